@@ -1,0 +1,1 @@
+"""The cloud daemon: packets in, erasure decoding, back-end, answers out."""

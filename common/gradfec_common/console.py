@@ -1,0 +1,69 @@
+"""What every command line shares: plain errors instead of tracebacks, and HOST:PORT arguments."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import NamedTuple, ParamSpec, TypeVar
+
+import click
+
+from gradfec_common.errors import GradfecError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
+
+
+def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn a GradfecError into one line on stderr and its exit code, and Ctrl-C into exit code 130."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except GradfecError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            sys.exit(EXIT_INTERRUPTED)
+
+    return run
+
+
+class Endpoint(NamedTuple):
+    """A UDP or TCP endpoint; `host` is empty where every interface is meant."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+class EndpointType(click.ParamType[Endpoint]):
+    """A click type for HOST:PORT, or for PORT alone where `default_host` is given; [::1]:9000 for IPv6."""
+
+    def __init__(self, default_host: str | None = None) -> None:
+        """Accept a bare PORT, meaning `default_host`, when it is not None."""
+        self.default_host = default_host
+        self.name = "HOST:PORT" if default_host is None else "[HOST:]PORT"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Endpoint:
+        """Parse `value`, or fail with a sentence that names it."""
+        if isinstance(value, Endpoint):
+            return value
+        text = str(value)
+        host, colon, port = text.rpartition(":")
+        if not colon:
+            if self.default_host is None:
+                self.fail(f"{text!r} names no port: write HOST:PORT, for example cloud.example:9000", param, ctx)
+            host = self.default_host
+        elif not host and self.default_host is None:
+            self.fail(f"{text!r} names no host: write HOST:PORT, for example cloud.example:9000", param, ctx)
+        if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+            self.fail(f"{port!r} in {text!r} is not a port: use a number from 1 to 65535", param, ctx)
+        return Endpoint(host.removeprefix("[").removesuffix("]"), int(port))

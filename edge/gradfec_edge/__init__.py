@@ -1,0 +1,1 @@
+"""The edge daemon: camera, front-end, importance, packets out; answers in."""

@@ -1,0 +1,1 @@
+"""The laboratory: channel models, loss injector, demo, measurements, and the `gradfec` command."""
