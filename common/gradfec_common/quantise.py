@@ -1,0 +1,48 @@
+"""Quantisers: from float32 features to the bytes of a symbol, and back. Named on the wire by a small id."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+UNIFORM8 = 1  # wire id: 8 bits an element, one (minimum, maximum) per tensor
+QUANTISERS = {UNIFORM8: "uniform8"}
+LEVELS = 255
+
+
+class Quantised(NamedTuple):
+    """A quantised tensor: uint8 `levels` of any shape, and the range [low, high] that they span."""
+
+    levels: npt.NDArray[np.uint8]
+    low: float
+    high: float
+
+
+def quantise(values: npt.NDArray[np.float32]) -> Quantised:
+    """Map finite float32 values to 256 even levels over their own range; at most half a level of error.
+
+    Raises ValueError for a NaN or an infinity: that is a fault of the front-end, never of the network.
+    """
+    low, high = float(values.min()), float(values.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(f"features are not finite: minimum {low}, maximum {high}")
+    scaled = np.subtract(values, np.float32(low))
+    span = np.float32(high) - np.float32(low)
+    if span > 0:
+        scaled *= np.float32(LEVELS) / span
+        scaled += np.float32(0.5)
+        np.minimum(scaled, LEVELS, out=scaled)  # rounding in float32 may step over the last level
+    return Quantised(scaled.astype(np.uint8), low, high)
+
+
+def dequantise(levels: npt.NDArray[np.uint8], low: float, high: float) -> npt.NDArray[np.float32]:
+    """Map uint8 levels back to float32 values in [low, high]."""
+    table: npt.NDArray[np.float32] = np.linspace(low, high, LEVELS + 1, dtype=np.float32)
+    return table[levels]
+
+
+def is_range(low: npt.NDArray[Any] | float, high: npt.NDArray[Any] | float) -> bool:
+    """Tell whether [low, high] from the wire is a range that can be dequantised: finite and in order."""
+    return bool(np.isfinite(low) and np.isfinite(high) and low <= high and np.isfinite(np.float32(high - low)))

@@ -1,0 +1,187 @@
+"""The way in: from a tensor's datagrams, whichever arrived, back to features."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common import wire
+from gradfec_common.codes import CODES
+from gradfec_common.packets import PacketGrid
+from gradfec_common.quantise import QUANTISERS, dequantise, is_range
+from gradfec_common.transmit import FILLS
+from gradfec_common.wire import Drop
+
+MAX_SENT_PER_PACKET = 4  # symbols an edge may send for each packet of a tensor: bounds what a tensor can occupy
+
+
+class Reassembly:
+    """What has arrived of one tensor, by block and index; all that a datagram says is checked against it.
+
+    The first datagram fixes what is common to the tensor, the first of each block fixes that block's (n, k); symbols
+    lie in one (sent, length) matrix, block after block in the order in which blocks were first heard of.
+    """
+
+    def __init__(self, header: npt.NDArray[Any], grid: PacketGrid) -> None:
+        """Start from a header record that `check_tensor` has passed."""
+        self.grid = grid
+        self.common = header.tobytes()[wire.TENSOR_FIELDS]
+        self.sent, self.kept, self.blocks = int(header["sent"]), int(header["kept"]), int(header["blocks"])
+        self.low, self.high = float(header["low"]), float(header["high"])
+        self.symbols = np.empty((self.sent, wire.PLACE_BYTES + grid.size), np.uint8)
+        self.present = np.zeros(self.sent, bool)  # by slot: base of the block + index
+        self.arrived = np.zeros(self.sent, bool)  # by position in send order
+        self.base = np.full(self.blocks, -1)
+        self.n = np.zeros(self.blocks, np.int64)
+        self.k = np.zeros(self.blocks, np.int64)
+        self.code = np.zeros(self.blocks, np.int64)
+        self.have = np.zeros(self.blocks, np.int64)
+
+    @property
+    def received(self) -> int:
+        """Distinct symbols that have arrived."""
+        return int(self.arrived.sum())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every block of the tensor can be decoded."""
+        return bool((self.base >= 0).all() and (self.have >= self.k).all())
+
+    @property
+    def all_arrived(self) -> bool:
+        """Whether every datagram of the tensor has arrived."""
+        return bool(self.arrived.all())
+
+    def lost_bursts(self) -> int:
+        """Count the runs of consecutive datagrams, in send order, that have not arrived."""
+        lost = ~self.arrived
+        return int(lost[0]) + int((lost[1:] & ~lost[:-1]).sum())
+
+    def handed_over(self) -> Reassembly:
+        """Return what has arrived so far, to be decoded, and keep only the book of what still arrives."""
+        whole = copy(self)
+        whole.present, whole.have = self.present.copy(), self.have.copy()
+        self.symbols = np.empty((0, self.symbols.shape[1]), np.uint8)
+        return whole
+
+    def add(self, headers: npt.NDArray[Any], symbols: wire.Bytes) -> dict[Drop, int]:
+        """Take in (m,) headers with (m, length) symbols; return how many were refused, by reason."""
+        drops: dict[Drop, int] = {}
+
+        def keep(good: npt.NDArray[np.bool_], reason: Drop) -> None:
+            nonlocal headers, symbols
+            if not good.all():
+                drops[reason] = drops.get(reason, 0) + int((~good).sum())
+                headers, symbols = headers[good], symbols[good]
+
+        common = np.ascontiguousarray(headers).view(np.uint8).reshape(-1, wire.HEADER_BYTES)[:, wire.TENSOR_FIELDS]
+        keep((common == np.frombuffer(self.common, np.uint8)).all(axis=1), Drop.CONFLICT)
+        keep((headers["block"] < self.blocks) & (headers["position"] < self.sent), Drop.BAD_PARAMETERS)
+        self._learn_blocks(headers)
+        block = headers["block"].astype(np.intp)
+        same = (
+            (headers["n"] == self.n[block])
+            & (headers["k"] == self.k[block])
+            & (headers["code"] == self.code[block])
+        )
+        keep(same & (self.base[block] >= 0) & (headers["index"] < headers["n"]), Drop.CONFLICT)
+
+        slot = self.base[headers["block"]] + headers["index"]
+        position = headers["position"].astype(np.intp)
+        first = np.zeros(len(slot), bool)
+        first[np.unique(slot, return_index=True)[1]] = True
+        new = first & ~self.present[slot]
+        fresh_position = np.zeros(len(slot), bool)
+        fresh_position[np.unique(position, return_index=True)[1]] = True
+        # a new symbol at a position that is taken, or an old symbol at a new one, contradicts what came before
+        honest = np.where(new, fresh_position & ~self.arrived[position], self.arrived[position] | ~fresh_position)
+        slot, position, new = slot[honest], position[honest], new[honest]
+        keep(honest, Drop.CONFLICT)
+        keep(new, Drop.DUPLICATE)
+        slot, position = slot[new], position[new]
+
+        self.present[slot] = self.arrived[position] = True
+        if len(self.symbols):
+            self.symbols[slot] = symbols
+        np.add.at(self.have, headers["block"], 1)
+        return drops
+
+    def _learn_blocks(self, headers: npt.NDArray[Any]) -> None:
+        """Register blocks heard of for the first time, if their (n, k) can be true."""
+        numbers, firsts = np.unique(headers["block"], return_index=True)
+        for number, first in zip(numbers, firsts, strict=True):
+            if self.base[number] >= 0:
+                continue
+            n, k, code_id = (int(headers[field][first]) for field in ("n", "k", "code"))
+            code = CODES.get(code_id)
+            unheard = int((self.base < 0).sum()) - 1
+            if (
+                code is None
+                or not 1 <= k <= n <= code.max_n
+                or (code_id == 0 and n != k)
+                or self.n.sum() + n + unheard > self.sent
+                or self.k.sum() + k + unheard > self.kept
+            ):
+                continue
+            self.base[number] = self.n.sum()
+            self.n[number], self.k[number], self.code[number] = n, k, code_id
+
+
+def check_tensor(header: npt.NDArray[Any], grid: PacketGrid, split_id: int) -> Drop | None:
+    """Check what a header says of its whole tensor; None if it can be true in this session."""
+    sent, kept, blocks = int(header["sent"]), int(header["kept"]), int(header["blocks"])
+    if header["split"] != split_id:
+        return Drop.WRONG_SPLIT
+    if header["rows"] != grid.rows:
+        return Drop.WRONG_ROWS
+    if int(header["quantiser"]) not in QUANTISERS:
+        return Drop.UNKNOWN_QUANTISER
+    if int(header["fill"]) not in FILLS:
+        return Drop.UNKNOWN_FILL
+    if int(header["code"]) not in CODES:
+        return Drop.UNKNOWN_CODE
+    plausible = 1 <= blocks <= kept <= min(sent, grid.count) and sent <= MAX_SENT_PER_PACKET * grid.count
+    if not plausible or not is_range(float(header["low"]), float(header["high"])):
+        return Drop.BAD_PARAMETERS
+    return None
+
+
+@dataclass(frozen=True)
+class DecodedTensor:
+    """Features (H, W, C) float32 with what is missing filled, and what became of the packets that were sent."""
+
+    chi: npt.NDArray[np.float32]
+    recovered: int  # packets that were lost and that parity gave back
+    missing: int  # packets that were sent and are lost for good
+    conflicting: int  # packets that claim a place that another one holds, or that the tensor does not have
+
+
+def decode_tensor(arrived: Reassembly) -> DecodedTensor:
+    """Decode each block that can be, take the bare data of the others, dequantise, and fill the rest with zero."""
+    data = []
+    recovered = 0
+    for block in np.flatnonzero(arrived.base >= 0):
+        start, n, k = (int(array[block]) for array in (arrived.base, arrived.n, arrived.k))
+        indices = np.flatnonzero(arrived.present[start : start + n])
+        symbols = arrived.symbols[start + indices]
+        if len(indices) >= k:
+            data.append(CODES[int(arrived.code[block])].decode(symbols, indices, k, n))
+            recovered += k - int((indices < k).sum())
+        else:
+            data.append(symbols[indices < k])
+    places, packets = wire.without_places(np.concatenate(data))
+    first = np.zeros(len(places), bool)
+    first[np.unique(places, return_index=True)[1]] = True
+    valid = first & (places < arrived.grid.count)
+    filled = np.zeros((arrived.grid.count, arrived.grid.size), np.float32)
+    filled[places[valid]] = dequantise(packets[valid], arrived.low, arrived.high)
+    return DecodedTensor(
+        chi=arrived.grid.join(filled),
+        recovered=recovered,
+        missing=arrived.kept - len(places),
+        conflicting=int((~valid).sum()),
+    )

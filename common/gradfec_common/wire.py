@@ -1,0 +1,337 @@
+"""The wire format, version 1: the only module that knows where a byte stands. docs/PROTOCOL.md specifies it.
+
+Every datagram is: 4 bytes magic, version, kind, flags; then, for symbols, the fixed rest of a 40-byte header and the
+coded symbol, or, for control messages, the session and a msgpack map; then the CRC-32 of all that.
+Integers are big-endian.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass, fields
+from enum import Enum, IntEnum
+from typing import Any, ClassVar, NamedTuple
+
+import msgpack
+import numpy as np
+import numpy.typing as npt
+
+MAGIC = 0x47  # "G"
+VERSION = 1
+MAX_DATAGRAM_BYTES = 1200  # of UDP payload: below any path's MTU, so that IP never fragments
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class Kind(IntEnum):
+    """What a datagram is."""
+
+    SYMBOL = 1
+    HELLO = 16
+    WELCOME = 17
+    REFUSE = 18
+    RESULT = 19
+    REPORT = 20
+    ACK = 21
+    BYE = 22
+
+
+class Drop(str, Enum):
+    """Why a datagram was not used. Every datagram that is received has one fate; these are the bad ones."""
+
+    TOO_SHORT = "too_short"
+    TOO_LONG = "too_long"
+    NOT_GRADFEC = "not_gradfec"
+    BAD_CHECKSUM = "bad_checksum"
+    UNKNOWN_VERSION = "unknown_version"
+    UNKNOWN_KIND = "unknown_kind"
+    BAD_MESSAGE = "bad_message"
+    UNKNOWN_SESSION = "unknown_session"
+    FOREIGN_ADDRESS = "foreign_address"
+    WRONG_SPLIT = "wrong_split"
+    WRONG_ROWS = "wrong_rows"
+    UNKNOWN_QUANTISER = "unknown_quantiser"
+    UNKNOWN_FILL = "unknown_fill"
+    UNKNOWN_CODE = "unknown_code"
+    BAD_PARAMETERS = "bad_parameters"
+    BAD_LENGTH = "bad_length"
+    CONFLICT = "conflict"
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    OUT_OF_WINDOW = "out_of_window"
+    UNEXPECTED = "unexpected"
+    TENSOR_LIMIT = "tensor_limit"
+    MEMORY_LIMIT = "memory_limit"
+    LEAVING = "leaving"
+
+
+# --- symbols -------------------------------------------------------------------------------------------------------
+
+# Bytes 4..29 are the same in every datagram of a tensor; the rest is the datagram's own.
+SYMBOL_HEADER = np.dtype(
+    [
+        ("magic", "u1"),
+        ("version", "u1"),
+        ("kind", "u1"),
+        ("flags", "u1"),
+        ("session", ">u4"),
+        ("tensor", ">u4"),
+        ("sent", ">u2"),
+        ("kept", ">u2"),
+        ("split", ">u2"),
+        ("blocks", "u1"),
+        ("rows", "u1"),
+        ("quantiser", "u1"),
+        ("fill", "u1"),
+        ("low", ">f4"),
+        ("high", ">f4"),
+        ("position", ">u2"),
+        ("block", "u1"),
+        ("code", "u1"),
+        ("n", ">u2"),
+        ("k", ">u2"),
+        ("index", ">u2"),
+    ]
+)
+HEADER_BYTES = SYMBOL_HEADER.itemsize
+TENSOR_FIELDS = slice(4, 30)  # the header bytes that are the same in every datagram of a tensor
+PLACE_BYTES = 2  # u16 in front of a packet's bytes, inside the symbol: a recovered packet knows where it belongs
+CHECKSUM_BYTES = 4
+MAX_SYMBOL_BYTES = MAX_DATAGRAM_BYTES - HEADER_BYTES - CHECKSUM_BYTES
+MAX_SYMBOLS = 65_535  # `sent`, `position`
+MAX_BLOCKS = 255
+assert HEADER_BYTES == 40  # noqa: S101 - our layout, not their bytes
+
+
+def symbol_datagrams(headers: npt.NDArray[Any], symbols: Bytes) -> Bytes:
+    """Join (sent,) SYMBOL_HEADER records with (sent, length) symbols into a (sent, bytes) matrix of datagrams.
+
+    Fills in magic, version, kind and flags, and appends each datagram's checksum.
+    """
+    sent, length = symbols.shape
+    datagrams = np.empty((sent, HEADER_BYTES + length + CHECKSUM_BYTES), np.uint8)
+    headers["magic"], headers["version"], headers["kind"], headers["flags"] = MAGIC, VERSION, Kind.SYMBOL, 0
+    datagrams[:, :HEADER_BYTES] = headers.view(np.uint8).reshape(sent, HEADER_BYTES)
+    datagrams[:, HEADER_BYTES:-CHECKSUM_BYTES] = symbols
+    checksums = [zlib.crc32(row[:-CHECKSUM_BYTES].data) for row in datagrams]
+    datagrams[:, -CHECKSUM_BYTES:] = np.array(checksums, ">u4").view(np.uint8).reshape(sent, CHECKSUM_BYTES)
+    return datagrams
+
+
+def with_places(places: npt.NDArray[np.integer[Any]], packets: Bytes) -> Bytes:
+    """Put each packet's place in front of its bytes: (k,) and (k, size) to symbols (k, 2 + size)."""
+    symbols = np.empty((len(packets), PLACE_BYTES + packets.shape[1]), np.uint8)
+    symbols[:, :PLACE_BYTES] = places.astype(">u2").view(np.uint8).reshape(-1, PLACE_BYTES)
+    symbols[:, PLACE_BYTES:] = packets
+    return symbols
+
+
+def without_places(symbols: Bytes) -> tuple[npt.NDArray[np.intp], Bytes]:
+    """Undo `with_places`."""
+    places = np.ascontiguousarray(symbols[:, :PLACE_BYTES]).view(">u2")[:, 0].astype(np.intp)
+    return places, symbols[:, PLACE_BYTES:]
+
+
+# --- receiving -----------------------------------------------------------------------------------------------------
+
+
+class Batch(NamedTuple):
+    """Datagrams as they came: `buffer` (count, width) uint8, `lengths` (count,) bytes each, `peers` (count) senders."""
+
+    buffer: Bytes
+    lengths: npt.NDArray[np.intp]
+    peers: Sequence[Hashable]
+
+
+def batch_of(datagrams: Sequence[bytes], peers: Sequence[Hashable]) -> Batch:
+    """Make a batch of single datagrams."""
+    width = max([*map(len, datagrams), MAX_DATAGRAM_BYTES + 1])
+    buffer = np.zeros((len(datagrams), width), np.uint8)
+    for row, datagram in zip(buffer, datagrams, strict=True):
+        row[: len(datagram)] = np.frombuffer(datagram, np.uint8)
+    return Batch(buffer, np.array([len(d) for d in datagrams], np.intp), peers)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A batch, sorted by what may be done with it; `symbols` and `control` are row numbers of the batch."""
+
+    symbols: npt.NDArray[np.intp]
+    headers: npt.NDArray[Any]  # (symbols,) SYMBOL_HEADER
+    control: npt.NDArray[np.intp]
+    drops: dict[Drop, npt.NDArray[np.intp]]
+
+
+def open_batch(batch: Batch) -> Opened:
+    """Sort a batch into symbols, control messages, and drops with a reason; cheap checks first. Never raises."""
+    buffer, lengths, _ = batch
+    drops: dict[Drop, npt.NDArray[np.intp]] = {}
+    alive: npt.NDArray[np.intp] = np.arange(len(lengths))
+
+    def keep(good: npt.NDArray[np.bool_], reason: Drop) -> None:
+        nonlocal alive
+        if not good.all():
+            drops[reason] = alive[~good]
+            alive = alive[good]
+
+    keep(lengths >= CONTROL_HEADER_BYTES + CHECKSUM_BYTES, Drop.TOO_SHORT)
+    keep(buffer[alive, 0] == MAGIC, Drop.NOT_GRADFEC)
+    keep(lengths[alive] <= min(MAX_DATAGRAM_BYTES, buffer.shape[1]), Drop.TOO_LONG)
+    keep(np.array([checksum_holds(buffer[i, : lengths[i]]) for i in alive], bool), Drop.BAD_CHECKSUM)
+    keep(buffer[alive, 1] == VERSION, Drop.UNKNOWN_VERSION)
+    kinds = buffer[alive, 2]
+    keep(np.isin(kinds, [*Kind]), Drop.UNKNOWN_KIND)
+    is_symbol = buffer[alive, 2] == Kind.SYMBOL
+    keep(~is_symbol | (lengths[alive] > HEADER_BYTES + PLACE_BYTES + CHECKSUM_BYTES), Drop.TOO_SHORT)
+    is_symbol = buffer[alive, 2] == Kind.SYMBOL
+    symbols, control = alive[is_symbol], alive[~is_symbol]
+    headers = np.ascontiguousarray(buffer[symbols, :HEADER_BYTES]).view(SYMBOL_HEADER)[:, 0]
+    return Opened(symbols, headers, control, drops)
+
+
+def checksum_holds(datagram: Bytes) -> bool:
+    """Tell whether a datagram's last four bytes are the CRC-32 of the others."""
+    claimed = int.from_bytes(datagram[-CHECKSUM_BYTES:].tobytes(), "big")
+    return zlib.crc32(datagram[:-CHECKSUM_BYTES].data) == claimed
+
+
+# --- control messages ----------------------------------------------------------------------------------------------
+
+CONTROL_HEADER_BYTES = 8  # magic, version, kind, flags, session u32
+MAX_TEXT_BYTES = 256
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Edge to cloud: open a session, or keep it; the answer echoes `nonce` (u64, drawn anew at each start)."""
+
+    kind: ClassVar[Kind] = Kind.HELLO
+    nonce: int
+    split: int
+    rows: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """Cloud to edge: the session is open, tensors are decided `deadline_ms` after their first datagram."""
+
+    kind: ClassVar[Kind] = Kind.WELCOME
+    nonce: int
+    deadline_ms: int
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Cloud to edge: there will be no session. `reason` is one word, `detail` a sentence for the user."""
+
+    kind: ClassVar[Kind] = Kind.REFUSE
+    nonce: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """Cloud to edge: the answer for a tensor, repeated until acknowledged; counts as they stood when it was decided."""
+
+    kind: ClassVar[Kind] = Kind.RESULT
+    tensor: int
+    outcome: str  # complete | partial
+    top5: list[list[Any]]  # [class index, label, score], best first
+    recovered: int
+    missing: int
+    stages_ms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Cloud to edge: what became of a tensor's datagrams, once no more are expected; repeated until acknowledged."""
+
+    kind: ClassVar[Kind] = Kind.REPORT
+    tensor: int
+    sent: int
+    received: int
+    bursts: int  # runs of consecutive lost datagrams, in send order
+
+
+@dataclass(frozen=True)
+class Ack:
+    """Edge to cloud: these results and reports have arrived."""
+
+    kind: ClassVar[Kind] = Kind.ACK
+    results: list[int]
+    reports: list[int]
+
+
+@dataclass(frozen=True)
+class Bye:
+    """Either way: the session is over."""
+
+    kind: ClassVar[Kind] = Kind.BYE
+
+
+Message = Hello | Welcome | Refuse | Result | Report | Ack | Bye
+MESSAGES: dict[int, type[Message]] = {
+    message.kind: message for message in (Hello, Welcome, Refuse, Result, Report, Ack, Bye)
+}
+
+
+def control_datagram(session: int, message: Message) -> bytes:
+    """Encode a control message; `session` is 0 where there is none yet."""
+    head = bytes([MAGIC, VERSION, message.kind, 0]) + session.to_bytes(4, "big")
+    body: bytes = head + msgpack.packb(asdict(message))
+    return body + zlib.crc32(body).to_bytes(CHECKSUM_BYTES, "big")
+
+
+def read_control(datagram: Bytes) -> tuple[int, Message] | Drop:
+    """Decode a control message that `open_batch` let through into (session, message), or say why not."""
+    raw = datagram.tobytes()
+    try:
+        body = msgpack.unpackb(raw[CONTROL_HEADER_BYTES:-CHECKSUM_BYTES], strict_map_key=True)
+        message = _message(MESSAGES[raw[2]], body)
+    except Exception:  # msgpack raises many types for hostile bytes; each means the same here
+        return Drop.BAD_MESSAGE
+    return int.from_bytes(raw[4:8], "big"), message
+
+
+def _message(message_type: type[Message], untrusted: Any) -> Message:
+    """Build a message from a decoded map, ignoring unknown keys; ValueError, TypeError or KeyError if it is not one."""
+    values = {
+        field.name: _checked(field.name, str(field.type), untrusted[field.name]) for field in fields(message_type)
+    }
+    return message_type(**values)
+
+
+_UINT_BITS = {"nonce": 64, "tensor": 32, "deadline_ms": 32}
+
+
+def _checked(name: str, declared: str, value: Any) -> Any:
+    """Return `value` if it is of the declared type and within bounds."""
+    match declared:
+        case "int":
+            good = type(value) is int and 0 <= value < 2 ** _UINT_BITS.get(name, 16)
+        case "str":
+            good = type(value) is str and len(value.encode()) <= MAX_TEXT_BYTES
+        case "list[int]":
+            good = type(value) is list and all(type(v) is int and 0 <= v < 2**32 for v in value)
+        case "dict[str, float]":
+            good = type(value) is dict and all(_is_stage(*item) for item in value.items())
+        case _:
+            good = type(value) is list and all(_is_answer(v) for v in value)
+    if not good:
+        raise ValueError(name)
+    return value
+
+
+def _is_stage(name: Any, milliseconds: Any) -> bool:
+    return type(name) is str and type(milliseconds) is float and math.isfinite(milliseconds)
+
+
+def _is_answer(value: Any) -> bool:
+    match value:
+        case [int(), str(), float(score)]:
+            return math.isfinite(score)
+    return False
