@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import click
@@ -31,6 +31,13 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
             sys.exit(EXIT_INTERRUPTED)
 
     return run
+
+
+def say_totals(program: str, totals: Mapping[str, Mapping[str, int]]) -> None:
+    """Print a daemon's last words on standard error: a line for each kind of thing that it counted."""
+    for title, counts in totals.items():
+        text = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
+        click.echo(f"{program}: {title.replace('_', ' ')}: {text or 'none'}", err=True)
 
 
 class Endpoint(NamedTuple):

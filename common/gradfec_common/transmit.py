@@ -38,6 +38,11 @@ class EncodedTensor:
     symbols: wire.Bytes
     plan: Plan
 
+    @property
+    def wire_bits(self) -> int:
+        """Bits on the wire, IP and UDP headers left out."""
+        return 8 * len(self.symbols) * (wire.HEADER_BYTES + self.symbols.shape[1] + wire.CHECKSUM_BYTES)
+
     def datagrams(self, session: int, tensor: int) -> wire.Bytes:
         """Return the (sent, bytes) matrix of datagrams, in send order."""
         self.headers["session"], self.headers["tensor"] = session, tensor

@@ -99,6 +99,7 @@ HEADER_BYTES = SYMBOL_HEADER.itemsize
 TENSOR_FIELDS = slice(4, 30)  # the header bytes that are the same in every datagram of a tensor
 PLACE_BYTES = 2  # u16 in front of a packet's bytes, inside the symbol: a recovered packet knows where it belongs
 CHECKSUM_BYTES = 4
+OVERHEAD_BYTES = HEADER_BYTES + PLACE_BYTES + CHECKSUM_BYTES  # of a datagram that carries one packet
 MAX_SYMBOL_BYTES = MAX_DATAGRAM_BYTES - HEADER_BYTES - CHECKSUM_BYTES
 MAX_SYMBOLS = 65_535  # `sent`, `position`
 MAX_BLOCKS = 255

@@ -153,12 +153,15 @@ class EdgeSession:
         """Tensors that are not closed yet."""
         return len(self._awaiting)
 
-    def open_tensor(self, encoded: EncodedTensor, now: float) -> tuple[int, wire.Bytes]:
-        """Number a tensor and return it with its (sent, bytes) datagrams, to be sent in their order, each once."""
+    def open_tensor(self, encoded: EncodedTensor, now: float, sending_s: float = 0.0) -> tuple[int, wire.Bytes]:
+        """Number a tensor and return it with its (sent, bytes) datagrams, to be sent in their order, each once.
+
+        `sending_s` is how long that will take: the answer is awaited for as much longer.
+        """
         if not self.connected or len(self._awaiting) >= self.limits.tensors_in_flight:
             raise ValueError("no tensor may be opened now: not connected, or too many in flight")
         number, self._next_tensor = self._next_tensor, self._next_tensor + 1
-        self._awaiting[number] = _Awaiting(self.session, now + self.limits.answer_timeout_s)
+        self._awaiting[number] = _Awaiting(self.session, now + sending_s + self.limits.answer_timeout_s)
         if self._waiting_since is None:
             self._waiting_since = now
         return number, encoded.datagrams(self.session, number)

@@ -1,0 +1,66 @@
+"""The back-end: the layers of ResNet-50 after the split point, as one compiled function. The cloud's only Keras.
+
+Importing this module imports TensorFlow, which takes seconds: import it where it is needed, not at start-up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradfec_common.network import CLASSES, OUTPUT, SplitPoint, back_layers
+from gradfec_common.quiet import quiet_tensorflow
+from gradfec_common.weights import WeightStore
+
+with quiet_tensorflow():
+    import keras
+    import tensorflow as tf
+
+    for gpu in tf.config.list_physical_devices("GPU"):
+        with contextlib.suppress(RuntimeError):  # already in use: then it is too late to ask, and no harm done
+            tf.config.experimental.set_memory_growth(gpu, True)  # take what is needed, not the whole card
+
+keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
+
+
+def build_model(split: SplitPoint, weights: WeightStore) -> keras.Model:
+    """Build the Keras model from chi (N, H, W, C) float32 to class probabilities (N, 1000) float32."""
+    chi = keras.Input(split.shape, name="chi")
+    tensors: dict[str, Any] = {split.name: chi}
+    for layer in back_layers(split.name):
+        make = getattr(keras.layers, layer.kind)(name=layer.name, **layer.options)
+        inputs = [tensors[name] for name in layer.inbound]
+        tensors[layer.name] = make(inputs if len(inputs) > 1 else inputs[0])
+        make.set_weights(weights.arrays(layer.name))
+    # Cut after the pooling, chi is (N, 1, 1, C), and so the classes are (N, 1, 1, 1000).
+    probabilities = keras.layers.Reshape((CLASSES,), name="probabilities")(tensors[OUTPUT])
+    return keras.Model(chi, probabilities, name="back_end")
+
+
+class BackEnd:
+    """Feature tensors in, class probabilities out; any batch of 1 to `max_batch` without compiling anew."""
+
+    def __init__(self, split: SplitPoint, weights: WeightStore, max_batch: int = 8) -> None:
+        """Build the layers after `split`; GradfecError where `weights` lacks one of their arrays."""
+        self.split = split
+        self.max_batch = max_batch
+        self.model = build_model(split, weights)
+        # Not XLA: it would compile for seconds at each new batch size, to win a tenth at batch 1 and nothing at 8.
+        signature = [tf.TensorSpec((None, *split.shape), tf.float32)]
+        self._run = tf.function(lambda chi: self.model(chi, training=False), input_signature=signature, autograph=False)
+
+    def warm_up(self) -> None:
+        """Trace, and run the smallest and the largest batch, so that the first tensor is served as fast as the rest."""
+        for batch in {1, self.max_batch}:
+            self(np.zeros((batch, *self.split.shape), np.float32))
+
+    def __call__(self, chi: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (N, 1000) float32 probabilities of chi (N, H, W, C) float32; ValueError for any other shape or N."""
+        if chi.shape[1:] != self.split.shape or not 1 <= len(chi) <= self.max_batch:
+            shape = ", ".join(map(str, self.split.shape))
+            raise ValueError(f"chi is (1..{self.max_batch}, {shape}) at {self.split.name}, not {chi.shape}")
+        probabilities: NDArray[np.float32] = self._run(chi).numpy()
+        return probabilities

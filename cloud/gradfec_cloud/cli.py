@@ -1,0 +1,104 @@
+"""The command `gradfec-cloud`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gradfec_common.console import Endpoint, EndpointType, plain_errors, say_totals
+
+if TYPE_CHECKING:
+    from gradfec_cloud.inference import Answer, Inference
+    from gradfec_common.network import SplitPoint
+
+EXAMPLES = """\b
+Examples:
+  gradfec-cloud --listen 9000
+  gradfec-cloud --listen 9000 --metrics 9100 --results answers.jsonl
+
+Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong option.
+"""
+
+
+@click.command(epilog=EXAMPLES, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.option(
+    "--listen", required=True, type=EndpointType(""), help="UDP port to listen on; all interfaces by default."
+)
+@click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Layer after which this cloud continues.")
+@click.option(
+    "--deadline-ms",
+    default=250,
+    type=click.IntRange(1, 60_000),
+    help="Answer with what has arrived, at the latest so long after a frame's first datagram.",
+)
+@click.option("--results", metavar="FILE|-", help="Append one JSON object a frame; - for standard output.")
+@click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve Prometheus metrics over HTTP.")
+@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
+@click.option("--json", "as_json", is_flag=True, help="At the end, print the totals as one JSON object.")
+@plain_errors
+def main(
+    listen: Endpoint,
+    split: str,
+    deadline_ms: int,
+    results: str | None,
+    metrics: Endpoint | None,
+    weights: Path | None,
+    as_json: bool,
+) -> None:
+    """Receive the features that edges send over a lossy link, run the rest of ResNet-50, and answer."""
+    import contextlib
+
+    from gradfec_cloud.daemon import CloudOptions, run_cloud
+    from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port
+    from gradfec_common.network import split_point
+    from gradfec_common.results import ResultsFile
+
+    cut = split_point(split)
+    with contextlib.ExitStack() as stack:
+        port = Port(listen)
+        stack.callback(port.close)
+        file = stack.enter_context(ResultsFile(results)) if results else None
+        if port.receive_buffer_bytes < RECEIVE_BUFFER_BYTES:
+            say(
+                f"warning: the kernel grants a receive buffer of {port.receive_buffer_bytes} B only, and will drop "
+                f"packets in bursts: sysctl -w net.core.rmem_max={RECEIVE_BUFFER_BYTES}"
+            )
+        options = CloudOptions(cut, deadline_ms / 1000, metrics)
+        totals = run_cloud(options, port, file, lambda deliver: load(cut, weights, deliver), say)
+    if as_json:
+        click.echo(json.dumps(totals))
+    else:
+        say_totals("gradfec-cloud", totals)
+
+
+def load(cut: SplitPoint, weights: Path | None, deliver: Callable[[list[Answer]], None]) -> Inference:
+    """Load the back-end, warm it up, and start its thread."""
+    from gradfec_cloud.backend import BackEnd
+    from gradfec_cloud.inference import MAX_BATCH, Inference
+    from gradfec_cloud.labels import top5
+    from gradfec_common.weights import ensure_weights
+
+    back_end = BackEnd(cut, ensure_weights(weights, say_fetching()), MAX_BATCH)
+    back_end.warm_up()
+    return Inference(back_end, top5, deliver)
+
+
+def say(line: str) -> None:
+    """Print one line for the user."""
+    click.echo(f"gradfec-cloud: {line}", err=True)
+
+
+def say_fetching() -> Callable[[str, int, int | None], None]:
+    """Return a progress function that says each step of a download once."""
+    said: set[str] = set()
+
+    def progress(what: str, done: int, total: int | None) -> None:
+        if what not in said:
+            said.add(what)
+            say(what)
+
+    return progress

@@ -1,0 +1,213 @@
+"""The cloud daemon: UDP -> regroup -> decode -> fill -> back-end -> answer, for many edges at once."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import uvloop
+
+from gradfec_cloud.inference import Answer, Inference
+from gradfec_cloud.metrics import Snapshot, serve_metrics
+from gradfec_cloud.port import Port
+from gradfec_common.console import Endpoint
+from gradfec_common.errors import GradfecError
+from gradfec_common.network import SplitPoint
+from gradfec_common.results import ResultsFile
+from gradfec_common.session.cloud import CloudSessions, Decided, Finished, SessionEnded, SessionOpened
+
+SNAPSHOT_S = 5.0  # how long a metrics scrape may wait for the loop
+Totals = dict[str, dict[str, int]]
+
+LEAVING_S = 5.0  # how long the tensors at hand may take once the daemon has been asked to stop
+
+
+@dataclass(frozen=True)
+class CloudOptions:
+    """What the user asked for."""
+
+    split: SplitPoint
+    deadline_s: float
+    metrics: Endpoint | None
+
+
+class CloudDaemon:
+    """One port, many edges."""
+
+    def __init__(
+        self, options: CloudOptions, port: Port, results: ResultsFile | None, say: Callable[[str], None]
+    ) -> None:
+        """Join the parts; `run` does the work. `say` takes one line for the user."""
+        self.sessions = CloudSessions(options.split, options.deadline_s, np.random.default_rng())
+        self._port, self._results, self._say = port, results, say
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due: float | None = None  # when that timer fires
+        self._inference: Inference | None = None
+        self._stop = asyncio.Event()
+        self._failure: GradfecError | None = None
+        self._packets: Counter[str] = Counter()
+        self._sent: Counter[str] = Counter()
+        self._answer_seconds = 0.0
+
+    async def run(self, make_inference: Callable[[Callable[[list[Answer]], None]], Inference]) -> None:
+        """Serve until a signal asks to stop, then finish the tensors at hand; GradfecError where it cannot go on.
+
+        `make_inference` gets the function to deliver answers to; it is called in a thread, and edges are welcomed
+        only once it has returned.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, self._stop.set)
+        self._inference = await asyncio.to_thread(make_inference, self._deliver)
+        self._loop.add_reader(self._port.fileno(), self._on_readable)
+        self._say(f"listening on {self._port.address}")
+        await self._stop.wait()
+        if self._failure is None:
+            await self._finish()
+        self._loop.remove_reader(self._port.fileno())
+        self.sessions.say_goodbye()
+        self._pump()
+        if self._timer:
+            self._timer.cancel()
+        self._inference.close()
+        if self._failure:
+            raise self._failure
+
+    async def _finish(self) -> None:
+        """Answer the tensors at hand, and repeat the answers until they are acknowledged."""
+        self.sessions.leave()
+        end = time.monotonic() + LEAVING_S
+        while time.monotonic() < end and (self.sessions.open_tensors or self.sessions.unacknowledged):
+            await asyncio.sleep(0.01)
+
+    def _on_readable(self) -> None:
+        batch = self._port.receive()
+        if batch is not None:
+            self.sessions.receive(batch, time.monotonic())
+            self._pump()
+
+    def _on_timer(self) -> None:
+        self._due = None
+        self.sessions.handle_timer(time.monotonic())
+        self._pump()
+
+    def _deliver(self, answers: list[Answer]) -> None:
+        """Take answers from the inference thread to the loop."""
+        self._loop.call_soon_threadsafe(self._on_answers, answers)
+
+    def _on_answers(self, answers: list[Answer]) -> None:
+        for answer in answers:
+            if answer.error is not None:
+                self._say(f"error: tensor {answer.decided.tensor} has no answer: {answer.error!r}")
+                self.sessions.fail(answer.decided)
+                continue
+            stages = answer.stages_ms
+            now = time.monotonic()
+            self.sessions.answer(answer.decided, answer.top5, answer.recovered, answer.missing, stages, now)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Do what the core asks for: events, datagrams, and the clock for its next timer."""
+        while (event := self.sessions.next_event()) is not None:
+            match event:
+                case Decided() if self._inference:
+                    self._inference.submit(event)
+                case Finished():
+                    self._record(event)
+                case SessionOpened():
+                    self._say(f"edge {event.edge!r} connected")
+                case SessionEnded():
+                    self._say(f"edge {event.edge!r} gone ({event.reason})")
+        for datagram, peer in self.sessions.datagrams_to_send():
+            self._sent["sent" if self._port.send(datagram, peer) else "failed"] += 1
+        due = self.sessions.next_timer()
+        if due != self._due:  # most datagrams change nothing about the next timer
+            if self._timer:
+                self._timer.cancel()
+            self._due = due
+            self._timer = self._loop.call_later(max(due - time.monotonic(), 0), self._on_timer) if due else None
+
+    def _record(self, finished: Finished) -> None:
+        self._packets.update(finished.packets)
+        self._answer_seconds += finished.latency_s
+        if self._results is None:
+            return
+        result = finished.result
+        try:
+            self._results.write(
+                {
+                    "edge": finished.edge,
+                    "session": finished.session,
+                    "tensor": finished.tensor,
+                    "outcome": result.outcome,
+                    "top5": [{"class_index": c, "label": label, "score": s} for c, label, s in result.top5],
+                    "packets": finished.packets,
+                    "latency_ms": round(1000 * finished.latency_s, 3),
+                    "stages_ms": result.stages_ms,
+                }
+            )
+        except GradfecError as error:
+            self._failure = self._failure or error
+            self._stop.set()
+
+    def totals(self) -> Totals:
+        """Return what has been counted, for the last words."""
+        last = self._snapshot()
+        return {
+            "tensors": dict(last.tensors),
+            "packets": dict(last.packets),
+            "datagrams_received": {fate: n for fate, n in last.datagrams.items() if n},
+            "datagrams_dropped_by_kernel": {"kernel": last.kernel_drops},
+            "datagrams_sent": {"control": last.datagrams_sent, "failed": last.send_failures},
+        }
+
+    def snapshot(self) -> Snapshot:
+        """Return the counts of one moment; may be called from any other thread than the loop's."""
+
+        async def on_loop() -> Snapshot:
+            return self._snapshot()
+
+        return asyncio.run_coroutine_threadsafe(on_loop(), self._loop).result(SNAPSHOT_S)
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(
+            datagrams=dict(self.sessions.counts),
+            kernel_drops=self._port.kernel_drops,
+            tensors=dict(self.sessions.tensors),
+            packets=dict(self._packets),
+            answer_seconds=self._answer_seconds,
+            datagrams_sent=self._sent["sent"],
+            send_failures=self._sent["failed"],
+            sessions=self.sessions.open_sessions,
+            open_tensors=self.sessions.open_tensors,
+            held_bytes=self.sessions.held_bytes,
+            unacknowledged=self.sessions.unacknowledged,
+        )
+
+
+def run_cloud(
+    options: CloudOptions,
+    port: Port,
+    results: ResultsFile | None,
+    make_inference: Callable[[Callable[[list[Answer]], None]], Inference],
+    say: Callable[[str], None],
+) -> Totals:
+    """Run the daemon on an event loop of its own and return its totals, all counted by name."""
+
+    async def run() -> Totals:
+        daemon = CloudDaemon(options, port, results, say)
+        server = serve_metrics(options.metrics, daemon.snapshot) if options.metrics else None
+        try:
+            await daemon.run(make_inference)
+        finally:
+            if server:
+                await asyncio.to_thread(server.shutdown)
+        return daemon.totals()
+
+    totals: Totals = uvloop.run(run())
+    return totals

@@ -1,0 +1,98 @@
+"""Decoding and inference, in a thread of their own: decided tensors in, answers out, in batches across edges."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.reassembly import DecodedTensor, decode_tensor
+from gradfec_common.session.cloud import Decided
+
+MAX_BATCH = 8
+
+
+class BackEndModel(Protocol):
+    """The layers after the cut."""
+
+    def __call__(self, chi: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Compute the class probabilities (N, 1000) of feature tensors (N, H, W, C)."""
+
+
+@dataclass
+class Answer:
+    """What the back-end says of a tensor; `error` says why there is no answer."""
+
+    decided: Decided
+    top5: list[list[Any]] = field(default_factory=list)  # [class index, label, score], best first
+    recovered: int = 0
+    missing: int = 0
+    stages_ms: dict[str, float] = field(default_factory=dict)
+    error: Exception | None = None
+
+
+class Inference:
+    """A worker thread around the back-end."""
+
+    def __init__(
+        self,
+        back_end: BackEndModel,
+        top5: Callable[[npt.NDArray[np.float32]], list[tuple[int, str, float]]],
+        deliver: Callable[[list[Answer]], None],
+    ) -> None:
+        """Call `deliver` on the worker's thread with the answers of each batch."""
+        self._back_end, self._top5, self._deliver = back_end, top5, deliver
+        self._waiting: queue.SimpleQueue[tuple[Decided, float] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
+        self._thread.start()
+
+    def submit(self, decided: Decided) -> None:
+        """Queue a tensor; the protocol core bounds how many wait."""
+        self._waiting.put((decided, time.perf_counter()))
+
+    def close(self) -> None:
+        """Stop after the batch at hand."""
+        self._waiting.put(None)
+        self._thread.join(timeout=10)
+
+    def _work(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            batch = [first]
+            while len(batch) < MAX_BATCH and not self._waiting.empty():
+                if (more := self._waiting.get()) is None:
+                    self._waiting.put(None)
+                    break
+                batch.append(more)
+            answers = [Answer(decided) for decided, _ in batch]
+            try:
+                self._infer(answers, [since for _, since in batch])
+            except Exception as error:  # whatever went wrong costs these tensors, never the service
+                for answer in answers:
+                    answer.error = error
+            self._deliver(answers)
+
+    def _infer(self, answers: list[Answer], since: list[float]) -> None:
+        tensors: list[DecodedTensor] = []
+        for answer, queued_at in zip(answers, since, strict=True):
+            start = time.perf_counter()
+            tensor = decode_tensor(answer.decided.arrived)
+            answer.recovered, answer.missing = tensor.recovered, tensor.missing
+            answer.stages_ms = {
+                "collect": 1000 * answer.decided.waited_s,
+                "queue": 1000 * (start - queued_at),
+                "decode": 1000 * (time.perf_counter() - start),
+            }
+            tensors.append(tensor)
+        start = time.perf_counter()
+        probabilities = self._back_end(np.stack([tensor.chi for tensor in tensors]))  # n x (H, W, C) -> (n, H, W, C)
+        took = time.perf_counter() - start
+        for answer, scores in zip(answers, probabilities, strict=True):
+            answer.top5 = [[index, label, score] for index, label, score in self._top5(scores)]
+            answer.stages_ms["back_end"] = 1000 * took
+            answer.stages_ms = {stage: round(ms, 3) for stage, ms in answer.stages_ms.items()}

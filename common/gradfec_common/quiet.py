@@ -1,0 +1,40 @@
+"""Keep TensorFlow's start-up notices off stderr, where a daemon's own words belong."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+# Set before the import: TensorFlow logs errors only, and Keras runs on TensorFlow whatever the user's keras.json says.
+SETTINGS = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Import TensorFlow or Keras inside this: what they write to stderr is shown only if the import fails.
+
+    The notices come from C++ before its logging is configured, so no setting stops them: file descriptor 2 itself is
+    turned aside meanwhile. An already set TF_CPP_MIN_LOG_LEVEL is respected, and below 2 nothing is turned aside.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", SETTINGS["TF_CPP_MIN_LOG_LEVEL"])
+    os.environ["KERAS_BACKEND"] = SETTINGS["KERAS_BACKEND"]
+    if os.environ["TF_CPP_MIN_LOG_LEVEL"] in ("0", "1"):
+        yield
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(stderr, 2)
+            aside.seek(0)
+            os.write(2, aside.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)

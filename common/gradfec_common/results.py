@@ -1,0 +1,124 @@
+"""The results file: JSON lines, appended to, each record one whole line handed to the system in one write."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from gradfec_common.errors import GradfecError
+
+STDOUT_FD = 1
+
+
+class ResultsFile:
+    """Append JSON records to a file, or to standard output for "-".
+
+    Nothing waits in this process: what write() returned from survives a SIGKILL. What an earlier run recorded is
+    kept, and when it was cut off in the middle of a line, that line is ended before the first new one.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open the file, making it where there is none; GradfecError when it cannot be written."""
+        self.count = 0
+        self._to_stdout = os.fspath(path) == "-"
+        self._name = "standard output" if self._to_stdout else os.fspath(path)
+        self._fd: int | None = None
+        self._torn = False  # the file ends in the middle of a line
+        try:
+            self._fd = STDOUT_FD if self._to_stdout else self._open(Path(path))
+            self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
+            if self._regular and not self._to_stdout:
+                self._torn = _ends_within_a_line(self._fd)
+        except OSError as error:
+            self.close()
+            raise self._failure(error) from None
+
+    def _open(self, path: Path) -> int:
+        if not path.parent.is_dir():
+            raise GradfecError(
+                f"cannot write results to {path}: there is no folder {path.parent}; "
+                "make it, or choose another --results"
+            )
+        # A file is opened for reading too, to see how it ends; a pipe is not, so that its reader's end shows.
+        access = os.O_RDWR if path.is_file() or not path.exists() else os.O_WRONLY
+        return os.open(path, access | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+
+    def write(self, record: Mapping[str, object]) -> None:
+        """Append one record as one line, its keys in the order given.
+
+        Raises ValueError or TypeError, having written nothing, for what JSON cannot hold (NaN and infinity among
+        it), and GradfecError when the system does not take the whole line; what it took of it is cut off again.
+        """
+        if self._fd is None:
+            raise ValueError("the results file is closed")
+        text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        # A file name that is not UTF-8 has lone surrogates, which only an escape can express.
+        line = ("\n" * self._torn + text + "\n").encode("utf-8", "backslashreplace")
+        written = 0
+        try:
+            written = os.write(self._fd, line)
+            if written < len(line):  # the disk is full, or nearly: the rest tells the reason, or completes the line
+                written += os.write(self._fd, line[written:])
+            if written < len(line):
+                raise OSError(errno.EIO, f"only {written} of {len(line)} bytes were taken")
+        except OSError as error:
+            if written and not self._cut_off(written):
+                self._torn = line[written - 1 : written] != b"\n"
+            raise self._failure(error) from None
+        self._torn = False
+        self.count += 1
+
+    def _cut_off(self, size: int) -> bool:
+        """Take the last `size` bytes away, if they are this process's and the file can be cut; say whether."""
+        if not self._regular or self._fd is None:
+            return False
+        with contextlib.suppress(OSError):
+            end = os.lseek(self._fd, 0, os.SEEK_CUR)  # where our part of the line ended
+            if end == os.fstat(self._fd).st_size:  # and nobody else appended after it
+                os.ftruncate(self._fd, end - size)
+                os.lseek(self._fd, end - size, os.SEEK_SET)  # redirected output is not in append mode
+                return True
+        return False
+
+    def _failure(self, error: OSError) -> GradfecError:
+        recorded = "1 result was" if self.count == 1 else f"{self.count} results were"
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        advice = "free space, or choose another --results" if full else "choose another --results"
+        return GradfecError(
+            f"cannot write results to {self._name}: {error.strerror or error}; {recorded} recorded before it; {advice}"
+        )
+
+    def close(self) -> None:
+        """Close the file; standard output stays open. Closing twice is allowed."""
+        fd, self._fd = self._fd, None
+        if fd is None or self._to_stdout:
+            return
+        try:
+            os.close(fd)
+        except OSError as error:  # network file systems report a full disk here
+            raise self._failure(error) from None
+
+    def __enter__(self) -> ResultsFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _ends_within_a_line(fd: int) -> bool:
+    """Say whether the file is not empty and its last byte is not a newline."""
+    if os.fstat(fd).st_size == 0:
+        return False
+    os.lseek(fd, -1, os.SEEK_END)
+    return os.read(fd, 1) != b"\n"

@@ -1,0 +1,151 @@
+"""Read ResNet-50's weights from what Keras and TensorFlow.js write, array by array, under Keras's present names.
+
+What is read is untrusted: every function here may raise any of `store.DAMAGE`, which the store turns into one error
+that names the file. Nothing is unpickled and no code in a file is run.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from gradfec_common.network import LAYER, LAYERS
+
+Read = Callable[[], NDArray[Any]]
+
+ZIP_MAGIC = b"PK\x03\x04"
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+WEIGHTED = tuple(layer for layer in LAYERS if layer.arrays)
+
+# Names in Keras before 2.3, which the old .h5 files and the TensorFlow.js model carry.
+_OLD_BLOCK = re.compile(r"(res|bn)([2-5])([a-f])_branch(1|2a|2b|2c)")
+_OLD_BRANCH = {"1": 0, "2a": 1, "2b": 2, "2c": 3}
+_OLD_OTHER = {"conv1": "conv1_conv", "bn_conv1": "conv1_bn", "fc1000": "predictions", "probs": "predictions"}
+
+
+def present_name(layer: str) -> str:
+    """Translate a layer name of any Keras version into the present one; names it does not know are returned as is."""
+    match = _OLD_BLOCK.fullmatch(layer)
+    if match is None:
+        return _OLD_OTHER.get(layer, layer)
+    kind, stage, letter, branch = match.groups()
+    block = ord(letter) - ord("a") + 1
+    return f"conv{stage}_block{block}_{_OLD_BRANCH[branch]}_{'conv' if kind == 'res' else 'bn'}"
+
+
+def open_arrays(path: Path) -> dict[str, Read]:
+    """Open a TensorFlow.js folder (or its model.json), .h5, .keras or .weights.h5, which its content tells apart.
+
+    `open_arrays(path)["conv1_conv/kernel"]()` reads that array, of whatever shape and type it is.
+    """
+    if path.is_dir() or path.name == "model.json":
+        return _read_tfjs(path if path.is_dir() else path.parent)
+    with path.open("rb") as file:
+        magic = file.read(len(HDF5_MAGIC))
+    if magic.startswith(ZIP_MAGIC):
+        return _read_keras3(h5py.File(zipfile.ZipFile(path).open("model.weights.h5"), "r"))
+    if magic != HDF5_MAGIC:
+        raise ValueError("not a Keras .h5, .keras or .weights.h5 file, TensorFlow.js folder, or gradfec's own .npz")
+    hdf5 = h5py.File(path, "r")
+    if "layer_names" in hdf5.attrs:
+        return _read_legacy(hdf5)
+    if "model_weights" in hdf5:  # a whole model, not its weights alone
+        return _read_legacy(hdf5["model_weights"])
+    return _read_keras3(hdf5)
+
+
+def _read_legacy(group: h5py.Group) -> dict[str, Read]:
+    """Read Keras's HDF5 layout of versions 1 and 2: a group per layer, its arrays listed in `weight_names`."""
+    names = [_text(name) for name in group.attrs["layer_names"]]
+    layers = [(name, [group[name][_text(w)] for w in group[name].attrs["weight_names"]]) for name in names]
+    return _by_layer([(name, datasets) for name, datasets in layers if datasets])
+
+
+def _read_keras3(file: h5py.File) -> dict[str, Read]:
+    """Read Keras 3's HDF5 layout: `layers/conv2d_3/vars/0`, numbered by class in the order of the layers."""
+    queues = {"Conv2D": "conv2d", "BatchNormalization": "batch_normalization", "Dense": "dense"}
+    seen = dict.fromkeys(queues, 0)
+    layers = []
+    for layer in WEIGHTED:
+        number = seen[layer.kind]
+        seen[layer.kind] += 1
+        stem = queues[layer.kind]
+        variables = file["layers"][f"{stem}_{number}" if number else stem]["vars"]
+        # Keras since 3.8 writes the layer's own name beside its variables, which is surer than the order.
+        name = _text(variables.attrs.get("name", layer.name))
+        layers.append((name, [variables[str(n)] for n in range(len(variables))]))
+    return _by_layer(layers)
+
+
+def _by_layer(layers: Sequence[tuple[str, Sequence[h5py.Dataset]]]) -> dict[str, Read]:
+    """Name the arrays of each layer; where layers bear names of their own, go by order, as Keras itself does."""
+    names = [present_name(name) for name, _ in layers]
+    if not set(names) <= LAYER.keys():
+        if len(layers) != len(WEIGHTED):
+            raise ValueError(f"it has {len(layers)} layers with weights where ResNet-50 has {len(WEIGHTED)}")
+        names = [layer.name for layer in WEIGHTED]
+    read: dict[str, Read] = {}
+    for name, (_, datasets) in zip(names, layers, strict=True):
+        if len(datasets) != len(LAYER[name].arrays):
+            raise ValueError(f"layer {name} has {len(datasets)} arrays where it needs {len(LAYER[name].arrays)}")
+        for array, dataset in zip(LAYER[name].arrays, datasets, strict=True):
+            read[f"{name}/{array}"] = functools.partial(_read_dataset, dataset)
+    return read
+
+
+def _read_tfjs(folder: Path) -> dict[str, Read]:
+    """Read a TensorFlow.js layers model: model.json names the arrays, which lie end to end in the shards."""
+    read: dict[str, Read] = {}
+    for group in json.loads((folder / "model.json").read_text("utf-8"))["weightsManifest"]:
+        shards = [_inside(folder, name) for name in group["paths"]]
+        start = 0
+        for weight in group["weights"]:
+            if weight["dtype"] != "float32" or "quantization" in weight:
+                raise ValueError(f"array {weight['name']} is quantised or not float32: use the full weights")
+            shape = tuple(int(n) for n in weight["shape"])
+            layer, _, array = weight["name"].rpartition("/")
+            name = f"{present_name(layer)}/{array}"
+            read[name] = functools.partial(_read_shards, shards, start, shape)
+            start += 4 * math.prod(shape)
+        held = sum(shard.stat().st_size for shard in shards)
+        if held != start:
+            raise ValueError(f"its shards hold {held} bytes where model.json promises {start}: copy it again")
+    return read
+
+
+def _read_dataset(dataset: h5py.Dataset) -> NDArray[Any]:
+    return np.asarray(dataset[()])
+
+
+def _read_shards(shards: Sequence[Path], start: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Read the array of `shape` that begins `start` bytes into the shards laid end to end."""
+    parts, missing = [], 4 * math.prod(shape)
+    for shard in shards:
+        size = shard.stat().st_size
+        if start < size and missing:
+            with shard.open("rb") as file:
+                file.seek(start)
+                parts.append(file.read(missing))
+            missing -= len(parts[-1])
+        start = max(0, start - size)
+    return np.frombuffer(b"".join(parts), "<f4").reshape(shape)  # (bytes,) -> shape
+
+
+def _inside(folder: Path, name: str) -> Path:
+    if Path(name).name != name:
+        raise ValueError(f"model.json names a shard outside its folder: {name!r}")
+    return folder / name
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

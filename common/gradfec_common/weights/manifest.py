@@ -1,0 +1,62 @@
+"""What Keras's ImageNet weights of ResNet-50 are: every array's name, shape and SHA-256, shipped in resnet50.tsv."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+import importlib.resources
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradfec_common.network import LAYERS
+
+NAMES = tuple(f"{layer.name}/{array}" for layer in LAYERS for array in layer.arrays)
+
+# MD5 of the file that Keras publishes, by which Keras itself verifies it (keras/src/applications/resnet.py). Its arrays
+# need not be bit for bit those of the older publication that the manifest was made from; either is Keras's own.
+PUBLISHED_MD5 = "2cb95161c43110f7111970584f804107"
+
+
+class Verification(enum.Enum):
+    """How weights are known to be Keras's ImageNet weights."""
+
+    ARRAYS = "every array has its pinned SHA-256"
+    FILE = "the file they came from has the hash that Keras publishes"
+    NONE = "not Keras's values, accepted with --unverified"
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """What one array of Keras's ImageNet weights must be."""
+
+    shape: tuple[int, ...]
+    sha256: str
+
+
+@functools.cache
+def pinned() -> Mapping[str, Pinned]:
+    """Return the manifest by array name, in Keras's order."""
+    text = importlib.resources.files(__package__).joinpath("resnet50.tsv").read_text("utf-8")
+    rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
+    return {name: Pinned(tuple(map(int, shape.split("x"))), digest) for name, shape, digest in rows}
+
+
+def sha256(array: NDArray[np.float32]) -> str:
+    """Return the SHA-256 of an array's little-endian float32 bytes in C order, in hexadecimal."""
+    return hashlib.sha256(np.ascontiguousarray(array, "<f4").data).hexdigest()
+
+
+def is_published(path: Path) -> bool:
+    """Tell whether the file at `path` is the one that Keras publishes."""
+    if not path.is_file():
+        return False
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest() == PUBLISHED_MD5

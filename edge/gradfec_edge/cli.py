@@ -1,0 +1,116 @@
+"""The command `gradfec-edge`."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+
+import click
+
+from gradfec_common.console import Endpoint, EndpointType, plain_errors, say_totals
+
+EXAMPLES = """\b
+Examples:
+  gradfec-edge --camera /dev/video0 --cloud cloud.example:9000
+  gradfec-edge --camera rtsp://10.0.0.7/stream --cloud cloud.example:9000 --fps 5
+  gradfec-edge --camera photos/ --cloud 127.0.0.1:9000 --results answers.jsonl
+
+Exit codes: 0 done, or stopped when asked to; 1 something outside failed; 2 a wrong option.
+"""
+
+
+@click.command(epilog=EXAMPLES, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.option(
+    "--camera",
+    required=True,
+    metavar="SRC",
+    help="Device (/dev/video0), camera number, RTSP URL, video file, image, or folder of images.",
+)
+@click.option("--cloud", required=True, type=EndpointType(), help="Where gradfec-cloud listens.")
+@click.option(
+    "--protect",
+    default="FEC_50_50",
+    metavar="SCHEME",
+    help="none, or FEC_A_B: drop the least important A % of the packets and protect the other B %.",
+)
+@click.option("--importance", default="activation", metavar="NAME", help="Estimator: activation or random.")
+@click.option("--rows", default=7, type=click.IntRange(1, 255), help="Rows of a channel in one packet.")
+@click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Last layer that runs on the edge.")
+@click.option("--fps", type=click.FloatRange(min=0, min_open=True), help="At most so many frames a second.")
+@click.option("--loop", is_flag=True, help="Repeat a file or folder for ever.")
+@click.option("--in-flight", default=4, type=click.IntRange(1, 64), help="Frames that may await an answer.")
+@click.option("--timeout-ms", default=2000, type=click.IntRange(1, 600_000), help="Give an answer up after this.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MBIT/S",
+    help="Send at this rate.  [default: a frame's packets over half of the frame interval, at most 100 ms]",
+)
+@click.option("--results", metavar="FILE|-", help="Append one JSON object a frame; - for standard output.")
+@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
+@click.option("--name", default=platform.node() or "edge", help="How this edge is called in the cloud's records.")
+@click.option("--seed", default=0, type=click.IntRange(min=0), help="Of the estimator `random`.")
+@click.option("--json", "as_json", is_flag=True, help="At the end, print the totals as one JSON object.")
+@plain_errors
+def main(
+    camera: str,
+    cloud: Endpoint,
+    protect: str,
+    importance: str,
+    rows: int,
+    split: str,
+    fps: float | None,
+    loop: bool,
+    in_flight: int,
+    timeout_ms: int,
+    rate: float | None,
+    results: str | None,
+    weights: Path | None,
+    name: str,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Run the first layers of ResNet-50 on a camera's frames and send the features, protected, to a cloud."""
+    import contextlib
+
+    import numpy as np
+
+    from gradfec_common.network import split_point
+    from gradfec_common.plan import parse_scheme
+    from gradfec_common.results import ResultsFile
+    from gradfec_common.transmit import packet_grid
+    from gradfec_common.weights import ensure_weights
+    from gradfec_edge.camera import open_source
+    from gradfec_edge.importance import make_estimator
+    from gradfec_edge.journal import Journal
+    from gradfec_edge.progress import Progress
+
+    scheme, cut = parse_scheme(protect), split_point(split)
+    grid = packet_grid(cut, rows)
+    estimator = make_estimator(importance, grid, np.random.default_rng(seed))
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress())
+        source = open_source(camera, loop=loop, fps=fps, warn=progress.say)
+        stack.callback(source.close)
+        file = stack.enter_context(ResultsFile(results)) if results else None
+        store = ensure_weights(weights, progress.fetching)
+
+        from gradfec_edge.daemon import EdgeOptions, run_edge
+        from gradfec_edge.frontend import FrontEnd
+        from gradfec_edge.pipeline import Pipeline
+
+        front_end = FrontEnd(cut, store)
+        front_end.warm_up()
+        progress.say(
+            f"{source.name} -> {cut.name}, {grid.count} packets of {grid.size} B, "
+            f"{scheme.name} by {importance} -> {cloud}"
+        )
+        pipeline = Pipeline(cut, grid, front_end, estimator, scheme)
+        journal = Journal(file, progress.record)
+        options = EdgeOptions(cloud, name, in_flight, timeout_ms / 1000, rate)
+        totals = run_edge(options, source, pipeline, journal, progress.say)
+    if as_json:
+        click.echo(json.dumps(totals))
+    else:
+        say_totals("gradfec-edge", totals)

@@ -1,0 +1,235 @@
+"""The edge daemon: camera -> front-end -> importance -> packets -> UDP, and the answers back."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import uvloop
+
+from gradfec_common import wire
+from gradfec_common.console import Endpoint
+from gradfec_common.errors import GradfecError
+from gradfec_common.session.edge import (
+    Answered,
+    Closed,
+    Connected,
+    EdgeLimits,
+    EdgeSession,
+    Event,
+    LinkLost,
+    Refused,
+    new_hello,
+)
+from gradfec_common.transmit import EncodedTensor
+from gradfec_edge.frames import Frame, Source
+from gradfec_edge.journal import Journal
+from gradfec_edge.link import Link
+from gradfec_edge.pipeline import Pipeline, Stages
+
+PATIENCE_S = 30.0  # how long a file or folder waits for a cloud that does not answer
+PASSING_REFUSALS = {"leaving", "full"}  # reasons that pass by themselves
+SEND_SHARE_OF_INTERVAL = 0.5  # of the frame interval: over which a frame's datagrams are spread
+LONGEST_SEND_S = 0.1
+POLL_S = 0.2  # how soon a blocking wait for a frame notices that the daemon has been asked to stop
+
+
+@dataclass(frozen=True)
+class EdgeOptions:
+    """What the user asked for."""
+
+    cloud: Endpoint
+    name: str
+    in_flight: int
+    timeout_s: float
+    rate_mbit_s: float | None
+
+
+class EdgeDaemon:
+    """One camera, one cloud."""
+
+    def __init__(
+        self,
+        options: EdgeOptions,
+        source: Source,
+        pipeline: Pipeline,
+        journal: Journal,
+        say: Callable[[str], None],
+    ) -> None:
+        """Join the parts; `run` does the work. `say` takes one line for the user."""
+        self.options, self.source, self.pipeline, self.journal = options, source, pipeline, journal
+        self._say = say
+        self._loop = asyncio.get_running_loop()
+        hello = new_hello(pipeline.split.id, pipeline.grid.rows, options.name, np.random.default_rng())
+        session = EdgeSession(hello, time.monotonic(), EdgeLimits(answer_timeout_s=options.timeout_s))
+        self.link = Link(options.cloud, session, self._on_event)
+        self._slots = asyncio.Semaphore(options.in_flight)
+        self._connected = asyncio.Event()
+        self._on_their_way: set[asyncio.Task[None]] = set()
+        self._work: asyncio.Task[None] | None = None
+        self._failure: GradfecError | None = None
+        self._interval_s = source.interval or 2 * LONGEST_SEND_S  # between frames, smoothed
+
+    async def run(self) -> None:
+        """Work until the source ends or a signal asks to stop; GradfecError where it cannot go on."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, self._stop)
+        await self.link.open()
+        try:
+            self._work = self._loop.create_task(self._send_frames())
+            await asyncio.wait([self._work])
+            if self._failure is None and not self._work.cancelled():
+                await self._work  # its own failure, if any
+            self._work = self._loop.create_task(self._wait_for_answers())
+            await asyncio.wait([self._work])
+        finally:
+            self.source.close()
+            for task in self._on_their_way:
+                task.cancel()
+            self.link.close()
+        if self._failure:
+            raise self._failure
+
+    async def _send_frames(self) -> None:
+        last = time.monotonic()
+        while True:
+            await self._slots.acquire()
+            if not self.source.live:
+                await self._cloud_answers()
+            frame = None
+            while frame is None:
+                if self.source.ended:
+                    return
+                frame = await asyncio.to_thread(self.source.next_frame, POLL_S)
+            if not self._connected.is_set() and self.source.live:
+                self._give_up(frame)
+                continue
+            encoded, stages = await asyncio.to_thread(self.pipeline.encode, frame.image)
+            now = time.monotonic()
+            self._interval_s += 0.2 * (min(now - last, 1.0) - self._interval_s)
+            last = now
+            task = self._loop.create_task(self._send(frame, encoded, stages))
+            self._on_their_way.add(task)
+            task.add_done_callback(self._on_their_way.discard)
+
+    async def _send(self, frame: Frame, encoded: EncodedTensor, stages: Stages) -> None:
+        """Send one frame's tensor; when the link is lost just before, a file's frame waits, a camera's is given up."""
+
+        is_open = asyncio.Event()
+
+        def opened(tensor: int) -> None:
+            is_open.set()
+            self.journal.sent(tensor, frame, encoded.plan, stages)
+
+        while not is_open.is_set():
+            with stages.time("send"):
+                await self.link.send_tensor(encoded, self._sending_s(encoded), opened)
+            if not is_open.is_set() and self.source.live:
+                self._give_up(frame)
+                return
+            if not is_open.is_set():
+                await self._cloud_answers()
+
+    def _sending_s(self, encoded: EncodedTensor) -> float:
+        """Return over how many seconds a tensor's datagrams are to be spread."""
+        if self.options.rate_mbit_s is not None:
+            return encoded.wire_bits / (1e6 * self.options.rate_mbit_s)
+        return min(SEND_SHARE_OF_INTERVAL * self._interval_s, LONGEST_SEND_S)
+
+    async def _cloud_answers(self) -> None:
+        """Wait until the cloud is there; GradfecError when patience ends."""
+        try:
+            await asyncio.wait_for(self._connected.wait(), PATIENCE_S)
+        except asyncio.TimeoutError:
+            self._fail(
+                GradfecError(
+                    f"no answer from {self.options.cloud} for {PATIENCE_S:.0f} s: check that gradfec-cloud runs there "
+                    "and that UDP to that port passes the firewalls on the way"
+                )
+            )
+
+    async def _wait_for_answers(self) -> None:
+        """Wait until every frame on its way is answered or given up: the core's timers see to it."""
+        while self._failure is None and (self._on_their_way or self.link.session.open_tensors):
+            await asyncio.sleep(0.01)
+
+    def _give_up(self, frame: Frame) -> None:
+        self._slots.release()
+        try:
+            self.journal.unsent(frame)
+        except GradfecError as error:
+            self._fail(error)
+
+    def _on_event(self, event: Event) -> None:
+        try:
+            match event:
+                case Connected():
+                    self._connected.set()
+                    again = "again" if not event.fresh else ""
+                    self._say(f"connected to {self.options.cloud} {again}".rstrip())
+                    self._check_deadline(event.deadline_s)
+                case LinkLost():
+                    self._connected.clear()
+                    why = "is leaving" if event.leaving else "is silent"
+                    self._say(f"{self.options.cloud} {why}; looking for it")
+                case Refused() if event.reason in PASSING_REFUSALS:
+                    self._say(f"{self.options.cloud} takes no edge now: {event.detail}; trying again")
+                case Refused():
+                    self._fail(GradfecError(f"{self.options.cloud} refuses this edge: {event.detail}"))
+                case Answered():
+                    self.journal.answered(event)
+                    self._slots.release()
+                case Closed():
+                    if event.result is None:
+                        self._slots.release()
+                    self.journal.closed(event)
+        except GradfecError as error:  # the results file cannot be written
+            self._fail(error)
+
+    def _check_deadline(self, deadline_s: float) -> None:
+        if self.options.rate_mbit_s is None:
+            return
+        bits = self.pipeline.grid.count * (self.pipeline.grid.size + wire.OVERHEAD_BYTES) * 8
+        sending_s = bits / (1e6 * self.options.rate_mbit_s)
+        if sending_s > deadline_s:
+            self._say(
+                f"warning: at {self.options.rate_mbit_s:g} Mbit/s a frame takes {1000 * sending_s:.0f} ms to send, but "
+                f"the cloud decides after {1000 * deadline_s:.0f} ms: raise its --deadline-ms, or --rate"
+            )
+
+    def _fail(self, error: GradfecError) -> None:
+        """Stop for good, with the first error."""
+        self._failure = self._failure or error
+        if self._work:
+            self._work.cancel()
+
+    def _stop(self) -> None:
+        """Take no more frames; a second signal does not wait for answers either."""
+        if self._work:
+            self._work.cancel()
+
+
+Totals = dict[str, dict[str, int]]
+
+
+def run_edge(
+    options: EdgeOptions, source: Source, pipeline: Pipeline, journal: Journal, say: Callable[[str], None]
+) -> Totals:
+    """Run the daemon on an event loop of its own and return its totals, all counted by name."""
+
+    async def run() -> Totals:
+        daemon = EdgeDaemon(options, source, pipeline, journal, say)
+        await daemon.run()
+        return {
+            "frames": {**journal.outcomes, "skipped": source.skipped},
+            "packets": dict(journal.packets),
+            "datagrams_sent": dict(daemon.link.sent),
+            "datagrams_received": {reason: n for reason, n in daemon.link.session.counts.items() if n},
+        }
+
+    totals: Totals = uvloop.run(run())
+    return totals

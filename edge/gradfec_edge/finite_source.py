@@ -1,0 +1,77 @@
+"""What image files and video files share: frames that wait, in order, until they are taken."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
+
+from gradfec_common.errors import GradfecError
+from gradfec_edge.frames import Frame, Image, Pace, Warn
+
+
+class FiniteSource(ABC):
+    """Frames that wait for whoever takes them: each is sent exactly once, then the source ends, or starts over."""
+
+    live = False
+
+    def __init__(self, name: str, loop: bool, fps: float | None, warn: Warn) -> None:
+        """Read the first picture, so that a source without any is an error now and not later."""
+        self.name = name
+        self.skipped = 0
+        self._loop, self._warn, self._pace = loop, warn, Pace(fps)
+        self.interval = self._pace.interval
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._number = 0
+        self._pictures = self._all_passes()
+        self._ahead = next(self._pictures, None)
+        self._ended = self._ahead is None
+        if self._ended:
+            raise GradfecError(self._nothing())
+
+    @abstractmethod
+    def _one_pass(self) -> Iterator[tuple[str, Image]]:
+        """Yield (name, picture), once through."""
+
+    @abstractmethod
+    def _nothing(self) -> str:
+        """Say what is wrong with a source that has no picture."""
+
+    def _all_passes(self) -> Generator[tuple[str, Image], None, None]:
+        sent = True
+        while sent:
+            sent = False
+            for picture in self._one_pass():
+                yield picture
+                sent = self._loop
+
+    def next_frame(self, timeout: float) -> Frame | None:
+        """Return the next frame when its time has come within `timeout` seconds; it stays next when not."""
+        with self._lock:
+            if self._ahead is None:
+                self._ahead = next(self._pictures, None)
+            if self._ahead is None:
+                self._ended = True
+                return None
+            wait = self._pace.wait(time.monotonic())
+            if wait > 0 and (self._closed.wait(min(wait, timeout)) or wait > timeout):
+                return None
+            (source, image), self._ahead = self._ahead, None
+            now = time.monotonic()
+            self._pace.took(now)
+            self._number += 1
+            return Frame(self._number - 1, source, image, now)
+
+    @property
+    def ended(self) -> bool:
+        """Say that every frame was taken, or the source closed."""
+        return self._ended or self._closed.is_set()
+
+    def close(self) -> None:
+        """End the source; frames not yet taken are not sent."""
+        self._closed.set()
+        with self._lock:
+            self._ahead = None
+            self._pictures.close()

@@ -1,0 +1,104 @@
+"""What every source of frames shares: the frame, the source's interface, the pace of --fps, the picture check."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradfec_common.errors import GradfecError
+
+MAX_IMAGE_PIXELS = 100_000_000
+
+Image = NDArray[np.uint8]
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture: `image` is BGR, (h, w, 3) uint8; `number` counts from 0; `captured_at` is time.monotonic()."""
+
+    number: int
+    source: str
+    image: Image
+    captured_at: float
+
+
+class Source(Protocol):
+    """What the edge takes frames from, one worker at a time; close() may come from any thread.
+
+    `live`: newest frame only. `interval`: seconds between frames, where known. `skipped`: frames of a camera that
+    nobody took, those that --fps passes over among them; files of a folder that are not readable images.
+    """
+
+    live: bool
+    name: str
+    interval: float | None
+    skipped: int
+
+    def next_frame(self, timeout: float) -> Frame | None:
+        """Wait at most `timeout` seconds for a frame; None: none yet, or no more (`ended` tells which)."""
+
+    @property
+    def ended(self) -> bool:
+        """Say that no frame will ever come again."""
+
+    def close(self) -> None:
+        """Let go of the device or file; a waiting next_frame returns None."""
+
+
+class Capture(Protocol):
+    """The part of cv2.VideoCapture that is used here, so that tests can stand in for a camera."""
+
+    def isOpened(self) -> bool: ...  # noqa: D102, N802
+    def read(self) -> tuple[bool, Any]: ...  # noqa: D102
+    def get(self, prop: int, /) -> float: ...  # noqa: D102
+    def release(self) -> None: ...  # noqa: D102
+
+
+Opener = Callable[[int | str], Capture]
+
+
+class Pace:
+    """Say when the next frame may go, for at most `fps` frames a second; no limit when it is None."""
+
+    def __init__(self, fps: float | None) -> None:
+        """Let the first frame go at once."""
+        self.interval = None if fps is None else 1 / fps
+        self._due = -math.inf
+
+    def wait(self, now: float) -> float:
+        """Return the seconds from `now` until the next frame may go, 0 when it may."""
+        return max(0.0, self._due - now)
+
+    def took(self, now: float) -> None:
+        """Record that a frame went at `now`."""
+        if self.interval is not None:
+            # A little late: keep the beat, so that the rate does not drift. A whole beat late: no catching up.
+            late = now - self._due
+            self._due = (self._due if late < self.interval else now) + self.interval
+
+
+def as_bgr(image: Any, name: object) -> Image:
+    """Check a decoded picture and bring it to BGR, (h, w, 3) uint8; GradfecError, naming it, when it cannot be."""
+    if not isinstance(image, np.ndarray) or image.ndim not in {2, 3} or image.size == 0:
+        raise GradfecError(f"{name} gives no picture")
+    if image.shape[0] * image.shape[1] > MAX_IMAGE_PIXELS:
+        raise GradfecError(too_large(name))
+    if image.dtype == np.uint16:  # thermal and depth cameras
+        image = (image >> 8).astype(np.uint8)
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    if image.dtype != np.uint8 or channels not in {1, 3, 4}:
+        raise GradfecError(f"{name} gives pictures of {channels} channels of {image.dtype}, which are not supported")
+    if channels == 1:
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)  # (h, w) -> (h, w, 3)
+    return np.ascontiguousarray(image[:, :, :3])
+
+
+def too_large(name: object) -> str:
+    """Say that a picture is over the limit."""
+    return f"{name} is too large: more than {MAX_IMAGE_PIXELS // 10**6} megapixels"

@@ -1,0 +1,176 @@
+"""The edge's UDP socket: paced sending, answers in, and the clock that drives the protocol core."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from gradfec_common.console import Endpoint
+from gradfec_common.errors import GradfecError
+from gradfec_common.session.edge import EdgeSession, Event, LinkLost
+from gradfec_common.transmit import EncodedTensor
+from gradfec_common.wire import Bytes, batch_of
+
+MAX_DATAGRAM_READ_BYTES = 2048
+SEND_BUFFER_BYTES = 4 * 2**20
+PACING_INTERVAL_S = 0.001  # datagrams leave in bursts no closer than this: one burst a tick, never a spin
+RESOLVE_AGAIN_S = 5.0  # while the cloud is silent: it may have moved to another address
+
+
+class Link:
+    """A connected UDP socket to the cloud and the EdgeSession behind it, on the running event loop."""
+
+    def __init__(self, cloud: Endpoint, session: EdgeSession, on_event: Callable[[Event], None]) -> None:
+        """Prepare; `open` does the rest. `on_event` is called on the loop, for each event in order."""
+        self.cloud = cloud
+        self.session = session
+        self.sent: Counter[str] = Counter()  # datagrams given to the kernel, by what they are
+        self._on_event = on_event
+        self._loop = asyncio.get_running_loop()
+        self._socket: socket.socket | None = None
+        self._address: tuple[object, ...] = ()
+        self._timer: asyncio.TimerHandle | None = None
+        self._one_tensor_at_a_time = asyncio.Lock()
+        self._resolver: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Resolve the cloud's name and start to look for it; GradfecError if the name does not resolve."""
+        try:
+            await self._connect()
+        except OSError as error:
+            raise GradfecError(
+                f"cannot reach {self.cloud}: {error.strerror or error}; check the host name in --cloud"
+            ) from None
+        self._pump()
+
+    def close(self) -> None:
+        """Say goodbye and close the socket."""
+        self.session.leave()
+        self._pump()
+        if self._timer:
+            self._timer.cancel()
+        if self._resolver:
+            self._resolver.cancel()
+        self._disconnect()
+
+    async def send_tensor(self, encoded: EncodedTensor, duration_s: float, opened: Callable[[int], None]) -> None:
+        """Send a tensor's datagrams in bursts spread over `duration_s`, after those of the tensor before it.
+
+        `opened` is called with the tensor's number before its first datagram leaves. Returns quietly, `opened` not
+        called, when the link is lost by the time that the tensor's turn has come.
+        """
+        async with self._one_tensor_at_a_time:
+            if not self.session.connected:
+                return
+            number, datagrams = self.session.open_tensor(encoded, time.monotonic(), duration_s)
+            opened(number)
+            self._pump()
+            await self._send_paced(datagrams, duration_s)
+
+    async def _send_paced(self, datagrams: Bytes, duration_s: float) -> None:
+        start = time.monotonic()
+        done = 0
+        while done < len(datagrams):
+            elapsed = time.monotonic() - start
+            share = (elapsed + PACING_INTERVAL_S) / duration_s if duration_s > 0 else 1.0
+            due = min(int(share * len(datagrams)) + 1, len(datagrams))
+            for row in datagrams[done:due]:
+                while not self._send(row.data, "symbol"):
+                    await self._writable()
+            done = due
+            if done < len(datagrams):
+                await asyncio.sleep(PACING_INTERVAL_S)
+
+    def _send(self, datagram: bytes | memoryview, what: str) -> bool:
+        """Give one datagram to the kernel; False if it has no room now. What cannot be sent at all is counted."""
+        for _ in range(2):  # an ICMP error of an earlier datagram is reported in place of sending this one
+            if self._socket is None:
+                break
+            try:
+                self._socket.send(datagram)
+            except BlockingIOError:
+                return False
+            except OSError:
+                continue
+            self.sent[what] += 1
+            return True
+        self.sent[f"{what}_failed"] += 1
+        return True
+
+    async def _writable(self) -> None:
+        if self._socket is None:
+            return
+        ready = asyncio.Event()
+        fd = self._socket.fileno()
+        self._loop.add_writer(fd, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            self._loop.remove_writer(fd)
+
+    def _pump(self) -> None:
+        """Send what the core has to say, hand on its events, and set the clock for its next timer."""
+        for datagram in self.session.datagrams_to_send():
+            if not self._send(datagram, "control"):
+                self.sent["control_failed"] += 1  # no room: all control messages are repeated
+        while (event := self.session.next_event()) is not None:
+            if isinstance(event, LinkLost) and (self._resolver is None or self._resolver.done()):
+                self._resolver = self._loop.create_task(self._follow_name())
+            self._on_event(event)
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(max(self.session.next_timer() - time.monotonic(), 0), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self.session.handle_timer(time.monotonic())
+        self._pump()
+
+    def _on_readable(self) -> None:
+        datagrams = []
+        for _ in range(256):
+            if self._socket is None:
+                break
+            try:
+                datagrams.append(self._socket.recv(MAX_DATAGRAM_READ_BYTES))
+            except BlockingIOError:
+                break
+            except OSError:  # an ICMP error: nobody listens there at present; the core's timers deal with silence
+                continue
+        if datagrams:
+            self.session.receive(batch_of(datagrams, [None] * len(datagrams)), time.monotonic())
+            self._pump()
+
+    async def _connect(self) -> None:
+        """Connect to the first address of the cloud's name, if it is not the one already connected to."""
+        infos = await self._loop.getaddrinfo(self.cloud.host, self.cloud.port, type=socket.SOCK_DGRAM)
+        family, kind, proto, _, address = infos[0]
+        if self._socket is not None and address == self._address:
+            return
+        new = socket.socket(family, kind, proto)
+        try:
+            new.setblocking(False)
+            new.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            new.connect(address)
+        except OSError:
+            new.close()
+            raise
+        self._disconnect()
+        self._socket, self._address = new, address
+        self._loop.add_reader(new.fileno(), self._on_readable)
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    async def _follow_name(self) -> None:
+        """While the cloud is silent, look its name up again from time to time."""
+        while not self.session.connected:
+            await asyncio.sleep(RESOLVE_AGAIN_S)
+            with contextlib.suppress(OSError):
+                await self._connect()

@@ -1,0 +1,60 @@
+"""From a frame to an encoded tensor: preprocess, front-end, importance, plan, code. The work of one thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.network import SplitPoint
+from gradfec_common.packets import PacketGrid
+from gradfec_common.plan import Scheme
+from gradfec_common.transmit import EncodedTensor, encode_tensor
+from gradfec_edge.importance import Estimator
+from gradfec_edge.preprocess import to_input
+
+
+class FrontEndModel(Protocol):
+    """The layers before the cut."""
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Compute chi (H, W, C) of an RGB image (224, 224, 3)."""
+
+
+class Stages(dict[str, float]):
+    """Milliseconds spent in each stage, in order."""
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Time a block of code as `stage`."""
+        start = time.perf_counter()
+        yield
+        self[stage] = round(1000 * (time.perf_counter() - start), 3)
+
+
+class Pipeline:
+    """The edge's share of the inference."""
+
+    def __init__(
+        self, split: SplitPoint, grid: PacketGrid, front_end: FrontEndModel, estimator: Estimator, scheme: Scheme
+    ) -> None:
+        """Join the stages."""
+        self.split, self.grid = split, grid
+        self.front_end, self.estimator, self.scheme = front_end, estimator, scheme
+
+    def encode(self, frame: npt.NDArray[np.uint8]) -> tuple[EncodedTensor, Stages]:
+        """Turn a BGR frame (height, width, 3) of any size into a tensor that is ready to be sent."""
+        stages = Stages()
+        with stages.time("preprocess"):
+            image = to_input(frame)
+        with stages.time("front_end"):
+            chi = self.front_end(image)
+        with stages.time("importance"):
+            scores = self.estimator(image, chi)
+        with stages.time("encode"):
+            encoded = encode_tensor(chi, self.scheme.plan(scores), self.grid, self.split)
+        return encoded, stages

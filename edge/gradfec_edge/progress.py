@@ -1,0 +1,59 @@
+"""What the edge shows while it works: a progress bar or counter on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from gradfec_edge.journal import Record
+
+
+class Progress:
+    """One status line on standard error, and messages above it."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        """Show nothing but messages when `quiet`, or when standard error is no terminal."""
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bar = Bar(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", total=None)
+        self._what = ""
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """Print one line above the status."""
+        self._console.print(f"gradfec-edge: {line}", markup=False)
+
+    def fetching(self, what: str, done: int, total: int | None) -> None:
+        """Show how far a download has come, in bytes; without a terminal, just that it has begun."""
+        if self._bar.disable and what != self._what:
+            self.say(what)
+        self._what = what
+        self._bar.update(self._task, description=what, completed=done, total=total)
+
+    def record(self, record: Record) -> None:
+        """Show a frame's record."""
+        top5 = record["top5"]
+        answer = "no answer"
+        if isinstance(top5, list) and top5:
+            answer = f"{top5[0]['label']} {top5[0]['score']:.2f}"
+        self._bar.update(self._task, advance=1, description=f"{record['source']}: {answer}")

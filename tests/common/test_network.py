@@ -1,0 +1,115 @@
+"""The network table is Keras's ResNet-50, and its split points are exactly those at which Keras can cut."""
+
+import keras
+import pytest
+
+from gradfec_common import network
+from gradfec_common.errors import UsageError
+from gradfec_common.network import DEFAULT_SPLIT, LAYERS, SPLIT_POINTS, split_point, split_point_by_id
+
+# The wire's identifiers of split points. They are registered: this table may grow, but no line of it may change.
+REGISTERED = """
+    1 input_layer         2 conv1_pad           3 conv1_conv          4 conv1_bn            5 conv1_relu
+    6 pool1_pad           7 pool1_pool         18 conv2_block1_add   19 conv2_block1_out   28 conv2_block2_add
+   29 conv2_block2_out   38 conv2_block3_add   39 conv2_block3_out   50 conv3_block1_add   51 conv3_block1_out
+   60 conv3_block2_add   61 conv3_block2_out   70 conv3_block3_add   71 conv3_block3_out   80 conv3_block4_add
+   81 conv3_block4_out   92 conv4_block1_add   93 conv4_block1_out  102 conv4_block2_add  103 conv4_block2_out
+  112 conv4_block3_add  113 conv4_block3_out  122 conv4_block4_add  123 conv4_block4_out  132 conv4_block5_add
+  133 conv4_block5_out  142 conv4_block6_add  143 conv4_block6_out  154 conv5_block1_add  155 conv5_block1_out
+  164 conv5_block2_add  165 conv5_block2_out  174 conv5_block3_add  175 conv5_block3_out  176 avg_pool
+"""
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.backend.clear_session()  # so that the input layer is not numbered
+    return keras.applications.ResNet50(weights=None)
+
+
+def pair(value):
+    return [value, value] if isinstance(value, int) else value
+
+
+def test_layers_are_those_of_keras_in_name_kind_edges_shape_and_arrays(model):
+    for ours, theirs in zip(LAYERS, model.layers, strict=True):
+        inbound = [] if ours.kind == "InputLayer" else theirs.input if isinstance(theirs.input, list) else [theirs.input]
+        assert ours.name == theirs.name
+        assert ours.kind == type(theirs).__name__
+        assert list(ours.inbound) == [tensor._keras_history.operation.name for tensor in inbound], ours.name
+        shape = theirs.output.shape[1:]
+        assert ours.shape == ((1, 1, *shape) if len(shape) == 1 else shape), ours.name
+        assert [(f"{ours.name}/{name}", shape) for name, shape in ours.arrays.items()] == [
+            (weight.path, weight.shape) for weight in theirs.weights
+        ]
+
+
+def test_layers_have_the_options_of_keras(model):
+    for ours, theirs in zip(LAYERS, model.layers, strict=True):
+        config = theirs.get_config()
+        for option, value in ours.options.items():
+            if option == "padding" and isinstance(value, int):
+                assert config[option] == ((value, value), (value, value)), ours.name
+            elif option in ("kernel_size", "strides", "pool_size"):
+                assert list(config[option]) == pair(value), ours.name
+            else:
+                assert config[option] == value, ours.name
+
+
+def test_split_points_are_exactly_where_keras_can_cut_into_two_models(model):
+    cuttable = set()
+    for layer in model.layers[:-1]:
+        try:
+            keras.Model(layer.output, model.output)
+        except ValueError:
+            continue
+        cuttable.add(layer.name)
+    assert {split.name for split in SPLIT_POINTS} == cuttable
+
+
+def test_split_point_identifiers_never_change():
+    words = REGISTERED.split()
+    registered = [(int(number), name) for number, name in zip(words[::2], words[1::2], strict=True)]
+    assert [(split.id, split.name) for split in SPLIT_POINTS] == registered
+
+
+def test_split_points_are_found_by_name_and_by_identifier():
+    split = split_point(DEFAULT_SPLIT)
+    assert (split.shape, split.elements) == ((56, 56, 256), 802_816)
+    assert split_point_by_id(split.id) is split
+    assert split_point("avg_pool").shape == (1, 1, 2048)
+    assert split_point_by_id(0) is None
+    assert split_point_by_id(65_535) is None
+
+
+def test_front_and_back_layers_partition_the_network_in_order():
+    for split in SPLIT_POINTS:
+        front, back = network.front_layers(split.name), network.back_layers(split.name)
+        assert front + back == LAYERS[1:]
+    assert network.front_layers("input_layer") == ()
+    assert network.parameters(network.front_layers(DEFAULT_SPLIT)) == 86_656
+    assert network.parameters(LAYERS) == 25_636_712
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("conv2_block1_2_relu", "the shortcut from pool1_pool to conv2_block1_0_conv also crosses"),
+        ("conv3_block2_3_bn", "the shortcut from conv3_block1_out to conv3_block2_add also crosses"),
+        ("conv4_block1_0_bn", "the residual branch from conv3_block4_out to conv4_block1_1_conv also crosses"),
+        ("conv4_block1_0_bn", "the nearest split points are conv3_block4_out and conv4_block1_add"),
+        ("predictions", "nothing is left for the back-end"),
+        ("conv2_block1_ad", "did you mean conv2_block1_add"),
+        ("fire7/squeeze", "no layer 'fire7/squeeze': for example conv2_block1_add"),
+    ],
+)
+def test_other_layers_are_refused_by_name_with_the_reason(name, reason):
+    with pytest.raises(UsageError, match=reason) as refusal:
+        split_point(name)
+    assert repr(name) in str(refusal.value)
+
+
+def test_every_layer_is_a_split_point_or_refused_with_a_usage_error():
+    for layer in LAYERS:
+        if layer.name not in {split.name for split in SPLIT_POINTS}:
+            with pytest.raises(UsageError, match="cannot split"):
+                split_point(layer.name)

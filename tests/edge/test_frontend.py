@@ -1,0 +1,72 @@
+"""The front-end computes what Keras's ResNet-50 computes up to the cut, from nothing but the arrays before it."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from gradfec_common.errors import GradfecError
+from gradfec_common.network import DEFAULT_SPLIT, back_layers, front_layers, split_point
+from gradfec_common.weights import WeightStore, ensure_weights, open_weights, write_slice
+from gradfec_edge.frontend import FrontEnd
+from gradfec_edge.preprocess import normalise
+
+IMAGES = np.random.default_rng(3).integers(0, 256, (2, 224, 224, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return ensure_weights()
+
+
+@pytest.fixture(scope="module")
+def front_end(weights):
+    front_end = FrontEnd(split_point(DEFAULT_SPLIT), weights)
+    front_end.warm_up()
+    return front_end
+
+
+def test_one_image_gives_one_tensor_and_a_batch_gives_a_batch(front_end):
+    chi = front_end(IMAGES)
+    assert (chi.shape, chi.dtype) == ((2, 56, 56, 256), np.float32)
+    single = front_end(IMAGES[1])
+    assert (single.shape, single.dtype) == ((56, 56, 256), np.float32)
+    np.testing.assert_allclose(single, chi[1], atol=1e-4)
+
+
+def test_the_compiled_function_agrees_with_the_keras_model_and_runs_in_another_thread(front_end):
+    with ThreadPoolExecutor(1) as worker:
+        chi = worker.submit(front_end, IMAGES[0]).result()
+    eager = front_end.model(normalise(IMAGES[:1]), training=False).numpy()[0]
+    np.testing.assert_allclose(chi, eager, atol=1e-4)
+
+
+def test_after_warm_up_no_frame_compiles_anew(front_end):
+    before = front_end._run.experimental_get_tracing_count()
+    front_end(IMAGES[0])
+    assert before == front_end._run.experimental_get_tracing_count()
+
+
+def test_split_at_the_input_the_front_end_is_only_the_preprocessing(weights):
+    front_end = FrontEnd(split_point("input_layer"), weights)
+    np.testing.assert_array_equal(front_end(IMAGES[0]), normalise(IMAGES[0]))
+
+
+@pytest.mark.parametrize("name", ["pool1_pool", DEFAULT_SPLIT])
+def test_only_arrays_before_the_cut_are_read(weights, monkeypatch, name):
+    read = []
+    array = WeightStore.array
+    monkeypatch.setattr(WeightStore, "array", lambda store, name: read.append(name) or array(store, name))
+    FrontEnd(split_point(name), weights)
+    assert sorted(read) == sorted(f"{layer.name}/{array}" for layer in front_layers(name) for array in layer.arrays)
+    assert not {name.split("/")[0] for name in read} & {layer.name for layer in back_layers(name)}
+
+
+def test_a_slice_of_a_few_hundred_kilobytes_serves_the_front_end_and_no_more(weights, front_end, tmp_path):
+    path = tmp_path / "edge.npz"
+    write_slice(weights, DEFAULT_SPLIT, path)
+    assert path.stat().st_size < 400_000
+    from_slice = FrontEnd(split_point(DEFAULT_SPLIT), open_weights(path))
+    np.testing.assert_array_equal(from_slice(IMAGES[0]), front_end(IMAGES[0]))
+    with pytest.raises(GradfecError, match=r"edge\.npz holds 30 of ResNet-50's 320 arrays, and conv2_block2_1_conv"):
+        FrontEnd(split_point("conv2_block2_add"), open_weights(path))

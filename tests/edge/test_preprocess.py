@@ -1,0 +1,48 @@
+"""Preprocessing is Keras's own for ResNet-50, on the whole frame."""
+
+import cv2
+import keras
+import numpy as np
+import pytest
+
+from gradfec_edge.preprocess import normalise, to_input
+
+
+def test_normalise_is_exactly_keras_preprocess_input():
+    images = np.random.default_rng(1).integers(0, 256, (3, 224, 224, 3), np.uint8)
+    expected = keras.applications.resnet50.preprocess_input(images.astype(np.float32))
+    for batch, keras_batch in ((images, expected), (images[0], expected[0])):
+        ours = normalise(batch)
+        assert ours.dtype == np.float32
+        np.testing.assert_array_equal(ours, keras_batch)
+
+
+@pytest.mark.parametrize("size", [(224, 224), (480, 640), (640, 480), (1, 1), (100, 2000)])
+def test_a_frame_of_any_size_becomes_224_pixels_square(size):
+    image = to_input(np.full((*size, 3), (10, 20, 30), np.uint8))
+    assert (image.shape, image.dtype) == ((224, 224, 3), np.uint8)
+    assert image.flags["C_CONTIGUOUS"]
+    np.testing.assert_array_equal(image, np.broadcast_to(np.uint8([30, 20, 10]), image.shape))  # BGR -> RGB
+
+
+def test_the_whole_frame_is_kept_without_cropping():
+    frame = np.zeros((480, 640, 3), np.uint8)
+    frame[:, :320, 0] = 255  # left half blue
+    frame[240:, :, 2] = 200  # lower half red
+    image = to_input(frame)
+    assert (image[:, :110, 2] == 255).all() and (image[:, 114:, 2] == 0).all()
+    assert (image[:110, :, 0] == 0).all() and (image[114:, :, 0] == 200).all()
+
+
+def test_resizing_is_bicubic():
+    frame = np.random.default_rng(2).integers(0, 256, (227, 227, 3), np.uint8)
+    expected = cv2.cvtColor(cv2.resize(frame, (224, 224), interpolation=cv2.INTER_CUBIC), cv2.COLOR_BGR2RGB)
+    np.testing.assert_array_equal(to_input(frame), expected)
+
+
+@pytest.mark.parametrize(
+    "frame", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3)), np.zeros((0, 8, 3), np.uint8)]
+)
+def test_what_is_no_frame_is_refused(frame):
+    with pytest.raises(ValueError, match="a frame is uint8"):
+        to_input(frame)
