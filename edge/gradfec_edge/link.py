@@ -13,7 +13,7 @@ from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
 from gradfec_common.session.edge import EdgeSession, Event, LinkLost
 from gradfec_common.transmit import EncodedTensor
-from gradfec_common.wire import Bytes, batch_of
+from gradfec_common.wire import Bytes, Drop, batch_of
 
 MAX_DATAGRAM_READ_BYTES = 2048
 SEND_BUFFER_BYTES = 4 * 2**20
@@ -22,7 +22,7 @@ RESOLVE_AGAIN_S = 5.0  # while the cloud is silent: it may have moved to another
 
 
 class Link:
-    """A connected UDP socket to the cloud and the EdgeSession behind it, on the running event loop."""
+    """A UDP socket to the cloud and the EdgeSession behind it, on the running event loop."""
 
     def __init__(self, cloud: Endpoint, session: EdgeSession, on_event: Callable[[Event], None]) -> None:
         """Prepare; `open` does the rest. `on_event` is called on the loop, for each event in order."""
@@ -32,7 +32,7 @@ class Link:
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
-        self._address: tuple[object, ...] = ()
+        self._address: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes] = ("", 0)
         self._timer: asyncio.TimerHandle | None = None
         self._one_tensor_at_a_time = asyncio.Lock()
         self._resolver: asyncio.Task[None] | None = None
@@ -87,18 +87,16 @@ class Link:
 
     def _send(self, datagram: bytes | memoryview, what: str) -> bool:
         """Give one datagram to the kernel; False if it has no room now. What cannot be sent at all is counted."""
-        for _ in range(2):  # an ICMP error of an earlier datagram is reported in place of sending this one
+        try:
             if self._socket is None:
-                break
-            try:
-                self._socket.send(datagram)
-            except BlockingIOError:
-                return False
-            except OSError:
-                continue
+                raise OSError("closed")
+            self._socket.sendto(datagram, self._address)
+        except BlockingIOError:
+            return False
+        except OSError:  # no route at present, say
+            self.sent[f"{what}_failed"] += 1
+        else:
             self.sent[what] += 1
-            return True
-        self.sent[f"{what}_failed"] += 1
         return True
 
     async def _writable(self) -> None:
@@ -135,17 +133,23 @@ class Link:
             if self._socket is None:
                 break
             try:
-                datagrams.append(self._socket.recv(MAX_DATAGRAM_READ_BYTES))
-            except BlockingIOError:
+                datagram, peer = self._socket.recvfrom(MAX_DATAGRAM_READ_BYTES)
+            except OSError:
                 break
-            except OSError:  # an ICMP error: nobody listens there at present; the core's timers deal with silence
-                continue
+            if peer == self._address:
+                datagrams.append(datagram)
+            else:
+                self.session.counts[Drop.FOREIGN_ADDRESS.value] += 1
         if datagrams:
             self.session.receive(batch_of(datagrams, [None] * len(datagrams)), time.monotonic())
             self._pump()
 
     async def _connect(self) -> None:
-        """Connect to the first address of the cloud's name, if it is not the one already connected to."""
+        """Take the first address of the cloud's name, and a new socket if it is not the one already in use.
+
+        The socket is not connected: the kernel would report each datagram that finds nobody there as an error of a
+        later call, and libuv stops to watch a socket that has an error.
+        """
         infos = await self._loop.getaddrinfo(self.cloud.host, self.cloud.port, type=socket.SOCK_DGRAM)
         family, kind, proto, _, address = infos[0]
         if self._socket is not None and address == self._address:
@@ -154,7 +158,7 @@ class Link:
         try:
             new.setblocking(False)
             new.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-            new.connect(address)
+            new.bind(("", 0))
         except OSError:
             new.close()
             raise
