@@ -81,8 +81,11 @@ def load(cut: SplitPoint, weights: Path | None, deliver: Callable[[list[Answer]]
     from gradfec_cloud.inference import MAX_BATCH, Inference
     from gradfec_cloud.labels import top5
     from gradfec_common.weights import ensure_weights
+    from gradfec_common.weights.progress import show_progress
 
-    back_end = BackEnd(cut, ensure_weights(weights, say_fetching()), MAX_BATCH)
+    with show_progress() as fetching:
+        store = ensure_weights(weights, fetching)
+    back_end = BackEnd(cut, store, MAX_BATCH)
     back_end.warm_up()
     return Inference(back_end, top5, deliver)
 
@@ -90,15 +93,3 @@ def load(cut: SplitPoint, weights: Path | None, deliver: Callable[[list[Answer]]
 def say(line: str) -> None:
     """Print one line for the user."""
     click.echo(f"gradfec-cloud: {line}", err=True)
-
-
-def say_fetching() -> Callable[[str, int, int | None], None]:
-    """Return a progress function that says each step of a download once."""
-    said: set[str] = set()
-
-    def progress(what: str, done: int, total: int | None) -> None:
-        if what not in said:
-            said.add(what)
-            say(what)
-
-    return progress

@@ -81,6 +81,7 @@ def main(
     from gradfec_common.results import ResultsFile
     from gradfec_common.transmit import packet_grid
     from gradfec_common.weights import ensure_weights
+    from gradfec_common.weights.progress import show_progress
     from gradfec_edge.camera import open_source
     from gradfec_edge.importance import make_estimator
     from gradfec_edge.journal import Journal
@@ -90,16 +91,18 @@ def main(
     grid = packet_grid(cut, rows)
     estimator = make_estimator(importance, grid, np.random.default_rng(seed))
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(Progress())
+        progress = Progress()
         source = open_source(camera, loop=loop, fps=fps, warn=progress.say)
         stack.callback(source.close)
         file = stack.enter_context(ResultsFile(results)) if results else None
-        store = ensure_weights(weights, progress.fetching)
+        with show_progress() as fetching:
+            store = ensure_weights(weights, fetching)
 
         from gradfec_edge.daemon import EdgeOptions, run_edge
         from gradfec_edge.frontend import FrontEnd
         from gradfec_edge.pipeline import Pipeline
 
+        stack.enter_context(progress)
         front_end = FrontEnd(cut, store)
         front_end.warm_up()
         progress.say(

@@ -28,7 +28,6 @@ class Progress:
             disable=quiet or not self._console.is_terminal,
         )
         self._task = self._bar.add_task("starting", total=None)
-        self._what = ""
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -42,13 +41,6 @@ class Progress:
     def say(self, line: str) -> None:
         """Print one line above the status."""
         self._console.print(f"gradfec-edge: {line}", markup=False)
-
-    def fetching(self, what: str, done: int, total: int | None) -> None:
-        """Show how far a download has come, in bytes; without a terminal, just that it has begun."""
-        if self._bar.disable and what != self._what:
-            self.say(what)
-        self._what = what
-        self._bar.update(self._task, description=what, completed=done, total=total)
 
     def record(self, record: Record) -> None:
         """Show a frame's record."""

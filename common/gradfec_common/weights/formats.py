@@ -10,6 +10,8 @@ import functools
 import json
 import math
 import re
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +27,7 @@ Read = Callable[[], NDArray[Any]]
 
 ZIP_MAGIC = b"PK\x03\x04"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+MEMBER_BYTES = 1 << 30  # a .keras file holds the optimiser's state too: up to thrice the weights' 100 MB
 WEIGHTED = tuple(layer for layer in LAYERS if layer.arrays)
 
 # Names in Keras before 2.3, which the old .h5 files and the TensorFlow.js model carry.
@@ -53,7 +56,7 @@ def open_arrays(path: Path) -> dict[str, Read]:
     with path.open("rb") as file:
         magic = file.read(len(HDF5_MAGIC))
     if magic.startswith(ZIP_MAGIC):
-        return _read_keras3(h5py.File(zipfile.ZipFile(path).open("model.weights.h5"), "r"))
+        return _read_keras3(_open_member(path, "model.weights.h5"))
     if magic != HDF5_MAGIC:
         raise ValueError("not a Keras .h5, .keras or .weights.h5 file, TensorFlow.js folder, or gradfec's own .npz")
     hdf5 = h5py.File(path, "r")
@@ -62,6 +65,17 @@ def open_arrays(path: Path) -> dict[str, Read]:
     if "model_weights" in hdf5:  # a whole model, not its weights alone
         return _read_legacy(hdf5["model_weights"])
     return _read_keras3(hdf5)
+
+
+def _open_member(path: Path, name: str) -> h5py.File:
+    """Open an HDF5 file inside a zip file by way of a nameless copy: inside, each step back reads from its beginning."""
+    with zipfile.ZipFile(path) as archive:
+        if archive.getinfo(name).file_size > MEMBER_BYTES:
+            raise ValueError(f"its {name} is larger than {MEMBER_BYTES} bytes")
+        copy = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the arrays may be read)
+        with archive.open(name) as member:
+            shutil.copyfileobj(member, copy)
+    return h5py.File(copy, "r")
 
 
 def _read_legacy(group: h5py.Group) -> dict[str, Read]:
@@ -73,32 +87,33 @@ def _read_legacy(group: h5py.Group) -> dict[str, Read]:
 
 def _read_keras3(file: h5py.File) -> dict[str, Read]:
     """Read Keras 3's HDF5 layout: `layers/conv2d_3/vars/0`, numbered by class in the order of the layers."""
-    queues = {"Conv2D": "conv2d", "BatchNormalization": "batch_normalization", "Dense": "dense"}
-    seen = dict.fromkeys(queues, 0)
+    stems = {"Conv2D": "conv2d", "BatchNormalization": "batch_normalization", "Dense": "dense"}
+    seen = dict.fromkeys(stems, 0)
     layers = []
     for layer in WEIGHTED:
         number = seen[layer.kind]
         seen[layer.kind] += 1
-        stem = queues[layer.kind]
-        variables = file["layers"][f"{stem}_{number}" if number else stem]["vars"]
-        # Keras since 3.8 writes the layer's own name beside its variables, which is surer than the order.
-        name = _text(variables.attrs.get("name", layer.name))
-        layers.append((name, [variables[str(n)] for n in range(len(variables))]))
+        group = f"{stems[layer.kind]}_{number}" if number else stems[layer.kind]
+        if group in file["layers"]:
+            variables = file["layers"][group]["vars"]
+            # Recent versions write the layer's own name beside its variables, which is surer than the order.
+            name = _text(variables.attrs.get("name", layer.name))
+            layers.append((name, [variables[str(n)] for n in range(len(variables))]))
     return _by_layer(layers)
 
 
 def _by_layer(layers: Sequence[tuple[str, Sequence[h5py.Dataset]]]) -> dict[str, Read]:
-    """Name the arrays of each layer; where layers bear names of their own, go by order, as Keras itself does."""
+    """Name the arrays of each layer; where layers bear names of their own, go by order, as Keras itself does.
+
+    What then is missing, too much or of another shape is for the reader to see: this is another network.
+    """
     names = [present_name(name) for name, _ in layers]
-    if not set(names) <= LAYER.keys():
-        if len(layers) != len(WEIGHTED):
-            raise ValueError(f"it has {len(layers)} layers with weights where ResNet-50 has {len(WEIGHTED)}")
+    if not set(names) <= LAYER.keys() and len(layers) == len(WEIGHTED):
         names = [layer.name for layer in WEIGHTED]
     read: dict[str, Read] = {}
     for name, (_, datasets) in zip(names, layers, strict=True):
-        if len(datasets) != len(LAYER[name].arrays):
-            raise ValueError(f"layer {name} has {len(datasets)} arrays where it needs {len(LAYER[name].arrays)}")
-        for array, dataset in zip(LAYER[name].arrays, datasets, strict=True):
+        arrays = LAYER[name].arrays if name in LAYER else ()
+        for array, dataset in zip(arrays, datasets, strict=False):
             read[f"{name}/{array}"] = functools.partial(_read_dataset, dataset)
     return read
 

@@ -1,0 +1,5 @@
+"""Run the cloud daemon: `python -m gradfec_cloud`."""
+
+from gradfec_cloud.cli import main
+
+main()

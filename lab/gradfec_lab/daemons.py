@@ -1,0 +1,111 @@
+"""The real daemons as child processes on loopback: started, waited for, and never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import IO, Any
+
+from gradfec_common.errors import GradfecError
+
+READY_S = 300.0  # first start of a cloud: TensorFlow's import on a slow machine, and the download of the weights
+STOP_S = 15.0
+
+
+class Daemon:
+    """A running daemon: its standard output by lines, and the last lines that it said on standard error."""
+
+    def __init__(self, name: str, arguments: list[str]) -> None:
+        """Start `python -m module arguments...` for the daemon of that name."""
+        self.name = name
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", MODULES[name], *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.said: deque[str] = deque(maxlen=200)
+        self._changed = threading.Condition()
+        self._listener = threading.Thread(target=self._listen, args=(self.process.stderr,), daemon=True)
+        self._listener.start()
+
+    def wait_until_it_says(self, words: str, timeout_s: float = READY_S) -> None:
+        """Wait for a line on standard error that holds `words`; GradfecError if the daemon ends first."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_said(words) or self.process.poll() is not None, timeout_s)
+            if not self._has_said(words):
+                raise self.failure()
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of standard output until the daemon ends."""
+        assert self.process.stdout is not None  # noqa: S101
+        yield from self.process.stdout
+
+    def stop(self) -> list[str]:
+        """Ask the daemon to stop and return what was left of its standard output."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            rest, _ = self.process.communicate(timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            rest, _ = self.process.communicate()
+        return rest.splitlines()
+
+    def totals(self) -> dict[str, Any]:
+        """Stop the daemon and return the totals that it prints last, with --json."""
+        lines = self.stop()
+        if self.process.returncode or not lines:
+            raise self.failure()
+        totals: dict[str, Any] = json.loads(lines[-1])
+        return totals
+
+    def failure(self) -> GradfecError:
+        """Return the error that says how the daemon ended."""
+        self._listener.join(timeout=1)
+        last = " / ".join([*self.said][-3:]) or "it said nothing"
+        return GradfecError(f"{self.name} ended with exit code {self.process.poll()}: {last}")
+
+    def _listen(self, stderr: IO[str]) -> None:
+        with contextlib.suppress(ValueError):  # closed while reading
+            for line in stderr:
+                with self._changed:
+                    self.said.append(line.rstrip())
+                    self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _has_said(self, words: str) -> bool:
+        return any(words in line for line in self.said)
+
+
+MODULES = {"gradfec-edge": "gradfec_edge", "gradfec-cloud": "gradfec_cloud", "gradfec-netem": "gradfec_lab.netem"}
+
+
+@contextlib.contextmanager
+def daemon(name: str, *arguments: str | float, ready: str | None = None) -> Iterator[Daemon]:
+    """Run a daemon for the length of a `with` block, from when it says `ready`; afterwards it is gone."""
+    running = Daemon(name, [str(argument) for argument in arguments])
+    try:
+        if ready is not None:
+            running.wait_until_it_says(ready)
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.stop()
+
+
+def free_port() -> int:
+    """Return a UDP port of the loopback interface that is free now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

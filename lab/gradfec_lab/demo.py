@@ -1,0 +1,149 @@
+"""`gradfec demo`: the whole system on this machine over a bad link, without and with protection."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from gradfec_common.console import plain_errors
+from gradfec_common.errors import GradfecError, UsageError
+from gradfec_lab.daemons import daemon, free_port
+from gradfec_lab.experiment import Link, Record, Run, run_over_link, top1
+from gradfec_lab.netem import percentage
+
+# Photographs in scikit-image's package: public domain (NASA) or CC0.
+PHOTOGRAPHS = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "rocket.jpg")
+
+
+@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.option(
+    "--loss", default="40%", type=percentage, metavar="SHARE", help="Share of the datagrams that the link loses."
+)
+@click.option("--burst", type=float, metavar="N", help="Lose in bursts of N datagrams on average.")
+@click.option("--protect", default="FEC_50_50", metavar="SCHEME", help="Scheme to compare with no protection.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    help="Folder of images.  [default: photographs from the scikit-image package]",
+)
+@click.option("--seed", default=1, type=click.IntRange(min=0), help="Of the losses.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@plain_errors
+def demo(loss: float, burst: float | None, protect: str, images: Path | None, seed: int, as_json: bool) -> None:
+    """Start cloud, loss injector and edge on this machine; run them without protection, then with; compare.
+
+    The reference is the answer of the uncut model to the same image. Nothing is left running.
+    """
+    from gradfec_common.plan import parse_scheme
+
+    schemes = list(dict.fromkeys(["none", parse_scheme(protect).name]))
+    link = Link(loss, burst, seed)
+    console = Console(stderr=as_json, highlight=False)
+    with photographs(images) as folder:
+        reference = answers_of_the_uncut_model(folder, console)
+        port = free_port()
+        with console.status("starting the cloud"), daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}") as cloud:
+            cloud.wait_until_it_says("listening on")
+            runs = {}
+            for scheme in schemes:
+                runs[scheme] = show_run(folder, scheme, link, port, console)
+    if as_json:
+        click.echo(json.dumps({"runs": [summary(name, link, run, reference) for name, run in runs.items()]}))
+    else:
+        console.print(side_by_side(runs, reference))
+
+
+@contextmanager
+def photographs(images: Path | None) -> Iterator[Path]:
+    """Yield the folder given, or one with the photographs of scikit-image."""
+    if images is not None:
+        if not images.is_dir():
+            raise UsageError(f"{images} is no folder: --images takes a folder of images")
+        yield images
+        return
+    try:
+        import skimage
+    except ImportError:
+        raise GradfecError(
+            "the demo's photographs come with scikit-image: pip install 'gradfec[demo]', or give a folder with --images"
+        ) from None
+    with tempfile.TemporaryDirectory(prefix="gradfec-demo-") as folder:
+        for name in PHOTOGRAPHS:
+            shutil.copy(Path(skimage.__file__).parent / "data" / name, folder)
+        yield Path(folder)
+
+
+def answers_of_the_uncut_model(folder: Path, console: Console) -> dict[str, tuple[int, str]]:
+    """Return each image's class and label by the uncut model."""
+    from gradfec_common.weights import ensure_weights
+    from gradfec_common.weights.progress import show_progress
+
+    with show_progress() as progress:
+        weights = ensure_weights(None, progress)
+    with console.status("asking the uncut model"):
+        from gradfec_cloud.labels import top5
+        from gradfec_lab.uncut import predict, uncut_model
+
+        best = {name: top5(scores)[0] for name, scores in predict(uncut_model(weights), folder)}
+    return {name: (index, label) for name, (index, label, _) in best.items()}
+
+
+def show_run(folder: Path, scheme: str, link: Link, port: int, console: Console) -> Run:
+    """Run the edge once, with a table that grows by a row for each answer."""
+    table = Table(title=f"{scheme} at {link.loss:.0%} loss" + (f", bursts of {link.burst:g}" if link.burst else ""))
+    table.add_column("image")
+    table.add_column("answer")
+    for heading in ("sent", "lost", "recovered", "missing", "latency"):
+        table.add_column(heading, justify="right")
+
+    def add(record: Record) -> None:
+        packets, latency = record["packets"], record["latency_ms"]
+        counts = [str(packets[name]) for name in ("sent", "lost", "recovered", "missing")]
+        table.add_row(record["source"], answer(record), *counts, f"{latency:.0f} ms" if latency else "")
+
+    with Live(table, console=console, refresh_per_second=8):
+        return run_over_link(folder, link, port, ["--protect", scheme], add)
+
+
+def answer(record: Record) -> str:
+    """Return a record's best answer in words."""
+    return f"{record['top5'][0]['label']} {record['top5'][0]['score']:.2f}" if record["top5"] else "no answer"
+
+
+def side_by_side(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str]]) -> Table:
+    """Return the summary: each image's answers beside that of the uncut model."""
+    table = Table(title="answers, side by side", show_footer=True)
+    table.add_column("image", footer="agree with the uncut model")
+    table.add_column("uncut model")
+    classes = {name: index for name, (index, _) in reference.items()}
+    for scheme, run in runs.items():
+        table.add_column(scheme, footer=f"{run.agreement(classes):.0%} of {len(run.records)}")
+    for name, (index, label) in reference.items():
+        cells = []
+        for run in runs.values():
+            record = next(record for record in run.records if record["source"] == name)
+            agrees = top1(record) == index
+            cells.append(f"[{'green' if agrees else 'red'}]{answer(record)} {'=' if agrees else 'x'}[/]")
+        table.add_row(name, label, *cells)
+    return table
+
+
+def summary(scheme: str, link: Link, run: Run, reference: Mapping[str, tuple[int, str]]) -> dict[str, object]:
+    """Return a run's figures for --json."""
+    return {
+        "protect": scheme,
+        "loss": link.loss,
+        "frames": len(run.records),
+        "agreement": run.agreement({name: index for name, (index, _) in reference.items()}),
+        "packets": run.packets(),
+        "latency_ms": run.latency_ms(),
+    }

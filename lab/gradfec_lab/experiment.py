@@ -1,0 +1,119 @@
+"""One run of the real system on loopback: images -> edge -> loss injector -> cloud, with every datagram counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradfec_lab.daemons import Daemon, daemon, free_port
+
+Record = dict[str, Any]  # one line of the edge's results file
+PACKET_NAMES = ("total", "dropped_by_plan", "parity", "sent", "received", "lost", "recovered", "missing")
+
+
+@dataclass(frozen=True)
+class Link:
+    """The bad network: mean loss as a share, mean length of a burst (None: independent losses), seed."""
+
+    loss: float
+    burst: float | None = None
+    seed: int = 0
+
+    def options(self) -> list[str]:
+        """Return the injector's options."""
+        burst = [] if self.burst is None or not self.loss else ["--burst", str(self.burst)]
+        return ["--loss", str(self.loss), *burst, "--seed", str(self.seed)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run gave: a record for each frame, and the edge's and injector's totals."""
+
+    records: list[Record]
+    edge: Mapping[str, Any]
+    injector: Mapping[str, Any]
+
+    def agreement(self, reference: Mapping[str, int]) -> float:
+        """Return the share of frames whose answer is that of the uncut model, by source; no answer is no agreement."""
+        return float(np.mean([top1(record) == reference[record["source"]] for record in self.records]))
+
+    def packets(self) -> dict[str, int]:
+        """Return the packet counts, summed over the frames."""
+        return {name: sum(record["packets"][name] or 0 for record in self.records) for name in PACKET_NAMES}
+
+    def latency_ms(self) -> dict[str, float]:
+        """Return percentiles of the answered frames' latency."""
+        times = [record["latency_ms"] for record in self.records if record["latency_ms"] is not None]
+        return {f"p{q}": round(float(np.percentile(times, q)), 1) for q in (50, 95)} if times else {}
+
+
+def top1(record: Record) -> int | None:
+    """Return the class that a record answers with, or None."""
+    return int(record["top5"][0]["class_index"]) if record["top5"] else None
+
+
+def run_over_link(
+    images: Path,
+    link: Link,
+    cloud_port: int,
+    edge_options: list[str],
+    on_record: Callable[[Record], None] = lambda record: None,
+) -> Run:
+    """Send a folder of images from a real edge through a real injector to the cloud on `cloud_port`."""
+    records: list[Record] = []
+    port = free_port()
+    injector_options = ["--listen", f"127.0.0.1:{port}", "--to", f"127.0.0.1:{cloud_port}", "--json", *link.options()]
+    with daemon("gradfec-netem", *injector_options, ready="listening on") as injector:
+        edge_options = ["--camera", str(images), "--cloud", f"127.0.0.1:{port}", *edge_options]
+        with daemon("gradfec-edge", *edge_options, "--results", "-", "--json") as edge:
+            totals = _read(edge, records, on_record)
+        final = [json.loads(line) for line in injector.stop()][-1]
+    return Run(records, totals, final)
+
+
+def _read(edge: Daemon, records: list[Record], on_record: Callable[[Record], None]) -> Mapping[str, Any]:
+    """Collect the edge's records as they come, and its totals at the end."""
+    totals: Mapping[str, Any] | None = None
+    for line in edge.lines():
+        parsed = json.loads(line)
+        if "frame" in parsed:
+            records.append(parsed)
+            on_record(parsed)
+        else:
+            totals = parsed
+    edge.process.wait()
+    if totals is None:
+        raise edge.failure()
+    return totals
+
+
+def unaccounted(run: Run, cloud: Mapping[str, Any]) -> dict[str, int]:
+    """Return, for each place on the way, datagrams whose fate no counter names: all zero if every one is known.
+
+    `cloud` are the totals of a cloud that saw this run alone. Way up: edge, injector, cloud; way back: the reverse.
+    """
+    up, back = run.injector["up"], run.injector["back"]
+    edge_sent, edge_received = run.edge["datagrams_sent"], run.edge["datagrams_received"]
+    cloud_received = sum(cloud["datagrams_received"].values()) + cloud["datagrams_dropped_by_kernel"]["kernel"]
+    arrived = cloud["datagrams_received"].get("collected", 0) + cloud["datagrams_received"].get("surplus", 0)
+    packets = run.packets()
+    return {
+        "edge to injector": edge_sent["symbol"] + edge_sent["control"] - up["received"],
+        "through injector, up": _inside(up),
+        "injector to cloud": up["delivered"] - cloud_received,
+        "symbols that the edge's records call sent": edge_sent["symbol"] - packets["sent"],
+        "symbols that the edge's records call received": packets["received"] - arrived,
+        "cloud to injector": cloud["datagrams_sent"]["control"] - back["received"],
+        "through injector, back": _inside(back),
+        "injector to edge": back["delivered"] - sum(edge_received.values()),
+    }
+
+
+def _inside(way: Mapping[str, int]) -> int:
+    dropped = sum(count for name, count in way.items() if name.startswith("dropped_"))
+    return way["received"] + way["duplicated"] - way["delivered"] - dropped - way["in_flight"]
