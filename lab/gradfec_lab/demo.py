@@ -21,7 +21,18 @@ from gradfec_lab.experiment import Link, Record, Run, run_over_link, top1
 from gradfec_lab.netem import percentage
 
 # Photographs in scikit-image's package: public domain (NASA) or CC0.
-PHOTOGRAPHS = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "rocket.jpg")
+PHOTOGRAPHS = (
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "chelsea.png",
+    "clock_motion.png",
+    "coffee.png",
+    "coins.png",
+    "hubble_deep_field.jpg",
+    "retina.jpg",
+    "rocket.jpg",
+)
 
 
 @click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
@@ -100,8 +111,8 @@ def answers_of_the_uncut_model(folder: Path, console: Console) -> dict[str, tupl
 def show_run(folder: Path, scheme: str, link: Link, port: int, console: Console) -> Run:
     """Run the edge once, with a table that grows by a row for each answer."""
     table = Table(title=f"{scheme} at {link.loss:.0%} loss" + (f", bursts of {link.burst:g}" if link.burst else ""))
-    table.add_column("image")
-    table.add_column("answer")
+    table.add_column("image", no_wrap=True, max_width=16)
+    table.add_column("answer", no_wrap=True, min_width=20)
     for heading in ("sent", "lost", "recovered", "missing", "latency"):
         table.add_column(heading, justify="right")
 
@@ -122,11 +133,11 @@ def answer(record: Record) -> str:
 def side_by_side(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str]]) -> Table:
     """Return the summary: each image's answers beside that of the uncut model."""
     table = Table(title="answers, side by side", show_footer=True)
-    table.add_column("image", footer="agree with the uncut model")
-    table.add_column("uncut model")
+    table.add_column("image", no_wrap=True, max_width=14, footer="agreement")
+    table.add_column("uncut model", no_wrap=True)
     classes = {name: index for name, (index, _) in reference.items()}
     for scheme, run in runs.items():
-        table.add_column(scheme, footer=f"{run.agreement(classes):.0%} of {len(run.records)}")
+        table.add_column(scheme, no_wrap=True, footer=f"{run.agreement(classes):.0%} of {len(run.records)} images")
     for name, (index, label) in reference.items():
         cells = []
         for run in runs.values():

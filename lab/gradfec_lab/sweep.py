@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
 
 from gradfec_common.console import plain_errors
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_lab.daemons import daemon, free_port
 from gradfec_lab.experiment import Link, Record, Run, run_over_link, top1, unaccounted
 from gradfec_lab.netem import percentage
 
+Row = dict[str, Any]
 COLUMNS = ("protect", "loss", "frames", "top1", "agreement", "sent", "lost", "recovered", "missing", "unaccounted")
 
 
@@ -28,7 +36,7 @@ def shares(text: str) -> list[float]:
 
 @sweep.command()
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
-@click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index, without a header.")
+@click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index.")
 @click.option("--limit", default=300, type=click.IntRange(1), help="Use the first so many images, by name.")
 @click.option("--loss", default="0,10%,30%,50%", type=shares, metavar="SHARES", help="Shares of datagrams lost.")
 @click.option("--burst", type=float, metavar="N", help="Lose in bursts of N datagrams on average.")
@@ -54,8 +62,6 @@ def daemons(
     """
     import tempfile
 
-    from rich.console import Console
-
     from gradfec_common.plan import parse_scheme
 
     schemes = [parse_scheme(name).name for name in protect.split(",")]
@@ -66,9 +72,10 @@ def daemons(
         count = link_images(images, folder, limit)
         reference = answers(folder, console)
         rows = [uncut_row(reference, truth, count)]
-        for share in loss:
-            for scheme in schemes:
-                rows.append(row(folder, scheme, Link(share, burst, seed), importance, reference, truth, console))
+        links = [Link(lost, burst, seed) for lost in loss]
+        rows += [
+            row(folder, scheme, link, importance, reference, truth, console) for link in links for scheme in schemes
+        ]
     if as_json:
         click.echo(json.dumps({"images": count, "importance": importance, "burst": burst, "rows": rows}))
     else:
@@ -102,3 +109,92 @@ def link_images(images: Path, folder: Path, limit: int) -> int:
     if not chosen:
         raise UsageError(f"{images} has no images")
     return len(chosen)
+
+
+def answers(folder: Path, console: Console) -> dict[str, int]:
+    """Return the uncut model's class for each readable image."""
+    from gradfec_common.weights import ensure_weights
+    from gradfec_common.weights.progress import show_progress
+
+    with show_progress() as progress:
+        weights = ensure_weights(None, progress)
+    from gradfec_lab.uncut import predict, uncut_model
+
+    with console.status("asking the uncut model"):
+        return {name: int(scores.argmax()) for name, scores in predict(uncut_model(weights), folder)}
+
+
+def uncut_row(reference: Mapping[str, int], truth: Mapping[str, int] | None, count: int) -> Row:
+    """Return the table's row for the uncut model."""
+    right = None if truth is None else share(truth.get(name) == index for name, index in reference.items())
+    return {"protect": "uncut", "loss": None, "frames": count, "top1": right, "agreement": 1.0}
+
+
+def row(
+    folder: Path,
+    scheme: str,
+    link: Link,
+    importance: str,
+    reference: Mapping[str, int],
+    truth: Mapping[str, int] | None,
+    console: Console,
+) -> Row:
+    """Measure one scheme at one loss, with a cloud of its own so that every datagram can be accounted for."""
+    run, cloud = one_run(folder, link, ["--protect", scheme, "--importance", importance], console)
+    loose = unaccounted(run, cloud)
+    return {
+        "protect": scheme,
+        "loss": link.loss,
+        "frames": len(run.records),
+        "outcomes": dict(Counter(record["outcome"] for record in run.records)),
+        "top1": None if truth is None else share(truth.get(r["source"]) == top1(r) for r in run.records),
+        "agreement": run.agreement(reference),
+        "packets": run.packets(),
+        "latency_ms": run.latency_ms(),
+        "unaccounted": loose,
+        "edge": run.edge,
+        "injector": run.injector,
+        "cloud": cloud,
+    }
+
+
+def one_run(folder: Path, link: Link, edge_options: list[str], console: Console) -> tuple[Run, Mapping[str, Any]]:
+    """Run a cloud, an injector and an edge once; return the run and the cloud's totals."""
+    count = sum(1 for _ in folder.iterdir())
+    title = f"{edge_options[1]} at {link.loss:.0%}"
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(f"{title}: starting", total=count)
+
+        def advance(record: Record) -> None:
+            progress.update(task, advance=1, description=title)
+
+        port = free_port()
+        with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--json", ready="listening on") as cloud:
+            run = run_over_link(folder, link, port, edge_options, advance)
+            return run, cloud.totals()
+
+
+def share(hits: Iterable[bool]) -> float:
+    """Return the share of true values."""
+    values = [*hits]
+    return sum(values) / len(values)
+
+
+def print_table(rows: list[Row]) -> None:
+    """Print the rows for people."""
+    table = Table()
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "protect" else "right")
+    for measured in rows:
+        packets = measured.get("packets", {})
+        loose = measured.get("unaccounted")
+        table.add_row(
+            measured["protect"],
+            "" if measured["loss"] is None else f"{measured['loss']:.0%}",
+            str(measured["frames"]),
+            "" if measured["top1"] is None else f"{measured['top1']:.1%}",
+            f"{measured['agreement']:.1%}",
+            *(f"{packets[name]:,}" if packets else "" for name in ("sent", "lost", "recovered", "missing")),
+            "" if loose is None else str(sum(map(abs, loose.values()))),
+        )
+    Console().print(table)
