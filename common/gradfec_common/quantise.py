@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,8 @@ import numpy.typing as npt
 UNIFORM8 = 1  # wire id: 8 bits an element, one (minimum, maximum) per tensor
 QUANTISERS = {UNIFORM8: "uniform8"}
 LEVELS = 255
+MAX_SPAN = float(np.finfo(np.float32).max)  # of a range: its ends' difference must be finite in float32
+TINY_SPAN = LEVELS / MAX_SPAN  # about 7.5e-37: below it, levels a unit are not finite in float32
 
 
 class Quantised(NamedTuple):
@@ -23,14 +26,15 @@ class Quantised(NamedTuple):
 def quantise(values: npt.NDArray[np.float32]) -> Quantised:
     """Map finite float32 values to 256 even levels over their own range; at most half a level of error.
 
-    Raises ValueError for a NaN or an infinity: that is a fault of the front-end, never of the network.
+    Raises ValueError for a NaN, an infinity or a range wider than float32 holds: that is a fault of the front-end,
+    never of the network.
     """
     low, high = float(values.min()), float(values.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError(f"features are not finite: minimum {low}, maximum {high}")
+    if not is_range(low, high):
+        raise ValueError(f"features are not finite, or span more than float32 holds: minimum {low}, maximum {high}")
     scaled = np.subtract(values, np.float32(low))
     span = np.float32(high) - np.float32(low)
-    if span > 0:
+    if span > TINY_SPAN:
         scaled *= np.float32(LEVELS) / span
         scaled += np.float32(0.5)
         np.minimum(scaled, LEVELS, out=scaled)  # rounding in float32 may step over the last level
@@ -43,6 +47,6 @@ def dequantise(levels: npt.NDArray[np.uint8], low: float, high: float) -> npt.ND
     return table[levels]
 
 
-def is_range(low: npt.NDArray[Any] | float, high: npt.NDArray[Any] | float) -> bool:
-    """Tell whether [low, high] from the wire is a range that can be dequantised: finite and in order."""
-    return bool(np.isfinite(low) and np.isfinite(high) and low <= high and np.isfinite(np.float32(high - low)))
+def is_range(low: float, high: float) -> bool:
+    """Tell whether [low, high] is a range that can be quantised: finite, in order, and of a finite width."""
+    return math.isfinite(low) and math.isfinite(high) and 0 <= high - low <= MAX_SPAN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copy import copy
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,9 +63,9 @@ class Reassembly:
 
     def handed_over(self) -> Reassembly:
         """Return what has arrived so far, to be decoded, and keep only the book of what still arrives."""
-        whole = copy(self)
-        whole.present, whole.have = self.present.copy(), self.have.copy()
-        self.symbols = np.empty((0, self.symbols.shape[1]), np.uint8)
+        symbols, self.symbols = self.symbols, np.empty((0, self.symbols.shape[1]), np.uint8)
+        whole = deepcopy(self)
+        whole.symbols = symbols
         return whole
 
     def add(self, headers: npt.NDArray[Any], symbols: wire.Bytes) -> dict[Drop, int]:
@@ -81,14 +81,13 @@ class Reassembly:
         common = np.ascontiguousarray(headers).view(np.uint8).reshape(-1, wire.HEADER_BYTES)[:, wire.TENSOR_FIELDS]
         keep((common == np.frombuffer(self.common, np.uint8)).all(axis=1), Drop.CONFLICT)
         keep((headers["block"] < self.blocks) & (headers["position"] < self.sent), Drop.BAD_PARAMETERS)
+        # what is refused for its own sake must not fix its block's (n, k)
+        heard = self.base[headers["block"]] >= 0
+        keep((headers["index"] < headers["n"]) & (heard | ~self.arrived[headers["position"]]), Drop.CONFLICT)
         self._learn_blocks(headers)
         block = headers["block"].astype(np.intp)
-        same = (
-            (headers["n"] == self.n[block])
-            & (headers["k"] == self.k[block])
-            & (headers["code"] == self.code[block])
-        )
-        keep(same & (self.base[block] >= 0) & (headers["index"] < headers["n"]), Drop.CONFLICT)
+        same = (headers["n"] == self.n[block]) & (headers["k"] == self.k[block]) & (headers["code"] == self.code[block])
+        keep(same & (self.base[block] >= 0), Drop.CONFLICT)
 
         slot = self.base[headers["block"]] + headers["index"]
         position = headers["position"].astype(np.intp)
@@ -118,13 +117,15 @@ class Reassembly:
                 continue
             n, k, code_id = (int(headers[field][first]) for field in ("n", "k", "code"))
             code = CODES.get(code_id)
-            unheard = int((self.base < 0).sum()) - 1
+            unheard = int((self.base < 0).sum()) - 1  # blocks besides this one, each of at least one symbol
+            n_sum, k_sum = int(self.n.sum()) + n, int(self.k.sum()) + k
             if (
                 code is None
                 or not 1 <= k <= n <= code.max_n
                 or (code_id == 0 and n != k)
-                or self.n.sum() + n + unheard > self.sent
-                or self.k.sum() + k + unheard > self.kept
+                or n_sum + unheard > self.sent
+                or k_sum + unheard > self.kept
+                or (not unheard and (n_sum, k_sum) != (self.sent, self.kept))
             ):
                 continue
             self.base[number] = self.n.sum()

@@ -32,7 +32,9 @@ def pair(value):
 
 def test_layers_are_those_of_keras_in_name_kind_edges_shape_and_arrays(model):
     for ours, theirs in zip(LAYERS, model.layers, strict=True):
-        inbound = [] if ours.kind == "InputLayer" else theirs.input if isinstance(theirs.input, list) else [theirs.input]
+        inbound = (
+            [] if ours.kind == "InputLayer" else theirs.input if isinstance(theirs.input, list) else [theirs.input]
+        )
         assert ours.name == theirs.name
         assert ours.kind == type(theirs).__name__
         assert list(ours.inbound) == [tensor._keras_history.operation.name for tensor in inbound], ours.name

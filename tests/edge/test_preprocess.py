@@ -41,7 +41,8 @@ def test_resizing_is_bicubic():
 
 
 @pytest.mark.parametrize(
-    "frame", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3)), np.zeros((0, 8, 3), np.uint8)]
+    "frame",
+    [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3)), np.zeros((0, 8, 3), np.uint8)],
 )
 def test_what_is_no_frame_is_refused(frame):
     with pytest.raises(ValueError, match="a frame is uint8"):

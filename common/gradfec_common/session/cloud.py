@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -88,8 +89,8 @@ class _Tensor:
 
     arrived: Reassembly
     first_at: float
+    closes_at: float  # when no more of its datagrams are expected
     decided: bool = False
-    settling: bool = False
     result: Result | None = None
     latency_s: float = 0.0
     report: Report | None = None
@@ -107,7 +108,8 @@ class _Session:
     heard_at: float
     tensors: dict[int, _Tensor] = field(default_factory=dict)
     newest: int = -1
-    finished: deque[int] = field(default_factory=deque)
+    strayed: int = -1  # the last tensor that was out of the window
+    finished: set[int] = field(default_factory=set)  # within the window
     answers: dict[tuple[Kind, int], bytes] = field(default_factory=dict)  # not acknowledged yet
 
 
@@ -122,14 +124,13 @@ class CloudSessions:
         self.split = split
         self.deadline_s = deadline_s
         self.counts: Counter[str] = Counter()  # datagrams received, by fate: each adds one to exactly one
-        self.tensors: Counter[str] = (
-            Counter()
-        )  # tensors, by fate: opened = the sum of the others + those still open
+        self.tensors: Counter[str] = Counter()  # tensors, by fate: opened = the sum of the others + those still open
         self.leaving = False
         self._rng = rng
         self._sessions: dict[int, _Session] = {}
         self._by_peer: dict[Hashable, _Session] = {}
         self._pending = 0
+        self._watching = False  # whether a timer looks for idle sessions
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._ticket = itertools.count()
         self._out: list[tuple[bytes, Hashable]] = []
@@ -290,9 +291,7 @@ class CloudSessions:
         untrusted = wire.read_control(batch.buffer[row, : batch.lengths[row]])
         if not isinstance(untrusted, Drop) and isinstance(untrusted[1], Hello):
             theirs = int(batch.buffer[row, 1])
-            detail = (
-                f"the edge speaks protocol version {theirs}, this cloud version {wire.VERSION}: update the older"
-            )
+            detail = f"the edge speaks protocol version {theirs}, this cloud version {wire.VERSION}: update the older"
             self._out.append(
                 (wire.control_datagram(0, Refuse(untrusted[1].nonce, "version", detail)), batch.peers[row])
             )
@@ -304,17 +303,20 @@ class CloudSessions:
         session = _Session(number, peer, hello.nonce, hello.name, grid, now)
         self._sessions[number] = self._by_peer[peer] = session
         self._events.append(SessionOpened(number, hello.name, peer))
-        self._at(now + self.limits.session_idle_s, lambda later: self._end_if_idle(session, later))
+        if not self._watching:  # one timer for all: a storm of hellos must not pile them up
+            self._watching = True
+            self._at(now + self.limits.session_idle_s, self._end_idle)
         return session
 
-    def _end_if_idle(self, session: _Session, now: float) -> None:
-        if self._sessions.get(session.id) is not session:
-            return
-        due = session.heard_at + self.limits.session_idle_s
-        if due <= now:
-            self._end(session, "idle")
-        else:
-            self._at(due, lambda later: self._end_if_idle(session, later))
+    def _end_idle(self, now: float) -> None:
+        """End the sessions that have been silent for too long, and look again when the next one may have been."""
+        for session in list(self._sessions.values()):
+            if session.heard_at + self.limits.session_idle_s <= now:
+                self._end(session, "idle")
+        self._watching = bool(self._sessions)
+        if self._sessions:
+            heard_at = min(session.heard_at for session in self._sessions.values())
+            self._at(heard_at + self.limits.session_idle_s, self._end_idle)
 
     def _end(self, session: _Session, reason: str) -> None:
         del self._sessions[session.id]
@@ -382,21 +384,25 @@ class CloudSessions:
         if number in session.finished or number < session.newest - self.limits.tensor_window:
             return Drop.LATE
         if 0 <= session.newest < number - self.limits.tensor_window:
-            return Drop.OUT_OF_WINDOW
+            follows = 0 < number - session.strayed <= self.limits.tensor_window
+            session.strayed = number
+            if not follows:  # one may be a stray; a second shows that the edge has gone on so far unheard
+                return Drop.OUT_OF_WINDOW
         if self.leaving:
             return Drop.LEAVING
         if (reason := check_tensor(header, session.grid, self.split.id)) is not None:
             return reason
-        if self.held_bytes + int(header["sent"]) * session.grid.size > self.limits.reassembly_bytes:
+        symbol_bytes = wire.PLACE_BYTES + session.grid.size
+        if self.held_bytes + int(header["sent"]) * symbol_bytes > self.limits.reassembly_bytes:
             return Drop.MEMORY_LIMIT
         collecting = [n for n, tensor in session.tensors.items() if not tensor.decided]
         if len(session.tensors) >= self.limits.tensors_per_session + self.limits.pending_tensors:
             return Drop.TENSOR_LIMIT
         if len(collecting) >= self.limits.tensors_per_session:
             self._close(session, min(collecting), now)
-        tensor = session.tensors[number] = _Tensor(Reassembly(header, session.grid), now)
+        tensor = session.tensors[number] = _Tensor(Reassembly(header, session.grid), now, math.inf)
         self.tensors["opened"] += 1
-        self._at(now + self.deadline_s, lambda later: self._close(session, number, later, tensor))
+        self._close_at(session, number, now + self.deadline_s)
         if number > session.newest:
             for older in list(session.tensors):
                 if older < number:  # the edge has gone on: what is still missing is late, or lost
@@ -408,10 +414,14 @@ class CloudSessions:
 
     def _settle(self, session: _Session, number: int, now: float) -> None:
         """Wait no longer for a tensor than datagrams may be reordered by."""
+        self._close_at(session, number, now + self.limits.reorder_s)
+
+    def _close_at(self, session: _Session, number: int, when: float) -> None:
+        """Close a tensor at `when`, if nothing does so before."""
         tensor = session.tensors.get(number)
-        if tensor is not None and not tensor.settling:
-            tensor.settling = True
-            self._at(now + self.limits.reorder_s, lambda later: self._close(session, number, later, tensor))
+        if tensor is not None and when < tensor.closes_at:
+            tensor.closes_at = when
+            self._at(when, lambda now: self._close(session, number, now))
 
     def _decide(self, session: _Session, number: int, now: float) -> None:
         """Ask for a tensor's answer with what has arrived of it."""
@@ -422,14 +432,12 @@ class CloudSessions:
             return
         self._pending += 1
         arrived = tensor.arrived
-        self._events.append(
-            Decided(session.id, number, arrived.handed_over(), arrived.complete, now - tensor.first_at)
-        )
+        self._events.append(Decided(session.id, number, arrived.handed_over(), arrived.complete, now - tensor.first_at))
 
-    def _close(self, session: _Session, number: int, now: float, expected: _Tensor | None = None) -> None:
+    def _close(self, session: _Session, number: int, now: float) -> None:
         """Expect nothing more of a tensor: decide it if that is still to be done, and report its losses."""
         tensor = session.tensors.get(number)
-        if tensor is None or tensor.report is not None or (expected is not None and tensor is not expected):
+        if tensor is None or tensor.report is not None:
             return
         if not tensor.arrived.received:
             self._drop_tensor(session, number, "empty")
@@ -460,9 +468,10 @@ class CloudSessions:
         self._events.append(Finished(session.edge, session.id, number, packets, tensor.result, tensor.latency_s))
 
     def _remember(self, session: _Session, number: int) -> None:
-        session.finished.append(number)
-        if len(session.finished) > self.limits.tensor_window:
-            session.finished.popleft()
+        session.finished.add(number)
+        if len(session.finished) > 2 * self.limits.tensor_window:  # what lies before the window is late in any case
+            oldest = session.newest - self.limits.tensor_window
+            session.finished = {n for n in session.finished if n >= oldest}
 
     # --- repeating and timing ---
 
@@ -473,9 +482,7 @@ class CloudSessions:
         session.answers[key] = wire.control_datagram(session.id, message)
         self._repeat(session, key, now, self.limits.answer_repeat_s, now + self.limits.answer_stale_s)
 
-    def _repeat(
-        self, session: _Session, key: tuple[Kind, int], now: float, interval: float, stale_at: float
-    ) -> None:
+    def _repeat(self, session: _Session, key: tuple[Kind, int], now: float, interval: float, stale_at: float) -> None:
         if key not in session.answers:
             return
         if now >= stale_at:

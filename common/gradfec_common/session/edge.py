@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradfec_common import wire
+from gradfec_common.errors import UsageError
 from gradfec_common.transmit import EncodedTensor
 from gradfec_common.wire import Ack, Batch, Bye, Drop, Hello, Kind, Refuse, Report, Result, Welcome
 
@@ -24,6 +25,7 @@ class EdgeLimits:
     hello_repeat_s: float = 0.25
     hello_repeat_max_s: float = 1.0
     tensors_in_flight: int = 256
+    numbers_per_ack: int = 100  # of results and as many of reports: an ACK must fit a datagram
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,11 @@ class EdgeSession:
     def datagrams_to_send(self) -> list[bytes]:
         """Return the control datagrams that are due, each once."""
         results, reports = self._acks
-        if results or reports:
-            self._out.append(wire.control_datagram(self.session, Ack(results, reports)))
-            self._acks = ([], [])
+        step = self.limits.numbers_per_ack
+        for i in range(0, max(len(results), len(reports)), step):
+            ack = Ack(results[i : i + step], reports[i : i + step])
+            self._out.append(wire.control_datagram(self.session, ack))
+        self._acks = ([], [])
         out, self._out = self._out, []
         return out
 
@@ -211,9 +215,10 @@ class EdgeSession:
             self.counts[Drop.UNKNOWN_SESSION.value] += 1
             return
         match message:
-            case Welcome():
+            case Welcome() if session:
                 self._enter(session, message, now)
-            case Refuse():
+            case Refuse():  # what the cloud has no session for, it will not answer
+                self._lose(leaving=message.reason == "leaving")
                 self._events.append(Refused(message.reason, message.detail))
             case Result() | Report():
                 if not self._take_answer(message, now):
@@ -281,5 +286,8 @@ class EdgeSession:
 
 
 def new_hello(split: int, rows: int, name: str, rng: np.random.Generator) -> Hello:
-    """Make the hello of a starting edge, with a fresh nonce."""
-    return Hello(int(rng.integers(0, 2**64, dtype=np.uint64)), split, rows, name)
+    """Make the hello of a starting edge, with a fresh nonce; UsageError for a name that no hello can carry."""
+    text = name.encode(errors="replace")
+    if len(text) > wire.MAX_TEXT_BYTES:
+        raise UsageError(f"the name has {len(text)} bytes, more than {wire.MAX_TEXT_BYTES}: use a shorter --name")
+    return Hello(int(rng.integers(0, 2**64, dtype=np.uint64)), split, rows, text.decode())

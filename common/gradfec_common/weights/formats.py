@@ -68,7 +68,7 @@ def open_arrays(path: Path) -> dict[str, Read]:
 
 
 def _open_member(path: Path, name: str) -> h5py.File:
-    """Open an HDF5 file inside a zip file by way of a nameless copy: inside, each step back reads from its beginning."""
+    """Open an HDF5 file inside a zip file by way of a nameless copy: inside, each step back rereads from the start."""
     with zipfile.ZipFile(path) as archive:
         if archive.getinfo(name).file_size > MEMBER_BYTES:
             raise ValueError(f"its {name} is larger than {MEMBER_BYTES} bytes")
