@@ -1,7 +1,7 @@
 """The wire format, version 1: the only module that knows where a byte stands. docs/PROTOCOL.md specifies it.
 
-Every datagram is: 4 bytes magic, version, kind, flags; then, for symbols, the fixed rest of a 40-byte header and the
-coded symbol, or, for control messages, the session and a msgpack map; then the CRC-32 of all that.
+Every datagram is: magic, version, kind, flags, session; then, for symbols, the fixed rest of a 40-byte header and the
+coded symbol, or, for control messages, a msgpack map; then the CRC-32 of all that.
 Integers are big-endian.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import Enum, IntEnum
 from typing import Any, ClassVar, NamedTuple
@@ -202,6 +202,7 @@ def checksum_holds(datagram: Bytes) -> bool:
 
 CONTROL_HEADER_BYTES = 8  # magic, version, kind, flags, session u32
 MAX_TEXT_BYTES = 256
+OUTCOMES = ("complete", "partial")
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ class Result:
 
     kind: ClassVar[Kind] = Kind.RESULT
     tensor: int
-    outcome: str  # complete | partial
+    outcome: str  # one of OUTCOMES
     top5: list[list[Any]]  # [class index, label, score], best first
     recovered: int
     missing: int
@@ -299,40 +300,63 @@ def read_control(datagram: Bytes) -> tuple[int, Message] | Drop:
 
 
 def _message(message_type: type[Message], untrusted: Any) -> Message:
-    """Build a message from a decoded map, ignoring unknown keys; ValueError, TypeError or KeyError if it is not one."""
-    values = {
-        field.name: _checked(field.name, str(field.type), untrusted[field.name]) for field in fields(message_type)
-    }
-    return message_type(**values)
+    """Build a message from a decoded body, ignoring unknown keys; ValueError or KeyError if it is not one."""
+    if type(untrusted) is not dict:
+        raise ValueError("not a map")
+    for field in fields(message_type):
+        if not IS_VALID[field.name](untrusted[field.name]):
+            raise ValueError(field.name)
+    return message_type(**{field.name: untrusted[field.name] for field in fields(message_type)})
 
 
-_UINT_BITS = {"nonce": 64, "tensor": 32, "deadline_ms": 32}
+def _is_uint(bits: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and 0 <= value < 2**bits
 
 
-def _checked(name: str, declared: str, value: Any) -> Any:
-    """Return `value` if it is of the declared type and within bounds."""
-    match declared:
-        case "int":
-            good = type(value) is int and 0 <= value < 2 ** _UINT_BITS.get(name, 16)
-        case "str":
-            good = type(value) is str and len(value.encode()) <= MAX_TEXT_BYTES
-        case "list[int]":
-            good = type(value) is list and all(type(v) is int and 0 <= v < 2**32 for v in value)
-        case "dict[str, float]":
-            good = type(value) is dict and all(_is_stage(*item) for item in value.items())
-        case _:
-            good = type(value) is list and all(_is_answer(v) for v in value)
-    if not good:
-        raise ValueError(name)
-    return value
+def _is_text(value: Any) -> bool:
+    return type(value) is str and len(value.encode()) <= MAX_TEXT_BYTES
 
 
-def _is_stage(name: Any, milliseconds: Any) -> bool:
-    return type(name) is str and type(milliseconds) is float and math.isfinite(milliseconds)
+def _is_number(value: Any) -> bool:
+    return type(value) is float and math.isfinite(value)
+
+
+def _are_tensors(value: Any) -> bool:
+    return type(value) is list and all(map(_is_uint(32), value))
+
+
+def _are_answers(value: Any) -> bool:
+    return type(value) is list and len(value) <= 5 and all(map(_is_answer, value))
 
 
 def _is_answer(value: Any) -> bool:
-    match value:
-        case [int(), str(), float(score)]:
-            return math.isfinite(score)
-    return False
+    if type(value) is not list or len(value) != 3:
+        return False
+    return _is_uint(16)(value[0]) and _is_text(value[1]) and _is_number(value[2])
+
+
+def _are_stages(value: Any) -> bool:
+    return type(value) is dict and all(_is_text(name) and _is_number(ms) for name, ms in value.items())
+
+
+# What each field of a control message may hold; a name means the same in every message that has it.
+IS_VALID: dict[str, Callable[[Any], bool]] = {
+    "nonce": _is_uint(64),
+    "split": _is_uint(16),
+    "rows": _is_uint(16),
+    "name": _is_text,
+    "deadline_ms": _is_uint(32),
+    "reason": _is_text,
+    "detail": _is_text,
+    "tensor": _is_uint(32),
+    "outcome": lambda value: value in OUTCOMES,
+    "top5": _are_answers,
+    "recovered": _is_uint(16),
+    "missing": _is_uint(16),
+    "stages_ms": _are_stages,
+    "sent": _is_uint(16),
+    "received": _is_uint(16),
+    "bursts": _is_uint(16),
+    "results": _are_tensors,
+    "reports": _are_tensors,
+}

@@ -12,14 +12,18 @@ MEANS = np.array([103.939, 116.779, 123.68], np.float32)
 
 
 def to_input(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Resize a BGR frame (h, w, 3) of any size to RGB (224, 224, 3), bicubic, the whole frame, without cropping.
+    """Resize a BGR frame (h, w, 3) of any size to RGB (224, 224, 3), the whole frame, without cropping.
+
+    Bicubic, but by area where each side shrinks to half or less: OpenCV's bicubic reads 4 x 4 pixels however much it
+    shrinks, and would turn a camera's fine detail into noise.
 
     ValueError for anything but a non-empty uint8 image of three channels.
     """
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
         raise ValueError(f"a frame is uint8 (h, w, 3), not {frame.dtype} {frame.shape}")
     if frame.shape[:2] != (SIDE, SIDE):
-        frame = np.asarray(cv2.resize(frame, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC), np.uint8)
+        method = cv2.INTER_AREA if min(frame.shape[:2]) >= 2 * SIDE else cv2.INTER_CUBIC
+        frame = np.asarray(cv2.resize(frame, (SIDE, SIDE), interpolation=method), np.uint8)
     return np.ascontiguousarray(frame[..., ::-1])
 
 

@@ -1,0 +1,223 @@
+"""The fixed inputs of the golden vectors, and what the second encoder makes of them.
+
+`python -m tests.common.golden_inputs`, in the repository's root, writes the files in tests/common/golden. A line of
+such a file is a comment (#), a datagram in hexadecimal, with `position:` before it if it is a SYMBOL, or the number of
+datagrams of the whole tensor and the SHA-256 of them all, one after the other in send order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from . import second_encoder
+from .second_encoder import CODE_NONE, CODE_ZFEC, Block, Tensor
+
+GOLDEN = Path(__file__).with_name("golden")
+
+
+@dataclass(frozen=True)
+class TensorVector:
+    """A tensor, the plan it is sent with, and the positions whose datagrams are in the golden file in full."""
+
+    says: str
+    split: int
+    shape: tuple[int, int, int]
+    rows: int
+    session: int
+    number: int
+    blocks: Sequence[Block]
+    shown: Sequence[int]
+    element: Callable[[int], float] = lambda m: (m * 2654435761 % 2**24) / 2**20 - 5.0  # the m-th
+
+    def tensor(self) -> Tensor:
+        """Elements spread over [-5, 11), if not said otherwise; each is exact in float32."""
+        height, width, channels = self.shape
+        count = height * width * channels
+        return Tensor(self.split, self.shape, [self.element(m) for m in range(count)])
+
+    def order(self) -> list[tuple[int, int]]:
+        """Data before parity, and in turn from each block."""
+        every = [(b, i) for b, block in enumerate(self.blocks) for i in range(block.n)]
+        return sorted(every, key=lambda symbol: (symbol[1] >= len(self.blocks[symbol[0]].places), symbol[1], symbol[0]))
+
+    @cached_property
+    def datagrams(self) -> list[bytes]:
+        return second_encoder.symbols(self.tensor(), self.rows, self.blocks, self.session, self.number, self.order())
+
+    def text(self) -> str:
+        datagrams = self.datagrams
+        height, width, channels = self.shape
+        lines = [
+            f"# {self.says}",
+            f"# split {self.split} ({height} x {width} x {channels}), rows {self.rows}, "
+            f"session {self.session}, tensor {self.number}",
+            *(
+                f"# block {b}: code {block.code}, n {block.n}, k {len(block.places)}, packets {in_short(block.places)}"
+                for b, block in enumerate(self.blocks)
+            ),
+            *(f"{position}:{datagrams[position].hex()}" for position in self.shown),
+            f"{len(datagrams)} {hashlib.sha256(b''.join(datagrams)).hexdigest()}",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class ControlVector:
+    """One control message."""
+
+    says: str
+    kind: str
+    session: int
+    body: dict[str, object]
+
+    def datagram(self) -> bytes:
+        return second_encoder.control(self.kind, self.session, self.body)
+
+    def text(self) -> str:
+        return f"# {self.says}\n# {self.kind}, session {self.session}: {self.body}\n{self.datagram().hex()}\n"
+
+
+def in_short(places: Sequence[int]) -> str:
+    return str(list(places)) if len(places) <= 8 else f"{list(places[:3])} to {places[-1]}, {len(places)} in all"
+
+
+TENSORS = {
+    "bare": TensorVector(
+        "Every packet in one block without parity, the shortest symbols: one element each.",
+        *(176, (1, 1, 2048), 1, 0x01020304, 0),
+        [Block(range(2048), 2048, CODE_NONE)],
+        [0, 1, 1023, 2047],
+    ),
+    "two_blocks": TensorVector(
+        "Two blocks, one better protected than the other; the other packets dropped by the plan.",
+        *(175, (7, 7, 2048), 7, 0xFFFFFFFF, 65536),
+        [Block([9, 2047, 0, 1000], 6, CODE_ZFEC), Block([3, 1024], 5, CODE_ZFEC)],
+        range(11),
+    ),
+    "row_groups": TensorVector(
+        "Two row groups a channel, and blocks of both codes, one with k = 1 and one with n = k.",
+        *(143, (14, 14, 1024), 7, 7, 255),
+        [
+            Block([1, 0, 2046], 5, CODE_ZFEC),
+            Block([2047, 77], 2, CODE_NONE),
+            Block([512], 3, CODE_ZFEC),
+            Block([5, 6], 2, CODE_ZFEC),
+        ],
+        range(12),
+    ),
+    "single_rows": TensorVector(
+        "One row a packet, an input image's shape.",
+        *(1, (224, 224, 3), 1, 7, 1),
+        [Block([0, 223, 224, 671], 6, CODE_ZFEC)],
+        range(6),
+    ),
+    "early_split": TensorVector(
+        "An early split: 56 rows in groups of 7, symbols of 2 + 392 bytes.",
+        *(7, (56, 56, 64), 7, 7, 2),
+        [Block(range(0, 512, 8), 80, CODE_ZFEC), Block(range(1, 512, 8), 70, CODE_ZFEC)],
+        [0, 1, 127, 128, 149],
+    ),
+    "largest_block": TensorVector(
+        "The largest block of code 1.",
+        *(176, (1, 1, 2048), 1, 7, 3),
+        [Block(range(2047, 1797, -1), 256, CODE_ZFEC)],
+        [0, 249, 250, 251, 255],
+    ),
+    "constant": TensorVector(
+        "All elements are -2.5, so that low = high.",
+        *(176, (1, 1, 2048), 1, 7, 4),
+        [Block([4, 8, 16], 5, CODE_ZFEC)],
+        range(5),
+        lambda m: -2.5,
+    ),
+    "tiny_range": TensorVector(
+        "A range that is too small to be divided by: q = 0 throughout.",
+        *(176, (1, 1, 2048), 1, 7, 5),
+        [Block([0, 1, 2], 4, CODE_ZFEC)],
+        range(4),
+        lambda m: (m % 3 - 1) * 2.0**-124,
+    ),
+}
+
+CONTROLS = {
+    "hello": ControlVector(
+        "A new edge.", "HELLO", 0, {"nonce": 0xFEDCBA9876543210, "split": 175, "rows": 7, "name": "edge 1"}
+    ),
+    "welcome": ControlVector("The answer.", "WELCOME", 0x01020304, {"nonce": 0xFEDCBA9876543210, "deadline_ms": 250}),
+    **{
+        f"refuse_{reason}": ControlVector(
+            f"A refusal: {reason}.", "REFUSE", 0, {"nonce": 1, "reason": reason, "detail": detail}
+        )
+        for reason, detail in (
+            ("split", "this cloud serves the split point conv5_block3_out"),
+            ("rows", "this cloud serves 7 rows a packet"),
+            ("full", "64 sessions are open; no more are allowed"),
+            ("leaving", "the cloud is shutting down"),
+            ("version", "this cloud speaks version 1"),
+        )
+    },
+    "result_complete": ControlVector(
+        "A result without losses.",
+        "RESULT",
+        0x01020304,
+        {
+            "tensor": 0,
+            "outcome": "complete",
+            "top5": [
+                [281, "tabby", 0.5],
+                [282, "tiger_cat", 0.25],
+                [285, "Egyptian_cat", 0.125],
+                [0, "tench", 0.1],
+                [999, "toilet_tissue", 0.0],
+            ],
+            "recovered": 0,
+            "missing": 0,
+            "stages_ms": {"decode": 1.5, "backend": 20.0},
+        },
+    ),
+    "result_partial": ControlVector(
+        "A result with losses and a label outside ASCII.",
+        "RESULT",
+        0x01020304,
+        {
+            "tensor": 1,
+            "outcome": "partial",
+            "top5": [
+                [1, "poisson doré", 0.2],
+                [2, "a", 0.1],
+                [3, "b", 0.1],
+                [127, "c", 0.1],
+                [128, "label of more than thirty-one bytes", 1e-30],
+            ],
+            "recovered": 300,
+            "missing": 65535,
+            "stages_ms": {},
+        },
+    ),
+    "report": ControlVector(
+        "A report.", "REPORT", 0x01020304, {"tensor": 1, "sent": 2500, "received": 2311, "bursts": 40}
+    ),
+    "ack": ControlVector(
+        "Acknowledgements.", "ACK", 0x01020304, {"results": [0, 127, 128, 65536, 4294967295], "reports": []}
+    ),
+    "ack_many": ControlVector(
+        "More acknowledgements than fit a short array.", "ACK", 0x01020304, {"results": [3], "reports": list(range(20))}
+    ),
+    "bye": ControlVector("The end.", "BYE", 0x01020304, {}),
+}
+
+VECTORS: dict[str, TensorVector | ControlVector] = {**TENSORS, **CONTROLS}
+
+
+def main() -> None:
+    GOLDEN.mkdir(exist_ok=True)
+    for name, vector in VECTORS.items():
+        (GOLDEN / f"{name}.hex").write_text(vector.text(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

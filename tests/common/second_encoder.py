@@ -1,0 +1,186 @@
+"""A second encoder of the gradfec protocol, written from docs/PROTOCOL.md alone.
+
+It shares no code with the product, imports nothing but the standard library, and is slow on purpose: it is there to be
+compared with, datagram by datagram. The numbers of sections are those of docs/PROTOCOL.md.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+KINDS = {"SYMBOL": 1, "HELLO": 16, "WELCOME": 17, "REFUSE": 18, "RESULT": 19, "REPORT": 20, "ACK": 21, "BYE": 22}
+CODE_NONE, CODE_ZFEC = 0, 1
+UNIFORM8 = 1
+FILL_ZERO = 1
+
+
+@dataclass(frozen=True)
+class Block:
+    """A code block: the places of the packets that are its data symbols, in order, and how many symbols it has."""
+
+    places: Sequence[int]
+    n: int
+    code: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A feature tensor: its split point's number, its shape, and its elements in the order of chi[h, w, c]."""
+
+    split: int
+    shape: tuple[int, int, int]
+    elements: Sequence[float]
+
+
+# Section 1: what every datagram has
+
+
+def datagram(kind: int, session: int, body: bytes) -> bytes:
+    unsealed = struct.pack(">BBBBI", 0x47, 1, kind, 0, session) + body
+    return unsealed + struct.pack(">I", zlib.crc32(unsealed))
+
+
+# Section 3: symbols
+
+
+def symbols(
+    tensor: Tensor,
+    rows: int,
+    blocks: Sequence[Block],
+    session: int,
+    number: int,
+    order: Sequence[tuple[int, int]],
+) -> list[bytes]:
+    """The tensor's SYMBOL datagrams in send order; `order` names each position's (block, index)."""
+    elements = [float32(x) for x in tensor.elements]
+    low, high = min(elements), max(elements)
+    quantised = [quantise(x, low, high) for x in elements]
+    of_block = [block_symbols(quantised, tensor.shape, rows, block) for block in blocks]
+    sent, kept = sum(block.n for block in blocks), sum(len(block.places) for block in blocks)
+    assert sorted(order) == [(b, i) for b, block in enumerate(blocks) for i in range(block.n)]
+    common = struct.pack(
+        ">IHHHBBBBff", number, sent, kept, tensor.split, len(blocks), rows, UNIFORM8, FILL_ZERO, low, high
+    )
+    datagrams = []
+    for position, (b, index) in enumerate(order):
+        own = struct.pack(">HBBHHH", position, b, blocks[b].code, blocks[b].n, len(blocks[b].places), index)
+        datagrams.append(datagram(KINDS["SYMBOL"], session, common + own + of_block[b][index]))
+    return datagrams
+
+
+# Section 3.1: symbols and packets
+
+
+def block_symbols(quantised: Sequence[int], shape: tuple[int, int, int], rows: int, block: Block) -> list[bytes]:
+    data = [struct.pack(">H", place) + packet(quantised, shape, rows, place) for place in block.places]
+    k = len(data)
+    return data + [parity(data, k, index) for index in range(k, block.n)]
+
+
+def packet(quantised: Sequence[int], shape: tuple[int, int, int], rows: int, place: int) -> bytes:
+    height, width, channels = shape
+    channel, group = divmod(place, height // rows)
+    return bytes(
+        quantised[((group * rows + i) * width + j) * channels + channel] for i in range(rows) for j in range(width)
+    )
+
+
+# Section 3.2: the quantiser, every step rounded to float32
+
+
+def quantise(x: float, low: float, high: float) -> int:
+    if float32(high - low) <= TINY:
+        return 0
+    scale = float32(255.0 / float32(high - low))
+    return min(255, math.floor(float32(float32(float32(x - low) * scale) + 0.5)))
+
+
+def float32(x: float) -> float:
+    return struct.unpack(">f", struct.pack(">f", x))[0]
+
+
+LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
+TINY = float32(255 / LARGEST_FLOAT32)
+
+
+# Section 3.3: the code. V's row i is (1, x, x^2, ...) at the point x = point(i), so that E[i][j] is the j-th
+# polynomial of Lagrange over the first k points, at point(i).
+
+
+def gf_tables() -> tuple[list[int], dict[int, int]]:
+    powers, element = [], 1
+    for _ in range(255):
+        powers.append(element)
+        element <<= 1
+        if element & 0x100:
+            element ^= 0x11D
+    return powers, {element: exponent for exponent, element in enumerate(powers)}
+
+
+POWERS, LOGARITHMS = gf_tables()
+
+
+def gf_multiply(a: int, b: int) -> int:
+    return POWERS[(LOGARITHMS[a] + LOGARITHMS[b]) % 255] if a and b else 0
+
+
+def gf_divide(a: int, b: int) -> int:
+    return POWERS[(LOGARITHMS[a] - LOGARITHMS[b]) % 255] if a else 0
+
+
+def point(i: int) -> int:
+    return POWERS[i - 1] if i else 0
+
+
+def parity(data: Sequence[bytes], k: int, index: int) -> bytes:
+    total = bytearray(len(data[0]))
+    for j, symbol in enumerate(data):
+        factor = 1
+        for m in range(k):
+            if m != j:
+                factor = gf_multiply(factor, gf_divide(point(index) ^ point(m), point(j) ^ point(m)))
+        for offset, byte in enumerate(symbol):
+            total[offset] ^= gf_multiply(factor, byte)
+    return bytes(total)
+
+
+# Section 4: control messages
+
+
+def control(kind: str, session: int, body: Mapping[str, object]) -> bytes:
+    return datagram(KINDS[kind], session, msgpack(dict(body)))
+
+
+def msgpack(value: object) -> bytes:
+    """The shortest msgpack form of a value; a float is always a float64."""
+    if isinstance(value, int):
+        return msgpack_unsigned(value)
+    if isinstance(value, float):
+        return b"\xcb" + struct.pack(">d", value)
+    if isinstance(value, str):
+        text = value.encode()
+        return msgpack_length(len(text), 0xA0, 32, {1: 0xD9, 2: 0xDA}) + text
+    if isinstance(value, Mapping):
+        pairs = [msgpack(key) + msgpack(item) for key, item in value.items()]
+        return msgpack_length(len(pairs), 0x80, 16, {2: 0xDE}) + b"".join(pairs)
+    if isinstance(value, Sequence):
+        return msgpack_length(len(value), 0x90, 16, {2: 0xDC}) + b"".join(map(msgpack, value))
+    raise TypeError(f"no msgpack form for {value!r}")
+
+
+def msgpack_unsigned(value: int) -> bytes:
+    if 0 <= value < 128:
+        return bytes([value])
+    size, tag = next((size, tag) for size, tag in ((1, 0xCC), (2, 0xCD), (4, 0xCE), (8, 0xCF)) if value < 256**size)
+    return bytes([tag]) + value.to_bytes(size, "big")
+
+
+def msgpack_length(length: int, fixed: int, below: int, tags: Mapping[int, int]) -> bytes:
+    if length < below:
+        return bytes([fixed | length])
+    size, tag = next((size, tag) for size, tag in tags.items() if length < 256**size)
+    return bytes([tag]) + length.to_bytes(size, "big")

@@ -1,0 +1,209 @@
+"""The real daemons survive what networks and machines do: kills, blackouts, garbage, company, and long runs.
+
+Short by default; GRADFEC_SURVIVAL=full runs the lengths that docs/RESULTS.md reports (a quarter of an hour):
+`GRADFEC_SURVIVAL=full make test ARGS="-s tests/integration/test_survival.py"`. Times are printed, never asserted:
+a slow machine is no fault.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradfec_lab.daemons import Daemon, daemon, free_port
+
+FULL = os.environ.get("GRADFEC_SURVIVAL") == "full"
+BLACKOUT_S = 10.0 if FULL else 3.0
+GARBAGE_S = 60.0 if FULL else 5.0
+GARBAGE_PER_S = 2000
+TENSORS = 2000 if FULL else 60
+PATIENCE_S = 120.0  # a safety net, far above what any machine needs
+
+pytestmark = pytest.mark.daemons
+
+
+class Answers:
+    """The records that an edge writes, as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> list[dict[str, Any]]:
+        text = self.path.read_text() if self.path.exists() else ""
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def answered(self) -> int:
+        return sum(record["outcome"] != "timeout" for record in self.read())
+
+    def wait_for_more(self, count: int = 3) -> float:
+        """Wait until `count` more frames have been answered; return the seconds until the first of them."""
+        start, before = time.monotonic(), self.answered()
+        first = 0.0
+        while (now := self.answered()) < before + count:
+            if now > before and not first:
+                first = time.monotonic() - start
+            assert time.monotonic() - start < PATIENCE_S, "no answers any more"
+            time.sleep(0.02)
+        return first or time.monotonic() - start
+
+
+class Relay:
+    """A UDP relay for one client that can be switched off."""
+
+    def __init__(self, target: int) -> None:
+        self.on = True
+        self._front = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._front.bind(("127.0.0.1", 0))
+        self._front.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 2**20)
+        self.port = self._front.getsockname()[1]
+        self._back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._back.bind(("127.0.0.1", 0))
+        self._target = ("127.0.0.1", target)
+        self._client: tuple[str, int] | None = None
+        for work in (self._up, self._down):
+            threading.Thread(target=work, daemon=True).start()
+
+    def _up(self) -> None:
+        while True:
+            data, self._client = self._front.recvfrom(2048)
+            if self.on:
+                self._back.sendto(data, self._target)
+
+    def _down(self) -> None:
+        while True:
+            data, _ = self._back.recvfrom(2048)
+            if self.on and self._client:
+                self._front.sendto(data, self._client)
+
+
+@contextmanager
+def cloud(port: int) -> Iterator[Daemon]:
+    with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--json", ready="listening on") as running:
+        yield running
+
+
+@contextmanager
+def edge(images: Path, port: int, results: Path, *options: str) -> Iterator[tuple[Daemon, Answers]]:
+    arguments = ["--camera", str(images), "--cloud", f"127.0.0.1:{port}", "--results", str(results), "--json"]
+    with daemon("gradfec-edge", *arguments, "--loop", "--fps", "6", *options) as running:
+        answers = Answers(results)
+        answers.wait_for_more()
+        yield running, answers
+
+
+def report(what: str, seconds: float) -> None:
+    print(f"\n{what}: answering again after {seconds:.2f} s")
+
+
+def test_a_killed_cloud_is_found_again_when_it_is_back(photographs: Path, tmp_path: Path) -> None:
+    port = free_port()
+    with ExitStack() as stack:
+        first = stack.enter_context(cloud(port))
+        _, answers = stack.enter_context(edge(photographs, port, tmp_path / "out.jsonl"))
+        first.process.kill()
+        first.process.wait()
+        time.sleep(2)
+        restarted = time.monotonic()
+        stack.enter_context(cloud(port))
+        ready = time.monotonic() - restarted
+        report(
+            f"cloud killed and restarted (ready after {ready:.2f} s), from when it is ready", answers.wait_for_more()
+        )
+
+
+def test_a_killed_edge_starts_again_beside_a_cloud_that_went_on(photographs: Path, tmp_path: Path) -> None:
+    port = free_port()
+    with cloud(port):
+        with edge(photographs, port, tmp_path / "out.jsonl") as (running, answers):
+            running.process.kill()
+            running.process.wait()
+            recorded = answers.read()
+        with edge(photographs, port, tmp_path / "out.jsonl") as (_, answers):
+            assert answers.read()[: len(recorded)] == recorded, "what was answered stays recorded"
+
+
+def test_answers_come_back_after_a_blackout(photographs: Path, tmp_path: Path) -> None:
+    port = free_port()
+    relay = Relay(port)
+    with cloud(port), edge(photographs, relay.port, tmp_path / "out.jsonl") as (_, answers):
+        relay.on = False
+        time.sleep(BLACKOUT_S)
+        relay.on = True
+        report(f"{BLACKOUT_S:.0f} s of total loss", answers.wait_for_more())
+
+
+def test_garbage_at_the_clouds_port_stops_no_answer(photographs: Path, tmp_path: Path) -> None:
+    port = free_port()
+    with cloud(port) as running, edge(photographs, port, tmp_path / "out.jsonl") as (sender, answers):
+        before = answers.answered()
+        sent = shower(port, GARBAGE_S)
+        during = answers.answered() - before
+        report(f"{sent} random datagrams in {GARBAGE_S:.0f} s, {during} answers meanwhile", answers.wait_for_more())
+        assert during > 0
+        from_edge = sender.totals()["datagrams_sent"]
+        totals = running.totals()
+        counted = sum(totals["datagrams_received"].values()) + totals["datagrams_dropped_by_kernel"]["kernel"]
+        assert counted == sent + from_edge["symbol"] + from_edge["control"], "a datagram without a named fate"
+        assert "Traceback" not in "\n".join(running.said)
+
+
+def shower(port: int, seconds: float) -> int:
+    """Send random datagrams of 0 to 2,000 bytes; return how many."""
+    rng = random.Random(5)
+    noise = rng.randbytes(2**20)
+    target, sent, start = ("127.0.0.1", port), 0, time.monotonic()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source:
+        while (elapsed := time.monotonic() - start) < seconds:
+            while sent < elapsed * GARBAGE_PER_S:
+                at = rng.randrange(2**20 - 2000)
+                source.sendto(noise[at : at + rng.randrange(2001)], target)
+                sent += 1
+            time.sleep(0.002)
+    return sent
+
+
+def test_two_edges_are_served_at_once(photographs: Path, tmp_path: Path) -> None:
+    port = free_port()
+    with cloud(port), ExitStack() as stack:
+        both = [
+            stack.enter_context(edge(photographs, port, tmp_path / f"{name}.jsonl", "--name", name))[1]
+            for name in ("north", "south")
+        ]
+        for answers in both:
+            answers.wait_for_more()
+
+
+def test_memory_stays_flat(photographs: Path, tmp_path: Path) -> None:
+    port = free_port()
+    with cloud(port) as running, ExitStack() as stack:
+        sender, answers = stack.enter_context(edge(photographs, port, tmp_path / "out.jsonl", "--fps", "1000"))
+        samples: dict[str, list[float]] = {"edge": [], "cloud": []}
+        for quarter in range(1, 5):
+            wait_until(lambda: len(answers.read()) >= TENSORS * quarter // 4)  # noqa: B023
+            samples["edge"].append(resident_mb(sender))
+            samples["cloud"].append(resident_mb(running))
+        for name, megabytes in samples.items():
+            print(f"\n{name}: {', '.join(f'{mb:.0f}' for mb in megabytes)} MB after each quarter of {TENSORS} tensors")
+            assert megabytes[-1] < megabytes[0] + 50, "memory grows"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < 10 * PATIENCE_S
+        time.sleep(0.2)
+
+
+def resident_mb(running: Daemon) -> float:
+    status = Path(f"/proc/{running.process.pid}/status").read_text()
+    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
