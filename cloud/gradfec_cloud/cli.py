@@ -77,7 +77,6 @@ def main(
 
 def load(cut: SplitPoint, weights: Path | None, deliver: Callable[[list[Answer]], None]) -> Inference:
     """Load the back-end, warm it up, and start its thread."""
-    from gradfec_cloud.backend import BackEnd
     from gradfec_cloud.inference import MAX_BATCH, Inference
     from gradfec_cloud.labels import top5
     from gradfec_common.weights import ensure_weights
@@ -85,6 +84,9 @@ def load(cut: SplitPoint, weights: Path | None, deliver: Callable[[list[Answer]]
 
     with show_progress() as fetching:
         store = ensure_weights(weights, fetching)
+
+    from gradfec_cloud.backend import BackEnd  # after what can fail at once: TensorFlow takes seconds
+
     back_end = BackEnd(cut, store, MAX_BATCH)
     back_end.warm_up()
     return Inference(back_end, top5, deliver)

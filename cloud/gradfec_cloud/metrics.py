@@ -59,9 +59,10 @@ def serve_metrics(endpoint: Endpoint, snapshot: Callable[[], Snapshot]) -> WSGIS
     registry = CollectorRegistry()
     registry.register(CloudCollector(snapshot))
     try:
-        server, _ = start_http_server(endpoint.port, endpoint.host, registry)
-    except OSError as error:
-        raise GradfecError(f"cannot serve metrics on {endpoint}: {error.strerror}; choose another --metrics") from None
+        server, _ = start_http_server(endpoint.port, endpoint.host or "0.0.0.0", registry)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise GradfecError(f"cannot serve metrics on {endpoint}: {reason}; choose another --metrics") from None
     return server
 
 

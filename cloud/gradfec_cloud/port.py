@@ -95,11 +95,12 @@ def _bind(listen: Endpoint) -> socket.socket:
                 host, listen.port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
             )[0]
             bound = socket.socket(family, kind, proto)
-        except socket.gaierror as error:
-            raise GradfecError(f"cannot listen on {listen}: {error.strerror}; use an address of this machine") from None
-        except OSError:
+        except (socket.gaierror, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise GradfecError(f"cannot listen on {listen}: {reason}; use an address of this machine") from None
+        except OSError as error:
             if host is hosts[-1]:
-                raise
+                raise GradfecError(_why_not(listen, error)) from None
             continue  # a machine without IPv6
         try:
             if family == socket.AF_INET6 and not listen.host:

@@ -79,17 +79,23 @@ def main(
     from gradfec_common.network import split_point
     from gradfec_common.plan import parse_scheme
     from gradfec_common.results import ResultsFile
+    from gradfec_common.session.edge import new_hello
     from gradfec_common.transmit import packet_grid
     from gradfec_common.weights import ensure_weights
     from gradfec_common.weights.progress import show_progress
     from gradfec_edge.camera import open_source
+    from gradfec_edge.daemon import EdgeOptions, run_edge
     from gradfec_edge.importance import make_estimator
     from gradfec_edge.journal import Journal
+    from gradfec_edge.link import resolve
+    from gradfec_edge.pipeline import Pipeline
     from gradfec_edge.progress import Progress
 
     scheme, cut = parse_scheme(protect), split_point(split)
     grid = packet_grid(cut, rows)
     estimator = make_estimator(importance, grid, np.random.default_rng(seed))
+    hello = new_hello(cut.id, rows, name, np.random.default_rng())
+    options = EdgeOptions(cloud, hello, in_flight, timeout_ms / 1000, rate)
     with contextlib.ExitStack() as stack:
         progress = Progress()
         source = open_source(camera, loop=loop, fps=fps, warn=progress.say)
@@ -97,10 +103,9 @@ def main(
         file = stack.enter_context(ResultsFile(results)) if results else None
         with show_progress() as fetching:
             store = ensure_weights(weights, fetching)
+        resolve(cloud)  # whatever can fail at once fails before TensorFlow takes its seconds
 
-        from gradfec_edge.daemon import EdgeOptions, run_edge
         from gradfec_edge.frontend import FrontEnd
-        from gradfec_edge.pipeline import Pipeline
 
         stack.enter_context(progress)
         front_end = FrontEnd(cut, store)
@@ -111,7 +116,6 @@ def main(
         )
         pipeline = Pipeline(cut, grid, front_end, estimator, scheme)
         journal = Journal(file, progress.record)
-        options = EdgeOptions(cloud, name, in_flight, timeout_ms / 1000, rate)
         totals = run_edge(options, source, pipeline, journal, progress.say)
     if as_json:
         click.echo(json.dumps(totals))

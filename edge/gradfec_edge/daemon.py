@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import uvloop
 
 from gradfec_common import wire
 from gradfec_common.console import Endpoint
-from gradfec_common.errors import GradfecError
+from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.session.edge import (
     Answered,
     Closed,
@@ -23,9 +23,9 @@ from gradfec_common.session.edge import (
     Event,
     LinkLost,
     Refused,
-    new_hello,
 )
 from gradfec_common.transmit import EncodedTensor
+from gradfec_common.wire import Hello
 from gradfec_edge.frames import Frame, Source
 from gradfec_edge.journal import Journal
 from gradfec_edge.link import Link
@@ -43,10 +43,15 @@ class EdgeOptions:
     """What the user asked for."""
 
     cloud: Endpoint
-    name: str
+    hello: Hello
     in_flight: int
     timeout_s: float
     rate_mbit_s: float | None
+
+    def __post_init__(self) -> None:
+        """Refuse, with UsageError, what is not a rate."""
+        if self.rate_mbit_s is not None and not (math.isfinite(self.rate_mbit_s) and self.rate_mbit_s > 0):
+            raise UsageError(f"--rate {self.rate_mbit_s:g} is not a rate: use Mbit/s above 0, for example 20")
 
 
 class EdgeDaemon:
@@ -64,26 +69,27 @@ class EdgeDaemon:
         self.options, self.source, self.pipeline, self.journal = options, source, pipeline, journal
         self._say = say
         self._loop = asyncio.get_running_loop()
-        hello = new_hello(pipeline.split.id, pipeline.grid.rows, options.name, np.random.default_rng())
-        session = EdgeSession(hello, time.monotonic(), EdgeLimits(answer_timeout_s=options.timeout_s))
+        session = EdgeSession(options.hello, time.monotonic(), EdgeLimits(answer_timeout_s=options.timeout_s))
         self.link = Link(options.cloud, session, self._on_event)
         self._slots = asyncio.Semaphore(options.in_flight)
         self._connected = asyncio.Event()
         self._on_their_way: set[asyncio.Task[None]] = set()
         self._work: asyncio.Task[None] | None = None
         self._failure: GradfecError | None = None
+        self._refusal = ""  # why the cloud takes no edge now
         self._interval_s = source.interval or 2 * LONGEST_SEND_S  # between frames, smoothed
 
     async def run(self) -> None:
         """Work until the source ends or a signal asks to stop; GradfecError where it cannot go on."""
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._stop)
-        await self.link.open()
         try:
             self._work = self._loop.create_task(self._send_frames())
             await asyncio.wait([self._work])
             if self._failure is None and not self._work.cancelled():
                 await self._work  # its own failure, if any
+            elif self._failure is None and self.link.session.open_tensors:
+                self._say("stopping: frames on their way await their answers; a second signal stops at once")
             self._work = self._loop.create_task(self._wait_for_answers())
             await asyncio.wait([self._work])
         finally:
@@ -95,6 +101,8 @@ class EdgeDaemon:
             raise self._failure
 
     async def _send_frames(self) -> None:
+        await self.link.open()
+        self._say(f"looking for {self.options.cloud}")
         last = time.monotonic()
         while True:
             await self._slots.acquire()
@@ -145,12 +153,11 @@ class EdgeDaemon:
         try:
             await asyncio.wait_for(self._connected.wait(), PATIENCE_S)
         except asyncio.TimeoutError:
-            self._fail(
-                GradfecError(
-                    f"no answer from {self.options.cloud} for {PATIENCE_S:.0f} s: check that gradfec-cloud runs there "
-                    "and that UDP to that port passes the firewalls on the way"
-                )
+            silence = (
+                f"no answer from {self.options.cloud} for {PATIENCE_S:.0f} s: check that gradfec-cloud runs there "
+                "and that UDP to that port passes the firewalls on the way"
             )
+            self._fail(GradfecError(self._refusal or silence))
 
     async def _wait_for_answers(self) -> None:
         """Wait until every frame on its way is answered or given up: the core's timers see to it."""
@@ -169,6 +176,7 @@ class EdgeDaemon:
             match event:
                 case Connected():
                     self._connected.set()
+                    self._refusal = ""
                     again = "again" if not event.fresh else ""
                     self._say(f"connected to {self.options.cloud} {again}".rstrip())
                     self._check_deadline(event.deadline_s)
@@ -177,9 +185,9 @@ class EdgeDaemon:
                     why = "is leaving" if event.leaving else "is silent"
                     self._say(f"{self.options.cloud} {why}; looking for it")
                 case Refused() if event.reason in PASSING_REFUSALS:
-                    self._say(f"{self.options.cloud} takes no edge now: {event.detail}; trying again")
+                    self._say_why_not(f"{self.options.cloud} takes no edge now: {printable(event.detail)}")
                 case Refused():
-                    self._fail(GradfecError(f"{self.options.cloud} refuses this edge: {event.detail}"))
+                    self._fail(GradfecError(f"{self.options.cloud} refuses this edge: {printable(event.detail)}"))
                 case Answered():
                     self.journal.answered(event)
                     self._slots.release()
@@ -189,6 +197,12 @@ class EdgeDaemon:
                     self.journal.closed(event)
         except GradfecError as error:  # the results file cannot be written
             self._fail(error)
+
+    def _say_why_not(self, refusal: str) -> None:
+        """Say a refusal that may pass once, though it comes again with each hello."""
+        if refusal != self._refusal:
+            self._refusal = refusal
+            self._say(f"{refusal}; trying again")
 
     def _check_deadline(self, deadline_s: float) -> None:
         if self.options.rate_mbit_s is None:
@@ -211,6 +225,11 @@ class EdgeDaemon:
         """Take no more frames; a second signal does not wait for answers either."""
         if self._work:
             self._work.cancel()
+
+
+def printable(text: str) -> str:
+    """Return a peer's words without what could move a terminal's cursor or begin a line."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 Totals = dict[str, dict[str, int]]

@@ -20,6 +20,20 @@ SEND_BUFFER_BYTES = 4 * 2**20
 PACING_INTERVAL_S = 0.001  # datagrams leave in bursts no closer than this: one burst a tick, never a spin
 RESOLVE_AGAIN_S = 5.0  # while the cloud is silent: it may have moved to another address
 
+Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+
+
+def resolve(cloud: Endpoint) -> tuple[socket.AddressFamily, Address]:
+    """Look the cloud's name up; GradfecError if it has no address. Blocks."""
+    try:
+        found = socket.getaddrinfo(cloud.host, cloud.port, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise GradfecError(f"cannot reach {cloud}: {reason}; check the host name in --cloud") from None
+    # `localhost` is ::1 first, but a server on all interfaces has IPv4 for certain and IPv6 only perhaps.
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return family, address
+
 
 class Link:
     """A UDP socket to the cloud and the EdgeSession behind it, on the running event loop."""
@@ -32,19 +46,17 @@ class Link:
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
-        self._address: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes] = ("", 0)
+        self._address: Address = ("", 0)
         self._timer: asyncio.TimerHandle | None = None
         self._one_tensor_at_a_time = asyncio.Lock()
         self._resolver: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Resolve the cloud's name and start to look for it; GradfecError if the name does not resolve."""
+        """Resolve the cloud's name and start to look for it; GradfecError if that fails."""
         try:
             await self._connect()
         except OSError as error:
-            raise GradfecError(
-                f"cannot reach {self.cloud}: {error.strerror or error}; check the host name in --cloud"
-            ) from None
+            raise GradfecError(f"cannot reach {self.cloud}: {error.strerror or error}") from None
         self._pump()
 
     def close(self) -> None:
@@ -150,11 +162,10 @@ class Link:
         The socket is not connected: the kernel would report each datagram that finds nobody there as an error of a
         later call, and libuv stops to watch a socket that has an error.
         """
-        infos = await self._loop.getaddrinfo(self.cloud.host, self.cloud.port, type=socket.SOCK_DGRAM)
-        family, kind, proto, _, address = infos[0]
+        family, address = await asyncio.to_thread(resolve, self.cloud)
         if self._socket is not None and address == self._address:
             return
-        new = socket.socket(family, kind, proto)
+        new = socket.socket(family, socket.SOCK_DGRAM)
         try:
             new.setblocking(False)
             new.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
@@ -176,5 +187,5 @@ class Link:
         """While the cloud is silent, look its name up again from time to time."""
         while not self.session.connected:
             await asyncio.sleep(RESOLVE_AGAIN_S)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, GradfecError):
                 await self._connect()

@@ -19,7 +19,7 @@ class Progress:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bar = Bar(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # a file may be called [red].png
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

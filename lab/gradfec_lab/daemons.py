@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from gradfec_common.errors import GradfecError
@@ -22,11 +22,11 @@ STOP_S = 15.0
 class Daemon:
     """A running daemon: its standard output by lines, and the last lines that it said on standard error."""
 
-    def __init__(self, name: str, arguments: list[str]) -> None:
-        """Start `python -m module arguments...` for the daemon of that name."""
+    def __init__(self, name: str, arguments: list[str], program: Sequence[str] | None = None) -> None:
+        """Start `python -m module arguments...` for the daemon of that name, or a `program` in its place."""
         self.name = name
         self.process = subprocess.Popen(
-            [sys.executable, "-m", MODULES[name], *arguments],
+            [*(program or (sys.executable, "-m", MODULES[name])), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -34,13 +34,15 @@ class Daemon:
         )
         self.said: deque[str] = deque(maxlen=200)
         self._changed = threading.Condition()
-        self._listener = threading.Thread(target=self._listen, args=(self.process.stderr,), daemon=True)
+        self._silent = False  # standard error is closed: the daemon has ended
+        stderr, self.process.stderr = self.process.stderr, None  # the listener's alone: communicate() leaves it be
+        self._listener = threading.Thread(target=self._listen, args=(stderr,), daemon=True)
         self._listener.start()
 
     def wait_until_it_says(self, words: str, timeout_s: float = READY_S) -> None:
         """Wait for a line on standard error that holds `words`; GradfecError if the daemon ends first."""
         with self._changed:
-            self._changed.wait_for(lambda: self._has_said(words) or self.process.poll() is not None, timeout_s)
+            self._changed.wait_for(lambda: self._has_said(words) or self._silent, timeout_s)
             if not self._has_said(words):
                 raise self.failure()
 
@@ -58,6 +60,7 @@ class Daemon:
         except subprocess.TimeoutExpired:
             self.process.kill()
             rest, _ = self.process.communicate()
+        self._listener.join(timeout=1)
         return rest.splitlines()
 
     def totals(self) -> dict[str, Any]:
@@ -71,16 +74,21 @@ class Daemon:
     def failure(self) -> GradfecError:
         """Return the error that says how the daemon ended."""
         self._listener.join(timeout=1)
-        last = " / ".join([*self.said][-3:]) or "it said nothing"
-        return GradfecError(f"{self.name} ended with exit code {self.process.poll()}: {last}")
+        said = [line for line in self.said if line.strip()]
+        errors = [line[len("error:") :].strip() for line in said if line.lower().startswith("error:")]
+        last = " / ".join(errors[-1:] or said[-3:]) or "it said nothing"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return GradfecError(f"{self.name} ended with exit code {self.process.wait(timeout=1)}: {last}")
+        return GradfecError(f"{self.name} does not get on: {last}")
 
     def _listen(self, stderr: IO[str]) -> None:
-        with contextlib.suppress(ValueError):  # closed while reading
+        with stderr:
             for line in stderr:
                 with self._changed:
                     self.said.append(line.rstrip())
                     self._changed.notify_all()
         with self._changed:
+            self._silent = True
             self._changed.notify_all()
 
     def _has_said(self, words: str) -> bool:
@@ -91,9 +99,11 @@ MODULES = {"gradfec-edge": "gradfec_edge", "gradfec-cloud": "gradfec_cloud", "gr
 
 
 @contextlib.contextmanager
-def daemon(name: str, *arguments: str | float, ready: str | None = None) -> Iterator[Daemon]:
+def daemon(
+    name: str, *arguments: str | float, ready: str | None = None, program: Sequence[str] | None = None
+) -> Iterator[Daemon]:
     """Run a daemon for the length of a `with` block, from when it says `ready`; afterwards it is gone."""
-    running = Daemon(name, [str(argument) for argument in arguments])
+    running = Daemon(name, [str(argument) for argument in arguments], program)
     try:
         if ready is not None:
             running.wait_until_it_says(ready)

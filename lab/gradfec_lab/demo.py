@@ -12,13 +12,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from gradfec_common.console import plain_errors
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_lab.daemons import daemon, free_port
 from gradfec_lab.experiment import Link, Record, Run, run_over_link, top1
-from gradfec_lab.netem import percentage
+from gradfec_lab.netem import datagrams, percentage
 
 # Photographs in scikit-image's package: public domain (NASA) or CC0.
 PHOTOGRAPHS = (
@@ -39,7 +40,7 @@ PHOTOGRAPHS = (
 @click.option(
     "--loss", default="40%", type=percentage, metavar="SHARE", help="Share of the datagrams that the link loses."
 )
-@click.option("--burst", type=float, metavar="N", help="Lose in bursts of N datagrams on average.")
+@click.option("--burst", type=datagrams, metavar="N", help="Lose in bursts of N datagrams on average.")
 @click.option("--protect", default="FEC_50_50", metavar="SCHEME", help="Scheme to compare with no protection.")
 @click.option(
     "--images",
@@ -62,8 +63,9 @@ def demo(loss: float, burst: float | None, protect: str, images: Path | None, se
     with photographs(images) as folder:
         reference = answers_of_the_uncut_model(folder, console)
         port = free_port()
-        with console.status("starting the cloud"), daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}") as cloud:
-            cloud.wait_until_it_says("listening on")
+        with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}") as cloud:
+            with console.status("starting the cloud"):
+                cloud.wait_until_it_says("listening on")
             runs = {}
             for scheme in schemes:
                 runs[scheme] = show_run(folder, scheme, link, port, console)
@@ -79,6 +81,9 @@ def photographs(images: Path | None) -> Iterator[Path]:
     if images is not None:
         if not images.is_dir():
             raise UsageError(f"{images} is no folder: --images takes a folder of images")
+        from gradfec_edge.camera import open_source
+
+        open_source(str(images), warn=lambda line: None).close()  # without a readable image, fail now
         yield images
         return
     try:
@@ -119,7 +124,7 @@ def show_run(folder: Path, scheme: str, link: Link, port: int, console: Console)
     def add(record: Record) -> None:
         packets, latency = record["packets"], record["latency_ms"]
         counts = [str(packets[name]) for name in ("sent", "lost", "recovered", "missing")]
-        table.add_row(record["source"], answer(record), *counts, f"{latency:.0f} ms" if latency else "")
+        table.add_row(escape(record["source"]), answer(record), *counts, f"{latency:.0f} ms" if latency else "")
 
     with Live(table, console=console, refresh_per_second=8):
         return run_over_link(folder, link, port, ["--protect", scheme], add)
@@ -144,7 +149,7 @@ def side_by_side(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str
             record = next(record for record in run.records if record["source"] == name)
             agrees = top1(record) == index
             cells.append(f"[{'green' if agrees else 'red'}]{answer(record)} {'=' if agrees else 'x'}[/]")
-        table.add_row(name, label, *cells)
+        table.add_row(escape(name), label, *cells)
     return table
 
 

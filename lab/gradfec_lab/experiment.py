@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradfec_lab.daemons import Daemon, daemon, free_port
+from gradfec_lab.loss_models import gilbert_elliott_transitions
 
 Record = dict[str, Any]  # one line of the edge's results file
 PACKET_NAMES = ("total", "dropped_by_plan", "parity", "sent", "received", "lost", "recovered", "missing")
@@ -24,9 +26,18 @@ class Link:
     burst: float | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse, with UsageError, what the injector would refuse."""
+        if self._bursts:
+            gilbert_elliott_transitions(self.loss, self.burst or 0.0)
+
+    @property
+    def _bursts(self) -> bool:
+        return self.burst is not None and self.loss > 0
+
     def options(self) -> list[str]:
         """Return the injector's options."""
-        burst = [] if self.burst is None or not self.loss else ["--burst", str(self.burst)]
+        burst = ["--burst", str(self.burst)] if self._bursts else []
         return ["--loss", str(self.loss), *burst, "--seed", str(self.seed)]
 
 
@@ -65,37 +76,62 @@ def run_over_link(
     on_record: Callable[[Record], None] = lambda record: None,
 ) -> Run:
     """Send a folder of images from a real edge through a real injector to the cloud on `cloud_port`."""
-    records: list[Record] = []
+    with _injector(link, cloud_port) as (injector, port):
+        records, totals = _send(images, port, edge_options, on_record)
+        return Run(records, totals, injector.totals())
+
+
+def run_with_own_cloud(
+    images: Path, link: Link, edge_options: list[str], on_record: Callable[[Record], None] = lambda record: None
+) -> tuple[Run, Mapping[str, Any]]:
+    """Do the same with a cloud that sees this run alone; return its totals, too.
+
+    Edge, cloud and injector end in this order: the cloud may still repeat an answer whose acknowledgement was lost.
+    """
+    cloud_port = free_port()
+    with (
+        daemon("gradfec-cloud", "--listen", f"127.0.0.1:{cloud_port}", "--json", ready="listening on") as cloud,
+        _injector(link, cloud_port) as (injector, port),
+    ):
+        records, totals = _send(images, port, edge_options, on_record)
+        of_cloud = cloud.totals()
+        return Run(records, totals, injector.totals()), of_cloud
+
+
+@contextmanager
+def _injector(link: Link, cloud_port: int) -> Iterator[tuple[Daemon, int]]:
+    """Run a loss injector before the cloud; yield it with its port."""
     port = free_port()
-    injector_options = ["--listen", f"127.0.0.1:{port}", "--to", f"127.0.0.1:{cloud_port}", "--json", *link.options()]
-    with daemon("gradfec-netem", *injector_options, ready="listening on") as injector:
-        edge_options = ["--camera", str(images), "--cloud", f"127.0.0.1:{port}", *edge_options]
-        with daemon("gradfec-edge", *edge_options, "--results", "-", "--json") as edge:
-            totals = _read(edge, records, on_record)
-        final = [json.loads(line) for line in injector.stop()][-1]
-    return Run(records, totals, final)
+    options = ["--listen", f"127.0.0.1:{port}", "--to", f"127.0.0.1:{cloud_port}", "--json", *link.options()]
+    with daemon("gradfec-netem", *options, ready="listening on") as injector:
+        yield injector, port
 
 
-def _read(edge: Daemon, records: list[Record], on_record: Callable[[Record], None]) -> Mapping[str, Any]:
-    """Collect the edge's records as they come, and its totals at the end."""
+def _send(
+    images: Path, port: int, edge_options: list[str], on_record: Callable[[Record], None]
+) -> tuple[list[Record], Mapping[str, Any]]:
+    """Run an edge over the images; return its records, shown as they come, and its totals."""
+    records: list[Record] = []
     totals: Mapping[str, Any] | None = None
-    for line in edge.lines():
-        parsed = json.loads(line)
-        if "frame" in parsed:
-            records.append(parsed)
-            on_record(parsed)
-        else:
-            totals = parsed
-    edge.process.wait()
-    if totals is None:
-        raise edge.failure()
-    return totals
+    options = ["--camera", str(images), "--cloud", f"127.0.0.1:{port}", *edge_options, "--results", "-", "--json"]
+    with daemon("gradfec-edge", *options) as edge:
+        for line in edge.lines():
+            parsed = json.loads(line)
+            if "frame" in parsed:
+                records.append(parsed)
+                on_record(parsed)
+            else:
+                totals = parsed
+        if totals is None:
+            raise edge.failure()
+    return records, totals
 
 
 def unaccounted(run: Run, cloud: Mapping[str, Any]) -> dict[str, int]:
     """Return, for each place on the way, datagrams whose fate no counter names: all zero if every one is known.
 
     `cloud` are the totals of a cloud that saw this run alone. Way up: edge, injector, cloud; way back: the reverse.
+    (An answer that is repeated to an edge that has just ended, its acknowledgement lost, is received by nobody.)
     """
     up, back = run.injector["up"], run.injector["back"]
     edge_sent, edge_received = run.edge["datagrams_sent"], run.edge["datagrams_received"]

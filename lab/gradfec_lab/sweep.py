@@ -16,9 +16,8 @@ from rich.table import Table
 
 from gradfec_common.console import plain_errors
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_lab.daemons import daemon, free_port
-from gradfec_lab.experiment import Link, Record, Run, run_over_link, top1, unaccounted
-from gradfec_lab.netem import percentage
+from gradfec_lab.experiment import Link, Record, Run, run_with_own_cloud, top1, unaccounted
+from gradfec_lab.netem import datagrams, percentage
 
 Row = dict[str, Any]
 COLUMNS = ("protect", "loss", "frames", "top1", "agreement", "sent", "lost", "recovered", "missing", "unaccounted")
@@ -39,7 +38,7 @@ def shares(text: str) -> list[float]:
 @click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index.")
 @click.option("--limit", default=300, type=click.IntRange(1), help="Use the first so many images, by name.")
 @click.option("--loss", default="0,10%,30%,50%", type=shares, metavar="SHARES", help="Shares of datagrams lost.")
-@click.option("--burst", type=float, metavar="N", help="Lose in bursts of N datagrams on average.")
+@click.option("--burst", type=datagrams, metavar="N", help="Lose in bursts of N datagrams on average.")
 @click.option("--protect", default="none,FEC_50_50,FEC_20_80", metavar="SCHEMES", help="Schemes to compare.")
 @click.option("--importance", default="activation", metavar="NAME", help="The edge's estimator.")
 @click.option("--seed", default=1, type=click.IntRange(min=0), help="Of the losses: the same for each scheme.")
@@ -62,9 +61,16 @@ def daemons(
     """
     import tempfile
 
+    import numpy as np
+
+    from gradfec_common.network import DEFAULT_SPLIT, split_point
+    from gradfec_common.packets import PacketGrid
     from gradfec_common.plan import parse_scheme
+    from gradfec_edge.importance import make_estimator
 
     schemes = [parse_scheme(name).name for name in protect.split(",")]
+    links = [Link(lost, burst, seed) for lost in loss]
+    make_estimator(importance, PacketGrid(split_point(DEFAULT_SPLIT).shape), np.random.default_rng())  # or fail now
     truth = read_labels(labels) if labels else None
     console = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="gradfec-sweep-") as name:
@@ -72,7 +78,6 @@ def daemons(
         count = link_images(images, folder, limit)
         reference = answers(folder, console)
         rows = [uncut_row(reference, truth, count)]
-        links = [Link(lost, burst, seed) for lost in loss]
         rows += [
             row(folder, scheme, link, importance, reference, truth, console) for link in links for scheme in schemes
         ]
@@ -89,6 +94,8 @@ def read_labels(path: Path) -> dict[str, int]:
             rows = [line for line in csv.reader(file) if line]
     except OSError as error:
         raise GradfecError(f"cannot read labels from {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise UsageError(f"{path} is no list of labels: it is not text") from None
     if rows and not rows[0][-1].strip().isdigit():
         rows = rows[1:]
     try:
@@ -103,7 +110,8 @@ def link_images(images: Path, folder: Path, limit: int) -> int:
 
     if not images.is_dir():
         raise UsageError(f"{images} is no folder: --images takes a folder of images")
-    chosen = sorted(path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)[:limit]
+    visible = (path for path in images.iterdir() if not path.name.startswith("."))  # as the edge takes them
+    chosen = sorted(path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES)[:limit]
     for path in chosen:
         (folder / path.name).symlink_to(path.resolve())
     if not chosen:
@@ -168,10 +176,7 @@ def one_run(folder: Path, link: Link, edge_options: list[str], console: Console)
         def advance(record: Record) -> None:
             progress.update(task, advance=1, description=title)
 
-        port = free_port()
-        with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--json", ready="listening on") as cloud:
-            run = run_over_link(folder, link, port, edge_options, advance)
-            return run, cloud.totals()
+        return run_with_own_cloud(folder, link, edge_options, advance)
 
 
 def share(hits: Iterable[bool]) -> float:

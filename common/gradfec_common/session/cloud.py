@@ -396,9 +396,12 @@ class CloudSessions:
         if self.held_bytes + int(header["sent"]) * symbol_bytes > self.limits.reassembly_bytes:
             return Drop.MEMORY_LIMIT
         collecting = [n for n, tensor in session.tensors.items() if not tensor.decided]
-        if len(session.tensors) >= self.limits.tensors_per_session + self.limits.pending_tensors:
+        crowded = len(collecting) >= self.limits.tensors_per_session
+        if len(session.tensors) >= self.limits.tensors_per_session + self.limits.pending_tensors or (
+            crowded and number < min(collecting)  # a belated one does not push out one that is being sent
+        ):
             return Drop.TENSOR_LIMIT
-        if len(collecting) >= self.limits.tensors_per_session:
+        if crowded:
             self._close(session, min(collecting), now)
         tensor = session.tensors[number] = _Tensor(Reassembly(header, session.grid), now, math.inf)
         self.tensors["opened"] += 1

@@ -1,0 +1,64 @@
+"""Small tensors and odd plans, for tests that need many of them."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common import wire
+from gradfec_common.codes import BARE, ZFEC
+from gradfec_common.network import SplitPoint
+from gradfec_common.packets import PacketGrid
+from gradfec_common.plan import Block, Plan
+from gradfec_common.transmit import EncodedTensor, encode_tensor
+
+SPLIT = SplitPoint(900, "a_small_one", (14, 4, 6))
+GRID = PacketGrid(SPLIT.shape, 7)  # 12 packets of 28 elements
+SESSION, TENSOR = 77, 5
+
+
+def features(rng: np.random.Generator, shape: tuple[int, int, int] = SPLIT.shape) -> npt.NDArray[np.float32]:
+    """Draw a tensor without a zero in it, so that what is filled can be told from what has arrived."""
+    return rng.uniform(0.5, 9, shape).astype(np.float32)
+
+
+def odd_plan(rng: np.random.Generator, total: int = GRID.count) -> Plan:
+    """Draw a plan of the general form: some packets dropped, the others in blocks of any (n, k) and either code."""
+    packets = rng.permutation(total)
+    kept = int(rng.integers(1, total + 1))
+    count = int(rng.integers(1, min(kept, 4) + 1))
+    cuts = np.sort(rng.choice(np.arange(1, kept), count - 1, replace=False))
+    blocks = []
+    for members in np.split(packets[:kept], cuts):
+        bare = rng.random() < 0.3
+        n = len(members) + (0 if bare else int(rng.integers(0, len(members) + 3)))
+        blocks.append(Block(members, n, BARE if bare else ZFEC))
+    return Plan(total, np.sort(packets[kept:]), tuple(blocks))
+
+
+def encoded(plan: Plan, seed: int = 0) -> EncodedTensor:
+    """Encode the features that `seed` draws."""
+    return encode_tensor(features(np.random.default_rng(seed)), plan, GRID, SPLIT)
+
+
+def datagrams_of(plan: Plan, seed: int = 0, session: int = SESSION, tensor: int = TENSOR) -> list[bytes]:
+    """Return the tensor's datagrams in send order."""
+    return [row.tobytes() for row in encoded(plan, seed).datagrams(session, tensor)]
+
+
+def headers_of(datagrams: list[bytes]) -> npt.NDArray[np.void]:
+    """Read the (count,) SYMBOL_HEADER records of datagrams."""
+    heads = b"".join(datagram[: wire.HEADER_BYTES] for datagram in datagrams)
+    return np.frombuffer(heads, wire.SYMBOL_HEADER).copy()
+
+
+def symbols_of(datagrams: list[bytes]) -> wire.Bytes:
+    """Read the (count, length) symbols of datagrams."""
+    return np.stack([np.frombuffer(d[wire.HEADER_BYTES : -wire.CHECKSUM_BYTES], np.uint8) for d in datagrams])
+
+
+def with_checksum(body: bytes) -> bytes:
+    """Append the checksum that makes any bytes a well-formed datagram."""
+    return body + zlib.crc32(body).to_bytes(wire.CHECKSUM_BYTES, "big")

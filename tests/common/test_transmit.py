@@ -1,0 +1,190 @@
+"""From a tensor and a plan to datagrams: each symbol once, spread so that a burst of losses hits many blocks."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradfec_common import wire
+from gradfec_common.errors import UsageError
+from gradfec_common.network import SPLIT_POINTS, split_point
+from gradfec_common.plan import NoProtection, UnequalProtection
+from gradfec_common.quantise import UNIFORM8, quantise
+from gradfec_common.transmit import FILL_ZERO, encode_packets, encode_tensor, packet_grid, send_order
+
+from .small_tensors import (
+    GRID,
+    SESSION,
+    SPLIT,
+    TENSOR,
+    datagrams_of,
+    encoded,
+    features,
+    headers_of,
+    odd_plan,
+    symbols_of,
+)
+
+SEEDS = st.integers(0, 2**32 - 1)
+PLANS = SEEDS.map(lambda seed: odd_plan(np.random.default_rng(seed)))
+
+
+@st.composite
+def fec_plans(draw):
+    """FEC_A_B over up to a dozen blocks."""
+    total = draw(st.integers(1, 3000))
+    scheme = UnequalProtection(draw(st.floats(0, 99)))
+    importance = np.random.default_rng(draw(SEEDS)).random(total, np.float32)
+    return (
+        scheme.plan(importance)
+        if round(total * scheme.dropped_percent / 100) < total
+        else NoProtection().plan(importance)
+    )
+
+
+def blocks_in_order(plan):
+    """(sent,) block of each symbol and whether it is parity, both in send order."""
+    block = np.concatenate([np.full(b.n, number) for number, b in enumerate(plan.blocks)])
+    parity = np.concatenate([np.arange(b.n) >= b.k for b in plan.blocks])
+    order = send_order(plan)
+    return block[order], parity[order]
+
+
+@given(st.one_of(fec_plans(), PLANS))
+def test_the_send_order_is_a_permutation_with_data_before_parity(plan):
+    np.testing.assert_array_equal(np.sort(send_order(plan)), np.arange(plan.sent))
+    _, parity = blocks_in_order(plan)
+    assert (np.diff(parity.astype(int)) >= 0).all()
+
+
+@given(fec_plans())
+def test_neighbours_on_the_wire_come_from_different_blocks(plan):
+    block, _ = blocks_in_order(plan)
+    if len(plan.blocks) > 1:
+        assert (block[1:] != block[:-1]).all()
+
+
+@given(fec_plans(), st.data())
+def test_a_burst_of_b_losses_takes_at_most_b_over_m_rounded_up_from_each_of_m_blocks(plan, data):
+    block, _ = blocks_in_order(plan)
+    m = len(plan.blocks)
+    length = data.draw(st.integers(1, plan.sent))
+    counts = np.stack([np.cumsum(np.append(0, block == number)) for number in range(m)])  # (m, sent + 1)
+    hits = counts[:, length:] - counts[:, :-length]  # (m, windows)
+    assert hits.max() <= -(-length // m)
+
+
+def test_neighbours_within_a_block_are_far_apart_in_the_tensor():
+    plan = NoProtection().plan(np.zeros(2048, np.float32))
+    apart = np.abs(np.diff(send_order(plan)))
+    assert apart.min() > 2048 / 3
+    plan = UnequalProtection(50).plan(np.arange(2048)[::-1].astype(np.float32))
+    order = send_order(plan)[: plan.kept]
+    by_symbol = np.concatenate([np.append(b.packets, np.zeros(b.n - b.k, int)) for b in plan.blocks])[order]
+    for number in range(8):
+        places = by_symbol[number::8]  # of one block, in send order
+        assert np.abs(np.diff(places)).min() > plan.kept / 4
+
+
+@given(PLANS, SEEDS)
+def test_each_symbol_is_sent_once_with_headers_that_say_where_it_stands(plan, seed):
+    datagrams = datagrams_of(plan, seed)
+    headers = headers_of(datagrams)
+    assert len(datagrams) == plan.sent
+    for field, value in {
+        "magic": wire.MAGIC,
+        "version": wire.VERSION,
+        "kind": wire.Kind.SYMBOL,
+        "flags": 0,
+        "session": SESSION,
+        "tensor": TENSOR,
+        "sent": plan.sent,
+        "kept": plan.kept,
+        "split": SPLIT.id,
+        "blocks": len(plan.blocks),
+        "rows": GRID.rows,
+        "quantiser": UNIFORM8,
+        "fill": FILL_ZERO,
+    }.items():
+        assert (headers[field] == value).all(), field
+    np.testing.assert_array_equal(headers["position"], np.arange(plan.sent))
+    for number, block in enumerate(plan.blocks):
+        own = headers[headers["block"] == number]
+        assert sorted(own["index"].tolist()) == list(range(block.n))
+        assert set(own["n"].tolist()) == {block.n}
+        assert set(own["k"].tolist()) == {block.k}
+        assert set(own["code"].tolist()) == {block.code.id}
+
+
+@given(PLANS, SEEDS)
+def test_a_data_symbol_is_the_place_and_the_quantised_elements_of_its_packet(plan, seed):
+    datagrams = datagrams_of(plan, seed)
+    headers, symbols = headers_of(datagrams), symbols_of(datagrams)
+    quantised = quantise(features(np.random.default_rng(seed)))
+    packets = GRID.split(quantised.levels)
+    assert set(headers["low"].tolist()) == {quantised.low}
+    assert set(headers["high"].tolist()) == {quantised.high}
+    is_data = headers["index"] < headers["k"]
+    places, elements = wire.without_places(symbols[is_data])
+    expected = [plan.blocks[h["block"]].packets[h["index"]] for h in headers[is_data]]
+    assert places.tolist() == expected
+    np.testing.assert_array_equal(elements, packets[places])
+
+
+@given(PLANS, SEEDS)
+@settings(max_examples=30)
+def test_every_datagram_opens_again(plan, seed):
+    datagrams = datagrams_of(plan, seed)
+    opened = wire.open_batch(wire.batch_of(datagrams, [None] * len(datagrams)))
+    assert not opened.drops
+    assert len(opened.symbols) == plan.sent
+
+
+def test_the_same_encoded_tensor_may_be_sent_again_under_another_number():
+    tensor = encoded(NoProtection().plan(np.zeros(GRID.count, np.float32)))
+    first = tensor.datagrams(1, 2)
+    kept = first.copy()
+    second = tensor.datagrams(3, 4)
+    np.testing.assert_array_equal(first, kept)
+    assert headers_of([second[0].tobytes()])[["session", "tensor"]].tolist() == [(3, 4)]
+
+
+def test_wire_bits_are_those_of_the_datagrams():
+    tensor = encoded(UnequalProtection(50).plan(np.arange(GRID.count, dtype=np.float32)))
+    assert tensor.wire_bits == 8 * tensor.datagrams(1, 2).size
+
+
+def test_packets_encode_as_the_tensor_that_they_are_of():
+    plan, chi = odd_plan(np.random.default_rng(3)), features(np.random.default_rng(4))
+    quantised = quantise(chi)
+    of_packets = encode_packets(quantised._replace(levels=GRID.split(quantised.levels)), plan, GRID, SPLIT)
+    of_tensor = encode_tensor(chi, plan, GRID, SPLIT)
+    np.testing.assert_array_equal(of_packets.datagrams(1, 2), of_tensor.datagrams(1, 2))
+
+
+@pytest.mark.parametrize("split", SPLIT_POINTS, ids=lambda split: split.name)
+def test_no_datagram_of_any_split_and_rows_is_longer_than_1200_bytes(split):
+    height = split.shape[0]
+    fitting = 0
+    for rows in [r for r in range(1, height + 1) if height % r == 0]:
+        try:
+            grid = packet_grid(split, rows)
+        except UsageError as error:
+            assert "use smaller --rows" in str(error) or rows > 255
+            assert rows * split.shape[1] > 1154
+            continue
+        fitting += 1
+        assert grid.size + wire.OVERHEAD_BYTES <= wire.MAX_DATAGRAM_BYTES == 1200
+        plan = UnequalProtection(50).plan(np.zeros(grid.count, np.float32))
+        assert max(plan.sent, plan.total) <= wire.MAX_SYMBOLS
+        assert len(plan.blocks) <= wire.MAX_BLOCKS
+    assert fitting
+
+
+def test_a_datagram_of_the_default_split_has_438_bytes():
+    split = split_point("conv2_block1_add")
+    grid = packet_grid(split, 7)
+    tensor = encode_tensor(
+        features(np.random.default_rng(1), split.shape), NoProtection().plan(np.zeros(2048)), grid, split
+    )
+    assert tensor.datagrams(1, 2).shape == (2048, 438)

@@ -1,0 +1,83 @@
+"""Real daemons whose network is a toy: sockets, signals, threads and files as ever, but no TensorFlow to wait for.
+
+Tests import `stubbed`; run as a script, this module is such a daemon.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+
+import numpy as np
+
+from gradfec_lab.daemons import MODULES, Daemon, daemon
+
+READY = {"gradfec-edge": None, "gradfec-cloud": "listening on"}
+# A tensor of 256 packets, which any kernel's receive buffer holds, and no hurry: a slow machine must not lose any.
+SMALL = {
+    "gradfec-edge": ("--split", "pool1_pool", "--rows", "14", "--timeout-ms", "60000"),
+    "gradfec-cloud": ("--split", "pool1_pool", "--deadline-ms", "60000"),
+}
+
+
+@contextmanager
+def stubbed(name: str, *arguments: object, ready: str | None = "", **settings: float) -> Iterator[Daemon]:
+    """Run `gradfec-edge` or `gradfec-cloud` with toy models; what `arguments` say goes before the options in SMALL.
+
+    `settings`: BACK_END_S, how long the cloud's takes for a batch; PATIENCE_S, the edge's.
+    """
+    program = ["env", *(f"{key}={value}" for key, value in settings.items()), sys.executable, __file__, MODULES[name]]
+    words = READY[name] if ready == "" else ready
+    with daemon(name, *SMALL[name], *map(str, arguments), ready=words, program=program) as running:
+        yield running
+
+
+class FrontEnd:
+    """Repeats the image until it fills the tensor."""
+
+    def __init__(self, split, weights):
+        self.shape = split.shape
+
+    def warm_up(self):
+        pass
+
+    def __call__(self, image):
+        return np.resize(image, self.shape).astype(np.float32) - 100
+
+
+class BackEnd:
+    """Is sure of one class, by the tensor's mean."""
+
+    def __init__(self, split, weights, max_batch):
+        self.takes_s = float(os.environ.get("BACK_END_S", "0"))
+
+    def warm_up(self):
+        pass
+
+    def __call__(self, chi):
+        time.sleep(self.takes_s)
+        probabilities = np.zeros((len(chi), 1000), np.float32)
+        probabilities[np.arange(len(chi)), np.abs(chi).mean(axis=(1, 2, 3)).astype(int) % 1000] = 1
+        return probabilities
+
+
+def put_toys_in_place() -> None:
+    """Let the modules that import TensorFlow be found imported already."""
+    for name, model in (("gradfec_edge.frontend", FrontEnd), ("gradfec_cloud.backend", BackEnd)):
+        sys.modules[name] = types.ModuleType(name)
+        setattr(sys.modules[name], model.__name__, model)
+    sys.modules["tensorflow"] = sys.modules["keras"] = None  # type: ignore[assignment]  # importing them is an error
+
+
+if __name__ == "__main__":
+    put_toys_in_place()
+    import gradfec_edge.daemon
+
+    gradfec_edge.daemon.PATIENCE_S = float(os.environ.get("PATIENCE_S", gradfec_edge.daemon.PATIENCE_S))
+    command = import_module(f"{sys.argv[1]}.cli").main
+    command(sys.argv[2:], prog_name=sys.argv[1].replace("_", "-"))

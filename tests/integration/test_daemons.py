@@ -1,0 +1,291 @@
+"""The real daemons on loopback: what arrives, what is recorded, what is counted, and what the options do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+
+from gradfec_common.weights import ensure_weights
+from gradfec_lab.daemons import Daemon, daemon, free_port
+from gradfec_lab.experiment import PACKET_NAMES, Link, Record, run_with_own_cloud, top1, unaccounted
+from gradfec_lab.uncut import predict, uncut_model
+
+from .stubbed import stubbed
+
+# Time enough for any machine: with these, no frame is decided early or given up because it is slow.
+PATIENT_CLOUD = ("--deadline-ms", "60000")
+PATIENT_EDGE = ("--timeout-ms", "60000")
+NAMES = ["astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "rocket.png"]
+EDGE_KEYS = ["frame", "source", "tensor", "outcome", "top5", "packets", "latency_ms", "stages_ms"]
+CLOUD_KEYS = ["edge", "session", "tensor", "outcome", "top5", "packets", "latency_ms", "stages_ms"]
+EDGE_STAGES = ["preprocess", "front_end", "importance", "encode", "send"]
+CLOUD_STAGES = ["collect", "queue", "decode", "back_end"]
+
+
+class Cloud(NamedTuple):
+    """A running cloud that records and can be scraped."""
+
+    daemon: Daemon
+    port: int
+    results: Path
+    metrics: str
+
+    def scrape(self) -> dict[str, float]:
+        """Return the metrics by name with labels."""
+        with urllib.request.urlopen(self.metrics, timeout=60) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+    def records(self, edge: str) -> list[Record]:
+        lines = self.results.read_text().splitlines()
+        return [record for record in map(json.loads, lines) if record["edge"] == edge]
+
+
+class Sent(NamedTuple):
+    """What an edge printed: its records, and its totals."""
+
+    records: list[Record]
+    totals: dict[str, Any]
+
+
+def read(edge: Daemon) -> Sent:
+    *records, totals = map(json.loads, edge.lines())
+    assert edge.process.wait(60) == 0, edge.said
+    return Sent(records, totals)
+
+
+@pytest.fixture(scope="module")
+def uncut(photographs: Path) -> dict[str, int]:
+    """The uncut model's class for each photograph."""
+    return {name: int(scores.argmax()) for name, scores in predict(uncut_model(ensure_weights()), photographs)}
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """A real cloud with the real weights, shared by the tests of this module."""
+    port, metrics, results = free_port(), free_port(), tmp_path_factory.mktemp("cloud") / "answers.jsonl"
+    options = ["--listen", f"127.0.0.1:{port}", "--metrics", metrics, "--results", results, *PATIENT_CLOUD]
+    with daemon("gradfec-cloud", *options, ready="listening on") as running:
+        yield Cloud(running, port, results, f"http://127.0.0.1:{metrics}/metrics")
+
+
+@pytest.fixture(scope="module")
+def two_edges(cloud: Cloud, photographs: Path) -> dict[str, Sent]:
+    """What two real edges printed that sent the same folder at the same time, by name; no loss, no protection."""
+    where = ["--camera", photographs, "--cloud", f"127.0.0.1:{cloud.port}", "--results", "-", "--json", *PATIENT_EDGE]
+    with ExitStack() as stack:
+        edges = {
+            name: stack.enter_context(daemon("gradfec-edge", *where, "--protect", "none", "--name", name, *options))
+            for name, options in {"left": [], "right": ["--in-flight", "1", "--importance", "random"]}.items()
+        }
+        return {name: read(edge) for name, edge in edges.items()}
+
+
+# --- with the real weights ---
+
+
+@pytest.mark.daemons
+@pytest.mark.parametrize("name", ["left", "right"])
+def test_without_loss_every_photograph_gets_the_answer_of_the_uncut_model(
+    name: str, two_edges: dict[str, Sent], uncut: dict[str, int]
+) -> None:
+    assert {record["source"]: top1(record) for record in two_edges[name].records} == uncut
+    assert {record["outcome"] for record in two_edges[name].records} == {"complete"}
+
+
+@pytest.mark.daemons
+@pytest.mark.parametrize("name", ["left", "right"])
+def test_a_folder_is_sent_exactly_once_in_order(name: str, two_edges: dict[str, Sent]) -> None:
+    records = sorted(two_edges[name].records, key=lambda record: record["frame"])
+    assert [record["frame"] for record in records] == [record["tensor"] for record in records] == [*range(6)]
+    assert [record["source"] for record in records] == NAMES
+    assert two_edges[name].totals["frames"] == {"complete": 6, "skipped": 0}
+
+
+@pytest.mark.daemons
+@pytest.mark.parametrize("name", ["left", "right"])
+def test_both_sides_record_the_same_of_each_tensor_under_the_documented_keys(
+    name: str, two_edges: dict[str, Sent], cloud: Cloud
+) -> None:
+    of_cloud = {record["tensor"]: record for record in cloud.records(name)}
+    assert len(of_cloud) == len(cloud.records(name)) == 6
+    for record in two_edges[name].records:
+        theirs = of_cloud[record["tensor"]]
+        assert list(record) == EDGE_KEYS
+        assert list(theirs) == CLOUD_KEYS
+        assert list(record["packets"]) == list(theirs["packets"]) == list(PACKET_NAMES)
+        assert [list(answer) for answer in record["top5"]] == 5 * [["class_index", "label", "score"]]
+        assert list(record["stages_ms"]) == EDGE_STAGES + CLOUD_STAGES
+        assert list(theirs["stages_ms"]) == CLOUD_STAGES
+        for key in ("outcome", "top5", "packets"):
+            assert record[key] == theirs[key]
+        assert record["latency_ms"] > theirs["latency_ms"] > 0
+        assert record["packets"] == dict(zip(PACKET_NAMES, (2048, 0, 0, 2048, 2048, 0, 0, 0), strict=True))
+
+
+@pytest.mark.daemons
+def test_metrics_have_their_names_and_count_what_was_answered(cloud: Cloud, two_edges: dict[str, Sent]) -> None:
+    values = cloud.scrape()
+    assert {re.sub(r"\{.*", "", name) for name in values} == {
+        "gradfec_datagrams_received_total",
+        "gradfec_datagrams_dropped_by_kernel_total",
+        "gradfec_datagrams_sent_total",
+        "gradfec_datagrams_send_failures_total",
+        "gradfec_tensors_total",
+        "gradfec_packets_total",
+        "gradfec_answer_seconds_total",
+        "gradfec_sessions",
+        "gradfec_open_tensors",
+        "gradfec_held_bytes",
+        "gradfec_unacknowledged_answers",
+    }
+    assert values['gradfec_tensors_total{fate="complete"}'] >= 12
+    assert values['gradfec_packets_total{kind="received"}'] >= 12 * 2048
+    assert values['gradfec_datagrams_received_total{fate="collected"}'] >= 12 * 2048
+    assert values["gradfec_answer_seconds_total"] > 0
+    assert values["gradfec_open_tensors"] == values["gradfec_held_bytes"] == 0
+
+
+@pytest.mark.daemons
+def test_at_30_percent_loss_fec_50_50_completes_every_frame_and_every_datagram_is_accounted_for(
+    photographs: Path,
+) -> None:
+    run, of_cloud = run_with_own_cloud(photographs, Link(0.3, seed=7), ["--protect", "FEC_50_50", *PATIENT_EDGE])
+    assert sorted(record["source"] for record in run.records) == NAMES
+    assert {record["outcome"] for record in run.records} == {"complete"}
+    packets = run.packets()
+    assert packets["sent"] == 6 * 2048 == packets["received"] + packets["lost"]
+    assert 0.25 < packets["lost"] / packets["sent"] < 0.35
+    assert packets["recovered"] > 0 == packets["missing"]
+    loose = unaccounted(run, of_cloud)
+    assert loose.pop("injector to edge") >= 0  # answers repeated to an edge that has ended, had all it wanted
+    assert not any(loose.values()), loose
+
+
+@pytest.mark.daemons
+def test_another_split_and_other_rows_work_end_to_end(photographs: Path, uncut: dict[str, int]) -> None:
+    port, split = free_port(), ["--split", "conv4_block6_out"]
+    with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", *split, *PATIENT_CLOUD, ready="listening on"):
+        where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", *PATIENT_EDGE, "--results", "-", "--json"]
+        with daemon("gradfec-edge", *where, *split, "--rows", "2", "--protect", "none") as edge:
+            sent = read(edge)
+    assert {record["source"]: top1(record) for record in sent.records} == uncut
+    assert {record["packets"]["total"] for record in sent.records} == {1024 * 7}
+
+
+@pytest.mark.daemons
+def test_the_demo_compares_two_runs_and_leaves_no_process_behind(photographs: Path, tmp_path: Path) -> None:
+    for name in NAMES[1:3]:
+        (tmp_path / name).symlink_to(photographs / name)
+    command = [sys.executable, "-c", "from gradfec_lab.cli import main; main()", "demo", "--json"]
+    options = ["--images", str(tmp_path), "--loss", "20%", "--protect", "FEC_20_80"]
+    mark = f"demo-{os.getpid()}"
+    ended = subprocess.run(
+        [*command, *options], capture_output=True, text=True, check=False, env=os.environ | {"DEMO_MARK": mark}
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    plain, protected = json.loads(ended.stdout)["runs"]
+    for run, protect in ((plain, "none"), (protected, "FEC_20_80")):
+        assert list(run) == ["protect", "loss", "frames", "agreement", "packets", "latency_ms"]
+        assert (run["protect"], run["loss"], run["frames"]) == (protect, 0.2, 2)
+        assert 0 <= run["agreement"] <= 1
+        assert list(run["packets"]) == list(PACKET_NAMES)
+        assert run["packets"]["sent"] == 2 * 2048
+    assert plain["packets"]["parity"] == plain["packets"]["recovered"] == 0
+    assert protected["packets"]["parity"] == protected["packets"]["dropped_by_plan"] == 2 * 410
+    assert not [process for process in Path("/proc").glob("[0-9]*/environ") if mark in environment(process)]
+
+
+def environment(process: Path) -> str:
+    try:
+        return process.read_text(errors="replace")
+    except OSError:  # it has ended, or is somebody else's
+        return ""
+
+
+# --- with a toy network: what the options of the edge do ---
+
+
+@pytest.fixture(scope="module")
+def toy_cloud() -> Iterator[int]:
+    """The port of a cloud with a toy network."""
+    port = free_port()
+    with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}"):
+        yield port
+
+
+def toy_edge(port: int, camera: Path, *options: object) -> Sent:
+    where = ["--camera", camera, "--cloud", f"127.0.0.1:{port}", "--results", "-", "--json"]
+    with stubbed("gradfec-edge", *where, *options) as edge:
+        return read(edge)
+
+
+def test_a_video_files_frames_are_sent_each_once_in_order(toy_cloud: int, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (64, 48))
+    for level in range(7):
+        writer.write(np.full((48, 64, 3), 30 * level, np.uint8))
+    writer.release()
+    records = sorted(toy_edge(toy_cloud, clip, "--in-flight", "1").records, key=lambda record: record["frame"])
+    assert [record["frame"] for record in records] == [*range(7)]
+    assert [record["source"] for record in records] == [f"clip.avi#{n}" for n in range(1, 8)]
+    assert len({top1(record) for record in records}) == 7  # seven shades of grey, none mistaken for another
+
+
+def test_with_one_frame_in_flight_records_come_in_the_order_of_the_frames(toy_cloud: int, photographs: Path) -> None:
+    sent = toy_edge(toy_cloud, photographs, "--in-flight", "1")
+    assert [record["frame"] for record in sent.records] == [*range(6)]
+
+
+def test_a_tensor_takes_as_long_to_send_as_the_rate_says(toy_cloud: int, photographs: Path) -> None:
+    megabits_per_s = 16
+    sent = toy_edge(toy_cloud, photographs / "coffee.png", "--rate", megabits_per_s)
+    seconds = 8 * 256 * (14 * 56 + 46) / (1e6 * megabits_per_s)  # 256 datagrams: elements, header, place, checksum
+    assert sent.records[0]["stages_ms"]["send"] > 950 * seconds
+
+
+def test_loop_repeats_a_folder_until_it_is_asked_to_stop(toy_cloud: int, photographs: Path) -> None:
+    where = ["--camera", photographs, "--cloud", f"127.0.0.1:{toy_cloud}", "--results", "-", "--json"]
+    with stubbed("gradfec-edge", *where, "--loop", "--in-flight", "1") as edge:
+        lines = edge.lines()
+        records = [json.loads(next(lines)) for _ in range(14)]
+        edge.stop()
+    assert edge.process.returncode == 0
+    assert [record["frame"] for record in records] == [*range(14)]
+    assert [record["source"] for record in records] == (3 * NAMES)[:14]
+
+
+def test_results_are_appended_to_what_an_earlier_run_recorded(
+    toy_cloud: int, photographs: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "out.jsonl"
+    for _ in range(2):
+        where = ["--camera", photographs / "coins.png", "--cloud", f"127.0.0.1:{toy_cloud}", "--results", results]
+        with stubbed("gradfec-edge", *where) as edge:
+            assert edge.process.wait(60) == 0
+    assert [json.loads(line)["source"] for line in results.read_text().splitlines()] == 2 * ["coins.png"]
+
+
+def test_without_json_the_totals_are_lines_for_people(toy_cloud: int, photographs: Path) -> None:
+    with stubbed("gradfec-edge", "--camera", photographs, "--cloud", f"127.0.0.1:{toy_cloud}") as edge:
+        assert [*edge.lines()] == []
+        assert edge.process.wait(60) == 0
+        edge.stop()
+    said = "\n".join(edge.said)
+    assert f"looking for 127.0.0.1:{toy_cloud}" in said
+    assert f"connected to 127.0.0.1:{toy_cloud}" in said
+    assert "gradfec-edge: frames: complete 6, skipped 0" in said
+    assert "gradfec-edge: datagrams sent: " in said
