@@ -119,9 +119,7 @@ def parse_scheme(text: str) -> Scheme:
         return NoProtection()
     match = re.fullmatch(r"FEC_(\d+(?:\.\d+)?)_(\d+(?:\.\d+)?)", text, re.IGNORECASE)
     if not match:
-        raise UsageError(
-            f"{text!r} is no protection scheme: use none, or FEC_A_B with A + B = 100, e.g. FEC_50_50"
-        )
+        raise UsageError(f"{text!r} is no protection scheme: use none, or FEC_A_B with A + B = 100, e.g. FEC_50_50")
     dropped, protected = map(float, match.groups())
     if abs(dropped + protected - 100) > 1e-9:
         raise UsageError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ UNIFORM8 = 1  # wire id: 8 bits an element, one (minimum, maximum) per tensor
 QUANTISERS = {UNIFORM8: "uniform8"}
 LEVELS = 255
 MAX_SPAN = float(np.finfo(np.float32).max)  # of a range: its ends' difference must be finite in float32
+Values = float | npt.NDArray[np.float64]
 TINY_SPAN = LEVELS / MAX_SPAN  # about 7.5e-37: below it, levels a unit are not finite in float32
 
 
@@ -47,6 +47,9 @@ def dequantise(levels: npt.NDArray[np.uint8], low: float, high: float) -> npt.ND
     return table[levels]
 
 
-def is_range(low: float, high: float) -> bool:
-    """Tell whether [low, high] is a range that can be quantised: finite, in order, and of a finite width."""
-    return math.isfinite(low) and math.isfinite(high) and 0 <= high - low <= MAX_SPAN
+def is_range(low: Values, high: Values) -> npt.NDArray[np.bool_]:
+    """Tell whether [low, high], floats or arrays of float64, can be quantised: finite, in order, of finite width."""
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        span = np.subtract(high, low)
+    good: npt.NDArray[np.bool_] = np.isfinite(low) & np.isfinite(high) & (span >= 0) & (span <= MAX_SPAN)
+    return good

@@ -10,13 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common import wire
-from gradfec_common.codes import CODES
+from gradfec_common.codes import BARE, CODES
 from gradfec_common.packets import PacketGrid
 from gradfec_common.quantise import QUANTISERS, dequantise, is_range
 from gradfec_common.transmit import FILLS
 from gradfec_common.wire import Drop
 
 MAX_SENT_PER_PACKET = 4  # symbols an edge may send for each packet of a tensor: bounds what a tensor can occupy
+
+MAX_N = np.zeros(256, np.int64)  # by code id; 0 for those that are not registered
+MAX_N[[*CODES]] = [code.max_n for code in CODES.values()]
 
 
 class Reassembly:
@@ -27,7 +30,7 @@ class Reassembly:
     """
 
     def __init__(self, header: npt.NDArray[Any], grid: PacketGrid) -> None:
-        """Start from a header record that `check_tensor` has passed."""
+        """Start from a header record that `judge` finds good."""
         self.grid = grid
         self.common = header.tobytes()[wire.TENSOR_FIELDS]
         self.sent, self.kept, self.blocks = int(header["sent"]), int(header["kept"]), int(header["blocks"])
@@ -69,7 +72,7 @@ class Reassembly:
         return whole
 
     def add(self, headers: npt.NDArray[Any], symbols: wire.Bytes) -> dict[Drop, int]:
-        """Take in (m,) headers with (m, length) symbols; return how many were refused, by reason."""
+        """Take in (m,) headers that `judge` finds good, with (m, length) symbols; count what is refused, by reason."""
         drops: dict[Drop, int] = {}
 
         def keep(good: npt.NDArray[np.bool_], reason: Drop) -> None:
@@ -80,10 +83,8 @@ class Reassembly:
 
         common = np.ascontiguousarray(headers).view(np.uint8).reshape(-1, wire.HEADER_BYTES)[:, wire.TENSOR_FIELDS]
         keep((common == np.frombuffer(self.common, np.uint8)).all(axis=1), Drop.CONFLICT)
-        keep((headers["block"] < self.blocks) & (headers["position"] < self.sent), Drop.BAD_PARAMETERS)
-        # what is refused for its own sake must not fix its block's (n, k)
         heard = self.base[headers["block"]] >= 0
-        keep((headers["index"] < headers["n"]) & (heard | ~self.arrived[headers["position"]]), Drop.CONFLICT)
+        keep(heard | ~self.arrived[headers["position"]], Drop.CONFLICT)  # a liar must not fix its block's (n, k)
         self._learn_blocks(headers)
         block = headers["block"].astype(np.intp)
         same = (headers["n"] == self.n[block]) & (headers["k"] == self.k[block]) & (headers["code"] == self.code[block])
@@ -116,14 +117,10 @@ class Reassembly:
             if self.base[number] >= 0:
                 continue
             n, k, code_id = (int(headers[field][first]) for field in ("n", "k", "code"))
-            code = CODES.get(code_id)
             unheard = int((self.base < 0).sum()) - 1  # blocks besides this one, each of at least one symbol
             n_sum, k_sum = int(self.n.sum()) + n, int(self.k.sum()) + k
             if (
-                code is None
-                or not 1 <= k <= n <= code.max_n
-                or (code_id == 0 and n != k)
-                or n_sum + unheard > self.sent
+                n_sum + unheard > self.sent
                 or k_sum + unheard > self.kept
                 or (not unheard and (n_sum, k_sum) != (self.sent, self.kept))
             ):
@@ -132,23 +129,32 @@ class Reassembly:
             self.n[number], self.k[number], self.code[number] = n, k, code_id
 
 
-def check_tensor(header: npt.NDArray[Any], grid: PacketGrid, split_id: int) -> Drop | None:
-    """Check what a header says of its whole tensor; None if it can be true in this session."""
-    sent, kept, blocks = int(header["sent"]), int(header["kept"]), int(header["blocks"])
-    if header["split"] != split_id:
-        return Drop.WRONG_SPLIT
-    if header["rows"] != grid.rows:
-        return Drop.WRONG_ROWS
-    if int(header["quantiser"]) not in QUANTISERS:
-        return Drop.UNKNOWN_QUANTISER
-    if int(header["fill"]) not in FILLS:
-        return Drop.UNKNOWN_FILL
-    if int(header["code"]) not in CODES:
-        return Drop.UNKNOWN_CODE
-    plausible = 1 <= blocks <= kept <= min(sent, grid.count) and sent <= MAX_SENT_PER_PACKET * grid.count
-    if not plausible or not is_range(float(header["low"]), float(header["high"])):
-        return Drop.BAD_PARAMETERS
-    return None
+def judge(headers: npt.NDArray[Any], grid: PacketGrid, split_id: int) -> tuple[npt.NDArray[np.bool_], dict[Drop, int]]:
+    """Judge (m,) headers by what each says alone: a mask (m,) of the good ones, and how many are bad, by reason."""
+    sent, kept, blocks, n, k = (headers[field].astype(np.int64) for field in ("sent", "kept", "blocks", "n", "k"))
+    low, high = headers["low"].astype(np.float64), headers["high"].astype(np.float64)
+    most = MAX_N[headers["code"]]
+    tensor = (blocks >= 1) & (kept >= blocks) & (kept <= np.minimum(sent, grid.count)) & is_range(low, high)
+    tensor &= sent <= MAX_SENT_PER_PACKET * grid.count
+    block = (k >= 1) & (k <= n) & (n <= most) & ((n == k) | (headers["code"] != BARE.id))
+    others = blocks - 1  # each of at least one symbol; without others, the block is all there is
+    block &= (n + others <= sent) & (k + others <= kept) & ((others > 0) | ((n == sent) & (k == kept)))
+    own = (headers["block"] < blocks) & (headers["position"] < sent) & (headers["index"] < n)
+    checks = {
+        Drop.WRONG_SPLIT: headers["split"] == split_id,
+        Drop.WRONG_ROWS: headers["rows"] == grid.rows,
+        Drop.UNKNOWN_QUANTISER: np.isin(headers["quantiser"], [*QUANTISERS]),
+        Drop.UNKNOWN_FILL: np.isin(headers["fill"], [*FILLS]),
+        Drop.UNKNOWN_CODE: most > 0,
+        Drop.BAD_PARAMETERS: tensor & block & own,
+    }
+    good = np.ones(len(headers), bool)
+    drops = {}
+    for reason, passed in checks.items():
+        if bad := int((good & ~passed).sum()):
+            drops[reason] = bad
+            good &= passed
+    return good, drops
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def test_features_that_span_more_than_float32_holds_are_refused():
 )
 @pytest.mark.filterwarnings("error")
 def test_a_range_is_finite_in_order_and_of_a_finite_width(low, high, good):
-    assert is_range(low, high) is good
+    assert bool(is_range(low, high)) is good
 
 
 @given(FINITE, FINITE)

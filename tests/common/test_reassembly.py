@@ -11,7 +11,7 @@ from gradfec_common import wire
 from gradfec_common.codes import ZFEC
 from gradfec_common.plan import Block, NoProtection, Plan, UnequalProtection
 from gradfec_common.quantise import dequantise, quantise
-from gradfec_common.reassembly import MAX_SENT_PER_PACKET, Reassembly, check_tensor, decode_tensor
+from gradfec_common.reassembly import MAX_SENT_PER_PACKET, Reassembly, decode_tensor, judge
 from gradfec_common.wire import Drop
 
 from .small_tensors import GRID, SPLIT, datagrams_of, encoded, features, headers_of, odd_plan, symbols_of
@@ -27,12 +27,16 @@ TWO_BLOCKS = Plan(
 
 def begin(datagrams):
     headers = headers_of(datagrams)
-    assert check_tensor(headers[0], GRID, SPLIT.id) is None
+    assert judge(headers, GRID, SPLIT.id)[1] == {}
     return Reassembly(headers[0], GRID)
 
 
 def feed(arrived, datagrams):
-    return arrived.add(headers_of(datagrams), symbols_of(datagrams)) if datagrams else {}
+    if not datagrams:
+        return {}
+    headers, symbols = headers_of(datagrams), symbols_of(datagrams)
+    good, drops = judge(headers, arrived.grid, SPLIT.id)
+    return drops | arrived.add(headers[good], symbols[good])
 
 
 def received(datagrams):
@@ -192,6 +196,15 @@ def set_field(datagram, field, value):
     return header.tobytes() + datagram[wire.HEADER_BYTES :]
 
 
+BY_ITSELF = {
+    Drop.WRONG_SPLIT,
+    Drop.WRONG_ROWS,
+    Drop.UNKNOWN_QUANTISER,
+    Drop.UNKNOWN_FILL,
+    Drop.UNKNOWN_CODE,
+    Drop.BAD_PARAMETERS,
+}  # what a header may show without any other
+
 LIES = [
     ("session", 1),
     ("tensor", 1),
@@ -246,10 +259,10 @@ def test_a_lie_in_any_header_field_is_refused_under_a_name_and_changes_nothing(f
     feed(arrived, others)
     before = state(arrived)
     refused = feed(arrived, [set_field(datagrams[liar], field, lie)])
-    if known == "one of the other block" and (field, lie) in [("n", 8), ("n", 6), ("k", 3), ("k", 5), ("code", 0)]:
+    if known == "one of the other block" and (field, lie) in [("n", 8), ("n", 6), ("k", 3), ("k", 5)]:
         assert refused == {Drop.CONFLICT: 1}  # the sums give it away: it is the last block heard of
     assert sum(refused.values()) == 1
-    assert set(refused) <= {Drop.CONFLICT, Drop.BAD_PARAMETERS, Drop.DUPLICATE}
+    assert set(refused) <= {Drop.CONFLICT, Drop.DUPLICATE, *BY_ITSELF}
     assert state(arrived) == before
     assert feed(arrived, [d for d in datagrams if d not in others]) == {}
     np.testing.assert_array_equal(decode_tensor(arrived).chi, decode_tensor(received(datagrams)).chi)
@@ -261,9 +274,9 @@ def test_a_lie_in_any_header_field_is_refused_under_a_name_and_changes_nothing(f
         ("sent", 17, Drop.CONFLICT),
         ("position", 16, Drop.BAD_PARAMETERS),
         ("block", 2, Drop.BAD_PARAMETERS),
-        ("index", 7, Drop.CONFLICT),
+        ("index", 7, Drop.BAD_PARAMETERS),
         ("n", 8, Drop.CONFLICT),
-        ("code", 9, Drop.CONFLICT),
+        ("code", 9, Drop.UNKNOWN_CODE),
     ],
 )
 def test_the_reason_says_what_kind_of_lie_it_was(field, lie, reason):
@@ -331,8 +344,11 @@ def test_headers_of_random_lies_are_refused_or_taken_but_never_raise_and_never_o
             lies = rng.random(8) < 0.3
             limit = 256 if headers.dtype[field].itemsize == 1 else int(rng.choice([4, 12, 65536]))
             headers[field][lies] = rng.integers(0, limit, int(lies.sum()))
-        drops = arrived.add(headers, rng.integers(0, 256, (8, 30), np.uint8))
-        assert sum(drops.values()) <= 8
+        good, drops = judge(headers, GRID, SPLIT.id)
+        symbols = rng.integers(0, 256, (int(good.sum()), 30), np.uint8)
+        before = arrived.received
+        drops |= arrived.add(headers[good], symbols)
+        assert sum(drops.values()) + arrived.received - before == 8
     assert arrived.received == arrived.present.sum() == arrived.have.sum() <= arrived.sent
     assert (arrived.n.sum(), arrived.k.sum()) <= (arrived.sent, arrived.kept)
     if arrived.received:
@@ -369,18 +385,25 @@ WRONG = [
 @pytest.mark.parametrize(("field", "value", "reason"), WRONG)
 @pytest.mark.filterwarnings("error")
 def test_a_tensor_that_cannot_be_true_is_not_begun(field, value, reason):
-    header = headers_of([set_field(datagrams_of(TWO_BLOCKS)[0], field, value)])[0]
-    assert check_tensor(header, GRID, SPLIT.id) is reason
+    header = headers_of([set_field(datagrams_of(TWO_BLOCKS)[0], field, value)])
+    assert judge(header, GRID, SPLIT.id)[1] == {reason: 1}
 
 
 def test_the_most_that_a_tensor_may_send_is_allowed():
-    header = headers_of(datagrams_of(TWO_BLOCKS))[0]
-    header["sent"] = MAX_SENT_PER_PACKET * GRID.count
-    assert check_tensor(header, GRID, SPLIT.id) is None
+    headers = headers_of(datagrams_of(TWO_BLOCKS))
+    headers["sent"] = MAX_SENT_PER_PACKET * GRID.count
+    assert judge(headers, GRID, SPLIT.id)[1] == {}
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_range_wider_than_float32_is_not_begun():
-    header = headers_of(datagrams_of(TWO_BLOCKS))[0]
-    header["low"], header["high"] = -3e38, 3e38
-    assert check_tensor(header, GRID, SPLIT.id) is Drop.BAD_PARAMETERS
+    headers = headers_of(datagrams_of(TWO_BLOCKS))
+    headers["low"], headers["high"] = -3e38, 3e38
+    assert judge(headers, GRID, SPLIT.id)[1] == {Drop.BAD_PARAMETERS: len(headers)}
+
+
+def test_a_bad_datagram_costs_no_good_one_that_comes_with_it():
+    datagrams = datagrams_of(TWO_BLOCKS)
+    good, drops = judge(headers_of([set_field(datagrams[0], "code", 9), *datagrams]), GRID, SPLIT.id)
+    assert good.tolist() == [False] + [True] * len(datagrams)
+    assert drops == {Drop.UNKNOWN_CODE: 1}

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gradfec_common.errors import GradfecError
-from gradfec_common.results import ResultsFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from gradfec_common.errors import GradfecError
+from gradfec_common.results import ResultsFile
 
 
 def run(code: str, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[Any]:

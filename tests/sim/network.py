@@ -525,7 +525,7 @@ class Simulation:
 
     @property
     def quiet(self) -> bool:
-        """Whether all edges are connected, each to a session of its address, and nothing is open or on its way anywhere."""
+        """Whether every edge is connected, to a session of its address, and nothing is open or on its way anywhere."""
         assert self.cloud is not None
         return (
             all(edge.core.connected and not edge.core.open_tensors for edge in self.edges)

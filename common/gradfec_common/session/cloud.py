@@ -17,7 +17,7 @@ from gradfec_common import wire
 from gradfec_common.errors import UsageError
 from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
-from gradfec_common.reassembly import Reassembly, check_tensor
+from gradfec_common.reassembly import Reassembly, judge
 from gradfec_common.transmit import packet_grid
 from gradfec_common.wire import Ack, Batch, Bye, Drop, Hello, Kind, Refuse, Report, Result, Welcome
 
@@ -357,6 +357,12 @@ class CloudSessions:
         self, session: _Session, number: int, headers: npt.NDArray[Any], symbols: wire.Bytes, now: float
     ) -> None:
         session.heard_at = now
+        good, drops = judge(headers, session.grid, self.split.id)
+        for reason, count in drops.items():
+            self.counts[reason.value] += count
+        headers, symbols = headers[good], symbols[good]
+        if not len(headers):
+            return
         tensor = session.tensors.get(number)
         if tensor is None:
             opened = self._open_tensor(session, number, headers[0], now)
@@ -390,8 +396,6 @@ class CloudSessions:
                 return Drop.OUT_OF_WINDOW
         if self.leaving:
             return Drop.LEAVING
-        if (reason := check_tensor(header, session.grid, self.split.id)) is not None:
-            return reason
         symbol_bytes = wire.PLACE_BYTES + session.grid.size
         if self.held_bytes + int(header["sent"]) * symbol_bytes > self.limits.reassembly_bytes:
             return Drop.MEMORY_LIMIT
@@ -441,9 +445,6 @@ class CloudSessions:
         """Expect nothing more of a tensor: decide it if that is still to be done, and report its losses."""
         tensor = session.tensors.get(number)
         if tensor is None or tensor.report is not None:
-            return
-        if not tensor.arrived.received:
-            self._drop_tensor(session, number, "empty")
             return
         if not tensor.decided:
             self._decide(session, number, now)
