@@ -81,6 +81,7 @@ class CloudDaemon:
     async def _finish(self) -> None:
         """Answer the tensors at hand, and repeat the answers until they are acknowledged."""
         self.sessions.leave()
+        self._pump()
         end = time.monotonic() + LEAVING_S
         while time.monotonic() < end and (self.sessions.open_tensors or self.sessions.unacknowledged):
             await asyncio.sleep(0.01)

@@ -220,8 +220,9 @@ class CloudSessions:
         return sum(len(session.answers) for session in self._sessions.values())
 
     def leave(self) -> None:
-        """Take no new session and no new tensor from now on; finish those at hand."""
+        """Take no new session and no new tensor from now on, tell the edges so, and finish the tensors at hand."""
         self.leaving = True
+        self._out += [(wire.control_datagram(session.id, Bye()), session.peer) for session in self._sessions.values()]
 
     def say_goodbye(self) -> None:
         """Tell every edge that its session is over."""
@@ -259,7 +260,7 @@ class CloudSessions:
 
     def _welcome(self, hello: Hello, peer: Hashable, now: float) -> None:
         session = self._by_peer.get(peer)
-        if session is None or session.nonce != hello.nonce:
+        if session is None or session.nonce != hello.nonce or self.leaving:
             refusal, grid = self._why_not(hello, replacing=session is not None)
             if grid is None:
                 self._out.append((wire.control_datagram(0, refusal), peer))
