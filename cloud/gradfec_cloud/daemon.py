@@ -19,7 +19,8 @@ from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
 from gradfec_common.network import SplitPoint
 from gradfec_common.results import ResultsFile
-from gradfec_common.session.cloud import CloudSessions, Decided, Finished, SessionEnded, SessionOpened
+from gradfec_common.session.cloud import CloudSessions
+from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionOpened
 
 SNAPSHOT_S = 5.0  # how long a metrics scrape may wait for the loop
 Totals = dict[str, dict[str, int]]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.reassembly import DecodedTensor, decode_tensor
-from gradfec_common.session.cloud import Decided
+from gradfec_common.session.events import Decided
 
 MAX_BATCH = 8
 

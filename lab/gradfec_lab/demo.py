@@ -8,8 +8,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -20,6 +22,9 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_lab.daemons import daemon, free_port
 from gradfec_lab.experiment import Link, Record, Run, run_over_link, top1
 from gradfec_lab.netem import datagrams, percentage
+
+if TYPE_CHECKING:
+    from gradfec_common.weights import WeightStore
 
 # Photographs in scikit-image's package: public domain (NASA) or CC0.
 PHOTOGRAPHS = (
@@ -56,14 +61,18 @@ def demo(loss: float, burst: float | None, protect: str, images: Path | None, se
     The reference is the answer of the uncut model to the same image. Nothing is left running.
     """
     from gradfec_common.plan import parse_scheme
+    from gradfec_common.weights import ensure_weights
+    from gradfec_common.weights.progress import show_progress
 
     schemes = list(dict.fromkeys(["none", parse_scheme(protect).name]))
     link = Link(loss, burst, seed)
     console = Console(stderr=as_json, highlight=False)
     with photographs(images) as folder:
-        reference = answers_of_the_uncut_model(folder, console)
+        with show_progress() as progress:
+            weights = ensure_weights(None, progress)
         port = free_port()
         with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}") as cloud:
+            reference = answers_of_the_uncut_model(weights, folder, console)  # while the cloud starts
             with console.status("starting the cloud"):
                 cloud.wait_until_it_says("listening on")
             runs = {}
@@ -98,13 +107,8 @@ def photographs(images: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def answers_of_the_uncut_model(folder: Path, console: Console) -> dict[str, tuple[int, str]]:
+def answers_of_the_uncut_model(weights: WeightStore, folder: Path, console: Console) -> dict[str, tuple[int, str]]:
     """Return each image's class and label by the uncut model."""
-    from gradfec_common.weights import ensure_weights
-    from gradfec_common.weights.progress import show_progress
-
-    with show_progress() as progress:
-        weights = ensure_weights(None, progress)
     with console.status("asking the uncut model"):
         from gradfec_cloud.labels import top5
         from gradfec_lab.uncut import predict, uncut_model
@@ -115,11 +119,12 @@ def answers_of_the_uncut_model(folder: Path, console: Console) -> dict[str, tupl
 
 def show_run(folder: Path, scheme: str, link: Link, port: int, console: Console) -> Run:
     """Run the edge once, with a table that grows by a row for each answer."""
-    table = Table(title=f"{scheme} at {link.loss:.0%} loss" + (f", bursts of {link.burst:g}" if link.burst else ""))
-    table.add_column("image", no_wrap=True, max_width=16)
-    table.add_column("answer", no_wrap=True, min_width=20)
+    title = f"{scheme} at {link.loss:.0%} loss" + (f", bursts of {link.burst:g}" if link.burst else "")
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fits 80 columns
+    table.add_column("image", no_wrap=True, max_width=14)
+    table.add_column("answer", min_width=16)
     for heading in ("sent", "lost", "recovered", "missing", "latency"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
 
     def add(record: Record) -> None:
         packets, latency = record["packets"], record["latency_ms"]
@@ -137,7 +142,9 @@ def answer(record: Record) -> str:
 
 def side_by_side(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str]]) -> Table:
     """Return the summary: each image's answers beside that of the uncut model."""
-    table = Table(title="answers, side by side", show_footer=True)
+    table = Table(
+        title="answers, side by side", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_footer=True
+    )
     table.add_column("image", no_wrap=True, max_width=14, footer="agreement")
     table.add_column("uncut model", no_wrap=True)
     classes = {name: index for name, (index, _) in reference.items()}
@@ -148,7 +155,7 @@ def side_by_side(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str
         for run in runs.values():
             record = next(record for record in run.records if record["source"] == name)
             agrees = top1(record) == index
-            cells.append(f"[{'green' if agrees else 'red'}]{answer(record)} {'=' if agrees else 'x'}[/]")
+            cells.append(f"[{'green' if agrees else 'red'}]{'=' if agrees else 'x'} {answer(record)}[/]")
         table.add_row(escape(name), label, *cells)
     return table
 

@@ -20,6 +20,7 @@ from gradfec_lab.experiment import Link, Record, Run, run_with_own_cloud, top1, 
 from gradfec_lab.netem import datagrams, percentage
 
 Row = dict[str, Any]
+WIDTH_OF_FILES = 120  # where the table is not for a terminal, which folds what has no room
 COLUMNS = ("protect", "loss", "frames", "top1", "agreement", "sent", "lost", "recovered", "missing", "unaccounted")
 
 
@@ -189,7 +190,7 @@ def print_table(rows: list[Row]) -> None:
     """Print the rows for people."""
     table = Table()
     for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "protect" else "right")
+        table.add_column(column, justify="left" if column == "protect" else "right", overflow="fold")
     for measured in rows:
         packets = measured.get("packets", {})
         loose = measured.get("unaccounted")
@@ -202,4 +203,7 @@ def print_table(rows: list[Row]) -> None:
             *(f"{packets[name]:,}" if packets else "" for name in ("sent", "lost", "recovered", "missing")),
             "" if loose is None else str(sum(map(abs, loose.values()))),
         )
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH_OF_FILES)
+    console.print(table)

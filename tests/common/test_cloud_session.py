@@ -11,14 +11,8 @@ from gradfec_common import wire
 from gradfec_common.codes import BARE, ZFEC
 from gradfec_common.plan import Block, Plan
 from gradfec_common.reassembly import decode_tensor
-from gradfec_common.session.cloud import (
-    CloudLimits,
-    CloudSessions,
-    Decided,
-    Finished,
-    SessionEnded,
-    SessionOpened,
-)
+from gradfec_common.session.cloud import CloudSessions
+from gradfec_common.session.events import CloudLimits, Decided, Finished, SessionEnded, SessionOpened
 from gradfec_common.wire import Ack, Bye, Drop, Hello, Kind, Refuse, Report, Result, Welcome
 
 from .small_tensors import GRID, SPLIT, datagrams_of, headers_of, with_checksum

@@ -15,12 +15,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_edge import camera, frames
 from gradfec_edge.camera import Frame, Source, open_source
 from gradfec_edge.frames import Pace, as_bgr
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 PATIENCE_S = 30.0  # how long a test waits for a thread before it fails; never waited for when it passes
 Picture = np.ndarray[Any, np.dtype[np.uint8]]

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from importlib import import_module
 
 import numpy as np
+import numpy.typing as npt
 
+from gradfec_common.network import SplitPoint
 from gradfec_lab.daemons import MODULES, Daemon, daemon
 
 READY = {"gradfec-edge": None, "gradfec-cloud": "listening on"}
@@ -40,26 +42,26 @@ def stubbed(name: str, *arguments: object, ready: str | None = "", **settings: f
 class FrontEnd:
     """Repeats the image until it fills the tensor."""
 
-    def __init__(self, split, weights):
+    def __init__(self, split: SplitPoint, weights: object) -> None:
         self.shape = split.shape
 
-    def warm_up(self):
+    def warm_up(self) -> None:
         pass
 
-    def __call__(self, image):
+    def __call__(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         return np.resize(image, self.shape).astype(np.float32) - 100
 
 
 class BackEnd:
     """Is sure of one class, by the tensor's mean."""
 
-    def __init__(self, split, weights, max_batch):
+    def __init__(self, split: SplitPoint, weights: object, max_batch: int) -> None:
         self.takes_s = float(os.environ.get("BACK_END_S", "0"))
 
-    def warm_up(self):
+    def warm_up(self) -> None:
         pass
 
-    def __call__(self, chi):
+    def __call__(self, chi: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         time.sleep(self.takes_s)
         probabilities = np.zeros((len(chi), 1000), np.float32)
         probabilities[np.arange(len(chi)), np.abs(chi).mean(axis=(1, 2, 3)).astype(int) % 1000] = 1

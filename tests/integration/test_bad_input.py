@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -201,8 +201,7 @@ def test_bad_input_is_one_clear_line_and_an_exit_code_before_tensorflow_is_impor
 ) -> None:
     for name in ("tensorflow", "keras", "gradfec_edge.frontend", "gradfec_cloud.backend"):
         monkeypatch.setitem(sys.modules, name, None)  # importing it is an error
-    resolve = socket.getaddrinfo
-    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *a, **k: unknown(host) or resolve(host, *a, **k))
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
     program, arguments = words_of(case.command, places)
     ended = CliRunner().invoke(import_module(MODULES[program]).main, arguments, prog_name=program)
     assert isinstance(ended.exception, SystemExit), ended.exception
@@ -211,10 +210,11 @@ def test_bad_input_is_one_clear_line_and_an_exit_code_before_tensorflow_is_impor
     assert not ended.stdout
 
 
-def unknown(host: str) -> None:
-    """Answer for the name servers, which may be slow to say so, that there is no such host."""
+def resolve(host: str, *rest: Any, getaddrinfo: Any = socket.getaddrinfo, **options: Any) -> Any:
+    """Resolve a name, but answer for the name servers, which may take their time, that there is no such host."""
     if host == "nobody.invalid":
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    return getaddrinfo(host, *rest, **options)
 
 
 @pytest.mark.parametrize("case", AS_PROCESSES, ids=named)

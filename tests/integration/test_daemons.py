@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
+from gradfec_common.network import DEFAULT_SPLIT
 from gradfec_common.weights import ensure_weights
 from gradfec_lab.daemons import Daemon, daemon, free_port
 from gradfec_lab.experiment import PACKET_NAMES, Link, Record, run_with_own_cloud, top1, unaccounted
@@ -24,6 +25,7 @@ from gradfec_lab.uncut import predict, uncut_model
 
 from .stubbed import stubbed
 
+OTHER_SPLIT = "conv3_block1_add"
 # Time enough for any machine: with these, no frame is decided early or given up because it is slow.
 PATIENT_CLOUD = ("--deadline-ms", "60000")
 PATIENT_EDGE = ("--timeout-ms", "60000")
@@ -37,7 +39,6 @@ CLOUD_STAGES = ["collect", "queue", "decode", "back_end"]
 class Cloud(NamedTuple):
     """A running cloud that records and can be scraped."""
 
-    daemon: Daemon
     port: int
     results: Path
     metrics: str
@@ -73,55 +74,71 @@ def uncut(photographs: Path) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    """A real cloud with the real weights, shared by the tests of this module."""
-    port, metrics, results = free_port(), free_port(), tmp_path_factory.mktemp("cloud") / "answers.jsonl"
-    options = ["--listen", f"127.0.0.1:{port}", "--metrics", metrics, "--results", results, *PATIENT_CLOUD]
-    with daemon("gradfec-cloud", *options, ready="listening on") as running:
-        yield Cloud(running, port, results, f"http://127.0.0.1:{metrics}/metrics")
+def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Cloud]]:
+    """Two real clouds with the real weights, by their split, shared by the tests of this module."""
+    with ExitStack() as stack:
+        both, started = {}, []
+        for split in (DEFAULT_SPLIT, OTHER_SPLIT):
+            port, metrics, results = free_port(), free_port(), tmp_path_factory.mktemp("cloud") / "answers.jsonl"
+            options = ["--listen", f"127.0.0.1:{port}", "--metrics", metrics, "--results", results, "--split", split]
+            started.append(stack.enter_context(daemon("gradfec-cloud", *options, *PATIENT_CLOUD)))
+            both[split] = Cloud(port, results, f"http://127.0.0.1:{metrics}/metrics")
+        for running in started:
+            running.wait_until_it_says("listening on")
+        yield both
 
 
 @pytest.fixture(scope="module")
-def two_edges(cloud: Cloud, photographs: Path) -> dict[str, Sent]:
-    """What two real edges printed that sent the same folder at the same time, by name; no loss, no protection."""
-    where = ["--camera", photographs, "--cloud", f"127.0.0.1:{cloud.port}", "--results", "-", "--json", *PATIENT_EDGE]
+def cloud(clouds: dict[str, Cloud]) -> Cloud:
+    return clouds[DEFAULT_SPLIT]
+
+
+@pytest.fixture(scope="module")
+def edges(clouds: dict[str, Cloud], photographs: Path) -> dict[str, Sent]:
+    """What real edges printed that sent the same folder at the same time, by name; no loss, no protection."""
+    everyone = {
+        "left": [DEFAULT_SPLIT],
+        "right": [DEFAULT_SPLIT, "--in-flight", "1", "--importance", "random"],
+        "other": [OTHER_SPLIT, "--rows", "2"],
+    }
+    running = {}
     with ExitStack() as stack:
-        edges = {
-            name: stack.enter_context(daemon("gradfec-edge", *where, "--protect", "none", "--name", name, *options))
-            for name, options in {"left": [], "right": ["--in-flight", "1", "--importance", "random"]}.items()
-        }
-        return {name: read(edge) for name, edge in edges.items()}
+        for name, (split, *options) in everyone.items():
+            where = ["--camera", photographs, "--cloud", f"127.0.0.1:{clouds[split].port}", "--split", split]
+            shown = ["--protect", "none", "--name", name, "--results", "-", "--json", *PATIENT_EDGE]
+            running[name] = stack.enter_context(daemon("gradfec-edge", *where, *shown, *options))
+        return {name: read(edge) for name, edge in running.items()}
 
 
 # --- with the real weights ---
 
 
 @pytest.mark.daemons
-@pytest.mark.parametrize("name", ["left", "right"])
+@pytest.mark.parametrize("name", ["left", "right", "other"])
 def test_without_loss_every_photograph_gets_the_answer_of_the_uncut_model(
-    name: str, two_edges: dict[str, Sent], uncut: dict[str, int]
+    name: str, edges: dict[str, Sent], uncut: dict[str, int]
 ) -> None:
-    assert {record["source"]: top1(record) for record in two_edges[name].records} == uncut
-    assert {record["outcome"] for record in two_edges[name].records} == {"complete"}
+    assert {record["source"]: top1(record) for record in edges[name].records} == uncut
+    assert {record["outcome"] for record in edges[name].records} == {"complete"}
 
 
 @pytest.mark.daemons
 @pytest.mark.parametrize("name", ["left", "right"])
-def test_a_folder_is_sent_exactly_once_in_order(name: str, two_edges: dict[str, Sent]) -> None:
-    records = sorted(two_edges[name].records, key=lambda record: record["frame"])
+def test_a_folder_is_sent_exactly_once_in_order(name: str, edges: dict[str, Sent]) -> None:
+    records = sorted(edges[name].records, key=lambda record: record["frame"])
     assert [record["frame"] for record in records] == [record["tensor"] for record in records] == [*range(6)]
     assert [record["source"] for record in records] == NAMES
-    assert two_edges[name].totals["frames"] == {"complete": 6, "skipped": 0}
+    assert edges[name].totals["frames"] == {"complete": 6, "skipped": 0}
 
 
 @pytest.mark.daemons
 @pytest.mark.parametrize("name", ["left", "right"])
 def test_both_sides_record_the_same_of_each_tensor_under_the_documented_keys(
-    name: str, two_edges: dict[str, Sent], cloud: Cloud
+    name: str, edges: dict[str, Sent], cloud: Cloud
 ) -> None:
     of_cloud = {record["tensor"]: record for record in cloud.records(name)}
     assert len(of_cloud) == len(cloud.records(name)) == 6
-    for record in two_edges[name].records:
+    for record in edges[name].records:
         theirs = of_cloud[record["tensor"]]
         assert list(record) == EDGE_KEYS
         assert list(theirs) == CLOUD_KEYS
@@ -136,7 +153,7 @@ def test_both_sides_record_the_same_of_each_tensor_under_the_documented_keys(
 
 
 @pytest.mark.daemons
-def test_metrics_have_their_names_and_count_what_was_answered(cloud: Cloud, two_edges: dict[str, Sent]) -> None:
+def test_metrics_have_their_names_and_count_what_was_answered(cloud: Cloud, edges: dict[str, Sent]) -> None:
     values = cloud.scrape()
     assert {re.sub(r"\{.*", "", name) for name in values} == {
         "gradfec_datagrams_received_total",
@@ -175,14 +192,9 @@ def test_at_30_percent_loss_fec_50_50_completes_every_frame_and_every_datagram_i
 
 
 @pytest.mark.daemons
-def test_another_split_and_other_rows_work_end_to_end(photographs: Path, uncut: dict[str, int]) -> None:
-    port, split = free_port(), ["--split", "conv4_block6_out"]
-    with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", *split, *PATIENT_CLOUD, ready="listening on"):
-        where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", *PATIENT_EDGE, "--results", "-", "--json"]
-        with daemon("gradfec-edge", *where, *split, "--rows", "2", "--protect", "none") as edge:
-            sent = read(edge)
-    assert {record["source"]: top1(record) for record in sent.records} == uncut
-    assert {record["packets"]["total"] for record in sent.records} == {1024 * 7}
+def test_split_and_rows_say_how_many_packets_a_tensor_has(edges: dict[str, Sent]) -> None:
+    packets = {name: {record["packets"]["total"] for record in sent.records} for name, sent in edges.items()}
+    assert packets == {"left": {256 * 8}, "right": {256 * 8}, "other": {512 * 14}}
 
 
 @pytest.mark.daemons

@@ -23,7 +23,8 @@ from tests.common.small_tensors import GRID, SPLIT, features, odd_plan
 from gradfec_common import wire
 from gradfec_common.quantise import dequantise, quantise
 from gradfec_common.reassembly import decode_tensor
-from gradfec_common.session.cloud import CloudLimits, CloudSessions, Decided, Finished, SessionEnded, SessionOpened
+from gradfec_common.session.cloud import CloudSessions
+from gradfec_common.session.events import CloudLimits, Decided, Finished, SessionEnded, SessionOpened
 from gradfec_common.session.edge import (
     Answered,
     Closed,

@@ -1,0 +1,43 @@
+"""Results and reports on their way to the edges, each repeated until it is acknowledged, or stale."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from gradfec_common import wire
+from gradfec_common.session.events import CloudLimits
+from gradfec_common.session.records import Session
+from gradfec_common.session.timers import Timers
+from gradfec_common.wire import Ack, Kind, Report, Result
+
+
+class Answers:
+    """Sends what must arrive; what is not acknowledged yet is kept with its session."""
+
+    def __init__(self, limits: CloudLimits, timers: Timers, out: list[tuple[bytes, Hashable]]) -> None:
+        """Put datagrams, each with its destination, into `out`."""
+        self._limits, self._timers, self._out = limits, timers, out
+
+    def send(self, session: Session, message: Result | Report, now: float) -> None:
+        """Send a message until it is acknowledged, or stale; the oldest gives way where there are too many."""
+        key = (message.kind, message.tensor)
+        if len(session.answers) >= self._limits.answers_per_session:
+            session.answers.pop(next(iter(session.answers)))  # the oldest: the edge has given up on it by now
+        session.answers[key] = wire.control_datagram(session.id, message)
+        self._repeat(session, key, now, self._limits.answer_repeat_s, now + self._limits.answer_stale_s)
+
+    def _repeat(self, session: Session, key: tuple[Kind, int], now: float, interval: float, stale_at: float) -> None:
+        if key not in session.answers:
+            return
+        if now >= stale_at:
+            del session.answers[key]
+            return
+        self._out.append((session.answers[key], session.peer))
+        longer = min(2 * interval, self._limits.answer_repeat_max_s)
+        self._timers.at(now + interval, lambda later: self._repeat(session, key, later, longer, stale_at))
+
+    def acknowledge(self, session: Session, ack: Ack) -> None:
+        """Repeat no more what the edge has."""
+        for kind, numbers in ((Kind.RESULT, ack.results), (Kind.REPORT, ack.reports)):
+            for number in numbers:
+                session.answers.pop((kind, number), None)

@@ -1,0 +1,40 @@
+"""What the cloud's core keeps of its edges and of their tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from gradfec_common.packets import PacketGrid
+from gradfec_common.reassembly import Reassembly
+from gradfec_common.wire import Kind, Report, Result
+
+
+@dataclass
+class Tensor:
+    """A tensor from its first datagram until it is both answered and closed."""
+
+    arrived: Reassembly
+    first_at: float
+    closes_at: float  # when no more of its datagrams are expected
+    decided: bool = False
+    result: Result | None = None
+    latency_s: float = 0.0
+    report: Report | None = None
+
+
+@dataclass
+class Session:
+    """What the cloud keeps of one edge."""
+
+    id: int
+    peer: Hashable
+    nonce: int
+    edge: str
+    grid: PacketGrid
+    heard_at: float
+    tensors: dict[int, Tensor] = field(default_factory=dict)
+    newest: int = -1
+    strayed: int = -1  # the last tensor that was out of the window
+    finished: set[int] = field(default_factory=set)  # within the window
+    answers: dict[tuple[Kind, int], bytes] = field(default_factory=dict)  # not acknowledged yet

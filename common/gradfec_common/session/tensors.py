@@ -1,0 +1,213 @@
+"""A tensor's life in the cloud: opened by its first datagram, collected, decided, answered, closed, finished."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+
+from gradfec_common import wire
+from gradfec_common.reassembly import Reassembly
+from gradfec_common.session.answers import Answers
+from gradfec_common.session.events import CloudLimits, Decided, Event, Finished
+from gradfec_common.session.records import Session, Tensor
+from gradfec_common.session.timers import Timers
+from gradfec_common.wire import Drop, Report, Result
+
+
+class Tensors:
+    """The tensors of all sessions."""
+
+    def __init__(
+        self,
+        limits: CloudLimits,
+        deadline_s: float,
+        sessions: Mapping[int, Session],
+        timers: Timers,
+        answers: Answers,
+        events: deque[Event],
+    ) -> None:
+        """Work on the tensors of `sessions`; each is decided at the latest `deadline_s` after its first datagram."""
+        self.fates: Counter[str] = Counter()  # opened = the sum of the others + those still open
+        self.leaving = False
+        self._limits, self._deadline_s = limits, deadline_s
+        self._sessions, self._timers, self._answers, self._events = sessions, timers, answers, events
+        self._pending = 0  # decided, and with the back-end
+
+    @property
+    def open(self) -> int:
+        """Tensors that are not finished yet."""
+        return sum(len(session.tensors) for session in self._sessions.values())
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of symbols held for tensors that are being collected."""
+        return sum(t.arrived.symbols.nbytes for s in self._sessions.values() for t in s.tensors.values())
+
+    # --- datagrams ---
+
+    def take(
+        self, session: Session, number: int, headers: npt.NDArray[Any], symbols: wire.Bytes, now: float
+    ) -> Counter[str]:
+        """Take in (m,) headers that `judge` finds good, of one tensor, with (m, length) symbols; return their fates."""
+        tensor = session.tensors.get(number) or self._open(session, number, headers[0], now)
+        if isinstance(tensor, Drop):
+            return Counter({tensor.value: len(headers)})
+        if tensor.report is not None:
+            return Counter({Drop.LATE.value: len(headers)})
+        arrived = tensor.arrived
+        before = arrived.received
+        fates = Counter({reason.value: count for reason, count in arrived.add(headers, symbols).items()})
+        fates["surplus" if tensor.decided else "collected"] += arrived.received - before
+        if not tensor.decided and arrived.complete:
+            self._decide(session, number, now)
+        if arrived.all_arrived:
+            self._close(session, number, now)
+        elif arrived.arrived[-1]:  # the last in send order is here: the others are late, or lost
+            self._settle(session, number, now)
+        return fates
+
+    def _open(self, session: Session, number: int, header: npt.NDArray[Any], now: float) -> Tensor | Drop:
+        """Begin to collect a tensor, if it is a new one and within every limit."""
+        if (reason := self._out_of_place(session, number)) is not None:
+            return reason
+        if self.leaving:
+            return Drop.LEAVING
+        symbol_bytes = wire.PLACE_BYTES + session.grid.size
+        if self.held_bytes + int(header["sent"]) * symbol_bytes > self._limits.reassembly_bytes:
+            return Drop.MEMORY_LIMIT
+        collecting = [n for n, tensor in session.tensors.items() if not tensor.decided]
+        crowded = len(collecting) >= self._limits.tensors_per_session
+        if len(session.tensors) >= self._limits.tensors_per_session + self._limits.pending_tensors or (
+            crowded and number < min(collecting)  # a belated one does not push out one that is being sent
+        ):
+            return Drop.TENSOR_LIMIT
+        if crowded:
+            self._close(session, min(collecting), now)
+        tensor = session.tensors[number] = Tensor(Reassembly(header, session.grid), now, math.inf)
+        self.fates["opened"] += 1
+        self._close_at(session, number, now + self._deadline_s)
+        if number > session.newest:
+            for older in list(session.tensors):
+                if older < number:  # the edge has gone on: what is still missing is late, or lost
+                    self._settle(session, older, now)
+            session.newest = number
+        else:
+            self._settle(session, number, now)
+        return tensor
+
+    def _out_of_place(self, session: Session, number: int) -> Drop | None:
+        """Say why a tensor of that number cannot begin now, as its session's numbers go."""
+        window = self._limits.tensor_window
+        if number in session.finished or number < session.newest - window:
+            return Drop.LATE
+        if 0 <= session.newest < number - window:
+            follows = 0 < number - session.strayed <= window
+            session.strayed = number
+            if not follows:  # one may be a stray; a second shows that the edge has gone on so far unheard
+                return Drop.OUT_OF_WINDOW
+        return None
+
+    # --- deciding and answering ---
+
+    def _decide(self, session: Session, number: int, now: float) -> None:
+        """Ask for a tensor's answer with what has arrived of it."""
+        tensor = session.tensors[number]
+        tensor.decided = True
+        if self._pending >= self._limits.pending_tensors:
+            self._drop(session, number, "overloaded")
+            return
+        self._pending += 1
+        arrived = tensor.arrived
+        self._events.append(Decided(session.id, number, arrived.handed_over(), arrived.complete, now - tensor.first_at))
+
+    def answer(self, decided: Decided, result: Result, now: float) -> None:
+        """Take back the answer for a decided tensor, unless its session has ended meanwhile."""
+        self._pending -= 1
+        session = self._sessions.get(decided.session)
+        if session is None or decided.tensor not in session.tensors:
+            return
+        tensor = session.tensors[decided.tensor]
+        tensor.result, tensor.latency_s = result, now - tensor.first_at
+        self._answers.send(session, result, now)
+        self._finish_if_done(session, decided.tensor)
+
+    def fail(self, decided: Decided) -> None:
+        """Take note that a decided tensor will have no answer."""
+        self._pending -= 1
+        session = self._sessions.get(decided.session)
+        if session is not None and decided.tensor in session.tensors:
+            self._drop(session, decided.tensor, "failed")
+
+    # --- closing and finishing ---
+
+    def _settle(self, session: Session, number: int, now: float) -> None:
+        """Wait no longer for a tensor than datagrams may be reordered by."""
+        self._close_at(session, number, now + self._limits.reorder_s)
+
+    def _close_at(self, session: Session, number: int, when: float) -> None:
+        """Close a tensor at `when`, if nothing does so before."""
+        tensor = session.tensors.get(number)
+        if tensor is not None and when < tensor.closes_at:
+            tensor.closes_at = when
+            self._timers.at(when, lambda now: self._close(session, number, now))
+
+    def _close(self, session: Session, number: int, now: float) -> None:
+        """Expect nothing more of a tensor: decide it if that is still to be done, and report its losses."""
+        tensor = session.tensors.get(number)
+        if tensor is None or tensor.report is not None:
+            return
+        if not tensor.decided:
+            self._decide(session, number, now)
+        if number in session.tensors:
+            tensor.report = _report(number, tensor)
+            self._answers.send(session, tensor.report, now)
+            self._finish_if_done(session, number)
+
+    def abandon(self, session: Session) -> None:
+        """Let go of a session's tensors; what was answered stays recorded."""
+        for number, tensor in list(session.tensors.items()):
+            if tensor.result is not None:
+                tensor.report = _report(number, tensor)
+                self._finish_if_done(session, number)
+            else:
+                self._drop(session, number, "abandoned")
+
+    def _finish_if_done(self, session: Session, number: int) -> None:
+        tensor = session.tensors[number]
+        if tensor.result is None or tensor.report is None:
+            return
+        self._drop(session, number, tensor.result.outcome)
+        packets = packet_counts(tensor.arrived, tensor.result, tensor.report)
+        self._events.append(Finished(session.edge, session.id, number, packets, tensor.result, tensor.latency_s))
+
+    def _drop(self, session: Session, number: int, fate: str) -> None:
+        """Let go of a tensor, and remember its number while it may still be heard of."""
+        del session.tensors[number]
+        self.fates[fate] += 1
+        session.finished.add(number)
+        if len(session.finished) > 2 * self._limits.tensor_window:  # what lies before the window is late in any case
+            oldest = session.newest - self._limits.tensor_window
+            session.finished = {n for n in session.finished if n >= oldest}
+
+
+def _report(number: int, tensor: Tensor) -> Report:
+    arrived = tensor.arrived
+    return Report(number, arrived.sent, arrived.received, arrived.lost_bursts())
+
+
+def packet_counts(arrived: Reassembly, result: Result, report: Report) -> dict[str, int]:
+    """Return a tensor's packet counts under the names of the results files."""
+    return {
+        "total": arrived.grid.count,
+        "dropped_by_plan": arrived.grid.count - arrived.kept,
+        "parity": arrived.sent - arrived.kept,
+        "sent": arrived.sent,
+        "received": report.received,
+        "lost": arrived.sent - report.received,
+        "recovered": result.recovered,
+        "missing": result.missing,
+    }

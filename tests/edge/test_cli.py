@@ -1,0 +1,51 @@
+"""The command `gradfec-edge`: its help, and how soon it answers. tests/integration tests the rest."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from gradfec_edge.cli import main
+from gradfec_edge.daemon import printable
+from gradfec_edge.progress import Progress
+
+OPTIONS = "camera cloud protect importance rows split fps loop in-flight timeout-ms rate results weights name seed json"
+
+
+def test_help_explains_every_option_and_the_exit_codes() -> None:
+    text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
+    assert [name for name in OPTIONS.split() if f"--{name}" not in text] == []
+    assert "Exit codes: 0 done, or stopped when asked to; 1 something outside failed; 2 a wrong option." in text
+    assert "gradfec-edge --camera /dev/video0 --cloud cloud.example:9000" in text
+
+
+def test_help_imports_neither_numpy_nor_anything_heavier() -> None:
+    script = (
+        "import sys, gradfec_edge.cli as cli; cli.main(['--help'], standalone_mode=False);"
+        "print(*{'numpy', 'cv2', 'uvloop', 'tensorflow', 'rich'} & {*sys.modules}, file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stderr.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("a plain sentence", "a plain sentence"), ("two\nlines \x1b[2J\x07", "two lines  [2J ")]
+)
+def test_a_peers_words_cannot_break_lines_or_steer_the_terminal(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_a_files_name_is_shown_as_it_is_even_where_it_looks_like_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    terminal = {"file": screen, "force_terminal": True, "width": 120}
+    monkeypatch.setattr("gradfec_edge.progress.Console", lambda **options: Console(**(options | terminal)))
+    with Progress() as progress:
+        progress.say("skipped: [b]old.png")
+        progress.record({"source": "[red]cat[/blue].png", "top5": [{"label": "tabby", "score": 0.5}]})
+    assert "skipped: [b]old.png" in screen.getvalue()
+    assert "[red]cat[/blue].png: tabby 0.50" in screen.getvalue()

@@ -1,0 +1,131 @@
+"""The journal: one record a frame, whatever became of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradfec_common.errors import GradfecError
+from gradfec_common.plan import Plan, parse_scheme
+from gradfec_common.results import ResultsFile
+from gradfec_common.session.edge import Answered, Closed
+from gradfec_common.wire import Report, Result
+from gradfec_edge.frames import Frame
+from gradfec_edge.journal import Journal
+
+KEYS = ["frame", "source", "tensor", "outcome", "top5", "packets", "latency_ms", "stages_ms"]
+STAGES = {"front_end": 10.0}
+
+
+def frame(number: int = 3) -> Frame:
+    return Frame(number, "cat.jpg", np.zeros((4, 4, 3), np.uint8), time.monotonic())
+
+
+def plan() -> Plan:
+    """Plan for 20 packets: 10 dropped, 10 sent as data, 10 parity symbols."""
+    return parse_scheme("FEC_50_50").plan(np.arange(20, dtype=np.float32))
+
+
+def result(tensor: int = 5, outcome: str = "complete") -> Result:
+    return Result(tensor, outcome, [[285, "Egyptian_cat", 0.86]], 4, 1, {"decode": 2.0})
+
+
+@pytest.fixture
+def shown() -> list[dict[str, Any]]:
+    return []
+
+
+@pytest.fixture
+def journal(shown: list[dict[str, Any]]) -> Journal:
+    return Journal(None, shown.append)
+
+
+def test_an_answered_frame_has_its_answer_its_packets_and_the_stages_of_both_sides(
+    journal: Journal, shown: list[dict[str, Any]]
+) -> None:
+    journal.sent(5, frame(), plan(), STAGES)
+    journal.answered(Answered(5, result()))
+    assert shown == []  # its datagrams are not counted yet
+    journal.closed(Closed(5, result(), Report(5, 20, 13, 4)))
+    (record,) = shown
+    assert list(record) == KEYS
+    assert (record["frame"], record["source"], record["tensor"], record["outcome"]) == (3, "cat.jpg", 5, "complete")
+    assert record["top5"] == [{"class_index": 285, "label": "Egyptian_cat", "score": 0.86}]
+    assert record["packets"] == {
+        "total": 20,
+        "dropped_by_plan": 10,
+        "parity": 10,
+        "sent": 20,
+        "received": 13,
+        "lost": 7,
+        "recovered": 4,
+        "missing": 1,
+    }
+    assert record["stages_ms"] == {"front_end": 10.0, "decode": 2.0}
+    assert record["latency_ms"] > 0
+
+
+def test_without_a_report_the_datagrams_that_were_lost_are_unknown(
+    journal: Journal, shown: list[dict[str, Any]]
+) -> None:
+    journal.sent(5, frame(), plan(), STAGES)
+    journal.answered(Answered(5, result(outcome="partial")))
+    journal.closed(Closed(5, result(outcome="partial"), None))
+    assert shown[0]["outcome"] == "partial"
+    assert shown[0]["packets"]["received"] is shown[0]["packets"]["lost"] is None
+    assert shown[0]["packets"]["recovered"] == 4
+
+
+def test_a_frame_without_an_answer_is_a_timeout_with_what_is_known_of_its_datagrams(
+    journal: Journal, shown: list[dict[str, Any]]
+) -> None:
+    journal.sent(5, frame(), plan(), STAGES)
+    journal.closed(Closed(5, None, Report(5, 20, 20, 0)))
+    (record,) = shown
+    assert list(record) == KEYS
+    assert (record["outcome"], record["top5"], record["latency_ms"]) == ("timeout", [], None)
+    assert (record["packets"]["lost"], record["packets"]["missing"]) == (0, None)
+    assert record["stages_ms"] == STAGES
+
+
+def test_a_frame_that_was_never_sent_has_no_tensor_and_no_packets(
+    journal: Journal, shown: list[dict[str, Any]]
+) -> None:
+    journal.unsent(frame())
+    (record,) = shown
+    assert list(record) == KEYS
+    assert (record["tensor"], record["outcome"], record["packets"]["sent"]) == (None, "timeout", 0)
+
+
+def test_totals_count_every_outcome_and_add_up_the_packets_that_are_known(journal: Journal) -> None:
+    for tensor in (0, 1):
+        journal.sent(tensor, frame(tensor), plan(), STAGES)
+    journal.answered(Answered(0, result(0)))
+    journal.closed(Closed(0, result(0), Report(0, 20, 13, 4)))
+    journal.closed(Closed(1, None, None))
+    journal.unsent(frame(2))
+    assert journal.outcomes == {"complete": 1, "timeout": 2}
+    assert (journal.packets["sent"], journal.packets["lost"], journal.packets["recovered"]) == (40, 7, 4)
+
+
+def test_records_are_whole_lines_of_the_results_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with ResultsFile(path) as file:
+        journal = Journal(file, lambda record: None)
+        journal.unsent(frame(0))
+        journal.unsent(frame(1))
+        assert [json.loads(line)["frame"] for line in path.read_text().splitlines()] == [0, 1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_what_the_disk_does_not_take_is_neither_counted_nor_shown(shown: list[dict[str, Any]]) -> None:
+    with ResultsFile("/dev/full") as file:
+        journal = Journal(file, shown.append)
+        with pytest.raises(GradfecError, match="0 results were recorded before it"):
+            journal.unsent(frame())
+    assert (journal.outcomes, shown) == ({}, [])

@@ -1,0 +1,200 @@
+"""The edge's socket: names, pacing, and what comes from others than the cloud."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import uvloop
+
+from gradfec_common import wire
+from gradfec_common.console import Endpoint
+from gradfec_common.errors import GradfecError
+from gradfec_common.network import split_point
+from gradfec_common.plan import parse_scheme
+from gradfec_common.session.edge import Connected, EdgeSession, Event, new_hello
+from gradfec_common.transmit import EncodedTensor, encode_tensor, packet_grid
+from gradfec_edge.link import Link, resolve
+
+SPLIT = split_point("pool1_pool")
+GRID = packet_grid(SPLIT, 14)  # 256 packets
+SOON_S = 60.0  # a safety net
+
+
+class Cloud:
+    """A socket in the cloud's place, and all that it has received."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.got: list[bytes] = []
+        self.edge: tuple[str, int] | None = None
+        self._thread = threading.Thread(target=self._receive)
+        self._thread.start()
+
+    def _receive(self) -> None:
+        while (received := self.socket.recvfrom(2048))[0] != b"stop":
+            datagram, self.edge = received
+            self.got.append(datagram)
+
+    def send(self, datagram: bytes) -> None:
+        assert self.edge
+        self.socket.sendto(datagram, self.edge)
+
+    def close(self) -> None:
+        self.socket.sendto(b"stop", self.socket.getsockname())
+        self._thread.join()
+        self.socket.close()
+
+    def kinds(self) -> list[int]:
+        return [datagram[2] for datagram in self.got]
+
+    def symbols(self) -> Any:
+        """Return the headers of the symbols that came, in their order."""
+        heads = [datagram[: wire.HEADER_BYTES] for datagram in self.got if datagram[2] == wire.Kind.SYMBOL]
+        return np.frombuffer(b"".join(heads), wire.SYMBOL_HEADER)
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    fake = Cloud()
+    yield fake
+    fake.close()
+
+
+def tensor() -> EncodedTensor:
+    plan = parse_scheme("none").plan(np.zeros(GRID.count, np.float32))
+    return encode_tensor(np.zeros(SPLIT.shape, np.float32), plan, GRID, SPLIT)
+
+
+Work = Callable[[Link, list[Event]], Awaitable[None]]
+
+
+def with_link(cloud: Cloud, work: Work) -> Link:
+    """Open a link to `cloud`, do the work on it, close it; return it for its counters."""
+
+    async def run() -> Link:
+        events: list[Event] = []
+        hello = new_hello(SPLIT.id, GRID.rows, "edge", np.random.default_rng(1))
+        link = Link(Endpoint(*cloud.socket.getsockname()), EdgeSession(hello, time.monotonic()), events.append)
+        await link.open()
+        await work(link, events)
+        link.close()
+        return link
+
+    link: Link = uvloop.run(run())
+    return link
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + SOON_S
+    while not holds():
+        assert time.monotonic() < end, "it never came to that"
+        await asyncio.sleep(0.001)
+
+
+async def welcomed(cloud: Cloud, events: list[Event]) -> None:
+    """Answer the link's hello."""
+    await until(lambda: bool(cloud.got))
+    opened = wire.read_control(np.frombuffer(cloud.got[0], np.uint8))
+    assert not isinstance(opened, wire.Drop)
+    assert isinstance(opened[1], wire.Hello)
+    cloud.send(wire.control_datagram(7, wire.Welcome(opened[1].nonce, 250)))
+    await until(lambda: any(isinstance(event, Connected) for event in events))
+
+
+def test_a_name_with_both_kinds_of_address_gives_the_ipv4_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        (socket.AF_INET6, socket.SOCK_DGRAM, 17, "", ("::1", 9000, 0, 0)),
+        (socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("127.0.0.1", 9000)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: found)
+    assert resolve(Endpoint("localhost", 9000)) == (socket.AF_INET, ("127.0.0.1", 9000))
+
+
+def test_a_name_that_no_resolver_can_even_encode_is_an_error_that_names_it() -> None:
+    with pytest.raises(GradfecError, match=r"cannot reach a{70}:9000: .*check the host name in --cloud"):
+        resolve(Endpoint(70 * "a", 9000))
+
+
+def test_a_tensors_datagrams_leave_each_once_in_order_and_are_counted(cloud: Cloud) -> None:
+    async def work(link: Link, events: list[Event]) -> None:
+        await welcomed(cloud, events)
+        numbers: list[int] = []
+        await link.send_tensor(tensor(), 0.05, numbers.append)
+        assert numbers == [0]
+        await until(lambda: cloud.kinds().count(wire.Kind.SYMBOL) == 256)
+
+    link = with_link(cloud, work)
+    assert cloud.symbols()["position"].tolist() == [*range(256)]
+    assert set(cloud.symbols()["session"]) == {7}
+    assert link.sent["symbol"] == 256
+    assert link.sent["control"] >= 2  # a hello and a goodbye
+
+
+def test_datagrams_are_spread_over_the_time_that_they_are_given(cloud: Cloud) -> None:
+    async def work(link: Link, events: list[Event]) -> None:
+        await welcomed(cloud, events)
+        start = time.monotonic()
+        await link.send_tensor(tensor(), 0.2, lambda number: None)
+        assert time.monotonic() - start > 0.19
+
+    with_link(cloud, work)
+
+
+def test_two_tensors_are_sent_one_after_the_other(cloud: Cloud) -> None:
+    async def work(link: Link, events: list[Event]) -> None:
+        await welcomed(cloud, events)
+        await asyncio.gather(*(link.send_tensor(tensor(), 0.05, lambda number: None) for _ in range(2)))
+        await until(lambda: cloud.kinds().count(wire.Kind.SYMBOL) == 512)
+
+    with_link(cloud, work)
+    assert cloud.symbols()["tensor"].tolist() == 256 * [0] + 256 * [1]
+
+
+def test_nothing_is_sent_before_the_cloud_has_answered(cloud: Cloud) -> None:
+    async def work(link: Link, events: list[Event]) -> None:
+        await link.send_tensor(tensor(), 0.0, lambda number: pytest.fail("no tensor may be opened"))
+
+    assert with_link(cloud, work).sent["symbol"] == 0
+
+
+def test_what_others_than_the_cloud_send_is_counted_and_not_heeded(cloud: Cloud) -> None:
+    async def work(link: Link, events: list[Event]) -> None:
+        await welcomed(cloud, events)
+        assert cloud.edge
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(wire.control_datagram(7, wire.Bye()), cloud.edge)
+            await until(lambda: link.session.counts["foreign_address"] == 1)
+        assert link.session.connected
+
+    with_link(cloud, work)
+
+
+def test_any_bytes_from_the_clouds_address_are_counted_and_do_no_harm(cloud: Cloud) -> None:
+    junk = [b"", b"G", bytes(12), bytes(1500), wire.control_datagram(99, wire.Bye())]
+
+    async def work(link: Link, events: list[Event]) -> None:
+        await welcomed(cloud, events)
+        for datagram in junk:
+            cloud.send(datagram)
+        await until(lambda: sum(link.session.counts.values()) == 1 + len(junk))
+        assert link.session.connected
+
+    counts = with_link(cloud, work).session.counts
+    assert +counts == {"welcome": 1, "too_short": 2, "not_gradfec": 2, "unknown_session": 1}
+
+
+def test_closing_says_goodbye_to_the_cloud(cloud: Cloud) -> None:
+    async def work(link: Link, events: list[Event]) -> None:
+        await welcomed(cloud, events)
+
+    with_link(cloud, work)
+    asyncio.run(until(lambda: wire.Kind.BYE in cloud.kinds()))
+    assert cloud.kinds()[-1] == wire.Kind.BYE
