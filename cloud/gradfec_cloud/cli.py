@@ -31,7 +31,7 @@ Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong optio
 @click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Layer after which this cloud continues.")
 @click.option(
     "--deadline-ms",
-    default=250,
+    default=500,
     type=click.IntRange(1, 60_000),
     help="Answer with what has arrived, at the latest so long after a frame's first datagram.",
 )

@@ -14,7 +14,7 @@ import uvloop
 
 from gradfec_cloud.inference import Answer, Inference
 from gradfec_cloud.metrics import Snapshot, serve_metrics
-from gradfec_cloud.port import Port
+from gradfec_cloud.port import BATCH, Port
 from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
 from gradfec_common.network import SplitPoint
@@ -22,6 +22,7 @@ from gradfec_common.results import ResultsFile
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionOpened
 
+READ_BEFORE_TIMER = 64  # batches: more than the receive buffer holds, and no end of them under a flood
 SNAPSHOT_S = 5.0  # how long a metrics scrape may wait for the loop
 Totals = dict[str, dict[str, int]]
 
@@ -88,15 +89,23 @@ class CloudDaemon:
             await asyncio.sleep(0.01)
 
     def _on_readable(self) -> None:
-        batch = self._port.receive()
-        if batch is not None:
-            self.sessions.receive(batch, time.monotonic())
-            self._pump()
+        self._receive()
+        self._pump()
 
     def _on_timer(self) -> None:
         self._due = None
+        for _ in range(READ_BEFORE_TIMER):  # what came in time must not be late because this process was
+            if not self._receive():
+                break
         self.sessions.handle_timer(time.monotonic())
         self._pump()
+
+    def _receive(self) -> bool:
+        """Take in one batch of waiting datagrams; False if that was the last."""
+        batch = self._port.receive()
+        if batch is not None:
+            self.sessions.receive(batch, time.monotonic())
+        return batch is not None and len(batch.lengths) == BATCH
 
     def _deliver(self, answers: list[Answer]) -> None:
         """Take answers from the inference thread to the loop."""
@@ -114,7 +123,15 @@ class CloudDaemon:
         self._pump()
 
     def _pump(self) -> None:
-        """Do what the core asks for: events, datagrams, and the clock for its next timer."""
+        """Do what the core asks for: datagrams, the clock for its next timer, and events."""
+        for datagram, peer in self.sessions.datagrams_to_send():
+            self._sent["sent" if self._port.send(datagram, peer) else "failed"] += 1
+        due = self.sessions.next_timer()
+        if due != self._due:  # most datagrams change nothing about the next timer
+            if self._timer:
+                self._timer.cancel()
+            self._due = due
+            self._timer = self._loop.call_later(max(due - time.monotonic(), 0), self._on_timer) if due else None
         while (event := self.sessions.next_event()) is not None:
             match event:
                 case Decided() if self._inference:
@@ -125,14 +142,6 @@ class CloudDaemon:
                     self._say(f"edge {event.edge!r} connected")
                 case SessionEnded():
                     self._say(f"edge {event.edge!r} gone ({event.reason})")
-        for datagram, peer in self.sessions.datagrams_to_send():
-            self._sent["sent" if self._port.send(datagram, peer) else "failed"] += 1
-        due = self.sessions.next_timer()
-        if due != self._due:  # most datagrams change nothing about the next timer
-            if self._timer:
-                self._timer.cancel()
-            self._due = due
-            self._timer = self._loop.call_later(max(due - time.monotonic(), 0), self._on_timer) if due else None
 
     def _record(self, finished: Finished) -> None:
         self._packets.update(finished.packets)

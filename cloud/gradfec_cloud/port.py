@@ -17,7 +17,8 @@ from gradfec_common.wire import Batch
 BATCH = 256
 WIDTH_BYTES = 2048  # longer datagrams are cut off: they are longer than the protocol allows, and counted as that
 RECEIVE_BUFFER_BYTES = 8 * 2**20
-SO_RXQ_OVFL = 40  # Linux: each datagram carries how many the full receive buffer has cost so far
+SO_MEMINFO = 55  # Linux: nine counters of a socket's memory, the last of them the datagrams that it had no room for
+MEMINFO = struct.Struct("=9I")
 SO_RCVBUFFORCE = 33  # Linux: the receive buffer beyond net.core.rmem_max, for the privileged
 
 
@@ -26,7 +27,6 @@ class Port:
 
     def __init__(self, listen: Endpoint) -> None:
         """Bind; GradfecError, in plain words, if that is not possible. No host: all interfaces, IPv6 and IPv4."""
-        self.kernel_drops = 0  # datagrams that the full receive buffer has cost, as far as is known
         self._socket = _bind(listen)
         self._socket.setblocking(False)
         self._buffer = np.empty((BATCH, WIDTH_BYTES), np.uint8)
@@ -43,20 +43,23 @@ class Port:
         host, port = self._socket.getsockname()[:2]
         return Endpoint(host, port)
 
+    @property
+    def kernel_drops(self) -> int:
+        """Datagrams that found the receive buffer full; 0 where the kernel does not tell."""
+        return dropped_by_kernel(self._socket)
+
     def receive(self) -> Batch | None:
         """Take up to 256 waiting datagrams, or None; the batch is valid until the next call."""
         lengths: list[int] = []
         peers: list[Hashable] = []
-        receive = self._socket.recvmsg_into
+        receive = self._socket.recvfrom_into
         for row in self._rows:
             try:
-                length, ancillary, _, peer = receive([row], 32)
+                length, peer = receive(row)
             except BlockingIOError:
                 break
             except OSError:
                 continue  # an ICMP error of an answer: that edge has gone
-            if ancillary:
-                self._count_drops(ancillary)
             lengths.append(length)
             peers.append(peer)
         return Batch(self._buffer[: len(lengths)], np.array(lengths, np.intp), peers) if lengths else None
@@ -73,18 +76,22 @@ class Port:
         """Close the socket."""
         self._socket.close()
 
-    def _count_drops(self, ancillary: list[tuple[int, int, bytes]]) -> None:
-        for level, kind, data in ancillary:
-            if level == socket.SOL_SOCKET and kind == SO_RXQ_OVFL:
-                self.kernel_drops = struct.unpack("=I", data[:4])[0]
-
     def _grow_receive_buffer(self) -> int:
         """Ask for a buffer that holds several tensors and return what was granted, in bytes."""
-        wishes = ((socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES), (SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES), (SO_RXQ_OVFL, 1))
+        wishes = ((socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES), (SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES))
         for option, value in wishes:
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.SOL_SOCKET, option, value)
         return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # Linux reports twice the value
+
+
+def dropped_by_kernel(opened: socket.socket) -> int:
+    """Return how many datagrams found a socket's receive buffer full since it was opened; 0 where unknowable."""
+    try:
+        counters = opened.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size)
+    except OSError:  # not Linux, or before 4.12
+        return 0
+    return int(MEMINFO.unpack(counters)[-1]) if len(counters) == MEMINFO.size else 0
 
 
 def _bind(listen: Endpoint) -> socket.socket:

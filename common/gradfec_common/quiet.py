@@ -30,7 +30,7 @@ def quiet_tensorflow() -> Iterator[None]:
         os.dup2(aside.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             os.dup2(stderr, 2)
             aside.seek(0)
             os.write(2, aside.read())

@@ -75,7 +75,7 @@ class EdgeDaemon:
         self._connected = asyncio.Event()
         self._on_their_way: set[asyncio.Task[None]] = set()
         self._work: asyncio.Task[None] | None = None
-        self._failure: GradfecError | None = None
+        self._failure: BaseException | None = None
         self._refusal = ""  # why the cloud takes no edge now
         self._interval_s = source.interval or 2 * LONGEST_SEND_S  # between frames, smoothed
 
@@ -122,7 +122,7 @@ class EdgeDaemon:
             last = now
             task = self._loop.create_task(self._send(frame, encoded, stages))
             self._on_their_way.add(task)
-            task.add_done_callback(self._on_their_way.discard)
+            task.add_done_callback(self._sent)
 
     async def _send(self, frame: Frame, encoded: EncodedTensor, stages: Stages) -> None:
         """Send one frame's tensor; when the link is lost just before, a file's frame waits, a camera's is given up."""
@@ -141,6 +141,11 @@ class EdgeDaemon:
                 return
             if not is_open.is_set():
                 await self._cloud_answers()
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._on_their_way.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
 
     def _sending_s(self, encoded: EncodedTensor) -> float:
         """Return over how many seconds a tensor's datagrams are to be spread."""
@@ -215,7 +220,7 @@ class EdgeDaemon:
                 f"the cloud decides after {1000 * deadline_s:.0f} ms: raise its --deadline-ms, or --rate"
             )
 
-    def _fail(self, error: GradfecError) -> None:
+    def _fail(self, error: BaseException) -> None:
         """Stop for good, with the first error."""
         self._failure = self._failure or error
         if self._work:

@@ -123,17 +123,17 @@ class Link:
             self._loop.remove_writer(fd)
 
     def _pump(self) -> None:
-        """Send what the core has to say, hand on its events, and set the clock for its next timer."""
+        """Send what the core has to say, set the clock for its next timer, and hand on its events."""
         for datagram in self.session.datagrams_to_send():
             if not self._send(datagram, "control"):
                 self.sent["control_failed"] += 1  # no room: all control messages are repeated
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(max(self.session.next_timer() - time.monotonic(), 0), self._on_timer)
         while (event := self.session.next_event()) is not None:
             if isinstance(event, LinkLost) and (self._resolver is None or self._resolver.done()):
                 self._resolver = self._loop.create_task(self._follow_name())
             self._on_event(event)
-        if self._timer:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(max(self.session.next_timer() - time.monotonic(), 0), self._on_timer)
 
     def _on_timer(self) -> None:
         self.session.handle_timer(time.monotonic())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import signal
 import socket
 import subprocess
@@ -35,9 +36,12 @@ class Daemon:
         self.said: deque[str] = deque(maxlen=200)
         self._changed = threading.Condition()
         self._silent = False  # standard error is closed: the daemon has ended
-        stderr, self.process.stderr = self.process.stderr, None  # the listener's alone: communicate() leaves it be
-        self._listener = threading.Thread(target=self._listen, args=(stderr,), daemon=True)
+        self._printed: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # lines of standard output, then None
+        # Both are read all the time: a pipe that nobody reads fills up, and stops the daemon in the middle of a print.
+        self._listener = threading.Thread(target=self._listen, args=(self.process.stderr,), daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         self._listener.start()
+        self._reader.start()
 
     def wait_until_it_says(self, words: str, timeout_s: float = READY_S) -> None:
         """Wait for a line on standard error that holds `words`; GradfecError if the daemon ends first."""
@@ -47,21 +51,21 @@ class Daemon:
                 raise self.failure()
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of standard output until the daemon ends."""
-        assert self.process.stdout is not None  # noqa: S101
-        yield from self.process.stdout
+        """Yield the lines of standard output that have not been yielded yet, until the daemon ends."""
+        yield from iter(self._printed.get, None)
+        self._printed.put(None)  # for the next one who asks
 
     def stop(self) -> list[str]:
         """Ask the daemon to stop and return what was left of its standard output."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            rest, _ = self.process.communicate(timeout=STOP_S)
+            self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            rest, _ = self.process.communicate()
+            self.process.wait()
         self._listener.join(timeout=1)
-        return rest.splitlines()
+        return [*self.lines()]
 
     def totals(self) -> dict[str, Any]:
         """Stop the daemon and return the totals that it prints last, with --json."""
@@ -90,6 +94,12 @@ class Daemon:
         with self._changed:
             self._silent = True
             self._changed.notify_all()
+
+    def _read(self, stdout: IO[str]) -> None:
+        with stdout:
+            for line in stdout:
+                self._printed.put(line.rstrip("\n"))
+        self._printed.put(None)
 
     def _has_said(self, words: str) -> bool:
         return any(words in line for line in self.said)

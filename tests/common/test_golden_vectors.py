@@ -24,8 +24,8 @@ from gradfec_common.plan import Block, Plan
 from gradfec_common.quantise import QUANTISERS
 from gradfec_common.reassembly import DecodedTensor, decode_tensor
 from gradfec_common.session.cloud import CloudSessions
-from gradfec_common.session.events import Decided
 from gradfec_common.session.edge import Answered, Closed, Connected, EdgeSession, Refused
+from gradfec_common.session.events import Decided
 from gradfec_common.transmit import FILLS, EncodedTensor, encode_tensor, packet_grid, send_order
 
 from . import second_encoder

@@ -54,7 +54,8 @@ def old_name(name):
     match = re.fullmatch(r"conv(\d)_block(\d)_(\d)_(conv|bn)", layer)
     if match:
         stage, block, branch, kind = match.groups()
-        layer = f"{'res' if kind == 'conv' else 'bn'}{stage}{'abcdef'[int(block) - 1]}_branch{['1', '2a', '2b', '2c'][int(branch)]}"
+        prefix, letter = "res" if kind == "conv" else "bn", "abcdef"[int(block) - 1]
+        layer = f"{prefix}{stage}{letter}_branch{['1', '2a', '2b', '2c'][int(branch)]}"
     else:
         layer = {"conv1_conv": "conv1", "conv1_bn": "bn_conv1", "predictions": "fc1000"}[layer]
     return f"{layer}/{array}"

@@ -81,7 +81,7 @@ def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Cloud
         for split in (DEFAULT_SPLIT, OTHER_SPLIT):
             port, metrics, results = free_port(), free_port(), tmp_path_factory.mktemp("cloud") / "answers.jsonl"
             options = ["--listen", f"127.0.0.1:{port}", "--metrics", metrics, "--results", results, "--split", split]
-            started.append(stack.enter_context(daemon("gradfec-cloud", *options, *PATIENT_CLOUD)))
+            started.append(stack.enter_context(daemon("gradfec-cloud", *map(str, options), *PATIENT_CLOUD)))
             both[split] = Cloud(port, results, f"http://127.0.0.1:{metrics}/metrics")
         for running in started:
             running.wait_until_it_says("listening on")
@@ -106,7 +106,7 @@ def edges(clouds: dict[str, Cloud], photographs: Path) -> dict[str, Sent]:
         for name, (split, *options) in everyone.items():
             where = ["--camera", photographs, "--cloud", f"127.0.0.1:{clouds[split].port}", "--split", split]
             shown = ["--protect", "none", "--name", name, "--results", "-", "--json", *PATIENT_EDGE]
-            running[name] = stack.enter_context(daemon("gradfec-edge", *where, *shown, *options))
+            running[name] = stack.enter_context(daemon("gradfec-edge", *map(str, [*where, *shown, *options])))
         return {name: read(edge) for name, edge in running.items()}
 
 

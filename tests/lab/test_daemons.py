@@ -125,3 +125,9 @@ def test_a_stopped_daemon_keeps_no_descriptor_open() -> None:
         with daemon("toy", ready="here", program=python("say('here')" + STAY)):
             pass
     assert count() <= before
+
+
+def test_a_daemon_that_prints_more_than_a_pipe_holds_is_not_held_up() -> None:
+    chatter = "[print('x' * 1000, flush=True) for _ in range(1000)]; say('done')"
+    with daemon("toy", ready="done", program=python(chatter + STAY)) as toy:
+        assert toy.stop() == ["x" * 1000] * 1000

@@ -24,7 +24,6 @@ from gradfec_common import wire
 from gradfec_common.quantise import dequantise, quantise
 from gradfec_common.reassembly import decode_tensor
 from gradfec_common.session.cloud import CloudSessions
-from gradfec_common.session.events import CloudLimits, Decided, Finished, SessionEnded, SessionOpened
 from gradfec_common.session.edge import (
     Answered,
     Closed,
@@ -34,6 +33,7 @@ from gradfec_common.session.edge import (
     Refused,
     new_hello,
 )
+from gradfec_common.session.events import CloudLimits, Decided, Finished, SessionEnded, SessionOpened
 from gradfec_common.transmit import EncodedTensor, encode_tensor
 from gradfec_lab.channel import Channel, ChannelSettings
 

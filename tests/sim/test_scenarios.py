@@ -5,8 +5,8 @@ import pytest
 from tests.common.small_tensors import GRID, SPLIT
 
 from gradfec_common import wire
-from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.edge import EdgeLimits
+from gradfec_common.session.events import CloudLimits
 from gradfec_common.wire import Bye, Hello, Kind, Welcome
 from gradfec_lab.channel import ChannelSettings
 
