@@ -1,6 +1,7 @@
 """The real daemons survive what networks and machines do: kills, blackouts, garbage, company, and long runs.
 
-Short by default; GRADFEC_SURVIVAL=full runs the lengths that docs/RESULTS.md reports (a quarter of an hour):
+Short by default, and with toy networks; GRADFEC_SURVIVAL=full runs the real ones at the lengths that docs/RESULTS.md
+reports (a quarter of an hour):
 `GRADFEC_SURVIVAL=full make test ARGS="-s tests/integration/test_survival.py"`. Times are printed, never asserted:
 a slow machine is no fault.
 """
@@ -18,9 +19,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from gradfec_lab.daemons import Daemon, daemon, free_port
+
+from .stubbed import stubbed
 
 FULL = os.environ.get("GRADFEC_SURVIVAL") == "full"
 BLACKOUT_S = 10.0 if FULL else 3.0
@@ -29,7 +30,7 @@ GARBAGE_PER_S = 2000
 TENSORS = 2000 if FULL else 60
 PATIENCE_S = 120.0  # a safety net, far above what any machine needs
 
-pytestmark = pytest.mark.daemons
+start = daemon if FULL else stubbed
 
 
 class Answers:
@@ -88,14 +89,15 @@ class Relay:
 
 @contextmanager
 def cloud(port: int) -> Iterator[Daemon]:
-    with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--json", ready="listening on") as running:
+    options = ("--listen", f"127.0.0.1:{port}", "--deadline-ms", "500", "--json")
+    with start("gradfec-cloud", *options, ready="listening on") as running:
         yield running
 
 
 @contextmanager
 def edge(images: Path, port: int, results: Path, *options: str) -> Iterator[tuple[Daemon, Answers]]:
     arguments = ["--camera", str(images), "--cloud", f"127.0.0.1:{port}", "--results", str(results), "--json"]
-    with daemon("gradfec-edge", *arguments, "--loop", "--fps", "6", *options) as running:
+    with start("gradfec-edge", *arguments, "--loop", "--fps", "6", "--timeout-ms", "2000", *options) as running:
         answers = Answers(results)
         answers.wait_for_more()
         yield running, answers
