@@ -96,7 +96,7 @@ class EdgeDaemon:
             self.source.close()
             for task in self._on_their_way:
                 task.cancel()
-            self.link.close()
+            await self.link.close()
         if self._failure:
             raise self._failure
 

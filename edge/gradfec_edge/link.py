@@ -59,10 +59,12 @@ class Link:
             raise GradfecError(f"cannot reach {self.cloud}: {error.strerror or error}") from None
         self._pump()
 
-    def close(self) -> None:
-        """Say goodbye and close the socket."""
-        self.session.leave()
+    async def close(self) -> None:
+        """Say goodbye, until the cloud has heard it, and close the socket."""
+        self.session.leave(time.monotonic())
         self._pump()
+        while not self.session.left:
+            await asyncio.sleep(0.01)
         if self._timer:
             self._timer.cancel()
         if self._resolver:

@@ -304,19 +304,44 @@ def test_a_goodbye_to_another_session_means_nothing(edge):
     assert edge.counts["unknown_session"] == 1
 
 
-def test_leaving_says_goodbye_once_and_closes_what_is_open(edge):
+def test_leaving_says_goodbye_until_the_cloud_says_its_own_and_closes_what_is_open(edge):
     edge.connect()
     edge.open()
-    edge.core.leave()
+    edge.core.leave(edge.now)
     edge._collect()
-    assert [message for _, message in edge.said()] == [Bye()]
     assert [c.tensor for c in edge.took(Closed)] == [0]
     assert not edge.core.connected
+    edge.wait(0.25)
+    assert [message for _, message in edge.said()] == 3 * [Bye()]
+    assert not edge.core.left
+    edge.hear(Bye())
+    assert edge.core.left
+    edge.wait(1.0)
+    assert not edge.said()
+
+
+def test_a_goodbye_that_nobody_hears_ends_after_a_second(edge):
+    edge.connect()
+    edge.core.leave(edge.now)
+    edge.wait(0.9)
+    assert not edge.core.left
+    edge.wait(0.2)
+    assert edge.core.left
+
+
+def test_an_edge_that_leaves_still_acknowledges_what_the_cloud_repeats(edge):
+    edge.connect()
+    number = edge.open()
+    edge.core.leave(edge.now)
+    edge.said()
+    edge.hear(result(number))
+    assert Ack([number], []) in [message for _, message in edge.said()]
 
 
 def test_an_edge_that_never_found_the_cloud_leaves_without_a_word(edge):
-    edge.core.leave()
+    edge.core.leave(edge.now)
     edge._collect()
+    assert edge.core.left
     assert not edge.said()
 
 

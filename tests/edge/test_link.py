@@ -85,7 +85,7 @@ def with_link(cloud: Cloud, work: Work) -> Link:
         link = Link(Endpoint(*cloud.socket.getsockname()), EdgeSession(hello, time.monotonic()), events.append)
         await link.open()
         await work(link, events)
-        link.close()
+        await link.close()
         return link
 
     link: Link = uvloop.run(run())

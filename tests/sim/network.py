@@ -218,7 +218,7 @@ class Simulation:
         """Kill an edge, or let it say goodbye, and start it again at the same address."""
         self.note(f"{edge.name} restarts")
         if politely:
-            edge.core.leave()
+            edge.core.leave(self.now)
             self._drain_edge(edge)
             assert not edge.open, "an edge that leaves closes its tensors"
         edge.core, edge.fed, edge.life = self._new_core(edge.name), 0, edge.life + 1

@@ -158,6 +158,7 @@ class CloudSessions:
                 self._answers.acknowledge(session, message)
                 return "ack"
             case Bye():
+                self._out.append((wire.control_datagram(session.id, Bye()), peer))
                 self._end(session, "bye")
                 return "bye"
         return Drop.UNEXPECTED.value

@@ -24,6 +24,8 @@ class EdgeLimits:
     keepalive_s: float = 5.0  # silence, while nothing is expected, before asking
     hello_repeat_s: float = 0.25
     hello_repeat_max_s: float = 1.0
+    bye_repeat_s: float = 0.1  # the goodbye is repeated until the cloud says its own
+    bye_patience_s: float = 1.0
     tensors_in_flight: int = 256
     numbers_per_ack: int = 100  # of results and as many of reports: an ACK must fit a datagram
 
@@ -96,6 +98,9 @@ class EdgeSession:
         self._hello_repeat_s = self.limits.hello_repeat_s
         self._last_heard = now
         self._waiting_since: float | None = None  # since when a sign of life is due
+        self._bye_at: float | None = None  # when the next goodbye is due, once the edge leaves
+        self._gone_at = 0.0
+        self._gone = False
         self._next_tensor = 0
         self._awaiting: dict[int, _Awaiting] = {}
         self._acks: tuple[list[int], list[int]] = ([], [])
@@ -129,10 +134,15 @@ class EdgeSession:
 
     def next_timer(self) -> float:
         """Return when `handle_timer` is next due."""
+        if self._bye_at is not None:
+            return self._bye_at
         return min([self._hello_due(), *(tensor.closes_at for tensor in self._awaiting.values())])
 
     def handle_timer(self, now: float) -> None:
-        """Do what is due: hellos, and giving up on tensors."""
+        """Do what is due: hellos, goodbyes, and giving up on tensors."""
+        if self._bye_at is not None:
+            self._say_goodbye(now)
+            return
         for number in [n for n, tensor in self._awaiting.items() if tensor.closes_at <= now]:
             self._close(number)
         waiting = 0.0 if self._waiting_since is None else now - self._waiting_since
@@ -170,13 +180,18 @@ class EdgeSession:
             self._waiting_since = now
         return number, encoded.datagrams(self.session, number)
 
-    def leave(self) -> None:
-        """Say goodbye; open tensors are closed as they stand."""
+    def leave(self, now: float) -> None:
+        """Close open tensors as they stand, and say goodbye until the cloud has heard it: see `left`."""
         for number in list(self._awaiting):
             self._close(number)
-        if self.session:
-            self._out.append(wire.control_datagram(self.session, Bye()))
         self.connected = False
+        self._bye_at, self._gone_at = now, now + (self.limits.bye_patience_s if self.session else 0.0)
+        self.handle_timer(now)
+
+    @property
+    def left(self) -> bool:
+        """Whether the goodbye is over: from now on the cloud has nothing to say to this edge."""
+        return self._gone
 
     # --- inside ---
 
@@ -194,6 +209,12 @@ class EdgeSession:
             self._hello_repeat_s = min(2 * self._hello_repeat_s, self.limits.hello_repeat_max_s)
         if self._waiting_since is None:
             self._waiting_since = now
+
+    def _say_goodbye(self, now: float) -> None:
+        self._gone = self._gone or now >= self._gone_at
+        if not self._gone:
+            self._out.append(wire.control_datagram(self.session, Bye()))
+        self._bye_at = now + self.limits.bye_repeat_s
 
     def _take_refusal(self, batch: Batch, row: int) -> None:
         """Heed a refusal in another version of the protocol: its form is the same in all versions."""
@@ -224,6 +245,7 @@ class EdgeSession:
                 if not self._take_answer(message, now):
                     return
             case Bye():
+                self._gone = self._bye_at is not None
                 self._lose(leaving=True)
             case _:
                 self.counts[Drop.UNEXPECTED.value] += 1
