@@ -30,9 +30,10 @@ Exit codes: 0 done, or stopped when asked to; 1 something outside failed; 2 a wr
 @click.option("--cloud", required=True, type=EndpointType(), help="Where gradfec-cloud listens.")
 @click.option(
     "--protect",
-    default="FEC_50_50",
+    default="FEC_20_80",
     metavar="SCHEME",
-    help="none, or FEC_A_B: drop the least important A % of the packets and protect the other B %.",
+    help="none, or FEC_A_B: drop the least important A % of the packets and protect the other B %; "
+    "choose A a few points above the link's loss.",
 )
 @click.option("--importance", default="activation", metavar="NAME", help="Estimator: activation or random.")
 @click.option("--rows", default=7, type=click.IntRange(1, 255), help="Rows of a channel in one packet.")
