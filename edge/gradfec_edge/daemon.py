@@ -154,10 +154,16 @@ class EdgeDaemon:
         return min(SEND_SHARE_OF_INTERVAL * self._interval_s, LONGEST_SEND_S)
 
     async def _cloud_answers(self) -> None:
-        """Wait until the cloud is there; GradfecError when patience ends."""
+        """Wait until the cloud is there; stop with an error when patience ends."""
+        if self._connected.is_set():
+            return
+        # not asyncio.wait_for: before Python 3.12 it may swallow a cancellation, and the daemon would never stop
+        waiting = self._loop.create_task(self._connected.wait())
         try:
-            await asyncio.wait_for(self._connected.wait(), PATIENCE_S)
-        except asyncio.TimeoutError:
+            await asyncio.wait([waiting], timeout=PATIENCE_S)
+        finally:
+            waiting.cancel()
+        if not self._connected.is_set():
             silence = (
                 f"no answer from {self.options.cloud} for {PATIENCE_S:.0f} s: check that gradfec-cloud runs there "
                 "and that UDP to that port passes the firewalls on the way"
