@@ -1,4 +1,4 @@
-"""`gradfec sweep`: its images, its labels, its table."""
+"""`gradfec sweep daemons`: its images, its labels, its table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_lab.sweep import link_images, print_table, read_labels, share, shares, uncut_row
+from gradfec_lab.sweep.daemons import link_images, print_table, read_labels, share, shares, uncut_row
 
 
 def write(path: Path, text: str) -> Path:

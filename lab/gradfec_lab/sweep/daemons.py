@@ -1,4 +1,4 @@
-"""`gradfec sweep`: answers against losses, over a folder of images."""
+"""`gradfec sweep daemons`: answers against losses through the real daemons and the loss injector."""
 
 from __future__ import annotations
 
@@ -24,17 +24,12 @@ WIDTH_OF_FILES = 120  # where the table is not for a terminal, which folds what 
 COLUMNS = ("protect", "loss", "frames", "top1", "agreement", "sent", "lost", "recovered", "missing", "unaccounted")
 
 
-@click.group(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
-def sweep() -> None:
-    """Measure answers against losses, over a folder of images."""
-
-
 def shares(text: str) -> list[float]:
     """Parse `0,10%,0.3` into shares."""
     return [percentage(part) for part in text.split(",")]
 
 
-@sweep.command()
+@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
 @click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index.")
 @click.option("--limit", default=300, type=click.IntRange(1), help="Use the first so many images, by name.")

@@ -1,0 +1,16 @@
+"""`gradfec sweep`: answers against losses, over a folder of images."""
+
+from __future__ import annotations
+
+import click
+
+from gradfec_lab.lazy import LazyGroup
+
+COMMANDS = {
+    "daemons": ("gradfec_lab.sweep.daemons", "Through the real edge, loss injector and cloud, every datagram counted."),
+}
+
+
+@click.command(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+def sweep() -> None:
+    """Measure answers against losses, over a folder of images."""
