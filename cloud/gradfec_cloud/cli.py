@@ -13,6 +13,7 @@ from gradfec_common.console import Endpoint, EndpointType, plain_errors, say_tot
 
 if TYPE_CHECKING:
     from gradfec_cloud.inference import Answer, Inference
+    from gradfec_common.fill import Fill
     from gradfec_common.network import SplitPoint
 
 EXAMPLES = """\b
@@ -30,6 +31,12 @@ Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong optio
 )
 @click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Layer after which this cloud continues.")
 @click.option(
+    "--fill",
+    default="zero",
+    type=click.Choice(["zero", "mean"]),
+    help="What a missing packet becomes: 0, or its channel's mean over training images.",
+)
+@click.option(
     "--deadline-ms",
     default=500,
     type=click.IntRange(1, 60_000),
@@ -43,6 +50,7 @@ Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong optio
 def main(
     listen: Endpoint,
     split: str,
+    fill: str,
     deadline_ms: int,
     results: str | None,
     metrics: Endpoint | None,
@@ -54,10 +62,12 @@ def main(
 
     from gradfec_cloud.daemon import CloudOptions, run_cloud
     from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port
+    from gradfec_common.fill import fill_values
     from gradfec_common.network import split_point
     from gradfec_common.results import ResultsFile
 
     cut = split_point(split)
+    values = fill_values(fill, cut)
     with contextlib.ExitStack() as stack:
         port = Port(listen)
         stack.callback(port.close)
@@ -67,15 +77,15 @@ def main(
                 f"warning: the kernel grants a receive buffer of {port.receive_buffer_bytes} B only, and will drop "
                 f"packets in bursts: sysctl -w net.core.rmem_max={RECEIVE_BUFFER_BYTES}"
             )
-        options = CloudOptions(cut, deadline_ms / 1000, metrics)
-        totals = run_cloud(options, port, file, lambda deliver: load(cut, weights, deliver), say)
+        options = CloudOptions(cut, fill, deadline_ms / 1000, metrics)
+        totals = run_cloud(options, port, file, lambda deliver: load(cut, weights, values, deliver), say)
     if as_json:
         click.echo(json.dumps(totals))
     else:
         say_totals("gradfec-cloud", totals)
 
 
-def load(cut: SplitPoint, weights: Path | None, deliver: Callable[[list[Answer]], None]) -> Inference:
+def load(cut: SplitPoint, weights: Path | None, fill: Fill, deliver: Callable[[list[Answer]], None]) -> Inference:
     """Load the back-end, warm it up, and start its thread."""
     from gradfec_cloud.inference import MAX_BATCH, Inference
     from gradfec_cloud.labels import top5
@@ -89,7 +99,7 @@ def load(cut: SplitPoint, weights: Path | None, deliver: Callable[[list[Answer]]
 
     back_end = BackEnd(cut, store, MAX_BATCH)
     back_end.warm_up()
-    return Inference(back_end, top5, deliver)
+    return Inference(back_end, top5, fill, deliver)
 
 
 def say(line: str) -> None:

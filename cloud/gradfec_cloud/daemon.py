@@ -34,6 +34,7 @@ class CloudOptions:
     """What the user asked for."""
 
     split: SplitPoint
+    fill: str  # the name of the rule, for the user
     deadline_s: float
     metrics: Endpoint | None
 
@@ -46,7 +47,7 @@ class CloudDaemon:
     ) -> None:
         """Join the parts; `run` does the work. `say` takes one line for the user."""
         self.sessions = CloudSessions(options.split, options.deadline_s, np.random.default_rng())
-        self._port, self._results, self._say = port, results, say
+        self._options, self._port, self._results, self._say = options, port, results, say
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None  # when that timer fires
@@ -67,7 +68,7 @@ class CloudDaemon:
             self._loop.add_signal_handler(number, self._stop.set)
         self._inference = await asyncio.to_thread(make_inference, self._deliver)
         self._loop.add_reader(self._port.fileno(), self._on_readable)
-        self._say(f"listening on {self._port.address}")
+        self._say(f"listening on {self._port.address} ({self._options.split.name}, fill {self._options.fill})")
         await self._stop.wait()
         if self._failure is None:
             await self._finish()

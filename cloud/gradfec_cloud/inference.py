@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_common.fill import Fill
 from gradfec_common.reassembly import DecodedTensor, decode_tensor
 from gradfec_common.session.events import Decided
 
@@ -44,10 +45,11 @@ class Inference:
         self,
         back_end: BackEndModel,
         top5: Callable[[npt.NDArray[np.float32]], list[tuple[int, str, float]]],
+        fill: Fill,
         deliver: Callable[[list[Answer]], None],
     ) -> None:
-        """Call `deliver` on the worker's thread with the answers of each batch."""
-        self._back_end, self._top5, self._deliver = back_end, top5, deliver
+        """Fill gaps with `fill`; call `deliver` on the worker's thread with the answers of each batch."""
+        self._back_end, self._top5, self._fill, self._deliver = back_end, top5, fill, deliver
         self._waiting: queue.SimpleQueue[tuple[Decided, float] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
         self._thread.start()
@@ -81,7 +83,7 @@ class Inference:
         tensors: list[DecodedTensor] = []
         for answer, queued_at in zip(answers, since, strict=True):
             start = time.perf_counter()
-            tensor = decode_tensor(answer.decided.arrived)
+            tensor = decode_tensor(answer.decided.arrived, self._fill)
             answer.recovered, answer.missing = tensor.recovered, tensor.missing
             answer.stages_ms = {
                 "collect": 1000 * answer.decided.waited_s,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gradfec_common import wire
 from gradfec_common.codes import BARE, CODES
+from gradfec_common.fill import Fill
 from gradfec_common.packets import PacketGrid
 from gradfec_common.quantise import QUANTISERS, dequantise, is_range
 from gradfec_common.transmit import FILLS
@@ -167,8 +168,11 @@ class DecodedTensor:
     conflicting: int  # packets that claim a place that another one holds, or that the tensor does not have
 
 
-def decode_tensor(arrived: Reassembly) -> DecodedTensor:
-    """Decode each block that can be, take the bare data of the others, dequantise, and fill the rest with zero."""
+def decode_tensor(arrived: Reassembly, fill: Fill = 0.0) -> DecodedTensor:
+    """Decode each block that can be, take the bare data of the others, dequantise, and fill the rest with `fill`.
+
+    What is filled is what the plan dropped and what is lost for good: the receiver need not tell them apart.
+    """
     data = []
     recovered = 0
     for block in np.flatnonzero(arrived.base >= 0):
@@ -183,11 +187,14 @@ def decode_tensor(arrived: Reassembly) -> DecodedTensor:
     places, packets = wire.without_places(np.concatenate(data))
     first = np.zeros(len(places), bool)
     first[np.unique(places, return_index=True)[1]] = True
-    valid = first & (places < arrived.grid.count)
-    filled = np.zeros((arrived.grid.count, arrived.grid.size), np.float32)
+    grid = arrived.grid
+    valid = first & (places < grid.count)
+    filled = np.empty((grid.shape[2], grid.groups * grid.size), np.float32)
+    filled[:] = np.reshape(fill, (-1, 1))  # one value, or (256 channels,), over all elements of a channel
+    filled = filled.reshape(grid.count, grid.size)  # (256, 8 * 392) -> (2048 packets, 392)
     filled[places[valid]] = dequantise(packets[valid], arrived.low, arrived.high)
     return DecodedTensor(
-        chi=arrived.grid.join(filled),
+        chi=grid.join(filled),
         recovered=recovered,
         missing=arrived.kept - len(places),
         conflicting=int((~valid).sum()),

@@ -15,8 +15,8 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import Plan
 from gradfec_common.quantise import UNIFORM8, Quantised, quantise
 
-FILL_ZERO = 1  # wire id of the fill rule: what is missing becomes 0
-FILLS = {FILL_ZERO: "zero"}
+FILL_ZERO, FILL_MEAN = 1, 2  # wire ids of the fill rules: what is missing becomes 0, or its channel's usual mean
+FILLS = {FILL_ZERO: "zero", FILL_MEAN: "mean"}
 
 
 def packet_grid(split: SplitPoint, rows: int) -> PacketGrid:

@@ -5,17 +5,33 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import click
 from click.testing import CliRunner
 
 from gradfec_cloud.cli import main
+from gradfec_common.transmit import FILLS
 
 
 def test_help_explains_every_option_and_the_exit_codes() -> None:
     text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
-    options = ("listen", "split", "deadline-ms", "results", "metrics", "weights", "json")
+    options = ("listen", "split", "fill", "deadline-ms", "results", "metrics", "weights", "json")
     assert [name for name in options if f"--{name}" not in text] == []
     assert "Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong option." in text
     assert "gradfec-cloud --listen 9000" in text
+
+
+def test_every_registered_fill_rule_can_be_chosen_and_zero_is_the_default() -> None:
+    option = next(option for option in main.params if option.name == "fill")
+    assert isinstance(option.type, click.Choice)
+    assert [*option.type.choices] == [*FILLS.values()]
+    assert option.default == "zero"
+
+
+def test_a_fill_that_the_split_does_not_have_is_refused_at_start() -> None:
+    result = CliRunner().invoke(main, ["--listen", "127.0.0.1:9", "--split", "pool1_pool", "--fill", "mean"])
+    assert result.exit_code == 2
+    assert result.output.startswith("error: there are no channel means for the split 'pool1_pool', only for ")
+    assert result.output.count("\n") == 1
 
 
 def test_help_imports_neither_numpy_nor_anything_heavier() -> None:

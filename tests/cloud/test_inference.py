@@ -76,7 +76,7 @@ def inference(back_end: BackEnd, answers: queue.Queue[Answer]) -> Iterator[Infer
         for answer in batch:
             answers.put(answer)
 
-    worker = Inference(back_end, top1, deliver)
+    worker = Inference(back_end, top1, 0.0, deliver)
     yield worker
     back_end.go.release(1000)
     worker.close()
@@ -94,6 +94,23 @@ def test_a_decided_tensor_is_decoded_filled_and_answered(
     assert (answer.recovered, answer.missing, answer.error) == (28, 0, None)
     assert list(answer.stages_ms) == ["collect", "queue", "decode", "back_end"]
     assert answer.stages_ms["collect"] == 250.0
+
+
+def test_what_a_plan_dropped_reaches_the_back_end_filled(answers: queue.Queue[Answer]) -> None:
+    class Keeper(BackEnd):
+        def __call__(self, chi: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+            self.chi = chi
+            return np.zeros((len(chi), 1000), np.float32)
+
+    keeper = Keeper()
+    fill = np.linspace(1, 2, SPLIT.shape[2], dtype=np.float32)
+    worker = Inference(keeper, top1, fill, lambda batch: answers.put(batch[0]))
+    worker.submit(decided(7))
+    assert answers.get(timeout=SOON_S).error is None
+    worker.close()
+    dropped = keeper.chi[0, -1, -1, GRID.count // 2 // GRID.groups :]  # the plan keeps the first half of the channels
+    np.testing.assert_array_equal(dropped, fill[-len(dropped) :])
+    assert keeper.chi[0, -1, -1, 0] == 7
 
 
 def test_tensors_that_wait_are_answered_together_up_to_a_limit_each_with_its_own_answer(

@@ -12,6 +12,7 @@ from gradfec_common.codes import ZFEC
 from gradfec_common.plan import Block, NoProtection, Plan, UnequalProtection
 from gradfec_common.quantise import dequantise, quantise
 from gradfec_common.reassembly import MAX_SENT_PER_PACKET, Reassembly, decode_tensor, judge
+from gradfec_common.transmit import FILL_MEAN
 from gradfec_common.wire import Drop
 
 from .small_tensors import GRID, SPLIT, datagrams_of, encoded, features, headers_of, odd_plan, symbols_of
@@ -98,6 +99,26 @@ def test_for_any_loss_what_arrived_is_exact_what_parity_gives_is_exact_and_the_r
     assert decoded.missing == plan.kept - len(expected)
     received_data = int((headers["index"] < headers["k"]).sum())
     assert plan.kept == received_data + decoded.recovered + decoded.missing
+
+
+@given(lossy())
+def test_what_was_dropped_and_what_was_lost_become_the_value_of_their_channel(case):
+    plan, _, _, alive = case
+    if not alive:
+        return
+    arrived = received(alive)
+    fill = np.arange(-1, -1 - GRID.shape[2], -1, dtype=np.float32)  # features are positive: what is filled is not
+    zero, mean = GRID.split(decode_tensor(arrived).chi), GRID.split(decode_tensor(arrived, fill).chi)
+    there = zero[:, 0] != 0
+    assert set(plan.dropped) <= set(np.flatnonzero(~there))
+    np.testing.assert_array_equal(mean[there], zero[there])
+    channels = np.arange(GRID.count) // GRID.groups
+    np.testing.assert_array_equal(mean[~there], np.repeat(fill[channels[~there], None], GRID.size, axis=1))
+
+
+def test_the_clouds_fill_rule_holds_whatever_rule_the_edge_planned_for():
+    datagrams = [set_field(datagram, "fill", FILL_MEAN) for datagram in datagrams_of(FEC_50_50)]
+    assert not GRID.split(decode_tensor(received(datagrams)).chi)[FEC_50_50.dropped].any()
 
 
 @given(lossy())
@@ -218,6 +239,7 @@ LIES = [
     ("rows", 14),
     ("quantiser", 2),
     ("fill", 2),
+    ("fill", 3),
     ("low", -1.0),
     ("low", np.nan),
     ("high", 100.0),
@@ -277,6 +299,8 @@ def test_a_lie_in_any_header_field_is_refused_under_a_name_and_changes_nothing(f
         ("index", 7, Drop.BAD_PARAMETERS),
         ("n", 8, Drop.CONFLICT),
         ("code", 9, Drop.UNKNOWN_CODE),
+        ("fill", 2, Drop.CONFLICT),
+        ("fill", 3, Drop.UNKNOWN_FILL),
     ],
 )
 def test_the_reason_says_what_kind_of_lie_it_was(field, lie, reason):
@@ -364,6 +388,7 @@ WRONG = [
     ("rows", 14, Drop.WRONG_ROWS),
     ("quantiser", 0, Drop.UNKNOWN_QUANTISER),
     ("fill", 0, Drop.UNKNOWN_FILL),
+    ("fill", 3, Drop.UNKNOWN_FILL),
     ("code", 2, Drop.UNKNOWN_CODE),
     ("blocks", 0, Drop.BAD_PARAMETERS),
     ("blocks", 12, Drop.BAD_PARAMETERS),

@@ -90,6 +90,8 @@ WRONG_OPTIONS = (
     Case(f"{CLOUD} --split conv9", 2, "no layer 'conv9'"),
     Case(f"{CLOUD} --split conv2_block1_1_conv", 2, "nearest split points"),
     Case(f"{CLOUD} --deadline-ms 0", 2, "not in the range"),
+    Case(f"{CLOUD} --fill median", 2, "'median' is not one of"),
+    Case(f"{CLOUD} --split pool1_pool --fill mean", 2, "no channel means for the split 'pool1_pool'"),
     Case("gradfec frobnicate", 2, "no such command 'frobnicate'"),
     Case("gradfec demo --images {missing}", 2, "is no folder"),
     Case("gradfec demo --images {empty}", 2, "has no images"),
