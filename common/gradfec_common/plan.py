@@ -65,6 +65,18 @@ class Plan:
         return self.kept + self.parity
 
 
+def ranking(importance: npt.NDArray[np.float32]) -> Indices:
+    """Return the packets (count,), most important first; ties fall to the packet that comes first in the tensor."""
+    return np.argsort(-importance, kind="stable")
+
+
+def keep_most_important(importance: npt.NDArray[np.float32], dropped_percent: float) -> tuple[Indices, Indices]:
+    """Split the packets of the given importance (count,) into those kept, most important first, and those dropped."""
+    ranked = ranking(importance)
+    kept = len(ranked) - round(len(ranked) * dropped_percent / 100)
+    return ranked[:kept], np.sort(ranked[kept:])
+
+
 @dataclass(frozen=True)
 class NoProtection:
     """Send every packet bare."""
@@ -76,6 +88,18 @@ class NoProtection:
         total = len(importance)
         nothing = np.empty(0, np.intp)
         return Plan(total, nothing, (Block(np.arange(total), total, BARE),))
+
+
+@dataclass(frozen=True)
+class BareDrop:
+    """Drop what FEC_A_B would drop, and send the rest bare: what the drop alone costs."""
+
+    dropped_percent: float
+
+    def plan(self, importance: npt.NDArray[np.float32]) -> Plan:
+        """Plan for packets of the given importance (count,); the rest is one bare block, most important first."""
+        kept, dropped = keep_most_important(importance, self.dropped_percent)
+        return Plan(len(importance), dropped, (Block(kept, len(kept), BARE),) if len(kept) else ())
 
 
 @dataclass(frozen=True)
@@ -94,20 +118,19 @@ class UnequalProtection:
         """Plan for packets of the given importance (count,), interleaved over as few blocks as the code allows.
 
         The number of symbols is the number of packets. Packets are dealt to the blocks in order of importance, so
-        that the blocks are alike; ties in importance fall to the packet that comes first in the tensor.
+        that the blocks are alike.
         """
         total = len(importance)
-        ranked = np.argsort(-importance, kind="stable")
-        kept = total - round(total * self.dropped_percent / 100)
-        if not kept:
+        kept, dropped = keep_most_important(importance, self.dropped_percent)
+        if not len(kept):
             raise UsageError(f"{self.name} drops all {total} packets of a tensor and sends nothing")
-        count = min(-(-total // self.code.max_n), kept)
+        count = min(-(-total // self.code.max_n), len(kept))
         blocks = []
         for b in range(count):
-            packets = ranked[b:kept:count]
+            packets = kept[b::count]
             n = min((total - b + count - 1) // count, self.code.max_n)  # total dealt to the blocks the same way
             blocks.append(Block(packets, n, self.code))
-        return Plan(total, np.sort(ranked[kept:]), tuple(blocks))
+        return Plan(total, dropped, tuple(blocks))
 
 
 Scheme = NoProtection | UnequalProtection

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gradfec_common.codes import BARE, ZFEC
 from gradfec_common.errors import UsageError
-from gradfec_common.plan import Block, NoProtection, Plan, UnequalProtection, parse_scheme
+from gradfec_common.plan import BareDrop, Block, NoProtection, Plan, UnequalProtection, parse_scheme
 
 TOTALS = st.integers(1, 3000)
 PERCENTS = st.floats(0, 99)
@@ -45,6 +45,17 @@ def test_as_many_symbols_are_sent_as_the_tensor_has_packets(percent, total, seed
             assert plan.sent == total
         else:  # a block of one packet cannot have more than 256 symbols
             assert all((block.k, block.n) == (1, ZFEC.max_n) for block in plan.blocks)
+
+
+@given(PERCENTS, TOTALS, SEEDS)
+def test_the_bare_drop_drops_what_unequal_protection_drops_and_sends_no_parity(percent, total, seed):
+    importance = scores(total, seed)
+    bare = BareDrop(percent).plan(importance)
+    assert bare.parity == 0
+    if plan := plan_or_none(percent, importance):
+        np.testing.assert_array_equal(bare.dropped, plan.dropped)
+    else:
+        assert bare.blocks == ()
 
 
 @given(PERCENTS, TOTALS, SEEDS)

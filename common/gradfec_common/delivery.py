@@ -1,0 +1,33 @@
+"""What a plan delivers: which packets are at hand once what arrived of a tensor has been erasure-decoded.
+
+This is the outcome of transmit and reassembly without a byte being coded, for those who have many losses to try.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.plan import Plan
+from gradfec_common.transmit import send_order
+
+Mask = npt.NDArray[np.bool_]
+
+
+def packets_at_hand(plan: Plan, arrived: Mask) -> Mask:
+    """Tell which packets (..., total) are at hand when the symbols `arrived` (..., sent), by position in send order.
+
+    Of a block of which k symbols arrived every packet is; of another one those whose own symbols arrived.
+    """
+    if arrived.shape[-1] != plan.sent:
+        raise ValueError(f"{arrived.shape[-1]} fates of symbols for a plan that sends {plan.sent}")
+    by_symbol = np.empty_like(arrived)
+    by_symbol[..., send_order(plan)] = arrived  # block after block
+    at_hand = np.zeros((*arrived.shape[:-1], plan.total), bool)
+    start = 0
+    for block in plan.blocks:
+        own = by_symbol[..., start : start + block.n]
+        decodes = own.sum(axis=-1, keepdims=True) >= block.k
+        at_hand[..., block.packets] = own[..., : block.k] | decodes
+        start += block.n
+    return at_hand
