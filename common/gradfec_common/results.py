@@ -23,8 +23,9 @@ class ResultsFile:
     kept, and when it was cut off in the middle of a line, that line is ended before the first new one.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open the file, making it where there is none; GradfecError when it cannot be written."""
+    def __init__(self, path: str | os.PathLike[str], option: str = "--results") -> None:
+        """Open the file, making it where there is none; GradfecError, which names the `option`, when that cannot be."""
+        self.option = option
         self.count = 0
         self._to_stdout = os.fspath(path) == "-"
         self._name = "standard output" if self._to_stdout else os.fspath(path)
@@ -43,7 +44,7 @@ class ResultsFile:
         if not path.parent.is_dir():
             raise GradfecError(
                 f"cannot write results to {path}: there is no folder {path.parent}; "
-                "make it, or choose another --results"
+                f"make it, or choose another {self.option}"
             )
         # A file is opened for reading too, to see how it ends; a pipe is not, so that its reader's end shows.
         access = os.O_RDWR if path.is_file() or not path.exists() else os.O_WRONLY
@@ -89,7 +90,7 @@ class ResultsFile:
     def _failure(self, error: OSError) -> GradfecError:
         recorded = "1 result was" if self.count == 1 else f"{self.count} results were"
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        advice = "free space, or choose another --results" if full else "choose another --results"
+        advice = f"free space, or choose another {self.option}" if full else f"choose another {self.option}"
         return GradfecError(
             f"cannot write results to {self._name}: {error.strerror or error}; {recorded} recorded before it; {advice}"
         )

@@ -7,6 +7,7 @@ import click
 from gradfec_lab.lazy import LazyGroup
 
 COMMANDS = {
+    "importance": ("gradfec_lab.sweep.importance", "Drop packets by importance: does the answer stand? (Figure 5)"),
     "daemons": ("gradfec_lab.sweep.daemons", "Through the real edge, loss injector and cloud, every datagram counted."),
 }
 

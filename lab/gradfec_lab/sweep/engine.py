@@ -1,0 +1,213 @@
+"""The sweep's work: features of images, as the product would deliver them, to the back-end in full batches.
+
+Quantiser, packets and plans are the product's; what a plan delivers under a loss is `gradfec_common.delivery`'s to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.fill import Fill
+from gradfec_common.packets import PacketGrid
+from gradfec_common.quantise import dequantise, quantise
+from gradfec_lab.photographs import Photographs
+from gradfec_lab.sweep.store import Record, Store
+
+BATCH = 8
+REFERENCE = "reference"  # the point that asks for the answer to lossless chi in float32
+
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+
+class Model(Protocol):
+    """The back-end: `gradfec_lab.answers.Answers`."""
+
+    def __call__(self, chi: Floats) -> npt.NDArray[np.intp]:
+        """Return the classes (N,) of chi (N, H, W, C)."""
+
+
+class Scorer(Protocol):
+    """Front-end and estimators: `gradfec_lab.scores.Scores`."""
+
+    fingerprints: dict[str, str]
+
+    def __call__(
+        self, images: npt.NDArray[np.uint8], names: list[str], classes: npt.NDArray[np.intp] | None = None
+    ) -> tuple[Floats, dict[str, Floats]]:
+        """Return chi (N, H, W, C) and each estimator's scores (N, packets) of images (N, 224, 224, 3)."""
+
+
+class Subject(NamedTuple):
+    """An image under examination: chi (H, W, C), and scores (packets,) by estimator."""
+
+    name: str
+    chi: Floats
+    scores: dict[str, Floats]
+
+
+class Case(NamedTuple):
+    """A question to the back-end; cases of one image with equal patterns have equal `features`, made when needed."""
+
+    point: str
+    repetition: int
+    pattern: bytes
+    features: Callable[[], Floats]
+
+
+class Delivered:
+    """The features of one image as they come out of the product, with any packets missing."""
+
+    def __init__(self, chi: Floats, grid: PacketGrid) -> None:
+        """Quantise chi (H, W, C), cut it into packets, and dequantise them."""
+        self.grid = grid
+        self.packets: Floats = grid.split(dequantise(*quantise(chi)))
+
+    def __call__(self, at_hand: Mask, fill: Fill) -> Floats:
+        """Return features (H, W, C) with the packets `at_hand` (packets,), and the fill in the place of the others."""
+        channels = np.broadcast_to(np.asarray(fill, np.float32), self.grid.shape[2:])
+        values = np.repeat(channels, self.grid.groups)  # (256 channels,) -> (2048 packets,)
+        return self.grid.join(np.where(at_hand[:, None], self.packets, values[:, None]))
+
+    def case(self, point: str, repetition: int, at_hand: Mask, rule: str, fill: Fill) -> Case:
+        """Return the case of these packets at hand under the fill `rule`."""
+        pattern = rule.encode() if not at_hand.all() else b""  # nothing missing: nothing is filled
+        return Case(point, repetition, pattern + np.packbits(at_hand).tobytes(), lambda: self(at_hand, fill))
+
+
+class Asker:
+    """Puts questions to the back-end in full batches, across images."""
+
+    def __init__(self, model: Model) -> None:
+        """Ask `model`."""
+        self._model = model
+        self._waiting: list[tuple[Floats, Callable[[int], None]]] = []
+
+    def ask(self, chi: Floats, deliver: Callable[[int], None]) -> None:
+        """Call `deliver` with the class of chi (H, W, C), as soon as a batch is full or flushed."""
+        self._waiting.append((chi, deliver))
+        if len(self._waiting) == BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Ask what waits."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            classes = self._model(np.stack([chi for chi, _ in waiting]))  # n x (H, W, C) -> (n, H, W, C)
+            for (_, deliver), index in zip(waiting, classes, strict=True):
+                deliver(int(index))
+
+
+@dataclass
+class Examination:
+    """One image's cases, of which some are still unanswered."""
+
+    slots: dict[bytes, list[tuple[str, int]]] = field(default_factory=dict)  # (point, repetition) by pattern
+    features: dict[bytes, Callable[[], Floats]] = field(default_factory=dict)
+    answers: dict[str, list[int]] = field(default_factory=dict)
+    unanswered: int = 0
+
+    def take(self, case: Case) -> None:
+        """Add a case; a point's repetitions come in their order."""
+        self.slots.setdefault(case.pattern, []).append((case.point, case.repetition))
+        self.features.setdefault(case.pattern, case.features)
+        answers = self.answers.setdefault(case.point, [])
+        answers += [-1] * (case.repetition + 1 - len(answers))
+
+    def answer(self, pattern: bytes, index: int) -> None:
+        """Note the class that is the answer to all cases of a pattern."""
+        for point, repetition in self.slots[pattern]:
+            self.answers[point][repetition] = index
+
+
+class Engine:
+    """Examines images, and writes into a store what it finds."""
+
+    def __init__(
+        self,
+        store: Store,
+        scorer: Scorer,
+        model: Model,
+        cases: Callable[[Subject], Iterable[Case]],
+        numbers: Callable[[Subject], dict[str, float]] = lambda subject: {},
+        constant: Iterable[bytes] = (),
+    ) -> None:
+        """Ask the back-end all `cases` of an image, but for those that are answered in the store.
+
+        `numbers` are to be stored besides. Patterns that are `constant` have the same features in all images.
+        """
+        self.store, self.scorer, self.asker = store, scorer, Asker(model)
+        self.cases, self.numbers = cases, numbers
+        self.constant = frozenset(constant)
+        self._known: dict[bytes, int] = {}
+
+    def run(
+        self,
+        photographs: Photographs,
+        names: list[str],
+        advance: Callable[[float], None],
+        classes: dict[str, int] | None = None,
+    ) -> None:
+        """Examine the images of these names; `advance` is told of each one's progress, from 0 to 1."""
+        noted: set[str] = set()
+        for batch, images in photographs.batches(names, BATCH):
+            noted |= self._note_skipped(photographs, noted, advance)
+            wanted = None if classes is None else np.array([classes[name] for name in batch])
+            chi, scores = self.scorer(images, batch, wanted)
+            for i, name in enumerate(batch):
+                self._examine(Subject(name, chi[i], {key: value[i] for key, value in scores.items()}), advance)
+        self.asker.flush()
+        self._note_skipped(photographs, noted, advance)
+
+    def _note_skipped(self, photographs: Photographs, noted: set[str], advance: Callable[[float], None]) -> set[str]:
+        new = photographs.skipped.keys() - noted
+        for name in sorted(new):
+            self.store.add(name, Record(skipped=photographs.skipped[name]))
+            advance(1)
+        return new
+
+    def _examine(self, subject: Subject, advance: Callable[[float], None]) -> None:
+        """Ask all that is not known of one image."""
+        name, numbers = subject.name, self.numbers(subject)
+        examination = Examination()
+        for case in self._all_cases(subject):
+            if case.repetition >= self.store.repetitions(name, case.point):
+                known = self.store.records[name].answers.get(case.point, []) if name in self.store.records else []
+                examination.answers.setdefault(case.point, [*known])
+                examination.take(case)
+        examination.unanswered = len(examination.slots)
+        if not examination.slots:
+            self.store.add(name, Record(numbers=numbers))
+            advance(1)
+
+        def delivers(pattern: bytes) -> Callable[[int], None]:
+            def deliver(index: int) -> None:
+                if pattern in self.constant:
+                    self._known[pattern] = index
+                examination.answer(pattern, index)
+                examination.unanswered -= 1
+                advance(1 / len(examination.slots))
+                if not examination.unanswered:
+                    self.store.add(name, Record(examination.answers, numbers))
+
+            return deliver
+
+        for pattern, features in examination.features.items():
+            if pattern in self._known:
+                delivers(pattern)(self._known[pattern])
+            else:
+                self.asker.ask(features(), delivers(pattern))
+
+    def _all_cases(self, subject: Subject) -> Iterator[Case]:
+        yield Case(REFERENCE, 0, REFERENCE.encode(), lambda: subject.chi)
+        yield from self.cases(subject)
+
+
+def nothing_at_hand(grid: PacketGrid, rule: str) -> bytes:
+    """Return the pattern of a tensor of which nothing has arrived: it is the same whatever the image."""
+    return rule.encode() + np.packbits(np.zeros(grid.count, bool)).tobytes()

@@ -1,0 +1,239 @@
+"""What every sweep shares: its options, its images and their labels, its folder, and the run itself."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gradfec_common.errors import UsageError
+from gradfec_common.fill import Fill
+from gradfec_common.network import CLASSES, DEFAULT_SPLIT, SplitPoint, split_point
+from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
+from gradfec_common.transmit import packet_grid
+from gradfec_lab.photographs import Photographs
+from gradfec_lab.sweep.daemons import read_labels
+from gradfec_lab.sweep.engine import REFERENCE, Case, Engine, Model, Scorer, Subject
+from gradfec_lab.sweep.store import Store
+
+CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
+NAMED = 5  # file names in an error: enough to see what is wrong
+
+
+@dataclass(frozen=True)
+class Study:
+    """The images that a sweep is about, and what their answers are asked of."""
+
+    photographs: Photographs
+    truth: dict[str, int] | None  # class index by name
+    split: SplitPoint
+    grid: PacketGrid
+    seed: int
+    out: Path | None
+
+    @property
+    def names(self) -> list[str]:
+        """The images' names, in order."""
+        return self.photographs.names
+
+    @contextmanager
+    def store(self, kind: str, **settings: Any) -> Iterator[Store]:
+        """Open the folder of a sweep of some kind, a temporary one where none was given."""
+        common = {
+            "sweep": kind,
+            "limit": len(self.names),
+            "images": images_digest(self.photographs),
+            "split": self.split.name,
+            "rows": self.grid.rows,
+            "seed": self.seed,
+        }
+        if self.out is not None:
+            with Store(self.out, {**common, **settings}) as store:
+                yield store
+            return
+        with (
+            tempfile.TemporaryDirectory(prefix="gradfec-sweep-") as folder,
+            Store(Path(folder), {**common, **settings}) as store,
+        ):
+            yield store
+
+    def run(
+        self,
+        store: Store,
+        estimators: list[str],
+        points: Mapping[str, int],
+        cases: Callable[[Subject], Iterable[Case]],
+        numbers: Callable[[Subject], dict[str, float]] = lambda subject: {},
+        wanted_numbers: Iterable[str] = (),
+        constant: Iterable[bytes] = (),
+    ) -> list[str]:
+        """Find out what is missing in the store; return the names of the images that could be used.
+
+        `points` say how many repetitions of each are wanted. Ctrl-C leaves what has been found out in the store.
+        """
+        wanted_numbers = [*wanted_numbers]
+        points = {REFERENCE: 1, **points}
+        todo = [name for name in self.names if not store.knows(name, points, wanted_numbers)]
+        if todo:
+            console = Console(stderr=True, highlight=False)
+            try:
+                self._examine(store, estimators, todo, cases, numbers, constant, console)
+            except KeyboardInterrupt:
+                done = sum(store.knows(name, points, wanted_numbers) for name in self.names)
+                kept = f"kept in {self.out}: the same command goes on" if self.out else "lost, for want of --out"
+                console.print(f"interrupted: {done} of {len(self.names)} images are done, and {kept}")
+                raise
+        skipped = store.skipped(self.names)
+        usable = [name for name in self.names if name not in skipped]
+        if not usable:
+            raise UsageError(
+                f"none of the {len(skipped)} images can be used; the first: {next(iter(skipped.values()))}"
+            )
+        return usable
+
+    def _examine(
+        self,
+        store: Store,
+        estimators: list[str],
+        todo: list[str],
+        cases: Callable[[Subject], Iterable[Case]],
+        numbers: Callable[[Subject], dict[str, float]],
+        constant: Iterable[bytes],
+        console: Console,
+    ) -> None:
+        with progress_bar(console) as progress:
+            task = progress.add_task("loading the network", total=len(todo))
+            scorer, model, weights = load_network(estimators, self.split, self.grid, self.seed)
+            store.vouch({"the weights": weights, **scorer.fingerprints})
+            engine = Engine(store, scorer, model, cases, numbers, constant)
+            progress.reset(task, description="asking the back-end")
+            engine.run(self.photographs, todo, lambda share: progress.advance(task, share), self.truth)
+
+
+def load_network(estimators: list[str], split: SplitPoint, grid: PacketGrid, seed: int) -> tuple[Scorer, Model, str]:
+    """Load front-end with estimators, back-end, and how the weights are known to be Keras's; takes seconds."""
+    from gradfec_common.weights import ensure_weights
+    from gradfec_common.weights.progress import show_progress
+
+    with show_progress() as progress:
+        weights = ensure_weights(None, progress)
+    from gradfec_lab.answers import Answers
+    from gradfec_lab.scores import Scores
+
+    return Scores(estimators, split, grid, weights, seed), Answers(split, weights), weights.verification.value
+
+
+def progress_bar(console: Console) -> Progress:
+    """Return a progress bar with the time that is left, by what the last ten minutes took."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images, elapsed"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    return Progress(*columns, console=console, transient=True, speed_estimate_period=600)
+
+
+def study_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that every sweep has, and a Study of them as its first argument."""
+
+    @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
+    @click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index, for top-1.")
+    @click.option("--limit", type=click.IntRange(1), help="Use the first so many images, by name. [default: all]")
+    @click.option("--split", default=DEFAULT_SPLIT, metavar="LAYER", help="Where the network is cut.")
+    @click.option("--rows", default=DEFAULT_ROWS, type=click.IntRange(1), help="Rows of a channel a packet.")
+    @click.option("--seed", default=1, type=click.IntRange(min=0), help="Of all that is drawn.")
+    @click.option("--out", type=click.Path(path_type=Path), help="Folder of answers, tables and figures; resumed.")
+    @functools.wraps(command)
+    def run(
+        images: Path,
+        labels: Path | None,
+        limit: int | None,
+        split: str,
+        rows: int,
+        seed: int,
+        out: Path | None,
+        **own: Any,
+    ) -> None:
+        point = split_point(split)
+        grid = packet_grid(point, rows)
+        photographs = Photographs(images, limit)
+        truth = None if labels is None else labels_of(labels, photographs.names)
+        if out is not None and out.exists() and not out.is_dir():
+            raise UsageError(f"{out} is no folder: --out takes a folder, which is made where there is none")
+        command(Study(photographs, truth, point, grid, seed, out), **own)
+
+    return run
+
+
+def labels_of(path: Path, names: list[str]) -> dict[str, int]:
+    """Read the class indices of these images; UsageError where one of them has none, or none that ResNet-50 knows."""
+    truth = read_labels(path)
+    if without := [name for name in names if name not in truth]:
+        raise UsageError(
+            f"{path} has no label for {len(without)} of the {len(names)} images: {listed(without)}; "
+            "add them, or leave out --labels"
+        )
+    if wrong := [name for name in names if not 0 <= truth[name] < CLASSES]:
+        raise UsageError(f"{path} has class indices outside 0 .. {CLASSES - 1}, of {listed(wrong)}: correct them")
+    return {name: truth[name] for name in names}
+
+
+def listed(names: list[str]) -> str:
+    """Name the first few."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def images_digest(photographs: Photographs) -> str:
+    """Return a digest of the images' names and contents."""
+    digest = hashlib.sha256()
+    for name in photographs.names:
+        try:
+            content = (photographs.folder / name).read_bytes()
+        except OSError:  # skipped and named when it is to be used
+            content = b""
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0" + hashlib.sha256(content).digest())
+    return digest.hexdigest()[:16]
+
+
+def fill_fingerprints(fills: Mapping[str, Fill]) -> dict[str, str]:
+    """Return digests of what gaps are filled with, by fill rule."""
+    values = {rule: np.asarray(fill, np.float32).tobytes() for rule, fill in fills.items()}
+    return {f"the fill {rule}": hashlib.sha256(content).hexdigest()[:16] for rule, content in values.items()}
+
+
+def names_list(text: str) -> list[str]:
+    """Parse `a,b` into names, each once, in their order."""
+    names = [*dict.fromkeys(part.strip() for part in text.split(",") if part.strip())]
+    if not names:
+        raise UsageError(f"{text!r} names nothing: give one or several, separated by commas")
+    return names
+
+
+def chosen_from(option: str, known: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a parser of a list of which each must be among the known; UsageError names what is not."""
+    known = [*known]
+
+    def parse(text: str) -> list[str]:
+        names = names_list(text)
+        if unknown := [name for name in names if name not in known]:
+            raise UsageError(f"{option} has no {unknown[0]!r}: use one or several of {','.join(known)}")
+        return names
+
+    return parse
+
+
+def command_line() -> str:
+    """Return the command that was given, as a shell would take it."""
+    return shlex.join(["gradfec", *sys.argv[1:]])
