@@ -8,6 +8,7 @@ from gradfec_lab.lazy import LazyGroup
 
 COMMANDS = {
     "demo": ("gradfec_lab.demo", "Run the whole system on this machine over a bad link, and compare."),
+    "show": ("gradfec_lab.show", "Draw a photograph, its features, and what the plan does to them."),
     "sweep": ("gradfec_lab.sweep", "Measure answers against losses, over a folder of images."),
     "weights": ("gradfec_lab.weights_command", "Fetch, verify and show ResNet-50's ImageNet weights."),
 }

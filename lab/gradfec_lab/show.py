@@ -1,0 +1,100 @@
+"""`gradfec show`: a photograph, its features, which packets matter, and what a plan does to them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from gradfec_common.console import plain_errors
+from gradfec_common.errors import GradfecError, UsageError
+
+SUFFIXES = (".png", ".svg", ".pdf")
+
+
+@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE.png", help="Or .svg, or .pdf.")
+@click.option(
+    "--importance",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Estimator to set beside the oracle; may be repeated.  [default: the edge's]",
+)
+@click.option("--protect", default="FEC_50_50", metavar="SCHEME", help="none, or FEC_A_B.")
+@click.option(
+    "--label", metavar="CLASS", type=click.IntRange(0, 999), help="Explain this class.  [default: the network's answer]"
+)
+@click.option("--rows", default=7, type=click.IntRange(1, 255), help="Rows of a channel in one packet.")
+@click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Where the network is cut.")
+@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
+@click.option("--seed", default=0, type=click.IntRange(min=0), help="Of the estimator `random`.")
+@plain_errors
+def show(
+    image: Path,
+    out: Path,
+    names: tuple[str, ...],
+    protect: str,
+    label: int | None,
+    rows: int,
+    split: str,
+    weights: Path | None,
+    seed: int,
+) -> None:
+    """Draw a photograph, its features, and what the plan does to them.
+
+    The figure has the photograph as the network sees it, the channels of max(chi, 0), the importance of each packet by
+    the oracle (Grad-CAM) and by each estimator, and below each the plan's three fates: dropped, protected, bare. A tile
+    is a channel, a strip of it a packet. Above each plan stands the network's answer once what it drops is zero.
+
+    \b
+    gradfec show cat.jpg --out cat.png
+    gradfec show cat.jpg --out cat.pdf --protect FEC_70_30 --importance activation
+    """
+    check_out(out)
+
+    import numpy as np
+    from rich.console import Console
+
+    from gradfec_common.network import split_point
+    from gradfec_common.plan import parse_scheme
+    from gradfec_common.transmit import packet_grid
+    from gradfec_common.weights import ensure_weights
+    from gradfec_common.weights.progress import show_progress
+    from gradfec_edge.camera import read_image
+    from gradfec_edge.importance import DEFAULT_ESTIMATOR, make_estimator
+    from gradfec_edge.preprocess import to_input
+    from gradfec_lab.explanation import ORACLE, explain
+
+    scheme, cut = parse_scheme(protect), split_point(split)
+    grid = packet_grid(cut, rows)
+    estimators = [name for name in dict.fromkeys(names or [DEFAULT_ESTIMATOR]) if name != ORACLE]  # it is always there
+    for name in estimators:  # whatever can fail at once fails before TensorFlow takes its seconds
+        make_estimator(name, grid, np.random.default_rng(seed))
+    photograph = to_input(read_image(image))
+    with show_progress() as fetching:
+        store = ensure_weights(weights, fetching)
+    console = Console(stderr=True, highlight=False)
+    with console.status("running the network, the oracle and the estimators"):
+        explanation = explain(photograph, estimators, scheme, label, cut, grid, store, seed)
+    with console.status("drawing"):
+        from gradfec_lab.show_figure import draw, save
+
+        save(draw(explanation, image.name), out)
+    click.echo(f"lossless: {explanation.lossless}")
+    for ranking in explanation.rankings:
+        click.echo(f"{explanation.scheme} by {ranking.name}: {explanation.verdict(ranking)}")
+
+
+def check_out(out: Path) -> None:
+    """Raise UsageError where the suffix is none of SUFFIXES, GradfecError where the file plainly cannot be written."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--out {out} is no figure: its name must end in one of {', '.join(SUFFIXES)}")
+    if out.is_dir():
+        raise GradfecError(f"cannot write {out}: it is a folder")
+    if not out.parent.is_dir():
+        raise GradfecError(f"cannot write {out}: there is no folder {out.parent}")
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise GradfecError(f"cannot write {out}: permission denied")

@@ -1,0 +1,152 @@
+"""The figure of `gradfec show` (the paper, Figure 4): a tile is a channel, a strip of it a packet."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
+
+from gradfec_common.errors import GradfecError
+from gradfec_common.packets import PacketGrid
+from gradfec_common.plan import Plan
+from gradfec_lab.explanation import ORACLE, Explanation, Ranking
+
+DROPPED, PROTECTED, BARE = range(3)
+FATES = ("dropped, so 0", "protected", "bare")
+# Okabe and Ito's blue and orange, which the colour-blind tell apart; what is gone is grey.
+FATE_COLOURS = ("#d0d0d0", "#0072b2", "#e69f00")
+PANEL_INCHES = 5.2  # 16 x 16 tiles of 56 x 56 at DPI: nearly a pixel an element
+DPI = 160
+GAP = 3  # elements between two tiles, where tiles are large
+MAX_NAME = 40  # characters of a file's name in the title
+
+Floats = npt.NDArray[np.float32]
+
+
+def draw(explanation: Explanation, name: str) -> Figure:
+    """Draw photograph and features in the first column, each ranking's importance and plan in one of its own."""
+    columns = 1 + len(explanation.rankings)
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.12)  # inches
+    figure = Figure((PANEL_INCHES * columns, 2 * PANEL_INCHES + 1.8), dpi=DPI, layout=layout)
+    axes = figure.subplots(2, columns)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.set_anchor("N")  # panels of a row begin at one height, whatever stands below them
+    figure.suptitle(title(explanation, name), fontsize=16, parse_math=False)
+    draw_photograph(axes[0, 0], explanation)
+    draw_features(axes[1, 0], explanation)
+    for (top, bottom), ranking in zip(axes[:, 1:].T, explanation.rankings, strict=True):
+        draw_importance(top, ranking, explanation)
+        draw_fates(bottom, ranking, explanation)
+    return figure
+
+
+def save(figure: Figure, out: Path) -> None:
+    """Write the figure in the format of the name's suffix; GradfecError where it cannot be."""
+    drawn = io.BytesIO()  # drawing straight into a file on a full disk fails in the strangest ways
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a file's name may have letters that the font lacks
+        figure.savefig(drawn, format=out.suffix[1:].lower())
+    try:
+        out.write_bytes(drawn.getvalue())
+    except OSError as error:
+        raise GradfecError(f"cannot write {out}: {error.strerror or error}") from None
+
+
+def title(explanation: Explanation, name: str) -> str:
+    """Return the figure's title: the file, the lossless answer, and the class explained if it is another."""
+    name = name.encode("utf-8", "replace").decode()  # a name that is not UTF-8 has lone surrogates
+    text = f"{name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + '…'}: lossless answer {explanation.lossless}"
+    if explanation.explained.class_index != explanation.lossless.class_index:
+        text += f", importance for {explanation.explained}"
+    return text
+
+
+def draw_photograph(axis: Axes, explanation: Explanation) -> None:
+    """Draw the image."""
+    height, width, _ = explanation.image.shape
+    axis.imshow(explanation.image)
+    axis.set_title(f"As the network sees it, {height} x {width}")
+
+
+def draw_features(axis: Axes, explanation: Explanation) -> None:
+    """Draw the channels of max(chi, 0); the largest 0.5 % share a colour, for a few are far above all others."""
+    features = np.maximum(explanation.chi, 0)
+    top = float(np.percentile(features, 99.5)) or 1.0
+    picture = axis.imshow(mosaic(features), cmap="viridis", vmin=0, vmax=top)
+    axis.set_title(f"max(chi, 0): {features.shape[2]} channels of {explanation.split.name}")
+    colour_bar(axis, picture, extend="max")
+
+
+def draw_importance(axis: Axes, ranking: Ranking, explanation: Explanation) -> None:
+    """Draw each packet in the colour of its rank: the scores themselves are so skewed that few would be seen."""
+    grid = explanation.grid
+    picture = axis.imshow(mosaic(per_packet(ranks(ranking.scores), grid)), cmap="inferno", vmin=0, vmax=1)
+    name = f"the oracle, {ORACLE}" if ranking.name == ORACLE else ranking.name
+    axis.set_title(f"{grid.count} packets ranked by {name}")
+    colour_bar(axis, picture).set_ticks([0, 0.5, 1], labels=["least important", "median", "most important"])
+
+
+def draw_fates(axis: Axes, ranking: Ranking, explanation: Explanation) -> None:
+    """Draw what becomes of each packet, with a legend that counts."""
+    fate = fates(ranking.plan)
+    tiles = mosaic(per_packet(fate, explanation.grid))
+    axis.imshow(tiles, cmap=ListedColormap(FATE_COLOURS), vmin=DROPPED, vmax=BARE, interpolation="nearest")
+    axis.set_title(f"{explanation.scheme}: {explanation.verdict(ranking)}")
+    patches = [
+        Patch(color=colour, label=f"{name}: {int((fate == number).sum())}")
+        for number, (name, colour) in enumerate(zip(FATES, FATE_COLOURS, strict=True))
+    ]
+    axis.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, frameon=False)
+
+
+def colour_bar(axis: Axes, picture: AxesImage, extend: str = "neither") -> Colorbar:
+    """Put a slim scale of colours below a panel."""
+    figure = axis.get_figure(root=True)
+    assert figure is not None  # noqa: S101
+    return figure.colorbar(picture, ax=axis, location="bottom", shrink=0.7, aspect=45, pad=0.02, extend=extend)
+
+
+def ranks(scores: Floats) -> Floats:
+    """Return each packet's rank (packets,) from 0, least important, to 1; equal scores share their mean rank."""
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    mean_ranks = counts.cumsum() - (counts + 1) / 2
+    return (mean_ranks[inverse] / max(len(scores) - 1, 1)).astype(np.float32)
+
+
+def fates(plan: Plan) -> Floats:
+    """Return what becomes of each packet (packets,): DROPPED, PROTECTED or BARE."""
+    fate = np.full(plan.total, DROPPED, np.float32)
+    for block in plan.blocks:
+        fate[block.packets] = PROTECTED if block.n > block.k else BARE
+    return fate
+
+
+def per_packet(values: Floats, grid: PacketGrid) -> Floats:
+    """Spread one value a packet (packets,) over the packet's elements: (H, W, C)."""
+    return grid.join(np.repeat(values[:, np.newaxis], grid.size, axis=1))  # (2048,) -> (2048, 392) -> (56, 56, 256)
+
+
+def mosaic(elements: Floats) -> Floats:
+    """Tile the channels of (H, W, C) as squarely as they go, row by row; NaN in the gaps and where there is no tile."""
+    height, width, channels = elements.shape
+    gap = min(GAP, width // 4)
+    across = int(np.ceil(np.sqrt(channels)))
+    down = -(-channels // across)
+    tiles = np.full((down * across, height + gap, width + gap), np.nan, np.float32)
+    tiles[:channels, :height, :width] = elements.transpose(2, 0, 1)  # (56, 56, 256) -> (256, 56, 56)
+    # (16 * 16, 59, 59) -> (16, 16, 59, 59) -> (16, 59, 16, 59) -> (944, 944), less the last gap
+    by_row = tiles.reshape(down, across, height + gap, width + gap).transpose(0, 2, 1, 3)
+    whole = by_row.reshape(down * (height + gap), across * (width + gap))
+    return whole[: len(whole) - gap, : whole.shape[1] - gap]
