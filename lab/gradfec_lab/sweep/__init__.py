@@ -8,6 +8,8 @@ from gradfec_lab.lazy import LazyGroup
 
 COMMANDS = {
     "importance": ("gradfec_lab.sweep.importance", "Drop packets by importance: does the answer stand? (Figure 5)"),
+    "protection": ("gradfec_lab.sweep.protection", "Lose packets, with and without protection. (Figure 6)"),
+    "quantise": ("gradfec_lab.sweep.quantise", "Quantise features to few bits: does the answer stand?"),
     "daemons": ("gradfec_lab.sweep.daemons", "Through the real edge, loss injector and cloud, every datagram counted."),
 }
 

@@ -62,7 +62,7 @@ def importance(study: Study, estimators: str | None, drop: str, fill: str, order
             table.show()
 
 
-def parse_estimators(text: str | None, study: Study) -> list[str]:
+def parse_estimators(text: str | None, study: Study, option: str = "--estimators") -> list[str]:
     """Read the estimators' names, by default the oracle's and all of the edge; UsageError for another one."""
     from gradfec_edge.importance import ESTIMATORS
 
@@ -70,8 +70,8 @@ def parse_estimators(text: str | None, study: Study) -> list[str]:
     if study.truth is not None:
         known.append(BY_LABEL)
     elif text is not None and BY_LABEL in names_list(text):
-        raise UsageError(f"--estimators {BY_LABEL} explains the label's class: give --labels, or use {ORACLE}")
-    return known[: 1 + len(ESTIMATORS)] if text is None else chosen_from("--estimators", known)(text)
+        raise UsageError(f"{option} {BY_LABEL} explains the label's class: give --labels, or use {ORACLE}")
+    return known[: 1 + len(ESTIMATORS)] if text is None else chosen_from(option, known)(text)
 
 
 def parse_drops(text: str) -> list[float]:

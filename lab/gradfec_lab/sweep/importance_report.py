@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from gradfec_lab.sweep.report import (
     DIGITS,
     Grid,
     Measured,
+    Report,
     Row,
     lossless,
     measure,
@@ -26,14 +26,6 @@ from gradfec_lab.sweep.store import Store, write_file
 from gradfec_lab.sweep.study import command_line, fill_fingerprints
 
 KEYS = ("estimator", "fill", "drop")
-
-
-@dataclass(frozen=True)
-class Report:
-    """A sweep's result: the members of its JSON object, and its tables."""
-
-    members: dict[str, Any]
-    tables: list[Grid]
 
 
 def report(sweep: ImportanceSweep) -> Report:

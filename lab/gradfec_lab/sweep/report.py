@@ -145,6 +145,14 @@ class Grid:
         return f"**{self.title}**\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+@dataclass(frozen=True)
+class Report:
+    """A sweep's result: the members of its JSON object, and its tables."""
+
+    members: dict[str, Any]
+    tables: list[Grid]
+
+
 def pivot(title: str, rows: list[Row], names: Sequence[str], across: str, measure: str = "agreement") -> Grid:
     """Lay rows out as a table: a line for each combination of `names`, a column for each value of `across`."""
     columns = [*dict.fromkeys(row[across] for row in rows)]
