@@ -159,7 +159,10 @@ def difference_table(compared: list[Row]) -> Grid:
 
 def write(folder: Path, members: dict[str, Any], rows: list[Row], rankings: list[Row], tables: list[Grid]) -> None:
     """Write everything that is asked for into the sweep's folder."""
+    from gradfec_lab.sweep.figures import importance_figure
+
     write_file(folder / "importance.json", json.dumps(members, indent=1).encode())
     write_file(folder / "importance.csv", to_csv(rows))
     write_file(folder / "rankings.csv", to_csv(rankings))
+    write_file(folder / "importance.png", importance_figure(rows))
     write_file(folder / "importance.md", "\n".join(table.markdown() for table in tables).encode())

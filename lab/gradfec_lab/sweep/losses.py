@@ -1,7 +1,7 @@
 """Recorded losses: which of a tensor's symbols are lost, by position in send order, the same for every scheme.
 
 The file is a NumPy archive: for each mean burst length and loss an array of bits, `iid,0.4` or `8,0.4`, of shape
-(images, repetitions, bytes), packed as np.packbits does, 1 where the symbol is lost; and `symbols`, how many bits count.
+(images, repetitions, bytes), packed as np.packbits does, 1 where the symbol is lost. `symbols`: bits that count.
 """
 
 from __future__ import annotations

@@ -114,6 +114,9 @@ def make_tables(sweep: ProtectionSweep, rows: list[Row], images: int) -> list[Gr
 
 def write(folder: Path, members: dict[str, Any], rows: list[Row], tables: list[Grid]) -> None:
     """Write everything that is asked for into the sweep's folder."""
+    from gradfec_lab.sweep.figures import protection_figure
+
     write_file(folder / "protection.json", json.dumps(members, indent=1).encode())
     write_file(folder / "protection.csv", to_csv(rows))
+    write_file(folder / "protection.png", protection_figure(rows))
     write_file(folder / "protection.md", "\n".join(table.markdown() for table in tables).encode())

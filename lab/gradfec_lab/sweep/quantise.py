@@ -70,7 +70,8 @@ def coarse(chi: npt.NDArray[np.float32], bits: int) -> npt.NDArray[np.float32]:
     scale = np.float32(last) / span if span > TINY_SPAN else np.float32(0)
     levels = np.minimum((chi - np.float32(low)) * scale + np.float32(0.5), last).astype(np.uint8)
     table: npt.NDArray[np.float32] = np.linspace(low, high, last + 1, dtype=np.float32)
-    return table[levels]
+    values: npt.NDArray[np.float32] = table[levels]
+    return values
 
 
 def report(study: Study, bits: list[int]) -> Report:
@@ -97,7 +98,10 @@ def report(study: Study, bits: list[int]) -> Report:
     title = f"Answers by bits an element, nothing lost, %; {len(names)} images"
     table = Grid(title, ["bits", *measures], lines)
     if study.out is not None:
+        from gradfec_lab.sweep.figures import quantise_figure
+
         write_file(study.out / "quantise.json", json.dumps(members, indent=1).encode())
         write_file(study.out / "quantise.csv", to_csv(rows))
+        write_file(study.out / "quantise.png", quantise_figure(rows))
         write_file(study.out / "quantise.md", table.markdown().encode())
     return Report(members, [table])

@@ -1,0 +1,161 @@
+"""The sweeps' figures, as PNG: the paper's Figures 5 and 6, and answers by bits."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from gradfec_lab.sweep.report import Row
+
+# Okabe and Ito's colours, which the colour-blind can tell apart
+BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#8C8C8C",
+)  # fmt: skip
+OF_ESTIMATOR = {
+    "gradcam": BLACK,
+    "gradcam-label": GREY,
+    "proxy": BLUE,
+    "proxy-paper": SKY,
+    "deviation": RED,
+    "static": GREEN,
+    "activation": ORANGE,
+    "random": PINK,
+}
+MARKERS = "osD^vPX*"  # so that lines can be told apart without any colour
+ORACLES = {"gradcam", "gradcam-label"}
+PANEL = (4.6, 3.6)  # inches
+BAND = 0.15  # opacity of an interval
+ORDER_TITLES = {"least": "least important first", "most": "most important first"}
+
+
+def importance_figure(rows: list[Row]) -> bytes:
+    """Draw Figure 5: agreement against the share dropped, a panel an order and fill, a line an estimator."""
+    orders, fills = distinct(rows, "order"), distinct(rows, "fill")
+    figure, panels = make_panels(len(fills), len(orders))
+    estimators = distinct(rows, "estimator")
+    for i, fill in enumerate(fills):
+        for j, order in enumerate(orders):
+            axes = panels[i][j]
+            for number, estimator in enumerate(estimators):
+                own = [r for r in rows if (r["fill"], r["order"], r["estimator"]) == (fill, order, estimator)]
+                colour = OF_ESTIMATOR.get(estimator, GREY)
+                draw_line(axes, own, "drop", estimator, colour, number, dashed=estimator in ORACLES)
+            axes.set_title(f"{ORDER_TITLES[order]}, {fill} fill", fontsize="medium")
+            label_axes(axes, "packets dropped", j == 0, i == len(fills) - 1)
+    return finish(figure, panels, len(estimators))
+
+
+def protection_figure(rows: list[Row]) -> bytes:
+    """Draw Figure 6: agreement against loss, a line a scheme; a row a code, estimator and fill, a column a burst."""
+    across = distinct(rows, "burst")
+    down = [*dict.fromkeys((row["code"], row["importance"], row["fill"]) for row in rows)]
+    schemes = distinct(rows, "scheme")
+    colours = scheme_colours(schemes)
+    figure, panels = make_panels(len(down), len(across))
+    for i, kind in enumerate(down):
+        for j, burst in enumerate(across):
+            axes = panels[i][j]
+            for number, scheme in enumerate(schemes):
+                own = [
+                    row
+                    for row in rows
+                    if (row["code"], row["importance"], row["fill"], row["burst"], row["scheme"])
+                    == (*kind, burst, scheme)
+                ]
+                draw_line(axes, own, "loss", scheme, colours[scheme], number, dashed=scheme == "none")
+            code, estimator, fill = kind
+            words = "independent losses" if burst == "iid" else f"bursts of {burst}"
+            blocks = "one code word" if code == "one" else f"{code} blocks"
+            axes.set_title(f"{words}, {blocks}\n{estimator}, {fill} fill", fontsize="medium")
+            label_axes(axes, "symbols lost", j == 0, i == len(down) - 1)
+    return finish(figure, panels, len(schemes))
+
+
+def quantise_figure(rows: list[Row]) -> bytes:
+    """Draw agreement, and top-1 where there are labels, against bits an element."""
+    figure, panels = make_panels(1, 1)
+    axes = panels[0][0]
+    measures = [(name, colour) for name, colour in (("agreement", BLUE), ("top1", RED)) if name in rows[0]]
+    for number, (name, colour) in enumerate(measures):
+        label = "top-1 by the labels" if name == "top1" else "agreement with lossless"
+        draw_line(axes, rows, "bits", label, colour, number, measure=name)
+    axes.set_xticks(distinct(rows, "bits"))
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("bits an element")
+    axes.set_ylabel("answers")
+    return finish(figure, panels, len(measures))
+
+
+def distinct(rows: Iterable[Row], name: str) -> list[Any]:
+    """Return the values of a field, each once, in their order."""
+    return [*dict.fromkeys(row[name] for row in rows)]
+
+
+def scheme_colours(schemes: list[str]) -> dict[str, Any]:
+    """Colour schemes by how much they drop, light to dark; `none` is black."""
+    from matplotlib import colormaps
+
+    fec = [scheme for scheme in schemes if scheme != "none"]
+    shade: Callable[[float], Any] = colormaps["viridis_r"]
+    colours = {scheme: shade(0.12 + 0.8 * i / max(len(fec) - 1, 1)) for i, scheme in enumerate(fec)}
+    return {"none": BLACK, **colours}
+
+
+def make_panels(down: int, across: int) -> tuple[Figure, list[list[Axes]]]:
+    """Return a figure with (down, across) panels of the same scale."""
+    figure = Figure(figsize=(PANEL[0] * across, PANEL[1] * down + 0.6), layout="constrained", dpi=150)
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    return figure, [[*line] for line in grid]
+
+
+def draw_line(
+    axes: Axes,
+    rows: list[Row],
+    x: str,
+    label: str,
+    colour: Any,
+    number: int,
+    dashed: bool = False,
+    measure: str = "agreement",
+) -> None:
+    """Draw a line of a measure with its interval shaded, in the order of `x`."""
+    rows = sorted(rows, key=lambda row: row[x])
+    xs = [row[x] for row in rows]
+    axes.fill_between(
+        xs, [row[f"{measure}_low"] for row in rows], [row[f"{measure}_high"] for row in rows],
+        color=colour, alpha=BAND, linewidth=0,
+    )  # fmt: skip
+    axes.plot(
+        xs, [row[measure] for row in rows], color=colour, label=label, linestyle="--" if dashed else "-",
+        linewidth=1.6, marker=MARKERS[number % len(MARKERS)], markersize=4,
+    )  # fmt: skip
+
+
+def label_axes(axes: Axes, x: str, first: bool, last: bool) -> None:
+    """Set percent axes from 0 to 100 %, labelled at the figure's left and bottom."""
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    if first:
+        axes.set_ylabel("agreement with lossless")
+    if last:
+        axes.set_xlabel(x)
+
+
+def finish(figure: Figure, panels: list[list[Axes]], lines: int) -> bytes:
+    """Add grid, percent axis and legend, and return the PNG."""
+    for axes in (axes for line in panels for axes in line):
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    columns = min(lines, 4 * len(panels[0]))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})  # the same rows give the same bytes
+    return buffer.getvalue()
