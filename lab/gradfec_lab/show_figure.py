@@ -13,7 +13,6 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
 from gradfec_common.errors import GradfecError
@@ -25,8 +24,8 @@ DROPPED, PROTECTED, BARE = range(3)
 FATES = ("dropped, so 0", "protected", "bare")
 # Okabe and Ito's blue and orange, which the colour-blind tell apart; what is gone is grey.
 FATE_COLOURS = ("#d0d0d0", "#0072b2", "#e69f00")
-PANEL_INCHES = 5.2  # 16 x 16 tiles of 56 x 56 at DPI: nearly a pixel an element
-DPI = 160
+PANEL, SIDE, TOP, BETWEEN, BOTTOM = 5.2, 0.2, 0.9, 0.85, 0.55  # inches; a panel is square
+DPI = 160  # 16 x 16 tiles of 56 x 56 in a panel: nearly a pixel an element
 GAP = 3  # elements between two tiles, where tiles are large
 MAX_NAME = 40  # characters of a file's name in the title
 
@@ -36,14 +35,17 @@ Floats = npt.NDArray[np.float32]
 def draw(explanation: Explanation, name: str) -> Figure:
     """Draw photograph and features in the first column, each ranking's importance and plan in one of its own."""
     columns = 1 + len(explanation.rankings)
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.12)  # inches
-    figure = Figure((PANEL_INCHES * columns, 2 * PANEL_INCHES + 1.8), dpi=DPI, layout=layout)
+    width = SIDE + columns * (PANEL + SIDE)
+    height = TOP + 2 * PANEL + BETWEEN + BOTTOM
+    figure = Figure((width, height), dpi=DPI)
     axes = figure.subplots(2, columns)
+    figure.subplots_adjust(
+        SIDE / width, BOTTOM / height, 1 - SIDE / width, 1 - TOP / height, SIDE / PANEL, BETWEEN / PANEL
+    )
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
-        axis.set_anchor("N")  # panels of a row begin at one height, whatever stands below them
-    figure.suptitle(title(explanation, name), fontsize=16, parse_math=False)
+    figure.suptitle(title(explanation, name), fontsize=16, y=1 - 0.2 / height, parse_math=False)
     draw_photograph(axes[0, 0], explanation)
     draw_features(axes[1, 0], explanation)
     for (top, bottom), ranking in zip(axes[:, 1:].T, explanation.rankings, strict=True):
@@ -108,14 +110,17 @@ def draw_fates(axis: Axes, ranking: Ranking, explanation: Explanation) -> None:
         Patch(color=colour, label=f"{name}: {int((fate == number).sum())}")
         for number, (name, colour) in enumerate(zip(FATES, FATE_COLOURS, strict=True))
     ]
-    axis.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, frameon=False)
+    axis.legend(
+        handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, frameon=False, columnspacing=1.5
+    )
 
 
 def colour_bar(axis: Axes, picture: AxesImage, extend: str = "neither") -> Colorbar:
-    """Put a slim scale of colours below a panel."""
+    """Put a slim scale of colours below a panel, without taking of its room: panels stay of one size."""
     figure = axis.get_figure(root=True)
     assert figure is not None  # noqa: S101
-    return figure.colorbar(picture, ax=axis, location="bottom", shrink=0.7, aspect=45, pad=0.02, extend=extend)
+    below = axis.inset_axes((0.15, -0.045, 0.7, 0.018))
+    return figure.colorbar(picture, cax=below, orientation="horizontal", extend=extend)
 
 
 def ranks(scores: Floats) -> Floats:

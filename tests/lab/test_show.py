@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from gradfec_cloud.labels import labels
 from gradfec_common.codes import BARE, ZFEC
 from gradfec_common.errors import GradfecError
 from gradfec_common.network import SplitPoint
@@ -25,6 +27,7 @@ from gradfec_lab.show_figure import DROPPED, GAP, PROTECTED, draw, fates, mosaic
 GRID = PacketGrid((56, 56, 20), 7)  # 160 packets
 SPLIT = SplitPoint(900, "a_small_one", GRID.shape)
 CAT, DOG = Answer(285, "Egyptian_cat", 0.8), Answer(207, "golden_retriever", 0.4)
+LONGEST = max(range(1000), key=lambda index: len(labels()[index]))
 
 
 def show(*arguments: object) -> Result:
@@ -112,6 +115,20 @@ def test_the_figure_has_a_column_for_each_ranking_and_counts_the_fates() -> None
     assert [text.get_text() for text in legend.get_texts()] == ["dropped, so 0: 64", "protected: 96", "bare: 0"]
 
 
+@pytest.mark.parametrize("estimators", [("gradcam",), ("gradcam", "activation", "random")])
+def test_no_panel_with_its_words_overlaps_another_or_leaves_the_figure(estimators: tuple[str, ...]) -> None:
+    shown = explanation(parse_scheme("FEC_12.5_87.5"), estimators)
+    answer = Answer(LONGEST, labels()[LONGEST], 0.5)
+    shown = replace(shown, rankings=[replace(ranking, answer=answer) for ranking in shown.rankings])
+    figure = draw(shown, "cat.jpg")
+    figure.draw_without_rendering()
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    boxes = [axis.get_tightbbox() for axis in panels] + [text.get_window_extent() for text in figure.texts]
+    assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
+
+
 def test_without_protection_all_packets_are_bare() -> None:
     figure = draw(explanation(parse_scheme("none")), "cat.jpg")
     legend = figure.axes[5].get_legend()
@@ -125,8 +142,7 @@ def test_the_words_say_whether_the_answer_stood_and_which_class_is_explained() -
     assert shown.verdict(shown.rankings[0]) == "still Egyptian cat 0.80"
     assert shown.verdict(fell) == "now golden retriever 0.40"
     assert title(shown, "a.jpg") == "a.jpg: lossless answer Egyptian cat 0.80"
-    other = Explanation(**{**vars(shown), "explained": DOG})
-    assert title(other, "a.jpg").endswith(", importance for golden retriever 0.40")
+    assert title(replace(shown, explained=DOG), "a.jpg").endswith(", importance for golden retriever 0.40")
 
 
 @pytest.mark.parametrize("name", ["$a_{b.jpg", "\udcff.jpg", "猫.jpg", 300 * "n"])
