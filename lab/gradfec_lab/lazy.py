@@ -13,7 +13,10 @@ class LazyGroup(click.Group):
     """A group that lists its commands without importing them."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **options: Any) -> None:
-        """Offer `lazy` commands: by name, the module that has a command called so, and its line in the help."""
+        """Offer `lazy` commands: by name, the module that has it, and its line in the help.
+
+        A module has the command under the command's own name, or as its one attribute `command`.
+        """
         super().__init__(*args, **options)
         self.lazy = lazy
 
@@ -25,7 +28,8 @@ class LazyGroup(click.Group):
         """Import a command, or return None if there is none of that name."""
         if cmd_name not in self.lazy:
             return None
-        command = getattr(importlib.import_module(self.lazy[cmd_name][0]), cmd_name.replace("-", "_"))
+        module = importlib.import_module(self.lazy[cmd_name][0])
+        command = getattr(module, cmd_name.replace("-", "_"), None) or module.command
         assert isinstance(command, click.Command)  # noqa: S101
         return command
 

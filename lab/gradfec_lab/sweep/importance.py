@@ -86,8 +86,8 @@ def share_of(option: str, text: str) -> float:
     """Read `0.4` or `40%`."""
     try:
         return percentage(text)
-    except click.BadParameter as error:
-        raise UsageError(f"{option}: {error.message}") from None
+    except click.BadParameter:
+        raise UsageError(f"{option}: {text!r} is not a share from 0 to 1: write it as 40% or as 0.4") from None
 
 
 class ImportanceSweep:

@@ -1,0 +1,152 @@
+"""`gradfec sweep all`: every figure and table of docs/RESULTS.md, each by a command of its own; resumed."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from gradfec_common.console import EXIT_INTERRUPTED, plain_errors
+from gradfec_common.errors import GradfecError, UsageError
+from gradfec_lab.photographs import Photographs
+from gradfec_lab.sweep.report import Grid, Row
+from gradfec_lab.sweep.store import unwritable, write_file
+from gradfec_lab.sweep.study import CONTEXT, labels_of
+
+GRADFEC = [sys.executable, "-c", "from gradfec_lab.cli import main; main(prog_name='gradfec')"]
+TABLES = "tables.md"
+
+
+class Part(NamedTuple):
+    """A command of the sweep, `gradfec sweep SWEEP OPTIONS --images ...`, whose results get a name of their own."""
+
+    name: str
+    title: str
+    sweep: str
+    options: list[str]
+    subset: bool = False  # too many questions an image to ask them of all images
+
+
+# Each sweep's own defaults hold for what is not said here.
+PARTS = [
+    Part(
+        "importance", "Estimators", "importance",
+        ["--order", "least", "--drop", "0.4,0.5,0.6,0.7", "--fill", "zero,mean"],
+    ),
+    Part("figure5", "Figure 5", "importance", ["--order", "least,most"], subset=True),
+    Part("figure6", "Figure 6", "protection", ["--burst", "iid,8,20", "--code", "zfec,one"], subset=True),
+    Part("quantise", "Bits", "quantise", []),
+    Part("daemons", "Through the real daemons and the injector", "daemons", [], subset=True),
+    Part(
+        "daemons-40", "Through the real daemons, 40 % lost", "daemons",
+        ["--loss", "40%", "--protect", "FEC_50_50", "--limit", "200"],
+    ),
+]  # fmt: skip
+
+
+@click.command(name="all", context_settings=CONTEXT)
+@plain_errors
+@click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
+@click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index, for top-1.")
+@click.option("--limit", type=click.IntRange(1), help="Use the first so many images, by name. [default: all]")
+@click.option("--subset", default=300, type=click.IntRange(1), help="As many for Figures 5 and 6 and the daemons.")
+@click.option("--repetitions", default=3, type=click.IntRange(1), help="Draws of the losses for each image.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of all results; resumed.")
+def command(images: Path, labels: Path | None, limit: int | None, subset: int, repetitions: int, out: Path) -> None:
+    """Run all sweeps that docs/RESULTS.md shows, and gather their figures and tables.
+
+    Hours: each part says how long. Ctrl-C and the same command again go on where it was.
+    """
+    names = Photographs(images, limit).names
+    if labels is not None:
+        labels_of(labels, names)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(out, error) from None
+    chapters = []
+    for part in PARTS:
+        command = arguments(part, images, labels, limit, subset, repetitions, out)
+        click.echo(f"{part.title}: {shlex.join(['gradfec', *command])}", err=True)
+        (run_daemons if part.sweep == "daemons" else run_sweep)(command, out / part.name)
+        chapters.append(chapter(part, command, out))
+        write_file(out / TABLES, "\n".join(chapters).encode())
+    figures = ", ".join(path.name for path in sorted(out.glob("*.png")))
+    click.echo(f"all figures and tables are in {out}: {TABLES}, {figures}")
+
+
+def arguments(
+    part: Part, images: Path, labels: Path | None, limit: int | None, subset: int, repetitions: int, out: Path
+) -> list[str]:
+    """Return the arguments of `gradfec` that run a part."""
+    options = [*part.options]
+    few = min(subset, limit or subset) if part.subset else limit
+    if few is not None and "--limit" not in options:
+        options += ["--limit", str(few)]
+    if part.sweep == "protection":
+        options += ["--repetitions", str(repetitions)]
+    if part.sweep == "daemons":
+        options += ["--json"]
+    else:
+        options += ["--out", str(out / part.name)]
+    return ["sweep", part.sweep, "--images", str(images), *(["--labels", str(labels)] if labels else []), *options]
+
+
+def run_sweep(command: list[str], folder: Path, run: Callable[..., Any] = subprocess.run) -> None:
+    """Run a sweep, which keeps its results in the folder by itself; it says by itself what goes wrong."""
+    check(command, run([*GRADFEC, *command], stdout=subprocess.DEVNULL).returncode)
+
+
+def run_daemons(command: list[str], folder: Path, run: Callable[..., Any] = subprocess.run) -> None:
+    """Run a sweep over the daemons, unless its results are in the folder; put them there."""
+    results = folder / "daemons.json"
+    if results.exists() and json.loads(results.read_bytes()).get("command") == command:
+        return
+    done = run([*GRADFEC, *command], stdout=subprocess.PIPE)
+    check(command, done.returncode)
+    folder.mkdir(exist_ok=True)
+    found = {"command": command, **json.loads(done.stdout)}
+    write_file(results, json.dumps(found, indent=1).encode())
+    write_file(folder / "daemons.md", daemons_table(found["rows"]).markdown().encode())
+
+
+def check(command: list[str], code: int) -> None:
+    """Raise GradfecError for a part that failed: its own error is on the line above."""
+    if code < 0 or code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    if code:
+        text = f"`{shlex.join(['gradfec', *command])}` ended with exit code {code}, for the reason above"
+        raise (UsageError if code == UsageError.exit_code else GradfecError)(f"{text}; what was done is kept")
+
+
+def chapter(part: Part, command: list[str], out: Path) -> str:
+    """Return a part's tables and figure as Markdown, under its command; the figure is copied beside it."""
+    folder = out / part.name
+    figure = folder / f"{part.sweep}.png"
+    picture = ""
+    if figure.exists():
+        shutil.copyfile(figure, out / f"{part.name}.png")
+        picture = f"\n![{part.title}]({part.name}.png)\n"
+    tables = (folder / f"{part.sweep}.md").read_text("utf-8")
+    return f"## {part.title}\n\n    {shlex.join(['gradfec', *command])}\n{picture}\n{tables}"
+
+
+def daemons_table(rows: list[Row]) -> Grid:
+    """Lay out a sweep over the daemons."""
+    lines = []
+    for row in rows:
+        packets = row.get("packets", {})
+        lost = "" if row["loss"] is None else f"{row['loss']:.0%}"
+        top1 = "" if row["top1"] is None else f"{row['top1']:.1%}"
+        counts = [f"{packets[name]:,}" if packets else "" for name in ("sent", "lost", "recovered", "missing")]
+        loose = str(sum(map(abs, row["unaccounted"].values()))) if "unaccounted" in row else ""
+        lines.append([row["protect"], lost, str(row["frames"]), top1, f"{row['agreement']:.1%}", *counts, loose])
+    header = ["scheme", "datagrams lost", "frames", "top-1", "agreement", "sent", "lost", "recovered", "missing"]
+    return Grid("Every datagram accounted for", [*header, "unaccounted"], lines)
