@@ -21,9 +21,11 @@ def packets_at_hand(plan: Plan, arrived: Mask) -> Mask:
     """
     if arrived.shape[-1] != plan.sent:
         raise ValueError(f"{arrived.shape[-1]} fates of symbols for a plan that sends {plan.sent}")
+    at_hand = np.zeros((*arrived.shape[:-1], plan.total), bool)
+    if not plan.blocks:  # everything is dropped
+        return at_hand
     by_symbol = np.empty_like(arrived)
     by_symbol[..., send_order(plan)] = arrived  # block after block
-    at_hand = np.zeros((*arrived.shape[:-1], plan.total), bool)
     start = 0
     for block in plan.blocks:
         own = by_symbol[..., start : start + block.n]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gradfec_common.codes import BARE
 from gradfec_common.delivery import packets_at_hand
-from gradfec_common.plan import Block, NoProtection, Plan, UnequalProtection
+from gradfec_common.plan import BareDrop, Block, NoProtection, Plan, UnequalProtection
 from gradfec_common.quantise import dequantise, quantise
 from gradfec_common.reassembly import Reassembly, decode_tensor
 from gradfec_common.transmit import encode_packets
@@ -80,3 +80,8 @@ def test_packets_of_a_bare_block_stand_each_for_itself():
     plan = Plan(4, np.array([2]), (Block(np.array([3, 0, 1]), 3, BARE),))
     arrived = np.array([True, False, True])
     assert packets_at_hand(plan, arrived).sum() == 2
+
+
+def test_of_a_plan_that_drops_everything_nothing_is_at_hand():
+    plan = BareDrop(100).plan(np.zeros(12, np.float32))
+    assert packets_at_hand(plan, np.ones(0, bool)).tolist() == [False] * 12

@@ -36,7 +36,7 @@ def shares(text: str) -> list[float]:
 @click.option("--loss", default="0,10%,30%,50%", type=shares, metavar="SHARES", help="Shares of datagrams lost.")
 @click.option("--burst", type=datagrams, metavar="N", help="Lose in bursts of N datagrams on average.")
 @click.option("--protect", default="none,FEC_50_50,FEC_20_80", metavar="SCHEMES", help="Schemes to compare.")
-@click.option("--importance", default="activation", metavar="NAME", help="The edge's estimator.")
+@click.option("--importance", metavar="NAME", help="The edge's estimator. [default: the edge's default]")
 @click.option("--seed", default=1, type=click.IntRange(min=0), help="Of the losses: the same for each scheme.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
@@ -47,7 +47,7 @@ def daemons(
     loss: list[float],
     burst: float | None,
     protect: str,
-    importance: str,
+    importance: str | None,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -62,11 +62,13 @@ def daemons(
     from gradfec_common.network import DEFAULT_SPLIT, split_point
     from gradfec_common.packets import PacketGrid
     from gradfec_common.plan import parse_scheme
-    from gradfec_edge.importance import make_estimator
+    from gradfec_edge.importance import DEFAULT_ESTIMATOR, make_estimator
 
     schemes = [parse_scheme(name).name for name in protect.split(",")]
     links = [Link(lost, burst, seed) for lost in loss]
-    make_estimator(importance, PacketGrid(split_point(DEFAULT_SPLIT).shape), np.random.default_rng())  # or fail now
+    importance = importance or DEFAULT_ESTIMATOR
+    split = split_point(DEFAULT_SPLIT)
+    make_estimator(importance, split, PacketGrid(split.shape), np.random.default_rng())  # or fail now
     truth = read_labels(labels) if labels else None
     console = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="gradfec-sweep-") as name:

@@ -174,11 +174,15 @@ class Engine:
     def _examine(self, subject: Subject, advance: Callable[[float], None]) -> None:
         """Ask all that is not known of one image."""
         name, numbers = subject.name, self.numbers(subject)
+        stored = self.store.records[name].answers if name in self.store.records else {}
         examination = Examination()
+        known = {}  # patterns whose answer another point has
         for case in self._all_cases(subject):
-            if case.repetition >= self.store.repetitions(name, case.point):
-                known = self.store.records[name].answers.get(case.point, []) if name in self.store.records else []
-                examination.answers.setdefault(case.point, [*known])
+            answers = stored.get(case.point, [])
+            if case.repetition < len(answers):
+                known[case.pattern] = answers[case.repetition]
+            else:
+                examination.answers.setdefault(case.point, [*answers])
                 examination.take(case)
         examination.unanswered = len(examination.slots)
         if not examination.slots:
@@ -198,10 +202,11 @@ class Engine:
             return deliver
 
         for pattern, features in examination.features.items():
-            if pattern in self._known:
-                delivers(pattern)(self._known[pattern])
-            else:
+            index = known.get(pattern, self._known.get(pattern))
+            if index is None:
                 self.asker.ask(features(), delivers(pattern))
+            else:
+                delivers(pattern)(index)
 
     def _all_cases(self, subject: Subject) -> Iterator[Case]:
         yield Case(REFERENCE, 0, REFERENCE.encode(), lambda: subject.chi)

@@ -7,9 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 
@@ -99,17 +98,17 @@ def arguments(
     return ["sweep", part.sweep, "--images", str(images), *(["--labels", str(labels)] if labels else []), *options]
 
 
-def run_sweep(command: list[str], folder: Path, run: Callable[..., Any] = subprocess.run) -> None:
+def run_sweep(command: list[str], folder: Path) -> None:
     """Run a sweep, which keeps its results in the folder by itself; it says by itself what goes wrong."""
-    check(command, run([*GRADFEC, *command], stdout=subprocess.DEVNULL).returncode)
+    check(command, subprocess.run([*GRADFEC, *command], check=False, stdout=subprocess.DEVNULL).returncode)
 
 
-def run_daemons(command: list[str], folder: Path, run: Callable[..., Any] = subprocess.run) -> None:
+def run_daemons(command: list[str], folder: Path) -> None:
     """Run a sweep over the daemons, unless its results are in the folder; put them there."""
     results = folder / "daemons.json"
     if results.exists() and json.loads(results.read_bytes()).get("command") == command:
         return
-    done = run([*GRADFEC, *command], stdout=subprocess.PIPE)
+    done = subprocess.run([*GRADFEC, *command], check=False, stdout=subprocess.PIPE)
     check(command, done.returncode)
     folder.mkdir(exist_ok=True)
     found = {"command": command, **json.loads(done.stdout)}

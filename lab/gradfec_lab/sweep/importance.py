@@ -63,15 +63,20 @@ def importance(study: Study, estimators: str | None, drop: str, fill: str, order
 
 
 def parse_estimators(text: str | None, study: Study, option: str = "--estimators") -> list[str]:
-    """Read the estimators' names, by default the oracle's and all of the edge; UsageError for another one."""
+    """Read the estimators' names, by default the oracle's and all of the edge; UsageError for another one.
+
+    A name may be a file that `gradfec train-proxy` has made.
+    """
     from gradfec_edge.importance import ESTIMATORS
 
     known = [ORACLE, *ESTIMATORS]
-    if study.truth is not None:
-        known.append(BY_LABEL)
-    elif text is not None and BY_LABEL in names_list(text):
+    if text is None:
+        return known
+    names = names_list(text)
+    if BY_LABEL in names and study.truth is None:
         raise UsageError(f"{option} {BY_LABEL} explains the label's class: give --labels, or use {ORACLE}")
-    return known[: 1 + len(ESTIMATORS)] if text is None else chosen_from(option, known)(text)
+    files = [name for name in names if name.endswith(".npz")]
+    return chosen_from(option, [*known, BY_LABEL, *files])(text)
 
 
 def parse_drops(text: str) -> list[float]:

@@ -1,0 +1,164 @@
+"""`gradfec sweep protection`: the same losses for every scheme, and the answers that the real path would give."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gradfec_common.network import DEFAULT_SPLIT, split_point
+from gradfec_common.plan import parse_scheme
+from gradfec_common.reassembly import Reassembly, decode_tensor
+from gradfec_common.transmit import encode_tensor, packet_grid
+from gradfec_lab.cli import main
+from gradfec_lab.photographs import Photographs
+from gradfec_lab.sweep.losses import Losses
+from gradfec_lab.sweep.protection import parse_bursts
+
+from .toys import ToyModel, ToyScores, install, write_images
+
+SPLIT = split_point(DEFAULT_SPLIT)
+GRID = packet_grid(SPLIT, 7)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    write_images(tmp_path / "images", 3)
+    return tmp_path / "images"
+
+
+def sweep(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["sweep", "protection", *map(str, arguments)])
+
+
+def result(*arguments: object) -> dict:
+    done = sweep("--importance", "activation", *arguments, "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("scheme", ["none", "FEC_20_80", "FEC_50_50"])
+def test_a_point_is_what_the_same_losses_make_of_the_tensor_on_the_real_path(
+    scheme: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Encode, lose the recorded datagrams, reassemble, decode, fill: the answers are the sweep's, one for one."""
+    model = ToyModel(0.01)
+    install(monkeypatch, model)
+    out = tmp_path / "out"
+    result("--images", images, "--protect", scheme, "--loss", "0.2,0.5", "--repetitions", "2", "--out", out)
+    lines = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+    losses = Losses(3, 2, GRID.count)
+    losses.load(out / "losses.npz", [("iid", 0.2), ("iid", 0.5)])
+    photographs = Photographs(images)
+    for number, name in enumerate(photographs.names):
+        (answers,) = (line["answers"] for line in lines if line["image"] == name)
+        image = photographs.read(name)
+        assert image is not None
+        chi, scores = ToyScores(["activation"], GRID)(image[None], [name])
+        plan = parse_scheme(scheme).plan(scores["activation"][0])
+        tensor = encode_tensor(chi[0], plan, GRID, SPLIT)
+        for loss in (0.2, 0.5):
+            for repetition, lost in enumerate(losses.lost("iid", loss, number)):
+                reassembly = Reassembly(tensor.headers[0], GRID)
+                assert reassembly.add(tensor.headers[~lost], tensor.symbols[~lost]) == {}
+                real = int(model(decode_tensor(reassembly).chi[None])[0])
+                assert answers[f"zfec/iid/activation/{scheme}/zero/{loss:g}"][repetition] == real
+
+
+def test_json_says_agreement_by_scheme_fill_and_loss_and_the_other_variants(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch)
+    found = result(
+        *("--images", images, "--protect", "none,fec_50_50", "--loss", "0,0.3,0.9,1", "--repetitions", 2),
+        *("--burst", "iid,8", "--code", "zfec,one"),
+    )
+    assert (found["images"], found["repetitions"]) == (3, 2)
+    variants = found["variants"]
+    assert [(v["code"], v["burst"], v["importance"]) for v in variants] == [
+        (code, burst, "activation") for code in ("zfec", "one") for burst in ("iid", "8")
+    ]
+    assert found["agreement"] == variants[0]["agreement"]
+    for variant in variants:
+        assert variant["agreement"].keys() == {"none", "FEC_50_50"}
+        shares = variant["agreement"]["FEC_50_50"]["zero"]
+        assert shares.keys() == variant["ci"]["FEC_50_50"]["zero"].keys()
+        assert shares["0"] == shares["0.3"]  # within the code's reach
+        assert shares["1"] == 0
+        assert variant["agreement"]["none"]["zero"]["0"] == 1
+        assert variant["by_losses"]["FEC_50_50"]["zero"]["0.3"] == 0
+        assert ("0.9" in shares) == (variant["burst"] == "iid")
+    assert found["left_out"] == [{"burst": "8", "loss": 0.9}]
+
+
+def test_one_code_word_fails_as_a_whole_where_blocks_fail_one_by_one(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the very threshold a code word of the whole tensor decodes or does not; of eight blocks some do."""
+    model = ToyModel(0.01)
+    install(monkeypatch, model)
+    options = ("--images", images, "--protect", "FEC_50_50", "--loss", "0.5", "--repetitions", "8", "--code")
+    distinct = {}
+    for code in ("zfec", "one"):
+        model.seen.clear()
+        result(*options, code, "--out", tmp_path / code)
+        zeros = [int((GRID.split(chi) == 0).all(axis=1).sum()) for chi in model.seen]
+        distinct[code] = sum(GRID.count / 2 < count < GRID.count * 0.7 for count in zeros)
+    assert distinct["zfec"] > distinct["one"] == 0
+
+
+def test_replayed_losses_give_the_same_answers_and_their_file_is_a_setting(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, ToyModel(0.01))
+    options = ("--images", images, "--protect", "none", "--loss", "0.1", "--repetitions", 2)
+    drawn = result(*options, "--seed", 5, "--out", tmp_path / "drawn")
+    replayed = result(*options, "--seed", 6, "--masks", tmp_path / "drawn" / "losses.npz", "--out", tmp_path / "again")
+    assert replayed["agreement"] == drawn["agreement"]
+    answers = [(tmp_path / name / "answers.jsonl").read_text() for name in ("drawn", "again")]
+    assert answers[0] == answers[1]
+    assert "holds a sweep with losses = 'recorded, " in sweep(*options, "--seed", 6, "--out", tmp_path / "again").stderr
+
+
+def test_more_repetitions_ask_only_for_the_new_ones(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, model = install(monkeypatch, ToyModel(0.01))
+    options = ("--images", images, "--protect", "none", "--loss", "0.1,1", "--out", tmp_path / "out", "--repetitions")
+    result(*options, 2)
+    asked = sum(model.batches)
+    result(*options, 5)
+    assert sum(model.batches) == asked + 3 * 3  # at a loss of 1 there is nothing new to ask
+    lines = (tmp_path / "out" / "answers.jsonl").read_text().splitlines()
+    latest = {line["image"]: line["answers"] for line in map(json.loads, lines)}
+    assert {len(answers["zfec/iid/activation/none/zero/0.1"]) for answers in latest.values()} == {5}
+
+
+def test_burst_lengths_are_numbers_or_iid() -> None:
+    assert parse_bursts("iid,8,20.5,1") == ["iid", "8", "20.5"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--protect", "FEC_50_60"], "'FEC_50_60' has A + B = 110"),
+        (["--loss", "1.1"], "--loss: '1.1' is not a share from 0 to 1"),
+        (["--burst", "0.5"], "--burst: '0.5' is no mean length of a burst: use iid, or a number from 1 on"),
+        (["--burst", "nan"], "--burst: 'nan' is no mean length"),
+        (["--code", "turbo"], "--code has no 'turbo': use one or several of zfec,one"),
+        (["--importance", "luck"], "--importance has no 'luck'"),
+        (["--masks", "none.npz"], "cannot read the recorded losses none.npz: No such file"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    options: list[str], said: str, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = install(monkeypatch)
+    done = sweep("--images", images, *options)
+    assert done.exit_code in {1, 2}
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
+    assert not made
