@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from gradfec_cloud.backend import build_model
 from gradfec_common.network import SplitPoint
+from gradfec_common.quiet import quiet_tensorflow
 from gradfec_common.weights import WeightStore
+
+with quiet_tensorflow():
+    import tensorflow as tf
 
 BATCH = 8
 

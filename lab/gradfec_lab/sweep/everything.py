@@ -42,9 +42,13 @@ PARTS = [
     Part("figure5", "Figure 5", "importance", ["--order", "least,most"], subset=True),
     Part("figure6", "Figure 6", "protection", ["--burst", "iid,8,20", "--code", "zfec,one"], subset=True),
     Part("quantise", "Bits", "quantise", []),
-    Part("daemons", "Through the real daemons and the injector", "daemons", [], subset=True),
+    Part("daemons", "Through the real daemons and the injector", "daemons", ["--limit", "300"]),
     Part(
-        "daemons-40", "Through the real daemons, 40 % lost", "daemons",
+        "sweep-40", "A sweep at 40 % lost", "protection",
+        ["--loss", "0,0.4", "--protect", "FEC_50_50", "--limit", "200"],
+    ),
+    Part(
+        "daemons-40", "The same images through the real daemons, 40 % lost", "daemons",
         ["--loss", "40%", "--protect", "FEC_50_50", "--limit", "200"],
     ),
 ]  # fmt: skip
@@ -55,7 +59,7 @@ PARTS = [
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
 @click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index, for top-1.")
 @click.option("--limit", type=click.IntRange(1), help="Use the first so many images, by name. [default: all]")
-@click.option("--subset", default=300, type=click.IntRange(1), help="As many for Figures 5 and 6 and the daemons.")
+@click.option("--subset", default=300, type=click.IntRange(1), help="Draw so many for Figures 5 and 6.")
 @click.option("--repetitions", default=3, type=click.IntRange(1), help="Draws of the losses for each image.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of all results; resumed.")
 def command(images: Path, labels: Path | None, limit: int | None, subset: int, repetitions: int, out: Path) -> None:
@@ -86,9 +90,10 @@ def arguments(
 ) -> list[str]:
     """Return the arguments of `gradfec` that run a part."""
     options = [*part.options]
-    few = min(subset, limit or subset) if part.subset else limit
-    if few is not None and "--limit" not in options:
-        options += ["--limit", str(few)]
+    if limit is not None and "--limit" not in options:
+        options += ["--limit", str(limit)]
+    if part.subset:
+        options += ["--sample", str(subset)]
     if part.sweep == "protection":
         options += ["--repetitions", str(repetitions)]
     if part.sweep == "daemons":

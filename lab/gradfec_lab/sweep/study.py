@@ -53,7 +53,7 @@ class Study:
         """Open the folder of a sweep of some kind, a temporary one where none was given."""
         common = {
             "sweep": kind,
-            "limit": len(self.names),
+            "number of images (--limit, --sample)": len(self.names),
             "images": images_digest(self.photographs),
             "split": self.split.name,
             "rows": self.grid.rows,
@@ -150,6 +150,7 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
     @click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index, for top-1.")
     @click.option("--limit", type=click.IntRange(1), help="Use the first so many images, by name. [default: all]")
+    @click.option("--sample", type=click.IntRange(1), help="Use so many of these, drawn with the seed. [default: all]")
     @click.option("--split", default=DEFAULT_SPLIT, metavar="LAYER", help="Where the network is cut.")
     @click.option("--rows", default=DEFAULT_ROWS, type=click.IntRange(1), help="Rows of a channel a packet.")
     @click.option("--seed", default=1, type=click.IntRange(min=0), help="Of all that is drawn.")
@@ -159,6 +160,7 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
         images: Path,
         labels: Path | None,
         limit: int | None,
+        sample: int | None,
         split: str,
         rows: int,
         seed: int,
@@ -168,6 +170,9 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
         point = split_point(split)
         grid = packet_grid(point, rows)
         photographs = Photographs(images, limit)
+        if sample is not None and sample < len(photographs.names):
+            drawn = np.random.default_rng(seed).choice(len(photographs.names), sample, replace=False)
+            photographs.names = [photographs.names[i] for i in np.sort(drawn)]
         truth = None if labels is None else labels_of(labels, photographs.names)
         if out is not None and out.exists() and not out.is_dir():
             raise UsageError(f"{out} is no folder: --out takes a folder, which is made where there is none")

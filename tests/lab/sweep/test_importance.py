@@ -144,6 +144,19 @@ def test_skipped_images_are_counted_and_named(images: Path, monkeypatch: pytest.
     assert [*found["skipped"]] == ["broken.png"]
 
 
+def test_a_sample_is_drawn_with_the_seed(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = install(monkeypatch)
+    options = ("--images", images, "--estimators", "gradcam", "--drop", "0.5", "--sample")
+    drawn = []
+    for seed in (1, 1, 2, 3, 4):
+        assert result(*options, 3, "--seed", seed)["images"] == 3
+        drawn.append(made[-1].asked)
+        assert drawn[-1] == sorted(set(drawn[-1]))
+    assert drawn[0] == drawn[1]
+    assert len({tuple(names) for names in drawn}) > 1
+    assert result(*options, 30)["images"] == 5
+
+
 def test_differences_are_against_the_best_free_estimator_and_the_oracle() -> None:
     agreement = {"gradcam": [1, 1, 1, 1], "proxy": [1, 1, 1, 0], "static": [1, 1, 0, 0], "activation": [1, 0, 0, 0]}
     fields = [{"order": "least", "estimator": name, "fill": "zero", "drop": 0.5} for name in agreement]
