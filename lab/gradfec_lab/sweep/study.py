@@ -93,7 +93,7 @@ class Study:
             except KeyboardInterrupt:
                 done = sum(store.knows(name, points, wanted_numbers) for name in self.names)
                 kept = f"kept in {self.out}: the same command goes on" if self.out else "lost, for want of --out"
-                console.print(f"interrupted: {done} of {len(self.names)} images are done, and {kept}")
+                console.print(f"interrupted: {done} of {len(self.names)} images are done, and {kept}", soft_wrap=True)
                 raise
         skipped = store.skipped(self.names)
         usable = [name for name in self.names if name not in skipped]

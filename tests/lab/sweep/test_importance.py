@@ -127,7 +127,8 @@ def test_an_interrupted_run_keeps_what_it_has_and_goes_on(
     install(monkeypatch, Interrupted())
     done = sweep(*options)
     assert done.exit_code == 130
-    assert "interrupted: 3 of 5 images are done, and kept in" in done.output
+    kept = f"interrupted: 3 of 5 images are done, and kept in {tmp_path / 'out'}: the same command goes on\n"
+    assert kept in done.stderr
     _, model = install(monkeypatch)
     resumed = result(*options)
     assert sum(model.batches) == 2 * 7
