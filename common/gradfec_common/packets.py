@@ -53,6 +53,12 @@ class PacketGrid:
         """Elements a packet: bytes, with an 8-bit quantiser."""
         return self.rows * self.shape[1]
 
+    @property
+    def tiles(self) -> int:
+        """Tiles a packet is long: squares of its rows where they fit the width, else the packet whole."""
+        width = self.shape[1]
+        return width // self.rows if width % self.rows == 0 else 1
+
     def split(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Cut a (height, width, channels) tensor into a (count, size) matrix, one packet a row, any dtype."""
         height, width, channels = self.shape

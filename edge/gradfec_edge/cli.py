@@ -19,6 +19,11 @@ Examples:
 Exit codes: 0 done, or stopped when asked to; 1 something outside failed; 2 a wrong option.
 """
 
+IMPORTANCE = (
+    "What ranks the packets: proxy or proxy-paper (learned), activation, deviation, static, random, or the file (.npz) "
+    "of a proxy that gradfec train-proxy has made.  [default: proxy; for other splits or rows, activation]"
+)
+
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option(
@@ -35,7 +40,7 @@ Exit codes: 0 done, or stopped when asked to; 1 something outside failed; 2 a wr
     help="none, or FEC_A_B: drop the least important A % of the packets and protect the other B %; "
     "choose A a few points above the link's loss.",
 )
-@click.option("--importance", default="activation", metavar="NAME", help="Estimator: activation or random.")
+@click.option("--importance", metavar="NAME", help=IMPORTANCE)
 @click.option("--rows", default=7, type=click.IntRange(1, 255), help="Rows of a channel in one packet.")
 @click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Last layer that runs on the edge.")
 @click.option("--fps", type=click.FloatRange(min=0, min_open=True), help="At most so many frames a second.")
@@ -58,7 +63,7 @@ def main(
     camera: str,
     cloud: Endpoint,
     protect: str,
-    importance: str,
+    importance: str | None,
     rows: int,
     split: str,
     fps: float | None,
@@ -86,7 +91,7 @@ def main(
     from gradfec_common.weights.progress import show_progress
     from gradfec_edge.camera import open_source
     from gradfec_edge.daemon import EdgeOptions, run_edge
-    from gradfec_edge.importance import make_estimator
+    from gradfec_edge.importance import EstimatorFile, default_estimator, make_estimator
     from gradfec_edge.journal import Journal
     from gradfec_edge.link import resolve
     from gradfec_edge.pipeline import Pipeline
@@ -94,7 +99,8 @@ def main(
 
     scheme, cut = parse_scheme(protect), split_point(split)
     grid = packet_grid(cut, rows)
-    estimator = make_estimator(importance, grid, np.random.default_rng(seed))
+    importance = importance or default_estimator(cut, grid)
+    estimator = make_estimator(importance, cut, grid, np.random.default_rng(seed))
     hello = new_hello(cut.id, rows, name, np.random.default_rng())
     options = EdgeOptions(cloud, hello, in_flight, timeout_ms / 1000, rate)
     with contextlib.ExitStack() as stack:
@@ -109,13 +115,14 @@ def main(
         from gradfec_edge.frontend import FrontEnd
 
         stack.enter_context(progress)
-        front_end = FrontEnd(cut, store)
+        proxy, free = (estimator, None) if isinstance(estimator, EstimatorFile) else (None, estimator)
+        front_end = FrontEnd(cut, store, proxy)
         front_end.warm_up()
         progress.say(
             f"{source.name} -> {cut.name}, {grid.count} packets of {grid.size} B, "
             f"{scheme.name} by {importance} -> {cloud}"
         )
-        pipeline = Pipeline(cut, grid, front_end, estimator, scheme)
+        pipeline = Pipeline(cut, grid, front_end, free, scheme)
         journal = Journal(file, progress.record)
         totals = run_edge(options, source, pipeline, journal, progress.say)
     if as_json:

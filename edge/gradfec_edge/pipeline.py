@@ -19,10 +19,10 @@ from gradfec_edge.preprocess import to_input
 
 
 class FrontEndModel(Protocol):
-    """The layers before the cut."""
+    """The layers before the cut, and the learned estimator if there is one."""
 
-    def __call__(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Compute chi (H, W, C) of an RGB image (224, 224, 3)."""
+    def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+        """Compute chi (H, W, C) of an RGB image (224, 224, 3), and the scores (packets,) that a proxy gives."""
 
 
 class Stages(dict[str, float]):
@@ -40,9 +40,9 @@ class Pipeline:
     """The edge's share of the inference."""
 
     def __init__(
-        self, split: SplitPoint, grid: PacketGrid, front_end: FrontEndModel, estimator: Estimator, scheme: Scheme
+        self, split: SplitPoint, grid: PacketGrid, front_end: FrontEndModel, estimator: Estimator | None, scheme: Scheme
     ) -> None:
-        """Join the stages."""
+        """Join the stages; without an `estimator`, the front-end has one in its graph."""
         self.split, self.grid = split, grid
         self.front_end, self.estimator, self.scheme = front_end, estimator, scheme
 
@@ -52,9 +52,10 @@ class Pipeline:
         with stages.time("preprocess"):
             image = to_input(frame)
         with stages.time("front_end"):
-            chi = self.front_end(image)
+            chi, scores = self.front_end(image)
         with stages.time("importance"):
-            scores = self.estimator(image, chi)
+            scores = self.estimator(image, chi) if self.estimator else scores
+        assert scores is not None, "neither a proxy in the graph nor an estimator after it"  # noqa: S101
         with stages.time("encode"):
             encoded = encode_tensor(chi, self.scheme.plan(scores), self.grid, self.split)
         return encoded, stages

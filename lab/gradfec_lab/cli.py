@@ -10,6 +10,7 @@ COMMANDS = {
     "demo": ("gradfec_lab.demo", "Run the whole system on this machine over a bad link, and compare."),
     "show": ("gradfec_lab.show", "Draw a photograph, its features, and what the plan does to them."),
     "sweep": ("gradfec_lab.sweep", "Measure answers against losses, over a folder of images."),
+    "train-proxy": ("gradfec_lab.training.train_command", "Train an importance estimator for the edge."),
     "weights": ("gradfec_lab.weights_command", "Fetch, verify and show ResNet-50's ImageNet weights."),
 }
 

@@ -5,6 +5,7 @@ Importing this module imports TensorFlow.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,34 +14,66 @@ import numpy.typing as npt
 from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
 from gradfec_common.weights import WeightStore
-from gradfec_edge.frontend import FrontEnd
-from gradfec_edge.importance import make_estimator
+from gradfec_edge.frontend import FrontEnd, ProxyModel
+from gradfec_edge.importance import EstimatorFile, make_estimator
 from gradfec_lab.gradcam import GradCam, packet_importance
 
 ORACLE = "gradcam"
+BY_LABEL = "gradcam-label"  # the oracle of the label's class, which leaks the label
+BATCH = 8
 Floats = npt.NDArray[np.float32]
 
 
 class Scores:
-    """The front-end and the estimators of the given names, for one split and grid."""
+    """The front-end and the estimators of the given names, for one split and grid.
+
+    `fingerprints` tells, by name, the learned estimators' files apart: the SHA-256 of what they hold.
+    """
 
     def __init__(
         self, names: Sequence[str], split: SplitPoint, grid: PacketGrid, weights: WeightStore, seed: int
     ) -> None:
         """Make the estimators, with draws from `seed`; UsageError for a name that there is not."""
-        self.names, self.grid = names, grid
-        rng = np.random.default_rng(seed)
-        self._estimators = {name: make_estimator(name, grid, rng) for name in names if name != ORACLE}
-        self._front_end = FrontEnd(split, weights)
-        self._oracle = GradCam(split, weights) if ORACLE in names else None
-
-    def __call__(self, images: npt.NDArray[np.uint8]) -> tuple[Floats, dict[str, Floats]]:
-        """Return chi (N, H, W, C) of RGB images (N, 224, 224, 3), and by name the scores (N, packets)."""
-        chi = self._front_end(images)
-        scores = {
-            name: np.stack([estimator(image, one) for image, one in zip(images, chi, strict=True)])
-            for name, estimator in self._estimators.items()
+        self.names, self.grid, self.seed = names, grid, seed
+        made = {
+            name: make_estimator(name, split, grid, np.random.default_rng(seed))
+            for name in names
+            if name not in {ORACLE, BY_LABEL}
         }
-        if self._oracle:
+        self.fingerprints = {name: one.digest for name, one in made.items() if isinstance(one, EstimatorFile)}
+        self._free = {name: one for name, one in made.items() if not isinstance(one, EstimatorFile)}
+        self._proxies = {name: ProxyModel(one, split) for name, one in made.items() if isinstance(one, EstimatorFile)}
+        self._front_end = FrontEnd(split, weights)
+        self._oracle = GradCam(split, weights) if {ORACLE, BY_LABEL} & {*names} else None
+
+    def __call__(
+        self,
+        images: npt.NDArray[np.uint8],
+        names: Sequence[str] | None = None,
+        classes: npt.NDArray[np.intp] | None = None,
+    ) -> tuple[Floats, dict[str, Floats]]:
+        """Return chi (N, H, W, C) of RGB images (N, 224, 224, 3), and by estimator the scores (N, packets).
+
+        `names` (N,) are the images': a random score depends on its image's, not on the batch. `classes` (N,) are the
+        labels', for `gradcam-label`.
+        """
+        count = len(images)
+        padded = np.concatenate(
+            [images, np.zeros((-count % BATCH, *images.shape[1:]), np.uint8)]
+        )  # one size to compile
+        chi = self._front_end(padded).chi
+        scores = {name: proxy(padded, chi)[:count] for name, proxy in self._proxies.items()}
+        chi = chi[:count]
+        for name, estimator in self._free.items():
+            scores[name] = np.stack([estimator(image, one) for image, one in zip(images, chi, strict=True)])
+        if "random" in scores and names is not None:
+            scores["random"] = np.stack([self._draws(name) for name in names])
+        if self._oracle and ORACLE in self.names:
             scores[ORACLE] = packet_importance(self._oracle(chi).elements, self.grid)
+        if self._oracle and BY_LABEL in self.names:
+            scores[BY_LABEL] = packet_importance(self._oracle(chi, classes).elements, self.grid)
         return chi, {name: scores[name] for name in self.names}
+
+    def _draws(self, name: str) -> Floats:
+        seed = [self.seed, *hashlib.sha256(name.encode()).digest()[:8]]
+        return np.random.default_rng(seed).random(self.grid.count, dtype=np.float32)

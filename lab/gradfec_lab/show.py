@@ -64,15 +64,17 @@ def show(
     from gradfec_common.weights import ensure_weights
     from gradfec_common.weights.progress import show_progress
     from gradfec_edge.camera import read_image
-    from gradfec_edge.importance import DEFAULT_ESTIMATOR, make_estimator
+    from gradfec_edge.importance import default_estimator, make_estimator
     from gradfec_edge.preprocess import to_input
     from gradfec_lab.explanation import ORACLE, explain
 
     scheme, cut = parse_scheme(protect), split_point(split)
     grid = packet_grid(cut, rows)
-    estimators = [name for name in dict.fromkeys(names or [DEFAULT_ESTIMATOR]) if name != ORACLE]  # it is always there
+    estimators = [
+        name for name in dict.fromkeys(names or [default_estimator(cut, grid)]) if name != ORACLE
+    ]  # it is always there
     for name in estimators:  # whatever can fail at once fails before TensorFlow takes its seconds
-        make_estimator(name, grid, np.random.default_rng(seed))
+        make_estimator(name, cut, grid, np.random.default_rng(seed))
     photograph = to_input(read_image(image))
     with show_progress() as fetching:
         store = ensure_weights(weights, fetching)

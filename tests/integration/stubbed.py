@@ -42,14 +42,16 @@ def stubbed(name: str, *arguments: object, ready: str | None = "", **settings: f
 class FrontEnd:
     """Repeats the image until it fills the tensor."""
 
-    def __init__(self, split: SplitPoint, weights: object) -> None:
+    def __init__(self, split: SplitPoint, weights: object, proxy: EstimatorFile | None) -> None:
         self.shape = split.shape
+        self.packets = PacketGrid(split.shape, proxy.about["rows"]).count if proxy else None
 
     def warm_up(self) -> None:
         pass
 
-    def __call__(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return np.resize(image, self.shape).astype(np.float32) - 100
+    def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+        scores = np.arange(self.packets, dtype=np.float32) if self.packets else None
+        return np.resize(image, self.shape).astype(np.float32) - 100, scores
 
 
 class BackEnd:

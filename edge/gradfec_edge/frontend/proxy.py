@@ -1,0 +1,152 @@
+"""The learned estimators as Keras models, which run in one graph with the front-end.
+
+`best`: second-order importance. The oracle knows the gradient g of the answer, the edge does not. But training images
+tell how g varies and goes together between channels, and a small network tells where in the picture it is large. To
+second order, leaving out a set D of packets disturbs the answer by
+
+    d(D) = sum over tiles of w [ sum over positions of x^T P x + m^T T m ]
+
+with x the features of D and m their mean over the tile, P and T the parts of E[g g^T] that are of one position and
+common to a tile, and w the tile's saliency. This counts that some absences cancel and others add up (LeCun, Denker,
+Solla, "Optimal Brain Damage", NIPS 1989, keep the diagonal; Hassibi, Stork, "Second Order Derivatives for Network
+Pruning: Optimal Brain Surgeon", NIPS 1992, the whole form, of weights instead of features). Packets are left out in
+rounds, cheapest first given those already gone; their importance is their turn.
+
+`paper`: the front-end's own architecture, from the image to the map of element importances, summed by packet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import layers, ops
+
+from gradfec_common.network import INPUT, LAYER, SplitPoint, front_layers
+from gradfec_common.packets import PacketGrid
+from gradfec_edge.importance import EstimatorFile
+
+ROUNDS = 16  # of elimination; 128 rounds rank no better, and cost as much as the front-end
+WIDTH, DEPTH = 64, 3  # channels and residual blocks of the saliency network
+FLOOR = 1e-6  # of a channel's mean: five of the 256 channels are never positive
+
+
+def tile_sums(elements: tf.Tensor, grid: PacketGrid) -> tf.Tensor:
+    """Sum elements (N, H, W, C) over tiles: (N, groups, tiles, C)."""
+    _, width, channels = grid.shape
+    # (N, 56, 56, 256) -> (N, 8 groups, 7 rows, 8 tiles, 7, 256) -> (N, 8, 8, 256)
+    tiles = tf.reshape(elements, (-1, grid.groups, grid.rows, grid.tiles, width // grid.tiles, channels))
+    return tf.reduce_sum(tiles, axis=(2, 4))
+
+
+class Offset(layers.Layer):  # type: ignore[misc]
+    """Add a learned value for each place and channel: what is so wherever the camera looks."""
+
+    def build(self, shape: Any) -> None:
+        """Make the values, (groups, tiles, C), zero at first."""
+        self.values = self.add_weight(shape=shape[1:], initializer="zeros", name="values")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Add them."""
+        return inputs + self.values
+
+
+class Logarithm(layers.Layer):  # type: ignore[misc]
+    """log(1 + x / m) with m a mean over training images, which is kept with the weights."""
+
+    def build(self, shape: Any) -> None:
+        """Make m, (C,)."""
+        self.mean = self.add_weight(shape=shape[-1:], initializer="ones", name="mean", trainable=False)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Compress the very skewed sums."""
+        return ops.log1p(inputs / ops.maximum(self.mean, FLOOR))
+
+
+def saliency_model(grid: PacketGrid) -> keras.Model:
+    """Build the network from sums over tiles of chi and chi^2, (N, groups, tiles, C) each, to logits (N, tiles).
+
+    The softmax of the logits is each tile's share in the squared gradient.
+    """
+    shape = (grid.groups, grid.tiles, grid.shape[2])
+    energy, power = keras.Input(shape, name="energy"), keras.Input(shape, name="power")
+    x = layers.Concatenate()([Logarithm(name="log_energy")(energy), Logarithm(name="log_power")(power)])
+    x = layers.ReLU()(Offset(name="place")(layers.Dense(WIDTH, name="reduce")(x)))
+    for n in range(DEPTH):
+        near = layers.Conv2D(WIDTH, 3, padding="same", name=f"near_{n}")(x)
+        whole = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)])
+        whole = layers.Reshape((1, 1, WIDTH))(layers.Dense(WIDTH, name=f"whole_{n}")(whole))  # (N, 64) -> (N, 1, 1, 64)
+        x = layers.Add()([x, layers.ReLU()(layers.Add()([near, whole]))])
+    logits = Offset(name="prior")(layers.Dense(1, name="saliency")(x))
+    return keras.Model([energy, power], layers.Reshape((-1,))(logits), name="saliency")  # (N, 8, 8, 1) -> (N, 64)
+
+
+def eliminate(chi: tf.Tensor, saliency: tf.Tensor, sensitivity: tuple[tf.Tensor, ...], grid: PacketGrid) -> tf.Tensor:
+    """Return the turn (N, packets) at which each packet of chi (N, H, W, C) is left out: late ones matter more.
+
+    `saliency` (N, tiles) are shares, `sensitivity` P and T, (C, C) each. A turn is a round plus a rank within it.
+    """
+    _, width, channels = grid.shape
+    across, groups = grid.tiles, grid.groups
+    # (N, 56, 56, 256) -> (N, 8, 7, 8, 7, 256), weighted, -> (N, 8 groups, 392 positions, 256)
+    tiles = tf.reshape(chi, (-1, groups, grid.rows, across, width // across, channels))
+    weighted = tiles * tf.sqrt(tf.reshape(saliency, (-1, groups, 1, across, 1, 1)))
+    positions = tf.reshape(weighted, (-1, groups, grid.rows * width, channels))
+    means = tf.reduce_mean(weighted, axis=(2, 4))  # (N, 8, 7, 8, 7, 256) -> (N, 8 groups, 8 tiles, 256)
+    damage = tf.matmul(positions, positions, transpose_a=True) * sensitivity[0]  # (N, 8, 256, 256)
+    damage += tf.matmul(means, means, transpose_a=True) * sensitivity[1]
+    cost = tf.linalg.diag_part(damage) / 2  # (N, 8, 256): of leaving out one packet when all others are there
+    turn = tf.zeros_like(cost)
+    alive = tf.ones_like(cost)
+    share = grid.count // ROUNDS
+    for number in range(ROUNDS):
+        left = grid.count - number * share  # the last round takes what remains
+        flat = tf.reshape(tf.where(alive > 0, cost, cost.dtype.max), (-1, grid.count))  # (N, 8, 256) -> (N, 2048)
+        ranked = tf.sort(flat, axis=1)
+        limit = ranked[:, (share if number < ROUNDS - 1 else left) - 1]
+        gone = alive * tf.cast(cost <= limit[:, None, None], cost.dtype)
+        lowest = ranked[:, 0]
+        rank = (cost - lowest[:, None, None]) / tf.maximum(limit - lowest, 1e-30)[:, None, None]  # 0 .. 1
+        turn += gone * (number + 0.999 * tf.clip_by_value(rank, 0, 1))
+        alive -= gone
+        cost += tf.linalg.matvec(damage, gone)  # what is gone makes the loss of what is like it dearer
+    return tf.reshape(tf.transpose(turn, (0, 2, 1)), (-1, grid.count))  # (N, 8, 256) -> (N, 256, 8) -> (N, 2048)
+
+
+def element_model(split: SplitPoint) -> keras.Model:
+    """Build the paper's proxy: the front-end's architecture, from the normalised image to a map (N, H, W, C) >= 0."""
+    image = keras.Input(LAYER[INPUT].shape, name=INPUT)
+    tensors: dict[str, Any] = {INPUT: image}
+    for layer in front_layers(split.name):
+        make = getattr(layers, layer.kind)(name=layer.name, **layer.options)
+        inputs = [tensors[name] for name in layer.inbound]
+        tensors[layer.name] = make(inputs if len(inputs) > 1 else inputs[0])
+    return keras.Model(image, layers.ReLU()(tensors[split.name]), name="element_importance")
+
+
+class Proxy:
+    """A learned estimator in the front-end's graph."""
+
+    def __init__(self, file: EstimatorFile, split: SplitPoint) -> None:
+        """Build it from a file; UsageError where the file is for another split, or lacks an array."""
+        self.grid = grid = PacketGrid(split.shape, file.about["rows"])
+        file.check_fits(split, grid)
+        self.of_image = file.about["recipe"] == "paper"
+        self.model = element_model(split) if self.of_image else saliency_model(grid)
+        for weight in self.model.weights:
+            weight.assign(file.array(weight.path, tuple(weight.shape)))
+        channels = grid.shape[2]
+        matrices = () if self.of_image else ("sensitivity/position", "sensitivity/tile")
+        self.sensitivity = tuple(tf.constant(file.array(name, (channels, channels))) for name in matrices)
+
+    def __call__(self, image: tf.Tensor, chi: tf.Tensor) -> tf.Tensor:
+        """Score normalised images (N, 224, 224, 3) and their features chi (N, H, W, C): (N, packets)."""
+        if self.of_image:
+            tiles = tile_sums(self.model(image, training=False), self.grid)
+            packets = tf.reduce_sum(tiles, axis=2)  # (N, 8, 8, 256) -> (N, 8, 256)
+            return tf.reshape(tf.transpose(packets, (0, 2, 1)), (-1, self.grid.count))  # -> (N, 256, 8) -> (N, 2048)
+        positive = tf.nn.relu(chi)
+        sums = [tile_sums(positive, self.grid), tile_sums(tf.square(positive), self.grid)]
+        saliency = tf.nn.softmax(self.model(sums, training=False))
+        return eliminate(positive, saliency, self.sensitivity, self.grid)

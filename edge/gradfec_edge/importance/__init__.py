@@ -1,0 +1,46 @@
+"""Importance estimators: how much each packet matters to the answer (the paper, Eq. 1 and 2).
+
+The free ones need no network and are computed from chi alone; the proxies are learned, and run in the front-end's
+graph. Both give one score per packet.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradfec_common.errors import UsageError
+from gradfec_common.network import SplitPoint
+from gradfec_common.packets import PacketGrid
+from gradfec_edge.importance.free import FREE, Estimator
+from gradfec_edge.importance.shipped import PROXIES, EstimatorFile, shipped
+
+__all__ = ["DEFAULT_ESTIMATOR", "ESTIMATORS", "Estimator", "EstimatorFile", "default_estimator", "make_estimator"]
+
+DEFAULT_ESTIMATOR = "proxy"
+ESTIMATORS = (*PROXIES, *FREE)
+
+
+def default_estimator(split: SplitPoint, grid: PacketGrid) -> str:
+    """Return the best estimator that is shipped for these packets."""
+    about = EstimatorFile.read(shipped(DEFAULT_ESTIMATOR)).about
+    return DEFAULT_ESTIMATOR if (about["split"], about["rows"]) == (split.name, grid.rows) else "activation"
+
+
+def make_estimator(
+    name: str, split: SplitPoint, grid: PacketGrid, rng: np.random.Generator
+) -> Estimator | EstimatorFile:
+    """Return the estimator of that name: a free one ready to be called, or a proxy's weights for the front-end.
+
+    `name` may also be the file (.npz) of a proxy that `gradfec train-proxy` has made. UsageError if there is none, or
+    if it was made for another split point or other packets.
+    """
+    if name in PROXIES or name.endswith(".npz"):
+        proxy = EstimatorFile.read(shipped(name) if name in PROXIES else name)
+        proxy.check_fits(split, grid)
+        return proxy
+    if name not in FREE:
+        raise UsageError(
+            f"no importance estimator is called {name!r}: use one of {', '.join(ESTIMATORS)}, or a file that gradfec "
+            "train-proxy has made (.npz)"
+        )
+    return FREE[name](split, grid, rng)

@@ -1,0 +1,99 @@
+"""The free estimators: no network, only sums over the features. Whatever is learned has to beat them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.fill import channel_means
+from gradfec_common.network import SplitPoint
+from gradfec_common.packets import PacketGrid
+from gradfec_edge.importance.shipped import STATISTICS, EstimatorFile, shipped
+
+Floats = npt.NDArray[np.float32]
+
+
+class Estimator(Protocol):
+    """Scores the packets of one tensor."""
+
+    def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
+        """Score an RGB image (224, 224, 3) and its features chi (H, W, C): (packets,), higher matters more."""
+
+
+class Activation:
+    """A packet matters as much as its positive features sum to: the consumer of chi is a ReLU."""
+
+    def __init__(self, split: SplitPoint, grid: PacketGrid, rng: np.random.Generator) -> None:
+        """Score the packets of `grid`; draws nothing."""
+        self.grid = grid
+
+    def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
+        """Sum max(chi, 0) over each packet."""
+        return packet_sums(np.maximum(chi, 0), self.grid)
+
+
+class Deviation:
+    """A packet matters as much as its features stray from their channel's mean, where the network is sensitive to it.
+
+    Made for a receiver that fills gaps with the means: the sum over the packet of ((max(chi, 0) - mu_c) s_c)^2, with
+    s_c the root mean square of the gradient over training images.
+    """
+
+    def __init__(self, split: SplitPoint, grid: PacketGrid, rng: np.random.Generator) -> None:
+        """Score the packets of `grid`; draws nothing. UsageError where nothing was learned for them."""
+        statistics = _statistics(split, grid)
+        self.grid, self.means, self.sensitivity = grid, channel_means(split), statistics.arrays["sensitivity"]
+
+    def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
+        """Sum the squared, weighted deviations over each packet."""
+        return packet_sums(np.square((np.maximum(chi, 0) - self.means) * self.sensitivity), self.grid)
+
+
+class Static:
+    """A packet matters as much as the oracle found that its place does on average; the image is not looked at."""
+
+    def __init__(self, split: SplitPoint, grid: PacketGrid, rng: np.random.Generator) -> None:
+        """Score the packets of `grid`; draws nothing. UsageError where nothing was learned for them."""
+        self.scores = _statistics(split, grid).arrays["static"]
+
+    def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
+        """Return the same scores for each image."""
+        return self.scores
+
+
+class Random:
+    """Every packet matters alike: a draw decides. The baseline that any estimator must beat."""
+
+    def __init__(self, split: SplitPoint, grid: PacketGrid, rng: np.random.Generator) -> None:
+        """Score the packets of `grid` with draws from `rng`."""
+        self.grid = grid
+        self.rng = rng
+
+    def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
+        """Draw scores uniformly from [0, 1)."""
+        return self.rng.random(self.grid.count, dtype=np.float32)
+
+
+FREE: dict[str, Callable[[SplitPoint, PacketGrid, np.random.Generator], Estimator]] = {
+    "activation": Activation,
+    "deviation": Deviation,
+    "static": Static,
+    "random": Random,
+}
+
+
+def packet_sums(elements: Floats, grid: PacketGrid) -> Floats:
+    """Sum elements (H, W, C) over each packet (Eq. 1): (packets,), channel after channel."""
+    rows = elements.sum(axis=1)  # (56, 56, 256) -> (56 rows, 256)
+    groups = rows.reshape(grid.groups, grid.rows, -1).sum(axis=1)  # -> (8 row groups, 256)
+    return np.ascontiguousarray(groups.T).reshape(-1)  # -> (2048 packets,)
+
+
+def _statistics(split: SplitPoint, grid: PacketGrid) -> EstimatorFile:
+    """Read what the package ships of training images, for these packets."""
+    statistics = EstimatorFile.read(shipped(STATISTICS))
+    statistics.check_fits(split, grid)
+    return statistics

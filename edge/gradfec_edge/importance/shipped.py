@@ -1,0 +1,103 @@
+"""Files of what estimators have learned: arrays, and an account of how they came about. The package ships some."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.network import SplitPoint
+from gradfec_common.packets import PacketGrid
+
+FOLDER = Path(__file__).parent
+PROXIES = ("proxy", "proxy-paper")
+STATISTICS = "statistics"  # what `deviation` and `static` take from training images
+ABOUT = "about"  # the array that holds the account, as JSON
+MUST_SAY = ("recipe", "split", "rows")
+
+
+def shipped(name: str) -> Path:
+    """Return the file that the package ships under that name."""
+    return FOLDER / f"{name}.npz"
+
+
+@dataclass(frozen=True)
+class EstimatorFile:
+    """Arrays by name, float32 once read, and `about`: recipe, split, rows, seed, images, command and figures."""
+
+    path: Path
+    about: Mapping[str, Any]
+    arrays: Mapping[str, npt.NDArray[np.float32]]
+
+    @classmethod
+    def read(cls, path: str | Path) -> EstimatorFile:
+        """Read a file; GradfecError where it cannot be read, UsageError where it is none of ours."""
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                about = json.loads(str(file[ABOUT]))
+                arrays = {name: file[name].astype(np.float32) for name in file.files if name != ABOUT}
+        except FileNotFoundError:
+            raise GradfecError(
+                f"there is no estimator {path}: make one with gradfec train-proxy --out {path}"
+            ) from None
+        except OSError as error:
+            raise GradfecError(f"cannot read the estimator {path}: {error.strerror or error}") from None
+        except (
+            KeyError,
+            ValueError,
+            TypeError,
+            EOFError,
+            NotImplementedError,
+            zipfile.BadZipFile,
+            zipfile.LargeZipFile,
+        ):
+            raise UsageError(f"{path} is no estimator that gradfec train-proxy has made, or it is damaged") from None
+        if not isinstance(about, dict) or any(key not in about for key in MUST_SAY):
+            raise UsageError(f"{path} is no estimator that gradfec train-proxy has made: it says not what it is for")
+        return cls(path, about, arrays)
+
+    @property
+    def digest(self) -> str:
+        """Return a short digest of the arrays."""
+        parts = [name.encode() + self.arrays[name].tobytes() for name in sorted(self.arrays)]
+        return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+    def array(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Return one array; UsageError where it is missing or of another shape."""
+        if name not in self.arrays or self.arrays[name].shape != shape:
+            found = self.arrays[name].shape if name in self.arrays else "missing"
+            raise UsageError(
+                f"{self.path} is no {self.about['recipe']} estimator of this release: {name} is {found}, not {shape}"
+            )
+        return self.arrays[name]
+
+    def write(self) -> None:
+        """Write the file whole or not at all, as float16: scores are only compared."""
+        arrays = {name: array.astype(np.float16) for name, array in self.arrays.items()}
+        partial = self.path.with_name(self.path.name + ".part.npz")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(partial, **{ABOUT: np.array(json.dumps(dict(self.about)))}, **arrays)  # type: ignore[arg-type]
+            partial.replace(self.path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise GradfecError(f"cannot write {self.path}: {error.strerror}") from None
+
+    def check_fits(self, split: SplitPoint, grid: PacketGrid) -> None:
+        """Refuse, with UsageError, packets other than those whose importance was learned."""
+        theirs = (self.about["split"], self.about["rows"])
+        if theirs != (split.name, grid.rows):
+            raise UsageError(
+                f"{self.path.stem} ranks packets of {theirs[1]} rows of {theirs[0]}, not of {grid.rows} rows of "
+                f"{split.name}: train one with gradfec train-proxy --split {split.name} --rows {grid.rows}, or use "
+                "--importance activation"
+            )

@@ -1,0 +1,59 @@
+"""A folder of photographs as the network's inputs; what cannot be used is skipped, counted and named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.errors import GradfecError, UsageError
+from gradfec_edge.camera import IMAGE_SUFFIXES, read_image
+from gradfec_edge.preprocess import to_input
+
+MIN_SIDE = 32  # pixels: anything smaller is an icon, and says nothing about photographs
+
+Inputs = npt.NDArray[np.uint8]  # (N, 224, 224, 3) RGB
+
+
+class Photographs:
+    """The images of a folder, by name."""
+
+    def __init__(self, folder: Path, limit: int | None = None) -> None:
+        """List the first `limit` images, by name; UsageError where there is no folder or no image in it."""
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is no folder: --images takes a folder of images")
+        try:
+            visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        except OSError as error:
+            raise GradfecError(f"cannot read the folder {folder}: {error.strerror}") from None
+        self.folder = folder
+        self.names = [path.name for path in visible if path.suffix.lower() in IMAGE_SUFFIXES][:limit]
+        self.skipped: dict[str, str] = {}  # name: why
+        if not self.names:
+            raise UsageError(f"the folder {folder} has no images ({' '.join(sorted(s[1:] for s in IMAGE_SUFFIXES))})")
+
+    def read(self, name: str) -> npt.NDArray[np.uint8] | None:
+        """Return one photograph as the network sees it, (224, 224, 3) RGB; None, and why in `skipped`, if unusable."""
+        try:
+            image = read_image(self.folder / name)
+        except GradfecError as error:
+            self.skipped[name] = str(error)
+            return None
+        if min(image.shape[:2]) < MIN_SIDE:
+            height, width = image.shape[:2]
+            self.skipped[name] = f"{self.folder / name} is {width}x{height} pixels, less than {MIN_SIDE} a side"
+            return None
+        return to_input(image)
+
+    def batches(self, names: list[str], size: int) -> Iterator[tuple[list[str], Inputs]]:
+        """Yield (names, inputs) of up to `size` usable photographs at a time, in the order of `names`."""
+        ready: list[tuple[str, npt.NDArray[np.uint8]]] = []
+        for name in names:
+            image = self.read(name)
+            if image is not None:
+                ready.append((name, image))
+            if ready and (len(ready) == size or name == names[-1]):
+                yield [name for name, _ in ready], np.stack([image for _, image in ready])
+                ready = []

@@ -1,0 +1,1 @@
+"""Training of the importance estimators: targets from the oracle, recipes, checkpoints."""

@@ -1,0 +1,33 @@
+"""What needs no training, only means over the training images: for `static`, for `deviation`, for the mean fill."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_lab.training.targets import Targets
+
+Floats = npt.NDArray[np.float32]
+
+
+def averages(targets: Targets) -> dict[str, Floats]:
+    """Return the mean share (packets,) of each packet in an image's oracle importance, and s_c (C,).
+
+    s_c is the root mean square of the gradient of channel c, the mean over the channels being 1.
+    """
+    fit = targets.fit_indices
+    packets = targets.importance[fit].sum(axis=2, dtype=np.float32)  # (N, 8, 8, 256) -> (N, 8, 256)
+    by_place = packets.transpose(0, 2, 1).reshape(len(fit), -1)  # -> (N, 256, 8) -> (N, 2048)
+    static = (by_place / by_place.sum(axis=1, keepdims=True)).mean(axis=0)
+    measured = fit[fit < len(targets.sensitivity)]
+    squared = np.diagonal(targets.sensitivity[measured, 0], axis1=1, axis2=2).mean(axis=0, dtype=np.float32)
+    return {"static": static * targets.grid.count, "sensitivity": np.sqrt(squared)}
+
+
+def channel_means(targets: Targets) -> Floats:
+    """Return the mean (C,) of relu(chi) over the training images."""
+    height, width, _ = targets.grid.shape
+    means: Floats = targets.energy[targets.fit_indices].sum(axis=(1, 2), dtype=np.float32).mean(axis=0) / (
+        height * width
+    )
+    return means

@@ -1,0 +1,30 @@
+"""A progress bar with the time left; off a terminal, a line at each tenth."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+@contextlib.contextmanager
+def bar(title: str, total: int, file: TextIO) -> Iterator[Callable[[int], None]]:
+    """Yield `advance(images)`."""
+    if not file.isatty():
+        done = 0
+
+        def say(images: int) -> None:
+            nonlocal done
+            before, done = done, done + images
+            if 10 * done // total != 10 * before // total:
+                print(f"{title}: {done:,} of {total:,} images", file=file, flush=True)
+
+        yield say
+        return
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=file), transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda images: progress.update(task, advance=images)

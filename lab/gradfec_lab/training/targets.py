@@ -1,0 +1,187 @@
+"""What the estimators learn from: for each training image its features and their oracle importance, kept on disk.
+
+Computed once, in an order that is as good as random, and resumed where an interruption left it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.errors import UsageError
+from gradfec_common.network import split_point
+from gradfec_common.packets import PacketGrid
+from gradfec_common.weights import WeightStore
+from gradfec_lab.photographs import Photographs
+
+TODO, DONE, UNUSABLE = 0, 1, 2
+SETTINGS = "settings.json"
+FLUSH_EVERY = 32  # batches: what an interruption costs at most
+SENSITIVITY_IMAGES = 1024  # 400 give the same ranking
+HELD_OUT = 20  # one image in so many, by the hash of its name, is held out for choices
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a cache of targets is for; another set of any of these is another cache."""
+
+    images: str  # digest of the names, in order
+    count: int
+    split: str
+    rows: int
+    score: str
+    elements: bool  # also the whole maps, which the paper's recipe regresses
+
+
+class Targets:
+    """Arrays with one entry an image, in the order of `names`.
+
+    `state` (N,) u8; `energy`, `power` and `importance` (N, groups, tiles, C) float16: sums over tiles of `rows` x
+    `rows` elements of relu(chi), of its square, and of the oracle's map; `saliency` (N, groups, tiles) float32: the
+    share of each tile in the squared gradient; `sensitivity` (first N, 2, C, C) float16: see `gradient_products`, which
+    need few images and much room. `elements` (N, H, W, C) float16: the
+    oracle's whole map, where the settings ask for it.
+    """
+
+    def __init__(self, folder: Path, photographs: Photographs, names: list[str], settings: Settings) -> None:
+        """Open or make the cache in `folder`; UsageError where it was made with other settings."""
+        self.folder, self.photographs, self.names, self.settings = folder, photographs, names, settings
+        self.grid = PacketGrid(split_point(settings.split).shape, settings.rows)
+        shape = (settings.count, self.grid.groups, self.grid.tiles, self.grid.shape[2])
+        folder.mkdir(parents=True, exist_ok=True)
+        self._check()
+        self.state = self._array("state", (settings.count,), np.uint8)
+        self.energy = self._array("energy", shape, np.float16)
+        self.power = self._array("power", shape, np.float16)
+        self.importance = self._array("importance", shape, np.float16)
+        self.saliency = self._array("saliency", shape[:3], np.float32)
+        sample = min(settings.count, SENSITIVITY_IMAGES)
+        self.sensitivity = self._array("sensitivity", (sample, 2, shape[3], shape[3]), np.float16)
+        self.elements = (
+            self._array("elements", (settings.count, *self.grid.shape), np.float16) if settings.elements else None
+        )
+
+    @property
+    def fit_indices(self) -> npt.NDArray[np.intp]:
+        """Return the images to learn from."""
+        return np.flatnonzero((self.state == DONE) & ~self._held_out())
+
+    @property
+    def held_out_indices(self) -> npt.NDArray[np.intp]:
+        """Return the images that are held out, for choices."""
+        return np.flatnonzero((self.state == DONE) & self._held_out())
+
+    def _held_out(self) -> npt.NDArray[np.bool_]:
+        return np.array([is_held_out(name) for name in self.names])
+
+    def compute(self, weights: WeightStore, advance: Callable[[int], None]) -> None:
+        """Fill in what is not there yet; `advance` is told how many images are done."""
+        todo = [self.names[i] for i in np.flatnonzero(self.state == TODO)]
+        advance(self.settings.count - len(todo))
+        if not todo:
+            return
+        from gradfec_edge.frontend import FrontEnd
+        from gradfec_lab.gradcam import BATCH, GradCam
+
+        split = split_point(self.settings.split)
+        front_end, oracle = FrontEnd(split, weights), GradCam(split, weights, self.settings.score)
+        index = {name: i for i, name in enumerate(self.names)}
+        for number, (names, images) in enumerate(self.photographs.batches(todo, BATCH), 1):
+            where = [index[name] for name in names]
+            chi = np.maximum(front_end(images).chi, 0)
+            attribution = oracle(chi)
+            self.energy[where] = tile_sums(chi, self.grid)
+            self.power[where] = tile_sums(chi**2, self.grid)
+            self.importance[where] = tile_sums(attribution.elements, self.grid)
+            self.saliency[where] = gradient_shares(attribution.gradient, self.grid)
+            early = [i for i in where if i < len(self.sensitivity)]
+            self.sensitivity[early] = gradient_products(attribution.gradient[: len(early)], self.grid)
+            if self.elements is not None:
+                self.elements[where] = attribution.elements
+            self.state[where] = DONE
+            advance(len(names))
+            if number % FLUSH_EVERY == 0:
+                self._flush()
+        self.state[[index[name] for name in self.photographs.skipped]] = UNUSABLE
+        advance(len(self.photographs.skipped))
+        self._flush()
+
+    def _check(self) -> None:
+        path = self.folder / SETTINGS
+        ours = asdict(self.settings)
+        if not path.exists():
+            path.write_text(json.dumps(ours, indent=1))
+            return
+        theirs: dict[str, Any] = json.loads(path.read_text())
+        for name, value in ours.items():
+            if theirs.get(name) != value:
+                raise UsageError(
+                    f"the targets in {self.folder} were computed with {name} = {theirs.get(name)!r}, not {value!r}: "
+                    "remove the folder, or give another with --cache"
+                )
+
+    def _array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.memmap[Any, Any]:
+        path = self.folder / f"{name}.npy"
+        mode = "r+" if path.exists() else "w+"
+        return np.lib.format.open_memmap(path, mode, np.dtype(dtype), shape)  # type: ignore[no-untyped-call,no-any-return]
+
+    def _flush(self) -> None:
+        """Write the arrays before the state that vouches for them."""
+        arrays = [self.energy, self.power, self.importance, self.saliency, self.sensitivity]
+        for array in [*arrays, *([] if self.elements is None else [self.elements]), self.state]:
+            array.flush()
+
+
+def tile_sums(elements: Floats, grid: PacketGrid) -> Floats:
+    """Sum elements (N, H, W, C) over tiles: (N, groups, tiles, C)."""
+    _, width, channels = grid.shape
+    across = grid.tiles
+    # (N, 56, 56, 256) -> (N, 8 groups, 7 rows, 8 tiles, 7, 256) -> (N, 8, 8, 256)
+    tiles: Floats = elements.reshape(len(elements), grid.groups, grid.rows, across, width // across, channels)
+    return np.asarray(tiles.sum(axis=(2, 4)))
+
+
+def gradient_shares(gradient: Floats, grid: PacketGrid) -> Floats:
+    """Return each tile's share (N, groups, tiles) of the squared gradient (N, H, W, C): where the answer is made."""
+    tiles = tile_sums(gradient**2, grid).sum(axis=3)  # (N, 8, 8, 256) -> (N, 8, 8)
+    shares: Floats = tiles / np.maximum(tiles.sum(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
+    return shares
+
+
+def gradient_products(gradient: Floats, grid: PacketGrid) -> Floats:
+    """Return the mean products of the channels' gradients (N, 2, C, C): at one position, and of its means over tiles.
+
+    An image counts as much as any other, however confident the network is: the first has the trace C.
+    """
+    count, height, width, channels = gradient.shape
+    positions = gradient.reshape(count, height * width, channels)  # (N, 56, 56, 256) -> (N, 3136, 256)
+    tiles = tile_sums(gradient, grid).reshape(count, -1, channels)  # (N, 8, 8, 256) -> (N, 64, 256)
+    means = tiles * (tiles.shape[1] / positions.shape[1])
+    products = [np.matmul(x.transpose(0, 2, 1), x) / x.shape[1] for x in (positions, means)]
+    scale = channels / np.maximum(np.trace(products[0], axis1=1, axis2=2), np.finfo(np.float32).tiny)
+    scaled: Floats = np.stack(products, axis=1) * scale[:, None, None, None]  # -> (N, 2, C, C)
+    return scaled
+
+
+def is_held_out(name: str) -> bool:
+    """Tell whether an image of that name is held out: the same images on every machine, whatever the others are."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest(), "big") % HELD_OUT == 0
+
+
+def shuffled(names: list[str]) -> list[str]:
+    """Return the names in an order that depends on nothing else, so that the first few are a fair sample."""
+    return sorted(names, key=lambda name: hashlib.sha256(b"order" + name.encode()).digest())
+
+
+def digest(names: list[str]) -> str:
+    """Return a short digest of a list of names."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]

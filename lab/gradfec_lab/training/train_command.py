@@ -1,0 +1,195 @@
+"""`gradfec train-proxy`: from a folder of photographs to an estimator that the edge can use."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gradfec_common.console import plain_errors
+from gradfec_common.errors import GradfecError, UsageError
+
+if TYPE_CHECKING:
+    from gradfec_lab.training.run import Curve, Schedule
+    from gradfec_lab.training.targets import Targets
+
+RECIPES = ("best", "paper", "averages")
+MIN_IMAGES = 40  # with one in twenty held out, fewer leave nothing to choose by
+BYTES_AN_IMAGE = 110_000  # of the cache, at the default split; the whole maps of `paper` are 1.6 MB more
+
+
+@click.command(name="train-proxy", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of photographs to learn from.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Estimator to write (.npz)."
+)
+@click.option(
+    "--recipe",
+    default="best",
+    type=click.Choice(RECIPES),
+    help="best: learned saliency, measured sensitivity; paper: the front-end's architecture, by the paper's schedule; "
+    "averages: what `static`, `deviation` and --fill mean take from the images, without training.",
+)
+@click.option(
+    "--limit", type=click.IntRange(MIN_IMAGES), help="Use so many of the images, a fair sample. [default: all]"
+)
+@click.option("--epochs", type=click.IntRange(1), help="[default: best 12, paper 16]")
+@click.option("--seed", default=0, type=click.IntRange(min=0), help="Of initial weights and the order of the images.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder of the targets. [default: beside --out]")
+@click.option(
+    "--means", type=click.Path(path_type=Path, dir_okay=False), help="averages: write the channel means here."
+)
+@click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Layer after which the network is cut.")
+@click.option("--rows", default=7, type=click.IntRange(1), help="Rows of a channel in a packet.")
+@click.option(
+    "--score", default="logit", type=click.Choice(["logit", "log-probability"]), help="What the oracle explains."
+)
+@click.option("--weights", type=click.Path(path_type=Path), help="ResNet-50's weights. [default: the cached ones]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@plain_errors
+def train_proxy(
+    images: Path,
+    out: Path,
+    recipe: str,
+    limit: int | None,
+    epochs: int | None,
+    seed: int,
+    cache: Path | None,
+    means: Path | None,
+    split: str,
+    rows: int,
+    score: str,
+    weights: Path | None,
+    as_json: bool,
+) -> None:
+    """Train an importance estimator for the edge (--importance FILE.npz).
+
+    The targets are the oracle's, for the network's own answers: no labels are needed. They are computed once, about
+    0.15 s an image on two cores, and kept; so is a checkpoint of each epoch. An interrupted run goes on where it was.
+    One image in twenty, by its name, is held out, and the epoch that is best on those is written.
+    """
+    from gradfec_common.network import split_point
+    from gradfec_common.transmit import packet_grid
+    from gradfec_common.weights import ensure_weights
+    from gradfec_common.weights.progress import show_progress
+
+    if out.suffix != ".npz":
+        raise UsageError(f"--out {out} is no .npz file: an estimator is one")
+    if means and recipe != "averages":
+        raise UsageError(f"--means goes with --recipe averages, not with {recipe}")
+    cut = split_point(split)
+    packet_grid(cut, rows)
+    from gradfec_lab.photographs import Photographs
+
+    photographs = Photographs(images)
+    with show_progress() as progress:
+        store = ensure_weights(weights, progress)
+    from gradfec_lab.training.targets import Settings, Targets, digest, shuffled
+
+    names = shuffled(photographs.names)[:limit]
+    settings = Settings(digest(names), len(names), split, rows, score, recipe == "paper")
+    folder = cache or out.with_name("targets-elements" if recipe == "paper" else "targets")
+    try:
+        targets = Targets(folder, photographs, names, settings)
+        with _bar("targets", len(names)) as advance:
+            targets.compute(store, advance)
+    except OSError as error:
+        need = len(names) * BYTES_AN_IMAGE / 1e9
+        raise GradfecError(
+            f"cannot keep targets in {folder}: {error.strerror}; {len(names)} images need {need:.1f} GB or more"
+        ) from None
+    _say_skipped(photographs.skipped)
+    if len(targets.fit_indices) < MIN_IMAGES // 2 or not len(targets.held_out_indices):
+        raise UsageError(
+            f"{images} has {len(targets.fit_indices)} usable images to learn from: give at least {MIN_IMAGES}"
+        )
+
+    arrays, curves = _learn(recipe, targets, seed, epochs, out)
+    from gradfec_edge.importance import EstimatorFile
+
+    about = {
+        "recipe": recipe,
+        "split": split,
+        "rows": rows,
+        "score": score,
+        "seed": seed,
+        "images": len(targets.fit_indices),
+        "held_out": len(targets.held_out_indices),
+        "epochs": len(curves),
+        "held_out_loss": min((point.held_out for point in curves), default=None),
+        "weights": store.route,
+    }
+    EstimatorFile(out, about, arrays).write()
+    if means:
+        _write_means(means, targets)
+    click.echo(
+        json.dumps(about)
+        if as_json
+        else f"{out}: {out.stat().st_size:,} bytes, recipe {recipe}, {about['images']:,} images"
+    )
+
+
+def _learn(
+    recipe: str, targets: Targets, seed: int, epochs: int | None, out: Path
+) -> tuple[dict[str, Any], list[Curve]]:
+    """Run a recipe; return its arrays and learning curves."""
+    from gradfec_lab.training.averages import averages
+
+    if recipe == "averages":
+        return averages(targets), []
+    from gradfec_lab.training.curves import draw_curves
+    from gradfec_lab.training.elements import PAPER, train_elements
+    from gradfec_lab.training.saliency import BEST, sensitivities, train_saliency
+
+    schedule: Schedule = replace(PAPER if recipe == "paper" else BEST, seed=seed)
+    schedule = replace(schedule, epochs=epochs or schedule.epochs)
+    checkpoints = out.with_suffix(".checkpoints")
+    curves: list[Curve] = []
+
+    def report(point: Curve) -> None:
+        curves.append(point)
+        click.echo(
+            f"epoch {point.epoch}/{schedule.epochs}: loss {point.loss:.5g}, held out {point.held_out:.5g}, "
+            f"learning rate {point.rate:.2g}",
+            err=True,
+        )
+
+    with _bar("training", schedule.epochs * len(targets.fit_indices)) as advance:
+        learn = train_elements if recipe == "paper" else train_saliency
+        arrays = learn(targets, schedule, checkpoints, report, advance)
+    draw_curves(checkpoints, out.with_suffix(".curves.png"))
+    return arrays | ({} if recipe == "paper" else sensitivities(targets)), curves
+
+
+def _say_skipped(skipped: dict[str, str]) -> None:
+    """Count and name what could not be used."""
+    for reason in [*skipped.values()][:10]:
+        click.echo(f"skipped: {reason}", err=True)
+    if skipped:
+        click.echo(f"{len(skipped)} images skipped", err=True)
+
+
+def _write_means(path: Path, targets: Targets) -> None:
+    """Write the channel means for the cloud's --fill mean."""
+    import numpy as np
+
+    from gradfec_lab.training.averages import channel_means
+
+    provenance = (
+        f"mean of max(chi, 0) over {len(targets.fit_indices)} photographs, gradfec train-proxy --recipe averages"
+    )
+    try:
+        np.savez(path, means=channel_means(targets), provenance=np.array(provenance))
+    except OSError as error:
+        raise GradfecError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _bar(title: str, total: int) -> Any:
+    """Return a context that yields `advance(images)`, with a bar and the time left on stderr."""
+    from gradfec_lab.training.progress import bar
+
+    return bar(title, total, sys.stderr)
