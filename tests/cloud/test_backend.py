@@ -40,7 +40,7 @@ def back_end(weights):
 
 @pytest.fixture(scope="module")
 def chi(weights):
-    return FrontEnd(split_point(DEFAULT_SPLIT), weights)(IMAGES)
+    return FrontEnd(split_point(DEFAULT_SPLIT), weights)(IMAGES).chi
 
 
 def assert_same_predictions(ours, theirs):
@@ -57,7 +57,7 @@ def test_cut_at_the_default_the_halves_are_the_whole(back_end, chi, uncut):
 def test_cut_anywhere_the_halves_are_the_whole(weights, uncut, name):
     split = split_point(name)
     front_end, back_end = FrontEnd(split, weights), BackEnd(split, weights)
-    chi = front_end(IMAGES)
+    chi = front_end(IMAGES).chi
     assert chi.shape == (5, *split.shape)
     assert_same_predictions(back_end(chi), uncut)
 

@@ -27,16 +27,17 @@ def front_end(weights):
 
 
 def test_one_image_gives_one_tensor_and_a_batch_gives_a_batch(front_end):
-    chi = front_end(IMAGES)
+    chi, scores = front_end(IMAGES)
+    assert scores is None  # without a proxy
     assert (chi.shape, chi.dtype) == ((2, 56, 56, 256), np.float32)
-    single = front_end(IMAGES[1])
+    single = front_end(IMAGES[1]).chi
     assert (single.shape, single.dtype) == ((56, 56, 256), np.float32)
     np.testing.assert_allclose(single, chi[1], atol=1e-4)
 
 
 def test_the_compiled_function_agrees_with_the_keras_model_and_runs_in_another_thread(front_end):
     with ThreadPoolExecutor(1) as worker:
-        chi = worker.submit(front_end, IMAGES[0]).result()
+        chi = worker.submit(front_end, IMAGES[0]).result().chi
     eager = front_end.model(normalise(IMAGES[:1]), training=False).numpy()[0]
     np.testing.assert_allclose(chi, eager, atol=1e-4)
 
@@ -49,7 +50,7 @@ def test_after_warm_up_no_frame_compiles_anew(front_end):
 
 def test_split_at_the_input_the_front_end_is_only_the_preprocessing(weights):
     front_end = FrontEnd(split_point("input_layer"), weights)
-    np.testing.assert_array_equal(front_end(IMAGES[0]), normalise(IMAGES[0]))
+    np.testing.assert_array_equal(front_end(IMAGES[0]).chi, normalise(IMAGES[0]))
 
 
 @pytest.mark.parametrize("name", ["pool1_pool", DEFAULT_SPLIT])
@@ -67,6 +68,6 @@ def test_a_slice_of_a_few_hundred_kilobytes_serves_the_front_end_and_no_more(wei
     write_slice(weights, DEFAULT_SPLIT, path)
     assert path.stat().st_size < 400_000
     from_slice = FrontEnd(split_point(DEFAULT_SPLIT), open_weights(path))
-    np.testing.assert_array_equal(from_slice(IMAGES[0]), front_end(IMAGES[0]))
+    np.testing.assert_array_equal(from_slice(IMAGES[0]).chi, front_end(IMAGES[0]).chi)
     with pytest.raises(GradfecError, match=r"edge\.npz holds 30 of ResNet-50's 320 arrays, and conv2_block2_1_conv"):
         FrontEnd(split_point("conv2_block2_add"), open_weights(path))

@@ -11,23 +11,29 @@ import pytest
 from gradfec_common.network import split_point
 from gradfec_common.plan import parse_scheme
 from gradfec_common.transmit import packet_grid
-from gradfec_edge.importance import make_estimator
+from gradfec_edge.importance import EstimatorFile, make_estimator
 from gradfec_edge.pipeline import Pipeline, Stages
 
 SPLIT = split_point("pool1_pool")  # (56, 56, 64): 256 packets of 14 rows
 GRID = packet_grid(SPLIT, 14)
+FRAME = np.zeros((8, 8, 3), np.uint8)
+Floats = npt.NDArray[np.float32]
 
 
 class FrontEnd:
-    """Makes the image's first pixel the whole tensor, and remembers the image."""
+    """Makes the image's first pixel the whole tensor, remembers the image, and gives the scores of its proxy."""
 
-    def __call__(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def __init__(self, scores: Floats | None = None) -> None:
+        self.scores = scores
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[Floats, Floats | None]:
         self.image = image
-        return np.full(SPLIT.shape, image[0, 0, 0], np.float32)
+        return np.full(SPLIT.shape, image[0, 0, 0], np.float32), self.scores
 
 
 def pipeline(scheme: str) -> Pipeline:
-    estimator = make_estimator("activation", GRID, np.random.default_rng(0))
+    estimator = make_estimator("activation", SPLIT, GRID, np.random.default_rng(0))
+    assert not isinstance(estimator, EstimatorFile)
     return Pipeline(SPLIT, GRID, FrontEnd(), estimator, parse_scheme(scheme))
 
 
@@ -44,14 +50,27 @@ def test_a_frame_of_any_size_becomes_an_rgb_image_of_224_by_224(shape: tuple[int
 
 @pytest.mark.parametrize(("scheme", "kept"), [("none", 256), ("FEC_50_50", 128), ("FEC_25_75", 192)])
 def test_whatever_the_scheme_as_many_datagrams_are_sent_as_the_tensor_has_packets(scheme: str, kept: int) -> None:
-    encoded, _ = pipeline(scheme).encode(np.zeros((8, 8, 3), np.uint8))
+    encoded, _ = pipeline(scheme).encode(FRAME)
     assert (encoded.plan.sent, encoded.plan.kept) == (256, kept)
     assert len(encoded.datagrams(session=1, tensor=0)) == 256
 
 
+def test_without_an_estimator_the_packets_are_ranked_by_the_scores_of_the_proxy_in_the_front_end() -> None:
+    scores = np.random.default_rng(1).random(GRID.count).astype(np.float32)
+    encoded, stages = Pipeline(SPLIT, GRID, FrontEnd(scores), None, parse_scheme("FEC_25_75")).encode(FRAME)
+    assert sorted(encoded.plan.dropped) == sorted(np.argsort(scores)[: GRID.count // 4])
+    assert list(stages) == ["preprocess", "front_end", "importance", "encode"]
+
+
+def test_an_estimator_goes_before_the_scores_of_a_proxy() -> None:
+    scores = np.arange(GRID.count, dtype=np.float32)
+    by_estimator = Pipeline(SPLIT, GRID, FrontEnd(scores), lambda image, chi: -scores, parse_scheme("FEC_25_75"))
+    assert min(by_estimator.encode(FRAME)[0].plan.dropped) == GRID.count * 3 // 4
+
+
 def test_stages_are_timed_in_the_order_of_the_work() -> None:
     start = time.perf_counter()
-    _, stages = pipeline("FEC_50_50").encode(np.zeros((8, 8, 3), np.uint8))
+    _, stages = pipeline("FEC_50_50").encode(FRAME)
     assert list(stages) == ["preprocess", "front_end", "importance", "encode"]
     assert 0 < sum(stages.values()) <= 1000 * (time.perf_counter() - start) + 0.01
 

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.network import SplitPoint
+from gradfec_common.packets import PacketGrid
+from gradfec_edge.importance import EstimatorFile
 from gradfec_lab.daemons import MODULES, Daemon, daemon
 
 READY = {"gradfec-edge": None, "gradfec-cloud": "listening on"}

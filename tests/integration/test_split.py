@@ -33,7 +33,7 @@ def test_front_end_and_back_end_answer_as_the_uncut_network(photographs: Path) -
     while count < IMAGES and (frame := source.next_frame(1.0)) is not None:
         count += 1
         image = to_input(frame.image)
-        chi = front(image)
+        chi = front(image).chi
         uncut = whole(normalise(image)[np.newaxis])[0]
         split = back(chi[np.newaxis])[0]
         assert split.argmax() == uncut.argmax(), frame.source
