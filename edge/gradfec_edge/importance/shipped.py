@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,12 @@ PROXIES = ("proxy", "proxy-paper")
 STATISTICS = "statistics"  # what `deviation` and `static` take from training images
 ABOUT = "about"  # the array that holds the account, as JSON
 MUST_SAY = ("recipe", "split", "rows")
+
+# What a damaged or foreign file makes zipfile, zlib, json and numpy raise besides OSError.
+DAMAGE = (
+    KeyError, ValueError, TypeError, AttributeError, EOFError, RuntimeError,
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
+)  # fmt: skip
 
 
 def shipped(name: str) -> Path:
@@ -51,15 +59,7 @@ class EstimatorFile:
             ) from None
         except OSError as error:
             raise GradfecError(f"cannot read the estimator {path}: {error.strerror or error}") from None
-        except (
-            KeyError,
-            ValueError,
-            TypeError,
-            EOFError,
-            NotImplementedError,
-            zipfile.BadZipFile,
-            zipfile.LargeZipFile,
-        ):
+        except DAMAGE:
             raise UsageError(f"{path} is no estimator that gradfec train-proxy has made, or it is damaged") from None
         if not isinstance(about, dict) or any(key not in about for key in MUST_SAY):
             raise UsageError(f"{path} is no estimator that gradfec train-proxy has made: it says not what it is for")
@@ -89,7 +89,8 @@ class EstimatorFile:
             np.savez_compressed(partial, **{ABOUT: np.array(json.dumps(dict(self.about)))}, **arrays)  # type: ignore[arg-type]
             partial.replace(self.path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
             raise GradfecError(f"cannot write {self.path}: {error.strerror}") from None
 
     def check_fits(self, split: SplitPoint, grid: PacketGrid) -> None:
