@@ -12,6 +12,7 @@ from rich.console import Console
 
 from gradfec_edge.cli import main
 from gradfec_edge.daemon import printable
+from gradfec_edge.importance import DEFAULT_ESTIMATOR, ESTIMATORS
 from gradfec_edge.progress import Progress
 
 OPTIONS = "camera cloud protect importance rows split fps loop in-flight timeout-ms rate results weights name seed json"
@@ -22,6 +23,13 @@ def test_help_explains_every_option_and_the_exit_codes() -> None:
     assert [name for name in OPTIONS.split() if f"--{name}" not in text] == []
     assert "Exit codes: 0 done, or stopped when asked to; 1 something outside failed; 2 a wrong option." in text
     assert "gradfec-edge --camera /dev/video0 --cloud cloud.example:9000" in text
+
+
+def test_help_names_every_estimator_and_the_default() -> None:
+    text = " ".join(CliRunner().invoke(main, ["--help"], terminal_width=200).output.split())
+    said = text[text.index("--importance") : text.index("--rows")]
+    assert [name for name in ESTIMATORS if name not in said] == []
+    assert f"[default: {DEFAULT_ESTIMATOR}; for other splits or rows, activation]" in said
 
 
 def test_help_imports_neither_numpy_nor_anything_heavier() -> None:

@@ -49,6 +49,7 @@ class Case(NamedTuple):
 
 
 EDGE = "gradfec-edge --camera {photo} --cloud 127.0.0.1:9"
+TRAIN = "gradfec train-proxy --images {photos} --out {empty}/new.npz"
 CLOUD = "gradfec-cloud --listen 127.0.0.1:{free}"
 WRONG_OPTIONS = (
     Case("gradfec-edge --cloud localhost:9000", 2, "missing option '--camera'"),
@@ -69,7 +70,14 @@ WRONG_OPTIONS = (
     Case(f"{EDGE} --protect FEC_50", 2, "no protection scheme"),
     Case(f"{EDGE} --protect FEC_50_60", 2, "a + b = 110, not 100"),
     Case(f"{EDGE} --protect FEC_100_0", 2, "leaves nothing to protect"),
-    Case(f"{EDGE} --importance telepathy", 2, "'telepathy': use one of activation, random"),
+    Case(f"{EDGE} --importance telepathy", 2, "no importance estimator is called 'telepathy': use one of proxy, "),
+    Case(f"{EDGE} --importance {{text_npz}}", 2, "is no estimator that gradfec train-proxy has made"),
+    Case(f"{EDGE} --importance {{slice}}", 2, "is no estimator that gradfec train-proxy has made"),
+    Case(
+        f"{EDGE} --importance proxy --rows 14", 2, "proxy ranks packets of 7 rows of conv2_block1_add, not of 14 rows"
+    ),
+    Case(f"{EDGE} --importance proxy --rows 14", 2, "train-proxy --split conv2_block1_add --rows 14, or use"),
+    Case(f"{EDGE} --importance static --split pool1_pool", 2, "not of 7 rows of pool1_pool: train one with gradfec"),
     Case(f"{EDGE} --split conv2_block1_ad", 2, "did you mean conv2_block1_add"),
     Case(f"{EDGE} --split conv2_block1_1_conv", 2, "nearest split points are pool1_pool and conv2_block1_add"),
     Case(f"{EDGE} --split predictions", 2, "last layer"),
@@ -104,9 +112,23 @@ WRONG_OPTIONS = (
     Case("gradfec sweep daemons --images {empty}", 2, "has no images"),
     Case("gradfec sweep daemons --images {photos} --loss 10%,most", 2, "'most' is not a share"),
     Case("gradfec sweep daemons --images {photos} --protect none,FEC_1", 2, "no protection scheme"),
-    Case("gradfec sweep daemons --images {photos} --importance luck", 2, "'luck': use one of activation, random"),
+    Case("gradfec sweep daemons --images {photos} --importance luck", 2, "'luck': use one of proxy, "),
     Case("gradfec sweep daemons --images {photos} --labels {photo}", 2, "no list of labels"),
     Case("gradfec sweep daemons --images {photos} --labels {text}", 2, "no list of labels"),
+    Case("gradfec train-proxy --out new.npz", 2, "missing option '--images'"),
+    Case("gradfec train-proxy --images {photos}", 2, "missing option '--out'"),
+    Case(f"{TRAIN} --images {{missing}}", 2, "is no folder: --images takes a folder of images"),
+    Case(f"{TRAIN} --images {{photo}}", 2, "is no folder"),
+    Case(f"{TRAIN} --images {{empty}}", 2, "has no images"),
+    Case(f"{TRAIN} --out new.h5", 2, "--out new.h5 is no .npz file"),
+    Case(f"{TRAIN} --out {{empty}}", 2, "is a directory"),
+    Case(f"{TRAIN} --recipe secret", 2, "'secret' is not one of"),
+    Case(f"{TRAIN} --means means.npz", 2, "--means goes with --recipe averages, not with best"),
+    Case(f"{TRAIN} --limit 39", 2, "not in the range x>=40"),
+    Case(f"{TRAIN} --epochs 0", 2, "not in the range"),
+    Case(f"{TRAIN} --rows 5", 2, "do not divide the 56 rows"),
+    Case(f"{TRAIN} --split conv9", 2, "no layer 'conv9'"),
+    Case(f"{TRAIN} --score magic", 2, "'magic' is not one of"),
     Case("gradfec-netem --listen 9001", 2, "missing option '--to'"),
     Case("gradfec-netem --listen {free} --to localhost:9 --loss most", 2, "not a share"),
     Case("gradfec weights --unverified", 2, "goes with --from"),
@@ -122,6 +144,7 @@ WRONG_WORLD = (
     Case(f"{EDGE} --weights {{missing}}", 1, "no weights at"),
     Case(f"{EDGE} --weights {{text}}", 1, "cannot read"),
     Case(f"{EDGE} --weights {{cut_short}}", 1, "cannot read"),
+    Case(f"{EDGE} --importance {{missing}}.npz", 1, "make one with gradfec train-proxy --out"),
     Case("gradfec-cloud --listen 127.0.0.1:{udp}", 1, "is in use already"),
     Case("gradfec-cloud --listen 192.0.2.1:9000", 1, "not of this machine"),
     Case("gradfec-cloud --listen nobody.invalid:9000", 1, "cannot listen on nobody.invalid:9000"),
@@ -132,6 +155,8 @@ WRONG_WORLD = (
     Case(f"{CLOUD} --weights {{missing}}", 1, "no weights at"),
     Case(f"{CLOUD} --weights {{cut_short}}", 1, "cannot read"),
     Case("gradfec sweep daemons --images {photos} --labels {missing}", 1, "cannot read labels"),
+    Case(f"{TRAIN} --weights {{missing}}", 1, "no weights at"),
+    Case(f"{TRAIN} --weights {{text}}", 1, "cannot read"),
     Case("gradfec-netem --listen {udp} --to localhost:9", 1, "is in use"),
 )
 AS_PROCESSES = (
@@ -170,6 +195,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Itera
             "blank": blank,
             "cut_short": cut_short,
             "slice": folder / "slice.npz",
+            "text_npz": shutil.copy(text, folder / "text.npz"),
             "udp": udp.getsockname()[1],
             "tcp": tcp.getsockname()[1],
             "free": free_port(),
