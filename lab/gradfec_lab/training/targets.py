@@ -104,7 +104,8 @@ class Targets:
             self.importance[where] = tile_sums(attribution.elements, self.grid)
             self.saliency[where] = gradient_shares(attribution.gradient, self.grid)
             early = [i for i in where if i < len(self.sensitivity)]
-            self.sensitivity[early] = gradient_products(attribution.gradient[: len(early)], self.grid)
+            if early:
+                self.sensitivity[early] = gradient_products(attribution.gradient[: len(early)], self.grid)
             if self.elements is not None:
                 self.elements[where] = attribution.elements
             self.state[where] = DONE
@@ -167,7 +168,7 @@ def gradient_products(gradient: Floats, grid: PacketGrid) -> Floats:
     tiles = tile_sums(gradient, grid).reshape(count, -1, channels)  # (N, 8, 8, 256) -> (N, 64, 256)
     means = tiles * (tiles.shape[1] / positions.shape[1])
     products = [np.matmul(x.transpose(0, 2, 1), x) / x.shape[1] for x in (positions, means)]
-    scale = channels / np.maximum(np.trace(products[0], axis1=1, axis2=2), np.finfo(np.float32).tiny)
+    scale = channels / np.maximum(np.trace(products[0], axis1=1, axis2=2), channels * np.finfo(np.float32).tiny)
     scaled: Floats = np.stack(products, axis=1) * scale[:, None, None, None]  # -> (N, 2, C, C)
     return scaled
 
