@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from gradfec_common.console import plain_errors
 from gradfec_common.errors import GradfecError, UsageError
 
 if TYPE_CHECKING:
+    from gradfec_common.weights import WeightStore
+    from gradfec_edge.importance import EstimatorFile
     from gradfec_lab.training.run import Curve, Schedule
     from gradfec_lab.training.targets import Targets
 
@@ -38,6 +41,9 @@ BYTES_AN_IMAGE = 110_000  # of the cache, at the default split; the whole maps o
     "--limit", type=click.IntRange(MIN_IMAGES), help="Use so many of the images, a fair sample. [default: all]"
 )
 @click.option("--epochs", type=click.IntRange(1), help="[default: best 12, paper 16]")
+@click.option(
+    "--tuning", default=600, type=click.IntRange(0), help="best: steps of the offsets' tuning, 8 images each."
+)
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Of initial weights and the order of the images.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of the targets. [default: beside --out]")
 @click.option(
@@ -57,6 +63,7 @@ def train_proxy(
     recipe: str,
     limit: int | None,
     epochs: int | None,
+    tuning: int,
     seed: int,
     cache: Path | None,
     means: Path | None,
@@ -92,6 +99,10 @@ def train_proxy(
 
     names = shuffled(photographs.names)[:limit]
     settings = Settings(digest(names), len(names), split, rows, score, recipe == "paper")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GradfecError(f"cannot write {out}: {error.strerror}") from None
     folder = cache or out.with_name("targets-elements" if recipe == "paper" else "targets")
     try:
         targets = Targets(folder, photographs, names, settings)
@@ -120,9 +131,12 @@ def train_proxy(
         "images": len(targets.fit_indices),
         "held_out": len(targets.held_out_indices),
         "epochs": len(curves),
-        "held_out_loss": min((point.held_out for point in curves), default=None),
+        "held_out_loss": min((point.held_out for point in curves if isfinite(point.held_out)), default=None),
         "weights": store.route,
     }
+    if recipe == "best":
+        about["tuning_steps"] = tuning
+        arrays["offset"] = _tune(targets, EstimatorFile(out, about, arrays), store, seed, tuning)
     EstimatorFile(out, about, arrays).write()
     if means:
         _write_means(means, targets)
@@ -143,15 +157,14 @@ def _learn(
         return averages(targets), []
     from gradfec_lab.training.curves import draw_curves
     from gradfec_lab.training.elements import PAPER, train_elements
+    from gradfec_lab.training.run import Curve
     from gradfec_lab.training.saliency import BEST, sensitivities, train_saliency
 
     schedule: Schedule = replace(PAPER if recipe == "paper" else BEST, seed=seed)
     schedule = replace(schedule, epochs=epochs or schedule.epochs)
     checkpoints = out.with_suffix(".checkpoints")
-    curves: list[Curve] = []
 
     def report(point: Curve) -> None:
-        curves.append(point)
         click.echo(
             f"epoch {point.epoch}/{schedule.epochs}: loss {point.loss:.5g}, held out {point.held_out:.5g}, "
             f"learning rate {point.rate:.2g}",
@@ -162,7 +175,27 @@ def _learn(
         learn = train_elements if recipe == "paper" else train_saliency
         arrays = learn(targets, schedule, checkpoints, report, advance)
     draw_curves(checkpoints, out.with_suffix(".curves.png"))
+    record = json.loads((checkpoints / "curves.json").read_text())  # also of the epochs before an interruption
+    curves = [Curve(**point) for point in record["curves"]]
     return arrays | ({} if recipe == "paper" else sensitivities(targets)), curves
+
+
+def _tune(targets: Targets, proxy: EstimatorFile, weights: WeightStore, seed: int, steps: int) -> Any:
+    """Return the offsets (packets,) to the ranking by `proxy`, which has none yet."""
+    import numpy as np
+
+    nothing = np.zeros(targets.grid.count, np.float32)
+    if not steps:
+        return nothing
+    from gradfec_lab.training.tuning import tune
+
+    def report(step: int, loss: float, agreement: float) -> None:
+        click.echo(f"step {step}/{steps}: loss {loss:.4g}, agreement {agreement:.1%}", err=True)
+
+    plain = replace(proxy, arrays={**proxy.arrays, "offset": nothing})
+    checkpoints = proxy.path.with_suffix(".checkpoints")
+    with _bar("tuning", 8 * steps) as advance:
+        return tune(targets, plain, weights, seed, steps, checkpoints, report, advance)
 
 
 def _say_skipped(skipped: dict[str, str]) -> None:
