@@ -16,6 +16,7 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.weights import WeightStore
 from gradfec_edge.frontend import FrontEnd, ProxyModel
 from gradfec_edge.importance import EstimatorFile, make_estimator
+from gradfec_edge.importance.shipped import STATISTICS, shipped
 from gradfec_lab.gradcam import GradCam, packet_importance
 
 ORACLE = "gradcam"
@@ -27,7 +28,7 @@ Floats = npt.NDArray[np.float32]
 class Scores:
     """The front-end and the estimators of the given names, for one split and grid.
 
-    `fingerprints` tells, by name, the learned estimators' files apart: the SHA-256 of what they hold.
+    `fingerprints` tells, by name, the files of what was learned apart: the SHA-256 of what they hold.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class Scores:
             if name not in {ORACLE, BY_LABEL}
         }
         self.fingerprints = {name: one.digest for name, one in made.items() if isinstance(one, EstimatorFile)}
+        if {"static", "deviation"} & {*names}:
+            self.fingerprints[STATISTICS] = EstimatorFile.read(shipped(STATISTICS)).digest
         self._free = {name: one for name, one in made.items() if not isinstance(one, EstimatorFile)}
         self._proxies = {name: ProxyModel(one, split) for name, one in made.items() if isinstance(one, EstimatorFile)}
         self._front_end = FrontEnd(split, weights)

@@ -72,10 +72,9 @@ class FrontEnd:
     def __call__(self, image: NDArray[np.uint8]) -> Features:
         """Return the features of an RGB image (224, 224, 3) uint8, or of N: chi (N, H, W, C), scores (N, packets)."""
         batch = image if image.ndim == 4 else image[np.newaxis]  # (224, 224, 3) -> (1, 224, 224, 3)
-        chi, *scores = (array.numpy() for array in self._run(normalise(batch)))
-        if image.ndim == 4:
-            return Features(chi, scores[0] if scores else None)
-        return Features(chi[0], scores[0][0] if scores else None)
+        chi, *seen = (array.numpy() for array in self._run(normalise(batch)))
+        scores = self.proxy.scores(seen[0]) if self.proxy else None
+        return Features(chi, scores) if image.ndim == 4 else Features(chi[0], None if scores is None else scores[0])
 
 
 class ProxyModel:
@@ -83,9 +82,9 @@ class ProxyModel:
 
     def __init__(self, file: EstimatorFile, split: SplitPoint) -> None:
         """Build it from a file; UsageError where the file is for another split, or lacks an array."""
-        self._run = tf.function(Proxy(file, split), jit_compile=True, autograph=False)
+        self._proxy = Proxy(file, split)
+        self._run = tf.function(self._proxy, jit_compile=True, autograph=False)
 
     def __call__(self, images: NDArray[np.uint8], chi: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score RGB images (N, 224, 224, 3) with features chi (N, H, W, C): (N, packets)."""
-        scores: NDArray[np.float32] = self._run(normalise(images), chi).numpy()
-        return scores
+        return self._proxy.scores(self._run(normalise(images), chi).numpy())

@@ -18,6 +18,7 @@ __all__ = ["DEFAULT_ESTIMATOR", "ESTIMATORS", "Estimator", "EstimatorFile", "def
 
 DEFAULT_ESTIMATOR = "proxy"
 ESTIMATORS = (*PROXIES, *FREE)
+RECIPES = ("best", "paper")  # of proxies
 
 
 def default_estimator(split: SplitPoint, grid: PacketGrid) -> str:
@@ -37,6 +38,8 @@ def make_estimator(
     if name in PROXIES or name.endswith(".npz"):
         proxy = EstimatorFile.read(shipped(name) if name in PROXIES else name)
         proxy.check_fits(split, grid)
+        if proxy.about["recipe"] not in RECIPES:
+            raise UsageError(f"{name} is of the recipe {proxy.about['recipe']!r}, which ranks nothing: give a proxy")
         return proxy
     if name not in FREE:
         raise UsageError(

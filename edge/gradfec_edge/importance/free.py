@@ -45,7 +45,11 @@ class Deviation:
     def __init__(self, split: SplitPoint, grid: PacketGrid, rng: np.random.Generator) -> None:
         """Score the packets of `grid`; draws nothing. UsageError where nothing was learned for them."""
         statistics = _statistics(split, grid)
-        self.grid, self.means, self.sensitivity = grid, channel_means(split), statistics.arrays["sensitivity"]
+        self.grid, self.means, self.sensitivity = (
+            grid,
+            channel_means(split),
+            statistics.array("sensitivity", split.shape[2:]),
+        )
 
     def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
         """Sum the squared, weighted deviations over each packet."""
@@ -57,7 +61,7 @@ class Static:
 
     def __init__(self, split: SplitPoint, grid: PacketGrid, rng: np.random.Generator) -> None:
         """Score the packets of `grid`; draws nothing. UsageError where nothing was learned for them."""
-        self.scores = _statistics(split, grid).arrays["static"]
+        self.scores = _statistics(split, grid).array("static", (grid.count,))
 
     def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
         """Return the same scores for each image."""

@@ -18,7 +18,10 @@ def averages(targets: Targets) -> dict[str, Floats]:
     fit = targets.fit_indices
     packets = targets.importance[fit].sum(axis=2, dtype=np.float32)  # (N, 8, 8, 256) -> (N, 8, 256)
     by_place = packets.transpose(0, 2, 1).reshape(len(fit), -1)  # -> (N, 256, 8) -> (N, 2048)
-    static = (by_place / by_place.sum(axis=1, keepdims=True)).mean(axis=0)
+    totals = np.maximum(
+        by_place.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny
+    )  # a sure network has no gradient
+    static = (by_place / totals).mean(axis=0)
     measured = fit[fit < len(targets.sensitivity)]
     squared = np.diagonal(targets.sensitivity[measured, 0], axis1=1, axis2=2).mean(axis=0, dtype=np.float32)
     return {"static": static * targets.grid.count, "sensitivity": np.sqrt(squared)}

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from gradfec_common.network import split_point
+from gradfec_common.quiet import quiet_tensorflow
 from gradfec_edge.frontend.proxy import element_model
 from gradfec_edge.preprocess import normalise
 from gradfec_lab.training.run import Curve, Schedule, train
 from gradfec_lab.training.targets import Targets
+
+with quiet_tensorflow():
+    import keras
+    import tensorflow as tf
 
 Floats = npt.NDArray[np.float32]
 
@@ -43,5 +46,7 @@ def train_elements(
 
     optimizer = keras.optimizers.Adam(schedule.rates[0])
     fit, held_out = targets.fit_indices, targets.held_out_indices
-    train(model, optimizer, squared_error, batch, fit, held_out, schedule, checkpoints, report, advance)
+    train(
+        model, optimizer, squared_error, batch, fit, held_out, schedule, checkpoints, report, advance, targets.identity
+    )
     return {weight.path: np.asarray(weight) for weight in model.weights}

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from gradfec_common.errors import UsageError
+from gradfec_common.quiet import quiet_tensorflow
+
+with quiet_tensorflow():
+    import keras
+    import tensorflow as tf
 
 Indices = npt.NDArray[np.intp]
 Batch = Callable[[Indices], tuple[Any, npt.NDArray[np.float32]]]  # indices -> inputs, targets
@@ -61,14 +64,16 @@ def train(
     checkpoints: Path,
     report: Callable[[Curve], None],
     advance: Callable[[int], None] = lambda images: None,
+    data: str = "",
 ) -> list[Curve]:
     """Train `model` in place on the images `fit`, and leave it as it was best on `held_out`; return the curves.
 
     `report` is called after each epoch, `advance` after each batch with the number of images. The order of the images
-    depends on seed and epoch alone.
+    depends on seed and epoch alone. Checkpoints of another schedule or other `data` are refused.
     """
     checkpoints.mkdir(parents=True, exist_ok=True)
-    curves = _continue(checkpoints, schedule)
+    curves = _continue(checkpoints, {**asdict(schedule), "targets": data})
+    advance(len(curves) * len(fit))
     optimizer.build(model.trainable_variables)
     state = tf.train.Checkpoint(model=model, optimizer=optimizer)
     if curves:
@@ -98,31 +103,36 @@ def train(
         judged = [float(judge(*batch(where))) * len(where) for where in parts]
         curves.append(Curve(epoch + 1, rate, sum(losses) / len(order), sum(judged) / max(len(held_out), 1)))
         state.write(str(checkpoints / f"epoch-{epoch + 1}"))
-        _remember(checkpoints, schedule, curves)
+        _remember(checkpoints, {**asdict(schedule), "targets": data}, curves)
         report(curves[-1])
     best = min(range(len(curves)), key=lambda n: (not np.isfinite(curves[n].held_out), curves[n].held_out))
     tf.train.Checkpoint(model=model).read(str(checkpoints / f"epoch-{best + 1}")).expect_partial()
     return curves
 
 
-def _continue(checkpoints: Path, schedule: Schedule) -> list[Curve]:
-    """Return the curves so far; UsageError where they are those of another schedule."""
+def _continue(checkpoints: Path, settings: Mapping[str, Any]) -> list[Curve]:
+    """Return the curves so far; UsageError where they are those of another training, or damaged."""
     path = checkpoints / "curves.json"
     if not path.exists():
         return []
-    record = json.loads(path.read_text())
-    for name, value in asdict(schedule).items():
-        theirs = record["schedule"].get(name)
+    try:
+        record = json.loads(path.read_text())
+        curves = [Curve(**point) for point in record["curves"]]
+        found = dict(record["settings"])
+    except (ValueError, TypeError, KeyError):
+        raise UsageError(f"{path} is damaged: remove the folder {checkpoints}") from None
+    for name, value in settings.items():
+        theirs = found.get(name)
         if theirs != (list(value) if isinstance(value, tuple) else value):
             raise UsageError(
                 f"the checkpoints in {checkpoints} are of a training with {name} = {theirs!r}, not {value!r}: "
                 "remove the folder, or write to another --out"
             )
-    return [Curve(**point) for point in record["curves"]]
+    return curves
 
 
-def _remember(checkpoints: Path, schedule: Schedule, curves: Sequence[Curve]) -> None:
+def _remember(checkpoints: Path, settings: Mapping[str, Any], curves: Sequence[Curve]) -> None:
     """Write the curves, whole or not at all: they say which checkpoints are complete."""
     partial = checkpoints / "curves.json.part"
-    partial.write_text(json.dumps({"schedule": asdict(schedule), "curves": [asdict(point) for point in curves]}))
+    partial.write_text(json.dumps({"settings": dict(settings), "curves": [asdict(point) for point in curves]}))
     partial.replace(checkpoints / "curves.json")

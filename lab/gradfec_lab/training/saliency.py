@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
+from gradfec_common.quiet import quiet_tensorflow
 from gradfec_edge.frontend.proxy import saliency_model
 from gradfec_lab.training.run import Curve, Schedule, train
 from gradfec_lab.training.targets import Targets
+
+with quiet_tensorflow():
+    import keras
+    import tensorflow as tf
 
 Floats = npt.NDArray[np.float32]
 
@@ -44,7 +47,9 @@ def train_saliency(
         return -tf.reduce_mean(tf.reduce_sum(shares * tf.nn.log_softmax(logits), axis=-1))
 
     optimizer = keras.optimizers.AdamW(schedule.rates[0], weight_decay=schedule.weight_decay, clipnorm=1.0)
-    train(model, optimizer, cross_entropy, batch, fit, held_out, schedule, checkpoints, report, advance)
+    train(
+        model, optimizer, cross_entropy, batch, fit, held_out, schedule, checkpoints, report, advance, targets.identity
+    )
     return {weight.path: np.asarray(weight) for weight in model.weights}
 
 
@@ -58,4 +63,5 @@ def sensitivities(targets: Targets) -> dict[str, Floats]:
     position, tile = targets.sensitivity[measured].mean(axis=0, dtype=np.float64)  # (images, 2, C, C) -> 2 of (C, C)
     n = targets.grid.shape[0] * targets.grid.shape[1] // targets.saliency[0].size
     common = (tile - position / n) / (1 - 1 / n)
-    return {"sensitivity/position": position - common, "sensitivity/tile": common * n**2}
+    parts = {"sensitivity/position": position - common, "sensitivity/tile": common * n**2}
+    return {name: part.astype(np.float32) for name, part in parts.items()}

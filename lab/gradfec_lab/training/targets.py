@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.errors import UsageError
+from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.network import split_point
 from gradfec_common.packets import PacketGrid
 from gradfec_common.weights import WeightStore
@@ -24,7 +26,7 @@ from gradfec_lab.photographs import Photographs
 TODO, DONE, UNUSABLE = 0, 1, 2
 SETTINGS = "settings.json"
 FLUSH_EVERY = 32  # batches: what an interruption costs at most
-SENSITIVITY_IMAGES = 1024  # 400 give the same ranking
+SENSITIVITY_IMAGES = 512  # the matrices of 400 rank as well
 HELD_OUT = 20  # one image in so many, by the hash of its name, is held out for choices
 
 Floats = npt.NDArray[np.float32]
@@ -48,8 +50,7 @@ class Targets:
     `state` (N,) u8; `energy`, `power` and `importance` (N, groups, tiles, C) float16: sums over tiles of `rows` x
     `rows` elements of relu(chi), of its square, and of the oracle's map; `saliency` (N, groups, tiles) float32: the
     share of each tile in the squared gradient; `sensitivity` (first N, 2, C, C) float16: see `gradient_products`, which
-    need few images and much room. `elements` (N, H, W, C) float16: the
-    oracle's whole map, where the settings ask for it.
+    need few images and much room. `elements` (N, H, W, C) float16: the oracle's whole map, where it is asked for.
     """
 
     def __init__(self, folder: Path, photographs: Photographs, names: list[str], settings: Settings) -> None:
@@ -69,6 +70,16 @@ class Targets:
         self.elements = (
             self._array("elements", (settings.count, *self.grid.shape), np.float16) if settings.elements else None
         )
+
+    @property
+    def identity(self) -> str:
+        """Return what tells these targets from others: the settings, as JSON."""
+        return json.dumps(asdict(self.settings), sort_keys=True)
+
+    @property
+    def unusable(self) -> list[str]:
+        """Return the names of the images that could not be used."""
+        return [self.names[i] for i in np.flatnonzero(self.state == UNUSABLE)]
 
     @property
     def fit_indices(self) -> npt.NDArray[np.intp]:
@@ -122,7 +133,10 @@ class Targets:
         if not path.exists():
             path.write_text(json.dumps(ours, indent=1))
             return
-        theirs: dict[str, Any] = json.loads(path.read_text())
+        try:
+            theirs: dict[str, Any] = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError):
+            raise UsageError(f"{path} is damaged: remove the folder {self.folder}") from None
         for name, value in ours.items():
             if theirs.get(name) != value:
                 raise UsageError(
@@ -131,9 +145,24 @@ class Targets:
                 )
 
     def _array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.memmap[Any, Any]:
+        """Open an array, or make it; UsageError where it is damaged, GradfecError where there is no room for it."""
         path = self.folder / f"{name}.npy"
-        mode = "r+" if path.exists() else "w+"
-        return np.lib.format.open_memmap(path, mode, np.dtype(dtype), shape)  # type: ignore[no-untyped-call,no-any-return]
+        wanted = np.dtype(dtype)
+        size = math.prod(shape) * wanted.itemsize
+        # The file is sparse: on a full disk, writing to it would be a bus error. So what is there counts as its own.
+        room = shutil.disk_usage(self.folder).free + (path.stat().st_blocks * 512 if path.exists() else 0)
+        if room < size:
+            raise GradfecError(
+                f"{path} needs {size / 1e9:.1f} GB, and {room / 1e9:.1f} GB are free: give another --cache"
+            )
+        mode: Literal["r+", "w+"] = "r+" if path.exists() else "w+"
+        try:
+            array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode, wanted, shape)  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            raise UsageError(f"{path} is damaged ({error}): remove the folder {self.folder}") from None
+        if (array.shape, array.dtype) != (shape, wanted):
+            raise UsageError(f"{path} is damaged (it is {array.dtype} {array.shape}): remove the folder {self.folder}")
+        return array
 
     def _flush(self) -> None:
         """Write the arrays before the state that vouches for them."""

@@ -42,7 +42,7 @@ BYTES_AN_IMAGE = 110_000  # of the cache, at the default split; the whole maps o
 )
 @click.option("--epochs", type=click.IntRange(1), help="[default: best 12, paper 16]")
 @click.option(
-    "--tuning", default=600, type=click.IntRange(0), help="best: steps of the offsets' tuning, 8 images each."
+    "--tuning", default=200, type=click.IntRange(0), help="best: steps of the offsets' tuning, 8 images each."
 )
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Of initial weights and the order of the images.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of the targets. [default: beside --out]")
@@ -113,7 +113,7 @@ def train_proxy(
         raise GradfecError(
             f"cannot keep targets in {folder}: {error.strerror}; {len(names)} images need {need:.1f} GB or more"
         ) from None
-    _say_skipped(photographs.skipped)
+    _say_skipped(targets.unusable, photographs.skipped)
     if len(targets.fit_indices) < MIN_IMAGES // 2 or not len(targets.held_out_indices):
         raise UsageError(
             f"{images} has {len(targets.fit_indices)} usable images to learn from: give at least {MIN_IMAGES}"
@@ -198,12 +198,12 @@ def _tune(targets: Targets, proxy: EstimatorFile, weights: WeightStore, seed: in
         return tune(targets, plain, weights, seed, steps, checkpoints, report, advance)
 
 
-def _say_skipped(skipped: dict[str, str]) -> None:
-    """Count and name what could not be used."""
-    for reason in [*skipped.values()][:10]:
-        click.echo(f"skipped: {reason}", err=True)
-    if skipped:
-        click.echo(f"{len(skipped)} images skipped", err=True)
+def _say_skipped(names: list[str], reasons: dict[str, str]) -> None:
+    """Count and name what could not be used, now or in an earlier run."""
+    for name in names[:10]:
+        click.echo(f"skipped: {reasons.get(name, f'{name} could not be used')}", err=True)
+    if names:
+        click.echo(f"{len(names)} images skipped", err=True)
 
 
 def _write_means(path: Path, targets: Targets) -> None:

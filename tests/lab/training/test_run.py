@@ -157,7 +157,7 @@ def test_a_loss_that_is_no_number_does_not_win_and_does_not_stop_a_resumed_train
 def test_curves_are_kept_as_json_beside_the_checkpoints(whole):
     record = json.loads((whole.folder / "curves.json").read_text())
     assert [Curve(**point) for point in record["curves"]] == whole.curves
-    assert record["schedule"]["seed"] == 3
+    assert record["settings"]["seed"] == 3
     assert not [*whole.folder.glob("*.part")]
 
 

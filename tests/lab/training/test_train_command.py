@@ -35,7 +35,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> ToyNetwork:
 
 
 def train_proxy(images: Path, out: Path, *arguments: object) -> Result:
-    where = ("--images", images, "--out", out, "--split", SPLIT.name, "--rows", ROWS)
+    where = ("--images", images, "--out", out, "--split", SPLIT.name, "--rows", ROWS, "--tuning", 0)
     return CliRunner().invoke(main, ["train-proxy", *map(str, (*where, *arguments))])
 
 
@@ -66,15 +66,19 @@ def test_each_recipe_writes_a_file_that_the_edge_takes_for_these_packets_and_no_
     expected = {"recipe": recipe, "split": SPLIT.name, "rows": ROWS, "score": "logit", "seed": 5, "images": 44}
     assert about.items() >= (expected | {"held_out": 4, "epochs": EPOCHS[recipe]}).items()
     assert toy.images == COUNT
-    file = make_estimator(str(out), SPLIT, GRID, np.random.default_rng(0))
-    assert isinstance(file, EstimatorFile)
+    file = EstimatorFile.read(out)
     assert file.about == about
     assert all(np.isfinite(array).all() for array in file.arrays.values())
     for split, rows in ((SPLIT, 7), (split_point("conv2_block1_add"), ROWS)):
         with pytest.raises(UsageError, match=f"mine ranks packets of 14 rows of pool1_pool, not of {rows} rows of"):
             make_estimator(str(out), split, PacketGrid(split.shape, rows), np.random.default_rng(0))
-
-    if recipe != "averages":
+    if recipe == "averages":
+        with pytest.raises(UsageError, match="mine.npz is of the recipe 'averages', which ranks nothing"):
+            make_estimator(str(out), SPLIT, GRID, np.random.default_rng(0))
+    else:
+        taken = make_estimator(str(out), SPLIT, GRID, np.random.default_rng(0))
+        assert isinstance(taken, EstimatorFile)
+        assert taken.digest == file.digest
         assert np.isfinite(about["held_out_loss"])
         assert (tmp_path / "mine.curves.png").read_bytes().startswith(b"\x89PNG")
         assert_scores(file, toy)
