@@ -73,7 +73,7 @@ def test_each_recipe_writes_a_file_that_the_edge_takes_for_these_packets_and_no_
         with pytest.raises(UsageError, match=f"mine ranks packets of 14 rows of pool1_pool, not of {rows} rows of"):
             make_estimator(str(out), split, PacketGrid(split.shape, rows), np.random.default_rng(0))
     if recipe == "averages":
-        with pytest.raises(UsageError, match="mine.npz is of the recipe 'averages', which ranks nothing"):
+        with pytest.raises(UsageError, match=r"mine\.npz is of the recipe 'averages', which ranks nothing"):
             make_estimator(str(out), SPLIT, GRID, np.random.default_rng(0))
     else:
         taken = make_estimator(str(out), SPLIT, GRID, np.random.default_rng(0))
