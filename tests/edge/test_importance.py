@@ -264,3 +264,9 @@ def test_one_that_you_trained_is_refused_for_other_packets_by_the_name_of_its_fi
     path = str(written(tmp_path / "mine.npz").path)
     with pytest.raises(UsageError, match="mine ranks packets of 7 rows of a_small_one, not of 14 rows of a_small_one"):
         estimator(path, grid=PacketGrid(SMALL.shape, 14))
+
+
+def test_what_float16_cannot_hold_is_written_as_float32(tmp_path):
+    file = EstimatorFile(tmp_path / "mine.npz", ABOUT, {"large": np.array([1e6], np.float32)})
+    file.write()
+    assert EstimatorFile.read(file.path).arrays["large"] == 1e6

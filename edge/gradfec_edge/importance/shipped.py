@@ -81,8 +81,12 @@ class EstimatorFile:
         return self.arrays[name]
 
     def write(self) -> None:
-        """Write the file whole or not at all, as float16: scores are only compared."""
-        arrays = {name: array.astype(np.float16) for name, array in self.arrays.items()}
+        """Write the file whole or not at all; as float16 what that can hold, for scores are only compared."""
+        limit = np.finfo(np.float16).max
+        arrays = {
+            name: array.astype(np.float16 if np.abs(array).max(initial=0) < limit else np.float32)
+            for name, array in self.arrays.items()
+        }
         partial = self.path.with_name(self.path.name + ".part.npz")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
