@@ -107,7 +107,7 @@ def damage(chi: tf.Tensor, saliency: tf.Tensor, sensitivity: tuple[tf.Tensor, ..
 def eliminate(form: Floats) -> Floats:
     """Return each packet's turn (packets,), 0 .. packets - 1, to be left out under a quadratic form (groups, C, C).
 
-    Not in the graph: XLA takes ten times as long to sort.
+    Not in the graph: XLA takes several times as long to sort.
     """
     groups, channels, _ = form.shape
     count = groups * channels

@@ -26,7 +26,7 @@ from gradfec_lab.photographs import Photographs
 TODO, DONE, UNUSABLE = 0, 1, 2
 SETTINGS = "settings.json"
 FLUSH_EVERY = 32  # batches: what an interruption costs at most
-SENSITIVITY_IMAGES = 512  # the matrices of 400 rank as well
+SENSITIVITY_IMAGES = 512  # means over 3,136 positions each: more would only take room
 HELD_OUT = 20  # one image in so many, by the hash of its name, is held out for choices
 
 Floats = npt.NDArray[np.float32]
