@@ -16,8 +16,7 @@ from gradfec_common.plan import Plan, Scheme
 from gradfec_common.quantise import dequantise, quantise
 from gradfec_common.quiet import quiet_tensorflow
 from gradfec_common.weights import WeightStore
-
-ORACLE = "gradcam"
+from gradfec_lab.oracle import ORACLE
 
 Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -82,13 +81,14 @@ def explain(
     The oracle explains class `label`, or else the network's own answer.
     """
     with quiet_tensorflow():
-        from gradfec_lab.gradcam import GradCam, packet_importance
+        from gradfec_edge.importance.free import packet_sums
+        from gradfec_lab.gradcam import GradCam
         from gradfec_lab.scores import Scores
 
     chi, by_name = Scores(estimators, split, grid, weights, seed)(image[np.newaxis])
     oracle = GradCam(split, weights)
     truth = oracle(chi, None if label is None else np.array([label]))
-    scores = {ORACLE: packet_importance(truth.elements, grid)[0]}
+    scores = {ORACLE: packet_sums(truth.elements[0], grid)}
     scores |= {name: of_batch[0] for name, of_batch in by_name.items()}
     plans = [scheme.plan(of_packets) for of_packets in scores.values()]
     logits = oracle.model(np.stack([kept(chi[0], plan, grid) for plan in plans]), training=False).numpy()

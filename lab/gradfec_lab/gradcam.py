@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from gradfec_cloud.backend import build_model
 from gradfec_common.network import OUTPUT, SplitPoint
-from gradfec_common.packets import PacketGrid
 from gradfec_common.quiet import quiet_tensorflow
 from gradfec_common.weights import WeightStore
 
@@ -88,11 +87,3 @@ class GradCam:
             padded = np.concatenate([batch, np.zeros((gap, *self.split.shape), np.float32)])
             parts.append([a.numpy()[: len(batch)] for a in self._run(padded, np.pad(own, (0, gap)))])
         return Attribution(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
-def packet_importance(elements: Floats, grid: PacketGrid) -> Floats:
-    """Sum the elements (N, H, W, C) of each packet (Eq. 1): (N, packets), in the order of the packets' places."""
-    _, width, channels = grid.shape
-    # (N, 56, 56, 256) -> (N, 8 row groups, 7 rows, 56, 256) -> (N, 8, 256) -> (N, 256, 8) -> (N, 2048)
-    groups = elements.reshape(len(elements), grid.groups, grid.rows, width, channels).sum(axis=(2, 3))
-    return np.ascontiguousarray(groups.transpose(0, 2, 1)).reshape(len(elements), grid.count)

@@ -16,11 +16,11 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.weights import WeightStore
 from gradfec_edge.frontend import FrontEnd, ProxyModel
 from gradfec_edge.importance import EstimatorFile, make_estimator
+from gradfec_edge.importance.free import packet_sums
 from gradfec_edge.importance.shipped import STATISTICS, shipped
-from gradfec_lab.gradcam import GradCam, packet_importance
+from gradfec_lab.gradcam import GradCam
+from gradfec_lab.oracle import BY_LABEL, ORACLE
 
-ORACLE = "gradcam"
-BY_LABEL = "gradcam-label"  # the oracle of the label's class, which leaks the label
 BATCH = 8
 Floats = npt.NDArray[np.float32]
 
@@ -72,9 +72,9 @@ class Scores:
         if "random" in scores and names is not None:
             scores["random"] = np.stack([self._draws(name) for name in names])
         if self._oracle and ORACLE in self.names:
-            scores[ORACLE] = packet_importance(self._oracle(chi).elements, self.grid)
+            scores[ORACLE] = packet_sums(self._oracle(chi).elements, self.grid)
         if self._oracle and BY_LABEL in self.names:
-            scores[BY_LABEL] = packet_importance(self._oracle(chi, classes).elements, self.grid)
+            scores[BY_LABEL] = packet_sums(self._oracle(chi, classes).elements, self.grid)
         return chi, {name: scores[name] for name in self.names}
 
     def _draws(self, name: str) -> Floats:

@@ -66,7 +66,8 @@ def show(
     from gradfec_edge.camera import read_image
     from gradfec_edge.importance import default_estimator, make_estimator
     from gradfec_edge.preprocess import to_input
-    from gradfec_lab.explanation import ORACLE, explain
+    from gradfec_lab.explanation import explain
+    from gradfec_lab.oracle import ORACLE
 
     scheme, cut = parse_scheme(protect), split_point(split)
     grid = packet_grid(cut, rows)

@@ -18,7 +18,8 @@ from matplotlib.patches import Patch
 from gradfec_common.errors import GradfecError
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import Plan
-from gradfec_lab.explanation import ORACLE, Explanation, Ranking
+from gradfec_lab.explanation import Explanation, Ranking
+from gradfec_lab.oracle import ORACLE
 
 DROPPED, PROTECTED, BARE = range(3)
 FATES = ("dropped, so 0", "protected", "bare")

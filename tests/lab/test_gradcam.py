@@ -8,7 +8,8 @@ import tensorflow as tf
 from gradfec_common.network import DEFAULT_SPLIT, split_point
 from gradfec_common.packets import PacketGrid
 from gradfec_common.weights import ensure_weights
-from gradfec_lab.gradcam import BATCH, SCORES, GradCam, importance_map, packet_importance
+from gradfec_edge.importance.free import packet_sums
+from gradfec_lab.gradcam import BATCH, SCORES, GradCam, importance_map
 
 SHAPE = (6, 5, 4)
 STEP = 1e-6
@@ -89,7 +90,7 @@ def test_the_two_scores_differ_by_what_the_likely_classes_share(network, chi):
 def test_a_packets_importance_is_the_sum_of_its_elements(grid):
     elements = np.random.default_rng(9).random((3, *grid.shape)).astype(np.float32)
     expected = [grid.split(one).sum(axis=1) for one in elements]
-    np.testing.assert_allclose(packet_importance(elements, grid), expected, rtol=1e-5)
+    np.testing.assert_allclose(packet_sums(elements, grid), expected, rtol=1e-5)
 
 
 # --- with the real network ---

@@ -44,7 +44,7 @@ class Deviation:
 
     def __init__(self, split: SplitPoint, grid: PacketGrid, rng: np.random.Generator) -> None:
         """Score the packets of `grid`; draws nothing. UsageError where nothing was learned for them."""
-        statistics = _statistics(split, grid)
+        statistics = _statistics("deviation", split, grid)
         self.grid, self.means, self.sensitivity = (
             grid,
             channel_means(split),
@@ -61,7 +61,7 @@ class Static:
 
     def __init__(self, split: SplitPoint, grid: PacketGrid, rng: np.random.Generator) -> None:
         """Score the packets of `grid`; draws nothing. UsageError where nothing was learned for them."""
-        self.scores = _statistics(split, grid).array("static", (grid.count,))
+        self.scores = _statistics("static", split, grid).array("static", (grid.count,))
 
     def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
         """Return the same scores for each image."""
@@ -90,14 +90,15 @@ FREE: dict[str, Callable[[SplitPoint, PacketGrid, np.random.Generator], Estimato
 
 
 def packet_sums(elements: Floats, grid: PacketGrid) -> Floats:
-    """Sum elements (H, W, C) over each packet (Eq. 1): (packets,), channel after channel."""
-    rows = elements.sum(axis=1)  # (56, 56, 256) -> (56 rows, 256)
-    groups = rows.reshape(grid.groups, grid.rows, -1).sum(axis=1)  # -> (8 row groups, 256)
-    return np.ascontiguousarray(groups.T).reshape(-1)  # -> (2048 packets,)
+    """Sum elements (..., H, W, C) over each packet (Eq. 1): (..., packets), in the order of the packets' places."""
+    rows = elements.sum(axis=-2)  # (..., 56, 56, 256) -> (..., 56 rows, 256)
+    groups = rows.reshape(*rows.shape[:-2], grid.groups, grid.rows, -1).sum(axis=-2)  # -> (..., 8 row groups, 256)
+    by_channel = np.ascontiguousarray(groups.swapaxes(-1, -2))  # -> (..., 256, 8)
+    return by_channel.reshape(*rows.shape[:-2], grid.count)  # -> (..., 2048 packets)
 
 
-def _statistics(split: SplitPoint, grid: PacketGrid) -> EstimatorFile:
+def _statistics(estimator: str, split: SplitPoint, grid: PacketGrid) -> EstimatorFile:
     """Read what the package ships of training images, for these packets."""
     statistics = EstimatorFile.read(shipped(STATISTICS))
-    statistics.check_fits(split, grid)
+    statistics.check_fits(split, grid, estimator)
     return statistics

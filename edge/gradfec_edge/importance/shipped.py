@@ -97,12 +97,12 @@ class EstimatorFile:
                 partial.unlink()
             raise GradfecError(f"cannot write {self.path}: {error.strerror}") from None
 
-    def check_fits(self, split: SplitPoint, grid: PacketGrid) -> None:
-        """Refuse, with UsageError, packets other than those whose importance was learned."""
+    def check_fits(self, split: SplitPoint, grid: PacketGrid, name: str | None = None) -> None:
+        """Refuse, with UsageError, packets other than those that this, or the estimator `name` by it, was made for."""
         theirs = (self.about["split"], self.about["rows"])
         if theirs != (split.name, grid.rows):
             raise UsageError(
-                f"{self.path.stem} ranks packets of {theirs[1]} rows of {theirs[0]}, not of {grid.rows} rows of "
-                f"{split.name}: train one with gradfec train-proxy --split {split.name} --rows {grid.rows}, or use "
+                f"{name or self.path.stem} ranks packets of {theirs[1]} rows of {theirs[0]}, not of {grid.rows} rows "
+                f"of {split.name}: train one with gradfec train-proxy --split {split.name} --rows {grid.rows}, or use "
                 "--importance activation"
             )

@@ -5,7 +5,6 @@ The paper's Figure 5. A drop is a plan: what FEC_A_B would drop is dropped, the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import product
 
@@ -20,14 +19,13 @@ from gradfec_common.fill import Fill, fill_values
 from gradfec_common.plan import BareDrop, keep_most_important, ranking
 from gradfec_common.transmit import FILLS
 from gradfec_lab.netem import percentage
+from gradfec_lab.oracle import BY_LABEL, ORACLE
 from gradfec_lab.sweep.engine import Case, Delivered, Subject
 from gradfec_lab.sweep.report import Row
 from gradfec_lab.sweep.statistics import spearman
 from gradfec_lab.sweep.study import CONTEXT, Study, chosen_from, names_list, study_options
 
-ORACLE = "gradcam"
 FREE = ("activation", "deviation", "static", "random")  # estimators without a network of their own
-BY_LABEL = "gradcam-label"  # the oracle of the label's class
 ORDERS = ("least", "most")
 HALF = 50.0  # percent dropped, for the importance mass that is kept
 
@@ -55,11 +53,7 @@ def importance(study: Study, estimators: str | None, drop: str, fill: str, order
         chosen_from("--order", ORDERS)(order),
     )
     result = report(sweep)
-    if as_json:
-        click.echo(json.dumps(result.members))
-    else:
-        for table in result.tables:
-            table.show()
+    result.show(as_json)
 
 
 def parse_estimators(text: str | None, study: Study, option: str = "--estimators") -> list[str]:

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gradfec_lab.oracle import ORACLE
 from gradfec_lab.sweep.engine import nothing_at_hand
-from gradfec_lab.sweep.importance import FREE, ORACLE, ImportanceSweep
+from gradfec_lab.sweep.importance import FREE, ImportanceSweep
 from gradfec_lab.sweep.report import (
     DIGITS,
     Grid,

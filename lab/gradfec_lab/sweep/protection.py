@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
@@ -92,11 +91,7 @@ def protection(
         masks=masks,
     )
     result = report(sweep)
-    if as_json:
-        click.echo(json.dumps(result.members))
-    else:
-        for table in result.tables:
-            table.show()
+    result.show(as_json)
 
 
 def parse_bursts(text: str) -> list[str]:

@@ -43,11 +43,7 @@ def quantise(study: Study, bits: str, as_json: bool) -> None:
     2^bits even levels between the tensor's minimum and maximum; 8 bits are the product's quantiser.
     """
     result = report(study, parse_bits(bits))
-    if as_json:
-        click.echo(json.dumps(result.members))
-    else:
-        for table in result.tables:
-            table.show()
+    result.show(as_json)
 
 
 def parse_bits(text: str) -> list[int]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import click
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
@@ -151,6 +153,14 @@ class Report:
 
     members: dict[str, Any]
     tables: list[Grid]
+
+    def show(self, as_json: bool) -> None:
+        """Print the JSON object, or the tables."""
+        if as_json:
+            click.echo(json.dumps(self.members))
+            return
+        for table in self.tables:
+            table.show()
 
 
 def pivot(title: str, rows: list[Row], names: Sequence[str], across: str, measure: str = "agreement") -> Grid:

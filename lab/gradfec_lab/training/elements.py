@@ -38,8 +38,7 @@ def train_elements(
     assert elements is not None, "targets without elements"  # noqa: S101
 
     def batch(where: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:
-        images = [targets.photographs.read(targets.names[i]) for i in where]
-        return normalise(np.stack([image for image in images if image is not None])), elements[where].astype(np.float32)
+        return normalise(targets.inputs(where)), elements[where].astype(np.float32)
 
     def squared_error(wanted: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(tf.square(wanted - found))

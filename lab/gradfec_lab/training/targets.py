@@ -21,7 +21,7 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.network import split_point
 from gradfec_common.packets import PacketGrid
 from gradfec_common.weights import WeightStore
-from gradfec_lab.photographs import Photographs
+from gradfec_lab.photographs import Inputs, Photographs
 
 TODO, DONE, UNUSABLE = 0, 1, 2
 SETTINGS = "settings.json"
@@ -93,6 +93,14 @@ class Targets:
 
     def _held_out(self) -> npt.NDArray[np.bool_]:
         return np.array([is_held_out(name) for name in self.names])
+
+    def inputs(self, where: npt.NDArray[np.intp]) -> Inputs:
+        """Read the images of these indices (N,) again: (N, 224, 224, 3) RGB; GradfecError where one is gone since."""
+        images = [self.photographs.read(self.names[i]) for i in where]
+        if any(image is None for image in images):
+            gone = next(self.names[i] for i, image in zip(where, images, strict=True) if image is None)
+            raise GradfecError(f"{self.photographs.skipped[gone]}; it could be read when the targets were computed")
+        return np.stack([image for image in images if image is not None])
 
     def compute(self, weights: WeightStore, advance: Callable[[int], None]) -> None:
         """Fill in what is not there yet; `advance` is told how many images are done."""

@@ -8,6 +8,8 @@ curve around the limit (the straight-through estimator: Bengio, Leonard, Courvil
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +80,7 @@ def tune(
     history: list[tuple[float, float]] = []
     while state.step < steps:
         where = np.take(order, range(BATCH * state.step, BATCH * (state.step + 1)), mode="wrap")
-        images = [targets.photographs.read(targets.names[i]) for i in where]
-        chi, turns = front_end(np.stack([image for image in images if image is not None]))
+        chi, turns = front_end(targets.inputs(where))
         assert turns is not None, "a proxy gives scores"  # noqa: S101
         scores = turns + offsets(state.parameters, grid)
         drops = np.random.default_rng([seed, 2, state.step]).uniform(*DROPS, BATCH)
@@ -158,16 +159,21 @@ def _restore(path: Path, grid: PacketGrid, run: Mapping[str, Any]) -> State:
     if not path.exists():
         nothing = np.zeros(grid.shape[2] + grid.count, np.float32)
         return State(0, nothing, nothing, nothing, nothing, 0)
-    with np.load(path) as file:
-        for name, ours in run.items():
-            if name not in file or file[name] != ours:
-                theirs = file.get(name, "unknown")
-                raise UsageError(
-                    f"the checkpoint {path} is of a tuning with {name} = {theirs}, not {ours}: remove it, or write "
-                    "to another --out"
-                )
-        parameters, first, second, total = (file[name] for name in ("parameters", "first", "second", "total"))
-        return State(int(file["step"]), parameters, first, second, total, int(file["counted"]))
+    try:
+        with np.load(path) as file:
+            saved = {name: file[name] for name in file.files}
+        parameters, first, second, total = (saved[name] for name in ("parameters", "first", "second", "total"))
+        state = State(int(saved["step"]), parameters, first, second, total, int(saved["counted"]))
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile):
+        raise UsageError(f"the checkpoint {path} is damaged: remove it") from None
+    for name, ours in run.items():
+        theirs = saved.get(name, "unknown")
+        if theirs != ours:
+            raise UsageError(
+                f"the checkpoint {path} is of a tuning with {name} = {theirs}, not {ours}: remove it, or write "
+                "to another --out"
+            )
+    return state
 
 
 def _save(path: Path, state: State, run: Mapping[str, Any]) -> None:
