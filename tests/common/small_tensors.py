@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common import wire
-from gradfec_common.codes import BARE, ZFEC
+from gradfec_common.codes import BARE, LEOPARD, ZFEC
 from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import Block, Plan
@@ -25,7 +25,7 @@ def features(rng: np.random.Generator, shape: tuple[int, int, int] = SPLIT.shape
 
 
 def odd_plan(rng: np.random.Generator, total: int = GRID.count) -> Plan:
-    """Draw a plan of the general form: some packets dropped, the others in blocks of any (n, k) and either code."""
+    """Draw a plan of the general form: some packets dropped, the others in blocks of any (n, k) and code."""
     packets = rng.permutation(total)
     kept = int(rng.integers(1, total + 1))
     count = int(rng.integers(1, min(kept, 4) + 1))
@@ -34,7 +34,8 @@ def odd_plan(rng: np.random.Generator, total: int = GRID.count) -> Plan:
     for members in np.split(packets[:kept], cuts):
         bare = rng.random() < 0.3
         n = len(members) + (0 if bare else int(rng.integers(0, len(members) + 3)))
-        blocks.append(Block(members, n, BARE if bare else ZFEC))
+        code = BARE if bare else ZFEC if rng.random() < 0.5 else LEOPARD
+        blocks.append(Block(members, n, code))
     return Plan(total, np.sort(packets[kept:]), tuple(blocks))
 
 

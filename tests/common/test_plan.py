@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradfec_common.codes import BARE, ZFEC
+from gradfec_common.codes import BARE, LEOPARD, ZFEC
 from gradfec_common.errors import UsageError
 from gradfec_common.plan import BareDrop, Block, NoProtection, Plan, UnequalProtection, parse_scheme
 
@@ -88,6 +88,17 @@ def test_the_default_tensor_at_fec_50_50_is_eight_blocks_of_256_with_128_data_sy
     plan = UnequalProtection(50).plan(np.arange(2048, dtype=np.float32))
     assert [(block.n, block.k) for block in plan.blocks] == [(256, 128)] * 8
     np.testing.assert_array_equal(plan.dropped, np.arange(1024))  # the least important ones
+
+
+def test_leopard_has_the_default_tensor_in_one_code_word():
+    plan = UnequalProtection(20, LEOPARD).plan(np.arange(2048, dtype=np.float32))
+    assert [(block.n, block.k, block.code) for block in plan.blocks] == [(2048, 1638, LEOPARD)]
+
+
+@pytest.mark.parametrize(("code", "block_n", "blocks"), [(ZFEC, 64, 32), (LEOPARD, 512, 4), (ZFEC, None, 8)])
+def test_the_size_of_blocks_may_be_chosen(code, block_n, blocks):
+    plan = UnequalProtection(50, code, block_n).plan(np.zeros(2048, np.float32))
+    assert [(block.n, block.k) for block in plan.blocks] == [(2048 // blocks, 1024 // blocks)] * blocks
 
 
 def test_fec_0_100_drops_nothing_and_has_no_parity():
