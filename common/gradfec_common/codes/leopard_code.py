@@ -41,7 +41,7 @@ class LeopardCode:
         if n == k:
             return np.empty((0, length), np.uint8)
         parity = reed_solomon_leopard.encode(as_bytes(data), n - k)
-        return np.frombuffer(b"".join(parity), np.uint8).reshape(n - k, length)
+        return as_matrix(parity, length)
 
     def decode(self, symbols: Symbols, indices: npt.NDArray[np.intp], k: int, n: int) -> Symbols:
         """Recover the (k, length) data symbols from (m, length) symbols at distinct `indices` below n, m >= k.
@@ -54,8 +54,8 @@ class LeopardCode:
             known = [*zip(places.tolist(), as_bytes(data), strict=True)]
             original = {index: symbol for index, symbol in known if index < k}
             recovery = {index - k: symbol for index, symbol in known if index >= k}
-            for index, symbol in reed_solomon_leopard.decode(k, n - k, original, recovery).items():
-                data[index] = np.frombuffer(symbol, np.uint8)
+            recovered = reed_solomon_leopard.decode(k, n - k, original, recovery)
+            data[[*recovered]] = as_matrix([*recovered.values()], data.shape[1])
         return data
 
     def _check(self, k: int, n: int, length: int) -> None:
@@ -64,6 +64,11 @@ class LeopardCode:
                 f"no leopard block with k = {k}, n = {n}, {length} bytes a symbol: 1 <= k <= n <= {self.max_n} and an "
                 "even number of bytes, at least 2, needed"
             )
+
+
+def as_matrix(symbols: list[bytes], length: int) -> Symbols:
+    """Return m symbols of bytes as (m, length)."""
+    return np.frombuffer(b"".join(symbols), np.uint8).reshape(len(symbols), length)
 
 
 def as_bytes(symbols: Symbols) -> list[bytes]:

@@ -51,8 +51,8 @@ class ZfecCode:
         missing = np.flatnonzero(places >= k)
         if len(missing):
             decoded = decoder(k, n).decode([*data], places.tolist())
-            for row in missing:
-                data[row] = np.frombuffer(decoded[row], np.uint8)
+            recovered = b"".join(decoded[row] for row in missing)
+            data[missing] = np.frombuffer(recovered, np.uint8).reshape(len(missing), -1)
         return data
 
     def _check(self, k: int, n: int, length: int) -> None:
