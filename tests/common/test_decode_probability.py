@@ -38,6 +38,7 @@ def bounds(count: int, probability: float) -> tuple[int, int]:
         (LEOPARD, None, 50, 0.5),
         (LEOPARD, None, 10, 0.095),
     ],
+    ids=lambda value: getattr(value, "name", None),
 )
 def test_tensors_and_blocks_decode_as_often_as_theory_says(code, block_n, a, loss):
     rng = np.random.default_rng(2023)

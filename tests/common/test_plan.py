@@ -40,7 +40,7 @@ def test_every_packet_is_dropped_or_in_exactly_one_block(percent, total, seed):
 def test_as_many_symbols_are_sent_as_the_tensor_has_packets(percent, total, seed):
     if plan := plan_or_none(percent, scores(total, seed)):
         assert plan.sent == plan.kept + plan.parity == sum(block.n for block in plan.blocks)
-        enough_packets_for_the_blocks = plan.kept >= -(-total // ZFEC.max_n)
+        enough_packets_for_the_blocks = plan.kept >= -(-total // ZFEC.block_n)
         if enough_packets_for_the_blocks:
             assert plan.sent == total
         else:  # a block of one packet cannot have more than 256 symbols
@@ -74,7 +74,7 @@ def test_no_dropped_packet_is_more_important_than_a_kept_one_and_ties_keep_the_f
 def test_blocks_are_as_few_as_the_code_allows_and_alike(percent, total, seed):
     importance = scores(total, seed)
     if plan := plan_or_none(percent, importance):
-        assert len(plan.blocks) == min(-(-total // ZFEC.max_n), plan.kept)
+        assert len(plan.blocks) == min(-(-total // ZFEC.block_n), plan.kept)
         ns, ks = [block.n for block in plan.blocks], [block.k for block in plan.blocks]
         assert max(ns) - min(ns) <= 1
         assert max(ks) - min(ks) <= 1

@@ -415,6 +415,7 @@ def test_a_tensor_that_cannot_be_true_is_not_begun(field, value, reason):
     assert judge(header, GRID, SPLIT.id)[1] == {reason: 1}
 
 
+@pytest.mark.leopard
 def test_a_code_of_words_of_two_bytes_has_no_symbols_of_odd_length():
     headers = headers_of(datagrams_of(TWO_BLOCKS))
     headers["code"] = LEOPARD.id
