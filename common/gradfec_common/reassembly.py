@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common import wire
-from gradfec_common.codes import BARE, CODES
+from gradfec_common.codes import BARE, CODES, Each, Symbols
 from gradfec_common.fill import Fill
 from gradfec_common.packets import PacketGrid
 from gradfec_common.quantise import QUANTISERS, dequantise, is_range
@@ -21,6 +21,8 @@ MAX_SENT_PER_PACKET = 4  # symbols an edge may send for each packet of a tensor:
 
 MAX_N = np.zeros(256, np.int64)  # by code id; 0 for those that are not registered
 MAX_N[[*CODES]] = [code.max_n for code in CODES.values()]
+WORD_BYTES = np.ones(256, np.int64)  # by code id
+WORD_BYTES[[*CODES]] = [code.word_bytes for code in CODES.values()]
 
 
 class Reassembly:
@@ -138,6 +140,7 @@ def judge(headers: npt.NDArray[Any], grid: PacketGrid, split_id: int) -> tuple[n
     tensor = (blocks >= 1) & (kept >= blocks) & (kept <= np.minimum(sent, grid.count)) & is_range(low, high)
     tensor &= sent <= MAX_SENT_PER_PACKET * grid.count
     block = (k >= 1) & (k <= n) & (n <= most) & ((n == k) | (headers["code"] != BARE.id))
+    block &= (wire.PLACE_BYTES + grid.size) % WORD_BYTES[headers["code"]] == 0
     others = blocks - 1  # each of at least one symbol; without others, the block is all there is
     block &= (n + others <= sent) & (k + others <= kept) & ((others > 0) | ((n == sent) & (k == kept)))
     own = (headers["block"] < blocks) & (headers["position"] < sent) & (headers["index"] < n)
@@ -168,22 +171,22 @@ class DecodedTensor:
     conflicting: int  # packets that claim a place that another one holds, or that the tensor does not have
 
 
-def decode_tensor(arrived: Reassembly, fill: Fill = 0.0) -> DecodedTensor:
-    """Decode each block that can be, take the bare data of the others, dequantise, and fill the rest with `fill`.
+def decode_tensor(arrived: Reassembly, fill: Fill = 0.0, each: Each = map) -> DecodedTensor:
+    """Decode `each` block that can be, take the bare data of the others, dequantise, and fill the rest with `fill`.
 
     What is filled is what the plan dropped and what is lost for good: the receiver need not tell them apart.
     """
-    data = []
-    recovered = 0
-    for block in np.flatnonzero(arrived.base >= 0):
+
+    def of_block(block: int) -> tuple[Symbols, int]:  # the data at hand, and how much of it parity gave back
         start, n, k = (int(array[block]) for array in (arrived.base, arrived.n, arrived.k))
         indices = np.flatnonzero(arrived.present[start : start + n])
         symbols = arrived.symbols[start + indices]
-        if len(indices) >= k:
-            data.append(CODES[int(arrived.code[block])].decode(symbols, indices, k, n))
-            recovered += k - int((indices < k).sum())
-        else:
-            data.append(symbols[indices < k])
+        own = int((indices < k).sum())
+        if len(indices) < k:
+            return symbols[:own], 0
+        return CODES[int(arrived.code[block])].decode(symbols, indices, k, n), k - own
+
+    data, recovered = zip(*each(of_block, np.flatnonzero(arrived.base >= 0).tolist()), strict=True)
     places, packets = wire.without_places(np.concatenate(data))
     first = np.zeros(len(places), bool)
     first[np.unique(places, return_index=True)[1]] = True
@@ -195,7 +198,7 @@ def decode_tensor(arrived: Reassembly, fill: Fill = 0.0) -> DecodedTensor:
     filled[places[valid]] = dequantise(packets[valid], arrived.low, arrived.high)
     return DecodedTensor(
         chi=grid.join(filled),
-        recovered=recovered,
+        recovered=sum(recovered),
         missing=arrived.kept - len(places),
         conflicting=int((~valid).sum()),
     )

@@ -40,6 +40,12 @@ IMPORTANCE = (
     help="none, or FEC_A_B: drop the least important A % of the packets and protect the other B %; "
     "choose A a few points above the link's loss.",
 )
+@click.option(
+    "--fec",
+    default="zfec",
+    type=click.Choice(["zfec", "leopard"]),
+    help="Erasure code of FEC_A_B: zfec, in blocks of 256 packets; leopard, over the whole frame, and much faster.",
+)
 @click.option("--importance", metavar="NAME", help=IMPORTANCE)
 @click.option("--rows", default=7, type=click.IntRange(1, 255), help="Rows of a channel in one packet.")
 @click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Last layer that runs on the edge.")
@@ -63,6 +69,7 @@ def main(
     camera: str,
     cloud: Endpoint,
     protect: str,
+    fec: str,
     importance: str | None,
     rows: int,
     split: str,
@@ -82,11 +89,12 @@ def main(
 
     import numpy as np
 
+    from gradfec_common.codes import fec_named
     from gradfec_common.network import split_point
     from gradfec_common.plan import parse_scheme
     from gradfec_common.results import ResultsFile
     from gradfec_common.session.edge import new_hello
-    from gradfec_common.transmit import packet_grid
+    from gradfec_common.transmit import check_code, packet_grid
     from gradfec_common.weights import ensure_weights
     from gradfec_common.weights.progress import show_progress
     from gradfec_edge.camera import open_source
@@ -97,8 +105,9 @@ def main(
     from gradfec_edge.pipeline import Pipeline
     from gradfec_edge.progress import Progress
 
-    scheme, cut = parse_scheme(protect), split_point(split)
+    scheme, cut = parse_scheme(protect, fec_named(fec)), split_point(split)
     grid = packet_grid(cut, rows)
+    check_code(scheme.code, grid, cut)
     importance = importance or default_estimator(cut, grid)
     estimator = make_estimator(importance, cut, grid, np.random.default_rng(seed))
     hello = new_hello(cut.id, rows, name, np.random.default_rng())

@@ -1,9 +1,14 @@
-"""From a frame to an encoded tensor: preprocess, front-end, importance, plan, code. The work of one thread."""
+"""From a frame to an encoded tensor: preprocess, front-end, importance, plan, code. The work of one thread.
+
+A tensor's blocks are coded in threads of their own, one for each core: zfec releases the GIL.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -45,6 +50,7 @@ class Pipeline:
         """Join the stages; without an `estimator`, the front-end has one in its graph."""
         self.split, self.grid = split, grid
         self.front_end, self.estimator, self.scheme = front_end, estimator, scheme
+        self._coders = ThreadPoolExecutor(os.cpu_count(), "coder")
 
     def encode(self, frame: npt.NDArray[np.uint8]) -> tuple[EncodedTensor, Stages]:
         """Turn a BGR frame (height, width, 3) of any size into a tensor that is ready to be sent."""
@@ -57,5 +63,5 @@ class Pipeline:
             scores = self.estimator(image, chi) if self.estimator else scores
         assert scores is not None, "neither a proxy in the graph nor an estimator after it"  # noqa: S101
         with stages.time("encode"):
-            encoded = encode_tensor(chi, self.scheme.plan(scores), self.grid, self.split)
+            encoded = encode_tensor(chi, self.scheme.plan(scores), self.grid, self.split, self._coders.map)
         return encoded, stages

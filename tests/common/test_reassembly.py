@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradfec_common import wire
-from gradfec_common.codes import ZFEC
+from gradfec_common.codes import LEOPARD, ZFEC
+from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import Block, NoProtection, Plan, UnequalProtection
 from gradfec_common.quantise import dequantise, quantise
 from gradfec_common.reassembly import MAX_SENT_PER_PACKET, Reassembly, decode_tensor, judge
@@ -389,7 +390,7 @@ WRONG = [
     ("quantiser", 0, Drop.UNKNOWN_QUANTISER),
     ("fill", 0, Drop.UNKNOWN_FILL),
     ("fill", 3, Drop.UNKNOWN_FILL),
-    ("code", 2, Drop.UNKNOWN_CODE),
+    ("code", 3, Drop.UNKNOWN_CODE),
     ("blocks", 0, Drop.BAD_PARAMETERS),
     ("blocks", 12, Drop.BAD_PARAMETERS),
     ("kept", 0, Drop.BAD_PARAMETERS),
@@ -412,6 +413,16 @@ WRONG = [
 def test_a_tensor_that_cannot_be_true_is_not_begun(field, value, reason):
     header = headers_of([set_field(datagrams_of(TWO_BLOCKS)[0], field, value)])
     assert judge(header, GRID, SPLIT.id)[1] == {reason: 1}
+
+
+@pytest.mark.leopard
+def test_a_code_of_words_of_two_bytes_has_no_symbols_of_odd_length():
+    headers = headers_of(datagrams_of(TWO_BLOCKS))
+    headers["code"] = LEOPARD.id
+    assert judge(headers, GRID, SPLIT.id)[1] == {}
+    odd = PacketGrid((7, 7, 12), 7)  # symbols of 2 + 49 bytes
+    headers["rows"] = odd.rows
+    assert judge(headers, odd, SPLIT.id)[1] == {Drop.BAD_PARAMETERS: len(headers)}
 
 
 def test_the_most_that_a_tensor_may_send_is_allowed():
