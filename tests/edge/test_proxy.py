@@ -21,7 +21,6 @@ from gradfec_edge.frontend.proxy import (
     eliminate,
     saliency_model,
     tile_sums,
-    with_offsets,
 )
 from gradfec_edge.importance import EstimatorFile
 from gradfec_edge.preprocess import normalise
@@ -166,7 +165,7 @@ def file_of(model, recipe, **others):
 def best():
     x = np.random.default_rng(6).normal(size=(2, 600, 256)).astype(np.float32)
     position, common = np.matmul(x.transpose(0, 2, 1), x) / 600
-    offset = np.random.default_rng(9).normal(size=(2, GRID.count)).astype(np.float32) / 20
+    offset = np.random.default_rng(9).normal(size=GRID.count).astype(np.float32) / 20
     others = {"sensitivity/position": position, "sensitivity/tile": common, "offset": offset}
     return file_of(saliency_model(GRID), "best", **others)
 
@@ -201,15 +200,8 @@ def test_scores_of_a_batch_are_those_of_its_images_one_by_one(best, chi):
         np.testing.assert_allclose(forms[n : n + 1], form, rtol=1e-3, atol=1e-6)
     scores = proxy.scores(forms)
     turns = np.array([eliminate(form) for form in forms])
-    np.testing.assert_allclose(scores, with_offsets(turns / GRID.count, best.arrays["offset"]), rtol=1e-6)
-    assert not similar(scores[0], turns[0])
+    np.testing.assert_allclose(scores, turns / GRID.count + best.arrays["offset"], rtol=1e-6)
     assert not similar(scores[0], scores[1])
-
-
-def test_a_place_has_one_offset_for_early_turns_another_for_late_ones_and_their_mean_between():
-    turns = np.array([[0.0, 0.3, 0.5, 0.6, 0.65, 0.7, 0.99]], np.float32)
-    offset = np.array([[1.0] * 7, [3.0] * 7], np.float32)
-    np.testing.assert_allclose(with_offsets(turns, offset) - turns, [[1, 1, 1, 2, 2.5, 3, 3]], rtol=1e-5)
 
 
 def test_only_what_is_positive_counts_for_the_consumer_is_a_relu(best, chi):
