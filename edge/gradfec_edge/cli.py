@@ -47,6 +47,11 @@ IMPORTANCE = (
     help="Erasure code of FEC_A_B: zfec, in blocks of 256 packets; leopard, over the whole frame, and much faster.",
 )
 @click.option("--importance", metavar="NAME", help=IMPORTANCE)
+@click.option(
+    "--compensate/--no-compensate",
+    default=True,
+    help="Scale kept packets so that they stand in for dropped ones, where the estimator knows how (proxy).",
+)
 @click.option("--rows", default=7, type=click.IntRange(1, 255), help="Rows of a channel in one packet.")
 @click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Last layer that runs on the edge.")
 @click.option("--fps", type=click.FloatRange(min=0, min_open=True), help="At most so many frames a second.")
@@ -71,6 +76,7 @@ def main(
     protect: str,
     fec: str,
     importance: str | None,
+    compensate: bool,
     rows: int,
     split: str,
     fps: float | None,
@@ -131,7 +137,7 @@ def main(
             f"{source.name} -> {cut.name}, {grid.count} packets of {grid.size} B, "
             f"{scheme.name} by {importance} -> {cloud}"
         )
-        pipeline = Pipeline(cut, grid, front_end, free, scheme)
+        pipeline = Pipeline(cut, grid, front_end, free, scheme, compensate)
         journal = Journal(file, progress.record)
         totals = run_edge(options, source, pipeline, journal, progress.say)
     if as_json:

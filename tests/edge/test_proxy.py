@@ -198,7 +198,8 @@ def test_scores_of_a_batch_are_those_of_its_images_one_by_one(best, chi):
     for n in range(2):
         form = proxy(normalise(IMAGES[n : n + 1]), chi[n : n + 1]).numpy()
         np.testing.assert_allclose(forms[n : n + 1], form, rtol=1e-3, atol=1e-6)
-    scores = proxy.scores(forms)
+    scores, form = proxy.importance(forms)
+    assert form is forms
     turns = np.array([eliminate(form) for form in forms])
     np.testing.assert_allclose(scores, turns / GRID.count + best.arrays["offset"], rtol=1e-6)
     assert not similar(scores[0], scores[1])
@@ -216,7 +217,7 @@ def test_the_papers_proxy_sums_its_map_of_the_image_over_each_packet(paper, chi)
     maps = model(normalise(IMAGES), training=False).numpy()
     assert maps.shape == (2, *SPLIT.shape)
     assert maps.min() == 0 < maps.max()
-    found = ProxyModel(paper, SPLIT)(IMAGES, chi)
+    found = ProxyModel(paper, SPLIT)(IMAGES, chi).scores
     np.testing.assert_allclose(found, [GRID.split(one).sum(axis=1) for one in maps], rtol=1e-3, atol=1e-3 * found.max())
 
 
@@ -225,15 +226,18 @@ def test_in_the_front_ends_graph_a_proxy_scores_and_leaves_the_features_alone(re
     file = {"best": best, "paper": paper}[recipe]
     weights = ensure_weights()
     plain, with_proxy = FrontEnd(SPLIT, weights), FrontEnd(SPLIT, weights, file)
-    chi, scores = with_proxy(IMAGES)
+    chi, scores, form = with_proxy(IMAGES)
     np.testing.assert_allclose(chi, plain(IMAGES).chi, atol=1e-4)
     assert (scores.shape, scores.dtype) == ((2, 2048), np.float32)
-    alone = ProxyModel(file, SPLIT)(IMAGES, chi)
+    assert (form is None) == (recipe == "paper")  # which does not know what goes together
+    assert form is None or form.shape == (2, 8, 256, 256)
+    alone = ProxyModel(file, SPLIT)(IMAGES, chi).scores
     single = with_proxy(IMAGES[1])
     assert single.chi.shape == SPLIT.shape
     assert single.scores.shape == (2048,)
     assert all(similar(*pair) for pair in zip(scores, alone, strict=True))
     assert similar(single.scores, scores[1])
+    assert form is None or np.allclose(single.damage, form[1], rtol=1e-3, atol=1e-6)
 
 
 # --- files that do not fit ---

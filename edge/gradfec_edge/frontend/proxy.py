@@ -157,7 +157,7 @@ class Proxy:
     def __call__(self, image: tf.Tensor, chi: tf.Tensor) -> tf.Tensor:
         """Look at normalised images (N, 224, 224, 3) and their features chi (N, H, W, C), in the graph.
 
-        What comes out is for `scores`.
+        What comes out is for `importance`.
         """
         if self.of_image:
             tiles = tile_sums(self.model(image, training=False), self.grid)
@@ -168,9 +168,9 @@ class Proxy:
         saliency = tf.nn.softmax(self.model(sums, training=False))
         return damage(positive, saliency, self.sensitivity, self.grid)
 
-    def scores(self, seen: Floats) -> Floats:
-        """Turn what the graph gave into scores (N, packets)."""
+    def importance(self, seen: Floats) -> tuple[Floats, Floats | None]:
+        """Turn what the graph gave into scores (N, packets), and the form (N, groups, C, C) where it was that."""
         if self.of_image:
-            return seen
+            return seen, None
         turns = np.stack([eliminate(form) for form in seen])
-        return turns / np.float32(self.grid.count) + self.offset
+        return turns / np.float32(self.grid.count) + self.offset, seen

@@ -19,7 +19,7 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.fill import Fill, fill_values
 from gradfec_common.plan import Plan, Scheme, UnequalProtection, parse_scheme
 from gradfec_common.transmit import FILLS, check_code
-from gradfec_lab.sweep.engine import Case, Delivered, Subject
+from gradfec_lab.sweep.engine import Case, Subject, delivered
 from gradfec_lab.sweep.importance import parse_estimators, share_of
 from gradfec_lab.sweep.losses import IID, Losses, is_feasible
 from gradfec_lab.sweep.report import Row
@@ -158,18 +158,19 @@ class ProtectionSweep:
 
     def cases(self, subject: Subject) -> Iterator[Case]:
         """Yield what is to be asked about an image."""
-        delivered = Delivered(subject.chi, self.study.grid)
+        sent = delivered(subject, self.study.grid)
         image = self._index[subject.name]
         lost = np.stack(
             [self.recorded.lost(burst, loss, image) for burst, loss in self.links]
         )  # (links, reps, symbols)
         for code, estimator, scheme in product(self.codes, self.estimators, self.schemes):
             plan = self.plan(scheme, code, subject.scores[estimator])
+            deliver = sent(estimator, plan)
             at_hand = packets_at_hand(plan, ~lost[..., : plan.sent])  # (links, repetitions, packets)
             for (i, (burst, loss)), (rule, fill) in product(enumerate(self.links), self.fills.items()):
                 point = point_name(code, burst, estimator, scheme, rule, loss)
                 for repetition in range(self.repetitions):
-                    yield delivered.case(point, repetition, at_hand[i, repetition], rule, fill)
+                    yield deliver.case(point, repetition, at_hand[i, repetition], rule, fill)
 
 
 def point_name(code: str, burst: str, estimator: str, scheme: str, fill: str, loss: float) -> str:

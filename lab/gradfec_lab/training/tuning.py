@@ -80,7 +80,7 @@ def tune(
     history: list[tuple[float, float]] = []
     while state.step < steps:
         where = np.take(order, range(BATCH * state.step, BATCH * (state.step + 1)), mode="wrap")
-        chi, turns = front_end(targets.inputs(where))
+        chi, turns, _ = front_end(targets.inputs(where))
         assert turns is not None, "a proxy gives scores"  # noqa: S101
         scores = turns + offsets(state.parameters, grid)
         drops = np.random.default_rng([seed, 2, state.step]).uniform(*DROPS, BATCH)

@@ -59,7 +59,7 @@ def test_a_point_is_what_the_same_losses_make_of_the_tensor_on_the_real_path(
         (answers,) = (line["answers"] for line in lines if line["image"] == name)
         image = photographs.read(name)
         assert image is not None
-        chi, scores = ToyScores(["activation"], GRID)(image[None], [name])
+        chi, scores, _ = ToyScores(["activation"], GRID)(image[None], [name])
         plan = parse_scheme(scheme, fec_named(fec)).plan(scores["activation"][0])
         tensor = encode_tensor(chi[0], plan, GRID, SPLIT)
         for loss in (0.2, 0.5):
