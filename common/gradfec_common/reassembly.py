@@ -93,11 +93,8 @@ class Reassembly:
 
         slot = self.base[headers["block"]] + headers["index"]
         position = headers["position"].astype(np.intp)
-        first = np.zeros(len(slot), bool)
-        first[np.unique(slot, return_index=True)[1]] = True
-        new = first & ~self.present[slot]
-        fresh_position = np.zeros(len(slot), bool)
-        fresh_position[np.unique(position, return_index=True)[1]] = True
+        new = is_first(slot, self.sent) & ~self.present[slot]
+        fresh_position = is_first(position, self.sent)
         # a new symbol at a position that is taken, or an old symbol at a new one, contradicts what came before
         honest = np.where(new, fresh_position & ~self.arrived[position], self.arrived[position] | ~fresh_position)
         slot, position, new = slot[honest], position[honest], new[honest]
@@ -108,15 +105,14 @@ class Reassembly:
         self.present[slot] = self.arrived[position] = True
         if len(self.symbols):
             self.symbols[slot] = symbols
-        np.add.at(self.have, headers["block"], 1)
+        self.have += np.bincount(headers["block"], minlength=self.blocks)
         return drops
 
     def _learn_blocks(self, headers: npt.NDArray[Any]) -> None:
         """Register blocks heard of for the first time, if their (n, k) can be true."""
-        numbers, firsts = np.unique(headers["block"], return_index=True)
-        for number, first in zip(numbers, firsts, strict=True):
-            if self.base[number] >= 0:
-                continue
+        unknown = np.flatnonzero(self.base[headers["block"]] < 0)
+        numbers, firsts = np.unique(headers["block"][unknown], return_index=True)
+        for number, first in zip(numbers, unknown[firsts], strict=True):
             n, k, code_id = (int(headers[field][first]) for field in ("n", "k", "code"))
             unheard = int((self.base < 0).sum()) - 1  # blocks besides this one, each of at least one symbol
             n_sum, k_sum = int(self.n.sum()) + n, int(self.k.sum()) + k
@@ -128,6 +124,15 @@ class Reassembly:
                 continue
             self.base[number] = self.n.sum()
             self.n[number], self.k[number], self.code[number] = n, k, code_id
+
+
+def is_first(values: npt.NDArray[np.intp], below: int) -> npt.NDArray[np.bool_]:
+    """Tell of each of (m,) values, 0 <= value < `below`, whether none before it is the same."""
+    backwards = np.arange(len(values))[::-1]
+    first = np.empty(below, np.intp)  # where each value stands; of those assigned to one place, the last stays
+    first[values[::-1]] = backwards
+    is_it: npt.NDArray[np.bool_] = first[values] == backwards[::-1]
+    return is_it
 
 
 def judge(headers: npt.NDArray[Any], grid: PacketGrid, split_id: int) -> tuple[npt.NDArray[np.bool_], dict[Drop, int]]:
