@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ MAX_SENT_PER_PACKET = 4  # symbols an edge may send for each packet of a tensor:
 
 MAX_N = np.zeros(256, np.int64)  # by code id; 0 for those that are not registered
 MAX_N[[*CODES]] = [code.max_n for code in CODES.values()]
+IS_QUANTISER = np.isin(np.arange(256), [*QUANTISERS])  # by id
+IS_FILL = np.isin(np.arange(256), [*FILLS])
 
 
 class Reassembly:
@@ -33,7 +36,7 @@ class Reassembly:
     def __init__(self, header: npt.NDArray[Any], grid: PacketGrid) -> None:
         """Start from a header record that `judge` finds good."""
         self.grid = grid
-        self.common = header.tobytes()[wire.TENSOR_FIELDS]
+        self.common = header.view(wire.HEADER_WORDS).copy()  # the bytes that are the same in all its datagrams
         self.sent, self.kept, self.blocks = int(header["sent"]), int(header["kept"]), int(header["blocks"])
         self.low, self.high = float(header["low"]), float(header["high"])
         self.symbols = np.empty((self.sent, wire.PLACE_BYTES + grid.size), np.uint8)
@@ -44,6 +47,7 @@ class Reassembly:
         self.k = np.zeros(self.blocks, np.int64)
         self.code = np.zeros(self.blocks, np.int64)
         self.have = np.zeros(self.blocks, np.int64)
+        self.named = np.zeros(wire.MAX_BLOCKS + 1, np.uint64)  # number, code, n and k of a block as a header has them
 
     @property
     def received(self) -> int:
@@ -72,41 +76,51 @@ class Reassembly:
         whole.symbols = symbols
         return whole
 
-    def add(self, headers: npt.NDArray[Any], symbols: wire.Bytes) -> dict[Drop, int]:
-        """Take in (m,) headers that `judge` finds good, with (m, length) symbols; count what is refused, by reason."""
-        drops: dict[Drop, int] = {}
+    def expects(self, headers: npt.NDArray[Any]) -> bool:
+        """Tell whether (m,) headers say of tensor and blocks only what is known: `judge` would find them good."""
+        words = headers.view(wire.HEADER_WORDS)
+        return bool(
+            all((words[word] == self.common[word]).all() for word in wire.TENSOR_WORDS)
+            and (_block_names(words) == self.named[headers["block"]]).all()
+            and (headers["index"] < headers["n"]).all()
+            and (headers["position"] < self.sent).all()
+        )
 
-        def keep(good: npt.NDArray[np.bool_], reason: Drop) -> None:
-            nonlocal headers, symbols
-            if not good.all():
-                drops[reason] = drops.get(reason, 0) + int((~good).sum())
-                headers, symbols = headers[good], symbols[good]
+    def add(self, headers: npt.NDArray[Any], symbols: wire.Bytes, *, expected: bool = False) -> dict[Drop, int]:
+        """Take in (m,) headers that `judge` finds good, with (m, length) symbols; count what is refused, by reason.
 
-        common = np.ascontiguousarray(headers).view(np.uint8).reshape(-1, wire.HEADER_BYTES)[:, wire.TENSOR_FIELDS]
-        keep((common == np.frombuffer(self.common, np.uint8)).all(axis=1), Drop.CONFLICT)
-        heard = self.base[headers["block"]] >= 0
-        keep(heard | ~self.arrived[headers["position"]], Drop.CONFLICT)  # a liar must not fix its block's (n, k)
-        self._learn_blocks(headers)
-        block = headers["block"].astype(np.intp)
-        same = (headers["n"] == self.n[block]) & (headers["k"] == self.k[block]) & (headers["code"] == self.code[block])
-        keep(same & (self.base[block] >= 0), Drop.CONFLICT)
+        `expected` says that `expects` holds for them.
+        """
+        drops: Counter[Drop] = Counter()
+        if not expected:
+            agreeing = self._agreeing(headers)
+            drops[Drop.CONFLICT] += len(headers) - len(agreeing)
+            headers, symbols = headers[agreeing], symbols[agreeing]
 
         slot = self.base[headers["block"]] + headers["index"]
         position = headers["position"].astype(np.intp)
         new = is_first(slot, self.sent) & ~self.present[slot]
-        fresh_position = is_first(position, self.sent)
-        # a new symbol at a position that is taken, or an old symbol at a new one, contradicts what came before
-        honest = np.where(new, fresh_position & ~self.arrived[position], self.arrived[position] | ~fresh_position)
-        slot, position, new = slot[honest], position[honest], new[honest]
-        keep(honest, Drop.CONFLICT)
-        keep(new, Drop.DUPLICATE)
-        slot, position = slot[new], position[new]
+        taken = ~is_first(position, self.sent) | self.arrived[position]
+        if not (good := new & ~taken).all():
+            # a new symbol at a position that is taken, or an old symbol at a new one, contradicts what came before
+            drops[Drop.CONFLICT] += int((new == taken).sum())
+            drops[Drop.DUPLICATE] += int((taken & ~new).sum())
+            headers, symbols, slot, position = headers[good], symbols[good], slot[good], position[good]
 
         self.present[slot] = self.arrived[position] = True
         if len(self.symbols):
             self.symbols[slot] = symbols
         self.have += np.bincount(headers["block"], minlength=self.blocks)
-        return drops
+        return dict(+drops)
+
+    def _agreeing(self, headers: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+        """Return which of (m,) headers contradict nothing that is known of tensor and blocks; learn of new blocks."""
+        words = headers.view(wire.HEADER_WORDS)
+        rows = np.flatnonzero(np.all([words[word] == self.common[word] for word in wire.TENSOR_WORDS], axis=0))
+        heard = self.base[headers["block"][rows]] >= 0
+        rows = rows[heard | ~self.arrived[headers["position"][rows]]]  # a liar must not fix its block's (n, k)
+        self._learn_blocks(headers[rows])
+        return rows[_block_names(words[rows]) == self.named[headers["block"][rows]]]
 
     def _learn_blocks(self, headers: npt.NDArray[Any]) -> None:
         """Register blocks heard of for the first time, if their (n, k) can be true."""
@@ -124,6 +138,13 @@ class Reassembly:
                 continue
             self.base[number] = self.n.sum()
             self.n[number], self.k[number], self.code[number] = n, k, code_id
+            self.named[number] = _block_names(headers.view(wire.HEADER_WORDS)[first])
+
+
+def _block_names(words: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """Return number, code, n and k of the blocks of (m,) headers, each as one number."""
+    names: npt.NDArray[np.uint64] = words["block_code_n_k_index"] >> np.uint64(wire.INDEX_BITS)
+    return names
 
 
 def is_first(values: npt.NDArray[np.intp], below: int) -> npt.NDArray[np.bool_]:
@@ -149,8 +170,8 @@ def judge(headers: npt.NDArray[Any], grid: PacketGrid, split_id: int) -> tuple[n
     checks = {
         Drop.WRONG_SPLIT: headers["split"] == split_id,
         Drop.WRONG_ROWS: headers["rows"] == grid.rows,
-        Drop.UNKNOWN_QUANTISER: np.isin(headers["quantiser"], [*QUANTISERS]),
-        Drop.UNKNOWN_FILL: np.isin(headers["fill"], [*FILLS]),
+        Drop.UNKNOWN_QUANTISER: IS_QUANTISER[headers["quantiser"]],
+        Drop.UNKNOWN_FILL: IS_FILL[headers["fill"]],
         Drop.UNKNOWN_CODE: most > 0,
         Drop.BAD_PARAMETERS: tensor & block & own,
     }

@@ -240,8 +240,7 @@ class CloudSessions:
         order = np.argsort(key, kind="stable")
         for mine in np.split(order, 1 + np.flatnonzero(np.diff(key[order]))):
             if len(mine):
-                fates = self._take_tensor(batch, opened.symbols[mine], opened.headers[mine], now)
-                self.counts.update({fate: count for fate, count in fates.items() if count})
+                self.counts.update(self._take_tensor(batch, opened.symbols[mine], opened.headers[mine], now))
 
     def _take_tensor(
         self, batch: Batch, rows: npt.NDArray[np.intp], headers: npt.NDArray[Any], now: float
@@ -250,6 +249,7 @@ class CloudSessions:
         session = self._sessions.get(int(headers["session"][0]))
         if session is None:
             return Counter({Drop.UNKNOWN_SESSION.value: len(rows)})
+        number = int(headers["tensor"][0])
         fates: Counter[str] = Counter()
 
         def keep(good: npt.NDArray[np.bool_], reason: Drop) -> None:
@@ -262,11 +262,14 @@ class CloudSessions:
         keep(batch.senders[rows] == sender, Drop.FOREIGN_ADDRESS)
         length = wire.OVERHEAD_BYTES + session.grid.size
         keep(batch.lengths[rows] == length, Drop.BAD_LENGTH)
-        good, drops = judge(headers, session.grid, self.split.id)
-        fates.update({reason.value: count for reason, count in drops.items()})
-        rows, headers = rows[good], headers[good]
+        tensor = session.tensors.get(number)
+        expected = tensor is not None and tensor.arrived.expects(headers)
+        if not expected:
+            good, drops = judge(headers, session.grid, self.split.id)
+            fates.update({reason.value: count for reason, count in drops.items()})
+            rows, headers = rows[good], headers[good]
         if len(rows):
             session.heard_at = now
             symbols = batch.buffer[rows, wire.HEADER_BYTES : length - wire.CHECKSUM_BYTES]
-            fates.update(self._tensors.take(session, int(headers["tensor"][0]), headers, symbols, now))
+            fates.update(self._tensors.take(session, number, headers, symbols, now, expected=expected))
         return fates
