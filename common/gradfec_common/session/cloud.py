@@ -199,9 +199,7 @@ class CloudSessions:
         if not isinstance(untrusted, Drop) and isinstance(untrusted[1], Hello):
             theirs = int(batch.buffer[row, 1])
             detail = f"the edge speaks protocol version {theirs}, this cloud version {wire.VERSION}: update the older"
-            self._out.append(
-                (wire.control_datagram(0, Refuse(untrusted[1].nonce, "version", detail)), batch.peer(row))
-            )
+            self._out.append((wire.control_datagram(0, Refuse(untrusted[1].nonce, "version", detail)), batch.peer(row)))
 
     def _open(self, hello: Hello, peer: Hashable, grid: PacketGrid, now: float) -> Session:
         number = 0
