@@ -47,7 +47,7 @@ class Port:
 
     @property
     def kernel_drops(self) -> int:
-        """Datagrams that found the receive buffer full, as SO_RXQ_OVFL counts them; 0 where the kernel does not tell."""
+        """Datagrams that found the receive buffer full, as SO_RXQ_OVFL counts them; 0 where the kernel is silent."""
         return dropped_by_kernel(self._socket)
 
     @property

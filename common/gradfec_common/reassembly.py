@@ -14,7 +14,7 @@ from gradfec_common import wire
 from gradfec_common.codes import BARE, CODES
 from gradfec_common.fill import Fill
 from gradfec_common.packets import PacketGrid
-from gradfec_common.quantise import QUANTISERS, dequantise, is_range
+from gradfec_common.quantise import QUANTISERS, is_range, level_values
 from gradfec_common.transmit import FILLS
 from gradfec_common.wire import Drop
 
@@ -36,7 +36,7 @@ class Reassembly:
     def __init__(self, header: npt.NDArray[Any], grid: PacketGrid) -> None:
         """Start from a header record that `judge` finds good."""
         self.grid = grid
-        self.common = header.view(wire.HEADER_WORDS).copy()  # the bytes that are the same in all its datagrams
+        self.common = np.frombuffer(header.tobytes(), np.uint16)[wire.TENSOR_WORDS]  # the same in all its datagrams
         self.sent, self.kept, self.blocks = int(header["sent"]), int(header["kept"]), int(header["blocks"])
         self.low, self.high = float(header["low"]), float(header["high"])
         self.symbols = np.empty((self.sent, wire.PLACE_BYTES + grid.size), np.uint8)
@@ -47,7 +47,7 @@ class Reassembly:
         self.k = np.zeros(self.blocks, np.int64)
         self.code = np.zeros(self.blocks, np.int64)
         self.have = np.zeros(self.blocks, np.int64)
-        self.named = np.zeros(wire.MAX_BLOCKS + 1, np.uint64)  # number, code, n and k of a block as a header has them
+        self.named = np.zeros((wire.MAX_BLOCKS + 1, 3), np.uint16)  # number, code, n, k of a block as headers have them
 
     @property
     def received(self) -> int:
@@ -78,10 +78,10 @@ class Reassembly:
 
     def expects(self, headers: npt.NDArray[Any]) -> bool:
         """Tell whether (m,) headers say of tensor and blocks only what is known: `judge` would find them good."""
-        words = headers.view(wire.HEADER_WORDS)
+        words = wire.header_words(headers)
         return bool(
-            all((words[word] == self.common[word]).all() for word in wire.TENSOR_WORDS)
-            and (_block_names(words) == self.named[headers["block"]]).all()
+            (words[:, wire.TENSOR_WORDS] == self.common).all()
+            and (words[:, wire.BLOCK_WORDS] == self.named[headers["block"]]).all()
             and (headers["index"] < headers["n"]).all()
             and (headers["position"] < self.sent).all()
         )
@@ -115,12 +115,14 @@ class Reassembly:
 
     def _agreeing(self, headers: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
         """Return which of (m,) headers contradict nothing that is known of tensor and blocks; learn of new blocks."""
-        words = headers.view(wire.HEADER_WORDS)
-        rows = np.flatnonzero(np.all([words[word] == self.common[word] for word in wire.TENSOR_WORDS], axis=0))
+        words = wire.header_words(headers)
+        rows = np.flatnonzero((words[:, wire.TENSOR_WORDS] == self.common).all(axis=1))
         heard = self.base[headers["block"][rows]] >= 0
         rows = rows[heard | ~self.arrived[headers["position"][rows]]]  # a liar must not fix its block's (n, k)
         self._learn_blocks(headers[rows])
-        return rows[_block_names(words[rows]) == self.named[headers["block"][rows]]]
+        same = words[rows, wire.BLOCK_WORDS] == self.named[headers["block"][rows]]
+        agreeing: npt.NDArray[np.intp] = rows[same.all(axis=1)]
+        return agreeing
 
     def _learn_blocks(self, headers: npt.NDArray[Any]) -> None:
         """Register blocks heard of for the first time, if their (n, k) can be true."""
@@ -138,13 +140,7 @@ class Reassembly:
                 continue
             self.base[number] = self.n.sum()
             self.n[number], self.k[number], self.code[number] = n, k, code_id
-            self.named[number] = _block_names(headers.view(wire.HEADER_WORDS)[first])
-
-
-def _block_names(words: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
-    """Return number, code, n and k of the blocks of (m,) headers, each as one number."""
-    names: npt.NDArray[np.uint64] = words["block_code_n_k_index"] >> np.uint64(wire.INDEX_BITS)
-    return names
+            self.named[number] = wire.header_words(headers)[first, wire.BLOCK_WORDS]
 
 
 def is_first(values: npt.NDArray[np.intp], below: int) -> npt.NDArray[np.bool_]:
@@ -211,17 +207,33 @@ def decode_tensor(arrived: Reassembly, fill: Fill = 0.0) -> DecodedTensor:
         else:
             data.append(symbols[indices < k])
     places, packets = wire.without_places(np.concatenate(data))
-    first = np.zeros(len(places), bool)
-    first[np.unique(places, return_index=True)[1]] = True
-    grid = arrived.grid
-    valid = first & (places < grid.count)
-    filled = np.empty((grid.shape[2], grid.groups * grid.size), np.float32)
-    filled[:] = np.reshape(fill, (-1, 1))  # one value, or (256 channels,), over all elements of a channel
-    filled = filled.reshape(grid.count, grid.size)  # (256, 8 * 392) -> (2048 packets, 392)
-    filled[places[valid]] = dequantise(packets[valid], arrived.low, arrived.high)
+    valid = places < arrived.grid.count
+    valid[valid] = is_first(places[valid], arrived.grid.count)
     return DecodedTensor(
-        chi=grid.join(filled),
+        chi=features(arrived, places[valid], packets[valid], fill),
         recovered=recovered,
         missing=arrived.kept - len(places),
         conflicting=int((~valid).sum()),
     )
+
+
+def features(
+    arrived: Reassembly, places: npt.NDArray[np.intp], packets: wire.Bytes, fill: Fill
+) -> npt.NDArray[np.float32]:
+    """Dequantise (m, size) packets into a (H, W, C) tensor, each at its place, and fill the places of the others."""
+    grid = arrived.grid
+    groups = (grid.shape[2], grid.groups)  # place is channel x groups + group
+    levels = np.zeros((grid.count, grid.size), np.uint8)
+    levels[places] = packets
+    there = np.zeros(grid.count, np.float32)
+    there[places] = 1
+    present = there.reshape(groups).T  # (2048 packets,) -> (256 channels, 8 row groups) -> (8, 256)
+    filling = np.float32(fill) * (1 - present)
+    values = level_values(arrived.low, arrived.high)
+    chi = np.empty((grid.groups, grid.size, grid.shape[2]), np.float32)  # (8, 7 * 56, 256)
+    for group in range(grid.groups):  # one after the other, which stays in the processor's cache
+        # (2048, 392) -> (256 channels, 8, 392) -> one group, (392, 256)
+        np.take(values, levels.reshape(*groups, grid.size)[:, group].T, out=chi[group], mode="clip")
+        chi[group] *= present[group]
+        chi[group] += filling[group]
+    return chi.reshape(grid.shape)

@@ -69,7 +69,6 @@ class Drop(str, Enum):
 
 # --- symbols -------------------------------------------------------------------------------------------------------
 
-# Bytes 4..29 are the same in every datagram of a tensor; the rest is the datagram's own.
 SYMBOL_HEADER = np.dtype(
     [
         ("magic", "u1"),
@@ -96,17 +95,9 @@ SYMBOL_HEADER = np.dtype(
     ]
 )
 HEADER_BYTES = SYMBOL_HEADER.itemsize
-# The same bytes as numbers, which compare faster: a tensor's bytes 4..29, and from 32 block, code, n, k and index.
-TENSOR_WORDS = ("session_tensor", "sent_to_rows", "quantiser_to_high", "end_of_high")
-HEADER_WORDS = np.dtype(
-    {
-        "names": [*TENSOR_WORDS, "block_code_n_k_index"],
-        "formats": [">u8", ">u8", ">u8", ">u2", ">u8"],
-        "offsets": [4, 12, 20, 28, 32],
-        "itemsize": SYMBOL_HEADER.itemsize,
-    }
-)
-INDEX_BITS = 16  # of the last word: its lowest ones
+# In words of two bytes: what is the same in every datagram of a tensor, and what is in every datagram of a block.
+TENSOR_WORDS = slice(2, 15)  # bytes 4..29
+BLOCK_WORDS = slice(16, 19)  # bytes 32..37: block, code, n, k
 PLACE_BYTES = 2  # u16 in front of a packet's bytes, inside the symbol: a recovered packet knows where it belongs
 CHECKSUM_BYTES = 4
 IS_KIND = np.zeros(256, bool)
@@ -116,6 +107,11 @@ MAX_SYMBOL_BYTES = MAX_DATAGRAM_BYTES - HEADER_BYTES - CHECKSUM_BYTES
 MAX_SYMBOLS = 65_535  # `sent`, `position`
 MAX_BLOCKS = 255
 assert HEADER_BYTES == 40  # noqa: S101 - our layout, not their bytes
+
+
+def header_words(headers: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+    """View (m,) SYMBOL_HEADER records as (m, 20) words, to be compared, whatever their byte order."""
+    return headers.view(np.uint16).reshape(-1, HEADER_BYTES // 2)
 
 
 def symbol_datagrams(headers: npt.NDArray[Any], symbols: Bytes) -> Bytes:
@@ -178,7 +174,7 @@ class Batch(NamedTuple):
 
     def peer(self, row: int) -> Hashable:
         """Return who sent a datagram."""
-        return self.peers[self.senders[row]]
+        return self.peers[int(self.senders[row])]
 
     def datagram(self, row: int) -> Bytes:
         """Return the bytes of a datagram."""
@@ -239,7 +235,8 @@ def _checksums_hold(buffer: Bytes, rows: npt.NDArray[np.intp], lengths: npt.NDAr
     every = memoryview(buffer.reshape(-1))  # type: ignore[arg-type]
     starts = (rows * buffer.shape[1]).tolist()
     actual = [zlib.crc32(every[start:end]) for start, end in zip(starts, ends.tolist(), strict=True)]
-    return claimed == np.array(actual, np.uint32)
+    held: npt.NDArray[np.bool_] = claimed == np.array(actual, np.uint32)
+    return held
 
 
 # --- control messages ----------------------------------------------------------------------------------------------

@@ -60,8 +60,8 @@ IMPORTANCE = (
     "--udp",
     default="auto",
     type=click.Choice(["auto", "plain"]),
-    help="Send many datagrams a system call where kernel and device can (UDP_SEGMENT), or always one: for netem on this "
-    "machine's own interface, which would lose them together.",
+    help="Send many datagrams a system call where kernel and device can (UDP_SEGMENT), or always one: where netem "
+    "shapes this machine's own interface, it would lose them together.",
 )
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Of the estimator `random`.")
 @click.option("--json", "as_json", is_flag=True, help="At the end, print the totals as one JSON object.")

@@ -1,7 +1,7 @@
 """Equally long datagrams to a UDP socket: many a system call where kernel and device have UDP_SEGMENT, or one a call.
 
-With UDP_SEGMENT (Linux 4.18, udp(7)) the kernel cuts what one call gives it into datagrams of the length that comes with
-it as ancillary data. What the receiver gets is the same either way.
+With UDP_SEGMENT (Linux 4.18, udp(7)) the kernel cuts what one call gives it into datagrams of the length that comes
+with it as ancillary data. What the receiver gets is the same either way.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def can_segment(opened: socket.socket) -> bool:
 
 
 class Sent(NamedTuple):
-    """What became of the first `count` datagrams: `taken` by the kernel, or refused, for want of a route, say."""
+    """What became of the first so many `datagrams`: `taken` by the kernel, or refused, for want of a route, say."""
 
-    count: int
+    datagrams: int
     taken: bool
 
 

@@ -162,7 +162,7 @@ def test_what_two_peers_send_at_once_arrives_whole_and_in_order_on_every_pair_of
             for client, datagrams in zip(clients, sent.values(), strict=True):
                 sender, done = Sender(client, batched=sent_batched), 0
                 while done < 10:
-                    done += sender.send(datagrams[at + done : at + 10], bound.getsockname()).count
+                    done += sender.send(datagrams[at + done : at + 10], bound.getsockname()).datagrams
                 client.sendto(b"a short one", bound.getsockname())
             at += 10
             expected = at + at // 10
