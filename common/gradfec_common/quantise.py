@@ -36,8 +36,7 @@ def quantise(values: npt.NDArray[np.float32]) -> Quantised:
     span = np.float32(high) - np.float32(low)
     if span > TINY_SPAN:
         scaled *= np.float32(LEVELS) / span
-        scaled += np.float32(0.5)
-        np.minimum(scaled, LEVELS, out=scaled)  # rounding in float32 may step over the last level
+        scaled += np.float32(0.5)  # at most 255.5001, whatever the rounding: the cast makes 255 of it
     return Quantised(scaled.astype(np.uint8), low, high)
 
 

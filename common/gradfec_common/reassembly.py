@@ -94,8 +94,9 @@ class Reassembly:
         drops: Counter[Drop] = Counter()
         if not expected:
             agreeing = self._agreeing(headers)
-            drops[Drop.CONFLICT] += len(headers) - len(agreeing)
-            headers, symbols = headers[agreeing], symbols[agreeing]
+            if conflicts := len(headers) - len(agreeing):
+                drops[Drop.CONFLICT] += conflicts
+                headers, symbols = headers[agreeing], symbols[agreeing]
 
         slot = self.base[headers["block"]] + headers["index"]
         position = headers["position"].astype(np.intp)
@@ -119,14 +120,14 @@ class Reassembly:
         rows = np.flatnonzero((words[:, wire.TENSOR_WORDS] == self.common).all(axis=1))
         heard = self.base[headers["block"][rows]] >= 0
         rows = rows[heard | ~self.arrived[headers["position"][rows]]]  # a liar must not fix its block's (n, k)
-        self._learn_blocks(headers[rows])
+        self._learn_blocks(headers, rows)
         same = words[rows, wire.BLOCK_WORDS] == self.named[headers["block"][rows]]
         agreeing: npt.NDArray[np.intp] = rows[same.all(axis=1)]
         return agreeing
 
-    def _learn_blocks(self, headers: npt.NDArray[Any]) -> None:
-        """Register blocks heard of for the first time, if their (n, k) can be true."""
-        unknown = np.flatnonzero(self.base[headers["block"]] < 0)
+    def _learn_blocks(self, headers: npt.NDArray[Any], rows: npt.NDArray[np.intp]) -> None:
+        """Register blocks that headers in `rows` are the first to speak of, if their (n, k) can be true."""
+        unknown = rows[self.base[headers["block"][rows]] < 0]
         numbers, firsts = np.unique(headers["block"][unknown], return_index=True)
         for number, first in zip(numbers, unknown[firsts], strict=True):
             n, k, code_id = (int(headers[field][first]) for field in ("n", "k", "code"))

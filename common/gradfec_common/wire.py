@@ -123,8 +123,8 @@ def symbol_datagrams(headers: npt.NDArray[Any], symbols: Bytes) -> Bytes:
     headers["magic"], headers["version"], headers["kind"], headers["flags"] = MAGIC, VERSION, Kind.SYMBOL, 0
     datagrams = np.empty((sent, HEADER_BYTES + length + CHECKSUM_BYTES), np.uint8)
     records = datagrams.view(_symbol_datagram(length))[:, 0]
-    records["header"], records["symbol"] = headers, symbols
-    records["checksum"] = [*map(zlib.crc32, records["checked"].tolist())]
+    records["header"], records["symbol"] = headers.view(f"V{HEADER_BYTES}"), symbols
+    records["checksum"] = np.fromiter(map(zlib.crc32, records["checked"].tolist()), np.uint32, sent)
     return datagrams
 
 
@@ -134,7 +134,7 @@ def _symbol_datagram(length: int) -> np.dtype[np.void]:
     return np.dtype(
         {
             "names": ["header", "symbol", "checked", "checksum"],
-            "formats": [SYMBOL_HEADER, ("u1", (length,)), f"V{body}", ">u4"],
+            "formats": [f"V{HEADER_BYTES}", ("u1", (length,)), f"V{body}", ">u4"],
             "offsets": [0, HEADER_BYTES, 0, body],
         }
     )
