@@ -7,6 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any speed", deadline=None)  # how long an example takes is up to the machine
+settings.load_profile("any speed")
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,7 @@ def some_runs(draw):
 
 
 @given(some_runs())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_runs_of_any_peers_are_cut_into_their_datagrams(runs):
     assert datagrams_of(Receiver(Kernel(runs))) == cut(runs)
 

@@ -48,7 +48,7 @@ def captured(sender, datagrams, receiver):
 
 
 @given(st.integers(1, 150), st.integers(1, 1200), st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_both_paths_give_the_same_datagrams_in_the_same_order(receiver, sending, count, length, seed):
     datagrams = matrix(count, length, seed)
     expected = [row.tobytes() for row in datagrams]
