@@ -7,8 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from gradfec_common.codes import CODES, LEOPARD
+
+settings.register_profile("any speed", deadline=None)  # how long an example takes is up to the machine
+settings.load_profile("any speed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

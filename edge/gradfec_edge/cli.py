@@ -67,6 +67,13 @@ IMPORTANCE = (
 @click.option("--results", metavar="FILE|-", help="Append one JSON object a frame; - for standard output.")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
 @click.option("--name", default=platform.node() or "edge", help="How this edge is called in the cloud's records.")
+@click.option(
+    "--udp",
+    default="auto",
+    type=click.Choice(["auto", "plain"]),
+    help="Send many datagrams a system call where kernel and device can (UDP_SEGMENT), or always one: where netem "
+    "shapes this machine's own interface, it would lose them together.",
+)
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Of the estimator `random`.")
 @click.option("--json", "as_json", is_flag=True, help="At the end, print the totals as one JSON object.")
 @plain_errors
@@ -87,6 +94,7 @@ def main(
     results: str | None,
     weights: Path | None,
     name: str,
+    udp: str,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -117,7 +125,7 @@ def main(
     importance = importance or default_estimator(cut, grid)
     estimator = make_estimator(importance, cut, grid, np.random.default_rng(seed))
     hello = new_hello(cut.id, rows, name, np.random.default_rng())
-    options = EdgeOptions(cloud, hello, in_flight, timeout_ms / 1000, rate)
+    options = EdgeOptions(cloud, hello, in_flight, timeout_ms / 1000, rate, batched_udp=udp == "auto")
     with contextlib.ExitStack() as stack:
         progress = Progress()
         source = open_source(camera, loop=loop, fps=fps, warn=progress.say)

@@ -63,3 +63,8 @@ def symbols_of(datagrams: list[bytes]) -> wire.Bytes:
 def with_checksum(body: bytes) -> bytes:
     """Append the checksum that makes any bytes a well-formed datagram."""
     return body + zlib.crc32(body).to_bytes(wire.CHECKSUM_BYTES, "big")
+
+
+def checksum_holds(datagram: bytes) -> bool:
+    """Tell whether a datagram's last four bytes are the CRC-32 of the others."""
+    return with_checksum(datagram[: -wire.CHECKSUM_BYTES]) == datagram

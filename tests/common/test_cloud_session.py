@@ -15,7 +15,7 @@ from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import CloudLimits, Decided, Finished, SessionEnded, SessionOpened
 from gradfec_common.wire import Ack, Bye, Drop, Hello, Kind, Refuse, Report, Result, Welcome
 
-from .small_tensors import GRID, SPLIT, datagrams_of, headers_of, with_checksum
+from .small_tensors import GRID, SPLIT, checksum_holds, datagrams_of, headers_of, with_checksum
 
 DEADLINE_S = 0.25
 ALICE, BOB = ("alice", 1), ("bob", 2)
@@ -62,7 +62,7 @@ class Cloud:
             self.events.append(event)
         for datagram, peer in self.core.datagrams_to_send():
             row = np.frombuffer(datagram, np.uint8)
-            assert wire.checksum_holds(row)
+            assert checksum_holds(datagram)
             assert len(datagram) <= wire.MAX_DATAGRAM_BYTES
             self.answers.append((*wire.read_control(row), peer))
         assert sum(self.core.counts.values()) == self.fed  # exactly one fate each

@@ -18,7 +18,7 @@ from gradfec_common.session.edge import (
 )
 from gradfec_common.wire import Ack, Bye, Drop, Hello, Refuse, Report, Result, Welcome
 
-from .small_tensors import GRID, SPLIT, encoded, headers_of, with_checksum
+from .small_tensors import GRID, SPLIT, checksum_holds, encoded, headers_of, with_checksum
 
 NONCE, SESSION, OTHER = 42, 7, 8
 TENSOR = encoded(UnequalProtection(50).plan(np.arange(GRID.count, dtype=np.float32)))
@@ -63,7 +63,7 @@ class Edge:
     def _collect(self):
         for datagram in self.core.datagrams_to_send():
             row = np.frombuffer(datagram, np.uint8)
-            assert wire.checksum_holds(row)
+            assert checksum_holds(datagram)
             assert len(datagram) <= wire.MAX_DATAGRAM_BYTES
             self.sent.append((round(self.now - self.start, 6), *wire.read_control(row)))
         while (event := self.core.next_event()) is not None:

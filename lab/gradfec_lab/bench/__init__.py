@@ -8,6 +8,8 @@ from gradfec_lab.lazy import LazyGroup
 
 COMMANDS = {
     "codes": ("gradfec_lab.bench.codes", "Each erasure code: cost and protection, by size of blocks."),
+    "packet-path": ("gradfec_lab.bench.packet_path", "Each stage between the networks, both sides, for one tensor."),
+    "udp": ("gradfec_lab.bench.udp", "Datagrams over loopback: many a system call, against one a call."),
 }
 
 
