@@ -9,23 +9,21 @@ from typing import Any
 import pytest
 
 from gradfec_lab import experiment
-from gradfec_lab.daemons import daemon
 from gradfec_lab.experiment import Link, Run
 
-# Time enough for any machine: with these, no frame is decided early or given up because it is slow.
-PATIENT_CLOUD = ("--deadline-ms", "60000")
-PATIENT_EDGE = ("--timeout-ms", "60000")
-LOSSY = Link(0.3, seed=7)
-PROTECTED = ("--protect", "FEC_50_50", "--importance", "activation")
+from .patient import patient
 
 
 @pytest.fixture(scope="session")
-def lossy_run(photographs: Path) -> tuple[Run, Mapping[str, Any]]:
-    """The photographs through real daemons over the link LOSSY, PROTECTED; and what their cloud counted."""
+def lossy_link() -> Link:
+    """A link that loses less than FEC_50_50 repairs."""
+    return Link(0.3, seed=7)
 
-    def patient(name: str, *arguments: str, **settings: Any) -> Any:
-        return daemon(name, *arguments, *(PATIENT_CLOUD if name == "gradfec-cloud" else ()), **settings)
 
+@pytest.fixture(scope="session")
+def lossy_run(photographs: Path, lossy_link: Link) -> tuple[Run, Mapping[str, Any]]:
+    """The photographs through real daemons over that link, ranked by activation; and what their cloud counted."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(experiment, "daemon", patient)
-        return experiment.run_with_own_cloud(photographs, LOSSY, [*PROTECTED, *PATIENT_EDGE])
+        options = ["--protect", "FEC_50_50", "--importance", "activation"]
+        return experiment.run_with_own_cloud(photographs, lossy_link, options)

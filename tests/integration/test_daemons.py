@@ -20,11 +20,11 @@ from gradfec_cloud.backend import BackEnd
 from gradfec_common.network import DEFAULT_SPLIT
 from gradfec_lab import demo
 from gradfec_lab.cli import main
-from gradfec_lab.daemons import Daemon, daemon, free_port
+from gradfec_lab.daemons import Daemon, free_port
 from gradfec_lab.experiment import PACKET_NAMES, Record, Run, top1, unaccounted
 from gradfec_lab.uncut import predict
 
-from .conftest import PATIENT_CLOUD, PATIENT_EDGE
+from .patient import patient
 from .stubbed import stubbed
 
 OTHER_SPLIT = "conv3_block1_add"
@@ -80,7 +80,7 @@ def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Cloud
         for split in (DEFAULT_SPLIT, OTHER_SPLIT):
             port, metrics, results = free_port(), free_port(), tmp_path_factory.mktemp("cloud") / "answers.jsonl"
             options = ["--listen", f"127.0.0.1:{port}", "--metrics", metrics, "--results", results, "--split", split]
-            started.append(stack.enter_context(daemon("gradfec-cloud", *map(str, options), *PATIENT_CLOUD)))
+            started.append(stack.enter_context(patient("gradfec-cloud", *options)))
             both[split] = Cloud(port, results, f"http://127.0.0.1:{metrics}/metrics")
         for running in started:
             running.wait_until_it_says("listening on")
@@ -104,8 +104,8 @@ def edges(clouds: dict[str, Cloud], photographs: Path) -> dict[str, Sent]:
     with ExitStack() as stack:
         for name, (split, *options) in everyone.items():
             where = ["--camera", photographs, "--cloud", f"127.0.0.1:{clouds[split].port}", "--split", split]
-            shown = ["--protect", "none", "--name", name, "--results", "-", "--json", *PATIENT_EDGE]
-            running[name] = stack.enter_context(daemon("gradfec-edge", *map(str, [*where, *shown, *options])))
+            shown = ["--protect", "none", "--name", name, "--results", "-", "--json"]
+            running[name] = stack.enter_context(patient("gradfec-edge", *where, *shown, *options))
         return {name: read(edge) for name, edge in running.items()}
 
 

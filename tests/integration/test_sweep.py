@@ -21,7 +21,6 @@ from gradfec_lab.daemons import daemon, free_port
 from gradfec_lab.experiment import Link, Run, run_with_own_cloud, top1
 from gradfec_lab.sweep.daemons import link_images
 
-from .conftest import LOSSY, PROTECTED
 from .stubbed import stubbed
 
 IMAGES = 200
@@ -113,20 +112,21 @@ def test_a_sweeps_point_is_what_toy_daemons_answer_over_the_injector(
 
 @pytest.mark.daemons
 def test_a_sweeps_point_is_what_the_real_daemons_answer_over_the_injector(
-    photographs: Path, tmp_path: Path, request: pytest.FixtureRequest
+    photographs: Path, tmp_path: Path, lossy_link: Link, request: pytest.FixtureRequest
 ) -> None:
     yours = os.environ.get("GRADFEC_IMAGES")
-    link = Link(0.4, seed=1) if yours else LOSSY
+    link = Link(0.4, seed=1) if yours else lossy_link
     loss = str(link.loss)
     folder = tmp_path / "images"
     folder.mkdir()
     count = link_images(Path(yours or photographs), folder, IMAGES)
-    found = swept("--images", folder, *PROTECTED, "--loss", f"0,{loss}", "--repetitions", 1, "--out", tmp_path / "out")
+    options = ("--protect", "FEC_50_50", "--importance", "activation")
+    found = swept("--images", folder, *options, "--loss", f"0,{loss}", "--repetitions", 1, "--out", tmp_path / "out")
     share = found["agreement"]["FEC_50_50"]["zero"][loss]
     low, high = found["ci"]["FEC_50_50"]["zero"][loss]
     lines = map(json.loads, (tmp_path / "out" / "answers.jsonl").read_text().splitlines())
     answers = {line["image"]: line["answers"] for line in lines}
-    run: Run = (run_with_own_cloud(folder, link, [*PROTECTED]) if yours else request.getfixturevalue("lossy_run"))[0]
+    run: Run = (run_with_own_cloud(folder, link, [*options]) if yours else request.getfixturevalue("lossy_run"))[0]
     assert len(run.records) == count
     daemons = run.agreement({name: given["reference"][0] for name, given in answers.items()})
     print(f"\n{count} images, FEC_50_50 at {link.loss:.0%}:")
