@@ -1,8 +1,12 @@
-"""What tests of several packages share: the real weights, and small photographs."""
+"""What tests of several packages share: small photographs, and the real network, each part built once for all of them.
+
+The models are for reading: a test that changes one builds its own. TensorFlow is imported by who asks for one.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -10,6 +14,13 @@ import pytest
 from hypothesis import settings
 
 from gradfec_common.codes import CODES, LEOPARD
+from gradfec_common.network import DEFAULT_SPLIT, LAYERS, split_point
+from gradfec_common.weights import WeightStore, ensure_weights
+
+if TYPE_CHECKING:
+    from gradfec_cloud.backend import BackEnd
+    from gradfec_edge.frontend import FrontEnd
+    from gradfec_lab.gradcam import GradCam
 
 settings.register_profile("any speed", deadline=None)  # how long an example takes is up to the machine
 settings.load_profile("any speed")
@@ -35,3 +46,57 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert isinstance(image, np.ndarray)
         cv2.imwrite(str(folder / f"{Path(name).stem}.png"), cv2.resize(image, (224, 224)))
     return folder
+
+
+@pytest.fixture(scope="session")
+def weights() -> WeightStore:
+    """The real weights."""
+    return ensure_weights()
+
+
+@pytest.fixture(scope="session")
+def resnet50(weights: WeightStore) -> Any:
+    """Keras's own model, its layers named as if it were the first, with the real weights."""
+    import keras
+
+    keras.backend.clear_session()  # so that the input layer is not numbered
+    model = keras.applications.ResNet50(weights=None)
+    for layer, theirs in zip(LAYERS, model.layers, strict=True):
+        theirs.set_weights(weights.arrays(layer.name))
+    return model
+
+
+@pytest.fixture(scope="session")
+def front_end(weights: WeightStore) -> FrontEnd:
+    """The front-end of the default split, warmed up."""
+    from gradfec_edge.frontend import FrontEnd
+
+    model = FrontEnd(split_point(DEFAULT_SPLIT), weights)
+    model.warm_up()
+    return model
+
+
+@pytest.fixture(scope="session")
+def back_end(weights: WeightStore) -> BackEnd:
+    """The back-end of the default split for up to five tensors, warmed up."""
+    from gradfec_cloud.backend import BackEnd
+
+    model = BackEnd(split_point(DEFAULT_SPLIT), weights, max_batch=5)
+    model.warm_up()
+    return model
+
+
+@pytest.fixture(scope="session")
+def uncut(weights: WeightStore) -> BackEnd:
+    """The network from its normalised input on."""
+    from gradfec_lab.uncut import uncut_model
+
+    return uncut_model(weights)
+
+
+@pytest.fixture(scope="session")
+def oracle(weights: WeightStore) -> GradCam:
+    """Grad-CAM at the default split."""
+    from gradfec_lab.gradcam import GradCam
+
+    return GradCam(split_point(DEFAULT_SPLIT), weights)

@@ -2,13 +2,11 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import keras
 import numpy as np
 import pytest
 
 from gradfec_cloud.backend import BackEnd
-from gradfec_common.network import DEFAULT_SPLIT, LAYERS, split_point
-from gradfec_common.weights import ensure_weights
+from gradfec_common.network import split_point
 from gradfec_edge.frontend import FrontEnd
 from gradfec_edge.preprocess import normalise
 
@@ -18,29 +16,16 @@ IMAGES = np.concatenate([NOISE, COARSE])
 
 
 @pytest.fixture(scope="module")
-def weights():
-    return ensure_weights()
+def expected(resnet50):
+    """What Keras's own model makes of it, with Keras's own preprocessing: (5, 1000) probabilities."""
+    import keras
+
+    return resnet50.predict(keras.applications.resnet50.preprocess_input(IMAGES.astype(np.float32)), verbose=0)
 
 
 @pytest.fixture(scope="module")
-def uncut(weights):
-    """Keras's own model, with Keras's own preprocessing: (5, 1000) probabilities."""
-    model = keras.applications.ResNet50(weights=None)
-    for layer, theirs in zip(LAYERS, model.layers, strict=True):
-        theirs.set_weights(weights.arrays(layer.name))
-    return model.predict(keras.applications.resnet50.preprocess_input(IMAGES.astype(np.float32)), verbose=0)
-
-
-@pytest.fixture(scope="module")
-def back_end(weights):
-    back_end = BackEnd(split_point(DEFAULT_SPLIT), weights, max_batch=5)
-    back_end.warm_up()
-    return back_end
-
-
-@pytest.fixture(scope="module")
-def chi(weights):
-    return FrontEnd(split_point(DEFAULT_SPLIT), weights)(IMAGES).chi
+def chi(front_end):
+    return front_end(IMAGES).chi
 
 
 def assert_same_predictions(ours, theirs):
@@ -49,28 +34,27 @@ def assert_same_predictions(ours, theirs):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-def test_cut_at_the_default_the_halves_are_the_whole(back_end, chi, uncut):
-    assert_same_predictions(back_end(chi), uncut)
+def test_cut_at_the_default_the_halves_are_the_whole(back_end, chi, expected):
+    assert_same_predictions(back_end(chi), expected)
 
 
 @pytest.mark.parametrize("name", ["conv1_bn", "avg_pool"])
-def test_cut_anywhere_the_halves_are_the_whole(weights, uncut, name):
+def test_cut_anywhere_the_halves_are_the_whole(weights, expected, name):
     split = split_point(name)
     front_end, back_end = FrontEnd(split, weights), BackEnd(split, weights)
     chi = front_end(IMAGES).chi
     assert chi.shape == (5, *split.shape)
-    assert_same_predictions(back_end(chi), uncut)
+    assert_same_predictions(back_end(chi), expected)
 
 
-def test_cut_at_the_input_the_back_end_is_the_uncut_network(weights, uncut):
-    back_end = BackEnd(split_point("input_layer"), weights)
-    assert_same_predictions(back_end(normalise(IMAGES)), uncut)
+def test_cut_at_the_input_the_back_end_is_the_uncut_network(uncut, expected):
+    assert_same_predictions(uncut(normalise(IMAGES)), expected)
 
 
-def test_every_batch_size_is_served_by_one_trace_from_another_thread(back_end, chi, uncut):
+def test_every_batch_size_is_served_by_one_trace_from_another_thread(back_end, chi, expected):
     with ThreadPoolExecutor(1) as worker:
         for batch in range(1, 6):
-            assert_same_predictions(worker.submit(back_end, chi[:batch]).result(), uncut[:batch])
+            assert_same_predictions(worker.submit(back_end, chi[:batch]).result(), expected[:batch])
     assert back_end._run.experimental_get_tracing_count() == 1
 
 

@@ -20,18 +20,12 @@ REGISTERED = """
 """
 
 
-@pytest.fixture(scope="module")
-def model():
-    keras.backend.clear_session()  # so that the input layer is not numbered
-    return keras.applications.ResNet50(weights=None)
-
-
 def pair(value):
     return [value, value] if isinstance(value, int) else value
 
 
-def test_layers_are_those_of_keras_in_name_kind_edges_shape_and_arrays(model):
-    for ours, theirs in zip(LAYERS, model.layers, strict=True):
+def test_layers_are_those_of_keras_in_name_kind_edges_shape_and_arrays(resnet50):
+    for ours, theirs in zip(LAYERS, resnet50.layers, strict=True):
         inbound = (
             [] if ours.kind == "InputLayer" else theirs.input if isinstance(theirs.input, list) else [theirs.input]
         )
@@ -45,8 +39,8 @@ def test_layers_are_those_of_keras_in_name_kind_edges_shape_and_arrays(model):
         ]
 
 
-def test_layers_have_the_options_of_keras(model):
-    for ours, theirs in zip(LAYERS, model.layers, strict=True):
+def test_layers_have_the_options_of_keras(resnet50):
+    for ours, theirs in zip(LAYERS, resnet50.layers, strict=True):
         config = theirs.get_config()
         for option, value in ours.options.items():
             if option == "padding" and isinstance(value, int):
@@ -57,11 +51,11 @@ def test_layers_have_the_options_of_keras(model):
                 assert config[option] == value, ours.name
 
 
-def test_split_points_are_exactly_where_keras_can_cut_into_two_models(model):
+def test_split_points_are_exactly_where_keras_can_cut_into_two_models(resnet50):
     cuttable = set()
-    for layer in model.layers[:-1]:
+    for layer in resnet50.layers[:-1]:
         try:
-            keras.Model(layer.output, model.output)
+            keras.Model(layer.output, resnet50.output)
         except ValueError:
             continue
         cuttable.add(layer.name)

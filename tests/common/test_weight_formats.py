@@ -11,15 +11,10 @@ import pytest
 
 from gradfec_common.errors import GradfecError
 from gradfec_common.network import LAYERS
-from gradfec_common.weights import Verification, ensure_weights, formats, import_weights, manifest, open_weights
+from gradfec_common.weights import Verification, formats, import_weights, manifest, open_weights
 from gradfec_common.weights.manifest import NAMES
 
 KERAS_FILES = ["whole.h5", "resnet.keras", "resnet.weights.h5"]
-
-
-@pytest.fixture(scope="module")
-def weights():
-    return ensure_weights()
 
 
 @pytest.fixture(scope="module")

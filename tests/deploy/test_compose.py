@@ -1,7 +1,9 @@
 """docker-compose.yml, deploy/Dockerfile and deploy/link.sh, as far as they can be checked without a Docker engine."""
 
 import contextlib
+import copy
 import fnmatch
+import importlib
 import importlib.metadata
 import os
 import re
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from gradfec_common.errors import UsageError
 from gradfec_lab.loss_models import gilbert_elliott_transitions
@@ -68,18 +71,26 @@ def works(*command):
         return False
 
 
-@pytest.fixture(params=["PyYAML", "docker compose", "docker-compose"])
-def services(request, tmp_path):
+@pytest.fixture(scope="module", params=["PyYAML", "docker compose", "docker-compose"])
+def services(request, tmp_path_factory):
     """A function from settings to the services, in the form that all of these agree on."""
     if request.param == "PyYAML":
         read = read_by_pyyaml
     elif works(*request.param.split()):
-        no_settings = tmp_path / "empty.env"  # and not the .env of whoever runs this
+        no_settings = tmp_path_factory.mktemp("compose") / "empty.env"  # and not the .env of whoever runs this
         no_settings.touch()
         read = read_by(request.param.split(), no_settings)
     else:
         pytest.skip(f"no {request.param} here")
-    return lambda **settings: {name: normal(one) for name, one in read(settings)["services"].items()}
+    known = {}  # each file with its settings is read once
+
+    def services(**settings):
+        key = tuple(sorted(settings.items()))
+        if key not in known:
+            known[key] = {name: normal(one) for name, one in read(settings)["services"].items()}
+        return copy.deepcopy(known[key])
+
+    return services
 
 
 def normal(service):
@@ -195,9 +206,7 @@ def test_both_daemons_record_results_in_the_same_place(services):
 def test_the_commands_are_ones_that_the_daemons_take(services):
     for name in ("cloud", "edge"):
         command = services()[name]["command"]
-        known = subprocess.run(
-            [sys.executable, "-m", f"gradfec_{name}", "--help"], capture_output=True, text=True, check=True
-        ).stdout
+        known = CliRunner().invoke(importlib.import_module(f"gradfec_{name}.cli").main, ["--help"]).stdout
         for word in command:
             assert not word.startswith("--") or re.search(rf"^  {word}\b", known, re.MULTILINE), word
 

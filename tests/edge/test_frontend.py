@@ -7,23 +7,11 @@ import pytest
 
 from gradfec_common.errors import GradfecError
 from gradfec_common.network import DEFAULT_SPLIT, back_layers, front_layers, split_point
-from gradfec_common.weights import WeightStore, ensure_weights, open_weights, write_slice
+from gradfec_common.weights import WeightStore, open_weights, write_slice
 from gradfec_edge.frontend import FrontEnd
 from gradfec_edge.preprocess import normalise
 
 IMAGES = np.random.default_rng(3).integers(0, 256, (2, 224, 224, 3), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def weights():
-    return ensure_weights()
-
-
-@pytest.fixture(scope="module")
-def front_end(weights):
-    front_end = FrontEnd(split_point(DEFAULT_SPLIT), weights)
-    front_end.warm_up()
-    return front_end
 
 
 def test_one_image_gives_one_tensor_and_a_batch_gives_a_batch(front_end):

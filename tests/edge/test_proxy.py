@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from gradfec_common.errors import UsageError
 from gradfec_common.network import DEFAULT_SPLIT, split_point
 from gradfec_common.packets import PacketGrid
-from gradfec_common.weights import ensure_weights
 from gradfec_edge.frontend import FrontEnd, ProxyModel
 from gradfec_edge.frontend.proxy import (
     ROUNDS,
@@ -222,12 +221,11 @@ def test_the_papers_proxy_sums_its_map_of_the_image_over_each_packet(paper, chi)
 
 
 @pytest.mark.parametrize("recipe", ["best", "paper"])
-def test_in_the_front_ends_graph_a_proxy_scores_and_leaves_the_features_alone(recipe, best, paper):
+def test_in_the_front_ends_graph_a_proxy_scores_and_leaves_the_features_alone(recipe, best, paper, weights, front_end):
     file = {"best": best, "paper": paper}[recipe]
-    weights = ensure_weights()
-    plain, with_proxy = FrontEnd(SPLIT, weights), FrontEnd(SPLIT, weights, file)
+    with_proxy = FrontEnd(SPLIT, weights, file)
     chi, scores, form = with_proxy(IMAGES)
-    np.testing.assert_allclose(chi, plain(IMAGES).chi, atol=1e-4)
+    np.testing.assert_allclose(chi, front_end(IMAGES).chi, atol=1e-4)
     assert (scores.shape, scores.dtype) == ((2, 2048), np.float32)
     assert (form is None) == (recipe == "paper")  # which does not know what goes together
     assert form is None or form.shape == (2, 8, 256, 256)

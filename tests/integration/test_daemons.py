@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,19 +14,20 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from gradfec_cloud.backend import BackEnd
 from gradfec_common.network import DEFAULT_SPLIT
-from gradfec_common.weights import ensure_weights
-from gradfec_lab.daemons import Daemon, daemon, free_port
-from gradfec_lab.experiment import PACKET_NAMES, Link, Record, run_with_own_cloud, top1, unaccounted
-from gradfec_lab.uncut import predict, uncut_model
+from gradfec_lab import demo
+from gradfec_lab.cli import main
+from gradfec_lab.daemons import Daemon, free_port
+from gradfec_lab.experiment import PACKET_NAMES, Record, Run, top1, unaccounted
+from gradfec_lab.uncut import predict
 
+from .patient import patient
 from .stubbed import stubbed
 
 OTHER_SPLIT = "conv3_block1_add"
-# Time enough for any machine: with these, no frame is decided early or given up because it is slow.
-PATIENT_CLOUD = ("--deadline-ms", "60000")
-PATIENT_EDGE = ("--timeout-ms", "60000")
 NAMES = ["astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "rocket.png"]
 EDGE_KEYS = ["frame", "source", "tensor", "outcome", "top5", "packets", "latency_ms", "stages_ms"]
 CLOUD_KEYS = ["edge", "session", "tensor", "outcome", "top5", "packets", "latency_ms", "stages_ms"]
@@ -68,9 +67,9 @@ def read(edge: Daemon) -> Sent:
 
 
 @pytest.fixture(scope="module")
-def uncut(photographs: Path) -> dict[str, int]:
+def reference(photographs: Path, uncut: BackEnd) -> dict[str, int]:
     """The uncut model's class for each photograph."""
-    return {name: int(scores.argmax()) for name, scores in predict(uncut_model(ensure_weights()), photographs)}
+    return {name: int(scores.argmax()) for name, scores in predict(uncut, photographs)}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +80,7 @@ def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Cloud
         for split in (DEFAULT_SPLIT, OTHER_SPLIT):
             port, metrics, results = free_port(), free_port(), tmp_path_factory.mktemp("cloud") / "answers.jsonl"
             options = ["--listen", f"127.0.0.1:{port}", "--metrics", metrics, "--results", results, "--split", split]
-            started.append(stack.enter_context(daemon("gradfec-cloud", *map(str, options), *PATIENT_CLOUD)))
+            started.append(stack.enter_context(patient("gradfec-cloud", *options)))
             both[split] = Cloud(port, results, f"http://127.0.0.1:{metrics}/metrics")
         for running in started:
             running.wait_until_it_says("listening on")
@@ -105,8 +104,8 @@ def edges(clouds: dict[str, Cloud], photographs: Path) -> dict[str, Sent]:
     with ExitStack() as stack:
         for name, (split, *options) in everyone.items():
             where = ["--camera", photographs, "--cloud", f"127.0.0.1:{clouds[split].port}", "--split", split]
-            shown = ["--protect", "none", "--name", name, "--results", "-", "--json", *PATIENT_EDGE]
-            running[name] = stack.enter_context(daemon("gradfec-edge", *map(str, [*where, *shown, *options])))
+            shown = ["--protect", "none", "--name", name, "--results", "-", "--json"]
+            running[name] = stack.enter_context(patient("gradfec-edge", *where, *shown, *options))
         return {name: read(edge) for name, edge in running.items()}
 
 
@@ -116,9 +115,9 @@ def edges(clouds: dict[str, Cloud], photographs: Path) -> dict[str, Sent]:
 @pytest.mark.daemons
 @pytest.mark.parametrize("name", ["left", "right", "other"])
 def test_without_loss_every_photograph_gets_the_answer_of_the_uncut_model(
-    name: str, edges: dict[str, Sent], uncut: dict[str, int]
+    name: str, edges: dict[str, Sent], reference: dict[str, int]
 ) -> None:
-    assert {record["source"]: top1(record) for record in edges[name].records} == uncut
+    assert {record["source"]: top1(record) for record in edges[name].records} == reference
     assert {record["outcome"] for record in edges[name].records} == {"complete"}
 
 
@@ -177,9 +176,9 @@ def test_metrics_have_their_names_and_count_what_was_answered(cloud: Cloud, edge
 
 @pytest.mark.daemons
 def test_at_30_percent_loss_fec_50_50_completes_every_frame_and_every_datagram_is_accounted_for(
-    photographs: Path,
+    lossy_run: tuple[Run, Mapping[str, Any]],
 ) -> None:
-    run, of_cloud = run_with_own_cloud(photographs, Link(0.3, seed=7), ["--protect", "FEC_50_50", *PATIENT_EDGE])
+    run, of_cloud = lossy_run
     assert sorted(record["source"] for record in run.records) == NAMES
     assert {record["outcome"] for record in run.records} == {"complete"}
     packets = run.packets()
@@ -197,16 +196,24 @@ def test_split_and_rows_say_how_many_packets_a_tensor_has(edges: dict[str, Sent]
 
 
 @pytest.mark.daemons
-def test_the_demo_compares_two_runs_and_leaves_no_process_behind(photographs: Path, tmp_path: Path) -> None:
+def test_the_demo_compares_two_runs_and_leaves_no_process_behind(
+    photographs: Path, tmp_path: Path, uncut: BackEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in NAMES[1:3]:
         (tmp_path / name).symlink_to(photographs / name)
-    command = [sys.executable, "-c", "from gradfec_lab.cli import main; main()", "demo", "--json"]
-    options = ["--images", str(tmp_path), "--loss", "20%", "--protect", "FEC_20_80"]
+    monkeypatch.setattr("gradfec_lab.uncut.uncut_model", lambda weights: uncut)  # built already
     mark = f"demo-{os.getpid()}"
-    ended = subprocess.run(
-        [*command, *options], capture_output=True, text=True, check=False, env=os.environ | {"DEMO_MARK": mark}
-    )
-    assert ended.returncode == 0, ended.stderr
+    monkeypatch.setenv("DEMO_MARK", mark)  # which its processes inherit
+    marked: list[bool] = []
+
+    def show_run(*arguments: Any, show_run: Any = demo.show_run) -> Run:
+        marked.append(bool(processes(mark)))
+        return show_run(*arguments)
+
+    monkeypatch.setattr(demo, "show_run", show_run)
+    options = ["--images", tmp_path, "--loss", "20%", "--protect", "FEC_20_80"]
+    ended = CliRunner().invoke(main, ["demo", "--json", *map(str, options)])
+    assert ended.exit_code == 0, ended.output
     assert "Traceback" not in ended.stderr
     plain, protected = json.loads(ended.stdout)["runs"]
     for run, protect in ((plain, "none"), (protected, "FEC_20_80")):
@@ -217,7 +224,13 @@ def test_the_demo_compares_two_runs_and_leaves_no_process_behind(photographs: Pa
         assert run["packets"]["sent"] == 2 * 2048
     assert plain["packets"]["parity"] == plain["packets"]["recovered"] == 0
     assert protected["packets"]["parity"] == protected["packets"]["dropped_by_plan"] == 2 * 410
-    assert not [process for process in Path("/proc").glob("[0-9]*/environ") if mark in environment(process)]
+    assert marked == [True, True]
+    assert not processes(mark)
+
+
+def processes(mark: str) -> list[Path]:
+    """Return the processes that were started with a mark in their environment."""
+    return [process for process in Path("/proc").glob("[0-9]*/environ") if mark in environment(process)]
 
 
 def environment(process: Path) -> str:

@@ -25,7 +25,7 @@ from .stubbed import stubbed
 
 FULL = os.environ.get("GRADFEC_SURVIVAL") == "full"
 BLACKOUT_S = 10.0 if FULL else 3.0
-GARBAGE_S = 60.0 if FULL else 5.0
+GARBAGE_S = 60.0 if FULL else 2.0
 GARBAGE_PER_S = 2000
 TENSORS = 2000 if FULL else 60
 PATIENCE_S = 120.0  # a safety net, far above what any machine needs

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from gradfec_common.packets import PacketGrid
 from gradfec_lab.cli import main
 from gradfec_lab.daemons import daemon, free_port
-from gradfec_lab.experiment import Link, run_with_own_cloud, top1
+from gradfec_lab.experiment import Link, Run, run_with_own_cloud, top1
 from gradfec_lab.sweep.daemons import link_images
 
 from .stubbed import stubbed
@@ -111,20 +111,26 @@ def test_a_sweeps_point_is_what_toy_daemons_answer_over_the_injector(
 
 
 @pytest.mark.daemons
-def test_a_sweeps_point_is_what_the_real_daemons_answer_over_the_injector(photographs: Path, tmp_path: Path) -> None:
+def test_a_sweeps_point_is_what_the_real_daemons_answer_over_the_injector(
+    photographs: Path, tmp_path: Path, lossy_link: Link, request: pytest.FixtureRequest
+) -> None:
+    yours = os.environ.get("GRADFEC_IMAGES")
+    link = Link(0.4, seed=1) if yours else lossy_link
+    loss = str(link.loss)
     folder = tmp_path / "images"
     folder.mkdir()
-    count = link_images(Path(os.environ.get("GRADFEC_IMAGES") or photographs), folder, IMAGES)
+    count = link_images(Path(yours or photographs), folder, IMAGES)
     options = ("--protect", "FEC_50_50", "--importance", "activation")
-    found = swept("--images", folder, *options, "--loss", "0,0.4", "--repetitions", 1, "--out", tmp_path / "out")
-    share = found["agreement"]["FEC_50_50"]["zero"]["0.4"]
-    low, high = found["ci"]["FEC_50_50"]["zero"]["0.4"]
+    found = swept("--images", folder, *options, "--loss", f"0,{loss}", "--repetitions", 1, "--out", tmp_path / "out")
+    share = found["agreement"]["FEC_50_50"]["zero"][loss]
+    low, high = found["ci"]["FEC_50_50"]["zero"][loss]
     lines = map(json.loads, (tmp_path / "out" / "answers.jsonl").read_text().splitlines())
     answers = {line["image"]: line["answers"] for line in lines}
-    run, _ = run_with_own_cloud(folder, Link(0.4, seed=1), [*options])
+    run: Run = (run_with_own_cloud(folder, link, [*options]) if yours else request.getfixturevalue("lossy_run"))[0]
     assert len(run.records) == count
     daemons = run.agreement({name: given["reference"][0] for name, given in answers.items()})
-    print(f"\n{count} images, FEC_50_50 at 40 %: sweep {share:.1%} ({low:.1%} to {high:.1%}), daemons {daemons:.1%}")
+    print(f"\n{count} images, FEC_50_50 at {link.loss:.0%}:")
+    print(f"sweep {share:.1%} ({low:.1%} to {high:.1%}), daemons {daemons:.1%}")
     assert low <= daemons <= high
     complete = [record for record in run.records if record["outcome"] == "complete"]
     assert len(complete) > 0.9 * count

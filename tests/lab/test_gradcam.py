@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gradfec_common.network import DEFAULT_SPLIT, split_point
+from gradfec_common.network import split_point
 from gradfec_common.packets import PacketGrid
-from gradfec_common.weights import ensure_weights
 from gradfec_edge.importance.free import packet_sums
 from gradfec_lab.gradcam import BATCH, SCORES, GradCam, importance_map
 
@@ -48,12 +47,12 @@ def test_the_map_is_what_finite_differences_give(network, chi, classes, score):
     elements, gradient, chosen, logits = mapped(network, chi, classes, score)
     np.testing.assert_array_equal(chosen, network(chi).numpy().argmax(axis=1) if classes is OWN else classes)
     np.testing.assert_allclose(logits, network(chi).numpy())
-    expected = np.empty_like(chi)
-    for place in np.ndindex(SHAPE):
-        step = np.zeros(SHAPE)
-        step[place] = STEP
-        rise = scores_of(network, chi + step, score) - scores_of(network, chi - step, score)
-        expected[(slice(None), *place)] = rise[np.arange(3), chosen] / (2 * STEP)
+    steps = STEP * np.eye(chi[0].size).reshape(-1, *SHAPE)  # one element after the other
+    ends = [
+        np.stack([scores_of(network, one + sign * steps, score)[:, c] for one, c in zip(chi, chosen, strict=True)])
+        for sign in (1, -1)
+    ]
+    expected = ((ends[0] - ends[1]) / (2 * STEP)).reshape(chi.shape)
     np.testing.assert_allclose(gradient, expected, atol=1e-7)
     np.testing.assert_allclose(elements, np.maximum(chi * expected, 0), atol=1e-7)
 
@@ -96,26 +95,32 @@ def test_a_packets_importance_is_the_sum_of_its_elements(grid):
 # --- with the real network ---
 
 
-@pytest.fixture(scope="module")
-def oracle():
-    return GradCam(split_point(DEFAULT_SPLIT), ensure_weights())
-
-
-@pytest.fixture(scope="module")
-def features():
-    """Features of the right size and scale for nine images, more than fit one batch."""
-    shape = split_point(DEFAULT_SPLIT).shape
-    coarse = np.random.default_rng(10).normal(size=(BATCH + 1, 8, 8, shape[2])).astype(np.float32)
+def noise(count, split):
+    """Features of the right size and scale."""
+    height, width, channels = split.shape
+    coarse = np.random.default_rng(10).normal(size=(count, height // 7, width // 7, channels)).astype(np.float32)
     return coarse.repeat(7, axis=1).repeat(7, axis=2)
 
 
 @pytest.fixture(scope="module")
-def own(oracle, features):
-    return oracle(features)
+def late(weights):
+    """The oracle of a late split point, where there is little to compute."""
+    return GradCam(split_point("conv5_block2_add"), weights)
 
 
-def test_more_images_than_a_batch_are_explained_as_in_two_calls(oracle, features, own):
-    apart = [oracle(features[:BATCH]), oracle(features[BATCH:])]
+@pytest.fixture(scope="module")
+def features(late):
+    """Features of nine images, more than fit one batch."""
+    return noise(BATCH + 1, late.split)
+
+
+@pytest.fixture(scope="module")
+def own(late, features):
+    return late(features)
+
+
+def test_more_images_than_a_batch_are_explained_as_in_two_calls(late, features, own):
+    apart = [late(features[:BATCH]), late(features[BATCH:])]
     for whole, *parts in zip(own, *apart, strict=True):
         np.testing.assert_allclose(whole, np.concatenate(parts), rtol=1e-4, atol=1e-6)
     assert own.elements.shape == own.gradient.shape == features.shape
@@ -123,18 +128,18 @@ def test_more_images_than_a_batch_are_explained_as_in_two_calls(oracle, features
     assert np.isfinite(own.gradient).all()
 
 
-def test_the_classes_are_the_networks_top_1_unless_others_are_given(oracle, features, own):
-    np.testing.assert_array_equal(own.classes, oracle.model(features, training=False).numpy().argmax(axis=1))
+def test_the_classes_are_the_networks_top_1_unless_others_are_given(late, features, own):
+    np.testing.assert_array_equal(own.classes, late.model(features, training=False).numpy().argmax(axis=1))
     np.testing.assert_array_equal(own.classes, own.logits.argmax(axis=1))
     given = np.append(own.classes[:BATCH], 285)
-    other = oracle(features, given)
+    other = late(features, given)
     np.testing.assert_array_equal(other.classes, given)
     np.testing.assert_allclose(other.elements[:BATCH], own.elements[:BATCH], rtol=1e-4, atol=1e-6)
     assert np.abs(other.elements[BATCH] - own.elements[BATCH]).max() > 0.01 * own.elements.max()
 
 
-def test_the_oracles_gradient_is_that_of_the_back_ends_logit(oracle, features):
-    chi = np.maximum(features[:1], 0)
+def test_the_oracles_gradient_is_that_of_the_back_ends_logit(oracle):
+    chi = np.maximum(noise(1, oracle.split), 0)
     explained = oracle(chi)
     direction = explained.gradient / np.linalg.norm(explained.gradient)
     step = 0.5

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -23,6 +24,9 @@ from gradfec_lab.cli import main
 from gradfec_lab.explanation import Answer, Explanation, Ranking, answer, kept
 from gradfec_lab.show_figure import BARE as SENT_BARE
 from gradfec_lab.show_figure import DROPPED, GAP, PROTECTED, draw, fates, mosaic, per_packet, ranks, save, title
+
+if TYPE_CHECKING:
+    from gradfec_lab.gradcam import GradCam
 
 GRID = PacketGrid((56, 56, 20), 7)  # 160 packets
 SPLIT = SplitPoint(900, "a_small_one", GRID.shape)
@@ -148,8 +152,9 @@ def test_the_words_say_whether_the_answer_stood_and_which_class_is_explained() -
 @pytest.mark.parametrize("name", ["$a_{b.jpg", "\udcff.jpg", "猫.jpg", 300 * "n"])
 @pytest.mark.filterwarnings("error")
 def test_any_name_of_a_file_can_stand_in_the_title(name: str, tmp_path: Path) -> None:
+    figure = draw(explanation(parse_scheme("none"), ("gradcam",)), name)
     for suffix in ("png", "svg", "PDF"):
-        save(draw(explanation(parse_scheme("none"), ("gradcam",)), name), tmp_path / f"out.{suffix}")
+        save(figure, tmp_path / f"out.{suffix}")
         assert (tmp_path / f"out.{suffix}").stat().st_size > 10_000
 
 
@@ -229,7 +234,10 @@ def test_help_teaches_without_loading_numpy_or_anything_heavier() -> None:
         assert word in ended.stdout
 
 
-def test_a_photograph_is_explained_by_the_real_network(photo: Path, tmp_path: Path) -> None:
+def test_a_photograph_is_explained_by_the_real_network(
+    photo: Path, tmp_path: Path, oracle: GradCam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradfec_lab.gradcam.GradCam", lambda split, weights: oracle)  # built already
     out = tmp_path / "out.png"
     options = ("--protect", "FEC_40_60", "--importance", "activation", "--importance", "gradcam")
     result = show(photo, "--out", out, *options)

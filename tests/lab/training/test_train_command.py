@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from gradfec_edge.importance import EstimatorFile, make_estimator
 from gradfec_lab.cli import main
 from gradfec_lab.training.run import Schedule
 
-from .toys import GRID, ROWS, SPLIT, ToyNetwork, install, write_images
+from .toys import GRID, ROWS, SPLIT, ToyNetwork, install, shrink, write_images
 
 COUNT = 48  # of which four are held out
 EPOCHS = {"best": 3, "paper": 1, "averages": 0}
@@ -32,6 +32,33 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> ToyNetwork:
     return install(monkeypatch)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small network to train, as `once` has it."""
+    shrink(monkeypatch)
+
+
+class Once(NamedTuple):
+    """A finished training, for others to be compared with; read only."""
+
+    out: Path
+    about: dict[str, Any]
+    options: tuple[object, ...]  # of which --cache has the targets computed already
+    images: int  # that passed the networks
+
+
+@pytest.fixture(scope="module")
+def once(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """A small network trained with the seed 1, for all tests of this module."""
+    folder = tmp_path_factory.mktemp("once")
+    options = ("--epochs", 3, "--cache", folder / "targets")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        toy = install(monkeypatch)
+        shrink(monkeypatch)
+        about = trained(images, folder / "mine.npz", "--seed", 1, *options)
+    return Once(folder / "mine.npz", about, options, toy.images)
 
 
 def train_proxy(images: Path, out: Path, *arguments: object) -> Result:
@@ -124,20 +151,20 @@ def test_a_limit_takes_a_sample(toy, images, tmp_path):
 # --- again ---
 
 
-def test_the_same_seed_gives_the_same_file_and_another_seed_another(toy, images, tmp_path):
+def test_the_same_seed_gives_the_same_file_and_another_seed_another(toy, small, once, images, tmp_path):
     digests = []
-    for number, seed in enumerate((1, 1, 2)):
-        out = tmp_path / f"{number}" / "mine.npz"
-        trained(images, out, "--epochs", 1, "--seed", seed, "--cache", tmp_path / "targets")
+    for seed in (1, 2):
+        out = tmp_path / f"{seed}.npz"
+        trained(images, out, "--seed", seed, *once.options)
         digests.append(EstimatorFile.read(out).digest)
-    assert digests[0] == digests[1] != digests[2]
-    assert toy.images == COUNT  # the targets are computed once
+    assert EstimatorFile.read(once.out).digest == digests[0] != digests[1]
+    assert (once.images, toy.images) == (COUNT, 0)  # the targets are computed once
 
 
-def test_an_interrupted_run_goes_on_and_writes_what_one_that_was_not_would(toy, images, tmp_path, monkeypatch):
-    cache = ("--epochs", 3, "--cache", tmp_path / "targets")
-    whole, parts = tmp_path / "whole.npz", tmp_path / "parts.npz"
-    about = trained(images, whole, *cache)
+def test_an_interrupted_run_goes_on_and_writes_what_one_that_was_not_would(
+    toy, small, once, images, tmp_path, monkeypatch
+):
+    parts, options = tmp_path / "parts.npz", ("--seed", 1, *once.options)
     rate = Schedule.rate
 
     def interrupted(schedule: Schedule, epoch: int, progress: float) -> float:
@@ -147,18 +174,20 @@ def test_an_interrupted_run_goes_on_and_writes_what_one_that_was_not_would(toy, 
 
     with monkeypatch.context() as patch:
         patch.setattr(Schedule, "rate", interrupted)
-        assert train_proxy(images, parts, *cache).exit_code == 130
+        assert train_proxy(images, parts, *options).exit_code == 130
     assert not parts.exists()
-    result = train_proxy(images, parts, "--json", *cache)
+    result = train_proxy(images, parts, "--json", *options)
     assert [line.split(":")[0] for line in result.stderr.splitlines() if line.startswith("epoch")] == ["epoch 3/3"]
-    assert json.loads(result.stdout) == about
-    assert EstimatorFile.read(parts).digest == EstimatorFile.read(whole).digest
-    assert trained(images, parts, *cache) == about  # and once more, when nothing is left to do
+    assert json.loads(result.stdout) == once.about
+    assert EstimatorFile.read(parts).digest == EstimatorFile.read(once.out).digest
+    assert trained(images, parts, *options) == once.about  # and once more, when nothing is left to do
 
 
-def test_a_loss_that_is_no_number_leaves_a_file_whose_account_is_still_json(toy, images, tmp_path, monkeypatch):
+def test_a_loss_that_is_no_number_leaves_a_file_whose_account_is_still_json(
+    toy, small, once, images, tmp_path, monkeypatch
+):
     monkeypatch.setattr(Schedule, "rate", lambda schedule, epoch, progress: float("nan") if epoch else 1e-3)
-    about = trained(images, tmp_path / "mine.npz", "--epochs", 2)
+    about = trained(images, tmp_path / "mine.npz", *once.options)
     assert np.isfinite(about["held_out_loss"])
     assert all(np.isfinite(array).all() for array in EstimatorFile.read(tmp_path / "mine.npz").arrays.values())
 
@@ -166,17 +195,16 @@ def test_a_loss_that_is_no_number_leaves_a_file_whose_account_is_still_json(toy,
 # --- bad input ---
 
 
-def test_a_resumed_run_with_other_settings_is_refused_by_name(toy, images, tmp_path):
-    out = tmp_path / "mine.npz"
-    trained(images, out, "--epochs", 1)
-    assert "with seed = 0, not 1: remove the folder, or write to another --out" in refused(
-        train_proxy(images, out, "--epochs", 1, "--seed", 1)
+def test_a_resumed_run_with_other_settings_is_refused_by_name(toy, small, once, images, tmp_path):
+    again = (images, once.out, *once.options)
+    assert "with seed = 1, not 2: remove the folder, or write to another --out" in refused(
+        train_proxy(*again, "--seed", 2)
     )
     assert "with rows = 14, not 7: remove the folder, or give another with --cache" in refused(
-        train_proxy(images, out, "--rows", 7)
+        train_proxy(*again, "--rows", 7)
     )
-    assert "with score = 'logit', not 'log-probability'" in refused(train_proxy(images, out, "--score=log-probability"))
-    assert "with images = " in refused(train_proxy(write_images(tmp_path / "others", 47), out))
+    assert "with score = 'logit', not 'log-probability'" in refused(train_proxy(*again, "--score=log-probability"))
+    assert "with images = " in refused(train_proxy(write_images(tmp_path / "others", 47), *again[1:]))
 
 
 def test_too_few_images_are_refused_with_how_many_it_takes(toy, tmp_path):
@@ -185,12 +213,12 @@ def test_too_few_images_are_refused_with_how_many_it_takes(toy, tmp_path):
     assert f"{images} has 11 usable images to learn from: give at least 40" in line
 
 
-def test_where_nothing_can_be_written_is_said_by_name(toy, images, tmp_path):
+def test_where_nothing_can_be_written_is_said_by_name(toy, once, images, tmp_path):
     (tmp_path / "file").touch()
     where = tmp_path / "file" / "x.npz"
     assert f"cannot write {where}: " in refused(train_proxy(images, where), 1)
     assert toy.images == 0  # before the work
     blocked = ("--cache", tmp_path / "file" / "targets")
     assert f"cannot keep targets in {blocked[1]}: " in refused(train_proxy(images, tmp_path / "x.npz", *blocked), 1)
-    means = ("--recipe", "averages", "--means", where)
+    means = ("--recipe", "averages", "--means", where, *once.options[2:])
     assert f"cannot write {where}: Not a directory" in refused(train_proxy(images, tmp_path / "x.npz", *means), 1)

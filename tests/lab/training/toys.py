@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +58,14 @@ def install(monkeypatch: Any, before: Callable[[int], None] = lambda images: Non
     monkeypatch.setattr("gradfec_edge.frontend.FrontEnd", lambda split, weights: toy.features)
     monkeypatch.setattr("gradfec_lab.gradcam.GradCam", lambda split, weights, score: toy.explain)
     return toy
+
+
+def shrink(monkeypatch: Any) -> None:
+    """Make the saliency network one block deep, and its 44 images whole batches: most of the time goes into tracing."""
+    from gradfec_lab.training import saliency
+
+    monkeypatch.setattr("gradfec_edge.frontend.proxy.DEPTH", 1)
+    monkeypatch.setattr(saliency, "BEST", replace(saliency.BEST, batch=22))
 
 
 def write_images(folder: Path, count: int) -> Path:

@@ -1,0 +1,29 @@
+"""What tests with the real daemons share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradfec_lab import experiment
+from gradfec_lab.experiment import Link, Run
+
+from .patient import patient
+
+
+@pytest.fixture(scope="session")
+def lossy_link() -> Link:
+    """A link that loses less than FEC_50_50 repairs."""
+    return Link(0.3, seed=7)
+
+
+@pytest.fixture(scope="session")
+def lossy_run(photographs: Path, lossy_link: Link) -> tuple[Run, Mapping[str, Any]]:
+    """The photographs through real daemons over that link, ranked by activation; and what their cloud counted."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(experiment, "daemon", patient)
+        options = ["--protect", "FEC_50_50", "--importance", "activation"]
+        return experiment.run_with_own_cloud(photographs, lossy_link, options)

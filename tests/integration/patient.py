@@ -1,0 +1,37 @@
+"""The real daemons with time enough for any machine: no frame is decided early or given up because it is slow.
+
+Tests import `patient`; run as a script, this module is such an edge. It also waits for the report on each tensor, for
+longer than any option says: a record without its report does not know how many packets were lost.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from gradfec_common.session.edge import EdgeLimits
+from gradfec_lab.daemons import Daemon, daemon
+
+PATIENT = {"gradfec-cloud": ("--deadline-ms", "60000"), "gradfec-edge": ("--timeout-ms", "60000")}
+PROGRAM = {"gradfec-edge": (sys.executable, __file__)}
+REPORT_S = 60.0
+
+
+@contextmanager
+def patient(name: str, *arguments: object, ready: str | None = None) -> Iterator[Daemon]:
+    """Run a daemon as `gradfec_lab.daemons.daemon` does."""
+    options = (*map(str, arguments), *PATIENT.get(name, ()))
+    with daemon(name, *options, ready=ready, program=PROGRAM.get(name)) as running:
+        yield running
+
+
+if __name__ == "__main__":
+    import gradfec_edge.daemon
+    from gradfec_edge.cli import main
+
+    patient_limits: Any = partial(EdgeLimits, report_timeout_s=REPORT_S)
+    gradfec_edge.daemon.EdgeLimits = patient_limits
+    main(prog_name="gradfec-edge")
