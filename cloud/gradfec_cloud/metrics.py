@@ -42,7 +42,9 @@ class CloudCollector(Collector):
         """Yield every metric."""
         now = self._snapshot()
         yield _counters("gradfec_datagrams_received", "Datagrams received, each under one fate.", "fate", now.datagrams)
-        yield _counter("gradfec_datagrams_dropped_by_kernel", "Lost to a full receive buffer.", now.kernel_drops)
+        yield _counter(
+            "gradfec_datagrams_dropped_by_kernel", "Lost to a full receive buffer: SO_RXQ_OVFL.", now.kernel_drops
+        )
         yield _counter("gradfec_datagrams_sent", "Datagrams sent to edges.", now.datagrams_sent)
         yield _counter("gradfec_datagrams_send_failures", "Datagrams that the kernel did not take.", now.send_failures)
         yield _counters("gradfec_tensors", "Tensors, opened and by fate.", "fate", now.tensors)

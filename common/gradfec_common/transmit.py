@@ -74,26 +74,28 @@ def encode_packets(
 ) -> EncodedTensor:
     """Code quantised packets, levels (count, size), as the plan says, and put the symbols in send order."""
 
-    def coded(block: Block) -> Symbols:
+    def coded(block: Block) -> tuple[Symbols, Symbols]:
         data = wire.with_places(block.packets, packets.levels[block.packets])
-        return np.concatenate([data, block.code.encode(data, block.n)])  # (n, length)
+        return data, block.code.encode(data, block.n)  # (k, length), (n - k, length)
 
-    symbols = [*each(coded, plan.blocks)]
     headers = np.zeros(plan.sent, wire.SYMBOL_HEADER)
+    symbols = np.empty((plan.sent, wire.PLACE_BYTES + packets.levels.shape[1]), np.uint8)
+    positions = np.empty(plan.sent, np.intp)  # in send order, of the symbols numbered block after block
+    positions[send_order(plan)] = np.arange(plan.sent)
     end = 0
-    for number, block in enumerate(plan.blocks):
+    for number, (block, (data, parity)) in enumerate(zip(plan.blocks, each(coded, plan.blocks), strict=True)):
         start, end = end, end + block.n
-        own = headers[start:end]
-        own["block"], own["code"], own["n"], own["k"] = number, block.code.id, block.n, block.k
-        own["index"] = np.arange(block.n)
+        at = positions[start:end]
+        symbols[at[: block.k]], symbols[at[block.k :]] = data, parity
+        headers["block"][at], headers["code"][at] = number, block.code.id
+        headers["n"][at], headers["k"][at] = block.n, block.k
+        headers["index"][at] = np.arange(block.n)
     headers["sent"], headers["kept"], headers["blocks"] = plan.sent, plan.kept, len(plan.blocks)
     headers["split"], headers["rows"] = split.id, grid.rows
     headers["quantiser"], headers["low"], headers["high"] = UNIFORM8, packets.low, packets.high
     headers["fill"] = FILL_ZERO
-    order = send_order(plan)
-    in_order = headers[order]
-    in_order["position"] = np.arange(plan.sent)
-    return EncodedTensor(in_order, np.concatenate(symbols)[order], plan)
+    headers["position"] = np.arange(plan.sent)
+    return EncodedTensor(headers, symbols, plan)
 
 
 def send_order(plan: Plan) -> npt.NDArray[np.intp]:
