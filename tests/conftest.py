@@ -21,6 +21,19 @@ if TYPE_CHECKING:
     from gradfec_lab.gradcam import GradCam
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep each file's tests on one worker, where there are several (-n 2), and all that open sockets on the same one.
+
+    Who looks for a free port and uses it later is alone in that then.
+    """
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            names = vars(item.getparent(pytest.Module).obj)  # type: ignore[union-attr]
+            group = "sockets" if names.keys() & {"socket", "free_port"} else str(item.path)
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of six photographs from scikit-image, 224 x 224."""
