@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import settings
 
+from gradfec_common.codes import CODES, LEOPARD
 from gradfec_common.network import DEFAULT_SPLIT, LAYERS, split_point
 from gradfec_common.weights import WeightStore, ensure_weights
 
@@ -21,17 +23,28 @@ if TYPE_CHECKING:
     from gradfec_lab.gradcam import GradCam
 
 
+settings.register_profile("any speed", deadline=None)  # how long an example takes is up to the machine
+settings.load_profile("any speed")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep each file's tests on one worker, where there are several (-n 2), and all that open sockets on the same one.
+    """Skip what needs leopard where that is not installed; where there are several workers, give each test its own."""
+    for item in items:
+        case = item.callspec.id if hasattr(item, "callspec") else ""
+        if LEOPARD.id not in CODES and (item.get_closest_marker("leopard") or "leopard" in case):
+            item.add_marker(pytest.mark.skip(reason="reed-solomon-leopard is not installed"))
+        if config.pluginmanager.hasplugin("xdist"):
+            item.add_marker(pytest.mark.xdist_group(worker_of(item)))
+
+
+def worker_of(item: pytest.Item) -> str:
+    """Name what tests share a worker: those of a file, and all those that open sockets or look at processes.
 
     Who looks for a free port and uses it later is alone in that then.
     """
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            names = vars(item.getparent(pytest.Module).obj)  # type: ignore[union-attr]
-            group = "sockets" if names.keys() & {"socket", "free_port"} else str(item.path)
-            item.add_marker(pytest.mark.xdist_group(group))
+    names = vars(item.getparent(pytest.Module).obj)  # type: ignore[union-attr]
+    return "sockets" if names.keys() & {"socket", "free_port"} else str(item.path)
 
 
 @pytest.fixture(scope="session")

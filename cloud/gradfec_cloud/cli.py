@@ -45,6 +45,12 @@ Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong optio
 @click.option("--results", metavar="FILE|-", help="Append one JSON object a frame; - for standard output.")
 @click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve Prometheus metrics over HTTP.")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
+@click.option(
+    "--udp",
+    default="auto",
+    type=click.Choice(["auto", "plain"]),
+    help="Take many datagrams a system call where the kernel can (UDP_GRO), or always one.",
+)
 @click.option("--json", "as_json", is_flag=True, help="At the end, print the totals as one JSON object.")
 @plain_errors
 def main(
@@ -55,13 +61,14 @@ def main(
     results: str | None,
     metrics: Endpoint | None,
     weights: Path | None,
+    udp: str,
     as_json: bool,
 ) -> None:
     """Receive the features that edges send over a lossy link, run the rest of ResNet-50, and answer."""
     import contextlib
 
     from gradfec_cloud.daemon import CloudOptions, run_cloud
-    from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port
+    from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port, small_buffer_hint
     from gradfec_common.fill import fill_values
     from gradfec_common.network import split_point
     from gradfec_common.results import ResultsFile
@@ -69,14 +76,11 @@ def main(
     cut = split_point(split)
     values = fill_values(fill, cut)
     with contextlib.ExitStack() as stack:
-        port = Port(listen)
+        port = Port(listen, batched=udp == "auto")
         stack.callback(port.close)
         file = stack.enter_context(ResultsFile(results)) if results else None
         if port.receive_buffer_bytes < RECEIVE_BUFFER_BYTES:
-            say(
-                f"warning: the kernel grants a receive buffer of {port.receive_buffer_bytes} B only, and will drop "
-                f"packets in bursts: sysctl -w net.core.rmem_max={RECEIVE_BUFFER_BYTES}"
-            )
+            say(f"warning: {small_buffer_hint(port.receive_buffer_bytes)}")
         options = CloudOptions(cut, fill, deadline_ms / 1000, metrics)
         totals = run_cloud(options, port, file, lambda deliver: load(cut, weights, values, deliver), say)
     if as_json:

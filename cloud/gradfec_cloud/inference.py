@@ -1,11 +1,16 @@
-"""Decoding and inference, in a thread of their own: decided tensors in, answers out, in batches across edges."""
+"""Decoding and inference, in a thread of their own: decided tensors in, answers out, in batches across edges.
+
+A tensor's blocks are decoded in further threads, one for each core: zfec releases the GIL.
+"""
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -50,6 +55,7 @@ class Inference:
     ) -> None:
         """Fill gaps with `fill`; call `deliver` on the worker's thread with the answers of each batch."""
         self._back_end, self._top5, self._fill, self._deliver = back_end, top5, fill, deliver
+        self._decoders = ThreadPoolExecutor(os.cpu_count(), "decoder")
         self._waiting: queue.SimpleQueue[tuple[Decided, float] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
         self._thread.start()
@@ -62,6 +68,7 @@ class Inference:
         """Stop after the batch at hand."""
         self._waiting.put(None)
         self._thread.join(timeout=10)
+        self._decoders.shutdown(wait=False)
 
     def _work(self) -> None:
         while (first := self._waiting.get()) is not None:
@@ -83,7 +90,7 @@ class Inference:
         tensors: list[DecodedTensor] = []
         for answer, queued_at in zip(answers, since, strict=True):
             start = time.perf_counter()
-            tensor = decode_tensor(answer.decided.arrived, self._fill)
+            tensor = decode_tensor(answer.decided.arrived, self._fill, self._decoders.map)
             answer.recovered, answer.missing = tensor.recovered, tensor.missing
             answer.stages_ms = {
                 "collect": 1000 * answer.decided.waited_s,

@@ -1,4 +1,4 @@
-"""The cloud's UDP socket: datagrams in by batches into one reused buffer, single datagrams out."""
+"""The cloud's UDP socket: what it is bound to, its buffer, batches in and single datagrams out."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import contextlib
 import errno
 import socket
 import struct
+import sys
 from collections.abc import Hashable
+from pathlib import Path
 
-import numpy as np
-
+from gradfec_cloud.receive import Receiver
 from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
 from gradfec_common.wire import Batch
 
-BATCH = 256
-WIDTH_BYTES = 2048  # longer datagrams are cut off: they are longer than the protocol allows, and counted as that
 RECEIVE_BUFFER_BYTES = 8 * 2**20
+RMEM_MAX = Path("/proc/sys/net/core/rmem_max")  # Linux: the most that SO_RCVBUF grants
 SO_MEMINFO = 55  # Linux: nine counters of a socket's memory, the last of them the datagrams that it had no room for
 MEMINFO = struct.Struct("=9I")
 SO_RCVBUFFORCE = 33  # Linux: the receive buffer beyond net.core.rmem_max, for the privileged
@@ -25,13 +25,15 @@ SO_RCVBUFFORCE = 33  # Linux: the receive buffer beyond net.core.rmem_max, for t
 class Port:
     """A bound, non-blocking UDP socket."""
 
-    def __init__(self, listen: Endpoint) -> None:
-        """Bind; GradfecError, in plain words, if that is not possible. No host: all interfaces, IPv6 and IPv4."""
+    def __init__(self, listen: Endpoint, *, batched: bool = True) -> None:
+        """Bind; GradfecError, in plain words, if that is not possible. No host: all interfaces, IPv6 and IPv4.
+
+        `batched` may be False to read one datagram a call where the kernel could hand over more.
+        """
         self._socket = _bind(listen)
         self._socket.setblocking(False)
-        self._buffer = np.empty((BATCH, WIDTH_BYTES), np.uint8)
-        self._rows = [memoryview(row) for row in self._buffer]  # type: ignore[arg-type]
-        self.receive_buffer_bytes = self._grow_receive_buffer()
+        self._receiver = Receiver(self._socket, batched=batched)
+        self.receive_buffer_bytes = grow_receive_buffer(self._socket, RECEIVE_BUFFER_BYTES)
 
     def fileno(self) -> int:
         """Return the file descriptor, to wait on."""
@@ -45,24 +47,17 @@ class Port:
 
     @property
     def kernel_drops(self) -> int:
-        """Datagrams that found the receive buffer full; 0 where the kernel does not tell."""
+        """Datagrams that found the receive buffer full, as SO_RXQ_OVFL counts them; 0 where the kernel is silent."""
         return dropped_by_kernel(self._socket)
 
+    @property
+    def batched(self) -> bool:
+        """Whether the kernel hands over many datagrams a call."""
+        return self._receiver.batched
+
     def receive(self) -> Batch | None:
-        """Take up to 256 waiting datagrams, or None; the batch is valid until the next call."""
-        lengths: list[int] = []
-        peers: list[Hashable] = []
-        receive = self._socket.recvfrom_into
-        for row in self._rows:
-            try:
-                length, peer = receive(row)
-            except BlockingIOError:
-                break
-            except OSError:
-                continue  # an ICMP error of an answer: that edge has gone
-            lengths.append(length)
-            peers.append(peer)
-        return Batch(self._buffer[: len(lengths)], np.array(lengths, np.intp), peers) if lengths else None
+        """Take what waits, within bounds, or None if nothing does; the batch is valid until the next call."""
+        return self._receiver.receive()
 
     def send(self, datagram: bytes, peer: Hashable) -> bool:
         """Send one datagram; False if the kernel does not take it."""
@@ -76,17 +71,34 @@ class Port:
         """Close the socket."""
         self._socket.close()
 
-    def _grow_receive_buffer(self) -> int:
-        """Ask for a buffer that holds several tensors and return what was granted, in bytes."""
-        wishes = ((socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES), (SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES))
-        for option, value in wishes:
-            with contextlib.suppress(OSError):
-                self._socket.setsockopt(socket.SOL_SOCKET, option, value)
-        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # Linux reports twice the value
+
+def grow_receive_buffer(opened: socket.socket, wanted_bytes: int) -> int:
+    """Ask for a receive buffer, again with privilege if the kernel caps it; return what was granted, in bytes."""
+    for option in (socket.SO_RCVBUF, SO_RCVBUFFORCE):
+        with contextlib.suppress(OSError):  # without the privilege, or not Linux
+            opened.setsockopt(socket.SOL_SOCKET, option, wanted_bytes)
+        granted = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        granted //= 2 if sys.platform == "linux" else 1  # Linux doubles it: its own overhead counts
+        if granted >= wanted_bytes:
+            break
+    return granted
+
+
+def small_buffer_hint(granted_bytes: int) -> str:
+    """Say what a receive buffer smaller than RECEIVE_BUFFER_BYTES means, and how to raise the kernel's cap."""
+    cap = f"net.core.rmem_max is {RMEM_MAX.read_text().strip()}" if RMEM_MAX.exists() else "the kernel caps it"
+    return (
+        f"the receive buffer has {granted_bytes} B, not the {RECEIVE_BUFFER_BYTES} B wanted, so the kernel will drop "
+        f"datagrams that come in bursts: {cap}; raise it with sysctl -w net.core.rmem_max={RECEIVE_BUFFER_BYTES} and "
+        "start again"
+    )
 
 
 def dropped_by_kernel(opened: socket.socket) -> int:
-    """Return how many datagrams found a socket's receive buffer full since it was opened; 0 where unknowable."""
+    """Return how many datagrams found a socket's receive buffer full since it was opened; 0 where unknowable.
+
+    It is the counter that SO_RXQ_OVFL (socket(7)) sends along with the next datagram, read at any time.
+    """
     try:
         counters = opened.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size)
     except OSError:  # not Linux, or before 4.12

@@ -61,17 +61,22 @@ class PacketGrid:
 
     def split(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Cut a (height, width, channels) tensor into a (count, size) matrix, one packet a row, any dtype."""
-        height, width, channels = self.shape
+        channels = self.shape[2]
         if tensor.shape != self.shape:
             raise ValueError(f"tensor of shape {tensor.shape}, expected {self.shape}")
-        # (56, 56, 256) -> (256 channels, 56, 56) -> (2048 packets, 7 * 56 elements)
-        by_channel = np.ascontiguousarray(tensor.reshape(height * width, channels).T)
-        return by_channel.reshape(self.count, self.size)
+        packets = np.empty((channels, self.groups, self.size), tensor.dtype)
+        # (56, 56, 256) -> (8 row groups, 7 * 56 elements, 256 channels)
+        for group, elements in enumerate(tensor.reshape(self.groups, self.size, channels)):
+            packets[:, group] = elements.T  # group by group, which stays in the processor's cache
+        return packets.reshape(self.count, self.size)  # (256 channels, 8, 392) -> (2048 packets, 392)
 
     def join(self, packets: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Put a (count, size) matrix of packets back together as a (height, width, channels) tensor."""
-        height, width, channels = self.shape
+        channels = self.shape[2]
         if packets.shape != (self.count, self.size):
             raise ValueError(f"packets of shape {packets.shape}, expected {(self.count, self.size)}")
-        # (2048, 392) -> (256 channels, 56 * 56) -> (56, 56, 256)
-        return np.ascontiguousarray(packets.reshape(channels, height * width).T).reshape(self.shape)
+        tensor = np.empty((self.groups, self.size, channels), packets.dtype)
+        by_channel = packets.reshape(channels, self.groups, self.size)  # (2048, 392) -> (256 channels, 8, 392)
+        for group, elements in enumerate(tensor):
+            elements[:] = by_channel[:, group].T
+        return tensor.reshape(self.shape)  # (8, 7 * 56, 256) -> (56, 56, 256)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +82,7 @@ class NoProtection:
     """Send every packet bare."""
 
     name = "none"
+    code: ClassVar[ErasureCode] = BARE
 
     def plan(self, importance: npt.NDArray[np.float32]) -> Plan:
         """Plan for packets of the given importance (count,): all of them, in their order."""
@@ -104,10 +105,14 @@ class BareDrop:
 
 @dataclass(frozen=True)
 class UnequalProtection:
-    """FEC_A_B: drop the least important A % of the packets; spend their place on parity over the other B %."""
+    """FEC_A_B: drop the least important A % of the packets; spend their place on parity over the other B %.
+
+    A block has at most `block_n` symbols, if not said otherwise as many as its code prefers.
+    """
 
     dropped_percent: float
     code: ErasureCode = ZFEC
+    block_n: int | None = None
 
     @property
     def name(self) -> str:
@@ -115,7 +120,7 @@ class UnequalProtection:
         return f"FEC_{self.dropped_percent:g}_{100 - self.dropped_percent:g}"
 
     def plan(self, importance: npt.NDArray[np.float32]) -> Plan:
-        """Plan for packets of the given importance (count,), interleaved over as few blocks as the code allows.
+        """Plan for packets of the given importance (count,), interleaved over as few blocks as may be.
 
         The number of symbols is the number of packets. Packets are dealt to the blocks in order of importance, so
         that the blocks are alike.
@@ -124,7 +129,7 @@ class UnequalProtection:
         kept, dropped = keep_most_important(importance, self.dropped_percent)
         if not len(kept):
             raise UsageError(f"{self.name} drops all {total} packets of a tensor and sends nothing")
-        count = min(-(-total // self.code.max_n), len(kept))
+        count = min(-(-total // (self.block_n or self.code.block_n)), len(kept))
         blocks = []
         for b in range(count):
             packets = kept[b::count]
@@ -136,8 +141,8 @@ class UnequalProtection:
 Scheme = NoProtection | UnequalProtection
 
 
-def parse_scheme(text: str) -> Scheme:
-    """Read `none` or `FEC_A_B` with A + B = 100, for example FEC_50_50; UsageError for anything else."""
+def parse_scheme(text: str, code: ErasureCode = ZFEC) -> Scheme:
+    """Read `none` or `FEC_A_B` with A + B = 100, for example FEC_50_50, in `code`; UsageError for anything else."""
     if text.lower() == "none":
         return NoProtection()
     match = re.fullmatch(r"FEC_(\d+(?:\.\d+)?)_(\d+(?:\.\d+)?)", text, re.IGNORECASE)
@@ -153,4 +158,4 @@ def parse_scheme(text: str) -> Scheme:
         )
     if protected == 0:
         raise UsageError(f"{text!r} drops every packet and leaves nothing to protect: A must be below 100")
-    return UnequalProtection(dropped)
+    return UnequalProtection(dropped, code)

@@ -36,15 +36,18 @@ def quantise(values: npt.NDArray[np.float32]) -> Quantised:
     span = np.float32(high) - np.float32(low)
     if span > TINY_SPAN:
         scaled *= np.float32(LEVELS) / span
-        scaled += np.float32(0.5)
-        np.minimum(scaled, LEVELS, out=scaled)  # rounding in float32 may step over the last level
+        scaled += np.float32(0.5)  # at most 255.5001, whatever the rounding: the cast makes 255 of it
     return Quantised(scaled.astype(np.uint8), low, high)
 
 
 def dequantise(levels: npt.NDArray[np.uint8], low: float, high: float) -> npt.NDArray[np.float32]:
     """Map uint8 levels back to float32 values in [low, high]."""
-    table: npt.NDArray[np.float32] = np.linspace(low, high, LEVELS + 1, dtype=np.float32)
-    return table[levels]
+    return level_values(low, high)[levels]
+
+
+def level_values(low: float, high: float) -> npt.NDArray[np.float32]:
+    """Return the (256,) values that the levels stand for, from low to high."""
+    return np.linspace(low, high, LEVELS + 1, dtype=np.float32)
 
 
 def is_range(low: Values, high: Values) -> npt.NDArray[np.bool_]:

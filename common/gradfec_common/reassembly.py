@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common import wire
-from gradfec_common.codes import BARE, CODES
+from gradfec_common.codes import BARE, CODES, Each, Symbols
 from gradfec_common.fill import Fill
 from gradfec_common.packets import PacketGrid
-from gradfec_common.quantise import QUANTISERS, dequantise, is_range
+from gradfec_common.quantise import QUANTISERS, is_range, level_values
 from gradfec_common.transmit import FILLS
 from gradfec_common.wire import Drop
 
@@ -21,6 +22,10 @@ MAX_SENT_PER_PACKET = 4  # symbols an edge may send for each packet of a tensor:
 
 MAX_N = np.zeros(256, np.int64)  # by code id; 0 for those that are not registered
 MAX_N[[*CODES]] = [code.max_n for code in CODES.values()]
+WORD_BYTES = np.ones(256, np.int64)  # by code id
+WORD_BYTES[[*CODES]] = [code.word_bytes for code in CODES.values()]
+IS_QUANTISER = np.isin(np.arange(256), [*QUANTISERS])  # by id
+IS_FILL = np.isin(np.arange(256), [*FILLS])
 
 
 class Reassembly:
@@ -33,7 +38,7 @@ class Reassembly:
     def __init__(self, header: npt.NDArray[Any], grid: PacketGrid) -> None:
         """Start from a header record that `judge` finds good."""
         self.grid = grid
-        self.common = header.tobytes()[wire.TENSOR_FIELDS]
+        self.common = np.frombuffer(header.tobytes(), np.uint16)[wire.TENSOR_WORDS]  # the same in all its datagrams
         self.sent, self.kept, self.blocks = int(header["sent"]), int(header["kept"]), int(header["blocks"])
         self.low, self.high = float(header["low"]), float(header["high"])
         self.symbols = np.empty((self.sent, wire.PLACE_BYTES + grid.size), np.uint8)
@@ -44,6 +49,7 @@ class Reassembly:
         self.k = np.zeros(self.blocks, np.int64)
         self.code = np.zeros(self.blocks, np.int64)
         self.have = np.zeros(self.blocks, np.int64)
+        self.named = np.zeros((wire.MAX_BLOCKS + 1, 3), np.uint16)  # number, code, n, k of a block as headers have them
 
     @property
     def received(self) -> int:
@@ -72,51 +78,60 @@ class Reassembly:
         whole.symbols = symbols
         return whole
 
-    def add(self, headers: npt.NDArray[Any], symbols: wire.Bytes) -> dict[Drop, int]:
-        """Take in (m,) headers that `judge` finds good, with (m, length) symbols; count what is refused, by reason."""
-        drops: dict[Drop, int] = {}
+    def expects(self, headers: npt.NDArray[Any]) -> bool:
+        """Tell whether (m,) headers say of tensor and blocks only what is known: `judge` would find them good."""
+        words = wire.header_words(headers)
+        return bool(
+            (words[:, wire.TENSOR_WORDS] == self.common).all()
+            and (words[:, wire.BLOCK_WORDS] == self.named[headers["block"]]).all()
+            and (headers["index"] < headers["n"]).all()
+            and (headers["position"] < self.sent).all()
+        )
 
-        def keep(good: npt.NDArray[np.bool_], reason: Drop) -> None:
-            nonlocal headers, symbols
-            if not good.all():
-                drops[reason] = drops.get(reason, 0) + int((~good).sum())
-                headers, symbols = headers[good], symbols[good]
+    def add(self, headers: npt.NDArray[Any], symbols: wire.Bytes, *, expected: bool = False) -> dict[Drop, int]:
+        """Take in (m,) headers that `judge` finds good, with (m, length) symbols; count what is refused, by reason.
 
-        common = np.ascontiguousarray(headers).view(np.uint8).reshape(-1, wire.HEADER_BYTES)[:, wire.TENSOR_FIELDS]
-        keep((common == np.frombuffer(self.common, np.uint8)).all(axis=1), Drop.CONFLICT)
-        heard = self.base[headers["block"]] >= 0
-        keep(heard | ~self.arrived[headers["position"]], Drop.CONFLICT)  # a liar must not fix its block's (n, k)
-        self._learn_blocks(headers)
-        block = headers["block"].astype(np.intp)
-        same = (headers["n"] == self.n[block]) & (headers["k"] == self.k[block]) & (headers["code"] == self.code[block])
-        keep(same & (self.base[block] >= 0), Drop.CONFLICT)
+        `expected` says that `expects` holds for them.
+        """
+        drops: Counter[Drop] = Counter()
+        if not expected:
+            agreeing = self._agreeing(headers)
+            if conflicts := len(headers) - len(agreeing):
+                drops[Drop.CONFLICT] += conflicts
+                headers, symbols = headers[agreeing], symbols[agreeing]
 
         slot = self.base[headers["block"]] + headers["index"]
         position = headers["position"].astype(np.intp)
-        first = np.zeros(len(slot), bool)
-        first[np.unique(slot, return_index=True)[1]] = True
-        new = first & ~self.present[slot]
-        fresh_position = np.zeros(len(slot), bool)
-        fresh_position[np.unique(position, return_index=True)[1]] = True
-        # a new symbol at a position that is taken, or an old symbol at a new one, contradicts what came before
-        honest = np.where(new, fresh_position & ~self.arrived[position], self.arrived[position] | ~fresh_position)
-        slot, position, new = slot[honest], position[honest], new[honest]
-        keep(honest, Drop.CONFLICT)
-        keep(new, Drop.DUPLICATE)
-        slot, position = slot[new], position[new]
+        new = is_first(slot, self.sent) & ~self.present[slot]
+        taken = ~is_first(position, self.sent) | self.arrived[position]
+        if not (good := new & ~taken).all():
+            # a new symbol at a position that is taken, or an old symbol at a new one, contradicts what came before
+            drops[Drop.CONFLICT] += int((new == taken).sum())
+            drops[Drop.DUPLICATE] += int((taken & ~new).sum())
+            headers, symbols, slot, position = headers[good], symbols[good], slot[good], position[good]
 
         self.present[slot] = self.arrived[position] = True
         if len(self.symbols):
             self.symbols[slot] = symbols
-        np.add.at(self.have, headers["block"], 1)
-        return drops
+        self.have += np.bincount(headers["block"], minlength=self.blocks)
+        return dict(+drops)
 
-    def _learn_blocks(self, headers: npt.NDArray[Any]) -> None:
-        """Register blocks heard of for the first time, if their (n, k) can be true."""
-        numbers, firsts = np.unique(headers["block"], return_index=True)
-        for number, first in zip(numbers, firsts, strict=True):
-            if self.base[number] >= 0:
-                continue
+    def _agreeing(self, headers: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+        """Return which of (m,) headers contradict nothing that is known of tensor and blocks; learn of new blocks."""
+        words = wire.header_words(headers)
+        rows = np.flatnonzero((words[:, wire.TENSOR_WORDS] == self.common).all(axis=1))
+        heard = self.base[headers["block"][rows]] >= 0
+        rows = rows[heard | ~self.arrived[headers["position"][rows]]]  # a liar must not fix its block's (n, k)
+        self._learn_blocks(headers, rows)
+        same = words[rows, wire.BLOCK_WORDS] == self.named[headers["block"][rows]]
+        agreeing: npt.NDArray[np.intp] = rows[same.all(axis=1)]
+        return agreeing
+
+    def _learn_blocks(self, headers: npt.NDArray[Any], rows: npt.NDArray[np.intp]) -> None:
+        """Register blocks that headers in `rows` are the first to speak of, if their (n, k) can be true."""
+        unknown = rows[self.base[headers["block"][rows]] < 0]
+        numbers, firsts = np.unique(headers["block"][unknown], return_index=True)
+        for number, first in zip(numbers, unknown[firsts], strict=True):
             n, k, code_id = (int(headers[field][first]) for field in ("n", "k", "code"))
             unheard = int((self.base < 0).sum()) - 1  # blocks besides this one, each of at least one symbol
             n_sum, k_sum = int(self.n.sum()) + n, int(self.k.sum()) + k
@@ -128,6 +143,16 @@ class Reassembly:
                 continue
             self.base[number] = self.n.sum()
             self.n[number], self.k[number], self.code[number] = n, k, code_id
+            self.named[number] = wire.header_words(headers)[first, wire.BLOCK_WORDS]
+
+
+def is_first(values: npt.NDArray[np.intp], below: int) -> npt.NDArray[np.bool_]:
+    """Tell of each of (m,) values, 0 <= value < `below`, whether none before it is the same."""
+    backwards = np.arange(len(values))[::-1]
+    first = np.empty(below, np.intp)  # where each value stands; of those assigned to one place, the last stays
+    first[values[::-1]] = backwards
+    is_it: npt.NDArray[np.bool_] = first[values] == backwards[::-1]
+    return is_it
 
 
 def judge(headers: npt.NDArray[Any], grid: PacketGrid, split_id: int) -> tuple[npt.NDArray[np.bool_], dict[Drop, int]]:
@@ -138,14 +163,15 @@ def judge(headers: npt.NDArray[Any], grid: PacketGrid, split_id: int) -> tuple[n
     tensor = (blocks >= 1) & (kept >= blocks) & (kept <= np.minimum(sent, grid.count)) & is_range(low, high)
     tensor &= sent <= MAX_SENT_PER_PACKET * grid.count
     block = (k >= 1) & (k <= n) & (n <= most) & ((n == k) | (headers["code"] != BARE.id))
+    block &= (wire.PLACE_BYTES + grid.size) % WORD_BYTES[headers["code"]] == 0
     others = blocks - 1  # each of at least one symbol; without others, the block is all there is
     block &= (n + others <= sent) & (k + others <= kept) & ((others > 0) | ((n == sent) & (k == kept)))
     own = (headers["block"] < blocks) & (headers["position"] < sent) & (headers["index"] < n)
     checks = {
         Drop.WRONG_SPLIT: headers["split"] == split_id,
         Drop.WRONG_ROWS: headers["rows"] == grid.rows,
-        Drop.UNKNOWN_QUANTISER: np.isin(headers["quantiser"], [*QUANTISERS]),
-        Drop.UNKNOWN_FILL: np.isin(headers["fill"], [*FILLS]),
+        Drop.UNKNOWN_QUANTISER: IS_QUANTISER[headers["quantiser"]],
+        Drop.UNKNOWN_FILL: IS_FILL[headers["fill"]],
         Drop.UNKNOWN_CODE: most > 0,
         Drop.BAD_PARAMETERS: tensor & block & own,
     }
@@ -168,34 +194,50 @@ class DecodedTensor:
     conflicting: int  # packets that claim a place that another one holds, or that the tensor does not have
 
 
-def decode_tensor(arrived: Reassembly, fill: Fill = 0.0) -> DecodedTensor:
-    """Decode each block that can be, take the bare data of the others, dequantise, and fill the rest with `fill`.
+def decode_tensor(arrived: Reassembly, fill: Fill = 0.0, each: Each = map) -> DecodedTensor:
+    """Decode `each` block that can be, take the bare data of the others, dequantise, and fill the rest with `fill`.
 
     What is filled is what the plan dropped and what is lost for good: the receiver need not tell them apart.
     """
-    data = []
-    recovered = 0
-    for block in np.flatnonzero(arrived.base >= 0):
+
+    def of_block(block: int) -> tuple[Symbols, int]:  # the data at hand, and how much of it parity gave back
         start, n, k = (int(array[block]) for array in (arrived.base, arrived.n, arrived.k))
         indices = np.flatnonzero(arrived.present[start : start + n])
         symbols = arrived.symbols[start + indices]
-        if len(indices) >= k:
-            data.append(CODES[int(arrived.code[block])].decode(symbols, indices, k, n))
-            recovered += k - int((indices < k).sum())
-        else:
-            data.append(symbols[indices < k])
+        own = int((indices < k).sum())
+        if len(indices) < k:
+            return symbols[:own], 0
+        return CODES[int(arrived.code[block])].decode(symbols, indices, k, n), k - own
+
+    data, recovered = zip(*each(of_block, np.flatnonzero(arrived.base >= 0).tolist()), strict=True)
     places, packets = wire.without_places(np.concatenate(data))
-    first = np.zeros(len(places), bool)
-    first[np.unique(places, return_index=True)[1]] = True
-    grid = arrived.grid
-    valid = first & (places < grid.count)
-    filled = np.empty((grid.shape[2], grid.groups * grid.size), np.float32)
-    filled[:] = np.reshape(fill, (-1, 1))  # one value, or (256 channels,), over all elements of a channel
-    filled = filled.reshape(grid.count, grid.size)  # (256, 8 * 392) -> (2048 packets, 392)
-    filled[places[valid]] = dequantise(packets[valid], arrived.low, arrived.high)
+    valid = places < arrived.grid.count
+    valid[valid] = is_first(places[valid], arrived.grid.count)
     return DecodedTensor(
-        chi=grid.join(filled),
-        recovered=recovered,
+        chi=features(arrived, places[valid], packets[valid], fill),
+        recovered=sum(recovered),
         missing=arrived.kept - len(places),
         conflicting=int((~valid).sum()),
     )
+
+
+def features(
+    arrived: Reassembly, places: npt.NDArray[np.intp], packets: wire.Bytes, fill: Fill
+) -> npt.NDArray[np.float32]:
+    """Dequantise (m, size) packets into a (H, W, C) tensor, each at its place, and fill the places of the others."""
+    grid = arrived.grid
+    groups = (grid.shape[2], grid.groups)  # place is channel x groups + group
+    levels = np.zeros((grid.count, grid.size), np.uint8)
+    levels[places] = packets
+    there = np.zeros(grid.count, np.float32)
+    there[places] = 1
+    present = there.reshape(groups).T  # (2048 packets,) -> (256 channels, 8 row groups) -> (8, 256)
+    filling = np.float32(fill) * (1 - present)
+    values = level_values(arrived.low, arrived.high)
+    chi = np.empty((grid.groups, grid.size, grid.shape[2]), np.float32)  # (8, 7 * 56, 256)
+    for group in range(grid.groups):  # one after the other, which stays in the processor's cache
+        # (2048, 392) -> (256 channels, 8, 392) -> one group, (392, 256)
+        np.take(values, levels.reshape(*groups, grid.size)[:, group].T, out=chi[group], mode="clip")
+        chi[group] *= present[group]
+        chi[group] += filling[group]
+    return chi.reshape(grid.shape)

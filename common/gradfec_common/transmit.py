@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common import wire
+from gradfec_common.codes import FEC, Each, ErasureCode, Symbols
 from gradfec_common.errors import UsageError
 from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import Plan
+from gradfec_common.plan import Block, Plan
 from gradfec_common.quantise import UNIFORM8, Quantised, quantise
 
 FILL_ZERO, FILL_MEAN = 1, 2  # wire ids of the fill rules: what is missing becomes 0, or its channel's usual mean
@@ -28,6 +29,17 @@ def packet_grid(split: SplitPoint, rows: int) -> PacketGrid:
             f"{wire.MAX_SYMBOL_BYTES - wire.PLACE_BYTES} that fit a datagram: use smaller --rows"
         )
     return grid
+
+
+def check_code(code: ErasureCode, grid: PacketGrid, split: SplitPoint) -> None:
+    """Raise UsageError where a code has no symbols of the length that the packets of a split point's tensor make."""
+    length = wire.PLACE_BYTES + grid.size
+    if length % code.word_bytes:
+        others = " or ".join(other.name for other in FEC.values() if length % other.word_bytes == 0)
+        raise UsageError(
+            f"{code.name} codes words of {code.word_bytes} bytes, and {grid.rows} rows of {split.name} make symbols of "
+            f"{length} bytes: use --fec {others}"
+        )
 
 
 @dataclass(frozen=True)
@@ -49,20 +61,27 @@ class EncodedTensor:
         return wire.symbol_datagrams(self.headers, self.symbols)
 
 
-def encode_tensor(chi: npt.NDArray[np.float32], plan: Plan, grid: PacketGrid, split: SplitPoint) -> EncodedTensor:
-    """Quantise a (H, W, C) tensor, cut it into packets, and code them as the plan says."""
+def encode_tensor(
+    chi: npt.NDArray[np.float32], plan: Plan, grid: PacketGrid, split: SplitPoint, each: Each = map
+) -> EncodedTensor:
+    """Quantise a (H, W, C) tensor, cut it into packets, and code them as the plan says, `each` block by itself."""
     quantised = quantise(chi)
-    return encode_packets(quantised._replace(levels=grid.split(quantised.levels)), plan, grid, split)
+    return encode_packets(quantised._replace(levels=grid.split(quantised.levels)), plan, grid, split, each)
 
 
-def encode_packets(packets: Quantised, plan: Plan, grid: PacketGrid, split: SplitPoint) -> EncodedTensor:
+def encode_packets(
+    packets: Quantised, plan: Plan, grid: PacketGrid, split: SplitPoint, each: Each = map
+) -> EncodedTensor:
     """Code quantised packets, levels (count, size), as the plan says, and put the symbols in send order."""
-    symbols = []
+
+    def coded(block: Block) -> Symbols:
+        data = wire.with_places(block.packets, packets.levels[block.packets])
+        return np.concatenate([data, block.code.encode(data, block.n)])  # (n, length)
+
+    symbols = [*each(coded, plan.blocks)]
     headers = np.zeros(plan.sent, wire.SYMBOL_HEADER)
     end = 0
     for number, block in enumerate(plan.blocks):
-        data = wire.with_places(block.packets, packets.levels[block.packets])
-        symbols += [data, block.code.encode(data, block.n)]
         start, end = end, end + block.n
         own = headers[start:end]
         own["block"], own["code"], own["n"], own["k"] = number, block.code.id, block.n, block.k

@@ -69,7 +69,6 @@ class Drop(str, Enum):
 
 # --- symbols -------------------------------------------------------------------------------------------------------
 
-# Bytes 4..29 are the same in every datagram of a tensor; the rest is the datagram's own.
 SYMBOL_HEADER = np.dtype(
     [
         ("magic", "u1"),
@@ -96,14 +95,23 @@ SYMBOL_HEADER = np.dtype(
     ]
 )
 HEADER_BYTES = SYMBOL_HEADER.itemsize
-TENSOR_FIELDS = slice(4, 30)  # the header bytes that are the same in every datagram of a tensor
+# In words of two bytes: what is the same in every datagram of a tensor, and what is in every datagram of a block.
+TENSOR_WORDS = slice(2, 15)  # bytes 4..29
+BLOCK_WORDS = slice(16, 19)  # bytes 32..37: block, code, n, k
 PLACE_BYTES = 2  # u16 in front of a packet's bytes, inside the symbol: a recovered packet knows where it belongs
 CHECKSUM_BYTES = 4
+IS_KIND = np.zeros(256, bool)
+IS_KIND[[*Kind]] = True
 OVERHEAD_BYTES = HEADER_BYTES + PLACE_BYTES + CHECKSUM_BYTES  # of a datagram that carries one packet
 MAX_SYMBOL_BYTES = MAX_DATAGRAM_BYTES - HEADER_BYTES - CHECKSUM_BYTES
 MAX_SYMBOLS = 65_535  # `sent`, `position`
 MAX_BLOCKS = 255
 assert HEADER_BYTES == 40  # noqa: S101 - our layout, not their bytes
+
+
+def header_words(headers: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+    """View (m,) SYMBOL_HEADER records as (m, 20) words, to be compared, whatever their byte order."""
+    return headers.view(np.uint16).reshape(-1, HEADER_BYTES // 2)
 
 
 def symbol_datagrams(headers: npt.NDArray[Any], symbols: Bytes) -> Bytes:
@@ -112,13 +120,24 @@ def symbol_datagrams(headers: npt.NDArray[Any], symbols: Bytes) -> Bytes:
     Fills in magic, version, kind and flags, and appends each datagram's checksum.
     """
     sent, length = symbols.shape
-    datagrams = np.empty((sent, HEADER_BYTES + length + CHECKSUM_BYTES), np.uint8)
     headers["magic"], headers["version"], headers["kind"], headers["flags"] = MAGIC, VERSION, Kind.SYMBOL, 0
-    datagrams[:, :HEADER_BYTES] = headers.view(np.uint8).reshape(sent, HEADER_BYTES)
-    datagrams[:, HEADER_BYTES:-CHECKSUM_BYTES] = symbols
-    checksums = [zlib.crc32(row[:-CHECKSUM_BYTES].data) for row in datagrams]
-    datagrams[:, -CHECKSUM_BYTES:] = np.array(checksums, ">u4").view(np.uint8).reshape(sent, CHECKSUM_BYTES)
+    datagrams = np.empty((sent, HEADER_BYTES + length + CHECKSUM_BYTES), np.uint8)
+    records = datagrams.view(_symbol_datagram(length))[:, 0]
+    records["header"], records["symbol"] = headers.view(f"V{HEADER_BYTES}"), symbols
+    records["checksum"] = np.fromiter(map(zlib.crc32, records["checked"].tolist()), np.uint32, sent)
     return datagrams
+
+
+def _symbol_datagram(length: int) -> np.dtype[np.void]:
+    """Return the layout of a datagram with a symbol of `length` bytes; `checked` is all that its checksum is of."""
+    body = HEADER_BYTES + length
+    return np.dtype(
+        {
+            "names": ["header", "symbol", "checked", "checksum"],
+            "formats": [f"V{HEADER_BYTES}", ("u1", (length,)), f"V{body}", ">u4"],
+            "offsets": [0, HEADER_BYTES, 0, body],
+        }
+    )
 
 
 def with_places(places: npt.NDArray[np.integer[Any]], packets: Bytes) -> Bytes:
@@ -138,21 +157,39 @@ def without_places(symbols: Bytes) -> tuple[npt.NDArray[np.intp], Bytes]:
 # --- receiving -----------------------------------------------------------------------------------------------------
 
 
+MIN_WIDTH_BYTES = HEADER_BYTES  # of a batch's buffer, whatever its datagrams: its columns can be looked at
+
+
 class Batch(NamedTuple):
-    """Datagrams as they came: `buffer` (count, width) uint8, `lengths` (count,) bytes each, `peers` (count) senders."""
+    """Datagrams as they came, one a row.
+
+    `buffer` (count, width) uint8, C-contiguous, at least MIN_WIDTH_BYTES wide; `lengths` (count,) bytes of each;
+    `peers`, the distinct senders, and `senders` (count,), which of them sent each.
+    """
 
     buffer: Bytes
     lengths: npt.NDArray[np.intp]
+    senders: npt.NDArray[np.intp]
     peers: Sequence[Hashable]
+
+    def peer(self, row: int) -> Hashable:
+        """Return who sent a datagram."""
+        return self.peers[int(self.senders[row])]
+
+    def datagram(self, row: int) -> Bytes:
+        """Return the bytes of a datagram."""
+        return self.buffer[row, : self.lengths[row]]
 
 
 def batch_of(datagrams: Sequence[bytes], peers: Sequence[Hashable]) -> Batch:
-    """Make a batch of single datagrams."""
+    """Make a batch of single datagrams, each with its sender."""
     width = max([*map(len, datagrams), MAX_DATAGRAM_BYTES + 1])
     buffer = np.zeros((len(datagrams), width), np.uint8)
     for row, datagram in zip(buffer, datagrams, strict=True):
         row[: len(datagram)] = np.frombuffer(datagram, np.uint8)
-    return Batch(buffer, np.array([len(d) for d in datagrams], np.intp), peers)
+    distinct = {peer: number for number, peer in enumerate(dict.fromkeys(peers))}
+    senders = np.array([distinct[peer] for peer in peers], np.intp)
+    return Batch(buffer, np.array([*map(len, datagrams)], np.intp), senders, [*distinct])
 
 
 @dataclass(frozen=True)
@@ -167,7 +204,7 @@ class Opened:
 
 def open_batch(batch: Batch) -> Opened:
     """Sort a batch into symbols, control messages, and drops with a reason; cheap checks first. Never raises."""
-    buffer, lengths, _ = batch
+    buffer, lengths = batch.buffer, batch.lengths
     drops: dict[Drop, npt.NDArray[np.intp]] = {}
     alive: npt.NDArray[np.intp] = np.arange(len(lengths))
 
@@ -180,22 +217,26 @@ def open_batch(batch: Batch) -> Opened:
     keep(lengths >= CONTROL_HEADER_BYTES + CHECKSUM_BYTES, Drop.TOO_SHORT)
     keep(buffer[alive, 0] == MAGIC, Drop.NOT_GRADFEC)
     keep(lengths[alive] <= min(MAX_DATAGRAM_BYTES, buffer.shape[1]), Drop.TOO_LONG)
-    keep(np.array([checksum_holds(buffer[i, : lengths[i]]) for i in alive], bool), Drop.BAD_CHECKSUM)
+    keep(_checksums_hold(buffer, alive, lengths[alive]), Drop.BAD_CHECKSUM)
     keep(buffer[alive, 1] == VERSION, Drop.UNKNOWN_VERSION)
-    kinds = buffer[alive, 2]
-    keep(np.isin(kinds, [*Kind]), Drop.UNKNOWN_KIND)
+    keep(IS_KIND[buffer[alive, 2]], Drop.UNKNOWN_KIND)
     is_symbol = buffer[alive, 2] == Kind.SYMBOL
-    keep(~is_symbol | (lengths[alive] > HEADER_BYTES + PLACE_BYTES + CHECKSUM_BYTES), Drop.TOO_SHORT)
+    keep(~is_symbol | (lengths[alive] > OVERHEAD_BYTES), Drop.TOO_SHORT)
     is_symbol = buffer[alive, 2] == Kind.SYMBOL
     symbols, control = alive[is_symbol], alive[~is_symbol]
     headers = np.ascontiguousarray(buffer[symbols, :HEADER_BYTES]).view(SYMBOL_HEADER)[:, 0]
     return Opened(symbols, headers, control, drops)
 
 
-def checksum_holds(datagram: Bytes) -> bool:
-    """Tell whether a datagram's last four bytes are the CRC-32 of the others."""
-    claimed = int.from_bytes(datagram[-CHECKSUM_BYTES:].tobytes(), "big")
-    return zlib.crc32(datagram[:-CHECKSUM_BYTES].data) == claimed
+def _checksums_hold(buffer: Bytes, rows: npt.NDArray[np.intp], lengths: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Tell of (m,) rows of a batch's buffer whether each one's last four bytes are the CRC-32 of the others."""
+    ends = rows * buffer.shape[1] + lengths - CHECKSUM_BYTES
+    claimed = buffer.reshape(-1)[ends[:, None] + np.arange(CHECKSUM_BYTES)].view(">u4")[:, 0]  # (m, 4) -> (m,)
+    every = memoryview(buffer.reshape(-1))  # type: ignore[arg-type]
+    starts = (rows * buffer.shape[1]).tolist()
+    actual = [zlib.crc32(every[start:end]) for start, end in zip(starts, ends.tolist(), strict=True)]
+    held: npt.NDArray[np.bool_] = claimed == np.array(actual, np.uint32)
+    return held
 
 
 # --- control messages ----------------------------------------------------------------------------------------------

@@ -40,7 +40,18 @@ IMPORTANCE = (
     help="none, or FEC_A_B: drop the least important A % of the packets and protect the other B %; "
     "choose A a few points above the link's loss.",
 )
+@click.option(
+    "--fec",
+    default="zfec",
+    type=click.Choice(["zfec", "leopard"]),
+    help="Erasure code of FEC_A_B: zfec, in blocks of 256 packets; leopard, over the whole frame, and much faster.",
+)
 @click.option("--importance", metavar="NAME", help=IMPORTANCE)
+@click.option(
+    "--compensate/--no-compensate",
+    default=True,
+    help="Scale kept packets so that they stand in for dropped ones, where the estimator knows how (proxy).",
+)
 @click.option("--rows", default=7, type=click.IntRange(1, 255), help="Rows of a channel in one packet.")
 @click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Last layer that runs on the edge.")
 @click.option("--fps", type=click.FloatRange(min=0, min_open=True), help="At most so many frames a second.")
@@ -56,6 +67,13 @@ IMPORTANCE = (
 @click.option("--results", metavar="FILE|-", help="Append one JSON object a frame; - for standard output.")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
 @click.option("--name", default=platform.node() or "edge", help="How this edge is called in the cloud's records.")
+@click.option(
+    "--udp",
+    default="auto",
+    type=click.Choice(["auto", "plain"]),
+    help="Send many datagrams a system call where kernel and device can (UDP_SEGMENT), or always one: where netem "
+    "shapes this machine's own interface, it would lose them together.",
+)
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Of the estimator `random`.")
 @click.option("--json", "as_json", is_flag=True, help="At the end, print the totals as one JSON object.")
 @plain_errors
@@ -63,7 +81,9 @@ def main(
     camera: str,
     cloud: Endpoint,
     protect: str,
+    fec: str,
     importance: str | None,
+    compensate: bool,
     rows: int,
     split: str,
     fps: float | None,
@@ -74,6 +94,7 @@ def main(
     results: str | None,
     weights: Path | None,
     name: str,
+    udp: str,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -82,11 +103,12 @@ def main(
 
     import numpy as np
 
+    from gradfec_common.codes import fec_named
     from gradfec_common.network import split_point
     from gradfec_common.plan import parse_scheme
     from gradfec_common.results import ResultsFile
     from gradfec_common.session.edge import new_hello
-    from gradfec_common.transmit import packet_grid
+    from gradfec_common.transmit import check_code, packet_grid
     from gradfec_common.weights import ensure_weights
     from gradfec_common.weights.progress import show_progress
     from gradfec_edge.camera import open_source
@@ -97,12 +119,13 @@ def main(
     from gradfec_edge.pipeline import Pipeline
     from gradfec_edge.progress import Progress
 
-    scheme, cut = parse_scheme(protect), split_point(split)
+    scheme, cut = parse_scheme(protect, fec_named(fec)), split_point(split)
     grid = packet_grid(cut, rows)
+    check_code(scheme.code, grid, cut)
     importance = importance or default_estimator(cut, grid)
     estimator = make_estimator(importance, cut, grid, np.random.default_rng(seed))
     hello = new_hello(cut.id, rows, name, np.random.default_rng())
-    options = EdgeOptions(cloud, hello, in_flight, timeout_ms / 1000, rate)
+    options = EdgeOptions(cloud, hello, in_flight, timeout_ms / 1000, rate, batched_udp=udp == "auto")
     with contextlib.ExitStack() as stack:
         progress = Progress()
         source = open_source(camera, loop=loop, fps=fps, warn=progress.say)
@@ -122,7 +145,7 @@ def main(
             f"{source.name} -> {cut.name}, {grid.count} packets of {grid.size} B, "
             f"{scheme.name} by {importance} -> {cloud}"
         )
-        pipeline = Pipeline(cut, grid, front_end, free, scheme)
+        pipeline = Pipeline(cut, grid, front_end, free, scheme, compensate)
         journal = Journal(file, progress.record)
         totals = run_edge(options, source, pipeline, journal, progress.say)
     if as_json:

@@ -47,6 +47,7 @@ class EdgeOptions:
     in_flight: int
     timeout_s: float
     rate_mbit_s: float | None
+    batched_udp: bool = True  # where kernel and device can
 
     def __post_init__(self) -> None:
         """Refuse, with UsageError, what is not a rate."""
@@ -70,7 +71,7 @@ class EdgeDaemon:
         self._say = say
         self._loop = asyncio.get_running_loop()
         session = EdgeSession(options.hello, time.monotonic(), EdgeLimits(answer_timeout_s=options.timeout_s))
-        self.link = Link(options.cloud, session, self._on_event)
+        self.link = Link(options.cloud, session, self._on_event, batched=options.batched_udp)
         self._slots = asyncio.Semaphore(options.in_flight)
         self._connected = asyncio.Event()
         self._on_their_way: set[asyncio.Task[None]] = set()

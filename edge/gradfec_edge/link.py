@@ -14,6 +14,7 @@ from gradfec_common.errors import GradfecError
 from gradfec_common.session.edge import EdgeSession, Event, LinkLost
 from gradfec_common.transmit import EncodedTensor
 from gradfec_common.wire import Bytes, Drop, batch_of
+from gradfec_edge.udp import Sender
 
 MAX_DATAGRAM_READ_BYTES = 2048
 SEND_BUFFER_BYTES = 4 * 2**20
@@ -38,14 +39,21 @@ def resolve(cloud: Endpoint) -> tuple[socket.AddressFamily, Address]:
 class Link:
     """A UDP socket to the cloud and the EdgeSession behind it, on the running event loop."""
 
-    def __init__(self, cloud: Endpoint, session: EdgeSession, on_event: Callable[[Event], None]) -> None:
-        """Prepare; `open` does the rest. `on_event` is called on the loop, for each event in order."""
+    def __init__(
+        self, cloud: Endpoint, session: EdgeSession, on_event: Callable[[Event], None], *, batched: bool = True
+    ) -> None:
+        """Prepare; `open` does the rest. `on_event` is called on the loop, for each event in order.
+
+        `batched` may be False to send one datagram a call where the kernel could take more.
+        """
         self.cloud = cloud
         self.session = session
         self.sent: Counter[str] = Counter()  # datagrams given to the kernel, by what they are
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
+        self._batched = batched
         self._socket: socket.socket | None = None
+        self._sender: Sender | None = None
         self._address: Address = ("", 0)
         self._timer: asyncio.TimerHandle | None = None
         self._one_tensor_at_a_time = asyncio.Lock()
@@ -92,26 +100,35 @@ class Link:
             elapsed = time.monotonic() - start
             share = (elapsed + PACING_INTERVAL_S) / duration_s if duration_s > 0 else 1.0
             due = min(int(share * len(datagrams)) + 1, len(datagrams))
-            for row in datagrams[done:due]:
-                while not self._send(row.data, "symbol"):
+            while done < due:
+                done += (count := self._send_symbols(datagrams[done:due]))
+                if not count:
                     await self._writable()
-            done = due
             if done < len(datagrams):
                 await asyncio.sleep(PACING_INTERVAL_S)
 
-    def _send(self, datagram: bytes | memoryview, what: str) -> bool:
-        """Give one datagram to the kernel; False if it has no room now. What cannot be sent at all is counted."""
+    def _send_symbols(self, datagrams: Bytes) -> int:
+        """Give the first of (m, bytes) datagrams to the kernel and count what became of them; 0 if it has no room."""
+        if self._sender is None:
+            self.sent["symbol_failed"] += len(datagrams)
+            return len(datagrams)
+        try:
+            count, taken = self._sender.send(datagrams, self._address)
+        except BlockingIOError:
+            return 0
+        self.sent["symbol" if taken else "symbol_failed"] += count
+        return count
+
+    def _send_control(self, datagram: bytes) -> None:
+        """Give a control message to the kernel; one that it does not take is only counted: all are repeated."""
         try:
             if self._socket is None:
                 raise OSError("closed")
             self._socket.sendto(datagram, self._address)
-        except BlockingIOError:
-            return False
-        except OSError:  # no route at present, say
-            self.sent[f"{what}_failed"] += 1
+        except OSError:
+            self.sent["control_failed"] += 1
         else:
-            self.sent[what] += 1
-        return True
+            self.sent["control"] += 1
 
     async def _writable(self) -> None:
         if self._socket is None:
@@ -127,8 +144,7 @@ class Link:
     def _pump(self) -> None:
         """Send what the core has to say, set the clock for its next timer, and hand on its events."""
         for datagram in self.session.datagrams_to_send():
-            if not self._send(datagram, "control"):
-                self.sent["control_failed"] += 1  # no room: all control messages are repeated
+            self._send_control(datagram)
         if self._timer:
             self._timer.cancel()
         self._timer = self._loop.call_later(max(self.session.next_timer() - time.monotonic(), 0), self._on_timer)
@@ -177,13 +193,14 @@ class Link:
             raise
         self._disconnect()
         self._socket, self._address = new, address
+        self._sender = Sender(new, batched=self._batched)
         self._loop.add_reader(new.fileno(), self._on_readable)
 
     def _disconnect(self) -> None:
         if self._socket is not None:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
-            self._socket = None
+            self._socket = self._sender = None
 
     async def _follow_name(self) -> None:
         """While the cloud is silent, look its name up again from time to time."""

@@ -1,9 +1,14 @@
-"""From a frame to an encoded tensor: preprocess, front-end, importance, plan, code. The work of one thread."""
+"""From a frame to an encoded tensor: preprocess, front-end, importance, plan, compensation, code: one thread's work.
+
+A tensor's blocks are coded in threads of their own, one for each core: zfec releases the GIL.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -14,15 +19,21 @@ from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import Scheme
 from gradfec_common.transmit import EncodedTensor, encode_tensor
+from gradfec_edge.compensation import compensated
 from gradfec_edge.importance import Estimator
 from gradfec_edge.preprocess import to_input
+
+Floats = npt.NDArray[np.float32]
 
 
 class FrontEndModel(Protocol):
     """The layers before the cut, and the learned estimator if there is one."""
 
-    def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-        """Compute chi (H, W, C) of an RGB image (224, 224, 3), and the scores (packets,) that a proxy gives."""
+    def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[Floats, Floats | None, Floats | None]:
+        """Compute chi (H, W, C) of an RGB image (224, 224, 3).
+
+        A proxy gives scores (packets,), too, and if it can the form (groups, C, C) of the damage by absent packets.
+        """
 
 
 class Stages(dict[str, float]):
@@ -40,11 +51,21 @@ class Pipeline:
     """The edge's share of the inference."""
 
     def __init__(
-        self, split: SplitPoint, grid: PacketGrid, front_end: FrontEndModel, estimator: Estimator | None, scheme: Scheme
+        self,
+        split: SplitPoint,
+        grid: PacketGrid,
+        front_end: FrontEndModel,
+        estimator: Estimator | None,
+        scheme: Scheme,
+        compensate: bool = True,
     ) -> None:
-        """Join the stages; without an `estimator`, the front-end has one in its graph."""
-        self.split, self.grid = split, grid
+        """Join the stages; without an `estimator`, the front-end has one in its graph.
+
+        `compensate`: what is kept stands in for what is dropped, where the estimator knows how.
+        """
+        self.split, self.grid, self.compensate = split, grid, compensate
         self.front_end, self.estimator, self.scheme = front_end, estimator, scheme
+        self._coders = ThreadPoolExecutor(os.cpu_count(), "coder")
 
     def encode(self, frame: npt.NDArray[np.uint8]) -> tuple[EncodedTensor, Stages]:
         """Turn a BGR frame (height, width, 3) of any size into a tensor that is ready to be sent."""
@@ -52,10 +73,13 @@ class Pipeline:
         with stages.time("preprocess"):
             image = to_input(frame)
         with stages.time("front_end"):
-            chi, scores = self.front_end(image)
+            chi, scores, damage = self.front_end(image)
         with stages.time("importance"):
             scores = self.estimator(image, chi) if self.estimator else scores
-        assert scores is not None, "neither a proxy in the graph nor an estimator after it"  # noqa: S101
+            assert scores is not None, "neither a proxy in the graph nor an estimator after it"  # noqa: S101
+            plan = self.scheme.plan(scores)
+            if damage is not None and self.compensate:
+                chi = compensated(chi, damage, plan.dropped, self.grid)
         with stages.time("encode"):
-            encoded = encode_tensor(chi, self.scheme.plan(scores), self.grid, self.split)
+            encoded = encode_tensor(chi, plan, self.grid, self.split, self._coders.map)
         return encoded, stages

@@ -7,6 +7,7 @@ import click
 from gradfec_lab.lazy import LazyGroup
 
 COMMANDS = {
+    "bench": ("gradfec_lab.bench", "Measure what each part of the way costs on this machine."),
     "demo": ("gradfec_lab.demo", "Run the whole system on this machine over a bad link, and compare."),
     "show": ("gradfec_lab.show", "Draw a photograph, its features, and what the plan does to them."),
     "sweep": ("gradfec_lab.sweep", "Measure answers against losses, over a folder of images."),

@@ -47,6 +47,7 @@ PHOTOGRAPHS = (
 )
 @click.option("--burst", type=datagrams, metavar="N", help="Lose in bursts of N datagrams on average.")
 @click.option("--protect", default="FEC_50_50", metavar="SCHEME", help="Scheme to compare with no protection.")
+@click.option("--fec", default="zfec", type=click.Choice(["zfec", "leopard"]), help="Erasure code of FEC_A_B.")
 @click.option(
     "--images",
     type=click.Path(path_type=Path),
@@ -55,16 +56,19 @@ PHOTOGRAPHS = (
 @click.option("--seed", default=1, type=click.IntRange(min=0), help="Of the losses.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @plain_errors
-def demo(loss: float, burst: float | None, protect: str, images: Path | None, seed: int, as_json: bool) -> None:
+def demo(
+    loss: float, burst: float | None, protect: str, fec: str, images: Path | None, seed: int, as_json: bool
+) -> None:
     """Start cloud, loss injector and edge on this machine; run them without protection, then with; compare.
 
     The reference is the answer of the uncut model to the same image. Nothing is left running.
     """
+    from gradfec_common.codes import fec_named
     from gradfec_common.plan import parse_scheme
     from gradfec_common.weights import ensure_weights
     from gradfec_common.weights.progress import show_progress
 
-    schemes = list(dict.fromkeys(["none", parse_scheme(protect).name]))
+    schemes = list(dict.fromkeys(["none", parse_scheme(protect, fec_named(fec)).name]))
     link = Link(loss, burst, seed)
     console = Console(stderr=as_json, highlight=False)
     with photographs(images) as folder:
@@ -77,9 +81,11 @@ def demo(loss: float, burst: float | None, protect: str, images: Path | None, se
                 cloud.wait_until_it_says("listening on")
             runs = {}
             for scheme in schemes:
-                runs[scheme] = show_run(folder, scheme, link, port, console)
+                runs[scheme] = show_run(folder, scheme, fec, link, port, console)
     if as_json:
-        click.echo(json.dumps({"runs": [summary(name, link, run, reference) for name, run in runs.items()]}))
+        click.echo(
+            json.dumps({"fec": fec, "runs": [summary(name, link, run, reference) for name, run in runs.items()]})
+        )
     else:
         console.print(side_by_side(runs, reference))
 
@@ -117,7 +123,7 @@ def answers_of_the_uncut_model(weights: WeightStore, folder: Path, console: Cons
     return {name: (index, label) for name, (index, label, _) in best.items()}
 
 
-def show_run(folder: Path, scheme: str, link: Link, port: int, console: Console) -> Run:
+def show_run(folder: Path, scheme: str, fec: str, link: Link, port: int, console: Console) -> Run:
     """Run the edge once, with a table that grows by a row for each answer."""
     title = f"{scheme} at {link.loss:.0%} loss" + (f", bursts of {link.burst:g}" if link.burst else "")
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fits 80 columns
@@ -132,7 +138,7 @@ def show_run(folder: Path, scheme: str, link: Link, port: int, console: Console)
         table.add_row(escape(record["source"]), answer(record), *counts, f"{latency:.0f} ms" if latency else "")
 
     with Live(table, console=console, refresh_per_second=8):
-        return run_over_link(folder, link, port, ["--protect", scheme], add)
+        return run_over_link(folder, link, port, ["--protect", scheme, "--fec", fec], add)
 
 
 def answer(record: Record) -> str:

@@ -16,6 +16,7 @@ from gradfec_common.plan import Plan, Scheme
 from gradfec_common.quantise import dequantise, quantise
 from gradfec_common.quiet import quiet_tensorflow
 from gradfec_common.weights import WeightStore
+from gradfec_edge.compensation import compensated
 from gradfec_lab.oracle import ORACLE
 
 Image = npt.NDArray[np.uint8]
@@ -85,13 +86,18 @@ def explain(
         from gradfec_lab.gradcam import GradCam
         from gradfec_lab.scores import Scores
 
-    chi, by_name = Scores(estimators, split, grid, weights, seed)(image[np.newaxis])
+    chi, by_name, damages = Scores(estimators, split, grid, weights, seed)(image[np.newaxis])
     oracle = GradCam(split, weights)
     truth = oracle(chi, None if label is None else np.array([label]))
     scores = {ORACLE: packet_sums(truth.elements[0], grid)}
     scores |= {name: of_batch[0] for name, of_batch in by_name.items()}
-    plans = [scheme.plan(of_packets) for of_packets in scores.values()]
-    logits = oracle.model(np.stack([kept(chi[0], plan, grid) for plan in plans]), training=False).numpy()
+    plans = {name: scheme.plan(of_packets) for name, of_packets in scores.items()}
+    sent = [
+        compensated(chi[0], damages[name][0], plan.dropped, grid) if name in damages else chi[0]
+        for name, plan in plans.items()
+    ]
+    received = [kept(features, plan, grid) for features, plan in zip(sent, plans.values(), strict=True)]
+    logits = oracle.model(np.stack(received), training=False).numpy()
     answers = [answer(z) for z in logits]
     return Explanation(
         image,
@@ -101,7 +107,7 @@ def explain(
         scheme.name,
         lossless=answer(truth.logits[0]),
         explained=answer(truth.logits[0], int(truth.classes[0])),
-        rankings=[Ranking(*each) for each in zip(scores, scores.values(), plans, answers, strict=True)],
+        rankings=[Ranking(*each) for each in zip(scores, scores.values(), plans.values(), answers, strict=True)],
     )
 
 

@@ -19,7 +19,7 @@ from gradfec_edge.importance import EstimatorFile, make_estimator
 from gradfec_edge.importance.free import packet_sums
 from gradfec_edge.importance.shipped import STATISTICS, shipped
 from gradfec_lab.gradcam import GradCam
-from gradfec_lab.oracle import BY_LABEL, ORACLE
+from gradfec_lab.oracle import BY_LABEL, ORACLE, UNCOMPENSATED
 
 BATCH = 8
 Floats = npt.NDArray[np.float32]
@@ -37,7 +37,7 @@ class Scores:
         """Make the estimators, with draws from `seed`; UsageError for a name that there is not."""
         self.names, self.grid, self.seed = names, grid, seed
         made = {
-            name: make_estimator(name, split, grid, np.random.default_rng(seed))
+            name: make_estimator(name.removesuffix(UNCOMPENSATED), split, grid, np.random.default_rng(seed))
             for name in names
             if name not in {ORACLE, BY_LABEL}
         }
@@ -54,8 +54,10 @@ class Scores:
         images: npt.NDArray[np.uint8],
         names: Sequence[str] | None = None,
         classes: npt.NDArray[np.intp] | None = None,
-    ) -> tuple[Floats, dict[str, Floats]]:
+    ) -> tuple[Floats, dict[str, Floats], dict[str, Floats]]:
         """Return chi (N, H, W, C) of RGB images (N, 224, 224, 3), and by estimator the scores (N, packets).
+
+        Of those that compensate for what is dropped, also the form (N, groups, C, C) of the damage.
 
         `names` (N,) are the images': a random score depends on its image's, not on the batch. `classes` (N,) are the
         labels', for `gradcam-label`.
@@ -65,7 +67,13 @@ class Scores:
             [images, np.zeros((-count % BATCH, *images.shape[1:]), np.uint8)]
         )  # one size to compile
         chi = self._front_end(padded).chi
-        scores = {name: proxy(padded, chi)[:count] for name, proxy in self._proxies.items()}
+        scores, damages = {}, {}
+        for name, proxy in self._proxies.items():
+            _, ranked, damage = proxy(padded, chi)
+            assert ranked is not None, "a proxy gives scores"  # noqa: S101
+            scores[name] = ranked[:count]
+            if damage is not None and not name.endswith(UNCOMPENSATED):
+                damages[name] = damage[:count]
         chi = chi[:count]
         for name, estimator in self._free.items():
             scores[name] = np.stack([estimator(image, one) for image, one in zip(images, chi, strict=True)])
@@ -75,7 +83,7 @@ class Scores:
             scores[ORACLE] = packet_sums(self._oracle(chi).elements, self.grid)
         if self._oracle and BY_LABEL in self.names:
             scores[BY_LABEL] = packet_sums(self._oracle(chi, classes).elements, self.grid)
-        return chi, {name: scores[name] for name in self.names}
+        return chi, {name: scores[name] for name in self.names}, damages
 
     def _draws(self, name: str) -> Floats:
         seed = [self.seed, *hashlib.sha256(name.encode()).digest()[:8]]

@@ -5,21 +5,27 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import struct
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from gradfec_cloud.port import BATCH, RECEIVE_BUFFER_BYTES, WIDTH_BYTES, Port
+from gradfec_cloud import port as port_module
+from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, SO_RCVBUFFORCE, Port, grow_receive_buffer, small_buffer_hint
+from gradfec_cloud.receive import BATCH, WIDTH_BYTES
 from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
 from gradfec_lab.daemons import free_port
 
 SOON_S = 60.0  # a safety net
+SO_RXQ_OVFL = 40
 
 
-@pytest.fixture
-def port() -> Iterator[Port]:
-    bound = Port(Endpoint("127.0.0.1", free_port()))
+@pytest.fixture(params=[True, False], ids=["batched", "plain"])
+def port(request: pytest.FixtureRequest) -> Iterator[Port]:
+    bound = Port(Endpoint("127.0.0.1", free_port()), batched=request.param)
     yield bound
     bound.close()
 
@@ -37,7 +43,7 @@ def received(port: Port) -> list[bytes]:
     assert select.select([port.fileno()], [], [], SOON_S)[0]
     batch = port.receive()
     assert batch is not None
-    assert len(batch.buffer) == len(batch.lengths) == len(batch.peers)
+    assert len(batch.buffer) == len(batch.lengths) == len(batch.senders)
     return [row[:length].tobytes() for row, length in zip(batch.buffer, batch.lengths, strict=True)]
 
 
@@ -51,7 +57,11 @@ def test_datagrams_come_in_batches_with_their_lengths_and_senders(port: Port, cl
         assert batch is not None
         assert batch.lengths.tolist() == [3, 0, 256]
         assert batch.buffer[2, :256].tolist() == [*range(256)]
-        assert [*batch.peers] == [client.getsockname(), other.getsockname(), client.getsockname()]
+        assert [batch.peer(row) for row in range(3)] == [
+            client.getsockname(),
+            other.getsockname(),
+            client.getsockname(),
+        ]
 
 
 def test_nothing_waiting_is_no_batch(port: Port) -> None:
@@ -140,3 +150,70 @@ def test_a_name_that_cannot_even_be_encoded_is_an_error_that_names_it() -> None:
 
 def test_the_receive_buffer_that_was_granted_is_known(port: Port) -> None:
     assert 0 < port.receive_buffer_bytes <= RECEIVE_BUFFER_BYTES
+
+
+class Capped:
+    """A socket of a Linux that grants 1000 B, and more by SO_RCVBUFFORCE to the privileged only."""
+
+    def __init__(self, privileged: bool) -> None:
+        self.privileged, self.granted, self.asked = privileged, 500, []
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        self.asked.append(option)
+        if option == SO_RCVBUFFORCE and not self.privileged:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        self.granted = value if option == SO_RCVBUFFORCE else min(value, 1000)
+
+    def getsockopt(self, level: int, option: int) -> int:
+        return 2 * self.granted if sys.platform == "linux" else self.granted
+
+
+@pytest.mark.parametrize(
+    ("privileged", "wanted", "granted", "times"), [(False, 800, 800, 1), (False, 4000, 1000, 2), (True, 4000, 4000, 2)]
+)
+def test_a_receive_buffer_that_the_kernel_caps_is_asked_for_again_with_privilege(
+    privileged: bool, wanted: int, granted: int, times: int
+) -> None:
+    capped = Capped(privileged)
+    assert grow_receive_buffer(capped, wanted) == granted
+    assert capped.asked == [socket.SO_RCVBUF, SO_RCVBUFFORCE][:times]
+
+
+def test_the_hint_says_what_the_cap_is_what_is_wanted_and_how_to_raise_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cap = tmp_path / "rmem_max"
+    monkeypatch.setattr(port_module, "RMEM_MAX", cap)
+    assert "wanted, so the kernel will drop datagrams that come in bursts: the kernel caps it" in small_buffer_hint(9)
+    cap.write_text("212992\n")
+    assert small_buffer_hint(212_992) == (
+        "the receive buffer has 212992 B, not the 8388608 B wanted, so the kernel will drop datagrams that come in "
+        "bursts: net.core.rmem_max is 212992; raise it with sysctl -w net.core.rmem_max=8388608 and start again"
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux counts what a socket has dropped")
+def test_what_the_kernel_drops_is_counted_and_all_that_was_sent_is_accounted_for(
+    port: Port, client: socket.socket
+) -> None:
+    port._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    for _ in range(100):
+        client.send(bytes(400))
+    came = sum(len(batch.lengths) for batch in iter(port.receive, None))
+    assert 0 < port.kernel_drops == 100 - came
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="SO_RXQ_OVFL is Linux's")
+def test_the_counter_of_drops_is_the_one_that_the_kernel_sends_along(client: socket.socket, port: Port) -> None:
+    inner = port._socket
+    inner.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    inner.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
+    for _ in range(100):
+        client.send(bytes(400))
+    while port.receive():
+        pass
+    client.send(b"after the drops")
+    assert select.select([inner], [], [], SOON_S)[0]
+    _, ancillary, _, _ = inner.recvmsg(100, 64)
+    told = [struct.unpack("=I", data)[0] for _, kind, data in ancillary if kind == SO_RXQ_OVFL]
+    assert told == [port.kernel_drops]

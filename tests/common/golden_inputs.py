@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from . import second_encoder
-from .second_encoder import CODE_NONE, CODE_ZFEC, Block, Tensor
+from .second_encoder import CODE_LEOPARD, CODE_NONE, CODE_ZFEC, Block, Tensor
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -126,6 +126,31 @@ TENSORS = {
         *(176, (1, 1, 2048), 1, 7, 3),
         [Block(range(2047, 1797, -1), 256, CODE_ZFEC)],
         [0, 249, 250, 251, 255],
+    ),
+    "leopard": TensorVector(
+        "Code 2 with less parity than data, as much, and more; symbols of 100 bytes: a chunk of 64 and one of 36.",
+        *(143, (14, 14, 1024), 7, 7, 6),
+        [
+            Block([3, 1, 2], 5, CODE_LEOPARD),  # k = 3, p = 2: the parity is low
+            Block([1024, 4, 2040], 6, CODE_LEOPARD),  # 3, 3: the same power of two, k <= p: the parity is low
+            Block([7, 99, 640, 6], 7, CODE_LEOPARD),  # 4, 3: the same power of two, k > p: the data is low
+            Block([2000, 11], 7, CODE_LEOPARD),  # 2, 5: the data is low
+            Block([12], 2, CODE_LEOPARD),
+            Block([13, 17], 2, CODE_LEOPARD),
+        ],
+        [0, 17, 18, 19, 20, 21, 28],
+    ),
+    "leopard_one_block": TensorVector(
+        "Code 2 over 300 packets in one block, more than code 1 has.",
+        *(81, (28, 28, 512), 7, 7, 7),
+        [Block(range(2047, 1747, -1), 340, CODE_LEOPARD)],
+        [0, 299, 300, 339],
+    ),
+    "leopard_shortest": TensorVector(
+        "Code 2 with the shortest symbols that have whole words: 14 elements.",
+        *(143, (14, 14, 1024), 1, 7, 8),
+        [Block([0, 14335, 100], 8, CODE_LEOPARD)],
+        range(8),
     ),
     "constant": TensorVector(
         "All elements are -2.5, so that low = high.",

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 KINDS = {"SYMBOL": 1, "HELLO": 16, "WELCOME": 17, "REFUSE": 18, "RESULT": 19, "REPORT": 20, "ACK": 21, "BYE": 22}
-CODE_NONE, CODE_ZFEC = 0, 1
+CODE_NONE, CODE_ZFEC, CODE_LEOPARD = 0, 1, 2
 UNIFORM8 = 1
 FILL_ZERO = 1
 
@@ -78,7 +78,8 @@ def symbols(
 def block_symbols(quantised: Sequence[int], shape: tuple[int, int, int], rows: int, block: Block) -> list[bytes]:
     data = [struct.pack(">H", place) + packet(quantised, shape, rows, place) for place in block.places]
     k = len(data)
-    return data + [parity(data, k, index) for index in range(k, block.n)]
+    of_code = leopard_parity if block.code == CODE_LEOPARD else parity
+    return data + [of_code(data, k, block.n, index) for index in range(k, block.n)]
 
 
 def packet(quantised: Sequence[int], shape: tuple[int, int, int], rows: int, place: int) -> bytes:
@@ -107,7 +108,7 @@ LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 TINY = float32(255 / LARGEST_FLOAT32)
 
 
-# Section 3.3: the code. V's row i is (1, x, x^2, ...) at the point x = point(i), so that E[i][j] is the j-th
+# Section 3.3: code 1. V's row i is (1, x, x^2, ...) at the point x = point(i), so that E[i][j] is the j-th
 # polynomial of Lagrange over the first k points, at point(i).
 
 
@@ -136,7 +137,7 @@ def point(i: int) -> int:
     return POWERS[i - 1] if i else 0
 
 
-def parity(data: Sequence[bytes], k: int, index: int) -> bytes:
+def parity(data: Sequence[bytes], k: int, n: int, index: int) -> bytes:
     total = bytearray(len(data[0]))
     for j, symbol in enumerate(data):
         factor = 1
@@ -146,6 +147,65 @@ def parity(data: Sequence[bytes], k: int, index: int) -> bytes:
         for offset, byte in enumerate(symbol):
             total[offset] ^= gf_multiply(factor, byte)
     return bytes(total)
+
+
+# Section 3.3: code 2
+
+
+def words(symbol: bytes) -> list[int]:
+    """The symbol's words: of each 64 bytes, or of what is left, the first half are low bytes, the second high ones."""
+    chunks = [symbol[start : start + 64] for start in range(0, len(symbol), 64)]
+    return [low | high << 8 for c in chunks for low, high in zip(c[: len(c) // 2], c[len(c) // 2 :], strict=True)]
+
+
+def of_words(numbers: Sequence[int]) -> bytes:
+    chunks = [numbers[start : start + 32] for start in range(0, len(numbers), 32)]
+    return b"".join(bytes(w & 0xFF for w in c) + bytes(w >> 8 for w in c) for c in chunks)
+
+
+def gf16_powers() -> list[int]:
+    powers, element = [], 1
+    for _ in range(65535):
+        powers.append(element)
+        element <<= 1
+        if element & 0x10000:
+            element ^= 0x1002D
+    return powers
+
+
+BETA = (
+    0x0001, 0xACCA, 0x3C0E, 0x163E, 0xC582, 0xED2E, 0x914C, 0x4012,
+    0x6C98, 0x10D8, 0x6A72, 0xB900, 0xFDB8, 0xFB34, 0xFF38, 0x991E,
+)  # fmt: skip
+POWERS16 = gf16_powers()
+LOGARITHMS16 = {element: exponent for exponent, element in enumerate(POWERS16)}
+
+
+def phi(w: int) -> int:
+    element = 0
+    for b, beta in enumerate(BETA):
+        if w >> b & 1:
+            element ^= beta
+    return element
+
+
+PHI = [phi(w) for w in range(65536)]
+WORD_OF = {element: w for w, element in enumerate(PHI)}
+
+
+def leopard_parity(data: Sequence[bytes], k: int, n: int, index: int) -> bytes:
+    p, j = n - k, index - k
+    power_k, power_p = (k - 1).bit_length(), (p - 1).bit_length()
+    parity_is_low = power_k > power_p or (power_k == power_p and k <= p)
+    r = power_p if parity_is_low else power_k
+    total = [0] * (len(data[0]) // 2)
+    for i, symbol in enumerate(data):
+        low, high = (j, 2**r + i) if parity_is_low else (i, 2**r + j)
+        factor = LOGARITHMS16[PHI[high >> r]] - LOGARITHMS16[PHI[high ^ low]]
+        for m, w in enumerate(words(symbol)):
+            if w:
+                total[m] ^= POWERS16[(LOGARITHMS16[PHI[w]] + factor) % 65535]
+    return of_words([WORD_OF[element] for element in total])
 
 
 # Section 4: control messages

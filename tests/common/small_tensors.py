@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common import wire
-from gradfec_common.codes import BARE, ZFEC
+from gradfec_common.codes import BARE, CODES, FEC
 from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import Block, Plan
@@ -17,6 +17,7 @@ from gradfec_common.transmit import EncodedTensor, encode_tensor
 SPLIT = SplitPoint(900, "a_small_one", (14, 4, 6))
 GRID = PacketGrid(SPLIT.shape, 7)  # 12 packets of 28 elements
 SESSION, TENSOR = 77, 5
+FEC_CODES = [code for code in FEC.values() if code.id in CODES]  # those whose library is installed
 
 
 def features(rng: np.random.Generator, shape: tuple[int, int, int] = SPLIT.shape) -> npt.NDArray[np.float32]:
@@ -25,7 +26,7 @@ def features(rng: np.random.Generator, shape: tuple[int, int, int] = SPLIT.shape
 
 
 def odd_plan(rng: np.random.Generator, total: int = GRID.count) -> Plan:
-    """Draw a plan of the general form: some packets dropped, the others in blocks of any (n, k) and either code."""
+    """Draw a plan of the general form: some packets dropped, the others in blocks of any (n, k) and code."""
     packets = rng.permutation(total)
     kept = int(rng.integers(1, total + 1))
     count = int(rng.integers(1, min(kept, 4) + 1))
@@ -34,7 +35,7 @@ def odd_plan(rng: np.random.Generator, total: int = GRID.count) -> Plan:
     for members in np.split(packets[:kept], cuts):
         bare = rng.random() < 0.3
         n = len(members) + (0 if bare else int(rng.integers(0, len(members) + 3)))
-        blocks.append(Block(members, n, BARE if bare else ZFEC))
+        blocks.append(Block(members, n, BARE if bare else FEC_CODES[int(rng.integers(len(FEC_CODES)))]))
     return Plan(total, np.sort(packets[kept:]), tuple(blocks))
 
 
@@ -62,3 +63,8 @@ def symbols_of(datagrams: list[bytes]) -> wire.Bytes:
 def with_checksum(body: bytes) -> bytes:
     """Append the checksum that makes any bytes a well-formed datagram."""
     return body + zlib.crc32(body).to_bytes(wire.CHECKSUM_BYTES, "big")
+
+
+def checksum_holds(datagram: bytes) -> bool:
+    """Tell whether a datagram's last four bytes are the CRC-32 of the others."""
+    return with_checksum(datagram[: -wire.CHECKSUM_BYTES]) == datagram

@@ -1,110 +1,151 @@
-"""The door to the erasure codes: any k of n symbols decode, and nothing that zfec would not survive passes."""
+"""The doors to the erasure codes: any k of n symbols decode, and nothing that native code would not survive passes."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradfec_common.codes import BARE, CODES, ZFEC
+from gradfec_common import codes
+from gradfec_common.codes import BARE, CODES, LEOPARD, ZFEC, fec_named, zfec_code
+from gradfec_common.errors import UsageError
 
 SEEDS = st.integers(0, 2**32 - 1)
+BOTH = pytest.mark.parametrize("code", [ZFEC, LEOPARD], ids=lambda code: code.name)
 
 
-def code_word(k, n, length, seed):
+def code_word(code, k, n, length, seed):
     """All (n, length) symbols of a block with random data."""
     data = np.random.default_rng(seed).integers(0, 256, (k, length), np.uint8)
-    return np.concatenate([data, ZFEC.encode(data, n)])
+    return np.concatenate([data, code.encode(data, n)])
 
 
 @st.composite
-def blocks(draw):
-    k = draw(st.integers(1, 256) | st.sampled_from([1, 2, 128, 255, 256]))
-    return k, draw(st.integers(k, 256) | st.just(256)), draw(st.integers(1, 40))
+def blocks(draw, code):
+    most = 256 if code is ZFEC else 2048
+    k = draw(st.integers(1, most) | st.sampled_from([1, 2, 128, 255, 256]))
+    n = draw(st.integers(k, most) | st.just(most) | st.integers(k, min(k + 3, most)))
+    return k, n, draw(st.integers(1, 40)) * code.word_bytes
 
 
-@given(blocks(), SEEDS)
-def test_any_k_of_n_symbols_give_the_data_back(block, seed):
-    k, n, length = block
-    symbols = code_word(k, n, length, seed)
+def block_of(data, code):
+    return data.draw(blocks(code), "k, n, length"), data.draw(SEEDS, "seed")
+
+
+@BOTH
+@given(st.data())
+@settings(deadline=None)
+def test_any_k_of_n_symbols_give_the_data_back(code, data):
+    (k, n, length), seed = block_of(data, code)
+    symbols = code_word(code, k, n, length, seed)
     indices = np.random.default_rng(seed).permutation(n)[:k]
-    np.testing.assert_array_equal(ZFEC.decode(symbols[indices], indices, k, n), symbols[:k])
+    np.testing.assert_array_equal(code.decode(symbols[indices], indices, k, n), symbols[:k])
 
 
-@given(blocks(), SEEDS)
-def test_more_symbols_than_needed_in_any_order_do_no_harm(block, seed):
-    k, n, length = block
-    symbols = code_word(k, n, length, seed)
+@BOTH
+@given(st.data())
+@settings(deadline=None)
+def test_more_symbols_than_needed_in_any_order_do_no_harm(code, data):
+    (k, n, length), seed = block_of(data, code)
+    symbols = code_word(code, k, n, length, seed)
     rng = np.random.default_rng(seed)
     indices = rng.permutation(n)[: rng.integers(k, n + 1)]
-    np.testing.assert_array_equal(ZFEC.decode(symbols[indices], indices, k, n), symbols[:k])
+    np.testing.assert_array_equal(code.decode(symbols[indices], indices, k, n), symbols[:k])
 
 
-@given(blocks(), SEEDS)
-@settings(max_examples=30)
-def test_decoding_and_encoding_leave_the_callers_arrays_as_they_were(block, seed):
-    k, n, length = block
-    symbols = code_word(k, n, length, seed)
+@BOTH
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_decoding_and_encoding_leave_the_callers_arrays_as_they_were(code, data):
+    (k, n, length), seed = block_of(data, code)
+    symbols = code_word(code, k, n, length, seed)
     indices = np.random.default_rng(seed).permutation(n)[:k]
     received, places = symbols[indices], indices.copy()
     received.flags.writeable = places.flags.writeable = False
-    ZFEC.decode(received, places, k, n)
-    ZFEC.encode(symbols[:k], n)
+    code.decode(received, places, k, n)
+    code.encode(symbols[:k], n)
     np.testing.assert_array_equal(received, symbols[indices])
     np.testing.assert_array_equal(places, indices)
 
 
-def test_what_is_decoded_shares_no_memory_with_what_was_received():
-    symbols = code_word(3, 5, 8, 1)
+@BOTH
+def test_what_is_decoded_shares_no_memory_with_what_was_received(code):
+    symbols = code_word(code, 3, 5, 8, 1)
     for indices in ([0, 1, 2], [0, 3, 4]):
-        assert not np.shares_memory(ZFEC.decode(symbols[indices], np.array(indices), 3, 5), symbols)
+        assert not np.shares_memory(code.decode(symbols[indices], np.array(indices), 3, 5), symbols)
 
 
-def test_a_strided_view_of_data_encodes_as_its_copy_does():
+@BOTH
+def test_a_strided_view_of_data_encodes_as_its_copy_does(code):
     wide = np.random.default_rng(2).integers(0, 256, (10, 30), np.uint8)
-    view = wide[::2, 3:20]
-    np.testing.assert_array_equal(ZFEC.encode(view, 9), ZFEC.encode(view.copy(), 9))
-    symbols = np.asfortranarray(np.concatenate([view, ZFEC.encode(view, 9)]))
-    np.testing.assert_array_equal(ZFEC.decode(symbols[4:], np.arange(4, 9), 5, 9), view)
+    view = wide[::2, 3:21]
+    np.testing.assert_array_equal(code.encode(view, 9), code.encode(view.copy(), 9))
+    symbols = np.asfortranarray(np.concatenate([view, code.encode(view, 9)]))
+    np.testing.assert_array_equal(code.decode(symbols[4:], np.arange(4, 9), 5, 9), view)
 
 
+@BOTH
 @pytest.mark.parametrize(
     ("indices", "says"),
     [
         ([0, 0, 1], "distinct"),  # zfec would hang for ever, holding the GIL
-        ([0, 4, 4], "distinct"),  # zfec would return wrong data
+        ([0, 4, 4], "distinct"),  # zfec would return wrong data; a dictionary would keep one of them
         ([0, 1, 5], r"in 0 \.\. 4"),  # zfec would read out of bounds
         ([0, 1, -1], r"in 0 \.\. 4"),
         ([0, 1, 2**40], r"in 0 \.\. 4"),
-        ([0.0, 1.0, 2.0], "expected integers"),
-        ([True, False, True], "expected integers"),
-        (["0", "1", "2"], "expected integers"),
+        ([0.0, 1.0, 2.0], "integers needed"),
+        ([True, False, True], "integers needed"),
+        (["0", "1", "2"], "integers needed"),
+        ([[0], [1], [2]], r"indices of shape \(3, 1\)"),
         ([0, 1], "3 symbols at 2 indices"),
         ([0, 1, 2, 3], "3 symbols at 4 indices"),
-        ([], "expected integers"),
+        ([], "integers needed"),
     ],
 )
-def test_indices_that_zfec_would_not_survive_are_refused(indices, says):
-    symbols = code_word(3, 5, 8, 1)
+def test_indices_that_the_library_would_not_survive_are_refused(code, indices, says):
+    symbols = code_word(code, 3, 5, 8, 1)
     with pytest.raises(ValueError, match=says):
-        ZFEC.decode(symbols[:3], np.array(indices), 3, 5)
+        code.decode(symbols[:3], np.array(indices), 3, 5)
 
 
-def test_too_few_symbols_are_refused():
-    symbols = code_word(3, 5, 8, 1)
+@BOTH
+@pytest.mark.parametrize(
+    "symbols", [np.zeros((3, 8)), np.zeros((3, 8), np.int8), np.zeros((3, 8, 8), np.uint8), np.zeros(8, np.uint8)]
+)
+def test_symbols_that_are_no_matrix_of_bytes_are_refused(code, symbols):
+    with pytest.raises(ValueError, match=r"\(m, length\) of uint8 needed"):
+        code.decode(symbols, np.arange(3), 3, 5)
+
+
+@BOTH
+def test_too_few_symbols_are_refused(code):
+    symbols = code_word(code, 3, 5, 8, 1)
     with pytest.raises(ValueError, match="at least k = 3 of each needed"):
-        ZFEC.decode(symbols[:2], np.arange(2), 3, 5)
+        code.decode(symbols[:2], np.arange(2), 3, 5)
     with pytest.raises(ValueError, match="at least k = 3 of each needed"):
-        ZFEC.decode(symbols[:0], np.arange(0), 3, 5)
+        code.decode(symbols[:0], np.arange(0), 3, 5)
 
 
-@pytest.mark.parametrize(("k", "n", "length"), [(3, 5, 0), (0, 5, 8), (3, 2, 8), (3, 257, 8)])
-def test_blocks_that_the_code_does_not_have_are_refused(k, n, length):
-    with pytest.raises(ValueError, match=f"no zfec block with k = {k}, n = {n}, {length} bytes"):
-        ZFEC.encode(np.zeros((k, length), np.uint8), n)
-    with pytest.raises(ValueError, match=f"no zfec block with k = {k}, n = {n}, {length} bytes"):
-        ZFEC.decode(np.zeros((max(k, 1), length), np.uint8), np.arange(max(k, 1)), k, n)
+@pytest.mark.parametrize(
+    ("code", "k", "n", "length"),
+    [
+        *((code, *block) for code in (ZFEC, LEOPARD) for block in ((3, 5, 0), (0, 5, 8), (3, 2, 8), (-1, 5, 8))),
+        (ZFEC, 3, 257, 8),
+        (LEOPARD, 3, 32_769, 8),
+        (LEOPARD, 3, 2**64, 8),
+        (LEOPARD, 3, 5, 7),
+        (LEOPARD, 3, 5, 1),
+    ],
+)
+def test_blocks_that_the_code_does_not_have_are_refused(code, k, n, length):
+    says = f"no {code.name} block with k = {k}, n = {n}, {length} bytes a symbol: .* needed"
+    if k >= 0:
+        with pytest.raises(ValueError, match=says):
+            code.encode(np.zeros((k, length), np.uint8), n)
+    with pytest.raises(ValueError, match=says):
+        code.decode(np.zeros((max(k, 1), length), np.uint8), np.arange(max(k, 1)), k, n)
 
 
+@BOTH
 @given(
     st.lists(st.integers(-2, 8), max_size=8),
     st.integers(-1, 6),
@@ -112,18 +153,37 @@ def test_blocks_that_the_code_does_not_have_are_refused(k, n, length):
     st.integers(0, 3),
     st.integers(0, 8),
 )
-def test_whatever_it_is_called_with_it_returns_or_raises_value_error(indices, k, n, length, count):
+def test_whatever_it_is_called_with_it_returns_or_raises_value_error(code, indices, k, n, length, count):
     symbols = np.zeros((count, length), np.uint8)
     try:
-        data = ZFEC.decode(symbols, np.array(indices, np.intp), k, n)
+        data = code.decode(symbols, np.array(indices, np.intp), k, n)
     except ValueError:
         return
     assert data.shape == (k, length)
 
 
-def test_a_systematic_block_that_arrived_whole_needs_no_decoding():
-    symbols = code_word(200, 256, 5, 3)
-    np.testing.assert_array_equal(ZFEC.decode(symbols[:200], np.arange(200), 200, 256), symbols[:200])
+@BOTH
+def test_a_systematic_block_that_arrived_whole_needs_no_decoding(code, monkeypatch):
+    symbols = code_word(code, 200, 256, 6, 3)
+    monkeypatch.setattr(zfec_code, "decoder", None)
+    monkeypatch.setattr(codes.leopard_code, "reed_solomon_leopard", None)
+    np.testing.assert_array_equal(code.decode(symbols[:200], np.arange(200), 200, 256), symbols[:200])
+
+
+@pytest.mark.leopard
+@pytest.mark.parametrize(
+    ("k", "n"), [(1, 32_768), (32_767, 32_768), (16_384, 32_768), (30_000, 32_768), (20_000, 32_768)]
+)
+def test_the_largest_blocks_of_leopard_decode(k, n):
+    symbols = code_word(LEOPARD, k, n, 2, 7)
+    np.testing.assert_array_equal(LEOPARD.decode(symbols[n - k :], np.arange(n - k, n), k, n), symbols[:k])
+
+
+def test_however_many_blocks_are_asked_for_only_so_many_coders_of_zfec_are_kept():
+    for k in range(1, 3 * zfec_code.CODERS):
+        symbols = code_word(ZFEC, k, k + 1, 1, 0)
+        ZFEC.decode(symbols[1:], np.arange(1, k + 1), k, k + 1)
+    assert zfec_code.encoder.cache_info().currsize == zfec_code.decoder.cache_info().currsize == zfec_code.CODERS
 
 
 def test_the_code_none_has_no_parity_and_puts_symbols_in_their_order():
@@ -137,8 +197,28 @@ def test_the_code_none_has_no_parity_and_puts_symbols_in_their_order():
         BARE.decode(data[:3], np.arange(3), 4, 4)
 
 
+@pytest.mark.leopard
 def test_codes_are_registered_under_the_ids_of_the_protocol():
-    assert {number: (code.name, code.max_n) for number, code in CODES.items()} == {
-        0: ("none", 65_535),
-        1: ("zfec", 256),
+    assert {number: (code.name, code.max_n, code.word_bytes) for number, code in CODES.items()} == {
+        0: ("none", 65_535, 1),
+        1: ("zfec", 256, 1),
+        2: ("leopard", 32_768, 2),
     }
+    assert all(1 <= code.block_n <= code.max_n for code in CODES.values())
+
+
+@pytest.mark.leopard
+def test_a_code_is_had_by_its_name():
+    assert fec_named("zfec") is ZFEC
+    assert fec_named("leopard") is LEOPARD
+    with pytest.raises(UsageError, match="'turbo' is no erasure code: use zfec or leopard"):
+        fec_named("turbo")
+
+
+def test_a_code_whose_library_is_not_installed_is_refused_with_what_to_do(monkeypatch):
+    monkeypatch.delitem(CODES, LEOPARD.id, raising=False)
+    with pytest.raises(
+        UsageError, match=r"leopard needs the package reed-solomon-leopard, .* use zfec, or pip install"
+    ):
+        fec_named("leopard")
+    assert fec_named("zfec") is ZFEC

@@ -327,6 +327,19 @@ def test_both_encoders_make_the_same_datagrams_of_any_small_tensor_and_plan(data
     )
 
 
+@pytest.mark.leopard
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 70), st.integers(0, 2**32 - 1), st.sampled_from([1, 2]))
+def test_both_encoders_make_the_same_parity_of_any_small_block(
+    k: int, parity: int, words: int, seed: int, number: int
+) -> None:
+    data = np.random.default_rng(seed).integers(0, 256, (k, 2 * words), np.uint8)
+    ours = CODES[number].encode(data, k + parity)
+    theirs = {1: second_encoder.parity, 2: second_encoder.leopard_parity}[number]
+    for index in {0, seed % parity, parity - 1}:
+        assert ours[index].tobytes() == theirs([row.tobytes() for row in data], k, k + parity, k + index)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     nonce=st.integers(0, 2**64 - 1),
@@ -401,6 +414,7 @@ def test_the_page_has_every_field_of_the_symbol_header_at_its_offset() -> None:
     assert common == [("magic", 0, 1), ("version", 1, 1), ("kind", 2, 1), ("flags", 3, 1), ("session", 4, 4)]
 
 
+@pytest.mark.leopard
 def test_the_page_has_every_registered_quantiser_code_and_fill_rule() -> None:
     for heading, registered in (
         ("3.2 Quantisers", QUANTISERS),
@@ -408,6 +422,13 @@ def test_the_page_has_every_registered_quantiser_code_and_fill_rule() -> None:
         ("3.4 Fill rules", FILLS),
     ):
         assert {int(id): name for id, name, *_ in tables(heading)} == registered
+
+
+@pytest.mark.leopard
+def test_the_page_states_the_limits_of_every_code() -> None:
+    for id, _, limits, *_ in tables("3.3 Erasure codes"):
+        assert f"<= {CODES[int(id)].max_n:,}" in limits
+        assert ("even" in limits) == (CODES[int(id)].word_bytes == 2)
 
 
 def test_the_page_states_the_bounds_of_the_product() -> None:

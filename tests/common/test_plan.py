@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradfec_common.codes import BARE, ZFEC
+from gradfec_common.codes import BARE, LEOPARD, ZFEC
 from gradfec_common.errors import UsageError
 from gradfec_common.plan import BareDrop, Block, NoProtection, Plan, UnequalProtection, parse_scheme
 
@@ -40,7 +40,7 @@ def test_every_packet_is_dropped_or_in_exactly_one_block(percent, total, seed):
 def test_as_many_symbols_are_sent_as_the_tensor_has_packets(percent, total, seed):
     if plan := plan_or_none(percent, scores(total, seed)):
         assert plan.sent == plan.kept + plan.parity == sum(block.n for block in plan.blocks)
-        enough_packets_for_the_blocks = plan.kept >= -(-total // ZFEC.max_n)
+        enough_packets_for_the_blocks = plan.kept >= -(-total // ZFEC.block_n)
         if enough_packets_for_the_blocks:
             assert plan.sent == total
         else:  # a block of one packet cannot have more than 256 symbols
@@ -74,7 +74,7 @@ def test_no_dropped_packet_is_more_important_than_a_kept_one_and_ties_keep_the_f
 def test_blocks_are_as_few_as_the_code_allows_and_alike(percent, total, seed):
     importance = scores(total, seed)
     if plan := plan_or_none(percent, importance):
-        assert len(plan.blocks) == min(-(-total // ZFEC.max_n), plan.kept)
+        assert len(plan.blocks) == min(-(-total // ZFEC.block_n), plan.kept)
         ns, ks = [block.n for block in plan.blocks], [block.k for block in plan.blocks]
         assert max(ns) - min(ns) <= 1
         assert max(ks) - min(ks) <= 1
@@ -88,6 +88,17 @@ def test_the_default_tensor_at_fec_50_50_is_eight_blocks_of_256_with_128_data_sy
     plan = UnequalProtection(50).plan(np.arange(2048, dtype=np.float32))
     assert [(block.n, block.k) for block in plan.blocks] == [(256, 128)] * 8
     np.testing.assert_array_equal(plan.dropped, np.arange(1024))  # the least important ones
+
+
+def test_leopard_has_the_default_tensor_in_one_code_word():
+    plan = UnequalProtection(20, LEOPARD).plan(np.arange(2048, dtype=np.float32))
+    assert [(block.n, block.k, block.code) for block in plan.blocks] == [(2048, 1638, LEOPARD)]
+
+
+@pytest.mark.parametrize(("code", "block_n", "blocks"), [(ZFEC, 64, 32), (LEOPARD, 512, 4), (ZFEC, None, 8)])
+def test_the_size_of_blocks_may_be_chosen(code, block_n, blocks):
+    plan = UnequalProtection(50, code, block_n).plan(np.zeros(2048, np.float32))
+    assert [(block.n, block.k) for block in plan.blocks] == [(2048 // blocks, 1024 // blocks)] * blocks
 
 
 def test_fec_0_100_drops_nothing_and_has_no_parity():

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradfec_common import wire
-from gradfec_common.codes import ZFEC
+from gradfec_common.codes import LEOPARD, ZFEC
+from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import Block, NoProtection, Plan, UnequalProtection
 from gradfec_common.quantise import dequantise, quantise
-from gradfec_common.reassembly import MAX_SENT_PER_PACKET, Reassembly, decode_tensor, judge
+from gradfec_common.reassembly import MAX_SENT_PER_PACKET, Reassembly, decode_tensor, is_first, judge
 from gradfec_common.transmit import FILL_MEAN
 from gradfec_common.wire import Drop
 
@@ -207,6 +208,51 @@ def test_a_tensor_of_zeros_and_one_of_a_single_value_come_back():
         assert (packets[kept] == value).all()
 
 
+@given(st.lists(st.integers(0, 20), max_size=60))
+def test_the_first_of_equal_values_is_told_from_the_others(values):
+    found = is_first(np.array(values, np.intp), 21)
+    assert found.tolist() == [value not in values[:at] for at, value in enumerate(values)]
+
+
+# --- what is expected ---
+
+
+@given(lossy(), SEEDS)
+def test_datagrams_of_blocks_that_are_known_are_expected_and_taken_as_if_they_had_been_judged(case, seed):
+    _, _, datagrams, alive = case
+    if not alive:
+        return
+    one, other = received(alive), received(alive)
+    known = {int(block) for block in headers_of(alive)["block"]}
+    late = [d for d, block in zip(datagrams, headers_of(datagrams)["block"], strict=True) if int(block) in known]
+    late = [late[i] for i in np.random.default_rng(seed).permutation(len(late))]
+    headers, symbols = headers_of(late), symbols_of(late)
+    assert one.expects(headers)
+    assert one.add(headers, symbols, expected=True) == other.add(headers, symbols)
+    assert state(one) == state(other)
+    unknown = [d for d, block in zip(datagrams, headers_of(datagrams)["block"], strict=True) if int(block) not in known]
+    if unknown:
+        assert not received(alive).expects(headers_of(unknown))
+
+
+@given(lossy(), SEEDS)
+def test_what_is_expected_is_what_judge_and_all_that_is_known_find_good(case, seed):
+    _, _, _, alive = case
+    if not alive:
+        return
+    arrived, rng = received(alive), np.random.default_rng(seed)
+    header = headers_of([alive[0]])
+    field = str(rng.choice(wire.SYMBOL_HEADER.names[4:]))  # not those that open_batch has seen to
+    header.view(np.uint8)[wire.SYMBOL_HEADER.fields[field][1]] ^= rng.integers(1, 256, dtype=np.uint8)
+    by_itself = judge(header, GRID, SPLIT.id)[0].all()
+    expected = arrived.expects(header)
+    assert by_itself or not expected
+    if expected:
+        drops = arrived.add(header, symbols_of([alive[0]]))
+        assert set(drops) <= {Drop.DUPLICATE, Drop.CONFLICT}
+        assert field in {"position", "index"}  # all else is fixed
+
+
 # --- lies ---
 
 
@@ -389,7 +435,7 @@ WRONG = [
     ("quantiser", 0, Drop.UNKNOWN_QUANTISER),
     ("fill", 0, Drop.UNKNOWN_FILL),
     ("fill", 3, Drop.UNKNOWN_FILL),
-    ("code", 2, Drop.UNKNOWN_CODE),
+    ("code", 3, Drop.UNKNOWN_CODE),
     ("blocks", 0, Drop.BAD_PARAMETERS),
     ("blocks", 12, Drop.BAD_PARAMETERS),
     ("kept", 0, Drop.BAD_PARAMETERS),
@@ -412,6 +458,16 @@ WRONG = [
 def test_a_tensor_that_cannot_be_true_is_not_begun(field, value, reason):
     header = headers_of([set_field(datagrams_of(TWO_BLOCKS)[0], field, value)])
     assert judge(header, GRID, SPLIT.id)[1] == {reason: 1}
+
+
+@pytest.mark.leopard
+def test_a_code_of_words_of_two_bytes_has_no_symbols_of_odd_length():
+    headers = headers_of(datagrams_of(TWO_BLOCKS))
+    headers["code"] = LEOPARD.id
+    assert judge(headers, GRID, SPLIT.id)[1] == {}
+    odd = PacketGrid((7, 7, 12), 7)  # symbols of 2 + 49 bytes
+    headers["rows"] = odd.rows
+    assert judge(headers, odd, SPLIT.id)[1] == {Drop.BAD_PARAMETERS: len(headers)}
 
 
 def test_the_most_that_a_tensor_may_send_is_allowed():

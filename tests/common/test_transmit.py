@@ -1,16 +1,21 @@
 """From a tensor and a plan to datagrams: each symbol once, spread so that a burst of losses hits many blocks."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradfec_common import wire
+from gradfec_common.codes import BARE, LEOPARD, ZFEC
 from gradfec_common.errors import UsageError
 from gradfec_common.network import SPLIT_POINTS, split_point
 from gradfec_common.plan import NoProtection, UnequalProtection
 from gradfec_common.quantise import UNIFORM8, quantise
-from gradfec_common.transmit import FILL_ZERO, encode_packets, encode_tensor, packet_grid, send_order
+from gradfec_common.reassembly import Reassembly, decode_tensor
+from gradfec_common.transmit import FILL_ZERO, check_code, encode_packets, encode_tensor, packet_grid, send_order
 
 from .small_tensors import (
     GRID,
@@ -188,3 +193,50 @@ def test_a_datagram_of_the_default_split_has_438_bytes():
         features(np.random.default_rng(1), split.shape), NoProtection().plan(np.zeros(2048)), grid, split
     )
     assert tensor.datagrams(1, 2).shape == (2048, 438)
+
+
+@pytest.mark.parametrize("code", [ZFEC, LEOPARD], ids=lambda code: code.name)
+def test_blocks_in_threads_make_the_same_datagrams_and_the_same_tensor(code):
+    plan = UnequalProtection(50, code, block_n=4).plan(np.arange(GRID.count, dtype=np.float32))
+    assert len(plan.blocks) == 3
+    chi = features(np.random.default_rng(3))
+    threads = []
+
+    def in_threads(function, items):
+        def traced(item):
+            threads.append(threading.get_ident())
+            return function(item)
+
+        return pool.map(traced, items)
+
+    with ThreadPoolExecutor(3) as pool:
+        one, many = encode_tensor(chi, plan, GRID, SPLIT), encode_tensor(chi, plan, GRID, SPLIT, in_threads)
+        np.testing.assert_array_equal(one.datagrams(1, 2), many.datagrams(1, 2))
+        arrived = Reassembly(one.headers[0], GRID)
+        arrived.add(one.headers[6:], one.symbols[6:])  # the parity: everything is to be recovered
+        alone, together = decode_tensor(arrived), decode_tensor(arrived, 0.0, in_threads)
+        np.testing.assert_array_equal(alone.chi, together.chi)
+        assert (alone.recovered, alone.missing) == (together.recovered, together.missing) == (6, 0)
+    assert len(threads) == 6 and threading.get_ident() not in threads
+
+
+def test_a_code_of_words_of_two_bytes_is_refused_for_symbols_of_odd_length():
+    split = split_point("conv5_block3_out")
+    for code in (BARE, ZFEC):
+        check_code(code, packet_grid(split, 7), split)
+    says = "leopard codes words of 2 bytes, and 7 rows of conv5_block3_out make symbols of 51 bytes: use --fec zfec"
+    with pytest.raises(UsageError, match=f"^{says}$"):
+        check_code(LEOPARD, packet_grid(split, 7), split)
+
+
+def fits(code, split):
+    try:
+        check_code(code, packet_grid(split, 1), split)
+    except UsageError:
+        return False
+    return True
+
+
+def test_leopard_fits_every_split_point_but_those_of_odd_width():
+    assert {split.shape[1] for split in SPLIT_POINTS if not fits(LEOPARD, split)} == {1, 7}
+    assert all(fits(LEOPARD, split) for split in SPLIT_POINTS if split.shape[1] % 2 == 0)

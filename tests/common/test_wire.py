@@ -155,8 +155,35 @@ def test_a_datagram_has_1200_bytes_at_most(length, reason):
 
 def test_a_datagram_that_its_buffer_did_not_hold_is_too_long():
     batch = wire.batch_of([SYMBOL], [None])
-    opened = wire.open_batch(wire.Batch(batch.buffer[:, :60].copy(), np.array([len(SYMBOL)]), [None]))
+    opened = wire.open_batch(batch._replace(buffer=batch.buffer[:, :60].copy()))
     assert [*opened.drops] == [Drop.TOO_LONG]
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c"]), max_size=20))
+def test_a_batch_knows_each_datagram_and_who_sent_it(peers):
+    datagrams = [bytes([number]) * number for number in range(len(peers))]
+    batch = wire.batch_of(datagrams, peers)
+    assert [batch.peer(row) for row in range(len(peers))] == peers
+    assert [batch.datagram(row).tobytes() for row in range(len(peers))] == datagrams
+    assert sorted(batch.peers) == sorted(set(peers))
+
+
+@pytest.mark.parametrize("spoilt", range(5))
+def test_one_bad_checksum_of_a_batch_costs_that_datagram_alone(spoilt):
+    datagrams = [*DATAGRAMS.values()][:5]
+    datagrams[spoilt] = datagrams[spoilt][:-1] + bytes([datagrams[spoilt][-1] ^ 1])
+    opened = wire.open_batch(wire.batch_of(datagrams, [None] * 5))
+    assert {reason: rows.tolist() for reason, rows in opened.drops.items()} == {Drop.BAD_CHECKSUM: [spoilt]}
+
+
+def test_a_buffer_may_be_as_wide_as_its_longest_datagram_whatever_lies_beyond_the_others():
+    datagrams = [SYMBOL, wire.control_datagram(7, Bye()), b"", b"G"]
+    buffer = np.full((4, len(SYMBOL)), 0xFF, np.uint8)
+    for row, datagram in zip(buffer, datagrams, strict=True):
+        row[: len(datagram)] = np.frombuffer(datagram, np.uint8)
+    opened = wire.open_batch(wire.batch_of(datagrams, [None] * 4)._replace(buffer=buffer))
+    assert (opened.symbols.tolist(), opened.control.tolist()) == ([0], [1])
+    assert {reason: rows.tolist() for reason, rows in opened.drops.items()} == {Drop.TOO_SHORT: [2, 3]}
 
 
 @given(st.lists(st.binary(max_size=1300), max_size=8))

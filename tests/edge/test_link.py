@@ -7,12 +7,14 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import uvloop
 
+from gradfec_cloud.port import grow_receive_buffer
 from gradfec_common import wire
 from gradfec_common.codes import BARE
 from gradfec_common.console import Endpoint
@@ -21,20 +23,24 @@ from gradfec_common.network import split_point
 from gradfec_common.plan import Block, Plan
 from gradfec_common.session.edge import Connected, EdgeLimits, EdgeSession, Event, new_hello
 from gradfec_common.transmit import EncodedTensor, encode_tensor, packet_grid
+from gradfec_edge import link as link_module
 from gradfec_edge.link import Link, resolve
+from gradfec_edge.udp import Sender, Sent
 
 SPLIT = split_point("pool1_pool")
 GRID = packet_grid(SPLIT, 14)
-COUNT = 40  # datagrams of a tensor here: two tensors fit any kernel's receive buffer, however late they are read
+COUNT = 64  # datagrams of a tensor here: two tensors fit any kernel's receive buffer, however late they are read
 SOON_S = 60.0  # a safety net
 
 
 class Cloud:
     """A socket in the cloud's place, and all that it has received."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, batched: bool) -> None:
+        self.batched = batched  # how the link is to send
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
+        grow_receive_buffer(self.socket, 4 * 2**20)  # a tensor at once, however late this process has its turn
         self.got: list[bytes] = []
         self.edge: tuple[str, int] | None = None
         self._thread = threading.Thread(target=self._receive)
@@ -63,9 +69,9 @@ class Cloud:
         return np.frombuffer(b"".join(heads), wire.SYMBOL_HEADER)
 
 
-@pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    fake = Cloud()
+@pytest.fixture(params=[True, False], ids=["batched", "plain"])
+def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
+    fake = Cloud(batched=request.param)
     yield fake
     fake.close()
 
@@ -84,8 +90,8 @@ def with_link(cloud: Cloud, work: Work) -> Link:
     async def run() -> Link:
         events: list[Event] = []
         hello = new_hello(SPLIT.id, GRID.rows, "edge", np.random.default_rng(1))
-        session = EdgeSession(hello, time.monotonic(), EdgeLimits(bye_patience_s=0.02))  # nobody answers the goodbye
-        link = Link(Endpoint(*cloud.socket.getsockname()), session, events.append)
+        core = EdgeSession(hello, time.monotonic(), EdgeLimits(bye_patience_s=0.02))  # nobody answers the goodbye
+        link = Link(Endpoint(*cloud.socket.getsockname()), core, events.append, batched=cloud.batched)
         await link.open()
         await work(link, events)
         await link.close()
@@ -149,6 +155,48 @@ def test_datagrams_are_spread_over_the_time_that_they_are_given(cloud: Cloud) ->
         assert time.monotonic() - start > 0.19
 
     with_link(cloud, work)
+
+
+def test_slow_sending_leaves_in_small_runs_as_it_falls_due(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+    send = Sender.send
+    clock = [0.0]
+
+    def note(sender: Sender, datagrams: wire.Bytes, address: Any) -> Sent:
+        runs.append(len(datagrams))
+        return send(sender, datagrams, address)
+
+    async def tick(seconds: float) -> None:
+        clock[0] += seconds
+
+    async def work(link: Link, events: list[Event]) -> None:
+        await welcomed(cloud, events)
+        monkeypatch.setattr(Sender, "send", note)
+        monkeypatch.setattr(link_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+        monkeypatch.setattr(link_module, "asyncio", SimpleNamespace(sleep=tick, Event=asyncio.Event))
+        await link._send_paced(tensor().datagrams(7, 0), COUNT / 4000)  # 4 a tick
+        monkeypatch.undo()
+
+    link = with_link(cloud, work)
+    assert max(runs) <= 6
+    assert len(runs) >= COUNT // 6
+    assert link.sent["symbol"] == COUNT
+
+
+def test_the_same_tensor_gives_the_same_bytes_batched_and_plain() -> None:
+    got = {}
+    for batched in (True, False):
+        cloud = Cloud(batched=batched)
+
+        async def work(link: Link, events: list[Event], cloud: Cloud = cloud) -> None:
+            await welcomed(cloud, events)
+            await link.send_tensor(tensor(), 0.0, lambda number: None)
+            await until(lambda: cloud.kinds().count(wire.Kind.SYMBOL) == COUNT)
+
+        with_link(cloud, work)
+        cloud.close()
+        got[batched] = [datagram for datagram in cloud.got if datagram[2] == wire.Kind.SYMBOL]
+    assert got[True] == got[False]
 
 
 def test_two_tensors_are_sent_one_after_the_other(cloud: Cloud) -> None:

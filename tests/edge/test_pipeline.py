@@ -10,7 +10,8 @@ import pytest
 
 from gradfec_common.network import split_point
 from gradfec_common.plan import parse_scheme
-from gradfec_common.transmit import packet_grid
+from gradfec_common.transmit import encode_tensor, packet_grid
+from gradfec_edge.compensation import compensated
 from gradfec_edge.importance import EstimatorFile, make_estimator
 from gradfec_edge.pipeline import Pipeline, Stages
 
@@ -23,12 +24,12 @@ Floats = npt.NDArray[np.float32]
 class FrontEnd:
     """Makes the image's first pixel the whole tensor, remembers the image, and gives the scores of its proxy."""
 
-    def __init__(self, scores: Floats | None = None) -> None:
-        self.scores = scores
+    def __init__(self, scores: Floats | None = None, damage: Floats | None = None) -> None:
+        self.scores, self.damage = scores, damage
 
-    def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[Floats, Floats | None]:
+    def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[Floats, Floats | None, Floats | None]:
         self.image = image
-        return np.full(SPLIT.shape, image[0, 0, 0], np.float32), self.scores
+        return np.full(SPLIT.shape, image[0, 0, 0], np.float32), self.scores, self.damage
 
 
 def pipeline(scheme: str) -> Pipeline:
@@ -80,3 +81,19 @@ def test_a_stage_that_fails_leaves_no_time_behind() -> None:
     with pytest.raises(ZeroDivisionError), stages.time("impossible"):
         _ = 1 / 0
     assert stages == {}
+
+
+def test_what_is_kept_stands_in_for_what_the_plan_drops_unless_it_shall_not() -> None:
+    scores = np.random.default_rng(2).random(GRID.count).astype(np.float32)
+    x = np.random.default_rng(3).normal(size=(4, 50, 64)).astype(np.float32)
+    damage = np.matmul(x.transpose(0, 2, 1), x)
+    frame = np.full((8, 8, 3), 90, np.uint8)
+    arguments = (SPLIT, GRID, FrontEnd(scores, damage), None)
+    sent = {on: Pipeline(*arguments, parse_scheme("FEC_25_75"), on).encode(frame)[0] for on in (True, False)}
+    np.testing.assert_array_equal(sent[True].plan.dropped, sent[False].plan.dropped)
+    assert len(np.unique(sent[False].symbols[sent[False].headers["index"] == 0][:, 2:])) == 1  # as it was
+    chi = compensated(np.full(SPLIT.shape, 90, np.float32), damage, sent[True].plan.dropped, GRID)
+    np.testing.assert_array_equal(sent[True].symbols, encode_tensor(chi, sent[True].plan, GRID, SPLIT).symbols)
+    assert not np.array_equal(sent[True].symbols, sent[False].symbols)
+    whole = {on: Pipeline(*arguments, parse_scheme("none"), on).encode(frame)[0] for on in (True, False)}
+    np.testing.assert_array_equal(whole[True].symbols, whole[False].symbols)

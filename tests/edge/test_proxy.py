@@ -20,7 +20,6 @@ from gradfec_edge.frontend.proxy import (
     eliminate,
     saliency_model,
     tile_sums,
-    with_offsets,
 )
 from gradfec_edge.importance import EstimatorFile
 from gradfec_edge.preprocess import normalise
@@ -165,7 +164,7 @@ def file_of(model, recipe, **others):
 def best():
     x = np.random.default_rng(6).normal(size=(2, 600, 256)).astype(np.float32)
     position, common = np.matmul(x.transpose(0, 2, 1), x) / 600
-    offset = np.random.default_rng(9).normal(size=(2, GRID.count)).astype(np.float32) / 20
+    offset = np.random.default_rng(9).normal(size=GRID.count).astype(np.float32) / 20
     others = {"sensitivity/position": position, "sensitivity/tile": common, "offset": offset}
     return file_of(saliency_model(GRID), "best", **others)
 
@@ -198,17 +197,11 @@ def test_scores_of_a_batch_are_those_of_its_images_one_by_one(best, chi):
     for n in range(2):
         form = proxy(normalise(IMAGES[n : n + 1]), chi[n : n + 1]).numpy()
         np.testing.assert_allclose(forms[n : n + 1], form, rtol=1e-3, atol=1e-6)
-    scores = proxy.scores(forms)
+    scores, form = proxy.importance(forms)
+    assert form is forms
     turns = np.array([eliminate(form) for form in forms])
-    np.testing.assert_allclose(scores, with_offsets(turns / GRID.count, best.arrays["offset"]), rtol=1e-6)
-    assert not similar(scores[0], turns[0])
+    np.testing.assert_allclose(scores, turns / GRID.count + best.arrays["offset"], rtol=1e-6)
     assert not similar(scores[0], scores[1])
-
-
-def test_a_place_has_one_offset_for_early_turns_another_for_late_ones_and_their_mean_between():
-    turns = np.array([[0.0, 0.3, 0.5, 0.6, 0.65, 0.7, 0.99]], np.float32)
-    offset = np.array([[1.0] * 7, [3.0] * 7], np.float32)
-    np.testing.assert_allclose(with_offsets(turns, offset) - turns, [[1, 1, 1, 2, 2.5, 3, 3]], rtol=1e-5)
 
 
 def test_only_what_is_positive_counts_for_the_consumer_is_a_relu(best, chi):
@@ -223,7 +216,7 @@ def test_the_papers_proxy_sums_its_map_of_the_image_over_each_packet(paper, chi)
     maps = model(normalise(IMAGES), training=False).numpy()
     assert maps.shape == (2, *SPLIT.shape)
     assert maps.min() == 0 < maps.max()
-    found = ProxyModel(paper, SPLIT)(IMAGES, chi)
+    found = ProxyModel(paper, SPLIT)(IMAGES, chi).scores
     np.testing.assert_allclose(found, [GRID.split(one).sum(axis=1) for one in maps], rtol=1e-3, atol=1e-3 * found.max())
 
 
@@ -231,15 +224,18 @@ def test_the_papers_proxy_sums_its_map_of_the_image_over_each_packet(paper, chi)
 def test_in_the_front_ends_graph_a_proxy_scores_and_leaves_the_features_alone(recipe, best, paper, weights, front_end):
     file = {"best": best, "paper": paper}[recipe]
     with_proxy = FrontEnd(SPLIT, weights, file)
-    chi, scores = with_proxy(IMAGES)
+    chi, scores, form = with_proxy(IMAGES)
     np.testing.assert_allclose(chi, front_end(IMAGES).chi, atol=1e-4)
     assert (scores.shape, scores.dtype) == ((2, 2048), np.float32)
-    alone = ProxyModel(file, SPLIT)(IMAGES, chi)
+    assert (form is None) == (recipe == "paper")  # which does not know what goes together
+    assert form is None or form.shape == (2, 8, 256, 256)
+    alone = ProxyModel(file, SPLIT)(IMAGES, chi).scores
     single = with_proxy(IMAGES[1])
     assert single.chi.shape == SPLIT.shape
     assert single.scores.shape == (2048,)
     assert all(similar(*pair) for pair in zip(scores, alone, strict=True))
     assert similar(single.scores, scores[1])
+    assert form is None or np.allclose(single.damage, form[1], rtol=1e-3, atol=1e-6)
 
 
 # --- files that do not fit ---

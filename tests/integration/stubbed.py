@@ -51,9 +51,9 @@ class FrontEnd:
     def warm_up(self) -> None:
         pass
 
-    def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+    def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], ...]:
         scores = np.arange(self.packets, dtype=np.float32) if self.packets else None
-        return np.resize(image, self.shape).astype(np.float32) - 100, scores
+        return np.resize(image, self.shape).astype(np.float32) - 100, scores, None
 
 
 class BackEnd:

@@ -37,7 +37,7 @@ class ToyScores:
 
     def __call__(self, images, names, classes=None):
         chi = np.stack([np.resize(image, self.grid.shape).astype(np.float32) - 100 for image in images])
-        return chi, {"activation": np.stack([self.grid.split(np.maximum(one, 0)).sum(axis=1) for one in chi])}
+        return chi, {"activation": np.stack([self.grid.split(np.maximum(one, 0)).sum(axis=1) for one in chi])}, {}
 
 
 def toy_model(chi: np.ndarray) -> np.ndarray:

@@ -71,12 +71,13 @@ def test_on_80_columns_every_figure_and_every_mark_is_legible(monkeypatch: pytes
     one |= {"packets": dict.fromkeys(PACKET_NAMES, 2048), "latency_ms": 1234.0}
 
     def run_over_link(folder: Path, link: Link, port: int, options: list[str], add: Callable[[Record], None]) -> Run:
+        assert options == ["--protect", "FEC_50_50", "--fec", "leopard"]
         add(one)
         return Run([one], {}, {})
 
     monkeypatch.setattr("gradfec_lab.demo.run_over_link", run_over_link)
     console = Console(file=io.StringIO(), width=80)
-    run = show_run(Path(), "FEC_50_50", Link(0.4), 9, console)
+    run = show_run(Path(), "FEC_50_50", "leopard", Link(0.4), 9, console)
     reference = {"hubble_deep_field.jpg": (1, "chambered_nautilus")}
     console.print(side_by_side({"none": run, "FEC_50_50": run}, reference))
     assert isinstance(console.file, io.StringIO)

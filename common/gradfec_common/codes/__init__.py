@@ -6,12 +6,16 @@ usable whether its block decodes or not.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_common.codes import leopard_code
+from gradfec_common.codes.leopard_code import LeopardCode
 from gradfec_common.codes.zfec_code import ZfecCode
+from gradfec_common.errors import UsageError
 
 Symbols = npt.NDArray[np.uint8]
 
@@ -22,6 +26,8 @@ class ErasureCode(Protocol):
     id: int
     name: str
     max_n: int
+    block_n: int  # symbols of a block, at most, where FEC_A_B has the choice: no more than max_n
+    word_bytes: int  # of an element of the code's field: a symbol's length is a multiple of it
 
     def encode(self, data: Symbols, n: int) -> Symbols:
         """Compute the (n - k, length) parity symbols of (k, length) data symbols."""
@@ -39,6 +45,8 @@ class Bare:
     id = 0
     name = "none"
     max_n = 65_535
+    block_n = max_n
+    word_bytes = 1
 
     def encode(self, data: Symbols, n: int) -> Symbols:
         """Return no parity: (0, length)."""
@@ -57,4 +65,32 @@ class Bare:
 
 BARE = Bare()
 ZFEC = ZfecCode()
+LEOPARD = LeopardCode()
 CODES: dict[int, ErasureCode] = {code.id: code for code in (BARE, ZFEC)}
+if leopard_code.INSTALLED:
+    CODES[LEOPARD.id] = LEOPARD
+
+FEC: dict[str, ErasureCode] = {code.name: code for code in (ZFEC, LEOPARD)}  # what FEC_A_B can be made of
+
+
+def fec_named(name: str) -> ErasureCode:
+    """Return the code of a name in FEC; UsageError for another name, or where its library is not installed."""
+    if name not in FEC:
+        raise UsageError(f"{name!r} is no erasure code: use {' or '.join(FEC)}")
+    if FEC[name].id not in CODES:
+        raise UsageError(
+            f"{name} needs the package reed-solomon-leopard, which is not installed: use {ZFEC.name}, or pip install "
+            "reed-solomon-leopard (Python 3.10 to 3.12; for others it needs a Rust compiler)"
+        )
+    return FEC[name]
+
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Each(Protocol):
+    """How to apply a function to each block: `map`, or that of a pool of threads for codes that release the GIL."""
+
+    def __call__(self, function: Callable[[T], R], items: Iterable[T], /) -> Iterable[R]:
+        """Return what `function` makes of each item, in their order."""

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gradfec_common import wire
 from gradfec_common.errors import UsageError
@@ -139,11 +140,11 @@ class CloudSessions:
     # --- control messages ---
 
     def _take_control(self, batch: Batch, row: int, now: float) -> str:
-        control = wire.read_control(batch.buffer[row, : batch.lengths[row]])
+        control = wire.read_control(batch.datagram(row))
         if isinstance(control, Drop):
             return control.value
         session_id, message = control
-        peer = batch.peers[row]
+        peer = batch.peer(row)
         if isinstance(message, Hello):
             self._welcome(message, peer, now)
             return "hello"
@@ -194,13 +195,11 @@ class CloudSessions:
 
     def _refuse_version(self, batch: Batch, row: int) -> None:
         """Answer a hello of another version with a refusal, whose form is the same in all versions."""
-        untrusted = wire.read_control(batch.buffer[row, : batch.lengths[row]])
+        untrusted = wire.read_control(batch.datagram(row))
         if not isinstance(untrusted, Drop) and isinstance(untrusted[1], Hello):
             theirs = int(batch.buffer[row, 1])
             detail = f"the edge speaks protocol version {theirs}, this cloud version {wire.VERSION}: update the older"
-            self._out.append(
-                (wire.control_datagram(0, Refuse(untrusted[1].nonce, "version", detail)), batch.peers[row])
-            )
+            self._out.append((wire.control_datagram(0, Refuse(untrusted[1].nonce, "version", detail)), batch.peer(row)))
 
     def _open(self, hello: Hello, peer: Hashable, grid: PacketGrid, now: float) -> Session:
         number = 0
@@ -235,26 +234,48 @@ class CloudSessions:
 
     def _take_symbols(self, batch: Batch, opened: wire.Opened, now: float) -> None:
         """Give each tensor of the batch its datagrams."""
-        headers = opened.headers
-        key = headers["session"].astype(np.uint64) << np.uint64(32) | headers["tensor"].astype(np.uint64)
-        for value in np.unique(key):
-            mine = np.flatnonzero(key == value)
-            session = self._sessions.get(int(value) >> 32)
-            if session is None:
-                self.counts[Drop.UNKNOWN_SESSION.value] += len(mine)
-                continue
-            ours = np.array([batch.peers[row] == session.peer for row in opened.symbols[mine]], bool)
-            self.counts[Drop.FOREIGN_ADDRESS.value] += int((~ours).sum())
-            rows = mine[ours]
-            length = wire.HEADER_BYTES + wire.PLACE_BYTES + session.grid.size + wire.CHECKSUM_BYTES
-            fits = batch.lengths[opened.symbols[rows]] == length
-            self.counts[Drop.BAD_LENGTH.value] += int((~fits).sum())
-            rows = rows[fits]
-            good, drops = judge(headers[rows], session.grid, self.split.id)
-            self.counts.update({reason.value: count for reason, count in drops.items()})
-            rows = rows[good]
-            if len(rows):
-                session.heard_at = now
-                symbols = batch.buffer[opened.symbols[rows], wire.HEADER_BYTES : length - wire.CHECKSUM_BYTES]
-                number = int(value) & 0xFFFF_FFFF
-                self.counts.update(self._tensors.take(session, number, headers[rows], symbols, now))
+        rows, headers = opened.symbols, opened.headers
+        if not len(rows):
+            return
+        key = headers["session"].astype(np.uint64) << np.uint64(32) | headers["tensor"]
+        if (key == key[0]).all():  # mostly; copies of headers are what a batch would spend most of its time on
+            self.counts.update(self._take_tensor(batch, rows, headers, now))
+            return
+        order = np.argsort(key, kind="stable")
+        for mine in np.split(order, 1 + np.flatnonzero(np.diff(key[order]))):
+            self.counts.update(self._take_tensor(batch, rows[mine], headers[mine], now))
+
+    def _take_tensor(
+        self, batch: Batch, rows: npt.NDArray[np.intp], headers: npt.NDArray[Any], now: float
+    ) -> Counter[str]:
+        """Take in the symbols in (m,) `rows` of a batch, all of one session and tensor; return their fates."""
+        session = self._sessions.get(int(headers["session"][0]))
+        if session is None:
+            return Counter({Drop.UNKNOWN_SESSION.value: len(rows)})
+        number = int(headers["tensor"][0])
+        fates: Counter[str] = Counter()
+
+        def keep(good: npt.NDArray[np.bool_], reason: Drop) -> None:
+            nonlocal rows, headers
+            if not good.all():
+                fates[reason.value] += int((~good).sum())
+                rows, headers = rows[good], headers[good]
+
+        sender = batch.peers.index(session.peer) if session.peer in batch.peers else -1
+        keep(batch.senders[rows] == sender, Drop.FOREIGN_ADDRESS)
+        length = wire.OVERHEAD_BYTES + session.grid.size
+        keep(batch.lengths[rows] == length, Drop.BAD_LENGTH)
+        tensor = session.tensors.get(number)
+        expected = tensor is not None and tensor.arrived.expects(headers)
+        if not expected:
+            good, drops = judge(headers, session.grid, self.split.id)
+            fates.update({reason.value: count for reason, count in drops.items()})
+            if drops:
+                rows, headers = rows[good], headers[good]
+        if len(rows):
+            session.heard_at = now
+            symbols = batch.buffer[:, wire.HEADER_BYTES : length - wire.CHECKSUM_BYTES]
+            if len(rows) < len(symbols):
+                symbols = symbols[rows]
+            fates.update(self._tensors.take(session, number, headers, symbols, now, expected=expected))
+        return fates

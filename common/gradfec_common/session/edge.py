@@ -218,13 +218,13 @@ class EdgeSession:
 
     def _take_refusal(self, batch: Batch, row: int) -> None:
         """Heed a refusal in another version of the protocol: its form is the same in all versions."""
-        if not isinstance(control := wire.read_control(batch.buffer[row, : batch.lengths[row]]), Drop):
+        if not isinstance(control := wire.read_control(batch.datagram(row)), Drop):
             _, message = control
             if isinstance(message, Refuse) and message.nonce == self._hello.nonce:
                 self._events.append(Refused(message.reason, message.detail))
 
     def _take_control(self, batch: Batch, row: int, now: float) -> None:
-        control = wire.read_control(batch.buffer[row, : batch.lengths[row]])
+        control = wire.read_control(batch.datagram(row))
         if isinstance(control, Drop):
             self.counts[control.value] += 1
             return

@@ -50,9 +50,19 @@ class Tensors:
     # --- datagrams ---
 
     def take(
-        self, session: Session, number: int, headers: npt.NDArray[Any], symbols: wire.Bytes, now: float
+        self,
+        session: Session,
+        number: int,
+        headers: npt.NDArray[Any],
+        symbols: wire.Bytes,
+        now: float,
+        *,
+        expected: bool = False,
     ) -> Counter[str]:
-        """Take in (m,) headers that `judge` finds good, of one tensor, with (m, length) symbols; return their fates."""
+        """Take in (m,) headers that `judge` finds good, of one tensor, with (m, length) symbols; return their fates.
+
+        `expected` says that they say only what is known already: `Reassembly.expects`.
+        """
         tensor = session.tensors.get(number) or self._open(session, number, headers[0], now)
         if isinstance(tensor, Drop):
             return Counter({tensor.value: len(headers)})
@@ -60,7 +70,8 @@ class Tensors:
             return Counter({Drop.LATE.value: len(headers)})
         arrived = tensor.arrived
         before = arrived.received
-        fates = Counter({reason.value: count for reason, count in arrived.add(headers, symbols).items()})
+        drops = arrived.add(headers, symbols, expected=expected)
+        fates = Counter({reason.value: count for reason, count in drops.items()})
         fates["surplus" if tensor.decided else "collected"] += arrived.received - before
         if not tensor.decided and arrived.complete:
             self._decide(session, number, now)

@@ -26,10 +26,13 @@ keras.config.set_image_data_format("channels_last")  # whatever the user's keras
 
 
 class Features(NamedTuple):
-    """What the graph gives: chi (H, W, C), and each packet's importance (packets,) where a proxy is part of it."""
+    """What the graph gives: chi (H, W, C); where a proxy is part of it, each packet's importance (packets,), and where
+    that is of the recipe `best`, the quadratic form (groups, C, C) of the damage that absent packets do.
+    """
 
     chi: NDArray[np.float32]
-    scores: NDArray[np.float32] | None
+    scores: NDArray[np.float32] | None = None
+    damage: NDArray[np.float32] | None = None
 
 
 def build_model(split: SplitPoint, weights: WeightStore) -> keras.Model:
@@ -70,11 +73,13 @@ class FrontEnd:
         self(np.zeros(LAYER[INPUT].shape, np.uint8))
 
     def __call__(self, image: NDArray[np.uint8]) -> Features:
-        """Return the features of an RGB image (224, 224, 3) uint8, or of N: chi (N, H, W, C), scores (N, packets)."""
+        """Return the features of an RGB image (224, 224, 3) uint8, or of N: all that is in them is then of N, too."""
         batch = image if image.ndim == 4 else image[np.newaxis]  # (224, 224, 3) -> (1, 224, 224, 3)
         chi, *seen = (array.numpy() for array in self._run(normalise(batch)))
-        scores = self.proxy.scores(seen[0]) if self.proxy else None
-        return Features(chi, scores) if image.ndim == 4 else Features(chi[0], None if scores is None else scores[0])
+        found = Features(chi, *self.proxy.importance(seen[0])) if self.proxy else Features(chi)
+        if image.ndim == 4:
+            return found
+        return Features(chi[0], *(None if array is None else array[0] for array in (found.scores, found.damage)))
 
 
 class ProxyModel:
@@ -85,6 +90,6 @@ class ProxyModel:
         self._proxy = Proxy(file, split)
         self._run = tf.function(self._proxy, jit_compile=True, autograph=False)
 
-    def __call__(self, images: NDArray[np.uint8], chi: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Score RGB images (N, 224, 224, 3) with features chi (N, H, W, C): (N, packets)."""
-        return self._proxy.scores(self._run(normalise(images), chi).numpy())
+    def __call__(self, images: NDArray[np.uint8], chi: NDArray[np.float32]) -> Features:
+        """Add to features chi (N, H, W, C) of RGB images (N, 224, 224, 3) what the estimator says of them."""
+        return Features(chi, *self._proxy.importance(self._run(normalise(images), chi).numpy()))

@@ -11,8 +11,7 @@ common to a tile, and w the tile's saliency. This counts that some absences canc
 Solla, "Optimal Brain Damage", NIPS 1989, keep the diagonal; Hassibi, Stork, "Second Order Derivatives for Network
 Pruning: Optimal Brain Surgeon", NIPS 1992, the whole form, of weights instead of features). Packets are left out in
 rounds, cheapest first given those already gone. Their importance is their turn, as a share of all, plus an offset of
-each place, learned from the back-end's answers to what is kept; for a late turn it is another than for an early one,
-since what matters while little is gone is not what matters when most is.
+each place, learned from the back-end's answers to what is kept.
 
 `paper`: the front-end's own architecture, from the image to the map of element importances, summed by packet.
 """
@@ -35,7 +34,6 @@ Floats = npt.NDArray[np.float32]
 
 # Shares of the packets that have gone after each round of elimination: few rounds where nobody drops.
 ROUNDS = (0.25, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0)
-EARLY, LATE = 0.5, 0.7  # turns up to which the first offset holds, and from which the second does
 WIDTH, DEPTH = 64, 3  # channels and residual blocks of the saliency network
 FLOOR = 1e-6  # of a channel's mean: five of the 256 channels are never positive
 
@@ -129,19 +127,6 @@ def eliminate(form: Floats) -> Floats:
     return np.ascontiguousarray(turn.reshape(groups, channels).T).reshape(count)  # (8, 256) -> (256, 8) -> (2048,)
 
 
-def lateness(turns: Floats) -> Floats:
-    """Return how much of the second offset counts at turns of any shape, 0 .. 1; the rest is the first's."""
-    late: Floats = np.clip((turns - EARLY) / (LATE - EARLY), 0, 1)
-    return late
-
-
-def with_offsets(turns: Floats, offset: Floats) -> Floats:
-    """Add to turns (N, packets), as shares of all, the offsets (2, packets) of their places."""
-    late = lateness(turns)
-    scores: Floats = turns + (1 - late) * offset[0] + late * offset[1]
-    return scores
-
-
 def element_model(split: SplitPoint) -> keras.Model:
     """Build the paper's proxy: the front-end's architecture, from the normalised image to a map (N, H, W, C) >= 0."""
     image = keras.Input(LAYER[INPUT].shape, name=INPUT)
@@ -165,14 +150,14 @@ class Proxy:
         for weight in self.model.weights:
             weight.assign(file.array(weight.path, tuple(weight.shape)))
         channels = grid.shape[2]
-        self.offset = np.zeros((2, grid.count), np.float32) if self.of_image else file.array("offset", (2, grid.count))
+        self.offset = np.zeros(grid.count, np.float32) if self.of_image else file.array("offset", (grid.count,))
         matrices = () if self.of_image else ("sensitivity/position", "sensitivity/tile")
         self.sensitivity = tuple(tf.constant(file.array(name, (channels, channels))) for name in matrices)
 
     def __call__(self, image: tf.Tensor, chi: tf.Tensor) -> tf.Tensor:
         """Look at normalised images (N, 224, 224, 3) and their features chi (N, H, W, C), in the graph.
 
-        What comes out is for `scores`.
+        What comes out is for `importance`.
         """
         if self.of_image:
             tiles = tile_sums(self.model(image, training=False), self.grid)
@@ -183,9 +168,9 @@ class Proxy:
         saliency = tf.nn.softmax(self.model(sums, training=False))
         return damage(positive, saliency, self.sensitivity, self.grid)
 
-    def scores(self, seen: Floats) -> Floats:
-        """Turn what the graph gave into scores (N, packets)."""
+    def importance(self, seen: Floats) -> tuple[Floats, Floats | None]:
+        """Turn what the graph gave into scores (N, packets), and the form (N, groups, C, C) where it was that."""
         if self.of_image:
-            return seen
+            return seen, None
         turns = np.stack([eliminate(form) for form in seen])
-        return with_offsets(turns / np.float32(self.grid.count), self.offset)
+        return turns / np.float32(self.grid.count) + self.offset, seen

@@ -6,13 +6,20 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.console import plain_errors
+from gradfec_common.packets import PacketGrid
+from gradfec_common.plan import keep_most_important
+from gradfec_edge.compensation import compensated
 from gradfec_lab.sweep.report import Grid
+
+if TYPE_CHECKING:
+    from gradfec_edge.frontend import FrontEnd
 
 NOTHING = "none"  # the front-end alone
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
@@ -29,7 +36,6 @@ def cost(images: Path, limit: int, as_json: bool) -> None:
     The estimators take turns at each image, so that they meet the same machine; medians over the images.
     """
     from gradfec_common.network import DEFAULT_SPLIT, split_point
-    from gradfec_common.packets import PacketGrid
     from gradfec_common.weights import ensure_weights
     from gradfec_common.weights.progress import show_progress
     from gradfec_edge.importance import ESTIMATORS, EstimatorFile, make_estimator
@@ -48,7 +54,7 @@ def cost(images: Path, limit: int, as_json: bool) -> None:
     runs: dict[str, Callable[[npt.NDArray[np.uint8]], object]] = {NOTHING: plain}
     for name, estimator in made.items():
         if isinstance(estimator, EstimatorFile):
-            runs[name] = FrontEnd(split, weights, estimator)
+            runs[name] = sending_half(FrontEnd(split, weights, estimator), grid)
         else:
             runs[name] = lambda image, estimator=estimator: estimator(image, plain(image).chi)  # type: ignore[misc]
     for run in runs.values():
@@ -72,3 +78,14 @@ def cost(images: Path, limit: int, as_json: bool) -> None:
     lines = [[name, f"{row['ms']:.1f}", f"{row['more_ms']:+.1f}", f"{row['bytes']:,}"] for name, row in rows.items()]
     title = f"Front-end and estimator, median of {len(times[NOTHING])} frames"
     Grid(title, ["estimator", "ms a frame", "more than the front-end", "bytes shipped"], lines).show()
+
+
+def sending_half(front_end: FrontEnd, grid: PacketGrid) -> Callable[[npt.NDArray[np.uint8]], object]:
+    """Return what front-end and proxy do for FEC_50_50, with the compensation for the half that is dropped."""
+
+    def run(image: npt.NDArray[np.uint8]) -> object:
+        chi, scores, damage = front_end(image)
+        assert scores is not None, "a proxy gives scores"  # noqa: S101
+        return chi if damage is None else compensated(chi, damage, keep_most_important(scores, 50)[1], grid)
+
+    return run

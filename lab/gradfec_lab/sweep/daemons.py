@@ -36,6 +36,7 @@ def shares(text: str) -> list[float]:
 @click.option("--loss", default="0,10%,30%,50%", type=shares, metavar="SHARES", help="Shares of datagrams lost.")
 @click.option("--burst", type=datagrams, metavar="N", help="Lose in bursts of N datagrams on average.")
 @click.option("--protect", default="none,FEC_50_50,FEC_20_80", metavar="SCHEMES", help="Schemes to compare.")
+@click.option("--fec", default="zfec", type=click.Choice(["zfec", "leopard"]), help="Erasure code of FEC_A_B.")
 @click.option("--importance", metavar="NAME", help="The edge's estimator. [default: the edge's default]")
 @click.option("--seed", default=1, type=click.IntRange(min=0), help="Of the losses: the same for each scheme.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
@@ -47,6 +48,7 @@ def daemons(
     loss: list[float],
     burst: float | None,
     protect: str,
+    fec: str,
     importance: str | None,
     seed: int,
     as_json: bool,
@@ -59,12 +61,13 @@ def daemons(
 
     import numpy as np
 
+    from gradfec_common.codes import fec_named
     from gradfec_common.network import DEFAULT_SPLIT, split_point
     from gradfec_common.packets import PacketGrid
     from gradfec_common.plan import parse_scheme
     from gradfec_edge.importance import DEFAULT_ESTIMATOR, make_estimator
 
-    schemes = [parse_scheme(name).name for name in protect.split(",")]
+    schemes = [parse_scheme(name, fec_named(fec)).name for name in protect.split(",")]
     links = [Link(lost, burst, seed) for lost in loss]
     importance = importance or DEFAULT_ESTIMATOR
     split = split_point(DEFAULT_SPLIT)
@@ -77,10 +80,12 @@ def daemons(
         reference = answers(folder, console)
         rows = [uncut_row(reference, truth, count)]
         rows += [
-            row(folder, scheme, link, importance, reference, truth, console) for link in links for scheme in schemes
+            row(folder, scheme, fec, link, importance, reference, truth, console)
+            for link in links
+            for scheme in schemes
         ]
     if as_json:
-        click.echo(json.dumps({"images": count, "importance": importance, "burst": burst, "rows": rows}))
+        click.echo(json.dumps({"images": count, "fec": fec, "importance": importance, "burst": burst, "rows": rows}))
     else:
         print_table(rows)
 
@@ -139,6 +144,7 @@ def uncut_row(reference: Mapping[str, int], truth: Mapping[str, int] | None, cou
 def row(
     folder: Path,
     scheme: str,
+    fec: str,
     link: Link,
     importance: str,
     reference: Mapping[str, int],
@@ -146,7 +152,7 @@ def row(
     console: Console,
 ) -> Row:
     """Measure one scheme at one loss, with a cloud of its own so that every datagram can be accounted for."""
-    run, cloud = one_run(folder, link, ["--protect", scheme, "--importance", importance], console)
+    run, cloud = one_run(folder, link, ["--protect", scheme, "--fec", fec, "--importance", importance], console)
     loose = unaccounted(run, cloud)
     return {
         "protect": scheme,

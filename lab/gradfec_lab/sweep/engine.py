@@ -5,8 +5,10 @@ Quantiser, packets and plans are the product's; what a plan delivers under a los
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -14,7 +16,9 @@ import numpy.typing as npt
 
 from gradfec_common.fill import Fill
 from gradfec_common.packets import PacketGrid
+from gradfec_common.plan import Plan
 from gradfec_common.quantise import dequantise, quantise
+from gradfec_edge.compensation import compensated
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.store import Record, Store
 
@@ -39,16 +43,22 @@ class Scorer(Protocol):
 
     def __call__(
         self, images: npt.NDArray[np.uint8], names: list[str], classes: npt.NDArray[np.intp] | None = None
-    ) -> tuple[Floats, dict[str, Floats]]:
-        """Return chi (N, H, W, C) and each estimator's scores (N, packets) of images (N, 224, 224, 3)."""
+    ) -> tuple[Floats, dict[str, Floats], dict[str, Floats]]:
+        """Return chi (N, H, W, C) and each estimator's scores (N, packets) of images (N, 224, 224, 3).
+
+        Of those that compensate for what is dropped, also the form (N, groups, C, C) of the damage.
+        """
 
 
 class Subject(NamedTuple):
-    """An image under examination: chi (H, W, C), and scores (packets,) by estimator."""
+    """An image under examination: chi (H, W, C); by estimator scores (packets,), and of those that compensate for what
+    is dropped the form (groups, C, C) of the damage.
+    """
 
     name: str
     chi: Floats
     scores: dict[str, Floats]
+    damages: Mapping[str, Floats] = MappingProxyType({})
 
 
 class Case(NamedTuple):
@@ -63,10 +73,14 @@ class Case(NamedTuple):
 class Delivered:
     """The features of one image as they come out of the product, with any packets missing."""
 
-    def __init__(self, chi: Floats, grid: PacketGrid) -> None:
-        """Quantise chi (H, W, C), cut it into packets, and dequantise them."""
-        self.grid = grid
-        self.packets: Floats = grid.split(dequantise(*quantise(chi)))
+    def __init__(self, chi: Callable[[], Floats], grid: PacketGrid, sent: bytes = b"") -> None:
+        """Of features (H, W, C), made when needed; `sent` tells those of one image apart."""
+        self._chi, self.grid, self.sent = chi, grid, sent
+
+    @cached_property
+    def packets(self) -> Floats:
+        """The packets (packets, size), quantised and dequantised."""
+        return self.grid.split(dequantise(*quantise(self._chi())))
 
     def __call__(self, at_hand: Mask, fill: Fill) -> Floats:
         """Return features (H, W, C) with the packets `at_hand` (packets,), and the fill in the place of the others."""
@@ -77,7 +91,23 @@ class Delivered:
     def case(self, point: str, repetition: int, at_hand: Mask, rule: str, fill: Fill) -> Case:
         """Return the case of these packets at hand under the fill `rule`."""
         pattern = rule.encode() if not at_hand.all() else b""  # nothing missing: nothing is filled
-        return Case(point, repetition, pattern + np.packbits(at_hand).tobytes(), lambda: self(at_hand, fill))
+        pattern += np.packbits(at_hand).tobytes() + (self.sent if at_hand.any() else b"")
+        return Case(point, repetition, pattern, lambda: self(at_hand, fill))
+
+
+def delivered(subject: Subject, grid: PacketGrid) -> Callable[[str, Plan], Delivered]:
+    """Return what tells how features are delivered that are sent by an estimator's plan; most are all the same."""
+    as_they_are = Delivered(lambda: subject.chi, grid)
+
+    def by_plan(estimator: str, plan: Plan) -> Delivered:
+        damage = subject.damages.get(estimator)
+        if damage is None or not len(plan.dropped):
+            return as_they_are
+        return Delivered(
+            lambda: compensated(subject.chi, damage, plan.dropped, grid), grid, b"compensated" + plan.dropped.tobytes()
+        )
+
+    return by_plan
 
 
 class Asker:
@@ -158,9 +188,10 @@ class Engine:
         for batch, images in photographs.batches(names, BATCH):
             noted |= self._note_skipped(photographs, noted, advance)
             wanted = None if classes is None else np.array([classes[name] for name in batch])
-            chi, scores = self.scorer(images, batch, wanted)
+            chi, *by_estimator = self.scorer(images, batch, wanted)
             for i, name in enumerate(batch):
-                self._examine(Subject(name, chi[i], {key: value[i] for key, value in scores.items()}), advance)
+                own = [{key: value[i] for key, value in found.items()} for found in by_estimator]
+                self._examine(Subject(name, chi[i], *own), advance)
         self.asker.flush()
         self._note_skipped(photographs, noted, advance)
 

@@ -40,7 +40,7 @@ PARTS = [
         ["--order", "least", "--drop", "0.4,0.5,0.6,0.7", "--fill", "zero,mean"],
     ),
     Part("figure5", "Figure 5", "importance", ["--order", "least,most"], subset=True),
-    Part("figure6", "Figure 6", "protection", ["--burst", "iid,8,20", "--code", "zfec,one"], subset=True),
+    Part("figure6", "Figure 6", "protection", ["--burst", "iid,8,20", "--fec", "zfec,leopard"], subset=True),
     Part("quantise", "Bits", "quantise", []),
     Part("daemons", "Through the real daemons and the injector", "daemons", ["--limit", "300"]),
     Part(

@@ -70,7 +70,7 @@ def protection_figure(rows: list[Row]) -> bytes:
                 draw_line(axes, own, "loss", scheme, colours[scheme], number, dashed=scheme == "none")
             code, estimator, fill = kind
             words = "independent losses" if burst == "iid" else f"bursts of {burst}"
-            blocks = "one code word" if code == "one" else f"{code} blocks"
+            blocks = "one code word" if code == "leopard" else f"{code} blocks"
             axes.set_title(f"{words}, {blocks}\n{estimator}, {fill} fill", fontsize="medium")
             label_axes(axes, "symbols lost", j == 0, i == len(down) - 1)
     return finish(figure, panels, len(schemes))

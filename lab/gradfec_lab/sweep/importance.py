@@ -16,11 +16,11 @@ from gradfec_common.console import plain_errors
 from gradfec_common.delivery import packets_at_hand
 from gradfec_common.errors import UsageError
 from gradfec_common.fill import Fill, fill_values
-from gradfec_common.plan import BareDrop, keep_most_important, ranking
+from gradfec_common.plan import BareDrop, Plan, keep_most_important, ranking
 from gradfec_common.transmit import FILLS
 from gradfec_lab.netem import percentage
-from gradfec_lab.oracle import BY_LABEL, ORACLE
-from gradfec_lab.sweep.engine import Case, Delivered, Subject
+from gradfec_lab.oracle import BY_LABEL, ORACLE, UNCOMPENSATED
+from gradfec_lab.sweep.engine import Case, Subject, delivered
 from gradfec_lab.sweep.report import Row
 from gradfec_lab.sweep.statistics import spearman
 from gradfec_lab.sweep.study import CONTEXT, Study, chosen_from, names_list, study_options
@@ -63,13 +63,13 @@ def parse_estimators(text: str | None, study: Study, option: str = "--estimators
     """
     from gradfec_edge.importance import ESTIMATORS
 
-    known = [ORACLE, *ESTIMATORS]
+    known = [ORACLE, *ESTIMATORS, f"proxy{UNCOMPENSATED}"]
     if text is None:
         return known
     names = names_list(text)
     if BY_LABEL in names and study.truth is None:
         raise UsageError(f"{option} {BY_LABEL} explains the label's class: give --labels, or use {ORACLE}")
-    files = [name for name in names if name.endswith(".npz")]
+    files = [name for name in names if name.removesuffix(UNCOMPENSATED).endswith(".npz")]
     return chosen_from(option, [*known, BY_LABEL, *files])(text)
 
 
@@ -116,11 +116,13 @@ class ImportanceSweep:
 
     def cases(self, subject: Subject) -> Iterator[Case]:
         """Yield what is to be asked about an image."""
-        delivered = Delivered(subject.chi, self.study.grid)
+        sent = delivered(subject, self.study.grid)
         for order, estimator, drop in product(self.orders, self.estimators, self.drops):
-            at_hand = kept_packets(subject.scores[estimator], drop, order)
+            plan = dropping(subject.scores[estimator], drop, order)
+            at_hand = packets_at_hand(plan, np.ones(plan.sent, bool))
+            deliver = sent(estimator, plan)
             for rule, fill in self.fills.items():
-                yield delivered.case(point_name(order, estimator, rule, drop), 0, at_hand, rule, fill)
+                yield deliver.case(point_name(order, estimator, rule, drop), 0, at_hand, rule, fill)
 
     def quality(self, subject: Subject) -> dict[str, float]:
         """Compare each ranking with the oracle's: rank correlation, and its importance in the half kept."""
@@ -140,12 +142,11 @@ def point_name(order: str, estimator: str, fill: str, drop: float) -> str:
     return f"{order}/{estimator}/{fill}/{drop:g}"
 
 
-def kept_packets(scores: npt.NDArray[np.float32], drop: float, order: str) -> npt.NDArray[np.bool_]:
-    """Tell which packets (packets,) are at hand when a share is dropped, the least or the most important first."""
+def dropping(scores: npt.NDArray[np.float32], drop: float, order: str) -> Plan:
+    """Plan to drop a share of the packets of the given scores (packets,), the least or the most important first."""
     if order == "most":  # the same ranking, reversed: the first becomes the least important, ties and all
         scores = reversed_scores(scores)
-    plan = BareDrop(round(100 * drop, 9)).plan(scores)
-    return packets_at_hand(plan, np.ones(plan.sent, bool))
+    return BareDrop(round(100 * drop, 9)).plan(scores)
 
 
 def reversed_scores(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -12,14 +12,14 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.codes import ZFEC, ErasureCode, Symbols
+from gradfec_common.codes import FEC
 from gradfec_common.console import plain_errors
 from gradfec_common.delivery import packets_at_hand
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.fill import Fill, fill_values
 from gradfec_common.plan import Plan, Scheme, UnequalProtection, parse_scheme
-from gradfec_common.transmit import FILLS
-from gradfec_lab.sweep.engine import Case, Delivered, Subject
+from gradfec_common.transmit import FILLS, check_code
+from gradfec_lab.sweep.engine import Case, Subject, delivered
 from gradfec_lab.sweep.importance import parse_estimators, share_of
 from gradfec_lab.sweep.losses import IID, Losses, is_feasible
 from gradfec_lab.sweep.report import Row
@@ -29,32 +29,15 @@ SCHEMES = "none,FEC_10_90,FEC_20_80,FEC_30_70,FEC_40_60,FEC_50_50"
 LOSSES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 
 
-class OneCodeWord:
-    """One code word over the whole tensor, as in the paper: any k of n. Its structure alone: it codes nothing."""
-
-    id = 255
-    name = "one"
-    max_n = 65_536
-
-    def encode(self, data: Symbols, n: int) -> Symbols:
-        """Refuse."""
-        raise NotImplementedError(self.__doc__)
-
-    def decode(self, symbols: Symbols, indices: npt.NDArray[np.intp], k: int, n: int) -> Symbols:
-        """Refuse."""
-        raise NotImplementedError(self.__doc__)
-
-
-CODES: dict[str, ErasureCode] = {"zfec": ZFEC, "one": OneCodeWord()}
-
-
 @click.command(context_settings=CONTEXT)
 @plain_errors
 @study_options
 @click.option("--protect", default=SCHEMES, metavar="SCHEMES", help="Schemes to compare: none, FEC_A_B.")
 @click.option("--loss", default=LOSSES, metavar="SHARES", help="Shares of the symbols lost.")
 @click.option("--burst", default=IID, metavar="LENGTHS", help="Mean length of a burst; iid or 1: independent losses.")
-@click.option("--code", default="zfec", metavar="CODES", help="zfec: its blocks; one: one code word over the tensor.")
+@click.option(
+    "--fec", default="zfec", metavar="CODES", help="zfec: its blocks; leopard: one code word over the tensor, as there."
+)
 @click.option("--importance", "estimators", metavar="NAMES", help="What ranks the packets. [default: as the edge]")
 @click.option("--fill", default="zero", metavar="RULES", help="What becomes of a gap: zero, mean.")
 @click.option("--repetitions", default=10, type=click.IntRange(1), help="Draws of the losses for each image.")
@@ -65,7 +48,7 @@ def protection(
     protect: str,
     loss: str,
     burst: str,
-    code: str,
+    fec: str,
     estimators: str | None,
     fill: str,
     repetitions: int,
@@ -84,7 +67,7 @@ def protection(
         schemes=[parse_scheme(name) for name in names_list(protect)],
         losses=sorted({share_of("--loss", part) for part in names_list(loss)}),
         bursts=parse_bursts(burst),
-        codes=chosen_from("--code", CODES)(code),
+        codes=chosen_from("--fec", FEC)(fec),
         estimators=parse_estimators(estimators or DEFAULT_ESTIMATOR, study, "--importance"),
         fills=chosen_from("--fill", FILLS.values())(fill),
         repetitions=repetitions,
@@ -135,6 +118,8 @@ class ProtectionSweep:
         self._index = {name: i for i, name in enumerate(study.names)}
         for name in self.schemes:
             self.plan(name, codes[0], np.zeros(study.grid.count, np.float32))  # fail now
+        for code in codes:
+            check_code(FEC[code], study.grid, study.split)
 
     def settings(self) -> dict[str, str]:
         """Return what the answers depend on besides the study's settings."""
@@ -165,26 +150,27 @@ class ProtectionSweep:
         return found
 
     def plan(self, scheme: str, code: str, scores: npt.NDArray[np.float32]) -> Plan:
-        """Plan as the product would, with a code's structure."""
+        """Plan as the product would, with a code's blocks; nothing is coded, so its library need not be installed."""
         made = self.schemes[scheme]
         if isinstance(made, UnequalProtection):
-            made = replace(made, code=CODES[code])
+            made = replace(made, code=FEC[code])
         return made.plan(scores)
 
     def cases(self, subject: Subject) -> Iterator[Case]:
         """Yield what is to be asked about an image."""
-        delivered = Delivered(subject.chi, self.study.grid)
+        sent = delivered(subject, self.study.grid)
         image = self._index[subject.name]
         lost = np.stack(
             [self.recorded.lost(burst, loss, image) for burst, loss in self.links]
         )  # (links, reps, symbols)
         for code, estimator, scheme in product(self.codes, self.estimators, self.schemes):
             plan = self.plan(scheme, code, subject.scores[estimator])
+            deliver = sent(estimator, plan)
             at_hand = packets_at_hand(plan, ~lost[..., : plan.sent])  # (links, repetitions, packets)
             for (i, (burst, loss)), (rule, fill) in product(enumerate(self.links), self.fills.items()):
                 point = point_name(code, burst, estimator, scheme, rule, loss)
                 for repetition in range(self.repetitions):
-                    yield delivered.case(point, repetition, at_hand[i, repetition], rule, fill)
+                    yield deliver.case(point, repetition, at_hand[i, repetition], rule, fill)
 
 
 def point_name(code: str, burst: str, estimator: str, scheme: str, fill: str, loss: float) -> str:

@@ -1,4 +1,4 @@
-"""The recipe `best`: where in the picture the gradient is, learned."""
+"""The recipe `best`: where in the picture the gradient is, learned; how sensitive the channels are, measured."""
 
 from __future__ import annotations
 
@@ -51,3 +51,17 @@ def train_saliency(
         model, optimizer, cross_entropy, batch, fit, held_out, schedule, checkpoints, report, advance, targets.identity
     )
     return {weight.path: np.asarray(weight) for weight in model.weights}
+
+
+def sensitivities(targets: Targets) -> dict[str, Floats]:
+    """Separate the mean products of gradients into what is of one position, and what is common to a tile: (C, C) each.
+
+    With P the variance between the positions of a tile of n and T that of the tile: at one position the products have
+    the mean P + T, and of the means over tiles P / n + T. T is scaled for means of n features instead of their sums.
+    """
+    measured = [i for i in targets.fit_indices if i < len(targets.sensitivity)]
+    position, tile = targets.sensitivity[measured].mean(axis=0, dtype=np.float64)  # (images, 2, C, C) -> 2 of (C, C)
+    n = targets.grid.shape[0] * targets.grid.shape[1] // targets.saliency[0].size
+    common = (tile - position / n) / (1 - 1 / n)
+    parts = {"sensitivity/position": position - common, "sensitivity/tile": common * n**2}
+    return {name: part.astype(np.float32) for name, part in parts.items()}

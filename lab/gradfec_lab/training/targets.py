@@ -49,7 +49,7 @@ class Targets:
 
     `state` (N,) u8; `energy`, `power` and `importance` (N, groups, tiles, C) float16: sums over tiles of `rows` x
     `rows` elements of relu(chi), of its square, and of the oracle's map; `saliency` (N, groups, tiles) float32: the
-    share of each tile in the squared gradient; `sensitivity` (first N, 2, C, C) float16: see `equally_weighted`, which
+    share of each tile in the squared gradient; `sensitivity` (first N, 2, C, C) float16: see `gradient_products`, which
     need few images and much room. `elements` (N, H, W, C) float16: the oracle's whole map, where it is asked for.
     """
 
@@ -124,8 +124,7 @@ class Targets:
             self.saliency[where] = gradient_shares(attribution.gradient, self.grid)
             early = [i for i in where if i < len(self.sensitivity)]
             if early:
-                products = gradient_products(attribution.gradient[: len(early)], self.grid)
-                self.sensitivity[early] = equally_weighted(products)
+                self.sensitivity[early] = gradient_products(attribution.gradient[: len(early)], self.grid)
             if self.elements is not None:
                 self.elements[where] = attribution.elements
             self.state[where] = DONE
@@ -197,24 +196,17 @@ def gradient_shares(gradient: Floats, grid: PacketGrid) -> Floats:
 
 
 def gradient_products(gradient: Floats, grid: PacketGrid) -> Floats:
-    """Return mean products (N, 2, C, C) of gradients (N, H, W, C): at one position, and of the means over tiles."""
+    """Return the mean products of the channels' gradients (N, 2, C, C): at one position, and of its means over tiles.
+
+    An image counts as much as any other, however confident the network is: the first has the trace C.
+    """
     count, height, width, channels = gradient.shape
     positions = gradient.reshape(count, height * width, channels)  # (N, 56, 56, 256) -> (N, 3136, 256)
     tiles = tile_sums(gradient, grid).reshape(count, -1, channels)  # (N, 8, 8, 256) -> (N, 64, 256)
     means = tiles * (tiles.shape[1] / positions.shape[1])
-    return np.stack([np.matmul(x.transpose(0, 2, 1), x) / x.shape[1] for x in (positions, means)], axis=1)
-
-
-def equally_weighted(products: Floats) -> Floats:
-    """Scale products (N, 2, C, C) so that an image counts as much as any other, however confident the network is.
-
-    The first of each then has the trace C.
-    """
-    channels = products.shape[-1]
-    traces = np.trace(products[:, 0], axis1=1, axis2=2)
-    scaled: Floats = (
-        products * (channels / np.maximum(traces, channels * np.finfo(np.float32).tiny))[:, None, None, None]
-    )
+    products = [np.matmul(x.transpose(0, 2, 1), x) / x.shape[1] for x in (positions, means)]
+    scale = channels / np.maximum(np.trace(products[0], axis1=1, axis2=2), channels * np.finfo(np.float32).tiny)
+    scaled: Floats = np.stack(products, axis=1) * scale[:, None, None, None]  # -> (N, 2, C, C)
     return scaled
 
 

@@ -42,10 +42,7 @@ BYTES_AN_IMAGE = 110_000  # of the cache, at the default split; the whole maps o
 )
 @click.option("--epochs", type=click.IntRange(1), help="[default: best 12, paper 16]")
 @click.option(
-    "--tuning",
-    default=250,
-    type=click.IntRange(0),
-    help="best: steps of measuring and of tuning by the back-end's answers, 8 images each.",
+    "--tuning", default=200, type=click.IntRange(0), help="best: steps of the offsets' tuning, 8 images each."
 )
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Of initial weights and the order of the images.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of the targets. [default: beside --out]")
@@ -139,7 +136,7 @@ def train_proxy(
     }
     if recipe == "best":
         about["tuning_steps"] = tuning
-        arrays = _tune(targets, EstimatorFile(out, about, arrays), store, seed, tuning)
+        arrays["offset"] = _tune(targets, EstimatorFile(out, about, arrays), store, seed, tuning)
     EstimatorFile(out, about, arrays).write()
     if means:
         _write_means(means, targets)
@@ -161,8 +158,7 @@ def _learn(
     from gradfec_lab.training.curves import draw_curves
     from gradfec_lab.training.elements import PAPER, train_elements
     from gradfec_lab.training.run import Curve
-    from gradfec_lab.training.saliency import BEST, train_saliency
-    from gradfec_lab.training.sensitivity import lossless_sensitivities
+    from gradfec_lab.training.saliency import BEST, sensitivities, train_saliency
 
     schedule: Schedule = replace(PAPER if recipe == "paper" else BEST, seed=seed)
     schedule = replace(schedule, epochs=epochs or schedule.epochs)
@@ -181,32 +177,25 @@ def _learn(
     draw_curves(checkpoints, out.with_suffix(".curves.png"))
     record = json.loads((checkpoints / "curves.json").read_text())  # also of the epochs before an interruption
     curves = [Curve(**point) for point in record["curves"]]
-    return arrays | ({} if recipe == "paper" else lossless_sensitivities(targets)), curves
+    return arrays | ({} if recipe == "paper" else sensitivities(targets)), curves
 
 
-def _tune(targets: Targets, proxy: EstimatorFile, weights: WeightStore, seed: int, steps: int) -> dict[str, Any]:
-    """Return the arrays of `proxy` with sensitivities and offsets by the back-end's answers to what is kept."""
+def _tune(targets: Targets, proxy: EstimatorFile, weights: WeightStore, seed: int, steps: int) -> Any:
+    """Return the offsets (packets,) to the ranking by `proxy`, which has none yet."""
     import numpy as np
 
-    arrays = {**proxy.arrays, "offset": np.zeros((2, targets.grid.count), np.float32)}
+    nothing = np.zeros(targets.grid.count, np.float32)
     if not steps:
-        return arrays
-    from gradfec_lab.training.rehearsal import Rehearsal
-    from gradfec_lab.training.sensitivity import measure_sensitivities
+        return nothing
     from gradfec_lab.training.tuning import tune
 
     def report(step: int, loss: float, agreement: float) -> None:
         click.echo(f"step {step}/{steps}: loss {loss:.4g}, agreement {agreement:.1%}", err=True)
 
+    plain = replace(proxy, arrays={**proxy.arrays, "offset": nothing})
     checkpoints = proxy.path.with_suffix(".checkpoints")
-    with _bar("measuring", 8 * steps) as advance:
-        proxy = replace(proxy, arrays=arrays)
-        rehearsal = Rehearsal(targets, proxy, weights, (seed, 1))
-        arrays |= measure_sensitivities(rehearsal, proxy, steps, checkpoints, advance)
     with _bar("tuning", 8 * steps) as advance:
-        proxy = replace(proxy, arrays=arrays)
-        rehearsal = Rehearsal(targets, proxy, weights, (seed, 2))
-        return arrays | {"offset": tune(rehearsal, proxy, steps, checkpoints, report, advance)}
+        return tune(targets, plain, weights, seed, steps, checkpoints, report, advance)
 
 
 def _say_skipped(names: list[str], reasons: dict[str, str]) -> None:

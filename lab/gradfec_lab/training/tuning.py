@@ -1,38 +1,51 @@
 """The last step of the recipe `best`: offsets to the ranking, learned from the back-end's answers to what is kept.
 
-Where an answer suffers from what is dropped, the gradient says which of the packets near the limit should change sides.
-The step from score to kept or dropped has no gradient; in its place stands that of a logistic curve around the limit
-(the straight-through estimator: Bengio, Leonard, Courville, arXiv:1308.3432).
+Second order is an approximation, and half a tensor is no small disturbance. So packets are dropped as the edge would
+drop them, the back-end answers, and where its answer suffers, the gradient says which of the packets near the limit
+should change sides. The step from score to kept or dropped has no gradient; in its place stands that of a logistic
+curve around the limit (the straight-through estimator: Bengio, Leonard, Courville, arXiv:1308.3432).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_common.errors import UsageError
+from gradfec_common.network import split_point
 from gradfec_common.packets import PacketGrid
-from gradfec_edge.frontend.proxy import lateness
+from gradfec_common.quiet import quiet_tensorflow
+from gradfec_common.weights import WeightStore
+from gradfec_edge.frontend import FrontEnd
 from gradfec_edge.importance import EstimatorFile
-from gradfec_edge.importance.free import packet_sums
-from gradfec_lab.gradcam import BATCH
-from gradfec_lab.training.checkpoint import SAVE_EVERY, restore, save
-from gradfec_lab.training.rehearsal import Outcome, Rehearsal
+from gradfec_lab.gradcam import BATCH, logits_of
+from gradfec_lab.training.targets import Targets
+
+with quiet_tensorflow():
+    import tensorflow as tf
 
 Floats = npt.NDArray[np.float32]
 
+DROPS = (0.45, 0.75)  # shares dropped while learning: where there is something to learn
 LIMIT_WIDTH = 0.1  # of the logistic curve, in shares of the ranking
-RATE = 0.001  # of what the packets of a channel share, and of each packet's own
+RATE_CHANNEL, RATE_PACKET = 0.001, 0.001  # of what the packets of a channel share, and of each packet's own
 DECAYS = (0.9, 0.99)  # Adam's (Kingma, Ba, ICLR 2015)
+WORST_LOSS = 8.0  # nats; beyond that an image is lost, and teaches nothing
+WHISPER = 1e-4  # of a dropped packet that the back-end hears, so that its ReLUs pass the gradient on
+SAVE_EVERY = 25  # steps
 
 
 @dataclass
 class State:
-    """Everything that a step changes, (2, channels + packets) each: parameters, Adam's moments, and the sum of the
-    later parameters, whose mean is less noisy than the last.
+    """Everything that a step changes, (channels + packets,) each: parameters, Adam's moments, and the sum of the later
+    parameters, whose mean is less noisy than the last.
     """
 
     step: int
@@ -44,62 +57,128 @@ class State:
 
 
 def tune(
-    rehearsal: Rehearsal,
+    targets: Targets,
     proxy: EstimatorFile,
+    weights: WeightStore,
+    seed: int,
     steps: int,
     checkpoints: Path,
     report: Callable[[int, float, float], None],
     advance: Callable[[int], None],
 ) -> Floats:
-    """Return the offsets (2, packets) of the packets' places for `proxy`, that of the rehearsal, which has none yet.
+    """Return the offset (packets,) of each packet's place, in shares of the ranking.
 
     `report` is told steps, loss (nats) and agreement of those since it was last called; `advance` how many images.
     """
-    grid = rehearsal.grid
-    path, run = checkpoints / "tuning.npz", {"seed": rehearsal.seed[0], "steps": steps, "proxy": proxy.digest}
-    nothing = np.zeros((2, grid.shape[2] + grid.count), np.float32)
-    saved = restore(path, run)
-    parameters, first, second, total = (saved.get(name, nothing) for name in ("parameters", "first", "second", "total"))
-    state = State(int(saved.get("step", 0)), parameters, first, second, total, int(saved.get("counted", 0)))
+    split, grid = split_point(targets.settings.split), targets.grid
+    front_end, answer = FrontEnd(split, weights, proxy), Answering(targets.settings.split, weights, grid)
+    path = checkpoints / "tuning.npz"
+    run = {"seed": seed, "steps": steps, "proxy": proxy.digest}
+    state = _restore(path, grid, run)
     advance(BATCH * state.step)
+    order = np.random.default_rng([seed, 1]).permutation(targets.fit_indices)
     history: list[tuple[float, float]] = []
     while state.step < steps:
-        outcome = rehearsal(state.step, offsets(state.parameters, grid))
-        _adam(state, slope(outcome, grid), steps)
-        history.append((float(outcome.loss.mean()), float(outcome.agrees.mean())))
+        where = np.take(order, range(BATCH * state.step, BATCH * (state.step + 1)), mode="wrap")
+        chi, turns, _ = front_end(targets.inputs(where))
+        assert turns is not None, "a proxy gives scores"  # noqa: S101
+        scores = turns + offsets(state.parameters, grid)
+        drops = np.random.default_rng([seed, 2, state.step]).uniform(*DROPS, BATCH)
+        limits = np.array([np.quantile(s, drop) for s, drop in zip(scores, drops, strict=True)])[:, None]
+        loss, agrees, gradient = answer(chi, (scores >= limits).astype(np.float32))
+        logistic = 1 / (1 + np.exp((limits - scores) / LIMIT_WIDTH))
+        slope = (gradient * logistic * (1 - logistic)).sum(axis=0)  # (N, packets) -> (packets,)
+        by_channel = slope.reshape(grid.shape[2], grid.groups).sum(axis=1)  # (2048,) -> (256, 8) -> (256,)
+        _adam(state, np.concatenate([by_channel, slope]), steps, grid)
+        history.append((float(loss.mean()), float(agrees.mean())))
         advance(BATCH)
         if state.step % SAVE_EVERY == 0 or state.step == steps:
-            save(path, run, vars(state))
+            _save(path, state, run)
             report(state.step, *np.mean(history, axis=0))
             history = []
     return offsets(state.total / np.float32(state.counted), grid)
 
 
-def slope(outcome: Outcome, grid: PacketGrid) -> Floats:
-    """Return how the loss of a batch changes with the parameters, (2, channels + packets)."""
-    logistic = 1 / (1 + np.exp((outcome.limits - outcome.scores) / LIMIT_WIDTH))
-    by_score = packet_sums(outcome.chi * outcome.gradient, grid) * logistic * (1 - logistic)
-    late = lateness(outcome.turns)
-    by_packet = np.stack([(by_score * (1 - late)).sum(axis=0), (by_score * late).sum(axis=0)])  # -> (2, packets)
-    by_channel = by_packet.reshape(2, grid.shape[2], grid.groups).sum(axis=2)  # (2, 2048) -> (2, 256, 8) -> (2, 256)
-    return np.concatenate([by_channel, by_packet], axis=1)
+class Answering:
+    """The back-end's answers to features with packets missing, and what each packet would change about them."""
+
+    def __init__(self, split: str, weights: WeightStore, grid: PacketGrid) -> None:
+        """Compile for a fixed batch."""
+        model = logits_of(split_point(split), weights)
+        groups, channels = grid.groups, grid.shape[2]
+
+        def run(chi: tf.Tensor, kept: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            lossless = model(chi, training=False)
+            with tf.GradientTape() as tape:
+                tape.watch(kept)
+                heard = kept + tf.stop_gradient(WHISPER * (1 - kept))
+                # (N, 2048) -> (N, 256, 8) -> (N, 8, 256) -> (N, 56 rows, 256) -> (N, 56, 1, 256)
+                by_group = tf.transpose(tf.reshape(heard, (-1, channels, groups)), (0, 2, 1))
+                rows = tf.repeat(by_group, grid.rows, axis=1)[:, :, tf.newaxis, :]
+                found = model(chi * rows, training=False)
+                loss = tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(lossless), found)
+                total = tf.reduce_sum(tf.minimum(loss, WORST_LOSS))
+            agrees = tf.argmax(found, axis=-1) == tf.argmax(lossless, axis=-1)
+            return loss, tf.cast(agrees, tf.float32), tape.gradient(total, kept)
+
+        signature = [tf.TensorSpec((BATCH, *grid.shape), tf.float32), tf.TensorSpec((BATCH, grid.count), tf.float32)]
+        self._run = tf.function(run, input_signature=signature, jit_compile=True, autograph=False)
+
+    def __call__(self, chi: Floats, kept: Floats) -> tuple[Floats, Floats, Floats]:
+        """Answer chi (N, H, W, C) of which the packets `kept` (N, packets), 0 or 1, are there.
+
+        Return the cross-entropy (N,) with the answer to all of chi, in nats; 1 where the class is the same (N,); the
+        gradient (N, packets) of the cross-entropy.
+        """
+        loss, agrees, gradient = (array.numpy() for array in self._run(chi, kept))
+        return loss, agrees, gradient
 
 
 def offsets(parameters: Floats, grid: PacketGrid) -> Floats:
-    """Add what is a channel's to what is each packet's own: (2, channels + packets) -> (2, packets)."""
+    """Add what is a channel's to what is each packet's own: (channels + packets,) -> (packets,)."""
     channels = grid.shape[2]
-    return np.repeat(parameters[:, :channels], grid.groups, axis=1) + parameters[:, channels:]
+    return np.repeat(parameters[:channels], grid.groups) + parameters[channels:]
 
 
-def _adam(state: State, gradient: Floats, steps: int) -> None:
+def _adam(state: State, gradient: Floats, steps: int, grid: PacketGrid) -> None:
     """Take one step, at a rate that falls linearly to nothing."""
     state.step += 1
     first, second = DECAYS
     state.first = first * state.first + (1 - first) * gradient
     state.second = second * state.second + (1 - second) * gradient**2
     direction = state.first / (1 - first**state.step) / (np.sqrt(state.second / (1 - second**state.step)) + 1e-8)
-    rate = RATE * (1 - (state.step - 1) / steps)
-    state.parameters = (state.parameters - rate * direction).astype(np.float32)
+    rates = np.repeat([RATE_CHANNEL, RATE_PACKET], [grid.shape[2], grid.count])
+    state.parameters = (state.parameters - rates * (1 - (state.step - 1) / steps) * direction).astype(np.float32)
     if 2 * state.step > steps:
         state.total = state.total + state.parameters
         state.counted += 1
+
+
+def _restore(path: Path, grid: PacketGrid, run: Mapping[str, Any]) -> State:
+    """Return the state that was saved, or a new one; UsageError where it is of another run."""
+    if not path.exists():
+        nothing = np.zeros(grid.shape[2] + grid.count, np.float32)
+        return State(0, nothing, nothing, nothing, nothing, 0)
+    try:
+        with np.load(path) as file:
+            saved = {name: file[name] for name in file.files}
+        parameters, first, second, total = (saved[name] for name in ("parameters", "first", "second", "total"))
+        state = State(int(saved["step"]), parameters, first, second, total, int(saved["counted"]))
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile):
+        raise UsageError(f"the checkpoint {path} is damaged: remove it") from None
+    for name, ours in run.items():
+        theirs = saved.get(name, "unknown")
+        if theirs != ours:
+            raise UsageError(
+                f"the checkpoint {path} is of a tuning with {name} = {theirs}, not {ours}: remove it, or write "
+                "to another --out"
+            )
+    return state
+
+
+def _save(path: Path, state: State, run: Mapping[str, Any]) -> None:
+    """Write the state, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name("tuning.part.npz")
+    np.savez(partial, **run, **vars(state))
+    partial.replace(path)

@@ -1,7 +1,7 @@
 """A cloud's core under a clock that the test moves, and tensors for it."""
 
 import numpy as np
-from tests.common.small_tensors import GRID, SPLIT, datagrams_of
+from tests.common.small_tensors import GRID, SPLIT, checksum_holds, datagrams_of
 
 from gradfec_common import wire
 from gradfec_common.codes import BARE, ZFEC
@@ -56,7 +56,7 @@ class Cloud:
             self.events.append(event)
         for datagram, peer in self.core.datagrams_to_send():
             row = np.frombuffer(datagram, np.uint8)
-            assert wire.checksum_holds(row)
+            assert checksum_holds(datagram)
             assert len(datagram) <= wire.MAX_DATAGRAM_BYTES
             self.answers.append((*wire.read_control(row), peer))
         assert sum(self.core.counts.values()) == self.fed  # exactly one fate each

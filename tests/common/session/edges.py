@@ -1,7 +1,7 @@
 """An edge's core under a clock that the test moves, and answers for it."""
 
 import numpy as np
-from tests.common.small_tensors import GRID, SPLIT, encoded, headers_of
+from tests.common.small_tensors import GRID, SPLIT, checksum_holds, encoded, headers_of
 
 from gradfec_common import wire
 from gradfec_common.plan import UnequalProtection
@@ -51,7 +51,7 @@ class Edge:
     def _collect(self):
         for datagram in self.core.datagrams_to_send():
             row = np.frombuffer(datagram, np.uint8)
-            assert wire.checksum_holds(row)
+            assert checksum_holds(datagram)
             assert len(datagram) <= wire.MAX_DATAGRAM_BYTES
             self.sent.append((round(self.now - self.start, 6), *wire.read_control(row)))
         while (event := self.core.next_event()) is not None:

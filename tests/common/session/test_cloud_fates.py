@@ -39,7 +39,7 @@ def fates():
         Drop.WRONG_ROWS: lambda s: changed(tensor_of(s, 999)[0], 19, b"\1"),
         Drop.UNKNOWN_QUANTISER: lambda s: changed(tensor_of(s, 999)[0], 20, b"\2"),
         Drop.UNKNOWN_FILL: lambda s: changed(tensor_of(s, 999)[0], 21, b"\3"),
-        Drop.UNKNOWN_CODE: lambda s: changed(tensor_of(s, 999)[0], 33, b"\2"),
+        Drop.UNKNOWN_CODE: lambda s: changed(tensor_of(s, 999)[0], 33, b"\3"),
         Drop.BAD_PARAMETERS: lambda s: changed(tensor_of(s, 999)[0], 12, b"\0\0"),
         Drop.CONFLICT: lambda s: changed(tensor_of(s, 998)[1], 22, b"\xc4\x7a\0\0"),
         Drop.DUPLICATE: lambda s: tensor_of(s, 998)[0],

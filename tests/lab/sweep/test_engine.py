@@ -11,11 +11,12 @@ import pytest
 from gradfec_common.delivery import packets_at_hand
 from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import UnequalProtection
+from gradfec_common.plan import BareDrop, UnequalProtection
 from gradfec_common.reassembly import Reassembly, decode_tensor
 from gradfec_common.transmit import encode_tensor
+from gradfec_edge.compensation import compensated
 from gradfec_lab.photographs import Photographs
-from gradfec_lab.sweep.engine import BATCH, REFERENCE, Case, Delivered, Engine, Subject, nothing_at_hand
+from gradfec_lab.sweep.engine import BATCH, REFERENCE, Case, Delivered, Engine, Subject, delivered, nothing_at_hand
 from gradfec_lab.sweep.store import Record, Store
 
 from .toys import ToyModel, ToyScores, write_images
@@ -37,7 +38,31 @@ def test_delivered_features_are_those_that_the_cloud_decodes(fill: object) -> No
     reassembly.add(tensor.headers[arrived], tensor.symbols[arrived])
     at_hand = packets_at_hand(plan, arrived)
     decoded = decode_tensor(reassembly, fill)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(Delivered(chi, GRID)(at_hand, fill), decoded.chi)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(Delivered(lambda: chi, GRID)(at_hand, fill), decoded.chi)  # type: ignore[arg-type]
+
+
+def test_what_a_plan_compensates_for_is_told_apart_from_what_is_sent_as_it_is() -> None:
+    rng = np.random.default_rng(4)
+    chi = rng.random(GRID.shape).astype(np.float32)
+    form = np.cov(rng.normal(size=(2, 6, 20)).reshape(12, 20))
+    damages = {"proxy": np.stack([form[:6, :6], form[6:, 6:]]).astype(np.float32)}
+    sent = delivered(Subject("cat", chi, {}, damages), GRID)
+    scores = rng.random(GRID.count).astype(np.float32)
+    everything, half, third = (BareDrop(percent).plan(scores) for percent in (0, 50, 33))
+    cases = [
+        sent(estimator, plan).case("p", 0, packets_at_hand(plan, np.ones(plan.sent, bool)), "zero", 0.0)
+        for estimator, plan in (("proxy", half), ("static", half), ("proxy", third), ("proxy", everything))
+    ]
+    assert len({case.pattern for case in cases}) == 4
+    scaled = Delivered(lambda: compensated(chi, damages["proxy"], half.dropped, GRID), GRID)
+    there = packets_at_hand(half, np.ones(half.sent, bool))
+    np.testing.assert_array_equal(cases[0].features(), scaled(there, 0.0))
+    np.testing.assert_array_equal(cases[1].features(), Delivered(lambda: chi, GRID)(there, 0.0))
+    assert not np.array_equal(cases[0].features(), cases[1].features())
+    nothing = sent("proxy", half).case("p", 0, np.zeros(GRID.count, bool), "zero", 0.0)
+    assert nothing.pattern == nothing_at_hand(GRID, "zero")
+    same = sent("static", everything).case("p", 0, np.ones(GRID.count, bool), "zero", 0.0)
+    assert cases[3].pattern == same.pattern  # nothing is dropped, nothing compensated for
 
 
 def at_hand(*missing: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -48,7 +73,7 @@ def at_hand(*missing: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
 
 
 def cases(subject: Subject) -> Iterator[Case]:
-    delivered = Delivered(subject.chi, GRID)
+    delivered = Delivered(lambda: subject.chi, GRID)
     for number, missing in enumerate([(), (1,), (1,), (2, 3), range(GRID.count)]):
         yield delivered.case(f"p{number}", 0, at_hand(*missing), "zero", 0.0)
     yield delivered.case("two", 0, at_hand(4), "zero", 0.0)
@@ -103,7 +128,7 @@ def test_only_what_is_missing_is_asked_when_points_are_added(tmp_path: Path) -> 
 
         def more(subject: Subject) -> Iterator[Case]:
             yield from cases(subject)
-            delivered = Delivered(subject.chi, GRID)
+            delivered = Delivered(lambda: subject.chi, GRID)
             yield delivered.case("new", 0, at_hand(7), "zero", 0.0)
             yield delivered.case("two", 2, at_hand(8), "zero", 0.0)
 

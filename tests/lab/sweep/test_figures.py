@@ -19,7 +19,7 @@ def importance_rows(*estimators: str) -> list[dict]:
 
 
 def protection_rows(*schemes: str) -> list[dict]:
-    every = product(("zfec", "one"), ("iid", "8"), schemes, (0.1, 1.0))
+    every = product(("zfec", "leopard"), ("iid", "8"), schemes, (0.1, 1.0))
     return [
         {"code": c, "burst": b, "importance": "proxy", "fill": "zero", "scheme": s, "loss": x, **LEVEL}
         for c, b, s, x in every

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gradfec_common.plan import UnequalProtection
 from gradfec_lab.cli import main
-from gradfec_lab.sweep.importance import kept_packets
+from gradfec_lab.sweep.importance import dropping
 from gradfec_lab.sweep.importance_report import differences
 from gradfec_lab.sweep.report import Measured
 from gradfec_lab.sweep.statistics import Bootstrap
@@ -44,7 +44,7 @@ SHARES = st.integers(0, 99).map(lambda percent: percent / 100)
 @given(SHARES, st.integers(1, 3000), st.integers(0, 2**32 - 1))
 def test_what_is_dropped_is_what_unequal_protection_drops(drop: float, total: int, seed: int) -> None:
     scores = np.random.default_rng(seed).integers(0, max(total // 3, 1), total).astype(np.float32)  # with ties
-    dropped = np.flatnonzero(~kept_packets(scores, drop, "least"))
+    dropped = dropping(scores, drop, "least").dropped
     assert len(dropped) == round(total * round(100 * drop) / 100)
     if len(dropped) < total:
         np.testing.assert_array_equal(dropped, UnequalProtection(round(100 * drop)).plan(scores).dropped)
@@ -54,9 +54,9 @@ def test_what_is_dropped_is_what_unequal_protection_drops(drop: float, total: in
 def test_most_important_first_is_the_ranking_from_its_other_end(total: int, seed: int, data: st.DataObject) -> None:
     scores = np.random.default_rng(seed).integers(0, 9, total).astype(np.float32)
     dropped = data.draw(st.integers(0, total - 1))
-    least = kept_packets(scores, (total - dropped) / total, "least")
-    most = kept_packets(scores, dropped / total, "most")
-    np.testing.assert_array_equal(least, ~most)  # what one keeps is what the other drops
+    least = dropping(scores, (total - dropped) / total, "least")
+    most = dropping(scores, dropped / total, "most")
+    np.testing.assert_array_equal(np.sort(np.concatenate([least.dropped, most.dropped])), np.arange(total))
 
 
 def test_json_says_agreement_by_estimator_fill_and_drop(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:

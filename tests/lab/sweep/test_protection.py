@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from gradfec_common.codes import fec_named
 from gradfec_common.network import DEFAULT_SPLIT, split_point
 from gradfec_common.plan import parse_scheme
 from gradfec_common.reassembly import Reassembly, decode_tensor
@@ -39,15 +40,17 @@ def result(*arguments: object) -> dict:
     return json.loads(done.stdout)
 
 
+@pytest.mark.parametrize("fec", ["zfec", "leopard"])
 @pytest.mark.parametrize("scheme", ["none", "FEC_20_80", "FEC_50_50"])
 def test_a_point_is_what_the_same_losses_make_of_the_tensor_on_the_real_path(
-    scheme: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scheme: str, fec: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Encode, lose the recorded datagrams, reassemble, decode, fill: the answers are the sweep's, one for one."""
     model = ToyModel(0.01)
     install(monkeypatch, model)
     out = tmp_path / "out"
-    result("--images", images, "--protect", scheme, "--loss", "0.2,0.5", "--repetitions", "2", "--out", out)
+    options = ("--protect", scheme, "--fec", fec, "--loss", "0.2,0.5", "--repetitions", "2", "--out", out)
+    result("--images", images, *options)
     lines = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
     losses = Losses(3, 2, GRID.count)
     losses.load(out / "losses.npz", [("iid", 0.2), ("iid", 0.5)])
@@ -56,15 +59,15 @@ def test_a_point_is_what_the_same_losses_make_of_the_tensor_on_the_real_path(
         (answers,) = (line["answers"] for line in lines if line["image"] == name)
         image = photographs.read(name)
         assert image is not None
-        chi, scores = ToyScores(["activation"], GRID)(image[None], [name])
-        plan = parse_scheme(scheme).plan(scores["activation"][0])
+        chi, scores, _ = ToyScores(["activation"], GRID)(image[None], [name])
+        plan = parse_scheme(scheme, fec_named(fec)).plan(scores["activation"][0])
         tensor = encode_tensor(chi[0], plan, GRID, SPLIT)
         for loss in (0.2, 0.5):
             for repetition, lost in enumerate(losses.lost("iid", loss, number)):
                 reassembly = Reassembly(tensor.headers[0], GRID)
                 assert reassembly.add(tensor.headers[~lost], tensor.symbols[~lost]) == {}
                 real = int(model(decode_tensor(reassembly).chi[None])[0])
-                assert answers[f"zfec/iid/activation/{scheme}/zero/{loss:g}"][repetition] == real
+                assert answers[f"{fec}/iid/activation/{scheme}/zero/{loss:g}"][repetition] == real
 
 
 def test_json_says_agreement_by_scheme_fill_and_loss_and_the_other_variants(
@@ -73,12 +76,12 @@ def test_json_says_agreement_by_scheme_fill_and_loss_and_the_other_variants(
     install(monkeypatch)
     found = result(
         *("--images", images, "--protect", "none,fec_50_50", "--loss", "0,0.3,0.9,1", "--repetitions", 2),
-        *("--burst", "iid,8", "--code", "zfec,one"),
+        *("--burst", "iid,8", "--fec", "zfec,leopard"),
     )
     assert (found["images"], found["repetitions"]) == (3, 2)
     variants = found["variants"]
     assert [(v["code"], v["burst"], v["importance"]) for v in variants] == [
-        (code, burst, "activation") for code in ("zfec", "one") for burst in ("iid", "8")
+        (code, burst, "activation") for code in ("zfec", "leopard") for burst in ("iid", "8")
     ]
     assert found["agreement"] == variants[0]["agreement"]
     for variant in variants:
@@ -99,14 +102,14 @@ def test_one_code_word_fails_as_a_whole_where_blocks_fail_one_by_one(
     """At the very threshold a code word of the whole tensor decodes or does not; of eight blocks some do."""
     model = ToyModel(0.01)
     install(monkeypatch, model)
-    options = ("--images", images, "--protect", "FEC_50_50", "--loss", "0.5", "--repetitions", "8", "--code")
+    options = ("--images", images, "--protect", "FEC_50_50", "--loss", "0.5", "--repetitions", "8", "--fec")
     distinct = {}
-    for code in ("zfec", "one"):
+    for code in ("zfec", "leopard"):
         model.seen.clear()
         result(*options, code, "--out", tmp_path / code)
         zeros = [int((GRID.split(chi) == 0).all(axis=1).sum()) for chi in model.seen]
         distinct[code] = sum(GRID.count / 2 < count < GRID.count * 0.7 for count in zeros)
-    assert distinct["zfec"] > distinct["one"] == 0
+    assert distinct["zfec"] > distinct["leopard"] == 0
 
 
 def test_replayed_losses_give_the_same_answers_and_their_file_is_a_setting(
@@ -147,7 +150,7 @@ def test_burst_lengths_are_numbers_or_iid() -> None:
         (["--loss", "1.1"], "--loss: '1.1' is not a share from 0 to 1"),
         (["--burst", "0.5"], "--burst: '0.5' is no mean length of a burst: use iid, or a number from 1 on"),
         (["--burst", "nan"], "--burst: 'nan' is no mean length"),
-        (["--code", "turbo"], "--code has no 'turbo': use one or several of zfec,one"),
+        (["--fec", "turbo"], "--fec has no 'turbo': use one or several of zfec,leopard"),
         (["--importance", "luck"], "--importance has no 'luck'"),
         (["--masks", "none.npz"], "cannot read the recorded losses none.npz: No such file"),
     ],

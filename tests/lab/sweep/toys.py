@@ -25,7 +25,7 @@ class ToyScores:
 
     def __call__(
         self, images: npt.NDArray[np.uint8], names: list[str], classes: npt.NDArray[np.intp] | None = None
-    ) -> tuple[Floats, dict[str, Floats]]:
+    ) -> tuple[Floats, dict[str, Floats], dict[str, Floats]]:
         self.asked += names
         chi = np.stack([np.resize(image, self.grid.shape).astype(np.float32) for image in images])
         sums = np.stack([self.grid.split(one).sum(axis=1) for one in chi])
@@ -33,7 +33,7 @@ class ToyScores:
             name: sums if name in {"gradcam", "activation"} else np.random.default_rng(len(name)).random(sums.shape)
             for name in self.estimators
         }
-        return chi, scores
+        return chi, scores, {}
 
 
 class ToyModel:

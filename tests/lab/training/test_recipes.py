@@ -13,9 +13,8 @@ from gradfec_edge.frontend.proxy import element_model, saliency_model
 from gradfec_lab.training.averages import averages, channel_means
 from gradfec_lab.training.elements import PAPER, train_elements
 from gradfec_lab.training.run import Curve
-from gradfec_lab.training.saliency import BEST, train_saliency
-from gradfec_lab.training.sensitivity import lossless_sensitivities
-from gradfec_lab.training.targets import equally_weighted, gradient_products
+from gradfec_lab.training.saliency import BEST, sensitivities, train_saliency
+from gradfec_lab.training.targets import gradient_products
 
 from .toys import GRID, SPLIT, install, targets_of, write_images
 
@@ -30,7 +29,7 @@ def measured(position: np.ndarray, tile: np.ndarray, images: int = 300) -> Simpl
     rng = np.random.default_rng(1)
     own = rng.multivariate_normal(np.zeros(3), position, (images, 12, 12))
     common = rng.multivariate_normal(np.zeros(3), tile, (images, 3, 3)).repeat(4, axis=1).repeat(4, axis=2)
-    products = equally_weighted(gradient_products(own + common, SMALL))
+    products = gradient_products(own + common, SMALL)
     saliency = np.zeros((images + 2, 3, 3))
     fit = np.delete(np.arange(images + 2), 5)  # one image is held out, the last two were not measured
     products[5] = np.nan
@@ -43,7 +42,7 @@ TILE = np.array([[0.5, 0.3, -0.1], [0.3, 0.6, 0.2], [-0.1, 0.2, 0.4]])
 
 @pytest.mark.parametrize("tile", [TILE, np.zeros((3, 3))], ids=["both", "positions only"])
 def test_what_is_of_a_position_and_what_is_of_its_tile_are_told_apart(tile):
-    found = lossless_sensitivities(measured(POSITION, tile))
+    found = sensitivities(measured(POSITION, tile))
     scale = 3 / np.trace(POSITION + tile)  # every image's gradient is scaled so
     np.testing.assert_allclose(found["sensitivity/position"], POSITION * scale, atol=0.04)
     np.testing.assert_allclose(found["sensitivity/tile"] / 16**2, tile * scale, atol=0.04)  # n features, not their sum
@@ -51,7 +50,7 @@ def test_what_is_of_a_position_and_what_is_of_its_tile_are_told_apart(tile):
 
 def test_the_two_sensitivities_give_back_what_was_measured():
     targets = measured(POSITION, TILE)
-    found = lossless_sensitivities(targets)
+    found = sensitivities(targets)
     whole = np.delete(targets.sensitivity, 5, axis=0).mean(axis=0)
     common = found["sensitivity/tile"] / 16**2
     np.testing.assert_allclose(found["sensitivity/position"] + common, whole[0])

@@ -15,7 +15,6 @@ from gradfec_lab.training.targets import (
     DONE,
     UNUSABLE,
     Targets,
-    equally_weighted,
     gradient_products,
     gradient_shares,
     is_held_out,
@@ -67,7 +66,7 @@ def test_each_image_has_its_own_targets(images, tmp_path, monkeypatch):
             "power": tile_sums(chi**2, GRID),
             "importance": tile_sums(elements, GRID),
             "saliency": gradient_shares(gradient, GRID),
-            "sensitivity": equally_weighted(gradient_products(gradient, GRID)),
+            "sensitivity": gradient_products(gradient, GRID),
             "elements": elements,
         }
         for kind, array in wanted.items():
@@ -198,7 +197,7 @@ def test_tiles_sum_their_elements_and_share_the_squared_gradient(grid):
 @pytest.mark.parametrize("grid", GRIDS)
 def test_products_are_means_over_positions_and_over_tiles_scaled_alike_for_each_image(grid):
     gradient = np.random.default_rng(2).normal(size=(2, *grid.shape)) * np.array([1, 100])[:, None, None, None]
-    found = equally_weighted(gradient_products(gradient, grid))
+    found = gradient_products(gradient, grid)
     for image in range(2):
         positions = [gradient[image, y, x] for y, x in np.ndindex(grid.shape[:2])]
         means = [np.mean([gradient[image, y, x] for y, x in tile], axis=0) for _, tile in positions_by_tile(grid)]
@@ -210,4 +209,4 @@ def test_products_are_means_over_positions_and_over_tiles_scaled_alike_for_each_
 def test_an_image_without_any_gradient_gives_zeros_and_not_nan():
     nothing = np.zeros((1, *GRIDS[0].shape), np.float32)
     assert not gradient_shares(nothing, GRIDS[0]).any()
-    assert not equally_weighted(gradient_products(nothing, GRIDS[0])).any()
+    assert not gradient_products(nothing, GRIDS[0]).any()

@@ -114,7 +114,7 @@ def test_each_recipe_writes_a_file_that_the_edge_takes_for_these_packets_and_no_
 def assert_scores(file: EstimatorFile, toy: ToyNetwork) -> None:
     """Let a trained proxy score two images."""
     pixels = np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3)).astype(np.uint8)
-    scores = ProxyModel(file, SPLIT)(pixels, toy.features(pixels).chi)
+    scores = ProxyModel(file, SPLIT)(pixels, toy.features(pixels).chi).scores
     assert scores.shape == (2, GRID.count)
     assert np.isfinite(scores).all()
     assert len(np.unique(scores)) > 100

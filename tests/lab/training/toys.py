@@ -28,6 +28,7 @@ FIRST = 60  # of 48 names from 060.png on, four are held out
 class Features(NamedTuple):
     chi: Floats
     scores: None = None
+    damage: None = None
 
 
 class ToyNetwork:

@@ -1,0 +1,101 @@
+"""Datagrams from a UDP socket by batches: many a system call where the kernel has UDP_GRO, one a call otherwise.
+
+With UDP_GRO (Linux 5.0, udp(7)) a call may return a run of datagrams of one peer, end to end: all of the length that
+comes with it as ancillary data, but for the last, which may be shorter. Without that data it is a single datagram.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Hashable
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.wire import MIN_WIDTH_BYTES, Batch, Bytes
+
+BATCH = 256  # system calls a batch
+MAX_ROWS = 4096  # datagrams a batch, after which no further call is made
+WIDTH_BYTES = 2048  # longer datagrams are cut off: they are longer than the protocol allows, and counted as that
+RUN_BYTES = 65_536  # more than any call returns
+BUFFER_BYTES = 2**20  # about as much as a tensor
+UDP_GRO = 104  # from Linux's udp.h; Python's socket module does not name it
+SEGMENT = struct.Struct("=i")  # the ancillary data: the length of a run's datagrams
+
+Numbers = npt.NDArray[np.intp]
+
+
+def batches_runs(opened: socket.socket) -> bool:
+    """Ask the kernel to hand over runs of datagrams; False where it cannot."""
+    try:
+        opened.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+    except OSError:
+        return False
+    return True
+
+
+class Receiver:
+    """Reads a non-blocking UDP socket into one buffer, which is used again for each batch."""
+
+    def __init__(self, opened: socket.socket, *, batched: bool = True) -> None:
+        """Read `opened`; one datagram a call where `batched` is False or the kernel knows no other way."""
+        self.batched = batched and batches_runs(opened)
+        self._socket = opened
+        self._buffer = np.empty(BUFFER_BYTES + RUN_BYTES + WIDTH_BYTES, np.uint8)
+        self._bytes = memoryview(self._buffer)[: BUFFER_BYTES + RUN_BYTES]  # type: ignore[arg-type]
+        self._stride = WIDTH_BYTES  # how far apart the next batch's datagrams are expected to stand
+
+    def receive(self) -> Batch | None:
+        """Take what waits, within bounds, or None if nothing does; the batch is valid until the next call."""
+        read = self._read_run if self.batched else self._read_one
+        runs: list[tuple[int, int, int, int]] = []  # start in the buffer, bytes, bytes a datagram, sender
+        peers: dict[Hashable, int] = {}
+        end = rows = 0
+        for _ in range(BATCH):
+            if rows >= MAX_ROWS or end > BUFFER_BYTES:
+                break
+            try:
+                size, segment, peer = read(self._bytes[end:])
+            except BlockingIOError:
+                break
+            except OSError:
+                continue  # an ICMP error of an answer: that edge has gone
+            runs.append((end, size, segment, peers.setdefault(peer, len(peers))))
+            count = -(-size // segment) or 1
+            rows += count
+            end += count * max(self._stride, segment)
+        return self._batch(np.array(runs, np.intp), [*peers]) if runs else None
+
+    def _read_one(self, space: memoryview) -> tuple[int, int, Hashable]:
+        size, peer = self._socket.recvfrom_into(space[:WIDTH_BYTES])
+        return size, WIDTH_BYTES, peer
+
+    def _read_run(self, space: memoryview) -> tuple[int, int, Hashable]:
+        size, ancillary, _, peer = self._socket.recvmsg_into([space], socket.CMSG_SPACE(SEGMENT.size))
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.IPPROTO_UDP, UDP_GRO):
+                return size, SEGMENT.unpack(data)[0], peer
+        return size, max(size, 1), peer
+
+    def _batch(self, runs: Numbers, peers: list[Hashable]) -> Batch:
+        """Cut (r, 4) runs into datagrams, one a row."""
+        start, size, segment, sender = runs.T
+        counts = np.maximum(-(-size // segment), 1)  # an empty datagram is one, too
+        number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # of a datagram in its run
+        offset = number * np.repeat(segment, counts)
+        lengths = np.minimum(np.repeat(size, counts) - offset, np.repeat(segment, counts))
+        rows = self._rows(np.repeat(start, counts) + offset, lengths)
+        long_runs = segment[(counts > 1) & (segment >= MIN_WIDTH_BYTES) & (segment <= WIDTH_BYTES)]
+        if len(long_runs):
+            self._stride = int(long_runs[-1])
+        elif lengths.max() > self._stride:
+            self._stride = WIDTH_BYTES
+        return Batch(rows, np.minimum(lengths, WIDTH_BYTES), np.repeat(sender, counts), peers)
+
+    def _rows(self, starts: Numbers, lengths: Numbers) -> Bytes:
+        """Return the (n, width) matrix of the datagrams that start there: in place where they stand evenly."""
+        if lengths.max() <= self._stride and np.array_equal(starts, np.arange(len(starts)) * self._stride):
+            return self._buffer[: len(starts) * self._stride].reshape(len(starts), self._stride)
+        width = min(max(int(lengths.max()), MIN_WIDTH_BYTES), WIDTH_BYTES)
+        return np.lib.stride_tricks.sliding_window_view(self._buffer, width)[starts]

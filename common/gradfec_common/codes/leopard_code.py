@@ -1,0 +1,77 @@
+"""The one door to reed-solomon-leopard (Reed-Solomon over GF(2^16) in O(n log n), systematic).
+
+S.-J. Lin, T. Y. Al-Naffouri, Y. S. Han, W.-H. Chung, "Novel Polynomial Basis with Fast Fourier Transform and Its
+Application to Reed-Solomon Erasure Codes", 2016; C. A. Taylor's Leopard-RS; the Rust crate reed-solomon-simd 3, whose
+code words docs/PROTOCOL.md specifies. The library checks what it gets, but what it does with a repeated key is a
+dictionary's business, a symbol of another type is a TypeError, a negative index an OverflowError, and its work space
+is sized from the counts: everything is checked here first. It holds the GIL, and one code word is one call: threads
+would gain nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.codes.received import in_rows
+
+try:
+    import reed_solomon_leopard
+except ImportError:  # it has no wheel for Python 3.13, see pyproject.toml: then the code is not registered
+    reed_solomon_leopard = None
+
+Symbols = npt.NDArray[np.uint8]
+
+INSTALLED = reed_solomon_leopard is not None
+
+
+class LeopardCode:
+    """Reed-Solomon blocks of at most 32,768 symbols of even length, a whole tensor in one: any k of n decode."""
+
+    id = 2
+    name = "leopard"
+    max_n = 32_768  # below it, every k and n - k is one that the library has
+    block_n = max_n
+    word_bytes = 2
+
+    def encode(self, data: Symbols, n: int) -> Symbols:
+        """Compute the (n - k, length) parity symbols of (k, length) data symbols; ValueError for a block it lacks."""
+        k, length = data.shape
+        self._check(k, n, length)
+        if n == k:
+            return np.empty((0, length), np.uint8)
+        parity = reed_solomon_leopard.encode(as_bytes(data), n - k)
+        return as_matrix(parity, length)
+
+    def decode(self, symbols: Symbols, indices: npt.NDArray[np.intp], k: int, n: int) -> Symbols:
+        """Recover the (k, length) data symbols from (m, length) symbols at distinct `indices` below n, m >= k.
+
+        Raises ValueError for what is not that.
+        """
+        self._check(k, n, symbols.shape[-1])
+        data, places = in_rows(symbols, indices, k, n)
+        if (places >= k).any():
+            known = [*zip(places.tolist(), as_bytes(data), strict=True)]
+            original = {index: symbol for index, symbol in known if index < k}
+            recovery = {index - k: symbol for index, symbol in known if index >= k}
+            recovered = reed_solomon_leopard.decode(k, n - k, original, recovery)
+            data[[*recovered]] = as_matrix([*recovered.values()], data.shape[1])
+        return data
+
+    def _check(self, k: int, n: int, length: int) -> None:
+        if not 1 <= k <= n <= self.max_n or length < 1 or length % self.word_bytes:
+            raise ValueError(
+                f"no leopard block with k = {k}, n = {n}, {length} bytes a symbol: 1 <= k <= n <= {self.max_n} and an "
+                "even number of bytes, at least 2, needed"
+            )
+
+
+def as_matrix(symbols: list[bytes], length: int) -> Symbols:
+    """Return m symbols of bytes as (m, length)."""
+    return np.frombuffer(b"".join(symbols), np.uint8).reshape(len(symbols), length)
+
+
+def as_bytes(symbols: Symbols) -> list[bytes]:
+    """Return (m, length) symbols as m bytes objects, the one type that the library takes."""
+    length, buffer = symbols.shape[1], symbols.tobytes()
+    return [buffer[start : start + length] for start in range(0, len(buffer), length)]

@@ -1,0 +1,46 @@
+"""What is kept stands in for what is dropped: kept packets are scaled so that the answer is disturbed least.
+
+Not in the paper. The edge knows which packets its plan drops, and what they hold; a proxy of the recipe `best` knows
+besides how absences add up and cancel, as a quadratic form (`gradfec_edge.frontend.proxy`). A packet that is scaled by
+1 + s is absent by -s, so the best s of the kept packets K, given that the dropped D are absent by 1, solve
+
+    (F_KK + ridge) s = F_KD 1
+
+for each row group. That is what Optimal Brain Surgeon does to the weights that are left (Hassibi, Stork, NIPS 1992),
+with one number a packet. The cloud need not know.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.packets import PacketGrid
+
+Floats = npt.NDArray[np.float32]
+
+RIDGE = 0.05  # of the diagonal: the form is an estimate
+LIMITS = (0.5, 2.0)  # of a factor
+
+
+def compensated(chi: Floats, damage: Floats, dropped: npt.NDArray[np.intp], grid: PacketGrid) -> Floats:
+    """Scale the packets of chi (H, W, C) that are kept, for those `dropped`; `damage` is the form (groups, C, C)."""
+    if not len(dropped):
+        return chi
+    absent = np.zeros(grid.count, bool)
+    absent[dropped] = True
+    by_group = absent.reshape(grid.shape[2], grid.groups).T  # (2048,) -> (256, 8) -> (8, 256)
+    factors = np.stack([stand_in(form, gone) for form, gone in zip(damage, by_group, strict=True)])
+    scaled: Floats = chi * np.repeat(factors, grid.rows, axis=0)[:, np.newaxis]  # (8, 256) -> (56, 1, 256)
+    return scaled
+
+
+def stand_in(form: Floats, absent: npt.NDArray[np.bool_]) -> Floats:
+    """Return the factors (C,) of one row group's packets under its form (C, C); 1 for those that are absent."""
+    factors = np.ones(len(form), np.float32)
+    kept = np.flatnonzero(~absent)
+    own = np.diagonal(form)[kept]
+    ridge = RIDGE * own + (1e-6 * own.max(initial=0) or 1)  # features that are all zero make zeros of the form
+    inside = form[np.ix_(kept, kept)] + np.diag(ridge)
+    factors[kept] += np.linalg.solve(inside, form[np.ix_(kept, absent)].sum(axis=1))
+    return np.clip(factors, *LIMITS)

@@ -1,0 +1,84 @@
+"""The cloud's event loop: reads rest once nothing waits, and do not where more does."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from gradfec_cloud.daemon import REST_S, CloudDaemon, CloudOptions
+from gradfec_common.network import split_point
+from gradfec_common.wire import Batch, batch_of
+
+
+class Port:
+    """Hands out batches that wait."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Batch] = []
+
+    def fileno(self) -> int:
+        return 99
+
+    def receive(self) -> Batch | None:
+        return self.waiting.pop(0) if self.waiting else None
+
+
+class Loop:
+    """Takes down what is asked of an event loop."""
+
+    def __init__(self) -> None:
+        self.watched: set[int] = set()
+        self.later: list[tuple[float, Any]] = []
+
+    def add_reader(self, fd: int, callback: Any) -> None:
+        self.watched.add(fd)
+
+    def remove_reader(self, fd: int) -> None:
+        self.watched.remove(fd)
+
+    def call_later(self, delay: float, callback: Any) -> None:
+        self.later.append((delay, callback))
+
+
+def daemon() -> tuple[CloudDaemon, Port, Loop]:
+    async def make() -> CloudDaemon:
+        return CloudDaemon(CloudOptions(split_point("pool1_pool"), "zero", 0.5, None), port, None, lambda line: None)
+
+    port, loop = Port(), Loop()
+    made = asyncio.run(make())
+    made._loop = loop
+    made._watch()
+    return made, port, loop
+
+
+def junk(count: int) -> Batch:
+    return batch_of([b"G"] * count, ["edge"] * count)
+
+
+def test_what_comes_meanwhile_is_left_to_gather_once_nothing_waits() -> None:
+    cloud, port, loop = daemon()
+    port.waiting = [junk(20)]
+    cloud._on_readable()
+    assert cloud.sessions.counts["too_short"] == 20
+    assert loop.watched == set()
+    ((delay, watch),) = loop.later
+    assert delay == REST_S
+    watch()
+    assert loop.watched == {99}
+
+
+def test_where_more_waits_there_is_no_rest() -> None:
+    cloud, port, loop = daemon()
+    port.waiting = [junk(256) for _ in range(5)]
+    cloud._on_readable()
+    cloud._on_readable()
+    assert (loop.watched, loop.later) == ({99}, [])
+    assert cloud.sessions.counts["too_short"] == 4 * 256
+
+
+def test_all_that_came_in_time_is_read_before_what_is_due_is_done() -> None:
+    cloud, port, _ = daemon()
+    port.waiting = [junk(256), junk(3), junk(7)]
+    cloud._on_timer()
+    assert cloud.sessions.counts["too_short"] == 266
+    assert not port.waiting

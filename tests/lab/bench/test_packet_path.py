@@ -1,0 +1,59 @@
+"""`gradfec bench packet-path`, run once: every stage is timed, and what went in comes out. No time is asserted."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from gradfec_common.codes import BARE, CODES, ZFEC
+from gradfec_common.reassembly import DecodedTensor, decode_tensor
+from gradfec_lab.bench import packet_path
+from gradfec_lab.bench.packet_path import CLOUD, EDGE, PacketPath
+from gradfec_lab.bench.udp import loopback
+from gradfec_lab.cli import main
+
+
+def bench(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["bench", "packet-path", "--runs", "1", *arguments])
+
+
+def test_json_has_every_stage_of_both_sides_for_every_code_and_their_sums() -> None:
+    done = bench("--drop", "10", "--loss", "5", "--json")
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert {*said} == {"machine", "drop_percent", "loss_percent", "runs", "packet_path"}
+    assert (said["drop_percent"], said["loss_percent"], said["runs"]) == (10, 5, 1)
+    assert {*said["packet_path"]} == {code.name for code in CODES.values() if code is not BARE}
+    for sides in said["packet_path"].values():
+        for side, stages in (("edge", EDGE), ("cloud", CLOUD)):
+            assert [*sides[side]] == [*stages, "sum"]
+            for unit in ("ms", "cpu_ms"):
+                assert sides[side]["sum"][unit] == pytest.approx(sum(sides[side][stage][unit] for stage in stages))
+
+
+def test_the_table_has_a_row_for_every_stage() -> None:
+    text = bench("--drop", "10", "--loss", "5").stdout
+    assert "one tensor, FEC_10_90, 5 % lost, median of 1 runs" in text
+    for stage in (*(f"edge: {stage}" for stage in EDGE), *(f"cloud: {stage}" for stage in CLOUD), "cloud: sum"):
+        assert stage in text
+
+
+@pytest.mark.parametrize(("loss", "missing"), [(0.0, 0), (0.05, 0), (0.6, 1000)])
+def test_what_is_decoded_is_what_was_sent_less_what_was_lost_for_good(
+    loss: float, missing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[DecodedTensor] = []
+    monkeypatch.setattr(packet_path, "decode_tensor", lambda arrived: decoded.append(decode_tensor(arrived)))
+    with loopback(batched=True) as way:
+        path = PacketPath(ZFEC, 10, loss, way)
+        for _ in range(3):
+            assert {*path.run()} == {*EDGE, *CLOUD}
+    assert len(decoded) == 3
+    assert all((tensor.missing > missing) == bool(missing) for tensor in decoded)
+    packets = path.grid.split(decoded[-1].chi)
+    there = packets.any(axis=1)
+    step = np.ptp(path.chi) / 255
+    assert np.abs(packets[there] - path.grid.split(path.chi)[there]).max() <= step
