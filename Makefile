@@ -23,8 +23,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Run cloud, loss injector and edge on this machine, without and with protection
 	$(BIN)/gradfec demo $(ARGS)
 
-test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## Run all tests, on two cores; with ARGS=... those that it names, in one process
+	$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadgroup)
 
 lint: $(READY) ## Check style, types and layering
 	$(BIN)/ruff check

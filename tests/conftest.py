@@ -22,18 +22,29 @@ if TYPE_CHECKING:
     from gradfec_edge.frontend import FrontEnd
     from gradfec_lab.gradcam import GradCam
 
+
 settings.register_profile("any speed", deadline=None)  # how long an example takes is up to the machine
 settings.load_profile("any speed")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs leopard where that is not installed: what is marked so, and cases of that name."""
-    if LEOPARD.id in CODES:
-        return
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what needs leopard where that is not installed; where there are several workers, give each test its own."""
     for item in items:
         case = item.callspec.id if hasattr(item, "callspec") else ""
-        if item.get_closest_marker("leopard") or "leopard" in case:
+        if LEOPARD.id not in CODES and (item.get_closest_marker("leopard") or "leopard" in case):
             item.add_marker(pytest.mark.skip(reason="reed-solomon-leopard is not installed"))
+        if config.pluginmanager.hasplugin("xdist"):
+            item.add_marker(pytest.mark.xdist_group(worker_of(item)))
+
+
+def worker_of(item: pytest.Item) -> str:
+    """Name what tests share a worker: those of a file, and all those that open sockets or look at processes.
+
+    Who looks for a free port and uses it later is alone in that then.
+    """
+    names = vars(item.getparent(pytest.Module).obj)  # type: ignore[union-attr]
+    return "sockets" if names.keys() & {"socket", "free_port"} else str(item.path)
 
 
 @pytest.fixture(scope="session")

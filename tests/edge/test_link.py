@@ -29,7 +29,7 @@ from gradfec_edge.udp import Sender, Sent
 
 SPLIT = split_point("pool1_pool")
 GRID = packet_grid(SPLIT, 14)
-COUNT = 40  # datagrams of a tensor here: two tensors fit any kernel's receive buffer, however late they are read
+COUNT = 64  # datagrams of a tensor here: two tensors fit any kernel's receive buffer, however late they are read
 SOON_S = 60.0  # a safety net
 
 
@@ -90,8 +90,8 @@ def with_link(cloud: Cloud, work: Work) -> Link:
     async def run() -> Link:
         events: list[Event] = []
         hello = new_hello(SPLIT.id, GRID.rows, "edge", np.random.default_rng(1))
-        session = EdgeSession(hello, time.monotonic(), EdgeLimits(bye_patience_s=0.02))  # nobody answers the goodbye
-        link = Link(Endpoint(*cloud.socket.getsockname()), session, events.append, batched=cloud.batched)
+        core = EdgeSession(hello, time.monotonic(), EdgeLimits(bye_patience_s=0.02))  # nobody answers the goodbye
+        link = Link(Endpoint(*cloud.socket.getsockname()), core, events.append, batched=cloud.batched)
         await link.open()
         await work(link, events)
         await link.close()
@@ -174,7 +174,7 @@ def test_slow_sending_leaves_in_small_runs_as_it_falls_due(cloud: Cloud, monkeyp
         monkeypatch.setattr(Sender, "send", note)
         monkeypatch.setattr(link_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
         monkeypatch.setattr(link_module, "asyncio", SimpleNamespace(sleep=tick, Event=asyncio.Event))
-        await link._send_paced(tensor().datagrams(7, 0), COUNT / 4 * 0.001)  # 4 a tick
+        await link._send_paced(tensor().datagrams(7, 0), COUNT / 4000)  # 4 a tick
         monkeypatch.undo()
 
     link = with_link(cloud, work)

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
-import urllib.request
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from gradfec_common import wire
-from gradfec_common.network import DEFAULT_SPLIT, split_point
+from gradfec_common.network import DEFAULT_SPLIT
 from gradfec_common.weights import ensure_weights, write_slice
-from gradfec_lab.daemons import Daemon, free_port
+from gradfec_lab.daemons import free_port
 
-from .stubbed import stubbed
+from .endings import SOON_S, is_one_clear_line
 
 MODULES = {
     "gradfec": "gradfec_lab.cli",
@@ -37,7 +27,6 @@ MODULES = {
     "gradfec-netem": "gradfec_lab.netem",
 }
 LONG_LABEL = 70 * "a"
-SOON_S = 60.0  # a safety net: what should happen happens within milliseconds
 
 
 class Case(NamedTuple):
@@ -216,13 +205,6 @@ def words_of(command: str, places: dict[str, object]) -> tuple[str, list[str]]:
     return name, [argument.format(**places) for argument in arguments]
 
 
-def is_one_clear_line(stderr: str, words: str) -> bool:
-    """Whether exactly one line is an error, it is the last, and it has the words in it."""
-    lines = [line.lower() for line in stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("error:")]
-    return errors == lines[-1:] and words.lower() in errors[0] and "Traceback" not in stderr
-
-
 def named(case: Case) -> str:
     return f"{case.command.split()[0]}: {case.words}"
 
@@ -282,266 +264,3 @@ def test_a_flipped_bit_in_the_weights_is_found_before_a_frame_is_sent(
     ended = CliRunner().invoke(import_module(MODULES[program]).main, arguments)
     assert ended.exit_code == 1
     assert is_one_clear_line(ended.stderr, str(damaged).lower()), ended.stderr
-
-
-# --- peers ---
-
-Reply = Callable[[wire.Hello], bytes]
-
-
-@contextmanager
-def fake_cloud(reply: Reply, got_symbol: threading.Event | None = None) -> Iterator[int]:
-    """Answer each hello as `reply` says, and nothing else; yield the port."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-
-        def serve() -> None:
-            while (datagram := server.recvfrom(2048))[0] != b"stop":
-                opened = wire.read_control(np.frombuffer(datagram[0], np.uint8))
-                if not isinstance(opened, wire.Drop) and isinstance(opened[1], wire.Hello):
-                    server.sendto(reply(opened[1]), datagram[1])
-                elif got_symbol and datagram[0][2] == wire.Kind.SYMBOL:
-                    got_symbol.set()
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield server.getsockname()[1]
-        finally:
-            server.sendto(b"stop", server.getsockname())
-            thread.join()
-
-
-def in_version(version: int, datagram: bytes) -> bytes:
-    """Return a datagram as another version of the protocol would write it."""
-    body = datagram[:1] + bytes([version]) + datagram[2:-4]
-    return body + zlib.crc32(body).to_bytes(4, "big")
-
-
-def refusal(reason: str, detail: str, version: int = wire.VERSION) -> Reply:
-    return lambda hello: in_version(version, wire.control_datagram(0, wire.Refuse(hello.nonce, reason, detail)))
-
-
-def ended(daemon: Daemon) -> tuple[int, str, list[str]]:
-    """Wait for a daemon to end by itself: its exit code, what it said, its standard output."""
-    output = [*daemon.lines()]
-    code = daemon.process.wait(SOON_S)
-    daemon.stop()
-    return code, "\n".join(daemon.said), output
-
-
-@pytest.mark.parametrize(
-    ("reply", "words"),
-    [
-        (refusal("version", "the edge speaks 1, this cloud 2", version=2), "the edge speaks 1, this cloud 2"),
-        (refusal("rows", "not with\nerror: these\x1b[2J rows"), "not with error: these [2j rows"),
-    ],
-    ids=["of another version of the protocol", "that would play with the terminal"],
-)
-def test_a_refusal_ends_the_edge_with_the_clouds_words(reply: Reply, words: str, photographs: Path) -> None:
-    with (
-        fake_cloud(reply) as port,
-        stubbed("gradfec-edge", "--camera", photographs, "--cloud", f"127.0.0.1:{port}") as edge,
-    ):
-        code, said, _ = ended(edge)
-    assert code == 1
-    assert is_one_clear_line(said, f"127.0.0.1:{port} refuses this edge: {words}"), said
-
-
-def test_a_cloud_that_is_full_is_asked_again_and_said_so_once(photographs: Path) -> None:
-    options = ["--camera", photographs, "--json"]
-    with (
-        fake_cloud(refusal("full", "the cloud serves 256 edges already")) as port,
-        stubbed("gradfec-edge", *options, "--cloud", f"127.0.0.1:{port}", PATIENCE_S=1.0) as edge,
-    ):
-        code, said, _ = ended(edge)
-    assert code == 1
-    assert said.count("the cloud serves 256 edges already; trying again") == 1
-    assert is_one_clear_line(said, "takes no edge now: the cloud serves 256 edges already"), said
-
-
-def test_a_folder_and_nobody_listening_ends_with_advice_and_no_record(photographs: Path, tmp_path: Path) -> None:
-    results = tmp_path / "out.jsonl"
-    where = ["--camera", photographs, "--cloud", f"127.0.0.1:{free_port()}"]
-    with stubbed("gradfec-edge", *where, "--results", results, PATIENCE_S=0.3) as edge:
-        code, said, _ = ended(edge)
-    assert code == 1
-    assert is_one_clear_line(said, "check that gradfec-cloud runs there"), said
-    assert results.read_text() == ""
-
-
-def test_an_edge_with_another_split_is_told_which_one_to_use(photographs: Path) -> None:
-    port = free_port()
-    with (
-        stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--split", "conv3_block1_add"),
-        stubbed("gradfec-edge", "--camera", photographs, "--cloud", f"127.0.0.1:{port}") as edge,
-    ):
-        code, said, _ = ended(edge)
-    assert code == 1
-    assert is_one_clear_line(said, "use --split conv3_block1_add on the edge"), said
-
-
-def test_a_cloud_refuses_a_hello_of_version_2_and_counts_any_other_bytes(photographs: Path) -> None:
-    rng = random.Random(5)
-    port = free_port()
-    hello = wire.Hello(7, split_point(DEFAULT_SPLIT).id, 7, "edge of tomorrow")
-    symbol = bytearray(840)
-    symbol[:3] = wire.MAGIC, wire.VERSION, wire.Kind.SYMBOL
-    junk = [b"", *(rng.randbytes(rng.randrange(1, 2000)) for _ in range(200))]
-    junk += [in_version(wire.VERSION, bytes(symbol)), wire.control_datagram(9, wire.Bye())]
-    with (
-        stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--json") as cloud,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger,
-    ):
-        stranger.connect(("127.0.0.1", port))
-        stranger.settimeout(SOON_S)
-        for datagram in junk:
-            stranger.send(datagram)
-        stranger.send(in_version(2, wire.control_datagram(0, hello)))
-        answer = wire.read_control(np.frombuffer(stranger.recv(2048), np.uint8))
-        with stubbed("gradfec-edge", "--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--json") as edge:
-            code, _, output = ended(edge)
-        totals = cloud.totals()["datagrams_received"]
-    assert not isinstance(answer, wire.Drop)
-    assert isinstance(answer[1], wire.Refuse)
-    assert (answer[1].nonce, answer[1].reason) == (7, "version")
-    assert "update the older" in answer[1].detail
-    bad = {fate: n for fate, n in totals.items() if fate not in ("collected", "surplus", "hello", "ack", "bye")}
-    assert sum(bad.values()) == len(junk) + 1
-    assert bad["unknown_version"] == 1
-    assert bad["unknown_session"] == 2
-    assert (code, json.loads(output[-1])["frames"]) == (0, {"complete": 6, "skipped": 0})
-
-
-# --- a full disk ---
-
-
-needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
-
-
-@needs_dev_full
-def test_a_full_disk_ends_the_edge_and_the_cloud_serves_the_next(photographs: Path, tmp_path: Path) -> None:
-    port, results = free_port(), tmp_path / "cloud.jsonl"
-    arguments = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}"]
-    with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--results", results, "--json") as cloud:
-        with stubbed("gradfec-edge", *arguments, "--results", "/dev/full") as edge:
-            code, said, _ = ended(edge)
-        with stubbed("gradfec-edge", *arguments, "--name", "next") as edge:
-            assert ended(edge)[0] == 0
-        cloud.totals()
-    assert code == 1
-    assert is_one_clear_line(said, "no space left on device; 0 results were recorded before it; free space"), said
-    records = [json.loads(line) for line in results.read_text().splitlines()]
-    assert [record["tensor"] for record in records if record["edge"] == "next"] == [*range(6)]
-
-
-@needs_dev_full
-def test_a_full_disk_ends_the_cloud_and_its_edge_loses_no_frame(photographs: Path, tmp_path: Path) -> None:
-    port, results = free_port(), tmp_path / "edge.jsonl"
-    listen = ["gradfec-cloud", "--listen", f"127.0.0.1:{port}"]
-    options = ["--in-flight", "1", "--results", results]
-    with (
-        stubbed(*listen, "--results", "/dev/full") as cloud,
-        stubbed("gradfec-edge", "--camera", photographs, "--cloud", f"127.0.0.1:{port}", *options) as edge,
-    ):
-        code, said, _ = ended(cloud)
-        edge.wait_until_it_says("is leaving; looking for it")
-        with stubbed(*listen):
-            assert ended(edge)[0] == 0
-    assert code == 1
-    assert is_one_clear_line(said, "cannot write results to /dev/full: no space left on device"), said
-    records = [json.loads(line) for line in results.read_text().splitlines()]
-    assert sorted(record["frame"] for record in records) == [*range(6)]
-    assert records[0]["outcome"] == records[-1]["outcome"] == "complete"
-
-
-# --- being asked to stop ---
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_asked_to_stop_while_nobody_is_there_both_daemons_end_well_with_their_totals(
-    number: signal.Signals, photographs: Path
-) -> None:
-    where = ["--camera", photographs, "--cloud", f"127.0.0.1:{free_port()}"]
-    with (
-        stubbed("gradfec-edge", *where, ready="looking for") as edge,
-        stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{free_port()}") as cloud,
-    ):
-        for daemon, words in ((edge, "frames: skipped 0"), (cloud, "tensors: none")):
-            daemon.process.send_signal(number)
-            code, said, output = ended(daemon)
-            assert (code, output) == (0, [])
-            assert f"{daemon.name}: {words}" in said
-            assert "error" not in said
-            assert "Traceback" not in said
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_an_edge_asked_to_stop_records_every_frame_that_it_sent(
-    number: signal.Signals, photographs: Path, tmp_path: Path
-) -> None:
-    port, results = free_port(), tmp_path / "out.jsonl"
-    with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}"):
-        options = ["--loop", "--results", results, "--json", "--in-flight", "8"]
-        with stubbed("gradfec-edge", "--camera", photographs, "--cloud", f"127.0.0.1:{port}", *options) as edge:
-            wait_for(lambda: results.exists() and results.read_text().count("\n") >= 8)
-            edge.process.send_signal(number)
-            code, said, output = ended(edge)
-    assert code == 0
-    assert "Traceback" not in said
-    records = [json.loads(line) for line in results.read_text().splitlines()]
-    assert sorted(record["tensor"] for record in records) == [*range(len(records))]
-    totals = json.loads(output[-1])
-    assert totals["frames"]["complete"] == len(records)
-    assert totals["packets"]["sent"] == totals["datagrams_sent"]["symbol"]
-
-
-def test_asked_twice_an_edge_does_not_wait_for_answers(photographs: Path) -> None:
-    def welcome(hello: wire.Hello) -> bytes:
-        return wire.control_datagram(1, wire.Welcome(hello.nonce, 250))
-
-    options = ["--timeout-ms", "600000", "--results", "-", "--in-flight", "1"]
-    sending = threading.Event()
-    with (
-        fake_cloud(welcome, sending) as port,
-        stubbed("gradfec-edge", "--camera", photographs, "--cloud", f"127.0.0.1:{port}", *options) as edge,
-    ):
-        assert sending.wait(SOON_S)
-        edge.process.send_signal(signal.SIGINT)
-        edge.wait_until_it_says("a second signal stops at once", SOON_S)
-        edge.process.send_signal(signal.SIGINT)
-        code, _, output = ended(edge)
-    assert code == 0
-    assert [json.loads(line)["outcome"] for line in output] == ["timeout"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_cloud_asked_to_stop_answers_the_tensors_at_hand(number: signal.Signals, photographs: Path) -> None:
-    port, metrics = free_port(), free_port()
-    options = ["--listen", f"127.0.0.1:{port}", "--metrics", metrics, "--json"]
-    with stubbed("gradfec-cloud", *options, BACK_END_S=1.0) as cloud:
-        where = ["--camera", photographs / "chelsea.png", "--cloud", f"127.0.0.1:{port}"]
-        with stubbed("gradfec-edge", *where, "--json", "--results", "-") as edge:
-            wait_for(lambda: "gradfec_open_tensors 1" in scraped(metrics))
-            cloud.process.send_signal(number)
-            code, said, output = ended(cloud)
-            record = json.loads(next(edge.lines()))
-            assert edge.process.wait(SOON_S) == 0
-    assert code == 0
-    assert "Traceback" not in said
-    assert record["outcome"] == "complete"
-    tensors = json.loads(output[-1])["tensors"]
-    assert tensors["opened"] == tensors["complete"] == 1
-
-
-def scraped(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=SOON_S) as answer:
-        text: str = answer.read().decode()
-        return text
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + SOON_S
-    while not holds():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.01)

@@ -148,7 +148,7 @@ def test_garbage_at_the_clouds_port_stops_no_answer(photographs: Path, tmp_path:
     port = free_port()
     with cloud(port) as running, edge(photographs, port, tmp_path / "out.jsonl") as (sender, answers):
         before = answers.answered()
-        sent = shower(port, GARBAGE_S)
+        sent = shower(port, GARBAGE_S, lambda: answers.answered() > before)
         during = answers.answered() - before
         report(f"{sent} random datagrams in {GARBAGE_S:.0f} s, {during} answers meanwhile", answers.wait_for_more())
         assert during > 0
@@ -159,13 +159,14 @@ def test_garbage_at_the_clouds_port_stops_no_answer(photographs: Path, tmp_path:
         assert "Traceback" not in "\n".join(running.said)
 
 
-def shower(port: int, seconds: float) -> int:
-    """Send random datagrams of 0 to 2,000 bytes; return how many."""
+def shower(port: int, seconds: float, enough: Callable[[], bool]) -> int:
+    """Send random datagrams of 0 to 2,000 bytes for so long, on a slow machine until it is enough; return how many."""
     rng = random.Random(5)
     noise = rng.randbytes(2**20)
     target, sent, start = ("127.0.0.1", port), 0, time.monotonic()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source:
-        while (elapsed := time.monotonic() - start) < seconds:
+        while (elapsed := time.monotonic() - start) < seconds or not enough():
+            assert elapsed < seconds + PATIENCE_S, "no answers any more"
             while sent < elapsed * GARBAGE_PER_S:
                 at = rng.randrange(2**20 - 2000)
                 source.sendto(noise[at : at + rng.randrange(2001)], target)

@@ -10,7 +10,8 @@ from gradfec_common.session.events import CloudLimits
 from gradfec_common.wire import Bye, Hello, Kind, Welcome
 from gradfec_lab.channel import ChannelSettings
 
-from .network import CLEAN, Simulation, Swarm
+from .story import Story
+from .swarm import CLEAN, Swarm
 
 DEAD = ChannelSettings(loss=1.0)
 
@@ -31,7 +32,7 @@ def simulation(edges=1, service_s=0.01, **cloud):
         cloud=CloudLimits(**cloud),
         edge=EdgeLimits(tensors_in_flight=64),
     )
-    told = Simulation(1, swarm)
+    told = Story(1, swarm)
     assert told.run(1, lambda: told.quiet)
     return told
 

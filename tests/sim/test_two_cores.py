@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from .network import Simulation
+from .story import Story
 
 SEEDS = int(os.environ.get("GRADFEC_SIM_SEEDS", "100"))
 SEED = os.environ.get("GRADFEC_SIM_SEED")
@@ -16,7 +16,7 @@ SEED = os.environ.get("GRADFEC_SIM_SEED")
 def tell(seed):
     """Run a seed's story; where it fails, say in one line how to see that again."""
     try:
-        return Simulation(seed).story()
+        return Story(seed).story()
     except Exception as error:
         pytest.fail(
             f"reproduce: GRADFEC_SIM_SEED={seed} pytest tests/sim -k any_seed ({type(error).__name__}: {error})",
@@ -51,6 +51,6 @@ def test_a_broken_promise_is_reported_with_the_line_that_reproduces_it(monkeypat
     def broken(simulation):
         raise AssertionError("a packet of the tensor is wrong")
 
-    monkeypatch.setattr(Simulation, "story", broken)
+    monkeypatch.setattr(Story, "story", broken)
     with pytest.raises(pytest.fail.Exception, match=r"GRADFEC_SIM_SEED=7 pytest tests/sim -k any_seed .*packet.*wrong"):
         tell(7)

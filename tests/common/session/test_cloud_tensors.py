@@ -1,0 +1,325 @@
+"""The cloud's core: when a tensor is decided, how many are held, and which numbers may begin."""
+
+import numpy as np
+import pytest
+from tests.common.small_tensors import headers_of, with_checksum
+
+from gradfec_common import wire
+from gradfec_common.reassembly import decode_tensor
+from gradfec_common.session.events import Decided, Finished
+from gradfec_common.wire import Bye, Report, Result
+
+from .clouds import ALICE, BARE_PLAN, BOB, DEADLINE_S, SYMBOL_BYTES, Cloud, tensor_of
+
+# --- deciding ---
+
+
+def test_a_tensor_is_decided_as_soon_as_it_is_complete_before_parity_has_come(cloud):
+    session = cloud.connect()
+    tensor = tensor_of(session)
+    cloud.feed(*tensor[:10])
+    assert not cloud.took(Decided)
+    cloud.wait(0.01)
+    cloud.feed(tensor[10])
+    (decided,) = cloud.took(Decided)
+    assert (decided.session, decided.tensor, decided.complete) == (session, 0, True)
+    assert decided.waited_s == pytest.approx(0.01)
+    assert decode_tensor(decided.arrived).missing == 0
+    assert not cloud.told(Report)
+    cloud.feed(*tensor[11:15])
+    assert cloud.counts == {"hello": 1, "collected": 11, "surplus": 4}
+    cloud.answer(decided)
+    assert not cloud.took(Finished)
+    cloud.feed(tensor[15])
+    assert cloud.told(Report) == [Report(0, 16, 16, 0)]
+    (finished,) = cloud.took(Finished)
+    assert finished.packets == {
+        "total": 12,
+        "dropped_by_plan": 1,
+        "parity": 5,
+        "sent": 16,
+        "received": 16,
+        "lost": 0,
+        "recovered": 0,
+        "missing": 0,
+    }
+    assert cloud.tensors == {"opened": 1, "complete": 1}
+
+
+def test_parity_completes_what_lacks_data(cloud):
+    session = cloud.connect()
+    tensor = tensor_of(session)
+    cloud.feed(*tensor[4:])  # four data symbols lost, two of each block
+    (decided,) = cloud.answer_all()
+    assert decided.complete
+    cloud.wait(0.05)
+    (result,) = cloud.took(Finished)
+    assert (result.result.outcome, result.result.recovered, result.result.missing) == ("complete", 4, 0)
+    assert Report(0, 16, 12, 1) in cloud.told()
+
+
+def test_a_tensor_is_decided_at_the_deadline_after_its_first_datagram(cloud):
+    session = cloud.connect()
+    tensor = tensor_of(session)
+    cloud.feed(*tensor[:3])
+    cloud.wait(0.2)
+    cloud.feed(*tensor[3:5])
+    cloud.wait(0.049)
+    assert not cloud.took(Decided)
+    cloud.wait(0.002)
+    (decided,) = cloud.answer_all()
+    assert not decided.complete
+    assert decided.waited_s == pytest.approx(DEADLINE_S)
+    result, report = cloud.told(Result)[0], None
+    assert (result.outcome, result.missing) == ("partial", 6)
+    assert report is None
+    cloud.feed(*tensor[5:])
+    assert cloud.counts["late"] == 11
+    assert cloud.tensors == {"opened": 1, "partial": 1}
+
+
+def test_a_tensor_is_decided_30_ms_after_its_last_datagram_in_send_order(cloud):
+    session = cloud.connect()
+    tensor = tensor_of(session)
+    cloud.feed(tensor[0], tensor[15])
+    cloud.wait(0.02)
+    cloud.feed(tensor[1])
+    cloud.wait(0.009)
+    assert not cloud.took(Decided)
+    cloud.wait(0.002)
+    assert len(cloud.took(Decided)) == 1
+    assert cloud.told(Report) == [Report(0, 16, 3, 1)]
+
+
+def test_a_tensor_is_decided_30_ms_after_a_later_one_has_begun(cloud):
+    session = cloud.connect()
+    cloud.feed(*tensor_of(session, 0)[:3])
+    cloud.wait(0.1)
+    cloud.feed(*tensor_of(session, 1)[:3])
+    cloud.wait(0.029)
+    assert not cloud.took(Decided)
+    cloud.wait(0.002)
+    assert [d.tensor for d in cloud.took(Decided)] == [0]
+
+
+def test_the_begin_of_an_older_tensor_does_not_settle_a_newer_one(cloud):
+    session = cloud.connect()
+    cloud.feed(*tensor_of(session, 1)[:3])
+    cloud.feed(*tensor_of(session, 0)[:3])
+    cloud.wait(0.04)
+    assert [d.tensor for d in cloud.took(Decided)] == [0]  # the newer has gone on without it
+    cloud.wait(0.25)
+    assert [d.tensor for d in cloud.took(Decided)] == [1]
+
+
+def test_settling_never_puts_off_the_deadline(cloud):
+    session = cloud.connect()
+    tensor = tensor_of(session)
+    cloud.feed(tensor[0])
+    cloud.wait(0.24)
+    cloud.feed(tensor[15])
+    cloud.wait(0.011)
+    assert len(cloud.took(Decided)) == 1
+
+
+def test_a_block_that_cannot_be_decoded_still_gives_its_data(cloud):
+    session = cloud.connect()
+    tensor = tensor_of(session)
+    headers = headers_of(tensor)
+    of_block_1 = [d for d, h in zip(tensor, headers, strict=True) if h["block"] == 1]
+    cloud.feed(*of_block_1[:5])
+    cloud.wait(0.3)
+    (decided,) = cloud.took(Decided)
+    decoded = decode_tensor(decided.arrived)
+    assert (decoded.recovered, decoded.missing) == (0, 6)
+
+
+def test_a_datagram_that_cannot_be_true_begins_no_tensor(cloud):
+    session = cloud.connect()
+    lie = bytearray(tensor_of(session)[0][:-4])
+    lie[32] = 9  # a block that the tensor does not have
+    cloud.feed(with_checksum(bytes(lie)))
+    assert cloud.counts == {"hello": 1, "bad_parameters": 1}
+    assert not cloud.tensors
+    cloud.feed(tensor_of(session)[0])
+    assert cloud.counts["collected"] == 1
+
+
+def test_many_tensors_of_many_edges_in_one_batch_are_kept_apart(cloud):
+    alice, bob = cloud.connect(peer=ALICE), cloud.connect(peer=BOB)
+    tensors = {(s, n): tensor_of(s, n) for s in (alice, bob) for n in (0, 1)}
+    mixed = [(d, ALICE if s == alice else BOB) for (s, _), tensor in tensors.items() for d in tensor]
+    order = np.random.default_rng(3).permutation(len(mixed))
+    batch = wire.batch_of([mixed[i][0] for i in order], [mixed[i][1] for i in order])
+    cloud.core.receive(batch, cloud.now)
+    cloud.fed += len(mixed)
+    cloud._collect()
+    decided = cloud.took(Decided)
+    assert {(d.session, d.tensor) for d in decided} == set(tensors)
+    assert all(d.complete for d in decided)
+    assert cloud.counts == {"hello": 2, "collected": 64}
+
+
+def test_a_failed_tensor_has_no_answer_and_is_counted(cloud):
+    session = cloud.connect()
+    cloud.feed(*tensor_of(session))
+    (decided,) = cloud.took(Decided)
+    cloud.core.fail(decided)
+    cloud._collect()
+    assert cloud.tensors == {"opened": 1, "failed": 1}
+    cloud.feed(tensor_of(session)[0])
+    assert cloud.counts["late"] == 1
+
+
+# --- limits ---
+
+
+def test_one_tensor_too_many_makes_the_oldest_be_decided():
+    cloud = Cloud(tensors_per_session=3)
+    session = cloud.connect()
+    for number in (2, 1, 3):
+        cloud.feed(*tensor_of(session, number)[:3])
+    assert not cloud.took(Decided)
+    cloud.feed(*tensor_of(session, 4)[:3])
+    assert [d.tensor for d in cloud.took(Decided)] == [1]
+
+
+def test_tensors_beyond_what_the_back_end_may_owe_are_overloaded_and_the_rest_is_answered():
+    cloud = Cloud(pending_tensors=2)
+    session = cloud.connect()
+    for number in range(4):
+        cloud.feed(*tensor_of(session, number))
+    assert [d.tensor for d in cloud.events if isinstance(d, Decided)] == [0, 1]
+    assert cloud.tensors == {"opened": 4, "overloaded": 2}
+    cloud.feed(tensor_of(session, 3)[0])
+    assert cloud.counts["late"] == 1
+    cloud.answer_all()
+    cloud.feed(*tensor_of(session, 4))
+    cloud.answer_all()
+    assert cloud.tensors == {"opened": 5, "overloaded": 2, "complete": 3}
+
+
+def test_an_answer_for_an_ended_session_still_frees_its_place_at_the_back_end():
+    cloud = Cloud(pending_tensors=1)
+    for nonce in range(5):
+        session = cloud.connect(nonce=nonce)
+        cloud.feed(*tensor_of(session))
+        (decided,) = cloud.took(Decided)
+        cloud.say(Bye(), session)
+        cloud.answer(decided)
+    assert "overloaded" not in cloud.tensors
+
+
+def test_symbols_are_held_up_to_a_bound_counted_over_all_sessions():
+    cloud = Cloud(reassembly_bytes=2 * 16 * SYMBOL_BYTES)
+    alice, bob = cloud.connect(peer=ALICE), cloud.connect(peer=BOB)
+    cloud.feed(*tensor_of(alice, 0)[:3])
+    cloud.feed(*tensor_of(bob, 0)[:3], peer=BOB)
+    assert cloud.core.held_bytes == 2 * 16 * SYMBOL_BYTES
+    cloud.feed(*tensor_of(alice, 1)[:3])
+    assert cloud.counts["memory_limit"] == 3
+    cloud.feed(*tensor_of(bob, 0)[3:11], peer=BOB)  # complete: no longer held
+    assert cloud.core.held_bytes == 16 * SYMBOL_BYTES
+    cloud.feed(*tensor_of(alice, 1)[3:6])
+    assert cloud.counts["memory_limit"] == 3
+
+
+def test_a_tensor_larger_than_all_that_may_be_held_is_refused():
+    cloud = Cloud(reassembly_bytes=16 * SYMBOL_BYTES - 1)
+    session = cloud.connect()
+    cloud.feed(*tensor_of(session)[:3])
+    assert cloud.counts["memory_limit"] == 3
+    assert cloud.tensors == {}
+
+
+def test_a_session_has_a_bound_of_tensors_that_are_open_in_any_way():
+    cloud = Cloud(tensors_per_session=2, pending_tensors=3, reorder_s=10.0)
+    session = cloud.connect()
+    number = 0
+    while "tensor_limit" not in cloud.counts:
+        cloud.feed(*tensor_of(session, number)[:11])  # complete, but parity may still come
+        for decided in cloud.took(Decided):
+            cloud.answer(decided)
+        number += 1
+        assert number < 10
+    assert cloud.core.open_tensors == 5
+    cloud.wait(DEADLINE_S + 0.01)
+    cloud.feed(*tensor_of(session, number))
+    assert [d.tensor for d in cloud.took(Decided)] == [number]
+
+
+def test_a_belated_tensor_does_not_push_out_a_newer_one_that_is_being_collected():
+    cloud = Cloud(tensors_per_session=1)
+    session = cloud.connect()
+    cloud.feed(*tensor_of(session, 5)[:3])
+    cloud.feed(*tensor_of(session, 4)[:3])
+    assert cloud.counts["tensor_limit"] == 3
+    cloud.feed(*tensor_of(session, 5)[3:])
+    (decided,) = cloud.took(Decided)
+    assert (decided.tensor, decided.complete) == (5, True)
+
+
+# --- the window of tensor numbers ---
+
+
+def test_tensors_may_begin_at_any_number(cloud):
+    session = cloud.connect()
+    cloud.feed(*tensor_of(session, 2**32 - 1))
+    assert [d.tensor for d in cloud.took(Decided)] == [2**32 - 1]
+
+
+def test_numbers_more_than_256_behind_the_newest_are_late(cloud):
+    session = cloud.connect()
+    cloud.feed(*tensor_of(session, 300))
+    cloud.feed(*tensor_of(session, 44)[:1])
+    assert "late" not in cloud.counts
+    cloud.feed(*tensor_of(session, 43)[:1])
+    assert cloud.counts["late"] == 1
+
+
+def test_a_stray_number_more_than_256_ahead_is_out_of_the_window_however_often_it_comes(cloud):
+    session = cloud.connect()
+    cloud.feed(*tensor_of(session, 0))
+    cloud.feed(*tensor_of(session, 257))
+    cloud.feed(*tensor_of(session, 257))
+    assert cloud.counts["out_of_window"] == 32
+    cloud.feed(*tensor_of(session, 1))
+    assert [d.tensor for d in cloud.took(Decided)] == [0, 1]
+
+
+def test_an_edge_that_has_gone_far_ahead_unheard_is_not_locked_out(cloud):
+    session = cloud.connect()
+    cloud.feed(*tensor_of(session, 0))
+    for number in range(1000, 1010):  # everything in between was lost, or refused for want of memory
+        cloud.feed(*tensor_of(session, number))
+    assert cloud.counts["out_of_window"] == 16
+    assert [d.tensor for d in cloud.took(Decided)] == [0, *range(1001, 1010)]
+
+
+def test_two_strays_that_do_not_follow_each_other_change_nothing(cloud):
+    session = cloud.connect()
+    cloud.feed(*tensor_of(session, 0))
+    for number in (10_000, 5_000, 90_000, 400):
+        cloud.feed(*tensor_of(session, number)[:1])
+    assert cloud.counts["out_of_window"] == 4
+
+
+@pytest.mark.parametrize("order", ["ascending", "one very late"])
+def test_a_finished_tensor_is_not_begun_again_while_its_number_is_in_the_window(order):
+    cloud = Cloud(tensor_window=16)
+    session = cloud.connect()
+    held_back = []
+    for number in range(60):
+        cloud.feed(*tensor_of(session, number))
+        if order == "one very late" and number % 20 == 0:
+            held_back += cloud.took(Decided)  # the back-end takes very long over these
+        cloud.answer_all()
+        if number % 20 == 19:
+            for decided in held_back:
+                cloud.answer(decided)
+            held_back = []
+        for older in range(number + 1):
+            cloud.feed(tensor_of(session, older, BARE_PLAN)[0])
+    assert cloud.tensors == {"opened": 60, "complete": 60}
+    (kept,) = cloud.core._sessions.values()
+    assert len(kept.finished) <= 2 * 16 + 1
