@@ -15,8 +15,9 @@ IMAGES = np.random.default_rng(3).integers(0, 256, (2, 224, 224, 3), np.uint8)
 
 
 def test_one_image_gives_one_tensor_and_a_batch_gives_a_batch(front_end):
-    chi, scores = front_end(IMAGES)
+    chi, scores, damage = front_end(IMAGES)
     assert scores is None  # without a proxy
+    assert damage is None
     assert (chi.shape, chi.dtype) == ((2, 56, 56, 256), np.float32)
     single = front_end(IMAGES[1]).chi
     assert (single.shape, single.dtype) == ((56, 56, 256), np.float32)
