@@ -24,7 +24,7 @@ demo: $(READY) ## Run cloud, loss injector and edge on this machine, without and
 	$(BIN)/gradfec demo $(ARGS)
 
 test: $(READY) ## Run all tests, on two cores; with ARGS=... those that it names, in one process
-	$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadgroup)
+	$(BIN)/python -m pytest $(or $(ARGS),-n 2)
 
 lint: $(READY) ## Check style, types and layering
 	$(BIN)/ruff check

@@ -27,24 +27,31 @@ settings.register_profile("any speed", deadline=None)  # how long an example tak
 settings.load_profile("any speed")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what needs leopard where that is not installed; where there are several workers, give each test its own."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs leopard where that is not installed: what is marked so, and cases of that name."""
+    if LEOPARD.id in CODES:
+        return
     for item in items:
         case = item.callspec.id if hasattr(item, "callspec") else ""
-        if LEOPARD.id not in CODES and (item.get_closest_marker("leopard") or "leopard" in case):
+        if item.get_closest_marker("leopard") or "leopard" in case:
             item.add_marker(pytest.mark.skip(reason="reed-solomon-leopard is not installed"))
-        if config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group(worker_of(item)))
 
 
-def worker_of(item: pytest.Item) -> str:
-    """Name what tests share a worker: those of a file, and all those that open sockets or look at processes.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where there are several workers, keep a file's tests on one of them, and all that open sockets on the same one.
 
     Who looks for a free port and uses it later is alone in that then.
     """
-    names = vars(item.getparent(pytest.Module).obj)  # type: ignore[union-attr]
-    return "sockets" if names.keys() & {"socket", "free_port"} else str(item.path)
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            name = nodeid.partition("::")[0]
+            text = (config.rootpath / name).read_text(encoding="utf-8")
+            return "sockets" if "import socket" in text or "free_port" in text else name
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
