@@ -19,7 +19,8 @@ from gradfec_common.weights import WeightStore, ensure_weights
 
 if TYPE_CHECKING:
     from gradfec_cloud.backend import BackEnd
-    from gradfec_edge.frontend import FrontEnd
+    from gradfec_cloud.backend.keras_runtime import KerasBackEnd
+    from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
     from gradfec_lab.gradcam import GradCam
 
 
@@ -85,21 +86,21 @@ def resnet50(weights: WeightStore) -> Any:
 
 
 @pytest.fixture(scope="session")
-def front_end(weights: WeightStore) -> FrontEnd:
+def front_end(weights: WeightStore) -> KerasFrontEnd:
     """The front-end of the default split, warmed up."""
-    from gradfec_edge.frontend import FrontEnd
+    from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 
-    model = FrontEnd(split_point(DEFAULT_SPLIT), weights)
+    model = KerasFrontEnd(split_point(DEFAULT_SPLIT), weights)
     model.warm_up()
     return model
 
 
 @pytest.fixture(scope="session")
-def back_end(weights: WeightStore) -> BackEnd:
+def back_end(weights: WeightStore) -> KerasBackEnd:
     """The back-end of the default split for up to five tensors, warmed up."""
-    from gradfec_cloud.backend import BackEnd
+    from gradfec_cloud.backend.keras_runtime import KerasBackEnd
 
-    model = BackEnd(split_point(DEFAULT_SPLIT), weights, max_batch=5)
+    model = KerasBackEnd(split_point(DEFAULT_SPLIT), weights, max_batch=5)
     model.warm_up()
     return model
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gradfec_common.console import Endpoint, EndpointType, plain_errors, say_totals
+from gradfec_common.runtimes import AUTO, RUNTIMES, choose_runtime
 
 if TYPE_CHECKING:
     from gradfec_cloud.inference import Answer, Inference
@@ -46,6 +47,13 @@ Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong optio
 @click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve Prometheus metrics over HTTP.")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
 @click.option(
+    "--runtime",
+    default=AUTO,
+    type=click.Choice([AUTO, *RUNTIMES]),
+    help="What runs the network. [default: litert where it is installed, else tensorflow]",
+    show_default=False,
+)
+@click.option(
     "--udp",
     default="auto",
     type=click.Choice(["auto", "plain"]),
@@ -61,6 +69,7 @@ def main(
     results: str | None,
     metrics: Endpoint | None,
     weights: Path | None,
+    runtime: str,
     udp: str,
     as_json: bool,
 ) -> None:
@@ -75,6 +84,7 @@ def main(
 
     cut = split_point(split)
     values = fill_values(fill, cut)
+    runtime = choose_runtime(runtime)
     with contextlib.ExitStack() as stack:
         port = Port(listen, batched=udp == "auto")
         stack.callback(port.close)
@@ -82,15 +92,18 @@ def main(
         if port.receive_buffer_bytes < RECEIVE_BUFFER_BYTES:
             say(f"warning: {small_buffer_hint(port.receive_buffer_bytes)}")
         options = CloudOptions(cut, fill, deadline_ms / 1000, metrics)
-        totals = run_cloud(options, port, file, lambda deliver: load(cut, weights, values, deliver), say)
+        totals = run_cloud(options, port, file, lambda deliver: load(runtime, cut, weights, values, deliver), say)
     if as_json:
         click.echo(json.dumps(totals))
     else:
         say_totals("gradfec-cloud", totals)
 
 
-def load(cut: SplitPoint, weights: Path | None, fill: Fill, deliver: Callable[[list[Answer]], None]) -> Inference:
+def load(
+    runtime: str, cut: SplitPoint, weights: Path | None, fill: Fill, deliver: Callable[[list[Answer]], None]
+) -> Inference:
     """Load the back-end, warm it up, and start its thread."""
+    from gradfec_cloud.backend import load_back_end
     from gradfec_cloud.inference import MAX_BATCH, Inference
     from gradfec_cloud.labels import top5
     from gradfec_common.weights import ensure_weights
@@ -98,10 +111,7 @@ def load(cut: SplitPoint, weights: Path | None, fill: Fill, deliver: Callable[[l
 
     with show_progress() as fetching:
         store = ensure_weights(weights, fetching)
-
-    from gradfec_cloud.backend import BackEnd  # after what can fail at once: TensorFlow takes seconds
-
-    back_end = BackEnd(cut, store, MAX_BATCH)
+    back_end = load_back_end(runtime, cut, store, MAX_BATCH)  # after what can fail at once: TensorFlow takes seconds
     back_end.warm_up()
     return Inference(back_end, top5, fill, deliver)
 

@@ -12,23 +12,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_cloud.backend import BackEnd
 from gradfec_common.fill import Fill
 from gradfec_common.reassembly import DecodedTensor, decode_tensor
 from gradfec_common.session.events import Decided
 
 MAX_BATCH = 8
-
-
-class BackEndModel(Protocol):
-    """The layers after the cut."""
-
-    def __call__(self, chi: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Compute the class probabilities (N, 1000) of feature tensors (N, H, W, C)."""
 
 
 @dataclass
@@ -48,7 +42,7 @@ class Inference:
 
     def __init__(
         self,
-        back_end: BackEndModel,
+        back_end: BackEnd,
         top5: Callable[[npt.NDArray[np.float32]], list[tuple[int, str, float]]],
         fill: Fill,
         deliver: Callable[[list[Answer]], None],

@@ -9,16 +9,17 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 import click
 
-from gradfec_common.errors import GradfecError
+from gradfec_common.errors import GradfecError, UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+TENSORFLOW = ("tensorflow", "keras")  # an optional extra, which training and the sweeps need
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 
 
 def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn a GradfecError into one line on stderr and its exit code, and Ctrl-C into exit code 130."""
+    """Turn a GradfecError, or the want of TensorFlow, into one line on stderr, and Ctrl-C into exit code 130."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -27,6 +28,13 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
         except GradfecError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(error.exit_code)
+        except ModuleNotFoundError as error:
+            if error.name not in TENSORFLOW:
+                raise
+            click.echo(
+                "error: this needs TensorFlow, which is not installed: pip install 'gradfec[tensorflow]'", err=True
+            )
+            sys.exit(UsageError.exit_code)
         except KeyboardInterrupt:
             sys.exit(EXIT_INTERRUPTED)
 

@@ -1,4 +1,4 @@
-"""Keep TensorFlow's start-up notices off stderr, where a daemon's own words belong."""
+"""Keep the start-up notices of what runs the network off stderr, where a daemon's own words belong."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ SETTINGS = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
 
 @contextlib.contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Import TensorFlow or Keras inside this: what they write to stderr is shown only if the import fails.
-
-    The notices come from C++ before its logging is configured, so no setting stops them: file descriptor 2 itself is
-    turned aside meanwhile. An already set TF_CPP_MIN_LOG_LEVEL is respected, and below 2 nothing is turned aside.
-    """
+    """Import TensorFlow or Keras inside this: what they write to stderr is shown only if the import fails."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", SETTINGS["TF_CPP_MIN_LOG_LEVEL"])
     os.environ["KERAS_BACKEND"] = SETTINGS["KERAS_BACKEND"]
-    if os.environ["TF_CPP_MIN_LOG_LEVEL"] in ("0", "1"):
+    with quiet_stderr():
+        yield
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Show what is written to stderr inside this only if it fails.
+
+    The notices come from C++ before its logging is configured, so no setting stops them: file descriptor 2 itself is
+    turned aside meanwhile. Where TF_CPP_MIN_LOG_LEVEL is set below 2, nothing is turned aside.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1"):
         yield
         return
     sys.stderr.flush()

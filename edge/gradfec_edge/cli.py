@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from gradfec_common.console import Endpoint, EndpointType, plain_errors, say_totals
+from gradfec_common.runtimes import AUTO, RUNTIMES, choose_runtime
 
 EXAMPLES = """\b
 Examples:
@@ -66,6 +67,13 @@ IMPORTANCE = (
 )
 @click.option("--results", metavar="FILE|-", help="Append one JSON object a frame; - for standard output.")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
+@click.option(
+    "--runtime",
+    default=AUTO,
+    type=click.Choice([AUTO, *RUNTIMES]),
+    help="What runs the network. [default: litert where it is installed, else tensorflow]",
+    show_default=False,
+)
 @click.option("--name", default=platform.node() or "edge", help="How this edge is called in the cloud's records.")
 @click.option(
     "--udp",
@@ -93,6 +101,7 @@ def main(
     rate: float | None,
     results: str | None,
     weights: Path | None,
+    runtime: str,
     name: str,
     udp: str,
     seed: int,
@@ -113,6 +122,7 @@ def main(
     from gradfec_common.weights.progress import show_progress
     from gradfec_edge.camera import open_source
     from gradfec_edge.daemon import EdgeOptions, run_edge
+    from gradfec_edge.frontend import load_front_end
     from gradfec_edge.importance import EstimatorFile, default_estimator, make_estimator
     from gradfec_edge.journal import Journal
     from gradfec_edge.link import resolve
@@ -120,7 +130,7 @@ def main(
     from gradfec_edge.progress import Progress
 
     scheme, cut = parse_scheme(protect, fec_named(fec)), split_point(split)
-    grid = packet_grid(cut, rows)
+    grid, runtime = packet_grid(cut, rows), choose_runtime(runtime)
     check_code(scheme.code, grid, cut)
     importance = importance or default_estimator(cut, grid)
     estimator = make_estimator(importance, cut, grid, np.random.default_rng(seed))
@@ -134,12 +144,9 @@ def main(
         with show_progress() as fetching:
             store = ensure_weights(weights, fetching)
         resolve(cloud)  # whatever can fail at once fails before TensorFlow takes its seconds
-
-        from gradfec_edge.frontend import FrontEnd
-
         stack.enter_context(progress)
         proxy, free = (estimator, None) if isinstance(estimator, EstimatorFile) else (None, estimator)
-        front_end = FrontEnd(cut, store, proxy)
+        front_end = load_front_end(runtime, cut, store, proxy)
         front_end.warm_up()
         progress.say(
             f"{source.name} -> {cut.name}, {grid.count} packets of {grid.size} B, "

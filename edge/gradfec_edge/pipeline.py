@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,20 +19,11 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import Scheme
 from gradfec_common.transmit import EncodedTensor, encode_tensor
 from gradfec_edge.compensation import compensated
+from gradfec_edge.frontend import FrontEnd
 from gradfec_edge.importance import Estimator
 from gradfec_edge.preprocess import to_input
 
 Floats = npt.NDArray[np.float32]
-
-
-class FrontEndModel(Protocol):
-    """The layers before the cut, and the learned estimator if there is one."""
-
-    def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[Floats, Floats | None, Floats | None]:
-        """Compute chi (H, W, C) of an RGB image (224, 224, 3).
-
-        A proxy gives scores (packets,), too, and if it can the form (groups, C, C) of the damage by absent packets.
-        """
 
 
 class Stages(dict[str, float]):
@@ -54,7 +44,7 @@ class Pipeline:
         self,
         split: SplitPoint,
         grid: PacketGrid,
-        front_end: FrontEndModel,
+        front_end: FrontEnd,
         estimator: Estimator | None,
         scheme: Scheme,
         compensate: bool = True,

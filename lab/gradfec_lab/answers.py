@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_cloud.backend import build_model
+from gradfec_cloud.backend.keras_runtime import build_model
 from gradfec_common.network import SplitPoint
 from gradfec_common.quiet import quiet_tensorflow
 from gradfec_common.weights import WeightStore

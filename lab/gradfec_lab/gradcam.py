@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_cloud.backend import build_model
+from gradfec_cloud.backend.keras_runtime import build_model
 from gradfec_common.network import OUTPUT, SplitPoint
 from gradfec_common.quiet import quiet_tensorflow
 from gradfec_common.weights import WeightStore

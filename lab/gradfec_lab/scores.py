@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
 from gradfec_common.weights import WeightStore
-from gradfec_edge.frontend import FrontEnd, ProxyModel
+from gradfec_edge.frontend.keras_runtime import KerasFrontEnd, ProxyModel
 from gradfec_edge.importance import EstimatorFile, make_estimator
 from gradfec_edge.importance.free import packet_sums
 from gradfec_edge.importance.shipped import STATISTICS, shipped
@@ -46,7 +46,7 @@ class Scores:
             self.fingerprints[STATISTICS] = EstimatorFile.read(shipped(STATISTICS)).digest
         self._free = {name: one for name, one in made.items() if not isinstance(one, EstimatorFile)}
         self._proxies = {name: ProxyModel(one, split) for name, one in made.items() if isinstance(one, EstimatorFile)}
-        self._front_end = FrontEnd(split, weights)
+        self._front_end = KerasFrontEnd(split, weights)
         self._oracle = GradCam(split, weights) if {ORACLE, BY_LABEL} & {*names} else None
 
     def __call__(

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_cloud.backend import BackEnd
+from gradfec_cloud.backend import BackEnd, load_back_end
 from gradfec_common.network import INPUT, split_point
+from gradfec_common.runtimes import AUTO, choose_runtime
 from gradfec_common.weights import WeightStore
 from gradfec_edge.camera import open_source
 from gradfec_edge.preprocess import normalise, to_input
@@ -17,9 +18,9 @@ from gradfec_edge.preprocess import normalise, to_input
 BATCH = 8
 
 
-def uncut_model(weights: WeightStore) -> BackEnd:
-    """Return the network from its normalised input on, ready to run."""
-    model = BackEnd(split_point(INPUT), weights, BATCH)
+def uncut_model(weights: WeightStore, runtime: str = AUTO) -> BackEnd:
+    """Return the network from its normalised input on, ready to run; on the daemons' runtime, unless told another."""
+    model = load_back_end(choose_runtime(runtime), split_point(INPUT), weights, BATCH)
     model.warm_up()
     return model
 

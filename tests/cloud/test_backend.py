@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from gradfec_cloud.backend import BackEnd
+from gradfec_cloud.backend.keras_runtime import KerasBackEnd
 from gradfec_common.network import split_point
-from gradfec_edge.frontend import FrontEnd
+from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 from gradfec_edge.preprocess import normalise
 
 NOISE = np.random.default_rng(4).integers(0, 256, (3, 224, 224, 3), np.uint8)
@@ -41,7 +41,7 @@ def test_cut_at_the_default_the_halves_are_the_whole(back_end, chi, expected):
 @pytest.mark.parametrize("name", ["conv1_bn", "avg_pool"])
 def test_cut_anywhere_the_halves_are_the_whole(weights, expected, name):
     split = split_point(name)
-    front_end, back_end = FrontEnd(split, weights), BackEnd(split, weights)
+    front_end, back_end = KerasFrontEnd(split, weights), KerasBackEnd(split, weights)
     chi = front_end(IMAGES).chi
     assert chi.shape == (5, *split.shape)
     assert_same_predictions(back_end(chi), expected)

@@ -104,3 +104,26 @@ def test_reading_an_endpoint_raises_nothing_but_usage_errors(text):
 def test_a_value_that_is_an_endpoint_already_is_taken_as_it_is():
     assert convert(Endpoint("a", 1)) == Endpoint("a", 1)
     assert (EndpointType().name, EndpointType("").name) == ("HOST:PORT", "[HOST:]PORT")
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "keras"])
+def test_without_tensorflow_a_command_that_needs_it_says_what_to_install(name, capsys):
+    @plain_errors
+    def command():
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    with pytest.raises(SystemExit) as ended:
+        command()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: this needs TensorFlow, which is not installed: pip install 'gradfec[tensorflow]'\n"
+    )
+
+
+def test_another_module_that_is_missing_is_a_fault_of_ours_and_not_hidden():
+    @plain_errors
+    def command():
+        raise ModuleNotFoundError("No module named 'gradfec_nothing'", name="gradfec_nothing")
+
+    with pytest.raises(ModuleNotFoundError):
+        command()

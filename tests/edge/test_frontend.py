@@ -8,7 +8,7 @@ import pytest
 from gradfec_common.errors import GradfecError
 from gradfec_common.network import DEFAULT_SPLIT, back_layers, front_layers, split_point
 from gradfec_common.weights import WeightStore, open_weights, write_slice
-from gradfec_edge.frontend import FrontEnd
+from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 from gradfec_edge.preprocess import normalise
 
 IMAGES = np.random.default_rng(3).integers(0, 256, (2, 224, 224, 3), np.uint8)
@@ -38,7 +38,7 @@ def test_after_warm_up_no_frame_compiles_anew(front_end):
 
 
 def test_split_at_the_input_the_front_end_is_only_the_preprocessing(weights):
-    front_end = FrontEnd(split_point("input_layer"), weights)
+    front_end = KerasFrontEnd(split_point("input_layer"), weights)
     np.testing.assert_array_equal(front_end(IMAGES[0]).chi, normalise(IMAGES[0]))
 
 
@@ -47,7 +47,7 @@ def test_only_arrays_before_the_cut_are_read(weights, monkeypatch, name):
     read = []
     array = WeightStore.array
     monkeypatch.setattr(WeightStore, "array", lambda store, name: read.append(name) or array(store, name))
-    FrontEnd(split_point(name), weights)
+    KerasFrontEnd(split_point(name), weights)
     assert sorted(read) == sorted(f"{layer.name}/{array}" for layer in front_layers(name) for array in layer.arrays)
     assert not {name.split("/")[0] for name in read} & {layer.name for layer in back_layers(name)}
 
@@ -56,7 +56,7 @@ def test_a_slice_of_a_few_hundred_kilobytes_serves_the_front_end_and_no_more(wei
     path = tmp_path / "edge.npz"
     write_slice(weights, DEFAULT_SPLIT, path)
     assert path.stat().st_size < 400_000
-    from_slice = FrontEnd(split_point(DEFAULT_SPLIT), open_weights(path))
+    from_slice = KerasFrontEnd(split_point(DEFAULT_SPLIT), open_weights(path))
     np.testing.assert_array_equal(from_slice(IMAGES[0]).chi, front_end(IMAGES[0]).chi)
     with pytest.raises(GradfecError, match=r"edge\.npz holds 30 of ResNet-50's 320 arrays, and conv2_block2_1_conv"):
-        FrontEnd(split_point("conv2_block2_add"), open_weights(path))
+        KerasFrontEnd(split_point("conv2_block2_add"), open_weights(path))

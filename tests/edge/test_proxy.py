@@ -11,17 +11,10 @@ from hypothesis import strategies as st
 from gradfec_common.errors import UsageError
 from gradfec_common.network import DEFAULT_SPLIT, split_point
 from gradfec_common.packets import PacketGrid
-from gradfec_edge.frontend import FrontEnd, ProxyModel
-from gradfec_edge.frontend.proxy import (
-    ROUNDS,
-    Proxy,
-    damage,
-    element_model,
-    eliminate,
-    saliency_model,
-    tile_sums,
-)
+from gradfec_edge.frontend.keras_proxy import Proxy, damage, element_model, saliency_model, tile_sums
+from gradfec_edge.frontend.keras_runtime import KerasFrontEnd, ProxyModel
 from gradfec_edge.importance import EstimatorFile
+from gradfec_edge.importance.second_order import ROUNDS, eliminate
 from gradfec_edge.preprocess import normalise
 
 SPLIT = split_point(DEFAULT_SPLIT)
@@ -197,7 +190,7 @@ def test_scores_of_a_batch_are_those_of_its_images_one_by_one(best, chi):
     for n in range(2):
         form = proxy(normalise(IMAGES[n : n + 1]), chi[n : n + 1]).numpy()
         np.testing.assert_allclose(forms[n : n + 1], form, rtol=1e-3, atol=1e-6)
-    scores, form = proxy.importance(forms)
+    scores, form = proxy.rank(forms)
     assert form is forms
     turns = np.array([eliminate(form) for form in forms])
     np.testing.assert_allclose(scores, turns / GRID.count + best.arrays["offset"], rtol=1e-6)
@@ -223,7 +216,7 @@ def test_the_papers_proxy_sums_its_map_of_the_image_over_each_packet(paper, chi)
 @pytest.mark.parametrize("recipe", ["best", "paper"])
 def test_in_the_front_ends_graph_a_proxy_scores_and_leaves_the_features_alone(recipe, best, paper, weights, front_end):
     file = {"best": best, "paper": paper}[recipe]
-    with_proxy = FrontEnd(SPLIT, weights, file)
+    with_proxy = KerasFrontEnd(SPLIT, weights, file)
     chi, scores, form = with_proxy(IMAGES)
     np.testing.assert_allclose(chi, front_end(IMAGES).chi, atol=1e-4)
     assert (scores.shape, scores.dtype) == ((2, 2048), np.float32)

@@ -73,11 +73,15 @@ class BackEnd:
 
 
 def put_toys_in_place() -> None:
-    """Let the modules that import TensorFlow be found imported already."""
-    for name, model in (("gradfec_edge.frontend", FrontEnd), ("gradfec_cloud.backend", BackEnd)):
+    """Let the modules that import a runtime be found imported already."""
+    for name, model in (
+        ("gradfec_edge.frontend.litert_runtime", FrontEnd),
+        ("gradfec_cloud.backend.litert_runtime", BackEnd),
+    ):
         sys.modules[name] = types.ModuleType(name)
-        setattr(sys.modules[name], model.__name__, model)
-    sys.modules["tensorflow"] = sys.modules["keras"] = None  # type: ignore[assignment]  # importing them is an error
+        setattr(sys.modules[name], f"LiteRT{model.__name__}", model)
+    for name in ("tensorflow", "keras", "ai_edge_litert"):
+        sys.modules[name] = None  # type: ignore[assignment]  # importing them is an error
 
 
 if __name__ == "__main__":

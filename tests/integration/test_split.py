@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 
 from gradfec_cloud.backend import BackEnd
+from gradfec_cloud.backend.keras_runtime import KerasBackEnd
 from gradfec_common.quantise import dequantise, quantise
 from gradfec_edge.camera import open_source
-from gradfec_edge.frontend import FrontEnd
+from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 from gradfec_edge.preprocess import normalise, to_input
 
 IMAGES = 50
 
 
 def test_front_end_and_back_end_answer_as_the_uncut_network(
-    photographs: Path, front_end: FrontEnd, back_end: BackEnd, uncut: BackEnd
+    photographs: Path, front_end: KerasFrontEnd, back_end: KerasBackEnd, uncut: BackEnd
 ) -> None:
     source = open_source(os.environ.get("GRADFEC_IMAGES") or str(photographs))
     differences, quantised_differs, count = [], 0, 0

@@ -1,28 +1,20 @@
-"""The front-end: the layers of ResNet-50 before the split point, as one compiled function. The edge's only Keras.
+"""The front-end: the layers of ResNet-50 before the split point and the learned estimator, as one graph.
 
-Importing this package imports TensorFlow, which takes seconds: import it where it is needed, not at start-up.
+There is one for each runtime, with the same answers: `litert_runtime`, for edge boxes without TensorFlow, and
+`keras_runtime`. Importing either takes time: import it where it is needed, not at start-up.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradfec_common.network import INPUT, LAYER, SplitPoint, front_layers
-from gradfec_common.quiet import quiet_tensorflow
+from gradfec_common.network import SplitPoint
+from gradfec_common.runtimes import LITERT
 from gradfec_common.weights import WeightStore
 from gradfec_edge.importance import EstimatorFile
-from gradfec_edge.preprocess import normalise
-
-with quiet_tensorflow():
-    import keras
-    import tensorflow as tf
-
-    from gradfec_edge.frontend.proxy import Proxy
-
-keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
 
 
 class Features(NamedTuple):
@@ -35,61 +27,24 @@ class Features(NamedTuple):
     damage: NDArray[np.float32] | None = None
 
 
-def build_model(split: SplitPoint, weights: WeightStore) -> keras.Model:
-    """Build the Keras model from the normalised image (N, 224, 224, 3) to chi (N, H, W, C) float32.
-
-    Only the layers before the cut are built, and only their arrays are read.
-    """
-    image = keras.Input(LAYER[INPUT].shape, name=INPUT)
-    tensors: dict[str, Any] = {INPUT: image}
-    for layer in front_layers(split.name):
-        make = getattr(keras.layers, layer.kind)(name=layer.name, **layer.options)
-        inputs = [tensors[name] for name in layer.inbound]
-        tensors[layer.name] = make(inputs if len(inputs) > 1 else inputs[0])
-        make.set_weights(weights.arrays(layer.name))
-    chi = keras.layers.Reshape(split.shape, name="chi")(tensors[split.name])  # avg_pool's (N, C) -> (N, 1, 1, C)
-    return keras.Model(image, chi, name="front_end")
-
-
-class FrontEnd:
-    """Images in, feature tensors chi out, and their packets' importance; one image at a time or a batch."""
-
-    def __init__(self, split: SplitPoint, weights: WeightStore, proxy: EstimatorFile | None = None) -> None:
-        """Build the layers up to `split`, and `proxy` with them; GradfecError where `weights` lacks an array."""
-        self.split = split
-        self.model = build_model(split, weights)
-        self.proxy = Proxy(proxy, split) if proxy else None
-
-        def run(image: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            chi = self.model(image, training=False)
-            return (chi, self.proxy(image, chi)) if self.proxy else (chi,)
-
-        # XLA fuses normalisation and ReLU into the convolutions, measured at 0.7 of the time; it compiles anew for each
-        # batch size, of which the edge uses one.
-        self._run = tf.function(run, jit_compile=True, autograph=False)
+class FrontEnd(Protocol):
+    """Images in, features and importance out."""
 
     def warm_up(self) -> None:
-        """Compile for one image, so that the first frame is as fast as the rest."""
-        self(np.zeros(LAYER[INPUT].shape, np.uint8))
+        """Do what the first image would have to wait for."""
 
     def __call__(self, image: NDArray[np.uint8]) -> Features:
-        """Return the features of an RGB image (224, 224, 3) uint8, or of N: all that is in them is then of N, too."""
-        batch = image if image.ndim == 4 else image[np.newaxis]  # (224, 224, 3) -> (1, 224, 224, 3)
-        chi, *seen = (array.numpy() for array in self._run(normalise(batch)))
-        found = Features(chi, *self.proxy.importance(seen[0])) if self.proxy else Features(chi)
-        if image.ndim == 4:
-            return found
-        return Features(chi[0], *(None if array is None else array[0] for array in (found.scores, found.damage)))
+        """Return the features of an RGB image (224, 224, 3) uint8."""
 
 
-class ProxyModel:
-    """A learned estimator alone, of features that are already there: for comparing several of the same images."""
+def load_front_end(
+    runtime: str, split: SplitPoint, weights: WeightStore, proxy: EstimatorFile | None = None
+) -> FrontEnd:
+    """Build the layers up to `split`, and `proxy` with them; GradfecError where `weights` lacks an array."""
+    if runtime == LITERT:
+        from gradfec_edge.frontend.litert_runtime import LiteRTFrontEnd
 
-    def __init__(self, file: EstimatorFile, split: SplitPoint) -> None:
-        """Build it from a file; UsageError where the file is for another split, or lacks an array."""
-        self._proxy = Proxy(file, split)
-        self._run = tf.function(self._proxy, jit_compile=True, autograph=False)
+        return LiteRTFrontEnd(split, weights, proxy)
+    from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 
-    def __call__(self, images: NDArray[np.uint8], chi: NDArray[np.float32]) -> Features:
-        """Add to features chi (N, H, W, C) of RGB images (N, 224, 224, 3) what the estimator says of them."""
-        return Features(chi, *self._proxy.importance(self._run(normalise(images), chi).numpy()))
+    return KerasFrontEnd(split, weights, proxy)

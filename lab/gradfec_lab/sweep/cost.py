@@ -48,13 +48,15 @@ def cost(images: Path, limit: int, as_json: bool) -> None:
     made = {name: make_estimator(name, split, grid, rng) for name in ESTIMATORS}
     with show_progress() as progress:
         weights = ensure_weights(None, progress)
-    from gradfec_edge.frontend import FrontEnd
+    from gradfec_common.runtimes import choose_runtime
+    from gradfec_edge.frontend import load_front_end
 
-    plain = FrontEnd(split, weights)
+    runtime = choose_runtime()
+    plain = load_front_end(runtime, split, weights)
     runs: dict[str, Callable[[npt.NDArray[np.uint8]], object]] = {NOTHING: plain}
     for name, estimator in made.items():
         if isinstance(estimator, EstimatorFile):
-            runs[name] = sending_half(FrontEnd(split, weights, estimator), grid)
+            runs[name] = sending_half(load_front_end(runtime, split, weights, estimator), grid)
         else:
             runs[name] = lambda image, estimator=estimator: estimator(image, plain(image).chi)  # type: ignore[misc]
     for run in runs.values():

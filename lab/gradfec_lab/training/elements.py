@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gradfec_common.network import split_point
 from gradfec_common.quiet import quiet_tensorflow
-from gradfec_edge.frontend.proxy import element_model
+from gradfec_edge.frontend.keras_proxy import element_model
 from gradfec_edge.preprocess import normalise
 from gradfec_lab.training.run import Curve, Schedule, train
 from gradfec_lab.training.targets import Targets

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.quiet import quiet_tensorflow
-from gradfec_edge.frontend.proxy import saliency_model
+from gradfec_edge.frontend.keras_proxy import saliency_model
 from gradfec_lab.training.run import Curve, Schedule, train
 from gradfec_lab.training.targets import Targets
 

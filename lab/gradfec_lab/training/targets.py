@@ -108,11 +108,11 @@ class Targets:
         advance(self.settings.count - len(todo))
         if not todo:
             return
-        from gradfec_edge.frontend import FrontEnd
+        from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
         from gradfec_lab.gradcam import BATCH, GradCam
 
         split = split_point(self.settings.split)
-        front_end, oracle = FrontEnd(split, weights), GradCam(split, weights, self.settings.score)
+        front_end, oracle = KerasFrontEnd(split, weights), GradCam(split, weights, self.settings.score)
         index = {name: i for i, name in enumerate(self.names)}
         for number, (names, images) in enumerate(self.photographs.batches(todo, BATCH), 1):
             where = [index[name] for name in names]

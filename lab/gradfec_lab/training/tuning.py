@@ -23,7 +23,7 @@ from gradfec_common.network import split_point
 from gradfec_common.packets import PacketGrid
 from gradfec_common.quiet import quiet_tensorflow
 from gradfec_common.weights import WeightStore
-from gradfec_edge.frontend import FrontEnd
+from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 from gradfec_edge.importance import EstimatorFile
 from gradfec_lab.gradcam import BATCH, logits_of
 from gradfec_lab.training.targets import Targets
@@ -71,7 +71,7 @@ def tune(
     `report` is told steps, loss (nats) and agreement of those since it was last called; `advance` how many images.
     """
     split, grid = split_point(targets.settings.split), targets.grid
-    front_end, answer = FrontEnd(split, weights, proxy), Answering(targets.settings.split, weights, grid)
+    front_end, answer = KerasFrontEnd(split, weights, proxy), Answering(targets.settings.split, weights, grid)
     path = checkpoints / "tuning.npz"
     run = {"seed": seed, "steps": steps, "proxy": proxy.digest}
     state = _restore(path, grid, run)

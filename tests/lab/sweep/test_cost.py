@@ -15,7 +15,7 @@ from gradfec_lab.cli import main
 
 
 class ToyFrontEnd:
-    def __init__(self, split, weights, proxy=None):
+    def __init__(self, runtime, split, weights, proxy=None):
         self.shape, self.ranks = split.shape, proxy is not None
 
     def __call__(self, image):
@@ -28,7 +28,7 @@ class ToyFrontEnd:
 
 
 def test_every_estimator_is_timed_and_weighed(photographs: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gradfec_edge.frontend.FrontEnd", ToyFrontEnd)
+    monkeypatch.setattr("gradfec_edge.frontend.load_front_end", ToyFrontEnd)
     result = CliRunner().invoke(main, ["sweep", "cost", "--images", str(photographs), "--limit", "3", "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)

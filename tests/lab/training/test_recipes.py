@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradfec_common.packets import PacketGrid
-from gradfec_edge.frontend.proxy import element_model, saliency_model
+from gradfec_edge.frontend.keras_proxy import element_model, saliency_model
 from gradfec_lab.training.averages import averages, channel_means
 from gradfec_lab.training.elements import PAPER, train_elements
 from gradfec_lab.training.run import Curve

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from gradfec_common.errors import UsageError
 from gradfec_common.network import split_point
 from gradfec_common.packets import PacketGrid
-from gradfec_edge.frontend import ProxyModel
+from gradfec_edge.frontend.keras_runtime import ProxyModel
 from gradfec_edge.importance import EstimatorFile, make_estimator
 from gradfec_lab.cli import main
 from gradfec_lab.training.run import Schedule

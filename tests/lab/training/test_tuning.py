@@ -41,7 +41,7 @@ def targets(tmp_path, monkeypatch):
         missing = 8 - kept[:, MATTERS].sum(axis=1)
         return missing, (missing == 0).astype(np.float32), gradient
 
-    monkeypatch.setattr(tuning, "FrontEnd", lambda split, weights, proxy: front_end)
+    monkeypatch.setattr(tuning, "KerasFrontEnd", lambda split, weights, proxy: front_end)
     monkeypatch.setattr(tuning, "Answering", lambda split, weights, grid: answer)
     return made
 

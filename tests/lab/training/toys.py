@@ -55,7 +55,7 @@ class ToyNetwork:
 def install(monkeypatch: Any, before: Callable[[int], None] = lambda images: None) -> ToyNetwork:
     """Put the toy in the place of front-end and oracle."""
     toy = ToyNetwork(before)
-    monkeypatch.setattr("gradfec_edge.frontend.FrontEnd", lambda split, weights: toy.features)
+    monkeypatch.setattr("gradfec_edge.frontend.keras_runtime.KerasFrontEnd", lambda split, weights: toy.features)
     monkeypatch.setattr("gradfec_lab.gradcam.GradCam", lambda split, weights, score: toy.explain)
     return toy
 

@@ -1,17 +1,6 @@
 """The learned estimators as Keras models, which run in one graph with the front-end.
 
-`best`: second-order importance. The oracle knows the gradient g of the answer, the edge does not. But training images
-tell how g varies and goes together between channels, and a small network tells where in the picture it is large. To
-second order, leaving out a set D of packets disturbs the answer by
-
-    d(D) = sum over tiles of w [ sum over positions of x^T P x + m^T T m ]
-
-with x the features of D and m their mean over the tile, P and T the parts of E[g g^T] that are of one position and
-common to a tile, and w the tile's saliency. This counts that some absences cancel and others add up (LeCun, Denker,
-Solla, "Optimal Brain Damage", NIPS 1989, keep the diagonal; Hassibi, Stork, "Second Order Derivatives for Network
-Pruning: Optimal Brain Surgeon", NIPS 1992, the whole form, of weights instead of features). Packets are left out in
-rounds, cheapest first given those already gone. Their importance is their turn, as a share of all, plus an offset of
-each place, learned from the back-end's answers to what is kept.
+`best`: second-order importance, see `gradfec_edge.importance.second_order`.
 
 `paper`: the front-end's own architecture, from the image to the map of element importances, summed by packet.
 """
@@ -21,21 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 from keras import layers, ops
 
 from gradfec_common.network import INPUT, LAYER, SplitPoint, front_layers
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance import EstimatorFile
-
-Floats = npt.NDArray[np.float32]
-
-# Shares of the packets that have gone after each round of elimination: few rounds where nobody drops.
-ROUNDS = (0.25, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0)
-WIDTH, DEPTH = 64, 3  # channels and residual blocks of the saliency network
-FLOOR = 1e-6  # of a channel's mean: five of the 256 channels are never positive
+from gradfec_edge.importance.second_order import DEPTH, FLOOR, WIDTH, Ranking
 
 
 def tile_sums(elements: tf.Tensor, grid: PacketGrid) -> tf.Tensor:
@@ -104,29 +85,6 @@ def damage(chi: tf.Tensor, saliency: tf.Tensor, sensitivity: tuple[tf.Tensor, ..
     return by_position + tf.matmul(means, means, transpose_a=True) * sensitivity[1]
 
 
-def eliminate(form: Floats) -> Floats:
-    """Return each packet's turn (packets,), 0 .. packets - 1, to be left out under a quadratic form (groups, C, C).
-
-    Not in the graph: XLA takes several times as long to sort.
-    """
-    groups, channels, _ = form.shape
-    count = groups * channels
-    cost = np.diagonal(form, axis1=1, axis2=2).reshape(count) / 2  # (8, 256) -> (2048,): of one absence alone
-    turn = np.empty(count, np.float32)
-    waiting = np.arange(count)
-    start = 0
-    for end in (round(share * count) for share in ROUNDS):
-        order = np.argsort(cost[waiting], kind="stable")
-        gone, waiting = waiting[order[: end - start]], np.sort(waiting[order[end - start :]])
-        turn[gone] = np.arange(start, end)
-        absent = np.zeros(count, np.float32)
-        absent[gone] = 1
-        # What is gone makes the loss of what is like it dearer. (8, 256, 256) x (8, 256, 1) -> (2048,)
-        cost = cost + np.matmul(form, absent.reshape(groups, channels, 1)).reshape(count)
-        start = end
-    return np.ascontiguousarray(turn.reshape(groups, channels).T).reshape(count)  # (8, 256) -> (256, 8) -> (2048,)
-
-
 def element_model(split: SplitPoint) -> keras.Model:
     """Build the paper's proxy: the front-end's architecture, from the normalised image to a map (N, H, W, C) >= 0."""
     image = keras.Input(LAYER[INPUT].shape, name=INPUT)
@@ -143,21 +101,19 @@ class Proxy:
 
     def __init__(self, file: EstimatorFile, split: SplitPoint) -> None:
         """Build it from a file; UsageError where the file is for another split, or lacks an array."""
-        self.grid = grid = PacketGrid(split.shape, file.about["rows"])
-        file.check_fits(split, grid)
-        self.of_image = file.about["recipe"] == "paper"
-        self.model = element_model(split) if self.of_image else saliency_model(grid)
+        self.rank = Ranking(file, split)
+        self.grid, self.of_image = self.rank.grid, self.rank.of_image
+        self.model = element_model(split) if self.of_image else saliency_model(self.grid)
         for weight in self.model.weights:
             weight.assign(file.array(weight.path, tuple(weight.shape)))
-        channels = grid.shape[2]
-        self.offset = np.zeros(grid.count, np.float32) if self.of_image else file.array("offset", (grid.count,))
+        channels = self.grid.shape[2]
         matrices = () if self.of_image else ("sensitivity/position", "sensitivity/tile")
         self.sensitivity = tuple(tf.constant(file.array(name, (channels, channels))) for name in matrices)
 
     def __call__(self, image: tf.Tensor, chi: tf.Tensor) -> tf.Tensor:
         """Look at normalised images (N, 224, 224, 3) and their features chi (N, H, W, C), in the graph.
 
-        What comes out is for `importance`.
+        What comes out is for `rank`.
         """
         if self.of_image:
             tiles = tile_sums(self.model(image, training=False), self.grid)
@@ -167,10 +123,3 @@ class Proxy:
         sums = [tile_sums(positive, self.grid), tile_sums(tf.square(positive), self.grid)]
         saliency = tf.nn.softmax(self.model(sums, training=False))
         return damage(positive, saliency, self.sensitivity, self.grid)
-
-    def importance(self, seen: Floats) -> tuple[Floats, Floats | None]:
-        """Turn what the graph gave into scores (N, packets), and the form (N, groups, C, C) where it was that."""
-        if self.of_image:
-            return seen, None
-        turns = np.stack([eliminate(form) for form in seen])
-        return turns / np.float32(self.grid.count) + self.offset, seen

@@ -1,4 +1,4 @@
-"""The back-end: the layers of ResNet-50 after the split point, as one compiled function. The cloud's only Keras.
+"""The back-end on TensorFlow, through Keras, as one compiled function. The cloud's only Keras.
 
 Importing this module imports TensorFlow, which takes seconds: import it where it is needed, not at start-up.
 """
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradfec_cloud.backend import check_features
 from gradfec_common.network import CLASSES, OUTPUT, SplitPoint, back_layers
 from gradfec_common.quiet import quiet_tensorflow
 from gradfec_common.weights import WeightStore
@@ -41,7 +42,7 @@ def build_model(split: SplitPoint, weights: WeightStore) -> keras.Model:
     return keras.Model(chi, probabilities, name="back_end")
 
 
-class BackEnd:
+class KerasBackEnd:
     """Feature tensors in, class probabilities out; any batch of 1 to `max_batch` without compiling anew."""
 
     def __init__(self, split: SplitPoint, weights: WeightStore, max_batch: int = 8) -> None:
@@ -59,8 +60,6 @@ class BackEnd:
 
     def __call__(self, chi: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (N, 1000) float32 probabilities of chi (N, H, W, C) float32; ValueError for any other shape or N."""
-        if chi.shape[1:] != self.split.shape or not 1 <= len(chi) <= self.max_batch:
-            shape = ", ".join(map(str, self.split.shape))
-            raise ValueError(f"chi is (1..{self.max_batch}, {shape}) at {self.split.name}, not {chi.shape}")
+        check_features(chi, self.split, self.max_batch)
         probabilities: NDArray[np.float32] = self._run(chi).numpy()
         return probabilities

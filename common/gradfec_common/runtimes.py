@@ -1,0 +1,22 @@
+"""What runs the two halves of the network: LiteRT, or TensorFlow through Keras. Both are optional, and answer alike."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from gradfec_common.errors import UsageError
+
+AUTO, LITERT, TENSORFLOW = "auto", "litert", "tensorflow"
+RUNTIMES = {LITERT: "ai_edge_litert", TENSORFLOW: "tensorflow"}  # the package of each; the one that starts faster first
+
+
+def choose_runtime(name: str = AUTO) -> str:
+    """Return the runtime of that name, or for `auto` the first that is installed; UsageError where it is not."""
+    installed = [runtime for runtime, package in RUNTIMES.items() if find_spec(package)]
+    if name == AUTO and installed:
+        return installed[0]
+    if name not in installed:
+        wanted = LITERT if name == AUTO else name
+        there = f"installed: {', '.join(installed)}" if installed else "no other runtime is installed either"
+        raise UsageError(f"{wanted} is not installed: pip install 'gradfec[{wanted}]'; {there}")
+    return name

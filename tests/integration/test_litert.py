@@ -1,0 +1,89 @@
+"""On LiteRT the network answers as on TensorFlow, which need not be there."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from gradfec_cloud.backend.litert_runtime import LiteRTBackEnd
+from gradfec_common.network import DEFAULT_SPLIT, split_point
+from gradfec_common.packets import PacketGrid
+from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
+from gradfec_edge.frontend.litert_runtime import LiteRTFrontEnd
+from gradfec_edge.importance import PROXIES, make_estimator
+from gradfec_edge.preprocess import normalise, to_input
+
+SPLIT = split_point(DEFAULT_SPLIT)
+GRID = PacketGrid(SPLIT.shape)
+COARSE = np.random.default_rng(5).integers(0, 256, (3, 7, 7, 3), np.uint8).repeat(32, 1).repeat(32, 2)
+
+
+@pytest.fixture(scope="module")
+def images(photographs):
+    """Three photographs (3, 224, 224, 3), and noise."""
+    real = [to_input(cv2.imread(str(path))) for path in sorted(photographs.iterdir())[:3]]
+    return np.stack([*real, *COARSE])
+
+
+@pytest.fixture(scope="module")
+def expected(resnet50, images):
+    """What Keras's own model answers: (6, 1000) probabilities."""
+    return resnet50.predict(normalise(images), verbose=0)
+
+
+@pytest.mark.parametrize("name", ["input_layer", "conv1_conv", "conv1_bn", DEFAULT_SPLIT, "avg_pool"])
+def test_the_halves_are_the_whole_wherever_it_is_cut(weights, images, expected, name):
+    split = split_point(name)
+    front_end, back_end = LiteRTFrontEnd(split, weights), LiteRTBackEnd(split, weights)
+    chi = np.stack([front_end(image).chi for image in images])
+    assert (chi.shape, chi.dtype) == ((6, *split.shape), np.float32)
+    probabilities = back_end(chi)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    np.testing.assert_array_equal(probabilities.argmax(1), expected.argmax(1))
+
+
+@pytest.mark.parametrize("estimator", PROXIES)
+def test_the_learned_estimators_rank_the_packets_alike(weights, images, estimator):
+    file = make_estimator(estimator, SPLIT, GRID, np.random.default_rng(0))
+    one, other = LiteRTFrontEnd(SPLIT, weights, file), KerasFrontEnd(SPLIT, weights, file)
+    for image in images:
+        ours, theirs = one(image), other(image)
+        np.testing.assert_allclose(ours.chi, theirs.chi, atol=1e-4)
+        # A rounding may swap neighbours, and what follows them; most stay where they are.
+        ranks = [np.argsort(np.argsort(found.scores)) for found in (ours, theirs)]
+        assert np.abs(np.subtract(*ranks)).mean() < 4
+        assert (ours.damage is None) == (theirs.damage is None)
+        if ours.damage is not None:
+            np.testing.assert_allclose(ours.damage, theirs.damage, atol=1e-4 * np.abs(theirs.damage).max())
+
+
+def test_a_back_end_refuses_features_of_another_shape(weights):
+    back_end = LiteRTBackEnd(split_point("avg_pool"), weights, max_batch=2)
+    for shape in ((1, 1, 1, 2047), (3, 1, 1, 2048), (0, 1, 1, 2048)):
+        with pytest.raises(ValueError, match=r"chi is \(1\.\.2, 1, 1, 2048\) at avg_pool"):
+            back_end(np.zeros(shape, np.float32))
+
+
+def test_neither_half_imports_tensorflow(weights):
+    program = f"""
+import sys
+sys.modules["tensorflow"] = sys.modules["keras"] = None  # importing them is an error
+import numpy as np
+from gradfec_cloud.backend import load_back_end
+from gradfec_common.network import split_point
+from gradfec_common.packets import PacketGrid
+from gradfec_common.weights import open_weights
+from gradfec_edge.frontend import load_front_end
+from gradfec_edge.importance import make_estimator
+split = split_point({DEFAULT_SPLIT!r})
+weights = open_weights()
+proxy = make_estimator("proxy", split, PacketGrid(split.shape), np.random.default_rng(0))
+features = load_front_end("litert", split, weights, proxy)(np.zeros((224, 224, 3), np.uint8))
+print(features.scores.shape, load_back_end("litert", split, weights)(features.chi[np.newaxis]).shape)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "(2048,) (1, 1000)\n"
+    assert done.stderr == "", "the runtime's notices are not the daemon's"
