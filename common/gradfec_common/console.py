@@ -15,6 +15,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TENSORFLOW = ("tensorflow", "keras")  # an optional extra, which training and the sweeps need
+NO_TENSORFLOW = "this needs TensorFlow, which is not installed: pip install 'gradfec[tensorflow]'"
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 
 
