@@ -1,0 +1,170 @@
+"""`gradfec bench end-to-end`: frames through both daemons over loopback, against the uncut model in one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from gradfec_common.console import plain_errors
+from gradfec_common.network import INPUT, LAYER
+from gradfec_common.runtimes import AUTO, RUNTIMES, choose_runtime
+from gradfec_common.weights import ensure_weights
+from gradfec_common.weights.progress import show_progress
+from gradfec_lab.bench.measure import in_words, machine, median_ms
+from gradfec_lab.bench.models import LIBRARIES, part_of
+from gradfec_lab.daemons import Daemon, daemon, free_port
+from gradfec_lab.experiment import Record
+
+CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
+WARM_UP = 5  # frames that do not count: those that are on their way before the flow is even
+PERCENTILES = (50, 95, 99)
+# As fast as the interface takes it: spread over time, as by default, a frame's datagrams would make up the latency.
+RATE = ("--rate", "100000")
+FULL, ALONE = 4, 1  # frames in flight: for the rate, and for the latency of a frame that waits for no other
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What a run through the daemons gave: their records, when each came, CPU time a frame of edge and cloud."""
+
+    records: list[Record]
+    came_s: list[float]
+    cpu_s_a_frame: dict[str, float]
+
+    @property
+    def frames_a_second(self) -> float:
+        """Return the rate at which answers came, once the flow was even."""
+        return (len(self.came_s) - 1 - WARM_UP) / (self.came_s[-1] - self.came_s[WARM_UP])
+
+    def percentiles_ms(self) -> dict[str, dict[str, float]]:
+        """Return percentiles of the latency, and of each stage."""
+        records = self.records[WARM_UP:]
+        stages = dict.fromkeys(stage for record in records for stage in record["stages_ms"])
+        times = {stage: [record["stages_ms"].get(stage, 0.0) for record in records] for stage in stages}
+        times["latency"] = [record["latency_ms"] for record in records]
+        return {name: {f"p{q}": float(np.percentile(ms, q)) for q in PERCENTILES} for name, ms in times.items()}
+
+
+@click.command(context_settings=CONTEXT)
+@click.option("--frames", default=60, type=click.IntRange(WARM_UP + 5), help="Frames of each run.")
+@click.option("--protect", default="FEC_20_80", help="Protection scheme.")
+@click.option("--fec", default="leopard", type=click.Choice(["zfec", "leopard"]), help="Erasure code of FEC_A_B.")
+@click.option("--importance", default="proxy", help="What ranks the packets.")
+@click.option("--runtime", default=AUTO, type=click.Choice([AUTO, *RUNTIMES]), help="What runs the network.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@plain_errors
+def end_to_end(frames: int, protect: str, fec: str, importance: str, runtime: str, as_json: bool) -> None:
+    """Send frames from a real edge to a real cloud over loopback, both on this machine, as fast as they go.
+
+    Rate: with four frames in flight, over that of the uncut model in one process on the same runtime. Latency: of
+    frames one at a time, over the sum of front-end with estimator and back-end.
+    """
+    described = machine(*LIBRARIES)
+    runtime = choose_runtime(runtime)
+    with show_progress() as progress:
+        weights = ensure_weights(None, progress)
+    options = ["--protect", protect, "--fec", fec, "--importance", importance, "--runtime", runtime, *RATE]
+    with tempfile.TemporaryDirectory(prefix="gradfec-bench-") as folder:
+        write_images(Path(folder), frames)
+        before = median_ms(part_of("uncut", runtime, weights), frames)
+        full = flow(Path(folder), options, FULL, runtime)
+        alone = flow(Path(folder), options, ALONE, runtime)
+        after = median_ms(part_of("uncut", runtime, weights), frames)
+    part = "front-end and proxy" if importance == "proxy" else "front-end"
+    halves_ms = sum(median_ms(part_of(name, runtime, weights), frames) for name in (part, "back-end"))
+    uncut_ms = (before + after) / 2  # the machine may drift meanwhile
+    said: dict[str, Any] = {
+        "runtime": runtime,
+        "uncut_ms": uncut_ms,
+        "halves_ms": halves_ms,
+        "frames_a_second": {"uncut": 1000 / uncut_ms, "daemons": full.frames_a_second},
+        "cpu_ms_a_frame": {name: 1000 * seconds for name, seconds in full.cpu_s_a_frame.items()},
+        "one_at_a_time_ms": alone.percentiles_ms(),
+        "four_in_flight_ms": full.percentiles_ms(),
+    }
+    ratios = {
+        "end_to_end_rate": full.frames_a_second * uncut_ms / 1000,
+        "end_to_end_latency": alone.percentiles_ms()["latency"]["p50"] / halves_ms,
+    }
+    if as_json:
+        asked = {"frames": frames, "protect": protect, "fec": fec, "importance": importance}
+        click.echo(json.dumps({"machine": described, **asked, "end_to_end": said, "ratios": ratios}))
+        return
+    out = Console(highlight=False)
+    out.print(in_words(described), style="dim", soft_wrap=True)
+    out.print(table(said, f"{frames} frames, {protect} by {importance}, {fec}, {runtime}"))
+    cpu = ", ".join(f"{name} {ms:.0f} ms" for name, ms in said["cpu_ms_a_frame"].items())
+    out.print(f"CPU time a frame: {cpu}")
+    rate = said["frames_a_second"]
+    out.print(
+        f"end_to_end_rate: {rate['daemons']:.2f} frames a second, {ratios['end_to_end_rate']:.2f} of the uncut model's "
+        f"{rate['uncut']:.2f}"
+    )
+    out.print(f"end_to_end_latency: {ratios['end_to_end_latency']:.2f} of both halves' {halves_ms:.1f} ms")
+
+
+def write_images(folder: Path, count: int) -> None:
+    """Write coarse coloured images, of the size that the network takes."""
+    from matplotlib.image import imsave
+
+    height, width, channels = LAYER[INPUT].shape
+    rng = np.random.default_rng(0)
+    for n in range(count):
+        coarse = rng.integers(0, 256, (7, 7, channels), np.uint8)
+        image = coarse.repeat(height // 7, 0).repeat(width // 7, 1)
+        imsave(folder / f"{n:04}.png", image)
+
+
+def flow(images: Path, options: Sequence[str], in_flight: int, runtime: str) -> Flow:
+    """Run the images through a cloud and an edge of its own."""
+    port = free_port()
+    listen = ["--listen", f"127.0.0.1:{port}", "--runtime", runtime]
+    records, came_s, used = [], [], {}
+    with daemon("gradfec-cloud", *listen, ready="listening on") as cloud:
+        send = ["--camera", str(images), "--cloud", f"127.0.0.1:{port}", "--in-flight", str(in_flight)]
+        with daemon("gradfec-edge", *send, *options, "--results", "-") as edge:
+            for line in edge.lines():
+                records.append(json.loads(line))
+                came_s.append(time.perf_counter())
+                if len(records) in (WARM_UP, len([*images.iterdir()])):
+                    used[len(records)] = np.array([cpu_s(edge), cpu_s(cloud)])
+            if len(used) < 2:
+                raise edge.failure()
+    first, last = used.values()
+    spent = (last - first) / (len(records) - WARM_UP)
+    return Flow(records, came_s, {"edge": float(spent[0]), "cloud": float(spent[1])})
+
+
+def cpu_s(running: Daemon) -> float:
+    """Return the CPU time that a daemon has used so far, user and kernel; 0 where the system has no /proc."""
+    try:
+        fields = Path(f"/proc/{running.process.pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def table(said: dict[str, Any], title: str) -> Table:
+    """Lay out where the time of a frame goes."""
+    laid = Table(title=title, box=SIMPLE_HEAD)
+    laid.add_column("ms")
+    flows = {"one at a time": said["one_at_a_time_ms"], "four in flight": said["four_in_flight_ms"]}
+    for name in flows:
+        for q in PERCENTILES:
+            laid.add_column(f"{name}, p{q}" if q == PERCENTILES[0] else f"p{q}", justify="right")
+    for stage in said["one_at_a_time_ms"]:
+        cells = [f"{of[stage][f'p{q}']:.1f}" for of in flows.values() for q in PERCENTILES]
+        laid.add_row(stage, *cells)
+    return laid

@@ -1,0 +1,144 @@
+"""`gradfec bench models`: what each half of the network costs on each runtime that is installed, and its start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError, files
+from typing import Any
+
+import click
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from gradfec_common.console import plain_errors
+from gradfec_common.network import DEFAULT_SPLIT, INPUT, LAYER, split_point
+from gradfec_common.runtimes import LITERT, RUNTIMES, TENSORFLOW, choose_runtime
+from gradfec_common.transmit import packet_grid
+from gradfec_common.weights import WeightStore, ensure_weights
+from gradfec_common.weights.progress import show_progress
+from gradfec_lab.bench.measure import in_words, machine, median_ms
+
+CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
+LIBRARIES = ("ai-edge-litert", "tensorflow", "keras", "numpy")
+DISTRIBUTIONS = {LITERT: ("ai-edge-litert", "flatbuffers"), TENSORFLOW: ("tensorflow", "keras")}
+PARTS = ("front-end", "front-end and proxy", "back-end", "uncut")
+BATCHES = (1, 8)
+ROWS = 7
+START = {
+    "edge": "from gradfec_edge.frontend import load_front_end as load",
+    "cloud": "from gradfec_cloud.backend import load_back_end as load",
+}
+
+Run = Callable[[], object]
+
+
+@click.command(context_settings=CONTEXT)
+@click.option("--runs", default=15, type=click.IntRange(1), help="Runs after the warm-up; the median counts.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@plain_errors
+def models(runs: int, as_json: bool) -> None:
+    """Time both halves of the network, at the default split, on each runtime, for one image and for batches of 8.
+
+    LiteRT takes a batch image by image. A start is that of a process, until its half has answered for the first time.
+    """
+    described = machine(*LIBRARIES)
+    with show_progress() as progress:
+        weights = ensure_weights(None, progress)
+    found = {
+        runtime: {
+            "ms_an_image": times(runtime, weights, runs),
+            "start_ms": {half: start_ms(runtime, half) for half in START},
+            "installed_bytes": installed_bytes(DISTRIBUTIONS[runtime]),
+        }
+        for runtime in installed()
+    }
+    if as_json:
+        click.echo(json.dumps({"machine": described, "runs": runs, "models": found}))
+        return
+    out = Console(highlight=False)
+    out.print(in_words(described), style="dim", soft_wrap=True)
+    out.print(table(found, runs))
+
+
+def installed() -> list[str]:
+    """Return the runtimes that are installed, the edge's choice first."""
+    first = choose_runtime()
+    return [first, *(name for name in RUNTIMES if name != first and installed_bytes(DISTRIBUTIONS[name]))]
+
+
+def times(runtime: str, weights: WeightStore, runs: int) -> dict[str, dict[str, float]]:
+    """Return the milliseconds an image of each part, by batch size."""
+    return {
+        part: {str(batch): median_ms(part_of(part, runtime, weights, batch), runs) / batch for batch in BATCHES}
+        for part in PARTS
+    }
+
+
+def part_of(part: str, runtime: str, weights: WeightStore, batch: int = 1) -> Run:
+    """Return what runs a part of the network on a batch of images, or of their features."""
+    from gradfec_cloud.backend import load_back_end
+    from gradfec_edge.frontend import load_front_end
+    from gradfec_edge.frontend.litert_runtime import LiteRTFrontEnd
+    from gradfec_edge.importance import EstimatorFile, make_estimator
+
+    split, rng = split_point(DEFAULT_SPLIT), np.random.default_rng(0)
+    if part in ("back-end", "uncut"):
+        at = split if part == "back-end" else split_point(INPUT)
+        back_end = load_back_end(runtime, at, weights, batch)
+        features = np.maximum(rng.normal(size=(batch, *at.shape)), 0).astype(np.float32)
+        return lambda: back_end(features)
+    proxy = make_estimator("proxy", split, packet_grid(split, ROWS), rng) if part == "front-end and proxy" else None
+    front_end = load_front_end(runtime, split, weights, proxy if isinstance(proxy, EstimatorFile) else None)
+    images = rng.integers(0, 256, (batch, *LAYER[INPUT].shape), np.uint8)
+    if batch == 1 or isinstance(front_end, LiteRTFrontEnd):
+        return lambda: [front_end(image) for image in images]
+    return lambda: front_end(images)
+
+
+def start_ms(runtime: str, half: str) -> float:
+    """Time a process from its start until its half of the network has answered for the first time, and it has ended."""
+    program = f"""
+from gradfec_common.network import split_point
+from gradfec_common.weights import open_weights
+{START[half]}
+load({runtime!r}, split_point({DEFAULT_SPLIT!r}), open_weights()).warm_up()
+"""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", program], check=True)
+    return 1000 * (time.perf_counter() - start)
+
+
+def installed_bytes(distributions: tuple[str, ...]) -> int:
+    """Return the size of these distributions' files, without what they need in turn; 0 if one is not installed."""
+    try:
+        return sum(path.size or 0 for name in distributions for path in files(name) or ())
+    except PackageNotFoundError:
+        return 0
+
+
+def table(found: dict[str, dict[str, Any]], runs: int) -> Table:
+    """Lay out what each part takes on each runtime."""
+    laid = Table(title=f"ms an image, median of {runs} runs", box=SIMPLE_HEAD)
+    laid.add_column("")
+    for runtime in found:
+        for batch in BATCHES:
+            laid.add_column(f"{runtime}, {'one' if batch == 1 else f'of {batch}'}", justify="right")
+    for part in PARTS:
+        cells = [f"{of['ms_an_image'][part][str(batch)]:.1f}" for of in found.values() for batch in BATCHES]
+        laid.add_row(part, *cells)
+    laid.add_section()
+    for half in START:
+        laid.add_row(f"start of the {half}, ms", *alone(f"{of['start_ms'][half]:,.0f}" for of in found.values()))
+    laid.add_row("installed, MB", *alone(f"{of['installed_bytes'] / 1e6:,.0f}" for of in found.values()))
+    return laid
+
+
+def alone(cells: Iterable[str]) -> list[str]:
+    """Put cells under the first batch size of each runtime."""
+    return [part for cell in cells for part in (cell, *[""] * (len(BATCHES) - 1))]

@@ -1,0 +1,42 @@
+"""`gradfec bench cloud-scale` for a moment: edges are served, counted and let go. No time is asserted."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from gradfec_lab.bench.cloud_scale import numbers
+from gradfec_lab.cli import main
+
+pytestmark = pytest.mark.daemons
+
+
+def bench(*arguments):
+    return CliRunner().invoke(main, ["bench", "cloud-scale", "--seconds", "0.5", *arguments])
+
+
+def test_each_number_of_edges_is_served_by_a_cloud_of_its_own():
+    done = bench("--edges", "1,3", "--protect", "FEC_50_50", "--json")
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert [load["edges"] for load in said["cloud_scale"]] == [1, 3]
+    for load in said["cloud_scale"]:
+        assert load["tensors"] > 0
+        assert load["packets_per_s"] > 0
+        assert load["cpu_us_a_packet"] > 0
+        assert load["memory_mb"] > 10
+        assert 0 <= load["lost_share"] < 1
+    best = max(load["packets_per_s"] for load in said["cloud_scale"])
+    assert said["packets_per_s"] == {"cloud_one_core": best}
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "two", "1001", "1,,2"])
+def test_what_is_no_number_of_edges_is_refused(text):
+    done = bench("--edges", text)
+    assert done.exit_code == 2
+    assert "use numbers from 1 to 1000, for example 1,4,16" in done.stderr
+    assert text == "" or text.split(",")[0] in done.stderr
+
+
+def test_numbers_are_read_in_their_order():
+    assert numbers("4, 1") == [4, 1]

@@ -1,0 +1,34 @@
+"""`gradfec bench end-to-end` through the real daemons, with few frames. No time is asserted."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from gradfec_lab.bench.end_to_end import WARM_UP, Flow
+from gradfec_lab.cli import main
+
+pytestmark = pytest.mark.daemons
+
+
+def test_frames_are_timed_from_the_edge_to_the_answer_and_set_against_the_uncut_model():
+    done = CliRunner().invoke(main, ["bench", "end-to-end", "--frames", "10", "--json"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    found, ratios = said["end_to_end"], said["ratios"]
+    assert {*ratios} == {"end_to_end_rate", "end_to_end_latency"}
+    assert found["runtime"] == "litert"
+    assert ratios["end_to_end_rate"] == pytest.approx(
+        found["frames_a_second"]["daemons"] / found["frames_a_second"]["uncut"]
+    )
+    alone = found["one_at_a_time_ms"]
+    assert ratios["end_to_end_latency"] == pytest.approx(alone["latency"]["p50"] / found["halves_ms"])
+    assert {"front_end", "encode", "send", "decode", "back_end", "latency"} <= {*alone}
+    assert alone["latency"]["p50"] > alone["back_end"]["p50"] > 0
+    assert min(found["cpu_ms_a_frame"].values()) > 0
+
+
+def test_the_rate_is_that_of_the_frames_after_the_warm_up():
+    came = [0.0, 5.0, 5.1, 5.2, 5.3, 10.0, 10.5, 11.0]
+    assert len(came) == WARM_UP + 3
+    assert Flow([], came, {}).frames_a_second == pytest.approx(2.0)
