@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gradfec_lab.oracle import ORACLE
 from gradfec_lab.sweep.engine import nothing_at_hand
 from gradfec_lab.sweep.importance import FREE, ImportanceSweep
@@ -22,7 +24,7 @@ from gradfec_lab.sweep.report import (
     text,
     to_csv,
 )
-from gradfec_lab.sweep.statistics import Bootstrap, interval
+from gradfec_lab.sweep.statistics import Bootstrap, Values, interval
 from gradfec_lab.sweep.store import Store, write_file
 from gradfec_lab.sweep.study import command_line, fill_fingerprints
 
@@ -115,8 +117,16 @@ def differences(measured: Measured) -> list[Row]:
             oracle = column.get((order, ORACLE, fill, drop))
             if against == best and oracle is not None and estimator != ORACLE and mean[oracle] > mean[j]:
                 row["gap_closed"] = round(float((mean[i] - mean[j]) / (mean[oracle] - mean[j])), DIGITS)
+                row["gap_closed_ci"] = gap_interval(*measured.resampled[:, [i, j, oracle]].T)
             rows.append(row)
     return rows
+
+
+def gap_interval(ours: Values, free: Values, oracle: Values) -> list[float]:
+    """Return the interval of the share of a gap that is closed, from resamples (resamples,) of the three agreements."""
+    gap = oracle - free
+    closed = np.divide(ours - free, gap, out=np.full(len(gap), np.nan), where=gap > 0)  # some may show no gap
+    return [round(float(end), DIGITS) for end in interval(closed)]
 
 
 def make_tables(least: list[Row], most: list[Row], rankings: list[Row], compared: list[Row], images: int) -> list[Grid]:
@@ -149,13 +159,21 @@ def difference_table(compared: list[Row]) -> Grid:
             *(text(row[name]) for name in ("estimator", "against", "fill")),
             f"{row['drop']:.0%}",
             f"{100 * row['difference']:+.1f} ({100 * row['ci'][0]:+.1f} … {100 * row['ci'][1]:+.1f})",
-            f"{row['gap_closed']:.0%}" if "gap_closed" in row else "",
+            gap_text(row),
         ]
         for row in compared
         if row["estimator"] != "random"
     ]
     header = ["estimator", "against", "fill", "dropped", "difference, points", "gap to the oracle closed"]
     return Grid("Paired differences of agreement, least important first", header, lines, names=3)
+
+
+def gap_text(row: Row) -> str:
+    """Write the share of the gap that is closed, and its interval, where there is a gap."""
+    if "gap_closed" not in row:
+        return ""
+    low, high = row["gap_closed_ci"]
+    return f"{row['gap_closed']:.0%} ({low:.0%} … {high:.0%})"
 
 
 def write(folder: Path, members: dict[str, Any], rows: list[Row], rankings: list[Row], tables: list[Grid]) -> None:

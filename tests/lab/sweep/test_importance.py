@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gradfec_common.plan import UnequalProtection
 from gradfec_lab.cli import main
 from gradfec_lab.sweep.importance import dropping
-from gradfec_lab.sweep.importance_report import differences
+from gradfec_lab.sweep.importance_report import differences, gap_interval
 from gradfec_lab.sweep.report import Measured
 from gradfec_lab.sweep.statistics import Bootstrap
 
@@ -171,6 +171,13 @@ def test_differences_are_against_the_best_free_estimator_and_the_oracle() -> Non
     assert found["gradcam", "static"]["difference"] == 0.5
     assert ("static", "static") not in found
     assert found["activation", "static"]["gap_closed"] == -0.5
+    low, high = found["proxy", "static"]["gap_closed_ci"]
+    assert low == 0 < high == 1  # of four images
+
+
+def test_the_interval_of_the_gap_closed_leaves_out_resamples_without_a_gap() -> None:
+    free, oracle = np.array([0.5, 0.5, 0.9, 0.8]), np.array([0.9, 0.9, 0.9, 0.7])
+    assert gap_interval(np.array([0.7, 0.7, 1.0, 0.1]), free, oracle) == [0.5, 0.5]
 
 
 @pytest.mark.parametrize(
