@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.errors import UsageError
+from gradfec_common.matrices import transposed
 
 DEFAULT_ROWS = 7
 MAX_PACKETS = 65_536  # a packet's place is a u16 on the wire
@@ -61,22 +61,14 @@ class PacketGrid:
 
     def split(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Cut a (height, width, channels) tensor into a (count, size) matrix, one packet a row, any dtype."""
-        channels = self.shape[2]
         if tensor.shape != self.shape:
             raise ValueError(f"tensor of shape {tensor.shape}, expected {self.shape}")
-        packets = np.empty((channels, self.groups, self.size), tensor.dtype)
-        # (56, 56, 256) -> (8 row groups, 7 * 56 elements, 256 channels)
-        for group, elements in enumerate(tensor.reshape(self.groups, self.size, channels)):
-            packets[:, group] = elements.T  # group by group, which stays in the processor's cache
-        return packets.reshape(self.count, self.size)  # (256 channels, 8, 392) -> (2048 packets, 392)
+        by_channel = transposed(tensor.reshape(-1, self.shape[2]))  # (56, 56, 256) -> (3136, 256) -> (256, 3136)
+        return by_channel.reshape(self.count, self.size)  # -> (2048 packets, 392)
 
     def join(self, packets: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Put a (count, size) matrix of packets back together as a (height, width, channels) tensor."""
-        channels = self.shape[2]
         if packets.shape != (self.count, self.size):
             raise ValueError(f"packets of shape {packets.shape}, expected {(self.count, self.size)}")
-        tensor = np.empty((self.groups, self.size, channels), packets.dtype)
-        by_channel = packets.reshape(channels, self.groups, self.size)  # (2048, 392) -> (256 channels, 8, 392)
-        for group, elements in enumerate(tensor):
-            elements[:] = by_channel[:, group].T
-        return tensor.reshape(self.shape)  # (8, 7 * 56, 256) -> (56, 56, 256)
+        by_channel = packets.reshape(self.shape[2], -1)  # (2048, 392) -> (256, 3136)
+        return transposed(by_channel).reshape(self.shape)  # -> (3136, 256) -> (56, 56, 256)

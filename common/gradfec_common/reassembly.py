@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gradfec_common import wire
 from gradfec_common.codes import BARE, CODES, Each, Symbols
 from gradfec_common.fill import Fill
+from gradfec_common.matrices import looked_up, transposed
 from gradfec_common.packets import PacketGrid
 from gradfec_common.quantise import QUANTISERS, is_range, level_values
 from gradfec_common.transmit import FILLS
@@ -233,11 +234,11 @@ def features(
     there[places] = 1
     present = there.reshape(groups).T  # (2048 packets,) -> (256 channels, 8 row groups) -> (8, 256)
     filling = np.float32(fill) * (1 - present)
-    values = level_values(arrived.low, arrived.high)
-    chi = np.empty((grid.groups, grid.size, grid.shape[2]), np.float32)  # (8, 7 * 56, 256)
-    for group in range(grid.groups):  # one after the other, which stays in the processor's cache
-        # (2048, 392) -> (256 channels, 8, 392) -> one group, (392, 256)
-        np.take(values, levels.reshape(*groups, grid.size)[:, group].T, out=chi[group], mode="clip")
-        chi[group] *= present[group]
-        chi[group] += filling[group]
+    by_channel = levels.reshape(grid.shape[2], -1)  # (2048, 392) -> (256, 3136)
+    chi = looked_up(transposed(by_channel), level_values(arrived.low, arrived.high))  # (3136, 256)
+    by_group = chi.reshape(grid.groups, grid.size, grid.shape[2])  # -> (8, 392, 256)
+    for group in range(grid.groups if len(places) < grid.count else 0):  # each by itself, which stays in the cache
+        by_group[group] *= present[group]
+        if filling.any():
+            by_group[group] += filling[group]
     return chi.reshape(grid.shape)

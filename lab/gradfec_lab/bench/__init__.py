@@ -2,20 +2,71 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from typing import Any
+
 import click
 
+from gradfec_common.console import plain_errors
+from gradfec_common.errors import GradfecError
 from gradfec_lab.lazy import LazyGroup
 
 COMMANDS = {
-    "cloud-scale": ("gradfec_lab.bench.cloud_scale", "Many edges against one cloud on one core, with a stub back-end."),
-    "codes": ("gradfec_lab.bench.codes", "Each erasure code: cost and protection, by size of blocks."),
-    "end-to-end": ("gradfec_lab.bench.end_to_end", "Frames through both daemons, against the uncut model."),
-    "models": ("gradfec_lab.bench.models", "Both halves of the network on each runtime, and their start."),
     "packet-path": ("gradfec_lab.bench.packet_path", "Each stage between the networks, both sides, for one tensor."),
+    "codes": ("gradfec_lab.bench.codes", "Each erasure code: cost and protection, by size of blocks."),
     "udp": ("gradfec_lab.bench.udp", "Datagrams over loopback: many a system call, against one a call."),
+    "models": ("gradfec_lab.bench.models", "Both halves of the network on each runtime, and their start."),
+    "end-to-end": ("gradfec_lab.bench.end_to_end", "Frames through both daemons, against the uncut model."),
+    "cloud-scale": ("gradfec_lab.bench.cloud_scale", "Many edges against one cloud on one core, with a stub back-end."),
 }
+SHARED = ("ratios", "packets_per_s")  # members to which several benchmarks add
+PROGRAM = [sys.executable, "-c", "from gradfec_lab.cli import main; main(prog_name='gradfec')"]
 
 
-@click.command(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
-def bench() -> None:
-    """Measure what each part of the way costs on this machine: medians of several runs after a warm-up."""
+@click.command(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@click.pass_context
+@plain_errors
+def bench(context: click.Context, as_json: bool) -> None:
+    """Measure what each part of the way costs on this machine: medians of several runs after a warm-up.
+
+    Without a command: all of them, one after the other; some minutes.
+    """
+    if context.invoked_subcommand is not None:
+        if as_json:
+            raise click.UsageError(f"put --json last: gradfec bench {context.invoked_subcommand} --json")
+        return
+    found: dict[str, Any] = {}
+    for name in COMMANDS:
+        click.echo(f"gradfec bench {name}", err=True)
+        text = run(name, as_json)
+        if as_json:
+            merge(found, name, json.loads(text))
+        else:
+            click.echo(text)
+    if as_json:
+        click.echo(json.dumps(found))
+
+
+def run(name: str, as_json: bool) -> str:
+    """Run one benchmark in a process of its own; return what it prints."""
+    done = subprocess.run(
+        [*PROGRAM, "bench", name, *(["--json"] if as_json else [])], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        raise GradfecError(f"`gradfec bench {name}` ended with exit code {done.returncode}, for the reason above")
+    return done.stdout
+
+
+def merge(found: dict[str, Any], name: str, said: dict[str, Any]) -> None:
+    """Add one benchmark's object to that of all, under its name; what several have goes together."""
+    for member in SHARED:
+        found.setdefault(member, {}).update(said.pop(member, {}))
+    found[name] = said

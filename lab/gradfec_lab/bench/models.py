@@ -101,6 +101,11 @@ def part_of(part: str, runtime: str, weights: WeightStore, batch: int = 1) -> Ru
     return lambda: front_end(images)
 
 
+def fastest_ms(part: str, weights: WeightStore, runs: int) -> tuple[float, str]:
+    """Return the time of one image through a part of the network on the runtime where it is shortest, and that."""
+    return min((median_ms(part_of(part, runtime, weights), runs), runtime) for runtime in installed())
+
+
 def start_ms(runtime: str, half: str) -> float:
     """Time a process from its start until its half of the network has answered for the first time, and it has ended."""
     program = f"""

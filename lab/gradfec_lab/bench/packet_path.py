@@ -24,8 +24,11 @@ from gradfec_common.reassembly import decode_tensor
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Decided, SessionOpened
 from gradfec_common.transmit import encode_packets, packet_grid
+from gradfec_common.weights import ensure_weights
+from gradfec_common.weights.progress import show_progress
 from gradfec_edge.importance.free import FREE
 from gradfec_lab.bench.measure import in_words, machine
+from gradfec_lab.bench.models import fastest_ms
 from gradfec_lab.bench.udp import Loopback, loopback
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
@@ -146,18 +149,29 @@ def packet_path(drop: float, loss: float, runs: int, as_json: bool) -> None:
     """Time each stage between front-end and back-end, for one tensor of 2,048 packets, in one thread.
 
     The codes take turns at each run, so that they meet the same machine. All datagrams are sent for the time of the
-    edge, and those that are not lost for the cloud's.
+    edge, and those that are not lost for the cloud's. Beside them, the time of either half of the network.
     """
     described = machine(*LIBRARIES)
+    with show_progress() as progress:
+        weights = ensure_weights(None, progress)
     found = measure(drop, loss / 100, runs)
+    halves = {part: fastest_ms(part, weights, runs) for part in ("front-end", "back-end")}
+    sides = {name: {"edge": as_ms(found[name], EDGE), "cloud": as_ms(found[name], CLOUD)} for name in found}
+    ratios = {f"edge_path_{name}": side["edge"]["sum"]["ms"] / halves["front-end"][0] for name, side in sides.items()}
+    fastest = min(side["cloud"]["sum"]["ms"] for side in sides.values())
+    ratios["cloud_path"] = fastest / halves["back-end"][0]
     if as_json:
-        said = {"machine": described, "drop_percent": drop, "loss_percent": loss, "runs": runs}
-        sides = {name: {"edge": as_ms(found[name], EDGE), "cloud": as_ms(found[name], CLOUD)} for name in found}
-        click.echo(json.dumps({**said, "packet_path": sides}))
+        said = {"machine": described, "drop_percent": drop, "loss_percent": loss, "runs": runs, "packet_path": sides}
+        said["fastest_ms"] = {part: {"ms": ms, "runtime": runtime} for part, (ms, runtime) in halves.items()}
+        click.echo(json.dumps({**said, "ratios": ratios}))
         return
     out = Console(highlight=False)
     out.print(in_words(described), style="dim", soft_wrap=True)
     out.print(table(found, f"one tensor, FEC_{drop:g}_{100 - drop:g}, {loss:g} % lost, median of {runs} runs"))
+    for part, (ms, runtime) in halves.items():
+        out.print(f"{part}, one image: {ms:.1f} ms by {runtime}")
+    for name, ratio in ratios.items():
+        out.print(f"{name}: {ratio:.2f} of that")
 
 
 def measure(drop_percent: float, loss: float, runs: int) -> dict[str, Stages]:

@@ -10,10 +10,17 @@ from click.testing import CliRunner, Result
 
 from gradfec_common.codes import BARE, CODES, ZFEC
 from gradfec_common.reassembly import DecodedTensor, decode_tensor
+from gradfec_common.runtimes import LITERT
 from gradfec_lab.bench import packet_path
 from gradfec_lab.bench.packet_path import CLOUD, EDGE, PacketPath
 from gradfec_lab.bench.udp import loopback
 from gradfec_lab.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _one_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow would take as long to start as all else here."""
+    monkeypatch.setattr("gradfec_lab.bench.models.installed", lambda: [LITERT])
 
 
 def bench(*arguments: str) -> Result:
@@ -24,7 +31,7 @@ def test_json_has_every_stage_of_both_sides_for_every_code_and_their_sums() -> N
     done = bench("--drop", "10", "--loss", "5", "--json")
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
-    assert {*said} == {"machine", "drop_percent", "loss_percent", "runs", "packet_path"}
+    assert {*said} == {"machine", "drop_percent", "loss_percent", "runs", "packet_path", "fastest_ms", "ratios"}
     assert (said["drop_percent"], said["loss_percent"], said["runs"]) == (10, 5, 1)
     assert {*said["packet_path"]} == {code.name for code in CODES.values() if code is not BARE}
     for sides in said["packet_path"].values():
@@ -32,6 +39,12 @@ def test_json_has_every_stage_of_both_sides_for_every_code_and_their_sums() -> N
             assert [*sides[side]] == [*stages, "sum"]
             for unit in ("ms", "cpu_ms"):
                 assert sides[side]["sum"][unit] == pytest.approx(sum(sides[side][stage][unit] for stage in stages))
+
+    front_end, back_end = (said["fastest_ms"][part]["ms"] for part in ("front-end", "back-end"))
+    sums = {name: {side: sides[side]["sum"]["ms"] for side in sides} for name, sides in said["packet_path"].items()}
+    expected = {f"edge_path_{name}": sides["edge"] / front_end for name, sides in sums.items()}
+    expected["cloud_path"] = min(sides["cloud"] for sides in sums.values()) / back_end
+    assert said["ratios"] == pytest.approx(expected)
 
 
 def test_the_table_has_a_row_for_every_stage() -> None:
