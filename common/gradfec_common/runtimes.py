@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 
 from gradfec_common.errors import UsageError
 
 AUTO, LITERT, TENSORFLOW = "auto", "litert", "tensorflow"
 RUNTIMES = {LITERT: "ai_edge_litert", TENSORFLOW: "tensorflow"}  # the package of each; the one that starts faster first
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_runtime(name: str = AUTO) -> str:

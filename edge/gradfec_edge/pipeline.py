@@ -69,7 +69,7 @@ class Pipeline:
             assert scores is not None, "neither a proxy in the graph nor an estimator after it"  # noqa: S101
             plan = self.scheme.plan(scores)
             if damage is not None and self.compensate:
-                chi = compensated(chi, damage, plan.dropped, self.grid)
+                chi = compensated(chi, damage, plan.dropped, self.grid, self._coders.map)
         with stages.time("encode"):
             encoded = encode_tensor(chi, plan, self.grid, self.split, self._coders.map)
         return encoded, stages

@@ -8,9 +8,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_cloud.backend import load_back_end
 from gradfec_cloud.backend.keras_runtime import build_model
 from gradfec_common.network import SplitPoint
 from gradfec_common.quiet import quiet_tensorflow
+from gradfec_common.runtimes import LITERT, choose_runtime
 from gradfec_common.weights import WeightStore
 
 with quiet_tensorflow():
@@ -18,9 +20,34 @@ with quiet_tensorflow():
 
 BATCH = 8
 
+Floats = npt.NDArray[np.float32]
+Classes = npt.NDArray[np.intp]
+
+
+def fastest_answers(split: SplitPoint, weights: WeightStore) -> Answers | LiteRTAnswers:
+    """Return what answers feature tensors (N, H, W, C) with their likeliest classes (N,), any N.
+
+    On processors LiteRT takes four fifths of XLA's time, where it is installed.
+    """
+    if tf.config.list_physical_devices("GPU") or choose_runtime() != LITERT:
+        return Answers(split, weights)
+    return LiteRTAnswers(split, weights)
+
+
+class LiteRTAnswers:
+    """The likeliest class of feature tensors, by LiteRT."""
+
+    def __init__(self, split: SplitPoint, weights: WeightStore) -> None:
+        """Build the layers after `split`."""
+        self._back_end = load_back_end(LITERT, split, weights, max_batch=1)
+
+    def __call__(self, chi: Floats) -> Classes:
+        """Return the classes (N,) of chi (N, H, W, C) float32, any N."""
+        return np.array([self._back_end(chi[n : n + 1]).argmax() for n in range(len(chi))], np.intp)
+
 
 class Answers:
-    """The likeliest class of feature tensors."""
+    """The likeliest class of feature tensors, by TensorFlow."""
 
     def __init__(self, split: SplitPoint, weights: WeightStore) -> None:
         """Build the layers after `split`, and compile them by XLA for batches of BATCH."""
@@ -33,7 +60,7 @@ class Answers:
         signature = [tf.TensorSpec((BATCH, *split.shape), tf.float32)]
         self._run = tf.function(classes, input_signature=signature, jit_compile=True, autograph=False)
 
-    def __call__(self, chi: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
+    def __call__(self, chi: Floats) -> Classes:
         """Return the classes (N,) of chi (N, H, W, C) float32, any N."""
         parts = [np.empty(0, np.intp)]
         for start in range(0, len(chi), BATCH):

@@ -14,6 +14,7 @@ from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 from gradfec_edge.frontend.litert_runtime import LiteRTFrontEnd
 from gradfec_edge.importance import PROXIES, make_estimator
 from gradfec_edge.preprocess import normalise, to_input
+from gradfec_lab.answers import Answers, LiteRTAnswers, fastest_answers
 
 SPLIT = split_point(DEFAULT_SPLIT)
 GRID = PacketGrid(SPLIT.shape)
@@ -87,3 +88,12 @@ print(features.scores.shape, load_back_end("litert", split, weights)(features.ch
     assert done.returncode == 0, done.stderr
     assert done.stdout == "(2048,) (1, 1000)\n"
     assert done.stderr == "", "the runtime's notices are not the daemon's"
+
+
+def test_the_sweeps_get_the_same_answers_from_either_runtime(weights, images):
+    split = split_point("avg_pool")
+    chi = KerasFrontEnd(split, weights)(images).chi
+    fastest = fastest_answers(split, weights)
+    assert isinstance(fastest, LiteRTAnswers)
+    np.testing.assert_array_equal(fastest(chi), Answers(split, weights)(chi))
+    assert fastest(chi[:0]).shape == (0,)

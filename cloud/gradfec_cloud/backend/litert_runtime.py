@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
@@ -13,6 +11,7 @@ from gradfec_common.litert_graph import Graph
 from gradfec_common.litert_network import back_end
 from gradfec_common.network import SplitPoint
 from gradfec_common.quiet import quiet_stderr
+from gradfec_common.runtimes import cores
 from gradfec_common.weights import WeightStore
 
 
@@ -26,7 +25,7 @@ class LiteRTBackEnd:
         graph = Graph()
         probabilities = back_end(graph, graph.input("chi", (1, *split.shape)), split, weights)
         with quiet_stderr():
-            self._model = Interpreter(model_content=graph.model([probabilities]), num_threads=os.cpu_count())
+            self._model = Interpreter(model_content=graph.model([probabilities]), num_threads=cores())
             self._model.allocate_tensors()
         self._input = self._model.get_input_details()[0]["index"]
         self._output = self._model.get_output_details()[0]["index"]

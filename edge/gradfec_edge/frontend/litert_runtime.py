@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
@@ -12,6 +10,7 @@ from gradfec_common.litert_graph import Graph
 from gradfec_common.litert_network import front_end
 from gradfec_common.network import INPUT, LAYER, SplitPoint
 from gradfec_common.quiet import quiet_stderr
+from gradfec_common.runtimes import cores
 from gradfec_common.weights import WeightStore
 from gradfec_edge.frontend import Features
 from gradfec_edge.frontend.litert_proxy import add_proxy
@@ -33,7 +32,7 @@ class LiteRTFrontEnd:
         if proxy and self._rank:
             outputs.append(add_proxy(graph, image, outputs[0], proxy, self._rank.grid))
         with quiet_stderr():
-            self._model = Interpreter(model_content=graph.model(outputs), num_threads=os.cpu_count())
+            self._model = Interpreter(model_content=graph.model(outputs), num_threads=cores())
             self._model.allocate_tensors()
         self._input = self._model.get_input_details()[0]["index"]
         self._outputs = [output["index"] for output in self._model.get_output_details()]

@@ -37,7 +37,10 @@ FULL, ALONE = 4, 1  # frames in flight: for the rate, and for the latency of a f
 
 @dataclass(frozen=True)
 class Flow:
-    """What a run through the daemons gave: their records, when each came, CPU time a frame of edge and cloud."""
+    """What a run through the daemons gave: their records, when each came, CPU time a frame of edge and cloud.
+
+    `came_s` is counted from the start of the edge's process.
+    """
 
     records: list[Record]
     came_s: list[float]
@@ -90,6 +93,7 @@ def end_to_end(frames: int, protect: str, fec: str, importance: str, runtime: st
         "uncut_ms": uncut_ms,
         "halves_ms": halves_ms,
         "frames_a_second": {"uncut": 1000 / uncut_ms, "daemons": full.frames_a_second},
+        "start_to_first_answer_ms": 1000 * alone.came_s[0],
         "cpu_ms_a_frame": {name: 1000 * seconds for name, seconds in full.cpu_s_a_frame.items()},
         "one_at_a_time_ms": alone.percentiles_ms(),
         "four_in_flight_ms": full.percentiles_ms(),
@@ -107,6 +111,7 @@ def end_to_end(frames: int, protect: str, fec: str, importance: str, runtime: st
     out.print(table(said, f"{frames} frames, {protect} by {importance}, {fec}, {runtime}"))
     cpu = ", ".join(f"{name} {ms:.0f} ms" for name, ms in said["cpu_ms_a_frame"].items())
     out.print(f"CPU time a frame: {cpu}")
+    out.print(f"from the start of the edge to its first answer: {said['start_to_first_answer_ms']:,.0f} ms")
     rate = said["frames_a_second"]
     out.print(
         f"end_to_end_rate: {rate['daemons']:.2f} frames a second, {ratios['end_to_end_rate']:.2f} of the uncut model's "
@@ -134,10 +139,11 @@ def flow(images: Path, options: Sequence[str], in_flight: int, runtime: str) -> 
     records, came_s, used = [], [], {}
     with daemon("gradfec-cloud", *listen, ready="listening on") as cloud:
         send = ["--camera", str(images), "--cloud", f"127.0.0.1:{port}", "--in-flight", str(in_flight)]
+        start = time.perf_counter()
         with daemon("gradfec-edge", *send, *options, "--results", "-") as edge:
             for line in edge.lines():
                 records.append(json.loads(line))
-                came_s.append(time.perf_counter())
+                came_s.append(time.perf_counter() - start)
                 if len(records) in (WARM_UP, len([*images.iterdir()])):
                     used[len(records)] = np.array([cpu_s(edge), cpu_s(cloud)])
             if len(used) < 2:

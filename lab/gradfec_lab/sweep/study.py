@@ -129,10 +129,10 @@ def load_network(estimators: list[str], split: SplitPoint, grid: PacketGrid, see
 
     with show_progress() as progress:
         weights = ensure_weights(None, progress)
-    from gradfec_lab.answers import Answers
+    from gradfec_lab.answers import fastest_answers
     from gradfec_lab.scores import Scores
 
-    return Scores(estimators, split, grid, weights, seed), Answers(split, weights), weights.verification.value
+    return Scores(estimators, split, grid, weights, seed), fastest_answers(split, weights), weights.verification.value
 
 
 def progress_bar(console: Console) -> Progress:
