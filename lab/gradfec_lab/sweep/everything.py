@@ -33,15 +33,26 @@ class Part(NamedTuple):
     subset: bool = False  # too many questions an image to ask them of all images
 
 
+TABLE = "gradcam,proxy,proxy-uncompensated,proxy-paper,activation,deviation,static,random"
+FIGURE = "gradcam,proxy,activation,deviation,static,random"
+
 # Each sweep's own defaults hold for what is not said here.
 PARTS = [
     Part(
         "importance", "Estimators", "importance",
-        ["--order", "least", "--drop", "0.4,0.5,0.6,0.7", "--fill", "zero,mean"],
+        ["--order", "least", "--drop", "0.4,0.5,0.6,0.7", "--fill", "zero,mean", "--estimators", TABLE],
     ),
-    Part("figure5", "Figure 5", "importance", ["--order", "least,most"], subset=True),
-    Part("figure6", "Figure 6", "protection", ["--burst", "iid,8,20", "--fec", "zfec,leopard"], subset=True),
-    Part("quantise", "Bits", "quantise", []),
+    Part(
+        "figure5", "Figure 5", "importance",
+        ["--drop", "0.1,0.3,0.5,0.7,0.9", "--estimators", FIGURE], subset=True,
+    ),
+    Part("figure6", "Figure 6", "protection", ["--fec", "zfec,leopard"], subset=True),
+    Part(
+        "bursts", "Figure 6, with bursts", "protection",
+        ["--fec", "zfec,leopard", "--burst", "8,20", "--loss", "0.2,0.4", "--protect", "none,FEC_20_80,FEC_50_50"],
+        subset=True,
+    ),
+    Part("quantise", "Bits", "quantise", [], subset=True),
     Part("daemons", "Through the real daemons and the injector", "daemons", ["--limit", "300"]),
     Part(
         "sweep-40", "A sweep at 40 % lost", "protection",
