@@ -80,7 +80,7 @@ def put_toys_in_place() -> None:
     ):
         sys.modules[name] = types.ModuleType(name)
         setattr(sys.modules[name], f"LiteRT{model.__name__}", model)
-    for name in ("tensorflow", "keras", "ai_edge_litert"):
+    for name in ("tensorflow", "keras", "ai_edge_litert.interpreter"):
         sys.modules[name] = None  # type: ignore[assignment]  # importing them is an error
 
 

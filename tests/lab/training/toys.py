@@ -64,7 +64,7 @@ def shrink(monkeypatch: Any) -> None:
     """Make the saliency network one block deep, and its 44 images whole batches: most of the time goes into tracing."""
     from gradfec_lab.training import saliency
 
-    monkeypatch.setattr("gradfec_edge.frontend.proxy.DEPTH", 1)
+    monkeypatch.setattr("gradfec_edge.frontend.keras_proxy.DEPTH", 1)
     monkeypatch.setattr(saliency, "BEST", replace(saliency.BEST, batch=22))
 
 
