@@ -46,10 +46,10 @@ PARTS = [
         "figure5", "Figure 5", "importance",
         ["--drop", "0.1,0.3,0.5,0.7,0.9", "--estimators", FIGURE], subset=True,
     ),
-    Part("figure6", "Figure 6", "protection", ["--fec", "zfec,leopard"], subset=True),
+    Part("figure6", "Figure 6", "protection", [], subset=True),
     Part(
-        "bursts", "Figure 6, with bursts", "protection",
-        ["--fec", "zfec,leopard", "--burst", "8,20", "--loss", "0.2,0.4", "--protect", "none,FEC_20_80,FEC_50_50"],
+        "bursts", "Bursts, and both codes", "protection",
+        ["--fec", "zfec,leopard", "--burst", "iid,8,20", "--loss", "0.2,0.4", "--protect", "none,FEC_20_80,FEC_50_50"],
         subset=True,
     ),
     Part("quantise", "Bits", "quantise", [], subset=True),

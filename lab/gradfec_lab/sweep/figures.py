@@ -154,7 +154,7 @@ def finish(figure: Figure, panels: list[list[Axes]], lines: int) -> bytes:
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = panels[0][0].get_legend_handles_labels()
-    columns = min(lines, 4 * len(panels[0]))
+    columns = min(lines, 3 * len(panels[0]))  # as many as fit
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})  # the same rows give the same bytes

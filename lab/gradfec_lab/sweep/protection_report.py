@@ -27,6 +27,7 @@ from gradfec_lab.sweep.store import write_file
 from gradfec_lab.sweep.study import command_line, fill_fingerprints
 
 KEYS = ("scheme", "fill", "loss")
+UNPROTECTED = "none"
 VARIANT = ("code", "burst", "importance")
 
 
@@ -46,6 +47,7 @@ def report(sweep: ProtectionSweep) -> Report:
         measured = measure(store, names, points, sweep.repetitions, study.truth, Bootstrap(len(names)))
         rows = measured.rows()
         add_cost_of_losses(measured, rows)
+        add_gain(measured, rows)
         variants = [variant_members(rows, variant) for variant in sweep.variants]
         members: dict[str, Any] = {
             "images": len(names),
@@ -79,6 +81,20 @@ def add_cost_of_losses(measured: Measured, rows: list[Row]) -> None:
             row["by_losses_low"], row["by_losses_high"] = round(float(low), DIGITS), round(float(high), DIGITS)
 
 
+def add_gain(measured: Measured, rows: list[Row]) -> None:
+    """Add to each row how far its agreement is above that of no protection under the same losses, where known.
+
+    The difference is paired: of the same images and the same draws of the losses.
+    """
+    column = {tuple(fields.values()): i for i, fields in enumerate(measured.fields)}
+    for i, row in enumerate(rows):
+        bare = column.get(tuple({**measured.fields[i], "scheme": UNPROTECTED}.values()))
+        if bare is not None and bare != i:
+            low, high = interval(measured.resampled[:, i] - measured.resampled[:, bare])
+            row["gain"] = round(row["agreement"] - rows[bare]["agreement"], DIGITS)
+            row["gain_low"], row["gain_high"] = round(float(low), DIGITS), round(float(high), DIGITS)
+
+
 def of_variant(variant: tuple[str, str, str]) -> Callable[[Row], bool]:
     """Return a test whether a row belongs to a variant: code, burst, importance."""
     return lambda row: tuple(row[name] for name in VARIANT) == variant
@@ -91,6 +107,9 @@ def variant_members(rows: list[Row], variant: tuple[str, str, str]) -> dict[str,
     priced = [row for row in own if "by_losses" in row]
     members["by_losses"] = nested(priced, KEYS, "by_losses")
     members["by_losses_ci"] = nested(priced, KEYS, ("by_losses_low", "by_losses_high"))
+    compared = [row for row in own if "gain" in row]
+    members["gain"] = nested(compared, KEYS, "gain")
+    members["gain_ci"] = nested(compared, KEYS, ("gain_low", "gain_high"))
     return members
 
 
@@ -109,6 +128,9 @@ def make_tables(sweep: ProtectionSweep, rows: list[Row], images: int) -> list[Gr
         )
         if "top1" in own[0]:
             tables.append(pivot(f"Top-1, %, by loss: {about}", own, ("scheme", "fill"), "loss", "top1"))
+        if compared := [row for row in own if "gain" in row]:
+            title = f"Agreement gained over no protection, points, paired, by loss: {about}"
+            tables.append(pivot(title, compared, ("scheme", "fill"), "loss", "gain"))
     return tables
 
 

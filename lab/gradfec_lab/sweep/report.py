@@ -174,5 +174,6 @@ def pivot(title: str, rows: list[Row], names: Sequence[str], across: str, measur
 
 
 def percents(row: Row, measure: str) -> str:
-    """Write a share and its interval: 95.4 (94.2-96.5)."""
-    return f"{100 * row[measure]:.1f} ({100 * row[measure + '_low']:.1f}–{100 * row[measure + '_high']:.1f})"
+    """Write a share, or a difference of two, and its interval: 95.4 (94.2-96.5)."""
+    value, low, high = (100 * row[measure + end] for end in ("", "_low", "_high"))
+    return f"{value:.1f} ({low:.1f}{' … ' if low < 0 else '–'}{high:.1f})"

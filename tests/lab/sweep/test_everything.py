@@ -65,7 +65,7 @@ def test_subsets_are_for_what_is_costly() -> None:
         "quantise",
     }
     assert shlex.join(options["figure6"]) == (
-        "sweep protection --images val --labels l.csv --fec zfec,leopard --sample 300 --repetitions 3 --out out/figure6"
+        "sweep protection --images val --labels l.csv --sample 300 --repetitions 3 --out out/figure6"
     )
     assert shlex.join(options["daemons-40"]) == (
         "sweep daemons --images val --labels l.csv --loss 40% --protect FEC_50_50 --limit 200 --json"

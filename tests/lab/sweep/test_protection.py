@@ -92,6 +92,9 @@ def test_json_says_agreement_by_scheme_fill_and_loss_and_the_other_variants(
         assert shares["1"] == 0
         assert variant["agreement"]["none"]["zero"]["0"] == 1
         assert variant["by_losses"]["FEC_50_50"]["zero"]["0.3"] == 0
+        at_30 = {scheme: variant["agreement"][scheme]["zero"]["0.3"] for scheme in ("none", "FEC_50_50")}
+        assert variant["gain"]["FEC_50_50"]["zero"]["0.3"] == pytest.approx(at_30["FEC_50_50"] - at_30["none"])
+        assert "none" not in variant["gain"]
         assert ("0.9" in shares) == (variant["burst"] == "iid")
     assert found["left_out"] == [{"burst": "8", "loss": 0.9}]
 
