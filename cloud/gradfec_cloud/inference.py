@@ -5,7 +5,6 @@ A tensor's blocks are decoded in further threads, one for each core: zfec releas
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 import time
@@ -20,6 +19,7 @@ import numpy.typing as npt
 from gradfec_cloud.backend import BackEnd
 from gradfec_common.fill import Fill
 from gradfec_common.reassembly import DecodedTensor, decode_tensor
+from gradfec_common.runtimes import cores
 from gradfec_common.session.events import Decided
 
 MAX_BATCH = 8
@@ -49,7 +49,7 @@ class Inference:
     ) -> None:
         """Fill gaps with `fill`; call `deliver` on the worker's thread with the answers of each batch."""
         self._back_end, self._top5, self._fill, self._deliver = back_end, top5, fill, deliver
-        self._decoders = ThreadPoolExecutor(os.cpu_count(), "decoder")
+        self._decoders = ThreadPoolExecutor(cores(), "decoder")
         self._waiting: queue.SimpleQueue[tuple[Decided, float] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
         self._thread.start()

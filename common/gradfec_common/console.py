@@ -14,7 +14,7 @@ from gradfec_common.errors import GradfecError, UsageError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-TENSORFLOW = ("tensorflow", "keras")  # an optional extra, which training and the sweeps need
+TENSORFLOW_MODULES = ("tensorflow", "keras")  # an optional extra, which training and the sweeps need
 NO_TENSORFLOW = "this needs TensorFlow, which is not installed: pip install 'gradfec[tensorflow]'"
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 
@@ -30,7 +30,7 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
             click.echo(f"error: {error}", err=True)
             sys.exit(error.exit_code)
         except ModuleNotFoundError as error:
-            if error.name not in TENSORFLOW:
+            if (error.name or "").split(".")[0] not in TENSORFLOW_MODULES:
                 raise
             click.echo(
                 "error: this needs TensorFlow, which is not installed: pip install 'gradfec[tensorflow]'", err=True

@@ -51,6 +51,7 @@ class Graph:
 
     def constant(self, array: npt.NDArray[Any]) -> Tensor:
         """Add an array, float32 or int32."""
+        assert array.dtype in (np.float32, np.int32), f"{array.dtype} would be misread"  # noqa: S101
         buffer = schema.BufferT()
         buffer.data = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
         self._buffers.append(buffer)

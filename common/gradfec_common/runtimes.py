@@ -16,13 +16,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def installed() -> list[str]:
+    """Return the runtimes that are installed, the one that `auto` means first."""
+    return [runtime for runtime, package in RUNTIMES.items() if find_spec(package)]
+
+
 def choose_runtime(name: str = AUTO) -> str:
     """Return the runtime of that name, or for `auto` the first that is installed; UsageError where it is not."""
-    installed = [runtime for runtime, package in RUNTIMES.items() if find_spec(package)]
-    if name == AUTO and installed:
-        return installed[0]
-    if name not in installed:
+    found = installed()
+    if name == AUTO and found:
+        return found[0]
+    if name not in found:
         wanted = LITERT if name == AUTO else name
-        there = f"installed: {', '.join(installed)}" if installed else "no other runtime is installed either"
+        there = f"installed: {', '.join(found)}" if found else "no other runtime is installed either"
         raise UsageError(f"{wanted} is not installed: pip install 'gradfec[{wanted}]'; {there}")
     return name

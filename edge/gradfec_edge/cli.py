@@ -150,7 +150,7 @@ def main(
         front_end.warm_up()
         progress.say(
             f"{source.name} -> {cut.name}, {grid.count} packets of {grid.size} B, "
-            f"{scheme.name} by {importance} -> {cloud}"
+            f"{scheme.name} by {importance}, {runtime} -> {cloud}"
         )
         pipeline = Pipeline(cut, grid, front_end, free, scheme, compensate)
         journal = Journal(file, progress.record)

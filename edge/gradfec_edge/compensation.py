@@ -1,8 +1,8 @@
 """What is kept stands in for what is dropped: kept packets are scaled so that the answer is disturbed least.
 
 Not in the paper. The edge knows which packets its plan drops, and what they hold; a proxy of the recipe `best` knows
-besides how absences add up and cancel, as a quadratic form (`gradfec_edge.frontend.proxy`). A packet that is scaled by
-1 + s is absent by -s, so the best s of the kept packets K, given that the dropped D are absent by 1, solve
+besides how absences add up and cancel, as a quadratic form (`gradfec_edge.importance.second_order`). A packet that is
+scaled by 1 + s is absent by -s, so the best s of the kept packets K, given that the dropped D are absent by 1, solve
 
     (F_KK + ridge) s = F_KD 1
 

@@ -1,11 +1,11 @@
 """From a frame to an encoded tensor: preprocess, front-end, importance, plan, compensation, code: one thread's work.
 
-A tensor's blocks are coded in threads of their own, one for each core: zfec releases the GIL.
+A tensor's row groups are compensated, and its blocks coded, in threads of their own, one for each core: LAPACK and zfec
+release the GIL.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import Scheme
+from gradfec_common.runtimes import cores
 from gradfec_common.transmit import EncodedTensor, encode_tensor
 from gradfec_edge.compensation import compensated
 from gradfec_edge.frontend import FrontEnd
@@ -55,7 +56,7 @@ class Pipeline:
         """
         self.split, self.grid, self.compensate = split, grid, compensate
         self.front_end, self.estimator, self.scheme = front_end, estimator, scheme
-        self._coders = ThreadPoolExecutor(os.cpu_count(), "coder")
+        self._coders = ThreadPoolExecutor(cores(), "coder")
 
     def encode(self, frame: npt.NDArray[np.uint8]) -> tuple[EncodedTensor, Stages]:
         """Turn a BGR frame (height, width, 3) of any size into a tensor that is ready to be sent."""

@@ -213,7 +213,11 @@ def named(case: Case) -> str:
 def test_bad_input_is_one_clear_line_and_an_exit_code_before_tensorflow_is_imported(
     case: Case, places: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("tensorflow", "keras", "ai_edge_litert.interpreter"):
+    for name in (
+        *("tensorflow", "keras", "ai_edge_litert.interpreter"),
+        *("gradfec_edge.frontend.litert_runtime", "gradfec_edge.frontend.keras_runtime"),
+        *("gradfec_cloud.backend.litert_runtime", "gradfec_cloud.backend.keras_runtime"),
+    ):
         monkeypatch.setitem(sys.modules, name, None)  # importing it is an error
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     program, arguments = words_of(case.command, places)

@@ -12,19 +12,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradfec_cloud.backend import BackEnd
-from gradfec_cloud.backend.keras_runtime import KerasBackEnd
+from gradfec_cloud.backend import load_back_end
+from gradfec_common.network import DEFAULT_SPLIT, split_point
 from gradfec_common.quantise import dequantise, quantise
+from gradfec_common.runtimes import LITERT, TENSORFLOW
+from gradfec_common.weights import WeightStore
 from gradfec_edge.camera import open_source
-from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
+from gradfec_edge.frontend import load_front_end
 from gradfec_edge.preprocess import normalise, to_input
+from gradfec_lab.uncut import uncut_model
 
 IMAGES = 50
 
 
+@pytest.mark.parametrize("runtime", [LITERT, TENSORFLOW])
 def test_front_end_and_back_end_answer_as_the_uncut_network(
-    photographs: Path, front_end: KerasFrontEnd, back_end: KerasBackEnd, uncut: BackEnd
+    photographs: Path, weights: WeightStore, runtime: str
 ) -> None:
+    split = split_point(DEFAULT_SPLIT)
+    front_end, back_end = load_front_end(runtime, split, weights), load_back_end(runtime, split, weights)
+    uncut = uncut_model(weights, runtime)
     source = open_source(os.environ.get("GRADFEC_IMAGES") or str(photographs))
     differences, quantised_differs, count = [], 0, 0
     while count < IMAGES and (frame := source.next_frame(1.0)) is not None:
@@ -32,11 +39,11 @@ def test_front_end_and_back_end_answer_as_the_uncut_network(
         image = to_input(frame.image)
         chi = front_end(image).chi
         whole = uncut(normalise(image)[np.newaxis])[0]
-        split = back_end(chi[np.newaxis])[0]
-        assert split.argmax() == whole.argmax(), frame.source
-        differences.append(float(np.abs(split - whole).max()))
+        answer = back_end(chi[np.newaxis])[0]
+        assert answer.argmax() == whole.argmax(), frame.source
+        differences.append(float(np.abs(answer - whole).max()))
         levels = quantise(chi)
         quantised_differs += int(back_end(dequantise(*levels)[np.newaxis])[0].argmax() != whole.argmax())
-    print(f"\n{count} images: largest difference of a probability {max(differences):.1e}; same top-1 on all;")
+    print(f"\n{runtime}, {count} images: largest difference in probability {max(differences):.1e}; same top-1 on all;")
     print(f"with chi quantised to 8 bits, another top-1 on {quantised_differs}")
     assert max(differences) == pytest.approx(0, abs=1e-4)

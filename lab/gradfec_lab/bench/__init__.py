@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from gradfec_common.console import plain_errors
+from gradfec_common.console import EXIT_INTERRUPTED, plain_errors
 from gradfec_common.errors import GradfecError
 from gradfec_lab.lazy import LazyGroup
 
@@ -44,25 +44,27 @@ def bench(context: click.Context, as_json: bool) -> None:
             raise click.UsageError(f"put --json last: gradfec bench {context.invoked_subcommand} --json")
         return
     found: dict[str, Any] = {}
+    failed = []
     for name in COMMANDS:
         click.echo(f"gradfec bench {name}", err=True)
-        text = run(name, as_json)
-        if as_json:
+        code, text = run(name, as_json)
+        if code < 0 or code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt
+        if code:
+            failed.append(name)
+        elif as_json:
             merge(found, name, json.loads(text))
-        else:
-            click.echo(text)
     if as_json:
         click.echo(json.dumps(found))
+    if failed:
+        raise GradfecError(f"there are no figures of {', '.join(failed)}, for the reasons above")
 
 
-def run(name: str, as_json: bool) -> str:
-    """Run one benchmark in a process of its own; return what it prints."""
-    done = subprocess.run(
-        [*PROGRAM, "bench", name, *(["--json"] if as_json else [])], stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode:
-        raise GradfecError(f"`gradfec bench {name}` ended with exit code {done.returncode}, for the reason above")
-    return done.stdout
+def run(name: str, as_json: bool) -> tuple[int, str]:
+    """Run one benchmark in a process of its own; return its exit code, and its JSON if it is not to print a table."""
+    command = [*PROGRAM, "bench", name, *(["--json"] if as_json else [])]
+    done = subprocess.run(command, stdout=subprocess.PIPE if as_json else None, text=True, check=False)
+    return done.returncode, done.stdout or ""
 
 
 def merge(found: dict[str, Any], name: str, said: dict[str, Any]) -> None:

@@ -21,13 +21,14 @@ from rich.table import Table
 
 from gradfec_common.codes import fec_named
 from gradfec_common.console import Endpoint, plain_errors
-from gradfec_common.errors import UsageError
+from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.network import DEFAULT_SPLIT, split_point
 from gradfec_common.plan import parse_scheme
 from gradfec_common.session.edge import Answered, Closed, Connected, EdgeSession, Event, new_hello
+from gradfec_common.session.events import CloudLimits
 from gradfec_common.transmit import EncodedTensor, encode_tensor, packet_grid
 from gradfec_edge.link import Link
-from gradfec_lab.bench.end_to_end import cpu_s
+from gradfec_lab.bench.end_to_end import FASTEST, cpu_s
 from gradfec_lab.bench.measure import in_words, machine
 from gradfec_lab.daemons import Daemon, daemon, free_port
 
@@ -35,6 +36,7 @@ CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 SPLIT = split_point(DEFAULT_SPLIT)
 GRID = packet_grid(SPLIT, 7)  # 2,048 packets
 WARM_UP_S = 1.0
+PATIENCE_S = 30.0
 STUB = "gradfec_lab.bench.stub_cloud"
 
 
@@ -66,7 +68,7 @@ class Counts:
 @click.option("--edges", default="1,2,4,8,16", metavar="NUMBERS", help="How many edges; a run for each number.")
 @click.option("--seconds", default=5.0, type=click.FloatRange(0.1, 600), help="Length of a run, after a warm-up.")
 @click.option("--protect", default="none", metavar="SCHEME", help="Protection scheme.")
-@click.option("--fec", default="leopard", type=click.Choice(["zfec", "leopard"]), help="Erasure code of FEC_A_B.")
+@click.option("--fec", default=FASTEST, type=click.Choice(["zfec", "leopard"]), help="Erasure code of FEC_A_B.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
 def cloud_scale(edges: str, seconds: float, protect: str, fec: str, as_json: bool) -> None:
@@ -92,8 +94,9 @@ def cloud_scale(edges: str, seconds: float, protect: str, fec: str, as_json: boo
 def numbers(text: str) -> list[int]:
     """Read the numbers of edges; UsageError for what is none."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and 1 <= int(part) <= 1000 for part in parts):
-        raise UsageError(f"--edges {text!r}: use numbers from 1 to 1000, for example 1,4,16")
+    most = CloudLimits().sessions
+    if not all(part.isascii() and part.isdigit() and 1 <= int(part) <= most for part in parts):
+        raise UsageError(f"--edges {text!r}: use numbers from 1 to {most}, for example 1,4,16")
     return [int(part) for part in parts]
 
 
@@ -113,7 +116,13 @@ async def flood(edges: int, cloud: Endpoint, encoded: EncodedTensor, seconds: fl
     """Send from so many edges for some seconds after a warm-up; return what was measured in between."""
     counts = Counts()
     senders = [SyntheticEdge(f"edge {n}", cloud, encoded, counts) for n in range(edges)]
-    await asyncio.gather(*(sender.start() for sender in senders))
+    connected, late = await asyncio.wait(
+        [asyncio.ensure_future(sender.start()) for sender in senders], timeout=PATIENCE_S
+    )
+    for started in connected:
+        started.result()
+    if late:
+        raise GradfecError(f"{len(late)} of {edges} edges found no cloud within {PATIENCE_S:g} s")
     await asyncio.sleep(WARM_UP_S)
     first, cpu, clock = Counts(**asdict(counts)), cpu_s(process), time.perf_counter()
     await asyncio.sleep(seconds)

@@ -6,7 +6,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,21 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from gradfec_common.codes import CODES, LEOPARD, ZFEC
 from gradfec_common.console import plain_errors
-from gradfec_common.network import INPUT, LAYER
+from gradfec_common.errors import GradfecError
+from gradfec_common.network import DEFAULT_SPLIT, INPUT, LAYER, split_point
 from gradfec_common.runtimes import AUTO, RUNTIMES, choose_runtime
-from gradfec_common.weights import ensure_weights
+from gradfec_common.transmit import packet_grid
+from gradfec_common.weights import WeightStore, ensure_weights
 from gradfec_common.weights.progress import show_progress
 from gradfec_lab.bench.measure import in_words, machine, median_ms
-from gradfec_lab.bench.models import LIBRARIES, part_of
+from gradfec_lab.bench.models import LIBRARIES, ROWS, part_of
 from gradfec_lab.daemons import Daemon, daemon, free_port
 from gradfec_lab.experiment import Record
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
+FASTEST = LEOPARD.name if LEOPARD.id in CODES else ZFEC.name  # leopard has no wheel for Python 3.13
 WARM_UP = 5  # frames that do not count: those that are on their way before the flow is even
 PERCENTILES = (50, 95, 99)
 # As fast as the interface takes it: spread over time, as by default, a frame's datagrams would make up the latency.
@@ -51,9 +56,15 @@ class Flow:
         """Return the rate at which answers came, once the flow was even."""
         return (len(self.came_s) - 1 - WARM_UP) / (self.came_s[-1] - self.came_s[WARM_UP])
 
+    def outcomes(self) -> dict[str, int]:
+        """Count what became of the frames."""
+        return dict(Counter(record["outcome"] for record in self.records))
+
     def percentiles_ms(self) -> dict[str, dict[str, float]]:
-        """Return percentiles of the latency, and of each stage."""
-        records = self.records[WARM_UP:]
+        """Return percentiles of the latency, and of each stage, of the frames that were answered."""
+        records = [record for record in self.records[WARM_UP:] if record["latency_ms"] is not None]
+        if not records:
+            raise GradfecError(f"no frame after the first {WARM_UP} was answered: the machine is too busy")
         stages = dict.fromkeys(stage for record in records for stage in record["stages_ms"])
         times = {stage: [record["stages_ms"].get(stage, 0.0) for record in records] for stage in stages}
         times["latency"] = [record["latency_ms"] for record in records]
@@ -63,7 +74,7 @@ class Flow:
 @click.command(context_settings=CONTEXT)
 @click.option("--frames", default=60, type=click.IntRange(WARM_UP + 5), help="Frames of each run.")
 @click.option("--protect", default="FEC_20_80", help="Protection scheme.")
-@click.option("--fec", default="leopard", type=click.Choice(["zfec", "leopard"]), help="Erasure code of FEC_A_B.")
+@click.option("--fec", default=FASTEST, type=click.Choice(["zfec", "leopard"]), help="Erasure code of FEC_A_B.")
 @click.option("--importance", default="proxy", help="What ranks the packets.")
 @click.option("--runtime", default=AUTO, type=click.Choice([AUTO, *RUNTIMES]), help="What runs the network.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
@@ -85,12 +96,13 @@ def end_to_end(frames: int, protect: str, fec: str, importance: str, runtime: st
         full = flow(Path(folder), options, FULL, runtime)
         alone = flow(Path(folder), options, ALONE, runtime)
         after = median_ms(part_of("uncut", runtime, weights), frames)
-    part = "front-end and proxy" if importance == "proxy" else "front-end"
-    halves_ms = sum(median_ms(part_of(name, runtime, weights), frames) for name in (part, "back-end"))
+    halves_ms = median_ms(part_of("back-end", runtime, weights), frames)
+    halves_ms += median_ms(sending_half(runtime, weights, importance), frames)
     uncut_ms = (before + after) / 2  # the machine may drift meanwhile
     said: dict[str, Any] = {
         "runtime": runtime,
         "uncut_ms": uncut_ms,
+        "outcomes": {"one_at_a_time": alone.outcomes(), "four_in_flight": full.outcomes()},
         "halves_ms": halves_ms,
         "frames_a_second": {"uncut": 1000 / uncut_ms, "daemons": full.frames_a_second},
         "start_to_first_answer_ms": 1000 * alone.came_s[0],
@@ -112,12 +124,29 @@ def end_to_end(frames: int, protect: str, fec: str, importance: str, runtime: st
     cpu = ", ".join(f"{name} {ms:.0f} ms" for name, ms in said["cpu_ms_a_frame"].items())
     out.print(f"CPU time a frame: {cpu}")
     out.print(f"from the start of the edge to its first answer: {said['start_to_first_answer_ms']:,.0f} ms")
+    for name, outcomes in said["outcomes"].items():
+        out.print(f"{name.replace('_', ' ')}: {', '.join(f'{count} {outcome}' for outcome, count in outcomes.items())}")
     rate = said["frames_a_second"]
     out.print(
         f"end_to_end_rate: {rate['daemons']:.2f} frames a second, {ratios['end_to_end_rate']:.2f} of the uncut model's "
         f"{rate['uncut']:.2f}"
     )
     out.print(f"end_to_end_latency: {ratios['end_to_end_latency']:.2f} of both halves' {halves_ms:.1f} ms")
+
+
+def sending_half(runtime: str, weights: WeightStore, importance: str) -> Callable[[], object]:
+    """Return what runs the front-end and an estimator on one image."""
+    from gradfec_edge.frontend import load_front_end
+    from gradfec_edge.importance import EstimatorFile, make_estimator
+
+    split, rng = split_point(DEFAULT_SPLIT), np.random.default_rng(0)
+    image = rng.integers(0, 256, LAYER[INPUT].shape, np.uint8)
+    estimator = make_estimator(importance, split, packet_grid(split, ROWS), rng)
+    if isinstance(estimator, EstimatorFile):
+        with_proxy = load_front_end(runtime, split, weights, estimator)
+        return lambda: with_proxy(image)
+    front_end = load_front_end(runtime, split, weights)
+    return lambda: estimator(image, front_end(image).chi)
 
 
 def write_images(folder: Path, count: int) -> None:

@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from gradfec_common.console import plain_errors
+from gradfec_common.errors import GradfecError
 from gradfec_common.network import DEFAULT_SPLIT, INPUT, LAYER, split_point
-from gradfec_common.runtimes import LITERT, RUNTIMES, TENSORFLOW, choose_runtime
+from gradfec_common.runtimes import LITERT, TENSORFLOW, choose_runtime, installed
 from gradfec_common.transmit import packet_grid
 from gradfec_common.weights import WeightStore, ensure_weights
 from gradfec_common.weights.progress import show_progress
@@ -48,6 +49,7 @@ def models(runs: int, as_json: bool) -> None:
     LiteRT takes a batch image by image. A start is that of a process, until its half has answered for the first time.
     """
     described = machine(*LIBRARIES)
+    choose_runtime()  # fail now where there is none
     with show_progress() as progress:
         weights = ensure_weights(None, progress)
     found = {
@@ -66,12 +68,6 @@ def models(runs: int, as_json: bool) -> None:
     out.print(table(found, runs))
 
 
-def installed() -> list[str]:
-    """Return the runtimes that are installed, the edge's choice first."""
-    first = choose_runtime()
-    return [first, *(name for name in RUNTIMES if name != first and installed_bytes(DISTRIBUTIONS[name]))]
-
-
 def times(runtime: str, weights: WeightStore, runs: int) -> dict[str, dict[str, float]]:
     """Return the milliseconds an image of each part, by batch size."""
     return {
@@ -84,7 +80,6 @@ def part_of(part: str, runtime: str, weights: WeightStore, batch: int = 1) -> Ru
     """Return what runs a part of the network on a batch of images, or of their features."""
     from gradfec_cloud.backend import load_back_end
     from gradfec_edge.frontend import load_front_end
-    from gradfec_edge.frontend.litert_runtime import LiteRTFrontEnd
     from gradfec_edge.importance import EstimatorFile, make_estimator
 
     split, rng = split_point(DEFAULT_SPLIT), np.random.default_rng(0)
@@ -96,7 +91,7 @@ def part_of(part: str, runtime: str, weights: WeightStore, batch: int = 1) -> Ru
     proxy = make_estimator("proxy", split, packet_grid(split, ROWS), rng) if part == "front-end and proxy" else None
     front_end = load_front_end(runtime, split, weights, proxy if isinstance(proxy, EstimatorFile) else None)
     images = rng.integers(0, 256, (batch, *LAYER[INPUT].shape), np.uint8)
-    if batch == 1 or isinstance(front_end, LiteRTFrontEnd):
+    if batch == 1 or runtime == LITERT:
         return lambda: [front_end(image) for image in images]
     return lambda: front_end(images)
 
@@ -115,7 +110,8 @@ from gradfec_common.weights import open_weights
 load({runtime!r}, split_point({DEFAULT_SPLIT!r}), open_weights()).warm_up()
 """
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", program], check=True)
+    if code := subprocess.run([sys.executable, "-c", program], check=False).returncode:
+        raise GradfecError(f"the {half}'s half does not start on {runtime}: exit code {code}, for the reason above")
     return 1000 * (time.perf_counter() - start)
 
 

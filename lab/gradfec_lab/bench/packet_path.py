@@ -21,6 +21,7 @@ from gradfec_common.network import DEFAULT_SPLIT, split_point
 from gradfec_common.plan import UnequalProtection
 from gradfec_common.quantise import quantise
 from gradfec_common.reassembly import decode_tensor
+from gradfec_common.runtimes import choose_runtime
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Decided, SessionOpened
 from gradfec_common.transmit import encode_packets, packet_grid
@@ -152,6 +153,7 @@ def packet_path(drop: float, loss: float, runs: int, as_json: bool) -> None:
     edge, and those that are not lost for the cloud's. Beside them, the time of either half of the network.
     """
     described = machine(*LIBRARIES)
+    choose_runtime()  # fail now where there is none
     with show_progress() as progress:
         weights = ensure_weights(None, progress)
     found = measure(drop, loss / 100, runs)
@@ -171,7 +173,7 @@ def packet_path(drop: float, loss: float, runs: int, as_json: bool) -> None:
     for part, (ms, runtime) in halves.items():
         out.print(f"{part}, one image: {ms:.1f} ms by {runtime}")
     for name, ratio in ratios.items():
-        out.print(f"{name}: {ratio:.2f} of that")
+        out.print(f"{name}: {ratio:.2f} of the {'back-end' if name == 'cloud_path' else 'front-end'}'s time")
 
 
 def measure(drop_percent: float, loss: float, runs: int) -> dict[str, Stages]:

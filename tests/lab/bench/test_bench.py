@@ -2,10 +2,8 @@
 
 import json
 
-import pytest
 from click.testing import CliRunner
 
-from gradfec_common.errors import GradfecError
 from gradfec_lab import bench
 from gradfec_lab.bench import COMMANDS, run
 from gradfec_lab.cli import main
@@ -21,7 +19,7 @@ def test_one_object_has_them_all_and_the_ratios_together(monkeypatch):
         "packet-path": {"machine": {}, "ratios": {"cloud_path": 0.2}},
         "cloud-scale": {"machine": {}, "packets_per_s": {"cloud_one_core": 5}},
     }
-    monkeypatch.setattr(bench, "run", lambda name, as_json: json.dumps(said.get(name, {"machine": {}})))
+    monkeypatch.setattr(bench, "run", lambda name, as_json: (0, json.dumps(said.get(name, {"machine": {}}))))
     done = invoke("--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
@@ -30,15 +28,21 @@ def test_one_object_has_them_all_and_the_ratios_together(monkeypatch):
     assert found == {name: {"machine": {}} for name in COMMANDS}
 
 
-def test_tables_come_one_after_the_other(monkeypatch):
-    monkeypatch.setattr(bench, "run", lambda name, as_json: f"table of {name}")
-    done = invoke()
-    assert done.stdout.splitlines() == [f"table of {name}" for name in COMMANDS]
+def test_one_that_fails_takes_no_other_with_it(monkeypatch):
+    monkeypatch.setattr(bench, "run", lambda name, as_json: (int(name == "udp"), '{"machine": {}}'))
+    done = invoke("--json")
+    assert done.exit_code == 1
+    assert "there are no figures of udp, for the reasons above" in done.stderr
+    assert {*json.loads(done.stdout)} == {*COMMANDS, "ratios", "packets_per_s"} - {"udp"}
 
 
-def test_one_is_run_in_a_process_of_its_own():
-    with pytest.raises(GradfecError, match="`gradfec bench nothing` ended with exit code 2, for the reason above"):
-        run("nothing", as_json=True)
+def test_each_is_run_in_a_process_of_its_own_and_prints_its_table_itself(monkeypatch):
+    asked = []
+    monkeypatch.setattr(bench, "run", lambda name, as_json: asked.append((name, as_json)) or (0, ""))
+    assert invoke().exit_code == 0
+    assert asked == [(name, False) for name in COMMANDS]
+    monkeypatch.undo()
+    assert run("nothing", as_json=True) == (2, "")
 
 
 def test_json_belongs_after_the_command():

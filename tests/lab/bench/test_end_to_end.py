@@ -26,6 +26,7 @@ def test_frames_are_timed_from_the_edge_to_the_answer_and_set_against_the_uncut_
     assert {"front_end", "encode", "send", "decode", "back_end", "latency"} <= {*alone}
     assert alone["latency"]["p50"] > alone["back_end"]["p50"] > 0
     assert min(found["cpu_ms_a_frame"].values()) > 0
+    assert {sum(outcomes.values()) for outcomes in found["outcomes"].values()} == {10}
     assert found["start_to_first_answer_ms"] > alone["latency"]["p50"]
 
 
