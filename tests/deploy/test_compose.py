@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -253,3 +254,21 @@ def test_the_links_image_has_the_packages_that_the_injector_imports():
     required = {re.match(r"[\w-]+", line)[0] for line in importlib.metadata.requires("gradfec")}
     installed = re.search(r"pip install -c constraints.txt (.+)", stage("injector"))[1].split()
     assert {"click", "numpy"} <= required & set(imported) <= set(installed)
+
+
+def test_the_stage_that_fetches_the_weights_has_all_that_this_takes(tmp_path):
+    stage = re.search(r"^FROM \S+ AS weights$(.*?)^FROM ", DOCKERFILE.read_text(), re.M | re.S)[1]
+    for line in re.findall(r"^COPY (.*)$", stage.replace("\\\n", " "), re.M):
+        *sources, target = line.split()
+        for source in sources:
+            path = ROOT / source
+            if path.is_dir():
+                shutil.copytree(path, tmp_path / target)
+            else:
+                (tmp_path / target).mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, tmp_path / target)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'common'}:{tmp_path / 'lab'}"}
+    command = [sys.executable, "-c", "from gradfec_lab.cli import main; main()", "weights", "--help"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--front-end" in done.stdout
