@@ -1,8 +1,8 @@
 """Second-order importance, the recipe `best`: what its graphs compute, and the ranking, which is done outside them.
 
 The oracle knows the gradient g of the answer, the edge does not. But training images tell how g varies and goes
-together between channels, and a small network tells where in the picture it is large. To second order, leaving out a set D of
-packets disturbs the answer by
+together between channels, and a small network tells where in the picture it is large. To second order, leaving out a
+set D of packets disturbs the answer by
 
     d(D) = sum over tiles of w [ sum over positions of x^T P x + m^T T m ]
 
