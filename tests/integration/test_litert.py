@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from gradfec_cloud.backend.litert_runtime import LiteRTBackEnd
 from gradfec_common.network import DEFAULT_SPLIT, split_point
 from gradfec_common.packets import PacketGrid
+from gradfec_edge.frontend.keras_proxy import element_model, saliency_model
 from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 from gradfec_edge.frontend.litert_runtime import LiteRTFrontEnd
-from gradfec_edge.importance import PROXIES, make_estimator
+from gradfec_edge.importance import PROXIES, EstimatorFile, make_estimator
 from gradfec_edge.preprocess import normalise, to_input
 from gradfec_lab.answers import Answers, LiteRTAnswers, fastest_answers
 
@@ -58,6 +60,29 @@ def test_the_learned_estimators_rank_the_packets_alike(weights, images, estimato
         assert (ours.damage is None) == (theirs.damage is None)
         if ours.damage is not None:
             np.testing.assert_allclose(ours.damage, theirs.damage, atol=1e-4 * np.abs(theirs.damage).max())
+
+
+@pytest.mark.parametrize(
+    ("split", "rows", "recipe"),
+    [("pool1_pool", 8, "best"), ("conv3_block1_out", 4, "best"), ("pool1_pool", 8, "paper"), ("avg_pool", 1, "paper")],
+)
+def test_so_do_those_for_other_splits_and_rows(weights, images, split, rows, recipe):
+    cut, rng = split_point(split), np.random.default_rng(8)
+    grid = PacketGrid(cut.shape, rows)
+    model = element_model(cut) if recipe == "paper" else saliency_model(grid)
+    arrays = {weight.path: rng.random(tuple(weight.shape), np.float32) / 8 for weight in model.weights}
+    channels = cut.shape[2]
+    if recipe == "best":
+        arrays |= {f"sensitivity/{name}": np.eye(channels, dtype=np.float32) for name in ("position", "tile")}
+        arrays["offset"] = np.zeros(grid.count, np.float32)
+    file = EstimatorFile(Path("test.npz"), {"recipe": recipe, "split": split, "rows": rows}, arrays)
+    ours, theirs = (made(cut, weights, file)(images[0]) for made in (LiteRTFrontEnd, KerasFrontEnd))
+    assert ours.scores.shape == (grid.count,)
+    if recipe == "paper":
+        np.testing.assert_allclose(ours.scores, theirs.scores, rtol=1e-3, atol=1e-3 * theirs.scores.max())
+    else:
+        assert ours.damage.shape == (grid.groups, channels, channels)
+        np.testing.assert_allclose(ours.damage, theirs.damage, atol=1e-4 * np.abs(theirs.damage).max())
 
 
 def test_a_back_end_refuses_features_of_another_shape(weights):
