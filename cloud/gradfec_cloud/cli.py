@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gradfec_common.console import Endpoint, EndpointType, plain_errors, say_totals
-from gradfec_common.runtimes import AUTO, RUNTIMES, choose_runtime
+from gradfec_common.console import Endpoint, EndpointType, plain_errors, runtime_option, say_totals
+from gradfec_common.runtimes import choose_runtime
 
 if TYPE_CHECKING:
     from gradfec_cloud.inference import Answer, Inference
@@ -46,13 +46,7 @@ Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong optio
 @click.option("--results", metavar="FILE|-", help="Append one JSON object a frame; - for standard output.")
 @click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve Prometheus metrics over HTTP.")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
-@click.option(
-    "--runtime",
-    default=AUTO,
-    type=click.Choice([AUTO, *RUNTIMES]),
-    help="What runs the network. [default: litert where it is installed, else tensorflow]",
-    show_default=False,
-)
+@runtime_option
 @click.option(
     "--udp",
     default="auto",

@@ -1,8 +1,9 @@
-"""What every command line shares: plain errors instead of tracebacks, and HOST:PORT arguments."""
+"""What every command line shares: plain errors instead of tracebacks, numbers and addresses as arguments."""
 
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, ParamSpec, TypeVar
@@ -10,6 +11,7 @@ from typing import NamedTuple, ParamSpec, TypeVar
 import click
 
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.runtimes import AUTO, RUNTIMES
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -17,6 +19,14 @@ R = TypeVar("R")
 TENSORFLOW_MODULES = ("tensorflow", "keras")  # an optional extra, which training and the sweeps need
 NO_TENSORFLOW = "this needs TensorFlow, which is not installed: pip install 'gradfec[tensorflow]'"
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
+
+runtime_option = click.option(
+    "--runtime",
+    default=AUTO,
+    type=click.Choice([AUTO, *RUNTIMES]),
+    help="What runs the network. [default: litert where it is installed, else tensorflow]",
+    show_default=False,
+)
 
 
 def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -32,9 +42,7 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] not in TENSORFLOW_MODULES:
                 raise
-            click.echo(
-                "error: this needs TensorFlow, which is not installed: pip install 'gradfec[tensorflow]'", err=True
-            )
+            click.echo(f"error: {NO_TENSORFLOW}", err=True)
             sys.exit(UsageError.exit_code)
         except KeyboardInterrupt:
             sys.exit(EXIT_INTERRUPTED)
@@ -47,6 +55,17 @@ def say_totals(program: str, totals: Mapping[str, Mapping[str, int]]) -> None:
     for title, counts in totals.items():
         text = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
         click.echo(f"{program}: {title.replace('_', ' ')}: {text or 'none'}", err=True)
+
+
+class Number(click.FloatRange):
+    """A finite number within bounds: click's own range lets nan through, which is below no bound."""
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse `value`, or fail with a sentence that names it."""
+        number: float = super().convert(value, param, ctx)  # type: ignore[arg-type]  # click's own hint lacks str
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
 
 
 class Endpoint(NamedTuple):

@@ -182,12 +182,8 @@ class Graph:
         subgraph.tensors, subgraph.operators = self._tensors, self._operators
         subgraph.inputs, subgraph.outputs = self._inputs, [tensor.place for tensor in outputs]
         model = schema.ModelT()
-        model.version, model.subgraphs, model.buffers, model.operatorCodes = (
-            SCHEMA_VERSION,
-            [subgraph],
-            self._buffers,
-            [],
-        )
+        model.version, model.subgraphs = SCHEMA_VERSION, [subgraph]
+        model.buffers, model.operatorCodes = self._buffers, []
         for builtin in self._codes:
             code = schema.OperatorCodeT()
             code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), 1

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from gradfec_common.console import Endpoint, EndpointType, plain_errors, say_totals
-from gradfec_common.runtimes import AUTO, RUNTIMES, choose_runtime
+from gradfec_common.console import Endpoint, EndpointType, Number, plain_errors, runtime_option, say_totals
+from gradfec_common.runtimes import choose_runtime
 
 EXAMPLES = """\b
 Examples:
@@ -55,25 +55,19 @@ IMPORTANCE = (
 )
 @click.option("--rows", default=7, type=click.IntRange(1, 255), help="Rows of a channel in one packet.")
 @click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Last layer that runs on the edge.")
-@click.option("--fps", type=click.FloatRange(min=0, min_open=True), help="At most so many frames a second.")
+@click.option("--fps", type=Number(min=0, min_open=True), help="At most so many frames a second.")
 @click.option("--loop", is_flag=True, help="Repeat a file or folder for ever.")
 @click.option("--in-flight", default=4, type=click.IntRange(1, 64), help="Frames that may await an answer.")
 @click.option("--timeout-ms", default=2000, type=click.IntRange(1, 600_000), help="Give an answer up after this.")
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="MBIT/S",
     help="Send at this rate.  [default: a frame's packets over half of the frame interval, at most 100 ms]",
 )
 @click.option("--results", metavar="FILE|-", help="Append one JSON object a frame; - for standard output.")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
-@click.option(
-    "--runtime",
-    default=AUTO,
-    type=click.Choice([AUTO, *RUNTIMES]),
-    help="What runs the network. [default: litert where it is installed, else tensorflow]",
-    show_default=False,
-)
+@runtime_option
 @click.option("--name", default=platform.node() or "edge", help="How this edge is called in the cloud's records.")
 @click.option(
     "--udp",

@@ -27,7 +27,7 @@ Classes = npt.NDArray[np.intp]
 def fastest_answers(split: SplitPoint, weights: WeightStore) -> Answers | LiteRTAnswers:
     """Return what answers feature tensors (N, H, W, C) with their likeliest classes (N,), any N.
 
-    On processors LiteRT takes four fifths of XLA's time, where it is installed.
+    Where there is no GPU that is LiteRT, if it is installed.
     """
     if tf.config.list_physical_devices("GPU") or choose_runtime() != LITERT:
         return Answers(split, weights)

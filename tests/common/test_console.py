@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradfec_common.console import Endpoint, EndpointType, plain_errors, say_totals
+from gradfec_common.console import Endpoint, EndpointType, Number, plain_errors, say_totals
 from gradfec_common.errors import GradfecError, UsageError
 
 
@@ -127,3 +127,13 @@ def test_another_module_that_is_missing_is_a_fault_of_ours_and_not_hidden():
 
     with pytest.raises(ModuleNotFoundError):
         command()
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "-1", "many"])
+def test_a_number_is_finite_and_within_its_bounds(text):
+    with pytest.raises(click.BadParameter, match=text):
+        Number(min=0).convert(text, None, None)
+
+
+def test_a_number_within_its_bounds_is_taken():
+    assert Number(min=0).convert("2.5", None, None) == 2.5

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from typing import Any
 
 import click
 
 from gradfec_common.console import EXIT_INTERRUPTED, plain_errors
 from gradfec_common.errors import GradfecError
+from gradfec_lab import GRADFEC
 from gradfec_lab.lazy import LazyGroup
 
 COMMANDS = {
@@ -22,7 +22,6 @@ COMMANDS = {
     "cloud-scale": ("gradfec_lab.bench.cloud_scale", "Many edges against one cloud on one core, with a stub back-end."),
 }
 SHARED = ("ratios", "packets_per_s")  # members to which several benchmarks add
-PROGRAM = [sys.executable, "-c", "from gradfec_lab.cli import main; main(prog_name='gradfec')"]
 
 
 @click.command(
@@ -62,7 +61,7 @@ def bench(context: click.Context, as_json: bool) -> None:
 
 def run(name: str, as_json: bool) -> tuple[int, str]:
     """Run one benchmark in a process of its own; return its exit code, and its JSON if it is not to print a table."""
-    command = [*PROGRAM, "bench", name, *(["--json"] if as_json else [])]
+    command = [*GRADFEC, "bench", name, *(["--json"] if as_json else [])]
     done = subprocess.run(command, stdout=subprocess.PIPE if as_json else None, text=True, check=False)
     return done.returncode, done.stdout or ""
 

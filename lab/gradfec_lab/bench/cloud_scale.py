@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from gradfec_common.codes import fec_named
-from gradfec_common.console import Endpoint, plain_errors
+from gradfec_common.console import Endpoint, Number, plain_errors
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.network import DEFAULT_SPLIT, split_point
+from gradfec_common.packets import DEFAULT_ROWS
 from gradfec_common.plan import parse_scheme
 from gradfec_common.session.edge import Answered, Closed, Connected, EdgeSession, Event, new_hello
 from gradfec_common.session.events import CloudLimits
@@ -34,7 +35,7 @@ from gradfec_lab.daemons import Daemon, daemon, free_port
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 SPLIT = split_point(DEFAULT_SPLIT)
-GRID = packet_grid(SPLIT, 7)  # 2,048 packets
+GRID = packet_grid(SPLIT, DEFAULT_ROWS)  # 2,048 packets
 WARM_UP_S = 1.0
 PATIENCE_S = 30.0
 STUB = "gradfec_lab.bench.stub_cloud"
@@ -66,7 +67,7 @@ class Counts:
 
 @click.command(context_settings=CONTEXT)
 @click.option("--edges", default="1,2,4,8,16", metavar="NUMBERS", help="How many edges; a run for each number.")
-@click.option("--seconds", default=5.0, type=click.FloatRange(0.1, 600), help="Length of a run, after a warm-up.")
+@click.option("--seconds", default=5.0, type=Number(0.1, 600), help="Length of a run, after a warm-up.")
 @click.option("--protect", default="none", metavar="SCHEME", help="Protection scheme.")
 @click.option("--fec", default=FASTEST, type=click.Choice(["zfec", "leopard"]), help="Erasure code of FEC_A_B.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")

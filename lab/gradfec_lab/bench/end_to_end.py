@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,16 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from gradfec_common.codes import CODES, LEOPARD, ZFEC
-from gradfec_common.console import plain_errors
+from gradfec_common.codes import CODES, LEOPARD, ZFEC, fec_named
+from gradfec_common.console import plain_errors, runtime_option
 from gradfec_common.errors import GradfecError
-from gradfec_common.network import DEFAULT_SPLIT, INPUT, LAYER, split_point
-from gradfec_common.runtimes import AUTO, RUNTIMES, choose_runtime
-from gradfec_common.transmit import packet_grid
-from gradfec_common.weights import WeightStore, ensure_weights
+from gradfec_common.network import INPUT, LAYER
+from gradfec_common.plan import parse_scheme
+from gradfec_common.runtimes import choose_runtime
+from gradfec_common.weights import ensure_weights
 from gradfec_common.weights.progress import show_progress
 from gradfec_lab.bench.measure import in_words, machine, median_ms
-from gradfec_lab.bench.models import LIBRARIES, ROWS, part_of
+from gradfec_lab.bench.models import LIBRARIES, front_end_of, part_of
 from gradfec_lab.daemons import Daemon, daemon, free_port
 from gradfec_lab.experiment import Record
 
@@ -76,7 +76,7 @@ class Flow:
 @click.option("--protect", default="FEC_20_80", help="Protection scheme.")
 @click.option("--fec", default=FASTEST, type=click.Choice(["zfec", "leopard"]), help="Erasure code of FEC_A_B.")
 @click.option("--importance", default="proxy", help="What ranks the packets.")
-@click.option("--runtime", default=AUTO, type=click.Choice([AUTO, *RUNTIMES]), help="What runs the network.")
+@runtime_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @plain_errors
 def end_to_end(frames: int, protect: str, fec: str, importance: str, runtime: str, as_json: bool) -> None:
@@ -87,8 +87,11 @@ def end_to_end(frames: int, protect: str, fec: str, importance: str, runtime: st
     """
     described = machine(*LIBRARIES)
     runtime = choose_runtime(runtime)
+    parse_scheme(protect, fec_named(fec))  # fail now
     with show_progress() as progress:
         weights = ensure_weights(None, progress)
+    halves_ms = median_ms(part_of("back-end", runtime, weights), frames)
+    halves_ms += median_ms(front_end_of(runtime, weights, importance), frames)
     options = ["--protect", protect, "--fec", fec, "--importance", importance, "--runtime", runtime, *RATE]
     with tempfile.TemporaryDirectory(prefix="gradfec-bench-") as folder:
         write_images(Path(folder), frames)
@@ -96,8 +99,6 @@ def end_to_end(frames: int, protect: str, fec: str, importance: str, runtime: st
         full = flow(Path(folder), options, FULL, runtime)
         alone = flow(Path(folder), options, ALONE, runtime)
         after = median_ms(part_of("uncut", runtime, weights), frames)
-    halves_ms = median_ms(part_of("back-end", runtime, weights), frames)
-    halves_ms += median_ms(sending_half(runtime, weights, importance), frames)
     uncut_ms = (before + after) / 2  # the machine may drift meanwhile
     said: dict[str, Any] = {
         "runtime": runtime,
@@ -132,21 +133,6 @@ def end_to_end(frames: int, protect: str, fec: str, importance: str, runtime: st
         f"{rate['uncut']:.2f}"
     )
     out.print(f"end_to_end_latency: {ratios['end_to_end_latency']:.2f} of both halves' {halves_ms:.1f} ms")
-
-
-def sending_half(runtime: str, weights: WeightStore, importance: str) -> Callable[[], object]:
-    """Return what runs the front-end and an estimator on one image."""
-    from gradfec_edge.frontend import load_front_end
-    from gradfec_edge.importance import EstimatorFile, make_estimator
-
-    split, rng = split_point(DEFAULT_SPLIT), np.random.default_rng(0)
-    image = rng.integers(0, 256, LAYER[INPUT].shape, np.uint8)
-    estimator = make_estimator(importance, split, packet_grid(split, ROWS), rng)
-    if isinstance(estimator, EstimatorFile):
-        with_proxy = load_front_end(runtime, split, weights, estimator)
-        return lambda: with_proxy(image)
-    front_end = load_front_end(runtime, split, weights)
-    return lambda: estimator(image, front_end(image).chi)
 
 
 def write_images(folder: Path, count: int) -> None:

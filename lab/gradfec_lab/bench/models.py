@@ -19,6 +19,7 @@ from rich.table import Table
 from gradfec_common.console import plain_errors
 from gradfec_common.errors import GradfecError
 from gradfec_common.network import DEFAULT_SPLIT, INPUT, LAYER, split_point
+from gradfec_common.packets import DEFAULT_ROWS
 from gradfec_common.runtimes import LITERT, TENSORFLOW, choose_runtime, installed
 from gradfec_common.transmit import packet_grid
 from gradfec_common.weights import WeightStore, ensure_weights
@@ -30,7 +31,6 @@ LIBRARIES = ("ai-edge-litert", "tensorflow", "keras", "numpy")
 DISTRIBUTIONS = {LITERT: ("ai-edge-litert", "flatbuffers"), TENSORFLOW: ("tensorflow", "keras")}
 PARTS = ("front-end", "front-end and proxy", "back-end", "uncut")
 BATCHES = (1, 8)
-ROWS = 7
 START = {
     "edge": "from gradfec_edge.frontend import load_front_end as load",
     "cloud": "from gradfec_cloud.backend import load_back_end as load",
@@ -78,22 +78,43 @@ def times(runtime: str, weights: WeightStore, runs: int) -> dict[str, dict[str, 
 
 def part_of(part: str, runtime: str, weights: WeightStore, batch: int = 1) -> Run:
     """Return what runs a part of the network on a batch of images, or of their features."""
-    from gradfec_cloud.backend import load_back_end
+    match part:
+        case "front-end":
+            return front_end_of(runtime, weights, None, batch)
+        case "front-end and proxy":
+            return front_end_of(runtime, weights, "proxy", batch)
+        case "back-end":
+            return back_end_of(runtime, weights, DEFAULT_SPLIT, batch)
+    return back_end_of(runtime, weights, INPUT, batch)
+
+
+def front_end_of(runtime: str, weights: WeightStore, importance: str | None, batch: int = 1) -> Run:
+    """Return what runs the front-end on a batch of images, and the estimator of that name if there is one."""
     from gradfec_edge.frontend import load_front_end
     from gradfec_edge.importance import EstimatorFile, make_estimator
 
     split, rng = split_point(DEFAULT_SPLIT), np.random.default_rng(0)
-    if part in ("back-end", "uncut"):
-        at = split if part == "back-end" else split_point(INPUT)
-        back_end = load_back_end(runtime, at, weights, batch)
-        features = np.maximum(rng.normal(size=(batch, *at.shape)), 0).astype(np.float32)
-        return lambda: back_end(features)
-    proxy = make_estimator("proxy", split, packet_grid(split, ROWS), rng) if part == "front-end and proxy" else None
-    front_end = load_front_end(runtime, split, weights, proxy if isinstance(proxy, EstimatorFile) else None)
     images = rng.integers(0, 256, (batch, *LAYER[INPUT].shape), np.uint8)
+    estimator = make_estimator(importance, split, packet_grid(split, DEFAULT_ROWS), rng) if importance else None
+    if isinstance(estimator, EstimatorFile):
+        front_end, estimator = load_front_end(runtime, split, weights, estimator), None
+    else:
+        front_end = load_front_end(runtime, split, weights)
+    if estimator is not None:
+        return lambda: [estimator(image, front_end(image).chi) for image in images]
     if batch == 1 or runtime == LITERT:
         return lambda: [front_end(image) for image in images]
     return lambda: front_end(images)
+
+
+def back_end_of(runtime: str, weights: WeightStore, split: str, batch: int = 1) -> Run:
+    """Return what runs the layers after a split on a batch of features."""
+    from gradfec_cloud.backend import load_back_end
+
+    at = split_point(split)
+    back_end = load_back_end(runtime, at, weights, batch)
+    features = np.maximum(np.random.default_rng(0).normal(size=(batch, *at.shape)), 0).astype(np.float32)
+    return lambda: back_end(features)
 
 
 def fastest_ms(part: str, weights: WeightStore, runs: int) -> tuple[float, str]:

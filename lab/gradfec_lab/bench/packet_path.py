@@ -16,8 +16,9 @@ from rich.table import Table
 
 from gradfec_common import wire
 from gradfec_common.codes import BARE, CODES, ErasureCode
-from gradfec_common.console import plain_errors
+from gradfec_common.console import Number, plain_errors
 from gradfec_common.network import DEFAULT_SPLIT, split_point
+from gradfec_common.packets import DEFAULT_ROWS
 from gradfec_common.plan import UnequalProtection
 from gradfec_common.quantise import quantise
 from gradfec_common.reassembly import decode_tensor
@@ -34,7 +35,6 @@ from gradfec_lab.bench.udp import Loopback, loopback
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 LIBRARIES = ("numpy", "zfec", "reed-solomon-leopard")
-ROWS = 7  # of a channel in one packet: 2,048 packets of 392 bytes at the default split
 DEADLINE_S = 0.25  # of the cloud's core, to which each tensor comes within no time
 EDGE = ("quantise", "score by activation", "plan", "encode", "headers, checksums", "send")
 CLOUD = ("receive", "regroup", "decode, dequantise, fill")
@@ -64,7 +64,7 @@ class PacketPath:
     def __init__(self, code: ErasureCode, drop_percent: float, loss: float, way: Loopback) -> None:
         """Protect by FEC_A_B with A = `drop_percent`; lose the share `loss` of each tensor's datagrams."""
         self.split = split_point(DEFAULT_SPLIT)
-        self.grid = packet_grid(self.split, ROWS)
+        self.grid = packet_grid(self.split, DEFAULT_ROWS)
         self.scheme = UnequalProtection(drop_percent, code)
         self.loss, self.way = loss, way
         self.rng = np.random.default_rng(0)
@@ -77,7 +77,7 @@ class PacketPath:
 
     def _connect(self) -> int:
         """Open a session for the address that the datagrams will come from, and return its number."""
-        hello = wire.control_datagram(0, wire.Hello(1, self.split.id, ROWS, "bench"))
+        hello = wire.control_datagram(0, wire.Hello(1, self.split.id, DEFAULT_ROWS, "bench"))
         self.way.send(np.frombuffer(hello, np.uint8)[None])
         for batch in self.way.receive(1):
             self.cloud.receive(batch, 0.0)
@@ -141,8 +141,8 @@ class PacketPath:
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--drop", default=50.0, type=click.FloatRange(1, 99), help="A of FEC_A_B, in percent.")
-@click.option("--loss", default=30.0, type=click.FloatRange(0, 99), help="Datagrams that are lost, in percent.")
+@click.option("--drop", default=50.0, type=Number(1, 99), help="A of FEC_A_B, in percent.")
+@click.option("--loss", default=30.0, type=Number(0, 99), help="Datagrams that are lost, in percent.")
 @click.option("--runs", default=15, type=click.IntRange(1), help="Runs after the warm-up; the median counts.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors

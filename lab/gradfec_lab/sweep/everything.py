@@ -6,7 +6,6 @@ import json
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +13,12 @@ import click
 
 from gradfec_common.console import EXIT_INTERRUPTED, plain_errors
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_lab import GRADFEC
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.report import Grid, Row
 from gradfec_lab.sweep.store import unwritable, write_file
 from gradfec_lab.sweep.study import CONTEXT, labels_of
 
-GRADFEC = [sys.executable, "-c", "from gradfec_lab.cli import main; main(prog_name='gradfec')"]
 TABLES = "tables.md"
 
 
