@@ -25,7 +25,7 @@ def packets_at_hand(plan: Plan, arrived: Mask) -> Mask:
     if not plan.blocks:  # everything is dropped
         return at_hand
     by_symbol = np.empty_like(arrived)
-    by_symbol[..., send_order(plan)] = arrived  # block after block
+    by_symbol[..., send_order(plan.shapes)] = arrived  # block after block
     start = 0
     for block in plan.blocks:
         own = by_symbol[..., start : start + block.n]

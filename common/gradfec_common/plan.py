@@ -15,8 +15,17 @@ import numpy.typing as npt
 
 from gradfec_common.codes import BARE, ZFEC, ErasureCode
 from gradfec_common.errors import UsageError
+from gradfec_common.wire import MAX_BLOCKS
 
 Indices = npt.NDArray[np.intp]
+
+
+class Shape(NamedTuple):
+    """What a block is, whatever its packets are: n, k, and the id of its code."""
+
+    n: int
+    k: int
+    code: int
 
 
 class Block(NamedTuple):
@@ -30,6 +39,11 @@ class Block(NamedTuple):
     def k(self) -> int:
         """Data symbols of the block."""
         return len(self.packets)
+
+    @property
+    def shape(self) -> Shape:
+        """What the block is, whatever its packets are."""
+        return Shape(self.n, self.k, self.code.id)
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,11 @@ class Plan:
         packets = np.concatenate([self.dropped, *(block.packets for block in self.blocks)])
         assert np.array_equal(np.sort(packets), np.arange(self.total)), "a packet without exactly one fate"  # noqa: S101
         assert all(1 <= b.k <= b.n <= b.code.max_n for b in self.blocks), "a block that its code cannot have"  # noqa: S101
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shape of each block."""
+        return tuple(block.shape for block in self.blocks)
 
     @property
     def kept(self) -> int:
@@ -129,7 +148,8 @@ class UnequalProtection:
         kept, dropped = keep_most_important(importance, self.dropped_percent)
         if not len(kept):
             raise UsageError(f"{self.name} drops all {total} packets of a tensor and sends nothing")
-        count = min(-(-total // (self.block_n or self.code.block_n)), len(kept))
+        block_n = self.block_n or self.code.block_n(self.dropped_percent / 100)
+        count = min(-(-total // block_n), len(kept), MAX_BLOCKS)
         blocks = []
         for b in range(count):
             packets = kept[b::count]

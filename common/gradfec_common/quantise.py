@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_common.matrices import levels_above
+
 UNIFORM8 = 1  # wire id: 8 bits an element, one (minimum, maximum) per tensor
 QUANTISERS = {UNIFORM8: "uniform8"}
 LEVELS = 255
@@ -32,12 +34,10 @@ def quantise(values: npt.NDArray[np.float32]) -> Quantised:
     low, high = float(values.min()), float(values.max())
     if not is_range(low, high):
         raise ValueError(f"features are not finite, or span more than float32 holds: minimum {low}, maximum {high}")
-    scaled = np.subtract(values, np.float32(low))
     span = np.float32(high) - np.float32(low)
-    if span > TINY_SPAN:
-        scaled *= np.float32(LEVELS) / span
-        scaled += np.float32(0.5)  # at most 255.5001, whatever the rounding: the cast makes 255 of it
-    return Quantised(scaled.astype(np.uint8), low, high)
+    if span <= TINY_SPAN:
+        return Quantised(np.zeros(values.shape, np.uint8), low, high)
+    return Quantised(levels_above(values, low, float(np.float32(LEVELS) / span)), low, high)
 
 
 def dequantise(levels: npt.NDArray[np.uint8], low: float, high: float) -> npt.NDArray[np.float32]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +15,12 @@ from gradfec_common.codes import FEC, Each, ErasureCode, Symbols
 from gradfec_common.errors import UsageError
 from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import Block, Plan
+from gradfec_common.plan import Block, Plan, Shape
 from gradfec_common.quantise import UNIFORM8, Quantised, quantise
 
 FILL_ZERO, FILL_MEAN = 1, 2  # wire ids of the fill rules: what is missing becomes 0, or its channel's usual mean
 FILLS = {FILL_ZERO: "zero", FILL_MEAN: "mean"}
+LAYOUTS = 16  # kept, each of 50 bytes a symbol
 
 
 def packet_grid(split: SplitPoint, rows: int) -> PacketGrid:
@@ -78,27 +81,48 @@ def encode_packets(
         data = wire.with_places(block.packets, packets.levels[block.packets])
         return data, block.code.encode(data, block.n)  # (k, length), (n - k, length)
 
-    headers = np.zeros(plan.sent, wire.SYMBOL_HEADER)
+    layout = layout_of(plan.shapes, split.id, grid.rows)
+    headers = layout.headers.view(f"V{wire.HEADER_BYTES}").copy().view(wire.SYMBOL_HEADER)  # not field by field
+    headers["low"], headers["high"] = packets.low, packets.high
     symbols = np.empty((plan.sent, wire.PLACE_BYTES + packets.levels.shape[1]), np.uint8)
-    positions = np.empty(plan.sent, np.intp)  # in send order, of the symbols numbered block after block
-    positions[send_order(plan)] = np.arange(plan.sent)
-    end = 0
-    for number, (block, (data, parity)) in enumerate(zip(plan.blocks, each(coded, plan.blocks), strict=True)):
-        start, end = end, end + block.n
-        at = positions[start:end]
-        symbols[at[: block.k]], symbols[at[block.k :]] = data, parity
-        headers["block"][at], headers["code"][at] = number, block.code.id
-        headers["n"][at], headers["k"][at] = block.n, block.k
-        headers["index"][at] = np.arange(block.n)
-    headers["sent"], headers["kept"], headers["blocks"] = plan.sent, plan.kept, len(plan.blocks)
-    headers["split"], headers["rows"] = split.id, grid.rows
-    headers["quantiser"], headers["low"], headers["high"] = UNIFORM8, packets.low, packets.high
-    headers["fill"] = FILL_ZERO
-    headers["position"] = np.arange(plan.sent)
+    for at, (data, parity) in zip(layout.positions, each(coded, plan.blocks), strict=True):
+        symbols[at[: len(data)]], symbols[at[len(data) :]] = data, parity
     return EncodedTensor(headers, symbols, plan)
 
 
-def send_order(plan: Plan) -> npt.NDArray[np.intp]:
+class Layout(NamedTuple):
+    """What is the same in all tensors with blocks of the same shapes: where each symbol goes, and most of its header.
+
+    `headers` (sent,) SYMBOL_HEADER in send order, without what is the tensor's own; `positions`, for each block, the
+    places (n,) of its symbols in the send order.
+    """
+
+    headers: npt.NDArray[Any]
+    positions: tuple[npt.NDArray[np.intp], ...]
+
+
+@lru_cache(LAYOUTS)
+def layout_of(shapes: tuple[Shape, ...], split_id: int, rows: int) -> Layout:
+    """Lay out tensors with blocks of these shapes; kept, for an edge sends one frame like the other."""
+    ends = np.cumsum([shape.n for shape in shapes], dtype=np.intp)
+    sent = int(ends[-1])
+    position = np.empty(sent, np.intp)  # of the symbols, numbered block after block
+    position[send_order(shapes)] = np.arange(sent)
+    positions = tuple(np.split(position, ends[:-1]))
+    headers = np.zeros(sent, wire.SYMBOL_HEADER)
+    for number, (shape, at) in enumerate(zip(shapes, positions, strict=True)):
+        headers["block"][at], headers["code"][at] = number, shape.code
+        headers["n"][at], headers["k"][at] = shape.n, shape.k
+        headers["index"][at] = np.arange(shape.n)
+    headers["sent"], headers["kept"], headers["blocks"] = sent, sum(shape.k for shape in shapes), len(shapes)
+    headers["split"], headers["rows"] = split_id, rows
+    headers["quantiser"], headers["fill"] = UNIFORM8, FILL_ZERO
+    headers["position"] = np.arange(sent)
+    headers.flags.writeable = False
+    return Layout(headers, positions)
+
+
+def send_order(shapes: Sequence[Shape]) -> npt.NDArray[np.intp]:
     """Return the order (sent,) in which the blocks' symbols, numbered block after block, are sent.
 
     Neighbours on the wire come from different blocks, so that a burst of losses hits many blocks lightly; within a
@@ -106,12 +130,11 @@ def send_order(plan: Plan) -> npt.NDArray[np.intp]:
     tensor is complete before its parity has been sent.
     """
     keys = []
-    for number, block in enumerate(plan.blocks):
-        index = np.arange(block.n)
-        turn = np.where(index < block.k, index * _stride(block.k) % block.k, index)
-        keys.append(np.stack([index >= block.k, turn, np.full(block.n, number)]))  # (3, n)
-    is_parity, turn, number = np.concatenate(keys, axis=1)  # (3, sent)
-    order: npt.NDArray[np.intp] = np.lexsort((number, turn, is_parity))
+    for number, (n, k, _) in enumerate(shapes):
+        turn = np.arange(n)
+        turn[np.arange(k) * _stride(k) % k] = np.arange(k)
+        keys.append(np.stack([np.full(n, number), turn, np.arange(n) >= k]))  # (3, n): the last decides first
+    order: npt.NDArray[np.intp] = np.lexsort(np.concatenate(keys, axis=1))  # (3, sent) -> (sent,)
     return order
 
 

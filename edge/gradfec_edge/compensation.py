@@ -7,7 +7,8 @@ scaled by 1 + s is absent by -s, so the best s of the kept packets K, given that
     (F_KK + ridge) s = F_KD 1
 
 for each row group. That is what Optimal Brain Surgeon does to the weights that are left (Hassibi, Stork, NIPS 1992),
-with one number a packet. The cloud need not know.
+with one number a packet. It is solved by conjugate gradients (Hestenes, Stiefel, 1952), preconditioned by the diagonal,
+all row groups at once: ITERATIONS leave errors far below what a level of the quantiser is. The cloud need not know.
 """
 
 from __future__ import annotations
@@ -15,39 +16,54 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.codes import Each
 from gradfec_common.packets import PacketGrid
 
 Floats = npt.NDArray[np.float32]
 
 RIDGE = 0.05  # of the diagonal: the form is an estimate
 LIMITS = (0.5, 2.0)  # of a factor
+ITERATIONS = 20  # a time that does not depend on the plan; a factorisation takes three times as long where A is 20 %
+TINY = np.finfo(np.float32).tiny  # against division by zero where there is nothing left to solve
 
 
-def compensated(
-    chi: Floats, damage: Floats, dropped: npt.NDArray[np.intp], grid: PacketGrid, each: Each = map
-) -> Floats:
-    """Scale the packets of chi (H, W, C) that are kept, for those `dropped`; `damage` is the form (groups, C, C).
-
-    `each` row group is by itself, and may have a thread of its own.
-    """
+def compensated(chi: Floats, damage: Floats, dropped: npt.NDArray[np.intp], grid: PacketGrid) -> Floats:
+    """Scale the packets of chi (H, W, C) that are kept, for those `dropped`; `damage` is the form (groups, C, C)."""
     if not len(dropped):
         return chi
     absent = np.zeros(grid.count, bool)
     absent[dropped] = True
-    by_group = absent.reshape(grid.shape[2], grid.groups).T  # (2048,) -> (256, 8) -> (8, 256)
-    factors = np.stack([*each(lambda group: stand_in(damage[group], by_group[group]), range(grid.groups))])
+    factors = stand_in(damage, absent.reshape(grid.shape[2], grid.groups).T)  # (2048,) -> (256, 8) -> (8, 256)
     scaled: Floats = chi * np.repeat(factors, grid.rows, axis=0)[:, np.newaxis]  # (8, 256) -> (56, 1, 256)
     return scaled
 
 
-def stand_in(form: Floats, absent: npt.NDArray[np.bool_]) -> Floats:
-    """Return the factors (C,) of one row group's packets under its form (C, C); 1 for those that are absent."""
-    factors = np.ones(len(form), np.float32)
-    kept = np.flatnonzero(~absent)
-    rows = form[kept]
-    inside = rows[:, kept]  # twice by one axis: faster than np.ix_
-    diagonal = np.einsum("ii->i", inside)  # a view
-    diagonal += RIDGE * diagonal + (1e-6 * diagonal.max(initial=0) or 1)  # features that are all zero make zeros of it
-    factors[kept] += np.linalg.solve(inside, rows @ absent.astype(np.float32))
-    return np.clip(factors, *LIMITS)
+def stand_in(forms: Floats, absent: npt.NDArray[np.bool_]) -> Floats:
+    """Return the factors (groups, C) of packets under their forms (groups, C, C); 1 for those that are `absent`."""
+    diagonal = np.einsum("gcc->gc", forms)
+    ridge = RIDGE * diagonal + TINY
+    kept = (~absent).astype(np.float32)
+    added = np.zeros_like(kept)
+    left = kept * times(forms, absent.astype(np.float32))  # of the right-hand side
+    step = towards = kept * left / (diagonal + ridge)
+    size = dot(left, towards)
+    for _ in range(ITERATIONS):
+        image = kept * (times(forms, step) + ridge * step)
+        length = size / np.maximum(dot(step, image), TINY)
+        added += length * step
+        left -= length * image
+        towards = kept * left / (diagonal + ridge)
+        size, before = dot(left, towards), size
+        step = towards + size / np.maximum(before, TINY) * step
+    return np.clip(1 + added, *LIMITS)
+
+
+def times(forms: Floats, vectors: Floats) -> Floats:
+    """Multiply (groups, C, C) by (groups, C): (groups, C)."""
+    products: Floats = np.matmul(forms, vectors[..., np.newaxis])[..., 0]  # (8, 256) -> (8, 256, 1) -> (8, 256)
+    return products
+
+
+def dot(a: Floats, b: Floats) -> Floats:
+    """Multiply (groups, C) by (groups, C): (groups, 1)."""
+    products: Floats = np.einsum("gc,gc->g", a, b)[:, np.newaxis]
+    return products

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import uvloop
+from threadpoolctl import threadpool_limits
 
 from gradfec_common import wire
 from gradfec_common.console import Endpoint
@@ -262,5 +263,7 @@ def run_edge(
             "datagrams_received": {reason: n for reason, n in daemon.link.session.counts.items() if n},
         }
 
-    totals: Totals = uvloop.run(run())
+    # A frame's matrices are small: more threads of BLAS would wait for each other, and be in the network's way.
+    with threadpool_limits(1, user_api="blas"):
+        totals: Totals = uvloop.run(run())
     return totals

@@ -1,7 +1,6 @@
 """From a frame to an encoded tensor: preprocess, front-end, importance, plan, compensation, code: one thread's work.
 
-A tensor's row groups are compensated, and its blocks coded, in threads of their own, one for each core: LAPACK and zfec
-release the GIL.
+A tensor's blocks are coded in threads of their own, one for each core: zfec releases the GIL.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class Pipeline:
             assert scores is not None, "neither a proxy in the graph nor an estimator after it"  # noqa: S101
             plan = self.scheme.plan(scores)
             if damage is not None and self.compensate:
-                chi = compensated(chi, damage, plan.dropped, self.grid, self._coders.map)
+                chi = compensated(chi, damage, plan.dropped, self.grid)
         with stages.time("encode"):
             encoded = encode_tensor(chi, plan, self.grid, self.split, self._coders.map)
         return encoded, stages

@@ -204,7 +204,11 @@ def test_codes_are_registered_under_the_ids_of_the_protocol():
         1: ("zfec", 256, 1),
         2: ("leopard", 32_768, 2),
     }
-    assert all(1 <= code.block_n <= code.max_n for code in CODES.values())
+
+
+@given(st.floats(0, 1))
+def test_a_block_is_no_larger_than_its_code_has_it(share):
+    assert all(2 <= code.block_n(share) <= code.max_n for code in CODES.values())
 
 
 @pytest.mark.leopard

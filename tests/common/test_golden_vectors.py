@@ -320,7 +320,7 @@ def test_both_encoders_make_the_same_datagrams_of_any_small_tensor_and_plan(data
 
     encoded = encode_tensor(chi, product_plan(blocks, grid.count), grid, split)
     slots = [(b, i) for b, block in enumerate(blocks) for i in range(block.n)]
-    order = [slots[slot] for slot in send_order(encoded.plan)]
+    order = [slots[slot] for slot in send_order(encoded.plan.shapes)]
     tensor = second_encoder.Tensor(split.id, split.shape, chi.ravel().tolist())
     assert [row.tobytes() for row in encoded.datagrams(session, number)] == second_encoder.symbols(
         tensor, 1, blocks, session, number, order

@@ -40,7 +40,7 @@ def test_every_packet_is_dropped_or_in_exactly_one_block(percent, total, seed):
 def test_as_many_symbols_are_sent_as_the_tensor_has_packets(percent, total, seed):
     if plan := plan_or_none(percent, scores(total, seed)):
         assert plan.sent == plan.kept + plan.parity == sum(block.n for block in plan.blocks)
-        enough_packets_for_the_blocks = plan.kept >= -(-total // ZFEC.block_n)
+        enough_packets_for_the_blocks = plan.kept >= -(-total // ZFEC.block_n(percent / 100))
         if enough_packets_for_the_blocks:
             assert plan.sent == total
         else:  # a block of one packet cannot have more than 256 symbols
@@ -74,7 +74,7 @@ def test_no_dropped_packet_is_more_important_than_a_kept_one_and_ties_keep_the_f
 def test_blocks_are_as_few_as_the_code_allows_and_alike(percent, total, seed):
     importance = scores(total, seed)
     if plan := plan_or_none(percent, importance):
-        assert len(plan.blocks) == min(-(-total // ZFEC.block_n), plan.kept)
+        assert len(plan.blocks) == min(-(-total // ZFEC.block_n(percent / 100)), plan.kept)
         ns, ks = [block.n for block in plan.blocks], [block.k for block in plan.blocks]
         assert max(ns) - min(ns) <= 1
         assert max(ks) - min(ks) <= 1
@@ -84,10 +84,21 @@ def test_blocks_are_as_few_as_the_code_allows_and_alike(percent, total, seed):
             np.testing.assert_array_equal(ranks[block.packets], np.arange(number, plan.kept, len(plan.blocks)))
 
 
-def test_the_default_tensor_at_fec_50_50_is_eight_blocks_of_256_with_128_data_symbols():
-    plan = UnequalProtection(50).plan(np.arange(2048, dtype=np.float32))
-    assert [(block.n, block.k) for block in plan.blocks] == [(256, 128)] * 8
-    np.testing.assert_array_equal(plan.dropped, np.arange(1024))  # the least important ones
+@pytest.mark.parametrize(
+    ("a", "blocks", "n"), [(10, 12, 170.7), (20, 21, 97.5), (50, 32, 64), (1, 8, 256), (99, 8, 256)]
+)
+def test_the_blocks_of_the_default_tensor_are_as_large_as_16_multiplications_a_byte_allow(a, blocks, n):
+    plan = UnequalProtection(a).plan(np.arange(2048, dtype=np.float32))
+    assert len(plan.blocks) == blocks
+    assert all(abs(block.n - n) < 1 and block.n <= 256 for block in plan.blocks)
+    assert all(block.k * (block.n - block.k) / block.n <= 16.5 for block in plan.blocks)
+    np.testing.assert_array_equal(plan.dropped, np.arange(round(20.48 * a)))  # the least important ones
+
+
+def test_a_tensor_has_no_more_blocks_than_the_wire_can_number():
+    plan = UnequalProtection(50).plan(np.zeros(40_000, np.float32))
+    assert len(plan.blocks) == 255
+    assert plan.sent == 40_000
 
 
 def test_leopard_has_the_default_tensor_in_one_code_word():
@@ -95,7 +106,7 @@ def test_leopard_has_the_default_tensor_in_one_code_word():
     assert [(block.n, block.k, block.code) for block in plan.blocks] == [(2048, 1638, LEOPARD)]
 
 
-@pytest.mark.parametrize(("code", "block_n", "blocks"), [(ZFEC, 64, 32), (LEOPARD, 512, 4), (ZFEC, None, 8)])
+@pytest.mark.parametrize(("code", "block_n", "blocks"), [(ZFEC, 64, 32), (LEOPARD, 512, 4), (ZFEC, None, 32)])
 def test_the_size_of_blocks_may_be_chosen(code, block_n, blocks):
     plan = UnequalProtection(50, code, block_n).plan(np.zeros(2048, np.float32))
     assert [(block.n, block.k) for block in plan.blocks] == [(2048 // blocks, 1024 // blocks)] * blocks

@@ -29,7 +29,7 @@ def harm(form, factors, absent):
 def test_no_other_factors_do_less_damage(seed, channels, data):
     form = form_of(seed, channels)
     absent = np.array(data.draw(st.lists(st.booleans(), min_size=channels, max_size=channels)))
-    factors = stand_in(form, absent)
+    factors = stand_in(form[np.newaxis], absent[np.newaxis])[0]
     assert (factors[absent] == 1).all()
     assert ((factors >= LIMITS[0]) & (factors <= LIMITS[1])).all()
     least = harm(form, factors, absent)
@@ -41,14 +41,24 @@ def test_no_other_factors_do_less_damage(seed, channels, data):
 
 def test_a_packet_that_is_alike_takes_over_and_one_that_has_nothing_to_do_with_it_does_not():
     form = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]], np.float32)
-    factors = stand_in(form, np.array([True, False, False]))
+    factors = stand_in(form[np.newaxis], np.array([[True, False, False]]))[0]
     assert factors == pytest.approx([1, 1 + 1 / (1 + RIDGE), 1], abs=1e-4)
 
 
 def test_features_that_are_all_zero_need_nobody_to_stand_in():
-    nothing = np.zeros((5, 5), np.float32)
-    assert (stand_in(nothing, np.array([True, False, True, False, False])) == 1).all()
-    assert (stand_in(nothing, np.ones(5, bool)) == 1).all()
+    nothing = np.zeros((2, 5, 5), np.float32)
+    assert (stand_in(nothing, np.array([[True, False, True, False, False], [True] * 5])) == 1).all()
+
+
+def test_the_factors_are_those_of_a_factorisation():
+    forms = np.stack([form_of(seed, 200, samples=300) for seed in range(4)])
+    absent = np.random.default_rng(0).random((4, 200)) < np.array([[0.1], [0.3], [0.5], [0.7]])
+    found = stand_in(forms, absent)
+    for form, gone, factors in zip(forms, absent, found, strict=True):
+        inside = form[np.ix_(~gone, ~gone)] * (1 + RIDGE * np.eye((~gone).sum()))
+        exact = 1 + np.linalg.solve(inside, form[~gone] @ gone.astype(np.float32))
+        np.testing.assert_allclose(factors[~gone], np.clip(exact, *LIMITS), atol=0.05)
+        assert np.abs(factors[~gone] - np.clip(exact, *LIMITS)).mean() < 5e-3
 
 
 def test_each_row_group_is_scaled_by_its_own_form():
@@ -58,11 +68,11 @@ def test_each_row_group_is_scaled_by_its_own_form():
     absent = np.zeros((2, 4), bool)
     for packet in dropped:
         absent[packet % 2, packet // 2] = True
+    factors = stand_in(damage, absent)
+    assert (factors != 1).any(axis=1).all()
     for group in range(2):
         rows = slice(3 * group, 3 * group + 3)
-        factors = stand_in(damage[group], absent[group])
-        assert (factors != 1).any()
-        np.testing.assert_allclose(found[rows], CHI[rows] * factors, rtol=1e-6)
+        np.testing.assert_allclose(found[rows], CHI[rows] * factors[group], rtol=1e-6)
 
 
 def test_where_nothing_is_dropped_nothing_is_scaled():

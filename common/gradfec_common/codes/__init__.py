@@ -26,8 +26,10 @@ class ErasureCode(Protocol):
     id: int
     name: str
     max_n: int
-    block_n: int  # symbols of a block, at most, where FEC_A_B has the choice: no more than max_n
     word_bytes: int  # of an element of the code's field: a symbol's length is a multiple of it
+
+    def block_n(self, parity_share: float) -> int:
+        """Return how many symbols, 2 to max_n, FEC_A_B gives a block at most, of which that share is parity."""
 
     def encode(self, data: Symbols, n: int) -> Symbols:
         """Compute the (n - k, length) parity symbols of (k, length) data symbols."""
@@ -45,8 +47,11 @@ class Bare:
     id = 0
     name = "none"
     max_n = 65_535
-    block_n = max_n
     word_bytes = 1
+
+    def block_n(self, parity_share: float) -> int:
+        """Return how many symbols a block may have: there is nothing to be gained by fewer."""
+        return self.max_n
 
     def encode(self, data: Symbols, n: int) -> Symbols:
         """Return no parity: (0, length)."""

@@ -31,8 +31,11 @@ class LeopardCode:
     id = 2
     name = "leopard"
     max_n = 32_768  # below it, every k and n - k is one that the library has
-    block_n = max_n
     word_bytes = 2
+
+    def block_n(self, parity_share: float) -> int:
+        """Return how many symbols a block may have: a whole tensor is one code word."""
+        return self.max_n
 
     def encode(self, data: Symbols, n: int) -> Symbols:
         """Compute the (n - k, length) parity symbols of (k, length) data symbols; ValueError for a block it lacks."""
@@ -73,5 +76,6 @@ def as_matrix(symbols: list[bytes], length: int) -> Symbols:
 
 def as_bytes(symbols: Symbols) -> list[bytes]:
     """Return (m, length) symbols as m bytes objects, the one type that the library takes."""
-    length, buffer = symbols.shape[1], symbols.tobytes()
-    return [buffer[start : start + length] for start in range(0, len(buffer), length)]
+    rows = np.ascontiguousarray(symbols).view(f"V{symbols.shape[1]}")  # (m, length) -> (m, 1), not looked into
+    as_list: list[bytes] = rows[:, 0].tolist()
+    return as_list

@@ -20,6 +20,7 @@ from gradfec_common.codes.received import in_rows
 
 Symbols = npt.NDArray[np.uint8]
 
+MULTIPLICATIONS = 16  # a byte: blocks of 64 for FEC_50_50, of 100 for FEC_20_80, of 177 for FEC_10_90
 CODERS = 16  # kept of each kind, with n x k bytes each: whoever asks for ever new (n, k) cannot fill the memory
 
 
@@ -29,8 +30,16 @@ class ZfecCode:
     id = 1
     name = "zfec"
     max_n = 256
-    block_n = 256
     word_bytes = 1
+
+    def block_n(self, parity_share: float) -> int:
+        """Return how many symbols a block may have: the larger, the better it protects, and the more it costs.
+
+        Encoding takes k (n - k) / n multiplications for each byte of a block, n times the shares of data and parity:
+        blocks are as large as that stays within MULTIPLICATIONS.
+        """
+        most = MULTIPLICATIONS / max(parity_share * (1 - parity_share), MULTIPLICATIONS / self.max_n)
+        return max(int(most), 2)
 
     def encode(self, data: Symbols, n: int) -> Symbols:
         """Compute the (n - k, length) parity symbols of (k, length) data symbols; ValueError for a block it lacks."""

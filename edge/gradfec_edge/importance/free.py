@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.fill import channel_means
+from gradfec_common.matrices import positive
 from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance.shipped import STATISTICS, EstimatorFile, shipped
@@ -32,7 +33,7 @@ class Activation:
 
     def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
         """Sum max(chi, 0) over each packet."""
-        return packet_sums(np.maximum(chi, 0), self.grid)
+        return packet_sums(positive(chi), self.grid)
 
 
 class Deviation:
@@ -53,7 +54,7 @@ class Deviation:
 
     def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
         """Sum the squared, weighted deviations over each packet."""
-        return packet_sums(np.square((np.maximum(chi, 0) - self.means) * self.sensitivity), self.grid)
+        return packet_sums(np.square((positive(chi) - self.means) * self.sensitivity), self.grid)
 
 
 class Static:
@@ -91,10 +92,11 @@ FREE: dict[str, Callable[[SplitPoint, PacketGrid, np.random.Generator], Estimato
 
 def packet_sums(elements: Floats, grid: PacketGrid) -> Floats:
     """Sum elements (..., H, W, C) over each packet (Eq. 1): (..., packets), in the order of the packets' places."""
-    rows = elements.sum(axis=-2)  # (..., 56, 56, 256) -> (..., 56 rows, 256)
-    groups = rows.reshape(*rows.shape[:-2], grid.groups, grid.rows, -1).sum(axis=-2)  # -> (..., 8 row groups, 256)
-    by_channel = np.ascontiguousarray(groups.swapaxes(-1, -2))  # -> (..., 256, 8)
-    return by_channel.reshape(*rows.shape[:-2], grid.count)  # -> (..., 2048 packets)
+    *others, _, _, channels = elements.shape
+    by_group = elements.reshape(*others, grid.groups, grid.size, channels)  # (..., 56, 56, 256) -> (..., 8, 392, 256)
+    sums = np.ones(grid.size, np.float32) @ by_group  # -> (..., 8 row groups, 256): BLAS, faster than numpy's sum
+    by_channel = np.ascontiguousarray(sums.swapaxes(-1, -2))  # -> (..., 256, 8)
+    return by_channel.reshape(*others, grid.count)  # -> (..., 2048 packets)
 
 
 def _statistics(estimator: str, split: SplitPoint, grid: PacketGrid) -> EstimatorFile:

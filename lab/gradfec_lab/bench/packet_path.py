@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import click
@@ -15,14 +16,14 @@ from rich.console import Console
 from rich.table import Table
 
 from gradfec_common import wire
-from gradfec_common.codes import BARE, CODES, ErasureCode
+from gradfec_common.codes import BARE, CODES, Each, ErasureCode
 from gradfec_common.console import Number, plain_errors
 from gradfec_common.network import DEFAULT_SPLIT, split_point
 from gradfec_common.packets import DEFAULT_ROWS
 from gradfec_common.plan import UnequalProtection
 from gradfec_common.quantise import quantise
 from gradfec_common.reassembly import decode_tensor
-from gradfec_common.runtimes import choose_runtime
+from gradfec_common.runtimes import choose_runtime, cores
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Decided, SessionOpened
 from gradfec_common.transmit import encode_packets, packet_grid
@@ -61,12 +62,15 @@ def now() -> Seconds:
 class PacketPath:
     """Both sides of the packet path for one code, joined by the loopback interface."""
 
-    def __init__(self, code: ErasureCode, drop_percent: float, loss: float, way: Loopback) -> None:
-        """Protect by FEC_A_B with A = `drop_percent`; lose the share `loss` of each tensor's datagrams."""
+    def __init__(self, code: ErasureCode, drop_percent: float, loss: float, way: Loopback, each: Each) -> None:
+        """Protect by FEC_A_B with A = `drop_percent`; lose the share `loss` of each tensor's datagrams.
+
+        `each` codes the blocks.
+        """
         self.split = split_point(DEFAULT_SPLIT)
         self.grid = packet_grid(self.split, DEFAULT_ROWS)
         self.scheme = UnequalProtection(drop_percent, code)
-        self.loss, self.way = loss, way
+        self.loss, self.way, self.each = loss, way, each
         self.rng = np.random.default_rng(0)
         self.chi = self.rng.normal(size=self.split.shape).astype(np.float32)
         self.image = np.zeros((224, 224, 3), np.uint8)  # which activation does not look at
@@ -115,7 +119,7 @@ class PacketPath:
         with stages.time("plan"):
             plan = self.scheme.plan(scores)
         with stages.time("encode"):
-            encoded = encode_packets(packets, plan, self.grid, self.split)
+            encoded = encode_packets(packets, plan, self.grid, self.split, self.each)
         with stages.time("headers, checksums"):
             return encoded.datagrams(self.session, self.tensors)
 
@@ -136,7 +140,7 @@ class PacketPath:
         while (event := self.cloud.next_event()) is not None:
             if isinstance(event, Decided):
                 with stages.time("decode, dequantise, fill"):
-                    decode_tensor(event.arrived)
+                    decode_tensor(event.arrived, each=self.each)
                 self.cloud.fail(event)  # no back-end, no answer
 
 
@@ -147,10 +151,11 @@ class PacketPath:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
 def packet_path(drop: float, loss: float, runs: int, as_json: bool) -> None:
-    """Time each stage between front-end and back-end, for one tensor of 2,048 packets, in one thread.
+    """Time each stage between front-end and back-end, for one tensor of 2,048 packets.
 
-    The codes take turns at each run, so that they meet the same machine. All datagrams are sent for the time of the
-    edge, and those that are not lost for the cloud's. Beside them, the time of either half of the network.
+    Blocks are coded in one thread for each core, as in the daemons; CPU time is that of all threads. The codes take
+    turns at each run, so that they meet the same machine. All datagrams are sent for the time of the edge, and those
+    that are not lost for the cloud's. Beside them, the time of either half of the network.
     """
     described = machine(*LIBRARIES)
     choose_runtime()  # fail now where there is none
@@ -182,7 +187,8 @@ def measure(drop_percent: float, loss: float, runs: int) -> dict[str, Stages]:
     each: dict[str, list[Stages]] = {code.name: [] for code in codes}
     with ExitStack() as stack:
         ways = [stack.enter_context(loopback(batched=True)) for _ in codes]
-        paths = [PacketPath(code, drop_percent, loss, way) for code, way in zip(codes, ways, strict=True)]
+        each_block = stack.enter_context(ThreadPoolExecutor(cores(), "coder")).map
+        paths = [PacketPath(code, drop_percent, loss, way, each_block) for code, way in zip(codes, ways, strict=True)]
         for _ in range(1 + runs):
             for code, path in zip(codes, paths, strict=True):
                 each[code.name].append(path.run())

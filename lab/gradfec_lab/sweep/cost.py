@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ import numpy.typing as npt
 from gradfec_common.console import plain_errors
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import keep_most_important
-from gradfec_common.runtimes import cores
 from gradfec_edge.compensation import compensated
 from gradfec_lab.sweep.report import Grid
 
@@ -87,13 +85,9 @@ def cost(images: Path, limit: int, as_json: bool) -> None:
 def sending_half(front_end: FrontEnd, grid: PacketGrid) -> Callable[[npt.NDArray[np.uint8]], object]:
     """Return what front-end and proxy do for FEC_50_50, with the compensation for the half that is dropped."""
 
-    threads = ThreadPoolExecutor(cores())
-
     def run(image: npt.NDArray[np.uint8]) -> object:
         chi, scores, damage = front_end(image)
         assert scores is not None, "a proxy gives scores"  # noqa: S101
-        return (
-            chi if damage is None else compensated(chi, damage, keep_most_important(scores, 50)[1], grid, threads.map)
-        )
+        return chi if damage is None else compensated(chi, damage, keep_most_important(scores, 50)[1], grid)
 
     return run

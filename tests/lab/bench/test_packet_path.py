@@ -59,9 +59,11 @@ def test_what_is_decoded_is_what_was_sent_less_what_was_lost_for_good(
     loss: float, missing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[DecodedTensor] = []
-    monkeypatch.setattr(packet_path, "decode_tensor", lambda arrived: decoded.append(decode_tensor(arrived)))
+    monkeypatch.setattr(
+        packet_path, "decode_tensor", lambda arrived, each: decoded.append(decode_tensor(arrived, each=each))
+    )
     with loopback(batched=True) as way:
-        path = PacketPath(ZFEC, 10, loss, way)
+        path = PacketPath(ZFEC, 10, loss, way, map)
         for _ in range(3):
             assert {*path.run()} == {*EDGE, *CLOUD}
     assert len(decoded) == 3
