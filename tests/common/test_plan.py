@@ -85,13 +85,13 @@ def test_blocks_are_as_few_as_the_code_allows_and_alike(percent, total, seed):
 
 
 @pytest.mark.parametrize(
-    ("a", "blocks", "n"), [(10, 12, 170.7), (20, 21, 97.5), (50, 32, 64), (1, 8, 256), (99, 8, 256)]
+    ("a", "blocks", "n"), [(10, 19, 107.8), (20, 34, 60.2), (50, 52, 39.4), (1, 8, 256), (99, 8, 256)]
 )
-def test_the_blocks_of_the_default_tensor_are_as_large_as_16_multiplications_a_byte_allow(a, blocks, n):
+def test_the_blocks_of_the_default_tensor_are_as_large_as_10_multiplications_a_byte_allow(a, blocks, n):
     plan = UnequalProtection(a).plan(np.arange(2048, dtype=np.float32))
     assert len(plan.blocks) == blocks
     assert all(abs(block.n - n) < 1 and block.n <= 256 for block in plan.blocks)
-    assert all(block.k * (block.n - block.k) / block.n <= 16.5 for block in plan.blocks)
+    assert all(block.k * (block.n - block.k) / block.n <= 10.5 for block in plan.blocks)
     np.testing.assert_array_equal(plan.dropped, np.arange(round(20.48 * a)))  # the least important ones
 
 
@@ -106,7 +106,7 @@ def test_leopard_has_the_default_tensor_in_one_code_word():
     assert [(block.n, block.k, block.code) for block in plan.blocks] == [(2048, 1638, LEOPARD)]
 
 
-@pytest.mark.parametrize(("code", "block_n", "blocks"), [(ZFEC, 64, 32), (LEOPARD, 512, 4), (ZFEC, None, 32)])
+@pytest.mark.parametrize(("code", "block_n", "blocks"), [(ZFEC, 64, 32), (LEOPARD, 512, 4), (ZFEC, 32, 64)])
 def test_the_size_of_blocks_may_be_chosen(code, block_n, blocks):
     plan = UnequalProtection(50, code, block_n).plan(np.zeros(2048, np.float32))
     assert [(block.n, block.k) for block in plan.blocks] == [(2048 // blocks, 1024 // blocks)] * blocks
