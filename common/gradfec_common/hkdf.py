@@ -1,0 +1,19 @@
+"""Keys from keys: HKDF with SHA-256 (RFC 5869), with a label for each use, so that none tells of another."""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+
+SECRET_BYTES = 32
+LABEL_PREFIX = b"gradfec 2 "  # no label is the beginning of another one
+
+
+def extract(salt: bytes, material: bytes) -> bytes:
+    """Condense `material`, of any form but of enough entropy, into a 32-byte secret (RFC 5869, section 2.2)."""
+    return HKDF.extract(SHA256(), salt, material)
+
+
+def expand(secret: bytes, label: str, length: int = SECRET_BYTES) -> bytes:
+    """Derive `length` bytes for the use that `label` names from a 32-byte secret (RFC 5869, section 2.3)."""
+    return HKDFExpand(SHA256(), length, LABEL_PREFIX + label.encode()).derive(secret)
