@@ -159,7 +159,8 @@ def is_first(values: npt.NDArray[np.intp], below: int) -> npt.NDArray[np.bool_]:
 def judge(headers: npt.NDArray[Any], grid: PacketGrid, split_id: int) -> tuple[npt.NDArray[np.bool_], dict[Drop, int]]:
     """Judge (m,) headers by what each says alone: a mask (m,) of the good ones, and how many are bad, by reason."""
     sent, kept, blocks, n, k = (headers[field].astype(np.int64) for field in ("sent", "kept", "blocks", "n", "k"))
-    low, high = headers["low"].astype(np.float64), headers["high"].astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        low, high = headers["low"].astype(np.float64), headers["high"].astype(np.float64)
     most = MAX_N[headers["code"]]
     tensor = (blocks >= 1) & (kept >= blocks) & (kept <= np.minimum(sent, grid.count)) & is_range(low, high)
     tensor &= sent <= MAX_SENT_PER_PACKET * grid.count

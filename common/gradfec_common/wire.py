@@ -211,7 +211,8 @@ def open_batch(batch: Batch) -> Opened:
     def keep(good: npt.NDArray[np.bool_], reason: Drop) -> None:
         nonlocal alive
         if not good.all():
-            drops[reason] = alive[~good]
+            earlier = drops.get(reason, alive[:0])  # a reason may be found twice
+            drops[reason] = np.concatenate([earlier, alive[~good]])
             alive = alive[good]
 
     keep(lengths >= CONTROL_HEADER_BYTES + CHECKSUM_BYTES, Drop.TOO_SHORT)

@@ -72,6 +72,18 @@ def test_each_reason_is_the_fate_of_a_datagram_that_deserves_it(reason):
     assert not cloud.took(Decided)
 
 
+def test_datagrams_of_one_batch_that_are_too_short_in_two_ways_are_both_counted(cloud):
+    cloud.feed(b"G\1\1", with_checksum(b"G\1\1\0" + bytes(38)))  # no datagram at all; no symbol
+    assert cloud.counts == {"too_short": 2}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_range_of_signalling_nans_is_a_bad_parameter_without_a_warning(cloud):
+    session = cloud.connect()
+    cloud.feed(changed(tensor_of(session)[0], 22, b"\x7f\x80\0\1" * 2))
+    assert cloud.counts == {"hello": 1, "bad_parameters": 1}
+
+
 @pytest.mark.parametrize("message", [Welcome(1, 2), Refuse(1, "full", ""), Report(1, 2, 3, 4)])
 def test_messages_in_the_wrong_direction_are_unexpected_and_change_nothing(cloud, message):
     session = cloud.connect()
