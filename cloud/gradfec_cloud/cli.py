@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gradfec_common.console import Endpoint, EndpointType, plain_errors, runtime_option, say_totals
+from gradfec_common.console import (
+    Endpoint,
+    EndpointType,
+    insecure_option,
+    key_file_option,
+    plain_errors,
+    runtime_option,
+    say_totals,
+)
 from gradfec_common.runtimes import choose_runtime
 
 if TYPE_CHECKING:
@@ -21,6 +29,7 @@ EXAMPLES = """\b
 Examples:
   gradfec-cloud --listen 9000
   gradfec-cloud --listen 9000 --metrics 9100 --results answers.jsonl
+  gradfec-cloud --listen 9000 --keys keys
 
 Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong option.
 """
@@ -47,6 +56,14 @@ Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong optio
 @click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve Prometheus metrics over HTTP.")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
 @runtime_option
+@key_file_option
+@click.option(
+    "--keys",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keys, a file for each edge, named after it. Read again on SIGHUP; a removed key ends its sessions.",
+)
+@insecure_option
 @click.option(
     "--udp",
     default="auto",
@@ -64,12 +81,16 @@ def main(
     metrics: Endpoint | None,
     weights: Path | None,
     runtime: str,
+    key_file: Path | None,
+    keys: Path | None,
+    insecure: bool,
     udp: str,
     as_json: bool,
 ) -> None:
     """Receive the features that edges send over a lossy link, run the rest of ResNet-50, and answer."""
     import contextlib
 
+    from gradfec_cloud.access import key_source
     from gradfec_cloud.daemon import CloudOptions, run_cloud
     from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port, small_buffer_hint
     from gradfec_common.fill import fill_values
@@ -79,13 +100,15 @@ def main(
     cut = split_point(split)
     values = fill_values(fill, cut)
     runtime = choose_runtime(runtime)
+    read_keys = key_source(key_file, keys, insecure=insecure)
+    read_keys()  # fail now
     with contextlib.ExitStack() as stack:
         port = Port(listen, batched=udp == "auto")
         stack.callback(port.close)
         file = stack.enter_context(ResultsFile(results)) if results else None
         if port.receive_buffer_bytes < RECEIVE_BUFFER_BYTES:
             say(f"warning: {small_buffer_hint(port.receive_buffer_bytes)}")
-        options = CloudOptions(cut, fill, deadline_ms / 1000, metrics)
+        options = CloudOptions(cut, fill, deadline_ms / 1000, metrics, read_keys)
         totals = run_cloud(options, port, file, lambda deliver: load(runtime, cut, weights, values, deliver), say)
     if as_json:
         click.echo(json.dumps(totals))

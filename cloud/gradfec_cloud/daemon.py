@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-import numpy as np
 import uvloop
 
 from gradfec_cloud.inference import Answer, Inference
@@ -17,10 +17,12 @@ from gradfec_cloud.metrics import Snapshot, serve_metrics
 from gradfec_cloud.port import Port
 from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
+from gradfec_common.keys import INSECURE_WARNING
 from gradfec_common.network import SplitPoint
 from gradfec_common.results import ResultsFile
 from gradfec_common.session.cloud import CloudSessions
-from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionOpened
+from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionMoved, SessionOpened
+from gradfec_common.session.greeter import Keys
 
 READ_BEFORE_TIMER = 64  # batches: more than the receive buffer holds, and no end of them under a flood
 SNAPSHOT_S = 5.0  # how long a metrics scrape may wait for the loop
@@ -38,6 +40,7 @@ class CloudOptions:
     fill: str  # the name of the rule, for the user
     deadline_s: float
     metrics: Endpoint | None
+    read_keys: Callable[[], Keys]
 
 
 class CloudDaemon:
@@ -47,7 +50,9 @@ class CloudDaemon:
         self, options: CloudOptions, port: Port, results: ResultsFile | None, say: Callable[[str], None]
     ) -> None:
         """Join the parts; `run` does the work. `say` takes one line for the user."""
-        self.sessions = CloudSessions(options.split, options.deadline_s, np.random.default_rng())
+        keys = options.read_keys()
+        self._insecure = any(key.insecure for key in keys.values())
+        self.sessions = CloudSessions(options.split, options.deadline_s, keys, os.urandom)
         self._options, self._port, self._results, self._say = options, port, results, say
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -68,8 +73,11 @@ class CloudDaemon:
         """
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._stop.set)
+        self._loop.add_signal_handler(signal.SIGHUP, self._read_keys_again)
         self._inference = await asyncio.to_thread(make_inference, self._deliver)
         self._watch()
+        if self._insecure:
+            self._say(f"warning: {INSECURE_WARNING}")
         self._say(f"listening on {self._port.address} ({self._options.split.name}, fill {self._options.fill})")
         await self._stop.wait()
         if self._failure is None:
@@ -92,6 +100,16 @@ class CloudDaemon:
         end = time.monotonic() + LEAVING_S
         while time.monotonic() < end and (self.sessions.open_tensors or self.sessions.unacknowledged):
             await asyncio.sleep(0.01)
+
+    def _read_keys_again(self) -> None:
+        try:
+            keys = self._options.read_keys()
+        except GradfecError as error:
+            self._say(f"error: {error}; the keys stay as they were")
+            return
+        self.sessions.change_keys(keys)
+        self._say(f"{len(keys)} keys read again")
+        self._pump()
 
     def _watch(self) -> None:
         self._loop.add_reader(self._port.fileno(), self._on_readable)
@@ -152,6 +170,8 @@ class CloudDaemon:
                     self._record(event)
                 case SessionOpened():
                     self._say(f"edge {event.edge!r} connected")
+                case SessionMoved():
+                    self._say(f"edge {event.edge!r} has moved to {place(event.peer)}")
                 case SessionEnded():
                     self._say(f"edge {event.edge!r} gone ({event.reason})")
 
@@ -172,6 +192,7 @@ class CloudDaemon:
                     "packets": finished.packets,
                     "latency_ms": round(1000 * finished.latency_s, 3),
                     "stages_ms": result.stages_ms,
+                    **({"insecure": True} if self._insecure else {}),
                 }
             )
         except GradfecError as error:
@@ -210,7 +231,14 @@ class CloudDaemon:
             open_tensors=self.sessions.open_tensors,
             held_bytes=self.sessions.held_bytes,
             unacknowledged=self.sessions.unacknowledged,
+            unpaid=self.sessions.unpaid,
+            insecure=self._insecure,
         )
+
+
+def place(peer: Hashable) -> str:
+    """Return an address as people write it."""
+    return str(Endpoint(*peer[:2])) if isinstance(peer, tuple) else str(peer)
 
 
 def run_cloud(

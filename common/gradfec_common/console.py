@@ -6,6 +6,7 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import click
@@ -26,6 +27,19 @@ runtime_option = click.option(
     type=click.Choice([AUTO, *RUNTIMES]),
     help="What runs the network. [default: litert where it is installed, else tensorflow]",
     show_default=False,
+)
+
+key_file_option = click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The key that edge and cloud share. [default: where `gradfec keygen` puts it]",
+    show_default=False,
+)
+insecure_option = click.option(
+    "--insecure",
+    is_flag=True,
+    help="Go without a key, on both sides: anybody may read, forge and join. For experiments only.",
 )
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import platformdirs
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.keys import Key, read_token
+from gradfec_common.keys import INSECURE_KEY, Key, read_token
 
 KEY_FILE_VARIABLE = "GRADFEC_KEY_FILE"
 MAX_FILE_BYTES = 4096
@@ -45,6 +45,13 @@ def find_key(given: Path | None = None) -> Key:
             "`gradfec keygen --show` there, `gradfec keygen --paste` here; or give --insecure on both sides to go "
             "without protection"
         ) from None
+
+
+def edge_key(given: Path | None, *, insecure: bool) -> Key:
+    """Return the key of an edge, as `find_key` finds it, or the one that everybody has; UsageError for both."""
+    if insecure and given:
+        raise UsageError("--insecure goes without a key: give it without --key-file")
+    return INSECURE_KEY if insecure else find_key(given)
 
 
 class NamedKey(NamedTuple):

@@ -54,6 +54,7 @@ class Key:
 
 # What --insecure stands for: both sides take this key, and so does everybody else. It keeps nothing secret.
 INSECURE_KEY = Key(hashlib.sha256(b"gradfec --insecure: this key is public").digest())
+INSECURE_WARNING = "--insecure: anybody on the way can read and forge everything, and anybody may join"
 
 
 def new_key(entropy: Entropy) -> Key:

@@ -7,7 +7,6 @@ body, as long as the body, and the tag.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import IntEnum
 from itertools import chain
 
 import numpy as np
@@ -15,33 +14,9 @@ import numpy.typing as npt
 from cryptography.exceptions import InvalidTag
 
 from gradfec_common import hkdf
-from gradfec_common.ciphers import AEADS, NONCE_BYTES, TAG_BYTES, Cipher
+from gradfec_common.ciphers import AEADS, NONCE_BYTES, Cipher
 from gradfec_common.replay import REPLAY_WINDOW, Counters, ReplayWindow, Verdict, Verdicts
-from gradfec_common.wire import MAGIC, Bytes
-
-VERSION = 2
-
-
-class SealedKind(IntEnum):
-    """What is inside a sealed datagram."""
-
-    SYMBOL = 1
-    MESSAGE = 2
-
-
-OUTER_HEADER = np.dtype(
-    [
-        ("magic", "u1"),
-        ("version", "u1"),
-        ("kind", "u1"),
-        ("flags", "u1"),
-        ("session", ">u4"),
-        ("counter", ">u8"),
-    ]
-)
-OUTER_HEADER_BYTES = OUTER_HEADER.itemsize
-SEAL_BYTES = OUTER_HEADER_BYTES + TAG_BYTES  # what sealing adds to a body
-assert SEAL_BYTES == 32  # noqa: S101 - our layout, not their bytes
+from gradfec_common.wire import MAGIC, OUTER_HEADER, OUTER_HEADER_BYTES, SEAL_BYTES, VERSION, Bytes, Drop, Kind
 
 # With AES-GCM, 2^28 datagrams of up to 2^11 bytes may be sealed with one key before an attacker's advantage over
 # guessing exceeds 2^-57 (RFC 9001, section 6.6 and appendix B.1.1; RFC 8446, section 5.5, gives 2^24.5 records of
@@ -50,6 +25,10 @@ assert SEAL_BYTES == 32  # noqa: S101 - our layout, not their bytes
 REKEY_DATAGRAMS = 2**22
 # Nobody comes to it: at a million datagrams a second it takes 146,000 years. All arithmetic stays within int64.
 COUNTER_LIMIT = 2**62
+
+
+# Why a datagram that is not OK is dropped.
+UNSEALED = {Verdict.REPLAYED: Drop.REPLAYED, Verdict.TOO_OLD: Drop.TOO_OLD, Verdict.FORGED: Drop.FORGED}
 
 
 class Epoch:
@@ -91,7 +70,7 @@ class Sealer:
         self._epoch = Epoch(secret, cipher)
         self._epoch_datagrams = epoch_datagrams
 
-    def seal(self, kind: SealedKind, bodies: Bytes) -> Bytes:
+    def seal(self, kind: Kind, bodies: Bytes) -> Bytes:
         """Seal (m, length) bodies, C-contiguous and length at least 1, into (m, 16 + length + 16) datagrams.
 
         Counters are consecutive. OverflowError when a session has used them up.
@@ -106,13 +85,13 @@ class Sealer:
             done += count
         return parts[1] if len(parts) == 2 else np.concatenate(parts)
 
-    def seal_one(self, kind: SealedKind, body: bytes) -> bytes:
+    def seal_one(self, kind: Kind, body: bytes) -> bytes:
         """Seal one body of any length into a datagram of 32 bytes more; OverflowError as above."""
         counter = self._take(1)
         head = bytes([MAGIC, VERSION, kind, 0]) + self._session.to_bytes(4, "big") + counter.to_bytes(8, "big")
         return head + self._epoch.aead.encrypt(self._epoch.nonce(counter), body, head)
 
-    def _seal_in_epoch(self, kind: SealedKind, bodies: Bytes, counters: Counters) -> Bytes:
+    def _seal_in_epoch(self, kind: Kind, bodies: Bytes, counters: Counters) -> Bytes:
         """Seal bodies under the epoch's key: one call of the library a datagram, all else in columns."""
         headers = np.zeros(len(bodies), OUTER_HEADER)
         headers["magic"], headers["version"], headers["kind"] = MAGIC, VERSION, kind
@@ -151,6 +130,11 @@ class Opener:
         self._previous: Epoch | None = None
         self._current = Epoch(secret, cipher)
         self._next = self._current.next()  # kept, so that a forgery costs no derivation
+
+    @property
+    def newest(self) -> int:
+        """The greatest counter that was authentic; -1 before the first."""
+        return self._window.newest
 
     def open(self, datagrams: Bytes) -> tuple[Bytes, Verdicts]:
         """Open (m, length) whole datagrams into (m, length - 32) bodies and a Verdict for each; never raises.

@@ -47,7 +47,7 @@ def check_code(code: ErasureCode, grid: PacketGrid, split: SplitPoint) -> None:
 
 @dataclass(frozen=True)
 class EncodedTensor:
-    """A tensor ready to be sent: (sent,) headers that lack only session and tensor, and (sent, length) symbols."""
+    """A tensor ready to be sent: (sent,) headers that lack only the tensor's number, and (sent, length) symbols."""
 
     headers: npt.NDArray[Any]
     symbols: wire.Bytes
@@ -56,12 +56,12 @@ class EncodedTensor:
     @property
     def wire_bits(self) -> int:
         """Bits on the wire, IP and UDP headers left out."""
-        return 8 * len(self.symbols) * (wire.HEADER_BYTES + self.symbols.shape[1] + wire.CHECKSUM_BYTES)
+        return 8 * len(self.symbols) * (wire.SEAL_BYTES + wire.HEADER_BYTES + self.symbols.shape[1])
 
-    def datagrams(self, session: int, tensor: int) -> wire.Bytes:
-        """Return the (sent, bytes) matrix of datagrams, in send order."""
-        self.headers["session"], self.headers["tensor"] = session, tensor
-        return wire.symbol_datagrams(self.headers, self.symbols)
+    def bodies(self, tensor: int) -> wire.Bytes:
+        """Return the (sent, bytes) matrix of what is to be sealed, in send order, under the tensor's number."""
+        self.headers["tensor"] = tensor
+        return wire.symbol_bodies(self.headers, self.symbols)
 
 
 def encode_tensor(

@@ -1,14 +1,13 @@
-"""The wire format, version 1: the only module that knows where a byte stands. docs/PROTOCOL.md specifies it.
+"""The wire format, version 2: the only module that knows where a byte stands. docs/PROTOCOL.md specifies it.
 
-Every datagram is: magic, version, kind, flags, session; then, for symbols, the fixed rest of a 40-byte header and the
-coded symbol, or, for control messages, a msgpack map; then the CRC-32 of all that.
-Integers are big-endian.
+Every datagram begins with magic, version, kind, flags, session. Hellos and welcomes, with which a session begins, are
+`session.handshake`'s. All others go on with a counter and a sealed body, which `seal` opens: a symbol's header and the
+coded symbol, or a control message, its kind and a msgpack map. Integers are big-endian.
 """
 
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import Enum, IntEnum
@@ -19,23 +18,39 @@ import numpy as np
 import numpy.typing as npt
 
 MAGIC = 0x47  # "G"
-VERSION = 1
+VERSION = 2
 MAX_DATAGRAM_BYTES = 1200  # of UDP payload: below any path's MTU, so that IP never fragments
 
 Bytes = npt.NDArray[np.uint8]
 
 
 class Kind(IntEnum):
-    """What a datagram is."""
+    """What a datagram is, as all may see."""
 
-    SYMBOL = 1
+    SYMBOL = 1  # sealed
+    MESSAGE = 2  # sealed
     HELLO = 16
     WELCOME = 17
-    REFUSE = 18
-    RESULT = 19
-    REPORT = 20
-    ACK = 21
-    BYE = 22
+
+
+OUTER_HEADER = np.dtype(
+    [
+        ("magic", "u1"),
+        ("version", "u1"),
+        ("kind", "u1"),
+        ("flags", "u1"),
+        ("session", ">u4"),
+        ("counter", ">u8"),
+    ]
+)
+OUTER_HEADER_BYTES = OUTER_HEADER.itemsize
+TAG_BYTES = 16
+SEAL_BYTES = OUTER_HEADER_BYTES + TAG_BYTES  # what sealing adds to a body
+IS_KIND = np.zeros(256, bool)
+IS_KIND[[*Kind]] = True
+IS_SEALED_KIND = np.zeros(256, bool)
+IS_SEALED_KIND[[Kind.SYMBOL, Kind.MESSAGE]] = True
+assert SEAL_BYTES == 32  # noqa: S101 - our layout, not their bytes
 
 
 class Drop(str, Enum):
@@ -44,12 +59,16 @@ class Drop(str, Enum):
     TOO_SHORT = "too_short"
     TOO_LONG = "too_long"
     NOT_GRADFEC = "not_gradfec"
-    BAD_CHECKSUM = "bad_checksum"
     UNKNOWN_VERSION = "unknown_version"
     UNKNOWN_KIND = "unknown_kind"
-    BAD_MESSAGE = "bad_message"
+    UNKNOWN_KEY = "unknown_key"
     UNKNOWN_SESSION = "unknown_session"
     FOREIGN_ADDRESS = "foreign_address"
+    RATE_LIMIT = "rate_limit"
+    FORGED = "forged"
+    REPLAYED = "replayed"
+    TOO_OLD = "too_old"
+    BAD_MESSAGE = "bad_message"
     WRONG_SPLIT = "wrong_split"
     WRONG_ROWS = "wrong_rows"
     UNKNOWN_QUANTISER = "unknown_quantiser"
@@ -71,11 +90,6 @@ class Drop(str, Enum):
 
 SYMBOL_HEADER = np.dtype(
     [
-        ("magic", "u1"),
-        ("version", "u1"),
-        ("kind", "u1"),
-        ("flags", "u1"),
-        ("session", ">u4"),
         ("tensor", ">u4"),
         ("sent", ">u2"),
         ("kept", ">u2"),
@@ -96,48 +110,34 @@ SYMBOL_HEADER = np.dtype(
 )
 HEADER_BYTES = SYMBOL_HEADER.itemsize
 # In words of two bytes: what is the same in every datagram of a tensor, and what is in every datagram of a block.
-TENSOR_WORDS = slice(2, 15)  # bytes 4..29
-BLOCK_WORDS = slice(16, 19)  # bytes 32..37: block, code, n, k
+TENSOR_WORDS = slice(0, 11)  # bytes 0..21
+BLOCK_WORDS = slice(12, 15)  # bytes 24..29: block, code, n, k
 PLACE_BYTES = 2  # u16 in front of a packet's bytes, inside the symbol: a recovered packet knows where it belongs
-CHECKSUM_BYTES = 4
-IS_KIND = np.zeros(256, bool)
-IS_KIND[[*Kind]] = True
-OVERHEAD_BYTES = HEADER_BYTES + PLACE_BYTES + CHECKSUM_BYTES  # of a datagram that carries one packet
-MAX_SYMBOL_BYTES = MAX_DATAGRAM_BYTES - HEADER_BYTES - CHECKSUM_BYTES
+OVERHEAD_BYTES = SEAL_BYTES + HEADER_BYTES + PLACE_BYTES  # of a datagram that carries one packet
+MAX_SYMBOL_BYTES = MAX_DATAGRAM_BYTES - SEAL_BYTES - HEADER_BYTES
 MAX_SYMBOLS = 65_535  # `sent`, `position`
 MAX_BLOCKS = 255
-assert HEADER_BYTES == 40  # noqa: S101 - our layout, not their bytes
+assert HEADER_BYTES == 32  # noqa: S101 - our layout, not their bytes
 
 
 def header_words(headers: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
-    """View (m,) SYMBOL_HEADER records as (m, 20) words, to be compared, whatever their byte order."""
+    """View (m,) SYMBOL_HEADER records as (m, 16) words, to be compared, whatever their byte order."""
     return headers.view(np.uint16).reshape(-1, HEADER_BYTES // 2)
 
 
-def symbol_datagrams(headers: npt.NDArray[Any], symbols: Bytes) -> Bytes:
-    """Join (sent,) SYMBOL_HEADER records with (sent, length) symbols into a (sent, bytes) matrix of datagrams.
-
-    Fills in magic, version, kind and flags, and appends each datagram's checksum.
-    """
+def symbol_bodies(headers: npt.NDArray[Any], symbols: Bytes) -> Bytes:
+    """Join (sent,) SYMBOL_HEADER records with (sent, length) symbols into (sent, bytes) bodies, to be sealed."""
     sent, length = symbols.shape
-    headers["magic"], headers["version"], headers["kind"], headers["flags"] = MAGIC, VERSION, Kind.SYMBOL, 0
-    datagrams = np.empty((sent, HEADER_BYTES + length + CHECKSUM_BYTES), np.uint8)
-    records = datagrams.view(_symbol_datagram(length))[:, 0]
-    records["header"], records["symbol"] = headers.view(f"V{HEADER_BYTES}"), symbols
-    records["checksum"] = np.fromiter(map(zlib.crc32, records["checked"].tolist()), np.uint32, sent)
-    return datagrams
+    bodies = np.empty((sent, HEADER_BYTES + length), np.uint8)
+    bodies[:, :HEADER_BYTES] = headers.view(np.uint8).reshape(sent, HEADER_BYTES)  # (sent,) -> (sent, 32)
+    bodies[:, HEADER_BYTES:] = symbols
+    return bodies
 
 
-def _symbol_datagram(length: int) -> np.dtype[np.void]:
-    """Return the layout of a datagram with a symbol of `length` bytes; `checked` is all that its checksum is of."""
-    body = HEADER_BYTES + length
-    return np.dtype(
-        {
-            "names": ["header", "symbol", "checked", "checksum"],
-            "formats": [f"V{HEADER_BYTES}", ("u1", (length,)), f"V{body}", ">u4"],
-            "offsets": [0, HEADER_BYTES, 0, body],
-        }
-    )
+def read_symbols(bodies: Bytes) -> tuple[npt.NDArray[Any], Bytes]:
+    """Undo `symbol_bodies`, of bodies longer than a header: the symbols are a view of them."""
+    headers = np.ascontiguousarray(bodies[:, :HEADER_BYTES]).view(SYMBOL_HEADER)[:, 0]  # (m, 32) -> (m, 1) -> (m,)
+    return headers, bodies[:, HEADER_BYTES:]
 
 
 def with_places(places: npt.NDArray[np.integer[Any]], packets: Bytes) -> Bytes:
@@ -157,7 +157,7 @@ def without_places(symbols: Bytes) -> tuple[npt.NDArray[np.intp], Bytes]:
 # --- receiving -----------------------------------------------------------------------------------------------------
 
 
-MIN_WIDTH_BYTES = HEADER_BYTES  # of a batch's buffer, whatever its datagrams: its columns can be looked at
+MIN_WIDTH_BYTES = OUTER_HEADER_BYTES  # of a batch's buffer, whatever its datagrams: its columns can be looked at
 
 
 class Batch(NamedTuple):
@@ -193,17 +193,21 @@ def batch_of(datagrams: Sequence[bytes], peers: Sequence[Hashable]) -> Batch:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A batch, sorted by what may be done with it; `symbols` and `control` are row numbers of the batch."""
+class Sorted:
+    """A batch, sorted by what it claims to be; all but `drops` are row numbers of the batch.
 
-    symbols: npt.NDArray[np.intp]
-    headers: npt.NDArray[Any]  # (symbols,) SYMBOL_HEADER
-    control: npt.NDArray[np.intp]
+    `sealed` go with (sealed,) OUTER_HEADER records.
+    """
+
+    sealed: npt.NDArray[np.intp]
+    headers: npt.NDArray[Any]
+    hellos: npt.NDArray[np.intp]
+    welcomes: npt.NDArray[np.intp]
     drops: dict[Drop, npt.NDArray[np.intp]]
 
 
-def open_batch(batch: Batch) -> Opened:
-    """Sort a batch into symbols, control messages, and drops with a reason; cheap checks first. Never raises."""
+def sort_batch(batch: Batch) -> Sorted:
+    """Sort a batch by what can be seen from without, and drop, with a reason, what cannot be ours. Never raises."""
     buffer, lengths = batch.buffer, batch.lengths
     drops: dict[Drop, npt.NDArray[np.intp]] = {}
     alive: npt.NDArray[np.intp] = np.arange(len(lengths))
@@ -211,48 +215,46 @@ def open_batch(batch: Batch) -> Opened:
     def keep(good: npt.NDArray[np.bool_], reason: Drop) -> None:
         nonlocal alive
         if not good.all():
-            earlier = drops.get(reason, alive[:0])  # a reason may be found twice
-            drops[reason] = np.concatenate([earlier, alive[~good]])
+            drops[reason] = alive[~good]
             alive = alive[good]
 
-    keep(lengths >= CONTROL_HEADER_BYTES + CHECKSUM_BYTES, Drop.TOO_SHORT)
+    keep(lengths > SEAL_BYTES, Drop.TOO_SHORT)
     keep(buffer[alive, 0] == MAGIC, Drop.NOT_GRADFEC)
     keep(lengths[alive] <= min(MAX_DATAGRAM_BYTES, buffer.shape[1]), Drop.TOO_LONG)
-    keep(_checksums_hold(buffer, alive, lengths[alive]), Drop.BAD_CHECKSUM)
     keep(buffer[alive, 1] == VERSION, Drop.UNKNOWN_VERSION)
     keep(IS_KIND[buffer[alive, 2]], Drop.UNKNOWN_KIND)
-    is_symbol = buffer[alive, 2] == Kind.SYMBOL
-    keep(~is_symbol | (lengths[alive] > OVERHEAD_BYTES), Drop.TOO_SHORT)
-    is_symbol = buffer[alive, 2] == Kind.SYMBOL
-    symbols, control = alive[is_symbol], alive[~is_symbol]
-    headers = np.ascontiguousarray(buffer[symbols, :HEADER_BYTES]).view(SYMBOL_HEADER)[:, 0]
-    return Opened(symbols, headers, control, drops)
-
-
-def _checksums_hold(buffer: Bytes, rows: npt.NDArray[np.intp], lengths: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """Tell of (m,) rows of a batch's buffer whether each one's last four bytes are the CRC-32 of the others."""
-    ends = rows * buffer.shape[1] + lengths - CHECKSUM_BYTES
-    claimed = buffer.reshape(-1)[ends[:, None] + np.arange(CHECKSUM_BYTES)].view(">u4")[:, 0]  # (m, 4) -> (m,)
-    every = memoryview(buffer.reshape(-1))  # type: ignore[arg-type]
-    starts = (rows * buffer.shape[1]).tolist()
-    actual = [zlib.crc32(every[start:end]) for start, end in zip(starts, ends.tolist(), strict=True)]
-    held: npt.NDArray[np.bool_] = claimed == np.array(actual, np.uint32)
-    return held
+    kinds = buffer[alive, 2]
+    sealed = alive[IS_SEALED_KIND[kinds]]
+    headers = np.ascontiguousarray(buffer[sealed, :OUTER_HEADER_BYTES]).view(OUTER_HEADER)[:, 0]
+    return Sorted(sealed, headers, alive[kinds == Kind.HELLO], alive[kinds == Kind.WELCOME], drops)
 
 
 # --- control messages ----------------------------------------------------------------------------------------------
 
-CONTROL_HEADER_BYTES = 8  # magic, version, kind, flags, session u32
 MAX_TEXT_BYTES = 256
 OUTCOMES = ("complete", "partial")
 
 
+class MessageKind(IntEnum):
+    """What a control message is: the first byte of its body."""
+
+    HELLO = 1
+    WELCOME = 2
+    REFUSE = 3
+    PING = 4
+    PONG = 5
+    RESULT = 6
+    REPORT = 7
+    ACK = 8
+    BYE = 9
+
+
 @dataclass(frozen=True)
 class Hello:
-    """Edge to cloud: open a session, or keep it; the answer echoes `nonce` (u64, drawn anew at each start)."""
+    """Edge to cloud, inside a hello: what the edge will send, and under which cipher both sides are to seal."""
 
-    kind: ClassVar[Kind] = Kind.HELLO
-    nonce: int
+    kind: ClassVar[MessageKind] = MessageKind.HELLO
+    cipher: int
     split: int
     rows: int
     name: str
@@ -260,28 +262,40 @@ class Hello:
 
 @dataclass(frozen=True)
 class Welcome:
-    """Cloud to edge: the session is open, tensors are decided `deadline_ms` after their first datagram."""
+    """Cloud to edge, inside a welcome: tensors are decided `deadline_ms` after their first datagram."""
 
-    kind: ClassVar[Kind] = Kind.WELCOME
-    nonce: int
+    kind: ClassVar[MessageKind] = MessageKind.WELCOME
     deadline_ms: int
 
 
 @dataclass(frozen=True)
 class Refuse:
-    """Cloud to edge: there will be no session. `reason` is one word, `detail` a sentence for the user."""
+    """Cloud to edge, in a welcome's place: no session. `reason` is one word, `detail` a sentence for the user."""
 
-    kind: ClassVar[Kind] = Kind.REFUSE
-    nonce: int
+    kind: ClassVar[MessageKind] = MessageKind.REFUSE
     reason: str
     detail: str
+
+
+@dataclass(frozen=True)
+class Ping:
+    """Edge to cloud: are you there?"""
+
+    kind: ClassVar[MessageKind] = MessageKind.PING
+
+
+@dataclass(frozen=True)
+class Pong:
+    """Cloud to edge: yes."""
+
+    kind: ClassVar[MessageKind] = MessageKind.PONG
 
 
 @dataclass(frozen=True)
 class Result:
     """Cloud to edge: the answer for a tensor, repeated until acknowledged; counts as they stood when it was decided."""
 
-    kind: ClassVar[Kind] = Kind.RESULT
+    kind: ClassVar[MessageKind] = MessageKind.RESULT
     tensor: int
     outcome: str  # one of OUTCOMES
     top5: list[list[Any]]  # [class index, label, score], best first
@@ -294,7 +308,7 @@ class Result:
 class Report:
     """Cloud to edge: what became of a tensor's datagrams, once no more are expected; repeated until acknowledged."""
 
-    kind: ClassVar[Kind] = Kind.REPORT
+    kind: ClassVar[MessageKind] = MessageKind.REPORT
     tensor: int
     sent: int
     received: int
@@ -305,7 +319,7 @@ class Report:
 class Ack:
     """Edge to cloud: these results and reports have arrived."""
 
-    kind: ClassVar[Kind] = Kind.ACK
+    kind: ClassVar[MessageKind] = MessageKind.ACK
     results: list[int]
     reports: list[int]
 
@@ -314,31 +328,27 @@ class Ack:
 class Bye:
     """Either way: the session is over."""
 
-    kind: ClassVar[Kind] = Kind.BYE
+    kind: ClassVar[MessageKind] = MessageKind.BYE
 
 
-Message = Hello | Welcome | Refuse | Result | Report | Ack | Bye
+Message = Hello | Welcome | Refuse | Ping | Pong | Result | Report | Ack | Bye
 MESSAGES: dict[int, type[Message]] = {
-    message.kind: message for message in (Hello, Welcome, Refuse, Result, Report, Ack, Bye)
+    message.kind: message for message in (Hello, Welcome, Refuse, Ping, Pong, Result, Report, Ack, Bye)
 }
 
 
-def control_datagram(session: int, message: Message) -> bytes:
-    """Encode a control message; `session` is 0 where there is none yet."""
-    head = bytes([MAGIC, VERSION, message.kind, 0]) + session.to_bytes(4, "big")
-    body: bytes = head + msgpack.packb(asdict(message))
-    return body + zlib.crc32(body).to_bytes(CHECKSUM_BYTES, "big")
+def message_body(message: Message) -> bytes:
+    """Encode a control message, to be sealed."""
+    body: bytes = bytes([message.kind]) + msgpack.packb(asdict(message))
+    return body
 
 
-def read_control(datagram: Bytes) -> tuple[int, Message] | Drop:
-    """Decode a control message that `open_batch` let through into (session, message), or say why not."""
-    raw = datagram.tobytes()
+def read_message(untrusted: bytes) -> Message | Drop:
+    """Decode a control message that was authentic, or say why not: whoever has a key may still lie."""
     try:
-        body = msgpack.unpackb(raw[CONTROL_HEADER_BYTES:-CHECKSUM_BYTES], strict_map_key=True)
-        message = _message(MESSAGES[raw[2]], body)
+        return _message(MESSAGES[untrusted[0]], msgpack.unpackb(untrusted[1:], strict_map_key=True))
     except Exception:  # msgpack raises many types for hostile bytes; each means the same here
         return Drop.BAD_MESSAGE
-    return int.from_bytes(raw[4:8], "big"), message
 
 
 def _message(message_type: type[Message], untrusted: Any) -> Message:
@@ -383,7 +393,7 @@ def _are_stages(value: Any) -> bool:
 
 # What each field of a control message may hold; a name means the same in every message that has it.
 IS_VALID: dict[str, Callable[[Any], bool]] = {
-    "nonce": _is_uint(64),
+    "cipher": _is_uint(8),
     "split": _is_uint(16),
     "rows": _is_uint(16),
     "name": _is_text,

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import click
 
-from gradfec_common.console import Endpoint, EndpointType, Number, plain_errors, runtime_option, say_totals
+from gradfec_common.console import (
+    Endpoint,
+    EndpointType,
+    Number,
+    insecure_option,
+    key_file_option,
+    plain_errors,
+    runtime_option,
+    say_totals,
+)
 from gradfec_common.runtimes import choose_runtime
 
 EXAMPLES = """\b
@@ -68,6 +77,8 @@ IMPORTANCE = (
 @click.option("--results", metavar="FILE|-", help="Append one JSON object a frame; - for standard output.")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
 @runtime_option
+@key_file_option
+@insecure_option
 @click.option("--name", default=platform.node() or "edge", help="How this edge is called in the cloud's records.")
 @click.option(
     "--udp",
@@ -96,6 +107,8 @@ def main(
     results: str | None,
     weights: Path | None,
     runtime: str,
+    key_file: Path | None,
+    insecure: bool,
     name: str,
     udp: str,
     seed: int,
@@ -106,11 +119,14 @@ def main(
 
     import numpy as np
 
+    from gradfec_common.ciphers import preferred_cipher
     from gradfec_common.codes import fec_named
+    from gradfec_common.key_files import edge_key
     from gradfec_common.network import split_point
     from gradfec_common.plan import parse_scheme
     from gradfec_common.results import ResultsFile
     from gradfec_common.session.edge import new_hello
+    from gradfec_common.session.handshake import HandshakeKey
     from gradfec_common.transmit import check_code, packet_grid
     from gradfec_common.weights import ensure_weights
     from gradfec_common.weights.progress import show_progress
@@ -128,8 +144,9 @@ def main(
     check_code(scheme.code, grid, cut)
     importance = importance or default_estimator(cut, grid)
     estimator = make_estimator(importance, cut, grid, np.random.default_rng(seed))
-    hello = new_hello(cut.id, rows, name, np.random.default_rng())
-    options = EdgeOptions(cloud, hello, in_flight, timeout_ms / 1000, rate, batched_udp=udp == "auto")
+    key = HandshakeKey(edge_key(key_file, insecure=insecure))
+    hello = new_hello(cut.id, rows, name, preferred_cipher())
+    options = EdgeOptions(cloud, hello, key, in_flight, timeout_ms / 1000, rate, batched_udp=udp == "auto")
     with contextlib.ExitStack() as stack:
         progress = Progress()
         source = open_source(camera, loop=loop, fps=fps, warn=progress.say)
@@ -147,7 +164,7 @@ def main(
             f"{scheme.name} by {importance}, {runtime} -> {cloud}"
         )
         pipeline = Pipeline(cut, grid, front_end, free, scheme, compensate)
-        journal = Journal(file, progress.record)
+        journal = Journal(file, progress.record, {"insecure": True} if insecure else {})
         totals = run_edge(options, source, pipeline, journal, progress.say)
     if as_json:
         click.echo(json.dumps(totals))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from gradfec_common import wire
 from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.keys import INSECURE_WARNING
 from gradfec_common.session.edge import (
     Answered,
     Closed,
@@ -25,6 +27,7 @@ from gradfec_common.session.edge import (
     LinkLost,
     Refused,
 )
+from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import EncodedTensor
 from gradfec_common.wire import Hello
 from gradfec_edge.frames import Frame, Source
@@ -45,6 +48,7 @@ class EdgeOptions:
 
     cloud: Endpoint
     hello: Hello
+    key: HandshakeKey
     in_flight: int
     timeout_s: float
     rate_mbit_s: float | None
@@ -71,7 +75,8 @@ class EdgeDaemon:
         self.options, self.source, self.pipeline, self.journal = options, source, pipeline, journal
         self._say = say
         self._loop = asyncio.get_running_loop()
-        session = EdgeSession(options.hello, time.monotonic(), EdgeLimits(answer_timeout_s=options.timeout_s))
+        limits = EdgeLimits(answer_timeout_s=options.timeout_s)
+        session = EdgeSession(options.hello, options.key, os.urandom, time.monotonic(), limits)
         self.link = Link(options.cloud, session, self._on_event, batched=options.batched_udp)
         self._slots = asyncio.Semaphore(options.in_flight)
         self._connected = asyncio.Event()
@@ -104,6 +109,8 @@ class EdgeDaemon:
 
     async def _send_frames(self) -> None:
         await self.link.open()
+        if self.options.key.insecure:
+            self._say(f"warning: {INSECURE_WARNING}")
         self._say(f"looking for {self.options.cloud}")
         last = time.monotonic()
         while True:
@@ -167,8 +174,9 @@ class EdgeDaemon:
             waiting.cancel()
         if not self._connected.is_set():
             silence = (
-                f"no answer from {self.options.cloud} for {PATIENCE_S:.0f} s: check that gradfec-cloud runs there "
-                "and that UDP to that port passes the firewalls on the way"
+                f"no answer from {self.options.cloud} for {PATIENCE_S:.0f} s: check that gradfec-cloud runs there, that "
+                f"it has this edge's key, of the id {self.options.key.id.hex()} (strangers get no answer), and that UDP "
+                "to that port passes the firewalls on the way"
             )
             self._fail(GradfecError(self._refusal or silence))
 

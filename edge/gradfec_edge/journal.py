@@ -28,8 +28,11 @@ class _Sent:
 class Journal:
     """Keeps the frames in flight and writes each one's record once its story is over."""
 
-    def __init__(self, results: ResultsFile | None, on_record: Callable[[Record], None]) -> None:
-        """Write to `results`, if any, and show each record to `on_record`."""
+    def __init__(
+        self, results: ResultsFile | None, on_record: Callable[[Record], None], remarks: Record | None = None
+    ) -> None:
+        """Write to `results`, if any, and show each record to `on_record`; `remarks` are in all of them."""
+        self._remarks = remarks or {}
         self.outcomes: Counter[str] = Counter()
         self.packets: Counter[str] = Counter()
         self._results = results
@@ -77,6 +80,7 @@ class Journal:
         self._write(record | {"top5": [], "packets": nothing, "latency_ms": None, "stages_ms": {}}, nothing)
 
     def _write(self, record: Record, packets: dict[str, int | None]) -> None:
+        record |= self._remarks
         if self._results:
             self._results.write(record)
         self.outcomes[str(record["outcome"])] += 1

@@ -19,6 +19,7 @@ from gradfec_edge.udp import Sender
 MAX_DATAGRAM_READ_BYTES = 2048
 SEND_BUFFER_BYTES = 4 * 2**20
 PACING_INTERVAL_S = 0.001  # datagrams leave in bursts no closer than this: one burst a tick, never a spin
+MOST_AT_ONCE = 256  # datagrams sealed before the loop may do something else: half a millisecond
 RESOLVE_AGAIN_S = 5.0  # while the cloud is silent: it may have moved to another address
 
 Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
@@ -88,24 +89,31 @@ class Link:
         async with self._one_tensor_at_a_time:
             if not self.session.connected:
                 return
-            number, datagrams = self.session.open_tensor(encoded, time.monotonic(), duration_s)
+            number, bodies = self.session.open_tensor(encoded, time.monotonic(), duration_s)
             opened(number)
             self._pump()
-            await self._send_paced(datagrams, duration_s)
+            await self._send_paced(number, bodies, duration_s)
 
-    async def _send_paced(self, datagrams: Bytes, duration_s: float) -> None:
+    async def _send_paced(self, tensor: int, bodies: Bytes, duration_s: float) -> None:
+        """Seal and send a tensor's (m, bytes) bodies, spread over `duration_s`; the rest not once nobody awaits it."""
         start = time.monotonic()
         done = 0
-        while done < len(datagrams):
+        while done < len(bodies):
             elapsed = time.monotonic() - start
             share = (elapsed + PACING_INTERVAL_S) / duration_s if duration_s > 0 else 1.0
-            due = min(int(share * len(datagrams)) + 1, len(datagrams))
-            while done < due:
-                done += (count := self._send_symbols(datagrams[done:due]))
+            due = min(int(share * len(bodies)) + 1, len(bodies))
+            end = min(due, done + MOST_AT_ONCE)
+            datagrams = self.session.seal(tensor, bodies[done:end])
+            if datagrams is None:
+                return
+            while len(datagrams):
+                count = self._send_symbols(datagrams)
+                datagrams = datagrams[count:]
                 if not count:
                     await self._writable()
-            if done < len(datagrams):
-                await asyncio.sleep(PACING_INTERVAL_S)
+            done = end
+            if done < len(bodies):
+                await asyncio.sleep(PACING_INTERVAL_S if done == due else 0)
 
     def _send_symbols(self, datagrams: Bytes) -> int:
         """Give the first of (m, bytes) datagrams to the kernel and count what became of them; 0 if it has no room."""

@@ -1,69 +1,83 @@
-"""The cloud's protocol core: sessions of many edges, regrouping, deciding, answering until acknowledged."""
+"""The cloud's protocol core: sessions of many edges, regrouping, deciding, answering until acknowledged.
+
+What is cheap to see is looked at first, then whether a datagram is authentic, then whether it is new; only then is
+anything kept of it, or said in return.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gradfec_common import wire
+from gradfec_common.ciphers import Cipher
 from gradfec_common.errors import UsageError
+from gradfec_common.keys import Entropy
 from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
 from gradfec_common.reassembly import judge
+from gradfec_common.replay import Verdict
+from gradfec_common.seal import UNSEALED, Opener, Sealer
 from gradfec_common.session.answers import Answers
-from gradfec_common.session.events import CloudLimits, Decided, Event, SessionEnded, SessionOpened
+from gradfec_common.session.events import CloudLimits, Decided, Event, SessionEnded, SessionMoved, SessionOpened
+from gradfec_common.session.greeter import Greeter, Keys
+from gradfec_common.session.handshake import AuthenticHello, Established, answer_hello
+from gradfec_common.session.outbox import Outbox
+from gradfec_common.session.rates import Allowance
 from gradfec_common.session.records import Session
 from gradfec_common.session.tensors import Tensors
 from gradfec_common.session.timers import Timers
 from gradfec_common.transmit import packet_grid
-from gradfec_common.wire import Ack, Batch, Bye, Drop, Hello, Kind, Refuse, Result, Welcome
+from gradfec_common.wire import Ack, Batch, Bye, Drop, Hello, Kind, Ping, Pong, Refuse, Result, Welcome
+
+Rows = npt.NDArray[np.intp]
 
 
 class CloudSessions:
     """The cloud's end of the protocol, for all its edges."""
 
     def __init__(
-        self, split: SplitPoint, deadline_s: float, rng: np.random.Generator, limits: CloudLimits | None = None
+        self, split: SplitPoint, deadline_s: float, keys: Keys, entropy: Entropy, limits: CloudLimits | None = None
     ) -> None:
-        """Serve tensors of `split`, each decided at the latest `deadline_s` after its first datagram."""
+        """Serve tensors of `split`, each decided at the latest `deadline_s` after its first datagram.
+
+        Edges come in with one of `keys`; `entropy` gives random bytes.
+        """
         self.limits = limits or CloudLimits()
         self.split = split
         self.deadline_s = deadline_s
         self.counts: Counter[str] = Counter()  # datagrams received, by fate: each adds one to exactly one
-        self._rng = rng
+        self._entropy = entropy
+        self._greeter = Greeter(keys, self.limits)
         self._sessions: dict[int, Session] = {}
-        self._by_peer: dict[Hashable, Session] = {}
         self._watching = False  # whether a timer looks for idle sessions
         self._timers = Timers()
-        self._out: list[tuple[bytes, Hashable]] = []
+        self._outbox = Outbox()
         self._events: deque[Event] = deque()
-        self._answers = Answers(self.limits, self._timers, self._out)
+        self._answers = Answers(self.limits, self._timers, self._outbox)
         self._tensors = Tensors(self.limits, deadline_s, self._sessions, self._timers, self._answers, self._events)
 
     # --- the five verbs ---
 
     def receive(self, batch: Batch, now: float) -> None:
         """Take in datagrams of any bytes from anyone."""
-        opened = wire.open_batch(batch)
-        for reason, rows in opened.drops.items():
+        found = wire.sort_batch(batch)
+        for reason, rows in found.drops.items():
             self.counts[reason.value] += len(rows)
-            if reason is Drop.UNKNOWN_VERSION:
-                for row in rows[batch.buffer[rows, 2] == Kind.HELLO]:
-                    self._refuse_version(batch, int(row))
-        for row in opened.control:
-            fate = self._take_control(batch, int(row), now)
-            self.counts[fate] += 1
-        self._take_symbols(batch, opened, now)
+        if len(found.welcomes):
+            self.counts[Drop.UNEXPECTED.value] += len(found.welcomes)
+        for row in found.hellos.tolist():
+            self.counts[self._take_hello(batch.datagram(row).tobytes(), batch.peer(row), now)] += 1
+        for mine in alike(found.headers["session"]):
+            self._take_sealed(batch, found.sealed[mine], found.headers[mine], now)
 
     def datagrams_to_send(self) -> list[tuple[bytes, Hashable]]:
         """Return the datagrams that are due, each with its destination."""
-        out = self._out.copy()
-        self._out.clear()
-        return out
+        return self._outbox.take()
 
     def next_timer(self) -> float | None:
         """Return when `handle_timer` is next due, or None."""
@@ -108,8 +122,13 @@ class CloudSessions:
 
     @property
     def open_sessions(self) -> int:
-        """Sessions that are open."""
-        return len(self._sessions)
+        """Sessions that an edge uses."""
+        return sum(session.confirmed for session in self._sessions.values())
+
+    @property
+    def unpaid(self) -> int:
+        """Messages that were not sent, for their address had not sent as many bytes."""
+        return self._outbox.unpaid
 
     @property
     def open_tensors(self) -> int:
@@ -129,153 +148,230 @@ class CloudSessions:
     def leave(self) -> None:
         """Take no new session and no new tensor from now on, tell the edges so, and finish the tensors at hand."""
         self._tensors.leaving = True
-        self._out += [(wire.control_datagram(session.id, Bye()), session.peer) for session in self._sessions.values()]
+        for session in self._sessions.values():
+            self._outbox.say(session, Bye())
 
     def say_goodbye(self) -> None:
         """Tell every edge that its session is over."""
         for session in list(self._sessions.values()):
-            self._out.append((wire.control_datagram(session.id, Bye()), session.peer))
+            self._outbox.say(session, Bye())
             self._end(session, "leaving")
 
-    # --- control messages ---
+    def change_keys(self, keys: Keys) -> None:
+        """Let in who has one of `keys` from now on; the sessions of other keys end."""
+        self._greeter.keys = keys
+        for session in [session for session in self._sessions.values() if session.key.id not in keys]:
+            self._outbox.say(session, Bye())
+            self._end(session, "key removed")
 
-    def _take_control(self, batch: Batch, row: int, now: float) -> str:
-        control = wire.read_control(batch.datagram(row))
-        if isinstance(control, Drop):
-            return control.value
-        session_id, message = control
-        peer = batch.peer(row)
-        if isinstance(message, Hello):
-            self._welcome(message, peer, now)
+    # --- sessions ---
+
+    def _take_hello(self, datagram: bytes, peer: Hashable, now: float) -> str:
+        """Answer a hello and return its fate."""
+        hello = self._greeter.read(datagram, peer, now)
+        if isinstance(hello, Drop):
+            return hello.value
+        if not isinstance(hello, AuthenticHello):
+            self._outbox.welcome(hello, peer)
             return "hello"
-        session = self._sessions.get(session_id)
+        wanted = wire.read_message(hello.body)
+        if not isinstance(wanted, Hello):
+            return Drop.BAD_MESSAGE.value
+        refusal, grid = self._why_not(wanted, hello)
+        number = 0 if grid is None else self._new_number()
+        said = refusal if grid is None else Welcome(round(self.deadline_s * 1000))
+        answer = answer_hello(hello, number, wire.message_body(said), self._entropy)
+        if answer is None:
+            return Drop.FORGED.value
+        welcome, established = answer
+        self._greeter.answered(hello, peer, welcome, now)
+        self._outbox.welcome(welcome, peer)
+        if grid is not None:
+            self._open(hello, wanted, established, grid, peer, now)
+        return "hello"
+
+    def _why_not(self, wanted: Hello, hello: AuthenticHello) -> tuple[Refuse, PacketGrid | None]:
+        """Return the packets of the edge's tensors, or None with the refusal that says why it may not come in."""
+        if self.leaving:
+            return Refuse("leaving", "the cloud is shutting down"), None
+        if wanted.split != self.split.id:
+            detail = f"this cloud continues from {self.split.name}: use --split {self.split.name} on the edge"
+            return Refuse("split", detail), None
+        if wanted.cipher not in {*Cipher}:
+            return Refuse("cipher", f"this cloud has no cipher {wanted.cipher}: update it"), None
+        try:
+            grid = packet_grid(self.split, wanted.rows)
+        except UsageError as error:
+            return Refuse("rows", str(error)[: wire.MAX_TEXT_BYTES // 2]), None
+        if len(self._sessions) >= self.limits.sessions:
+            return Refuse("full", f"the cloud serves {self.limits.sessions} edges already"), None
+        of_key = sum(session.key is hello.key for session in self._sessions.values())
+        if of_key >= self.limits.sessions_per_key:
+            return Refuse("full", f"the cloud serves {of_key} edges with this key already"), None
+        return Refuse("", ""), grid
+
+    def _new_number(self) -> int:
+        number = 0
+        while number == 0 or number in self._sessions:
+            number = int.from_bytes(self._entropy(4), "big")
+        return number
+
+    def _open(
+        self,
+        hello: AuthenticHello,
+        wanted: Hello,
+        established: Established,
+        grid: PacketGrid,
+        peer: Hashable,
+        now: float,
+    ) -> None:
+        """Keep a session until its edge uses it, or does not."""
+        cipher, most = Cipher(wanted.cipher), self.limits.datagrams_per_s
+        self._sessions[established.session] = Session(
+            id=established.session,
+            key=hello.key,
+            hello=hello.public,
+            edge=hello.key.label or wanted.name,
+            grid=grid,
+            sealer=Sealer(established.cloud_to_edge, cipher, established.session),
+            opener=Opener(established.edge_to_cloud, cipher),
+            allowance=Allowance(most, most, now),
+            peer=peer,
+            heard_at=now,
+        )
+        self._look_for_idle(now)
+
+    def _look_for_idle(self, now: float) -> None:
+        """End the sessions that have been silent for too long; come back when the next one may have been."""
+        if self._watching:  # one timer for all: a storm of hellos must not pile them up
+            return
+        self._watching = True
+        self._timers.at(now + self.limits.greeting_s, self._end_idle)
+
+    def _end_idle(self, now: float) -> None:
+        for session in list(self._sessions.values()):
+            patience_s = self.limits.session_idle_s if session.confirmed else self.limits.greeting_s
+            if session.heard_at + patience_s <= now:
+                self._end(session, "idle")
+        self._watching = False
+        if self._sessions:
+            self._look_for_idle(now)
+
+    def _end(self, session: Session, reason: str) -> None:
+        self._tensors.abandon(session)
+        del self._sessions[session.id]
+        self._answers.forget_all(session)
+        if session.confirmed:
+            self._events.append(SessionEnded(session.id, session.edge, reason))
+
+    # --- sealed datagrams ---
+
+    def _take_sealed(self, batch: Batch, rows: Rows, headers: npt.NDArray[Any], now: float) -> None:
+        """Open what is in (m,) `rows` of a batch, all with the number of one session, and take it in."""
+        session = self._sessions.get(int(headers["session"][0]))
         if session is None:
-            return Drop.UNKNOWN_SESSION.value
-        if session.peer != peer:
-            return Drop.FOREIGN_ADDRESS.value
+            self.counts[Drop.UNKNOWN_SESSION.value] += len(rows)
+            return
+        if (allowed := session.allowance.take(len(rows), now)) < len(rows):
+            self.counts[Drop.RATE_LIMIT.value] += len(rows) - allowed
+            rows, headers = rows[:allowed], headers[:allowed]
+        is_symbol = headers["kind"] == Kind.SYMBOL
+        if is_symbol.all():
+            self._open_symbols(session, batch, rows, headers["counter"], now)
+            return
+        self._open_symbols(session, batch, rows[is_symbol], headers["counter"][is_symbol], now)
+        for row in rows[~is_symbol].tolist():
+            self._open_message(session, batch, row, now)
+
+    def _open_symbols(self, session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any], now: float) -> None:
+        length = wire.OVERHEAD_BYTES + session.grid.size
+        fits = batch.lengths[rows] == length
+        if not fits.all():
+            self.counts[Drop.BAD_LENGTH.value] += int((~fits).sum())
+            rows, counters = rows[fits], counters[fits]
+        if not len(rows):
+            return
+        whole = batch.buffer if len(rows) == len(batch.buffer) else batch.buffer[rows]
+        bodies, verdicts = session.opener.open(whole[:, :length])
+        good = verdicts == Verdict.OK
+        if not good.all():
+            for verdict, reason in UNSEALED.items():
+                self.counts[reason.value] += int((verdicts == verdict).sum())
+            rows, counters, bodies = rows[good], counters[good], bodies[good]
+        if not len(rows):
+            return
+        self._hear(session, batch, rows, counters, now)
+        headers, symbols = wire.read_symbols(bodies)
+        for mine in alike(headers["tensor"]):
+            self.counts.update(self._take_tensor(session, headers[mine], symbols[mine], now))
+
+    def _open_message(self, session: Session, batch: Batch, row: int, now: float) -> None:
+        datagram = batch.datagram(row).tobytes()
+        body = session.opener.open_one(datagram)
+        if isinstance(body, Verdict):
+            self.counts[UNSEALED[body].value] += 1
+            return
+        counter = int.from_bytes(datagram[8:16], "big")
+        self._hear(session, batch, np.array([row]), np.array([counter]), now)
+        self.counts[self._take_message(session, wire.read_message(body))] += 1
+
+    def _hear(self, session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any], now: float) -> None:
+        """Take note that (m,) `rows` of a batch are authentic and new: where their edge is, and that it is there."""
         session.heard_at = now
+        latest = int(counters.argmax())
+        peer = batch.peer(int(rows[latest]))
+        if peer != session.peer and int(counters[latest]) == session.opener.newest:
+            session.peer, session.credit = peer, 0  # whoever repeats what is older moves nobody
+            self._events.append(SessionMoved(session.id, session.edge, peer))
+        if session.peer in batch.peers:
+            from_there = batch.senders[rows] == batch.peers.index(session.peer)
+            session.credit += int(batch.lengths[rows][from_there].sum())
+        if not session.confirmed:
+            session.confirmed = True
+            self._greeter.settled(session.hello)
+            self._events.append(SessionOpened(session.id, session.edge, session.peer))
+
+    def _take_message(self, session: Session, message: wire.Message | Drop) -> str:
+        """Do what an edge's control message asks for, and return its fate."""
         match message:
+            case Drop():
+                return message.value
+            case Ping():
+                self._outbox.say(session, Pong())
+                return "ping"
             case Ack():
                 self._answers.acknowledge(session, message)
                 return "ack"
             case Bye():
-                self._out.append((wire.control_datagram(session.id, Bye()), peer))
+                self._outbox.say(session, Bye())
                 self._end(session, "bye")
                 return "bye"
         return Drop.UNEXPECTED.value
 
-    def _welcome(self, hello: Hello, peer: Hashable, now: float) -> None:
-        session = self._by_peer.get(peer)
-        if session is None or session.nonce != hello.nonce or self.leaving:
-            refusal, grid = self._why_not(hello, replacing=session is not None)
-            if grid is None:
-                self._out.append((wire.control_datagram(0, refusal), peer))
-                return
-            if session is not None:  # the edge at this address has restarted
-                self._end(session, "replaced")
-            session = self._open(hello, peer, grid, now)
-        session.heard_at = now
-        welcome = Welcome(hello.nonce, round(self.deadline_s * 1000))
-        self._out.append((wire.control_datagram(session.id, welcome), peer))
-
-    def _why_not(self, hello: Hello, *, replacing: bool) -> tuple[Refuse, PacketGrid | None]:
-        """Return the packets of the edge's tensors, or None with the refusal that says why it may not come in."""
-        if self.leaving:
-            return Refuse(hello.nonce, "leaving", "the cloud is shutting down"), None
-        if hello.split != self.split.id:
-            detail = f"this cloud continues from {self.split.name}: use --split {self.split.name} on the edge"
-            return Refuse(hello.nonce, "split", detail), None
-        try:
-            grid = packet_grid(self.split, hello.rows)
-        except UsageError as error:
-            return Refuse(hello.nonce, "rows", str(error)[: wire.MAX_TEXT_BYTES // 2]), None
-        if len(self._sessions) >= self.limits.sessions and not replacing:
-            return Refuse(hello.nonce, "full", f"the cloud serves {self.limits.sessions} edges already"), None
-        return Refuse(hello.nonce, "", ""), grid
-
-    def _refuse_version(self, batch: Batch, row: int) -> None:
-        """Answer a hello of another version with a refusal, whose form is the same in all versions."""
-        untrusted = wire.read_control(batch.datagram(row))
-        if not isinstance(untrusted, Drop) and isinstance(untrusted[1], Hello):
-            theirs = int(batch.buffer[row, 1])
-            detail = f"the edge speaks protocol version {theirs}, this cloud version {wire.VERSION}: update the older"
-            self._out.append((wire.control_datagram(0, Refuse(untrusted[1].nonce, "version", detail)), batch.peer(row)))
-
-    def _open(self, hello: Hello, peer: Hashable, grid: PacketGrid, now: float) -> Session:
-        number = 0
-        while number == 0 or number in self._sessions:
-            number = int(self._rng.integers(1, 2**32))
-        session = Session(number, peer, hello.nonce, hello.name, grid, now)
-        self._sessions[number] = self._by_peer[peer] = session
-        self._events.append(SessionOpened(number, hello.name, peer))
-        if not self._watching:  # one timer for all: a storm of hellos must not pile them up
-            self._watching = True
-            self._timers.at(now + self.limits.session_idle_s, self._end_idle)
-        return session
-
-    def _end_idle(self, now: float) -> None:
-        """End the sessions that have been silent for too long, and look again when the next one may have been."""
-        for session in list(self._sessions.values()):
-            if session.heard_at + self.limits.session_idle_s <= now:
-                self._end(session, "idle")
-        self._watching = bool(self._sessions)
-        if self._sessions:
-            heard_at = min(session.heard_at for session in self._sessions.values())
-            self._timers.at(heard_at + self.limits.session_idle_s, self._end_idle)
-
-    def _end(self, session: Session, reason: str) -> None:
-        del self._sessions[session.id]
-        del self._by_peer[session.peer]
-        self._tensors.abandon(session)
-        self._answers.forget_all(session)
-        self._events.append(SessionEnded(session.id, session.edge, reason))
-
-    # --- symbols ---
-
-    def _take_symbols(self, batch: Batch, opened: wire.Opened, now: float) -> None:
-        """Give each tensor of the batch its datagrams."""
-        rows, headers = opened.symbols, opened.headers
-        if not len(rows):
-            return
-        key = headers["session"].astype(np.uint64) << np.uint64(32) | headers["tensor"]
-        if (key == key[0]).all():  # mostly; copies of headers are what a batch would spend most of its time on
-            self.counts.update(self._take_tensor(batch, rows, headers, now))
-            return
-        order = np.argsort(key, kind="stable")
-        for mine in np.split(order, 1 + np.flatnonzero(np.diff(key[order]))):
-            self.counts.update(self._take_tensor(batch, rows[mine], headers[mine], now))
-
     def _take_tensor(
-        self, batch: Batch, rows: npt.NDArray[np.intp], headers: npt.NDArray[Any], now: float
+        self, session: Session, headers: npt.NDArray[Any], symbols: wire.Bytes, now: float
     ) -> Counter[str]:
-        """Take in the symbols in (m,) `rows` of a batch, all of one session and tensor; return their fates."""
-        session = self._sessions.get(int(headers["session"][0]))
-        if session is None:
-            return Counter({Drop.UNKNOWN_SESSION.value: len(rows)})
+        """Take in (m,) headers, all of one tensor, with (m, length) symbols; return their fates."""
         number = int(headers["tensor"][0])
-        fates: Counter[str] = Counter()
-
-        def keep(good: npt.NDArray[np.bool_], reason: Drop) -> None:
-            nonlocal rows, headers
-            if not good.all():
-                fates[reason.value] += int((~good).sum())
-                rows, headers = rows[good], headers[good]
-
-        sender = batch.peers.index(session.peer) if session.peer in batch.peers else -1
-        keep(batch.senders[rows] == sender, Drop.FOREIGN_ADDRESS)
-        length = wire.OVERHEAD_BYTES + session.grid.size
-        keep(batch.lengths[rows] == length, Drop.BAD_LENGTH)
         tensor = session.tensors.get(number)
-        expected = tensor is not None and tensor.arrived.expects(headers)
-        if not expected:
-            good, drops = judge(headers, session.grid, self.split.id)
-            fates.update({reason.value: count for reason, count in drops.items()})
-            if drops:
-                rows, headers = rows[good], headers[good]
-        if len(rows):
-            session.heard_at = now
-            symbols = batch.buffer[:, wire.HEADER_BYTES : length - wire.CHECKSUM_BYTES]
-            if len(rows) < len(symbols):
-                symbols = symbols[rows]
-            fates.update(self._tensors.take(session, number, headers, symbols, now, expected=expected))
+        if tensor is not None and tensor.arrived.expects(headers):
+            return self._tensors.take(session, number, headers, symbols, now, expected=True)
+        good, drops = judge(headers, session.grid, self.split.id)
+        fates = Counter({reason.value: count for reason, count in drops.items()})
+        if drops:
+            headers, symbols = headers[good], symbols[good]
+        if len(headers):
+            fates.update(self._tensors.take(session, number, headers, symbols, now))
         return fates
+
+
+def alike(keys: npt.NDArray[Any]) -> Iterator[Rows | slice]:
+    """Yield, for each distinct one of (m,) keys, where it is; all at once, as a slice, where they are all the same."""
+    if not len(keys):
+        return
+    if (keys == keys[0]).all():  # mostly; copies of headers are what a batch would spend most of its time on
+        yield slice(None)
+        return
+    order = np.argsort(keys, kind="stable")
+    ranked = keys[order]
+    yield from np.split(order, 1 + np.flatnonzero(ranked[1:] != ranked[:-1]))

@@ -14,10 +14,20 @@ class CloudLimits:
     """Every time and bound of the cloud's core."""
 
     sessions: int = 256
+    sessions_per_key: int = 128  # so that one edge cannot take all the places
     session_idle_s: float = 30.0  # a session that is silent for longer ends
+    greeting_s: float = 5.0  # a hello is answered again, and its session kept unused, for so long
+    greetings: int = 4096  # hellos that are remembered, not to be answered to anyone else
+    hellos_per_s: float = 200.0  # authentic ones that are answered
+    hellos_per_s_and_address: float = 20.0
+    hello_burst_s: float = 2.0  # so many seconds' hellos may come at once
+    addresses: int = 1024  # whose hellos are counted
+    datagrams_per_s: float = 80_000.0  # of a session; as many may come at once
     tensors_per_session: int = 8  # tensors that are being collected; one more makes the oldest be decided
-    pending_tensors: int = 64  # tensors that are decided and wait for the back-end, over all sessions
-    reassembly_bytes: int = 512 * 2**20  # symbols that are held, over all sessions
+    pending_tensors: int = (
+        64  # tensors that are decided and wait for the back-end; an equal share, at least 1, a session
+    )
+    reassembly_bytes: int = 512 * 2**20  # symbols that are held; an equal share a session
     reorder_s: float = 0.03  # how much later a tensor's datagrams may come than its last one or the next tensor's
     answer_repeat_s: float = 0.1  # results and reports are repeated, at doubling intervals, until acknowledged
     answer_repeat_max_s: float = 0.8
@@ -51,7 +61,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class SessionOpened:
-    """An edge has been welcomed."""
+    """An edge has come in."""
 
     session: int
     edge: str
@@ -60,11 +70,20 @@ class SessionOpened:
 
 @dataclass(frozen=True)
 class SessionEnded:
-    """A session is over; `reason` is replaced, idle, or bye."""
+    """A session is over; `reason` is idle, bye, leaving, or key removed."""
 
     session: int
     edge: str
     reason: str
 
 
-Event = Decided | Finished | SessionOpened | SessionEnded
+@dataclass(frozen=True)
+class SessionMoved:
+    """An edge has another address than before."""
+
+    session: int
+    edge: str
+    peer: Hashable
+
+
+Event = Decided | Finished | SessionOpened | SessionMoved | SessionEnded

@@ -9,17 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from gradfec_common import hkdf
-from gradfec_common.ciphers import NONCE_BYTES, TAG_BYTES
-from gradfec_common.keys import ID_BYTES, Entropy, Key
-from gradfec_common.seal import VERSION
-from gradfec_common.wire import MAGIC, Kind
+from gradfec_common.ciphers import NONCE_BYTES
+from gradfec_common.keys import ID_BYTES, INSECURE_KEY, Entropy, Key
+from gradfec_common.wire import MAGIC, TAG_BYTES, VERSION, Drop, Kind
 
 HEADER_BYTES = 8  # magic, version, kind, flags, session u32
 PUBLIC_BYTES = 32  # an X25519 public key
@@ -45,9 +43,10 @@ class HandshakeKey:
     nonce with a probability of 2^-33, and the two would tell how their bodies differ (NIST SP 800-38D, section 8.3).
     """
 
-    def __init__(self, key: Key) -> None:
-        """Derive the key that seals hellos."""
-        self.id = key.id
+    def __init__(self, key: Key, label: str = "") -> None:
+        """Derive the key that seals hellos; `label` is what its one edge is called, if it is one edge's."""
+        self.id, self.label = key.id, label
+        self.insecure = key == INSECURE_KEY  # nobody is kept out
         self._psk = key.secret
         self._hello_aead = ChaCha20Poly1305(hkdf.expand(key.root, "hello"))
 
@@ -127,14 +126,6 @@ class EdgeHandshake:
         return Established(session, body, schedule.edge_to_cloud, schedule.cloud_to_edge)
 
 
-class BadHello(str, Enum):
-    """Why a hello is dropped without an answer."""
-
-    NOT_A_HELLO = "not_a_hello"  # its length, magic, version or kind is another
-    UNKNOWN_KEY = "unknown_key"
-    FORGED = "forged"
-
-
 @dataclass(frozen=True)
 class AuthenticHello:
     """A hello that someone who has the key has made: now, or earlier, for it may have been recorded and replayed."""
@@ -143,16 +134,21 @@ class AuthenticHello:
     body: bytes
     datagram: bytes = field(repr=False)
 
+    @property
+    def public(self) -> bytes:
+        """The edge's X25519 key: no two hellos of an honest edge have the same."""
+        return self.datagram[HELLO_CLEAR_BYTES - PUBLIC_BYTES : HELLO_CLEAR_BYTES]
 
-def read_hello(datagram: bytes, keys: Mapping[bytes, HandshakeKey]) -> AuthenticHello | BadHello:
+
+def read_hello(datagram: bytes, keys: Mapping[bytes, HandshakeKey]) -> AuthenticHello | Drop:
     """Read a hello with one of `keys`, by their ids; never raises. A forged one costs a look-up and one opening."""
-    if len(datagram) != HELLO_BYTES or not _is(Kind.HELLO, datagram):
-        return BadHello.NOT_A_HELLO
+    if len(datagram) != HELLO_BYTES:
+        return Drop.BAD_LENGTH
     key = keys.get(datagram[HEADER_BYTES:][:ID_BYTES])
     if key is None:
-        return BadHello.UNKNOWN_KEY
+        return Drop.UNKNOWN_KEY
     body = key.open_hello(datagram)
-    return BadHello.FORGED if body is None else AuthenticHello(key, body, datagram)
+    return Drop.FORGED if body is None else AuthenticHello(key, body, datagram)
 
 
 def answer_hello(
@@ -166,7 +162,7 @@ def answer_hello(
     if len(body) > MAX_WELCOME_BODY_BYTES:
         raise ValueError(f"a welcome's body has {MAX_WELCOME_BODY_BYTES} bytes at most, not {len(body)}")
     private = X25519PrivateKey.from_private_bytes(entropy(PUBLIC_BYTES))
-    shared = _shared_secret(private, hello.datagram[HELLO_CLEAR_BYTES - PUBLIC_BYTES : HELLO_CLEAR_BYTES])
+    shared = _shared_secret(private, hello.public)
     if shared is None:
         return None
     clear = _header(Kind.WELCOME, session) + private.public_key().public_bytes_raw()

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 
 from gradfec_common.packets import PacketGrid
 from gradfec_common.reassembly import Reassembly
+from gradfec_common.seal import Opener, Sealer
+from gradfec_common.session.handshake import HandshakeKey
+from gradfec_common.session.rates import Allowance
 from gradfec_common.session.timers import NEVER
-from gradfec_common.wire import Kind, Report, Result
+from gradfec_common.wire import MessageKind, Report, Result
 
 
 @dataclass
@@ -29,7 +32,7 @@ class Tensor:
 class Answer:
     """A result or report that is not acknowledged yet."""
 
-    datagram: bytes
+    body: bytes
     timer: int = NEVER  # repeats it
 
 
@@ -38,13 +41,20 @@ class Session:
     """What the cloud keeps of one edge."""
 
     id: int
-    peer: Hashable
-    nonce: int
+    key: HandshakeKey
+    hello: bytes  # the public key in the edge's hello
     edge: str
     grid: PacketGrid
+    sealer: Sealer
+    opener: Opener
+    allowance: Allowance  # of datagrams
+    peer: Hashable
     heard_at: float
+    confirmed: bool = False  # whether the edge has used the session: until then it may be a replayed hello's
+    credit: int = 0  # bytes that may be sent to `peer`
+    pending: int = 0  # tensors that are with the back-end
     tensors: dict[int, Tensor] = field(default_factory=dict)
     newest: int = -1
     strayed: int = -1  # the last tensor that was out of the window
     finished: set[int] = field(default_factory=set)  # within the window
-    answers: dict[tuple[Kind, int], Answer] = field(default_factory=dict)
+    answers: dict[tuple[MessageKind, int], Answer] = field(default_factory=dict)

@@ -35,7 +35,7 @@ class Tensors:
         self.leaving = False
         self._limits, self._deadline_s = limits, deadline_s
         self._sessions, self._timers, self._answers, self._events = sessions, timers, answers, events
-        self._pending = 0  # decided, and with the back-end
+        self._pending = 0  # with the back-end; also those of sessions that have ended
 
     @property
     def open(self) -> int:
@@ -88,7 +88,8 @@ class Tensors:
         if self.leaving:
             return Drop.LEAVING
         symbol_bytes = wire.PLACE_BYTES + session.grid.size
-        if self.held_bytes + int(header["sent"]) * symbol_bytes > self._limits.reassembly_bytes:
+        held = sum(tensor.arrived.symbols.nbytes for tensor in session.tensors.values())
+        if held + int(header["sent"]) * symbol_bytes > self._limits.reassembly_bytes // len(self._sessions):
             return Drop.MEMORY_LIMIT
         collecting = [n for n, tensor in session.tensors.items() if not tensor.decided]
         crowded = len(collecting) >= self._limits.tensors_per_session
@@ -128,18 +129,19 @@ class Tensors:
         """Ask for a tensor's answer with what has arrived of it."""
         tensor = session.tensors[number]
         tensor.decided = True
-        if self._pending >= self._limits.pending_tensors:
+        limit = max(self._limits.pending_tensors, len(self._sessions))
+        if session.pending >= limit // len(self._sessions) or self._pending >= limit:
             self._drop(session, number, "overloaded")
             return
+        session.pending += 1
         self._pending += 1
         arrived = tensor.arrived
         self._events.append(Decided(session.id, number, arrived.handed_over(), arrived.complete, now - tensor.first_at))
 
     def answer(self, decided: Decided, result: Result, now: float) -> None:
         """Take back the answer for a decided tensor, unless its session has ended meanwhile."""
-        self._pending -= 1
-        session = self._sessions.get(decided.session)
-        if session is None or decided.tensor not in session.tensors:
+        session = self._back(decided)
+        if session is None:
             return
         tensor = session.tensors[decided.tensor]
         tensor.result, tensor.latency_s = result, now - tensor.first_at
@@ -148,10 +150,17 @@ class Tensors:
 
     def fail(self, decided: Decided) -> None:
         """Take note that a decided tensor will have no answer."""
+        session = self._back(decided)
+        if session is not None:
+            self._drop(session, decided.tensor, "failed")
+
+    def _back(self, decided: Decided) -> Session | None:
+        """Return the session of a tensor that the back-end is done with, None where nobody waits for it any more."""
         self._pending -= 1
         session = self._sessions.get(decided.session)
-        if session is not None and decided.tensor in session.tensors:
-            self._drop(session, decided.tensor, "failed")
+        if session is not None:
+            session.pending -= 1
+        return session if session is not None and decided.tensor in session.tensors else None
 
     # --- closing and finishing ---
 

@@ -19,14 +19,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from gradfec_common.ciphers import preferred_cipher
 from gradfec_common.codes import fec_named
 from gradfec_common.console import Endpoint, Number, plain_errors
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.keys import INSECURE_KEY
 from gradfec_common.network import DEFAULT_SPLIT, split_point
 from gradfec_common.packets import DEFAULT_ROWS
 from gradfec_common.plan import parse_scheme
 from gradfec_common.session.edge import Answered, Closed, Connected, EdgeSession, Event, new_hello
 from gradfec_common.session.events import CloudLimits
+from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import EncodedTensor, encode_tensor, packet_grid
 from gradfec_edge.link import Link
 from gradfec_lab.bench.end_to_end import FASTEST, cpu_s
@@ -140,8 +143,9 @@ class SyntheticEdge:
 
     def __init__(self, name: str, cloud: Endpoint, encoded: EncodedTensor, counts: Counts) -> None:
         """Prepare; add to `counts` what the cloud reports."""
-        hello = new_hello(SPLIT.id, GRID.rows, name, np.random.default_rng())
-        self._link = Link(cloud, EdgeSession(hello, time.monotonic()), self._on_event)
+        hello = new_hello(SPLIT.id, GRID.rows, name, preferred_cipher())
+        session = EdgeSession(hello, HandshakeKey(INSECURE_KEY), os.urandom, time.monotonic())
+        self._link = Link(cloud, session, self._on_event)
         self._encoded, self._counts = encoded, counts
         self._may_send = asyncio.Event()
         self._waiting: int | None = None  # the tensor without which the next does not go

@@ -1,0 +1,20 @@
+"""How much of something is allowed in a time."""
+
+from __future__ import annotations
+
+
+class Allowance:
+    """So many a second on average, and at once no more than `burst` (a token bucket)."""
+
+    def __init__(self, per_s: float, burst: float, now: float) -> None:
+        """Start with the whole burst."""
+        self._per_s, self._burst = per_s, burst
+        self._left, self._at = burst, now
+
+    def take(self, wanted: int, now: float) -> int:
+        """Return how many of those `wanted` are allowed now, and count them."""
+        self._left = min(self._left + (now - self._at) * self._per_s, self._burst)
+        self._at = now
+        allowed = min(wanted, int(self._left))
+        self._left -= allowed
+        return allowed
