@@ -44,7 +44,7 @@ class Key:
     @cached_property
     def id(self) -> bytes:
         """The key's public name, 8 bytes: says nothing about the key, and travels in the clear."""
-        return hkdf.expand(self.root, "key id", ID_BYTES)
+        return hkdf.expand(self.root, "id", ID_BYTES)
 
     @property
     def token(self) -> str:

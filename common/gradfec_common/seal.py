@@ -179,7 +179,7 @@ class Opener:
             body = epoch.aead.decrypt(epoch.nonce(counter), sealed, head)
         except InvalidTag:
             return Verdict.FORGED
-        self._window.take_in(np.array([counter]))
+        self._window.take_in_one(counter)
         self._move_on()
         return body
 

@@ -45,7 +45,7 @@ def seal(
 
 
 def key_id(psk: bytes) -> bytes:
-    return expand(extract(b"", psk), "key id", 8)
+    return expand(extract(b"", psk), "id", 8)
 
 
 def public(private: bytes) -> bytes:

@@ -57,6 +57,18 @@ def test_batches_of_counters_are_judged_as_by_a_set(batches, size):
         assert window.newest == model.newest
 
 
+@given(st.lists(STEPS, max_size=60), st.integers(1, 2 * SIZE))
+def test_single_counters_are_judged_as_by_a_set(steps, size):
+    window, model, counter = ReplayWindow(size), SetWindow(size), 0
+    for step in steps:
+        counter = max(counter + step, 0)
+        verdict = window.judge_one(counter)
+        assert verdict == model.take_in(counter)
+        if verdict is OK:
+            window.take_in_one(counter)
+        assert window.newest == model.newest
+
+
 @pytest.mark.parametrize("size", [1, 2, SIZE, REPLAY_WINDOW])
 @pytest.mark.parametrize("newest", [0, 1, 5, REPLAY_WINDOW - 1, REPLAY_WINDOW, 10**9 + 7])
 def test_the_window_ends_exactly_where_it_should(size, newest):
