@@ -174,9 +174,9 @@ class EdgeDaemon:
             waiting.cancel()
         if not self._connected.is_set():
             silence = (
-                f"no answer from {self.options.cloud} for {PATIENCE_S:.0f} s: check that gradfec-cloud runs there, that "
-                f"it has this edge's key, of the id {self.options.key.id.hex()} (strangers get no answer), and that UDP "
-                "to that port passes the firewalls on the way"
+                f"no answer from {self.options.cloud} for {PATIENCE_S:.0f} s: check that gradfec-cloud runs there, that"
+                f" it has this edge's key {self.options.key.id.hex()} (strangers get no answer), and that UDP to that "
+                "port passes the firewalls on the way"
             )
             self._fail(GradfecError(self._refusal or silence))
 

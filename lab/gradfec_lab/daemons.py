@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
+import os
 import queue
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
 from typing import IO, Any
 
 from gradfec_common.errors import GradfecError
+from gradfec_common.key_files import KEY_FILE_VARIABLE, write_key
+from gradfec_common.keys import new_key
 
 READY_S = 300.0  # first start of a cloud: TensorFlow's import on a slow machine, and the download of the weights
 STOP_S = 15.0
@@ -28,6 +35,7 @@ class Daemon:
         self.name = name
         self.process = subprocess.Popen(
             [*(program or (sys.executable, "-m", MODULES[name])), *arguments],
+            env=with_key(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -103,6 +111,20 @@ class Daemon:
 
     def _has_said(self, words: str) -> bool:
         return any(words in line for line in self.said)
+
+
+@cache
+def own_key() -> Path:
+    """Make a key for the daemons of this process, which nobody else needs to have; return its file."""
+    folder = tempfile.TemporaryDirectory(prefix="gradfec-key-")
+    atexit.register(folder.cleanup)
+    write_key(Path(folder.name) / "key", new_key(os.urandom))
+    return Path(folder.name) / "key"
+
+
+def with_key() -> dict[str, str]:
+    """Return the environment of a daemon that finds the key of this process, if it looks for any."""
+    return {**os.environ, KEY_FILE_VARIABLE: str(own_key())}
 
 
 MODULES = {"gradfec-edge": "gradfec_edge", "gradfec-cloud": "gradfec_cloud", "gradfec-netem": "gradfec_lab.netem"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,16 +18,22 @@ from rich.console import Console
 from rich.table import Table
 
 from gradfec_common import wire
+from gradfec_common.ciphers import preferred_cipher
 from gradfec_common.codes import BARE, CODES, Each, ErasureCode
 from gradfec_common.console import Number, plain_errors
+from gradfec_common.keys import INSECURE_KEY
 from gradfec_common.network import DEFAULT_SPLIT, split_point
 from gradfec_common.packets import DEFAULT_ROWS
 from gradfec_common.plan import UnequalProtection
 from gradfec_common.quantise import quantise
 from gradfec_common.reassembly import decode_tensor
+from gradfec_common.replay import Verdicts
 from gradfec_common.runtimes import choose_runtime, cores
+from gradfec_common.seal import Opener
 from gradfec_common.session.cloud import CloudSessions
-from gradfec_common.session.events import Decided, SessionOpened
+from gradfec_common.session.edge import EdgeLimits, EdgeSession, new_hello
+from gradfec_common.session.events import Decided
+from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import encode_packets, packet_grid
 from gradfec_common.weights import ensure_weights
 from gradfec_common.weights.progress import show_progress
@@ -35,10 +43,12 @@ from gradfec_lab.bench.models import fastest_ms
 from gradfec_lab.bench.udp import Loopback, loopback
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
-LIBRARIES = ("numpy", "zfec", "reed-solomon-leopard")
+LIBRARIES = ("numpy", "zfec", "reed-solomon-leopard", "cryptography")
+UNHURRIED = EdgeLimits(lost_after_s=math.inf)  # nobody answers the edge
 DEADLINE_S = 0.25  # of the cloud's core, to which each tensor comes within no time
-EDGE = ("quantise", "score by activation", "plan", "encode", "headers, checksums", "send")
+EDGE = ("quantise", "score by activation", "plan", "encode", "headers", "send")
 CLOUD = ("receive", "regroup", "decode, dequantise, fill")
+SEAL, OPEN = "seal", "open"  # what it costs that nobody can read, forge or repeat: told apart from the rest
 
 Seconds = npt.NDArray[np.float64]  # (2,): of the clock, and of CPU time, all threads together
 
@@ -75,30 +85,35 @@ class PacketPath:
         self.chi = self.rng.normal(size=self.split.shape).astype(np.float32)
         self.image = np.zeros((224, 224, 3), np.uint8)  # which activation does not look at
         self.activation = FREE["activation"](self.split, self.grid, self.rng)
-        self.cloud = CloudSessions(self.split, DEADLINE_S, self.rng)
-        self.session = self._connect()
+        key, now_s = HandshakeKey(INSECURE_KEY), 0.0
+        self.cloud = CloudSessions(self.split, DEADLINE_S, {key.id: key}, os.urandom)
+        hello = new_hello(self.split.id, DEFAULT_ROWS, "bench", preferred_cipher())
+        self.edge = EdgeSession(hello, key, os.urandom, now_s, UNHURRIED)
         self.tensors = 0
+        self._connect()
 
-    def _connect(self) -> int:
-        """Open a session for the address that the datagrams will come from, and return its number."""
-        hello = wire.control_datagram(0, wire.Hello(1, self.split.id, DEFAULT_ROWS, "bench"))
-        self.way.send(np.frombuffer(hello, np.uint8)[None])
-        for batch in self.way.receive(1):
-            self.cloud.receive(batch, 0.0)
-        opened = self.cloud.next_event()
-        assert isinstance(opened, SessionOpened)  # noqa: S101
-        return opened.session
+    def _connect(self) -> None:
+        """Open a session for the address that the datagrams will come from."""
+        self.edge.handle_timer(0.0)
+        for _ in range(2):  # hello and welcome, then the question that shows that the edge has heard it
+            for datagram in self.edge.datagrams_to_send():
+                self.way.send(np.frombuffer(datagram, np.uint8)[None])
+                for batch in self.way.receive(1):
+                    self.cloud.receive(batch, 0.0)
+            answers = [datagram for datagram, _ in self.cloud.datagrams_to_send()]
+            self.edge.receive(wire.batch_of(answers, [None] * len(answers)), 0.0)
+        assert self.edge.connected  # noqa: S101
 
     def run(self) -> Stages:
         """Take one tensor from features to features; return what each stage took."""
         stages = Stages()
-        datagrams = self._encode(stages)
-        for part in self._parts(datagrams):
+        sent = self._encode(stages)
+        for part in self._parts(sent):
             with stages.time("send"):
                 self.way.send(part)
             for _ in self.way.receive(len(part)):
                 pass
-        for part in self._parts(datagrams[self.rng.random(len(datagrams)) >= self.loss]):
+        for part in self._parts(sent[self.rng.random(len(sent)) >= self.loss]):
             self.way.send(part)
             self._take(len(part), stages)
         self._decode(stages)
@@ -120,8 +135,12 @@ class PacketPath:
             plan = self.scheme.plan(scores)
         with stages.time("encode"):
             encoded = encode_packets(packets, plan, self.grid, self.split, self.each)
-        with stages.time("headers, checksums"):
-            return encoded.datagrams(self.session, self.tensors)
+        with stages.time("headers"):
+            number, bodies = self.edge.open_tensor(encoded, float(self.tensors))
+        with stages.time(SEAL):
+            datagrams = self.edge.seal(number, bodies)
+        assert datagrams is not None  # noqa: S101
+        return datagrams
 
     def _take(self, count: int, stages: Stages) -> None:
         batches = self.way.receive(count)
@@ -130,18 +149,37 @@ class PacketPath:
                 batch = next(batches, None)
             if batch is None:
                 return
-            with stages.time("regroup"):
+            before = stages.get(OPEN, np.zeros(2))
+            with timed_opening(stages), stages.time("regroup"):
                 self.cloud.receive(batch, self.tensors)  # one a second
+            stages["regroup"] = stages["regroup"] - stages[OPEN] + before
 
     def _decode(self, stages: Stages) -> None:
         """Decode the tensor, whole or not: let the deadline pass."""
         self.cloud.handle_timer(self.tensors + DEADLINE_S)
         self.cloud.datagrams_to_send()  # reports, for nobody
+        self.edge.handle_timer(self.tensors + DEADLINE_S)
         while (event := self.cloud.next_event()) is not None:
             if isinstance(event, Decided):
                 with stages.time("decode, dequantise, fill"):
                     decode_tensor(event.arrived, each=self.each)
                 self.cloud.fail(event)  # no back-end, no answer
+
+
+@contextmanager
+def timed_opening(stages: Stages) -> Iterator[None]:
+    """Tell the opening of datagrams apart from what the cloud does with them."""
+    opening = Opener.open
+
+    def timed(self: Opener, datagrams: wire.Bytes) -> tuple[wire.Bytes, Verdicts]:
+        with stages.time(OPEN):
+            return opening(self, datagrams)
+
+    Opener.open = timed  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Opener.open = opening  # type: ignore[method-assign]
 
 
 @click.command(context_settings=CONTEXT)
@@ -155,7 +193,7 @@ def packet_path(drop: float, loss: float, runs: int, as_json: bool) -> None:
 
     Blocks are coded in one thread for each core, as in the daemons; CPU time is that of all threads. The codes take
     turns at each run, so that they meet the same machine. All datagrams are sent for the time of the edge, and those
-    that are not lost for the cloud's. Beside them, the time of either half of the network.
+    that are not lost for the cloud's. Beside them, what sealing and opening take, and either half of the network.
     """
     described = machine(*LIBRARIES)
     choose_runtime()  # fail now where there is none
@@ -163,7 +201,7 @@ def packet_path(drop: float, loss: float, runs: int, as_json: bool) -> None:
         weights = ensure_weights(None, progress)
     found = measure(drop, loss / 100, runs)
     halves = {part: fastest_ms(part, weights, runs) for part in ("front-end", "back-end")}
-    sides = {name: {"edge": as_ms(found[name], EDGE), "cloud": as_ms(found[name], CLOUD)} for name in found}
+    sides = {name: both_sides(stages) for name, stages in found.items()}
     ratios = {f"edge_path_{name}": side["edge"]["sum"]["ms"] / halves["front-end"][0] for name, side in sides.items()}
     fastest = min(side["cloud"]["sum"]["ms"] for side in sides.values())
     ratios["cloud_path"] = fastest / halves["back-end"][0]
@@ -193,15 +231,24 @@ def measure(drop_percent: float, loss: float, runs: int) -> dict[str, Stages]:
             for code, path in zip(codes, paths, strict=True):
                 each[code.name].append(path.run())
     return {
-        name: Stages({stage: np.median([run[stage] for run in of_code[1:]], axis=0) for stage in (*EDGE, *CLOUD)})
+        name: Stages({stage: np.median([run[stage] for run in of_code[1:]], axis=0) for stage in of_code[0]})
         for name, of_code in each.items()
     }
 
 
-def as_ms(stages: Stages, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return the stages of a side and their sum, in milliseconds of the clock and of CPU time."""
+def both_sides(stages: Stages) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the stages of each side with their sum, and beside it what sealing takes, or opening."""
+    return {
+        "edge": as_ms(stages, EDGE) | as_ms(stages, [SEAL], summed=False),
+        "cloud": as_ms(stages, CLOUD) | as_ms(stages, [OPEN], summed=False),
+    }
+
+
+def as_ms(stages: Stages, names: Sequence[str], *, summed: bool = True) -> dict[str, dict[str, float]]:
+    """Return stages and their sum, in milliseconds of the clock and of CPU time."""
     both = {name: stages[name] for name in names}
-    both["sum"] = np.sum([*both.values()], axis=0)
+    if summed:
+        both["sum"] = np.sum([*both.values()], axis=0)
     return {name: {"ms": 1000 * clock, "cpu_ms": 1000 * cpu} for name, (clock, cpu) in both.items()}
 
 
@@ -212,9 +259,10 @@ def table(found: dict[str, Stages], title: str) -> Table:
     for code in found:
         laid.add_column(f"{code}, ms", justify="right")
         laid.add_column("CPU ms", justify="right")
-    for side, names in (("edge", EDGE), ("cloud", CLOUD)):
-        columns = [as_ms(stages, names) for stages in found.values()]
-        for stage in (*names, "sum"):
-            cells = [f"{column[stage][unit]:.2f}" for column in columns for unit in ("ms", "cpu_ms")]
-            laid.add_row(f"{side}: {stage}", *cells, end_section=stage == "sum")
+    columns = [both_sides(stages) for stages in found.values()]
+    for side in ("edge", "cloud"):
+        for stage in columns[0][side]:
+            cells = [f"{column[side][stage][unit]:.2f}" for column in columns for unit in ("ms", "cpu_ms")]
+            last = stage in (SEAL, OPEN)
+            laid.add_row(f"{side}: {stage}{', not in the sum' if last else ''}", *cells, end_section=last)
     return laid
