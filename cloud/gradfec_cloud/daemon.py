@@ -231,7 +231,7 @@ class CloudDaemon:
             open_tensors=self.sessions.open_tensors,
             held_bytes=self.sessions.held_bytes,
             unacknowledged=self.sessions.unacknowledged,
-            unpaid=self.sessions.unpaid,
+            limits=dict(self.sessions.bites),
             insecure=self._insecure,
         )
 

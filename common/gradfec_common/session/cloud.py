@@ -51,15 +51,18 @@ class CloudSessions:
         self.split = split
         self.deadline_s = deadline_s
         self.counts: Counter[str] = Counter()  # datagrams received, by fate: each adds one to exactly one
+        self.bites: Counter[str] = Counter()  # how often each limit bit, by its name in CloudLimits
         self._entropy = entropy
-        self._greeter = Greeter(keys, self.limits)
+        self._greeter = Greeter(keys, self.limits, self.bites)
         self._sessions: dict[int, Session] = {}
         self._watching = False  # whether a timer looks for idle sessions
         self._timers = Timers()
-        self._outbox = Outbox()
+        self._outbox = Outbox(self.bites)
         self._events: deque[Event] = deque()
-        self._answers = Answers(self.limits, self._timers, self._outbox)
-        self._tensors = Tensors(self.limits, deadline_s, self._sessions, self._timers, self._answers, self._events)
+        self._answers = Answers(self.limits, self._timers, self._outbox, self.bites)
+        self._tensors = Tensors(
+            self.limits, deadline_s, self._sessions, self._timers, self._answers, self._events, self.bites
+        )
 
     # --- the five verbs ---
 
@@ -124,11 +127,6 @@ class CloudSessions:
     def open_sessions(self) -> int:
         """Sessions that an edge uses."""
         return sum(session.confirmed for session in self._sessions.values())
-
-    @property
-    def unpaid(self) -> int:
-        """Messages that were not sent, for their address had not sent as many bytes."""
-        return self._outbox.unpaid
 
     @property
     def open_tensors(self) -> int:
@@ -204,9 +202,11 @@ class CloudSessions:
         except UsageError as error:
             return Refuse("rows", str(error)[: wire.MAX_TEXT_BYTES // 2]), None
         if len(self._sessions) >= self.limits.sessions:
+            self.bites["sessions"] += 1
             return Refuse("full", f"the cloud serves {self.limits.sessions} edges already"), None
         of_key = sum(session.key is hello.key for session in self._sessions.values())
         if of_key >= self.limits.sessions_per_key:
+            self.bites["sessions_per_key"] += 1
             return Refuse("full", f"the cloud serves {of_key} edges with this key already"), None
         return Refuse("", ""), grid
 
@@ -274,6 +274,7 @@ class CloudSessions:
             return
         if (allowed := session.allowance.take(len(rows), now)) < len(rows):
             self.counts[Drop.RATE_LIMIT.value] += len(rows) - allowed
+            self.bites["datagrams_per_s"] += 1
             rows, headers = rows[:allowed], headers[:allowed]
         is_symbol = headers["kind"] == Kind.SYMBOL
         if is_symbol.all():

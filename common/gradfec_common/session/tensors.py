@@ -29,12 +29,14 @@ class Tensors:
         timers: Timers,
         answers: Answers,
         events: deque[Event],
+        bites: Counter[str],
     ) -> None:
         """Work on the tensors of `sessions`; each is decided at the latest `deadline_s` after its first datagram."""
         self.fates: Counter[str] = Counter()  # opened = the sum of the others + those still open
         self.leaving = False
         self._limits, self._deadline_s = limits, deadline_s
         self._sessions, self._timers, self._answers, self._events = sessions, timers, answers, events
+        self._bites = bites  # how often each limit bit
         self._pending = 0  # with the back-end; also those of sessions that have ended
 
     @property
@@ -90,14 +92,17 @@ class Tensors:
         symbol_bytes = wire.PLACE_BYTES + session.grid.size
         held = sum(tensor.arrived.symbols.nbytes for tensor in session.tensors.values())
         if held + int(header["sent"]) * symbol_bytes > self._limits.reassembly_bytes // len(self._sessions):
+            self._bites["reassembly_bytes"] += 1
             return Drop.MEMORY_LIMIT
         collecting = [n for n, tensor in session.tensors.items() if not tensor.decided]
         crowded = len(collecting) >= self._limits.tensors_per_session
         if len(session.tensors) >= self._limits.tensors_per_session + self._limits.pending_tensors or (
             crowded and number < min(collecting)  # a belated one does not push out one that is being sent
         ):
+            self._bites["tensors_per_session"] += 1
             return Drop.TENSOR_LIMIT
         if crowded:
+            self._bites["tensors_per_session"] += 1
             self._close(session, min(collecting), now)
         tensor = session.tensors[number] = Tensor(Reassembly(header, session.grid), now, math.inf)
         self.fates["opened"] += 1
@@ -131,6 +136,7 @@ class Tensors:
         tensor.decided = True
         limit = max(self._limits.pending_tensors, len(self._sessions))
         if session.pending >= limit // len(self._sessions) or self._pending >= limit:
+            self._bites["pending_tensors"] += 1
             self._drop(session, number, "overloaded")
             return
         session.pending += 1
