@@ -226,7 +226,7 @@ class CloudSessions:
         now: float,
     ) -> None:
         """Keep a session until its edge uses it, or does not."""
-        cipher, most = Cipher(wanted.cipher), self.limits.datagrams_per_s
+        cipher, limits = Cipher(wanted.cipher), self.limits
         self._sessions[established.session] = Session(
             id=established.session,
             key=hello.key,
@@ -235,7 +235,7 @@ class CloudSessions:
             grid=grid,
             sealer=Sealer(established.cloud_to_edge, cipher, established.session),
             opener=Opener(established.edge_to_cloud, cipher),
-            allowance=Allowance(most, most, now),
+            allowance=Allowance(limits.tensors_per_s * grid.count, limits.tensors_per_session * grid.count, now),
             peer=peer,
             heard_at=now,
         )
@@ -274,7 +274,7 @@ class CloudSessions:
             return
         if (allowed := session.allowance.take(len(rows), now)) < len(rows):
             self.counts[Drop.RATE_LIMIT.value] += len(rows) - allowed
-            self.bites["datagrams_per_s"] += 1
+            self.bites["tensors_per_s"] += 1
             rows, headers = rows[:allowed], headers[:allowed]
         is_symbol = headers["kind"] == Kind.SYMBOL
         if is_symbol.all():

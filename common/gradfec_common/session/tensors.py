@@ -150,6 +150,7 @@ class Tensors:
         if session is None:
             return
         tensor = session.tensors[decided.tensor]
+        session.allowance.give(2 * tensor.arrived.sent)  # whoever sends more than can be answered is held to that
         tensor.result, tensor.latency_s = result, now - tensor.first_at
         self._answers.send(session, result, now)
         self._finish_if_done(session, decided.tensor)
