@@ -46,8 +46,13 @@ class Inference:
         top5: Callable[[npt.NDArray[np.float32]], list[tuple[int, str, float]]],
         fill: Fill,
         deliver: Callable[[list[Answer]], None],
+        batch: int = MAX_BATCH,
     ) -> None:
-        """Fill gaps with `fill`; call `deliver` on the worker's thread with the answers of each batch."""
+        """Fill gaps with `fill`; call `deliver` on the worker's thread with the answers of each batch.
+
+        `batch`: how many tensors at most the back-end gets together.
+        """
+        self._batch = batch
         self._back_end, self._top5, self._fill, self._deliver = back_end, top5, fill, deliver
         self._decoders = ThreadPoolExecutor(cores(), "decoder")
         self._waiting: Turns[tuple[Decided, float]] = Turns()
@@ -65,7 +70,7 @@ class Inference:
         self._decoders.shutdown(wait=False)
 
     def _work(self) -> None:
-        while batch := self._waiting.take(MAX_BATCH):
+        while batch := self._waiting.take(self._batch):
             answers = [Answer(decided) for decided, _ in batch]
             try:
                 self._infer(answers, [since for _, since in batch])

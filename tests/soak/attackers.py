@@ -79,7 +79,7 @@ def drained(opened: socket.socket) -> int:
     while True:
         try:
             count += len(opened.recv(2048))
-        except OSError:
+        except OSError:  # noqa: PERF203 - that is how a socket says that there is no more
             return count
 
 

@@ -45,7 +45,7 @@ class Wiretap:
             for source in ready:
                 try:
                     self._pass_on(source)
-                except OSError:  # nobody there, for now
+                except OSError:  # noqa: PERF203 - nobody there, for now
                     continue
 
     def _pass_on(self, source: socket.socket) -> None:
