@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 from gradfec_common import wire
 from gradfec_common.session.events import CloudLimits
-from gradfec_common.session.records import Session
+from gradfec_common.session.records import Answer, Session
 from gradfec_common.session.timers import Timers
 from gradfec_common.wire import Ack, Kind, Report, Result
 
@@ -22,22 +22,31 @@ class Answers:
         """Send a message until it is acknowledged, or stale; the oldest gives way where there are too many."""
         key = (message.kind, message.tensor)
         if len(session.answers) >= self._limits.answers_per_session:
-            session.answers.pop(next(iter(session.answers)))  # the oldest: the edge has given up on it by now
-        session.answers[key] = wire.control_datagram(session.id, message)
+            self._forget(session, next(iter(session.answers)))  # the oldest: the edge has given up on it by now
+        session.answers[key] = Answer(wire.control_datagram(session.id, message))
         self._repeat(session, key, now, self._limits.answer_repeat_s, now + self._limits.answer_stale_s)
 
     def _repeat(self, session: Session, key: tuple[Kind, int], now: float, interval: float, stale_at: float) -> None:
-        if key not in session.answers:
-            return
         if now >= stale_at:
             del session.answers[key]
             return
-        self._out.append((session.answers[key], session.peer))
+        answer = session.answers[key]
+        self._out.append((answer.datagram, session.peer))
         longer = min(2 * interval, self._limits.answer_repeat_max_s)
-        self._timers.at(now + interval, lambda later: self._repeat(session, key, later, longer, stale_at))
+        again = now + interval
+        answer.timer = self._timers.at(again, lambda later: self._repeat(session, key, later, longer, stale_at))
 
     def acknowledge(self, session: Session, ack: Ack) -> None:
         """Repeat no more what the edge has."""
         for kind, numbers in ((Kind.RESULT, ack.results), (Kind.REPORT, ack.reports)):
             for number in numbers:
-                session.answers.pop((kind, number), None)
+                self._forget(session, (kind, number))
+
+    def forget_all(self, session: Session) -> None:
+        """Repeat nothing more: the session is over."""
+        for key in list(session.answers):
+            self._forget(session, key)
+
+    def _forget(self, session: Session, key: tuple[Kind, int]) -> None:
+        if (answer := session.answers.pop(key, None)) is not None:
+            self._timers.call_off(answer.timer)

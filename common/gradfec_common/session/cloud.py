@@ -227,7 +227,7 @@ class CloudSessions:
         del self._sessions[session.id]
         del self._by_peer[session.peer]
         self._tensors.abandon(session)
-        session.answers.clear()
+        self._answers.forget_all(session)
         self._events.append(SessionEnded(session.id, session.edge, reason))
 
     # --- symbols ---

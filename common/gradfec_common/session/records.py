@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gradfec_common.packets import PacketGrid
 from gradfec_common.reassembly import Reassembly
+from gradfec_common.session.timers import NEVER
 from gradfec_common.wire import Kind, Report, Result
 
 
@@ -21,6 +22,15 @@ class Tensor:
     result: Result | None = None
     latency_s: float = 0.0
     report: Report | None = None
+    timer: int = NEVER  # closes it
+
+
+@dataclass
+class Answer:
+    """A result or report that is not acknowledged yet."""
+
+    datagram: bytes
+    timer: int = NEVER  # repeats it
 
 
 @dataclass
@@ -37,4 +47,4 @@ class Session:
     newest: int = -1
     strayed: int = -1  # the last tensor that was out of the window
     finished: set[int] = field(default_factory=set)  # within the window
-    answers: dict[tuple[Kind, int], bytes] = field(default_factory=dict)  # not acknowledged yet
+    answers: dict[tuple[Kind, int], Answer] = field(default_factory=dict)

@@ -164,7 +164,8 @@ class Tensors:
         tensor = session.tensors.get(number)
         if tensor is not None and when < tensor.closes_at:
             tensor.closes_at = when
-            self._timers.at(when, lambda now: self._close(session, number, now))
+            self._timers.call_off(tensor.timer)
+            tensor.timer = self._timers.at(when, lambda now: self._close(session, number, now))
 
     def _close(self, session: Session, number: int, now: float) -> None:
         """Expect nothing more of a tensor: decide it if that is still to be done, and report its losses."""
@@ -175,6 +176,7 @@ class Tensors:
             self._decide(session, number, now)
         if number in session.tensors:
             tensor.report = _report(number, tensor)
+            self._timers.call_off(tensor.timer)
             self._answers.send(session, tensor.report, now)
             self._finish_if_done(session, number)
 
@@ -197,7 +199,7 @@ class Tensors:
 
     def _drop(self, session: Session, number: int, fate: str) -> None:
         """Let go of a tensor, and remember its number while it may still be heard of."""
-        del session.tensors[number]
+        self._timers.call_off(session.tensors.pop(number).timer)
         self.fates[fate] += 1
         session.finished.add(number)
         if len(session.finished) > 2 * self._limits.tensor_window:  # what lies before the window is late in any case
