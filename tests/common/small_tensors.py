@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-
 import numpy as np
 import numpy.typing as npt
 
@@ -16,7 +14,7 @@ from gradfec_common.transmit import EncodedTensor, encode_tensor
 
 SPLIT = SplitPoint(900, "a_small_one", (14, 4, 6))
 GRID = PacketGrid(SPLIT.shape, 7)  # 12 packets of 28 elements
-SESSION, TENSOR = 77, 5
+TENSOR = 5
 FEC_CODES = [code for code in FEC.values() if code.id in CODES]  # those whose library is installed
 
 
@@ -44,27 +42,21 @@ def encoded(plan: Plan, seed: int = 0) -> EncodedTensor:
     return encode_tensor(features(np.random.default_rng(seed)), plan, GRID, SPLIT)
 
 
-def datagrams_of(plan: Plan, seed: int = 0, session: int = SESSION, tensor: int = TENSOR) -> list[bytes]:
-    """Return the tensor's datagrams in send order."""
-    return [row.tobytes() for row in encoded(plan, seed).datagrams(session, tensor)]
+def bodies_of(plan: Plan, seed: int = 0, tensor: int = TENSOR) -> list[bytes]:
+    """Return the bodies of the tensor's datagrams in send order: what is to be sealed."""
+    return [row.tobytes() for row in encoded(plan, seed).bodies(tensor)]
 
 
-def headers_of(datagrams: list[bytes]) -> npt.NDArray[np.void]:
-    """Read the (count,) SYMBOL_HEADER records of datagrams."""
-    heads = b"".join(datagram[: wire.HEADER_BYTES] for datagram in datagrams)
-    return np.frombuffer(heads, wire.SYMBOL_HEADER).copy()
+def matrix_of(bodies: list[bytes]) -> wire.Bytes:
+    """Return bodies of one length as a (count, length) matrix."""
+    return np.stack([np.frombuffer(body, np.uint8) for body in bodies])
 
 
-def symbols_of(datagrams: list[bytes]) -> wire.Bytes:
-    """Read the (count, length) symbols of datagrams."""
-    return np.stack([np.frombuffer(d[wire.HEADER_BYTES : -wire.CHECKSUM_BYTES], np.uint8) for d in datagrams])
+def headers_of(bodies: list[bytes]) -> npt.NDArray[np.void]:
+    """Read the (count,) SYMBOL_HEADER records of bodies."""
+    return np.frombuffer(b"".join(body[: wire.HEADER_BYTES] for body in bodies), wire.SYMBOL_HEADER).copy()
 
 
-def with_checksum(body: bytes) -> bytes:
-    """Append the checksum that makes any bytes a well-formed datagram."""
-    return body + zlib.crc32(body).to_bytes(wire.CHECKSUM_BYTES, "big")
-
-
-def checksum_holds(datagram: bytes) -> bool:
-    """Tell whether a datagram's last four bytes are the CRC-32 of the others."""
-    return with_checksum(datagram[: -wire.CHECKSUM_BYTES]) == datagram
+def symbols_of(bodies: list[bytes]) -> wire.Bytes:
+    """Read the (count, length) symbols of bodies."""
+    return matrix_of([body[wire.HEADER_BYTES :] for body in bodies])

@@ -13,8 +13,9 @@ from gradfec_common.plan import BareDrop, Block, NoProtection, Plan, UnequalProt
 from gradfec_common.quantise import dequantise, quantise
 from gradfec_common.reassembly import Reassembly, decode_tensor
 from gradfec_common.transmit import encode_packets
+from gradfec_common.wire import read_symbols
 
-from .small_tensors import GRID, SESSION, SPLIT, TENSOR, features, headers_of, odd_plan, symbols_of
+from .small_tensors import GRID, SPLIT, TENSOR, features, odd_plan
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -22,11 +23,9 @@ SEEDS = st.integers(0, 2**32 - 1)
 def through_the_real_path(plan, quantised, arrived):
     """Send what `arrived` says, by position in send order, through wire, reassembly and decoder."""
     packets = quantised._replace(levels=GRID.split(quantised.levels))
-    datagrams = encode_packets(packets, plan, GRID, SPLIT).datagrams(SESSION, TENSOR)
-    survivors = [row.tobytes() for row in datagrams[arrived]]
-    headers = headers_of(survivors)
+    headers, symbols = read_symbols(encode_packets(packets, plan, GRID, SPLIT).bodies(TENSOR)[arrived])
     reassembly = Reassembly(headers[0], GRID)
-    assert reassembly.add(headers, symbols_of(survivors)) == {}
+    assert reassembly.add(headers, symbols) == {}
     return decode_tensor(reassembly)
 
 

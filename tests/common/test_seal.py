@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from gradfec_common import hkdf
 from gradfec_common.ciphers import Cipher
 from gradfec_common.replay import REPLAY_WINDOW, Verdict
-from gradfec_common.seal import COUNTER_LIMIT, REKEY_DATAGRAMS, SEAL_BYTES, Epoch, Opener, SealedKind, Sealer
+from gradfec_common.seal import COUNTER_LIMIT, REKEY_DATAGRAMS, SEAL_BYTES, Epoch, Opener, Sealer
+from gradfec_common.wire import Kind
 
 from . import second_seal
 from .second_seal import SESSION, golden
 
 OK, REPLAYED, TOO_OLD, FORGED = Verdict
 AES, CHACHA = Cipher
-SYMBOL, MESSAGE = SealedKind
+SYMBOL, MESSAGE = Kind.SYMBOL, Kind.MESSAGE
 SECRET = bytes(range(100, 132))
 WINDOW, EPOCH = 8, 16
 CIPHERS = pytest.mark.parametrize("cipher", Cipher, ids=[cipher.name for cipher in Cipher])

@@ -25,7 +25,7 @@ from gradfec_common.seal import UNSEALED, Opener, Sealer
 from gradfec_common.session.answers import Answers
 from gradfec_common.session.events import CloudLimits, Decided, Event, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.session.greeter import Greeter, Keys
-from gradfec_common.session.handshake import AuthenticHello, Established, answer_hello
+from gradfec_common.session.handshake import AuthenticHello, Established, HandshakeKey, answer_hello
 from gradfec_common.session.outbox import Outbox
 from gradfec_common.session.rates import Allowance
 from gradfec_common.session.records import Session
@@ -73,10 +73,10 @@ class CloudSessions:
             self.counts[reason.value] += len(rows)
         if len(found.welcomes):
             self.counts[Drop.UNEXPECTED.value] += len(found.welcomes)
-        for row in found.hellos.tolist():
-            self.counts[self._take_hello(batch.datagram(row).tobytes(), batch.peer(row), now)] += 1
         for mine in alike(found.headers["session"]):
             self._take_sealed(batch, found.sealed[mine], found.headers[mine], now)
+        for row in found.hellos.tolist():  # last: an edge that asks for a new session besides will rather keep its own
+            self.counts[self._take_hello(batch.datagram(row).tobytes(), batch.peer(row), now)] += 1
 
     def datagrams_to_send(self) -> list[tuple[bytes, Hashable]]:
         """Return the datagrams that are due, each with its destination."""
@@ -201,10 +201,11 @@ class CloudSessions:
             grid = packet_grid(self.split, wanted.rows)
         except UsageError as error:
             return Refuse("rows", str(error)[: wire.MAX_TEXT_BYTES // 2]), None
-        if len(self._sessions) >= self.limits.sessions:
+        edges = [session for session in self._sessions.values() if session.confirmed]
+        if len(edges) >= self.limits.sessions:
             self.bites["sessions"] += 1
             return Refuse("full", f"the cloud serves {self.limits.sessions} edges already"), None
-        of_key = sum(session.key is hello.key for session in self._sessions.values())
+        of_key = sum(session.key.id == hello.key.id for session in edges)
         if of_key >= self.limits.sessions_per_key:
             self.bites["sessions_per_key"] += 1
             return Refuse("full", f"the cloud serves {of_key} edges with this key already"), None
@@ -226,6 +227,7 @@ class CloudSessions:
         now: float,
     ) -> None:
         """Keep a session until its edge uses it, or does not."""
+        self._make_room(hello.key)
         cipher, limits = Cipher(wanted.cipher), self.limits
         self._sessions[established.session] = Session(
             id=established.session,
@@ -240,6 +242,15 @@ class CloudSessions:
             heard_at=now,
         )
         self._look_for_idle(now)
+
+    def _make_room(self, key: HandshakeKey) -> None:
+        """End the oldest session that nobody uses yet, if need be: a flood of replayed hellos keeps no edge out."""
+        others = [*self._sessions.values()]
+        of_key = [session for session in others if session.key.id == key.id]
+        for sessions, most in ((of_key, self.limits.sessions_per_key), (others, self.limits.sessions)):
+            if len(sessions) >= most:
+                self._end(next(session for session in sessions if not session.confirmed), "unused")
+                return
 
     def _look_for_idle(self, now: float) -> None:
         """End the sessions that have been silent for too long; come back when the next one may have been."""
@@ -282,7 +293,10 @@ class CloudSessions:
             return
         self._open_symbols(session, batch, rows[is_symbol], headers["counter"][is_symbol], now)
         for row in rows[~is_symbol].tolist():
-            self._open_message(session, batch, row, now)
+            if session.id in self._sessions:
+                self._open_message(session, batch, row, now)
+            else:  # one before it has said goodbye
+                self.counts[Drop.UNKNOWN_SESSION.value] += 1
 
     def _open_symbols(self, session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any], now: float) -> None:
         length = wire.OVERHEAD_BYTES + session.grid.size
@@ -323,7 +337,8 @@ class CloudSessions:
         peer = batch.peer(int(rows[latest]))
         if peer != session.peer and int(counters[latest]) == session.opener.newest:
             session.peer, session.credit = peer, 0  # whoever repeats what is older moves nobody
-            self._events.append(SessionMoved(session.id, session.edge, peer))
+            if session.confirmed:
+                self._events.append(SessionMoved(session.id, session.edge, peer))
         if session.peer in batch.peers:
             from_there = batch.senders[rows] == batch.peers.index(session.peer)
             session.credit += int(batch.lengths[rows][from_there].sum())
@@ -338,7 +353,7 @@ class CloudSessions:
             case Drop():
                 return message.value
             case Ping():
-                self._outbox.say(session, Pong())
+                self._outbox.say(session, Bye() if self.leaving else Pong())  # the goodbye of `leave` may have been lost
                 return "ping"
             case Ack():
                 self._answers.acknowledge(session, message)

@@ -47,7 +47,12 @@ class Tensors:
     @property
     def held_bytes(self) -> int:
         """Bytes of symbols held for tensors that are being collected."""
-        return sum(t.arrived.symbols.nbytes for s in self._sessions.values() for t in s.tensors.values())
+        return sum(map(_held_bytes, self._sessions.values()))
+
+    @property
+    def _edges(self) -> int:
+        """Sessions that share what there is: those that are used."""
+        return sum(session.confirmed for session in self._sessions.values())
 
     # --- datagrams ---
 
@@ -89,9 +94,9 @@ class Tensors:
             return reason
         if self.leaving:
             return Drop.LEAVING
-        symbol_bytes = wire.PLACE_BYTES + session.grid.size
-        held = sum(tensor.arrived.symbols.nbytes for tensor in session.tensors.values())
-        if held + int(header["sent"]) * symbol_bytes > self._limits.reassembly_bytes // len(self._sessions):
+        more = int(header["sent"]) * (wire.PLACE_BYTES + session.grid.size)
+        mine, most = _held_bytes(session), self._limits.reassembly_bytes
+        if mine + more > most // self._edges or self.held_bytes + more > most:  # others may hold more still
             self._bites["reassembly_bytes"] += 1
             return Drop.MEMORY_LIMIT
         collecting = [n for n, tensor in session.tensors.items() if not tensor.decided]
@@ -134,8 +139,9 @@ class Tensors:
         """Ask for a tensor's answer with what has arrived of it."""
         tensor = session.tensors[number]
         tensor.decided = True
-        limit = max(self._limits.pending_tensors, len(self._sessions))
-        if session.pending >= limit // len(self._sessions) or self._pending >= limit:
+        edges = self._edges
+        limit = max(self._limits.pending_tensors, edges)
+        if session.pending >= limit // edges or self._pending >= limit:
             self._bites["pending_tensors"] += 1
             self._drop(session, number, "overloaded")
             return
@@ -221,6 +227,10 @@ class Tensors:
         if len(session.finished) > 2 * self._limits.tensor_window:  # what lies before the window is late in any case
             oldest = session.newest - self._limits.tensor_window
             session.finished = {n for n in session.finished if n >= oldest}
+
+
+def _held_bytes(session: Session) -> int:
+    return sum(tensor.arrived.symbols.nbytes for tensor in session.tensors.values())
 
 
 def _report(number: int, tensor: Tensor) -> Report:

@@ -1,15 +1,21 @@
 """A cloud's core under a clock that the test moves, and tensors for it."""
 
+import itertools
+from collections import Counter
+
 import numpy as np
-from tests.common.small_tensors import GRID, SPLIT, checksum_holds, datagrams_of
+from tests.common.small_tensors import GRID, SPLIT, bodies_of
 
 from gradfec_common import wire
+from gradfec_common.ciphers import Cipher
 from gradfec_common.codes import BARE, ZFEC
 from gradfec_common.plan import Block, Plan
 from gradfec_common.reassembly import decode_tensor
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import CloudLimits, Decided, SessionOpened
-from gradfec_common.wire import Hello
+from gradfec_common.wire import Hello, Kind, Ping, Welcome
+
+from .ends import KEY, OTHER_KEY, WANTED, drawn_handshake, edge_end, entropy_of
 
 DEADLINE_S = 0.25
 ALICE, BOB = ("alice", 1), ("bob", 2)
@@ -27,20 +33,59 @@ TOP5 = [[282, "tiger cat", 0.5]]
 class Cloud:
     """A cloud's core under a clock that the test moves; checks what must hold after every step."""
 
-    def __init__(self, **limits):
+    def __init__(self, keys=(KEY, OTHER_KEY), **limits):
         self.now = 100.0
-        self.core = CloudSessions(SPLIT, DEADLINE_S, np.random.default_rng(1), CloudLimits(**limits))
+        by_id = {key.id: key for key in keys}
+        self.core = CloudSessions(SPLIT, DEADLINE_S, by_id, entropy_of(1), CloudLimits(**limits))
         self.events = []
-        self.answers = []  # (session, message, peer) not yet looked at
+        self.sent = []  # (datagram, peer) not yet looked at
         self.fed = 0
+        self.hellos = {}  # handshake and cipher of each hello that was drawn
+        self.welcomes = {}  # what each welcome establishes
+        self.ends = {}  # the edges' ends, by session
+        self.end_of = {}  # the same, by hello
+        self.seeds = itertools.count(1000)
+        self.came, self.went = Counter(), Counter()  # bytes, by address
+
+    # --- what comes ---
 
     def feed(self, *datagrams, peer=ALICE):
-        self.core.receive(wire.batch_of(datagrams, [peer] * len(datagrams)), self.now)
-        self.fed += len(datagrams)
-        self._collect()
+        """Take in a batch of datagrams from one address."""
+        self.feed_from(*[(datagram, peer) for datagram in datagrams])
 
-    def say(self, message, session=0, peer=ALICE):
-        self.feed(wire.control_datagram(session, message), peer=peer)
+    def feed_from(self, *pairs):
+        """Take in a batch of datagrams, each with its sender."""
+        datagrams = [datagram for datagram, _ in pairs]
+        self.core.receive(wire.batch_of(datagrams, [peer for _, peer in pairs]), self.now)
+        self.fed += len(datagrams)
+        for datagram, peer in pairs:
+            self.came[peer] += len(datagram)
+        self.look([datagram for datagram in datagrams if datagram in self.hellos])
+
+    def say(self, message, session, peer=ALICE):
+        self.feed(*session.says(message), peer=peer)
+
+    def hello(self, wanted=WANTED, key=KEY):
+        """Draw a hello, whose answer will be understood."""
+        handshake = drawn_handshake(next(self.seeds), wanted, key)
+        self.hellos[handshake.hello] = handshake, wanted.cipher if isinstance(wanted, Hello) else 0
+        return handshake.hello
+
+    def greet(self, wanted=WANTED, peer=ALICE, key=KEY):
+        """Say hello, and return the edge's end of the new session, None where there is none."""
+        hello = self.hello(wanted, key)
+        self.feed(hello, peer=peer)
+        return self.end_of.get(hello)
+
+    def connect(self, peer=ALICE, name="edge", key=KEY, cipher=WANTED.cipher):
+        """Open a session, and use it: with a question, whose answer is not looked at."""
+        session = self.greet(Hello(cipher, SPLIT.id, GRID.rows, name), peer, key)
+        self.feed(*session.says(Ping()), peer=peer)
+        assert self.took(SessionOpened)[-1].session == session.number
+        self.told()
+        return session
+
+    # --- what goes ---
 
     def wait(self, seconds):
         """Let time pass, with each timer handled when it is due."""
@@ -48,27 +93,52 @@ class Cloud:
         while (due := self.core.next_timer()) is not None and due <= end:
             self.now = max(due, self.now)
             self.core.handle_timer(self.now)
-            self._collect()
+            again = self.core.next_timer()
+            assert again is None or again > self.now  # or the shell would spin
+            self.look()
         self.now = end
 
-    def _collect(self):
+    def look(self, hellos=()):
+        """See what the cloud does, and whether it may."""
         while (event := self.core.next_event()) is not None:
             self.events.append(event)
         for datagram, peer in self.core.datagrams_to_send():
-            row = np.frombuffer(datagram, np.uint8)
-            assert checksum_holds(datagram)
             assert len(datagram) <= wire.MAX_DATAGRAM_BYTES
-            self.answers.append((*wire.read_control(row), peer))
+            self.went[peer] += len(datagram)
+            self.sent.append((datagram, peer))
+            if datagram[2] == Kind.WELCOME:
+                self._meet(datagram, hellos)
+        assert not self.went - self.came  # to no address more bytes than came from it
         assert sum(self.core.counts.values()) == self.fed  # exactly one fate each
         tensors = self.core.tensors
         ended = sum(count for fate, count in tensors.items() if fate != "opened")
         assert tensors["opened"] == ended + self.core.open_tensors
         assert self.core.held_bytes <= self.core.limits.reassembly_bytes
+        assert self.core.open_sessions <= self.core.limits.sessions
+
+    def _meet(self, welcome, hellos):
+        """Understand a welcome, which is to one of `hellos`; keep the edge's end of a session that is new."""
+        hello, established = next((h, e) for h in hellos if (e := self.hellos[h][0].finish(welcome)) is not None)
+        self.welcomes[welcome] = established
+        if established.session and established.session not in self.ends:
+            self.end_of[hello] = edge_end(established, Cipher(self.hellos[hello][1]))
+            self.ends[established.session] = self.end_of[hello]
+
+    @property
+    def answers(self):
+        """Take what was sent since the last call: (session, message, peer)."""
+        sent, self.sent = self.sent, []
+        return [(*self._read(datagram), peer) for datagram, peer in sent]
+
+    def _read(self, datagram):
+        if datagram in self.welcomes:
+            return self.welcomes[datagram].session, wire.read_message(self.welcomes[datagram].body)
+        number = int.from_bytes(datagram[4:8], "big")
+        return number, self.ends[number].reads(datagram)
 
     def told(self, kind=None):
         """Take the messages sent since the last call."""
-        answers, self.answers = self.answers, []
-        return [message for _, message, _ in answers if kind is None or isinstance(message, kind)]
+        return [message for _, message, _ in self.answers if kind is None or isinstance(message, kind)]
 
     def took(self, kind):
         """Take the events of a kind."""
@@ -76,13 +146,9 @@ class Cloud:
         self.events = [event for event in self.events if not isinstance(event, kind)]
         return found
 
-    def connect(self, nonce=1, peer=ALICE, name="edge"):
-        self.say(Hello(nonce, SPLIT.id, GRID.rows, name), peer=peer)
-        return self.took(SessionOpened)[-1].session
-
     def answer(self, decided, recovered=0, missing=0):
         self.core.answer(decided, TOP5, recovered, missing, {"back_end": 1.0}, self.now)
-        self._collect()
+        self.look()
 
     def answer_all(self):
         decided = self.took(Decided)
@@ -102,4 +168,8 @@ class Cloud:
 
 
 def tensor_of(session, number=0, plan=PLAN):
-    return datagrams_of(plan, seed=number, session=session, tensor=number)
+    """A tensor's datagrams in send order, sealed anew each time."""
+    return session.sends(*bodies_of(plan, seed=number, tensor=number))
+
+
+WELCOME = Welcome(round(DEADLINE_S * 1000))

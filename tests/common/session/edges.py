@@ -1,15 +1,19 @@
 """An edge's core under a clock that the test moves, and answers for it."""
 
 import numpy as np
-from tests.common.small_tensors import GRID, SPLIT, checksum_holds, encoded, headers_of
+from tests.common.small_tensors import GRID, encoded
 
 from gradfec_common import wire
 from gradfec_common.plan import UnequalProtection
 from gradfec_common.session.edge import Closed, EdgeLimits, EdgeSession
-from gradfec_common.wire import Hello, Report, Result, Welcome
+from gradfec_common.session.handshake import answer_hello, read_hello
+from gradfec_common.wire import Kind, Pong, Refuse, Report, Result, Welcome
 
-NONCE, SESSION, OTHER = 42, 7, 8
+from .ends import KEY, WANTED, cloud_end, entropy_of
+
+SESSION, OTHER = 7, 8
 TENSOR = encoded(UnequalProtection(50).plan(np.arange(GRID.count, dtype=np.float32)))
+WELCOME = Welcome(250)
 
 
 def result(number, outcome="complete"):
@@ -25,18 +29,44 @@ class Edge:
 
     def __init__(self, **limits):
         self.start = self.now = 50.0
-        self.core = EdgeSession(Hello(NONCE, SPLIT.id, GRID.rows, "edge"), self.now, EdgeLimits(**limits))
+        self.core = EdgeSession(WANTED, KEY, entropy_of(2), self.now, EdgeLimits(**limits))
         self.events = []
         self.sent = []  # (time since the start, session, message)
         self.fed = 0
         self.opened, self.closed = set(), []
+        self.hellos = []  # the datagrams that the edge has said hello with
+        self.ends = {}  # the cloud's ends, by session
+        self.entropy = entropy_of(3)
+
+    # --- what comes ---
+
+    def feed(self, *datagrams):
+        """Take in a batch of datagrams."""
+        self.core.receive(wire.batch_of(datagrams, [None] * len(datagrams)), self.now)
+        self.fed += len(datagrams)
+        self.look()
 
     def hear(self, *messages, session=SESSION):
-        """Take in a batch of messages, or of raw datagrams."""
-        raw = [m if isinstance(m, bytes) else wire.control_datagram(session, m) for m in messages]
-        self.core.receive(wire.batch_of(raw, [None] * len(raw)), self.now)
-        self.fed += len(raw)
-        self._collect()
+        """Take in a batch of messages, or of any bytes as their bodies, from the cloud's end of a session."""
+        self.feed(*self.ends[session].says(*messages))
+
+    def answer_to(self, hello, message=WELCOME, session=SESSION, key=KEY):
+        """Make the answer to a hello, and keep the cloud's end of the session."""
+        body = message if isinstance(message, bytes) else wire.message_body(message)
+        welcome, established = answer_hello(read_hello(hello, {key.id: key}), session, body, self.entropy)
+        if session:
+            self.ends[session] = cloud_end(established)
+        return welcome
+
+    def welcome(self, message=WELCOME, session=SESSION):
+        """Hear a welcome to the newest hello."""
+        self.feed(self.answer_to(self.hellos[-1], message, session))
+
+    def refuse(self, reason, detail="because"):
+        """Hear a refusal of the newest hello."""
+        self.feed(self.answer_to(self.hellos[-1], Refuse(reason, detail), 0))
+
+    # --- what goes ---
 
     def wait(self, seconds):
         """Let time pass, with each timer handled when it is due."""
@@ -45,15 +75,14 @@ class Edge:
             self.now = max(due, self.now)
             self.core.handle_timer(self.now)
             assert self.core.next_timer() > self.now  # or the shell would spin
-            self._collect()
+            self.look()
         self.now = end
 
-    def _collect(self):
+    def look(self):
+        """See what the edge does, and whether it may."""
         for datagram in self.core.datagrams_to_send():
-            row = np.frombuffer(datagram, np.uint8)
-            assert checksum_holds(datagram)
             assert len(datagram) <= wire.MAX_DATAGRAM_BYTES
-            self.sent.append((round(self.now - self.start, 6), *wire.read_control(row)))
+            self.sent.append((round(self.now - self.start, 6), *self._read(datagram)))
         while (event := self.core.next_event()) is not None:
             self.events.append(event)
             if isinstance(event, Closed):
@@ -62,17 +91,26 @@ class Edge:
         assert len(self.closed) == len(set(self.closed))  # closed once
         assert self.opened - set(self.closed) == set(self.core._awaiting)
 
-    def connect(self):
+    def _read(self, datagram):
+        number = int.from_bytes(datagram[4:8], "big")
+        if datagram[2] != Kind.HELLO:
+            return number, self.ends[number].reads(datagram)
+        self.hellos.append(datagram)
+        return number, wire.read_message(read_hello(datagram, {KEY.id: KEY}).body)
+
+    def connect(self, session=SESSION):
+        """Say hello, be welcomed, and hear that the cloud has heard it."""
         self.wait(0)
-        self.hear(Welcome(NONCE, 250))
+        self.welcome(session=session)
+        self.hear(Pong(), session=session)
         assert self.core.connected
         self.took()
         self.said()
 
     def open(self, sending_s=0.0):
-        number, datagrams = self.core.open_tensor(TENSOR, self.now, sending_s)
+        number, bodies = self.core.open_tensor(TENSOR, self.now, sending_s)
         self.opened.add(number)
-        assert set(headers_of([d.tobytes() for d in datagrams])["tensor"].tolist()) == {number}
+        assert set(wire.read_symbols(bodies)[0]["tensor"].tolist()) == {number}
         return number
 
     def took(self, kind=None):
@@ -88,4 +126,5 @@ class Edge:
 
     @property
     def counts(self):
+        """Fates that have befallen a datagram."""
         return dict(+self.core.counts)

@@ -4,115 +4,204 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from tests.common.small_tensors import GRID, SPLIT, with_checksum
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.common.small_tensors import bodies_of
 
 from gradfec_common import wire
+from gradfec_common.replay import REPLAY_WINDOW
 from gradfec_common.session.events import Decided
-from gradfec_common.wire import Ack, Drop, Hello, Kind, Refuse, Report, Welcome
+from gradfec_common.wire import Ack, Bye, Drop, Hello, Ping, Pong, Refuse, Report, Result, Welcome
 
-from .clouds import ALICE, BOB, SYMBOL_BYTES, Cloud, tensor_of
+from .clouds import ALICE, BOB, PLAN, SYMBOL_BYTES, Cloud, tensor_of
+from .ends import PING, STRANGE_KEY, WANTED, drawn_handshake, flipped
 
-
-def changed(datagram, offset, value):
-    """The datagram with some bytes replaced, and a good checksum."""
-    return with_checksum(datagram[:offset] + value + datagram[offset + len(value) : -4])
-
-
-def fates():
-    """For each reason, what the cloud's limits are, what it knows, and the datagram that is dropped."""
-    hello = wire.control_datagram(0, Hello(1, SPLIT.id, GRID.rows, "e"))
-    return {
-        Drop.TOO_SHORT: lambda s: hello[:11],
-        Drop.NOT_GRADFEC: lambda s: b"X" + hello[1:],
-        Drop.TOO_LONG: lambda s: with_checksum(hello + bytes(1200)),
-        Drop.BAD_CHECKSUM: lambda s: hello[:-1] + bytes([hello[-1] ^ 1]),
-        Drop.UNKNOWN_VERSION: lambda s: changed(hello, 1, b"\2"),
-        Drop.UNKNOWN_KIND: lambda s: changed(hello, 2, b"\2"),
-        Drop.BAD_MESSAGE: lambda s: changed(hello, 8, b"\x80"),
-        Drop.UNKNOWN_SESSION: lambda s: tensor_of(s ^ 1)[0],
-        Drop.FOREIGN_ADDRESS: lambda s: (tensor_of(s)[0], BOB),
-        Drop.UNEXPECTED: lambda s: wire.control_datagram(s, Report(0, 1, 1, 0)),
-        Drop.BAD_LENGTH: lambda s: with_checksum(tensor_of(s)[0][:-5]),
-        Drop.LATE: lambda s: tensor_of(s, 0)[0],
-        Drop.OUT_OF_WINDOW: lambda s: tensor_of(s, 9999)[0],
-        Drop.WRONG_SPLIT: lambda s: changed(tensor_of(s, 999)[0], 16, b"\0\1"),
-        Drop.WRONG_ROWS: lambda s: changed(tensor_of(s, 999)[0], 19, b"\1"),
-        Drop.UNKNOWN_QUANTISER: lambda s: changed(tensor_of(s, 999)[0], 20, b"\2"),
-        Drop.UNKNOWN_FILL: lambda s: changed(tensor_of(s, 999)[0], 21, b"\3"),
-        Drop.UNKNOWN_CODE: lambda s: changed(tensor_of(s, 999)[0], 33, b"\3"),
-        Drop.BAD_PARAMETERS: lambda s: changed(tensor_of(s, 999)[0], 12, b"\0\0"),
-        Drop.CONFLICT: lambda s: changed(tensor_of(s, 998)[1], 22, b"\xc4\x7a\0\0"),
-        Drop.DUPLICATE: lambda s: tensor_of(s, 998)[0],
-        Drop.TENSOR_LIMIT: lambda s: tensor_of(s, 999)[0],
-        Drop.MEMORY_LIMIT: lambda s: tensor_of(s, 999)[0],
-        Drop.LEAVING: lambda s: tensor_of(s, 999)[0],
-    }
+HELLO = drawn_handshake(7).hello
+TOP5 = [[1, "a", 0.5]]
+OPEN, NEW, DONE = 998, 999, 0  # tensors: one that has begun, and two that have not
 
 
-@pytest.mark.parametrize("reason", [*Drop], ids=lambda reason: reason.value)
+def lie(session, offset, value, number=NEW, position=0):
+    """A symbol whose header is changed, sealed by who may."""
+    body = bodies_of(PLAN, seed=number, tensor=number)[position]
+    return session.sends(body[:offset] + value + body[offset + len(value) :])[0]
+
+
+def replayed(session, cloud):
+    (datagram,) = session.says(Ping())
+    cloud.feed(datagram)
+    return datagram
+
+
+def too_old(session, cloud):
+    (old,) = session.says(Ping())
+    session.sealer.counter += REPLAY_WINDOW
+    cloud.feed(*session.says(Ack([], [])))
+    return old
+
+
+# For each reason a datagram that deserves it, of a session in which tensor OPEN has begun.
+FATES = {
+    Drop.TOO_SHORT: lambda session, cloud: HELLO[:32],
+    Drop.TOO_LONG: lambda session, cloud: HELLO.ljust(1201, b"\0"),
+    Drop.NOT_GRADFEC: lambda session, cloud: b"X" + HELLO[1:],
+    Drop.UNKNOWN_VERSION: lambda session, cloud: b"G\1" + HELLO[2:],
+    Drop.UNKNOWN_KIND: lambda session, cloud: b"G\2\3" + HELLO[3:],
+    Drop.UNKNOWN_KEY: lambda session, cloud: drawn_handshake(1, key=STRANGE_KEY).hello,
+    Drop.UNKNOWN_SESSION: lambda session, cloud: changed_session(tensor_of(session)[0]),
+    Drop.RATE_LIMIT: lambda session, cloud: tensor_of(session)[0],
+    Drop.FORGED: lambda session, cloud: flipped(tensor_of(session)[0]),
+    Drop.REPLAYED: replayed,
+    Drop.TOO_OLD: too_old,
+    Drop.BAD_MESSAGE: lambda session, cloud: session.says(b"\x04\xc0")[0],
+    Drop.WRONG_SPLIT: lambda session, cloud: lie(session, 8, b"\0\1"),
+    Drop.WRONG_ROWS: lambda session, cloud: lie(session, 11, b"\1"),
+    Drop.UNKNOWN_QUANTISER: lambda session, cloud: lie(session, 12, b"\2"),
+    Drop.UNKNOWN_FILL: lambda session, cloud: lie(session, 13, b"\3"),
+    Drop.UNKNOWN_CODE: lambda session, cloud: lie(session, 25, b"\3"),
+    Drop.BAD_PARAMETERS: lambda session, cloud: lie(session, 4, b"\0\0"),
+    Drop.BAD_LENGTH: lambda session, cloud: tensor_of(session)[0][:-1],
+    Drop.CONFLICT: lambda session, cloud: lie(session, 14, b"\xc4\x7a\0\0", OPEN, 1),
+    Drop.DUPLICATE: lambda session, cloud: tensor_of(session, OPEN)[0],
+    Drop.LATE: lambda session, cloud: tensor_of(session, DONE)[0],
+    Drop.OUT_OF_WINDOW: lambda session, cloud: tensor_of(session, 9999)[0],
+    Drop.UNEXPECTED: lambda session, cloud: session.says(Report(0, 1, 1, 0))[0],
+    Drop.TENSOR_LIMIT: lambda session, cloud: tensor_of(session, NEW)[0],
+    Drop.MEMORY_LIMIT: lambda session, cloud: tensor_of(session, NEW)[0],
+    Drop.LEAVING: lambda session, cloud: tensor_of(session, NEW)[0],
+}
+LIMITS = {
+    Drop.TENSOR_LIMIT: {"tensors_per_session": 1, "pending_tensors": 0},
+    Drop.MEMORY_LIMIT: {"reassembly_bytes": 16 * SYMBOL_BYTES},
+    Drop.RATE_LIMIT: {"datagrams_per_s": 2},  # a question and a symbol
+}
+
+
+def changed_session(datagram):
+    return datagram[:7] + bytes([datagram[7] ^ 1]) + datagram[8:]
+
+
+def test_there_is_a_datagram_for_each_reason_that_the_cloud_has():
+    assert {*FATES} == {*Drop} - {Drop.FOREIGN_ADDRESS}  # which is for the edge's socket
+
+
+@pytest.mark.parametrize("reason", FATES, ids=lambda reason: reason.value)
 def test_each_reason_is_the_fate_of_a_datagram_that_deserves_it(reason):
-    limits = {
-        Drop.TENSOR_LIMIT: {"tensors_per_session": 1, "pending_tensors": 0},
-        Drop.MEMORY_LIMIT: {"reassembly_bytes": 16 * SYMBOL_BYTES},
-    }
-    cloud = Cloud(**limits.get(reason, {}))
+    cloud = Cloud(**LIMITS.get(reason, {}))
     session = cloud.connect()
-    cloud.feed(tensor_of(session, 998)[0])  # open, so that it can be contradicted
+    cloud.feed(tensor_of(session, OPEN)[0])  # so that it can be contradicted
     if reason is Drop.LEAVING:
         cloud.core.leave()
-        cloud._collect()
-        cloud.told()
-    before = Counter(cloud.counts)
+    datagram = FATES[reason](session, cloud)
+    cloud.look()
     cloud.told()
-    datagram = fates()[reason](session)
-    datagram, peer = datagram if isinstance(datagram, tuple) else (datagram, ALICE)
-    cloud.feed(datagram, peer=peer)
+    before = Counter(cloud.counts)
+    cloud.feed(datagram)
     assert Counter(cloud.counts) - before == Counter({reason.value: 1})
-    assert bool(cloud.told()) == (reason is Drop.UNKNOWN_VERSION)
+    assert not cloud.told()
     assert not cloud.took(Decided)
 
 
-def test_datagrams_of_one_batch_that_are_too_short_in_two_ways_are_both_counted(cloud):
-    cloud.feed(b"G\1\1", with_checksum(b"G\1\1\0" + bytes(38)))  # no datagram at all; no symbol
-    assert cloud.counts == {"too_short": 2}
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"\0", b"\4", b"\4\xc0", b"\x0a\x80", PING + b"\0", wire.message_body(Ack([1], []))[:-1]],
+    ids=["empty", "no kind", "no map", "nil", "unknown kind", "more than a map", "cut"],
+)
+def test_an_authentic_message_that_is_none_is_bad_and_changes_nothing(cloud, body):
+    session = cloud.connect()
+    cloud.feed(*(session.says(body) if body else [session.sealer.seal_one(wire.Kind.MESSAGE, b"")]))
+    expected = {"too_short": 1} if not body else {"bad_message": 1}
+    assert cloud.counts == {"hello": 1, "ping": 1} | expected
+    assert not cloud.told()
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_range_of_signalling_nans_is_a_bad_parameter_without_a_warning(cloud):
     session = cloud.connect()
-    cloud.feed(changed(tensor_of(session)[0], 22, b"\x7f\x80\0\1" * 2))
-    assert cloud.counts == {"hello": 1, "bad_parameters": 1}
+    cloud.feed(lie(session, 14, b"\x7f\x80\0\1" * 2))
+    assert cloud.counts == {"hello": 1, "ping": 1, "bad_parameters": 1}
 
 
-@pytest.mark.parametrize("message", [Welcome(1, 2), Refuse(1, "full", ""), Report(1, 2, 3, 4)])
+@pytest.mark.parametrize(
+    "message",
+    [
+        WANTED,
+        Welcome(250),
+        Refuse("full", ""),
+        Pong(),
+        Result(0, "complete", TOP5, 0, 0, {}),
+        Report(1, 2, 3, 4),
+    ],
+    ids=lambda message: message.kind.name,
+)
 def test_messages_in_the_wrong_direction_are_unexpected_and_change_nothing(cloud, message):
     session = cloud.connect()
-    cloud.told()
     cloud.say(message, session)
-    cloud.say(message, 0)
-    assert cloud.counts == {"hello": 1, "unexpected": 1, "unknown_session": 1}
-    assert not cloud.answers
+    assert cloud.counts == {"hello": 1, "ping": 1, "unexpected": 1}
+    assert not cloud.told()
+
+
+def test_a_welcome_that_comes_to_the_cloud_is_unexpected(cloud):
+    cloud.greet()
+    ((welcome, _),) = cloud.sent
+    cloud.feed(welcome, peer=BOB)
+    assert cloud.counts == {"hello": 1, "unexpected": 1}
+
+
+def test_what_a_forger_sends_changes_nothing_whatever_it_claims(cloud):
+    session = cloud.connect()
+    cloud.feed(*tensor_of(session)[:3])
+    cloud.feed(*[flipped(datagram) for datagram in tensor_of(session)], *map(flipped, session.says(Bye(), Ping())))
+    assert cloud.counts == {"hello": 1, "ping": 1, "collected": 3, "forged": 18}
+    assert cloud.core.open_sessions == 1
+    assert not cloud.told()
+
+
+def test_forged_datagrams_of_a_batch_cost_the_authentic_ones_nothing(cloud):
+    session = cloud.connect()
+    tensor = tensor_of(session)
+    cloud.feed(*[datagram for good in tensor for datagram in (flipped(good), good, flipped(good))])
+    assert cloud.counts == {"hello": 1, "ping": 1, "collected": 16, "forged": 32}
+
+
+@given(st.lists(st.binary(max_size=600), max_size=6))
+@settings(max_examples=40)
+def test_random_bytes_of_any_kind_have_a_fate_and_no_answer(datagrams):
+    cloud = Cloud()
+    session = cloud.connect()
+    heads = [b"", b"G\2", b"G\2\x10", b"G\2\x11", HELLO[:16], tensor_of(session)[0][:16]]
+    cloud.feed(*[head + datagram for head in heads for datagram in datagrams])
+    assert cloud.core.open_sessions == 1
+    assert not cloud.told()
 
 
 def test_any_mixture_of_good_and_bad_datagrams_in_one_batch_has_one_fate_each():
     rng = np.random.default_rng(11)
     cloud = Cloud(tensors_per_session=2, pending_tensors=2, answers_per_session=3)
     session = cloud.connect()
-    stock = [tensor for number in (0, 1, 2, 3, 999, 9999) for tensor in tensor_of(session, number)]
-    stock += [wire.control_datagram(session, message) for message in (Ack([0], [1]), Report(0, 1, 1, 0))]
-    stock += [wire.control_datagram(0, Hello(1, SPLIT.id, GRID.rows, "e"))]
+    symbols = [body for number in (0, 1, 2, 3, 999, 9999) for body in bodies_of(PLAN, number, number)]
+    messages = [wire.message_body(message) for message in (Ack([0], [1]), Report(0, 1, 1, 0), Ping(), WANTED)]
+    hellos = [cloud.hello(), cloud.hello(Hello(9, 1, 1, "e")), cloud.hello(b"?")]
     for _ in range(100):
-        datagrams = [stock[i] for i in rng.integers(0, len(stock), 30)]
-        for i in np.flatnonzero(rng.random(30) < 0.4):
-            mutated = bytearray(datagrams[i])
-            for offset in rng.integers(0, len(mutated), 3):
-                mutated[offset] = rng.integers(0, 256)
-            datagrams[i] = with_checksum(bytes(mutated[:-4])) if rng.random() < 0.8 else bytes(mutated)
-        peers = [ALICE if rng.random() < 0.9 else BOB for _ in datagrams]
-        cloud.core.receive(wire.batch_of(datagrams, peers), cloud.now)
-        cloud.fed += 30
-        cloud._collect()
+        datagrams = []
+        for _ in range(30):
+            if rng.random() < 0.05:
+                datagram = hellos[rng.integers(3)]
+            else:
+                from_symbols = rng.random() < 0.9
+                stock = symbols if from_symbols else messages
+                body = bytearray(stock[rng.integers(len(stock))])
+                if rng.random() < 0.3:
+                    for offset in rng.integers(0, len(body), 3):
+                        body[offset] = rng.integers(0, 256)
+                (datagram,) = (session.sends if from_symbols else session.says)(bytes(body))
+            if rng.random() < 0.1:
+                at = rng.integers(len(datagram))
+                datagram = datagram[:at] + rng.bytes(1) + datagram[at + 1 :]
+            datagrams.append(datagram)
+        cloud.feed_from(*[(datagram, ALICE if rng.random() < 0.9 else BOB) for datagram in datagrams])
         if rng.random() < 0.5:
             cloud.answer_all()
         cloud.wait(float(rng.choice([0.0, 0.01, 0.3])))
-    assert {kind.name for kind in (Kind.HELLO, Kind.ACK)} <= {fate.upper() for fate in cloud.counts}
+        session = session if session.number in cloud.core._sessions else cloud.connect()
+    assert {"hello", "ack", "ping", "collected", "forged", "bad_message", "conflict", "unexpected"} <= set(cloud.counts)

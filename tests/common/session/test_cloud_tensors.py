@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-from tests.common.small_tensors import headers_of, with_checksum
+from tests.common.small_tensors import bodies_of, headers_of
 
-from gradfec_common import wire
 from gradfec_common.reassembly import decode_tensor
 from gradfec_common.session.events import Decided, Finished
 from gradfec_common.wire import Bye, Report, Result
 
-from .clouds import ALICE, BARE_PLAN, BOB, DEADLINE_S, SYMBOL_BYTES, Cloud, tensor_of
+from .clouds import ALICE, BARE_PLAN, BOB, DEADLINE_S, PLAN, SYMBOL_BYTES, Cloud, tensor_of
 
 # --- deciding ---
 
@@ -22,12 +21,12 @@ def test_a_tensor_is_decided_as_soon_as_it_is_complete_before_parity_has_come(cl
     cloud.wait(0.01)
     cloud.feed(tensor[10])
     (decided,) = cloud.took(Decided)
-    assert (decided.session, decided.tensor, decided.complete) == (session, 0, True)
+    assert (decided.session, decided.tensor, decided.complete) == (session.number, 0, True)
     assert decided.waited_s == pytest.approx(0.01)
     assert decode_tensor(decided.arrived).missing == 0
     assert not cloud.told(Report)
     cloud.feed(*tensor[11:15])
-    assert cloud.counts == {"hello": 1, "collected": 11, "surplus": 4}
+    assert cloud.counts == {"hello": 1, "ping": 1, "collected": 11, "surplus": 4}
     cloud.answer(decided)
     assert not cloud.took(Finished)
     cloud.feed(tensor[15])
@@ -124,10 +123,9 @@ def test_settling_never_puts_off_the_deadline(cloud):
 
 def test_a_block_that_cannot_be_decoded_still_gives_its_data(cloud):
     session = cloud.connect()
-    tensor = tensor_of(session)
-    headers = headers_of(tensor)
-    of_block_1 = [d for d, h in zip(tensor, headers, strict=True) if h["block"] == 1]
-    cloud.feed(*of_block_1[:5])
+    bodies = bodies_of(PLAN, tensor=0)
+    of_block_1 = [body for body, header in zip(bodies, headers_of(bodies), strict=True) if header["block"] == 1]
+    cloud.feed(*session.sends(*of_block_1[:5]))
     cloud.wait(0.3)
     (decided,) = cloud.took(Decided)
     decoded = decode_tensor(decided.arrived)
@@ -136,10 +134,10 @@ def test_a_block_that_cannot_be_decoded_still_gives_its_data(cloud):
 
 def test_a_datagram_that_cannot_be_true_begins_no_tensor(cloud):
     session = cloud.connect()
-    lie = bytearray(tensor_of(session)[0][:-4])
-    lie[32] = 9  # a block that the tensor does not have
-    cloud.feed(with_checksum(bytes(lie)))
-    assert cloud.counts == {"hello": 1, "bad_parameters": 1}
+    lie = bytearray(bodies_of(PLAN, tensor=0)[0])
+    lie[24] = 9  # a block that the tensor does not have
+    cloud.feed(*session.sends(bytes(lie)))
+    assert cloud.counts == {"hello": 1, "ping": 1, "bad_parameters": 1}
     assert not cloud.tensors
     cloud.feed(tensor_of(session)[0])
     assert cloud.counts["collected"] == 1
@@ -150,14 +148,11 @@ def test_many_tensors_of_many_edges_in_one_batch_are_kept_apart(cloud):
     tensors = {(s, n): tensor_of(s, n) for s in (alice, bob) for n in (0, 1)}
     mixed = [(d, ALICE if s == alice else BOB) for (s, _), tensor in tensors.items() for d in tensor]
     order = np.random.default_rng(3).permutation(len(mixed))
-    batch = wire.batch_of([mixed[i][0] for i in order], [mixed[i][1] for i in order])
-    cloud.core.receive(batch, cloud.now)
-    cloud.fed += len(mixed)
-    cloud._collect()
+    cloud.feed_from(*[mixed[i] for i in order])
     decided = cloud.took(Decided)
-    assert {(d.session, d.tensor) for d in decided} == set(tensors)
+    assert {(d.session, d.tensor) for d in decided} == {(session.number, number) for session, number in tensors}
     assert all(d.complete for d in decided)
-    assert cloud.counts == {"hello": 2, "collected": 64}
+    assert cloud.counts == {"hello": 2, "ping": 2, "collected": 64}
 
 
 def test_a_failed_tensor_has_no_answer_and_is_counted(cloud):
@@ -165,7 +160,7 @@ def test_a_failed_tensor_has_no_answer_and_is_counted(cloud):
     cloud.feed(*tensor_of(session))
     (decided,) = cloud.took(Decided)
     cloud.core.fail(decided)
-    cloud._collect()
+    cloud.look()
     assert cloud.tensors == {"opened": 1, "failed": 1}
     cloud.feed(tensor_of(session)[0])
     assert cloud.counts["late"] == 1
@@ -201,8 +196,8 @@ def test_tensors_beyond_what_the_back_end_may_owe_are_overloaded_and_the_rest_is
 
 def test_an_answer_for_an_ended_session_still_frees_its_place_at_the_back_end():
     cloud = Cloud(pending_tensors=1)
-    for nonce in range(5):
-        session = cloud.connect(nonce=nonce)
+    for _ in range(5):
+        session = cloud.connect()
         cloud.feed(*tensor_of(session))
         (decided,) = cloud.took(Decided)
         cloud.say(Bye(), session)
@@ -218,10 +213,77 @@ def test_symbols_are_held_up_to_a_bound_counted_over_all_sessions():
     assert cloud.core.held_bytes == 2 * 16 * SYMBOL_BYTES
     cloud.feed(*tensor_of(alice, 1)[:3])
     assert cloud.counts["memory_limit"] == 3
-    cloud.feed(*tensor_of(bob, 0)[3:11], peer=BOB)  # complete: no longer held
+    cloud.feed(*tensor_of(alice, 0)[3:11])  # complete: no longer held
     assert cloud.core.held_bytes == 16 * SYMBOL_BYTES
     cloud.feed(*tensor_of(alice, 1)[3:6])
     assert cloud.counts["memory_limit"] == 3
+
+
+def test_each_of_two_sessions_may_hold_half_of_the_symbols():
+    cloud = Cloud(reassembly_bytes=5 * 16 * SYMBOL_BYTES)
+    alice, bob = cloud.connect(peer=ALICE), cloud.connect(peer=BOB)
+    for number in range(3):
+        cloud.feed(*tensor_of(alice, number)[:3])
+    assert cloud.counts["memory_limit"] == 3  # though there is room for three more
+    for number in range(2):
+        cloud.feed(*tensor_of(bob, number)[:3], peer=BOB)
+    assert cloud.counts["memory_limit"] == 3
+    cloud.say(Bye(), bob, peer=BOB)
+    for number in range(3, 6):
+        cloud.feed(*tensor_of(alice, number)[:3])
+    assert cloud.counts["memory_limit"] == 3  # all is Alice's again
+
+
+def test_a_session_that_comes_later_gets_its_share_as_soon_as_the_others_have_been_decided():
+    cloud = Cloud(reassembly_bytes=4 * 16 * SYMBOL_BYTES)
+    alice = cloud.connect(peer=ALICE)
+    for number in range(4):
+        cloud.feed(*tensor_of(alice, number)[:3])
+    bob = cloud.connect(peer=BOB)
+    cloud.feed(*tensor_of(bob, 0)[:3], peer=BOB)
+    assert cloud.counts["memory_limit"] == 3  # and the bound holds: see Cloud.look
+    cloud.wait(DEADLINE_S + 0.01)
+    for number in range(4, 8):
+        cloud.feed(*tensor_of(alice, number)[:3])
+        cloud.feed(*tensor_of(bob, number)[:3], peer=BOB)
+    assert cloud.counts["memory_limit"] == 3 + 2 * 6
+    assert cloud.core.held_bytes == 4 * 16 * SYMBOL_BYTES
+
+
+def test_each_of_two_sessions_may_have_half_of_the_places_at_the_back_end():
+    cloud = Cloud(pending_tensors=4)
+    alice, bob = cloud.connect(peer=ALICE), cloud.connect(peer=BOB)
+    for number in range(4):
+        cloud.feed(*tensor_of(alice, number))
+    assert cloud.tensors == {"opened": 4, "overloaded": 2}
+    for number in range(2):
+        cloud.feed(*tensor_of(bob, number), peer=BOB)
+    assert cloud.tensors == {"opened": 6, "overloaded": 2}
+    assert [d.session for d in cloud.answer_all()] == [alice.number] * 2 + [bob.number] * 2
+
+
+def test_a_session_that_comes_later_gets_its_places_at_the_back_end_as_answers_come_back():
+    cloud = Cloud(pending_tensors=2)
+    alice = cloud.connect(peer=ALICE)
+    for number in range(2):
+        cloud.feed(*tensor_of(alice, number))
+    bob = cloud.connect(peer=BOB)
+    cloud.feed(*tensor_of(bob, 0), peer=BOB)
+    assert cloud.tensors == {"opened": 3, "overloaded": 1}
+    first, _ = cloud.took(Decided)
+    cloud.answer(first)
+    cloud.feed(*tensor_of(alice, 2))  # over her share now
+    cloud.feed(*tensor_of(bob, 1), peer=BOB)
+    assert [d.session for d in cloud.took(Decided)] == [bob.number]
+
+
+def test_every_session_has_a_place_at_the_back_end_however_many_there_are():
+    cloud = Cloud(pending_tensors=2)
+    sessions = [cloud.connect(peer=(name, 1)) for name in "abcde"]
+    for session in sessions:
+        cloud.feed(*tensor_of(session), *tensor_of(session, 1))
+    assert sorted(d.session for d in cloud.answer_all()) == sorted(session.number for session in sessions)
+    assert cloud.tensors["overloaded"] == 5
 
 
 def test_a_tensor_larger_than_all_that_may_be_held_is_refused():

@@ -11,18 +11,18 @@ from gradfec_common.keys import INSECURE_KEY, Key
 from gradfec_common.session import handshake
 from gradfec_common.session.handshake import (
     AuthenticHello,
-    BadHello,
     EdgeHandshake,
     Established,
     HandshakeKey,
     answer_hello,
     read_hello,
 )
+from gradfec_common.wire import Drop
 
 KEY = HandshakeKey(Key(PSK))
 OTHER = HandshakeKey(Key(b"o" * 32))
 KEYS = {KEY.id: KEY, OTHER.id: OTHER}
-NOT_A_HELLO, UNKNOWN_KEY, FORGED = BadHello
+BAD_LENGTH, UNKNOWN_KEY, FORGED = Drop.BAD_LENGTH, Drop.UNKNOWN_KEY, Drop.FORGED
 
 # The points of low order on Curve25519, and the forms of them that are not reduced: x25519 of each is zero.
 P = 2**255 - 19
@@ -170,14 +170,14 @@ def test_entropy_is_asked_for_32_bytes_on_either_side():
 def test_every_flip_in_a_hello_is_refused():
     hello = edge_of().hello
     for offset, changed in flipped(hello):
-        expected = NOT_A_HELLO if offset < 3 else UNKNOWN_KEY if 8 <= offset < 16 else FORGED
+        expected = UNKNOWN_KEY if 8 <= offset < 16 else FORGED
         assert read_hello(changed, KEYS) is expected, offset
 
 
 def test_every_truncation_and_extension_of_a_hello_is_refused():
     hello = edge_of().hello
     for changed in [hello[:length] for length in range(512)] + [hello + b"\0", hello * 2]:
-        assert read_hello(changed, KEYS) is NOT_A_HELLO
+        assert read_hello(changed, KEYS) is BAD_LENGTH
 
 
 def test_a_hello_under_a_key_that_the_cloud_lacks_or_under_anothers_name_is_refused():
@@ -206,7 +206,7 @@ def test_what_fills_a_hello_up_may_be_anything():
 
 @given(st.binary(max_size=600))
 def test_random_bytes_are_no_hello(datagram):
-    assert isinstance(read_hello(datagram, KEYS), BadHello)
+    assert isinstance(read_hello(datagram, KEYS), Drop)
     head = edge_of().hello[:16]
     assert read_hello((head + datagram).ljust(512, b"\0")[:512], KEYS) is FORGED
 
@@ -268,7 +268,7 @@ def test_who_has_not_the_key_cannot_welcome():
 def test_a_hello_is_no_welcome_and_a_welcome_no_hello():
     edge = edge_of()
     assert edge.finish(edge.hello) is None
-    assert read_hello(answered(edge.hello, body=b"x" * 456)[0], KEYS) is NOT_A_HELLO
+    assert read_hello(answered(edge.hello, body=b"x" * 456)[0], KEYS) is UNKNOWN_KEY  # bytes of the cloud's public key
 
 
 @pytest.mark.parametrize("public", LOW_ORDER, ids=range(len(LOW_ORDER)))
