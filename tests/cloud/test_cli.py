@@ -16,7 +16,19 @@ from gradfec_common.transmit import FILLS
 
 def test_help_explains_every_option_and_the_exit_codes() -> None:
     text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
-    options = ("listen", "split", "fill", "deadline-ms", "results", "metrics", "weights", "key-file", "keys", "insecure", "json")
+    options = (
+        "listen",
+        "split",
+        "fill",
+        "deadline-ms",
+        "results",
+        "metrics",
+        "weights",
+        "key-file",
+        "keys",
+        "insecure",
+        "json",
+    )
     assert [name for name in options if f"--{name}" not in text] == []
     assert "Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong option." in text
     assert "gradfec-cloud --listen 9000" in text
