@@ -15,7 +15,10 @@ from gradfec_edge.daemon import printable
 from gradfec_edge.importance import DEFAULT_ESTIMATOR, ESTIMATORS
 from gradfec_edge.progress import Progress
 
-OPTIONS = "camera cloud protect fec importance rows split fps loop in-flight timeout-ms rate results weights key-file insecure name seed json"
+OPTIONS = (
+    "camera cloud protect fec importance rows split fps loop in-flight timeout-ms rate results weights key-file "
+    "insecure name seed json"
+)
 
 
 def test_help_explains_every_option_and_the_exit_codes() -> None:
