@@ -147,9 +147,7 @@ WRONG_WORLD = (
     Case(f"{EDGE} --weights {{text}}", 1, "cannot read"),
     Case(f"{EDGE} --weights {{cut_short}}", 1, "cannot read"),
     Case(f"{EDGE} --importance {{missing}}.npz", 1, "make one with gradfec train-proxy --out"),
-    Case(
-        f"{EDGE} --key-file {{open_key}}", 1, "others than its owner have access to the key {open_key}: run"
-    ),
+    Case(f"{EDGE} --key-file {{open_key}}", 1, "others than its owner have access to the key {open_key}: run"),
     Case(f"{EDGE} --key-file {{no_key}}", 1, "{no_key}: this is no gradfec key: a key begins with gradfec1-"),
     Case(f"{EDGE} --key-file {{empty}}", 1, "is no file that could hold a key"),
     Case(f"{CLOUD} --key-file {{open_key}}", 1, "run `chmod 600"),
