@@ -205,7 +205,7 @@ class CloudSessions:
             return Refuse("rows", str(error)[: wire.MAX_TEXT_BYTES // 2]), None
         if len(self._sessions) >= self.limits.sessions:
             return Refuse("full", f"the cloud serves {self.limits.sessions} edges already"), None
-        of_key = sum(session.key is hello.key for session in self._sessions.values())
+        of_key = sum(session.key.id == hello.key.id for session in self._sessions.values())
         if of_key >= self.limits.sessions_per_key:
             return Refuse("full", f"the cloud serves {of_key} edges with this key already"), None
         return Refuse("", ""), grid
