@@ -187,7 +187,8 @@ class CloudSessions:
         self._greeter.answered(hello, peer, welcome, now)
         self._outbox.welcome(welcome, peer)
         if grid is not None:
-            self._open(hello, wanted, established, grid, peer, now)
+            spare = len(datagram) - len(welcome)
+            self._open(hello, wanted, established, grid, peer, spare, now)
         return "hello"
 
     def _why_not(self, wanted: Hello, hello: AuthenticHello) -> tuple[Refuse, PacketGrid | None]:
@@ -223,6 +224,7 @@ class CloudSessions:
         established: Established,
         grid: PacketGrid,
         peer: Hashable,
+        credit: int,
         now: float,
     ) -> None:
         """Keep a session until its edge uses it, or does not."""
@@ -238,6 +240,7 @@ class CloudSessions:
             allowance=Allowance(most, most, now),
             peer=peer,
             heard_at=now,
+            credit=credit,
         )
         self._look_for_idle(now)
 

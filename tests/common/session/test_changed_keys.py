@@ -79,6 +79,15 @@ def test_an_edge_whose_key_is_removed_is_told_so_and_comes_no_more_until_the_key
     assert [event.fresh for event in world.events(south) if isinstance(event, Connected)] == [True]
 
 
+def test_an_edge_that_has_said_next_to_nothing_is_said_goodbye_to_for_its_hello_has_paid_for_it(world: World) -> None:
+    idle = world.edge("a", NORTH)
+    world.events(idle)
+    world.cloud.leave()
+    world.hand_over()
+    assert world.events(idle) == [LinkLost(leaving=True)]
+    assert world.cloud.unpaid == 0
+
+
 def test_sessions_count_for_their_key_however_often_it_is_read_again(world: World) -> None:
     world.edge("a", NORTH)
     world.cloud.change_keys(keys((NORTH, "north")))
