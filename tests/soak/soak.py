@@ -1,8 +1,8 @@
 """`make soak MINUTES=N`: two edges, an injector that loses a fifth in bursts, attackers, and fault after fault.
 
-Each process is killed in turn and started again at once, as a supervisor would; each is stopped for ten seconds; a disk is
-full; clocks jump, where this user may set them. The last part is quiet, ends in order, and accounts for every datagram
-and every tensor.
+Each process is killed in turn and started again at once, as a supervisor would; each is stopped for ten seconds; a disk
+is full; clocks jump, where this user may set them. The last part is quiet, ends in order, and accounts for every
+datagram and every tensor.
 """
 
 from __future__ import annotations

@@ -185,7 +185,8 @@ class CloudSessions:
         self._greeter.answered(hello, peer, welcome, now)
         self._outbox.welcome(welcome, peer)
         if grid is not None:
-            self._open(hello, wanted, established, grid, peer, now)
+            spare = len(datagram) - len(welcome)
+            self._open(hello, wanted, established, grid, peer, spare, now)
         return "hello"
 
     def _why_not(self, wanted: Hello, hello: AuthenticHello) -> tuple[Refuse, PacketGrid | None]:
@@ -224,6 +225,7 @@ class CloudSessions:
         established: Established,
         grid: PacketGrid,
         peer: Hashable,
+        credit: int,
         now: float,
     ) -> None:
         """Keep a session until its edge uses it, or does not."""
@@ -240,6 +242,7 @@ class CloudSessions:
             allowance=Allowance(limits.tensors_per_s * grid.count, limits.tensors_per_session * grid.count, now),
             peer=peer,
             heard_at=now,
+            credit=credit,
         )
         self._look_for_idle(now)
 
@@ -353,7 +356,9 @@ class CloudSessions:
             case Drop():
                 return message.value
             case Ping():
-                self._outbox.say(session, Bye() if self.leaving else Pong())  # the goodbye of `leave` may have been lost
+                self._outbox.say(
+                    session, Bye() if self.leaving else Pong()
+                )  # the goodbye of `leave` may have been lost
                 return "ping"
             case Ack():
                 self._answers.acknowledge(session, message)
