@@ -33,6 +33,7 @@ from .wiretap import Wiretap
 LINK = Link(loss=0.2, burst=8, seed=1)
 STOPPED_S = 10.0
 REST_S = 20.0  # between faults
+WARM_UP_S = 60.0  # of a process, before its memory counts
 RECOVERY_S = 5.0  # of every edge, after whatever was done has ended
 QUIET_FRAMES = 60
 CLOCK_STEPS_S = (3600.0, -7200.0, 3600.0)  # they add up to nothing
@@ -63,6 +64,8 @@ class System:
         self.cloud_port, self.port = free_port(), free_port()
         self.tap = Wiretap(self.port)
         self.parts: dict[str, Daemon] = {}
+        self.memories: dict[str, Memory] = {}
+        self.slopes: dict[str, list[tuple[float, float]]] = {}  # MB a minute, and over how many seconds
         self.edges: dict[str, Edge] = {}
         self.said: dict[str, list[str]] = {}
         for name in ("cloud", "injector", "left", "right"):
@@ -81,6 +84,7 @@ class System:
             camera = ["--camera", str(self._folder / "images"), "--loop", "--fps", str(self._fps)]
             self.edges[name] = Edge(name, *camera, "--cloud", f"127.0.0.1:{port}")
             self.parts[name] = self.edges[name].daemon
+        self.memories[name] = Memory(self.parts[name])
 
     def recovered(self, fault: str) -> None:
         """Wait until both edges get answers to what they send from now on; note how long that takes."""
@@ -100,10 +104,18 @@ class System:
         self.note(name)
         if before is not None:
             self._report.answers += len(before.answered)
+        if name == "cloud":  # whose successor will not know the hellos that were heard so far
+            self.tap.forget()
         self.start(name)
 
     def note(self, name: str) -> None:
-        """Keep what a part has said, and look for tracebacks."""
+        """Look at what a part has said and used, now that it is gone."""
+        memory = self.memories.pop(name)
+        memory.close()
+        if len(memory.samples) > 2 * WARM_UP_S:
+            first, last = memory.samples[0][0], memory.samples[-1][0]
+            slope = memory.slope_mb_a_minute(first + WARM_UP_S)
+            self.slopes.setdefault(name, []).append((slope, last - first - WARM_UP_S))
         said = list(self.parts[name].said)
         self._report.check(not any("Traceback" in line for line in said), f"{name} printed a traceback: {said[-3:]}")
 
@@ -147,21 +159,19 @@ def soak(folder: Path, seconds: float, fps: float, clock: bool) -> int:
     end = time.monotonic() + seconds
     system = System(folder, fps, report)
     system.recovered("start")
-    slopes: dict[str, list[float]] = {}
     rounds = 0
     while rounds == 0 or time.monotonic() < end:
         rounds += 1
         for fault, act in faults(system, folder, clock, report):
-            with watched(system, slopes):
-                time.sleep(REST_S)
+            time.sleep(REST_S)
             act()
             system.recovered(fault)
-        with watched(system, slopes), under_attack(system, folder, report):
+        with under_attack(system, folder, report):
             time.sleep(2 * REST_S)
         system.recovered("an attack")
     system.stop()
     account = quiet(folder, report)
-    growth = {name: sum(of) / len(of) for name, of in slopes.items()}
+    growth = {name: mean_slope(of) for name, of in system.slopes.items()}
     for name, slope in growth.items():
         report.check(slope <= SLOPE_MB_A_MINUTE, f"{name}'s memory grows by {slope:.2f} MB a minute")
     summary: dict[str, Any] = {
@@ -212,17 +222,9 @@ def step_clock() -> None:
         time.sleep(2)
 
 
-@contextmanager
-def watched(system: System, slopes: dict[str, list[float]]) -> Iterator[None]:
-    """Take the slope of each part's memory meanwhile, once it has warmed up."""
-    memories = {name: Memory(part) for name, part in system.parts.items()}
-    start = time.monotonic()
-    try:
-        yield
-    finally:
-        for name, memory in memories.items():
-            memory.close()
-            slopes.setdefault(name, []).append(memory.slope_mb_a_minute(start + REST_S / 2))
+def mean_slope(slopes: list[tuple[float, float]]) -> float:
+    """Return the mean of (slope, seconds), the longer ones counting for more."""
+    return sum(slope * seconds for slope, seconds in slopes) / sum(seconds for _, seconds in slopes)
 
 
 @contextmanager

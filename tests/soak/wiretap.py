@@ -7,7 +7,7 @@ import socket
 import threading
 from pathlib import Path
 
-MOST = 4096  # datagrams kept: the first ones, with the hello
+MOST = 4096  # datagrams kept: the first ones since it began
 
 
 class Wiretap:
@@ -31,6 +31,10 @@ class Wiretap:
         """Write the copies to a file, each after its length."""
         path.write_bytes(b"".join(len(datagram).to_bytes(2, "big") + datagram for datagram in self._kept))
         return path
+
+    def forget(self) -> None:
+        """Throw the copies away and begin anew."""
+        self._kept = []
 
     def close(self) -> None:
         """Relay nothing more."""

@@ -147,19 +147,22 @@ class CloudSessions:
         """Take no new session and no new tensor from now on, tell the edges so, and finish the tensors at hand."""
         self._tensors.leaving = True
         for session in self._sessions.values():
-            self._outbox.say(session, Bye())
+            if session.confirmed:  # else it may be a replayed hello's, and gets no word
+                self._outbox.say(session, Bye())
 
     def say_goodbye(self) -> None:
         """Tell every edge that its session is over."""
         for session in list(self._sessions.values()):
-            self._outbox.say(session, Bye())
+            if session.confirmed:
+                self._outbox.say(session, Bye())
             self._end(session, "leaving")
 
     def change_keys(self, keys: Keys) -> None:
         """Let in who has one of `keys` from now on; the sessions of other keys end."""
         self._greeter.keys = keys
         for session in [session for session in self._sessions.values() if session.key.id not in keys]:
-            self._outbox.say(session, Bye())
+            if session.confirmed:
+                self._outbox.say(session, Bye())
             self._end(session, "key removed")
 
     # --- sessions ---
