@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test sim attack soak lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -25,6 +25,15 @@ demo: $(READY) ## Run cloud, loss injector and edge on this machine, without and
 
 test: $(READY) ## Run all tests, on two cores; with ARGS=... those that it names, in one process
 	$(BIN)/python -m pytest $(or $(ARGS),-n 2)
+
+sim: $(READY) ## Run the protocol against a hostile network: SEEDS=1000 of them, SEED=123 alone, ARGS=--planted
+	$(BIN)/python -m tests.sim $(if $(SEED),--first $(SEED) --seeds 1,--seeds $(or $(SEEDS),200)) $(ARGS)
+
+attack: $(READY) ## Attack a real cloud for SECONDS=120 while an honest edge sends frames
+	$(BIN)/python -m tests.soak.attack --seconds $(or $(SECONDS),120)
+
+soak: $(READY) ## Run the real daemons through faults and attacks for MINUTES=60
+	$(BIN)/python -m tests.soak.soak --minutes $(or $(MINUTES),60) $(ARGS)
 
 lint: $(READY) ## Check style, types and layering
 	$(BIN)/ruff check

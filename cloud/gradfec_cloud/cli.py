@@ -18,7 +18,7 @@ from gradfec_common.console import (
     runtime_option,
     say_totals,
 )
-from gradfec_common.runtimes import choose_runtime
+from gradfec_common.runtimes import LITERT, choose_runtime
 
 if TYPE_CHECKING:
     from gradfec_cloud.inference import Answer, Inference
@@ -128,9 +128,10 @@ def load(
 
     with show_progress() as fetching:
         store = ensure_weights(weights, fetching)
-    back_end = load_back_end(runtime, cut, store, MAX_BATCH)  # after what can fail at once: TensorFlow takes seconds
+    batch = 1 if runtime == LITERT else MAX_BATCH  # where a batch saves nothing, it only makes everybody wait
+    back_end = load_back_end(runtime, cut, store, batch)  # after what can fail at once: TensorFlow takes seconds
     back_end.warm_up()
-    return Inference(back_end, top5, fill, deliver)
+    return Inference(back_end, top5, fill, deliver, batch)
 
 
 def say(line: str) -> None:

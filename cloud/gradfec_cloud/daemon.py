@@ -108,7 +108,7 @@ class CloudDaemon:
             self._say(f"error: {error}; the keys stay as they were")
             return
         self.sessions.change_keys(keys)
-        self._say(f"{len(keys)} keys read again")
+        self._say(f"read again: {len(keys)} {'key' if len(keys) == 1 else 'keys'}")
         self._pump()
 
     def _watch(self) -> None:
@@ -231,7 +231,7 @@ class CloudDaemon:
             open_tensors=self.sessions.open_tensors,
             held_bytes=self.sessions.held_bytes,
             unacknowledged=self.sessions.unacknowledged,
-            unpaid=self.sessions.unpaid,
+            limits=dict(self.sessions.bites),
             insecure=self._insecure,
         )
 

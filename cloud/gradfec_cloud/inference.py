@@ -5,7 +5,6 @@ A tensor's blocks are decoded in further threads, one for each core: zfec releas
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_cloud.backend import BackEnd
+from gradfec_cloud.turns import Turns
 from gradfec_common.fill import Fill
 from gradfec_common.reassembly import DecodedTensor, decode_tensor
 from gradfec_common.runtimes import cores
@@ -46,32 +46,31 @@ class Inference:
         top5: Callable[[npt.NDArray[np.float32]], list[tuple[int, str, float]]],
         fill: Fill,
         deliver: Callable[[list[Answer]], None],
+        batch: int = MAX_BATCH,
     ) -> None:
-        """Fill gaps with `fill`; call `deliver` on the worker's thread with the answers of each batch."""
+        """Fill gaps with `fill`; call `deliver` on the worker's thread with the answers of each batch.
+
+        `batch`: how many tensors at most the back-end gets together.
+        """
+        self._batch = batch
         self._back_end, self._top5, self._fill, self._deliver = back_end, top5, fill, deliver
         self._decoders = ThreadPoolExecutor(cores(), "decoder")
-        self._waiting: queue.SimpleQueue[tuple[Decided, float] | None] = queue.SimpleQueue()
+        self._waiting: Turns[tuple[Decided, float]] = Turns()
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
         self._thread.start()
 
     def submit(self, decided: Decided) -> None:
         """Queue a tensor; the protocol core bounds how many wait."""
-        self._waiting.put((decided, time.perf_counter()))
+        self._waiting.put(decided.session, (decided, time.perf_counter()))
 
     def close(self) -> None:
-        """Stop after the batch at hand."""
-        self._waiting.put(None)
+        """Stop after what waits."""
+        self._waiting.close()
         self._thread.join(timeout=10)
         self._decoders.shutdown(wait=False)
 
     def _work(self) -> None:
-        while (first := self._waiting.get()) is not None:
-            batch = [first]
-            while len(batch) < MAX_BATCH and not self._waiting.empty():
-                if (more := self._waiting.get()) is None:
-                    self._waiting.put(None)
-                    break
-                batch.append(more)
+        while batch := self._waiting.take(self._batch):
             answers = [Answer(decided) for decided, _ in batch]
             try:
                 self._infer(answers, [since for _, since in batch])

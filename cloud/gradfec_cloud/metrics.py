@@ -29,7 +29,7 @@ class Snapshot:
     open_tensors: int
     held_bytes: int
     unacknowledged: int
-    unpaid: int
+    limits: Mapping[str, int]  # how often each bit, by name
     insecure: bool
 
 
@@ -56,7 +56,7 @@ class CloudCollector(Collector):
         yield _gauge("gradfec_open_tensors", "Tensors that are being collected, decoded or counted.", now.open_tensors)
         yield _gauge("gradfec_held_bytes", "Bytes of symbols held for tensors that are collected.", now.held_bytes)
         yield _gauge("gradfec_unacknowledged_answers", "Results and reports being repeated.", now.unacknowledged)
-        yield _counter("gradfec_unpaid_messages", "Not sent: the address had not sent as many bytes.", now.unpaid)
+        yield _counters("gradfec_limits_reached", "How often each limit bit, by its name.", "limit", now.limits)
         yield _gauge("gradfec_insecure", "1 where the cloud runs with --insecure, else 0.", int(now.insecure))
 
 

@@ -126,12 +126,11 @@ class BareDrop:
 class UnequalProtection:
     """FEC_A_B: drop the least important A % of the packets; spend their place on parity over the other B %.
 
-    A block has at most `block_n` symbols, if not said otherwise as many as its code prefers.
+    A block has at most as many symbols as its code prefers.
     """
 
     dropped_percent: float
     code: ErasureCode = ZFEC
-    block_n: int | None = None
 
     @property
     def name(self) -> str:
@@ -148,8 +147,7 @@ class UnequalProtection:
         kept, dropped = keep_most_important(importance, self.dropped_percent)
         if not len(kept):
             raise UsageError(f"{self.name} drops all {total} packets of a tensor and sends nothing")
-        block_n = self.block_n or self.code.block_n(self.dropped_percent / 100)
-        count = min(-(-total // block_n), len(kept), MAX_BLOCKS)
+        count = min(-(-total // self.code.block_n(self.dropped_percent / 100)), len(kept), MAX_BLOCKS)
         blocks = []
         for b in range(count):
             packets = kept[b::count]

@@ -53,8 +53,9 @@ IMPORTANCE = (
 @click.option(
     "--fec",
     default="zfec",
-    type=click.Choice(["zfec", "leopard"]),
-    help="Erasure code of FEC_A_B: zfec, in blocks of 256 packets; leopard, over the whole frame, and much faster.",
+    metavar="CODE",
+    help="Erasure code of FEC_A_B: zfec, in small blocks; zfec:256, in blocks of so many packets; leopard, over the "
+    "whole frame, and much faster.",
 )
 @click.option("--importance", metavar="NAME", help=IMPORTANCE)
 @click.option(

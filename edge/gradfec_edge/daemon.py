@@ -112,6 +112,8 @@ class EdgeDaemon:
         if self.options.key.insecure:
             self._say(f"warning: {INSECURE_WARNING}")
         self._say(f"looking for {self.options.cloud}")
+        if self.source.live:
+            self._loop.call_later(PATIENCE_S, self._say_if_silent)
         last = time.monotonic()
         while True:
             await self._slots.acquire()
@@ -173,12 +175,22 @@ class EdgeDaemon:
         finally:
             waiting.cancel()
         if not self._connected.is_set():
-            silence = (
-                f"no answer from {self.options.cloud} for {PATIENCE_S:.0f} s: check that gradfec-cloud runs there, that"
-                f" it has this edge's key {self.options.key.id.hex()} (strangers get no answer), and that UDP to that "
-                "port passes the firewalls on the way"
-            )
-            self._fail(GradfecError(self._refusal or silence))
+            self._fail(GradfecError(self._refusal or self._silence()))
+
+    def _silence(self) -> str:
+        """Say what to look for where the cloud does not answer: it does not tell strangers that it is there."""
+        key = self.options.key
+        alike = f"it has this edge's key {key.id.hex()} (strangers get no answer)"
+        return (
+            f"no answer from {self.options.cloud} for {PATIENCE_S:.0f} s: check that gradfec-cloud runs there, that "
+            f"{'it runs with --insecure, too' if key.insecure else alike}, and that UDP to that port passes the "
+            "firewalls on the way"
+        )
+
+    def _say_if_silent(self) -> None:
+        """Help the user of a camera, who would wait for ever."""
+        if not (self._connected.is_set() or self._refusal):
+            self._say(f"{self._silence()}; trying again")
 
     async def _wait_for_answers(self) -> None:
         """Wait until every frame on its way is answered or given up: the core's timers see to it."""

@@ -47,7 +47,7 @@ PHOTOGRAPHS = (
 )
 @click.option("--burst", type=datagrams, metavar="N", help="Lose in bursts of N datagrams on average.")
 @click.option("--protect", default="FEC_50_50", metavar="SCHEME", help="Scheme to compare with no protection.")
-@click.option("--fec", default="zfec", type=click.Choice(["zfec", "leopard"]), help="Erasure code of FEC_A_B.")
+@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code of FEC_A_B: zfec, leopard, zfec:256.")
 @click.option(
     "--images",
     type=click.Path(path_type=Path),

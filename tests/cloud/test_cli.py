@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
+import pytest
 from click.testing import CliRunner
 
 from gradfec_cloud.cli import main
@@ -14,7 +16,19 @@ from gradfec_common.transmit import FILLS
 
 def test_help_explains_every_option_and_the_exit_codes() -> None:
     text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
-    options = ("listen", "split", "fill", "deadline-ms", "results", "metrics", "weights", "json")
+    options = (
+        "listen",
+        "split",
+        "fill",
+        "deadline-ms",
+        "results",
+        "metrics",
+        "weights",
+        "key-file",
+        "keys",
+        "insecure",
+        "json",
+    )
     assert [name for name in options if f"--{name}" not in text] == []
     assert "Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong option." in text
     assert "gradfec-cloud --listen 9000" in text
@@ -34,10 +48,18 @@ def test_a_fill_that_the_split_does_not_have_is_refused_at_start() -> None:
     assert result.output.count("\n") == 1
 
 
+@pytest.mark.parametrize("option", ["--key-file", "--keys"])
+def test_everybody_and_some_cannot_both_be_let_in(option: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["--listen", "127.0.0.1:9", "--insecure", option, str(tmp_path)])
+    assert result.exit_code == 2
+    assert result.output == "error: --insecure lets everybody in: give it without --key-file and --keys\n"
+
+
 def test_help_imports_neither_numpy_nor_anything_heavier() -> None:
     script = (
         "import sys, gradfec_cloud.cli as cli; cli.main(['--help'], standalone_mode=False);"
-        "print(*{'numpy', 'uvloop', 'tensorflow', 'rich', 'prometheus_client'} & {*sys.modules}, file=sys.stderr)"
+        "heavy = {'numpy', 'uvloop', 'tensorflow', 'rich', 'prometheus_client', 'cryptography'};"
+        "print(*heavy & {*sys.modules}, file=sys.stderr)"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ended.stderr.strip() == ""

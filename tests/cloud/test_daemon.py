@@ -5,9 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from gradfec_cloud.daemon import REST_S, CloudDaemon, CloudOptions
+import pytest
+
+from gradfec_cloud.access import by_id
+from gradfec_cloud.daemon import REST_S, CloudDaemon, CloudOptions, place
+from gradfec_common.keys import Key
 from gradfec_common.network import split_point
+from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import Batch, batch_of
+
+KEY = HandshakeKey(Key(bytes(range(32))))
 
 
 class Port:
@@ -42,7 +49,8 @@ class Loop:
 
 def daemon() -> tuple[CloudDaemon, Port, Loop]:
     async def make() -> CloudDaemon:
-        return CloudDaemon(CloudOptions(split_point("pool1_pool"), "zero", 0.5, None), port, None, lambda line: None)
+        options = CloudOptions(split_point("pool1_pool"), "zero", 0.5, None, lambda: by_id(KEY))
+        return CloudDaemon(options, port, None, lambda line: None)
 
     port, loop = Port(), Loop()
     made = asyncio.run(make())
@@ -82,3 +90,11 @@ def test_all_that_came_in_time_is_read_before_what_is_due_is_done() -> None:
     cloud._on_timer()
     assert cloud.sessions.counts["too_short"] == 266
     assert not port.waiting
+
+
+@pytest.mark.parametrize(
+    ("peer", "written"),
+    [(("192.0.2.7", 4000), "192.0.2.7:4000"), (("2001:db8::7", 4000, 0, 0), "[2001:db8::7]:4000")],
+)
+def test_an_address_is_written_as_people_write_it(peer: tuple[str, int], written: str) -> None:
+    assert place(peer) == written

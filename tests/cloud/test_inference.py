@@ -16,7 +16,7 @@ from gradfec_common.plan import parse_scheme
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.events import Decided
 from gradfec_common.transmit import encode_tensor, packet_grid
-from gradfec_common.wire import HEADER_BYTES, SYMBOL_HEADER
+from gradfec_common.wire import read_symbols
 
 SPLIT = split_point("pool1_pool")
 GRID = packet_grid(SPLIT, 14)  # 256 packets
@@ -53,10 +53,9 @@ def decided(number: int, lost: int = 0) -> Decided:
     chi[-1, -1, -1] = 0
     scores = np.arange(GRID.count, 0, -1).astype(np.float32)
     encoded = encode_tensor(chi, parse_scheme("FEC_50_50").plan(scores), GRID, SPLIT)
-    datagrams = encoded.datagrams(1, number)[lost:]
-    headers = np.ascontiguousarray(datagrams[:, :HEADER_BYTES]).view(SYMBOL_HEADER)[:, 0]
+    headers, symbols = read_symbols(encoded.bodies(number)[lost:])
     arrived = Reassembly(headers[0], GRID)
-    arrived.add(headers, datagrams[:, HEADER_BYTES:-4])
+    arrived.add(headers, symbols)
     return Decided(1, number, arrived, arrived.complete, 0.25)
 
 

@@ -15,7 +15,7 @@ from gradfec_common.errors import GradfecError
 from gradfec_lab.daemons import free_port
 
 SNAPSHOT = Snapshot(
-    datagrams={"collected": 2048, "bad_checksum": 1},
+    datagrams={"collected": 2048, "forged": 1},
     kernel_drops=3,
     tensors={"opened": 5, "complete": 4},
     packets={"sent": 8192, "lost": 7},
@@ -26,6 +26,8 @@ SNAPSHOT = Snapshot(
     open_tensors=6,
     held_bytes=800_000,
     unacknowledged=9,
+    unpaid=4,
+    insecure=False,
 )
 
 
@@ -43,7 +45,7 @@ def test_a_scrape_shows_each_number_of_the_snapshot_once() -> None:
     server = serve_metrics(Endpoint("127.0.0.1", port), lambda: SNAPSHOT)
     try:
         assert scrape(port) == {
-            "gradfec_datagrams_received": ("counter", {"collected": 2048, "bad_checksum": 1}),
+            "gradfec_datagrams_received": ("counter", {"collected": 2048, "forged": 1}),
             "gradfec_datagrams_dropped_by_kernel": ("counter", {"": 3}),
             "gradfec_datagrams_sent": ("counter", {"": 11}),
             "gradfec_datagrams_send_failures": ("counter", {"": 2}),
@@ -54,6 +56,8 @@ def test_a_scrape_shows_each_number_of_the_snapshot_once() -> None:
             "gradfec_open_tensors": ("gauge", {"": 6}),
             "gradfec_held_bytes": ("gauge", {"": 800_000}),
             "gradfec_unacknowledged_answers": ("gauge", {"": 9}),
+            "gradfec_unpaid_messages": ("counter", {"": 4}),
+            "gradfec_insecure": ("gauge", {"": 0}),
         }
     finally:
         server.shutdown()

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from gradfec_common import codes
 from gradfec_common.codes import BARE, CODES, LEOPARD, ZFEC, fec_named, zfec_code
+from gradfec_common.codes.leopard_code import LeopardCode
+from gradfec_common.codes.zfec_code import ZfecCode
 from gradfec_common.errors import UsageError
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -215,8 +217,26 @@ def test_a_block_is_no_larger_than_its_code_has_it(share):
 def test_a_code_is_had_by_its_name():
     assert fec_named("zfec") is ZFEC
     assert fec_named("leopard") is LEOPARD
-    with pytest.raises(UsageError, match="'turbo' is no erasure code: use zfec or leopard"):
-        fec_named("turbo")
+    assert fec_named("zfec:64") == ZfecCode(64)
+    assert fec_named("leopard:512") == LeopardCode(512)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("turbo", "'turbo' is no erasure code: use zfec or leopard, or for example zfec:256"),
+        ("", "'' is no erasure code"),
+        ("zfec:1", "'zfec:1': a block of zfec has 2 to 256 symbols"),
+        ("zfec:257", "a block of zfec has 2 to 256 symbols"),
+        ("leopard:32769", "a block of leopard has 2 to 32768 symbols"),
+        ("zfec:", "a block of zfec has 2 to 256 symbols"),
+        ("zfec:²", "a block of zfec has 2 to 256 symbols"),
+        ("zfec:-4", "a block of zfec has 2 to 256 symbols"),
+    ],
+)
+def test_what_is_no_code_is_refused_with_what_to_write_instead(text, says):
+    with pytest.raises(UsageError, match=says):
+        fec_named(text)
 
 
 def test_a_code_whose_library_is_not_installed_is_refused_with_what_to_do(monkeypatch):

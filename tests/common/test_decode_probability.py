@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,7 +44,7 @@ def bounds(count: int, probability: float) -> tuple[int, int]:
 )
 def test_tensors_and_blocks_decode_as_often_as_theory_says(code, block_n, a, loss):
     rng = np.random.default_rng(2023)
-    plan = UnequalProtection(a, code, block_n).plan(rng.random(GRID.count).astype(np.float32))
+    plan = UnequalProtection(a, replace(code, block=block_n)).plan(rng.random(GRID.count).astype(np.float32))
     levels = rng.integers(1, 256, (GRID.count, GRID.size), np.uint8)
     sent = encode_packets(Quantised(levels, 0.0, 255.0), plan, GRID, SPLIT)
     tensors, blocks, missing = 0, 0, []

@@ -1,5 +1,7 @@
 """A protection plan gives every packet exactly one fate; FEC_A_B keeps the most important ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -108,7 +110,7 @@ def test_leopard_has_the_default_tensor_in_one_code_word():
 
 @pytest.mark.parametrize(("code", "block_n", "blocks"), [(ZFEC, 64, 32), (LEOPARD, 512, 4), (ZFEC, 32, 64)])
 def test_the_size_of_blocks_may_be_chosen(code, block_n, blocks):
-    plan = UnequalProtection(50, code, block_n).plan(np.zeros(2048, np.float32))
+    plan = UnequalProtection(50, replace(code, block=block_n)).plan(np.zeros(2048, np.float32))
     assert [(block.n, block.k) for block in plan.blocks] == [(2048 // blocks, 1024 // blocks)] * blocks
 
 

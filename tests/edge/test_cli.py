@@ -16,7 +16,8 @@ from gradfec_edge.importance import DEFAULT_ESTIMATOR, ESTIMATORS
 from gradfec_edge.progress import Progress
 
 OPTIONS = (
-    "camera cloud protect fec importance rows split fps loop in-flight timeout-ms rate results weights name seed json"
+    "camera cloud protect fec importance rows split fps loop in-flight timeout-ms rate results weights key-file "
+    "insecure name seed json"
 )
 
 
@@ -37,7 +38,7 @@ def test_help_names_every_estimator_and_the_default() -> None:
 def test_help_imports_neither_numpy_nor_anything_heavier() -> None:
     script = (
         "import sys, gradfec_edge.cli as cli; cli.main(['--help'], standalone_mode=False);"
-        "print(*{'numpy', 'cv2', 'uvloop', 'tensorflow', 'rich'} & {*sys.modules}, file=sys.stderr)"
+        "print(*{'numpy', 'cv2', 'uvloop', 'tensorflow', 'rich', 'cryptography'} & {*sys.modules}, file=sys.stderr)"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ended.stderr.strip() == ""

@@ -113,6 +113,15 @@ def test_totals_count_every_outcome_and_add_up_the_packets_that_are_known(journa
     assert (journal.packets["sent"], journal.packets["lost"], journal.packets["recovered"]) == (40, 7, 4)
 
 
+def test_remarks_stand_at_the_end_of_every_record_of_a_frame_that_was_sent_or_not(shown: list[dict[str, Any]]) -> None:
+    journal = Journal(None, shown.append, {"insecure": True})
+    journal.sent(5, frame(), plan(), STAGES)
+    journal.closed(Closed(5, None, None))
+    journal.unsent(frame())
+    assert [list(record) for record in shown] == 2 * [[*KEYS, "insecure"]]
+    assert [record["insecure"] for record in shown] == [True, True]
+
+
 def test_records_are_whole_lines_of_the_results_file(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with ResultsFile(path) as file:

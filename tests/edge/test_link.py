@@ -1,8 +1,10 @@
-"""The edge's socket: names, pacing, and what comes from others than the cloud."""
+"""The edge's socket: names, sealing and pacing, and what comes from others than the cloud."""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import socket
 import threading
 import time
@@ -16,12 +18,17 @@ import uvloop
 
 from gradfec_cloud.port import grow_receive_buffer
 from gradfec_common import wire
+from gradfec_common.ciphers import Cipher
 from gradfec_common.codes import BARE
 from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
+from gradfec_common.keys import Key
 from gradfec_common.network import split_point
 from gradfec_common.plan import Block, Plan
+from gradfec_common.replay import Verdict
+from gradfec_common.seal import Opener, Sealer
 from gradfec_common.session.edge import Connected, EdgeLimits, EdgeSession, Event, new_hello
+from gradfec_common.session.handshake import AuthenticHello, Established, HandshakeKey, answer_hello, read_hello
 from gradfec_common.transmit import EncodedTensor, encode_tensor, packet_grid
 from gradfec_edge import link as link_module
 from gradfec_edge.link import Link, resolve
@@ -31,6 +38,11 @@ SPLIT = split_point("pool1_pool")
 GRID = packet_grid(SPLIT, 14)
 COUNT = 64  # datagrams of a tensor here: two tensors fit any kernel's receive buffer, however late they are read
 SOON_S = 60.0  # a safety net
+KEY = HandshakeKey(Key(bytes(range(32))))
+CIPHER = Cipher.CHACHA20_POLY1305
+SESSION = 7
+# Nobody answers questions or the goodbye, and nothing is made of it.
+UNHURRIED = EdgeLimits(lost_after_s=math.inf, answer_timeout_s=SOON_S, bye_patience_s=0.02)
 
 
 class Cloud:
@@ -43,6 +55,8 @@ class Cloud:
         grow_receive_buffer(self.socket, 4 * 2**20)  # a tensor at once, however late this process has its turn
         self.got: list[bytes] = []
         self.edge: tuple[str, int] | None = None
+        self.established: Established
+        self.sealer: Sealer
         self._thread = threading.Thread(target=self._receive)
         self._thread.start()
 
@@ -60,13 +74,42 @@ class Cloud:
         self._thread.join()
         self.socket.close()
 
-    def kinds(self) -> list[int]:
-        return [datagram[2] for datagram in self.got]
+    def welcome(self) -> None:
+        """Answer the first hello that has come."""
+        hello = read_hello(self.got[0], {KEY.id: KEY})
+        assert isinstance(hello, AuthenticHello)
+        answer = answer_hello(hello, SESSION, wire.message_body(wire.Welcome(250)), os.urandom)
+        assert answer
+        welcome, self.established = answer
+        self.sealer = Sealer(self.established.cloud_to_edge, CIPHER, SESSION)
+        self.send(welcome)
 
-    def symbols(self) -> Any:
-        """Return the headers of the symbols that came, in their order."""
-        heads = [datagram[: wire.HEADER_BYTES] for datagram in self.got if datagram[2] == wire.Kind.SYMBOL]
-        return np.frombuffer(b"".join(heads), wire.SYMBOL_HEADER)
+    def say(self, message: wire.Message) -> bytes:
+        """Send a message of the session, and return it sealed."""
+        sealed = self.sealer.seal_one(wire.Kind.MESSAGE, wire.message_body(message))
+        self.send(sealed)
+        return sealed
+
+    def symbols(self) -> tuple[Any, wire.Bytes]:
+        """Return the headers and the symbols that came, in their order, each of which opens."""
+        datagrams = [np.frombuffer(datagram, np.uint8) for datagram in self.got if is_symbol(datagram)]
+        bodies, verdicts = Opener(self.established.edge_to_cloud, CIPHER).open(np.stack(datagrams))
+        assert set(verdicts) == {Verdict.OK}
+        return wire.read_symbols(bodies)
+
+    def messages(self) -> list[wire.Message | wire.Drop]:
+        """Return the messages that came, in their order."""
+        opener = Opener(self.established.edge_to_cloud, CIPHER)
+        bodies = [opener.open_one(datagram) for datagram in self.got if datagram[2] == wire.Kind.MESSAGE]
+        return [wire.read_message(body) for body in bodies if isinstance(body, bytes)]
+
+    def heard(self) -> int:
+        """Count the symbols that came."""
+        return sum(map(is_symbol, self.got))
+
+
+def is_symbol(datagram: bytes) -> bool:
+    return datagram[2] == wire.Kind.SYMBOL
 
 
 @pytest.fixture(params=[True, False], ids=["batched", "plain"])
@@ -76,8 +119,9 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     fake.close()
 
 
-def tensor() -> EncodedTensor:
-    plan = Plan(GRID.count, np.arange(COUNT, GRID.count), (Block(np.arange(COUNT), COUNT, BARE),))
+def tensor(count: int = COUNT) -> EncodedTensor:
+    """Make a tensor of `count` datagrams."""
+    plan = Plan(GRID.count, np.arange(count, GRID.count), (Block(np.arange(count), count, BARE),))
     return encode_tensor(np.zeros(SPLIT.shape, np.float32), plan, GRID, SPLIT)
 
 
@@ -89,8 +133,7 @@ def with_link(cloud: Cloud, work: Work) -> Link:
 
     async def run() -> Link:
         events: list[Event] = []
-        hello = new_hello(SPLIT.id, GRID.rows, "edge", np.random.default_rng(1))
-        core = EdgeSession(hello, time.monotonic(), EdgeLimits(bye_patience_s=0.02))  # nobody answers the goodbye
+        core = EdgeSession(new_hello(SPLIT.id, GRID.rows, "edge", CIPHER), KEY, os.urandom, time.monotonic(), UNHURRIED)
         link = Link(Endpoint(*cloud.socket.getsockname()), core, events.append, batched=cloud.batched)
         await link.open()
         await work(link, events)
@@ -111,10 +154,7 @@ async def until(holds: Callable[[], bool]) -> None:
 async def welcomed(cloud: Cloud, events: list[Event]) -> None:
     """Answer the link's hello."""
     await until(lambda: bool(cloud.got))
-    opened = wire.read_control(np.frombuffer(cloud.got[0], np.uint8))
-    assert not isinstance(opened, wire.Drop)
-    assert isinstance(opened[1], wire.Hello)
-    cloud.send(wire.control_datagram(7, wire.Welcome(opened[1].nonce, 250)))
+    cloud.welcome()
     await until(lambda: any(isinstance(event, Connected) for event in events))
 
 
@@ -138,13 +178,12 @@ def test_a_tensors_datagrams_leave_each_once_in_order_and_are_counted(cloud: Clo
         numbers: list[int] = []
         await link.send_tensor(tensor(), 0.05, numbers.append)
         assert numbers == [0]
-        await until(lambda: cloud.kinds().count(wire.Kind.SYMBOL) == COUNT)
+        await until(lambda: cloud.heard() == COUNT)
 
     link = with_link(cloud, work)
-    assert cloud.symbols()["position"].tolist() == [*range(COUNT)]
-    assert set(cloud.symbols()["session"]) == {7}
+    assert cloud.symbols()[0]["position"].tolist() == [*range(COUNT)]
     assert link.sent["symbol"] == COUNT
-    assert link.sent["control"] >= 2  # a hello and a goodbye
+    assert link.sent["control"] >= 3  # a hello, a question and a goodbye
 
 
 def test_datagrams_are_spread_over_the_time_that_they_are_given(cloud: Cloud) -> None:
@@ -174,7 +213,8 @@ def test_slow_sending_leaves_in_small_runs_as_it_falls_due(cloud: Cloud, monkeyp
         monkeypatch.setattr(Sender, "send", note)
         monkeypatch.setattr(link_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
         monkeypatch.setattr(link_module, "asyncio", SimpleNamespace(sleep=tick, Event=asyncio.Event))
-        await link._send_paced(tensor().datagrams(7, 0), COUNT / 4000)  # 4 a tick
+        number, bodies = link.session.open_tensor(tensor(), 0.0)
+        await link._send_paced(number, bodies, COUNT / 4000)  # 4 a tick
         monkeypatch.undo()
 
     link = with_link(cloud, work)
@@ -183,30 +223,95 @@ def test_slow_sending_leaves_in_small_runs_as_it_falls_due(cloud: Cloud, monkeyp
     assert link.sent["symbol"] == COUNT
 
 
-def test_the_same_tensor_gives_the_same_bytes_batched_and_plain() -> None:
-    got = {}
+def test_the_same_tensor_gives_the_same_symbols_batched_and_plain() -> None:
+    got = []
     for batched in (True, False):
         cloud = Cloud(batched=batched)
 
         async def work(link: Link, events: list[Event], cloud: Cloud = cloud) -> None:
             await welcomed(cloud, events)
             await link.send_tensor(tensor(), 0.0, lambda number: None)
-            await until(lambda: cloud.kinds().count(wire.Kind.SYMBOL) == COUNT)
+            await until(lambda: cloud.heard() == COUNT)
 
         with_link(cloud, work)
         cloud.close()
-        got[batched] = [datagram for datagram in cloud.got if datagram[2] == wire.Kind.SYMBOL]
-    assert got[True] == got[False]
+        got.append(cloud.symbols())
+    np.testing.assert_array_equal(got[0][0], got[1][0])
+    np.testing.assert_array_equal(got[0][1], got[1][1])
+
+
+def test_a_tensor_that_is_due_at_once_leaves_the_loop_its_turns_between_runs(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    turns: list[int] = []
+    seal = EdgeSession.seal
+
+    def note(session: EdgeSession, number: int, bodies: wire.Bytes) -> wire.Bytes | None:
+        runs.append(len(bodies))
+        return seal(session, number, bodies)
+
+    async def work(link: Link, events: list[Event]) -> None:
+        await welcomed(cloud, events)
+        monkeypatch.setattr(EdgeSession, "seal", note)
+        monkeypatch.setattr(link_module, "MOST_AT_ONCE", 10)
+        sending = asyncio.ensure_future(link.send_tensor(tensor(), 0.0, lambda number: None))
+        while not sending.done():
+            turns.append(len(runs))
+            await asyncio.sleep(0)
+
+    link = with_link(cloud, work)
+    assert runs == 6 * [10] + [4]
+    assert {*range(1, 7)} <= {*turns}
+    assert link.sent["symbol"] == COUNT
+
+
+def test_what_the_kernel_has_no_room_for_waits_its_turn_and_leaves_once(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = [False]
+    send = Sender.send
+
+    def reluctant(sender: Sender, datagrams: wire.Bytes, address: Any) -> Sent:
+        full[0] = not full[0]
+        if full[0]:
+            raise BlockingIOError
+        return send(sender, datagrams[:5], address)
+
+    async def work(link: Link, events: list[Event]) -> None:
+        await welcomed(cloud, events)
+        monkeypatch.setattr(Sender, "send", reluctant)
+        await link.send_tensor(tensor(), 0.0, lambda number: None)
+        await until(lambda: cloud.heard() == COUNT)
+
+    link = with_link(cloud, work)
+    assert cloud.symbols()[0]["position"].tolist() == [*range(COUNT)]
+    assert (link.sent["symbol"], link.sent["symbol_failed"]) == (COUNT, 0)
+
+
+def test_the_rest_of_a_tensor_that_nobody_awaits_any_more_is_not_sent(cloud: Cloud) -> None:
+    async def work(link: Link, events: list[Event]) -> None:
+        await welcomed(cloud, events)
+        sending = asyncio.ensure_future(link.send_tensor(tensor(), SOON_S, lambda number: None))
+        await until(lambda: cloud.heard() > 0)
+        cloud.say(wire.Result(0, "partial", [], 0, 0, {}))
+        cloud.say(wire.Report(0, COUNT, 1, 1))
+        await asyncio.wait_for(sending, SOON_S / 2)
+        await link.send_tensor(tensor(), 0.0, lambda number: None)
+        await until(lambda: 1 in cloud.symbols()[0]["tensor"])
+
+    link = with_link(cloud, work)
+    assert link.sent["symbol"] < 2 * COUNT
 
 
 def test_two_tensors_are_sent_one_after_the_other(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)
         await asyncio.gather(*(link.send_tensor(tensor(), 0.05, lambda number: None) for _ in range(2)))
-        await until(lambda: cloud.kinds().count(wire.Kind.SYMBOL) == 2 * COUNT)
+        await until(lambda: cloud.heard() == 2 * COUNT)
 
     with_link(cloud, work)
-    assert cloud.symbols()["tensor"].tolist() == COUNT * [0] + COUNT * [1]
+    assert cloud.symbols()[0]["tensor"].tolist() == COUNT * [0] + COUNT * [1]
 
 
 def test_nothing_is_sent_before_the_cloud_has_answered(cloud: Cloud) -> None:
@@ -221,7 +326,7 @@ def test_what_others_than_the_cloud_send_is_counted_and_not_heeded(cloud: Cloud)
         await welcomed(cloud, events)
         assert cloud.edge
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
-            stranger.sendto(wire.control_datagram(7, wire.Bye()), cloud.edge)
+            stranger.sendto(cloud.sealer.seal_one(wire.Kind.MESSAGE, wire.message_body(wire.Bye())), cloud.edge)
             await until(lambda: link.session.counts["foreign_address"] == 1)
         assert link.session.connected
 
@@ -229,17 +334,21 @@ def test_what_others_than_the_cloud_send_is_counted_and_not_heeded(cloud: Cloud)
 
 
 def test_any_bytes_from_the_clouds_address_are_counted_and_do_no_harm(cloud: Cloud) -> None:
-    junk = [b"", b"G", bytes(12), bytes(1500), wire.control_datagram(99, wire.Bye())]
+    bye = wire.message_body(wire.Bye())
+    others = [Sealer(bytes(32), CIPHER, session).seal_one(wire.Kind.MESSAGE, bye) for session in (99, SESSION)]
+    junk = [b"", b"G", bytes(12), bytes(1500), *others]
 
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)
         for datagram in junk:
             cloud.send(datagram)
-        await until(lambda: sum(link.session.counts.values()) == 1 + len(junk))
+        cloud.send(cloud.say(wire.Pong()))
+        await until(lambda: sum(link.session.counts.values()) == 3 + len(junk))
         assert link.session.connected
 
     counts = with_link(cloud, work).session.counts
-    assert +counts == {"welcome": 1, "too_short": 2, "not_gradfec": 2, "unknown_session": 1}
+    of_junk = {"too_short": 3, "not_gradfec": 1, "unknown_session": 1, "forged": 1}
+    assert +counts == {"welcome": 1, "pong": 1, "replayed": 1} | of_junk
 
 
 def test_closing_says_goodbye_to_the_cloud(cloud: Cloud) -> None:
@@ -247,5 +356,5 @@ def test_closing_says_goodbye_to_the_cloud(cloud: Cloud) -> None:
         await welcomed(cloud, events)
 
     with_link(cloud, work)
-    asyncio.run(until(lambda: wire.Kind.BYE in cloud.kinds()))
-    assert cloud.kinds()[-1] == wire.Kind.BYE
+    asyncio.run(until(lambda: wire.Bye() in cloud.messages()))
+    assert cloud.messages()[-1] == wire.Bye()

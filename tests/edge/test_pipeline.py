@@ -53,7 +53,7 @@ def test_a_frame_of_any_size_becomes_an_rgb_image_of_224_by_224(shape: tuple[int
 def test_whatever_the_scheme_as_many_datagrams_are_sent_as_the_tensor_has_packets(scheme: str, kept: int) -> None:
     encoded, _ = pipeline(scheme).encode(FRAME)
     assert (encoded.plan.sent, encoded.plan.kept) == (256, kept)
-    assert len(encoded.datagrams(session=1, tensor=0)) == 256
+    assert len(encoded.bodies(tensor=0)) == 256
 
 
 def test_without_an_estimator_the_packets_are_ranked_by_the_scores_of_the_proxy_in_the_front_end() -> None:

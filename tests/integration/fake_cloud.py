@@ -1,32 +1,36 @@
-"""A cloud that answers hellos, and says nothing else."""
+"""A cloud that has the daemons' key and answers their hellos, and says nothing else."""
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
-
 from gradfec_common import wire
+from gradfec_common.key_files import read_key
+from gradfec_common.session.handshake import AuthenticHello, HandshakeKey, answer_hello, read_hello
+from gradfec_lab.daemons import own_key
 
-Reply = Callable[[wire.Hello], bytes]
+SESSION = 1
+Reply = Callable[[wire.Hello], wire.Welcome | wire.Refuse]
 
 
 @contextmanager
 def fake_cloud(reply: Reply, got_symbol: threading.Event | None = None) -> Iterator[int]:
     """Answer each hello as `reply` says, and nothing else; yield the port."""
+    key = HandshakeKey(read_key(own_key()))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
 
         def serve() -> None:
-            while (datagram := server.recvfrom(2048))[0] != b"stop":
-                opened = wire.read_control(np.frombuffer(datagram[0], np.uint8))
-                if not isinstance(opened, wire.Drop) and isinstance(opened[1], wire.Hello):
-                    server.sendto(reply(opened[1]), datagram[1])
-                elif got_symbol and datagram[0][2] == wire.Kind.SYMBOL:
+            while (received := server.recvfrom(2048))[0] != b"stop":
+                datagram, peer = received
+                hello = read_hello(datagram, {key.id: key})
+                if isinstance(hello, AuthenticHello):
+                    server.sendto(answer(hello, reply), peer)
+                elif got_symbol and datagram[2] == wire.Kind.SYMBOL:
                     got_symbol.set()
 
         thread = threading.Thread(target=serve)
@@ -38,7 +42,12 @@ def fake_cloud(reply: Reply, got_symbol: threading.Event | None = None) -> Itera
             thread.join()
 
 
-def in_version(version: int, datagram: bytes) -> bytes:
-    """Return a datagram as another version of the protocol would write it."""
-    body = datagram[:1] + bytes([version]) + datagram[2:-4]
-    return body + zlib.crc32(body).to_bytes(4, "big")
+def answer(hello: AuthenticHello, reply: Reply) -> bytes:
+    """Return the welcome, or the refusal, that `reply` wants a hello to be answered with."""
+    wanted = wire.read_message(hello.body)
+    assert isinstance(wanted, wire.Hello)
+    said = reply(wanted)
+    number = SESSION if isinstance(said, wire.Welcome) else 0
+    answered = answer_hello(hello, number, wire.message_body(said), os.urandom)
+    assert answered
+    return answered[0]

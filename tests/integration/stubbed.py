@@ -30,12 +30,15 @@ SMALL = {
 
 
 @contextmanager
-def stubbed(name: str, *arguments: object, ready: str | None = "", **settings: float) -> Iterator[Daemon]:
+def stubbed(name: str, *arguments: object, ready: str | None = "", **settings: object) -> Iterator[Daemon]:
     """Run `gradfec-edge` or `gradfec-cloud` with toy models; what `arguments` say goes before the options in SMALL.
 
-    `settings`: BACK_END_S, how long the cloud's takes for a batch; PATIENCE_S, the edge's.
+    `settings`: BACK_END_S, how long the cloud's takes for a batch; PATIENCE_S, the edge's; and any other variable of
+    the environment, None to be without it.
     """
-    program = ["env", *(f"{key}={value}" for key, value in settings.items()), sys.executable, __file__, MODULES[name]]
+    unset = [f"--unset={key}" for key, value in settings.items() if value is None]
+    given = [f"{key}={value}" for key, value in settings.items() if value is not None]
+    program = ["env", *unset, *given, sys.executable, __file__, MODULES[name]]
     words = READY[name] if ready == "" else ready
     with daemon(name, *SMALL[name], *map(str, arguments), ready=words, program=program) as running:
         yield running

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -14,9 +15,11 @@ from typing import Any, NamedTuple
 import pytest
 from click.testing import CliRunner
 
+from gradfec_common.key_files import KEY_FILE_VARIABLE, write_key
+from gradfec_common.keys import new_key
 from gradfec_common.network import DEFAULT_SPLIT
 from gradfec_common.weights import ensure_weights, write_slice
-from gradfec_lab.daemons import free_port
+from gradfec_lab.daemons import free_port, with_key
 
 from .endings import SOON_S, is_one_clear_line
 
@@ -74,22 +77,28 @@ WRONG_OPTIONS = (
     Case(f"{EDGE} --split predictions", 2, "last layer"),
     Case(f"{EDGE} --rows 5", 2, "do not divide the 56 rows"),
     Case(f"{EDGE} --rows 0", 2, "not in the range"),
-    Case(f"{EDGE} --rows 28", 2, "more than the 1154 that fit a datagram"),
+    Case(f"{EDGE} --rows 28", 2, "more than the 1134 that fit a datagram"),
     Case(f"{EDGE} --fps -1", 2, "not in the range"),
-    Case(f"{EDGE} --fps nan", 2, "not a frame rate"),
+    Case(f"{EDGE} --fps nan", 2, "nan is not a finite number"),
     Case(f"{EDGE} --fps five", 2, "not a valid float"),
     Case(f"{EDGE} --rate 0", 2, "not in the range"),
-    Case(f"{EDGE} --rate nan", 2, "--rate nan is not a rate"),
-    Case(f"{EDGE} --rate inf", 2, "--rate inf is not a rate"),
+    Case(f"{EDGE} --rate nan", 2, "nan is not a finite number"),
+    Case(f"{EDGE} --rate inf", 2, "inf is not a finite number"),
     Case(f"{EDGE} --in-flight 0", 2, "not in the range"),
     Case(f"{EDGE} --timeout-ms 0", 2, "not in the range"),
     Case(f"{EDGE} --name {300 * 'n'}", 2, "use a shorter --name"),
+    Case(f"{EDGE} --key-file {{missing}}", 2, "make one with `gradfec keygen`, or bring the one that"),
+    Case(f"{EDGE} --key-file {{key}} --insecure", 2, "--insecure goes without a key: give it without --key-file"),
     Case("gradfec-cloud", 2, "missing option '--listen'"),
     Case("gradfec-cloud --listen everywhere", 2, "is not a port"),
     Case(f"{CLOUD} --split conv9", 2, "no layer 'conv9'"),
     Case(f"{CLOUD} --split conv2_block1_1_conv", 2, "nearest split points"),
     Case(f"{CLOUD} --deadline-ms 0", 2, "not in the range"),
     Case(f"{CLOUD} --fill median", 2, "'median' is not one of"),
+    Case(f"{CLOUD} --key-file {{missing}}", 2, "make one with `gradfec keygen`, or bring the one that"),
+    Case(f"{CLOUD} --keys {{keys}} --key-file {{missing}}", 2, "make one with `gradfec keygen`, or bring the one that"),
+    Case(f"{CLOUD} --key-file {{key}} --insecure", 2, "lets everybody in: give it without --key-file and --keys"),
+    Case(f"{CLOUD} --keys {{keys}} --insecure", 2, "lets everybody in: give it without --key-file and --keys"),
     Case(f"{CLOUD} --split pool1_pool --fill mean", 2, "no channel means for the split 'pool1_pool'"),
     Case("gradfec frobnicate", 2, "no such command 'frobnicate'"),
     Case("gradfec demo --images {missing}", 2, "is no folder"),
@@ -138,6 +147,14 @@ WRONG_WORLD = (
     Case(f"{EDGE} --weights {{text}}", 1, "cannot read"),
     Case(f"{EDGE} --weights {{cut_short}}", 1, "cannot read"),
     Case(f"{EDGE} --importance {{missing}}.npz", 1, "make one with gradfec train-proxy --out"),
+    Case(f"{EDGE} --key-file {{open_key}}", 1, "others than its owner have access to the key {open_key}: run"),
+    Case(f"{EDGE} --key-file {{no_key}}", 1, "{no_key}: this is no gradfec key: a key begins with gradfec1-"),
+    Case(f"{EDGE} --key-file {{empty}}", 1, "is no file that could hold a key"),
+    Case(f"{CLOUD} --key-file {{open_key}}", 1, "run `chmod 600"),
+    Case(f"{CLOUD} --keys {{missing}}", 1, "cannot read the directory of keys {missing}: no such file or directory"),
+    Case(f"{CLOUD} --keys {{empty}}", 1, "there are no keys in {empty}: put one file there for each edge"),
+    Case(f"{CLOUD} --keys {{key}}", 1, "cannot read the directory of keys {key}: not a directory"),
+    Case(f"{CLOUD} --keys {{bad_keys}}", 1, "others than its owner have access to the key {bad_keys}/south"),
     Case("gradfec-cloud --listen 127.0.0.1:{udp}", 1, "is in use already"),
     Case("gradfec-cloud --listen 192.0.2.1:9000", 1, "not of this machine"),
     Case("gradfec-cloud --listen nobody.invalid:9000", 1, "cannot listen on nobody.invalid:9000"),
@@ -174,6 +191,12 @@ def places(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Itera
     blank.touch()
     slice_bytes = edge_slice(folder / "slice.npz").read_bytes()
     cut_short.write_bytes(slice_bytes[: len(slice_bytes) // 2])
+    for path in ("key", "open_key", "keys/north", "bad_keys/north", "bad_keys/south"):
+        write_key(folder / path, new_key(os.urandom))
+    for path in ("open_key", "bad_keys/south"):
+        (folder / path).chmod(0o644)
+    (folder / "no_key").write_text("swordfish")
+    (folder / "no_key").chmod(0o600)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
         udp.bind(("", 0))
         tcp.bind(("127.0.0.1", 0))
@@ -189,6 +212,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Itera
             "cut_short": cut_short,
             "slice": folder / "slice.npz",
             "text_npz": shutil.copy(text, folder / "text.npz"),
+            **{name: folder / name for name in ("key", "open_key", "no_key", "keys", "bad_keys")},
             "udp": udp.getsockname()[1],
             "tcp": tcp.getsockname()[1],
             "free": free_port(),
@@ -220,11 +244,12 @@ def test_bad_input_is_one_clear_line_and_an_exit_code_before_tensorflow_is_impor
     ):
         monkeypatch.setitem(sys.modules, name, None)  # importing it is an error
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setenv(KEY_FILE_VARIABLE, str(places["key"]))
     program, arguments = words_of(case.command, places)
     ended = CliRunner().invoke(import_module(MODULES[program]).main, arguments, prog_name=program)
     assert isinstance(ended.exception, SystemExit), ended.exception
     assert ended.exit_code == case.code
-    assert is_one_clear_line(ended.stderr, case.words), ended.stderr
+    assert is_one_clear_line(ended.stderr, case.words.format(**places)), ended.stderr
     assert not ended.stdout
 
 
@@ -240,7 +265,9 @@ def test_the_installed_commands_exit_as_their_functions_do(case: Case, places: d
     name, arguments = words_of(case.command, places)
     program = shutil.which(name, path=str(Path(sys.executable).parent))
     assert program
-    ended = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=SOON_S, check=False)
+    ended = subprocess.run(
+        [program, *arguments], capture_output=True, text=True, timeout=SOON_S, check=False, env=with_key()
+    )
     assert ended.returncode == case.code
     assert is_one_clear_line(ended.stderr, case.words), ended.stderr
 
@@ -251,7 +278,7 @@ def test_the_installed_commands_exit_as_their_functions_do(case: Case, places: d
 @pytest.mark.daemons
 def test_a_cloud_given_an_edges_slice_of_the_weights_says_what_it_is(places: dict[str, object]) -> None:
     program, arguments = words_of(f"{CLOUD} --weights {{slice}}", places)
-    ended = CliRunner().invoke(import_module(MODULES[program]).main, arguments)
+    ended = CliRunner(env=with_key()).invoke(import_module(MODULES[program]).main, arguments)
     assert ended.exit_code == 1
     assert is_one_clear_line(ended.stderr, "it is a front-end's slice; give the whole weights"), ended.stderr
 
@@ -265,6 +292,6 @@ def test_a_flipped_bit_in_the_weights_is_found_before_a_frame_is_sent(
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
     program, arguments = words_of(f"{EDGE} --weights {damaged}", places)
-    ended = CliRunner().invoke(import_module(MODULES[program]).main, arguments)
+    ended = CliRunner(env=with_key()).invoke(import_module(MODULES[program]).main, arguments)
     assert ended.exit_code == 1
     assert is_one_clear_line(ended.stderr, str(damaged).lower()), ended.stderr

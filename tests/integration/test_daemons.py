@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from gradfec_cloud.backend import BackEnd
+from gradfec_common import wire
 from gradfec_common.network import DEFAULT_SPLIT
 from gradfec_lab import demo
 from gradfec_lab.cli import main
@@ -166,12 +167,14 @@ def test_metrics_have_their_names_and_count_what_was_answered(cloud: Cloud, edge
         "gradfec_open_tensors",
         "gradfec_held_bytes",
         "gradfec_unacknowledged_answers",
+        "gradfec_unpaid_messages_total",
+        "gradfec_insecure",
     }
     assert values['gradfec_tensors_total{fate="complete"}'] >= 12
     assert values['gradfec_packets_total{kind="received"}'] >= 12 * 2048
     assert values['gradfec_datagrams_received_total{fate="collected"}'] >= 12 * 2048
     assert values["gradfec_answer_seconds_total"] > 0
-    assert values["gradfec_open_tensors"] == values["gradfec_held_bytes"] == 0
+    assert values["gradfec_open_tensors"] == values["gradfec_held_bytes"] == values["gradfec_insecure"] == 0
 
 
 @pytest.mark.daemons
@@ -277,7 +280,7 @@ def test_with_one_frame_in_flight_records_come_in_the_order_of_the_frames(toy_cl
 def test_a_tensor_takes_as_long_to_send_as_the_rate_says(toy_cloud: int, photographs: Path) -> None:
     megabits_per_s = 16
     sent = toy_edge(toy_cloud, photographs / "coffee.png", "--rate", megabits_per_s)
-    seconds = 8 * 256 * (14 * 56 + 46) / (1e6 * megabits_per_s)  # 256 datagrams: elements, header, place, checksum
+    seconds = 8 * 256 * (14 * 56 + wire.OVERHEAD_BYTES) / (1e6 * megabits_per_s)  # 256 datagrams
     assert sent.records[0]["stages_ms"]["send"] > 950 * seconds
 
 

@@ -1,37 +1,42 @@
-"""Peers that refuse, that are not there, of another version or split; and a full disk beside a good peer."""
+"""Peers that refuse, that are not there, that are strangers, of another split; and a full disk beside a good peer."""
 
 from __future__ import annotations
 
 import json
 import random
 import socket
+from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from gradfec_common import wire
-from gradfec_common.network import DEFAULT_SPLIT, split_point
-from gradfec_lab.daemons import free_port
+from gradfec_common.ciphers import Cipher
+from gradfec_common.key_files import read_key
+from gradfec_common.keys import Key
+from gradfec_common.seal import Sealer
+from gradfec_common.session.edge import new_hello
+from gradfec_common.session.handshake import EdgeHandshake, HandshakeKey
+from gradfec_lab.daemons import free_port, own_key
 
-from .endings import SOON_S, ended, is_one_clear_line
-from .fake_cloud import Reply, fake_cloud, in_version
+from .endings import ended, is_one_clear_line
+from .fake_cloud import Reply, fake_cloud
 from .stubbed import stubbed
 
 # --- peers ---
 
 
-def refusal(reason: str, detail: str, version: int = wire.VERSION) -> Reply:
-    return lambda hello: in_version(version, wire.control_datagram(0, wire.Refuse(hello.nonce, reason, detail)))
+def refusal(reason: str, detail: str) -> Reply:
+    return lambda hello: wire.Refuse(reason, detail)
 
 
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
-        (refusal("version", "the edge speaks 1, this cloud 2", version=2), "the edge speaks 1, this cloud 2"),
+        (refusal("cipher", "this cloud has no cipher 2: update it"), "this cloud has no cipher 2: update it"),
         (refusal("rows", "not with\nerror: these\x1b[2J rows"), "not with error: these [2j rows"),
     ],
-    ids=["of another version of the protocol", "that would play with the terminal"],
+    ids=["of an older release", "that would play with the terminal"],
 )
 def test_a_refusal_ends_the_edge_with_the_clouds_words(reply: Reply, words: str, photographs: Path) -> None:
     with (
@@ -76,35 +81,43 @@ def test_an_edge_with_another_split_is_told_which_one_to_use(photographs: Path) 
     assert is_one_clear_line(said, "use --split conv3_block1_add on the edge"), said
 
 
-def test_a_cloud_refuses_a_hello_of_version_2_and_counts_any_other_bytes(photographs: Path) -> None:
+def test_a_cloud_answers_no_stranger_and_counts_every_datagram_of_his(photographs: Path) -> None:
     rng = random.Random(5)
     port = free_port()
-    hello = wire.Hello(7, split_point(DEFAULT_SPLIT).id, 7, "edge of tomorrow")
-    symbol = bytearray(840)
-    symbol[:3] = wire.MAGIC, wire.VERSION, wire.Kind.SYMBOL
-    junk = [b"", *(rng.randbytes(rng.randrange(1, 2000)) for _ in range(200))]
-    junk += [in_version(wire.VERSION, bytes(symbol)), wire.control_datagram(9, wire.Bye())]
+    key, stranger = HandshakeKey(read_key(own_key())), HandshakeKey(Key(rng.randbytes(32)))
+    wanted = wire.message_body(new_hello(1, 7, "edge", Cipher.AES_256_GCM))
+    hello, unknown = (EdgeHandshake(one, wanted, rng.randbytes).hello for one in (key, stranger))
+    sealed = Sealer(rng.randbytes(32), Cipher.AES_256_GCM, 9)
+    junk = {
+        "too_short": [b"", b"G", bytes(wire.SEAL_BYTES)],
+        "not_gradfec": [bytes([rng.randrange(wire.MAGIC)]) + rng.randbytes(100 + 9 * n) for n in range(200)],
+        "too_long": [hello + bytes(1000)],
+        "unknown_version": [hello[:1] + bytes([version]) + hello[2:] for version in (0, 1, 3)],
+        "unknown_kind": [hello[:2] + b"\x7f" + hello[3:]],
+        "bad_length": [hello[:-1]],
+        "unknown_key": [unknown],
+        "forged": [hello[:-1] + bytes([hello[-1] ^ 1])],
+        "unknown_session": [
+            sealed.seal_one(wire.Kind.MESSAGE, wire.message_body(wire.Bye())),
+            sealed.seal_one(wire.Kind.SYMBOL, bytes(818)),
+        ],
+        "unexpected": [hello[:2] + bytes([wire.Kind.WELCOME]) + hello[3:]],
+    }
     with (
         stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--json") as cloud,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
     ):
-        stranger.connect(("127.0.0.1", port))
-        stranger.settimeout(SOON_S)
-        for datagram in junk:
-            stranger.send(datagram)
-        stranger.send(in_version(2, wire.control_datagram(0, hello)))
-        answer = wire.read_control(np.frombuffer(stranger.recv(2048), np.uint8))
+        sender.connect(("127.0.0.1", port))
+        for datagram in chain(*junk.values()):
+            sender.send(datagram)
         with stubbed("gradfec-edge", "--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--json") as edge:
             code, _, output = ended(edge)
         totals = cloud.totals()["datagrams_received"]
-    assert not isinstance(answer, wire.Drop)
-    assert isinstance(answer[1], wire.Refuse)
-    assert (answer[1].nonce, answer[1].reason) == (7, "version")
-    assert "update the older" in answer[1].detail
-    bad = {fate: n for fate, n in totals.items() if fate not in ("collected", "surplus", "hello", "ack", "bye")}
-    assert sum(bad.values()) == len(junk) + 1
-    assert bad["unknown_version"] == 1
-    assert bad["unknown_session"] == 2
+        sender.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            sender.recv(2048)
+    good = {"collected", "surplus", "hello", "ping", "ack", "bye"}
+    assert {fate: n for fate, n in totals.items() if fate not in good} == {fate: len(n) for fate, n in junk.items()}
     assert (code, json.loads(output[-1])["frames"]) == (0, {"complete": 6, "skipped": 0})
 
 

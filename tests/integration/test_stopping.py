@@ -57,8 +57,8 @@ def test_an_edge_asked_to_stop_records_every_frame_that_it_sent(
 
 
 def test_asked_twice_an_edge_does_not_wait_for_answers(photographs: Path) -> None:
-    def welcome(hello: wire.Hello) -> bytes:
-        return wire.control_datagram(1, wire.Welcome(hello.nonce, 250))
+    def welcome(hello: wire.Hello) -> wire.Welcome:
+        return wire.Welcome(250)
 
     options = ["--timeout-ms", "600000", "--results", "-", "--in-flight", "1"]
     sending = threading.Event()

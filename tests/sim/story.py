@@ -1,58 +1,80 @@
-"""A whole story, told from a seed: everything that may go wrong does, and then the network heals for good."""
+"""A whole run, told from a seed: whatever may go wrong does; then the network heals for good, and all is well again."""
 
 from __future__ import annotations
 
-from .network import Simulation
-from .swarm import CLEAN, Edge, bad_weather
+from . import nodes
+from .attackers import ATTACKERS
+from .network import CLEAN
+from .simulation import Edge, Simulation
+from .swarm import ACCIDENTS, draw_weather
+
+UNEVEN = (0.1, 0.1, 0.1, 3.7)  # factors of the interval between tensors
+IDLE_S = 5.5  # beyond any deadline and repetition
+MOST_IDLE_STEPS = 40  # of one edge and the cloud in that time: a question whether anyone is there, and its answer
 
 
 class Story(Simulation):
-    """What befalls the edges and the cloud of a simulation, and how they find each other again."""
+    """The safety phase, in which no promise is broken, and the liveness phase, in which all are kept in time."""
 
     def bad_phase(self) -> None:
-        """Everything that may go wrong does."""
-        end = self.now + self.swarm.bad_phase_s
+        """Everything that this run's troubles may do, they do."""
+        start, end = self.now, self.now + self.swarm.bad_phase_s
+        features = self.swarm.features
         for edge in self.edges:
             self._keep_sending(edge, end)
             self._keep_changing_weather(edge, end)
-        for _ in range(int(self.rng.integers(0, 4))):
-            self.at(float(self.rng.uniform(self.now, end)), self._accident)
+        for what in ACCIDENTS:
+            if what in features:
+                for _ in range(self.dice.choice([1, 2, 3])):
+                    self.at(self.dice.uniform(start, end), lambda what=what: self._accident(what))  # type: ignore[misc]
+        for name, attacker in ATTACKERS.items():
+            if name in features:
+                attacker(self, end)
         self.run(self.swarm.bad_phase_s)
 
     def _keep_sending(self, edge: Edge, end: float) -> None:
         def frame() -> None:
             if self.now < end:
                 self.send_tensor(edge)
-                self.at(self.now + self.swarm.interval_s, frame)
+                self.at(self.now + self.dice.choice(UNEVEN) * self.swarm.interval_s, frame)
 
-        self.at(self.now + float(self.rng.uniform(0, 0.5)), frame)
+        self.at(self.now + self.dice.uniform(0, 0.5), frame)
 
     def _keep_changing_weather(self, edge: Edge, end: float) -> None:
         def change() -> None:
             if self.now < end:
-                self.weather(edge, bad_weather(self.rng), bad_weather(self.rng))
-                self.at(self.now + float(self.rng.uniform(0.3, 3)), change)
+                up = draw_weather(self.dice, self.swarm.features)
+                down = draw_weather(self.dice, self.swarm.features) if "asymmetry" in self.swarm.features else up
+                self.weather(edge, up, down)
+                self.at(self.now + self.dice.uniform(0.3, 3), change)
 
-        self.at(self.now + float(self.rng.uniform(0, 1)), change)
+        self.at(self.now + self.dice.uniform(0, 1), change)
 
-    def _accident(self) -> None:
+    def _accident(self, what: str) -> None:
         if self.healed:
             return
-        edge = self.edges[int(self.rng.integers(len(self.edges)))]
-        match self.rng.choice(["cloud", "cloud leaves", "edge", "edge leaves", "edge moves"]):
-            case "cloud" if self.cloud:
-                self.stop_cloud()
-                self.at(self.now + float(self.rng.choice([0.0, 0.3, 3.0])), self._start_if_down)
-            case "cloud leaves" if self.cloud:
-                self.cloud.leave()
-                life = self.cloud_life
-                self.at(self.now + float(self.rng.uniform(0, 1)), lambda: self._say_goodbye(life))
-            case "edge":
+        edge = self.dice.choice(self.edges)
+        match what:
+            case "partition":
+                until = self.now + self.dice.choice([0.2, 1.0, 3.0])
+                for cut in self.dice.sample(self.edges, self.dice.randint(1, len(self.edges))):
+                    for way in (cut.up, cut.down):
+                        way.dark_until = until
+            case "edge moves":
+                self.move_edge(edge)
+            case "edge restarts":
                 self.restart_edge(edge)
             case "edge leaves":
                 self.restart_edge(edge, politely=True)
-            case "edge moves":
-                self.move_edge(edge)
+            case "cloud restarts" if self.cloud:
+                self.stop_cloud()
+                self.at(self.now + self.dice.choice([0.0, 0.3, 3.0]), self._start_if_down)
+            case "cloud leaves" if self.cloud:
+                self.cloud.leave()
+                life = self.cloud_life
+                self.at(self.now + self.dice.uniform(0, 1), lambda: self._say_goodbye(life))
+            case "back-end stalls":
+                self.back_end_free_at = max(self.now, self.back_end_free_at) + 2.0
 
     def _start_if_down(self) -> None:
         if self.cloud is None:
@@ -68,11 +90,16 @@ class Story(Simulation):
         self.at(self.now + 0.5, self._start_if_down)
 
     def heal(self) -> None:
-        """Make the network, the cloud and its back-end good, for good."""
+        """Make the network, the cloud and its back-end good, and strangers silent, for good."""
         self.note("healed")
         self.healed = True
+        self.back_end_free_at = self.now
         for edge in self.edges:
             self.weather(edge, CLEAN, CLEAN)
+            edge.up.dark_until = edge.down.dark_until = 0.0
+            if edge.misled or any(session in self.truth.misled for session in [edge.core.session]):
+                assert not nodes.AUTHENTICATED
+                self.restart_edge(edge)  # nothing less undoes what strangers may do where they can speak in its name
         if self.cloud is not None and self.cloud.leaving:
             self._say_goodbye(self.cloud_life)
         self._start_if_down()
@@ -84,11 +111,11 @@ class Story(Simulation):
         return (
             all(edge.core.connected and not edge.core.open_tensors for edge in self.edges)
             and {(edge.core.session, edge.address) for edge in self.edges}
-            == {(session.id, session.peer) for session in self.cloud._sessions.values()}
+            == {(session.id, session.peer) for session in nodes.sessions_of(self.cloud).values()}
             and not self.cloud.open_tensors
             and not self.cloud.unacknowledged
             and not self.owed
-            and all(len(edge.up) == len(edge.down) == 1 for edge in self.edges)
+            and all(edge.up.settled and edge.down.settled for edge in self.edges)
         )
 
     def converge(self) -> None:
@@ -98,18 +125,22 @@ class Story(Simulation):
         assert self.run(idle_s + 15, lambda: self.quiet), f"not quiet {idle_s + 15:g} s after the network has healed"
         for edge in self.edges:
             strays = 0
-            for _ in range(3):
+            for _ in range(2):
                 outcome = self.probe(edge)
                 if outcome is None and not strays:
                     strays += 1  # its number was too far ahead; the next must do
                     outcome = self.probe(edge)
                 assert outcome == "complete", f"{edge.name}: a tensor over a clean link is {outcome}"
-        assert self.run(5, lambda: self.quiet)
-        self.run(5.5)  # beyond any deadline and repetition
-        assert self.quiet
+        assert self.run(5, lambda: self.quiet), "what was sent last is not over"
+        self.run(IDLE_S)
+        before = self.steps, self.network.datagrams
+        self.run(IDLE_S)
+        assert self.quiet, "an idle link does not stay so"
+        assert self.network.datagrams - before[1] <= 4 * len(self.edges), "something is repeated for ever"
+        assert self.steps - before[0] <= MOST_IDLE_STEPS * len(self.edges), "an idle core is not idle"
         assert self.cloud is not None
-        assert len(self.cloud._timers) == 1, "timers are left over"
-        assert len(self.cloud._sessions) == len(self.cloud._by_peer) == len(self.edges)
+        assert nodes.timers_of(self.cloud) == 1, "timers are left over"
+        self.take_census()
 
     def probe(self, edge: Edge) -> str | None:
         """Send one tensor and return its outcome; None where it was out of the window."""
@@ -123,6 +154,7 @@ class Story(Simulation):
         assert closed, "a tensor is not closed in time"
         if self.cloud.counts["out_of_window"] > before:
             return None
+        assert number in edge.reported, "a tensor's losses are not reported"
         return edge.answered.get(number, "unanswered")
 
     def story(self) -> str:

@@ -1,148 +1,173 @@
-"""What a simulation draws from its seed: tensors, edges, limits, and the weather on each way of each link."""
+"""What a seed draws for a run: which troubles there are at all, parameters, limits, tensors, and weather.
+
+Swarm testing (Groce et al., ISSTA 2012): each trouble is present in some runs only, so that none of them always hides
+what another would show.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import random
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from tests.common.small_tensors import GRID, SPLIT, features, odd_plan
+from tests.common.small_tensors import FEC_CODES, odd_plan
 
 from gradfec_common import wire
-from gradfec_common.quantise import dequantise, quantise
-from gradfec_common.session.edge import EdgeLimits, EdgeSession
+from gradfec_common.network import SplitPoint
+from gradfec_common.packets import PacketGrid
+from gradfec_common.plan import NoProtection, UnequalProtection
+from gradfec_common.quantise import Quantised
+from gradfec_common.session.edge import EdgeLimits
 from gradfec_common.session.events import CloudLimits
-from gradfec_common.transmit import EncodedTensor, encode_tensor
-from gradfec_lab.channel import Channel, ChannelSettings
+from gradfec_common.transmit import EncodedTensor, encode_packets
+from gradfec_lab.channel import ChannelSettings
 
-Address = tuple[str, int]
-# intact datagrams of an open session that the cloud may refuse: after these it need not know all that arrived
-REFUSALS = ("memory_limit", "tensor_limit", "out_of_window", "leaving", "foreign_address")
-POOL = 8  # different tensors that a simulation sends over and over
-MOST_SYMBOLS = 64  # of one tensor of an `odd_plan`
-SYMBOL_BYTES = wire.PLACE_BYTES + GRID.size
+from .network import DEAD, Weather
+
+WEATHER = ("bursts", "delay", "jitter", "reorder", "corrupt", "truncate", "mtu", "rate", "dark")
+ACCIDENTS = (
+    *("partition", "edge moves", "edge restarts", "edge leaves", "cloud restarts", "cloud leaves"),
+    "back-end stalls",
+)
+HABITS = ("asymmetry", "coarse clocks", "small batches", "shuffled batches", "failing back-end")
+ATTACKERS = ("garbage", "spoofer", "replayer", "flooder", "insider")
+DENSITIES = (0.1, 0.3, 0.6)  # of a run: the probability of each trouble, but for those that others depend on
+OFTEN = {"tight limits": 0.5, "loss": 0.5, "duplicate": 0.4, **dict.fromkeys(ATTACKERS, 0.3)}
+RARE = ("dark", "mtu", "truncate", "rate", "delay")  # what leaves little for other troubles to do
+
+# (H, W, C) and rows: 12 packets of 28 bytes, 6 of 4, 4 of 2, and a single one of 14
+GRIDS = (((14, 4, 6), 7), ((4, 2, 3), 2), ((2, 2, 2), 1), ((7, 2, 1), 7))
+POOL = 6  # different tensors that a run sends over and over
 
 
 @dataclass(frozen=True)
 class Content:
-    """A tensor of the pool: as it is sent, and the packets (12, 28) that the cloud should make of it."""
+    """A tensor of the pool: as it is sent, and the packets (count, size) that the cloud should make of it."""
 
     encoded: EncodedTensor
     packets: npt.NDArray[np.float32]
 
 
-def content(seed: int) -> Content:
-    """Draw a tensor and an odd plan for it."""
-    rng = np.random.default_rng(seed)
-    chi = features(rng)
-    return Content(encode_tensor(chi, odd_plan(rng), GRID, SPLIT), GRID.split(dequantise(*quantise(chi))))
+def content(rng: np.random.Generator, grid: PacketGrid, split: SplitPoint) -> Content:
+    """Draw a tensor and a plan for it; no range begins at 0, so that what is filled with 0 can be told."""
+    levels = rng.integers(0, 256, (grid.count, grid.size), np.uint8)
+    low = float(rng.integers(1, 1000))
+    if rng.random() < 0.5:
+        plan = odd_plan(rng, grid.count)
+        while plan.sent > most_sent(grid):
+            plan = odd_plan(rng, grid.count)
+    elif rng.random() < 0.2:
+        plan = NoProtection().plan(np.arange(grid.count))
+    else:
+        code = FEC_CODES[int(rng.integers(len(FEC_CODES)))]
+        scheme = UnequalProtection(float(rng.choice([10, 25, 50])), code, int(rng.choice([2, 4, 256])))
+        plan = scheme.plan(rng.random(grid.count, np.float32))
+    encoded = encode_packets(Quantised(levels, low, low + 255), plan, grid, split)
+    return Content(encoded, levels.astype(np.float32) + np.float32(low))
 
 
-@dataclass
-class Sent:
-    """A tensor that an edge has sent, and what the simulation knows of it."""
-
-    uid: int
-    content: Content
-    got: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))  # by block: indices at the cloud
-    refused: bool = False
-    decided: tuple[str, int, int] | None = None  # outcome, recovered, missing
-    finished: bool = False
-
-    @property
-    def complete(self) -> bool:
-        """Whether every block has k symbols at the cloud."""
-        return all(len(self.got[n]) >= block.k for n, block in enumerate(self.content.encoded.plan.blocks))
-
-
-@dataclass
-class Edge:
-    """An edge, through all its restarts and changes of address."""
-
-    name: str
-    address: Address
-    core: EdgeSession
-    up: list[Channel[Address]]  # the newest last; the others deliver what they still hold
-    down: list[Channel[Address]]
-    fed: int = 0
-    life: int = 0
-    open: set[int] = field(default_factory=set)
-    sent: dict[int, Sent] = field(default_factory=dict)
-    answered: dict[int, str] = field(default_factory=dict)  # outcome, by tensor
-    lost_links: int = 0
-    refusals: list[str] = field(default_factory=list)
+def most_sent(grid: PacketGrid) -> int:
+    """Return the most symbols that a tensor of the pool has."""
+    return grid.count + 4
 
 
 @dataclass(frozen=True)
 class Swarm:
-    """What a seed draws for the whole of its simulation."""
+    """What a seed draws for the whole of its run."""
 
-    edges: int
-    interval_s: float  # between the tensors of an edge
-    sending_s: float
-    bursts: int  # in which a tensor's datagrams leave
-    deadline_s: float
-    tick_s: float  # the shells look at sockets and clocks this often
-    service_s: float  # of the back-end, which takes one tensor at a time
-    stall: float  # probability that it takes 2 s
-    failure: float  # probability that it fails
-    bad_phase_s: float
-    cloud: CloudLimits
-    edge: EdgeLimits
+    edges: int = 1
+    shape: tuple[int, int, int] = GRIDS[0][0]
+    rows: int = GRIDS[0][1]
+    interval_s: float = 0.05  # between the tensors of an edge, on average
+    sending_s: float = 0.02
+    bursts: int = 4  # in which a tensor's datagrams leave
+    deadline_s: float = 0.25
+    tick_s: float = 0.001  # the shells look at sockets and clocks this often
+    batch: int = 256  # datagrams that a shell takes at a time
+    service_s: float = 0.01  # of the back-end, which takes one tensor at a time
+    failure: float = 0.0  # probability that it fails
+    bad_phase_s: float = 0.0
+    features: frozenset[str] = frozenset()
+    cloud: CloudLimits = field(default_factory=CloudLimits)
+    edge: EdgeLimits = field(default_factory=lambda: EdgeLimits(tensors_in_flight=64))
+
+    @property
+    def split(self) -> SplitPoint:
+        """The cut of a network that does not exist."""
+        return SplitPoint(900, "a_small_one", self.shape)
+
+    @property
+    def grid(self) -> PacketGrid:
+        """The packets of a tensor."""
+        return PacketGrid(self.shape, self.rows)
 
     @staticmethod
-    def draw(rng: np.random.Generator) -> Swarm:
+    def draw(dice: random.Random) -> Swarm:
         """Draw parameters, often extreme ones."""
-        edges = int(rng.integers(1, 5))
-        phase = float(rng.uniform(2, 8))
-        interval = max(float(rng.choice([0.02, 0.1, 0.3])), edges * phase / 100)
-        some_memory = int(rng.choice([1, 2, 5])) * MOST_SYMBOLS * SYMBOL_BYTES
-        cloud = CloudLimits(
-            sessions=edges + int(rng.choice([0, 1, 50])),
-            tensors_per_session=int(rng.choice([1, 2, 8])),
-            pending_tensors=int(rng.choice([1, 3, 64])),
-            reassembly_bytes=int(rng.choice([some_memory, 2**29])),
-            reorder_s=float(rng.choice([0.0, 0.03, 0.2])),
-            answers_per_session=int(rng.choice([2, 6, 64])),
-            tensor_window=int(rng.choice([3, 20, 256])),
+        density = dice.choice(DENSITIES)
+        features = frozenset(
+            [name for name in (*WEATHER, *ACCIDENTS, *HABITS) if dice.random() < density]
+            + [name for name, probability in OFTEN.items() if dice.random() < probability]
         )
+        edges = dice.choice([1, 1, 2, 2, 3, 5])
+        phase = dice.uniform(1, 5)
+        shape, rows = dice.choice(GRIDS)
+        grid = PacketGrid(shape, rows)
+        tight = "tight limits" in features
+        one_tensor = most_sent(grid) * (wire.PLACE_BYTES + grid.size)
         return Swarm(
             edges=edges,
-            interval_s=interval,
-            sending_s=float(rng.choice([0.0, 0.02, 0.2])),
-            bursts=int(rng.choice([1, 2, 4])),
-            deadline_s=float(rng.choice([0.05, 0.25, 1.0])),
-            tick_s=float(rng.choice([0.0, 0.001, 0.005, 0.02])),
-            service_s=float(rng.choice([0.0, 0.02, 0.2])),
-            stall=float(rng.choice([0.0, 0.0, 0.1])),
-            failure=float(rng.choice([0.0, 0.0, 0.2])),
+            shape=shape,
+            rows=rows,
+            interval_s=max(dice.choice([0.02, 0.05, 0.2]), edges * phase / 60),
+            sending_s=dice.choice([0.0, 0.02, 0.2]),
+            bursts=dice.choice([1, 2, 4]),
+            deadline_s=dice.choice([0.05, 0.25, 1.0]),
+            tick_s=dice.choice([0.005, 0.02, 0.05]) if "coarse clocks" in features else dice.choice([0.0, 0.001]),
+            batch=dice.choice([1, 4, 4, 16]) if "small batches" in features else 256,
+            service_s=dice.choice([0.0, 0.02, 0.2]),
+            failure=0.2 if "failing back-end" in features else 0.0,
             bad_phase_s=phase,
-            cloud=cloud,
-            edge=EdgeLimits(tensors_in_flight=int(rng.choice([1, 4, 64]))),
+            features=features,
+            cloud=CloudLimits(
+                sessions=edges + dice.choice([0, 1, 5]),
+                tensors_per_session=dice.choice([1, 1, 2]),
+                pending_tensors=dice.choice([1, 3]),
+                reassembly_bytes=dice.choice([1, 1, 2, 4]) * one_tensor,
+                reorder_s=dice.choice([0.0, 0.03, 0.2, 0.2]),
+                answers_per_session=dice.choice([2, 6]),
+                tensor_window=dice.choice([3, 20]),
+            )
+            if tight
+            else CloudLimits(sessions=edges + 40),
+            edge=EdgeLimits(tensors_in_flight=dice.choice([1, 8, 64]) if tight else 64),
         )
 
 
-CLEAN = ChannelSettings(delay_s=0.001)
-
-
-def bad_weather(rng: np.random.Generator) -> ChannelSettings:
-    """Draw the state of one way of a link."""
-    kind = rng.choice(["clean", "loss", "bursts", "blackout", "slow", "disorder", "broken"])
-    match kind:
-        case "loss":
-            return ChannelSettings(loss=float(rng.uniform(0, 0.7)))
-        case "bursts":
-            return ChannelSettings(loss=float(rng.uniform(0.05, 0.5)), burst=float(rng.uniform(2, 20)), delay_s=0.01)
-        case "blackout":
-            return ChannelSettings(loss=1.0)
-        case "slow":
-            return ChannelSettings(loss=0.1, delay_s=float(rng.uniform(0.1, 1.0)))
-        case "disorder":
-            delay = float(rng.uniform(0.001, 0.2))
-            return ChannelSettings(
-                delay_s=delay, jitter_s=delay, reorder=0.2, reorder_by_s=float(rng.uniform(0, 0.5)), duplicate=0.2
-            )
-        case "broken":
-            return ChannelSettings(corrupt=float(rng.uniform(0.01, 0.4)), duplicate=0.1, loss=0.1)
-    return CLEAN
+def draw_weather(dice: random.Random, features: frozenset[str]) -> Weather:
+    """Draw the state of one way of a link: of the troubles that the run has, some."""
+    on = {name for name in WEATHER if name in features and dice.random() < (0.2 if name in RARE else 0.6)}
+    if "dark" in on:
+        return DEAD
+    delay = dice.choice([0.02, 0.1, 0.5]) if "delay" in on else 0.001
+    if "jitter" in on:
+        delay = max(delay, dice.choice([0.005, 0.05, 0.2]))
+    loss = dice.choice([0.05, 0.2, 0.2, 0.5]) if "loss" in features and dice.random() < 0.6 else 0.0
+    burst = None
+    if "bursts" in on:
+        loss, burst = dice.uniform(0.05, 0.4), dice.uniform(2, 10)
+    channel = ChannelSettings(
+        loss=loss,
+        burst=burst,
+        delay_s=delay,
+        jitter_s=delay if "jitter" in on else 0.0,
+        reorder=dice.choice([0.02, 0.3]) if "reorder" in on else 0.0,
+        reorder_by_s=dice.choice([0.005, 0.05, 0.5]),
+        duplicate=dice.choice([0.05, 0.4]) if "duplicate" in features else 0.0,
+        corrupt=dice.choice([0.01, 0.3]) if "corrupt" in on else 0.0,
+        rate_bps=dice.choice([1e5, 1e6]) if "rate" in on else None,
+        queue_datagrams=dice.choice([5, 50, 1000]),
+    )
+    truncate = dice.choice([0.01, 0.3]) if "truncate" in on else 0.0
+    return Weather(channel, truncate, dice.choice([50, 60, 72, 100]) if "mtu" in on else 65_535)

@@ -1,40 +1,28 @@
 """Certain misfortunes, each with what it may cost: the edge and the cloud find each other again, soon."""
 
-import numpy as np
 import pytest
-from tests.common.small_tensors import GRID, SPLIT
 
 from gradfec_common import wire
-from gradfec_common.session.edge import EdgeLimits
 from gradfec_common.session.events import CloudLimits
-from gradfec_common.wire import Bye, Hello, Kind, Welcome
-from gradfec_lab.channel import ChannelSettings
+from gradfec_common.wire import Bye, Kind
 
+from . import nodes
+from .network import CLEAN, DEAD, Origin, Parcel
+from .nodes import CLOUD
 from .story import Story
-from .swarm import CLEAN, Swarm
-
-DEAD = ChannelSettings(loss=1.0)
+from .swarm import Swarm
 
 
 def simulation(edges=1, service_s=0.01, **cloud):
     """A story in which nothing goes wrong by itself."""
-    swarm = Swarm(
-        edges=edges,
-        interval_s=0.05,
-        sending_s=0.02,
-        bursts=4,
-        deadline_s=0.25,
-        tick_s=0.001,
-        service_s=service_s,
-        stall=0.0,
-        failure=0.0,
-        bad_phase_s=0.0,
-        cloud=CloudLimits(**cloud),
-        edge=EdgeLimits(tensors_in_flight=64),
-    )
-    told = Story(1, swarm)
+    told = Story(1, Swarm(edges=edges, service_s=service_s, cloud=CloudLimits(**cloud)))
     assert told.run(1, lambda: told.quiet)
     return told
+
+
+def tell(told, address, datagram):
+    """Let the cloud hear a datagram from an address."""
+    told.feed_cloud(told.cloud, [Parcel(address, CLOUD, datagram, Origin.REPLAYED)])
 
 
 def stream(told, seconds, edge=None):
@@ -114,10 +102,10 @@ def test_an_edge_that_restarts_at_the_same_address_begins_a_new_session_at_once(
 def test_a_belated_hello_of_an_edges_former_life_costs_half_a_second():
     told = simulation()
     (edge,) = told.edges
-    former = edge.core._hello
+    former = nodes.hello_of(edge.core)
     told.restart_edge(edge)
     assert told.run(1, lambda: told.quiet)
-    told.feed_cloud(told.cloud, [(edge.address, wire.control_datagram(0, former))])  # replaces the new session
+    tell(told, edge.address, former)  # replaces the new session
     numbers = stream(told, 2)
     assert outcomes(told, numbers)[-25:] == numbers[-25:]
     assert edge.lost_links == 0
@@ -127,11 +115,11 @@ def test_a_belated_hello_of_an_edges_former_life_costs_half_a_second():
 def test_a_belated_welcome_of_a_cloud_that_has_restarted_costs_half_a_second():
     told = simulation()
     (edge,) = told.edges
-    former = wire.control_datagram(edge.core.session, Welcome(edge.core._hello.nonce, 250))
+    former = nodes.welcome_of(edge.core)
     told.stop_cloud()
     told.start_cloud()
     assert told.run(6, lambda: told.quiet)
-    edge.down[-1].send([(edge.address, former)], told.now)
+    told.network.send(edge.down, [Parcel(CLOUD, edge.address, former, Origin.REPLAYED)], told.now)
     told.run(0.01)
     numbers = stream(told, 2)
     assert outcomes(told, numbers)[-25:] == numbers[-25:]
@@ -230,27 +218,24 @@ def test_refused_by_a_cloud_that_restarted_and_filled_up_an_edge_waits_and_comes
     (edge,) = told.edges
     told.stop_cloud()
     told.start_cloud()
-    stranger = ("stranger", 1)
-    hello = wire.control_datagram(0, Hello(99, SPLIT.id, GRID.rows, "stranger"))
-    told.feed_cloud(told.cloud, [(stranger, hello)])
-    (session,) = told.cloud._sessions
+    other, home = told.new_core("another"), ("another", 1)
+    told.hear[home] = lambda datagram: other.receive(wire.batch_of([datagram], [None]), told.now)
+    tell(told, home, nodes.hello_of(other))
     stream(told, 2)
     assert set(edge.refusals) == {"full"}
     assert not edge.core.connected  # so that no tensor is sent in vain
     assert told.send_tensor(edge) is None
-    told.feed_cloud(told.cloud, [(stranger, wire.control_datagram(session, Bye()))])
+    tell(told, home, nodes.control_by(other, Bye()))
     assert told.run(1.1, lambda: edge.core.connected)
     told.converge()
 
 
 def test_a_storm_of_hellos_from_everywhere_keeps_no_edge_out_for_longer_than_its_sessions_live():
     told = simulation(sessions=10)
-    rng = np.random.default_rng(5)
     for n in range(300):
-        hello = Hello(int(rng.integers(2**63)), SPLIT.id, GRID.rows, "storm")
-        told.feed_cloud(told.cloud, [((f"storm {n % 40}", 1), wire.control_datagram(0, hello))])
+        tell(told, (f"storm {n % 40}", 1), nodes.hello_of(told.new_core("storm")))
     assert told.cloud.open_sessions == 10
-    assert len(told.cloud._timers) <= 3
+    assert nodes.timers_of(told.cloud) <= 3
     numbers = stream(told, 1)
     assert outcomes(told, numbers) == numbers  # who is in stays in
     told.converge()
@@ -265,7 +250,7 @@ def test_two_edges_behind_one_address_throw_each_other_out_within_bounds_until_o
         told.send_tensor(goer)
         told.run(0.05)
         assert told.cloud.open_sessions <= 2  # one, and what goer left at its own address
-        assert len(told.cloud._timers) < 300
+        assert nodes.timers_of(told.cloud) < 300
     told.edges.remove(goer)
     told.run(31)
     told.converge()

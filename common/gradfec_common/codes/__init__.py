@@ -7,6 +7,7 @@ usable whether its block decodes or not.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -75,19 +76,31 @@ CODES: dict[int, ErasureCode] = {code.id: code for code in (BARE, ZFEC)}
 if leopard_code.INSTALLED:
     CODES[LEOPARD.id] = LEOPARD
 
-FEC: dict[str, ErasureCode] = {code.name: code for code in (ZFEC, LEOPARD)}  # what FEC_A_B can be made of
+FEC: dict[str, ZfecCode | LeopardCode] = {code.name: code for code in (ZFEC, LEOPARD)}  # what FEC_A_B can be made of
 
 
-def fec_named(name: str) -> ErasureCode:
-    """Return the code of a name in FEC; UsageError for another name, or where its library is not installed."""
+def fec_code(text: str) -> ErasureCode:
+    """Return the code of a name in FEC, or, as in zfec:256, with blocks of so many symbols; UsageError for another."""
+    name, colon, size = text.partition(":")
     if name not in FEC:
-        raise UsageError(f"{name!r} is no erasure code: use {' or '.join(FEC)}")
-    if FEC[name].id not in CODES:
+        raise UsageError(f"{text!r} is no erasure code: use {' or '.join(FEC)}, or for example {ZFEC.name}:256")
+    code = FEC[name]
+    if not colon:
+        return code
+    if not (size.isascii() and size.isdigit() and 2 <= int(size) <= code.max_n):
+        raise UsageError(f"{text!r}: a block of {name} has 2 to {code.max_n} symbols, for example {name}:256")
+    return replace(code, block=int(size))
+
+
+def fec_named(text: str) -> ErasureCode:
+    """Return the code that `fec_code` does; UsageError where its library is not installed."""
+    code = fec_code(text)
+    if code.id not in CODES:
         raise UsageError(
-            f"{name} needs the package reed-solomon-leopard, which is not installed: use {ZFEC.name}, or pip install "
-            "reed-solomon-leopard (Python 3.10 to 3.12; for others it needs a Rust compiler)"
+            f"{code.name} needs the package reed-solomon-leopard, which is not installed: use {ZFEC.name}, or pip "
+            "install reed-solomon-leopard (Python 3.10 to 3.12; for others it needs a Rust compiler)"
         )
-    return FEC[name]
+    return code
 
 
 T = TypeVar("T")

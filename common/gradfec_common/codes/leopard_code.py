@@ -10,6 +10,8 @@ would gain nothing.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,8 +27,14 @@ Symbols = npt.NDArray[np.uint8]
 INSTALLED = reed_solomon_leopard is not None
 
 
+@dataclass(frozen=True)
 class LeopardCode:
-    """Reed-Solomon blocks of at most 32,768 symbols of even length, a whole tensor in one: any k of n decode."""
+    """Reed-Solomon blocks of at most 32,768 symbols of even length: any k of n decode.
+
+    FEC_A_B makes one of a whole tensor, or blocks of `block` symbols if given.
+    """
+
+    block: int | None = None
 
     id = 2
     name = "leopard"
@@ -35,7 +43,7 @@ class LeopardCode:
 
     def block_n(self, parity_share: float) -> int:
         """Return how many symbols a block may have: a whole tensor is one code word."""
-        return self.max_n
+        return self.max_n if self.block is None else self.block
 
     def encode(self, data: Symbols, n: int) -> Symbols:
         """Compute the (n - k, length) parity symbols of (k, length) data symbols; ValueError for a block it lacks."""

@@ -9,6 +9,7 @@ are kept: they hold their matrix alone, which nothing changes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -24,8 +25,11 @@ MULTIPLICATIONS = 10  # a byte: blocks of 40 for FEC_50_50, of 62 for FEC_20_80,
 CODERS = 16  # kept of each kind, with n x k bytes each: whoever asks for ever new (n, k) cannot fill the memory
 
 
+@dataclass(frozen=True)
 class ZfecCode:
-    """Reed-Solomon blocks of at most 256 symbols: any k of n decode."""
+    """Reed-Solomon blocks of at most 256 symbols: any k of n decode. FEC_A_B makes them of `block` symbols if given."""
+
+    block: int | None = None
 
     id = 1
     name = "zfec"
@@ -38,6 +42,8 @@ class ZfecCode:
         Encoding takes k (n - k) / n multiplications for each byte of a block, n times the shares of data and parity:
         blocks are as large as that stays within MULTIPLICATIONS.
         """
+        if self.block is not None:
+            return self.block
         most = MULTIPLICATIONS / max(parity_share * (1 - parity_share), MULTIPLICATIONS / self.max_n)
         return max(int(most), 2)
 

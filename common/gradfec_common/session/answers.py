@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.outbox import Outbox
 from gradfec_common.session.records import Answer, Session
@@ -14,15 +16,16 @@ Key = tuple[MessageKind, int]  # of an answer: what it is, and of which tensor
 class Answers:
     """Sends what must arrive; what is not acknowledged yet is kept with its session."""
 
-    def __init__(self, limits: CloudLimits, timers: Timers, outbox: Outbox) -> None:
-        """Say things through `outbox`."""
-        self._limits, self._timers, self._outbox = limits, timers, outbox
+    def __init__(self, limits: CloudLimits, timers: Timers, outbox: Outbox, bites: Counter[str]) -> None:
+        """Say things through `outbox`; count in `bites` how often the limit bites."""
+        self._limits, self._timers, self._outbox, self._bites = limits, timers, outbox, bites
 
     def send(self, session: Session, message: Result | Report, now: float) -> None:
         """Send a message until it is acknowledged, or stale; the oldest gives way where there are too many."""
         key = (message.kind, message.tensor)
         if len(session.answers) >= self._limits.answers_per_session:
             self._forget(session, next(iter(session.answers)))  # the oldest: the edge has given up on it by now
+            self._bites["answers_per_session"] += 1
         session.answers[key] = Answer(message_body(message))
         self._repeat(session, key, now, self._limits.answer_repeat_s, now + self._limits.answer_stale_s)
 

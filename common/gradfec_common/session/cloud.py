@@ -51,15 +51,18 @@ class CloudSessions:
         self.split = split
         self.deadline_s = deadline_s
         self.counts: Counter[str] = Counter()  # datagrams received, by fate: each adds one to exactly one
+        self.bites: Counter[str] = Counter()  # how often each limit bit, by its name in CloudLimits
         self._entropy = entropy
-        self._greeter = Greeter(keys, self.limits)
+        self._greeter = Greeter(keys, self.limits, self.bites)
         self._sessions: dict[int, Session] = {}
         self._watching = False  # whether a timer looks for idle sessions
         self._timers = Timers()
-        self._outbox = Outbox()
+        self._outbox = Outbox(self.bites)
         self._events: deque[Event] = deque()
-        self._answers = Answers(self.limits, self._timers, self._outbox)
-        self._tensors = Tensors(self.limits, deadline_s, self._sessions, self._timers, self._answers, self._events)
+        self._answers = Answers(self.limits, self._timers, self._outbox, self.bites)
+        self._tensors = Tensors(
+            self.limits, deadline_s, self._sessions, self._timers, self._answers, self._events, self.bites
+        )
 
     # --- the five verbs ---
 
@@ -126,11 +129,6 @@ class CloudSessions:
         return sum(session.confirmed for session in self._sessions.values())
 
     @property
-    def unpaid(self) -> int:
-        """Messages that were not sent, for their address had not sent as many bytes."""
-        return self._outbox.unpaid
-
-    @property
     def open_tensors(self) -> int:
         """Tensors that are not finished yet."""
         return self._tensors.open
@@ -187,7 +185,8 @@ class CloudSessions:
         self._greeter.answered(hello, peer, welcome, now)
         self._outbox.welcome(welcome, peer)
         if grid is not None:
-            self._open(hello, wanted, established, grid, peer, now)
+            spare = len(datagram) - len(welcome)
+            self._open(hello, wanted, established, grid, peer, spare, now)
         return "hello"
 
     def _why_not(self, wanted: Hello, hello: AuthenticHello) -> tuple[Refuse, PacketGrid | None]:
@@ -205,9 +204,11 @@ class CloudSessions:
             return Refuse("rows", str(error)[: wire.MAX_TEXT_BYTES // 2]), None
         edges = [session for session in self._sessions.values() if session.confirmed]
         if len(edges) >= self.limits.sessions:
+            self.bites["sessions"] += 1
             return Refuse("full", f"the cloud serves {self.limits.sessions} edges already"), None
         of_key = sum(session.key.id == hello.key.id for session in edges)
         if of_key >= self.limits.sessions_per_key:
+            self.bites["sessions_per_key"] += 1
             return Refuse("full", f"the cloud serves {of_key} edges with this key already"), None
         return Refuse("", ""), grid
 
@@ -224,11 +225,12 @@ class CloudSessions:
         established: Established,
         grid: PacketGrid,
         peer: Hashable,
+        credit: int,
         now: float,
     ) -> None:
         """Keep a session until its edge uses it, or does not."""
         self._make_room(hello.key)
-        cipher, most = Cipher(wanted.cipher), self.limits.datagrams_per_s
+        cipher, limits = Cipher(wanted.cipher), self.limits
         self._sessions[established.session] = Session(
             id=established.session,
             key=hello.key,
@@ -237,9 +239,10 @@ class CloudSessions:
             grid=grid,
             sealer=Sealer(established.cloud_to_edge, cipher, established.session),
             opener=Opener(established.edge_to_cloud, cipher),
-            allowance=Allowance(most, most, now),
+            allowance=Allowance(limits.tensors_per_s * grid.count, limits.tensors_per_session * grid.count, now),
             peer=peer,
             heard_at=now,
+            credit=credit,
         )
         self._look_for_idle(now)
 
@@ -285,6 +288,7 @@ class CloudSessions:
             return
         if (allowed := session.allowance.take(len(rows), now)) < len(rows):
             self.counts[Drop.RATE_LIMIT.value] += len(rows) - allowed
+            self.bites["tensors_per_s"] += 1
             rows, headers = rows[:allowed], headers[:allowed]
         is_symbol = headers["kind"] == Kind.SYMBOL
         if is_symbol.all():
@@ -352,7 +356,9 @@ class CloudSessions:
             case Drop():
                 return message.value
             case Ping():
-                self._outbox.say(session, Bye() if self.leaving else Pong())  # the goodbye of `leave` may have been lost
+                self._outbox.say(
+                    session, Bye() if self.leaving else Pong()
+                )  # the goodbye of `leave` may have been lost
                 return "ping"
             case Ack():
                 self._answers.acknowledge(session, message)

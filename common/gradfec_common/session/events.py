@@ -22,7 +22,7 @@ class CloudLimits:
     hellos_per_s_and_address: float = 20.0
     hello_burst_s: float = 2.0  # so many seconds' hellos may come at once
     addresses: int = 1024  # whose hellos are counted
-    datagrams_per_s: float = 80_000.0  # of a session; as many may come at once
+    tensors_per_s: float = 5.0  # whose datagrams a session may send, besides twice those of each tensor answered
     tensors_per_session: int = 8  # tensors that are being collected; one more makes the oldest be decided
     pending_tensors: int = (
         64  # tensors that are decided and wait for the back-end; an equal share, at least 1, a session

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
@@ -25,10 +25,10 @@ class Greeting(NamedTuple):
 class Greeter:
     """Remembers hellos, which carry no time: the clocks of edge and cloud need not agree on anything."""
 
-    def __init__(self, keys: Keys, limits: CloudLimits) -> None:
-        """Let in who has one of `keys`."""
+    def __init__(self, keys: Keys, limits: CloudLimits, bites: Counter[str]) -> None:
+        """Let in who has one of `keys`; count in `bites` how often each limit bites."""
         self.keys = keys
-        self._limits = limits
+        self._limits, self._bites = limits, bites
         self._greeted: OrderedDict[bytes, Greeting] = OrderedDict()  # by the edge's public key, oldest first
         self._overall: Allowance | None = None
         self._by_host: OrderedDict[Hashable, Allowance] = OrderedDict()  # the longest silent first
@@ -51,6 +51,7 @@ class Greeter:
         self._greeted[hello.public] = Greeting(peer, welcome, now + self._limits.greeting_s)
         if len(self._greeted) > self._limits.greetings:
             self._greeted.popitem(last=False)
+            self._bites["greetings"] += 1
 
     def settled(self, public: bytes) -> None:
         """Answer a hello no more: its edge has the answer."""
@@ -66,5 +67,12 @@ class Greeter:
         self._by_host[host] = mine
         if len(self._by_host) > limits.addresses:
             self._by_host.popitem(last=False)
+            self._bites["addresses"] += 1
         self._overall = self._overall or Allowance(limits.hellos_per_s, limits.hellos_per_s * limits.hello_burst_s, now)
-        return bool(mine.take(1, now) and self._overall.take(1, now))
+        if not mine.take(1, now):
+            self._bites["hellos_per_s_and_address"] += 1
+            return False
+        if not self._overall.take(1, now):
+            self._bites["hellos_per_s"] += 1
+            return False
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable
 
 from gradfec_common.session.records import Session
@@ -11,9 +12,9 @@ from gradfec_common.wire import SEAL_BYTES, Kind, Message, message_body
 class Outbox:
     """Datagrams that are due, each with its destination."""
 
-    def __init__(self) -> None:
-        """Start with nothing to say."""
-        self.unpaid = 0  # messages not sent, for their address had not sent as many bytes
+    def __init__(self, bites: Counter[str]) -> None:
+        """Start with nothing to say; count in `bites` what was not sent, for its address had not sent as many bytes."""
+        self._bites = bites
         self._due: list[tuple[bytes, Hashable]] = []
 
     def say(self, session: Session, message: Message | bytes) -> None:
@@ -25,7 +26,7 @@ class Outbox:
         body = message if isinstance(message, bytes) else message_body(message)
         cost = len(body) + SEAL_BYTES
         if session.credit < cost:
-            self.unpaid += 1
+            self._bites["credit"] += 1
             return
         session.credit -= cost
         self._due.append((session.sealer.seal_one(Kind.MESSAGE, body), session.peer))

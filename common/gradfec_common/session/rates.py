@@ -11,6 +11,10 @@ class Allowance:
         self._per_s, self._burst = per_s, burst
         self._left, self._at = burst, now
 
+    def give(self, more: float) -> None:
+        """Allow so many more, within the burst."""
+        self._left = min(self._left + more, self._burst)
+
     def take(self, wanted: int, now: float) -> int:
         """Return how many of those `wanted` are allowed now, and count them."""
         self._left = min(self._left + (now - self._at) * self._per_s, self._burst)

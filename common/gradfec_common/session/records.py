@@ -50,8 +50,8 @@ class Session:
     allowance: Allowance  # of datagrams
     peer: Hashable
     heard_at: float
+    credit: int  # bytes that may be sent to `peer`
     confirmed: bool = False  # whether the edge has used the session: until then it may be a replayed hello's
-    credit: int = 0  # bytes that may be sent to `peer`
     pending: int = 0  # tensors that are with the back-end
     tensors: dict[int, Tensor] = field(default_factory=dict)
     newest: int = -1

@@ -29,12 +29,14 @@ class Tensors:
         timers: Timers,
         answers: Answers,
         events: deque[Event],
+        bites: Counter[str],
     ) -> None:
         """Work on the tensors of `sessions`; each is decided at the latest `deadline_s` after its first datagram."""
         self.fates: Counter[str] = Counter()  # opened = the sum of the others + those still open
         self.leaving = False
         self._limits, self._deadline_s = limits, deadline_s
         self._sessions, self._timers, self._answers, self._events = sessions, timers, answers, events
+        self._bites = bites  # how often each limit bit
         self._pending = 0  # with the back-end; also those of sessions that have ended
 
     @property
@@ -94,15 +96,18 @@ class Tensors:
             return Drop.LEAVING
         more = int(header["sent"]) * (wire.PLACE_BYTES + session.grid.size)
         mine, most = _held_bytes(session), self._limits.reassembly_bytes
-        if mine + more > most // self._edges or self.held_bytes + more > most:  # others may still hold more than theirs
+        if mine + more > most // self._edges or self.held_bytes + more > most:  # others may hold more still
+            self._bites["reassembly_bytes"] += 1
             return Drop.MEMORY_LIMIT
         collecting = [n for n, tensor in session.tensors.items() if not tensor.decided]
         crowded = len(collecting) >= self._limits.tensors_per_session
         if len(session.tensors) >= self._limits.tensors_per_session + self._limits.pending_tensors or (
             crowded and number < min(collecting)  # a belated one does not push out one that is being sent
         ):
+            self._bites["tensors_per_session"] += 1
             return Drop.TENSOR_LIMIT
         if crowded:
+            self._bites["tensors_per_session"] += 1
             self._close(session, min(collecting), now)
         tensor = session.tensors[number] = Tensor(Reassembly(header, session.grid), now, math.inf)
         self.fates["opened"] += 1
@@ -137,6 +142,7 @@ class Tensors:
         edges = self._edges
         limit = max(self._limits.pending_tensors, edges)
         if session.pending >= limit // edges or self._pending >= limit:
+            self._bites["pending_tensors"] += 1
             self._drop(session, number, "overloaded")
             return
         session.pending += 1
@@ -150,6 +156,7 @@ class Tensors:
         if session is None:
             return
         tensor = session.tensors[decided.tensor]
+        session.allowance.give(2 * tensor.arrived.sent)  # whoever sends more than can be answered is held to that
         tensor.result, tensor.latency_s = result, now - tensor.first_at
         self._answers.send(session, result, now)
         self._finish_if_done(session, decided.tensor)

@@ -16,7 +16,7 @@ NEVER = -1  # the ticket of no action
 class Timers:
     """Actions in order of time, and of arrival where times are equal.
 
-    What is called off is forgotten at once, its place in the heap soon: there are never many more places than actions.
+    What is called off is forgotten at once, its place in the heap soon: see SLACK.
     """
 
     def __init__(self) -> None:
@@ -38,11 +38,8 @@ class Timers:
 
     def call_off(self, ticket: int) -> None:
         """Forget an action, if it has not been called yet."""
-        if self._actions.pop(ticket, None) is None:
-            return
-        if len(self._heap) > 2 * len(self._actions) + SLACK:
-            self._heap = [place for place in self._heap if place[1] in self._actions]
-            heapq.heapify(self._heap)
+        if self._actions.pop(ticket, None) is not None:
+            self._tidy()
 
     def next(self) -> float | None:
         """Return when the next action is due, or None."""
@@ -56,3 +53,9 @@ class Timers:
             _, ticket = heapq.heappop(self._heap)
             if (action := self._actions.pop(ticket, None)) is not None:
                 action(now)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        if len(self._heap) > 2 * len(self._actions) + SLACK:
+            self._heap = [place for place in self._heap if place[1] in self._actions]
+            heapq.heapify(self._heap)

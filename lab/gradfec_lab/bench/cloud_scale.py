@@ -72,7 +72,7 @@ class Counts:
 @click.option("--edges", default="1,2,4,8,16", metavar="NUMBERS", help="How many edges; a run for each number.")
 @click.option("--seconds", default=5.0, type=Number(0.1, 600), help="Length of a run, after a warm-up.")
 @click.option("--protect", default="none", metavar="SCHEME", help="Protection scheme.")
-@click.option("--fec", default=FASTEST, type=click.Choice(["zfec", "leopard"]), help="Erasure code of FEC_A_B.")
+@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code of FEC_A_B: zfec, leopard, zfec:256.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
 def cloud_scale(edges: str, seconds: float, protect: str, fec: str, as_json: bool) -> None:

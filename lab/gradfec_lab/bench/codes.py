@@ -18,6 +18,7 @@ from rich.progress import track
 from rich.table import Table
 
 from gradfec_common.codes import CODES, LEOPARD, ZFEC, Each, Symbols
+from gradfec_common.codes.zfec_code import ZfecCode
 from gradfec_common.console import plain_errors
 from gradfec_common.errors import UsageError
 from gradfec_common.plan import Block, UnequalProtection
@@ -100,7 +101,7 @@ def codes(
     """
     if symbol_bytes % 2:
         raise UsageError(f"--symbol-bytes {symbol_bytes} is odd, and leopard codes pairs of bytes: use an even number")
-    schemes = [UnequalProtection(a, ZFEC, int(n)) for n in block for a in drop]
+    schemes = [UnequalProtection(a, ZfecCode(int(n))) for n in block for a in drop]
     if LEOPARD.id in CODES:
         schemes += [UnequalProtection(a, LEOPARD) for a in drop]
     described = machine(*LIBRARIES)

@@ -74,7 +74,7 @@ class Flow:
 @click.command(context_settings=CONTEXT)
 @click.option("--frames", default=60, type=click.IntRange(WARM_UP + 5), help="Frames of each run.")
 @click.option("--protect", default="FEC_20_80", help="Protection scheme.")
-@click.option("--fec", default=FASTEST, type=click.Choice(["zfec", "leopard"]), help="Erasure code of FEC_A_B.")
+@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code of FEC_A_B: zfec, leopard, zfec:256.")
 @click.option("--importance", default="proxy", help="What ranks the packets.")
 @runtime_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")

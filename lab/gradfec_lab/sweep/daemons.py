@@ -36,7 +36,7 @@ def shares(text: str) -> list[float]:
 @click.option("--loss", default="0,10%,30%,50%", type=shares, metavar="SHARES", help="Shares of datagrams lost.")
 @click.option("--burst", type=datagrams, metavar="N", help="Lose in bursts of N datagrams on average.")
 @click.option("--protect", default="none,FEC_50_50,FEC_20_80", metavar="SCHEMES", help="Schemes to compare.")
-@click.option("--fec", default="zfec", type=click.Choice(["zfec", "leopard"]), help="Erasure code of FEC_A_B.")
+@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code of FEC_A_B: zfec, leopard, zfec:256.")
 @click.option("--importance", metavar="NAME", help="The edge's estimator. [default: the edge's default]")
 @click.option("--seed", default=1, type=click.IntRange(min=0), help="Of the losses: the same for each scheme.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")

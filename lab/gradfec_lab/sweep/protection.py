@@ -12,7 +12,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.codes import FEC
+from gradfec_common.codes import fec_code
 from gradfec_common.console import plain_errors
 from gradfec_common.delivery import packets_at_hand
 from gradfec_common.errors import GradfecError, UsageError
@@ -36,7 +36,10 @@ LOSSES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 @click.option("--loss", default=LOSSES, metavar="SHARES", help="Shares of the symbols lost.")
 @click.option("--burst", default=IID, metavar="LENGTHS", help="Mean length of a burst; iid or 1: independent losses.")
 @click.option(
-    "--fec", default="zfec", metavar="CODES", help="zfec: its blocks; leopard: one code word over the tensor, as there."
+    "--fec",
+    default="zfec",
+    metavar="CODES",
+    help="zfec: its blocks, or zfec:256 of that size; leopard: one code word over the tensor, as there.",
 )
 @click.option("--importance", "estimators", metavar="NAMES", help="What ranks the packets. [default: as the edge]")
 @click.option("--fill", default="zero", metavar="RULES", help="What becomes of a gap: zero, mean.")
@@ -67,7 +70,7 @@ def protection(
         schemes=[parse_scheme(name) for name in names_list(protect)],
         losses=sorted({share_of("--loss", part) for part in names_list(loss)}),
         bursts=parse_bursts(burst),
-        codes=chosen_from("--fec", FEC)(fec),
+        codes=names_list(fec),
         estimators=parse_estimators(estimators or DEFAULT_ESTIMATOR, study, "--importance"),
         fills=chosen_from("--fill", FILLS.values())(fill),
         repetitions=repetitions,
@@ -119,7 +122,7 @@ class ProtectionSweep:
         for name in self.schemes:
             self.plan(name, codes[0], np.zeros(study.grid.count, np.float32))  # fail now
         for code in codes:
-            check_code(FEC[code], study.grid, study.split)
+            check_code(fec_code(code), study.grid, study.split)
 
     def settings(self) -> dict[str, str]:
         """Return what the answers depend on besides the study's settings."""
@@ -153,7 +156,7 @@ class ProtectionSweep:
         """Plan as the product would, with a code's blocks; nothing is coded, so its library need not be installed."""
         made = self.schemes[scheme]
         if isinstance(made, UnequalProtection):
-            made = replace(made, code=FEC[code])
+            made = replace(made, code=fec_code(code))
         return made.plan(scores)
 
     def cases(self, subject: Subject) -> Iterator[Case]:

@@ -153,7 +153,7 @@ def test_burst_lengths_are_numbers_or_iid() -> None:
         (["--loss", "1.1"], "--loss: '1.1' is not a share from 0 to 1"),
         (["--burst", "0.5"], "--burst: '0.5' is no mean length of a burst: use iid, or a number from 1 on"),
         (["--burst", "nan"], "--burst: 'nan' is no mean length"),
-        (["--fec", "turbo"], "--fec has no 'turbo': use one or several of zfec,leopard"),
+        (["--fec", "turbo"], "'turbo' is no erasure code: use zfec or leopard"),
         (["--importance", "luck"], "--importance has no 'luck'"),
         (["--masks", "none.npz"], "cannot read the recorded losses none.npz: No such file"),
     ],

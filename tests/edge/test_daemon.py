@@ -1,0 +1,68 @@
+"""The edge daemon while the cloud says nothing. tests/integration tests the rest."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+import uvloop
+
+from gradfec_common.ciphers import Cipher
+from gradfec_common.console import Endpoint
+from gradfec_common.keys import INSECURE_KEY, Key
+from gradfec_common.session.edge import new_hello
+from gradfec_common.session.handshake import HandshakeKey
+from gradfec_edge import daemon as daemon_module
+from gradfec_edge.daemon import EdgeDaemon, EdgeOptions
+
+SOON_S = 60.0  # a safety net
+KEY = HandshakeKey(Key(bytes(range(32))))
+SECURE = f"that it has this edge's key {KEY.id.hex()} (strangers get no answer), "
+
+
+class Camera:
+    """A camera that shows nothing, until something has happened."""
+
+    live, interval = True, None
+
+    def __init__(self, until: Callable[[], bool]) -> None:
+        self.until, self.end = until, time.monotonic() + SOON_S
+
+    @property
+    def ended(self) -> bool:
+        return self.until() or time.monotonic() > self.end
+
+    def next_frame(self, timeout_s: float) -> None:
+        time.sleep(0.001)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [(KEY, SECURE), (HandshakeKey(INSECURE_KEY), "that it runs with --insecure, too, ")],
+    ids=["a key", "insecure"],
+)
+def test_who_points_a_camera_at_a_silent_cloud_is_told_once_what_to_look_for(
+    key: HandshakeKey, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_module, "PATIENCE_S", 0.01)
+    said: list[str] = []
+
+    async def run(cloud: Endpoint) -> None:
+        options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, None)
+        camera = Camera(lambda: any("no answer" in line for line in said))
+        await EdgeDaemon(options, camera, None, None, said.append).run()
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        cloud = Endpoint(*silent.getsockname())
+        uvloop.run(run(cloud))
+    assert f"looking for {cloud}" in said
+    told = [line for line in said if "no answer" in line]
+    assert len(told) == 1
+    assert f"no answer from {cloud} for 0 s: check that gradfec-cloud runs there, {words}and that UDP" in told[0]
+    assert ("warning: --insecure: anybody" in " ".join(said)) == key.insecure

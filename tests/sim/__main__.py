@@ -1,0 +1,5 @@
+"""See run."""
+
+from .run import main
+
+main(prog_name="python -m tests.sim")

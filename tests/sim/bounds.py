@@ -1,0 +1,111 @@
+"""What a core may hold: a census of all that it can reach, and the most that its limits allow."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import types
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from gradfec_common.packets import PacketGrid
+from gradfec_common.session.edge import EdgeLimits
+from gradfec_common.session.events import CloudLimits
+from gradfec_common.session.timers import SLACK
+
+ATOMS = (str, bytes, int, float, bool, type(None), enum.Enum, np.generic)
+OPAQUE = (type, types.ModuleType, types.BuiltinFunctionType, np.dtype)
+
+
+def walk(root: Any) -> Iterator[Any]:
+    """Yield all that can be reached from a core, containers before what they contain, in an order of no hash's."""
+    todo, seen, kept = [root], set(), []
+    while todo:
+        thing = todo.pop()
+        yield thing
+        if isinstance(thing, (*ATOMS, *OPAQUE)) or id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        kept.append(thing)  # or another could get the same id
+        todo += reversed(inside(thing))
+
+
+def inside(thing: Any) -> list[Any]:
+    """Return what an object holds."""
+    if isinstance(thing, dict):
+        return [part for pair in thing.items() for part in pair]
+    if isinstance(thing, (set, frozenset)):
+        return sorted(thing, key=repr)
+    if isinstance(thing, (list, tuple, deque)):
+        return [*thing]
+    if isinstance(thing, types.FunctionType):
+        return [cell.cell_contents for cell in thing.__closure__ or ()]
+    if isinstance(thing, types.MethodType):
+        return [thing.__self__]
+    if isinstance(thing, np.ndarray) or not hasattr(thing, "__dict__"):
+        return []
+    return [part for name, part in vars(thing).items() if name != "counts"]
+
+
+def census(root: Any) -> tuple[int, int]:
+    """Count the elements of all containers and the bytes of all arrays that a core can reach, its counters left out."""
+    elements = array_bytes = 0
+    for thing in walk(root):
+        if isinstance(thing, (dict, list, tuple, set, deque)):
+            elements += len(thing)
+        elif isinstance(thing, np.ndarray):
+            array_bytes += thing.nbytes
+    return elements, array_bytes
+
+
+def picture(root: Any) -> list[Any]:
+    """Return the state of a core, its counters of datagrams left out: equal where nothing has changed."""
+    parts: list[Any] = []
+    for thing in walk(root):
+        if isinstance(thing, np.ndarray):
+            parts.append(thing.tobytes())
+        elif isinstance(thing, np.random.Generator):
+            parts.append(repr(thing.bit_generator.state))
+        elif isinstance(thing, itertools.count):
+            parts.append(repr(thing))
+        else:
+            parts.append(thing if isinstance(thing, ATOMS) else type(thing).__name__)
+    return parts
+
+
+FIXED = 200  # elements of a core that has nothing to do
+OF_ATOM = 12  # elements that one tensor, answer, number or timer takes, with the tuples and attributes around it
+
+
+def most_elements(limits: CloudLimits) -> int:
+    """Return how many elements the containers of a cloud may have, whatever anyone sends."""
+    tensors = limits.tensors_per_session + limits.pending_tensors
+    of_session = tensors + limits.answers_per_session + 2 * limits.tensor_window + 1
+    return FIXED + OF_ATOM * limits.sessions * (of_session + 4) + OF_ATOM * most_timers(limits)
+
+
+def most_timers(limits: CloudLimits) -> int:
+    """Return how many timers a cloud may have, with all that its limits allow."""
+    of_session = limits.tensors_per_session + limits.pending_tensors + limits.answers_per_session
+    return timers_for(limits.sessions * of_session)
+
+
+def timers_for(tensors_and_answers: int) -> int:
+    """Return how many timers a cloud may have: one for each tensor and answer, and for all sessions; as many gone."""
+    return 2 * (1 + tensors_and_answers) + SLACK
+
+
+def most_array_bytes(limits: CloudLimits, grid: PacketGrid, max_sent: int) -> int:
+    """Return how many bytes the arrays of a cloud may have: symbols, and the book of each tensor."""
+    book = 256 * 3 * 2 + 255 * 8 * 5 + 26 + 2 * max_sent
+    handed_over = max_sent * (grid.size + 2)
+    tensors = limits.sessions * (limits.tensors_per_session + limits.pending_tensors)
+    return limits.reassembly_bytes + tensors * book + limits.pending_tensors * (handed_over + book)
+
+
+def most_edge_elements(limits: EdgeLimits) -> int:
+    """Return how many elements the containers of an edge may have between two calls."""
+    return FIXED + OF_ATOM * limits.tensors_in_flight

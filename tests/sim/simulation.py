@@ -1,0 +1,380 @@
+"""Edges, a cloud and its back-end, strangers, and a network between them, in virtual time and from one seed."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import itertools
+import math
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gradfec_common import wire
+from gradfec_common.session.cloud import CloudSessions
+from gradfec_common.session.edge import Answered, Closed, EdgeSession, LinkLost, Refused
+from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionOpened
+from gradfec_common.wire import Drop
+
+from . import bounds, nodes
+from .network import STRANGE, Network, Origin, Parcel, Way, Weather
+from .nodes import CLOUD, Address
+from .swarm import POOL, Swarm, content
+from .truth import Sent, Truth
+
+CENSUS_EVERY = 100  # steps: it costs as much as several
+MOST_AT_ONCE = 1000  # steps without time passing
+MOST_A_SECOND = 5000  # steps in a second of virtual time
+
+
+@dataclass
+class Edge:
+    """An edge, through all its restarts and changes of address."""
+
+    name: str
+    address: Address  # as the cloud sees it
+    core: EdgeSession
+    up: Way
+    down: Way
+    fed: int = 0
+    life: int = 0
+    misled: bool = False  # a stranger has spoken to it in the cloud's name, and was heard
+    open: set[int] = field(default_factory=set)
+    sent: dict[int, Sent] = field(default_factory=dict)
+    session_of: dict[int, int] = field(default_factory=dict)  # by tensor
+    answered: dict[int, str] = field(default_factory=dict)  # outcome, by tensor
+    reported: set[int] = field(default_factory=set)
+    lost_links: int = 0
+    refusals: list[str] = field(default_factory=list)
+
+
+class Simulation:
+    """One run; `AssertionError` where a promise is broken."""
+
+    def __init__(self, seed: int, swarm: Swarm | None = None) -> None:
+        """Start the cloud and the edges at time 0, in clean weather."""
+        self.dice = random.Random(seed)
+        self.swarm = swarm or Swarm.draw(self.dice)
+        self.now = 0.0
+        self.split, self.grid = self.swarm.split, self.swarm.grid
+        draws = self.generator()
+        self.pool = [content(draws, self.grid, self.split) for _ in range(POOL)]
+        self.truth = Truth(self.swarm)
+        self.network = Network(self.dice)
+        self.ports = itertools.count(1)
+        self.script: list[tuple[float, int, Callable[[], None]]] = []
+        self.ticket = itertools.count()
+        self.trace = hashlib.sha256()
+        self.lives = itertools.count()
+        self.steps = 0
+        self.second, self.steps_before = 0, 0  # the second that passes, and the steps before it
+        self.cloud: CloudSessions | None = None
+        self.passes: Callable[[bytes], bool] = lambda datagram: True  # what the way to the cloud lets through at all
+        self.healed = False
+        self.hear: dict[Address, Callable[[bytes], None]] = {}  # strangers and liars, by address
+        self.start_cloud()
+        self.edges = [self.new_edge(f"edge {n}") for n in range(self.swarm.edges)]
+
+    # --- who there is ---
+
+    def generator(self) -> np.random.Generator:
+        """Draw a generator for a core, or for whatever draws much."""
+        return np.random.default_rng(self.dice.getrandbits(63))
+
+    def start_cloud(self) -> None:
+        """Start the cloud, or a new one that knows nothing."""
+        self.cloud = nodes.new_cloud(self.split, self.swarm.deadline_s, self.swarm.cloud, self.generator())
+        self.owed = 0
+        self.cloud_life = next(self.lives)
+        self.back_end_free_at = self.now
+        self.note("cloud starts")
+
+    def stop_cloud(self) -> None:
+        """Kill the cloud, with all that it knows."""
+        self.cloud = None
+        self.note("cloud dies")
+
+    def new_edge(self, name: str) -> Edge:
+        """Start an edge at an address of its own."""
+        home = (name, next(self.ports))
+        up, down = self.network.connect(home)
+        return Edge(name, home, self.new_core(name), up, down)
+
+    def new_core(self, name: str) -> EdgeSession:
+        """Start the core of an edge."""
+        return nodes.new_edge(name, self.split, self.grid, self.swarm.edge, self.generator(), self.now)
+
+    def restart_edge(self, edge: Edge, *, politely: bool = False) -> None:
+        """Kill an edge, or let it say goodbye, and start it again at the same address."""
+        self.note(f"{edge.name} restarts")
+        if politely:
+            edge.core.leave(self.now)
+            self._drain_edge(edge)
+            assert not edge.open, "an edge that leaves closes its tensors"
+        edge.core, edge.fed, edge.life, edge.misled = self.new_core(edge.name), 0, edge.life + 1, False
+        edge.open, edge.sent, edge.session_of, edge.answered, edge.reported = set(), {}, {}, {}, set()
+
+    def move_edge(self, edge: Edge) -> None:
+        """Give an edge another address, as a router does that has forgotten it."""
+        edge.address = (edge.name, next(self.ports))
+        self.note(f"{edge.name} moves")
+
+    # --- the network ---
+
+    def weather(self, edge: Edge, up: Weather, down: Weather) -> None:
+        """Change the link of an edge; what is on its way still arrives."""
+        edge.up.change(up)
+        edge.down.change(down)
+
+    def _deliver(self) -> None:
+        to_cloud: list[Parcel] = []
+        to_edges: dict[Address, list[Parcel]] = {edge.address: [] for edge in self.edges}
+        for parcel in self.network.deliver(self.now):
+            if parcel.destination == CLOUD:
+                if self.passes(parcel.payload):
+                    to_cloud.append(parcel)
+            elif parcel.destination in to_edges:
+                to_edges[parcel.destination].append(parcel)
+        if "shuffled batches" in self.swarm.features and not self.healed:
+            self.dice.shuffle(to_cloud)
+        for edge in self.edges:
+            if mine := to_edges[edge.address]:
+                self._feed_edge(edge, mine)
+        size = self.swarm.batch
+        for start in range(0, len(to_cloud), size):
+            if self.cloud:
+                self.feed_cloud(self.cloud, to_cloud[start : start + size])
+
+    def _feed_edge(self, edge: Edge, parcels: list[Parcel]) -> None:
+        """Hand an edge a batch of datagrams, as its shell does: what is not from the cloud is only counted."""
+        heard = [parcel for parcel in parcels if parcel.source == CLOUD]
+        edge.core.counts[Drop.FOREIGN_ADDRESS.value] += len(parcels) - len(heard)
+        edge.fed += len(parcels)
+        strange = all(parcel.origin in STRANGE for parcel in heard)
+        before = bounds.picture(edge.core) if nodes.AUTHENTICATED and strange else None
+        if not nodes.AUTHENTICATED:
+            edge.misled |= any(parcel.origin is Origin.FORGED for parcel in heard)
+        for parcel in heard:
+            self.record(edge.name, parcel)
+        if heard:
+            payloads = [parcel.payload for parcel in heard]
+            edge.core.receive(wire.batch_of(payloads, [None] * len(payloads)), self.now)
+        assert before is None or bounds.picture(edge.core) == before, "what a stranger has sent changes an edge"
+
+    def feed_cloud(self, cloud: CloudSessions, parcels: list[Parcel]) -> None:
+        """Hand the cloud a batch of datagrams, and hold what it makes of them against the truth."""
+        for parcel in parcels:
+            self.record("cloud", parcel)
+        if nodes.AUTHENTICATED and self.dice.random() < 0.5:  # apart, so that it can be seen that they change nothing
+            powerless = [parcel for parcel in parcels if self.truth.is_powerless(parcel)]
+            self._feed_powerless(cloud, powerless)
+            parcels = [parcel for parcel in parcels if parcel not in powerless]
+        self._feed(cloud, parcels)
+
+    def _feed_powerless(self, cloud: CloudSessions, parcels: list[Parcel]) -> None:
+        if parcels:
+            before = bounds.picture(cloud)
+            good = Counter({fate: n for fate, n in cloud.counts.items() if fate not in DROPS})
+            self._feed(cloud, parcels, drain=False)
+            assert bounds.picture(cloud) == before, "what a stranger has sent changes the cloud"
+            still = Counter({fate: n for fate, n in cloud.counts.items() if fate not in DROPS})
+            assert still == good, "what a stranger has sent is counted as good"
+
+    def _feed(self, cloud: CloudSessions, parcels: list[Parcel], *, drain: bool = True) -> None:
+        if not parcels:
+            return
+        touched = self.truth.before(cloud, parcels)
+        before = Counter(cloud.counts)
+        payloads = [parcel.payload for parcel in parcels]
+        cloud.receive(wire.batch_of(payloads, [parcel.source for parcel in parcels]), self.now)
+        fates = Counter(cloud.counts)
+        fates.subtract(before)
+        self.truth.after(cloud, parcels, touched, fates)
+        self.note(f"cloud {sorted((+fates).items())}")
+        if drain:
+            self._drain_cloud(cloud, parcels)
+
+    # --- the edges ---
+
+    def send_tensor(self, edge: Edge) -> int | None:
+        """Let an edge send a tensor, if it may now; return the number."""
+        if not edge.core.connected or edge.core.open_tensors >= self.swarm.edge.tensors_in_flight:
+            return None
+        swarm, chosen = self.swarm, self.pool[len(self.truth.sent) % POOL]
+        sending_s = 0.0 if self.healed else swarm.sending_s  # which may well be longer than the deadline
+        number, matrix = edge.core.open_tensor(chosen.encoded, self.now, sending_s)
+        datagrams = [row.tobytes() for row in matrix]
+        edge.sent[number] = self.truth.send(edge.core.session, number, chosen, datagrams)
+        edge.session_of[number] = edge.core.session
+        edge.open.add(number)
+        life = edge.life
+        for burst in range(swarm.bursts):
+            share = datagrams[burst * len(datagrams) // swarm.bursts : (burst + 1) * len(datagrams) // swarm.bursts]
+            when = self.now + burst * sending_s / swarm.bursts
+            self.at(when, lambda share=share: self._transmit(edge, life, share))  # type: ignore[misc]
+        self.note(f"{edge.name} sends {number}")
+        return number
+
+    def _transmit(self, edge: Edge, life: int, datagrams: list[bytes]) -> None:
+        if edge.life == life:
+            parcels = [Parcel(edge.address, CLOUD, datagram, Origin.GENUINE) for datagram in datagrams]
+            self.network.send(edge.up, parcels, self.now)
+
+    def _drain_edge(self, edge: Edge) -> None:
+        out = edge.core.datagrams_to_send()
+        assert all(len(datagram) <= wire.MAX_DATAGRAM_BYTES for datagram in out), "a datagram too long for the path"
+        if out:
+            self._transmit(edge, edge.life, out)
+        while (event := edge.core.next_event()) is not None:
+            match event:
+                case Answered(tensor, result):
+                    assert tensor in edge.sent, "an answer for a tensor that was not sent"
+                    assert tensor not in edge.answered, "answered twice"
+                    assert tensor in edge.open, "answered after it was closed"
+                    edge.answered[tensor] = result.outcome
+                    if self.believable(edge, tensor):
+                        self.truth.check_result(edge.sent[tensor], result)
+                case Closed(tensor, result, report):
+                    assert tensor in edge.open, "closed twice, or never opened"
+                    edge.open.discard(tensor)
+                    assert (result is not None) == (tensor in edge.answered), "closed with another answer"
+                    if report is not None:
+                        edge.reported.add(tensor)
+                    if report is not None and self.believable(edge, tensor):
+                        self.truth.check_report(edge.sent[tensor], report)
+                case LinkLost():
+                    edge.lost_links += 1
+                case Refused(reason, _):
+                    edge.refusals.append(reason)
+            self.note(f"{edge.name}: {type(event).__name__} {getattr(event, 'tensor', '')}")
+        assert sum(edge.core.counts.values()) == edge.fed, "a datagram without exactly one fate at the edge"
+        assert edge.core.open_tensors == len(edge.open) <= self.swarm.edge.tensors_in_flight
+
+    def believable(self, edge: Edge, tensor: int) -> bool:
+        """Tell whether no stranger can have had a hand in what an edge hears of a tensor."""
+        return not edge.misled and edge.session_of[tensor] not in self.truth.misled
+
+    # --- the cloud and its back-end ---
+
+    def _drain_cloud(self, cloud: CloudSessions, parcels: list[Parcel] | None = None) -> None:
+        """Take events and datagrams from the cloud; `parcels` are what it has just heard."""
+        while (event := cloud.next_event()) is not None:
+            match event:
+                case Decided():
+                    self._infer(event)
+                case Finished():
+                    self.truth.finished(event)
+                case SessionOpened():
+                    self.truth.opened(event, parcels or [])
+                case SessionEnded():
+                    pass
+            self.note(f"cloud: {type(event).__name__} {event.session} {getattr(event, 'tensor', '')}")
+        for datagram, peer in cloud.datagrams_to_send():
+            assert len(datagram) <= wire.MAX_DATAGRAM_BYTES, "a datagram too long for the path"
+            self.truth.check_reply(peer, len(datagram))
+            for edge in self.edges:
+                if edge.address == peer:  # one that has moved is not found there
+                    self.network.send(edge.down, [Parcel(CLOUD, peer, datagram, Origin.GENUINE)], self.now)
+            if peer in self.hear:
+                self.hear[peer](datagram)
+        self.truth.check_cloud(cloud, self.owed)
+
+    def _infer(self, decided: Decided) -> None:
+        """Answer a decided tensor when the back-end gets to it, if it does not fail."""
+        sent = self.truth.decided(decided)
+        life, swarm = self.cloud_life, self.swarm
+        self.owed += 1
+        service, fails = swarm.service_s, self.dice.random() < swarm.failure
+        if self.healed:
+            service, fails = min(swarm.service_s, 0.02), False
+        self.back_end_free_at = max(self.now, self.back_end_free_at) + service
+        self.at(self.back_end_free_at, lambda: self._answer(decided, sent, life, fails))
+
+    def _answer(self, decided: Decided, sent: Sent | None, life: int, fails: bool) -> None:
+        if self.cloud is None or life != self.cloud_life:
+            return
+        self.owed -= 1
+        if fails:
+            self.cloud.fail(decided)
+        elif sent is None or sent.decided is None:
+            self.cloud.answer(decided, [], 0, 0, {}, self.now)
+        else:
+            _, recovered, missing = sent.decided
+            self.cloud.answer(decided, sent.answer, recovered, missing, {"back_end": 1.0}, self.now)
+
+    # --- time ---
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Do something at a time."""
+        heapq.heappush(self.script, (when, next(self.ticket), action))
+
+    def note(self, what: str) -> None:
+        """Write a line of the trace."""
+        self.trace.update(f"{self.now!r} {what}\n".encode())
+
+    def record(self, who: str, parcel: Parcel) -> None:
+        """Write a datagram's arrival into the trace."""
+        self.note(f"{who} {parcel.source} {parcel.origin.value} {len(parcel.payload)}")
+        self.trace.update(parcel.payload)
+
+    def _next(self) -> float:
+        dues: list[float | None] = [edge.core.next_timer() for edge in self.edges]
+        dues.append(self.network.next_timer())
+        if self.cloud:
+            dues.append(self.cloud.next_timer())
+        if self.script:
+            dues.append(self.script[0][0])
+        return min(due for due in dues if due is not None)
+
+    def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
+        """Let time pass, at most until something is so; tell whether it is."""
+        end, at_once = self.now + seconds, 0
+        while not until():
+            due, tick = self._next(), self.swarm.tick_s
+            if due > self.now and tick:
+                due = max(math.ceil(due / tick) * tick, due)
+            if due > end:
+                self.now = end
+                return until()
+            at_once = at_once + 1 if due <= self.now else 0
+            assert at_once < MOST_AT_ONCE, "time stands still: something comes again and again"
+            self.now = max(due, self.now)
+            if int(self.now) != self.second:
+                self.second, self.steps_before = int(self.now), self.steps
+            assert self.steps - self.steps_before < MOST_A_SECOND, "something comes again and again"
+            self._step()
+        return True
+
+    def _step(self) -> None:
+        self.steps += 1
+        while self.script and self.script[0][0] <= self.now:
+            heapq.heappop(self.script)[2]()
+        self._deliver()
+        for edge in self.edges:
+            if edge.core.next_timer() <= self.now:
+                edge.core.handle_timer(self.now)
+                assert edge.core.next_timer() > self.now, "an edge's timer is due again at once"
+            self._drain_edge(edge)
+        if self.cloud:
+            if (due := self.cloud.next_timer()) is not None and due <= self.now:
+                self.cloud.handle_timer(self.now)
+                due = self.cloud.next_timer()
+                assert due is None or due > self.now, "the cloud's timer is due again at once"
+            self._drain_cloud(self.cloud)
+            self.truth.check_times(self.cloud, self.now)
+        if self.steps % CENSUS_EVERY == 0:
+            self.take_census()
+
+    def take_census(self) -> None:
+        """Count all that the cores hold."""
+        for edge in self.edges:
+            most = bounds.most_edge_elements(self.swarm.edge)
+            assert bounds.census(edge.core)[0] <= most, "an edge keeps more than its limits allow for"
+        if self.cloud:
+            self.truth.check_size(self.cloud)
+
+
+DROPS = {reason.value for reason in Drop}

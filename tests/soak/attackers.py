@@ -1,0 +1,145 @@
+"""Attackers at a cloud's real port, each a process: `python -m tests.soak.attackers KIND --port P ...`.
+
+Each prints what it sent and, which is the point, how many bytes came back to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+import uvloop
+
+from gradfec_common.ciphers import preferred_cipher
+from gradfec_common.console import Endpoint
+from gradfec_common.key_files import find_key
+from gradfec_common.network import DEFAULT_SPLIT, split_point
+from gradfec_common.packets import DEFAULT_ROWS
+from gradfec_common.plan import NoProtection
+from gradfec_common.session.edge import Connected, EdgeSession, Event, new_hello
+from gradfec_common.session.handshake import HELLO_BYTES, HandshakeKey
+from gradfec_common.transmit import encode_tensor, packet_grid
+from gradfec_common.wire import MAGIC, VERSION, Kind
+from gradfec_edge.link import Link
+
+TICK_S = 0.01
+ATTACKERS = ("garbage", "forged-hellos", "replay", "flood")
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(ATTACKERS))
+@click.option("--port", type=int, required=True)
+@click.option("--seconds", type=float, required=True)
+@click.option("--rate", type=float, default=20_000, help="Datagrams a second; a flood is as fast as it can be.")
+@click.option(
+    "--captured", type=click.Path(path_type=Path), help="Datagrams of somebody else, as `Wiretap` wrote them."
+)
+def main(kind: str, port: int, seconds: float, rate: float, captured: Path | None) -> None:
+    """Attack for so many seconds, then print what came of it as one JSON object."""
+    if kind == "flood":
+        said = uvloop.run(flood(Endpoint("127.0.0.1", port), seconds))
+    else:
+        stolen = read_captured(captured) if captured else []
+        make = {"garbage": garbage, "forged-hellos": lambda: forged_hellos(stolen), "replay": lambda: replay(stolen)}
+        said = pour(make[kind](), port, seconds, rate)
+    click.echo(json.dumps(said))
+
+
+def pour(datagrams: Iterator[bytes], port: int, seconds: float, rate: float) -> dict[str, int]:
+    """Send datagrams at a rate; count what comes back."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        opened.connect(("127.0.0.1", port))
+        opened.setblocking(False)
+        sent = answered = 0
+        start = time.monotonic()
+        while (elapsed := time.monotonic() - start) < seconds:
+            while sent < elapsed * rate:
+                try:
+                    opened.send(next(datagrams))
+                except OSError:
+                    break
+                sent += 1
+            answered += drained(opened)
+            time.sleep(TICK_S)
+        time.sleep(1)
+        return {"sent": sent, "bytes_back": answered + drained(opened)}
+
+
+def drained(opened: socket.socket) -> int:
+    """Return how many bytes wait in a socket, and take them."""
+    count = 0
+    while True:
+        try:
+            count += len(opened.recv(2048))
+        except OSError:  # noqa: PERF203 - that is how a socket says that there is no more
+            return count
+
+
+def garbage() -> Iterator[bytes]:
+    """Yield random bytes of any length, half of them behind a header that looks right."""
+    rng = random.Random(1)
+    while True:
+        body = rng.randbytes(rng.randint(0, 1400))
+        kind = rng.choice([*Kind])
+        yield body if rng.random() < 0.5 else bytes([MAGIC, VERSION, kind, 0]) + rng.randbytes(12) + body[:1184]
+
+
+def forged_hellos(stolen: list[bytes]) -> Iterator[bytes]:
+    """Yield hellos with the id of a real key, which anybody can read, and random bytes after it."""
+    rng = random.Random(2)
+    head = next(datagram for datagram in stolen if datagram[2] == Kind.HELLO)[:16]
+    while True:
+        yield head + rng.randbytes(HELLO_BYTES - len(head))
+
+
+def replay(stolen: list[bytes]) -> Iterator[bytes]:
+    """Yield somebody else's datagrams again and again: hello, symbols, messages."""
+    while True:
+        yield from stolen
+
+
+async def flood(cloud: Endpoint, seconds: float) -> dict[str, int]:
+    """Send tensors with a valid key as fast as the socket takes them, and wait for no answer."""
+    split = split_point(DEFAULT_SPLIT)
+    grid = packet_grid(split, DEFAULT_ROWS)
+    chi = np.random.default_rng(0).normal(size=split.shape).astype(np.float32)
+    encoded = encode_tensor(chi, NoProtection().plan(np.zeros(grid.count, np.float32)), grid, split)
+    connected = asyncio.Event()
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Connected):
+            connected.set()
+
+    hello = new_hello(split.id, grid.rows, "flooder", preferred_cipher())
+    link = Link(cloud, EdgeSession(hello, HandshakeKey(find_key()), os.urandom, time.monotonic()), on_event)
+    await link.open()
+    await connected.wait()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if link.session.open_tensors < link.session.limits.tensors_in_flight:
+            await link.send_tensor(encoded, 0.0, lambda tensor: None)
+        await asyncio.sleep(0)
+    await link.close()
+    return {"sent": link.sent["symbol"] + link.sent["control"], "bytes_back": 0}  # what it gets, it has a right to
+
+
+def read_captured(path: Path) -> list[bytes]:
+    """Read what `Wiretap.save` wrote: each datagram after its length."""
+    raw, datagrams = path.read_bytes(), []
+    while raw:
+        length = int.from_bytes(raw[:2], "big")
+        datagrams.append(raw[2 : 2 + length])
+        raw = raw[2 + length :]
+    return datagrams
+
+
+if __name__ == "__main__":
+    main()

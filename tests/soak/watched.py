@@ -1,0 +1,88 @@
+"""Daemons that are watched while they run: an edge's answers as they come, anybody's memory."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gradfec_lab.bench.cloud_scale import resident_mb
+from gradfec_lab.daemons import Daemon
+
+START_S = 60.0
+
+
+def until(holds: Callable[[], object], what: str, patience_s: float = START_S) -> float:
+    """Wait until something holds; return the seconds that it took, or stop with what was waited for."""
+    start = time.monotonic()
+    while not holds():
+        if time.monotonic() - start > patience_s:
+            sys.exit(f"waited {patience_s:.0f} s for {what}")
+        time.sleep(0.02)
+    return time.monotonic() - start
+
+
+class Edge:
+    """An edge that sends frames for ever, and when each record of it came."""
+
+    def __init__(self, name: str, *options: str) -> None:
+        """Start it."""
+        self.daemon = Daemon("gradfec-edge", ["--name", name, *options, "--results", "-", "--json"])
+        self.came: list[tuple[float, dict[str, Any]]] = []
+        self.totals: dict[str, Any] = {}
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    @property
+    def answered(self) -> list[float]:
+        """When each answer came."""
+        return [when for when, record in list(self.came) if record["outcome"] != "timeout"]
+
+    def rate_between(self, start: float, end: float) -> float:
+        """Return answers a second in a span of time."""
+        return sum(start <= when < end for when in self.answered) / (end - start)
+
+    def stop(self) -> dict[str, Any]:
+        """Ask it to stop; return its totals."""
+        self.daemon.stop()
+        self._thread.join(timeout=10)
+        return self.totals
+
+    def _read(self) -> None:
+        for line in self.daemon.lines():
+            parsed = json.loads(line)
+            if "frame" in parsed:
+                self.came.append((time.monotonic(), parsed))
+            else:
+                self.totals = parsed
+
+
+class Memory:
+    """A process's resident memory over time."""
+
+    def __init__(self, process: Daemon, every_s: float = 1.0) -> None:
+        """Watch until `close`."""
+        self.samples: list[tuple[float, float]] = []  # time, MB
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, args=(process, every_s), daemon=True)
+        self._thread.start()
+
+    def slope_mb_a_minute(self, since: float) -> float:
+        """Return the slope of a straight line through the samples from a time on."""
+        later = np.array([sample for sample in self.samples if sample[0] >= since])
+        return float(np.polyfit(later[:, 0], later[:, 1], 1)[0] * 60) if len(later) > 2 else 0.0
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._closed.set()
+        self._thread.join()
+
+    def _watch(self, process: Daemon, every_s: float) -> None:
+        while not self._closed.wait(every_s):
+            if process.process.poll() is None:
+                self.samples.append((time.monotonic(), resident_mb(process)))

@@ -1,0 +1,60 @@
+"""A relay between an edge and a cloud that keeps a copy of what the edge says: what an eavesdropper would have."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from pathlib import Path
+
+MOST = 4096  # datagrams kept: the first ones, with the hello
+
+
+class Wiretap:
+    """Relays one edge's datagrams both ways until closed."""
+
+    def __init__(self, cloud_port: int) -> None:
+        """Listen on `port` for the edge."""
+        self._front = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._front.bind(("127.0.0.1", 0))
+        self._front.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 * 2**20)
+        self.port: int = self._front.getsockname()[1]
+        self._back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._back.connect(("127.0.0.1", cloud_port))
+        self._edge: tuple[str, int] | None = None
+        self._kept: list[bytes] = []
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._relay, daemon=True)
+        self._thread.start()
+
+    def save(self, path: Path) -> Path:
+        """Write the copies to a file, each after its length."""
+        path.write_bytes(b"".join(len(datagram).to_bytes(2, "big") + datagram for datagram in self._kept))
+        return path
+
+    def close(self) -> None:
+        """Relay nothing more."""
+        self._closed.set()
+        self._thread.join(timeout=5)
+        self._front.close()
+        self._back.close()
+
+    def _relay(self) -> None:
+        while not self._closed.is_set():
+            ready, _, _ = select.select([self._front, self._back], [], [], 0.2)
+            for source in ready:
+                try:
+                    self._pass_on(source)
+                except OSError:  # noqa: PERF203 - nobody there, for now
+                    continue
+
+    def _pass_on(self, source: socket.socket) -> None:
+        if source is self._back:
+            datagram = self._back.recv(2048)
+            if self._edge:
+                self._front.sendto(datagram, self._edge)
+            return
+        datagram, self._edge = self._front.recvfrom(2048)
+        if len(self._kept) < MOST:
+            self._kept.append(datagram)
+        self._back.send(datagram)
