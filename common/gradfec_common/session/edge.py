@@ -137,10 +137,10 @@ class EdgeSession:
             self.counts[reason.value] += len(rows)
         if len(found.hellos):
             self.counts[Drop.UNEXPECTED.value] += len(found.hellos)
-        for row in found.welcomes.tolist():
-            self.counts[self._take_welcome(batch.datagram(row).tobytes(), now)] += 1
         for row, number in zip(found.sealed.tolist(), found.headers["session"].tolist(), strict=True):
             self.counts[self._take_sealed(batch.datagram(row).tobytes(), number, now)] += 1
+        for row in found.welcomes.tolist():  # last: a session that goes on is better than a new one
+            self.counts[self._take_welcome(batch.datagram(row).tobytes(), now)] += 1
 
     def datagrams_to_send(self) -> list[bytes]:
         """Return the datagrams that are due, each once; a tensor's symbols are not among them."""
@@ -216,7 +216,7 @@ class EdgeSession:
         """Close open tensors as they stand, and say goodbye until the cloud has heard it: see `left`."""
         for number in list(self._awaiting):
             self._close(number)
-        self.connected = False
+        self.connected, self._handshake = False, None  # no session begins any more
         self._bye_at, self._gone_at = now, now + (self.limits.bye_patience_s if self._session else 0.0)
         self.handle_timer(now)
 
@@ -240,11 +240,11 @@ class EdgeSession:
 
     def _ask(self, now: float) -> None:
         """Ask the cloud for a sign of life; where it may have forgotten the session, for a new one as well."""
+        if self._session is not None and not self._session.over:
+            self._say(Ping())
         forgotten = self._session is None or self._session.over or now - self._lost_at >= self.limits.hello_after_s
         if not self.connected and forgotten:
             self._say_hello(now)
-        if self._session is not None and not self._session.over:
-            self._say(Ping())
         self._ask_at = now + self._repeat_s
         if not self.connected:
             self._repeat_s = min(2 * self._repeat_s, self.limits.repeat_max_s)
@@ -326,9 +326,8 @@ class EdgeSession:
         )
         for number in [n for n, tensor in self._awaiting.items() if tensor.session != established.session]:
             self._close(number)
-        if self._bye_at is None:
-            self._connect(fresh=True)
-            self._say(Ping())  # which tells the cloud that the edge has heard it
+        self._connect(fresh=True)
+        self._say(Ping())  # which tells the cloud that the edge has heard it
 
     def _connect(self, *, fresh: bool) -> None:
         assert self._session is not None, "no link without a session"  # noqa: S101

@@ -1,15 +1,16 @@
 """The edge's core: acknowledging answers, giving up in time, and what else comes in."""
 
-import numpy as np
 import pytest
-from tests.common.small_tensors import with_checksum
 
 from gradfec_common import wire
+from gradfec_common.ciphers import Cipher
 from gradfec_common.errors import UsageError
+from gradfec_common.replay import REPLAY_WINDOW
 from gradfec_common.session.edge import Answered, Closed, LinkLost, new_hello
-from gradfec_common.wire import Ack, Drop, Hello, Welcome
+from gradfec_common.wire import Ack, Drop, Hello, Ping, Pong, Refuse
 
-from .edges import NONCE, OTHER, SESSION, TENSOR, Edge, report, result
+from .edges import OTHER, SESSION, TENSOR, WELCOME, Edge, report, result
+from .ends import CIPHER, WANTED, drawn_handshake, flipped
 
 # --- answers ---
 
@@ -35,14 +36,14 @@ def test_an_answer_is_acknowledged_each_time_that_it_comes_and_noted_once(edge):
     edge.hear(result(number), report(number))
     assert [m for _, m in edge.said(Ack)] == [Ack([0], []), Ack([0], []), Ack([], [0]), Ack([0], [0])]
     assert len(edge.took(Answered)) == len(edge.took(Closed)) == 1
-    assert edge.counts == {"welcome": 1, "result": 1, "report": 1, "duplicate": 1, "late": 2}
+    assert edge.counts == {"welcome": 1, "pong": 1, "result": 1, "report": 1, "duplicate": 1, "late": 2}
 
 
 def test_a_repeated_report_is_a_duplicate(edge):
     edge.connect()
     number = edge.open()
     edge.hear(report(number), report(number))
-    assert edge.counts == {"welcome": 1, "report": 1, "duplicate": 1}
+    assert edge.counts == {"welcome": 1, "pong": 1, "report": 1, "duplicate": 1}
 
 
 def test_the_answers_of_a_batch_are_acknowledged_together(edge):
@@ -72,7 +73,7 @@ def test_a_tensor_without_an_answer_is_given_up_after_its_timeout_and_the_time_o
     edge.open(sending_s=0.5)
     for _ in range(20):
         edge.wait(0.1)
-        edge.hear(Welcome(NONCE, 250))
+        edge.hear(Pong())
     assert edge.took(Closed) == [Closed(0, None, None)]
     edge.wait(0.51)
     assert edge.took(Closed) == [Closed(1, None, None)]
@@ -133,53 +134,116 @@ def test_tensors_in_flight_are_bounded_and_answered_ones_are_not_in_flight():
     assert edge.open() == 2
 
 
+# --- sealing ---
+
+
+def test_a_tensor_is_sealed_piece_by_piece_in_its_session(edge):
+    edge.connect()
+    number = edge.open()
+    bodies = TENSOR.bodies(number)
+    datagrams = [*edge.core.seal(number, bodies[:5]), *edge.core.seal(number, bodies[5:])]
+    opened = [edge.ends[SESSION].opener.open_one(datagram.tobytes()) for datagram in datagrams]
+    assert opened == [body.tobytes() for body in bodies]
+    assert {bytes(datagram[:8]) for datagram in datagrams} == {b"G\2\1\0" + SESSION.to_bytes(4, "big")}
+
+
+def test_nothing_is_sealed_of_a_tensor_that_nobody_awaits(edge):
+    bodies = TENSOR.bodies(0)
+    assert edge.core.seal(0, bodies) is None  # no session
+    edge.connect()
+    assert edge.core.seal(0, bodies) is None  # not opened
+    answered, unanswered = edge.open(), edge.open()
+    edge.hear(result(answered), report(answered))
+    assert edge.core.seal(answered, bodies) is None  # closed
+    assert edge.core.seal(unanswered, bodies) is not None
+    edge.wait(2.1)
+    assert edge.core.seal(unanswered, bodies) is None  # given up
+
+
+def test_nothing_is_sealed_in_a_new_session_of_a_tensor_of_the_old_one():
+    edge = Edge(answer_timeout_s=10.0)
+    edge.connect()
+    old = edge.open()
+    edge.wait(2.4)
+    assert edge.core.seal(old, TENSOR.bodies(old)) is not None  # the link may come back
+    edge.welcome(session=OTHER)
+    assert edge.core.seal(old, TENSOR.bodies(old)) is None
+    new = edge.open()
+    assert edge.core.seal(new, TENSOR.bodies(new)) is not None
+
+
+def test_nothing_is_sealed_once_the_edge_has_left(edge):
+    edge.connect()
+    number = edge.open()
+    edge.core.leave(edge.now)
+    edge.look()
+    assert edge.core.seal(number, TENSOR.bodies(number)) is None
+
+
 # --- what comes in ---
 
+STRANGER = drawn_handshake(1).hello
+FATES = {
+    "too short": (lambda end: [b"short"], Drop.TOO_SHORT),
+    "not one of ours": (lambda end: [b"not one of ours".ljust(40)], Drop.NOT_GRADFEC),
+    "too long": (lambda end: [b"G" * 1201], Drop.TOO_LONG),
+    "another version": (lambda end: [b"G\1" + end.says(Pong())[0][2:]], Drop.UNKNOWN_VERSION),
+    "another kind": (lambda end: [b"G\2\3" + end.says(Pong())[0][3:]], Drop.UNKNOWN_KIND),
+    "a hello": (lambda end: [STRANGER], Drop.UNEXPECTED),
+    "a welcome": (lambda end: [Edge().answer_to(STRANGER)], Drop.UNEXPECTED),
+    "a symbol": (lambda end: end.sends(TENSOR.bodies(0)[0].tobytes()), Drop.UNEXPECTED),
+    "a hello's body": (lambda end: end.says(WANTED), Drop.UNEXPECTED),
+    "a welcome's body": (lambda end: end.says(WELCOME), Drop.UNEXPECTED),
+    "a refusal's body": (lambda end: end.says(Refuse("full", "")), Drop.UNEXPECTED),
+    "a question": (lambda end: end.says(Ping()), Drop.UNEXPECTED),
+    "an acknowledgement": (lambda end: end.says(Ack([0], [0])), Drop.UNEXPECTED),
+    "no message": (lambda end: end.says(b"\7\x80"), Drop.BAD_MESSAGE),
+    "forged": (lambda end: map(flipped, end.says(result(0))), Drop.FORGED),
+    "another session": (lambda end: [d[:7] + b"\x63" + d[8:] for d in end.says(result(0))], Drop.UNKNOWN_SESSION),
+}
 
-@pytest.mark.parametrize(
-    ("datagram", "fate"),
-    [
-        (b"short", Drop.TOO_SHORT),
-        (b"not one of ours", Drop.NOT_GRADFEC),
-        (b"G" * 1201, Drop.TOO_LONG),
-        (b"G" * 20, Drop.BAD_CHECKSUM),
-        (with_checksum(b"G\x02\x10\0\0\0\0\0"), Drop.UNKNOWN_VERSION),
-        (with_checksum(b"G\x01\x02\0\0\0\0\0"), Drop.UNKNOWN_KIND),
-        (with_checksum(b"G\x01\x11\0\0\0\0\0"), Drop.BAD_MESSAGE),
-        (TENSOR.datagrams(SESSION, 0)[0].tobytes(), Drop.UNEXPECTED),
-        (wire.control_datagram(SESSION, Hello(1, 1, 1, "")), Drop.UNEXPECTED),
-        (wire.control_datagram(SESSION, Ack([0], [0])), Drop.UNEXPECTED),
-        (wire.control_datagram(OTHER, Ack([0], [0])), Drop.UNKNOWN_SESSION),
-        (wire.control_datagram(OTHER, result(0)), Drop.UNKNOWN_SESSION),
-    ],
-)
-def test_what_an_edge_does_not_expect_is_dropped_under_a_name_and_changes_nothing(edge, datagram, fate):
+
+@pytest.mark.parametrize("case", FATES)
+def test_what_an_edge_does_not_expect_is_dropped_under_a_name_and_changes_nothing(edge, case):
+    datagrams, fate = FATES[case]
     edge.connect()
     edge.open()
-    edge.hear(datagram)
-    assert edge.counts == {"welcome": 1, fate.value: 1}
+    edge.feed(*datagrams(edge.ends[SESSION]))
+    assert edge.counts == {"welcome": 1, "pong": 1} | {fate.value: 1}
     assert not edge.took()
     assert not edge.said()
     edge.wait(1.6)
     assert edge.took(LinkLost)  # it was no sign of life either
 
 
-def test_a_hello_is_drawn_anew_for_each_start():
-    rng = np.random.default_rng(3)
-    one, other = (new_hello(18, 7, "kitchen", rng) for _ in range(2))
-    assert (one.split, one.rows, one.name) == (18, 7, "kitchen")
-    assert one.nonce != other.nonce
-    assert max(one.nonce, other.nonce) < 2**64
+def test_what_came_already_or_is_too_old_to_tell_is_dropped(edge):
+    edge.connect()
+    edge.open()
+    end = edge.ends[SESSION]
+    old, again = end.says(result(0), report(0))
+    edge.feed(again)
+    end.sealer.counter += REPLAY_WINDOW
+    edge.hear(Pong())
+    edge.feed(old)
+    assert (edge.counts["report"], edge.counts["too_old"]) == (1, 1)
+    edge.hear(result(0))
+    (result_again,) = end.says(result(0))
+    edge.feed(result_again, result_again)
+    assert edge.counts == {"welcome": 1, "pong": 2, "report": 1, "too_old": 1, "result": 1, "late": 1, "replayed": 1}
+
+
+def test_a_hello_says_what_the_edge_wants():
+    assert new_hello(18, 7, "kitchen", Cipher.CHACHA20_POLY1305) == Hello(2, 18, 7, "kitchen")
 
 
 @pytest.mark.parametrize("name", ["x" * 257, "ü" * 129])
 def test_a_name_that_no_hello_can_carry_is_refused(name):
-    new_hello(18, 7, name[:128], np.random.default_rng(3))
+    longest = new_hello(65535, 65535, name[:128], CIPHER)
+    assert len(drawn_handshake(1, longest).hello) == 512
     with pytest.raises(UsageError, match=r"the name has 25\d bytes, more than 256: use a shorter --name"):
-        new_hello(18, 7, name, np.random.default_rng(3))
+        new_hello(18, 7, name, CIPHER)
 
 
 def test_a_name_that_is_not_unicode_is_made_so():
-    hello = new_hello(18, 7, "caf\udce9", np.random.default_rng(3))
-    row = np.frombuffer(wire.control_datagram(0, hello), np.uint8)
-    assert wire.read_control(row) == (0, hello)
+    hello = new_hello(18, 7, "caf\udce9", CIPHER)
+    assert wire.read_message(wire.message_body(hello)) == hello
