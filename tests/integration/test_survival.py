@@ -12,7 +12,6 @@ import json
 import os
 import random
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from typing import Any
 
 from gradfec_lab.daemons import Daemon, daemon, free_port
 
+from .relay import Relay
 from .stubbed import stubbed
 
 FULL = os.environ.get("GRADFEC_SURVIVAL") == "full"
@@ -56,35 +56,6 @@ class Answers:
             assert time.monotonic() - start < PATIENCE_S, "no answers any more"
             time.sleep(0.02)
         return first or time.monotonic() - start
-
-
-class Relay:
-    """A UDP relay for one client that can be switched off."""
-
-    def __init__(self, target: int) -> None:
-        self.on = True
-        self._front = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._front.bind(("127.0.0.1", 0))
-        self._front.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 2**20)
-        self.port = self._front.getsockname()[1]
-        self._back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._back.bind(("127.0.0.1", 0))
-        self._target = ("127.0.0.1", target)
-        self._client: tuple[str, int] | None = None
-        for work in (self._up, self._down):
-            threading.Thread(target=work, daemon=True).start()
-
-    def _up(self) -> None:
-        while True:
-            data, self._client = self._front.recvfrom(2048)
-            if self.on:
-                self._back.sendto(data, self._target)
-
-    def _down(self) -> None:
-        while True:
-            data, _ = self._back.recvfrom(2048)
-            if self.on and self._client:
-                self._front.sendto(data, self._client)
 
 
 @contextmanager
@@ -142,6 +113,24 @@ def test_answers_come_back_after_a_blackout(photographs: Path, tmp_path: Path) -
         time.sleep(BLACKOUT_S)
         relay.on = True
         report(f"{BLACKOUT_S:.0f} s of total loss", answers.wait_for_more())
+
+
+def test_an_edge_whose_address_changes_is_answered_at_the_new_one_in_the_same_session(
+    photographs: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    relay = Relay(port)
+    with (
+        cloud(port) as running,
+        edge(photographs, relay.port, tmp_path / "out.jsonl", "--name", "nomad") as (_, answers),
+    ):
+        for _ in range(3):
+            relay.rebind()
+            report("another source port", answers.wait_for_more())
+            running.wait_until_it_says(f"edge 'nomad' has moved to {relay.address}")
+        sessions = [line for line in running.said if "connected" in line or "gone" in line]
+        assert sessions == ["gradfec-cloud: edge 'nomad' connected"]
+        assert "timeout" not in {record["outcome"] for record in answers.read()}
 
 
 def test_garbage_at_the_clouds_port_stops_no_answer(photographs: Path, tmp_path: Path) -> None:
