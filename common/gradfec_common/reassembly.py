@@ -211,7 +211,10 @@ def decode_tensor(arrived: Reassembly, fill: Fill = 0.0, each: Each = map) -> De
             return symbols[:own], 0
         return CODES[int(arrived.code[block])].decode(symbols, indices, k, n), k - own
 
-    data, recovered = zip(*each(of_block, np.flatnonzero(arrived.base >= 0).tolist()), strict=True)
+    heard_of = np.flatnonzero(arrived.base >= 0).tolist()
+    if len(heard_of) == 1:
+        each = map  # a thread of its own would gain nothing, and begin with a cold cache
+    data, recovered = zip(*each(of_block, heard_of), strict=True)
     places, packets = wire.without_places(np.concatenate(data))
     valid = places < arrived.grid.count
     valid[valid] = is_first(places[valid], arrived.grid.count)

@@ -85,6 +85,8 @@ def encode_packets(
     headers = layout.headers.view(f"V{wire.HEADER_BYTES}").copy().view(wire.SYMBOL_HEADER)  # not field by field
     headers["low"], headers["high"] = packets.low, packets.high
     symbols = np.empty((plan.sent, wire.PLACE_BYTES + packets.levels.shape[1]), np.uint8)
+    if len(plan.blocks) == 1:
+        each = map  # a thread of its own would gain nothing, and begin with a cold cache
     for at, (data, parity) in zip(layout.positions, each(coded, plan.blocks), strict=True):
         symbols[at[: len(data)]], symbols[at[len(data) :]] = data, parity
     return EncodedTensor(headers, symbols, plan)

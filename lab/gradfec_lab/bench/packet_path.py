@@ -72,13 +72,15 @@ def now() -> Seconds:
 class PacketPath:
     """Both sides of the packet path for one code, joined by the loopback interface."""
 
-    def __init__(self, code: ErasureCode, drop_percent: float, loss: float, way: Loopback, each: Each) -> None:
+    def __init__(
+        self, code: ErasureCode, drop_percent: float, loss: float, way: Loopback, each: Each, rows: int = DEFAULT_ROWS
+    ) -> None:
         """Protect by FEC_A_B with A = `drop_percent`; lose the share `loss` of each tensor's datagrams.
 
-        `each` codes the blocks.
+        `each` codes the blocks; a packet has `rows` rows.
         """
         self.split = split_point(DEFAULT_SPLIT)
-        self.grid = packet_grid(self.split, DEFAULT_ROWS)
+        self.grid = packet_grid(self.split, rows)
         self.scheme = UnequalProtection(drop_percent, code)
         self.loss, self.way, self.each = loss, way, each
         self.rng = np.random.default_rng(0)
@@ -87,7 +89,7 @@ class PacketPath:
         self.activation = FREE["activation"](self.split, self.grid, self.rng)
         key, now_s = HandshakeKey(INSECURE_KEY), 0.0
         self.cloud = CloudSessions(self.split, DEADLINE_S, {key.id: key}, os.urandom)
-        hello = new_hello(self.split.id, DEFAULT_ROWS, "bench", preferred_cipher())
+        hello = new_hello(self.split.id, rows, "bench", preferred_cipher())
         self.edge = EdgeSession(hello, key, os.urandom, now_s, UNHURRIED)
         self.tensors = 0
         self._connect()
@@ -185,11 +187,12 @@ def timed_opening(stages: Stages) -> Iterator[None]:
 @click.command(context_settings=CONTEXT)
 @click.option("--drop", default=50.0, type=Number(1, 99), help="A of FEC_A_B, in percent.")
 @click.option("--loss", default=30.0, type=Number(0, 99), help="Datagrams that are lost, in percent.")
+@click.option("--rows", default=DEFAULT_ROWS, type=click.IntRange(1, 255), help="Rows of a channel in one packet.")
 @click.option("--runs", default=15, type=click.IntRange(1), help="Runs after the warm-up; the median counts.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
-def packet_path(drop: float, loss: float, runs: int, as_json: bool) -> None:
-    """Time each stage between front-end and back-end, for one tensor of 2,048 packets.
+def packet_path(drop: float, loss: float, rows: int, runs: int, as_json: bool) -> None:
+    """Time each stage between front-end and back-end, for one tensor, by default of 2,048 packets.
 
     Blocks are coded in one thread for each core, as in the daemons; CPU time is that of all threads. The codes take
     turns at each run, so that they meet the same machine. All datagrams are sent for the time of the edge, and those
@@ -199,34 +202,40 @@ def packet_path(drop: float, loss: float, runs: int, as_json: bool) -> None:
     choose_runtime()  # fail now where there is none
     with show_progress() as progress:
         weights = ensure_weights(None, progress)
-    found = measure(drop, loss / 100, runs)
+    packet_grid(split_point(DEFAULT_SPLIT), rows)  # fail now
+    found = measure(drop, loss / 100, runs, rows)
     halves = {part: fastest_ms(part, weights, runs) for part in ("front-end", "back-end")}
     sides = {name: both_sides(stages) for name, stages in found.items()}
     ratios = {f"edge_path_{name}": side["edge"]["sum"]["ms"] / halves["front-end"][0] for name, side in sides.items()}
     fastest = min(side["cloud"]["sum"]["ms"] for side in sides.values())
     ratios["cloud_path"] = fastest / halves["back-end"][0]
     if as_json:
-        said = {"machine": described, "drop_percent": drop, "loss_percent": loss, "runs": runs, "packet_path": sides}
+        said = {"machine": described, "drop_percent": drop, "loss_percent": loss, "rows": rows, "runs": runs}
+        said["packet_path"] = sides
         said["fastest_ms"] = {part: {"ms": ms, "runtime": runtime} for part, (ms, runtime) in halves.items()}
         click.echo(json.dumps({**said, "ratios": ratios}))
         return
     out = Console(highlight=False)
     out.print(in_words(described), style="dim", soft_wrap=True)
-    out.print(table(found, f"one tensor, FEC_{drop:g}_{100 - drop:g}, {loss:g} % lost, median of {runs} runs"))
+    out.print(
+        table(found, f"one tensor, FEC_{drop:g}_{100 - drop:g}, {loss:g} % lost, {rows} rows, median of {runs} runs")
+    )
     for part, (ms, runtime) in halves.items():
         out.print(f"{part}, one image: {ms:.1f} ms by {runtime}")
     for name, ratio in ratios.items():
         out.print(f"{name}: {ratio:.2f} of the {'back-end' if name == 'cloud_path' else 'front-end'}'s time")
 
 
-def measure(drop_percent: float, loss: float, runs: int) -> dict[str, Stages]:
+def measure(drop_percent: float, loss: float, runs: int, rows: int = DEFAULT_ROWS) -> dict[str, Stages]:
     """Run every erasure code's packet path `runs` times after a warm-up; return the median of each stage, by code."""
     codes = [code for code in CODES.values() if code is not BARE]
     each: dict[str, list[Stages]] = {code.name: [] for code in codes}
     with ExitStack() as stack:
         ways = [stack.enter_context(loopback(batched=True)) for _ in codes]
         each_block = stack.enter_context(ThreadPoolExecutor(cores(), "coder")).map
-        paths = [PacketPath(code, drop_percent, loss, way, each_block) for code, way in zip(codes, ways, strict=True)]
+        paths = [
+            PacketPath(code, drop_percent, loss, way, each_block, rows) for code, way in zip(codes, ways, strict=True)
+        ]
         for _ in range(1 + runs):
             for code, path in zip(codes, paths, strict=True):
                 each[code.name].append(path.run())

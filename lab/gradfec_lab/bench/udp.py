@@ -24,7 +24,7 @@ from gradfec_edge.udp import Sender
 from gradfec_lab.bench.measure import in_words, machine
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
-KERNEL_BYTES = 1536  # of receive buffer, at most, that Linux charges for a datagram of a tensor that comes by itself
+KERNEL_BYTES = 2304  # of receive buffer, at most, that Linux charges for a datagram that comes by itself
 LATEST_S = 1.0  # after which a datagram that was sent over loopback does not come any more
 PATHS = {"plain": False, "batched": True}
 
@@ -46,7 +46,7 @@ class Loopback:
 
     @property
     def room(self) -> int:
-        """Datagrams that may wait in the receive buffer, at least; of at most 700 bytes each."""
+        """Datagrams that may wait in the receive buffer, at least."""
         return max(2 * self.port.receive_buffer_bytes // KERNEL_BYTES, 1)  # Linux grants twice what it says
 
     def send(self, datagrams: Bytes) -> None:
