@@ -54,7 +54,7 @@ def test_the_table_has_a_row_for_every_stage() -> None:
         assert stage in text
 
 
-@pytest.mark.parametrize(("loss", "missing"), [(0.0, 0), (0.05, 0), (0.6, 1000)])
+@pytest.mark.parametrize(("loss", "missing"), [(0.0, 0), (0.02, 0), (0.6, 1000)])
 def test_what_is_decoded_is_what_was_sent_less_what_was_lost_for_good(
     loss: float, missing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
