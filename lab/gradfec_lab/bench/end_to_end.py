@@ -24,7 +24,7 @@ from gradfec_common.errors import GradfecError
 from gradfec_common.network import INPUT, LAYER
 from gradfec_common.plan import parse_scheme
 from gradfec_common.runtimes import choose_runtime
-from gradfec_common.weights import ensure_weights
+from gradfec_common.weights import WeightStore, ensure_weights
 from gradfec_common.weights.progress import show_progress
 from gradfec_lab.bench.measure import in_words, machine, median_ms
 from gradfec_lab.bench.models import LIBRARIES, front_end_of, part_of
@@ -75,7 +75,7 @@ class Flow:
 @click.option("--frames", default=60, type=click.IntRange(WARM_UP + 5), help="Frames of each run.")
 @click.option("--protect", default="FEC_20_80", help="Protection scheme.")
 @click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code of FEC_A_B: zfec, leopard, zfec:256.")
-@click.option("--importance", default="proxy", help="What ranks the packets.")
+@click.option("--importance", default="activation,proxy", metavar="NAMES", help="What ranks the packets: a run each.")
 @runtime_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @plain_errors
@@ -83,16 +83,41 @@ def end_to_end(frames: int, protect: str, fec: str, importance: str, runtime: st
     """Send frames from a real edge to a real cloud over loopback, both on this machine, as fast as they go.
 
     Rate: with four frames in flight, over that of the uncut model in one process on the same runtime. Latency: of
-    frames one at a time, over the sum of front-end with estimator and back-end.
+    frames one at a time, over the sum of front-end with estimator and back-end. Where there are several estimators, the
+    ratios of all but the first have its name.
     """
     described = machine(*LIBRARIES)
     runtime = choose_runtime(runtime)
     parse_scheme(protect, fec_named(fec))  # fail now
+    names = [name.strip() for name in importance.split(",")]
     with show_progress() as progress:
         weights = ensure_weights(None, progress)
+    for name in names:
+        front_end_of(runtime, weights, name)  # fail now
+    found = {name: measure(frames, ["--protect", protect, "--fec", fec], name, runtime, weights) for name in names}
+    ratios: dict[str, float] = {}
+    for name, said in found.items():
+        suffix = "" if name == names[0] else f"_{name}"
+        ratios[f"end_to_end_rate{suffix}"] = said["frames_a_second"]["daemons"] / said["frames_a_second"]["uncut"]
+        ratios[f"end_to_end_latency{suffix}"] = said["one_at_a_time_ms"]["latency"]["p50"] / said["halves_ms"]
+    if as_json:
+        asked = {"frames": frames, "protect": protect, "fec": fec, "runtime": runtime}
+        click.echo(json.dumps({"machine": described, **asked, "end_to_end": found, "ratios": ratios}))
+        return
+    out = Console(highlight=False)
+    out.print(in_words(described), style="dim", soft_wrap=True)
+    for name, said in found.items():
+        show(out, said, f"{frames} frames, {protect} by {name}, {fec}, {runtime}")
+    for name, ratio in ratios.items():
+        meaning = "of the uncut model's frames a second" if "rate" in name else "of both halves' time"
+        out.print(f"{name}: {ratio:.2f} {meaning}")
+
+
+def measure(frames: int, options: Sequence[str], importance: str, runtime: str, weights: WeightStore) -> dict[str, Any]:
+    """Send frames with one estimator, four in flight and one at a time, between two measurements of the uncut model."""
     halves_ms = median_ms(part_of("back-end", runtime, weights), frames)
     halves_ms += median_ms(front_end_of(runtime, weights, importance), frames)
-    options = ["--protect", protect, "--fec", fec, "--importance", importance, "--runtime", runtime, *RATE]
+    options = [*options, "--importance", importance, "--runtime", runtime, *RATE]
     with tempfile.TemporaryDirectory(prefix="gradfec-bench-") as folder:
         write_images(Path(folder), frames)
         before = median_ms(part_of("uncut", runtime, weights), frames)
@@ -100,8 +125,7 @@ def end_to_end(frames: int, protect: str, fec: str, importance: str, runtime: st
         alone = flow(Path(folder), options, ALONE, runtime)
         after = median_ms(part_of("uncut", runtime, weights), frames)
     uncut_ms = (before + after) / 2  # the machine may drift meanwhile
-    said: dict[str, Any] = {
-        "runtime": runtime,
+    return {
         "uncut_ms": uncut_ms,
         "outcomes": {"one_at_a_time": alone.outcomes(), "four_in_flight": full.outcomes()},
         "halves_ms": halves_ms,
@@ -111,28 +135,20 @@ def end_to_end(frames: int, protect: str, fec: str, importance: str, runtime: st
         "one_at_a_time_ms": alone.percentiles_ms(),
         "four_in_flight_ms": full.percentiles_ms(),
     }
-    ratios = {
-        "end_to_end_rate": full.frames_a_second * uncut_ms / 1000,
-        "end_to_end_latency": alone.percentiles_ms()["latency"]["p50"] / halves_ms,
-    }
-    if as_json:
-        asked = {"frames": frames, "protect": protect, "fec": fec, "importance": importance}
-        click.echo(json.dumps({"machine": described, **asked, "end_to_end": said, "ratios": ratios}))
-        return
-    out = Console(highlight=False)
-    out.print(in_words(described), style="dim", soft_wrap=True)
-    out.print(table(said, f"{frames} frames, {protect} by {importance}, {fec}, {runtime}"))
+
+
+def show(out: Console, said: dict[str, Any], title: str) -> None:
+    """Print what was found with one estimator."""
+    out.print(table(said, title))
     cpu = ", ".join(f"{name} {ms:.0f} ms" for name, ms in said["cpu_ms_a_frame"].items())
-    out.print(f"CPU time a frame: {cpu}")
+    out.print(
+        f"CPU time a frame: {cpu}; both halves {said['halves_ms']:.1f} ms, the uncut model {said['uncut_ms']:.1f} ms"
+    )
     out.print(f"from the start of the edge to its first answer: {said['start_to_first_answer_ms']:,.0f} ms")
     for name, outcomes in said["outcomes"].items():
         out.print(f"{name.replace('_', ' ')}: {', '.join(f'{count} {outcome}' for outcome, count in outcomes.items())}")
     rate = said["frames_a_second"]
-    out.print(
-        f"end_to_end_rate: {rate['daemons']:.2f} frames a second, {ratios['end_to_end_rate']:.2f} of the uncut model's "
-        f"{rate['uncut']:.2f}"
-    )
-    out.print(f"end_to_end_latency: {ratios['end_to_end_latency']:.2f} of both halves' {halves_ms:.1f} ms")
+    out.print(f"frames a second: {rate['daemons']:.2f}, the uncut model {rate['uncut']:.2f}\n")
 
 
 def write_images(folder: Path, count: int) -> None:

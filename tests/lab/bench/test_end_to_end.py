@@ -12,22 +12,25 @@ pytestmark = pytest.mark.daemons
 
 
 def test_frames_are_timed_from_the_edge_to_the_answer_and_set_against_the_uncut_model():
-    done = CliRunner().invoke(main, ["bench", "end-to-end", "--frames", "10", "--json"])
+    done = CliRunner().invoke(
+        main, ["bench", "end-to-end", "--frames", "10", "--importance", "static,random", "--json"]
+    )
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
-    found, ratios = said["end_to_end"], said["ratios"]
-    assert {*ratios} == {"end_to_end_rate", "end_to_end_latency"}
-    assert found["runtime"] == "litert"
-    assert ratios["end_to_end_rate"] == pytest.approx(
-        found["frames_a_second"]["daemons"] / found["frames_a_second"]["uncut"]
-    )
-    alone = found["one_at_a_time_ms"]
-    assert ratios["end_to_end_latency"] == pytest.approx(alone["latency"]["p50"] / found["halves_ms"])
-    assert {"front_end", "encode", "send", "decode", "back_end", "latency"} <= {*alone}
-    assert alone["latency"]["p50"] > alone["back_end"]["p50"] > 0
-    assert min(found["cpu_ms_a_frame"].values()) > 0
-    assert {sum(outcomes.values()) for outcomes in found["outcomes"].values()} == {10}
-    assert found["start_to_first_answer_ms"] > alone["latency"]["p50"]
+    assert said["runtime"] == "litert"
+    assert {*said["end_to_end"]} == {"static", "random"}
+    ratios = said["ratios"]
+    assert {*ratios} == {f"end_to_end_{of}{name}" for of in ("rate", "latency") for name in ("", "_random")}
+    for name, suffix in (("static", ""), ("random", "_random")):
+        found = said["end_to_end"][name]
+        rates, alone = found["frames_a_second"], found["one_at_a_time_ms"]
+        assert ratios[f"end_to_end_rate{suffix}"] == pytest.approx(rates["daemons"] / rates["uncut"])
+        assert ratios[f"end_to_end_latency{suffix}"] == pytest.approx(alone["latency"]["p50"] / found["halves_ms"])
+        assert {"front_end", "encode", "send", "decode", "back_end", "latency"} <= {*alone}
+        assert alone["latency"]["p50"] > alone["back_end"]["p50"] > 0
+        assert min(found["cpu_ms_a_frame"].values()) > 0
+        assert {sum(outcomes.values()) for outcomes in found["outcomes"].values()} == {10}
+        assert found["start_to_first_answer_ms"] > alone["latency"]["p50"]
 
 
 def test_the_rate_is_that_of_the_frames_after_the_warm_up():
