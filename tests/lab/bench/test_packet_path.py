@@ -12,7 +12,7 @@ from gradfec_common.codes import BARE, CODES, ZFEC
 from gradfec_common.reassembly import DecodedTensor, decode_tensor
 from gradfec_common.runtimes import LITERT
 from gradfec_lab.bench import packet_path
-from gradfec_lab.bench.packet_path import CLOUD, EDGE, PacketPath
+from gradfec_lab.bench.packet_path import CLOUD, EDGE, OPEN, SEAL, PacketPath
 from gradfec_lab.bench.udp import loopback
 from gradfec_lab.cli import main
 
@@ -35,8 +35,8 @@ def test_json_has_every_stage_of_both_sides_for_every_code_and_their_sums() -> N
     assert (said["drop_percent"], said["loss_percent"], said["runs"]) == (10, 5, 1)
     assert {*said["packet_path"]} == {code.name for code in CODES.values() if code is not BARE}
     for sides in said["packet_path"].values():
-        for side, stages in (("edge", EDGE), ("cloud", CLOUD)):
-            assert [*sides[side]] == [*stages, "sum"]
+        for side, stages, beside in (("edge", EDGE, SEAL), ("cloud", CLOUD, OPEN)):
+            assert [*sides[side]] == [*stages, "sum", beside]
             for unit in ("ms", "cpu_ms"):
                 assert sides[side]["sum"][unit] == pytest.approx(sum(sides[side][stage][unit] for stage in stages))
 
@@ -50,11 +50,17 @@ def test_json_has_every_stage_of_both_sides_for_every_code_and_their_sums() -> N
 def test_the_table_has_a_row_for_every_stage() -> None:
     text = bench("--drop", "10", "--loss", "5").stdout
     assert "one tensor, FEC_10_90, 5 % lost, median of 1 runs" in text
-    for stage in (*(f"edge: {stage}" for stage in EDGE), *(f"cloud: {stage}" for stage in CLOUD), "cloud: sum"):
+    for stage in (
+        *(f"edge: {stage}" for stage in EDGE),
+        *(f"cloud: {stage}" for stage in CLOUD),
+        "cloud: sum",
+        "edge: seal, not in the sum",
+        "cloud: open, not in the sum",
+    ):
         assert stage in text
 
 
-@pytest.mark.parametrize(("loss", "missing"), [(0.0, 0), (0.05, 0), (0.6, 1000)])
+@pytest.mark.parametrize(("loss", "missing"), [(0.0, 0), (0.02, 0), (0.6, 1000)])
 def test_what_is_decoded_is_what_was_sent_less_what_was_lost_for_good(
     loss: float, missing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,7 +71,7 @@ def test_what_is_decoded_is_what_was_sent_less_what_was_lost_for_good(
     with loopback(batched=True) as way:
         path = PacketPath(ZFEC, 10, loss, way, map)
         for _ in range(3):
-            assert {*path.run()} == {*EDGE, *CLOUD}
+            assert {*path.run()} == {*EDGE, *CLOUD, SEAL, OPEN}
     assert len(decoded) == 3
     assert all((tensor.missing > missing) == bool(missing) for tensor in decoded)
     packets = path.grid.split(decoded[-1].chi)
