@@ -54,7 +54,7 @@ IMPORTANCE = (
     "--fec",
     default="zfec",
     type=click.Choice(["zfec", "leopard"]),
-    help="Erasure code of FEC_A_B: zfec, in blocks of 256 packets; leopard, over the whole frame, and much faster.",
+    help="Erasure code of FEC_A_B: zfec, in small blocks; leopard, over the whole frame, and much faster.",
 )
 @click.option("--importance", metavar="NAME", help=IMPORTANCE)
 @click.option(
