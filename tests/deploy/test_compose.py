@@ -98,9 +98,17 @@ def normal(service):
         "volumes": {target: source for source, target in (pair(v, "source", "target") for v in service["volumes"])}
         if "volumes" in service
         else {},
+        "read_only_volumes": {path for path, only in map(rights, service.get("volumes", [])) if only},
         "networks": set(networks),
         "depends_on": set(service.get("depends_on") or []),
     }
+
+
+def rights(volume):
+    """Return where a volume is mounted, and whether it may only be read there."""
+    if isinstance(volume, dict):
+        return volume["target"], volume.get("read_only", False)
+    return volume.split(":")[1], volume.endswith(":ro")
 
 
 def option(service, name):
@@ -192,6 +200,18 @@ def test_both_daemons_record_results_in_the_same_place(services):
     for settings, source in (({}, "results"), ({"GRADFEC_RESULTS": "/srv/results"}, "/srv/results")):
         found = services(**settings)
         assert found["cloud"]["volumes"]["/results"] == found["edge"]["volumes"]["/results"] == source
+
+
+def test_the_cloud_makes_a_key_that_the_edge_can_read_and_the_link_never_sees(services):
+    found = services()
+    path = Path(re.search(r"^ENV GRADFEC_KEY_FILE=(\S+)$", stage("runtime"), re.MULTILINE)[1])
+    assert found["cloud"]["volumes"][str(path.parent)] == found["edge"]["volumes"][str(path.parent)] == "key"
+    assert str(path.parent) not in found["link"]["volumes"]
+    assert [str(path.parent) in found[name]["read_only_volumes"] for name in ("cloud", "edge")] == [False, True]
+    assert re.search(rf"install -d -m 700 -o gradfec -g gradfec {path.parent}\n", stage("runtime"))
+    for service in found.values():
+        given = str(service.get("environment")) + str(service["command"])
+        assert not re.search("GRADFEC_KEY|--key|--insecure|gradfec1-", given), "one place says where the key is"
 
 
 def test_the_commands_are_ones_that_the_daemons_take(services):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from gradfec_common.errors import GradfecError
+from gradfec_common.key_files import KEY_FILE_VARIABLE, parse_key
 from gradfec_lab.daemons import Daemon, daemon, free_port
 
 SAY = "import sys, time; say = lambda *words: print(*words, file=sys.stderr, flush=True); "
@@ -102,6 +105,29 @@ def test_standard_output_that_nobody_reads_does_not_keep_a_daemon_from_ending() 
     with daemon("toy", ready="here", program=python(script + STAY)) as toy:
         assert len(toy.stop()[0]) == 300_000
     assert toy.process.returncode == 0
+
+
+def test_the_daemons_of_a_process_share_a_key_that_is_gone_when_the_process_is(tmp_path: Path) -> None:
+    script = (
+        "from gradfec_lab.daemons import daemon; show = ['sh', '-c', 'cat \"$GRADFEC_KEY_FILE\"; "
+        'echo "$GRADFEC_KEY_FILE"; stat -c %a "$GRADFEC_KEY_FILE"\']\n'
+        "for name in ('one', 'other'):\n"
+        "    with daemon(name, program=show) as toy:\n"
+        "        print(*toy.lines(), sep='|')\n"
+    )
+    elsewhere = {**os.environ, KEY_FILE_VARIABLE: str(tmp_path / "key of the user")}
+    one, other = (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=elsewhere)
+        for _ in range(2)
+    )
+    keys = {*one.stdout.splitlines()}, {*other.stdout.splitlines()}
+    assert [len(of_process) for of_process in keys] == [1, 1]
+    assert keys[0] != keys[1]
+    *content, path, mode = keys[0].pop().split("|")
+    assert parse_key("\n".join(content).encode())
+    assert mode == "600"
+    assert not Path(path).exists()
+    assert not (tmp_path / "key of the user").exists()
 
 
 def test_the_names_of_the_daemons_are_those_of_their_commands() -> None:

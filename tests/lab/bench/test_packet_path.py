@@ -35,8 +35,8 @@ def test_json_has_every_stage_of_both_sides_for_every_code_and_their_sums() -> N
     assert (said["drop_percent"], said["loss_percent"], said["runs"]) == (10, 5, 1)
     assert {*said["packet_path"]} == {code.name for code in CODES.values() if code is not BARE}
     for sides in said["packet_path"].values():
-        for side, stages in (("edge", EDGE), ("cloud", CLOUD)):
-            assert [*sides[side]] == [*stages, "sum", SEAL if side == "edge" else OPEN]
+        for side, stages, beside in (("edge", EDGE, SEAL), ("cloud", CLOUD, OPEN)):
+            assert [*sides[side]] == [*stages, "sum", beside]
             for unit in ("ms", "cpu_ms"):
                 assert sides[side]["sum"][unit] == pytest.approx(sum(sides[side][stage][unit] for stage in stages))
 
@@ -50,7 +50,13 @@ def test_json_has_every_stage_of_both_sides_for_every_code_and_their_sums() -> N
 def test_the_table_has_a_row_for_every_stage() -> None:
     text = bench("--drop", "10", "--loss", "5").stdout
     assert "one tensor, FEC_10_90, 5 % lost, 7 rows, median of 1 runs" in text
-    for stage in (*(f"edge: {stage}" for stage in EDGE), *(f"cloud: {stage}" for stage in CLOUD), "cloud: sum"):
+    for stage in (
+        *(f"edge: {stage}" for stage in EDGE),
+        *(f"cloud: {stage}" for stage in CLOUD),
+        "cloud: sum",
+        "edge: seal, not in the sum",
+        "cloud: open, not in the sum",
+    ):
         assert stage in text
 
 

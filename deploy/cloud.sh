@@ -1,0 +1,6 @@
+#!/bin/sh
+# The cloud, with a key of its own making where there is none yet. The edges need the same one: they share its volume,
+# or get it from `gradfec keygen --show` in this container.
+set -eu
+[ -e "$GRADFEC_KEY_FILE" ] || gradfec keygen >&2
+exec gradfec-cloud "$@"
