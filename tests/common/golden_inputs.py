@@ -3,6 +3,9 @@
 `python -m tests.common.golden_inputs`, in the repository's root, writes the files in tests/common/golden. A line of
 such a file is a comment (#), a datagram in hexadecimal, with `position:` before it if it is a SYMBOL, or the number of
 datagrams of the whole tensor and the SHA-256 of them all, one after the other in send order.
+
+Each vector is of a session of its own, between the two private keys and under the pre-shared key of `second_seal`. Its
+hello says what the vector's edge wants, its welcome 250 ms, and what is sealed begins with counter 0.
 """
 
 from __future__ import annotations
@@ -13,10 +16,55 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from . import second_encoder
+from . import second_encoder, second_seal
 from .second_encoder import CODE_LEOPARD, CODE_NONE, CODE_ZFEC, Block, Tensor
 
 GOLDEN = Path(__file__).with_name("golden")
+SESSION = 0x01020304
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session between the keys of `second_seal`: its handshake, and the secret of each direction."""
+
+    number: int
+    cipher: int
+    split: int
+    rows: int
+
+    @cached_property
+    def hello(self) -> bytes:
+        wanted = {"cipher": self.cipher, "split": self.split, "rows": self.rows, "name": "edge 1"}
+        return hello(second_encoder.message("HELLO", wanted))
+
+    @cached_property
+    def welcome(self) -> bytes:
+        return welcome(self.hello, self.number, second_encoder.message("WELCOME", {"deadline_ms": 250}))
+
+    @cached_property
+    def secrets(self) -> tuple[bytes, bytes]:
+        """From edge to cloud, and from cloud to edge."""
+        _, up, down = second_seal.secrets(second_seal.PSK, self.hello, self.welcome, SHARED)
+        return up, down
+
+    def seals(self, kind: int, bodies: Sequence[bytes], *, downwards: bool = False) -> list[bytes]:
+        """The datagrams of one direction, from its first on."""
+        secret = self.secrets[downwards]
+        return [
+            second_seal.seal(secret, self.cipher, self.number, counter, kind, body)
+            for counter, body in enumerate(bodies)
+        ]
+
+
+SHARED = second_seal.exchange(second_seal.EDGE, second_seal.public(second_seal.CLOUD))
+
+
+def hello(body: bytes) -> bytes:
+    return second_seal.hello(second_seal.PSK, second_seal.public(second_seal.EDGE), body)
+
+
+def welcome(to: bytes, session: int, body: bytes) -> bytes:
+    return second_seal.welcome(second_seal.PSK, to, second_seal.public(second_seal.CLOUD), SHARED, session, body)
 
 
 @dataclass(frozen=True)
@@ -27,7 +75,7 @@ class TensorVector:
     split: int
     shape: tuple[int, int, int]
     rows: int
-    session: int
+    cipher: int
     number: int
     blocks: Sequence[Block]
     shown: Sequence[int]
@@ -45,8 +93,13 @@ class TensorVector:
         return sorted(every, key=lambda symbol: (symbol[1] >= len(self.blocks[symbol[0]].places), symbol[1], symbol[0]))
 
     @cached_property
+    def session(self) -> Session:
+        return Session(SESSION, self.cipher, self.split, self.rows)
+
+    @cached_property
     def datagrams(self) -> list[bytes]:
-        return second_encoder.symbols(self.tensor(), self.rows, self.blocks, self.session, self.number, self.order())
+        bodies = second_encoder.symbols(self.tensor(), self.rows, self.blocks, self.number, self.order())
+        return self.session.seals(second_seal.SYMBOL, bodies)
 
     def text(self) -> str:
         datagrams = self.datagrams
@@ -54,7 +107,8 @@ class TensorVector:
         lines = [
             f"# {self.says}",
             f"# split {self.split} ({height} x {width} x {channels}), rows {self.rows}, "
-            f"session {self.session}, tensor {self.number}",
+            f"cipher {self.cipher}, tensor {self.number}",
+            f"# the secret from edge to cloud is {self.session.secrets[0].hex()}",
             *(
                 f"# block {b}: code {block.code}, n {block.n}, k {len(block.places)}, packets {in_short(block.places)}"
                 for b, block in enumerate(self.blocks)
@@ -67,18 +121,31 @@ class TensorVector:
 
 @dataclass(frozen=True)
 class ControlVector:
-    """One control message."""
+    """One control message, in the session of the golden hello and welcome where it does not begin one."""
 
     says: str
     kind: str
-    session: int
-    body: dict[str, object]
+    values: dict[str, object]
+    downwards: bool = False
+
+    @property
+    def body(self) -> bytes:
+        return second_encoder.message(self.kind, self.values)
 
     def datagram(self) -> bytes:
-        return second_encoder.control(self.kind, self.session, self.body)
+        match self.kind:
+            case "HELLO":
+                return hello(self.body)
+            case "WELCOME":
+                return welcome(CONTROLS["hello"].datagram(), SESSION, self.body)
+            case "REFUSE":
+                return welcome(CONTROLS["hello"].datagram(), 0, self.body)
+        (sealed,) = CONTROL_SESSION.seals(second_seal.MESSAGE, [self.body], downwards=self.downwards)
+        return sealed
 
     def text(self) -> str:
-        return f"# {self.says}\n# {self.kind}, session {self.session}: {self.body}\n{self.datagram().hex()}\n"
+        lines = [f"# {self.says}", f"# {self.kind}: {self.values}", f"# body {self.body.hex()}", self.datagram().hex()]
+        return "\n".join(lines) + "\n"
 
 
 def in_short(places: Sequence[int]) -> str:
@@ -88,19 +155,19 @@ def in_short(places: Sequence[int]) -> str:
 TENSORS = {
     "bare": TensorVector(
         "Every packet in one block without parity, the shortest symbols: one element each.",
-        *(176, (1, 1, 2048), 1, 0x01020304, 0),
+        *(176, (1, 1, 2048), 1, 1, 0),
         [Block(range(2048), 2048, CODE_NONE)],
         [0, 1, 1023, 2047],
     ),
     "two_blocks": TensorVector(
         "Two blocks, one better protected than the other; the other packets dropped by the plan.",
-        *(175, (7, 7, 2048), 7, 0xFFFFFFFF, 65536),
+        *(175, (7, 7, 2048), 7, 2, 65536),
         [Block([9, 2047, 0, 1000], 6, CODE_ZFEC), Block([3, 1024], 5, CODE_ZFEC)],
         range(11),
     ),
     "row_groups": TensorVector(
         "Two row groups a channel, and blocks of both codes, one with k = 1 and one with n = k.",
-        *(143, (14, 14, 1024), 7, 7, 255),
+        *(143, (14, 14, 1024), 7, 1, 255),
         [
             Block([1, 0, 2046], 5, CODE_ZFEC),
             Block([2047, 77], 2, CODE_NONE),
@@ -111,25 +178,25 @@ TENSORS = {
     ),
     "single_rows": TensorVector(
         "One row a packet, an input image's shape.",
-        *(1, (224, 224, 3), 1, 7, 1),
+        *(1, (224, 224, 3), 1, 2, 1),
         [Block([0, 223, 224, 671], 6, CODE_ZFEC)],
         range(6),
     ),
     "early_split": TensorVector(
         "An early split: 56 rows in groups of 7, symbols of 2 + 392 bytes.",
-        *(7, (56, 56, 64), 7, 7, 2),
+        *(7, (56, 56, 64), 7, 1, 2),
         [Block(range(0, 512, 8), 80, CODE_ZFEC), Block(range(1, 512, 8), 70, CODE_ZFEC)],
         [0, 1, 127, 128, 149],
     ),
     "largest_block": TensorVector(
         "The largest block of code 1.",
-        *(176, (1, 1, 2048), 1, 7, 3),
+        *(176, (1, 1, 2048), 1, 2, 3),
         [Block(range(2047, 1797, -1), 256, CODE_ZFEC)],
         [0, 249, 250, 251, 255],
     ),
     "leopard": TensorVector(
         "Code 2 with less parity than data, as much, and more; symbols of 100 bytes: a chunk of 64 and one of 36.",
-        *(143, (14, 14, 1024), 7, 7, 6),
+        *(143, (14, 14, 1024), 7, 1, 6),
         [
             Block([3, 1, 2], 5, CODE_LEOPARD),  # k = 3, p = 2: the parity is low
             Block([1024, 4, 2040], 6, CODE_LEOPARD),  # 3, 3: the same power of two, k <= p: the parity is low
@@ -142,53 +209,53 @@ TENSORS = {
     ),
     "leopard_one_block": TensorVector(
         "Code 2 over 300 packets in one block, more than code 1 has.",
-        *(81, (28, 28, 512), 7, 7, 7),
+        *(81, (28, 28, 512), 7, 2, 7),
         [Block(range(2047, 1747, -1), 340, CODE_LEOPARD)],
         [0, 299, 300, 339],
     ),
     "leopard_shortest": TensorVector(
         "Code 2 with the shortest symbols that have whole words: 14 elements.",
-        *(143, (14, 14, 1024), 1, 7, 8),
+        *(143, (14, 14, 1024), 1, 1, 8),
         [Block([0, 14335, 100], 8, CODE_LEOPARD)],
         range(8),
     ),
     "constant": TensorVector(
         "All elements are -2.5, so that low = high.",
-        *(176, (1, 1, 2048), 1, 7, 4),
+        *(176, (1, 1, 2048), 1, 1, 4),
         [Block([4, 8, 16], 5, CODE_ZFEC)],
         range(5),
         lambda m: -2.5,
     ),
     "tiny_range": TensorVector(
         "A range that is too small to be divided by: q = 0 throughout.",
-        *(176, (1, 1, 2048), 1, 7, 5),
+        *(176, (1, 1, 2048), 1, 2, 5),
         [Block([0, 1, 2], 4, CODE_ZFEC)],
         range(4),
         lambda m: (m % 3 - 1) * 2.0**-124,
     ),
 }
 
+CONTROL_SESSION = Session(SESSION, 1, 175, 7)
 CONTROLS = {
-    "hello": ControlVector(
-        "A new edge.", "HELLO", 0, {"nonce": 0xFEDCBA9876543210, "split": 175, "rows": 7, "name": "edge 1"}
-    ),
-    "welcome": ControlVector("The answer.", "WELCOME", 0x01020304, {"nonce": 0xFEDCBA9876543210, "deadline_ms": 250}),
+    "hello": ControlVector("A new edge.", "HELLO", {"cipher": 1, "split": 175, "rows": 7, "name": "edge 1"}),
+    "welcome": ControlVector("The answer.", "WELCOME", {"deadline_ms": 250}, downwards=True),
     **{
         f"refuse_{reason}": ControlVector(
-            f"A refusal: {reason}.", "REFUSE", 0, {"nonce": 1, "reason": reason, "detail": detail}
+            f"A refusal: {reason}.", "REFUSE", {"reason": reason, "detail": detail}, downwards=True
         )
         for reason, detail in (
             ("split", "this cloud serves the split point conv5_block3_out"),
             ("rows", "this cloud serves 7 rows a packet"),
+            ("cipher", "this cloud has no cipher 3"),
             ("full", "64 sessions are open; no more are allowed"),
             ("leaving", "the cloud is shutting down"),
-            ("version", "this cloud speaks version 1"),
         )
     },
+    "ping": ControlVector("Are you there?", "PING", {}),
+    "pong": ControlVector("Yes.", "PONG", {}, downwards=True),
     "result_complete": ControlVector(
         "A result without losses.",
         "RESULT",
-        0x01020304,
         {
             "tensor": 0,
             "outcome": "complete",
@@ -203,11 +270,11 @@ CONTROLS = {
             "missing": 0,
             "stages_ms": {"decode": 1.5, "backend": 20.0},
         },
+        downwards=True,
     ),
     "result_partial": ControlVector(
         "A result with losses and a label outside ASCII.",
         "RESULT",
-        0x01020304,
         {
             "tensor": 1,
             "outcome": "partial",
@@ -222,17 +289,17 @@ CONTROLS = {
             "missing": 65535,
             "stages_ms": {},
         },
+        downwards=True,
     ),
     "report": ControlVector(
-        "A report.", "REPORT", 0x01020304, {"tensor": 1, "sent": 2500, "received": 2311, "bursts": 40}
+        "A report.", "REPORT", {"tensor": 1, "sent": 2500, "received": 2311, "bursts": 40}, downwards=True
     ),
-    "ack": ControlVector(
-        "Acknowledgements.", "ACK", 0x01020304, {"results": [0, 127, 128, 65536, 4294967295], "reports": []}
-    ),
+    "ack": ControlVector("Acknowledgements.", "ACK", {"results": [0, 127, 128, 65536, 4294967295], "reports": []}),
     "ack_many": ControlVector(
-        "More acknowledgements than fit a short array.", "ACK", 0x01020304, {"results": [3], "reports": list(range(20))}
+        "More acknowledgements than fit a short array.", "ACK", {"results": [3], "reports": list(range(20))}
     ),
-    "bye": ControlVector("The end.", "BYE", 0x01020304, {}),
+    "bye": ControlVector("The edge leaves.", "BYE", {}),
+    "bye_of_cloud": ControlVector("The cloud leaves.", "BYE", {}, downwards=True),
 }
 
 VECTORS: dict[str, TensorVector | ControlVector] = {**TENSORS, **CONTROLS}

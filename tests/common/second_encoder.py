@@ -1,18 +1,20 @@
-"""A second encoder of the gradfec protocol, written from docs/PROTOCOL.md alone.
+"""A second encoder of the gradfec protocol, written from docs/PROTOCOL.md alone: the bodies that `second_seal` seals.
 
 It shares no code with the product, imports nothing but the standard library, and is slow on purpose: it is there to be
-compared with, datagram by datagram. The numbers of sections are those of docs/PROTOCOL.md.
+compared with, byte by byte. The numbers of sections are those of docs/PROTOCOL.md.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-KINDS = {"SYMBOL": 1, "HELLO": 16, "WELCOME": 17, "REFUSE": 18, "RESULT": 19, "REPORT": 20, "ACK": 21, "BYE": 22}
+KINDS = {"SYMBOL": 1, "MESSAGE": 2, "HELLO": 16, "WELCOME": 17}
+MESSAGE_KINDS = {
+    "HELLO": 1, "WELCOME": 2, "REFUSE": 3, "PING": 4, "PONG": 5, "RESULT": 6, "REPORT": 7, "ACK": 8, "BYE": 9
+}  # fmt: skip
 CODE_NONE, CODE_ZFEC, CODE_LEOPARD = 0, 1, 2
 UNIFORM8 = 1
 FILL_ZERO = 1
@@ -36,26 +38,17 @@ class Tensor:
     elements: Sequence[float]
 
 
-# Section 1: what every datagram has
-
-
-def datagram(kind: int, session: int, body: bytes) -> bytes:
-    unsealed = struct.pack(">BBBBI", 0x47, 1, kind, 0, session) + body
-    return unsealed + struct.pack(">I", zlib.crc32(unsealed))
-
-
-# Section 3: symbols
+# Section 5: symbols
 
 
 def symbols(
     tensor: Tensor,
     rows: int,
     blocks: Sequence[Block],
-    session: int,
     number: int,
     order: Sequence[tuple[int, int]],
 ) -> list[bytes]:
-    """The tensor's SYMBOL datagrams in send order; `order` names each position's (block, index)."""
+    """The bodies of the tensor's SYMBOL datagrams in send order; `order` names each position's (block, index)."""
     elements = [float32(x) for x in tensor.elements]
     low, high = min(elements), max(elements)
     quantised = [quantise(x, low, high) for x in elements]
@@ -65,14 +58,14 @@ def symbols(
     common = struct.pack(
         ">IHHHBBBBff", number, sent, kept, tensor.split, len(blocks), rows, UNIFORM8, FILL_ZERO, low, high
     )
-    datagrams = []
+    bodies = []
     for position, (b, index) in enumerate(order):
         own = struct.pack(">HBBHHH", position, b, blocks[b].code, blocks[b].n, len(blocks[b].places), index)
-        datagrams.append(datagram(KINDS["SYMBOL"], session, common + own + of_block[b][index]))
-    return datagrams
+        bodies.append(common + own + of_block[b][index])
+    return bodies
 
 
-# Section 3.1: symbols and packets
+# Section 5.1: symbols and packets
 
 
 def block_symbols(quantised: Sequence[int], shape: tuple[int, int, int], rows: int, block: Block) -> list[bytes]:
@@ -90,7 +83,7 @@ def packet(quantised: Sequence[int], shape: tuple[int, int, int], rows: int, pla
     )
 
 
-# Section 3.2: the quantiser, every step rounded to float32
+# Section 5.2: the quantiser, every step rounded to float32
 
 
 def quantise(x: float, low: float, high: float) -> int:
@@ -108,7 +101,7 @@ LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 TINY = float32(255 / LARGEST_FLOAT32)
 
 
-# Section 3.3: code 1. V's row i is (1, x, x^2, ...) at the point x = point(i), so that E[i][j] is the j-th
+# Section 5.3: code 1. V's row i is (1, x, x^2, ...) at the point x = point(i), so that E[i][j] is the j-th
 # polynomial of Lagrange over the first k points, at point(i).
 
 
@@ -149,7 +142,7 @@ def parity(data: Sequence[bytes], k: int, n: int, index: int) -> bytes:
     return bytes(total)
 
 
-# Section 3.3: code 2
+# Section 5.3: code 2
 
 
 def words(symbol: bytes) -> list[int]:
@@ -208,11 +201,11 @@ def leopard_parity(data: Sequence[bytes], k: int, n: int, index: int) -> bytes:
     return of_words([WORD_OF[element] for element in total])
 
 
-# Section 4: control messages
+# Section 6: control messages
 
 
-def control(kind: str, session: int, body: Mapping[str, object]) -> bytes:
-    return datagram(KINDS[kind], session, msgpack(dict(body)))
+def message(kind: str, values: Mapping[str, object]) -> bytes:
+    return bytes([MESSAGE_KINDS[kind]]) + msgpack(dict(values))
 
 
 def msgpack(value: object) -> bytes:

@@ -359,9 +359,7 @@ class CloudSessions:
             case Drop():
                 return message.value
             case Ping():
-                self._outbox.say(
-                    session, Bye() if self.leaving else Pong()
-                )  # the goodbye of `leave` may have been lost
+                self._outbox.say(session, Bye() if self.leaving else Pong())  # `leave`'s goodbye may have been lost
                 return "ping"
             case Ack():
                 self._answers.acknowledge(session, message)

@@ -28,6 +28,7 @@ PLAN = Plan(
 BARE_PLAN = Plan(GRID.count, np.empty(0, np.intp), (Block(np.arange(12), 12, BARE),))
 SYMBOL_BYTES = 30
 TOP5 = [[282, "tiger cat", 0.5]]
+FAST, MOMENT_S = 1e9, 1e-6  # so many tensors a second: after a moment, all that may come at once may come
 
 
 class Cloud:

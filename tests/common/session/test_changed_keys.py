@@ -85,7 +85,7 @@ def test_an_edge_that_has_said_next_to_nothing_is_said_goodbye_to_for_its_hello_
     world.cloud.leave()
     world.hand_over()
     assert world.events(idle) == [LinkLost(leaving=True)]
-    assert world.cloud.unpaid == 0
+    assert not world.cloud.bites["credit"]
 
 
 def test_sessions_count_for_their_key_however_often_it_is_read_again(world: World) -> None:

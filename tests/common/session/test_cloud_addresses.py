@@ -102,23 +102,31 @@ def test_a_goodbye_from_a_new_address_is_returned_there(cloud):
 # --- no more bytes to an address than came from it ---
 
 
+def test_what_a_hello_has_over_its_welcome_is_credit(cloud):
+    hello = cloud.hello()
+    cloud.feed(hello, hello)  # each pays for its own welcome
+    ((welcome, _), _) = cloud.sent
+    assert credit(cloud, cloud.end_of[hello]) == len(hello) - len(welcome)
+
+
 def test_a_question_pays_for_its_answer(cloud):
     session = cloud.greet()
-    cloud.told()
+    before = credit(cloud, session)
     cloud.say(Ping(), session)
-    assert cloud.told() == [Pong()]
-    assert (credit(cloud, session), cloud.core.unpaid) == (0, 0)
+    assert cloud.told(Pong) == [Pong()]
+    assert credit(cloud, session) == before
+    assert not cloud.core.bites
 
 
 def test_what_no_bytes_have_paid_for_is_not_sent_but_repeated_until_they_have(cloud):
     session = cloud.connect()
     cloud.feed(*tensor_of(session))
-    cloud.say(Ack([], []), session, peer=BOB)
-    unpaid = credit(cloud, session)
+    (ack,) = session.says(Ack([], []))
+    cloud.feed(ack, peer=BOB)
     cloud.answer_all()  # the result is too long
-    assert {type(m) for m in cloud.told()} <= {Report}
-    assert cloud.core.unpaid >= 1
-    assert credit(cloud, session) <= unpaid
+    assert not cloud.told(Result)
+    assert cloud.core.bites["credit"] >= 1
+    assert credit(cloud, session) <= len(ack)
     cloud.feed(*tensor_of(session, 1), peer=BOB)
     cloud.wait(0.15)
     assert any(isinstance(m, Result) for m in cloud.told())
@@ -217,41 +225,58 @@ def test_whatever_comes_no_address_gets_more_bytes_than_came_from_it(steps, leav
 # --- how much a session may send ---
 
 
-def test_a_session_may_send_so_many_datagrams_a_second_whoever_sends_them():
-    cloud = Cloud(datagrams_per_s=10)
-    session = cloud.connect()  # with one
-    cloud.feed(*tensor_of(session))
-    assert cloud.counts == {"hello": 1, "ping": 1, "collected": 9, "rate_limit": 7}
+def test_a_session_may_send_so_many_tensors_at_once_and_a_second_whoever_sends_them():
+    cloud = Cloud(tensors_per_session=2, tensors_per_s=1)  # of 12 packets each
+    session = cloud.connect()  # with one datagram
+    cloud.feed(*tensor_of(session), *tensor_of(session, 1))
+    assert cloud.counts["rate_limit"] == 32 - 23
+    assert cloud.core.bites["tensors_per_s"] == 1
     cloud.wait(0.5)
     cloud.feed(*map(flipped, tensor_of(session)))
-    assert cloud.counts["forged"] == 5
-    assert cloud.counts["rate_limit"] == 18
+    assert cloud.counts["forged"] == 6
+    assert cloud.counts["rate_limit"] == 9 + 10
     other = cloud.connect(peer=BOB)
     cloud.feed(*tensor_of(other)[:5], peer=BOB)
-    assert cloud.counts["collected"] == 14
-    cloud.wait(60)
-    assert cloud.counts["rate_limit"] == 18
+    assert cloud.counts["rate_limit"] == 9 + 10  # each has its own
+
+
+def test_each_answer_allows_a_session_two_tensors_more():
+    cloud = Cloud(tensors_per_session=4, tensors_per_s=0.001)
+    session = cloud.connect()
+    for number in range(30):
+        cloud.feed(*tensor_of(session, number))
+        cloud.answer_all()
+    assert "rate_limit" not in cloud.counts
+    for number in range(30, 40):
+        cloud.feed(*tensor_of(session, number))
+    assert cloud.counts["rate_limit"] == 160 - 48  # nothing is answered any more
 
 
 def test_what_is_over_the_limit_is_not_opened_and_may_come_again():
-    cloud = Cloud(datagrams_per_s=4)
+    cloud = Cloud(tensors_per_session=1, tensors_per_s=1)
     session = cloud.connect()
-    pings = session.says(*[Ping()] * 5)
+    pings = session.says(*[Ping()] * 14)
     cloud.feed(*pings)
-    assert cloud.counts == {"hello": 1, "ping": 4, "rate_limit": 2}
+    assert cloud.counts == {"hello": 1, "ping": 12, "rate_limit": 3}
     cloud.wait(1)
-    cloud.feed(*pings[3:])
-    assert cloud.counts == {"hello": 1, "ping": 6, "rate_limit": 2}
+    cloud.feed(*pings[11:])
+    assert cloud.counts == {"hello": 1, "ping": 15, "rate_limit": 3}
 
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_the_rest_of_a_batch_over_the_limit_is_the_last_to_come(mixed):
-    cloud = Cloud(datagrams_per_s=11)
+    cloud = Cloud(tensors_per_session=1, tensors_per_s=0.001)
     session = cloud.connect()
     other = cloud.connect(peer=BOB)
     pairs = [(datagram, ALICE) for datagram in tensor_of(session)]
     if mixed:
-        pairs = [pair for mine in pairs for pair in (mine, (other.says(Report(0, 1, 1, 0))[0], BOB))][:24]
+        pairs = [pair for mine in pairs for pair in (mine, (other.says(Report(0, 1, 1, 0))[0], BOB))]
     cloud.feed_from(*pairs)
-    assert cloud.counts["collected"] == 10
-    assert cloud.counts["rate_limit"] == (2 + 2 if mixed else 6)
+    assert cloud.counts["collected"] == 11
+    assert cloud.counts["rate_limit"] == (10 if mixed else 5)
+    assert first_tensor(cloud, session).arrived.tolist() == [True] * 11 + [False] * 5
+
+
+def first_tensor(cloud, session):
+    (tensor,) = cloud.core._sessions[session.number].tensors.values()
+    return tensor.arrived

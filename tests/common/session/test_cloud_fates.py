@@ -33,6 +33,11 @@ def replayed(session, cloud):
     return datagram
 
 
+def over_the_limit(session, cloud):
+    cloud.feed(*session.says(*[Ack([], [])] * 10))
+    return session.says(Ping())[0]
+
+
 def too_old(session, cloud):
     (old,) = session.says(Ping())
     session.sealer.counter += REPLAY_WINDOW
@@ -49,7 +54,7 @@ FATES = {
     Drop.UNKNOWN_KIND: lambda session, cloud: b"G\2\3" + HELLO[3:],
     Drop.UNKNOWN_KEY: lambda session, cloud: drawn_handshake(1, key=STRANGE_KEY).hello,
     Drop.UNKNOWN_SESSION: lambda session, cloud: changed_session(tensor_of(session)[0]),
-    Drop.RATE_LIMIT: lambda session, cloud: tensor_of(session)[0],
+    Drop.RATE_LIMIT: over_the_limit,
     Drop.FORGED: lambda session, cloud: flipped(tensor_of(session)[0]),
     Drop.REPLAYED: replayed,
     Drop.TOO_OLD: too_old,
@@ -73,7 +78,7 @@ FATES = {
 LIMITS = {
     Drop.TENSOR_LIMIT: {"tensors_per_session": 1, "pending_tensors": 0},
     Drop.MEMORY_LIMIT: {"reassembly_bytes": 16 * SYMBOL_BYTES},
-    Drop.RATE_LIMIT: {"datagrams_per_s": 2},  # a question and a symbol
+    Drop.RATE_LIMIT: {"tensors_per_session": 1, "tensors_per_s": 0.001},
 }
 
 

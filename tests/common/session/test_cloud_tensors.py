@@ -8,7 +8,7 @@ from gradfec_common.reassembly import decode_tensor
 from gradfec_common.session.events import Decided, Finished
 from gradfec_common.wire import Bye, Report, Result
 
-from .clouds import ALICE, BARE_PLAN, BOB, DEADLINE_S, PLAN, SYMBOL_BYTES, Cloud, tensor_of
+from .clouds import ALICE, BARE_PLAN, BOB, DEADLINE_S, FAST, MOMENT_S, PLAN, SYMBOL_BYTES, Cloud, tensor_of
 
 # --- deciding ---
 
@@ -311,12 +311,13 @@ def test_a_session_has_a_bound_of_tensors_that_are_open_in_any_way():
 
 
 def test_a_belated_tensor_does_not_push_out_a_newer_one_that_is_being_collected():
-    cloud = Cloud(tensors_per_session=1)
+    cloud = Cloud(tensors_per_session=1, tensors_per_s=FAST)
     session = cloud.connect()
     cloud.feed(*tensor_of(session, 5)[:3])
     cloud.feed(*tensor_of(session, 4)[:3])
     assert cloud.counts["tensor_limit"] == 3
-    cloud.feed(*tensor_of(session, 5)[3:])
+    cloud.wait(MOMENT_S)
+    cloud.feed(*tensor_of(session, 5)[3:11])
     (decided,) = cloud.took(Decided)
     assert (decided.tensor, decided.complete) == (5, True)
 
@@ -349,10 +350,12 @@ def test_a_stray_number_more_than_256_ahead_is_out_of_the_window_however_often_i
     assert [d.tensor for d in cloud.took(Decided)] == [0, 1]
 
 
-def test_an_edge_that_has_gone_far_ahead_unheard_is_not_locked_out(cloud):
+def test_an_edge_that_has_gone_far_ahead_unheard_is_not_locked_out():
+    cloud = Cloud(tensors_per_s=FAST)
     session = cloud.connect()
     cloud.feed(*tensor_of(session, 0))
     for number in range(1000, 1010):  # everything in between was lost, or refused for want of memory
+        cloud.wait(MOMENT_S)
         cloud.feed(*tensor_of(session, number))
     assert cloud.counts["out_of_window"] == 16
     assert [d.tensor for d in cloud.took(Decided)] == [0, *range(1001, 1010)]
@@ -368,10 +371,11 @@ def test_two_strays_that_do_not_follow_each_other_change_nothing(cloud):
 
 @pytest.mark.parametrize("order", ["ascending", "one very late"])
 def test_a_finished_tensor_is_not_begun_again_while_its_number_is_in_the_window(order):
-    cloud = Cloud(tensor_window=16)
+    cloud = Cloud(tensor_window=16, tensors_per_s=FAST)
     session = cloud.connect()
     held_back = []
     for number in range(60):
+        cloud.wait(MOMENT_S)
         cloud.feed(*tensor_of(session, number))
         if order == "one very late" and number % 20 == 0:
             held_back += cloud.took(Decided)  # the back-end takes very long over these
