@@ -56,9 +56,9 @@ class Journal:
             "total": plan.total,
             "dropped_by_plan": len(plan.dropped),
             "parity": plan.parity,
-            "sent": plan.sent,
+            "sent": event.sent,
             "received": report.received if report else None,
-            "lost": plan.sent - report.received if report else None,
+            "lost": event.sent - report.received if report else None,
             "recovered": result.recovered if result else None,
             "missing": result.missing if result else None,
         }

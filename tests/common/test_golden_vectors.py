@@ -315,7 +315,7 @@ def test_the_edge_closes_a_tensor_with_the_golden_result_and_report_and_acknowle
     report = second_seal.seal(CONTROL_SESSION.secrets[1], 1, SESSION, 1, second_seal.MESSAGE, golden_body("report"))
     edge.receive(wire.batch_of([golden_control("result_partial"), report], ["cloud"] * 2), 0.1)
     told = wire.Result(**CONTROLS["result_partial"].values), wire.Report(**CONTROLS["report"].values)  # type: ignore[arg-type]
-    assert [*iter(edge.next_event, None)] == [Answered(1, told[0]), Closed(1, *told)]
+    assert [*iter(edge.next_event, None)] == [Answered(1, told[0]), Closed(1, *told, 0)]
     acknowledged = second_encoder.message("ACK", {"results": [1], "reports": [1]})
     up = CONTROL_SESSION.secrets[0]
     assert edge.datagrams_to_send() == [second_seal.seal(up, 1, SESSION, 1, second_seal.MESSAGE, acknowledged)]

@@ -51,7 +51,7 @@ def test_an_answered_frame_has_its_answer_its_packets_and_the_stages_of_both_sid
     journal.sent(5, frame(), plan(), STAGES)
     journal.answered(Answered(5, result()))
     assert shown == []  # its datagrams are not counted yet
-    journal.closed(Closed(5, result(), Report(5, 20, 13, 4)))
+    journal.closed(Closed(5, result(), Report(5, 20, 13, 4), 20))
     (record,) = shown
     assert list(record) == KEYS
     assert (record["frame"], record["source"], record["tensor"], record["outcome"]) == (3, "cat.jpg", 5, "complete")
@@ -75,7 +75,7 @@ def test_without_a_report_the_datagrams_that_were_lost_are_unknown(
 ) -> None:
     journal.sent(5, frame(), plan(), STAGES)
     journal.answered(Answered(5, result(outcome="partial")))
-    journal.closed(Closed(5, result(outcome="partial"), None))
+    journal.closed(Closed(5, result(outcome="partial"), None, 20))
     assert shown[0]["outcome"] == "partial"
     assert shown[0]["packets"]["received"] is shown[0]["packets"]["lost"] is None
     assert shown[0]["packets"]["recovered"] == 4
@@ -85,7 +85,7 @@ def test_a_frame_without_an_answer_is_a_timeout_with_what_is_known_of_its_datagr
     journal: Journal, shown: list[dict[str, Any]]
 ) -> None:
     journal.sent(5, frame(), plan(), STAGES)
-    journal.closed(Closed(5, None, Report(5, 20, 20, 0)))
+    journal.closed(Closed(5, None, Report(5, 20, 20, 0), 20))
     (record,) = shown
     assert list(record) == KEYS
     assert (record["outcome"], record["top5"], record["latency_ms"]) == ("timeout", [], None)
@@ -106,8 +106,8 @@ def test_totals_count_every_outcome_and_add_up_the_packets_that_are_known(journa
     for tensor in (0, 1):
         journal.sent(tensor, frame(tensor), plan(), STAGES)
     journal.answered(Answered(0, result(0)))
-    journal.closed(Closed(0, result(0), Report(0, 20, 13, 4)))
-    journal.closed(Closed(1, None, None))
+    journal.closed(Closed(0, result(0), Report(0, 20, 13, 4), 20))
+    journal.closed(Closed(1, None, None, 20))
     journal.unsent(frame(2))
     assert journal.outcomes == {"complete": 1, "timeout": 2}
     assert (journal.packets["sent"], journal.packets["lost"], journal.packets["recovered"]) == (40, 7, 4)
@@ -116,7 +116,7 @@ def test_totals_count_every_outcome_and_add_up_the_packets_that_are_known(journa
 def test_remarks_stand_at_the_end_of_every_record_of_a_frame_that_was_sent_or_not(shown: list[dict[str, Any]]) -> None:
     journal = Journal(None, shown.append, {"insecure": True})
     journal.sent(5, frame(), plan(), STAGES)
-    journal.closed(Closed(5, None, None))
+    journal.closed(Closed(5, None, None, 20))
     journal.unsent(frame())
     assert [list(record) for record in shown] == 2 * [[*KEYS, "insecure"]]
     assert [record["insecure"] for record in shown] == [True, True]

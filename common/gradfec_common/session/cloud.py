@@ -289,10 +289,10 @@ class CloudSessions:
         if session is None:
             self.counts[Drop.UNKNOWN_SESSION.value] += len(rows)
             return
-        if (allowed := session.allowance.take(len(rows), now)) < len(rows):
-            self.counts[Drop.RATE_LIMIT.value] += len(rows) - allowed
+        if not session.allowance.has_any(now):
+            self.counts[Drop.RATE_LIMIT.value] += len(rows)
             self.bites["tensors_per_s"] += 1
-            rows, headers = rows[:allowed], headers[:allowed]
+            return
         is_symbol = headers["kind"] == Kind.SYMBOL
         if is_symbol.all():
             self._open_symbols(session, batch, rows, headers["counter"], now)
@@ -339,6 +339,7 @@ class CloudSessions:
     def _hear(self, session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any], now: float) -> None:
         """Take note that (m,) `rows` of a batch are authentic and new: where their edge is, and that it is there."""
         session.heard_at = now
+        session.allowance.take(len(rows))  # only what is authentic counts: nobody else can use it up
         latest = int(counters.argmax())
         peer = batch.peer(int(rows[latest]))
         if peer != session.peer and int(counters[latest]) == session.opener.newest:

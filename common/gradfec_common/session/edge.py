@@ -69,11 +69,15 @@ class Answered:
 
 @dataclass(frozen=True)
 class Closed:
-    """A tensor's story is over, once for each tensor; `result` is None where no answer came in time."""
+    """A tensor's story is over, once for each tensor; `result` is None where no answer came in time.
+
+    `sent` are its symbols that were sealed: not all, where nobody awaited the rest any more.
+    """
 
     tensor: int
     result: Result | None
     report: Report | None
+    sent: int
 
 
 Event = Connected | LinkLost | Refused | Answered | Closed
@@ -87,6 +91,7 @@ class _Awaiting:
     closes_at: float
     result: Result | None = None
     report: Report | None = None
+    sent: int = 0
 
 
 @dataclass
@@ -210,6 +215,7 @@ class EdgeSession:
         awaiting = self._awaiting.get(tensor)
         if self._session is None or awaiting is None or awaiting.session != self._session.number:
             return None
+        awaiting.sent += len(bodies)
         return self._session.sealer.seal(Kind.SYMBOL, bodies)
 
     def leave(self, now: float) -> None:
@@ -366,7 +372,7 @@ class EdgeSession:
 
     def _close(self, number: int) -> None:
         tensor = self._awaiting.pop(number)
-        self._events.append(Closed(number, tensor.result, tensor.report))
+        self._events.append(Closed(number, tensor.result, tensor.report, tensor.sent))
 
 
 def new_hello(split: int, rows: int, name: str, cipher: Cipher) -> Hello:

@@ -69,10 +69,10 @@ class Greeter:
             self._by_host.popitem(last=False)
             self._bites["addresses"] += 1
         self._overall = self._overall or Allowance(limits.hellos_per_s, limits.hellos_per_s * limits.hello_burst_s, now)
-        if not mine.take(1, now):
-            self._bites["hellos_per_s_and_address"] += 1
-            return False
-        if not self._overall.take(1, now):
-            self._bites["hellos_per_s"] += 1
-            return False
+        for allowance, limit in ((mine, "hellos_per_s_and_address"), (self._overall, "hellos_per_s")):
+            if not allowance.has_any(now):
+                self._bites[limit] += 1
+                return False
+        mine.take(1)
+        self._overall.take(1)
         return True

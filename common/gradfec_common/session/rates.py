@@ -15,10 +15,12 @@ class Allowance:
         """Allow so many more, within the burst."""
         self._left = min(self._left + more, self._burst)
 
-    def take(self, wanted: int, now: float) -> int:
-        """Return how many of those `wanted` are allowed now, and count them."""
+    def has_any(self, now: float) -> bool:
+        """Tell whether anything is allowed now."""
         self._left = min(self._left + (now - self._at) * self._per_s, self._burst)
         self._at = now
-        allowed = min(wanted, int(self._left))
-        self._left -= allowed
-        return allowed
+        return self._left >= 1
+
+    def take(self, count: int) -> None:
+        """Count what was done; more than was allowed is made up for before anything is allowed again."""
+        self._left -= count

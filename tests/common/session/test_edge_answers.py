@@ -22,7 +22,7 @@ def test_a_tensor_is_closed_when_it_has_both_result_and_report_in_either_order(e
         edge.hear(first(number))
         assert not edge.took(Closed)
         edge.hear(second(number))
-        assert edge.took(Closed) == [Closed(number, result(number), report(number))]
+        assert edge.took(Closed) == [Closed(number, result(number), report(number), 0)]
     assert edge.took(Answered) == [Answered(0, result(0)), Answered(1, result(1))]
     assert edge.core.open_tensors == 0
 
@@ -74,9 +74,9 @@ def test_a_tensor_without_an_answer_is_given_up_after_its_timeout_and_the_time_o
     for _ in range(20):
         edge.wait(0.1)
         edge.hear(Pong())
-    assert edge.took(Closed) == [Closed(0, None, None)]
+    assert edge.took(Closed) == [Closed(0, None, None, 0)]
     edge.wait(0.51)
-    assert edge.took(Closed) == [Closed(1, None, None)]
+    assert edge.took(Closed) == [Closed(1, None, None, 0)]
 
 
 def test_a_report_does_not_put_off_giving_up(edge):
@@ -85,7 +85,7 @@ def test_a_report_does_not_put_off_giving_up(edge):
     edge.wait(1)
     edge.hear(report(0))
     edge.wait(1.01)
-    assert edge.took(Closed) == [Closed(0, None, report(0))]
+    assert edge.took(Closed) == [Closed(0, None, report(0), 0)]
 
 
 def test_an_answered_tensor_is_closed_without_a_report_after_another_second(edge):
@@ -96,14 +96,14 @@ def test_an_answered_tensor_is_closed_without_a_report_after_another_second(edge
     edge.wait(0.99)
     assert not edge.took(Closed)
     edge.wait(0.02)
-    assert edge.took(Closed) == [Closed(0, result(0), None)]
+    assert edge.took(Closed) == [Closed(0, result(0), None, 0)]
 
 
 def test_an_answer_that_comes_too_late_is_acknowledged_and_counted_as_late(edge):
     edge.connect()
     edge.open()
     edge.wait(2.1)
-    assert edge.took(Closed) == [Closed(0, None, None)]
+    assert edge.took(Closed) == [Closed(0, None, None, 0)]
     edge.said()
     edge.hear(result(0))
     assert [m for _, m in edge.said()] == [Ack([0], [])]

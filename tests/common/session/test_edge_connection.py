@@ -283,7 +283,7 @@ def test_tensors_of_an_older_session_are_closed_when_a_new_one_begins():
     edge.wait(2.4)
     edge.took()
     edge.welcome(session=OTHER)
-    assert [e for e in edge.took() if isinstance(e, Closed)] == [Closed(number, None, None) for number in numbers]
+    assert [e for e in edge.took() if isinstance(e, Closed)] == [Closed(number, None, None, 0) for number in numbers]
     edge.hear(result(0), report(0), session=SESSION)
     assert edge.counts["unknown_session"] == 2
     edge.hear(result(1), session=OTHER)  # which that session cannot know
