@@ -206,6 +206,7 @@ class CloudDaemon:
             "tensors": dict(last.tensors),
             "packets": dict(last.packets),
             "datagrams_received": {fate: n for fate, n in last.datagrams.items() if n},
+            "limits_reached": dict(last.limits),
             "datagrams_dropped_by_kernel": {"kernel": last.kernel_drops},
             "datagrams_sent": {"control": last.datagrams_sent, "failed": last.send_failures},
         }

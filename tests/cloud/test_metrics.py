@@ -26,7 +26,7 @@ SNAPSHOT = Snapshot(
     open_tensors=6,
     held_bytes=800_000,
     unacknowledged=9,
-    unpaid=4,
+    limits={"credit": 4},
     insecure=False,
 )
 
@@ -56,7 +56,7 @@ def test_a_scrape_shows_each_number_of_the_snapshot_once() -> None:
             "gradfec_open_tensors": ("gauge", {"": 6}),
             "gradfec_held_bytes": ("gauge", {"": 800_000}),
             "gradfec_unacknowledged_answers": ("gauge", {"": 9}),
-            "gradfec_unpaid_messages": ("counter", {"": 4}),
+            "gradfec_limits_reached": ("counter", {"credit": 4}),
             "gradfec_insecure": ("gauge", {"": 0}),
         }
     finally:

@@ -167,7 +167,6 @@ def test_metrics_have_their_names_and_count_what_was_answered(cloud: Cloud, edge
         "gradfec_open_tensors",
         "gradfec_held_bytes",
         "gradfec_unacknowledged_answers",
-        "gradfec_unpaid_messages_total",
         "gradfec_insecure",
     }
     assert values['gradfec_tensors_total{fate="complete"}'] >= 12
