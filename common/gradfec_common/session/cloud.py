@@ -282,7 +282,10 @@ class CloudSessions:
             return
         self._open_symbols(session, batch, rows[is_symbol], headers["counter"][is_symbol], now)
         for row in rows[~is_symbol].tolist():
-            self._open_message(session, batch, row, now)
+            if session.id in self._sessions:
+                self._open_message(session, batch, row, now)
+            else:  # a goodbye before it, in the same batch, has ended the session
+                self.counts[Drop.UNKNOWN_SESSION.value] += 1
 
     def _open_symbols(self, session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any], now: float) -> None:
         length = wire.OVERHEAD_BYTES + session.grid.size
