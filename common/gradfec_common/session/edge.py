@@ -324,6 +324,7 @@ class EdgeSession:
 
     def _enter(self, established: Established, welcome: Welcome) -> None:
         """Begin a session; the cloud knows nothing of what an older one awaits, or will not find its edge."""
+        self._handshake = None  # the same welcome again would begin the same session again, with its counters
         self._session = _Session(
             established.session,
             Sealer(established.edge_to_cloud, Cipher(self._wanted.cipher), established.session),
@@ -337,7 +338,7 @@ class EdgeSession:
 
     def _connect(self, *, fresh: bool) -> None:
         assert self._session is not None, "no link without a session"  # noqa: S101
-        self.connected, self._handshake = True, None
+        self.connected, self._handshake = True, None  # a sign of life in the old session: no new one is needed
         self._repeat_s = self.limits.repeat_s
         self._events.append(Connected(self._session.number, self._session.deadline_s, fresh))
 
