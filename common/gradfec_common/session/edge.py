@@ -85,9 +85,8 @@ Event = Connected | LinkLost | Refused | Answered | Closed
 
 @dataclass
 class _Awaiting:
-    """A tensor in flight."""
+    """A tensor in flight, of the session at hand."""
 
-    session: int
     closes_at: float
     result: Result | None = None
     report: Report | None = None
@@ -205,15 +204,14 @@ class EdgeSession:
         if not self.connected or len(self._awaiting) >= self.limits.tensors_in_flight:
             raise ValueError("no tensor may be opened now: not connected, or too many in flight")
         number, self._next_tensor = self._next_tensor, self._next_tensor + 1
-        self._awaiting[number] = _Awaiting(self.session, now + sending_s + self.limits.answer_timeout_s)
+        self._awaiting[number] = _Awaiting(now + sending_s + self.limits.answer_timeout_s)
         if self._waiting_since is None:
             self._waiting_since = now
         return number, encoded.bodies(number)
 
     def seal(self, tensor: int, bodies: wire.Bytes) -> wire.Bytes | None:
         """Seal (m, bytes) bodies of a tensor into as many datagrams; None where nobody awaits it any more."""
-        awaiting = self._awaiting.get(tensor)
-        if self._session is None or awaiting is None or awaiting.session != self._session.number:
+        if self._session is None or tensor not in self._awaiting:
             return None
         awaiting.sent += len(bodies)
         return self._session.sealer.seal(Kind.SYMBOL, bodies)
@@ -331,7 +329,7 @@ class EdgeSession:
             Opener(established.cloud_to_edge, Cipher(self._wanted.cipher)),
             welcome.deadline_ms / 1000,
         )
-        for number in [n for n, tensor in self._awaiting.items() if tensor.session != established.session]:
+        for number in list(self._awaiting):
             self._close(number)
         self._connect(fresh=True)
         self._say(Ping())  # which tells the cloud that the edge has heard it
@@ -355,7 +353,7 @@ class EdgeSession:
         results, reports = self._acks
         (results if isinstance(message, Result) else reports).append(message.tensor)
         awaiting = self._awaiting.get(message.tensor)
-        if awaiting is None or awaiting.session != self.session:
+        if awaiting is None:
             return Drop.LATE
         if isinstance(message, Result):
             if awaiting.result is not None:
