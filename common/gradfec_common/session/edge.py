@@ -211,7 +211,8 @@ class EdgeSession:
 
     def seal(self, tensor: int, bodies: wire.Bytes) -> wire.Bytes | None:
         """Seal (m, bytes) bodies of a tensor into as many datagrams; None where nobody awaits it any more."""
-        if self._session is None or tensor not in self._awaiting:
+        awaiting = self._awaiting.get(tensor)
+        if self._session is None or awaiting is None:
             return None
         awaiting.sent += len(bodies)
         return self._session.sealer.seal(Kind.SYMBOL, bodies)

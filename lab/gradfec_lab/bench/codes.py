@@ -82,7 +82,12 @@ class Measured:
 
 @click.command(context_settings=CONTEXT)
 @click.option("--drop", default="10,20,50", type=numbers(float, 0.1, 99), help="A of FEC_A_B, in percent.")
-@click.option("--block", default="32,64,128,256", type=numbers(int, 2, ZFEC.max_n), help="Sizes of zfec's blocks: n.")
+@click.option(
+    "--block",
+    default="32,64,128,256",
+    type=numbers(int, 2, ZFEC.max_n),
+    help="Sizes of zfec's blocks, besides its own.",
+)
 @click.option(
     "--loss", default="70,80,90", type=numbers(float, 0, 100), help="Losses to protect from, in percent of A."
 )
@@ -101,7 +106,7 @@ def codes(
     """
     if symbol_bytes % 2:
         raise UsageError(f"--symbol-bytes {symbol_bytes} is odd, and leopard codes pairs of bytes: use an even number")
-    schemes = [UnequalProtection(a, ZfecCode(int(n))) for n in block for a in drop]
+    schemes = [UnequalProtection(a, code) for code in (ZFEC, *(ZfecCode(int(n)) for n in block)) for a in drop]
     if LEOPARD.id in CODES:
         schemes += [UnequalProtection(a, LEOPARD) for a in drop]
     described = machine(*LIBRARIES)

@@ -31,6 +31,8 @@ def test_json_has_the_machine_and_a_row_for_each_code_block_and_a() -> None:
     assert {*said} == {"machine", "packets", "symbol_bytes", "runs", "codes"}
     assert (said["packets"], said["symbol_bytes"], said["runs"]) == (32, 4, 1)
     assert [(r["code"], r["drop_percent"], r["blocks"], r["n"], r["k"]) for r in said["codes"]] == [
+        ("zfec", 25, 1, 32, 24),  # its own
+        ("zfec", 50, 1, 32, 16),
         ("zfec", 25, 4, 8, 6),
         ("zfec", 50, 4, 8, 4),
         ("zfec", 25, 2, 16, 12),
@@ -50,7 +52,7 @@ def test_json_has_the_machine_and_a_row_for_each_code_block_and_a() -> None:
 
 def test_longer_blocks_protect_better_below_the_cliff() -> None:
     rows = found("--drop", "50", "--block", "8,16", "--loss", "80")["codes"]
-    decodes = [row["protection"][0]["decodes"] for row in rows]
+    decodes = [row["protection"][0]["decodes"] for row in sorted(rows, key=lambda row: row["n"])]
     assert decodes == sorted(decodes) and decodes[0] < decodes[-1]
 
 
@@ -58,7 +60,8 @@ def test_longer_blocks_protect_better_below_the_cliff() -> None:
 def test_tables_name_the_machine_and_every_row() -> None:
     text = bench(*TINY, "--drop", "50", "--block", "8").stdout
     assert "zfec 1." in text and "Python 3." in text
-    assert text.count("4 x (8, 4)") == text.count("1 x (32, 16)") == 2
+    assert text.count("4 x (8, 4)") == 2
+    assert text.count("1 x (32, 16)") == 4  # leopard's, and zfec's own
     assert "lost: 70% of A" in text
 
 
