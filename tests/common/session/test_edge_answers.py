@@ -145,6 +145,16 @@ def test_a_tensor_is_sealed_piece_by_piece_in_its_session(edge):
     opened = [edge.ends[SESSION].opener.open_one(datagram.tobytes()) for datagram in datagrams]
     assert opened == [body.tobytes() for body in bodies]
     assert {bytes(datagram[:8]) for datagram in datagrams} == {b"G\2\1\0" + SESSION.to_bytes(4, "big")}
+    edge.hear(result(number), report(number))
+    assert [closed.sent for closed in edge.took(Closed)] == [len(bodies)]
+
+
+def test_a_closed_tensor_tells_how_much_of_it_was_sealed(edge):
+    edge.connect()
+    numbers = [edge.open(), edge.open()]
+    edge.core.seal(numbers[1], TENSOR.bodies(numbers[1])[:5])
+    edge.wait(2.1)
+    assert [closed.sent for closed in edge.took(Closed)] == [0, 5]
 
 
 def test_nothing_is_sealed_of_a_tensor_that_nobody_awaits(edge):
