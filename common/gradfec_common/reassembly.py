@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common import wire
-from gradfec_common.codes import BARE, CODES, Each, Symbols
+from gradfec_common.codes import BARE, CODES, Each, Symbols, worth_threads
 from gradfec_common.fill import Fill
 from gradfec_common.matrices import looked_up, transposed
 from gradfec_common.packets import PacketGrid
@@ -212,9 +212,8 @@ def decode_tensor(arrived: Reassembly, fill: Fill = 0.0, each: Each = map) -> De
         return CODES[int(arrived.code[block])].decode(symbols, indices, k, n), k - own
 
     heard_of = np.flatnonzero(arrived.base >= 0).tolist()
-    if len(heard_of) == 1:
-        each = map  # a thread of its own would gain nothing, and begin with a cold cache
-    data, recovered = zip(*each(of_block, heard_of), strict=True)
+    shapes = [(n, k, 0) for n, k in zip(arrived.n[heard_of].tolist(), arrived.k[heard_of].tolist(), strict=True)]
+    data, recovered = zip(*worth_threads(shapes, each)(of_block, heard_of), strict=True)
     places, packets = wire.without_places(np.concatenate(data))
     valid = places < arrived.grid.count
     valid[valid] = is_first(places[valid], arrived.grid.count)

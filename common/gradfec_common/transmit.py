@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common import wire
-from gradfec_common.codes import FEC, Each, ErasureCode, Symbols
+from gradfec_common.codes import FEC, Each, ErasureCode, Symbols, worth_threads
 from gradfec_common.errors import UsageError
 from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
@@ -85,9 +85,7 @@ def encode_packets(
     headers = layout.headers.view(f"V{wire.HEADER_BYTES}").copy().view(wire.SYMBOL_HEADER)  # not field by field
     headers["low"], headers["high"] = packets.low, packets.high
     symbols = np.empty((plan.sent, wire.PLACE_BYTES + packets.levels.shape[1]), np.uint8)
-    if len(plan.blocks) == 1:
-        each = map  # a thread of its own would gain nothing, and begin with a cold cache
-    for at, (data, parity) in zip(layout.positions, each(coded, plan.blocks), strict=True):
+    for at, (data, parity) in zip(layout.positions, worth_threads(plan.shapes, each)(coded, plan.blocks), strict=True):
         symbols[at[: len(data)]], symbols[at[len(data) :]] = data, parity
     return EncodedTensor(headers, symbols, plan)
 

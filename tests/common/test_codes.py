@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradfec_common import codes
-from gradfec_common.codes import BARE, CODES, LEOPARD, ZFEC, fec_named, zfec_code
+from gradfec_common.codes import BARE, CODES, LEOPARD, ZFEC, fec_named, worth_threads, zfec_code
 from gradfec_common.codes.leopard_code import LeopardCode
 from gradfec_common.codes.zfec_code import ZfecCode
 from gradfec_common.errors import UsageError
@@ -246,3 +246,20 @@ def test_a_code_whose_library_is_not_installed_is_refused_with_what_to_do(monkey
     ):
         fec_named("leopard")
     assert fec_named("zfec") is ZFEC
+
+
+@pytest.mark.parametrize(
+    ("shapes", "threads"),
+    [
+        ([(256, 128, 1)] * 8, True),
+        ([(40, 20, 1)] * 52, False),  # each is done before another thread has begun
+        ([(2048, 1024, 2)], False),
+        ([(256, 128, 1), (9, 8, 1)], False),
+        ([], False),
+    ],
+)
+def test_blocks_are_coded_in_threads_where_that_is_worth_it(shapes, threads):
+    def in_threads(function, items):
+        return map(function, items)
+
+    assert worth_threads(shapes, in_threads) is (in_threads if threads else map)

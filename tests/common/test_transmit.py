@@ -196,7 +196,8 @@ def test_a_datagram_of_the_default_split_has_458_bytes():
 
 
 @pytest.mark.parametrize("code", [ZFEC, LEOPARD], ids=lambda code: code.name)
-def test_blocks_in_threads_make_the_same_bodies_and_the_same_tensor(code):
+def test_blocks_in_threads_make_the_same_bodies_and_the_same_tensor(code, monkeypatch):
+    monkeypatch.setattr("gradfec_common.codes.WORTH_A_THREAD", 0)
     plan = UnequalProtection(50, replace(code, block=4)).plan(np.arange(GRID.count, dtype=np.float32))
     assert len(plan.blocks) == 3
     chi = features(np.random.default_rng(3))

@@ -112,3 +112,12 @@ class Each(Protocol):
 
     def __call__(self, function: Callable[[T], R], items: Iterable[T], /) -> Iterable[R]:
         """Return what `function` makes of each item, in their order."""
+
+
+WORTH_A_THREAD = 2500  # multiplications for each byte of a symbol: for less, threads wait longer than they work
+
+
+def worth_threads(shapes: Iterable[tuple[int, int, int]], each: Each) -> Each:
+    """Return `each` where there are several blocks (n, k, code id) and each takes long enough, else `map`."""
+    work = [k * (n - k) for n, k, _ in shapes]
+    return each if len(work) > 1 and min(work) >= WORTH_A_THREAD else map
