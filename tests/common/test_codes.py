@@ -252,6 +252,7 @@ def test_a_code_whose_library_is_not_installed_is_refused_with_what_to_do(monkey
     ("shapes", "threads"),
     [
         ([(256, 128, 1)] * 8, True),
+        ([(80, 40, 1)] * 26, True),
         ([(40, 20, 1)] * 52, False),  # each is done before another thread has begun
         ([(2048, 1024, 2)], False),
         ([(256, 128, 1), (9, 8, 1)], False),

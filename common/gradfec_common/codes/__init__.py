@@ -114,7 +114,7 @@ class Each(Protocol):
         """Return what `function` makes of each item, in their order."""
 
 
-WORTH_A_THREAD = 2500  # multiplications for each byte of a symbol: for less, threads wait longer than they work
+WORTH_A_THREAD = 1000  # multiplications for each byte of a symbol: for less, threads wait longer than they work
 
 
 def worth_threads(shapes: Iterable[tuple[int, int, int]], each: Each) -> Each:

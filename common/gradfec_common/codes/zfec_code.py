@@ -21,7 +21,7 @@ from gradfec_common.codes.received import in_rows
 
 Symbols = npt.NDArray[np.uint8]
 
-MULTIPLICATIONS = 10  # a byte: blocks of 40 for FEC_50_50, of 62 for FEC_20_80, of 111 for FEC_10_90
+MULTIPLICATIONS = 20  # a byte: blocks of 80 for FEC_50_50, of 125 for FEC_20_80, of 222 for FEC_10_90
 CODERS = 16  # kept of each kind, with n x k bytes each: whoever asks for ever new (n, k) cannot fill the memory
 
 
