@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FUZZER := $(VENV)/.fuzzer
+MINUTES ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test fuzz lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -25,6 +27,13 @@ demo: $(READY) ## Run cloud, loss injector and edge on this machine, without and
 
 test: $(READY) ## Run all tests, on two cores; with ARGS=... those that it names, in one process
 	$(BIN)/python -m pytest $(or $(ARGS),-n 2)
+
+fuzz: $(FUZZER) ## Fuzz each target, or TARGET=name, for MINUTES=1; TARGET=name INPUT=file runs one input
+	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET)) $(if $(INPUT),--input $(INPUT))
+
+$(FUZZER): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	@touch $@
 
 lint: $(READY) ## Check style, types and layering
 	$(BIN)/ruff check
