@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FUZZER := $(VENV)/.fuzzer
+MINUTES ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sim attack soak lint format clean
+.PHONY: help setup demo test sim fuzz attack soak lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -34,6 +36,13 @@ attack: $(READY) ## Attack a real cloud for SECONDS=120 while an honest edge sen
 
 soak: $(READY) ## Run the real daemons through faults and attacks for MINUTES=60
 	$(BIN)/python -m tests.soak.soak --minutes $(or $(MINUTES),60) $(ARGS)
+
+fuzz: $(FUZZER) ## Fuzz each target, or TARGET=name, for MINUTES=1; TARGET=name INPUT=file runs one input
+	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET)) $(if $(INPUT),--input $(INPUT))
+
+$(FUZZER): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	@touch $@
 
 lint: $(READY) ## Check style, types and layering
 	$(BIN)/ruff check
