@@ -6,7 +6,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["gradfec_common", "tests.fuzz"]):
+with atheris.instrument_imports(include=["gradfec_common", "tests.fuzz.targets"]):
     from tests.fuzz.targets import TARGETS
 
 if __name__ == "__main__":

@@ -8,13 +8,15 @@ from tests.fuzz.reader import Reader
 from gradfec_common import wire
 from gradfec_common.wire import Drop, Kind
 
+MOST_DATAGRAMS = 32
+
 
 def target(data: bytes) -> None:
     """Cut a batch from the bytes, as wide as one of the receiver's buffers may be."""
     reader = Reader(data)
     width = max(wire.MIN_WIDTH_BYTES, reader.below(2049))
     datagrams = []
-    while reader.more:
+    while reader.more and len(datagrams) < MOST_DATAGRAMS:
         datagrams.append(reader.edited(bytes([wire.MAGIC, wire.VERSION, reader.number()]) + reader.piece()))
     lengths = np.array([len(datagram) for datagram in datagrams], np.intp)
     buffer = np.full((len(datagrams), width), 0xA5, np.uint8)  # what is left of the batch before
