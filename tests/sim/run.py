@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import click
 
+from .ledger import watched
 from .planted import PLANTED
 from .story import Story
 
@@ -36,7 +37,7 @@ def tell(seed: int) -> Told:
     """Run a seed; whatever goes wrong is a failure of the seed."""
     failure, trace, story = "", "", None
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), watched():
             warnings.simplefilter("error")
             story = Story(seed)
             trace = story.story()
