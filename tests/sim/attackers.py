@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 
 from gradfec_common import wire
-from gradfec_common.wire import Ack, Bye, Hello, Message, Report, Result, Welcome
+from gradfec_common.ciphers import Cipher
+from gradfec_common.session.edge import EdgeSession
+from gradfec_common.wire import Kind
 
 from . import nodes
 from .network import Origin, Parcel
 from .nodes import CLOUD, Address
-from .simulation import Simulation
+from .simulation import Edge, Simulation
 from .swarm import POOL
 
 Deeds = list[Parcel]
+SESSIONS_AT_ONCE = 12
 GIANT = (2**16, 2**31, 2**32 - 1)
 
 
@@ -24,7 +27,6 @@ class Attacker:
     """Acts now and then, until the network is healed."""
 
     name = "nobody"
-    key_holder = False
     strikes = (3, 10, 30)
 
     def __init__(self, simulation: Simulation, end: float) -> None:
@@ -32,19 +34,15 @@ class Attacker:
         self.simulation = simulation
         self.address: Address = (self.name, next(simulation.ports))
         self.dice = random.Random(simulation.dice.getrandbits(63))
-        self._become(self.address)
         for _ in range(self.dice.choice(self.strikes)):
             simulation.at(self.dice.uniform(simulation.now, end), self._strike)
 
-    def _become(self, address: Address) -> None:
-        truth = self.simulation.truth
-        truth.not_sent.add(address)
-        if not self.key_holder:
-            truth.strangers.add(address)
-
     def _strike(self) -> None:
+        self._say(self.deeds())
+
+    def _say(self, parcels: Deeds) -> None:
         if not self.simulation.healed:
-            self.simulation.network.inject(self.deeds(), self.simulation.now)
+            self.simulation.network.inject(parcels, self.simulation.now)
 
     def deeds(self) -> Deeds:
         """Return what to put on the wire now."""
@@ -53,6 +51,10 @@ class Attacker:
     def somebody(self) -> Address:
         """Return an edge's address, or the cloud's."""
         return self.dice.choice([CLOUD, *(edge.address for edge in self.simulation.edges)])
+
+    def anybody(self) -> Address:
+        """Return an address to speak from: one's own, an edge's, the cloud's, or one that is nobody's."""
+        return self.dice.choice([self.address, self.somebody(), ("nobody", self.dice.randrange(1, 6))])
 
     def overheard(self) -> list[Parcel]:
         """Return some of what has been on the wire of late."""
@@ -68,7 +70,7 @@ class Garbage(Attacker):
     def deeds(self) -> Deeds:
         """See Attacker."""
         count = self.dice.choice([1, 5, 30])
-        draw = lambda: Parcel(self.address, self.somebody(), nodes.garbage(self.dice), Origin.FORGED)  # noqa: E731
+        draw = lambda: Parcel(self.anybody(), self.somebody(), nodes.garbage(self.dice), Origin.FORGED)  # noqa: E731
         return [draw() for _ in range(count)]
 
 
@@ -80,130 +82,200 @@ class Spoofer(Attacker):
 
     def deeds(self) -> Deeds:
         """See Attacker."""
-        return [Parcel(p.source, p.destination, lie, Origin.FORGED) for p in self.overheard() for lie in self._lies(p)]
+        said = [(parcel, lie) for parcel in self.overheard() if (lie := self._lie(parcel)) != parcel.payload]
+        sources = [self.dice.choice([parcel.source, parcel.source, self.anybody()]) for parcel, _ in said]
+        return [
+            Parcel(source, parcel.destination, lie, Origin.FORGED)
+            for source, (parcel, lie) in zip(sources, said, strict=True)
+        ]
 
-    def _lies(self, parcel: Parcel) -> list[bytes]:
-        match self.dice.choice(["mutated", "mutated", "control", "symbols"]):
-            case "control":
-                return [nodes.forged_control(self.dice, parcel.payload)]
-            case "symbols":
-                encoded = self.simulation.pool[self.dice.randrange(POOL)].encoded
-                return nodes.forged_symbols(self.dice, parcel.payload, encoded)
-        lie = nodes.mutated(self.dice, parcel.payload)
-        return [] if lie == parcel.payload else [lie]
+    def _lie(self, parcel: Parcel) -> bytes:
+        if self.dice.random() < 0.5:
+            return nodes.forged(self.dice, parcel.payload)
+        return nodes.mutated(self.dice, parcel.payload)
 
 
 class Replayer(Attacker):
-    """Says again what it heard, at once or much later, as itself or as who said it."""
+    """Says again what it heard, at once or much later, as itself or as who said it, to whom it was said or back."""
 
     name = "replayer"
     strikes = (10, 30)
 
     def deeds(self) -> Deeds:
         """See Attacker."""
-        as_itself = self.dice.random() < 0.5
-        said = [p._replace(source=self.address if as_itself else p.source) for p in self.overheard()]
-        said = [parcel._replace(origin=Origin.REPLAYED) for parcel in said]
-        if self.dice.random() < 0.7:
+        said = [self._said(parcel) for parcel in self._heard()]
+        if self.dice.random() < 0.6:
             later = self.simulation.now + self.dice.choice([0.1, 1.0, 3.0])
             self.simulation.at(later, lambda: self._say(said))
             return []
         return said
 
-    def _say(self, said: Deeds) -> None:
-        if not self.simulation.healed:
-            self.simulation.network.inject(said, self.simulation.now)
+    def _heard(self) -> Deeds:
+        handshakes = [*self.simulation.network.handshakes]
+        if handshakes and self.dice.random() < 0.4:  # those of long ago, too: the cloud may have forgotten them
+            return [self.dice.choice(handshakes)] * self.dice.choice([1, 3])
+        return self.overheard()
+
+    def _said(self, parcel: Parcel) -> Parcel:
+        match self.dice.choice(["as it was", "as itself", "as anybody", "back"]):
+            case "as itself":
+                parcel = parcel._replace(source=self.address)
+            case "as anybody":
+                parcel = parcel._replace(source=self.anybody())
+            case "back":
+                parcel = parcel._replace(source=parcel.destination, destination=parcel.source)
+        return parcel._replace(origin=Origin.REPLAYED)
 
 
 class Flooder(Attacker):
-    """Sends many hellos, from one address or from many, and many symbols of sessions that there are not."""
+    """Sends many forged hellos, from one address or from many, and many symbols of sessions that it has heard of."""
 
     name = "flooder"
 
     def deeds(self) -> Deeds:
         """See Attacker."""
-        count = self.dice.choice([5, 30, 60])
-        if self.dice.random() < 0.3:
-            encoded = self.simulation.pool[self.dice.randrange(POOL)].encoded
-            nowhere = self.dice.randbytes(8)
-            flood = nodes.forged_symbols(self.dice, nowhere, encoded) * 3
-            return [Parcel(self.address, CLOUD, datagram, Origin.FORGED) for datagram in flood]
+        count = self.dice.choice([5, 30, 60, 200])
+        heard = self.overheard()
+        if heard and self.dice.random() < 0.5:
+            draw = lambda: nodes.forged(self.dice, self.dice.choice(heard).payload)  # noqa: E731
+        else:
+            ids = [*self.simulation.known]
+            draw = lambda: nodes.forged_hello(self.dice, ids)  # noqa: E731
         sources = [self.address]
         if self.dice.random() < 0.5:
             sources = [(f"flooder {self.dice.randrange(50)}", 1) for _ in range(count)]
-            for source in sources:
-                self._become(source)
-        simulation = self.simulation
-        draw = lambda: nodes.stray_hello(self.dice, simulation.split, simulation.grid)  # noqa: E731
         return [Parcel(self.dice.choice(sources), CLOUD, draw(), Origin.FORGED) for _ in range(count)]
 
 
-class Insider(Attacker):
-    """An edge with a good key that lies about every field of its symbols, and never acknowledges anything."""
+class Middle(Attacker):
+    """Sits on an edge's link: holds back what it says, drops some, and says it from an address of its own.
+
+    What the cloud says to that address it hands on; and it may tire of that, at any time, or take another address.
+    """
+
+    name = "middle"
+    strikes = (2, 5)
+
+    def deeds(self) -> Deeds:
+        """Begin at an edge, or end."""
+        if not self.simulation.victims:
+            return []
+        edge = self.dice.choice(self.simulation.victims)
+        if self.simulation.taps.pop(edge.name, None) is None or self.dice.random() < 0.5:
+            address = ("middle", next(self.simulation.ports))
+            self.simulation.hear[address] = lambda datagram: self._hand_on(edge, datagram)
+            delay, loss = self.dice.choice([0.0, 0.01, 0.3]), self.dice.choice([0.0, 0.1])
+            self.simulation.taps[edge.name] = lambda parcels: self._take(parcels, address, delay, loss)
+        return []
+
+    def _take(self, parcels: Deeds, address: Address, delay: float, loss: float) -> Deeds:
+        """Say what an edge says from another address, later; return what passes as it is."""
+        if self.simulation.healed:
+            return parcels
+        mine = [parcel._replace(source=address, origin=Origin.REPLAYED) for parcel in parcels]
+        passed = [parcel for parcel in mine if self.dice.random() >= loss]
+        self.simulation.at(self.simulation.now + delay, lambda: self._say(passed))
+        return [parcel for parcel in parcels if self.dice.random() < 0.05]
+
+    def _hand_on(self, edge: Edge, datagram: bytes) -> None:
+        self._say([Parcel(CLOUD, edge.address, datagram, Origin.REPLAYED)])
+
+
+class KeyHolder(Attacker):
+    """Somebody with a good key, whose cores come in like any edge, and never acknowledge anything."""
+
+    def __init__(self, simulation: Simulation, end: float) -> None:
+        """Come in."""
+        super().__init__(simulation, end)
+        self.key = simulation.keys[-1]
+        self.cores: dict[Address, EdgeSession] = {}
+        self._come(self.address)
+
+    def _come(self, address: Address) -> EdgeSession:
+        core = self.simulation.new_core(self.name, self.key, self.dice.choice([*Cipher]))
+        self.cores[address] = core
+        self.simulation.hear[address] = lambda datagram: self._hear(core, datagram)
+        return core
+
+    def _hear(self, core: EdgeSession, datagram: bytes) -> None:
+        core.receive(wire.batch_of([datagram], [None]), self.simulation.now)
+        self.simulation.ledger.take()
+        while core.next_event() is not None:
+            pass
+
+    def _said(self, address: Address) -> Deeds:
+        """Return what a core has to say, but for some of its acknowledgements."""
+        core, now = self.cores[address], self.simulation.now
+        if core.next_timer() <= now:
+            core.handle_timer(now)
+        said = core.datagrams_to_send()
+        self.lied(datagram for datagram in said if datagram[2] == Kind.HELLO)
+        return [Parcel(address, CLOUD, datagram, Origin.INSIDER) for datagram in said if self.dice.random() < 0.8]
+
+    def lied(self, hellos: Any) -> None:
+        """Note that what follows these hellos is not to be believed."""
+        self.simulation.truth.lies.update(hellos)
+
+    def _content(self) -> Any:
+        return self.simulation.pool[self.dice.randrange(POOL)].encoded
+
+
+class Insider(KeyHolder):
+    """Lies about every field of its symbols and messages, and of what they are sealed in."""
 
     name = "insider"
-    key_holder = True
     strikes = (10, 40)
 
     def __init__(self, simulation: Simulation, end: float) -> None:
-        """Come in like any edge."""
+        """Begin with the first tensor."""
         super().__init__(simulation, end)
-        self.core = simulation.new_core(self.name)
         self._next = 0
-        simulation.hear[self.address] = self._hear
-
-    def _hear(self, datagram: bytes) -> None:
-        self.core.receive(wire.batch_of([datagram], [None]), self.simulation.now)
-        self.core.datagrams_to_send()  # acknowledgements, which it keeps to itself
-        while self.core.next_event() is not None:
-            pass
 
     def deeds(self) -> Deeds:
         """See Attacker."""
-        now = self.simulation.now
-        if self.core.next_timer() <= now:
-            self.core.handle_timer(now)
-        said = self.core.datagrams_to_send()
-        if self.core.session:
+        core, lies = self.cores[self.address], list[bytes]()
+        said = self._said(self.address)
+        if self.dice.random() < 0.1:
+            lies.append(nodes.odd_hello(self.key, self.dice))
+            self.lied(lies)
+        if core.session:
             for _ in range(self.dice.choice([1, 1, 4, 20])):
-                said += self._control() if self.dice.random() < 0.1 else self._symbols()
-        return [Parcel(self.address, CLOUD, datagram, Origin.INSIDER) for datagram in said]
+                lies += self._lies(core)
+        source = self.address if self.dice.random() < 0.8 else self.anybody()
+        return said + [Parcel(source, CLOUD, lie, Origin.INSIDER) for lie in lies]
 
-    def _control(self) -> list[bytes]:
-        number, nonce = self._number(), self.dice.getrandbits(64)
-        split, rows = self.simulation.split.id, self.simulation.grid.rows
-        messages: list[Message] = [
-            Ack([number] * 9, [*range(number % 100)]),
-            Result(number, "partial", [], 0, 0, {}),
-            Report(number, 1, 0, 9),
-            Welcome(nonce, 1),
-            Hello(nonce, split, rows, "insider"),
-            Bye(),
-        ]
-        return [nodes.control_by(self.core, self.dice.choice(messages))]
+    def _lies(self, core: EdgeSession) -> list[bytes]:
+        match self.dice.choice(["message", "counter", *["symbols"] * 8]):
+            case "message":
+                return [nodes.message_by(core, nodes.lies(self.dice, self._number()))]
+            case "counter":
+                return [nodes.miscounted_by(core, self.dice)]
+        return self._symbols(core)
 
     def _number(self) -> int:
         """Return a tensor's number: the next one, mostly, or one far away."""
         self._next = self.dice.choice([self._next, self._next + 1, self._next + 1, self._next + 200, *GIANT]) % 2**32
         return self._next
 
-    def _symbols(self) -> list[bytes]:
-        encoded = self.simulation.pool[self.dice.randrange(POOL)].encoded
+    def _symbols(self, core: EdgeSession) -> list[bytes]:
+        encoded = self._content()
         some = sorted(self.dice.sample(range(len(encoded.headers)), self.dice.randint(1, len(encoded.headers))))
         headers, symbols = encoded.headers[some].copy(), encoded.symbols[some].copy()
         for _ in range(self.dice.choice([0, 1, 1, 2, 5])):
             self._lie(headers)
+        if self.dice.random() < 0.3:  # the same symbol twice, each sealed by itself
+            headers, symbols = headers.repeat(2), symbols.repeat(2, axis=0)
         match self.dice.choice(["length", "places", "honest", "honest"]):
             case "length":
-                symbols = np.resize(symbols, (len(some), self.dice.choice([1, 2, symbols.shape[1] + 1, 1156])))
+                symbols = np.resize(symbols, (len(headers), self.dice.choice([1, 2, symbols.shape[1] + 1, 1136, 1140])))
             case "places":
                 symbols[:, : wire.PLACE_BYTES] = self.dice.choice([0, 1, 255])
-        said = nodes.symbols_by(self.core, self._number(), headers, symbols)
+        said = nodes.symbols_by(core, self._number(), headers, symbols)
         return said * self.dice.choice([1, 1, 2])
 
     def _lie(self, headers: Any) -> None:
         """Say something else in one field, in all datagrams or in some."""
-        field = self.dice.choice([*headers.dtype.names[6:], "position", "index", "n", "k", "sent", "kept"])
+        field = self.dice.choice([*headers.dtype.names[1:], "position", "index", "n", "k", "sent", "kept"])
         where = slice(None, None, self.dice.choice([1, 1, 2, 3]))
         if field in ("low", "high"):
             lie: float = self.dice.choice([float("nan"), float("inf"), -3.4e38, 3.4e38, 0.0])
@@ -214,4 +286,32 @@ class Insider(Attacker):
         headers[field][where] = lie
 
 
-ATTACKERS = {attacker.name: attacker for attacker in (Garbage, Spoofer, Replayer, Flooder, Insider)}
+class Greedy(KeyHolder):
+    """Takes as many sessions as it gets, from many addresses, and sends more good tensors in each than are answered."""
+
+    name = "greedy"
+    strikes = (10, 30)
+
+    def deeds(self) -> Deeds:
+        """See Attacker."""
+        if self.dice.random() < 0.3:
+            for _ in range(self.dice.choice([1, 5, 60])):
+                self._come((f"greedy {self.dice.randrange(3)}", next(self.simulation.ports)))
+        said = [parcel for address in self.cores for parcel in self._said(address)]
+        insiders = [address for address, core in self.cores.items() if core.session]
+        for address in self.dice.sample(insiders, min(len(insiders), self.dice.choice([1, 2, 6]))):
+            said += self._flood(address)
+        if len(self.cores) > SESSIONS_AT_ONCE:
+            self.cores = dict([*self.cores.items()][-SESSIONS_AT_ONCE:])
+        return said
+
+    def _flood(self, address: Address) -> Deeds:
+        """Send tensors one after the other."""
+        core, encoded, said = self.cores[address], self._content(), list[bytes]()
+        for _ in range(self.dice.choice([1, 3, 10])):
+            number, core._next_tensor = core._next_tensor, core._next_tensor + 1
+            said += nodes.symbols_by(core, number, encoded.headers.copy(), encoded.symbols)
+        return [Parcel(address, CLOUD, datagram, Origin.INSIDER) for datagram in said]
+
+
+ATTACKERS = {attacker.name: attacker for attacker in (Garbage, Spoofer, Replayer, Flooder, Middle, Insider, Greedy)}

@@ -17,6 +17,7 @@ from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.timers import SLACK
 
 ATOMS = (str, bytes, int, float, bool, type(None), enum.Enum, np.generic)
+COUNTERS = ("counts", "bites", "_bites")  # of datagrams, and of limits that bit: what becomes of them is told apart
 OPAQUE = (type, types.ModuleType, types.BuiltinFunctionType, np.dtype)
 
 
@@ -47,7 +48,7 @@ def inside(thing: Any) -> list[Any]:
         return [thing.__self__]
     if isinstance(thing, np.ndarray) or not hasattr(thing, "__dict__"):
         return []
-    return [part for name, part in vars(thing).items() if name != "counts"]
+    return [part for name, part in vars(thing).items() if name not in COUNTERS]
 
 
 def census(root: Any) -> tuple[int, int]:
@@ -80,11 +81,12 @@ FIXED = 200  # elements of a core that has nothing to do
 OF_ATOM = 12  # elements that one tensor, answer, number or timer takes, with the tuples and attributes around it
 
 
-def most_elements(limits: CloudLimits) -> int:
-    """Return how many elements the containers of a cloud may have, whatever anyone sends."""
+def most_elements(limits: CloudLimits, hellos: int) -> int:
+    """Return how many elements the containers of a cloud may have that has answered so many hellos."""
     tensors = limits.tensors_per_session + limits.pending_tensors
     of_session = tensors + limits.answers_per_session + 2 * limits.tensor_window + 1
-    return FIXED + OF_ATOM * limits.sessions * (of_session + 4) + OF_ATOM * most_timers(limits)
+    greetings = min(limits.greetings, hellos) + min(limits.addresses, hellos + 1)
+    return FIXED + OF_ATOM * (limits.sessions * (of_session + 4) + most_timers(limits) + greetings)
 
 
 def most_timers(limits: CloudLimits) -> int:
@@ -98,12 +100,13 @@ def timers_for(tensors_and_answers: int) -> int:
     return 2 * (1 + tensors_and_answers) + SLACK
 
 
-def most_array_bytes(limits: CloudLimits, grid: PacketGrid, max_sent: int) -> int:
-    """Return how many bytes the arrays of a cloud may have: symbols, and the book of each tensor."""
+def most_array_bytes(limits: CloudLimits, grid: PacketGrid, max_sent: int, window: int) -> int:
+    """Return how many bytes the arrays of a cloud may have: symbols, the book of each tensor, and replay windows."""
     book = 256 * 3 * 2 + 255 * 8 * 5 + 26 + 2 * max_sent
     handed_over = max_sent * (grid.size + 2)
     tensors = limits.sessions * (limits.tensors_per_session + limits.pending_tensors)
-    return limits.reassembly_bytes + tensors * book + limits.pending_tensors * (handed_over + book)
+    pending = max(limits.pending_tensors, limits.sessions)
+    return limits.reassembly_bytes + tensors * book + pending * (handed_over + book) + limits.sessions * window
 
 
 def most_edge_elements(limits: EdgeLimits) -> int:

@@ -14,24 +14,23 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gradfec_common.wire import Kind
 from gradfec_lab.channel import Channel, ChannelSettings
 
 from .nodes import Address
 
 OVERHEARD = 64  # datagrams that an ear on the wire remembers
+HANDSHAKES = 40  # hellos and welcomes, which it remembers longer
 
 
 class Origin(Enum):
-    """Who made a datagram, and whether it is still what was made."""
+    """Who has sent a datagram, and whether it is still what was sent."""
 
     GENUINE = "genuine"  # a core's, unchanged
     DAMAGED = "damaged"  # a core's, changed on its way
-    REPLAYED = "replayed"  # a core's, sent again by a stranger
+    REPLAYED = "replayed"  # a core's, sent by a stranger
     FORGED = "forged"  # a stranger's
     INSIDER = "insider"  # of a key holder who lies
-
-
-STRANGE = {Origin.DAMAGED, Origin.FORGED}  # bytes that no key holder has made
 
 
 class Parcel(NamedTuple):
@@ -116,6 +115,7 @@ class Network:
     dice: random.Random
     ways: dict[Address, tuple[Way, Way]] = field(default_factory=dict)  # up and down, by the edge's home
     overheard: deque[Parcel] = field(default_factory=lambda: deque(maxlen=OVERHEARD))
+    handshakes: deque[Parcel] = field(default_factory=lambda: deque(maxlen=HANDSHAKES))
     datagrams: int = 0
 
     def __post_init__(self) -> None:
@@ -142,6 +142,7 @@ class Network:
     def send(self, way: Way, parcels: Sequence[Parcel], now: float) -> None:
         """Let a core's datagrams go, before everybody's ears."""
         self.overheard.extend(parcels)
+        self.handshakes.extend(parcel for parcel in parcels if parcel.payload[2] in (Kind.HELLO, Kind.WELCOME))
         way.send(parcels, now)
 
     def inject(self, parcels: Sequence[Parcel], now: float) -> None:

@@ -1,68 +1,91 @@
 """The protocol cores as nodes of the simulated network, and whatever speaks for one or pretends to.
 
-The only module of the simulation that builds a core, makes a datagram, or looks inside. What changes with
-authentication changes here: keys for the constructors, sealing instead of checksums, and AUTHENTICATED.
+The only module of the simulation that builds a core, makes a datagram, or looks inside; `ledger` watches from within.
 """
 
 from __future__ import annotations
 
 import random
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gradfec_common import wire
+from gradfec_common.ciphers import Cipher
 from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import EdgeLimits, EdgeSession, new_hello
 from gradfec_common.session.events import CloudLimits
+from gradfec_common.session.handshake import HELLO_BYTES, MAX_HELLO_BODY_BYTES, PUBLIC_BYTES, HandshakeKey
 from gradfec_common.session.records import Session, Tensor
-from gradfec_common.transmit import EncodedTensor
-from gradfec_common.wire import Ack, Bye, Drop, Hello, Kind, Message, Refuse, Report, Result, Welcome
+from gradfec_common.wire import Ack, Bye, Drop, Hello, Kind, Message, Ping, Pong, Refuse, Report, Result, Welcome
 
-AUTHENTICATED = False  # True: what no key holder has sent changes nothing, and nobody without a key gets an answer
+from .ledger import lying, seal_as
 
 Address = tuple[str, int]
 CLOUD: Address = ("cloud", 9000)
-# fates of intact datagrams of an open session, for which an honest edge cannot be blamed
+# fates of authentic datagrams of a tensor, for which an honest edge cannot be blamed
 REFUSALS = (Drop.MEMORY_LIMIT, Drop.TENSOR_LIMIT, Drop.OUT_OF_WINDOW, Drop.LEAVING)
-# fates of datagrams that need no session
-NO_SESSION = (
-    *("hello", Drop.TOO_SHORT, Drop.NOT_GRADFEC, Drop.TOO_LONG, Drop.BAD_CHECKSUM, Drop.UNKNOWN_VERSION),
-    *(Drop.UNKNOWN_KIND, Drop.BAD_MESSAGE, Drop.UNKNOWN_SESSION, Drop.FOREIGN_ADDRESS),
-)
-# fates that no intact datagram of an honest edge meets
+# fates that no datagram of an honest edge meets that arrives as it was sent
 UNDESERVED = (
-    *(Drop.TOO_SHORT, Drop.TOO_LONG, Drop.NOT_GRADFEC, Drop.BAD_CHECKSUM, Drop.UNKNOWN_VERSION, Drop.UNKNOWN_KIND),
-    *(Drop.BAD_MESSAGE, Drop.BAD_LENGTH, Drop.WRONG_SPLIT, Drop.WRONG_ROWS, Drop.UNKNOWN_QUANTISER, Drop.UNKNOWN_FILL),
-    *(Drop.UNKNOWN_CODE, Drop.BAD_PARAMETERS, Drop.CONFLICT, Drop.UNEXPECTED),
+    *(Drop.TOO_SHORT, Drop.TOO_LONG, Drop.NOT_GRADFEC, Drop.UNKNOWN_VERSION, Drop.UNKNOWN_KIND, Drop.BAD_MESSAGE),
+    *(Drop.BAD_LENGTH, Drop.WRONG_SPLIT, Drop.WRONG_ROWS, Drop.UNKNOWN_QUANTISER, Drop.UNKNOWN_FILL),
+    *(Drop.UNKNOWN_CODE, Drop.BAD_PARAMETERS, Drop.CONFLICT, Drop.DUPLICATE, Drop.UNEXPECTED, Drop.FOREIGN_ADDRESS),
 )
+# the only fates of datagrams that nobody with a key has made, or that have been taken already
+POWERLESS = (
+    *(Drop.TOO_SHORT, Drop.TOO_LONG, Drop.NOT_GRADFEC, Drop.UNKNOWN_VERSION, Drop.UNKNOWN_KIND, Drop.UNEXPECTED),
+    *(Drop.BAD_LENGTH, Drop.UNKNOWN_KEY, Drop.UNKNOWN_SESSION, Drop.RATE_LIMIT),
+    *(Drop.FORGED, Drop.REPLAYED, Drop.TOO_OLD),
+)
+
+
+class Entropy:
+    """Random bytes that are the same in each run, of a state that can be seen."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def __call__(self, count: int) -> bytes:
+        return self.rng.bytes(count)
 
 
 # --- cores ---
 
 
-def new_cloud(split: SplitPoint, deadline_s: float, limits: CloudLimits, rng: np.random.Generator) -> CloudSessions:
+def new_cloud(
+    split: SplitPoint,
+    deadline_s: float,
+    keys: Mapping[bytes, HandshakeKey],
+    limits: CloudLimits,
+    rng: np.random.Generator,
+) -> CloudSessions:
     """Start a cloud that remembers nothing."""
-    return CloudSessions(split, deadline_s, rng, limits)
+    return CloudSessions(split, deadline_s, keys, Entropy(rng), limits)
 
 
 def new_edge(
-    name: str, split: SplitPoint, grid: PacketGrid, limits: EdgeLimits, rng: np.random.Generator, now: float
+    name: str,
+    split: SplitPoint,
+    grid: PacketGrid,
+    key: HandshakeKey,
+    cipher: Cipher,
+    limits: EdgeLimits,
+    rng: np.random.Generator,
+    now: float,
 ) -> EdgeSession:
     """Start an edge that knows where the cloud is."""
-    return EdgeSession(new_hello(split.id, grid.rows, name, rng), now, limits)
+    return EdgeSession(new_hello(split.id, grid.rows, name, cipher), key, Entropy(rng), now, limits)
 
 
-# --- what is inside a cloud ---
+# --- what is inside ---
 
 
 def sessions_of(cloud: CloudSessions) -> dict[int, Session]:
-    """Return the open sessions, by number."""
+    """Return the sessions, by number."""
     return cloud._sessions
 
 
@@ -71,33 +94,88 @@ def tensor_of(cloud: CloudSessions, session: int, number: int) -> Tensor | None:
     return cloud._sessions[session].tensors.get(number) if session in cloud._sessions else None
 
 
+def tensors_of(cloud: CloudSessions, sessions: Iterable[int]) -> list[Tensor]:
+    """Return the tensors of sessions, where these are still open, that are not finished yet."""
+    still = [cloud._sessions[session] for session in sessions if session in cloud._sessions]
+    return [tensor for session in still for tensor in session.tensors.values()]
+
+
 def timers_of(cloud: CloudSessions) -> int:
     """Count what the cloud still has to do, at any time."""
     return len(cloud._timers)
+
+
+def settle(cloud: CloudSessions, now: float) -> None:
+    """Let every session's allowance take note of the time: whoever asks for it does, which changes nothing else."""
+    for session in cloud._sessions.values():
+        session.allowance.has_any(now)
+
+
+def greetings_of(cloud: CloudSessions) -> tuple[int, int]:
+    """Count the hellos that the cloud remembers, and the addresses whose hellos it counts."""
+    return len(cloud._greeter._greeted), len(cloud._greeter._by_host)
+
+
+def hello_at_hand(core: EdgeSession) -> bytes:
+    """Return the hello whose answer an edge awaits, if it does."""
+    return core._handshake.hello if core._handshake else b""
 
 
 # --- what key holders say that the cores would not ---
 
 
 def symbols_by(core: EdgeSession, tensor: int, headers: npt.NDArray[Any], symbols: wire.Bytes) -> list[bytes]:
-    """Make (m,) headers and (m, length) symbols into datagrams of an edge's session, whatever they say."""
-    headers["session"], headers["tensor"] = core.session, tensor
-    return [row.tobytes() for row in wire.symbol_datagrams(headers, symbols)]
+    """Seal (m,) headers and (m, length) symbols as an edge's, whatever they say."""
+    assert core._session is not None
+    headers["tensor"] = tensor
+    bodies = wire.symbol_bodies(headers, symbols)
+    return [row.tobytes() for row in core._session.sealer.seal(Kind.SYMBOL, bodies)]
 
 
-def control_by(core: EdgeSession, message: Message) -> bytes:
-    """Make any message into a datagram of an edge's session."""
-    return wire.control_datagram(core.session, message)
+def message_by(core: EdgeSession, message: Message | bytes) -> bytes:
+    """Seal any message, or any bytes in place of one, as an edge's."""
+    assert core._session is not None
+    body = message if isinstance(message, bytes) else wire.message_body(message)
+    return core._session.sealer.seal_one(Kind.MESSAGE, body)
 
 
-def hello_of(core: EdgeSession) -> bytes:
-    """Repeat an edge's hello."""
-    return wire.control_datagram(core.session, core._hello)
+def miscounted_by(core: EdgeSession, dice: random.Random) -> bytes:
+    """Seal a message under a counter that was used, that is far ahead, or that none could come to, or as a symbol."""
+    assert core._session is not None
+    sealer = core._session.sealer
+    used = dice.randrange(max(sealer.counter, 1))
+    ahead = sealer.counter + dice.choice([0, 1, 7, 40, 2000, 2**31, 2**61])
+    counter = dice.choice([used, ahead, 2**62, 2**64 - 1])
+    kind = dice.choice([Kind.MESSAGE, Kind.MESSAGE, Kind.SYMBOL, Kind.HELLO, Kind.WELCOME])
+    return seal_as(sealer, kind, counter, wire.message_body(Ping()))
 
 
-def welcome_of(core: EdgeSession) -> bytes:
-    """Repeat the welcome to an edge's session."""
-    return wire.control_datagram(core.session, Welcome(core._hello.nonce, 250))
+def lies(dice: random.Random, number: int) -> Message | bytes:
+    """Draw a message that an edge has no business to send, or that lies, or that is none."""
+    some: Sequence[Message | bytes] = (
+        Ack([number] * 9, [*range(number % 100)]),
+        Ack([*range(100)], [*range(100)]),
+        Result(number, "partial", [[1, "a lie", 1.0]], 0, 0, {}),
+        Report(number, 1, 0, 9),
+        Welcome(1),
+        Hello(1, 900, 7, "an insider"),
+        Refuse("full", "a lie"),
+        Ping(),
+        Pong(),
+        Bye(),
+        dice.randbytes(dice.choice([1, 2, 20, 1168])),
+        b"\x08\x82\xa7results\x91\xce\xff\xff\xff\xff\xa7reports\xc0",
+    )
+    return dice.choice(some)
+
+
+def odd_hello(key: HandshakeKey, dice: random.Random) -> bytes:
+    """Seal a hello that no core would: of any bytes, for another split point, or with a key that makes no secret."""
+    public = dice.choice([dice.randbytes(PUBLIC_BYTES), bytes(PUBLIC_BYTES)])
+    wanted = Hello(dice.choice([1, 2, 0, 255]), dice.choice([900, 18]), dice.choice([7, 2, 0, 65_535]), "an insider")
+    body = dice.choice([wire.message_body(wanted), dice.randbytes(dice.choice([0, 1, MAX_HELLO_BODY_BYTES]))])
+    with lying():
+        return key.seal_hello(public, body)
 
 
 # --- what strangers say: without a key, nothing of this may ever be believed ---
@@ -105,57 +183,36 @@ def welcome_of(core: EdgeSession) -> bytes:
 
 def garbage(dice: random.Random) -> bytes:
     """Draw bytes, often behind the beginning of a header."""
-    noise = dice.randbytes(dice.choice([0, 1, 11, 12, 39, 40, 46, 47, 74, 200, 1196, 1200, 1201, 1400]))
-    head = bytes([wire.MAGIC, dice.choice([wire.VERSION, 0, 2]), dice.choice([*Kind, 0, 2, 255]), dice.choice([0, 1])])
-    return dice.choice([noise, with_tail(head + noise[4:-4]), head + noise[4:]])
-
-
-def with_tail(body: bytes) -> bytes:
-    """End a datagram as a stranger can."""
-    return body + zlib.crc32(body).to_bytes(wire.CHECKSUM_BYTES, "big")
+    noise = dice.randbytes(dice.choice([0, 1, 15, 16, 31, 32, 33, 56, 74, 94, 200, 512, 1199, 1200, 1201, 1400]))
+    head = bytes([wire.MAGIC, dice.choice([wire.VERSION, 0, 1]), dice.choice([*Kind, 0, 3, 255]), dice.choice([0, 1])])
+    return dice.choice([noise, head + noise[4:]])
 
 
 def mutated(dice: random.Random, datagram: bytes) -> bytes:
-    """Change a few bytes of a datagram, fields of its header most of all, and make its end fit again if one can."""
-    changed = bytearray(datagram[: -wire.CHECKSUM_BYTES])
-    for _ in range(dice.choice([0, 1, 1, 2, 5])):
-        reach = min(len(changed), dice.choice([wire.HEADER_BYTES, len(changed)]))
+    """Change a few bytes of a datagram, fields of its header most of all, or its length."""
+    changed = bytearray(datagram)
+    for _ in range(dice.choice([1, 1, 2, 5])):
+        reach = min(len(changed), dice.choice([wire.OUTER_HEADER_BYTES, wire.OUTER_HEADER_BYTES, len(changed)]))
         if reach:
-            changed[dice.randrange(reach)] = dice.choice([0, 1, 127, 255, dice.randrange(256)])
-    return with_tail(bytes(changed))
+            changed[dice.randrange(reach)] = dice.choice([0, 1, 2, 17, 127, 255, dice.randrange(256)])
+    match dice.choice(["as long", "as long", "as long", "cut", "longer"]):
+        case "cut":
+            return bytes(changed[: dice.randrange(len(changed) + 1)])
+        case "longer":
+            return bytes(changed) + dice.randbytes(dice.choice([1, 16]))
+    return bytes(changed)
 
 
-def stray_hello(dice: random.Random, split: SplitPoint, grid: PacketGrid) -> bytes:
-    """Make the hello of somebody without a key, mostly a well-formed one."""
-    rows = grid.rows if dice.random() < 0.9 else dice.randrange(2**16)
-    where = split.id if dice.random() < 0.9 else dice.randrange(2**16)
-    return wire.control_datagram(0, Hello(dice.getrandbits(64), where, rows, "a stranger"))
+def forged(dice: random.Random, datagram: bytes) -> bytes:
+    """Make a datagram of any kind, with the session and the next counters that a sniffed one shows."""
+    counter = int.from_bytes(datagram[8:16], "big") + dice.choice([-1, 0, 1, 1, 2, 50, 2**20, 2**62])
+    kind = dice.choice([Kind.SYMBOL, Kind.SYMBOL, Kind.MESSAGE, Kind.MESSAGE, Kind.HELLO, Kind.WELCOME])
+    length = dice.choice([len(datagram), 33, HELLO_BYTES, 94])
+    head = bytes([wire.MAGIC, wire.VERSION, kind, 0]) + datagram[4:8] + (counter % 2**64).to_bytes(8, "big")
+    return (head + dice.randbytes(max(length - len(head), 0)))[: max(length, 33)]
 
 
-def forged_control(dice: random.Random, datagram: bytes) -> bytes:
-    """Make a message in the session that a sniffed datagram shows, of any kind."""
-    session = int.from_bytes(datagram[4:8], "big") if len(datagram) >= 8 else 0
-    number = dice.choice([0, 1, dice.randrange(100), 2**32 - 1])
-    nonce = _nonce_of(datagram) if dice.random() < 0.9 else dice.getrandbits(64)
-    messages: Sequence[Message] = (
-        Bye(),
-        Ack([*range(100)], [*range(100)]),
-        Result(number, "complete", [[1, "a lie", 1.0]], 0, 0, {}),
-        Report(number, 9, 9, 0),
-        Welcome(nonce, 1),
-        Refuse(nonce, dice.choice(["full", "rows", "version"]), "a lie"),
-        Hello(nonce, dice.randrange(4), dice.randrange(9), "a lie"),
-    )
-    return wire.control_datagram(session or dice.getrandbits(32), dice.choice(messages))
-
-
-def forged_symbols(dice: random.Random, datagram: bytes, encoded: EncodedTensor) -> list[bytes]:
-    """Make symbols of another tensor in the session that a sniffed datagram shows."""
-    session = int.from_bytes(datagram[4:8], "big") if len(datagram) >= 8 else 0
-    number = dice.choice([dice.randrange(60), dice.randrange(2**32), 2**32 - 1])
-    return [row.tobytes() for row in encoded.datagrams(session, number)]
-
-
-def _nonce_of(datagram: bytes) -> int:
-    control = wire.read_control(np.frombuffer(datagram, np.uint8)) if len(datagram) > 12 else Drop.TOO_SHORT
-    return getattr(control[1], "nonce", 0) if isinstance(control, tuple) else 0
+def forged_hello(dice: random.Random, key_ids: Sequence[bytes]) -> bytes:
+    """Make the hello of somebody without a key, who has heard the id of one."""
+    key_id = dice.choice(key_ids) if dice.random() < 0.8 else dice.randbytes(8)
+    return bytes([wire.MAGIC, wire.VERSION, Kind.HELLO, 0, 0, 0, 0, 0]) + key_id + dice.randbytes(HELLO_BYTES - 16)

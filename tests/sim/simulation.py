@@ -14,18 +14,23 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gradfec_common import wire
+from gradfec_common.ciphers import Cipher
+from gradfec_common.keys import Key
 from gradfec_common.session.cloud import CloudSessions
-from gradfec_common.session.edge import Answered, Closed, EdgeSession, LinkLost, Refused
-from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionOpened
-from gradfec_common.wire import Drop
+from gradfec_common.session.edge import Answered, Closed, Connected, EdgeSession, LinkLost, Refused
+from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionMoved, SessionOpened
+from gradfec_common.session.handshake import HandshakeKey
+from gradfec_common.wire import Drop, Kind
 
-from . import bounds, nodes
-from .network import STRANGE, Network, Origin, Parcel, Way, Weather
-from .nodes import CLOUD, Address
+from . import bounds, ledger, nodes
+from .network import Network, Origin, Parcel, Way, Weather
+from .nodes import CLOUD, POWERLESS, Address
 from .swarm import POOL, Swarm, content
-from .truth import Sent, Truth
+from .truth import Cloud, Sent, Truth
 
+LEAST = (100.0, 100.0)  # datagrams a second and at once, of a session with small tensors: control messages count, too
 CENSUS_EVERY = 100  # steps: it costs as much as several
+APART = 0.2  # of the batches: what may change nothing is taken apart, so that it can be seen that it does not
 MOST_AT_ONCE = 1000  # steps without time passing
 MOST_A_SECOND = 5000  # steps in a second of virtual time
 
@@ -39,12 +44,17 @@ class Edge:
     core: EdgeSession
     up: Way
     down: Way
+    key: HandshakeKey
+    cipher: Cipher
     fed: int = 0
     life: int = 0
-    misled: bool = False  # a stranger has spoken to it in the cloud's name, and was heard
+    leaving: bool = False
+    hellos: set[bytes] = field(default_factory=set)  # that it has said
+    sessions: list[int] = field(default_factory=list)
     open: set[int] = field(default_factory=set)
     sent: dict[int, Sent] = field(default_factory=dict)
     session_of: dict[int, int] = field(default_factory=dict)  # by tensor
+    sealed: Counter[int] = field(default_factory=Counter)  # datagrams, by tensor
     answered: dict[int, str] = field(default_factory=dict)  # outcome, by tensor
     reported: set[int] = field(default_factory=set)
     lost_links: int = 0
@@ -62,7 +72,17 @@ class Simulation:
         self.split, self.grid = self.swarm.split, self.swarm.grid
         draws = self.generator()
         self.pool = [content(draws, self.grid, self.split) for _ in range(POOL)]
-        self.truth = Truth(self.swarm)
+        while not (large := [one for one in self.pool if one.is_large]):
+            self.pool[0] = content(draws, self.grid, self.split)
+        self.large = large  # they pay for their answers
+        swarm, floor = self.swarm, LEAST if self.swarm.is_small else (0.0, 0.0)
+        self.ledger = ledger.begin(ledger.Ledger(swarm.epoch, swarm.window, *floor))
+        secrets = [Key(self.dice.randbytes(32)) for _ in range(1 if swarm.shared_key else swarm.edges)]
+        secrets.append(secrets[0] if swarm.liars_share_key else Key(self.dice.randbytes(32)))
+        self.keys = [HandshakeKey(key) for key in secrets]  # of the edges, and the liars' last
+        labels = [f"label {n}" if swarm.labels else "" for n in range(len(secrets))]
+        self.known = {key.id: HandshakeKey(key, label) for key, label in zip(secrets, labels, strict=True)}
+        self.truth = Truth(self.swarm, self.ledger)
         self.network = Network(self.dice)
         self.ports = itertools.count(1)
         self.script: list[tuple[float, int, Callable[[], None]]] = []
@@ -75,10 +95,17 @@ class Simulation:
         self.passes: Callable[[bytes], bool] = lambda datagram: True  # what the way to the cloud lets through at all
         self.healed = False
         self.hear: dict[Address, Callable[[bytes], None]] = {}  # strangers and liars, by address
+        self.taps: dict[str, Callable[[list[Parcel]], list[Parcel]]] = {}  # what edges send passes through, by name
+        self.spared: Edge | None = None  # whose link stays good
         self.start_cloud()
         self.edges = [self.new_edge(f"edge {n}") for n in range(self.swarm.edges)]
 
     # --- who there is ---
+
+    @property
+    def victims(self) -> list[Edge]:
+        """Return the edges that accidents befall."""
+        return [edge for edge in self.edges if edge is not self.spared]
 
     def generator(self) -> np.random.Generator:
         """Draw a generator for a core, or for whatever draws much."""
@@ -86,7 +113,9 @@ class Simulation:
 
     def start_cloud(self) -> None:
         """Start the cloud, or a new one that knows nothing."""
-        self.cloud = nodes.new_cloud(self.split, self.swarm.deadline_s, self.swarm.cloud, self.generator())
+        self.truth.cloud, self.truth.keys = Cloud(), dict(self.known)
+        keys, limits = dict(self.known), self.swarm.cloud
+        self.cloud = nodes.new_cloud(self.split, self.swarm.deadline_s, keys, limits, self.generator())
         self.owed = 0
         self.cloud_life = next(self.lives)
         self.back_end_free_at = self.now
@@ -97,25 +126,42 @@ class Simulation:
         self.cloud = None
         self.note("cloud dies")
 
+    def change_keys(self, removed: set[bytes]) -> None:
+        """Take keys away from the cloud, by their ids, or give back those that were."""
+        self.note(f"keys without {len(removed)}")
+        left = {name: key for name, key in self.known.items() if name not in removed}
+        self.truth.keys, self.truth.keys_changed = left, True
+        if self.cloud:
+            self.cloud.change_keys(dict(left))
+            self._drain_cloud(self.cloud)
+
     def new_edge(self, name: str) -> Edge:
         """Start an edge at an address of its own."""
         home = (name, next(self.ports))
         up, down = self.network.connect(home)
-        return Edge(name, home, self.new_core(name), up, down)
+        key = self.keys[int(name.rsplit(maxsplit=1)[-1]) % (len(self.keys) - 1)]
+        cipher = self.dice.choice([*Cipher])
+        return Edge(name, home, self.new_core(name, key, cipher), up, down, key, cipher)
 
-    def new_core(self, name: str) -> EdgeSession:
+    def new_core(self, name: str, key: HandshakeKey, cipher: Cipher = Cipher.AES_256_GCM) -> EdgeSession:
         """Start the core of an edge."""
-        return nodes.new_edge(name, self.split, self.grid, self.swarm.edge, self.generator(), self.now)
+        limits = self.swarm.edge
+        return nodes.new_edge(name, self.split, self.grid, key, cipher, limits, self.generator(), self.now)
 
-    def restart_edge(self, edge: Edge, *, politely: bool = False) -> None:
-        """Kill an edge, or let it say goodbye, and start it again at the same address."""
+    def restart_edge(self, edge: Edge) -> None:
+        """Kill an edge, and start it again at the same address."""
         self.note(f"{edge.name} restarts")
-        if politely:
-            edge.core.leave(self.now)
-            self._drain_edge(edge)
-            assert not edge.open, "an edge that leaves closes its tensors"
-        edge.core, edge.fed, edge.life, edge.misled = self.new_core(edge.name), 0, edge.life + 1, False
+        edge.core, edge.fed, edge.life = self.new_core(edge.name, edge.key, edge.cipher), 0, edge.life + 1
         edge.open, edge.sent, edge.session_of, edge.answered, edge.reported = set(), {}, {}, {}, set()
+        edge.sealed, edge.sessions, edge.leaving = Counter(), [], False
+
+    def let_go(self, edge: Edge) -> None:
+        """Let an edge say goodbye, until the cloud has heard it, and start again then."""
+        self.note(f"{edge.name} leaves")
+        edge.core.leave(self.now)
+        edge.leaving = True
+        self._drain_edge(edge)
+        assert not edge.open, "an edge that leaves closes its tensors"
 
     def move_edge(self, edge: Edge) -> None:
         """Give an edge another address, as a router does that has forgotten it."""
@@ -153,35 +199,42 @@ class Simulation:
         heard = [parcel for parcel in parcels if parcel.source == CLOUD]
         edge.core.counts[Drop.FOREIGN_ADDRESS.value] += len(parcels) - len(heard)
         edge.fed += len(parcels)
-        strange = all(parcel.origin in STRANGE for parcel in heard)
-        before = bounds.picture(edge.core) if nodes.AUTHENTICATED and strange else None
-        if not nodes.AUTHENTICATED:
-            edge.misled |= any(parcel.origin is Origin.FORGED for parcel in heard)
         for parcel in heard:
             self.record(edge.name, parcel)
-        if heard:
-            payloads = [parcel.payload for parcel in heard]
-            edge.core.receive(wire.batch_of(payloads, [None] * len(payloads)), self.now)
-        assert before is None or bounds.picture(edge.core) == before, "what a stranger has sent changes an edge"
+        if not heard:
+            return
+        payloads, core = [parcel.payload for parcel in heard], edge.core
+        at_hand, powerless = nodes.hello_at_hand(core), self.truth.is_powerless_at_edge
+        before = None
+        if all(powerless(at_hand, core.session, payload) for payload in payloads) and self.dice.random() < APART:
+            before = bounds.picture(core)
+        core.receive(wire.batch_of(payloads, [CLOUD] * len(payloads)), self.now)
+        accepted = self.ledger.take()
+        assert all(payload in payloads for payload in accepted), "something was accepted that has not come"
+        assert before is None or bounds.picture(core) == before, "what is not authentic and new changes an edge"
 
     def feed_cloud(self, cloud: CloudSessions, parcels: list[Parcel]) -> None:
         """Hand the cloud a batch of datagrams, and hold what it makes of them against the truth."""
         for parcel in parcels:
             self.record("cloud", parcel)
-        if nodes.AUTHENTICATED and self.dice.random() < 0.5:  # apart, so that it can be seen that they change nothing
-            powerless = [parcel for parcel in parcels if self.truth.is_powerless(parcel)]
+        if self.dice.random() < APART:
+            powerless = [parcel for parcel in parcels if self.truth.is_powerless(cloud, parcel, self.now)]
             self._feed_powerless(cloud, powerless)
             parcels = [parcel for parcel in parcels if parcel not in powerless]
         self._feed(cloud, parcels)
 
     def _feed_powerless(self, cloud: CloudSessions, parcels: list[Parcel]) -> None:
+        """Hand the cloud what may change nothing."""
         if parcels:
-            before = bounds.picture(cloud)
-            good = Counter({fate: n for fate, n in cloud.counts.items() if fate not in DROPS})
+            self._drain_cloud(cloud)
+            nodes.settle(cloud, self.now)
+            picture, counts = bounds.picture(cloud), Counter(cloud.counts)
             self._feed(cloud, parcels, drain=False)
-            assert bounds.picture(cloud) == before, "what a stranger has sent changes the cloud"
-            still = Counter({fate: n for fate, n in cloud.counts.items() if fate not in DROPS})
-            assert still == good, "what a stranger has sent is counted as good"
+            assert bounds.picture(cloud) == picture, "what is not authentic and new changes the cloud"
+            good = {fate: n for fate, n in (cloud.counts - counts).items() if fate not in POWERLESS}
+            assert not good, f"what is not authentic and new is {good}"
+            assert cloud.next_event() is None, "what is not authentic and new is told"
+            assert not cloud.datagrams_to_send(), "what is not authentic and new is answered"
 
     def _feed(self, cloud: CloudSessions, parcels: list[Parcel], *, drain: bool = True) -> None:
         if not parcels:
@@ -203,31 +256,48 @@ class Simulation:
         """Let an edge send a tensor, if it may now; return the number."""
         if not edge.core.connected or edge.core.open_tensors >= self.swarm.edge.tensors_in_flight:
             return None
-        swarm, chosen = self.swarm, self.pool[len(self.truth.sent) % POOL]
+        swarm, pool = self.swarm, self.large if self.healed or edge is self.spared else self.pool
+        chosen = pool[len(self.truth.sent) % len(pool)]
         sending_s = 0.0 if self.healed else swarm.sending_s  # which may well be longer than the deadline
-        number, matrix = edge.core.open_tensor(chosen.encoded, self.now, sending_s)
-        datagrams = [row.tobytes() for row in matrix]
-        edge.sent[number] = self.truth.send(edge.core.session, number, chosen, datagrams)
+        number, bodies = edge.core.open_tensor(chosen.encoded, self.now, sending_s)
+        edge.sent[number] = self.truth.send(edge.core.session, number, chosen)
         edge.session_of[number] = edge.core.session
         edge.open.add(number)
         life = edge.life
         for burst in range(swarm.bursts):
-            share = datagrams[burst * len(datagrams) // swarm.bursts : (burst + 1) * len(datagrams) // swarm.bursts]
+            share = slice(burst * len(bodies) // swarm.bursts, (burst + 1) * len(bodies) // swarm.bursts)
             when = self.now + burst * sending_s / swarm.bursts
-            self.at(when, lambda share=share: self._transmit(edge, life, share))  # type: ignore[misc]
+            self.at(when, lambda share=share: self._send_share(edge, life, number, share.start, bodies[share]))  # type: ignore[misc]
         self.note(f"{edge.name} sends {number}")
         return number
 
-    def _transmit(self, edge: Edge, life: int, datagrams: list[bytes]) -> None:
-        if edge.life == life:
-            parcels = [Parcel(edge.address, CLOUD, datagram, Origin.GENUINE) for datagram in datagrams]
-            self.network.send(edge.up, parcels, self.now)
+    def _send_share(self, edge: Edge, life: int, number: int, first: int, bodies: wire.Bytes) -> None:
+        """Let an edge seal and send some of a tensor's datagrams, if anybody awaits its answer still."""
+        if edge.life != life:
+            return
+        sealed = edge.core.seal(number, bodies)
+        assert (sealed is not None) == (number in edge.open), "what nobody awaits any more is sealed, or is not"
+        if sealed is not None:
+            datagrams = [row.tobytes() for row in sealed]
+            self.truth.seal(edge.session_of[number], number, first, datagrams)
+            edge.sealed[number] += len(datagrams)
+            self._transmit(edge, datagrams)
+
+    def _transmit(self, edge: Edge, datagrams: list[bytes]) -> None:
+        parcels = [Parcel(edge.address, CLOUD, datagram, Origin.GENUINE) for datagram in datagrams]
+        for datagram in datagrams:
+            if datagram[2] == Kind.HELLO:
+                edge.hellos.add(datagram)
+                self.truth.homes[datagram].add(edge.address)
+        if edge.name in self.taps:
+            parcels = self.taps[edge.name](parcels)
+        self.network.send(edge.up, parcels, self.now)
 
     def _drain_edge(self, edge: Edge) -> None:
         out = edge.core.datagrams_to_send()
         assert all(len(datagram) <= wire.MAX_DATAGRAM_BYTES for datagram in out), "a datagram too long for the path"
         if out:
-            self._transmit(edge, edge.life, out)
+            self._transmit(edge, out)
         while (event := edge.core.next_event()) is not None:
             match event:
                 case Answered(tensor, result):
@@ -235,16 +305,21 @@ class Simulation:
                     assert tensor not in edge.answered, "answered twice"
                     assert tensor in edge.open, "answered after it was closed"
                     edge.answered[tensor] = result.outcome
-                    if self.believable(edge, tensor):
-                        self.truth.check_result(edge.sent[tensor], result)
-                case Closed(tensor, result, report):
+                    self.truth.check_result(edge.sent[tensor], result)
+                case Closed(tensor, result, report, sealed):
+                    assert sealed == edge.sealed[tensor], "a tensor's sealed datagrams are miscounted"
                     assert tensor in edge.open, "closed twice, or never opened"
                     edge.open.discard(tensor)
                     assert (result is not None) == (tensor in edge.answered), "closed with another answer"
                     if report is not None:
                         edge.reported.add(tensor)
-                    if report is not None and self.believable(edge, tensor):
                         self.truth.check_report(edge.sent[tensor], report)
+                case Connected(session, _, fresh):
+                    if fresh:
+                        edge.sessions.append(session)
+                        welcomed = self.ledger.sessions[session]
+                        assert welcomed.hello in edge.hellos, "an edge is in another's session"
+                    assert session == edge.sessions[-1], "an edge goes on in a session that it had not"
                 case LinkLost():
                     edge.lost_links += 1
                 case Refused(reason, _):
@@ -252,10 +327,6 @@ class Simulation:
             self.note(f"{edge.name}: {type(event).__name__} {getattr(event, 'tensor', '')}")
         assert sum(edge.core.counts.values()) == edge.fed, "a datagram without exactly one fate at the edge"
         assert edge.core.open_tensors == len(edge.open) <= self.swarm.edge.tensors_in_flight
-
-    def believable(self, edge: Edge, tensor: int) -> bool:
-        """Tell whether no stranger can have had a hand in what an edge hears of a tensor."""
-        return not edge.misled and edge.session_of[tensor] not in self.truth.misled
 
     # --- the cloud and its back-end ---
 
@@ -268,19 +339,24 @@ class Simulation:
                 case Finished():
                     self.truth.finished(event)
                 case SessionOpened():
-                    self.truth.opened(event, parcels or [])
+                    self.truth.opened(event)
+                case SessionMoved():
+                    assert event.session in self.truth.cloud.opened, "a session moves before it is open"
                 case SessionEnded():
-                    pass
+                    self.truth.ended(event)
             self.note(f"cloud: {type(event).__name__} {event.session} {getattr(event, 'tensor', '')}")
+        said = [p for p in parcels or () if len(p.payload) > 2 and p.payload[2] == Kind.HELLO]
+        hellos = Counter((parcel.payload, parcel.source) for parcel in said)
         for datagram, peer in cloud.datagrams_to_send():
             assert len(datagram) <= wire.MAX_DATAGRAM_BYTES, "a datagram too long for the path"
-            self.truth.check_reply(peer, len(datagram))
+            assert isinstance(peer, tuple)
+            self.truth.check_reply(datagram, peer, hellos, cloud.bites["greetings"], self.now)
             for edge in self.edges:
                 if edge.address == peer:  # one that has moved is not found there
                     self.network.send(edge.down, [Parcel(CLOUD, peer, datagram, Origin.GENUINE)], self.now)
             if peer in self.hear:
                 self.hear[peer](datagram)
-        self.truth.check_cloud(cloud, self.owed)
+        self.truth.check_cloud(cloud, self.owed, self.now)
 
     def _infer(self, decided: Decided) -> None:
         """Answer a decided tensor when the back-end gets to it, if it does not fail."""
@@ -297,6 +373,8 @@ class Simulation:
         if self.cloud is None or life != self.cloud_life:
             return
         self.owed -= 1
+        if not fails:
+            self.truth.cloud.answered[decided.session] += decided.arrived.sent
         if fails:
             self.cloud.fail(decided)
         elif sent is None or sent.decided is None:
@@ -358,6 +436,8 @@ class Simulation:
                 edge.core.handle_timer(self.now)
                 assert edge.core.next_timer() > self.now, "an edge's timer is due again at once"
             self._drain_edge(edge)
+            if edge.leaving and edge.core.left:
+                self.restart_edge(edge)
         if self.cloud:
             if (due := self.cloud.next_timer()) is not None and due <= self.now:
                 self.cloud.handle_timer(self.now)
@@ -375,6 +455,3 @@ class Simulation:
             assert bounds.census(edge.core)[0] <= most, "an edge keeps more than its limits allow for"
         if self.cloud:
             self.truth.check_size(self.cloud)
-
-
-DROPS = {reason.value for reason in Drop}

@@ -6,8 +6,10 @@ what another would show.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,8 @@ from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import NoProtection, UnequalProtection
 from gradfec_common.quantise import Quantised
+from gradfec_common.replay import REPLAY_WINDOW
+from gradfec_common.seal import REKEY_DATAGRAMS
 from gradfec_common.session.edge import EdgeLimits
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.transmit import EncodedTensor, encode_packets
@@ -28,17 +32,27 @@ from .network import DEAD, Weather
 WEATHER = ("bursts", "delay", "jitter", "reorder", "corrupt", "truncate", "mtu", "rate", "dark")
 ACCIDENTS = (
     *("partition", "edge moves", "edge restarts", "edge leaves", "cloud restarts", "cloud leaves"),
-    "back-end stalls",
+    *("back-end stalls", "keys change"),
 )
 HABITS = ("asymmetry", "coarse clocks", "small batches", "shuffled batches", "failing back-end")
-ATTACKERS = ("garbage", "spoofer", "replayer", "flooder", "insider")
+ATTACKERS = ("garbage", "spoofer", "replayer", "flooder", "middle", "insider", "greedy")
 DENSITIES = (0.1, 0.3, 0.6)  # of a run: the probability of each trouble, but for those that others depend on
-OFTEN = {"tight limits": 0.5, "loss": 0.5, "duplicate": 0.4, **dict.fromkeys(ATTACKERS, 0.3)}
+OFTEN = {
+    "tight limits": 0.6,
+    "loss": 0.5,
+    "duplicate": 0.4,
+    "short epochs": 0.6,
+    "spared": 0.2,
+    **dict.fromkeys(ATTACKERS, 0.25),
+}
+NOT_SPARED = {"cloud restarts", "cloud leaves", "back-end stalls", "failing back-end", "keys change"}
 RARE = ("dark", "mtu", "truncate", "rate", "delay")  # what leaves little for other troubles to do
 
-# (H, W, C) and rows: 12 packets of 28 bytes, 6 of 4, 4 of 2, and a single one of 14
-GRIDS = (((14, 4, 6), 7), ((4, 2, 3), 2), ((2, 2, 2), 1), ((7, 2, 1), 7))
+# (H, W, C) and rows: 12 packets of 84 bytes, 6 of 120, 4 of 150, and a single one of 700
+GRIDS = (((14, 12, 6), 7), ((4, 60, 3), 2), ((2, 150, 2), 1), ((7, 100, 1), 7))
 POOL = 6  # different tensors that a run sends over and over
+LEAST_EPOCH = 32  # datagrams: more than come in one batch over a clean link, of which none is out of reach then
+ANSWER_BYTES = 600  # more than result, report and signs of life have: a tensor as large as that pays for them
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,11 @@ class Content:
 
     encoded: EncodedTensor
     packets: npt.NDArray[np.float32]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the tensor's datagrams have so many bytes that all the answers to it may be sent."""
+        return self.encoded.wire_bits >= 8 * ANSWER_BYTES
 
 
 def content(rng: np.random.Generator, grid: PacketGrid, split: SplitPoint) -> Content:
@@ -61,7 +80,8 @@ def content(rng: np.random.Generator, grid: PacketGrid, split: SplitPoint) -> Co
         plan = NoProtection().plan(np.arange(grid.count))
     else:
         code = FEC_CODES[int(rng.integers(len(FEC_CODES)))]
-        scheme = UnequalProtection(float(rng.choice([10, 25, 50])), code, int(rng.choice([2, 4, 256])))
+        code = dataclasses.replace(code, block=int(rng.choice([2, 4, 256])))
+        scheme = UnequalProtection(float(rng.choice([10, 25, 50])), code)
         plan = scheme.plan(rng.random(grid.count, np.float32))
     encoded = encode_packets(Quantised(levels, low, low + 255), plan, grid, split)
     return Content(encoded, levels.astype(np.float32) + np.float32(low))
@@ -89,6 +109,11 @@ class Swarm:
     failure: float = 0.0  # probability that it fails
     bad_phase_s: float = 0.0
     features: frozenset[str] = frozenset()
+    shared_key: bool = False  # by all edges
+    liars_share_key: bool = False  # with the first edge
+    labels: bool = False  # the cloud calls edges by their keys
+    epoch: int = REKEY_DATAGRAMS
+    window: int = REPLAY_WINDOW
     cloud: CloudLimits = field(default_factory=CloudLimits)
     edge: EdgeLimits = field(default_factory=lambda: EdgeLimits(tensors_in_flight=64))
 
@@ -102,6 +127,11 @@ class Swarm:
         """The packets of a tensor."""
         return PacketGrid(self.shape, self.rows)
 
+    @property
+    def is_small(self) -> bool:
+        """Whether a session may send so few datagrams that a tensor with its control messages might be too many."""
+        return self.grid.count < 12 or self.cloud.tensors_per_session < 8
+
     @staticmethod
     def draw(dice: random.Random) -> Swarm:
         """Draw parameters, often extreme ones."""
@@ -111,11 +141,22 @@ class Swarm:
             + [name for name, probability in OFTEN.items() if dice.random() < probability]
         )
         edges = dice.choice([1, 1, 2, 2, 3, 5])
-        phase = dice.uniform(1, 5)
+        phase = dice.uniform(0.7, 3)
         shape, rows = dice.choice(GRIDS)
         grid = PacketGrid(shape, rows)
         tight = "tight limits" in features
         one_tensor = most_sent(grid) * (wire.PLACE_BYTES + grid.size)
+        sessions = edges + dice.choice([0, 1, 5])
+        window = dice.choice([4, 16, 64])
+        keys = {
+            "shared_key": dice.random() < 0.4,
+            "liars_share_key": dice.random() < 0.4,
+            "labels": dice.random() < 0.5,
+        }
+        if "short epochs" in features:
+            keys |= {"window": window, "epoch": max(window, LEAST_EPOCH) * dice.choice([1, 2, 16])}
+        if "spared" in features:
+            return Swarm.draw_spared(dice, edges, shape, rows, phase, features - NOT_SPARED, keys)
         return Swarm(
             edges=edges,
             shape=shape,
@@ -131,10 +172,13 @@ class Swarm:
             bad_phase_s=phase,
             features=features,
             cloud=CloudLimits(
-                sessions=edges + dice.choice([0, 1, 5]),
+                sessions=sessions,
+                sessions_per_key=edges + dice.choice([0, 1, 5]),
+                greetings=dice.choice([3, 20, 4096]),
+                addresses=dice.choice([2, 20]),
                 tensors_per_session=dice.choice([1, 1, 2]),
                 pending_tensors=dice.choice([1, 3]),
-                reassembly_bytes=dice.choice([1, 1, 2, 4]) * one_tensor,
+                reassembly_bytes=dice.choice([1, 1, 2]) * sessions * one_tensor,  # of which each has a share
                 reorder_s=dice.choice([0.0, 0.03, 0.2, 0.2]),
                 answers_per_session=dice.choice([2, 6]),
                 tensor_window=dice.choice([3, 20]),
@@ -142,6 +186,45 @@ class Swarm:
             if tight
             else CloudLimits(sessions=edges + 40),
             edge=EdgeLimits(tensors_in_flight=dice.choice([1, 8, 64]) if tight else 64),
+            **keys,
+        )
+
+    @staticmethod
+    def draw_spared(
+        dice: random.Random,
+        edges: int,
+        shape: tuple[int, int, int],
+        rows: int,
+        phase: float,
+        features: frozenset[str],
+        keys: dict[str, Any],
+    ) -> Swarm:
+        """Draw parameters under which an edge with a good link has each of its tensors answered, whatever others do.
+
+        Its share of memory is more than it needs, and its share of the back-end's time, with a session for each place.
+        """
+        sessions = edges + dice.choice([4, 8])
+        grid = PacketGrid(shape, rows)
+        if "short epochs" in features:  # not so short that others' mischief costs a session
+            keys |= {"window": 64, "epoch": 64 * dice.choice([1, 4])}
+        return Swarm(
+            edges=edges,
+            shape=shape,
+            rows=rows,
+            interval_s=max(0.05, edges * phase / 60),
+            sending_s=dice.choice([0.0, 0.01]),
+            bursts=dice.choice([1, 2, 4]),
+            tick_s=dice.choice([0.0, 0.001, 0.005]),
+            batch=dice.choice([1, 4, 16]) if "small batches" in features else 256,
+            service_s=dice.choice([0.0, 0.001]),
+            bad_phase_s=phase,
+            features=features,
+            cloud=CloudLimits(
+                sessions=sessions,
+                sessions_per_key=max(sessions - edges, edges),
+                reassembly_bytes=4 * sessions * most_sent(grid) * (wire.PLACE_BYTES + grid.size),
+            ),
+            **keys,
         )
 
 
@@ -166,8 +249,8 @@ def draw_weather(dice: random.Random, features: frozenset[str]) -> Weather:
         reorder_by_s=dice.choice([0.005, 0.05, 0.5]),
         duplicate=dice.choice([0.05, 0.4]) if "duplicate" in features else 0.0,
         corrupt=dice.choice([0.01, 0.3]) if "corrupt" in on else 0.0,
-        rate_bps=dice.choice([1e5, 1e6]) if "rate" in on else None,
+        rate_bps=dice.choice([2e5, 2e6]) if "rate" in on else None,
         queue_datagrams=dice.choice([5, 50, 1000]),
     )
     truncate = dice.choice([0.01, 0.3]) if "truncate" in on else 0.0
-    return Weather(channel, truncate, dice.choice([50, 60, 72, 100]) if "mtu" in on else 65_535)
+    return Weather(channel, truncate, dice.choice([60, 100, 200, 520]) if "mtu" in on else 65_535)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from . import nodes
 from .run import reproduction, tell
 from .story import Story
 
@@ -61,11 +60,3 @@ def test_a_broken_promise_is_reported_with_the_line_that_reproduces_it(monkeypat
     monkeypatch.setattr(Story, "story", broken)
     with pytest.raises(AssertionError, match=r"make sim SEED=7 .*a packet of the tensor is wrong"):
         check(7)
-
-
-@pytest.mark.skipif(nodes.AUTHENTICATED, reason="the cores have keys")
-@pytest.mark.parametrize("attacker", ["garbage", "spoofer", "replayer", "flooder"])
-def test_what_must_hold_with_authentication_is_seen_not_to_hold_without(monkeypatch, attacker):
-    monkeypatch.setattr(nodes, "AUTHENTICATED", True)
-    attacked = [seed for seed in range(80) if attacker in Story(seed).swarm.features]
-    assert any(tell(seed).failure for seed in attacked)

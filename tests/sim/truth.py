@@ -1,21 +1,24 @@
-"""What the simulation, which sees both ends, knows to be true, and what it holds the cores to."""
+"""What the simulation, which sees both ends, knows to be true, and what it holds the cores to after every step."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from gradfec_common import reassembly, wire
 from gradfec_common.session.cloud import CloudSessions
-from gradfec_common.session.events import Decided, Finished, SessionOpened
-from gradfec_common.wire import Report, Result
+from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionOpened
+from gradfec_common.session.handshake import HandshakeKey
+from gradfec_common.wire import Drop, Report, Result
 
 from . import bounds, nodes
-from .network import STRANGE, Origin, Parcel
-from .nodes import NO_SESSION, REFUSALS, UNDESERVED, Address
+from .ledger import Ledger
+from .network import Parcel
+from .nodes import POWERLESS, REFUSALS, UNDESERVED, Address
 from .swarm import Content, Swarm
 
 Places = dict[int, set[int]]  # by block: indices
@@ -53,8 +56,7 @@ class Sent:
 Touched = dict[tuple[int, int], Sent]  # by session and tensor
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """What a datagram of an edge's tensor carries."""
 
     session: int
@@ -65,32 +67,53 @@ class Piece:
 
 
 @dataclass
+class Cloud:
+    """What is known of one life of the cloud."""
+
+    came: Counter[Address] = field(default_factory=Counter)  # bytes, of anything
+    paid: Counter[Address] = field(default_factory=Counter)  # bytes, authentic and new
+    went: Counter[Address] = field(default_factory=Counter)
+    paid_of: Counter[tuple[int, Address]] = field(default_factory=Counter)  # by session
+    went_of: Counter[tuple[int, Address]] = field(default_factory=Counter)
+    greeted: dict[bytes, dict[bytes, Address]] = field(default_factory=lambda: defaultdict(dict))  # by hello, welcome
+    begun: dict[int, float] = field(default_factory=dict)  # sessions: when
+    where: dict[int, tuple[int, Address]] = field(default_factory=dict)  # sessions: their newest counter, from where
+    taken: Counter[int] = field(default_factory=Counter)  # datagrams, by session
+    answered: Counter[int] = field(default_factory=Counter)  # datagrams of answered tensors, by session
+    opened: set[int] = field(default_factory=set)
+    ended: set[int] = field(default_factory=set)
+
+
+@dataclass
 class Truth:
-    """The book of everything that was sent, and of who may have been lied to."""
+    """The book of everything that was sent, and of what the cloud may and must make of it."""
 
     swarm: Swarm
+    ledger: Ledger
+    keys: Mapping[bytes, HandshakeKey] = field(default_factory=dict)  # that the cloud has
     sent: dict[tuple[int, int], Sent] = field(default_factory=dict)  # by session and tensor
     pieces: dict[bytes, Piece] = field(default_factory=dict)  # by the bytes of the datagram
-    peers: dict[int, Address] = field(default_factory=dict)  # of all sessions that ever were
-    misled: set[int] = field(default_factory=set)  # sessions in whose name strangers have spoken
-    not_sent: set[Address] = field(default_factory=set)  # addresses of whom the book has no tensors: strangers', liars'
-    strangers: set[Address] = field(default_factory=set)  # addresses of those without a key
-    bytes_from: Counter[Address] = field(default_factory=Counter)  # strangers
-    heard: set[bytes] = field(default_factory=set)  # datagrams of tensors that have reached their session
-    known_before: set[Hashable] = field(default_factory=set)  # who had a session before the batch at hand
-    genuine_from: set[Address] = field(default_factory=set)  # strangers who have replayed a key holder's bytes
+    lies: set[bytes] = field(default_factory=set)  # hellos of key holders who lie
+    homes: dict[bytes, set[Address]] = field(default_factory=lambda: defaultdict(set))  # of hellos: who has said them
+    cloud: Cloud = field(default_factory=Cloud)
+    keys_changed: bool = False
+    strays: int = 0  # welcomes to somebody who has only replayed a hello
 
     # --- edges ---
 
-    def send(self, session: int, number: int, content: Content, datagrams: list[bytes]) -> Sent:
+    def send(self, session: int, number: int, content: Content) -> Sent:
         """Note a tensor that an edge is about to send."""
         assert (session, number) not in self.sent, "a tensor number was used twice in a session"
         sent = self.sent[session, number] = Sent(len(self.sent), content)
-        for header, datagram in zip(content.encoded.headers, datagrams, strict=True):
+        return sent
+
+    def seal(self, session: int, number: int, first: int, datagrams: list[bytes]) -> None:
+        """Note what a tensor's datagrams carry, from the one at position `first` on."""
+        headers = self.sent[session, number].content.encoded.headers[first:]
+        for header, datagram in zip(headers, datagrams, strict=False):
             place = (int(header["block"]), int(header["index"]), int(header["position"]))
             assert datagram not in self.pieces, "two datagrams are the same"
             self.pieces[datagram] = Piece(session, number, *place)
-        return sent
 
     def check_result(self, sent: Sent, result: Result) -> None:
         """An answer is the one that the back-end gave for this tensor."""
@@ -105,61 +128,84 @@ class Truth:
             assert report.received == len(sent.positions), "the report counts less than has arrived"
             assert report.bursts == sent.bursts, "the report counts other bursts than there were"
 
-    # --- the cloud ---
+    def is_liars(self, session: int) -> bool:
+        """Tell whether a session is that of a key holder who lies."""
+        return self.ledger.sessions[session].hello in self.lies
+
+    # --- what comes to the cloud ---
+
+    def is_powerless(self, cloud: CloudSessions, parcel: Parcel, now: float) -> bool:
+        """Tell whether a datagram may change nothing: nobody with a key has made it, or it is of no use any more."""
+        payload = parcel.payload
+        if (sealed := self.ledger.sealed.get(payload)) is not None:
+            open_now = sealed.session in nodes.sessions_of(cloud)
+            upwards = open_now and self.ledger.sessions[sealed.session].up == sealed.secret
+            return not upwards or payload in self.ledger.accepted
+        if payload not in self.ledger.hellos:
+            return True
+        if payload[8:16] not in cloud._greeter.keys:
+            return True
+        answered = self.cloud.greeted.get(payload, {})
+        remembered = answered and not cloud.bites["greetings"]
+        return bool(remembered) and parcel.source not in answered.values()
+
+    def is_powerless_at_edge(self, hello: bytes, session: int, datagram: bytes) -> bool:
+        """Tell the same of a datagram that comes to an edge with a hello at hand, and a session."""
+        if (welcomed := self.ledger.welcomes.get(datagram)) is not None:
+            return welcomed.hello != hello
+        sealed = self.ledger.sealed.get(datagram)
+        if sealed is None or sealed.session != session or datagram in self.ledger.accepted:
+            return True
+        return self.ledger.sessions[session].down != sealed.secret
+
+    def _is_honest(self, payload: bytes) -> bool:
+        """Tell whether an edge that does not lie has made a datagram, and nothing has changed it since."""
+        if payload in self.ledger.hellos:
+            return payload not in self.lies
+        sealed = self.ledger.sealed.get(payload)
+        if sealed is None or sealed.session not in self.ledger.sessions:
+            return False
+        return self.ledger.sessions[sealed.session].up == sealed.secret and not self.is_liars(sealed.session)
 
     def before(self, cloud: CloudSessions, parcels: Iterable[Parcel]) -> Touched:
-        """Note what of the tensors a batch brings to the cloud; return the tensors that still are to hear of it."""
+        """Note what comes to the cloud; return the tensors that are still to hear of it."""
         touched: Touched = {}
-        self.known_before = {session.peer for session in nodes.sessions_of(cloud).values()}
         for parcel in parcels:
-            self._note_source(cloud, parcel)
+            self.cloud.came[parcel.source] += len(parcel.payload)
             piece = self.pieces.get(parcel.payload)
-            if piece is None or self._peer(cloud, piece.session) != parcel.source or piece.session in self.misled:
+            if piece is None or piece.session not in nodes.sessions_of(cloud):
                 continue
-            self.heard.add(parcel.payload)
             sent = self.sent[piece.session, piece.tensor]
             tensor = nodes.tensor_of(cloud, piece.session, piece.tensor)
             if tensor is None:
                 newest = nodes.sessions_of(cloud)[piece.session].newest
                 sent.refused |= piece.tensor < newest - cloud.limits.tensor_window
             if tensor.report is None if tensor else sent.decided is None:
-                sent.got[piece.block].add(piece.index)
-                sent.positions.add(piece.position)
                 touched[piece.session, piece.tensor] = sent
         return touched
-
-    def is_powerless(self, parcel: Parcel) -> bool:
-        """Tell whether a datagram may change nothing where there are keys: nobody's with a key, or heard before."""
-        return parcel.origin in STRANGE or parcel.payload in self.heard
-
-    def _note_source(self, cloud: CloudSessions, parcel: Parcel) -> None:
-        if parcel.source in self.strangers:
-            self.bytes_from[parcel.source] += len(parcel.payload)
-            if parcel.origin not in STRANGE:
-                self.genuine_from.add(parcel.source)
-        elif parcel.origin is Origin.FORGED and not nodes.AUTHENTICATED:
-            self.misled |= {
-                session.id for session in nodes.sessions_of(cloud).values() if session.peer == parcel.source
-            }
-
-    def _peer(self, cloud: CloudSessions, session: int) -> Address | None:
-        return self.peers[session] if session in nodes.sessions_of(cloud) else None
 
     def after(self, cloud: CloudSessions, parcels: list[Parcel], touched: Touched, fates: Counter[str]) -> None:
         """Check what the cloud has made of a batch, before anything else happens; `fates` are those of this batch."""
         assert sum(fates.values()) == len(parcels), "a datagram without exactly one fate at the cloud"
+        accepted = self.ledger.take()
+        waiting = set(accepted)
+        for parcel in parcels:
+            if parcel.payload in waiting:
+                waiting.discard(parcel.payload)
+                self._accept(parcel, touched)
+        assert not waiting, "something was accepted that has not come"
+        used = sum(count for fate, count in fates.items() if fate not in (*POWERLESS, "hello", Drop.BAD_MESSAGE))
+        assert used <= len(accepted), "a datagram that was not accepted was used"
         if any(fates[reason] for reason in REFUSALS):
             for sent in touched.values():
                 sent.refused = True
-        known = self.known_before | {session.peer for session in nodes.sessions_of(cloud).values()}
-        if not (fates["hello"] and fates["bye"]):  # or somebody may have come and gone
-            heard = sum(parcel.source in known for parcel in parcels)
-            used = sum(count for fate, count in fates.items() if fate not in NO_SESSION)
-            assert used <= heard, "a datagram from an address without a session was taken for a session's"
-        strange = any(parcel.origin is not Origin.GENUINE for parcel in parcels)
-        if not strange and not self.misled:
-            undeserved = {reason.value: fates[reason] for reason in UNDESERVED if fates[reason]}
-            assert not undeserved, f"an honest datagram is {undeserved}"
+        dishonest = sum(not self._is_honest(parcel.payload) for parcel in parcels)
+        never = UNDESERVED if self.keys_changed else (*UNDESERVED, Drop.UNKNOWN_KEY)
+        undeserved = {reason.value: fates[reason] for reason in never if fates[reason]}
+        assert sum(undeserved.values()) <= dishonest, f"an honest datagram is {undeserved}"
+        heard = {self.ledger.sealed[datagram].session for datagram in accepted}
+        for here in (tensor.arrived for tensor in nodes.tensors_of(cloud, heard)):
+            assert here.received == int(here.present.sum()) == int(here.have.sum()), "a tensor's books disagree"
         for (session, number), sent in touched.items():
             tensor = nodes.tensor_of(cloud, session, number)
             if tensor is None or sent.refused:
@@ -167,22 +213,44 @@ class Truth:
             assert tensor.arrived.received == len(sent.positions), "a tensor counts other datagrams than have arrived"
             assert tensor.decided or not sent.complete, "k symbols of each block came in time, and it is not decided"
 
-    def opened(self, event: SessionOpened, parcels: list[Parcel]) -> None:
-        """Note a new session; one that a stranger may have opened in an edge's name is not to be believed."""
-        assert event.session not in self.peers, "a session's number comes again"
-        self.peers[event.session] = event.peer
-        lies = any(parcel.origin is Origin.FORGED and parcel.source == event.peer for parcel in parcels)
-        if lies and not nodes.AUTHENTICATED:
-            self.misled.add(event.session)
-        if nodes.AUTHENTICATED:
-            assert event.peer not in self.strangers - self.genuine_from, "a session was opened for a stranger"
+    def _accept(self, parcel: Parcel, touched: Touched) -> None:
+        """Note that a datagram was authentic and new."""
+        session, counter = self.ledger.sealed[parcel.payload][1:3]
+        size = len(parcel.payload)
+        self.cloud.paid[parcel.source] += size
+        self.cloud.paid_of[session, parcel.source] += size
+        self.cloud.taken[session] += 1
+        if counter > self.cloud.where.get(session, (-1, None))[0]:
+            self.cloud.where[session] = counter, parcel.source
+        piece = self.pieces.get(parcel.payload)
+        if piece is not None and (sent := touched.get((session, piece.tensor))) is not None:
+            sent.got[piece.block].add(piece.index)
+            sent.positions.add(piece.position)
+
+    # --- what the cloud tells its shell ---
+
+    def opened(self, event: SessionOpened) -> None:
+        """Only who has a key, and has heard the welcome, comes in."""
+        welcomed = self.ledger.sessions[event.session]
+        assert event.session not in self.cloud.opened, "a session was opened twice"
+        assert self.cloud.taken[event.session], "a session was opened for somebody who has not used it"
+        assert welcomed.key in self.keys, "a session was opened under a key that the cloud has not"
+        assert event.edge == (self.keys[welcomed.key].label or welcomed.name), "a session has another's name"
+        self.cloud.opened.add(event.session)
+
+    def ended(self, event: SessionEnded) -> None:
+        """What has ended does not come back."""
+        assert event.session in self.cloud.opened - self.cloud.ended, "a session ends twice, or was never open"
+        if event.reason == "key removed":
+            assert self.ledger.sessions[event.session].key not in self.keys, "a session ends though its key is there"
+        self.cloud.ended.add(event.session)
 
     def decided(self, event: Decided) -> Sent | None:
         """Decode a tensor and compare it with what was sent; None where only a liar could know what that is."""
         decoded = reassembly.decode_tensor(event.arrived)
         grid, shape = self.swarm.grid, self.swarm.shape
         assert decoded.chi.shape == shape and np.isfinite(decoded.chi).all(), "features that no back-end could take"
-        if event.session in self.misled or self.peers[event.session] in self.not_sent:
+        if self.is_liars(event.session):
             return None
         assert (event.session, event.tensor) in self.sent, "a tensor was decided that nobody has sent"
         sent = self.sent[event.session, event.tensor]
@@ -205,7 +273,8 @@ class Truth:
     def finished(self, event: Finished) -> None:
         """Check a tensor's last record against what has arrived."""
         sent = self.sent.get((event.session, event.tensor))
-        if sent is None or event.session in self.misled:
+        if sent is None:
+            assert self.is_liars(event.session), "a tensor was finished that nobody has sent"
             return
         assert not sent.finished, "a tensor was finished twice"
         sent.finished = True
@@ -213,29 +282,82 @@ class Truth:
         if not sent.refused:
             assert event.packets["received"] == len(sent.positions), "a record counts other datagrams than have arrived"
 
-    def check_reply(self, destination: Address, size: int) -> None:
-        """Strangers get no answer; who has only heard a key holder's bytes, no more than it sent."""
-        if nodes.AUTHENTICATED and destination in self.strangers:
-            assert destination in self.genuine_from, "bytes were sent to a stranger"
-            self.bytes_from[destination] -= size
-            assert self.bytes_from[destination] >= 0, "more bytes were sent to a stranger than came from there"
+    # --- what the cloud says ---
 
-    def check_cloud(self, cloud: CloudSessions, owed: int) -> None:
+    def check_reply(
+        self, datagram: bytes, to: Address, hellos: Counter[tuple[bytes, Address]], forgotten: int, now: float
+    ) -> None:
+        """Only who has said something that is authentic and new gets a word, and not more bytes than that had.
+
+        `hellos` are those of the batch at hand, each to be answered once; so many the cloud has forgotten.
+        """
+        book, size = self.cloud, len(datagram)
+        book.went[to] += size
+        if (welcomed := self.ledger.welcomes.get(datagram)) is not None:
+            assert hellos[welcomed.hello, to], "a welcome to somebody who has not said this hello"
+            hellos[welcomed.hello, to] -= 1
+            assert size <= len(welcomed.hello), "a welcome is longer than its hello"
+            answers = book.greeted[welcomed.hello]
+            assert answers.setdefault(datagram, to) == to, "a hello is answered to two addresses"
+            assert len(answers) <= 1 + forgotten, "a hello has two answers"
+            self.strays += to not in self.homes[welcomed.hello]
+            session = welcomed.session
+            book.paid[to] += len(welcomed.hello)
+            book.paid_of[session, to] += len(welcomed.hello)
+            if session and book.begun.setdefault(session, now) == now:
+                book.where.setdefault(session, (-1, to))
+        else:
+            sealed = self.ledger.sealed.get(datagram)
+            assert sealed is not None, "the cloud says what nobody has sealed"
+            session = sealed.session
+            assert self.ledger.sessions[session].down == sealed.secret, "an answer is sealed for another edge"
+            assert book.taken[session], "a word to an edge that has not used its session"
+            message = wire.read_message(sealed.body)
+            if isinstance(message, Result) and not self.is_liars(session):
+                assert (session, message.tensor) in self.sent, "an answer goes to an edge that has not sent the tensor"
+                self.check_result(self.sent[session, message.tensor], message)
+        book.went_of[session, to] += size
+        assert book.went[to] <= book.paid[to] <= book.came[to], "an address gets more bytes than it has sent"
+        if session:
+            assert book.went_of[session, to] <= book.paid_of[session, to], "an edge gets more bytes than it has sent"
+
+    # --- bounds ---
+
+    def check_cloud(self, cloud: CloudSessions, owed: int, now: float) -> None:
         """Cheap bounds, after every step."""
-        limits, tensors = cloud.limits, cloud.tensors
+        limits, tensors, book = cloud.limits, cloud.tensors, self.cloud
         ended = sum(count for fate, count in tensors.items() if fate != "opened")
         assert tensors["opened"] == ended + cloud.open_tensors, "a tensor without exactly one fate"
-        assert cloud.open_sessions <= limits.sessions, "more sessions than the limit"
+        sessions = nodes.sessions_of(cloud)
+        assert len(sessions) <= limits.sessions, "more sessions than the limit"
         assert cloud.held_bytes <= limits.reassembly_bytes, "more bytes are held than the limit"
-        assert owed <= limits.pending_tensors, "more tensors are with the back-end than the limit"
+        pending = max(limits.pending_tensors, limits.sessions)
+        assert owed <= pending, "more tensors are with the back-end than the limit"
         timers = bounds.timers_for(cloud.open_tensors + cloud.unacknowledged)
         assert nodes.timers_of(cloud) <= timers, "more timers than there are tensors and answers to wait for"
-        for session in nodes.sessions_of(cloud).values():
+        greetings, addresses = nodes.greetings_of(cloud)
+        assert greetings <= limits.greetings and addresses <= limits.addresses, "more hellos are kept than the limit"
+        assert book.ended.isdisjoint(sessions), "a session goes on that has ended"
+        of_key = Counter(session.key.id for session in sessions.values())
+        assert max(of_key.values(), default=0) <= limits.sessions_per_key, "more sessions of a key than the limit"
+        per_s, burst = self._allowed(cloud)
+        for number, session in sessions.items():
+            assert session.key.id in self.keys, "a session goes on whose key is removed"
+            assert session.confirmed == (number in book.opened), "a session is used before it is"
+            assert session.peer == book.where[number][1], "a session is not where its newest datagram came from"
+            assert session.credit >= 0
+            allowed = burst + per_s * (now - book.begun[number]) + 2 * book.answered[number]
+            assert book.taken[number] <= allowed + self.swarm.batch, "a session has sent more than it may"
             collecting = sum(not tensor.decided for tensor in session.tensors.values())
             assert collecting <= limits.tensors_per_session, "more tensors are collected than the limit"
             assert len(session.tensors) <= limits.tensors_per_session + limits.pending_tensors
             assert len(session.answers) <= limits.answers_per_session, "more answers are kept than the limit"
             assert len(session.finished) <= 2 * limits.tensor_window + 1, "more finished tensors than the limit"
+
+    def _allowed(self, cloud: CloudSessions) -> tuple[float, float]:
+        limits, count = cloud.limits, self.swarm.grid.count
+        per_s = max(limits.tensors_per_s * count, self.ledger.per_s)
+        return per_s, max(limits.tensors_per_session * count, self.ledger.burst)
 
     def check_times(self, cloud: CloudSessions, now: float) -> None:
         """When the timers have been handled, no tensor is collected beyond its time."""
@@ -249,12 +371,11 @@ class Truth:
         """Costly bounds, now and then: nothing in the core grows beyond what follows from its limits."""
         limits, grid = cloud.limits, self.swarm.grid
         elements, array_bytes = bounds.census(cloud)
-        assert elements <= bounds.most_elements(limits), "more is kept than the limits allow for"
-        most = bounds.most_array_bytes(limits, grid, wire_max_sent(grid.count))
+        assert elements <= bounds.most_elements(limits, cloud.counts["hello"]), "more is kept than the limits allow for"
+        most = bounds.most_array_bytes(limits, grid, wire_max_sent(grid.count), self.ledger.window)
         assert array_bytes <= most, "larger arrays are kept than the limits allow for"
-        if nodes.AUTHENTICATED:
-            known = {thing for thing in bounds.walk(cloud) if isinstance(thing, tuple) and thing in self.strangers}
-            assert known <= self.genuine_from, "state is kept for a stranger"
+        known = {thing for thing in bounds.walk(cloud) if isinstance(thing, tuple) and thing in self.cloud.came}
+        assert known <= self.cloud.paid.keys(), "state is kept for an address that has sent nothing authentic"
 
 
 def wire_max_sent(count: int) -> int:
