@@ -230,6 +230,7 @@ class Insider(KeyHolder):
         """Begin with the first tensor."""
         super().__init__(simulation, end)
         self._next = 0
+        self._last: tuple[int, Any, wire.Bytes] | None = None  # a tensor's number, and what was said of it
 
     def deeds(self) -> Deeds:
         """See Attacker."""
@@ -245,11 +246,13 @@ class Insider(KeyHolder):
         return said + [Parcel(source, CLOUD, lie, Origin.INSIDER) for lie in lies]
 
     def _lies(self, core: EdgeSession) -> list[bytes]:
-        match self.dice.choice(["message", "counter", *["symbols"] * 8]):
+        match self.dice.choice(["message", "counter", *["again"] * 2, *["symbols"] * 8]):
             case "message":
                 return [nodes.message_by(core, nodes.lies(self.dice, self._number()))]
             case "counter":
                 return [nodes.miscounted_by(core, self.dice)]
+            case "again" if self._last:  # each sealed anew
+                return nodes.symbols_by(core, *self._last)
         return self._symbols(core)
 
     def _number(self) -> int:
@@ -270,7 +273,8 @@ class Insider(KeyHolder):
                 symbols = np.resize(symbols, (len(headers), self.dice.choice([1, 2, symbols.shape[1] + 1, 1136, 1140])))
             case "places":
                 symbols[:, : wire.PLACE_BYTES] = self.dice.choice([0, 1, 255])
-        said = nodes.symbols_by(core, self._number(), headers, symbols)
+        self._last = self._number(), headers, symbols
+        said = nodes.symbols_by(core, *self._last)
         return said * self.dice.choice([1, 1, 2])
 
     def _lie(self, headers: Any) -> None:

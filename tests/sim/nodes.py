@@ -100,6 +100,11 @@ def tensors_of(cloud: CloudSessions, sessions: Iterable[int]) -> list[Tensor]:
     return [tensor for session in still for tensor in session.tensors.values()]
 
 
+def held_by(session: Session) -> int:
+    """Count the bytes of symbols that are held for a session."""
+    return sum(tensor.arrived.symbols.nbytes for tensor in session.tensors.values())
+
+
 def timers_of(cloud: CloudSessions) -> int:
     """Count what the cloud still has to do, at any time."""
     return len(cloud._timers)

@@ -38,15 +38,15 @@ HABITS = ("asymmetry", "coarse clocks", "small batches", "shuffled batches", "fa
 ATTACKERS = ("garbage", "spoofer", "replayer", "flooder", "middle", "insider", "greedy")
 DENSITIES = (0.1, 0.3, 0.6)  # of a run: the probability of each trouble, but for those that others depend on
 OFTEN = {
-    "tight limits": 0.6,
+    "tight limits": 0.7,
     "loss": 0.5,
-    "duplicate": 0.4,
+    "duplicate": 0.5,
     "short epochs": 0.6,
-    "spared": 0.2,
+    "spared": 0.15,
     **dict.fromkeys(ATTACKERS, 0.25),
 }
 NOT_SPARED = {"cloud restarts", "cloud leaves", "back-end stalls", "failing back-end", "keys change"}
-RARE = ("dark", "mtu", "truncate", "rate", "delay")  # what leaves little for other troubles to do
+RARE = ("dark", "mtu", "truncate", "rate")  # what leaves little for other troubles to do
 
 # (H, W, C) and rows: 12 packets of 84 bytes, 6 of 120, 4 of 150, and a single one of 700
 GRIDS = (((14, 12, 6), 7), ((4, 60, 3), 2), ((2, 150, 2), 1), ((7, 100, 1), 7))
@@ -147,7 +147,7 @@ class Swarm:
         tight = "tight limits" in features
         one_tensor = most_sent(grid) * (wire.PLACE_BYTES + grid.size)
         sessions = edges + dice.choice([0, 1, 5])
-        window = dice.choice([4, 16, 64])
+        window = dice.choice([4, 4, 16])
         keys = {
             "shared_key": dice.random() < 0.4,
             "liars_share_key": dice.random() < 0.4,
@@ -176,10 +176,10 @@ class Swarm:
                 sessions_per_key=edges + dice.choice([0, 1, 5]),
                 greetings=dice.choice([3, 20, 4096]),
                 addresses=dice.choice([2, 20]),
-                tensors_per_session=dice.choice([1, 1, 2]),
+                tensors_per_session=dice.choice([1, 2, 4]),
                 pending_tensors=dice.choice([1, 3]),
                 reassembly_bytes=dice.choice([1, 1, 2]) * sessions * one_tensor,  # of which each has a share
-                reorder_s=dice.choice([0.0, 0.03, 0.2, 0.2]),
+                reorder_s=dice.choice([0.0, 0.03, 0.2, 0.5]),
                 answers_per_session=dice.choice([2, 6]),
                 tensor_window=dice.choice([3, 20]),
             )
