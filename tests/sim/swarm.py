@@ -176,9 +176,10 @@ class Swarm:
                 sessions_per_key=edges + dice.choice([0, 1, 5]),
                 greetings=dice.choice([3, 20, 4096]),
                 addresses=dice.choice([2, 20]),
-                tensors_per_session=dice.choice([1, 2, 4]),
+                tensors_per_s=dice.choice([5.0, 200.0]),
+                tensors_per_session=dice.choice([1, 1, 2, 4]),
                 pending_tensors=dice.choice([1, 3]),
-                reassembly_bytes=dice.choice([1, 1, 2]) * sessions * one_tensor,  # of which each has a share
+                reassembly_bytes=dice.choice([edges, 2 * edges, 8 * sessions]) * one_tensor,  # of which each has a share
                 reorder_s=dice.choice([0.0, 0.03, 0.2, 0.5]),
                 answers_per_session=dice.choice([2, 6]),
                 tensor_window=dice.choice([3, 20]),
