@@ -63,6 +63,10 @@ class Inference:
         """Queue a tensor; the protocol core bounds how many wait."""
         self._waiting.put(decided.session, (decided, time.perf_counter()))
 
+    def forget(self, session: int) -> list[Decided]:
+        """Return a session's tensors that have not had their turn; there will be no answers for them."""
+        return [decided for decided, _ in self._waiting.forget(session)]
+
     def close(self) -> None:
         """Stop after what waits."""
         self._waiting.close()

@@ -179,7 +179,7 @@ class Swarm:
                 tensors_per_s=dice.choice([5.0, 200.0]),
                 tensors_per_session=dice.choice([1, 1, 2, 4]),
                 pending_tensors=dice.choice([1, 3]),
-                reassembly_bytes=dice.choice([edges, 2 * edges, 8 * sessions]) * one_tensor,  # of which each has a share
+                reassembly_bytes=dice.choice([edges, 2 * edges, 8 * sessions]) * one_tensor,  # shared
                 reorder_s=dice.choice([0.0, 0.03, 0.2, 0.5]),
                 answers_per_session=dice.choice([2, 6]),
                 tensor_window=dice.choice([3, 20]),
