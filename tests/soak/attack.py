@@ -1,25 +1,23 @@
 """`make attack SECONDS=N`: an honest edge's frames while its cloud's real port is attacked, and before.
 
 Its datagrams pass a wiretap, so that the attackers have what an eavesdropper would have: its key's id, its hello, and
-the datagrams of its session. The cloud has a core for itself where there are two: attackers have machines of their own.
+the datagrams of its session. They have machines of their own: on this one they run at a low priority, and say how many
+datagrams they came to send.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from gradfec_lab.bench.end_to_end import write_images
-from gradfec_lab.daemons import Daemon, daemon, free_port, with_key
+from gradfec_lab.daemons import daemon, free_port, with_key
 
 from .attackers import ATTACKERS
 from .watched import Edge, Memory, until
@@ -46,10 +44,7 @@ def attack(folder: Path, seconds: float, baseline: float, fps: float, attackers:
     (folder / "images").mkdir()
     write_images(folder / "images", 20)
     port = free_port()
-    with (
-        daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--json", ready="listening on") as cloud,
-        other_cores(cloud),
-    ):
+    with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--json", ready="listening on") as cloud:
         tap = Wiretap(port)
         memory = Memory(cloud)
         camera = ["--camera", str(folder / "images"), "--loop", "--fps", str(fps)]
@@ -88,22 +83,6 @@ def attack(folder: Path, seconds: float, baseline: float, fps: float, attackers:
     for promise, holds in promises.items():
         click.echo(f"{'holds' if holds else 'BROKEN'}: {promise}")
     return 0 if all(promises.values()) else 1
-
-
-@contextmanager
-def other_cores(cloud: Daemon) -> Iterator[None]:
-    """Leave the last core to the cloud, and the others to everybody else."""
-    cores = os.sched_getaffinity(0)
-    if len(cores) < 2:
-        yield
-        return
-    for thread in Path(f"/proc/{cloud.process.pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {max(cores)})
-    os.sched_setaffinity(0, cores - {max(cores)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
 
 
 def attacker(kind: str, port: int, seconds: float, captured: Path) -> subprocess.Popen[str]:
