@@ -41,7 +41,7 @@ ATTACKERS = ("garbage", "forged-hellos", "replay", "flood")
 @click.argument("kind", type=click.Choice(ATTACKERS))
 @click.option("--port", type=int, required=True)
 @click.option("--seconds", type=float, required=True)
-@click.option("--rate", type=float, default=20_000, help="Datagrams a second; a flood is as fast as it can be.")
+@click.option("--rate", type=float, default=20_000, help="Datagrams a second.")
 @click.option(
     "--captured", type=click.Path(path_type=Path), help="Datagrams of somebody else, as `Wiretap` wrote them."
 )
@@ -49,7 +49,7 @@ def main(kind: str, port: int, seconds: float, rate: float, captured: Path | Non
     """Attack for so many seconds, then print what came of it as one JSON object."""
     os.nice(NICENESS)
     if kind == "flood":
-        said = uvloop.run(flood(Endpoint("127.0.0.1", port), seconds))
+        said = uvloop.run(flood(Endpoint("127.0.0.1", port), seconds, rate))
     else:
         stolen = read_captured(captured) if captured else []
         make = {"garbage": garbage, "forged-hellos": lambda: forged_hellos(stolen), "replay": lambda: replay(stolen)}
@@ -108,8 +108,8 @@ def replay(stolen: list[bytes]) -> Iterator[bytes]:
     return itertools.cycle(stolen)
 
 
-async def flood(cloud: Endpoint, seconds: float) -> dict[str, int]:
-    """Send tensors with a valid key as fast as the socket takes them, and wait for no answer."""
+async def flood(cloud: Endpoint, seconds: float, rate: float) -> dict[str, int]:
+    """Send tensors with a valid key at a rate, and wait for no answer."""
     split = split_point(DEFAULT_SPLIT)
     grid = packet_grid(split, DEFAULT_ROWS)
     chi = np.random.default_rng(0).normal(size=split.shape).astype(np.float32)
@@ -127,8 +127,8 @@ async def flood(cloud: Endpoint, seconds: float) -> dict[str, int]:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if link.session.open_tensors < link.session.limits.tensors_in_flight:
-            await link.send_tensor(encoded, 0.0, lambda tensor: None)
-        await asyncio.sleep(0)
+            await link.send_tensor(encoded, grid.count / rate, lambda tensor: None)
+        await asyncio.sleep(0.001)
     await link.close()
     return {"sent": link.sent["symbol"] + link.sent["control"], "bytes_back": 0}  # what it gets, it has a right to
 
