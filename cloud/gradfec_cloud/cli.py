@@ -121,11 +121,12 @@ def load(
 ) -> Inference:
     """Load the back-end, warm it up, and start its thread."""
     from gradfec_cloud.backend import load_back_end
-    from gradfec_cloud.inference import MAX_BATCH, Inference
+    from gradfec_cloud.inference import MAX_BATCH, Inference, let_network_first
     from gradfec_cloud.labels import top5
     from gradfec_common.weights import ensure_weights
     from gradfec_common.weights.progress import show_progress
 
+    let_network_first()  # and so will all threads that are started from here
     with show_progress() as fetching:
         store = ensure_weights(weights, fetching)
     batch = 1 if runtime == LITERT else MAX_BATCH  # where a batch saves nothing, it only makes everybody wait

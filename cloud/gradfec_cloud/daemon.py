@@ -174,6 +174,8 @@ class CloudDaemon:
                     self._say(f"edge {event.edge!r} has moved to {place(event.peer)}")
                 case SessionEnded():
                     self._say(f"edge {event.edge!r} gone ({event.reason})")
+                    for decided in self._inference.forget(event.session) if self._inference else []:
+                        self.sessions.fail(decided)  # nobody waits for it, and others' tensors would wait behind it
 
     def _record(self, finished: Finished) -> None:
         self._packets.update(finished.packets)

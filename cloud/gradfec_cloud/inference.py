@@ -5,6 +5,8 @@ A tensor's blocks are decoded in further threads, one for each core: zfec releas
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +25,18 @@ from gradfec_common.runtimes import cores
 from gradfec_common.session.events import Decided
 
 MAX_BATCH = 8
+NICENESS = 5  # of the back-end's threads, above that of the event loop's
+
+
+def let_network_first() -> None:
+    """Let this thread, and those that it starts, have less of a busy machine than the event loop's thread.
+
+    Under a flood the datagrams that nobody wants are then told from the others and dropped, instead of the kernel
+    dropping what comes: it knows no difference. Nothing happens where priorities are a process's: not Linux.
+    """
+    if sys.platform == "linux":
+        this = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, this, os.getpriority(os.PRIO_PROCESS, this) + NICENESS)
 
 
 @dataclass
@@ -62,6 +76,10 @@ class Inference:
     def submit(self, decided: Decided) -> None:
         """Queue a tensor; the protocol core bounds how many wait."""
         self._waiting.put(decided.session, (decided, time.perf_counter()))
+
+    def forget(self, session: int) -> list[Decided]:
+        """Return a session's tensors that have not had their turn; there will be no answers for them."""
+        return [decided for decided, _ in self._waiting.forget(session)]
 
     def close(self) -> None:
         """Stop after what waits."""

@@ -24,6 +24,11 @@ class Turns(Generic[T]):
             self._waiting.setdefault(session, deque()).append(item)
             self._changed.notify()
 
+    def forget(self, session: int) -> list[T]:
+        """Take out what waits of a session, and return it."""
+        with self._changed:
+            return [*self._waiting.pop(session, [])]
+
     def close(self) -> None:
         """Let `take` return nothing once it has returned what waits."""
         with self._changed:

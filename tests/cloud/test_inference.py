@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -10,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gradfec_cloud.inference import MAX_BATCH, Answer, Inference
+from gradfec_cloud.inference import MAX_BATCH, NICENESS, Answer, Inference, let_network_first
 from gradfec_common.network import split_point
 from gradfec_common.plan import parse_scheme
 from gradfec_common.reassembly import Reassembly
@@ -147,3 +149,23 @@ def test_closing_waits_for_the_batch_at_hand(
     back_end.go.release()
     inference.close()
     assert answers.get_nowait().top5[0][0] == 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a priority is the whole process's")
+def test_the_back_ends_threads_let_the_event_loops_go_first():
+    mine = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    theirs = []
+
+    def load():
+        let_network_first()
+        started = threading.Thread(
+            target=lambda: theirs.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        )
+        started.start()
+        started.join()
+
+    loader = threading.Thread(target=load)
+    loader.start()
+    loader.join()
+    assert theirs == [min(mine + NICENESS, 19)]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == mine

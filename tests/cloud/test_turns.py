@@ -58,3 +58,10 @@ def test_many_threads_put_and_one_takes_all():
     while len(taken) < 4 * count:
         taken += turns.take(7)
     np.testing.assert_array_equal(np.bincount(taken), np.full(count, 4))
+
+
+def test_what_a_session_is_forgotten_with_is_returned_and_never_taken():
+    turns = filled((1, "a"), (2, "b"), (1, "c"))
+    assert turns.forget(1) == ["a", "c"]
+    assert turns.forget(3) == []
+    assert turns.take(10) == ["b"]

@@ -22,7 +22,7 @@ from gradfec_common.replay import Verdict
 from gradfec_common.seal import Opener, Sealer
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import Answered, Closed, EdgeLimits, EdgeSession, new_hello
-from gradfec_common.session.events import CloudLimits, Decided
+from gradfec_common.session.events import CloudLimits, Decided, SessionEnded
 from gradfec_common.session.handshake import EdgeHandshake, Established, HandshakeKey, answer_hello, read_hello
 from gradfec_common.transmit import EncodedTensor, encode_tensor
 from gradfec_common.wire import Hello, Kind
@@ -130,9 +130,7 @@ class CloudWorld:
         self.answered: dict[int, int] = {}
         self.closed: dict[int, Closed] = {}
         self._overloaded = 0
-        self.crowded = (
-            False  # whether the back-end had so much of others, beyond their shares, that a tensor was dropped
-        )
+        self.crowded = False  # whether others had so much with the back-end, since they had larger shares before
         self.wait(0.001)
         assert self.edge.connected
 
@@ -161,6 +159,8 @@ class CloudWorld:
             while (event := self.core.next_event()) is not None:
                 if isinstance(event, Decided):
                     self._back_end.append((self.now + BACK_END_S, event))
+                elif isinstance(event, SessionEnded):
+                    self._forget(event.session)
             out = self.core.datagrams_to_send()
             for datagram, peer in out:
                 assert len(datagram) <= wire.MAX_DATAGRAM_BYTES
@@ -205,6 +205,12 @@ class CloudWorld:
             self.check()
             self.settle()
         self.now = end
+
+    def _forget(self, session: int) -> None:
+        """Let go of a session's tensors that wait for the back-end, as the shell does."""
+        for waiting in [waiting for waiting in self._back_end if waiting[1].session == session]:
+            self._back_end.remove(waiting)
+            self.core.fail(waiting[1])
 
     def _answer(self, decided: Decided) -> None:
         result = decode_tensor(decided.arrived)
@@ -252,7 +258,7 @@ class CloudWorld:
         share = max(limits.pending_tensors, len(sessions)) // max(len(sessions), 1)
         rightful = sum(min(session.pending, share) for session in sessions)
         if core.tensors["overloaded"] > self._overloaded and core._tensors._pending > rightful:
-            self.crowded = True  # others have ended their sessions, or had larger shares before
+            self.crowded = True
         self._overloaded = core.tensors["overloaded"]
         assert len(sessions) <= limits.sessions
         assert max(Counter(session.key.id for session in sessions).values(), default=0) <= limits.sessions_per_key

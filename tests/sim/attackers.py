@@ -19,6 +19,7 @@ from .simulation import Edge, Simulation
 from .swarm import POOL
 
 Deeds = list[Parcel]
+SESSIONS_AT_ONCE = 12
 GIANT = (2**16, 2**31, 2**32 - 1)
 
 
@@ -229,6 +230,7 @@ class Insider(KeyHolder):
         """Begin with the first tensor."""
         super().__init__(simulation, end)
         self._next = 0
+        self._last: tuple[int, Any, wire.Bytes] | None = None  # a tensor's number, and what was said of it
 
     def deeds(self) -> Deeds:
         """See Attacker."""
@@ -244,11 +246,13 @@ class Insider(KeyHolder):
         return said + [Parcel(source, CLOUD, lie, Origin.INSIDER) for lie in lies]
 
     def _lies(self, core: EdgeSession) -> list[bytes]:
-        match self.dice.choice(["message", "counter", *["symbols"] * 8]):
+        match self.dice.choice(["message", "counter", *["again"] * 2, *["symbols"] * 8]):
             case "message":
                 return [nodes.message_by(core, nodes.lies(self.dice, self._number()))]
             case "counter":
                 return [nodes.miscounted_by(core, self.dice)]
+            case "again" if self._last:  # each sealed anew
+                return nodes.symbols_by(core, *self._last)
         return self._symbols(core)
 
     def _number(self) -> int:
@@ -262,12 +266,15 @@ class Insider(KeyHolder):
         headers, symbols = encoded.headers[some].copy(), encoded.symbols[some].copy()
         for _ in range(self.dice.choice([0, 1, 1, 2, 5])):
             self._lie(headers)
+        if self.dice.random() < 0.3:  # the same symbol twice, each sealed by itself
+            headers, symbols = headers.repeat(2), symbols.repeat(2, axis=0)
         match self.dice.choice(["length", "places", "honest", "honest"]):
             case "length":
-                symbols = np.resize(symbols, (len(some), self.dice.choice([1, 2, symbols.shape[1] + 1, 1136, 1140])))
+                symbols = np.resize(symbols, (len(headers), self.dice.choice([1, 2, symbols.shape[1] + 1, 1136, 1140])))
             case "places":
                 symbols[:, : wire.PLACE_BYTES] = self.dice.choice([0, 1, 255])
-        said = nodes.symbols_by(core, self._number(), headers, symbols)
+        self._last = self._number(), headers, symbols
+        said = nodes.symbols_by(core, *self._last)
         return said * self.dice.choice([1, 1, 2])
 
     def _lie(self, headers: Any) -> None:
@@ -291,21 +298,24 @@ class Greedy(KeyHolder):
 
     def deeds(self) -> Deeds:
         """See Attacker."""
-        said: Deeds = []
         if self.dice.random() < 0.3:
             for _ in range(self.dice.choice([1, 5, 60])):
                 self._come((f"greedy {self.dice.randrange(3)}", next(self.simulation.ports)))
-        for address, core in self.cores.items():
-            said += self._said(address)
-            if core.session and self.dice.random() < 0.5:
-                encoded = self._content()
-                for _ in range(self.dice.choice([1, 3, 10])):
-                    number, core._next_tensor = core._next_tensor, core._next_tensor + 1
-                    symbols = nodes.symbols_by(core, number, encoded.headers.copy(), encoded.symbols)
-                    said += [Parcel(address, CLOUD, symbol, Origin.INSIDER) for symbol in symbols]
-        if len(self.cores) > 100:
-            self.cores = dict([*self.cores.items()][-20:])
+        said = [parcel for address in self.cores for parcel in self._said(address)]
+        insiders = [address for address, core in self.cores.items() if core.session]
+        for address in self.dice.sample(insiders, min(len(insiders), self.dice.choice([1, 2, 6]))):
+            said += self._flood(address)
+        if len(self.cores) > SESSIONS_AT_ONCE:
+            self.cores = dict([*self.cores.items()][-SESSIONS_AT_ONCE:])
         return said
+
+    def _flood(self, address: Address) -> Deeds:
+        """Send tensors one after the other."""
+        core, encoded, said = self.cores[address], self._content(), list[bytes]()
+        for _ in range(self.dice.choice([1, 3, 10])):
+            number, core._next_tensor = core._next_tensor, core._next_tensor + 1
+            said += nodes.symbols_by(core, number, encoded.headers.copy(), encoded.symbols)
+        return [Parcel(address, CLOUD, datagram, Origin.INSIDER) for datagram in said]
 
 
 ATTACKERS = {attacker.name: attacker for attacker in (Garbage, Spoofer, Replayer, Flooder, Middle, Insider, Greedy)}

@@ -142,6 +142,11 @@ def begin(ledger: Ledger) -> Ledger:
     return ledger
 
 
+def epoch_datagrams() -> int:
+    """Return how many datagrams an epoch has."""
+    return _ledger.epoch
+
+
 class WatchedAead:
     """An AEAD that no nonce may be used twice with."""
 

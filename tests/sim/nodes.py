@@ -6,7 +6,7 @@ The only module of the simulation that builds a core, makes a datagram, or looks
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,17 @@ def sessions_of(cloud: CloudSessions) -> dict[int, Session]:
 def tensor_of(cloud: CloudSessions, session: int, number: int) -> Tensor | None:
     """Return a tensor that is not finished yet."""
     return cloud._sessions[session].tensors.get(number) if session in cloud._sessions else None
+
+
+def tensors_of(cloud: CloudSessions, sessions: Iterable[int]) -> list[Tensor]:
+    """Return the tensors of sessions, where these are still open, that are not finished yet."""
+    still = [cloud._sessions[session] for session in sessions if session in cloud._sessions]
+    return [tensor for session in still for tensor in session.tensors.values()]
+
+
+def held_by(session: Session) -> int:
+    """Count the bytes of symbols that are held for a session."""
+    return sum(tensor.arrived.symbols.nbytes for tensor in session.tensors.values())
 
 
 def timers_of(cloud: CloudSessions) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -13,20 +14,28 @@ import numpy as np
 from gradfec_common import reassembly, wire
 from gradfec_common.codes import zfec_code
 from gradfec_common.reassembly import Reassembly
+from gradfec_common.replay import ReplayWindow, Verdict
+from gradfec_common.seal import Epoch
+from gradfec_common.session import greeter
 from gradfec_common.session.answers import Answers
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import EdgeSession
+from gradfec_common.session.greeter import Greeter
+from gradfec_common.session.handshake import AuthenticHello
+from gradfec_common.session.outbox import Outbox
 from gradfec_common.session.records import Session
 from gradfec_common.session.tensors import Tensors
 from gradfec_common.session.timers import Timers
 
+from . import ledger
+
 
 class Planted(NamedTuple):
-    """A bug: what is wrong, how to plant it (None: it comes with authentication), and how many seeds may miss it."""
+    """A bug: what is wrong, how to plant it, and how many seeds it takes at most to catch it."""
 
     what: str
-    plant: Callable[[], Any] | None
-    within: int  # seeds, of which one at least must catch it
+    plant: Callable[[], Any]
+    within: int
 
 
 def instead(owner: Any, name: str, make: Callable[[Any], Any]) -> Callable[[], Any]:
@@ -160,12 +169,12 @@ def _loses_timers(original: Any) -> Any:
 def _never_again(original: Any) -> Any:
     """An edge that has lost the cloud asks for it once, and no more."""
 
-    def say_hello(self: EdgeSession, now: float) -> None:
+    def ask(self: EdgeSession, now: float) -> None:
         original(self, now)
         if not self.connected and self.session:
-            self._hello_at = now + 1e6
+            self._ask_at = now + 1e6
 
-    return say_hello
+    return ask
 
 
 def _never_closes(original: Any) -> Any:
@@ -178,25 +187,13 @@ def _never_closes(original: Any) -> Any:
     return close_at
 
 
-def _takes_any_address(original: Any) -> Any:
-    """A control message is taken from whoever knows the session's number."""
-
-    def take(self: CloudSessions, batch: Any, row: int, now: float) -> Any:
-        session = self._sessions.get(int.from_bytes(batch.datagram(row)[4:8].tobytes(), "big"))
-        if session is not None and batch.buffer[row, 2] != wire.Kind.HELLO:
-            batch = batch._replace(peers=[session.peer] * len(batch.peers))
-        return original(self, batch, row, now)
-
-    return take
-
-
 def _one_fate_too_few(original: Any) -> Any:
     """Of a batch's datagrams for an unknown session, one is counted."""
 
-    def take(self: CloudSessions, batch: Any, rows: Any, headers: Any, now: float) -> Any:
-        fates = original(self, batch, rows, headers, now)
-        fates["unknown_session"] = min(fates["unknown_session"], 1)
-        return fates
+    def take(self: CloudSessions, *batch: Any) -> None:
+        before = self.counts["unknown_session"]
+        original(self, *batch)
+        self.counts["unknown_session"] = min(self.counts["unknown_session"], before + 1)
 
     return take
 
@@ -204,15 +201,159 @@ def _one_fate_too_few(original: Any) -> Any:
 def _overwrites(original: Any) -> Any:
     """Of datagrams too short in two ways, one way is forgotten."""
 
-    def open_batch(batch: Any) -> Any:
-        opened = original(batch)
-        rows = opened.drops.get(wire.Drop.TOO_SHORT, np.empty(0, np.intp))
-        symbols = rows[batch.lengths[rows] >= 12]
-        if len(symbols):
-            opened.drops[wire.Drop.TOO_SHORT] = symbols
-        return opened
+    def sort_batch(batch: Any) -> Any:
+        found = original(batch)
+        rows = found.drops.get(wire.Drop.TOO_SHORT, np.empty(0, np.intp))
+        headed = rows[batch.lengths[rows] >= wire.OUTER_HEADER_BYTES]
+        if len(headed):
+            found.drops[wire.Drop.TOO_SHORT] = headed
+        return found
 
-    return open_batch
+    return sort_batch
+
+
+# --- keys ---
+
+
+def _forgets_newest(original: Any) -> Any:
+    """The newest datagram is not remembered, until another is."""
+
+    def judge_one(self: ReplayWindow, counter: int) -> Verdict:
+        return Verdict.OK if counter == self.newest else original(self, counter)
+
+    return judge_one
+
+
+def _one_too_narrow(original: Any) -> Any:
+    """The last place of the window is taken for one before it."""
+
+    def judge(self: ReplayWindow, counters: Any) -> Any:
+        verdicts = original(self, counters)
+        verdicts[counters == self.newest - self.size + 1] = Verdict.TOO_OLD
+        return verdicts
+
+    return judge
+
+
+def _first_of_a_batch(original: Any) -> Any:
+    """Of a counter that comes twice in a batch, both are taken."""
+
+    def take_in(self: ReplayWindow, counters: Any) -> Any:
+        verdicts = original(self, counters)
+        verdicts[verdicts == Verdict.REPLAYED] = Verdict.OK
+        return verdicts
+
+    return take_in
+
+
+def _says_goodbye_to_strangers(original: Any) -> Any:
+    """Whoever names a session that there is not is told so."""
+
+    def take(self: CloudSessions, batch: Any, rows: Any, headers: Any, now: float) -> None:
+        if int(headers["session"][0]) not in self._sessions:
+            bye = bytes([wire.MAGIC, wire.VERSION, wire.Kind.MESSAGE, 0, *bytes(28), *wire.message_body(wire.Bye())])
+            self._outbox.welcome(bye, batch.peer(int(rows[0])))
+        original(self, batch, rows, headers, now)
+
+    return take
+
+
+def _answers_replays(original: Any) -> Any:
+    """A hello that is remembered is answered to whoever says it."""
+
+    def read(self: Greeter, datagram: bytes, peer: Any, now: float) -> Any:
+        read = original(self, datagram, peer, now)
+        known = self._greeted.get(datagram[16:48])
+        return known.welcome if read is wire.Drop.REPLAYED and known and known.welcome else read
+
+    return read
+
+
+def _answers_forgeries(original: Any) -> Any:
+    """A hello is taken for authentic whose tag is wrong."""
+
+    def read(datagram: bytes, keys: Any) -> Any:
+        hello = original(datagram, keys)
+        if hello is not wire.Drop.FORGED:
+            return hello
+        return AuthenticHello(keys[datagram[8:16]], wire.message_body(wire.Hello(1, 900, 7, "anybody")), datagram)
+
+    return read
+
+
+def _costs_nothing(original: Any) -> Any:
+    """What is said to an edge is not taken off what it has paid for."""
+
+    def say(self: Outbox, session: Session, message: Any) -> None:
+        before = session.credit
+        original(self, session, message)
+        session.credit = before
+
+    return say
+
+
+def _keeps_credit(original: Any) -> Any:
+    """An edge that moves takes along what it has paid for."""
+
+    def hear(self: CloudSessions, session: Session, *heard: Any) -> None:
+        peer, credit = session.peer, session.credit
+        original(self, session, *heard)
+        if session.peer != peer:
+            session.credit += credit
+
+    return hear
+
+
+def _moves_back(original: Any) -> Any:
+    """An edge is where any of its datagrams came from, however old."""
+
+    def hear(self: CloudSessions, session: Session, batch: Any, rows: Any, counters: Any, now: float) -> None:
+        original(self, session, batch, rows, counters, now)
+        session.peer = batch.peer(int(rows[-1]))
+
+    return hear
+
+
+@contextmanager
+def _counts_anew() -> Iterator[None]:
+    """Counters, and so nonces, begin anew with each epoch, whose key is that of the one before."""
+    nonce, nonces = Epoch.nonce, Epoch.nonces
+
+    def next_epoch(self: Epoch) -> Epoch:
+        following = copy(self)
+        following.number = self.number + 1
+        return following
+
+    def within(self: Epoch, counter: Any) -> Any:
+        return counter % ledger.epoch_datagrams()
+
+    with (
+        mock.patch.object(Epoch, "next", next_epoch),
+        mock.patch.object(Epoch, "nonce", lambda self, counter: nonce(self, within(self, counter))),
+        mock.patch.object(Epoch, "nonces", lambda self, counters: nonces(self, within(self, counters))),
+    ):
+        yield
+
+
+def _charges_forgeries(original: Any) -> Any:
+    """What claims to be of a session uses up what it may send."""
+
+    def take(self: CloudSessions, batch: Any, rows: Any, headers: Any, now: float) -> None:
+        session = self._sessions.get(int(headers["session"][0]))
+        if session is not None:
+            session.allowance.take(len(rows))
+        original(self, batch, rows, headers, now)
+
+    return take
+
+
+def _lets_stay(original: Any) -> Any:
+    """Who is in stays in, though his key is removed."""
+
+    def change_keys(self: CloudSessions, keys: Any) -> None:
+        self._greeter.keys = keys
+
+    return change_keys
 
 
 PLANTED = {
@@ -252,16 +393,31 @@ PLANTED = {
         "what is called off happens", instead(Timers, "call_off", lambda original: lambda self, ticket: None), 5
     ),
     "lost timers": Planted("every tenth timer is lost", instead(Timers, "at", _loses_timers), 20),
-    "silent edge": Planted("an edge asks once, then never again", instead(EdgeSession, "_say_hello", _never_again), 20),
+    "silent edge": Planted("an edge asks once, then never again", instead(EdgeSession, "_ask", _never_again), 20),
     "no deadline": Planted("a tensor has no deadline", instead(Tensors, "_close_at", _never_closes), 20),
     # the books
-    "lost fate": Planted("a datagram has no fate", instead(CloudSessions, "_take_tensor", _one_fate_too_few), 20),
-    "any address": Planted(
-        "an address is not checked", instead(CloudSessions, "_take_control", _takes_any_address), 50
-    ),
+    "lost fate": Planted("a datagram has no fate", instead(CloudSessions, "_take_sealed", _one_fate_too_few), 20),
     # what simulations have found
-    "two ways too short": Planted("of two fates of a name, one is lost", instead(wire, "open_batch", _overwrites), 50),
-    # to be planted when there are keys: see nodes.AUTHENTICATED
-    "replay window": Planted("the replay window is off by one", None, 50),
-    "unauthenticated reply": Planted("a stranger gets an answer", None, 50),
+    "two ways too short": Planted("of two fates of a name, one is lost", instead(wire, "sort_batch", _overwrites), 50),
+    # keys
+    "takes twice": Planted(
+        "the newest datagram is taken again", instead(ReplayWindow, "judge_one", _forgets_newest), 10
+    ),
+    "too narrow": Planted("the replay window is one too narrow", instead(ReplayWindow, "judge", _one_too_narrow), 10),
+    "twice in a batch": Planted(
+        "a datagram twice in a batch is taken twice", instead(ReplayWindow, "take_in", _first_of_a_batch), 10
+    ),
+    "goodbye": Planted(
+        "strangers are said goodbye to", instead(CloudSessions, "_take_sealed", _says_goodbye_to_strangers), 10
+    ),
+    "replayed hello": Planted("a replayed hello is answered", instead(Greeter, "read", _answers_replays), 10),
+    "forged hello": Planted("a forged hello is answered", instead(greeter, "read_hello", _answers_forgeries), 10),
+    "amplification": Planted("answers cost nothing", instead(Outbox, "say", _costs_nothing), 10),
+    "credit moves": Planted("what is paid for moves along", instead(CloudSessions, "_hear", _keeps_credit), 10),
+    "moves back": Planted("an old datagram moves its session", instead(CloudSessions, "_hear", _moves_back), 10),
+    "nonce": Planted("nonces come again with each epoch", _counts_anew, 10),
+    "used up": Planted(
+        "forgeries use up what an edge may send", instead(CloudSessions, "_take_sealed", _charges_forgeries), 10
+    ),
+    "removed key": Planted("who is in stays in", instead(CloudSessions, "change_keys", _lets_stay), 10),
 }

@@ -55,9 +55,7 @@ def reproduction(told: Told) -> str:
 
 def tell_all(seeds: range, bug: str | None = None) -> list[Told]:
     """Run seeds one after the other, with a planted bug if so asked."""
-    plant = PLANTED[bug].plant if bug else nullcontext
-    assert plant is not None
-    with plant():
+    with PLANTED[bug].plant() if bug else nullcontext():
         return [tell(seed) for seed in seeds]
 
 
@@ -106,9 +104,8 @@ def main(seeds: int, first: int, jobs: int, trace: bool, planted: bool) -> None:
 
 def catch_planted(pool: ProcessPoolExecutor, seeds: range) -> None:
     """Print how many seeds catch each planted bug; exit with 1 where none does."""
-    bugs = [name for name, bug in PLANTED.items() if bug.plant is not None]
-    counts = dict(zip(bugs, pool.map(caught, bugs, [seeds] * len(bugs)), strict=True))
-    for name, bug in PLANTED.items():
-        count = f"{counts[name]:3} of {len(seeds)} seeds" if name in counts else "with authentication"
-        click.echo(f"{name:22} {bug.what:45} {count}")
-    sys.exit(0 in counts.values())
+    missed = 0
+    for (name, bug), count in zip(PLANTED.items(), pool.map(caught, PLANTED, [seeds] * len(PLANTED)), strict=True):
+        click.echo(f"{name:22} {bug.what:45} {count:3} of {len(seeds)} seeds")
+        missed += not count
+    sys.exit(bool(missed))

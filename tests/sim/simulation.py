@@ -116,7 +116,7 @@ class Simulation:
         self.truth.cloud, self.truth.keys = Cloud(), dict(self.known)
         keys, limits = dict(self.known), self.swarm.cloud
         self.cloud = nodes.new_cloud(self.split, self.swarm.deadline_s, keys, limits, self.generator())
-        self.owed = 0
+        self.waiting: list[Decided] = []  # for the back-end
         self.cloud_life = next(self.lives)
         self.back_end_free_at = self.now
         self.note("cloud starts")
@@ -344,6 +344,7 @@ class Simulation:
                     assert event.session in self.truth.cloud.opened, "a session moves before it is open"
                 case SessionEnded():
                     self.truth.ended(event)
+                    self._forget(cloud, event.session)
             self.note(f"cloud: {type(event).__name__} {event.session} {getattr(event, 'tensor', '')}")
         said = [p for p in parcels or () if len(p.payload) > 2 and p.payload[2] == Kind.HELLO]
         hellos = Counter((parcel.payload, parcel.source) for parcel in said)
@@ -356,23 +357,30 @@ class Simulation:
                     self.network.send(edge.down, [Parcel(CLOUD, peer, datagram, Origin.GENUINE)], self.now)
             if peer in self.hear:
                 self.hear[peer](datagram)
-        self.truth.check_cloud(cloud, self.owed, self.now)
+        self.truth.check_cloud(cloud, len(self.waiting), self.now)
 
     def _infer(self, decided: Decided) -> None:
         """Answer a decided tensor when the back-end gets to it, if it does not fail."""
         sent = self.truth.decided(decided)
         life, swarm = self.cloud_life, self.swarm
-        self.owed += 1
+        self.waiting.append(decided)
         service, fails = swarm.service_s, self.dice.random() < swarm.failure
         if self.healed:
             service, fails = min(swarm.service_s, 0.02), False
         self.back_end_free_at = max(self.now, self.back_end_free_at) + service
         self.at(self.back_end_free_at, lambda: self._answer(decided, sent, life, fails))
 
+    def _forget(self, cloud: CloudSessions, session: int) -> None:
+        """Let go of what waits for a session that is over, but for what the back-end works on already."""
+        for decided in [decided for decided in self.waiting if decided.session == session]:
+            if self.dice.random() < 0.8:
+                self.waiting.remove(decided)
+                cloud.fail(decided)
+
     def _answer(self, decided: Decided, sent: Sent | None, life: int, fails: bool) -> None:
-        if self.cloud is None or life != self.cloud_life:
+        if self.cloud is None or life != self.cloud_life or decided not in self.waiting:
             return
-        self.owed -= 1
+        self.waiting.remove(decided)
         if not fails:
             self.truth.cloud.answered[decided.session] += decided.arrived.sent
         if fails:

@@ -135,7 +135,7 @@ class Story(Simulation):
             == {(session.id, session.peer) for session in nodes.sessions_of(self.cloud).values()}
             and not self.cloud.open_tensors
             and not self.cloud.unacknowledged
-            and not self.owed
+            and not self.waiting
             and all(edge.up.settled and edge.down.settled for edge in self.edges)
         )
 

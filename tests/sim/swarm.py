@@ -38,19 +38,20 @@ HABITS = ("asymmetry", "coarse clocks", "small batches", "shuffled batches", "fa
 ATTACKERS = ("garbage", "spoofer", "replayer", "flooder", "middle", "insider", "greedy")
 DENSITIES = (0.1, 0.3, 0.6)  # of a run: the probability of each trouble, but for those that others depend on
 OFTEN = {
-    "tight limits": 0.6,
+    "tight limits": 0.7,
     "loss": 0.5,
-    "duplicate": 0.4,
+    "duplicate": 0.5,
     "short epochs": 0.6,
-    "spared": 0.25,
+    "spared": 0.15,
     **dict.fromkeys(ATTACKERS, 0.25),
 }
 NOT_SPARED = {"cloud restarts", "cloud leaves", "back-end stalls", "failing back-end", "keys change"}
-RARE = ("dark", "mtu", "truncate", "rate", "delay")  # what leaves little for other troubles to do
+RARE = ("dark", "mtu", "truncate", "rate")  # what leaves little for other troubles to do
 
 # (H, W, C) and rows: 12 packets of 84 bytes, 6 of 120, 4 of 150, and a single one of 700
 GRIDS = (((14, 12, 6), 7), ((4, 60, 3), 2), ((2, 150, 2), 1), ((7, 100, 1), 7))
 POOL = 6  # different tensors that a run sends over and over
+LEAST_EPOCH = 32  # datagrams: more than come in one batch over a clean link, of which none is out of reach then
 ANSWER_BYTES = 600  # more than result, report and signs of life have: a tensor as large as that pays for them
 
 
@@ -140,20 +141,20 @@ class Swarm:
             + [name for name, probability in OFTEN.items() if dice.random() < probability]
         )
         edges = dice.choice([1, 1, 2, 2, 3, 5])
-        phase = dice.uniform(1, 5)
+        phase = dice.uniform(0.7, 3)
         shape, rows = dice.choice(GRIDS)
         grid = PacketGrid(shape, rows)
         tight = "tight limits" in features
         one_tensor = most_sent(grid) * (wire.PLACE_BYTES + grid.size)
         sessions = edges + dice.choice([0, 1, 5])
-        window = dice.choice([4, 16, 64])
+        window = dice.choice([4, 4, 16])
         keys = {
             "shared_key": dice.random() < 0.4,
             "liars_share_key": dice.random() < 0.4,
             "labels": dice.random() < 0.5,
         }
         if "short epochs" in features:
-            keys |= {"window": window, "epoch": window * dice.choice([1, 2, 16])}
+            keys |= {"window": window, "epoch": max(window, LEAST_EPOCH) * dice.choice([1, 2, 16])}
         if "spared" in features:
             return Swarm.draw_spared(dice, edges, shape, rows, phase, features - NOT_SPARED, keys)
         return Swarm(
@@ -175,10 +176,11 @@ class Swarm:
                 sessions_per_key=edges + dice.choice([0, 1, 5]),
                 greetings=dice.choice([3, 20, 4096]),
                 addresses=dice.choice([2, 20]),
-                tensors_per_session=dice.choice([1, 1, 2]),
+                tensors_per_s=dice.choice([5.0, 200.0]),
+                tensors_per_session=dice.choice([1, 1, 2, 4]),
                 pending_tensors=dice.choice([1, 3]),
-                reassembly_bytes=dice.choice([1, 1, 2]) * sessions * one_tensor,  # of which each has a share
-                reorder_s=dice.choice([0.0, 0.03, 0.2, 0.2]),
+                reassembly_bytes=dice.choice([edges, 2 * edges, 8 * sessions]) * one_tensor,  # shared
+                reorder_s=dice.choice([0.0, 0.03, 0.2, 0.5]),
                 answers_per_session=dice.choice([2, 6]),
                 tensor_window=dice.choice([3, 20]),
             )

@@ -82,6 +82,9 @@ class Cloud:
     answered: Counter[int] = field(default_factory=Counter)  # datagrams of answered tensors, by session
     opened: set[int] = field(default_factory=set)
     ended: set[int] = field(default_factory=set)
+    edges: set[int] = field(default_factory=set)  # sessions that were in use at the last look
+    held: Counter[int] = field(default_factory=Counter)  # bytes of symbols then, by session
+    pending: Counter[int] = field(default_factory=Counter)  # tensors with the back-end then, by session
 
 
 @dataclass
@@ -203,6 +206,9 @@ class Truth:
         never = UNDESERVED if self.keys_changed else (*UNDESERVED, Drop.UNKNOWN_KEY)
         undeserved = {reason.value: fates[reason] for reason in never if fates[reason]}
         assert sum(undeserved.values()) <= dishonest, f"an honest datagram is {undeserved}"
+        heard = {self.ledger.sealed[datagram].session for datagram in accepted}
+        for here in (tensor.arrived for tensor in nodes.tensors_of(cloud, heard)):
+            assert here.received == int(here.present.sum()) == int(here.have.sum()), "a tensor's books disagree"
         for (session, number), sent in touched.items():
             tensor = nodes.tensor_of(cloud, session, number)
             if tensor is None or sent.refused:
@@ -337,12 +343,13 @@ class Truth:
         assert book.ended.isdisjoint(sessions), "a session goes on that has ended"
         of_key = Counter(session.key.id for session in sessions.values())
         assert max(of_key.values(), default=0) <= limits.sessions_per_key, "more sessions of a key than the limit"
+        self._check_shares(cloud)
+        per_s, burst = self._allowed(cloud)
         for number, session in sessions.items():
             assert session.key.id in self.keys, "a session goes on whose key is removed"
             assert session.confirmed == (number in book.opened), "a session is used before it is"
             assert session.peer == book.where[number][1], "a session is not where its newest datagram came from"
             assert session.credit >= 0
-            per_s, burst = self._allowed(cloud)
             allowed = burst + per_s * (now - book.begun[number]) + 2 * book.answered[number]
             assert book.taken[number] <= allowed + self.swarm.batch, "a session has sent more than it may"
             collecting = sum(not tensor.decided for tensor in session.tensors.values())
@@ -350,6 +357,21 @@ class Truth:
             assert len(session.tensors) <= limits.tensors_per_session + limits.pending_tensors
             assert len(session.answers) <= limits.answers_per_session, "more answers are kept than the limit"
             assert len(session.finished) <= 2 * limits.tensor_window + 1, "more finished tensors than the limit"
+
+    def _check_shares(self, cloud: CloudSessions) -> None:
+        """No session comes to hold more than an equal share."""
+        book, limits, sessions = self.cloud, cloud.limits, nodes.sessions_of(cloud)
+        edges = {number for number, session in sessions.items() if session.confirmed}
+        sharing = len(edges & book.edges) or 1  # ever since the last look
+        held = Counter({number: nodes.held_by(session) for number, session in sessions.items()})
+        pending = Counter({number: session.pending for number, session in sessions.items()})
+        most_pending = max(limits.pending_tensors, sharing) // sharing
+        for number in edges:
+            more = held[number] > book.held[number]
+            assert not more or held[number] <= limits.reassembly_bytes // sharing, "more than a share of memory is held"
+            more = pending[number] > book.pending[number]
+            assert not more or pending[number] <= most_pending, "more than a share of tensors is with the back-end"
+        book.edges, book.held, book.pending = edges, held, pending
 
     def _allowed(self, cloud: CloudSessions) -> tuple[float, float]:
         limits, count = cloud.limits, self.swarm.grid.count

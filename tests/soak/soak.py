@@ -86,12 +86,16 @@ class System:
             self.parts[name] = self.edges[name].daemon
         self.memories[name] = Memory(self.parts[name])
 
-    def recovered(self, fault: str) -> None:
-        """Wait until both edges get answers to what they send from now on; note how long that takes."""
+    def answers(self, when: str) -> float:
+        """Wait until both edges get answers to what they send from now on; return how long that takes, in seconds."""
         since = time.monotonic()
         for name in ("left", "right"):
-            until(lambda name=name: any(when > since for when in self.edges[name].answered), f"{name} after {fault}")
-        took = time.monotonic() - since
+            until(lambda name=name: any(came > since for came in self.edges[name].answered), f"{name} after {when}")
+        return time.monotonic() - since
+
+    def recovered(self, fault: str) -> None:
+        """Take note of how long it takes until both edges have answers again."""
+        took = self.answers(fault)
         self._report.recoveries.append((fault, took))
         self._report.check(took <= RECOVERY_S, f"{fault}: {took:.1f} s until both edges had answers again")
         click.echo(f"{fault}: answers again after {took:.1f} s")
@@ -158,7 +162,7 @@ def soak(folder: Path, seconds: float, fps: float, clock: bool) -> int:
     report = Report()
     end = time.monotonic() + seconds
     system = System(folder, fps, report)
-    system.recovered("start")
+    click.echo(f"the first answers after {system.answers('the start'):.1f} s")
     rounds = 0
     while rounds == 0 or time.monotonic() < end:
         rounds += 1

@@ -7,6 +7,8 @@ import socket
 import threading
 from pathlib import Path
 
+from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, grow_receive_buffer
+
 MOST = 4096  # datagrams kept: the first ones since it began
 
 
@@ -17,7 +19,7 @@ class Wiretap:
         """Listen on `port` for the edge."""
         self._front = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._front.bind(("127.0.0.1", 0))
-        self._front.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 * 2**20)
+        grow_receive_buffer(self._front, RECEIVE_BUFFER_BYTES)
         self.port: int = self._front.getsockname()[1]
         self._back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._back.connect(("127.0.0.1", cloud_port))
