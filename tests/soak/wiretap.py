@@ -8,8 +8,9 @@ import threading
 from pathlib import Path
 
 from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, grow_receive_buffer
+from gradfec_common.wire import Kind
 
-MOST = 4096  # datagrams kept: the first ones since it began
+MOST = 4096  # datagrams kept: the first ones since it began, and later hellos
 
 
 class Wiretap:
@@ -61,6 +62,6 @@ class Wiretap:
                 self._front.sendto(datagram, self._edge)
             return
         datagram, self._edge = self._front.recvfrom(2048)
-        if len(self._kept) < MOST:
+        if len(self._kept) < MOST or datagram[2:3] == bytes([Kind.HELLO]):
             self._kept.append(datagram)
         self._back.send(datagram)
