@@ -8,6 +8,7 @@ datagram and every tensor.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import signal
 import subprocess
@@ -89,8 +90,13 @@ class System:
     def answers(self, when: str) -> float:
         """Wait until both edges get answers to what they send from now on; return how long that takes, in seconds."""
         since = time.monotonic()
-        for name in ("left", "right"):
-            until(lambda name=name: any(came > since for came in self.edges[name].answered), f"{name} after {when}")
+        try:
+            for name in ("left", "right"):
+                until(lambda name=name: any(came > since for came in self.edges[name].answered), f"{name} after {when}")
+        except SystemExit:
+            for name, part in self.parts.items():
+                click.echo(f"{name}: exit code {part.process.poll()}, {list(part.said)[-5:]}")
+            raise
         return time.monotonic() - since
 
     def recovered(self, fault: str) -> None:
@@ -122,6 +128,11 @@ class System:
             self.slopes.setdefault(name, []).append((slope, last - first - WARM_UP_S))
         said = list(self.parts[name].said)
         self._report.check(not any("Traceback" in line for line in said), f"{name} printed a traceback: {said[-3:]}")
+
+    def kill_all(self) -> None:
+        """Leave nothing behind, however this ends."""
+        for part in self.parts.values():
+            part.process.kill()
 
     def stop(self) -> None:
         """End in order."""
@@ -162,18 +173,11 @@ def soak(folder: Path, seconds: float, fps: float, clock: bool) -> int:
     report = Report()
     end = time.monotonic() + seconds
     system = System(folder, fps, report)
-    click.echo(f"the first answers after {system.answers('the start'):.1f} s")
-    rounds = 0
-    while rounds == 0 or time.monotonic() < end:
-        rounds += 1
-        for fault, act in faults(system, folder, clock, report):
-            time.sleep(REST_S)
-            act()
-            system.recovered(fault)
-        with under_attack(system, folder, report):
-            time.sleep(2 * REST_S)
-        system.recovered("an attack")
-    system.stop()
+    try:
+        rounds = disturb(system, folder, end, clock, report)
+        system.stop()
+    finally:
+        system.kill_all()
     account = quiet(folder, report)
     growth = {name: mean_slope(of) for name, of in system.slopes.items()}
     for name, slope in growth.items():
@@ -190,6 +194,22 @@ def soak(folder: Path, seconds: float, fps: float, clock: bool) -> int:
     }
     click.echo(json.dumps(summary, indent=1))
     return 1 if report.broken else 0
+
+
+def disturb(system: System, folder: Path, end: float, clock: bool, report: Report) -> int:
+    """Run rounds of faults until the time is over; return how many there were."""
+    click.echo(f"the first answers after {system.answers('the start'):.1f} s")
+    for rounds in itertools.count(1):
+        for fault, act in faults(system, folder, clock, report):
+            time.sleep(REST_S)
+            act()
+            system.recovered(fault)
+        with under_attack(system, folder, report):
+            time.sleep(2 * REST_S)
+        system.recovered("an attack")
+        if time.monotonic() >= end:
+            return rounds
+    raise AssertionError("unreachable")
 
 
 def faults(system: System, folder: Path, clock: bool, report: Report) -> Iterator[tuple[str, Callable[[], None]]]:

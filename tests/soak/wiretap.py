@@ -24,6 +24,8 @@ class Wiretap:
         self.port: int = self._front.getsockname()[1]
         self._back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._back.connect(("127.0.0.1", cloud_port))
+        for each in (self._front, self._back):
+            each.setblocking(False)  # what made it readable may be an error that a send has been told meanwhile
         self._edge: tuple[str, int] | None = None
         self._kept: list[bytes] = []
         self._closed = threading.Event()
