@@ -68,7 +68,13 @@ class Camera:
         answer = list(ANSWERS)[self.number // 20 % len(ANSWERS)]
         stages = {"decode": rng.uniform(2, 4), "fill": 1.0, "back_end": rng.uniform(45, 60)}
         if self.role == "edge":
-            stages = {"preprocess": 1.1, "front_end": rng.uniform(8, 12), "importance": 2.0, "encode": 12.0, "send": 40.0} | stages
+            stages = {
+                "preprocess": 1.1,
+                "front_end": rng.uniform(8, 12),
+                "importance": 2.0,
+                "encode": 12.0,
+                "send": 40.0,
+            } | stages
         frame = Frame(
             edge=self.name,
             session=self.session,
@@ -77,9 +83,14 @@ class Camera:
             outcome="partial" if failed.any() else "complete",
             top5=[*ANSWERS[answer], *REST],
             packets={
-                "total": total, "dropped_by_plan": total // 2, "parity": total // 2, "sent": total,
-                "received": arrived, "lost": total - arrived,
-                "recovered": int((cells == Cell.RECOVERED).sum()), "missing": int(failed.sum()),
+                "total": total,
+                "dropped_by_plan": total // 2,
+                "parity": total // 2,
+                "sent": total,
+                "received": arrived,
+                "lost": total - arrived,
+                "recovered": int((cells == Cell.RECOVERED).sum()),
+                "missing": int(failed.sum()),
             },
             bursts=max(1, round((total - arrived) / rng.uniform(2.5, 4))),
             latency_ms=sum(stages.values()) + rng.uniform(20, 60),

@@ -47,12 +47,18 @@ CHARTS = (
     ),
     Chart(
         "Loss",
-        "% of datagrams",
+        "% of all that was sent",
         lambda of: {"lost": None if of.loss is None else 100 * of.loss},
         lambda v: percent(None if v is None else v / 100),
         ("--lost",),
     ),
-    Chart("Burst length", "datagrams", lambda of: {"in a row": of.burst}, lambda v: number(v, 1), ("--c4",)),
+    Chart(
+        "Burst length",
+        "lost in a row, on average",
+        lambda of: {"in a row": of.burst},
+        lambda v: number(v, 1),
+        ("--c4",),
+    ),
     Chart(
         "Recovered and missing",
         "packets a frame",

@@ -7,9 +7,11 @@ import contextlib
 import importlib.util
 import os
 import sys
+from asyncio import StreamReader, StreamWriter
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError, UsageError
@@ -29,6 +31,7 @@ class Page:
         self.url = url  # with the token, where there is one: for the user's eyes only
         self.dropped = 0  # records that the process did not take in time
         self._process, self._say = process, say
+        self._pipe = cast(StreamWriter, process.stdin)
         self._closing = False
         self._watch = asyncio.create_task(self._watch_over())
 
@@ -51,29 +54,27 @@ class Page:
             stderr=PIPE,
             env=os.environ | {"PYTHONSAFEPATH": "1"},  # the folder that the daemon runs in is not where modules are
         )
-        assert process.stdout is not None and process.stderr is not None
-        url = (await process.stdout.readline()).decode().strip()
+        stdout, stderr = cast(StreamReader, process.stdout), cast(StreamReader, process.stderr)
+        url = (await stdout.readline()).decode().strip()
         if not url:
-            words = (await process.stderr.read()).decode(errors="replace").strip().splitlines()
+            words = (await stderr.read()).decode(errors="replace").strip().splitlines()
             await process.wait()
             raise GradfecError(words[-1].removeprefix("error: ") if words else "the live page did not start")
         return cls(process, url, say)
 
     def tell(self, record: Record) -> None:
         """Hand a record to the page, or drop it; to be called on the event loop that started the page."""
-        pipe = self._process.stdin
-        if pipe is None or pipe.is_closing() or self._process.returncode is not None:
+        if self._pipe.is_closing() or self._process.returncode is not None:
             return
-        if pipe.transport.get_write_buffer_size() > MAX_WAITING_BYTES:
+        if self._pipe.transport.get_write_buffer_size() > MAX_WAITING_BYTES:
             self.dropped += 1
             return
-        pipe.write(dump(record))
+        self._pipe.write(dump(record))
 
     async def close(self) -> None:
         """End the page's process."""
         self._closing = True
-        if self._process.stdin:
-            self._process.stdin.close()
+        self._pipe.close()
         try:
             await asyncio.wait_for(asyncio.shield(self._watch), CLOSING_S)
         except asyncio.TimeoutError:
@@ -83,9 +84,8 @@ class Page:
 
     async def _watch_over(self) -> None:
         """Read what the process complains of, and say so if it ends before it is closed."""
-        assert self._process.stderr is not None
-        last = b""
-        while words := await self._process.stderr.read(LAST_WORDS_BYTES):
+        stderr, last = cast(StreamReader, self._process.stderr), b""
+        while words := await stderr.read(LAST_WORDS_BYTES):
             last = (last + words)[-LAST_WORDS_BYTES:]
         code = await self._process.wait()
         if not self._closing:

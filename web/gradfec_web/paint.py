@@ -54,9 +54,10 @@ def draw_cells(picture: Picture, only: Cell | None = None) -> str:
     """Draw what became of each packet; with `only`, the others recede."""
     palette = CELLS_PALETTE
     if only is not None:
-        palette = palette // (1, 1, 1, RECEDES)
-        palette[only] = CELLS_PALETTE[only] | (0, 0, 0, 255)
-    return _png(tiles(cells_of(picture)), palette.astype(np.uint8))
+        palette = palette.copy()
+        palette[:, 3] //= RECEDES
+        palette[only, 3] = 255
+    return _png(tiles(cells_of(picture)), palette)
 
 
 def draw_importance(picture: Picture) -> str:

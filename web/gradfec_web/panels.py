@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from nicegui import ui
@@ -36,7 +36,9 @@ class EdgeTable:
         with box("section", "card edges") as self._section:
             with box("div", "line"):
                 self._heading = Text("h2", "Edges")
-                self._search = ui.input(placeholder="find").props('dense borderless clearable aria-label="Find an edge"')
+                self._search = ui.input(placeholder="find").props(
+                    'dense borderless clearable aria-label="Find an edge"'
+                )
             self._table = ui.table(columns=columns, rows=[], row_key="key", pagination=ROWS_A_PAGE).props("flat dense")
             self._table.bind_filter_from(self._search, "value")
             self._table.add_slot(
@@ -65,7 +67,7 @@ class EdgeTable:
             "here": past.edge.connected,
             "chosen": chosen,
             "state": words.state(past.edge, now),
-            "answer": words.answer(last) if last else "no frame yet",
+            "answer": words.sure_answer(last) if last else "no frame yet",
             "fps": words.number(recent.fps, 1),
             "latency": words.with_unit(recent.latency_ms, "ms"),
             "loss": words.percent(recent.loss),
@@ -78,26 +80,24 @@ class Tiles:
 
     def __init__(self, role: str) -> None:
         """Make a tile for each."""
-        start = "from camera to answer" if role == "edge" else "from a frame's first datagram to its answer"
         with box("dl", "tiles"):
-            self._fps = self._tile("Frames a second", "mean of the last 10 s")
-            self._latency = self._tile("Latency", start)
-            self._loss = self._tile("Loss", "of all datagrams, data and parity")
-            self._burst = self._tile("Burst", "datagrams that are lost in a row, on average")
-            self._recovered = self._tile("Recovered", "packets a frame: lost, computed back from parity")
-            self._missing = self._tile("Missing", "packets a frame: sent, and lost for good")
+            self._fps, self._frames = self._tile("Frames a second", "")
+            self._latency, _ = self._tile("Latency", words.LATENCY.get(role, ""))
+            self._loss, _ = self._tile("Loss", "of all that was sent, packets and parity")
+            self._burst, _ = self._tile("Burst", "how many are lost in a row, on average")
+            self._recovered, _ = self._tile("Recovered", "packets a frame: lost, computed back from parity")
+            self._missing, _ = self._tile("Missing", "packets a frame: sent, and lost for good")
 
-    def _tile(self, name: str, meaning: str) -> Text:
+    def _tile(self, name: str, meaning: str) -> tuple[Text, Text]:
         with box("div", "tile"):
             Text("dt", name)
-            value = Text("dd", words.NONE, "value")
-            self._meaning = Text("dd", meaning, "meaning")
-        return value
+            return Text("dd", words.NONE, "value"), Text("dd", meaning, "meaning")
 
     def show(self, past: EdgePast, now: float) -> None:
         """Show the last seconds."""
         recent = past.recent(now)
         self._fps.put(words.number(recent.fps, 1))
+        self._frames.put(f"{recent.unanswered} of the last {recent.frames} without an answer")
         self._latency.put(words.with_unit(recent.latency_ms, "ms"))
         self._loss.put(words.percent(recent.loss))
         self._burst.put(words.number(recent.burst, 1))
@@ -166,14 +166,15 @@ class Packets:
         """Make the card."""
         self._shown: tuple[Picture, Cell | None] | None = None
         self._only: Cell | None = None
-        with card("Packets", "packets"):
+        with box("section", "card packets"):
+            self._heading = Text("h3")
             Text("p", words.PACKETS, "note")
-            with box("div", "maps"):
-                with box("figure"):
-                    self._cells_caption = Text("figcaption", "What became of each", "caption")
+            with box("div", "maps") as self._maps:
+                with box("figure", "fates"):
+                    Text("figcaption", "What became of each", "caption")
                     self._cells = image("map")
                     self._cells_note = Text("p", words.PARITY, "note")
-                with box("figure"):
+                with box("figure", "ranks"):
                     Text("figcaption", "How much each matters", "caption")
                     self._importance = image("map")
                     self._importance_note = Text("p", "", "note")
@@ -211,7 +212,7 @@ class Packets:
         self._shown = picture, self._only
         counts = np.bincount(paint.cells_of(picture).ravel(), minlength=len(Cell))
         total = picture.channels * picture.groups
-        self._cells_caption.put(f"What became of each of the {words.number(total)} packets of frame {picture.number}")
+        self._heading.put(f"The {words.number(total)} packets of frame {picture.number}")
         for cell, (row, _, count, share) in self._rows.items():
             count.put(words.number(counts[cell]))
             share.put(words.percent(counts[cell] / total, 0))
@@ -221,6 +222,7 @@ class Packets:
         show_image(self._cells, paint.draw_cells(picture, self._only), grid + seen)
         drawn = paint.draw_importance(picture) if picture.importance else ""
         show_image(self._importance, drawn, "The importance of the same packets in the same places" if drawn else "")
+        self._maps.classes(**({"remove": "unranked"} if drawn else {"add": "unranked"}))
         self._importance_note.put(words.IMPORTANCE if drawn else words.NO_IMPORTANCE)
 
 
@@ -235,7 +237,7 @@ class Charts:
             self._charts = [self._chart(chart) for chart in charts.CHARTS]
 
     def _chart(self, chart: charts.Chart) -> ui.echart:
-        with card(chart.title, "chart"):
+        with card(chart.title, "stacked" if chart.stacked else ""):
             Text("p", chart.unit, "note")
             return ui.echart(charts.options(chart, [], 0), renderer="svg").props("role=img")
 
@@ -261,7 +263,6 @@ class LastFrames:
             {"name": "number", "label": "Frame", "field": "number", "align": "left"},
             {"name": "ago", "label": "Ago", "field": "ago"} | WIDE_ONLY,
             {"name": "answer", "label": "Answer", "field": "answer", "align": "left"},
-            {"name": "confidence", "label": "Confidence", "field": "confidence"},
             {"name": "outcome", "label": "Outcome", "field": "outcome", "align": "left"},
             {"name": "lost", "label": "Lost", "field": "lost"} | WIDE_ONLY,
             {"name": "bursts", "label": "Bursts", "field": "bursts"} | WIDE_ONLY,
@@ -285,8 +286,7 @@ class LastFrames:
             "number": frame.number,
             "ago": words.span(now - frame.at),
             "source": frame.source,
-            "answer": words.answer(frame),
-            "confidence": words.confidence(frame),
+            "answer": words.sure_answer(frame),
             "outcome": frame.outcome,
             "lost": words.number(packets.get("lost")),
             "bursts": words.number(frame.bursts),
@@ -297,40 +297,44 @@ class LastFrames:
 
 
 class Details:
-    """What was decided at start, and what has been counted since."""
+    """What was decided at start, and what has been counted since; both unfold."""
 
     def __init__(self) -> None:
-        """Make two lists that unfold."""
-        self._settings = self._fold("Settings")
-        self._counters = self._fold("Counted since the start")
-        self._status: Status | None = None
-
-    def _fold(self, heading: str) -> ui.element:
-        with box("details", "card"):
-            with box("summary"):
-                Text("h2", heading)
-            return box("dl", "pairs")
+        """Make two lists."""
+        self._settings, self._counters = Pairs("Settings"), Pairs("Counted since the start")
 
     def show(self, status: Status) -> None:
-        """Show what has changed."""
-        before, self._status = self._status, status
-        if not before or before.settings != status.settings:
-            self._fill(self._settings, status.settings)
-        if not before or before.counters != status.counters:
-            pairs = {
-                f"{family.replace('_', ' ')}: {name.replace('_', ' ')}": words.number(n)
+        """Show both."""
+        self._settings.show(status.settings)
+        self._counters.show(
+            {
+                f"{family}: {name}".replace("_", " "): words.number(n)
                 for family, counts in status.counters.items()
                 for name, n in counts.items()
             }
-            self._fill(self._counters, pairs)
+        )
 
-    def _fill(self, pairs: ui.element, values: dict[str, str]) -> None:
-        shown = pairs.default_slot.children
-        if [child.text for child in shown[::2]] != list(values):
-            pairs.clear()
-            with pairs:
-                for name, value in values.items():
-                    Text("dt", name)
-                    Text("dd", value)
-        for child, value in zip(shown[1::2], values.values(), strict=True):
-            child.put(value)
+
+class Pairs:
+    """A list of names and values that unfolds."""
+
+    def __init__(self, heading: str) -> None:
+        """Make an empty one."""
+        self._values: dict[str, Text] = {}
+        with box("details", "card"):
+            with box("summary"):
+                Text("h2", heading)
+            self._list = box("dl", "pairs")
+
+    def show(self, pairs: Mapping[str, str]) -> None:
+        """Show these, in their order."""
+        if list(pairs) != list(self._values):
+            self._list.clear()
+            with self._list:
+                self._values = {name: self._pair(name) for name in pairs}
+        for name, value in pairs.items():
+            self._values[name].put(value)
+
+    def _pair(self, name: str) -> Text:
+        Text("dt", name)
+        return Text("dd")

@@ -128,17 +128,17 @@ def listen(endpoint: Endpoint) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(
             endpoint.host or None, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        return _bind(family, address)
+        return _bind(family, (str(address[0]), endpoint.port))
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise GradfecError(f"cannot serve the live page on {endpoint}: {reason}; choose another address") from None
 
 
-def _bind(family: int, address: tuple[str | int, ...]) -> socket.socket:
+def _bind(family: int, address: tuple[str, int]) -> socket.socket:
     end = time.monotonic() + BIND_S
     while True:
         try:
-            return socket.create_server(address[:2], family=family)
+            return socket.create_server(address, family=family)
         except OSError:
             if time.monotonic() > end:
                 raise

@@ -15,7 +15,9 @@ INTRODUCTION = {
 }
 WAITING = "Waiting for the daemon's first word."
 NO_EDGE = "No edge has come yet. On a machine with a camera, start one:"
-NO_EDGE_KEY = "It needs the key that this cloud has: gradfec keygen --show prints it here, gradfec keygen --paste takes it there."
+NO_EDGE_KEY = (
+    "It needs the key that this cloud has: gradfec keygen --show prints it here, gradfec keygen --paste takes it there."
+)
 NO_FRAME = {
     "cloud": "This edge is connected, but no frame of it has been answered yet. It sends one when its camera has one.",
     "edge": "No frame has been answered yet. One is sent when the camera has one and the cloud is there.",
@@ -32,7 +34,11 @@ IMPORTANCE = (
     "How much the answer would suffer without each packet, as the edge estimates it: dark matters least, and is "
     "dropped first; bright matters most."
 )
-BANDS = "Each strip is as wide as the picture, so it matters in bands: the brighter a band, the more it matters."
+BANDS = (
+    "A packet holds rows across the whole picture, so the picture matters in bands: the brighter a band, the more "
+    "the answer hangs on it."
+)
+LATENCY = {"cloud": "from a frame's first packet to its answer", "edge": "from the camera to the answer"}
 CONFIDENCE = "The percentages are the network's own confidence, not a measured chance."
 
 FATES: dict[Cell, tuple[str, str]] = {
@@ -84,9 +90,9 @@ def label(name: str) -> str:
     return name.replace("_", " ")
 
 
-def confidence(frame: Frame) -> str:
-    """Write how sure the network is of a frame's first answer."""
-    return percent(frame.top5[0][2], 0) if frame.top5 else NONE
+def sure_answer(frame: Frame) -> str:
+    """Write a frame's first answer, and how sure the network is of it."""
+    return f"{answer(frame)}, {percent(frame.top5[0][2], 0)}" if frame.top5 else answer(frame)
 
 
 def state(edge: Edge, now: float) -> str:
