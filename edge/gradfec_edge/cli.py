@@ -86,7 +86,7 @@ IMPORTANCE = (
 @click.option(
     "--thumbnail",
     is_flag=True,
-    help="Send the cloud a small picture of what the camera sees, once a second, where its live page is on (--web there).",
+    help="Send the cloud a small picture of what the camera sees, once a second, if its live page is on (--web).",
 )
 @click.option("--name", default=platform.node() or "edge", help="How this edge is called in the cloud's records.")
 @click.option(
@@ -149,20 +149,17 @@ def main(
     from gradfec_edge.link import resolve
     from gradfec_edge.pipeline import Pipeline
     from gradfec_edge.progress import Progress
-    from gradfec_edge.watch import WatchOptions
-    from gradfec_web.shown import PageOptions
+    from gradfec_edge.watch import watch_options
 
     scheme, cut = parse_scheme(protect, fec_named(fec)), split_point(split)
     grid, runtime = packet_grid(cut, rows), choose_runtime(runtime)
     check_code(scheme.code, grid, cut)
     importance = importance or default_estimator(cut, grid)
     estimator = make_estimator(importance, cut, grid, np.random.default_rng(seed))
-    key = HandshakeKey(edge_key(key_file, insecure=insecure))
-    hello = new_hello(cut.id, rows, name, preferred_cipher())
-    settings = chosen_settings(importance=importance, runtime=runtime)
-    watch = WatchOptions(PageOptions(web, "edge", camera, settings, insecure) if web else None, thumbnail)
+    key, hello = HandshakeKey(edge_key(key_file, insecure=insecure)), new_hello(cut.id, rows, name, preferred_cipher())
     options = EdgeOptions(
-        cloud, hello, key, in_flight, timeout_ms / 1000, rate, batched_udp=udp == "auto", watch=watch
+        *(cloud, hello, key, in_flight, timeout_ms / 1000, rate, udp == "auto"),
+        watch_options(web, camera, chosen_settings(importance=importance, runtime=runtime), insecure, thumbnail),
     )
     with contextlib.ExitStack() as stack:
         progress = Progress()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -30,6 +30,14 @@ class WatchOptions:
 
     page: PageOptions | None = None
     thumbnail: bool = False  # whether sketches have a small picture of what the camera sees
+
+
+def watch_options(
+    web: Endpoint | None, camera: str, settings: Mapping[str, str], insecure: bool, thumbnail: bool
+) -> WatchOptions:
+    """Return what the command's options ask for."""
+    page = None if web is None else PageOptions(web, "edge", camera, settings, insecure)
+    return WatchOptions(page, thumbnail)
 
 
 class Watch:
