@@ -148,6 +148,7 @@ class CloudDaemon:
 
     def _on_answers(self, answers: list[Answer]) -> None:
         for answer in answers:
+            self.watch.answered(answer)
             if answer.error is not None:
                 self._say(f"error: tensor {answer.decided.tensor} has no answer: {answer.error!r}")
                 self.sessions.fail(answer.decided)
@@ -155,7 +156,6 @@ class CloudDaemon:
             stages = answer.stages_ms
             now = time.monotonic()
             self.sessions.answer(answer.decided, answer.top5, answer.recovered, answer.missing, stages, now)
-            self.watch.answered(answer)
         self._pump()
 
     def _pump(self) -> None:

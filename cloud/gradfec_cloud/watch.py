@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -13,8 +14,8 @@ from gradfec_cloud.cells import cells_of
 from gradfec_cloud.inference import Answer
 from gradfec_cloud.port import place
 from gradfec_common.reassembly import Found
-from gradfec_common.session.events import Event, Finished, SessionEnded, SessionMoved, SessionOpened, Sketched
-from gradfec_common.sketch import LEVELS
+from gradfec_common.session.events import Decided, Event, Finished, SessionEnded, SessionMoved, SessionOpened, Sketched
+from gradfec_common.sketch import LEVELS, Sketch
 from gradfec_web.shown import PICTURE_EVERY_S, PageOptions, Tell, Totals, shown
 from gradfec_web.view import Edge, Frame, Picture
 
@@ -25,12 +26,12 @@ BRIGHTEST = 255 // (LEVELS - 1)
 
 @dataclass
 class _Seen:
-    """An edge, and what its pictures are made of."""
+    """An edge, and when it was drawn: by itself, and on the page."""
 
     edge: Edge
-    picture_at: float = 0.0  # when the next one may be shown
-    sketch: Sketched | None = None
-    sketched_at: float = -SKETCHES_FOR_S
+    sketch: Sketched | None = None  # the newest
+    sketched_at: float = -math.inf
+    shown_at: float = -math.inf
 
 
 class Watch:
@@ -42,6 +43,7 @@ class Watch:
         self._tell: Tell | None = None
         self._seen: dict[int, _Seen] = {}  # by session
         self._gone: deque[Edge] = deque(maxlen=MOST_GONE)
+        self._sketches: dict[tuple[int, int], Sketch] = {}  # of tensors that are with the back-end: no more than those
 
     @asynccontextmanager
     async def shown(self, totals: Callable[[], Totals], say: Callable[[str], None]) -> AsyncIterator[None]:
@@ -56,36 +58,39 @@ class Watch:
         """Take note of what the core tells, and show each frame that is done with."""
         if self._tell is None:
             return
+        seen = self._seen.get(event.session)
         match event:
             case SessionOpened():
                 edge = Edge(event.edge, event.session, place(event.peer), True, time.time())
                 self._seen[event.session] = _Seen(edge)
-            case SessionMoved():
-                seen = self._seen[event.session]
+            case SessionMoved() if seen:
                 seen.edge = replace(seen.edge, address=place(event.peer))
-            case SessionEnded():
-                gone = self._seen.pop(event.session).edge
-                self._gone.append(replace(gone, connected=False, since=time.time(), said=event.reason))
-            case Sketched():
-                seen = self._seen[event.session]
+            case SessionEnded() if seen:
+                del self._seen[event.session]
+                self._gone.append(replace(seen.edge, connected=False, since=time.time(), said=event.reason))
+            case Sketched() if seen:
                 seen.sketch, seen.sketched_at = event, time.monotonic()
+            case Decided() if seen and seen.sketch and seen.sketch.tensor == event.tensor:
+                self._sketches[event.session, event.tensor] = seen.sketch.sketch
             case Finished():
                 self._tell(_frame(event))
 
     def answered(self, answer: Answer) -> None:
-        """Show a picture of a tensor that has been answered, about once a second for each edge.
+        """Show a picture of a tensor that the back-end is done with, about once a second for each edge.
 
         Where an edge sends sketches, those tensors are shown of which there is one.
         """
-        seen = self._seen.get(answer.decided.session)
-        now = time.monotonic()
-        found = answer.found
-        if self._tell is None or found is None or seen is None or now < seen.picture_at:
+        decided, found, now = answer.decided, answer.found, time.monotonic()
+        sketch = self._sketches.pop((decided.session, decided.tensor), None)
+        seen = self._seen.get(decided.session)
+        if self._tell is None or found is None or seen is None:
             return
-        sketch = seen.sketch if seen.sketch and seen.sketch.tensor == answer.decided.tensor else None
+        since = now - seen.shown_at
+        if since < PICTURE_EVERY_S / 2 or (sketch is None and since < PICTURE_EVERY_S):
+            return  # sketches come once a second, more or less
         if sketch is None and now < seen.sketched_at + SKETCHES_FOR_S:
             return
-        seen.picture_at = now + PICTURE_EVERY_S
+        seen.shown_at = now
         self._tell(_picture(answer, found, seen.edge, sketch))
 
     def _edges(self) -> list[Edge]:
@@ -108,8 +113,8 @@ def _frame(event: Finished) -> Frame:
     )
 
 
-def _picture(answer: Answer, found: Found, edge: Edge, sketched: Sketched | None) -> Picture:
-    grid, sketch = answer.decided.arrived.grid, sketched.sketch if sketched else None
+def _picture(answer: Answer, found: Found, edge: Edge, sketch: Sketch | None) -> Picture:
+    grid = answer.decided.arrived.grid
     cells = cells_of(found, grid.count, sketch.fates if sketch else None)
     return Picture(
         edge=edge.name,
