@@ -127,10 +127,11 @@ class Truth:
         if not sent.refused:
             assert report.received == len(sent.positions), "the report counts less than has arrived"
             assert report.bursts == sent.bursts, "the report counts other bursts than there were"
-        told = (
-            set(np.flatnonzero(reassembly.read_map(report.arrived, report.sent)).tolist()) if report.arrived else set()
-        )
-        assert told <= sent.positions and len(told) in (0, report.received), "the report maps what has not arrived"
+        told = reassembly.read_map(report.arrived, report.sent)
+        assert (told is not None) == (report.received >= -(-report.sent // 8)), "a map that is not paid for, or none"
+        if told is not None:
+            positions = set(np.flatnonzero(told).tolist())
+            assert positions <= sent.positions and len(positions) == report.received, "the report maps other datagrams"
 
     def is_liars(self, session: int) -> bool:
         """Tell whether a session is that of a key holder who lies."""
