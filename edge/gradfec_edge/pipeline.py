@@ -42,6 +42,7 @@ class Stages(dict[str, float]):
 class EncodedFrame(EncodedTensor):
     """A tensor ready to be sent, the input (224, 224, 3) that it was made of, and its packets' importance (count,)."""
 
+    grid: PacketGrid
     image: npt.NDArray[np.uint8]
     importance: Floats
 
@@ -81,4 +82,4 @@ class Pipeline:
                 chi = compensated(chi, damage, plan.dropped, self.grid)
         with stages.time("encode"):
             encoded = encode_tensor(chi, plan, self.grid, self.split, self._coders.map)
-        return EncodedFrame(encoded.headers, encoded.symbols, plan, image, scores), stages
+        return EncodedFrame(encoded.headers, encoded.symbols, plan, self.grid, image, scores), stages
