@@ -7,14 +7,15 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import uvloop
 
 from gradfec_cloud.inference import Answer, Inference
 from gradfec_cloud.metrics import Snapshot, serve_metrics
-from gradfec_cloud.port import Port
+from gradfec_cloud.port import Port, place
+from gradfec_cloud.watch import Watch
 from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_WARNING
@@ -23,6 +24,7 @@ from gradfec_common.results import ResultsFile
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.session.greeter import Keys
+from gradfec_web.shown import PageOptions
 
 READ_BEFORE_TIMER = 64  # batches: more than the receive buffer holds, and no end of them under a flood
 SNAPSHOT_S = 5.0  # how long a metrics scrape may wait for the loop
@@ -41,6 +43,7 @@ class CloudOptions:
     deadline_s: float
     metrics: Endpoint | None
     read_keys: Callable[[], Keys]
+    page: PageOptions | None = None
 
 
 class CloudDaemon:
@@ -52,7 +55,9 @@ class CloudDaemon:
         """Join the parts; `run` does the work. `say` takes one line for the user."""
         keys = options.read_keys()
         self._insecure = any(key.insecure for key in keys.values())
-        self.sessions = CloudSessions(options.split, options.deadline_s, keys, os.urandom)
+        sketches = options.page is not None
+        self.sessions = CloudSessions(options.split, options.deadline_s, keys, os.urandom, sketches=sketches)
+        self.watch = Watch(options.page)
         self._options, self._port, self._results, self._say = options, port, results, say
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -143,6 +148,7 @@ class CloudDaemon:
 
     def _on_answers(self, answers: list[Answer]) -> None:
         for answer in answers:
+            self.watch.answered(answer)
             if answer.error is not None:
                 self._say(f"error: tensor {answer.decided.tensor} has no answer: {answer.error!r}")
                 self.sessions.fail(answer.decided)
@@ -163,6 +169,7 @@ class CloudDaemon:
             self._due = due
             self._timer = self._loop.call_later(max(due - time.monotonic(), 0), self._on_timer) if due else None
         while (event := self.sessions.next_event()) is not None:
+            self.watch.saw(event)
             match event:
                 case Decided() if self._inference:
                     self._inference.submit(event)
@@ -239,11 +246,6 @@ class CloudDaemon:
         )
 
 
-def place(peer: Hashable) -> str:
-    """Return an address as people write it."""
-    return str(Endpoint(*peer[:2])) if isinstance(peer, tuple) else str(peer)
-
-
 def run_cloud(
     options: CloudOptions,
     port: Port,
@@ -257,7 +259,8 @@ def run_cloud(
         daemon = CloudDaemon(options, port, results, say)
         server = serve_metrics(options.metrics, daemon.snapshot) if options.metrics else None
         try:
-            await daemon.run(make_inference)
+            async with daemon.watch.shown(daemon.totals, say):
+                await daemon.run(make_inference)
         finally:
             if server:
                 await asyncio.to_thread(server.shutdown)

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import uvloop
 from threadpoolctl import threadpool_limits
@@ -28,12 +28,12 @@ from gradfec_common.session.edge import (
     Refused,
 )
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_common.transmit import EncodedTensor
 from gradfec_common.wire import Hello
 from gradfec_edge.frames import Frame, Source
 from gradfec_edge.journal import Journal
 from gradfec_edge.link import Link
-from gradfec_edge.pipeline import Pipeline, Stages
+from gradfec_edge.pipeline import EncodedFrame, Pipeline, Stages
+from gradfec_edge.watch import Watch, WatchOptions
 
 PATIENCE_S = 30.0  # how long a file or folder waits for a cloud that does not answer
 PASSING_REFUSALS = {"leaving", "full"}  # reasons that pass by themselves
@@ -53,6 +53,7 @@ class EdgeOptions:
     timeout_s: float
     rate_mbit_s: float | None
     batched_udp: bool = True  # where kernel and device can
+    watch: WatchOptions = field(default_factory=WatchOptions)
 
     def __post_init__(self) -> None:
         """Refuse, with UsageError, what is not a rate."""
@@ -78,6 +79,7 @@ class EdgeDaemon:
         limits = EdgeLimits(answer_timeout_s=options.timeout_s)
         session = EdgeSession(options.hello, options.key, os.urandom, time.monotonic(), limits)
         self.link = Link(options.cloud, session, self._on_event, batched=options.batched_udp)
+        self.watch = Watch(options.watch, options.hello.name, options.cloud, session)
         self._slots = asyncio.Semaphore(options.in_flight)
         self._connected = asyncio.Event()
         self._on_their_way: set[asyncio.Task[None]] = set()
@@ -135,7 +137,7 @@ class EdgeDaemon:
             self._on_their_way.add(task)
             task.add_done_callback(self._sent)
 
-    async def _send(self, frame: Frame, encoded: EncodedTensor, stages: Stages) -> None:
+    async def _send(self, frame: Frame, encoded: EncodedFrame, stages: Stages) -> None:
         """Send one frame's tensor; when the link is lost just before, a file's frame waits, a camera's is given up."""
 
         is_open = asyncio.Event()
@@ -143,6 +145,7 @@ class EdgeDaemon:
         def opened(tensor: int) -> None:
             is_open.set()
             self.journal.sent(tensor, frame, encoded.plan, stages)
+            self.watch.sent(tensor, encoded)
 
         while not is_open.is_set():
             with stages.time("send"):
@@ -158,7 +161,7 @@ class EdgeDaemon:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 
-    def _sending_s(self, encoded: EncodedTensor) -> float:
+    def _sending_s(self, encoded: EncodedFrame) -> float:
         """Return over how many seconds a tensor's datagrams are to be spread."""
         if self.options.rate_mbit_s is not None:
             return encoded.wire_bits / (1e6 * self.options.rate_mbit_s)
@@ -205,6 +208,7 @@ class EdgeDaemon:
             self._fail(error)
 
     def _on_event(self, event: Event) -> None:
+        self.watch.saw(event)
         try:
             match event:
                 case Connected():
@@ -227,9 +231,18 @@ class EdgeDaemon:
                 case Closed():
                     if event.result is None:
                         self._slots.release()
-                    self.journal.closed(event)
+                    self.watch.closed(event, self.journal.closed(event))
         except GradfecError as error:  # the results file cannot be written
             self._fail(error)
+
+    def totals(self) -> Totals:
+        """Return what has been counted, for the last words."""
+        return {
+            "frames": {**self.journal.outcomes, "skipped": self.source.skipped},
+            "packets": dict(self.journal.packets),
+            "datagrams_sent": dict(self.link.sent),
+            "datagrams_received": {reason: n for reason, n in self.link.session.counts.items() if n},
+        }
 
     def _say_why_not(self, refusal: str) -> None:
         """Say a refusal that may pass once, though it comes again with each hello."""
@@ -275,13 +288,9 @@ def run_edge(
 
     async def run() -> Totals:
         daemon = EdgeDaemon(options, source, pipeline, journal, say)
-        await daemon.run()
-        return {
-            "frames": {**journal.outcomes, "skipped": source.skipped},
-            "packets": dict(journal.packets),
-            "datagrams_sent": dict(daemon.link.sent),
-            "datagrams_received": {reason: n for reason, n in daemon.link.session.counts.items() if n},
-        }
+        async with daemon.watch.shown(daemon.totals, say):
+            await daemon.run()
+        return daemon.totals()
 
     # A frame's matrices are small: more threads of BLAS would wait for each other, and be in the network's way.
     with threadpool_limits(1, user_api="blas"):

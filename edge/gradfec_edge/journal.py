@@ -48,8 +48,8 @@ class Journal:
         sent = self._sent[event.tensor]
         sent.latency_ms = 1000 * (time.monotonic() - sent.frame.captured_at)
 
-    def closed(self, event: Closed) -> None:
-        """Write the record of a frame: its answer, its packets, its times; what is not known is null."""
+    def closed(self, event: Closed) -> Record:
+        """Write and return the record of a frame: its answer, its packets, its times; what is not known is null."""
         sent = self._sent.pop(event.tensor)
         result, report, plan = event.result, event.report, sent.plan
         packets: dict[str, int | None] = {
@@ -71,6 +71,7 @@ class Journal:
             record |= {"latency_ms": round(sent.latency_ms, 3)}
         record["stages_ms"] = sent.stages_ms | (result.stages_ms if result else {})
         self._write(record, packets)
+        return record
 
     def unsent(self, frame: Frame) -> None:
         """Write the record of a frame that was never sent, because the cloud was away."""

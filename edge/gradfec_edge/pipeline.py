@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,15 @@ class Stages(dict[str, float]):
         self[stage] = round(1000 * (time.perf_counter() - start), 3)
 
 
+@dataclass(frozen=True)
+class EncodedFrame(EncodedTensor):
+    """A tensor ready to be sent, the input (224, 224, 3) that it was made of, and its packets' importance (count,)."""
+
+    grid: PacketGrid
+    image: npt.NDArray[np.uint8]
+    importance: Floats
+
+
 class Pipeline:
     """The edge's share of the inference."""
 
@@ -57,7 +67,7 @@ class Pipeline:
         self.front_end, self.estimator, self.scheme = front_end, estimator, scheme
         self._coders = ThreadPoolExecutor(cores(), "coder")
 
-    def encode(self, frame: npt.NDArray[np.uint8]) -> tuple[EncodedTensor, Stages]:
+    def encode(self, frame: npt.NDArray[np.uint8]) -> tuple[EncodedFrame, Stages]:
         """Turn a BGR frame (height, width, 3) of any size into a tensor that is ready to be sent."""
         stages = Stages()
         with stages.time("preprocess"):
@@ -72,4 +82,4 @@ class Pipeline:
                 chi = compensated(chi, damage, plan.dropped, self.grid)
         with stages.time("encode"):
             encoded = encode_tensor(chi, plan, self.grid, self.split, self._coders.map)
-        return encoded, stages
+        return EncodedFrame(encoded.headers, encoded.symbols, plan, self.grid, image, scores), stages

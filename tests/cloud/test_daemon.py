@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gradfec_cloud.access import by_id
-from gradfec_cloud.daemon import REST_S, CloudDaemon, CloudOptions, place
+from gradfec_cloud.daemon import REST_S, CloudDaemon, CloudOptions
+from gradfec_cloud.port import place
 from gradfec_common.keys import Key
 from gradfec_common.network import split_point
 from gradfec_common.session.handshake import HandshakeKey

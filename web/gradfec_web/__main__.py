@@ -1,0 +1,41 @@
+"""`python -m gradfec_web`: serve the live page of the records on standard input. The daemons start it themselves."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from gradfec_common.console import Endpoint, EndpointType, plain_errors
+from gradfec_web.access import choose_token, open_listener, page_url
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--listen", required=True, type=EndpointType("127.0.0.1"), help="Where to serve the page.")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The token that browsers need is kept here, and made where there is none.  "
+    "[default: a new one at each start; on loopback none]",
+)
+@plain_errors
+def main(listen: Endpoint, token_file: Path | None) -> None:
+    """Serve the live page of the records on standard input, until they end: Ctrl-C is the daemon's."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+    token = choose_token(listen, token_file)
+    listener = open_listener(listen)
+
+    click.echo(page_url(listen, token))  # who comes before the framework is imported waits in the listener's queue
+
+    from gradfec_web.server import serve
+
+    serve(listen, listener, token, sys.stdin.buffer)
+
+
+if __name__ == "__main__":
+    main()

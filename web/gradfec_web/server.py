@@ -1,0 +1,79 @@
+"""The page's process: records in, the page out over HTTP, until the records end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import uvicorn
+from fastapi import FastAPI
+from nicegui import ui
+
+from gradfec_common.console import Endpoint
+from gradfec_web.gate import Gate
+from gradfec_web.history import History
+from gradfec_web.page import ICON, add_page
+from gradfec_web.view import Record, load
+
+LAST_REQUESTS_S = 1  # how long a browser may keep the process from ending
+MAX_MESSAGE_BYTES = 2**16  # from a browser, which has little to say
+
+
+class Server(uvicorn.Server):
+    """Leaves the signals alone: the process ends with its input."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def serve(endpoint: Endpoint, listener: socket.socket, token: str | None, lines: BinaryIO) -> None:
+    """Serve the page on `listener`, which `endpoint` names, until the records in `lines` end."""
+    history = History()
+    add_page(history)
+    app = FastAPI(openapi_url=None)
+    ui.run_with(
+        app,
+        favicon=ICON,
+        language="en-GB",
+        tailwind=False,
+        message_history_length=0,  # who missed something loads the page again
+        show_welcome_message=False,
+    )
+    config = uvicorn.Config(
+        Gate(app, endpoint.host, endpoint.port, token),
+        log_level="warning",
+        access_log=False,  # addresses in it would hold the token
+        server_header=False,
+        ws_max_size=MAX_MESSAGE_BYTES,
+        timeout_graceful_shutdown=LAST_REQUESTS_S,
+    )
+    server = Server(config)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            server.should_exit = True
+
+        def read() -> None:
+            for record in read_records(lines):
+                loop.call_soon_threadsafe(history.take, record)
+            loop.call_soon_threadsafe(stop)
+
+        threading.Thread(target=read, daemon=True).start()
+        await server.serve([listener])
+
+    asyncio.run(run())
+
+
+def read_records(lines: BinaryIO) -> Iterator[Record]:
+    """Read records until the input ends; a line that is none, such as one that was cut off, is passed over."""
+    for line in lines:
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            yield load(line)
