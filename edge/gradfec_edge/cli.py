@@ -76,6 +76,7 @@ IMPORTANCE = (
     help="Send at this rate.  [default: a frame's packets over half of the frame interval, at most 100 ms]",
 )
 @click.option("--results", metavar="FILE|-", help="Append one JSON object a frame; - for standard output.")
+@click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve /metrics, for Prometheus, /healthz and /readyz.")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
 @runtime_option
 @key_file_option
@@ -106,6 +107,7 @@ def main(
     timeout_ms: int,
     rate: float | None,
     results: str | None,
+    metrics: Endpoint | None,
     weights: Path | None,
     runtime: str,
     key_file: Path | None,
@@ -147,7 +149,9 @@ def main(
     estimator = make_estimator(importance, cut, grid, np.random.default_rng(seed))
     key = HandshakeKey(edge_key(key_file, insecure=insecure))
     hello = new_hello(cut.id, rows, name, preferred_cipher())
-    options = EdgeOptions(cloud, hello, key, in_flight, timeout_ms / 1000, rate, batched_udp=udp == "auto")
+    options = EdgeOptions(
+        cloud, hello, key, in_flight, timeout_ms / 1000, rate, udp == "auto", metrics=metrics, runtime=runtime
+    )
     with contextlib.ExitStack() as stack:
         progress = Progress()
         source = open_source(camera, loop=loop, fps=fps, warn=progress.say)

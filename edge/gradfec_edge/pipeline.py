@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from gradfec_common.transmit import EncodedTensor, encode_tensor
 from gradfec_edge.compensation import compensated
 from gradfec_edge.frontend import FrontEnd
 from gradfec_edge.importance import Estimator
+from gradfec_edge.importance.shares import importance_shares
 from gradfec_edge.preprocess import to_input
 
 Floats = npt.NDArray[np.float32]
@@ -35,6 +37,14 @@ class Stages(dict[str, float]):
         start = time.perf_counter()
         yield
         self[stage] = round(1000 * (time.perf_counter() - start), 3)
+
+
+class Encoded(NamedTuple):
+    """A frame's tensor, ready to be sent; what its stages took; each packet's share (packets,) of the importance."""
+
+    tensor: EncodedTensor
+    stages: Stages
+    shares: Floats
 
 
 class Pipeline:
@@ -57,7 +67,7 @@ class Pipeline:
         self.front_end, self.estimator, self.scheme = front_end, estimator, scheme
         self._coders = ThreadPoolExecutor(cores(), "coder")
 
-    def encode(self, frame: npt.NDArray[np.uint8]) -> tuple[EncodedTensor, Stages]:
+    def encode(self, frame: npt.NDArray[np.uint8]) -> Encoded:
         """Turn a BGR frame (height, width, 3) of any size into a tensor that is ready to be sent."""
         stages = Stages()
         with stages.time("preprocess"):
@@ -68,8 +78,9 @@ class Pipeline:
             scores = self.estimator(image, chi) if self.estimator else scores
             assert scores is not None, "neither a proxy in the graph nor an estimator after it"  # noqa: S101
             plan = self.scheme.plan(scores)
+            shares = importance_shares(scores, damage)
             if damage is not None and self.compensate:
                 chi = compensated(chi, damage, plan.dropped, self.grid)
         with stages.time("encode"):
-            encoded = encode_tensor(chi, plan, self.grid, self.split, self._coders.map)
-        return encoded, stages
+            tensor = encode_tensor(chi, plan, self.grid, self.split, self._coders.map)
+        return Encoded(tensor, stages, shares)
