@@ -56,8 +56,8 @@ class EdgeMetrics(Collector):
         def counter(name: str, text: str, *labels: str) -> prometheus.Counter:
             return prometheus.Counter(f"gradfec_edge_{name}", text, ["camera", *labels], registry=registry)
 
-        insecure_now = Gauge("gradfec_edge_insecure", "1 with --insecure, else 0.", registry=registry)
-        insecure_now.set(float(insecure))
+        self.insecure = Gauge("gradfec_edge_insecure", "1 with --insecure, else 0.", registry=registry)
+        self.insecure.set(float(insecure))
         self.frames = counter("frames", "Frames, by what became of them.", "outcome")
         self.latency = Histogram(
             "gradfec_edge_latency_seconds",
