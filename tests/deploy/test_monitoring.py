@@ -44,10 +44,11 @@ class Selector(NamedTuple):
     matchers: list[tuple[str, str]]  # label and value
 
 
-QUERIES = [
-    *(Query(rule["alert"], rule["expr"], " ".join(rule["annotations"].values())) for rule in rules),
-    *(Query(panel["title"], target["expr"], target["legendFormat"]) for panel in panels for target in panel["targets"]),
+OF_ALERTS = [Query(rule["alert"], rule["expr"], " ".join(rule["annotations"].values())) for rule in rules]
+OF_DASHBOARD = [
+    Query(panel["title"], target["expr"], target["legendFormat"]) for panel in panels for target in panel["targets"]
 ]
+QUERIES = OF_ALERTS + OF_DASHBOARD
 each_query = pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{query.where}: {query.expr}")
 
 
