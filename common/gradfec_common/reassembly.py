@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.quantise import QUANTISERS, is_range, level_values
 from gradfec_common.transmit import FILLS
 from gradfec_common.wire import Drop
+
+Mask = npt.NDArray[np.bool_]
 
 MAX_SENT_PER_PACKET = 4  # symbols an edge may send for each packet of a tensor: bounds what a tensor can occupy
 
@@ -71,6 +73,14 @@ class Reassembly:
         """Count the runs of consecutive datagrams, in send order, that have not arrived."""
         lost = ~self.arrived
         return int(lost[0]) + int((lost[1:] & ~lost[:-1]).sum())
+
+    def map(self) -> bytes:
+        """Return a bit for each datagram, in send order, 1 where it has arrived, the first one the highest of its byte.
+
+        Empty where it would not fit a report, or where fewer datagrams have arrived than it has bytes: they pay for it.
+        """
+        size = -(-self.sent // 8)
+        return np.packbits(self.arrived).tobytes() if size <= min(wire.MAX_MAP_BYTES, self.received) else b""
 
     def handed_over(self) -> Reassembly:
         """Return what has arrived so far, to be decoded, and keep only the book of what still arrives."""
@@ -186,6 +196,14 @@ def judge(headers: npt.NDArray[Any], grid: PacketGrid, split_id: int) -> tuple[n
     return good, drops
 
 
+class Found(NamedTuple):
+    """The packets of a tensor that are there: `places` (m,), whether each is `protected` (m,), and `recovered` (m,)."""
+
+    places: npt.NDArray[np.intp]
+    protected: npt.NDArray[np.bool_]  # of a block that has parity
+    recovered: npt.NDArray[np.bool_]  # given back by parity
+
+
 @dataclass(frozen=True)
 class DecodedTensor:
     """Features (H, W, C) float32 with what is missing filled, and what became of the packets that were sent."""
@@ -194,6 +212,7 @@ class DecodedTensor:
     recovered: int  # packets that were lost and that parity gave back
     missing: int  # packets that were sent and are lost for good
     conflicting: int  # packets that claim a place that another one holds, or that the tensor does not have
+    found: Found
 
 
 def decode_tensor(arrived: Reassembly, fill: Fill = 0.0, each: Each = map) -> DecodedTensor:
@@ -202,26 +221,29 @@ def decode_tensor(arrived: Reassembly, fill: Fill = 0.0, each: Each = map) -> De
     What is filled is what the plan dropped and what is lost for good: the receiver need not tell them apart.
     """
 
-    def of_block(block: int) -> tuple[Symbols, int]:  # the data at hand, and how much of it parity gave back
+    def of_block(block: int) -> tuple[Symbols, Mask, Mask]:  # the data at hand, and what `Found` says of it
         start, n, k = (int(array[block]) for array in (arrived.base, arrived.n, arrived.k))
         indices = np.flatnonzero(arrived.present[start : start + n])
         symbols = arrived.symbols[start + indices]
-        own = int((indices < k).sum())
+        own = indices[indices < k]
         if len(indices) < k:
-            return symbols[:own], 0
-        return CODES[int(arrived.code[block])].decode(symbols, indices, k, n), k - own
+            return symbols[: len(own)], np.full(len(own), n > k), np.zeros(len(own), bool)
+        data = CODES[int(arrived.code[block])].decode(symbols, indices, k, n)
+        return data, np.full(k, n > k), ~arrived.present[start : start + k]
 
     heard_of = np.flatnonzero(arrived.base >= 0).tolist()
     shapes = [(n, k, 0) for n, k in zip(arrived.n[heard_of].tolist(), arrived.k[heard_of].tolist(), strict=True)]
-    data, recovered = zip(*worth_threads(shapes, each)(of_block, heard_of), strict=True)
-    places, packets = wire.without_places(np.concatenate(data))
+    blocks = zip(*worth_threads(shapes, each)(of_block, heard_of), strict=True)
+    data, protected, recovered = (np.concatenate(part) for part in blocks)
+    places, packets = wire.without_places(data)
     valid = places < arrived.grid.count
     valid[valid] = is_first(places[valid], arrived.grid.count)
     return DecodedTensor(
         chi=features(arrived, places[valid], packets[valid], fill),
-        recovered=sum(recovered),
+        recovered=int(recovered.sum()),
         missing=arrived.kept - len(places),
         conflicting=int((~valid).sum()),
+        found=Found(places[valid], protected[valid], recovered[valid]),
     )
 
 

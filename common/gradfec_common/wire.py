@@ -232,6 +232,8 @@ def sort_batch(batch: Batch) -> Sorted:
 # --- control messages ----------------------------------------------------------------------------------------------
 
 MAX_TEXT_BYTES = 256
+MAX_MAP_BYTES = 1024  # of a report's map of what arrived: it must fit a datagram
+MAX_PART_BYTES = 1024  # of a sketch
 OUTCOMES = ("complete", "partial")
 
 
@@ -247,6 +249,7 @@ class MessageKind(IntEnum):
     REPORT = 7
     ACK = 8
     BYE = 9
+    SKETCH = 10
 
 
 @dataclass(frozen=True)
@@ -262,10 +265,14 @@ class Hello:
 
 @dataclass(frozen=True)
 class Welcome:
-    """Cloud to edge, inside a welcome: tensors are decided `deadline_ms` after their first datagram."""
+    """Cloud to edge, inside a welcome: tensors are decided `deadline_ms` after their first datagram.
+
+    `sketches`: whether somebody there would like to see what the edge does.
+    """
 
     kind: ClassVar[MessageKind] = MessageKind.WELCOME
     deadline_ms: int
+    sketches: bool = False
 
 
 @dataclass(frozen=True)
@@ -313,6 +320,7 @@ class Report:
     sent: int
     received: int
     bursts: int  # runs of consecutive lost datagrams, in send order
+    arrived: bytes = b""  # a bit for each datagram in send order, the first the highest; or nothing
 
 
 @dataclass(frozen=True)
@@ -331,9 +339,21 @@ class Bye:
     kind: ClassVar[MessageKind] = MessageKind.BYE
 
 
-Message = Hello | Welcome | Refuse | Ping | Pong | Result | Report | Ack | Bye
+@dataclass(frozen=True)
+class SketchPart:
+    """Edge to cloud: one of the `n` symbols of a sketch of a tensor (module `sketch`), of which any `k` will do."""
+
+    kind: ClassVar[MessageKind] = MessageKind.SKETCH
+    tensor: int
+    n: int
+    k: int
+    index: int
+    data: bytes
+
+
+Message = Hello | Welcome | Refuse | Ping | Pong | Result | Report | Ack | Bye | SketchPart
 MESSAGES: dict[int, type[Message]] = {
-    message.kind: message for message in (Hello, Welcome, Refuse, Ping, Pong, Result, Report, Ack, Bye)
+    message.kind: message for message in (Hello, Welcome, Refuse, Ping, Pong, Result, Report, Ack, Bye, SketchPart)
 }
 
 
@@ -373,6 +393,10 @@ def _is_number(value: Any) -> bool:
     return type(value) is float and math.isfinite(value)
 
 
+def _are_bytes(most: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is bytes and len(value) <= most
+
+
 def _are_tensors(value: Any) -> bool:
     return type(value) is list and all(map(_is_uint(32), value))
 
@@ -409,6 +433,12 @@ IS_VALID: dict[str, Callable[[Any], bool]] = {
     "sent": _is_uint(16),
     "received": _is_uint(16),
     "bursts": _is_uint(16),
+    "arrived": _are_bytes(MAX_MAP_BYTES),
+    "sketches": lambda value: type(value) is bool,
+    "n": _is_uint(8),
+    "k": _is_uint(8),
+    "index": _is_uint(8),
+    "data": _are_bytes(MAX_PART_BYTES),
     "results": _are_tensors,
     "reports": _are_tensors,
 }

@@ -21,6 +21,7 @@ from .second_encoder import CODE_LEOPARD, CODE_NONE, CODE_ZFEC, Block, Tensor
 
 GOLDEN = Path(__file__).with_name("golden")
 SESSION = 0x01020304
+WELCOMED = {"deadline_ms": 250, "sketches": False}
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Session:
 
     @cached_property
     def welcome(self) -> bytes:
-        return welcome(self.hello, self.number, second_encoder.message("WELCOME", {"deadline_ms": 250}))
+        return welcome(self.hello, self.number, second_encoder.message("WELCOME", WELCOMED))
 
     @cached_property
     def secrets(self) -> tuple[bytes, bytes]:
@@ -144,8 +145,13 @@ class ControlVector:
         return sealed
 
     def text(self) -> str:
-        lines = [f"# {self.says}", f"# {self.kind}: {self.values}", f"# body {self.body.hex()}", self.datagram().hex()]
+        values = {key: sized(value) for key, value in self.values.items()}
+        lines = [f"# {self.says}", f"# {self.kind}: {values}", f"# body {self.body.hex()}", self.datagram().hex()]
         return "\n".join(lines) + "\n"
+
+
+def sized(value: object) -> object:
+    return f"{len(value)} bytes" if isinstance(value, bytes) and len(value) > 16 else value
 
 
 def in_short(places: Sequence[int]) -> str:
@@ -236,9 +242,22 @@ TENSORS = {
 }
 
 CONTROL_SESSION = Session(SESSION, 1, 175, 7)
+# of 2048 packets: each third dropped, bare, or protected; importance by place; a photograph that is only its beginning
+SKETCHED = second_encoder.sketch(
+    [place % 3 for place in range(2048)],
+    [place // 128 for place in range(2048)],
+    b"\xff\xd8\xff\xe0" + bytes(range(256)) * 2,
+)
+SKETCH = second_encoder.in_parts(7, SKETCHED)
 CONTROLS = {
     "hello": ControlVector("A new edge.", "HELLO", {"cipher": 1, "split": 175, "rows": 7, "name": "edge 1"}),
-    "welcome": ControlVector("The answer.", "WELCOME", {"deadline_ms": 250}, downwards=True),
+    "welcome": ControlVector("The answer.", "WELCOME", WELCOMED, downwards=True),
+    "welcome_to_look": ControlVector(
+        "The answer of a cloud that would like sketches.",
+        "WELCOME",
+        {"deadline_ms": 250, "sketches": True},
+        downwards=True,
+    ),
     **{
         f"refuse_{reason}": ControlVector(
             f"A refusal: {reason}.", "REFUSE", {"reason": reason, "detail": detail}, downwards=True
@@ -292,8 +311,31 @@ CONTROLS = {
         downwards=True,
     ),
     "report": ControlVector(
-        "A report.", "REPORT", {"tensor": 1, "sent": 2500, "received": 2311, "bursts": 40}, downwards=True
+        "A report: of eleven datagrams those at 0, 1, 4 and 10 have arrived.",
+        "REPORT",
+        {"tensor": 1, "sent": 11, "received": 4, "bursts": 2, "arrived": second_encoder.arrived([0, 1, 4, 10], 11)},
+        downwards=True,
     ),
+    "report_without_map": ControlVector(
+        "A report of more datagrams than a map would fit.",
+        "REPORT",
+        {"tensor": 1, "sent": 8193, "received": 8000, "bursts": 40, "arrived": b""},
+        downwards=True,
+    ),
+    "report_largest_map": ControlVector(
+        "A report with the longest map: every third datagram is lost.",
+        "REPORT",
+        {
+            "tensor": 0,
+            "sent": 8192,
+            "received": 5462,
+            "bursts": 2730,
+            "arrived": second_encoder.arrived({p for p in range(8192) if p % 3 != 2}, 8192),
+        },
+        downwards=True,
+    ),
+    "sketch_data": ControlVector("The last data symbol of a sketch.", "SKETCH", SKETCH[2]),
+    "sketch_parity": ControlVector("The last parity symbol of the same.", "SKETCH", SKETCH[-1]),
     "ack": ControlVector("Acknowledgements.", "ACK", {"results": [0, 127, 128, 65536, 4294967295], "reports": []}),
     "ack_many": ControlVector(
         "More acknowledgements than fit a short array.", "ACK", {"results": [3], "reports": list(range(20))}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 KINDS = {"SYMBOL": 1, "MESSAGE": 2, "HELLO": 16, "WELCOME": 17}
 MESSAGE_KINDS = {
-    "HELLO": 1, "WELCOME": 2, "REFUSE": 3, "PING": 4, "PONG": 5, "RESULT": 6, "REPORT": 7, "ACK": 8, "BYE": 9
+    "HELLO": 1, "WELCOME": 2, "REFUSE": 3, "PING": 4, "PONG": 5, "RESULT": 6, "REPORT": 7, "ACK": 8, "BYE": 9,
+    "SKETCH": 10,
 }  # fmt: skip
 CODE_NONE, CODE_ZFEC, CODE_LEOPARD = 0, 1, 2
 UNIFORM8 = 1
@@ -210,8 +211,12 @@ def message(kind: str, values: Mapping[str, object]) -> bytes:
 
 def msgpack(value: object) -> bytes:
     """The shortest msgpack form of a value; a float is always a float64."""
+    if isinstance(value, bool):
+        return b"\xc3" if value else b"\xc2"
     if isinstance(value, int):
         return msgpack_unsigned(value)
+    if isinstance(value, bytes):
+        return msgpack_length(len(value), 0, 0, {1: 0xC4, 2: 0xC5}) + value
     if isinstance(value, float):
         return b"\xcb" + struct.pack(">d", value)
     if isinstance(value, str):
@@ -237,3 +242,31 @@ def msgpack_length(length: int, fixed: int, below: int, tags: Mapping[int, int])
         return bytes([fixed | length])
     size, tag = next((size, tag) for size, tag in tags.items() if length < 256**size)
     return bytes([tag]) + length.to_bytes(size, "big")
+
+
+# Section 6, REPORT: the map of what arrived; section 6.1: sketches
+
+
+def arrived(positions: Collection[int], sent: int) -> bytes:
+    """The bit of position p is bit 7 - p mod 8 of byte p / 8, bit 0 being the lowest."""
+    return bytes(sum(1 << 7 - p % 8 for p in positions if p // 8 == byte) for byte in range((sent + 7) // 8))
+
+
+def sketch(fates: Sequence[int], importance: Sequence[int], photograph: bytes) -> bytes:
+    return in_bits(fates, 2) + in_bits(importance, 4) + struct.pack(">H", len(photograph)) + photograph
+
+
+def in_bits(values: Sequence[int], size: int) -> bytes:
+    """The values one after the other, `size` bits each, and zeros up to a whole byte."""
+    bits = "".join(format(value, f"0{size}b") for value in values)
+    bits += "0" * (-len(bits) % 8)
+    return bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits), 8))
+
+
+def in_parts(tensor: int, whole: bytes) -> list[dict[str, object]]:
+    k = math.ceil(len(whole) / 1024)
+    length = math.ceil(len(whole) / k)
+    filled = whole + bytes(k * length - len(whole))
+    data = [filled[start : start + length] for start in range(0, len(filled), length)]
+    coded = data + [parity(data, k, 2 * k, index) for index in range(k, 2 * k)]
+    return [{"tensor": tensor, "n": 2 * k, "k": k, "index": i, "data": symbol} for i, symbol in enumerate(coded)]

@@ -383,12 +383,13 @@ def test_both_encoders_make_the_same_control_messages(
     answers = [[small % 1000, text, score]] * min(len(numbers), 5)
     for message in (
         wire.Hello(small % 256, small, small, text),
-        wire.Welcome(tensor),
+        wire.Welcome(tensor, small % 2 == 0),
         wire.Refuse("full", text),
         wire.Ping(),
         wire.Pong(),
         wire.Result(tensor, "partial", answers, small, small, {text: score}),
-        wire.Report(tensor, small, small, small),
+        wire.Report(tensor, small, small, small, text.encode()),
+        wire.SketchPart(tensor, small % 256, small // 256, 0, text.encode()),
         wire.Ack(numbers, numbers[::-1]),
         wire.Bye(),
     ):
@@ -431,7 +432,8 @@ def test_the_page_has_every_control_message_and_its_keys_in_the_order_of_the_wir
     assert {name: int(number) for number, name, *_ in rows} == second_encoder.MESSAGE_KINDS
     assert {kind.name: kind.value for kind in wire.MessageKind} == second_encoder.MESSAGE_KINDS
     written = {
-        name: re.findall(r"(?:^|; |, )`(\w+)` (?:u8|u16|u32|string|array|map)", keys) for _, name, _, keys in rows
+        name: re.findall(r"(?:^|; |, )`(\w+)` (?:u8|u16|u32|string|array|map|bin|bool)", keys)
+        for _, name, _, keys in rows
     }
     assert written == {
         message.kind.name: [field.name for field in fields(message)] for message in wire.MESSAGES.values()

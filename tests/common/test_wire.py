@@ -24,6 +24,7 @@ from gradfec_common.wire import (
     Refuse,
     Report,
     Result,
+    SketchPart,
     Welcome,
     message_body,
     read_message,
@@ -37,7 +38,7 @@ TEXT = st.text(max_size=64)
 SCORES = st.floats(allow_nan=False, allow_infinity=False)
 MESSAGES = st.one_of(
     st.builds(Hello, U8, U16, U16, TEXT),
-    st.builds(Welcome, U32),
+    st.builds(Welcome, U32, st.booleans()),
     st.builds(Refuse, TEXT, TEXT),
     st.sampled_from([Ping(), Pong(), Bye()]),
     st.builds(
@@ -49,7 +50,8 @@ MESSAGES = st.one_of(
         U16,
         st.dictionaries(st.text(max_size=12), SCORES, max_size=5),
     ),
-    st.builds(Report, U32, U16, U16, U16),
+    st.builds(Report, U32, U16, U16, U16, st.binary(max_size=40)),
+    st.builds(SketchPart, U32, U8, U8, U8, st.binary(max_size=40)),
     st.builds(Ack, st.lists(U32, max_size=50), st.lists(U32, max_size=50)),
 )
 EXAMPLES = [
@@ -59,9 +61,10 @@ EXAMPLES = [
     Ping(),
     Pong(),
     Result(9, "partial", [[282, "tiger cat", 0.5], [3, "ä", 0.1]], 3, 4, {"decode": 1.5}),
-    Report(9, 2048, 2000, 7),
+    Report(9, 11, 4, 2, b"\xc8\x20"),
     Ack([1, 2**32 - 1], []),
     Bye(),
+    SketchPart(9, 4, 2, 1, b"half of it"),
 ]
 SEALER = Sealer(bytes(32), Cipher.AES_256_GCM, 7)
 SYMBOL = SEALER.seal(Kind.SYMBOL, matrix_of(bodies_of(UnequalProtection(50).plan(np.zeros(GRID.count)))))[0].tobytes()
@@ -133,8 +136,8 @@ def test_what_may_be_seen_of_a_sealed_datagram_is_read_from_its_header(session, 
 
 
 def test_unknown_keys_of_a_message_are_ignored():
-    body = bytes([MessageKind.WELCOME]) + msgpack.packb({"future": [1, {"a": None}], "deadline_ms": 2})
-    assert read_message(body) == Welcome(2)
+    body = bytes([MessageKind.WELCOME]) + msgpack.packb({"future": [1, {}], "sketches": True, "deadline_ms": 2})
+    assert read_message(body) == Welcome(2, True)
 
 
 def test_an_empty_batch_has_nothing_in_it():
@@ -338,10 +341,14 @@ def test_a_message_with_a_mistyped_value_is_bad(kind, key, value):
         (MessageKind.REPORT, "bursts", 2**16 - 1),
         (MessageKind.HELLO, "name", "x" * 256),
         (MessageKind.ACK, "results", [2**32 - 1]),
+        (MessageKind.REPORT, "arrived", bytes(1024)),
+        (MessageKind.SKETCH, "data", bytes(1024)),
+        (MessageKind.SKETCH, "index", 2**8 - 1),
     ],
 )
 def test_the_largest_value_of_each_width_is_good_and_one_more_is_bad(kind, key, value):
-    more = [value[0] + 1] if isinstance(value, list) else value + "x" if isinstance(value, str) else value + 1
+    end = {str: "x", bytes: b"x", int: 1}
+    more = [value[0] + 1] if isinstance(value, list) else value + end[type(value)]
     assert not isinstance(of_kind(kind, GOOD[kind] | {key: value}), Drop)
     assert of_kind(kind, GOOD[kind] | {key: more}) == Drop.BAD_MESSAGE
 

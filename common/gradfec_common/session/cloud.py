@@ -29,10 +29,11 @@ from gradfec_common.session.handshake import AuthenticHello, Established, Handsh
 from gradfec_common.session.outbox import Outbox
 from gradfec_common.session.rates import Allowance
 from gradfec_common.session.records import Session
+from gradfec_common.session.sketches import Sketches
 from gradfec_common.session.tensors import Tensors
 from gradfec_common.session.timers import Timers
 from gradfec_common.transmit import packet_grid
-from gradfec_common.wire import Ack, Batch, Bye, Drop, Hello, Kind, Ping, Pong, Refuse, Result, Welcome
+from gradfec_common.wire import Ack, Batch, Bye, Drop, Hello, Kind, Ping, Pong, Refuse, Result, SketchPart, Welcome
 
 Rows = npt.NDArray[np.intp]
 
@@ -41,11 +42,18 @@ class CloudSessions:
     """The cloud's end of the protocol, for all its edges."""
 
     def __init__(
-        self, split: SplitPoint, deadline_s: float, keys: Keys, entropy: Entropy, limits: CloudLimits | None = None
+        self,
+        split: SplitPoint,
+        deadline_s: float,
+        keys: Keys,
+        entropy: Entropy,
+        limits: CloudLimits | None = None,
+        *,
+        sketches: bool = False,
     ) -> None:
         """Serve tensors of `split`, each decided at the latest `deadline_s` after its first datagram.
 
-        Edges come in with one of `keys`; `entropy` gives random bytes.
+        Edges come in with one of `keys`; `entropy` gives random bytes; `sketches` asks edges for some.
         """
         self.limits = limits or CloudLimits()
         self.split = split
@@ -60,6 +68,7 @@ class CloudSessions:
         self._outbox = Outbox(self.bites)
         self._events: deque[Event] = deque()
         self._answers = Answers(self.limits, self._timers, self._outbox, self.bites)
+        self._sketches = Sketches(self.limits, sketches, self._events, self.bites)
         self._tensors = Tensors(
             self.limits, deadline_s, self._sessions, self._timers, self._answers, self._events, self.bites
         )
@@ -180,7 +189,7 @@ class CloudSessions:
             return Drop.BAD_MESSAGE.value
         refusal, grid = self._why_not(wanted, hello)
         number = 0 if grid is None else self._new_number()
-        said = refusal if grid is None else Welcome(round(self.deadline_s * 1000))
+        said = refusal if grid is None else Welcome(round(self.deadline_s * 1000), self._sketches.wanted)
         answer = answer_hello(hello, number, wire.message_body(said), self._entropy)
         if answer is None:
             return Drop.FORGED.value
@@ -365,6 +374,8 @@ class CloudSessions:
             case Ack():
                 self._answers.acknowledge(session, message)
                 return "ack"
+            case SketchPart():
+                return self._sketches.take(session, message)
             case Bye():
                 self._outbox.say(session, Bye())
                 self._end(session, "bye")

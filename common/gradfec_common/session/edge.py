@@ -12,6 +12,7 @@ from gradfec_common.keys import Entropy
 from gradfec_common.replay import Verdict
 from gradfec_common.seal import UNSEALED, Opener, Sealer
 from gradfec_common.session.handshake import EdgeHandshake, Established, HandshakeKey
+from gradfec_common.sketch import Sketch, sketch_bytes, sketch_parts
 from gradfec_common.transmit import EncodedTensor
 from gradfec_common.wire import Ack, Batch, Bye, Drop, Hello, Kind, Message, Ping, Pong, Refuse, Report, Result, Welcome
 
@@ -32,6 +33,7 @@ class EdgeLimits:
     bye_repeat_s: float = 0.1  # the goodbye is repeated until the cloud says its own
     bye_patience_s: float = 1.0
     tensors_in_flight: int = 256
+    sketch_every_s: float = 1.0
     numbers_per_ack: int = 100  # of results and as many of reports: an ACK must fit a datagram
 
 
@@ -101,6 +103,7 @@ class _Session:
     sealer: Sealer
     opener: Opener
     deadline_s: float
+    sketches: bool  # whether the cloud would like some
     over: bool = False  # the cloud has said goodbye: it answers what it has, and takes nothing new
 
 
@@ -127,6 +130,7 @@ class EdgeSession:
         self._gone_at = 0.0
         self._gone = False
         self._next_tensor = 0
+        self._sketch_at = now  # when the next one may go
         self._awaiting: dict[int, _Awaiting] = {}
         self._acks: tuple[list[int], list[int]] = ([], [])
         self._out: list[bytes] = []
@@ -216,6 +220,16 @@ class EdgeSession:
             return None
         awaiting.sent += len(bodies)
         return self._session.sealer.seal(Kind.SYMBOL, bodies)
+
+    def wants_sketch(self, now: float) -> bool:
+        """Tell whether the cloud would like a sketch, and it is time for one."""
+        return self.connected and self._session is not None and self._session.sketches and now >= self._sketch_at
+
+    def send_sketch(self, tensor: int, sketch: Sketch, now: float) -> None:
+        """Tell the cloud once, in parts, what is done with a tensor; nothing that gets lost is repeated."""
+        self._sketch_at = now + self.limits.sketch_every_s
+        for part in sketch_parts(tensor, sketch_bytes(sketch)):
+            self._say(part)
 
     def leave(self, now: float) -> None:
         """Close open tensors as they stand, and say goodbye until the cloud has heard it: see `left`."""
@@ -329,6 +343,7 @@ class EdgeSession:
             Sealer(established.edge_to_cloud, Cipher(self._wanted.cipher), established.session),
             Opener(established.cloud_to_edge, Cipher(self._wanted.cipher)),
             welcome.deadline_ms / 1000,
+            welcome.sketches,
         )
         for number in list(self._awaiting):
             self._close(number)

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from gradfec_common.reassembly import Reassembly
+from gradfec_common.sketch import Sketch
 from gradfec_common.wire import Result
 
 
@@ -34,6 +35,7 @@ class CloudLimits:
     answer_stale_s: float = 3.0
     answers_per_session: int = 64
     tensor_window: int = 256  # how far a tensor's number may lie from the newest one of its session
+    sketch_bytes: int = 65_536  # of a sketch, of which a session has one at a time
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,17 @@ class Finished:
     packets: dict[str, int]
     result: Result
     latency_s: float  # from its first datagram to its answer
+    bursts: int  # runs of consecutive datagrams that were lost
+
+
+@dataclass(frozen=True)
+class Sketched:
+    """An edge has told what it does with one of its tensors, which may or may not have come, and need not be true."""
+
+    session: int
+    edge: str
+    tensor: int
+    sketch: Sketch
 
 
 @dataclass(frozen=True)
@@ -86,4 +99,4 @@ class SessionMoved:
     peer: Hashable
 
 
-Event = Decided | Finished | SessionOpened | SessionMoved | SessionEnded
+Event = Decided | Finished | Sketched | SessionOpened | SessionMoved | SessionEnded

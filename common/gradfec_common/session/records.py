@@ -37,6 +37,18 @@ class Answer:
 
 
 @dataclass
+class PartialSketch:
+    """The parts of a session's newest sketch, by index, until there are enough."""
+
+    tensor: int = -1
+    n: int = 0
+    k: int = 0
+    length: int = 0  # of each part
+    parts: dict[int, bytes] = field(default_factory=dict)
+    done: bool = False
+
+
+@dataclass
 class Session:
     """What the cloud keeps of one edge."""
 
@@ -58,3 +70,4 @@ class Session:
     strayed: int = -1  # the last tensor that was out of the window
     finished: set[int] = field(default_factory=set)  # within the window
     answers: dict[tuple[MessageKind, int], Answer] = field(default_factory=dict)
+    sketch: PartialSketch = field(default_factory=PartialSketch)

@@ -217,7 +217,10 @@ class Tensors:
             return
         self._drop(session, number, tensor.result.outcome)
         packets = packet_counts(tensor.arrived, tensor.result, tensor.report)
-        self._events.append(Finished(session.edge, session.id, number, packets, tensor.result, tensor.latency_s))
+        bursts = tensor.report.bursts
+        self._events.append(
+            Finished(session.edge, session.id, number, packets, tensor.result, tensor.latency_s, bursts)
+        )
 
     def _drop(self, session: Session, number: int, fate: str) -> None:
         """Let go of a tensor, and remember its number while it may still be heard of."""
@@ -235,7 +238,7 @@ def _held_bytes(session: Session) -> int:
 
 def _report(number: int, tensor: Tensor) -> Report:
     arrived = tensor.arrived
-    return Report(number, arrived.sent, arrived.received, arrived.lost_bursts())
+    return Report(number, arrived.sent, arrived.received, arrived.lost_bursts(), arrived.map())
 
 
 def packet_counts(arrived: Reassembly, result: Result, report: Report) -> dict[str, int]:

@@ -34,10 +34,10 @@ FAST, MOMENT_S = 1e9, 1e-6  # so many tensors a second: after a moment, all that
 class Cloud:
     """A cloud's core under a clock that the test moves; checks what must hold after every step."""
 
-    def __init__(self, keys=(KEY, OTHER_KEY), **limits):
+    def __init__(self, keys=(KEY, OTHER_KEY), sketches=False, **limits):
         self.now = 100.0
         by_id = {key.id: key for key in keys}
-        self.core = CloudSessions(SPLIT, DEADLINE_S, by_id, entropy_of(1), CloudLimits(**limits))
+        self.core = CloudSessions(SPLIT, DEADLINE_S, by_id, entropy_of(1), CloudLimits(**limits), sketches=sketches)
         self.events = []
         self.sent = []  # (datagram, peer) not yet looked at
         self.fed = 0

@@ -11,7 +11,7 @@ from tests.common.small_tensors import bodies_of
 from gradfec_common import wire
 from gradfec_common.replay import REPLAY_WINDOW
 from gradfec_common.session.events import Decided
-from gradfec_common.wire import Ack, Bye, Drop, Hello, Ping, Pong, Refuse, Report, Result, Welcome
+from gradfec_common.wire import Ack, Bye, Drop, Hello, Ping, Pong, Refuse, Report, Result, SketchPart, Welcome
 
 from .clouds import ALICE, BOB, PLAN, SYMBOL_BYTES, Cloud, tensor_of
 from .ends import PING, STRANGE_KEY, WANTED, drawn_handshake, flipped
@@ -109,7 +109,7 @@ def test_each_reason_is_the_fate_of_a_datagram_that_deserves_it(reason):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"\0", b"\4", b"\4\xc0", b"\x0a\x80", PING + b"\0", wire.message_body(Ack([1], []))[:-1]],
+    [b"", b"\0", b"\4", b"\4\xc0", b"\x0b\x80", PING + b"\0", wire.message_body(Ack([1], []))[:-1]],
     ids=["empty", "no kind", "no map", "nil", "unknown kind", "more than a map", "cut"],
 )
 def test_an_authentic_message_that_is_none_is_bad_and_changes_nothing(cloud, body):
@@ -136,6 +136,7 @@ def test_a_range_of_signalling_nans_is_a_bad_parameter_without_a_warning(cloud):
         Pong(),
         Result(0, "complete", TOP5, 0, 0, {}),
         Report(1, 2, 3, 4),
+        SketchPart(0, 1, 1, 0, b"not asked for"),
     ],
     ids=lambda message: message.kind.name,
 )

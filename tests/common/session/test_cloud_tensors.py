@@ -30,7 +30,7 @@ def test_a_tensor_is_decided_as_soon_as_it_is_complete_before_parity_has_come(cl
     cloud.answer(decided)
     assert not cloud.took(Finished)
     cloud.feed(tensor[15])
-    assert cloud.told(Report) == [Report(0, 16, 16, 0)]
+    assert cloud.told(Report) == [Report(0, 16, 16, 0, b"\xff\xff")]
     (finished,) = cloud.took(Finished)
     assert finished.packets == {
         "total": 12,
@@ -54,7 +54,7 @@ def test_parity_completes_what_lacks_data(cloud):
     cloud.wait(0.05)
     (result,) = cloud.took(Finished)
     assert (result.result.outcome, result.result.recovered, result.result.missing) == ("complete", 4, 0)
-    assert Report(0, 16, 12, 1) in cloud.told()
+    assert Report(0, 16, 12, 1, b"\x0f\xff") in cloud.told()
 
 
 def test_a_tensor_is_decided_at_the_deadline_after_its_first_datagram(cloud):
@@ -87,7 +87,7 @@ def test_a_tensor_is_decided_30_ms_after_its_last_datagram_in_send_order(cloud):
     assert not cloud.took(Decided)
     cloud.wait(0.002)
     assert len(cloud.took(Decided)) == 1
-    assert cloud.told(Report) == [Report(0, 16, 3, 1)]
+    assert cloud.told(Report) == [Report(0, 16, 3, 1, b"\xc0\x01")]
 
 
 def test_a_tensor_is_decided_30_ms_after_a_later_one_has_begun(cloud):

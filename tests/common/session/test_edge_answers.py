@@ -7,7 +7,7 @@ from gradfec_common.ciphers import Cipher
 from gradfec_common.errors import UsageError
 from gradfec_common.replay import REPLAY_WINDOW
 from gradfec_common.session.edge import Answered, Closed, LinkLost, new_hello
-from gradfec_common.wire import Ack, Drop, Hello, Ping, Pong, Refuse
+from gradfec_common.wire import Ack, Drop, Hello, Ping, Pong, Refuse, SketchPart
 
 from .edges import OTHER, SESSION, TENSOR, WELCOME, Edge, report, result
 from .ends import CIPHER, WANTED, drawn_handshake, flipped
@@ -207,6 +207,7 @@ FATES = {
     "a refusal's body": (lambda end: end.says(Refuse("full", "")), Drop.UNEXPECTED),
     "a question": (lambda end: end.says(Ping()), Drop.UNEXPECTED),
     "an acknowledgement": (lambda end: end.says(Ack([0], [0])), Drop.UNEXPECTED),
+    "a sketch": (lambda end: end.says(SketchPart(0, 1, 1, 0, b"?")), Drop.UNEXPECTED),
     "no message": (lambda end: end.says(b"\7\x80"), Drop.BAD_MESSAGE),
     "forged": (lambda end: map(flipped, end.says(result(0))), Drop.FORGED),
     "another session": (lambda end: [d[:7] + b"\x63" + d[8:] for d in end.says(result(0))], Drop.UNKNOWN_SESSION),
