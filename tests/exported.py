@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from gradfec_cloud import metrics as of_cloud
+from gradfec_common import wire
 from gradfec_common.plan import parse_scheme
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.session.events import Finished
@@ -19,6 +20,7 @@ from gradfec_common.wire import Report, Result
 from gradfec_edge import metrics as of_edge
 from gradfec_edge.frames import Frame
 from gradfec_edge.journal import Journal
+from gradfec_edge.losses import Weights
 from gradfec_web.monitor import new_registry
 
 NOT_OURS = "process_"  # prometheus_client's own
@@ -39,7 +41,7 @@ class Cloud:
         names = ("total", "dropped_by_plan", "parity", "sent", "received", "lost", "recovered", "missing")
         packets = dict(zip(names, (100, 20, 30, 110, 70, 40, 10, 5), strict=True))
         result = Result(0, "partial", [], 10, 5, {"decode": 3.0})
-        self.metrics.finished(Finished("kitchen", 1, 0, packets, result, 0.12))
+        self.metrics.finished(Finished("kitchen", 1, 0, packets, result, 0.12, 9))
 
 
 class Edge:
@@ -56,7 +58,8 @@ class Edge:
         """End the story of a frame that was sent: of 100 packets 20 are dropped, 10 recovered, some missing."""
         scores = np.arange(100, dtype=np.float32)
         plan = parse_scheme("FEC_20_80").plan(scores)
-        self.journal.sent(0, frame(), plan, {"encode": 3.0}, scores / scores.sum())
+        weights = Weights(plan, np.zeros(100, wire.SYMBOL_HEADER), scores / scores.sum())
+        self.journal.sent(0, frame(), plan, {"encode": 3.0}, weights)
         result = Result(0, "partial" if missing else "complete", [], 10, missing, {}) if answered else None
         if result:
             self.journal.answered(Answered(0, result))

@@ -20,12 +20,13 @@ from gradfec_common.wire import Drop
 from gradfec_web.monitor import LATENCY_BUCKETS, STAGE_BUCKETS
 
 # All values that a label can have: a counter is there, as 0, before its first event, which rate() would not see else.
-FATES = ("collected", "surplus", "hello", "ping", "ack", "bye", *(reason.value for reason in Drop))
+FATES = ("collected", "surplus", "hello", "ping", "ack", "sketch", "bye", *(reason.value for reason in Drop))
 OUTCOMES = ("complete", "partial")
 TENSOR_FATES = (*OUTCOMES, "overloaded", "failed", "abandoned")
 LIMITS = (
     *("sessions", "sessions_per_key", "greetings", "hellos_per_s", "hellos_per_s_and_address", "addresses"),
-    *("tensors_per_s", "tensors_per_session", "pending_tensors", "reassembly_bytes", "answers_per_session", "credit"),
+    *("tensors_per_s", "tensors_per_session", "pending_tensors", "reassembly_bytes", "answers_per_session"),
+    *("credit", "sketch_bytes"),
 )
 STAGES = ("collect", "queue", "decode", "back_end")
 ENDINGS = ("idle", "bye", "leaving", "key removed")

@@ -34,8 +34,9 @@ from gradfec_common.wire import Hello
 from gradfec_edge.frames import Frame, Source
 from gradfec_edge.journal import Journal
 from gradfec_edge.link import Link
+from gradfec_edge.losses import Weights
 from gradfec_edge.metrics import CameraMetrics, EdgeMetrics, Snapshot
-from gradfec_edge.pipeline import Encoded, Pipeline
+from gradfec_edge.pipeline import EncodedFrame, Pipeline, Stages
 from gradfec_web.monitor import Monitor, ask, new_registry
 
 PATIENCE_S = 30.0  # how long a file or folder waits for a cloud that does not answer
@@ -141,26 +142,26 @@ class EdgeDaemon:
             if not self._connected.is_set() and self.source.live:
                 self._give_up(frame)
                 continue
-            encoded = await asyncio.to_thread(self.pipeline.encode, frame.image)
+            encoded, stages = await asyncio.to_thread(self.pipeline.encode, frame.image)
             now = time.monotonic()
             self._interval_s += 0.2 * (min(now - last, 1.0) - self._interval_s)
             last = now
-            task = self._loop.create_task(self._send(frame, encoded))
+            task = self._loop.create_task(self._send(frame, encoded, stages))
             self._on_their_way.add(task)
             task.add_done_callback(self._sent)
 
-    async def _send(self, frame: Frame, encoded: Encoded) -> None:
+    async def _send(self, frame: Frame, encoded: EncodedFrame, stages: Stages) -> None:
         """Send one frame's tensor; when the link is lost just before, a file's frame waits, a camera's is given up."""
-        tensor, stages, shares = encoded
+        weights = Weights(encoded.plan, encoded.headers, encoded.shares)
         is_open = asyncio.Event()
 
-        def opened(number: int) -> None:
+        def opened(tensor: int) -> None:
             is_open.set()
-            self.journal.sent(number, frame, tensor.plan, stages, shares)
+            self.journal.sent(tensor, frame, encoded.plan, stages, weights)
 
         while not is_open.is_set():
             with stages.time("send"):
-                await self.link.send_tensor(tensor, self._sending_s(tensor), opened)
+                await self.link.send_tensor(encoded, self._sending_s(encoded), opened)
             if not is_open.is_set() and self.source.live:
                 self._give_up(frame)
                 return

@@ -7,21 +7,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
 from gradfec_common.plan import Plan
-from gradfec_common.results import UNKNOWN, ResultsFile
+from gradfec_common.results import ResultsFile
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.wire import Report, Result
 from gradfec_edge.frames import Frame
+from gradfec_edge.losses import Weights
 
-Floats = npt.NDArray[np.float32]
 Record = dict[str, object]
-
-
-# What becomes of importance. Which packets are missing of a frame that is not complete, the report does not say.
-IMPORTANCE_FATES = ("delivered", "missing", "dropped_by_plan", UNKNOWN)
 
 
 @dataclass
@@ -31,7 +24,7 @@ class Story:
     frame: Frame
     tensor: int | None = None  # nothing of the following where it was never sent
     plan: Plan | None = None
-    shares: Floats | None = None  # of the importance, by packet
+    weights: Weights | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
     latency_ms: float = 0.0  # where there is a result
     result: Result | None = None
@@ -60,12 +53,8 @@ class Story:
 
     @property
     def importance(self) -> dict[str, float]:
-        """The share of the importance that had each fate, 1 in all; empty for a frame that was never sent."""
-        if self.plan is None or self.shares is None:
-            return {}
-        dropped = min(float(self.shares[self.plan.dropped].sum()), 1.0)
-        fate = "delivered" if self.result and self.result.missing == 0 else UNKNOWN
-        return {"dropped_by_plan": dropped, fate: 1 - dropped}
+        """The share of the importance that had each fate, 1 in all; empty where nothing was sent, or weighed."""
+        return self.weights.fates(self.result, self.report) if self.weights else {}
 
     def record(self) -> Record:
         """Return the frame's line in the results file: its answer, its packets, its times."""
@@ -98,10 +87,10 @@ class Journal:
         self._sent: dict[int, Story] = {}
 
     def sent(
-        self, tensor: int, frame: Frame, plan: Plan, stages_ms: dict[str, float], shares: Floats | None = None
+        self, tensor: int, frame: Frame, plan: Plan, stages_ms: dict[str, float], weights: Weights | None = None
     ) -> None:
-        """Take note that a frame is being sent as `tensor`; `shares` (packets,) are its packets' of the importance."""
-        self._sent[tensor] = Story(frame, tensor, plan, shares, stages_ms)
+        """Take note that a frame is being sent as `tensor`; with its `weights`, its losses are weighed."""
+        self._sent[tensor] = Story(frame, tensor, plan, weights, stages_ms)
 
     def answered(self, event: Answered) -> None:
         """Take note of the moment at which the answer came."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -39,11 +39,10 @@ class Stages(dict[str, float]):
         self[stage] = round(1000 * (time.perf_counter() - start), 3)
 
 
-class Encoded(NamedTuple):
-    """A frame's tensor, ready to be sent; what its stages took; each packet's share (packets,) of the importance."""
+@dataclass(frozen=True)
+class EncodedFrame(EncodedTensor):
+    """A tensor ready to be sent, and its packets' shares (count,) of the importance."""
 
-    tensor: EncodedTensor
-    stages: Stages
     shares: Floats
 
 
@@ -67,7 +66,7 @@ class Pipeline:
         self.front_end, self.estimator, self.scheme = front_end, estimator, scheme
         self._coders = ThreadPoolExecutor(cores(), "coder")
 
-    def encode(self, frame: npt.NDArray[np.uint8]) -> Encoded:
+    def encode(self, frame: npt.NDArray[np.uint8]) -> tuple[EncodedFrame, Stages]:
         """Turn a BGR frame (height, width, 3) of any size into a tensor that is ready to be sent."""
         stages = Stages()
         with stages.time("preprocess"):
@@ -82,5 +81,5 @@ class Pipeline:
             if damage is not None and self.compensate:
                 chi = compensated(chi, damage, plan.dropped, self.grid)
         with stages.time("encode"):
-            tensor = encode_tensor(chi, plan, self.grid, self.split, self._coders.map)
-        return Encoded(tensor, stages, shares)
+            encoded = encode_tensor(chi, plan, self.grid, self.split, self._coders.map)
+        return EncodedFrame(encoded.headers, encoded.symbols, plan, shares), stages

@@ -160,3 +160,18 @@ def test_a_loop_that_is_busy_is_waited_for_no_longer_than_patience_lasts(monkeyp
 
     asyncio.run(run())
     assert asked.is_set()
+
+
+def test_a_loop_that_has_ended_answers_nothing() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    with pytest.raises(TimeoutError, match="the event loop has ended"):
+        ask(loop, lambda: None)
+
+
+def test_what_goes_wrong_with_a_question_is_told_to_who_asked() -> None:
+    async def run() -> None:
+        await asyncio.to_thread(ask, asyncio.get_running_loop(), lambda: 1 // 0)
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(run())

@@ -6,13 +6,14 @@ Served by threads of their own, few and none for long: no client, however slow o
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import platform
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from importlib.metadata import PackageNotFoundError, version
 from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -63,17 +64,25 @@ def release() -> str:
 def ask(loop: asyncio.AbstractEventLoop, question: Callable[[], T]) -> T:
     """Return the answer that a question gets on the event loop, asked from another thread.
 
-    TimeoutError where the loop does not come to it within PATIENCE_S.
+    TimeoutError where the loop does not come to it within PATIENCE_S, or has ended.
     """
+    answer: Future[T] = Future()
 
-    async def on_loop() -> T:
-        return question()
+    def on_loop() -> None:
+        if answer.set_running_or_notify_cancel():  # somebody still waits
+            try:
+                answer.set_result(question())
+            except Exception as error:
+                answer.set_exception(error)
 
-    asked = asyncio.run_coroutine_threadsafe(on_loop(), loop)
     try:
-        return asked.result(PATIENCE_S)
-    except concurrent.futures.TimeoutError:  # not the built-in one, before Python 3.11
-        asked.cancel()
+        loop.call_soon_threadsafe(on_loop)
+    except RuntimeError:
+        raise TimeoutError("the event loop has ended") from None
+    try:
+        return answer.result(PATIENCE_S)
+    except FutureTimeoutError:  # not the built-in one, before Python 3.11
+        answer.cancel()
         raise TimeoutError(f"the event loop has not answered for {PATIENCE_S:g} s") from None
 
 
