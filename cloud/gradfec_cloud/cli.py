@@ -12,11 +12,13 @@ import click
 from gradfec_common.console import (
     Endpoint,
     EndpointType,
+    chosen_settings,
     insecure_option,
     key_file_option,
     plain_errors,
     runtime_option,
     say_totals,
+    web_option,
 )
 from gradfec_common.runtimes import LITERT, choose_runtime
 
@@ -54,6 +56,7 @@ Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong optio
 )
 @click.option("--results", metavar="FILE|-", help="Append one JSON object a frame; - for standard output.")
 @click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve /metrics, for Prometheus, /healthz and /readyz.")
+@web_option
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
 @runtime_option
 @key_file_option
@@ -79,6 +82,7 @@ def main(
     deadline_ms: int,
     results: str | None,
     metrics: Endpoint | None,
+    web: Endpoint | None,
     weights: Path | None,
     runtime: str,
     key_file: Path | None,
@@ -96,19 +100,21 @@ def main(
     from gradfec_common.fill import fill_values
     from gradfec_common.network import split_point
     from gradfec_common.results import ResultsFile
+    from gradfec_web.shown import PageOptions
 
     cut = split_point(split)
     values = fill_values(fill, cut)
     runtime = choose_runtime(runtime)
     read_keys = key_source(key_file, keys, insecure=insecure)
     read_keys()  # fail now
+    page = PageOptions(web, "cloud", str(listen), chosen_settings(runtime=runtime), insecure) if web else None
     with contextlib.ExitStack() as stack:
         port = Port(listen, batched=udp == "auto")
         stack.callback(port.close)
         file = stack.enter_context(ResultsFile(results)) if results else None
         if port.receive_buffer_bytes < RECEIVE_BUFFER_BYTES:
             say(f"warning: {small_buffer_hint(port.receive_buffer_bytes)}")
-        options = CloudOptions(cut, fill, deadline_ms / 1000, metrics, read_keys, runtime)
+        options = CloudOptions(cut, fill, deadline_ms / 1000, metrics, read_keys, page, runtime)
         totals = run_cloud(options, port, file, lambda deliver: load(runtime, cut, weights, values, deliver), say)
     if as_json:
         click.echo(json.dumps(totals))

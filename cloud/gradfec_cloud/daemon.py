@@ -7,14 +7,15 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import uvloop
 
 from gradfec_cloud.inference import Answer, Inference
 from gradfec_cloud.metrics import CloudMetrics, Snapshot
-from gradfec_cloud.port import Port
+from gradfec_cloud.port import Port, place
+from gradfec_cloud.watch import Watch
 from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_WARNING
@@ -24,6 +25,7 @@ from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.session.greeter import Keys
 from gradfec_web.monitor import Monitor, ask, new_registry
+from gradfec_web.shown import PageOptions
 
 READ_BEFORE_TIMER = 64  # batches: more than the receive buffer holds, and no end of them under a flood
 Totals = dict[str, dict[str, int]]
@@ -41,6 +43,7 @@ class CloudOptions:
     deadline_s: float
     metrics: Endpoint | None
     read_keys: Callable[[], Keys]
+    page: PageOptions | None = None
     runtime: str = ""  # what runs the back-end, for the user
 
 
@@ -53,7 +56,9 @@ class CloudDaemon:
         """Join the parts; `run` does the work. `say` takes one line for the user."""
         self._keys = options.read_keys()
         self._insecure = admits_everybody(self._keys)
-        self.sessions = CloudSessions(options.split, options.deadline_s, self._keys, os.urandom)
+        sketches = options.page is not None
+        self.sessions = CloudSessions(options.split, options.deadline_s, self._keys, os.urandom, sketches=sketches)
+        self.watch = Watch(options.page)
         self._options, self._port, self._results, self._say = options, port, results, say
         self._loop = asyncio.get_running_loop()
         self.registry = new_registry("cloud", runtime=options.runtime)
@@ -150,6 +155,7 @@ class CloudDaemon:
 
     def _on_answers(self, answers: list[Answer]) -> None:
         for answer in answers:
+            self.watch.answered(answer)
             if answer.error is not None:
                 self._say(f"error: tensor {answer.decided.tensor} has no answer: {answer.error!r}")
                 self.sessions.fail(answer.decided)
@@ -170,6 +176,7 @@ class CloudDaemon:
             self._due = due
             self._timer = self._loop.call_later(max(due - time.monotonic(), 0), self._on_timer) if due else None
         while (event := self.sessions.next_event()) is not None:
+            self.watch.saw(event)
             match event:
                 case Decided() if self._inference:
                     self._inference.submit(event)
@@ -254,11 +261,6 @@ def admits_everybody(keys: Keys) -> bool:
     return any(key.insecure for key in keys.values())
 
 
-def place(peer: Hashable) -> str:
-    """Return an address as people write it."""
-    return str(Endpoint(*peer[:2])) if isinstance(peer, tuple) else str(peer)
-
-
 def run_cloud(
     options: CloudOptions,
     port: Port,
@@ -272,7 +274,8 @@ def run_cloud(
         daemon = CloudDaemon(options, port, results, say)
         monitor = Monitor(options.metrics, daemon.registry, daemon.why_not_ready) if options.metrics else None
         try:
-            await daemon.run(make_inference)
+            async with daemon.watch.shown(daemon.totals, say):
+                await daemon.run(make_inference)
         finally:
             if monitor:
                 await asyncio.to_thread(monitor.close)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from gradfec_cloud.backend import BackEnd
 from gradfec_cloud.turns import Turns
 from gradfec_common.fill import Fill
-from gradfec_common.reassembly import DecodedTensor, decode_tensor
+from gradfec_common.reassembly import DecodedTensor, Found, decode_tensor
 from gradfec_common.runtimes import cores
 from gradfec_common.session.events import Decided
 
@@ -34,6 +34,7 @@ class Answer:
     recovered: int = 0
     missing: int = 0
     stages_ms: dict[str, float] = field(default_factory=dict)
+    found: Found | None = None  # None where it was not decoded
     error: Exception | None = None
 
 
@@ -84,7 +85,7 @@ class Inference:
         for answer, queued_at in zip(answers, since, strict=True):
             start = time.perf_counter()
             tensor = decode_tensor(answer.decided.arrived, self._fill, self._decoders.map)
-            answer.recovered, answer.missing = tensor.recovered, tensor.missing
+            answer.recovered, answer.missing, answer.found = tensor.recovered, tensor.missing, tensor.found
             answer.stages_ms = {
                 "collect": 1000 * answer.decided.waited_s,
                 "queue": 1000 * (start - queued_at),

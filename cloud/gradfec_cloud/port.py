@@ -94,6 +94,11 @@ def small_buffer_hint(granted_bytes: int) -> str:
     )
 
 
+def place(peer: Hashable) -> str:
+    """Return an address as people write it."""
+    return str(Endpoint(*peer[:2])) if isinstance(peer, tuple) else str(peer)
+
+
 def dropped_by_kernel(opened: socket.socket) -> int:
     """Return how many datagrams found a socket's receive buffer full since it was opened; 0 where unknowable.
 

@@ -43,6 +43,12 @@ insecure_option = click.option(
 )
 
 
+def chosen_settings(**decided: object) -> dict[str, str]:
+    """Return the running command's options as they were decided, by name; `decided` are those that it chose itself."""
+    given = click.get_current_context().params | decided
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
 def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Turn a GradfecError, or the want of TensorFlow, into one line on stderr, and Ctrl-C into exit code 130."""
 
@@ -116,3 +122,10 @@ class EndpointType(click.ParamType[Endpoint]):
         if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
             self.fail(f"{port!r} in {text!r} is not a port: use a number from 1 to 65535", param, ctx)
         return Endpoint(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+web_option = click.option(
+    "--web",
+    type=EndpointType("127.0.0.1"),
+    help="Serve a live page of what becomes of frames and packets, for a browser.",
+)

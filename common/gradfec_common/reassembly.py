@@ -157,6 +157,13 @@ class Reassembly:
             self.named[number] = wire.header_words(headers)[first, wire.BLOCK_WORDS]
 
 
+def read_map(untrusted: bytes, sent: int) -> Mask | None:
+    """Return which of a tensor's datagrams (sent,) have arrived, from `Reassembly.map`; None where it does not say."""
+    if len(untrusted) != -(-sent // 8):
+        return None
+    return np.unpackbits(np.frombuffer(untrusted, np.uint8), count=sent).astype(bool)
+
+
 def is_first(values: npt.NDArray[np.intp], below: int) -> npt.NDArray[np.bool_]:
     """Tell of each of (m,) values, 0 <= value < `below`, whether none before it is the same."""
     backwards = np.arange(len(values))[::-1]

@@ -12,11 +12,13 @@ from gradfec_common.console import (
     Endpoint,
     EndpointType,
     Number,
+    chosen_settings,
     insecure_option,
     key_file_option,
     plain_errors,
     runtime_option,
     say_totals,
+    web_option,
 )
 from gradfec_common.runtimes import choose_runtime
 
@@ -81,6 +83,12 @@ IMPORTANCE = (
 @runtime_option
 @key_file_option
 @insecure_option
+@web_option
+@click.option(
+    "--thumbnail",
+    is_flag=True,
+    help="Send the cloud a small picture of what the camera sees, once a second, if its live page is on (--web).",
+)
 @click.option("--name", default=platform.node() or "edge", help="How this edge is called in the cloud's records.")
 @click.option(
     "--udp",
@@ -112,6 +120,8 @@ def main(
     runtime: str,
     key_file: Path | None,
     insecure: bool,
+    web: Endpoint | None,
+    thumbnail: bool,
     name: str,
     udp: str,
     seed: int,
@@ -141,16 +151,19 @@ def main(
     from gradfec_edge.link import resolve
     from gradfec_edge.pipeline import Pipeline
     from gradfec_edge.progress import Progress
+    from gradfec_edge.watch import watch_options
 
     scheme, cut = parse_scheme(protect, fec_named(fec)), split_point(split)
     grid, runtime = packet_grid(cut, rows), choose_runtime(runtime)
     check_code(scheme.code, grid, cut)
     importance = importance or default_estimator(cut, grid)
     estimator = make_estimator(importance, cut, grid, np.random.default_rng(seed))
-    key = HandshakeKey(edge_key(key_file, insecure=insecure))
-    hello = new_hello(cut.id, rows, name, preferred_cipher())
+    key, hello = HandshakeKey(edge_key(key_file, insecure=insecure)), new_hello(cut.id, rows, name, preferred_cipher())
     options = EdgeOptions(
-        cloud, hello, key, in_flight, timeout_ms / 1000, rate, udp == "auto", metrics=metrics, runtime=runtime
+        *(cloud, hello, key, in_flight, timeout_ms / 1000, rate, udp == "auto"),
+        watch_options(web, camera, chosen_settings(importance=importance, runtime=runtime), insecure, thumbnail),
+        metrics,
+        runtime,
     )
     with contextlib.ExitStack() as stack:
         progress = Progress()

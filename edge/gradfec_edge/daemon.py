@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import uvloop
@@ -29,7 +29,6 @@ from gradfec_common.session.edge import (
     Refused,
 )
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_common.transmit import EncodedTensor
 from gradfec_common.wire import Hello
 from gradfec_edge.frames import Frame, Source
 from gradfec_edge.journal import Journal
@@ -37,6 +36,7 @@ from gradfec_edge.link import Link
 from gradfec_edge.losses import Weights
 from gradfec_edge.metrics import CameraMetrics, EdgeMetrics, Snapshot
 from gradfec_edge.pipeline import EncodedFrame, Pipeline, Stages
+from gradfec_edge.watch import Watch, WatchOptions
 from gradfec_web.monitor import Monitor, ask, new_registry
 
 PATIENCE_S = 30.0  # how long a file or folder waits for a cloud that does not answer
@@ -58,6 +58,7 @@ class EdgeOptions:
     timeout_s: float
     rate_mbit_s: float | None
     batched_udp: bool = True  # where kernel and device can
+    watch: WatchOptions = field(default_factory=WatchOptions)
     metrics: Endpoint | None = None
     runtime: str = ""  # what runs the front-end, for the user
 
@@ -86,6 +87,7 @@ class EdgeDaemon:
         limits = EdgeLimits(answer_timeout_s=options.timeout_s)
         session = EdgeSession(options.hello, options.key, os.urandom, time.monotonic(), limits)
         self.link = Link(options.cloud, session, self._on_event, batched=options.batched_udp)
+        self.watch = Watch(options.watch, options.hello.name, options.cloud, session, pipeline.grid)
         self._slots = asyncio.Semaphore(options.in_flight)
         self._connected = asyncio.Event()
         self._on_their_way: set[asyncio.Task[None]] = set()
@@ -158,6 +160,7 @@ class EdgeDaemon:
         def opened(tensor: int) -> None:
             is_open.set()
             self.journal.sent(tensor, frame, encoded.plan, stages, weights)
+            self.watch.sent(tensor, encoded)
 
         while not is_open.is_set():
             with stages.time("send"):
@@ -173,7 +176,7 @@ class EdgeDaemon:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 
-    def _sending_s(self, encoded: EncodedTensor) -> float:
+    def _sending_s(self, encoded: EncodedFrame) -> float:
         """Return over how many seconds a tensor's datagrams are to be spread."""
         if self.options.rate_mbit_s is not None:
             return encoded.wire_bits / (1e6 * self.options.rate_mbit_s)
@@ -220,6 +223,7 @@ class EdgeDaemon:
             self._fail(error)
 
     def _on_event(self, event: Event) -> None:
+        self.watch.saw(event)
         try:
             match event:
                 case Connected():
@@ -246,9 +250,20 @@ class EdgeDaemon:
                 case Closed():
                     if event.result is None:
                         self._slots.release()
-                    self._metrics.ended(self.journal.closed(event))
+                    story = self.journal.closed(event)
+                    self._metrics.ended(story)
+                    self.watch.closed(event, story.record())
         except GradfecError as error:  # the results file cannot be written
             self._fail(error)
+
+    def totals(self) -> Totals:
+        """Return what has been counted, for the last words."""
+        return {
+            "frames": {**self.journal.outcomes, "skipped": self.source.skipped},
+            "packets": dict(self.journal.packets),
+            "datagrams_sent": dict(self.link.sent),
+            "datagrams_received": {reason: n for reason, n in self.link.session.counts.items() if n},
+        }
 
     def snapshot(self) -> Snapshot:
         """Return the counts and states of now."""
@@ -328,16 +343,12 @@ def run_edge(
         why_not_ready = partial(ask, loop, daemon.why_not_ready)
         monitor = Monitor(options.metrics, registry, why_not_ready) if options.metrics else None
         try:
-            await daemon.run()
+            async with daemon.watch.shown(daemon.totals, say):
+                await daemon.run()
         finally:
             if monitor:
                 await asyncio.to_thread(monitor.close)
-        return {
-            "frames": {**journal.outcomes, "skipped": source.skipped},
-            "packets": dict(journal.packets),
-            "datagrams_sent": dict(daemon.link.sent),
-            "datagrams_received": {reason: n for reason, n in daemon.link.session.counts.items() if n},
-        }
+        return daemon.totals()
 
     # A frame's matrices are small: more threads of BLAS would wait for each other, and be in the network's way.
     with threadpool_limits(1, user_api="blas"):

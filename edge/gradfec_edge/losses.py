@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.plan import Indices, Plan
+from gradfec_common.plan import Plan
+from gradfec_common.reassembly import Mask, read_map
 from gradfec_common.results import UNKNOWN
 from gradfec_common.wire import Report, Result
+from gradfec_edge.cells import cells_of
+from gradfec_web.view import Cell
 
 IMPORTANCE_FATES = ("delivered", "missing", "dropped_by_plan", UNKNOWN)
 
@@ -29,21 +32,17 @@ class Weights:
         fates, kept = {"dropped_by_plan": dropped}, 1 - dropped
         if result is not None and result.missing == 0:
             return fates | {"delivered": kept}
-        missing = self.missing(report.arrived) if report else None
-        if missing is None or result is None or len(missing) != result.missing:  # not of the moment of the answer
+        missing = self._missing(report)
+        if missing is None or result is None or missing.sum() != result.missing:  # not of the moment of the answer
             return fates | {UNKNOWN: kept}
         lost = min(float(self.shares[missing].sum()), kept)
         return fates | {"delivered": kept - lost, "missing": lost}
 
-    def missing(self, untrusted: bytes) -> Indices | None:
-        """Return the packets that were sent and are lost for good, by a report's map; None where it is none."""
-        if len(untrusted) != -(-len(self.headers) // 8):
+    def _missing(self, report: Report | None) -> Mask | None:
+        """Tell of each packet (packets,) whether it was sent and is lost for good; None where no report has a map."""
+        arrived = read_map(report.arrived, self.plan.sent) if report else None
+        if arrived is None:
             return None
-        arrived = np.unpackbits(np.frombuffer(untrusted, np.uint8), count=len(self.headers)).astype(bool)
-        block, index = self.headers["block"], self.headers["index"]
-        k = np.array([block.k for block in self.plan.blocks])
-        decodes = np.bincount(block[arrived], minlength=len(k)) >= k
-        gone = ~arrived & (index < k[block]) & ~decodes[block]
-        packets = np.concatenate([block.packets for block in self.plan.blocks])  # one block after the other
-        lost: Indices = packets[(np.cumsum(k) - k)[block[gone]] + index[gone]]
-        return lost
+        cells = cells_of(self.plan, self.headers, arrived, complete=False)
+        missing: Mask = (cells == Cell.LOST) | (cells == Cell.UNRECOVERED)
+        return missing

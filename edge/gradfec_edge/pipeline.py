@@ -41,8 +41,12 @@ class Stages(dict[str, float]):
 
 @dataclass(frozen=True)
 class EncodedFrame(EncodedTensor):
-    """A tensor ready to be sent, and its packets' shares (count,) of the importance."""
+    """A tensor ready to be sent, and what it was made of: the input `image` (224, 224, 3), the packets' `importance`
+    (count,), by which they were ranked, and its `shares` (count,), which add up to 1.
+    """
 
+    image: npt.NDArray[np.uint8]
+    importance: Floats
     shares: Floats
 
 
@@ -82,4 +86,4 @@ class Pipeline:
                 chi = compensated(chi, damage, plan.dropped, self.grid)
         with stages.time("encode"):
             encoded = encode_tensor(chi, plan, self.grid, self.split, self._coders.map)
-        return EncodedFrame(encoded.headers, encoded.symbols, plan, shares), stages
+        return EncodedFrame(encoded.headers, encoded.symbols, plan, image, scores, shares), stages

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gradfec_cloud.access import by_id
-from gradfec_cloud.daemon import REST_S, CloudDaemon, CloudOptions, place
+from gradfec_cloud.daemon import REST_S, CloudDaemon, CloudOptions
+from gradfec_cloud.port import place
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_KEY, INSECURE_WARNING, Key
 from gradfec_common.network import split_point

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import uvloop
@@ -58,7 +59,7 @@ def test_who_points_a_camera_at_a_silent_cloud_is_told_once_what_to_look_for(
         options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, None)
         camera = Camera(lambda: any("no answer" in line for line in said))
         metrics = EdgeMetrics(CollectorRegistry(), dict, insecure=key.insecure).camera("camera")
-        await EdgeDaemon(options, camera, None, None, said.append, metrics).run()
+        await EdgeDaemon(options, camera, SimpleNamespace(grid=None), None, said.append, metrics).run()
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))

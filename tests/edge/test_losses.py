@@ -36,7 +36,7 @@ class Arrived(NamedTuple):
 def arrive(scheme: str, fec: str, loss: float, seed: int) -> Arrived:
     """Send a tensor over a link that loses so much, and let the cloud decode it."""
     rng = np.random.default_rng(seed)
-    scores = rng.random(GRID.count, np.float32)
+    scores = rng.permutation(GRID.count).astype(np.float32) + 1
     plan = parse_scheme(scheme, fec_named(fec)).plan(scores)
     encoded = encode_tensor(rng.random(SPLIT.shape, np.float32), plan, GRID, SPLIT)
     came = rng.random(plan.sent) >= loss
@@ -52,11 +52,8 @@ def arrive(scheme: str, fec: str, loss: float, seed: int) -> Arrived:
 @pytest.mark.parametrize(
     ("scheme", "fec"), [("none", "zfec"), ("FEC_25_75", "zfec"), ("FEC_50_50", "zfec"), ("FEC_25_75", "leopard")]
 )
-def test_the_edge_tells_by_the_map_which_packets_the_cloud_lacks(scheme: str, fec: str, loss: float, seed: int) -> None:
+def test_the_edge_weighs_by_the_map_what_the_cloud_lacks(scheme: str, fec: str, loss: float, seed: int) -> None:
     arrived = arrive(scheme, fec, loss, seed)
-    missing = arrived.weights.missing(arrived.map)
-    assert missing is not None
-    np.testing.assert_array_equal(np.sort(missing), arrived.missing)
     fates, shares, plan = arrived.fates(), arrived.weights.shares, arrived.weights.plan
     assert sum(fates.values()) == pytest.approx(1)
     assert fates["dropped_by_plan"] == pytest.approx(shares[plan.dropped].sum())

@@ -13,19 +13,20 @@ from tests.fuzz.targets.handshake import fixtures
 from tests.fuzz.world import PLANS, content
 
 from gradfec_common import wire
-from gradfec_common.wire import Ack, Bye, Hello, Ping, Pong, Refuse, Report, Result, Welcome
+from gradfec_common.wire import Ack, Bye, Hello, Ping, Pong, Refuse, Report, Result, SketchPart, Welcome
 
 CORPUS = Path(__file__).parent / "corpus"
 MESSAGES = (
     Hello(1, 900, 7, "edge"),
-    Welcome(250),
+    Welcome(250, True),
     Refuse("full", "the cloud serves 256 edges already"),
     Ping(),
     Pong(),
     Result(3, "partial", [[282, "tiger cat", 0.5], [1, "goldfish", 0.25]], 4, 5, {"decode": 1.5, "back_end": 60.0}),
-    Report(3, 2048, 2000, 17),
+    Report(3, 11, 4, 2, b"\xc8\x20"),
     Ack([1, 2, 2**32 - 1], [3]),
     Bye(),
+    SketchPart(3, 4, 2, 1, b"half of it"),
 )
 FIELDS = [*wire.SYMBOL_HEADER.fields.values()]
 Seeds = dict[str, bytes]
@@ -42,6 +43,7 @@ def all_seeds() -> dict[str, Seeds]:
         "seal": seal(),
         "cloud_before": before(len(cloud_before.recorded()), [1], peers=True),
         "cloud_behind": cloud_behind(),
+        "sketches": of_sketches(),
         "edge_before": edge_seeds(),
         "edge_behind": edge_behind(),
         "key_text": key_texts(),
@@ -157,12 +159,18 @@ def cloud_behind() -> Seeds:
         return bytes([0, 0, number, 3, len(changes)]) + b"".join(changes) + bytes([1, 0, times])
 
     fields = [bytes([at]) + bytes(kind.itemsize - 1) + b"\2" for at, (kind, _) in enumerate(FIELDS)]
+    sketch = b"".join(
+        Writer().raw(bytes([2, 9, number, 2, 1, index])).piece(part).data
+        for number in (3, 1, 4)
+        for index, part in enumerate((bytes(11), b"\xff" * 9))
+    )
     raw = Writer().raw(b"\1\0").below(0, 2).piece(bytes(62)).raw(b"\1\0").below(1, 2).piece(b"\6\x80")
     parts = {
         "tensors": tensor(0) + tensor(1, 1) + tensor(2, 2) + deliver + b"".join(map(tensor, (3, 200, 201, 0))),
         "symbols": symbol(5) * 2 + symbol(5, times=3),
         "fields": b"".join(symbol(6, field) for field in fields),
         "messages": b"".join(bytes([2, kind, 3, 1]) for kind in (0, 1, 3, 4, 5, 6, 7, 8)),
+        "sketches": sketch * 2 + deliver + sketch[:40] * 20,
         "goodbye_twice": goodbye * 2 + bytes([2, 0, 0, 1]),
         "hellos": hello * 4,
         "replays": b"".join(bytes([4, 0, number, number % 3]) for number in range(30)),
@@ -171,6 +179,22 @@ def cloud_behind() -> Seeds:
         "sessions": (b"".join(map(tensor, range(4))) + deliver + goodbye + hello) * 2,
     }
     return {name: (honest + part + deliver + wait + part + honest + deliver) * 2 for name, part in parts.items()}
+
+
+def of_sketches() -> Seeds:
+    """Return sketches whole, with symbols lost, mixed, and with each field changed."""
+    seeds = {}
+    for name, steps in {
+        "whole": [(0, index, 0) for index in range(6)],
+        "parity": [(1, index, 0) for index in range(5, -1, -1)],
+        "mixed": [(number, index, 0) for index in range(6) for number in (0, 1, 2)],
+        "changed": [(number, 0, field) for number in (0, 1) for field in range(6)],
+    }.items():
+        writer = Writer()
+        for number, index, field in steps:
+            writer.below(number, 3).below(index, 6).below(field, 6).number(2 * (field > 0), 2 if field == 5 else 1)
+        seeds[name] = writer.data
+    return seeds
 
 
 def edge_behind() -> Seeds:
@@ -190,7 +214,7 @@ def edge_behind() -> Seeds:
     return {
         "behaves": welcome + open_tensor + say(2) + say(3) + open_tensor + wait(1) + say(4),
         "welcomes_again": (welcome + wait(4)) * 3,
-        "says_all": welcome + b"".join(map(say, range(10))),
+        "says_all": welcome + b"".join(map(say, range(11))),
         "goodbye": welcome + open_tensor + goodbye + wait(2) + repeat(0) + welcome,
         "leaves": welcome + open_tensor + leave + repeat(0, 1) + wait(1) + goodbye,
         "replays": welcome + open_tensor + say(2) + repeat(0, 0, 1, 1) * 3,

@@ -2,14 +2,15 @@
 
 import pytest
 from tests.fuzz.state import state_of
-from tests.fuzz.world import HONEST, SPLIT, CloudWorld, EdgeWorld, Insider, content, hello_body
+from tests.fuzz.world import HONEST, SPLIT, CloudWorld, EdgeWorld, Insider, content, hello_body, sketch_of
 
 from gradfec_common import wire
-from gradfec_common.wire import Ack, Bye, Hello, Kind, Ping, Pong, Refuse, Report, Result, Welcome
+from gradfec_common.sketch import sketch_bytes
+from gradfec_common.wire import Ack, Bye, Hello, Kind, Ping, Pong, Refuse, Report, Result, SketchPart, Welcome
 
 FLIPS = (0x01, 0x80, 0xFF)
 RESULT = Result(0, "complete", [[282, "tiger cat", 0.5]], 0, 0, {"decode": 1.0})
-REPORT = Report(0, 16, 16, 0)
+REPORT = Report(0, 16, 16, 0, b"\xff\xff")
 MESSAGES = (
     Hello(1, SPLIT.id, 7, "e"),
     Welcome(5),
@@ -20,6 +21,7 @@ MESSAGES = (
     REPORT,
     Ack([0], [0]),
     Bye(),
+    SketchPart(0, 1, 1, 0, sketch_bytes(sketch_of(content(0))._replace(photograph=b""))),
 )
 
 
@@ -151,7 +153,7 @@ def test_the_cloud_takes_no_message_with_any_byte_changed_nor_cut_short(cloud, m
         assert watched.fate(sealed[:length]) == ("too_short" if length <= 32 else "forged"), length
     assert watched.fate(sealed + b"\0") == "forged"
     assert watched.fate(sealed.ljust(1201, b"\0")) == "too_long"
-    good = {Ping: "ping", Ack: "ack", Bye: "bye"}
+    good = {Ping: "ping", Ack: "ack", Bye: "bye", SketchPart: "sketch"}
     before = world.core.counts.copy()
     world.receive([(sealed, HONEST)])
     assert [*(world.core.counts - before)] == [good.get(type(message), "unexpected")]

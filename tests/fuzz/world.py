@@ -22,8 +22,9 @@ from gradfec_common.replay import Verdict
 from gradfec_common.seal import Opener, Sealer
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import Answered, Closed, EdgeLimits, EdgeSession, new_hello
-from gradfec_common.session.events import CloudLimits, Decided
+from gradfec_common.session.events import CloudLimits, Decided, Sketched
 from gradfec_common.session.handshake import EdgeHandshake, Established, HandshakeKey, answer_hello, read_hello
+from gradfec_common.sketch import JPEG_MAGIC, Sketch, plan_fates
 from gradfec_common.transmit import EncodedTensor, encode_tensor
 from gradfec_common.wire import Hello, Kind
 
@@ -79,6 +80,12 @@ def content(number: int) -> Content:
     return Content(encoded, answer_to(whole))
 
 
+def sketch_of(chosen: Content) -> Sketch:
+    """Return the sketch of a tensor, which has a photograph of a kind."""
+    importance = np.arange(GRID.count, dtype=np.uint8)
+    return Sketch(plan_fates(chosen.encoded.plan), importance, JPEG_MAGIC + bytes([chosen.answer % 256]) * 1500)
+
+
 def answer_to(arrived: object) -> int:
     """Return the back-end's answer: another one for other features."""
     return zlib.crc32(decode_tensor(arrived).chi.tobytes()) & 0xFFFF
@@ -117,7 +124,7 @@ class CloudWorld:
 
     def __init__(self, edge_seed: int = 2, **limits: float) -> None:
         self.now = START_S
-        self.core = CloudSessions(SPLIT, DEADLINE_S, KEYS, entropy(1), CloudLimits(**limits))
+        self.core = CloudSessions(SPLIT, DEADLINE_S, KEYS, entropy(1), CloudLimits(**limits), sketches=True)
         self.fed = 0
         self.bytes_from: Counter[Hashable] = Counter()
         self.bytes_to: Counter[Hashable] = Counter()
@@ -161,6 +168,9 @@ class CloudWorld:
             while (event := self.core.next_event()) is not None:
                 if isinstance(event, Decided):
                     self._back_end.append((self.now + BACK_END_S, event))
+                if isinstance(event, Sketched):
+                    assert event.sketch.fates.shape == event.sketch.importance.shape == (GRID.count,)
+                    assert event.edge != "honest" or event.sketch.photograph.startswith(JPEG_MAGIC)
             out = self.core.datagrams_to_send()
             for datagram, peer in out:
                 assert len(datagram) <= wire.MAX_DATAGRAM_BYTES
@@ -219,6 +229,8 @@ class CloudWorld:
         chosen = content(number)
         tensor, bodies = self.edge.open_tensor(chosen.encoded, self.now)
         self.expected[tensor] = chosen.answer
+        if self.edge.wants_sketch(self.now):
+            self.edge.send_sketch(tensor, sketch_of(chosen), self.now)
         sealed = self.edge.seal(tensor, bodies)
         assert sealed is not None
         return [(datagram.tobytes(), HONEST) for datagram in sealed]
@@ -264,6 +276,7 @@ class CloudWorld:
             assert len(session.tensors) <= limits.tensors_per_session + limits.pending_tensors
             assert sum(not tensor.decided for tensor in session.tensors.values()) <= limits.tensors_per_session
             assert len(session.finished) <= 2 * limits.tensor_window + 1
+            assert sum(map(len, session.sketch.parts.values())) <= limits.sketch_bytes
             answers += len(session.answers)
         assert len(core._greeter._greeted) <= limits.greetings
         assert len(core._greeter._by_host) <= limits.addresses
@@ -347,6 +360,8 @@ class EdgeWorld:
         if self.core.connected and self.core.open_tensors < self.core.limits.tensors_in_flight:
             number, bodies = self.core.open_tensor(content(0).encoded, self.now)
             self.opened.add(number)
+            if self.core.wants_sketch(self.now):
+                self.core.send_sketch(number, sketch_of(content(0)), self.now)
             sealed = self.core.seal(number, bodies)
             assert sealed is not None
             for datagram in sealed:

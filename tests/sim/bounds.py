@@ -15,6 +15,7 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.session.edge import EdgeLimits
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.timers import SLACK
+from gradfec_common.sketch import MAX_PARTS
 
 ATOMS = (str, bytes, int, float, bool, type(None), enum.Enum, np.generic)
 COUNTERS = ("counts", "bites", "_bites")  # of datagrams, and of limits that bit: what becomes of them is told apart
@@ -86,7 +87,8 @@ def most_elements(limits: CloudLimits, hellos: int) -> int:
     tensors = limits.tensors_per_session + limits.pending_tensors
     of_session = tensors + limits.answers_per_session + 2 * limits.tensor_window + 1
     greetings = min(limits.greetings, hellos) + min(limits.addresses, hellos + 1)
-    return FIXED + OF_ATOM * (limits.sessions * (of_session + 4) + most_timers(limits) + greetings)
+    parts = limits.sessions * MAX_PARTS  # of sketches
+    return FIXED + OF_ATOM * (limits.sessions * (of_session + 4) + most_timers(limits) + greetings) + parts
 
 
 def most_timers(limits: CloudLimits) -> int:

@@ -21,7 +21,21 @@ from gradfec_common.session.edge import EdgeLimits, EdgeSession, new_hello
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.handshake import HELLO_BYTES, MAX_HELLO_BODY_BYTES, PUBLIC_BYTES, HandshakeKey
 from gradfec_common.session.records import Session, Tensor
-from gradfec_common.wire import Ack, Bye, Drop, Hello, Kind, Message, Ping, Pong, Refuse, Report, Result, Welcome
+from gradfec_common.wire import (
+    Ack,
+    Bye,
+    Drop,
+    Hello,
+    Kind,
+    Message,
+    Ping,
+    Pong,
+    Refuse,
+    Report,
+    Result,
+    SketchPart,
+    Welcome,
+)
 
 from .ledger import lying, seal_as
 
@@ -64,7 +78,7 @@ def new_cloud(
     rng: np.random.Generator,
 ) -> CloudSessions:
     """Start a cloud that remembers nothing."""
-    return CloudSessions(split, deadline_s, keys, Entropy(rng), limits)
+    return CloudSessions(split, deadline_s, keys, Entropy(rng), limits, sketches=True)
 
 
 def new_edge(
@@ -150,8 +164,9 @@ def lies(dice: random.Random, number: int) -> Message | bytes:
         Ack([number] * 9, [*range(number % 100)]),
         Ack([*range(100)], [*range(100)]),
         Result(number, "partial", [[1, "a lie", 1.0]], 0, 0, {}),
-        Report(number, 1, 0, 9),
-        Welcome(1),
+        Report(number, 1, 0, 9, b"\xff"),
+        Welcome(1, True),
+        *(a_part(dice, number) for _ in range(4)),
         Hello(1, 900, 7, "an insider"),
         Refuse("full", "a lie"),
         Ping(),
@@ -161,6 +176,13 @@ def lies(dice: random.Random, number: int) -> Message | bytes:
         b"\x08\x82\xa7results\x91\xce\xff\xff\xff\xff\xa7reports\xc0",
     )
     return dice.choice(some)
+
+
+def a_part(dice: random.Random, number: int) -> SketchPart:
+    """Draw a part of a sketch, in which nothing need agree."""
+    n, k = dice.choice([1, 2, 4, 255]), dice.choice([0, 1, 2, 255])
+    data = dice.choice([b"", bytes(1), bytes(11), dice.randbytes(1024), bytes(1024)])
+    return SketchPart(dice.choice([number, 0, 1]), n, k, dice.choice([0, 1, 3, n - 1, 255]), data)
 
 
 def odd_hello(key: HandshakeKey, dice: random.Random) -> bytes:

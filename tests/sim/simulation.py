@@ -18,7 +18,7 @@ from gradfec_common.ciphers import Cipher
 from gradfec_common.keys import Key
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import Answered, Closed, Connected, EdgeSession, LinkLost, Refused
-from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionMoved, SessionOpened
+from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionMoved, SessionOpened, Sketched
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import Drop, Kind
 
@@ -261,6 +261,8 @@ class Simulation:
         sending_s = 0.0 if self.healed else swarm.sending_s  # which may well be longer than the deadline
         number, bodies = edge.core.open_tensor(chosen.encoded, self.now, sending_s)
         edge.sent[number] = self.truth.send(edge.core.session, number, chosen)
+        if edge.core.wants_sketch(self.now):
+            edge.core.send_sketch(number, chosen.sketch, self.now)
         edge.session_of[number] = edge.core.session
         edge.open.add(number)
         life = edge.life
@@ -338,6 +340,8 @@ class Simulation:
                     self._infer(event)
                 case Finished():
                     self.truth.finished(event)
+                case Sketched():
+                    self.truth.sketched(event)
                 case SessionOpened():
                     self.truth.opened(event)
                 case SessionMoved():

@@ -24,6 +24,7 @@ from gradfec_common.replay import REPLAY_WINDOW
 from gradfec_common.seal import REKEY_DATAGRAMS
 from gradfec_common.session.edge import EdgeLimits
 from gradfec_common.session.events import CloudLimits
+from gradfec_common.sketch import JPEG_MAGIC, LEVELS, Sketch, importance_levels, plan_fates
 from gradfec_common.transmit import EncodedTensor, encode_packets
 from gradfec_lab.channel import ChannelSettings
 
@@ -56,10 +57,11 @@ ANSWER_BYTES = 600  # more than result, report and signs of life have: a tensor 
 
 @dataclass(frozen=True)
 class Content:
-    """A tensor of the pool: as it is sent, and the packets (count, size) that the cloud should make of it."""
+    """A tensor of the pool: as it is sent, the packets (count, size) that it should come to, and what is told of it."""
 
     encoded: EncodedTensor
     packets: npt.NDArray[np.float32]
+    sketch: Sketch
 
     @property
     def is_large(self) -> bool:
@@ -83,7 +85,9 @@ def content(rng: np.random.Generator, grid: PacketGrid, split: SplitPoint) -> Co
         scheme = UnequalProtection(float(rng.choice([10, 25, 50])), code)
         plan = scheme.plan(rng.random(grid.count, np.float32))
     encoded = encode_packets(Quantised(levels, low, low + 255), plan, grid, split)
-    return Content(encoded, levels.astype(np.float32) + np.float32(low))
+    photograph = JPEG_MAGIC + rng.bytes(int(rng.choice([10, 3000]))) if rng.random() < 0.5 else b""
+    sketch = Sketch(plan_fates(plan), importance_levels(rng.random(grid.count, np.float32), LEVELS), photograph)
+    return Content(encoded, levels.astype(np.float32) + np.float32(low), sketch)
 
 
 def most_sent(grid: PacketGrid) -> int:
@@ -181,6 +185,7 @@ class Swarm:
                 reorder_s=dice.choice([0.0, 0.03, 0.2, 0.2]),
                 answers_per_session=dice.choice([2, 6]),
                 tensor_window=dice.choice([3, 20]),
+                sketch_bytes=dice.choice([1024, 65_536]),
             )
             if tight
             else CloudLimits(sessions=edges + 40),

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradfec_common import reassembly, wire
 from gradfec_common.session.cloud import CloudSessions
-from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionOpened
+from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionOpened, Sketched
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import Drop, Report, Result
 
@@ -127,6 +127,11 @@ class Truth:
         if not sent.refused:
             assert report.received == len(sent.positions), "the report counts less than has arrived"
             assert report.bursts == sent.bursts, "the report counts other bursts than there were"
+        told = reassembly.read_map(report.arrived, report.sent)
+        assert (told is not None) == (report.received >= -(-report.sent // 8)), "a map that is not paid for, or none"
+        if told is not None:
+            positions = set(np.flatnonzero(told).tolist())
+            assert positions <= sent.positions and len(positions) == report.received, "the report maps other datagrams"
 
     def is_liars(self, session: int) -> bool:
         """Tell whether a session is that of a key holder who lies."""
@@ -279,6 +284,14 @@ class Truth:
         if not sent.refused:
             assert event.packets["received"] == len(sent.positions), "a record counts other datagrams than have arrived"
 
+    def sketched(self, event: Sketched) -> None:
+        """A sketch is whole, and of the tensor that it was sent for."""
+        grid = self.swarm.grid
+        assert event.sketch.fates.shape == event.sketch.importance.shape == (grid.count,)
+        if not self.is_liars(event.session):
+            sketch = self.sent[event.session, event.tensor].content.sketch
+            assert all(map(np.array_equal, event.sketch, sketch)), "a sketch is another than was sent"
+
     # --- what the cloud says ---
 
     def check_reply(
@@ -350,6 +363,8 @@ class Truth:
             assert len(session.tensors) <= limits.tensors_per_session + limits.pending_tensors
             assert len(session.answers) <= limits.answers_per_session, "more answers are kept than the limit"
             assert len(session.finished) <= 2 * limits.tensor_window + 1, "more finished tensors than the limit"
+            held = sum(map(len, session.sketch.parts.values()))
+            assert held <= limits.sketch_bytes, "more of a sketch is held than the limit"
 
     def _allowed(self, cloud: CloudSessions) -> tuple[float, float]:
         limits, count = cloud.limits, self.swarm.grid.count

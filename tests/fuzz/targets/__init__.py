@@ -14,6 +14,7 @@ from . import (
     key_text,
     messages,
     seal,
+    sketches,
     sort_batch,
     symbols,
 )
@@ -28,6 +29,7 @@ TARGETS: dict[str, Target] = {
         codes,
         handshake,
         seal,
+        sketches,
         cloud_before,
         cloud_behind,
         edge_before,

@@ -13,7 +13,7 @@ from gradfec_common.session.rates import Allowance
 from gradfec_common.wire import Kind
 
 MOST_S = 8.0  # of waiting
-GOOD = {"hello", "ping", "ack", "bye", "collected", "surplus"}
+GOOD = {"hello", "ping", "ack", "bye", "collected", "surplus", "sketch"}
 
 
 def target(data: bytes) -> None:

@@ -7,7 +7,7 @@ from tests.fuzz.symbols_of import edited_symbol
 from tests.fuzz.world import GRID, INSIDER, PEERS, PLANS, CloudWorld, Insider, content, hello_body
 
 from gradfec_common import wire
-from gradfec_common.wire import Ack, Bye, Hello, Kind, Ping, Pong, Refuse, Report, Result, Welcome
+from gradfec_common.wire import Ack, Bye, Hello, Kind, Ping, Pong, Refuse, Report, Result, SketchPart, Welcome
 
 MOST_SENT = 400  # datagrams
 MOST_STEPS = 40
@@ -24,6 +24,7 @@ LIMITS = {
     "reassembly_bytes": 4 * 16 * (wire.PLACE_BYTES + GRID.size),
     "answers_per_session": 4,
     "tensor_window": 16,
+    "sketch_bytes": 2048,
 }
 
 
@@ -114,7 +115,10 @@ class Story:
     def message(self) -> bytes:
         """Return the body of a message."""
         reader = self.reader
-        kind, number = reader.below(9), reader.number()
+        kind, number = reader.below(10), reader.number()
+        if kind == 9:
+            symbol = SketchPart(number, reader.number(), reader.number(), reader.number(), reader.piece()[:1024])
+            return wire.message_body(symbol)
         messages = (
             Ping(),
             Ack([number, number + 1], [*range(number)]),

@@ -6,7 +6,7 @@ from tests.fuzz.reader import Reader
 from tests.fuzz.world import EdgeWorld
 
 from gradfec_common import wire
-from gradfec_common.wire import Ack, Bye, Hello, Kind, Ping, Pong, Refuse, Report, Result, Welcome
+from gradfec_common.wire import Ack, Bye, Hello, Kind, Ping, Pong, Refuse, Report, Result, SketchPart, Welcome
 
 MOST_S = 30.0
 MOST_STEPS = 120
@@ -56,18 +56,19 @@ def target(data: bytes) -> None:
 
 def message(reader: Reader) -> bytes:
     """Return the body of a message."""
-    kind, number = reader.below(10), reader.number()
+    kind, number = reader.below(11), reader.number()
     messages = (
-        Welcome(number * 10),
+        Welcome(number * 10, number % 2 == 1),
         Welcome(2**32 - 1 - number),
         Result(number % 6, "complete", [[1, "x", 0.5]], 1, 2, {"decode": 1.0}),
-        Report(number % 6, 16, 16, 0),
+        Report(number % 6, 16, 16, 0, b"\xff\xff"),
         Pong(),
         Bye(),
         Refuse("full", "wait"),
         Ping(),
         Ack([number], [2]),
         Hello(1, 900, 7, "e"),
+        SketchPart(number, 2, 1, 0, b"?"),
     )
     body = wire.message_body(messages[kind])
     return reader.edited(body) if reader.below(4) == 0 else body

@@ -1,0 +1,133 @@
+"""What people may see of the cloud: its live page, with all its edges."""
+
+from __future__ import annotations
+
+import base64
+import math
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from gradfec_cloud.cells import cells_of
+from gradfec_cloud.inference import Answer
+from gradfec_cloud.port import place
+from gradfec_common.reassembly import Found
+from gradfec_common.session.events import Decided, Event, Finished, SessionEnded, SessionMoved, SessionOpened, Sketched
+from gradfec_common.sketch import LEVELS, Sketch
+from gradfec_web.shown import PICTURE_EVERY_S, PageOptions, Tell, Totals, shown
+from gradfec_web.view import Edge, Frame, Picture
+
+SKETCHES_FOR_S = 3.0  # after a sketch, pictures wait for the next one
+MOST_GONE = 16  # edges that have left and are still shown
+BRIGHTEST = 255 // (LEVELS - 1)
+
+
+@dataclass
+class _Seen:
+    """An edge, and when it was drawn: by itself, and on the page."""
+
+    edge: Edge
+    sketch: Sketched | None = None  # the newest
+    sketched_at: float = -math.inf
+    shown_at: float = -math.inf
+
+
+class Watch:
+    """Tells the page what becomes of each packet; does nothing where there is none."""
+
+    def __init__(self, options: PageOptions | None) -> None:
+        """Prepare; `shown` does the rest."""
+        self._options = options
+        self._tell: Tell | None = None
+        self._seen: dict[int, _Seen] = {}  # by session
+        self._gone: deque[Edge] = deque(maxlen=MOST_GONE)
+        self._sketches: dict[tuple[int, int], Sketch] = {}  # of tensors that are with the back-end: no more than those
+
+    @asynccontextmanager
+    async def shown(self, totals: Callable[[], Totals], say: Callable[[str], None]) -> AsyncIterator[None]:
+        """Serve the page meanwhile, if there is to be one; `totals` are the daemon's counts."""
+        if self._options is None:
+            yield
+            return
+        async with shown(self._options, self._edges, totals, say) as self._tell:
+            yield
+
+    def saw(self, event: Event) -> None:
+        """Take note of what the core tells, and show each frame that is done with."""
+        if self._tell is None:
+            return
+        seen = self._seen.get(event.session)
+        match event:
+            case SessionOpened():
+                edge = Edge(event.edge, event.session, place(event.peer), True, time.time())
+                self._seen[event.session] = _Seen(edge)
+            case SessionMoved() if seen:
+                seen.edge = replace(seen.edge, address=place(event.peer))
+            case SessionEnded() if seen:
+                del self._seen[event.session]
+                self._gone.append(replace(seen.edge, connected=False, since=time.time(), said=event.reason))
+            case Sketched() if seen:
+                seen.sketch, seen.sketched_at = event, time.monotonic()
+            case Decided() if seen and seen.sketch and seen.sketch.tensor == event.tensor:
+                self._sketches[event.session, event.tensor] = seen.sketch.sketch
+            case Finished():
+                self._tell(_frame(event))
+
+    def answered(self, answer: Answer) -> None:
+        """Show a picture of a tensor that the back-end is done with, about once a second for each edge.
+
+        Where an edge sends sketches, those tensors are shown of which there is one.
+        """
+        decided, found, now = answer.decided, answer.found, time.monotonic()
+        sketch = self._sketches.pop((decided.session, decided.tensor), None)
+        seen = self._seen.get(decided.session)
+        if self._tell is None or found is None or seen is None:
+            return
+        since = now - seen.shown_at
+        if since < PICTURE_EVERY_S / 2 or (sketch is None and since < PICTURE_EVERY_S):
+            return  # sketches come once a second, more or less
+        if sketch is None and now < seen.sketched_at + SKETCHES_FOR_S:
+            return
+        seen.shown_at = now
+        self._tell(_picture(answer, found, seen.edge, sketch))
+
+    def _edges(self) -> list[Edge]:
+        return [*self._gone, *(seen.edge for seen in self._seen.values())]
+
+
+def _frame(event: Finished) -> Frame:
+    result = event.result
+    return Frame(
+        edge=event.edge,
+        session=event.session,
+        number=event.tensor,
+        at=time.time(),
+        outcome=result.outcome,
+        top5=[(index, label, score) for index, label, score in result.top5],
+        packets=event.packets,
+        bursts=event.bursts,
+        latency_ms=1000 * event.latency_s,
+        stages_ms=result.stages_ms,
+    )
+
+
+def _picture(answer: Answer, found: Found, edge: Edge, sketch: Sketch | None) -> Picture:
+    grid = answer.decided.arrived.grid
+    cells = cells_of(found, grid.count, sketch.fates if sketch else None)
+    return Picture(
+        edge=edge.name,
+        session=edge.session,
+        number=answer.decided.tensor,
+        channels=grid.shape[2],
+        groups=grid.groups,
+        cells=_base64(cells.tobytes()),
+        importance=_base64((BRIGHTEST * sketch.importance).tobytes()) if sketch else "",
+        photograph=_base64(sketch.photograph) if sketch else "",
+        top5=[(index, label, score) for index, label, score in answer.top5],
+    )
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,20 @@
+"""What the camera sees, as a small JPEG for people to look at."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+QUALITIES = (75, 50, 30, 15)  # of JPEG: the first that is small enough
+
+
+def jpeg(image: npt.NDArray[np.uint8], side: int, most_bytes: int | None = None) -> bytes:
+    """Return an RGB image (h, w, 3) at `side` x `side` pixels as a JPEG, of at most so many bytes; else nothing."""
+    if image.shape[:2] != (side, side):
+        image = np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+    for quality in QUALITIES:
+        done, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        if done and (most_bytes is None or len(encoded) <= most_bytes):
+            return encoded.tobytes()
+    return b""

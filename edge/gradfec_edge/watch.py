@@ -1,0 +1,138 @@
+"""What people may see of the edge: its own live page, and the sketches from which the cloud's page is drawn."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from gradfec_common.console import Endpoint
+from gradfec_common.packets import PacketGrid
+from gradfec_common.reassembly import read_map
+from gradfec_common.session.edge import Closed, Connected, EdgeSession, Event, LinkLost, Refused
+from gradfec_common.sketch import LEVELS, MAX_PHOTOGRAPH_BYTES, Sketch, importance_levels, plan_fates
+from gradfec_edge.cells import cells_of
+from gradfec_edge.journal import Record
+from gradfec_edge.photograph import jpeg
+from gradfec_edge.pipeline import EncodedFrame
+from gradfec_edge.preprocess import SIDE
+from gradfec_web.shown import PICTURE_EVERY_S, PageOptions, Tell, Totals, shown
+from gradfec_web.view import Edge, Frame, Picture
+
+THUMBNAIL_SIDE = 160  # pixels
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """What the user asked to see, and to have seen."""
+
+    page: PageOptions | None = None
+    thumbnail: bool = False  # whether sketches have a small picture of what the camera sees
+
+
+def watch_options(
+    web: Endpoint | None, camera: str, settings: Mapping[str, str], insecure: bool, thumbnail: bool
+) -> WatchOptions:
+    """Return what the command's options ask for."""
+    page = None if web is None else PageOptions(web, "edge", camera, settings, insecure)
+    return WatchOptions(page, thumbnail)
+
+
+class Watch:
+    """Tells page and cloud what becomes of each packet; does next to nothing where nobody looks."""
+
+    def __init__(
+        self, options: WatchOptions, name: str, cloud: Endpoint, session: EdgeSession, grid: PacketGrid
+    ) -> None:
+        """Watch an edge of that name, whose session is with `cloud`, and whose tensors are cut into `grid`."""
+        self._options, self._session, self._grid = options, session, grid
+        self._tell: Tell | None = None
+        self._edge = Edge(name, 0, str(cloud), False, time.time(), "looking for the cloud")
+        self._picture_at = 0.0  # when the next one may be taken
+        self._pictured: dict[int, EncodedFrame] = {}  # tensors on their way of which a picture will be shown
+
+    @asynccontextmanager
+    async def shown(self, totals: Callable[[], Totals], say: Callable[[str], None]) -> AsyncIterator[None]:
+        """Serve the page meanwhile, if there is to be one; `totals` are the daemon's counts."""
+        if self._options.page is None:
+            yield
+            return
+        async with shown(self._options.page, lambda: [self._edge], totals, say) as self._tell:
+            yield
+
+    def sent(self, tensor: int, encoded: EncodedFrame) -> None:
+        """Take note that a tensor is about to be sent."""
+        now = time.monotonic()
+        if self._session.wants_sketch(now):
+            self._session.send_sketch(tensor, self._sketch(encoded), now)
+        if self._tell and now >= self._picture_at:
+            self._picture_at = now + PICTURE_EVERY_S
+            self._pictured[tensor] = encoded
+
+    def saw(self, event: Event) -> None:
+        """Take note of what the core tells of the link."""
+        match event:
+            case Connected():
+                self._edge = replace(self._edge, session=event.session, connected=True, since=time.time(), said="")
+            case LinkLost():
+                why = "the cloud is leaving" if event.leaving else "the cloud is silent"
+                self._edge = replace(self._edge, connected=False, since=time.time(), said=why)
+            case Refused():
+                self._edge = replace(self._edge, said=event.detail)
+
+    def closed(self, event: Closed, record: Record) -> None:
+        """Show a frame that is done with, by its record, and its picture where one was taken."""
+        encoded = self._pictured.pop(event.tensor, None)
+        if self._tell is None:
+            return
+        self._tell(self._frame(event, record))
+        if encoded is not None:
+            self._tell(self._picture(event, encoded))
+
+    def _sketch(self, encoded: EncodedFrame) -> Sketch:
+        photograph = jpeg(encoded.image, THUMBNAIL_SIDE, MAX_PHOTOGRAPH_BYTES) if self._options.thumbnail else b""
+        return Sketch(plan_fates(encoded.plan), importance_levels(encoded.importance, LEVELS), photograph)
+
+    def _frame(self, event: Closed, record: Record) -> Frame:
+        packets, latency, stages = record["packets"], record["latency_ms"], record["stages_ms"]
+        assert isinstance(packets, dict) and isinstance(stages, dict)  # noqa: S101 - our own record
+        return Frame(
+            edge=self._edge.name,
+            session=self._edge.session,
+            number=event.tensor,
+            at=time.time(),
+            outcome=str(record["outcome"]),
+            top5=_top5(event),
+            packets={kind: count for kind, count in packets.items() if count is not None},
+            bursts=event.report.bursts if event.report else 0,
+            latency_ms=latency if isinstance(latency, float) else 0.0,
+            stages_ms=stages,
+            source=str(record["source"]),
+        )
+
+    def _picture(self, event: Closed, encoded: EncodedFrame) -> Picture:
+        plan, grid = encoded.plan, self._grid
+        arrived = read_map(event.report.arrived, plan.sent) if event.report else None
+        complete = event.result is not None and event.result.outcome == "complete"
+        cells = cells_of(plan, encoded.headers, arrived, complete=complete)
+        return Picture(
+            edge=self._edge.name,
+            session=self._edge.session,
+            number=event.tensor,
+            channels=grid.shape[2],
+            groups=grid.groups,
+            cells=_base64(cells.tobytes()),
+            importance=_base64(importance_levels(encoded.importance, 256).tobytes()),
+            photograph=_base64(jpeg(encoded.image, SIDE)),
+            top5=_top5(event),
+        )
+
+
+def _top5(event: Closed) -> list[tuple[int, str, float]]:
+    return [(index, label, score) for index, label, score in event.result.top5] if event.result else []
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,116 @@
+"""A made-up daemon: records as a cloud or an edge would tell them, from a seeded generator."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from gradfec_web.view import Cell, Edge, Frame, Picture, Status
+
+CHANNELS, GROUPS = 256, 8
+ANSWERS = {
+    "Egyptian_cat": [(285, "Egyptian_cat", 0.62), (281, "tabby", 0.21), (282, "tiger_cat", 0.11)],
+    "espresso": [(967, "espresso", 0.87), (504, "coffee_mug", 0.06), (968, "cup", 0.04)],
+    "space_shuttle": [(812, "space_shuttle", 0.93), (744, "projectile", 0.03), (657, "missile", 0.02)],
+}
+REST = [(999, "toilet_tissue", 0.01), (111, "nematode", 0.005)]
+
+
+def base64_of(values: np.ndarray) -> str:
+    return base64.b64encode(values.astype(np.uint8).tobytes()).decode()
+
+
+def importance(rng: np.random.Generator, channels: int = CHANNELS, groups: int = GROUPS) -> np.ndarray:
+    """Some channels matter much, most little; the middle rows more."""
+    rows = np.exp(-(((np.arange(groups) - groups * 0.55) / (0.3 * groups)) ** 2))
+    values = rng.gamma(0.6, 1.0, (channels, 1)) * (0.3 + rows) * rng.uniform(0.7, 1.3, (channels, groups))
+    return np.minimum(values / np.quantile(values, 0.995), 1.0) * 255
+
+
+def picture_of_noise(rng: np.random.Generator) -> str:
+    """A JPEG that is no photograph, but has light and dark in it."""
+    small = rng.integers(30, 220, (7, 7, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(small).resize((224, 224), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=70)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+class Camera:
+    """One edge's frames under FEC_A_B with A half, over a link that loses in bursts."""
+
+    def __init__(self, name: str, session: int, loss: float = 0.2, seed: int = 0, role: str = "cloud") -> None:
+        self.name, self.session, self.loss, self.role = name, session, loss, role
+        self.rng = np.random.default_rng(seed)
+        self.number = 0
+        self.photographs: Sequence[str] = ()
+
+    def edge(self, now: float, connected: bool = True, said: str = "") -> Edge:
+        return Edge(self.name, self.session, f"192.0.2.{self.session}:41{self.session:03}", connected, now - 75, said)
+
+    def frame(self, at: float) -> tuple[Frame, Picture]:
+        self.number += 1
+        rng, total = self.rng, CHANNELS * GROUPS
+        matters = importance(rng)
+        kept = np.zeros(total, bool)
+        kept[np.argsort(matters.ravel())[total // 2 :]] = True
+        loss = float(np.clip(rng.normal(self.loss, 0.07), 0.0, 0.9))
+        lost = rng.random(total) < loss
+        arrived = total - round(total * loss)
+        cells = np.where(kept, np.where(lost, Cell.RECOVERED, Cell.PROTECTED), Cell.DROPPED)
+        failed = kept & lost & (np.arange(total) % 16 < max(0, round((loss - 0.28) * 60)))
+        cells[failed] = Cell.UNRECOVERED
+        if self.role == "cloud":
+            cells[(cells == Cell.DROPPED) | (cells == Cell.UNRECOVERED)] = Cell.ABSENT
+        answer = list(ANSWERS)[self.number // 20 % len(ANSWERS)]
+        stages = {"decode": rng.uniform(2, 4), "fill": 1.0, "back_end": rng.uniform(45, 60)}
+        if self.role == "edge":
+            stages = {
+                "preprocess": 1.1,
+                "front_end": rng.uniform(8, 12),
+                "importance": 2.0,
+                "encode": 12.0,
+                "send": 40.0,
+            } | stages
+        frame = Frame(
+            edge=self.name,
+            session=self.session,
+            number=self.number,
+            at=at,
+            outcome="partial" if failed.any() else "complete",
+            top5=[*ANSWERS[answer], *REST],
+            packets={
+                "total": total,
+                "dropped_by_plan": total // 2,
+                "parity": total // 2,
+                "sent": total,
+                "received": arrived,
+                "lost": total - arrived,
+                "recovered": int((cells == Cell.RECOVERED).sum()),
+                "missing": int(failed.sum()),
+            },
+            bursts=max(1, round((total - arrived) / rng.uniform(2.5, 4))),
+            latency_ms=sum(stages.values()) + rng.uniform(20, 60),
+            stages_ms=stages,
+            source="photos/cat.jpg" if self.role == "edge" else "",
+        )
+        photograph = self.photographs[self.number // 20 % len(self.photographs)] if self.photographs else ""
+        known = base64_of(matters) if self.role == "edge" else ""
+        return frame, Picture(
+            self.name, self.session, self.number, CHANNELS, GROUPS, base64_of(cells), known, photograph, frame.top5
+        )
+
+
+def status(role: str, at: float, edges: Sequence[Edge], *, insecure: bool = False) -> Status:
+    return Status(
+        role=role,
+        at=at,
+        title="127.0.0.1:9000" if role == "cloud" else "/dev/video0",
+        settings={"split": "conv2_block1_add", "fill": "zero", "deadline": "500 ms", "runtime": "litert"},
+        insecure=insecure,
+        edges=list(edges),
+        counters={"datagrams_received": {"collected": 40960, "forged": 0}, "tensors": {"opened": 20, "complete": 18}},
+    )

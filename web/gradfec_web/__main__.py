@@ -1,0 +1,34 @@
+"""`python -m gradfec_web`: serve the live page of the records on standard input. The daemons start it themselves."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import click
+
+from gradfec_common.console import Endpoint, EndpointType, plain_errors
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--listen", required=True, type=EndpointType("127.0.0.1"), help="Where to serve the page.")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The token that browsers need is kept here, and made where there is none.  "
+    "[default: a new one at each start; on loopback none]",
+)
+@plain_errors
+def main(listen: Endpoint, token_file: Path | None) -> None:
+    """Serve the live page of the records on standard input, until they end: Ctrl-C is the daemon's."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+    from gradfec_web.server import main_loop
+
+    main_loop(listen, token_file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""The charts of an edge's last minutes, as options of Apache ECharts. Colours are the style sheet's, light or dark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gradfec_web.history import BUCKET_S, KEPT_S, Figures
+from gradfec_web.words import number, percent, span, with_unit
+
+Options = dict[str, Any]
+REST = "network and waiting"  # the part of the latency that no stage accounts for
+Point = tuple[float, Figures]  # Unix time, and what was then
+Values = dict[str, float | None]  # of one point of time, by series
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What one chart shows."""
+
+    title: str
+    unit: str
+    values: Callable[[Figures], Values]
+    write: Callable[[float | None], str]  # a value, in words
+    colours: tuple[str, ...]  # of the style sheet, in turn
+    stacked: bool = False
+
+
+def latency_by_stage(of: Figures) -> Values:
+    """Split the latency into its stages and what is left."""
+    if of.latency_ms is None:
+        return {}
+    rest = max(of.latency_ms - sum(of.stages_ms.values()), 0.0)
+    return {**{name.replace("_", " "): ms for name, ms in of.stages_ms.items()}, REST: rest}
+
+
+CHARTS = (
+    Chart("Frame rate", "a second", lambda of: {"frames": of.fps}, lambda v: number(v, 1), ("--c1",)),
+    Chart(
+        "Latency by stage",
+        "ms",
+        latency_by_stage,
+        lambda v: with_unit(v, "ms"),
+        ("--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--c8"),
+        stacked=True,
+    ),
+    Chart(
+        "Loss",
+        "% of all that was sent",
+        lambda of: {"lost": None if of.loss is None else 100 * of.loss},
+        lambda v: percent(None if v is None else v / 100),
+        ("--lost",),
+    ),
+    Chart(
+        "Burst length",
+        "lost in a row, on average",
+        lambda of: {"in a row": of.burst},
+        lambda v: number(v, 1),
+        ("--c4",),
+    ),
+    Chart(
+        "Recovered and missing",
+        "packets a frame",
+        lambda of: {"recovered": of.recovered, "missing": of.missing},
+        number,
+        ("--recovered", "--unrecovered"),
+        stacked=True,
+    ),
+)
+
+
+def options(chart: Chart, past: Sequence[Point], now: float) -> Options:
+    """Return what ECharts draws."""
+    points = [(at, chart.values(figures)) for at, figures in past]
+    names = list(dict.fromkeys(name for _, values in points for name in values))
+    return {
+        "animation": False,
+        "grid": {"left": 44, "right": 12, "top": 12, "bottom": 44 if len(names) > 1 else 24},
+        "legend": {"show": len(names) > 1, "bottom": 0, "type": "scroll", "itemHeight": 8, "itemWidth": 12}
+        | {"textStyle": {"color": "var(--muted)"}, "icon": "rect", "itemGap": 10},
+        "tooltip": {
+            "trigger": "axis",
+            "confine": True,
+            "backgroundColor": "var(--card)",
+            "borderColor": "var(--line)",
+            "textStyle": {"color": "var(--ink)", "fontSize": 12},
+            ":valueFormatter": "value => value == null ? '–' : (+value).toFixed(1)",
+        },
+        "xAxis": {
+            "type": "time",
+            "min": 1000 * (now - KEPT_S),
+            "max": 1000 * now,
+            "axisLine": {"lineStyle": {"color": "var(--line)"}},
+            "axisLabel": {"color": "var(--muted)", "hideOverlap": True, "formatter": "{HH}:{mm}"},
+            "axisTick": {"show": False},
+            "minInterval": 60_000,
+        },
+        "yAxis": {
+            "type": "value",
+            "min": 0,
+            "splitNumber": 3,
+            "splitLine": {"lineStyle": {"color": "var(--line)"}},
+            "axisLabel": {"color": "var(--muted)"},
+        },
+        "series": [
+            _series(name, chart.colours[place % len(chart.colours)], points, chart.stacked)
+            for place, name in enumerate(names)
+        ],
+    }
+
+
+def _series(name: str, colour: str, points: Iterable[tuple[float, Values]], stacked: bool) -> Options:
+    return {
+        "type": "line",
+        "name": name,
+        "data": [[1000 * at, _rounded(values.get(name))] for at, values in points],
+        "showSymbol": False,
+        "connectNulls": True,
+        "stack": "all" if stacked else None,
+        "lineStyle": {"width": 1 if stacked else 2, "color": f"var({colour})"},
+        "itemStyle": {"color": f"var({colour})"},
+        "areaStyle": {"color": f"var({colour})", "opacity": 0.55 if stacked else 0.12},
+        "emphasis": {"disabled": True},
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def in_words(chart: Chart, past: Sequence[Point]) -> str:
+    """Say what a chart shows, for who does not see it."""
+    points = [chart.values(figures) for _, figures in past]
+    lines = []
+    for name in dict.fromkeys(name for values in points for name in values):
+        known = [value for values in points if (value := values.get(name)) is not None]
+        if known:
+            now, low, high = (chart.write(value) for value in (known[-1], min(known), max(known)))
+            lines.append(f"{name} {now} now, {low} to {high}")
+    return f"{chart.title}, {chart.unit}, over {span(len(past) * BUCKET_S)}: " + ("; ".join(lines) or "nothing yet")

@@ -1,0 +1,93 @@
+"""The page's process, as a daemon holds it: told things, never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import sys
+from asyncio import StreamReader, StreamWriter
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from gradfec_common.console import Endpoint
+from gradfec_common.errors import GradfecError, UsageError
+from gradfec_web.view import Record, dump
+
+NO_FRAMEWORK = "the live page needs NiceGUI, which is not installed: pip install 'gradfec[web]'"
+MAX_WAITING_BYTES = 2**20  # records that the page's process has not taken yet; more are dropped
+CLOSING_S = 5.0
+LAST_WORDS_BYTES = 4096
+
+
+class Page:
+    """A live page in a process of its own, which costs the daemon nothing but what it tells."""
+
+    def __init__(self, process: Process, url: str, say: Callable[[str], None]) -> None:
+        """Use `start`."""
+        self.url = url  # with the token, where there is one: for the user's eyes only
+        self.dropped = 0  # records that the process did not take in time
+        self._process, self._say = process, say
+        self._pipe = cast(StreamWriter, process.stdin)
+        self._closing = False
+        self._watch = asyncio.create_task(self._watch_over())
+
+    @classmethod
+    async def start(cls, endpoint: Endpoint, say: Callable[[str], None], token_file: Path | None = None) -> Page:
+        """Serve a page at `endpoint`; GradfecError where that cannot be. `say` takes one line for the user.
+
+        Other addresses than loopback need a token, which `url` has: the one kept in `token_file`, or a new one.
+        """
+        if importlib.util.find_spec("nicegui") is None:
+            raise UsageError(NO_FRAMEWORK)
+        options = ["--listen", str(endpoint), *(["--token-file", str(token_file)] if token_file else [])]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "gradfec_web",
+            *options,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=os.environ | {"PYTHONSAFEPATH": "1"},  # the folder that the daemon runs in is not where modules are
+        )
+        stdout, stderr = cast(StreamReader, process.stdout), cast(StreamReader, process.stderr)
+        url = (await stdout.readline()).decode().strip()
+        if not url:
+            words = (await stderr.read()).decode(errors="replace").strip().splitlines()
+            await process.wait()
+            raise GradfecError(words[-1].removeprefix("error: ") if words else "the live page did not start")
+        return cls(process, url, say)
+
+    def tell(self, record: Record) -> None:
+        """Hand a record to the page, or drop it; to be called on the event loop that started the page."""
+        if self._pipe.is_closing() or self._process.returncode is not None:
+            return
+        if self._pipe.transport.get_write_buffer_size() > MAX_WAITING_BYTES:
+            self.dropped += 1
+            return
+        self._pipe.write(dump(record))
+
+    async def close(self) -> None:
+        """End the page's process."""
+        self._closing = True
+        self._pipe.close()
+        try:
+            await asyncio.wait_for(asyncio.shield(self._watch), CLOSING_S)
+        except asyncio.TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._watch
+
+    async def _watch_over(self) -> None:
+        """Read what the process complains of, and say so if it ends before it is closed."""
+        stderr, last = cast(StreamReader, self._process.stderr), b""
+        while words := await stderr.read(LAST_WORDS_BYTES):
+            last = (last + words)[-LAST_WORDS_BYTES:]
+        code = await self._process.wait()
+        if not self._closing:
+            lines = last.decode(errors="replace").strip().splitlines()
+            self._say(f"the live page has ended ({lines[-1] if lines else f'exit code {code}'}); all else goes on")

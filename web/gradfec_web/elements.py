@@ -1,0 +1,56 @@
+"""HTML elements with plain text in them: what comes from the network never becomes markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nicegui import ui
+from nicegui.elements.mixins.text_element import TextElement
+
+
+class Text(TextElement):
+    """An element of any tag that holds text."""
+
+    def __init__(self, tag: str, text: str = "", classes: str = "") -> None:
+        """Make the element where NiceGUI's context is."""
+        super().__init__(tag=tag, text=text)
+        self.classes(classes)
+
+    def put(self, text: str) -> None:
+        """Change the text; the browser hears of it only where it differs."""
+        if text != self.text:
+            self.set_text(text)
+
+
+def put(element: ui.element, name: str, value: object) -> None:
+    """Change an attribute; the browser hears of it only where it differs."""
+    if element.props.get(name) != value:
+        element.props[name] = value
+
+
+def box(tag: str, classes: str = "") -> ui.element:
+    """Make an element that holds others."""
+    return ui.element(tag).classes(classes)
+
+
+@contextmanager
+def card(heading: str, classes: str = "") -> Iterator[None]:
+    """Make a card with a heading."""
+    with box("section", f"card {classes}"):
+        Text("h3", heading)
+        yield
+
+
+def image(classes: str) -> ui.element:
+    """Make an image without a source yet."""
+    element = box("img", classes)
+    element.set_visibility(False)
+    return element
+
+
+def show_image(element: ui.element, source: str, words: str) -> None:
+    """Show an image and say in words what is on it; without a source show none."""
+    put(element, "src", source)
+    put(element, "alt", words)
+    element.set_visibility(bool(source))

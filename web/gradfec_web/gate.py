@@ -1,0 +1,87 @@
+"""Who may see the page: on loopback browsers that look at this page itself; elsewhere who has the token, too."""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import urlsplit
+
+from starlette.datastructures import MutableHeaders, QueryParams
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+HEADERS = {
+    # The browser fetches nothing from elsewhere, whatever the page should come to contain. Its framework evaluates.
+    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data:; "
+    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Gate:
+    """An ASGI application in front of another: everybody else gets 403 and nothing with it."""
+
+    def __init__(self, inner: ASGIApp, host: str, port: int, token: str | None) -> None:
+        """Guard `inner`; without a token it answers only to its own names, so that no other name leads here."""
+        self._inner, self._token = inner, token
+        self._names = LOOPBACK_NAMES | {host}
+        self._cookie = f"gradfec_page_{port}"  # a browser has one jar for all ports of a host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request or websocket in, or not."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._inner(scope, receive, send)
+            return
+        connection = HTTPConnection(scope)
+        given = QueryParams(scope["query_string"]).get("token")
+        if not self._is_own(connection):
+            await _refuse(scope, send)
+        elif self._token is None or self._knows(connection.cookies.get(self._cookie)):
+            await self._inner(scope, receive, _with_headers(send))
+        elif scope["type"] == "http" and self._knows(given):
+            cookie = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Lax"
+            await _answer(send, 303, {"Location": "/", "Set-Cookie": cookie, **HEADERS})  # out of the address bar
+        else:
+            await _refuse(scope, send)
+
+    def _is_own(self, connection: HTTPConnection) -> bool:
+        """Refuse other sites' scripts, and names that somebody has made to lead here (DNS rebinding)."""
+        host, origin = connection.headers.get("host", ""), connection.headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != host:
+            return False
+        # Whoever brings another name along has no cookie for it.
+        return self._token is not None or _name(host) in self._names
+
+    def _knows(self, token: str | None) -> bool:
+        return token is not None and hmac.compare_digest(token.encode(), (self._token or "").encode())
+
+
+def _name(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _with_headers(send: Send) -> Send:
+    async def send_with(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(HEADERS)
+        await send(message)
+
+    return send_with
+
+
+async def _answer(send: Send, status: int, headers: dict[str, str]) -> None:
+    raw = [(name.encode(), value.encode()) for name, value in {**headers, "Content-Length": "0"}.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body"})
+
+
+async def _refuse(scope: Scope, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})  # before it was accepted: 403
+    else:
+        await _answer(send, 403, {})

@@ -1,0 +1,189 @@
+"""What the page remembers: the last minutes of each edge. Pure, and bounded however long or badly anybody behaves."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from gradfec_web.view import Edge, Frame, Picture, Record, Status
+
+BUCKET_S = 2.0  # what a point of a chart sums up
+KEPT_S = 300.0  # of each edge's past, and how long one that is gone stays
+RECENT_S = 10.0  # what the numbers of the moment are over
+KEPT_FRAMES = 20
+MAX_GONE = 100  # edges that are gone; the oldest go first
+OVERDUE_S = 5.0  # a daemon that has said nothing for so long is in trouble
+TIMEOUT = "timeout"
+
+
+@dataclass
+class Bucket:
+    """The frames of BUCKET_S seconds, summed."""
+
+    start: float  # Unix time
+    frames: int = 0
+    answered: int = 0
+    latency_ms: float = 0.0  # of the answered ones
+    stages_ms: Counter[str] = field(default_factory=Counter)  # of the answered ones
+    packets: Counter[str] = field(default_factory=Counter)
+    bursts: int = 0
+
+    def add(self, frame: Frame) -> None:
+        """Add a frame."""
+        self.frames += 1
+        self.packets.update({kind: n for kind, n in frame.packets.items() if n})  # what is not known counts as none
+        self.bursts += frame.bursts
+        if frame.outcome != TIMEOUT:
+            self.answered += 1
+            self.latency_ms += frame.latency_ms
+            self.stages_ms.update(frame.stages_ms)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What some buckets come to; None where there is nothing to tell it from."""
+
+    frames: int
+    fps: float
+    unanswered: int
+    latency_ms: float | None  # mean, of a frame that is answered
+    stages_ms: dict[str, float]  # likewise
+    loss: float | None  # share of the datagrams
+    burst: float | None  # datagrams that are lost in a row, mean
+    recovered: float | None  # packets a frame
+    missing: float | None
+
+
+def figures(buckets: Sequence[Bucket], seconds: float) -> Figures:
+    """Sum up buckets that span so many seconds."""
+    frames, answered = sum(b.frames for b in buckets), sum(b.answered for b in buckets)
+    packets, stages = Counter[str](), Counter[str]()
+    for bucket in buckets:
+        packets.update(bucket.packets)
+        stages.update(bucket.stages_ms)
+    bursts = sum(b.bursts for b in buckets)
+    datagrams = packets["received"] + packets["lost"]
+    return Figures(
+        frames=frames,
+        fps=frames / seconds,
+        unanswered=frames - answered,
+        latency_ms=sum(b.latency_ms for b in buckets) / answered if answered else None,
+        stages_ms={name: ms / answered for name, ms in stages.items()} if answered else {},
+        loss=packets["lost"] / datagrams if datagrams else None,
+        burst=packets["lost"] / bursts if bursts else None,
+        recovered=packets["recovered"] / answered if answered else None,
+        missing=packets["missing"] / answered if answered else None,
+    )
+
+
+@dataclass
+class EdgePast:
+    """One edge and its last minutes."""
+
+    key: str  # its name, with a number where several edges have that
+    edge: Edge
+    began: float
+    buckets: deque[Bucket] = field(default_factory=lambda: deque(maxlen=int(KEPT_S / BUCKET_S)))
+    frames: deque[Frame] = field(default_factory=lambda: deque(maxlen=KEPT_FRAMES))  # the newest is the last one
+    picture: Picture | None = None
+
+    def add(self, frame: Frame) -> None:
+        """Take note of a frame."""
+        if not self.buckets or frame.at > self.buckets[-1].start:  # else it comes late
+            self.advance(frame.at)
+        self.buckets[-1].add(frame)
+        self.frames.append(frame)
+
+    def advance(self, now: float) -> None:
+        """Open the buckets until `now`, so that nothing shows as nothing."""
+        start = math.floor(now / BUCKET_S) * BUCKET_S
+        if not self.buckets or self.buckets[-1].start > start + RECENT_S:  # the clock was set back
+            self.buckets.clear()
+            self.buckets.append(Bucket(start))
+        while self.buckets[-1].start < start:
+            after = self.buckets[-1].start + BUCKET_S
+            self.buckets.append(Bucket(max(after, start - KEPT_S)))  # a leap of the clock is not walked through
+
+    def recent(self, now: float) -> Figures:
+        """Sum up the last RECENT_S seconds."""
+        buckets = [bucket for bucket in self.buckets if bucket.start > now - RECENT_S]
+        since = max(buckets[0].start, self.began) if buckets else now
+        return figures(buckets, max(now - since, BUCKET_S))
+
+    def points(self) -> list[tuple[float, Figures]]:
+        """Return the end and the figures of each bucket that is full."""
+        return [(bucket.start + BUCKET_S, figures([bucket], BUCKET_S)) for bucket in list(self.buckets)[:-1]]
+
+
+class History:
+    """Everything that the page shows."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.status: Status | None = None
+        self.edges: dict[str, EdgePast] = {}  # by key
+
+    def take(self, record: Record) -> None:
+        """Take in a record."""
+        match record:
+            case Status():
+                self._take_status(record)
+            case Frame():
+                self._past(Edge(record.edge, record.session, "", True, record.at), record.at).add(record)
+            case Picture():
+                past = self._past(Edge(record.edge, record.session, "", True, 0.0), 0.0)
+                past.picture = record
+
+    def connected(self) -> list[EdgePast]:
+        """Return the edges that are there."""
+        return [past for past in self.edges.values() if past.edge.connected]
+
+    def find(self, key: str | None) -> EdgePast | None:
+        """Return the edge of that key; where it is gone one of its name that is not, where there is none another."""
+        chosen = self.edges.get(key or "")
+        here = self.connected()
+        if chosen is None:
+            return next(iter(here), None) or next(reversed(self.edges.values()), None)
+        if chosen.edge.connected:
+            return chosen
+        return next((past for past in here if past.edge.name == chosen.edge.name), chosen)
+
+    def silent_for(self, now: float) -> float:
+        """Return for how long the daemon has said nothing, where that is too long; else 0."""
+        silence = now - self.status.at if self.status else 0.0
+        return silence if silence > OVERDUE_S else 0.0
+
+    def _take_status(self, status: Status) -> None:
+        self.status = status
+        listed = {edge.session for edge in status.edges}
+        for past in self.edges.values():
+            if past.edge.session not in listed and past.edge.connected:
+                past.edge = replace(past.edge, connected=False, since=status.at)
+        for edge in status.edges:
+            past = self._past(edge, status.at)
+            past.edge = edge
+            if edge.connected:
+                past.advance(status.at)
+        gone = sorted((p for p in self.edges.values() if p.edge.session not in listed), key=lambda p: p.edge.since)
+        for place, past in enumerate(reversed(gone)):
+            if place >= MAX_GONE or past.edge.since < status.at - KEPT_S:
+                del self.edges[past.key]
+
+    def _past(self, edge: Edge, at: float) -> EdgePast:
+        """Return the past of an edge; a new session goes on where one of the same name has ended."""
+        for past in self.edges.values():
+            if past.edge.session == edge.session and past.edge.name == edge.name:
+                return past
+        for number in count(1):
+            key = edge.name if number == 1 else f"{edge.name} #{number}"
+            taken = self.edges.get(key)
+            if taken is None:
+                self.edges[key] = EdgePast(key, edge, at)
+                return self.edges[key]
+            if not taken.edge.connected and taken.edge.name == edge.name:
+                taken.edge, taken.began = edge, at
+                return taken
+        raise AssertionError("count() ends")

@@ -1,0 +1,155 @@
+"""The page in one browser: what it consists of, and which edge it shows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+from fastapi import Request
+from nicegui import ui
+
+from gradfec_web import words
+from gradfec_web.elements import Text, box
+from gradfec_web.history import EdgePast, History
+from gradfec_web.panels import Charts, Details, EdgeTable, LastAnswer, LastFrames, Packets, Tiles
+
+REFRESH_S = 0.5
+THEME_COOKIE = "gradfec_theme"
+THEMES: dict[str, bool | None] = {"system": None, "light": False, "dark": True}
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><rect width="8" height="8" rx="1.5" fill="#16233d"/>'
+    '<path d="M1.5 2h5M1.5 4h3" stroke="#7fb2f0"/><path d="M5 4h1.5" stroke="#f59b23"/>'
+    '<path d="M1.5 6h5" stroke="#10b08c"/></svg>'
+)
+
+
+def add_page(history: History) -> None:
+    """Serve the page at /; ?edge=NAME chooses an edge."""
+    ui.add_css(Path(__file__).with_name("style.css"), shared=True)
+
+    @ui.page("/", title="gradfec", favicon=ICON, language="en-GB", dark=None)
+    def index(request: Request, edge: str | None = None) -> None:
+        View(history, edge, request.cookies.get(THEME_COOKIE, ""))
+
+
+class View:
+    """The page in one browser."""
+
+    def __init__(self, history: History, edge: str | None, theme: str) -> None:
+        """Build it, and keep it up to date for as long as the browser is there."""
+        self._history, self._edge = history, edge
+        self._role: str | None = None
+        self._title = ""
+        with box("header", "top"):
+            Text("h1", "gradfec")
+            self._name = Text("bdi", "", "name")
+            self._live = Text("span", "", "live")
+            _add_theme_switch(theme)
+        self._body = box("main")
+        self.refresh()
+        ui.timer(REFRESH_S, self.refresh)
+
+    def refresh(self) -> None:
+        """Show what is new."""
+        now, status = time.time(), self._history.status
+        role = status.role if status else ""
+        if role != self._role:
+            self._role = role
+            self._body.clear()
+            with self._body:
+                self._build(role)
+        if words.title(status) != self._title:
+            self._title = words.title(status)
+            ui.page_title(self._title)
+        silent = self._history.silent_for(now)
+        self._live.put(f"nothing heard for {words.span(silent)}" if silent else "live" if status else "waiting")
+        self._live.classes(**({"add": "late"} if silent or not status else {"remove": "late"}))
+        if status:
+            self._name.put(f"{status.role} · {status.title}")
+            self._insecure.set_visibility(status.insecure)
+            self._details.show(status)
+            self._show(now)
+
+    def _build(self, role: str) -> None:
+        if not role:
+            Text("p", words.WAITING, "card empty")
+            return
+        self._insecure = Text("p", words.INSECURE, "card insecure").props("role=alert")
+        Text("p", words.INTRODUCTION.get(role, ""), "introduction")
+        self._edges = EdgeTable(self._choose) if role == "cloud" else None
+        with box("section", "card empty") as self._no_edge:
+            Text("h2", "No edge yet")
+            Text("p", words.NO_EDGE)
+            self._command = Text("code")
+            self._key = Text("p", words.NO_EDGE_KEY, "note")
+        with box("section", "edge") as self._section:
+            with box("div", "line"):
+                self._edge_name = Text("h2").props('dir="auto"')
+                self._state = Text("p", "", "state")
+            self._no_frame = Text("p", words.NO_FRAME.get(role, ""), "card empty")
+            with box("div", "panels") as self._panels:
+                self._tiles = Tiles(role)
+                with box("div", "pair"):
+                    self._answer = LastAnswer()
+                    self._packets = Packets()
+                self._charts = Charts()
+                self._frames = LastFrames(role)
+        self._details = Details()
+
+    def _choose(self, key: str) -> None:
+        self._edge = key
+        ui.navigate.history.replace(f"/?edge={quote(key, safe='')}")  # survives a reload
+        self.refresh()
+
+    def _show(self, now: float) -> None:
+        past = self._history.find(self._edge)
+        if self._edges:
+            self._edges.show(self._history, past, now)
+        self._no_edge.set_visibility(past is None)
+        self._section.set_visibility(past is not None)
+        if past:
+            self._show_edge(past, now)
+        elif self._history.status:
+            insecure = self._history.status.insecure
+            address = words.cloud_for_edges(self._history.status.title)
+            self._command.put(f"gradfec-edge --camera /dev/video0 --cloud {address}" + " --insecure" * insecure)
+            self._key.set_visibility(not insecure)
+
+    def _show_edge(self, past: EdgePast, now: float) -> None:
+        self._edge_name.put(past.key)
+        at = f" · {past.edge.address}" if past.edge.address else ""
+        self._state.put(words.state(past.edge, now) + at)
+        self._state.classes(**({"remove": "gone"} if past.edge.connected else {"add": "gone"}))
+        self._no_frame.set_visibility(not past.frames)
+        self._panels.set_visibility(bool(past.frames))
+        if past.frames:
+            self._tiles.show(past, now)
+            self._answer.show(past)
+            self._packets.show(past)
+            self._charts.show(past)
+            self._frames.show(past, now)
+
+
+def _add_theme_switch(theme: str) -> None:
+    """Make three buttons: as the system, light, dark; the browser remembers which in a cookie."""
+    dark = ui.dark_mode(THEMES.get(theme))
+    buttons: dict[str, Text] = {}
+
+    def choose(name: str) -> Callable[[], None]:
+        def chosen() -> None:
+            dark.set_value(THEMES[name])
+            ui.run_javascript(f"document.cookie = '{THEME_COOKIE}={name}; path=/; max-age=31536000; samesite=lax'")
+            mark(name)
+
+        return chosen
+
+    def mark(name: str) -> None:
+        for other, button in buttons.items():
+            button.props["aria-pressed"] = "true" if other == name else "false"
+
+    with box("div", "themes").props('role=group aria-label="Colours"'):
+        for name in THEMES:
+            buttons[name] = Text("button", name).props("type=button").on("click", choose(name))
+    mark(theme if theme in THEMES else "system")

@@ -1,0 +1,106 @@
+"""Pictures of a tensor's packets: a tile for each channel, in it a strip for each packet, as PNGs in data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gradfec_web.view import Cell, Picture
+
+TILE = 32  # pixels, about: the browser scales the picture
+GAP = 2
+NO_TILE = 255  # the palette's last colour, which is none at all
+RECEDES = 6  # times less opaque
+VEIL = 170  # how opaque the darkest band over a photograph is, of 255
+
+COLOURS: dict[Cell, str] = {  # of two families at least in hue and in lightness, on white and on black
+    Cell.SENT: "#7fb2f0",
+    Cell.PROTECTED: "#3a78d8",
+    Cell.RECOVERED: "#10b08c",
+    Cell.LOST: "#f59b23",
+    Cell.UNRECOVERED: "#d9345f",
+    Cell.DROPPED: "#8a93a333",
+    Cell.ABSENT: "#8a93a399",
+}
+Palette = NDArray[np.uint8]  # (256, 4), RGBA
+CELLS_PALETTE: Palette = np.zeros((256, 4), np.uint8)
+for _cell, _colour in COLOURS.items():
+    CELLS_PALETTE[_cell] = [*bytes.fromhex(_colour[1:].ljust(8, "f"))]
+IMPORTANCE_PALETTE: Palette = mpl.colormaps["magma"](np.arange(256), bytes=True)
+IMPORTANCE_PALETTE[NO_TILE, 3] = 0
+
+
+def cells_of(picture: Picture) -> NDArray[np.uint8]:
+    """Return what became of each packet, (channels, groups) of Cell."""
+    return _grid(picture.cells, picture)
+
+
+def importance_of(picture: Picture) -> NDArray[np.uint8]:
+    """Return how much each packet matters, (channels, groups), 255 for the most important."""
+    return _grid(picture.importance, picture)
+
+
+def _grid(text: str, picture: Picture) -> NDArray[np.uint8]:
+    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(picture.channels, picture.groups)
+
+
+def draw_cells(picture: Picture, only: Cell | None = None) -> str:
+    """Draw what became of each packet; with `only`, the others recede."""
+    palette = CELLS_PALETTE
+    if only is not None:
+        palette = palette.copy()
+        palette[:, 3] //= RECEDES
+        palette[only, 3] = 255
+    return _png(tiles(cells_of(picture)), palette)
+
+
+def draw_importance(picture: Picture) -> str:
+    """Draw how much each packet matters, in the same layout."""
+    return _png(tiles(np.minimum(importance_of(picture), NO_TILE - 1)), IMPORTANCE_PALETTE)
+
+
+def draw_veil(picture: Picture) -> str:
+    """Draw what darkens a photograph where the packets matter little: a band for each row group."""
+    bands = band_importance(picture)
+    veil = np.zeros((picture.groups, 1, 4), np.uint8)
+    veil[:, 0, 3] = np.round(VEIL * (1 - bands))
+    return _data_uri(Image.fromarray(veil, "RGBA"))
+
+
+def band_importance(picture: Picture) -> NDArray[np.float64]:
+    """Return the importance of each row group over all channels, (groups,) from 0 to 1, the highest 1."""
+    bands = importance_of(picture).mean(axis=0)
+    return np.asarray((bands - bands.min()) / (np.ptp(bands) or 1))
+
+
+def tiles(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay (channels, groups) out as a square of square tiles, NO_TILE between them."""
+    channels, groups = values.shape
+    columns = math.isqrt(channels - 1) + 1
+    rows = -(-channels // columns)
+    strip = max(1, TILE // groups)  # pixels
+    side = strip * groups
+    canvas = np.full((rows * columns, side + GAP, side + GAP), NO_TILE, np.uint8)
+    canvas[:channels, :side, :side] = values.repeat(strip, axis=1)[:, :, np.newaxis]
+    # (tiles, height, width) -> (rows, height, columns, width) -> the whole picture
+    laid = canvas.reshape(rows, columns, side + GAP, side + GAP).swapaxes(1, 2).reshape(rows * (side + GAP), -1)
+    return laid[:-GAP, :-GAP]
+
+
+def _png(indices: NDArray[np.uint8], palette: Palette) -> str:
+    image = Image.fromarray(indices)
+    image.putpalette(palette[:, :3].tobytes())
+    image.info["transparency"] = palette[:, 3].tobytes()
+    return _data_uri(image)
+
+
+def _data_uri(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

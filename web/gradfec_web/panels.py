@@ -1,0 +1,340 @@
+"""The parts of the page: each makes its elements once, and shows an edge's past in them whenever it is asked to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from nicegui import ui
+
+from gradfec_web import charts, paint, words
+from gradfec_web.elements import Text, box, card, image, put, show_image
+from gradfec_web.history import TIMEOUT, EdgePast, History
+from gradfec_web.view import Cell, Frame, Picture, Status
+
+ANSWERS = 5
+SHOWN_FRAMES = 12
+ROWS_A_PAGE = 12
+COLUMN = {"align": "right", "headerClasses": "", "classes": ""}
+WIDE_ONLY = {"headerClasses": "wide", "classes": "wide"}  # a phone has no place for it
+
+
+class EdgeTable:
+    """All edges, a row each, to choose from."""
+
+    def __init__(self, choose: Callable[[str], None]) -> None:
+        """Call `choose` with the key of the edge that is picked."""
+        columns = [
+            {"name": "name", "label": "Edge", "field": "name", "align": "left"},
+            {"name": "state", "label": "State", "field": "state", "align": "left"} | WIDE_ONLY,
+            {"name": "answer", "label": "Last answer", "field": "answer", "align": "left"},
+            COLUMN | {"name": "fps", "label": "Frames/s", "field": "fps"} | WIDE_ONLY,
+            COLUMN | {"name": "latency", "label": "Latency", "field": "latency"} | WIDE_ONLY,
+            COLUMN | {"name": "loss", "label": "Loss", "field": "loss"},
+            COLUMN | {"name": "missing", "label": "Missing", "field": "missing"} | WIDE_ONLY,
+        ]
+        with box("section", "card edges") as self._section:
+            with box("div", "line"):
+                self._heading = Text("h2", "Edges")
+                self._search = ui.input(placeholder="find").props(
+                    'dense borderless clearable aria-label="Find an edge"'
+                )
+            self._table = ui.table(columns=columns, rows=[], row_key="key", pagination=ROWS_A_PAGE).props("flat dense")
+            self._table.bind_filter_from(self._search, "value")
+            self._table.add_slot(
+                "body-cell-name",
+                '<q-td :props="props"><button type="button" class="pick" :aria-pressed="props.row.chosen" '
+                ":class=\"props.row.here ? '' : 'gone'\" @click=\"$parent.$emit('pick', props.row.key)\">"
+                '<span class="dot" aria-hidden="true"></span><bdi>{{ props.row.name }}</bdi></button></q-td>',
+            )
+            self._table.on("pick", lambda event: choose(str(event.args)))
+
+    def show(self, history: History, chosen: EdgePast | None, now: float) -> None:
+        """Show all edges, those that are there first."""
+        self._section.set_visibility(bool(history.edges))
+        pasts = sorted(history.edges.values(), key=lambda past: (not past.edge.connected, past.key))
+        self._heading.put(f"Edges: {len(history.connected())} connected")
+        self._search.set_visibility(len(pasts) > ROWS_A_PAGE)
+        put(self._table, "hide-pagination", len(pasts) <= ROWS_A_PAGE)
+        put(self._table, "rows", [self._row(past, past is chosen, now) for past in pasts])
+
+    def _row(self, past: EdgePast, chosen: bool, now: float) -> dict[str, object]:
+        recent = past.recent(now)
+        last = past.frames[-1] if past.frames else None
+        return {
+            "key": past.key,
+            "name": past.key,
+            "here": past.edge.connected,
+            "chosen": chosen,
+            "state": words.state(past.edge, now),
+            "answer": words.sure_answer(last) if last else "no frame yet",
+            "fps": words.number(recent.fps, 1),
+            "latency": words.with_unit(recent.latency_ms, "ms"),
+            "loss": words.percent(recent.loss),
+            "missing": words.number(recent.missing),
+        }
+
+
+class Tiles:
+    """The numbers of the moment."""
+
+    def __init__(self, role: str) -> None:
+        """Make a tile for each."""
+        with box("dl", "tiles"):
+            self._fps, self._frames = self._tile("Frames a second", "")
+            self._latency, _ = self._tile("Latency", words.LATENCY.get(role, ""))
+            self._loss, _ = self._tile("Loss", "of all that was sent, packets and parity")
+            self._burst, _ = self._tile("Burst", "how many are lost in a row, on average")
+            self._recovered, _ = self._tile("Recovered", "packets a frame: lost, computed back from parity")
+            self._missing, _ = self._tile("Missing", "packets a frame: sent, and lost for good")
+
+    def _tile(self, name: str, meaning: str) -> tuple[Text, Text]:
+        with box("div", "tile"):
+            Text("dt", name)
+            return Text("dd", words.NONE, "value"), Text("dd", meaning, "meaning")
+
+    def show(self, past: EdgePast, now: float) -> None:
+        """Show the last seconds."""
+        recent = past.recent(now)
+        self._fps.put(words.number(recent.fps, 1))
+        self._frames.put(f"{recent.unanswered} of the last {recent.frames} without an answer")
+        self._latency.put(words.with_unit(recent.latency_ms, "ms"))
+        self._loss.put(words.percent(recent.loss))
+        self._burst.put(words.number(recent.burst, 1))
+        self._recovered.put(words.number(recent.recovered))
+        self._missing.put(words.number(recent.missing))
+
+
+class LastAnswer:
+    """The newest answer, and the photograph that it is about."""
+
+    def __init__(self) -> None:
+        """Make the card."""
+        with card("Answer", "answer"):
+            with box("figure", "photograph") as self._figure:
+                with box("div", "over"):
+                    self._photograph = image("shot")
+                    self._veil = image("veil")
+                self._bands = Text("figcaption", words.BANDS, "note")
+            self._first = Text("p", "", "first")
+            self._outcome = Text("p", "", "note")
+            with box("ol", "top5"):
+                self._lines = [self._line() for _ in range(ANSWERS)]
+            Text("p", words.CONFIDENCE, "note")
+
+    def _line(self) -> tuple[ui.element, Text, Text, ui.element]:
+        with box("li") as item:
+            label, score = Text("bdi"), Text("span", classes="score")
+            with box("div", "bar").props("aria-hidden=true"):
+                bar = box("div")
+        return item, label, score, bar
+
+    def show(self, past: EdgePast) -> None:
+        """Show the newest frame that has an answer, or that there is none; and the newest photograph."""
+        frame, picture = past.frames[-1], past.picture
+        self._first.put(words.answer(frame))
+        self._outcome.put(f"Frame {frame.number}: {words.OUTCOMES.get(frame.outcome, frame.outcome)}.")
+        for place, (item, label, score, bar) in enumerate(self._lines):
+            item.set_visibility(place < len(frame.top5))
+            if place < len(frame.top5):
+                _, name, share = frame.top5[place]
+                label.put(words.label(name))
+                score.put(words.percent(share))
+                bar.style(f"width: {100 * min(max(share, 0.0), 1.0):.0f}%")
+        self._figure.set_visibility(bool(picture and picture.photograph))
+        if picture and picture.photograph:
+            self._show_photograph(picture)
+
+    def _show_photograph(self, picture: Picture) -> None:
+        source = f"data:image/jpeg;base64,{picture.photograph}"
+        if source == self._photograph.props.get("src"):
+            return
+        show_image(self._photograph, source, f"The photograph of frame {picture.number}, as the camera took it")
+        veil = band = ""
+        if picture.importance:
+            veil = paint.draw_veil(picture)
+            best = int(np.argmax(paint.band_importance(picture))) + 1
+            band = f"Darker where it matters less; band {best} of {picture.groups} from the top matters most"
+        show_image(self._veil, veil, band)
+        self._bands.set_visibility(bool(veil))
+
+
+class Packets:
+    """What became of each packet of a tensor, beside how much each matters."""
+
+    def __init__(self) -> None:
+        """Make the card."""
+        self._shown: tuple[Picture, Cell | None] | None = None
+        self._only: Cell | None = None
+        with box("section", "card packets"):
+            self._heading = Text("h3")
+            Text("p", words.PACKETS, "note")
+            with box("div", "maps") as self._maps:
+                with box("figure", "fates"):
+                    Text("figcaption", "What became of each", "caption")
+                    self._cells = image("map")
+                    self._cells_note = Text("p", words.PARITY, "note")
+                with box("figure", "ranks"):
+                    Text("figcaption", "How much each matters", "caption")
+                    self._importance = image("map")
+                    self._importance_note = Text("p", "", "note")
+                with box("table", "legend"):
+                    Text("caption", "What the colours say; press one to see it alone", "caption")
+                    with box("thead"), box("tr"):
+                        for heading in ("Fate", "Packets", "Share", "Meaning"):
+                            Text("th", heading).props("scope=col")
+                    with box("tbody"):
+                        self._rows = {cell: self._row(cell) for cell in words.FATES}
+
+    def _row(self, cell: Cell) -> tuple[ui.element, Text, Text, Text]:
+        name, meaning = words.FATES[cell]
+        with box("tr") as row:
+            with box("th").props("scope=row"):
+                button = Text("button", name, f"fate {cell.name.lower()}").props("type=button aria-pressed=false")
+                button.on("click", lambda: self._single_out(cell))
+            count, share = Text("td", "0", "figure"), Text("td", "", "figure")
+            Text("td", meaning, "meaning")
+        return row, button, count, share
+
+    def _single_out(self, cell: Cell) -> None:
+        self._only = None if self._only == cell else cell
+        for other, (_, button, _, _) in self._rows.items():
+            put(button, "aria-pressed", "true" if other == self._only else "false")
+        if self._shown:
+            self._draw(self._shown[0])
+
+    def show(self, past: EdgePast) -> None:
+        """Show the newest picture."""
+        if past.picture and (past.picture, self._only) != self._shown:
+            self._draw(past.picture)
+
+    def _draw(self, picture: Picture) -> None:
+        self._shown = picture, self._only
+        counts = np.bincount(paint.cells_of(picture).ravel(), minlength=len(Cell))
+        total = picture.channels * picture.groups
+        self._heading.put(f"The {words.number(total)} packets of frame {picture.number}")
+        for cell, (row, _, count, share) in self._rows.items():
+            count.put(words.number(counts[cell]))
+            share.put(words.percent(counts[cell] / total, 0))
+            row.classes(**({"remove": "none"} if counts[cell] else {"add": "none"}))
+        seen = ", ".join(f"{counts[cell]} {words.FATES[cell][0]}" for cell in words.FATES if counts[cell])
+        grid = f"{picture.channels} channels of {picture.groups} packets each: "
+        show_image(self._cells, paint.draw_cells(picture, self._only), grid + seen)
+        drawn = paint.draw_importance(picture) if picture.importance else ""
+        show_image(self._importance, drawn, "The importance of the same packets in the same places" if drawn else "")
+        self._maps.classes(**({"remove": "unranked"} if drawn else {"add": "unranked"}))
+        self._importance_note.put(words.IMPORTANCE if drawn else words.NO_IMPORTANCE)
+
+
+class Charts:
+    """The last minutes."""
+
+    def __init__(self) -> None:
+        """Make a card for each chart."""
+        self._at = 0.0
+        self._shown: str | None = None
+        with box("div", "charts"):
+            self._charts = [self._chart(chart) for chart in charts.CHARTS]
+
+    def _chart(self, chart: charts.Chart) -> ui.echart:
+        with card(chart.title, "stacked" if chart.stacked else ""):
+            Text("p", chart.unit, "note")
+            return ui.echart(charts.options(chart, [], 0), renderer="svg").props("role=img")
+
+    def show(self, past: EdgePast) -> None:
+        """Draw again where a point has come to it."""
+        points = past.points()
+        if not points or (points[-1][0], past.key) == (self._at, self._shown):
+            return
+        self._at, self._shown = points[-1][0], past.key
+        for chart, element in zip(charts.CHARTS, self._charts, strict=True):
+            put(element, "aria-label", charts.in_words(chart, points))
+            element.options.clear()
+            element.options.update(charts.options(chart, points, self._at))
+            element.update()
+
+
+class LastFrames:
+    """The newest frames, a row each."""
+
+    def __init__(self, role: str) -> None:
+        """Make the table."""
+        columns = [
+            {"name": "number", "label": "Frame", "field": "number", "align": "left"},
+            {"name": "ago", "label": "Ago", "field": "ago"} | WIDE_ONLY,
+            {"name": "answer", "label": "Answer", "field": "answer", "align": "left"},
+            {"name": "outcome", "label": "Outcome", "field": "outcome", "align": "left"},
+            {"name": "lost", "label": "Lost", "field": "lost"} | WIDE_ONLY,
+            {"name": "bursts", "label": "Bursts", "field": "bursts"} | WIDE_ONLY,
+            {"name": "recovered", "label": "Recovered", "field": "recovered"} | WIDE_ONLY,
+            {"name": "missing", "label": "Missing", "field": "missing"} | WIDE_ONLY,
+            {"name": "latency", "label": "Latency", "field": "latency"},
+        ]
+        if role == "edge":
+            columns.insert(2, {"name": "source", "label": "From", "field": "source", "align": "left"} | WIDE_ONLY)
+        with card("Last frames", "frames"):
+            self._table = ui.table(columns=columns, rows=[], row_key="number").props("flat dense")
+
+    def show(self, past: EdgePast, now: float) -> None:
+        """Show the newest frames, the newest first."""
+        frames = list(past.frames)[: -SHOWN_FRAMES - 1 : -1]
+        put(self._table, "rows", [self._row(frame, now) for frame in frames])
+
+    def _row(self, frame: Frame, now: float) -> dict[str, object]:
+        packets = frame.packets
+        return {
+            "number": frame.number,
+            "ago": words.span(now - frame.at),
+            "source": frame.source,
+            "answer": words.sure_answer(frame),
+            "outcome": frame.outcome,
+            "lost": words.number(packets.get("lost")),
+            "bursts": words.number(frame.bursts),
+            "recovered": words.number(packets.get("recovered")),
+            "missing": words.number(packets.get("missing")),
+            "latency": words.NONE if frame.outcome == TIMEOUT else words.with_unit(frame.latency_ms, "ms"),
+        }
+
+
+class Details:
+    """What was decided at start, and what has been counted since; both unfold."""
+
+    def __init__(self) -> None:
+        """Make two lists."""
+        self._settings, self._counters = Pairs("Settings"), Pairs("Counted since the start")
+
+    def show(self, status: Status) -> None:
+        """Show both."""
+        self._settings.show(status.settings)
+        self._counters.show(
+            {
+                f"{family}: {name}".replace("_", " "): words.number(n)
+                for family, counts in status.counters.items()
+                for name, n in counts.items()
+            }
+        )
+
+
+class Pairs:
+    """A list of names and values that unfolds."""
+
+    def __init__(self, heading: str) -> None:
+        """Make an empty one."""
+        self._values: dict[str, Text] = {}
+        with box("details", "card"):
+            with box("summary"):
+                Text("h2", heading)
+            self._list = box("dl", "pairs")
+
+    def show(self, pairs: Mapping[str, str]) -> None:
+        """Show these, in their order."""
+        if list(pairs) != list(self._values):
+            self._list.clear()
+            with self._list:
+                self._values = {name: self._pair(name) for name in pairs}
+        for name, value in pairs.items():
+            self._values[name].put(value)
+
+    def _pair(self, name: str) -> Text:
+        Text("dt", name)
+        return Text("dd")

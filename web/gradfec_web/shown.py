@@ -1,0 +1,52 @@
+"""A daemon's live page, for as long as the daemon runs: its status once a second, and whatever else it tells."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from gradfec_common.console import Endpoint
+from gradfec_web.child import Page
+from gradfec_web.view import Edge, Record, Status
+
+STATUS_EVERY_S = 1.0
+PICTURE_EVERY_S = 1.0  # of each edge
+Tell = Callable[[Record], None]
+Totals = Mapping[str, Mapping[str, int]]  # family -> name -> count, as in a daemon's last words
+
+
+@dataclass(frozen=True)
+class PageOptions:
+    """Where the page is to be, and what it says above all else."""
+
+    endpoint: Endpoint
+    role: str  # "edge" or "cloud"
+    title: str
+    settings: Mapping[str, str]  # all that was decided at start, by name
+    insecure: bool
+
+
+@asynccontextmanager
+async def shown(
+    options: PageOptions, edges: Callable[[], list[Edge]], totals: Callable[[], Totals], say: Callable[[str], None]
+) -> AsyncIterator[Tell]:
+    """Serve a page, which asks for `edges` and `totals` each second; yield what takes further records."""
+    page = await Page.start(options.endpoint, say=say)
+    say(f"live page: {page.url}")
+
+    async def repeat() -> None:
+        while True:
+            counters = {family: dict(counts) for family, counts in totals().items()}
+            settings = dict(options.settings)
+            page.tell(Status(options.role, time.time(), options.title, settings, options.insecure, edges(), counters))
+            await asyncio.sleep(STATUS_EVERY_S)
+
+    telling = asyncio.create_task(repeat())
+    try:
+        yield page.tell
+    finally:
+        telling.cancel()
+        await page.close()
