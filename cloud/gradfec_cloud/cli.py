@@ -55,7 +55,7 @@ Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong optio
     help="Answer with what has arrived, at the latest so long after a frame's first datagram.",
 )
 @click.option("--results", metavar="FILE|-", help="Append one JSON object a frame; - for standard output.")
-@click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve Prometheus metrics over HTTP.")
+@click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve /metrics, for Prometheus, /healthz and /readyz.")
 @web_option
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
 @runtime_option
@@ -114,7 +114,7 @@ def main(
         file = stack.enter_context(ResultsFile(results)) if results else None
         if port.receive_buffer_bytes < RECEIVE_BUFFER_BYTES:
             say(f"warning: {small_buffer_hint(port.receive_buffer_bytes)}")
-        options = CloudOptions(cut, fill, deadline_ms / 1000, metrics, read_keys, page)
+        options = CloudOptions(cut, fill, deadline_ms / 1000, metrics, read_keys, page, runtime)
         totals = run_cloud(options, port, file, lambda deliver: load(runtime, cut, weights, values, deliver), say)
     if as_json:
         click.echo(json.dumps(totals))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import uvloop
 
 from gradfec_cloud.inference import Answer, Inference
-from gradfec_cloud.metrics import Snapshot, serve_metrics
+from gradfec_cloud.metrics import CloudMetrics, Snapshot
 from gradfec_cloud.port import Port, place
 from gradfec_cloud.watch import Watch
 from gradfec_common.console import Endpoint
@@ -24,10 +24,10 @@ from gradfec_common.results import ResultsFile
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.session.greeter import Keys
+from gradfec_web.monitor import Monitor, ask, new_registry
 from gradfec_web.shown import PageOptions
 
 READ_BEFORE_TIMER = 64  # batches: more than the receive buffer holds, and no end of them under a flood
-SNAPSHOT_S = 5.0  # how long a metrics scrape may wait for the loop
 Totals = dict[str, dict[str, int]]
 
 REST_S = 0.003  # between reads: an edge that paces its datagrams is heard by batches, which cost less than each alone
@@ -44,6 +44,7 @@ class CloudOptions:
     metrics: Endpoint | None
     read_keys: Callable[[], Keys]
     page: PageOptions | None = None
+    runtime: str = ""  # what runs the back-end, for the user
 
 
 class CloudDaemon:
@@ -53,13 +54,15 @@ class CloudDaemon:
         self, options: CloudOptions, port: Port, results: ResultsFile | None, say: Callable[[str], None]
     ) -> None:
         """Join the parts; `run` does the work. `say` takes one line for the user."""
-        keys = options.read_keys()
-        self._insecure = any(key.insecure for key in keys.values())
+        self._keys = options.read_keys()
+        self._insecure = admits_everybody(self._keys)
         sketches = options.page is not None
-        self.sessions = CloudSessions(options.split, options.deadline_s, keys, os.urandom, sketches=sketches)
+        self.sessions = CloudSessions(options.split, options.deadline_s, self._keys, os.urandom, sketches=sketches)
         self.watch = Watch(options.page)
         self._options, self._port, self._results, self._say = options, port, results, say
         self._loop = asyncio.get_running_loop()
+        self.registry = new_registry("cloud", runtime=options.runtime)
+        self._metrics = CloudMetrics(self.registry, lambda: ask(self._loop, self._snapshot))
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None  # when that timer fires
         self._rest: asyncio.TimerHandle | None = None  # when the socket is looked at again
@@ -68,7 +71,6 @@ class CloudDaemon:
         self._failure: GradfecError | None = None
         self._packets: Counter[str] = Counter()
         self._sent: Counter[str] = Counter()
-        self._answer_seconds = 0.0
 
     async def run(self, make_inference: Callable[[Callable[[list[Answer]], None]], Inference]) -> None:
         """Serve until a signal asks to stop, then finish the tensors at hand; GradfecError where it cannot go on.
@@ -110,10 +112,15 @@ class CloudDaemon:
         try:
             keys = self._options.read_keys()
         except GradfecError as error:
+            self._metrics.keys_read(well=False)
             self._say(f"error: {error}; the keys stay as they were")
             return
+        self._metrics.keys_read(well=True)
+        self._keys, self._insecure = keys, admits_everybody(keys)
         self.sessions.change_keys(keys)
         self._say(f"read again: {len(keys)} {'key' if len(keys) == 1 else 'keys'}")
+        if self._insecure:
+            self._say(f"warning: {INSECURE_WARNING}")
         self._pump()
 
     def _watch(self) -> None:
@@ -176,17 +183,20 @@ class CloudDaemon:
                 case Finished():
                     self._record(event)
                 case SessionOpened():
+                    self._metrics.session_opened(event.edge)
                     self._say(f"edge {event.edge!r} connected")
                 case SessionMoved():
+                    self._metrics.session_moved()
                     self._say(f"edge {event.edge!r} has moved to {place(event.peer)}")
                 case SessionEnded():
+                    self._metrics.session_ended(event.edge, event.reason)
                     self._say(f"edge {event.edge!r} gone ({event.reason})")
                     for decided in self._inference.forget(event.session) if self._inference else []:
                         self.sessions.fail(decided)  # nobody waits for it, and others' tensors would wait behind it
 
     def _record(self, finished: Finished) -> None:
         self._packets.update(finished.packets)
-        self._answer_seconds += finished.latency_s
+        self._metrics.finished(finished)
         if self._results is None:
             return
         result = finished.result
@@ -213,28 +223,27 @@ class CloudDaemon:
         last = self._snapshot()
         return {
             "tensors": dict(last.tensors),
-            "packets": dict(last.packets),
+            "packets": dict(self._packets),
             "datagrams_received": {fate: n for fate, n in last.datagrams.items() if n},
             "limits_reached": dict(last.limits),
             "datagrams_dropped_by_kernel": {"kernel": last.kernel_drops},
             "datagrams_sent": {"control": last.datagrams_sent, "failed": last.send_failures},
         }
 
-    def snapshot(self) -> Snapshot:
-        """Return the counts of one moment; may be called from any other thread than the loop's."""
+    def why_not_ready(self) -> str:
+        """Say why no edge can come in now, nothing where it can; to be called from another thread than the loop's."""
+        return ask(self._loop, self._why_not_ready)
 
-        async def on_loop() -> Snapshot:
-            return self._snapshot()
-
-        return asyncio.run_coroutine_threadsafe(on_loop(), self._loop).result(SNAPSHOT_S)
+    def _why_not_ready(self) -> str:
+        if self._stop.is_set():
+            return "it is leaving"
+        return "" if self._inference else "the back-end is being loaded"
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(
             datagrams=dict(self.sessions.counts),
             kernel_drops=self._port.kernel_drops,
             tensors=dict(self.sessions.tensors),
-            packets=dict(self._packets),
-            answer_seconds=self._answer_seconds,
             datagrams_sent=self._sent["sent"],
             send_failures=self._sent["failed"],
             sessions=self.sessions.open_sessions,
@@ -242,8 +251,16 @@ class CloudDaemon:
             held_bytes=self.sessions.held_bytes,
             unacknowledged=self.sessions.unacknowledged,
             limits=dict(self.sessions.bites),
+            receive_buffer_bytes=self._port.receive_buffer_bytes,
+            keys=len(self._keys),
             insecure=self._insecure,
+            ready=not self._why_not_ready(),
         )
+
+
+def admits_everybody(keys: Keys) -> bool:
+    """Tell whether one of the keys is that of --insecure, which everybody has."""
+    return any(key.insecure for key in keys.values())
 
 
 def run_cloud(
@@ -257,13 +274,13 @@ def run_cloud(
 
     async def run() -> Totals:
         daemon = CloudDaemon(options, port, results, say)
-        server = serve_metrics(options.metrics, daemon.snapshot) if options.metrics else None
+        monitor = Monitor(options.metrics, daemon.registry, daemon.why_not_ready) if options.metrics else None
         try:
             async with daemon.watch.shown(daemon.totals, say):
                 await daemon.run(make_inference)
         finally:
-            if server:
-                await asyncio.to_thread(server.shutdown)
+            if monitor:
+                await asyncio.to_thread(monitor.close)
         return daemon.totals()
 
     totals: Totals = uvloop.run(run())

@@ -15,6 +15,29 @@ from gradfec_common.errors import GradfecError
 
 STDOUT_FD = 1
 
+# What becomes of a tensor's symbols and packets. The cloud knows all of it; an edge may never hear.
+UNKNOWN = "unknown"
+SYMBOL_FATES = ("received", "lost")
+PACKET_FATES = ("arrived", "recovered", "missing", "dropped_by_plan")
+
+
+def symbol_fates(packets: Mapping[str, int | None]) -> dict[str, int]:
+    """Return how many symbols had which fate, each one, by the counts that a record has of its `packets`."""
+    sent, received = packets["sent"] or 0, packets["received"]
+    if received is None:
+        return {UNKNOWN: sent}
+    return {"received": received, "lost": max(sent - received, 0)}  # the other side may lie
+
+
+def packet_fates(packets: Mapping[str, int | None]) -> dict[str, int]:
+    """Return how many packets had which fate, each one, by the counts that a record has of its `packets`."""
+    dropped, recovered, missing = packets["dropped_by_plan"] or 0, packets["recovered"], packets["missing"]
+    kept = (packets["total"] or 0) - dropped
+    if recovered is None or missing is None:
+        return {UNKNOWN: kept, "dropped_by_plan": dropped}
+    arrived = max(kept - recovered - missing, 0)  # the other side may lie
+    return {"arrived": arrived, "recovered": recovered, "missing": missing, "dropped_by_plan": dropped}
+
 
 class ResultsFile:
     """Append JSON records to a file, or to standard output for "-".

@@ -78,6 +78,7 @@ IMPORTANCE = (
     help="Send at this rate.  [default: a frame's packets over half of the frame interval, at most 100 ms]",
 )
 @click.option("--results", metavar="FILE|-", help="Append one JSON object a frame; - for standard output.")
+@click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve /metrics, for Prometheus, /healthz and /readyz.")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
 @runtime_option
 @key_file_option
@@ -114,6 +115,7 @@ def main(
     timeout_ms: int,
     rate: float | None,
     results: str | None,
+    metrics: Endpoint | None,
     weights: Path | None,
     runtime: str,
     key_file: Path | None,
@@ -160,6 +162,8 @@ def main(
     options = EdgeOptions(
         *(cloud, hello, key, in_flight, timeout_ms / 1000, rate, udp == "auto"),
         watch_options(web, camera, chosen_settings(importance=importance, runtime=runtime), insecure, thumbnail),
+        metrics,
+        runtime,
     )
     with contextlib.ExitStack() as stack:
         progress = Progress()

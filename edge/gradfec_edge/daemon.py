@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import uvloop
 from threadpoolctl import threadpool_limits
@@ -32,13 +33,17 @@ from gradfec_common.wire import Hello
 from gradfec_edge.frames import Frame, Source
 from gradfec_edge.journal import Journal
 from gradfec_edge.link import Link
+from gradfec_edge.losses import Weights
+from gradfec_edge.metrics import CameraMetrics, EdgeMetrics, Snapshot
 from gradfec_edge.pipeline import EncodedFrame, Pipeline, Stages
 from gradfec_edge.watch import Watch, WatchOptions
+from gradfec_web.monitor import Monitor, ask, new_registry
 
 PATIENCE_S = 30.0  # how long a file or folder waits for a cloud that does not answer
 PASSING_REFUSALS = {"leaving", "full"}  # reasons that pass by themselves
 SEND_SHARE_OF_INTERVAL = 0.5  # of the frame interval: over which a frame's datagrams are spread
 LONGEST_SEND_S = 0.1
+CAMERA_PATIENCE_S = 10.0  # how long a camera that is asked for a frame counts as delivering; at least two intervals
 POLL_S = 0.2  # how soon a blocking wait for a frame notices that the daemon has been asked to stop
 
 
@@ -54,6 +59,8 @@ class EdgeOptions:
     rate_mbit_s: float | None
     batched_udp: bool = True  # where kernel and device can
     watch: WatchOptions = field(default_factory=WatchOptions)
+    metrics: Endpoint | None = None
+    runtime: str = ""  # what runs the front-end, for the user
 
     def __post_init__(self) -> None:
         """Refuse, with UsageError, what is not a rate."""
@@ -71,10 +78,11 @@ class EdgeDaemon:
         pipeline: Pipeline,
         journal: Journal,
         say: Callable[[str], None],
+        metrics: CameraMetrics,
     ) -> None:
         """Join the parts; `run` does the work. `say` takes one line for the user."""
         self.options, self.source, self.pipeline, self.journal = options, source, pipeline, journal
-        self._say = say
+        self._say, self._metrics = say, metrics
         self._loop = asyncio.get_running_loop()
         limits = EdgeLimits(answer_timeout_s=options.timeout_s)
         session = EdgeSession(options.hello, options.key, os.urandom, time.monotonic(), limits)
@@ -87,6 +95,10 @@ class EdgeDaemon:
         self._failure: BaseException | None = None
         self._refusal = ""  # why the cloud takes no edge now
         self._interval_s = source.interval or 2 * LONGEST_SEND_S  # between frames, smoothed
+        self._started_at = time.monotonic()
+        self._frame_at: float | None = None  # when the newest frame was taken
+        self._asking_since: float | None = None  # while one is awaited
+        self._leaving = False
 
     async def run(self) -> None:
         """Work until the source ends or a signal asks to stop; GradfecError where it cannot go on."""
@@ -95,6 +107,7 @@ class EdgeDaemon:
         try:
             self._work = self._loop.create_task(self._send_frames())
             await asyncio.wait([self._work])
+            self._leaving = True
             if self._failure is None and not self._work.cancelled():
                 await self._work  # its own failure, if any
             elif self._failure is None and self.link.session.open_tensors:
@@ -122,10 +135,12 @@ class EdgeDaemon:
             if not self.source.live:
                 await self._cloud_answers()
             frame = None
+            self._asking_since = time.monotonic()
             while frame is None:
                 if self.source.ended:
                     return
                 frame = await asyncio.to_thread(self.source.next_frame, POLL_S)
+            self._frame_at, self._asking_since = time.monotonic(), None
             if not self._connected.is_set() and self.source.live:
                 self._give_up(frame)
                 continue
@@ -139,12 +154,12 @@ class EdgeDaemon:
 
     async def _send(self, frame: Frame, encoded: EncodedFrame, stages: Stages) -> None:
         """Send one frame's tensor; when the link is lost just before, a file's frame waits, a camera's is given up."""
-
+        weights = Weights(encoded.plan, encoded.headers, encoded.shares)
         is_open = asyncio.Event()
 
         def opened(tensor: int) -> None:
             is_open.set()
-            self.journal.sent(tensor, frame, encoded.plan, stages)
+            self.journal.sent(tensor, frame, encoded.plan, stages, weights)
             self.watch.sent(tensor, encoded)
 
         while not is_open.is_set():
@@ -203,7 +218,7 @@ class EdgeDaemon:
     def _give_up(self, frame: Frame) -> None:
         self._slots.release()
         try:
-            self.journal.unsent(frame)
+            self._metrics.ended(self.journal.unsent(frame))
         except GradfecError as error:
             self._fail(error)
 
@@ -214,16 +229,20 @@ class EdgeDaemon:
                 case Connected():
                     self._connected.set()
                     self._refusal = ""
+                    self._metrics.connected()
                     again = "again" if not event.fresh else ""
                     self._say(f"connected to {self.options.cloud} {again}".rstrip())
                     self._check_deadline(event.deadline_s)
                 case LinkLost():
                     self._connected.clear()
+                    self._metrics.link_lost(leaving=event.leaving)
                     why = "is leaving" if event.leaving else "is silent"
                     self._say(f"{self.options.cloud} {why}; looking for it")
                 case Refused() if event.reason in PASSING_REFUSALS:
+                    self._metrics.refused(event.reason)
                     self._say_why_not(f"{self.options.cloud} takes no edge now: {printable(event.detail)}")
                 case Refused():
+                    self._metrics.refused(event.reason)
                     self._fail(GradfecError(f"{self.options.cloud} refuses this edge: {printable(event.detail)}"))
                 case Answered():
                     self.journal.answered(event)
@@ -231,7 +250,9 @@ class EdgeDaemon:
                 case Closed():
                     if event.result is None:
                         self._slots.release()
-                    self.watch.closed(event, self.journal.closed(event))
+                    story = self.journal.closed(event)
+                    self._metrics.ended(story)
+                    self.watch.closed(event, story.record())
         except GradfecError as error:  # the results file cannot be written
             self._fail(error)
 
@@ -243,6 +264,32 @@ class EdgeDaemon:
             "datagrams_sent": dict(self.link.sent),
             "datagrams_received": {reason: n for reason, n in self.link.session.counts.items() if n},
         }
+
+    def snapshot(self) -> Snapshot:
+        """Return the counts and states of now."""
+        now = time.monotonic()
+        return Snapshot(
+            connected=self._connected.is_set(),
+            delivering=self._delivering(now),
+            frame_age_s=now - (self._frame_at or self._started_at),
+            frames_skipped=self.source.skipped,
+            open_tensors=self.link.session.open_tensors,
+            datagrams_sent=dict(self.link.sent),
+            datagrams_received=dict(self.link.session.counts),
+        )
+
+    def why_not_ready(self) -> str:
+        """Say why no frame gets its answer now, nothing where they do."""
+        if self._leaving:
+            return "it is leaving"
+        if not self._connected.is_set():
+            return self._refusal or f"not connected to {self.options.cloud}"
+        return "" if self._delivering(time.monotonic()) else f"no frame from {self.source.name}"
+
+    def _delivering(self, now: float) -> bool:
+        patience_s = max(CAMERA_PATIENCE_S, 2 * (self.source.interval or 0))
+        waiting_s = 0.0 if self._asking_since is None else now - self._asking_since
+        return self._frame_at is not None and waiting_s < patience_s
 
     def _say_why_not(self, refusal: str) -> None:
         """Say a refusal that may pass once, though it comes again with each hello."""
@@ -287,9 +334,20 @@ def run_edge(
     """Run the daemon on an event loop of its own and return its totals, all counted by name."""
 
     async def run() -> Totals:
-        daemon = EdgeDaemon(options, source, pipeline, journal, say)
-        async with daemon.watch.shown(daemon.totals, say):
-            await daemon.run()
+        loop, name = asyncio.get_running_loop(), source.name
+        registry = new_registry("edge", runtime=options.runtime)
+        metrics = EdgeMetrics(
+            registry, lambda: ask(loop, lambda: {name: daemon.snapshot()}), insecure=options.key.insecure
+        )
+        daemon = EdgeDaemon(options, source, pipeline, journal, say, metrics.camera(name))
+        why_not_ready = partial(ask, loop, daemon.why_not_ready)
+        monitor = Monitor(options.metrics, registry, why_not_ready) if options.metrics else None
+        try:
+            async with daemon.watch.shown(daemon.totals, say):
+                await daemon.run()
+        finally:
+            if monitor:
+                await asyncio.to_thread(monitor.close)
         return daemon.totals()
 
     # A frame's matrices are small: more threads of BLAS would wait for each other, and be in the network's way.

@@ -5,24 +5,71 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gradfec_common.plan import Plan
 from gradfec_common.results import ResultsFile
 from gradfec_common.session.edge import Answered, Closed
+from gradfec_common.wire import Report, Result
 from gradfec_edge.frames import Frame
+from gradfec_edge.losses import Weights
 
 Record = dict[str, object]
 
 
 @dataclass
-class _Sent:
-    """A frame on its way."""
+class Story:
+    """A frame on its way, and in the end what became of it."""
 
     frame: Frame
-    plan: Plan
-    stages_ms: dict[str, float]
-    latency_ms: float = 0.0
+    tensor: int | None = None  # nothing of the following where it was never sent
+    plan: Plan | None = None
+    weights: Weights | None = None
+    stages_ms: dict[str, float] = field(default_factory=dict)
+    latency_ms: float = 0.0  # where there is a result
+    result: Result | None = None
+    report: Report | None = None
+    sent: int = 0  # symbols
+
+    @property
+    def outcome(self) -> str:
+        """What the record calls it."""
+        return self.result.outcome if self.result else "timeout"
+
+    @property
+    def packets(self) -> dict[str, int | None]:
+        """The counts of the record; what is not known is None."""
+        plan, result, report = self.plan, self.result, self.report
+        return {
+            "total": plan.total if plan else 0,
+            "dropped_by_plan": len(plan.dropped) if plan else 0,
+            "parity": plan.parity if plan else 0,
+            "sent": self.sent,
+            "received": report.received if report else None,
+            "lost": self.sent - report.received if report else None,
+            "recovered": result.recovered if result else None,
+            "missing": result.missing if result else None,
+        }
+
+    @property
+    def importance(self) -> dict[str, float]:
+        """The share of the importance that had each fate, 1 in all; empty where nothing was sent, or weighed."""
+        return self.weights.fates(self.result, self.report) if self.weights else {}
+
+    def record(self) -> Record:
+        """Return the frame's line in the results file: its answer, its packets, its times."""
+        result = self.result
+        top5 = result.top5 if result else []
+        return {
+            "frame": self.frame.number,
+            "source": self.frame.source,
+            "tensor": self.tensor,
+            "outcome": self.outcome,
+            "top5": [{"class_index": c, "label": label, "score": score} for c, label, score in top5],
+            "packets": self.packets,
+            "latency_ms": round(self.latency_ms, 3) if result else None,
+            "stages_ms": self.stages_ms | (result.stages_ms if result else {}),
+        }
 
 
 class Journal:
@@ -37,53 +84,34 @@ class Journal:
         self.packets: Counter[str] = Counter()
         self._results = results
         self._on_record = on_record
-        self._sent: dict[int, _Sent] = {}
+        self._sent: dict[int, Story] = {}
 
-    def sent(self, tensor: int, frame: Frame, plan: Plan, stages_ms: dict[str, float]) -> None:
-        """Take note that a frame is being sent as `tensor`."""
-        self._sent[tensor] = _Sent(frame, plan, stages_ms)
+    def sent(
+        self, tensor: int, frame: Frame, plan: Plan, stages_ms: dict[str, float], weights: Weights | None = None
+    ) -> None:
+        """Take note that a frame is being sent as `tensor`; with its `weights`, its losses are weighed."""
+        self._sent[tensor] = Story(frame, tensor, plan, weights, stages_ms)
 
     def answered(self, event: Answered) -> None:
         """Take note of the moment at which the answer came."""
-        sent = self._sent[event.tensor]
-        sent.latency_ms = 1000 * (time.monotonic() - sent.frame.captured_at)
+        story = self._sent[event.tensor]
+        story.latency_ms = 1000 * (time.monotonic() - story.frame.captured_at)
 
-    def closed(self, event: Closed) -> Record:
-        """Write and return the record of a frame: its answer, its packets, its times; what is not known is null."""
-        sent = self._sent.pop(event.tensor)
-        result, report, plan = event.result, event.report, sent.plan
-        packets: dict[str, int | None] = {
-            "total": plan.total,
-            "dropped_by_plan": len(plan.dropped),
-            "parity": plan.parity,
-            "sent": event.sent,
-            "received": report.received if report else None,
-            "lost": event.sent - report.received if report else None,
-            "recovered": result.recovered if result else None,
-            "missing": result.missing if result else None,
-        }
-        record: Record = {"frame": sent.frame.number, "source": sent.frame.source, "tensor": event.tensor}
-        if result is None:
-            record |= {"outcome": "timeout", "top5": [], "packets": packets, "latency_ms": None}
-        else:
-            top5 = [{"class_index": c, "label": label, "score": score} for c, label, score in result.top5]
-            record |= {"outcome": result.outcome, "top5": top5, "packets": packets}
-            record |= {"latency_ms": round(sent.latency_ms, 3)}
-        record["stages_ms"] = sent.stages_ms | (result.stages_ms if result else {})
-        self._write(record, packets)
-        return record
+    def closed(self, event: Closed) -> Story:
+        """Write the record of a frame that was sent, and return its story."""
+        story = self._sent.pop(event.tensor)
+        story.result, story.report, story.sent = event.result, event.report, event.sent
+        return self._write(story)
 
-    def unsent(self, frame: Frame) -> None:
-        """Write the record of a frame that was never sent, because the cloud was away."""
-        nothing: dict[str, int | None] = dict.fromkeys(("total", "dropped_by_plan", "parity", "sent"), 0)
-        nothing |= dict.fromkeys(("received", "lost", "recovered", "missing"), None)
-        record: Record = {"frame": frame.number, "source": frame.source, "tensor": None, "outcome": "timeout"}
-        self._write(record | {"top5": [], "packets": nothing, "latency_ms": None, "stages_ms": {}}, nothing)
+    def unsent(self, frame: Frame) -> Story:
+        """Write the record of a frame that was never sent, because the cloud was away, and return its story."""
+        return self._write(Story(frame))
 
-    def _write(self, record: Record, packets: dict[str, int | None]) -> None:
-        record |= self._remarks
+    def _write(self, story: Story) -> Story:
+        record = story.record() | self._remarks
         if self._results:
             self._results.write(record)
-        self.outcomes[str(record["outcome"])] += 1
-        self.packets.update({name: count or 0 for name, count in packets.items()})
+        self.outcomes[story.outcome] += 1
+        self.packets.update({name: count or 0 for name, count in story.packets.items()})
         self._on_record(record)
+        return story

@@ -59,6 +59,7 @@ class Link:
         self._timer: asyncio.TimerHandle | None = None
         self._one_tensor_at_a_time = asyncio.Lock()
         self._resolver: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()  # the socket takes datagrams, or is another one
 
     async def open(self) -> None:
         """Resolve the cloud's name and start to look for it; GradfecError if that fails."""
@@ -139,15 +140,17 @@ class Link:
             self.sent["control"] += 1
 
     async def _writable(self) -> None:
-        if self._socket is None:
+        """Wait until the socket takes datagrams again, or is another one."""
+        waiting = self._socket
+        if waiting is None:
             return
-        ready = asyncio.Event()
-        fd = self._socket.fileno()
-        self._loop.add_writer(fd, ready.set)
+        self._room.clear()
+        self._loop.add_writer(waiting.fileno(), self._room.set)
         try:
-            await ready.wait()
+            await self._room.wait()
         finally:
-            self._loop.remove_writer(fd)
+            if self._socket is waiting:  # else it is closed, and its number may be another's already
+                self._loop.remove_writer(waiting.fileno())
 
     def _pump(self) -> None:
         """Send what the core has to say, set the clock for its next timer, and hand on its events."""
@@ -207,6 +210,8 @@ class Link:
     def _disconnect(self) -> None:
         if self._socket is not None:
             self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_writer(self._socket.fileno())
+            self._room.set()
             self._socket.close()
             self._socket = self._sender = None
 

@@ -22,6 +22,7 @@ from gradfec_common.transmit import EncodedTensor, encode_tensor
 from gradfec_edge.compensation import compensated
 from gradfec_edge.frontend import FrontEnd
 from gradfec_edge.importance import Estimator
+from gradfec_edge.importance.shares import importance_shares
 from gradfec_edge.preprocess import to_input
 
 Floats = npt.NDArray[np.float32]
@@ -40,11 +41,14 @@ class Stages(dict[str, float]):
 
 @dataclass(frozen=True)
 class EncodedFrame(EncodedTensor):
-    """A tensor ready to be sent, the input (224, 224, 3) that it was made of, and its packets' importance (count,)."""
+    """A tensor ready to be sent, and what it was made of: the input `image` (224, 224, 3), the packets' `importance`
+    (count,), by which they were ranked, and its `shares` (count,), which add up to 1.
+    """
 
     grid: PacketGrid
     image: npt.NDArray[np.uint8]
     importance: Floats
+    shares: Floats
 
 
 class Pipeline:
@@ -78,8 +82,9 @@ class Pipeline:
             scores = self.estimator(image, chi) if self.estimator else scores
             assert scores is not None, "neither a proxy in the graph nor an estimator after it"  # noqa: S101
             plan = self.scheme.plan(scores)
+            shares = importance_shares(scores, damage)
             if damage is not None and self.compensate:
                 chi = compensated(chi, damage, plan.dropped, self.grid)
         with stages.time("encode"):
             encoded = encode_tensor(chi, plan, self.grid, self.split, self._coders.map)
-        return EncodedFrame(encoded.headers, encoded.symbols, plan, self.grid, image, scores), stages
+        return EncodedFrame(encoded.headers, encoded.symbols, plan, self.grid, image, scores, shares), stages

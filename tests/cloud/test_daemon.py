@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from gradfec_cloud.access import by_id
 from gradfec_cloud.daemon import REST_S, CloudDaemon, CloudOptions
 from gradfec_cloud.port import place
-from gradfec_common.keys import Key
+from gradfec_common.errors import GradfecError
+from gradfec_common.keys import INSECURE_KEY, INSECURE_WARNING, Key
 from gradfec_common.network import split_point
+from gradfec_common.session.greeter import Keys
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import Batch, batch_of
 
@@ -20,6 +23,8 @@ KEY = HandshakeKey(Key(bytes(range(32))))
 
 class Port:
     """Hands out batches that wait."""
+
+    kernel_drops, receive_buffer_bytes = 0, 0
 
     def __init__(self) -> None:
         self.waiting: list[Batch] = []
@@ -38,6 +43,9 @@ class Loop:
         self.watched: set[int] = set()
         self.later: list[tuple[float, Any]] = []
 
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+        callback()
+
     def add_reader(self, fd: int, callback: Any) -> None:
         self.watched.add(fd)
 
@@ -48,10 +56,12 @@ class Loop:
         self.later.append((delay, callback))
 
 
-def daemon() -> tuple[CloudDaemon, Port, Loop]:
+def daemon(
+    read_keys: Callable[[], Keys] = lambda: by_id(KEY), say: Callable[[str], None] = lambda line: None
+) -> tuple[CloudDaemon, Port, Loop]:
     async def make() -> CloudDaemon:
-        options = CloudOptions(split_point("pool1_pool"), "zero", 0.5, None, lambda: by_id(KEY))
-        return CloudDaemon(options, port, None, lambda line: None)
+        options = CloudOptions(split_point("pool1_pool"), "zero", 0.5, None, read_keys)
+        return CloudDaemon(options, port, None, say)
 
     port, loop = Port(), Loop()
     made = asyncio.run(make())
@@ -99,3 +109,41 @@ def test_all_that_came_in_time_is_read_before_what_is_due_is_done() -> None:
 )
 def test_an_address_is_written_as_people_write_it(peer: tuple[str, int], written: str) -> None:
     assert place(peer) == written
+
+
+def test_until_the_back_end_is_loaded_it_is_not_ready_nor_once_it_is_asked_to_stop() -> None:
+    cloud, _, _ = daemon()
+    assert cloud._why_not_ready() == "the back-end is being loaded"
+    assert not cloud._snapshot().ready
+    cloud._inference = object()  # type: ignore[assignment]
+    assert cloud._why_not_ready() == ""
+    assert cloud._snapshot().ready
+    cloud._stop.set()
+    assert cloud._why_not_ready() == "it is leaving"
+    assert not cloud._snapshot().ready
+
+
+def test_whether_everybody_may_come_in_is_worked_out_anew_when_the_keys_are_read_again() -> None:
+    said: list[str] = []
+    everybody = HandshakeKey(INSECURE_KEY, "anybody")
+    readings = [by_id(KEY), by_id(KEY, everybody), by_id(KEY)]
+    cloud, _, _ = daemon(lambda: readings.pop(0), said.append)
+    for keys, insecure in ((2, True), (1, False)):
+        cloud._read_keys_again()
+        assert (cloud._snapshot().keys, cloud._snapshot().insecure) == (keys, insecure)
+    assert said == ["read again: 2 keys", f"warning: {INSECURE_WARNING}", "read again: 1 key"]
+    assert cloud.registry.get_sample_value("gradfec_cloud_key_readings_total", {"outcome": "read"}) == 2
+
+
+def test_keys_that_cannot_be_read_are_counted_and_change_nothing() -> None:
+    given = [by_id(KEY)]
+
+    def read() -> Keys:
+        if not given:
+            raise GradfecError("there is no folder keys")
+        return given.pop()
+
+    cloud, _, _ = daemon(read)
+    cloud._read_keys_again()
+    assert cloud.registry.get_sample_value("gradfec_cloud_key_readings_total", {"outcome": "refused"}) == 1
+    assert cloud._snapshot().keys == 1

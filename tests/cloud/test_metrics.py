@@ -1,109 +1,97 @@
-"""The metrics: names, labels and kinds as Prometheus reads them, from one snapshot a scrape."""
+"""The cloud's metrics: each moves, all values of their labels are there from the start, and edges come and go."""
 
 from __future__ import annotations
 
-import dataclasses
-import urllib.error
-import urllib.request
+import re
+from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from tests.exported import CLOUD_MOVES, Cloud, Move, families
 
-from gradfec_cloud.metrics import Snapshot, serve_metrics
-from gradfec_common.console import Endpoint
-from gradfec_common.errors import GradfecError
-from gradfec_lab.daemons import free_port
+from gradfec_cloud.metrics import FATES, LIMITS, STAGES, TENSOR_FATES
+from gradfec_common.session import cloud as core
 
-SNAPSHOT = Snapshot(
-    datagrams={"collected": 2048, "forged": 1},
-    kernel_drops=3,
-    tensors={"opened": 5, "complete": 4},
-    packets={"sent": 8192, "lost": 7},
-    answer_seconds=1.5,
-    datagrams_sent=11,
-    send_failures=2,
-    sessions=1,
-    open_tensors=6,
-    held_bytes=800_000,
-    unacknowledged=9,
-    limits={"credit": 4},
-    insecure=False,
+SESSION = Path(core.__file__).parent
+
+
+@pytest.mark.parametrize("move", CLOUD_MOVES, ids=lambda move: move.sample)
+def test_each_metric_moves(move: Move[Cloud]) -> None:
+    cloud = Cloud()
+    before = cloud.registry.get_sample_value(f"gradfec_cloud_{move.sample}", dict(move.labels))
+    move.do(cloud)
+    after = cloud.registry.get_sample_value(f"gradfec_cloud_{move.sample}", dict(move.labels))
+    assert None is not before != after is not None
+
+
+def test_there_is_no_metric_but_those_that_are_known_to_move() -> None:
+    moving = {re.sub(r"_(bucket|sum)$", "", f"gradfec_cloud_{move.sample}") for move in CLOUD_MOVES}
+    assert {*families(Cloud().registry)} == {*moving, "gradfec_build_info"}
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "values"),
+    [
+        ("datagrams_received_total", "fate", FATES),
+        ("tensors_total", "fate", TENSOR_FATES),
+        ("limits_reached_total", "limit", LIMITS),
+        ("stage_seconds_count", "stage", STAGES),
+        ("symbols_total", "fate", ("received", "lost")),
+        ("packets_total", "fate", ("arrived", "recovered", "missing", "dropped_by_plan")),
+        ("sessions_ended_total", "reason", ("idle", "bye", "leaving", "key_removed")),
+        ("key_readings_total", "outcome", ("read", "refused")),
+    ],
 )
+def test_every_value_of_a_label_is_there_before_its_first_event(name: str, label: str, values: tuple[str, ...]) -> None:
+    cloud = Cloud()
+    for value in values:
+        assert cloud.registry.get_sample_value(f"gradfec_cloud_{name}", {label: value}) == 0
 
 
-def scrape(port: int) -> dict[str, tuple[str, dict[str, float]]]:
-    """Return each family's type, and its values by label value ("" where there is none)."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
-        families = text_string_to_metric_families(answer.read().decode())
+def test_the_limits_are_all_that_the_core_counts() -> None:
+    source = "".join(path.read_text() for path in SESSION.glob("*.py"))
+    counted = {*re.findall(r'bites\["(\w+)"\]', source)}
+    assert {*LIMITS} == counted | {"hellos_per_s", "hellos_per_s_and_address"}  # which stand in a loop's table
+
+
+def test_what_became_of_packets_adds_up_to_all_of_them() -> None:
+    cloud = Cloud()
+    cloud.finish()
+    fates = {
+        sample.labels["fate"]: sample.value
+        for sample in families(cloud.registry)["gradfec_cloud_packets_total"].samples
+    }
+    assert fates == {"arrived": 65, "recovered": 10, "missing": 5, "dropped_by_plan": 20}
+
+
+def of_edge(cloud: Cloud, edge: str) -> dict[str, float]:
     return {
-        family.name: (family.type, {"".join(s.labels.values()): s.value for s in family.samples}) for family in families
+        f"{sample.name} {' '.join(sample.labels.values())}": sample.value
+        for family in cloud.registry.collect()
+        for sample in family.samples
+        if sample.labels.get("edge") == edge
     }
 
 
-def test_a_scrape_shows_each_number_of_the_snapshot_once() -> None:
-    port = free_port()
-    server = serve_metrics(Endpoint("127.0.0.1", port), lambda: SNAPSHOT)
-    try:
-        assert scrape(port) == {
-            "gradfec_datagrams_received": ("counter", {"collected": 2048, "forged": 1}),
-            "gradfec_datagrams_dropped_by_kernel": ("counter", {"": 3}),
-            "gradfec_datagrams_sent": ("counter", {"": 11}),
-            "gradfec_datagrams_send_failures": ("counter", {"": 2}),
-            "gradfec_tensors": ("counter", {"opened": 5, "complete": 4}),
-            "gradfec_packets": ("counter", {"sent": 8192, "lost": 7}),
-            "gradfec_answer_seconds": ("counter", {"": 1.5}),
-            "gradfec_sessions": ("gauge", {"": 1}),
-            "gradfec_open_tensors": ("gauge", {"": 6}),
-            "gradfec_held_bytes": ("gauge", {"": 800_000}),
-            "gradfec_unacknowledged_answers": ("gauge", {"": 9}),
-            "gradfec_limits_reached": ("counter", {"credit": 4}),
-            "gradfec_insecure": ("gauge", {"": 0}),
-        }
-    finally:
-        server.shutdown()
-        server.server_close()
+def test_an_edges_own_counts_are_there_as_0_with_its_first_session_and_gone_with_its_last() -> None:
+    cloud = Cloud()
+    assert of_edge(cloud, "garden") == {}
+    cloud.metrics.session_opened("garden")
+    assert len(of_edge(cloud, "garden")) == 2 + 2 + 4 + 2
+    assert set(of_edge(cloud, "garden").values()) == {0}
+    cloud.metrics.session_opened("garden")
+    cloud.metrics.session_ended("garden", "idle")
+    assert of_edge(cloud, "garden")
+    cloud.metrics.session_ended("garden", "key removed")
+    assert of_edge(cloud, "garden") == {}
+    assert of_edge(cloud, "kitchen")
+    assert cloud.registry.get_sample_value("gradfec_cloud_sessions_ended_total", {"reason": "key_removed"}) == 1
 
 
-def test_each_scrape_takes_one_new_snapshot() -> None:
-    port = free_port()
-    taken: list[int] = []
-
-    def snapshot() -> Snapshot:
-        taken.append(len(taken))
-        return dataclasses.replace(SNAPSHOT, sessions=len(taken))
-
-    server = serve_metrics(Endpoint("", port), snapshot)
-    try:
-        before = len(taken)
-        first, second = (scrape(port)["gradfec_sessions"][1][""] for _ in range(2))
-        assert (first, second) == (before + 1, before + 2)
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def test_a_port_in_use_is_an_error_with_advice() -> None:
-    port = free_port()
-    server = serve_metrics(Endpoint("127.0.0.1", port), lambda: SNAPSHOT)
-    try:
-        with pytest.raises(
-            GradfecError, match=rf"cannot serve metrics on 127\.0\.0\.1:{port}: .*choose another --metrics"
-        ):
-            serve_metrics(Endpoint("127.0.0.1", port), lambda: SNAPSHOT)
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def test_a_daemon_that_does_not_answer_makes_the_scrape_fail_not_hang_or_lie() -> None:
-    def busy() -> Snapshot:
-        raise TimeoutError
-
-    port = free_port()
-    server = serve_metrics(Endpoint("127.0.0.1", port), busy)
-    try:
-        with pytest.raises((urllib.error.URLError, ConnectionError)):
-            scrape(port)
-    finally:
-        server.shutdown()
-        server.server_close()
+def test_an_edge_that_comes_again_counts_from_0() -> None:
+    cloud = Cloud()
+    cloud.finish()
+    assert any(of_edge(cloud, "kitchen").values())
+    cloud.metrics.session_ended("kitchen", "bye")
+    cloud.metrics.session_opened("kitchen")
+    assert not any(of_edge(cloud, "kitchen").values())
+    assert cloud.registry.get_sample_value("gradfec_cloud_packets_total", {"fate": "missing"}) == 5  # of all edges

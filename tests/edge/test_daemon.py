@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import uvloop
+from prometheus_client import CollectorRegistry
 
 from gradfec_common.ciphers import Cipher
 from gradfec_common.console import Endpoint
@@ -16,6 +18,7 @@ from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_edge import daemon as daemon_module
 from gradfec_edge.daemon import EdgeDaemon, EdgeOptions
+from gradfec_edge.metrics import EdgeMetrics
 
 SOON_S = 60.0  # a safety net
 KEY = HandshakeKey(Key(bytes(range(32))))
@@ -55,7 +58,8 @@ def test_who_points_a_camera_at_a_silent_cloud_is_told_once_what_to_look_for(
     async def run(cloud: Endpoint) -> None:
         options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, None)
         camera = Camera(lambda: any("no answer" in line for line in said))
-        await EdgeDaemon(options, camera, None, None, said.append).run()
+        metrics = EdgeMetrics(CollectorRegistry(), dict, insecure=key.insecure).camera("camera")
+        await EdgeDaemon(options, camera, SimpleNamespace(grid=None), None, said.append, metrics).run()
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))

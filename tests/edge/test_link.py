@@ -289,6 +289,36 @@ def test_what_the_kernel_has_no_room_for_waits_its_turn_and_leaves_once(
     assert (link.sent["symbol"], link.sent["symbol_failed"]) == (COUNT, 0)
 
 
+class Full:
+    """An event loop to which no socket ever has room."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop, self.watched = loop, set[int]()
+
+    def add_writer(self, fd: int, ready: Callable[[], None]) -> None:
+        self.watched.add(fd)
+
+    def remove_writer(self, fd: int) -> None:
+        self.watched.discard(fd)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loop, name)
+
+
+def test_who_waits_for_room_goes_on_when_the_socket_is_replaced(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(link: Link, events: list[Event]) -> None:
+        full = link._loop = Full(link._loop)  # type: ignore[assignment]
+        waiting = asyncio.create_task(link._writable())
+        await until(lambda: bool(full.watched))
+        elsewhere = (socket.AF_INET, ("127.0.0.1", 9))
+        monkeypatch.setattr(link_module, "resolve", lambda cloud: elsewhere)
+        await link._connect()
+        await asyncio.wait_for(waiting, SOON_S)
+        assert full.watched == set()
+
+    with_link(cloud, work)
+
+
 def test_the_rest_of_a_tensor_that_nobody_awaits_any_more_is_not_sent(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)

@@ -13,6 +13,7 @@ from gradfec_common.plan import parse_scheme
 from gradfec_common.transmit import encode_tensor, packet_grid
 from gradfec_edge.compensation import compensated
 from gradfec_edge.importance import EstimatorFile, make_estimator
+from gradfec_edge.importance.shares import importance_shares
 from gradfec_edge.pipeline import Pipeline, Stages
 
 SPLIT = split_point("pool1_pool")  # (56, 56, 64): 256 packets of 14 rows
@@ -97,3 +98,27 @@ def test_what_is_kept_stands_in_for_what_the_plan_drops_unless_it_shall_not() ->
     assert not np.array_equal(sent[True].symbols, sent[False].symbols)
     whole = {on: Pipeline(*arguments, parse_scheme("none"), on).encode(frame)[0] for on in (True, False)}
     np.testing.assert_array_equal(whole[True].symbols, whole[False].symbols)
+
+
+@pytest.mark.parametrize("estimator", ["activation", "random", None])
+def test_the_shares_of_the_importance_add_up_to_one_and_what_is_dropped_has_the_least(estimator: str | None) -> None:
+    scores = np.random.default_rng(4).random(GRID.count).astype(np.float32)
+    free = estimator and make_estimator(estimator, SPLIT, GRID, np.random.default_rng(0))
+    frame = np.random.default_rng(5).integers(0, 255, (224, 224, 3), np.uint8)
+    encoded, _ = Pipeline(SPLIT, GRID, FrontEnd(scores), free, parse_scheme("FEC_25_75")).encode(frame)
+    assert encoded.shares.sum() == pytest.approx(1)
+    kept = np.setdiff1d(np.arange(GRID.count), encoded.plan.dropped)
+    assert encoded.shares[encoded.plan.dropped].max() <= encoded.shares[kept].min()
+
+
+def test_a_proxy_that_only_ranks_gives_the_share_of_what_each_absence_costs_alone() -> None:
+    groups, channels = 4, 64  # a packet's place: channel by channel, the row groups of each
+    cost = np.random.default_rng(6).random((groups, channels)).astype(np.float32)
+    damage = np.stack([np.diag(of_group) for of_group in cost]) + 0.1
+    shares = importance_shares(np.arange(256, dtype=np.float32), damage)
+    np.testing.assert_allclose(shares, (cost + 0.1).T.reshape(-1) / (cost + 0.1).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("scores", [np.zeros(256), np.full(256, -1.0), np.full(256, np.nan), np.full(256, np.inf)])
+def test_where_scores_say_nothing_all_packets_have_the_same_share(scores: Floats) -> None:
+    np.testing.assert_allclose(importance_shares(scores.astype(np.float32), None), 1 / 256)

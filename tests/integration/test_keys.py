@@ -174,7 +174,7 @@ def test_insecure_on_both_sides_works_and_both_say_so_wherever_they_say_anything
     assert f"warning: {INSECURE_WARNING}" in said
     assert f"gradfec-cloud: warning: {INSECURE_WARNING}" in running.said
     assert {record["insecure"] for record in [*records, *Records(results).read()]} == {True}
-    assert "gradfec_insecure 1.0" in text
+    assert "gradfec_cloud_insecure 1.0" in text
 
 
 def test_under_a_key_nothing_is_marked(photographs: Path, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_under_a_key_nothing_is_marked(photographs: Path, tmp_path: Path) -> Non
     assert len(records) == 12
     assert not any("insecure" in record for record in records)
     assert "insecure" not in said + " ".join(running.said)
-    assert "gradfec_insecure 0.0" in text
+    assert "gradfec_cloud_insecure 0.0" in text
 
 
 # --- a key for each edge ---

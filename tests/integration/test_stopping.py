@@ -82,7 +82,7 @@ def test_a_cloud_asked_to_stop_answers_the_tensors_at_hand(number: signal.Signal
     with stubbed("gradfec-cloud", *options, BACK_END_S=1.0) as cloud:
         where = ["--camera", photographs / "chelsea.png", "--cloud", f"127.0.0.1:{port}"]
         with stubbed("gradfec-edge", *where, "--json", "--results", "-") as edge:
-            wait_for(lambda: "gradfec_open_tensors 1" in scraped(metrics))
+            wait_for(lambda: "gradfec_cloud_open_tensors 1" in scraped(metrics))
             cloud.process.send_signal(number)
             code, said, output = ended(cloud)
             record = json.loads(next(edge.lines()))

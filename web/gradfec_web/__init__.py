@@ -1,1 +1,1 @@
-"""A live page of what a daemon does, served by a process of its own."""
+"""What a daemon shows over HTTP: metrics and health, and a live page, served by a process of its own."""

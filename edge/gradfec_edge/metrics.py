@@ -1,0 +1,184 @@
+"""The edge's Prometheus metrics: frames are counted as they end, the rest is read from a snapshot at each scrape.
+
+All have the label `camera`, but for what is the process's. docs/METRICS.md says of each what it means, and what to do
+when it moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import prometheus_client as prometheus
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gradfec_common.results import PACKET_FATES, SYMBOL_FATES, UNKNOWN, packet_fates, symbol_fates
+from gradfec_common.wire import Drop
+from gradfec_edge.journal import Story
+from gradfec_edge.losses import IMPORTANCE_FATES
+from gradfec_web.monitor import LATENCY_BUCKETS, STAGE_BUCKETS
+
+# All values that a label can have: a counter is there, as 0, before its first event, which rate() would not see else.
+FATES = ("welcome", "refuse", "result", "report", "pong", "bye", *(reason.value for reason in Drop))
+OUTCOMES = ("complete", "partial", "timeout", "unsent")
+STAGES = ("preprocess", "front_end", "importance", "encode", "send")
+KINDS = ("symbol", "control")
+LOSSES = ("silent", "leaving")  # of the link
+REFUSALS = ("leaving", "full", "other")
+Family = type[GaugeMetricFamily | CounterMetricFamily]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One camera's counts and states at one moment."""
+
+    connected: bool
+    delivering: bool  # the camera
+    frame_age_s: float  # of the newest frame, or since the start where there was none
+    frames_skipped: int
+    open_tensors: int
+    datagrams_sent: Mapping[str, int]  # by kind, and those that the kernel did not take as `kind_failed`
+    datagrams_received: Mapping[str, int]  # by fate
+
+
+class EdgeMetrics(Collector):
+    """All that an edge exports, in a registry."""
+
+    def __init__(
+        self, registry: CollectorRegistry, snapshots: Callable[[], Mapping[str, Snapshot]], *, insecure: bool
+    ) -> None:
+        """Ask `snapshots` at each scrape, in another thread, for one of each camera."""
+        self._snapshots = snapshots
+        registry.register(self)
+
+        def counter(name: str, text: str, *labels: str) -> prometheus.Counter:
+            return prometheus.Counter(f"gradfec_edge_{name}", text, ["camera", *labels], registry=registry)
+
+        self.insecure = Gauge("gradfec_edge_insecure", "1 with --insecure, else 0.", registry=registry)
+        self.insecure.set(float(insecure))
+        self.frames = counter("frames", "Frames, by what became of them.", "outcome")
+        self.latency = Histogram(
+            "gradfec_edge_latency_seconds",
+            "From the capture of a frame to its answer.",
+            ["camera"],
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.stage = Histogram(
+            "gradfec_edge_stage_seconds",
+            "What each stage of a frame that was sent took.",
+            ["camera", "stage"],
+            buckets=STAGE_BUCKETS,
+            registry=registry,
+        )
+        self.symbols = counter("symbols", "Symbols of frames that were sent, by what became of them.", "fate")
+        self.parity = counter("parity_symbols", "Symbols that were sent extra: parity.")
+        self.packets = counter("packets", "Packets of frames that were sent, by what became of them.", "fate")
+        self.importance = counter(
+            "importance", "Importance of packets, 1 for each frame that was sent, by what became of them.", "fate"
+        )
+        self.connections = counter("connections", "Times that the cloud was found, or found again.")
+        self.link_losses = counter("link_losses", "Times that the cloud was lost, by why.", "reason")
+        self.refusals = counter("refusals", "Times that the cloud said that it takes no edge, by why.", "reason")
+
+    def camera(self, name: str) -> CameraMetrics:
+        """Begin to count for a camera."""
+        return CameraMetrics(self, as_label(name))
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what the snapshots tell; TimeoutError where there are none to be had."""
+        now = {as_label(name): snapshot for name, snapshot in self._snapshots().items()}
+
+        def each(kind: Family, name: str, text: str, value: Callable[[Snapshot], float]) -> Metric:
+            family = kind(f"gradfec_edge_{name}", text, labels=["camera"])
+            for camera, snapshot in now.items():
+                family.add_metric([camera], float(value(snapshot)))
+            return family
+
+        def counters(name: str, text: str, label: str, values: Callable[[Snapshot], Mapping[str, int]]) -> Metric:
+            family = CounterMetricFamily(f"gradfec_edge_{name}", text, labels=["camera", label])
+            for camera, snapshot in now.items():
+                for value, count in values(snapshot).items():
+                    family.add_metric([camera, value], count)
+            return family
+
+        gauge, counter = partial(each, GaugeMetricFamily), partial(each, CounterMetricFamily)
+        yield gauge("connected", "1 while the cloud is there, else 0.", lambda of: of.connected)
+        yield gauge("camera_delivering", "1 while frames come when they are asked for.", lambda of: of.delivering)
+        yield gauge("frame_age_seconds", "Since the newest frame was taken.", lambda of: of.frame_age_s)
+        yield gauge("open_tensors", "Frames that were sent and are not done with.", lambda of: of.open_tensors)
+        yield counter("frames_skipped", "Frames that nobody took, or no images.", lambda of: of.frames_skipped)
+        yield counters("datagrams_sent", "Datagrams given to the kernel.", "kind", _taken)
+        yield counters("datagram_send_failures", "Datagrams that the kernel did not take.", "kind", _not_taken)
+        yield counters("datagrams_received", "Datagrams received, each under one fate.", "fate", _received)
+
+
+class CameraMetrics:
+    """What happens to one camera's frames and link."""
+
+    def __init__(self, of: EdgeMetrics, camera: str) -> None:
+        """Let everything be there, as 0."""
+        self._of, self._camera = of, camera
+        of.latency.labels(camera)
+        of.parity.labels(camera)
+        of.connections.labels(camera)
+        for family, values in (
+            (of.frames, OUTCOMES),
+            (of.stage, STAGES),
+            (of.symbols, (*SYMBOL_FATES, UNKNOWN)),
+            (of.packets, (*PACKET_FATES, UNKNOWN)),
+            (of.importance, IMPORTANCE_FATES),
+            (of.link_losses, LOSSES),
+            (of.refusals, REFUSALS),
+        ):
+            for value in values:
+                family.labels(camera, value)
+
+    def ended(self, story: Story) -> None:
+        """Count a frame whose story is over."""
+        of, camera, packets = self._of, self._camera, story.packets
+        of.frames.labels(camera, story.outcome if story.plan else "unsent").inc()
+        for stage, milliseconds in story.stages_ms.items():
+            of.stage.labels(camera, stage).observe(milliseconds / 1000)
+        if story.result:
+            of.latency.labels(camera).observe(story.latency_ms / 1000)
+        of.parity.labels(camera).inc(packets["parity"] or 0)
+        for family, counts in (
+            (of.symbols, symbol_fates(packets)),
+            (of.packets, packet_fates(packets)),
+            (of.importance, story.importance),
+        ):
+            for fate, count in counts.items():
+                family.labels(camera, fate).inc(count)
+
+    def connected(self) -> None:
+        """Count that the cloud was found."""
+        self._of.connections.labels(self._camera).inc()
+
+    def link_lost(self, *, leaving: bool) -> None:
+        """Count that the cloud was lost."""
+        self._of.link_losses.labels(self._camera, "leaving" if leaving else "silent").inc()
+
+    def refused(self, reason: str) -> None:
+        """Count a refusal; `reason` is the cloud's word, which may be any."""
+        self._of.refusals.labels(self._camera, reason if reason in REFUSALS else "other").inc()
+
+
+def as_label(name: str) -> str:
+    """Return a camera's name as UTF-8 can express it: a file's may be any bytes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _taken(snapshot: Snapshot) -> dict[str, int]:
+    return {kind: snapshot.datagrams_sent.get(kind, 0) for kind in KINDS}
+
+
+def _received(snapshot: Snapshot) -> dict[str, int]:
+    return dict.fromkeys(FATES, 0) | dict(snapshot.datagrams_received)
+
+
+def _not_taken(snapshot: Snapshot) -> dict[str, int]:
+    return {kind: snapshot.datagrams_sent.get(f"{kind}_failed", 0) for kind in KINDS}

@@ -1,0 +1,103 @@
+"""The edge's metrics: each moves, all values of their labels are there from the start, and losses are weighed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from prometheus_client import generate_latest
+from tests.exported import DOOR, EDGE_MOVES, Edge, Move, families, frame
+
+from gradfec_edge.metrics import FATES, OUTCOMES, STAGES
+
+IMPORTANCE = "gradfec_edge_importance_total"
+
+
+@pytest.mark.parametrize("move", EDGE_MOVES, ids=lambda move: move.sample)
+def test_each_metric_moves(move: Move[Edge]) -> None:
+    edge = Edge()
+    before = edge.registry.get_sample_value(f"gradfec_edge_{move.sample}", dict(move.labels))
+    move.do(edge)
+    after = edge.registry.get_sample_value(f"gradfec_edge_{move.sample}", dict(move.labels))
+    assert None is not before != after is not None
+
+
+def test_there_is_no_metric_but_those_that_are_known_to_move() -> None:
+    moving = {re.sub(r"_(bucket|count)$", "", f"gradfec_edge_{move.sample}") for move in EDGE_MOVES}
+    assert {*families(Edge().registry)} == {*moving, "gradfec_build_info"}
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "values"),
+    [
+        ("frames_total", "outcome", OUTCOMES),
+        ("stage_seconds_count", "stage", STAGES),
+        ("datagrams_received_total", "fate", FATES),
+        ("datagrams_sent_total", "kind", ("symbol", "control")),
+        ("datagram_send_failures_total", "kind", ("symbol", "control")),
+        ("symbols_total", "fate", ("received", "lost", "unknown")),
+        ("packets_total", "fate", ("arrived", "recovered", "missing", "dropped_by_plan", "unknown")),
+        ("importance_total", "fate", ("delivered", "missing", "dropped_by_plan", "unknown")),
+        ("link_losses_total", "reason", ("silent", "leaving")),
+        ("refusals_total", "reason", ("leaving", "full", "other")),
+    ],
+)
+def test_every_value_of_a_label_is_there_before_its_first_event(name: str, label: str, values: tuple[str, ...]) -> None:
+    edge = Edge()
+    for value in values:
+        assert edge.registry.get_sample_value(f"gradfec_edge_{name}", {"camera": "door", label: value}) == 0
+
+
+def fates(edge: Edge, name: str) -> dict[str, float]:
+    return {sample.labels["fate"]: sample.value for sample in families(edge.registry)[name].samples if sample.value}
+
+
+def test_what_became_of_packets_and_symbols_adds_up_to_all_of_them() -> None:
+    edge = Edge()
+    edge.end()
+    packets = {"arrived": 65, "recovered": 10, "missing": 5, "dropped_by_plan": 20}
+    assert fates(edge, "gradfec_edge_packets_total") == packets
+    assert fates(edge, "gradfec_edge_symbols_total") == {"received": 70, "lost": 30}
+
+
+def test_of_a_frame_without_an_answer_only_what_the_plan_dropped_is_known() -> None:
+    edge = Edge()
+    edge.end(answered=False)
+    assert fates(edge, "gradfec_edge_packets_total") == {"unknown": 80, "dropped_by_plan": 20}
+    assert fates(edge, "gradfec_edge_symbols_total") == {"unknown": 100}
+    assert fates(edge, IMPORTANCE).keys() == {"unknown", "dropped_by_plan"}
+    assert edge.registry.get_sample_value("gradfec_edge_latency_seconds_count", DOOR) == 0
+
+
+@pytest.mark.parametrize(("missing", "fate"), [(0, "delivered"), (5, "unknown")])
+def test_what_the_plan_drops_weighs_less_than_its_count(missing: int, fate: str) -> None:
+    edge = Edge()
+    edge.end(missing=missing)
+    dropped = sum(range(20)) / sum(range(100))  # the least important 20 of 100, by their scores
+    assert fates(edge, IMPORTANCE) == {"dropped_by_plan": pytest.approx(dropped), fate: pytest.approx(1 - dropped)}
+
+
+def test_a_frame_that_was_never_sent_is_counted_and_nothing_else() -> None:
+    edge = Edge()
+    edge.camera.ended(edge.journal.unsent(frame()))
+    moved = {
+        sample.name: sample.value
+        for family in families(edge.registry).values()
+        for sample in family.samples
+        if sample.value and "camera" in sample.labels
+    }
+    assert moved == {"gradfec_edge_frames_total": 1}
+
+
+def test_what_a_cloud_says_makes_no_new_label_and_no_count_fall() -> None:
+    edge = Edge()
+    edge.camera.refused("whatever\nit likes")
+    assert edge.registry.get_sample_value("gradfec_edge_refusals_total", {**DOOR, "reason": "other"}) == 1
+    edge.end(missing=4000)  # more than there are
+    assert fates(edge, "gradfec_edge_packets_total")["missing"] == 4000
+
+
+def test_a_file_name_that_is_no_text_still_makes_a_label() -> None:
+    edge = Edge()
+    edge.metrics.camera("caf\udce9/")
+    assert b'gradfec_edge_connections_total{camera="caf\\\\udce9/"} 0.0' in generate_latest(edge.registry)

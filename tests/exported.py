@@ -1,0 +1,160 @@
+"""All that the two daemons export, and for each metric what makes it move."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+
+from gradfec_cloud import metrics as of_cloud
+from gradfec_common import wire
+from gradfec_common.plan import parse_scheme
+from gradfec_common.session.edge import Answered, Closed
+from gradfec_common.session.events import Finished
+from gradfec_common.wire import Report, Result
+from gradfec_edge import metrics as of_edge
+from gradfec_edge.frames import Frame
+from gradfec_edge.journal import Journal
+from gradfec_edge.losses import Weights
+from gradfec_web.monitor import new_registry
+
+NOT_OURS = "process_"  # prometheus_client's own
+
+
+class Cloud:
+    """A cloud's metrics, of an edge that has a session, over a snapshot that can be changed."""
+
+    def __init__(self) -> None:
+        zeros: dict[str, int] = {}
+        self.now = of_cloud.Snapshot(zeros, 0, 0, 0, zeros, zeros, 0, 0, 0, 0, 0, 0, insecure=False, ready=False)
+        self.registry = new_registry("cloud", runtime="litert")
+        self.metrics = of_cloud.CloudMetrics(self.registry, lambda: self.now)
+        self.metrics.session_opened("kitchen")
+
+    def finish(self) -> None:
+        """Answer a tensor, whose packets have each fate."""
+        names = ("total", "dropped_by_plan", "parity", "sent", "received", "lost", "recovered", "missing")
+        packets = dict(zip(names, (100, 20, 30, 110, 70, 40, 10, 5), strict=True))
+        result = Result(0, "partial", [], 10, 5, {"decode": 3.0})
+        self.metrics.finished(Finished("kitchen", 1, 0, packets, result, 0.12, 9))
+
+
+class Edge:
+    """An edge's metrics, of one camera, over a snapshot that can be changed."""
+
+    def __init__(self) -> None:
+        self.now = of_edge.Snapshot(False, False, 0.0, 0, 0, {}, {})
+        self.registry = new_registry("edge", runtime="litert")
+        self.metrics = of_edge.EdgeMetrics(self.registry, lambda: {"door": self.now}, insecure=False)
+        self.camera = self.metrics.camera("door")
+        self.journal = Journal(None, lambda record: None)
+
+    def end(self, *, answered: bool = True, missing: int = 5) -> None:
+        """End the story of a frame that was sent: of 100 packets 20 are dropped, 10 recovered, some missing."""
+        scores = np.arange(100, dtype=np.float32)
+        plan = parse_scheme("FEC_20_80").plan(scores)
+        weights = Weights(plan, np.zeros(100, wire.SYMBOL_HEADER), scores / scores.sum())
+        self.journal.sent(0, frame(), plan, {"encode": 3.0}, weights)
+        result = Result(0, "partial" if missing else "complete", [], 10, missing, {}) if answered else None
+        if result:
+            self.journal.answered(Answered(0, result))
+        report = Report(0, 100, 70, 9) if answered else None
+        self.camera.ended(self.journal.closed(Closed(0, result, report, 100)))
+
+
+def frame() -> Frame:
+    return Frame(0, "cat.jpg", np.zeros((4, 4, 3), np.uint8), time.monotonic())
+
+
+Daemon = TypeVar("Daemon", Cloud, Edge)
+
+
+class Move(NamedTuple, Generic[Daemon]):
+    """What makes a sample move."""
+
+    sample: str  # without what is before it in all
+    labels: Mapping[str, str]
+    do: Callable[[Daemon], object]
+
+
+def becomes(**changes: object) -> Callable[[Cloud | Edge], object]:
+    """Change what the next snapshot says."""
+
+    def do(daemon: Cloud | Edge) -> None:
+        daemon.now = replace(daemon.now, **changes)  # type: ignore[type-var, arg-type]
+
+    return do
+
+
+CLOUD_MOVES: list[Move[Cloud]] = [
+    Move("datagrams_received_total", {"fate": "forged"}, becomes(datagrams={"forged": 1})),
+    Move("datagrams_dropped_by_kernel_total", {}, becomes(kernel_drops=3)),
+    Move("datagrams_sent_total", {}, becomes(datagrams_sent=1)),
+    Move("datagram_send_failures_total", {}, becomes(send_failures=1)),
+    Move("tensors_opened_total", {}, becomes(tensors={"opened": 1})),
+    Move("tensors_total", {"fate": "overloaded"}, becomes(tensors={"opened": 1, "overloaded": 1})),
+    Move("limits_reached_total", {"limit": "credit"}, becomes(limits={"credit": 1})),
+    Move("sessions", {}, becomes(sessions=1)),
+    Move("open_tensors", {}, becomes(open_tensors=1)),
+    Move("held_bytes", {}, becomes(held_bytes=800_000)),
+    Move("unacknowledged_answers", {}, becomes(unacknowledged=1)),
+    Move("receive_buffer_bytes", {}, becomes(receive_buffer_bytes=212_992)),
+    Move("keys", {}, becomes(keys=2)),
+    Move("insecure", {}, becomes(insecure=True)),
+    Move("ready", {}, becomes(ready=True)),
+    Move("answer_seconds_bucket", {"le": "0.15"}, Cloud.finish),
+    Move("stage_seconds_bucket", {"stage": "decode", "le": "0.005"}, Cloud.finish),
+    Move("symbols_total", {"fate": "lost"}, Cloud.finish),
+    Move("parity_symbols_total", {}, Cloud.finish),
+    Move("packets_total", {"fate": "recovered"}, Cloud.finish),
+    Move("sessions_opened_total", {}, lambda cloud: cloud.metrics.session_opened("garden")),
+    Move("sessions_ended_total", {"reason": "idle"}, lambda cloud: cloud.metrics.session_ended("kitchen", "idle")),
+    Move("sessions_moved_total", {}, lambda cloud: cloud.metrics.session_moved()),
+    Move("key_readings_total", {"outcome": "refused"}, lambda cloud: cloud.metrics.keys_read(well=False)),
+    Move("edge_tensors_total", {"edge": "kitchen", "outcome": "partial"}, Cloud.finish),
+    Move("edge_symbols_total", {"edge": "kitchen", "fate": "lost"}, Cloud.finish),
+    Move("edge_packets_total", {"edge": "kitchen", "fate": "missing"}, Cloud.finish),
+    Move("edge_answer_seconds_sum", {"edge": "kitchen"}, Cloud.finish),
+]
+DOOR = {"camera": "door"}
+EDGE_MOVES: list[Move[Edge]] = [
+    Move("connected", DOOR, becomes(connected=True)),
+    Move("camera_delivering", DOOR, becomes(delivering=True)),
+    Move("frame_age_seconds", DOOR, becomes(frame_age_s=2.5)),
+    Move("frames_skipped_total", DOOR, becomes(frames_skipped=1)),
+    Move("open_tensors", DOOR, becomes(open_tensors=1)),
+    Move("datagrams_sent_total", {**DOOR, "kind": "symbol"}, becomes(datagrams_sent={"symbol": 1})),
+    Move("datagram_send_failures_total", {**DOOR, "kind": "symbol"}, becomes(datagrams_sent={"symbol_failed": 1})),
+    Move("datagrams_received_total", {**DOOR, "fate": "pong"}, becomes(datagrams_received={"pong": 1})),
+    Move("insecure", {}, lambda edge: edge.metrics.insecure.set(1)),
+    Move("frames_total", {**DOOR, "outcome": "unsent"}, lambda edge: edge.camera.ended(edge.journal.unsent(frame()))),
+    Move("latency_seconds_count", DOOR, Edge.end),
+    Move("stage_seconds_bucket", {**DOOR, "stage": "encode", "le": "0.005"}, Edge.end),
+    Move("symbols_total", {**DOOR, "fate": "lost"}, Edge.end),
+    Move("parity_symbols_total", DOOR, Edge.end),
+    Move("packets_total", {**DOOR, "fate": "missing"}, Edge.end),
+    Move("importance_total", {**DOOR, "fate": "dropped_by_plan"}, Edge.end),
+    Move("connections_total", DOOR, lambda edge: edge.camera.connected()),
+    Move("link_losses_total", {**DOOR, "reason": "silent"}, lambda edge: edge.camera.link_lost(leaving=False)),
+    Move("refusals_total", {**DOOR, "reason": "full"}, lambda edge: edge.camera.refused("full")),
+]
+
+
+def families(registry: CollectorRegistry) -> dict[str, Metric]:
+    """Return our own of what a registry exports, by the names that queries use, without _bucket, _count and _sum."""
+    found = {}
+    for family in registry.collect():
+        name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+        if not name.startswith(NOT_OURS):
+            found[name] = family
+    return found
+
+
+def labels(family: Metric) -> tuple[str, ...]:
+    """Return the names of a family's labels, in their order, without a histogram's own."""
+    return tuple(name for name in family.samples[0].labels if name != "le")
