@@ -44,6 +44,14 @@ class LivePage:
         self._page = self._do(Page.start(self.endpoint, self.said.append, self._token_file))
         return self._page.url
 
+    def tell(self, records: list[Record]) -> None:
+        async def tell() -> None:
+            for record in records:
+                self._page.tell(record)
+                await asyncio.sleep(0)
+
+        self._do(tell())
+
     def feed(self, records: Callable[[], list[Record]]) -> None:
         """Tell what `records` returns, again and again from now on."""
 

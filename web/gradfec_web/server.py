@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import uvicorn
 from fastapi import FastAPI
-from nicegui import ui
+from nicegui import core, ui
 
 from gradfec_common.console import Endpoint
 from gradfec_web.gate import Gate
@@ -19,6 +19,7 @@ from gradfec_web.history import History
 from gradfec_web.page import ICON, add_page
 from gradfec_web.view import Record, load
 
+RECONNECT_S = 15.0  # how long a browser may be away, or too busy to say that it is there, and go on where it was
 LAST_REQUESTS_S = 1  # how long a browser may keep the process from ending
 MAX_MESSAGE_BYTES = 2**16  # from a browser, which has little to say
 
@@ -42,9 +43,11 @@ def serve(endpoint: Endpoint, listener: socket.socket, token: str | None, lines:
         favicon=ICON,
         language="en-GB",
         tailwind=False,
+        reconnect_timeout=RECONNECT_S,
         message_history_length=0,  # who missed something loads the page again
         show_welcome_message=False,
     )
+    core.app.config.quasar_config["loadingBar"]["skipHijack"] = True  # no bar that runs over the page now and then
     config = uvicorn.Config(
         Gate(app, endpoint.host, endpoint.port, token),
         log_level="warning",
