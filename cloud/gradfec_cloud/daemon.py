@@ -7,17 +7,21 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 
 import uvloop
 
 from gradfec_cloud.inference import Answer, Inference
 from gradfec_cloud.metrics import Snapshot, serve_metrics
 from gradfec_cloud.port import Port
+from gradfec_cloud.status import EdgesStatus, place
 from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_WARNING
+from gradfec_common.live import live_status
+from gradfec_common.logs import Log, in_words
 from gradfec_common.network import SplitPoint
 from gradfec_common.results import ResultsFile
 from gradfec_common.session.cloud import CloudSessions
@@ -41,19 +45,19 @@ class CloudOptions:
     deadline_s: float
     metrics: Endpoint | None
     read_keys: Callable[[], Keys]
+    settings: Mapping[str, object] = field(default_factory=dict)  # all that was decided, by name, for the first line
+    live: bool = True  # show the edges, where standard error is a terminal
 
 
 class CloudDaemon:
     """One port, many edges."""
 
-    def __init__(
-        self, options: CloudOptions, port: Port, results: ResultsFile | None, say: Callable[[str], None]
-    ) -> None:
-        """Join the parts; `run` does the work. `say` takes one line for the user."""
+    def __init__(self, options: CloudOptions, port: Port, results: ResultsFile | None, log: Log) -> None:
+        """Join the parts; `run` does the work."""
         keys = options.read_keys()
         self._insecure = any(key.insecure for key in keys.values())
         self.sessions = CloudSessions(options.split, options.deadline_s, keys, os.urandom)
-        self._options, self._port, self._results, self._say = options, port, results, say
+        self._options, self._port, self._results, self._log = options, port, results, log
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None  # when that timer fires
@@ -64,6 +68,7 @@ class CloudDaemon:
         self._packets: Counter[str] = Counter()
         self._sent: Counter[str] = Counter()
         self._answer_seconds = 0.0
+        self.status = EdgesStatus()
 
     async def run(self, make_inference: Callable[[Callable[[list[Answer]], None]], Inference]) -> None:
         """Serve until a signal asks to stop, then finish the tensors at hand; GradfecError where it cannot go on.
@@ -77,11 +82,13 @@ class CloudDaemon:
         self._inference = await asyncio.to_thread(make_inference, self._deliver)
         self._watch()
         if self._insecure:
-            self._say(f"warning: {INSECURE_WARNING}")
-        self._say(f"listening on {self._port.address} ({self._options.split.name}, fill {self._options.fill})")
-        await self._stop.wait()
-        if self._failure is None:
-            await self._finish()
+            self._log.warning(INSECURE_WARNING, event="insecure")
+        settings = self._options.settings
+        self._log.info(f"listening on {self._port.address} ({in_words(settings)})", event="started", **settings)
+        with live_status(self.status.table) if self._options.live else nullcontext():
+            await self._stop.wait()
+            if self._failure is None:
+                await self._finish()
         self._loop.remove_reader(self._port.fileno())
         if self._rest:
             self._rest.cancel()
@@ -105,10 +112,11 @@ class CloudDaemon:
         try:
             keys = self._options.read_keys()
         except GradfecError as error:
-            self._say(f"error: {error}; the keys stay as they were")
+            self._log.error(f"{error}; the keys stay as they were", event="keys_unread")
             return
         self.sessions.change_keys(keys)
-        self._say(f"read again: {len(keys)} {'key' if len(keys) == 1 else 'keys'}")
+        ids = [key.hex() for key in keys]
+        self._log.info(f"read again: {number_of(keys)}", event="keys_read", key_ids=ids)
         self._pump()
 
     def _watch(self) -> None:
@@ -144,7 +152,8 @@ class CloudDaemon:
     def _on_answers(self, answers: list[Answer]) -> None:
         for answer in answers:
             if answer.error is not None:
-                self._say(f"error: tensor {answer.decided.tensor} has no answer: {answer.error!r}")
+                line = f"tensor {answer.decided.tensor} has no answer: {answer.error!r}"
+                self._log.error(line, event="no_answer", session=answer.decided.session, tensor=answer.decided.tensor)
                 self.sessions.fail(answer.decided)
                 continue
             stages = answer.stages_ms
@@ -163,17 +172,28 @@ class CloudDaemon:
             self._due = due
             self._timer = self._loop.call_later(max(due - time.monotonic(), 0), self._on_timer) if due else None
         while (event := self.sessions.next_event()) is not None:
+            self.status.take(event)
             match event:
                 case Decided() if self._inference:
                     self._inference.submit(event)
                 case Finished():
                     self._record(event)
-                case SessionOpened():
-                    self._say(f"edge {event.edge!r} connected")
-                case SessionMoved():
-                    self._say(f"edge {event.edge!r} has moved to {place(event.peer)}")
-                case SessionEnded():
-                    self._say(f"edge {event.edge!r} gone ({event.reason})")
+                case SessionOpened() | SessionMoved() | SessionEnded():
+                    self._log_session(event)
+
+    def _log_session(self, event: SessionOpened | SessionMoved | SessionEnded) -> None:
+        who: dict[str, object] = {"edge": event.edge, "session": event.session}
+        match event:
+            case SessionOpened():
+                address = place(event.peer)
+                self._log.info(f"edge {event.edge!r} connected", event="session_opened", address=address, **who)
+            case SessionMoved():
+                address = place(event.peer)
+                line = f"edge {event.edge!r} has moved to {address}"
+                self._log.info(line, event="session_moved", address=address, **who)
+            case SessionEnded():
+                line = f"edge {event.edge!r} gone ({event.reason})"
+                self._log.info(line, event="session_ended", reason=event.reason, **who)
 
     def _record(self, finished: Finished) -> None:
         self._packets.update(finished.packets)
@@ -237,9 +257,9 @@ class CloudDaemon:
         )
 
 
-def place(peer: Hashable) -> str:
-    """Return an address as people write it."""
-    return str(Endpoint(*peer[:2])) if isinstance(peer, tuple) else str(peer)
+def number_of(keys: Keys) -> str:
+    """Say how many keys there are."""
+    return f"{len(keys)} {'key' if len(keys) == 1 else 'keys'}"
 
 
 def run_cloud(
@@ -247,12 +267,12 @@ def run_cloud(
     port: Port,
     results: ResultsFile | None,
     make_inference: Callable[[Callable[[list[Answer]], None]], Inference],
-    say: Callable[[str], None],
+    log: Log,
 ) -> Totals:
     """Run the daemon on an event loop of its own and return its totals, all counted by name."""
 
     async def run() -> Totals:
-        daemon = CloudDaemon(options, port, results, say)
+        daemon = CloudDaemon(options, port, results, log)
         server = serve_metrics(options.metrics, daemon.snapshot) if options.metrics else None
         try:
             await daemon.run(make_inference)

@@ -7,8 +7,11 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import uvloop
 from threadpoolctl import threadpool_limits
@@ -17,6 +20,8 @@ from gradfec_common import wire
 from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.keys import INSECURE_WARNING
+from gradfec_common.live import live_status
+from gradfec_common.logs import Log, in_words, printable
 from gradfec_common.session.edge import (
     Answered,
     Closed,
@@ -34,6 +39,7 @@ from gradfec_edge.frames import Frame, Source
 from gradfec_edge.journal import Journal
 from gradfec_edge.link import Link
 from gradfec_edge.pipeline import Pipeline, Stages
+from gradfec_edge.status import CameraStatus, status_table
 
 PATIENCE_S = 30.0  # how long a file or folder waits for a cloud that does not answer
 PASSING_REFUSALS = {"leaving", "full"}  # reasons that pass by themselves
@@ -53,6 +59,7 @@ class EdgeOptions:
     timeout_s: float
     rate_mbit_s: float | None
     batched_udp: bool = True  # where kernel and device can
+    settings: Mapping[str, object] = field(default_factory=dict)  # all that was decided, by name, for the first line
 
     def __post_init__(self) -> None:
         """Refuse, with UsageError, what is not a rate."""
@@ -60,20 +67,24 @@ class EdgeOptions:
             raise UsageError(f"--rate {self.rate_mbit_s:g} is not a rate: use Mbit/s above 0, for example 20")
 
 
+class Camera(NamedTuple):
+    """The parts of one camera's session with its cloud."""
+
+    options: EdgeOptions
+    source: Source
+    pipeline: Pipeline
+    journal: Journal
+    status: CameraStatus
+    log: Log
+
+
 class EdgeDaemon:
     """One camera, one cloud."""
 
-    def __init__(
-        self,
-        options: EdgeOptions,
-        source: Source,
-        pipeline: Pipeline,
-        journal: Journal,
-        say: Callable[[str], None],
-    ) -> None:
-        """Join the parts; `run` does the work. `say` takes one line for the user."""
-        self.options, self.source, self.pipeline, self.journal = options, source, pipeline, journal
-        self._say = say
+    def __init__(self, camera: Camera) -> None:
+        """Join the parts; `run` does the work."""
+        options, self.source, self.pipeline, self.journal, self.status, self.log = camera
+        self.options = options
         self._loop = asyncio.get_running_loop()
         limits = EdgeLimits(answer_timeout_s=options.timeout_s)
         session = EdgeSession(options.hello, options.key, os.urandom, time.monotonic(), limits)
@@ -84,19 +95,18 @@ class EdgeDaemon:
         self._work: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
         self._refusal = ""  # why the cloud takes no edge now
-        self._interval_s = source.interval or 2 * LONGEST_SEND_S  # between frames, smoothed
+        self._interval_s = self.source.interval or 2 * LONGEST_SEND_S  # between frames, smoothed
 
     async def run(self) -> None:
-        """Work until the source ends or a signal asks to stop; GradfecError where it cannot go on."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.add_signal_handler(number, self._stop)
+        """Work until the source ends or `stop` is called; GradfecError where it cannot go on."""
         try:
             self._work = self._loop.create_task(self._send_frames())
             await asyncio.wait([self._work])
             if self._failure is None and not self._work.cancelled():
                 await self._work  # its own failure, if any
             elif self._failure is None and self.link.session.open_tensors:
-                self._say("stopping: frames on their way await their answers; a second signal stops at once")
+                waiting = "stopping: frames on their way await their answers; a second signal stops at once"
+                self.log.info(waiting, event="stopping")
             self._work = self._loop.create_task(self._wait_for_answers())
             await asyncio.wait([self._work])
         finally:
@@ -104,14 +114,16 @@ class EdgeDaemon:
             for task in self._on_their_way:
                 task.cancel()
             await self.link.close()
+            self.status.link = "ended"
         if self._failure:
             raise self._failure
 
     async def _send_frames(self) -> None:
         await self.link.open()
+        self._say_how()
         if self.options.key.insecure:
-            self._say(f"warning: {INSECURE_WARNING}")
-        self._say(f"looking for {self.options.cloud}")
+            self.log.warning(INSECURE_WARNING, event="insecure")
+        self.log.info(f"looking for {self.options.cloud}", event="looking", cloud=str(self.options.cloud))
         if self.source.live:
             self._loop.call_later(PATIENCE_S, self._say_if_silent)
         last = time.monotonic()
@@ -134,6 +146,12 @@ class EdgeDaemon:
             task = self._loop.create_task(self._send(frame, encoded, stages))
             self._on_their_way.add(task)
             task.add_done_callback(self._sent)
+
+    def _say_how(self) -> None:
+        """Say all that was decided, in one line."""
+        settings = {**self.options.settings, "udp": "batched" if self.link.batched else "plain"}
+        line = f"{self.source.name} -> {self.options.cloud} ({in_words(settings)})"
+        self.log.info(line, event="started", **settings)
 
     async def _send(self, frame: Frame, encoded: EncodedTensor, stages: Stages) -> None:
         """Send one frame's tensor; when the link is lost just before, a file's frame waits, a camera's is given up."""
@@ -190,7 +208,7 @@ class EdgeDaemon:
     def _say_if_silent(self) -> None:
         """Help the user of a camera, who would wait for ever."""
         if not (self._connected.is_set() or self._refusal):
-            self._say(f"{self._silence()}; trying again")
+            self.log.warning(f"{self._silence()}; trying again", event="silent", cloud=str(self.options.cloud))
 
     async def _wait_for_answers(self) -> None:
         """Wait until every frame on its way is answered or given up: the core's timers see to it."""
@@ -205,22 +223,26 @@ class EdgeDaemon:
             self._fail(error)
 
     def _on_event(self, event: Event) -> None:
+        cloud = self.options.cloud
         try:
             match event:
                 case Connected():
                     self._connected.set()
-                    self._refusal = ""
-                    again = "again" if not event.fresh else ""
-                    self._say(f"connected to {self.options.cloud} {again}".rstrip())
+                    self._refusal, self.status.link = "", "connected"
+                    again = "" if event.fresh else " again"
+                    connected = f"connected to {cloud}{again}"
+                    self.log.info(connected, event="connected", cloud=str(cloud), fresh=event.fresh)
                     self._check_deadline(event.deadline_s)
                 case LinkLost():
                     self._connected.clear()
+                    self.status.link = "looking"
                     why = "is leaving" if event.leaving else "is silent"
-                    self._say(f"{self.options.cloud} {why}; looking for it")
+                    lost = f"{cloud} {why}; looking for it"
+                    self.log.warning(lost, event="link_lost", cloud=str(cloud), leaving=event.leaving)
                 case Refused() if event.reason in PASSING_REFUSALS:
-                    self._say_why_not(f"{self.options.cloud} takes no edge now: {printable(event.detail)}")
+                    self._say_why_not(f"{cloud} takes no edge now: {printable(event.detail)}")
                 case Refused():
-                    self._fail(GradfecError(f"{self.options.cloud} refuses this edge: {printable(event.detail)}"))
+                    self._fail(GradfecError(f"{cloud} refuses this edge: {printable(event.detail)}"))
                 case Answered():
                     self.journal.answered(event)
                     self._slots.release()
@@ -234,8 +256,8 @@ class EdgeDaemon:
     def _say_why_not(self, refusal: str) -> None:
         """Say a refusal that may pass once, though it comes again with each hello."""
         if refusal != self._refusal:
-            self._refusal = refusal
-            self._say(f"{refusal}; trying again")
+            self._refusal, self.status.link = refusal, "refused"
+            self.log.warning(f"{refusal}; trying again", event="refused", cloud=str(self.options.cloud))
 
     def _check_deadline(self, deadline_s: float) -> None:
         if self.options.rate_mbit_s is None:
@@ -243,9 +265,10 @@ class EdgeDaemon:
         bits = self.pipeline.grid.count * (self.pipeline.grid.size + wire.OVERHEAD_BYTES) * 8
         sending_s = bits / (1e6 * self.options.rate_mbit_s)
         if sending_s > deadline_s:
-            self._say(
-                f"warning: at {self.options.rate_mbit_s:g} Mbit/s a frame takes {1000 * sending_s:.0f} ms to send, but "
-                f"the cloud decides after {1000 * deadline_s:.0f} ms: raise its --deadline-ms, or --rate"
+            self.log.warning(
+                f"at {self.options.rate_mbit_s:g} Mbit/s a frame takes {1000 * sending_s:.0f} ms to send, but "
+                f"the cloud decides after {1000 * deadline_s:.0f} ms: raise its --deadline-ms, or --rate",
+                event="slow_rate",
             )
 
     def _fail(self, error: BaseException) -> None:
@@ -254,36 +277,62 @@ class EdgeDaemon:
         if self._work:
             self._work.cancel()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """Take no more frames; a second signal does not wait for answers either."""
         if self._work:
             self._work.cancel()
 
 
-def printable(text: str) -> str:
-    """Return a peer's words without what could move a terminal's cursor or begin a line."""
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
 Totals = dict[str, dict[str, int]]
 
 
-def run_edge(
-    options: EdgeOptions, source: Source, pipeline: Pipeline, journal: Journal, say: Callable[[str], None]
-) -> Totals:
-    """Run the daemon on an event loop of its own and return its totals, all counted by name."""
+class Ended(NamedTuple):
+    """How a camera's session ended: what was counted, and the error that ended it, if any."""
 
-    async def run() -> Totals:
-        daemon = EdgeDaemon(options, source, pipeline, journal, say)
-        await daemon.run()
-        return {
-            "frames": {**journal.outcomes, "skipped": source.skipped},
-            "packets": dict(journal.packets),
-            "datagrams_sent": dict(daemon.link.sent),
-            "datagrams_received": {reason: n for reason, n in daemon.link.session.counts.items() if n},
-        }
+    totals: Totals
+    error: BaseException | None
+
+
+def run_edge(cameras: Sequence[Camera], *, live: bool = True) -> list[Ended]:
+    """Run all cameras on one event loop until each has ended, whatever becomes of the others; show them `live`."""
+
+    async def run() -> list[Ended]:
+        loop = asyncio.get_running_loop()
+        # Each camera waits in one thread, for a frame or for its encoding, and in another for its cloud's address.
+        loop.set_default_executor(ThreadPoolExecutor(2 * len(cameras) + 2))
+        daemons = [EdgeDaemon(camera) for camera in cameras]
+
+        def stop_all() -> None:
+            for daemon in daemons:
+                daemon.stop()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop_all)
+        shown = [camera.status for camera in cameras]
+        with live_status(lambda lines: status_table(shown, lines)) if live else nullcontext():
+            errors = await asyncio.gather(*(run_one(daemon) for daemon in daemons))
+        return [Ended(totals(daemon), error) for daemon, error in zip(daemons, errors, strict=True)]
+
+    async def run_one(daemon: EdgeDaemon) -> Exception | None:
+        try:
+            await daemon.run()
+        except Exception as error:
+            if len(cameras) > 1:
+                daemon.log.error(f"this camera has ended: {error}", event="camera_ended")
+            return error
+        return None
 
     # A frame's matrices are small: more threads of BLAS would wait for each other, and be in the network's way.
     with threadpool_limits(1, user_api="blas"):
-        totals: Totals = uvloop.run(run())
-    return totals
+        ended: list[Ended] = uvloop.run(run())
+    return ended
+
+
+def totals(daemon: EdgeDaemon) -> Totals:
+    """Return all that a session counted, by name."""
+    return {
+        "frames": {**daemon.journal.outcomes, "skipped": daemon.source.skipped},
+        "packets": dict(daemon.journal.packets),
+        "datagrams_sent": dict(daemon.link.sent),
+        "datagrams_received": {reason: n for reason, n in daemon.link.session.counts.items() if n},
+    }

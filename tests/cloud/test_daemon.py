@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from gradfec_cloud.access import by_id
-from gradfec_cloud.daemon import REST_S, CloudDaemon, CloudOptions, place
+from gradfec_cloud.daemon import REST_S, CloudDaemon, CloudOptions
+from gradfec_cloud.status import place
 from gradfec_common.keys import Key
+from gradfec_common.logs import Log
 from gradfec_common.network import split_point
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import Batch, batch_of
@@ -50,7 +52,7 @@ class Loop:
 def daemon() -> tuple[CloudDaemon, Port, Loop]:
     async def make() -> CloudDaemon:
         options = CloudOptions(split_point("pool1_pool"), "zero", 0.5, None, lambda: by_id(KEY))
-        return CloudDaemon(options, port, None, lambda line: None)
+        return CloudDaemon(options, port, None, Log("gradfec-cloud"))
 
     port, loop = Port(), Loop()
     made = asyncio.run(make())
