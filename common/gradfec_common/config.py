@@ -183,7 +183,7 @@ class _Reader:
         return UsageError(f"{self._path}{f', line {line}' if line else ''}: {reason}")
 
     def _nearest(self, key: str) -> str:
-        near = difflib.get_close_matches(key.replace("-", "_").lower(), self.options, 1)
+        near = difflib.get_close_matches(key.replace("-", "_").lower(), self.options, 1, 0.5)
         return f": did you mean {near[0]}?" if near else "; `gradfec config reference` lists them"
 
     def _line_of(self, key: str, camera: int | None) -> int | None:

@@ -142,7 +142,7 @@ class CameraSession:
             options.timeout_ms / 1000,
             options.rate,
             batched_udp=options.udp == "auto",
-            settings={"camera": self.source.name, "cloud": str(options.cloud)} | settings,
+            settings=settings,
         )
         status = CameraStatus(options.name)
 

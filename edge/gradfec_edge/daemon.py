@@ -149,9 +149,11 @@ class EdgeDaemon:
 
     def _say_how(self) -> None:
         """Say all that was decided, in one line."""
+        source, cloud = self.source.name, str(self.options.cloud)
         settings = {**self.options.settings, "udp": "batched" if self.link.batched else "plain"}
-        line = f"{self.source.name} -> {self.options.cloud} ({in_words(settings)})"
-        self.log.info(line, event="started", **settings)
+        self.log.info(
+            f"{source} -> {cloud} ({in_words(settings)})", event="started", source=source, cloud=cloud, **settings
+        )
 
     async def _send(self, frame: Frame, encoded: EncodedTensor, stages: Stages) -> None:
         """Send one frame's tensor; when the link is lost just before, a file's frame waits, a camera's is given up."""
