@@ -6,18 +6,17 @@ import time
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from rich.markup import escape
 from rich.table import Table
 
 from gradfec_common.console import Endpoint
-from gradfec_common.logs import printable
+from gradfec_common.live import plain_table, rest, words
 from gradfec_common.recent import Recent, milliseconds, percent
 from gradfec_common.session.events import Event, Finished, SessionEnded, SessionMoved, SessionOpened
 
 GONE_S = 30.0  # how long an edge that has gone is shown
 MOST_GONE = 16
-TITLES = ("edge", "address", "frames/s", "loss", "recovered", "median", "state")
-NUMBERS = {"frames/s", "loss", "recovered", "median"}
+NUMBERS = ("frames/s", "loss", "recovered", "median")
+TITLES = ("edge", "address", *NUMBERS, "state")
 
 
 def place(peer: Hashable) -> str:
@@ -46,7 +45,7 @@ class EdgesStatus:
         now = time.monotonic()
         match event:
             case SessionOpened():
-                self._edges[event.session] = _Edge(printable(event.edge), place(event.peer))
+                self._edges[event.session] = _Edge(event.edge, place(event.peer))
                 self._forget(now)
             case SessionMoved() if event.session in self._edges:
                 self._edges[event.session].address = place(event.peer)
@@ -68,14 +67,12 @@ class EdgesStatus:
         now = time.monotonic()
         edges = [edge for edge in [*self._edges.values()] if edge.gone_at is None or now < edge.gone_at + GONE_S]
         edges.sort(key=lambda edge: (edge.gone_at or 0.0, edge.name))
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for title in TITLES:
-            table.add_column(title, justify="right" if title in NUMBERS else "left", no_wrap=True, overflow="ellipsis")
+        table = plain_table(TITLES, NUMBERS)
         room = max(lines - 2, 1)
         for edge in edges[:room]:
             recent = edge.recent
             table.add_row(
-                escape(edge.name),
+                words(edge.name),
                 edge.address,
                 f"{recent.frames_per_s(now):.1f}",
                 percent(recent.loss(now)),
@@ -83,8 +80,6 @@ class EdgesStatus:
                 milliseconds(recent.latency_ms(now)),
                 edge.state,
             )
-        if len(edges) > room:
-            table.add_row(f"and {len(edges) - room} more")
-        if not edges:
-            table.add_row("no edge")
+        for line in rest(len(edges), room) if edges else ["no edge"]:
+            table.add_row(line)
         return table

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from gradfec_common import logs
+from gradfec_common.logs import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
 REDRAWN_PER_S = 2.0
 MOST_LINES = 24
@@ -46,3 +49,26 @@ def live_status(render: Callable[[int], RenderableType]) -> Iterator[None]:
             yield
         finally:
             log.above = None
+
+
+def plain_table(titles: Sequence[str], numbers: Sequence[str]) -> Table:
+    """Return an empty table without lines, whose columns of `numbers` stand at the right."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    for title in titles:
+        is_number = title in numbers
+        table.add_column(title, justify="right" if is_number else "left", no_wrap=is_number)
+    return table
+
+
+def words(text: str) -> Text:
+    """Return a cell that is cut off where there is no room for it; nothing in it is markup."""
+    from rich.text import Text
+
+    return Text(printable(text), no_wrap=True, overflow="ellipsis")
+
+
+def rest(count: int, room: int) -> list[str]:
+    """Return what stands in for the rows that there is no room for."""
+    return [f"and {count - room} more"] if count > room else []

@@ -110,7 +110,7 @@ class EdgeDaemon:
             self._work = self._loop.create_task(self._wait_for_answers())
             await asyncio.wait([self._work])
         finally:
-            self.source.close()
+            await asyncio.to_thread(self.source.close)  # a stuck driver must not hold up other cameras
             for task in self._on_their_way:
                 task.cancel()
             await self.link.close()

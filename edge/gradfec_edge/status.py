@@ -6,12 +6,15 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from rich.markup import escape
 from rich.table import Table
 
-from gradfec_common.logs import printable
+from gradfec_common.live import plain_table, rest, words
 from gradfec_common.recent import Recent, milliseconds, percent
 from gradfec_edge.journal import Record
+
+OUTCOMES = ("complete", "partial", "timeout")
+NUMBERS = ("frames/s", *OUTCOMES, "loss", "median")
+TITLES = ("camera", "link", *NUMBERS, "last answer")
 
 
 class CameraStatus:
@@ -38,28 +41,25 @@ def answer_of(record: Record) -> str:
     """Return a record's source and answer as a few words."""
     top5 = record["top5"]
     answer = f"{top5[0]['label']} {top5[0]['score']:.2f}" if isinstance(top5, list) and top5 else "no answer"
-    return printable(f"{record['source']}: {answer}")
+    return f"{record['source']}: {answer}"
 
 
 def status_table(cameras: Sequence[CameraStatus], lines: int) -> Table:
     """Draw at most so many lines."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for title in ("camera", "link", "frames/s", "complete", "partial", "timeout", "loss", "median", "last answer"):
-        numbers = title not in {"camera", "link", "last answer"}
-        table.add_column(title, justify="right" if numbers else "left", no_wrap=True, overflow="ellipsis")
+    table = plain_table(TITLES, NUMBERS)
     now = time.monotonic()
     room = max(lines - 2, 1)
     for camera in cameras[:room]:
         recent = camera.recent
         table.add_row(
-            escape(printable(camera.name)),
+            words(camera.name),
             camera.link,
             f"{recent.frames_per_s(now):.1f}",
-            *(str(camera.outcomes[outcome]) for outcome in ("complete", "partial", "timeout")),
+            *(str(camera.outcomes[outcome]) for outcome in OUTCOMES),
             percent(recent.loss(now)),
             milliseconds(recent.latency_ms(now)),
-            escape(camera.last),
+            words(camera.last),
         )
-    if len(cameras) > room:
-        table.add_row(f"and {len(cameras) - room} more")
+    for line in rest(len(cameras), room):
+        table.add_row(line)
     return table
