@@ -198,15 +198,16 @@ class CloudDaemon:
     def _record(self, finished: Finished) -> None:
         self._packets.update(finished.packets)
         self._answer_seconds += finished.latency_s
+        who: dict[str, object] = {"edge": finished.edge, "session": finished.session, "tensor": finished.tensor}
+        line = f"edge {finished.edge!r}: tensor {finished.tensor} {finished.result.outcome}"
+        self._log.debug(line, event="tensor", **who, outcome=finished.result.outcome, packets=finished.packets)
         if self._results is None:
             return
         result = finished.result
         try:
             self._results.write(
                 {
-                    "edge": finished.edge,
-                    "session": finished.session,
-                    "tensor": finished.tensor,
+                    **who,
                     "outcome": result.outcome,
                     "top5": [{"class_index": c, "label": label, "score": s} for c, label, s in result.top5],
                     "packets": finished.packets,

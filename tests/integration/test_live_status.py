@@ -29,7 +29,7 @@ def leaves_the_terminal_clean(terminal: Terminal, program: str) -> list[str]:
 def test_an_edge_shows_its_link_and_its_answers_and_each_log_line_stays_whole(photographs: Path) -> None:
     port = free_port()
     where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--loop", "--fps", "20", "--name", "door"]
-    with on_terminal("gradfec-edge", *where) as edge:
+    with on_terminal("gradfec-edge", *where, PATIENCE_S="600") as edge:
         edge.wait_until(lambda: re.search(r"door +looking +0\.0 +0 +0 +0 +- +-", edge.visible()) is not None)
         with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}"):
             edge.wait_until(lambda: re.search(r"door +connected +\d+\.\d +[1-9]\d* +0 ", edge.visible()) is not None)
