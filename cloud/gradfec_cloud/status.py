@@ -67,7 +67,7 @@ class EdgesStatus:
         now = time.monotonic()
         edges = [edge for edge in [*self._edges.values()] if edge.gone_at is None or now < edge.gone_at + GONE_S]
         edges.sort(key=lambda edge: (edge.gone_at or 0.0, edge.name))
-        table = plain_table(TITLES, NUMBERS)
+        table = plain_table(TITLES, NUMBERS, "edge", "edge")
         room = max(lines - 2, 1)
         for edge in edges[:room]:
             recent = edge.recent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gradfec_common import logs
 from gradfec_common.logs import printable
@@ -51,14 +51,17 @@ def live_status(render: Callable[[int], RenderableType]) -> Iterator[None]:
             log.above = None
 
 
-def plain_table(titles: Sequence[str], numbers: Sequence[str]) -> Table:
-    """Return an empty table without lines, whose columns of `numbers` stand at the right."""
+def plain_table(titles: Sequence[str], numbers: Sequence[str], name: str, cut: str) -> Table:
+    """Return an empty table without lines, its `numbers` at the right; where room is short, column `cut` gives way.
+
+    The column `name` is never wider than 20 characters.
+    """
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     for title in titles:
-        is_number = title in numbers
-        table.add_column(title, justify="right" if is_number else "left", no_wrap=is_number)
+        side: Literal["left", "right"] = "right" if title in numbers else "left"
+        table.add_column(words(title), justify=side, no_wrap=title != cut, max_width=20 if title == name else None)
     return table
 
 

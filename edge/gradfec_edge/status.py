@@ -46,7 +46,7 @@ def answer_of(record: Record) -> str:
 
 def status_table(cameras: Sequence[CameraStatus], lines: int) -> Table:
     """Draw at most so many lines."""
-    table = plain_table(TITLES, NUMBERS)
+    table = plain_table(TITLES, NUMBERS, "camera", "last answer")
     now = time.monotonic()
     room = max(lines - 2, 1)
     for camera in cameras[:room]:
