@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 FUZZER := $(VENV)/.fuzzer
 MINUTES ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sim fuzz attack soak lint format clean
+.PHONY: help setup demo test sim fuzz attack soak docs lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -43,6 +43,9 @@ fuzz: $(FUZZER) ## Fuzz each target, or TARGET=name, for MINUTES=1; TARGET=name 
 $(FUZZER): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	@touch $@
+
+docs: $(READY) ## Write docs/CONFIGURATION.md anew, from the commands
+	$(BIN)/gradfec config reference --markdown > docs/CONFIGURATION.md
 
 lint: $(READY) ## Check style, types and layering
 	$(BIN)/ruff check

@@ -5,6 +5,7 @@ The models are for reading: a test that changes one builds its own. TensorFlow i
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from gradfec_common.codes import CODES, LEOPARD
+from gradfec_common.config import CONFIG_VARIABLE
 from gradfec_common.network import DEFAULT_SPLIT, LAYERS, split_point
 from gradfec_common.weights import WeightStore, ensure_weights
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
     from gradfec_lab.gradcam import GradCam
 
+
+os.environ[CONFIG_VARIABLE] = os.devnull  # commands are told by the tests alone
 
 settings.register_profile("any speed", deadline=None)  # how long an example takes is up to the machine
 settings.load_profile("any speed")

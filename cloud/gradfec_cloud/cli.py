@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from gradfec_common import logs
+from gradfec_common.config import config_option, config_used
 from gradfec_common.console import (
     Endpoint,
     EndpointType,
-    chosen_settings,
     insecure_option,
     key_file_option,
+    log_format_option,
+    log_level_option,
     plain_errors,
+    prints_on_terminal,
     runtime_option,
-    say_totals,
+    version,
     web_option,
 )
 from gradfec_common.runtimes import LITERT, choose_runtime
@@ -32,6 +37,7 @@ Examples:
   gradfec-cloud --listen 9000
   gradfec-cloud --listen 9000 --metrics 9100 --results answers.jsonl
   gradfec-cloud --listen 9000 --keys keys
+  gradfec-cloud --config cloud.toml
 
 Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong option.
 """
@@ -59,14 +65,14 @@ Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong optio
 @web_option
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
 @runtime_option
-@key_file_option
+@key_file_option()
 @click.option(
     "--keys",
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="Keys, a file for each edge, named after it. Read again on SIGHUP; a removed key ends its sessions.",
 )
-@insecure_option
+@insecure_option()
 @click.option(
     "--udp",
     default="auto",
@@ -74,6 +80,9 @@ Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong optio
     help="Take many datagrams a system call where the kernel can (UDP_GRO), or always one.",
 )
 @click.option("--json", "as_json", is_flag=True, help="At the end, print the totals as one JSON object.")
+@log_format_option
+@log_level_option
+@config_option("cloud")
 @plain_errors
 def main(
     listen: Endpoint,
@@ -90,6 +99,8 @@ def main(
     insecure: bool,
     udp: str,
     as_json: bool,
+    log_format: str,
+    log_level: str,
 ) -> None:
     """Receive the features that edges send over a lossy link, run the rest of ResNet-50, and answer."""
     import contextlib
@@ -97,29 +108,49 @@ def main(
     from gradfec_cloud.access import key_source
     from gradfec_cloud.daemon import CloudOptions, run_cloud
     from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port, small_buffer_hint
+    from gradfec_common.codes import CODES
     from gradfec_common.fill import fill_values
     from gradfec_common.network import split_point
     from gradfec_common.results import ResultsFile
     from gradfec_web.shown import PageOptions
 
+    log = logs.configure("gradfec-cloud", log_format, log_level)
     cut = split_point(split)
     values = fill_values(fill, cut)
     runtime = choose_runtime(runtime)
     read_keys = key_source(key_file, keys, insecure=insecure)
-    read_keys()  # fail now
-    page = PageOptions(web, "cloud", str(listen), chosen_settings(runtime=runtime), insecure) if web else None
+    known = read_keys()  # fail now
     with contextlib.ExitStack() as stack:
         port = Port(listen, batched=udp == "auto")
         stack.callback(port.close)
         file = stack.enter_context(ResultsFile(results)) if results else None
         if port.receive_buffer_bytes < RECEIVE_BUFFER_BYTES:
-            say(f"warning: {small_buffer_hint(port.receive_buffer_bytes)}")
-        options = CloudOptions(cut, fill, deadline_ms / 1000, metrics, read_keys, page, runtime)
-        totals = run_cloud(options, port, file, lambda deliver: load(runtime, cut, weights, values, deliver), say)
+            log.warning(small_buffer_hint(port.receive_buffer_bytes), event="small_buffer")
+        settings: dict[str, object] = {
+            "split": cut.name,
+            "runtime": runtime,
+            "fill": fill,
+            "codes": [code.name for code in CODES.values()],
+            "deadline_ms": deadline_ms,
+            "key_ids": [] if insecure else [key.hex() for key in known],
+            "insecure": insecure,
+            "receive_buffer_bytes": port.receive_buffer_bytes,
+            "udp": "batched" if port.batched else "plain",
+            "results": results,
+            "metrics": metrics and str(metrics),
+            "config": config_used().path,
+            "version": version(),
+        }
+        shown = {name: str(value) for name, value in settings.items()}
+        page = PageOptions(web, "cloud", str(listen), shown, insecure) if web else None
+        live = not prints_on_terminal(results)
+        options = CloudOptions(cut, fill, deadline_ms / 1000, metrics, read_keys, settings, live, page, runtime)
+        load_now = partial(load, runtime, cut, weights, values)
+        totals = run_cloud(options, port, file, load_now, log)
     if as_json:
         click.echo(json.dumps(totals))
     else:
-        say_totals("gradfec-cloud", totals)
+        log.totals(totals)
 
 
 def load(
@@ -139,8 +170,3 @@ def load(
     back_end = load_back_end(runtime, cut, store, batch)  # after what can fail at once: TensorFlow takes seconds
     back_end.warm_up()
     return Inference(back_end, top5, fill, deliver, batch)
-
-
-def say(line: str) -> None:
-    """Print one line for the user."""
-    click.echo(f"gradfec-cloud: {line}", err=True)

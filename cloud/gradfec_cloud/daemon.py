@@ -7,18 +7,23 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 
 import uvloop
 
 from gradfec_cloud.inference import Answer, Inference
 from gradfec_cloud.metrics import CloudMetrics, Snapshot
 from gradfec_cloud.port import Port, place
+from gradfec_cloud.status import EdgesStatus
 from gradfec_cloud.watch import Watch
 from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_WARNING
+from gradfec_common.live import live_status
+from gradfec_common.logs import Log, in_words
 from gradfec_common.network import SplitPoint
 from gradfec_common.results import ResultsFile
 from gradfec_common.session.cloud import CloudSessions
@@ -43,6 +48,8 @@ class CloudOptions:
     deadline_s: float
     metrics: Endpoint | None
     read_keys: Callable[[], Keys]
+    settings: Mapping[str, object] = field(default_factory=dict)  # all that was decided, by name, for the first line
+    live: bool = True  # show the edges, where standard error is a terminal
     page: PageOptions | None = None
     runtime: str = ""  # what runs the back-end, for the user
 
@@ -50,16 +57,15 @@ class CloudOptions:
 class CloudDaemon:
     """One port, many edges."""
 
-    def __init__(
-        self, options: CloudOptions, port: Port, results: ResultsFile | None, say: Callable[[str], None]
-    ) -> None:
-        """Join the parts; `run` does the work. `say` takes one line for the user."""
+    def __init__(self, options: CloudOptions, port: Port, results: ResultsFile | None, log: Log) -> None:
+        """Join the parts; `run` does the work."""
         self._keys = options.read_keys()
         self._insecure = admits_everybody(self._keys)
         sketches = options.page is not None
         self.sessions = CloudSessions(options.split, options.deadline_s, self._keys, os.urandom, sketches=sketches)
         self.watch = Watch(options.page)
-        self._options, self._port, self._results, self._say = options, port, results, say
+        self.status = EdgesStatus()
+        self._options, self._port, self._results, self._log = options, port, results, log
         self._loop = asyncio.get_running_loop()
         self.registry = new_registry("cloud", runtime=options.runtime)
         self._metrics = CloudMetrics(self.registry, lambda: ask(self._loop, self._snapshot))
@@ -84,11 +90,13 @@ class CloudDaemon:
         self._inference = await asyncio.to_thread(make_inference, self._deliver)
         self._watch()
         if self._insecure:
-            self._say(f"warning: {INSECURE_WARNING}")
-        self._say(f"listening on {self._port.address} ({self._options.split.name}, fill {self._options.fill})")
-        await self._stop.wait()
-        if self._failure is None:
-            await self._finish()
+            self._log.warning(INSECURE_WARNING, event="insecure")
+        settings = self._options.settings
+        self._log.info(f"listening on {self._port.address} ({in_words(settings)})", event="started", **settings)
+        with live_status(self.status.table) if self._options.live else nullcontext():
+            await self._stop.wait()
+            if self._failure is None:
+                await self._finish()
         self._loop.remove_reader(self._port.fileno())
         if self._rest:
             self._rest.cancel()
@@ -113,14 +121,15 @@ class CloudDaemon:
             keys = self._options.read_keys()
         except GradfecError as error:
             self._metrics.keys_read(well=False)
-            self._say(f"error: {error}; the keys stay as they were")
+            self._log.error(f"{error}; the keys stay as they were", event="keys_unread")
             return
         self._metrics.keys_read(well=True)
         self._keys, self._insecure = keys, admits_everybody(keys)
         self.sessions.change_keys(keys)
-        self._say(f"read again: {len(keys)} {'key' if len(keys) == 1 else 'keys'}")
+        ids = [key.hex() for key in keys]
+        self._log.info(f"read again: {number_of(keys)}", event="keys_read", key_ids=ids)
         if self._insecure:
-            self._say(f"warning: {INSECURE_WARNING}")
+            self._log.warning(INSECURE_WARNING, event="insecure")
         self._pump()
 
     def _watch(self) -> None:
@@ -157,7 +166,8 @@ class CloudDaemon:
         for answer in answers:
             self.watch.answered(answer)
             if answer.error is not None:
-                self._say(f"error: tensor {answer.decided.tensor} has no answer: {answer.error!r}")
+                line = f"tensor {answer.decided.tensor} has no answer: {answer.error!r}"
+                self._log.error(line, event="no_answer", session=answer.decided.session, tensor=answer.decided.tensor)
                 self.sessions.fail(answer.decided)
                 continue
             stages = answer.stages_ms
@@ -177,35 +187,47 @@ class CloudDaemon:
             self._timer = self._loop.call_later(max(due - time.monotonic(), 0), self._on_timer) if due else None
         while (event := self.sessions.next_event()) is not None:
             self.watch.saw(event)
+            self.status.take(event)
             match event:
                 case Decided() if self._inference:
                     self._inference.submit(event)
                 case Finished():
                     self._record(event)
-                case SessionOpened():
-                    self._metrics.session_opened(event.edge)
-                    self._say(f"edge {event.edge!r} connected")
-                case SessionMoved():
-                    self._metrics.session_moved()
-                    self._say(f"edge {event.edge!r} has moved to {place(event.peer)}")
-                case SessionEnded():
-                    self._metrics.session_ended(event.edge, event.reason)
-                    self._say(f"edge {event.edge!r} gone ({event.reason})")
-                    for decided in self._inference.forget(event.session) if self._inference else []:
-                        self.sessions.fail(decided)  # nobody waits for it, and others' tensors would wait behind it
+                case SessionOpened() | SessionMoved() | SessionEnded():
+                    self._on_session(event)
+
+    def _on_session(self, event: SessionOpened | SessionMoved | SessionEnded) -> None:
+        who: dict[str, object] = {"edge": event.edge, "session": event.session}
+        match event:
+            case SessionOpened():
+                self._metrics.session_opened(event.edge)
+                address = place(event.peer)
+                self._log.info(f"edge {event.edge!r} connected", event="session_opened", address=address, **who)
+            case SessionMoved():
+                self._metrics.session_moved()
+                address = place(event.peer)
+                line = f"edge {event.edge!r} has moved to {address}"
+                self._log.info(line, event="session_moved", address=address, **who)
+            case SessionEnded():
+                self._metrics.session_ended(event.edge, event.reason)
+                line = f"edge {event.edge!r} gone ({event.reason})"
+                self._log.info(line, event="session_ended", reason=event.reason, **who)
+                for decided in self._inference.forget(event.session) if self._inference else []:
+                    self.sessions.fail(decided)  # nobody waits for it, and others' tensors would wait behind it
 
     def _record(self, finished: Finished) -> None:
         self._packets.update(finished.packets)
         self._metrics.finished(finished)
+        who: dict[str, object] = {"edge": finished.edge, "session": finished.session, "tensor": finished.tensor}
+        line = f"edge {finished.edge!r}: tensor {finished.tensor} {finished.result.outcome}"
+        self._log.debug(line, event="tensor", **who, outcome=finished.result.outcome, packets=finished.packets)
         if self._results is None:
             return
         result = finished.result
         try:
             self._results.write(
                 {
-                    "edge": finished.edge,
-                    "session": finished.session,
-                    "tensor": finished.tensor,
+                    **who,
                     "outcome": result.outcome,
                     "top5": [{"class_index": c, "label": label, "score": s} for c, label, s in result.top5],
                     "packets": finished.packets,
@@ -263,20 +285,25 @@ def admits_everybody(keys: Keys) -> bool:
     return any(key.insecure for key in keys.values())
 
 
+def number_of(keys: Keys) -> str:
+    """Say how many keys there are."""
+    return f"{len(keys)} {'key' if len(keys) == 1 else 'keys'}"
+
+
 def run_cloud(
     options: CloudOptions,
     port: Port,
     results: ResultsFile | None,
     make_inference: Callable[[Callable[[list[Answer]], None]], Inference],
-    say: Callable[[str], None],
+    log: Log,
 ) -> Totals:
     """Run the daemon on an event loop of its own and return its totals, all counted by name."""
 
     async def run() -> Totals:
-        daemon = CloudDaemon(options, port, results, say)
+        daemon = CloudDaemon(options, port, results, log)
         monitor = Monitor(options.metrics, daemon.registry, daemon.why_not_ready) if options.metrics else None
         try:
-            async with daemon.watch.shown(daemon.totals, say):
+            async with daemon.watch.shown(daemon.totals, partial(log.info, event="page")):
                 await daemon.run(make_inference)
         finally:
             if monitor:

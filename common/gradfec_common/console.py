@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import click
 
+from gradfec_common import logs
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.runtimes import AUTO, RUNTIMES
 
@@ -29,52 +31,76 @@ runtime_option = click.option(
     show_default=False,
 )
 
-key_file_option = click.option(
+key_file_option = functools.partial(
+    click.option,
     "--key-file",
     type=click.Path(path_type=Path),
     metavar="PATH",
     help="The key that edge and cloud share. [default: where `gradfec keygen` puts it]",
     show_default=False,
 )
-insecure_option = click.option(
+insecure_option = functools.partial(
+    click.option,
     "--insecure",
     is_flag=True,
     help="Go without a key, on both sides: anybody may read, forge and join. For experiments only.",
 )
 
 
-def chosen_settings(**decided: object) -> dict[str, str]:
-    """Return the running command's options as they were decided, by name; `decided` are those that it chose itself."""
-    given = click.get_current_context().params | decided
-    return {name: str(value) for name, value in given.items() if value is not None}
+log_format_option = click.option(
+    "--log-format",
+    default=logs.TEXT,
+    type=click.Choice([logs.TEXT, logs.JSON]),
+    help="What is said on standard error: lines for people, or one JSON object a line.",
+)
+log_level_option = click.option(
+    "--log-level", default="info", type=click.Choice(logs.LEVELS), help="Say nothing below this."
+)
 
 
 def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn a GradfecError, or the want of TensorFlow, into one line on stderr, and Ctrl-C into exit code 130."""
+    """Turn a GradfecError, or the want of TensorFlow, into one line on stderr, and Ctrl-C into exit code 130.
+
+    What is our own fault keeps its traceback, within an object where the log is JSON.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
         except GradfecError as error:
-            click.echo(f"error: {error}", err=True)
+            logs.fail(str(error))
             sys.exit(error.exit_code)
-        except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] not in TENSORFLOW_MODULES:
-                raise
-            click.echo(f"error: {NO_TENSORFLOW}", err=True)
-            sys.exit(UsageError.exit_code)
         except KeyboardInterrupt:
             sys.exit(EXIT_INTERRUPTED)
+        except click.ClickException:
+            raise
+        except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in TENSORFLOW_MODULES:
+                logs.fail(NO_TENSORFLOW)
+                sys.exit(UsageError.exit_code)
+            log = logs.handler()
+            if log is None or log.form != logs.JSON:
+                raise
+            logs.fail(repr(error), error)
+            sys.exit(1)
+        finally:
+            logs.close()
 
     return run
 
 
-def say_totals(program: str, totals: Mapping[str, Mapping[str, int]]) -> None:
-    """Print a daemon's last words on standard error: a line for each kind of thing that it counted."""
-    for title, counts in totals.items():
-        text = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
-        click.echo(f"{program}: {title.replace('_', ' ')}: {text or 'none'}", err=True)
+def prints_on_terminal(results: str | None) -> bool:
+    """Tell whether records go where a live status would be drawn."""
+    return results == "-" and sys.stdout.isatty()
+
+
+def version() -> str:
+    """Return the version of what is installed."""
+    try:
+        return metadata.version("gradfec")
+    except metadata.PackageNotFoundError:  # run from its folders
+        return "unknown"
 
 
 class Number(click.FloatRange):

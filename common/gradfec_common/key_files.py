@@ -10,10 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import platformdirs
-
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.keys import INSECURE_KEY, Key, read_token
+from gradfec_common.places import settings_folder
 
 KEY_FILE_VARIABLE = "GRADFEC_KEY_FILE"
 MAX_FILE_BYTES = 4096
@@ -21,17 +20,12 @@ HEADING = "# A gradfec key. Whoever can read it can pose as either side: keep it
 
 
 def key_path(given: Path | None = None) -> Path:
-    """Return where the key is looked for: `given`, else $GRADFEC_KEY_FILE, $GRADFEC_HOME/key, the platform's place.
-
-    That is its directory for settings (~/.config/gradfec/key on Linux), not the one for caches, which may be cleaned.
-    """
+    """Return where the key is looked for: `given`, else $GRADFEC_KEY_FILE, else `key` among the user's settings."""
     if given is not None:
         return given
     if named := os.environ.get(KEY_FILE_VARIABLE):
         return Path(named).expanduser()
-    home = os.environ.get("GRADFEC_HOME")
-    folder = Path(home).expanduser() if home else platformdirs.user_config_path("gradfec", appauthor=False)
-    return folder / "key"
+    return settings_folder() / "key"
 
 
 def find_key(given: Path | None = None) -> Key:

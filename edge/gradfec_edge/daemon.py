@@ -7,9 +7,13 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import uvloop
 from threadpoolctl import threadpool_limits
@@ -18,6 +22,8 @@ from gradfec_common import wire
 from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.keys import INSECURE_WARNING
+from gradfec_common.live import live_status
+from gradfec_common.logs import Log, in_words, printable
 from gradfec_common.session.edge import (
     Answered,
     Closed,
@@ -36,8 +42,10 @@ from gradfec_edge.link import Link
 from gradfec_edge.losses import Weights
 from gradfec_edge.metrics import CameraMetrics, EdgeMetrics, Snapshot
 from gradfec_edge.pipeline import EncodedFrame, Pipeline, Stages
-from gradfec_edge.watch import Watch, WatchOptions
+from gradfec_edge.status import CameraStatus, status_table
+from gradfec_edge.watch import Watch
 from gradfec_web.monitor import Monitor, ask, new_registry
+from gradfec_web.shown import PageOptions, shown
 
 PATIENCE_S = 30.0  # how long a file or folder waits for a cloud that does not answer
 PASSING_REFUSALS = {"leaving", "full"}  # reasons that pass by themselves
@@ -58,9 +66,8 @@ class EdgeOptions:
     timeout_s: float
     rate_mbit_s: float | None
     batched_udp: bool = True  # where kernel and device can
-    watch: WatchOptions = field(default_factory=WatchOptions)
-    metrics: Endpoint | None = None
-    runtime: str = ""  # what runs the front-end, for the user
+    thumbnail: bool = False  # whether sketches have a small picture of what the camera sees
+    settings: Mapping[str, object] = field(default_factory=dict)  # all that was decided, by name, for the first line
 
     def __post_init__(self) -> None:
         """Refuse, with UsageError, what is not a rate."""
@@ -68,42 +75,43 @@ class EdgeOptions:
             raise UsageError(f"--rate {self.rate_mbit_s:g} is not a rate: use Mbit/s above 0, for example 20")
 
 
+class Camera(NamedTuple):
+    """The parts of one camera's session with its cloud."""
+
+    options: EdgeOptions
+    source: Source
+    pipeline: Pipeline
+    journal: Journal
+    status: CameraStatus
+    log: Log
+
+
 class EdgeDaemon:
     """One camera, one cloud."""
 
-    def __init__(
-        self,
-        options: EdgeOptions,
-        source: Source,
-        pipeline: Pipeline,
-        journal: Journal,
-        say: Callable[[str], None],
-        metrics: CameraMetrics,
-    ) -> None:
-        """Join the parts; `run` does the work. `say` takes one line for the user."""
-        self.options, self.source, self.pipeline, self.journal = options, source, pipeline, journal
-        self._say, self._metrics = say, metrics
+    def __init__(self, camera: Camera, metrics: CameraMetrics) -> None:
+        """Join the parts; `run` does the work."""
+        options, self.source, self.pipeline, self.journal, self.status, self.log = camera
+        self.options, self._metrics = options, metrics
         self._loop = asyncio.get_running_loop()
         limits = EdgeLimits(answer_timeout_s=options.timeout_s)
         session = EdgeSession(options.hello, options.key, os.urandom, time.monotonic(), limits)
         self.link = Link(options.cloud, session, self._on_event, batched=options.batched_udp)
-        self.watch = Watch(options.watch, options.hello.name, options.cloud, session)
+        self.watch = Watch(options.hello.name, options.cloud, session, thumbnail=options.thumbnail)
         self._slots = asyncio.Semaphore(options.in_flight)
         self._connected = asyncio.Event()
         self._on_their_way: set[asyncio.Task[None]] = set()
         self._work: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
         self._refusal = ""  # why the cloud takes no edge now
-        self._interval_s = source.interval or 2 * LONGEST_SEND_S  # between frames, smoothed
+        self._interval_s = self.source.interval or 2 * LONGEST_SEND_S  # between frames, smoothed
         self._started_at = time.monotonic()
         self._frame_at: float | None = None  # when the newest frame was taken
         self._asking_since: float | None = None  # while one is awaited
         self._leaving = False
 
     async def run(self) -> None:
-        """Work until the source ends or a signal asks to stop; GradfecError where it cannot go on."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.add_signal_handler(number, self._stop)
+        """Work until the source ends or `stop` is called; GradfecError where it cannot go on."""
         try:
             self._work = self._loop.create_task(self._send_frames())
             await asyncio.wait([self._work])
@@ -111,22 +119,25 @@ class EdgeDaemon:
             if self._failure is None and not self._work.cancelled():
                 await self._work  # its own failure, if any
             elif self._failure is None and self.link.session.open_tensors:
-                self._say("stopping: frames on their way await their answers; a second signal stops at once")
+                waiting = "stopping: frames on their way await their answers; a second signal stops at once"
+                self.log.info(waiting, event="stopping")
             self._work = self._loop.create_task(self._wait_for_answers())
             await asyncio.wait([self._work])
         finally:
-            self.source.close()
+            await asyncio.to_thread(self.source.close)  # a stuck driver must not hold up other cameras
             for task in self._on_their_way:
                 task.cancel()
             await self.link.close()
+            self.status.link = "ended"
         if self._failure:
             raise self._failure
 
     async def _send_frames(self) -> None:
         await self.link.open()
+        self._say_how()
         if self.options.key.insecure:
-            self._say(f"warning: {INSECURE_WARNING}")
-        self._say(f"looking for {self.options.cloud}")
+            self.log.warning(INSECURE_WARNING, event="insecure")
+        self.log.info(f"looking for {self.options.cloud}", event="looking", cloud=str(self.options.cloud))
         if self.source.live:
             self._loop.call_later(PATIENCE_S, self._say_if_silent)
         last = time.monotonic()
@@ -151,6 +162,14 @@ class EdgeDaemon:
             task = self._loop.create_task(self._send(frame, encoded, stages))
             self._on_their_way.add(task)
             task.add_done_callback(self._sent)
+
+    def _say_how(self) -> None:
+        """Say all that was decided, in one line."""
+        source, cloud = self.source.name, str(self.options.cloud)
+        settings = {**self.options.settings, "udp": "batched" if self.link.batched else "plain"}
+        self.log.info(
+            f"{source} -> {cloud} ({in_words(settings)})", event="started", source=source, cloud=cloud, **settings
+        )
 
     async def _send(self, frame: Frame, encoded: EncodedFrame, stages: Stages) -> None:
         """Send one frame's tensor; when the link is lost just before, a file's frame waits, a camera's is given up."""
@@ -208,7 +227,7 @@ class EdgeDaemon:
     def _say_if_silent(self) -> None:
         """Help the user of a camera, who would wait for ever."""
         if not (self._connected.is_set() or self._refusal):
-            self._say(f"{self._silence()}; trying again")
+            self.log.warning(f"{self._silence()}; trying again", event="silent", cloud=str(self.options.cloud))
 
     async def _wait_for_answers(self) -> None:
         """Wait until every frame on its way is answered or given up: the core's timers see to it."""
@@ -224,26 +243,30 @@ class EdgeDaemon:
 
     def _on_event(self, event: Event) -> None:
         self.watch.saw(event)
+        cloud = self.options.cloud
         try:
             match event:
                 case Connected():
                     self._connected.set()
-                    self._refusal = ""
+                    self._refusal, self.status.link = "", "connected"
                     self._metrics.connected()
-                    again = "again" if not event.fresh else ""
-                    self._say(f"connected to {self.options.cloud} {again}".rstrip())
+                    again = "" if event.fresh else " again"
+                    connected = f"connected to {cloud}{again}"
+                    self.log.info(connected, event="connected", cloud=str(cloud), fresh=event.fresh)
                     self._check_deadline(event.deadline_s)
                 case LinkLost():
                     self._connected.clear()
+                    self.status.link = "looking"
                     self._metrics.link_lost(leaving=event.leaving)
                     why = "is leaving" if event.leaving else "is silent"
-                    self._say(f"{self.options.cloud} {why}; looking for it")
+                    lost = f"{cloud} {why}; looking for it"
+                    self.log.warning(lost, event="link_lost", cloud=str(cloud), leaving=event.leaving)
                 case Refused() if event.reason in PASSING_REFUSALS:
                     self._metrics.refused(event.reason)
-                    self._say_why_not(f"{self.options.cloud} takes no edge now: {printable(event.detail)}")
+                    self._say_why_not(f"{cloud} takes no edge now: {printable(event.detail)}")
                 case Refused():
                     self._metrics.refused(event.reason)
-                    self._fail(GradfecError(f"{self.options.cloud} refuses this edge: {printable(event.detail)}"))
+                    self._fail(GradfecError(f"{cloud} refuses this edge: {printable(event.detail)}"))
                 case Answered():
                     self.journal.answered(event)
                     self._slots.release()
@@ -294,8 +317,8 @@ class EdgeDaemon:
     def _say_why_not(self, refusal: str) -> None:
         """Say a refusal that may pass once, though it comes again with each hello."""
         if refusal != self._refusal:
-            self._refusal = refusal
-            self._say(f"{refusal}; trying again")
+            self._refusal, self.status.link = refusal, "refused"
+            self.log.warning(f"{refusal}; trying again", event="refused", cloud=str(self.options.cloud))
 
     def _check_deadline(self, deadline_s: float) -> None:
         if self.options.rate_mbit_s is None:
@@ -303,9 +326,10 @@ class EdgeDaemon:
         bits = self.pipeline.grid.count * (self.pipeline.grid.size + wire.OVERHEAD_BYTES) * 8
         sending_s = bits / (1e6 * self.options.rate_mbit_s)
         if sending_s > deadline_s:
-            self._say(
-                f"warning: at {self.options.rate_mbit_s:g} Mbit/s a frame takes {1000 * sending_s:.0f} ms to send, but "
-                f"the cloud decides after {1000 * deadline_s:.0f} ms: raise its --deadline-ms, or --rate"
+            self.log.warning(
+                f"at {self.options.rate_mbit_s:g} Mbit/s a frame takes {1000 * sending_s:.0f} ms to send, but "
+                f"the cloud decides after {1000 * deadline_s:.0f} ms: raise its --deadline-ms, or --rate",
+                event="slow_rate",
             )
 
     def _fail(self, error: BaseException) -> None:
@@ -314,43 +338,105 @@ class EdgeDaemon:
         if self._work:
             self._work.cancel()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """Take no more frames; a second signal does not wait for answers either."""
         if self._work:
             self._work.cancel()
 
 
-def printable(text: str) -> str:
-    """Return a peer's words without what could move a terminal's cursor or begin a line."""
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
 Totals = dict[str, dict[str, int]]
 
 
-def run_edge(
-    options: EdgeOptions, source: Source, pipeline: Pipeline, journal: Journal, say: Callable[[str], None]
-) -> Totals:
-    """Run the daemon on an event loop of its own and return its totals, all counted by name."""
+class Ended(NamedTuple):
+    """How a camera's session ended: what was counted, and the error that ended it, if any."""
 
-    async def run() -> Totals:
-        loop, name = asyncio.get_running_loop(), source.name
-        registry = new_registry("edge", runtime=options.runtime)
-        metrics = EdgeMetrics(
-            registry, lambda: ask(loop, lambda: {name: daemon.snapshot()}), insecure=options.key.insecure
-        )
-        daemon = EdgeDaemon(options, source, pipeline, journal, say, metrics.camera(name))
-        why_not_ready = partial(ask, loop, daemon.why_not_ready)
-        monitor = Monitor(options.metrics, registry, why_not_ready) if options.metrics else None
+    totals: Totals
+    error: BaseException | None
+
+
+@dataclass(frozen=True)
+class ProcessOptions:
+    """What the user asked for of the whole process."""
+
+    runtime: str = ""  # what runs the front-ends, for the user
+    metrics: Endpoint | None = None
+    page: PageOptions | None = None
+    live: bool = True  # show the cameras, where standard error is a terminal
+
+
+def run_edge(cameras: Sequence[Camera], process: ProcessOptions) -> list[Ended]:
+    """Run all cameras on one event loop until each has ended, whatever becomes of the others."""
+
+    async def run() -> list[Ended]:
+        loop = asyncio.get_running_loop()
+        # Each camera waits in one thread, for a frame or for its encoding, and in another for its cloud's address.
+        loop.set_default_executor(ThreadPoolExecutor(2 * len(cameras) + 2))
+        registry = new_registry("edge", runtime=process.runtime)
+        insecure = any(camera.options.key.insecure for camera in cameras)
+        daemons: list[EdgeDaemon] = []
+        metrics = EdgeMetrics(registry, partial(ask, loop, lambda: snapshots(daemons)), insecure=insecure)
+        daemons += [EdgeDaemon(camera, metrics.camera(camera.options.hello.name)) for camera in cameras]
+
+        def stop_all() -> None:
+            for daemon in daemons:
+                daemon.stop()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop_all)
+        statuses = [camera.status for camera in cameras]
+        async with AsyncExitStack() as stack:
+            if process.metrics:
+                monitor = Monitor(process.metrics, registry, partial(ask, loop, lambda: why_not_ready(daemons)))
+                stack.push_async_callback(asyncio.to_thread, monitor.close)
+            if process.page:
+                await stack.enter_async_context(on_page(process.page, daemons))
+            with live_status(lambda lines: status_table(statuses, lines)) if process.live else nullcontext():
+                errors = await asyncio.gather(*(run_one(daemon) for daemon in daemons))
+        return [Ended(daemon.totals(), error) for daemon, error in zip(daemons, errors, strict=True)]
+
+    async def run_one(daemon: EdgeDaemon) -> Exception | None:
         try:
-            async with daemon.watch.shown(daemon.totals, say):
-                await daemon.run()
-        finally:
-            if monitor:
-                await asyncio.to_thread(monitor.close)
-        return daemon.totals()
+            await daemon.run()
+        except Exception as error:
+            if len(cameras) > 1:
+                daemon.log.error(f"this camera has ended: {error}", event="camera_ended")
+            return error
+        return None
 
     # A frame's matrices are small: more threads of BLAS would wait for each other, and be in the network's way.
     with threadpool_limits(1, user_api="blas"):
-        totals: Totals = uvloop.run(run())
-    return totals
+        ended: list[Ended] = uvloop.run(run())
+    return ended
+
+
+@asynccontextmanager
+async def on_page(options: PageOptions, daemons: Sequence[EdgeDaemon]) -> AsyncIterator[None]:
+    """Show all cameras on one page meanwhile."""
+
+    def totals() -> Totals:
+        sums: dict[str, Counter[str]] = {}
+        for daemon in daemons:
+            for family, counts in daemon.totals().items():
+                sums.setdefault(family, Counter()).update(counts)
+        return {family: dict(counts) for family, counts in sums.items()}
+
+    def say(line: str) -> None:
+        daemons[0].log.info(line, event="page")
+
+    async with shown(options, lambda: [daemon.watch.edge for daemon in daemons], totals, say) as tell:
+        for daemon in daemons:
+            daemon.watch.tell = tell
+        yield
+
+
+def snapshots(daemons: Sequence[EdgeDaemon]) -> dict[str, Snapshot]:
+    """Return the counts and states of now, by camera."""
+    return {daemon.options.hello.name: daemon.snapshot() for daemon in daemons}
+
+
+def why_not_ready(daemons: Sequence[EdgeDaemon]) -> str:
+    """Say of the first camera whose frames get no answers now why that is so; nothing where all do."""
+    for daemon in daemons:
+        if reason := daemon.why_not_ready():
+            return reason if len(daemons) == 1 else f"camera {daemon.options.hello.name!r}: {reason}"
+    return ""

@@ -69,6 +69,11 @@ class Link:
             raise GradfecError(f"cannot reach {self.cloud}: {error.strerror or error}") from None
         self._pump()
 
+    @property
+    def batched(self) -> bool:
+        """Whether many datagrams go to the kernel in one call."""
+        return self._sender is not None and self._sender.batched
+
     async def close(self) -> None:
         """Say goodbye, until the cloud has heard it, and close the socket."""
         self.session.leave(time.monotonic())

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gradfec_common.console import Endpoint
 from gradfec_common.reassembly import read_map
@@ -17,54 +15,29 @@ from gradfec_edge.journal import Record
 from gradfec_edge.photograph import jpeg
 from gradfec_edge.pipeline import EncodedFrame
 from gradfec_edge.preprocess import SIDE
-from gradfec_web.shown import PICTURE_EVERY_S, PageOptions, Tell, Totals, shown
+from gradfec_web.shown import PICTURE_EVERY_S, Tell
 from gradfec_web.view import Edge, Frame, Picture
 
 THUMBNAIL_SIDE = 160  # pixels
 
 
-@dataclass(frozen=True)
-class WatchOptions:
-    """What the user asked to see, and to have seen."""
-
-    page: PageOptions | None = None
-    thumbnail: bool = False  # whether sketches have a small picture of what the camera sees
-
-
-def watch_options(
-    web: Endpoint | None, camera: str, settings: Mapping[str, str], insecure: bool, thumbnail: bool
-) -> WatchOptions:
-    """Return what the command's options ask for."""
-    page = None if web is None else PageOptions(web, "edge", camera, settings, insecure)
-    return WatchOptions(page, thumbnail)
-
-
 class Watch:
     """Tells page and cloud what becomes of each packet; does next to nothing where nobody looks."""
 
-    def __init__(self, options: WatchOptions, name: str, cloud: Endpoint, session: EdgeSession) -> None:
-        """Watch an edge of that name, whose session is with `cloud`."""
-        self._options, self._session = options, session
-        self._tell: Tell | None = None
-        self._edge = Edge(name, 0, str(cloud), False, time.time(), "looking for the cloud")
+    def __init__(self, name: str, cloud: Endpoint, session: EdgeSession, *, thumbnail: bool) -> None:
+        """Watch an edge of that name, whose session is with `cloud`; `thumbnail`: sketches have a small photograph."""
+        self.edge = Edge(name, 0, str(cloud), False, time.time(), "looking for the cloud")
+        self.tell: Tell | None = None  # the page, if there is one
+        self._session, self._thumbnail = session, thumbnail
         self._picture_at = 0.0  # when the next one may be taken
         self._pictured: dict[int, EncodedFrame] = {}  # tensors on their way of which a picture will be shown
-
-    @asynccontextmanager
-    async def shown(self, totals: Callable[[], Totals], say: Callable[[str], None]) -> AsyncIterator[None]:
-        """Serve the page meanwhile, if there is to be one; `totals` are the daemon's counts."""
-        if self._options.page is None:
-            yield
-            return
-        async with shown(self._options.page, lambda: [self._edge], totals, say) as self._tell:
-            yield
 
     def sent(self, tensor: int, encoded: EncodedFrame) -> None:
         """Take note that a tensor is about to be sent."""
         now = time.monotonic()
         if self._session.wants_sketch(now):
             self._session.send_sketch(tensor, self._sketch(encoded), now)
-        if self._tell and now >= self._picture_at:
+        if self.tell and now >= self._picture_at:
             self._picture_at = now + PICTURE_EVERY_S
             self._pictured[tensor] = encoded
 
@@ -72,32 +45,32 @@ class Watch:
         """Take note of what the core tells of the link."""
         match event:
             case Connected():
-                self._edge = replace(self._edge, session=event.session, connected=True, since=time.time(), said="")
+                self.edge = replace(self.edge, session=event.session, connected=True, since=time.time(), said="")
             case LinkLost():
                 why = "the cloud is leaving" if event.leaving else "the cloud is silent"
-                self._edge = replace(self._edge, connected=False, since=time.time(), said=why)
+                self.edge = replace(self.edge, connected=False, since=time.time(), said=why)
             case Refused():
-                self._edge = replace(self._edge, said=event.detail)
+                self.edge = replace(self.edge, said=event.detail)
 
     def closed(self, event: Closed, record: Record) -> None:
         """Show a frame that is done with, by its record, and its picture where one was taken."""
         encoded = self._pictured.pop(event.tensor, None)
-        if self._tell is None:
+        if self.tell is None:
             return
-        self._tell(self._frame(event, record))
+        self.tell(self._frame(event, record))
         if encoded is not None:
-            self._tell(self._picture(event, encoded))
+            self.tell(self._picture(event, encoded))
 
     def _sketch(self, encoded: EncodedFrame) -> Sketch:
-        photograph = jpeg(encoded.image, THUMBNAIL_SIDE, MAX_PHOTOGRAPH_BYTES) if self._options.thumbnail else b""
+        photograph = jpeg(encoded.image, THUMBNAIL_SIDE, MAX_PHOTOGRAPH_BYTES) if self._thumbnail else b""
         return Sketch(plan_fates(encoded.plan), importance_levels(encoded.importance, LEVELS), photograph)
 
     def _frame(self, event: Closed, record: Record) -> Frame:
         packets, latency, stages = record["packets"], record["latency_ms"], record["stages_ms"]
         assert isinstance(packets, dict) and isinstance(stages, dict)  # noqa: S101 - our own record
         return Frame(
-            edge=self._edge.name,
-            session=self._edge.session,
+            edge=self.edge.name,
+            session=self.edge.session,
             number=event.tensor,
             at=time.time(),
             outcome=str(record["outcome"]),
@@ -115,8 +88,8 @@ class Watch:
         complete = event.result is not None and event.result.outcome == "complete"
         cells = cells_of(plan, encoded.headers, arrived, complete=complete)
         return Picture(
-            edge=self._edge.name,
-            session=self._edge.session,
+            edge=self.edge.name,
+            session=self.edge.session,
             number=event.tensor,
             channels=grid.shape[2],
             groups=grid.groups,

@@ -8,6 +8,7 @@ from gradfec_lab.lazy import LazyGroup
 
 COMMANDS = {
     "bench": ("gradfec_lab.bench", "Measure what each part of the way costs on this machine."),
+    "config": ("gradfec_lab.config_command", "Show and check what may stand in the daemons' settings files."),
     "demo": ("gradfec_lab.demo", "Run the whole system on this machine over a bad link, and compare."),
     "health": ("gradfec_lab.health", "Ask a daemon whether it is alive, or ready."),
     "keygen": ("gradfec_lab.keygen", "Make the key that an edge and its cloud share, or copy it by hand."),

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from gradfec_common.config import CONFIG_VARIABLE
 from gradfec_common.errors import GradfecError
 from gradfec_common.key_files import KEY_FILE_VARIABLE, write_key
 from gradfec_common.keys import new_key
@@ -127,8 +128,11 @@ def own_key() -> Path:
 
 
 def with_key() -> dict[str, str]:
-    """Return the environment of a daemon that finds the key of this process, if it looks for any."""
-    return {**os.environ, KEY_FILE_VARIABLE: str(own_key())}
+    """Return the environment of a daemon that finds the key of this process, if it looks for any.
+
+    It is told by its command line alone: what the user has set for daemons of theirs must not change a measurement.
+    """
+    return {**os.environ, KEY_FILE_VARIABLE: str(own_key()), CONFIG_VARIABLE: os.devnull}
 
 
 MODULES = {"gradfec-edge": "gradfec_edge", "gradfec-cloud": "gradfec_cloud", "gradfec-netem": "gradfec_lab.netem"}

@@ -13,6 +13,7 @@ from gradfec_cloud.daemon import REST_S, CloudDaemon, CloudOptions
 from gradfec_cloud.port import place
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_KEY, INSECURE_WARNING, Key
+from gradfec_common.logs import Log
 from gradfec_common.network import split_point
 from gradfec_common.session.greeter import Keys
 from gradfec_common.session.handshake import HandshakeKey
@@ -56,12 +57,10 @@ class Loop:
         self.later.append((delay, callback))
 
 
-def daemon(
-    read_keys: Callable[[], Keys] = lambda: by_id(KEY), say: Callable[[str], None] = lambda line: None
-) -> tuple[CloudDaemon, Port, Loop]:
+def daemon(read_keys: Callable[[], Keys] = lambda: by_id(KEY)) -> tuple[CloudDaemon, Port, Loop]:
     async def make() -> CloudDaemon:
         options = CloudOptions(split_point("pool1_pool"), "zero", 0.5, None, read_keys)
-        return CloudDaemon(options, port, None, say)
+        return CloudDaemon(options, port, None, Log("gradfec-cloud"))
 
     port, loop = Port(), Loop()
     made = asyncio.run(make())
@@ -123,15 +122,17 @@ def test_until_the_back_end_is_loaded_it_is_not_ready_nor_once_it_is_asked_to_st
     assert not cloud._snapshot().ready
 
 
-def test_whether_everybody_may_come_in_is_worked_out_anew_when_the_keys_are_read_again() -> None:
-    said: list[str] = []
+def test_whether_everybody_may_come_in_is_worked_out_anew_when_the_keys_are_read_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
     everybody = HandshakeKey(INSECURE_KEY, "anybody")
     readings = [by_id(KEY), by_id(KEY, everybody), by_id(KEY)]
-    cloud, _, _ = daemon(lambda: readings.pop(0), said.append)
+    cloud, _, _ = daemon(lambda: readings.pop(0))
     for keys, insecure in ((2, True), (1, False)):
         cloud._read_keys_again()
         assert (cloud._snapshot().keys, cloud._snapshot().insecure) == (keys, insecure)
-    assert said == ["read again: 2 keys", f"warning: {INSECURE_WARNING}", "read again: 1 key"]
+    assert caplog.messages == ["read again: 2 keys", INSECURE_WARNING, "read again: 1 key"]
     assert cloud.registry.get_sample_value("gradfec_cloud_key_readings_total", {"outcome": "read"}) == 2
 
 

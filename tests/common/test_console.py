@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradfec_common.console import Endpoint, EndpointType, Number, plain_errors, say_totals
+from gradfec_common.console import Endpoint, EndpointType, Number, plain_errors
 from gradfec_common.errors import GradfecError, UsageError
 
 
@@ -35,16 +35,6 @@ def test_ctrl_c_exits_with_130_and_success_with_0():
 
 def test_a_bug_of_our_own_is_not_hidden():
     assert isinstance(outcome(RuntimeError("bug")).exception, RuntimeError)
-
-
-def test_totals_are_a_line_for_each_kind_of_thing(capsys):
-    say_totals("gradfec-cloud", {"datagrams_received": {"bad_checksum": 2, "hello": 1}, "tensors": {}})
-    captured = capsys.readouterr()
-    assert not captured.out
-    assert captured.err.splitlines() == [
-        "gradfec-cloud: datagrams received: bad checksum 2, hello 1",
-        "gradfec-cloud: tensors: none",
-    ]
 
 
 def convert(text, default_host=None):

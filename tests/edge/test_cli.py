@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 
 import pytest
 from click.testing import CliRunner
-from rich.console import Console
 
+from gradfec_common.logs import printable
 from gradfec_edge.cli import main
-from gradfec_edge.daemon import printable
 from gradfec_edge.importance import DEFAULT_ESTIMATOR, ESTIMATORS
-from gradfec_edge.progress import Progress
 
 OPTIONS = (
     "camera cloud protect fec importance rows split fps loop in-flight timeout-ms rate results weights key-file "
@@ -49,14 +46,3 @@ def test_help_imports_neither_numpy_nor_anything_heavier() -> None:
 )
 def test_a_peers_words_cannot_break_lines_or_steer_the_terminal(text: str, shown: str) -> None:
     assert printable(text) == shown
-
-
-def test_a_files_name_is_shown_as_it_is_even_where_it_looks_like_markup(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = io.StringIO()
-    terminal = {"file": screen, "force_terminal": True, "width": 120}
-    monkeypatch.setattr("gradfec_edge.progress.Console", lambda **options: Console(**(options | terminal)))
-    with Progress() as progress:
-        progress.say("skipped: [b]old.png")
-        progress.record({"source": "[red]cat[/blue].png", "top5": [{"label": "tabby", "score": 0.5}]})
-    assert "skipped: [b]old.png" in screen.getvalue()
-    assert "[red]cat[/blue].png: tabby 0.50" in screen.getvalue()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import pytest
 import uvloop
@@ -14,21 +13,23 @@ from prometheus_client import CollectorRegistry
 from gradfec_common.ciphers import Cipher
 from gradfec_common.console import Endpoint
 from gradfec_common.keys import INSECURE_KEY, Key
+from gradfec_common.logs import Log
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_edge import daemon as daemon_module
-from gradfec_edge.daemon import EdgeDaemon, EdgeOptions
+from gradfec_edge.daemon import Camera, EdgeDaemon, EdgeOptions
 from gradfec_edge.metrics import EdgeMetrics
+from gradfec_edge.status import CameraStatus
 
 SOON_S = 60.0  # a safety net
 KEY = HandshakeKey(Key(bytes(range(32))))
 SECURE = f"that it has this edge's key {KEY.id.hex()} (strangers get no answer), "
 
 
-class Camera:
+class Silent:
     """A camera that shows nothing, until something has happened."""
 
-    live, interval = True, None
+    live, interval, name = True, None, "camera"
 
     def __init__(self, until: Callable[[], bool]) -> None:
         self.until, self.end = until, time.monotonic() + SOON_S
@@ -50,23 +51,25 @@ class Camera:
     ids=["a key", "insecure"],
 )
 def test_who_points_a_camera_at_a_silent_cloud_is_told_once_what_to_look_for(
-    key: HandshakeKey, words: str, monkeypatch: pytest.MonkeyPatch
+    key: HandshakeKey, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(daemon_module, "PATIENCE_S", 0.01)
-    said: list[str] = []
+    caplog.set_level("INFO")
 
     async def run(cloud: Endpoint) -> None:
         options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, None)
-        camera = Camera(lambda: any("no answer" in line for line in said))
-        metrics = EdgeMetrics(CollectorRegistry(), dict, insecure=key.insecure).camera("camera")
-        await EdgeDaemon(options, camera, SimpleNamespace(grid=None), None, said.append, metrics).run()
+        camera = Silent(lambda: any("no answer" in line for line in caplog.messages))
+        parts = Camera(options, camera, None, None, CameraStatus("edge"), Log("gradfec-edge"))
+        metrics = EdgeMetrics(CollectorRegistry(), dict, insecure=key.insecure).camera("edge")
+        await EdgeDaemon(parts, metrics).run()
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         cloud = Endpoint(*silent.getsockname())
         uvloop.run(run(cloud))
-    assert f"looking for {cloud}" in said
-    told = [line for line in said if "no answer" in line]
+    assert f"looking for {cloud}" in caplog.messages
+    told = [line for line in caplog.messages if "no answer" in line]
     assert len(told) == 1
     assert f"no answer from {cloud} for 0 s: check that gradfec-cloud runs there, {words}and that UDP" in told[0]
-    assert ("warning: --insecure: anybody" in " ".join(said)) == key.insecure
+    assert ("--insecure: anybody" in " ".join(caplog.messages)) == key.insecure
+    assert {record.levelname for record in caplog.records if record.event in {"silent", "insecure"}} == {"WARNING"}

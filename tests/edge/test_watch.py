@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +18,10 @@ from gradfec_common.wire import Report, Result
 from gradfec_edge import watch as watch_module
 from gradfec_edge.cells import cells_of
 from gradfec_edge.pipeline import EncodedFrame
-from gradfec_edge.watch import Watch, WatchOptions, watch_options
-from gradfec_web.view import Cell, Edge, Frame, Picture, Record
+from gradfec_edge.watch import Watch
+from gradfec_web.view import Cell, Frame, Picture, Record
 
-CLOUD, PAGE = Endpoint("cloud", 9000), Endpoint("127.0.0.1", 8080)
+CLOUD = Endpoint("cloud", 9000)
 IMAGE = np.full((224, 224, 3), 100, np.uint8)
 SCORES = np.arange(GRID.count, dtype=np.float32)
 RESULT = Result(3, "partial", [[282, "tiger cat", 0.5]], 1, 2, {"decode": 1.0})
@@ -39,7 +36,7 @@ RECORD: dict[str, object] = {
 
 def frame() -> EncodedFrame:
     tensor = encoded(UnequalProtection(50).plan(SCORES))
-    return EncodedFrame(tensor.headers, tensor.symbols, tensor.plan, GRID, IMAGE, SCORES)
+    return EncodedFrame(tensor.headers, tensor.symbols, tensor.plan, GRID, IMAGE, SCORES, SCORES / SCORES.sum())
 
 
 @dataclass
@@ -56,27 +53,16 @@ class Session:
         self.sketches.append((tensor, sketch))
 
 
-@dataclass
-class Page:
-    """Takes down what it is told, and who the edges are."""
-
-    told: list[Record] = field(default_factory=list)
-    edges: Callable[[], list[Edge]] = list
+class Page(list[Record]):
+    """Takes down what it is told."""
 
     def take(self, kind: type[Any]) -> list[Any]:
-        return [record for record in self.told if isinstance(record, kind)]
-
-    @asynccontextmanager
-    async def shown(self, options: object, edges: Any, totals: object, say: object) -> AsyncIterator[Any]:
-        self.edges = edges
-        yield self.told.append
+        return [record for record in self if isinstance(record, kind)]
 
 
 @pytest.fixture
-def page(monkeypatch: pytest.MonkeyPatch) -> Page:
-    made = Page()
-    monkeypatch.setattr(watch_module, "shown", made.shown)
-    return made
+def page() -> Page:
+    return Page()
 
 
 @pytest.fixture
@@ -86,36 +72,28 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return clock
 
 
-def watching(watch: Watch, story: Callable[[], object]) -> None:
-    """Let a story happen while the page is on."""
-
-    async def run() -> None:
-        async with watch.shown(dict, print):
-            story()
-
-    asyncio.run(run())
+def watching(session: Session | None = None, *, thumbnail: bool = False) -> Watch:
+    return Watch("kitchen", CLOUD, session or Session(), thumbnail=thumbnail)  # type: ignore[arg-type]
 
 
-def on_page(session: Session | None = None) -> Watch:
-    options = watch_options(PAGE, "photos/", {"fps": "2"}, False, False)
-    return Watch(options, "kitchen", CLOUD, session or Session())  # type: ignore[arg-type]
+def on_page(page: Page) -> Watch:
+    watch = watching()
+    watch.tell = page.append
+    return watch
 
 
 def test_without_a_page_nothing_is_kept_nor_told() -> None:
-    watch = Watch(WatchOptions(), "kitchen", CLOUD, Session())  # type: ignore[arg-type]
+    watch = watching()
 
-    def story() -> None:
-        watch.sent(3, frame())
-        watch.closed(Closed(3, RESULT, None, 16), RECORD)
-
-    watching(watch, story)
+    watch.sent(3, frame())
+    watch.closed(Closed(3, RESULT, None, 16), RECORD)
     assert not watch._pictured
 
 
 def test_the_cloud_gets_a_sketch_when_it_wants_one_with_a_thumbnail_only_if_the_user_says_so() -> None:
     for thumbnail in (False, True):
         session = Session()
-        watch = Watch(WatchOptions(None, thumbnail), "kitchen", CLOUD, session)  # type: ignore[arg-type]
+        watch = watching(session, thumbnail=thumbnail)
         watch.sent(3, frame())
         assert not session.sketches
         session.wanted = True
@@ -128,9 +106,10 @@ def test_the_cloud_gets_a_sketch_when_it_wants_one_with_a_thumbnail_only_if_the_
 
 
 def test_a_frame_is_told_by_its_record_and_its_report(page: Page) -> None:
-    watch = on_page()
+    watch = on_page(page)
     report = Report(3, 12, 10, 2, b"")
-    watching(watch, lambda: (watch.saw(Connected(7, 0.5, True)), watch.closed(Closed(3, RESULT, report, 12), RECORD)))
+    watch.saw(Connected(7, 0.5, True))
+    watch.closed(Closed(3, RESULT, report, 12), RECORD)
     (told,) = page.take(Frame)
     assert (told.edge, told.session, told.number, told.outcome, told.source) == ("kitchen", 7, 3, "partial", "cat.jpg")
     assert told.packets == {"sent": 16, "received": 12}  # what is not known is left out
@@ -139,31 +118,25 @@ def test_a_frame_is_told_by_its_record_and_its_report(page: Page) -> None:
 
 
 def test_a_frame_without_an_answer_is_told_too(page: Page) -> None:
-    watch = on_page()
+    watch = on_page(page)
     record = RECORD | {"outcome": "timeout", "latency_ms": None}
 
-    def story() -> None:
-        watch.sent(3, frame())
-        watch.closed(Closed(3, None, None, 12), record)
-
-    watching(watch, story)
+    watch.sent(3, frame())
+    watch.closed(Closed(3, None, None, 12), record)
     (told,), (picture,) = page.take(Frame), page.take(Picture)
     assert (told.outcome, told.top5, told.latency_ms, told.bursts) == ("timeout", [], 0.0, 0)
     assert set(base64.b64decode(picture.cells)) == {Cell.DROPPED, Cell.ABSENT}
 
 
 def test_one_picture_a_second_shows_what_the_report_s_map_says(page: Page, now: list[float]) -> None:
-    watch, tensor = on_page(), frame()
+    watch, tensor = on_page(page), frame()
     arrived = np.arange(tensor.plan.sent) % 3 > 0
     report = Report(0, tensor.plan.sent, int(arrived.sum()), 5, np.packbits(arrived).tobytes())
 
-    def story() -> None:
-        for number in range(25):
-            watch.sent(number, tensor)
-            watch.closed(Closed(number, RESULT, report, tensor.plan.sent), RECORD)
-            now[0] += 0.125
-
-    watching(watch, story)
+    for number in range(25):
+        watch.sent(number, tensor)
+        watch.closed(Closed(number, RESULT, report, tensor.plan.sent), RECORD)
+        now[0] += 0.125
     pictures = page.take(Picture)
     assert [picture.number for picture in pictures] == [0, 8, 16, 24]
     picture = pictures[0]
@@ -178,34 +151,28 @@ def test_one_picture_a_second_shows_what_the_report_s_map_says(page: Page, now: 
 
 @pytest.mark.parametrize("untrue", [b"\xff", b"\xff" * 100])
 def test_a_map_that_is_not_the_tensor_s_is_no_map(page: Page, untrue: bytes) -> None:
-    watch, tensor = on_page(), frame()
+    watch, tensor = on_page(page), frame()
 
-    def story() -> None:
-        watch.sent(0, tensor)
-        watch.closed(Closed(0, RESULT, Report(0, 9, 9, 0, untrue), 12), RECORD)
-
-    watching(watch, story)
+    watch.sent(0, tensor)
+    watch.closed(Closed(0, RESULT, Report(0, 9, 9, 0, untrue), 12), RECORD)
     (picture,) = page.take(Picture)
     assert set(base64.b64decode(picture.cells)) == {Cell.DROPPED, Cell.ABSENT}
 
 
 def test_the_page_is_told_where_the_edge_stands_with_its_cloud(page: Page) -> None:
-    watch = on_page()
+    watch = on_page(page)
     stood = []
 
-    def story() -> None:
-        for event in (
-            Refused("full", "no room"),
-            Connected(9, 0.5, True),
-            Answered(0, RESULT),
-            LinkLost(False),
-            LinkLost(True),
-        ):
-            watch.saw(event)
-            (edge,) = page.edges()
-            stood.append((edge.connected, edge.session, edge.said))
-
-    watching(watch, story)
+    for event in (
+        Refused("full", "no room"),
+        Connected(9, 0.5, True),
+        Answered(0, RESULT),
+        LinkLost(False),
+        LinkLost(True),
+    ):
+        watch.saw(event)
+        edge = watch.edge
+        stood.append((edge.connected, edge.session, edge.said))
     assert stood == [
         (False, 0, "no room"),
         (True, 9, ""),
@@ -213,5 +180,5 @@ def test_the_page_is_told_where_the_edge_stands_with_its_cloud(page: Page) -> No
         (False, 9, "the cloud is silent"),
         (False, 9, "the cloud is leaving"),
     ]
-    (edge,) = page.edges()
+    edge = watch.edge
     assert (edge.name, edge.address) == ("kitchen", "cloud:9000")

@@ -31,7 +31,7 @@ from .stubbed import stubbed
 
 OTHER_SPLIT = "conv3_block1_add"
 NAMES = ["astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "rocket.png"]
-EDGE_KEYS = ["frame", "source", "tensor", "outcome", "top5", "packets", "latency_ms", "stages_ms"]
+EDGE_KEYS = ["frame", "source", "tensor", "outcome", "top5", "packets", "latency_ms", "stages_ms", "edge"]
 CLOUD_KEYS = ["edge", "session", "tensor", "outcome", "top5", "packets", "latency_ms", "stages_ms"]
 EDGE_STAGES = ["preprocess", "front_end", "importance", "encode", "send"]
 CLOUD_STAGES = ["collect", "queue", "decode", "back_end"]

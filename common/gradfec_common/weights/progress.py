@@ -6,13 +6,15 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
+from gradfec_common import logs
 from gradfec_common.weights.store import Progress
 
 
 @contextlib.contextmanager
 def show_progress() -> Iterator[Progress]:
     """Yield the `progress` argument of `ensure_weights` that shows itself to the user."""
-    if not sys.stderr.isatty():
+    log = logs.handler()
+    if not sys.stderr.isatty() or (log and log.form == logs.JSON):
         yield _Lines()
         return
     from rich.console import Console
@@ -42,4 +44,4 @@ class _Lines:
         if now != self._said:
             self._said = now
             share = f" {100 * done // total} %" if total else ""
-            print(f"{step}: {done / 1e6:.1f} MB{share}", file=sys.stderr, flush=True)
+            logs.say("fetching", f"{step}: {done / 1e6:.1f} MB{share}")

@@ -6,6 +6,7 @@ There is one for each runtime, with the same answers: `litert_runtime`, for edge
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -48,3 +49,24 @@ def load_front_end(
     from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 
     return KerasFrontEnd(split, weights, proxy)
+
+
+class SharedFrontEnd:
+    """One front-end for several cameras: an image at a time, in the order in which they are handed in.
+
+    An interpreter of LiteRT holds one image's tensors. TensorFlow's function may run in several threads, which would
+    only wait for the same cores.
+    """
+
+    def __init__(self, front_end: FrontEnd) -> None:
+        """Share `front_end`, which nobody else may call."""
+        self._front_end = front_end
+        self._thread = ThreadPoolExecutor(1, "front-end")  # its queue is fair: a lock need not be
+
+    def warm_up(self) -> None:
+        """Do what the first image would have to wait for."""
+        self._thread.submit(self._front_end.warm_up).result()
+
+    def __call__(self, image: NDArray[np.uint8]) -> Features:
+        """Return the features of an RGB image (224, 224, 3) uint8, once it is its turn."""
+        return self._thread.submit(self._front_end, image).result()

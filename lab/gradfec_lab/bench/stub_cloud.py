@@ -17,6 +17,7 @@ from gradfec_cloud.daemon import CloudOptions, run_cloud
 from gradfec_cloud.inference import Inference
 from gradfec_cloud.labels import top5
 from gradfec_cloud.port import Port
+from gradfec_common import logs
 from gradfec_common.console import Endpoint
 from gradfec_common.network import CLASSES, DEFAULT_SPLIT, split_point
 
@@ -45,7 +46,7 @@ def main(port: int) -> None:
         open_port,
         None,
         lambda deliver: Inference(StubBackEnd(), top5, 0.0, deliver),
-        lambda line: print(line, file=sys.stderr, flush=True),
+        logs.configure("gradfec-cloud"),
     )
     open_port.close()
     print(json.dumps(totals))

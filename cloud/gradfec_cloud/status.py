@@ -1,0 +1,79 @@
+"""What the cloud shows on a terminal while it works: a line for each edge."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from rich.table import Table
+
+from gradfec_cloud.port import place
+from gradfec_common.live import plain_table, rest, words
+from gradfec_common.recent import Recent, milliseconds, percent
+from gradfec_common.session.events import Event, Finished, SessionEnded, SessionMoved, SessionOpened
+
+GONE_S = 30.0  # how long an edge that has gone is shown
+MOST_GONE = 16
+NUMBERS = ("frames/s", "loss", "recovered", "median")
+TITLES = ("edge", "address", *NUMBERS, "state")
+
+
+@dataclass
+class _Edge:
+    name: str
+    address: str
+    recent: Recent = field(default_factory=Recent)
+    state: str = "connected"
+    gone_at: float | None = None
+
+
+class EdgesStatus:
+    """The sessions at hand, and those that ended just now."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._edges: dict[int, _Edge] = {}
+
+    def take(self, event: Event) -> None:
+        """Take note of what the core tells."""
+        now = time.monotonic()
+        match event:
+            case SessionOpened():
+                self._edges[event.session] = _Edge(event.edge, place(event.peer))
+                self._forget(now)
+            case SessionMoved() if event.session in self._edges:
+                self._edges[event.session].address = place(event.peer)
+            case SessionEnded() if event.session in self._edges:
+                edge = self._edges[event.session]
+                edge.state, edge.gone_at = f"gone ({event.reason})", now
+                self._forget(now)
+            case Finished() if event.session in self._edges:
+                self._edges[event.session].recent.add(now, event.packets, 1000 * event.latency_s)
+
+    def _forget(self, now: float) -> None:
+        """Let go of those that went long ago, and of all but the last of the others."""
+        gone = [session for session, edge in self._edges.items() if edge.gone_at is not None]
+        for session in gone[:-MOST_GONE]:
+            del self._edges[session]
+
+    def table(self, lines: int) -> Table:
+        """Draw at most so many lines: those who are there by their names, then those who have gone."""
+        now = time.monotonic()
+        edges = [edge for edge in [*self._edges.values()] if edge.gone_at is None or now < edge.gone_at + GONE_S]
+        edges.sort(key=lambda edge: (edge.gone_at or 0.0, edge.name))
+        table = plain_table(TITLES, NUMBERS, "edge", "edge")
+        room = max(lines - 2, 1)
+        for edge in edges[:room]:
+            recent = edge.recent
+            table.add_row(
+                words(edge.name),
+                edge.address,
+                f"{recent.frames_per_s(now):.1f}",
+                percent(recent.loss(now)),
+                str(recent.recovered(now)),
+                milliseconds(recent.latency_ms(now)),
+                edge.state,
+            )
+        for line in rest(len(edges), room) if edges else ["no edge"]:
+            table.add_row(line)
+        return table

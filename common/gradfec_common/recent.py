@@ -1,0 +1,73 @@
+"""What the last seconds' frames say of a link: how many there were, what was lost, how long an answer took."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import NamedTuple
+
+WINDOW_S = 10.0
+MOST_FRAMES = 256
+
+
+class _Frame(NamedTuple):
+    at: float
+    sent: int
+    lost: int
+    recovered: int
+    latency_ms: float | None
+
+
+class Recent:
+    """The frames of the last 10 s. It may be read while another thread adds."""
+
+    def __init__(self) -> None:
+        """Begin without frames."""
+        self._frames: tuple[_Frame, ...] = ()  # replaced, never changed
+        self._since: float | None = None  # when the first one came
+
+    def add(self, now: float, packets: Mapping[str, int | None], latency_ms: float | None) -> None:
+        """Take note of a frame whose story is over, with its counts of packets as in the results file."""
+        self._since = now if self._since is None else self._since
+        sent, lost, recovered = (packets.get(name) or 0 for name in ("sent", "lost", "recovered"))
+        counted = packets.get("lost") is not None  # else its report never came, and nobody knows
+        frame = _Frame(now, sent if counted else 0, lost, recovered, latency_ms)
+        self._frames = (*self._frames[-MOST_FRAMES + 1 :], frame)
+
+    def _last(self, now: float) -> list[_Frame]:
+        return [frame for frame in self._frames if frame.at > now - WINDOW_S]
+
+    def frames_per_s(self, now: float) -> float:
+        """Return the frames a second."""
+        last = self._last(now)
+        if not last or self._since is None:
+            return 0.0
+        begin = max(self._since, now - WINDOW_S)
+        if len(last) == MOST_FRAMES:  # older ones of the window are forgotten
+            begin = max(begin, last[0].at)
+        return len(last) / max(now - begin, 1.0)
+
+    def loss(self, now: float) -> float | None:
+        """Return the share of the datagrams that was lost; None where none was sent."""
+        last = self._last(now)
+        sent = sum(frame.sent for frame in last)
+        return sum(frame.lost for frame in last) / sent if sent else None
+
+    def recovered(self, now: float) -> int:
+        """Return how many lost packets parity gave back."""
+        return sum(frame.recovered for frame in self._last(now))
+
+    def latency_ms(self, now: float) -> float | None:
+        """Return the median time to an answer; None without answers."""
+        times = [frame.latency_ms for frame in self._last(now) if frame.latency_ms is not None]
+        return statistics.median(times) if times else None
+
+
+def percent(share: float | None) -> str:
+    """Write a share for a table."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def milliseconds(time_ms: float | None) -> str:
+    """Write a time for a table."""
+    return "-" if time_ms is None else f"{time_ms:.0f} ms"

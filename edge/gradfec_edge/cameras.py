@@ -1,0 +1,218 @@
+"""The cameras of one edge process: what the options of each amount to, and their parts, put together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradfec_common.ciphers import preferred_cipher
+from gradfec_common.codes import fec_named
+from gradfec_common.console import Endpoint
+from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.key_files import edge_key
+from gradfec_common.logs import Log
+from gradfec_common.network import split_point
+from gradfec_common.plan import parse_scheme
+from gradfec_common.results import ResultsFile
+from gradfec_common.session.edge import new_hello
+from gradfec_common.session.handshake import HandshakeKey
+from gradfec_common.transmit import check_code, packet_grid
+from gradfec_common.weights import WeightStore
+from gradfec_edge.camera import open_source
+from gradfec_edge.daemon import Camera, EdgeOptions
+from gradfec_edge.frontend import FrontEnd, SharedFrontEnd, load_front_end
+from gradfec_edge.importance import EstimatorFile, default_estimator, make_estimator
+from gradfec_edge.journal import Journal, Record
+from gradfec_edge.link import resolve
+from gradfec_edge.pipeline import Pipeline
+from gradfec_edge.status import CameraStatus, answer_of
+from gradfec_web.shown import PageOptions
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """What the user asked for of one camera: the options of the command line, by their names."""
+
+    camera: str
+    cloud: Endpoint
+    name: str
+    protect: str
+    fec: str
+    importance: str | None
+    compensate: bool
+    rows: int
+    split: str
+    fps: float | None
+    loop: bool
+    in_flight: int
+    timeout_ms: int
+    rate: float | None
+    results: str | None
+    key_file: Path | None
+    insecure: bool
+    udp: str
+    seed: int
+    thumbnail: bool
+
+
+def options_of(settings: Mapping[str, Any]) -> CameraOptions:
+    """Take a camera's options out of all settings."""
+    return CameraOptions(**{field.name: settings[field.name] for field in fields(CameraOptions)})
+
+
+class Coding:
+    """How a camera's frames become packets, from its options; UsageError where these do not go together."""
+
+    def __init__(self, options: CameraOptions) -> None:
+        """Decide all that needs neither key nor network."""
+        self.scheme = parse_scheme(options.protect, fec_named(options.fec))
+        self.cut = split_point(options.split)
+        self.grid = packet_grid(self.cut, options.rows)
+        check_code(self.scheme.code, self.grid, self.cut)
+        self.importance = options.importance or default_estimator(self.cut, self.grid)
+        rng = np.random.default_rng(options.seed)
+        estimator = make_estimator(self.importance, self.cut, self.grid, rng)
+        self.proxy = estimator if isinstance(estimator, EstimatorFile) else None  # part of the front-end's graph
+        self.free = None if isinstance(estimator, EstimatorFile) else estimator
+
+    @property
+    def graph(self) -> tuple[int, str, int]:
+        """What tells the front-end that it needs from others."""
+        return (self.cut.id, self.importance, self.grid.rows) if self.proxy else (self.cut.id, "", 0)
+
+    def settings(self, options: CameraOptions) -> dict[str, object]:
+        """Return it by name."""
+        return {
+            "split": self.cut.name,
+            "rows": self.grid.rows,
+            "packets": self.grid.count,
+            "packet_bytes": self.grid.size,
+            "protect": self.scheme.name,
+            "fec": self.scheme.code.name,
+            "importance": self.importance,
+            "compensate": options.compensate,
+        }
+
+
+class CameraSession:
+    """One camera on its way to be run: its options, what follows from them, and then what is opened for it."""
+
+    def __init__(self, options: CameraOptions, log: Log) -> None:
+        """Decide everything, and read the key; GradfecError."""
+        self.options, self.log = options, log
+        self.coding = Coding(options)
+        self.key = HandshakeKey(edge_key(options.key_file, insecure=options.insecure))
+        self.hello = new_hello(self.coding.cut.id, options.rows, options.name, preferred_cipher())
+
+    def open(self, stack: contextlib.ExitStack, files: dict[str, ResultsFile]) -> None:
+        """Open the camera and the results file, which may be another camera's, too."""
+        options = self.options
+        warn = partial(self.log.warning, event="camera")
+        self.source = open_source(options.camera, loop=options.loop, fps=options.fps, warn=warn)
+        stack.callback(self.source.close)
+        if options.results and options.results not in files:
+            files[options.results] = stack.enter_context(ResultsFile(options.results))
+        self.file = files[options.results] if options.results else None
+
+    def ready(self, front_end: FrontEnd, process: Mapping[str, object]) -> Camera:
+        """Return the parts, joined; `process` are the settings of the whole process."""
+        options, coding = self.options, self.coding
+        settings = {
+            "name": options.name,
+            **coding.settings(options),
+            "key_id": None if self.key.insecure else self.key.id.hex(),
+            "insecure": self.key.insecure,
+            "fps": options.fps,
+            "rate": options.rate,
+            "in_flight": options.in_flight,
+            "timeout_ms": options.timeout_ms,
+            "results": options.results,
+            **process,
+        }
+        asked = EdgeOptions(
+            options.cloud,
+            self.hello,
+            self.key,
+            options.in_flight,
+            options.timeout_ms / 1000,
+            options.rate,
+            batched_udp=options.udp == "auto",
+            thumbnail=options.thumbnail,
+            settings=settings,
+        )
+        status = CameraStatus(options.name)
+
+        def on_record(record: Record) -> None:
+            status.record(record)
+            told = {name: record[name] for name in ("frame", "source", "tensor", "outcome", "packets", "latency_ms")}
+            self.log.debug(f"{answer_of(record)} ({record['outcome']})", event="frame", **told)
+
+        remarks: Record = {"edge": options.name} | ({"insecure": True} if self.key.insecure else {})
+        pipeline = Pipeline(coding.cut, coding.grid, front_end, coding.free, coding.scheme, options.compensate)
+        return Camera(asked, self.source, pipeline, Journal(self.file, on_record, remarks), status, self.log)
+
+
+def sessions_of(cameras: Sequence[Mapping[str, Any]], log: Log) -> list[CameraSession]:
+    """Decide for each camera what its options amount to; UsageError, naming it, where they are wrong."""
+    options = [CameraOptions(**camera) for camera in cameras]
+    name, count = Counter(camera.name for camera in options).most_common(1)[0]
+    if count > 1:
+        raise UsageError(f"{count} cameras are called {name!r}: give each [[camera]] a name of its own")
+    found = []
+    for camera in options:
+        with naming(camera.name, many=len(options) > 1):
+            found.append(CameraSession(camera, log.of(camera.name) if len(options) > 1 else log))
+    return found
+
+
+@contextlib.contextmanager
+def naming(camera: str, *, many: bool) -> Iterator[None]:
+    """Say in an error which of several cameras it is about."""
+    try:
+        yield
+    except GradfecError as error:
+        if not many:
+            raise
+        raise type(error)(f"camera {camera!r}: {error}") from None
+
+
+def open_all(sessions: Sequence[CameraSession], stack: contextlib.ExitStack) -> None:
+    """Open the cameras and the results files."""
+    files: dict[str, ResultsFile] = {}
+    for session in sessions:
+        with naming(session.options.name, many=len(sessions) > 1):
+            session.open(stack, files)
+
+
+def page_of(web: Endpoint, cameras: Sequence[Camera]) -> PageOptions:
+    """Return what the live page says above all else: of one camera everything, of several what they have in common."""
+    settings = [{name: str(value) for name, value in camera.options.settings.items()} for camera in cameras]
+    alike = {name: value for name, value in settings[0].items() if all(of[name] == value for of in settings)}
+    title = ", ".join(camera.source.name for camera in cameras)
+    return PageOptions(web, "edge", title, alike, any(camera.options.key.insecure for camera in cameras))
+
+
+def resolve_all(sessions: Sequence[CameraSession]) -> None:
+    """Look the clouds' names up."""
+    for cloud in {session.options.cloud: None for session in sessions}:
+        resolve(cloud)
+
+
+def front_ends(sessions: Sequence[CameraSession], runtime: str, weights: WeightStore) -> list[FrontEnd]:
+    """Load each camera's front-end, warmed up; cameras that need the same one share it."""
+    loaded: dict[tuple[int, str, int], FrontEnd] = {}
+    users = Counter(session.coding.graph for session in sessions)
+    for session in sessions:
+        coding = session.coding
+        if coding.graph not in loaded:
+            model = load_front_end(runtime, coding.cut, weights, coding.proxy)
+            model.warm_up()
+            loaded[coding.graph] = SharedFrontEnd(model) if users[coding.graph] > 1 else model
+    return [loaded[session.coding.graph] for session in sessions]

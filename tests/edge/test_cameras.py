@@ -1,0 +1,179 @@
+"""Several cameras of one edge: who shares a front-end, and how; whose options are wrong; what the terminal shows."""
+
+from __future__ import annotations
+
+import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from gradfec_common.errors import GradfecError
+from gradfec_common.key_files import KEY_FILE_VARIABLE, write_key
+from gradfec_common.keys import new_key
+from gradfec_common.logs import Log
+from gradfec_edge import cameras as cameras_module
+from gradfec_edge.cameras import Coding, front_ends, options_of, sessions_of
+from gradfec_edge.cli import main, raise_errors
+from gradfec_edge.frontend import SharedFrontEnd
+from gradfec_edge.status import CameraStatus, status_table
+
+
+def options(**given: object) -> dict[str, Any]:
+    """The options of one camera, as the command line would give them."""
+    context = main.make_context("gradfec-edge", ["--camera", "0", "--cloud", "127.0.0.1:9"])
+    return {**context.params, **given}
+
+
+class OneAtATime:
+    """A front-end that may be in one thread at a time."""
+
+    def __init__(self) -> None:
+        self.busy = threading.Lock()
+        self.seen: list[int] = []
+
+    def warm_up(self) -> None:
+        pass
+
+    def __call__(self, image: Any) -> Any:
+        assert self.busy.acquire(blocking=False), "two threads at once"
+        try:
+            self.seen.append(int(image[0]))
+            return image
+        finally:
+            self.busy.release()
+
+
+def test_a_shared_front_end_takes_one_image_at_a_time_and_gives_each_its_own_answer() -> None:
+    model = OneAtATime()
+    shared = SharedFrontEnd(model)
+    images = [np.array([n]) for n in range(200)]
+    with ThreadPoolExecutor(8) as cameras:
+        answers = [*cameras.map(shared, images)]
+    assert [int(answer[0]) for answer in answers] == [*range(200)]
+    assert sorted(model.seen) == [*range(200)]
+
+
+def test_whoever_comes_first_is_served_first() -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    class Slow(OneAtATime):
+        def __call__(self, image: Any) -> Any:
+            started.set()
+            go_on.wait()
+            return super().__call__(image)
+
+    model = Slow()
+    shared = SharedFrontEnd(model)
+    first = threading.Thread(target=shared, args=([0],))
+    first.start()
+    started.wait()
+    waiting = []
+    for n in range(1, 6):
+        waiting.append(threading.Thread(target=shared, args=([n],)))
+        waiting[-1].start()
+        while shared._thread._work_queue.qsize() < n:  # it has come, and waits
+            pass
+    go_on.set()
+    for thread in (first, *waiting):
+        thread.join()
+    assert model.seen == [*range(6)]
+
+
+def test_cameras_that_need_the_same_front_end_share_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write_key(tmp_path / "key", new_key(bytes))
+    monkeypatch.setenv(KEY_FILE_VARIABLE, str(tmp_path / "key"))
+    loaded: list[tuple[object, ...]] = []
+
+    def load(runtime: str, cut: Any, weights: object, proxy: object) -> OneAtATime:
+        loaded.append((cut.name, proxy is not None))
+        return OneAtATime()
+
+    monkeypatch.setattr(cameras_module, "load_front_end", load)
+    wanted = [{}, {"protect": "none"}, {"importance": "activation"}, {"importance": "static"}, {"split": "pool1_pool"}]
+    given = [own_options(**own, name=str(n)) for n, own in enumerate(wanted)]
+    models = front_ends(sessions_of(given, Log("gradfec-edge")), "litert", None)  # type: ignore[arg-type]
+    assert loaded == [("conv2_block1_add", True), ("conv2_block1_add", False), ("pool1_pool", False)]
+    assert models[0] is models[1] is not models[2]
+    assert models[2] is models[3]
+    assert isinstance(models[0], SharedFrontEnd)
+    assert isinstance(models[4], OneAtATime)  # nobody to share it with
+
+
+def own_options(**given: object) -> dict[str, Any]:
+    fields = cameras_module.CameraOptions.__dataclass_fields__
+    return {name: value for name, value in options(**given).items() if name in fields}
+
+
+def edge_toml(path: Path, text: str) -> list[str]:
+    path.write_text(text)
+    return ["--config", str(path)]
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        ('name = "door"', "2 cameras are called 'door': give each [[camera]] a name of its own"),
+        ('name = "yard"\nprotect = "FEC_50_60"', "camera 'yard': 'FEC_50_60' has A + B = 110, not 100"),
+        ('name = "yard"\nrows = 5', "camera 'yard': 5 rows a packet do not divide the 56 rows"),
+        ('name = "yard"\ncamera = "nothing.avi"', "camera 'yard': 'nothing.avi' does not exist"),
+    ],
+)
+def test_what_is_wrong_with_one_of_several_cameras_names_it(
+    second: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photographs: Path
+) -> None:
+    write_key(tmp_path / "key", new_key(bytes))
+    monkeypatch.setenv(KEY_FILE_VARIABLE, str(tmp_path / "key"))
+    camera = "" if "camera =" in second else f'camera = "{photographs}"\n'
+    text = f'cloud = "127.0.0.1:9"\n[[camera]]\nname = "door"\ncamera = "{photographs}"\n[[camera]]\n{camera}{second}\n'
+    result = CliRunner().invoke(main, edge_toml(tmp_path / "edge.toml", text))
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_coding_needs_neither_key_nor_network() -> None:
+    coding = Coding(options_of(options(protect="FEC_50_50", rows=14, importance=None)))
+    assert coding.settings(options_of(options()))["importance"] == "activation"
+    assert coding.grid.count == 1024
+
+
+def test_the_error_of_the_only_camera_is_raised_as_it_is_and_of_several_they_are_counted() -> None:
+    full = GradfecError("disk full")
+    raise_errors({"door": None, "yard": None})
+    with pytest.raises(GradfecError, match=r"^disk full$"):
+        raise_errors({"door": full})
+    with pytest.raises(GradfecError, match=r"^1 of 2 cameras failed: yard$"):
+        raise_errors({"door": None, "yard": full})
+    with pytest.raises(ZeroDivisionError):  # our own fault is not hidden among theirs
+        raise_errors({"door": full, "yard": ZeroDivisionError()})
+
+
+def shown(cameras: int, lines: int, width: int = 80) -> list[str]:
+    statuses = [CameraStatus(f"[red]camera {n}\x1b") for n in range(cameras)]
+    packets = {"sent": 100, "lost": 10, "recovered": 8}
+    for status in statuses:
+        top5 = [{"label": "tabby", "score": 0.5}]
+        status.record({"packets": packets, "latency_ms": 41.6, "outcome": "complete", "source": "a.png", "top5": top5})
+    console = Console(width=width, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(status_table(statuses, lines))
+    return capture.get().splitlines()
+
+
+def test_each_camera_has_a_line_and_there_are_never_too_many() -> None:
+    heading, line = shown(1, 10)
+    assert " ".join(heading.split()) == "camera link frames/s complete partial timeout loss median last ans…"
+    assert " ".join(line.split()) == "[red]camera 0 looking 1.0 1 0 0 10.0 % 42 ms a.png: t…"
+    for cameras, lines in ((9, 10), (8, 10), (40, 10), (40, 3)):
+        assert len(shown(cameras, lines)) <= lines
+    assert shown(40, 10)[-1].strip() == "and 32 more"
+
+
+def test_in_a_narrow_terminal_no_line_is_wrapped() -> None:
+    assert len(shown(3, 10, width=60)) == 4

@@ -1,0 +1,77 @@
+"""With --log-format json all that real daemons say on standard error is objects, and no key is ever in them."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+from gradfec_common.key_files import read_key
+from gradfec_lab.daemons import free_port, own_key
+
+from .endings import SOON_S, ended
+from .stubbed import stubbed
+
+JSON = ["--log-format", "json", "--log-level", "debug"]
+
+
+def objects(lines: list[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in lines]
+
+
+def event(lines: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    return next(line for line in lines if line["event"] == name)
+
+
+def test_a_run_from_its_first_line_to_its_totals(photographs: Path) -> None:
+    port = free_port()
+    where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--name", "door"]
+    with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}", *JSON) as cloud:
+        cloud.process.send_signal(signal.SIGHUP)
+        cloud.wait_until_it_says('"keys_read"', SOON_S)
+        with stubbed("gradfec-edge", *where, *JSON) as edge:
+            assert ended(edge)[0] == 0
+        cloud.wait_until_it_says('"session_ended"', SOON_S)
+        cloud.process.send_signal(signal.SIGTERM)
+        assert ended(cloud)[0] == 0
+    key = read_key(own_key())
+    by_edge, by_cloud = objects([*edge.said]), objects([*cloud.said])
+    assert {line["event"] for line in by_edge} == {"started", "looking", "connected", "frame", "totals"}
+    assert {line["level"] for line in by_edge} == {"info", "debug"}
+    started = event(by_edge, "started")
+    wanted = {"cloud": f"127.0.0.1:{port}", "name": "door", "split": "pool1_pool", "fec": "zfec", "runtime": "litert"}
+    assert wanted.items() <= started.items()
+    assert {"importance", "protect", "config", "version"} <= started.keys()
+    assert started["key_id"] == key.id.hex()
+    assert started["udp"] in {"batched", "plain"}
+    started = event(by_cloud, "started")
+    assert {"runtime", "config", "version", "receive_buffer_bytes", "udp", "codes"} <= started.keys()
+    assert (started["fill"], started["split"], started["key_ids"]) == ("zero", "pool1_pool", [key.id.hex()])
+    opened = event(by_cloud, "session_opened")
+    assert opened["edge"] == "door"
+    assert opened["address"].startswith("127.0.0.1:")
+    text = "\n".join([*edge.said, *cloud.said]).lower()
+    for secret in (key.token, key.token[9:], key.secret.hex(), repr(key.secret)[2:-1].lower()):
+        assert secret not in text
+
+
+def test_warnings_and_the_error_that_ends_a_daemon_are_objects_too(photographs: Path) -> None:
+    where = ["--camera", photographs, "--cloud", f"127.0.0.1:{free_port()}", "--insecure"]
+    with stubbed("gradfec-edge", *where, *JSON, PATIENCE_S=1) as edge:
+        code, said, _ = ended(edge)
+    lines = objects(said.splitlines())
+    assert code == 1
+    assert event(lines, "insecure")["level"] == "warning"
+    assert (lines[-1]["event"], lines[-1]["level"]) == ("failed", "error")
+    assert "check that gradfec-cloud runs there" in lines[-1]["message"]
+
+
+def test_an_error_before_anything_is_started_is_an_object_too(tmp_path: Path) -> None:
+    where = ["--camera", tmp_path / "nothing.mp4", "--cloud", "127.0.0.1:9"]
+    with stubbed("gradfec-edge", *where, "--log-format", "json") as edge:
+        code, said, _ = ended(edge)
+    (line,) = objects(said.splitlines())
+    assert code == 2
+    assert (line["daemon"], line["event"]) == ("gradfec-edge", "failed")
+    assert "does not exist" in line["message"]

@@ -1,0 +1,74 @@
+"""On a terminal the daemons show what they do, below log lines that stay whole, and leave it as they found it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gradfec_lab.daemons import free_port
+
+from .stubbed import stubbed
+from .terminal import Terminal, on_terminal
+
+
+def leaves_the_terminal_clean(terminal: Terminal, program: str) -> list[str]:
+    """Press Ctrl-C, and check what is left on the screen; return its lines."""
+    assert terminal.hid_the_cursor
+    terminal.type(b"\x03")
+    assert terminal.wait_until_it_ends() == 0
+    assert not terminal.screen.cursor.hidden
+    assert terminal.screen.cursor.x == 0
+    lines = terminal.lines()
+    assert "frames/s" not in "".join(lines)  # the status is gone
+    assert [line for line in lines if not re.match(rf"(\^C)?{program}: \S", line)] == []
+    return lines
+
+
+def test_an_edge_shows_its_link_and_its_answers_and_each_log_line_stays_whole(photographs: Path) -> None:
+    port = free_port()
+    where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--loop", "--fps", "20", "--name", "door"]
+    with on_terminal("gradfec-edge", *where, PATIENCE_S="600") as edge:
+        edge.wait_until(lambda: re.search(r"door +looking +0\.0 +0 +0 +0 +- +-", edge.visible()) is not None)
+        with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}"):
+            edge.wait_until(lambda: re.search(r"door +connected +\d+\.\d +[1-9]\d* +0 ", edge.visible()) is not None)
+            assert re.search(r"0\.0 % +\d+ ms +\w+\.png: \S+", edge.visible())
+        edge.wait_until(lambda: re.search(r"door +(looking|refused) ", edge.visible()) is not None)
+        lines = leaves_the_terminal_clean(edge, "gradfec-edge")
+    starts = [line.removeprefix("^C").removeprefix("gradfec-edge: ") for line in lines]
+    assert starts[0].startswith(f"{photographs} -> 127.0.0.1:{port} (name door, split pool1_pool, ")
+    assert re.search(r", config /dev/null, version \S+, udp \w+\)$", starts[0])
+    assert starts[1:4] == [
+        f"looking for 127.0.0.1:{port}",
+        f"connected to 127.0.0.1:{port}",
+        f"warning: 127.0.0.1:{port} is leaving; looking for it",
+    ]
+    assert starts[-4].startswith("frames: ")
+    assert starts[-1].startswith("datagrams received: ")
+
+
+def test_a_cloud_shows_a_line_for_each_edge(photographs: Path) -> None:
+    port = free_port()
+    with on_terminal("gradfec-cloud", "--listen", f"127.0.0.1:{port}") as cloud:
+        cloud.wait_until(lambda: "no edge" in cloud.visible())
+        where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}"]
+        with stubbed("gradfec-edge", *where, "--name", "\x1b[31mdoor [red]", "--loop", "--fps", "20"):
+            row = r"\[31mdoor \[red\] +127\.0\.0\.1:\d+ +\d+\.\d +0\.0 % +0 +\d+ ms +connected"
+            cloud.wait_until(lambda: re.search(row, cloud.visible()) is not None)
+        cloud.wait_until(lambda: "gone (bye)" in cloud.visible())
+        lines = leaves_the_terminal_clean(cloud, "gradfec-cloud")
+    assert "gradfec-cloud: edge '\\x1b[31mdoor [red]' connected" in lines
+    assert "gradfec-cloud: edge '\\x1b[31mdoor [red]' gone (bye)" in lines
+
+
+@pytest.mark.parametrize(("options", "settings"), [(["--log-format", "json"], {}), ([], {"TERM": "dumb"})])
+def test_objects_and_a_terminal_that_cannot_redraw_get_plain_lines(
+    options: list[str], settings: dict[str, str]
+) -> None:
+    with on_terminal("gradfec-cloud", "--listen", f"127.0.0.1:{free_port()}", *options, **settings) as cloud:
+        cloud.wait_until(lambda: "listening on" in cloud.visible())
+        cloud.type(b"\x03")
+        assert cloud.wait_until_it_ends() == 0
+        assert not cloud.hid_the_cursor
+        assert "frames/s" not in "".join(cloud.lines())
