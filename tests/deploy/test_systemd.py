@@ -46,21 +46,17 @@ def test_the_services_are_confined(unit):
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_a_unit_starts_a_daemon_with_options_that_it_takes_and_a_key_from_a_place_that_it_may_not_change(unit):
+def test_a_unit_starts_a_daemon_by_its_file_of_settings_and_a_key_from_a_place_that_it_may_not_change(unit):
     found = settings(unit)
     program, *words = shlex.split(found["ExecStart"][0])
     name = Path(program).name
     assert name in {"gradfec-cloud", "gradfec-edge"} and unit.name.startswith(name)
-    assert words == ["$OPTIONS"]
-    environment = " ".join(found["Environment"])
-    assert "GRADFEC_KEY_FILE=/etc/gradfec/key" in environment
+    assert words == ["--config", f"/etc/gradfec/{name.removeprefix('gradfec-')}.toml"]
+    assert "GRADFEC_KEY_FILE=/etc/gradfec/key" in " ".join(found["Environment"])
     assert found["ProtectSystem"] == ["strict"] and "ReadWritePaths" not in found
     module = importlib.import_module(name.replace("gradfec-", "gradfec_") + ".cli")
     known = CliRunner().invoke(module.main, ["--help"]).stdout
-    options = re.findall(r"(?<!\S)--[\w-]+", "\n".join(re.findall(r"OPTIONS=(.*)", unit.read_text(encoding="utf-8"))))
-    assert options
-    for option in options:
-        assert re.search(rf"^  {option}\b", known, re.MULTILINE), option
+    assert re.search(r"^  --config\b", known, re.MULTILINE)
 
 
 def test_wrong_usage_is_not_tried_again_and_the_users_are_those_that_are_made():
