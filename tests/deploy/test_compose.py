@@ -44,7 +44,7 @@ def read_by(command, no_settings):
     def read(settings):
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GRADFEC_")}
         output = subprocess.run(
-            [*command, "--env-file", str(no_settings), "-f", str(COMPOSE_FILE), "config"],
+            [*command, "--env-file", str(no_settings), "-f", str(COMPOSE_FILE), "--profile", "monitoring", "config"],
             capture_output=True, text=True, timeout=PATIENCE_S, env=inherited | settings, check=False,
         )  # fmt: skip
         assert output.returncode == 0, output.stderr
@@ -115,8 +115,16 @@ def option(service, name):
     return service["command"][service["command"].index(name) + 1]
 
 
-def test_there_are_a_cloud_an_edge_and_the_link_between_them(services):
-    assert set(services()) == {"cloud", "edge", "link"}
+OURS = {"cloud", "edge", "link"}  # built here
+
+
+def test_there_are_a_cloud_an_edge_and_the_link_between_them_and_who_watches_only_where_that_is_asked_for(services):
+    found = services()
+    assert {name for name, one in found.items() if not one.get("profiles")} == OURS
+    assert {name: one["profiles"] for name, one in found.items() if name not in OURS} == {
+        "prometheus": ["monitoring"],
+        "grafana": ["monitoring"],
+    }
 
 
 def test_the_link_is_the_only_way_from_the_edge_to_the_cloud(services):
@@ -133,6 +141,8 @@ def test_every_capability_is_dropped_and_only_the_link_may_configure_its_network
         "cloud": [],
         "edge": [],
         "link": ["NET_ADMIN"],
+        "prometheus": [],
+        "grafana": [],
     }
     for service in found.values():
         assert service["cap_drop"] == ["ALL"]
@@ -148,12 +158,15 @@ def test_services_are_watched_and_started_again(services):
         "cloud": "unless-stopped",
         "link": "unless-stopped",
         "edge": "on-failure",
+        "prometheus": "unless-stopped",
+        "grafana": "unless-stopped",
     }
-    for service in found.values():
+    for name, service in found.items():
         assert service["init"] is True
-        assert service["healthcheck"]["test"]
+        assert ("HEALTHCHECK " in stage(name)) if name in OURS else service["healthcheck"]["test"]
+        assert service["logging"] == {"driver": "local"}, "which rotates"
     assert "cloud" in found["link"]["depends_on"]
-    assert "link" in found["edge"]["depends_on"]
+    assert found["edge"]["depends_on"] == {"cloud", "link"}
 
 
 def test_by_default_the_link_loses_a_fifth_independently_and_delays_nothing(services):
@@ -209,8 +222,8 @@ def test_the_cloud_makes_a_key_that_the_edge_can_read_and_the_link_never_sees(se
     assert str(path.parent) not in found["link"]["volumes"]
     assert [str(path.parent) in found[name]["read_only_volumes"] for name in ("cloud", "edge")] == [False, True]
     assert re.search(rf"install -d -m 700 -o gradfec -g gradfec {path.parent}\n", stage("runtime"))
-    for service in found.values():
-        given = str(service.get("environment")) + str(service["command"])
+    for name in OURS:
+        given = str(found[name].get("environment")) + str(found[name]["command"])
         assert not re.search("GRADFEC_KEY|--key|--insecure|gradfec1-", given), "one place says where the key is"
 
 
@@ -220,6 +233,44 @@ def test_the_commands_are_ones_that_the_daemons_take(services):
         known = CliRunner().invoke(importlib.import_module(f"gradfec_{name}.cli").main, ["--help"]).stdout
         for word in command:
             assert not word.startswith("--") or re.search(rf"^  {word}\b", known, re.MULTILINE), word
+
+
+def test_prometheus_asks_the_daemons_where_they_answer_and_nobody_else_is_between(services):
+    found = services()
+    asked = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    targets = {target for job in asked for static in job["static_configs"] for target in static["targets"]}
+    assert targets == {"cloud:9100", "edge:9100"}
+    assert option(found["cloud"], "--metrics") == "0.0.0.0:9100"
+    assert '"--metrics", "0.0.0.0:9100"' in stage("edge")
+    near, far = found["edge"]["networks"], found["cloud"]["networks"]
+    assert near | far < found["prometheus"]["networks"]
+    assert not found["grafana"]["networks"] & (near | far)
+    assert found["grafana"]["networks"] < found["prometheus"]["networks"]
+
+
+def test_what_the_monitoring_reads_is_there(services):
+    for name in ("prometheus", "grafana"):
+        mounted = services()[name]["volumes"]
+        files = [source for source in mounted.values() if "deploy/" in source]
+        assert files
+        for source in files:
+            assert (ROOT / source).exists(), source
+            assert {target for target, one in mounted.items() if one == source} <= services()[name]["read_only_volumes"]
+    provider = yaml.safe_load((ROOT / "deploy/grafana/provisioning/dashboards/gradfec.yml").read_text(encoding="utf-8"))
+    assert provider["providers"][0]["options"]["path"] in services()["grafana"]["volumes"]
+
+
+def test_every_port_is_for_this_machine_alone():
+    for service in read_by_pyyaml({})["services"].values():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), port
+
+
+def test_the_cloud_can_run_tensorflow_instead_and_the_edge_never_does(services):
+    for settings, runtime in (({}, "litert"), ({"GRADFEC_RUNTIME": "tensorflow"}, "tensorflow")):
+        found = services(**settings)
+        assert found["cloud"]["build"]["args"] == {"RUNTIME": runtime}
+        assert "args" not in found["edge"]["build"]
 
 
 # deploy/Dockerfile
@@ -238,9 +289,12 @@ def stage(name):
     )
 
 
-def test_every_service_is_built_from_a_stage_that_exists():
+def test_every_service_is_built_from_a_stage_that_exists_or_is_an_image_of_a_pinned_version():
     stages = {words[-1] for words in instructions("FROM")}
-    for service in read_by_pyyaml({})["services"].values():
+    for name, service in read_by_pyyaml({})["services"].items():
+        if name not in OURS:
+            assert re.search(r":v?\d+\.\d+\.\d+$", service["image"])
+            continue
         build = service["build"]
         assert (ROOT / build["context"] / build["dockerfile"]).samefile(DOCKERFILE)
         assert build["target"] in stages
@@ -258,6 +312,21 @@ def test_what_the_images_copy_exists_and_is_not_ignored():
         assert not any(fnmatch.fnmatch(source, rule.removeprefix("**/")) for rule in excluded), source
 
 
+def test_what_installs_and_compiles_stays_out_of_the_images():
+    for name in ("cloud", "edge", "link"):
+        text = stage(name)
+        assert not re.search(r"\b(gcc|npm|pip|curl)\b", text), name
+        (venv,) = re.findall(r"COPY --from=(\S+) /opt/venv", text)
+        assert "pip uninstall --yes pip setuptools" in stage(venv)
+
+
+def test_the_edge_does_not_import_what_its_image_leaves_out():
+    assert "drawing.txt" not in stage("edge-app") + stage("edge")
+    code = "import gradfec_edge.cli, gradfec_edge.daemon, gradfec_edge.camera, gradfec_edge.pipeline, sys;"
+    code += "from gradfec_edge.frontend import litert_runtime; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_only_the_link_runs_as_root():
     assert "USER gradfec\n" in stage("cloud")
     assert "USER gradfec\n" in stage("edge")
@@ -272,7 +341,7 @@ def test_the_links_image_has_the_packages_that_the_injector_imports():
     )
     imported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     required = {re.match(r"[\w-]+", line)[0] for line in importlib.metadata.requires("gradfec")}
-    installed = re.search(r"pip install -c constraints.txt (.+)", stage("injector"))[1].split()
+    installed = re.search(r"pip install -c constraints.txt (.+)", stage("link-app"))[1].split()
     assert {"click", "numpy"} <= required & set(imported) <= set(installed)
 
 
