@@ -9,6 +9,7 @@ from gradfec_lab.lazy import LazyGroup
 COMMANDS = {
     "bench": ("gradfec_lab.bench", "Measure what each part of the way costs on this machine."),
     "demo": ("gradfec_lab.demo", "Run the whole system on this machine over a bad link, and compare."),
+    "doctor": ("gradfec_lab.doctor", "Look for what usually goes wrong, and say how to mend it."),
     "keygen": ("gradfec_lab.keygen", "Make the key that an edge and its cloud share, or copy it by hand."),
     "show": ("gradfec_lab.show", "Draw a photograph, its features, and what the plan does to them."),
     "sweep": ("gradfec_lab.sweep", "Measure answers against losses, over a folder of images."),
