@@ -11,7 +11,7 @@ COMMANDS = {
     "demo": ("gradfec_lab.demo", "Run the whole system on this machine over a bad link, and compare."),
     "doctor": ("gradfec_lab.doctor", "Look for what usually goes wrong, and say how to mend it."),
     "keygen": ("gradfec_lab.keygen", "Make the key that an edge and its cloud share, or copy it by hand."),
-    "show": ("gradfec_lab.show", "Draw a photograph, its features, and what the plan does to them."),
+    "show": ("gradfec_lab.show", "Draw what becomes of a photograph: features, plan, losses, answer."),
     "sweep": ("gradfec_lab.sweep", "Measure answers against losses, over a folder of images."),
     "train-proxy": ("gradfec_lab.training.train_command", "Train an importance estimator for the edge."),
     "weights": ("gradfec_lab.weights_command", "Fetch, verify and show ResNet-50's ImageNet weights."),

@@ -1,7 +1,7 @@
 """The kernel's netem and our injector do the same to the traffic of the real daemons: what the parameters say.
 
-Not among the ordinary tests: it boots a machine, needs root, and takes some minutes. `make test-netem` runs it. Bounds are
-four standard errors, which chance alone exceeds once in 16,000 times.
+Not among the ordinary tests: it boots a machine, needs root, and takes some minutes. `make test-netem` runs it.
+Bounds are four standard errors, which chance alone exceeds once in 16,000 times.
 """
 
 from __future__ import annotations
