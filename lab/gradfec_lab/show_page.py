@@ -47,7 +47,7 @@ PAGE = """<!DOCTYPE html>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 84em; margin: 1em auto; padding: 0 1em;
         color: #1a1a1a; background: #fff; }}
-section {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(22em, 1fr)); gap: 1.5em; }}
+section {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(22em, 1fr)); gap: 1.5em; }}
 figure {{ margin: 0; }}
 img {{ width: 100%; height: auto; }}
 table {{ border-collapse: collapse; }}
@@ -97,7 +97,19 @@ def answers_table(explanation: Explanation) -> str:
         if ranking.delivery:
             rows.append((f"{by}, {losses}", explanation.verdict(ranking.delivery.answer)))
     lines = [f"<tr><td>{escape(what)}</td><td>{escape(answer)}</td></tr>" for what, answer in rows]
-    return "\n".join(["<table>", "<tr><th>what the network gets</th><th>what it answers</th></tr>", *lines, "</table>"])
+    note = (
+        "<p>Bare: without protection. FEC_A_B: the least important A % of the packets are dropped, and parity over the "
+        "other B % is sent in their place. What the network does not get is 0.</p>"
+    )
+    return "\n".join(
+        [
+            "<table>",
+            "<tr><th>what the network gets</th><th>what it answers, with its probability</th></tr>",
+            *lines,
+            "</table>",
+            note,
+        ]
+    )
 
 
 def source(explanation: Explanation) -> Iterator[Picture]:

@@ -32,10 +32,11 @@ HEADINGS = (
 @click.option("--protect", default="FEC_20_80", help="Protection of the frames sent.")
 @click.option("--repetitions", default=2, type=click.IntRange(1), help="How often each image is sent.")
 @click.option("--rate", default=8.0, help="Mbit/s of the edge: what the machine with netem can take.")
+@click.option("--seed", default=7, type=click.IntRange(0), help="Of the injector; netem has none here.")
 @click.option("--only", default="", metavar="WORDS", help="Only links whose name has these words.")
 @click.option("--machine", default=MACHINE, type=click.Path(path_type=Path), help="Where the machine is built.")
 @plain_errors
-def main(images: Path | None, protect: str, repetitions: int, rate: float, only: str, machine: Path) -> None:
+def main(images: Path | None, protect: str, repetitions: int, rate: float, seed: int, only: str, machine: Path) -> None:
     """Send photographs through the kernel's netem and through gradfec-netem, impaired alike, and compare.
 
     Lost: share of the datagrams from edge to cloud. In a run: mean length of a run of lost ones. Overtaken: share that
@@ -44,7 +45,7 @@ def main(images: Path | None, protect: str, repetitions: int, rate: float, only:
     if reason := missing():
         raise GradfecError(reason)
     links = [link for link in (*IMPAIRMENTS, OFFLOADED) if only in link.name]
-    with measurements(images, protect, repetitions, rate, machine) as (measure, reference):
+    with measurements(images, protect, repetitions, rate, seed, machine) as (measure, reference):
         click.echo(HEADINGS)
         for link in links:
             by_netem, by_injector = measure(link)
@@ -54,7 +55,7 @@ def main(images: Path | None, protect: str, repetitions: int, rate: float, only:
 
 @contextmanager
 def measurements(
-    images: Path | None, protect: str, repetitions: int, rate: float, machine: Path
+    images: Path | None, protect: str, repetitions: int, rate: float, seed: int, machine: Path
 ) -> Iterator[tuple[Measure, dict[str, int]]]:
     """Boot the router, and yield what measures a link by netem and by the injector, and the lossless answers."""
     options = ["--protect", protect, "--rate", f"{rate:g}"]
@@ -65,7 +66,7 @@ def measurements(
 
             def measure(link: Impairment) -> Both:
                 by_netem = through_netem(running, link, frames, options)
-                return by_netem, None if link.prepare else through_injector(link, frames, options, seed=1)
+                return by_netem, None if link.prepare else through_injector(link, frames, options, seed)
 
             yield measure, {name: index for name, (index, _) in answers.items()}
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_lab import GRADFEC
-from gradfec_lab.daemons import MODULES, daemon, free_port, with_key
+from gradfec_lab.daemons import MODULES, Daemon, daemon, free_port, with_key
 from gradfec_lab.experiment import Record, top1
 from gradfec_lab.loss_models import Mask, gilbert_elliott_transitions
 from gradfec_lab.sweep.statistics import Bootstrap, interval
@@ -135,12 +135,10 @@ class Measured:
     def intervals(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return 95 % intervals of loss and burst, by bootstrap over blocks of datagrams."""
         count = max(len(self.lost) // BLOCK, 1)
-        by_block = np.array(
-            [[len(part), part.sum(), begins(part).sum()] for part in np.array_split(self.lost, count)], np.float64
-        )
+        fates = np.stack([np.ones(len(self.lost), bool), self.lost, begins(self.lost)])
+        by_block = np.array([part.sum(axis=1) for part in np.array_split(fates, count, axis=1)], np.float64)
         size, lost, starts = Bootstrap(count).means(by_block).T
-        with np.errstate(invalid="ignore"):
-            return interval(lost / size), interval(lost / starts)
+        return interval(lost / size), interval(lost / np.maximum(starts, 1))
 
     def agreement(self, reference: Mapping[str, int]) -> float:
         """Return the share of frames whose answer is the lossless one."""
@@ -191,19 +189,16 @@ def through_injector(impairment: Impairment, images: Path, options: list[str], s
 def measure(ends: Ends, impairment: Impairment, images: Path, options: list[str], router: Router | None) -> Measured:
     """Send the images and count; the cloud and the watcher see this run alone."""
     port = ends.listen.rpartition(":")[2]
-    cloud_program = [*ends.cloud, sys.executable, "-m", MODULES["gradfec-cloud"]]
-    watch_program = [*ends.cloud, sys.executable, str(WATCH)]
+    program = [*ends.cloud, sys.executable, str(WATCH)]
     with (
-        daemon(
-            "gradfec-cloud", "--listen", ends.listen, *CLOUD_OPTIONS, ready="listening on", program=cloud_program
-        ) as cloud,
-        daemon("watch", ends.interface, port, ready="watching", program=watch_program) as watch,
+        running_cloud(ends) as cloud,
+        daemon("watch", ends.interface, port, ready="watching", program=program) as watch,
     ):
         records, totals = send(ends, images, options)
         counters = router.counters() if router else None
         seen = json.loads(watch.stop()[-1])
-        round_trip_ms = ping(ends) if impairment.delay_ms else {}
         received = cloud.totals()["datagrams_received"]
+    round_trip_ms = ping(ends) if impairment.delay_ms else {}
     if seen["missed"]:
         raise RuntimeError(f"the watcher missed {seen['missed']} datagrams: this machine is too busy")
     lost, reordered = fates(seen["sessions"])
@@ -211,6 +206,12 @@ def measure(ends: Ends, impairment: Impairment, images: Path, options: list[str]
     return Measured(
         lost, reordered, records, sent["symbol"] + sent["control"], sum(received.values()), counters, round_trip_ms
     )
+
+
+def running_cloud(ends: Ends) -> AbstractContextManager[Daemon]:
+    """Run a cloud at its end."""
+    program = [*ends.cloud, sys.executable, "-m", MODULES["gradfec-cloud"]]
+    return daemon("gradfec-cloud", "--listen", ends.listen, *CLOUD_OPTIONS, ready="listening on", program=program)
 
 
 def send(ends: Ends, images: Path, options: list[str]) -> tuple[list[Record], dict[str, Any]]:
@@ -225,9 +226,10 @@ def send(ends: Ends, images: Path, options: list[str]) -> tuple[list[Record], di
 
 
 def ping(ends: Ends) -> dict[str, float]:
-    """Ask `gradfec doctor` for the round trip, in milliseconds."""
+    """Ask `gradfec doctor` for the round trip to a cloud of its own, in milliseconds."""
     words = [*ends.edge, *GRADFEC, "doctor", "--cloud", ends.target, "--pings", str(PINGS), "--json"]
-    said = subprocess.run(words, env=with_key(), stdout=subprocess.PIPE, text=True, check=False).stdout
+    with running_cloud(ends):
+        said = subprocess.run(words, env=with_key(), stdout=subprocess.PIPE, text=True, check=False).stdout
     found: dict[str, float] = json.loads(said)["checks"][-1]["round_trip_ms"]
     return found
 
