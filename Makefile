@@ -7,10 +7,10 @@ READY := $(VENV)/.ready
 FUZZER := $(VENV)/.fuzzer
 MINUTES ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sim fuzz attack soak docs lint format clean
+.PHONY: help setup demo test test-netem sim fuzz attack soak docs lint format clean
 
 help: ## Show this help
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 setup: $(READY) ## Install everything into .venv and fetch the weights
 
@@ -27,6 +27,9 @@ demo: $(READY) ## Run cloud, loss injector and edge on this machine, without and
 
 test: $(READY) ## Run all tests, on two cores; with ARGS=... those that it names, in one process
 	$(BIN)/python -m pytest $(or $(ARGS),-n 2)
+
+test-netem: $(READY) ## Compare the injector with the kernel's netem, in a small virtual machine; as root, Debian
+	$(BIN)/python -m pytest -m netem -s tests/netem
 
 sim: $(READY) ## Run the protocol against a hostile network: SEEDS=1000 of them, SEED=123 alone, ARGS=--planted
 	$(BIN)/python -m tests.sim $(if $(SEED),--first $(SEED) --seeds 1,--seeds $(or $(SEEDS),200)) $(ARGS)
