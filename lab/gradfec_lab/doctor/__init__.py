@@ -37,9 +37,9 @@ Check = Callable[[], Finding]
     "--listen", type=EndpointType(""), help=f"UDP port to listen on.  [default: {DEFAULT_PORT}]", show_default=False
 )
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
-@key_file_option
+@key_file_option()
 @click.option("--keys", type=click.Path(path_type=Path), metavar="DIR", help="Keys, as gradfec-cloud takes them.")
-@insecure_option
+@insecure_option()
 @click.option("--results", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write results to.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 @plain_errors

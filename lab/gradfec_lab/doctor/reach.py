@@ -12,11 +12,11 @@ from statistics import median
 from gradfec_common.ciphers import preferred_cipher
 from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
+from gradfec_common.logs import printable
 from gradfec_common.network import split_point
 from gradfec_common.session.edge import EdgeLimits, EdgeSession, LinkLost, Refused, new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import batch_of
-from gradfec_edge.daemon import printable
 from gradfec_edge.link import Address, resolve
 from gradfec_lab.doctor.finding import Finding, broken, ok, warning
 
