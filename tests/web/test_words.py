@@ -76,6 +76,15 @@ def test_stages_and_what_is_left_make_up_the_latency():
         assert sum(split.values()) == pytest.approx(figures.latency_ms)
 
 
+def test_seconds_without_an_answer_are_no_point_of_the_latency_but_one_of_the_frame_rate():
+    history, camera = History(), Camera("kitchen", 1)
+    for at in (NOW, NOW + 10, NOW + 20):
+        history.take(camera.frame(at)[0])
+    past = history.edges["kitchen"].points()
+    lengths = {chart.title: len(charts.options(chart, past, NOW)["series"][0]["data"]) for chart in charts.CHARTS}
+    assert (lengths["Frame rate"], lengths["Latency by stage"], lengths["Loss"]) == (10, 2, 2)
+
+
 @pytest.mark.parametrize("chart", charts.CHARTS, ids=lambda chart: chart.title)
 def test_a_chart_of_nothing_is_empty_and_says_so(chart):
     assert charts.options(chart, [], NOW)["series"] == []

@@ -30,7 +30,7 @@ NO_IMPORTANCE = (
     "How much each packet of this frame matters, only the edge knows, and it has not come through: the edge's own live "
     "page shows it."
 )
-INSECURE = f"No key. {INSECURE_WARNING[0].upper()}{INSECURE_WARNING[1:]}"
+INSECURE = f"This runs with {INSECURE_WARNING}."
 
 PACKETS = (
     "What the first layers made of the frame, a tensor: each square is a channel, one of their many views of the "
