@@ -53,7 +53,7 @@ def test_a_token_file_that_cannot_be_made_is_one_plain_line(tmp_path):
 @pytest.mark.parametrize("host", ["192.0.2.77", "no-such-host.invalid", "\N{SNOWMAN}" * 70])
 def test_an_address_that_is_not_this_machines_is_one_plain_line(host, monkeypatch):
     monkeypatch.setattr("gradfec_web.access.BIND_S", 0)
-    with pytest.raises(GradfecError, match=r"cannot serve the live page on .*; choose another address"):
+    with pytest.raises(GradfecError, match=r"cannot serve the live page on .*; choose another --web"):
         open_listener(Endpoint(host, free_port()))
 
 

@@ -104,7 +104,7 @@ def test_a_port_that_is_taken_is_one_plain_line():
             with pytest.raises(GradfecError) as caught:
                 await Page.start(Endpoint("127.0.0.1", port), print)
             assert str(caught.value) == (
-                f"cannot serve the live page on 127.0.0.1:{port}: Address already in use; choose another address"
+                f"cannot serve the live page on 127.0.0.1:{port}: Address already in use; choose another --web"
             )
 
         asyncio.run(story())

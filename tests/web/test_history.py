@@ -108,6 +108,45 @@ def test_an_edge_that_comes_again_goes_on_in_its_old_place():
     assert [f.session for f in history.edges["kitchen"].frames] == [1, 2]
 
 
+def test_what_is_listed_as_gone_and_has_come_again_is_not_a_second_edge():
+    """A cloud goes on listing the sessions that have ended."""
+    first, second = edge(connected=False, since=NOW + 1), edge(session=2, since=NOW + 2)
+    history = history_of(status("cloud", NOW, [edge()]))
+    ended, third = dataclasses.replace(second, connected=False, since=NOW + 3), edge(session=3, since=NOW + 4)
+    for edges in ([first], [first, second], [first, ended], [first, ended, third], [first, ended, third]):
+        history.take(status("cloud", NOW + 5, edges))
+        assert list(history.edges) == ["kitchen"]
+        assert history.edges["kitchen"].edge == edges[-1]
+
+
+def test_of_two_edges_of_one_name_the_one_that_goes_keeps_its_reason():
+    history = history_of(status("cloud", NOW, [edge(), edge(session=2)]))
+    gone = edge(session=2, connected=False, since=NOW + 1, said="bye")
+    history.take(status("cloud", NOW + 1, [gone, edge()]))
+    assert history.edges["kitchen #2"].edge == gone
+
+
+def test_an_edges_own_page_does_not_forget_that_it_is_not_connected():
+    away = edge(session=0, connected=False, said="no answer")
+    history = history_of(status("edge", NOW, [away]), status("edge", NOW + 10 * KEPT_S, [away]))
+    assert history.edges["kitchen"].edge == away
+
+
+def test_an_edge_that_went_long_ago_is_not_shown_however_long_it_is_listed():
+    assert not history_of(status("cloud", NOW, [edge(connected=False, since=NOW - KEPT_S - 1)])).edges
+
+
+def test_a_photograph_is_shown_with_its_own_answer_for_as_long_as_its_frame_is_remembered():
+    camera = Camera("kitchen", 1)
+    camera.photographs = ["a photograph"]
+    shown, picture = camera.frame(NOW)
+    history = history_of(picture, shown)
+    assert history.edges["kitchen"].seen() == picture
+    for _ in range(KEPT_FRAMES):
+        history.take(camera.frame(NOW + 1)[0])
+    assert history.edges["kitchen"].seen() is None
+
+
 def test_two_edges_of_one_name_are_two():
     history = history_of(status("cloud", NOW, [edge(), edge(session=2)]), frame(session=2))
     assert [len(past.frames) for past in history.edges.values()] == [0, 1]

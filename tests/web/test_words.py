@@ -42,7 +42,9 @@ def test_an_edge_is_told_an_address_that_it_can_use(listening, cloud):
 
 def test_an_edge_that_is_gone_says_why():
     gone = Edge("kitchen", 1, "", False, NOW - 40, "idle")
-    assert words.state(gone, NOW).replace("\N{NO-BREAK SPACE}", " ") == "gone for 40 s: idle"
+    said = words.state(gone, NOW).replace("\N{NO-BREAK SPACE}", " ")
+    assert said == "gone for 40 s: nothing has been heard from it"
+    assert words.state(gone, NOW, "edge").startswith("not connected for")
 
 
 def test_the_title_says_what_the_page_is():
@@ -72,6 +74,15 @@ def test_stages_and_what_is_left_make_up_the_latency():
         split = charts.latency_by_stage(figures)
         assert list(split)[-1] == charts.REST
         assert sum(split.values()) == pytest.approx(figures.latency_ms)
+
+
+def test_seconds_without_an_answer_are_no_point_of_the_latency_but_one_of_the_frame_rate():
+    history, camera = History(), Camera("kitchen", 1)
+    for at in (NOW, NOW + 10, NOW + 20):
+        history.take(camera.frame(at)[0])
+    past = history.edges["kitchen"].points()
+    lengths = {chart.title: len(charts.options(chart, past, NOW)["series"][0]["data"]) for chart in charts.CHARTS}
+    assert (lengths["Frame rate"], lengths["Latency by stage"], lengths["Loss"]) == (10, 2, 2)
 
 
 @pytest.mark.parametrize("chart", charts.CHARTS, ids=lambda chart: chart.title)

@@ -25,10 +25,11 @@ def base64_of(values: np.ndarray) -> str:
 
 
 def importance(rng: np.random.Generator, channels: int = CHANNELS, groups: int = GROUPS) -> np.ndarray:
-    """Some channels matter much, most little; the middle rows more."""
+    """In which 256th of all packets each is by importance: some channels matter more, and the middle rows."""
     rows = np.exp(-(((np.arange(groups) - groups * 0.55) / (0.3 * groups)) ** 2))
     values = rng.gamma(0.6, 1.0, (channels, 1)) * (0.3 + rows) * rng.uniform(0.7, 1.3, (channels, groups))
-    return np.minimum(values / np.quantile(values, 0.995), 1.0) * 255
+    ranks = values.ravel().argsort().argsort()
+    return (256 * ranks // values.size).reshape(channels, groups)
 
 
 def picture_of_noise(rng: np.random.Generator) -> str:
@@ -47,6 +48,7 @@ class Camera:
         self.rng = np.random.default_rng(seed)
         self.number = 0
         self.photographs: Sequence[str] = ()
+        self.sketches = False  # whether the cloud is told what the edge has dropped
 
     def edge(self, now: float, connected: bool = True, said: str = "") -> Edge:
         return Edge(self.name, self.session, f"192.0.2.{self.session}:41{self.session:03}", connected, now - 75, said)
@@ -63,7 +65,7 @@ class Camera:
         cells = np.where(kept, np.where(lost, Cell.RECOVERED, Cell.PROTECTED), Cell.DROPPED)
         failed = kept & lost & (np.arange(total) % 16 < max(0, round((loss - 0.28) * 60)))
         cells[failed] = Cell.UNRECOVERED
-        if self.role == "cloud":
+        if self.role == "cloud" and not self.sketches:
             cells[(cells == Cell.DROPPED) | (cells == Cell.UNRECOVERED)] = Cell.ABSENT
         answer = list(ANSWERS)[self.number // 20 % len(ANSWERS)]
         stages = {"decode": rng.uniform(2, 4), "fill": 1.0, "back_end": rng.uniform(45, 60)}
@@ -98,7 +100,7 @@ class Camera:
             source="photos/cat.jpg" if self.role == "edge" else "",
         )
         photograph = self.photographs[self.number // 20 % len(self.photographs)] if self.photographs else ""
-        known = base64_of(matters) if self.role == "edge" else ""
+        known = base64_of(matters) if self.role == "edge" or self.sketches else ""
         return frame, Picture(
             self.name, self.session, self.number, CHANNELS, GROUPS, base64_of(cells), known, photograph, frame.top5
         )

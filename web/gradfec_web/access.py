@@ -59,7 +59,7 @@ def open_listener(endpoint: Endpoint) -> socket.socket:
     except (OSError, UnicodeError) as error:
         code = getattr(error, "errno", None) or 0
         reason = os.strerror(code) if code > 0 else getattr(error, "strerror", None) or error
-        raise GradfecError(f"cannot serve the live page on {endpoint}: {reason}; choose another address") from None
+        raise GradfecError(f"cannot serve the live page on {endpoint}: {reason}; choose another --web") from None
 
 
 def _bind(family: int, address: tuple[str, int]) -> socket.socket:

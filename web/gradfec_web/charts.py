@@ -72,7 +72,7 @@ CHARTS = (
 
 def options(chart: Chart, past: Sequence[Point], now: float) -> Options:
     """Return what ECharts draws."""
-    points = [(at, chart.values(figures)) for at, figures in past]
+    points = [(at, values) for at, figures in past if _known(values := chart.values(figures))]
     names = list(dict.fromkeys(name for _, values in points for name in values))
     return {
         "animation": False,
@@ -116,9 +116,8 @@ def _series(name: str, colour: str, points: Iterable[tuple[float, Values]], stac
     return {
         "type": "line",
         "name": name,
-        "data": [[1000 * at, _rounded(values.get(name))] for at, values in points],
+        "data": [[1000 * at, round(values.get(name) or 0.0, 2)] for at, values in points],
         "showSymbol": False,
-        "connectNulls": True,
         "stack": "all" if stacked else None,
         "lineStyle": {"width": 0 if stacked else 2, "color": f"var({colour})"},
         "itemStyle": {"color": f"var({colour})"},
@@ -127,8 +126,8 @@ def _series(name: str, colour: str, points: Iterable[tuple[float, Values]], stac
     }
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
+def _known(values: Values) -> bool:
+    return any(value is not None for value in values.values())
 
 
 def in_words(chart: Chart, past: Sequence[Point]) -> str:

@@ -13,7 +13,7 @@ from gradfec_web.view import Edge, Frame, Picture, Record, Status
 BUCKET_S = 2.0  # what a point of a chart sums up
 KEPT_S = 300.0  # of each edge's past, and how long one that is gone stays
 RECENT_S = 10.0  # what the numbers of the moment are over
-KEPT_FRAMES = 20
+KEPT_FRAMES = 100
 MAX_GONE = 100  # edges that are gone; the oldest go first
 OVERDUE_S = 5.0  # a daemon that has said nothing for so long is in trouble
 TIMEOUT = "timeout"
@@ -107,6 +107,12 @@ class EdgePast:
             after = self.buckets[-1].start + BUCKET_S
             self.buckets.append(Bucket(max(after, start - KEPT_S)))  # a leap of the clock is not walked through
 
+    def seen(self) -> Picture | None:
+        """Return the newest picture, where it has a photograph and is not much older than the newest frame."""
+        picture = self.picture
+        timely = picture and picture.photograph and self.frames and picture.number >= self.frames[0].number
+        return picture if timely else None
+
     def recent(self, now: float) -> Figures:
         """Sum up the last RECENT_S seconds."""
         buckets = [bucket for bucket in self.buckets if bucket.start > now - RECENT_S]
@@ -158,18 +164,29 @@ class History:
 
     def _take_status(self, status: Status) -> None:
         self.status = status
-        listed = {edge.session for edge in status.edges}
+        sessions = {edge.session for edge in status.edges}
         for past in self.edges.values():
-            if past.edge.session not in listed and past.edge.connected:
+            if past.edge.connected and past.edge.session not in sessions:
                 past.edge = replace(past.edge, connected=False, since=status.at)
-        for edge in status.edges:
-            past = self._past(edge, status.at)
-            past.edge = edge
-            if edge.connected:
-                past.advance(status.at)
-        gone = sorted((p for p in self.edges.values() if p.edge.session not in listed), key=lambda p: p.edge.since)
-        for place, past in enumerate(reversed(gone)):
-            if place >= MAX_GONE or past.edge.since < status.at - KEPT_S:
+        for edge in sorted(status.edges, key=lambda edge: (edge.connected, edge.since)):
+            if edge.connected or self._is_news(edge):
+                past = self._past(edge, status.at)
+                past.edge = edge
+                if edge.connected:
+                    past.advance(status.at)
+        if status.role == "cloud":
+            self._forget(status.at)
+
+    def _is_news(self, gone: Edge) -> bool:
+        """Say whether an edge that is gone is to be shown: not where the same has come again, or gone again, since."""
+        same = [past.edge for past in self.edges.values() if past.edge.name == gone.name]
+        known = any(edge.session == gone.session for edge in same)
+        return known or all(not edge.connected and edge.since <= gone.since for edge in same)
+
+    def _forget(self, now: float) -> None:
+        gone = sorted((past for past in self.edges.values() if not past.edge.connected), key=lambda p: -p.edge.since)
+        for place, past in enumerate(gone):
+            if place >= MAX_GONE or past.edge.since < now - KEPT_S:
                 del self.edges[past.key]
 
     def _past(self, edge: Edge, at: float) -> EdgePast:

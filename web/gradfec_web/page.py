@@ -40,7 +40,7 @@ class View:
     def __init__(self, history: History, edge: str | None, theme: str) -> None:
         """Build it, and keep it up to date for as long as the browser is there."""
         self._history, self._edge = history, edge
-        self._role: str | None = None
+        self._role = "?"
         self._title = ""
         with box("div", "top"):
             Text("h1", "gradfec")
@@ -120,7 +120,7 @@ class View:
     def _show_edge(self, past: EdgePast, now: float) -> None:
         self._edge_name.put(past.key)
         at = f" · {past.edge.address}" if past.edge.address else ""
-        self._state.put(words.state(past.edge, now) + at)
+        self._state.put(words.state(past.edge, now, self._role) + at)
         self._state.classes(**({"remove": "gone"} if past.edge.connected else {"add": "gone"}))
         self._no_frame.set_visibility(not past.frames)
         self._panels.set_visibility(bool(past.frames))

@@ -69,7 +69,7 @@ class EdgeTable:
             "here": past.edge.connected,
             "chosen": chosen,
             "state": words.state(past.edge, now),
-            "answer": words.sure_answer(last) if last else "no frame yet",
+            "answer": words.sure_answer(last.top5) if last else "no frame yet",
             "fps": words.number(recent.fps, 1),
             "latency": words.with_unit(recent.latency_ms, "ms"),
             "loss": words.percent(recent.loss),
@@ -132,26 +132,28 @@ class LastAnswer:
         return item, label, score, bar
 
     def show(self, past: EdgePast) -> None:
-        """Show the newest frame that has an answer, or that there is none; and the newest photograph."""
-        frame, picture = past.frames[-1], past.picture
-        self._first.put(words.answer(frame))
-        self._outcome.put(f"Frame {frame.number}: {words.OUTCOMES.get(frame.outcome, frame.outcome)}.")
+        """Show the newest photograph and the answer to it, or without one the newest answer."""
+        picture, frame = past.seen(), past.frames[-1]
+        number, top5 = (picture.number, picture.top5) if picture else (frame.number, frame.top5)
+        outcome = next((frame.outcome for frame in past.frames if frame.number == number), "")
+        self._first.put(words.answer(top5))
+        self._outcome.put(f"Frame {number}: {words.OUTCOMES.get(outcome, outcome)}".rstrip(": "))
         for place, (item, label, score, bar) in enumerate(self._lines):
-            item.set_visibility(place < len(frame.top5))
-            if place < len(frame.top5):
-                _, name, share = frame.top5[place]
+            item.set_visibility(place < len(top5))
+            if place < len(top5):
+                _, name, share = top5[place]
                 label.put(words.label(name))
                 score.put(words.percent(share))
                 bar.style(f"width: {100 * min(max(share, 0.0), 1.0):.0f}%")
-        self._figure.set_visibility(bool(picture and picture.photograph))
-        if picture and picture.photograph:
+        self._figure.set_visibility(picture is not None)
+        if picture:
             self._show_photograph(picture)
 
     def _show_photograph(self, picture: Picture) -> None:
         source = f"data:image/jpeg;base64,{picture.photograph}"
         if source == self._photograph.props.get("src"):
             return
-        show_image(self._photograph, source, f"The photograph of frame {picture.number}, as the camera took it")
+        show_image(self._photograph, source, f"What the camera saw in frame {picture.number}")
         veil = band = ""
         if picture.importance:
             veil = paint.draw_veil(picture)
@@ -287,7 +289,7 @@ class LastFrames:
             "number": frame.number,
             "ago": words.span(now - frame.at),
             "source": frame.source,
-            "answer": words.sure_answer(frame),
+            "answer": words.sure_answer(frame.top5),
             "outcome": frame.outcome,
             "lost": words.number(packets.get("lost")),
             "bursts": words.number(frame.bursts),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gradfec_common.keys import INSECURE_WARNING
-from gradfec_web.view import Cell, Edge, Frame, Status
+from gradfec_web.view import Cell, Edge, Status
+
+Top5 = Sequence[tuple[int, str, float]]  # class index, label, score
 
 NONE = "–"  # for a number that is not known
 
@@ -22,8 +26,11 @@ NO_FRAME = {
     "cloud": "This edge is connected, but no frame of it has been answered yet. It sends one when its camera has one.",
     "edge": "No frame has been answered yet. One is sent when the camera has one and the cloud is there.",
 }
-NO_IMPORTANCE = "Only the edge knows how much each packet matters, and it is not sent: its own live page shows it."
-INSECURE = f"No key. {INSECURE_WARNING[0].upper()}{INSECURE_WARNING[1:]}"
+NO_IMPORTANCE = (
+    "How much each packet of this frame matters, only the edge knows, and it has not come through: the edge's own live "
+    "page shows it."
+)
+INSECURE = f"This runs with {INSECURE_WARNING}."
 
 PACKETS = (
     "What the first layers made of the frame, a tensor: each square is a channel, one of their many views of the "
@@ -49,6 +56,12 @@ FATES: dict[Cell, tuple[str, str]] = {
     Cell.LOST: ("lost", "lost; it had no parity"),
     Cell.DROPPED: ("dropped by plan", "never sent: it matters least, and made room for parity"),
     Cell.ABSENT: ("absent", "dropped by plan or lost: only the edge knows which"),
+}
+REASONS = {  # why a session has ended, as the daemons call it
+    "idle": "nothing has been heard from it",
+    "bye": "it said goodbye",
+    "leaving": "the cloud was leaving",
+    "key removed": "its key was taken away",
 }
 OUTCOMES = {
     "complete": "complete: all that was sent as data is there",
@@ -80,9 +93,14 @@ def span(seconds: float) -> str:
     return f"{max(int(seconds), 0)}\N{NO-BREAK SPACE}s"
 
 
-def answer(frame: Frame) -> str:
-    """Write a frame's first answer."""
-    return label(frame.top5[0][1]) if frame.top5 else "no answer"
+def answer(top5: Top5) -> str:
+    """Write the first of some answers."""
+    return label(top5[0][1]) if top5 else "no answer"
+
+
+def sure_answer(top5: Top5) -> str:
+    """Write the first of some answers, and how sure the network is of it."""
+    return f"{answer(top5)}, {percent(top5[0][2], 0)}" if top5 else answer(top5)
 
 
 def label(name: str) -> str:
@@ -90,17 +108,11 @@ def label(name: str) -> str:
     return name.replace("_", " ")
 
 
-def sure_answer(frame: Frame) -> str:
-    """Write a frame's first answer, and how sure the network is of it."""
-    return f"{answer(frame)}, {percent(frame.top5[0][2], 0)}" if frame.top5 else answer(frame)
-
-
-def state(edge: Edge, now: float) -> str:
+def state(edge: Edge, now: float, role: str = "cloud") -> str:
     """Say whether an edge is there, since when, and why not."""
-    since = span(now - edge.since)
-    if edge.connected:
-        return f"connected for {since}" + (f": {edge.said}" if edge.said else "")
-    return f"gone for {since}" + (f": {edge.said}" if edge.said else "")
+    absent = "not connected" if role == "edge" else "gone"
+    why = REASONS.get(edge.said, edge.said)
+    return f"{'connected' if edge.connected else absent} for {span(now - edge.since)}" + (f": {why}" if why else "")
 
 
 def title(status: Status | None) -> str:
