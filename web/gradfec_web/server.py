@@ -44,7 +44,6 @@ def serve(endpoint: Endpoint, listener: socket.socket, token: str | None, lines:
         language="en-GB",
         tailwind=False,
         reconnect_timeout=RECONNECT_S,
-        message_history_length=0,  # who missed something loads the page again
         show_welcome_message=False,
     )
     core.app.config.quasar_config["loadingBar"]["skipHijack"] = True  # no bar that runs over the page now and then
