@@ -87,7 +87,7 @@ class EdgeDaemon:
         limits = EdgeLimits(answer_timeout_s=options.timeout_s)
         session = EdgeSession(options.hello, options.key, os.urandom, time.monotonic(), limits)
         self.link = Link(options.cloud, session, self._on_event, batched=options.batched_udp)
-        self.watch = Watch(options.watch, options.hello.name, options.cloud, session, pipeline.grid)
+        self.watch = Watch(options.watch, options.hello.name, options.cloud, session)
         self._slots = asyncio.Semaphore(options.in_flight)
         self._connected = asyncio.Event()
         self._on_their_way: set[asyncio.Task[None]] = set()

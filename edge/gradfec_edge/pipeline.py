@@ -45,6 +45,7 @@ class EncodedFrame(EncodedTensor):
     (count,), by which they were ranked, and its `shares` (count,), which add up to 1.
     """
 
+    grid: PacketGrid
     image: npt.NDArray[np.uint8]
     importance: Floats
     shares: Floats
@@ -86,4 +87,4 @@ class Pipeline:
                 chi = compensated(chi, damage, plan.dropped, self.grid)
         with stages.time("encode"):
             encoded = encode_tensor(chi, plan, self.grid, self.split, self._coders.map)
-        return EncodedFrame(encoded.headers, encoded.symbols, plan, image, scores, shares), stages
+        return EncodedFrame(encoded.headers, encoded.symbols, plan, self.grid, image, scores, shares), stages

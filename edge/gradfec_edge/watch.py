@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from gradfec_common.console import Endpoint
-from gradfec_common.packets import PacketGrid
 from gradfec_common.reassembly import read_map
 from gradfec_common.session.edge import Closed, Connected, EdgeSession, Event, LinkLost, Refused
 from gradfec_common.sketch import LEVELS, MAX_PHOTOGRAPH_BYTES, Sketch, importance_levels, plan_fates
@@ -43,11 +42,9 @@ def watch_options(
 class Watch:
     """Tells page and cloud what becomes of each packet; does next to nothing where nobody looks."""
 
-    def __init__(
-        self, options: WatchOptions, name: str, cloud: Endpoint, session: EdgeSession, grid: PacketGrid
-    ) -> None:
-        """Watch an edge of that name, whose session is with `cloud`, and whose tensors are cut into `grid`."""
-        self._options, self._session, self._grid = options, session, grid
+    def __init__(self, options: WatchOptions, name: str, cloud: Endpoint, session: EdgeSession) -> None:
+        """Watch an edge of that name, whose session is with `cloud`."""
+        self._options, self._session = options, session
         self._tell: Tell | None = None
         self._edge = Edge(name, 0, str(cloud), False, time.time(), "looking for the cloud")
         self._picture_at = 0.0  # when the next one may be taken
@@ -113,7 +110,7 @@ class Watch:
         )
 
     def _picture(self, event: Closed, encoded: EncodedFrame) -> Picture:
-        plan, grid = encoded.plan, self._grid
+        plan, grid = encoded.plan, encoded.grid
         arrived = read_map(event.report.arrived, plan.sent) if event.report else None
         complete = event.result is not None and event.result.outcome == "complete"
         cells = cells_of(plan, encoded.headers, arrived, complete=complete)

@@ -58,6 +58,10 @@ class Daemon:
             if not self._has_said(words):
                 raise self.failure()
 
+    def said_after(self, words: str) -> str:
+        """Return what follows `words` in the last line on standard error that holds them."""
+        return next(line for line in reversed(self.said) if words in line).partition(words)[2]
+
     def lines(self) -> Iterator[str]:
         """Yield the lines of standard output that have not been yielded yet, until the daemon ends."""
         yield from iter(self._printed.get, None)
@@ -145,9 +149,9 @@ def daemon(
             running.stop()
 
 
-def free_port() -> int:
-    """Return a UDP port of the loopback interface that is free now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
+    """Return a port of the loopback interface that is free now, for UDP if not said otherwise."""
+    with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,10 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from gradfec_common.console import plain_errors
+from gradfec_common.console import Endpoint, EndpointType, plain_errors
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_lab.daemons import daemon, free_port
-from gradfec_lab.experiment import Link, Record, Run, run_over_link, top1
+from gradfec_lab.experiment import Link, Record, Run, injector, run_over_link, top1
 from gradfec_lab.netem import datagrams, percentage
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ PHOTOGRAPHS = (
     "retina.jpg",
     "rocket.jpg",
 )
+FREE_PORT = Endpoint("127.0.0.1", 0)
+LIVE_FPS = 2
 
 
 @click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
@@ -54,10 +57,24 @@ PHOTOGRAPHS = (
     help="Folder of images.  [default: photographs from the scikit-image package]",
 )
 @click.option("--seed", default=1, type=click.IntRange(min=0), help="Of the losses.")
+@click.option(
+    "--web",
+    type=EndpointType("127.0.0.1"),
+    is_flag=False,
+    flag_value=FREE_PORT,
+    help="Serve a live page instead, at this port or at a free one, and send frames with protection until Ctrl-C.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @plain_errors
 def demo(
-    loss: float, burst: float | None, protect: str, fec: str, images: Path | None, seed: int, as_json: bool
+    loss: float,
+    burst: float | None,
+    protect: str,
+    fec: str,
+    images: Path | None,
+    seed: int,
+    web: Endpoint | None,
+    as_json: bool,
 ) -> None:
     """Start cloud, loss injector and edge on this machine; run them without protection, then with; compare.
 
@@ -74,6 +91,10 @@ def demo(
     with photographs(images) as folder:
         with show_progress() as progress:
             weights = ensure_weights(None, progress)
+        if web is not None:
+            with suppress(KeyboardInterrupt):
+                show_live(folder, schemes[-1], fec, link, web, console)
+            return
         port = free_port()
         with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}") as cloud:
             reference = answers_of_the_uncut_model(weights, folder, console)  # while the cloud starts
@@ -111,6 +132,24 @@ def photographs(images: Path | None) -> Iterator[Path]:
         for name in PHOTOGRAPHS:
             shutil.copy(Path(skimage.__file__).parent / "data" / name, folder)
         yield Path(folder)
+
+
+def show_live(folder: Path, scheme: str, fec: str, link: Link, web: Endpoint, console: Console) -> None:
+    """Run cloud, injector and edge with a live page until Ctrl-C; GradfecError where one of them ends before."""
+    page = web if web.port else web._replace(port=free_port(socket.SOCK_STREAM))
+    port = free_port()
+    with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--web", str(page)) as cloud:
+        with console.status("starting the cloud"):
+            cloud.wait_until_it_says("listening on")
+        with injector(link, port) as (_, relay_port):
+            where = ["--camera", str(folder), "--loop", "--fps", str(LIVE_FPS), "--cloud", f"127.0.0.1:{relay_port}"]
+            options = ["--protect", scheme, "--fec", fec, "--thumbnail", "--name", "demo"]
+            with daemon("gradfec-edge", *where, *options) as edge:
+                edge.wait_until_it_says("connected to")
+                console.print(f"live page: {cloud.said_after('live page: ')}", soft_wrap=True)
+                console.print(f"{scheme} at {link.loss:.0%} loss; Ctrl-C ends it")
+                edge.process.wait()
+                raise edge.failure()
 
 
 def answers_of_the_uncut_model(weights: WeightStore, folder: Path, console: Console) -> dict[str, tuple[int, str]]:

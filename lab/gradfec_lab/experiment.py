@@ -76,9 +76,9 @@ def run_over_link(
     on_record: Callable[[Record], None] = lambda record: None,
 ) -> Run:
     """Send a folder of images from a real edge through a real injector to the cloud on `cloud_port`."""
-    with _injector(link, cloud_port) as (injector, port):
+    with injector(link, cloud_port) as (relay, port):
         records, totals = _send(images, port, edge_options, on_record)
-        return Run(records, totals, injector.totals())
+        return Run(records, totals, relay.totals())
 
 
 def run_with_own_cloud(
@@ -91,20 +91,20 @@ def run_with_own_cloud(
     cloud_port = free_port()
     with (
         daemon("gradfec-cloud", "--listen", f"127.0.0.1:{cloud_port}", "--json", ready="listening on") as cloud,
-        _injector(link, cloud_port) as (injector, port),
+        injector(link, cloud_port) as (relay, port),
     ):
         records, totals = _send(images, port, edge_options, on_record)
         of_cloud = cloud.totals()
-        return Run(records, totals, injector.totals()), of_cloud
+        return Run(records, totals, relay.totals()), of_cloud
 
 
 @contextmanager
-def _injector(link: Link, cloud_port: int) -> Iterator[tuple[Daemon, int]]:
+def injector(link: Link, cloud_port: int) -> Iterator[tuple[Daemon, int]]:
     """Run a loss injector before the cloud; yield it with its port."""
     port = free_port()
     options = ["--listen", f"127.0.0.1:{port}", "--to", f"127.0.0.1:{cloud_port}", "--json", *link.options()]
-    with daemon("gradfec-netem", *options, ready="listening on") as injector:
-        yield injector, port
+    with daemon("gradfec-netem", *options, ready="listening on") as relay:
+        yield relay, port
 
 
 def _send(

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradfec_common.console import Endpoint, EndpointType, Number, plain_errors, say_totals
+from gradfec_common.console import Endpoint, EndpointType, Number, chosen_settings, plain_errors, say_totals
 from gradfec_common.errors import GradfecError, UsageError
 
 
@@ -45,6 +45,21 @@ def test_totals_are_a_line_for_each_kind_of_thing(capsys):
         "gradfec-cloud: datagrams received: bad checksum 2, hello 1",
         "gradfec-cloud: tensors: none",
     ]
+
+
+def test_settings_are_the_options_as_they_were_decided():
+    settings = {}
+
+    @click.command()
+    @click.option("--fps", type=float)
+    @click.option("--importance")
+    @click.option("--results")
+    @click.option("--loop", is_flag=True)
+    def command(**options):
+        settings.update(chosen_settings(importance="proxy"))
+
+    CliRunner().invoke(command, ["--fps", "2"])
+    assert settings == {"fps": "2.0", "importance": "proxy", "loop": "False"}
 
 
 def convert(text, default_host=None):

@@ -17,7 +17,7 @@ from gradfec_edge.progress import Progress
 
 OPTIONS = (
     "camera cloud protect fec importance rows split fps loop in-flight timeout-ms rate results weights key-file "
-    "insecure name seed json"
+    "insecure web thumbnail name seed json"
 )
 
 

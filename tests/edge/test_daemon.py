@@ -60,7 +60,7 @@ def test_who_points_a_camera_at_a_silent_cloud_is_told_once_what_to_look_for(
         options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, None)
         camera = Camera(lambda: any("no answer" in line for line in said))
         metrics = EdgeMetrics(CollectorRegistry(), dict, insecure=key.insecure).camera("camera")
-        await EdgeDaemon(options, camera, SimpleNamespace(grid=None), None, said.append, metrics).run()
+        await EdgeDaemon(options, camera, None, None, said.append, metrics).run()
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
@@ -78,7 +78,7 @@ def test_an_edge_is_ready_while_a_cloud_is_there_and_frames_come_when_they_are_a
         options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), KEY, 4, 2.0, None)
         metrics = EdgeMetrics(CollectorRegistry(), dict, insecure=False).camera("camera")
         camera = SimpleNamespace(name="the door", interval=None, skipped=3)
-        return EdgeDaemon(options, camera, SimpleNamespace(grid=None), None, lambda line: None, metrics)
+        return EdgeDaemon(options, camera, None, None, lambda line: None, metrics)
 
     edge = asyncio.run(make(Endpoint("cloud", 9000)))
     assert edge.why_not_ready() == "not connected to cloud:9000"

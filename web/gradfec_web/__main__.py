@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 
 import click
 
 from gradfec_common.console import Endpoint, EndpointType, plain_errors
+from gradfec_web.access import choose_token, open_listener, page_url
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,9 +27,14 @@ def main(listen: Endpoint, token_file: Path | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
-    from gradfec_web.server import main_loop
+    token = choose_token(listen, token_file)
+    listener = open_listener(listen)
 
-    main_loop(listen, token_file)
+    click.echo(page_url(listen, token))  # who comes before the framework is imported waits in the listener's queue
+
+    from gradfec_web.server import serve
+
+    serve(listen, listener, token, sys.stdin.buffer)
 
 
 if __name__ == "__main__":

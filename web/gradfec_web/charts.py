@@ -104,7 +104,9 @@ def options(chart: Chart, past: Sequence[Point], now: float) -> Options:
             "axisLabel": {"color": "var(--muted)"},
         },
         "series": [
-            _series(name, chart.colours[place % len(chart.colours)], points, chart.stacked)
+            _series(
+                name, "--rest" if name == REST else chart.colours[place % len(chart.colours)], points, chart.stacked
+            )
             for place, name in enumerate(names)
         ],
     }
@@ -118,9 +120,9 @@ def _series(name: str, colour: str, points: Iterable[tuple[float, Values]], stac
         "showSymbol": False,
         "connectNulls": True,
         "stack": "all" if stacked else None,
-        "lineStyle": {"width": 1 if stacked else 2, "color": f"var({colour})"},
+        "lineStyle": {"width": 0 if stacked else 2, "color": f"var({colour})"},
         "itemStyle": {"color": f"var({colour})"},
-        "areaStyle": {"color": f"var({colour})", "opacity": 0.55 if stacked else 0.12},
+        "areaStyle": {"color": f"var({colour})", "opacity": 0.75 if stacked else 0.12},
         "emphasis": {"disabled": True},
     }
 

@@ -9,7 +9,8 @@ from starlette.datastructures import MutableHeaders, QueryParams
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+from gradfec_web.access import LOOPBACK_NAMES
+
 HEADERS = {
     # The browser fetches nothing from elsewhere, whatever the page should come to contain. Its framework evaluates.
     "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data:; "

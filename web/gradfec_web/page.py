@@ -42,12 +42,12 @@ class View:
         self._history, self._edge = history, edge
         self._role: str | None = None
         self._title = ""
-        with box("header", "top"):
+        with box("div", "top"):
             Text("h1", "gradfec")
             self._name = Text("bdi", "", "name")
             self._live = Text("span", "", "live")
             _add_theme_switch(theme)
-        self._body = box("main")
+        self._body = box("div", "body")
         self.refresh()
         ui.timer(REFRESH_S, self.refresh)
 

@@ -15,8 +15,10 @@ from gradfec_web.view import Cell, Frame, Picture, Status
 ANSWERS = 5
 SHOWN_FRAMES = 12
 ROWS_A_PAGE = 12
-COLUMN = {"align": "right", "headerClasses": "", "classes": ""}
+RIGHT = {"align": "right"}
+WORDS = {"align": "left", "classes": "words"}  # may wrap
 WIDE_ONLY = {"headerClasses": "wide", "classes": "wide"}  # a phone has no place for it
+WIDE_WORDS = {"align": "left", "headerClasses": "wide", "classes": "wide words"}
 
 
 class EdgeTable:
@@ -25,13 +27,13 @@ class EdgeTable:
     def __init__(self, choose: Callable[[str], None]) -> None:
         """Call `choose` with the key of the edge that is picked."""
         columns = [
-            {"name": "name", "label": "Edge", "field": "name", "align": "left"},
-            {"name": "state", "label": "State", "field": "state", "align": "left"} | WIDE_ONLY,
-            {"name": "answer", "label": "Last answer", "field": "answer", "align": "left"},
-            COLUMN | {"name": "fps", "label": "Frames/s", "field": "fps"} | WIDE_ONLY,
-            COLUMN | {"name": "latency", "label": "Latency", "field": "latency"} | WIDE_ONLY,
-            COLUMN | {"name": "loss", "label": "Loss", "field": "loss"},
-            COLUMN | {"name": "missing", "label": "Missing", "field": "missing"} | WIDE_ONLY,
+            WORDS | {"name": "name", "label": "Edge", "field": "name"},
+            WIDE_WORDS | {"name": "state", "label": "State", "field": "state"},
+            WORDS | {"name": "answer", "label": "Last answer", "field": "answer"},
+            RIGHT | WIDE_ONLY | {"name": "fps", "label": "Frames/s", "field": "fps"},
+            RIGHT | WIDE_ONLY | {"name": "latency", "label": "Latency", "field": "latency"},
+            RIGHT | {"name": "loss", "label": "Loss", "field": "loss"},
+            RIGHT | WIDE_ONLY | {"name": "missing", "label": "Missing", "field": "missing"},
         ]
         with box("section", "card edges") as self._section:
             with box("div", "line"):
@@ -261,17 +263,16 @@ class LastFrames:
         """Make the table."""
         columns = [
             {"name": "number", "label": "Frame", "field": "number", "align": "left"},
-            {"name": "ago", "label": "Ago", "field": "ago"} | WIDE_ONLY,
-            {"name": "answer", "label": "Answer", "field": "answer", "align": "left"},
+            RIGHT | WIDE_ONLY | {"name": "ago", "label": "Ago", "field": "ago"},
+            *([WIDE_WORDS | {"name": "source", "label": "From", "field": "source"}] if role == "edge" else []),
+            WORDS | {"name": "answer", "label": "Answer", "field": "answer"},
             {"name": "outcome", "label": "Outcome", "field": "outcome", "align": "left"},
-            {"name": "lost", "label": "Lost", "field": "lost"} | WIDE_ONLY,
-            {"name": "bursts", "label": "Bursts", "field": "bursts"} | WIDE_ONLY,
-            {"name": "recovered", "label": "Recovered", "field": "recovered"} | WIDE_ONLY,
-            {"name": "missing", "label": "Missing", "field": "missing"} | WIDE_ONLY,
-            {"name": "latency", "label": "Latency", "field": "latency"},
+            RIGHT | WIDE_ONLY | {"name": "lost", "label": "Lost", "field": "lost"},
+            RIGHT | WIDE_ONLY | {"name": "bursts", "label": "Bursts", "field": "bursts"},
+            RIGHT | WIDE_ONLY | {"name": "recovered", "label": "Recovered", "field": "recovered"},
+            RIGHT | WIDE_ONLY | {"name": "missing", "label": "Missing", "field": "missing"},
+            RIGHT | {"name": "latency", "label": "Latency", "field": "latency"},
         ]
-        if role == "edge":
-            columns.insert(2, {"name": "source", "label": "From", "field": "source", "align": "left"} | WIDE_ONLY)
         with card("Last frames", "frames"):
             self._table = ui.table(columns=columns, rows=[], row_key="number").props("flat dense")
 

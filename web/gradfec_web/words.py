@@ -26,8 +26,8 @@ NO_IMPORTANCE = "Only the edge knows how much each packet matters, and it is not
 INSECURE = f"No key. {INSECURE_WARNING[0].upper()}{INSECURE_WARNING[1:]}"
 
 PACKETS = (
-    "The frame as the network sees it, a tensor: each square is one channel, each strip in it a packet, which holds "
-    "some rows of that channel."
+    "What the first layers made of the frame, a tensor: each square is a channel, one of their many views of the "
+    "frame; each strip in it is a packet, which holds some rows of that view."
 )
 PARITY = "Parity: packets sent on top, from which any lost ones that they protect can be computed back."
 IMPORTANCE = (

@@ -1,0 +1,217 @@
+"""What the edge tells its page and, in sketches, the cloud: told by hand what its core would tell."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.common.small_tensors import GRID, encoded
+
+from gradfec_common.console import Endpoint
+from gradfec_common.plan import UnequalProtection
+from gradfec_common.session.edge import Answered, Closed, Connected, LinkLost, Refused
+from gradfec_common.sketch import JPEG_MAGIC, Sketch
+from gradfec_common.wire import Report, Result
+from gradfec_edge import watch as watch_module
+from gradfec_edge.cells import cells_of
+from gradfec_edge.pipeline import EncodedFrame
+from gradfec_edge.watch import Watch, WatchOptions, watch_options
+from gradfec_web.view import Cell, Edge, Frame, Picture, Record
+
+CLOUD, PAGE = Endpoint("cloud", 9000), Endpoint("127.0.0.1", 8080)
+IMAGE = np.full((224, 224, 3), 100, np.uint8)
+SCORES = np.arange(GRID.count, dtype=np.float32)
+RESULT = Result(3, "partial", [[282, "tiger cat", 0.5]], 1, 2, {"decode": 1.0})
+RECORD: dict[str, object] = {
+    "source": "cat.jpg",
+    "outcome": "partial",
+    "packets": {"sent": 16, "received": 12, "lost": None},
+    "latency_ms": 12.5,
+    "stages_ms": {"decode": 1.0},
+}
+
+
+def frame() -> EncodedFrame:
+    tensor = encoded(UnequalProtection(50).plan(SCORES))
+    return EncodedFrame(tensor.headers, tensor.symbols, tensor.plan, GRID, IMAGE, SCORES, SCORES)
+
+
+@dataclass
+class Session:
+    """Takes sketches while they are wanted."""
+
+    wanted: bool = False
+    sketches: list[tuple[int, Sketch]] = field(default_factory=list)
+
+    def wants_sketch(self, now: float) -> bool:
+        return self.wanted
+
+    def send_sketch(self, tensor: int, sketch: Sketch, now: float) -> None:
+        self.sketches.append((tensor, sketch))
+
+
+@dataclass
+class Page:
+    """Takes down what it is told, and who the edges are."""
+
+    told: list[Record] = field(default_factory=list)
+    edges: Callable[[], list[Edge]] = list
+
+    def take(self, kind: type[Any]) -> list[Any]:
+        return [record for record in self.told if isinstance(record, kind)]
+
+    @asynccontextmanager
+    async def shown(self, options: object, edges: Any, totals: object, say: object) -> AsyncIterator[Any]:
+        self.edges = edges
+        yield self.told.append
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> Page:
+    made = Page()
+    monkeypatch.setattr(watch_module, "shown", made.shown)
+    return made
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    clock = [100.0]
+    monkeypatch.setattr(watch_module.time, "monotonic", lambda: clock[0])
+    return clock
+
+
+def watching(watch: Watch, story: Callable[[], object]) -> None:
+    """Let a story happen while the page is on."""
+
+    async def run() -> None:
+        async with watch.shown(dict, print):
+            story()
+
+    asyncio.run(run())
+
+
+def on_page(session: Session | None = None) -> Watch:
+    options = watch_options(PAGE, "photos/", {"fps": "2"}, False, False)
+    return Watch(options, "kitchen", CLOUD, session or Session())  # type: ignore[arg-type]
+
+
+def test_without_a_page_nothing_is_kept_nor_told() -> None:
+    watch = Watch(WatchOptions(), "kitchen", CLOUD, Session())  # type: ignore[arg-type]
+
+    def story() -> None:
+        watch.sent(3, frame())
+        watch.closed(Closed(3, RESULT, None, 16), RECORD)
+
+    watching(watch, story)
+    assert not watch._pictured
+
+
+def test_the_cloud_gets_a_sketch_when_it_wants_one_with_a_thumbnail_only_if_the_user_says_so() -> None:
+    for thumbnail in (False, True):
+        session = Session()
+        watch = Watch(WatchOptions(None, thumbnail), "kitchen", CLOUD, session)  # type: ignore[arg-type]
+        watch.sent(3, frame())
+        assert not session.sketches
+        session.wanted = True
+        watch.sent(4, frame())
+        ((tensor, sketch),) = session.sketches
+        assert tensor == 4
+        assert sketch.photograph.startswith(JPEG_MAGIC) == thumbnail
+        assert sketch.fates.tolist() == [0] * 6 + [2] * 6  # the least important half is dropped, the other protected
+        assert sketch.importance.tolist() == [15 - 16 * rank // 12 for rank in range(11, -1, -1)]
+
+
+def test_a_frame_is_told_by_its_record_and_its_report(page: Page) -> None:
+    watch = on_page()
+    report = Report(3, 12, 10, 2, b"")
+    watching(watch, lambda: (watch.saw(Connected(7, 0.5, True)), watch.closed(Closed(3, RESULT, report, 12), RECORD)))
+    (told,) = page.take(Frame)
+    assert (told.edge, told.session, told.number, told.outcome, told.source) == ("kitchen", 7, 3, "partial", "cat.jpg")
+    assert told.packets == {"sent": 16, "received": 12}  # what is not known is left out
+    assert (told.bursts, told.latency_ms, told.stages_ms) == (2, 12.5, {"decode": 1.0})
+    assert told.top5 == [(282, "tiger cat", 0.5)]
+
+
+def test_a_frame_without_an_answer_is_told_too(page: Page) -> None:
+    watch = on_page()
+    record = RECORD | {"outcome": "timeout", "latency_ms": None}
+
+    def story() -> None:
+        watch.sent(3, frame())
+        watch.closed(Closed(3, None, None, 12), record)
+
+    watching(watch, story)
+    (told,), (picture,) = page.take(Frame), page.take(Picture)
+    assert (told.outcome, told.top5, told.latency_ms, told.bursts) == ("timeout", [], 0.0, 0)
+    assert set(base64.b64decode(picture.cells)) == {Cell.DROPPED, Cell.ABSENT}
+
+
+def test_one_picture_a_second_shows_what_the_report_s_map_says(page: Page, now: list[float]) -> None:
+    watch, tensor = on_page(), frame()
+    arrived = np.arange(tensor.plan.sent) % 3 > 0
+    report = Report(0, tensor.plan.sent, int(arrived.sum()), 5, np.packbits(arrived).tobytes())
+
+    def story() -> None:
+        for number in range(25):
+            watch.sent(number, tensor)
+            watch.closed(Closed(number, RESULT, report, tensor.plan.sent), RECORD)
+            now[0] += 0.125
+
+    watching(watch, story)
+    pictures = page.take(Picture)
+    assert [picture.number for picture in pictures] == [0, 8, 16, 24]
+    picture = pictures[0]
+    cells = cells_of(tensor.plan, tensor.headers, arrived, complete=False)
+    assert base64.b64decode(picture.cells) == cells.tobytes()
+    assert (picture.channels, picture.groups) == (6, 2)
+    assert base64.b64decode(picture.photograph).startswith(JPEG_MAGIC)
+    importance = np.frombuffer(base64.b64decode(picture.importance), np.uint8)
+    assert np.array_equal(np.argsort(importance), np.arange(GRID.count))
+    assert picture.top5 == [(282, "tiger cat", 0.5)]
+
+
+@pytest.mark.parametrize("untrue", [b"\xff", b"\xff" * 100])
+def test_a_map_that_is_not_the_tensor_s_is_no_map(page: Page, untrue: bytes) -> None:
+    watch, tensor = on_page(), frame()
+
+    def story() -> None:
+        watch.sent(0, tensor)
+        watch.closed(Closed(0, RESULT, Report(0, 9, 9, 0, untrue), 12), RECORD)
+
+    watching(watch, story)
+    (picture,) = page.take(Picture)
+    assert set(base64.b64decode(picture.cells)) == {Cell.DROPPED, Cell.ABSENT}
+
+
+def test_the_page_is_told_where_the_edge_stands_with_its_cloud(page: Page) -> None:
+    watch = on_page()
+    stood = []
+
+    def story() -> None:
+        for event in (
+            Refused("full", "no room"),
+            Connected(9, 0.5, True),
+            Answered(0, RESULT),
+            LinkLost(False),
+            LinkLost(True),
+        ):
+            watch.saw(event)
+            (edge,) = page.edges()
+            stood.append((edge.connected, edge.session, edge.said))
+
+    watching(watch, story)
+    assert stood == [
+        (False, 0, "no room"),
+        (True, 9, ""),
+        (True, 9, ""),
+        (False, 9, "the cloud is silent"),
+        (False, 9, "the cloud is leaving"),
+    ]
+    (edge,) = page.edges()
+    assert (edge.name, edge.address) == ("kitchen", "cloud:9000")

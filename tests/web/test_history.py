@@ -1,0 +1,165 @@
+"""What the page remembers of each edge, and that it stays bounded."""
+
+import dataclasses
+
+import pytest
+from tests.web.world import Camera, status
+
+from gradfec_web.history import BUCKET_S, KEPT_FRAMES, KEPT_S, MAX_GONE, OVERDUE_S, RECENT_S, Bucket, History, figures
+from gradfec_web.view import Edge, Frame, Picture
+
+NOW = 1_000_000.0
+
+
+def frame(name="kitchen", session=1, number=0, at=NOW, outcome="complete", **changes):
+    packets = {"received": 80, "lost": 20, "recovered": 12, "missing": 3}
+    values = {"bursts": 5, "latency_ms": 100.0, "stages_ms": {"decode": 4.0}, "packets": packets} | changes
+    return Frame(name, session, number, at, outcome, [(285, "Egyptian_cat", 0.6)], **values)
+
+
+def edge(name="kitchen", session=1, connected=True, since=NOW, said=""):
+    return Edge(name, session, "192.0.2.1:4000", connected, since, said)
+
+
+def history_of(*records):
+    history = History()
+    for record in records:
+        history.take(record)
+    return history
+
+
+def test_figures_are_means_over_frames_and_shares_of_datagrams():
+    bucket = Bucket(NOW)
+    for latency in (100.0, 200.0):
+        bucket.add(frame(latency_ms=latency))
+    found = figures([bucket, Bucket(NOW + 2)], 4.0)
+    assert (found.frames, found.fps, found.unanswered) == (2, 0.5, 0)
+    assert (found.latency_ms, found.stages_ms) == (150.0, {"decode": 4.0})
+    assert (found.loss, found.burst, found.recovered, found.missing) == (0.2, 4.0, 12.0, 3.0)
+
+
+def test_a_timeout_counts_as_a_frame_but_has_no_latency_and_what_is_not_known_counts_as_none():
+    bucket = Bucket(NOW)
+    unknown = dict.fromkeys(("received", "lost", "recovered", "missing"))
+    bucket.add(frame(outcome="timeout", latency_ms=None, packets=unknown, bursts=0))
+    found = figures([bucket], 2.0)
+    assert (found.frames, found.unanswered) == (1, 1)
+    assert (found.latency_ms, found.loss, found.burst, found.recovered, found.stages_ms) == (None,) * 4 + ({},)
+
+
+def test_the_frame_rate_of_the_last_seconds_is_right_from_the_start_on():
+    history = history_of(*(frame(number=n, at=NOW + n / 10) for n in range(41)))
+    assert history.edges["kitchen"].recent(NOW + 4).fps == pytest.approx(10, rel=0.05)
+
+
+def test_only_the_last_seconds_count_for_the_numbers_of_the_moment():
+    history = history_of(frame(at=NOW, latency_ms=900.0), frame(at=NOW + RECENT_S + 2 * BUCKET_S))
+    recent = history.edges["kitchen"].recent(NOW + RECENT_S + 2 * BUCKET_S)
+    assert (recent.frames, recent.latency_ms) == (1, 100.0)
+
+
+def test_seconds_without_frames_are_points_too_and_the_open_one_is_not():
+    history = history_of(status("cloud", NOW, [edge()]), frame(at=NOW), status("cloud", NOW + 5 * BUCKET_S, [edge()]))
+    points = history.edges["kitchen"].points()
+    assert [at - NOW for at, _ in points] == [BUCKET_S * n for n in range(1, 6)]
+    assert [figures.frames for _, figures in points] == [1, 0, 0, 0, 0]
+
+
+def test_the_past_is_bounded_in_time_and_frames():
+    history = history_of(*(frame(number=n, at=NOW + n) for n in range(1000)))
+    past = history.edges["kitchen"]
+    assert len(past.buckets) == KEPT_S / BUCKET_S
+    assert [f.number for f in past.frames] == list(range(1000 - KEPT_FRAMES, 1000))
+
+
+@pytest.mark.parametrize("leap", [-1e9, -3600, 3600, 1e9])
+def test_a_leap_of_the_clock_costs_no_time_and_what_comes_after_it_shows(leap):
+    history = history_of(frame(), status("cloud", NOW + leap, [edge()]), frame(number=1, at=NOW + leap))
+    past = history.edges["kitchen"]
+    assert len(past.buckets) <= KEPT_S / BUCKET_S
+    assert past.recent(NOW + leap).frames == 1
+
+
+def test_a_late_frame_is_counted_and_moves_nothing_back():
+    history = history_of(frame(at=NOW + 60), frame(number=1, at=NOW))
+    buckets = history.edges["kitchen"].buckets
+    assert [bucket.frames for bucket in buckets] == [2]
+
+
+def test_an_edge_that_is_gone_stays_with_its_reason_for_a_while():
+    gone = edge(connected=False, since=NOW + 1, said="idle")
+    history = history_of(status("cloud", NOW, [edge()]), status("cloud", NOW + 1, [gone]))
+    history.take(status("cloud", NOW + KEPT_S, []))
+    assert history.edges["kitchen"].edge == gone
+    history.take(status("cloud", NOW + KEPT_S + 2, []))
+    assert not history.edges
+
+
+def test_an_edge_that_is_no_longer_listed_is_gone():
+    history = history_of(status("cloud", NOW, [edge(), edge("yard", 2)]), status("cloud", NOW + 1, [edge("yard", 2)]))
+    assert not history.edges["kitchen"].edge.connected
+    assert [past.key for past in history.connected()] == ["yard"]
+
+
+def test_an_edge_that_comes_again_goes_on_in_its_old_place():
+    history = history_of(status("cloud", NOW, [edge()]), frame(), status("cloud", NOW + 4, [edge(session=2)]))
+    history.take(frame(session=2, number=1, at=NOW + 5))
+    assert list(history.edges) == ["kitchen"]
+    assert [f.session for f in history.edges["kitchen"].frames] == [1, 2]
+
+
+def test_two_edges_of_one_name_are_two():
+    history = history_of(status("cloud", NOW, [edge(), edge(session=2)]), frame(session=2))
+    assert [len(past.frames) for past in history.edges.values()] == [0, 1]
+    assert list(history.edges) == ["kitchen", "kitchen #2"]
+
+
+def test_an_edge_may_be_called_what_another_is_called_here():
+    names = ["kitchen", "kitchen #2", "kitchen"]
+    history = history_of(status("cloud", NOW, [edge(name, session) for session, name in enumerate(names)]))
+    assert [past.edge.session for past in history.edges.values()] == [0, 1, 2]
+
+
+def test_frames_that_come_before_their_edge_is_listed_are_kept():
+    history = history_of(frame(), status("cloud", NOW + 1, [edge()]))
+    assert len(history.edges["kitchen"].frames) == 1
+
+
+def test_edges_that_come_and_go_are_bounded():
+    history = History()
+    for session in range(3 * MAX_GONE):
+        history.take(status("cloud", NOW + session / 10, [edge(f"edge {session}", session, since=NOW + session / 10)]))
+    history.take(status("cloud", NOW + 100, [edge("last", 10_000)]))
+    assert len(history.edges) == MAX_GONE + 1
+    assert f"edge {3 * MAX_GONE - 1}" in history.edges and "edge 0" not in history.edges
+
+
+def test_the_newest_picture_is_kept():
+    _, picture = Camera("kitchen", 1).frame(NOW)
+    history = history_of(picture, dataclasses.replace(picture, number=7))
+    kept = history.edges["kitchen"].picture
+    assert isinstance(kept, Picture)
+    assert kept.number == 7
+
+
+def test_what_is_shown_is_what_was_chosen_and_what_lives_in_its_stead_when_that_is_gone():
+    history = history_of(status("cloud", NOW, [edge(), edge("yard", 2)]))
+    assert history.find("yard").key == "yard"
+    assert history.find(None).key == history.find("never heard of").key == "kitchen"
+    history.take(status("cloud", NOW + 1, [edge(), edge("yard", 2, connected=False, since=NOW + 1)]))
+    assert history.find("yard").key == "yard"  # gone, and nobody else has its name
+    history.take(status("cloud", NOW + 2, [edge(), edge(session=3), edge("yard", 2, connected=False)]))
+    history.take(status("cloud", NOW + 3, [edge(session=3), edge("yard", 2, connected=False)]))
+    assert history.find("kitchen").key == "kitchen #2"
+
+
+def test_without_an_edge_nothing_is_found_and_one_that_is_gone_is_better_than_none():
+    assert History().find("kitchen") is None
+    assert history_of(status("cloud", NOW, [edge(connected=False)])).find(None).key == "kitchen"
+
+
+def test_a_daemon_that_is_silent_for_long_is_overdue():
+    history = history_of(status("cloud", NOW, []))
+    assert history.silent_for(NOW + OVERDUE_S) == 0
+    assert history.silent_for(NOW + OVERDUE_S + 1) == OVERDUE_S + 1
+    assert History().silent_for(NOW) == 0

@@ -1,0 +1,80 @@
+"""How the page puts numbers, times and names."""
+
+import pytest
+from tests.web.world import Camera, status
+
+from gradfec_web import charts, words
+from gradfec_web.history import History
+from gradfec_web.view import Cell, Edge
+
+NOW = 1_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.9, "59 s"), (60, "1 min"), (7200, "2 h"), (9e5, "10 d"), (-3, "0 s")]
+)
+def test_a_span_is_written_in_its_largest_unit(seconds, text):
+    assert words.span(seconds) == text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def test_what_is_not_known_is_a_dash():
+    assert {words.number(None), words.percent(None), words.with_unit(None, "ms")} == {words.NONE}
+    assert words.number(2048) == "2\N{NARROW NO-BREAK SPACE}048"
+    assert words.percent(0.2144) == "21.4\N{NO-BREAK SPACE}%"
+
+
+def test_each_fate_has_its_words():
+    assert set(words.FATES) == set(Cell)
+
+
+@pytest.mark.parametrize(
+    ("listening", "cloud"),
+    [
+        ("127.0.0.1:9000", "127.0.0.1:9000"),
+        ("0.0.0.0:9000", "HOST:9000"),
+        ("[::]:9000", "HOST:9000"),
+        (":9000", "HOST:9000"),
+    ],
+)
+def test_an_edge_is_told_an_address_that_it_can_use(listening, cloud):
+    assert words.cloud_for_edges(listening) == cloud
+
+
+def test_an_edge_that_is_gone_says_why():
+    gone = Edge("kitchen", 1, "", False, NOW - 40, "idle")
+    assert words.state(gone, NOW).replace("\N{NO-BREAK SPACE}", " ") == "gone for 40 s: idle"
+
+
+def test_the_title_says_what_the_page_is():
+    assert words.title(status("edge", NOW, [])) == "/dev/video0 – gradfec edge"
+    assert words.title(None) == "gradfec"
+
+
+def points(count=20):
+    history, camera = History(), Camera("kitchen", 1)
+    for n in range(2 * count):
+        history.take(camera.frame(NOW + n)[0])
+    return history.edges["kitchen"].points()
+
+
+@pytest.mark.parametrize("chart", charts.CHARTS, ids=lambda chart: chart.title)
+def test_each_chart_says_in_words_what_it_draws(chart):
+    past = points()
+    text, drawn = charts.in_words(chart, past), charts.options(chart, past, NOW + 40)
+    for series in drawn["series"]:
+        last = series["data"][-1][1]
+        assert f"{series['name']} {chart.write(last)} now" in text
+        assert len(series["data"]) == len(past)
+
+
+def test_stages_and_what_is_left_make_up_the_latency():
+    for _, figures in points():
+        split = charts.latency_by_stage(figures)
+        assert list(split)[-1] == charts.REST
+        assert sum(split.values()) == pytest.approx(figures.latency_ms)
+
+
+@pytest.mark.parametrize("chart", charts.CHARTS, ids=lambda chart: chart.title)
+def test_a_chart_of_nothing_is_empty_and_says_so(chart):
+    assert charts.options(chart, [], NOW)["series"] == []
+    assert "nothing yet" in charts.in_words(chart, [])
