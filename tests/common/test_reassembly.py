@@ -10,10 +10,11 @@ from gradfec_common.codes import LEOPARD, ZFEC
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import Block, NoProtection, Plan, UnequalProtection
 from gradfec_common.quantise import dequantise, quantise
-from gradfec_common.reassembly import MAX_SENT_PER_PACKET, Reassembly, decode_tensor, is_first, judge
+from gradfec_common.reassembly import MAX_SENT_PER_PACKET, Reassembly, decode_tensor, is_first, judge, read_map
 from gradfec_common.transmit import FILL_MEAN
 from gradfec_common.wire import Drop
 
+from . import second_encoder
 from .small_tensors import GRID, SPLIT, bodies_of, encoded, features, headers_of, odd_plan, symbols_of
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -131,6 +132,33 @@ def test_the_counts_of_datagrams_and_bursts_are_those_of_what_arrived(case):
     assert arrived.lost_bursts() == len([run for run in lost.split(".") if run])
     assert arrived.all_arrived == (len(alive) == plan.sent)
     assert (arrived.sent, arrived.kept, arrived.blocks) == (plan.sent, plan.kept, len(plan.blocks))
+
+
+@given(lossy())
+def test_the_map_says_which_datagrams_arrived_if_there_are_as_many_as_it_has_bytes(case):
+    plan, _, datagrams, alive = case
+    if not alive:
+        return
+    positions = [position for position, datagram in enumerate(datagrams) if datagram in alive]
+    made = received(alive).map()
+    assert made == (second_encoder.arrived(positions, plan.sent) if len(alive) >= -(-plan.sent // 8) else b"")
+    if made:
+        assert np.flatnonzero(read_map(made, plan.sent)).tolist() == positions
+
+
+def test_a_tensor_of_more_datagrams_than_a_report_has_room_for_has_no_map():
+    arrived = begin(bodies_of(FEC_50_50))
+    arrived.sent = 8 * wire.MAX_MAP_BYTES
+    arrived.arrived = np.ones(arrived.sent, bool)
+    assert arrived.map() == b"\xff" * wire.MAX_MAP_BYTES
+    arrived.sent += 1
+    arrived.arrived = np.ones(arrived.sent, bool)
+    assert arrived.map() == b""
+
+
+@pytest.mark.parametrize("untrue", [b"", b"\xff", b"\xff" * 3])
+def test_a_map_of_another_length_says_nothing(untrue):
+    assert read_map(untrue, 12) is None
 
 
 @given(lossy())

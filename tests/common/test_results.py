@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradfec_common.errors import GradfecError
-from gradfec_common.results import ResultsFile
+from gradfec_common.results import ResultsFile, packet_fates, symbol_fates
 
 
 def run(code: str, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[Any]:
@@ -253,3 +253,31 @@ def test_closing_twice_is_allowed_and_writing_after_it_is_not(tmp_path: Path) ->
     results.close()
     with pytest.raises(ValueError, match="closed"):
         results.write({"n": 1})
+
+
+NAMES = ("total", "dropped_by_plan", "parity", "sent", "received", "lost", "recovered", "missing")
+
+
+@pytest.mark.parametrize(
+    ("counts", "symbols", "packets"),
+    [
+        (
+            (100, 20, 30, 110, 70, 40, 10, 5),
+            {"received": 70, "lost": 40},
+            {"arrived": 65, "recovered": 10, "missing": 5, "dropped_by_plan": 20},
+        ),
+        ((100, 20, 30, 110, None, None, None, None), {"unknown": 110}, {"unknown": 80, "dropped_by_plan": 20}),
+        ((0, 0, 0, 0, None, None, None, None), {"unknown": 0}, {"unknown": 0, "dropped_by_plan": 0}),
+    ],
+    ids=["all is known", "nobody answered", "never sent"],
+)
+def test_each_symbol_and_each_packet_has_one_fate(
+    counts: tuple[int | None, ...], symbols: dict[str, int], packets: dict[str, int]
+) -> None:
+    record = dict(zip(NAMES, counts, strict=True))
+    assert (symbol_fates(record), packet_fates(record)) == (symbols, packets)
+
+
+def test_no_count_of_fates_is_below_0_whatever_the_other_side_says() -> None:
+    record = dict(zip(NAMES, (100, 20, 30, 110, 999, -889, 60, 60), strict=True))
+    assert min(*symbol_fates(record).values(), *packet_fates(record).values()) == 0

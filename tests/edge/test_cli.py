@@ -14,7 +14,7 @@ from gradfec_edge.importance import DEFAULT_ESTIMATOR, ESTIMATORS
 
 OPTIONS = (
     "camera cloud protect fec importance rows split fps loop in-flight timeout-ms rate results weights key-file "
-    "insecure name seed json"
+    "insecure web thumbnail name seed json"
 )
 
 

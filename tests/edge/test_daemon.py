@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable
@@ -73,3 +74,31 @@ def test_who_points_a_camera_at_a_silent_cloud_is_told_once_what_to_look_for(
     assert f"no answer from {cloud} for 0 s: check that gradfec-cloud runs there, {words}and that UDP" in told[0]
     assert ("--insecure: anybody" in " ".join(caplog.messages)) == key.insecure
     assert {record.levelname for record in caplog.records if record.event in {"silent", "insecure"}} == {"WARNING"}
+
+
+def test_an_edge_is_ready_while_a_cloud_is_there_and_frames_come_when_they_are_asked_for() -> None:
+    async def make(cloud: Endpoint) -> EdgeDaemon:
+        options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), KEY, 4, 2.0, None)
+        metrics = EdgeMetrics(CollectorRegistry(), dict, insecure=False).camera("camera")
+        camera = SimpleNamespace(name="the door", interval=None, skipped=3)
+        parts = Camera(options, camera, None, None, CameraStatus("edge"), Log("gradfec-edge"))
+        return EdgeDaemon(parts, metrics)
+
+    edge = asyncio.run(make(Endpoint("cloud", 9000)))
+    assert edge.why_not_ready() == "not connected to cloud:9000"
+    edge._refusal = "cloud:9000 takes no edge now: it serves 256 edges already"
+    assert edge.why_not_ready() == edge._refusal
+    edge._connected.set()
+    assert edge.why_not_ready() == "no frame from the door"  # not one so far
+    now = time.monotonic()
+    edge._frame_at = now - 100  # and none was asked for since: all are on their way
+    assert edge.why_not_ready() == ""
+    assert edge.snapshot().frame_age_s >= 100
+    assert edge.snapshot().delivering
+    edge._asking_since = now - 60
+    assert edge.why_not_ready() == "no frame from the door"
+    assert not edge.snapshot().delivering
+    edge.source.interval = 60.0  # as slow as it is said to be
+    assert edge.why_not_ready() == ""
+    edge._leaving = True
+    assert edge.why_not_ready() == "it is leaving"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -10,10 +11,12 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
-from gradfec_lab import experiment
+from gradfec_lab import demo, experiment
 from gradfec_lab.daemons import Daemon, daemon, free_port
 from gradfec_lab.experiment import Link, injector
 
@@ -52,19 +55,9 @@ def test_both_pages_show_what_a_bad_link_did_to_the_frames(photographs: Path, mo
         patient("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--web", free_port(), ready="listening on") as cloud,
         injector(BAD_LINK, port) as (_, relay),
         daemon(
-            *(
-                "gradfec-edge",
-                "--camera",
-                photographs,
-                "--loop",
-                "--in-flight",
-                1,
-                "--timeout-ms",
-                60_000,
-                "--cloud",
-                f"127.0.0.1:{relay}",
-            ),
-            *("--protect", "FEC_50_50", "--name", "kitchen", "--web", free_port(), "--thumbnail", "--results", "-"),
+            *("gradfec-edge", "--camera", str(photographs), "--loop", "--in-flight", 1, "--timeout-ms", 60_000),
+            *("--cloud", f"127.0.0.1:{relay}", "--protect", "FEC_50_50", "--name", "kitchen"),
+            *("--web", free_port(), "--thumbnail", "--results", "-"),
         ) as edge,
     ):
         record = json.loads(next(edge.lines()))
@@ -107,6 +100,30 @@ def test_a_page_that_dies_costs_the_daemon_nothing(photographs: Path) -> None:
             assert json.loads(next(lines))["outcome"] == "complete"
         edge.stop()
         assert edge.process.returncode == 0, edge.said
+
+
+class Interrupted(Console):
+    """A terminal at which somebody presses Ctrl-C once the page has been looked at."""
+
+    page = ""
+
+    def print(self, *text: Any, **options: Any) -> None:
+        if not self.page:
+            with urllib.request.urlopen(text[0].removeprefix("live page: "), timeout=60) as answer:
+                self.page = answer.read().decode()
+        else:
+            raise KeyboardInterrupt
+
+
+def test_the_demo_shows_its_page_until_ctrl_c_and_leaves_nothing_running(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "daemon", stubbed)
+    console, before = Interrupted(file=io.StringIO()), children_of(os.getpid())
+    with pytest.raises(KeyboardInterrupt):
+        demo.show_live(photographs, "FEC_50_50", "zfec", BAD_LINK, demo.FREE_PORT, console)
+    assert "gradfec" in console.page
+    assert children_of(os.getpid()) == before
 
 
 @pytest.mark.parametrize("name", ["gradfec-cloud", "gradfec-edge"])
