@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 REDRAWN_PER_S = 2.0
 MOST_LINES = 24
+ECHO_COLUMNS = 4  # stay free: a terminal shows ^C where the cursor is, and a line that wrapped then would stay
 
 
 @contextlib.contextmanager
@@ -30,15 +31,20 @@ def live_status(render: Callable[[int], RenderableType]) -> Iterator[None]:
         yield
         return
     from rich.console import Console
+    from rich.constrain import Constrain
     from rich.live import Live
 
     console = Console(file=log.stream, highlight=False)
     if console.is_dumb_terminal:  # it cannot move its cursor
         yield
         return
-    # Half of the screen is left to the log. Standard output stays where it is: it may be a file.
-    with Live(
-        get_renderable=lambda: render(max(min(console.height // 2, MOST_LINES), 1)),
+
+    def drawn() -> RenderableType:
+        lines = max(min(console.height // 2, MOST_LINES), 1)  # half of the screen is left to the log
+        return Constrain(render(lines), max(console.width - ECHO_COLUMNS, 1))
+
+    with Live(  # standard output stays where it is: it may be a file
+        get_renderable=drawn,
         console=console,
         refresh_per_second=REDRAWN_PER_S,
         transient=True,

@@ -127,8 +127,7 @@ class CameraSession:
         settings = {
             "name": options.name,
             **coding.settings(options),
-            "key_id": None if self.key.insecure else self.key.id.hex(),
-            "insecure": self.key.insecure,
+            **({"insecure": True} if self.key.insecure else {"key_id": self.key.id.hex()}),
             "fps": options.fps,
             "rate": options.rate,
             "in_flight": options.in_flight,
