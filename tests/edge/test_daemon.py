@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import uvloop
