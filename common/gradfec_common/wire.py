@@ -234,6 +234,7 @@ def sort_batch(batch: Batch) -> Sorted:
 MAX_TEXT_BYTES = 256
 MAX_MAP_BYTES = 1024  # of a report's map of what arrived: it must fit a datagram
 MAX_PART_BYTES = 1024  # of a sketch
+MAX_PADDING_BYTES = 1024
 OUTCOMES = ("complete", "partial")
 
 
@@ -286,9 +287,10 @@ class Refuse:
 
 @dataclass(frozen=True)
 class Ping:
-    """Edge to cloud: are you there?"""
+    """Edge to cloud: are you there? `padding`, of any bytes, pays for the answers that are due."""
 
     kind: ClassVar[MessageKind] = MessageKind.PING
+    padding: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -439,6 +441,7 @@ IS_VALID: dict[str, Callable[[Any], bool]] = {
     "k": _is_uint(8),
     "index": _is_uint(8),
     "data": _are_bytes(MAX_PART_BYTES),
+    "padding": _are_bytes(MAX_PADDING_BYTES),
     "results": _are_tensors,
     "reports": _are_tensors,
 }

@@ -270,7 +270,8 @@ CONTROLS = {
             ("leaving", "the cloud is shutting down"),
         )
     },
-    "ping": ControlVector("Are you there?", "PING", {}),
+    "ping": ControlVector("Are you there?", "PING", {"padding": b""}),
+    "ping_padded": ControlVector("Are you there, and what of my answers?", "PING", {"padding": bytes(1024)}),
     "pong": ControlVector("Yes.", "PONG", {}, downwards=True),
     "result_complete": ControlVector(
         "A result without losses.",

@@ -40,7 +40,8 @@ MESSAGES = st.one_of(
     st.builds(Hello, U8, U16, U16, TEXT),
     st.builds(Welcome, U32, st.booleans()),
     st.builds(Refuse, TEXT, TEXT),
-    st.sampled_from([Ping(), Pong(), Bye()]),
+    st.sampled_from([Pong(), Bye()]),
+    st.builds(Ping, st.binary(max_size=40)),
     st.builds(
         Result,
         U32,
@@ -59,6 +60,7 @@ EXAMPLES = [
     Welcome(250),
     Refuse("full", "the cloud serves 256 edges already"),
     Ping(),
+    Ping(b"\0" * 1024),
     Pong(),
     Result(9, "partial", [[282, "tiger cat", 0.5], [3, "ä", 0.1]], 3, 4, {"decode": 1.5}),
     Report(9, 11, 4, 2, b"\xc8\x20"),

@@ -16,6 +16,8 @@ from gradfec_common.sketch import Sketch, sketch_bytes, sketch_parts
 from gradfec_common.transmit import EncodedTensor
 from gradfec_common.wire import Ack, Batch, Bye, Drop, Hello, Kind, Message, Ping, Pong, Refuse, Report, Result, Welcome
 
+PADDING = bytes(wire.MAX_PADDING_BYTES)  # of a question while answers are due: an edge that has moved must pay for them
+
 
 @dataclass(frozen=True)
 class EdgeLimits:
@@ -260,7 +262,7 @@ class EdgeSession:
     def _ask(self, now: float) -> None:
         """Ask the cloud for a sign of life; where it may have forgotten the session, for a new one as well."""
         if self._session is not None and not self._session.over:
-            self._say(Ping())
+            self._say(Ping(PADDING if self.open_tensors else b""))
         forgotten = self._session is None or self._session.over or now - self._lost_at >= self.limits.hello_after_s
         if not self.connected and forgotten:
             self._say_hello(now)
