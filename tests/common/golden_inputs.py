@@ -271,7 +271,7 @@ CONTROLS = {
         )
     },
     "ping": ControlVector("Are you there?", "PING", {"padding": b""}),
-    "ping_padded": ControlVector("Are you there, and what of my answers?", "PING", {"padding": bytes(1024)}),
+    "ping_padded": ControlVector("Are you there, and what of my answers?", "PING", {"padding": bytes(300)}),
     "pong": ControlVector("Yes.", "PONG", {}, downwards=True),
     "result_complete": ControlVector(
         "A result without losses.",

@@ -37,7 +37,7 @@ from .golden_inputs import CONTROL_SESSION, CONTROLS, GOLDEN, SESSION, TENSORS, 
 from .second_seal import CLOUD, EDGE, PSK
 
 PROTOCOL = (Path(__file__).parents[2] / "docs" / "PROTOCOL.md").read_text("utf-8")
-GOOD_FATES = {"collected", "surplus", "hello", "ping", "ack", "bye"}
+GOOD_FATES = {"collected", "surplus", "hello", "ping", "ack", "bye", "sketch"}
 KEY = HandshakeKey(Key(PSK))
 KEYS = {KEY.id: KEY}
 SEALED = [name for name, vector in CONTROLS.items() if vector.kind not in ("HELLO", "WELCOME", "REFUSE")]
@@ -127,13 +127,14 @@ def entropy_of_the_cloud(count: int) -> bytes:
     return {4: SESSION.to_bytes(4, "big"), 32: CLOUD}[count]
 
 
-def cloud_of(session: Session) -> CloudSessions:
-    """A cloud with one session, opened by a hello from the second implementation."""
+def cloud_of(session: Session, *, sketches: bool = False) -> CloudSessions:
+    """A cloud with one session, opened by a hello from the second implementation; it may want sketches."""
     split_point = split_point_by_id(session.split)
     assert split_point is not None
-    cloud = CloudSessions(split_point, 0.25, KEYS, entropy_of_the_cloud)
+    cloud = CloudSessions(split_point, 0.25, KEYS, entropy_of_the_cloud, sketches=sketches)
     cloud.receive(wire.batch_of([session.hello], ["edge"]), 0.0)
-    assert cloud.datagrams_to_send() == [(session.welcome, "edge")]
+    welcome = golden_control("welcome_to_look") if sketches else session.welcome
+    assert cloud.datagrams_to_send() == [(welcome, "edge")]
     cloud.counts.clear()
     return cloud
 
@@ -287,7 +288,7 @@ def test_the_cloud_decodes_a_golden_tensor_from_as_much_parity_as_there_is(name:
 
 @pytest.mark.parametrize("name", [name for name in SEALED if not CONTROLS[name].downwards])
 def test_the_cloud_takes_each_golden_message_of_an_edge(name: str) -> None:
-    cloud = cloud_of(CONTROL_SESSION)
+    cloud = cloud_of(CONTROL_SESSION, sketches=CONTROLS[name].kind == "SKETCH")
     cloud.receive(wire.batch_of([golden_control(name)], ["edge"]), 1.0)
     assert cloud.counts == Counter({CONTROLS[name].kind.lower(): 1})
     assert cloud.open_sessions == (CONTROLS[name].kind != "BYE")

@@ -59,7 +59,6 @@ EXAMPLES = [
     Hello(1, 18, 7, "kitchen"),
     Welcome(250),
     Refuse("full", "the cloud serves 256 edges already"),
-    Ping(),
     Ping(b"\0" * 1024),
     Pong(),
     Result(9, "partial", [[282, "tiger cat", 0.5], [3, "ä", 0.1]], 3, 4, {"decode": 1.5}),

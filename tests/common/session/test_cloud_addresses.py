@@ -113,7 +113,7 @@ def test_a_question_pays_for_its_answer(cloud):
     before = credit(cloud, session)
     cloud.say(Ping(), session)
     assert cloud.told(Pong) == [Pong()]
-    assert credit(cloud, session) == before
+    assert credit(cloud, session) >= before
     assert not cloud.core.bites
 
 
