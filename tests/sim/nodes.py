@@ -103,6 +103,15 @@ def sessions_of(cloud: CloudSessions) -> dict[int, Session]:
     return cloud._sessions
 
 
+def understands(cloud: CloudSessions, core: EdgeSession) -> bool:
+    """Tell whether the cloud can still follow an edge's keys: not where more than an epoch of what it said was lost."""
+    session = cloud._sessions.get(core.session)
+    if session is None or core._session is None:
+        return False
+    newest, epoch = session.opener.newest, core._session.sealer._epoch_datagrams
+    return core._session.sealer.counter // epoch <= max(newest, 0) // epoch + 1
+
+
 def tensor_of(cloud: CloudSessions, session: int, number: int) -> Tensor | None:
     """Return a tensor that is not finished yet."""
     return cloud._sessions[session].tensors.get(number) if session in cloud._sessions else None

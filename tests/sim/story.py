@@ -133,6 +133,7 @@ class Story(Simulation):
             all(edge.core.connected and not edge.core.open_tensors and not edge.leaving for edge in self.edges)
             and {(edge.core.session, edge.address) for edge in self.edges}
             == {(session.id, session.peer) for session in nodes.sessions_of(self.cloud).values()}
+            and all(nodes.understands(self.cloud, edge.core) for edge in self.edges)
             and not self.cloud.open_tensors
             and not self.cloud.unacknowledged
             and not self.waiting
