@@ -10,7 +10,7 @@ from pathlib import Path
 from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, grow_receive_buffer
 from gradfec_common.wire import Kind
 
-MOST = 4096  # datagrams kept: the first ones since it began, and later hellos
+MOST = 4096  # datagrams kept: the first ones since it began, and each hello that was heard: others may be answered once
 
 
 class Wiretap:
@@ -28,6 +28,7 @@ class Wiretap:
             each.setblocking(False)  # what made it readable may be an error that a send has been told meanwhile
         self._edge: tuple[str, int] | None = None
         self._kept: list[bytes] = []
+        self._asked = b""  # the hello that was said last
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._relay, daemon=True)
         self._thread.start()
@@ -39,7 +40,7 @@ class Wiretap:
 
     def forget(self) -> None:
         """Throw the copies away and begin anew."""
-        self._kept = []
+        self._kept, self._asked = [], b""
 
     def close(self) -> None:
         """Relay nothing more."""
@@ -60,10 +61,14 @@ class Wiretap:
     def _pass_on(self, source: socket.socket) -> None:
         if source is self._back:
             datagram = self._back.recv(2048)
+            if datagram[2:3] == bytes([Kind.WELCOME]) and self._asked:
+                self._kept.append(self._asked)
             if self._edge:
                 self._front.sendto(datagram, self._edge)
             return
         datagram, self._edge = self._front.recvfrom(2048)
-        if len(self._kept) < MOST or datagram[2:3] == bytes([Kind.HELLO]):
+        if datagram[2:3] == bytes([Kind.HELLO]):
+            self._asked = datagram
+        elif len(self._kept) < MOST:
             self._kept.append(datagram)
         self._back.send(datagram)
