@@ -401,23 +401,23 @@ PLANTED = {
     "two ways too short": Planted("of two fates of a name, one is lost", instead(wire, "sort_batch", _overwrites), 50),
     # keys
     "takes twice": Planted(
-        "the newest datagram is taken again", instead(ReplayWindow, "judge_one", _forgets_newest), 10
+        "the newest datagram is taken again", instead(ReplayWindow, "judge_one", _forgets_newest), 50
     ),
-    "too narrow": Planted("the replay window is one too narrow", instead(ReplayWindow, "judge", _one_too_narrow), 10),
+    "too narrow": Planted("the replay window is one too narrow", instead(ReplayWindow, "judge", _one_too_narrow), 50),
     "twice in a batch": Planted(
-        "a datagram twice in a batch is taken twice", instead(ReplayWindow, "take_in", _first_of_a_batch), 10
+        "a datagram twice in a batch is taken twice", instead(ReplayWindow, "take_in", _first_of_a_batch), 50
     ),
     "goodbye": Planted(
-        "strangers are said goodbye to", instead(CloudSessions, "_take_sealed", _says_goodbye_to_strangers), 10
+        "strangers are said goodbye to", instead(CloudSessions, "_take_sealed", _says_goodbye_to_strangers), 50
     ),
-    "replayed hello": Planted("a replayed hello is answered", instead(Greeter, "read", _answers_replays), 10),
-    "forged hello": Planted("a forged hello is answered", instead(greeter, "read_hello", _answers_forgeries), 10),
-    "amplification": Planted("answers cost nothing", instead(Outbox, "say", _costs_nothing), 10),
-    "credit moves": Planted("what is paid for moves along", instead(CloudSessions, "_hear", _keeps_credit), 10),
-    "moves back": Planted("an old datagram moves its session", instead(CloudSessions, "_hear", _moves_back), 10),
-    "nonce": Planted("nonces come again with each epoch", _counts_anew, 10),
+    "replayed hello": Planted("a replayed hello is answered", instead(Greeter, "read", _answers_replays), 50),
+    "forged hello": Planted("a forged hello is answered", instead(greeter, "read_hello", _answers_forgeries), 50),
+    "amplification": Planted("answers cost nothing", instead(Outbox, "say", _costs_nothing), 50),
+    "credit moves": Planted("what is paid for moves along", instead(CloudSessions, "_hear", _keeps_credit), 50),
+    "moves back": Planted("an old datagram moves its session", instead(CloudSessions, "_hear", _moves_back), 50),
+    "nonce": Planted("nonces come again with each epoch", _counts_anew, 50),
     "used up": Planted(
-        "forgeries use up what an edge may send", instead(CloudSessions, "_take_sealed", _charges_forgeries), 10
+        "forgeries use up what an edge may send", instead(CloudSessions, "_take_sealed", _charges_forgeries), 50
     ),
-    "removed key": Planted("who is in stays in", instead(CloudSessions, "change_keys", _lets_stay), 10),
+    "removed key": Planted("who is in stays in", instead(CloudSessions, "change_keys", _lets_stay), 50),
 }

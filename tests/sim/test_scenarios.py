@@ -8,10 +8,17 @@ from gradfec_common.wire import Bye, Kind
 
 from . import nodes
 from .attackers import Greedy, Insider
+from .ledger import watched
 from .network import CLEAN, DEAD, Origin, Parcel
 from .nodes import CLOUD
 from .story import Story
 from .swarm import Swarm
+
+
+@pytest.fixture(autouse=True)
+def _watched():
+    with watched():
+        yield
 
 
 def simulation(edges=1, service_s=0.01, swarm=None, **cloud):
