@@ -191,9 +191,9 @@ def test_an_edge_is_chosen_by_its_name_and_stays_chosen_after_a_reload(tab):
 
 def test_an_edge_that_is_gone_is_shown_with_the_reason(tab):
     page = tab.page
-    expect(page.locator(".edges tr", has_text="garage")).to_contain_text("idle")
+    expect(page.locator(".edges tr", has_text="garage")).to_contain_text("nothing has been heard from it")
     page.get_by_role("button", name="garage").click()
-    expect(page.locator(".edge .state")).to_contain_text("idle")
+    expect(page.locator(".edge .state")).to_contain_text("nothing has been heard from it")
     expect(page.locator(".edge .empty")).to_be_visible()
 
 

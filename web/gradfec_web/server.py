@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -78,4 +79,9 @@ def read_records(lines: BinaryIO) -> Iterator[Record]:
     """Read records until the input ends; a line that is none, such as one that was cut off, is passed over."""
     for line in lines:
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-            yield load(line)
+            yield load(_printable(line) if b"\\ud" in line else line)
+
+
+def _printable(line: bytes) -> bytes:
+    """Put ? for what is no character, as in file names that are not UTF-8: no browser can be sent it."""
+    return json.dumps(json.loads(line), ensure_ascii=False).encode("utf-8", "replace")
