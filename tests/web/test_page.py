@@ -302,13 +302,6 @@ def test_what_comes_from_the_network_is_never_markup(serve, visit):
     expect(page.locator(".first")).to_have_text(EVIL.replace("_", " "))
     expect(page.locator(".pick bdi").first).to_have_text(EVIL)
     expect(page.get_by_role("img", name=re.compile("Latency by stage.*onerror"))).to_be_attached()
-    chart = page.locator(".nicegui-echart").nth(1)
-    for x in range(60, 260, 10):  # its tooltip, which goes when the chart is drawn anew
-        chart.hover(position={"x": x, "y": 60})
-        if "onerror" in chart.inner_text():
-            break
-    else:
-        pytest.fail("no tooltip")
     page.get_by_role("button", name=re.compile("onerror")).last.click()
     page.reload()
     expect(page).to_have_title(f"{EVIL} – gradfec cloud")
