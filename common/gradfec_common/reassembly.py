@@ -239,8 +239,8 @@ def decode_tensor(arrived: Reassembly, fill: Fill = 0.0, each: Each = map) -> De
         return data, np.full(k, n > k), ~arrived.present[start : start + k]
 
     heard_of = np.flatnonzero(arrived.base >= 0).tolist()
-    shapes = [(n, k, 0) for n, k in zip(arrived.n[heard_of].tolist(), arrived.k[heard_of].tolist(), strict=True)]
-    blocks = zip(*worth_threads(shapes, each)(of_block, heard_of), strict=True)
+    n, k = arrived.n[heard_of], arrived.k[heard_of]
+    blocks = zip(*worth_threads((k * (n - k)).tolist(), each)(of_block, heard_of), strict=True)
     data, protected, recovered = (np.concatenate(part) for part in blocks)
     places, packets = wire.without_places(data)
     valid = places < arrived.grid.count

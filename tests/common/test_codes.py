@@ -249,18 +249,18 @@ def test_a_code_whose_library_is_not_installed_is_refused_with_what_to_do(monkey
 
 
 @pytest.mark.parametrize(
-    ("shapes", "threads"),
+    ("work", "threads"),
     [
-        ([(256, 128, 1)] * 8, True),
-        ([(80, 40, 1)] * 26, True),
-        ([(40, 20, 1)] * 52, False),  # each is done before another thread has begun
-        ([(2048, 1024, 2)], False),
-        ([(256, 128, 1), (9, 8, 1)], False),
+        ([128 * 128] * 8, True),
+        ([40 * 40] * 26, True),
+        ([20 * 20] * 52, False),  # each is done before another thread has begun
+        ([1024 * 1024], False),
+        ([128 * 128, 8 * 1], False),
         ([], False),
     ],
 )
-def test_blocks_are_coded_in_threads_where_that_is_worth_it(shapes, threads):
+def test_blocks_are_coded_in_threads_where_that_is_worth_it(work, threads):
     def in_threads(function, items):
         return map(function, items)
 
-    assert worth_threads(shapes, in_threads) is (in_threads if threads else map)
+    assert worth_threads(work, in_threads) is (in_threads if threads else map)

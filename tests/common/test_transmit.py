@@ -198,6 +198,7 @@ def test_a_datagram_of_the_default_split_has_458_bytes():
 @pytest.mark.parametrize("code", [ZFEC, LEOPARD], ids=lambda code: code.name)
 def test_blocks_in_threads_make_the_same_bodies_and_the_same_tensor(code, monkeypatch):
     monkeypatch.setattr("gradfec_common.codes.WORTH_A_THREAD", 0)
+    monkeypatch.setattr("gradfec_common.transmit.TOGETHER", 1)
     plan = UnequalProtection(50, replace(code, block=4)).plan(np.arange(GRID.count, dtype=np.float32))
     assert len(plan.blocks) == 3
     chi = features(np.random.default_rng(3))
@@ -219,6 +220,17 @@ def test_blocks_in_threads_make_the_same_bodies_and_the_same_tensor(code, monkey
         np.testing.assert_array_equal(alone.chi, together.chi)
         assert (alone.recovered, alone.missing) == (together.recovered, together.missing) == (6, 0)
     assert len(threads) == 6 and threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize("code", [ZFEC, LEOPARD], ids=lambda code: code.name)
+@pytest.mark.parametrize("block", [4, 5, 6])  # blocks of one shape, of two
+def test_blocks_coded_side_by_side_are_those_coded_one_by_one(code, block, monkeypatch):
+    plan = UnequalProtection(40, replace(code, block=block)).plan(np.arange(GRID.count, dtype=np.float32))
+    assert len(plan.blocks) > 1
+    chi = features(np.random.default_rng(5))
+    together = encode_tensor(chi, plan, GRID, SPLIT).bodies(2)
+    monkeypatch.setattr("gradfec_common.transmit.TOGETHER", 1)
+    np.testing.assert_array_equal(together, encode_tensor(chi, plan, GRID, SPLIT).bodies(2))
 
 
 def test_a_code_of_words_of_two_bytes_is_refused_for_symbols_of_odd_length():

@@ -6,7 +6,7 @@ usable whether its block decodes or not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -117,7 +117,6 @@ class Each(Protocol):
 WORTH_A_THREAD = 1000  # multiplications for each byte of a symbol: for less, threads wait longer than they work
 
 
-def worth_threads(shapes: Iterable[tuple[int, int, int]], each: Each) -> Each:
-    """Return `each` where there are several blocks (n, k, code id) and each takes long enough, else `map`."""
-    work = [k * (n - k) for n, k, _ in shapes]
+def worth_threads(work: Sequence[int], each: Each) -> Each:
+    """Return `each` for several calls that each make enough multiplications for a byte of a symbol, else `map`."""
     return each if len(work) > 1 and min(work) >= WORTH_A_THREAD else map

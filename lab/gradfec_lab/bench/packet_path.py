@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 from gradfec_common import wire
 from gradfec_common.ciphers import preferred_cipher
@@ -39,7 +40,7 @@ from gradfec_common.weights import ensure_weights
 from gradfec_common.weights.progress import show_progress
 from gradfec_edge.importance.free import FREE
 from gradfec_lab.bench.measure import in_words, machine
-from gradfec_lab.bench.models import fastest_ms
+from gradfec_lab.bench.models import Run, fastest_runtime, part_of
 from gradfec_lab.bench.udp import Loopback, loopback
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
@@ -47,6 +48,7 @@ LIBRARIES = ("numpy", "zfec", "reed-solomon-leopard", "cryptography")
 UNHURRIED = EdgeLimits(lost_after_s=math.inf)  # nobody answers the edge
 DEADLINE_S = 0.25  # of the cloud's core, to which each tensor comes within no time
 EDGE = ("quantise", "score by activation", "plan", "encode", "headers", "send")
+HALVES = ("front-end", "back-end")
 CLOUD = ("receive", "regroup", "decode, dequantise, fill")
 SEAL, OPEN = "seal", "open"  # what it costs that nobody can read, forge or repeat: told apart from the rest
 
@@ -194,25 +196,25 @@ def timed_opening(stages: Stages) -> Iterator[None]:
 def packet_path(drop: float, loss: float, rows: int, runs: int, as_json: bool) -> None:
     """Time each stage between front-end and back-end, for one tensor, by default of 2,048 packets.
 
-    Blocks are coded in one thread for each core, as in the daemons; CPU time is that of all threads. The codes take
-    turns at each run, so that they meet the same machine. All datagrams are sent for the time of the edge, and those
-    that are not lost for the cloud's. Beside them, what sealing and opening take, and either half of the network.
+    Blocks are coded in one thread for each core, as in the daemons; CPU time is that of all threads. The codes and the
+    two halves of the network take turns at each run, so that they meet the same machine. All datagrams are sent for the
+    time of the edge, and those that are not lost for the cloud's. Beside them, what sealing and opening take.
     """
     described = machine(*LIBRARIES)
     choose_runtime()  # fail now where there is none
     with show_progress() as progress:
         weights = ensure_weights(None, progress)
     packet_grid(split_point(DEFAULT_SPLIT), rows)  # fail now
-    found = measure(drop, loss / 100, runs, rows)
-    halves = {part: fastest_ms(part, weights, runs) for part in ("front-end", "back-end")}
+    runtimes = {part: fastest_runtime(part, weights) for part in HALVES}
+    halves = {part: part_of(part, runtime, weights) for part, runtime in runtimes.items()}
+    found, ms = measure(drop, loss / 100, runs, halves, rows)
     sides = {name: both_sides(stages) for name, stages in found.items()}
-    ratios = {f"edge_path_{name}": side["edge"]["sum"]["ms"] / halves["front-end"][0] for name, side in sides.items()}
-    fastest = min(side["cloud"]["sum"]["ms"] for side in sides.values())
-    ratios["cloud_path"] = fastest / halves["back-end"][0]
+    ratios = {f"edge_path_{name}": side["edge"]["sum"]["ms"] / ms["front-end"] for name, side in sides.items()}
+    ratios["cloud_path"] = min(side["cloud"]["sum"]["ms"] for side in sides.values()) / ms["back-end"]
     if as_json:
         said = {"machine": described, "drop_percent": drop, "loss_percent": loss, "rows": rows, "runs": runs}
         said["packet_path"] = sides
-        said["fastest_ms"] = {part: {"ms": ms, "runtime": runtime} for part, (ms, runtime) in halves.items()}
+        said["fastest_ms"] = {part: {"ms": ms[part], "runtime": runtime} for part, runtime in runtimes.items()}
         click.echo(json.dumps({**said, "ratios": ratios}))
         return
     out = Console(highlight=False)
@@ -220,17 +222,24 @@ def packet_path(drop: float, loss: float, rows: int, runs: int, as_json: bool) -
     out.print(
         table(found, f"one tensor, FEC_{drop:g}_{100 - drop:g}, {loss:g} % lost, {rows} rows, median of {runs} runs")
     )
-    for part, (ms, runtime) in halves.items():
-        out.print(f"{part}, one image: {ms:.1f} ms by {runtime}")
+    for part, runtime in runtimes.items():
+        out.print(f"{part}, one image: {ms[part]:.1f} ms by {runtime}")
     for name, ratio in ratios.items():
         out.print(f"{name}: {ratio:.2f} of the {'back-end' if name == 'cloud_path' else 'front-end'}'s time")
 
 
-def measure(drop_percent: float, loss: float, runs: int, rows: int = DEFAULT_ROWS) -> dict[str, Stages]:
-    """Run every erasure code's packet path `runs` times after a warm-up; return the median of each stage, by code."""
+def measure(
+    drop_percent: float, loss: float, runs: int, halves: Mapping[str, Run], rows: int
+) -> tuple[dict[str, Stages], dict[str, float]]:
+    """Run every erasure code's packet path, and the halves of the network, `runs` times in turn after a warm-up.
+
+    Return the median of each stage, by code, and those of the halves in milliseconds.
+    """
     codes = [code for code in CODES.values() if code is not BARE]
     each: dict[str, list[Stages]] = {code.name: [] for code in codes}
+    taken: dict[str, list[float]] = {part: [] for part in halves}
     with ExitStack() as stack:
+        stack.enter_context(threadpool_limits(1, user_api="blas"))  # as in the edge
         ways = [stack.enter_context(loopback(batched=True)) for _ in codes]
         each_block = stack.enter_context(ThreadPoolExecutor(cores(), "coder")).map
         paths = [
@@ -239,10 +248,15 @@ def measure(drop_percent: float, loss: float, runs: int, rows: int = DEFAULT_ROW
         for _ in range(1 + runs):
             for code, path in zip(codes, paths, strict=True):
                 each[code.name].append(path.run())
-    return {
+            for part, half in halves.items():
+                start = time.perf_counter()
+                half()
+                taken[part].append(1000 * (time.perf_counter() - start))
+    medians = {
         name: Stages({stage: np.median([run[stage] for run in of_code[1:]], axis=0) for stage in of_code[0]})
         for name, of_code in each.items()
     }
+    return medians, {part: float(np.median(ms[1:])) for part, ms in taken.items()}
 
 
 def both_sides(stages: Stages) -> dict[str, dict[str, dict[str, float]]]:
