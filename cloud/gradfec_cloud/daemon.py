@@ -27,7 +27,7 @@ from gradfec_common.logs import Log, in_words
 from gradfec_common.network import SplitPoint
 from gradfec_common.results import ResultsFile
 from gradfec_common.session.cloud import CloudSessions
-from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionMoved, SessionOpened
+from gradfec_common.session.events import Decided, Finished, GivenUp, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.session.greeter import Keys
 from gradfec_web.monitor import Monitor, ask, new_registry
 from gradfec_web.shown import PageOptions
@@ -191,6 +191,9 @@ class CloudDaemon:
             match event:
                 case Decided() if self._inference:
                     self._inference.submit(event)
+                case GivenUp() if self._inference:
+                    for decided in self._inference.give_up(event.session, event.tensor):
+                        self.sessions.fail(decided)
                 case Finished():
                     self._record(event)
                 case SessionOpened() | SessionMoved() | SessionEnded():

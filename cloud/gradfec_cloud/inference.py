@@ -82,6 +82,11 @@ class Inference:
         """Return a session's tensors that have not had their turn; there will be no answers for them."""
         return [decided for decided, _ in self._waiting.forget(session)]
 
+    def give_up(self, session: int, tensor: int) -> list[Decided]:
+        """Return a tensor that nobody awaits any more, if it has not had its turn: there will be no answer for it."""
+        gone = self._waiting.give_up(session, lambda waiting: waiting[0].tensor == tensor)
+        return [decided for decided, _ in gone]
+
     def close(self) -> None:
         """Stop after what waits."""
         self._waiting.close()

@@ -1,20 +1,26 @@
-"""A queue in which each session has its turn: who sends much waits behind himself, not before the others."""
+"""A queue in which each session has its turn: who sends much waits behind himself, not before the others.
+
+Within a session the first come is the first served, until one has waited for too long. Under a load that lasts, each
+would otherwise be served just before it is given up, or after, and nobody would get anything.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class Turns(Generic[T]):
-    """First come, first served within a session; one from each session in turn. For any number of threads."""
+    """One from each session in turn, and within a session first come, first served. For any number of threads."""
 
     def __init__(self) -> None:
         """Start empty."""
         self._waiting: OrderedDict[int, deque[T]] = OrderedDict()  # by session, in the order of their turns; none empty
+        self._newest_first: set[int] = set()  # sessions, of each of which something waits
         self._changed = threading.Condition()
         self._closed = False
 
@@ -27,7 +33,17 @@ class Turns(Generic[T]):
     def forget(self, session: int) -> list[T]:
         """Take out what waits of a session, and return it."""
         with self._changed:
+            self._newest_first.discard(session)
             return [*self._waiting.pop(session, [])]
+
+    def give_up(self, session: int, unwanted: Callable[[T], bool]) -> list[T]:
+        """Take out and return what is unwanted of what waits of a session; of the rest, the newest has its turn first."""
+        with self._changed:
+            before = self._waiting.get(session, deque())
+            self._waiting[session] = deque(item for item in before if not unwanted(item))
+            self._newest_first.add(session)
+            self._let_go_if_empty(session)
+            return [item for item in before if unwanted(item)]
 
     def close(self) -> None:
         """Let `take` return nothing once it has returned what waits."""
@@ -41,8 +57,13 @@ class Turns(Generic[T]):
             self._changed.wait_for(lambda: self._waiting or self._closed)
             items: list[T] = []
             while self._waiting and len(items) < most:
-                session, waiting = self._waiting.popitem(last=False)
-                items.append(waiting.popleft())
-                if waiting:
-                    self._waiting[session] = waiting
+                session, waiting = next(iter(self._waiting.items()))
+                items.append(waiting.pop() if session in self._newest_first else waiting.popleft())
+                self._waiting.move_to_end(session)
+                self._let_go_if_empty(session)
             return items
+
+    def _let_go_if_empty(self, session: int) -> None:
+        if not self._waiting[session]:
+            del self._waiting[session]
+            self._newest_first.discard(session)

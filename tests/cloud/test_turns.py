@@ -65,3 +65,21 @@ def test_what_a_session_is_forgotten_with_is_returned_and_never_taken():
     assert turns.forget(1) == ["a", "c"]
     assert turns.forget(3) == []
     assert turns.take(10) == ["b"]
+
+
+def test_what_is_given_up_is_returned_and_the_rest_comes_newest_first_until_nothing_waits():
+    turns = filled((1, "a"), (1, "b"), (2, "x"), (1, "c"), (2, "y"))
+    assert turns.give_up(1, lambda item: item == "a") == ["a"]
+    turns.put(1, "d")
+    assert turns.take(4) == ["d", "x", "c", "y"]  # who has not given up is served as before
+    assert turns.take(9) == ["b"]
+    turns.put(1, "e")
+    turns.put(1, "f")
+    assert turns.take(9) == ["e", "f"]
+
+
+def test_to_give_up_what_does_not_wait_changes_the_order_alone():
+    turns = filled((1, "a"), (1, "b"))
+    assert turns.give_up(2, lambda item: True) == []
+    assert turns.give_up(1, lambda item: item == "has had its turn") == []
+    assert turns.take(9) == ["b", "a"]

@@ -22,7 +22,7 @@ from gradfec_common.replay import Verdict
 from gradfec_common.seal import Opener, Sealer
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import Answered, Closed, EdgeLimits, EdgeSession, new_hello
-from gradfec_common.session.events import CloudLimits, Decided, SessionEnded, Sketched
+from gradfec_common.session.events import CloudLimits, Decided, GivenUp, SessionEnded, Sketched
 from gradfec_common.session.handshake import EdgeHandshake, Established, HandshakeKey, answer_hello, read_hello
 from gradfec_common.sketch import JPEG_MAGIC, Sketch, plan_fates
 from gradfec_common.transmit import EncodedTensor, encode_tensor
@@ -168,6 +168,8 @@ class CloudWorld:
                     self._back_end.append((self.now + BACK_END_S, event))
                 elif isinstance(event, SessionEnded):
                     self._forget(event.session)
+                elif isinstance(event, GivenUp):
+                    self._forget(event.session, event.tensor)
                 elif isinstance(event, Sketched):
                     assert event.sketch.fates.shape == event.sketch.importance.shape == (GRID.count,)
                     assert event.edge != "honest" or event.sketch.photograph.startswith(JPEG_MAGIC)
@@ -216,11 +218,12 @@ class CloudWorld:
             self.settle()
         self.now = end
 
-    def _forget(self, session: int) -> None:
-        """Let go of a session's tensors that wait for the back-end, as the shell does."""
+    def _forget(self, session: int, tensor: int | None = None) -> None:
+        """Let go of a session's tensors that wait for the back-end, or of one of them, as the shell does."""
         for waiting in [waiting for waiting in self._back_end if waiting[1].session == session]:
-            self._back_end.remove(waiting)
-            self.core.fail(waiting[1])
+            if tensor in (None, waiting[1].tensor):
+                self._back_end.remove(waiting)
+                self.core.fail(waiting[1])
 
     def _answer(self, decided: Decided) -> None:
         result = decode_tensor(decided.arrived)

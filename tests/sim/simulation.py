@@ -13,12 +13,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gradfec_cloud.turns import Turns
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.keys import Key
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import Answered, Closed, Connected, EdgeSession, LinkLost, Refused
-from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionMoved, SessionOpened, Sketched
+from gradfec_common.session.events import (
+    Decided,
+    Finished,
+    GivenUp,
+    SessionEnded,
+    SessionMoved,
+    SessionOpened,
+    Sketched,
+)
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import Drop, Kind
 
@@ -116,7 +125,9 @@ class Simulation:
         self.truth.cloud, self.truth.keys = Cloud(), dict(self.known)
         keys, limits = dict(self.known), self.swarm.cloud
         self.cloud = nodes.new_cloud(self.split, self.swarm.deadline_s, keys, limits, self.generator())
-        self.waiting: list[Decided] = []  # for the back-end
+        self.turns: Turns[tuple[Decided, Sent | None]] = Turns()  # for the back-end
+        self.waiting: list[Decided] = []  # in all these turns, and what it works on
+        self.serving = False
         self.cloud_life = next(self.lives)
         self.back_end_free_at = self.now
         self.note("cloud starts")
@@ -338,6 +349,9 @@ class Simulation:
             match event:
                 case Decided():
                     self._infer(event)
+                case GivenUp():
+                    tensor = event.tensor
+                    self._forget(cloud, self.turns.give_up(event.session, lambda one, t=tensor: one[0].tensor == t))
                 case Finished():
                     self.truth.finished(event)
                 case Sketched():
@@ -348,7 +362,7 @@ class Simulation:
                     assert event.session in self.truth.cloud.opened, "a session moves before it is open"
                 case SessionEnded():
                     self.truth.ended(event)
-                    self._forget(cloud, event.session)
+                    self._forget(cloud, self.turns.forget(event.session))
             self.note(f"cloud: {type(event).__name__} {event.session} {getattr(event, 'tensor', '')}")
         said = [p for p in parcels or () if len(p.payload) > 2 and p.payload[2] == Kind.HELLO]
         hellos = Counter((parcel.payload, parcel.source) for parcel in said)
@@ -364,25 +378,40 @@ class Simulation:
         self.truth.check_cloud(cloud, len(self.waiting), self.now)
 
     def _infer(self, decided: Decided) -> None:
-        """Answer a decided tensor when the back-end gets to it, if it does not fail."""
-        sent = self.truth.decided(decided)
-        life, swarm = self.cloud_life, self.swarm
+        """Let a decided tensor wait for its turn."""
         self.waiting.append(decided)
-        service, fails = swarm.service_s, self.dice.random() < swarm.failure
-        if self.healed:
-            service, fails = min(swarm.service_s, 0.02), False
-        self.back_end_free_at = max(self.now, self.back_end_free_at) + service
-        self.at(self.back_end_free_at, lambda: self._answer(decided, sent, life, fails))
+        self.turns.put(decided.session, (decided, self.truth.decided(decided)))
+        self._serve()
 
-    def _forget(self, cloud: CloudSessions, session: int) -> None:
-        """Let go of what waits for a session that is over, but for what the back-end works on already."""
-        for decided in [decided for decided in self.waiting if decided.session == session]:
-            if self.dice.random() < 0.8:
-                self.waiting.remove(decided)
-                cloud.fail(decided)
+    def _serve(self) -> None:
+        """Let the back-end take the tensor that has its turn, as soon as it is free."""
+        if not self.serving and self.waiting:
+            self.serving = True
+            life = self.cloud_life
+            self.at(max(self.now, self.back_end_free_at), lambda: self._work(life))
+
+    def _work(self, life: int) -> None:
+        if self.cloud is None or life != self.cloud_life:
+            return
+        if not self.waiting or self.now < self.back_end_free_at:  # given up, or it stalls
+            self.serving = False
+            self._serve()
+            return
+        ((decided, sent),) = self.turns.take(1)
+        service, fails = self.swarm.service_s, self.dice.random() < self.swarm.failure
+        if self.healed:
+            service, fails = min(service, 0.02), False
+        self.at(self.now + service, lambda: self._answer(decided, sent, life, fails))
+
+    def _forget(self, cloud: CloudSessions, gone: list[tuple[Decided, Sent | None]]) -> None:
+        """Let go of what nobody waits for."""
+        for decided, _ in gone:
+            self.waiting.remove(decided)
+            cloud.fail(decided)
 
     def _answer(self, decided: Decided, sent: Sent | None, life: int, fails: bool) -> None:
-        if self.cloud is None or life != self.cloud_life or decided not in self.waiting:
+        """Answer a tensor, or fail to, and go on with the next."""
+        if self.cloud is None or life != self.cloud_life:
             return
         self.waiting.remove(decided)
         if not fails:
@@ -394,6 +423,8 @@ class Simulation:
         else:
             _, recovered, missing = sent.decided
             self.cloud.answer(decided, sent.answer, recovered, missing, {"back_end": 1.0}, self.now)
+        self.serving = False
+        self._serve()
 
     # --- time ---
 

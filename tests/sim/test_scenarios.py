@@ -299,6 +299,20 @@ def test_a_back_end_that_is_too_slow_answers_what_it_can_and_recovers():
     told.converge()
 
 
+def test_a_back_end_that_cannot_keep_up_gives_all_that_it_can_to_frames_that_are_still_awaited():
+    told = simulation(edges=2, service_s=0.4)
+    one, other = told.edges
+    numbers, others = [], []
+    for _ in range(100):  # 40 tensors a second for 10 s, of which the back-end has time for 25 in all
+        numbers.append(told.send_tensor(one))
+        others.append(told.send_tensor(other))
+        told.run(0.1)
+    assert len(outcomes(told, numbers)) >= 10  # before, 2 of each: those that had waited for the longest came first
+    assert len(outcomes(told, others, other)) >= 10
+    assert told.cloud.tensors["abandoned"] > 0
+    told.converge()
+
+
 def test_a_cloud_that_leaves_answers_what_it_has_and_the_edge_finds_the_next_one():
     told = simulation(service_s=0.1)
     (edge,) = told.edges

@@ -373,6 +373,7 @@ class CloudSessions:
                 return "ping"
             case Ack():
                 self._answers.acknowledge(session, message)
+                self._tensors.give_up(session, message.results)
                 return "ack"
             case SketchPart():
                 return self._sketches.take(session, message)

@@ -174,6 +174,8 @@ class EdgeSession:
             self._say_goodbye(now)
             return
         for number in [n for n, tensor in self._awaiting.items() if tensor.closes_at <= now]:
+            if self.connected and self._awaiting[number].result is None:
+                self._acks[0].append(number)  # the cloud need not work on it any more
             self._close(number)
         waiting = 0.0 if self._waiting_since is None else now - self._waiting_since
         if self.connected and waiting >= self.limits.lost_after_s:

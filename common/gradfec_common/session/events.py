@@ -50,6 +50,14 @@ class Decided:
 
 
 @dataclass(frozen=True)
+class GivenUp:
+    """The edge awaits no answer any more for a tensor that was decided; `fail` it where its turn has not come."""
+
+    session: int
+    tensor: int
+
+
+@dataclass(frozen=True)
 class Finished:
     """A tensor has been answered and its datagrams counted, once for each tensor that is answered."""
 
@@ -99,4 +107,4 @@ class SessionMoved:
     peer: Hashable
 
 
-Event = Decided | Finished | Sketched | SessionOpened | SessionMoved | SessionEnded
+Event = Decided | GivenUp | Finished | Sketched | SessionOpened | SessionMoved | SessionEnded

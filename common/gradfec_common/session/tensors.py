@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gradfec_common import wire
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.answers import Answers
-from gradfec_common.session.events import CloudLimits, Decided, Event, Finished
+from gradfec_common.session.events import CloudLimits, Decided, Event, Finished, GivenUp
 from gradfec_common.session.records import Session, Tensor
 from gradfec_common.session.timers import Timers
 from gradfec_common.wire import Drop, Report, Result
@@ -201,6 +201,15 @@ class Tensors:
             self._timers.call_off(tensor.timer)
             self._answers.send(session, tensor.report, now)
             self._finish_if_done(session, number)
+
+    def give_up(self, session: Session, numbers: Iterable[int]) -> None:
+        """Let go of those of a session's tensors that have no answer yet: nobody awaits it any more."""
+        for number in numbers:
+            tensor = session.tensors.get(number)
+            if tensor is not None and tensor.result is None:
+                self._drop(session, number, "abandoned")
+                if tensor.decided:
+                    self._events.append(GivenUp(session.id, number))
 
     def abandon(self, session: Session) -> None:
         """Let go of a session's tensors; what was answered stays recorded."""
