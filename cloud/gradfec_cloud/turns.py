@@ -37,7 +37,7 @@ class Turns(Generic[T]):
             return [*self._waiting.pop(session, [])]
 
     def give_up(self, session: int, unwanted: Callable[[T], bool]) -> list[T]:
-        """Take out and return what is unwanted of what waits of a session; of the rest, the newest has its turn first."""
+        """Take out and return what is unwanted of what waits of a session; the newest of the rest comes first."""
         with self._changed:
             before = self._waiting.get(session, deque())
             self._waiting[session] = deque(item for item in before if not unwanted(item))

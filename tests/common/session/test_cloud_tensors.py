@@ -5,8 +5,8 @@ import pytest
 from tests.common.small_tensors import bodies_of, headers_of
 
 from gradfec_common.reassembly import decode_tensor
-from gradfec_common.session.events import Decided, Finished
-from gradfec_common.wire import Bye, Report, Result
+from gradfec_common.session.events import Decided, Finished, GivenUp
+from gradfec_common.wire import Ack, Bye, Report, Result
 
 from .clouds import ALICE, BARE_PLAN, BOB, DEADLINE_S, FAST, MOMENT_S, PLAN, SYMBOL_BYTES, Cloud, tensor_of
 
@@ -164,6 +164,39 @@ def test_a_failed_tensor_has_no_answer_and_is_counted(cloud):
     assert cloud.tensors == {"opened": 1, "failed": 1}
     cloud.feed(tensor_of(session)[0])
     assert cloud.counts["late"] == 1
+
+
+def test_what_the_edge_gives_up_is_let_go_wherever_it_is(cloud):
+    session = cloud.connect()
+    answered, decided, collected, other = (tensor_of(session, number) for number in range(4))
+    cloud.feed(*answered[:11])
+    cloud.answer_all()
+    cloud.feed(*decided[:11])
+    cloud.feed(*collected[:3])
+    cloud.feed(*other[:3])
+    cloud.say(Ack([0, 1, 2, 9], []), session)
+    assert cloud.took(GivenUp) == [GivenUp(session.number, 1)]  # of 2 the back-end has not heard yet
+    assert cloud.tensors == {"opened": 4, "abandoned": 2}
+    cloud.feed(decided[12], collected[4])
+    assert cloud.counts["late"] == 2
+    (waiting,) = [d for d in cloud.events if isinstance(d, Decided) and d.tensor == 1]
+    cloud.core.fail(waiting)
+    cloud.look()
+    cloud.wait(2 * DEADLINE_S)
+    cloud.answer_all()
+    assert cloud.tensors == {"opened": 4, "complete": 1, "abandoned": 2, "partial": 1}
+
+
+def test_what_is_given_up_while_the_back_end_works_on_it_frees_its_place_with_its_answer():
+    cloud = Cloud(pending_tensors=1)
+    session = cloud.connect()
+    for number in range(3):
+        cloud.feed(*tensor_of(session, number))
+        (decided,) = cloud.took(Decided)
+        cloud.say(Ack([number], []), session)
+        cloud.answer(decided)
+    assert cloud.tensors == {"opened": 3, "abandoned": 3}
+    assert not cloud.told(Result)
 
 
 # --- limits ---

@@ -67,6 +67,20 @@ def test_acknowledgements_of_however_many_answers_fit_their_datagrams():
     assert edge.core.open_tensors == 0
 
 
+def test_what_is_given_up_is_acknowledged_once_so_that_the_cloud_need_not_work_on_it(edge):
+    edge.connect()
+    number = edge.open()
+    for _ in range(6):  # while the cloud is there
+        edge.wait(0.4)
+        edge.hear(Pong())
+    assert [closed.result for closed in edge.took(Closed)] == [None]
+    assert [m for _, m in edge.said(Ack)] == [Ack([number], [])]
+    answered = edge.open()
+    edge.hear(result(answered))
+    edge.wait(1.3)  # without a report
+    assert [m for _, m in edge.said(Ack)] == [Ack([answered], [])]
+
+
 def test_a_tensor_without_an_answer_is_given_up_after_its_timeout_and_the_time_of_sending(edge):
     edge.connect()
     edge.open()
