@@ -37,6 +37,7 @@ from .nodes import CLOUD, POWERLESS, Address
 from .swarm import POOL, Swarm, content
 from .truth import Cloud, Sent, Truth
 
+LOOK_S = 0.1  # how often a back-end that stalls sees whether it still does
 LEAST = (100.0, 100.0)  # datagrams a second and at once, of a session with small tensors: control messages count, too
 CENSUS_EVERY = 100  # steps: it costs as much as several
 APART = 0.2  # of the batches: what may change nothing is taken apart, so that it can be seen that it does not
@@ -387,8 +388,8 @@ class Simulation:
         """Let the back-end take the tensor that has its turn, as soon as it is free."""
         if not self.serving and self.waiting:
             self.serving = True
-            life = self.cloud_life
-            self.at(max(self.now, self.back_end_free_at), lambda: self._work(life))
+            life, stalls_s = self.cloud_life, max(self.back_end_free_at - self.now, 0.0)
+            self.at(self.now + min(stalls_s, LOOK_S), lambda: self._work(life))
 
     def _work(self, life: int) -> None:
         if self.cloud is None or life != self.cloud_life:
