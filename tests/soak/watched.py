@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,6 +62,20 @@ class Edge:
                 self.totals = parsed
 
 
+class Growth(NamedTuple):
+    """What became of a process's memory: medians of the halves of `minutes`, and the slope of a straight line."""
+
+    minutes: float
+    early_mb: float
+    late_mb: float
+    mb_a_minute: float
+
+    @property
+    def share(self) -> float:
+        """How much more memory it used in the second half."""
+        return self.late_mb / self.early_mb - 1
+
+
 class Memory:
     """A process's resident memory over time."""
 
@@ -71,6 +85,18 @@ class Memory:
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, args=(process, every_s), daemon=True)
         self._thread.start()
+
+    def growth(self, warm_up_s: float) -> Growth | None:
+        """Compare the halves of a process's life after a warm-up; None where it has not lived for twice as long."""
+        if not self.samples or self.samples[-1][0] - self.samples[0][0] < 2 * warm_up_s:
+            return None
+        mb = np.array([mb for when, mb in self.samples if when >= self.samples[0][0] + warm_up_s])
+        minutes = (self.samples[-1][0] - self.samples[0][0] - warm_up_s) / 60
+        early, late = np.array_split(mb, 2)
+        slope = self.slope_mb_a_minute(self.samples[0][0] + warm_up_s)
+        return Growth(
+            round(minutes, 1), round(float(np.median(early)), 1), round(float(np.median(late)), 1), round(slope, 3)
+        )
 
     def slope_mb_a_minute(self, since: float) -> float:
         """Return the slope of a straight line through the samples from a time on."""
