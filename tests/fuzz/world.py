@@ -267,9 +267,7 @@ class CloudWorld:
         tensors = core.tensors
         assert tensors["opened"] == sum(tensors.values()) - tensors["opened"] + core.open_tensors
         sessions = core._sessions.values()
-        # A session's share is that of the moment when its tensor begins: the first may have all, the second half ...
-        shares = sum(1 / number for number in range(1, limits.sessions + 1))
-        assert core.held_bytes <= limits.reassembly_bytes * shares, "reassembly_bytes"
+        assert core.held_bytes <= limits.reassembly_bytes, "reassembly_bytes"
         share = max(limits.pending_tensors, len(sessions)) // max(len(sessions), 1)
         rightful = sum(min(session.pending, share) for session in sessions)
         if core.tensors["overloaded"] > self._overloaded and core._tensors._pending > rightful:

@@ -95,10 +95,13 @@ class Tensors:
         if self.leaving:
             return Drop.LEAVING
         more = int(header["sent"]) * (wire.PLACE_BYTES + session.grid.size)
-        mine, most = _held_bytes(session), self._limits.reassembly_bytes
-        if mine + more > most // self._edges or self.held_bytes + more > most:  # others may hold more still
+        share = self._limits.reassembly_bytes // self._edges
+        if _held_bytes(session) + more > share:
             self._bites["reassembly_bytes"] += 1
             return Drop.MEMORY_LIMIT
+        if self.held_bytes + more > self._limits.reassembly_bytes:
+            self._bites["reassembly_bytes"] += 1
+            self._free(more, share, now)
         collecting = [n for n, tensor in session.tensors.items() if not tensor.decided]
         crowded = len(collecting) >= self._limits.tensors_per_session
         if len(session.tensors) >= self._limits.tensors_per_session + self._limits.pending_tensors or (
@@ -120,6 +123,12 @@ class Tensors:
         else:
             self._settle(session, number, now)
         return tensor
+
+    def _free(self, more: int, share: int, now: float) -> None:
+        """Make room for `more` bytes: decide the oldest tensors of those who hold more than what is their share now."""
+        for session in self._sessions.values():
+            while _held_bytes(session) > share and self.held_bytes + more > self._limits.reassembly_bytes:
+                self._close(session, min(n for n, tensor in session.tensors.items() if not tensor.decided), now)
 
     def _out_of_place(self, session: Session, number: int) -> Drop | None:
         """Say why a tensor of that number cannot begin now, as its session's numbers go."""

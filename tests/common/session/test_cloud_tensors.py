@@ -267,20 +267,19 @@ def test_each_of_two_sessions_may_hold_half_of_the_symbols():
     assert cloud.counts["memory_limit"] == 3  # all is Alice's again
 
 
-def test_a_session_that_comes_later_gets_its_share_as_soon_as_the_others_have_been_decided():
+def test_a_session_that_comes_later_gets_its_share_at_once_from_those_who_hold_more():
     cloud = Cloud(reassembly_bytes=4 * 16 * SYMBOL_BYTES)
     alice = cloud.connect(peer=ALICE)
     for number in range(4):
         cloud.feed(*tensor_of(alice, number)[:3])
     bob = cloud.connect(peer=BOB)
-    cloud.feed(*tensor_of(bob, 0)[:3], peer=BOB)
-    assert cloud.counts["memory_limit"] == 3  # and the bound holds: see Cloud.look
-    cloud.wait(DEADLINE_S + 0.01)
-    for number in range(4, 8):
-        cloud.feed(*tensor_of(alice, number)[:3])
+    for number in range(3):
         cloud.feed(*tensor_of(bob, number)[:3], peer=BOB)
-    assert cloud.counts["memory_limit"] == 3 + 2 * 6
-    assert cloud.core.held_bytes == 4 * 16 * SYMBOL_BYTES
+    assert [(d.session, d.tensor) for d in cloud.took(Decided)] == [(alice.number, 0), (alice.number, 1)]
+    assert cloud.counts["memory_limit"] == 3  # and not a third of Bob's
+    assert cloud.core.held_bytes == 4 * 16 * SYMBOL_BYTES  # and the bound holds all the while: see Cloud.look
+    cloud.feed(*tensor_of(alice, 4)[:3])
+    assert cloud.counts["memory_limit"] == 6
 
 
 def test_each_of_two_sessions_may_have_half_of_the_places_at_the_back_end():
