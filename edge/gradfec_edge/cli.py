@@ -58,7 +58,7 @@ IMPORTANCE = (
     default="FEC_20_80",
     metavar="SCHEME",
     help="none, or FEC_A_B: drop the least important A % of the packets and protect the other B %; "
-    "choose A a few points above the link's loss.",
+    "choose A a third above the link's loss, with leopard a tenth.",
 )
 @camera_option(
     "--fec",

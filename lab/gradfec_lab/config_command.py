@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from gradfec_common.config import CameraOption, Config, Settings, keys_of, kind_of, parse, read_config
-from gradfec_common.console import plain_errors
+from gradfec_common.console import EndpointType, plain_errors
 from gradfec_common.errors import GradfecError
 
 DAEMONS = {"edge": "gradfec_edge.cli", "cloud": "gradfec_cloud.cli"}
@@ -43,7 +43,7 @@ PAGE = """# Configuration
 `gradfec-edge` and `gradfec-cloud` each read one file of settings, in [TOML](https://toml.io): the one that `--config`
 names, or `$GRADFEC_CONFIG`; else `edge.toml` or `cloud.toml` in `$GRADFEC_HOME` (where that is not set, in the
 platform's directory for settings, on Linux `~/.config/gradfec`), else in `/etc/gradfec`. The first that is there is
-read, and no other; the first line of the daemon's log says which. `--config /dev/null` reads none.
+read, and no other; the line with which the daemon starts says which. `--config /dev/null` reads none.
 
 The keys are the options of the command line, with `_` for `-`; what the command line says counts before the file. A
 key that does not exist is an error. A path is relative to where the daemon was started; `~/` is the home folder.
@@ -185,7 +185,8 @@ def values(option: click.Option) -> str:
     kind = kind_of(option)
     if isinstance(option.type, click.Choice):
         kind = " or ".join(json.dumps(choice) for choice in option.type.choices)
-    return f"{kind}, {extra['range']}" if "range" in extra else kind
+    form = option.type.name if isinstance(option.type, EndpointType) else option.metavar
+    return ", ".join(filter(None, (kind, form, extra.get("range"))))
 
 
 def literal(option: click.Option) -> str:

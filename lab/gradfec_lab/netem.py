@@ -30,7 +30,7 @@ EXAMPLES = """
 Examples:
   Lose a fifth of what goes to the cloud, in bursts of 8 on average:
     gradfec-netem --listen 9001 --to cloud.example:9000 --loss 20% --burst 8
-    gradfec-edge --camera /dev/video0 --cloud localhost:9001
+    gradfec-edge --camera /dev/video0 --cloud localhost:9001 --protect FEC_30_70
 \b
   A slow mobile link, repeatably: 10 Mbit/s, 40 +- 10 ms each way, some loss each way:
     gradfec-netem --listen 9001 --to localhost:9000 --rate 10 --delay 40 --jitter 10 --loss 2% \\

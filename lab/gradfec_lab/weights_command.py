@@ -55,7 +55,7 @@ def weights(
     gradfec weights                                   fetch them if need be, show where they are
     gradfec weights --from resnet50.h5                use a file of your own
     gradfec weights --front-end conv2_block1_add --out edge.npz
-                                                      340 kB for an edge, instead of 100 MB
+                                                      360 kB for an edge, instead of 100 MB
 
     Exit status: 0 when the weights are there, 1 when they cannot be had, 2 for a wrong option.
     """

@@ -59,6 +59,11 @@ def test_a_unit_starts_a_daemon_by_its_file_of_settings_and_a_key_from_a_place_t
     assert re.search(r"^  --config\b", known, re.MULTILINE)
 
 
+def test_what_the_clouds_threads_ask_of_the_kernel_is_allowed_after_what_is_denied():
+    filters = settings(FOLDER / "gradfec-cloud.service")["SystemCallFilter"]
+    assert filters.index("setpriority") > filters.index("~@privileged @resources")  # which holds it
+
+
 def test_wrong_usage_is_not_tried_again_and_the_users_are_those_that_are_made():
     user = re.search(r"^u (\S+) ", (FOLDER / "gradfec.sysusers").read_text(encoding="utf-8"), re.MULTILINE)[1]
     for unit in UNITS:

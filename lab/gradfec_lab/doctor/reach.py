@@ -160,7 +160,7 @@ def judge(where: Endpoint, key: HandshakeKey, visit: Visit) -> Finding:
     if lost:
         return warning(
             f"{text}; {lost} of {visit.pings} pings lost, there or back",
-            "the edge's --protect FEC_A_B is made for that: choose A a few points above the loss",
+            "the edge's --protect FEC_A_B is made for that: choose A a third above the loss",
             **facts,
         )
     return ok(f"{text}; none of {visit.pings} pings lost", **facts)
