@@ -1,8 +1,10 @@
 """Each session has its turn: one that sends much does not keep the others waiting."""
 
+import itertools
 import threading
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,19 +69,65 @@ def test_what_a_session_is_forgotten_with_is_returned_and_never_taken():
     assert turns.take(10) == ["b"]
 
 
-def test_what_is_given_up_is_returned_and_the_rest_comes_newest_first_until_nothing_waits():
-    turns = filled((1, "a"), (1, "b"), (2, "x"), (1, "c"), (2, "y"))
-    assert turns.give_up(1, lambda item: item == "a") == ["a"]
-    turns.put(1, "d")
-    assert turns.take(4) == ["d", "x", "c", "y"]  # who has not given up is served as before
-    assert turns.take(9) == ["b"]
-    turns.put(1, "e")
-    turns.put(1, "f")
-    assert turns.take(9) == ["e", "f"]
+NUMBERS = itertools.count()
 
 
-def test_to_give_up_what_does_not_wait_changes_the_order_alone():
-    turns = filled((1, "a"), (1, "b"))
-    assert turns.give_up(2, lambda item: True) == []
-    assert turns.give_up(1, lambda item: item == "has had its turn") == []
-    assert turns.take(9) == ["b", "a"]
+class Clock:
+    """A clock that is set by hand."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_what_is_given_up_is_returned_and_no_longer_waits():
+    turns = filled((1, "a"), (1, "b"), (2, "x"), (1, "c"))
+    assert turns.give_up(1, lambda item: item == "b") == ["b"]
+    assert turns.give_up(2, lambda item: item == "b") == turns.give_up(3, lambda item: True) == []
+    assert turns.give_up(2, lambda item: True) == ["x"]
+    turns.put(2, "y")
+    assert sorted(turns.take(9)) == ["a", "c", "y"]
+
+
+def served(turns, clock, seconds, work_s, patience_s, sessions=1, in_flight=4, hiccup_s=0.0):
+    """Let edges keep so many items in flight, each for so long; return how many were served in time, and given up."""
+    waited = {}
+    in_time, given_up, end = 0, 0, clock.now + seconds
+    while clock.now < end:
+        for session in range(sessions):
+            for _ in range(in_flight - sum(of == session for of, _ in waited.values())):
+                number = next(NUMBERS)
+                waited[number] = session, clock.now
+                turns.put(session, number)
+        (taken,) = turns.take(1)
+        done = clock.now + work_s + hiccup_s
+        hiccup_s = 0.0
+        for number, (session, since) in [*waited.items()]:
+            if since + patience_s < done:
+                clock.now = since + patience_s
+                turns.give_up(session, lambda item, number=number: item == number)
+                del waited[number]
+                given_up += 1
+        clock.now = done
+        in_time += waited.pop(taken, None) is not None
+    return in_time, given_up
+
+
+def test_who_can_be_served_in_time_is_served_in_the_order_of_coming_for_ever_after_a_hiccup():
+    clock = Clock()
+    turns = Turns(clock)
+    assert served(turns, clock, 5, work_s=0.2, patience_s=2.0, hiccup_s=2.2)[1] > 0
+    in_time, given_up = served(turns, clock, 60, work_s=0.2, patience_s=2.0)
+    assert in_time >= 295
+    assert given_up <= 4  # of those that are the first of the second span, the edges know nothing
+
+
+@pytest.mark.parametrize(("work_s", "sessions"), [(0.6, 1), (0.8, 1), (0.3, 5), (0.1, 12)])
+def test_under_a_load_that_lasts_nearly_all_of_the_work_is_for_those_who_still_wait(work_s, sessions):
+    clock = Clock()
+    turns = Turns(clock)
+    served(turns, clock, 20, work_s, 2.0, sessions)
+    in_time, given_up = served(turns, clock, 100, work_s, 2.0, sessions)
+    assert given_up > 0
+    assert in_time >= 0.9 * 100 / work_s

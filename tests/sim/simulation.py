@@ -126,7 +126,7 @@ class Simulation:
         self.truth.cloud, self.truth.keys = Cloud(), dict(self.known)
         keys, limits = dict(self.known), self.swarm.cloud
         self.cloud = nodes.new_cloud(self.split, self.swarm.deadline_s, keys, limits, self.generator())
-        self.turns: Turns[tuple[Decided, Sent | None]] = Turns()  # for the back-end
+        self.turns: Turns[tuple[Decided, Sent | None]] = Turns(lambda: self.now)  # for the back-end
         self.waiting: list[Decided] = []  # in all these turns, and what it works on
         self.serving = False
         self.cloud_life = next(self.lives)
