@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gradfec_cloud.inference import Answer, Inference
     from gradfec_common.fill import Fill
     from gradfec_common.network import SplitPoint
+    from gradfec_common.weights import WeightStore
 
 EXAMPLES = """\b
 Examples:
@@ -112,6 +113,8 @@ def main(
     from gradfec_common.fill import fill_values
     from gradfec_common.network import split_point
     from gradfec_common.results import ResultsFile
+    from gradfec_common.weights import ensure_weights
+    from gradfec_common.weights.progress import show_progress
     from gradfec_web.shown import PageOptions
 
     log = logs.configure("gradfec-cloud", log_format, log_level)
@@ -144,7 +147,9 @@ def main(
         page = PageOptions(web, "cloud", str(listen), shown, insecure) if web else None
         live = not prints_on_terminal(results)
         options = CloudOptions(cut, fill, deadline_ms / 1000, metrics, read_keys, settings, live, page, runtime)
-        load_now = partial(load, runtime, cut, weights, values)
+        with show_progress() as fetching:
+            store = ensure_weights(weights, fetching)
+        load_now = partial(load, runtime, cut, store, values)
         totals = run_cloud(options, port, file, load_now, log)
     if as_json:
         click.echo(json.dumps(totals))
@@ -153,19 +158,15 @@ def main(
 
 
 def load(
-    runtime: str, cut: SplitPoint, weights: Path | None, fill: Fill, deliver: Callable[[list[Answer]], None]
+    runtime: str, cut: SplitPoint, weights: WeightStore, fill: Fill, deliver: Callable[[list[Answer]], None]
 ) -> Inference:
     """Load the back-end, warm it up, and start its thread."""
     from gradfec_cloud.backend import load_back_end
     from gradfec_cloud.inference import MAX_BATCH, Inference, let_network_first
     from gradfec_cloud.labels import top5
-    from gradfec_common.weights import ensure_weights
-    from gradfec_common.weights.progress import show_progress
 
     let_network_first()  # and so will all threads that are started from here
-    with show_progress() as fetching:
-        store = ensure_weights(weights, fetching)
     batch = 1 if runtime == LITERT else MAX_BATCH  # where a batch saves nothing, it only makes everybody wait
-    back_end = load_back_end(runtime, cut, store, batch)  # after what can fail at once: TensorFlow takes seconds
+    back_end = load_back_end(runtime, cut, weights, batch)  # after what can fail at once: TensorFlow takes seconds
     back_end.warm_up()
     return Inference(back_end, top5, fill, deliver, batch)

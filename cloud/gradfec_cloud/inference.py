@@ -121,6 +121,9 @@ class Inference:
         probabilities = self._back_end(np.stack([tensor.chi for tensor in tensors]))  # n x (H, W, C) -> (n, H, W, C)
         took = time.perf_counter() - start
         for answer, scores in zip(answers, probabilities, strict=True):
+            if not np.isfinite(scores).all():
+                answer.error = ValueError("the network overflows on its features")  # of which an edge may say anything
+                continue
             answer.top5 = [[index, label, score] for index, label, score in self._top5(scores)]
             answer.stages_ms["back_end"] = 1000 * took
             answer.stages_ms = {stage: round(ms, 3) for stage, ms in answer.stages_ms.items()}

@@ -52,9 +52,10 @@ class EdgesStatus:
 
     def _forget(self, now: float) -> None:
         """Let go of those that went long ago, and of all but the last of the others."""
-        gone = [session for session, edge in self._edges.items() if edge.gone_at is not None]
-        for session in gone[:-MOST_GONE]:
-            del self._edges[session]
+        gone = {session: edge.gone_at for session, edge in self._edges.items() if edge.gone_at is not None}
+        for rank, session in enumerate(sorted(gone, key=gone.__getitem__, reverse=True)):
+            if rank >= MOST_GONE or gone[session] + GONE_S <= now:
+                del self._edges[session]
 
     def table(self, lines: int) -> Table:
         """Draw at most so many lines: those who are there by their names, then those who have gone."""

@@ -14,7 +14,16 @@ from gradfec_cloud.cells import cells_of
 from gradfec_cloud.inference import Answer
 from gradfec_cloud.port import place
 from gradfec_common.reassembly import Found
-from gradfec_common.session.events import Decided, Event, Finished, SessionEnded, SessionMoved, SessionOpened, Sketched
+from gradfec_common.session.events import (
+    Decided,
+    Event,
+    Finished,
+    GivenUp,
+    SessionEnded,
+    SessionMoved,
+    SessionOpened,
+    Sketched,
+)
 from gradfec_common.sketch import LEVELS, Sketch
 from gradfec_web.shown import PICTURE_EVERY_S, PageOptions, Tell, Totals, shown
 from gradfec_web.view import Edge, Frame, Picture
@@ -65,8 +74,12 @@ class Watch:
                 self._seen[event.session] = _Seen(edge)
             case SessionMoved() if seen:
                 seen.edge = replace(seen.edge, address=place(event.peer))
+            case GivenUp():
+                self._sketches.pop((event.session, event.tensor), None)
             case SessionEnded() if seen:
                 del self._seen[event.session]
+                for key in [key for key in self._sketches if key[0] == event.session]:
+                    del self._sketches[key]
                 self._gone.append(replace(seen.edge, connected=False, since=time.time(), said=event.reason))
             case Sketched() if seen:
                 seen.sketch, seen.sketched_at = event, time.monotonic()

@@ -151,8 +151,8 @@ class StandardError(logging.Handler):
         """Write one record; a standard error that is gone ends nothing."""
         try:
             line = self.format(record)
-            if self.above:
-                self.above(line)
+            if above := self.above:  # which another thread may take away
+                above(line)
             else:
                 self.stream.write(line + "\n")
                 self.stream.flush()

@@ -109,8 +109,9 @@ def open_source(
 
 
 def without_password(src: str) -> str:
-    """Hide the password of a URL, because names of sources go to logs and results."""
-    return re.sub(r"(://[^/:]*):[^/]*@", r"\1:***@", src)
+    """Hide the passwords of a URL, because names of sources go to logs and results."""
+    src = re.sub(r"(://[^/:]*):[^/]*@", r"\1:***@", src)
+    return re.sub(r"(?i)([?&][^=&]*(?:pass|pwd|token|auth|secret|key)[^=&]*)=[^&]*", r"\1=***", src)
 
 
 def _live_target(src: str) -> int | str | None:

@@ -108,12 +108,15 @@ class EdgeDaemon:
         self._started_at = time.monotonic()
         self._frame_at: float | None = None  # when the newest frame was taken
         self._asking_since: float | None = None  # while one is awaited
-        self._leaving = False
+        self._leaving = self._stopped = False
+        self._silence_due: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Work until the source ends or `stop` is called; GradfecError where it cannot go on."""
         try:
             self._work = self._loop.create_task(self._send_frames())
+            if self._stopped:  # before there was anything to stop
+                self._work.cancel()
             await asyncio.wait([self._work])
             self._leaving = True
             if self._failure is None and not self._work.cancelled():
@@ -124,10 +127,14 @@ class EdgeDaemon:
             self._work = self._loop.create_task(self._wait_for_answers())
             await asyncio.wait([self._work])
         finally:
+            if self._silence_due:
+                self._silence_due.cancel()
             await asyncio.to_thread(self.source.close)  # a stuck driver must not hold up other cameras
             for task in self._on_their_way:
                 task.cancel()
             await self.link.close()
+            self._connected.clear()  # other cameras of this process may go on
+            self.watch.ended()
             self.status.link = "ended"
         if self._failure:
             raise self._failure
@@ -139,7 +146,7 @@ class EdgeDaemon:
             self.log.warning(INSECURE_WARNING, event="insecure")
         self.log.info(f"looking for {self.options.cloud}", event="looking", cloud=str(self.options.cloud))
         if self.source.live:
-            self._loop.call_later(PATIENCE_S, self._say_if_silent)
+            self._silence_due = self._loop.call_later(PATIENCE_S, self._say_if_silent)
         last = time.monotonic()
         while True:
             await self._slots.acquire()
@@ -340,6 +347,7 @@ class EdgeDaemon:
 
     def stop(self) -> None:
         """Take no more frames; a second signal does not wait for answers either."""
+        self._stopped = True
         if self._work:
             self._work.cancel()
 

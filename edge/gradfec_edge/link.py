@@ -197,7 +197,7 @@ class Link:
         later call, and libuv stops to watch a socket that has an error.
         """
         family, address = await asyncio.to_thread(resolve, self.cloud)
-        if self._socket is not None and address == self._address:
+        if self._socket is not None and (address == self._address or self.session.connected):
             return
         new = socket.socket(family, socket.SOCK_DGRAM)
         try:
@@ -224,5 +224,7 @@ class Link:
         """While the cloud is silent, look its name up again from time to time."""
         while not self.session.connected:
             await asyncio.sleep(RESOLVE_AGAIN_S)
+            if self.session.connected:
+                return
             with contextlib.suppress(OSError, GradfecError):
                 await self._connect()

@@ -52,6 +52,10 @@ class Watch:
             case Refused():
                 self.edge = replace(self.edge, said=event.detail)
 
+    def ended(self) -> None:
+        """Take note that there will be no more frames."""
+        self.edge = replace(self.edge, connected=False, since=time.time(), said="ended")
+
     def closed(self, event: Closed, record: Record) -> None:
         """Show a frame that is done with, by its record, and its picture where one was taken."""
         encoded = self._pictured.pop(event.tensor, None)

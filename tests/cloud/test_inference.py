@@ -142,6 +142,20 @@ def test_what_goes_wrong_costs_the_batch_and_not_the_service(
     assert answers.get(timeout=SOON_S).top5[0][0] == 4
 
 
+def test_a_tensor_on_which_the_network_overflows_has_no_answer_and_costs_no_other(
+    inference: Inference, back_end: BackEnd, answers: queue.Queue[Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = BackEnd.__call__
+    overflowing = lambda self, chi: np.where(chi[:, :1, 0, 0].round() == 5, np.nan, answer(self, chi))  # noqa: E731
+    monkeypatch.setattr(BackEnd, "__call__", overflowing)
+    back_end.go.release(3)
+    for number in (4, 5, 6):
+        inference.submit(decided(number))
+    said = {answer.decided.tensor: answer for answer in (answers.get(timeout=SOON_S) for _ in range(3))}
+    assert "overflows" in str(said[5].error)
+    assert [said[n].top5[0][0] for n in (4, 6)] == [4, 6] and not (said[4].error or said[6].error)
+
+
 def test_closing_waits_for_the_batch_at_hand(
     inference: Inference, back_end: BackEnd, answers: queue.Queue[Answer]
 ) -> None:

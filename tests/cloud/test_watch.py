@@ -19,7 +19,15 @@ from gradfec_cloud.watch import MOST_GONE, Watch
 from gradfec_common.console import Endpoint
 from gradfec_common.plan import UnequalProtection
 from gradfec_common.reassembly import Reassembly, decode_tensor
-from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionMoved, SessionOpened, Sketched
+from gradfec_common.session.events import (
+    Decided,
+    Finished,
+    GivenUp,
+    SessionEnded,
+    SessionMoved,
+    SessionOpened,
+    Sketched,
+)
 from gradfec_common.sketch import JPEG_MAGIC, Sketch, plan_fates
 from gradfec_common.wire import Result, read_symbols
 from gradfec_web.shown import PageOptions
@@ -199,6 +207,20 @@ def test_what_the_back_end_could_not_do_and_who_has_gone_is_not_shown(page: Page
 
     watching(story)
     assert not page.take(Picture)
+
+
+def test_nothing_is_kept_of_what_the_back_end_never_gets_to(page: Page) -> None:
+    def story(watch: Watch) -> None:
+        watch.saw(opened())
+        for number in range(3):
+            watch.saw(Sketched(SESSION, "kitchen", number, SKETCH))
+            watch.saw(decided(number))
+        watch.saw(GivenUp(SESSION, 1))
+        assert len(watch._sketches) == 2
+        watch.saw(SessionEnded(SESSION, "kitchen", "idle"))
+        assert not watch._sketches
+
+    watching(story)
 
 
 def test_a_finished_tensor_is_a_frame(page: Page) -> None:

@@ -77,6 +77,21 @@ def test_who_points_a_camera_at_a_silent_cloud_is_told_once_what_to_look_for(
     assert {record.levelname for record in caplog.records if record.event in {"silent", "insecure"}} == {"WARNING"}
 
 
+def test_who_is_stopped_before_it_has_begun_ends_and_is_shown_as_ended() -> None:
+    async def run(cloud: Endpoint) -> EdgeDaemon:
+        options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), KEY, 4, 2.0, None)
+        parts = Camera(options, Silent(lambda: False), None, None, CameraStatus("edge"), Log("gradfec-edge"))
+        edge = EdgeDaemon(parts, EdgeMetrics(CollectorRegistry(), dict, insecure=False).camera("edge"))
+        edge._connected.set()
+        edge.stop()
+        await asyncio.wait_for(edge.run(), SOON_S / 2)
+        return edge
+
+    edge = uvloop.run(run(Endpoint("127.0.0.1", 9)))
+    assert not edge._connected.is_set()
+    assert (edge.watch.edge.connected, edge.watch.edge.said) == (False, "ended")
+
+
 def test_an_edge_is_ready_while_a_cloud_is_there_and_frames_come_when_they_are_asked_for() -> None:
     async def make(cloud: Endpoint) -> EdgeDaemon:
         options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), KEY, 4, 2.0, None)

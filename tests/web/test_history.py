@@ -147,6 +147,25 @@ def test_a_photograph_is_shown_with_its_own_answer_for_as_long_as_its_frame_is_r
     assert history.edges["kitchen"].seen() is None
 
 
+def test_after_an_edge_has_begun_anew_its_photograph_is_not_taken_for_an_older_frames():
+    camera = Camera("kitchen", 1)
+    camera.photographs = ["a photograph"]
+    old = [camera.frame(NOW)[0] for _ in range(KEPT_FRAMES)]
+    history = history_of(status("cloud", NOW, [edge()]), *old, status("cloud", NOW + 4, [edge(session=2)]))
+    again = Camera("kitchen", 2)
+    again.photographs = ["another"]
+    shown, picture = again.frame(NOW + 5)
+    history.take(picture)
+    assert history.edges["kitchen"].seen() == picture  # before its frame, which is the first
+    history.take(shown)
+    assert history.edges["kitchen"].seen() == picture
+    late = camera.frame(NOW)[1]  # of the session before, when nothing of it is remembered
+    for _ in range(KEPT_FRAMES):
+        history.take(again.frame(NOW + 6)[0])
+    history.take(late)
+    assert history.edges["kitchen"].seen() is None
+
+
 def test_two_edges_of_one_name_are_two():
     history = history_of(status("cloud", NOW, [edge(), edge(session=2)]), frame(session=2))
     assert [len(past.frames) for past in history.edges.values()] == [0, 1]

@@ -19,6 +19,9 @@ from gradfec_web.view import Record, dump
 
 NO_FRAMEWORK = "the live page needs NiceGUI, which is not installed: pip install 'gradfec[web]'"
 MAX_WAITING_BYTES = 2**20  # records that the page's process has not taken yet; more are dropped
+# The folder that the daemon runs in is not where modules are; since Python 3.11 PYTHONSAFEPATH says so, too.
+HERE = "import sys; sys.path[:] = filter(None, sys.path); import runpy; runpy.run_module({!r}, run_name='__main__')"
+START = ["-c", HERE.format("gradfec_web")]
 CLOSING_S = 5.0
 LAST_WORDS_BYTES = 4096
 
@@ -46,13 +49,12 @@ class Page:
         options = ["--listen", str(endpoint), *(["--token-file", str(token_file)] if token_file else [])]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            "gradfec_web",
+            *START,
             *options,
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
-            env=os.environ | {"PYTHONSAFEPATH": "1"},  # the folder that the daemon runs in is not where modules are
+            env=os.environ | {"PYTHONSAFEPATH": "1"},
         )
         stdout, stderr = cast(StreamReader, process.stdout), cast(StreamReader, process.stderr)
         url = (await stdout.readline()).decode().strip()

@@ -110,7 +110,10 @@ class EdgePast:
     def seen(self) -> Picture | None:
         """Return the newest picture, where it has a photograph and is not much older than the newest frame."""
         picture = self.picture
-        timely = picture and picture.photograph and self.frames and picture.number >= self.frames[0].number
+        if picture is None or not picture.photograph or not self.frames:
+            return None
+        numbers = [frame.number for frame in self.frames if frame.session == picture.session]
+        timely = picture.number >= numbers[0] if numbers else picture.session == self.edge.session
         return picture if timely else None
 
     def recent(self, now: float) -> Figures:

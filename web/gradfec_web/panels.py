@@ -134,8 +134,9 @@ class LastAnswer:
     def show(self, past: EdgePast) -> None:
         """Show the newest photograph and the answer to it, or without one the newest answer."""
         picture, frame = past.seen(), past.frames[-1]
-        number, top5 = (picture.number, picture.top5) if picture else (frame.number, frame.top5)
-        outcome = next((frame.outcome for frame in past.frames if frame.number == number), "")
+        shown = picture or frame
+        session, number, top5 = shown.session, shown.number, shown.top5
+        outcome = next((f.outcome for f in past.frames if (f.session, f.number) == (session, number)), "")
         self._first.put(words.answer(top5))
         self._outcome.put(f"Frame {number}: {words.OUTCOMES.get(outcome, outcome)}".rstrip(": "))
         for place, (item, label, score, bar) in enumerate(self._lines):
@@ -276,7 +277,7 @@ class LastFrames:
             RIGHT | {"name": "latency", "label": "Latency", "field": "latency"},
         ]
         with card("Last frames", "frames"):
-            self._table = ui.table(columns=columns, rows=[], row_key="number").props("flat dense")
+            self._table = ui.table(columns=columns, rows=[], row_key="key").props("flat dense")
 
     def show(self, past: EdgePast, now: float) -> None:
         """Show the newest frames, the newest first."""
@@ -286,6 +287,7 @@ class LastFrames:
     def _row(self, frame: Frame, now: float) -> dict[str, object]:
         packets = frame.packets
         return {
+            "key": f"{frame.session} {frame.number}",
             "number": frame.number,
             "ago": words.span(now - frame.at),
             "source": frame.source,

@@ -165,6 +165,11 @@ def test_what_can_be_no_source_is_a_usage_error_at_once(src: str) -> None:
         ("rtsp://host:554/live", "rtsp://host:554/live", "rtsp://host:554/live"),
         ("rtsp://me:se:cr@et@host/x", "rtsp://me:se:cr@et@host/x", "rtsp://me:***@host/x"),
         ("http://host/stream.mjpg", "http://host/stream.mjpg", "http://host/stream.mjpg"),
+        (
+            "http://h/x?user=me&password=secr&ch=1",
+            "http://h/x?user=me&password=secr&ch=1",
+            "http://h/x?user=me&password=***&ch=1",
+        ),
     ],
 )
 def test_devices_numbers_and_urls_are_live_and_show_no_password(
