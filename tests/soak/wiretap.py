@@ -28,7 +28,8 @@ class Wiretap:
             each.setblocking(False)  # what made it readable may be an error that a send has been told meanwhile
         self._edge: tuple[str, int] | None = None
         self._kept: list[bytes] = []
-        self._asked = b""  # the hello that was said last
+        self._asked: set[bytes] = set()  # hellos since the last welcome
+        self._welcome = b""  # the last one
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._relay, daemon=True)
         self._thread.start()
@@ -40,7 +41,7 @@ class Wiretap:
 
     def forget(self) -> None:
         """Throw the copies away and begin anew."""
-        self._kept, self._asked = [], b""
+        self._kept, self._asked = [], set()
 
     def close(self) -> None:
         """Relay nothing more."""
@@ -61,14 +62,16 @@ class Wiretap:
     def _pass_on(self, source: socket.socket) -> None:
         if source is self._back:
             datagram = self._back.recv(2048)
-            if datagram[2:3] == bytes([Kind.WELCOME]) and self._asked:
-                self._kept.append(self._asked)
+            if datagram[2:3] == bytes([Kind.WELCOME]) and datagram != self._welcome:
+                if len(self._asked) == 1:  # of several it could be the answer to any, and the others were lost
+                    self._kept += self._asked
+                self._asked, self._welcome = set(), datagram
             if self._edge:
                 self._front.sendto(datagram, self._edge)
             return
         datagram, self._edge = self._front.recvfrom(2048)
         if datagram[2:3] == bytes([Kind.HELLO]):
-            self._asked = datagram
+            self._asked.add(datagram)
         elif len(self._kept) < MOST:
             self._kept.append(datagram)
         self._back.send(datagram)
