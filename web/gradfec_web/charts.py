@@ -42,7 +42,7 @@ CHARTS = (
         "ms",
         latency_by_stage,
         lambda v: with_unit(v, "ms"),
-        ("--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--c8"),
+        ("--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--c8", "--c9"),
         stacked=True,
     ),
     Chart(
