@@ -38,7 +38,7 @@ def test_json_has_the_machine_both_paths_and_ratios_of_batched_over_plain() -> N
 
 def test_the_table_has_both_paths_and_says_the_ratios_in_words() -> None:
     text = bench(*FEW).stdout
-    assert "100 datagrams of 438 B over loopback, median of 3 runs" in text
+    assert "100 datagrams of 458 B over loopback, median of 3 runs" in text
     assert "\n  plain " in text and "\n  batched " in text
     assert text.count("of the CPU time of plain:") == 2
 
