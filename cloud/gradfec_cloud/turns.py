@@ -12,14 +12,16 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 IN_TIME = 0.9  # of the time that an edge waits: the answer has a way to go
 
 
-class Waiting(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class Waiting(Generic[T]):
     """An item of a session, and since when it has been there."""
 
     session: int
