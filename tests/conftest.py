@@ -15,15 +15,15 @@ import pytest
 from hypothesis import settings
 
 from gradfec_common.codes import CODES, LEOPARD
-from gradfec_common.config import CONFIG_VARIABLE
 from gradfec_common.network import DEFAULT_SPLIT, LAYERS, split_point
-from gradfec_common.weights import WeightStore, ensure_weights
+from gradfec_host.config import CONFIG_VARIABLE
+from gradfec_host.weights import WeightStore, ensure_weights
 
 if TYPE_CHECKING:
+    from gradfec_cli.gradcam import GradCam
     from gradfec_cloud.backend import BackEnd
     from gradfec_cloud.backend.keras_runtime import KerasBackEnd
     from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
-    from gradfec_lab.gradcam import GradCam
 
 
 os.environ[CONFIG_VARIABLE] = os.devnull  # commands are told by the tests alone
@@ -112,7 +112,7 @@ def back_end(weights: WeightStore) -> KerasBackEnd:
 @pytest.fixture(scope="session")
 def uncut(weights: WeightStore) -> BackEnd:
     """The network from its normalised input on."""
-    from gradfec_lab.uncut import uncut_model
+    from gradfec_cli.uncut import uncut_model
 
     return uncut_model(weights)
 
@@ -120,6 +120,6 @@ def uncut(weights: WeightStore) -> BackEnd:
 @pytest.fixture(scope="session")
 def oracle(weights: WeightStore) -> GradCam:
     """Grad-CAM at the default split."""
-    from gradfec_lab.gradcam import GradCam
+    from gradfec_cli.gradcam import GradCam
 
     return GradCam(split_point(DEFAULT_SPLIT), weights)

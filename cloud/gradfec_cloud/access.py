@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gradfec_common.errors import UsageError
-from gradfec_common.key_files import find_key, read_keys
 from gradfec_common.keys import INSECURE_KEY, Key
 from gradfec_common.session.greeter import Keys
 from gradfec_common.session.handshake import HandshakeKey
+from gradfec_host.key_files import find_key, read_keys
 
 
 def key_source(key_file: Path | None, folder: Path | None, *, insecure: bool) -> Callable[[], Keys]:

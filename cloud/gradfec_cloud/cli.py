@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gradfec_common import logs
-from gradfec_common.config import config_option, config_used
-from gradfec_common.console import (
+from gradfec_host import logs
+from gradfec_host.config import config_option, config_used
+from gradfec_host.console import (
     Endpoint,
     EndpointType,
     insecure_option,
@@ -25,13 +25,13 @@ from gradfec_common.console import (
     version,
     web_option,
 )
-from gradfec_common.runtimes import LITERT, choose_runtime
+from gradfec_host.runtimes import LITERT, choose_runtime
 
 if TYPE_CHECKING:
     from gradfec_cloud.inference import Answer, Inference
     from gradfec_common.fill import Fill
     from gradfec_common.network import SplitPoint
-    from gradfec_common.weights import WeightStore
+    from gradfec_host.weights import WeightStore
 
 EXAMPLES = """\b
 Examples:
@@ -112,9 +112,9 @@ def main(
     from gradfec_common.codes import CODES
     from gradfec_common.fill import fill_values
     from gradfec_common.network import split_point
-    from gradfec_common.results import ResultsFile
-    from gradfec_common.weights import ensure_weights
-    from gradfec_common.weights.progress import show_progress
+    from gradfec_host.results import ResultsFile
+    from gradfec_host.weights import ensure_weights
+    from gradfec_host.weights.progress import show_progress
     from gradfec_web.shown import PageOptions
 
     log = logs.configure("gradfec-cloud", log_format, log_level)

@@ -19,16 +19,16 @@ from gradfec_cloud.metrics import CloudMetrics, Snapshot
 from gradfec_cloud.port import Port, place
 from gradfec_cloud.status import EdgesStatus
 from gradfec_cloud.watch import Watch
-from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_WARNING
-from gradfec_common.live import live_status
-from gradfec_common.logs import Log, in_words
 from gradfec_common.network import SplitPoint
-from gradfec_common.results import ResultsFile
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Decided, Finished, GivenUp, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.session.greeter import Keys
+from gradfec_host.console import Endpoint
+from gradfec_host.live import live_status
+from gradfec_host.logs import Log, in_words
+from gradfec_host.results import ResultsFile
 from gradfec_web.monitor import Monitor, ask, new_registry
 from gradfec_web.shown import PageOptions
 

@@ -22,8 +22,8 @@ from gradfec_cloud.backend import BackEnd
 from gradfec_cloud.turns import Turns
 from gradfec_common.fill import Fill
 from gradfec_common.reassembly import DecodedTensor, Found, decode_tensor
-from gradfec_common.runtimes import cores
 from gradfec_common.session.events import Decided
+from gradfec_host.runtimes import cores
 
 MAX_BATCH = 8
 NICENESS = 5  # of the back-end's threads, above that of the event loop's

@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry, Histogram, Summary
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gradfec_common.results import PACKET_FATES, SYMBOL_FATES, packet_fates, symbol_fates
 from gradfec_common.session.events import Finished
 from gradfec_common.wire import Drop
+from gradfec_host.results import PACKET_FATES, SYMBOL_FATES, packet_fates, symbol_fates
 from gradfec_web.monitor import LATENCY_BUCKETS, STAGE_BUCKETS
 
 # All values that a label can have: a counter is there, as 0, before its first event, which rate() would not see else.

@@ -11,9 +11,9 @@ from collections.abc import Hashable
 from pathlib import Path
 
 from gradfec_cloud.receive import Receiver
-from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
 from gradfec_common.wire import Batch
+from gradfec_host.console import Endpoint
 
 RECEIVE_BUFFER_BYTES = 8 * 2**20
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")  # Linux: the most that SO_RCVBUF grants

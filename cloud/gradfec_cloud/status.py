@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from rich.table import Table
 
 from gradfec_cloud.port import place
-from gradfec_common.live import plain_table, rest, words
-from gradfec_common.recent import Recent, milliseconds, percent
 from gradfec_common.session.events import Event, Finished, SessionEnded, SessionMoved, SessionOpened
+from gradfec_host.live import plain_table, rest, words
+from gradfec_host.recent import Recent, milliseconds, percent
 
 GONE_S = 30.0  # how long an edge that has gone is shown
 MOST_GONE = 16

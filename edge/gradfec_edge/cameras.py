@@ -12,19 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from gradfec_common.ciphers import preferred_cipher
 from gradfec_common.codes import fec_named
-from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.key_files import edge_key
-from gradfec_common.logs import Log
 from gradfec_common.network import split_point
 from gradfec_common.plan import parse_scheme
-from gradfec_common.results import ResultsFile
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import check_code, packet_grid
-from gradfec_common.weights import WeightStore
 from gradfec_edge.camera import open_source
 from gradfec_edge.daemon import Camera, EdgeOptions
 from gradfec_edge.frontend import FrontEnd, SharedFrontEnd, load_front_end
@@ -33,6 +27,12 @@ from gradfec_edge.journal import Journal, Record
 from gradfec_edge.link import resolve
 from gradfec_edge.pipeline import Pipeline
 from gradfec_edge.status import CameraStatus, answer_of
+from gradfec_host.console import Endpoint
+from gradfec_host.key_files import edge_key
+from gradfec_host.logs import Log
+from gradfec_host.processor import preferred_cipher
+from gradfec_host.results import ResultsFile
+from gradfec_host.weights import WeightStore
 from gradfec_web.shown import PageOptions
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from gradfec_common import logs
-from gradfec_common.config import CameraOption, camera_option, config_option, config_used, each_camera
-from gradfec_common.console import (
+from gradfec_common.errors import GradfecError
+from gradfec_host import logs
+from gradfec_host.config import CameraOption, camera_option, config_option, config_used, each_camera
+from gradfec_host.console import (
     Endpoint,
     EndpointType,
     Number,
@@ -26,8 +27,7 @@ from gradfec_common.console import (
     version,
     web_option,
 )
-from gradfec_common.errors import GradfecError
-from gradfec_common.runtimes import choose_runtime
+from gradfec_host.runtimes import choose_runtime
 
 EXAMPLES = """\b
 Examples:
@@ -129,10 +129,10 @@ def main(
     """Run the first layers of ResNet-50 on a camera's frames and send the features, protected, to a cloud."""
     import contextlib
 
-    from gradfec_common.weights import ensure_weights
-    from gradfec_common.weights.progress import show_progress
     from gradfec_edge.cameras import front_ends, open_all, page_of, resolve_all, sessions_of
     from gradfec_edge.daemon import ProcessOptions, run_edge
+    from gradfec_host.weights import ensure_weights
+    from gradfec_host.weights.progress import show_progress
 
     log = logs.configure("gradfec-edge", log_format, log_level)
     sessions = sessions_of(each_camera(camera_options), log)

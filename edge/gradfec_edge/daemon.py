@@ -19,11 +19,8 @@ import uvloop
 from threadpoolctl import threadpool_limits
 
 from gradfec_common import wire
-from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.keys import INSECURE_WARNING
-from gradfec_common.live import live_status
-from gradfec_common.logs import Log, in_words, printable
 from gradfec_common.session.edge import (
     Answered,
     Closed,
@@ -44,6 +41,9 @@ from gradfec_edge.metrics import CameraMetrics, EdgeMetrics, Snapshot
 from gradfec_edge.pipeline import EncodedFrame, Pipeline, Stages
 from gradfec_edge.status import CameraStatus, status_table
 from gradfec_edge.watch import Watch
+from gradfec_host.console import Endpoint
+from gradfec_host.live import live_status
+from gradfec_host.logs import Log, in_words, printable
 from gradfec_web.monitor import Monitor, ask, new_registry
 from gradfec_web.shown import PageOptions, shown
 

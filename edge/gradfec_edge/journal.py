@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gradfec_common.plan import Plan
-from gradfec_common.results import ResultsFile
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.wire import Report, Result
 from gradfec_edge.frames import Frame
 from gradfec_edge.losses import Weights
+from gradfec_host.results import ResultsFile
 
 Record = dict[str, object]
 

@@ -9,12 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
 from gradfec_common.session.edge import EdgeSession, Event, LinkLost
 from gradfec_common.transmit import EncodedTensor
 from gradfec_common.wire import Bytes, Drop, batch_of
 from gradfec_edge.udp import Sender
+from gradfec_host.console import Endpoint
 
 MAX_DATAGRAM_READ_BYTES = 2048
 SEND_BUFFER_BYTES = 4 * 2**20

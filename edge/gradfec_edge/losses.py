@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from gradfec_common.plan import Plan
 from gradfec_common.reassembly import Mask, read_map
-from gradfec_common.results import UNKNOWN
 from gradfec_common.wire import Report, Result
 from gradfec_edge.cells import cells_of
+from gradfec_host.results import UNKNOWN
 from gradfec_web.view import Cell
 
 IMPORTANCE_FATES = ("delivered", "missing", "dropped_by_plan", UNKNOWN)

@@ -15,10 +15,10 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gradfec_common.results import PACKET_FATES, SYMBOL_FATES, UNKNOWN, packet_fates, symbol_fates
 from gradfec_common.wire import Drop
 from gradfec_edge.journal import Story
 from gradfec_edge.losses import IMPORTANCE_FATES
+from gradfec_host.results import PACKET_FATES, SYMBOL_FATES, UNKNOWN, packet_fates, symbol_fates
 from gradfec_web.monitor import LATENCY_BUCKETS, STAGE_BUCKETS
 
 # All values that a label can have: a counter is there, as 0, before its first event, which rate() would not see else.

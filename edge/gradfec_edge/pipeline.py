@@ -17,13 +17,13 @@ import numpy.typing as npt
 from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import Scheme
-from gradfec_common.runtimes import cores
 from gradfec_common.transmit import EncodedTensor, encode_tensor
 from gradfec_edge.compensation import compensated
 from gradfec_edge.frontend import FrontEnd
 from gradfec_edge.importance import Estimator
 from gradfec_edge.importance.shares import importance_shares
 from gradfec_edge.preprocess import to_input
+from gradfec_host.runtimes import cores
 
 Floats = npt.NDArray[np.float32]
 

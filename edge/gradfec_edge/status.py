@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from gradfec_common.live import plain_table, rest, words
-from gradfec_common.recent import Recent, milliseconds, percent
 from gradfec_edge.journal import Record
+from gradfec_host.live import plain_table, rest, words
+from gradfec_host.recent import Recent, milliseconds, percent
 
 OUTCOMES = ("complete", "partial", "timeout")
 NUMBERS = ("frames/s", *OUTCOMES, "loss", "median")

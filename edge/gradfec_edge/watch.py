@@ -6,7 +6,6 @@ import base64
 import time
 from dataclasses import replace
 
-from gradfec_common.console import Endpoint
 from gradfec_common.reassembly import read_map
 from gradfec_common.session.edge import Closed, Connected, EdgeSession, Event, LinkLost, Refused
 from gradfec_common.sketch import LEVELS, MAX_PHOTOGRAPH_BYTES, Sketch, importance_levels, plan_fates
@@ -15,6 +14,7 @@ from gradfec_edge.journal import Record
 from gradfec_edge.photograph import jpeg
 from gradfec_edge.pipeline import EncodedFrame
 from gradfec_edge.preprocess import SIDE
+from gradfec_host.console import Endpoint
 from gradfec_web.shown import PICTURE_EVERY_S, Tell
 from gradfec_web.view import Edge, Frame, Picture
 

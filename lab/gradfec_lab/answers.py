@@ -11,9 +11,9 @@ import numpy.typing as npt
 from gradfec_cloud.backend import load_back_end
 from gradfec_cloud.backend.keras_runtime import build_model
 from gradfec_common.network import SplitPoint
-from gradfec_common.quiet import quiet_tensorflow
-from gradfec_common.runtimes import LITERT, choose_runtime
-from gradfec_common.weights import WeightStore
+from gradfec_host.quiet import quiet_tensorflow
+from gradfec_host.runtimes import LITERT, choose_runtime
+from gradfec_host.weights import WeightStore
 
 with quiet_tensorflow():
     import tensorflow as tf

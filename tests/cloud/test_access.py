@@ -9,9 +9,9 @@ import pytest
 
 from gradfec_cloud.access import by_id, key_source
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.key_files import KEY_FILE_VARIABLE, write_key
 from gradfec_common.keys import INSECURE_KEY, Key, new_key
 from gradfec_common.session.handshake import HandshakeKey
+from gradfec_host.key_files import KEY_FILE_VARIABLE, write_key
 
 
 def put(path: Path, key: Key | None = None) -> Key:

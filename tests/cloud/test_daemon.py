@@ -13,11 +13,11 @@ from gradfec_cloud.daemon import REST_S, CloudDaemon, CloudOptions
 from gradfec_cloud.port import place
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_KEY, INSECURE_WARNING, Key
-from gradfec_common.logs import Log
 from gradfec_common.network import split_point
 from gradfec_common.session.greeter import Keys
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import Batch, batch_of
+from gradfec_host.logs import Log
 
 KEY = HandshakeKey(Key(bytes(range(32))))
 

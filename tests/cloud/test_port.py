@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from gradfec_cli.daemons import free_port
 from gradfec_cloud import port as port_module
 from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, SO_RCVBUFFORCE, Port, grow_receive_buffer, small_buffer_hint
 from gradfec_cloud.receive import BATCH, WIDTH_BYTES
-from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
-from gradfec_lab.daemons import free_port
+from gradfec_host.console import Endpoint
 
 SOON_S = 60.0  # a safety net
 SO_RXQ_OVFL = 40

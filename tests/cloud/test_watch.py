@@ -16,7 +16,6 @@ from tests.common.small_tensors import GRID, encoded
 from gradfec_cloud import watch as watch_module
 from gradfec_cloud.inference import Answer
 from gradfec_cloud.watch import MOST_GONE, Watch
-from gradfec_common.console import Endpoint
 from gradfec_common.plan import UnequalProtection
 from gradfec_common.reassembly import Reassembly, decode_tensor
 from gradfec_common.session.events import (
@@ -30,6 +29,7 @@ from gradfec_common.session.events import (
 )
 from gradfec_common.sketch import JPEG_MAGIC, Sketch, plan_fates
 from gradfec_common.wire import Result, read_symbols
+from gradfec_host.console import Endpoint
 from gradfec_web.shown import PageOptions
 from gradfec_web.view import Cell, Edge, Frame, Picture, Record
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from gradfec_common.key_files import read_key
+from gradfec_host.key_files import read_key
 
 SCRIPT = Path(__file__).resolve().parents[2] / "deploy" / "cloud.sh"
 PATIENCE_S = 60  # how long a slow machine may take; no test waits that long on any other
 PROGRAMS = {
-    "gradfec": f"exec '{sys.executable}' -c 'from gradfec_lab.cli import main; main()' \"$@\"",
+    "gradfec": f"exec '{sys.executable}' -c 'from gradfec_cli.cli import main; main()' \"$@\"",
     "gradfec-cloud": 'printf "%s|" "$@"',
 }
 

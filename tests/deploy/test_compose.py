@@ -335,7 +335,7 @@ def test_only_the_link_runs_as_root():
 
 def test_the_links_image_has_the_packages_that_the_injector_imports():
     code = (
-        "import sys, importlib.metadata as metadata, gradfec_lab.netem, gradfec_lab.relay, gradfec_lab.udp, uvloop;"
+        "import sys, importlib.metadata as metadata, gradfec_cli.netem, gradfec_cli.relay, gradfec_cli.udp, uvloop;"
         "owners = metadata.packages_distributions();"
         "print(*{owner for module in sys.modules for owner in owners.get(module.split('.')[0], [])})"
     )
@@ -356,8 +356,8 @@ def test_the_stage_that_fetches_the_weights_has_all_that_this_takes(tmp_path):
             else:
                 (tmp_path / target).mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, tmp_path / target)
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'common'}:{tmp_path / 'lab'}"}
-    command = [sys.executable, "-c", "from gradfec_lab.cli import main; main()", "weights", "--help"]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'common'}:{tmp_path / 'cli'}"}
+    command = [sys.executable, "-c", "from gradfec_cli.cli import main; main()", "weights", "--help"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--front-end" in done.stdout

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from gradfec_cli.loss_models import gilbert_elliott_transitions
 from gradfec_common.errors import UsageError
-from gradfec_lab.loss_models import gilbert_elliott_transitions
 
 LINK = Path(__file__).resolve().parents[2] / "deploy" / "link.sh"
 PATIENCE_S = 60  # how long a slow machine may take; no test waits that long on any other

@@ -14,14 +14,14 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from gradfec_common.errors import GradfecError
-from gradfec_common.key_files import KEY_FILE_VARIABLE, write_key
 from gradfec_common.keys import new_key
-from gradfec_common.logs import Log
 from gradfec_edge import cameras as cameras_module
 from gradfec_edge.cameras import Coding, front_ends, options_of, sessions_of
 from gradfec_edge.cli import main, raise_errors
 from gradfec_edge.frontend import SharedFrontEnd
 from gradfec_edge.status import CameraStatus, status_table
+from gradfec_host.key_files import KEY_FILE_VARIABLE, write_key
+from gradfec_host.logs import Log
 
 
 def options(**given: object) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from gradfec_common.logs import printable
 from gradfec_edge.cli import main
 from gradfec_edge.importance import DEFAULT_ESTIMATOR, ESTIMATORS
+from gradfec_host.logs import printable
 
 OPTIONS = (
     "camera cloud protect fec importance rows split fps loop in-flight timeout-ms rate results weights key-file "

@@ -13,15 +13,15 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from gradfec_common.ciphers import Cipher
-from gradfec_common.console import Endpoint
 from gradfec_common.keys import INSECURE_KEY, Key
-from gradfec_common.logs import Log
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_edge import daemon as daemon_module
 from gradfec_edge.daemon import Camera, EdgeDaemon, EdgeOptions
 from gradfec_edge.metrics import EdgeMetrics
 from gradfec_edge.status import CameraStatus
+from gradfec_host.console import Endpoint
+from gradfec_host.logs import Log
 
 SOON_S = 60.0  # a safety net
 KEY = HandshakeKey(Key(bytes(range(32))))

@@ -7,9 +7,9 @@ import pytest
 
 from gradfec_common.errors import GradfecError
 from gradfec_common.network import DEFAULT_SPLIT, back_layers, front_layers, split_point
-from gradfec_common.weights import WeightStore, open_weights, write_slice
 from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 from gradfec_edge.preprocess import normalise
+from gradfec_host.weights import WeightStore, open_weights, write_slice
 
 IMAGES = np.random.default_rng(3).integers(0, 256, (2, 224, 224, 3), np.uint8)
 

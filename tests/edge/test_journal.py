@@ -12,11 +12,11 @@ import pytest
 
 from gradfec_common.errors import GradfecError
 from gradfec_common.plan import Plan, parse_scheme
-from gradfec_common.results import ResultsFile
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.wire import Report, Result
 from gradfec_edge.frames import Frame
 from gradfec_edge.journal import Journal
+from gradfec_host.results import ResultsFile
 
 KEYS = ["frame", "source", "tensor", "outcome", "top5", "packets", "latency_ms", "stages_ms"]
 STAGES = {"front_end": 10.0}

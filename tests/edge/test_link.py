@@ -20,7 +20,6 @@ from gradfec_cloud.port import grow_receive_buffer
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.codes import BARE
-from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import Key
 from gradfec_common.network import split_point
@@ -33,6 +32,7 @@ from gradfec_common.transmit import EncodedTensor, encode_tensor, packet_grid
 from gradfec_edge import link as link_module
 from gradfec_edge.link import Link, resolve
 from gradfec_edge.udp import Sender, Sent
+from gradfec_host.console import Endpoint
 
 SPLIT = split_point("pool1_pool")
 GRID = packet_grid(SPLIT, 14)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from tests.common.small_tensors import GRID, encoded
 
-from gradfec_common.console import Endpoint
 from gradfec_common.plan import UnequalProtection
 from gradfec_common.session.edge import Answered, Closed, Connected, LinkLost, Refused
 from gradfec_common.sketch import JPEG_MAGIC, Sketch
@@ -19,6 +18,7 @@ from gradfec_edge import watch as watch_module
 from gradfec_edge.cells import cells_of
 from gradfec_edge.pipeline import EncodedFrame
 from gradfec_edge.watch import Watch
+from gradfec_host.console import Endpoint
 from gradfec_web.view import Cell, Frame, Picture, Record
 
 CLOUD = Endpoint("cloud", 9000)

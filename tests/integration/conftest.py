@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gradfec_lab import experiment
-from gradfec_lab.experiment import Link, Run
+from gradfec_cli import experiment
+from gradfec_cli.experiment import Link, Run
 
 from .patient import patient
 

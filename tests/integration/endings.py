@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from gradfec_lab.daemons import Daemon
+from gradfec_cli.daemons import Daemon
 
 SOON_S = 60.0  # a safety net: what should happen happens within milliseconds
 

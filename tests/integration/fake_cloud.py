@@ -8,10 +8,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from gradfec_cli.daemons import own_key
 from gradfec_common import wire
-from gradfec_common.key_files import read_key
 from gradfec_common.session.handshake import AuthenticHello, HandshakeKey, answer_hello, read_hello
-from gradfec_lab.daemons import own_key
+from gradfec_host.key_files import read_key
 
 SESSION = 1
 Reply = Callable[[wire.Hello], wire.Welcome | wire.Refuse]

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from gradfec_cli.daemons import Daemon, daemon
 from gradfec_common.session.edge import EdgeLimits
-from gradfec_lab.daemons import Daemon, daemon
 
 PATIENT = {"gradfec-cloud": ("--deadline-ms", "60000"), "gradfec-edge": ("--timeout-ms", "60000")}
 PROGRAM = {"gradfec-edge": (sys.executable, __file__)}
@@ -22,7 +22,7 @@ REPORT_S = 60.0
 
 @contextmanager
 def patient(name: str, *arguments: object, ready: str | None = None) -> Iterator[Daemon]:
-    """Run a daemon as `gradfec_lab.daemons.daemon` does."""
+    """Run a daemon as `gradfec_cli.daemons.daemon` does."""
     options = (*map(str, arguments), *PATIENT.get(name, ()))
     with daemon(name, *options, ready=ready, program=PROGRAM.get(name)) as running:
         yield running

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 
-from gradfec_common.console import Endpoint
+from gradfec_host.console import Endpoint
 
 
 class Relay:

@@ -16,10 +16,10 @@ from importlib import import_module
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_cli.daemons import MODULES, Daemon, daemon
 from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance import EstimatorFile
-from gradfec_lab.daemons import MODULES, Daemon, daemon
 
 READY = {"gradfec-edge": None, "gradfec-cloud": "listening on"}
 # A tensor of 256 packets, which any kernel's receive buffer holds, and no hurry: a slow machine must not lose any.

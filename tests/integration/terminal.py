@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from gradfec_lab.daemons import MODULES, STOP_S, with_key
+from gradfec_cli.daemons import MODULES, STOP_S, with_key
 
 from .endings import SOON_S
 from .stubbed import SMALL

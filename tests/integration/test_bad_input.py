@@ -15,19 +15,19 @@ from typing import Any, NamedTuple
 import pytest
 from click.testing import CliRunner
 
-from gradfec_common.key_files import KEY_FILE_VARIABLE, write_key
+from gradfec_cli.daemons import free_port, with_key
 from gradfec_common.keys import new_key
 from gradfec_common.network import DEFAULT_SPLIT
-from gradfec_common.weights import ensure_weights, write_slice
-from gradfec_lab.daemons import free_port, with_key
+from gradfec_host.key_files import KEY_FILE_VARIABLE, write_key
+from gradfec_host.weights import ensure_weights, write_slice
 
 from .endings import SOON_S, is_one_clear_line
 
 MODULES = {
-    "gradfec": "gradfec_lab.cli",
+    "gradfec": "gradfec_cli.cli",
     "gradfec-edge": "gradfec_edge.cli",
     "gradfec-cloud": "gradfec_cloud.cli",
-    "gradfec-netem": "gradfec_lab.netem",
+    "gradfec-netem": "gradfec_cli.netem",
 }
 LONG_LABEL = 70 * "a"
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from gradfec_lab.daemons import free_port
-from gradfec_lab.experiment import top1
+from gradfec_cli.daemons import free_port
+from gradfec_cli.experiment import top1
 
 from .endings import ended
 from .patient import patient

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from gradfec_cli import demo
+from gradfec_cli.cli import main
+from gradfec_cli.daemons import Daemon, free_port
+from gradfec_cli.experiment import PACKET_NAMES, Record, Run, top1, unaccounted
+from gradfec_cli.uncut import predict
 from gradfec_cloud.backend import BackEnd
 from gradfec_cloud.metrics import FATES, LIMITS, TENSOR_FATES
 from gradfec_common import wire
 from gradfec_common.network import DEFAULT_SPLIT
-from gradfec_lab import demo
-from gradfec_lab.cli import main
-from gradfec_lab.daemons import Daemon, free_port
-from gradfec_lab.experiment import PACKET_NAMES, Record, Run, top1, unaccounted
-from gradfec_lab.uncut import predict
 
 from .patient import patient
 from .stubbed import stubbed
@@ -199,7 +199,7 @@ def test_the_demo_compares_two_runs_and_leaves_no_process_behind(
 ) -> None:
     for name in NAMES[1:3]:
         (tmp_path / name).symlink_to(photographs / name)
-    monkeypatch.setattr("gradfec_lab.uncut.uncut_model", lambda weights: uncut)  # built already
+    monkeypatch.setattr("gradfec_cli.uncut.uncut_model", lambda weights: uncut)  # built already
     mark = f"demo-{os.getpid()}"
     monkeypatch.setenv("DEMO_MARK", mark)  # which its processes inherit
     marked: list[bool] = []

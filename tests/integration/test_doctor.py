@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from gradfec_cli.daemons import free_port, own_key
+from gradfec_cli.doctor import reach
+from gradfec_cli.doctor.finding import State
+from gradfec_cli.doctor.reach import Visit, cloud, has_cloud, judge, visit
 from gradfec_common import wire
-from gradfec_common.console import Endpoint
-from gradfec_common.key_files import read_key
 from gradfec_common.keys import INSECURE_KEY, Key
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_lab.daemons import free_port, own_key
-from gradfec_lab.doctor import reach
-from gradfec_lab.doctor.finding import State
-from gradfec_lab.doctor.reach import Visit, cloud, has_cloud, judge, visit
+from gradfec_host.console import Endpoint
+from gradfec_host.key_files import read_key
 
 from .fake_cloud import fake_cloud
 from .stubbed import stubbed
@@ -111,7 +111,7 @@ def test_lost_pings_are_a_warning_with_the_share_and_what_helps(key: HandshakeKe
 
 def test_a_ping_that_is_lost_on_the_way_is_counted(key: HandshakeKey, tmp_path: Path) -> None:
     """Of six datagrams up, a trace loses the third: hello, ping, (ping), ping, ..."""
-    from gradfec_lab.daemons import daemon
+    from gradfec_cli.daemons import daemon
 
     up, port = free_port(), free_port()
     (tmp_path / "trace").write_text("0010" + 100 * "0")

@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from gradfec_common.key_files import read_key
-from gradfec_lab.daemons import free_port, own_key
+from gradfec_cli.daemons import free_port, own_key
+from gradfec_host.key_files import read_key
 
 from .endings import SOON_S, ended
 from .stubbed import stubbed

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from gradfec_common.key_files import read_key, write_key
+from gradfec_cli.cli import main
+from gradfec_cli.daemons import Daemon, free_port
 from gradfec_common.keys import INSECURE_WARNING, Key
-from gradfec_common.weights import cache_path
-from gradfec_lab.cli import main
-from gradfec_lab.daemons import Daemon, free_port
+from gradfec_host.key_files import read_key, write_key
+from gradfec_host.weights import cache_path
 
 from .endings import SOON_S, ended, is_one_clear_line, wait_for
 from .stubbed import stubbed

@@ -100,7 +100,7 @@ import numpy as np
 from gradfec_cloud.backend import load_back_end
 from gradfec_common.network import split_point
 from gradfec_common.packets import PacketGrid
-from gradfec_common.weights import open_weights
+from gradfec_host.weights import open_weights
 from gradfec_edge.frontend import load_front_end
 from gradfec_edge.importance import make_estimator
 split = split_point({DEFAULT_SPLIT!r})

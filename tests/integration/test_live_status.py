@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gradfec_lab.daemons import free_port
+from gradfec_cli.daemons import free_port
 
 from .stubbed import stubbed
 from .terminal import Terminal, on_terminal

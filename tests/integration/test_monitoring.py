@@ -21,7 +21,7 @@ import pytest
 import yaml
 from tests.deploy.test_monitoring import DEPLOY, OF_DASHBOARD
 
-from gradfec_lab.daemons import READY_S, Daemon, free_port
+from gradfec_cli.daemons import READY_S, Daemon, free_port
 
 from .patient import patient
 from .stubbed import stubbed
@@ -39,7 +39,7 @@ class Asked(NamedTuple):
 
 
 def health(port: int, *options: str) -> Asked:
-    command = [sys.executable, "-c", "from gradfec_lab.cli import main; main()", "health", str(port), *options]
+    command = [sys.executable, "-c", "from gradfec_cli.cli import main; main()", "health", str(port), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return Asked(done.returncode, (done.stdout + done.stderr).strip())
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from gradfec_cli.daemons import free_port, own_key
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
-from gradfec_common.key_files import read_key
 from gradfec_common.keys import Key
 from gradfec_common.seal import Sealer
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import EdgeHandshake, HandshakeKey
-from gradfec_lab.daemons import free_port, own_key
+from gradfec_host.key_files import read_key
 
 from .endings import ended, is_one_clear_line
 from .fake_cloud import Reply, fake_cloud

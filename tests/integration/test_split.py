@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gradfec_cli.uncut import uncut_model
 from gradfec_cloud.backend import load_back_end
 from gradfec_common.network import DEFAULT_SPLIT, split_point
 from gradfec_common.quantise import dequantise, quantise
-from gradfec_common.runtimes import LITERT, TENSORFLOW
-from gradfec_common.weights import WeightStore
 from gradfec_edge.camera import open_source
 from gradfec_edge.frontend import load_front_end
 from gradfec_edge.preprocess import normalise, to_input
-from gradfec_lab.uncut import uncut_model
+from gradfec_host.runtimes import LITERT, TENSORFLOW
+from gradfec_host.weights import WeightStore
 
 IMAGES = 50
 

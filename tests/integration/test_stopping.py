@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from gradfec_cli.daemons import free_port
 from gradfec_common import wire
-from gradfec_lab.daemons import free_port
 
 from .endings import SOON_S, ended, wait_for
 from .fake_cloud import fake_cloud

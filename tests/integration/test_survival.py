@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from gradfec_lab.daemons import Daemon, daemon, free_port
+from gradfec_cli.daemons import Daemon, daemon, free_port
 
 from .relay import Relay
 from .stubbed import stubbed

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from gradfec_cli.cli import main
+from gradfec_cli.daemons import daemon, free_port
+from gradfec_cli.experiment import Link, Run, run_with_own_cloud, top1
 from gradfec_common.packets import PacketGrid
-from gradfec_lab.cli import main
-from gradfec_lab.daemons import daemon, free_port
-from gradfec_lab.experiment import Link, Run, run_with_own_cloud, top1
 from gradfec_lab.sweep.daemons import link_images
 
 from .stubbed import stubbed

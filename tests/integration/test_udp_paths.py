@@ -6,7 +6,7 @@ import json
 from contextlib import ExitStack
 from pathlib import Path
 
-from gradfec_lab.daemons import free_port
+from gradfec_cli.daemons import free_port
 
 from .stubbed import stubbed
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gradfec_lab import demo, experiment
-from gradfec_lab.daemons import Daemon, daemon, free_port
-from gradfec_lab.experiment import Link, injector
+from gradfec_cli import demo, experiment
+from gradfec_cli.daemons import Daemon, daemon, free_port
+from gradfec_cli.experiment import Link, injector
 
 from .patient import patient
 from .stubbed import stubbed

@@ -10,10 +10,10 @@ import click
 import numpy as np
 from rich.console import Console
 
-from gradfec_common.console import plain_errors
+from gradfec_cli.demo import answers_of_the_uncut_model, photographs
 from gradfec_common.errors import GradfecError
-from gradfec_common.weights import ensure_weights
-from gradfec_lab.demo import answers_of_the_uncut_model, photographs
+from gradfec_host.console import plain_errors
+from gradfec_host.weights import ensure_weights
 
 from .measure import IMPAIRMENTS, OFFLOADED, Impairment, Measured, repeated, through_injector, through_netem
 from .router import missing, router

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_lab import GRADFEC
-from gradfec_lab.daemons import MODULES, Daemon, daemon, free_port, with_key
-from gradfec_lab.experiment import Record, top1
-from gradfec_lab.loss_models import Mask, gilbert_elliott_transitions
+from gradfec_cli import GRADFEC
+from gradfec_cli.daemons import MODULES, Daemon, daemon, free_port, with_key
+from gradfec_cli.experiment import Record, top1
+from gradfec_cli.loss_models import Mask, gilbert_elliott_transitions
 from gradfec_lab.sweep.statistics import Bootstrap, interval
 
 from .router import Counters, Router

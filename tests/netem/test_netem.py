@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from gradfec_lab.experiment import top1
+from gradfec_cli.experiment import top1
 
 from .__main__ import HEADINGS, MACHINE, Both, cells_of, measurements
 from .measure import IMPAIRMENTS, OFFLOADED, Impairment, Measured, source_of

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gradfec_cli.channel import Channel, ChannelSettings
 from gradfec_common.wire import Kind
-from gradfec_lab.channel import Channel, ChannelSettings
 
 from .nodes import Address
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from tests.common.small_tensors import FEC_CODES, odd_plan
 
+from gradfec_cli.channel import ChannelSettings
 from gradfec_common import wire
 from gradfec_common.network import SplitPoint
 from gradfec_common.packets import PacketGrid
@@ -26,7 +27,6 @@ from gradfec_common.session.edge import EdgeLimits
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.sketch import JPEG_MAGIC, LEVELS, Sketch, importance_levels, plan_fates
 from gradfec_common.transmit import EncodedTensor, encode_packets
-from gradfec_lab.channel import ChannelSettings
 
 from .network import DEAD, Weather
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import click
 
+from gradfec_cli.daemons import daemon, free_port, with_key
 from gradfec_lab.bench.end_to_end import write_images
-from gradfec_lab.daemons import daemon, free_port, with_key
 
 from .attackers import ATTACKERS
 from .watched import Edge, Memory, until

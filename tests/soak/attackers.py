@@ -19,9 +19,6 @@ import click
 import numpy as np
 import uvloop
 
-from gradfec_common.ciphers import preferred_cipher
-from gradfec_common.console import Endpoint
-from gradfec_common.key_files import find_key
 from gradfec_common.network import DEFAULT_SPLIT, split_point
 from gradfec_common.packets import DEFAULT_ROWS
 from gradfec_common.plan import NoProtection
@@ -30,6 +27,9 @@ from gradfec_common.session.handshake import HELLO_BYTES, HandshakeKey
 from gradfec_common.transmit import encode_tensor, packet_grid
 from gradfec_common.wire import MAGIC, VERSION, Kind
 from gradfec_edge.link import Link
+from gradfec_host.console import Endpoint
+from gradfec_host.key_files import find_key
+from gradfec_host.processor import preferred_cipher
 
 TICK_S = 0.01
 DIFFERENT = 10_000  # datagrams that an attacker sends over and over: making them must not slow it down

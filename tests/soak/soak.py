@@ -24,9 +24,9 @@ from typing import Any
 
 import click
 
+from gradfec_cli.daemons import Daemon, free_port, with_key
+from gradfec_cli.experiment import Link, run_with_own_cloud, unaccounted
 from gradfec_lab.bench.end_to_end import write_images
-from gradfec_lab.daemons import Daemon, free_port, with_key
-from gradfec_lab.experiment import Link, run_with_own_cloud, unaccounted
 
 from .attack import attacker
 from .watched import Edge, Growth, Memory, until

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradfec_cli.daemons import Daemon
 from gradfec_lab.bench.cloud_scale import resident_mb
-from gradfec_lab.daemons import Daemon
 
 START_S = 60.0
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gradfec_common.console import Endpoint
+from gradfec_host.console import Endpoint
 from gradfec_web.child import Page
 from gradfec_web.view import Record
 

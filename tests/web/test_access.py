@@ -3,8 +3,8 @@
 import pytest
 from tests.web.live import free_port
 
-from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
+from gradfec_host.console import Endpoint
 from gradfec_web.access import choose_token, open_listener, page_url
 
 

@@ -16,8 +16,8 @@ import uvloop
 from tests.web.live import PATIENCE_S, free_port
 from tests.web.world import Camera, status
 
-from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_host.console import Endpoint
 from gradfec_web import child
 from gradfec_web.child import Page
 

@@ -15,9 +15,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from gradfec_common.console import Endpoint
+from gradfec_cli.daemons import free_port
 from gradfec_common.errors import GradfecError
-from gradfec_lab.daemons import free_port
+from gradfec_host.console import Endpoint
 from gradfec_web import monitor as module
 from gradfec_web.monitor import Monitor, ask, new_registry
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gradfec_common.console import Endpoint
+from gradfec_host.console import Endpoint
 from gradfec_web import shown as module
 from gradfec_web.shown import PageOptions, shown
 from gradfec_web.view import Edge, Record, Status

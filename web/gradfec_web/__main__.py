@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from gradfec_common.console import Endpoint, EndpointType, plain_errors
+from gradfec_host.console import Endpoint, EndpointType, plain_errors
 from gradfec_web.access import choose_token, open_listener, page_url
 
 

@@ -9,8 +9,8 @@ import socket
 import time
 from pathlib import Path
 
-from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError
+from gradfec_host.console import Endpoint
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 TOKEN_BYTES = 24

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from gradfec_common.console import Endpoint
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_host.console import Endpoint
 from gradfec_web.view import Record, dump
 
 NO_FRAMEWORK = "the live page needs NiceGUI, which is not installed: pip install 'gradfec[web]'"

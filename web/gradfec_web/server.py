@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from nicegui import core, ui
 
-from gradfec_common.console import Endpoint
+from gradfec_host.console import Endpoint
 from gradfec_web.gate import Gate
 from gradfec_web.history import History
 from gradfec_web.page import ICON, add_page

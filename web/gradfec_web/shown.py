@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from gradfec_common.console import Endpoint
+from gradfec_host.console import Endpoint
 from gradfec_web.child import Page
 from gradfec_web.view import Edge, Record, Status
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradfec_common.network import SplitPoint
-from gradfec_common.runtimes import LITERT
-from gradfec_common.weights import WeightStore
+from gradfec_host.runtimes import LITERT
+from gradfec_host.weights import WeightStore
 
 
 class BackEnd(Protocol):

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from gradfec_cloud.backend import check_features
 from gradfec_common.network import CLASSES, OUTPUT, SplitPoint, back_layers
-from gradfec_common.quiet import quiet_tensorflow
-from gradfec_common.weights import WeightStore
+from gradfec_host.quiet import quiet_tensorflow
+from gradfec_host.weights import WeightStore
 
 with quiet_tensorflow():
     import keras

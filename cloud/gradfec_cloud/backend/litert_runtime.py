@@ -7,12 +7,12 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from gradfec_cloud.backend import check_features
-from gradfec_common.litert_graph import Graph
-from gradfec_common.litert_network import back_end
 from gradfec_common.network import SplitPoint
-from gradfec_common.quiet import quiet_stderr
-from gradfec_common.runtimes import cores
-from gradfec_common.weights import WeightStore
+from gradfec_host.litert_graph import Graph
+from gradfec_host.litert_network import back_end
+from gradfec_host.quiet import quiet_stderr
+from gradfec_host.runtimes import cores
+from gradfec_host.weights import WeightStore
 
 
 class LiteRTBackEnd:

@@ -11,9 +11,9 @@ from typing import Any
 
 from gradfec_common.network import INPUT, LAYER, SplitPoint, front_layers
 from gradfec_common.packets import PacketGrid
-from gradfec_common.quiet import quiet_tensorflow
 from gradfec_edge.importance import EstimatorFile
 from gradfec_edge.importance.second_order import DEPTH, FLOOR, WIDTH, Ranking
+from gradfec_host.quiet import quiet_tensorflow
 
 with quiet_tensorflow():
     import keras

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradfec_common.network import INPUT, LAYER, SplitPoint, front_layers
-from gradfec_common.quiet import quiet_tensorflow
-from gradfec_common.weights import WeightStore
 from gradfec_edge.frontend import Features
 from gradfec_edge.importance import EstimatorFile
 from gradfec_edge.preprocess import normalise
+from gradfec_host.quiet import quiet_tensorflow
+from gradfec_host.weights import WeightStore
 
 with quiet_tensorflow():
     import keras

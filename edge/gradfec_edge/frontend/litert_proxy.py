@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.litert_graph import RELU, Graph, Tensor
-from gradfec_common.litert_network import network
 from gradfec_common.network import INPUT, LAYER, front_layers
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance import EstimatorFile
 from gradfec_edge.importance.second_order import DEPTH, FLOOR, WIDTH
+from gradfec_host.litert_graph import RELU, Graph, Tensor
+from gradfec_host.litert_network import network
 
 Floats = npt.NDArray[np.float32]
 

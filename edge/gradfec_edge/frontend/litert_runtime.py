@@ -6,17 +6,17 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from gradfec_common.litert_graph import Graph
-from gradfec_common.litert_network import front_end
 from gradfec_common.network import INPUT, LAYER, SplitPoint
-from gradfec_common.quiet import quiet_stderr
-from gradfec_common.runtimes import cores
-from gradfec_common.weights import WeightStore
 from gradfec_edge.frontend import Features
 from gradfec_edge.frontend.litert_proxy import add_proxy
 from gradfec_edge.importance import EstimatorFile
 from gradfec_edge.importance.second_order import Ranking
 from gradfec_edge.preprocess import normalise
+from gradfec_host.litert_graph import Graph
+from gradfec_host.litert_network import front_end
+from gradfec_host.quiet import quiet_stderr
+from gradfec_host.runtimes import cores
+from gradfec_host.weights import WeightStore
 
 
 class LiteRTFrontEnd:

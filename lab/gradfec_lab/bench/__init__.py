@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from gradfec_common.console import EXIT_INTERRUPTED, plain_errors
+from gradfec_cli import GRADFEC
+from gradfec_cli.lazy import LazyGroup
 from gradfec_common.errors import GradfecError
-from gradfec_lab import GRADFEC
-from gradfec_lab.lazy import LazyGroup
+from gradfec_host.console import EXIT_INTERRUPTED, plain_errors
 
 COMMANDS = {
     "packet-path": ("gradfec_lab.bench.packet_path", "Each stage between the networks, both sides, for one tensor."),

@@ -19,9 +19,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from gradfec_common.ciphers import preferred_cipher
+from gradfec_cli.daemons import Daemon, daemon, free_port
 from gradfec_common.codes import fec_named
-from gradfec_common.console import Endpoint, Number, plain_errors
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.keys import INSECURE_KEY
 from gradfec_common.network import DEFAULT_SPLIT, split_point
@@ -32,9 +31,10 @@ from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import EncodedTensor, encode_tensor, packet_grid
 from gradfec_edge.link import Link
+from gradfec_host.console import Endpoint, Number, plain_errors
+from gradfec_host.processor import preferred_cipher
 from gradfec_lab.bench.end_to_end import FASTEST, cpu_s
 from gradfec_lab.bench.measure import in_words, machine
-from gradfec_lab.daemons import Daemon, daemon, free_port
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 SPLIT = split_point(DEFAULT_SPLIT)

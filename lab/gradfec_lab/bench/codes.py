@@ -19,9 +19,9 @@ from rich.table import Table
 
 from gradfec_common.codes import CODES, LEOPARD, ZFEC, Each, Symbols
 from gradfec_common.codes.zfec_code import ZfecCode
-from gradfec_common.console import plain_errors
 from gradfec_common.errors import UsageError
 from gradfec_common.plan import Block, UnequalProtection
+from gradfec_host.console import plain_errors
 from gradfec_lab.bench.measure import in_words, machine, median_ms
 from gradfec_lab.theory import decode_probability, expected_missing
 

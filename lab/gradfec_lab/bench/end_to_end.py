@@ -18,18 +18,18 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from gradfec_cli.daemons import Daemon, daemon, free_port
+from gradfec_cli.experiment import Record
 from gradfec_common.codes import CODES, LEOPARD, ZFEC, fec_named
-from gradfec_common.console import plain_errors, runtime_option
 from gradfec_common.errors import GradfecError
 from gradfec_common.network import INPUT, LAYER
 from gradfec_common.plan import parse_scheme
-from gradfec_common.runtimes import choose_runtime
-from gradfec_common.weights import WeightStore, ensure_weights
-from gradfec_common.weights.progress import show_progress
+from gradfec_host.console import plain_errors, runtime_option
+from gradfec_host.runtimes import choose_runtime
+from gradfec_host.weights import WeightStore, ensure_weights
+from gradfec_host.weights.progress import show_progress
 from gradfec_lab.bench.measure import in_words, machine, median_ms
 from gradfec_lab.bench.models import LIBRARIES, front_end_of, part_of
-from gradfec_lab.daemons import Daemon, daemon, free_port
-from gradfec_lab.experiment import Record
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 FASTEST = LEOPARD.name if LEOPARD.id in CODES else ZFEC.name  # leopard has no wheel for Python 3.13

@@ -16,14 +16,14 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from gradfec_common.console import plain_errors
 from gradfec_common.errors import GradfecError
 from gradfec_common.network import DEFAULT_SPLIT, INPUT, LAYER, split_point
 from gradfec_common.packets import DEFAULT_ROWS
-from gradfec_common.runtimes import LITERT, TENSORFLOW, choose_runtime, installed
 from gradfec_common.transmit import packet_grid
-from gradfec_common.weights import WeightStore, ensure_weights
-from gradfec_common.weights.progress import show_progress
+from gradfec_host.console import plain_errors
+from gradfec_host.runtimes import LITERT, TENSORFLOW, choose_runtime, installed
+from gradfec_host.weights import WeightStore, ensure_weights
+from gradfec_host.weights.progress import show_progress
 from gradfec_lab.bench.measure import in_words, machine, median_ms
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
@@ -126,7 +126,7 @@ def start_ms(runtime: str, half: str) -> float:
     """Time a process from its start until its half of the network has answered for the first time, and it has ended."""
     program = f"""
 from gradfec_common.network import split_point
-from gradfec_common.weights import open_weights
+from gradfec_host.weights import open_weights
 {START[half]}
 load({runtime!r}, split_point({DEFAULT_SPLIT!r}), open_weights()).warm_up()
 """

@@ -19,9 +19,7 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from gradfec_common import wire
-from gradfec_common.ciphers import preferred_cipher
 from gradfec_common.codes import BARE, CODES, Each, ErasureCode
-from gradfec_common.console import Number, plain_errors
 from gradfec_common.keys import INSECURE_KEY
 from gradfec_common.network import DEFAULT_SPLIT, split_point
 from gradfec_common.packets import DEFAULT_ROWS
@@ -29,16 +27,18 @@ from gradfec_common.plan import UnequalProtection
 from gradfec_common.quantise import quantise
 from gradfec_common.reassembly import decode_tensor
 from gradfec_common.replay import Verdicts
-from gradfec_common.runtimes import choose_runtime, cores
 from gradfec_common.seal import Opener
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import EdgeLimits, EdgeSession, new_hello
 from gradfec_common.session.events import Decided
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import encode_packets, packet_grid
-from gradfec_common.weights import ensure_weights
-from gradfec_common.weights.progress import show_progress
 from gradfec_edge.importance.free import FREE
+from gradfec_host.console import Number, plain_errors
+from gradfec_host.processor import preferred_cipher
+from gradfec_host.runtimes import choose_runtime, cores
+from gradfec_host.weights import ensure_weights
+from gradfec_host.weights.progress import show_progress
 from gradfec_lab.bench.measure import in_words, machine
 from gradfec_lab.bench.models import Run, fastest_runtime, part_of
 from gradfec_lab.bench.udp import Loopback, loopback

@@ -17,9 +17,9 @@ from gradfec_cloud.daemon import CloudOptions, run_cloud
 from gradfec_cloud.inference import Inference
 from gradfec_cloud.labels import top5
 from gradfec_cloud.port import Port
-from gradfec_common import logs
-from gradfec_common.console import Endpoint
 from gradfec_common.network import CLASSES, DEFAULT_SPLIT, split_point
+from gradfec_host import logs
+from gradfec_host.console import Endpoint
 
 DEADLINE_S = 0.5
 

@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from gradfec_cloud.port import Port
-from gradfec_common.console import Endpoint, plain_errors
 from gradfec_common.errors import GradfecError
 from gradfec_common.wire import Batch, Bytes
 from gradfec_edge.udp import Sender
+from gradfec_host.console import Endpoint, plain_errors
 from gradfec_lab.bench.measure import in_words, machine
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}

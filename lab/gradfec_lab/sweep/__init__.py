@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gradfec_lab.lazy import LazyGroup
+from gradfec_cli.lazy import LazyGroup
 
 COMMANDS = {
     "importance": ("gradfec_lab.sweep.importance", "Drop packets by importance: does the answer stand? (Figure 5)"),

@@ -12,10 +12,10 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.console import plain_errors
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import keep_most_important
 from gradfec_edge.compensation import compensated
+from gradfec_host.console import plain_errors
 from gradfec_lab.sweep.report import Grid
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def cost(images: Path, limit: int, as_json: bool) -> None:
     The estimators take turns at each image, so that they meet the same machine; medians over the images.
     """
     from gradfec_common.network import DEFAULT_SPLIT, split_point
-    from gradfec_common.weights import ensure_weights
-    from gradfec_common.weights.progress import show_progress
     from gradfec_edge.importance import ESTIMATORS, EstimatorFile, make_estimator
     from gradfec_edge.importance.shipped import STATISTICS, shipped
+    from gradfec_host.weights import ensure_weights
+    from gradfec_host.weights.progress import show_progress
     from gradfec_lab.photographs import Photographs
 
     photographs = Photographs(images, limit)
@@ -48,8 +48,8 @@ def cost(images: Path, limit: int, as_json: bool) -> None:
     made = {name: make_estimator(name, split, grid, rng) for name in ESTIMATORS}
     with show_progress() as progress:
         weights = ensure_weights(None, progress)
-    from gradfec_common.runtimes import choose_runtime
     from gradfec_edge.frontend import load_front_end
+    from gradfec_host.runtimes import choose_runtime
 
     runtime = choose_runtime()
     plain = load_front_end(runtime, split, weights)

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from gradfec_common.console import plain_errors
+from gradfec_cli.experiment import Link, Record, Run, run_with_own_cloud, top1, unaccounted
+from gradfec_cli.netem import datagrams, percentage
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_lab.experiment import Link, Record, Run, run_with_own_cloud, top1, unaccounted
-from gradfec_lab.netem import datagrams, percentage
+from gradfec_host.console import plain_errors
 
 Row = dict[str, Any]
 WIDTH_OF_FILES = 120  # where the table is not for a terminal, which folds what has no room
@@ -124,12 +124,12 @@ def link_images(images: Path, folder: Path, limit: int) -> int:
 
 def answers(folder: Path, console: Console) -> dict[str, int]:
     """Return the uncut model's class for each readable image."""
-    from gradfec_common.weights import ensure_weights
-    from gradfec_common.weights.progress import show_progress
+    from gradfec_host.weights import ensure_weights
+    from gradfec_host.weights.progress import show_progress
 
     with show_progress() as progress:
         weights = ensure_weights(None, progress)
-    from gradfec_lab.uncut import predict, uncut_model
+    from gradfec_cli.uncut import predict, uncut_model
 
     with console.status("asking the uncut model"):
         return {name: int(scores.argmax()) for name, scores in predict(uncut_model(weights), folder)}

@@ -37,7 +37,7 @@ class Model(Protocol):
 
 
 class Scorer(Protocol):
-    """Front-end and estimators: `gradfec_lab.scores.Scores`."""
+    """Front-end and estimators: `gradfec_cli.scores.Scores`."""
 
     fingerprints: dict[str, str]
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import click
 
-from gradfec_common.console import EXIT_INTERRUPTED, plain_errors
+from gradfec_cli import GRADFEC
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_lab import GRADFEC
+from gradfec_host.console import EXIT_INTERRUPTED, plain_errors
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.report import Grid, Row
 from gradfec_lab.sweep.store import unwritable, write_file

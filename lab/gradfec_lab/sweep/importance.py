@@ -12,14 +12,14 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.console import plain_errors
+from gradfec_cli.netem import percentage
+from gradfec_cli.oracle import BY_LABEL, ORACLE, UNCOMPENSATED
 from gradfec_common.delivery import packets_at_hand
 from gradfec_common.errors import UsageError
 from gradfec_common.fill import Fill, fill_values
 from gradfec_common.plan import BareDrop, Plan, keep_most_important, ranking
 from gradfec_common.transmit import FILLS
-from gradfec_lab.netem import percentage
-from gradfec_lab.oracle import BY_LABEL, ORACLE, UNCOMPENSATED
+from gradfec_host.console import plain_errors
 from gradfec_lab.sweep.engine import Case, Subject, delivered
 from gradfec_lab.sweep.report import Row
 from gradfec_lab.sweep.statistics import spearman

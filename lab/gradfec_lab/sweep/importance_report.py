@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradfec_lab.oracle import ORACLE
+from gradfec_cli.oracle import ORACLE
 from gradfec_lab.sweep.engine import nothing_at_hand
 from gradfec_lab.sweep.importance import FREE, ImportanceSweep
 from gradfec_lab.sweep.report import (

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_cli.loss_models import GilbertElliottLoss, IndependentLoss, LossModel, gilbert_elliott_transitions
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_lab.loss_models import GilbertElliottLoss, IndependentLoss, LossModel, gilbert_elliott_transitions
 from gradfec_lab.sweep.store import write_file
 
 IID = "iid"

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.codes import fec_code
-from gradfec_common.console import plain_errors
 from gradfec_common.delivery import packets_at_hand
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.fill import Fill, fill_values
 from gradfec_common.plan import Plan, Scheme, UnequalProtection, parse_scheme
 from gradfec_common.transmit import FILLS, check_code
+from gradfec_host.console import plain_errors
 from gradfec_lab.sweep.engine import Case, Subject, delivered
 from gradfec_lab.sweep.importance import parse_estimators, share_of
 from gradfec_lab.sweep.losses import IID, Losses, is_feasible

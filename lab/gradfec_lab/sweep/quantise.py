@@ -11,9 +11,9 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.console import plain_errors
 from gradfec_common.errors import UsageError
 from gradfec_common.quantise import TINY_SPAN
+from gradfec_host.console import plain_errors
 from gradfec_lab.sweep.engine import Case, Subject
 from gradfec_lab.sweep.report import (
     Grid,

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.results import ResultsFile
+from gradfec_host.results import ResultsFile
 
 SETTINGS, ANSWERS = "settings.json", "answers.jsonl"
 FINGERPRINTS = "fingerprints"

@@ -124,13 +124,13 @@ class Study:
 
 def load_network(estimators: list[str], split: SplitPoint, grid: PacketGrid, seed: int) -> tuple[Scorer, Model, str]:
     """Load front-end with estimators, back-end, and how the weights are known to be Keras's; takes seconds."""
-    from gradfec_common.weights import ensure_weights
-    from gradfec_common.weights.progress import show_progress
+    from gradfec_host.weights import ensure_weights
+    from gradfec_host.weights.progress import show_progress
 
     with show_progress() as progress:
         weights = ensure_weights(None, progress)
+    from gradfec_cli.scores import Scores
     from gradfec_lab.answers import fastest_answers
-    from gradfec_lab.scores import Scores
 
     return Scores(estimators, split, grid, weights, seed), fastest_answers(split, weights), weights.verification.value
 

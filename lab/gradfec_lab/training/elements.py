@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.network import split_point
-from gradfec_common.quiet import quiet_tensorflow
 from gradfec_edge.frontend.keras_proxy import element_model
 from gradfec_edge.preprocess import normalise
+from gradfec_host.quiet import quiet_tensorflow
 from gradfec_lab.training.run import Curve, Schedule, train
 from gradfec_lab.training.targets import Targets
 

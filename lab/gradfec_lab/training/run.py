@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.errors import UsageError
-from gradfec_common.quiet import quiet_tensorflow
+from gradfec_host.quiet import quiet_tensorflow
 
 with quiet_tensorflow():
     import keras

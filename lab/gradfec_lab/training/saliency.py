@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.quiet import quiet_tensorflow
 from gradfec_edge.frontend.keras_proxy import saliency_model
+from gradfec_host.quiet import quiet_tensorflow
 from gradfec_lab.training.run import Curve, Schedule, train
 from gradfec_lab.training.targets import Targets
 

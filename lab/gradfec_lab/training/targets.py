@@ -20,7 +20,7 @@ import numpy.typing as npt
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.network import split_point
 from gradfec_common.packets import PacketGrid
-from gradfec_common.weights import WeightStore
+from gradfec_host.weights import WeightStore
 from gradfec_lab.photographs import Inputs, Photographs
 
 TODO, DONE, UNUSABLE = 0, 1, 2
@@ -108,8 +108,8 @@ class Targets:
         advance(self.settings.count - len(todo))
         if not todo:
             return
+        from gradfec_cli.gradcam import BATCH, GradCam
         from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
-        from gradfec_lab.gradcam import BATCH, GradCam
 
         split = split_point(self.settings.split)
         front_end, oracle = KerasFrontEnd(split, weights), GradCam(split, weights, self.settings.score)

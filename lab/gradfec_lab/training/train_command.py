@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradfec_common.console import plain_errors
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_host.console import plain_errors
 
 if TYPE_CHECKING:
-    from gradfec_common.weights import WeightStore
     from gradfec_edge.importance import EstimatorFile
+    from gradfec_host.weights import WeightStore
     from gradfec_lab.training.run import Curve, Schedule
     from gradfec_lab.training.targets import Targets
 
@@ -81,8 +81,8 @@ def train_proxy(
     """
     from gradfec_common.network import split_point
     from gradfec_common.transmit import packet_grid
-    from gradfec_common.weights import ensure_weights
-    from gradfec_common.weights.progress import show_progress
+    from gradfec_host.weights import ensure_weights
+    from gradfec_host.weights.progress import show_progress
 
     if out.suffix != ".npz":
         raise UsageError(f"--out {out} is no .npz file: an estimator is one")

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_cli.gradcam import BATCH, logits_of
 from gradfec_common.errors import UsageError
 from gradfec_common.network import split_point
 from gradfec_common.packets import PacketGrid
-from gradfec_common.quiet import quiet_tensorflow
-from gradfec_common.weights import WeightStore
 from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 from gradfec_edge.importance import EstimatorFile
-from gradfec_lab.gradcam import BATCH, logits_of
+from gradfec_host.quiet import quiet_tensorflow
+from gradfec_host.weights import WeightStore
 from gradfec_lab.training.targets import Targets
 
 with quiet_tensorflow():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.fuzz.reader import Reader
 
 from gradfec_common.errors import GradfecError
-from gradfec_common.key_files import HEADING, MAX_FILE_BYTES, parse_key
 from gradfec_common.keys import TOKEN_PREFIX, Key, read_token
+from gradfec_host.key_files import HEADING, MAX_FILE_BYTES, parse_key
 
 KEY = Key(bytes(range(32)))
 TOKENS = (KEY.token, f"{HEADING}# Its id: {KEY.id.hex()}\n{KEY.token}\n", f"\ufeff{KEY.token.upper()}\r\n", "")

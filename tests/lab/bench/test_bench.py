@@ -4,9 +4,9 @@ import json
 
 from click.testing import CliRunner
 
+from gradfec_cli.cli import main
 from gradfec_lab import bench
 from gradfec_lab.bench import COMMANDS, run
-from gradfec_lab.cli import main
 
 
 def invoke(*arguments):

@@ -5,8 +5,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from gradfec_cli.cli import main
 from gradfec_lab.bench.cloud_scale import numbers
-from gradfec_lab.cli import main
 
 pytestmark = pytest.mark.daemons
 

@@ -9,8 +9,8 @@ import sys
 import pytest
 from click.testing import CliRunner, Result
 
+from gradfec_cli.cli import main
 from gradfec_common.codes import CODES, LEOPARD
-from gradfec_lab.cli import main
 
 TINY = ("--packets", "32", "--symbol-bytes", "4", "--runs", "1")
 
@@ -93,7 +93,7 @@ def test_what_is_wrong_is_said_in_one_line(options: tuple[str, ...], says: str) 
 
 def test_the_help_of_bench_imports_neither_numpy_nor_rich() -> None:
     script = (
-        "import sys; from gradfec_lab.cli import main; main(['bench', '--help'], standalone_mode=False);"
+        "import sys; from gradfec_cli.cli import main; main(['bench', '--help'], standalone_mode=False);"
         "print(*{'numpy', 'rich', 'zfec'} & {*sys.modules}, file=sys.stderr)"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -5,8 +5,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from gradfec_cli.cli import main
 from gradfec_lab.bench.end_to_end import WARM_UP, Flow
-from gradfec_lab.cli import main
 
 pytestmark = pytest.mark.daemons
 

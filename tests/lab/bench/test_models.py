@@ -4,10 +4,10 @@ import json
 
 from click.testing import CliRunner
 
-from gradfec_common.runtimes import LITERT, TENSORFLOW
+from gradfec_cli.cli import main
+from gradfec_host.runtimes import LITERT, TENSORFLOW
 from gradfec_lab.bench import models
 from gradfec_lab.bench.models import PARTS, START, installed_bytes
-from gradfec_lab.cli import main
 
 
 def bench(*arguments):

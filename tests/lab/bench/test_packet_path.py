@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from gradfec_cli.cli import main
 from gradfec_common.codes import BARE, CODES
 from gradfec_common.codes.zfec_code import ZfecCode
 from gradfec_common.reassembly import DecodedTensor, decode_tensor
-from gradfec_common.runtimes import LITERT
+from gradfec_host.runtimes import LITERT
 from gradfec_lab.bench import packet_path
 from gradfec_lab.bench.packet_path import CLOUD, EDGE, OPEN, SEAL, PacketPath
 from gradfec_lab.bench.udp import loopback
-from gradfec_lab.cli import main
 
 
 @pytest.fixture(autouse=True)

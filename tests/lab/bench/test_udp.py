@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from gradfec_cli.cli import main
 from gradfec_common.errors import GradfecError
 from gradfec_edge import udp as edge_udp
 from gradfec_lab.bench import udp
 from gradfec_lab.bench.udp import loopback, one_run
-from gradfec_lab.cli import main
 
 FEW = ("--packets", "100", "--runs", "3")
 

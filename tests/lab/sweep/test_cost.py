@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from gradfec_cli.cli import main
 from gradfec_edge.importance import ESTIMATORS
 from gradfec_edge.importance.shipped import PROXIES, shipped
-from gradfec_lab.cli import main
 
 
 class ToyFrontEnd:

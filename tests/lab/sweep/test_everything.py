@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from gradfec_cli.cli import main
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_lab.cli import main
 from gradfec_lab.sweep import everything
 from gradfec_lab.sweep.everything import PARTS, arguments, check, daemons_table, run_daemons
 

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradfec_cli.cli import main
 from gradfec_common.plan import UnequalProtection
-from gradfec_lab.cli import main
 from gradfec_lab.sweep.importance import dropping
 from gradfec_lab.sweep.importance_report import differences, gap_interval
 from gradfec_lab.sweep.report import Measured

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from gradfec_cli.cli import main
 from gradfec_common.codes import fec_named
 from gradfec_common.network import DEFAULT_SPLIT, split_point
 from gradfec_common.plan import parse_scheme
 from gradfec_common.reassembly import Reassembly, decode_tensor
 from gradfec_common.transmit import encode_tensor, packet_grid
-from gradfec_lab.cli import main
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.losses import Losses
 from gradfec_lab.sweep.protection import parse_bursts

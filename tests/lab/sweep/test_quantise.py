@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradfec_cli.cli import main
 from gradfec_common.quantise import dequantise, quantise
-from gradfec_lab.cli import main
 from gradfec_lab.sweep.quantise import coarse
 
 from .toys import install, write_images

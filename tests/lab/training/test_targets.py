@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gradfec_cli.gradcam import BATCH
 from gradfec_common.errors import UsageError
 from gradfec_common.packets import PacketGrid
-from gradfec_lab.gradcam import BATCH
 from gradfec_lab.training import targets as module
 from gradfec_lab.training.targets import (
     DONE,

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from gradfec_cli.cli import main
 from gradfec_common.errors import UsageError
 from gradfec_common.network import split_point
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.frontend.keras_runtime import ProxyModel
 from gradfec_edge.importance import EstimatorFile, make_estimator
-from gradfec_lab.cli import main
 from gradfec_lab.training.run import Schedule
 
 from .toys import GRID, ROWS, SPLIT, ToyNetwork, install, shrink, write_images

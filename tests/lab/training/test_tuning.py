@@ -12,8 +12,8 @@ import pytest
 from gradfec_common.errors import UsageError
 from gradfec_common.network import split_point
 from gradfec_common.packets import PacketGrid
-from gradfec_common.weights import ensure_weights
 from gradfec_edge.importance import EstimatorFile
+from gradfec_host.weights import ensure_weights
 from gradfec_lab.training import tuning
 from gradfec_lab.training.targets import DONE, Targets
 from gradfec_lab.training.tuning import Answering, tune

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_cli.gradcam import Attribution
 from gradfec_common.network import split_point
 from gradfec_common.packets import PacketGrid
-from gradfec_lab.gradcam import Attribution
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.training.targets import Settings, Targets, digest, shuffled
 
@@ -56,7 +56,7 @@ def install(monkeypatch: Any, before: Callable[[int], None] = lambda images: Non
     """Put the toy in the place of front-end and oracle."""
     toy = ToyNetwork(before)
     monkeypatch.setattr("gradfec_edge.frontend.keras_runtime.KerasFrontEnd", lambda split, weights: toy.features)
-    monkeypatch.setattr("gradfec_lab.gradcam.GradCam", lambda split, weights, score: toy.explain)
+    monkeypatch.setattr("gradfec_cli.gradcam.GradCam", lambda split, weights, score: toy.explain)
     return toy
 
 

@@ -1,0 +1,5 @@
+"""The command `gradfec` and the loss injector `gradfec-netem`: all that a user calls besides the two daemons."""
+
+import sys
+
+GRADFEC = [sys.executable, "-c", "from gradfec_cli.cli import main; main(prog_name='gradfec')"]  # as a child process

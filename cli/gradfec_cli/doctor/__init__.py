@@ -1,0 +1,156 @@
+"""`gradfec doctor`: what usually goes wrong, looked at one by one, and how to mend it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import click
+
+from gradfec_cli.doctor.finding import Finding, State, broken
+from gradfec_common.errors import GradfecError
+from gradfec_host.console import Endpoint, EndpointType, insecure_option, key_file_option, plain_errors
+
+DEFAULT_PORT = 9000
+MARKS = {State.OK: ("✓", "green"), State.WARNING: ("!", "yellow"), State.BROKEN: ("✗", "red")}
+EXAMPLES = """\b
+Examples:
+  gradfec doctor
+  gradfec doctor --camera /dev/video0 --cloud cloud.example:9000     on the camera box
+  gradfec doctor --listen 9000 --keys keys                           on the server
+
+Exit status: 0 when all is fine, or only warned of; 1 when something is broken; 2 for a wrong option.
+"""
+
+Check = Callable[[], Finding]
+
+
+@click.command(epilog=EXAMPLES, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.option("--cloud", type=EndpointType(), help="Call at this cloud: does it answer, how fast, what is lost?")
+@click.option("--pings", default=20, type=click.IntRange(1, 1000), help="Questions to ask the cloud.")
+@click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Where the network is cut, for the cloud.")
+@click.option("--camera", metavar="SRC", help="Take a frame from here, as gradfec-edge would.")
+@click.option(
+    "--listen", type=EndpointType(""), help=f"UDP port to listen on.  [default: {DEFAULT_PORT}]", show_default=False
+)
+@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
+@key_file_option()
+@click.option("--keys", type=click.Path(path_type=Path), metavar="DIR", help="Keys, as gradfec-cloud takes them.")
+@insecure_option()
+@click.option("--results", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write results to.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+@plain_errors
+def doctor(
+    cloud: Endpoint | None,
+    pings: int,
+    split: str,
+    camera: str | None,
+    listen: Endpoint | None,
+    weights: Path | None,
+    key_file: Path | None,
+    keys: Path | None,
+    insecure: bool,
+    results: Path | None,
+    as_json: bool,
+) -> None:
+    """Look for what usually goes wrong with gradfec on this machine, and say how to mend it.
+
+    What an option names must work, or it is broken; what is only looked at because it might be needed is warned of.
+    """
+    from gradfec_cli.doctor import machine
+    from gradfec_common.network import split_point
+
+    split_point(split)
+    here = listen or Endpoint("", DEFAULT_PORT)
+
+    def call_at(where: Endpoint) -> Finding:
+        from gradfec_cli.doctor import reach
+        from gradfec_common.session.handshake import HandshakeKey
+        from gradfec_host.key_files import edge_key
+
+        return reach.cloud(where, HandshakeKey(edge_key(key_file, insecure=insecure)), split, pings)
+
+    def answers_here() -> bool:
+        from gradfec_cli.doctor import reach
+        from gradfec_cloud.access import key_source
+
+        try:
+            one = next(iter(key_source(key_file, keys, insecure=insecure)().values()))
+            return reach.has_cloud(Endpoint(here.host or "127.0.0.1", here.port), one, split)
+        except GradfecError:
+            return False
+
+    checks: dict[str, Check] = {
+        "versions": machine.versions,
+        "runtime": machine.runtime,
+        "weights": lambda: machine.weights(weights),
+        "key": lambda: machine.key(key_file, keys, insecure),
+        "port": lambda: machine.port(here, listen is not None, answers_here),
+        "receive buffer": machine.receive_buffer,
+        "offload": machine.offload,
+        "netem": machine.netem,
+        "clock": machine.clock,
+        "disk": lambda: machine.disk(results or Path(), results is not None),
+        "camera": lambda: machine.camera(camera),
+    }
+    if cloud is not None:
+        checks["cloud"] = partial(call_at, cloud)
+    found = run(checks)
+    show_json(found) if as_json else show(found)
+    if any(finding.state is State.BROKEN for finding in found.values()):
+        sys.exit(1)
+
+
+def run(checks: Mapping[str, Check]) -> dict[str, Finding]:
+    """Do all checks, one after the other."""
+    from rich.console import Console
+
+    found: dict[str, Finding] = {}
+    with Console(stderr=True).status("") as status:
+        for name, check in checks.items():
+            status.update(f"looking at: {name}")
+            found[name] = guarded(check)
+    return found
+
+
+def guarded(check: Check) -> Finding:
+    """Do one check; what keeps it from being done is what it finds."""
+    try:
+        return check()
+    except GradfecError as error:
+        return broken(str(error))
+    except Exception as error:  # whatever is broken on this machine, the other checks are worth doing
+        return broken(f"cannot be checked: {type(error).__name__}: {error}", "pip install gradfec again")
+
+
+def show(found: Mapping[str, Finding]) -> None:
+    """Print the findings: a table on a terminal, otherwise plain lines."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        for name, finding in found.items():
+            click.echo(f"{finding.state.value:<8} {name}: {finding.text}")
+            if finding.remedy:
+                click.echo(f"         to do: {finding.remedy}")
+        return
+    table = Table.grid(padding=(0, 1))
+    for name, finding in found.items():
+        mark, colour = MARKS[finding.state]
+        remedy = f"\n[bold]{escape(finding.remedy)}[/]" if finding.remedy else ""
+        table.add_row(f"[{colour}]{mark}[/]", f"[{colour}]{name}[/]", escape(finding.text) + remedy)
+    console.print(table)
+
+
+def show_json(found: Mapping[str, Finding]) -> None:
+    """Print the findings as one JSON object."""
+    checks = [
+        {"name": name, "state": finding.state.value, "text": finding.text, "remedy": finding.remedy, **finding.facts}
+        for name, finding in found.items()
+    ]
+    click.echo(json.dumps({"ok": all(check["state"] != State.BROKEN.value for check in checks), "checks": checks}))

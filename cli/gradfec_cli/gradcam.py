@@ -1,0 +1,89 @@
+"""Modified Grad-CAM: the oracle of importance, which needs the back-end and so cannot run at the edge.
+
+The map is relu(chi * d y_c / d chi), unpooled, one value an element (the paper, section 2.1; Selvaraju et al., ICCV
+2017, pool the gradient over each channel, which this does not).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_cloud.backend.keras_runtime import build_model
+from gradfec_common.network import OUTPUT, SplitPoint
+from gradfec_host.quiet import quiet_tensorflow
+from gradfec_host.weights import WeightStore
+
+with quiet_tensorflow():
+    import keras
+    import tensorflow as tf
+
+BATCH = 8
+SCORES = ("logit", "log-probability")
+Floats = npt.NDArray[np.float32]
+Logits = Callable[[tf.Tensor], tf.Tensor]  # chi (N, H, W, C) -> (N, classes), before the softmax
+
+
+class Attribution(NamedTuple):
+    """Element importances and gradients (N, H, W, C), the classes (N,) they explain, and all logits (N, classes).
+
+    Where the consumer of chi is a ReLU, the gradient is 0 wherever chi is not positive.
+    """
+
+    elements: Floats
+    gradient: Floats
+    classes: npt.NDArray[np.intp]
+    logits: Floats
+
+
+def importance_map(logits: Logits, chi: tf.Tensor, classes: tf.Tensor, score: str) -> tuple[tf.Tensor, ...]:
+    """Return relu(chi * g) (N, H, W, C) with g = d y_c / d chi, g, the classes c (N,) and the logits.
+
+    A class below 0 stands for the network's own top-1. y_c is the class's logit, as in Grad-CAM, or its
+    log-probability, whose gradient has the direction of the probability's and does not vanish where that nears 1: it
+    also counts against a feature that it supports the other likely classes.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(chi)
+        z = logits(chi)
+        chosen = tf.where(classes < 0, tf.argmax(z, axis=-1), classes)
+        y = z if score == "logit" else tf.nn.log_softmax(z)
+        total = tf.reduce_sum(tf.gather(y, chosen, batch_dims=1))  # images do not interact: one backward pass for all
+    gradient = tape.gradient(total, chi)
+    return tf.nn.relu(chi * gradient), gradient, chosen, z
+
+
+def logits_of(split: SplitPoint, weights: WeightStore) -> keras.Model:
+    """Build the back-end from chi (N, H, W, C) to logits (N, 1000): the layers of the cloud's, without the softmax."""
+    model = build_model(split, weights)
+    model.get_layer(OUTPUT).activation = keras.activations.linear
+    return model
+
+
+class GradCam:
+    """The oracle for one split point, compiled for a fixed batch."""
+
+    def __init__(self, split: SplitPoint, weights: WeightStore, score: str = SCORES[0]) -> None:
+        """Build the back-end of `split`; `score` is one of SCORES."""
+        self.split = split
+        self.model = logits_of(split, weights)
+        signature = [tf.TensorSpec((BATCH, *split.shape), tf.float32), tf.TensorSpec((BATCH,), tf.int64)]
+
+        def run(chi: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return importance_map(lambda x: self.model(x, training=False), chi, classes, score)
+
+        self._run = tf.function(run, input_signature=signature, jit_compile=True, autograph=False)
+
+    def __call__(self, chi: Floats, classes: npt.NDArray[np.intp] | None = None) -> Attribution:
+        """Explain chi (N, H, W, C) float32, any N; `classes` (N,) are class indices, the own top-1 by default."""
+        wanted = np.full(len(chi), -1, np.int64) if classes is None else np.asarray(classes, np.int64)
+        parts = []
+        for start in range(0, len(chi), BATCH):
+            batch, own = chi[start : start + BATCH], wanted[start : start + BATCH]
+            gap = BATCH - len(batch)  # a short batch is padded: XLA would compile anew
+            padded = np.concatenate([batch, np.zeros((gap, *self.split.shape), np.float32)])
+            parts.append([a.numpy()[: len(batch)] for a in self._run(padded, np.pad(own, (0, gap)))])
+        return Attribution(*(np.concatenate(part) for part in zip(*parts, strict=True)))

@@ -1,0 +1,295 @@
+"""`gradfec-netem`: a UDP relay that makes a good link bad, on purpose and repeatably."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+from gradfec_common.errors import GradfecError, UsageError
+from gradfec_host.console import Endpoint, EndpointType, plain_errors
+
+if TYPE_CHECKING:  # numpy and asyncio take longer to import than --help may take to answer
+    from gradfec_cli.channel import ChannelSettings, Totals
+    from gradfec_cli.relay import LossRecord, Relay
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TOTALS_EVERY_S = 1.0
+LONGEST_TIME_MS = 60_000
+DEFAULT_MAX_CLIENTS = 256
+MAX_MAX_CLIENTS = 10_000
+
+EXAMPLES = """
+\b
+Examples:
+  Lose a fifth of what goes to the cloud, in bursts of 8 on average:
+    gradfec-netem --listen 9001 --to cloud.example:9000 --loss 20% --burst 8
+    gradfec-edge --camera /dev/video0 --cloud localhost:9001 --protect FEC_30_70
+\b
+  A slow mobile link, repeatably: 10 Mbit/s, 40 +- 10 ms each way, some loss each way:
+    gradfec-netem --listen 9001 --to localhost:9000 --rate 10 --delay 40 --jitter 10 --loss 2% \\
+      --back-delay 40 --back-jitter 10 --back-loss 2% --seed 7
+\b
+  Record which datagrams are lost, then lose the same ones again:
+    gradfec-netem --listen 9001 --to localhost:9000 --loss 30% --record losses.txt
+    gradfec-netem --listen 9001 --to localhost:9000 --trace losses.txt
+"""
+
+
+def number(text: object, unit: str, lowest: float, highest: float = math.inf) -> float:
+    """Parse a finite number within bounds; click.BadParameter, naming the unit, if it is none."""
+    try:
+        value = float(str(text))
+    except ValueError:
+        value = math.nan
+    if not (lowest <= value <= highest and math.isfinite(value)):
+        bounds = f"at least {lowest:g}" if highest == math.inf else f"from {lowest:g} to {highest:g}"
+        raise click.BadParameter(f"{text!r} is not a number of {unit}, {bounds}")
+    return value
+
+
+def percentage(text: object) -> float:
+    """Parse `20%` or `0.2` into 0.2."""
+    figure, percent, rest = str(text).strip().partition("%")
+    try:
+        value = float(figure) / (100 if percent else 1)
+    except ValueError:
+        value = math.nan
+    if rest or not 0 <= value <= 1:
+        raise click.BadParameter(f"{text!r} is not a share of the datagrams: write it as 20% or as 0.2")
+    return value
+
+
+def datagrams(text: object) -> float:
+    """Parse a mean number of datagrams."""
+    return number(text, "datagrams", lowest=1)
+
+
+def milliseconds(text: object) -> float:
+    """Parse milliseconds into seconds."""
+    return number(text, "milliseconds", lowest=0, highest=LONGEST_TIME_MS) / 1e3
+
+
+def megabits(text: object) -> float:
+    """Parse Mbit/s into bit/s."""
+    return number(text, "Mbit/s", lowest=0.001) * 1e6
+
+
+class ChannelOption(NamedTuple):
+    """An option that exists for each way, and the field of ChannelSettings that it sets."""
+
+    name: str
+    field: str
+    type: Any
+    metavar: str
+    help: str
+    needs: str = ""  # an option without which this one would have no effect
+
+
+CHANNEL_OPTIONS = (
+    ChannelOption("loss", "loss", percentage, "SHARE", "Lose this share of the datagrams: 20% or 0.2."),
+    ChannelOption(
+        "burst", "burst", datagrams, "N", "Lose in bursts of N datagrams on average (Gilbert-Elliott).", "loss"
+    ),
+    ChannelOption("duplicate", "duplicate", percentage, "SHARE", "Send a second copy right behind the first."),
+    ChannelOption("corrupt", "corrupt", percentage, "SHARE", "Flip one random bit of the payload."),
+    ChannelOption("rate", "rate_bps", megabits, "MBIT/S", "Limit the rate, 28 B of IP and UDP header included."),
+    ChannelOption(
+        "queue",
+        "queue_datagrams",
+        click.IntRange(0, 1_000_000),
+        "N",
+        "Datagrams that may wait for --rate; the next is dropped. [default: 1000]",
+        "rate",
+    ),
+    ChannelOption("delay", "delay_s", milliseconds, "MS", "Deliver this many milliseconds later."),
+    ChannelOption("jitter", "jitter_s", milliseconds, "MS", "Vary --delay by up to this, uniformly; may reorder."),
+    ChannelOption("reorder", "reorder", percentage, "SHARE", "Hold datagrams back, so that later ones overtake."),
+    ChannelOption(
+        "reorder-by", "reorder_by_s", milliseconds, "MS", "How long to hold them back. [default: 5]", "reorder"
+    ),
+)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def channel_options(prefix: str) -> Callable[[F], F]:
+    """Add the options of one way; those of the way back carry a prefix, and refer to the others for their help."""
+
+    def add(command: F) -> F:
+        files = (
+            ChannelOption("trace", "", FILE, "FILE", "Lose what FILE says: 0 delivered, 1 lost; repeats at its end."),
+            ChannelOption("record", "", FILE, "FILE", "Write which datagrams are lost, as --trace reads it."),
+        )
+        for option in reversed(CHANNEL_OPTIONS + files):
+            text = f"As --{option.name}, on the way back." if prefix else option.help
+            command = click.option(f"--{prefix}{option.name}", type=option.type, metavar=option.metavar, help=text)(
+                command
+            )
+        return command
+
+    return add
+
+
+def channel_settings(prefix: str, options: dict[str, Any]) -> ChannelSettings:
+    """Make one way's settings of the command's options; UsageError where they make no sense together."""
+    from gradfec_cli.channel import ChannelSettings
+
+    given = {name: options[f"{prefix}{name}".replace("-", "_")] for name in (o.name for o in CHANNEL_OPTIONS)}
+    fields: dict[str, Any] = {}
+    for option in CHANNEL_OPTIONS:
+        if given[option.name] is None:
+            continue
+        if option.needs and given[option.needs] is None:
+            raise UsageError(f"--{prefix}{option.name} has no effect without --{prefix}{option.needs}: give both")
+        fields[option.field] = given[option.name]
+    trace: Path | None = options[f"{prefix}trace".replace("-", "_")]
+    if trace is not None:
+        fields["trace"] = read_trace(trace)
+    try:
+        return ChannelSettings(**fields)
+    except UsageError as error:
+        raise UsageError(f"the way {'back' if prefix else 'up'}: {error}") from None
+
+
+def read_trace(path: Path) -> bytes:
+    """Read a loss trace; GradfecError if it cannot be read or is none."""
+    from gradfec_cli.loss_models import parse_trace
+
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise GradfecError(f"cannot read the trace {path}: {error.strerror}") from None
+    return parse_trace(text, str(path))
+
+
+def open_records(options: dict[str, Any]) -> list[LossRecord | None]:
+    """Open both ways' record files; UsageError where one would overwrite another file of this command."""
+    from gradfec_cli.relay import LossRecord
+
+    records: list[Path | None] = [options["record"], options["back_record"]]
+    used = [path.resolve() for path in [*records, options["trace"], options["back_trace"]] if path is not None]
+    for path in records:
+        if path is not None and used.count(path.resolve()) > 1:
+            raise UsageError(f"{path} is named twice, and recording overwrites it: record to another file")
+    return [None if path is None else LossRecord(path) for path in records]
+
+
+@click.command(epilog=EXAMPLES)
+@click.option("--listen", required=True, type=EndpointType(""), help="Take clients' datagrams here. PORT: everywhere.")
+@click.option("--to", "target", required=True, type=EndpointType(), help="Where the server is.")
+@channel_options("")
+@channel_options("back-")
+@click.option("--seed", type=click.IntRange(min=0), help="Same seed, same datagrams: same fates. [default: random]")
+@click.option(
+    "--max-clients",
+    type=click.IntRange(1, MAX_MAX_CLIENTS),
+    default=DEFAULT_MAX_CLIENTS,
+    show_default=True,
+    help="Clients at a time; one that is silent for 60 s makes room.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print totals as one JSON object a line.")
+@plain_errors
+def main(listen: Endpoint, target: Endpoint, seed: int | None, max_clients: int, as_json: bool, **options: Any) -> None:
+    """Relay UDP both ways between clients and a server, and lose, delay or damage datagrams on the way.
+
+    The plain options govern the way from the clients to the server ("up", from edge to cloud), those that begin with
+    --back the replies; each way is clean where nothing is said. All clients share the link. Totals appear once a
+    second, and when SIGINT (Ctrl-C) or SIGTERM ends the relay. Times are kept to the millisecond.
+    """
+    import numpy as np
+
+    from gradfec_cli.channel import Channel
+    from gradfec_cli.relay import Relay, Way
+    from gradfec_cli.udp import open_listener, refuse_loop, resolve
+
+    settings = [channel_settings("", options), channel_settings("back-", options)]
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1)[0])
+    resolved = resolve(target, "--to")
+    refuse_loop(listen, resolved)
+    with open_listener(listen) as listener:
+        up, back = (
+            Way(Channel(one, rng), record)
+            for one, rng, record in zip(
+                settings, np.random.default_rng(seed).spawn(2), open_records(options), strict=True
+            )
+        )
+        relay = Relay(listener, resolved, up, back, max_clients)
+        run_until_complete(serve(relay, f"listening on {listen} -> {target}, seed {seed}", as_json))
+
+
+def run_until_complete(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine on uvloop's event loop, or on asyncio's own where there is no uvloop."""
+    import asyncio
+
+    try:
+        import uvloop
+    except ImportError:
+        loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
+    else:
+        loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(work)
+    finally:
+        loop.close()
+
+
+async def serve(relay: Relay, banner: str, as_json: bool) -> None:
+    """Relay, and print the totals, until a signal stops it."""
+    from gradfec_cli.udp import SOCKET_BUFFER_BYTES
+
+    buffer_bytes = relay.start()
+    if buffer_bytes < SOCKET_BUFFER_BYTES:
+        click.echo(
+            f"warning: the system caps receive buffers at {buffer_bytes >> 10} KiB, so bursts may overflow "
+            f"(dropped_kernel): sysctl -w net.core.rmem_max={SOCKET_BUFFER_BYTES}",
+            err=True,
+        )
+    click.echo(banner, err=True)
+    show = show_json if as_json else TextTotals().show
+    try:
+        while not await relay.wait(TOTALS_EVERY_S):
+            show(relay, final=False)
+    finally:
+        try:
+            relay.close()
+        finally:  # even where a full disk ended it
+            show(relay, final=True)
+
+
+def show_json(relay: Relay, final: bool) -> None:
+    """Print the totals as one JSON object."""
+    line: dict[str, Any] = {"t": round(relay.elapsed_s(), 3)}
+    line |= {"up": asdict(relay.up.totals), "back": asdict(relay.back.totals)}
+    if final:
+        line["final"] = True
+    click.echo(json.dumps(line))
+
+
+class TextTotals:
+    """Prints the totals for a reader, when they have changed."""
+
+    def __init__(self) -> None:
+        """Nothing has been printed yet."""
+        self._last = ""
+
+    def show(self, relay: Relay, final: bool) -> None:
+        """Print one line, of both ways: the counters that matter or are not 0."""
+        ways = f"up: {self._words(relay.up.totals)}; back: {self._words(relay.back.totals)}"
+        if final or ways != self._last:
+            click.echo(f"{relay.elapsed_s():7.1f} s  {'total ' if final else ''}{ways}")
+        self._last = ways
+
+    def _words(self, totals: Totals) -> str:
+        counters = asdict(totals).items()
+        return ", ".join(f"{name} {count}" for name, count in counters if count or name in ("received", "delivered"))
+
+
+if __name__ == "__main__":
+    main()

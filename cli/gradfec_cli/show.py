@@ -1,0 +1,139 @@
+"""`gradfec show`: a photograph, its features, which packets matter, what a plan does to them, and what a link."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from gradfec_cli.netem import datagrams, percentage
+from gradfec_common.errors import GradfecError, UsageError
+from gradfec_host.console import plain_errors
+
+SUFFIXES = (".png", ".svg", ".pdf", ".html")
+
+
+@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Or .svg, .pdf; .html for a page that explains.  [default: IMAGE's name with -show.png, in this folder]",
+)
+@click.option(
+    "--importance",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Estimator to set beside the oracle; may be repeated.  [default: the edge's]",
+)
+@click.option("--protect", default="FEC_50_50", metavar="SCHEME", help="none, or FEC_A_B.")
+@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code of FEC_A_B: zfec, leopard, zfec:256.")
+@click.option(
+    "--loss",
+    default="30%",
+    type=percentage,
+    metavar="SHARE",
+    help="Share of the datagrams that the link loses; 0: no link.",
+)
+@click.option("--burst", type=datagrams, metavar="N", help="Lose in bursts of N datagrams on average.")
+@click.option(
+    "--label", metavar="CLASS", type=click.IntRange(0, 999), help="Explain this class.  [default: the network's answer]"
+)
+@click.option("--rows", default=7, type=click.IntRange(1, 255), help="Rows of a channel in one packet.")
+@click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Where the network is cut.")
+@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
+@click.option("--seed", default=0, type=click.IntRange(min=0), help="Of the losses, and of the estimator `random`.")
+@plain_errors
+def show(
+    image: Path,
+    out: Path | None,
+    names: tuple[str, ...],
+    protect: str,
+    fec: str,
+    loss: float,
+    burst: float | None,
+    label: int | None,
+    rows: int,
+    split: str,
+    weights: Path | None,
+    seed: int,
+) -> None:
+    """Draw a photograph, its features, what the plan does to them, and what a lossy link leaves of that.
+
+    The figure has the photograph as the network sees it, the channels of max(chi, 0), and the importance of each packet
+    by the oracle (Grad-CAM) and by each estimator; below that, what the plan does with the packet (dropped, protected,
+    bare); and below that, what the cloud has of it once the link has lost datagrams: arrived, given back by parity, or
+    lost for good. A tile is a channel, a strip of it a packet. Above each stands the network's answer, with 0 for what
+    is not there.
+
+    \b
+    gradfec show cat.jpg
+    gradfec show cat.jpg --out cat.html --loss 40% --burst 8
+    gradfec show cat.jpg --out cat.pdf --protect FEC_70_30 --importance activation --loss 0
+    """
+    out = out or Path(f"{image.stem}-show.png")
+    check_out(out)
+
+    import numpy as np
+    from rich.console import Console
+
+    from gradfec_cli.experiment import Link
+    from gradfec_cli.explanation import explain
+    from gradfec_cli.oracle import ORACLE
+    from gradfec_common.codes import fec_named
+    from gradfec_common.network import split_point
+    from gradfec_common.plan import parse_scheme
+    from gradfec_common.transmit import check_code, packet_grid
+    from gradfec_edge.camera import read_image
+    from gradfec_edge.importance import default_estimator, make_estimator
+    from gradfec_edge.preprocess import to_input
+    from gradfec_host.weights import ensure_weights
+    from gradfec_host.weights.progress import show_progress
+
+    scheme, cut = parse_scheme(protect, fec_named(fec)), split_point(split)
+    grid = packet_grid(cut, rows)
+    check_code(scheme.code, grid, cut)
+    link = Link(loss, burst, seed) if loss else None
+    estimators = [
+        name for name in dict.fromkeys(names or [default_estimator(cut, grid)]) if name != ORACLE
+    ]  # it is always there
+    for name in estimators:  # whatever can fail at once fails before TensorFlow takes its seconds
+        make_estimator(name, cut, grid, np.random.default_rng(seed))
+    photograph = to_input(read_image(image))
+    with show_progress() as fetching:
+        store = ensure_weights(weights, fetching)
+    console = Console(stderr=True, highlight=False)
+    with console.status("running the network, the oracle and the estimators"):
+        explanation = explain(photograph, estimators, scheme, label, cut, grid, store, seed, link)
+    with console.status("drawing"):
+        from gradfec_cli.show_figure import draw, save, write
+
+        if out.suffix.lower() == ".html":
+            from gradfec_cli.show_page import page
+
+            write(page(explanation, image.name).encode(), out)
+        else:
+            save(draw(explanation, image.name), out)
+    click.echo(f"lossless: {explanation.lossless}")
+    if explanation.losses:
+        click.echo(f"sent bare, {explanation.losses}: {explanation.verdict(explanation.losses.bare)}")
+    for ranking in explanation.rankings:
+        click.echo(f"{explanation.scheme} by {ranking.name}: {explanation.verdict(ranking.answer)}")
+        if ranking.delivery:
+            click.echo(f"  {explanation.losses}: {explanation.verdict(ranking.delivery.answer)}")
+    click.echo(f"drawn: {out}", err=True)
+
+
+def check_out(out: Path) -> None:
+    """Raise UsageError where the suffix is none of SUFFIXES, GradfecError where the file plainly cannot be written."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--out {out} is no figure: its name must end in one of {', '.join(SUFFIXES)}")
+    if out.is_dir():
+        raise GradfecError(f"cannot write {out}: it is a folder")
+    if not out.parent.is_dir():
+        raise GradfecError(f"cannot write {out}: there is no folder {out.parent}")
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise GradfecError(f"cannot write {out}: permission denied")

@@ -1,0 +1,248 @@
+"""The figure of `gradfec show` (the paper, Figure 4): a tile is a channel, a strip of it a packet.
+
+The rows of the figure: importance, plan, and what a lossy link delivers of it.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch
+
+from gradfec_cli.explanation import Delivery, Explanation, Ranking
+from gradfec_cli.loss_models import Mask
+from gradfec_cli.oracle import ORACLE
+from gradfec_common.errors import GradfecError
+from gradfec_common.packets import PacketGrid
+from gradfec_common.plan import Plan
+from gradfec_common.transmit import send_order
+
+DROPPED, PROTECTED, BARE = range(3)
+FATES = ("dropped, so 0", "protected", "bare")
+# Okabe and Ito's blue and orange, which the colour-blind tell apart; what is gone is grey.
+FATE_COLOURS = ("#d0d0d0", "#0072b2", "#e69f00")
+PANEL, SIDE, TOP, BETWEEN, BOTTOM = 5.2, 0.2, 1.1, 0.85, 0.85  # inches; a panel is square
+READING = (
+    "A tile is a channel of the features, a strip of it a packet. What the plan drops is never sent: "
+    "parity takes its place."
+)
+DPI = 160  # 16 x 16 tiles of 56 x 56 in a panel: nearly a pixel an element
+CAME, RECOVERED, MISSING = 1, 2, 3  # of the packets that are sent; DROPPED is the same as in a plan
+DELIVERED = ("dropped", "arrived", "recovered", "missing")  # as in a frame's record
+DELIVERED_COLOURS = ("#d0d0d0", "#0072b2", "#009e73", "#d55e00")
+DATAGRAMS = ("data arrived", "parity arrived", "lost")
+DATAGRAM_COLOURS = ("#0072b2", "#56b4e9", "#d55e00")
+GAP = 3  # elements between two tiles, where tiles are large
+MAX_NAME = 40  # characters of a file's name in the title
+
+Floats = npt.NDArray[np.float32]
+Panel = Callable[[Axes], None]
+
+
+def draw(explanation: Explanation, name: str) -> Figure:
+    """Draw what all rankings share in the first column, each ranking's importance, plan and delivery in its own."""
+    columns, rows = 1 + len(explanation.rankings), 2 + (explanation.losses is not None)
+    width = SIDE + columns * (PANEL + SIDE)
+    height = TOP + rows * PANEL + (rows - 1) * BETWEEN + BOTTOM
+    figure = Figure((width, height), dpi=DPI)
+    axes = figure.subplots(rows, columns)
+    figure.subplots_adjust(
+        SIDE / width, BOTTOM / height, 1 - SIDE / width, 1 - TOP / height, SIDE / PANEL, BETWEEN / PANEL
+    )
+    figure.suptitle(title(explanation, name), fontsize=16, y=1 - 0.2 / height, parse_math=False)
+    figure.text(0.5, 0.15 / height, READING, ha="center", fontsize=11)
+    for axis, panel in zip(axes.T.flat, panels(explanation), strict=True):
+        bare(axis)
+        panel(axis)
+    return figure
+
+
+def panels(explanation: Explanation) -> list[Panel]:
+    """Return what draws each panel, column by column."""
+    drawn: list[Panel] = [partial(draw_photograph, explanation=explanation)]
+    drawn.append(partial(draw_features, explanation=explanation))
+    if explanation.losses:
+        drawn.append(partial(draw_datagrams, explanation=explanation))
+    for ranking in explanation.rankings:
+        drawn.append(partial(draw_importance, ranking=ranking, explanation=explanation))
+        drawn.append(partial(draw_fates, ranking=ranking, explanation=explanation))
+        if ranking.delivery:
+            drawn.append(partial(draw_delivery, ranking=ranking, explanation=explanation))
+    return drawn
+
+
+def bare(axis: Axes) -> None:
+    """Take the ticks off a panel."""
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def save(figure: Figure, out: Path) -> None:
+    """Write the figure in the format of the name's suffix; GradfecError where it cannot be."""
+    drawn = io.BytesIO()  # drawing straight into a file on a full disk fails in the strangest ways
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a file's name may have letters that the font lacks
+        figure.savefig(drawn, format=out.suffix[1:].lower())
+    write(drawn.getvalue(), out)
+
+
+def write(content: bytes, out: Path) -> None:
+    """Write a file; GradfecError where it cannot be."""
+    try:
+        out.write_bytes(content)
+    except OSError as error:
+        raise GradfecError(f"cannot write {out}: {error.strerror or error}") from None
+
+
+def title(explanation: Explanation, name: str) -> str:
+    """Return the figure's title: the file, the lossless answer, and the class explained if it is another.
+
+    With a link, in a second line, what becomes of the answer without protection.
+    """
+    name = name.encode("utf-8", "replace").decode()  # a name that is not UTF-8 has lone surrogates
+    text = f"{name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + '…'}: lossless answer {explanation.lossless}"
+    if explanation.explained.class_index != explanation.lossless.class_index:
+        text += f", importance for {explanation.explained}"
+    if explanation.losses:
+        text += f"\nsent bare, {explanation.losses}: {explanation.verdict(explanation.losses.bare)}"
+    return text
+
+
+def draw_photograph(axis: Axes, explanation: Explanation) -> None:
+    """Draw the image."""
+    height, width, _ = explanation.image.shape
+    axis.imshow(explanation.image)
+    axis.set_title(f"As the network sees it, {height} x {width}")
+
+
+def draw_features(axis: Axes, explanation: Explanation) -> None:
+    """Draw the channels of max(chi, 0); the largest 0.5 % share a colour, for a few are far above all others."""
+    features = np.maximum(explanation.chi, 0)
+    top = float(np.percentile(features, 99.5)) or 1.0
+    picture = axis.imshow(mosaic(features), cmap="viridis", vmin=0, vmax=top)
+    axis.set_title(f"Its features, max(chi, 0): {features.shape[2]} channels of {explanation.split.name}")
+    colour_bar(axis, picture, extend="max")
+
+
+def draw_importance(axis: Axes, ranking: Ranking, explanation: Explanation) -> None:
+    """Draw each packet in the colour of its rank: the scores themselves are so skewed that few would be seen."""
+    grid = explanation.grid
+    picture = axis.imshow(mosaic(per_packet(ranks(ranking.scores), grid)), cmap="inferno", vmin=0, vmax=1)
+    name = f"the oracle, {ORACLE}" if ranking.name == ORACLE else ranking.name
+    axis.set_title(f"{grid.count} packets ranked by {name}")
+    colour_bar(axis, picture).set_ticks([0, 0.5, 1], labels=["least important", "median", "most important"])
+
+
+def draw_fates(axis: Axes, ranking: Ranking, explanation: Explanation) -> None:
+    """Draw what the plan does with each packet, with a legend that counts."""
+    tiles = mosaic(per_packet(fates(ranking.plan), explanation.grid))
+    axis.set_title(f"{explanation.scheme}: {explanation.verdict(ranking.answer)}")
+    draw_kinds(axis, tiles, FATES, FATE_COLOURS, fates(ranking.plan))
+
+
+def draw_delivery(axis: Axes, ranking: Ranking, explanation: Explanation) -> None:
+    """Draw what the cloud has of each packet once the link has lost some and parity has given some back."""
+    assert ranking.delivery is not None  # noqa: S101
+    what = delivered(ranking.plan, ranking.delivery)
+    axis.set_title(f"After the link: {explanation.verdict(ranking.delivery.answer)}")
+    draw_kinds(axis, mosaic(per_packet(what, explanation.grid)), DELIVERED, DELIVERED_COLOURS, what)
+
+
+def draw_datagrams(axis: Axes, explanation: Explanation) -> None:
+    """Draw the datagrams in the order of sending, line by line."""
+    losses, plan = explanation.losses, explanation.rankings[0].plan
+    assert losses is not None  # noqa: S101
+    what = np.where(losses.lost, 2, ~is_data(plan)).astype(np.float32)
+    across = int(np.ceil(np.sqrt(len(what))))
+    lines = np.full(-(-len(what) // across) * across, np.nan, np.float32)
+    lines[: len(what)] = what
+    axis.set_title(f"The link, datagram by datagram: {losses}")
+    draw_kinds(axis, lines.reshape(-1, across), DATAGRAMS, DATAGRAM_COLOURS, what)
+
+
+def draw_kinds(axis: Axes, picture: Floats, names: Sequence[str], colours: Sequence[str], counted: Floats) -> None:
+    """Draw a picture of numbered kinds, with a legend that says how many there are of each."""
+    axis.imshow(picture, cmap=ListedColormap([*colours]), vmin=0, vmax=len(names) - 1, interpolation="nearest")
+    patches = [
+        Patch(color=colour, label=f"{name}: {int((counted == number).sum())}")
+        for number, (name, colour) in enumerate(zip(names, colours, strict=True))
+    ]
+    axis.legend(
+        handles=patches,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.01),
+        ncols=len(names),
+        frameon=False,
+        columnspacing=1.0,
+        handlelength=1.2,
+        handletextpad=0.4,
+    )
+
+
+def colour_bar(axis: Axes, picture: AxesImage, extend: str = "neither") -> Colorbar:
+    """Put a slim scale of colours below a panel, without taking of its room: panels stay of one size."""
+    figure = axis.get_figure(root=True)
+    assert figure is not None  # noqa: S101
+    below = axis.inset_axes((0.15, -0.045, 0.7, 0.018))
+    return figure.colorbar(picture, cax=below, orientation="horizontal", extend=extend)
+
+
+def ranks(scores: Floats) -> Floats:
+    """Return each packet's rank (packets,) from 0, least important, to 1; equal scores share their mean rank."""
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    mean_ranks = counts.cumsum() - (counts + 1) / 2
+    return (mean_ranks[inverse] / max(len(scores) - 1, 1)).astype(np.float32)
+
+
+def fates(plan: Plan) -> Floats:
+    """Return what becomes of each packet (packets,): DROPPED, PROTECTED or BARE."""
+    fate = np.full(plan.total, DROPPED, np.float32)
+    for block in plan.blocks:
+        fate[block.packets] = PROTECTED if block.n > block.k else BARE
+    return fate
+
+
+def delivered(plan: Plan, delivery: Delivery) -> Floats:
+    """Return what the cloud has of each packet (packets,): DROPPED, CAME, RECOVERED or MISSING."""
+    what = np.full(plan.total, MISSING, np.float32)
+    what[delivery.at_hand] = RECOVERED
+    what[delivery.came] = CAME
+    what[plan.dropped] = DROPPED
+    return what
+
+
+def is_data(plan: Plan) -> Mask:
+    """Tell of each datagram (sent,), in the order of sending, whether it carries a packet; else it is parity."""
+    by_symbol = np.concatenate([np.arange(block.n) < block.k for block in plan.blocks])
+    mask: Mask = by_symbol[send_order(plan.shapes)]
+    return mask
+
+
+def per_packet(values: Floats, grid: PacketGrid) -> Floats:
+    """Spread one value a packet (packets,) over the packet's elements: (H, W, C)."""
+    return grid.join(np.repeat(values[:, np.newaxis], grid.size, axis=1))  # (2048,) -> (2048, 392) -> (56, 56, 256)
+
+
+def mosaic(elements: Floats) -> Floats:
+    """Tile the channels of (H, W, C) as squarely as they go, row by row; NaN in the gaps and where there is no tile."""
+    height, width, channels = elements.shape
+    gap = min(GAP, width // 4)
+    across = int(np.ceil(np.sqrt(channels)))
+    down = -(-channels // across)
+    tiles = np.full((down * across, height + gap, width + gap), np.nan, np.float32)
+    tiles[:channels, :height, :width] = elements.transpose(2, 0, 1)  # (56, 56, 256) -> (256, 56, 56)
+    # (16 * 16, 59, 59) -> (16, 16, 59, 59) -> (16, 59, 16, 59) -> (944, 944), less the last gap
+    by_row = tiles.reshape(down, across, height + gap, width + gap).transpose(0, 2, 1, 3)
+    whole = by_row.reshape(down * (height + gap), across * (width + gap))
+    return whole[: len(whole) - gap, : whole.shape[1] - gap]

@@ -1,0 +1,193 @@
+"""The page of `gradfec show`: the figure's panels one by one, with words for who sees them the first time.
+
+One file of HTML that needs nothing else: the pictures are in it, and each has an alternative text.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from functools import partial
+from html import escape
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from gradfec_cli.explanation import Explanation, Ranking
+from gradfec_cli.oracle import ORACLE
+from gradfec_cli.show_figure import (
+    CAME,
+    DELIVERED,
+    DROPPED,
+    FATES,
+    MISSING,
+    RECOVERED,
+    Panel,
+    bare,
+    delivered,
+    draw_datagrams,
+    draw_delivery,
+    draw_fates,
+    draw_features,
+    draw_importance,
+    draw_photograph,
+    fates,
+    title,
+)
+
+SIDE, DPI = 6.0, 110  # inches and dots of a panel's picture
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 84em; margin: 1em auto; padding: 0 1em;
+        color: #1a1a1a; background: #fff; }}
+section {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(22em, 1fr)); gap: 1.5em; }}
+figure {{ margin: 0; }}
+img {{ width: 100%; height: auto; }}
+table {{ border-collapse: collapse; }}
+th, td {{ text-align: left; padding: .2em 1em .2em 0; border-bottom: 1px solid #ccc; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
+"""
+
+
+class Picture(NamedTuple):
+    """A panel, what it shows, for who cannot see it, and what it means."""
+
+    panel: Panel
+    alternative: str
+    caption: str
+
+
+def page(explanation: Explanation, name: str) -> str:
+    """Return the page as HTML."""
+    body = [answers_table(explanation), "<h2>The photograph and its features</h2>", section(source(explanation))]
+    if explanation.losses:
+        body += ["<h2>The link</h2>", section([link(explanation)])]
+    for ranking in explanation.rankings:
+        body += [f"<h2>Ranked by {escape(called(ranking))}</h2>", section(by_ranking(explanation, ranking))]
+    return PAGE.format(title=escape(title(explanation, name).partition("\n")[0]), body="\n".join(body))
+
+
+def called(ranking: Ranking) -> str:
+    """Return what a ranking is called."""
+    return f"the oracle, {ORACLE}" if ranking.name == ORACLE else ranking.name
+
+
+def answers_table(explanation: Explanation) -> str:
+    """Return a table of all answers."""
+    rows = [("all features, nothing lost", str(explanation.lossless))]
+    losses = explanation.losses
+    if losses:
+        rows.append((f"all packets sent bare, {losses}", explanation.verdict(losses.bare)))
+    for ranking in explanation.rankings:
+        by = f"{explanation.scheme} by {called(ranking)}"
+        rows.append((f"{by}, nothing lost", explanation.verdict(ranking.answer)))
+        if ranking.delivery:
+            rows.append((f"{by}, {losses}", explanation.verdict(ranking.delivery.answer)))
+    lines = [f"<tr><td>{escape(what)}</td><td>{escape(answer)}</td></tr>" for what, answer in rows]
+    note = (
+        "<p>Bare: without protection. FEC_A_B: the least important A % of the packets are dropped, and parity over the "
+        "other B % is sent in their place. What the network does not get is 0.</p>"
+    )
+    return "\n".join(
+        [
+            "<table>",
+            "<tr><th>what the network gets</th><th>what it answers, with its probability</th></tr>",
+            *lines,
+            "</table>",
+            note,
+        ]
+    )
+
+
+def source(explanation: Explanation) -> Iterator[Picture]:
+    """Yield the pictures of what there is before anything is ranked or sent."""
+    height, width, channels = explanation.chi.shape
+    yield Picture(
+        partial(draw_photograph, explanation=explanation),
+        f"The photograph, which the network calls {explanation.lossless}.",
+        "The whole photograph, resized to what the network takes.",
+    )
+    yield Picture(
+        partial(draw_features, explanation=explanation),
+        f"{channels} small pictures in rows, the channels of the feature tensor, each a ghost of the photograph.",
+        f"What the edge has to send: {channels} channels of {height} x {width} features after the layer "
+        f"{explanation.split.name}, one tile each. Each tile is cut into {explanation.grid.groups} strips of "
+        f"{explanation.grid.rows} rows: a strip is a packet, {explanation.grid.count} in all.",
+    )
+
+
+def link(explanation: Explanation) -> Picture:
+    """Return the picture of what the link does."""
+    losses = explanation.losses
+    assert losses is not None  # noqa: S101
+    lost, sent = int(losses.lost.sum()), len(losses.lost)
+    return Picture(
+        partial(draw_datagrams, explanation=explanation),
+        f"{sent} small squares, a datagram each, in the order of sending; {lost} of them, {lost / sent:.1%}, are lost.",
+        "A square is a datagram. They are sent line by line, from the left, data before parity. The link loses "
+        f"{lost} of {sent}: {losses}, drawn from seed {losses.link.seed}. Without protection, every packet sent bare "
+        f"over the same link, the answer is {explanation.verdict(losses.bare)}.",
+    )
+
+
+def by_ranking(explanation: Explanation, ranking: Ranking) -> Iterator[Picture]:
+    """Yield the pictures of one ranking's packets: how important, what is planned, what is delivered."""
+    plan = fates(ranking.plan)
+    counts = ", ".join(f"{int((plan == number).sum())} {name}" for number, name in enumerate(FATES))
+    yield Picture(
+        partial(draw_importance, ranking=ranking, explanation=explanation),
+        f"The tiles of the features again, each packet in the colour of its rank by {called(ranking)}.",
+        "The same tiles as the features: bright packets matter to the answer, dark ones do not."
+        + (" The oracle knows the answer; the edge cannot." if ranking.name == ORACLE else ""),
+    )
+    yield Picture(
+        partial(draw_fates, ranking=ranking, explanation=explanation),
+        f"The tiles again, by what the plan by {called(ranking)} does with each packet: {counts}.",
+        f"The plan, {explanation.scheme}: the least important packets are never sent, and parity for the others takes "
+        f"their place on the link. With nothing lost the answer is {explanation.verdict(ranking.answer)}.",
+    )
+    if ranking.delivery:
+        what = delivered(ranking.plan, ranking.delivery)
+        parts = ", ".join(
+            f"{int((what == kind).sum())} {DELIVERED[kind]}" for kind in (DROPPED, CAME, RECOVERED, MISSING)
+        )
+        yield Picture(
+            partial(draw_delivery, ranking=ranking, explanation=explanation),
+            f"The tiles again, by what the cloud has of each packet of the plan by {called(ranking)}: {parts}.",
+            "What the cloud has in the end: packets that arrived, those that were lost and that parity gave back, and "
+            f"zeros for the rest. The answer is {explanation.verdict(ranking.delivery.answer)}.",
+        )
+
+
+def section(pictures: Iterator[Picture] | list[Picture]) -> str:
+    """Return pictures side by side, as HTML."""
+    return "\n".join(["<section>", *map(figure, pictures), "</section>"])
+
+
+def figure(picture: Picture) -> str:
+    """Return one picture with its words, as HTML."""
+    drawing = Figure((SIDE, SIDE), dpi=DPI)
+    axis = drawing.subplots()
+    bare(axis)
+    picture.panel(axis)
+    axis.set_title(axis.get_title(), wrap=True)
+    drawn = io.BytesIO()
+    drawing.savefig(drawn, format="png", bbox_inches="tight")
+    data = base64.b64encode(drawn.getvalue()).decode()
+    return (
+        f'<figure><img alt="{escape(picture.alternative)}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+    )

@@ -1,0 +1,120 @@
+"""The loss injector's UDP sockets: names, ports, buffers, and what the kernel dropped before it could be read."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+import sys
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+
+from gradfec_common.errors import GradfecError, UsageError
+from gradfec_host.console import Endpoint
+
+SOCKET_BUFFER_BYTES = 8 << 20
+
+# From Linux's asm-generic/socket.h; Python's socket module does not name them.
+SO_SNDBUFFORCE = 32
+SO_RCVBUFFORCE = 33
+SO_MEMINFO = 55
+MEMINFO = struct.Struct("=9I")  # linux/sock_diag.h, SK_MEMINFO_*: the last is the number of datagrams dropped
+
+
+class Target(NamedTuple):
+    """A resolved endpoint: what `socket.socket` and `connect` or `bind` take."""
+
+    family: int
+    address: tuple[Any, ...]
+
+
+def resolve(endpoint: Endpoint, option: str) -> Target:
+    """Look an endpoint's host up; GradfecError, naming the host and the option it came from, if it has no address."""
+    try:
+        found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise GradfecError(f"cannot resolve {endpoint.host!r}, given to {option}: {reason}") from None
+    # `localhost` resolves to ::1 first, but a server on all interfaces has IPv4 for certain and IPv6 only perhaps.
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return Target(family, address)
+
+
+def refuse_loop(listen: Endpoint, target: Target) -> None:
+    """Raise UsageError where every datagram would come straight back to the relay."""
+    host, port = target.address[:2]
+    if port == listen.port and (host == listen.host or (not listen.host and ip_address(host).is_loopback)):
+        raise UsageError(f"--to is --listen itself, port {port}: let the relay listen on another port")
+
+
+def open_listener(endpoint: Endpoint) -> socket.socket:
+    """Bind a non-blocking UDP socket; to every interface, by IPv6 and IPv4, where the endpoint names no host."""
+    hosts = [endpoint.host] if endpoint.host else ["::", "0.0.0.0"]
+    for host in hosts:
+        target = resolve(Endpoint(host, endpoint.port), "--listen")
+        try:
+            return _bound(target, dual_stack=not endpoint.host)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise GradfecError(
+                    f"port {endpoint.port} is in use: stop what listens there, or choose another --listen"
+                ) from None
+            # A machine without IPv6 still has 0.0.0.0.
+            if host == hosts[-1] or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                raise GradfecError(f"cannot listen on {endpoint}: {error.strerror}") from None
+    raise AssertionError("the last host either binds or raises")
+
+
+def _bound(target: Target, *, dual_stack: bool) -> socket.socket:
+    listener = socket.socket(target.family, socket.SOCK_DGRAM)
+    try:
+        if target.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual_stack))
+        listener.setblocking(False)
+        listener.bind(target.address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def open_upstream(target: Target) -> socket.socket:
+    """Open a non-blocking UDP socket connected to `target`, with a port of its own and large buffers; or OSError."""
+    upstream = socket.socket(target.family, socket.SOCK_DGRAM)
+    try:
+        upstream.setblocking(False)
+        enlarge_buffers(upstream)
+        upstream.connect(target.address)
+    except OSError:
+        upstream.close()
+        raise
+    return upstream
+
+
+def enlarge_buffers(sock: socket.socket) -> int:
+    """Ask for SOCKET_BUFFER_BYTES each way; return the receive buffer's bytes, fewer where the system caps it."""
+    _set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF)
+    _set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF)
+    granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    return granted // 2 if sys.platform == "linux" else granted  # Linux answers double: its own overhead counts
+
+
+def _set_buffer(sock: socket.socket, force: int, ask: int) -> None:
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # going past the system's cap takes CAP_NET_ADMIN
+            sock.setsockopt(socket.SOL_SOCKET, force, SOCKET_BUFFER_BYTES)
+            return
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, ask, SOCKET_BUFFER_BYTES)
+
+
+def dropped_by_kernel(sock: socket.socket) -> int:
+    """Return how many datagrams found the socket's receive buffer full, since it was opened; 0 where unknowable."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        meminfo = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size)
+    except OSError:  # before Linux 4.12
+        return 0
+    return int(MEMINFO.unpack(meminfo)[-1]) if len(meminfo) == MEMINFO.size else 0

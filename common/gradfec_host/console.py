@@ -1,0 +1,157 @@
+"""What every command line shares: plain errors instead of tracebacks, numbers and addresses as arguments."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple, ParamSpec, TypeVar
+
+import click
+
+from gradfec_common.errors import GradfecError, UsageError
+from gradfec_host import logs
+from gradfec_host.runtimes import AUTO, RUNTIMES
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+TENSORFLOW_MODULES = ("tensorflow", "keras")  # an optional extra, which training and the sweeps need
+NO_TENSORFLOW = "this needs TensorFlow, which is not installed: pip install 'gradfec[tensorflow]'"
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
+
+runtime_option = click.option(
+    "--runtime",
+    default=AUTO,
+    type=click.Choice([AUTO, *RUNTIMES]),
+    help="What runs the network. [default: litert where it is installed, else tensorflow]",
+    show_default=False,
+)
+
+key_file_option = functools.partial(
+    click.option,
+    "--key-file",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The key that edge and cloud share. [default: where `gradfec keygen` puts it]",
+    show_default=False,
+)
+insecure_option = functools.partial(
+    click.option,
+    "--insecure",
+    is_flag=True,
+    help="Go without a key, on both sides: anybody may read, forge and join. For experiments only.",
+)
+
+
+log_format_option = click.option(
+    "--log-format",
+    default=logs.TEXT,
+    type=click.Choice([logs.TEXT, logs.JSON]),
+    help="What is said on standard error: lines for people, or one JSON object a line.",
+)
+log_level_option = click.option(
+    "--log-level", default="info", type=click.Choice(logs.LEVELS), help="Say nothing below this."
+)
+
+
+def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn a GradfecError, or the want of TensorFlow, into one line on stderr, and Ctrl-C into exit code 130.
+
+    What is our own fault keeps its traceback, within an object where the log is JSON.
+    """
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except GradfecError as error:
+            logs.fail(str(error))
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            sys.exit(EXIT_INTERRUPTED)
+        except click.ClickException:
+            raise
+        except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in TENSORFLOW_MODULES:
+                logs.fail(NO_TENSORFLOW)
+                sys.exit(UsageError.exit_code)
+            log = logs.handler()
+            if log is None or log.form != logs.JSON:
+                raise
+            logs.fail(repr(error), error)
+            sys.exit(1)
+        finally:
+            logs.close()
+
+    return run
+
+
+def prints_on_terminal(results: str | None) -> bool:
+    """Tell whether records go where a live status would be drawn."""
+    return results == "-" and sys.stdout.isatty()
+
+
+def version() -> str:
+    """Return the version of what is installed."""
+    try:
+        return metadata.version("gradfec")
+    except metadata.PackageNotFoundError:  # run from its folders
+        return "unknown"
+
+
+class Number(click.FloatRange):
+    """A finite number within bounds: click's own range lets nan through, which is below no bound."""
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse `value`, or fail with a sentence that names it."""
+        number: float = super().convert(value, param, ctx)  # type: ignore[arg-type]  # click's own hint lacks str
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
+class Endpoint(NamedTuple):
+    """A UDP or TCP endpoint; `host` is empty where every interface is meant."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+class EndpointType(click.ParamType[Endpoint]):
+    """A click type for HOST:PORT, or for PORT alone where `default_host` is given; [::1]:9000 for IPv6."""
+
+    def __init__(self, default_host: str | None = None) -> None:
+        """Accept a bare PORT, meaning `default_host`, when it is not None."""
+        self.default_host = default_host
+        self.name = "HOST:PORT" if default_host is None else "[HOST:]PORT"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Endpoint:
+        """Parse `value`, or fail with a sentence that names it."""
+        if isinstance(value, Endpoint):
+            return value
+        text = str(value)
+        host, colon, port = text.rpartition(":")
+        if not colon:
+            if self.default_host is None:
+                self.fail(f"{text!r} names no port: write HOST:PORT, for example cloud.example:9000", param, ctx)
+            host = self.default_host
+        elif not host and self.default_host is None:
+            self.fail(f"{text!r} names no host: write HOST:PORT, for example cloud.example:9000", param, ctx)
+        if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+            self.fail(f"{port!r} in {text!r} is not a port: use a number from 1 to 65535", param, ctx)
+        return Endpoint(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+web_option = click.option(
+    "--web",
+    type=EndpointType("127.0.0.1"),
+    help="Serve a live page of what becomes of frames and packets, for a browser.",
+)

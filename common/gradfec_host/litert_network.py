@@ -1,0 +1,111 @@
+"""ResNet-50's layers as LiteRT operations: either half of the network, for any split point, straight from the weights.
+
+An edge box then needs neither TensorFlow nor a file that somebody has converted for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.network import BN_EPSILON, INPUT, OUTPUT, Layer, SplitPoint, back_layers, front_layers
+from gradfec_host.litert_graph import NO_ACTIVATION, RELU, Graph, Tensor
+from gradfec_host.weights import WeightStore
+
+Floats = npt.NDArray[np.float32]
+Arrays = Callable[[str], list[Floats]]  # a layer's arrays, in Keras's order
+
+
+def front_end(graph: Graph, image: Tensor, split: SplitPoint, weights: WeightStore) -> Tensor:
+    """Add the layers from the normalised image (1, 224, 224, 3) to chi (1, H, W, C)."""
+    chi = network(graph, {INPUT: image}, front_layers(split.name), split.name, weights.arrays)
+    # avg_pool's (1, C) -> (1, 1, 1, C); and cut at the input, there must be some operation
+    return graph.reshape(chi, (1, *split.shape)) if chi.shape != (1, *split.shape) or chi is image else chi
+
+
+def back_end(graph: Graph, chi: Tensor, split: SplitPoint, weights: WeightStore) -> Tensor:
+    """Add the layers from chi (1, H, W, C) to the class probabilities (1, 1000)."""
+    return network(graph, {split.name: chi}, back_layers(split.name), OUTPUT, weights.arrays)
+
+
+def network(graph: Graph, there: Mapping[str, Tensor], layers: Sequence[Layer], last: str, arrays: Arrays) -> Tensor:
+    """Add layers and return what `last` gives; what is `there` already, by layer, they take.
+
+    A convolution takes in the normalisation and the ReLU after it, a sum its ReLU, where nobody else needs what lies
+    between.
+    """
+    tensors = dict(there)
+    consumers: dict[str, list[Layer]] = {}
+    for layer in layers:
+        for source in layer.inbound:
+            consumers.setdefault(source, []).append(layer)
+
+    def follower(layer: Layer, kind: str) -> Layer | None:
+        """Return the only layer that takes this one's output, if it is of that kind."""
+        after = consumers.get(layer.name, [])
+        return after[0] if layer.name != last and len(after) == 1 and after[0].kind == kind else None
+
+    for layer in layers:
+        if layer.name in tensors:
+            continue  # taken in
+        sources = [tensors[name] for name in layer.inbound]
+        end = layer
+        if layer.kind == "Conv2D":
+            kernel, bias = arrays(layer.name)
+            if normalisation := follower(layer, "BatchNormalization"):
+                scale, shift = affine(arrays(normalisation.name))
+                kernel, bias, end = kernel * scale, bias * scale + shift, normalisation
+            activation = follower(end, "Activation")
+            out = graph.convolution(
+                sources[0], kernel, bias, number(layer, "strides"), str(layer.options["padding"]), fused(activation)
+            )
+        elif layer.kind == "Add":
+            activation = follower(layer, "Activation")
+            out = graph.add(sources[0], sources[1], fused(activation))
+        else:
+            activation = None
+            out = operation(graph, layer, sources[0], arrays)
+        for name in {layer.name, end.name, (activation or end).name}:
+            tensors[name] = out
+    return tensors[last]
+
+
+def operation(graph: Graph, layer: Layer, x: Tensor, arrays: Arrays) -> Tensor:
+    """Add a layer of one input that takes nothing in."""
+    match layer.kind:
+        case "BatchNormalization":
+            scale, shift = affine(arrays(layer.name))
+            return graph.add(graph.multiply(x, scale), shift)
+        case "Activation":
+            return graph.relu(x)
+        case "ZeroPadding2D":
+            return graph.pad(x, number(layer, "padding"))
+        case "MaxPooling2D":
+            size, strides = number(layer, "pool_size"), number(layer, "strides")
+            return graph.pool(x, (size, size), (strides, strides))
+        case "GlobalAveragePooling2D":
+            return graph.over_image(x, mean=True)
+        case "Dense":
+            kernel, bias = arrays(layer.name)
+            flat = graph.reshape(x, (1, kernel.shape[0]))  # (1, 1, 1, C) or (1, C) -> (1, C)
+            return graph.softmax(graph.dense(flat, kernel, bias))
+    raise NotImplementedError(f"{layer.name} is a {layer.kind}, for which there is no LiteRT operation here")
+
+
+def affine(arrays: list[Floats]) -> tuple[Floats, Floats]:
+    """Return the scale and the shift (C,) that a trained batch normalisation is."""
+    gamma, beta, mean, variance = arrays
+    scale = gamma / np.sqrt(variance + np.float32(BN_EPSILON))
+    return scale, beta - mean * scale
+
+
+def fused(activation: Layer | None) -> int:
+    """Return what an operation does to its result when it takes a ReLU in."""
+    return int(RELU if activation else NO_ACTIVATION)
+
+
+def number(layer: Layer, option: str) -> int:
+    """Return an option that is a whole number."""
+    return int(str(layer.options[option]))

@@ -1,0 +1,83 @@
+"""What a daemon does now, at the bottom of a terminal: redrawn below the log lines, gone when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from gradfec_host import logs
+from gradfec_host.logs import printable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+REDRAWN_PER_S = 2.0
+MOST_LINES = 24
+ECHO_COLUMNS = 4  # stay free: a terminal shows ^C where the cursor is, and a line that wrapped then would stay
+
+
+@contextlib.contextmanager
+def live_status(render: Callable[[int], RenderableType]) -> Iterator[None]:
+    """Show what `render` returns for so many lines, where standard error is a terminal and the log is text.
+
+    `render` is called in a thread of its own.
+    """
+    log = logs.handler()
+    if log is None or log.form != logs.TEXT or not log.stream.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.constrain import Constrain
+    from rich.live import Live
+
+    console = Console(file=log.stream, highlight=False)
+    if console.is_dumb_terminal:  # it cannot move its cursor
+        yield
+        return
+
+    def drawn() -> RenderableType:
+        lines = max(min(console.height // 2, MOST_LINES), 1)  # half of the screen is left to the log
+        return Constrain(render(lines), max(console.width - ECHO_COLUMNS, 1))
+
+    with Live(  # standard output stays where it is: it may be a file
+        get_renderable=drawn,
+        console=console,
+        refresh_per_second=REDRAWN_PER_S,
+        transient=True,
+        redirect_stdout=False,
+    ):
+        log.above = partial(console.out, highlight=False)
+        try:
+            yield
+        finally:
+            log.above = None
+
+
+def plain_table(titles: Sequence[str], numbers: Sequence[str], name: str, cut: str) -> Table:
+    """Return an empty table without lines, its `numbers` at the right; where room is short, column `cut` gives way.
+
+    The column `name` is never wider than 20 characters.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    for title in titles:
+        side: Literal["left", "right"] = "right" if title in numbers else "left"
+        table.add_column(words(title), justify=side, no_wrap=title != cut, max_width=20 if title == name else None)
+    return table
+
+
+def words(text: str) -> Text:
+    """Return a cell that is cut off where there is no room for it; nothing in it is markup."""
+    from rich.text import Text
+
+    return Text(printable(text), no_wrap=True, overflow="ellipsis")
+
+
+def rest(count: int, room: int) -> list[str]:
+    """Return what stands in for the rows that there is no room for."""
+    return [f"and {count - room} more"] if count > room else []

@@ -1,0 +1,27 @@
+"""ResNet-50's weights: where they are kept, how they are verified, and how they are fetched."""
+
+from __future__ import annotations
+
+from gradfec_host.weights.fetch import ensure_weights
+from gradfec_host.weights.manifest import Verification
+from gradfec_host.weights.store import (
+    Progress,
+    WeightStore,
+    cache_path,
+    gradfec_home,
+    import_weights,
+    open_weights,
+    write_slice,
+)
+
+__all__ = [
+    "Progress",
+    "Verification",
+    "WeightStore",
+    "cache_path",
+    "ensure_weights",
+    "gradfec_home",
+    "import_weights",
+    "open_weights",
+    "write_slice",
+]

@@ -1,0 +1,101 @@
+"""`gradfec demo`: its photographs and its tables. tests/integration runs it."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gradfec_cli.demo import PHOTOGRAPHS, photographs, show_run, side_by_side, summary
+from gradfec_cli.experiment import PACKET_NAMES, Link, Record, Run
+from gradfec_common.errors import GradfecError, UsageError
+
+
+def record(source: str, label: str | None, index: int = 0) -> Record:
+    top5 = [] if label is None else [{"class_index": index, "label": label, "score": 0.5}]
+    return {"source": source, "top5": top5, "packets": dict.fromkeys(PACKET_NAMES, 1), "latency_ms": 10.0}
+
+
+def shown(runs: dict[str, Run], reference: dict[str, tuple[int, str]]) -> str:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(side_by_side(runs, reference))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_by_default_the_photographs_are_copied_from_scikit_image_and_removed_afterwards() -> None:
+    pytest.importorskip("skimage")
+    with photographs(None) as folder:
+        assert sorted(path.name for path in folder.iterdir()) == sorted(PHOTOGRAPHS)
+    assert not folder.exists()
+
+
+def test_without_scikit_image_the_user_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with (
+        pytest.raises(GradfecError, match=r"pip install 'gradfec\[demo\]', or give a folder with --images"),
+        photographs(None),
+    ):
+        pass
+
+
+def test_a_folder_without_a_readable_image_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no images"), photographs(tmp_path):
+        pass
+    (tmp_path / "a.png").write_text("not an image")
+    with pytest.raises(GradfecError, match="not an image that can be read"), photographs(tmp_path):
+        pass
+
+
+def test_answers_stand_beside_those_of_the_uncut_model_with_their_agreement() -> None:
+    plain = Run([record("cat.png", "tabby", 1), record("dog.png", None)], {}, {})
+    protected = Run([record("dog.png", "pug", 2), record("cat.png", "lynx", 3)], {}, {})
+    text = shown({"none": plain, "FEC_50_50": protected}, {"cat.png": (1, "tabby"), "dog.png": (2, "pug")})
+    cat, dog = (re.split("  +", line.strip()) for line in text.splitlines() if ".png" in line)
+    assert cat == ["cat.png", "tabby", "= tabby 0.50", "x lynx 0.50"]
+    assert dog == ["dog.png", "pug", "x no answer", "= pug 0.50"]
+    assert text.count("50% of 2 images") == 2
+
+
+def test_a_files_name_is_shown_as_it_is_even_where_it_looks_like_markup() -> None:
+    assert "[red]a.png" in shown({"none": Run([record("[red]a.png", "tabby")], {}, {})}, {"[red]a.png": (0, "tabby")})
+
+
+def test_on_80_columns_every_figure_and_every_mark_is_legible(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = record("hubble_deep_field.jpg", "American_Staffordshire_terrier")
+    one |= {"packets": dict.fromkeys(PACKET_NAMES, 2048), "latency_ms": 1234.0}
+
+    def run_over_link(folder: Path, link: Link, port: int, options: list[str], add: Callable[[Record], None]) -> Run:
+        assert options == ["--protect", "FEC_50_50", "--fec", "leopard"]
+        add(one)
+        return Run([one], {}, {})
+
+    monkeypatch.setattr("gradfec_cli.demo.run_over_link", run_over_link)
+    console = Console(file=io.StringIO(), width=80)
+    run = show_run(Path(), "FEC_50_50", "leopard", Link(0.4), 9, console)
+    reference = {"hubble_deep_field.jpg": (1, "chambered_nautilus")}
+    console.print(side_by_side({"none": run, "FEC_50_50": run}, reference))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert text.count("2048") == 4
+    assert [heading for heading in ("sent", "lost", "recovered", "missing", "latency") if heading not in text] == []
+    assert "1234 ms" in text
+    assert text.count("x American") == 2
+    assert text.count("0% of 1 images") == 2
+
+
+def test_the_summary_has_a_runs_figures() -> None:
+    run = Run([record("cat.png", "tabby", 1)], {}, {})
+    assert summary("none", Link(0.4), run, {"cat.png": (1, "tabby")}) == {
+        "protect": "none",
+        "loss": 0.4,
+        "frames": 1,
+        "agreement": 1.0,
+        "packets": dict.fromkeys(PACKET_NAMES, 1),
+        "latency_ms": {"p50": 10.0, "p95": 10.0},
+    }

@@ -1,0 +1,404 @@
+"""`gradfec show`: what the figure shows is what the plan does; a wrong argument is one line before any slow work."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from gradfec_cli.cli import main
+from gradfec_cli.experiment import Link
+from gradfec_cli.explanation import Answer, Delivery, Explanation, Losses, Ranking, answer, kept, lost_by
+from gradfec_cli.show_figure import BARE as SENT_BARE
+from gradfec_cli.show_figure import (
+    CAME,
+    DROPPED,
+    GAP,
+    MISSING,
+    PROTECTED,
+    RECOVERED,
+    delivered,
+    draw,
+    fates,
+    is_data,
+    mosaic,
+    per_packet,
+    ranks,
+    save,
+    title,
+)
+from gradfec_cli.show_page import page
+from gradfec_cloud.labels import labels
+from gradfec_common.codes import BARE, ZFEC
+from gradfec_common.delivery import packets_arrived, packets_at_hand
+from gradfec_common.errors import GradfecError
+from gradfec_common.network import SplitPoint
+from gradfec_common.packets import PacketGrid
+from gradfec_common.plan import Block, Plan, Scheme, parse_scheme
+
+if TYPE_CHECKING:
+    from gradfec_cli.gradcam import GradCam
+
+GRID = PacketGrid((56, 56, 20), 7)  # 160 packets
+SPLIT = SplitPoint(900, "a_small_one", GRID.shape)
+CAT, DOG = Answer(285, "Egyptian_cat", 0.8), Answer(207, "golden_retriever", 0.4)
+LONGEST = max(range(1000), key=lambda index: len(labels()[index]))
+
+
+def show(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["show", *map(str, arguments)])
+
+
+def explanation(scheme: Scheme, estimators: tuple[str, ...] = ("gradcam", "activation")) -> Explanation:
+    rng = np.random.default_rng(1)
+    scores = [rng.random(GRID.count).astype(np.float32) for _ in estimators]
+    rankings = [Ranking(name, s, scheme.plan(s), CAT) for name, s in zip(estimators, scores, strict=True)]
+    image = rng.integers(0, 256, (224, 224, 3)).astype(np.uint8)
+    chi = rng.normal(size=GRID.shape).astype(np.float32)
+    return Explanation(image, chi, SPLIT, GRID, scheme.name, CAT, CAT, rankings)
+
+
+def over_a_link(shown: Explanation, link: Link, then: Answer) -> Explanation:
+    """The same with a link, after which the answer is another."""
+    lost = lost_by(link, GRID.count)
+    rankings = [
+        replace(
+            one,
+            delivery=Delivery(packets_arrived(one.plan, ~lost), packets_at_hand(one.plan, ~lost), then),
+        )
+        for one in shown.rankings
+    ]
+    return replace(shown, rankings=rankings, losses=Losses(link, lost, then))
+
+
+# --- what is drawn ---
+
+
+def test_every_tile_of_the_mosaic_is_a_channel_row_by_row_with_gaps_between() -> None:
+    chi = np.random.default_rng(2).normal(size=GRID.shape).astype(np.float32)
+    whole = mosaic(chi)  # 20 channels: 5 across, 4 down
+    assert whole.shape == (4 * 56 + 3 * GAP, 5 * 56 + 4 * GAP)
+    for channel in range(20):
+        y, x = (56 + GAP) * (channel // 5), (56 + GAP) * (channel % 5)
+        np.testing.assert_array_equal(whole[y : y + 56, x : x + 56], chi[..., channel])
+    assert np.isnan(whole).sum() == whole.size - chi.size
+
+
+@pytest.mark.parametrize("shape", [(224, 224, 3), (14, 14, 1024), (7, 7, 512), (1, 1, 2048), (28, 28, 1)])
+def test_a_tensor_of_any_split_is_tiled_without_losing_an_element(shape: tuple[int, int, int]) -> None:
+    chi = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    whole = mosaic(chi)
+    np.testing.assert_array_equal(np.sort(whole[~np.isnan(whole)]), chi.ravel())
+
+
+def test_a_packet_is_a_strip_of_its_channels_tile() -> None:
+    values = np.arange(GRID.count, dtype=np.float32)
+    spread = per_packet(values, GRID)
+    for packet in (0, 7, 8, 159):
+        channel, group = divmod(packet, GRID.groups)
+        assert (spread[7 * group : 7 * group + 7, :, channel] == packet).all()
+
+
+def test_ranks_go_from_0_to_1_in_the_order_of_the_scores_and_equal_scores_share_one() -> None:
+    np.testing.assert_allclose(ranks(np.array([5, 1e9, -2, 5, 5], np.float32)), [0.5, 1, 0, 0.5, 0.5])
+    np.testing.assert_allclose(ranks(np.array([3, 3], np.float32)), [0.5, 0.5])
+    np.testing.assert_allclose(ranks(np.array([3], np.float32)), [0])
+
+
+def test_each_packet_has_the_fate_that_its_plan_gives_it() -> None:
+    plan = Plan(
+        6, np.array([4, 0]), (Block(np.array([5, 1]), 3, ZFEC), Block(np.array([2]), 1, BARE), Block([3], 1, ZFEC))
+    )
+    assert fates(plan).tolist() == [DROPPED, PROTECTED, SENT_BARE, SENT_BARE, DROPPED, PROTECTED]
+
+
+def test_what_is_kept_is_all_but_what_the_plan_drops() -> None:
+    plan = parse_scheme("FEC_50_50").plan(np.arange(GRID.count, dtype=np.float32))
+    assert kept(plan).tolist() == [False] * 80 + [True] * 80
+
+
+def test_a_packet_that_is_sent_arrives_or_is_recovered_or_is_missing() -> None:
+    blocks = (Block(np.array([5, 1]), 3, ZFEC), Block(np.array([2, 3]), 3, ZFEC))
+    plan = Plan(6, np.array([4, 0]), blocks)
+    lost = np.zeros(6, bool)
+    arrived = packets_arrived(plan, ~lost)
+    assert delivered(plan, Delivery(arrived, packets_at_hand(plan, ~lost), CAT)).tolist() == [
+        DROPPED, CAME, CAME, CAME, DROPPED, CAME,
+    ]  # fmt: skip
+    # the second block loses one data symbol, and the first both: parity gives back one, and cannot give back two
+    came = np.array([False, False, True, False, False, False])
+    at_hand = np.array([False, False, True, True, False, False])
+    assert delivered(plan, Delivery(came, at_hand, CAT)).tolist() == [
+        DROPPED, MISSING, CAME, RECOVERED, DROPPED, MISSING,
+    ]  # fmt: skip
+
+
+def test_the_same_link_loses_the_same_datagrams_in_bursts_if_asked_to() -> None:
+    link = Link(0.3, 8, seed=5)
+    lost = lost_by(link, 20_000)
+    assert (lost == lost_by(link, 20_000)).all()
+    assert (lost != lost_by(replace(link, seed=6), 20_000)).any()
+    assert 0.25 < lost.mean() < 0.35
+    assert 6 < lost.sum() / (lost[1:] & ~lost[:-1]).sum() < 10
+    assert not lost_by(Link(0.0, 8), 100).any()
+
+
+def test_data_goes_before_parity() -> None:
+    plan = parse_scheme("FEC_40_60").plan(np.arange(GRID.count, dtype=np.float32))
+    assert is_data(plan).tolist() == [True] * 96 + [False] * 64
+
+
+def test_an_answer_is_the_likeliest_class_or_the_one_asked_for_with_its_share_of_all() -> None:
+    logits = np.full(1000, -1000, np.float32)
+    logits[[285, 207]] = 900 + np.log([3, 1])
+    assert str(answer(logits)) == "Egyptian cat 0.75"
+    assert str(answer(logits, 207)) == "golden retriever 0.25"
+
+
+def test_the_figure_has_a_column_for_each_ranking_and_counts_the_fates() -> None:
+    figure = draw(explanation(parse_scheme("FEC_40_60"), ("gradcam", "activation", "random")), "cat.jpg")
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    assert [axis.get_title() for axis in panels] == [
+        "As the network sees it, 224 x 224",
+        "160 packets ranked by the oracle, gradcam",
+        "160 packets ranked by activation",
+        "160 packets ranked by random",
+        "Its features, max(chi, 0): 20 channels of a_small_one",
+        *["FEC_40_60: still Egyptian cat 0.80"] * 3,
+    ]
+    legend = panels[-1].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["dropped, so 0: 64", "protected: 96", "bare: 0"]
+
+
+def test_with_a_link_there_is_a_third_row_that_counts_what_arrives() -> None:
+    shown = over_a_link(explanation(parse_scheme("FEC_50_50")), Link(0.45, 4, 2), DOG)
+    figure = draw(shown, "cat.jpg")
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    assert len(panels) == 9
+    link, *by_ranking = panels[-3:]
+    assert link.get_title() == "The link, datagram by datagram: 45 % loss in bursts of 4"
+    assert [axis.get_title() for axis in by_ranking] == ["After the link: now golden retriever 0.40"] * 2
+    assert shown.losses is not None
+    lost = int(shown.losses.lost.sum())
+    counts = [
+        {text.get_text().partition(": ")[0]: int(text.get_text().partition(": ")[2]) for text in legend.get_texts()}
+        for axis in panels[-3:]
+        if (legend := axis.get_legend())
+    ]
+    assert counts[0]["lost"] == lost and sum(counts[0].values()) == 160
+    for of_ranking in counts[1:]:
+        assert of_ranking["dropped"] == 80 and sum(of_ranking.values()) == 160
+        assert of_ranking["arrived"] == counts[0]["data arrived"]
+    assert title(shown, "cat.jpg").endswith("\nsent bare, 45 % loss in bursts of 4: now golden retriever 0.40")
+
+
+@pytest.mark.parametrize("over", [None, Link(0.333, 12.5)])
+@pytest.mark.parametrize("estimators", [("gradcam",), ("gradcam", "activation", "random")])
+def test_no_panel_with_its_words_overlaps_another_or_leaves_the_figure(
+    estimators: tuple[str, ...], over: Link | None
+) -> None:
+    shown = explanation(parse_scheme("FEC_12.5_87.5"), estimators)
+    if over is not None:
+        shown = over_a_link(shown, over, Answer(LONGEST, labels()[LONGEST], 0.5))
+    answer = Answer(LONGEST, labels()[LONGEST], 0.5)
+    shown = replace(shown, rankings=[replace(ranking, answer=answer) for ranking in shown.rankings])
+    figure = draw(shown, "cat.jpg")
+    figure.draw_without_rendering()
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    boxes = [axis.get_tightbbox() for axis in panels] + [text.get_window_extent() for text in figure.texts]
+    assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
+
+
+def test_without_protection_all_packets_are_bare() -> None:
+    figure = draw(explanation(parse_scheme("none")), "cat.jpg")
+    legend = figure.axes[5].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["dropped, so 0: 0", "protected: 0", "bare: 160"]
+
+
+def test_the_words_say_whether_the_answer_stood_and_which_class_is_explained() -> None:
+    shown = explanation(parse_scheme("none"))
+    fell = Ranking("random", shown.rankings[0].scores, shown.rankings[0].plan, DOG)
+    assert shown.verdict(shown.rankings[0].answer) == "still Egyptian cat 0.80"
+    assert shown.verdict(fell.answer) == "now golden retriever 0.40"
+    assert title(shown, "a.jpg") == "a.jpg: lossless answer Egyptian cat 0.80"
+    assert title(replace(shown, explained=DOG), "a.jpg").endswith(", importance for golden retriever 0.40")
+
+
+@pytest.mark.parametrize("name", ["$a_{b.jpg", "\udcff.jpg", "猫.jpg", 300 * "n"])
+@pytest.mark.filterwarnings("error")
+def test_any_name_of_a_file_can_stand_in_the_title(name: str, tmp_path: Path) -> None:
+    figure = draw(explanation(parse_scheme("none"), ("gradcam",)), name)
+    for suffix in ("png", "svg", "PDF"):
+        save(figure, tmp_path / f"out.{suffix}")
+        assert (tmp_path / f"out.{suffix}").stat().st_size > 10_000
+
+
+class Page(HTMLParser):
+    """What a page refers to, its pictures and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.pictures: list[tuple[str, bytes]] = []  # alternative text, content
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag == "img":
+            kind, _, data = str(found["src"]).partition(",")
+            assert kind == "data:image/png;base64"
+            self.pictures.append((str(found["alt"]), base64.b64decode(data)))
+        else:
+            self.links += [str(value) for name, value in attrs if name in {"href", "src"}]
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_the_page_needs_nothing_else_and_says_in_words_what_each_picture_shows() -> None:
+    shown = over_a_link(explanation(parse_scheme("FEC_50_50")), Link(0.3, None, 2), DOG)
+    text = page(shown, "<b>cat & dog</b>.jpg")
+    found = Page(text)
+    assert not found.links and "http" not in text and "<script" not in text
+    assert len(found.pictures) == 2 + 1 + 2 * 3
+    for alternative, content in found.pictures:
+        assert len(alternative) > 40
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None and min(picture.shape[:2]) > 300
+    assert len({alternative for alternative, _ in found.pictures}) == 9
+    for words in (
+        "<b>cat & dog</b>.jpg", "all packets sent bare, 30 % loss", "now golden retriever 0.40", "160 in all",
+        "FEC_50_50 by activation, nothing lost", "drawn from seed 2",
+    ):  # fmt: skip
+        assert words in found.words
+    assert shown.losses is not None
+    assert any(f"{int(shown.losses.lost.sum())} of them" in alternative for alternative, _ in found.pictures)
+
+
+def test_without_a_link_the_page_has_none() -> None:
+    found = Page(page(explanation(parse_scheme("none")), "cat.jpg"))
+    assert len(found.pictures) == 2 + 2 * 2
+    assert "The link" not in found.words
+
+
+# --- the command ---
+
+
+@pytest.fixture
+def photo(photographs: Path) -> Path:
+    return photographs / "chelsea.png"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--out", "{tmp}/out.jpg"], 2, "its name must end in one of .png, .svg, .pdf, .html"),
+        (["--out", "{tmp}/out"], 2, "is no figure"),
+        (["--out", "{tmp}/missing/out.png"], 1, "there is no folder {tmp}/missing"),
+        (["--out", "{tmp}/folder.png"], 1, "it is a folder"),
+        (["--out", "{tmp}/out.png", "--loss", "130%"], 2, "'130%' is not a share of the datagrams"),
+        (["--out", "{tmp}/out.png", "--loss", "50%", "--burst", "0.5"], 2, "'0.5' is not a number of datagrams"),
+        (["--out", "{tmp}/out.png", "--loss", "90%", "--burst", "2"], 2, "is infeasible"),
+        (["--out", "{tmp}/out.png", "--fec", "raptor"], 2, "raptor"),
+        (["--out", "{tmp}/out.png", "--importance", "luck"], 2, "no importance estimator is called 'luck'"),
+        (["--out", "{tmp}/out.png", "--protect", "FEC_50"], 2, "'FEC_50' is no protection scheme"),
+        (["--out", "{tmp}/out.png", "--label", "1000"], 2, "1000 is not in the range"),
+        (["--out", "{tmp}/out.png", "--label", "cat"], 2, "'cat' is not a valid integer"),
+        (["--out", "{tmp}/out.png", "--rows", "5"], 2, "do not divide the 56 rows"),
+        (["--out", "{tmp}/out.png", "--split", "conv9"], 2, "has no layer 'conv9'"),
+        (["--out", "{tmp}/out.png", "--weights", "{tmp}/w.npz"], 1, "no weights at {tmp}/w.npz"),
+    ],
+)
+def test_a_wrong_option_is_one_line_at_once(
+    options: list[str], code: int, words: str, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    monkeypatch.setitem(sys.modules, "gradfec_cli.gradcam", None)  # no TensorFlow for any of these
+    result = show(photo, *(option.format(tmp=tmp_path) for option in options))
+    assert result.exit_code == code
+    *usage, line = result.output.splitlines()
+    assert words.format(tmp=tmp_path) in line
+    assert line.lower().startswith("error: ")
+    assert all(line.startswith(("Usage:", "Try ")) or not line for line in usage)
+
+
+@pytest.mark.parametrize(
+    ("contents", "words"), [(None, "cannot read"), (b"", "is empty"), (b"GIF89a no image", "not an image")]
+)
+def test_an_image_that_cannot_be_read_is_one_line_at_once(
+    contents: bytes | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gradfec_cli.gradcam", None)
+    photo = tmp_path / "photo.png"
+    if contents is not None:
+        photo.write_bytes(contents)
+    result = show(photo, "--out", tmp_path / "out.png")
+    assert result.exit_code == 1
+    assert result.output.startswith("error: ") and result.output.count("\n") == 1
+    assert words in result.output and str(photo) in result.output
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_a_disk_that_does_not_take_the_figure_is_one_line(suffix: str, tmp_path: Path) -> None:
+    out = tmp_path / f"out.{suffix}"
+    out.symlink_to("/dev/full")
+    with pytest.raises(GradfecError, match=f"cannot write {out}: No space left on device"):
+        save(draw(explanation(parse_scheme("none"), ("gradcam",)), "a.jpg"), out)
+
+
+def test_help_teaches_without_loading_numpy_or_anything_heavier() -> None:
+    script = (
+        "import sys\nfrom gradfec_cli.cli import main\n"
+        "try:\n    main(['show', '--help'])\n"
+        "finally:\n    print(sorted({'numpy', 'matplotlib', 'cv2', 'tensorflow'} & {*sys.modules}), file=sys.stderr)\n"
+    )
+    environment = {**os.environ, "COLUMNS": "100"}
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert ended.stderr.strip() == "[]"
+    for word in ("IMAGE", "--out", "--importance", "--protect", "--label", "--rows", "--split", "gradfec show cat.jpg"):
+        assert word in ended.stdout
+
+
+def test_a_photograph_is_explained_by_the_real_network(
+    photo: Path, tmp_path: Path, oracle: GradCam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradfec_cli.gradcam.GradCam", lambda split, weights: oracle)  # built already
+    out = tmp_path / "out.png"
+    options = ("--protect", "FEC_40_60", "--importance", "activation", "--importance", "gradcam")
+    result = show(photo, "--out", out, *options)
+    assert result.exit_code == 0, result.output
+    lossless, unprotected, by_oracle, oracle_lossy, by_activation, activation_lossy = result.stdout.splitlines()
+    best = lossless.removeprefix("lossless: ").rpartition(" ")[0]
+    assert best in ("Egyptian cat", "tabby", "tiger cat")
+    assert by_oracle.startswith(f"FEC_40_60 by gradcam: still {best} ")
+    assert by_activation.startswith("FEC_40_60 by activation: ")
+    # at 30 % loss FEC_40_60 gives everything back, so that the answer is the plan's own; sent bare it is another
+    assert oracle_lossy == by_oracle.replace("FEC_40_60 by gradcam", "  30 % loss")
+    assert activation_lossy == by_activation.replace("FEC_40_60 by activation", "  30 % loss")
+    assert unprotected.startswith("sent bare, 30 % loss: ") and not unprotected.endswith(lossless.rpartition(" ")[2])
+    picture = cv2.imread(str(out))
+    assert picture is not None
+    height, width, _ = picture.shape
+    assert height > 2000 and width > 0.8 * height
+    shares = [(picture == np.array(colour)).all(axis=2).mean() for colour in ((0xD0,) * 3, (0xB2, 0x72, 0x00))]
+    assert shares[0] > 0.05 and shares[1] > 0.1  # dropped, protected and arrived: of five panels of nine
+    monkeypatch.chdir(tmp_path)
+    assert show(photo, "--loss", "0", *options).exit_code == 0
+    small = cv2.imread(str(tmp_path / f"{photo.stem}-show.png"))
+    assert small is not None and small.shape[0] < height

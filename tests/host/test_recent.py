@@ -1,0 +1,44 @@
+"""What the last seconds' frames say."""
+
+import pytest
+
+from gradfec_host.recent import MOST_FRAMES, WINDOW_S, Recent, milliseconds, percent
+
+
+def frames(count, every_s=1.0, **packets):
+    recent = Recent()
+    for n in range(count):
+        recent.add(n * every_s, {"sent": 100, "lost": 10, "recovered": 4, **packets}, 50.0 + n)
+    return recent
+
+
+def test_the_rate_is_over_the_window_and_falls_to_nothing_once_no_frame_comes():
+    recent = frames(21, every_s=0.5)  # two a second
+    assert recent.frames_per_s(10.0) == pytest.approx(2.0)
+    assert 0 < recent.frames_per_s(10.0 + WINDOW_S / 2) < 2.0
+    assert recent.frames_per_s(10.0 + WINDOW_S + 1) == 0
+    assert recent.loss(10.0 + WINDOW_S + 1) is None
+
+
+def test_of_a_fast_stream_the_last_frames_tell_the_rate():
+    recent = frames(2 * MOST_FRAMES, every_s=0.01)
+    assert recent.frames_per_s(2 * MOST_FRAMES * 0.01) == pytest.approx(100, rel=0.05)
+
+
+def test_loss_recovery_and_median_are_of_the_frames_of_the_window():
+    recent = frames(3)
+    assert recent.loss(3.0) == pytest.approx(0.1)
+    assert recent.recovered(3.0) == 12
+    assert recent.latency_ms(3.0) == 51.0
+
+
+def test_a_frame_without_a_report_says_nothing_of_the_loss():
+    recent = frames(2)
+    recent.add(2.0, {"sent": 100, "lost": None, "recovered": None}, None)
+    assert recent.loss(3.0) == pytest.approx(0.1)
+    assert recent.latency_ms(3.0) == 50.5
+
+
+def test_what_is_not_known_is_a_dash():
+    assert (percent(None), milliseconds(None)) == ("-", "-")
+    assert (percent(0.125), milliseconds(41.6)) == ("12.5 %", "42 ms")
