@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.codes import ZFEC
-from gradfec_common.plan import Plan, ranking
+from gradfec_common.protect.plan import Plan, ranking
 from gradfec_common.wire import MAX_PART_BYTES, SketchPart
 
 LEVELS = 16  # of importance
@@ -46,8 +46,8 @@ class Sketch(NamedTuple):
 def plan_fates(plan: Plan) -> Levels:
     """Return what a plan does with each packet (total,), as Fate."""
     fates = np.full(plan.total, Fate.DROPPED, np.uint8)
-    for block in plan.blocks:
-        fates[block.packets] = Fate.PROTECTED if block.n > block.k else Fate.BARE
+    for n, stripe in plan.stripes:
+        fates[stripe.packets] = Fate.PROTECTED if n > stripe.k else Fate.BARE
     return fates
 
 

@@ -17,9 +17,8 @@ from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.errors import UsageError
 from gradfec_common.keys import Entropy
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
-from gradfec_common.reassembly import judge
 from gradfec_common.replay import Verdict
 from gradfec_common.seal import UNSEALED, Opener, Sealer
 from gradfec_common.session.answers import Answers
@@ -32,10 +31,11 @@ from gradfec_common.session.records import Session
 from gradfec_common.session.sketches import Sketches
 from gradfec_common.session.tensors import Tensors
 from gradfec_common.session.timers import Timers
-from gradfec_common.transmit import packet_grid
 from gradfec_common.wire import Ack, Batch, Bye, Drop, Hello, Kind, Ping, Pong, Refuse, Result, SketchPart, Welcome
+from gradfec_common.wire.symbol import FIXED_BYTES, read_headers
 
 Rows = npt.NDArray[np.intp]
+MIN_SYMBOL_BYTES = wire.SEAL_BYTES + FIXED_BYTES  # of a datagram; one that carries symbols is longer
 
 
 class CloudSessions:
@@ -43,7 +43,7 @@ class CloudSessions:
 
     def __init__(
         self,
-        split: SplitPoint,
+        split: Cut,
         deadline_s: float,
         keys: Keys,
         entropy: Entropy,
@@ -211,7 +211,7 @@ class CloudSessions:
         if wanted.cipher not in {*Cipher}:
             return Refuse("cipher", f"this cloud has no cipher {wanted.cipher}: update it"), None
         try:
-            grid = packet_grid(self.split, wanted.rows)
+            grid = PacketGrid(self.split.shape, wanted.rows)
         except UsageError as error:
             return Refuse("rows", str(error)[: wire.MAX_TEXT_BYTES // 2]), None
         edges = [session for session in self._sessions.values() if session.confirmed]
@@ -314,13 +314,17 @@ class CloudSessions:
                 self.counts[Drop.UNKNOWN_SESSION.value] += 1
 
     def _open_symbols(self, session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any], now: float) -> None:
-        length = wire.OVERHEAD_BYTES + session.grid.size
-        fits = batch.lengths[rows] == length
+        """Open symbols by their lengths: those of a tensor are all alike, so mostly it is one."""
+        fits = batch.lengths[rows] > MIN_SYMBOL_BYTES
         if not fits.all():
             self.counts[Drop.BAD_LENGTH.value] += int((~fits).sum())
             rows, counters = rows[fits], counters[fits]
-        if not len(rows):
-            return
+        for mine in alike(batch.lengths[rows]):
+            self._open_alike(session, batch, rows[mine], counters[mine], now)
+
+    def _open_alike(self, session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any], now: float) -> None:
+        """Open what is in (m,) `rows` of a batch, all of one length, and take it in."""
+        length = int(batch.lengths[rows[0]])
         whole = batch.buffer if len(rows) == len(batch.buffer) else batch.buffer[rows]
         bodies, verdicts = session.opener.open(whole[:, :length])
         good = verdicts == Verdict.OK
@@ -331,9 +335,8 @@ class CloudSessions:
         if not len(rows):
             return
         self._hear(session, batch, rows, counters, now)
-        headers, symbols = wire.read_symbols(bodies)
-        for mine in alike(headers["tensor"]):
-            self.counts.update(self._take_tensor(session, headers[mine], symbols[mine], now))
+        for mine in alike(read_headers(bodies)["tensor"]):
+            self.counts.update(self._tensors.take(session, bodies[mine], now))
 
     def _open_message(self, session: Session, batch: Batch, row: int, now: float) -> None:
         datagram = batch.datagram(row).tobytes()
@@ -382,22 +385,6 @@ class CloudSessions:
                 self._end(session, "bye")
                 return "bye"
         return Drop.UNEXPECTED.value
-
-    def _take_tensor(
-        self, session: Session, headers: npt.NDArray[Any], symbols: wire.Bytes, now: float
-    ) -> Counter[str]:
-        """Take in (m,) headers, all of one tensor, with (m, length) symbols; return their fates."""
-        number = int(headers["tensor"][0])
-        tensor = session.tensors.get(number)
-        if tensor is not None and tensor.arrived.expects(headers):
-            return self._tensors.take(session, number, headers, symbols, now, expected=True)
-        good, drops = judge(headers, session.grid, self.split.id)
-        fates = Counter({reason.value: count for reason, count in drops.items()})
-        if drops:
-            headers, symbols = headers[good], symbols[good]
-        if len(headers):
-            fates.update(self._tensors.take(session, number, headers, symbols, now))
-        return fates
 
 
 def alike(keys: npt.NDArray[Any]) -> Iterator[Rows | slice]:

@@ -65,6 +65,7 @@ class Finished:
     session: int
     tensor: int
     packets: dict[str, int]
+    datagrams: dict[str, int]
     result: Result
     latency_s: float  # from its first datagram to its answer
     bursts: int  # runs of consecutive datagrams that were lost

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-import numpy.typing as npt
 
 from gradfec_common import wire
-from gradfec_common.reassembly import Reassembly
+from gradfec_common.reassembly import Reassembly, judge
 from gradfec_common.session.answers import Answers
 from gradfec_common.session.events import CloudLimits, Decided, Event, Finished, GivenUp
 from gradfec_common.session.records import Session, Tensor
 from gradfec_common.session.timers import Timers
 from gradfec_common.wire import Drop, Report, Result
+from gradfec_common.wire.symbol import read_headers
 
 
 class Tensors:
@@ -56,28 +54,30 @@ class Tensors:
 
     # --- datagrams ---
 
-    def take(
-        self,
-        session: Session,
-        number: int,
-        headers: npt.NDArray[Any],
-        symbols: wire.Bytes,
-        now: float,
-        *,
-        expected: bool = False,
-    ) -> Counter[str]:
-        """Take in (m,) headers that `judge` finds good, of one tensor, with (m, length) symbols; return their fates.
+    def take(self, session: Session, bodies: wire.Bytes, now: float) -> Counter[str]:
+        """Take in authentic (m, bytes) bodies, all of one length and with one tensor's number; return their fates."""
+        number = int(read_headers(bodies[:1])["tensor"][0])
+        tensor = session.tensors.get(number)
+        if tensor is None:
+            drops, good = judge(bodies, session.grid)
+            fates = Counter({reason.value: count for reason, count in drops.items()})
+            if good.any():
+                fates.update(self._begin(session, number, bodies[good], now))
+            return fates
+        return self._collect(session, number, tensor, bodies, now)
 
-        `expected` says that they say only what is known already: `Reassembly.expects`.
-        """
-        tensor = session.tensors.get(number) or self._open(session, number, headers[0], now)
+    def _begin(self, session: Session, number: int, bodies: wire.Bytes, now: float) -> Counter[str]:
+        tensor = self._open(session, number, bodies[0].tobytes(), now)
         if isinstance(tensor, Drop):
-            return Counter({tensor.value: len(headers)})
+            return Counter({tensor.value: len(bodies)})
+        return self._collect(session, number, tensor, bodies, now)
+
+    def _collect(self, session: Session, number: int, tensor: Tensor, bodies: wire.Bytes, now: float) -> Counter[str]:
         if tensor.report is not None:
-            return Counter({Drop.LATE.value: len(headers)})
+            return Counter({Drop.LATE.value: len(bodies)})
         arrived = tensor.arrived
         before = arrived.received
-        drops = arrived.add(headers, symbols, expected=expected)
+        drops = arrived.add(bodies)
         fates = Counter({reason.value: count for reason, count in drops.items()})
         fates["surplus" if tensor.decided else "collected"] += arrived.received - before
         if not tensor.decided and arrived.complete:
@@ -88,13 +88,13 @@ class Tensors:
             self._settle(session, number, now)
         return fates
 
-    def _open(self, session: Session, number: int, header: npt.NDArray[Any], now: float) -> Tensor | Drop:
-        """Begin to collect a tensor, if it is a new one and within every limit."""
+    def _open(self, session: Session, number: int, body: bytes, now: float) -> Tensor | Drop:
+        """Begin to collect a tensor, of which there is a body, if it is a new one and within every limit."""
         if (reason := self._out_of_place(session, number)) is not None:
             return reason
         if self.leaving:
             return Drop.LEAVING
-        more = int(header["sent"]) * (wire.PLACE_BYTES + session.grid.size)
+        more = Reassembly.bytes_for(body)
         share = self._limits.reassembly_bytes // self._edges
         if _held_bytes(session) + more > share:
             self._bites["reassembly_bytes"] += 1
@@ -112,7 +112,7 @@ class Tensors:
         if crowded:
             self._bites["tensors_per_session"] += 1
             self._close(session, min(collecting), now)
-        tensor = session.tensors[number] = Tensor(Reassembly(header, session.grid), now, math.inf)
+        tensor = session.tensors[number] = Tensor(Reassembly(body, session.grid), now, math.inf)
         self.fates["opened"] += 1
         self._close_at(session, number, now + self._deadline_s)
         if number > session.newest:
@@ -234,10 +234,11 @@ class Tensors:
         if tensor.result is None or tensor.report is None:
             return
         self._drop(session, number, tensor.result.outcome)
-        packets = packet_counts(tensor.arrived, tensor.result, tensor.report)
+        packets = packet_counts(tensor.arrived, tensor.result)
+        datagrams = datagram_counts(tensor.arrived, tensor.report)
         bursts = tensor.report.bursts
         self._events.append(
-            Finished(session.edge, session.id, number, packets, tensor.result, tensor.latency_s, bursts)
+            Finished(session.edge, session.id, number, packets, datagrams, tensor.result, tensor.latency_s, bursts)
         )
 
     def _drop(self, session: Session, number: int, fate: str) -> None:
@@ -259,15 +260,21 @@ def _report(number: int, tensor: Tensor) -> Report:
     return Report(number, arrived.sent, arrived.received, arrived.lost_bursts(), arrived.map())
 
 
-def packet_counts(arrived: Reassembly, result: Result, report: Report) -> dict[str, int]:
-    """Return a tensor's packet counts under the names of the results files."""
+def packet_counts(arrived: Reassembly, result: Result) -> dict[str, int]:
+    """Return a tensor's counts of packets under the names of the results files."""
     return {
         "total": arrived.grid.count,
         "dropped_by_plan": arrived.grid.count - arrived.kept,
-        "parity": arrived.sent - arrived.kept,
-        "sent": arrived.sent,
-        "received": report.received,
-        "lost": arrived.sent - report.received,
         "recovered": result.recovered,
         "missing": result.missing,
+    }
+
+
+def datagram_counts(arrived: Reassembly, report: Report) -> dict[str, int]:
+    """Return a tensor's counts of datagrams under the names of the results files."""
+    return {
+        "sent": arrived.sent,
+        "parity": arrived.parity,
+        "received": report.received,
+        "lost": arrived.sent - report.received,
     }

@@ -1,0 +1,87 @@
+"""`FEC_A_B`: the least important A % of the packets give way to parity over the other B % (the paper, section 3.2)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.codes import ErasureCode
+from gradfec_common.errors import UsageError
+from gradfec_common.protect.link import LinkEstimate
+from gradfec_common.protect.plan import Group, Plan, Stripe, keep_most_important
+from gradfec_common.protect.policy import Budget
+from gradfec_common.symbols import Packing, entry_sizes, pack
+from gradfec_common.wire.symbol import MAX_GROUPS
+
+EXAMPLE = "FEC_50_50"
+
+
+@dataclass(frozen=True)
+class UnequalProtection:
+    """Drop the least important A % of the packets; spend their datagrams on parity over the other B %.
+
+    A group has at most as many datagrams as its code prefers.
+    """
+
+    dropped_percent: float
+    code: ErasureCode
+
+    @property
+    def name(self) -> str:
+        """The policy as the user writes it."""
+        return f"FEC_{self.dropped_percent:g}_{100 - self.dropped_percent:g}"
+
+    def plan(
+        self, importance: npt.NDArray[np.float32], sizes: npt.NDArray[np.intp], link: LinkEstimate, budget: Budget
+    ) -> Plan:
+        """Plan as many datagrams as all packets would take without parity, in as few groups as may be.
+
+        Packets fill data symbols in order of importance, and the symbols are dealt to the groups in that order, so that
+        the groups are alike.
+        """
+        total = len(sizes)
+        kept, dropped = keep_most_important(importance, self.dropped_percent)
+        if not len(kept):
+            raise UsageError(f"{self.name} drops all {total} packets of a tensor and sends nothing")
+        packing = budget.packing(sizes[kept], self.code)
+        data = len(packing.starts) - 1
+        everything = np.concatenate([kept, dropped])
+        length = max(packing.length, int(entry_sizes(sizes).max()))
+        sent = max(len(pack(entry_sizes(sizes[everything]), length, budget.packets_a_symbol)) - 1, data)
+        count = min(-(-sent // self.code.block_n(self.dropped_percent / 100)), data, MAX_GROUPS)
+        groups = []
+        for g in range(count):
+            n = min((sent - g + count - 1) // count, self.code.max_n)  # `sent` dealt to the groups the same way
+            groups.append(Group(n, (Stripe(*dealt(kept, packing, g, count), self.code),)))
+        return Plan(total, dropped, tuple(groups))
+
+
+def dealt(
+    packets: npt.NDArray[np.intp], packing: Packing, first: int, step: int
+) -> tuple[npt.NDArray[np.intp], Packing]:
+    """Return the packets, and their packing, of every `step`-th symbol of a packing, from the `first` on."""
+    starts = packing.starts
+    counts = np.diff(starts)
+    mine = np.zeros(len(counts), bool)
+    mine[first::step] = True
+    return packets[np.repeat(mine, counts)], Packing(np.concatenate([[0], np.cumsum(counts[mine])]), packing.length)
+
+
+def read_policy(text: str, code: ErasureCode) -> UnequalProtection | None:
+    """Read `FEC_A_B` with A + B = 100; None for a text of another form, UsageError for other numbers."""
+    match = re.fullmatch(r"FEC_(\d+(?:\.\d+)?)_(\d+(?:\.\d+)?)", text, re.IGNORECASE)
+    if not match:
+        return None
+    dropped, protected = map(float, match.groups())
+    if abs(dropped + protected - 100) > 1e-9:
+        meant = f"FEC_{dropped:g}_{100 - dropped:g}" if dropped < 100 else EXAMPLE
+        raise UsageError(
+            f"{text!r} has A + B = {dropped + protected:g}, not 100: A % of the packets are dropped for parity over "
+            f"the other B %, for example {meant}"
+        )
+    if protected == 0:
+        raise UsageError(f"{text!r} drops every packet and leaves nothing to protect: A must be below 100")
+    return UnequalProtection(dropped, code)
