@@ -17,7 +17,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def packets_at_hand(plan: Plan, arrived: Mask) -> Mask:
-    """Return which packets (..., total) are at hand when the datagrams `arrived` (..., sent), by position in send order.
+    """Return which packets (..., total) are at hand when datagrams `arrived` (..., sent), by position in send order.
 
     Of a stripe of which k symbols arrived every packet is; of another one those whose own symbol arrived.
     """

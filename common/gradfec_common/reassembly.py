@@ -135,7 +135,7 @@ class Reassembly:
         return np.asarray(same, np.bool_)
 
     def _are_expected(self, bodies: Bytes) -> Mask:
-        """Return which of (m, bytes) bodies say of tensor and group only what is known: `judge` would find them good."""
+        """Return which of (m, bytes) bodies say only what is known of tensor and group: `judge` finds them good."""
         expected = self._are_of_tensor(bodies)
         if not expected.any():
             return expected

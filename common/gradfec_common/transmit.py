@@ -123,11 +123,12 @@ def _calls(plan: Plan, positions: Sequence[Indices]) -> Iterator[Call]:
             yield Call([stripe for _, _, stripe, _ in part], np.stack([at for *_, at in part]), column)
 
 
-class SendOrder(NamedTuple):
-    """What is the same in all tensors with groups of the same shapes: where each datagram goes, and what it is.
+@dataclass(frozen=True)
+class SendOrder:
+    """What is the same in all tensors with groups of the same shapes: which datagram goes when.
 
-    `positions`: for each group, the places (n,) of its datagrams in the send order. `group` and `index` (sent,) say what
-    the datagram at each place is. `headers` (sent, bytes): the fixed part and the table, without what is the tensor's.
+    `positions`: for each group, the positions (n,) of its datagrams. `group` and `index` (sent,): what the datagram at
+    each position is. `headers` (sent, bytes): the fixed part and the table, without what is the tensor's.
     """
 
     positions: tuple[Indices, ...]

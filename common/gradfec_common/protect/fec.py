@@ -16,6 +16,7 @@ from gradfec_common.protect.policy import Budget
 from gradfec_common.symbols import Packing, entry_sizes, pack
 from gradfec_common.wire.symbol import MAX_GROUPS
 
+Indices = npt.NDArray[np.intp]
 EXAMPLE = "FEC_50_50"
 
 
@@ -59,9 +60,7 @@ class UnequalProtection:
         return Plan(total, dropped, tuple(groups))
 
 
-def dealt(
-    packets: npt.NDArray[np.intp], packing: Packing, first: int, step: int
-) -> tuple[npt.NDArray[np.intp], Packing]:
+def dealt(packets: Indices, packing: Packing, first: int, step: int) -> tuple[Indices, Packing]:
     """Return the packets, and their packing, of every `step`-th symbol of a packing, from the `first` on."""
     starts = packing.starts
     counts = np.diff(starts)

@@ -98,9 +98,7 @@ def read_policy(text: str, code: ErasureCode) -> NestedProtection | None:
             f"{text!r}: each k must be greater than the one before it, and none greater than the {n} datagrams"
         )
     if n > code.max_n:
-        raise UsageError(
-            f"{text!r} asks for {n} datagrams, more than the {code.max_n} of {code.name}: use --fec leopard"
-        )
+        raise UsageError(f"{text!r} asks for {n} datagrams; {code.name} has {code.max_n} at most: use --fec leopard")
     if len(ks) > MAX_STRIPES:
         raise UsageError(f"{text!r} has {len(ks)} classes, more than {MAX_STRIPES}")
     return NestedProtection(ks, n, code)

@@ -13,11 +13,8 @@ __all__ = [
 ]  # fmt: skip
 
 QUANTISERS: dict[str, Quantiser] = {
-    quantiser.name: quantiser
-    for quantiser in (
-        *(Uniform(bits) for bits in (8, 7, 6, 5, 4)),
-        *(SquareRoot(bits) for bits in (6, 5, 4, 3, 2)),
-    )
+    **{f"uniform{bits}": Uniform(bits) for bits in (8, 7, 6, 5, 4)},
+    **{f"sqrt{bits}": SquareRoot(bits) for bits in (6, 5, 4, 3, 2)},
 }
 AUTO = "auto"
 BEST = ("sqrt4", "uniform6")  # what `auto` means: the first that fits the cut
