@@ -50,7 +50,8 @@ from gradfec_common.wire.outer import (
 
 __all__ = [
     "IS_VALID", "MAGIC", "MAX_DATAGRAM_BYTES", "MAX_MAP_BYTES", "MAX_PADDING_BYTES", "MAX_PART_BYTES",
-    "MAX_TEXT_BYTES", "MESSAGES", "MIN_WIDTH_BYTES", "OUTCOMES", "OUTER_HEADER", "OUTER_HEADER_BYTES", "SEAL_BYTES", "TAG_BYTES",
-    "VERSION", "Ack", "Batch", "Bye", "Bytes", "Drop", "Hello", "Kind", "Message", "MessageKind", "Ping", "Pong", "Refuse",
-    "Report", "Result", "SketchPart", "Sorted", "Welcome", "batch_of", "message_body", "read_message", "sort_batch",
+    "MAX_TEXT_BYTES", "MESSAGES", "MIN_WIDTH_BYTES", "OUTCOMES", "OUTER_HEADER", "OUTER_HEADER_BYTES",
+    "SEAL_BYTES", "TAG_BYTES", "VERSION", "Ack", "Batch", "Bye", "Bytes", "Drop", "Hello", "Kind", "Message",
+    "MessageKind", "Ping", "Pong", "Refuse", "Report", "Result", "SketchPart", "Sorted", "Welcome", "batch_of",
+    "message_body", "read_message", "sort_batch",
 ]  # fmt: skip
