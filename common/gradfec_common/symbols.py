@@ -25,7 +25,6 @@ Symbols = npt.NDArray[np.uint8]
 PLACE_BYTES = 2
 LONG = 128  # a packet of so many bytes has a length of two bytes
 MAX_PACKET_BYTES = 2**15 - 1
-LONG_HEAD_BYTES = 2 + PLACE_BYTES
 
 
 class Packing(NamedTuple):
@@ -85,25 +84,27 @@ def fill_symbols(packets: Packets, order: Indices, packing: Packing) -> Symbols:
     starts, length = packing
     symbols = np.zeros((len(starts) - 1, length), np.uint8)
     size = packets.common_size
-    if size is not None and size >= LONG:
-        entries = np.empty((len(order), LONG_HEAD_BYTES + size), np.uint8)
-        entries[:, 0], entries[:, 1] = LONG | size >> 8, size & 255
-        entries[:, 2:LONG_HEAD_BYTES] = _big_endian(packets.places[order])
-        entries[:, LONG_HEAD_BYTES:] = packets.matrix(size)[order]
-        _put_evenly(entries, starts, symbols)
-    else:
+    if size is None:
         _put_one_by_one(packets, order, starts, symbols)
+    else:
+        _put_evenly(packets.matrix(size), packets.places, order, starts, symbols)
     return symbols
 
 
-def _put_evenly(entries: Symbols, starts: Indices, symbols: Symbols) -> None:
-    """Put entries (m, size) into symbols, the n-th of each symbol at once."""
-    size = entries.shape[1]
+def _put_evenly(rows: Symbols, places: Indices, order: Indices, starts: Indices, symbols: Symbols) -> None:
+    """Put packets of one size, the `rows` (count, size), into symbols: the n-th of each symbol at once."""
+    size = rows.shape[1]
+    head = np.array([size] if size < LONG else [LONG | size >> 8, size & 255], np.uint8)
+    place_at, data_at = len(head), len(head) + PLACE_BYTES
     counts = np.diff(starts)
     for number in range(int(counts.max(initial=0))):
         has = counts > number
-        of_symbol = slice(None) if has.all() else has
-        symbols[of_symbol, number * size : (number + 1) * size] = entries[starts[:-1][of_symbol] + number]
+        of_symbol = slice(None) if has.all() else np.flatnonzero(has)
+        members = order[starts[:-1][of_symbol] + number]
+        entries = symbols[:, number * (data_at + size) : (number + 1) * (data_at + size)]
+        entries[of_symbol, :place_at] = head
+        entries[of_symbol, place_at:data_at] = _big_endian(places[members])
+        entries[of_symbol, data_at:] = rows[members]
 
 
 def _put_one_by_one(packets: Packets, order: Indices, starts: Indices, symbols: Symbols) -> None:

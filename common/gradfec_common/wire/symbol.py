@@ -37,8 +37,9 @@ STRIPE = np.dtype([("k", ">u2"), ("length", ">u2"), ("code", "u1")])
 FIXED_BYTES = SYMBOL_HEADER.itemsize
 STRIPE_BYTES = STRIPE.itemsize
 TENSOR_BYTES = slice(0, 4)  # the tensor's number
-COMMON_BYTES = slice(8, 16)  # sent .. parameters: the same in all datagrams of a tensor
-GROUP_AT = 16  # from here to the end of the table: the same in all datagrams of a group
+COMMON_BYTES = slice(
+    8, 16
+)  # sent .. parameters: the same in all datagrams of a tensor; then, to the table's end, the group's
 MAX_SYMBOLS = 65_535  # `sent`, `position`, `n`, `k`, `index`
 MAX_GROUPS = 255
 MAX_STRIPES = 32
