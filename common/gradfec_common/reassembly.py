@@ -17,7 +17,9 @@ from gradfec_common.wire.symbol import (
     COMMON_BYTES,
     FIXED_BYTES,
     MAX_GROUPS,
+    MAX_SENT_PER_PACKET,
     MAX_STRIPES,
+    MAX_TENSOR_STRIPES,
     Layout,
     layout_of,
     read_headers,
@@ -30,7 +32,6 @@ Headers = npt.NDArray[np.void]
 Drops = dict[Drop, int]
 
 WORD_BYTES = 8
-MAX_SENT_PER_PACKET = 4  # datagrams an edge may send for each packet of a tensor: bounds what a tensor can occupy
 
 
 class Reassembly:
@@ -274,7 +275,7 @@ def is_tensor(header: np.void, n: int, grid: PacketGrid) -> bool:
     sent, kept, groups = int(header["sent"]), int(header["kept"]), int(header["groups"])
     others = groups - 1  # each of at least one datagram; without others, the group is all there is
     return (
-        groups >= 1
+        1 <= groups * int(header["stripes"]) <= MAX_TENSOR_STRIPES
         and int(header["group"]) < groups
         and sent <= MAX_SENT_PER_PACKET * grid.count
         and 1 <= kept <= grid.count

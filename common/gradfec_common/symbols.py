@@ -49,6 +49,8 @@ def pack(entries: Indices, length: int, most: int | None = None) -> Indices:
     """
     if len(entries) and int(entries.max()) > length:
         raise ValueError(f"a packet takes {int(entries.max())} bytes of a symbol, which has {length}")
+    if most == 1:
+        return np.arange(len(entries) + 1)
     most = most or len(entries)
     if len(entries) and (entries == entries[0]).all():
         return np.append(np.arange(0, len(entries), min(length // int(entries[0]), most)), len(entries))
@@ -132,16 +134,17 @@ class Unpacked(NamedTuple):
     symbol: Indices
 
 
-def unpack(symbols: Symbols) -> Unpacked:
+def unpack(symbols: Symbols, most: int) -> Unpacked:
     """Return what is in data symbols (k, length), whatever their bytes are: a packet that does not fit ends its symbol.
 
-    Places may be of no packet, or repeated: a sender may lie.
+    Places may be of no packet, or repeated: a sender may lie. The search ends once there are more than `most` packets:
+    symbols full of tiny ones would take a hundred times their own memory.
     """
     count, length = symbols.shape
     at = np.zeros(count, np.intp)  # where each symbol's next entry begins
     rows = np.arange(count)
     found: list[tuple[Indices, Indices, Indices, Indices]] = []  # of each round: symbols, starts, sizes, places
-    while len(rows):
+    while len(rows) and sum(len(part[0]) for part in found) <= most:
         room = length - at
         head = symbols[rows, np.minimum(at, length - 1)].astype(np.intp)
         is_long = head >= LONG
