@@ -122,7 +122,8 @@ class Reassembly:
             fitting[others[good]] = self._agree(bodies[others[good]])
             drops[Drop.CONFLICT] += int(good.sum() - fitting[others].sum())
             bodies = bodies[fitting]
-        drops.update(self._add_expected(bodies))
+        if len(bodies):
+            drops.update(self._add_expected(bodies))
         return dict(+drops)
 
     def _are_of_tensor(self, bodies: Bytes) -> Mask:

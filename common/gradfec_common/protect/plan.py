@@ -78,7 +78,8 @@ class Group(NamedTuple):
 class Plan:
     """What becomes of each of a tensor's `total` packets: dropped, or sent in exactly one stripe.
 
-    Packets without parity are in a stripe of k = n under the code `none`. All datagrams have the same length.
+    Packets without parity are in a stripe of k = n under the code `none`. All groups have as many stripes, and all
+    datagrams have the same length.
     """
 
     total: int
@@ -93,6 +94,7 @@ class Plan:
             assert 1 <= stripe.k <= n <= stripe.code.max_n, "a stripe that its code cannot have"  # noqa: S101
         lengths = {sum(stripe.packing.length for stripe in group.stripes) for group in self.groups}
         assert len(lengths) <= 1, "datagrams of different lengths"  # noqa: S101
+        assert len({len(group.stripes) for group in self.groups}) <= 1, "tables of different lengths"  # noqa: S101
 
     @property
     def stripes(self) -> list[tuple[int, Stripe]]:
