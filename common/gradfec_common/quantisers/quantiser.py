@@ -15,7 +15,10 @@ MAX_PARAMETER_BYTES = 64  # they are in every datagram
 
 
 class Coded(NamedTuple):
-    """A tensor as packets, all of them in the order of their places, and the parameters that decoding needs."""
+    """A tensor as packets, all of them in the order of their places, and the parameters that decoding needs.
+
+    No packet is without bytes: a symbol could not hold it.
+    """
 
     packets: Packets
     parameters: bytes
