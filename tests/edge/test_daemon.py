@@ -56,9 +56,7 @@ class Toy:
         self.frames.release()
 
 
-def edge_of(
-    source: Toy, cloud: Endpoint = NOWHERE, key: HandshakeKey = KEY, records: list[Record] | None = None
-) -> EdgeDaemon:
+def edge_of(source: Toy, cloud: Endpoint, key: HandshakeKey = KEY, records: list[Record] | None = None) -> EdgeDaemon:
     """Make a daemon on the running loop; it has no pipeline, for no frame comes so far here."""
     options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, None)
     journal = Journal(None, [].append if records is None else records.append)
