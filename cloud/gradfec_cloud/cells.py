@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from gradfec_common.reassembly import Found
 from gradfec_common.sketch import Fate, Levels
-from gradfec_web.view import Cell
+from gradfec_common.cells import Cell
 
 Cells = npt.NDArray[np.uint8]
 MISSING = np.zeros(len(Fate), np.uint8)  # by Fate: what is not there

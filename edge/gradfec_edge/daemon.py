@@ -14,7 +14,6 @@ import os
 import time
 from typing import NamedTuple
 
-from gradfec_common import wire
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_WARNING
 from gradfec_common.session.edge import Answered, Closed, Connected, EdgeLimits, EdgeSession, Event, LinkLost, Refused
@@ -124,8 +123,8 @@ class EdgeDaemon:
             self._check_rate(event.deadline_s)
 
     def _check_rate(self, deadline_s: float) -> None:
-        grid = self.pipeline.grid
-        if warning := self._pacing.too_slow(8 * grid.count * (grid.size + wire.OVERHEAD_BYTES), deadline_s):
+        frame_bytes = self.pipeline.coding.check()
+        if frame_bytes is not None and (warning := self._pacing.too_slow(8 * frame_bytes, deadline_s)):
             self.log.warning(warning, event="slow_rate")
 
     def totals(self) -> Totals:
@@ -133,6 +132,7 @@ class EdgeDaemon:
         return {
             "frames": {**self.journal.outcomes, "skipped": self.source.skipped},
             "packets": dict(self.journal.packets),
+            "datagrams": dict(self.journal.datagrams),
             "datagrams_sent": dict(self.link.sent),
             "datagrams_received": dict(self.link.received),
         }

@@ -37,7 +37,7 @@ class Flights:
     def sent(self, tensor: int, outgoing: Outgoing) -> None:
         """Take note that a frame goes out as `tensor`."""
         encoded = outgoing.encoded
-        weights = Weights(encoded.plan, encoded.headers, encoded.shares)
+        weights = Weights(encoded.plan, encoded.shares)
         self._journal.sent(tensor, outgoing.frame, encoded.plan, outgoing.stages, weights)
 
     def answered(self, event: Answered) -> None:

@@ -41,7 +41,7 @@ class Sending:
     async def _send(self, outgoing: Outgoing) -> None:
         """Send one frame. If the link was lost just before, a file's frame waits, a camera's is given up."""
         encoded, ready_at = outgoing.encoded, outgoing.ready_at
-        while (tensor := self._link.open_tensor(encoded, self._pacing.spread_s(encoded.wire_bits))) is None:
+        while (tensor := self._link.open_tensor(encoded, self._pacing.spread_s(8 * encoded.wire_bytes))) is None:
             if self._live:
                 self._flights.gave_up(outgoing.frame)
                 return

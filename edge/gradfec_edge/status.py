@@ -30,10 +30,12 @@ class CameraStatus:
 
     def record(self, record: Record) -> None:
         """Take note of a frame's record."""
-        packets, latency_ms = record["packets"], record["latency_ms"]
-        assert isinstance(packets, dict)  # noqa: S101
+        packets, datagrams, latency_ms = record["packets"], record["datagrams"], record["latency_ms"]
+        assert isinstance(packets, dict) and isinstance(datagrams, dict)  # noqa: S101
         self.outcomes[str(record["outcome"])] += 1
-        self.recent.add(time.monotonic(), packets, latency_ms if isinstance(latency_ms, float) else None)
+        self.recent.add(
+            time.monotonic(), datagrams, packets["recovered"], latency_ms if isinstance(latency_ms, float) else None
+        )
         self.last = answer_of(record)
 
 

@@ -31,7 +31,8 @@ from gradfec_common.sketch import JPEG_MAGIC, Sketch, plan_fates
 from gradfec_common.wire import Result, read_symbols
 from gradfec_host.console import Endpoint
 from gradfec_web.shown import PageOptions
-from gradfec_web.view import Cell, Edge, Frame, Picture, Record
+from gradfec_common.cells import Cell
+from gradfec_web.view import Edge, Frame, Picture, Record
 
 OPTIONS = PageOptions(Endpoint("127.0.0.1", 8080), "cloud", ":9000", {}, False)
 SESSION = 7
