@@ -63,8 +63,8 @@ IMPORTANCE = (
 @camera_option(
     "--codec",
     metavar="NAME",
-    help="How features become bytes: uniform8 to uniform4, even levels of so many bits; sqrt6 to sqrt2, levels that lie "
-    "closer near zero, for features that a ReLU follows; auto.  [default: auto: sqrt4, or else uniform6]",
+    help="How features become bytes: uniform8 to uniform4, even levels of so many bits; sqrt6 to sqrt2, levels that "
+    "lie closer near zero, for features that a ReLU follows; auto.  [default: auto: sqrt4, or else uniform6]",
 )
 @camera_option(
     "--packets-per-datagram",
@@ -76,8 +76,8 @@ IMPORTANCE = (
     "--protect",
     metavar="POLICY",
     help="none; FEC_A_B: drop the least important A % of the packets and protect the other B %, with A a third above "
-    "the link's loss, or a tenth with leopard; nested:k1,k2,...: the most important packets survive if any k1 datagrams "
-    "arrive, the next ones with any k2, and so on.  [default: FEC_20_80]",
+    "the link's loss, or a tenth with leopard; nested:k1,k2,...: any k1 datagrams carry the most important packets, "
+    "any k2 the next ones as well, and so on.  [default: FEC_20_80]",
 )
 @camera_option(
     "--fec",

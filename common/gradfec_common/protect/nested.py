@@ -48,7 +48,7 @@ class NestedProtection:
         """
         if self.n > MAX_SENT_PER_PACKET * len(sizes):
             raise UsageError(
-                f"{self.name} makes {self.n} datagrams of {len(sizes)} packets, more than {MAX_SENT_PER_PACKET} a packet: "
+                f"{self.name} makes {self.n} datagrams of {len(sizes)} packets, over {MAX_SENT_PER_PACKET} a packet: "
                 "use fewer datagrams or smaller --rows"
             )
         ranked = ranking(importance)
