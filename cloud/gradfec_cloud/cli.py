@@ -30,7 +30,7 @@ from gradfec_host.runtimes import LITERT, choose_runtime
 if TYPE_CHECKING:
     from gradfec_cloud.inference import Answer, Inference
     from gradfec_common.fill import Fill
-    from gradfec_common.network import SplitPoint
+    from gradfec_common.networks import Cut
     from gradfec_host.weights import WeightStore
 
 EXAMPLES = """\b
@@ -103,7 +103,7 @@ def main(
     log_format: str,
     log_level: str,
 ) -> None:
-    """Receive the features that edges send over a lossy link, run the rest of ResNet-50, and answer."""
+    """Receive the features that edges send over a lossy link, run the rest of the network, and answer."""
     import contextlib
 
     from gradfec_cloud.access import key_source
@@ -111,14 +111,14 @@ def main(
     from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port, small_buffer_hint
     from gradfec_common.codes import CODES
     from gradfec_common.fill import fill_values
-    from gradfec_common.network import split_point
+    from gradfec_common.networks import full_name, named_cut
     from gradfec_host.results import ResultsFile
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
     from gradfec_web.shown import PageOptions
 
     log = logs.configure("gradfec-cloud", log_format, log_level)
-    cut = split_point(split)
+    cut = named_cut(split)
     values = fill_values(fill, cut)
     runtime = choose_runtime(runtime)
     read_keys = key_source(key_file, keys, insecure=insecure)
@@ -130,7 +130,7 @@ def main(
         if port.receive_buffer_bytes < RECEIVE_BUFFER_BYTES:
             log.warning(small_buffer_hint(port.receive_buffer_bytes), event="small_buffer")
         settings: dict[str, object] = {
-            "split": cut.name,
+            "split": full_name(cut),
             "runtime": runtime,
             "fill": fill,
             "codes": [code.name for code in CODES.values()],
@@ -148,7 +148,7 @@ def main(
         live = not prints_on_terminal(results)
         options = CloudOptions(cut, fill, deadline_ms / 1000, metrics, read_keys, settings, live, page, runtime)
         with show_progress() as fetching:
-            store = ensure_weights(weights, fetching)
+            store = ensure_weights(cut.network, weights, fetching)
         load_now = partial(load, runtime, cut, store, values)
         totals = run_cloud(options, port, file, load_now, log)
     if as_json:
@@ -158,7 +158,7 @@ def main(
 
 
 def load(
-    runtime: str, cut: SplitPoint, weights: WeightStore, fill: Fill, deliver: Callable[[list[Answer]], None]
+    runtime: str, cut: Cut, weights: WeightStore, fill: Fill, deliver: Callable[[list[Answer]], None]
 ) -> Inference:
     """Load the back-end, warm it up, and start its thread."""
     from gradfec_cloud.backend import load_back_end

@@ -21,7 +21,7 @@ from gradfec_cloud.status import EdgesStatus
 from gradfec_cloud.watch import Watch
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_WARNING
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Decided, Finished, GivenUp, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.session.greeter import Keys
@@ -43,7 +43,7 @@ LEAVING_S = 5.0  # how long the tensors at hand may take once the daemon has bee
 class CloudOptions:
     """What the user asked for."""
 
-    split: SplitPoint
+    cut: Cut
     fill: str  # the name of the rule, for the user
     deadline_s: float
     metrics: Endpoint | None
@@ -62,7 +62,7 @@ class CloudDaemon:
         self._keys = options.read_keys()
         self._insecure = admits_everybody(self._keys)
         sketches = options.page is not None
-        self.sessions = CloudSessions(options.split, options.deadline_s, self._keys, os.urandom, sketches=sketches)
+        self.sessions = CloudSessions(options.cut, options.deadline_s, self._keys, os.urandom, sketches=sketches)
         self.watch = Watch(options.page)
         self.status = EdgesStatus()
         self._options, self._port, self._results, self._log = options, port, results, log

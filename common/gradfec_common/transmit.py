@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gradfec_common import wire
 from gradfec_common.codes import CODES, FEC, Each, ErasureCode, worth_threads
 from gradfec_common.errors import UsageError
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import Block, Plan, Shape
 from gradfec_common.quantise import UNIFORM8, Quantised, quantise
@@ -25,24 +25,24 @@ TOGETHER = 4  # blocks that are coded in one call: the calls would cost a quarte
 LAYOUTS = 16  # kept, each of 50 bytes a symbol
 
 
-def packet_grid(split: SplitPoint, rows: int) -> PacketGrid:
-    """Return the packets of a split point's tensor; UsageError where `rows` do not fit it or a datagram."""
-    grid = PacketGrid(split.shape, rows)
+def packet_grid(cut: Cut, rows: int) -> PacketGrid:
+    """Return the packets of a cut's tensor; UsageError where `rows` do not fit it or a datagram."""
+    grid = PacketGrid(cut.shape, rows)
     if grid.size + wire.PLACE_BYTES > wire.MAX_SYMBOL_BYTES:
         raise UsageError(
-            f"{rows} rows of {split.name} are {grid.size} bytes, more than the "
+            f"{rows} rows of {cut.name} are {grid.size} bytes, more than the "
             f"{wire.MAX_SYMBOL_BYTES - wire.PLACE_BYTES} that fit a datagram: use smaller --rows"
         )
     return grid
 
 
-def check_code(code: ErasureCode, grid: PacketGrid, split: SplitPoint) -> None:
-    """Raise UsageError where a code has no symbols of the length that the packets of a split point's tensor make."""
+def check_code(code: ErasureCode, grid: PacketGrid, cut: Cut) -> None:
+    """Raise UsageError where a code has no symbols of the length that the packets of a cut's tensor make."""
     length = wire.PLACE_BYTES + grid.size
     if length % code.word_bytes:
         others = " or ".join(other.name for other in FEC.values() if length % other.word_bytes == 0)
         raise UsageError(
-            f"{code.name} codes words of {code.word_bytes} bytes, and {grid.rows} rows of {split.name} make symbols of "
+            f"{code.name} codes words of {code.word_bytes} bytes, and {grid.rows} rows of {cut.name} make symbols of "
             f"{length} bytes: use --fec {others}"
         )
 
@@ -67,18 +67,16 @@ class EncodedTensor:
 
 
 def encode_tensor(
-    chi: npt.NDArray[np.float32], plan: Plan, grid: PacketGrid, split: SplitPoint, each: Each = map
+    chi: npt.NDArray[np.float32], plan: Plan, grid: PacketGrid, cut: Cut, each: Each = map
 ) -> EncodedTensor:
     """Quantise a (H, W, C) tensor, cut it into packets, and code them as the plan says, `each` block by itself."""
     quantised = quantise(chi)
-    return encode_packets(quantised._replace(levels=grid.split(quantised.levels)), plan, grid, split, each)
+    return encode_packets(quantised._replace(levels=grid.split(quantised.levels)), plan, grid, cut, each)
 
 
-def encode_packets(
-    packets: Quantised, plan: Plan, grid: PacketGrid, split: SplitPoint, each: Each = map
-) -> EncodedTensor:
+def encode_packets(packets: Quantised, plan: Plan, grid: PacketGrid, cut: Cut, each: Each = map) -> EncodedTensor:
     """Code quantised packets, levels (count, size), as the plan says, and put the symbols in send order."""
-    layout = layout_of(plan.shapes, split.id, grid.rows)
+    layout = layout_of(plan.shapes, cut.id, grid.rows)
     headers = layout.headers.view(f"V{wire.HEADER_BYTES}").copy().view(wire.SYMBOL_HEADER)  # not field by field
     headers["low"], headers["high"] = packets.low, packets.high
     length = wire.PLACE_BYTES + packets.levels.shape[1]
@@ -129,7 +127,7 @@ class Layout(NamedTuple):
 
 
 @lru_cache(LAYOUTS)
-def layout_of(shapes: tuple[Shape, ...], split_id: int, rows: int) -> Layout:
+def layout_of(shapes: tuple[Shape, ...], cut_id: int, rows: int) -> Layout:
     """Lay out tensors with blocks of these shapes; kept, for an edge sends one frame like the other."""
     ends = np.cumsum([shape.n for shape in shapes], dtype=np.intp)
     sent = int(ends[-1])
@@ -142,7 +140,7 @@ def layout_of(shapes: tuple[Shape, ...], split_id: int, rows: int) -> Layout:
         headers["n"][at], headers["k"][at] = shape.n, shape.k
         headers["index"][at] = np.arange(shape.n)
     headers["sent"], headers["kept"], headers["blocks"] = sent, sum(shape.k for shape in shapes), len(shapes)
-    headers["split"], headers["rows"] = split_id, rows
+    headers["split"], headers["rows"] = cut_id, rows
     headers["quantiser"], headers["fill"] = UNIFORM8, FILL_ZERO
     headers["position"] = np.arange(sent)
     headers.flags.writeable = False

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradfec_common.codes import fec_named
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.network import split_point
+from gradfec_common.networks import Cut, Network, full_name, named_cut
 from gradfec_common.plan import parse_scheme
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import HandshakeKey
@@ -73,7 +73,7 @@ class Coding:
     def __init__(self, options: CameraOptions) -> None:
         """Decide all that needs neither key nor network."""
         self.scheme = parse_scheme(options.protect, fec_named(options.fec))
-        self.cut = split_point(options.split)
+        self.cut = named_cut(options.split)
         self.grid = packet_grid(self.cut, options.rows)
         check_code(self.scheme.code, self.grid, self.cut)
         self.importance = options.importance or default_estimator(self.cut, self.grid)
@@ -83,14 +83,14 @@ class Coding:
         self.free = None if isinstance(estimator, EstimatorFile) else estimator
 
     @property
-    def graph(self) -> tuple[int, str, int]:
-        """What tells the front-end that it needs from others."""
-        return (self.cut.id, self.importance, self.grid.rows) if self.proxy else (self.cut.id, "", 0)
+    def graph(self) -> tuple[Cut, str, int]:
+        """What identifies the front-end that it needs."""
+        return (self.cut, self.importance, self.grid.rows) if self.proxy else (self.cut, "", 0)
 
     def settings(self, options: CameraOptions) -> dict[str, object]:
         """Return it by name."""
         return {
-            "split": self.cut.name,
+            "split": full_name(self.cut),
             "rows": self.grid.rows,
             "packets": self.grid.count,
             "packet_bytes": self.grid.size,
@@ -204,14 +204,16 @@ def resolve_all(sessions: Sequence[CameraSession]) -> None:
         resolve(cloud)
 
 
-def front_ends(sessions: Sequence[CameraSession], runtime: str, weights: WeightStore) -> list[FrontEnd]:
+def front_ends(
+    sessions: Sequence[CameraSession], runtime: str, weights: Mapping[Network, WeightStore]
+) -> list[FrontEnd]:
     """Load each camera's front-end, warmed up; cameras that need the same one share it."""
-    loaded: dict[tuple[int, str, int], FrontEnd] = {}
+    loaded: dict[tuple[Cut, str, int], FrontEnd] = {}
     users = Counter(session.coding.graph for session in sessions)
     for session in sessions:
         coding = session.coding
         if coding.graph not in loaded:
-            model = load_front_end(runtime, coding.cut, weights, coding.proxy)
+            model = load_front_end(runtime, coding.cut, weights[coding.cut.network], coding.proxy)
             model.warm_up()
             loaded[coding.graph] = SharedFrontEnd(model) if users[coding.graph] > 1 else model
     return [loaded[session.coding.graph] for session in sessions]

@@ -126,7 +126,7 @@ def main(
     log_level: str,
     **camera_options: Any,
 ) -> None:
-    """Run the first layers of ResNet-50 on a camera's frames and send the features, protected, to a cloud."""
+    """Run the first layers of the network on a camera's frames and send the features, protected, to a cloud."""
     import contextlib
 
     from gradfec_edge.cameras import front_ends, open_all, page_of, resolve_all, sessions_of
@@ -140,10 +140,11 @@ def main(
     process = {"runtime": runtime, "config": config_used().path, "version": version()}
     with contextlib.ExitStack() as stack:
         open_all(sessions, stack)
+        networks = {session.coding.cut.network for session in sessions}
         with show_progress() as fetching:
-            store = ensure_weights(weights, fetching)
+            stores = {network: ensure_weights(network, weights, fetching) for network in networks}
         resolve_all(sessions)  # whatever can fail at once fails before TensorFlow takes its seconds
-        models = front_ends(sessions, runtime, store)
+        models = front_ends(sessions, runtime, stores)
         cameras = [session.ready(model, process) for session, model in zip(sessions, models, strict=True)]
         live = not any(prints_on_terminal(session.options.results) for session in sessions)
         page = page_of(web, cameras) if web else None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import Scheme
 from gradfec_common.transmit import EncodedTensor, encode_tensor
@@ -41,7 +41,7 @@ class Stages(dict[str, float]):
 
 @dataclass(frozen=True)
 class EncodedFrame(EncodedTensor):
-    """A tensor ready to be sent, and what it was made of: the input `image` (224, 224, 3), the packets' `importance`
+    """A tensor ready to be sent, and what it was made of: the input `image` (side, side, 3), the packets' `importance`
     (count,), by which they were ranked, and its `shares` (count,), which add up to 1.
     """
 
@@ -56,7 +56,7 @@ class Pipeline:
 
     def __init__(
         self,
-        split: SplitPoint,
+        cut: Cut,
         grid: PacketGrid,
         front_end: FrontEnd,
         estimator: Estimator | None,
@@ -67,7 +67,7 @@ class Pipeline:
 
         `compensate`: what is kept stands in for what is dropped, where the estimator knows how.
         """
-        self.split, self.grid, self.compensate = split, grid, compensate
+        self.cut, self.grid, self.compensate = cut, grid, compensate
         self.front_end, self.estimator, self.scheme = front_end, estimator, scheme
         self._coders = ThreadPoolExecutor(cores(), "coder")
 
@@ -75,7 +75,7 @@ class Pipeline:
         """Turn a BGR frame (height, width, 3) of any size into a tensor that is ready to be sent."""
         stages = Stages()
         with stages.time("preprocess"):
-            image = to_input(frame)
+            image = to_input(frame, self.cut.network.preprocess)
         with stages.time("front_end"):
             chi, scores, damage = self.front_end(image)
         with stages.time("importance"):
@@ -86,5 +86,5 @@ class Pipeline:
             if damage is not None and self.compensate:
                 chi = compensated(chi, damage, plan.dropped, self.grid)
         with stages.time("encode"):
-            encoded = encode_tensor(chi, plan, self.grid, self.split, self._coders.map)
+            encoded = encode_tensor(chi, plan, self.grid, self.cut, self._coders.map)
         return EncodedFrame(encoded.headers, encoded.symbols, plan, self.grid, image, scores, shares), stages

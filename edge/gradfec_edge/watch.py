@@ -13,7 +13,6 @@ from gradfec_edge.cells import cells_of
 from gradfec_edge.journal import Record
 from gradfec_edge.photograph import jpeg
 from gradfec_edge.pipeline import EncodedFrame
-from gradfec_edge.preprocess import SIDE
 from gradfec_host.console import Endpoint
 from gradfec_web.shown import PICTURE_EVERY_S, Tell
 from gradfec_web.view import Edge, Frame, Picture
@@ -99,7 +98,7 @@ class Watch:
             groups=grid.groups,
             cells=_base64(cells.tobytes()),
             importance=_base64(importance_levels(encoded.importance, 256).tobytes()),
-            photograph=_base64(jpeg(encoded.image, SIDE)),
+            photograph=_base64(jpeg(encoded.image, len(encoded.image))),
             top5=_top5(event),
         )
 

@@ -13,7 +13,7 @@ from gradfec_cloud.daemon import REST_S, CloudDaemon, CloudOptions
 from gradfec_cloud.port import place
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_KEY, INSECURE_WARNING, Key
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut
 from gradfec_common.session.greeter import Keys
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import Batch, batch_of
@@ -59,7 +59,7 @@ class Loop:
 
 def daemon(read_keys: Callable[[], Keys] = lambda: by_id(KEY)) -> tuple[CloudDaemon, Port, Loop]:
     async def make() -> CloudDaemon:
-        options = CloudOptions(split_point("pool1_pool"), "zero", 0.5, None, read_keys)
+        options = CloudOptions(named_cut("pool1_pool"), "zero", 0.5, None, read_keys)
         return CloudDaemon(options, port, None, Log("gradfec-cloud"))
 
     port, loop = Port(), Loop()

@@ -13,14 +13,14 @@ import numpy.typing as npt
 import pytest
 
 from gradfec_cloud.inference import MAX_BATCH, NICENESS, Answer, Inference, let_network_first
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut
 from gradfec_common.plan import parse_scheme
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.events import Decided
 from gradfec_common.transmit import encode_tensor, packet_grid
 from gradfec_common.wire import read_symbols
 
-SPLIT = split_point("pool1_pool")
+SPLIT = named_cut("pool1_pool")
 GRID = packet_grid(SPLIT, 14)  # 256 packets
 SOON_S = 60.0  # a safety net
 

@@ -7,12 +7,13 @@ import numpy.typing as npt
 
 from gradfec_common import wire
 from gradfec_common.codes import BARE, CODES, FEC
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import Block, Plan
 from gradfec_common.transmit import EncodedTensor, encode_tensor
 
-SPLIT = SplitPoint(900, "a_small_one", (14, 4, 6))
+SPLIT = Cut(RESNET50, 900, "a_small_one", (14, 4, 6))
 GRID = PacketGrid(SPLIT.shape, 7)  # 12 packets of 28 elements
 TENSOR = 5
 FEC_CODES = [code for code in FEC.values() if code.id in CODES]  # those whose library is installed

@@ -19,7 +19,8 @@ from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.codes import CODES
 from gradfec_common.keys import Key
-from gradfec_common.network import DEFAULT_SPLIT, SPLIT_POINTS, split_point_by_id
+from gradfec_common.networks import DEFAULT_CUT
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
 from gradfec_common.plan import Block, Plan
 from gradfec_common.quantise import QUANTISERS
@@ -75,14 +76,14 @@ def digest(datagrams: list[bytes]) -> str:
 
 
 def grid_of(split: int, rows: int) -> PacketGrid:
-    split_point = split_point_by_id(split)
+    split_point = RESNET50.cut_by_id(split)
     assert split_point is not None
     return packet_grid(split_point, rows)
 
 
 def product_encoding(vector: TensorVector) -> EncodedTensor:
     """The vector's tensor as the product encodes it, in the product's own send order."""
-    split = split_point_by_id(vector.split)
+    split = RESNET50.cut_by_id(vector.split)
     assert split is not None and split.shape == vector.shape
     grid = packet_grid(split, vector.rows)
     chi = np.array(vector.tensor().elements, np.float32).reshape(vector.shape)
@@ -129,7 +130,7 @@ def entropy_of_the_cloud(count: int) -> bytes:
 
 def cloud_of(session: Session, *, sketches: bool = False) -> CloudSessions:
     """A cloud with one session, opened by a hello from the second implementation; it may want sketches."""
-    split_point = split_point_by_id(session.split)
+    split_point = RESNET50.cut_by_id(session.split)
     assert split_point is not None
     cloud = CloudSessions(split_point, 0.25, KEYS, entropy_of_the_cloud, sketches=sketches)
     cloud.receive(wire.batch_of([session.hello], ["edge"]), 0.0)
@@ -341,7 +342,7 @@ def blocks_of(draw: st.DrawFn, total: int) -> list[second_encoder.Block]:
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_both_encoders_make_the_same_bodies_of_any_small_tensor_and_plan(data: st.DataObject) -> None:
-    split = next(point for point in SPLIT_POINTS if point.name == "avg_pool")
+    split = next(point for point in RESNET50.cuts if point.name == "avg_pool")
     grid = packet_grid(split, 1)
     floats = st.floats(-(2.0**126), 2.0**126, width=32).map(lambda x: x + 0.0)  # no negative zero
     values = data.draw(st.lists(floats, min_size=1, max_size=40))
@@ -420,7 +421,7 @@ def layout_of(dtype: np.dtype[Any]) -> list[tuple[str, int, int]]:
 def test_the_page_has_every_split_point() -> None:
     (rows,) = tables("Appendix A: split points")
     written = [(int(id), name, shape) for id, name, shape in rows]
-    assert written == [(point.id, point.name, " x ".join(map(str, point.shape))) for point in SPLIT_POINTS]
+    assert written == [(point.id, point.name, " x ".join(map(str, point.shape))) for point in RESNET50.cuts]
 
 
 def test_the_page_has_every_kind() -> None:
@@ -489,8 +490,8 @@ def test_the_page_states_the_limits_of_every_code() -> None:
 def test_the_page_states_the_bounds_of_the_product() -> None:
     assert f"at most **{wire.MAX_DATAGRAM_BYTES} bytes**" in PROTOCOL
     assert f"rows x W at most {wire.MAX_SYMBOL_BYTES - wire.PLACE_BYTES}" in PROTOCOL
-    grid = packet_grid(next(point for point in SPLIT_POINTS if point.name == DEFAULT_SPLIT), DEFAULT_ROWS)
-    assert f"({DEFAULT_SPLIT}, {DEFAULT_ROWS}), a symbol has 2 + {grid.size} bytes" in PROTOCOL
+    grid = packet_grid(next(point for point in RESNET50.cuts if point.name == DEFAULT_CUT), DEFAULT_ROWS)
+    assert f"({DEFAULT_CUT}, {DEFAULT_ROWS}), a symbol has 2 + {grid.size} bytes" in PROTOCOL
     assert f"datagram {wire.OVERHEAD_BYTES + grid.size}" in PROTOCOL
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradfec_common.errors import UsageError
-from gradfec_common.network import SPLIT_POINTS
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import MAX_PACKETS, PacketGrid
 
 
@@ -40,7 +40,7 @@ def test_the_default_split_has_2048_packets_of_392_elements():
     assert (grid.groups, grid.count, grid.size) == (8, 2048, 392)
 
 
-@pytest.mark.parametrize("split", SPLIT_POINTS, ids=lambda split: split.name)
+@pytest.mark.parametrize("split", RESNET50.cuts, ids=lambda split: split.name)
 def test_every_split_point_has_a_grid_for_each_number_of_rows_that_divides_its_height(split):
     height, width, channels = split.shape
     for rows in range(1, height + 1):

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import new_key
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_edge import cameras as cameras_module
 from gradfec_edge.cameras import Coding, front_ends, options_of, sessions_of
 from gradfec_edge.cli import main, raise_errors
@@ -97,7 +98,7 @@ def test_cameras_that_need_the_same_front_end_share_it(monkeypatch: pytest.Monke
     monkeypatch.setattr(cameras_module, "load_front_end", load)
     wanted = [{}, {"protect": "none"}, {"importance": "activation"}, {"importance": "static"}, {"split": "pool1_pool"}]
     given = [own_options(**own, name=str(n)) for n, own in enumerate(wanted)]
-    models = front_ends(sessions_of(given, Log("gradfec-edge")), "litert", None)  # type: ignore[arg-type]
+    models = front_ends(sessions_of(given, Log("gradfec-edge")), "litert", {RESNET50: None})  # type: ignore[dict-item]
     assert loaded == [("conv2_block1_add", True), ("conv2_block1_add", False), ("pool1_pool", False)]
     assert models[0] is models[1] is not models[2]
     assert models[2] is models[3]

@@ -22,7 +22,7 @@ from gradfec_common.ciphers import Cipher
 from gradfec_common.codes import BARE
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import Key
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut
 from gradfec_common.plan import Block, Plan
 from gradfec_common.replay import Verdict
 from gradfec_common.seal import Opener, Sealer
@@ -34,7 +34,7 @@ from gradfec_edge.link import Link, resolve
 from gradfec_edge.udp import Sender, Sent
 from gradfec_host.console import Endpoint
 
-SPLIT = split_point("pool1_pool")
+SPLIT = named_cut("pool1_pool")
 GRID = packet_grid(SPLIT, 14)
 COUNT = 64  # datagrams of a tensor here: two tensors fit any kernel's receive buffer, however late they are read
 SOON_S = 60.0  # a safety net

@@ -19,7 +19,7 @@ import click
 import numpy as np
 import uvloop
 
-from gradfec_common.network import DEFAULT_SPLIT, split_point
+from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.packets import DEFAULT_ROWS
 from gradfec_common.plan import NoProtection
 from gradfec_common.session.edge import Connected, EdgeSession, Event, new_hello
@@ -110,7 +110,7 @@ def replay(stolen: list[bytes]) -> Iterator[bytes]:
 
 async def flood(cloud: Endpoint, seconds: float, rate: float) -> dict[str, int]:
     """Send tensors with a valid key at a rate, and wait for no answer."""
-    split = split_point(DEFAULT_SPLIT)
+    split = named_cut(DEFAULT_CUT)
     grid = packet_grid(split, DEFAULT_ROWS)
     chi = np.random.default_rng(0).normal(size=split.shape).astype(np.float32)
     encoded = encode_tensor(chi, NoProtection().plan(np.zeros(grid.count, np.float32)), grid, split)

@@ -17,7 +17,7 @@ from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.errors import UsageError
 from gradfec_common.keys import Entropy
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.reassembly import judge
 from gradfec_common.replay import Verdict
@@ -43,7 +43,7 @@ class CloudSessions:
 
     def __init__(
         self,
-        split: SplitPoint,
+        cut: Cut,
         deadline_s: float,
         keys: Keys,
         entropy: Entropy,
@@ -51,12 +51,12 @@ class CloudSessions:
         *,
         sketches: bool = False,
     ) -> None:
-        """Serve tensors of `split`, each decided at the latest `deadline_s` after its first datagram.
+        """Serve tensors of `cut`, each decided at the latest `deadline_s` after its first datagram.
 
         Edges come in with one of `keys`; `entropy` gives random bytes; `sketches` asks edges for some.
         """
         self.limits = limits or CloudLimits()
-        self.split = split
+        self.cut = cut
         self.deadline_s = deadline_s
         self.counts: Counter[str] = Counter()  # datagrams received, by fate: each adds one to exactly one
         self.bites: Counter[str] = Counter()  # how often each limit bit, by its name in CloudLimits
@@ -205,13 +205,13 @@ class CloudSessions:
         """Return the packets of the edge's tensors, or None with the refusal that says why it may not come in."""
         if self.leaving:
             return Refuse("leaving", "the cloud is shutting down"), None
-        if wanted.split != self.split.id:
-            detail = f"this cloud continues from {self.split.name}: use --split {self.split.name} on the edge"
+        if wanted.split != self.cut.id:
+            detail = f"this cloud continues from {self.cut.name}: use --split {self.cut.name} on the edge"
             return Refuse("split", detail), None
         if wanted.cipher not in {*Cipher}:
             return Refuse("cipher", f"this cloud has no cipher {wanted.cipher}: update it"), None
         try:
-            grid = packet_grid(self.split, wanted.rows)
+            grid = packet_grid(self.cut, wanted.rows)
         except UsageError as error:
             return Refuse("rows", str(error)[: wire.MAX_TEXT_BYTES // 2]), None
         edges = [session for session in self._sessions.values() if session.confirmed]
@@ -391,7 +391,7 @@ class CloudSessions:
         tensor = session.tensors.get(number)
         if tensor is not None and tensor.arrived.expects(headers):
             return self._tensors.take(session, number, headers, symbols, now, expected=True)
-        good, drops = judge(headers, session.grid, self.split.id)
+        good, drops = judge(headers, session.grid, self.cut.id)
         fates = Counter({reason.value: count for reason, count in drops.items()})
         if drops:
             headers, symbols = headers[good], symbols[good]

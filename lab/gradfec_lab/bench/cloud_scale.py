@@ -23,7 +23,7 @@ from gradfec_cli.daemons import Daemon, daemon, free_port
 from gradfec_common.codes import fec_named
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.keys import INSECURE_KEY
-from gradfec_common.network import DEFAULT_SPLIT, split_point
+from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.packets import DEFAULT_ROWS
 from gradfec_common.plan import parse_scheme
 from gradfec_common.session.edge import Answered, Closed, Connected, EdgeSession, Event, new_hello
@@ -37,8 +37,8 @@ from gradfec_lab.bench.end_to_end import FASTEST, cpu_s
 from gradfec_lab.bench.measure import in_words, machine
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
-SPLIT = split_point(DEFAULT_SPLIT)
-GRID = packet_grid(SPLIT, DEFAULT_ROWS)  # 2,048 packets
+CUT = named_cut(DEFAULT_CUT)
+GRID = packet_grid(CUT, DEFAULT_ROWS)  # 2,048 packets
 WARM_UP_S = 1.0
 PATIENCE_S = 30.0
 STUB = "gradfec_lab.bench.stub_cloud"
@@ -106,9 +106,9 @@ def numbers(text: str) -> list[int]:
 
 def measure(edges: int, seconds: float, protect: str, fec: str) -> Load:
     """Run so many edges against a cloud of their own."""
-    features = np.random.default_rng(0).normal(size=SPLIT.shape).astype(np.float32)
+    features = np.random.default_rng(0).normal(size=CUT.shape).astype(np.float32)
     plan = parse_scheme(protect, fec_named(fec)).plan(np.arange(GRID.count, dtype=np.float32))
-    encoded = encode_tensor(features, plan, GRID, SPLIT)
+    encoded = encode_tensor(features, plan, GRID, CUT)
     port = free_port()
     program = (sys.executable, "-m", STUB)
     with daemon("gradfec-cloud", port, ready="listening on", program=program) as cloud, other_cores():
@@ -143,7 +143,7 @@ class SyntheticEdge:
 
     def __init__(self, name: str, cloud: Endpoint, encoded: EncodedTensor, counts: Counts) -> None:
         """Prepare; add to `counts` what the cloud reports."""
-        hello = new_hello(SPLIT.id, GRID.rows, name, preferred_cipher())
+        hello = new_hello(CUT.id, GRID.rows, name, preferred_cipher())
         session = EdgeSession(hello, HandshakeKey(INSECURE_KEY), os.urandom, time.monotonic())
         self._link = Link(cloud, session, self._on_event)
         self._encoded, self._counts = encoded, counts
