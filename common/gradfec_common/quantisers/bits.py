@@ -46,4 +46,4 @@ def unpack_levels(data: Levels, elements: int, bits: int) -> Levels:
     words = as_bytes.view(">u8").astype(np.uint64)  # (m, groups, 8) -> (m, groups, 1)
     shifts = np.arange(TOGETHER - 1, -1, -1, dtype=np.uint64) * np.uint64(bits)
     levels = (words >> shifts).astype(np.uint8) & np.uint8(2**bits - 1)  # -> (m, groups, 8)
-    return levels.reshape(count, -1)[:, :elements]
+    return levels.reshape(count, groups * TOGETHER)[:, :elements]
