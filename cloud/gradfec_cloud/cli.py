@@ -28,7 +28,7 @@ from gradfec_host.console import (
 from gradfec_host.runtimes import LITERT, choose_runtime
 
 if TYPE_CHECKING:
-    from gradfec_cloud.inference import Answer, Inference
+    from gradfec_cloud.inference import Inference, Inferred
     from gradfec_common.fill import Fill
     from gradfec_common.networks import Cut
     from gradfec_host.weights import WeightStore
@@ -146,7 +146,7 @@ def main(
         shown = {name: str(value) for name, value in settings.items()}
         page = PageOptions(web, "cloud", str(listen), shown, insecure) if web else None
         live = not prints_on_terminal(results)
-        options = CloudOptions(cut, fill, deadline_ms / 1000, metrics, read_keys, settings, live, page, runtime)
+        options = CloudOptions(cut, deadline_ms / 1000, metrics, read_keys, settings, live, page, runtime)
         with show_progress() as fetching:
             store = ensure_weights(cut.network, weights, fetching)
         load_now = partial(load, runtime, cut, store, values)
@@ -158,15 +158,20 @@ def main(
 
 
 def load(
-    runtime: str, cut: Cut, weights: WeightStore, fill: Fill, deliver: Callable[[list[Answer]], None]
+    runtime: str, cut: Cut, weights: WeightStore, fill: Fill, deliver: Callable[[list[Inferred]], None]
 ) -> Inference:
-    """Load the back-end, warm it up, and start its thread."""
+    """Load the back-end and start inference on it."""
     from gradfec_cloud.backend import load_back_end
-    from gradfec_cloud.inference import MAX_BATCH, Inference, let_network_first
+    from gradfec_cloud.decoding import Decoder
+    from gradfec_cloud.inference import MAX_BATCH, Inference
     from gradfec_cloud.labels import top5
+    from gradfec_cloud.priority import let_network_first
+    from gradfec_cloud.workers import WORKERS
+    from gradfec_cloud.workers.pool import BackEndName
 
-    let_network_first()  # and so will all threads that are started from here
-    batch = 1 if runtime == LITERT else MAX_BATCH  # where a batch saves nothing, it only makes everybody wait
-    back_end = load_back_end(runtime, cut, weights, batch)  # after what can fail at once: TensorFlow takes seconds
-    back_end.warm_up()
-    return Inference(back_end, top5, fill, deliver, batch)
+    let_network_first()  # also the threads that are started from here
+    name = BackEndName(cut.network.name, cut.name)
+    max_batch = 1 if runtime == LITERT else MAX_BATCH  # LiteRT is no faster by batches: they would only wait for more
+    loaders = {name: partial(load_back_end, runtime, cut, weights, max_batch)}
+    workers = partial(WORKERS["local"], loaders)
+    return Inference(workers, lambda decided: name, Decoder(fill), top5, deliver, max_batch=max_batch)
