@@ -19,12 +19,13 @@ from gradfec_common.plan import parse_scheme
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import check_code, packet_grid
+from gradfec_edge.address import resolve
 from gradfec_edge.camera import open_source
-from gradfec_edge.daemon import Camera, EdgeOptions
+from gradfec_edge.daemon import Camera
 from gradfec_edge.frontend import FrontEnd, SharedFrontEnd, load_front_end
 from gradfec_edge.importance import EstimatorFile, default_estimator, make_estimator
 from gradfec_edge.journal import Journal, Record
-from gradfec_edge.link import resolve
+from gradfec_edge.options import EdgeOptions
 from gradfec_edge.pipeline import Pipeline
 from gradfec_edge.status import CameraStatus, answer_of
 from gradfec_host.console import Endpoint

@@ -130,7 +130,7 @@ def main(
     import contextlib
 
     from gradfec_edge.cameras import front_ends, open_all, page_of, resolve_all, sessions_of
-    from gradfec_edge.daemon import ProcessOptions, run_edge
+    from gradfec_edge.process import ProcessOptions, run_edge
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 

@@ -8,11 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 
 from gradfec_common.errors import GradfecError
-from gradfec_edge.frames import Frame, Image, Pace, Warn
+from gradfec_edge.frames import FOREVER_S, Frame, Image, Pace, Warn
 
 
 class FiniteSource(ABC):
-    """Frames that wait for whoever takes them: each is sent exactly once, then the source ends, or starts over."""
+    """Frames that wait until they are taken, each exactly once. Then the source ends, or starts over."""
 
     live = False
 
@@ -47,8 +47,8 @@ class FiniteSource(ABC):
                 yield picture
                 sent = self._loop
 
-    def next_frame(self, timeout: float) -> Frame | None:
-        """Return the next frame when its time has come within `timeout` seconds; it stays next when not."""
+    def next_frame(self, timeout: float = FOREVER_S) -> Frame | None:
+        """Return the next frame once it is due; None, and it stays the next one, if that is not within `timeout` s."""
         with self._lock:
             if self._ahead is None:
                 self._ahead = next(self._pictures, None)
@@ -66,7 +66,7 @@ class FiniteSource(ABC):
 
     @property
     def ended(self) -> bool:
-        """Say that every frame was taken, or the source closed."""
+        """Whether every frame was taken, or the source was closed."""
         return self._ended or self._closed.is_set()
 
     def close(self) -> None:

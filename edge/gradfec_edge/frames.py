@@ -1,4 +1,4 @@
-"""What every source of frames shares: the frame, the source's interface, the pace of --fps, the picture check."""
+"""What all sources of frames share: the frame, the interface of a source, the pace of --fps, the check of a picture."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gradfec_common.errors import GradfecError
 
 MAX_IMAGE_PIXELS = 100_000_000
+FOREVER_S = 1e9  # thirty years; a thread cannot be asked to wait for much longer
 
 Image = NDArray[np.uint8]
 Warn = Callable[[str], None]
@@ -29,10 +30,10 @@ class Frame:
 
 
 class Source(Protocol):
-    """What the edge takes frames from, one worker at a time; close() may come from any thread.
+    """What the edge takes frames from. One thread at a time calls next_frame(); any thread may call close().
 
     `live`: newest frame only. `interval`: seconds between frames, where known. `skipped`: frames of a camera that
-    nobody took, those that --fps passes over among them; files of a folder that are not readable images.
+    nobody took, including those that --fps passes over; files of a folder that are not readable images.
     """
 
     live: bool
@@ -40,15 +41,15 @@ class Source(Protocol):
     interval: float | None
     skipped: int
 
-    def next_frame(self, timeout: float) -> Frame | None:
-        """Wait at most `timeout` seconds for a frame; None: none yet, or no more (`ended` tells which)."""
+    def next_frame(self, timeout: float = FOREVER_S) -> Frame | None:
+        """Wait for a frame, at most `timeout` seconds; None if there is none yet, or none will come (see `ended`)."""
 
     @property
     def ended(self) -> bool:
-        """Say that no frame will ever come again."""
+        """Whether no frame will ever come again."""
 
     def close(self) -> None:
-        """Let go of the device or file; a waiting next_frame returns None."""
+        """Let go of the device or file, and end the source; a waiting next_frame() returns None."""
 
 
 class Capture(Protocol):

@@ -51,7 +51,7 @@ class EdgeMetrics(Collector):
         self, registry: CollectorRegistry, snapshots: Callable[[], Mapping[str, Snapshot]], *, insecure: bool
     ) -> None:
         """Ask `snapshots` at each scrape, in another thread, for one of each camera."""
-        self._snapshots = snapshots
+        self.registry, self._snapshots = registry, snapshots
         registry.register(self)
 
         def counter(name: str, text: str, *labels: str) -> prometheus.Counter:

@@ -36,6 +36,10 @@ class Stages(dict[str, float]):
         """Time a block of code as `stage`."""
         start = time.perf_counter()
         yield
+        self.took(stage, start)
+
+    def took(self, stage: str, start: float) -> None:
+        """Note that `stage` has lasted from `start`, by time.perf_counter(), until now."""
         self[stage] = round(1000 * (time.perf_counter() - start), 3)
 
 

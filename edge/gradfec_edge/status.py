@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from gradfec_edge.health import LinkState
 from gradfec_edge.journal import Record
 from gradfec_host.live import plain_table, rest, words
 from gradfec_host.recent import Recent, milliseconds, percent
@@ -18,12 +19,11 @@ TITLES = ("camera", "link", *NUMBERS, "last answer")
 
 
 class CameraStatus:
-    """One camera's link and last frames."""
+    """One camera's last frames."""
 
     def __init__(self, name: str) -> None:
-        """Begin without frames, looking for the cloud."""
+        """Begin without frames."""
         self.name = name
-        self.link = "looking"
         self.outcomes: Counter[str] = Counter()
         self.recent = Recent()
         self.last = ""
@@ -44,16 +44,16 @@ def answer_of(record: Record) -> str:
     return f"{record['source']}: {answer}"
 
 
-def status_table(cameras: Sequence[CameraStatus], lines: int) -> Table:
-    """Draw at most so many lines."""
+def status_table(cameras: Sequence[tuple[CameraStatus, LinkState]], lines: int) -> Table:
+    """Draw a line for each camera and the state of its link, at most `lines` in all."""
     table = plain_table(TITLES, NUMBERS, "camera", "last answer")
     now = time.monotonic()
     room = max(lines - 2, 1)
-    for camera in cameras[:room]:
+    for camera, link in cameras[:room]:
         recent = camera.recent
         table.add_row(
             words(camera.name),
-            camera.link,
+            link.value,
             f"{recent.frames_per_s(now):.1f}",
             *(str(camera.outcomes[outcome]) for outcome in OUTCOMES),
             percent(recent.loss(now)),

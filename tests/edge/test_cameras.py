@@ -20,6 +20,7 @@ from gradfec_edge import cameras as cameras_module
 from gradfec_edge.cameras import Coding, front_ends, options_of, sessions_of
 from gradfec_edge.cli import main, raise_errors
 from gradfec_edge.frontend import SharedFrontEnd
+from gradfec_edge.health import LinkState
 from gradfec_edge.status import CameraStatus, status_table
 from gradfec_host.key_files import KEY_FILE_VARIABLE, write_key
 from gradfec_host.logs import Log
@@ -163,14 +164,14 @@ def shown(cameras: int, lines: int, width: int = 80) -> list[str]:
         status.record({"packets": packets, "latency_ms": 41.6, "outcome": "complete", "source": "a.png", "top5": top5})
     console = Console(width=width, file=io.StringIO())
     with console.capture() as capture:
-        console.print(status_table(statuses, lines))
+        console.print(status_table([(status, LinkState.REFUSED) for status in statuses], lines))
     return capture.get().splitlines()
 
 
 def test_each_camera_has_a_line_and_there_are_never_too_many() -> None:
     heading, line = shown(1, 10)
     assert " ".join(heading.split()) == "camera link frames/s complete partial timeout loss median last ans…"
-    assert " ".join(line.split()) == "[red]camera 0 looking 1.0 1 0 0 10.0 % 42 ms a.png: t…"
+    assert " ".join(line.split()) == "[red]camera 0 refused 1.0 1 0 0 10.0 % 42 ms a.png: t…"
     for cameras, lines in ((9, 10), (8, 10), (40, 10), (40, 3)):
         assert len(shown(cameras, lines)) <= lines
     assert shown(40, 10)[-1].strip() == "and 32 more"

@@ -89,8 +89,8 @@ def put_toys_in_place() -> None:
 
 if __name__ == "__main__":
     put_toys_in_place()
-    import gradfec_edge.daemon
+    from gradfec_edge import health
 
-    gradfec_edge.daemon.PATIENCE_S = float(os.environ.get("PATIENCE_S", gradfec_edge.daemon.PATIENCE_S))
+    health.PATIENCE_S = float(os.environ.get("PATIENCE_S", health.PATIENCE_S))
     command = import_module(f"{sys.argv[1]}.cli").main
     command(sys.argv[2:], prog_name=sys.argv[1].replace("_", "-"))

@@ -26,10 +26,11 @@ from gradfec_common.keys import INSECURE_KEY
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.packets import DEFAULT_ROWS
 from gradfec_common.plan import parse_scheme
-from gradfec_common.session.edge import Answered, Closed, Connected, EdgeSession, Event, new_hello
+from gradfec_common.session.edge import Answered, Closed, EdgeSession, Event, new_hello
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import EncodedTensor, encode_tensor, packet_grid
+from gradfec_edge.condition import Condition
 from gradfec_edge.link import Link
 from gradfec_host.console import Endpoint, Number, plain_errors
 from gradfec_host.processor import preferred_cipher
@@ -147,14 +148,14 @@ class SyntheticEdge:
         session = EdgeSession(hello, HandshakeKey(INSECURE_KEY), os.urandom, time.monotonic())
         self._link = Link(cloud, session, self._on_event)
         self._encoded, self._counts = encoded, counts
-        self._may_send = asyncio.Event()
+        self._changed = Condition()  # connected, or not waiting any more
         self._waiting: int | None = None  # the tensor without which the next does not go
         self._sending: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Connect, and begin to send."""
         await self._link.open()
-        await self._may_send.wait()
+        await self._changed.wait_for(lambda: self._link.session.connected)
         self._sending = asyncio.get_running_loop().create_task(self._send())
 
     async def stop(self) -> None:
@@ -165,24 +166,20 @@ class SyntheticEdge:
 
     async def _send(self) -> None:
         while True:
-            await self._may_send.wait()
-            self._may_send.clear()
-            await self._link.send_tensor(self._encoded, 0.0, self._opened)
-
-    def _opened(self, tensor: int) -> None:
-        self._waiting = tensor
+            await self._changed.wait_for(lambda: self._waiting is None and self._link.session.connected)
+            if (tensor := self._link.open_tensor(self._encoded, 0.0)) is not None:
+                self._waiting = tensor.number
+                await self._link.send(tensor)
 
     def _on_event(self, event: Event) -> None:
         match event:
-            case Connected():
-                self._may_send.set()
             case Answered() | Closed() if event.tensor == self._waiting:
                 self._waiting = None
-                self._may_send.set()
         if isinstance(event, Closed):
             self._counts.tensors += 1
             self._counts.sent += self._encoded.plan.sent
             self._counts.received += event.report.received if event.report else 0
+        self._changed.notify()
 
 
 @contextmanager

@@ -166,7 +166,7 @@ def test_close_wakes_who_waits_for_a_frame_and_releases_the_camera(live: Live) -
     source, device = live([])
     assert device.out_of_scripts.wait(PATIENCE_S)
     taken: list[Frame | None] = []
-    waiting = threading.Thread(target=lambda: taken.append(source.next_frame(1e6)))
+    waiting = threading.Thread(target=lambda: taken.append(source.next_frame()))
     waiting.start()
     closing = threading.Thread(target=source.close)
     closing.start()
