@@ -336,7 +336,7 @@ class EdgeWorld:
             if isinstance(event, Closed):
                 assert event.tensor not in self.closed, "closed twice"
                 self.closed.add(event.tensor)
-        assert self.opened - self.closed == set(self.core._awaiting)
+        assert self.opened - self.closed == set(self.core._tensors._tensors)
         assert self.core.in_flight <= self.core.limits.tensors_in_flight
 
     def _opened(self, datagram: bytes) -> bytes:

@@ -152,6 +152,13 @@ def hello_at_hand(core: EdgeSession) -> bytes:
 # --- what key holders say that the cores would not ---
 
 
+def next_number(core: EdgeSession) -> int:
+    """Use up the next tensor number of an edge, which does not open one."""
+    tensors = core._tensors
+    number, tensors._next_number = tensors._next_number, tensors._next_number + 1
+    return number
+
+
 def symbols_by(core: EdgeSession, tensor: int, headers: npt.NDArray[Any], symbols: wire.Bytes) -> list[bytes]:
     """Seal (m,) headers and (m, length) symbols as an edge's, whatever they say."""
     assert core._session is not None

@@ -19,11 +19,13 @@ from gradfec_common.seal import Epoch
 from gradfec_common.session import greeter
 from gradfec_common.session.answers import Answers
 from gradfec_common.session.cloud import CloudSessions
-from gradfec_common.session.edge import EdgeSession
+from gradfec_common.session.contact import Contact
 from gradfec_common.session.greeter import Greeter
 from gradfec_common.session.handshake import AuthenticHello
+from gradfec_common.session.in_flight import InFlight
 from gradfec_common.session.outbox import Outbox
 from gradfec_common.session.records import Session
+from gradfec_common.session.states import AwaitedState, EdgeState
 from gradfec_common.session.tensors import Tensors
 from gradfec_common.session.timers import Timers
 
@@ -125,13 +127,13 @@ def _repeated_position_is_new(original: Any) -> Any:
 def _answers_twice(original: Any) -> Any:
     """A result that comes again is told again."""
 
-    def take(self: EdgeSession, message: Any, now: float) -> Any:
-        waiting = self._awaiting.get(message.tensor)
-        if waiting is not None and isinstance(message, wire.Result):
-            waiting.result = None
+    def receive(self: InFlight, message: Any, now: float) -> Any:
+        tensor = self._tensors.get(message.tensor)
+        if tensor is not None and isinstance(message, wire.Result):
+            tensor.state = AwaitedState.UNANSWERED
         return original(self, message, now)
 
-    return take
+    return receive
 
 
 def _answers_the_newest(original: Any) -> Any:
@@ -169,10 +171,11 @@ def _loses_timers(original: Any) -> Any:
 def _never_again(original: Any) -> Any:
     """An edge that has lost the cloud asks for it once, and no more."""
 
-    def ask(self: EdgeSession, now: float) -> None:
-        original(self, now)
-        if not self.connected and self.session:
+    def ask(self: Contact, now: float) -> Any:
+        due = original(self, now)
+        if self.state is EdgeState.LOST and due.question:
             self._ask_at = now + 1e6
+        return due
 
     return ask
 
@@ -382,9 +385,7 @@ PLANTED = {
         "a symbol of an earlier batch counts again", instead(Reassembly, "add", _repeated_position_is_new), 50
     ),
     # the answer
-    "answers twice": Planted(
-        "a repeated answer is told again", instead(EdgeSession, "_take_answer", _answers_twice), 50
-    ),
+    "answers twice": Planted("a repeated answer is told again", instead(InFlight, "receive", _answers_twice), 50),
     "another's answer": Planted(
         "an answer goes to another tensor", instead(Tensors, "answer", _answers_the_newest), 20
     ),
@@ -393,7 +394,7 @@ PLANTED = {
         "what is called off happens", instead(Timers, "call_off", lambda original: lambda self, ticket: None), 5
     ),
     "lost timers": Planted("every tenth timer is lost", instead(Timers, "at", _loses_timers), 20),
-    "silent edge": Planted("an edge asks once, then never again", instead(EdgeSession, "_ask", _never_again), 20),
+    "silent edge": Planted("an edge asks once, then never again", instead(Contact, "due", _never_again), 20),
     "no deadline": Planted("a tensor has no deadline", instead(Tensors, "_close_at", _never_closes), 20),
     # the books
     "lost fate": Planted("a datagram has no fate", instead(CloudSessions, "_take_sealed", _one_fate_too_few), 20),
