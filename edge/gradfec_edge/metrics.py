@@ -74,7 +74,7 @@ class EdgeMetrics(Collector):
             buckets=STAGE_BUCKETS,
             registry=registry,
         )
-        self.datagrams = counter("tensor_datagrams", "Datagrams of frames that were sent, by what became of them.", "fate")
+        self.datagrams = counter("tensor_datagrams", "Datagrams of frames that were sent, by their fate.", "fate")
         self.parity = counter("parity_datagrams", "Of these, those that carry nothing but parity.")
         self.packets = counter("packets", "Packets of frames that were sent, by what became of them.", "fate")
         self.importance = counter(
