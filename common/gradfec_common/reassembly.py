@@ -123,7 +123,8 @@ class Reassembly:
             fitting[others[good]] = self._agree(bodies[others[good]], headers[others[good]])
             drops[Drop.CONFLICT] += int(good.sum() - fitting[others].sum())
             bodies, headers = bodies[fitting], headers[fitting]
-        drops.update(self._add_expected(bodies, headers))
+        if len(bodies):
+            drops.update(self._add_expected(bodies, headers))
         return dict(+drops)
 
     def _said_by(self, bodies: Bytes) -> npt.NDArray[np.uint64]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gradfec_common.codes import LEOPARD, ZFEC
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import UnequalProtection
 from gradfec_common.quantise import Quantised
@@ -16,7 +17,7 @@ from gradfec_common.reassembly import Reassembly, decode_tensor
 from gradfec_common.transmit import encode_packets
 from gradfec_lab.theory import decode_probability, expected_missing, loss_probabilities
 
-SPLIT = SplitPoint(900, "short_symbols", (1, 2, 2048))
+SPLIT = Cut(RESNET50, 900, "short_symbols", (1, 2, 2048))
 GRID = PacketGrid(SPLIT.shape, 1)  # 2048 packets, as the default split has, but of 2 elements
 TENSORS = 200
 RARE = 1e-6  # how rarely a code that keeps to the theory leaves the bounds; the seeds are fixed, so never or always

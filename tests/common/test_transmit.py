@@ -13,7 +13,8 @@ from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.codes import BARE, LEOPARD, ZFEC
 from gradfec_common.errors import UsageError
-from gradfec_common.network import SPLIT_POINTS, split_point
+from gradfec_common.networks import named_cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.plan import NoProtection, UnequalProtection
 from gradfec_common.quantise import UNIFORM8, quantise
 from gradfec_common.reassembly import Reassembly, decode_tensor
@@ -166,7 +167,7 @@ def test_packets_encode_as_the_tensor_that_they_are_of():
     np.testing.assert_array_equal(of_packets.bodies(2), of_tensor.bodies(2))
 
 
-@pytest.mark.parametrize("split", SPLIT_POINTS, ids=lambda split: split.name)
+@pytest.mark.parametrize("split", RESNET50.cuts, ids=lambda split: split.name)
 def test_no_datagram_of_any_split_and_rows_is_longer_than_1200_bytes(split):
     height = split.shape[0]
     fitting = 0
@@ -186,7 +187,7 @@ def test_no_datagram_of_any_split_and_rows_is_longer_than_1200_bytes(split):
 
 
 def test_a_datagram_of_the_default_split_has_458_bytes():
-    split = split_point("conv2_block1_add")
+    split = named_cut("conv2_block1_add")
     grid = packet_grid(split, 7)
     tensor = encode_tensor(
         features(np.random.default_rng(1), split.shape), NoProtection().plan(np.zeros(2048)), grid, split
@@ -234,7 +235,7 @@ def test_blocks_coded_side_by_side_are_those_coded_one_by_one(code, block, monke
 
 
 def test_a_code_of_words_of_two_bytes_is_refused_for_symbols_of_odd_length():
-    split = split_point("conv5_block3_out")
+    split = named_cut("conv5_block3_out")
     for code in (BARE, ZFEC):
         check_code(code, packet_grid(split, 7), split)
     says = "leopard codes words of 2 bytes, and 7 rows of conv5_block3_out make symbols of 51 bytes: use --fec zfec"
@@ -251,5 +252,5 @@ def fits(code, split):
 
 
 def test_leopard_fits_every_split_point_but_those_of_odd_width():
-    assert {split.shape[1] for split in SPLIT_POINTS if not fits(LEOPARD, split)} == {1, 7}
-    assert all(fits(LEOPARD, split) for split in SPLIT_POINTS if split.shape[1] % 2 == 0)
+    assert {split.shape[1] for split in RESNET50.cuts if not fits(LEOPARD, split)} == {1, 7}
+    assert all(fits(LEOPARD, split) for split in RESNET50.cuts if split.shape[1] % 2 == 0)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import EdgeLimits, EdgeSession, new_hello
@@ -71,7 +71,7 @@ class Entropy:
 
 
 def new_cloud(
-    split: SplitPoint,
+    split: Cut,
     deadline_s: float,
     keys: Mapping[bytes, HandshakeKey],
     limits: CloudLimits,
@@ -83,7 +83,7 @@ def new_cloud(
 
 def new_edge(
     name: str,
-    split: SplitPoint,
+    split: Cut,
     grid: PacketGrid,
     key: HandshakeKey,
     cipher: Cipher,

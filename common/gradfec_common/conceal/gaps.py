@@ -13,7 +13,7 @@ def clear_gaps(tensor: Floats, there: Mask, grid: PacketGrid, values: Floats | N
     if there.all():
         return
     present = there.astype(np.float32).reshape(grid.shape[2], grid.groups).T  # (2048,) -> (256, 8) -> (8, 256)
-    by_group = tensor.reshape(grid.groups, grid.size, grid.shape[2])  # (56, 56, 256) -> (8, 392, 256)
+    by_group = tensor.reshape(grid.groups, grid.rows, *grid.shape[1:])  # (56, 56, 256) -> (8, 7, 56, 256): never a copy
     for group in range(grid.groups):
         by_group[group] *= present[group]
         if values is not None:

@@ -79,7 +79,8 @@ class Group(NamedTuple):
 class Plan:
     """What becomes of each of a tensor's `total` packets: dropped, or sent in exactly one stripe.
 
-    Packets without parity are in a stripe of k = n under the code `none`. All datagrams have the same length.
+    Packets without parity are in a stripe of k = n under the code `none`. All groups have as many stripes, and all
+    datagrams have the same length.
     """
 
     total: int

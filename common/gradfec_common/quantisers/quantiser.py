@@ -15,7 +15,10 @@ MAX_PARAMETER_BYTES = 64  # they are in every datagram
 
 
 class Coded(NamedTuple):
-    """A tensor as packets, all of them in the order of their places, and the parameters that decoding needs."""
+    """A tensor as packets, all of them in the order of their places, and the parameters that decoding needs.
+
+    No packet is without bytes: a symbol could not hold it.
+    """
 
     packets: Packets
     parameters: bytes
@@ -38,6 +41,10 @@ class Quantiser(Protocol):
     @property
     def name(self) -> str:
         """The name, for people."""
+
+    @property
+    def parameter_bytes(self) -> int:
+        """How many bytes of parameters there are: as many for every tensor, at most MAX_PARAMETER_BYTES."""
 
     def fits(self, cut: Cut) -> bool:
         """Return whether the tensors of a cut may be coded like this."""

@@ -43,7 +43,7 @@ class CloudSessions:
 
     def __init__(
         self,
-        split: Cut,
+        cut: Cut,
         deadline_s: float,
         keys: Keys,
         entropy: Entropy,
@@ -51,12 +51,12 @@ class CloudSessions:
         *,
         sketches: bool = False,
     ) -> None:
-        """Serve tensors of `split`, each decided at the latest `deadline_s` after its first datagram.
+        """Serve tensors of `cut`, each decided at the latest `deadline_s` after its first datagram.
 
         Edges come in with one of `keys`; `entropy` gives random bytes; `sketches` asks edges for some.
         """
         self.limits = limits or CloudLimits()
-        self.split = split
+        self.cut = cut
         self.deadline_s = deadline_s
         self.counts: Counter[str] = Counter()  # datagrams received, by fate: each adds one to exactly one
         self.bites: Counter[str] = Counter()  # how often each limit bit, by its name in CloudLimits
@@ -205,13 +205,13 @@ class CloudSessions:
         """Return the packets of the edge's tensors, or None with the refusal that says why it may not come in."""
         if self.leaving:
             return Refuse("leaving", "the cloud is shutting down"), None
-        if wanted.split != self.split.id:
-            detail = f"this cloud continues from {self.split.name}: use --split {self.split.name} on the edge"
+        if wanted.split != self.cut.id:
+            detail = f"this cloud continues from {self.cut.name}: use --split {self.cut.name} on the edge"
             return Refuse("split", detail), None
         if wanted.cipher not in {*Cipher}:
             return Refuse("cipher", f"this cloud has no cipher {wanted.cipher}: update it"), None
         try:
-            grid = PacketGrid(self.split.shape, wanted.rows)
+            grid = PacketGrid(self.cut.shape, wanted.rows)
         except UsageError as error:
             return Refuse("rows", str(error)[: wire.MAX_TEXT_BYTES // 2]), None
         edges = [session for session in self._sessions.values() if session.confirmed]
