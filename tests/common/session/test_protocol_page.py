@@ -8,7 +8,7 @@ from gradfec_common.session import handshake
 from gradfec_common.session.edge import EdgeLimits
 from gradfec_common.session.events import CloudLimits
 
-from ..protocol_page import IN_ONE_LINE, layout, tables
+from tests.common.protocol_page import IN_ONE_LINE, layout, tables
 
 
 def test_the_page_has_the_parts_of_hello_and_welcome_at_their_offsets() -> None:
@@ -27,8 +27,8 @@ def test_the_page_states_the_times_and_limits_of_the_product() -> None:
         f"the last {cloud.greetings} of them",
         f"within {cloud.greeting_s:g} s",
         f"at a rate of {cloud.hellos_per_s:g} a second, of one address {cloud.hellos_per_s_and_address:g} a second",
-        f"It holds {cloud.tensors_per_session} times as many as a tensor has packets, and gains {cloud.tensors_per_s:g} "
-        "times as many a second",
+        f"It holds {cloud.tensors_per_session} times as many as a tensor has packets",
+        f"and gains {cloud.tensors_per_s:g} times as many a second",
         f"ends a session after {cloud.session_idle_s:g} s of silence",
         f"{cloud.reorder_s * 1000:g} ms after its last datagram",
         f"over {cloud.tensor_window} ahead of the newest",
