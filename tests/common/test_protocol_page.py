@@ -114,7 +114,7 @@ def test_the_page_states_the_bounds_of_the_product() -> None:
         f"1 <= groups x stripes <= {symbol.MAX_TENSOR_STRIPES}",
         f"sent <= {symbol.MAX_SENT_PER_PACKET} P",
         f"has no stripe or over {symbol.MAX_STRIPES}, or over {MAX_PARAMETER_BYTES} bytes of parameters",
-        f"body is shorter than {symbol.FIXED_BYTES} bytes",
+        f"the body of a SYMBOL has {symbol.FIXED_BYTES} bytes or less",
         f"room for {symbol.body_room(0)} bytes of table, parameters and symbols",
         f"Strings have at most {wire.MAX_TEXT_BYTES} bytes",
         f"would have more than {wire.MAX_MAP_BYTES} bytes",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from tests.common.protocol_page import IN_ONE_LINE, layout, tables
 
 from gradfec_common.session import handshake
 from gradfec_common.session.edge import EdgeLimits
 from gradfec_common.session.events import CloudLimits
-
-from tests.common.protocol_page import IN_ONE_LINE, layout, tables
 
 
 def test_the_page_has_the_parts_of_hello_and_welcome_at_their_offsets() -> None:
