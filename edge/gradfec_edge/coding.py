@@ -70,7 +70,7 @@ class Coding:
 
     @property
     def _budget(self) -> Budget:
-        return budget_for(self.quantiser, self.packets_a_datagram)
+        return budget_for(self.quantiser.parameter_bytes, self.packets_a_datagram)
 
 
 def frame_bytes(plan: Plan, quantiser: Quantiser) -> int:
