@@ -59,9 +59,9 @@ Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong optio
     "--deadline-ms",
     default=500,
     type=click.IntRange(1, 60_000),
-    help="Answer with what has arrived, at the latest so long after a frame's first datagram.",
+    help="Answer with what has arrived by this time after a frame's first datagram.",
 )
-@click.option("--results", metavar="FILE|-", help="Append one JSON object a frame; - for standard output.")
+@click.option("--results", metavar="FILE|-", help="Append one JSON object per frame; - for standard output.")
 @click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve /metrics, for Prometheus, /healthz and /readyz.")
 @web_option
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
@@ -71,14 +71,14 @@ Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong optio
     "--keys",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Keys, a file for each edge, named after it. Read again on SIGHUP; a removed key ends its sessions.",
+    help="Keys: a file for each edge, named after it. Read again on SIGHUP; removing a key ends its sessions.",
 )
 @insecure_option()
 @click.option(
     "--udp",
     default="auto",
     type=click.Choice(["auto", "plain"]),
-    help="Take many datagrams a system call where the kernel can (UDP_GRO), or always one.",
+    help="Read many datagrams per system call if the kernel can (UDP_GRO), or always one.",
 )
 @click.option("--json", "as_json", is_flag=True, help="At the end, print the totals as one JSON object.")
 @log_format_option

@@ -162,7 +162,7 @@ class Inference:
             self._answer(leased, outputs)
 
     def _on_given_up(self, number: int, leased: _Leased) -> None:
-        self._fail(leased.batch, TimeoutError(f"no worker has given it back within {self._lease_s:g} s"))
+        self._fail(leased.batch, TimeoutError(f"the workers have not answered within {self._lease_s:g} s"))
         with contextlib.suppress(Exception):  # a pool that is out of order must not keep the other leases
             self._workers.give_up(number)
 

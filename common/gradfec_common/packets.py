@@ -99,7 +99,7 @@ class Packets(NamedTuple):
 
     def matrix(self, size: int) -> npt.NDArray[np.uint8]:
         """Return the packets (m, size), all of which have `size` bytes."""
-        return self.data.reshape(-1, size)
+        return self.data.reshape(len(self.places), size)
 
 
 def alike_packets(places: npt.NDArray[np.intp], matrix: npt.NDArray[np.uint8]) -> Packets:

@@ -29,7 +29,7 @@ class CameraStatus:
         self.last = ""
 
     def record(self, record: Record) -> None:
-        """Take note of a frame's record."""
+        """Count a frame's record."""
         packets, datagrams, latency_ms = record["packets"], record["datagrams"], record["latency_ms"]
         assert isinstance(packets, dict) and isinstance(datagrams, dict)  # noqa: S101
         self.outcomes[str(record["outcome"])] += 1
@@ -40,7 +40,7 @@ class CameraStatus:
 
 
 def answer_of(record: Record) -> str:
-    """Return a record's source and answer as a few words."""
+    """Return a record's source and answer in a few words."""
     top5 = record["top5"]
     answer = f"{top5[0]['label']} {top5[0]['score']:.2f}" if isinstance(top5, list) and top5 else "no answer"
     return f"{record['source']}: {answer}"

@@ -12,14 +12,14 @@ import numpy.typing as npt
 from gradfec_cloud.decoding import Decoder
 from gradfec_cloud.inference import Inference, Inferred
 from gradfec_cloud.workers.pool import BackEndName, GiveBack, Workers
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut
 from gradfec_common.plan import parse_scheme
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.events import Decided
 from gradfec_common.transmit import encode_tensor, packet_grid
 from gradfec_common.wire import read_symbols
 
-SPLIT = split_point("pool1_pool")
+SPLIT = named_cut("pool1_pool")
 GRID = packet_grid(SPLIT, 14)  # 256 packets
 NAME = BackEndName("toy", SPLIT.name)
 SOON_S = 60.0  # a safety net

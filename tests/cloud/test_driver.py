@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradfec_cloud.driver import REST_S, Driver
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.wire import Batch, batch_of
 
@@ -48,7 +48,7 @@ def driver() -> tuple[Driver, CloudSessions, Port, Loop]:
     async def make() -> Driver:
         return Driver(core, port, lambda event: None)  # type: ignore[arg-type]
 
-    core = CloudSessions(split_point("pool1_pool"), 0.5, {}, bytes)
+    core = CloudSessions(named_cut("pool1_pool"), 0.5, {}, bytes)
     port, loop = Port(), Loop()
     made = asyncio.run(make())
     made._loop = loop  # type: ignore[assignment]

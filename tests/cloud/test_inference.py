@@ -198,7 +198,7 @@ def test_closing_waits_for_the_batch_at_work(inference: Inference, back_end: Bac
 def test_a_back_end_that_hangs_costs_its_batch_and_what_it_says_later_is_ignored(
     back_end: BackEnd, delivered: Deliveries
 ) -> None:
-    inference = infer(partial(LocalWorkers, {NAME: lambda: back_end}), delivered, lease_s=0.1)
+    inference = infer(partial(LocalWorkers, {NAME: lambda: back_end}), delivered, lease_s=0.5)
     inference.submit(decided(1))
     assert isinstance(delivered.take(1)[0].error, TimeoutError)
     inference.submit(decided(2))

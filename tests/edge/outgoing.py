@@ -1,4 +1,4 @@
-"""Small frames that are ready to be sent."""
+"""Small frames, ready to be sent."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 from tests.common.small_tensors import GRID, encoded
 
 from gradfec_common.plan import NoProtection
-from gradfec_edge.flights import Outgoing
 from gradfec_edge.frames import Frame
+from gradfec_edge.in_flight import Outgoing
 from gradfec_edge.pipeline import EncodedFrame, Stages
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)

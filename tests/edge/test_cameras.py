@@ -1,4 +1,4 @@
-"""Several cameras of one edge: who shares a front-end, and how; whose options are wrong; what the terminal shows."""
+"""Several cameras of one edge: shared front-ends, errors in the options of one, and the lines on the terminal."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_shared_front_end_takes_one_image_at_a_time_and_gives_each_its_own_ans
     assert sorted(model.seen) == [*range(200)]
 
 
-def test_whoever_comes_first_is_served_first() -> None:
+def test_images_are_served_in_the_order_in_which_they_come() -> None:
     started, go_on = threading.Event(), threading.Event()
 
     class Slow(OneAtATime):
@@ -126,7 +126,7 @@ def edge_toml(path: Path, text: str) -> list[str]:
         ('name = "yard"\ncamera = "nothing.avi"', "camera 'yard': 'nothing.avi' does not exist"),
     ],
 )
-def test_what_is_wrong_with_one_of_several_cameras_names_it(
+def test_an_error_in_the_options_of_one_of_several_cameras_names_it(
     second: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photographs: Path
 ) -> None:
     write_key(tmp_path / "key", new_key(bytes))
@@ -145,7 +145,7 @@ def test_a_coding_needs_neither_key_nor_network() -> None:
     assert coding.grid.count == 1024
 
 
-def test_the_error_of_the_only_camera_is_raised_as_it_is_and_of_several_they_are_counted() -> None:
+def test_the_error_of_a_single_camera_is_raised_and_those_of_several_are_counted() -> None:
     full = GradfecError("disk full")
     raise_errors({"door": None, "yard": None})
     with pytest.raises(GradfecError, match=r"^disk full$"):

@@ -1,4 +1,4 @@
-"""The edge's link: its session over a real socket, sealing and pacing, and what others than the cloud send."""
+"""The edge's link over a real socket: sealing, pacing, closing, new addresses, and strangers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ UNHURRIED = EdgeLimits(lost_after_s=math.inf, answer_timeout_s=SOON_S, bye_patie
 
 
 class Cloud:
-    """A socket in the cloud's place, and all that it has received."""
+    """A socket in the place of the cloud, and all that it has received."""
 
     def __init__(self, *, batched: bool) -> None:
         self.batched = batched  # how the link is to send
@@ -93,14 +93,14 @@ class Cloud:
         return sealed
 
     def symbols(self) -> tuple[Any, wire.Bytes]:
-        """Return the headers and the symbols that came, in their order, each of which opens."""
+        """Open the symbols that came; return their headers and contents, in order."""
         datagrams = [np.frombuffer(datagram, np.uint8) for datagram in self.got if is_symbol(datagram)]
         bodies, verdicts = Opener(self.established.edge_to_cloud, CIPHER).open(np.stack(datagrams))
         assert set(verdicts) == {Verdict.OK}
         return wire.read_symbols(bodies)
 
     def messages(self) -> list[wire.Message | wire.Drop]:
-        """Return the messages that came, in their order."""
+        """Return the messages that came, in order."""
         opener = Opener(self.established.edge_to_cloud, CIPHER)
         bodies = [opener.open_one(datagram) for datagram in self.got if datagram[2] == wire.Kind.MESSAGE]
         return [wire.read_message(body) for body in bodies if isinstance(body, bytes)]
@@ -168,7 +168,7 @@ async def send_one(link: Link, spread_s: float = 0.0) -> int:
     return opened.number
 
 
-def test_a_tensors_datagrams_leave_each_once_in_order_and_are_counted(cloud: Cloud) -> None:
+def test_the_datagrams_of_a_tensor_leave_once_in_order_and_are_counted(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)
         assert await send_one(link, 0.05) == 0
@@ -180,7 +180,7 @@ def test_a_tensors_datagrams_leave_each_once_in_order_and_are_counted(cloud: Clo
     assert link.sent["control"] >= 3  # a hello, a question and a goodbye
 
 
-def test_datagrams_are_spread_over_the_time_that_they_are_given(cloud: Cloud) -> None:
+def test_datagrams_are_spread_over_the_given_time(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)
         start = time.monotonic()
@@ -190,7 +190,7 @@ def test_datagrams_are_spread_over_the_time_that_they_are_given(cloud: Cloud) ->
     with_link(cloud, work)
 
 
-def test_slow_sending_leaves_in_small_runs_as_it_falls_due(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_datagrams_leave_in_small_runs(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
     send = Sender.send
     clock = [0.0]
@@ -233,7 +233,7 @@ def test_the_same_tensor_gives_the_same_symbols_batched_and_plain() -> None:
     np.testing.assert_array_equal(got[0][1], got[1][1])
 
 
-def test_a_tensor_that_is_due_at_once_leaves_the_loop_its_turns_between_runs(
+def test_the_event_loop_gets_its_turns_while_a_tensor_is_sent_at_once(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[int] = []
@@ -259,7 +259,7 @@ def test_a_tensor_that_is_due_at_once_leaves_the_loop_its_turns_between_runs(
     assert link.sent["symbol"] == COUNT
 
 
-def test_the_rest_of_a_tensor_that_nobody_awaits_any_more_is_not_sent(cloud: Cloud) -> None:
+def test_the_rest_of_a_tensor_is_not_sent_once_its_answer_is_there(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)
         sending = asyncio.ensure_future(send_one(link, SOON_S))
@@ -274,7 +274,7 @@ def test_the_rest_of_a_tensor_that_nobody_awaits_any_more_is_not_sent(cloud: Clo
     assert link.sent["symbol"] < 2 * COUNT
 
 
-def test_no_tensor_can_be_opened_before_the_cloud_has_answered_or_once_it_is_lost(cloud: Cloud) -> None:
+def test_no_tensor_can_be_opened_unless_the_link_is_connected(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         assert link.open_tensor(tensor(), 0.0) is None
         await welcomed(cloud, events)
@@ -285,7 +285,7 @@ def test_no_tensor_can_be_opened_before_the_cloud_has_answered_or_once_it_is_los
     assert with_link(cloud, work).sent["symbol"] == 0
 
 
-def test_a_tensor_that_is_opened_goes_out_with_what_was_said_before_it(cloud: Cloud) -> None:
+def test_messages_from_before_a_tensor_are_sent_with_it(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)
         opened = link.open_tensor(tensor(), 0.0)
@@ -297,7 +297,7 @@ def test_a_tensor_that_is_opened_goes_out_with_what_was_said_before_it(cloud: Cl
     with_link(cloud, work)
 
 
-def test_all_tensors_are_closed_once_each_is_answered_or_given_up_and_events_come_once_in_order(cloud: Cloud) -> None:
+def test_waiting_for_all_tensors_ends_when_each_is_answered_or_given_up(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await link.until_all_closed()  # none is open
         await welcomed(cloud, events)
@@ -316,7 +316,7 @@ def test_all_tensors_are_closed_once_each_is_answered_or_given_up_and_events_com
     with_link(cloud, work)
 
 
-def test_what_others_than_the_cloud_send_is_counted_and_not_heeded(cloud: Cloud) -> None:
+def test_datagrams_from_strangers_are_counted_and_ignored(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)
         assert cloud.edge
@@ -328,7 +328,7 @@ def test_what_others_than_the_cloud_send_is_counted_and_not_heeded(cloud: Cloud)
     with_link(cloud, work)
 
 
-def test_any_bytes_from_the_clouds_address_are_counted_and_do_no_harm(cloud: Cloud) -> None:
+def test_junk_from_the_clouds_address_is_counted_and_does_no_harm(cloud: Cloud) -> None:
     bye = wire.message_body(wire.Bye())
     others = [Sealer(bytes(32), CIPHER, session).seal_one(wire.Kind.MESSAGE, bye) for session in (99, SESSION)]
     junk = [b"", b"G", bytes(12), bytes(1500), *others]
@@ -355,7 +355,7 @@ def test_closing_says_goodbye_to_the_cloud(cloud: Cloud) -> None:
     assert cloud.messages()[-1] == wire.Bye()
 
 
-def test_closing_ends_when_the_cloud_has_said_its_own_goodbye(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_waits_for_the_clouds_goodbye_and_no_longer(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "UNHURRIED", replace(UNHURRIED, bye_patience_s=10 * SOON_S))
 
     async def work(link: Link, events: list[Event]) -> None:
@@ -371,7 +371,7 @@ def test_closing_ends_when_the_cloud_has_said_its_own_goodbye(cloud: Cloud, monk
     assert time.monotonic() - start < 2 * SOON_S
 
 
-def test_while_the_cloud_is_lost_its_name_is_looked_up_again_and_a_new_address_used(
+def test_a_lost_cloud_is_looked_up_again_and_found_at_its_new_address(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link_module, "RESOLVE_AGAIN_S", 0.001)
@@ -388,7 +388,7 @@ def test_while_the_cloud_is_lost_its_name_is_looked_up_again_and_a_new_address_u
         monkeypatch.setattr(link_module, "resolve", resolve)
         before = cloud.edge
         cloud.say(wire.Bye())
-        await until(lambda: cloud.edge != before)  # a hello from a new socket: the address was another in between
+        await until(lambda: cloud.edge != before)  # a hello from a new socket: the address has changed
         await until(lambda: link._port.address == cloud.socket.getsockname())
 
     with_link(cloud, work)

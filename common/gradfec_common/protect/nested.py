@@ -48,8 +48,8 @@ class NestedProtection:
         """
         if self.n > MAX_SENT_PER_PACKET * len(sizes):
             raise UsageError(
-                f"{self.name} makes {self.n} datagrams of {len(sizes)} packets, over {MAX_SENT_PER_PACKET} a packet: "
-                "use fewer datagrams or smaller --rows"
+                f"{self.name} makes {self.n} datagrams of {len(sizes)} packets; {MAX_SENT_PER_PACKET} a packet are the "
+                "limit: use fewer datagrams or smaller --rows"
             )
         ranked = ranking(importance)
         entries = entry_sizes(sizes[ranked])

@@ -24,11 +24,12 @@ def pack_levels(levels: Levels, bits: int) -> Levels:
         pairs: Levels = levels[:, ::2] << np.uint8(4) | levels[:, 1::2]
         return pairs
     filled = np.pad(levels, ((0, 0), (0, -elements % TOGETHER)))
-    words: npt.NDArray[np.uint64] = np.zeros((count, filled.shape[1] // TOGETHER), np.uint64)  # eight levels each
+    groups = filled.shape[1] // TOGETHER
+    words: npt.NDArray[np.uint64] = np.zeros((count, groups), np.uint64)  # eight levels each
     for n in range(TOGETHER):
         words = words << np.uint64(bits) | filled[:, n::TOGETHER]
-    as_bytes = words.astype(">u8").view(np.uint8).reshape(count, -1, 8)[:, :, 8 - bits :]  # the low 8 x bits bits
-    return np.ascontiguousarray(as_bytes.reshape(count, -1)[:, : packed_size(elements, bits)])
+    as_bytes = words.astype(">u8").view(np.uint8).reshape(count, groups, 8)[:, :, 8 - bits :]  # the low 8 x bits bits
+    return np.ascontiguousarray(as_bytes.reshape(count, groups * bits)[:, : packed_size(elements, bits)])
 
 
 def unpack_levels(data: Levels, elements: int, bits: int) -> Levels:

@@ -140,7 +140,7 @@ async def flood(edges: int, cloud: Endpoint, encoded: EncodedTensor, seconds: fl
 
 
 class SyntheticEdge:
-    """An edge that sends one ready tensor again and again: the next when the last is answered, or given up."""
+    """An edge that sends one ready tensor again and again, each time when the last one is answered or given up."""
 
     def __init__(self, name: str, cloud: Endpoint, encoded: EncodedTensor, counts: Counts) -> None:
         """Prepare; add to `counts` what the cloud reports."""
@@ -148,18 +148,18 @@ class SyntheticEdge:
         session = EdgeSession(hello, HandshakeKey(INSECURE_KEY), os.urandom, time.monotonic())
         self._link = Link(cloud, session, self._on_event)
         self._encoded, self._counts = encoded, counts
-        self._changed = Condition()  # connected, or not waiting any more
-        self._waiting: int | None = None  # the tensor without which the next does not go
+        self._changed = Condition()  # notified at each event
+        self._waiting: int | None = None  # the tensor that must be answered before the next is sent
         self._sending: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Connect, and begin to send."""
+        """Connect, and start sending."""
         await self._link.open()
         await self._changed.wait_for(lambda: self._link.session.connected)
         self._sending = asyncio.get_running_loop().create_task(self._send())
 
     async def stop(self) -> None:
-        """Send no more, and say goodbye."""
+        """Stop sending, and say goodbye."""
         if self._sending:
             self._sending.cancel()
         await self._link.close()

@@ -1,17 +1,24 @@
-"""The doors to the erasure codes: any k of n symbols decode, and nothing that native code would not survive passes."""
+"""The erasure codes: any k of n symbols decode, and nothing that native code would not survive passes their doors."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.common.small_tensors import GRID, UNIFORM8, ZERO, bodies_of, coded, headers_of, matrix_of
+from tests.common.toys import Xor
 
 from gradfec_common import codes
 from gradfec_common.codes import BARE, CODES, LEOPARD, ZFEC, fec_named, worth_threads, zfec_code
 from gradfec_common.codes.leopard_code import LeopardCode
 from gradfec_common.codes.zfec_code import ZfecCode
+from gradfec_common.decode import decode_tensor
 from gradfec_common.errors import UsageError
+from gradfec_common.protect import Group, Plan, Stripe
+from gradfec_common.reassembly import Reassembly
+from gradfec_common.symbols import Packing
 
 SEEDS = st.integers(0, 2**32 - 1)
+EVERY = pytest.mark.parametrize("code", [*CODES.values()], ids=lambda code: code.name)
 BOTH = pytest.mark.parametrize("code", [ZFEC, LEOPARD], ids=lambda code: code.name)
 
 
@@ -23,9 +30,9 @@ def code_word(code, k, n, length, seed):
 
 @st.composite
 def blocks(draw, code):
-    most = 256 if code is ZFEC else 2048
+    most = min(code.max_n, 2048)
     k = draw(st.integers(1, most) | st.sampled_from([1, 2, 128, 255, 256]))
-    n = draw(st.integers(k, most) | st.just(most) | st.integers(k, min(k + 3, most)))
+    n = k if code is BARE else draw(st.integers(k, most) | st.just(most) | st.integers(k, min(k + 3, most)))
     return k, n, draw(st.integers(1, 40)) * code.word_bytes
 
 
@@ -33,9 +40,9 @@ def block_of(data, code):
     return data.draw(blocks(code), "k, n, length"), data.draw(SEEDS, "seed")
 
 
-@BOTH
+@EVERY
 @given(st.data())
-@settings(deadline=None)
+@settings(max_examples=50)
 def test_any_k_of_n_symbols_give_the_data_back(code, data):
     (k, n, length), seed = block_of(data, code)
     symbols = code_word(code, k, n, length, seed)
@@ -45,7 +52,7 @@ def test_any_k_of_n_symbols_give_the_data_back(code, data):
 
 @BOTH
 @given(st.data())
-@settings(deadline=None)
+@settings(max_examples=50)
 def test_more_symbols_than_needed_in_any_order_do_no_harm(code, data):
     (k, n, length), seed = block_of(data, code)
     symbols = code_word(code, k, n, length, seed)
@@ -54,9 +61,9 @@ def test_more_symbols_than_needed_in_any_order_do_no_harm(code, data):
     np.testing.assert_array_equal(code.decode(symbols[indices], indices, k, n), symbols[:k])
 
 
-@BOTH
+@EVERY
 @given(st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_decoding_and_encoding_leave_the_callers_arrays_as_they_were(code, data):
     (k, n, length), seed = block_of(data, code)
     symbols = code_word(code, k, n, length, seed)
@@ -208,6 +215,11 @@ def test_codes_are_registered_under_the_ids_of_the_protocol():
     }
 
 
+def test_each_code_is_registered_under_its_own_id_and_no_two_have_one_name():
+    assert all(CODES[code.id] is code and 0 <= code.id <= 255 for code in CODES.values())
+    assert len({code.name for code in CODES.values()}) == len(CODES)
+
+
 @given(st.floats(0, 1))
 def test_a_block_is_no_larger_than_its_code_has_it(share):
     assert all(2 <= code.block_n(share) <= code.max_n for code in CODES.values())
@@ -264,3 +276,28 @@ def test_blocks_are_coded_in_threads_where_that_is_worth_it(work, threads):
         return map(function, items)
 
     assert worth_threads(work, in_threads) is (in_threads if threads else map)
+
+
+# --- from outside ---
+
+
+@given(SEEDS)
+@settings(max_examples=40)
+def test_a_strangers_code_goes_through_encoder_reassembly_and_decoder_under_loss(seed):
+    """One datagram of each group is lost, and nothing of what was sent is missing."""
+    rng, xor = np.random.default_rng(seed), Xor()
+    parts = np.array_split(rng.permutation(12), rng.integers(1, 4))
+    groups = [Group(len(part) + 1, (Stripe(part, Packing(np.arange(len(part) + 1), 31), xor),)) for part in parts]
+    plan = Plan(12, np.empty(0, np.intp), tuple(groups))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CODES, xor.id, xor)
+        bodies = matrix_of(bodies_of(plan, seed))
+        group = headers_of([*bodies])["group"]
+        lost = [rng.choice(np.flatnonzero(group == number)) for number in range(len(groups))]
+        arrived = Reassembly(np.delete(bodies, lost, 0)[0].tobytes(), GRID)
+        assert arrived.add(np.delete(bodies, lost, 0)) == {}
+        decoded = decode_tensor(arrived, ZERO)
+    packets, parameters = coded(seed)
+    np.testing.assert_array_equal(decoded.tensor, UNIFORM8.decode(packets, parameters, GRID).tensor)
+    headers = headers_of([*bodies[lost]])
+    assert (decoded.missing, decoded.recovered) == (0, int((headers["index"] < headers["n"] - 1).sum()))
