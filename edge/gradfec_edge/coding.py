@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.codes import Each
+from gradfec_common.codes import Each, fec_named
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
-from gradfec_common.protect import UNKNOWN_LINK, Budget, LinkEstimate, Plan, Policy
-from gradfec_common.quantisers import Coded, Quantiser
+from gradfec_common.protect import UNKNOWN_LINK, Budget, LinkEstimate, Plan, Policy, read_policy
+from gradfec_common.quantisers import Coded, Quantiser, chosen_quantiser
 from gradfec_common.symbols import MAX_PACKET_BYTES
 from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
 from gradfec_common.wire import SEAL_BYTES
@@ -71,7 +71,7 @@ class Coding:
         return None if plan is None else frame_bytes(plan, self.quantiser)
 
     def trial_plan(self) -> Plan | None:
-        """Plan for packets of equal importance; None where their sizes depend on the frame. UsageError as in `check`."""
+        """Return the plan for packets of equal importance, None where their sizes depend on the frame; UsageError."""
         sizes = self.quantiser.sizes(self.grid)
         if sizes is None:
             return None
@@ -82,6 +82,23 @@ class Coding:
     @property
     def _budget(self) -> Budget:
         return budget_for(self.quantiser, self.packets_a_datagram)
+
+
+def coding_of(
+    cut: Cut,
+    rows: int,
+    codec: str,
+    protect: str,
+    fec: str,
+    packets_a_datagram: int | None = None,
+    compensate: bool = True,
+) -> Coding:
+    """Return the coding that the edge's options name; UsageError where they do not go together, or with the cut."""
+    grid = PacketGrid(cut.shape, rows)
+    quantiser, policy = chosen_quantiser(codec, cut), read_policy(protect, fec_named(fec))
+    coding = Coding(cut, grid, quantiser, policy, packets_a_datagram, compensate)
+    coding.check()
+    return coding
 
 
 def frame_bytes(plan: Plan, quantiser: Quantiser) -> int:

@@ -1,4 +1,7 @@
-"""`gradfec bench codes`: what each erasure code costs, and what it protects, by size of blocks."""
+"""`gradfec bench codes`: what each erasure code costs, and what it protects, by size of blocks.
+
+A block is one code word. In a plan of FEC_A_B it is the one stripe of a group.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,13 @@ from rich.table import Table
 from gradfec_common.codes import CODES, LEOPARD, ZFEC, Each, Symbols
 from gradfec_common.codes.zfec_code import ZfecCode
 from gradfec_common.errors import UsageError
-from gradfec_common.plan import Block, UnequalProtection
+from gradfec_common.protect import UNKNOWN_LINK, Budget, Plan, Stripe, UnequalProtection
 from gradfec_host.console import plain_errors
 from gradfec_lab.bench.measure import in_words, machine, median_ms
 from gradfec_lab.theory import decode_probability, expected_missing
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
-DECODE_AT = 0.9  # of what its parity can bear, each block loses when decoding is timed
+DECODE_AT = 0.9  # the share of its parity that each block loses when decoding is timed
 LIBRARIES = ("numpy", "zfec", "reed-solomon-leopard")
 LEAST_LEGIBLE = 100  # columns, where the tables are not for a terminal
 
@@ -54,7 +57,7 @@ def numbers(kind: type[int] | type[float], least: float, most: float) -> click.P
 
 @dataclass(frozen=True)
 class Protection:
-    """What a loss does: the probability that a whole tensor decodes, and the share of its data lost for good."""
+    """The effect of a loss: the probability that a whole tensor decodes, and the share of its data lost for good."""
 
     loss: float
     decodes: float
@@ -63,9 +66,9 @@ class Protection:
 
 @dataclass(frozen=True)
 class Measured:
-    """What coding one tensor costs with one code, size of blocks and A, and what it protects from.
+    """The cost of coding one tensor with one code, size of blocks and A, and what that protects from.
 
-    Times of blocks coded in threads, one for each core, and CPU times of one thread.
+    Times are of blocks coded in threads, one for each core, and CPU times of one thread.
     """
 
     code: str
@@ -99,21 +102,21 @@ class Measured:
 def codes(
     drop: list[float], block: list[float], loss: list[float], packets: int, symbol_bytes: int, runs: int, as_json: bool
 ) -> None:
-    """Code and decode a tensor with each code, by size of blocks, and say what each protects.
+    """Code and decode a tensor with each code, by size of blocks, and say what each protects from.
 
-    Times are of coding alone, all blocks of a tensor, in threads as in the daemons; CPU times are of one thread. What a
-    loss does is exact theory, for independent losses; the tests hold the codes to it.
+    Times are of coding alone, all blocks of a tensor, in threads as in the daemons; CPU times are of one thread. The
+    effect of a loss is exact theory, for independent losses; the tests check the codes against it.
     """
     if symbol_bytes % 2:
         raise UsageError(f"--symbol-bytes {symbol_bytes} is odd, and leopard codes pairs of bytes: use an even number")
-    schemes = [UnequalProtection(a, code) for code in (ZFEC, *(ZfecCode(int(n)) for n in block)) for a in drop]
+    policies = [UnequalProtection(a, code) for code in (ZFEC, *(ZfecCode(int(n)) for n in block)) for a in drop]
     if LEOPARD.id in CODES:
-        schemes += [UnequalProtection(a, LEOPARD) for a in drop]
+        policies += [UnequalProtection(a, LEOPARD) for a in drop]
     described = machine(*LIBRARIES)
     console = Console(stderr=True)
     rows = [
-        measure(scheme, packets, symbol_bytes, [share / 100 for share in loss], runs)
-        for scheme in track(schemes, "coding", console=console, transient=True)
+        measure(policy, packets, symbol_bytes, [share / 100 for share in loss], runs)
+        for policy in track(policies, "coding", console=console, transient=True)
     ]
     if as_json:
         found = {"machine": described, "packets": packets, "symbol_bytes": symbol_bytes, "runs": runs}
@@ -127,43 +130,47 @@ def codes(
     out.print(protection_table(rows))
 
 
-def measure(scheme: UnequalProtection, packets: int, symbol_bytes: int, shares: Sequence[float], runs: int) -> Measured:
+def measure(policy: UnequalProtection, packets: int, symbol_bytes: int, shares: Sequence[float], runs: int) -> Measured:
     """Time encoding and decoding one tensor; work out what losses of `shares` of A do."""
     rng = np.random.default_rng(0)
-    plan = scheme.plan(rng.random(packets).astype(np.float32))
-    data = [rng.integers(0, 256, (block.k, symbol_bytes), np.uint8) for block in plan.blocks]
-    received = [lose(block, symbols, rng) for block, symbols in zip(plan.blocks, data, strict=True)]
+    plan = plan_of(policy, rng.random(packets).astype(np.float32))
+    blocks = [(n, stripe, rng.integers(0, 256, (stripe.k, symbol_bytes), np.uint8)) for n, stripe in plan.stripes]
+    received = [(n, stripe, *lose(n, stripe, data, rng)) for n, stripe, data in blocks]
 
     def encode(each: Each) -> None:
-        [*each(lambda of: of[0].code.encode(of[1], of[0].n), zip(plan.blocks, data, strict=True))]
+        [*each(lambda block: block[1].code.encode(block[2], block[0]), blocks)]
 
     def decode(each: Each) -> None:
-        blocks = zip(plan.blocks, received, strict=True)
-        [*each(lambda of: of[0].code.decode(*of[1], of[0].k, of[0].n), blocks)]
+        [*each(lambda block: block[1].code.decode(block[2], block[3], block[1].k, block[0]), received)]
 
-    a = scheme.dropped_percent / 100
+    a = policy.dropped_percent / 100
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return Measured(
-            code=scheme.code.name,
-            drop_percent=scheme.dropped_percent,
-            blocks=len(plan.blocks),
-            n=max(block.n for block in plan.blocks),
-            k=max(block.k for block in plan.blocks),
+            code=policy.code.name,
+            drop_percent=policy.dropped_percent,
+            blocks=len(blocks),
+            n=max(n for n, _ in plan.stripes),
+            k=max(stripe.k for _, stripe in plan.stripes),
             encode_ms=median_ms(lambda: encode(pool.map), runs),
             decode_ms=median_ms(lambda: decode(pool.map), runs),
             encode_cpu_ms=median_ms(lambda: encode(map), runs, time.process_time),
             decode_cpu_ms=median_ms(lambda: decode(map), runs, time.process_time),
             protection=[
-                Protection(s * a, decode_probability(plan.blocks, s * a), expected_missing(plan.blocks, s * a))
+                Protection(s * a, decode_probability(plan.shapes, s * a), expected_missing(plan.shapes, s * a))
                 for s in shares
             ],
         )
 
 
-def lose(block: Block, data: Symbols, rng: np.random.Generator) -> tuple[Symbols, npt.NDArray[np.intp]]:
+def plan_of(policy: UnequalProtection, importance: npt.NDArray[np.float32]) -> Plan:
+    """Plan for packets (count,) that are each a data symbol; how long that is does not matter to the plan."""
+    return policy.plan(importance, np.ones(len(importance), np.intp), UNKNOWN_LINK, Budget(100, packets_a_symbol=1))
+
+
+def lose(n: int, stripe: Stripe, data: Symbols, rng: np.random.Generator) -> tuple[Symbols, npt.NDArray[np.intp]]:
     """Return the symbols of a block, and their indices, that arrive when it loses as many as DECODE_AT says."""
-    symbols = np.concatenate([data, block.code.encode(data, block.n)])
-    arrived = np.sort(rng.permutation(block.n)[int(DECODE_AT * (block.n - block.k)) :])
+    symbols = np.concatenate([data, stripe.code.encode(data, n)])
+    arrived = np.sort(rng.permutation(n)[int(DECODE_AT * (n - stripe.k)) :])
     return symbols[arrived], arrived
 
 

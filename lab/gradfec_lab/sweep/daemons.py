@@ -17,14 +17,12 @@ from rich.progress import Progress
 from gradfec_cli.experiment import Link, Record, Run, coding_options, run_with_own_cloud, top1, unaccounted
 from gradfec_cli.netem import datagrams, percentage
 from gradfec_cli.options import packets_option, packets_text
-from gradfec_common.codes import fec_named
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_CUT, Network, named_cut
 from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
-from gradfec_common.protect import read_policy
-from gradfec_edge.coding import Coding
+from gradfec_edge.coding import Coding, coding_of
 from gradfec_host.console import plain_errors
-from gradfec_lab.sweep.arguments import read_policies, read_quantisers
+from gradfec_lab.sweep.arguments import names_list, read_policies
 from gradfec_lab.sweep.labels import read_labels
 from gradfec_lab.sweep.report import Grid, Row
 
@@ -34,21 +32,25 @@ HEADER = ["policy", "codec", "loss", "frames", "top-1", "agreement", *COUNTS, "b
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to code, as the edge's options say it; `frame_bytes` of UDP payload, None where it depends on the frame.
+    """How the edge codes its frames; `fec` is the erasure code as its option names it."""
 
-    `packets_a_datagram`: None for as many as fit.
-    """
-
-    policy: str
+    coding: Coding
     fec: str
-    codec: str
-    packets_a_datagram: int | None
     importance: str
-    frame_bytes: int | None
+
+    @property
+    def policy(self) -> str:
+        """The policy's name."""
+        return self.coding.policy.name
+
+    @property
+    def codec(self) -> str:
+        """The quantiser's name."""
+        return self.coding.quantiser.name
 
     def options(self) -> list[str]:
         """Return the edge's options."""
-        coding = coding_options(self.policy, self.fec, self.codec, self.packets_a_datagram)
+        coding = coding_options(self.policy, self.fec, self.codec, self.coding.packets_a_datagram)
         return [*coding, "--importance", self.importance]
 
 
@@ -98,14 +100,12 @@ def daemons(
 
     importance = importance or DEFAULT_ESTIMATOR
     cut = named_cut(DEFAULT_CUT)
-    grid = PacketGrid(cut.shape, DEFAULT_ROWS)
     settings = []
-    for quantiser, text in product(read_quantisers(codec, cut), read_policies(protect)):
-        policy = read_policy(text, fec_named(fec))
-        size = Coding(cut, grid, quantiser, policy, packets_a_datagram).check()
-        settings.append(Setting(policy.name, fec, quantiser.name, packets_a_datagram, importance, size))
+    for name, policy in product(names_list(codec), read_policies(protect)):
+        coding = coding_of(cut, DEFAULT_ROWS, name, policy, fec, packets_a_datagram)
+        settings.append(Setting(coding, fec, importance))
     links = [Link(lost, burst, seed) for lost in loss]
-    make_estimator(importance, cut, grid, np.random.default_rng())  # or fail now
+    make_estimator(importance, cut, PacketGrid(cut.shape), np.random.default_rng())  # or fail now
     truth = read_labels(labels) if labels else None
     console = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="gradfec-sweep-") as name:
@@ -175,7 +175,7 @@ def row(
         "agreement": run.agreement(reference),
         "packets": run.packets(),
         "datagrams": run.datagrams(),
-        "frame_bytes": setting.frame_bytes,
+        "frame_bytes": setting.coding.check(),
         "latency_ms": run.latency_ms(),
         "unaccounted": unaccounted(run, cloud),
         "edge": run.edge,
