@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -20,10 +21,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from gradfec_common.codes import CODES, LEOPARD, ZFEC, Each, Symbols
+from gradfec_common.codes import CODES, LEOPARD, ZFEC, Each, ErasureCode, Symbols
 from gradfec_common.codes.zfec_code import ZfecCode
 from gradfec_common.errors import UsageError
-from gradfec_common.protect import UNKNOWN_LINK, Budget, Plan, Stripe, UnequalProtection
+from gradfec_common.protect import UNKNOWN_LINK, Budget, Plan, UnequalProtection
 from gradfec_host.console import plain_errors
 from gradfec_lab.bench.measure import in_words, machine, median_ms
 from gradfec_lab.theory import decode_probability, expected_missing
@@ -83,6 +84,16 @@ class Measured:
     protection: list[Protection]
 
 
+class Block(NamedTuple):
+    """One code word: its `data` symbols (k, length), and the symbols (m, length) that `arrived`, by their indices."""
+
+    code: ErasureCode
+    n: int
+    data: Symbols
+    arrived: Symbols
+    indices: npt.NDArray[np.intp]
+
+
 @click.command(context_settings=CONTEXT)
 @click.option("--drop", default="10,20,50", type=numbers(float, 0.1, 99), help="A of FEC_A_B, in percent.")
 @click.option(
@@ -134,14 +145,13 @@ def measure(policy: UnequalProtection, packets: int, symbol_bytes: int, shares: 
     """Time encoding and decoding one tensor; work out what losses of `shares` of A do."""
     rng = np.random.default_rng(0)
     plan = plan_of(policy, rng.random(packets).astype(np.float32))
-    blocks = [(n, stripe, rng.integers(0, 256, (stripe.k, symbol_bytes), np.uint8)) for n, stripe in plan.stripes]
-    received = [(n, stripe, *lose(n, stripe, data, rng)) for n, stripe, data in blocks]
+    blocks = [make_block(stripe.code, n, stripe.k, symbol_bytes, rng) for n, stripe in plan.stripes]
 
     def encode(each: Each) -> None:
-        [*each(lambda block: block[1].code.encode(block[2], block[0]), blocks)]
+        [*each(lambda block: block.code.encode(block.data, block.n), blocks)]
 
     def decode(each: Each) -> None:
-        [*each(lambda block: block[1].code.decode(block[2], block[3], block[1].k, block[0]), received)]
+        [*each(lambda block: block.code.decode(block.arrived, block.indices, len(block.data), block.n), blocks)]
 
     a = policy.dropped_percent / 100
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -149,8 +159,8 @@ def measure(policy: UnequalProtection, packets: int, symbol_bytes: int, shares: 
             code=policy.code.name,
             drop_percent=policy.dropped_percent,
             blocks=len(blocks),
-            n=max(n for n, _ in plan.stripes),
-            k=max(stripe.k for _, stripe in plan.stripes),
+            n=max(block.n for block in blocks),
+            k=max(len(block.data) for block in blocks),
             encode_ms=median_ms(lambda: encode(pool.map), runs),
             decode_ms=median_ms(lambda: decode(pool.map), runs),
             encode_cpu_ms=median_ms(lambda: encode(map), runs, time.process_time),
@@ -167,11 +177,12 @@ def plan_of(policy: UnequalProtection, importance: npt.NDArray[np.float32]) -> P
     return policy.plan(importance, np.ones(len(importance), np.intp), UNKNOWN_LINK, Budget(100, packets_a_symbol=1))
 
 
-def lose(n: int, stripe: Stripe, data: Symbols, rng: np.random.Generator) -> tuple[Symbols, npt.NDArray[np.intp]]:
-    """Return the symbols of a block, and their indices, that arrive when it loses as many as DECODE_AT says."""
-    symbols = np.concatenate([data, stripe.code.encode(data, n)])
-    arrived = np.sort(rng.permutation(n)[int(DECODE_AT * (n - stripe.k)) :])
-    return symbols[arrived], arrived
+def make_block(code: ErasureCode, n: int, k: int, symbol_bytes: int, rng: np.random.Generator) -> Block:
+    """Draw a block's data, and lose as many of its symbols as DECODE_AT says."""
+    data = rng.integers(0, 256, (k, symbol_bytes), np.uint8)
+    symbols = np.concatenate([data, code.encode(data, n)])
+    indices = np.sort(rng.permutation(n)[int(DECODE_AT * (n - k)) :])
+    return Block(code, n, data, symbols[indices], indices)
 
 
 def cost_table(rows: Sequence[Measured], title: str) -> Table:
