@@ -70,6 +70,10 @@ def pack_tightly(entries: Indices, room: int, word: int = 1, most: int | None = 
     """
     room -= room % word
     starts = pack(entries, room, most)
+    if (entries == entries[0]).all():
+        each = -(-len(entries) // (len(starts) - 1))  # in a symbol, dealt evenly to as few symbols
+        length = -(-each * int(entries[0]) // word) * word
+        return Packing(pack(entries, length, each), length)
     low, high = -(-int(entries.max()) // word), room // word  # in words: `high` is enough, below `low` is too short
     while low < high:
         middle = (low + high) // 2
