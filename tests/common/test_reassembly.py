@@ -252,7 +252,8 @@ class Model:
     """A slow Reassembly: what is known of the tensor and of each group, and a dict of datagrams by (group, index).
 
     Of each batch, the first good datagram of a new group, at a position that was free, says what the group is; those of
-    groups with lower numbers are heard first. A datagram claims its place in its group and its position for the rest of its batch, whether it is taken or not.
+    groups with lower numbers are heard first. A datagram claims its place in its group and its position for the rest of
+    its batch, whether it is taken or not.
     """
 
     def __init__(self, body):
