@@ -52,8 +52,8 @@ Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong optio
 @click.option(
     "--fill",
     default="zero",
-    type=click.Choice(["zero", "mean"]),
-    help="What a missing packet becomes: 0, or its channel's mean over training images.",
+    metavar="NAME",
+    help="What stands in for a missing packet: zero, or mean, its channel's mean over training images.",
 )
 @click.option(
     "--deadline-ms",
