@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from gradfec_common.plan import Block, Plan, Scheme, parse_scheme
 
 from gradfec_cli.cli import main
 from gradfec_cli.experiment import Link
@@ -45,7 +46,6 @@ from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import Block, Plan, Scheme, parse_scheme
 
 if TYPE_CHECKING:
     from gradfec_cli.gradcam import GradCam

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gradfec_common.plan import parse_scheme
 
 from gradfec_cloud.decoding import Decoder
 from gradfec_cloud.inference import Inference, Inferred
 from gradfec_cloud.workers.pool import BackEndName, GiveBack, Workers
 from gradfec_common.networks import named_cut
-from gradfec_common.plan import parse_scheme
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.events import Decided
 from gradfec_common.transmit import encode_tensor, packet_grid

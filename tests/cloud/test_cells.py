@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from gradfec_common.plan import Plan
 from tests.common.small_tensors import GRID, encoded, odd_plan
 
 from gradfec_cloud.cells import cells_of
-from gradfec_common.plan import Plan
+from gradfec_common.cells import Cell
 from gradfec_common.reassembly import Reassembly, decode_tensor
 from gradfec_common.sketch import Fate, plan_fates
 from gradfec_common.wire import read_symbols
-from gradfec_common.cells import Cell
 
 
 def one_by_one(plan: Plan, symbols: list[tuple[int, int]], *, sketched: bool) -> list[int]:

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gradfec_common.plan import UnequalProtection
 from tests.common.small_tensors import GRID, encoded
 
 from gradfec_cloud import watch as watch_module
 from gradfec_cloud.inference import Inferred
 from gradfec_cloud.watch import MOST_GONE, Watch
-from gradfec_common.plan import UnequalProtection
+from gradfec_common.cells import Cell
 from gradfec_common.reassembly import Reassembly, decode_tensor
 from gradfec_common.session.events import (
     Decided,
@@ -31,7 +32,6 @@ from gradfec_common.sketch import JPEG_MAGIC, Sketch, plan_fates
 from gradfec_common.wire import Result, read_symbols
 from gradfec_host.console import Endpoint
 from gradfec_web.shown import PageOptions
-from gradfec_common.cells import Cell
 from gradfec_web.view import Edge, Frame, Picture, Record
 
 OPTIONS = PageOptions(Endpoint("127.0.0.1", 8080), "cloud", ":9000", {}, False)

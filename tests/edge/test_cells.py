@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from gradfec_common.plan import Block, Plan
 from tests.common.small_tensors import GRID, encoded, odd_plan
 
+from gradfec_common.cells import Cell
 from gradfec_common.codes import BARE, ZFEC
-from gradfec_common.plan import Block, Plan
 from gradfec_common.transmit import EncodedTensor
 from gradfec_edge.cells import cells_of
-from gradfec_common.cells import Cell
 
 
 def one_by_one(tensor: EncodedTensor, arrived: set[int]) -> list[int]:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gradfec_common.fill import channel_means
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.fill import channel_means
 from gradfec_common.networks import DEFAULT_CUT, Cut, named_cut
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gradfec_common.plan import Plan, parse_scheme
 
 from gradfec_common.errors import GradfecError
-from gradfec_common.plan import Plan, parse_scheme
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.wire import Report, Result
 from gradfec_edge.frames import Frame

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import uvloop
+from gradfec_common.plan import Block, Plan
 
 from gradfec_cloud.port import grow_receive_buffer
 from gradfec_common import wire
@@ -25,7 +26,6 @@ from gradfec_common.codes import BARE
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import Key
 from gradfec_common.networks import named_cut
-from gradfec_common.plan import Block, Plan
 from gradfec_common.replay import Verdict
 from gradfec_common.seal import Opener, Sealer
 from gradfec_common.session.edge import Answered, Closed, Connected, EdgeLimits, EdgeSession, Event, LinkLost, new_hello

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pytest
+from gradfec_common.plan import parse_scheme
 
 from gradfec_common.codes import fec_named
 from gradfec_common.networks import named_cut
-from gradfec_common.plan import parse_scheme
 from gradfec_common.reassembly import Reassembly, decode_tensor
 from gradfec_common.transmit import encode_tensor, packet_grid
 from gradfec_common.wire import Report, Result

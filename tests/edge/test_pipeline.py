@@ -7,9 +7,9 @@ import time
 import numpy as np
 import numpy.typing as npt
 import pytest
+from gradfec_common.plan import parse_scheme
 
 from gradfec_common.networks import named_cut
-from gradfec_common.plan import parse_scheme
 from gradfec_common.transmit import encode_tensor, packet_grid
 from gradfec_edge.compensation import compensated
 from gradfec_edge.importance import EstimatorFile, make_estimator

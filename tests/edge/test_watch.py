@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gradfec_common.plan import UnequalProtection
 from tests.common.small_tensors import GRID, encoded
 
-from gradfec_common.plan import UnequalProtection
+from gradfec_common.cells import Cell
 from gradfec_common.session.edge import Answered, Closed, Connected, LinkLost, Refused
 from gradfec_common.sketch import JPEG_MAGIC, Sketch
 from gradfec_common.wire import Report, Result
@@ -19,7 +20,6 @@ from gradfec_edge.cells import cells_of
 from gradfec_edge.pipeline import EncodedFrame
 from gradfec_edge.watch import Watch
 from gradfec_host.console import Endpoint
-from gradfec_common.cells import Cell
 from gradfec_web.view import Frame, Picture, Record
 
 CLOUD = Endpoint("cloud", 9000)

@@ -81,7 +81,7 @@ class PacketPath:
         """Lose the share `loss` of each tensor's datagrams; `each` runs the codes' calls."""
         self.coding, self.loss, self.way, self.each = coding, loss, way, each
         cut, grid = coding.cut, coding.grid
-        self.budget = budget_for(coding.quantiser, coding.packets_a_datagram)
+        self.budget = budget_for(coding.quantiser.parameter_bytes, coding.packets_a_datagram)
         self.conceal = make_concealment(DEFAULT_CONCEALMENT, cut, {})
         self.rng = np.random.default_rng(0)
         self.chi = self.rng.normal(size=cut.shape).astype(np.float32)

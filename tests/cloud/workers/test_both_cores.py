@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from gradfec_common.plan import parse_scheme
 from tests.cloud.small import GRID, NAME, SPLIT, Deliveries, infer, sure_of
 
 from gradfec_cloud.inference import Inference
@@ -15,7 +16,6 @@ from gradfec_cloud.workers.pool import Batch
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.keys import Key
-from gradfec_common.plan import parse_scheme
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import Answered, EdgeSession, new_hello
 from gradfec_common.session.events import Decided
