@@ -81,7 +81,7 @@ class Coding:
 
     @property
     def _budget(self) -> Budget:
-        return budget_for(self.quantiser, self.packets_a_datagram)
+        return budget_for(self.quantiser.parameter_bytes, self.packets_a_datagram)
 
 
 def coding_of(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from gradfec_common.codes import BARE, ErasureCode, Symbols
 from gradfec_common.conceal.concealment import Floats, Learned, Mask
+from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid, Packets
 from gradfec_common.protect import Budget, Group, LinkEstimate, Plan, Stripe
@@ -25,6 +26,7 @@ class Deflate:
 
     id = 200
     name = "deflate"
+    parameter_bytes = 0
 
     def fits(self, cut: Cut) -> bool:
         return True
@@ -85,7 +87,9 @@ class HeadAndTail:
     def _group(self, packets: Indices, sizes: Indices, length: int, budget: Budget, code: ErasureCode) -> Group:
         packing = Packing(pack(entry_sizes(sizes[packets]), length, budget.packets_a_symbol), length)
         k = len(packing.starts) - 1
-        return Group(k if code is BARE else 2 * k, (Stripe(packets, packing, code),))
+        if k > code.max_n:
+            raise UsageError(f"{self.name} has {k} symbols for one group, and {code.name} has {code.max_n} at most")
+        return Group(k if code is BARE else min(2 * k, code.max_n), (Stripe(packets, packing, code),))
 
 
 def read_head_and_tail(text: str, code: ErasureCode) -> HeadAndTail | None:
