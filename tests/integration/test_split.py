@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gradfec_common.quantise import dequantise, quantise
 
 from gradfec_cli.uncut import uncut_model
 from gradfec_cloud.backend import load_back_end
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.networks.resnet50 import RESNET50
-from gradfec_common.quantise import dequantise, quantise
 from gradfec_edge.camera import open_source
 from gradfec_edge.frontend import load_front_end
 from gradfec_edge.preprocess import normalise, to_input
