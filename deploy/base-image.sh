@@ -1,9 +1,9 @@
 #!/bin/sh
-# Make the image that deploy/Dockerfile starts from, where no registry of images can be reached: Debian, with its Python.
+# Make the base image of deploy/Dockerfile if you cannot reach a registry of images: Debian, with its Python.
 #
 #   deploy/base-image.sh        as root, with docker and debootstrap (Debian, Ubuntu: apt-get install debootstrap)
 #
-# DEBIAN_MIRROR, by default Debian's own, is where its packages come from.
+# DEBIAN_MIRROR is where its packages come from, by default Debian's own server.
 set -eu
 image=python:3.11-slim-bookworm
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org}

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The cloud, with a key of its own making where there is none yet, and it is not told of others. The edges need the same one: they share its volume,
-# or get it from `gradfec keygen --show` in this container.
+# Start the cloud. If no option names a key and there is none yet, make one. The edges need the same key: they share its
+# volume, or get it from `gradfec keygen --show` in this container.
 set -eu
 case " $*" in
 *" --key-file"* | *" --keys"* | *" --insecure"*) ;;

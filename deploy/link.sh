@@ -1,15 +1,15 @@
 #!/bin/sh
-# The bad link between edge and cloud: gradfec-netem relays, and the datagrams to the cloud are lost by the kernel's
-# netem where it has one, by the relay itself where not. One line says which.
+# The bad link between edge and cloud. gradfec-netem relays. If the kernel has netem, that loses the datagrams to the
+# cloud; otherwise the relay itself does. One line says which.
 #
-#   GRADFEC_LOSS       share of the datagrams that is lost: 20% or 0.2
-#   GRADFEC_BURST      lose in bursts of so many datagrams on average; empty: independently
+#   GRADFEC_LOSS       share of the datagrams to lose: 20% or 0.2
+#   GRADFEC_BURST      mean length of a burst of losses, in datagrams; empty: independent losses
 #   GRADFEC_DELAY_MS   delay
-#   GRADFEC_JITTER_MS  varied by up to this, uniformly
+#   GRADFEC_JITTER_MS  how much the delay varies either way, uniformly
 #   GRADFEC_CLOUD      HOST:PORT of the cloud
 #   GRADFEC_LISTEN     port for the edges
 set -eu
-export LC_ALL=C  # a point, no comma, in every number
+export LC_ALL=C  # numbers with a decimal point, not a comma
 
 export GRADFEC_LOSS="${GRADFEC_LOSS:-20%}" GRADFEC_BURST="${GRADFEC_BURST:-}"
 export GRADFEC_DELAY_MS="${GRADFEC_DELAY_MS:-0}" GRADFEC_JITTER_MS="${GRADFEC_JITTER_MS:-0}"
@@ -17,8 +17,8 @@ cloud=${GRADFEC_CLOUD:-cloud:9000}
 host=${cloud%:*} port=${cloud##*:}
 listen=${GRADFEC_LISTEN:-9001}
 
-LOOK_AGAIN_S=2            # a cloud that is started anew may have another address
-QUEUE_DATAGRAMS=100000    # netem's own 1000 overflow with a delay of 50 ms, and lose more than was asked for
+LOOK_AGAIN_S=2            # a restarted cloud may have another address
+QUEUE_DATAGRAMS=100000    # netem's default of 1000 overflows with a delay of 50 ms, and then loses more than asked
 relay='' nap='' shaped=''
 
 say() { echo "link: $*" >&2; }
@@ -76,7 +76,7 @@ parameters() {
 
 addresses() { getent ahostsv4 "$host" | awk '!seen[$1]++ { print $1 }'; }
 
-# Wait so that a signal is acted upon at once: a shell that runs a command in the foreground finishes it first.
+# Sleep, but handle a signal at once: a shell finishes a command in the foreground first.
 rest() {
     sleep "$1" &
     nap=$!
@@ -93,7 +93,7 @@ find_cloud() {
     done
 }
 
-# Put netem on the interface towards the cloud: replies leave by another one and stay clean. False if there is no netem.
+# Put netem on the interface towards the cloud; replies leave through another one and stay clean. False without netem.
 shape() {
     device=$(ip -o route get "$address" | sed -n 's/.* dev \([^ ]*\).*/\1/p')
     # shellcheck disable=SC2086  # words
@@ -105,12 +105,12 @@ shape() {
         return 1
     fi
     shaped=$device
-    # netem loses a segmentation-offload super-packet as one. The relay's datagrams never become one, since it sends
-    # each by a call of its own; that is what keeps UDP_SEGMENT out, which these switches do not split before the qdisc.
+    # netem loses a segmentation-offload super-packet as one packet. These switches do not make the kernel split a
+    # UDP_SEGMENT send before the qdisc, but the relay makes one call for each datagram, so it never sends one.
     for feature in tso gso tx-udp-segmentation; do
         ethtool -K "$device" "$feature" off >/dev/null 2>&1 || say "warning: cannot switch off $feature on $device"
     done
-    say "netem on $device $(parameters) ($words); the relay is clean"
+    say "netem on $device $(parameters) ($words); the relay itself loses nothing"
 }
 
 stop_relay() {

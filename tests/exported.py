@@ -11,7 +11,8 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
-from gradfec_cloud import metrics as of_cloud
+from gradfec_cloud.counts import Snapshot
+from gradfec_cloud.metrics import CloudMetrics
 from gradfec_common import wire
 from gradfec_common.plan import parse_scheme
 from gradfec_common.session.edge import Answered, Closed
@@ -31,9 +32,9 @@ class Cloud:
 
     def __init__(self) -> None:
         zeros: dict[str, int] = {}
-        self.now = of_cloud.Snapshot(zeros, 0, 0, 0, zeros, zeros, 0, 0, 0, 0, 0, 0, insecure=False, ready=False)
+        self.now = Snapshot(zeros, 0, 0, 0, zeros, zeros, zeros, zeros, 0, 0, 0, 0, 0, 0, insecure=False, ready=False)
         self.registry = new_registry("cloud", runtime="litert")
-        self.metrics = of_cloud.CloudMetrics(self.registry, lambda: self.now)
+        self.metrics = CloudMetrics(self.registry, lambda: self.now)
         self.metrics.session_opened("kitchen")
 
     def finish(self) -> None:
@@ -98,6 +99,9 @@ CLOUD_MOVES: list[Move[Cloud]] = [
     Move("datagram_send_failures_total", {}, becomes(send_failures=1)),
     Move("tensors_opened_total", {}, becomes(tensors={"opened": 1})),
     Move("tensors_total", {"fate": "overloaded"}, becomes(tensors={"opened": 1, "overloaded": 1})),
+    Move("leases_total", {"fate": "given_up"}, becomes(leases={"opened": 1, "given_up": 1})),
+    Move("open_leases", {}, becomes(leases={"opened": 1, "open": 1})),
+    Move("lease_returns_ignored_total", {}, becomes(leases={"opened": 1, "ignored": 1})),
     Move("limits_reached_total", {"limit": "credit"}, becomes(limits={"credit": 1})),
     Move("sessions", {}, becomes(sessions=1)),
     Move("open_tensors", {}, becomes(open_tensors=1)),

@@ -133,9 +133,9 @@ def try_out(file: Path, daemon: str, settings: Settings) -> None:
             Coding(options_of(settings))
         else:
             from gradfec_common.fill import fill_values
-            from gradfec_common.network import split_point
+            from gradfec_common.networks import named_cut
 
-            fill_values(settings["fill"], split_point(settings["split"]))
+            fill_values(settings["fill"], named_cut(settings["split"]))
     except GradfecError as error:
         raise type(error)(f"{file}: {error}") from None
 

@@ -81,6 +81,7 @@ def demo(
     The reference is the answer of the uncut model to the same image. Nothing is left running.
     """
     from gradfec_common.codes import fec_named
+    from gradfec_common.networks import DEFAULT_NETWORK, named_network
     from gradfec_common.plan import parse_scheme
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
@@ -90,7 +91,7 @@ def demo(
     console = Console(stderr=as_json, highlight=False)
     with photographs(images) as folder:
         with show_progress() as progress:
-            weights = ensure_weights(None, progress)
+            weights = ensure_weights(named_network(DEFAULT_NETWORK), None, progress)
         if web is not None:
             with suppress(KeyboardInterrupt):
                 show_live(folder, schemes[-1], fec, link, web, console)

@@ -15,7 +15,7 @@ from gradfec_cli.loss_models import Mask
 from gradfec_cli.oracle import ORACLE
 from gradfec_cloud.labels import labels
 from gradfec_common.delivery import packets_arrived, packets_at_hand
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import NoProtection, Plan, Scheme
 from gradfec_common.quantise import dequantise, quantise
@@ -79,7 +79,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All that can be shown of an image (224, 224, 3) RGB with features chi (H, W, C).
+    """All that can be shown of an image (side, side, 3) RGB with features chi (H, W, C).
 
     `lossless` is the network's answer, `explained` the class whose importance the oracle computes: the same, unless
     another was asked for. The oracle's is the first of the rankings.
@@ -87,7 +87,7 @@ class Explanation:
 
     image: Image
     chi: Floats
-    split: SplitPoint
+    cut: Cut
     grid: PacketGrid
     scheme: str
     lossless: Answer
@@ -105,13 +105,13 @@ def explain(
     estimators: Sequence[str],
     scheme: Scheme,
     label: int | None,
-    split: SplitPoint,
+    cut: Cut,
     grid: PacketGrid,
     weights: WeightStore,
     seed: int,
     link: Link | None = None,
 ) -> Explanation:
-    """Run network, oracle and estimators on an RGB image (224, 224, 3), and plan by each; imports TensorFlow.
+    """Run network, oracle and estimators on an RGB image (side, side, 3), and plan by each; imports TensorFlow.
 
     With a `link`, each plan's datagrams go over it: the i-th of each is lost, or none of them.
 
@@ -122,8 +122,8 @@ def explain(
         from gradfec_cli.scores import Scores
         from gradfec_edge.importance.free import packet_sums
 
-    chi, by_name, damages = Scores(estimators, split, grid, weights, seed)(image[np.newaxis])
-    oracle = GradCam(split, weights)
+    chi, by_name, damages = Scores(estimators, cut, grid, weights, seed)(image[np.newaxis])
+    oracle = GradCam(cut, weights)
     truth = oracle(chi, None if label is None else np.array([label]))
     scores = {ORACLE: packet_sums(truth.elements[0], grid)}
     scores |= {name: of_batch[0] for name, of_batch in by_name.items()}
@@ -154,7 +154,7 @@ def explain(
     return Explanation(
         image,
         chi[0],
-        split,
+        cut,
         grid,
         scheme.name,
         lossless=answer(truth.logits[0]),
@@ -178,7 +178,7 @@ def lost_by(link: Link, count: int) -> Mask:
 
 
 def answer(logits: Floats, class_index: int | None = None) -> Answer:
-    """Return the likeliest class of logits (1000,), or class `class_index`, with its probability."""
+    """Return the likeliest class of logits (classes,), or class `class_index`, with its probability."""
     likelihoods = np.exp(logits - logits.max())
     chosen = int(logits.argmax()) if class_index is None else class_index
     return Answer(chosen, labels()[chosen], float(likelihoods[chosen] / likelihoods.sum()))

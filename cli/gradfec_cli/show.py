@@ -84,7 +84,7 @@ def show(
     from gradfec_cli.explanation import explain
     from gradfec_cli.oracle import ORACLE
     from gradfec_common.codes import fec_named
-    from gradfec_common.network import split_point
+    from gradfec_common.networks import named_cut
     from gradfec_common.plan import parse_scheme
     from gradfec_common.transmit import check_code, packet_grid
     from gradfec_edge.camera import read_image
@@ -93,7 +93,7 @@ def show(
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
-    scheme, cut = parse_scheme(protect, fec_named(fec)), split_point(split)
+    scheme, cut = parse_scheme(protect, fec_named(fec)), named_cut(split)
     grid = packet_grid(cut, rows)
     check_code(scheme.code, grid, cut)
     link = Link(loss, burst, seed) if loss else None
@@ -102,9 +102,9 @@ def show(
     ]  # it is always there
     for name in estimators:  # whatever can fail at once fails before TensorFlow takes its seconds
         make_estimator(name, cut, grid, np.random.default_rng(seed))
-    photograph = to_input(read_image(image))
+    photograph = to_input(read_image(image), cut.network.preprocess)
     with show_progress() as fetching:
-        store = ensure_weights(weights, fetching)
+        store = ensure_weights(cut.network, weights, fetching)
     console = Console(stderr=True, highlight=False)
     with console.status("running the network, the oracle and the estimators"):
         explanation = explain(photograph, estimators, scheme, label, cut, grid, store, seed, link)

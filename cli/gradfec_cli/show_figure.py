@@ -131,7 +131,7 @@ def draw_features(axis: Axes, explanation: Explanation) -> None:
     features = np.maximum(explanation.chi, 0)
     top = float(np.percentile(features, 99.5)) or 1.0
     picture = axis.imshow(mosaic(features), cmap="viridis", vmin=0, vmax=top)
-    axis.set_title(f"Its features, max(chi, 0): {features.shape[2]} channels of {explanation.split.name}")
+    axis.set_title(f"Its features, max(chi, 0): {features.shape[2]} channels of {explanation.cut.name}")
     colour_bar(axis, picture, extend="max")
 
 

@@ -124,7 +124,7 @@ def source(explanation: Explanation) -> Iterator[Picture]:
         partial(draw_features, explanation=explanation),
         f"{channels} small pictures in rows, the channels of the feature tensor, each a ghost of the photograph.",
         f"What the edge has to send: {channels} channels of {height} x {width} features after the layer "
-        f"{explanation.split.name}, one tile each. Each tile is cut into {explanation.grid.groups} strips of "
+        f"{explanation.cut.name}, one tile each. Each tile is cut into {explanation.grid.groups} strips of "
         f"{explanation.grid.rows} rows: a strip is a packet, {explanation.grid.count} in all.",
     )
 

@@ -79,7 +79,7 @@ def decode_tensor(arrived: Reassembly, conceal: Concealment, each: Each = map) -
 
     work = [job.k * (job.n - job.k) for job in jobs]
     stripes = [*worth_threads(work, each)(of_stripe, jobs)]
-    packets, protected, recovered = _unpacked(stripes)
+    packets, protected, recovered = _unpacked(stripes, arrived.grid.count)
     valid = packets.places < arrived.grid.count
     valid[valid] = is_first(packets.places[valid], arrived.grid.count)
     claimed = len(valid)
@@ -115,12 +115,15 @@ def _jobs(arrived: Reassembly) -> list[_Job]:
     return jobs
 
 
-def _unpacked(stripes: list[_Data]) -> tuple[Packets, Mask, Mask]:
-    """Return the packets in the data symbols of all stripes, and what is known of the symbol of each."""
+def _unpacked(stripes: list[_Data], most: int) -> tuple[Packets, Mask, Mask]:
+    """Return the packets in the data symbols of all stripes, and what is known of the symbol of each.
+
+    `most`: the packets of a tensor; those of a liar beyond it may be left out.
+    """
     parts = []
     for _, alike in groupby(stripes, key=lambda data: data.symbols.shape[1]):
         symbols, protected, recovered = (np.concatenate(part) for part in zip(*alike, strict=True))
-        packets, symbol = unpack(symbols)
+        packets, symbol = unpack(symbols, most)
         parts.append((packets, protected[symbol], recovered[symbol]))
     every, protected, recovered = zip(*parts, strict=True)
     return join_packets(every), np.concatenate(protected), np.concatenate(recovered)

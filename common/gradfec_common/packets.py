@@ -13,7 +13,7 @@ from gradfec_common.errors import UsageError
 from gradfec_common.matrices import transposed
 
 DEFAULT_ROWS = 7
-MAX_PACKETS = 65_536  # a packet's place is a u16 on the wire
+MAX_PACKETS = 65_280  # a u16 on the wire, and what 255 groups of 256 datagrams carry, one in each
 
 
 @dataclass(frozen=True)

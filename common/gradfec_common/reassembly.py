@@ -16,9 +16,10 @@ from gradfec_common.wire import MAX_MAP_BYTES, Bytes, Drop
 from gradfec_common.wire.symbol import (
     COMMON_BYTES,
     FIXED_BYTES,
-    GROUP_AT,
     MAX_GROUPS,
+    MAX_SENT_PER_PACKET,
     MAX_STRIPES,
+    MAX_TENSOR_STRIPES,
     Layout,
     layout_of,
     read_headers,
@@ -27,9 +28,10 @@ from gradfec_common.wire.symbol import (
 
 Mask = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.intp]
+Headers = npt.NDArray[np.void]
 Drops = dict[Drop, int]
 
-MAX_SENT_PER_PACKET = 4  # datagrams an edge may send for each packet of a tensor: bounds what a tensor can occupy
+WORD_BYTES = 8
 
 
 class Reassembly:
@@ -56,10 +58,9 @@ class Reassembly:
         self.n = np.zeros(self.groups, np.int64)
         self.k = np.zeros((self.groups, int(header["stripes"])), np.int64)
         self.have = np.zeros(self.groups, np.int64)
-        self._common = np.frombuffer(body, np.uint8)[COMMON_BYTES]
-        self._tables = np.zeros(
-            (MAX_GROUPS + 1, self.layout.table - GROUP_AT), np.uint8
-        )  # by group, as headers have them
+        self._body = np.frombuffer(body, np.uint8)[: self.layout.header]  # of the tensor's first datagram
+        # By group, what its headers say but for what is each datagram's own; zeros, which none says, where unheard of.
+        self._said = np.zeros((MAX_GROUPS + 1, self._said_by(self._body[np.newaxis]).shape[1]), np.uint64)
 
     @staticmethod
     def bytes_for(body: bytes) -> int:
@@ -109,52 +110,51 @@ class Reassembly:
 
     def stripe_table(self, group: int) -> npt.NDArray[np.void]:
         """Return the table (stripes,) STRIPE of a group that was heard of."""
-        head = bytes(GROUP_AT) + self._tables[group].tobytes()
-        return read_table(head, self.k.shape[1])
+        return read_table(bytes(COMMON_BYTES.start) + self._said[group].tobytes(), self.k.shape[1])
 
     def add(self, bodies: Bytes) -> Drops:
         """Take in (m, bytes) bodies of at least FIXED_BYTES, all of this tensor; count what is refused, by reason."""
+        headers = read_headers(bodies)
         drops: Counter[Drop] = Counter()
-        fitting = self._are_expected(bodies)
+        fitting = self._are_expected(bodies, headers)
         if not fitting.all():
             others = np.flatnonzero(~fitting)
             drops, good = judge(bodies[others], self.grid)
-            fitting[others[good]] = self._agree(bodies[others[good]])
+            fitting[others[good]] = self._agree(bodies[others[good]], headers[others[good]])
             drops[Drop.CONFLICT] += int(good.sum() - fitting[others].sum())
-            bodies = bodies[fitting]
+            bodies, headers = bodies[fitting], headers[fitting]
         if len(bodies):
-            drops.update(self._add_expected(bodies))
+            drops.update(self._add_expected(bodies, headers))
         return dict(+drops)
 
-    def _are_of_tensor(self, bodies: Bytes) -> Mask:
-        """Return which of (m, bytes) bodies say of the tensor what is known."""
+    def _said_by(self, bodies: Bytes) -> npt.NDArray[np.uint64]:
+        """Return what (m, bytes) bodies say but for what is the datagram's own, in words (m, w) to be compared."""
+        said = bodies[:, COMMON_BYTES.start : self.layout.header]
+        words = np.zeros((len(bodies), -(-said.shape[1] // WORD_BYTES)), np.uint64)
+        words.view(np.uint8)[:, : said.shape[1]] = said
+        return words
+
+    def _are_expected(self, bodies: Bytes, headers: Headers) -> Mask:
+        """Return which of (m, bytes) bodies say only what is known of tensor and group: `judge` finds them good."""
         if bodies.shape[1] != self.body_bytes:
             return np.zeros(len(bodies), bool)
-        parameters = np.frombuffer(self.parameters, np.uint8)
-        same = (bodies[:, COMMON_BYTES] == self._common).all(axis=1)
-        same &= (bodies[:, self.layout.table : self.layout.header] == parameters).all(axis=1)
-        return np.asarray(same, np.bool_)
-
-    def _are_expected(self, bodies: Bytes) -> Mask:
-        """Return which of (m, bytes) bodies say only what is known of tensor and group: `judge` finds them good."""
-        expected = self._are_of_tensor(bodies)
-        if not expected.any():
-            return expected
-        headers = read_headers(bodies)
-        expected &= (bodies[:, GROUP_AT : self.layout.table] == self._tables[headers["group"]]).all(axis=1)
+        expected = (self._said_by(bodies) == self._said[headers["group"]]).all(axis=1)
         expected &= (headers["index"] < headers["n"]) & (headers["position"] < self.sent)
-        return expected
+        return np.asarray(expected, np.bool_)
 
-    def _agree(self, bodies: Bytes) -> Mask:
+    def _agree(self, bodies: Bytes, headers: Headers) -> Mask:
         """Return which of (m, bytes) good bodies contradict nothing that is known; learn of new groups from them."""
-        rows = np.flatnonzero(self._are_of_tensor(bodies))
-        headers = read_headers(bodies[rows])
-        group = headers["group"].astype(np.intp)
-        fresh = self.base[group] < 0
-        fresh &= ~self.arrived[headers["position"]]  # a liar must not fix a group's n and stripes
-        for first in rows[fresh][np.unique(group[fresh], return_index=True)[1]].tolist():
-            self._learn_group(bodies[first].tobytes())
-        return self._are_expected(bodies)
+        if bodies.shape[1] != self.body_bytes:
+            return np.zeros(len(bodies), bool)
+        parameters = slice(self.layout.table, self.layout.header)
+        fresh = (bodies[:, COMMON_BYTES] == self._body[COMMON_BYTES]).all(axis=1)
+        fresh &= (bodies[:, parameters] == self._body[parameters]).all(axis=1)
+        rows = np.flatnonzero(fresh)
+        group, position = headers["group"][rows], headers["position"][rows]
+        rows = rows[(self.base[group] < 0) & ~self.arrived[position]]  # a liar must not fix a group's n and stripes
+        for first in np.unique(headers["group"][rows], return_index=True)[1].tolist():
+            self._learn_group(bodies[rows[first]].tobytes())
+        return self._are_expected(bodies, headers)
 
     def _learn_group(self, body: bytes) -> None:
         """Register a group that a body is the first to speak of, if its n can be true."""
@@ -167,11 +167,10 @@ class Reassembly:
         self.base[group] = self.n.sum()
         self.n[group] = n
         self.k[group] = read_table(body, self.k.shape[1])["k"]
-        self._tables[group] = np.frombuffer(body, np.uint8)[GROUP_AT : self.layout.table]
+        self._said[group] = self._said_by(np.frombuffer(body, np.uint8)[np.newaxis])[0]
 
-    def _add_expected(self, bodies: Bytes) -> Drops:
+    def _add_expected(self, bodies: Bytes, headers: Headers) -> Drops:
         """Take in bodies for which `_are_expected` holds."""
-        headers = read_headers(bodies)
         group = headers["group"].astype(np.intp)
         row = self.base[group] + headers["index"]
         position = headers["position"].astype(np.intp)
@@ -277,7 +276,7 @@ def is_tensor(header: np.void, n: int, grid: PacketGrid) -> bool:
     sent, kept, groups = int(header["sent"]), int(header["kept"]), int(header["groups"])
     others = groups - 1  # each of at least one datagram; without others, the group is all there is
     return (
-        groups >= 1
+        1 <= groups * int(header["stripes"]) <= MAX_TENSOR_STRIPES
         and int(header["group"]) < groups
         and sent <= MAX_SENT_PER_PACKET * grid.count
         and 1 <= kept <= grid.count

@@ -25,7 +25,6 @@ Symbols = npt.NDArray[np.uint8]
 PLACE_BYTES = 2
 LONG = 128  # a packet of so many bytes has a length of two bytes
 MAX_PACKET_BYTES = 2**15 - 1
-LONG_HEAD_BYTES = 2 + PLACE_BYTES
 
 
 class Packing(NamedTuple):
@@ -50,6 +49,8 @@ def pack(entries: Indices, length: int, most: int | None = None) -> Indices:
     """
     if len(entries) and int(entries.max()) > length:
         raise ValueError(f"a packet takes {int(entries.max())} bytes of a symbol, which has {length}")
+    if most == 1:
+        return np.arange(len(entries) + 1)
     most = most or len(entries)
     if len(entries) and (entries == entries[0]).all():
         return np.append(np.arange(0, len(entries), min(length // int(entries[0]), most)), len(entries))
@@ -69,6 +70,10 @@ def pack_tightly(entries: Indices, room: int, word: int = 1, most: int | None = 
     """
     room -= room % word
     starts = pack(entries, room, most)
+    if (entries == entries[0]).all():
+        each = -(-len(entries) // (len(starts) - 1))  # in a symbol, dealt evenly to as few symbols
+        length = -(-each * int(entries[0]) // word) * word
+        return Packing(pack(entries, length, each), length)
     low, high = -(-int(entries.max()) // word), room // word  # in words: `high` is enough, below `low` is too short
     while low < high:
         middle = (low + high) // 2
@@ -86,25 +91,27 @@ def fill_symbols(packets: Packets, order: Indices, packing: Packing) -> Symbols:
     starts, length = packing
     symbols = np.zeros((len(starts) - 1, length), np.uint8)
     size = packets.common_size
-    if size is not None and size >= LONG:
-        entries = np.empty((len(order), LONG_HEAD_BYTES + size), np.uint8)
-        entries[:, 0], entries[:, 1] = LONG | size >> 8, size & 255
-        entries[:, 2:LONG_HEAD_BYTES] = _big_endian(packets.places[order])
-        entries[:, LONG_HEAD_BYTES:] = packets.matrix(size)[order]
-        _put_evenly(entries, starts, symbols)
-    else:
+    if size is None:
         _put_one_by_one(packets, order, starts, symbols)
+    else:
+        _put_evenly(packets.matrix(size), packets.places, order, starts, symbols)
     return symbols
 
 
-def _put_evenly(entries: Symbols, starts: Indices, symbols: Symbols) -> None:
-    """Put entries (m, size) into symbols, the n-th of each symbol at once."""
-    size = entries.shape[1]
+def _put_evenly(rows: Symbols, places: Indices, order: Indices, starts: Indices, symbols: Symbols) -> None:
+    """Put packets of one size, the `rows` (count, size), into symbols: the n-th of each symbol at once."""
+    size = rows.shape[1]
+    head = np.array([size] if size < LONG else [LONG | size >> 8, size & 255], np.uint8)
+    place_at, data_at = len(head), len(head) + PLACE_BYTES
     counts = np.diff(starts)
     for number in range(int(counts.max(initial=0))):
         has = counts > number
-        of_symbol = slice(None) if has.all() else has
-        symbols[of_symbol, number * size : (number + 1) * size] = entries[starts[:-1][of_symbol] + number]
+        of_symbol = slice(None) if has.all() else np.flatnonzero(has)
+        members = order[starts[:-1][of_symbol] + number]
+        entries = symbols[:, number * (data_at + size) : (number + 1) * (data_at + size)]
+        entries[of_symbol, :place_at] = head
+        entries[of_symbol, place_at:data_at] = _big_endian(places[members])
+        entries[of_symbol, data_at:] = rows[members]
 
 
 def _put_one_by_one(packets: Packets, order: Indices, starts: Indices, symbols: Symbols) -> None:
@@ -132,16 +139,17 @@ class Unpacked(NamedTuple):
     symbol: Indices
 
 
-def unpack(symbols: Symbols) -> Unpacked:
+def unpack(symbols: Symbols, most: int) -> Unpacked:
     """Return what is in data symbols (k, length), whatever their bytes are: a packet that does not fit ends its symbol.
 
-    Places may be of no packet, or repeated: a sender may lie.
+    Places may be of no packet, or repeated: a sender may lie. The search ends once there are more than `most` packets:
+    symbols full of tiny ones would take a hundred times their own memory.
     """
     count, length = symbols.shape
     at = np.zeros(count, np.intp)  # where each symbol's next entry begins
     rows = np.arange(count)
     found: list[tuple[Indices, Indices, Indices, Indices]] = []  # of each round: symbols, starts, sizes, places
-    while len(rows):
+    while len(rows) and sum(len(part[0]) for part in found) <= most:
         room = length - at
         head = symbols[rows, np.minimum(at, length - 1)].astype(np.intp)
         is_long = head >= LONG

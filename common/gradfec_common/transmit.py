@@ -15,8 +15,8 @@ from gradfec_common.codes import CODES, Each, worth_threads
 from gradfec_common.packets import Packets
 from gradfec_common.protect.plan import GroupShape, Plan, Stripe
 from gradfec_common.protect.policy import Budget
-from gradfec_common.quantisers import MAX_PARAMETER_BYTES, Coded, Quantiser
-from gradfec_common.symbols import fill_symbols
+from gradfec_common.quantisers import Coded, Quantiser
+from gradfec_common.symbols import Packing, fill_symbols
 from gradfec_common.wire import SEAL_BYTES, Bytes
 from gradfec_common.wire.symbol import (
     COMMON_BYTES,
@@ -34,9 +34,9 @@ TOGETHER = 4  # stripes that are coded in one call: the calls would cost a quart
 KEPT = 16  # send orders that are kept, each of 50 bytes a datagram
 
 
-def budget_for(parameter_bytes: int = MAX_PARAMETER_BYTES, packets_a_symbol: int | None = None) -> Budget:
+def budget_for(quantiser: Quantiser, packets_a_symbol: int | None = None) -> Budget:
     """Return what a datagram has room for beside a quantiser's parameters."""
-    return Budget(body_room(parameter_bytes), packets_a_symbol)
+    return Budget(body_room(quantiser.parameter_bytes), packets_a_symbol)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _fill(symbols: Bytes, packets: Packets, plan: Plan, order: SendOrder, each: 
         stripe, count = call.stripes[0], len(call.stripes)
         (k, length, _), n = stripe.shape, call.positions.shape[1]
         columns = slice(call.column, call.column + length)
-        data = np.concatenate([fill_symbols(packets, *member[:2]) for member in call.stripes])
+        data = fill_symbols(packets, *_one_after_the_other(call.stripes))
         symbols[call.positions[:, :k].ravel(), columns] = data  # (count x k, length), stripe after stripe
         if n > k:
             beside = data.reshape(count, k, length).swapaxes(0, 1).reshape(k, -1)  # -> (k, count x length)
@@ -94,6 +94,13 @@ def _fill(symbols: Bytes, packets: Packets, plan: Plan, order: SendOrder, each: 
     work = [sum(stripe.k * (call.positions.shape[1] - stripe.k) for stripe in call.stripes) for call in calls]
     for _ in worth_threads(work, each)(code, calls):
         pass
+
+
+def _one_after_the_other(stripes: Sequence[Stripe]) -> tuple[Indices, Packing]:
+    """Return the packets of stripes of one shape, and their packing, as if they were one."""
+    counts = np.concatenate([np.diff(stripe.packing.starts) for stripe in stripes])
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    return np.concatenate([stripe.packets for stripe in stripes]), Packing(starts, stripes[0].packing.length)
 
 
 class Call(NamedTuple):

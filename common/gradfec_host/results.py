@@ -21,9 +21,9 @@ SYMBOL_FATES = ("received", "lost")
 PACKET_FATES = ("arrived", "recovered", "missing", "dropped_by_plan")
 
 
-def symbol_fates(packets: Mapping[str, int | None]) -> dict[str, int]:
-    """Return how many symbols had which fate, each one, by the counts that a record has of its `packets`."""
-    sent, received = packets["sent"] or 0, packets["received"]
+def symbol_fates(datagrams: Mapping[str, int | None]) -> dict[str, int]:
+    """Return how many datagrams of symbols had which fate, by the counts that a record has of its `datagrams`."""
+    sent, received = datagrams["sent"] or 0, datagrams["received"]
     if received is None:
         return {UNKNOWN: sent}
     return {"received": received, "lost": max(sent - received, 0)}  # the other side may lie

@@ -51,7 +51,7 @@ class EdgeMetrics(Collector):
         self, registry: CollectorRegistry, snapshots: Callable[[], Mapping[str, Snapshot]], *, insecure: bool
     ) -> None:
         """Ask `snapshots` at each scrape, in another thread, for one of each camera."""
-        self._snapshots = snapshots
+        self.registry, self._snapshots = registry, snapshots
         registry.register(self)
 
         def counter(name: str, text: str, *labels: str) -> prometheus.Counter:
@@ -139,16 +139,16 @@ class CameraMetrics:
 
     def ended(self, story: Story) -> None:
         """Count a frame whose story is over."""
-        of, camera, packets = self._of, self._camera, story.packets
+        of, camera = self._of, self._camera
         of.frames.labels(camera, story.outcome if story.plan else "unsent").inc()
         for stage, milliseconds in story.stages_ms.items():
             of.stage.labels(camera, stage).observe(milliseconds / 1000)
         if story.result:
             of.latency.labels(camera).observe(story.latency_ms / 1000)
-        of.parity.labels(camera).inc(packets["parity"] or 0)
+        of.parity.labels(camera).inc(story.datagrams["parity"] or 0)
         for family, counts in (
-            (of.symbols, symbol_fates(packets)),
-            (of.packets, packet_fates(packets)),
+            (of.symbols, symbol_fates(story.datagrams)),
+            (of.packets, packet_fates(story.packets)),
             (of.importance, story.importance),
         ):
             for fate, count in counts.items():

@@ -42,7 +42,8 @@ from gradfec_cloud.labels import labels
 from gradfec_common.codes import BARE, ZFEC
 from gradfec_common.delivery import packets_arrived, packets_at_hand
 from gradfec_common.errors import GradfecError
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import Block, Plan, Scheme, parse_scheme
 
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from gradfec_cli.gradcam import GradCam
 
 GRID = PacketGrid((56, 56, 20), 7)  # 160 packets
-SPLIT = SplitPoint(900, "a_small_one", GRID.shape)
+SPLIT = Cut(RESNET50, 900, "a_small_one", GRID.shape)
 CAT, DOG = Answer(285, "Egyptian_cat", 0.8), Answer(207, "golden_retriever", 0.4)
 LONGEST = max(range(1000), key=lambda index: len(labels()[index]))
 

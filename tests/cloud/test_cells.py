@@ -11,7 +11,7 @@ from gradfec_common.plan import Plan
 from gradfec_common.reassembly import Reassembly, decode_tensor
 from gradfec_common.sketch import Fate, plan_fates
 from gradfec_common.wire import read_symbols
-from gradfec_web.view import Cell
+from gradfec_common.cells import Cell
 
 
 def one_by_one(plan: Plan, symbols: list[tuple[int, int]], *, sketched: bool) -> list[int]:

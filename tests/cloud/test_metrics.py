@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.exported import CLOUD_MOVES, Cloud, Move, families
 
-from gradfec_cloud.metrics import FATES, LIMITS, STAGES, TENSOR_FATES
+from gradfec_cloud.metrics import FATES, LEASE_ENDINGS, LIMITS, STAGES, TENSOR_FATES
 from gradfec_common.session import cloud as core
 
 SESSION = Path(core.__file__).parent
@@ -33,6 +33,7 @@ def test_there_is_no_metric_but_those_that_are_known_to_move() -> None:
     [
         ("datagrams_received_total", "fate", FATES),
         ("tensors_total", "fate", TENSOR_FATES),
+        ("leases_total", "fate", LEASE_ENDINGS),
         ("limits_reached_total", "limit", LIMITS),
         ("stage_seconds_count", "stage", STAGES),
         ("symbols_total", "fate", ("received", "lost")),

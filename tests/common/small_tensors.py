@@ -40,7 +40,7 @@ GRID = PacketGrid(SHAPE, 7)  # 12 packets of 28 elements
 TENSOR = 5
 UNIFORM8 = QUANTISERS["uniform8"]
 SIZES: Indices = np.full(GRID.count, GRID.size)  # of the packets with uniform8
-ALONE = budget_for(8, packets_a_symbol=1)
+ALONE = budget_for(UNIFORM8, packets_a_symbol=1)
 FEC_CODES = [code for code in FEC.values() if code.id in CODES]  # those whose library is installed
 ZERO: Concealment = Zero(CUT, {})
 

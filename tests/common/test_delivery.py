@@ -16,7 +16,7 @@ from gradfec_common.reassembly import Reassembly
 from gradfec_common.symbols import Packing
 from gradfec_common.transmit import budget_for, encode_tensor, send_order
 
-from .small_tensors import GRID, TENSOR, ZERO, coded, features, odd_plan, planned
+from .small_tensors import GRID, TENSOR, UNIFORM8, ZERO, coded, features, odd_plan, planned
 
 SEEDS = st.integers(0, 2**32 - 1)
 POLICIES = ["FEC_0_100", "FEC_30_70", "FEC_90_10", "nested:1,3/5", "nested:2,4,6", "none"]
@@ -24,7 +24,11 @@ POLICIES = ["FEC_0_100", "FEC_30_70", "FEC_90_10", "nested:1,3/5", "nested:2,4,6
 
 def any_plan(rng, policy, most, sizes):
     """The plan of a policy, or one of the general form where there is none."""
-    return planned(policy, rng.random(12), sizes=sizes, budget=budget_for(8, most)) if policy else odd_plan(rng, sizes)
+    return (
+        planned(policy, rng.random(12), sizes=sizes, budget=budget_for(UNIFORM8, most))
+        if policy
+        else odd_plan(rng, sizes)
+    )
 
 
 @settings(max_examples=150)

@@ -15,9 +15,10 @@ from gradfec_common.decode import decode_tensor
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import Group, Plan, Stripe
 from gradfec_common.quantisers import MAX_PARAMETER_BYTES, QUANTISERS
-from gradfec_common.reassembly import MAX_SENT_PER_PACKET, Reassembly, is_first, judge, read_map
+from gradfec_common.reassembly import Reassembly, is_first, judge, read_map
 from gradfec_common.symbols import Packing
 from gradfec_common.wire import Drop
+from gradfec_common.wire.symbol import MAX_SENT_PER_PACKET
 
 from .small_tensors import GRID, ZERO, bodies_of, headers_of, matrix_of, odd_plan, planned
 
@@ -239,6 +240,7 @@ def alone(body, grid=GRID):
         said["position"] < said["sent"] <= 4 * grid.count,
         1 <= said["kept"] <= grid.count,
         said["group"] < said["groups"],
+        said["groups"] * said["stripes"] <= 255,
         said["n"] + said["groups"] - 1 <= said["sent"],
         said["groups"] > 1 or said["n"] == said["sent"],
     ]

@@ -26,6 +26,7 @@ class Deflate:
 
     id = 200
     name = "deflate"
+    parameter_bytes = 0
 
     def fits(self, cut: Cut) -> bool:
         return True

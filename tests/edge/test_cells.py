@@ -11,7 +11,7 @@ from gradfec_common.codes import BARE, ZFEC
 from gradfec_common.plan import Block, Plan
 from gradfec_common.transmit import EncodedTensor
 from gradfec_edge.cells import cells_of
-from gradfec_web.view import Cell
+from gradfec_common.cells import Cell
 
 
 def one_by_one(tensor: EncodedTensor, arrived: set[int]) -> list[int]:

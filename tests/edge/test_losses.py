@@ -9,14 +9,14 @@ import numpy.typing as npt
 import pytest
 
 from gradfec_common.codes import fec_named
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut
 from gradfec_common.plan import parse_scheme
 from gradfec_common.reassembly import Reassembly, decode_tensor
 from gradfec_common.transmit import encode_tensor, packet_grid
 from gradfec_common.wire import Report, Result
 from gradfec_edge.losses import Weights
 
-SPLIT = split_point("pool1_pool")
+SPLIT = named_cut("pool1_pool")
 GRID = packet_grid(SPLIT, 14)  # 256 packets
 
 

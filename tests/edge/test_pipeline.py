@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut
 from gradfec_common.plan import parse_scheme
 from gradfec_common.transmit import encode_tensor, packet_grid
 from gradfec_edge.compensation import compensated
@@ -16,7 +16,7 @@ from gradfec_edge.importance import EstimatorFile, make_estimator
 from gradfec_edge.importance.shares import importance_shares
 from gradfec_edge.pipeline import Pipeline, Stages
 
-SPLIT = split_point("pool1_pool")  # (56, 56, 64): 256 packets of 14 rows
+SPLIT = named_cut("pool1_pool")  # (56, 56, 64): 256 packets of 14 rows
 GRID = packet_grid(SPLIT, 14)
 FRAME = np.zeros((8, 8, 3), np.uint8)
 Floats = npt.NDArray[np.float32]

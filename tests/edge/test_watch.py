@@ -19,7 +19,8 @@ from gradfec_edge.cells import cells_of
 from gradfec_edge.pipeline import EncodedFrame
 from gradfec_edge.watch import Watch
 from gradfec_host.console import Endpoint
-from gradfec_web.view import Cell, Frame, Picture, Record
+from gradfec_common.cells import Cell
+from gradfec_web.view import Frame, Picture, Record
 
 CLOUD = Endpoint("cloud", 9000)
 IMAGE = np.full((224, 224, 3), 100, np.uint8)

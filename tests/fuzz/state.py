@@ -31,7 +31,7 @@ def _walk(thing: Any, seen: set[int]) -> Any:
     if isinstance(thing, Allowance):  # what claims to be of a session is counted before it is opened
         return None
     if isinstance(thing, Timers):
-        return len(thing._actions), thing.next()
+        return len(thing._things), thing.next_at
     if isinstance(thing, dict):
         return [(_walk(key, seen), _walk(value, seen)) for key, value in thing.items()]
     if isinstance(thing, Iterable):

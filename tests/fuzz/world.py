@@ -266,10 +266,11 @@ class CloudWorld:
         assert sum(core.counts.values()) == self.fed, "not exactly one fate each"
         tensors = core.tensors
         assert tensors["opened"] == sum(tensors.values()) - tensors["opened"] + core.open_tensors
-        sessions = core._sessions.values()
+        sessions = [*core._sessions]
+        tensors_of = core._tensors._sessions
         assert core.held_bytes <= limits.reassembly_bytes, "reassembly_bytes"
         share = max(limits.pending_tensors, len(sessions)) // max(len(sessions), 1)
-        rightful = sum(min(session.pending, share) for session in sessions)
+        rightful = sum(min(mine.pending, share) for mine in tensors_of.values())
         if core.tensors["overloaded"] > self._overloaded and core._tensors._pending > rightful:
             self.crowded = True
         self._overloaded = core.tensors["overloaded"]
@@ -277,17 +278,19 @@ class CloudWorld:
         assert max(Counter(session.key.id for session in sessions).values(), default=0) <= limits.sessions_per_key
         pending = max(limits.pending_tensors, limits.sessions)
         assert core._tensors._pending <= pending
-        answers = 0
         for session in sessions:
-            assert len(session.answers) <= limits.answers_per_session
-            assert len(session.tensors) <= limits.tensors_per_session + limits.pending_tensors
-            assert sum(not tensor.decided for tensor in session.tensors.values()) <= limits.tensors_per_session
-            assert len(session.finished) <= 2 * limits.tensor_window + 1
-            assert sum(map(len, session.sketch.parts.values())) <= limits.sketch_bytes
-            answers += len(session.answers)
-        assert len(core._greeter._greeted) <= limits.greetings
-        assert len(core._greeter._by_host) <= limits.addresses
-        assert len(core._timers._actions) <= core.open_tensors + answers + 1
+            answers = core._repeater._messages.get(session.id, ())
+            assert len(answers) <= limits.answers_per_session
+        for mine in tensors_of.values():
+            assert len(mine.tensors) <= limits.tensors_per_session + limits.pending_tensors
+            assert len(mine.collecting) <= limits.tensors_per_session
+            assert len(mine.window._finished) <= 2 * limits.tensor_window + 1
+        for sketch in core._sketches._newest.values():
+            assert sum(map(len, sketch.parts.values())) <= limits.sketch_bytes
+        assert len(core._reception._greeter._greeted) <= limits.greetings
+        assert len(core._reception._greeter._by_host) <= limits.addresses
+        assert len(core._tensors._timers._things) <= core.open_tensors
+        assert len(core._repeater._timers._things) == core.unacknowledged
 
 
 class EdgeWorld:
@@ -336,7 +339,7 @@ class EdgeWorld:
             if isinstance(event, Closed):
                 assert event.tensor not in self.closed, "closed twice"
                 self.closed.add(event.tensor)
-        assert self.opened - self.closed == set(self.core._awaiting)
+        assert self.opened - self.closed == set(self.core._tensors._tensors)
         assert self.core.in_flight <= self.core.limits.tensors_in_flight
 
     def _opened(self, datagram: bytes) -> bytes:

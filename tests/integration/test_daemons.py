@@ -24,7 +24,7 @@ from gradfec_cli.uncut import predict
 from gradfec_cloud.backend import BackEnd
 from gradfec_cloud.metrics import FATES, LIMITS, TENSOR_FATES
 from gradfec_common import wire
-from gradfec_common.network import DEFAULT_SPLIT
+from gradfec_common.networks import DEFAULT_CUT
 
 from .patient import patient
 from .stubbed import stubbed
@@ -79,7 +79,7 @@ def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Cloud
     """Two real clouds with the real weights, by their split, shared by the tests of this module."""
     with ExitStack() as stack:
         both, started = {}, []
-        for split in (DEFAULT_SPLIT, OTHER_SPLIT):
+        for split in (DEFAULT_CUT, OTHER_SPLIT):
             port, metrics, results = free_port(), free_port(), tmp_path_factory.mktemp("cloud") / "answers.jsonl"
             options = ["--listen", f"127.0.0.1:{port}", "--metrics", metrics, "--results", results, "--split", split]
             started.append(stack.enter_context(patient("gradfec-cloud", *options)))
@@ -91,15 +91,15 @@ def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Cloud
 
 @pytest.fixture(scope="module")
 def cloud(clouds: dict[str, Cloud]) -> Cloud:
-    return clouds[DEFAULT_SPLIT]
+    return clouds[DEFAULT_CUT]
 
 
 @pytest.fixture(scope="module")
 def edges(clouds: dict[str, Cloud], photographs: Path) -> dict[str, Sent]:
     """What real edges printed that sent the same folder at the same time, by name; no loss, no protection."""
     everyone = {
-        "left": [DEFAULT_SPLIT],
-        "right": [DEFAULT_SPLIT, "--in-flight", "1", "--importance", "random"],
+        "left": [DEFAULT_CUT],
+        "right": [DEFAULT_CUT, "--in-flight", "1", "--importance", "random"],
         "other": [OTHER_SPLIT, "--rows", "2"],
     }
     running = {}

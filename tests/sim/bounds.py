@@ -18,7 +18,7 @@ from gradfec_common.session.timers import SLACK
 from gradfec_common.sketch import MAX_PARTS
 
 ATOMS = (str, bytes, int, float, bool, type(None), enum.Enum, np.generic)
-COUNTERS = ("counts", "bites", "_bites")  # of datagrams, and of limits that bit: what becomes of them is told apart
+COUNTERS = ("counts", "bites")  # of datagrams, and of limits that bit: what becomes of them is told apart
 OPAQUE = (type, types.ModuleType, types.BuiltinFunctionType, np.dtype)
 
 
@@ -98,8 +98,8 @@ def most_timers(limits: CloudLimits) -> int:
 
 
 def timers_for(tensors_and_answers: int) -> int:
-    """Return how many timers a cloud may have: one for each tensor and answer, and for all sessions; as many gone."""
-    return 2 * (1 + tensors_and_answers) + SLACK
+    """Return how many timers a cloud may have: for each tensor and answer, as many gone, and one for all sessions."""
+    return 2 * (tensors_and_answers + SLACK) + 1
 
 
 def most_array_bytes(limits: CloudLimits, grid: PacketGrid, max_sent: int, window: int) -> int:

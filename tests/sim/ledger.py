@@ -19,9 +19,7 @@ from gradfec_common import seal, wire
 from gradfec_common.ciphers import AEADS, Cipher
 from gradfec_common.replay import Verdict, Verdicts
 from gradfec_common.seal import Opener, Sealer
-from gradfec_common.session import cloud as cloud_module
-from gradfec_common.session import edge as edge_module
-from gradfec_common.session import handshake
+from gradfec_common.session import edge, handshake, reception
 from gradfec_common.session.handshake import AuthenticHello, Established, HandshakeKey
 from gradfec_common.session.rates import Allowance
 from gradfec_common.wire import Hello, Kind
@@ -243,11 +241,11 @@ def watched() -> Iterator[None]:
         for cipher, make in AEADS.items()
     }
     with ExitStack() as stack:
-        for module in (cloud_module, edge_module):
+        for module in (reception, edge):
             stack.enter_context(mock.patch.object(module, "Sealer", WatchedSealer))
             stack.enter_context(mock.patch.object(module, "Opener", WatchedOpener))
-        stack.enter_context(mock.patch.object(cloud_module, "Allowance", _allowance))
-        stack.enter_context(mock.patch.object(cloud_module, "answer_hello", _answer_hello(cloud_module.answer_hello)))
+        stack.enter_context(mock.patch.object(reception, "Allowance", _allowance))
+        stack.enter_context(mock.patch.object(reception, "answer_hello", _answer_hello(reception.answer_hello)))
         stack.enter_context(mock.patch.object(HandshakeKey, "seal_hello", _seal_hello(HandshakeKey.seal_hello)))
         stack.enter_context(mock.patch.object(seal, "AEADS", aeads))
         watch = lambda key: WatchedAead(ChaCha20Poly1305(key), key)  # noqa: E731

@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import EdgeLimits, EdgeSession, new_hello
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.handshake import HELLO_BYTES, MAX_HELLO_BODY_BYTES, PUBLIC_BYTES, HandshakeKey
-from gradfec_common.session.records import Session, Tensor
+from gradfec_common.session.sessions import Session
+from gradfec_common.session.tensor import Tensor
 from gradfec_common.wire import (
     Ack,
     Bye,
@@ -71,7 +72,7 @@ class Entropy:
 
 
 def new_cloud(
-    split: SplitPoint,
+    split: Cut,
     deadline_s: float,
     keys: Mapping[bytes, HandshakeKey],
     limits: CloudLimits,
@@ -83,7 +84,7 @@ def new_cloud(
 
 def new_edge(
     name: str,
-    split: SplitPoint,
+    split: Cut,
     grid: PacketGrid,
     key: HandshakeKey,
     cipher: Cipher,
@@ -100,7 +101,7 @@ def new_edge(
 
 def sessions_of(cloud: CloudSessions) -> dict[int, Session]:
     """Return the sessions, by number."""
-    return cloud._sessions
+    return {session.id: session for session in cloud._sessions}
 
 
 def understands(cloud: CloudSessions, core: EdgeSession) -> bool:
@@ -114,34 +115,65 @@ def understands(cloud: CloudSessions, core: EdgeSession) -> bool:
 
 def tensor_of(cloud: CloudSessions, session: int, number: int) -> Tensor | None:
     """Return a tensor that is not finished yet."""
-    return cloud._sessions[session].tensors.get(number) if session in cloud._sessions else None
+    mine = cloud._tensors._sessions.get(session)
+    return mine.tensors.get(number) if mine else None
 
 
 def tensors_of(cloud: CloudSessions, sessions: Iterable[int]) -> list[Tensor]:
     """Return the tensors of sessions, where these are still open, that are not finished yet."""
-    still = [cloud._sessions[session] for session in sessions if session in cloud._sessions]
-    return [tensor for session in still for tensor in session.tensors.values()]
+    still = [cloud._tensors._sessions[session] for session in sessions if session in cloud._tensors._sessions]
+    return [tensor for mine in still for tensor in mine.tensors.values()]
 
 
-def held_by(session: Session) -> int:
+def newest_of(cloud: CloudSessions, session: int) -> int:
+    """Return the number of a session's newest tensor, -1 where it has had none."""
+    mine = cloud._tensors._sessions.get(session)
+    return mine.window.newest if mine else -1
+
+
+def finished_of(cloud: CloudSessions, session: int) -> int:
+    """Count the numbers of finished tensors that are remembered of a session."""
+    mine = cloud._tensors._sessions.get(session)
+    return len(mine.window._finished) if mine else 0
+
+
+def held_by(cloud: CloudSessions, session: int) -> int:
     """Count the bytes of symbols that are held for a session."""
-    return sum(tensor.arrived.symbols.nbytes for tensor in session.tensors.values())
+    mine = cloud._tensors._sessions.get(session)
+    return mine.held_bytes if mine else 0
+
+
+def pending_of(cloud: CloudSessions, session: int) -> int:
+    """Count the tensors of a session that are with the back-end."""
+    mine = cloud._tensors._sessions.get(session)
+    return mine.pending if mine else 0
+
+
+def unacknowledged_of(cloud: CloudSessions, session: int) -> int:
+    """Count the answers to a session that are still repeated."""
+    return len(cloud._repeater._messages.get(session, ()))
+
+
+def sketch_bytes_of(cloud: CloudSessions, session: int) -> int:
+    """Count the bytes of a session's sketch that are held."""
+    sketch = cloud._sketches._newest.get(session)
+    return sum(map(len, sketch.parts.values())) if sketch else 0
 
 
 def timers_of(cloud: CloudSessions) -> int:
     """Count what the cloud still has to do, at any time."""
-    return len(cloud._timers)
+    return len(cloud._tensors._timers) + len(cloud._repeater._timers) + (cloud._sessions.look_at is not None)
 
 
 def settle(cloud: CloudSessions, now: float) -> None:
     """Let every session's allowance take note of the time: whoever asks for it does, which changes nothing else."""
-    for session in cloud._sessions.values():
+    for session in cloud._sessions:
         session.allowance.has_any(now)
 
 
 def greetings_of(cloud: CloudSessions) -> tuple[int, int]:
     """Count the hellos that the cloud remembers, and the addresses whose hellos it counts."""
-    return len(cloud._greeter._greeted), len(cloud._greeter._by_host)
+    return len(cloud._reception._greeter._greeted), len(cloud._reception._greeter._by_host)
 
 
 def hello_at_hand(core: EdgeSession) -> bytes:
@@ -150,6 +182,13 @@ def hello_at_hand(core: EdgeSession) -> bytes:
 
 
 # --- what key holders say that the cores would not ---
+
+
+def next_number(core: EdgeSession) -> int:
+    """Use up the next tensor number of an edge, which does not open one."""
+    tensors = core._tensors
+    number, tensors._next_number = tensors._next_number, tensors._next_number + 1
+    return number
 
 
 def symbols_by(core: EdgeSession, tensor: int, headers: npt.NDArray[Any], symbols: wire.Bytes) -> list[bytes]:

@@ -13,6 +13,7 @@ from gradfec_common import reassembly, wire
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionOpened, Sketched
 from gradfec_common.session.handshake import HandshakeKey
+from gradfec_common.session.states import TensorState
 from gradfec_common.wire import Drop, Report, Result
 
 from . import bounds, nodes
@@ -151,7 +152,7 @@ class Truth:
             return not upwards or payload in self.ledger.accepted
         if payload not in self.ledger.hellos:
             return True
-        if payload[8:16] not in cloud._greeter.keys:
+        if payload[8:16] not in cloud._reception.keys:
             return True
         answered = self.cloud.greeted.get(payload, {})
         remembered = answered and not cloud.bites["greetings"]
@@ -186,9 +187,9 @@ class Truth:
             sent = self.sent[piece.session, piece.tensor]
             tensor = nodes.tensor_of(cloud, piece.session, piece.tensor)
             if tensor is None:
-                newest = nodes.sessions_of(cloud)[piece.session].newest
+                newest = nodes.newest_of(cloud, piece.session)
                 sent.refused |= piece.tensor < newest - cloud.limits.tensor_window
-            if tensor.report is None if tensor else sent.decided is None:
+            if tensor.state is not TensorState.CLOSED if tensor else sent.decided is None:
                 touched[piece.session, piece.tensor] = sent
         return touched
 
@@ -219,7 +220,8 @@ class Truth:
             if tensor is None or sent.refused:
                 continue
             assert tensor.arrived.received == len(sent.positions), "a tensor counts other datagrams than have arrived"
-            assert tensor.decided or not sent.complete, "k symbols of each block came in time, and it is not decided"
+            collecting = tensor.state is TensorState.COLLECTING
+            assert not collecting or not sent.complete, "k symbols of each block came in time, and it is not decided"
 
     def _accept(self, parcel: Parcel, touched: Touched) -> None:
         """Note that a datagram was authentic and new."""
@@ -360,26 +362,28 @@ class Truth:
         per_s, burst = self._allowed(cloud)
         for number, session in sessions.items():
             assert session.key.id in self.keys, "a session goes on whose key is removed"
-            assert session.confirmed == (number in book.opened), "a session is used before it is"
+            assert session.is_open == (number in book.opened), "a session is used before it is"
             assert session.peer == book.where[number][1], "a session is not where its newest datagram came from"
             assert session.credit >= 0
             allowed = burst + per_s * (now - book.begun[number]) + 2 * book.answered[number]
             assert book.taken[number] <= allowed + self.swarm.batch, "a session has sent more than it may"
-            collecting = sum(not tensor.decided for tensor in session.tensors.values())
+            tensors = nodes.tensors_of(cloud, [number])
+            collecting = sum(tensor.state is TensorState.COLLECTING for tensor in tensors)
             assert collecting <= limits.tensors_per_session, "more tensors are collected than the limit"
-            assert len(session.tensors) <= limits.tensors_per_session + limits.pending_tensors
-            assert len(session.answers) <= limits.answers_per_session, "more answers are kept than the limit"
-            assert len(session.finished) <= 2 * limits.tensor_window + 1, "more finished tensors than the limit"
-            held = sum(map(len, session.sketch.parts.values()))
+            assert len(tensors) <= limits.tensors_per_session + limits.pending_tensors
+            answers, finished = nodes.unacknowledged_of(cloud, number), nodes.finished_of(cloud, number)
+            assert answers <= limits.answers_per_session, "more answers are kept than the limit"
+            assert finished <= 2 * limits.tensor_window + 1, "more finished tensors than the limit"
+            held = nodes.sketch_bytes_of(cloud, number)
             assert held <= limits.sketch_bytes, "more of a sketch is held than the limit"
 
     def _check_shares(self, cloud: CloudSessions) -> None:
         """No session comes to hold more than an equal share."""
         book, limits, sessions = self.cloud, cloud.limits, nodes.sessions_of(cloud)
-        edges = {number for number, session in sessions.items() if session.confirmed}
+        edges = {number for number, session in sessions.items() if session.is_open}
         sharing = len(edges & book.edges) or 1  # ever since the last look
-        held = Counter({number: nodes.held_by(session) for number, session in sessions.items()})
-        pending = Counter({number: session.pending for number, session in sessions.items()})
+        held = Counter({number: nodes.held_by(cloud, number) for number in sessions})
+        pending = Counter({number: nodes.pending_of(cloud, number) for number in sessions})
         most_pending = max(limits.pending_tensors, sharing) // sharing
         for number in edges:
             more = held[number] > book.held[number]
@@ -395,11 +399,10 @@ class Truth:
 
     def check_times(self, cloud: CloudSessions, now: float) -> None:
         """When the timers have been handled, no tensor is collected beyond its time."""
-        for session in nodes.sessions_of(cloud).values():
-            for tensor in session.tensors.values():
-                if tensor.report is None:
-                    assert tensor.first_at + cloud.deadline_s > now, "a tensor is collected beyond its deadline"
-                    assert tensor.closes_at > now, "a tensor is not closed in time"
+        for tensor in nodes.tensors_of(cloud, nodes.sessions_of(cloud)):
+            if tensor.state is not TensorState.CLOSED:
+                assert tensor.first_at + cloud.deadline_s > now, "a tensor is collected beyond its deadline"
+                assert tensor.closes_at > now, "a tensor is not closed in time"
 
     def check_size(self, cloud: CloudSessions) -> None:
         """Costly bounds, now and then: nothing in the core grows beyond what follows from its limits."""

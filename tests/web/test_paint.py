@@ -21,7 +21,8 @@ from gradfec_web.paint import (
     draw_veil,
     tiles,
 )
-from gradfec_web.view import Cell, Picture
+from gradfec_common.cells import Cell
+from gradfec_web.view import Picture
 
 SHAPES = [(256, 8), (256, 56), (256, 1), (512, 4), (64, 8), (2048, 1), (1, 1), (3, 7), (2, 100)]
 

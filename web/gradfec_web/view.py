@@ -5,21 +5,8 @@ The page only looks. Nothing flows back, and a page that is slow, or has crashed
 
 from __future__ import annotations
 
-import enum
 import json
 from dataclasses import asdict, dataclass, field
-
-
-class Cell(enum.IntEnum):
-    """What became of one packet of a tensor."""
-
-    SENT = 0  # bare, and it arrived
-    PROTECTED = 1  # with parity, and it arrived
-    RECOVERED = 2  # lost, and given back by parity
-    LOST = 3  # lost, bare: filled
-    UNRECOVERED = 4  # lost, though with parity: filled
-    DROPPED = 5  # by the plan, never sent: filled
-    ABSENT = 6  # not there, and nobody here knows why: dropped or lost; filled
 
 
 @dataclass(frozen=True)
@@ -57,7 +44,8 @@ class Frame:
     at: float  # Unix time
     outcome: str  # complete, partial or timeout
     top5: list[tuple[int, str, float]]  # class index, label, score; empty without an answer
-    packets: dict[str, int]  # as in the results files: total, dropped_by_plan, parity, sent, received, lost, ...
+    packets: dict[str, int]  # as in the results files; what is not known is left out
+    datagrams: dict[str, int]  # likewise
     bursts: int  # runs of consecutive datagrams that were lost
     latency_ms: float
     stages_ms: dict[str, float]

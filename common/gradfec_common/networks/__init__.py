@@ -7,8 +7,8 @@ from gradfec_common.networks.network import Cut, Layer, Network, Preprocess, par
 from gradfec_common.networks.resnet50 import RESNET50
 
 __all__ = [
-    "DEFAULT_CUT", "DEFAULT_NETWORK", "NETWORKS", "Cut", "Layer", "Network", "Preprocess", "named_network",
-    "network_of_digest", "parameters",
+    "DEFAULT_CUT", "DEFAULT_NETWORK", "NETWORKS", "Cut", "Layer", "Network", "Preprocess", "full_name", "named_cut",
+    "named_network", "network_of_digest", "parameters",
 ]  # fmt: skip
 
 NETWORKS: dict[str, Network] = {network.name: network for network in (RESNET50,)}
@@ -21,6 +21,17 @@ def named_network(name: str) -> Network:
     if name not in NETWORKS:
         raise UsageError(f"no network is called {name!r}: use one of {', '.join(NETWORKS)}")
     return NETWORKS[name]
+
+
+def named_cut(name: str) -> Cut:
+    """Return the cut `LAYER` of the default network, or `NETWORK:LAYER`; UsageError where there is none."""
+    network, colon, layer = name.partition(":")
+    return named_network(network).cut(layer) if colon else named_network(DEFAULT_NETWORK).cut(name)
+
+
+def full_name(cut: Cut) -> str:
+    """Return the name by which `named_cut` finds a cut."""
+    return cut.name if cut.network.name == DEFAULT_NETWORK else f"{cut.network.name}:{cut.name}"
 
 
 def network_of_digest(digest: bytes) -> Network | None:

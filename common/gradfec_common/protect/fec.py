@@ -53,20 +53,24 @@ class UnequalProtection:
         length = max(packing.length, int(entry_sizes(sizes).max()))
         sent = max(len(pack(entry_sizes(sizes[everything]), length, budget.packets_a_symbol)) - 1, data)
         count = min(-(-sent // self.code.block_n(self.dropped_percent / 100)), data, MAX_GROUPS)
-        groups = []
-        for g in range(count):
-            n = min((sent - g + count - 1) // count, self.code.max_n)  # `sent` dealt to the groups the same way
-            groups.append(Group(n, (Stripe(*dealt(kept, packing, g, count), self.code),)))
-        return Plan(total, dropped, tuple(groups))
+        stripes = [Stripe(*part, self.code) for part in dealt(kept, packing, count)]
+        ns = [min((sent - g + count - 1) // count, self.code.max_n) for g in range(count)]  # `sent`, dealt likewise
+        return Plan(total, dropped, tuple(Group(n, (stripe,)) for n, stripe in zip(ns, stripes, strict=True)))
 
 
-def dealt(packets: Indices, packing: Packing, first: int, step: int) -> tuple[Indices, Packing]:
-    """Return the packets, and their packing, of every `step`-th symbol of a packing, from the `first` on."""
-    starts = packing.starts
-    counts = np.diff(starts)
-    mine = np.zeros(len(counts), bool)
-    mine[first::step] = True
-    return packets[np.repeat(mine, counts)], Packing(np.concatenate([[0], np.cumsum(counts[mine])]), packing.length)
+def dealt(packets: Indices, packing: Packing, count: int) -> list[tuple[Indices, Packing]]:
+    """Deal the symbols of a packing to `count` hands in turn; return the packets of each hand, and their packing."""
+    in_symbol = np.diff(packing.starts)  # packets
+    hand = np.arange(len(in_symbol)) % count
+    order = np.argsort(np.repeat(hand, in_symbol), kind="stable")  # of the packets: hand after hand
+    in_symbol = in_symbol[np.argsort(hand, kind="stable")]
+    ends = np.cumsum(np.bincount(hand))  # of each hand, in symbols
+    starts = np.concatenate([[0], np.cumsum(in_symbol)])
+    hands = []
+    for first, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+        own = starts[first : end + 1]
+        hands.append((packets[order[own[0] : own[-1]]], Packing(own - own[0], packing.length)))
+    return hands
 
 
 def read_policy(text: str, code: ErasureCode) -> UnequalProtection | None:

@@ -21,7 +21,7 @@ from gradfec_common.protect.link import LinkEstimate
 from gradfec_common.protect.plan import Group, Plan, Stripe, ranking
 from gradfec_common.protect.policy import Budget
 from gradfec_common.symbols import Packing, entry_sizes, pack
-from gradfec_common.wire.symbol import MAX_STRIPES
+from gradfec_common.wire.symbol import MAX_SENT_PER_PACKET, MAX_STRIPES
 
 Indices = npt.NDArray[np.intp]
 EXAMPLE = "nested:4,8,12"
@@ -46,6 +46,11 @@ class NestedProtection:
 
         What n datagrams have no room for is dropped, the least important first.
         """
+        if self.n > MAX_SENT_PER_PACKET * len(sizes):
+            raise UsageError(
+                f"{self.name} makes {self.n} datagrams of {len(sizes)} packets; {MAX_SENT_PER_PACKET} a packet are the "
+                "limit: use fewer datagrams or smaller --rows"
+            )
         ranked = ranking(importance)
         entries = entry_sizes(sizes[ranked])
         word = self.code.word_bytes

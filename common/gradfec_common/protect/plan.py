@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from gradfec_common.codes import ErasureCode
 from gradfec_common.symbols import Packing
+from gradfec_common.wire.symbol import MAX_SENT_PER_PACKET, MAX_TENSOR_STRIPES
 
 Indices = npt.NDArray[np.intp]
 
@@ -92,9 +93,10 @@ class Plan:
         assert np.array_equal(np.sort(packets), np.arange(self.total)), "a packet without exactly one fate"  # noqa: S101
         for n, stripe in self.stripes:
             assert 1 <= stripe.k <= n <= stripe.code.max_n, "a stripe that its code cannot have"  # noqa: S101
-        lengths = {sum(stripe.packing.length for stripe in group.stripes) for group in self.groups}
-        assert len(lengths) <= 1, "datagrams of different lengths"  # noqa: S101
-        assert len({len(group.stripes) for group in self.groups}) <= 1, "tables of different lengths"  # noqa: S101
+        layouts = {(len(group.stripes), sum(s.packing.length for s in group.stripes)) for group in self.groups}
+        assert len(layouts) <= 1, "groups of different lengths or numbers of stripes"  # noqa: S101
+        assert len(self.stripes) <= MAX_TENSOR_STRIPES, "more stripes than a tensor may have"  # noqa: S101
+        assert self.sent <= MAX_SENT_PER_PACKET * self.total, "more datagrams than the cloud takes"  # noqa: S101
 
     @property
     def stripes(self) -> list[tuple[int, Stripe]]:

@@ -42,6 +42,10 @@ class Quantiser(Protocol):
     def name(self) -> str:
         """The name, for people."""
 
+    @property
+    def parameter_bytes(self) -> int:
+        """How many bytes of parameters there are: as many for every tensor, at most MAX_PARAMETER_BYTES."""
+
     def fits(self, cut: Cut) -> bool:
         """Return whether the tensors of a cut may be coded like this."""
 

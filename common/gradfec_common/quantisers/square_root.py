@@ -41,6 +41,11 @@ class SquareRoot:
         return f"sqrt{self.bits}"
 
     @property
+    def parameter_bytes(self) -> int:
+        """Bytes of parameters."""
+        return MAXIMUM.size
+
+    @property
     def highest(self) -> int:
         """The highest level."""
         return (1 << self.bits) - 1

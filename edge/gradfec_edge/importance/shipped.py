@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut, full_name
 from gradfec_common.packets import PacketGrid
 
 FOLDER = Path(__file__).parent
@@ -97,12 +97,12 @@ class EstimatorFile:
                 partial.unlink()
             raise GradfecError(f"cannot write {self.path}: {error.strerror}") from None
 
-    def check_fits(self, split: SplitPoint, grid: PacketGrid, name: str | None = None) -> None:
+    def check_fits(self, cut: Cut, grid: PacketGrid, name: str | None = None) -> None:
         """Refuse, with UsageError, packets other than those that this, or the estimator `name` by it, was made for."""
-        theirs = (self.about["split"], self.about["rows"])
-        if theirs != (split.name, grid.rows):
+        theirs, ours = (self.about["split"], self.about["rows"]), (full_name(cut), grid.rows)
+        if theirs != ours:
             raise UsageError(
                 f"{name or self.path.stem} ranks packets of {theirs[1]} rows of {theirs[0]}, not of {grid.rows} rows "
-                f"of {split.name}: train one with gradfec train-proxy --split {split.name} --rows {grid.rows}, or use "
+                f"of {ours[0]}: train one with gradfec train-proxy --split {ours[0]} --rows {grid.rows}, or use "
                 "--importance activation"
             )

@@ -23,13 +23,14 @@ from gradfec_cli.daemons import Daemon, daemon, free_port
 from gradfec_common.codes import fec_named
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.keys import INSECURE_KEY
-from gradfec_common.network import DEFAULT_SPLIT, split_point
+from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.packets import DEFAULT_ROWS
 from gradfec_common.plan import parse_scheme
-from gradfec_common.session.edge import Answered, Closed, Connected, EdgeSession, Event, new_hello
+from gradfec_common.session.edge import Answered, Closed, EdgeSession, Event, new_hello
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import EncodedTensor, encode_tensor, packet_grid
+from gradfec_edge.condition import Condition
 from gradfec_edge.link import Link
 from gradfec_host.console import Endpoint, Number, plain_errors
 from gradfec_host.processor import preferred_cipher
@@ -37,8 +38,8 @@ from gradfec_lab.bench.end_to_end import FASTEST, cpu_s
 from gradfec_lab.bench.measure import in_words, machine
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
-SPLIT = split_point(DEFAULT_SPLIT)
-GRID = packet_grid(SPLIT, DEFAULT_ROWS)  # 2,048 packets
+CUT = named_cut(DEFAULT_CUT)
+GRID = packet_grid(CUT, DEFAULT_ROWS)  # 2,048 packets
 WARM_UP_S = 1.0
 PATIENCE_S = 30.0
 STUB = "gradfec_lab.bench.stub_cloud"
@@ -106,9 +107,9 @@ def numbers(text: str) -> list[int]:
 
 def measure(edges: int, seconds: float, protect: str, fec: str) -> Load:
     """Run so many edges against a cloud of their own."""
-    features = np.random.default_rng(0).normal(size=SPLIT.shape).astype(np.float32)
+    features = np.random.default_rng(0).normal(size=CUT.shape).astype(np.float32)
     plan = parse_scheme(protect, fec_named(fec)).plan(np.arange(GRID.count, dtype=np.float32))
-    encoded = encode_tensor(features, plan, GRID, SPLIT)
+    encoded = encode_tensor(features, plan, GRID, CUT)
     port = free_port()
     program = (sys.executable, "-m", STUB)
     with daemon("gradfec-cloud", port, ready="listening on", program=program) as cloud, other_cores():
@@ -139,50 +140,46 @@ async def flood(edges: int, cloud: Endpoint, encoded: EncodedTensor, seconds: fl
 
 
 class SyntheticEdge:
-    """An edge that sends one ready tensor again and again: the next when the last is answered, or given up."""
+    """An edge that sends one ready tensor again and again, each time when the last one is answered or given up."""
 
     def __init__(self, name: str, cloud: Endpoint, encoded: EncodedTensor, counts: Counts) -> None:
         """Prepare; add to `counts` what the cloud reports."""
-        hello = new_hello(SPLIT.id, GRID.rows, name, preferred_cipher())
+        hello = new_hello(CUT.id, GRID.rows, name, preferred_cipher())
         session = EdgeSession(hello, HandshakeKey(INSECURE_KEY), os.urandom, time.monotonic())
         self._link = Link(cloud, session, self._on_event)
         self._encoded, self._counts = encoded, counts
-        self._may_send = asyncio.Event()
-        self._waiting: int | None = None  # the tensor without which the next does not go
+        self._changed = Condition()  # notified at each event
+        self._waiting: int | None = None  # the tensor that must be answered before the next is sent
         self._sending: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Connect, and begin to send."""
+        """Connect, and start sending."""
         await self._link.open()
-        await self._may_send.wait()
+        await self._changed.wait_for(lambda: self._link.session.connected)
         self._sending = asyncio.get_running_loop().create_task(self._send())
 
     async def stop(self) -> None:
-        """Send no more, and say goodbye."""
+        """Stop sending, and say goodbye."""
         if self._sending:
             self._sending.cancel()
         await self._link.close()
 
     async def _send(self) -> None:
         while True:
-            await self._may_send.wait()
-            self._may_send.clear()
-            await self._link.send_tensor(self._encoded, 0.0, self._opened)
-
-    def _opened(self, tensor: int) -> None:
-        self._waiting = tensor
+            await self._changed.wait_for(lambda: self._waiting is None and self._link.session.connected)
+            if (tensor := self._link.open_tensor(self._encoded, 0.0)) is not None:
+                self._waiting = tensor.number
+                await self._link.send(tensor)
 
     def _on_event(self, event: Event) -> None:
         match event:
-            case Connected():
-                self._may_send.set()
             case Answered() | Closed() if event.tensor == self._waiting:
                 self._waiting = None
-                self._may_send.set()
         if isinstance(event, Closed):
             self._counts.tensors += 1
             self._counts.sent += self._encoded.plan.sent
             self._counts.received += event.report.received if event.report else 0
+        self._changed.notify()
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from gradfec_cli.daemons import Daemon, daemon, free_port
 from gradfec_cli.experiment import Record
 from gradfec_common.codes import CODES, LEOPARD, ZFEC, fec_named
 from gradfec_common.errors import GradfecError
-from gradfec_common.network import INPUT, LAYER
+from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.plan import parse_scheme
 from gradfec_host.console import plain_errors, runtime_option
 from gradfec_host.runtimes import choose_runtime
@@ -91,7 +91,7 @@ def end_to_end(frames: int, protect: str, fec: str, importance: str, runtime: st
     parse_scheme(protect, fec_named(fec))  # fail now
     names = [name.strip() for name in importance.split(",")]
     with show_progress() as progress:
-        weights = ensure_weights(None, progress)
+        weights = ensure_weights(named_cut(DEFAULT_CUT).network, None, progress)
     for name in names:
         front_end_of(runtime, weights, name)  # fail now
     found = {name: measure(frames, ["--protect", protect, "--fec", fec], name, runtime, weights) for name in names}
@@ -155,7 +155,7 @@ def write_images(folder: Path, count: int) -> None:
     """Write coarse coloured images, of the size that the network takes."""
     from matplotlib.image import imsave
 
-    height, width, channels = LAYER[INPUT].shape
+    height, width, channels = named_cut(DEFAULT_CUT).network.input.shape
     rng = np.random.default_rng(0)
     for n in range(count):
         coarse = rng.integers(0, 256, (7, 7, channels), np.uint8)

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from gradfec_common import wire
 from gradfec_common.codes import BARE, CODES, Each, ErasureCode
 from gradfec_common.keys import INSECURE_KEY
-from gradfec_common.network import DEFAULT_SPLIT, split_point
+from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.packets import DEFAULT_ROWS
 from gradfec_common.plan import UnequalProtection
 from gradfec_common.quantise import quantise
@@ -81,17 +81,17 @@ class PacketPath:
 
         `each` codes the blocks; a packet has `rows` rows.
         """
-        self.split = split_point(DEFAULT_SPLIT)
-        self.grid = packet_grid(self.split, rows)
+        self.cut = named_cut(DEFAULT_CUT)
+        self.grid = packet_grid(self.cut, rows)
         self.scheme = UnequalProtection(drop_percent, code)
         self.loss, self.way, self.each = loss, way, each
         self.rng = np.random.default_rng(0)
-        self.chi = self.rng.normal(size=self.split.shape).astype(np.float32)
-        self.image = np.zeros((224, 224, 3), np.uint8)  # which activation does not look at
-        self.activation = FREE["activation"](self.split, self.grid, self.rng)
+        self.chi = self.rng.normal(size=self.cut.shape).astype(np.float32)
+        self.image = np.zeros(self.cut.network.input.shape, np.uint8)  # which activation does not look at
+        self.activation = FREE["activation"](self.cut, self.grid, self.rng)
         key, now_s = HandshakeKey(INSECURE_KEY), 0.0
-        self.cloud = CloudSessions(self.split, DEADLINE_S, {key.id: key}, os.urandom)
-        hello = new_hello(self.split.id, rows, "bench", preferred_cipher())
+        self.cloud = CloudSessions(self.cut, DEADLINE_S, {key.id: key}, os.urandom)
+        hello = new_hello(self.cut.id, rows, "bench", preferred_cipher())
         self.edge = EdgeSession(hello, key, os.urandom, now_s, UNHURRIED)
         self.tensors = 0
         self._connect()
@@ -138,7 +138,7 @@ class PacketPath:
         with stages.time("plan"):
             plan = self.scheme.plan(scores)
         with stages.time("encode"):
-            encoded = encode_packets(packets, plan, self.grid, self.split, self.each)
+            encoded = encode_packets(packets, plan, self.grid, self.cut, self.each)
         with stages.time("headers"):
             number, bodies = self.edge.open_tensor(encoded, float(self.tensors))
         with stages.time(SEAL):
@@ -202,9 +202,10 @@ def packet_path(drop: float, loss: float, rows: int, runs: int, as_json: bool) -
     """
     described = machine(*LIBRARIES)
     choose_runtime()  # fail now where there is none
+    cut = named_cut(DEFAULT_CUT)
+    packet_grid(cut, rows)  # fail now
     with show_progress() as progress:
-        weights = ensure_weights(None, progress)
-    packet_grid(split_point(DEFAULT_SPLIT), rows)  # fail now
+        weights = ensure_weights(cut.network, None, progress)
     runtimes = {part: fastest_runtime(part, weights) for part in HALVES}
     halves = {part: part_of(part, runtime, weights) for part, runtime in runtimes.items()}
     found, ms = measure(drop, loss / 100, runs, halves, rows)

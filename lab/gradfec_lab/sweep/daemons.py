@@ -17,6 +17,7 @@ from rich.table import Table
 from gradfec_cli.experiment import Link, Record, Run, run_with_own_cloud, top1, unaccounted
 from gradfec_cli.netem import datagrams, percentage
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.networks import Network
 from gradfec_host.console import plain_errors
 
 Row = dict[str, Any]
@@ -62,7 +63,7 @@ def daemons(
     import numpy as np
 
     from gradfec_common.codes import fec_named
-    from gradfec_common.network import DEFAULT_SPLIT, split_point
+    from gradfec_common.networks import DEFAULT_CUT, named_cut
     from gradfec_common.packets import PacketGrid
     from gradfec_common.plan import parse_scheme
     from gradfec_edge.importance import DEFAULT_ESTIMATOR, make_estimator
@@ -70,14 +71,14 @@ def daemons(
     schemes = [parse_scheme(name, fec_named(fec)).name for name in protect.split(",")]
     links = [Link(lost, burst, seed) for lost in loss]
     importance = importance or DEFAULT_ESTIMATOR
-    split = split_point(DEFAULT_SPLIT)
-    make_estimator(importance, split, PacketGrid(split.shape), np.random.default_rng())  # or fail now
+    cut = named_cut(DEFAULT_CUT)
+    make_estimator(importance, cut, PacketGrid(cut.shape), np.random.default_rng())  # or fail now
     truth = read_labels(labels) if labels else None
     console = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="gradfec-sweep-") as name:
         folder = Path(name)
         count = link_images(images, folder, limit)
-        reference = answers(folder, console)
+        reference = answers(cut.network, folder, console)
         rows = [uncut_row(reference, truth, count)]
         rows += [
             row(folder, scheme, fec, link, importance, reference, truth, console)
@@ -122,13 +123,13 @@ def link_images(images: Path, folder: Path, limit: int) -> int:
     return len(chosen)
 
 
-def answers(folder: Path, console: Console) -> dict[str, int]:
+def answers(network: Network, folder: Path, console: Console) -> dict[str, int]:
     """Return the uncut model's class for each readable image."""
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
     with show_progress() as progress:
-        weights = ensure_weights(None, progress)
+        weights = ensure_weights(network, None, progress)
     from gradfec_cli.uncut import predict, uncut_model
 
     with console.status("asking the uncut model"):

@@ -13,6 +13,7 @@ import click
 
 from gradfec_cli import GRADFEC
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.networks import DEFAULT_NETWORK, named_network
 from gradfec_host.console import EXIT_INTERRUPTED, plain_errors
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.report import Grid, Row
@@ -77,9 +78,10 @@ def command(images: Path, labels: Path | None, limit: int | None, subset: int, r
 
     Hours: each part says how long. Ctrl-C and the same command again go on where it was.
     """
-    names = Photographs(images, limit).names
+    network = named_network(DEFAULT_NETWORK)
+    names = Photographs(images, network.preprocess, limit).names
     if labels is not None:
-        labels_of(labels, names)
+        labels_of(labels, names, network.output.shape[-1])
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -98,7 +98,7 @@ class ImportanceSweep:
         """Take what the options say; UsageError where the split has no such fill."""
         self.study = study
         self.estimators, self.drops, self.orders = estimators, drops, orders
-        self.fills: dict[str, Fill] = {rule: fill_values(rule, study.split) for rule in fills}
+        self.fills: dict[str, Fill] = {rule: fill_values(rule, study.cut) for rule in fills}
 
     def points(self) -> dict[str, Row]:
         """Return what each point is, by its name in the store."""

@@ -112,7 +112,7 @@ class ProtectionSweep:
         """Take what the options say; UsageError where the split has no such fill or no plan of such a scheme."""
         self.study, self.estimators, self.repetitions, self.masks = study, estimators, repetitions, masks
         self.schemes = {scheme.name: scheme for scheme in schemes}
-        self.fills: dict[str, Fill] = {rule: fill_values(rule, study.split) for rule in fills}
+        self.fills: dict[str, Fill] = {rule: fill_values(rule, study.cut) for rule in fills}
         self.codes = codes
         self.links = [(burst, loss) for burst in bursts for loss in losses if is_feasible(burst, loss)]
         self.left_out = [(burst, loss) for burst in bursts for loss in losses if not is_feasible(burst, loss)]
@@ -122,7 +122,7 @@ class ProtectionSweep:
         for name in self.schemes:
             self.plan(name, codes[0], np.zeros(study.grid.count, np.float32))  # fail now
         for code in codes:
-            check_code(fec_code(code), study.grid, study.split)
+            check_code(fec_code(code), study.grid, study.cut)
 
     def settings(self) -> dict[str, str]:
         """Return what the answers depend on besides the study's settings."""

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gradfec_common.errors import UsageError
 from gradfec_common.fill import Fill
-from gradfec_common.network import CLASSES, DEFAULT_SPLIT, SplitPoint, split_point
+from gradfec_common.networks import DEFAULT_CUT, Cut, full_name, named_cut
 from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
 from gradfec_common.transmit import packet_grid
 from gradfec_lab.photographs import Photographs
@@ -38,7 +38,7 @@ class Study:
 
     photographs: Photographs
     truth: dict[str, int] | None  # class index by name
-    split: SplitPoint
+    cut: Cut
     grid: PacketGrid
     seed: int
     out: Path | None
@@ -55,7 +55,7 @@ class Study:
             "sweep": kind,
             "number of images (--limit, --sample)": len(self.names),
             "images": images_digest(self.photographs),
-            "split": self.split.name,
+            "split": full_name(self.cut),
             "rows": self.grid.rows,
             "seed": self.seed,
         }
@@ -115,24 +115,24 @@ class Study:
     ) -> None:
         with progress_bar(console) as progress:
             task = progress.add_task("loading the network", total=len(todo))
-            scorer, model, weights = load_network(estimators, self.split, self.grid, self.seed)
+            scorer, model, weights = load_network(estimators, self.cut, self.grid, self.seed)
             store.vouch({"the weights": weights, **scorer.fingerprints})
             engine = Engine(store, scorer, model, cases, numbers, constant)
             progress.reset(task, description="asking the back-end")
             engine.run(self.photographs, todo, lambda share: progress.advance(task, share), self.truth)
 
 
-def load_network(estimators: list[str], split: SplitPoint, grid: PacketGrid, seed: int) -> tuple[Scorer, Model, str]:
+def load_network(estimators: list[str], cut: Cut, grid: PacketGrid, seed: int) -> tuple[Scorer, Model, str]:
     """Load front-end with estimators, back-end, and how the weights are known to be Keras's; takes seconds."""
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
     with show_progress() as progress:
-        weights = ensure_weights(None, progress)
+        weights = ensure_weights(cut.network, None, progress)
     from gradfec_cli.scores import Scores
     from gradfec_lab.answers import fastest_answers
 
-    return Scores(estimators, split, grid, weights, seed), fastest_answers(split, weights), weights.verification.value
+    return Scores(estimators, cut, grid, weights, seed), fastest_answers(cut, weights), weights.verification.value
 
 
 def progress_bar(console: Console) -> Progress:
@@ -151,7 +151,7 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index, for top-1.")
     @click.option("--limit", type=click.IntRange(1), help="Use the first so many images, by name. [default: all]")
     @click.option("--sample", type=click.IntRange(1), help="Use so many of these, drawn with the seed. [default: all]")
-    @click.option("--split", default=DEFAULT_SPLIT, metavar="LAYER", help="Where the network is cut.")
+    @click.option("--split", default=DEFAULT_CUT, metavar="LAYER", help="Where the network is cut.")
     @click.option("--rows", default=DEFAULT_ROWS, type=click.IntRange(1), help="Rows of a channel a packet.")
     @click.option("--seed", default=1, type=click.IntRange(min=0), help="Of all that is drawn.")
     @click.option("--out", type=click.Path(path_type=Path), help="Folder of answers, tables and figures; resumed.")
@@ -167,30 +167,30 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
         out: Path | None,
         **own: Any,
     ) -> None:
-        point = split_point(split)
-        grid = packet_grid(point, rows)
-        photographs = Photographs(images, limit)
+        cut = named_cut(split)
+        grid = packet_grid(cut, rows)
+        photographs = Photographs(images, cut.network.preprocess, limit)
         if sample is not None and sample < len(photographs.names):
             drawn = np.random.default_rng(seed).choice(len(photographs.names), sample, replace=False)
             photographs.names = [photographs.names[i] for i in np.sort(drawn)]
-        truth = None if labels is None else labels_of(labels, photographs.names)
+        truth = None if labels is None else labels_of(labels, photographs.names, cut.network.output.shape[-1])
         if out is not None and out.exists() and not out.is_dir():
             raise UsageError(f"{out} is no folder: --out takes a folder, which is made where there is none")
-        command(Study(photographs, truth, point, grid, seed, out), **own)
+        command(Study(photographs, truth, cut, grid, seed, out), **own)
 
     return run
 
 
-def labels_of(path: Path, names: list[str]) -> dict[str, int]:
-    """Read the class indices of these images; UsageError where one of them has none, or none that ResNet-50 knows."""
+def labels_of(path: Path, names: list[str], classes: int) -> dict[str, int]:
+    """Read the class indices of these images; UsageError where one of them has none in range(classes)."""
     truth = read_labels(path)
     if without := [name for name in names if name not in truth]:
         raise UsageError(
             f"{path} has no label for {len(without)} of the {len(names)} images: {listed(without)}; "
             "add them, or leave out --labels"
         )
-    if wrong := [name for name in names if not 0 <= truth[name] < CLASSES]:
-        raise UsageError(f"{path} has class indices outside 0 .. {CLASSES - 1}, of {listed(wrong)}: correct them")
+    if wrong := [name for name in names if not 0 <= truth[name] < classes]:
+        raise UsageError(f"{path} has class indices outside 0 .. {classes - 1}, of {listed(wrong)}: correct them")
     return {name: truth[name] for name in names}
 
 

@@ -19,11 +19,19 @@ from gradfec_common.errors import UsageError
 from gradfec_common.packets import PacketGrid, Packets
 from gradfec_common.protect import POLICIES, UNKNOWN_LINK, LinkEstimate, Policy, read_policy
 from gradfec_common.quantisers import QUANTISERS, Coded
-from gradfec_common.reassembly import MAX_SENT_PER_PACKET, Reassembly
+from gradfec_common.reassembly import Reassembly
 from gradfec_common.symbols import entry_sizes
 from gradfec_common.transmit import budget_for, encode_tensor
 from gradfec_common.wire import MAX_DATAGRAM_BYTES, SEAL_BYTES
-from gradfec_common.wire.symbol import FIXED_BYTES, MAX_GROUPS, MAX_STRIPES, MAX_SYMBOLS, STRIPE_BYTES
+from gradfec_common.wire.symbol import (
+    FIXED_BYTES,
+    MAX_GROUPS,
+    MAX_SENT_PER_PACKET,
+    MAX_STRIPES,
+    MAX_SYMBOLS,
+    MAX_TENSOR_STRIPES,
+    STRIPE_BYTES,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 STRANGE = "headtail:P"
@@ -54,7 +62,7 @@ def cases(draw, form):
     largest = draw(st.sampled_from([1, 30, 127, 128, 250, 1000]), "most bytes")
     sizes = rng.integers(1, largest + 1, total) if draw(st.booleans(), "ragged") else np.full(total, largest)
     scores = rng.integers(0, max(total // 3, 1), total).astype(np.float32)
-    return policy, scores, sizes, budget_for(0, draw(st.sampled_from([None, 1, 3]), "packets a symbol"))
+    return policy, scores, sizes, budget_for(Deflate(), draw(st.sampled_from([None, 1, 3]), "packets a symbol"))
 
 
 def plan_of(policy: Policy, scores, sizes, budget):
@@ -85,8 +93,9 @@ def test_every_packet_is_dropped_or_in_exactly_one_stripe_that_its_code_has(form
         assert 1 <= stripe.k <= n <= stripe.code.max_n
         assert n == stripe.k or stripe.code is not BARE
         assert stripe.packing.length % stripe.code.word_bytes == 0
-    assert plan.sent == sum(group.n for group in plan.groups) <= MAX_SYMBOLS
+    assert plan.sent == sum(group.n for group in plan.groups) <= min(MAX_SYMBOLS, MAX_SENT_PER_PACKET * plan.total)
     assert 1 <= len(plan.groups) <= MAX_GROUPS
+    assert len(plan.stripes) <= MAX_TENSOR_STRIPES
 
 
 @EVERY
@@ -148,7 +157,6 @@ def test_a_plan_depends_on_its_arguments_alone_and_leaves_them_as_they_are(form,
 @given(st.data())
 def test_the_cloud_takes_every_datagram_of_a_plan(form, data):
     plan, _, _, sizes, _ = drawn(data, form)
-    assume(plan.sent <= MAX_SENT_PER_PACKET * plan.total)
     packets = Packets(np.arange(len(sizes)), np.append(0, np.cumsum(sizes)), np.zeros(sizes.sum(), np.uint8))
     bodies = encode_tensor(Coded(packets, b""), QUANTISERS[Deflate.name], plan).bodies(1)
     arrived = Reassembly(bodies[-1].tobytes(), PacketGrid((1, 1, plan.total), 1))
@@ -165,9 +173,7 @@ def test_there_is_a_plan_for_every_quantisers_packets_and_they_arrive(form, name
     packets, parameters = quantiser.encode(tensor, GRID)
     every = GRID.split(quantiser.decode(packets, parameters, GRID).tensor)
     for text in TEXTS[form]:
-        plan = planned(text, sizes=packets.sizes, budget=budget_for(len(parameters)))
-        if plan.sent > MAX_SENT_PER_PACKET * GRID.count:
-            continue
+        plan = planned(text, sizes=packets.sizes, budget=budget_for(quantiser))
         bodies = encode_tensor(Coded(packets, parameters), quantiser, plan).bodies(1)
         arrived = Reassembly(bodies[0].tobytes(), GRID)
         assert arrived.add(bodies) == {}
@@ -181,7 +187,7 @@ def test_there_is_a_plan_for_every_quantisers_packets_and_they_arrive(form, name
 def test_whatever_is_known_of_the_link_there_is_a_plan(form):
     policy = read_policy(TEXTS[form][0])
     link = LinkEstimate(loss=0.4, burst=8.0, round_trip_s=0.08, bytes_per_s=125_000)
-    assert policy.plan(np.arange(60, dtype=np.float32), np.full(60, 99), link, budget_for()).sent
+    assert policy.plan(np.arange(60, dtype=np.float32), np.full(60, 99), link, budget_for(UNIFORM8)).sent
 
 
 @EVERY
@@ -223,7 +229,7 @@ def test_reading_a_policy_raises_nothing_but_usage_errors(text):
 @given(SEEDS, st.sampled_from(TEXTS[STRANGE]), st.sampled_from(FEC_CODES), st.sampled_from([None, 1, 2]))
 def test_a_strangers_policy_goes_through_encoder_reassembly_and_decoder_under_loss(seed, text, code, most):
     rng = np.random.default_rng(seed)
-    plan = planned(text, rng.random(12), code=code, budget=budget_for(8, most))
+    plan = planned(text, rng.random(12), code=code, budget=budget_for(UNIFORM8, most))
     packets, parameters = coded(seed)
     bodies = encode_tensor(coded(seed), UNIFORM8, plan).bodies(4)
     alive = rng.random(len(bodies)) < 0.6

@@ -82,7 +82,7 @@ def test_a_tensor_becomes_all_its_packets_in_order_none_of_them_empty(name, grid
     assert (packets.offsets[0], packets.offsets[-1]) == (0, len(packets.data))
     assert (packets.sizes > 0).all()
     assert quantiser.are_valid(parameters)
-    assert len(parameters) <= MAX_PARAMETER_BYTES
+    assert len(parameters) == quantiser.parameter_bytes <= MAX_PARAMETER_BYTES
     told = quantiser.sizes(grid)
     assert told is None or told.tolist() == packets.sizes.tolist()
 
@@ -296,7 +296,7 @@ def test_a_strangers_quantiser_goes_through_encoder_reassembly_and_decoder_under
     tensor = drawn(seed, GRID, "sparse")
     coded = quantiser.encode(tensor, GRID)
     assert coded.packets.common_size is None
-    plan = planned(policy, rng.random(12), sizes=coded.packets.sizes, budget=budget_for(0, most))
+    plan = planned(policy, rng.random(12), sizes=coded.packets.sizes, budget=budget_for(quantiser, most))
     bodies = encode_tensor(coded, quantiser, plan).bodies(4)
     alive = rng.random(len(bodies)) < rng.choice([0.5, 0.9, 1.0])
     alive[rng.integers(len(bodies))] = True

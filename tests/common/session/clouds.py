@@ -168,6 +168,12 @@ class Cloud:
         return dict(+self.core.tensors)
 
 
+def timers_of(cloud):
+    """How many places timers take."""
+    core = cloud.core
+    return len(core._tensors._timers) + len(core._repeater._timers) + (core._sessions.look_at is not None)
+
+
 def tensor_of(session, number=0, plan=PLAN):
     """A tensor's datagrams in send order, sealed anew each time."""
     return session.sends(*bodies_of(plan, seed=number, tensor=number))

@@ -89,7 +89,7 @@ class Edge:
                 self.closed.append(event.tensor)
         assert sum(self.core.counts.values()) == self.fed  # exactly one fate each
         assert len(self.closed) == len(set(self.closed))  # closed once
-        assert self.opened - set(self.closed) == set(self.core._awaiting)
+        assert self.opened - set(self.closed) == set(self.core._tensors._tensors)
 
     def _read(self, datagram):
         number = int.from_bytes(datagram[4:8], "big")

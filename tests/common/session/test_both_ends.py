@@ -142,8 +142,8 @@ def test_with_half_of_all_lost_sessions_last_and_nothing_piles_up(seed):
     assert len(pair.took(Answered)) > 50
     assert pair.cloud.open_sessions <= 10
     assert pair.cloud.open_tensors < 20
-    assert len(pair.edge._awaiting) < 20
-    assert len(pair.cloud._greeter._greeted) < 100
+    assert pair.edge.open_tensors < 20
+    assert len(pair.cloud._reception._greeter._greeted) < 100
     numbers = [event.tensor for event in pair.took(Closed)]
     assert len(numbers) == len(set(numbers))
 

@@ -419,5 +419,5 @@ def test_a_finished_tensor_is_not_begun_again_while_its_number_is_in_the_window(
         for older in range(number + 1):
             cloud.feed(tensor_of(session, older, BARE_PLAN)[0])
     assert cloud.tensors == {"opened": 60, "complete": 60}
-    (kept,) = cloud.core._sessions.values()
-    assert len(kept.finished) <= 2 * 16 + 1
+    (mine,) = cloud.core._tensors._sessions.values()
+    assert len(mine.window._finished) <= 2 * 16 + 1

@@ -57,7 +57,7 @@ def test_the_answers_of_a_batch_are_acknowledged_together(edge):
 def test_acknowledgements_of_however_many_answers_fit_their_datagrams():
     edge = Edge(tensors_in_flight=10**6)
     edge.connect()
-    edge.core._next_tensor = first = 2**31  # numbers that take five bytes each
+    edge.core._tensors._next_number = first = 2**31  # numbers that take five bytes each
     numbers = [edge.open() for _ in range(256)]
     assert numbers[0] == first
     edge.hear(*map(result, numbers), *map(report, numbers))

@@ -111,7 +111,7 @@ def test_no_more_of_a_sketch_is_held_than_the_limit():
     assert cloud.core.bites["sketch_bytes"] == 6
     for index in range(5):
         cloud.say(SketchPart(1, 6, 6, index, bytes(500)), session)
-    held = cloud.core._sessions[session.number].sketch.parts
+    held = cloud.core._sketches._newest[session.number].parts
     assert sum(map(len, held.values())) == 2500
 
 

@@ -12,7 +12,6 @@ from gradfec_common.quantisers import MAX_PARAMETER_BYTES
 from gradfec_common.wire.symbol import (
     COMMON_BYTES,
     FIXED_BYTES,
-    GROUP_AT,
     MAX_STRIPES,
     STRIPE_BYTES,
     TENSOR_BYTES,
@@ -61,8 +60,8 @@ def test_what_is_the_tensors_and_what_is_the_groups_each_stand_together(one, oth
     assert body_of(ours, entries)[TENSOR_BYTES] == struct.pack(">I", one[0])
     assert body_of(ours, entries)[COMMON_BYTES] == struct.pack(">HHBBBB", *one[3:9])
     group_of_other[:9] = one[:9]
-    assert body_of(group_of_other, entries)[:GROUP_AT] == body_of(ours, entries)[:GROUP_AT]
-    assert body_of(ours, entries)[GROUP_AT:FIXED_BYTES] == struct.pack(">BH", *one[9:])
+    assert body_of(group_of_other, entries)[:COMMON_BYTES.stop] == body_of(ours, entries)[:COMMON_BYTES.stop]
+    assert body_of(ours, entries)[COMMON_BYTES.stop:FIXED_BYTES] == struct.pack(">BH", *one[9:])
 
 
 def test_sizes_are_those_of_the_protocol():

@@ -24,7 +24,7 @@ def target(data: bytes) -> None:
     reader = Reader(data)
     if reader.below(8):
         world = standing()
-        (session,) = world.core._sessions.values()
+        (session,) = world.core._sessions
         session.allowance = Allowance(1e6, 1e6, world.now)
         throw_all(world, reader)
         return

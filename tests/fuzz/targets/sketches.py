@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
 from dataclasses import replace
 from functools import lru_cache
 from types import SimpleNamespace
@@ -12,9 +11,9 @@ import numpy as np
 from tests.common.small_tensors import GRID
 from tests.fuzz.reader import Reader
 
-from gradfec_common.session.events import CloudLimits, Event, Sketched
-from gradfec_common.session.records import PartialSketch
-from gradfec_common.session.sketches import Sketches
+from gradfec_common.session.effects import Bite
+from gradfec_common.session.events import CloudLimits, Sketched
+from gradfec_common.session.sketches import PartialSketch, Sketches
 from gradfec_common.sketch import JPEG_MAGIC, Sketch, read_sketch, sketch_bytes, sketch_parts
 from gradfec_common.wire import Drop, SketchPart
 
@@ -38,9 +37,9 @@ def target(data: bytes) -> None:
     if read is not None:
         again = read_sketch(sketch_bytes(read), GRID.count)
         assert again is not None and all(map(np.array_equal, read, again))
-    reader, events, bites = Reader(data), deque[Event](), Counter[str]()
-    sketches = Sketches(LIMITS, True, events, bites)
-    session: Any = SimpleNamespace(id=7, edge="edge", grid=GRID, sketch=PartialSketch())
+    reader, newest = Reader(data), -1
+    sketches = Sketches(LIMITS, wanted=True)
+    session: Any = SimpleNamespace(id=7, edge="edge", grid=GRID)
     lied: set[int] = set()  # about these tensors
     for _ in range(MOST_STEPS):
         if not reader.more:
@@ -51,15 +50,16 @@ def target(data: bytes) -> None:
         if field:
             part = replace(part, **{field: value})
             lied.add(part.tensor)
-        newest = session.sketch.tensor
-        fate = sketches.take(session, part)
+        fate, effects = sketches.receive_part(session, part)
         assert fate == "sketch" or Drop(fate)
-        assert session.sketch.tensor >= newest
-        assert sum(map(len, session.sketch.parts.values())) <= LIMITS.sketch_bytes
-        while events:
-            event = events.popleft()
-            assert isinstance(event, Sketched) and event.tensor == part.tensor
-            assert event.sketch.fates.shape == event.sketch.importance.shape == (GRID.count,)
-            if event.tensor not in lied:
-                assert all(map(np.array_equal, event.sketch, sent(event.tensor)[0])), "not what was sent"
-    assert bites.keys() <= {"sketch_bytes"}
+        held = sketches._newest.get(session.id, PartialSketch())
+        assert held.tensor >= newest
+        newest = held.tensor
+        assert sum(map(len, held.parts.values())) <= LIMITS.sketch_bytes
+        for effect in effects:
+            if effect == Bite("sketch_bytes"):
+                continue
+            assert isinstance(effect, Sketched) and effect.tensor == part.tensor
+            assert effect.sketch.fates.shape == effect.sketch.importance.shape == (GRID.count,)
+            if effect.tensor not in lied:
+                assert all(map(np.array_equal, effect.sketch, sent(effect.tensor)[0])), "not what was sent"

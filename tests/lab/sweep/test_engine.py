@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gradfec_common.delivery import packets_at_hand
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
 from gradfec_common.plan import BareDrop, UnequalProtection
 from gradfec_common.reassembly import Reassembly, decode_tensor
@@ -22,7 +23,7 @@ from gradfec_lab.sweep.store import Record, Store
 from .toys import ToyModel, ToyScores, write_images
 
 GRID = PacketGrid((14, 4, 6), 7)  # 12 packets
-SPLIT = SplitPoint(900, "a_small_one", (14, 4, 6))
+SPLIT = Cut(RESNET50, 900, "a_small_one", (14, 4, 6))
 MEANS = np.arange(6, dtype=np.float32)
 
 
@@ -91,7 +92,7 @@ def run(folder: Path, count: int, store: Store, constant: Iterable[bytes] = ()) 
         progress[0] += share
 
     todo = [name for name in names if name not in store.records]
-    Engine(store, scores, model, cases, constant=constant).run(Photographs(folder), todo, advance)
+    Engine(store, scores, model, cases, constant=constant).run(Photographs(folder, RESNET50.preprocess), todo, advance)
     return model, scores, progress[0]
 
 
@@ -133,7 +134,7 @@ def test_only_what_is_missing_is_asked_when_points_are_added(tmp_path: Path) -> 
             yield delivered.case("two", 2, at_hand(8), "zero", 0.0)
 
         Engine(store, ToyScores([], GRID), model, more).run(
-            Photographs(tmp_path / "images"), [*known], lambda share: None
+            Photographs(tmp_path / "images", RESNET50.preprocess), [*known], lambda share: None
         )
         assert sum(model.batches) == 3 * 2
         for name, answers in known.items():
@@ -150,7 +151,7 @@ def test_broken_and_tiny_images_are_skipped_and_named_and_count_as_done(tmp_path
     with Store(tmp_path / "out", {}) as store:
         progress: list[float] = []
         Engine(store, ToyScores([], GRID), ToyModel(), cases).run(
-            Photographs(images), ["000.png", "001.png", "broken.png"], progress.append
+            Photographs(images, RESNET50.preprocess), ["000.png", "001.png", "broken.png"], progress.append
         )
         assert sum(progress) == pytest.approx(3)
         assert [*store.skipped([*store.records])] == ["broken.png"]
@@ -162,6 +163,6 @@ def test_an_image_with_nothing_left_to_ask_keeps_its_numbers(tmp_path: Path) -> 
     with Store(tmp_path / "out", {}) as store:
         store.add(name, Record({REFERENCE: [3]}))
         engine = Engine(store, ToyScores([], GRID), ToyModel(), lambda subject: [], lambda subject: {"x": 0.5})
-        engine.run(Photographs(images), [name], lambda share: None)
+        engine.run(Photographs(images, RESNET50.preprocess), [name], lambda share: None)
         assert store.records[name].numbers == {"x": 0.5}
         assert store.records[name].answers == {REFERENCE: [3]}

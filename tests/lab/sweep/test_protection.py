@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 
 from gradfec_cli.cli import main
 from gradfec_common.codes import fec_named
-from gradfec_common.network import DEFAULT_SPLIT, split_point
+from gradfec_common.networks import DEFAULT_CUT, named_cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.plan import parse_scheme
 from gradfec_common.reassembly import Reassembly, decode_tensor
 from gradfec_common.transmit import encode_tensor, packet_grid
@@ -20,7 +21,7 @@ from gradfec_lab.sweep.protection import parse_bursts
 
 from .toys import ToyModel, ToyScores, install, write_images
 
-SPLIT = split_point(DEFAULT_SPLIT)
+SPLIT = named_cut(DEFAULT_CUT)
 GRID = packet_grid(SPLIT, 7)
 
 
@@ -54,7 +55,7 @@ def test_a_point_is_what_the_same_losses_make_of_the_tensor_on_the_real_path(
     lines = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
     losses = Losses(3, 2, GRID.count)
     losses.load(out / "losses.npz", [("iid", 0.2), ("iid", 0.5)])
-    photographs = Photographs(images)
+    photographs = Photographs(images, RESNET50.preprocess)
     for number, name in enumerate(photographs.names):
         (answers,) = (line["answers"] for line in lines if line["image"] == name)
         image = photographs.read(name)

@@ -1,13 +1,13 @@
-"""The network table is Keras's ResNet-50, and its split points are exactly those at which Keras can cut."""
+"""Our ResNet-50 is Keras's, and its cuts are exactly those at which Keras can cut."""
 
 import keras
 import pytest
 
-from gradfec_common import network
 from gradfec_common.errors import UsageError
-from gradfec_common.network import DEFAULT_SPLIT, LAYERS, SPLIT_POINTS, split_point, split_point_by_id
+from gradfec_common.networks import DEFAULT_CUT, DEFAULT_NETWORK, full_name, named_cut, named_network, parameters
+from gradfec_common.networks.resnet50 import RESNET50
 
-# The wire's identifiers of split points. They are registered: this table may grow, but no line of it may change.
+# The cuts' numbers on the wire. They are registered: no line of this table may change.
 REGISTERED = """
     1 input_layer         2 conv1_pad           3 conv1_conv          4 conv1_bn            5 conv1_relu
     6 pool1_pad           7 pool1_pool         18 conv2_block1_add   19 conv2_block1_out   28 conv2_block2_add
@@ -25,7 +25,7 @@ def pair(value):
 
 
 def test_layers_are_those_of_keras_in_name_kind_edges_shape_and_arrays(resnet50):
-    for ours, theirs in zip(LAYERS, resnet50.layers, strict=True):
+    for ours, theirs in zip(RESNET50.layers, resnet50.layers, strict=True):
         inbound = (
             [] if ours.kind == "InputLayer" else theirs.input if isinstance(theirs.input, list) else [theirs.input]
         )
@@ -40,7 +40,7 @@ def test_layers_are_those_of_keras_in_name_kind_edges_shape_and_arrays(resnet50)
 
 
 def test_layers_have_the_options_of_keras(resnet50):
-    for ours, theirs in zip(LAYERS, resnet50.layers, strict=True):
+    for ours, theirs in zip(RESNET50.layers, resnet50.layers, strict=True):
         config = theirs.get_config()
         for option, value in ours.options.items():
             if option == "padding" and isinstance(value, int):
@@ -51,7 +51,7 @@ def test_layers_have_the_options_of_keras(resnet50):
                 assert config[option] == value, ours.name
 
 
-def test_split_points_are_exactly_where_keras_can_cut_into_two_models(resnet50):
+def test_cuts_are_exactly_where_keras_can_cut_into_two_models(resnet50):
     cuttable = set()
     for layer in resnet50.layers[:-1]:
         try:
@@ -59,53 +59,70 @@ def test_split_points_are_exactly_where_keras_can_cut_into_two_models(resnet50):
         except ValueError:
             continue
         cuttable.add(layer.name)
-    assert {split.name for split in SPLIT_POINTS} == cuttable
+    assert {cut.name for cut in RESNET50.cuts} == cuttable
 
 
-def test_split_point_identifiers_never_change():
+def test_the_cuts_numbers_never_change():
     words = REGISTERED.split()
     registered = [(int(number), name) for number, name in zip(words[::2], words[1::2], strict=True)]
-    assert [(split.id, split.name) for split in SPLIT_POINTS] == registered
+    assert [(cut.id, cut.name) for cut in RESNET50.cuts] == registered
 
 
-def test_split_points_are_found_by_name_and_by_identifier():
-    split = split_point(DEFAULT_SPLIT)
-    assert (split.shape, split.elements) == ((56, 56, 256), 802_816)
-    assert split_point_by_id(split.id) is split
-    assert split_point("avg_pool").shape == (1, 1, 2048)
-    assert split_point_by_id(0) is None
-    assert split_point_by_id(65_535) is None
+def test_its_digest_changes_only_when_edges_and_clouds_of_other_releases_must_not_meet():
+    assert RESNET50.digest.hex() == "35cbaeb919b07e04ee24e2bfa70e806d"
+
+
+def test_cuts_are_found_by_name_and_by_number():
+    cut = RESNET50.cut(DEFAULT_CUT)
+    assert (cut.shape, cut.elements) == ((56, 56, 256), 802_816)
+    assert RESNET50.cut_by_id(cut.id) is cut
+    assert RESNET50.cut("avg_pool").shape == (1, 1, 2048)
+    assert RESNET50.cut_by_id(0) is None
+    assert RESNET50.cut_by_id(65_535) is None
 
 
 def test_front_and_back_layers_partition_the_network_in_order():
-    for split in SPLIT_POINTS:
-        front, back = network.front_layers(split.name), network.back_layers(split.name)
-        assert front + back == LAYERS[1:]
-    assert network.front_layers("input_layer") == ()
-    assert network.parameters(network.front_layers(DEFAULT_SPLIT)) == 86_656
-    assert network.parameters(LAYERS) == 25_636_712
+    for cut in RESNET50.cuts:
+        assert cut.front_layers + cut.back_layers == RESNET50.layers[1:]
+    assert RESNET50.cut("input_layer").front_layers == ()
+    assert parameters(RESNET50.cut(DEFAULT_CUT).front_layers) == 86_656
+    assert parameters(RESNET50.layers) == 25_636_712
+
+
+def test_a_cut_is_rectified_where_the_back_end_sees_nothing_below_zero():
+    assert {cut.name for cut in RESNET50.cuts if not cut.rectified} == {
+        *("input_layer", "conv1_pad", "conv1_conv"),  # padding of the picture, and what a normalisation takes
+    }
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("conv2_block1_2_relu", "the shortcut from pool1_pool to conv2_block1_0_conv also crosses"),
-        ("conv3_block2_3_bn", "the shortcut from conv3_block1_out to conv3_block2_add also crosses"),
-        ("conv4_block1_0_bn", "the residual branch from conv3_block4_out to conv4_block1_1_conv also crosses"),
+        ("conv2_block1_2_relu", "the branch from pool1_pool to conv2_block1_0_conv crosses the cut, too"),
+        ("conv3_block2_3_bn", "the branch from conv3_block1_out to conv3_block2_add crosses"),
+        ("conv4_block1_0_bn", "the branch from conv3_block4_out to conv4_block1_1_conv crosses"),
         ("conv4_block1_0_bn", "the nearest split points are conv3_block4_out and conv4_block1_add"),
         ("predictions", "nothing is left for the back-end"),
         ("conv2_block1_ad", "did you mean conv2_block1_add"),
-        ("fire7/squeeze", "no layer 'fire7/squeeze': for example conv2_block1_add"),
+        ("fire7/squeeze", "ResNet-50 has no layer 'fire7/squeeze': for example conv2_block2_out"),
     ],
 )
 def test_other_layers_are_refused_by_name_with_the_reason(name, reason):
     with pytest.raises(UsageError, match=reason) as refusal:
-        split_point(name)
+        RESNET50.cut(name)
     assert repr(name) in str(refusal.value)
 
 
-def test_every_layer_is_a_split_point_or_refused_with_a_usage_error():
-    for layer in LAYERS:
-        if layer.name not in {split.name for split in SPLIT_POINTS}:
+def test_every_layer_is_a_cut_or_refused_with_a_usage_error():
+    for layer in RESNET50.layers:
+        if layer.name not in {cut.name for cut in RESNET50.cuts}:
             with pytest.raises(UsageError, match="cannot split"):
-                split_point(layer.name)
+                RESNET50.cut(layer.name)
+
+
+def test_it_is_the_default_network_whose_cuts_need_no_prefix():
+    assert named_network(DEFAULT_NETWORK) is RESNET50
+    assert named_cut("pool1_pool") is named_cut("resnet50:pool1_pool") is RESNET50.cut("pool1_pool")
+    assert full_name(RESNET50.cut("pool1_pool")) == "pool1_pool"
+    with pytest.raises(UsageError, match="no network is called 'vgg': use one of resnet50"):
+        named_cut("vgg:block1_pool")

@@ -1,0 +1,79 @@
+"""How a camera's tensors become datagrams: packets, quantiser, policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.codes import Each
+from gradfec_common.errors import UsageError
+from gradfec_common.networks import Cut
+from gradfec_common.packets import PacketGrid
+from gradfec_common.protect import UNKNOWN_LINK, Budget, LinkEstimate, Plan, Policy
+from gradfec_common.quantisers import Quantiser
+from gradfec_common.symbols import MAX_PACKET_BYTES
+from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
+from gradfec_common.wire import SEAL_BYTES
+from gradfec_common.wire.symbol import layout_of
+from gradfec_edge.compensation import compensated
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What was decided for a cut's tensors.
+
+    `packets_a_datagram`: how many packets a data symbol may hold; None for as many as fit. `compensate`: kept packets
+    stand in for dropped ones, where the estimator knows how.
+    """
+
+    cut: Cut
+    grid: PacketGrid
+    quantiser: Quantiser
+    policy: Policy
+    packets_a_datagram: int | None = None
+    compensate: bool = True
+
+    def encode(
+        self, tensor: Floats, importance: Floats, damage: Floats | None, link: LinkEstimate, each: Each
+    ) -> EncodedTensor:
+        """Plan and code a (H, W, C) tensor whose packets matter as `importance` (count,) says.
+
+        `damage` (groups, C, C) is what compensation needs, where the estimator has it.
+        """
+        sizes, coded = self.quantiser.sizes(self.grid), None
+        if sizes is None:  # they depend on the tensor, which must not change after the plan was made
+            coded = self.quantiser.encode(tensor, self.grid)
+            sizes = coded.packets.sizes
+        plan = self.policy.plan(importance, sizes, link, self._budget)
+        if coded is None:
+            if damage is not None and self.compensate:
+                tensor = compensated(tensor, damage, plan.dropped, self.grid)
+            coded = self.quantiser.encode(tensor, self.grid)
+        return encode_tensor(coded, self.quantiser, plan, each)
+
+    def check(self) -> int | None:
+        """Return the bytes of UDP payload that a frame takes, None where they depend on it.
+
+        UsageError where the policy has no plan for such packets.
+        """
+        sizes = self.quantiser.sizes(self.grid)
+        if sizes is None:
+            return None
+        if int(sizes.max()) > MAX_PACKET_BYTES:
+            raise UsageError(f"a packet of {self.grid.rows} rows takes {int(sizes.max())} bytes: use smaller --rows")
+        plan = self.policy.plan(np.zeros(self.grid.count, np.float32), sizes, UNKNOWN_LINK, self._budget)
+        return frame_bytes(plan, self.quantiser)
+
+    @property
+    def _budget(self) -> Budget:
+        return budget_for(self.quantiser, self.packets_a_datagram)
+
+
+def frame_bytes(plan: Plan, quantiser: Quantiser) -> int:
+    """Return the bytes of UDP payload of a tensor sent as planned."""
+    stripes = len(plan.groups[0].stripes)
+    return plan.sent * (SEAL_BYTES + layout_of(stripes, quantiser.parameter_bytes).header + plan.symbol_bytes)
