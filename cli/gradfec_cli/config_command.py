@@ -128,14 +128,16 @@ def try_out(file: Path, daemon: str, settings: Settings) -> None:
     """Decide what the daemon would decide at its start, as far as that needs neither key nor network."""
     try:
         if daemon == "edge":
-            from gradfec_edge.cameras import Coding, options_of
+            from gradfec_edge.cameras import Decided, options_of
 
-            Coding(options_of(settings))
+            Decided(options_of(settings))
         else:
-            from gradfec_common.fill import fill_values
+            from gradfec_common.conceal import make_concealment
             from gradfec_common.networks import named_cut
+            from gradfec_host.learned import learned_for
 
-            fill_values(settings["fill"], named_cut(settings["split"]))
+            cut = named_cut(settings["split"])
+            make_concealment(settings["fill"], cut, learned_for(cut))
     except GradfecError as error:
         raise type(error)(f"{file}: {error}") from None
 

@@ -15,7 +15,8 @@ from gradfec_cli.daemons import Daemon, daemon, free_port
 from gradfec_cli.loss_models import gilbert_elliott_transitions
 
 Record = dict[str, Any]  # one line of the edge's results file
-PACKET_NAMES = ("total", "dropped_by_plan", "parity", "sent", "received", "lost", "recovered", "missing")
+PACKET_NAMES = ("total", "dropped_by_plan", "recovered", "missing")
+DATAGRAM_NAMES = ("sent", "parity", "received", "lost")
 
 
 @dataclass(frozen=True)
@@ -43,19 +44,23 @@ class Link:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run gave: a record for each frame, and the edge's and injector's totals."""
+    """What one run gave: a record for each frame, and the totals of edge and injector."""
 
     records: list[Record]
     edge: Mapping[str, Any]
     injector: Mapping[str, Any]
 
     def agreement(self, reference: Mapping[str, int]) -> float:
-        """Return the share of frames whose answer is that of the uncut model, by source; no answer is no agreement."""
+        """Return the share of frames whose answer is that of the uncut model, by source; no answer is none."""
         return float(np.mean([top1(record) == reference[record["source"]] for record in self.records]))
 
     def packets(self) -> dict[str, int]:
-        """Return the packet counts, summed over the frames."""
+        """Return the counts of packets, summed over the frames; what a record does not know counts as 0."""
         return {name: sum(record["packets"][name] or 0 for record in self.records) for name in PACKET_NAMES}
+
+    def datagrams(self) -> dict[str, int]:
+        """Return the counts of datagrams, summed over the frames; what a record does not know counts as 0."""
+        return {name: sum(record["datagrams"][name] or 0 for record in self.records) for name in DATAGRAM_NAMES}
 
     def latency_ms(self) -> dict[str, float]:
         """Return percentiles of the answered frames' latency."""
@@ -65,7 +70,16 @@ class Run:
 
 def top1(record: Record) -> int | None:
     """Return the class that a record answers with, or None."""
-    return int(record["top5"][0]["class_index"]) if record["top5"] else None
+    return int(record["top5"][0]["class_index"]) if record.get("top5") else None
+
+
+def coding_options(protect: str, fec: str, codec: str, packets_a_datagram: int | None) -> list[str]:
+    """Return the edge's options for a coding; None for as many packets as fit a datagram.
+
+    With a fixed number of packets, what is left open is as in the paper.
+    """
+    paper = [] if packets_a_datagram is None else ["--mode", "paper", "--packets-per-datagram", str(packets_a_datagram)]
+    return [*paper, "--codec", codec, "--protect", protect, "--fec", fec]
 
 
 def run_over_link(
@@ -128,22 +142,22 @@ def _send(
 
 
 def unaccounted(run: Run, cloud: Mapping[str, Any]) -> dict[str, int]:
-    """Return, for each place on the way, datagrams whose fate no counter names: all zero if every one is known.
+    """Return, for each place on the way, how many datagrams no counter names: all zero if every fate is known.
 
     `cloud` are the totals of a cloud that saw this run alone. Way up: edge, injector, cloud; way back: the reverse.
-    (An answer that is repeated to an edge that has just ended, its acknowledgement lost, is received by nobody.)
+    (If an acknowledgement is lost, the cloud may repeat an answer to an edge that has just ended: nobody receives it.)
     """
     up, back = run.injector["up"], run.injector["back"]
     edge_sent, edge_received = run.edge["datagrams_sent"], run.edge["datagrams_received"]
     cloud_received = sum(cloud["datagrams_received"].values()) + cloud["datagrams_dropped_by_kernel"]["kernel"]
     arrived = cloud["datagrams_received"].get("collected", 0) + cloud["datagrams_received"].get("surplus", 0)
-    packets = run.packets()
+    datagrams = run.datagrams()
     return {
         "edge to injector": edge_sent["symbol"] + edge_sent["control"] - up["received"],
         "through injector, up": _inside(up),
         "injector to cloud": up["delivered"] - cloud_received,
-        "symbols that the edge's records call sent": edge_sent["symbol"] - packets["sent"],
-        "symbols that the edge's records call received": packets["received"] - arrived,
+        "symbols that the edge's records call sent": edge_sent["symbol"] - datagrams["sent"],
+        "symbols that the edge's records call received": datagrams["received"] - arrived,
         "cloud to injector": cloud["datagrams_sent"]["control"] - back["received"],
         "through injector, back": _inside(back),
         "injector to edge": back["delivered"] - sum(edge_received.values()),

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gradfec_cli.netem import datagrams, percentage
+from gradfec_cli.options import packets_option
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import plain_errors
 
@@ -29,8 +30,12 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
     metavar="NAME",
     help="Estimator to set beside the oracle; may be repeated.  [default: the edge's]",
 )
-@click.option("--protect", default="FEC_50_50", metavar="SCHEME", help="none, or FEC_A_B.")
-@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code of FEC_A_B: zfec, leopard, zfec:256.")
+@click.option("--protect", default="FEC_50_50", metavar="POLICY", help="none, FEC_A_B, or nested:k1,k2,...")
+@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code of the parity: zfec, leopard, zfec:256.")
+@click.option(
+    "--codec", default="auto", metavar="NAME", help="Quantiser, as of gradfec-edge: sqrt4, uniform8 and so on."
+)
+@packets_option("fit")
 @click.option(
     "--loss",
     default="30%",
@@ -53,6 +58,8 @@ def show(
     names: tuple[str, ...],
     protect: str,
     fec: str,
+    codec: str,
+    packets_a_datagram: int | None,
     loss: float,
     burst: float | None,
     label: int | None,
@@ -65,9 +72,9 @@ def show(
 
     The figure has the photograph as the network sees it, the channels of max(chi, 0), and the importance of each packet
     by the oracle (Grad-CAM) and by each estimator; below that, what the plan does with the packet (dropped, protected,
-    bare); and below that, what the cloud has of it once the link has lost datagrams: arrived, given back by parity, or
-    lost for good. A tile is a channel, a strip of it a packet. Above each stands the network's answer, with 0 for what
-    is not there.
+    bare); and below that, what the cloud has of it after the link has lost datagrams: arrived, given back by parity, or
+    lost for good. A tile is a channel, a strip of it a packet. Above each tile is the network's answer, with 0 for what
+    is missing.
 
     \b
     gradfec show cat.jpg
@@ -83,19 +90,16 @@ def show(
     from gradfec_cli.experiment import Link
     from gradfec_cli.explanation import explain
     from gradfec_cli.oracle import ORACLE
-    from gradfec_common.codes import fec_named
     from gradfec_common.networks import named_cut
-    from gradfec_common.plan import parse_scheme
-    from gradfec_common.transmit import check_code, packet_grid
     from gradfec_edge.camera import read_image
+    from gradfec_edge.coding import coding_of
     from gradfec_edge.importance import default_estimator, make_estimator
     from gradfec_edge.preprocess import to_input
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
-    scheme, cut = parse_scheme(protect, fec_named(fec)), named_cut(split)
-    grid = packet_grid(cut, rows)
-    check_code(scheme.code, grid, cut)
+    coding = coding_of(named_cut(split), rows, codec, protect, fec, packets_a_datagram)
+    cut, grid = coding.cut, coding.grid
     link = Link(loss, burst, seed) if loss else None
     estimators = [
         name for name in dict.fromkeys(names or [default_estimator(cut, grid)]) if name != ORACLE
@@ -107,7 +111,7 @@ def show(
         store = ensure_weights(cut.network, weights, fetching)
     console = Console(stderr=True, highlight=False)
     with console.status("running the network, the oracle and the estimators"):
-        explanation = explain(photograph, estimators, scheme, label, cut, grid, store, seed, link)
+        explanation = explain(photograph, estimators, coding, label, store, seed, link)
     with console.status("drawing"):
         from gradfec_cli.show_figure import draw, save, write
 
@@ -121,7 +125,7 @@ def show(
     if explanation.losses:
         click.echo(f"sent bare, {explanation.losses}: {explanation.verdict(explanation.losses.bare)}")
     for ranking in explanation.rankings:
-        click.echo(f"{explanation.scheme} by {ranking.name}: {explanation.verdict(ranking.answer)}")
+        click.echo(f"{explanation.policy} by {ranking.name}: {explanation.verdict(ranking.answer)}")
         if ranking.delivery:
             click.echo(f"  {explanation.losses}: {explanation.verdict(ranking.delivery.answer)}")
     click.echo(f"drawn: {out}", err=True)

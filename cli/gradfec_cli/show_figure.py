@@ -1,6 +1,6 @@
 """The figure of `gradfec show` (the paper, Figure 4): a tile is a channel, a strip of it a packet.
 
-The rows of the figure: importance, plan, and what a lossy link delivers of it.
+Its rows show importance, plan, and what a lossy link delivers of the plan.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from gradfec_cli.loss_models import Mask
 from gradfec_cli.oracle import ORACLE
 from gradfec_common.errors import GradfecError
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import Plan
+from gradfec_common.protect import Plan
 from gradfec_common.transmit import send_order
 
 DROPPED, PROTECTED, BARE = range(3)
 FATES = ("dropped, so 0", "protected", "bare")
-# Okabe and Ito's blue and orange, which the colour-blind tell apart; what is gone is grey.
+# Okabe and Ito's blue and orange, which colour-blind people can tell apart; grey for what is gone.
 FATE_COLOURS = ("#d0d0d0", "#0072b2", "#e69f00")
 PANEL, SIDE, TOP, BETWEEN, BOTTOM = 5.2, 0.2, 1.1, 0.85, 0.85  # inches; a panel is square
 READING = (
@@ -131,7 +131,7 @@ def draw_features(axis: Axes, explanation: Explanation) -> None:
     features = np.maximum(explanation.chi, 0)
     top = float(np.percentile(features, 99.5)) or 1.0
     picture = axis.imshow(mosaic(features), cmap="viridis", vmin=0, vmax=top)
-    axis.set_title(f"Its features, max(chi, 0): {features.shape[2]} channels of {explanation.cut.name}")
+    axis.set_title(f"Its features, max(chi, 0): {features.shape[2]} channels of {explanation.coding.cut.name}")
     colour_bar(axis, picture, extend="max")
 
 
@@ -147,7 +147,7 @@ def draw_importance(axis: Axes, ranking: Ranking, explanation: Explanation) -> N
 def draw_fates(axis: Axes, ranking: Ranking, explanation: Explanation) -> None:
     """Draw what the plan does with each packet, with a legend that counts."""
     tiles = mosaic(per_packet(fates(ranking.plan), explanation.grid))
-    axis.set_title(f"{explanation.scheme}: {explanation.verdict(ranking.answer)}")
+    axis.set_title(f"{explanation.policy}: {explanation.verdict(ranking.answer)}")
     draw_kinds(axis, tiles, FATES, FATE_COLOURS, fates(ranking.plan))
 
 
@@ -208,8 +208,8 @@ def ranks(scores: Floats) -> Floats:
 def fates(plan: Plan) -> Floats:
     """Return what becomes of each packet (packets,): DROPPED, PROTECTED or BARE."""
     fate = np.full(plan.total, DROPPED, np.float32)
-    for block in plan.blocks:
-        fate[block.packets] = PROTECTED if block.n > block.k else BARE
+    for n, stripe in plan.stripes:
+        fate[stripe.packets] = PROTECTED if n > stripe.k else BARE
     return fate
 
 
@@ -223,9 +223,9 @@ def delivered(plan: Plan, delivery: Delivery) -> Floats:
 
 
 def is_data(plan: Plan) -> Mask:
-    """Tell of each datagram (sent,), in the order of sending, whether it carries a packet; else it is parity."""
-    by_symbol = np.concatenate([np.arange(block.n) < block.k for block in plan.blocks])
-    mask: Mask = by_symbol[send_order(plan.shapes)]
+    """Return which datagrams (sent,), in the order of sending, carry packets: the others carry nothing but parity."""
+    by_group = np.concatenate([np.arange(shape.n) < shape.most_k for shape in plan.shapes])
+    mask: Mask = by_group[send_order(plan.shapes)]
     return mask
 
 

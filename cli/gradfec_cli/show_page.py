@@ -1,4 +1,4 @@
-"""The page of `gradfec show`: the figure's panels one by one, with words for who sees them the first time.
+"""The page of `gradfec show`: the figure's panels one by one, explained to people who see them for the first time.
 
 One file of HTML that needs nothing else: the pictures are in it, and each has an alternative text.
 """
@@ -63,7 +63,7 @@ th, td {{ text-align: left; padding: .2em 1em .2em 0; border-bottom: 1px solid #
 
 
 class Picture(NamedTuple):
-    """A panel, what it shows, for who cannot see it, and what it means."""
+    """A panel, a description of it for people who cannot see it, and what it means."""
 
     panel: Panel
     alternative: str
@@ -92,14 +92,14 @@ def answers_table(explanation: Explanation) -> str:
     if losses:
         rows.append((f"all packets sent bare, {losses}", explanation.verdict(losses.bare)))
     for ranking in explanation.rankings:
-        by = f"{explanation.scheme} by {called(ranking)}"
+        by = f"{explanation.policy} by {called(ranking)}"
         rows.append((f"{by}, nothing lost", explanation.verdict(ranking.answer)))
         if ranking.delivery:
             rows.append((f"{by}, {losses}", explanation.verdict(ranking.delivery.answer)))
     lines = [f"<tr><td>{escape(what)}</td><td>{escape(answer)}</td></tr>" for what, answer in rows]
     note = (
         "<p>Bare: without protection. FEC_A_B: the least important A % of the packets are dropped, and parity over the "
-        "other B % is sent in their place. What the network does not get is 0.</p>"
+        "other B % is sent in their place. The network gets 0 for what is missing.</p>"
     )
     return "\n".join(
         [
@@ -113,7 +113,7 @@ def answers_table(explanation: Explanation) -> str:
 
 
 def source(explanation: Explanation) -> Iterator[Picture]:
-    """Yield the pictures of what there is before anything is ranked or sent."""
+    """Yield the pictures of the photograph and its features."""
     height, width, channels = explanation.chi.shape
     yield Picture(
         partial(draw_photograph, explanation=explanation),
@@ -124,7 +124,7 @@ def source(explanation: Explanation) -> Iterator[Picture]:
         partial(draw_features, explanation=explanation),
         f"{channels} small pictures in rows, the channels of the feature tensor, each a ghost of the photograph.",
         f"What the edge has to send: {channels} channels of {height} x {width} features after the layer "
-        f"{explanation.cut.name}, one tile each. Each tile is cut into {explanation.grid.groups} strips of "
+        f"{explanation.coding.cut.name}, one tile each. Each tile is cut into {explanation.grid.groups} strips of "
         f"{explanation.grid.rows} rows: a strip is a packet, {explanation.grid.count} in all.",
     )
 
@@ -138,8 +138,8 @@ def link(explanation: Explanation) -> Picture:
         partial(draw_datagrams, explanation=explanation),
         f"{sent} small squares, a datagram each, in the order of sending; {lost} of them, {lost / sent:.1%}, are lost.",
         "A square is a datagram. They are sent line by line, from the left, data before parity. The link loses "
-        f"{lost} of {sent}: {losses}, drawn from seed {losses.link.seed}. Without protection, every packet sent bare "
-        f"over the same link, the answer is {explanation.verdict(losses.bare)}.",
+        f"{lost} of {sent}: {losses}, drawn from seed {losses.link.seed}. If every packet is sent bare over the same "
+        f"link, the answer is {explanation.verdict(losses.bare)}.",
     )
 
 
@@ -156,8 +156,8 @@ def by_ranking(explanation: Explanation, ranking: Ranking) -> Iterator[Picture]:
     yield Picture(
         partial(draw_fates, ranking=ranking, explanation=explanation),
         f"The tiles again, by what the plan by {called(ranking)} does with each packet: {counts}.",
-        f"The plan, {explanation.scheme}: the least important packets are never sent, and parity for the others takes "
-        f"their place on the link. With nothing lost the answer is {explanation.verdict(ranking.answer)}.",
+        f"The plan, {explanation.policy}. What it drops is never sent: parity takes its place on the link. If nothing "
+        f"is lost, the answer is {explanation.verdict(ranking.answer)}.",
     )
     if ranking.delivery:
         what = delivered(ranking.plan, ranking.delivery)
@@ -167,8 +167,8 @@ def by_ranking(explanation: Explanation, ranking: Ranking) -> Iterator[Picture]:
         yield Picture(
             partial(draw_delivery, ranking=ranking, explanation=explanation),
             f"The tiles again, by what the cloud has of each packet of the plan by {called(ranking)}: {parts}.",
-            "What the cloud has in the end: packets that arrived, those that were lost and that parity gave back, and "
-            f"zeros for the rest. The answer is {explanation.verdict(ranking.delivery.answer)}.",
+            "What the cloud has in the end: packets that arrived, packets that were lost and that parity gave back, "
+            f"and zeros for the rest. The answer is {explanation.verdict(ranking.delivery.answer)}.",
         )
 
 

@@ -1,6 +1,6 @@
-"""What a plan delivers: which packets are at hand once what arrived of a tensor has been erasure-decoded.
+"""What a plan delivers: which packets are at hand after erasure decoding, and the tensor that they make.
 
-This is the outcome of transmission and decoding without a byte being coded, for those with many losses to try.
+This is the outcome of transmission and decoding, computed without an erasure code: fast enough to try many losses.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_common.conceal import Concealment
+from gradfec_common.packets import PacketGrid, select_packets
 from gradfec_common.protect.plan import Plan, Stripe
+from gradfec_common.quantisers import Coded, Quantiser
 from gradfec_common.transmit import send_order
 
 Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
 
 
 def packets_at_hand(plan: Plan, arrived: Mask) -> Mask:
@@ -49,3 +53,10 @@ def by_stripe(plan: Plan, arrived: Mask) -> Iterator[tuple[Stripe, Mask]]:
         for stripe in group.stripes:
             yield stripe, by_group[..., start : start + group.n]
         start += group.n
+
+
+def tensor_at_hand(coded: Coded, at_hand: Mask, quantiser: Quantiser, conceal: Concealment, grid: PacketGrid) -> Floats:
+    """Return the tensor (H, W, C) that the cloud makes of the packets `at_hand` (total,) of a coded one."""
+    packets = select_packets(coded.packets, np.flatnonzero(at_hand))
+    decoded = quantiser.decode(packets, coded.parameters, grid)
+    return conceal(decoded.tensor, decoded.there, grid)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.packets import Packets, spans
+from gradfec_common.packets import MAX_PACKETS, Packets, spans
 
 Indices = npt.NDArray[np.intp]
 Symbols = npt.NDArray[np.uint8]
@@ -139,7 +139,7 @@ class Unpacked(NamedTuple):
     symbol: Indices
 
 
-def unpack(symbols: Symbols, most: int) -> Unpacked:
+def unpack(symbols: Symbols, most: int = MAX_PACKETS) -> Unpacked:
     """Return what is in data symbols (k, length), whatever their bytes are: a packet that does not fit ends its symbol.
 
     Places may be of no packet, or repeated: a sender may lie. The search ends once there are more than `most` packets:

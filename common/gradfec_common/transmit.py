@@ -15,7 +15,7 @@ from gradfec_common.codes import CODES, Each, worth_threads
 from gradfec_common.packets import Packets
 from gradfec_common.protect.plan import GroupShape, Plan, Stripe
 from gradfec_common.protect.policy import Budget
-from gradfec_common.quantisers import Coded, Quantiser
+from gradfec_common.quantisers import MAX_PARAMETER_BYTES, Coded, Quantiser
 from gradfec_common.symbols import Packing, fill_symbols
 from gradfec_common.wire import SEAL_BYTES, Bytes
 from gradfec_common.wire.symbol import (
@@ -34,9 +34,9 @@ TOGETHER = 4  # stripes that are coded in one call: the calls would cost a quart
 KEPT = 16  # send orders that are kept, each of 50 bytes a datagram
 
 
-def budget_for(quantiser: Quantiser, packets_a_symbol: int | None = None) -> Budget:
-    """Return what a datagram has room for beside a quantiser's parameters."""
-    return Budget(body_room(quantiser.parameter_bytes), packets_a_symbol)
+def budget_for(parameter_bytes: int = MAX_PARAMETER_BYTES, packets_a_symbol: int | None = None) -> Budget:
+    """Return what a datagram has room for beside so many bytes of a quantiser's parameters."""
+    return Budget(body_room(parameter_bytes), packets_a_symbol)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import zipfile
+import zlib
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,10 @@ from gradfec_common.networks import Cut
 
 FOLDER = importlib.resources.files(__package__) / "learned"
 PROVENANCE = "provenance"  # text, for people
+DAMAGE = (  # what reading a file as an archive of arrays may raise besides OSError, where it is damaged or is none
+    KeyError, ValueError, TypeError, AttributeError, EOFError, RuntimeError,
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
+)  # fmt: skip
 
 
 def learned_for(cut: Cut) -> dict[str, npt.NDArray[np.float32]]:
@@ -26,7 +31,7 @@ def learned_for(cut: Cut) -> dict[str, npt.NDArray[np.float32]]:
     try:
         with file.open("rb") as stream, np.load(stream) as archive:
             arrays = {name: archive[name] for name in archive.files if name != PROVENANCE}
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, *DAMAGE) as error:
         raise GradfecError(f"cannot read what was learned, in {file}: {error}; install gradfec again") from None
     for name, array in arrays.items():
         if array.shape[-1:] != cut.shape[2:] or array.dtype != np.float32 or not np.isfinite(array).all():

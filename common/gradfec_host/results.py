@@ -15,14 +15,14 @@ from gradfec_common.errors import GradfecError
 
 STDOUT_FD = 1
 
-# What becomes of a tensor's symbols and packets. The cloud knows all of it; an edge may never hear.
+# What becomes of a tensor's datagrams and packets. The cloud knows all of it; an edge may never hear.
 UNKNOWN = "unknown"
-SYMBOL_FATES = ("received", "lost")
+DATAGRAM_FATES = ("received", "lost")
 PACKET_FATES = ("arrived", "recovered", "missing", "dropped_by_plan")
 
 
-def symbol_fates(datagrams: Mapping[str, int | None]) -> dict[str, int]:
-    """Return how many datagrams of symbols had which fate, by the counts that a record has of its `datagrams`."""
+def datagram_fates(datagrams: Mapping[str, int | None]) -> dict[str, int]:
+    """Return how many datagrams had each fate, from the counts of a record's `datagrams`."""
     sent, received = datagrams["sent"] or 0, datagrams["received"]
     if received is None:
         return {UNKNOWN: sent}
@@ -30,7 +30,7 @@ def symbol_fates(datagrams: Mapping[str, int | None]) -> dict[str, int]:
 
 
 def packet_fates(packets: Mapping[str, int | None]) -> dict[str, int]:
-    """Return how many packets had which fate, each one, by the counts that a record has of its `packets`."""
+    """Return how many packets had each fate, from the counts of a record's `packets`."""
     dropped, recovered, missing = packets["dropped_by_plan"] or 0, packets["recovered"], packets["missing"]
     kept = (packets["total"] or 0) - dropped
     if recovered is None or missing is None:

@@ -12,17 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from gradfec_common.codes import fec_named
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, Network, full_name, named_cut
-from gradfec_common.packets import PacketGrid
-from gradfec_common.protect import read_policy
-from gradfec_common.quantisers import chosen_quantiser
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_edge.address import resolve
 from gradfec_edge.camera import open_source
-from gradfec_edge.coding import Coding
+from gradfec_edge.coding import coding_of
 from gradfec_edge.daemon import Camera
 from gradfec_edge.frontend import FrontEnd, SharedFrontEnd, load_front_end
 from gradfec_edge.importance import EstimatorFile, default_estimator, make_estimator
@@ -80,11 +76,16 @@ class Decided:
 
     def __init__(self, options: CameraOptions) -> None:
         """Decide all that needs neither key nor network."""
-        cut = named_cut(options.split)
-        grid = PacketGrid(cut.shape, options.rows)
-        quantiser = chosen_quantiser(options.codec, cut)
-        policy = read_policy(options.protect, fec_named(options.fec))
-        self.coding = Coding(cut, grid, quantiser, policy, options.packets_per_datagram, options.compensate)
+        self.coding = coding_of(
+            named_cut(options.split),
+            options.rows,
+            options.codec,
+            options.protect,
+            options.fec,
+            options.packets_per_datagram,
+            options.compensate,
+        )
+        cut, grid = self.coding.cut, self.coding.grid
         self.frame_bytes = self.coding.check()
         self.importance = options.importance or default_estimator(cut, grid)
         estimator = make_estimator(self.importance, cut, grid, np.random.default_rng(options.seed))

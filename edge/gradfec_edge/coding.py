@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.codes import Each
+from gradfec_common.codes import Each, fec_named
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
-from gradfec_common.protect import UNKNOWN_LINK, Budget, LinkEstimate, Plan, Policy
-from gradfec_common.quantisers import Quantiser
+from gradfec_common.protect import UNKNOWN_LINK, Budget, LinkEstimate, Plan, Policy, read_policy
+from gradfec_common.quantisers import Coded, Quantiser, chosen_quantiser
 from gradfec_common.symbols import MAX_PACKET_BYTES
 from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
 from gradfec_common.wire import SEAL_BYTES
@@ -40,7 +40,14 @@ class Coding:
     def encode(
         self, tensor: Floats, importance: Floats, damage: Floats | None, link: LinkEstimate, each: Each
     ) -> EncodedTensor:
-        """Plan and code a (H, W, C) tensor whose packets matter as `importance` (count,) says.
+        """Plan and code a (H, W, C) tensor; the arguments are those of `packets`, and `each` runs the codes' calls."""
+        plan, coded = self.packets(tensor, importance, damage, link)
+        return encode_tensor(coded, self.quantiser, plan, each)
+
+    def packets(
+        self, tensor: Floats, importance: Floats, damage: Floats | None, link: LinkEstimate
+    ) -> tuple[Plan, Coded]:
+        """Plan for a (H, W, C) tensor whose packets matter as `importance` (count,) says; return them coded, too.
 
         `damage` (groups, C, C) is what compensation needs, where the estimator has it.
         """
@@ -53,24 +60,45 @@ class Coding:
             if damage is not None and self.compensate:
                 tensor = compensated(tensor, damage, plan.dropped, self.grid)
             coded = self.quantiser.encode(tensor, self.grid)
-        return encode_tensor(coded, self.quantiser, plan, each)
+        return plan, coded
 
     def check(self) -> int | None:
         """Return the bytes of UDP payload that a frame takes, None where they depend on it.
 
         UsageError where the policy has no plan for such packets.
         """
+        plan = self.trial_plan()
+        return None if plan is None else frame_bytes(plan, self.quantiser)
+
+    def trial_plan(self) -> Plan | None:
+        """Return the plan for packets of equal importance, None where their sizes depend on the frame; UsageError."""
         sizes = self.quantiser.sizes(self.grid)
         if sizes is None:
             return None
         if int(sizes.max()) > MAX_PACKET_BYTES:
             raise UsageError(f"a packet of {self.grid.rows} rows takes {int(sizes.max())} bytes: use smaller --rows")
-        plan = self.policy.plan(np.zeros(self.grid.count, np.float32), sizes, UNKNOWN_LINK, self._budget)
-        return frame_bytes(plan, self.quantiser)
+        return self.policy.plan(np.zeros(self.grid.count, np.float32), sizes, UNKNOWN_LINK, self._budget)
 
     @property
     def _budget(self) -> Budget:
-        return budget_for(self.quantiser, self.packets_a_datagram)
+        return budget_for(self.quantiser.parameter_bytes, self.packets_a_datagram)
+
+
+def coding_of(
+    cut: Cut,
+    rows: int,
+    codec: str,
+    protect: str,
+    fec: str,
+    packets_a_datagram: int | None = None,
+    compensate: bool = True,
+) -> Coding:
+    """Return the coding that the edge's options name; UsageError where they do not go together, or with the cut."""
+    grid = PacketGrid(cut.shape, rows)
+    quantiser, policy = chosen_quantiser(codec, cut), read_policy(protect, fec_named(fec))
+    coding = Coding(cut, grid, quantiser, policy, packets_a_datagram, compensate)
+    coding.check()
+    return coding
 
 
 def frame_bytes(plan: Plan, quantiser: Quantiser) -> int:

@@ -24,7 +24,7 @@ SESSION = 0x01020304
 WELCOMED = {"deadline_ms": 250, "sketches": False}
 RESNET50 = bytes.fromhex("35cbaeb919b07e04ee24e2bfa70e806d")
 UNIFORM8, SQRT4 = 1, 20
-TOY = 200  # a quantiser that a test brings along: see `trimmed`
+TOY = 201  # a quantiser that a test brings along: see `trimmed`
 
 
 @dataclass(frozen=True)
@@ -382,6 +382,7 @@ SKETCHED = second_encoder.sketch(
     [place // 128 for place in range(2048)],
     b"\xff\xd8\xff\xe0" + bytes(range(256)) * 2,
 )
+SKETCH = second_encoder.in_parts(7, SKETCHED)
 CONTROLS = {
     "hello": ControlVector(
         "A new edge.", "HELLO", {"cipher": 1, "model": RESNET50, "cut": 175, "rows": 7, "name": "edge 1"}
@@ -471,6 +472,8 @@ CONTROLS = {
         },
         downwards=True,
     ),
+    "sketch_first": ControlVector("The first part of a sketch.", "SKETCH", SKETCH[0]),
+    "sketch_last": ControlVector("The last part of the same.", "SKETCH", SKETCH[-1]),
     "ack": ControlVector("Acknowledgements.", "ACK", {"results": [0, 127, 128, 65536, 4294967295], "reports": []}),
     "ack_many": ControlVector(
         "More acknowledgements than fit a short array.", "ACK", {"results": [3], "reports": list(range(20))}

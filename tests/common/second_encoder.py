@@ -365,3 +365,8 @@ def arrived(positions: Collection[int], sent: int) -> bytes:
 
 def sketch(fates: Sequence[int], importance: Sequence[int], photograph: bytes) -> bytes:
     return in_bits(fates, 2) + in_bits(importance, 4) + struct.pack(">H", len(photograph)) + photograph
+
+
+def in_parts(tensor: int, whole: bytes) -> list[dict[str, object]]:
+    data = [whole[start : start + 1024] for start in range(0, len(whole), 1024)]
+    return [{"tensor": tensor, "part": part, "parts": len(data), "data": piece} for part, piece in enumerate(data)]

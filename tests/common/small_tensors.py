@@ -16,7 +16,7 @@ from gradfec_common.quantisers import QUANTISERS, Coded, Quantiser
 from gradfec_common.symbols import Packing, entry_sizes, pack
 from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
 from gradfec_common.wire import Bytes
-from gradfec_common.wire.symbol import read_headers
+from gradfec_common.wire.symbol import FIXED_BYTES, STRIPE, SYMBOL_HEADER, read_headers
 
 Indices = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float32]
@@ -40,7 +40,7 @@ GRID = PacketGrid(SHAPE, 7)  # 12 packets of 28 elements
 TENSOR = 5
 UNIFORM8 = QUANTISERS["uniform8"]
 SIZES: Indices = np.full(GRID.count, GRID.size)  # of the packets with uniform8
-ALONE = budget_for(UNIFORM8, packets_a_symbol=1)
+ALONE = budget_for(8, packets_a_symbol=1)
 FEC_CODES = [code for code in FEC.values() if code.id in CODES]  # those whose library is installed
 ZERO: Concealment = Zero(CUT, {})
 
@@ -61,6 +61,12 @@ def planned(
     """Return what a policy plans; of packets without a given importance, the last matters most."""
     scores = np.arange(len(sizes)) if importance is None else importance
     return read_policy(policy, code).plan(np.asarray(scores, np.float32), sizes, UNKNOWN_LINK, budget)
+
+
+def alone(packets: npt.ArrayLike, code: ErasureCode, length: int = GRID.size + 3) -> Stripe:
+    """Return a stripe of given packets, each alone in its data symbol."""
+    members = np.asarray(packets, np.intp)
+    return Stripe(members, Packing(np.arange(len(members) + 1), length), code)
 
 
 def odd_plan(rng: np.random.Generator, sizes: Indices = SIZES) -> Plan:
@@ -121,3 +127,12 @@ def matrix_of(bodies: list[bytes]) -> Bytes:
 def headers_of(bodies: list[bytes]) -> npt.NDArray[np.void]:
     """Read the (count,) SYMBOL_HEADER records of bodies."""
     return read_headers(matrix_of(bodies))
+
+
+def with_header(body: bytes, **changes: int) -> bytes:
+    """Return a body with other values in fields of its header, or of its first stripe: k, length, code."""
+    changed = np.frombuffer(body, np.uint8).copy()
+    fixed, stripe = changed[:FIXED_BYTES].view(SYMBOL_HEADER), changed[FIXED_BYTES:][: STRIPE.itemsize].view(STRIPE)
+    for field, value in changes.items():
+        (fixed if field in SYMBOL_HEADER.fields else stripe)[field] = value
+    return changed.tobytes()

@@ -67,7 +67,7 @@ def test_rows_that_do_not_divide_the_height_are_refused_with_those_that_do(rows)
         PacketGrid((56, 56, 256), rows)
 
 
-def test_more_packets_than_datagrams_can_carry_one_by_one_are_refused():
+def test_more_packets_than_a_tensor_may_have_are_refused():
     assert PacketGrid((255, 1, 256), 1).count == MAX_PACKETS
     with pytest.raises(UsageError, match="65536 packets, more than 65280: use larger --rows"):
         PacketGrid((256, 1, 256), 1)

@@ -25,7 +25,6 @@ ANY_SIZE = st.integers(1, 300) | AROUND_LONG
 RAGGED = st.lists(ANY_SIZE, min_size=1, max_size=40)
 ALIKE = st.builds(lambda size, count: [size] * count, ANY_SIZE, st.integers(1, 40))
 SIZES = RAGGED | ALIKE | st.lists(AROUND_LONG, min_size=1, max_size=20)
-ALL = 1_000_000  # packets: as many as there are
 MOST = st.none() | st.integers(1, 5)
 
 
@@ -158,7 +157,7 @@ def test_a_symbol_is_its_packets_one_after_the_other_and_then_zeros(case):
 @given(filled())
 def test_every_packet_is_found_again_and_the_symbol_that_held_it(case):
     packets, order, (starts, _), symbols = case
-    found, symbol = unpack(symbols, ALL)
+    found, symbol = unpack(symbols)
     assert sorted(as_list(found)) == sorted(as_list(packets)[number] for number in order)
     number = {place: number for number, place in enumerate(packets.places[order].tolist())}
     held_by = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
@@ -169,7 +168,7 @@ def test_every_packet_is_found_again_and_the_symbol_that_held_it(case):
 def test_any_symbols_are_read_without_the_others(case, seed):
     *_, symbols = case
     some = np.random.default_rng(seed).permutation(len(symbols))[: max(len(symbols) // 2, 1)]
-    found, symbol = unpack(symbols[some], ALL)
+    found, symbol = unpack(symbols[some])
     expected = [(number, entry) for number, row in enumerate(symbols[some]) for entry in read(row.tobytes())]
     assert sorted(zip(symbol.tolist(), as_list(found), strict=True)) == sorted(expected)
 
@@ -178,7 +177,7 @@ def test_any_symbols_are_read_without_the_others(case, seed):
 def test_a_packet_of_any_length_that_the_head_can_tell_comes_back(size):
     packets = packets_of([size, size], 3)
     packing = Packing(np.arange(3), int(entry_sizes(packets.sizes)[0]))
-    assert as_list(unpack(fill_symbols(packets, np.arange(2), packing), ALL).packets) == as_list(packets)
+    assert as_list(unpack(fill_symbols(packets, np.arange(2), packing)).packets) == as_list(packets)
 
 
 def test_packets_of_one_size_are_filled_as_those_of_many_sizes_are():
@@ -205,7 +204,7 @@ def test_any_bytes_at_all_are_read_as_they_would_be_one_by_one(count, length, se
     """Small bytes make many short packets, large ones make packets that do not fit."""
     symbols = np.random.default_rng(seed).integers(0, highest + 1, (count, length), np.uint8)
     symbols.flags.writeable = False
-    found, symbol = unpack(symbols, ALL)
+    found, symbol = unpack(symbols)
     expected = [(number, entry) for number, row in enumerate(symbols) for entry in read(row.tobytes())]
     assert sorted(zip(symbol.tolist(), as_list(found), strict=True)) == sorted(expected)
     assert found.offsets.tolist() == [0, *np.cumsum([len(data) for _, data in as_list(found)])]
@@ -218,9 +217,7 @@ def test_a_changed_byte_costs_no_packet_of_another_symbol(case, seed):
     row, column = rng.integers(symbols.shape[0]), rng.integers(symbols.shape[1])
     changed = symbols.copy()
     changed[row, column] ^= rng.integers(1, 256, dtype=np.uint8)
-    entries = [
-        [*zip(u.symbol.tolist(), as_list(u.packets), strict=True)] for u in (unpack(symbols, ALL), unpack(changed, ALL))
-    ]
+    entries = [[*zip(u.symbol.tolist(), as_list(u.packets), strict=True)] for u in (unpack(symbols), unpack(changed))]
     before, after = ([entry for entry in one if entry[0] != row] for one in entries)
     assert before == after
 
@@ -243,8 +240,8 @@ def test_a_changed_byte_costs_no_packet_of_another_symbol(case, seed):
 )
 def test_symbols_that_end_early_or_lie_end_there(symbol, entries):
     padded = symbol.ljust(1, b"\0")
-    assert as_list(unpack(symbols_from([padded]), ALL).packets) == entries == read(symbol)
-    assert as_list(unpack(symbols_from([padded, padded]), ALL).packets) == sorted(2 * entries)
+    assert as_list(unpack(symbols_from([padded])).packets) == entries == read(symbol)
+    assert as_list(unpack(symbols_from([padded, padded])).packets) == sorted(2 * entries)
 
 
 @given(st.integers(1, 12), st.integers(0, 100))
@@ -257,4 +254,4 @@ def test_the_search_ends_once_there_are_more_packets_than_a_tensor_has(count, mo
 
 
 def test_as_many_of_the_shortest_packets_as_fit_are_found_and_not_one_more():
-    assert len(unpack(symbols_from([b"\1\0\7x" * 300] * 7), ALL).symbol) == 300 * 7
+    assert len(unpack(symbols_from([b"\1\0\7x" * 300] * 7)).symbol) == 300 * 7

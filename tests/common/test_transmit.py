@@ -18,7 +18,7 @@ from gradfec_common.networks import DEFAULT_CUT, NETWORKS
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK, Budget, UnequalProtection
 from gradfec_common.protect.plan import GroupShape, StripeShape
-from gradfec_common.quantisers import QUANTISERS
+from gradfec_common.quantisers import MAX_PARAMETER_BYTES, QUANTISERS
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.seal import Sealer
 from gradfec_common.symbols import fill_symbols
@@ -39,7 +39,7 @@ def fec_plans(draw):
     if round(total * percent / 100) == total:
         percent = 0
     importance = np.random.default_rng(draw(SEEDS)).random(total, np.float32)
-    budget = budget_for(UNIFORM8, draw(st.sampled_from([None, 1])))
+    budget = budget_for(8, draw(st.sampled_from([None, 1])))
     return UnequalProtection(percent, ZFEC).plan(importance, np.full(total, 392), UNKNOWN_LINK, budget)
 
 
@@ -219,10 +219,7 @@ def test_no_datagram_of_any_cut_and_rows_is_longer_than_1200_bytes(shape, most):
             grid = PacketGrid(shape, rows)
             sizes = QUANTISERS[name].sizes(grid)
             try:
-                plans = [
-                    planned(text, sizes=sizes, budget=budget_for(QUANTISERS[name], most))
-                    for text in ("none", "FEC_50_50")
-                ]
+                plans = [planned(text, sizes=sizes, budget=budget_for(8, most)) for text in ("none", "FEC_50_50")]
             except UsageError as error:
                 assert "use smaller --rows" in str(error)
                 assert sizes[0] > 1129
@@ -244,17 +241,16 @@ def test_the_default_tensor_takes_so_many_datagrams_of_so_many_bytes(name, most,
     quantiser = QUANTISERS[name]
     tensor = np.random.default_rng(1).random(DEFAULT_GRID.shape, np.float32)
     packets, parameters = quantiser.encode(tensor, DEFAULT_GRID)
-    plan = planned("none", sizes=packets.sizes, budget=budget_for(quantiser, most))
+    plan = planned("none", sizes=packets.sizes, budget=budget_for(len(parameters), most))
     made = encode_tensor(coded()._replace(packets=packets, parameters=parameters), quantiser, plan)
     assert made.bodies(2).shape == (datagrams, length - wire.SEAL_BYTES)
     assert made.wire_bytes == datagrams * length
 
 
 def test_a_quantiser_with_longer_parameters_leaves_less_room():
-    longer, shorter = QUANTISERS["uniform8"], QUANTISERS["sqrt4"]
-    assert longer.parameter_bytes > shorter.parameter_bytes
-    for quantiser in (longer, shorter):
-        assert budget_for(quantiser, 3) == Budget(body_room(quantiser.parameter_bytes), 3)
+    assert budget_for(8, 3).body_bytes == budget_for(0).body_bytes - 8
+    assert budget_for() == Budget(body_room(MAX_PARAMETER_BYTES), None)
+    assert budget_for(8, 3).packets_a_symbol == 3
 
 
 # --- threads, and stripes side by side ---

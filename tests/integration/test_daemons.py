@@ -157,7 +157,7 @@ def test_both_sides_record_the_same_of_each_tensor_under_the_documented_keys(
 def test_the_metrics_count_what_was_answered(cloud: Cloud, edges: dict[str, Sent]) -> None:
     values = cloud.scrape()
     assert values['gradfec_cloud_tensors_total{fate="complete"}'] >= 12
-    assert values['gradfec_cloud_symbols_total{fate="received"}'] >= 12 * 2048
+    assert values['gradfec_cloud_tensor_datagrams_total{fate="received"}'] >= 12 * 2048
     assert values['gradfec_cloud_packets_total{fate="arrived"}'] >= 12 * 2048
     assert values['gradfec_cloud_datagrams_received_total{fate="collected"}'] >= 12 * 2048
     assert values["gradfec_cloud_answer_seconds_count"] == values['gradfec_cloud_tensors_total{fate="complete"}']

@@ -21,7 +21,7 @@ COMMANDS = {
     "end-to-end": ("gradfec_lab.bench.end_to_end", "Frames through both daemons, against the uncut model."),
     "cloud-scale": ("gradfec_lab.bench.cloud_scale", "Many edges against one cloud on one core, with a stub back-end."),
 }
-SHARED = ("ratios", "packets_per_s")  # members to which several benchmarks add
+SHARED = ("ratios", "datagrams_per_s")  # members to which several benchmarks add
 
 
 @click.command(

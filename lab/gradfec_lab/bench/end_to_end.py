@@ -19,11 +19,13 @@ from rich.console import Console
 from rich.table import Table
 
 from gradfec_cli.daemons import Daemon, daemon, free_port
-from gradfec_cli.experiment import Record
-from gradfec_common.codes import CODES, LEOPARD, ZFEC, fec_named
+from gradfec_cli.experiment import Record, coding_options
+from gradfec_cli.options import packets_option, packets_text
+from gradfec_common.codes import CODES, LEOPARD, ZFEC
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import DEFAULT_CUT, named_cut
-from gradfec_common.plan import parse_scheme
+from gradfec_common.packets import DEFAULT_ROWS
+from gradfec_edge.coding import coding_of
 from gradfec_host.console import plain_errors, runtime_option
 from gradfec_host.runtimes import choose_runtime
 from gradfec_host.weights import WeightStore, ensure_weights
@@ -33,16 +35,16 @@ from gradfec_lab.bench.models import LIBRARIES, front_end_of, part_of
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 FASTEST = LEOPARD.name if LEOPARD.id in CODES else ZFEC.name  # leopard has no wheel for Python 3.13
-WARM_UP = 5  # frames that do not count: those that are on their way before the flow is even
+WARM_UP = 5  # frames that do not count: until they are answered, fewer are in flight
 PERCENTILES = (50, 95, 99)
-# As fast as the interface takes it: spread over time, as by default, a frame's datagrams would make up the latency.
+# As fast as the interface takes it: by default a frame's datagrams are spread over time, which would be the latency.
 RATE = ("--rate", "100000")
 FULL, ALONE = 4, 1  # frames in flight: for the rate, and for the latency of a frame that waits for no other
 
 
 @dataclass(frozen=True)
 class Flow:
-    """What a run through the daemons gave: their records, when each came, CPU time a frame of edge and cloud.
+    """A run through the daemons: its records, when each came, and the CPU time a frame of edge and cloud.
 
     `came_s` is counted from the start of the edge's process.
     """
@@ -53,7 +55,7 @@ class Flow:
 
     @property
     def frames_a_second(self) -> float:
-        """Return the rate at which answers came, once the flow was even."""
+        """Return the rate at which answers came, after the warm-up."""
         return (len(self.came_s) - 1 - WARM_UP) / (self.came_s[-1] - self.came_s[WARM_UP])
 
     def outcomes(self) -> dict[str, int]:
@@ -73,41 +75,58 @@ class Flow:
 
 @click.command(context_settings=CONTEXT)
 @click.option("--frames", default=60, type=click.IntRange(WARM_UP + 5), help="Frames of each run.")
-@click.option("--protect", default="FEC_20_80", help="Protection scheme.")
-@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code of FEC_A_B: zfec, leopard, zfec:256.")
+@click.option("--protect", default="FEC_20_80", metavar="POLICY", help="Protection policy.")
+@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code of the parity: zfec, leopard, zfec:256.")
+@click.option("--codec", default="uniform8", metavar="NAME", help="Quantiser: uniform8, sqrt4 and so on.")
+@packets_option()
 @click.option("--importance", default="activation,proxy", metavar="NAMES", help="What ranks the packets: a run each.")
 @runtime_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @plain_errors
-def end_to_end(frames: int, protect: str, fec: str, importance: str, runtime: str, as_json: bool) -> None:
+def end_to_end(
+    frames: int,
+    protect: str,
+    fec: str,
+    codec: str,
+    packets_a_datagram: int | None,
+    importance: str,
+    runtime: str,
+    as_json: bool,
+) -> None:
     """Send frames from a real edge to a real cloud over loopback, both on this machine, as fast as they go.
 
-    Rate: with four frames in flight, over that of the uncut model in one process on the same runtime. Latency: of
-    frames one at a time, over the sum of front-end with estimator and back-end. Where there are several estimators, the
+    Rate: with four frames in flight, divided by that of the uncut model in one process on the same runtime. Latency: of
+    frames one at a time, divided by the sum of front-end with estimator and back-end. With several estimators, the
     ratios of all but the first have its name.
     """
     described = machine(*LIBRARIES)
     runtime = choose_runtime(runtime)
-    parse_scheme(protect, fec_named(fec))  # fail now
+    cut = named_cut(DEFAULT_CUT)
+    coding_of(cut, DEFAULT_ROWS, codec, protect, fec, packets_a_datagram)  # fail now
     names = [name.strip() for name in importance.split(",")]
     with show_progress() as progress:
-        weights = ensure_weights(named_cut(DEFAULT_CUT).network, None, progress)
+        weights = ensure_weights(cut.network, None, progress)
     for name in names:
         front_end_of(runtime, weights, name)  # fail now
-    found = {name: measure(frames, ["--protect", protect, "--fec", fec], name, runtime, weights) for name in names}
+    options = coding_options(protect, fec, codec, packets_a_datagram)
+    found = {name: measure(frames, options, name, runtime, weights) for name in names}
     ratios: dict[str, float] = {}
     for name, said in found.items():
         suffix = "" if name == names[0] else f"_{name}"
         ratios[f"end_to_end_rate{suffix}"] = said["frames_a_second"]["daemons"] / said["frames_a_second"]["uncut"]
         ratios[f"end_to_end_latency{suffix}"] = said["one_at_a_time_ms"]["latency"]["p50"] / said["halves_ms"]
     if as_json:
-        asked = {"frames": frames, "protect": protect, "fec": fec, "runtime": runtime}
+        asked = {"frames": frames, "protect": protect, "fec": fec, "runtime": runtime, "codec": codec}
+        asked["packets_per_datagram"] = packets_text(packets_a_datagram)
         click.echo(json.dumps({"machine": described, **asked, "end_to_end": found, "ratios": ratios}))
         return
     out = Console(highlight=False)
     out.print(in_words(described), style="dim", soft_wrap=True)
     for name, said in found.items():
-        show(out, said, f"{frames} frames, {protect} by {name}, {fec}, {runtime}")
+        packets = packets_text(packets_a_datagram)
+        show(
+            out, said, f"{frames} frames, {protect} by {name}, {fec}, {codec}, packets a datagram: {packets}, {runtime}"
+        )
     for name, ratio in ratios.items():
         meaning = "of the uncut model's frames a second" if "rate" in name else "of both halves' time"
         out.print(f"{name}: {ratio:.2f} {meaning}")

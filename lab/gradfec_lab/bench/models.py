@@ -18,8 +18,7 @@ from rich.table import Table
 
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import DEFAULT_CUT, Cut, named_cut
-from gradfec_common.packets import DEFAULT_ROWS
-from gradfec_common.transmit import packet_grid
+from gradfec_common.packets import PacketGrid
 from gradfec_host.console import plain_errors
 from gradfec_host.runtimes import LITERT, TENSORFLOW, choose_runtime, installed
 from gradfec_host.weights import WeightStore, ensure_weights
@@ -95,7 +94,7 @@ def front_end_of(runtime: str, weights: WeightStore, importance: str | None, bat
 
     cut, rng = named_cut(DEFAULT_CUT), np.random.default_rng(0)
     images = rng.integers(0, 256, (batch, *cut.network.input.shape), np.uint8)
-    estimator = make_estimator(importance, cut, packet_grid(cut, DEFAULT_ROWS), rng) if importance else None
+    estimator = make_estimator(importance, cut, PacketGrid(cut.shape), rng) if importance else None
     if isinstance(estimator, EstimatorFile):
         front_end, estimator = load_front_end(runtime, cut, weights, estimator), None
     else:

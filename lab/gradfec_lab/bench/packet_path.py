@@ -18,21 +18,24 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+from gradfec_cli.options import packets_option, packets_text
 from gradfec_common import wire
-from gradfec_common.codes import BARE, CODES, Each, ErasureCode
+from gradfec_common.codes import BARE, CODES, Each
+from gradfec_common.conceal import DEFAULT_CONCEALMENT, make_concealment
+from gradfec_common.decode import decode_tensor
 from gradfec_common.keys import INSECURE_KEY
 from gradfec_common.networks import DEFAULT_CUT, named_cut
-from gradfec_common.packets import DEFAULT_ROWS
-from gradfec_common.plan import UnequalProtection
-from gradfec_common.quantise import quantise
-from gradfec_common.reassembly import decode_tensor
+from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
+from gradfec_common.protect import UNKNOWN_LINK, UnequalProtection
+from gradfec_common.quantisers import chosen_quantiser
 from gradfec_common.replay import Verdicts
 from gradfec_common.seal import Opener
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import EdgeLimits, EdgeSession, new_hello
 from gradfec_common.session.events import Decided
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_common.transmit import encode_packets, packet_grid
+from gradfec_common.transmit import budget_for, encode_tensor
+from gradfec_edge.coding import Coding
 from gradfec_edge.importance.free import FREE
 from gradfec_host.console import Number, plain_errors
 from gradfec_host.processor import preferred_cipher
@@ -50,7 +53,7 @@ DEADLINE_S = 0.25  # of the cloud's core, to which each tensor comes within no t
 EDGE = ("quantise", "score by activation", "plan", "encode", "headers", "send")
 HALVES = ("front-end", "back-end")
 CLOUD = ("receive", "regroup", "decode, dequantise, fill")
-SEAL, OPEN = "seal", "open"  # what it costs that nobody can read, forge or repeat: told apart from the rest
+SEAL, OPEN = "seal", "open"  # the cost of encryption: told apart from the rest
 
 Seconds = npt.NDArray[np.float64]  # (2,): of the clock, and of CPU time, all threads together
 
@@ -72,26 +75,21 @@ def now() -> Seconds:
 
 
 class PacketPath:
-    """Both sides of the packet path for one code, joined by the loopback interface."""
+    """Both sides of the packet path for one coding, joined by the loopback interface."""
 
-    def __init__(
-        self, code: ErasureCode, drop_percent: float, loss: float, way: Loopback, each: Each, rows: int = DEFAULT_ROWS
-    ) -> None:
-        """Protect by FEC_A_B with A = `drop_percent`; lose the share `loss` of each tensor's datagrams.
-
-        `each` codes the blocks; a packet has `rows` rows.
-        """
-        self.cut = named_cut(DEFAULT_CUT)
-        self.grid = packet_grid(self.cut, rows)
-        self.scheme = UnequalProtection(drop_percent, code)
-        self.loss, self.way, self.each = loss, way, each
+    def __init__(self, coding: Coding, loss: float, way: Loopback, each: Each) -> None:
+        """Lose the share `loss` of each tensor's datagrams; `each` runs the codes' calls."""
+        self.coding, self.loss, self.way, self.each = coding, loss, way, each
+        cut, grid = coding.cut, coding.grid
+        self.budget = budget_for(coding.quantiser, coding.packets_a_datagram)
+        self.conceal = make_concealment(DEFAULT_CONCEALMENT, cut, {})
         self.rng = np.random.default_rng(0)
-        self.chi = self.rng.normal(size=self.cut.shape).astype(np.float32)
-        self.image = np.zeros(self.cut.network.input.shape, np.uint8)  # which activation does not look at
-        self.activation = FREE["activation"](self.cut, self.grid, self.rng)
+        self.chi = self.rng.normal(size=cut.shape).astype(np.float32)
+        self.image = np.zeros(cut.network.input.shape, np.uint8)  # which activation does not look at
+        self.activation = FREE["activation"](cut, grid, self.rng)
         key, now_s = HandshakeKey(INSECURE_KEY), 0.0
-        self.cloud = CloudSessions(self.cut, DEADLINE_S, {key.id: key}, os.urandom)
-        hello = new_hello(self.cut.id, rows, "bench", preferred_cipher())
+        self.cloud = CloudSessions(cut, DEADLINE_S, {key.id: key}, os.urandom)
+        hello = new_hello(cut.id, grid.rows, "bench", preferred_cipher())
         self.edge = EdgeSession(hello, key, os.urandom, now_s, UNHURRIED)
         self.tensors = 0
         self._connect()
@@ -130,15 +128,15 @@ class PacketPath:
             yield datagrams[at : at + self.way.room]
 
     def _encode(self, stages: Stages) -> wire.Bytes:
+        quantiser = self.coding.quantiser
         with stages.time("quantise"):
-            quantised = quantise(self.chi)
-            packets = quantised._replace(levels=self.grid.split(quantised.levels))
+            coded = quantiser.encode(self.chi, self.coding.grid)
         with stages.time("score by activation"):
             scores = self.activation(self.image, self.chi)
         with stages.time("plan"):
-            plan = self.scheme.plan(scores)
+            plan = self.coding.policy.plan(scores, coded.packets.sizes, UNKNOWN_LINK, self.budget)
         with stages.time("encode"):
-            encoded = encode_packets(packets, plan, self.grid, self.cut, self.each)
+            encoded = encode_tensor(coded, quantiser, plan, self.each)
         with stages.time("headers"):
             number, bodies = self.edge.open_tensor(encoded, float(self.tensors))
         with stages.time(SEAL):
@@ -166,7 +164,7 @@ class PacketPath:
         while (event := self.cloud.next_event()) is not None:
             if isinstance(event, Decided):
                 with stages.time("decode, dequantise, fill"):
-                    decode_tensor(event.arrived, each=self.each)
+                    decode_tensor(event.arrived, self.conceal, self.each)
                 self.cloud.fail(event)  # no back-end, no answer
 
 
@@ -190,39 +188,50 @@ def timed_opening(stages: Stages) -> Iterator[None]:
 @click.option("--drop", default=50.0, type=Number(1, 99), help="A of FEC_A_B, in percent.")
 @click.option("--loss", default=30.0, type=Number(0, 99), help="Datagrams that are lost, in percent.")
 @click.option("--rows", default=DEFAULT_ROWS, type=click.IntRange(1, 255), help="Rows of a channel in one packet.")
+@click.option("--codec", default="uniform8", metavar="NAME", help="Quantiser: uniform8, sqrt4 and so on.")
+@packets_option()
 @click.option("--runs", default=15, type=click.IntRange(1), help="Runs after the warm-up; the median counts.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
-def packet_path(drop: float, loss: float, rows: int, runs: int, as_json: bool) -> None:
+def packet_path(
+    drop: float, loss: float, rows: int, codec: str, packets_a_datagram: int | None, runs: int, as_json: bool
+) -> None:
     """Time each stage between front-end and back-end, for one tensor, by default of 2,048 packets.
 
-    Blocks are coded in one thread for each core, as in the daemons; CPU time is that of all threads. The codes and the
-    two halves of the network take turns at each run, so that they meet the same machine. All datagrams are sent for the
-    time of the edge, and those that are not lost for the cloud's. Beside them, what sealing and opening take.
+    Stripes are coded in one thread for each core, as in the daemons; CPU time is that of all threads. The codes and the
+    two halves of the network take turns at each run, so that they meet the same machine. For the edge's times all
+    datagrams are sent, for the cloud's those that are not lost. Sealing and opening are timed besides.
     """
     described = machine(*LIBRARIES)
     choose_runtime()  # fail now where there is none
     cut = named_cut(DEFAULT_CUT)
-    packet_grid(cut, rows)  # fail now
+    grid, quantiser = PacketGrid(cut.shape, rows), chosen_quantiser(codec, cut)
+    codings = {
+        code.name: Coding(cut, grid, quantiser, UnequalProtection(drop, code), packets_a_datagram)
+        for code in CODES.values()
+        if code is not BARE
+    }
+    for coding in codings.values():
+        coding.check()
     with show_progress() as progress:
         weights = ensure_weights(cut.network, None, progress)
     runtimes = {part: fastest_runtime(part, weights) for part in HALVES}
     halves = {part: part_of(part, runtime, weights) for part, runtime in runtimes.items()}
-    found, ms = measure(drop, loss / 100, runs, halves, rows)
+    found, ms = measure(codings, loss / 100, runs, halves)
     sides = {name: both_sides(stages) for name, stages in found.items()}
     ratios = {f"edge_path_{name}": side["edge"]["sum"]["ms"] / ms["front-end"] for name, side in sides.items()}
     ratios["cloud_path"] = min(side["cloud"]["sum"]["ms"] for side in sides.values()) / ms["back-end"]
     if as_json:
         said = {"machine": described, "drop_percent": drop, "loss_percent": loss, "rows": rows, "runs": runs}
+        said |= {"codec": codec, "packets_per_datagram": packets_text(packets_a_datagram)}
         said["packet_path"] = sides
         said["fastest_ms"] = {part: {"ms": ms[part], "runtime": runtime} for part, runtime in runtimes.items()}
         click.echo(json.dumps({**said, "ratios": ratios}))
         return
     out = Console(highlight=False)
     out.print(in_words(described), style="dim", soft_wrap=True)
-    out.print(
-        table(found, f"one tensor, FEC_{drop:g}_{100 - drop:g}, {loss:g} % lost, {rows} rows, median of {runs} runs")
-    )
+    title = f"one tensor, FEC_{drop:g}_{100 - drop:g}, {loss:g} % lost, {rows} rows, median of {runs} runs"
+    out.print(table(found, f"{title}\n{codec}, packets a datagram: {packets_text(packets_a_datagram)}"))
     for part, runtime in runtimes.items():
         out.print(f"{part}, one image: {ms[part]:.1f} ms by {runtime}")
     for name, ratio in ratios.items():
@@ -230,25 +239,24 @@ def packet_path(drop: float, loss: float, rows: int, runs: int, as_json: bool) -
 
 
 def measure(
-    drop_percent: float, loss: float, runs: int, halves: Mapping[str, Run], rows: int
+    codings: Mapping[str, Coding], loss: float, runs: int, halves: Mapping[str, Run]
 ) -> tuple[dict[str, Stages], dict[str, float]]:
-    """Run every erasure code's packet path, and the halves of the network, `runs` times in turn after a warm-up.
+    """Run the packet path of each coding, and the halves of the network, `runs` times in turn after a warm-up.
 
-    Return the median of each stage, by code, and those of the halves in milliseconds.
+    Return the median of each stage, by coding, and those of the halves in milliseconds.
     """
-    codes = [code for code in CODES.values() if code is not BARE]
-    each: dict[str, list[Stages]] = {code.name: [] for code in codes}
+    each: dict[str, list[Stages]] = {name: [] for name in codings}
     taken: dict[str, list[float]] = {part: [] for part in halves}
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(1, user_api="blas"))  # as in the edge
-        ways = [stack.enter_context(loopback(batched=True)) for _ in codes]
-        each_block = stack.enter_context(ThreadPoolExecutor(cores(), "coder")).map
-        paths = [
-            PacketPath(code, drop_percent, loss, way, each_block, rows) for code, way in zip(codes, ways, strict=True)
-        ]
+        each_stripe = stack.enter_context(ThreadPoolExecutor(cores(), "coder")).map
+        paths = {
+            name: PacketPath(coding, loss, stack.enter_context(loopback(batched=True)), each_stripe)
+            for name, coding in codings.items()
+        }
         for _ in range(1 + runs):
-            for code, path in zip(codes, paths, strict=True):
-                each[code.name].append(path.run())
+            for name, path in paths.items():
+                each[name].append(path.run())
             for part, half in halves.items():
                 start = time.perf_counter()
                 half()

@@ -56,7 +56,9 @@ def main(port: int) -> None:
         options,
         open_port,
         None,
-        lambda deliver: Inference(workers, lambda decided: NAME, Decoder(make_concealment("zero", CUT, {})), top5, deliver),
+        lambda deliver: Inference(
+            workers, lambda decided: NAME, Decoder(make_concealment("zero", CUT, {})), top5, deliver
+        ),
         logs.configure("gradfec-cloud"),
     )
     open_port.close()

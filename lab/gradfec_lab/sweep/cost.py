@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import keep_most_important
+from gradfec_common.protect.plan import keep_most_important
 from gradfec_edge.compensation import compensated
 from gradfec_host.console import plain_errors
 from gradfec_lab.sweep.report import Grid

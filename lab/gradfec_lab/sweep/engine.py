@@ -1,10 +1,11 @@
 """The sweep's work: features of images, as the product would deliver them, to the back-end in full batches.
 
-Quantiser, packets and plans are the product's; what a plan delivers under a loss is `gradfec_common.delivery`'s to say.
+Quantisers, plans and concealments are the product's. `gradfec_common.delivery` knows what a plan delivers under a loss.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,11 +15,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.fill import Fill
+from gradfec_common.conceal import Concealment
+from gradfec_common.delivery import tensor_at_hand
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import Plan
-from gradfec_common.quantise import dequantise, quantise
-from gradfec_edge.compensation import compensated
+from gradfec_common.protect import UNKNOWN_LINK, Plan
+from gradfec_common.quantisers import Coded, Quantiser
+from gradfec_edge.coding import Coding
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.store import Record, Store
 
@@ -46,13 +48,14 @@ class Scorer(Protocol):
     ) -> tuple[Floats, dict[str, Floats], dict[str, Floats]]:
         """Return chi (N, H, W, C) and each estimator's scores (N, packets) of images (N, 224, 224, 3).
 
-        Of those that compensate for what is dropped, also the form (N, groups, C, C) of the damage.
+        The last part is the form (N, groups, C, C) of the damage, of those that compensate for what is dropped.
         """
 
 
 class Subject(NamedTuple):
-    """An image under examination: chi (H, W, C); by estimator scores (packets,), and of those that compensate for what
-    is dropped the form (groups, C, C) of the damage.
+    """An image under examination: chi (H, W, C), and each estimator's scores (packets,).
+
+    `damages` are the forms (groups, C, C) of those estimators that compensate for what is dropped.
     """
 
     name: str
@@ -70,44 +73,47 @@ class Case(NamedTuple):
     features: Callable[[], Floats]
 
 
+@dataclass(frozen=True, eq=False)
 class Delivered:
-    """The features of one image as they come out of the product, with any packets missing."""
+    """The coded packets of one image, and the tensor that the cloud makes of those at hand."""
 
-    def __init__(self, chi: Callable[[], Floats], grid: PacketGrid, sent: bytes = b"") -> None:
-        """Of features (H, W, C), made when needed; `sent` tells those of one image apart."""
-        self._chi, self.grid, self.sent = chi, grid, sent
+    coded: Coded
+    quantiser: Quantiser
+    grid: PacketGrid
 
     @cached_property
-    def packets(self) -> Floats:
-        """The packets (packets, size), quantised and dequantised."""
-        return self.grid.split(dequantise(*quantise(self._chi())))
+    def digest(self) -> bytes:
+        """What tells these packets from others."""
+        content = hashlib.blake2b(bytes([self.quantiser.id]) + self.coded.parameters)
+        for array in self.coded.packets:
+            content.update(np.ascontiguousarray(array).data)
+        return content.digest()
 
-    def __call__(self, at_hand: Mask, fill: Fill) -> Floats:
-        """Return features (H, W, C) with the packets `at_hand` (packets,), and the fill in the place of the others."""
-        channels = np.broadcast_to(np.asarray(fill, np.float32), self.grid.shape[2:])
-        values = np.repeat(channels, self.grid.groups)  # (256 channels,) -> (2048 packets,)
-        return self.grid.join(np.where(at_hand[:, None], self.packets, values[:, None]))
+    def case(self, point: str, repetition: int, at_hand: Mask, rule: str, conceal: Concealment) -> Case:
+        """Return the case of these packets at hand under the concealment `rule`."""
+        pattern = rule.encode() if not at_hand.all() else b""  # nothing is missing, so nothing is filled
+        pattern += np.packbits(at_hand).tobytes() + (self.digest if at_hand.any() else b"")
 
-    def case(self, point: str, repetition: int, at_hand: Mask, rule: str, fill: Fill) -> Case:
-        """Return the case of these packets at hand under the fill `rule`."""
-        pattern = rule.encode() if not at_hand.all() else b""  # nothing missing: nothing is filled
-        pattern += np.packbits(at_hand).tobytes() + (self.sent if at_hand.any() else b"")
-        return Case(point, repetition, pattern, lambda: self(at_hand, fill))
+        def features() -> Floats:
+            return tensor_at_hand(self.coded, at_hand, self.quantiser, conceal, self.grid)
+
+        return Case(point, repetition, pattern, features)
 
 
-def delivered(subject: Subject, grid: PacketGrid) -> Callable[[str, Plan], Delivered]:
-    """Return what tells how features are delivered that are sent by an estimator's plan; most are all the same."""
-    as_they_are = Delivered(lambda: subject.chi, grid)
+class Deliveries:
+    """How one image's tensor is delivered, by coding and estimator."""
 
-    def by_plan(estimator: str, plan: Plan) -> Delivered:
-        damage = subject.damages.get(estimator)
-        if damage is None or not len(plan.dropped):
-            return as_they_are
-        return Delivered(
-            lambda: compensated(subject.chi, damage, plan.dropped, grid), grid, b"compensated" + plan.dropped.tobytes()
-        )
+    def __init__(self, subject: Subject) -> None:
+        """Take the image; its packets are kept once where several codings make the same ones."""
+        self._subject = subject
+        self._known: dict[bytes, Delivered] = {}
 
-    return by_plan
+    def __call__(self, coding: Coding, estimator: str) -> tuple[Plan, Delivered]:
+        """Return the plan and the packets that the edge would make of the image."""
+        of = self._subject
+        plan, coded = coding.packets(of.chi, of.scores[estimator], of.damages.get(estimator), UNKNOWN_LINK)
+        delivered = Delivered(coded, coding.quantiser, coding.grid)
+        return plan, self._known.setdefault(delivered.digest, delivered)
 
 
 class Asker:
@@ -167,9 +173,9 @@ class Engine:
         numbers: Callable[[Subject], dict[str, float]] = lambda subject: {},
         constant: Iterable[bytes] = (),
     ) -> None:
-        """Ask the back-end all `cases` of an image, but for those that are answered in the store.
+        """Ask the back-end all `cases` of an image, except for those that are answered in the store.
 
-        `numbers` are to be stored besides. Patterns that are `constant` have the same features in all images.
+        `numbers` are stored as well. Patterns that are `constant` have the same features in all images.
         """
         self.store, self.scorer, self.asker = store, scorer, Asker(model)
         self.cases, self.numbers = cases, numbers
@@ -245,5 +251,5 @@ class Engine:
 
 
 def nothing_at_hand(grid: PacketGrid, rule: str) -> bytes:
-    """Return the pattern of a tensor of which nothing has arrived: it is the same whatever the image."""
+    """Return the pattern of a tensor of which nothing has arrived: it is the same for every image."""
     return rule.encode() + np.packbits(np.zeros(grid.count, bool)).tobytes()

@@ -16,9 +16,10 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_NETWORK, named_network
 from gradfec_host.console import EXIT_INTERRUPTED, plain_errors
 from gradfec_lab.photographs import Photographs
-from gradfec_lab.sweep.report import Grid, Row
+from gradfec_lab.sweep.daemons import daemons_table
+from gradfec_lab.sweep.labels import labels_of
 from gradfec_lab.sweep.store import unwritable, write_file
-from gradfec_lab.sweep.study import CONTEXT, labels_of
+from gradfec_lab.sweep.study import CONTEXT
 
 TABLES = "tables.md"
 
@@ -52,7 +53,7 @@ PARTS = [
         ["--fec", "zfec,leopard", "--burst", "iid,8,20", "--loss", "0.2,0.4", "--protect", "none,FEC_20_80,FEC_50_50"],
         subset=True,
     ),
-    Part("quantise", "Bits", "quantise", [], subset=True),
+    Part("quantise", "Quantisers", "quantise", [], subset=True),
     Part("daemons", "Through the real daemons and the injector", "daemons", ["--limit", "300"]),
     Part(
         "sweep-40", "A sweep at 40 % lost", "protection",
@@ -152,17 +153,3 @@ def chapter(part: Part, command: list[str], out: Path) -> str:
         picture = f"\n![{part.title}]({part.name}.png)\n"
     tables = (folder / f"{part.sweep}.md").read_text("utf-8")
     return f"## {part.title}\n\n    {shlex.join(['gradfec', *command])}\n{picture}\n{tables}"
-
-
-def daemons_table(rows: list[Row]) -> Grid:
-    """Lay out a sweep over the daemons."""
-    lines = []
-    for row in rows:
-        packets = row.get("packets", {})
-        lost = "" if row["loss"] is None else f"{row['loss']:.0%}"
-        top1 = "" if row["top1"] is None else f"{row['top1']:.1%}"
-        counts = [f"{packets[name]:,}" if packets else "" for name in ("sent", "lost", "recovered", "missing")]
-        loose = str(sum(map(abs, row["unaccounted"].values()))) if "unaccounted" in row else ""
-        lines.append([row["protect"], lost, str(row["frames"]), top1, f"{row['agreement']:.1%}", *counts, loose])
-    header = ["scheme", "datagrams lost", "frames", "top-1", "agreement", "sent", "lost", "recovered", "missing"]
-    return Grid("Every datagram accounted for", [*header, "unaccounted"], lines)

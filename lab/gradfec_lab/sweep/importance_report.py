@@ -1,4 +1,4 @@
-"""What `gradfec sweep importance` says: agreement, rankings, and how the estimators differ."""
+"""The report of `gradfec sweep importance`: agreement, rankings, and how the estimators differ."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from gradfec_cli.oracle import ORACLE
 from gradfec_lab.sweep.engine import nothing_at_hand
-from gradfec_lab.sweep.importance import FREE, ImportanceSweep
+from gradfec_lab.sweep.importance_points import ImportanceSweep
 from gradfec_lab.sweep.report import (
     DIGITS,
     Grid,
@@ -26,16 +26,17 @@ from gradfec_lab.sweep.report import (
 )
 from gradfec_lab.sweep.statistics import Bootstrap, Values, interval
 from gradfec_lab.sweep.store import Store, write_file
-from gradfec_lab.sweep.study import command_line, fill_fingerprints
+from gradfec_lab.sweep.study import command_line, learned_fingerprints
 
 KEYS = ("estimator", "fill", "drop")
+FREE = ("activation", "deviation", "static", "random")  # estimators without a network of their own
 
 
 def report(sweep: ImportanceSweep) -> Report:
     """Find out what is missing, and report on all of it, into the study's folder if it has one."""
     study, points = sweep.study, sweep.points()
     with study.store("importance") as store:
-        store.vouch(fill_fingerprints(sweep.fills))
+        store.vouch(learned_fingerprints(study.cut))
         names = study.run(
             store,
             [*dict.fromkeys([*sweep.estimators, ORACLE])],
@@ -130,7 +131,7 @@ def gap_interval(ours: Values, free: Values, oracle: Values) -> list[float]:
 
 
 def make_tables(least: list[Row], most: list[Row], rankings: list[Row], compared: list[Row], images: int) -> list[Grid]:
-    """Lay out what is for people."""
+    """Lay out the tables."""
     tables = []
     for rows, order in ((least, "least"), (most, "most")):
         if rows:
@@ -177,7 +178,7 @@ def gap_text(row: Row) -> str:
 
 
 def write(folder: Path, members: dict[str, Any], rows: list[Row], rankings: list[Row], tables: list[Grid]) -> None:
-    """Write everything that is asked for into the sweep's folder."""
+    """Write the results into the sweep's folder."""
     from gradfec_lab.sweep.figures import importance_figure
 
     write_file(folder / "importance.json", json.dumps(members, indent=1).encode())

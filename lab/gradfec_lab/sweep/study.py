@@ -19,22 +19,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gradfec_common.errors import UsageError
-from gradfec_common.fill import Fill
 from gradfec_common.networks import DEFAULT_CUT, Cut, full_name, named_cut
 from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
-from gradfec_common.transmit import packet_grid
+from gradfec_host.learned import learned_for
 from gradfec_lab.photographs import Photographs
-from gradfec_lab.sweep.daemons import read_labels
 from gradfec_lab.sweep.engine import REFERENCE, Case, Engine, Model, Scorer, Subject
+from gradfec_lab.sweep.labels import labels_of
 from gradfec_lab.sweep.store import Store
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
-NAMED = 5  # file names in an error: enough to see what is wrong
 
 
 @dataclass(frozen=True)
 class Study:
-    """The images that a sweep is about, and what their answers are asked of."""
+    """The images of a sweep, their labels, and the cut whose tensors are sent."""
 
     photographs: Photographs
     truth: dict[str, int] | None  # class index by name
@@ -50,7 +48,7 @@ class Study:
 
     @contextmanager
     def store(self, kind: str, **settings: Any) -> Iterator[Store]:
-        """Open the folder of a sweep of some kind, a temporary one where none was given."""
+        """Open the folder of a sweep of some kind: a temporary one if none was given."""
         common = {
             "sweep": kind,
             "number of images (--limit, --sample)": len(self.names),
@@ -168,7 +166,7 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
         **own: Any,
     ) -> None:
         cut = named_cut(split)
-        grid = packet_grid(cut, rows)
+        grid = PacketGrid(cut.shape, rows)
         photographs = Photographs(images, cut.network.preprocess, limit)
         if sample is not None and sample < len(photographs.names):
             drawn = np.random.default_rng(seed).choice(len(photographs.names), sample, replace=False)
@@ -179,25 +177,6 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
         command(Study(photographs, truth, cut, grid, seed, out), **own)
 
     return run
-
-
-def labels_of(path: Path, names: list[str], classes: int) -> dict[str, int]:
-    """Read the class indices of these images; UsageError where one of them has none in range(classes)."""
-    truth = read_labels(path)
-    if without := [name for name in names if name not in truth]:
-        raise UsageError(
-            f"{path} has no label for {len(without)} of the {len(names)} images: {listed(without)}; "
-            "add them, or leave out --labels"
-        )
-    if wrong := [name for name in names if not 0 <= truth[name] < classes]:
-        raise UsageError(f"{path} has class indices outside 0 .. {classes - 1}, of {listed(wrong)}: correct them")
-    return {name: truth[name] for name in names}
-
-
-def listed(names: list[str]) -> str:
-    """Name the first few."""
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def images_digest(photographs: Photographs) -> str:
@@ -212,31 +191,12 @@ def images_digest(photographs: Photographs) -> str:
     return digest.hexdigest()[:16]
 
 
-def fill_fingerprints(fills: Mapping[str, Fill]) -> dict[str, str]:
-    """Return digests of what gaps are filled with, by fill rule."""
-    values = {rule: np.asarray(fill, np.float32).tobytes() for rule, fill in fills.items()}
-    return {f"the fill {rule}": hashlib.sha256(content).hexdigest()[:16] for rule, content in values.items()}
-
-
-def names_list(text: str) -> list[str]:
-    """Parse `a,b` into names, each once, in their order."""
-    names = [*dict.fromkeys(part.strip() for part in text.split(",") if part.strip())]
-    if not names:
-        raise UsageError(f"{text!r} names nothing: give one or several, separated by commas")
-    return names
-
-
-def chosen_from(option: str, known: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return a parser of a list of which each must be among the known; UsageError names what is not."""
-    known = [*known]
-
-    def parse(text: str) -> list[str]:
-        names = names_list(text)
-        if unknown := [name for name in names if name not in known]:
-            raise UsageError(f"{option} has no {unknown[0]!r}: use one or several of {','.join(known)}")
-        return names
-
-    return parse
+def learned_fingerprints(cut: Cut) -> dict[str, str]:
+    """Return digests of the arrays that were learned of a cut, by name."""
+    return {
+        f"what was learned of the cut, {name}": hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]
+        for name, array in learned_for(cut).items()
+    }
 
 
 def command_line() -> str:

@@ -80,7 +80,7 @@ def train_proxy(
     One image in twenty, by its name, is held out, and the epoch that is best on those is written.
     """
     from gradfec_common.networks import full_name, named_cut
-    from gradfec_common.transmit import packet_grid
+    from gradfec_common.packets import PacketGrid
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
@@ -89,7 +89,7 @@ def train_proxy(
     if means and recipe != "averages":
         raise UsageError(f"--means goes with --recipe averages, not with {recipe}")
     cut = named_cut(split)
-    packet_grid(cut, rows)
+    PacketGrid(cut.shape, rows)  # fail now
     from gradfec_lab.photographs import Photographs
 
     photographs = Photographs(images, cut.network.preprocess)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.common.small_tensors import FEC_CODES, UNIFORM8, planned
+from tests.common.small_tensors import FEC_CODES, planned
 
 from gradfec_common.codes import LEOPARD, ZFEC
 from gradfec_common.errors import UsageError
@@ -32,7 +32,7 @@ def plan_or_none(percent, importance, sizes=None, code=ZFEC, most=1):
     """The plan, with packets of 8 bits, each alone, if not said otherwise; None where it would drop everything."""
     sizes = np.full(len(importance), 392) if sizes is None else sizes
     try:
-        return UnequalProtection(percent, code).plan(importance, sizes, UNKNOWN_LINK, budget_for(UNIFORM8, most))
+        return UnequalProtection(percent, code).plan(importance, sizes, UNKNOWN_LINK, budget_for(8, most))
     except UsageError:
         assert round(len(importance) * percent / 100) == len(importance)
         return None
@@ -41,7 +41,7 @@ def plan_or_none(percent, importance, sizes=None, code=ZFEC, most=1):
 def of_default(text, code=ZFEC, quantiser="uniform8", most=1):
     """The plan of the default tensor, whose last packet matters most."""
     sizes = QUANTISERS[quantiser].sizes(DEFAULT_GRID)
-    return planned(text, sizes=sizes, code=code, budget=budget_for(QUANTISERS[quantiser], most))
+    return planned(text, sizes=sizes, code=code, budget=budget_for(8, most))
 
 
 @given(PERCENTS, TOTALS, SEEDS)

@@ -5,17 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.common.small_tensors import ALONE, FEC_CODES, planned
-from tests.common.toys import Deflate
 
 from gradfec_common.codes import BARE, ZFEC
 from gradfec_common.delivery import packets_at_hand
 from gradfec_common.errors import UsageError
 from gradfec_common.protect import read_policy
-from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.symbols import entry_sizes, pack
 from gradfec_common.transmit import budget_for
 
-SQRT4 = QUANTISERS["sqrt4"]
 SEEDS = st.integers(0, 2**32 - 1)
 KS = st.lists(st.integers(1, 30), min_size=1, max_size=6, unique=True).map(sorted)
 
@@ -29,7 +26,7 @@ def written(ks, n):
 def test_it_is_one_group_whose_classes_have_the_given_k_and_falling_importance(ks, more, seed, most):
     rng = np.random.default_rng(seed)
     sizes, importance = rng.integers(1, 100, 200), rng.random(200)
-    plan = planned(written(ks, ks[-1] + more), importance, sizes=sizes, budget=budget_for(SQRT4, most))
+    plan = planned(written(ks, ks[-1] + more), importance, sizes=sizes, budget=budget_for(4, most))
     ((n, stripes),) = plan.groups
     assert n == ks[-1] + more
     assert [stripe.k for stripe in stripes] == ks[: len(stripes)]
@@ -43,7 +40,7 @@ def test_it_is_one_group_whose_classes_have_the_given_k_and_falling_importance(k
 @given(KS, st.integers(0, 9), SEEDS)
 def test_whichever_m_datagrams_arrive_every_class_of_at_most_m_is_whole(ks, more, seed):
     rng = np.random.default_rng(seed)
-    plan = planned(written(ks, ks[-1] + more), rng.random(200), sizes=np.full(200, 50), budget=budget_for(SQRT4))
+    plan = planned(written(ks, ks[-1] + more), rng.random(200), sizes=np.full(200, 50), budget=budget_for(4))
     arrived = rng.random(plan.sent) < rng.random()
     at_hand = packets_at_hand(plan, arrived)
     for _, stripe in plan.stripes:
@@ -55,9 +52,9 @@ def test_whichever_m_datagrams_arrive_every_class_of_at_most_m_is_whole(ks, more
 @given(KS, SEEDS, st.sampled_from(FEC_CODES), st.sampled_from([None, 1]))
 def test_packets_are_dropped_only_from_full_datagrams_and_symbols_are_as_short_as_they_can_be(ks, seed, code, most):
     rng = np.random.default_rng(seed)
-    sizes = rng.integers(1, 60, rng.integers(1, 400))
+    sizes = rng.integers(1, 60, rng.integers(8, 400))
     importance = rng.random(len(sizes))
-    budget = budget_for(SQRT4, most)
+    budget = budget_for(4, most)
     plan = planned(written(ks, ks[-1]), importance, sizes=sizes, code=code, budget=budget)
     length = plan.groups[0].stripes[0].packing.length
     entries = entry_sizes(sizes[np.argsort(-importance)])
@@ -89,7 +86,7 @@ def test_with_a_packet_a_symbol_as_many_are_kept_as_there_are_data_symbols():
 
 
 def test_all_data_is_there_once_the_largest_k_has_arrived_and_of_fewer_only_some():
-    plan = planned("nested:2,5/8", sizes=np.full(70, 40), budget=budget_for(SQRT4))
+    plan = planned("nested:2,5/8", sizes=np.full(70, 40), budget=budget_for(4))
     arrived = np.zeros(8, bool)
     arrived[3:] = True
     assert packets_at_hand(plan, arrived).all()
@@ -105,7 +102,16 @@ def test_classes_that_leave_no_room_for_a_packet_are_refused_with_what_to_do():
         r"nested:1,2,.*,30 leaves 33 bytes of a datagram for each of its 30 classes, and a packet takes 43: use fewer"
     )
     with pytest.raises(UsageError, match=says):
-        planned(f"nested:{ks}", sizes=np.full(12, 40), budget=budget_for(Deflate()))
+        planned(f"nested:{ks}", sizes=np.full(12, 40), budget=budget_for(0))
+
+
+def test_more_than_four_datagrams_a_packet_are_refused_with_what_to_do():
+    assert planned("nested:2/48").sent == 48
+    says = (
+        "nested:2/49 makes 49 datagrams of 12 packets; 4 a packet are the limit: use fewer datagrams or smaller --rows"
+    )
+    with pytest.raises(UsageError, match=says):
+        planned("nested:2/49")
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,17 @@
 """An edge's core under a clock that the test moves, and answers for it."""
 
-import numpy as np
-from tests.common.small_tensors import GRID, encoded
+from tests.common.small_tensors import encoded, planned
 
 from gradfec_common import wire
-from gradfec_common.plan import UnequalProtection
 from gradfec_common.session.edge import Closed, EdgeLimits, EdgeSession
 from gradfec_common.session.handshake import answer_hello, read_hello
 from gradfec_common.wire import Kind, Pong, Refuse, Report, Result, Welcome
+from gradfec_common.wire.symbol import read_headers
 
 from .ends import KEY, WANTED, cloud_end, entropy_of
 
 SESSION, OTHER = 7, 8
-TENSOR = encoded(UnequalProtection(50).plan(np.arange(GRID.count, dtype=np.float32)))
+TENSOR = encoded(planned("FEC_50_50"))
 WELCOME = Welcome(250)
 
 
@@ -110,7 +109,7 @@ class Edge:
     def open(self, sending_s=0.0):
         number, bodies = self.core.open_tensor(TENSOR, self.now, sending_s)
         self.opened.add(number)
-        assert set(wire.read_symbols(bodies)[0]["tensor"].tolist()) == {number}
+        assert set(read_headers(bodies)["tensor"].tolist()) == {number}
         return number
 
     def took(self, kind=None):
