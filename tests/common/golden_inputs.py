@@ -335,8 +335,8 @@ CONTROLS = {
         },
         downwards=True,
     ),
-    "sketch_data": ControlVector("The last data symbol of a sketch.", "SKETCH", SKETCH[2]),
-    "sketch_parity": ControlVector("The last parity symbol of the same.", "SKETCH", SKETCH[-1]),
+    "sketch_first": ControlVector("The first part of a sketch.", "SKETCH", SKETCH[0]),
+    "sketch_last": ControlVector("The last part of the same.", "SKETCH", SKETCH[-1]),
     "ack": ControlVector("Acknowledgements.", "ACK", {"results": [0, 127, 128, 65536, 4294967295], "reports": []}),
     "ack_many": ControlVector(
         "More acknowledgements than fit a short array.", "ACK", {"results": [3], "reports": list(range(20))}

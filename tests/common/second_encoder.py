@@ -264,9 +264,5 @@ def in_bits(values: Sequence[int], size: int) -> bytes:
 
 
 def in_parts(tensor: int, whole: bytes) -> list[dict[str, object]]:
-    k = math.ceil(len(whole) / 1024)
-    length = math.ceil(len(whole) / k)
-    filled = whole + bytes(k * length - len(whole))
-    data = [filled[start : start + length] for start in range(0, len(filled), length)]
-    coded = data + [parity(data, k, 2 * k, index) for index in range(k, 2 * k)]
-    return [{"tensor": tensor, "n": 2 * k, "k": k, "index": i, "data": symbol} for i, symbol in enumerate(coded)]
+    data = [whole[start : start + 1024] for start in range(0, len(whole), 1024)]
+    return [{"tensor": tensor, "part": part, "parts": len(data), "data": piece} for part, piece in enumerate(data)]

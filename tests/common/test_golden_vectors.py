@@ -390,7 +390,7 @@ def test_both_encoders_make_the_same_control_messages(
         wire.Pong(),
         wire.Result(tensor, "partial", answers, small, small, {text: score}),
         wire.Report(tensor, small, small, small, text.encode()),
-        wire.SketchPart(tensor, small % 256, small // 256, 0, text.encode()),
+        wire.SketchPart(tensor, small % 256, small // 256, text.encode()),
         wire.Ack(numbers, numbers[::-1]),
         wire.Bye(),
     ):

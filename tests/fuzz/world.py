@@ -286,7 +286,7 @@ class CloudWorld:
             assert len(mine.collecting) <= limits.tensors_per_session
             assert len(mine.window._finished) <= 2 * limits.tensor_window + 1
         for sketch in core._sketches._newest.values():
-            assert sum(map(len, sketch.parts.values())) <= limits.sketch_bytes
+            assert sketch.held_bytes <= limits.sketch_bytes
         assert len(core._reception._greeter._greeted) <= limits.greetings
         assert len(core._reception._greeter._by_host) <= limits.addresses
         assert len(core._tensors._timers._things) <= core.open_tensors

@@ -15,7 +15,6 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.session.edge import EdgeLimits
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.timers import SLACK
-from gradfec_common.sketch import MAX_PARTS
 
 ATOMS = (str, bytes, int, float, bool, type(None), enum.Enum, np.generic)
 COUNTERS = ("counts", "bites")  # of datagrams, and of limits that bit: what becomes of them is told apart
@@ -87,19 +86,19 @@ def most_elements(limits: CloudLimits, hellos: int) -> int:
     tensors = limits.tensors_per_session + limits.pending_tensors
     of_session = tensors + limits.answers_per_session + 2 * limits.tensor_window + 1
     greetings = min(limits.greetings, hellos) + min(limits.addresses, hellos + 1)
-    parts = limits.sessions * MAX_PARTS  # of sketches
+    parts = limits.sessions * 255  # of sketches: u8 on the wire
     return FIXED + OF_ATOM * (limits.sessions * (of_session + 4) + most_timers(limits) + greetings) + parts
 
 
 def most_timers(limits: CloudLimits) -> int:
     """Return how many timers a cloud may have, with all that its limits allow."""
     of_session = limits.tensors_per_session + limits.pending_tensors + limits.answers_per_session
-    return timers_for(limits.sessions * of_session)
+    return 2 * (limits.sessions * of_session + SLACK) + 1  # one for all sessions
 
 
-def timers_for(tensors_and_answers: int) -> int:
-    """Return how many timers a cloud may have: for each tensor and answer, as many gone, and one for all sessions."""
-    return 2 * (tensors_and_answers + SLACK) + 1
+def places_for(waiting: int) -> int:
+    """Return how many places a heap of timers may have in which so many things wait: as many may be called off."""
+    return 2 * waiting + SLACK
 
 
 def most_array_bytes(limits: CloudLimits, grid: PacketGrid, max_sent: int, window: int) -> int:

@@ -157,7 +157,13 @@ def unacknowledged_of(cloud: CloudSessions, session: int) -> int:
 def sketch_bytes_of(cloud: CloudSessions, session: int) -> int:
     """Count the bytes of a session's sketch that are held."""
     sketch = cloud._sketches._newest.get(session)
-    return sum(map(len, sketch.parts.values())) if sketch else 0
+    return sketch.held_bytes if sketch else 0
+
+
+def timer_places_of(cloud: CloudSessions) -> list[tuple[int, int]]:
+    """Return how many places each heap of timers has, and how many tensors or answers wait in it at most."""
+    tensors, repeater = cloud._tensors, cloud._repeater
+    return [(len(tensors._timers), tensors.open), (len(repeater._timers), len(repeater))]
 
 
 def timers_of(cloud: CloudSessions) -> int:
@@ -239,9 +245,9 @@ def lies(dice: random.Random, number: int) -> Message | bytes:
 
 def a_part(dice: random.Random, number: int) -> SketchPart:
     """Draw a part of a sketch, in which nothing need agree."""
-    n, k = dice.choice([1, 2, 4, 255]), dice.choice([0, 1, 2, 255])
+    parts = dice.choice([0, 1, 2, 4, 255])
     data = dice.choice([b"", bytes(1), bytes(11), dice.randbytes(1024), bytes(1024)])
-    return SketchPart(dice.choice([number, 0, 1]), n, k, dice.choice([0, 1, 3, n - 1, 255]), data)
+    return SketchPart(dice.choice([number, 0, 1]), dice.choice([0, 1, 3, max(parts - 1, 0), 255]), parts, data)
 
 
 def odd_hello(key: HandshakeKey, dice: random.Random) -> bytes:

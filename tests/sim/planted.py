@@ -165,7 +165,7 @@ def _never_again(original: Any) -> Any:
 
     def ask(self: Contact, now: float) -> Any:
         due = original(self, now)
-        if self.state is EdgeState.LOST and due.question:
+        if self.state in (EdgeState.LOST, EdgeState.OVER) and any(due):
             self._ask_at = now + 1e6
         return due
 

@@ -351,8 +351,8 @@ class Truth:
         assert cloud.held_bytes <= limits.reassembly_bytes, "more bytes are held than the limit"
         pending = max(limits.pending_tensors, limits.sessions)
         assert owed <= pending, "more tensors are with the back-end than the limit"
-        timers = bounds.timers_for(cloud.open_tensors + cloud.unacknowledged)
-        assert nodes.timers_of(cloud) <= timers, "more timers than there are tensors and answers to wait for"
+        for places, waiting in nodes.timer_places_of(cloud):
+            assert places <= bounds.places_for(waiting), "more timers than there are tensors and answers to wait for"
         greetings, addresses = nodes.greetings_of(cloud)
         assert greetings <= limits.greetings and addresses <= limits.addresses, "more hellos are kept than the limit"
         assert book.ended.isdisjoint(sessions), "a session goes on that has ended"

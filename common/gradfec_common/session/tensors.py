@@ -81,21 +81,21 @@ class Tensors:
 
     def collect(
         self, session: int, number: int, symbols: Judged, now: float, *, leaving: bool
-    ) -> tuple[Counter[str], list[Effect]]:
+    ) -> tuple[dict[str, int], list[Effect]]:
         """Take in symbols of one tensor, at least one; return their fates, and effects. `leaving`: open no tensor."""
         mine, effects = self._sessions[session], list[Effect]()
         tensor: Tensor | Drop | None = mine.tensors.get(number)
         if tensor is None:
             tensor, effects = self._open(mine, number, symbols.headers, now, leaving=leaving)
         if isinstance(tensor, Drop):
-            return Counter({tensor.value: len(symbols.headers)}), effects
+            return {tensor.value: len(symbols.headers)}, effects
         if tensor.state is TensorState.CLOSED:
-            return Counter({Drop.LATE.value: len(symbols.headers)}), effects
+            return {Drop.LATE.value: len(symbols.headers)}, effects
         arrived, collecting = tensor.arrived, tensor.state is TensorState.COLLECTING
         before = arrived.received
         drops = arrived.add(symbols.headers, symbols.symbols, expected=symbols.expected)
-        fates = Counter({reason.value: count for reason, count in drops.items()})
-        fates["collected" if collecting else "surplus"] += arrived.received - before
+        fates = {reason.value: count for reason, count in drops.items()}
+        fates["collected" if collecting else "surplus"] = arrived.received - before
         if collecting and arrived.complete:
             effects += self._decide(mine, number, now)
         if arrived.all_arrived:

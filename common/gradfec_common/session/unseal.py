@@ -6,7 +6,6 @@ what it says. Each step drops what it does not let pass under a named reason.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -30,7 +29,7 @@ class Opened(NamedTuple):
     rows: Rows
     counters: npt.NDArray[Any]
     bodies: wire.Bytes
-    drops: Counter[str]  # the others, by fate
+    drops: dict[str, int]  # the others, by fate
 
 
 class Judged(NamedTuple):
@@ -39,22 +38,22 @@ class Judged(NamedTuple):
     headers: Headers
     symbols: wire.Bytes
     expected: bool  # whether the headers say only what is known already: see `Reassembly.expects`
-    drops: Counter[str]  # the others, by fate
+    drops: dict[str, int]  # the others, by fate
 
 
 def open_symbols(session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any]) -> Opened:
     """Open the symbols of a session in (m,) `rows` of a batch, with their counters."""
-    drops: Counter[str] = Counter()
+    drops = {}
     length = wire.OVERHEAD_BYTES + session.grid.size
     fits = batch.lengths[rows] == length
     if not fits.all():
-        drops[Drop.BAD_LENGTH.value] += int((~fits).sum())
+        drops[Drop.BAD_LENGTH.value] = int((~fits).sum())
         rows, counters = rows[fits], counters[fits]
     whole = batch.buffer if len(rows) == len(batch.buffer) else batch.buffer[rows]
     bodies, verdicts = session.opener.open(whole[:, :length])
     good = verdicts == Verdict.OK
     if not good.all():
-        drops += Counter({reason.value: int((verdicts == verdict).sum()) for verdict, reason in UNSEALED.items()})
+        drops |= {reason.value: int((verdicts == verdict).sum()) for verdict, reason in UNSEALED.items()}
         rows, counters, bodies = rows[good], counters[good], bodies[good]
     return Opened(rows, counters, bodies, drops)
 
@@ -71,11 +70,11 @@ def judge_symbols(
 ) -> Judged:
     """Judge symbols of one tensor, of which `arrived` is there already, by what each says."""
     if arrived is not None and arrived.expects(headers):
-        return Judged(headers, symbols, True, Counter())
+        return Judged(headers, symbols, True, {})
     good, drops = judge(headers, grid, split_id)
     if drops:
         headers, symbols = headers[good], symbols[good]
-    return Judged(headers, symbols, False, Counter({reason.value: count for reason, count in drops.items()}))
+    return Judged(headers, symbols, False, {reason.value: count for reason, count in drops.items()})
 
 
 def alike(keys: npt.NDArray[Any]) -> Iterator[Rows | slice]:

@@ -117,8 +117,8 @@ class Story:
         reader = self.reader
         kind, number = reader.below(10), reader.number()
         if kind == 9:
-            symbol = SketchPart(number, reader.number(), reader.number(), reader.number(), reader.piece()[:1024])
-            return wire.message_body(symbol)
+            part = SketchPart(number, reader.number(), reader.number(), reader.piece()[:1024])
+            return wire.message_body(part)
         messages = (
             Ping(),
             Ack([number, number + 1], [*range(number)]),
