@@ -51,7 +51,7 @@ def all_seeds() -> dict[str, Seeds]:
 
 
 def sort_batch() -> Seeds:
-    """Return batches of one of each, in a wide buffer and in narrow ones."""
+    """Return batches with one datagram of each kind, in a wide buffer and in narrow ones."""
     seeds = {}
     for width in (2048, 458, 16):
         writer = Writer().below(width, 2049)
@@ -198,7 +198,7 @@ def of_sketches() -> Seeds:
 
 
 def edge_behind() -> Seeds:
-    """Return a cloud that behaves, and some that do not."""
+    """Return clouds that behave, and clouds that do not."""
     welcome, open_tensor = bytes([0, 0, 1, 0, 25, 1]), b"\5"
 
     def say(kind: int, number: int = 0) -> bytes:

@@ -1,4 +1,4 @@
-"""The edge as a mad cloud meets it that has the key: no exception, no counter twice, each tensor closed once."""
+"""An edge and a mad cloud with the key: no exception, no counter used twice, each tensor closed once."""
 
 from __future__ import annotations
 
