@@ -28,7 +28,7 @@ from .second_encoder import CODE_LEOPARD, CODE_NONE, CODE_ZFEC, Coded, Group, St
 
 GRID = PacketGrid((4, 5, 6), 2)  # 12 packets of 10 elements
 ENTRY = 13  # of one of its packets, with uniform8
-BUDGET, ONE_EACH = (budget_for(QUANTISERS["uniform8"], most) for most in (None, 1))
+BUDGET, ONE_EACH = (budget_for(8, packets_a_symbol=most) for most in (None, 1))
 ZERO = make_concealment("zero", RESNET50.cuts[0], {})
 
 

@@ -131,7 +131,7 @@ def test_the_lengths_that_the_page_gives_as_examples_are_those_of_the_product() 
     for name, packets_a_symbol in (("uniform8", 1), ("uniform8", None), ("sqrt4", None)):
         quantiser = QUANTISERS[name]
         coded = quantiser.encode(np.zeros(cut.shape, np.float32), grid)
-        budget = budget_for(quantiser, packets_a_symbol)
+        budget = budget_for(len(coded.parameters), packets_a_symbol)
         importance = np.zeros(grid.count, np.float32)
         plan = read_policy("none").plan(importance, coded.packets.sizes, UNKNOWN_LINK, budget)
         encoded = encode_tensor(coded, quantiser, plan)

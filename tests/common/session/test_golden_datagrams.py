@@ -98,7 +98,7 @@ def encoded() -> EncodedTensor:
     grid, quantiser = PacketGrid((7, 7, 11), 7), QUANTISERS["uniform8"]
     coded = quantiser.encode(np.zeros(grid.shape, np.float32), grid)
     plan = read_policy("none").plan(
-        np.zeros(11, np.float32), coded.packets.sizes, UNKNOWN_LINK, budget_for(quantiser, 1)
+        np.zeros(11, np.float32), coded.packets.sizes, UNKNOWN_LINK, budget_for(8, packets_a_symbol=1)
     )
     return encode_tensor(coded, quantiser, plan)
 
