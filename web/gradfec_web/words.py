@@ -37,7 +37,7 @@ PACKETS = (
     "What the first layers made of the frame, a tensor: each square is a channel, one of their many views of the "
     "frame; each strip in it is a packet, which holds some rows of that view."
 )
-PARITY = "Parity: packets sent on top, from which any lost ones that they protect can be computed back."
+PARITY = "Parity: extra data, from which lost packets that it protects can be computed."
 IMPORTANCE = (
     "How much the answer would suffer without each packet, as the edge estimates it: dark matters least, and is "
     "dropped first; bright matters most."
