@@ -375,7 +375,7 @@ ENDS = ["--listen", "9001", "--to", "127.0.0.1:9000"]
         (["--trace", "missing.txt"], "cannot read the trace missing.txt: No such file"),
         (["--record", "missing/losses.txt"], "cannot write the loss record missing/losses.txt: No such file"),
         (["--record", "a.txt", "--back-record", "./a.txt"], "is named twice"),
-        (["--to", "localhost"], "names no port"),
+        (["--to", "localhost"], "has no port"),
     ],
 )
 def test_wrong_options_are_refused_in_one_sentence(options, complaint, tmp_path, monkeypatch):

@@ -52,8 +52,8 @@ WRONG_OPTIONS = (
     Case(f"{EDGE} --camera {{missing}}", 2, "does not exist"),
     Case(f"{EDGE} --camera {{empty}}", 2, "has no images"),
     Case(f"{EDGE} --camera rtsp://", 2, "not the url of a stream"),
-    Case(f"{EDGE} --cloud localhost", 2, "'localhost' names no port"),
-    Case(f"{EDGE} --cloud :9000", 2, "':9000' names no host"),
+    Case(f"{EDGE} --cloud localhost", 2, "'localhost' has no port"),
+    Case(f"{EDGE} --cloud :9000", 2, "':9000' has no host"),
     Case(f"{EDGE} --cloud localhost:", 2, "'' in 'localhost:' is not a port"),
     Case(f"{EDGE} --cloud localhost:0", 2, "from 1 to 65535"),
     Case(f"{EDGE} --cloud localhost:65536", 2, "from 1 to 65535"),
@@ -87,16 +87,16 @@ WRONG_OPTIONS = (
     Case(f"{EDGE} --in-flight 0", 2, "not in the range"),
     Case(f"{EDGE} --timeout-ms 0", 2, "not in the range"),
     Case(f"{EDGE} --name {300 * 'n'}", 2, "use a shorter --name"),
-    Case(f"{EDGE} --key-file {{missing}}", 2, "make one with `gradfec keygen`, or bring the one that"),
-    Case(f"{EDGE} --key-file {{key}} --insecure", 2, "--insecure goes without a key: give it without --key-file"),
+    Case(f"{EDGE} --key-file {{missing}}", 2, "make one with `gradfec keygen`, or copy the other"),
+    Case(f"{EDGE} --key-file {{key}} --insecure", 2, "--insecure runs without a key: do not combine it"),
     Case("gradfec-cloud", 2, "missing option '--listen'"),
     Case("gradfec-cloud --listen everywhere", 2, "is not a port"),
     Case(f"{CLOUD} --split conv9", 2, "no layer 'conv9'"),
     Case(f"{CLOUD} --split conv2_block1_1_conv", 2, "nearest split points"),
     Case(f"{CLOUD} --deadline-ms 0", 2, "not in the range"),
     Case(f"{CLOUD} --fill median", 2, "'median' is not one of"),
-    Case(f"{CLOUD} --key-file {{missing}}", 2, "make one with `gradfec keygen`, or bring the one that"),
-    Case(f"{CLOUD} --keys {{keys}} --key-file {{missing}}", 2, "make one with `gradfec keygen`, or bring the one that"),
+    Case(f"{CLOUD} --key-file {{missing}}", 2, "make one with `gradfec keygen`, or copy the other"),
+    Case(f"{CLOUD} --keys {{keys}} --key-file {{missing}}", 2, "make one with `gradfec keygen`, or copy the other"),
     Case(f"{CLOUD} --key-file {{key}} --insecure", 2, "lets everybody in: give it without --key-file and --keys"),
     Case(f"{CLOUD} --keys {{keys}} --insecure", 2, "lets everybody in: give it without --key-file and --keys"),
     Case(f"{CLOUD} --split pool1_pool --fill mean", 2, "no channel means for the split 'pool1_pool'"),
@@ -147,14 +147,14 @@ WRONG_WORLD = (
     Case(f"{EDGE} --weights {{text}}", 1, "cannot read"),
     Case(f"{EDGE} --weights {{cut_short}}", 1, "cannot read"),
     Case(f"{EDGE} --importance {{missing}}.npz", 1, "make one with gradfec train-proxy --out"),
-    Case(f"{EDGE} --key-file {{open_key}}", 1, "others than its owner have access to the key {open_key}: run"),
+    Case(f"{EDGE} --key-file {{open_key}}", 1, "users other than its owner have access to the key {open_key}: run"),
     Case(f"{EDGE} --key-file {{no_key}}", 1, "{no_key}: this is no gradfec key: a key begins with gradfec1-"),
-    Case(f"{EDGE} --key-file {{empty}}", 1, "is no file that could hold a key"),
+    Case(f"{EDGE} --key-file {{empty}}", 1, "is not a regular file, so it cannot hold a key"),
     Case(f"{CLOUD} --key-file {{open_key}}", 1, "run `chmod 600"),
     Case(f"{CLOUD} --keys {{missing}}", 1, "cannot read the directory of keys {missing}: no such file or directory"),
     Case(f"{CLOUD} --keys {{empty}}", 1, "there are no keys in {empty}: put one file there for each edge"),
     Case(f"{CLOUD} --keys {{key}}", 1, "cannot read the directory of keys {key}: not a directory"),
-    Case(f"{CLOUD} --keys {{bad_keys}}", 1, "others than its owner have access to the key {bad_keys}/south"),
+    Case(f"{CLOUD} --keys {{bad_keys}}", 1, "users other than its owner have access to the key {bad_keys}/south"),
     Case("gradfec-cloud --listen 127.0.0.1:{udp}", 1, "is in use already"),
     Case("gradfec-cloud --listen 192.0.2.1:9000", 1, "not of this machine"),
     Case("gradfec-cloud --listen nobody.invalid:9000", 1, "cannot listen on nobody.invalid:9000"),
@@ -280,7 +280,7 @@ def test_a_cloud_given_an_edges_slice_of_the_weights_says_what_it_is(places: dic
     program, arguments = words_of(f"{CLOUD} --weights {{slice}}", places)
     ended = CliRunner(env=with_key()).invoke(import_module(MODULES[program]).main, arguments)
     assert ended.exit_code == 1
-    assert is_one_clear_line(ended.stderr, "it is a front-end's slice; give the whole weights"), ended.stderr
+    assert is_one_clear_line(ended.stderr, "give a file with all weights, or none"), ended.stderr
 
 
 @pytest.mark.daemons

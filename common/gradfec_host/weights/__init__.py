@@ -1,4 +1,4 @@
-"""ResNet-50's weights: where they are kept, how they are verified, and how they are fetched."""
+"""ResNet-50's weights: their cache, their verification and their download."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Keras's ImageNet weights of ResNet-50 are: every array's name, shape and SHA-256, shipped in resnet50.tsv."""
+"""Keras's ImageNet weights of ResNet-50: every array's name, shape and SHA-256, shipped in resnet50.tsv."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from gradfec_common.network import LAYERS
 
 NAMES = tuple(f"{layer.name}/{array}" for layer in LAYERS for array in layer.arrays)
 
-# MD5 of the file that Keras publishes, by which Keras itself verifies it (keras/src/applications/resnet.py). Its arrays
-# need not be bit for bit those of the older publication that the manifest was made from; either is Keras's own.
+# MD5 of the file that Keras publishes; Keras itself checks it (keras/src/applications/resnet.py). The manifest was made
+# from an older publication, whose arrays may differ in single bits. Both are Keras's own.
 PUBLISHED_MD5 = "2cb95161c43110f7111970584f804107"
 
 
 class Verification(enum.Enum):
-    """How weights are known to be Keras's ImageNet weights."""
+    """How we know that weights are Keras's ImageNet weights."""
 
     ARRAYS = "every array has its pinned SHA-256"
-    FILE = "the file they came from has the hash that Keras publishes"
+    FILE = "the file has the hash that Keras publishes"
     NONE = "not Keras's values, accepted with --unverified"
 
 
 @dataclass(frozen=True)
 class Pinned:
-    """What one array of Keras's ImageNet weights must be."""
+    """The expected shape and SHA-256 of one array."""
 
     shape: tuple[int, ...]
     sha256: str
@@ -52,7 +52,7 @@ def sha256(array: NDArray[np.float32]) -> str:
 
 
 def is_published(path: Path) -> bool:
-    """Tell whether the file at `path` is the one that Keras publishes."""
+    """Return whether the file at `path` is the one that Keras publishes."""
     if not path.is_file():
         return False
     digest = hashlib.md5(usedforsecurity=False)
