@@ -1,4 +1,4 @@
-"""One run of the real system on loopback: images -> edge -> loss injector -> cloud, with every datagram counted."""
+"""Runs of the real system on loopback: images -> edge -> loss injector -> cloud, with every datagram counted."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PACKET_NAMES = ("total", "dropped_by_plan", "parity", "sent", "received", "lost"
 
 @dataclass(frozen=True)
 class Link:
-    """The bad network: mean loss as a share, mean length of a burst (None: independent losses), seed."""
+    """The bad link: mean loss as a share, mean length of a burst (None: independent losses), seed."""
 
     loss: float
     burst: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse, with UsageError, what the injector would refuse."""
+        """Raise UsageError for values that the injector would refuse."""
         if self._bursts:
             gilbert_elliott_transitions(self.loss, self.burst or 0.0)
 
@@ -43,14 +43,14 @@ class Link:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run gave: a record for each frame, and the edge's and injector's totals."""
+    """The outcome of one run: a record for each frame, and the edge's and injector's totals."""
 
     records: list[Record]
     edge: Mapping[str, Any]
     injector: Mapping[str, Any]
 
     def agreement(self, reference: Mapping[str, int]) -> float:
-        """Return the share of frames whose answer is that of the uncut model, by source; no answer is no agreement."""
+        """Return the share of frames with the same answer as `reference`, by source; no answer does not agree."""
         return float(np.mean([top1(record) == reference[record["source"]] for record in self.records]))
 
     def packets(self) -> dict[str, int]:
@@ -64,7 +64,7 @@ class Run:
 
 
 def top1(record: Record) -> int | None:
-    """Return the class that a record answers with, or None."""
+    """Return the class of a record's best answer, or None."""
     return int(record["top5"][0]["class_index"]) if record["top5"] else None
 
 
@@ -84,9 +84,9 @@ def run_over_link(
 def run_with_own_cloud(
     images: Path, link: Link, edge_options: list[str], on_record: Callable[[Record], None] = lambda record: None
 ) -> tuple[Run, Mapping[str, Any]]:
-    """Do the same with a cloud that sees this run alone; return its totals, too.
+    """Do the same with a cloud that serves only this run; also return the cloud's totals.
 
-    Edge, cloud and injector end in this order: the cloud may still repeat an answer whose acknowledgement was lost.
+    Edge, cloud and injector stop in this order, because the cloud may still repeat an unacknowledged answer.
     """
     cloud_port = free_port()
     with (
@@ -100,7 +100,7 @@ def run_with_own_cloud(
 
 @contextmanager
 def injector(link: Link, cloud_port: int) -> Iterator[tuple[Daemon, int]]:
-    """Run a loss injector before the cloud; yield it with its port."""
+    """Run a loss injector in front of the cloud; yield it with its port."""
     port = free_port()
     options = ["--listen", f"127.0.0.1:{port}", "--to", f"127.0.0.1:{cloud_port}", "--json", *link.options()]
     with daemon("gradfec-netem", *options, ready="listening on") as relay:
@@ -110,7 +110,7 @@ def injector(link: Link, cloud_port: int) -> Iterator[tuple[Daemon, int]]:
 def _send(
     images: Path, port: int, edge_options: list[str], on_record: Callable[[Record], None]
 ) -> tuple[list[Record], Mapping[str, Any]]:
-    """Run an edge over the images; return its records, shown as they come, and its totals."""
+    """Run an edge over the images; return its records and its totals."""
     records: list[Record] = []
     totals: Mapping[str, Any] | None = None
     options = ["--camera", str(images), "--cloud", f"127.0.0.1:{port}", *edge_options, "--results", "-", "--json"]
@@ -128,10 +128,10 @@ def _send(
 
 
 def unaccounted(run: Run, cloud: Mapping[str, Any]) -> dict[str, int]:
-    """Return, for each place on the way, datagrams whose fate no counter names: all zero if every one is known.
+    """Return, for each step of the way, how many datagrams no counter accounts for: 0 if every fate is known.
 
-    `cloud` are the totals of a cloud that saw this run alone. Way up: edge, injector, cloud; way back: the reverse.
-    (An answer that is repeated to an edge that has just ended, its acknowledgement lost, is received by nobody.)
+    `cloud` holds the totals of a cloud that served only this run. Way up: edge, injector, cloud; way back: the reverse.
+    (If an acknowledgement is lost, the cloud may repeat an answer to an edge that has ended. Nobody receives it.)
     """
     up, back = run.injector["up"], run.injector["back"]
     edge_sent, edge_received = run.edge["datagrams_sent"], run.edge["datagrams_received"]

@@ -1,4 +1,4 @@
-"""One photograph explained: its features, what each packet matters, what a plan drops, and what a link loses."""
+"""One photograph explained: its features, how much each packet matters, what a plan drops, what a link loses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Answer(NamedTuple):
-    """A class of the network's, and the probability that it gives it."""
+    """A class and the probability that the network gives it."""
 
     class_index: int
     label: str
@@ -40,9 +40,10 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a lossy link leaves of a plan's packets (packets,): those that came themselves, and all that are at hand.
+    """What a lossy link delivers of a plan's packets (packets,).
 
-    The latter are the former and those that parity gave back; `answer` is the network's to them.
+    `came` are the packets that arrived; `at_hand` are these and the ones that parity recovered; `answer` is the
+    network's answer to the latter.
     """
 
     came: Mask
@@ -52,9 +53,9 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Ranking:
-    """One estimator's scores (packets,), the plan by them, and the network's answer to what that plan keeps.
+    """One estimator's scores (packets,), the plan made from them, and the network's answer to the kept packets.
 
-    With a link, also what it delivers of that.
+    With a link, also what it delivers.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Losses:
-    """What a link loses: which datagrams (sent,), in the order of sending, and the answer if all packets go bare."""
+    """What a link loses: which datagrams (sent,), in send order, and the answer without protection."""
 
     link: Link
     lost: Mask
@@ -79,10 +80,10 @@ class Losses:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All that can be shown of an image (224, 224, 3) RGB with features chi (H, W, C).
+    """Everything to show for an RGB image (224, 224, 3) with features chi (H, W, C).
 
-    `lossless` is the network's answer, `explained` the class whose importance the oracle computes: the same, unless
-    another was asked for. The oracle's is the first of the rankings.
+    `lossless` is the network's answer. `explained` is the class that the oracle explains: the same class, unless the
+    user chose another. The first ranking is the oracle's.
     """
 
     image: Image
@@ -96,7 +97,7 @@ class Explanation:
     losses: Losses | None = None
 
     def verdict(self, answer: Answer) -> str:
-        """Say whether the lossless answer stands."""
+        """Say whether the answer is still the lossless one."""
         return f"{'still' if answer.class_index == self.lossless.class_index else 'now'} {answer}"
 
 
@@ -111,11 +112,11 @@ def explain(
     seed: int,
     link: Link | None = None,
 ) -> Explanation:
-    """Run network, oracle and estimators on an RGB image (224, 224, 3), and plan by each; imports TensorFlow.
+    """Run network, oracle and estimators on an RGB image (224, 224, 3), and make each one's plan; imports TensorFlow.
 
-    With a `link`, each plan's datagrams go over it: the i-th of each is lost, or none of them.
+    With a `link`, each plan's datagrams cross it, with the same losses: it loses the i-th of every plan, or of none.
 
-    The oracle explains class `label`, or else the network's own answer.
+    The oracle explains class `label`, or the network's own answer.
     """
     with quiet_tensorflow():
         from gradfec_cli.gradcam import GradCam
@@ -165,20 +166,20 @@ def explain(
 
 
 def kept(plan: Plan) -> Mask:
-    """Return the packets (total,) that the cloud has when nothing is lost."""
+    """Return the packets (total,) that the cloud has if nothing is lost."""
     mask = np.ones(plan.total, bool)
     mask[plan.dropped] = False
     return mask
 
 
 def lost_by(link: Link, count: int) -> Mask:
-    """Return which of so many datagrams a link loses, as gradfec-netem would with the same parameters."""
+    """Return which of `count` datagrams a link loses, as gradfec-netem would with the same parameters."""
     burst = link.burst if link.loss else None
     return loss_model(ChannelSettings(loss=link.loss, burst=burst), np.random.default_rng(link.seed)).draw(count)
 
 
 def answer(logits: Floats, class_index: int | None = None) -> Answer:
-    """Return the likeliest class of logits (1000,), or class `class_index`, with its probability."""
+    """Return the most likely class of logits (1000,), or class `class_index`, with its probability."""
     likelihoods = np.exp(logits - logits.max())
     chosen = int(logits.argmax()) if class_index is None else class_index
     return Answer(chosen, labels()[chosen], float(likelihoods[chosen] / likelihoods.sum()))

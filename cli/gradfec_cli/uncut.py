@@ -1,4 +1,4 @@
-"""The uncut model: ResNet-50 in one piece, whose answers are the reference."""
+"""The uncut model: ResNet-50 in one piece. Its answers are the reference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BATCH = 8
 
 
 def uncut_model(weights: WeightStore, runtime: str = AUTO) -> BackEnd:
-    """Return the network from its normalised input on, ready to run; on the daemons' runtime, unless told another."""
+    """Return the network from its normalised input on, ready to run; by default on the daemons' runtime."""
     model = load_back_end(choose_runtime(runtime), split_point(INPUT), weights, BATCH)
     model.warm_up()
     return model
@@ -40,7 +40,7 @@ def predict(model: BackEnd, images: Path) -> Iterator[tuple[str, npt.NDArray[np.
 
 
 def _images(folder: Path) -> Iterable[tuple[str, npt.NDArray[np.uint8]]]:
-    """Yield each readable image of a folder as the edge would see it."""
+    """Yield each readable image of a folder, as the edge would read it."""
     source = open_source(str(folder))
     while True:
         frame = source.next_frame(1.0)

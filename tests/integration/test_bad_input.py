@@ -105,7 +105,7 @@ WRONG_OPTIONS = (
     Case("gradfec demo --images {empty}", 2, "has no images"),
     Case("gradfec demo --loss 140%", 2, "not a share of the datagrams"),
     Case("gradfec demo --burst 0.5", 2, "not a number of datagrams, at least 1"),
-    Case("gradfec demo --loss 90% --burst 2", 2, "is infeasible"),
+    Case("gradfec demo --loss 90% --burst 2", 2, "is impossible"),
     Case("gradfec demo --protect FEC_60_60", 2, "a + b = 120, not 100"),
     Case("gradfec demo --fec turbo", 2, "'turbo' is no erasure code: use zfec or leopard"),
     Case("gradfec sweep daemons --images {photos} --fec turbo", 2, "'turbo' is no erasure code: use zfec or leopard"),
