@@ -391,7 +391,9 @@ def test_a_photograph_is_explained_by_the_real_network(
     # at 30 % loss FEC_40_60 gives everything back, so that the answer is the plan's own; sent bare it is another
     assert oracle_lossy == by_oracle.replace("FEC_40_60 by gradcam", "  30 % loss")
     assert activation_lossy == by_activation.replace("FEC_40_60 by activation", "  30 % loss")
-    assert unprotected.startswith("without protection, 30 % loss: ") and not unprotected.endswith(lossless.rpartition(" ")[2])
+    assert unprotected.startswith("without protection, 30 % loss: ") and not unprotected.endswith(
+        lossless.rpartition(" ")[2]
+    )
     picture = cv2.imread(str(out))
     assert picture is not None
     height, width, _ = picture.shape
