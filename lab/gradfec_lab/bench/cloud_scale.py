@@ -1,4 +1,4 @@
-"""`gradfec bench cloud-scale`: many synthetic edges against one cloud whose back-end answers at once."""
+"""`gradfec bench cloud-scale`: many synthetic edges and one cloud whose back-end answers at once."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ STUB = "gradfec_lab.bench.stub_cloud"
 
 @dataclass(frozen=True)
 class Load:
-    """What a number of edges asked of a cloud on one core, and what it took."""
+    """The load of a number of edges on a cloud on one core, and its cost."""
 
     edges: int
-    packets_per_s: float  # that came and were reported, by the clock
-    cpu_us_a_packet: float  # of the cloud's process, kernel and program
-    lost_share: float  # of the datagrams sent: no room for them in the receive buffer
+    packets_per_s: float  # received and reported, by wall-clock time
+    cpu_us_a_packet: float  # of the cloud's process, kernel and program together
+    lost_share: float  # of the datagrams sent, for lack of room in the receive buffer
     tensors: int
-    memory_mb: float  # resident, of the cloud
+    memory_mb: float  # the cloud's resident memory
 
 
 @dataclass
@@ -69,21 +69,21 @@ class Counts:
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--edges", default="1,2,4,8,16", metavar="NUMBERS", help="How many edges; a run for each number.")
+@click.option("--edges", default="1,2,4,8,16", metavar="NUMBERS", help="Numbers of edges; one run for each.")
 @click.option("--seconds", default=5.0, type=Number(0.1, 600), help="Length of a run, after a warm-up.")
-@click.option("--protect", default="none", metavar="SCHEME", help="Protection scheme.")
-@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code of FEC_A_B: zfec, leopard, zfec:256.")
+@click.option("--protect", default="none", metavar="SCHEME", help="Protection: none, or FEC_A_B.")
+@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code for FEC_A_B: zfec, leopard, zfec:256.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
 def cloud_scale(edges: str, seconds: float, protect: str, fec: str, as_json: bool) -> None:
-    """Let edges send ready tensors as fast as a cloud on one core takes them, whose back-end is a stub.
+    """Let edges send prepared tensors as fast as a cloud on one core takes them; its back-end is a stub.
 
-    Each edge sends its next tensor once the last is answered. The cloud does all else that it does: regroups, decodes,
-    dequantises, answers. The edges have the other cores.
+    Each edge sends its next tensor when the last one is answered. The cloud does everything else: it regroups, decodes,
+    dequantises and answers. The edges run on the other cores.
     """
     described = machine("numpy", "uvloop")
     loads = [measure(number, seconds, protect, fec) for number in numbers(edges)]
-    most = max(load.packets_per_s for load in loads)  # few edges leave the cloud idle between their tensors
+    most = max(load.packets_per_s for load in loads)  # with few edges, the cloud is idle between their tensors
     if as_json:
         said = {"machine": described, "seconds": seconds, "protect": protect, "fec": fec}
         runs = [asdict(load) for load in loads]
@@ -96,7 +96,7 @@ def cloud_scale(edges: str, seconds: float, protect: str, fec: str, as_json: boo
 
 
 def numbers(text: str) -> list[int]:
-    """Read the numbers of edges; UsageError for what is none."""
+    """Read the numbers of edges; UsageError for anything else."""
     parts = [part.strip() for part in text.split(",")]
     most = CloudLimits().sessions
     if not all(part.isascii() and part.isdigit() and 1 <= int(part) <= most for part in parts):
@@ -105,7 +105,7 @@ def numbers(text: str) -> list[int]:
 
 
 def measure(edges: int, seconds: float, protect: str, fec: str) -> Load:
-    """Run so many edges against a cloud of their own."""
+    """Run `edges` edges with their own cloud."""
     features = np.random.default_rng(0).normal(size=SPLIT.shape).astype(np.float32)
     plan = parse_scheme(protect, fec_named(fec)).plan(np.arange(GRID.count, dtype=np.float32))
     encoded = encode_tensor(features, plan, GRID, SPLIT)
@@ -117,7 +117,7 @@ def measure(edges: int, seconds: float, protect: str, fec: str) -> Load:
 
 
 async def flood(edges: int, cloud: Endpoint, encoded: EncodedTensor, seconds: float, process: Daemon) -> Load:
-    """Send from so many edges for some seconds after a warm-up; return what was measured in between."""
+    """Send from `edges` edges for some seconds after a warm-up; return the measurements of these seconds."""
     counts = Counts()
     senders = [SyntheticEdge(f"edge {n}", cloud, encoded, counts) for n in range(edges)]
     connected, late = await asyncio.wait(
@@ -139,26 +139,26 @@ async def flood(edges: int, cloud: Endpoint, encoded: EncodedTensor, seconds: fl
 
 
 class SyntheticEdge:
-    """An edge that sends one ready tensor again and again: the next when the last is answered, or given up."""
+    """An edge that sends one prepared tensor again and again, as soon as the last one is answered or given up."""
 
     def __init__(self, name: str, cloud: Endpoint, encoded: EncodedTensor, counts: Counts) -> None:
-        """Prepare; add to `counts` what the cloud reports."""
+        """Add to `counts` what the cloud reports."""
         hello = new_hello(SPLIT.id, GRID.rows, name, preferred_cipher())
         session = EdgeSession(hello, HandshakeKey(INSECURE_KEY), os.urandom, time.monotonic())
         self._link = Link(cloud, session, self._on_event)
         self._encoded, self._counts = encoded, counts
         self._may_send = asyncio.Event()
-        self._waiting: int | None = None  # the tensor without which the next does not go
+        self._waiting: int | None = None  # the tensor that must be answered before the next one
         self._sending: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Connect, and begin to send."""
+        """Connect, and start to send."""
         await self._link.open()
         await self._may_send.wait()
         self._sending = asyncio.get_running_loop().create_task(self._send())
 
     async def stop(self) -> None:
-        """Send no more, and say goodbye."""
+        """Stop sending, and say goodbye."""
         if self._sending:
             self._sending.cancel()
         await self._link.close()
@@ -187,7 +187,7 @@ class SyntheticEdge:
 
 @contextmanager
 def other_cores() -> Iterator[None]:
-    """Leave the last core to the cloud for a while, where there is more than one."""
+    """Leave the last core to the cloud for a while, if there are several."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -200,7 +200,7 @@ def other_cores() -> Iterator[None]:
 
 
 def resident_mb(process: Daemon) -> float:
-    """Return a daemon's resident memory; 0 where the system has no /proc."""
+    """Return a daemon's resident memory; 0 if the system has no /proc."""
     try:
         pages = int(Path(f"/proc/{process.process.pid}/statm").read_text().split()[1])
     except OSError:
@@ -209,7 +209,7 @@ def resident_mb(process: Daemon) -> float:
 
 
 def table(loads: list[Load], title: str) -> Table:
-    """Lay out what each number of edges takes."""
+    """Make the table of the loads."""
     laid = Table(title=title, box=SIMPLE_HEAD)
     for heading in ("edges", "packets/s", "CPU us a packet", "lost", "tensors", "memory, MB"):
         laid.add_column(heading, justify="right")

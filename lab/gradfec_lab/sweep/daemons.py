@@ -1,4 +1,4 @@
-"""`gradfec sweep daemons`: answers against losses through the real daemons and the loss injector."""
+"""`gradfec sweep daemons`: how losses change the answers, with the real daemons and the loss injector."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import plain_errors
 
 Row = dict[str, Any]
-WIDTH_OF_FILES = 120  # where the table is not for a terminal, which folds what has no room
+WIDTH_OF_FILES = 120  # if the table does not go to a terminal, which would wrap it
 COLUMNS = ("protect", "loss", "frames", "top1", "agreement", "sent", "lost", "recovered", "missing", "unaccounted")
 
 
@@ -32,13 +32,15 @@ def shares(text: str) -> list[float]:
 @click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
 @click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index.")
-@click.option("--limit", default=300, type=click.IntRange(1), help="Use the first so many images, by name.")
-@click.option("--loss", default="0,10%,30%,50%", type=shares, metavar="SHARES", help="Shares of datagrams lost.")
-@click.option("--burst", type=datagrams, metavar="N", help="Lose in bursts of N datagrams on average.")
-@click.option("--protect", default="none,FEC_50_50,FEC_20_80", metavar="SCHEMES", help="Schemes to compare.")
-@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code of FEC_A_B: zfec, leopard, zfec:256.")
+@click.option("--limit", default=300, type=click.IntRange(1), help="Use this many images, the first by name.")
+@click.option("--loss", default="0,10%,30%,50%", type=shares, metavar="SHARES", help="Shares of the datagrams to lose.")
+@click.option("--burst", type=datagrams, metavar="N", help="Lose datagrams in bursts of N on average.")
+@click.option("--protect", default="none,FEC_50_50,FEC_20_80", metavar="SCHEMES", help="Protections to compare.")
+@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for FEC_A_B: zfec, leopard, zfec:256.")
 @click.option("--importance", metavar="NAME", help="The edge's estimator. [default: the edge's default]")
-@click.option("--seed", default=1, type=click.IntRange(min=0), help="Of the losses: the same for each scheme.")
+@click.option(
+    "--seed", default=1, type=click.IntRange(min=0), help="Seed for the losses, which are the same for each protection."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
 def daemons(
@@ -55,7 +57,7 @@ def daemons(
 ) -> None:
     """Send images through the real edge, loss injector and cloud, and account for every datagram.
 
-    Top-1 is against the labels, agreement against the uncut model; a frame without an answer counts as wrong.
+    Top-1 compares with the labels, agreement with the uncut model. A frame without an answer counts as wrong.
     """
     import tempfile
 
@@ -71,7 +73,7 @@ def daemons(
     links = [Link(lost, burst, seed) for lost in loss]
     importance = importance or DEFAULT_ESTIMATOR
     split = split_point(DEFAULT_SPLIT)
-    make_estimator(importance, split, PacketGrid(split.shape), np.random.default_rng())  # or fail now
+    make_estimator(importance, split, PacketGrid(split.shape), np.random.default_rng())  # fail early
     truth = read_labels(labels) if labels else None
     console = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="gradfec-sweep-") as name:
@@ -91,29 +93,29 @@ def daemons(
 
 
 def read_labels(path: Path) -> dict[str, int]:
-    """Read a CSV of file name and class index; a first line that has no index is a header."""
+    """Read a CSV of file name and class index; a first line without an index is a header."""
     try:
         with path.open(newline="") as file:
             rows = [line for line in csv.reader(file) if line]
     except OSError as error:
         raise GradfecError(f"cannot read labels from {path}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error):
-        raise UsageError(f"{path} is no list of labels: it is not text") from None
+        raise UsageError(f"{path} is not a list of labels: it is not text") from None
     if rows and not rows[0][-1].strip().isdigit():
         rows = rows[1:]
     try:
         return {line[0]: int(line[1]) for line in rows}
     except (IndexError, ValueError):
-        raise UsageError(f"{path} is no list of labels: each line must be FILE,CLASS_INDEX") from None
+        raise UsageError(f"{path} is not a list of labels: each line must be FILE,CLASS_INDEX") from None
 
 
 def link_images(images: Path, folder: Path, limit: int) -> int:
-    """Put links to the first `limit` images, by name, into a folder; return how many there are."""
+    """Put links to the first `limit` images, by name, into a folder; return their number."""
     from gradfec_edge.camera import IMAGE_SUFFIXES
 
     if not images.is_dir():
-        raise UsageError(f"{images} is no folder: --images takes a folder of images")
-    visible = (path for path in images.iterdir() if not path.name.startswith("."))  # as the edge takes them
+        raise UsageError(f"{images} is not a folder: --images takes a folder of images")
+    visible = (path for path in images.iterdir() if not path.name.startswith("."))  # like the edge
     chosen = sorted(path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES)[:limit]
     for path in chosen:
         (folder / path.name).symlink_to(path.resolve())
@@ -131,7 +133,7 @@ def answers(folder: Path, console: Console) -> dict[str, int]:
         weights = ensure_weights(None, progress)
     from gradfec_cli.uncut import predict, uncut_model
 
-    with console.status("asking the uncut model"):
+    with console.status("running the uncut model"):
         return {name: int(scores.argmax()) for name, scores in predict(uncut_model(weights), folder)}
 
 
@@ -151,7 +153,7 @@ def row(
     truth: Mapping[str, int] | None,
     console: Console,
 ) -> Row:
-    """Measure one scheme at one loss, with a cloud of its own so that every datagram can be accounted for."""
+    """Measure one protection at one loss, with a separate cloud, so that every datagram can be accounted for."""
     run, cloud = one_run(folder, link, ["--protect", scheme, "--fec", fec, "--importance", importance], console)
     loose = unaccounted(run, cloud)
     return {
@@ -190,7 +192,7 @@ def share(hits: Iterable[bool]) -> float:
 
 
 def print_table(rows: list[Row]) -> None:
-    """Print the rows for people."""
+    """Print the rows as a table."""
     table = Table()
     for column in COLUMNS:
         table.add_column(column, justify="left" if column == "protect" else "right", overflow="fold")

@@ -1,6 +1,6 @@
-"""`gradfec sweep importance`: answers against the share of packets that is dropped, by each estimator's ranking.
+"""`gradfec sweep importance`: answers against the share of dropped packets, for each estimator's ranking.
 
-The paper's Figure 5. A drop is a plan: what FEC_A_B would drop is dropped, the rest is sent bare, nothing is lost.
+The paper's Figure 5. The plan drops what FEC_A_B would drop, and sends the rest without parity. Nothing is lost.
 """
 
 from __future__ import annotations
@@ -25,23 +25,32 @@ from gradfec_lab.sweep.report import Row
 from gradfec_lab.sweep.statistics import spearman
 from gradfec_lab.sweep.study import CONTEXT, Study, chosen_from, names_list, study_options
 
-FREE = ("activation", "deviation", "static", "random")  # estimators without a network of their own
+FREE = ("activation", "deviation", "static", "random")  # estimators without a trained network
 ORDERS = ("least", "most")
-HALF = 50.0  # percent dropped, for the importance mass that is kept
+HALF = 50.0  # percent dropped, to measure the importance that is kept
 
 
 @click.command(context_settings=CONTEXT)
 @plain_errors
 @study_options
-@click.option("--estimators", metavar="NAMES", help="What ranks the packets. [default: the oracle and the edge's]")
-@click.option("--drop", default="0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9", metavar="SHARES", help="Shares dropped.")
-@click.option("--fill", default="zero", metavar="RULES", help="What becomes of a gap: zero, mean.")
-@click.option("--order", default="least,most", metavar="ORDERS", help="Drop the least important first, or the most.")
+@click.option(
+    "--estimators", metavar="NAMES", help="Estimators that rank the packets. [default: the oracle and the edge's]"
+)
+@click.option(
+    "--drop", default="0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9", metavar="SHARES", help="Shares of the packets to drop."
+)
+@click.option("--fill", default="zero", metavar="RULES", help="How to fill gaps: zero, mean.")
+@click.option(
+    "--order",
+    default="least,most",
+    metavar="ORDERS",
+    help="Drop the least important packets first, or the most important.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def importance(study: Study, estimators: str | None, drop: str, fill: str, order: str, as_json: bool) -> None:
-    """Drop packets by importance, and see whether the answer stands (the paper's Figure 5).
+    """Drop packets by importance, and see whether the answer stays the same (the paper's Figure 5).
 
-    Agreement is with the network's own answer to lossless features; intervals are 95 %, by bootstrap over the images.
+    Agreement is with the network's own answer to lossless features. Intervals are 95 %, by bootstrap over the images.
     """
     from gradfec_lab.sweep.importance_report import report
 
@@ -57,9 +66,9 @@ def importance(study: Study, estimators: str | None, drop: str, fill: str, order
 
 
 def parse_estimators(text: str | None, study: Study, option: str = "--estimators") -> list[str]:
-    """Read the estimators' names, by default the oracle's and all of the edge; UsageError for another one.
+    """Read the estimators' names, by default the oracle and all of the edge's; UsageError for an unknown name.
 
-    A name may be a file that `gradfec train-proxy` has made.
+    A name may also be a file from `gradfec train-proxy`.
     """
     from gradfec_edge.importance import ESTIMATORS
 
@@ -74,10 +83,10 @@ def parse_estimators(text: str | None, study: Study, option: str = "--estimators
 
 
 def parse_drops(text: str) -> list[float]:
-    """Read shares to be dropped, `0.4,50%`, in rising order; UsageError for one that is not in 0 .. 1."""
+    """Read shares to drop, `0.4,50%`, in rising order; UsageError for one outside 0 .. 1."""
     drops = sorted({share_of("--drop", part) for part in names_list(text)})
     if drops[-1] == 1:
-        raise UsageError("--drop 1 drops every packet and leaves nothing to answer by: give shares below 1")
+        raise UsageError("--drop 1 drops every packet and leaves nothing to answer from: give shares below 1")
     return drops
 
 
@@ -90,18 +99,18 @@ def share_of(option: str, text: str) -> float:
 
 
 class ImportanceSweep:
-    """The points of a sweep over estimators, fill rules, shares dropped, and orders."""
+    """The points of a sweep over estimators, fill rules, dropped shares and orders."""
 
     def __init__(
         self, study: Study, estimators: list[str], drops: list[float], fills: list[str], orders: list[str]
     ) -> None:
-        """Take what the options say; UsageError where the split has no such fill."""
+        """Take the options' values; UsageError if the split has no such fill."""
         self.study = study
         self.estimators, self.drops, self.orders = estimators, drops, orders
         self.fills: dict[str, Fill] = {rule: fill_values(rule, study.split) for rule in fills}
 
     def points(self) -> dict[str, Row]:
-        """Return what each point is, by its name in the store."""
+        """Return each point's fields, by its name in the store."""
         every = product(self.orders, self.estimators, self.fills, self.drops)
         return {
             point_name(order, estimator, fill, drop): {
@@ -111,11 +120,11 @@ class ImportanceSweep:
         }  # fmt: skip
 
     def numbers(self) -> list[str]:
-        """Return the names of what is measured of the rankings themselves."""
+        """Return the names of the numbers that describe the rankings themselves."""
         return [name for estimator in self.estimators for name in (f"spearman/{estimator}", f"mass_kept/{estimator}")]
 
     def cases(self, subject: Subject) -> Iterator[Case]:
-        """Yield what is to be asked about an image."""
+        """Yield an image's cases."""
         sent = delivered(subject, self.study.grid)
         for order, estimator, drop in product(self.orders, self.estimators, self.drops):
             plan = dropping(subject.scores[estimator], drop, order)
@@ -125,7 +134,7 @@ class ImportanceSweep:
                 yield deliver.case(point_name(order, estimator, rule, drop), 0, at_hand, rule, fill)
 
     def quality(self, subject: Subject) -> dict[str, float]:
-        """Compare each ranking with the oracle's: rank correlation, and its importance in the half kept."""
+        """Compare each ranking with the oracle's: rank correlation, and the oracle's importance in the kept half."""
         oracle = subject.scores[ORACLE].astype(np.float64)
         total = oracle.sum()
         found = {}
@@ -138,19 +147,19 @@ class ImportanceSweep:
 
 
 def point_name(order: str, estimator: str, fill: str, drop: float) -> str:
-    """Name a point in the store."""
+    """Return a point's name in the store."""
     return f"{order}/{estimator}/{fill}/{drop:g}"
 
 
 def dropping(scores: npt.NDArray[np.float32], drop: float, order: str) -> Plan:
-    """Plan to drop a share of the packets of the given scores (packets,), the least or the most important first."""
-    if order == "most":  # the same ranking, reversed: the first becomes the least important, ties and all
+    """Plan to drop a share of the packets with `scores` (packets,), the least or the most important first."""
+    if order == "most":  # the same ranking, reversed, including ties
         scores = reversed_scores(scores)
     return BareDrop(round(100 * drop, 9)).plan(scores)
 
 
 def reversed_scores(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return scores (packets,) whose ranking is that of `scores`, from the last to the first."""
+    """Return scores (packets,) with the reversed ranking of `scores`."""
     reverse = np.empty(len(scores), np.float32)
     reverse[ranking(scores)] = np.arange(len(scores))
     return reverse

@@ -1,4 +1,4 @@
-"""`gradfec sweep protection`: answers against losses, by protection scheme. The paper's Figure 6."""
+"""`gradfec sweep protection`: how losses change the answers with each protection. The paper's Figure 6."""
 
 from __future__ import annotations
 
@@ -32,17 +32,22 @@ LOSSES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 @click.command(context_settings=CONTEXT)
 @plain_errors
 @study_options
-@click.option("--protect", default=SCHEMES, metavar="SCHEMES", help="Schemes to compare: none, FEC_A_B.")
-@click.option("--loss", default=LOSSES, metavar="SHARES", help="Shares of the symbols lost.")
-@click.option("--burst", default=IID, metavar="LENGTHS", help="Mean length of a burst; iid or 1: independent losses.")
+@click.option("--protect", default=SCHEMES, metavar="SCHEMES", help="Protections to compare: none, FEC_A_B.")
+@click.option("--loss", default=LOSSES, metavar="SHARES", help="Shares of the symbols to lose.")
+@click.option("--burst", default=IID, metavar="LENGTHS", help="Mean lengths of a burst; iid or 1: independent losses.")
 @click.option(
     "--fec",
     default="zfec",
     metavar="CODES",
-    help="zfec: its blocks, or zfec:256 of that size; leopard: one code word over the tensor, as there.",
+    help="zfec, with default blocks; zfec:256, with blocks of that size; leopard, with one code word over the tensor.",
 )
-@click.option("--importance", "estimators", metavar="NAMES", help="What ranks the packets. [default: as the edge]")
-@click.option("--fill", default="zero", metavar="RULES", help="What becomes of a gap: zero, mean.")
+@click.option(
+    "--importance",
+    "estimators",
+    metavar="NAMES",
+    help="Estimators that rank the packets. [default: the edge's default]",
+)
+@click.option("--fill", default="zero", metavar="RULES", help="How to fill gaps: zero, mean.")
 @click.option("--repetitions", default=10, type=click.IntRange(1), help="Draws of the losses for each image.")
 @click.option("--masks", type=click.Path(path_type=Path), help="Replay the losses of another sweep's losses.npz.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
@@ -58,9 +63,9 @@ def protection(
     masks: Path | None,
     as_json: bool,
 ) -> None:
-    """Lose symbols, with and without protection, and see whether the answer stands (the paper's Figure 6).
+    """Lose symbols, with and without protection, and see whether the answer stays the same (the paper's Figure 6).
 
-    Each scheme sees the same losses. A loss that bursts of some length cannot reach is left out and named.
+    Each protection gets the same losses. A loss that is impossible with bursts of some length is left out, and listed.
     """
     from gradfec_edge.importance import DEFAULT_ESTIMATOR
     from gradfec_lab.sweep.protection_report import report
@@ -89,13 +94,13 @@ def parse_bursts(text: str) -> list[str]:
         except ValueError:
             length = 0.0
         if not 1 <= length < 1e6:
-            raise UsageError(f"--burst: {part!r} is no mean length of a burst: use iid, or a number from 1 on")
+            raise UsageError(f"--burst: {part!r} is not a mean length of a burst: use iid, or a number of at least 1")
         bursts.append(IID if length == 1 else f"{length:g}")
     return [*dict.fromkeys(bursts)]
 
 
 class ProtectionSweep:
-    """The points of a sweep over code structures, bursts, estimators, schemes, fill rules and losses."""
+    """The points of a sweep over codes, bursts, estimators, schemes, fill rules and losses."""
 
     def __init__(
         self,
@@ -109,7 +114,7 @@ class ProtectionSweep:
         repetitions: int,
         masks: Path | None = None,
     ) -> None:
-        """Take what the options say; UsageError where the split has no such fill or no plan of such a scheme."""
+        """Take the options' values; UsageError if the split has no such fill, or a scheme has no plan."""
         self.study, self.estimators, self.repetitions, self.masks = study, estimators, repetitions, masks
         self.schemes = {scheme.name: scheme for scheme in schemes}
         self.fills: dict[str, Fill] = {rule: fill_values(rule, study.split) for rule in fills}
@@ -120,12 +125,12 @@ class ProtectionSweep:
         self.recorded = Losses(len(study.names), repetitions, study.grid.count)
         self._index = {name: i for i, name in enumerate(study.names)}
         for name in self.schemes:
-            self.plan(name, codes[0], np.zeros(study.grid.count, np.float32))  # fail now
+            self.plan(name, codes[0], np.zeros(study.grid.count, np.float32))  # fail early
         for code in codes:
             check_code(fec_code(code), study.grid, study.split)
 
     def settings(self) -> dict[str, str]:
-        """Return what the answers depend on besides the study's settings."""
+        """Return the settings that the answers depend on, besides the study's."""
         if self.masks is None:
             return {"losses": "drawn from the seed"}
         try:
@@ -134,7 +139,7 @@ class ProtectionSweep:
             raise GradfecError(f"cannot read the recorded losses {self.masks}: {error.strerror}") from None
 
     def record_losses(self, folder: Path) -> None:
-        """Have all the losses at hand, replayed or drawn, and on record in the folder."""
+        """Replay the losses, or draw them and record them in the folder."""
         if self.masks is not None:
             self.recorded.load(self.masks, self.links)
         else:
@@ -142,7 +147,7 @@ class ProtectionSweep:
             self.recorded.save(folder / "losses.npz")
 
     def points(self) -> dict[str, Row]:
-        """Return what each point is, by its name in the store."""
+        """Return each point's fields, by its name in the store."""
         found: dict[str, Row] = {}
         for code, estimator, scheme, rule, (burst, loss) in product(
             self.codes, self.estimators, self.schemes, self.fills, self.links
@@ -153,14 +158,14 @@ class ProtectionSweep:
         return found
 
     def plan(self, scheme: str, code: str, scores: npt.NDArray[np.float32]) -> Plan:
-        """Plan as the product would, with a code's blocks; nothing is coded, so its library need not be installed."""
+        """Plan as the product would, with a code's blocks; nothing is coded, so the code's library may be missing."""
         made = self.schemes[scheme]
         if isinstance(made, UnequalProtection):
             made = replace(made, code=fec_code(code))
         return made.plan(scores)
 
     def cases(self, subject: Subject) -> Iterator[Case]:
-        """Yield what is to be asked about an image."""
+        """Yield an image's cases."""
         sent = delivered(subject, self.study.grid)
         image = self._index[subject.name]
         lost = np.stack(
@@ -177,5 +182,5 @@ class ProtectionSweep:
 
 
 def point_name(code: str, burst: str, estimator: str, scheme: str, fill: str, loss: float) -> str:
-    """Name a point in the store."""
+    """Return a point's name in the store."""
     return f"{code}/{burst}/{estimator}/{scheme}/{fill}/{loss:g}"

@@ -1,4 +1,4 @@
-"""What `gradfec sweep protection` says: agreement by scheme and loss, and what the losses cost beyond the drop."""
+"""The report of `gradfec sweep protection`: agreement by scheme and loss, and the cost of losses beyond the drop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VARIANT = ("code", "burst", "importance")
 
 
 def report(sweep: ProtectionSweep) -> Report:
-    """Find out what is missing, and report on all of it, into the study's folder if it has one."""
+    """Compute what is missing, and report everything, also into the study's folder if it has one."""
     study, points = sweep.study, sweep.points()
     with study.store("protection", **sweep.settings()) as store:
         store.vouch(fill_fingerprints(sweep.fills))
@@ -67,9 +67,9 @@ def report(sweep: ProtectionSweep) -> Report:
 
 
 def add_cost_of_losses(measured: Measured, rows: list[Row]) -> None:
-    """Add to each row how far its agreement is below that of the same plan when nothing is lost, where that is known.
+    """Add to each row how far its agreement is below that of the same plan without losses, if that is known.
 
-    The difference is paired: of the same images.
+    The difference is paired, for the same images.
     """
     column = {tuple(fields.values()): i for i, fields in enumerate(measured.fields)}
     for i, row in enumerate(rows):
@@ -82,9 +82,9 @@ def add_cost_of_losses(measured: Measured, rows: list[Row]) -> None:
 
 
 def add_gain(measured: Measured, rows: list[Row]) -> None:
-    """Add to each row how far its agreement is above that of no protection under the same losses, where known.
+    """Add to each row how far its agreement is above that of no protection under the same losses, if known.
 
-    The difference is paired: of the same images and the same draws of the losses.
+    The difference is paired, for the same images and the same draws of the losses.
     """
     column = {tuple(fields.values()): i for i, fields in enumerate(measured.fields)}
     for i, row in enumerate(rows):
@@ -96,12 +96,12 @@ def add_gain(measured: Measured, rows: list[Row]) -> None:
 
 
 def of_variant(variant: tuple[str, str, str]) -> Callable[[Row], bool]:
-    """Return a test whether a row belongs to a variant: code, burst, importance."""
+    """Return a filter for the rows of a variant: code, burst, importance."""
     return lambda row: tuple(row[name] for name in VARIANT) == variant
 
 
 def variant_members(rows: list[Row], variant: tuple[str, str, str]) -> dict[str, Any]:
-    """Return the JSON members of one code, burst length and estimator."""
+    """Return the JSON members for one code, burst length and estimator."""
     own = [*filter(of_variant(variant), rows)]
     members: dict[str, Any] = {**dict(zip(VARIANT, variant, strict=True)), **shares_and_intervals(own, KEYS)}
     priced = [row for row in own if "by_losses" in row]
@@ -114,7 +114,7 @@ def variant_members(rows: list[Row], variant: tuple[str, str, str]) -> dict[str,
 
 
 def make_tables(sweep: ProtectionSweep, rows: list[Row], images: int) -> list[Grid]:
-    """Lay out what is for people: a table a variant."""
+    """Make the tables, one for each variant."""
     tables = []
     for variant in sweep.variants:
         own = [*filter(of_variant(variant), rows)]
@@ -135,7 +135,7 @@ def make_tables(sweep: ProtectionSweep, rows: list[Row], images: int) -> list[Gr
 
 
 def write(folder: Path, members: dict[str, Any], rows: list[Row], tables: list[Grid]) -> None:
-    """Write everything that is asked for into the sweep's folder."""
+    """Write all results into the sweep's folder."""
     from gradfec_lab.sweep.figures import protection_figure
 
     write_file(folder / "protection.json", json.dumps(members, indent=1).encode())

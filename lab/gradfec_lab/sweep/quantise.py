@@ -1,4 +1,4 @@
-"""`gradfec sweep quantise`: does the answer stand when chi is quantised to few bits, and nothing is lost?"""
+"""`gradfec sweep quantise`: does the answer stay the same if chi is quantised to a few bits, without losses?"""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ PRODUCT_BITS = 8
 @click.option("--bits", default="1,2,3,4,5,6,7,8", metavar="BITS", help="Bits an element.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def quantise(study: Study, bits: str, as_json: bool) -> None:
-    """Quantise features to few bits, lose nothing, and see whether the answer stands.
+    """Quantise features to a few bits, without losses, and see whether the answer stays the same.
 
-    2^bits even levels between the tensor's minimum and maximum; 8 bits are the product's quantiser.
+    There are 2^bits even levels between the tensor's minimum and maximum. The product's quantiser has 8 bits.
     """
     result = report(study, parse_bits(bits))
     result.show(as_json)
 
 
 def parse_bits(text: str) -> list[int]:
-    """Read numbers of bits, 1 to 8; UsageError for another."""
+    """Read numbers of bits, 1 to 8; UsageError for anything else."""
     parts = names_list(text)
     for part in parts:
         if part not in {str(bits) for bits in range(1, PRODUCT_BITS + 1)}:
-            raise UsageError(f"--bits: {part!r} is no number of bits from 1 to {PRODUCT_BITS}")
+            raise UsageError(f"--bits: {part!r} is not a number of bits from 1 to {PRODUCT_BITS}")
     return sorted({int(part) for part in parts})
 
 
 def coarse(chi: npt.NDArray[np.float32], bits: int) -> npt.NDArray[np.float32]:
-    """Return chi as it comes back from 2^bits even levels between its minimum and maximum.
+    """Return chi, quantised to 2^bits even levels between its minimum and maximum and dequantised.
 
-    This is the product's quantiser, dequantised, with another number of levels; with 8 bits it is equal to it.
+    This is the product's quantiser with another number of levels; with 8 bits the two are equal.
     """
     low, high = float(chi.min()), float(chi.max())
     last = 2**bits - 1
@@ -71,7 +71,7 @@ def coarse(chi: npt.NDArray[np.float32], bits: int) -> npt.NDArray[np.float32]:
 
 
 def report(study: Study, bits: list[int]) -> Report:
-    """Find out what is missing, and report on all of it, into the study's folder if it has one."""
+    """Compute what is missing, and report everything, also into the study's folder if it has one."""
 
     def cases(subject: Subject) -> Iterator[Case]:
         for count in bits:
@@ -91,7 +91,7 @@ def report(study: Study, bits: list[int]) -> Report:
         }
     measures = [name for name in ("agreement", "top1") if name in rows[0]]
     lines = [[str(row["bits"]), *(percents(row, name) for name in measures)] for row in rows]
-    title = f"Answers by bits an element, nothing lost, %; {len(names)} images"
+    title = f"Answers by bits an element, without losses, %; {len(names)} images"
     table = Grid(title, ["bits", *measures], lines)
     if study.out is not None:
         from gradfec_lab.sweep.figures import quantise_figure

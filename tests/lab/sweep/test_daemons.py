@@ -25,7 +25,7 @@ def test_labels_are_read_with_or_without_a_header(text: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("text", ["a.png,3\nb.png,cat\n", "file\na.png\n", "a.png,3\nb.png\n"])
 def test_what_is_no_list_of_labels_is_a_wrong_option(text: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no list of labels"):
+    with pytest.raises(UsageError, match="is not a list of labels"):
         read_labels(write(tmp_path / "labels.csv", text))
 
 
@@ -55,7 +55,7 @@ def test_the_first_images_by_name_are_taken_and_other_files_are_not(tmp_path: Pa
 def test_a_folder_without_images_is_a_wrong_option(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no images"):
         link_images(tmp_path, tmp_path, 9)
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         link_images(tmp_path / "missing", tmp_path, 9)
 
 

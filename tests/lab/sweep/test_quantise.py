@@ -49,4 +49,4 @@ def test_json_says_agreement_by_bits(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found["agreement"]["8"] == 1
     assert (tmp_path / "out" / "quantise.png").read_bytes().startswith(b"\x89PNG")
     refused = CliRunner().invoke(main, [*arguments, "--bits", "9"])
-    assert refused.stderr == "error: --bits: '9' is no number of bits from 1 to 8\n"
+    assert refused.stderr == "error: --bits: '9' is not a number of bits from 1 to 8\n"
