@@ -15,7 +15,8 @@ import pytest
 from hypothesis import settings
 
 from gradfec_common.codes import CODES, LEOPARD
-from gradfec_common.network import DEFAULT_SPLIT, LAYERS, split_point
+from gradfec_common.networks import DEFAULT_CUT, named_cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_host.config import CONFIG_VARIABLE
 from gradfec_host.weights import WeightStore, ensure_weights
 
@@ -74,7 +75,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def weights() -> WeightStore:
     """The real weights."""
-    return ensure_weights()
+    return ensure_weights(RESNET50)
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +85,7 @@ def resnet50(weights: WeightStore) -> Any:
 
     keras.backend.clear_session()  # so that the input layer is not numbered
     model = keras.applications.ResNet50(weights=None)
-    for layer, theirs in zip(LAYERS, model.layers, strict=True):
+    for layer, theirs in zip(RESNET50.layers, model.layers, strict=True):
         theirs.set_weights(weights.arrays(layer.name))
     return model
 
@@ -94,7 +95,7 @@ def front_end(weights: WeightStore) -> KerasFrontEnd:
     """The front-end of the default split, warmed up."""
     from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 
-    model = KerasFrontEnd(split_point(DEFAULT_SPLIT), weights)
+    model = KerasFrontEnd(named_cut(DEFAULT_CUT), weights)
     model.warm_up()
     return model
 
@@ -104,7 +105,7 @@ def back_end(weights: WeightStore) -> KerasBackEnd:
     """The back-end of the default split for up to five tensors, warmed up."""
     from gradfec_cloud.backend.keras_runtime import KerasBackEnd
 
-    model = KerasBackEnd(split_point(DEFAULT_SPLIT), weights, max_batch=5)
+    model = KerasBackEnd(named_cut(DEFAULT_CUT), weights, max_batch=5)
     model.warm_up()
     return model
 
@@ -122,4 +123,4 @@ def oracle(weights: WeightStore) -> GradCam:
     """Grad-CAM at the default split."""
     from gradfec_cli.gradcam import GradCam
 
-    return GradCam(split_point(DEFAULT_SPLIT), weights)
+    return GradCam(named_cut(DEFAULT_CUT), weights)

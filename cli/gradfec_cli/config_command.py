@@ -133,14 +133,16 @@ def try_out(file: Path, daemon: str, settings: Settings) -> None:
     """Check what the daemon would check at its start, as far as that needs no key and no link."""
     try:
         if daemon == "edge":
-            from gradfec_edge.cameras import Coding, options_of
+            from gradfec_edge.cameras import Decided, options_of
 
-            Coding(options_of(settings))
+            Decided(options_of(settings))
         else:
-            from gradfec_common.fill import fill_values
-            from gradfec_common.network import split_point
+            from gradfec_common.conceal import make_concealment
+            from gradfec_common.networks import named_cut
+            from gradfec_host.learned import learned_for
 
-            fill_values(settings["fill"], split_point(settings["split"]))
+            cut = named_cut(settings["split"])
+            make_concealment(settings["fill"], cut, learned_for(cut))
     except GradfecError as error:
         raise type(error)(f"{file}: {error}") from None
 

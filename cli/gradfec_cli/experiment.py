@@ -15,7 +15,8 @@ from gradfec_cli.daemons import Daemon, daemon, free_port
 from gradfec_cli.loss_models import gilbert_elliott_transitions
 
 Record = dict[str, Any]  # one line of the edge's results file
-PACKET_NAMES = ("total", "dropped_by_plan", "parity", "sent", "received", "lost", "recovered", "missing")
+PACKET_NAMES = ("total", "dropped_by_plan", "recovered", "missing")
+DATAGRAM_NAMES = ("sent", "parity", "received", "lost")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Run:
-    """The outcome of one run: a record for each frame, and the edge's and injector's totals."""
+    """The outcome of one run: a record for each frame, and the totals of edge and injector."""
 
     records: list[Record]
     edge: Mapping[str, Any]
@@ -54,8 +55,12 @@ class Run:
         return float(np.mean([top1(record) == reference[record["source"]] for record in self.records]))
 
     def packets(self) -> dict[str, int]:
-        """Return the packet counts, summed over the frames."""
+        """Return the counts of packets, summed over the frames; unknown counts are 0."""
         return {name: sum(record["packets"][name] or 0 for record in self.records) for name in PACKET_NAMES}
+
+    def datagrams(self) -> dict[str, int]:
+        """Return the counts of datagrams, summed over the frames; unknown counts are 0."""
+        return {name: sum(record["datagrams"][name] or 0 for record in self.records) for name in DATAGRAM_NAMES}
 
     def latency_ms(self) -> dict[str, float]:
         """Return percentiles of the answered frames' latency."""
@@ -65,7 +70,16 @@ class Run:
 
 def top1(record: Record) -> int | None:
     """Return the class of a record's best answer, or None."""
-    return int(record["top5"][0]["class_index"]) if record["top5"] else None
+    return int(record["top5"][0]["class_index"]) if record.get("top5") else None
+
+
+def coding_options(protect: str, fec: str, codec: str, packets_a_datagram: int | None) -> list[str]:
+    """Return the edge's options for a coding; None means as many packets as fit a datagram.
+
+    With a fixed number of packets, all other options are those of the paper.
+    """
+    paper = [] if packets_a_datagram is None else ["--mode", "paper", "--packets-per-datagram", str(packets_a_datagram)]
+    return [*paper, "--codec", codec, "--protect", protect, "--fec", fec]
 
 
 def run_over_link(
@@ -137,13 +151,13 @@ def unaccounted(run: Run, cloud: Mapping[str, Any]) -> dict[str, int]:
     edge_sent, edge_received = run.edge["datagrams_sent"], run.edge["datagrams_received"]
     cloud_received = sum(cloud["datagrams_received"].values()) + cloud["datagrams_dropped_by_kernel"]["kernel"]
     arrived = cloud["datagrams_received"].get("collected", 0) + cloud["datagrams_received"].get("surplus", 0)
-    packets = run.packets()
+    datagrams = run.datagrams()
     return {
         "edge to injector": edge_sent["symbol"] + edge_sent["control"] - up["received"],
         "through injector, up": _inside(up),
         "injector to cloud": up["delivered"] - cloud_received,
-        "symbols that the edge's records call sent": edge_sent["symbol"] - packets["sent"],
-        "symbols that the edge's records call received": packets["received"] - arrived,
+        "symbols that the edge's records call sent": edge_sent["symbol"] - datagrams["sent"],
+        "symbols that the edge's records call received": datagrams["received"] - arrived,
         "cloud to injector": cloud["datagrams_sent"]["control"] - back["received"],
         "through injector, back": _inside(back),
         "injector to edge": back["delivered"] - sum(edge_received.values()),

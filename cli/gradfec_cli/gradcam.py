@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_cloud.backend.keras_runtime import build_model
-from gradfec_common.network import OUTPUT, SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_host.quiet import quiet_tensorflow
 from gradfec_host.weights import WeightStore
 
@@ -56,21 +56,21 @@ def importance_map(logits: Logits, chi: tf.Tensor, classes: tf.Tensor, score: st
     return tf.nn.relu(chi * gradient), gradient, chosen, z
 
 
-def logits_of(split: SplitPoint, weights: WeightStore) -> keras.Model:
-    """Build the back-end from chi (N, H, W, C) to logits (N, 1000): the cloud's layers without the softmax."""
-    model = build_model(split, weights)
-    model.get_layer(OUTPUT).activation = keras.activations.linear
+def logits_of(cut: Cut, weights: WeightStore) -> keras.Model:
+    """Build the back-end from chi (N, H, W, C) to logits (N, classes): the cloud's layers without the softmax."""
+    model = build_model(cut, weights)
+    model.get_layer(cut.network.output.name).activation = keras.activations.linear
     return model
 
 
 class GradCam:
-    """The oracle for one split point, compiled for a fixed batch."""
+    """The oracle for one cut, compiled for a fixed batch."""
 
-    def __init__(self, split: SplitPoint, weights: WeightStore, score: str = SCORES[0]) -> None:
-        """Build the back-end of `split`; `score` is one of SCORES."""
-        self.split = split
-        self.model = logits_of(split, weights)
-        signature = [tf.TensorSpec((BATCH, *split.shape), tf.float32), tf.TensorSpec((BATCH,), tf.int64)]
+    def __init__(self, cut: Cut, weights: WeightStore, score: str = SCORES[0]) -> None:
+        """Build the back-end of `cut`; `score` is one of SCORES."""
+        self.cut = cut
+        self.model = logits_of(cut, weights)
+        signature = [tf.TensorSpec((BATCH, *cut.shape), tf.float32), tf.TensorSpec((BATCH,), tf.int64)]
 
         def run(chi: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, ...]:
             return importance_map(lambda x: self.model(x, training=False), chi, classes, score)
@@ -84,6 +84,6 @@ class GradCam:
         for start in range(0, len(chi), BATCH):
             batch, own = chi[start : start + BATCH], wanted[start : start + BATCH]
             gap = BATCH - len(batch)  # pad a short batch, because XLA would compile again for its size
-            padded = np.concatenate([batch, np.zeros((gap, *self.split.shape), np.float32)])
+            padded = np.concatenate([batch, np.zeros((gap, *self.cut.shape), np.float32)])
             parts.append([a.numpy()[: len(batch)] for a in self._run(padded, np.pad(own, (0, gap)))])
         return Attribution(*(np.concatenate(part) for part in zip(*parts, strict=True)))

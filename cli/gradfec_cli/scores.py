@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gradfec_cli.gradcam import GradCam
 from gradfec_cli.oracle import BY_LABEL, ORACLE, UNCOMPENSATED
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.frontend.keras_runtime import KerasFrontEnd, ProxyModel
 from gradfec_edge.importance import EstimatorFile, make_estimator
@@ -26,18 +26,16 @@ Floats = npt.NDArray[np.float32]
 
 
 class Scores:
-    """The front-end and the estimators `names`, for one split and grid.
+    """The front-end and the estimators of the given names, for one cut and grid.
 
     `fingerprints` holds, by name, the SHA-256 of each learned estimator's file.
     """
 
-    def __init__(
-        self, names: Sequence[str], split: SplitPoint, grid: PacketGrid, weights: WeightStore, seed: int
-    ) -> None:
+    def __init__(self, names: Sequence[str], cut: Cut, grid: PacketGrid, weights: WeightStore, seed: int) -> None:
         """Make the estimators, with random draws from `seed`; UsageError for an unknown name."""
         self.names, self.grid, self.seed = names, grid, seed
         made = {
-            name: make_estimator(name.removesuffix(UNCOMPENSATED), split, grid, np.random.default_rng(seed))
+            name: make_estimator(name.removesuffix(UNCOMPENSATED), cut, grid, np.random.default_rng(seed))
             for name in names
             if name not in {ORACLE, BY_LABEL}
         }
@@ -45,9 +43,9 @@ class Scores:
         if {"static", "deviation"} & {*names}:
             self.fingerprints[STATISTICS] = EstimatorFile.read(shipped(STATISTICS)).digest
         self._free = {name: one for name, one in made.items() if not isinstance(one, EstimatorFile)}
-        self._proxies = {name: ProxyModel(one, split) for name, one in made.items() if isinstance(one, EstimatorFile)}
-        self._front_end = KerasFrontEnd(split, weights)
-        self._oracle = GradCam(split, weights) if {ORACLE, BY_LABEL} & {*names} else None
+        self._proxies = {name: ProxyModel(one, cut) for name, one in made.items() if isinstance(one, EstimatorFile)}
+        self._front_end = KerasFrontEnd(cut, weights)
+        self._oracle = GradCam(cut, weights) if {ORACLE, BY_LABEL} & {*names} else None
 
     def __call__(
         self,
@@ -55,7 +53,7 @@ class Scores:
         names: Sequence[str] | None = None,
         classes: npt.NDArray[np.intp] | None = None,
     ) -> tuple[Floats, dict[str, Floats], dict[str, Floats]]:
-        """Return chi (N, H, W, C) of RGB images (N, 224, 224, 3), and each estimator's scores (N, packets).
+        """Return chi (N, H, W, C) of RGB images (N, side, side, 3), and by estimator the scores (N, packets).
 
         For estimators that compensate for dropped packets, also return the form (N, groups, C, C) of the damage.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gradfec_cli.netem import datagrams, percentage
+from gradfec_cli.options import packets_option
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import plain_errors
 
@@ -29,8 +30,12 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
     metavar="NAME",
     help="Estimator to compare with the oracle; may be repeated.  [default: the edge's]",
 )
-@click.option("--protect", default="FEC_50_50", metavar="SCHEME", help="none, or FEC_A_B.")
-@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for FEC_A_B: zfec, leopard, zfec:256.")
+@click.option("--protect", default="FEC_50_50", metavar="POLICY", help="none, FEC_A_B, or nested:k1,k2,...")
+@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
+@click.option(
+    "--codec", default="auto", metavar="NAME", help="Quantiser, as for gradfec-edge: sqrt4, uniform8 and so on."
+)
+@packets_option("fit")
 @click.option(
     "--loss",
     default="30%",
@@ -57,6 +62,8 @@ def show(
     names: tuple[str, ...],
     protect: str,
     fec: str,
+    codec: str,
+    packets_a_datagram: int | None,
     loss: float,
     burst: float | None,
     label: int | None,
@@ -71,7 +78,7 @@ def show(
     packet according to the oracle (Grad-CAM) and to each estimator. Below that, it shows what the plan does with each
     packet (dropped, protected, bare), and what the cloud has after the link has lost datagrams: arrived, recovered by
     parity, or missing. A tile is a channel, and a strip in it a packet. Above each panel is the network's answer, with
-    0 in place of what is not there.
+    0 in place of missing packets.
 
     \b
     gradfec show cat.jpg
@@ -87,31 +94,28 @@ def show(
     from gradfec_cli.experiment import Link
     from gradfec_cli.explanation import explain
     from gradfec_cli.oracle import ORACLE
-    from gradfec_common.codes import fec_named
-    from gradfec_common.network import split_point
-    from gradfec_common.plan import parse_scheme
-    from gradfec_common.transmit import check_code, packet_grid
+    from gradfec_common.networks import named_cut
     from gradfec_edge.camera import read_image
+    from gradfec_edge.coding import coding_of
     from gradfec_edge.importance import default_estimator, make_estimator
     from gradfec_edge.preprocess import to_input
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
-    scheme, cut = parse_scheme(protect, fec_named(fec)), split_point(split)
-    grid = packet_grid(cut, rows)
-    check_code(scheme.code, grid, cut)
+    coding = coding_of(named_cut(split), rows, codec, protect, fec, packets_a_datagram)
+    cut, grid = coding.cut, coding.grid
     link = Link(loss, burst, seed) if loss else None
     estimators = [
         name for name in dict.fromkeys(names or [default_estimator(cut, grid)]) if name != ORACLE
     ]  # it is always there
     for name in estimators:  # fail early: loading TensorFlow takes seconds
         make_estimator(name, cut, grid, np.random.default_rng(seed))
-    photograph = to_input(read_image(image))
+    photograph = to_input(read_image(image), cut.network.preprocess)
     with show_progress() as fetching:
-        store = ensure_weights(weights, fetching)
+        store = ensure_weights(cut.network, weights, fetching)
     console = Console(stderr=True, highlight=False)
     with console.status("running the network, the oracle and the estimators"):
-        explanation = explain(photograph, estimators, scheme, label, cut, grid, store, seed, link)
+        explanation = explain(photograph, estimators, coding, label, store, seed, link)
     with console.status("drawing"):
         from gradfec_cli.show_figure import draw, save, write
 
@@ -125,7 +129,7 @@ def show(
     if explanation.losses:
         click.echo(f"without protection, {explanation.losses}: {explanation.verdict(explanation.losses.bare)}")
     for ranking in explanation.rankings:
-        click.echo(f"{explanation.scheme} by {ranking.name}: {explanation.verdict(ranking.answer)}")
+        click.echo(f"{explanation.policy} by {ranking.name}: {explanation.verdict(ranking.answer)}")
         if ranking.delivery:
             click.echo(f"  {explanation.losses}: {explanation.verdict(ranking.delivery.answer)}")
     click.echo(f"drawn: {out}", err=True)

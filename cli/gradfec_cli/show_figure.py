@@ -1,6 +1,6 @@
 """The figure of `gradfec show` (the paper, Figure 4): a tile is a channel, and a strip in it a packet.
 
-The rows of the figure show importance, the plan, and what a lossy link delivers.
+Its rows show importance, plan, and what a lossy link delivers of the plan.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gradfec_cli.loss_models import Mask
 from gradfec_cli.oracle import ORACLE
 from gradfec_common.errors import GradfecError
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import Plan
+from gradfec_common.protect import Plan
 from gradfec_common.transmit import send_order
 
 DROPPED, PROTECTED, BARE = range(3)
@@ -131,7 +131,7 @@ def draw_features(axis: Axes, explanation: Explanation) -> None:
     features = np.maximum(explanation.chi, 0)
     top = float(np.percentile(features, 99.5)) or 1.0
     picture = axis.imshow(mosaic(features), cmap="viridis", vmin=0, vmax=top)
-    axis.set_title(f"Its features, max(chi, 0): {features.shape[2]} channels of {explanation.split.name}")
+    axis.set_title(f"Its features, max(chi, 0): {features.shape[2]} channels of {explanation.coding.cut.name}")
     colour_bar(axis, picture, extend="max")
 
 
@@ -147,7 +147,7 @@ def draw_importance(axis: Axes, ranking: Ranking, explanation: Explanation) -> N
 def draw_fates(axis: Axes, ranking: Ranking, explanation: Explanation) -> None:
     """Draw what the plan does with each packet, with counts in the legend."""
     tiles = mosaic(per_packet(fates(ranking.plan), explanation.grid))
-    axis.set_title(f"{explanation.scheme}: {explanation.verdict(ranking.answer)}")
+    axis.set_title(f"{explanation.policy}: {explanation.verdict(ranking.answer)}")
     draw_kinds(axis, tiles, FATES, FATE_COLOURS, fates(ranking.plan))
 
 
@@ -208,8 +208,8 @@ def ranks(scores: Floats) -> Floats:
 def fates(plan: Plan) -> Floats:
     """Return what the plan does with each packet (packets,): DROPPED, PROTECTED or BARE."""
     fate = np.full(plan.total, DROPPED, np.float32)
-    for block in plan.blocks:
-        fate[block.packets] = PROTECTED if block.n > block.k else BARE
+    for n, stripe in plan.stripes:
+        fate[stripe.packets] = PROTECTED if n > stripe.k else BARE
     return fate
 
 
@@ -223,9 +223,9 @@ def delivered(plan: Plan, delivery: Delivery) -> Floats:
 
 
 def is_data(plan: Plan) -> Mask:
-    """Return whether each datagram (sent,), in send order, carries data and not parity."""
-    by_symbol = np.concatenate([np.arange(block.n) < block.k for block in plan.blocks])
-    mask: Mask = by_symbol[send_order(plan.shapes)]
+    """Return which datagrams (sent,), in send order, carry packets; the others carry only parity."""
+    by_group = np.concatenate([np.arange(shape.n) < shape.most_k for shape in plan.shapes])
+    mask: Mask = by_group[send_order(plan.shapes)]
     return mask
 
 

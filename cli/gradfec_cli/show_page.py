@@ -63,7 +63,7 @@ th, td {{ text-align: left; padding: .2em 1em .2em 0; border-bottom: 1px solid #
 
 
 class Picture(NamedTuple):
-    """A panel, its alternative text and its caption."""
+    """A panel, a description of it for people who cannot see it, and what it means."""
 
     panel: Panel
     alternative: str
@@ -92,14 +92,14 @@ def answers_table(explanation: Explanation) -> str:
     if losses:
         rows.append((f"all packets without protection, {losses}", explanation.verdict(losses.bare)))
     for ranking in explanation.rankings:
-        by = f"{explanation.scheme} by {called(ranking)}"
+        by = f"{explanation.policy} by {called(ranking)}"
         rows.append((f"{by}, nothing lost", explanation.verdict(ranking.answer)))
         if ranking.delivery:
             rows.append((f"{by}, {losses}", explanation.verdict(ranking.delivery.answer)))
     lines = [f"<tr><td>{escape(what)}</td><td>{escape(answer)}</td></tr>" for what, answer in rows]
     note = (
-        "<p>FEC_A_B: the least important A % of the packets are dropped, and parity over the other B % is sent in "
-        "their place. The network gets 0 in place of missing packets. Bare means without protection.</p>"
+        "<p>Bare: without protection. FEC_A_B: the least important A % of the packets are dropped, and parity over the "
+        "other B % is sent in their place. The network gets 0 for what is missing.</p>"
     )
     return "\n".join(
         [
@@ -113,7 +113,7 @@ def answers_table(explanation: Explanation) -> str:
 
 
 def source(explanation: Explanation) -> Iterator[Picture]:
-    """Yield the pictures of the photograph and its features, before ranking and sending."""
+    """Yield the pictures of the photograph and its features."""
     height, width, channels = explanation.chi.shape
     yield Picture(
         partial(draw_photograph, explanation=explanation),
@@ -124,7 +124,7 @@ def source(explanation: Explanation) -> Iterator[Picture]:
         partial(draw_features, explanation=explanation),
         f"{channels} small pictures in rows, the channels of the feature tensor, each a faint copy of the photograph.",
         f"What the edge has to send: {channels} channels of {height} x {width} features after the layer "
-        f"{explanation.split.name}, one tile each. Each tile is cut into {explanation.grid.groups} strips of "
+        f"{explanation.coding.cut.name}, one tile each. Each tile is cut into {explanation.grid.groups} strips of "
         f"{explanation.grid.rows} rows: a strip is a packet, {explanation.grid.count} in all.",
     )
 
@@ -136,10 +136,10 @@ def link(explanation: Explanation) -> Picture:
     lost, sent = int(losses.lost.sum()), len(losses.lost)
     return Picture(
         partial(draw_datagrams, explanation=explanation),
-        f"{sent} small squares, a datagram each, in the order of sending; {lost} of them, {lost / sent:.1%}, are lost.",
+        f"{sent} small squares, a datagram each, in send order; {lost} of them, {lost / sent:.1%}, are lost.",
         "A square is a datagram. The edge sends them line by line, from the left, data before parity. The link loses "
-        f"{lost} of {sent}: {losses}, drawn with seed {losses.link.seed}. Without protection, over the same link, the "
-        f"answer is {explanation.verdict(losses.bare)}.",
+        f"{lost} of {sent}: {losses}, drawn with seed {losses.link.seed}. Without protection, over the same "
+        f"link, the answer is {explanation.verdict(losses.bare)}.",
     )
 
 
@@ -156,8 +156,8 @@ def by_ranking(explanation: Explanation, ranking: Ranking) -> Iterator[Picture]:
     yield Picture(
         partial(draw_fates, ranking=ranking, explanation=explanation),
         f"The tiles again, coloured by what the plan of {called(ranking)} does with each packet: {counts}.",
-        f"The plan, {explanation.scheme}: the least important packets are never sent, and parity for the others takes "
-        f"their place. Without losses, the answer is {explanation.verdict(ranking.answer)}.",
+        f"The plan, {explanation.policy}. Packets that it drops are never sent: parity takes their place. Without "
+        f"losses, the answer is {explanation.verdict(ranking.answer)}.",
     )
     if ranking.delivery:
         what = delivered(ranking.plan, ranking.delivery)
@@ -167,8 +167,8 @@ def by_ranking(explanation: Explanation, ranking: Ranking) -> Iterator[Picture]:
         yield Picture(
             partial(draw_delivery, ranking=ranking, explanation=explanation),
             f"The tiles again, coloured by what became of each packet in the plan of {called(ranking)}: {parts}.",
-            "What the cloud has in the end: packets that arrived, packets that parity recovered, and zeros for the "
-            f"rest. The answer is {explanation.verdict(ranking.delivery.answer)}.",
+            "What the cloud has in the end: packets that arrived, packets that parity recovered, "
+            f"and zeros for the rest. The answer is {explanation.verdict(ranking.delivery.answer)}.",
         )
 
 

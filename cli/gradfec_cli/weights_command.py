@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from gradfec_common.errors import UsageError
-from gradfec_common.network import DEFAULT_SPLIT, LAYERS, front_layers, parameters, split_point
 from gradfec_host.console import plain_errors
 
 if TYPE_CHECKING:
+    from gradfec_common.networks import Cut
     from gradfec_host.weights import WeightStore
 
 Facts = dict[str, object]
@@ -35,7 +35,7 @@ Facts = dict[str, object]
     "--front-end",
     "split",
     metavar="SPLIT",
-    help=f"Write only the layers up to SPLIT (by default {DEFAULT_SPLIT}) to --out; an edge needs no more.",
+    help="Write only the layers up to SPLIT (the default split is conv2_block1_add) to --out; an edge needs no more.",
 )
 @click.option(
     "--out", metavar="FILE.npz", type=click.Path(path_type=Path, dir_okay=False), help="File for --front-end."
@@ -60,20 +60,22 @@ def weights(
     Exit status: 0 if the weights are there, 1 if they cannot be had, 2 for a wrong option.
     """
     _check(source, unverified, refresh, split, out)
+    from gradfec_common.networks import DEFAULT_CUT, named_cut
     from gradfec_host.weights import ensure_weights, import_weights, write_slice
     from gradfec_host.weights.fetch import fetch_weights
     from gradfec_host.weights.progress import show_progress
 
+    cut = named_cut(DEFAULT_CUT if split is None else split)
     with show_progress() as progress:
         if source is not None:
-            import_weights(source, unverified=unverified, progress=progress)
+            import_weights(cut.network, source, unverified=unverified, progress=progress)
         elif refresh:
-            fetch_weights(progress, refresh=True)
-        store = ensure_weights(None, progress)
-    if split is not None and out is not None:
-        facts = _facts(write_slice(store, split, out)) | {"split": split}
+            fetch_weights(cut.network, progress, refresh=True)
+        store = ensure_weights(cut.network, None, progress)
+    if out is not None:
+        facts = _facts(write_slice(store, cut, out)) | {"split": split}
     else:
-        facts = _facts(store) | {"front_end": _front_end(DEFAULT_SPLIT)}
+        facts = _facts(store) | {"front_end": _front_end(cut)}
     click.echo(json.dumps(facts)) if as_json else _print_table(facts)
 
 
@@ -84,16 +86,17 @@ def _check(source: Path | None, unverified: bool, refresh: bool, split: str | No
         raise UsageError("give --refresh (download again) or --from (use a file), not both")
     if (split is None) != (out is None):
         raise UsageError("--front-end SPLIT and --out FILE.npz go together")
-    if split is not None:
-        split_point(split)
 
 
 def _facts(store: WeightStore) -> Facts:
     """Read, and so verify, every array in the store; return what it holds."""
-    for layer in LAYERS:
+    from gradfec_common.networks import parameters
+
+    layers = store.network.layers
+    for layer in layers:
         if any(f"{layer.name}/{array}" in store.names for array in layer.arrays):
             store.arrays(layer.name)
-    held = [layer for layer in LAYERS if all(f"{layer.name}/{array}" in store.names for array in layer.arrays)]
+    held = [layer for layer in layers if all(f"{layer.name}/{array}" in store.names for array in layer.arrays)]
     return {
         "path": str(store.path),
         "route": store.route,
@@ -105,11 +108,13 @@ def _facts(store: WeightStore) -> Facts:
     }
 
 
-def _front_end(split: str) -> Facts:
-    layers = front_layers(split)
+def _front_end(cut: Cut) -> Facts:
+    from gradfec_common.networks import parameters
+
+    layers = cut.front_layers
     count = parameters(layers)
     return {
-        "split": split,
+        "split": cut.name,
         "arrays": sum(len(layer.arrays) for layer in layers),
         "parameters": count,
         "bytes": 4 * count,

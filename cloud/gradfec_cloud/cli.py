@@ -28,9 +28,9 @@ from gradfec_host.console import (
 from gradfec_host.runtimes import LITERT, choose_runtime
 
 if TYPE_CHECKING:
-    from gradfec_cloud.inference import Answer, Inference
-    from gradfec_common.fill import Fill
-    from gradfec_common.network import SplitPoint
+    from gradfec_cloud.inference import Inference, Inferred
+    from gradfec_common.conceal import Concealment
+    from gradfec_common.networks import Cut
     from gradfec_host.weights import WeightStore
 
 EXAMPLES = """\b
@@ -111,23 +111,24 @@ def main(
     log_format: str,
     log_level: str,
 ) -> None:
-    """Receive features from edges over a lossy link, run the rest of ResNet-50, and send the answers back."""
+    """Receive features from edges over a lossy link, run the rest of the network, and send the answers back."""
     import contextlib
 
     from gradfec_cloud.access import key_source
     from gradfec_cloud.daemon import CloudOptions, run_cloud
     from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port, small_buffer_hint
     from gradfec_common.codes import CODES
-    from gradfec_common.fill import fill_values
-    from gradfec_common.network import split_point
+    from gradfec_common.conceal import make_concealment
+    from gradfec_common.networks import full_name, named_cut
+    from gradfec_host.learned import learned_for
     from gradfec_host.results import ResultsFile
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
     from gradfec_web.shown import PageOptions
 
     log = logs.configure("gradfec-cloud", log_format, log_level)
-    cut = split_point(split)
-    values = fill_values(fill, cut)
+    cut = named_cut(split)
+    conceal = make_concealment(fill, cut, learned_for(cut))
     runtime = choose_runtime(runtime)
     read_keys = key_source(key_file, keys, insecure=insecure)
     known = read_keys()  # fail early
@@ -138,7 +139,7 @@ def main(
         if port.receive_buffer_bytes < RECEIVE_BUFFER_BYTES:
             log.warning(small_buffer_hint(port.receive_buffer_bytes), event="small_buffer")
         settings: dict[str, object] = {
-            "split": cut.name,
+            "split": full_name(cut),
             "runtime": runtime,
             "fill": fill,
             "codes": [code.name for code in CODES.values()],
@@ -154,10 +155,10 @@ def main(
         shown = {name: str(value) for name, value in settings.items()}
         page = PageOptions(web, "cloud", str(listen), shown, insecure) if web else None
         live = not prints_on_terminal(results)
-        options = CloudOptions(cut, fill, deadline_ms / 1000, metrics, read_keys, settings, live, page, runtime)
+        options = CloudOptions(cut, deadline_ms / 1000, metrics, read_keys, settings, live, page, runtime)
         with show_progress() as fetching:
-            store = ensure_weights(weights, fetching)
-        load_now = partial(load, runtime, cut, store, values)
+            store = ensure_weights(cut.network, weights, fetching)
+        load_now = partial(load, runtime, cut, store, conceal)
         totals = run_cloud(options, port, file, load_now, log)
     if as_json:
         click.echo(json.dumps(totals))
@@ -166,15 +167,20 @@ def main(
 
 
 def load(
-    runtime: str, cut: SplitPoint, weights: WeightStore, fill: Fill, deliver: Callable[[list[Answer]], None]
+    runtime: str, cut: Cut, weights: WeightStore, conceal: Concealment, deliver: Callable[[list[Inferred]], None]
 ) -> Inference:
-    """Load the back-end, warm it up, and start its thread."""
+    """Load the back-end and start inference on it."""
     from gradfec_cloud.backend import load_back_end
-    from gradfec_cloud.inference import MAX_BATCH, Inference, let_network_first
+    from gradfec_cloud.decoding import Decoder
+    from gradfec_cloud.inference import MAX_BATCH, Inference
     from gradfec_cloud.labels import top5
+    from gradfec_cloud.priority import let_network_first
+    from gradfec_cloud.workers import WORKERS
+    from gradfec_cloud.workers.pool import BackEndName
 
-    let_network_first()  # threads started from here inherit it
-    batch = 1 if runtime == LITERT else MAX_BATCH  # LiteRT saves nothing by a batch, which only delays every answer
-    back_end = load_back_end(runtime, cut, weights, batch)  # last, because loading TensorFlow takes seconds
-    back_end.warm_up()
-    return Inference(back_end, top5, fill, deliver, batch)
+    let_network_first()  # also the threads that are started from here
+    name = BackEndName(cut.network.name, cut.name)
+    max_batch = 1 if runtime == LITERT else MAX_BATCH  # LiteRT gains nothing by a batch, which only delays every answer
+    loaders = {name: partial(load_back_end, runtime, cut, weights, max_batch)}
+    workers = partial(WORKERS["local"], loaders)
+    return Inference(workers, lambda decided: name, Decoder(conceal), top5, deliver, max_batch=max_batch)

@@ -1,129 +1,191 @@
-"""Decoding and inference, in a thread of their own: decided tensors in, answers out, in batches across edges.
+"""Inference: decided tensors in, answers out.
 
-A tensor's blocks are decoded in further threads, one for each core: zfec releases the GIL.
+    submit -> fair queue -> batch of one model and cut -> decode -> lease to the workers -> head -> deliver
+
+One thread takes batches, decodes them and starts the workers on them. With local workers it runs the network too. It
+takes a batch only when the workers have room for it, so that until then tensors can be given up at no cost.
+
+Each tensor that is submitted has one fate: it is delivered with its answer or with an error, or it is returned by
+`give_up` or `forget`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
-from gradfec_cloud.backend import BackEnd
+from gradfec_cloud.answering import Head, answer_of
+from gradfec_cloud.decoding import Decoder
 from gradfec_cloud.turns import Turns
-from gradfec_common.fill import Fill
-from gradfec_common.reassembly import DecodedTensor, Found, decode_tensor
+from gradfec_cloud.workers.leases import Ending, Leases
+from gradfec_cloud.workers.pool import BackEndName, Batch, GiveBack, Outputs, Workers
+from gradfec_common.decode import Found
 from gradfec_common.session.events import Decided
-from gradfec_host.runtimes import cores
 
 MAX_BATCH = 8
-NICENESS = 5  # of the back-end's threads, above that of the event loop's
-
-
-def let_network_first() -> None:
-    """Let this thread, and those that it starts, have less of a busy machine than the event loop's thread.
-
-    Under a flood the datagrams that nobody wants are then told from the others and dropped, instead of the kernel
-    dropping what comes: it knows no difference. Nothing happens where priorities are a process's: not Linux.
-    """
-    if sys.platform == "linux":
-        this = threading.get_native_id()
-        with contextlib.suppress(OSError):  # a sandbox that knows no such call
-            os.setpriority(os.PRIO_PROCESS, this, os.getpriority(os.PRIO_PROCESS, this) + NICENESS)
+LEASE_S = 30.0  # longer than a network takes on any machine, and longer than an edge waits
+CLOSE_S = 10.0  # how long what is at work may take at the end
 
 
 @dataclass
-class Answer:
-    """What the back-end says of a tensor; `error` says why there is no answer."""
+class Inferred:
+    """What became of a decided tensor. Filled in step by step, and complete when it is delivered."""
 
     decided: Decided
     top5: list[list[Any]] = field(default_factory=list)  # [class index, label, score], best first
     recovered: int = 0
     missing: int = 0
     stages_ms: dict[str, float] = field(default_factory=dict)
-    found: Found | None = None  # None where it was not decoded
-    error: Exception | None = None
+    found: Found | None = None  # None if it was not decoded
+    error: Exception | None = None  # why there is no answer
+    submitted_at: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(frozen=True)
+class _Leased:
+    """A batch that the workers have."""
+
+    batch: list[Inferred]
+    at: float
 
 
 class Inference:
-    """A worker thread around the back-end."""
+    """Decodes tensors and lets workers run the network on them."""
 
     def __init__(
         self,
-        back_end: BackEnd,
-        top5: Callable[[npt.NDArray[np.float32]], list[tuple[int, str, float]]],
-        fill: Fill,
-        deliver: Callable[[list[Answer]], None],
-        batch: int = MAX_BATCH,
+        open_workers: Callable[[GiveBack], Workers],
+        back_end_of: Callable[[Decided], BackEndName],
+        decoder: Decoder,
+        head: Head,
+        deliver: Callable[[list[Inferred]], None],
+        *,
+        max_batch: int = MAX_BATCH,
+        lease_s: float = LEASE_S,
     ) -> None:
-        """Fill gaps with `fill`; call `deliver` on the worker's thread with the answers of each batch.
-
-        `batch`: how many tensors at most the back-end gets together.
-        """
-        self._batch = batch
-        self._back_end, self._top5, self._fill, self._deliver = back_end, top5, fill, deliver
-        self._decoders = ThreadPoolExecutor(cores(), "decoder")
-        self._waiting: Turns[tuple[Decided, float]] = Turns()
+        """Open the workers, which may take seconds. `deliver` is called on any thread."""
+        self._back_end_of, self._decoder, self._head, self._deliver = back_end_of, decoder, head, deliver
+        self._max_batch, self._lease_s = max_batch, lease_s
+        self._waiting: Turns[Inferred] = Turns()
+        self._leases: Leases[_Leased] = Leases(lease_s, self._on_given_up)
+        self._workers = open_workers(self._on_given_back)
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
         self._thread.start()
 
+    @property
+    def leases(self) -> dict[str, int]:
+        """Leases by what became of them, and those that are open."""
+        return self._leases.counts
+
     def submit(self, decided: Decided) -> None:
-        """Queue a tensor; the protocol core bounds how many wait."""
-        self._waiting.put(decided.session, (decided, time.perf_counter()))
+        """Queue a tensor. The protocol core limits how many wait."""
+        self._waiting.put(decided.session, Inferred(decided), self._back_end_of(decided))
 
     def forget(self, session: int) -> list[Decided]:
-        """Return a session's tensors that have not had their turn; there will be no answers for them."""
-        return [decided for decided, _ in self._waiting.forget(session)]
+        """Remove and return the waiting tensors of a session that has ended."""
+        return [one.decided for one in self._waiting.forget(session)]
 
     def give_up(self, session: int, tensor: int) -> list[Decided]:
-        """Return a tensor that nobody awaits any more, if it has not had its turn: there will be no answer for it."""
-        gone = self._waiting.give_up(session, lambda waiting: waiting[0].tensor == tensor)
-        return [decided for decided, _ in gone]
+        """Remove and return a tensor that is not wanted any more, if it still waits."""
+        return [one.decided for one in self._waiting.give_up(session, lambda one: one.decided.tensor == tensor)]
 
     def close(self) -> None:
-        """Stop after what waits."""
+        """Work on what is queued, for a while, and then stop."""
+        end = time.monotonic() + CLOSE_S
         self._waiting.close()
-        self._thread.join(timeout=10)
-        self._decoders.shutdown(wait=False)
+        self._thread.join(CLOSE_S)
+        self._leases.close(end - time.monotonic())
+        self._workers.close()
+        self._decoder.close()
+
+    # --- on the thread that takes batches ---
 
     def _work(self) -> None:
-        while batch := self._waiting.take(self._batch):
-            answers = [Answer(decided) for decided, _ in batch]
-            try:
-                self._infer(answers, [since for _, since in batch])
-            except Exception as error:  # whatever went wrong costs these tensors, never the service
-                for answer in answers:
-                    answer.error = error
-            self._deliver(answers)
+        while True:
+            self._leases.wait_for_room(lambda: self._workers.room)
+            batch = self._waiting.take(self._max_batch)
+            if not batch:
+                return
+            decoded = [(one, features) for one in batch if (features := self._decode(one)) is not None]
+            if failed := [one for one in batch if one.error]:
+                self._finish(failed)
+            if decoded:
+                self._lease([one for one, _ in decoded], [features for _, features in decoded])
 
-    def _infer(self, answers: list[Answer], since: list[float]) -> None:
-        tensors: list[DecodedTensor] = []
-        for answer, queued_at in zip(answers, since, strict=True):
-            start = time.perf_counter()
-            tensor = decode_tensor(answer.decided.arrived, self._fill, self._decoders.map)
-            answer.recovered, answer.missing, answer.found = tensor.recovered, tensor.missing, tensor.found
-            answer.stages_ms = {
-                "collect": 1000 * answer.decided.waited_s,
-                "queue": 1000 * (start - queued_at),
-                "decode": 1000 * (time.perf_counter() - start),
-            }
-            tensors.append(tensor)
+    def _decode(self, one: Inferred) -> NDArray[np.float32] | None:
+        """Return a tensor's features (H, W, C), or None and note the error."""
         start = time.perf_counter()
-        probabilities = self._back_end(np.stack([tensor.chi for tensor in tensors]))  # n x (H, W, C) -> (n, H, W, C)
-        took = time.perf_counter() - start
-        for answer, scores in zip(answers, probabilities, strict=True):
-            if not np.isfinite(scores).all():
-                answer.error = ValueError("the network overflows on its features")  # of which an edge may say anything
-                continue
-            answer.top5 = [[index, label, score] for index, label, score in self._top5(scores)]
-            answer.stages_ms["back_end"] = 1000 * took
-            answer.stages_ms = {stage: round(ms, 3) for stage, ms in answer.stages_ms.items()}
+        try:
+            tensor = self._decoder.decode(one.decided.arrived)
+        except Exception as error:
+            one.error = error
+            return None
+        one.recovered, one.missing, one.found = tensor.recovered, tensor.missing, tensor.found
+        one.stages_ms = {
+            "collect": 1000 * one.decided.waited_s,
+            "queue": 1000 * (start - one.submitted_at),
+            "decode": 1000 * (time.perf_counter() - start),
+        }
+        return tensor.tensor
+
+    def _lease(self, batch: list[Inferred], features: list[NDArray[np.float32]]) -> None:
+        """Let the workers run the network on features (H, W, C), one for each tensor of the batch."""
+        try:
+            number = self._leases.begin(_Leased(batch, time.perf_counter()))
+        except RuntimeError as error:
+            self._fail(batch, error)
+            return
+        try:
+            # n x (H, W, C) -> (n, H, W, C), without a copy where there is one
+            stacked = np.stack(features) if len(features) > 1 else features[0][np.newaxis]
+            self._workers.start(Batch(number, self._back_end_of(batch[0].decided), stacked, self._lease_s))
+        except Exception as error:
+            self._on_given_back(number, error)
+
+    # --- on any thread ---
+
+    def _on_given_back(self, number: int, outputs: Outputs | Exception) -> None:
+        ending = Ending.FAILED if isinstance(outputs, Exception) else Ending.RETURNED
+        leased = self._leases.end(number, ending)
+        if leased is None:
+            return
+        if isinstance(outputs, Exception):
+            self._fail(leased.batch, outputs)
+        else:
+            self._answer(leased, outputs)
+
+    def _on_given_up(self, number: int, leased: _Leased) -> None:
+        self._fail(leased.batch, TimeoutError(f"the workers have not answered within {self._lease_s:g} s"))
+        with contextlib.suppress(Exception):  # a pool that is out of order must not keep the other leases
+            self._workers.give_up(number)
+
+    def _answer(self, leased: _Leased, outputs: Outputs) -> None:
+        back_end_ms = 1000 * (time.perf_counter() - leased.at)
+        try:
+            pairs = [*zip(leased.batch, outputs, strict=True)]
+        except Exception as error:  # too few rows, or none at all
+            self._fail(leased.batch, error)
+            return
+        for one, scores in pairs:
+            try:
+                one.top5 = answer_of(scores, self._head)
+            except Exception as error:
+                one.error = error
+            one.stages_ms = {stage: round(ms, 3) for stage, ms in {**one.stages_ms, "back_end": back_end_ms}.items()}
+        self._finish(leased.batch)
+
+    def _fail(self, batch: list[Inferred], error: Exception) -> None:
+        for one in batch:
+            one.error = error
+        self._finish(batch)
+
+    def _finish(self, batch: list[Inferred]) -> None:
+        self._waiting.done(batch)
+        self._deliver(batch)

@@ -1,25 +1,26 @@
-"""The cloud's Prometheus metrics: what happens is counted as it does, the rest read from a snapshot at each scrape.
+"""The cloud's Prometheus metrics. Some count events as they happen, the others are read from a snapshot at each scrape.
 
-docs/METRICS.md says of each what it means, and what to do when it moves.
+docs/METRICS.md says what each of them means, and what to do when it moves.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 import prometheus_client as prometheus
 from prometheus_client import CollectorRegistry, Histogram, Summary
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gradfec_cloud.counts import Snapshot
+from gradfec_cloud.workers.leases import Ending
 from gradfec_common.session.events import Finished
 from gradfec_common.wire import Drop
-from gradfec_host.results import PACKET_FATES, SYMBOL_FATES, packet_fates, symbol_fates
+from gradfec_host.results import DATAGRAM_FATES, PACKET_FATES, datagram_fates, packet_fates
 from gradfec_web.monitor import LATENCY_BUCKETS, STAGE_BUCKETS
 
-# All values that a label can have: a counter is there, as 0, before its first event, which rate() would not see else.
+# All values that each label can have. A counter is exported as 0 before its first event: else rate() would not see it.
 FATES = ("collected", "surplus", "hello", "ping", "ack", "sketch", "bye", *(reason.value for reason in Drop))
 OUTCOMES = ("complete", "partial")
 TENSOR_FATES = (*OUTCOMES, "overloaded", "failed", "abandoned")
@@ -29,37 +30,18 @@ LIMITS = (
     *("credit", "sketch_bytes"),
 )
 STAGES = ("collect", "queue", "decode", "back_end")
+LEASE_ENDINGS = tuple(ending.value for ending in Ending)
 ENDINGS = ("idle", "bye", "leaving", "key removed")
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """The daemon's counts and states at one moment."""
-
-    datagrams: Mapping[str, int]  # received, by fate
-    kernel_drops: int
-    datagrams_sent: int
-    send_failures: int
-    tensors: Mapping[str, int]  # by fate, and `opened`
-    limits: Mapping[str, int]  # how often each bit, by name
-    sessions: int
-    open_tensors: int
-    held_bytes: int
-    unacknowledged: int
-    receive_buffer_bytes: int
-    keys: int
-    insecure: bool
-    ready: bool
-
-
 class CloudMetrics(Collector):
-    """All that the cloud exports, in a registry.
+    """All metrics of the cloud, in a registry.
 
-    What has the label `edge` is there while that edge has a session: there are no more of them than sessions.
+    A metric with the label `edge` is exported while that edge has a session: the sessions' limit bounds their number.
     """
 
     def __init__(self, registry: CollectorRegistry, snapshot: Callable[[], Snapshot]) -> None:
-        """Ask `snapshot` at each scrape, in another thread."""
+        """Call `snapshot` at each scrape, in another thread."""
         self._snapshot = snapshot
         self._sessions: Counter[str] = Counter()  # open ones, by edge
         registry.register(self)
@@ -75,21 +57,23 @@ class CloudMetrics(Collector):
         )
         self._stage = Histogram(
             "gradfec_cloud_stage_seconds",
-            "What each stage of an answered tensor took.",
+            "The time that each stage of an answered tensor took.",
             ["stage"],
             buckets=STAGE_BUCKETS,
             registry=registry,
         )
-        self._symbols = counter("symbols", "Symbols of answered tensors, by what became of them.", "fate")
-        self._parity = counter("parity_symbols", "Symbols of answered tensors that were sent extra: parity.")
+        self._datagrams = counter("tensor_datagrams", "Datagrams of answered tensors, by what became of them.", "fate")
+        self._parity = counter("parity_datagrams", "Of these, those that carry nothing but parity.")
         self._packets = counter("packets", "Packets of answered tensors, by what became of them.", "fate")
         self._opened = counter("sessions_opened", "Sessions that an edge began to use.")
-        self._ended = counter("sessions_ended", "Sessions that were over, by why.", "reason")
-        self._moved = counter("sessions_moved", "Edges that had another address than before.")
+        self._ended = counter("sessions_ended", "Sessions that ended, by reason.", "reason")
+        self._moved = counter("sessions_moved", "Times that an edge had another address than before.")
         self._key_readings = counter("key_readings", "Readings of the keys on SIGHUP.", "outcome")
         self._edge_tensors = counter("edge_tensors", "Answered tensors of an edge.", "edge", "outcome")
-        self._edge_symbols = counter("edge_symbols", "The symbols of an edge, as all symbols.", "edge", "fate")
-        self._edge_packets = counter("edge_packets", "The packets of an edge, as all packets.", "edge", "fate")
+        self._edge_datagrams = counter(
+            "edge_datagrams", "The datagrams of an edge, as tensor_datagrams.", "edge", "fate"
+        )
+        self._edge_packets = counter("edge_packets", "The packets of an edge, as packets.", "edge", "fate")
         self._edge_answer = Summary(
             "gradfec_cloud_edge_answer_seconds",
             "From first datagram to answer, of an edge's tensors.",
@@ -98,7 +82,7 @@ class CloudMetrics(Collector):
         )
         for family, values in (
             (self._stage, STAGES),
-            (self._symbols, SYMBOL_FATES),
+            (self._datagrams, DATAGRAM_FATES),
             (self._packets, PACKET_FATES),
             (self._ended, map(as_label, ENDINGS)),
             (self._key_readings, ("read", "refused")),
@@ -115,17 +99,17 @@ class CloudMetrics(Collector):
         self._edge_answer.labels(edge).observe(tensor.latency_s)
         for stage, milliseconds in tensor.result.stages_ms.items():
             self._stage.labels(stage).observe(milliseconds / 1000)
-        self._parity.inc(tensor.packets["parity"])
+        self._parity.inc(tensor.datagrams["parity"])
         self._edge_tensors.labels(edge, tensor.result.outcome).inc()
-        for fate, count in symbol_fates(tensor.packets).items():
-            self._symbols.labels(fate).inc(count)
-            self._edge_symbols.labels(edge, fate).inc(count)
+        for fate, count in datagram_fates(tensor.datagrams).items():
+            self._datagrams.labels(fate).inc(count)
+            self._edge_datagrams.labels(edge, fate).inc(count)
         for fate, count in packet_fates(tensor.packets).items():
             self._packets.labels(fate).inc(count)
             self._edge_packets.labels(edge, fate).inc(count)
 
     def session_opened(self, edge: str) -> None:
-        """Count a session, and begin an edge's own counts with its first."""
+        """Count a session, and begin an edge's own counts if it has no other."""
         self._opened.inc()
         self._sessions[edge] += 1
         self._edge_answer.labels(edge)
@@ -134,7 +118,7 @@ class CloudMetrics(Collector):
                 family.labels(edge, value)
 
     def session_ended(self, edge: str, reason: str) -> None:
-        """Count the end of a session, and forget an edge with its last."""
+        """Count the end of a session, and forget an edge that has no other."""
         self._ended.labels(as_label(reason)).inc()
         self._sessions[edge] -= 1
         if self._sessions[edge]:
@@ -154,17 +138,17 @@ class CloudMetrics(Collector):
         self._key_readings.labels("read" if well else "refused").inc()
 
     def _of_edges(self) -> tuple[tuple[prometheus.Counter, tuple[str, ...]], ...]:
-        """Return what counts for each edge, with all values of its second label."""
+        """Return the counters of each edge, with all values of their second label."""
         return (
             (self._edge_tensors, OUTCOMES),
-            (self._edge_symbols, SYMBOL_FATES),
+            (self._edge_datagrams, DATAGRAM_FATES),
             (self._edge_packets, PACKET_FATES),
         )
 
     # --- what is read ---
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what a snapshot tells; TimeoutError where there is none to be had."""
+        """Yield the metrics of a snapshot; TimeoutError if the daemon does not give one."""
         now = self._snapshot()
         tensors = {fate: now.tensors.get(fate, 0) for fate in TENSOR_FATES}
         datagrams = dict.fromkeys(FATES, 0) | dict(now.datagrams)
@@ -172,18 +156,23 @@ class CloudMetrics(Collector):
         yield _counters("datagrams_received", "Datagrams received, each under one fate.", "fate", datagrams)
         yield _counter("datagrams_dropped_by_kernel", "Lost to a full receive buffer: SO_RXQ_OVFL.", now.kernel_drops)
         yield _counter("datagrams_sent", "Datagrams sent to edges.", now.datagrams_sent)
-        yield _counter("datagram_send_failures", "Datagrams that the kernel did not take.", now.send_failures)
+        yield _counter("datagram_send_failures", "Datagrams that the kernel refused to send.", now.send_failures)
         yield _counter("tensors_opened", "Tensors that began to arrive.", now.tensors.get("opened", 0))
-        yield _counters("tensors", "Tensors that are done with, by their fate.", "fate", tensors)
-        yield _counters("limits_reached", "How often each limit bit, by its name.", "limit", limits)
+        yield _counters("tensors", "Tensors that are finished, by their fate.", "fate", tensors)
+        leases = {ending: now.leases.get(ending, 0) for ending in LEASE_ENDINGS}
+        yield _counters("leases", "Batches that the workers had, by how that ended.", "fate", leases)
+        yield _gauge("open_leases", "Batches that the workers have.", now.leases.get("open", 0))
+        ignored = now.leases.get("ignored", 0)
+        yield _counter("lease_returns_ignored", "Batches that workers gave back after they had been given up.", ignored)
+        yield _counters("limits_reached", "How often each limit was reached, by its name.", "limit", limits)
         yield _gauge("sessions", "Edges that have an open session.", now.sessions)
         yield _gauge("open_tensors", "Tensors that are being collected, decoded or counted.", now.open_tensors)
         yield _gauge("held_bytes", "Bytes of symbols held for tensors that are collected.", now.held_bytes)
         yield _gauge("unacknowledged_answers", "Results and reports being repeated.", now.unacknowledged)
         yield _gauge("receive_buffer_bytes", "The receive buffer that the kernel granted.", now.receive_buffer_bytes)
         yield _gauge("keys", "Keys that let an edge in.", now.keys)
-        yield _gauge("insecure", "1 where everybody may come in, with --insecure or its key, else 0.", now.insecure)
-        yield _gauge("ready", "1 where /readyz says so: back-end loaded, and not leaving.", now.ready)
+        yield _gauge("insecure", "1 if everybody is admitted, by --insecure or by its key, else 0.", now.insecure)
+        yield _gauge("ready", "1 if /readyz says so: back-end loaded, and not shutting down.", now.ready)
 
 
 def as_label(reason: str) -> str:

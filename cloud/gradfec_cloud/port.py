@@ -17,7 +17,7 @@ from gradfec_host.console import Endpoint
 
 RECEIVE_BUFFER_BYTES = 8 * 2**20
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")  # Linux: the most that SO_RCVBUF grants
-SO_MEMINFO = 55  # Linux: nine counters of a socket's memory, the last of them the datagrams that it had no room for
+SO_MEMINFO = 55  # Linux: nine counters of a socket's memory, the last one of datagrams that found no room
 MEMINFO = struct.Struct("=9I")
 SO_RCVBUFFORCE = 33  # Linux: the receive buffer beyond net.core.rmem_max, for the privileged
 
@@ -26,9 +26,9 @@ class Port:
     """A bound, non-blocking UDP socket."""
 
     def __init__(self, listen: Endpoint, *, batched: bool = True) -> None:
-        """Bind; GradfecError, in plain words, if that is not possible. No host: all interfaces, IPv6 and IPv4.
+        """Bind; GradfecError if that is not possible. Without a host, listen on all interfaces, IPv6 and IPv4.
 
-        `batched` may be False to read one datagram a call where the kernel could hand over more.
+        With `batched` False each system call reads one datagram, even where the kernel could hand over more.
         """
         self._socket = _bind(listen)
         self._socket.setblocking(False)
@@ -47,20 +47,20 @@ class Port:
 
     @property
     def kernel_drops(self) -> int:
-        """Datagrams that found the receive buffer full, as SO_RXQ_OVFL counts them; 0 where the kernel is silent."""
+        """Datagrams that found the receive buffer full, as SO_RXQ_OVFL counts them; 0 if the kernel does not tell."""
         return dropped_by_kernel(self._socket)
 
     @property
     def batched(self) -> bool:
-        """Whether the kernel hands over many datagrams a call."""
+        """Whether a system call may read many datagrams."""
         return self._receiver.batched
 
     def receive(self) -> Batch | None:
-        """Take what waits, within bounds, or None if nothing does; the batch is valid until the next call."""
+        """Return a batch of waiting datagrams, valid until the next call, or None if none waits."""
         return self._receiver.receive()
 
     def send(self, datagram: bytes, peer: Hashable) -> bool:
-        """Send one datagram; False if the kernel does not take it."""
+        """Send one datagram; return False if the kernel refuses it."""
         try:
             self._socket.sendto(datagram, peer)  # type: ignore[call-overload]
         except OSError:
@@ -73,19 +73,19 @@ class Port:
 
 
 def grow_receive_buffer(opened: socket.socket, wanted_bytes: int) -> int:
-    """Ask for a receive buffer, again with privilege if the kernel caps it; return what was granted, in bytes."""
+    """Ask for a receive buffer, with privilege if the kernel caps it; return the bytes granted."""
     for option in (socket.SO_RCVBUF, SO_RCVBUFFORCE):
         with contextlib.suppress(OSError):  # without the privilege, or not Linux
             opened.setsockopt(socket.SOL_SOCKET, option, wanted_bytes)
         granted = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        granted //= 2 if sys.platform == "linux" else 1  # Linux doubles it: its own overhead counts
+        granted //= 2 if sys.platform == "linux" else 1  # Linux doubles it, for its own overhead
         if granted >= wanted_bytes:
             break
     return granted
 
 
 def small_buffer_hint(granted_bytes: int) -> str:
-    """Say what a receive buffer smaller than RECEIVE_BUFFER_BYTES means, and how to raise the kernel's cap."""
+    """Explain what a receive buffer below RECEIVE_BUFFER_BYTES means, and how to raise the kernel's cap."""
     cap = f"net.core.rmem_max is {RMEM_MAX.read_text().strip()}" if RMEM_MAX.exists() else "the kernel caps it"
     return (
         f"the receive buffer has {granted_bytes} B, not the {RECEIVE_BUFFER_BYTES} B wanted, so the kernel will drop "
@@ -94,15 +94,15 @@ def small_buffer_hint(granted_bytes: int) -> str:
     )
 
 
-def place(peer: Hashable) -> str:
+def address_text(peer: Hashable) -> str:
     """Return an address as people write it."""
     return str(Endpoint(*peer[:2])) if isinstance(peer, tuple) else str(peer)
 
 
 def dropped_by_kernel(opened: socket.socket) -> int:
-    """Return how many datagrams found a socket's receive buffer full since it was opened; 0 where unknowable.
+    """Return how many datagrams found a socket's receive buffer full since it was opened; 0 if the kernel can't tell.
 
-    It is the counter that SO_RXQ_OVFL (socket(7)) sends along with the next datagram, read at any time.
+    This reads the counter that SO_RXQ_OVFL (socket(7)) would send along with the next datagram.
     """
     try:
         counters = opened.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size)

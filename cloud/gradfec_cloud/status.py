@@ -1,4 +1,4 @@
-"""What the cloud shows on a terminal while it works: a line for each edge."""
+"""The live status that the cloud shows on a terminal: a line for each edge."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from rich.table import Table
 
-from gradfec_cloud.port import place
+from gradfec_cloud.port import address_text
 from gradfec_common.session.events import Event, Finished, SessionEnded, SessionMoved, SessionOpened
 from gradfec_host.live import plain_table, rest, words
 from gradfec_host.recent import Recent, milliseconds, percent
 
-GONE_S = 30.0  # how long an edge that has gone is shown
+GONE_S = 30.0  # how long an edge that has left is shown
 MOST_GONE = 16
 NUMBERS = ("frames/s", "loss", "recovered", "median")
 TITLES = ("edge", "address", *NUMBERS, "state")
@@ -28,37 +28,39 @@ class _Edge:
 
 
 class EdgesStatus:
-    """The sessions at hand, and those that ended just now."""
+    """The open sessions, and those that ended just now."""
 
     def __init__(self) -> None:
-        """Begin without any."""
+        """Show no edge yet."""
         self._edges: dict[int, _Edge] = {}
 
-    def take(self, event: Event) -> None:
-        """Take note of what the core tells."""
+    def saw(self, event: Event) -> None:
+        """Note an event of the core."""
         now = time.monotonic()
         match event:
             case SessionOpened():
-                self._edges[event.session] = _Edge(event.edge, place(event.peer))
+                self._edges[event.session] = _Edge(event.edge, address_text(event.peer))
                 self._forget(now)
             case SessionMoved() if event.session in self._edges:
-                self._edges[event.session].address = place(event.peer)
+                self._edges[event.session].address = address_text(event.peer)
             case SessionEnded() if event.session in self._edges:
                 edge = self._edges[event.session]
                 edge.state, edge.gone_at = f"gone ({event.reason})", now
                 self._forget(now)
             case Finished() if event.session in self._edges:
-                self._edges[event.session].recent.add(now, event.packets, 1000 * event.latency_s)
+                self._edges[event.session].recent.add(
+                    now, event.datagrams, event.packets["recovered"], 1000 * event.latency_s
+                )
 
     def _forget(self, now: float) -> None:
-        """Let go of those that went long ago, and of all but the last of the others."""
+        """Forget edges that left long ago, and the first to leave if there are too many."""
         gone = {session: edge.gone_at for session, edge in self._edges.items() if edge.gone_at is not None}
         for rank, session in enumerate(sorted(gone, key=gone.__getitem__, reverse=True)):
             if rank >= MOST_GONE or gone[session] + GONE_S <= now:
                 del self._edges[session]
 
     def table(self, lines: int) -> Table:
-        """Draw at most so many lines: those who are there by their names, then those who have gone."""
+        """Draw at most `lines` lines: connected edges by name, then those that have left."""
         now = time.monotonic()
         edges = [edge for edge in [*self._edges.values()] if edge.gone_at is None or now < edge.gone_at + GONE_S]
         edges.sort(key=lambda edge: (edge.gone_at or 0.0, edge.name))

@@ -1,8 +1,8 @@
-"""A queue in which each session has its turn: who sends much waits behind himself, not before the others.
+"""A fair queue: each session's items wait behind its own, never behind another's.
 
-Within a session the first come is the first served, as long as that is in time: an edge that has given something up has
-shown how long it waits. Under a load that lasts, whoever has waited for the longest would otherwise be served just
-before he gives up, or after, and nobody would get anything.
+Sessions take turns. Within a session the oldest item is served first, as long as its answer can still be in time. How
+long an edge waits for an answer is learnt from what it gives up. Without this rule a lasting overload would serve every
+item just before or after its edge gives up, and nearly all of the work would be wasted.
 """
 
 from __future__ import annotations
@@ -11,55 +11,68 @@ import math
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-IN_TIME = 0.9  # of the time that an edge waits: the answer has a way to go
+IN_TIME = 0.9  # of the time that an edge waits: the rest is for the way back
 
 
 @dataclass(frozen=True)
 class Waiting(Generic[T]):
-    """An item of a session, and since when it has been there."""
+    """An item in the queue."""
 
     session: int
+    kind: Hashable
     item: T
     since: float
 
 
+@dataclass(frozen=True)
+class AtWork(Generic[T]):
+    """An item that was taken and is not done yet."""
+
+    waiting: Waiting[T]
+    taken_at: float
+
+
 class Turns(Generic[T]):
-    """One from each session in turn, and within a session first come, first served. For any number of threads."""
+    """Serves one item of each session in turn. Any number of threads may use it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start empty."""
+        """Measure times by `clock`."""
         self._clock = clock
-        self._waiting: OrderedDict[int, deque[Waiting[T]]] = OrderedDict()  # in the order of turns; none empty
-        self._at_work: list[Waiting[T]] = []  # what was taken last
-        self._taken_at, self._work_s = math.inf, 0.0  # when, and how long the work took that was over last
+        self._waiting: OrderedDict[int, deque[Waiting[T]]] = OrderedDict()  # in the order of turns; no deque is empty
+        self._at_work: list[AtWork[T]] = []
+        self._work_s = 0.0  # how long the last work took
         self._patience_s: dict[int, float] = {}  # of each session that has given something up
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, session: int, item: T) -> None:
-        """Let an item of a session wait."""
+    def put(self, session: int, item: T, kind: Hashable = None) -> None:
+        """Add an item of a session. All items of a session are of one kind."""
         with self._changed:
-            self._waiting.setdefault(session, deque()).append(Waiting(session, item, self._clock()))
+            self._waiting.setdefault(session, deque()).append(Waiting(session, kind, item, self._clock()))
             self._changed.notify()
 
     def forget(self, session: int) -> list[T]:
-        """Take out what waits of a session that is over, and return it."""
+        """Remove and return all waiting items of a session that has ended."""
         with self._changed:
             self._patience_s.pop(session, None)
             return [waiting.item for waiting in self._waiting.pop(session, [])]
 
     def give_up(self, session: int, unwanted: Callable[[T], bool]) -> list[T]:
-        """Take out what is unwanted of what waits of a session, and return it; remember for how long it was wanted."""
+        """Remove and return a session's unwanted items, and remember how long they were wanted.
+
+        Items at work are not returned.
+        """
         with self._changed:
             here = [*self._waiting.get(session, ())]
             gone = [waiting for waiting in here if unwanted(waiting.item)]
-            at_work = [waiting for waiting in self._at_work if waiting.session == session and unwanted(waiting.item)]
+            at_work = [one.waiting for one in self._at_work]
+            at_work = [waiting for waiting in at_work if waiting.session == session and unwanted(waiting.item)]
             for waiting in gone + at_work:
                 self._patience_s[session] = self._clock() - waiting.since
             if gone:
@@ -67,39 +80,55 @@ class Turns(Generic[T]):
             return [waiting.item for waiting in gone]
 
     def close(self) -> None:
-        """Let `take` return nothing once it has returned what waits."""
+        """Let `take` return what still waits, and then nothing."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def take(self, most: int) -> list[T]:
-        """Wait until there is something; return up to `most` items, or none once the queue is closed and empty.
+        """Wait for items and return up to `most` of one kind, or none once the queue is closed and empty.
 
-        Whoever takes comes again when the work on what he took is over.
+        Tell `done` when the work on them is over.
         """
         with self._changed:
-            self._work_s = max(self._clock() - self._taken_at, 0.0)
             self._changed.wait_for(lambda: self._waiting or self._closed)
-            self._at_work = []
-            while self._waiting and len(self._at_work) < most:
-                session, waiting = self._waiting.popitem(last=False)
-                self._at_work.append(self._next(waiting))
+            taken: list[Waiting[T]] = []
+            while len(taken) < most and (session := self._next_session(taken)) is not None:
+                waiting = self._waiting.pop(session)
+                taken.append(self._next_item(waiting))
                 self._set_waiting(session, waiting)
-            self._taken_at = self._clock()
-            return [waiting.item for waiting in self._at_work]
+            now = self._clock()
+            self._at_work += [AtWork(waiting, now) for waiting in taken]
+            return [waiting.item for waiting in taken]
 
-    def _next(self, waiting: deque[Waiting[T]]) -> Waiting[T]:
-        """Take out the oldest that can still be served in time, or else the newest."""
+    def done(self, items: Sequence[T]) -> None:
+        """Note that the work on items that were taken is over."""
+        ids = {id(item) for item in items}
+        with self._changed:
+            over = [one for one in self._at_work if id(one.waiting.item) in ids]
+            self._at_work = [one for one in self._at_work if id(one.waiting.item) not in ids]
+            if over:
+                self._work_s = self._clock() - min(one.taken_at for one in over)
+
+    def _next_session(self, taken: list[Waiting[T]]) -> int | None:
+        """Return the next session whose items can be served together with those taken."""
+        for session, waiting in self._waiting.items():
+            if not taken or waiting[0].kind == taken[0].kind:
+                return session
+        return None
+
+    def _next_item(self, waiting: deque[Waiting[T]]) -> Waiting[T]:
+        """Remove and return the oldest item that can still be served in time, or else the newest."""
         latest_s = IN_TIME * self._patience_s.get(waiting[0].session, math.inf) - self._work_s
         now = self._clock()
-        for place, one in enumerate(waiting):
+        for index, one in enumerate(waiting):
             if now - one.since <= latest_s:
-                del waiting[place]
+                del waiting[index]
                 return one
         return waiting.pop()
 
     def _set_waiting(self, session: int, waiting: deque[Waiting[T]]) -> None:
-        """Let a session's items, if there are any, wait for its next turn, after the others'."""
+        """Keep the items of a session, if there are any, for its next turn."""
         if waiting:
             self._waiting[session] = waiting
         else:

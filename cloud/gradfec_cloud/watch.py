@@ -1,4 +1,4 @@
-"""What people may see of the cloud: its live page, with all its edges."""
+"""The cloud's live page, with all its edges."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from gradfec_cloud.cells import cells_of
-from gradfec_cloud.inference import Answer
-from gradfec_cloud.port import place
-from gradfec_common.reassembly import Found
+from gradfec_cloud.inference import Inferred
+from gradfec_cloud.port import address_text
+from gradfec_common.decode import Found
 from gradfec_common.session.events import (
     Decided,
     Event,
@@ -35,28 +35,28 @@ BRIGHTEST = 255 // (LEVELS - 1)
 
 @dataclass
 class _Seen:
-    """An edge, and when it was drawn: by itself, and on the page."""
+    """An edge, its newest sketch, and when a picture of it was last shown."""
 
     edge: Edge
-    sketch: Sketched | None = None  # the newest
+    sketch: Sketched | None = None
     sketched_at: float = -math.inf
     shown_at: float = -math.inf
 
 
 class Watch:
-    """Tells the page what becomes of each packet; does nothing where there is none."""
+    """Tells the page what becomes of each packet. Does nothing if there is no page."""
 
     def __init__(self, options: PageOptions | None) -> None:
-        """Prepare; `shown` does the rest."""
+        """Prepare a page, unless `options` is None."""
         self._options = options
         self._tell: Tell | None = None
         self._seen: dict[int, _Seen] = {}  # by session
         self._gone: deque[Edge] = deque(maxlen=MOST_GONE)
-        self._sketches: dict[tuple[int, int], Sketch] = {}  # of tensors that are with the back-end: no more than those
+        self._sketches: dict[tuple[int, int], Sketch] = {}  # of tensors that are with the back-end, and of no others
 
     @asynccontextmanager
     async def shown(self, totals: Callable[[], Totals], say: Callable[[str], None]) -> AsyncIterator[None]:
-        """Serve the page meanwhile, if there is to be one; `totals` are the daemon's counts."""
+        """Serve the page, if there is to be one. `totals` returns the daemon's counts."""
         if self._options is None:
             yield
             return
@@ -64,16 +64,16 @@ class Watch:
             yield
 
     def saw(self, event: Event) -> None:
-        """Take note of what the core tells, and show each frame that is done with."""
+        """Note an event of the core, and show each finished frame."""
         if self._tell is None:
             return
         seen = self._seen.get(event.session)
         match event:
             case SessionOpened():
-                edge = Edge(event.edge, event.session, place(event.peer), True, time.time())
+                edge = Edge(event.edge, event.session, address_text(event.peer), True, time.time())
                 self._seen[event.session] = _Seen(edge)
             case SessionMoved() if seen:
-                seen.edge = replace(seen.edge, address=place(event.peer))
+                seen.edge = replace(seen.edge, address=address_text(event.peer))
             case GivenUp():
                 self._sketches.pop((event.session, event.tensor), None)
             case SessionEnded() if seen:
@@ -88,23 +88,23 @@ class Watch:
             case Finished():
                 self._tell(_frame(event))
 
-    def answered(self, answer: Answer) -> None:
-        """Show a picture of a tensor that the back-end is done with, about once a second for each edge.
+    def inferred(self, one: Inferred) -> None:
+        """Show a picture of a tensor that inference is done with, about once a second for each edge.
 
-        Where an edge sends sketches, those tensors are shown of which there is one.
+        If an edge sends sketches, only tensors with a sketch are shown.
         """
-        decided, found, now = answer.decided, answer.found, time.monotonic()
+        decided, found, now = one.decided, one.found, time.monotonic()
         sketch = self._sketches.pop((decided.session, decided.tensor), None)
         seen = self._seen.get(decided.session)
         if self._tell is None or found is None or seen is None:
             return
         since = now - seen.shown_at
         if since < PICTURE_EVERY_S / 2 or (sketch is None and since < PICTURE_EVERY_S):
-            return  # sketches come once a second, more or less
+            return  # a sketch comes about once a second
         if sketch is None and now < seen.sketched_at + SKETCHES_FOR_S:
             return
         seen.shown_at = now
-        self._tell(_picture(answer, found, seen.edge, sketch))
+        self._tell(_picture(one, found, seen.edge, sketch))
 
     def _edges(self) -> list[Edge]:
         return [*self._gone, *(seen.edge for seen in self._seen.values())]
@@ -120,25 +120,26 @@ def _frame(event: Finished) -> Frame:
         outcome=result.outcome,
         top5=[(index, label, score) for index, label, score in result.top5],
         packets=event.packets,
+        datagrams=event.datagrams,
         bursts=event.bursts,
         latency_ms=1000 * event.latency_s,
         stages_ms=result.stages_ms,
     )
 
 
-def _picture(answer: Answer, found: Found, edge: Edge, sketch: Sketch | None) -> Picture:
-    grid = answer.decided.arrived.grid
+def _picture(one: Inferred, found: Found, edge: Edge, sketch: Sketch | None) -> Picture:
+    grid = one.decided.arrived.grid
     cells = cells_of(found, grid.count, sketch.fates if sketch else None)
     return Picture(
         edge=edge.name,
         session=edge.session,
-        number=answer.decided.tensor,
+        number=one.decided.tensor,
         channels=grid.shape[2],
         groups=grid.groups,
         cells=_base64(cells.tobytes()),
         importance=_base64((BRIGHTEST * sketch.importance).tobytes()) if sketch else "",
         photograph=_base64(sketch.photograph) if sketch else "",
-        top5=[(index, label, score) for index, label, score in answer.top5],
+        top5=[(index, label, score) for index, label, score in one.top5],
     )
 
 

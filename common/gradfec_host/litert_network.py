@@ -1,4 +1,4 @@
-"""ResNet-50's layers as LiteRT operations: either half of the network, for any split point, built from the weights.
+"""A network's layers as LiteRT operations: either half of it, for any cut, built from the weights.
 
 So an edge needs neither TensorFlow nor a converted model file.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.network import BN_EPSILON, INPUT, OUTPUT, Layer, SplitPoint, back_layers, front_layers
+from gradfec_common.networks import Cut, Layer
 from gradfec_host.litert_graph import NO_ACTIVATION, RELU, Graph, Tensor
 from gradfec_host.weights import WeightStore
 
@@ -18,22 +18,22 @@ Floats = npt.NDArray[np.float32]
 Arrays = Callable[[str], list[Floats]]  # a layer's arrays, in Keras's order
 
 
-def front_end(graph: Graph, image: Tensor, split: SplitPoint, weights: WeightStore) -> Tensor:
-    """Add the layers from the normalised image (1, 224, 224, 3) to chi (1, H, W, C)."""
-    chi = network(graph, {INPUT: image}, front_layers(split.name), split.name, weights.arrays)
+def front_end(graph: Graph, image: Tensor, cut: Cut, weights: WeightStore) -> Tensor:
+    """Add the layers from the normalised image (1, height, width, 3) to chi (1, H, W, C)."""
+    chi = add_layers(graph, {cut.network.input.name: image}, cut.front_layers, cut.name, weights.arrays)
     # avg_pool's (1, C) -> (1, 1, 1, C); a cut at the input needs at least one operation
-    return graph.reshape(chi, (1, *split.shape)) if chi.shape != (1, *split.shape) or chi is image else chi
+    return graph.reshape(chi, (1, *cut.shape)) if chi.shape != (1, *cut.shape) or chi is image else chi
 
 
-def back_end(graph: Graph, chi: Tensor, split: SplitPoint, weights: WeightStore) -> Tensor:
-    """Add the layers from chi (1, H, W, C) to the class probabilities (1, 1000)."""
-    return network(graph, {split.name: chi}, back_layers(split.name), OUTPUT, weights.arrays)
+def back_end(graph: Graph, chi: Tensor, cut: Cut, weights: WeightStore) -> Tensor:
+    """Add the layers from chi (1, H, W, C) to the output, for a classifier probabilities (1, classes)."""
+    return add_layers(graph, {cut.name: chi}, cut.back_layers, cut.network.output.name, weights.arrays)
 
 
-def network(graph: Graph, there: Mapping[str, Tensor], layers: Sequence[Layer], last: str, arrays: Arrays) -> Tensor:
-    """Add layers and return the output of `last`; `there` holds the tensors that exist already, by layer.
+def add_layers(graph: Graph, there: Mapping[str, Tensor], layers: Sequence[Layer], last: str, arrays: Arrays) -> Tensor:
+    """Add layers and return the output of `last`; `there` holds the outputs, by layer, that exist already.
 
-    A convolution absorbs the normalisation and the ReLU behind it, and a sum its ReLU, unless another layer needs the
+    A convolution absorbs the normalisation and the ReLU after it, and a sum its ReLU, unless another layer needs the
     tensor in between.
     """
     tensors = dict(there)
@@ -55,7 +55,7 @@ def network(graph: Graph, there: Mapping[str, Tensor], layers: Sequence[Layer], 
         if layer.kind == "Conv2D":
             kernel, bias = arrays(layer.name)
             if normalisation := follower(layer, "BatchNormalization"):
-                scale, shift = affine(arrays(normalisation.name))
+                scale, shift = affine(normalisation, arrays)
                 kernel, bias, end = kernel * scale, bias * scale + shift, normalisation
             activation = follower(end, "Activation")
             out = graph.convolution(
@@ -76,7 +76,7 @@ def operation(graph: Graph, layer: Layer, x: Tensor, arrays: Arrays) -> Tensor:
     """Add a layer with one input that absorbs nothing."""
     match layer.kind:
         case "BatchNormalization":
-            scale, shift = affine(arrays(layer.name))
+            scale, shift = affine(layer, arrays)
             return graph.add(graph.multiply(x, scale), shift)
         case "Activation":
             return graph.relu(x)
@@ -94,10 +94,10 @@ def operation(graph: Graph, layer: Layer, x: Tensor, arrays: Arrays) -> Tensor:
     raise NotImplementedError(f"{layer.name} is a {layer.kind}, which has no LiteRT operation here")
 
 
-def affine(arrays: list[Floats]) -> tuple[Floats, Floats]:
+def affine(layer: Layer, arrays: Arrays) -> tuple[Floats, Floats]:
     """Return a trained batch normalisation as a scale and a shift (C,)."""
-    gamma, beta, mean, variance = arrays
-    scale = gamma / np.sqrt(variance + np.float32(BN_EPSILON))
+    gamma, beta, mean, variance = arrays(layer.name)
+    scale = gamma / np.sqrt(variance + np.float32(str(layer.options["epsilon"])))
     return scale, beta - mean * scale
 
 

@@ -25,12 +25,14 @@ class Recent:
         self._frames: tuple[_Frame, ...] = ()  # replaced as a whole, so that readers need no lock
         self._since: float | None = None  # when the first one came
 
-    def add(self, now: float, packets: Mapping[str, int | None], latency_ms: float | None) -> None:
-        """Add a finished frame, with its `packets` as in a record."""
+    def add(
+        self, now: float, datagrams: Mapping[str, int | None], recovered: int | None, latency_ms: float | None
+    ) -> None:
+        """Add a finished frame: its `datagrams` as in a record, and the number of packets `recovered`."""
         self._since = now if self._since is None else self._since
-        sent, lost, recovered = (packets.get(name) or 0 for name in ("sent", "lost", "recovered"))
-        counted = packets.get("lost") is not None  # otherwise its report never came
-        frame = _Frame(now, sent if counted else 0, lost, recovered, latency_ms)
+        lost = datagrams["lost"]
+        sent = 0 if lost is None else datagrams["sent"] or 0  # without a report, the loss is unknown
+        frame = _Frame(now, sent, lost or 0, recovered or 0, latency_ms)
         self._frames = (*self._frames[-MOST_FRAMES + 1 :], frame)
 
     def _last(self, now: float) -> list[_Frame]:

@@ -15,22 +15,22 @@ from gradfec_common.errors import GradfecError
 
 STDOUT_FD = 1
 
-# The fates of a tensor's symbols and packets. The cloud knows all of them; an edge may never learn them.
+# The fates of a tensor's datagrams and packets. The cloud knows all of them; an edge may never learn them.
 UNKNOWN = "unknown"
-SYMBOL_FATES = ("received", "lost")
+DATAGRAM_FATES = ("received", "lost")
 PACKET_FATES = ("arrived", "recovered", "missing", "dropped_by_plan")
 
 
-def symbol_fates(packets: Mapping[str, int | None]) -> dict[str, int]:
-    """Return how many symbols had each fate, from a record's `packets`; the sum counts each symbol once."""
-    sent, received = packets["sent"] or 0, packets["received"]
+def datagram_fates(datagrams: Mapping[str, int | None]) -> dict[str, int]:
+    """Return how many datagrams had each fate, from the counts of a record's `datagrams`."""
+    sent, received = datagrams["sent"] or 0, datagrams["received"]
     if received is None:
         return {UNKNOWN: sent}
     return {"received": received, "lost": max(sent - received, 0)}  # the other side may lie
 
 
 def packet_fates(packets: Mapping[str, int | None]) -> dict[str, int]:
-    """Return how many packets had each fate, from a record's `packets`; the sum counts each packet once."""
+    """Return how many packets had each fate, from the counts of a record's `packets`."""
     dropped, recovered, missing = packets["dropped_by_plan"] or 0, packets["recovered"], packets["missing"]
     kept = (packets["total"] or 0) - dropped
     if recovered is None or missing is None:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from gradfec_common.errors import GradfecError
+from gradfec_edge.modes import MODES
 from gradfec_host import logs
 from gradfec_host.config import CameraOption, camera_option, config_option, config_used, each_camera
 from gradfec_host.console import (
@@ -54,18 +55,36 @@ IMPORTANCE = (
 )
 @camera_option("--cloud", required=True, type=EndpointType(), help="Address of gradfec-cloud.")
 @camera_option(
+    "--mode",
+    type=click.Choice([*MODES]),
+    help="A named set of options; options that you give yourself override it. paper: 8 bits, one packet a datagram, "
+    "packets ranked by the learned proxy.",
+)
+@camera_option(
+    "--codec",
+    metavar="NAME",
+    help="How features become bytes: uniform8 to uniform4, with evenly spaced levels of 8 to 4 bits; sqrt6 to sqrt2, "
+    "with levels that are denser near zero, for features in front of a ReLU; auto.  [default: auto: sqrt4 if it fits, "
+    "otherwise uniform6]",
+)
+@camera_option(
+    "--packets-per-datagram",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Put at most this many packets into a datagram.  [default: as many as fit]",
+)
+@camera_option(
     "--protect",
-    default="FEC_20_80",
-    metavar="SCHEME",
-    help="none, or FEC_A_B: drop the least important A % of the packets and protect the other B %. "
-    "Choose A a third above the link's loss, or a tenth above it with leopard.",
+    metavar="POLICY",
+    help="none; FEC_A_B: drop the least important A % of the packets and protect the other B %, with A a third above "
+    "the link's loss, or a tenth above it with leopard; nested:k1,k2,...: any k1 datagrams are enough for the most "
+    "important packets, any k2 also for the next ones, and so on.  [default: FEC_20_80]",
 )
 @camera_option(
     "--fec",
-    default="zfec",
     metavar="CODE",
-    help="Erasure code for FEC_A_B: zfec, in small blocks; zfec:256, in blocks of 256 packets; leopard, over the whole "
-    "frame and much faster.",
+    help="Erasure code for the parity: zfec, in small groups; zfec:256, in groups of 256 datagrams; leopard, over the "
+    "whole frame and much faster.  [default: zfec]",
 )
 @camera_option("--importance", metavar="NAME", help=IMPORTANCE)
 @camera_option(
@@ -132,11 +151,11 @@ def main(
     log_level: str,
     **camera_options: Any,
 ) -> None:
-    """Run the first layers of ResNet-50 on a camera's frames, and send the features with protection to a cloud."""
+    """Run the first layers of the network on a camera's frames, and send the features with protection to a cloud."""
     import contextlib
 
     from gradfec_edge.cameras import front_ends, open_all, page_of, resolve_all, sessions_of
-    from gradfec_edge.daemon import ProcessOptions, run_edge
+    from gradfec_edge.process import ProcessOptions, run_edge
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
@@ -146,10 +165,11 @@ def main(
     process = {"runtime": runtime, "config": config_used().path, "version": version()}
     with contextlib.ExitStack() as stack:
         open_all(sessions, stack)
+        networks = {session.decided.coding.cut.network for session in sessions}
         with show_progress() as fetching:
-            store = ensure_weights(weights, fetching)
+            stores = {network: ensure_weights(network, weights, fetching) for network in networks}
         resolve_all(sessions)  # fail early: loading TensorFlow takes seconds
-        models = front_ends(sessions, runtime, store)
+        models = front_ends(sessions, runtime, stores)
         cameras = [session.ready(model, process) for session, model in zip(sessions, models, strict=True)]
         live = not any(prints_on_terminal(session.options.results) for session in sessions)
         page = page_of(web, cameras) if web else None

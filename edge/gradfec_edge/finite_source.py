@@ -8,16 +8,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 
 from gradfec_common.errors import GradfecError
-from gradfec_edge.frames import Frame, Image, Pace, Warn
+from gradfec_edge.frames import FOREVER_S, Frame, Image, Pace, Warn
 
 
 class FiniteSource(ABC):
-    """Frames that wait for whoever takes them: each is sent exactly once, then the source ends, or starts over."""
+    """Frames that wait until they are taken, each exactly once. Then the source ends, or starts over."""
 
     live = False
 
     def __init__(self, name: str, loop: bool, fps: float | None, warn: Warn) -> None:
-        """Read the first picture, so that a source without any is an error now and not later."""
+        """Read the first picture, so that a source without pictures is an error at once."""
         self.name = name
         self.skipped = 0
         self._loop, self._warn, self._pace = loop, warn, Pace(fps)
@@ -33,11 +33,11 @@ class FiniteSource(ABC):
 
     @abstractmethod
     def _one_pass(self) -> Iterator[tuple[str, Image]]:
-        """Yield (name, picture), once through."""
+        """Yield each (name, picture) once."""
 
     @abstractmethod
     def _nothing(self) -> str:
-        """Say what is wrong with a source that has no picture."""
+        """Return the error message for a source without pictures."""
 
     def _all_passes(self) -> Generator[tuple[str, Image], None, None]:
         sent = True
@@ -47,8 +47,8 @@ class FiniteSource(ABC):
                 yield picture
                 sent = self._loop
 
-    def next_frame(self, timeout: float) -> Frame | None:
-        """Return the next frame when its time has come within `timeout` seconds; it stays next when not."""
+    def next_frame(self, timeout: float = FOREVER_S) -> Frame | None:
+        """Return the next frame when it is due. If that is not within `timeout` seconds, return None and keep it."""
         with self._lock:
             if self._ahead is None:
                 self._ahead = next(self._pictures, None)
@@ -66,7 +66,7 @@ class FiniteSource(ABC):
 
     @property
     def ended(self) -> bool:
-        """Say that every frame was taken, or the source closed."""
+        """Whether every frame was taken, or the source was closed."""
         return self._ended or self._closed.is_set()
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gradfec_common.plan import Plan
+from gradfec_common.protect import Plan
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.wire import Report, Result
 from gradfec_edge.frames import Frame
@@ -29,7 +29,7 @@ class Story:
     latency_ms: float = 0.0  # where there is a result
     result: Result | None = None
     report: Report | None = None
-    sent: int = 0  # symbols
+    sent: int = 0  # datagrams
 
     @property
     def outcome(self) -> str:
@@ -38,17 +38,24 @@ class Story:
 
     @property
     def packets(self) -> dict[str, int | None]:
-        """The counts of the record; what is not known is None."""
-        plan, result, report = self.plan, self.result, self.report
+        """The record's counts of packets; what is not known is None."""
+        plan, result = self.plan, self.result
         return {
             "total": plan.total if plan else 0,
             "dropped_by_plan": len(plan.dropped) if plan else 0,
-            "parity": plan.parity if plan else 0,
-            "sent": self.sent,
-            "received": report.received if report else None,
-            "lost": self.sent - report.received if report else None,
             "recovered": result.recovered if result else None,
             "missing": result.missing if result else None,
+        }
+
+    @property
+    def datagrams(self) -> dict[str, int | None]:
+        """The record's counts of datagrams; what is not known is None."""
+        report = self.report
+        return {
+            "sent": self.sent,
+            "parity": self.plan.parity if self.plan else 0,
+            "received": report.received if report else None,
+            "lost": self.sent - report.received if report else None,
         }
 
     @property
@@ -67,6 +74,7 @@ class Story:
             "outcome": self.outcome,
             "top5": [{"class_index": c, "label": label, "score": score} for c, label, score in top5],
             "packets": self.packets,
+            "datagrams": self.datagrams,
             "latency_ms": round(self.latency_ms, 3) if result else None,
             "stages_ms": self.stages_ms | (result.stages_ms if result else {}),
         }
@@ -82,6 +90,7 @@ class Journal:
         self._remarks = remarks or {}
         self.outcomes: Counter[str] = Counter()
         self.packets: Counter[str] = Counter()
+        self.datagrams: Counter[str] = Counter()
         self._results = results
         self._on_record = on_record
         self._sent: dict[int, Story] = {}
@@ -113,5 +122,6 @@ class Journal:
             self._results.write(record)
         self.outcomes[story.outcome] += 1
         self.packets.update({name: count or 0 for name, count in story.packets.items()})
+        self.datagrams.update({name: count or 0 for name, count in story.datagrams.items()})
         self._on_record(record)
         return story

@@ -1,4 +1,4 @@
-"""A camera or stream that is read all the time, of which only the newest frame is kept."""
+"""A camera or stream that is read all the time. Only its newest frame is kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gradfec_edge.frames import Capture, Frame, Image, Opener, Pace, Warn, as_bgr
+from gradfec_edge.frames import FOREVER_S, Capture, Frame, Image, Opener, Pace, Warn, as_bgr
 
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.25, 5.0
 CLOSE_WAIT_S = 2.0
@@ -17,7 +17,7 @@ CAP_PROP_FPS = 5  # OpenCV's number; importing OpenCV is left to camera.py
 
 
 class LiveCamera:
-    """A device or stream that a thread of its own reads all the time; only the newest frame is kept.
+    """A device or stream, read all the time by its own thread. Only the newest frame is kept.
 
     A camera that fails is closed and opened again, after 0.25 s at first, doubling to 5 s.
     """
@@ -34,7 +34,7 @@ class LiveCamera:
         open_capture: Opener,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
-        """Start reading; a camera that is absent is waited for."""
+        """Start reading, or waiting for a camera that is absent."""
         self.name = name
         self.skipped = 0
         self._target, self._warn, self._open_capture, self._pace = target, warn, open_capture, Pace(fps)
@@ -50,18 +50,24 @@ class LiveCamera:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._closed.is_set():
-            try:
-                reason = self._capture_until_it_fails()
-            except Exception as error:  # whatever a driver does, the camera is opened again
-                reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            if self._closed.is_set():
-                return
-            if not self._lost:
-                self._warn(f"camera {self.name}: {reason}; trying again until it answers")
-            self._lost = True
-            self._sleep(self._retry_s)
-            self._retry_s = min(2 * self._retry_s, RETRY_LONGEST_S)
+        try:
+            while not self._closed.is_set():
+                self._capture_and_wait()
+        finally:  # even if this thread crashes, next_frame() must not wait for ever
+            self._end()
+
+    def _capture_and_wait(self) -> None:
+        try:
+            reason = self._capture_until_it_fails()
+        except Exception as error:  # whatever a driver does, the camera is opened again
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if self._closed.is_set():
+            return
+        if not self._lost:
+            self._warn(f"camera {self.name}: {reason}; trying again until it answers")
+        self._lost = True
+        self._sleep(self._retry_s)
+        self._retry_s = min(2 * self._retry_s, RETRY_LONGEST_S)
 
     def _capture_until_it_fails(self) -> str:
         capture = self._open_capture(self._target)
@@ -100,8 +106,8 @@ class LiveCamera:
             return f"permission denied on {device} (is this user in the group that owns it?)"
         return "it cannot be opened (does another program use it?)"
 
-    def next_frame(self, timeout: float) -> Frame | None:
-        """Return the newest frame that nobody took yet, waiting at most `timeout` seconds for one."""
+    def next_frame(self, timeout: float = FOREVER_S) -> Frame | None:
+        """Return the newest frame if it was not taken yet, or wait at most `timeout` seconds for the next."""
         deadline = time.monotonic() + timeout
         with self._changed:
             while not self._closed.is_set():
@@ -119,16 +125,19 @@ class LiveCamera:
 
     @property
     def ended(self) -> bool:
-        """Say that the camera was closed, for a camera does not end by itself."""
-        return self._closed.is_set() or not self._thread.is_alive()
+        """Whether the camera was closed; it does not end by itself."""
+        return self._closed.is_set()
 
     def close(self) -> None:
-        """Stop reading, waiting 2 s at most: a thread stuck in a driver ends when the driver returns."""
+        """Stop reading, and wait for the thread that reads: 2 s at most, because a driver may hang."""
+        self._end()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(CLOSE_WAIT_S)
+
+    def _end(self) -> None:
         with self._changed:
             self._closed.set()
             self._changed.notify_all()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(CLOSE_WAIT_S)
 
 
 def _slower(first: float | None, second: float | None) -> float | None:

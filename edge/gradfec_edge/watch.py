@@ -13,7 +13,6 @@ from gradfec_edge.cells import cells_of
 from gradfec_edge.journal import Record
 from gradfec_edge.photograph import jpeg
 from gradfec_edge.pipeline import EncodedFrame
-from gradfec_edge.preprocess import SIDE
 from gradfec_host.console import Endpoint
 from gradfec_web.shown import PICTURE_EVERY_S, Tell
 from gradfec_web.view import Edge, Frame, Picture
@@ -70,8 +69,10 @@ class Watch:
         return Sketch(plan_fates(encoded.plan), importance_levels(encoded.importance, LEVELS), photograph)
 
     def _frame(self, event: Closed, record: Record) -> Frame:
-        packets, latency, stages = record["packets"], record["latency_ms"], record["stages_ms"]
-        assert isinstance(packets, dict) and isinstance(stages, dict)  # noqa: S101 - our own record
+        packets, datagrams = record["packets"], record["datagrams"]
+        latency, stages = record["latency_ms"], record["stages_ms"]
+        assert isinstance(packets, dict) and isinstance(datagrams, dict)  # noqa: S101 - our own record
+        assert isinstance(stages, dict)  # noqa: S101
         return Frame(
             edge=self.edge.name,
             session=self.edge.session,
@@ -80,6 +81,7 @@ class Watch:
             outcome=str(record["outcome"]),
             top5=_top5(event),
             packets={kind: count for kind, count in packets.items() if count is not None},
+            datagrams={kind: count for kind, count in datagrams.items() if count is not None},
             bursts=event.report.bursts if event.report else 0,
             latency_ms=latency if isinstance(latency, float) else 0.0,
             stages_ms=stages,
@@ -90,7 +92,7 @@ class Watch:
         plan, grid = encoded.plan, encoded.grid
         arrived = read_map(event.report.arrived, plan.sent) if event.report else None
         complete = event.result is not None and event.result.outcome == "complete"
-        cells = cells_of(plan, encoded.headers, arrived, complete=complete)
+        cells = cells_of(plan, arrived, complete=complete)
         return Picture(
             edge=self.edge.name,
             session=self.edge.session,
@@ -99,7 +101,7 @@ class Watch:
             groups=grid.groups,
             cells=_base64(cells.tobytes()),
             importance=_base64(importance_levels(encoded.importance, 256).tobytes()),
-            photograph=_base64(jpeg(encoded.image, SIDE)),
+            photograph=_base64(jpeg(encoded.image, len(encoded.image))),
             top5=_top5(event),
         )
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gradfec_cloud.backend import load_back_end
 from gradfec_cloud.backend.keras_runtime import build_model
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_host.quiet import quiet_tensorflow
 from gradfec_host.runtimes import LITERT, choose_runtime
 from gradfec_host.weights import WeightStore
@@ -24,22 +24,22 @@ Floats = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.intp]
 
 
-def fastest_answers(split: SplitPoint, weights: WeightStore) -> Answers | LiteRTAnswers:
+def fastest_answers(cut: Cut, weights: WeightStore) -> Answers | LiteRTAnswers:
     """Return a callable from feature tensors (N, H, W, C) to their most likely classes (N,), any N.
 
     Without a GPU it uses LiteRT, if that is installed.
     """
     if tf.config.list_physical_devices("GPU") or choose_runtime() != LITERT:
-        return Answers(split, weights)
-    return LiteRTAnswers(split, weights)
+        return Answers(cut, weights)
+    return LiteRTAnswers(cut, weights)
 
 
 class LiteRTAnswers:
     """The most likely class of feature tensors, with LiteRT."""
 
-    def __init__(self, split: SplitPoint, weights: WeightStore) -> None:
-        """Build the layers after `split`."""
-        self._back_end = load_back_end(LITERT, split, weights, max_batch=1)
+    def __init__(self, cut: Cut, weights: WeightStore) -> None:
+        """Build the layers after `cut`."""
+        self._back_end = load_back_end(LITERT, cut, weights, max_batch=1)
 
     def __call__(self, chi: Floats) -> Classes:
         """Return the classes (N,) of chi (N, H, W, C) float32, any N."""
@@ -49,15 +49,15 @@ class LiteRTAnswers:
 class Answers:
     """The most likely class of feature tensors, with TensorFlow."""
 
-    def __init__(self, split: SplitPoint, weights: WeightStore) -> None:
-        """Build the layers after `split`, and compile them with XLA for batches of BATCH."""
-        self.split = split
-        model = build_model(split, weights)
+    def __init__(self, cut: Cut, weights: WeightStore) -> None:
+        """Build the layers after `cut`, and compile them with XLA for batches of BATCH."""
+        self.cut = cut
+        model = build_model(cut, weights)
 
         def classes(chi: tf.Tensor) -> tf.Tensor:
             return tf.argmax(model(chi, training=False), axis=-1)
 
-        signature = [tf.TensorSpec((BATCH, *split.shape), tf.float32)]
+        signature = [tf.TensorSpec((BATCH, *cut.shape), tf.float32)]
         self._run = tf.function(classes, input_signature=signature, jit_compile=True, autograph=False)
 
     def __call__(self, chi: Floats) -> Classes:
@@ -66,7 +66,7 @@ class Answers:
         for start in range(0, len(chi), BATCH):
             batch = chi[start : start + BATCH]
             gap = np.zeros(
-                (BATCH - len(batch), *self.split.shape), np.float32
+                (BATCH - len(batch), *self.cut.shape), np.float32
             )  # XLA would compile again for another size
             parts.append(self._run(np.concatenate([batch, gap]) if len(gap) else batch).numpy()[: len(batch)])
         return np.concatenate(parts)

@@ -9,18 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.networks import Preprocess
 from gradfec_edge.camera import IMAGE_SUFFIXES, read_image
 from gradfec_edge.preprocess import to_input
 
 MIN_SIDE = 32  # pixels; anything smaller is an icon and not a photograph
 
-Inputs = npt.NDArray[np.uint8]  # (N, 224, 224, 3) RGB
+Inputs = npt.NDArray[np.uint8]  # (N, side, side, 3) RGB
 
 
 class Photographs:
     """The images of a folder, sorted by name."""
 
-    def __init__(self, folder: Path, limit: int | None = None) -> None:
+    def __init__(self, folder: Path, preprocess: Preprocess, limit: int | None = None) -> None:
         """List the first `limit` images, by name; UsageError if there is no folder, or no image in it."""
         if not folder.is_dir():
             raise UsageError(f"{folder} is not a folder: --images takes a folder of images")
@@ -28,14 +29,14 @@ class Photographs:
             visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         except OSError as error:
             raise GradfecError(f"cannot read the folder {folder}: {error.strerror}") from None
-        self.folder = folder
+        self.folder, self.preprocess = folder, preprocess
         self.names = [path.name for path in visible if path.suffix.lower() in IMAGE_SUFFIXES][:limit]
         self.skipped: dict[str, str] = {}  # name: why
         if not self.names:
             raise UsageError(f"the folder {folder} has no images ({' '.join(sorted(s[1:] for s in IMAGE_SUFFIXES))})")
 
     def read(self, name: str) -> npt.NDArray[np.uint8] | None:
-        """Return one photograph as the network sees it, (224, 224, 3) RGB; or None, with the reason in `skipped`."""
+        """Return one photograph as an input (side, side, 3) RGB; None, with the reason in `skipped`, if unusable."""
         try:
             image = read_image(self.folder / name)
         except GradfecError as error:
@@ -45,7 +46,7 @@ class Photographs:
             height, width = image.shape[:2]
             self.skipped[name] = f"{self.folder / name} is {width}x{height} pixels: it needs at least {MIN_SIDE} a side"
             return None
-        return to_input(image)
+        return to_input(image, self.preprocess)
 
     def batches(self, names: list[str], size: int) -> Iterator[tuple[list[str], Inputs]]:
         """Yield (names, inputs) of up to `size` usable photographs at a time, in the order of `names`."""

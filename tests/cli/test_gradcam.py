@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from gradfec_cli.gradcam import BATCH, SCORES, GradCam, importance_map
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance.free import packet_sums
 
@@ -95,9 +95,9 @@ def test_a_packets_importance_is_the_sum_of_its_elements(grid):
 # --- with the real network ---
 
 
-def noise(count, split):
+def noise(count, cut):
     """Features of the right size and scale."""
-    height, width, channels = split.shape
+    height, width, channels = cut.shape
     coarse = np.random.default_rng(10).normal(size=(count, height // 7, width // 7, channels)).astype(np.float32)
     return coarse.repeat(7, axis=1).repeat(7, axis=2)
 
@@ -105,13 +105,13 @@ def noise(count, split):
 @pytest.fixture(scope="module")
 def late(weights):
     """The oracle of a late split point, where there is little to compute."""
-    return GradCam(split_point("conv5_block2_add"), weights)
+    return GradCam(named_cut("conv5_block2_add"), weights)
 
 
 @pytest.fixture(scope="module")
 def features(late):
     """Features of nine images, more than fit one batch."""
-    return noise(BATCH + 1, late.split)
+    return noise(BATCH + 1, late.cut)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_the_classes_are_the_networks_top_1_unless_others_are_given(late, featur
 
 
 def test_the_oracles_gradient_is_that_of_the_back_ends_logit(oracle):
-    chi = np.maximum(noise(1, oracle.split), 0)
+    chi = np.maximum(noise(1, oracle.cut), 0)
     explained = oracle(chi)
     direction = explained.gradient / np.linalg.norm(explained.gradient)
     step = 0.5

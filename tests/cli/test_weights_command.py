@@ -9,20 +9,21 @@ import pytest
 from click.testing import CliRunner
 
 from gradfec_cli.weights_command import weights
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_host.weights import cache_path, ensure_weights, fetch
 
 
 @pytest.fixture(scope="module")
 def cached():
-    return ensure_weights()
+    return ensure_weights(RESNET50)
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch, cached):
     """A GRADFEC_HOME that shares the cached file; no test here writes into it, only beside or over it."""
     monkeypatch.setenv("GRADFEC_HOME", str(tmp_path / "home"))
-    cache_path().parent.mkdir(parents=True)
-    cache_path().symlink_to(cached.path)
+    cache_path(RESNET50).parent.mkdir(parents=True)
+    cache_path(RESNET50).symlink_to(cached.path)
     return tmp_path / "home"
 
 
@@ -34,7 +35,7 @@ def test_cached_weights_are_shown_with_route_verification_and_size(home, cached)
     result = run()
     assert result.exit_code == 0
     shown = " ".join(result.output.split())
-    assert str(cache_path()) in shown
+    assert str(cache_path(RESNET50)) in shown
     assert f"from {cached.route}" in shown
     assert "verified yes: every array has its pinned SHA-256" in shown
     assert "arrays 320, 25,636,712 parameters" in shown
@@ -43,7 +44,7 @@ def test_cached_weights_are_shown_with_route_verification_and_size(home, cached)
 
 def test_json_is_one_object(home):
     facts = json.loads(run("--json").stdout)
-    assert facts["path"] == str(cache_path())
+    assert facts["path"] == str(cache_path(RESNET50))
     assert (facts["verified"], facts["arrays"], facts["parameters"]) == (True, 320, 25_636_712)
     assert facts["front_end"] == {
         "split": "conv2_block1_add",
@@ -68,7 +69,7 @@ def test_from_a_file_that_is_no_weights_fails_with_exit_code_1(home, tmp_path):
 
 
 def test_from_another_machines_archive_fills_the_cache(home, cached):
-    cache_path().unlink()
+    cache_path(RESNET50).unlink()
     facts = json.loads(run("--from", cached.path, "--json").stdout)
     assert (facts["route"], facts["verified"]) == (str(cached.path), True)
 
@@ -79,7 +80,7 @@ def test_no_route_fails_with_exit_code_1_and_the_ways(home, monkeypatch, tmp_pat
     result = run("--refresh")
     assert result.exit_code == 1
     assert "no network" in result.output and "--from FILE" in result.output
-    assert cache_path().exists()
+    assert cache_path(RESNET50).exists()
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_no_route_fails_with_exit_code_1_and_the_ways(home, monkeypatch, tmp_pat
         (["--refresh", "--from", "x.h5"], "not both"),
         (["--front-end", "conv2_block1_add"], "go together"),
         (["--out", "edge.npz"], "go together"),
-        (["--front-end", "conv2_block1_2_relu", "--out", "edge.npz"], "the shortcut from pool1_pool"),
+        (["--front-end", "conv2_block1_2_relu", "--out", "edge.npz"], "the branch from pool1_pool"),
         (["--front-end", "conv9", "--out", "edge.npz"], "has no layer 'conv9'"),
         (["--frobnicate"], "No such option"),
     ],

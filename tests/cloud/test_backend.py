@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gradfec_cloud.backend.keras_runtime import KerasBackEnd
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 from gradfec_edge.preprocess import normalise
 
@@ -40,7 +41,7 @@ def test_cut_at_the_default_the_halves_are_the_whole(back_end, chi, expected):
 
 @pytest.mark.parametrize("name", ["conv1_bn", "avg_pool"])
 def test_cut_anywhere_the_halves_are_the_whole(weights, expected, name):
-    split = split_point(name)
+    split = named_cut(name)
     front_end, back_end = KerasFrontEnd(split, weights), KerasBackEnd(split, weights)
     chi = front_end(IMAGES).chi
     assert chi.shape == (5, *split.shape)
@@ -48,7 +49,7 @@ def test_cut_anywhere_the_halves_are_the_whole(weights, expected, name):
 
 
 def test_cut_at_the_input_the_back_end_is_the_uncut_network(uncut, expected):
-    assert_same_predictions(uncut(normalise(IMAGES)), expected)
+    assert_same_predictions(uncut(normalise(IMAGES, RESNET50.preprocess)), expected)
 
 
 def test_every_batch_size_is_served_by_one_trace_from_another_thread(back_end, chi, expected):

@@ -1,150 +1,211 @@
-"""The cloud's event loop: reads rest once nothing waits, and do not where more does."""
+"""The cloud's daemon: its life from loading to leaving, and what becomes of its tensors."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.cloud.small import SPLIT, decided
 
+from gradfec_cloud import daemon as daemon_module
 from gradfec_cloud.access import by_id
-from gradfec_cloud.daemon import REST_S, CloudDaemon, CloudOptions
-from gradfec_cloud.port import place
+from gradfec_cloud.daemon import WHY_NOT_READY, CloudDaemon, CloudOptions, State
+from gradfec_cloud.inference import Inferred
 from gradfec_common.errors import GradfecError
-from gradfec_common.keys import INSECURE_KEY, INSECURE_WARNING, Key
-from gradfec_common.network import split_point
-from gradfec_common.session.greeter import Keys
+from gradfec_common.keys import Key
+from gradfec_common.session.events import Decided, GivenUp, SessionEnded
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_common.wire import Batch, batch_of
+from gradfec_host.console import Endpoint
 from gradfec_host.logs import Log
 
 KEY = HandshakeKey(Key(bytes(range(32))))
 
 
 class Port:
-    """Hands out batches that wait."""
+    """A port at which nothing comes."""
 
-    kernel_drops, receive_buffer_bytes = 0, 0
-
-    def __init__(self) -> None:
-        self.waiting: list[Batch] = []
+    kernel_drops, receive_buffer_bytes, address = 0, 0, Endpoint("127.0.0.1", 9)
 
     def fileno(self) -> int:
         return 99
 
-    def receive(self) -> Batch | None:
-        return self.waiting.pop(0) if self.waiting else None
+    def receive(self) -> None:
+        return None
 
 
-class Loop:
-    """Takes down what is asked of an event loop."""
+class Inference:
+    """Notes what it is asked for."""
+
+    leases: dict[str, int] = {}  # noqa: RUF012
 
     def __init__(self) -> None:
-        self.watched: set[int] = set()
-        self.later: list[tuple[float, Any]] = []
+        self.submitted: list[Decided] = []
+        self.closed = False
 
-    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
-        callback()
+    def submit(self, one: Decided) -> None:
+        self.submitted.append(one)
 
-    def add_reader(self, fd: int, callback: Any) -> None:
-        self.watched.add(fd)
+    def give_up(self, session: int, tensor: int) -> list[Decided]:
+        return [one for one in self.submitted if (one.session, one.tensor) == (session, tensor)]
 
-    def remove_reader(self, fd: int) -> None:
-        self.watched.remove(fd)
+    def forget(self, session: int) -> list[Decided]:
+        return [one for one in self.submitted if one.session == session]
 
-    def call_later(self, delay: float, callback: Any) -> None:
-        self.later.append((delay, callback))
-
-
-def daemon(read_keys: Callable[[], Keys] = lambda: by_id(KEY)) -> tuple[CloudDaemon, Port, Loop]:
-    async def make() -> CloudDaemon:
-        options = CloudOptions(split_point("pool1_pool"), "zero", 0.5, None, read_keys)
-        return CloudDaemon(options, port, None, Log("gradfec-cloud"))
-
-    port, loop = Port(), Loop()
-    made = asyncio.run(make())
-    made._loop = loop
-    made._watch()
-    return made, port, loop
+    def close(self) -> None:
+        self.closed = True
 
 
-def junk(count: int) -> Batch:
-    return batch_of([b"G"] * count, ["edge"] * count)
+class Sessions:
+    """A core that notes what becomes of its tensors."""
+
+    open_tensors = unacknowledged = open_sessions = held_bytes = 0
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.tensors, self.bites = self.counts, self.counts
+        self.answered: list[tuple[int, object]] = []
+        self.failed: list[int] = []
+        self.said: list[str] = []
+
+    def answer(self, one: Decided, answer: object, *counts: object) -> None:
+        self.answered.append((one.tensor, answer))
+
+    def fail(self, one: Decided) -> None:
+        self.failed.append(one.tensor)
+
+    def leave(self) -> None:
+        self.said.append("leave")
+
+    def say_goodbye(self) -> None:
+        self.said.append("goodbye")
+
+    def datagrams_to_send(self) -> list[Any]:
+        return []
+
+    def next_timer(self) -> None:
+        return None
+
+    def next_event(self) -> None:
+        return None
 
 
-def test_what_comes_meanwhile_is_left_to_gather_once_nothing_waits() -> None:
-    cloud, port, loop = daemon()
-    port.waiting = [junk(20)]
-    cloud._on_readable()
-    assert cloud.sessions.counts["too_short"] == 20
-    assert loop.watched == set()
-    ((delay, watch),) = loop.later
-    assert delay == REST_S
-    watch()
-    assert loop.watched == {99}
+def daemon() -> CloudDaemon:
+    """Return a daemon on the running event loop, whose core is a toy."""
+    options = CloudOptions(SPLIT, 0.5, None, lambda: by_id(KEY), live=False)
+    made = CloudDaemon(options, Port(), None, Log("gradfec-cloud"))  # type: ignore[arg-type]
+    made.sessions = made._driver._core = Sessions()  # type: ignore[assignment]
+    return made
 
 
-def test_where_more_waits_there_is_no_rest() -> None:
-    cloud, port, loop = daemon()
-    port.waiting = [junk(256) for _ in range(5)]
-    cloud._on_readable()
-    cloud._on_readable()
-    assert (loop.watched, loop.later) == ({99}, [])
-    assert cloud.sessions.counts["too_short"] == 4 * 256
+@pytest.fixture(autouse=True)
+def quiet_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watch no port and no signals."""
+    for name in ("add_reader", "remove_reader", "add_signal_handler"):
+        monkeypatch.setattr(asyncio.SelectorEventLoop, name, lambda *arguments: None)
 
 
-def test_all_that_came_in_time_is_read_before_what_is_due_is_done() -> None:
-    cloud, port, _ = daemon()
-    port.waiting = [junk(256), junk(3), junk(7)]
-    cloud._on_timer()
-    assert cloud.sessions.counts["too_short"] == 266
-    assert not port.waiting
+def lived(story: Callable[[CloudDaemon, Inference], object]) -> tuple[CloudDaemon, Inference]:
+    """Run a daemon, and let a story happen once it is serving."""
+
+    async def run() -> tuple[CloudDaemon, Inference]:
+        made, inference = daemon(), Inference()
+        running = asyncio.create_task(made.run(lambda deliver: inference))  # type: ignore[arg-type, return-value]
+        while made._state is State.LOADING:
+            await asyncio.sleep(0)
+        story(made, inference)
+        await running
+        return made, inference
+
+    return asyncio.run(run())
 
 
-@pytest.mark.parametrize(
-    ("peer", "written"),
-    [(("192.0.2.7", 4000), "192.0.2.7:4000"), (("2001:db8::7", 4000, 0, 0), "[2001:db8::7]:4000")],
-)
-def test_an_address_is_written_as_people_write_it(peer: tuple[str, int], written: str) -> None:
-    assert place(peer) == written
+def test_it_is_ready_only_while_it_is_serving() -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def look(made: CloudDaemon) -> None:
+        seen.append((WHY_NOT_READY[made._state], made.snapshot().ready))
+
+    async def load() -> None:
+        look(daemon())
+
+    def story(made: CloudDaemon, inference: Inference) -> None:
+        look(made)
+        made._leave()
+        look(made)
+
+    asyncio.run(load())
+    lived(story)
+    assert seen == [("the back-end is being loaded", False), ("", True), ("it is shutting down", False)]
 
 
-def test_until_the_back_end_is_loaded_it_is_not_ready_nor_once_it_is_asked_to_stop() -> None:
-    cloud, _, _ = daemon()
-    assert cloud._why_not_ready() == "the back-end is being loaded"
-    assert not cloud._snapshot().ready
-    cloud._inference = object()  # type: ignore[assignment]
-    assert cloud._why_not_ready() == ""
-    assert cloud._snapshot().ready
-    cloud._stop.set()
-    assert cloud._why_not_ready() == "it is leaving"
-    assert not cloud._snapshot().ready
+def test_asked_to_stop_it_says_so_finishes_and_closes() -> None:
+    made, inference = lived(lambda made, inference: (made._leave(), made._leave()))
+    assert isinstance(made.sessions, Sessions)
+    assert made.sessions.said == ["leave", "goodbye"]
+    assert inference.closed
 
 
-def test_whether_everybody_may_come_in_is_worked_out_anew_when_the_keys_are_read_again(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level("INFO")
-    everybody = HandshakeKey(INSECURE_KEY, "anybody")
-    readings = [by_id(KEY), by_id(KEY, everybody), by_id(KEY)]
-    cloud, _, _ = daemon(lambda: readings.pop(0))
-    for keys, insecure in ((2, True), (1, False)):
-        cloud._read_keys_again()
-        assert (cloud._snapshot().keys, cloud._snapshot().insecure) == (keys, insecure)
-    assert caplog.messages == ["read again: 2 keys", INSECURE_WARNING, "read again: 1 key"]
-    assert cloud.registry.get_sample_value("gradfec_cloud_key_readings_total", {"outcome": "read"}) == 2
+def test_asked_to_stop_while_it_is_loading_it_stops_once_it_has_loaded() -> None:
+    async def run() -> tuple[CloudDaemon, Inference]:
+        made, inference = daemon(), Inference()
+
+        def load(deliver: object) -> Inference:
+            made._loop.call_soon_threadsafe(made._leave)
+            return inference
+
+        await made.run(load)  # type: ignore[arg-type]
+        return made, inference
+
+    made, inference = asyncio.run(run())
+    assert made._state is State.LEAVING
+    assert inference.closed
 
 
-def test_keys_that_cannot_be_read_are_counted_and_change_nothing() -> None:
-    given = [by_id(KEY)]
+def test_a_failure_ends_it_without_waiting_and_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon_module, "LEAVING_S", 1000.0)
+    seen: list[CloudDaemon] = []
 
-    def read() -> Keys:
-        if not given:
-            raise GradfecError("there is no folder keys")
-        return given.pop()
+    def story(made: CloudDaemon, inference: Inference) -> None:
+        seen.append(made)
+        made.sessions.open_tensors = 1  # type: ignore[misc]
+        made._fail(GradfecError("the disk is full"))
+        made._fail(GradfecError("and again"))
 
-    cloud, _, _ = daemon(read)
-    cloud._read_keys_again()
-    assert cloud.registry.get_sample_value("gradfec_cloud_key_readings_total", {"outcome": "refused"}) == 1
-    assert cloud._snapshot().keys == 1
+    with pytest.raises(GradfecError, match="the disk is full"):
+        lived(story)
+    assert isinstance(seen[0].sessions, Sessions)
+    assert seen[0].sessions.said == ["goodbye"]
+
+
+def test_a_tensor_is_answered_or_fails_as_inference_says(caplog: pytest.LogCaptureFixture) -> None:
+    good, bad = decided(3), decided(4)
+
+    def story(made: CloudDaemon, inference: Inference) -> None:
+        made._on_event(good)
+        made._on_event(bad)
+        assert inference.submitted == [good, bad]
+        answer = [[282, "tiger cat", 0.5]]
+        made._on_inferred([Inferred(good, answer), Inferred(bad, error=MemoryError("out of memory"))])
+        made._leave()
+
+    made, _ = lived(story)
+    assert isinstance(made.sessions, Sessions)
+    assert made.sessions.answered == [(3, [[282, "tiger cat", 0.5]])]
+    assert made.sessions.failed == [4]
+    assert "tensor 4 has no answer: MemoryError('out of memory')" in caplog.messages
+
+
+def test_what_nobody_awaits_any_more_fails_as_soon_as_inference_lets_go_of_it() -> None:
+    def story(made: CloudDaemon, inference: Inference) -> None:
+        for one in (decided(3), decided(4), decided(5, session=2)):
+            made._on_event(one)
+        made._on_event(GivenUp(1, 4))
+        made._on_event(SessionEnded(2, "garden", "idle"))
+        made._leave()
+
+    made, _ = lived(story)
+    assert isinstance(made.sessions, Sessions)
+    assert made.sessions.failed == [4, 5]

@@ -14,7 +14,14 @@ import pytest
 
 from gradfec_cli.daemons import free_port
 from gradfec_cloud import port as port_module
-from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, SO_RCVBUFFORCE, Port, grow_receive_buffer, small_buffer_hint
+from gradfec_cloud.port import (
+    RECEIVE_BUFFER_BYTES,
+    SO_RCVBUFFORCE,
+    Port,
+    address_text,
+    grow_receive_buffer,
+    small_buffer_hint,
+)
 from gradfec_cloud.receive import BATCH, WIDTH_BYTES
 from gradfec_common.errors import GradfecError
 from gradfec_host.console import Endpoint
@@ -217,3 +224,11 @@ def test_the_counter_of_drops_is_the_one_that_the_kernel_sends_along(client: soc
     _, ancillary, _, _ = inner.recvmsg(100, 64)
     told = [struct.unpack("=I", data)[0] for _, kind, data in ancillary if kind == SO_RXQ_OVFL]
     assert told == [port.kernel_drops]
+
+
+@pytest.mark.parametrize(
+    ("peer", "text"),
+    [(("192.0.2.7", 4000), "192.0.2.7:4000"), (("2001:db8::7", 4000, 0, 0), "[2001:db8::7]:4000")],
+)
+def test_an_address_is_written_as_people_write_it(peer, text):
+    assert address_text(peer) == text

@@ -1,4 +1,4 @@
-"""Each session has its turn: one that sends much does not keep the others waiting."""
+"""The fair queue: sessions take turns, and one that sends much does not keep the others waiting."""
 
 import itertools
 import threading
@@ -24,7 +24,7 @@ def test_one_from_each_session_in_turn_and_in_its_order():
     assert turns.take(10) == ["e", "b", "f", "c"]
 
 
-def test_whoever_comes_late_waits_for_one_of_each_other_session_at_most():
+def test_a_late_item_waits_for_one_of_each_other_session_at_most():
     turns = filled(*((1, n) for n in range(1000)), (2, "late"))
     assert turns.take(2) == [0, "late"]
 
@@ -41,7 +41,7 @@ def test_nothing_is_lost_or_doubled_and_each_session_keeps_its_order(items, most
         assert [item for item in taken if item[0] == session] == [item for item in items if item[0] == session]
 
 
-def test_whoever_takes_waits_for_something_and_gets_nothing_once_it_is_closed():
+def test_take_waits_for_an_item_and_returns_nothing_once_the_queue_is_closed():
     turns, got = Turns(), []
     thread = threading.Thread(target=lambda: got.extend([turns.take(5), turns.take(5)]))
     thread.start()
@@ -51,7 +51,7 @@ def test_whoever_takes_waits_for_something_and_gets_nothing_once_it_is_closed():
     assert got == [["x"], []]
 
 
-def test_many_threads_put_and_one_takes_all():
+def test_many_threads_can_put_while_one_takes():
     turns, count = Turns(), 200
     threads = [threading.Thread(target=lambda n=n: [turns.put(n, i) for i in range(count)]) for n in range(4)]
     for thread in threads:
@@ -62,7 +62,7 @@ def test_many_threads_put_and_one_takes_all():
     np.testing.assert_array_equal(np.bincount(taken), np.full(count, 4))
 
 
-def test_what_a_session_is_forgotten_with_is_returned_and_never_taken():
+def test_the_items_of_a_forgotten_session_are_returned_and_never_taken():
     turns = filled((1, "a"), (2, "b"), (1, "c"))
     assert turns.forget(1) == ["a", "c"]
     assert turns.forget(3) == []
@@ -81,7 +81,7 @@ class Clock:
         return self.now
 
 
-def test_what_is_given_up_is_returned_and_no_longer_waits():
+def test_a_waiting_item_that_is_given_up_is_returned_and_never_taken():
     turns = filled((1, "a"), (1, "b"), (2, "x"), (1, "c"))
     assert turns.give_up(1, lambda item: item == "b") == ["b"]
     assert turns.give_up(2, lambda item: item == "b") == turns.give_up(3, lambda item: True) == []
@@ -91,7 +91,7 @@ def test_what_is_given_up_is_returned_and_no_longer_waits():
 
 
 def served(turns, clock, seconds, work_s, patience_s, sessions=1, in_flight=4, hiccup_s=0.0):
-    """Let edges keep so many items in flight, each for so long; return how many were served in time, and given up."""
+    """Let each edge keep items in flight, and wait for each for so long; return how many were in time, and not."""
     waited = {}
     in_time, given_up, end = 0, 0, clock.now + seconds
     while clock.now < end:
@@ -110,24 +110,75 @@ def served(turns, clock, seconds, work_s, patience_s, sessions=1, in_flight=4, h
                 del waited[number]
                 given_up += 1
         clock.now = done
+        turns.done([taken])
         in_time += waited.pop(taken, None) is not None
     return in_time, given_up
 
 
-def test_who_can_be_served_in_time_is_served_in_the_order_of_coming_for_ever_after_a_hiccup():
+def test_after_a_hiccup_items_that_can_be_in_time_are_served_in_order_again():
     clock = Clock()
     turns = Turns(clock)
     assert served(turns, clock, 5, work_s=0.2, patience_s=2.0, hiccup_s=2.2)[1] > 0
     in_time, given_up = served(turns, clock, 60, work_s=0.2, patience_s=2.0)
     assert in_time >= 295
-    assert given_up <= 4  # of those that are the first of the second span, the edges know nothing
+    assert given_up <= 4  # the first items of the second span: edges that start then know of no hiccup
 
 
 @pytest.mark.parametrize(("work_s", "sessions"), [(0.6, 1), (0.8, 1), (0.3, 5), (0.1, 12)])
-def test_under_a_load_that_lasts_nearly_all_of_the_work_is_for_those_who_still_wait(work_s, sessions):
+def test_under_a_lasting_overload_nearly_all_work_is_for_items_that_are_still_wanted(work_s, sessions):
     clock = Clock()
     turns = Turns(clock)
     served(turns, clock, 20, work_s, 2.0, sessions)
     in_time, given_up = served(turns, clock, 100, work_s, 2.0, sessions)
     assert given_up > 0
     assert in_time >= 0.9 * 100 / work_s
+
+
+def test_what_is_taken_together_is_of_one_kind_and_the_other_kinds_keep_their_turn():
+    turns = Turns()
+    for session, kind in ((1, "a"), (2, "b"), (3, "a"), (4, "b"), (1, "a")):
+        turns.put(session, f"{session}{kind}", kind)
+    assert turns.take(9) == ["1a", "3a", "1a"]
+    assert turns.take(9) == ["2b", "4b"]
+
+
+@given(st.lists(st.integers(0, 5), max_size=60), st.integers(1, 9))
+def test_every_session_is_served_within_as_many_batches_as_there_are_sessions(sessions, most):
+    turns = Turns()
+    for number, session in enumerate(sessions):
+        turns.put(session, (session, number), session % 3)
+    turns.close()
+    batches = []
+    while batch := turns.take(most):
+        assert len({session % 3 for session, _ in batch}) == 1
+        batches.append(batch)
+    assert sorted(itertools.chain(*batches)) == sorted((session, number) for number, session in enumerate(sessions))
+    served = {session for batch in batches[: len({*sessions})] for session, _ in batch}
+    assert served == {*sessions}
+
+
+def test_giving_up_an_item_at_work_returns_nothing_but_shows_how_long_it_was_wanted():
+    clock = Clock()
+    turns = Turns(clock)
+    turns.put(1, "a")
+    assert turns.take(1) == ["a"]
+    clock.now = 1.0
+    assert turns.give_up(1, lambda item: item == "a") == []
+    turns.done(["a"])
+    turns.put(1, "late")
+    clock.now = 3.0
+    turns.put(1, "new")
+    assert turns.take(1) == ["new"]  # an item that is 2 s old could not be in time
+
+
+def test_several_takers_work_at_the_same_time():
+    clock = Clock()
+    turns = Turns(clock)
+    for item in "abc":
+        turns.put(1, item)
+    first, second = turns.take(1), turns.take(1)
+    clock.now = 2.0
+    turns.done(second)
+    turns.done(first)
+    turns.done(first)  # twice does no harm
+    assert turns.take(1) == ["c"]

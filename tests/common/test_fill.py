@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gradfec_common.fill import channel_means, fill_values, means_shipped
 
 from gradfec_common import fill
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.fill import channel_means, fill_values, means_shipped
-from gradfec_common.network import DEFAULT_SPLIT, split_point
+from gradfec_common.networks import DEFAULT_CUT, named_cut
 
-SPLIT = split_point("pool1_pool")
+SPLIT = named_cut("pool1_pool")
 MEANS = np.linspace(0, 2, SPLIT.shape[2], dtype=np.float32)
 
 
@@ -33,7 +33,7 @@ def test_mean_is_the_shipped_mean_of_each_channel(folder):
 
 def test_a_split_without_means_is_refused_with_those_that_have_them_and_the_way_out(folder):
     with pytest.raises(UsageError, match="split 'avg_pool', only for pool1_pool: use --fill zero"):
-        channel_means(split_point("avg_pool"))
+        channel_means(named_cut("avg_pool"))
 
 
 def test_where_no_means_are_shipped_at_all_it_is_said(folder, monkeypatch):
@@ -72,9 +72,9 @@ def test_a_damaged_file_is_one_plain_line_that_names_it(folder, damage):
 
 @pytest.mark.skipif(not means_shipped(), reason="no channel means in this tree")
 def test_the_default_split_has_means_of_what_the_relu_lets_through():
-    assert DEFAULT_SPLIT in means_shipped()
+    assert DEFAULT_CUT in means_shipped()
     for name in means_shipped():
-        means = channel_means(split_point(name))
+        means = channel_means(named_cut(name))
         assert (means >= 0).all() and means.any()
 
 

@@ -322,7 +322,7 @@ def test_what_installs_and_compiles_stays_out_of_the_images():
 
 def test_the_edge_does_not_import_what_its_image_leaves_out():
     assert "drawing.txt" not in stage("edge-app") + stage("edge")
-    code = "import gradfec_edge.cli, gradfec_edge.daemon, gradfec_edge.camera, gradfec_edge.pipeline, sys;"
+    code = "import gradfec_edge.cli, gradfec_edge.process, gradfec_edge.camera, gradfec_edge.pipeline, sys;"
     code += "from gradfec_edge.frontend import litert_runtime; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -1,120 +1,260 @@
-"""The edge daemon while the cloud says nothing. tests/integration tests the rest."""
+"""The edge daemon while the cloud says nothing: how it looks, stops and fails. tests/integration tests the rest."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import time
-from collections.abc import Callable
-from types import SimpleNamespace
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 import uvloop
 from prometheus_client import CollectorRegistry
+from tests.edge.outgoing import frame
 
 from gradfec_common.ciphers import Cipher
+from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_KEY, Key
-from gradfec_common.session.edge import new_hello
+from gradfec_common.session.edge import Connected, Refused, new_hello
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_edge import daemon as daemon_module
-from gradfec_edge.daemon import Camera, EdgeDaemon, EdgeOptions
+from gradfec_edge import health as health_module
+from gradfec_edge.daemon import Camera, EdgeDaemon
+from gradfec_edge.frames import Frame
+from gradfec_edge.health import LinkState
+from gradfec_edge.journal import Journal, Record
+from gradfec_edge.lifecycle import Phase
 from gradfec_edge.metrics import EdgeMetrics
+from gradfec_edge.options import EdgeOptions
 from gradfec_edge.status import CameraStatus
 from gradfec_host.console import Endpoint
 from gradfec_host.logs import Log
 
 SOON_S = 60.0  # a safety net
 KEY = HandshakeKey(Key(bytes(range(32))))
-SECURE = f"that it has this edge's key {KEY.id.hex()} (strangers get no answer), "
 
 
-class Silent:
-    """A camera that shows nothing, until something has happened."""
+class Toy:
+    """A camera that gives one frame for each release of `frames`, until it is closed."""
 
-    live, interval, name = True, None, "camera"
+    interval, name, skipped = None, "the door", 3
 
-    def __init__(self, until: Callable[[], bool]) -> None:
-        self.until, self.end = until, time.monotonic() + SOON_S
+    def __init__(self, *, live: bool = True) -> None:
+        self.live = live
+        self.closed = threading.Event()
+        self.frames = threading.Semaphore(0)
 
     @property
     def ended(self) -> bool:
-        return self.until() or time.monotonic() > self.end
+        return self.closed.is_set()
 
-    def next_frame(self, timeout_s: float) -> None:
-        time.sleep(0.001)
+    def next_frame(self, timeout: float = SOON_S) -> Frame | None:
+        self.frames.acquire(timeout=timeout)
+        return None if self.closed.is_set() else frame()
 
     def close(self) -> None:
-        pass
+        self.closed.set()
+        self.frames.release()
 
 
-@pytest.mark.parametrize(
-    ("key", "words"),
-    [(KEY, SECURE), (HandshakeKey(INSECURE_KEY), "that it runs with --insecure, too, ")],
-    ids=["a key", "insecure"],
-)
-def test_who_points_a_camera_at_a_silent_cloud_is_told_once_what_to_look_for(
-    key: HandshakeKey, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+class NoPipeline:
+    """Knows how many bytes a frame takes, or None. No frame gets as far as a pipeline here."""
+
+    def __init__(self, frame_bytes: int | None) -> None:
+        self.coding, self._frame_bytes = self, frame_bytes
+
+    def check(self) -> int | None:
+        return self._frame_bytes
+
+
+def edge_of(
+    source: Toy,
+    cloud: Endpoint,
+    key: HandshakeKey = KEY,
+    records: list[Record] | None = None,
+    *,
+    rate_mbit_s: float | None = None,
+    frame_bytes: int | None = None,
+) -> EdgeDaemon:
+    """Make a daemon on the running loop."""
+    options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, rate_mbit_s)
+    journal = Journal(None, [].append if records is None else records.append)
+    pipeline = NoPipeline(frame_bytes)
+    parts = Camera(options, source, pipeline, journal, CameraStatus("edge"), Log("gradfec-edge"))  # type: ignore[arg-type]
+    return EdgeDaemon(parts, EdgeMetrics(CollectorRegistry(), dict, insecure=key.insecure).camera("edge"))
+
+
+@pytest.fixture
+def silent() -> Iterator[Endpoint]:
+    """A cloud that never says anything."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield Endpoint(*bound.getsockname())
+
+
+async def until(holds: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + SOON_S
+    while not holds():
+        assert loop.time() < end, "it never came to that"
+        await asyncio.sleep(0.001)
+
+
+async def in_time(running: asyncio.Future[None]) -> None:
+    """Wait for a daemon to end; raise what it raises."""
+    done, _ = await asyncio.wait([running], timeout=SOON_S)
+    assert done, "it does not end"
+    running.result()
+
+
+@pytest.mark.parametrize("key", [KEY, HandshakeKey(INSECURE_KEY)], ids=["a key", "insecure"])
+def test_it_logs_what_was_decided_that_it_looks_for_the_cloud_and_that_the_cloud_is_silent(
+    key: HandshakeKey, silent: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(daemon_module, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(health_module, "PATIENCE_S", 0.01)
     caplog.set_level("INFO")
 
-    async def run(cloud: Endpoint) -> None:
-        options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, None)
-        camera = Silent(lambda: any("no answer" in line for line in caplog.messages))
-        parts = Camera(options, camera, None, None, CameraStatus("edge"), Log("gradfec-edge"))
-        metrics = EdgeMetrics(CollectorRegistry(), dict, insecure=key.insecure).camera("edge")
-        await EdgeDaemon(parts, metrics).run()
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
-        silent.bind(("127.0.0.1", 0))
-        cloud = Endpoint(*silent.getsockname())
-        uvloop.run(run(cloud))
-    assert f"looking for {cloud}" in caplog.messages
-    told = [line for line in caplog.messages if "no answer" in line]
-    assert len(told) == 1
-    assert f"no answer from {cloud} for 0 s: check that gradfec-cloud runs there, {words}and that UDP" in told[0]
-    assert ("--insecure: anybody" in " ".join(caplog.messages)) == key.insecure
-    assert {record.levelname for record in caplog.records if record.event in {"silent", "insecure"}} == {"WARNING"}
-
-
-def test_who_is_stopped_before_it_has_begun_ends_and_is_shown_as_ended() -> None:
-    async def run(cloud: Endpoint) -> EdgeDaemon:
-        options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), KEY, 4, 2.0, None)
-        parts = Camera(options, Silent(lambda: False), None, None, CameraStatus("edge"), Log("gradfec-edge"))
-        edge = EdgeDaemon(parts, EdgeMetrics(CollectorRegistry(), dict, insecure=False).camera("edge"))
-        edge._connected.set()
+    async def run() -> None:
+        edge = edge_of(Toy(), silent, key)
+        running = asyncio.ensure_future(edge.run())
+        await until(lambda: any("no answer" in line for line in caplog.messages))
         edge.stop()
-        await asyncio.wait_for(edge.run(), SOON_S / 2)
+        await in_time(running)
+
+    uvloop.run(run())
+    events = [record.event for record in caplog.records]
+    assert events == ["started", *(["insecure"] if key.insecure else []), "looking", "silent"]
+    assert caplog.messages[0].startswith(f"the door -> {silent} (udp ")
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["a camera", "a file"])
+@pytest.mark.parametrize("begun", [True, False], ids=["begun", "not yet begun"])
+def test_when_stopped_it_ends_without_an_error_closes_the_source_and_is_shown_as_ended(
+    live: bool, begun: bool, silent: Endpoint
+) -> None:
+    source = Toy(live=live)
+
+    async def run() -> EdgeDaemon:
+        edge = edge_of(source, silent)
+        edge.health.saw(Connected(7, 0.25, fresh=True))
+        running = asyncio.ensure_future(edge.run())
+        if begun:
+            await until(lambda: edge._intake._asking_since)
+        edge.stop()
+        await in_time(running)
         return edge
 
-    edge = uvloop.run(run(Endpoint("127.0.0.1", 9)))
-    assert not edge._connected.is_set()
+    edge = uvloop.run(run())
+    assert source.closed.is_set()
+    assert edge.row() == (edge.status, LinkState.ENDED)
+    assert not edge.snapshot().connected
     assert (edge.watch.edge.connected, edge.watch.edge.said) == (False, "ended")
 
 
-def test_an_edge_is_ready_while_a_cloud_is_there_and_frames_come_when_they_are_asked_for() -> None:
-    async def make(cloud: Endpoint) -> EdgeDaemon:
-        options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), KEY, 4, 2.0, None)
-        metrics = EdgeMetrics(CollectorRegistry(), dict, insecure=False).camera("camera")
-        camera = SimpleNamespace(name="the door", interval=None, skipped=3)
-        parts = Camera(options, camera, None, None, CameraStatus("edge"), Log("gradfec-edge"))
-        return EdgeDaemon(parts, metrics)
+def test_it_ends_by_itself_when_its_source_ends(silent: Endpoint) -> None:
+    async def run() -> EdgeDaemon:
+        source = Toy()
+        edge = edge_of(source, silent)
+        running = asyncio.ensure_future(edge.run())
+        await until(lambda: edge._intake._asking_since)
+        source.close()
+        await in_time(running)
+        return edge
 
-    edge = asyncio.run(make(Endpoint("cloud", 9000)))
-    assert edge.why_not_ready() == "not connected to cloud:9000"
-    edge._refusal = "cloud:9000 takes no edge now: it serves 256 edges already"
-    assert edge.why_not_ready() == edge._refusal
-    edge._connected.set()
-    assert edge.why_not_ready() == "no frame from the door"  # not one so far
-    now = time.monotonic()
-    edge._frame_at = now - 100  # and none was asked for since: all are on their way
-    assert edge.why_not_ready() == ""
-    assert edge.snapshot().frame_age_s >= 100
-    assert edge.snapshot().delivering
-    edge._asking_since = now - 60
-    assert edge.why_not_ready() == "no frame from the door"
-    assert not edge.snapshot().delivering
-    edge.source.interval = 60.0  # as slow as it is said to be
-    assert edge.why_not_ready() == ""
-    edge._leaving = True
-    assert edge.why_not_ready() == "it is leaving"
+    assert uvloop.run(run()).life.phase is Phase.LEAVING
+
+
+def test_while_the_cloud_is_away_a_cameras_frames_are_recorded_as_unsent(silent: Endpoint) -> None:
+    records: list[Record] = []
+
+    async def run() -> EdgeDaemon:
+        source = Toy()
+        edge = edge_of(source, silent, records=records)
+        running = asyncio.ensure_future(edge.run())
+        for _ in range(10):  # more than may be in flight
+            source.frames.release()
+        await until(lambda: len(records) == 10)
+        edge.stop()
+        await in_time(running)
+        return edge
+
+    edge = uvloop.run(run())
+    assert edge.totals()["frames"] == {"timeout": 10, "skipped": 3}
+    assert {record["tensor"] for record in records} == {None}
+
+
+def test_it_ends_with_an_error_when_a_record_cannot_be_written(
+    silent: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(story: object) -> None:
+        raise GradfecError("cannot write results")
+
+    source = Toy()
+
+    async def run() -> None:
+        edge = edge_of(source, silent)
+        monkeypatch.setattr(edge.journal, "unsent", full)
+        source.frames.release()
+        await in_time(asyncio.ensure_future(edge.run()))
+
+    with pytest.raises(GradfecError, match="cannot write results"):
+        uvloop.run(run())
+    assert source.closed.is_set()
+
+
+def test_it_ends_with_the_clouds_words_when_it_is_refused_for_good(silent: Endpoint) -> None:
+    async def run() -> None:
+        edge = edge_of(Toy(), silent)
+        running = asyncio.ensure_future(edge.run())
+        await until(lambda: edge._intake._asking_since)
+        edge._on_event(Refused("split", "it runs --split pool1_pool"))
+        await in_time(running)
+
+    with pytest.raises(GradfecError, match="refuses this edge: it runs --split pool1_pool"):
+        uvloop.run(run())
+
+
+def test_it_ends_with_an_error_when_the_cloud_has_no_address() -> None:
+    source = Toy()
+
+    async def run() -> None:
+        await in_time(asyncio.ensure_future(edge_of(source, Endpoint(70 * "a", 9000)).run()))
+
+    with pytest.raises(GradfecError, match="check the host name in --cloud"):
+        uvloop.run(run())
+    assert source.closed.is_set()
+
+
+def test_it_is_ready_while_the_cloud_answers_and_the_camera_delivers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        edge = edge_of(Toy(), Endpoint("cloud", 9000))
+        assert edge.why_not_ready() == "not connected to cloud:9000"
+        edge.health.saw(Refused("full", "it serves 256 edges already"))
+        assert edge.why_not_ready() == "cloud:9000 accepts no new edges now: it serves 256 edges already"
+        edge.health.saw(Connected(7, 0.25, fresh=True))
+        assert edge.why_not_ready() == "no frame from the door"
+        assert not edge.snapshot().delivering
+        monkeypatch.setattr(edge._intake, "delivering", lambda now: True)
+        assert edge.why_not_ready() == ""
+        assert edge.snapshot().delivering
+        edge.stop()
+        assert edge.why_not_ready() == "it is leaving"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("rate_mbit_s", "frame_bytes", "warned"),
+    [(4.0, 125_000, False), (3.9, 125_000, True), (None, 125_000, False), (0.1, None, False)],
+    ids=["fast enough", "too slow", "no rate given", "sizes depend on the tensor"],
+)
+def test_a_rate_at_which_a_frame_misses_the_clouds_deadline_is_warned_of_when_the_cloud_tells_it(
+    rate_mbit_s: float | None, frame_bytes: int | None, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        edge = edge_of(Toy(), Endpoint("cloud", 9000), rate_mbit_s=rate_mbit_s, frame_bytes=frame_bytes)
+        edge._on_event(Connected(7, 0.25, fresh=True))
+
+    asyncio.run(run())
+    assert ("slow_rate" in {record.event for record in caplog.records}) == warned

@@ -9,17 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.fill import channel_means
-from gradfec_common.network import DEFAULT_SPLIT, SplitPoint, split_point
+from gradfec_common.networks import DEFAULT_CUT, Cut, named_cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance import ESTIMATORS, EstimatorFile, default_estimator, make_estimator
 from gradfec_edge.importance.free import FREE
 from gradfec_edge.importance.shipped import FOLDER, PROXIES, STATISTICS, shipped
+from gradfec_host.learned import learned_for
 
 IMAGE = np.zeros((224, 224, 3), np.uint8)
-SPLIT = split_point(DEFAULT_SPLIT)
+SPLIT = named_cut(DEFAULT_CUT)
 DEFAULT = PacketGrid(SPLIT.shape, 7)
-SMALL = SplitPoint(900, "a_small_one", (14, 5, 6))
+SMALL = Cut(RESNET50, 900, "a_small_one", (14, 5, 6))
 GRID = PacketGrid(SMALL.shape, 7)
 ABOUT = {"recipe": "best", "split": SMALL.name, "rows": 7, "seed": 3}
 
@@ -28,8 +29,8 @@ def features(seed, grid=GRID):
     return np.random.default_rng(seed).normal(size=grid.shape).astype(np.float32)
 
 
-def estimator(name, seed=1, split=SMALL, grid=GRID):
-    return make_estimator(name, split, grid, np.random.default_rng(seed))
+def estimator(name, seed=1, cut=SMALL, grid=GRID):
+    return make_estimator(name, cut, grid, np.random.default_rng(seed))
 
 
 def written(path, about=ABOUT, arrays=None):
@@ -45,7 +46,7 @@ def written(path, about=ABOUT, arrays=None):
 def test_every_free_estimator_gives_one_finite_score_per_packet_and_leaves_its_arguments_alone(name):
     chi, image = features(2, DEFAULT), IMAGE.copy()
     chi.flags.writeable = image.flags.writeable = False
-    scores = estimator(name, split=SPLIT, grid=DEFAULT)(image, chi)
+    scores = estimator(name, cut=SPLIT, grid=DEFAULT)(image, chi)
     assert (scores.shape, scores.dtype) == ((2048,), np.float32)
     assert np.isfinite(scores).all()
     assert len(np.unique(scores)) > 1000  # a ranking, not a constant
@@ -75,16 +76,16 @@ def test_only_random_draws(name):
 
 def test_deviation_is_the_sum_of_the_squared_weighted_deviations_from_the_channels_means():
     chi = features(4, DEFAULT)
-    means, weights = channel_means(SPLIT), EstimatorFile.read(shipped(STATISTICS)).array("sensitivity", (256,))
+    means, weights = learned_for(SPLIT)["means"], EstimatorFile.read(shipped(STATISTICS)).array("sensitivity", (256,))
     expected = np.zeros(DEFAULT.count)
     for place, packet in enumerate(DEFAULT.split(chi)):
         channel = place // DEFAULT.groups
         expected[place] = np.sum(((np.maximum(packet, 0) - means[channel]) * weights[channel]) ** 2, dtype=np.float64)
-    np.testing.assert_allclose(estimator("deviation", split=SPLIT, grid=DEFAULT)(IMAGE, chi), expected, rtol=1e-4)
+    np.testing.assert_allclose(estimator("deviation", cut=SPLIT, grid=DEFAULT)(IMAGE, chi), expected, rtol=1e-4)
 
 
 def test_static_scores_are_the_shipped_ones_whatever_the_image():
-    static = estimator("static", split=SPLIT, grid=DEFAULT)
+    static = estimator("static", cut=SPLIT, grid=DEFAULT)
     for seed in (1, 2):
         np.testing.assert_array_equal(
             static(IMAGE, features(seed, DEFAULT)), EstimatorFile.read(shipped(STATISTICS)).array("static", (2048,))
@@ -106,7 +107,7 @@ def test_random_scores_depend_on_the_seed_alone_and_are_drawn_anew_for_each_tens
 
 @pytest.mark.parametrize("name", PROXIES)
 def test_a_proxy_is_a_file_that_the_package_ships_with_an_account_of_itself(name):
-    proxy = estimator(name, split=SPLIT, grid=DEFAULT)
+    proxy = estimator(name, cut=SPLIT, grid=DEFAULT)
     assert isinstance(proxy, EstimatorFile)
     assert proxy.path == FOLDER / f"{name}.npz"
     assert proxy.path.stat().st_size < 1_000_000
@@ -118,7 +119,7 @@ def test_a_proxy_is_a_file_that_the_package_ships_with_an_account_of_itself(name
 @pytest.mark.parametrize(
     ("split", "rows", "words"),
     [
-        (DEFAULT_SPLIT, 14, f"not of 14 rows of {DEFAULT_SPLIT}: train one with .*--split {DEFAULT_SPLIT} --rows 14"),
+        (DEFAULT_CUT, 14, f"not of 14 rows of {DEFAULT_CUT}: train one with .*--split {DEFAULT_CUT} --rows 14"),
         (
             "pool1_pool",
             7,
@@ -127,9 +128,9 @@ def test_a_proxy_is_a_file_that_the_package_ships_with_an_account_of_itself(name
     ],
 )
 def test_what_was_learned_for_other_packets_is_refused_with_what_to_do(name, split, rows, words):
-    cut = split_point(split)
-    with pytest.raises(UsageError, match=f"ranks packets of 7 rows of {DEFAULT_SPLIT}, {words}"):
-        estimator(name, split=cut, grid=PacketGrid(cut.shape, rows))
+    cut = named_cut(split)
+    with pytest.raises(UsageError, match=f"ranks packets of 7 rows of {DEFAULT_CUT}, {words}"):
+        estimator(name, cut=cut, grid=PacketGrid(cut.shape, rows))
 
 
 def test_the_default_is_the_proxy_where_it_fits_and_else_needs_no_training():

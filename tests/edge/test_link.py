@@ -1,4 +1,4 @@
-"""The edge's socket: names, sealing and pacing, and what comes from others than the cloud."""
+"""The edge's link over a real socket: sealing, pacing, closing, new addresses, and strangers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import asyncio
 import math
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,24 +21,26 @@ import uvloop
 from gradfec_cloud.port import grow_receive_buffer
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
-from gradfec_common.codes import BARE
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import Key
-from gradfec_common.network import split_point
-from gradfec_common.plan import Block, Plan
+from gradfec_common.networks import named_cut
+from gradfec_common.packets import PacketGrid
+from gradfec_common.protect import UNKNOWN_LINK, NoProtection
+from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.replay import Verdict
 from gradfec_common.seal import Opener, Sealer
-from gradfec_common.session.edge import Connected, EdgeLimits, EdgeSession, Event, new_hello
+from gradfec_common.session.edge import Answered, Closed, Connected, EdgeLimits, EdgeSession, Event, LinkLost, new_hello
 from gradfec_common.session.handshake import AuthenticHello, Established, HandshakeKey, answer_hello, read_hello
-from gradfec_common.transmit import EncodedTensor, encode_tensor, packet_grid
+from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
+from gradfec_common.wire.symbol import read_headers
 from gradfec_edge import link as link_module
-from gradfec_edge.link import Link, resolve
+from gradfec_edge.link import Link
 from gradfec_edge.udp import Sender, Sent
 from gradfec_host.console import Endpoint
 
-SPLIT = split_point("pool1_pool")
-GRID = packet_grid(SPLIT, 14)
-COUNT = 64  # datagrams of a tensor here: two tensors fit any kernel's receive buffer, however late they are read
+SPLIT = named_cut("pool1_pool")
+GRID = PacketGrid(SPLIT.shape, 14)  # 256 packets
+COUNT = 64  # datagrams of a tensor here, four packets in each: two tensors fit any kernel's receive buffer
 SOON_S = 60.0  # a safety net
 KEY = HandshakeKey(Key(bytes(range(32))))
 CIPHER = Cipher.CHACHA20_POLY1305
@@ -46,7 +50,7 @@ UNHURRIED = EdgeLimits(lost_after_s=math.inf, answer_timeout_s=SOON_S, bye_patie
 
 
 class Cloud:
-    """A socket in the cloud's place, and all that it has received."""
+    """A socket in the place of the cloud, and all that it has received."""
 
     def __init__(self, *, batched: bool) -> None:
         self.batched = batched  # how the link is to send
@@ -90,15 +94,15 @@ class Cloud:
         self.send(sealed)
         return sealed
 
-    def symbols(self) -> tuple[Any, wire.Bytes]:
-        """Return the headers and the symbols that came, in their order, each of which opens."""
+    def symbols(self) -> wire.Bytes:
+        """Open the datagrams of tensors that came; return their bodies in order."""
         datagrams = [np.frombuffer(datagram, np.uint8) for datagram in self.got if is_symbol(datagram)]
         bodies, verdicts = Opener(self.established.edge_to_cloud, CIPHER).open(np.stack(datagrams))
         assert set(verdicts) == {Verdict.OK}
-        return wire.read_symbols(bodies)
+        return bodies
 
     def messages(self) -> list[wire.Message | wire.Drop]:
-        """Return the messages that came, in their order."""
+        """Return the messages that came, in order."""
         opener = Opener(self.established.edge_to_cloud, CIPHER)
         bodies = [opener.open_one(datagram) for datagram in self.got if datagram[2] == wire.Kind.MESSAGE]
         return [wire.read_message(body) for body in bodies if isinstance(body, bytes)]
@@ -119,10 +123,13 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     fake.close()
 
 
-def tensor(count: int = COUNT) -> EncodedTensor:
-    """Make a tensor of `count` datagrams."""
-    plan = Plan(GRID.count, np.arange(count, GRID.count), (Block(np.arange(count), count, BARE),))
-    return encode_tensor(np.zeros(SPLIT.shape, np.float32), plan, GRID, SPLIT)
+def tensor() -> EncodedTensor:
+    """Make a tensor of COUNT datagrams."""
+    quantiser = QUANTISERS["sqrt2"]
+    coded = quantiser.encode(np.zeros(SPLIT.shape, np.float32), GRID)
+    budget = budget_for(quantiser.parameter_bytes, GRID.count // COUNT)
+    plan = NoProtection().plan(np.zeros(GRID.count, np.float32), coded.packets.sizes, UNKNOWN_LINK, budget)
+    return encode_tensor(coded, quantiser, plan)
 
 
 Work = Callable[[Link, list[Event]], Awaitable[None]]
@@ -158,45 +165,37 @@ async def welcomed(cloud: Cloud, events: list[Event]) -> None:
     await until(lambda: any(isinstance(event, Connected) for event in events))
 
 
-def test_a_name_with_both_kinds_of_address_gives_the_ipv4_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [
-        (socket.AF_INET6, socket.SOCK_DGRAM, 17, "", ("::1", 9000, 0, 0)),
-        (socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("127.0.0.1", 9000)),
-    ]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: found)
-    assert resolve(Endpoint("localhost", 9000)) == (socket.AF_INET, ("127.0.0.1", 9000))
+async def send_one(link: Link, spread_s: float = 0.0) -> int:
+    """Open and send a tensor; return its number."""
+    opened = link.open_tensor(tensor(), spread_s)
+    assert opened
+    await link.send(opened)
+    return opened.number
 
 
-def test_a_name_that_no_resolver_can_even_encode_is_an_error_that_names_it() -> None:
-    with pytest.raises(GradfecError, match=r"cannot reach a{70}:9000: .*check the host name in --cloud"):
-        resolve(Endpoint(70 * "a", 9000))
-
-
-def test_a_tensors_datagrams_leave_each_once_in_order_and_are_counted(cloud: Cloud) -> None:
+def test_the_datagrams_of_a_tensor_leave_once_in_order_and_are_counted(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)
-        numbers: list[int] = []
-        await link.send_tensor(tensor(), 0.05, numbers.append)
-        assert numbers == [0]
+        assert await send_one(link, 0.05) == 0
         await until(lambda: cloud.heard() == COUNT)
 
     link = with_link(cloud, work)
-    assert cloud.symbols()[0]["position"].tolist() == [*range(COUNT)]
+    assert read_headers(cloud.symbols())["position"].tolist() == [*range(COUNT)]
     assert link.sent["symbol"] == COUNT
     assert link.sent["control"] >= 3  # a hello, a question and a goodbye
 
 
-def test_datagrams_are_spread_over_the_time_that_they_are_given(cloud: Cloud) -> None:
+def test_datagrams_are_spread_over_the_given_time(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)
         start = time.monotonic()
-        await link.send_tensor(tensor(), 0.2, lambda number: None)
+        await send_one(link, 0.2)
         assert time.monotonic() - start > 0.19
 
     with_link(cloud, work)
 
 
-def test_slow_sending_leaves_in_small_runs_as_it_falls_due(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_datagrams_leave_in_small_runs(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
     send = Sender.send
     clock = [0.0]
@@ -212,9 +211,8 @@ def test_slow_sending_leaves_in_small_runs_as_it_falls_due(cloud: Cloud, monkeyp
         await welcomed(cloud, events)
         monkeypatch.setattr(Sender, "send", note)
         monkeypatch.setattr(link_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-        monkeypatch.setattr(link_module, "asyncio", SimpleNamespace(sleep=tick, Event=asyncio.Event))
-        number, bodies = link.session.open_tensor(tensor(), 0.0)
-        await link._send_paced(number, bodies, COUNT / 4000)  # 4 a tick
+        monkeypatch.setattr(link_module.asyncio, "sleep", tick)
+        await send_one(link, COUNT / 4000)  # 4 a tick
         monkeypatch.undo()
 
     link = with_link(cloud, work)
@@ -230,17 +228,16 @@ def test_the_same_tensor_gives_the_same_symbols_batched_and_plain() -> None:
 
         async def work(link: Link, events: list[Event], cloud: Cloud = cloud) -> None:
             await welcomed(cloud, events)
-            await link.send_tensor(tensor(), 0.0, lambda number: None)
+            await send_one(link)
             await until(lambda: cloud.heard() == COUNT)
 
         with_link(cloud, work)
         cloud.close()
         got.append(cloud.symbols())
-    np.testing.assert_array_equal(got[0][0], got[1][0])
-    np.testing.assert_array_equal(got[0][1], got[1][1])
+    np.testing.assert_array_equal(*got)
 
 
-def test_a_tensor_that_is_due_at_once_leaves_the_loop_its_turns_between_runs(
+def test_the_event_loop_gets_its_turns_while_a_tensor_is_sent_at_once(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[int] = []
@@ -255,7 +252,7 @@ def test_a_tensor_that_is_due_at_once_leaves_the_loop_its_turns_between_runs(
         await welcomed(cloud, events)
         monkeypatch.setattr(EdgeSession, "seal", note)
         monkeypatch.setattr(link_module, "MOST_AT_ONCE", 10)
-        sending = asyncio.ensure_future(link.send_tensor(tensor(), 0.0, lambda number: None))
+        sending = asyncio.ensure_future(send_one(link))
         while not sending.done():
             turns.append(len(runs))
             await asyncio.sleep(0)
@@ -266,104 +263,76 @@ def test_a_tensor_that_is_due_at_once_leaves_the_loop_its_turns_between_runs(
     assert link.sent["symbol"] == COUNT
 
 
-def test_what_the_kernel_has_no_room_for_waits_its_turn_and_leaves_once(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    full = [False]
-    send = Sender.send
-
-    def reluctant(sender: Sender, datagrams: wire.Bytes, address: Any) -> Sent:
-        full[0] = not full[0]
-        if full[0]:
-            raise BlockingIOError
-        return send(sender, datagrams[:5], address)
-
+def test_the_rest_of_a_tensor_is_not_sent_once_its_answer_is_there(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)
-        monkeypatch.setattr(Sender, "send", reluctant)
-        await link.send_tensor(tensor(), 0.0, lambda number: None)
-        await until(lambda: cloud.heard() == COUNT)
-
-    link = with_link(cloud, work)
-    assert cloud.symbols()[0]["position"].tolist() == [*range(COUNT)]
-    assert (link.sent["symbol"], link.sent["symbol_failed"]) == (COUNT, 0)
-
-
-class Full:
-    """An event loop to which no socket ever has room."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop, self.watched = loop, set[int]()
-
-    def add_writer(self, fd: int, ready: Callable[[], None]) -> None:
-        self.watched.add(fd)
-
-    def remove_writer(self, fd: int) -> None:
-        self.watched.discard(fd)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.loop, name)
-
-
-def test_who_waits_for_room_goes_on_when_the_socket_is_replaced(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def work(link: Link, events: list[Event]) -> None:
-        full = link._loop = Full(link._loop)  # type: ignore[assignment]
-        waiting = asyncio.create_task(link._writable())
-        await until(lambda: bool(full.watched))
-        elsewhere = (socket.AF_INET, ("127.0.0.1", 9))
-        monkeypatch.setattr(link_module, "resolve", lambda cloud: elsewhere)
-        await link._connect()
-        await asyncio.wait_for(waiting, SOON_S)
-        assert full.watched == set()
-
-    with_link(cloud, work)
-
-
-def test_the_rest_of_a_tensor_that_nobody_awaits_any_more_is_not_sent(cloud: Cloud) -> None:
-    async def work(link: Link, events: list[Event]) -> None:
-        await welcomed(cloud, events)
-        sending = asyncio.ensure_future(link.send_tensor(tensor(), SOON_S, lambda number: None))
+        sending = asyncio.ensure_future(send_one(link, SOON_S))
         await until(lambda: cloud.heard() > 0)
         cloud.say(wire.Result(0, "partial", [], 0, 0, {}))
         cloud.say(wire.Report(0, COUNT, 1, 1))
         await asyncio.wait_for(sending, SOON_S / 2)
-        await link.send_tensor(tensor(), 0.0, lambda number: None)
-        await until(lambda: 1 in cloud.symbols()[0]["tensor"])
+        await send_one(link)
+        await until(lambda: 1 in read_headers(cloud.symbols())["tensor"])
 
     link = with_link(cloud, work)
     assert link.sent["symbol"] < 2 * COUNT
 
 
-def test_two_tensors_are_sent_one_after_the_other(cloud: Cloud) -> None:
+def test_no_tensor_can_be_opened_unless_the_link_is_connected(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
+        assert link.open_tensor(tensor(), 0.0) is None
         await welcomed(cloud, events)
-        await asyncio.gather(*(link.send_tensor(tensor(), 0.05, lambda number: None) for _ in range(2)))
-        await until(lambda: cloud.heard() == 2 * COUNT)
-
-    with_link(cloud, work)
-    assert cloud.symbols()[0]["tensor"].tolist() == COUNT * [0] + COUNT * [1]
-
-
-def test_nothing_is_sent_before_the_cloud_has_answered(cloud: Cloud) -> None:
-    async def work(link: Link, events: list[Event]) -> None:
-        await link.send_tensor(tensor(), 0.0, lambda number: pytest.fail("no tensor may be opened"))
+        cloud.say(wire.Bye())
+        await until(lambda: LinkLost(leaving=True) in events)
+        assert link.open_tensor(tensor(), 0.0) is None
 
     assert with_link(cloud, work).sent["symbol"] == 0
 
 
-def test_what_others_than_the_cloud_send_is_counted_and_not_heeded(cloud: Cloud) -> None:
+def test_messages_from_before_a_tensor_are_sent_with_it(cloud: Cloud) -> None:
+    async def work(link: Link, events: list[Event]) -> None:
+        await welcomed(cloud, events)
+        opened = link.open_tensor(tensor(), 0.0)
+        assert opened
+        link.session._say(wire.Ping(b"said"))  # as the sketch of a tensor is
+        await link.send(opened)
+        await until(lambda: wire.Ping(b"said") in cloud.messages() and cloud.heard() == COUNT)
+
+    with_link(cloud, work)
+
+
+def test_waiting_for_all_tensors_ends_when_each_is_answered_or_given_up(cloud: Cloud) -> None:
+    async def work(link: Link, events: list[Event]) -> None:
+        await link.until_all_closed()  # none is open
+        await welcomed(cloud, events)
+        for _ in range(2):
+            await send_one(link)
+        waiting = asyncio.ensure_future(link.until_all_closed())
+        cloud.say(wire.Result(0, "partial", [], 0, 0, {}))
+        cloud.say(wire.Report(0, COUNT, 1, 1))
+        await until(lambda: any(isinstance(event, Closed) for event in events))
+        assert not waiting.done()
+        link.session.handle_timer(time.monotonic() + 2 * SOON_S)  # its time is over
+        link._pump()
+        await asyncio.wait_for(waiting, SOON_S)
+        assert [(type(event), event.tensor) for event in events[1:]] == [(Answered, 0), (Closed, 0), (Closed, 1)]
+
+    with_link(cloud, work)
+
+
+def test_datagrams_from_strangers_are_counted_and_ignored(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)
         assert cloud.edge
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
             stranger.sendto(cloud.sealer.seal_one(wire.Kind.MESSAGE, wire.message_body(wire.Bye())), cloud.edge)
-            await until(lambda: link.session.counts["foreign_address"] == 1)
+            await until(lambda: link.received["foreign_address"] == 1)
         assert link.session.connected
 
     with_link(cloud, work)
 
 
-def test_any_bytes_from_the_clouds_address_are_counted_and_do_no_harm(cloud: Cloud) -> None:
+def test_junk_from_the_clouds_address_is_counted_and_does_no_harm(cloud: Cloud) -> None:
     bye = wire.message_body(wire.Bye())
     others = [Sealer(bytes(32), CIPHER, session).seal_one(wire.Kind.MESSAGE, bye) for session in (99, SESSION)]
     junk = [b"", b"G", bytes(12), bytes(1500), *others]
@@ -373,12 +342,12 @@ def test_any_bytes_from_the_clouds_address_are_counted_and_do_no_harm(cloud: Clo
         for datagram in junk:
             cloud.send(datagram)
         cloud.send(cloud.say(wire.Pong()))
-        await until(lambda: sum(link.session.counts.values()) == 3 + len(junk))
+        await until(lambda: sum(link.received.values()) == 3 + len(junk))
         assert link.session.connected
 
-    counts = with_link(cloud, work).session.counts
+    counts = with_link(cloud, work).received
     of_junk = {"too_short": 3, "not_gradfec": 1, "unknown_session": 1, "forged": 1}
-    assert +counts == {"welcome": 1, "pong": 1, "replayed": 1} | of_junk
+    assert counts == {"welcome": 1, "pong": 1, "replayed": 1} | of_junk
 
 
 def test_closing_says_goodbye_to_the_cloud(cloud: Cloud) -> None:
@@ -388,3 +357,42 @@ def test_closing_says_goodbye_to_the_cloud(cloud: Cloud) -> None:
     with_link(cloud, work)
     asyncio.run(until(lambda: wire.Bye() in cloud.messages()))
     assert cloud.messages()[-1] == wire.Bye()
+
+
+def test_closing_waits_for_the_clouds_goodbye_and_no_longer(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "UNHURRIED", replace(UNHURRIED, bye_patience_s=10 * SOON_S))
+
+    async def work(link: Link, events: list[Event]) -> None:
+        await welcomed(cloud, events)
+        asyncio.create_task(answer_goodbye())  # noqa: RUF006
+
+    async def answer_goodbye() -> None:
+        await until(lambda: wire.Bye() in cloud.messages())
+        cloud.say(wire.Bye())
+
+    start = time.monotonic()
+    with_link(cloud, work)
+    assert time.monotonic() - start < 2 * SOON_S
+
+
+def test_a_lost_cloud_is_looked_up_again_and_found_at_its_new_address(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "RESOLVE_AGAIN_S", 0.001)
+    answers: list[Any] = [GradfecError("no such name"), (socket.AF_INET, ("127.0.0.1", 9)), None]
+
+    def resolve(endpoint: Endpoint) -> Any:
+        answer = answers.pop(0) if len(answers) > 1 else (socket.AF_INET, cloud.socket.getsockname())
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def work(link: Link, events: list[Event]) -> None:
+        await welcomed(cloud, events)
+        monkeypatch.setattr(link_module, "resolve", resolve)
+        before = cloud.edge
+        cloud.say(wire.Bye())
+        await until(lambda: cloud.edge != before)  # a hello from a new socket: the address has changed
+        await until(lambda: link._port.address == cloud.socket.getsockname())
+
+    with_link(cloud, work)

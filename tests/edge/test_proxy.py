@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradfec_common.errors import UsageError
-from gradfec_common.network import DEFAULT_SPLIT, split_point
+from gradfec_common.networks import DEFAULT_CUT, named_cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.frontend.keras_proxy import Proxy, damage, element_model, saliency_model, tile_sums
 from gradfec_edge.frontend.keras_runtime import KerasFrontEnd, ProxyModel
@@ -17,7 +18,7 @@ from gradfec_edge.importance import EstimatorFile
 from gradfec_edge.importance.second_order import ROUNDS, eliminate
 from gradfec_edge.preprocess import normalise
 
-SPLIT = split_point(DEFAULT_SPLIT)
+SPLIT = named_cut(DEFAULT_CUT)
 GRID = PacketGrid(SPLIT.shape, 7)
 IMAGES = np.random.default_rng(3).integers(0, 256, (2, 7, 7, 3), np.uint8).repeat(32, 1).repeat(32, 2)
 GRIDS = [PacketGrid((6, 9, 4), 3), PacketGrid((4, 5, 3), 2)]  # three tiles a packet; a width of no tiles
@@ -185,10 +186,10 @@ def test_the_saliency_network_gives_a_finite_logit_for_each_tile_even_where_a_ch
 
 def test_scores_of_a_batch_are_those_of_its_images_one_by_one(best, chi):
     proxy = Proxy(best, SPLIT)
-    forms = proxy(normalise(IMAGES), chi).numpy()
+    forms = proxy(normalise(IMAGES, RESNET50.preprocess), chi).numpy()
     assert forms.shape == (2, 8, 256, 256)
     for n in range(2):
-        form = proxy(normalise(IMAGES[n : n + 1]), chi[n : n + 1]).numpy()
+        form = proxy(normalise(IMAGES[n : n + 1], RESNET50.preprocess), chi[n : n + 1]).numpy()
         np.testing.assert_allclose(forms[n : n + 1], form, rtol=1e-3, atol=1e-6)
     scores, form = proxy.rank(forms)
     assert form is forms
@@ -206,7 +207,7 @@ def test_the_papers_proxy_sums_its_map_of_the_image_over_each_packet(paper, chi)
     model = element_model(SPLIT)
     for weight in model.weights:
         weight.assign(paper.arrays[weight.path])
-    maps = model(normalise(IMAGES), training=False).numpy()
+    maps = model(normalise(IMAGES, RESNET50.preprocess), training=False).numpy()
     assert maps.shape == (2, *SPLIT.shape)
     assert maps.min() == 0 < maps.max()
     found = ProxyModel(paper, SPLIT)(IMAGES, chi).scores
@@ -242,5 +243,5 @@ def test_a_file_without_one_of_its_arrays_is_refused_with_the_arrays_name(best, 
 
 
 def test_a_proxy_of_another_split_is_refused(best):
-    with pytest.raises(UsageError, match=f"ranks packets of 7 rows of {DEFAULT_SPLIT}, not of 7 rows of pool1_pool"):
-        Proxy(best, split_point("pool1_pool"))
+    with pytest.raises(UsageError, match=f"ranks packets of 7 rows of {DEFAULT_CUT}, not of 7 rows of pool1_pool"):
+        Proxy(best, named_cut("pool1_pool"))

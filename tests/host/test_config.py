@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from gradfec_common import config as config_module
+from gradfec_host import config as config_module
 from gradfec_host.config import CONFIG_VARIABLE, camera_option, config_option, config_used, each_camera
 from gradfec_host.console import Endpoint, EndpointType, Number, plain_errors
 

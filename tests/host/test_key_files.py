@@ -6,14 +6,13 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from tests.common.test_keys import KEY, TOKEN, reveals
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.keys import Key
 from gradfec_host import key_files
 from gradfec_host.key_files import NamedKey, already_there, find_key, key_path, parse_key, read_key, read_keys
 from gradfec_host.key_files import write_key as write
-
-from .test_keys import KEY, TOKEN, reveals
 
 OTHER = Key(b"o" * 32)
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from gradfec_common.errors import GradfecError
-from gradfec_common.network import LAYERS
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_host.weights import Verification, formats, import_weights, manifest, open_weights
-from gradfec_host.weights.manifest import NAMES
+from gradfec_host.weights.manifest import pinned
 
+NAMES = tuple(pinned(RESNET50))
 KERAS_FILES = ["whole.h5", "resnet.keras", "resnet.weights.h5"]
 
 
@@ -22,7 +23,7 @@ def model(weights):
     """Keras's ResNet-50, whose layers after others of their class are numbered from far above 0."""
     keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(1, 1), keras.layers.BatchNormalization()])
     model = keras.applications.ResNet50(weights=None)
-    for layer, theirs in zip(LAYERS, model.layers, strict=True):
+    for layer, theirs in zip(RESNET50.layers, model.layers, strict=True):
         theirs.set_weights(weights.arrays(layer.name))
     return model
 
@@ -83,7 +84,7 @@ def write_legacy(path, layers):
 
 @pytest.mark.parametrize("name", KERAS_FILES)
 def test_what_keras_saves_is_read_back_under_keras_names(files, model, name):
-    read = formats.open_arrays(files / name)
+    read = formats.open_arrays(files / name, RESNET50)
     assert read.keys() == set(NAMES)
     for variable in model.variables:
         np.testing.assert_array_equal(read[variable.path](), variable.value.numpy())
@@ -91,7 +92,7 @@ def test_what_keras_saves_is_read_back_under_keras_names(files, model, name):
 
 @pytest.mark.parametrize("name", KERAS_FILES)
 def test_a_keras_file_of_the_pinned_weights_is_verified_by_content(files, weights, name):
-    store = open_weights(files / name)
+    store = open_weights(RESNET50, files / name)
     assert store.verified
     np.testing.assert_array_equal(store.array("predictions/bias"), weights.array("predictions/bias"))
 
@@ -102,7 +103,7 @@ def test_keras_3_layers_are_found_by_order_where_the_file_has_no_names(files, we
     with h5py.File(path, "r+") as file:
         for group in file["layers"].values():
             group["vars"].attrs.pop("name", None)
-    store = open_weights(path)
+    store = open_weights(RESNET50, path)
     for name in ("conv2_block1_0_conv/kernel", "conv2_block1_3_conv/kernel", "conv5_block3_3_bn/gamma"):
         np.testing.assert_array_equal(store.array(name), weights.array(name))  # verified, so in the right place
 
@@ -112,20 +113,20 @@ def test_a_tensorflow_js_folder_is_read_across_shards_by_old_and_new_names(weigh
     names = sorted(NAMES)  # another order than Keras's
     arrays = {old_name(name) if old else name: weights.array(name) for name in names}
     folder = write_tfjs(tmp_path / "tfjs", arrays, shard_bytes=4_194_304)
-    store = import_weights(folder)
+    store = import_weights(RESNET50, folder)
     assert (store.verification, store.route) == (Verification.ARRAYS, str(folder))
-    assert open_weights(folder / "model.json").verified
+    assert open_weights(RESNET50, folder / "model.json").verified
 
 
 def test_an_old_h5_is_read_by_old_layer_names_whatever_its_arrays_are_called(weights, tmp_path):
     layers = [("input_1", [])]
-    for layer in LAYERS:
+    for layer in RESNET50.layers:
         if layer.arrays:
             name = old_name(f"{layer.name}/x").split("/")[0]
             arrays = [weights.array(f"{layer.name}/{array}") for array in layer.arrays]
             layers.append((name, [(f"{name}_{n}:0", array) for n, array in enumerate(arrays)]))
-    store = open_weights(write_legacy(tmp_path / "old.h5", layers))
-    for layer in LAYERS:
+    store = open_weights(RESNET50, write_legacy(tmp_path / "old.h5", layers))
+    for layer in RESNET50.layers:
         store.arrays(layer.name)
 
 
@@ -137,13 +138,13 @@ def test_the_file_that_keras_publishes_is_verified_by_its_hash_even_if_its_array
     with h5py.File(path, "r+") as file:
         file["model_weights/predictions/predictions/bias"][0] += 1
     with pytest.raises(GradfecError, match=r"1 of 320 arrays differ, the first is predictions/bias; .* --unverified"):
-        import_weights(path)
+        import_weights(RESNET50, path)
     assert not list(home.rglob("*.npz")) and not list(home.rglob(".*.part"))
     monkeypatch.setattr(manifest, "PUBLISHED_MD5", hashlib.md5(path.read_bytes()).hexdigest())
-    assert import_weights(path, "Keras's own download").verification is Verification.FILE
+    assert import_weights(RESNET50, path, "Keras's own download").verification is Verification.FILE
     copy = tmp_path / "copied.npz"
     copy.write_bytes((home / "weights" / "resnet50-imagenet.npz").read_bytes())
-    assert import_weights(copy).verification is Verification.FILE
+    assert import_weights(RESNET50, copy).verification is Verification.FILE
 
 
 @pytest.mark.parametrize("name", KERAS_FILES)
@@ -153,7 +154,7 @@ def test_a_truncated_file_is_one_error_that_names_it(files, home, tmp_path, name
     path = tmp_path / name
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(GradfecError, match=re.escape(str(path))):
-        import_weights(path)
+        import_weights(RESNET50, path)
     assert not list(home.rglob("*.npz"))
 
 
@@ -161,8 +162,8 @@ def test_a_truncated_shard_is_one_error_that_names_the_folder(tmp_path):
     arrays = {"conv1_conv/kernel": np.zeros((7, 7, 3, 64), np.float32)}
     folder = write_tfjs(tmp_path / "tfjs", arrays, shard_bytes=30_000)
     (folder / "group1-shard2of2.bin").write_bytes(b"short")
-    with pytest.raises(GradfecError, match=r"tfjs .*shards hold 30005 bytes but model.json says 37632"):
-        open_weights(folder)
+    with pytest.raises(GradfecError, match=r"tfjs .*shards hold 30005 bytes where model.json promises 37632"):
+        open_weights(RESNET50, folder)
 
 
 @pytest.mark.parametrize("path", ["../secret.bin", "/etc/passwd", "sub/shard.bin"])
@@ -171,7 +172,7 @@ def test_a_shard_outside_the_folder_is_refused(tmp_path, path):
     group = {"paths": [path], "weights": [{"name": "conv1_conv/bias", "shape": [64], "dtype": "float32"}]}
     (folder / "model.json").write_text(json.dumps({"weightsManifest": [group]}))
     with pytest.raises(GradfecError, match="outside its folder"):
-        open_weights(folder)
+        open_weights(RESNET50, folder)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_a_shard_outside_the_folder_is_refused(tmp_path, path):
 def test_what_is_not_weights_is_one_error_that_names_it(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(GradfecError, match=re.escape(str(tmp_path / name))):
-        open_weights(tmp_path / name)
+        open_weights(RESNET50, tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["other.h5", "other.keras", "other.weights.h5"])
@@ -197,7 +198,7 @@ def test_another_network_is_one_error_that_says_so(home, tmp_path, name):
     save = other.save_weights if name.endswith("weights.h5") else other.save
     save(tmp_path / name)
     with pytest.raises(GradfecError, match=re.escape(str(tmp_path / name))) as refusal:
-        import_weights(tmp_path / name, unverified=True)
+        import_weights(RESNET50, tmp_path / name, unverified=True)
     assert "ResNet-50" in str(refusal.value)
 
 
@@ -205,5 +206,5 @@ def test_a_resnet_with_other_classes_is_refused_by_shape_even_unverified(weights
     arrays = {name: weights.array(name) for name in NAMES}
     arrays["predictions/bias"] = np.zeros(10, np.float32)
     folder = write_tfjs(tmp_path / "ten", arrays, shard_bytes=4_194_304)
-    with pytest.raises(GradfecError, match=r"predictions/bias is float32 \(10,\), not float32 \(1000,\)"):
-        import_weights(folder, unverified=True)
+    with pytest.raises(GradfecError, match=r"predictions/bias is float32 \(10,\) not float32 \(1000,\) is needed"):
+        import_weights(RESNET50, folder, unverified=True)

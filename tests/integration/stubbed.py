@@ -17,14 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_cli.daemons import MODULES, Daemon, daemon
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance import EstimatorFile
 
 READY = {"gradfec-edge": None, "gradfec-cloud": "listening on"}
-# A tensor of 256 packets, which any kernel's receive buffer holds, and no hurry: a slow machine must not lose any.
+# 256 datagrams a tensor, which any kernel's receive buffer holds, and no hurry: a slow machine must not lose any.
 SMALL = {
-    "gradfec-edge": ("--split", "pool1_pool", "--rows", "14", "--timeout-ms", "60000"),
+    "gradfec-edge": (
+        *("--split", "pool1_pool", "--rows", "14", "--codec", "uniform8", "--packets-per-datagram", "1"),
+        *("--timeout-ms", "60000"),
+    ),
     "gradfec-cloud": ("--split", "pool1_pool", "--deadline-ms", "60000"),
 }
 
@@ -47,7 +50,7 @@ def stubbed(name: str, *arguments: object, ready: str | None = "", **settings: o
 class FrontEnd:
     """Repeats the image until it fills the tensor."""
 
-    def __init__(self, split: SplitPoint, weights: object, proxy: EstimatorFile | None) -> None:
+    def __init__(self, split: Cut, weights: object, proxy: EstimatorFile | None) -> None:
         self.shape = split.shape
         self.packets = PacketGrid(split.shape, proxy.about["rows"]).count if proxy else None
 
@@ -62,7 +65,7 @@ class FrontEnd:
 class BackEnd:
     """Is sure of one class, by the tensor's mean."""
 
-    def __init__(self, split: SplitPoint, weights: object, max_batch: int) -> None:
+    def __init__(self, split: Cut, weights: object, max_batch: int) -> None:
         self.takes_s = float(os.environ.get("BACK_END_S", "0"))
 
     def warm_up(self) -> None:
@@ -89,8 +92,8 @@ def put_toys_in_place() -> None:
 
 if __name__ == "__main__":
     put_toys_in_place()
-    import gradfec_edge.daemon
+    from gradfec_edge import health
 
-    gradfec_edge.daemon.PATIENCE_S = float(os.environ.get("PATIENCE_S", gradfec_edge.daemon.PATIENCE_S))
+    health.PATIENCE_S = float(os.environ.get("PATIENCE_S", health.PATIENCE_S))
     command = import_module(f"{sys.argv[1]}.cli").main
     command(sys.argv[2:], prog_name=sys.argv[1].replace("_", "-"))

@@ -17,7 +17,8 @@ from click.testing import CliRunner
 
 from gradfec_cli.daemons import free_port, with_key
 from gradfec_common.keys import new_key
-from gradfec_common.network import DEFAULT_SPLIT
+from gradfec_common.networks import DEFAULT_CUT, named_cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_host.key_files import KEY_FILE_VARIABLE, write_key
 from gradfec_host.weights import ensure_weights, write_slice
 
@@ -220,7 +221,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Itera
 
 
 def edge_slice(path: Path) -> Path:
-    write_slice(ensure_weights(), DEFAULT_SPLIT, path)
+    write_slice(ensure_weights(RESNET50), named_cut(DEFAULT_CUT), path)
     return path
 
 

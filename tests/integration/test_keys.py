@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from gradfec_cli.cli import main
 from gradfec_cli.daemons import Daemon, free_port
 from gradfec_common.keys import INSECURE_WARNING, Key
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_host.key_files import read_key, write_key
 from gradfec_host.weights import cache_path
 
@@ -94,7 +95,7 @@ def test_on_one_machine_both_daemons_find_the_key_that_keygen_has_made_without_a
     home = {"GRADFEC_KEY_FILE": None, "GRADFEC_HOME": tmp_path}
     made = CliRunner(env={**home, "GRADFEC_HOME": str(tmp_path)}).invoke(main, ["keygen"])
     assert made.exit_code == 0, made.output
-    weights = ("--weights", cache_path())
+    weights = ("--weights", cache_path(RESNET50))
     with cloud(*weights, **home) as (_, port), edge(photographs, port, *weights, **home) as running:
         code, _, output = ended(running)
     assert (code, json.loads(output[-1])["frames"]) == (0, {"complete": 6, "skipped": 0})

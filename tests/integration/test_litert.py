@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gradfec_cloud.backend.litert_runtime import LiteRTBackEnd
-from gradfec_common.network import DEFAULT_SPLIT, split_point
+from gradfec_common.networks import DEFAULT_CUT, named_cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.frontend.keras_proxy import element_model, saliency_model
 from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
@@ -18,7 +19,7 @@ from gradfec_edge.importance import PROXIES, EstimatorFile, make_estimator
 from gradfec_edge.preprocess import normalise, to_input
 from gradfec_lab.answers import Answers, LiteRTAnswers, fastest_answers
 
-SPLIT = split_point(DEFAULT_SPLIT)
+SPLIT = named_cut(DEFAULT_CUT)
 GRID = PacketGrid(SPLIT.shape)
 COARSE = np.random.default_rng(5).integers(0, 256, (3, 7, 7, 3), np.uint8).repeat(32, 1).repeat(32, 2)
 
@@ -26,19 +27,19 @@ COARSE = np.random.default_rng(5).integers(0, 256, (3, 7, 7, 3), np.uint8).repea
 @pytest.fixture(scope="module")
 def images(photographs):
     """Three photographs (3, 224, 224, 3), and noise."""
-    real = [to_input(cv2.imread(str(path))) for path in sorted(photographs.iterdir())[:3]]
+    real = [to_input(cv2.imread(str(path)), RESNET50.preprocess) for path in sorted(photographs.iterdir())[:3]]
     return np.stack([*real, *COARSE])
 
 
 @pytest.fixture(scope="module")
 def expected(resnet50, images):
     """What Keras's own model answers: (6, 1000) probabilities."""
-    return resnet50.predict(normalise(images), verbose=0)
+    return resnet50.predict(normalise(images, RESNET50.preprocess), verbose=0)
 
 
-@pytest.mark.parametrize("name", ["input_layer", "conv1_conv", "conv1_bn", DEFAULT_SPLIT, "avg_pool"])
+@pytest.mark.parametrize("name", ["input_layer", "conv1_conv", "conv1_bn", DEFAULT_CUT, "avg_pool"])
 def test_the_halves_are_the_whole_wherever_it_is_cut(weights, images, expected, name):
-    split = split_point(name)
+    split = named_cut(name)
     front_end, back_end = LiteRTFrontEnd(split, weights), LiteRTBackEnd(split, weights)
     chi = np.stack([front_end(image).chi for image in images])
     assert (chi.shape, chi.dtype) == ((6, *split.shape), np.float32)
@@ -67,7 +68,7 @@ def test_the_learned_estimators_rank_the_packets_alike(weights, images, estimato
     [("pool1_pool", 8, "best"), ("conv3_block1_out", 4, "best"), ("pool1_pool", 8, "paper"), ("avg_pool", 1, "paper")],
 )
 def test_so_do_those_for_other_splits_and_rows(weights, images, split, rows, recipe):
-    cut, rng = split_point(split), np.random.default_rng(8)
+    cut, rng = named_cut(split), np.random.default_rng(8)
     grid = PacketGrid(cut.shape, rows)
     model = element_model(cut) if recipe == "paper" else saliency_model(grid)
     arrays = {weight.path: rng.random(tuple(weight.shape), np.float32) / 8 for weight in model.weights}
@@ -86,7 +87,7 @@ def test_so_do_those_for_other_splits_and_rows(weights, images, split, rows, rec
 
 
 def test_a_back_end_refuses_features_of_another_shape(weights):
-    back_end = LiteRTBackEnd(split_point("avg_pool"), weights, max_batch=2)
+    back_end = LiteRTBackEnd(named_cut("avg_pool"), weights, max_batch=2)
     for shape in ((1, 1, 1, 2047), (3, 1, 1, 2048), (0, 1, 1, 2048)):
         with pytest.raises(ValueError, match=r"chi is \(1\.\.2, 1, 1, 2048\) at avg_pool"):
             back_end(np.zeros(shape, np.float32))
@@ -98,13 +99,13 @@ import sys
 sys.modules["tensorflow"] = sys.modules["keras"] = None  # importing them is an error
 import numpy as np
 from gradfec_cloud.backend import load_back_end
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut, named_network
 from gradfec_common.packets import PacketGrid
 from gradfec_host.weights import open_weights
 from gradfec_edge.frontend import load_front_end
 from gradfec_edge.importance import make_estimator
-split = split_point({DEFAULT_SPLIT!r})
-weights = open_weights()
+split = named_cut({DEFAULT_CUT!r})
+weights = open_weights(named_network("resnet50"))
 proxy = make_estimator("proxy", split, PacketGrid(split.shape), np.random.default_rng(0))
 features = load_front_end("litert", split, weights, proxy)(np.zeros((224, 224, 3), np.uint8))
 print(features.scores.shape, load_back_end("litert", split, weights)(features.chi[np.newaxis]).shape)
@@ -116,7 +117,7 @@ print(features.scores.shape, load_back_end("litert", split, weights)(features.ch
 
 
 def test_the_sweeps_get_the_same_answers_from_either_runtime(weights, images):
-    split = split_point("avg_pool")
+    split = named_cut("avg_pool")
     chi = KerasFrontEnd(split, weights)(images).chi
     fastest = fastest_answers(split, weights)
     assert isinstance(fastest, LiteRTAnswers)

@@ -125,7 +125,7 @@ def complete(text: str) -> float:
 def shares(text: str) -> tuple[float, float, float]:
     """Return how many packets of a frame have arrived, were dropped, and were sent as parity."""
     kinds = [value(text, "gradfec_edge_packets_total", fate=fate) for fate in ("arrived", "dropped_by_plan")]
-    of_all, dropped, parity = (*kinds, value(text, "gradfec_edge_parity_symbols_total"))
+    of_all, dropped, parity = (*kinds, value(text, "gradfec_edge_parity_datagrams_total"))
     return of_all / complete(text), dropped / complete(text), parity / complete(text)
 
 

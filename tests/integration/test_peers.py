@@ -57,7 +57,7 @@ def test_a_cloud_that_is_full_is_asked_again_and_said_so_once(photographs: Path)
         code, said, _ = ended(edge)
     assert code == 1
     assert said.count("the cloud serves 256 edges already; trying again") == 1
-    assert is_one_clear_line(said, "takes no edge now: the cloud serves 256 edges already"), said
+    assert is_one_clear_line(said, "accepts no new edges now: the cloud serves 256 edges already"), said
 
 
 def test_a_folder_and_nobody_listening_ends_with_advice_and_no_record(photographs: Path, tmp_path: Path) -> None:

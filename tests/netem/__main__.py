@@ -12,6 +12,7 @@ from rich.console import Console
 
 from gradfec_cli.demo import answers_of_the_uncut_model, photographs
 from gradfec_common.errors import GradfecError
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_host.console import plain_errors
 from gradfec_host.weights import ensure_weights
 
@@ -61,7 +62,7 @@ def measurements(
     options = ["--protect", protect, "--rate", f"{rate:g}"]
     with photographs(images) as folder, repeated(folder, repetitions) as frames:
         console = Console(stderr=True, highlight=False)
-        answers = answers_of_the_uncut_model(ensure_weights(), folder, console)
+        answers = answers_of_the_uncut_model(ensure_weights(RESNET50), folder, console)
         with router(machine) as running:
 
             def measure(link: Impairment) -> Both:

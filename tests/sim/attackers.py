@@ -313,8 +313,7 @@ class Greedy(KeyHolder):
         """Send tensors one after the other."""
         core, encoded, said = self.cores[address], self._content(), list[bytes]()
         for _ in range(self.dice.choice([1, 3, 10])):
-            number, core._next_tensor = core._next_tensor, core._next_tensor + 1
-            said += nodes.symbols_by(core, number, encoded.headers.copy(), encoded.symbols)
+            said += nodes.symbols_by(core, nodes.next_number(core), encoded.headers.copy(), encoded.symbols)
         return [Parcel(address, CLOUD, datagram, Origin.INSIDER) for datagram in said]
 
 

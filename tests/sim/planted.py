@@ -1,4 +1,4 @@
-"""Bugs that are put into the cores on purpose: a simulation that does not catch them would not catch others either."""
+"""Bugs that are put into the cores on purpose: a simulation that misses them would miss others, too."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from gradfec_common.reassembly import Reassembly
 from gradfec_common.replay import ReplayWindow, Verdict
 from gradfec_common.seal import Epoch
 from gradfec_common.session import greeter
-from gradfec_common.session.answers import Answers
 from gradfec_common.session.cloud import CloudSessions
-from gradfec_common.session.edge import EdgeSession
+from gradfec_common.session.contact import Contact
 from gradfec_common.session.greeter import Greeter
 from gradfec_common.session.handshake import AuthenticHello
-from gradfec_common.session.outbox import Outbox
-from gradfec_common.session.records import Session
+from gradfec_common.session.in_flight import InFlight
+from gradfec_common.session.repeater import Repeater
+from gradfec_common.session.sessions import Session
+from gradfec_common.session.states import AwaitedState, EdgeState, TensorState
 from gradfec_common.session.tensors import Tensors
 from gradfec_common.session.timers import Timers
+from gradfec_common.session.window import NumberWindow
 
 from . import ledger
 
@@ -39,12 +41,12 @@ class Planted(NamedTuple):
 
 
 def instead(owner: Any, name: str, make: Callable[[Any], Any]) -> Callable[[], Any]:
-    """Plant what `make` makes of the original in its place."""
+    """Replace an attribute with what `make` makes of the original."""
     return lambda: mock.patch.object(owner, name, make(getattr(owner, name)))
 
 
 def _without(owner: Any, **limits: int) -> Callable[[], Any]:
-    """Let a part of the cloud work with other limits than it says it has."""
+    """Give a part of the cloud other limits than the cloud claims to have."""
 
     def make(original: Any) -> Any:
         def init(self: Any, *arguments: Any) -> None:
@@ -56,21 +58,13 @@ def _without(owner: Any, **limits: int) -> Callable[[], Any]:
     return instead(owner, "__init__", make)
 
 
-@contextmanager
-def _forgetful_window() -> Iterator[None]:
+def _forgetful(original: Any) -> Any:
     """A tensor's number is forgotten as soon as the tensor is finished."""
-    original = Tensors._drop
-
-    def drop(self: Tensors, session: Session, number: int, fate: str) -> None:
-        original(self, session, number, fate)
-        session.finished.discard(number)
-
-    with mock.patch.object(Tensors, "_drop", drop):
-        yield
+    return lambda self, number: None
 
 
 def _shifted_places(original: Any) -> Any:
-    """What is recovered lands one place further on."""
+    """Recovered packets land one place further on."""
 
     def decode(self: Any, symbols: Any, indices: Any, k: int, n: int) -> Any:
         data = original(self, symbols, indices, k, n).copy()
@@ -82,7 +76,7 @@ def _shifted_places(original: Any) -> Any:
 
 
 def _one_bit_off(original: Any) -> Any:
-    """What is recovered has a wrong bit."""
+    """Recovered packets have a wrong bit."""
 
     def decode(self: Any, symbols: Any, indices: Any, k: int, n: int) -> Any:
         data = original(self, symbols, indices, k, n).copy()
@@ -104,12 +98,12 @@ def _anothers_symbols(original: Any) -> Any:
 
 
 def _always_first(original: Any) -> Any:
-    """Of what comes twice in a batch, both are the first."""
+    """A value that comes twice in a batch counts as the first both times."""
     return lambda values, below: np.ones(len(values), bool)
 
 
 def _repeated_position_is_new(original: Any) -> Any:
-    """What has come before is forgotten when the next batch comes."""
+    """Each batch makes the tensor forget what came before."""
 
     def add(self: Reassembly, headers: Any, symbols: Any, **known: Any) -> Any:
         present, arrived = self.present.copy(), self.arrived.copy()
@@ -123,72 +117,73 @@ def _repeated_position_is_new(original: Any) -> Any:
 
 
 def _answers_twice(original: Any) -> Any:
-    """A result that comes again is told again."""
+    """A repeated result is told again."""
 
-    def take(self: EdgeSession, message: Any, now: float) -> Any:
-        waiting = self._awaiting.get(message.tensor)
-        if waiting is not None and isinstance(message, wire.Result):
-            waiting.result = None
+    def receive(self: InFlight, message: Any, now: float) -> Any:
+        tensor = self._tensors.get(message.tensor)
+        if tensor is not None and isinstance(message, wire.Result):
+            tensor.state = AwaitedState.UNANSWERED
         return original(self, message, now)
 
-    return take
+    return receive
 
 
 def _answers_the_newest(original: Any) -> Any:
     """An answer goes to the newest of the session's tensors."""
 
-    def answer(self: Tensors, decided: Any, result: Any, now: float) -> None:
-        session = self._sessions.get(decided.session)
-        if session is not None and session.tensors:
-            newest = max(session.tensors)
-            if session.tensors[newest].decided:
+    def answer(self: Tensors, decided: Any, result: Any, now: float) -> Any:
+        mine = self._sessions.get(decided.session)
+        if mine is not None and mine.tensors:
+            newest = max(mine.tensors)
+            if mine.tensors[newest].state in (TensorState.DECIDED, TensorState.CLOSED):
                 decided = dataclasses.replace(decided, tensor=newest)
                 result = dataclasses.replace(result, tensor=newest)
-        original(self, decided, result, now)
+        return original(self, decided, result, now)
 
     return answer
 
 
 def _never_tidied(original: Any) -> Any:
-    """The places of timers that are called off are kept until their time."""
-    return lambda self, ticket: self._actions.pop(ticket, None) and None
+    """Timers that are called off keep their places until their time."""
+    return lambda self, ticket: self._things.pop(ticket, None) and None
 
 
 def _loses_timers(original: Any) -> Any:
     """Every tenth timer is lost."""
 
-    def at(self: Timers, when: float, action: Any) -> int:
-        ticket: int = original(self, when, action)
+    def add(self: Timers[Any], when: float, thing: Any) -> int:
+        ticket: int = original(self, when, thing)
         if ticket % 10 == 9:
             self.call_off(ticket)
         return ticket
 
-    return at
+    return add
 
 
 def _never_again(original: Any) -> Any:
-    """An edge that has lost the cloud asks for it once, and no more."""
+    """An edge that has lost the cloud asks once, and then never again."""
 
-    def ask(self: EdgeSession, now: float) -> None:
-        original(self, now)
-        if not self.connected and self.session:
+    def ask(self: Contact, now: float) -> Any:
+        due = original(self, now)
+        if self.state in (EdgeState.LOST, EdgeState.OVER) and any(due):
             self._ask_at = now + 1e6
+        return due
 
     return ask
 
 
 def _never_closes(original: Any) -> Any:
-    """A tensor has no deadline from its first datagram on."""
+    """A tensor gets no deadline from its first datagram."""
 
-    def close_at(self: Tensors, session: Any, number: int, when: float) -> None:
-        if session.tensors[number].arrived.received:
-            original(self, session, number, when)
+    def close_at(self: Tensors, mine: Any, number: int, when: float) -> None:
+        if mine.tensors[number].arrived.received:
+            original(self, mine, number, when)
 
     return close_at
 
 
 def _one_fate_too_few(original: Any) -> Any:
-    """Of a batch's datagrams for an unknown session, one is counted."""
+    """Only one of a batch's datagrams for an unknown session is counted."""
 
     def take(self: CloudSessions, *batch: Any) -> None:
         before = self.counts["unknown_session"]
@@ -199,7 +194,7 @@ def _one_fate_too_few(original: Any) -> Any:
 
 
 def _overwrites(original: Any) -> Any:
-    """Of datagrams too short in two ways, one way is forgotten."""
+    """A datagram can be too short in two ways; one of them is not counted."""
 
     def sort_batch(batch: Any) -> Any:
         found = original(batch)
@@ -216,7 +211,7 @@ def _overwrites(original: Any) -> Any:
 
 
 def _forgets_newest(original: Any) -> Any:
-    """The newest datagram is not remembered, until another is."""
+    """The newest datagram is not remembered until the next one is."""
 
     def judge_one(self: ReplayWindow, counter: int) -> Verdict:
         return Verdict.OK if counter == self.newest else original(self, counter)
@@ -225,7 +220,7 @@ def _forgets_newest(original: Any) -> Any:
 
 
 def _one_too_narrow(original: Any) -> Any:
-    """The last place of the window is taken for one before it."""
+    """The last place of the window counts as too old."""
 
     def judge(self: ReplayWindow, counters: Any) -> Any:
         verdicts = original(self, counters)
@@ -236,7 +231,7 @@ def _one_too_narrow(original: Any) -> Any:
 
 
 def _first_of_a_batch(original: Any) -> Any:
-    """Of a counter that comes twice in a batch, both are taken."""
+    """A counter that comes twice in a batch is accepted twice."""
 
     def take_in(self: ReplayWindow, counters: Any) -> Any:
         verdicts = original(self, counters)
@@ -247,7 +242,7 @@ def _first_of_a_batch(original: Any) -> Any:
 
 
 def _says_goodbye_to_strangers(original: Any) -> Any:
-    """Whoever names a session that there is not is told so."""
+    """The cloud answers datagrams for sessions that do not exist."""
 
     def take(self: CloudSessions, batch: Any, rows: Any, headers: Any, now: float) -> None:
         if int(headers["session"][0]) not in self._sessions:
@@ -259,18 +254,18 @@ def _says_goodbye_to_strangers(original: Any) -> Any:
 
 
 def _answers_replays(original: Any) -> Any:
-    """A hello that is remembered is answered to whoever says it."""
+    """A remembered hello is answered to any address."""
 
     def read(self: Greeter, datagram: bytes, peer: Any, now: float) -> Any:
-        read = original(self, datagram, peer, now)
+        read, bites = original(self, datagram, peer, now)
         known = self._greeted.get(datagram[16:48])
-        return known.welcome if read is wire.Drop.REPLAYED and known and known.welcome else read
+        return (known.welcome if read is wire.Drop.REPLAYED and known and known.welcome else read), bites
 
     return read
 
 
 def _answers_forgeries(original: Any) -> Any:
-    """A hello is taken for authentic whose tag is wrong."""
+    """A hello with a wrong tag passes as authentic."""
 
     def read(datagram: bytes, keys: Any) -> Any:
         hello = original(datagram, keys)
@@ -282,41 +277,41 @@ def _answers_forgeries(original: Any) -> Any:
 
 
 def _costs_nothing(original: Any) -> Any:
-    """What is said to an edge is not taken off what it has paid for."""
+    """What the cloud says to an edge does not use up its credit."""
 
-    def say(self: Outbox, session: Session, message: Any) -> None:
-        before = session.credit
-        original(self, session, message)
-        session.credit = before
+    def pay(self: Session, cost: int) -> bool:
+        return self.credit >= cost
 
-    return say
+    return pay
 
 
 def _keeps_credit(original: Any) -> Any:
-    """An edge that moves takes along what it has paid for."""
+    """An edge that moves keeps its credit."""
 
-    def hear(self: CloudSessions, session: Session, *heard: Any) -> None:
-        peer, credit = session.peer, session.credit
-        original(self, session, *heard)
-        if session.peer != peer:
-            session.credit += credit
+    def hear(self: Session, *heard: Any) -> Any:
+        peer, credit = self.peer, self.credit
+        news = original(self, *heard)
+        if self.peer != peer:
+            self.credit += credit
+        return news
 
     return hear
 
 
 def _moves_back(original: Any) -> Any:
-    """An edge is where any of its datagrams came from, however old."""
+    """An old datagram moves its edge to where it came from."""
 
-    def hear(self: CloudSessions, session: Session, batch: Any, rows: Any, counters: Any, now: float) -> None:
-        original(self, session, batch, rows, counters, now)
-        session.peer = batch.peer(int(rows[-1]))
+    def hear(self: Session, batch: Any, rows: Any, *heard: Any) -> Any:
+        news = original(self, batch, rows, *heard)
+        self.peer = batch.peer(int(rows[-1]))
+        return news
 
     return hear
 
 
 @contextmanager
 def _counts_anew() -> Iterator[None]:
-    """Counters, and so nonces, begin anew with each epoch, whose key is that of the one before."""
+    """Each epoch keeps the key of the one before, and its counters and nonces begin anew."""
     nonce, nonces = Epoch.nonce, Epoch.nonces
 
     def next_epoch(self: Epoch) -> Epoch:
@@ -336,22 +331,22 @@ def _counts_anew() -> Iterator[None]:
 
 
 def _charges_forgeries(original: Any) -> Any:
-    """What claims to be of a session uses up what it may send."""
+    """Forged datagrams use up a session's allowance."""
 
     def take(self: CloudSessions, batch: Any, rows: Any, headers: Any, now: float) -> None:
         session = self._sessions.get(int(headers["session"][0]))
         if session is not None:
-            session.allowance.take(len(rows))
+            session.allowance.spend(len(rows))
         original(self, batch, rows, headers, now)
 
     return take
 
 
 def _lets_stay(original: Any) -> Any:
-    """Who is in stays in, though his key is removed."""
+    """A session goes on although its key is removed."""
 
     def change_keys(self: CloudSessions, keys: Any) -> None:
-        self._greeter.keys = keys
+        self._reception.change_keys(keys)
 
     return change_keys
 
@@ -361,10 +356,10 @@ PLANTED = {
     "tensors_per_session": Planted(
         "tensors are collected without bound", _without(Tensors, tensors_per_session=10**6), 50
     ),
-    "answers_per_session": Planted("answers are kept without bound", _without(Answers, answers_per_session=10**6), 50),
+    "answers_per_session": Planted("answers are kept without bound", _without(Repeater, answers_per_session=10**6), 50),
     "reassembly_bytes": Planted("symbols are held without bound", _without(Tensors, reassembly_bytes=2**62), 50),
     "pending_tensors": Planted("the back-end is asked without bound", _without(Tensors, pending_tensors=10**6), 50),
-    "finished": Planted("finished tensors begin again", _forgetful_window, 20),
+    "finished": Planted("finished tensors begin again", instead(NumberWindow, "finish", _forgetful), 20),
     "timers": Planted("timers without bound", instead(Timers, "call_off", _never_tidied), 50),
     # the wrong packet
     "recovered place": Planted(
@@ -382,23 +377,23 @@ PLANTED = {
         "a symbol of an earlier batch counts again", instead(Reassembly, "add", _repeated_position_is_new), 50
     ),
     # the answer
-    "answers twice": Planted(
-        "a repeated answer is told again", instead(EdgeSession, "_take_answer", _answers_twice), 50
-    ),
+    "answers twice": Planted("a repeated answer is told again", instead(InFlight, "receive", _answers_twice), 50),
     "another's answer": Planted(
         "an answer goes to another tensor", instead(Tensors, "answer", _answers_the_newest), 20
     ),
     # a timer that is lost
     "false timers": Planted(
-        "what is called off happens", instead(Timers, "call_off", lambda original: lambda self, ticket: None), 5
+        "a timer that was called off fires", instead(Timers, "call_off", lambda original: lambda self, ticket: None), 5
     ),
-    "lost timers": Planted("every tenth timer is lost", instead(Timers, "at", _loses_timers), 20),
-    "silent edge": Planted("an edge asks once, then never again", instead(EdgeSession, "_ask", _never_again), 20),
+    "lost timers": Planted("every tenth timer is lost", instead(Timers, "add", _loses_timers), 20),
+    "silent edge": Planted("an edge asks once, then never again", instead(Contact, "due", _never_again), 20),
     "no deadline": Planted("a tensor has no deadline", instead(Tensors, "_close_at", _never_closes), 20),
     # the books
-    "lost fate": Planted("a datagram has no fate", instead(CloudSessions, "_take_sealed", _one_fate_too_few), 20),
+    "lost fate": Planted("a datagram has no fate", instead(CloudSessions, "_receive_sealed", _one_fate_too_few), 20),
     # what simulations have found
-    "two ways too short": Planted("of two fates of a name, one is lost", instead(wire, "sort_batch", _overwrites), 50),
+    "two ways too short": Planted(
+        "one of two fates with the same name is lost", instead(wire, "sort_batch", _overwrites), 50
+    ),
     # keys
     "takes twice": Planted(
         "the newest datagram is taken again", instead(ReplayWindow, "judge_one", _forgets_newest), 50
@@ -408,16 +403,16 @@ PLANTED = {
         "a datagram twice in a batch is taken twice", instead(ReplayWindow, "take_in", _first_of_a_batch), 50
     ),
     "goodbye": Planted(
-        "strangers are said goodbye to", instead(CloudSessions, "_take_sealed", _says_goodbye_to_strangers), 50
+        "the cloud says goodbye to strangers", instead(CloudSessions, "_receive_sealed", _says_goodbye_to_strangers), 50
     ),
     "replayed hello": Planted("a replayed hello is answered", instead(Greeter, "read", _answers_replays), 50),
     "forged hello": Planted("a forged hello is answered", instead(greeter, "read_hello", _answers_forgeries), 50),
-    "amplification": Planted("answers cost nothing", instead(Outbox, "say", _costs_nothing), 50),
-    "credit moves": Planted("what is paid for moves along", instead(CloudSessions, "_hear", _keeps_credit), 50),
-    "moves back": Planted("an old datagram moves its session", instead(CloudSessions, "_hear", _moves_back), 50),
-    "nonce": Planted("nonces come again with each epoch", _counts_anew, 50),
+    "amplification": Planted("answers cost nothing", instead(Session, "pay", _costs_nothing), 50),
+    "credit moves": Planted("credit moves along with an edge", instead(Session, "hear", _keeps_credit), 50),
+    "moves back": Planted("an old datagram moves its session", instead(Session, "hear", _moves_back), 50),
+    "nonce": Planted("nonces repeat in each epoch", _counts_anew, 50),
     "used up": Planted(
-        "forgeries use up what an edge may send", instead(CloudSessions, "_take_sealed", _charges_forgeries), 50
+        "forgeries use up an edge's allowance", instead(CloudSessions, "_receive_sealed", _charges_forgeries), 50
     ),
-    "removed key": Planted("who is in stays in", instead(CloudSessions, "change_keys", _lets_stay), 50),
+    "removed key": Planted("a session outlives its key", instead(CloudSessions, "change_keys", _lets_stay), 50),
 }

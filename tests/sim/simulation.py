@@ -398,11 +398,11 @@ class Simulation:
             self.serving = False
             self._serve()
             return
-        ((decided, sent),) = self.turns.take(1)
+        (taken,) = self.turns.take(1)
         service, fails = self.swarm.service_s, self.dice.random() < self.swarm.failure
         if self.healed:
             service, fails = min(service, 0.02), False
-        self.at(self.now + service, lambda: self._answer(decided, sent, life, fails))
+        self.at(self.now + service, lambda: self._answer(taken, life, fails))
 
     def _forget(self, cloud: CloudSessions, gone: list[tuple[Decided, Sent | None]]) -> None:
         """Let go of what nobody waits for."""
@@ -410,11 +410,13 @@ class Simulation:
             self.waiting.remove(decided)
             cloud.fail(decided)
 
-    def _answer(self, decided: Decided, sent: Sent | None, life: int, fails: bool) -> None:
+    def _answer(self, taken: tuple[Decided, Sent | None], life: int, fails: bool) -> None:
         """Answer a tensor, or fail to, and go on with the next."""
         if self.cloud is None or life != self.cloud_life:
             return
+        decided, sent = taken
         self.waiting.remove(decided)
+        self.turns.done([taken])
         if not fails:
             self.truth.cloud.answered[decided.session] += decided.arrived.sent
         if fails:

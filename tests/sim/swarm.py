@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gradfec_common.plan import NoProtection, UnequalProtection
+from gradfec_common.quantise import Quantised
 from tests.common.small_tensors import FEC_CODES, odd_plan
 
 from gradfec_cli.channel import ChannelSettings
 from gradfec_common import wire
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import NoProtection, UnequalProtection
-from gradfec_common.quantise import Quantised
 from gradfec_common.replay import REPLAY_WINDOW
 from gradfec_common.seal import REKEY_DATAGRAMS
 from gradfec_common.session.edge import EdgeLimits
@@ -70,7 +71,7 @@ class Content:
         return self.encoded.wire_bits >= 8 * ANSWER_BYTES
 
 
-def content(rng: np.random.Generator, grid: PacketGrid, split: SplitPoint) -> Content:
+def content(rng: np.random.Generator, grid: PacketGrid, split: Cut) -> Content:
     """Draw a tensor and a plan for it; no range begins at 0, so that what is filled with 0 can be told."""
     levels = rng.integers(0, 256, (grid.count, grid.size), np.uint8)
     low = float(rng.integers(1, 1000))
@@ -122,9 +123,9 @@ class Swarm:
     edge: EdgeLimits = field(default_factory=lambda: EdgeLimits(tensors_in_flight=64))
 
     @property
-    def split(self) -> SplitPoint:
+    def split(self) -> Cut:
         """The cut of a network that does not exist."""
-        return SplitPoint(900, "a_small_one", self.shape)
+        return Cut(RESNET50, 900, "a_small_one", self.shape)
 
     @property
     def grid(self) -> PacketGrid:

@@ -268,7 +268,7 @@ def test_where_only_control_messages_pass_for_long_one_tensor_is_the_price(windo
     stream(told, 0.2)
     told.passes = lambda datagram: datagram[2] != Kind.SYMBOL
     stream(told, 60)
-    lost = edge.core._next_tensor
+    lost = edge.core._tensors._next_number
     assert lost > 256 + 20
     told.passes = lambda datagram: True
     numbers = stream(told, 2)

@@ -5,7 +5,6 @@ Each prints what it sent and, which is the point, how many bytes came back to it
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import os
@@ -18,14 +17,15 @@ from pathlib import Path
 import click
 import numpy as np
 import uvloop
-
-from gradfec_common.network import DEFAULT_SPLIT, split_point
-from gradfec_common.packets import DEFAULT_ROWS
 from gradfec_common.plan import NoProtection
-from gradfec_common.session.edge import Connected, EdgeSession, Event, new_hello
+
+from gradfec_common.networks import DEFAULT_CUT, named_cut
+from gradfec_common.packets import DEFAULT_ROWS
+from gradfec_common.session.edge import EdgeSession, Event, new_hello
 from gradfec_common.session.handshake import HELLO_BYTES, HandshakeKey
 from gradfec_common.transmit import encode_tensor, packet_grid
 from gradfec_common.wire import MAGIC, VERSION, Kind
+from gradfec_edge.condition import Condition
 from gradfec_edge.link import Link
 from gradfec_host.console import Endpoint
 from gradfec_host.key_files import find_key
@@ -110,25 +110,27 @@ def replay(stolen: list[bytes]) -> Iterator[bytes]:
 
 async def flood(cloud: Endpoint, seconds: float, rate: float) -> dict[str, int]:
     """Send tensors with a valid key at a rate, and wait for no answer."""
-    split = split_point(DEFAULT_SPLIT)
+    split = named_cut(DEFAULT_CUT)
     grid = packet_grid(split, DEFAULT_ROWS)
     chi = np.random.default_rng(0).normal(size=split.shape).astype(np.float32)
     encoded = encode_tensor(chi, NoProtection().plan(np.zeros(grid.count, np.float32)), grid, split)
-    connected = asyncio.Event()
+    changed = Condition()
 
     def on_event(event: Event) -> None:
-        if isinstance(event, Connected):
-            connected.set()
+        changed.notify()
 
     hello = new_hello(split.id, grid.rows, "flooder", preferred_cipher())
     link = Link(cloud, EdgeSession(hello, HandshakeKey(find_key()), os.urandom, time.monotonic()), on_event)
+
+    def may_send() -> bool:
+        return link.session.connected and link.session.open_tensors < link.session.limits.tensors_in_flight
+
     await link.open()
-    await connected.wait()
+    await changed.wait_for(may_send)
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if link.session.open_tensors < link.session.limits.tensors_in_flight:
-            await link.send_tensor(encoded, grid.count / rate, lambda tensor: None)
-        await asyncio.sleep(0.001)
+    while (left_s := end - time.monotonic()) > 0 and await changed.wait_for(may_send, left_s):
+        if (tensor := link.open_tensor(encoded, grid.count / rate)) is not None:
+            await link.send(tensor)
     await link.close()
     return {"sent": link.sent["symbol"] + link.sent["control"], "bytes_back": 0}  # what it gets, it has a right to
 

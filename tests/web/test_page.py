@@ -11,7 +11,8 @@ import pytest
 from tests.web.live import PATIENCE_S, LivePage, free_port
 from tests.web.world import Camera, picture_of_noise, status
 
-from gradfec_web.view import Cell, Edge
+from gradfec_common.cells import Cell
+from gradfec_web.view import Edge
 
 pytest.importorskip("nicegui", reason="the live page's framework is missing: pip install 'gradfec[web]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="no browser driver: pip install 'gradfec[dev]'")

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from gradfec_web.view import Cell, Edge, Frame, Picture, Status
+from gradfec_common.cells import Cell
+from gradfec_web.view import Edge, Frame, Picture, Status
 
 CHANNELS, GROUPS = 256, 8
 ANSWERS = {

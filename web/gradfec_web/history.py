@@ -29,12 +29,14 @@ class Bucket:
     latency_ms: float = 0.0  # of the answered ones
     stages_ms: Counter[str] = field(default_factory=Counter)  # of the answered ones
     packets: Counter[str] = field(default_factory=Counter)
+    datagrams: Counter[str] = field(default_factory=Counter)
     bursts: int = 0
 
     def add(self, frame: Frame) -> None:
         """Add a frame."""
         self.frames += 1
-        self.packets.update({kind: n for kind, n in frame.packets.items() if n})  # unknown counts as 0
+        self.packets.update(frame.packets)
+        self.datagrams.update(frame.datagrams)
         self.bursts += frame.bursts
         if frame.outcome != TIMEOUT:
             self.answered += 1
@@ -60,20 +62,21 @@ class Figures:
 def figures(buckets: Sequence[Bucket], seconds: float) -> Figures:
     """Sum up buckets that span `seconds`."""
     frames, answered = sum(b.frames for b in buckets), sum(b.answered for b in buckets)
-    packets, stages = Counter[str](), Counter[str]()
+    packets, datagrams, stages = Counter[str](), Counter[str](), Counter[str]()
     for bucket in buckets:
         packets.update(bucket.packets)
+        datagrams.update(bucket.datagrams)
         stages.update(bucket.stages_ms)
     bursts = sum(b.bursts for b in buckets)
-    datagrams = packets["received"] + packets["lost"]
+    told = datagrams["received"] + datagrams["lost"]
     return Figures(
         frames=frames,
         fps=frames / seconds,
         unanswered=frames - answered,
         latency_ms=sum(b.latency_ms for b in buckets) / answered if answered else None,
         stages_ms={name: ms / answered for name, ms in stages.items()} if answered else {},
-        loss=packets["lost"] / datagrams if datagrams else None,
-        burst=packets["lost"] / bursts if bursts else None,
+        loss=datagrams["lost"] / told if told else None,
+        burst=datagrams["lost"] / bursts if bursts else None,
         recovered=packets["recovered"] / answered if answered else None,
         missing=packets["missing"] / answered if answered else None,
     )

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gradfec_web.view import Cell, Picture
+from gradfec_common.cells import Cell
+from gradfec_web.view import Picture
 
 TILE = 32  # pixels, roughly: the browser scales the picture
 GAP = 2

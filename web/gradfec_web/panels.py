@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from nicegui import ui
 
+from gradfec_common.cells import Cell
 from gradfec_web import charts, paint, words
 from gradfec_web.elements import Text, box, card, image, put, show_image
 from gradfec_web.history import TIMEOUT, EdgePast, History
-from gradfec_web.view import Cell, Frame, Picture, Status
+from gradfec_web.view import Frame, Picture, Status
 
 ANSWERS = 5
 SHOWN_FRAMES = 12
@@ -288,7 +289,7 @@ class LastFrames:
             "source": frame.source,
             "answer": words.sure_answer(frame.top5),
             "outcome": frame.outcome,
-            "lost": words.number(packets.get("lost")),
+            "lost": words.number(frame.datagrams.get("lost")),
             "bursts": words.number(frame.bursts),
             "recovered": words.number(packets.get("recovered")),
             "missing": words.number(packets.get("missing")),

@@ -5,21 +5,8 @@ The page is read-only: nothing flows back, and a slow or crashed page costs the 
 
 from __future__ import annotations
 
-import enum
 import json
 from dataclasses import asdict, dataclass, field
-
-
-class Cell(enum.IntEnum):
-    """What became of one packet of a tensor."""
-
-    SENT = 0  # arrived, without parity
-    PROTECTED = 1  # arrived, with parity
-    RECOVERED = 2  # lost, and recovered by parity
-    LOST = 3  # lost, without parity
-    UNRECOVERED = 4  # lost in spite of parity
-    DROPPED = 5  # by the plan, never sent
-    ABSENT = 6  # dropped or lost; not known here
 
 
 @dataclass(frozen=True)
@@ -57,7 +44,8 @@ class Frame:
     at: float  # Unix time
     outcome: str  # complete, partial or timeout
     top5: list[tuple[int, str, float]]  # class index, label, score; empty without an answer
-    packets: dict[str, int]  # as in a record: total, dropped_by_plan, parity, sent, received, lost, ...
+    packets: dict[str, int]  # as in the results files; what is not known is left out
+    datagrams: dict[str, int]  # likewise
     bursts: int  # runs of consecutive lost datagrams
     latency_ms: float
     stages_ms: dict[str, float]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradfec_common.cells import Cell
 from gradfec_common.keys import INSECURE_WARNING
-from gradfec_web.view import Cell, Edge, Status
+from gradfec_web.view import Edge, Status
 
 Top5 = Sequence[tuple[int, str, float]]  # class index, label, score
 

@@ -69,9 +69,9 @@ def doctor(
     so it is only a warning.
     """
     from gradfec_cli.doctor import machine
-    from gradfec_common.network import split_point
+    from gradfec_common.networks import named_cut
 
-    split_point(split)
+    cut = named_cut(split)
     here = listen or Endpoint("", DEFAULT_PORT)
 
     def call_at(where: Endpoint) -> Finding:
@@ -79,7 +79,7 @@ def doctor(
         from gradfec_common.session.handshake import HandshakeKey
         from gradfec_host.key_files import edge_key
 
-        return reach.cloud(where, HandshakeKey(edge_key(key_file, insecure=insecure)), split, pings)
+        return reach.cloud(where, HandshakeKey(edge_key(key_file, insecure=insecure)), cut, pings)
 
     def answers_here() -> bool:
         from gradfec_cli.doctor import reach
@@ -87,14 +87,14 @@ def doctor(
 
         try:
             one = next(iter(key_source(key_file, keys, insecure=insecure)().values()))
-            return reach.has_cloud(Endpoint(here.host or "127.0.0.1", here.port), one, split)
+            return reach.has_cloud(Endpoint(here.host or "127.0.0.1", here.port), one, cut)
         except GradfecError:
             return False
 
     checks: dict[str, Check] = {
         "versions": machine.versions,
         "runtime": machine.runtime,
-        "weights": lambda: machine.weights(weights),
+        "weights": lambda: machine.weights(cut.network, weights),
         "key": lambda: machine.key(key_file, keys, insecure),
         "port": lambda: machine.port(here, listen is not None, answers_here),
         "receive buffer": machine.receive_buffer,

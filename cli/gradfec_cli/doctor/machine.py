@@ -19,6 +19,7 @@ from packaging.specifiers import SpecifierSet
 
 from gradfec_cli.doctor.finding import Finding, bad, broken, ok, warning
 from gradfec_common.errors import GradfecError
+from gradfec_common.networks import Network
 from gradfec_host.console import Endpoint
 from gradfec_host.runtimes import LITERT, RUNTIMES, installed
 
@@ -91,14 +92,14 @@ def runtime() -> Finding:
     return ok(f"{names}; {first} is used")
 
 
-def weights(path: Path | None) -> Finding:
-    """Read and verify every array of the weights at `path`, or of the cached ones."""
+def weights(network: Network, path: Path | None) -> Finding:
+    """Read and verify every array of a network's weights at `path`, or of the cached ones."""
     from gradfec_host.weights import cache_path, open_weights
 
-    if path is None and not cache_path().exists():
-        return warning(f"none at {cache_path()} yet: the first start downloads them, 100 MB", "gradfec weights")
+    if path is None and not cache_path(network).exists():
+        return warning(f"none at {cache_path(network)} yet: the first start downloads them, 100 MB", "gradfec weights")
     try:
-        store = open_weights(path)
+        store = open_weights(network, path)
         for name in store.names:
             store.array(name)
     except GradfecError as error:

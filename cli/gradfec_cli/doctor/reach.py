@@ -11,11 +11,11 @@ from statistics import median
 
 from gradfec_cli.doctor.finding import Finding, broken, ok, warning
 from gradfec_common.errors import GradfecError
-from gradfec_common.network import split_point
+from gradfec_common.networks import Cut
 from gradfec_common.session.edge import EdgeLimits, EdgeSession, LinkLost, Refused, new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import batch_of
-from gradfec_edge.link import Address, resolve
+from gradfec_edge.address import Address, resolve
 from gradfec_host.console import Endpoint
 from gradfec_host.logs import printable
 from gradfec_host.processor import preferred_cipher
@@ -32,7 +32,7 @@ LIMITS = EdgeLimits(
     lost_after_s=math.inf,
     bye_patience_s=0.5,
 )
-ROWS = 1  # a packet; this fits any split point's tensor
+ROWS = 1  # a packet; this fits any cut's tensor
 
 
 @dataclass
@@ -55,12 +55,12 @@ def visit(
     family: socket.AddressFamily,
     address: Address,
     key: HandshakeKey,
-    split: str,
+    cut: Cut,
     pings: int,
     patience_s: float = PATIENCE_S,
 ) -> Visit:
     """Open a session, send `pings` pings, and leave."""
-    hello = new_hello(split_point(split).id, ROWS, "gradfec doctor", preferred_cipher())
+    hello = new_hello(cut.id, ROWS, "gradfec doctor", preferred_cipher())
     with socket.socket(family, socket.SOCK_DGRAM) as opened:
         try:
             opened.connect(address)  # so that the kernel reports if nobody listens there
@@ -118,18 +118,18 @@ class Caller:
                 self._visit.refusal = "it is shutting down"
 
 
-def cloud(where: Endpoint, key: HandshakeKey, split: str, pings: int) -> Finding:
+def cloud(where: Endpoint, key: HandshakeKey, cut: Cut, pings: int) -> Finding:
     """Visit a cloud, and return the finding."""
     try:
         family, address = resolve(where)
     except GradfecError as error:
         return broken(str(error))
-    return judge(where, key, visit(family, address, key, split, pings))
+    return judge(where, key, visit(family, address, key, cut, pings))
 
 
-def has_cloud(where: Endpoint, key: HandshakeKey, split: str) -> bool:
+def has_cloud(where: Endpoint, key: HandshakeKey, cut: Cut) -> bool:
     """Return whether a cloud with the key answers."""
-    return visit(*resolve(where), key, split, pings=1, patience_s=2 * PING_TIMEOUT_S).authentic
+    return visit(*resolve(where), key, cut, pings=1, patience_s=2 * PING_TIMEOUT_S).authentic
 
 
 def judge(where: Endpoint, key: HandshakeKey, visit: Visit) -> Finding:

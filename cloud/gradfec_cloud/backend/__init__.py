@@ -1,4 +1,4 @@
-"""The back-end: the layers of ResNet-50 after the split point, as one graph.
+"""The back-end: the network's layers after the cut, as one graph.
 
 There is one for each runtime, with the same answers: `litert_runtime`, for clouds without a GPU, and `keras_runtime`.
 Importing either takes time: import it where it is needed, not at start-up.
@@ -11,34 +11,36 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_host.runtimes import LITERT
 from gradfec_host.weights import WeightStore
 
 
 class BackEnd(Protocol):
-    """Feature tensors in, class probabilities out."""
+    """Feature tensors of `cut` in, the network's outputs out."""
+
+    cut: Cut
 
     def warm_up(self) -> None:
         """Do what the first tensor would have to wait for."""
 
     def __call__(self, chi: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the probabilities (N, 1000) of chi (N, H, W, C), up to as many as it was made for."""
+        """Return the outputs (N, classes) of chi (N, H, W, C), up to as many as it was made for."""
 
 
-def load_back_end(runtime: str, split: SplitPoint, weights: WeightStore, max_batch: int = 8) -> BackEnd:
-    """Build the layers after `split`; GradfecError where `weights` lacks one of their arrays."""
+def load_back_end(runtime: str, cut: Cut, weights: WeightStore, max_batch: int = 8) -> BackEnd:
+    """Build the layers after `cut`; GradfecError where `weights` lacks one of their arrays."""
     if runtime == LITERT:
         from gradfec_cloud.backend.litert_runtime import LiteRTBackEnd
 
-        return LiteRTBackEnd(split, weights, max_batch)
+        return LiteRTBackEnd(cut, weights, max_batch)
     from gradfec_cloud.backend.keras_runtime import KerasBackEnd
 
-    return KerasBackEnd(split, weights, max_batch)
+    return KerasBackEnd(cut, weights, max_batch)
 
 
-def check_features(chi: NDArray[np.float32], split: SplitPoint, max_batch: int) -> None:
+def check_features(chi: NDArray[np.float32], cut: Cut, max_batch: int) -> None:
     """Raise ValueError unless chi is (1 .. max_batch, H, W, C)."""
-    if chi.shape[1:] != split.shape or not 1 <= len(chi) <= max_batch:
-        shape = ", ".join(map(str, split.shape))
-        raise ValueError(f"chi is (1..{max_batch}, {shape}) at {split.name}, not {chi.shape}")
+    if chi.shape[1:] != cut.shape or not 1 <= len(chi) <= max_batch:
+        shape = ", ".join(map(str, cut.shape))
+        raise ValueError(f"chi is (1..{max_batch}, {shape}) at {cut.name}, not {chi.shape}")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradfec_cloud.backend import check_features
-from gradfec_common.network import CLASSES, OUTPUT, SplitPoint, back_layers
+from gradfec_common.networks import Cut
 from gradfec_host.quiet import quiet_tensorflow
 from gradfec_host.weights import WeightStore
 
@@ -27,39 +27,40 @@ with quiet_tensorflow():
 keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
 
 
-def build_model(split: SplitPoint, weights: WeightStore) -> keras.Model:
-    """Build the Keras model from chi (N, H, W, C) float32 to class probabilities (N, 1000) float32."""
-    chi = keras.Input(split.shape, name="chi")
-    tensors: dict[str, Any] = {split.name: chi}
-    for layer in back_layers(split.name):
+def build_model(cut: Cut, weights: WeightStore) -> keras.Model:
+    """Build the Keras model from chi (N, H, W, C) float32 to the outputs, for a classifier (N, classes)."""
+    chi = keras.Input(cut.shape, name="chi")
+    tensors: dict[str, Any] = {cut.name: chi}
+    for layer in cut.back_layers:
         blank = {"kernel_initializer": "zeros"} if "kernel" in layer.arrays else {}  # drawing values takes 0.3 s
         make = getattr(keras.layers, layer.kind)(name=layer.name, **layer.options, **blank)
         inputs = [tensors[name] for name in layer.inbound]
         tensors[layer.name] = make(inputs if len(inputs) > 1 else inputs[0])
         make.set_weights(weights.arrays(layer.name))
-    # Cut after the pooling, chi is (N, 1, 1, C), and so the classes are (N, 1, 1, 1000).
-    probabilities = keras.layers.Reshape((CLASSES,), name="probabilities")(tensors[OUTPUT])
-    return keras.Model(chi, probabilities, name="back_end")
+    output = cut.network.output
+    # With a cut after the pooling, chi is (N, 1, 1, C), and so the output is (N, 1, 1, classes).
+    flat = keras.layers.Reshape(output.shape[-1:], name="outputs")(tensors[output.name])
+    return keras.Model(chi, flat, name="back_end")
 
 
 class KerasBackEnd:
-    """Feature tensors in, class probabilities out; any batch of 1 to `max_batch` without compiling anew."""
+    """Feature tensors in, outputs out; any batch of 1 to `max_batch` without compiling anew."""
 
-    def __init__(self, split: SplitPoint, weights: WeightStore, max_batch: int = 8) -> None:
-        """Build the layers after `split`; GradfecError where `weights` lacks one of their arrays."""
-        self.split = split
+    def __init__(self, cut: Cut, weights: WeightStore, max_batch: int = 8) -> None:
+        """Build the layers after `cut`; GradfecError where `weights` lacks one of their arrays."""
+        self.cut = cut
         self.max_batch = max_batch
-        self.model = build_model(split, weights)
+        self.model = build_model(cut, weights)
         # Not XLA: it would compile for seconds at each new batch size, to win a tenth at batch 1 and nothing at 8.
-        signature = [tf.TensorSpec((None, *split.shape), tf.float32)]
+        signature = [tf.TensorSpec((None, *cut.shape), tf.float32)]
         self._run = tf.function(lambda chi: self.model(chi, training=False), input_signature=signature, autograph=False)
 
     def warm_up(self) -> None:
         """Trace and optimise, so that the first tensor is served as fast as the rest; batches cost nothing extra."""
-        self(np.zeros((1, *self.split.shape), np.float32))
+        self(np.zeros((1, *self.cut.shape), np.float32))
 
     def __call__(self, chi: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (N, 1000) float32 probabilities of chi (N, H, W, C) float32; ValueError for any other shape or N."""
-        check_features(chi, self.split, self.max_batch)
-        probabilities: NDArray[np.float32] = self._run(chi).numpy()
-        return probabilities
+        """Return the float32 outputs (N, classes) of chi (N, H, W, C) float32; ValueError for any other shape or N."""
+        check_features(chi, self.cut, self.max_batch)
+        outputs: NDArray[np.float32] = self._run(chi).numpy()
+        return outputs

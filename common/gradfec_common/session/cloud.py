@@ -1,41 +1,38 @@
 """The cloud's protocol core: sessions of many edges, regrouping, deciding, answering until acknowledged.
 
-What is cheap to see is looked at first, then whether a datagram is authentic, then whether it is new; only then is
-anything kept of it, or said in return.
+Its parts each own their state: who may come in (`Reception`), the sessions, their tensors, the messages that are not
+acknowledged yet, the sketches, and what is to be sent. A part returns what it asks for as effects, and `CloudSessions`
+carries them out: it alone counts datagrams and limits, and tells the shell.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gradfec_common import wire
-from gradfec_common.ciphers import Cipher
-from gradfec_common.errors import UsageError
 from gradfec_common.keys import Entropy
-from gradfec_common.network import SplitPoint
-from gradfec_common.packets import PacketGrid
-from gradfec_common.reassembly import judge
+from gradfec_common.networks import Cut
 from gradfec_common.replay import Verdict
-from gradfec_common.seal import UNSEALED, Opener, Sealer
-from gradfec_common.session.answers import Answers
-from gradfec_common.session.events import CloudLimits, Decided, Event, SessionEnded, SessionMoved, SessionOpened
-from gradfec_common.session.greeter import Greeter, Keys
-from gradfec_common.session.handshake import AuthenticHello, Established, HandshakeKey, answer_hello
+from gradfec_common.seal import UNSEALED
+from gradfec_common.session.effects import Bite, Deliver, Effect, Say
+from gradfec_common.session.events import CloudLimits, Decided, Event, SessionEnded, SessionOpened
+from gradfec_common.session.greeter import Keys
 from gradfec_common.session.outbox import Outbox
-from gradfec_common.session.rates import Allowance
-from gradfec_common.session.records import Session
+from gradfec_common.session.reception import Reception
+from gradfec_common.session.repeater import Repeater
+from gradfec_common.session.sessions import Rows, Session, Sessions
 from gradfec_common.session.sketches import Sketches
+from gradfec_common.session.states import SessionEvent, SessionState
 from gradfec_common.session.tensors import Tensors
-from gradfec_common.session.timers import Timers
-from gradfec_common.transmit import packet_grid
-from gradfec_common.wire import Ack, Batch, Bye, Drop, Hello, Kind, Ping, Pong, Refuse, Result, SketchPart, Welcome
+from gradfec_common.session.unseal import alike, by_tensor, open_symbols
+from gradfec_common.wire import Ack, Batch, Bye, Drop, Kind, Ping, Pong, Result, SketchPart, Welcome, message_body
 
-Rows = npt.NDArray[np.intp]
+PONG, BYE = message_body(Pong()), message_body(Bye())
 
 
 class CloudSessions:
@@ -43,7 +40,7 @@ class CloudSessions:
 
     def __init__(
         self,
-        split: SplitPoint,
+        cut: Cut,
         deadline_s: float,
         keys: Keys,
         entropy: Entropy,
@@ -51,53 +48,57 @@ class CloudSessions:
         *,
         sketches: bool = False,
     ) -> None:
-        """Serve tensors of `split`, each decided at the latest `deadline_s` after its first datagram.
+        """Serve tensors of `cut`, each decided at the latest `deadline_s` after its first datagram.
 
         Edges come in with one of `keys`; `entropy` gives random bytes; `sketches` asks edges for some.
         """
         self.limits = limits or CloudLimits()
-        self.split = split
+        self.cut = cut
         self.deadline_s = deadline_s
         self.counts: Counter[str] = Counter()  # datagrams received, by fate: each adds one to exactly one
         self.bites: Counter[str] = Counter()  # how often each limit bit, by its name in CloudLimits
-        self._entropy = entropy
-        self._greeter = Greeter(keys, self.limits, self.bites)
-        self._sessions: dict[int, Session] = {}
-        self._watching = False  # whether a timer looks for idle sessions
-        self._timers = Timers()
-        self._outbox = Outbox(self.bites)
+        self.leaving = False  # no session and no tensor begins any more
+        welcome = Welcome(round(deadline_s * 1000), sketches)
+        self._reception = Reception(keys, cut, welcome, entropy, self.limits)
+        self._sessions = Sessions(self.limits)
+        self._tensors = Tensors(self.limits, deadline_s)
+        self._repeater = Repeater(self.limits)
+        self._sketches = Sketches(self.limits, wanted=sketches)
+        self._outbox = Outbox()
         self._events: deque[Event] = deque()
-        self._answers = Answers(self.limits, self._timers, self._outbox, self.bites)
-        self._sketches = Sketches(self.limits, sketches, self._events, self.bites)
-        self._tensors = Tensors(
-            self.limits, deadline_s, self._sessions, self._timers, self._answers, self._events, self.bites
-        )
 
     # --- the five verbs ---
 
     def receive(self, batch: Batch, now: float) -> None:
         """Take in datagrams of any bytes from anyone."""
         found = wire.sort_batch(batch)
-        for reason, rows in found.drops.items():
-            self.counts[reason.value] += len(rows)
+        self._count({reason.value: len(rows) for reason, rows in found.drops.items()})
         if len(found.welcomes):
-            self.counts[Drop.UNEXPECTED.value] += len(found.welcomes)
+            self._count({Drop.UNEXPECTED.value: len(found.welcomes)})
         for mine in alike(found.headers["session"]):
-            self._take_sealed(batch, found.sealed[mine], found.headers[mine], now)
+            self._receive_sealed(batch, found.sealed[mine], found.headers[mine], now)
         for row in found.hellos.tolist():  # last: an edge that asks for a new session besides will rather keep its own
-            self.counts[self._take_hello(batch.datagram(row).tobytes(), batch.peer(row), now)] += 1
+            self.counts[self._receive_hello(batch.datagram(row).tobytes(), batch.peer(row), now)] += 1
 
     def datagrams_to_send(self) -> list[tuple[bytes, Hashable]]:
         """Return the datagrams that are due, each with its destination."""
-        return self._outbox.take()
+        return self._outbox.drain()
 
     def next_timer(self) -> float | None:
         """Return when `handle_timer` is next due, or None."""
-        return self._timers.next()
+        dues = (self._tensors.next_timer, self._repeater.next_timer, self._sessions.look_at)
+        return min((due for due in dues if due is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
-        """Do what is due: decide and close tensors, repeat answers, end idle sessions."""
-        self._timers.run(now)
+        """Do what is due, in order: decide and close tensors, repeat answers, end idle sessions."""
+        while (due := self.next_timer()) is not None and due <= now:
+            if due == self._tensors.next_timer:
+                self._carry_out(self._tensors.handle_timer(now))
+            elif due == self._repeater.next_timer:
+                self._carry_out(self._repeater.handle_timer(now))
+            else:
+                for session in self._sessions.silent(now):
+                    self._end(session, SessionEvent.SILENCE)
 
     def next_event(self) -> Event | None:
         """Return the next event, or None."""
@@ -116,10 +117,14 @@ class CloudSessions:
     ) -> None:
         """Hand back the answer for a decided tensor: `top5` of [class index, label, score]."""
         outcome = "complete" if decided.complete else "partial"
-        self._tensors.answer(decided, Result(decided.tensor, outcome, top5, recovered, missing, stages_ms), now)
+        result = Result(decided.tensor, outcome, top5, recovered, missing, stages_ms)
+        effects = self._tensors.answer(decided, result, now)
+        if effects:  # its edge still awaits it; an edge that sends more than can be answered is held to that
+            self._sessions[decided.session].allowance.give(2 * decided.arrived.sent)
+        self._carry_out(effects)
 
     def fail(self, decided: Decided) -> None:
-        """Take note that a decided tensor will have no answer: decoding or inference failed."""
+        """Note that a decided tensor will have no answer: decoding or inference failed."""
         self._tensors.fail(decided)
 
     @property
@@ -128,14 +133,9 @@ class CloudSessions:
         return self._tensors.fates
 
     @property
-    def leaving(self) -> bool:
-        """Whether no session and no tensor is taken any more."""
-        return self._tensors.leaving
-
-    @property
     def open_sessions(self) -> int:
         """Sessions that an edge uses."""
-        return sum(session.confirmed for session in self._sessions.values())
+        return len(self._sessions.open)
 
     @property
     def open_tensors(self) -> int:
@@ -150,263 +150,137 @@ class CloudSessions:
     @property
     def unacknowledged(self) -> int:
         """Results and reports that are still being repeated."""
-        return sum(len(session.answers) for session in self._sessions.values())
+        return len(self._repeater)
 
     def leave(self) -> None:
-        """Take no new session and no new tensor from now on, tell the edges so, and finish the tensors at hand."""
-        self._tensors.leaving = True
-        for session in self._sessions.values():
-            if session.confirmed:  # else it may be a replayed hello's, and gets no word
-                self._outbox.say(session, Bye())
+        """Begin no session and no tensor from now on, tell the edges so, and finish the tensors at hand."""
+        self.leaving = True
+        for session in self._sessions.open:  # others may be replayed hellos', and get no word
+            self._carry_out([Say(session.id, BYE)])
 
     def say_goodbye(self) -> None:
         """Tell every edge that its session is over."""
-        for session in list(self._sessions.values()):
-            if session.confirmed:
-                self._outbox.say(session, Bye())
-            self._end(session, "leaving")
+        for session in self._sessions:
+            self._end(session, SessionEvent.CLOUD_LEAVES, tell=True)
 
     def change_keys(self, keys: Keys) -> None:
-        """Let in who has one of `keys` from now on; the sessions of other keys end."""
-        self._greeter.keys = keys
-        for session in [session for session in self._sessions.values() if session.key.id not in keys]:
-            if session.confirmed:
-                self._outbox.say(session, Bye())
-            self._end(session, "key removed")
+        """Let in edges that have one of `keys` from now on; the sessions of other keys end."""
+        self._reception.change_keys(keys)
+        for session in self._sessions:
+            if session.key.id not in keys:
+                self._end(session, SessionEvent.KEY_REMOVED, tell=True)
 
     # --- sessions ---
 
-    def _take_hello(self, datagram: bytes, peer: Hashable, now: float) -> str:
-        """Answer a hello and return its fate."""
-        hello = self._greeter.read(datagram, peer, now)
-        if isinstance(hello, Drop):
-            return hello.value
-        if not isinstance(hello, AuthenticHello):
-            self._outbox.welcome(hello, peer)
-            return "hello"
-        wanted = wire.read_message(hello.body)
-        if not isinstance(wanted, Hello):
-            return Drop.BAD_MESSAGE.value
-        refusal, grid = self._why_not(wanted, hello)
-        number = 0 if grid is None else self._new_number()
-        said = refusal if grid is None else Welcome(round(self.deadline_s * 1000), self._sketches.wanted)
-        answer = answer_hello(hello, number, wire.message_body(said), self._entropy)
-        if answer is None:
-            return Drop.FORGED.value
-        welcome, established = answer
-        self._greeter.answered(hello, peer, welcome, now)
-        self._outbox.welcome(welcome, peer)
-        if grid is not None:
-            spare = len(datagram) - len(welcome)
-            self._open(hello, wanted, established, grid, peer, spare, now)
-        return "hello"
+    def _receive_hello(self, datagram: bytes, peer: Hashable, now: float) -> str:
+        """Take in a hello, and return its fate."""
+        received = self._reception.receive(datagram, peer, self._sessions, now, leaving=self.leaving)
+        self._carry_out(received.bites)
+        if received.answer is not None:
+            self._outbox.welcome(received.answer, peer)
+        if received.session is not None:
+            if (displaced := self._sessions.in_the_way(received.session.key)) is not None:
+                self._end(displaced, SessionEvent.DISPLACED)
+            self._sessions.add(received.session, now)
+        return received.fate
 
-    def _why_not(self, wanted: Hello, hello: AuthenticHello) -> tuple[Refuse, PacketGrid | None]:
-        """Return the packets of the edge's tensors, or None with the refusal that says why it may not come in."""
-        if self.leaving:
-            return Refuse("leaving", "the cloud is shutting down"), None
-        if wanted.split != self.split.id:
-            detail = f"this cloud continues from {self.split.name}: use --split {self.split.name} on the edge"
-            return Refuse("split", detail), None
-        if wanted.cipher not in {*Cipher}:
-            return Refuse("cipher", f"this cloud has no cipher {wanted.cipher}: update it"), None
-        try:
-            grid = packet_grid(self.split, wanted.rows)
-        except UsageError as error:
-            return Refuse("rows", str(error)[: wire.MAX_TEXT_BYTES // 2]), None
-        edges = [session for session in self._sessions.values() if session.confirmed]
-        if len(edges) >= self.limits.sessions:
-            self.bites["sessions"] += 1
-            return Refuse("full", f"the cloud serves {self.limits.sessions} edges already"), None
-        of_key = sum(session.key.id == hello.key.id for session in edges)
-        if of_key >= self.limits.sessions_per_key:
-            self.bites["sessions_per_key"] += 1
-            return Refuse("full", f"the cloud serves {of_key} edges with this key already"), None
-        return Refuse("", ""), grid
-
-    def _new_number(self) -> int:
-        number = 0
-        while number == 0 or number in self._sessions:
-            number = int.from_bytes(self._entropy(4), "big")
-        return number
-
-    def _open(
-        self,
-        hello: AuthenticHello,
-        wanted: Hello,
-        established: Established,
-        grid: PacketGrid,
-        peer: Hashable,
-        credit: int,
-        now: float,
-    ) -> None:
-        """Keep a session until its edge uses it, or does not."""
-        self._make_room(hello.key)
-        cipher, limits = Cipher(wanted.cipher), self.limits
-        self._sessions[established.session] = Session(
-            id=established.session,
-            key=hello.key,
-            hello=hello.public,
-            edge=hello.key.label or wanted.name,
-            grid=grid,
-            sealer=Sealer(established.cloud_to_edge, cipher, established.session),
-            opener=Opener(established.edge_to_cloud, cipher),
-            allowance=Allowance(limits.tensors_per_s * grid.count, limits.tensors_per_session * grid.count, now),
-            peer=peer,
-            heard_at=now,
-            credit=credit,
-        )
-        self._look_for_idle(now)
-
-    def _make_room(self, key: HandshakeKey) -> None:
-        """End the oldest session that nobody uses yet, if need be: a flood of replayed hellos keeps no edge out."""
-        others = [*self._sessions.values()]
-        of_key = [session for session in others if session.key.id == key.id]
-        for sessions, most in ((of_key, self.limits.sessions_per_key), (others, self.limits.sessions)):
-            if len(sessions) >= most:
-                self._end(next(session for session in sessions if not session.confirmed), "unused")
-                return
-
-    def _look_for_idle(self, now: float) -> None:
-        """End the sessions that have been silent for too long; come back when the next one may have been."""
-        if self._watching:  # one timer for all: a storm of hellos must not pile them up
-            return
-        self._watching = True
-        self._timers.at(now + self.limits.greeting_s, self._end_idle)
-
-    def _end_idle(self, now: float) -> None:
-        for session in list(self._sessions.values()):
-            patience_s = self.limits.session_idle_s if session.confirmed else self.limits.greeting_s
-            if session.heard_at + patience_s <= now:
-                self._end(session, "idle")
-        self._watching = False
-        if self._sessions:
-            self._look_for_idle(now)
-
-    def _end(self, session: Session, reason: str) -> None:
-        self._tensors.abandon(session)
-        del self._sessions[session.id]
-        self._answers.forget_all(session)
-        if session.confirmed:
-            self._events.append(SessionEnded(session.id, session.edge, reason))
+    def _end(self, session: Session, event: SessionEvent, *, tell: bool = False) -> None:
+        """End a session, with all that is kept of it."""
+        if session.is_open:
+            if tell:
+                self._carry_out([Say(session.id, BYE)])
+            self._carry_out(self._tensors.end(session.id))
+            self._events.append(SessionEnded(session.id, session.edge, event.value))
+        self._sketches.end(session.id)
+        self._repeater.end(session.id)
+        self._sessions.end(session, event)
 
     # --- sealed datagrams ---
 
-    def _take_sealed(self, batch: Batch, rows: Rows, headers: npt.NDArray[Any], now: float) -> None:
-        """Open what is in (m,) `rows` of a batch, all with the number of one session, and take it in."""
+    def _receive_sealed(self, batch: Batch, rows: Rows, headers: npt.NDArray[Any], now: float) -> None:
+        """Take in what is in (m,) `rows` of a batch, all with the number of one session."""
         session = self._sessions.get(int(headers["session"][0]))
         if session is None:
-            self.counts[Drop.UNKNOWN_SESSION.value] += len(rows)
+            self._count({Drop.UNKNOWN_SESSION.value: len(rows)})
             return
         if not session.allowance.has_any(now):
-            self.counts[Drop.RATE_LIMIT.value] += len(rows)
+            self._count({Drop.RATE_LIMIT.value: len(rows)})
             self.bites["tensors_per_s"] += 1
             return
         is_symbol = headers["kind"] == Kind.SYMBOL
-        if is_symbol.all():
-            self._open_symbols(session, batch, rows, headers["counter"], now)
+        if is_symbol.all():  # mostly
+            self._receive_symbols(session, batch, rows, headers["counter"], now)
             return
-        self._open_symbols(session, batch, rows[is_symbol], headers["counter"][is_symbol], now)
+        if is_symbol.any():
+            self._receive_symbols(session, batch, rows[is_symbol], headers["counter"][is_symbol], now)
         for row in rows[~is_symbol].tolist():
-            if session.id in self._sessions:
-                self._open_message(session, batch, row, now)
-            else:  # one before it has said goodbye
-                self.counts[Drop.UNKNOWN_SESSION.value] += 1
+            ended = session.state is SessionState.ENDED  # by a goodbye before this
+            fate = Drop.UNKNOWN_SESSION.value if ended else self._receive_message(session, batch, row, now)
+            self.counts[fate] += 1
 
-    def _open_symbols(self, session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any], now: float) -> None:
-        length = wire.OVERHEAD_BYTES + session.grid.size
-        fits = batch.lengths[rows] == length
-        if not fits.all():
-            self.counts[Drop.BAD_LENGTH.value] += int((~fits).sum())
-            rows, counters = rows[fits], counters[fits]
-        if not len(rows):
-            return
-        whole = batch.buffer if len(rows) == len(batch.buffer) else batch.buffer[rows]
-        bodies, verdicts = session.opener.open(whole[:, :length])
-        good = verdicts == Verdict.OK
-        if not good.all():
-            for verdict, reason in UNSEALED.items():
-                self.counts[reason.value] += int((verdicts == verdict).sum())
-            rows, counters, bodies = rows[good], counters[good], bodies[good]
-        if not len(rows):
-            return
-        self._hear(session, batch, rows, counters, now)
-        headers, symbols = wire.read_symbols(bodies)
-        for mine in alike(headers["tensor"]):
-            self.counts.update(self._take_tensor(session, headers[mine], symbols[mine], now))
+    def _receive_symbols(
+        self, session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any], now: float
+    ) -> None:
+        for opened in open_symbols(session, batch, rows, counters):
+            self._count(opened.drops)
+            if len(opened.rows):
+                self._hear(session, batch, opened.rows, opened.counters, now)
+            for number, bodies in by_tensor(opened.bodies) if len(opened.rows) else ():
+                fates, effects = self._tensors.collect(session.id, number, bodies, now, leaving=self.leaving)
+                self._count(fates)
+                self._carry_out(effects)
 
-    def _open_message(self, session: Session, batch: Batch, row: int, now: float) -> None:
+    def _receive_message(self, session: Session, batch: Batch, row: int, now: float) -> str:
+        """Open a control message, do what it asks for, and return its fate."""
         datagram = batch.datagram(row).tobytes()
         body = session.opener.open_one(datagram)
         if isinstance(body, Verdict):
-            self.counts[UNSEALED[body].value] += 1
-            return
+            return UNSEALED[body].value
         counter = int.from_bytes(datagram[8:16], "big")
         self._hear(session, batch, np.array([row]), np.array([counter]), now)
-        self.counts[self._take_message(session, wire.read_message(body))] += 1
-
-    def _hear(self, session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any], now: float) -> None:
-        """Take note that (m,) `rows` of a batch are authentic and new: where their edge is, and that it is there."""
-        session.heard_at = now
-        session.allowance.take(len(rows))  # only what is authentic counts: nobody else can use it up
-        latest = int(counters.argmax())
-        peer = batch.peer(int(rows[latest]))
-        if peer != session.peer and int(counters[latest]) == session.opener.newest:
-            session.peer, session.credit = peer, 0  # whoever repeats what is older moves nobody
-            if session.confirmed:
-                self._events.append(SessionMoved(session.id, session.edge, peer))
-        if session.peer in batch.peers:
-            from_there = batch.senders[rows] == batch.peers.index(session.peer)
-            session.credit += int(batch.lengths[rows][from_there].sum())
-        if not session.confirmed:
-            session.confirmed = True
-            self._greeter.settled(session.hello)
-            self._events.append(SessionOpened(session.id, session.edge, session.peer))
-
-    def _take_message(self, session: Session, message: wire.Message | Drop) -> str:
-        """Do what an edge's control message asks for, and return its fate."""
+        message, effects = wire.read_message(body), list[Effect]()
         match message:
             case Drop():
                 return message.value
-            case Ping():
-                self._outbox.say(session, Bye() if self.leaving else Pong())  # `leave`'s goodbye may have been lost
-                return "ping"
+            case Ping():  # while the cloud leaves: the goodbye of `leave` may have been lost
+                fate, effects = "ping", [Say(session.id, BYE if self.leaving else PONG)]
             case Ack():
-                self._answers.acknowledge(session, message)
-                self._tensors.give_up(session, message.results)
-                return "ack"
+                self._repeater.acknowledge(session.id, message)
+                fate, effects = "ack", self._tensors.give_up(session.id, message.results)
             case SketchPart():
-                return self._sketches.take(session, message)
+                fate, effects = self._sketches.receive_part(session, message)
             case Bye():
-                self._outbox.say(session, Bye())
-                self._end(session, "bye")
-                return "bye"
-        return Drop.UNEXPECTED.value
+                self._end(session, SessionEvent.GOODBYE, tell=True)
+                fate = "bye"
+            case _:
+                fate = Drop.UNEXPECTED.value
+        self._carry_out(effects)
+        return fate
 
-    def _take_tensor(
-        self, session: Session, headers: npt.NDArray[Any], symbols: wire.Bytes, now: float
-    ) -> Counter[str]:
-        """Take in (m,) headers, all of one tensor, with (m, length) symbols; return their fates."""
-        number = int(headers["tensor"][0])
-        tensor = session.tensors.get(number)
-        if tensor is not None and tensor.arrived.expects(headers):
-            return self._tensors.take(session, number, headers, symbols, now, expected=True)
-        good, drops = judge(headers, session.grid, self.split.id)
-        fates = Counter({reason.value: count for reason, count in drops.items()})
-        if drops:
-            headers, symbols = headers[good], symbols[good]
-        if len(headers):
-            fates.update(self._tensors.take(session, number, headers, symbols, now))
-        return fates
+    def _hear(self, session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any], now: float) -> None:
+        """Note that (m,) `rows` of a batch are authentic and new."""
+        news = session.hear(batch, rows, counters, now)
+        if isinstance(news, SessionOpened):
+            self._reception.settle(session)
+            self._tensors.begin(session)
+        if news is not None:
+            self._events.append(news)
 
+    # --- effects ---
 
-def alike(keys: npt.NDArray[Any]) -> Iterator[Rows | slice]:
-    """Yield, for each distinct one of (m,) keys, where it is; all at once, as a slice, where they are all the same."""
-    if not len(keys):
-        return
-    if (keys == keys[0]).all():  # mostly; copies of headers are what a batch would spend most of its time on
-        yield slice(None)
-        return
-    order = np.argsort(keys, kind="stable")
-    ranked = keys[order]
-    yield from np.split(order, 1 + np.flatnonzero(ranked[1:] != ranked[:-1]))
+    def _count(self, fates: Mapping[str, int]) -> None:
+        for fate, count in fates.items():
+            self.counts[fate] += count
+
+    def _carry_out(self, effects: Iterable[Effect]) -> None:
+        """Do what a part of the core asks for, in order."""
+        for effect in effects:
+            match effect:
+                case Bite(limit):
+                    self.bites[limit] += 1
+                case Say(number, body):
+                    self._carry_out(self._outbox.say(self._sessions[number], body))
+                case Deliver(number, message, now):
+                    self._carry_out(self._repeater.send(number, message, now))
+                case _:
+                    self._events.append(effect)

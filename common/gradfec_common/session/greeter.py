@@ -1,11 +1,17 @@
-"""Who may come in: hellos are judged, limited and remembered, so that each is answered to one address for a while."""
+"""Which hellos are answered: they are judged, limited and remembered, so that each is answered to one address only.
+
+A hello proves that somebody with the key made it, not that he sends it now. It carries no time, because the clocks of
+edge and cloud need not agree. So the cloud remembers the hellos that it has answered. The edge's own repetition comes
+from the same address, and gets the same welcome again; a replay from elsewhere gets nothing.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
+from gradfec_common.session.effects import Bite
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.handshake import AuthenticHello, HandshakeKey, read_hello
 from gradfec_common.session.rates import Allowance
@@ -23,43 +29,45 @@ class Greeting(NamedTuple):
 
 
 class Greeter:
-    """Remembers hellos, which carry no time: the clocks of edge and cloud need not agree on anything."""
+    """The hellos that were answered, and how many more may be."""
 
-    def __init__(self, keys: Keys, limits: CloudLimits, bites: Counter[str]) -> None:
-        """Let in who has one of `keys`; count in `bites` how often each limit bites."""
+    def __init__(self, keys: Keys, limits: CloudLimits) -> None:
+        """Answer the hellos of `keys`."""
         self.keys = keys
-        self._limits, self._bites = limits, bites
+        self._limits = limits
         self._greeted: OrderedDict[bytes, Greeting] = OrderedDict()  # by the edge's public key, oldest first
         self._overall: Allowance | None = None
         self._by_host: OrderedDict[Hashable, Allowance] = OrderedDict()  # the longest silent first
 
-    def read(self, datagram: bytes, peer: Hashable, now: float) -> AuthenticHello | bytes | Drop:
-        """Return a hello that is to be answered, the answer to repeat, or why there is none.
+    def read(self, datagram: bytes, peer: Hashable, now: float) -> tuple[AuthenticHello | bytes | Drop, list[Bite]]:
+        """Return a hello that is to be answered, the answer to repeat, or why there is none; and limits that bit.
 
-        Only who has a key gets as far as the limits, so nobody else can use them up.
+        Only hellos made with a key count towards the limits, so nobody else can use them up.
         """
         hello = read_hello(datagram, self.keys)
         if isinstance(hello, Drop):
-            return hello
+            return hello, []
         known = self._greeted.get(hello.public)
-        if known is not None:  # the answer was lost; or somebody replays a hello, which opens nothing
-            return known.welcome if known.peer == peer and now < known.until else Drop.REPLAYED
-        return hello if self._allow(peer, now) else Drop.RATE_LIMIT
+        if known is not None:
+            return (known.welcome if known.peer == peer and now < known.until else Drop.REPLAYED), []
+        allowed, bites = self._allow(peer, now)
+        return (hello if allowed else Drop.RATE_LIMIT), bites
 
-    def answered(self, hello: AuthenticHello, peer: Hashable, welcome: bytes, now: float) -> None:
+    def remember(self, hello: AuthenticHello, peer: Hashable, welcome: bytes, now: float) -> list[Bite]:
         """Remember the answer to a hello; the oldest is forgotten where there are too many."""
         self._greeted[hello.public] = Greeting(peer, welcome, now + self._limits.greeting_s)
-        if len(self._greeted) > self._limits.greetings:
-            self._greeted.popitem(last=False)
-            self._bites["greetings"] += 1
+        if len(self._greeted) <= self._limits.greetings:
+            return []
+        self._greeted.popitem(last=False)
+        return [Bite("greetings")]
 
-    def settled(self, public: bytes) -> None:
-        """Answer a hello no more: its edge has the answer."""
+    def settle(self, public: bytes) -> None:
+        """Do not answer a hello again: its edge has the answer."""
         if public in self._greeted:
             self._greeted[public] = self._greeted[public]._replace(welcome=b"", until=0.0)
 
-    def _allow(self, peer: Hashable, now: float) -> bool:
-        limits = self._limits
+    def _allow(self, peer: Hashable, now: float) -> tuple[bool, list[Bite]]:
+        limits, bites = self._limits, list[Bite]()
         host = peer[0] if isinstance(peer, tuple) else peer  # of (host, port)
         mine = self._by_host.pop(host, None) or Allowance(
             limits.hellos_per_s_and_address, limits.hellos_per_s_and_address * limits.hello_burst_s, now
@@ -67,12 +75,11 @@ class Greeter:
         self._by_host[host] = mine
         if len(self._by_host) > limits.addresses:
             self._by_host.popitem(last=False)
-            self._bites["addresses"] += 1
+            bites.append(Bite("addresses"))
         self._overall = self._overall or Allowance(limits.hellos_per_s, limits.hellos_per_s * limits.hello_burst_s, now)
         for allowance, limit in ((mine, "hellos_per_s_and_address"), (self._overall, "hellos_per_s")):
             if not allowance.has_any(now):
-                self._bites[limit] += 1
-                return False
-        mine.take(1)
-        self._overall.take(1)
-        return True
+                return False, [*bites, Bite(limit)]
+        mine.spend(1)
+        self._overall.spend(1)
+        return True, bites

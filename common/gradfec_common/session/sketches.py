@@ -1,53 +1,71 @@
-"""Sketches on their way in, in parts, of which some may be lost: one of a session at a time."""
+"""Sketches at the cloud: parts are kept until a sketch is whole, one sketch of a session at a time.
+
+A sketch is an ornament. Its parts are sent once, nothing waits for it, and one lost part means that this sketch is not
+shown; the next one comes a second later.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from dataclasses import dataclass, field
 
-from gradfec_common.session.events import CloudLimits, Event, Sketched
-from gradfec_common.session.records import PartialSketch, Session
-from gradfec_common.sketch import join_parts, read_sketch
+from gradfec_common.session.effects import Bite, Effect
+from gradfec_common.session.events import CloudLimits, Sketched
+from gradfec_common.session.sessions import Session
+from gradfec_common.sketch import read_sketch
 from gradfec_common.wire import Drop, SketchPart
 
 
+@dataclass
+class PartialSketch:
+    """The newest sketch of a session, as far as it has come."""
+
+    tensor: int = -1
+    parts: int = 0
+    data: dict[int, bytes] = field(default_factory=dict)  # by part; empty again once the sketch is whole
+    whole: bool = False
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of parts that are held."""
+        return sum(map(len, self.data.values()))
+
+
 class Sketches:
-    """Takes parts, and tells of sketches."""
+    """The newest sketch of each session."""
 
-    def __init__(self, limits: CloudLimits, wanted: bool, events: deque[Event], bites: Counter[str]) -> None:
-        """Take nothing where none is `wanted`; count in `bites` how often the limit bites."""
-        self.wanted = wanted
-        self._limits, self._events, self._bites = limits, events, bites
+    def __init__(self, limits: CloudLimits, *, wanted: bool) -> None:
+        """Drop all parts where sketches are not `wanted`."""
+        self._limits, self._wanted = limits, wanted
+        self._newest: dict[int, PartialSketch] = {}  # by session
 
-    def take(self, session: Session, part: SketchPart) -> str:
-        """Take in a part, and return its fate."""
-        if not self.wanted:
-            return Drop.UNEXPECTED.value
-        if not (1 <= part.k <= part.n and part.index < part.n and part.data):
-            return Drop.BAD_MESSAGE.value
-        if part.tensor < session.sketch.tensor:
-            return Drop.LATE.value
-        if part.k * len(part.data) > self._limits.sketch_bytes:
-            self._bites["sketch_bytes"] += 1
-            return Drop.MEMORY_LIMIT.value
-        if part.tensor > session.sketch.tensor:
-            session.sketch = PartialSketch(part.tensor, part.n, part.k, len(part.data))
-        sketch = session.sketch
-        if (part.n, part.k, len(part.data)) != (sketch.n, sketch.k, sketch.length):
-            return Drop.CONFLICT.value
-        if part.index in sketch.parts:
-            return Drop.DUPLICATE.value
-        if sketch.done:
-            return "sketch"
-        sketch.parts[part.index] = part.data
-        return "sketch" if len(sketch.parts) < sketch.k else self._finish(session, sketch)
+    def end(self, session: int) -> None:
+        """Forget the sketch of a session."""
+        self._newest.pop(session, None)
 
-    def _finish(self, session: Session, partial: PartialSketch) -> str:
-        """Tell of a sketch that enough has arrived of, if it is one."""
-        whole = join_parts(partial.parts, partial.n, partial.k)
-        partial.done = True
-        partial.parts.clear()
-        sketch = read_sketch(whole, session.grid.count)
+    def receive_part(self, session: Session, part: SketchPart) -> tuple[str, list[Effect]]:
+        """Keep a part; return its fate, and effects."""
+        if not self._wanted:
+            return Drop.UNEXPECTED.value, []
+        if part.part >= part.parts or not part.data:
+            return Drop.BAD_MESSAGE.value, []
+        sketch = self._newest.get(session.id, PartialSketch())
+        if part.tensor < sketch.tensor:
+            return Drop.LATE.value, []
+        if part.tensor > sketch.tensor:
+            sketch = PartialSketch(part.tensor, part.parts)
+        if sketch.held_bytes + len(part.data) > self._limits.sketch_bytes:
+            return Drop.MEMORY_LIMIT.value, [Bite("sketch_bytes")]
+        if part.parts != sketch.parts:
+            return Drop.CONFLICT.value, []
+        if sketch.whole or part.part in sketch.data:
+            return Drop.DUPLICATE.value, []
+        self._newest[session.id] = sketch
+        sketch.data[part.part] = part.data
+        return self._finish(session, sketch) if len(sketch.data) == sketch.parts else ("sketch", [])
+
+    def _finish(self, session: Session, partial: PartialSketch) -> tuple[str, list[Effect]]:
+        sketch = read_sketch(b"".join(data for _, data in sorted(partial.data.items())), session.grid.count)
+        partial.data, partial.whole = {}, True
         if sketch is None:
-            return Drop.BAD_MESSAGE.value
-        self._events.append(Sketched(session.id, session.edge, partial.tensor, sketch))
-        return "sketch"
+            return Drop.BAD_MESSAGE.value, []
+        return "sketch", [Sketched(session.id, session.edge, partial.tensor, sketch)]

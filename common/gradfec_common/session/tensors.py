@@ -1,273 +1,275 @@
-"""A tensor's life in the cloud: opened by its first datagram, collected, decided, answered, closed, finished."""
+"""The tensors at the cloud: opened by their first datagram, collected, decided, answered, closed.
+
+`states` says what a tensor can be, and what it becomes when; here is what makes it happen.
+"""
 
 from __future__ import annotations
 
-import math
-from collections import Counter, deque
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable
 
-import numpy.typing as npt
-
-from gradfec_common import wire
-from gradfec_common.reassembly import Reassembly
-from gradfec_common.session.answers import Answers
-from gradfec_common.session.events import CloudLimits, Decided, Event, Finished, GivenUp
-from gradfec_common.session.records import Session, Tensor
+from gradfec_common.reassembly import Reassembly, judge
+from gradfec_common.session.effects import Bite, Deliver, Effect
+from gradfec_common.session.events import CloudLimits, Decided, GivenUp
+from gradfec_common.session.sessions import Session
+from gradfec_common.session.states import TensorEvent, TensorState
+from gradfec_common.session.tensor import SessionTensors, Tensor, report_on
 from gradfec_common.session.timers import Timers
-from gradfec_common.wire import Drop, Report, Result
+from gradfec_common.session.window import NumberWindow
+from gradfec_common.wire import Bytes, Drop, Report, Result
 
 
 class Tensors:
-    """The tensors of all sessions."""
+    """The tensors of all sessions that an edge uses."""
 
-    def __init__(
-        self,
-        limits: CloudLimits,
-        deadline_s: float,
-        sessions: Mapping[int, Session],
-        timers: Timers,
-        answers: Answers,
-        events: deque[Event],
-        bites: Counter[str],
-    ) -> None:
-        """Work on the tensors of `sessions`; each is decided at the latest `deadline_s` after its first datagram."""
+    def __init__(self, limits: CloudLimits, deadline_s: float) -> None:
+        """Decide each tensor at the latest `deadline_s` after its first datagram."""
         self.fates: Counter[str] = Counter()  # opened = the sum of the others + those still open
-        self.leaving = False
         self._limits, self._deadline_s = limits, deadline_s
-        self._sessions, self._timers, self._answers, self._events = sessions, timers, answers, events
-        self._bites = bites  # how often each limit bit
+        self._sessions: dict[int, SessionTensors] = {}
         self._pending = 0  # with the back-end; also those of sessions that have ended
+        self._timers: Timers[tuple[int, int]] = Timers()  # close a tensor: of a session, of a number
 
     @property
     def open(self) -> int:
         """Tensors that are not finished yet."""
-        return sum(len(session.tensors) for session in self._sessions.values())
+        return sum(len(mine.tensors) for mine in self._sessions.values())
 
     @property
     def held_bytes(self) -> int:
         """Bytes of symbols held for tensors that are being collected."""
-        return sum(map(_held_bytes, self._sessions.values()))
+        return sum(mine.held_bytes for mine in self._sessions.values())
 
     @property
-    def _edges(self) -> int:
-        """Sessions that share what there is: those that are used."""
-        return sum(session.confirmed for session in self._sessions.values())
+    def next_timer(self) -> float | None:
+        """When the next tensor is closed, or None."""
+        return self._timers.next_at
+
+    def handle_timer(self, now: float) -> list[Effect]:
+        """Close the tensor that is due next."""
+        session, number = self._timers.pop()
+        return self._close(self._sessions[session], number, now)
+
+    # --- sessions ---
+
+    def begin(self, session: Session) -> None:
+        """Give a session its share: its edge uses it."""
+        window = NumberWindow(self._limits.tensor_window)
+        self._sessions[session.id] = SessionTensors(session.id, session.edge, session.grid, window)
+
+    def end(self, session: int) -> list[Effect]:
+        """Let go of a session and its tensors; what was answered stays recorded."""
+        effects: list[Effect] = []
+        mine = self._sessions[session]
+        for number, tensor in list(mine.tensors.items()):
+            if tensor.state is TensorState.ANSWERED:
+                self._report(number, tensor)
+                effects += self._finish_if_done(mine, number)
+            else:
+                self._drop(mine, number, TensorEvent.ABANDON)
+        del self._sessions[session]
+        return effects
 
     # --- datagrams ---
 
-    def take(
-        self,
-        session: Session,
-        number: int,
-        headers: npt.NDArray[Any],
-        symbols: wire.Bytes,
-        now: float,
-        *,
-        expected: bool = False,
-    ) -> Counter[str]:
-        """Take in (m,) headers that `judge` finds good, of one tensor, with (m, length) symbols; return their fates.
+    def collect(
+        self, session: int, number: int, bodies: Bytes, now: float, *, leaving: bool
+    ) -> tuple[dict[str, int], list[Effect]]:
+        """Take in (m, bytes) bodies of one tensor, at least one; return their fates, and effects.
 
-        `expected` says that they say only what is known already: `Reassembly.expects`.
+        `leaving`: open no tensor.
         """
-        tensor = session.tensors.get(number) or self._open(session, number, headers[0], now)
+        mine, effects = self._sessions[session], list[Effect]()
+        fates: dict[str, int] = {}
+        tensor: Tensor | Drop | None = mine.tensors.get(number)
+        if tensor is None:
+            drops, good = judge(bodies, mine.grid)
+            fates = {reason.value: count for reason, count in drops.items()}
+            if not good.any():
+                return fates, effects
+            bodies = bodies[good]
+            tensor, effects = self._open(mine, number, bodies[0].tobytes(), now, leaving=leaving)
         if isinstance(tensor, Drop):
-            return Counter({tensor.value: len(headers)})
-        if tensor.report is not None:
-            return Counter({Drop.LATE.value: len(headers)})
-        arrived = tensor.arrived
-        before = arrived.received
-        drops = arrived.add(headers, symbols, expected=expected)
-        fates = Counter({reason.value: count for reason, count in drops.items()})
-        fates["surplus" if tensor.decided else "collected"] += arrived.received - before
-        if not tensor.decided and arrived.complete:
-            self._decide(session, number, now)
-        if arrived.all_arrived:
-            self._close(session, number, now)
-        elif arrived.arrived[-1]:  # the last in send order is here: the others are late, or lost
-            self._settle(session, number, now)
-        return fates
+            fates[tensor.value] = len(bodies)
+        elif tensor.state is TensorState.CLOSED:
+            fates[Drop.LATE.value] = len(bodies)
+        else:
+            more, then = self._add(mine, number, tensor, bodies, now)
+            fates = {fate: fates.get(fate, 0) + more.get(fate, 0) for fate in {**fates, **more}}
+            effects += then
+        return fates, effects
 
-    def _open(self, session: Session, number: int, header: npt.NDArray[Any], now: float) -> Tensor | Drop:
-        """Begin to collect a tensor, if it is a new one and within every limit."""
-        if (reason := self._out_of_place(session, number)) is not None:
-            return reason
-        if self.leaving:
-            return Drop.LEAVING
-        more = int(header["sent"]) * (wire.PLACE_BYTES + session.grid.size)
-        share = self._limits.reassembly_bytes // self._edges
-        if _held_bytes(session) + more > share:
-            self._bites["reassembly_bytes"] += 1
-            return Drop.MEMORY_LIMIT
-        if self.held_bytes + more > self._limits.reassembly_bytes:
-            self._bites["reassembly_bytes"] += 1
-            self._free(more, share, now)
-        collecting = [n for n, tensor in session.tensors.items() if not tensor.decided]
+    def _add(
+        self, mine: SessionTensors, number: int, tensor: Tensor, bodies: Bytes, now: float
+    ) -> tuple[dict[str, int], list[Effect]]:
+        """Add bodies to an open tensor; return their fates, and effects."""
+        arrived, collecting, effects = tensor.arrived, tensor.state is TensorState.COLLECTING, list[Effect]()
+        before = arrived.received
+        drops = arrived.add(bodies)
+        fates = {reason.value: count for reason, count in drops.items()}
+        fates["collected" if collecting else "surplus"] = arrived.received - before
+        if collecting and arrived.complete:
+            effects += self._decide(mine, number, now)
+        if arrived.all_arrived:
+            effects += self._close(mine, number, now)
+        elif arrived.arrived[-1]:  # the last in send order is here: the others are late, or lost
+            self._settle(mine, number, now)
+        return fates, effects
+
+    # --- opening ---
+
+    def _open(
+        self, mine: SessionTensors, number: int, body: bytes, now: float, *, leaving: bool
+    ) -> tuple[Tensor | Drop, list[Effect]]:
+        """Begin to collect a tensor, of which there is a body, if its number may begin and it is within every limit."""
+        if (reason := mine.window.refusal(number)) is not None:
+            return reason, []
+        if leaving:
+            return Drop.LEAVING, []
+        has_memory, effects = self._make_room(mine, Reassembly.bytes_for(body), now)
+        if not has_memory:
+            return Drop.MEMORY_LIMIT, effects
+        has_place, more = self._make_place(mine, number, now)
+        effects += more
+        if not has_place:
+            return Drop.TENSOR_LIMIT, effects
+        tensor = mine.tensors[number] = Tensor(Reassembly(body, mine.grid), now)
+        self.fates["opened"] += 1
+        self._close_at(mine, number, now + self._deadline_s)
+        if mine.window.begin(number):
+            for older in list(mine.tensors):
+                if older < number:  # the edge has gone on: what is still missing is late, or lost
+                    self._settle(mine, older, now)
+        else:
+            self._settle(mine, number, now)
+        return tensor, effects
+
+    def _make_room(self, mine: SessionTensors, more: int, now: float) -> tuple[bool, list[Effect]]:
+        """Return whether a session may hold `more` bytes.
+
+        Each session may hold an equal share. The shares shrink when an edge comes, so others may hold more than theirs
+        by then: their oldest tensors are decided with what has arrived, as many as it takes.
+        """
+        total = self._limits.reassembly_bytes
+        share = total // len(self._sessions)
+        if mine.held_bytes + more > share:
+            return False, [Bite("reassembly_bytes")]
+        effects: list[Effect] = []
+        if self.held_bytes + more > total:
+            effects.append(Bite("reassembly_bytes"))
+            for other in self._sessions.values():
+                while other.held_bytes > share and self.held_bytes + more > total:
+                    effects += self._close(other, min(other.collecting), now)
+        return True, effects
+
+    def _make_place(self, mine: SessionTensors, number: int, now: float) -> tuple[bool, list[Effect]]:
+        """Return whether one more tensor may be collected; the oldest is decided for it where there are too many."""
+        collecting = mine.collecting
         crowded = len(collecting) >= self._limits.tensors_per_session
-        if len(session.tensors) >= self._limits.tensors_per_session + self._limits.pending_tensors or (
+        if len(mine.tensors) >= self._limits.tensors_per_session + self._limits.pending_tensors or (
             crowded and number < min(collecting)  # a belated one does not push out one that is being sent
         ):
-            self._bites["tensors_per_session"] += 1
-            return Drop.TENSOR_LIMIT
-        if crowded:
-            self._bites["tensors_per_session"] += 1
-            self._close(session, min(collecting), now)
-        tensor = session.tensors[number] = Tensor(Reassembly(header, session.grid), now, math.inf)
-        self.fates["opened"] += 1
-        self._close_at(session, number, now + self._deadline_s)
-        if number > session.newest:
-            for older in list(session.tensors):
-                if older < number:  # the edge has gone on: what is still missing is late, or lost
-                    self._settle(session, older, now)
-            session.newest = number
-        else:
-            self._settle(session, number, now)
-        return tensor
-
-    def _free(self, more: int, share: int, now: float) -> None:
-        """Make room for `more` bytes: decide the oldest tensors of those who hold more than what is their share now."""
-        for session in self._sessions.values():
-            while _held_bytes(session) > share and self.held_bytes + more > self._limits.reassembly_bytes:
-                self._close(session, min(n for n, tensor in session.tensors.items() if not tensor.decided), now)
-
-    def _out_of_place(self, session: Session, number: int) -> Drop | None:
-        """Say why a tensor of that number cannot begin now, as its session's numbers go."""
-        window = self._limits.tensor_window
-        if number in session.finished or number < session.newest - window:
-            return Drop.LATE
-        if 0 <= session.newest < number - window:
-            follows = 0 < number - session.strayed <= window
-            session.strayed = number
-            if not follows:  # one may be a stray; a second shows that the edge has gone on so far unheard
-                return Drop.OUT_OF_WINDOW
-        return None
+            return False, [Bite("tensors_per_session")]
+        if not crowded:
+            return True, []
+        return True, [Bite("tensors_per_session"), *self._close(mine, min(collecting), now)]
 
     # --- deciding and answering ---
 
-    def _decide(self, session: Session, number: int, now: float) -> None:
-        """Ask for a tensor's answer with what has arrived of it."""
-        tensor = session.tensors[number]
-        tensor.decided = True
-        edges = self._edges
-        limit = max(self._limits.pending_tensors, edges)
-        if session.pending >= limit // edges or self._pending >= limit:
-            self._bites["pending_tensors"] += 1
-            self._drop(session, number, "overloaded")
-            return
-        session.pending += 1
+    def _decide(self, mine: SessionTensors, number: int, now: float) -> list[Effect]:
+        """Ask for a tensor's answer with what has arrived of it, if the back-end does not owe the session too many."""
+        tensor, sessions = mine.tensors[number], len(self._sessions)
+        limit = max(self._limits.pending_tensors, sessions)
+        if mine.pending >= limit // sessions or self._pending >= limit:
+            self._drop(mine, number, TensorEvent.OVERLOAD)
+            return [Bite("pending_tensors")]
+        tensor.move(TensorEvent.DECIDE)
+        mine.pending += 1
         self._pending += 1
         arrived = tensor.arrived
-        self._events.append(Decided(session.id, number, arrived.handed_over(), arrived.complete, now - tensor.first_at))
+        return [Decided(mine.session, number, arrived.handed_over(), arrived.complete, now - tensor.first_at)]
 
-    def answer(self, decided: Decided, result: Result, now: float) -> None:
-        """Take back the answer for a decided tensor, unless its session has ended meanwhile."""
-        session = self._back(decided)
-        if session is None:
-            return
-        tensor = session.tensors[decided.tensor]
-        session.allowance.give(2 * tensor.arrived.sent)  # whoever sends more than can be answered is held to that
+    def answer(self, decided: Decided, result: Result, now: float) -> list[Effect]:
+        """Take back the answer for a decided tensor; nothing comes of it where nobody waits for it any more."""
+        mine = self._take_back(decided)
+        if mine is None:
+            return []
+        tensor = mine.tensors[decided.tensor]
+        tensor.move(TensorEvent.ANSWER)
         tensor.result, tensor.latency_s = result, now - tensor.first_at
-        self._answers.send(session, result, now)
-        self._finish_if_done(session, decided.tensor)
+        return [Deliver(mine.session, result, now), *self._finish_if_done(mine, decided.tensor)]
 
     def fail(self, decided: Decided) -> None:
-        """Take note that a decided tensor will have no answer."""
-        session = self._back(decided)
-        if session is not None:
-            self._drop(session, decided.tensor, "failed")
+        """Note that a decided tensor will have no answer."""
+        mine = self._take_back(decided)
+        if mine is not None:
+            self._drop(mine, decided.tensor, TensorEvent.FAIL)
 
-    def _back(self, decided: Decided) -> Session | None:
-        """Return the session of a tensor that the back-end is done with, None where nobody waits for it any more."""
+    def _take_back(self, decided: Decided) -> SessionTensors | None:
+        """Note that the back-end is done with a tensor; return its session's, None where nobody waits for it."""
         self._pending -= 1
-        session = self._sessions.get(decided.session)
-        if session is not None:
-            session.pending -= 1
-        return session if session is not None and decided.tensor in session.tensors else None
+        mine = self._sessions.get(decided.session)
+        if mine is not None:
+            mine.pending -= 1
+        return mine if mine is not None and decided.tensor in mine.tensors else None
 
     # --- closing and finishing ---
 
-    def _settle(self, session: Session, number: int, now: float) -> None:
+    def _settle(self, mine: SessionTensors, number: int, now: float) -> None:
         """Wait no longer for a tensor than datagrams may be reordered by."""
-        self._close_at(session, number, now + self._limits.reorder_s)
+        self._close_at(mine, number, now + self._limits.reorder_s)
 
-    def _close_at(self, session: Session, number: int, when: float) -> None:
+    def _close_at(self, mine: SessionTensors, number: int, when: float) -> None:
         """Close a tensor at `when`, if nothing does so before."""
-        tensor = session.tensors.get(number)
+        tensor = mine.tensors.get(number)
         if tensor is not None and when < tensor.closes_at:
             tensor.closes_at = when
             self._timers.call_off(tensor.timer)
-            tensor.timer = self._timers.at(when, lambda now: self._close(session, number, now))
+            tensor.timer = self._timers.add(when, (mine.session, number))
 
-    def _close(self, session: Session, number: int, now: float) -> None:
+    def _close(self, mine: SessionTensors, number: int, now: float) -> list[Effect]:
         """Expect nothing more of a tensor: decide it if that is still to be done, and report its losses."""
-        tensor = session.tensors.get(number)
-        if tensor is None or tensor.report is not None:
-            return
-        if not tensor.decided:
-            self._decide(session, number, now)
-        if number in session.tensors:
-            tensor.report = _report(number, tensor)
-            self._timers.call_off(tensor.timer)
-            self._answers.send(session, tensor.report, now)
-            self._finish_if_done(session, number)
+        tensor = mine.tensors.get(number)
+        if tensor is None or tensor.state is TensorState.CLOSED:
+            return []
+        effects = self._decide(mine, number, now) if tensor.state is TensorState.COLLECTING else []
+        if tensor.state is TensorState.DROPPED:
+            return effects
+        report = self._report(number, tensor)
+        return [*effects, Deliver(mine.session, report, now), *self._finish_if_done(mine, number)]
 
-    def give_up(self, session: Session, numbers: Iterable[int]) -> None:
-        """Let go of those of a session's tensors that have no answer yet: nobody awaits it any more."""
+    def _report(self, number: int, tensor: Tensor) -> Report:
+        tensor.move(TensorEvent.CLOSE)
+        tensor.report = report_on(number, tensor.arrived)
+        self._timers.call_off(tensor.timer)
+        return tensor.report
+
+    def give_up(self, session: int, numbers: Iterable[int]) -> list[Effect]:
+        """Let go of those of a session's tensors that have no answer yet: its edge awaits none any more."""
+        effects: list[Effect] = []
+        mine = self._sessions[session]
         for number in numbers:
-            tensor = session.tensors.get(number)
-            if tensor is not None and tensor.result is None:
-                self._drop(session, number, "abandoned")
-                if tensor.decided:
-                    self._events.append(GivenUp(session.id, number))
+            tensor = mine.tensors.get(number)
+            if tensor is None or tensor.state is TensorState.ANSWERED:
+                continue
+            if tensor.state is not TensorState.COLLECTING:
+                effects.append(GivenUp(session, number))
+            self._drop(mine, number, TensorEvent.ABANDON)
+        return effects
 
-    def abandon(self, session: Session) -> None:
-        """Let go of a session's tensors; what was answered stays recorded."""
-        for number, tensor in list(session.tensors.items()):
-            if tensor.result is not None:
-                tensor.report = _report(number, tensor)
-                self._finish_if_done(session, number)
-            else:
-                self._drop(session, number, "abandoned")
+    def _finish_if_done(self, mine: SessionTensors, number: int) -> list[Effect]:
+        tensor = mine.tensors[number]
+        if tensor.state is not TensorState.FINISHED or tensor.result is None:
+            return []
+        record = mine.record(number)
+        self._forget(mine, number, tensor.result.outcome)
+        return [record]
 
-    def _finish_if_done(self, session: Session, number: int) -> None:
-        tensor = session.tensors[number]
-        if tensor.result is None or tensor.report is None:
-            return
-        self._drop(session, number, tensor.result.outcome)
-        packets = packet_counts(tensor.arrived, tensor.result, tensor.report)
-        bursts = tensor.report.bursts
-        self._events.append(
-            Finished(session.edge, session.id, number, packets, tensor.result, tensor.latency_s, bursts)
-        )
+    def _drop(self, mine: SessionTensors, number: int, event: TensorEvent) -> None:
+        mine.tensors[number].move(event)
+        self._forget(mine, number, event.value)
 
-    def _drop(self, session: Session, number: int, fate: str) -> None:
-        """Let go of a tensor, and remember its number while it may still be heard of."""
-        self._timers.call_off(session.tensors.pop(number).timer)
+    def _forget(self, mine: SessionTensors, number: int, fate: str) -> None:
+        self._timers.call_off(mine.tensors.pop(number).timer)
         self.fates[fate] += 1
-        session.finished.add(number)
-        if len(session.finished) > 2 * self._limits.tensor_window:  # what lies before the window is late in any case
-            oldest = session.newest - self._limits.tensor_window
-            session.finished = {n for n in session.finished if n >= oldest}
-
-
-def _held_bytes(session: Session) -> int:
-    return sum(tensor.arrived.symbols.nbytes for tensor in session.tensors.values())
-
-
-def _report(number: int, tensor: Tensor) -> Report:
-    arrived = tensor.arrived
-    return Report(number, arrived.sent, arrived.received, arrived.lost_bursts(), arrived.map())
-
-
-def packet_counts(arrived: Reassembly, result: Result, report: Report) -> dict[str, int]:
-    """Return a tensor's packet counts under the names of the results files."""
-    return {
-        "total": arrived.grid.count,
-        "dropped_by_plan": arrived.grid.count - arrived.kept,
-        "parity": arrived.sent - arrived.kept,
-        "sent": arrived.sent,
-        "received": report.received,
-        "lost": arrived.sent - report.received,
-        "recovered": result.recovered,
-        "missing": result.missing,
-    }
+        mine.window.finish(number)

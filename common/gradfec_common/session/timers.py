@@ -1,61 +1,62 @@
-"""What a protocol core has to do later: actions, each at its time."""
+"""What a protocol core has to do later: things, each with its time."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
+from typing import Generic, TypeVar
 
-Action = Callable[[float], None]  # called with `now`
-SLACK = 16  # places of actions that were called off, besides as many as there are others
+NEVER = -1  # the ticket of nothing
+SLACK = 8  # places in the heap of things that were called off, besides as many as there are others
+
+Thing = TypeVar("Thing")
 
 
-NEVER = -1  # the ticket of no action
+class Timers(Generic[Thing]):
+    """Things to do, in order of time, and of arrival where times are equal.
 
-
-class Timers:
-    """Actions in order of time, and of arrival where times are equal.
-
-    What is called off is forgotten at once, its place in the heap soon: see SLACK.
+    A thing that is called off is forgotten at once, but its place in the heap would stay until its time comes. An edge
+    could fill the memory with such places: each tensor has a timer that is called off a moment later. So the heap is
+    built anew when more than half of it, and SLACK, is places of that kind.
     """
 
     def __init__(self) -> None:
-        """Start with nothing to do."""
-        self._heap: list[tuple[float, int]] = []  # when, and the action's ticket
-        self._actions: dict[int, Action] = {}
+        self._heap: list[tuple[float, int]] = []  # when, and the ticket
+        self._things: dict[int, Thing] = {}  # by ticket
         self._ticket = itertools.count()
 
     def __len__(self) -> int:
-        """Count the places that are taken."""
+        """Return how many places are taken in the heap."""
         return len(self._heap)
 
-    def at(self, when: float, action: Action) -> int:
-        """Call `action` at `when`; return the ticket by which it can be called off."""
+    def add(self, when: float, thing: Thing) -> int:
+        """Have something done at `when`; return the ticket by which it can be called off."""
         ticket = next(self._ticket)
-        self._actions[ticket] = action
+        self._things[ticket] = thing
         heapq.heappush(self._heap, (when, ticket))
         return ticket
 
     def call_off(self, ticket: int) -> None:
-        """Forget an action, if it has not been called yet."""
-        if self._actions.pop(ticket, None) is not None:
+        """Forget something that is still to be done; do nothing if it is done."""
+        if self._things.pop(ticket, None) is not None:
             self._tidy()
 
-    def next(self) -> float | None:
-        """Return when the next action is due, or None."""
-        while self._heap and self._heap[0][1] not in self._actions:
+    @property
+    def next_at(self) -> float | None:
+        """When something is due next, or None."""
+        while self._heap and self._heap[0][1] not in self._things:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def run(self, now: float) -> None:
-        """Call what is due."""
-        while self._heap and self._heap[0][0] <= now:
-            _, ticket = heapq.heappop(self._heap)
-            if (action := self._actions.pop(ticket, None)) is not None:
-                action(now)
+    def pop(self) -> Thing:
+        """Return what is due next, which is then done; IndexError where there is nothing."""
+        while (ticket := heapq.heappop(self._heap)[1]) not in self._things:
+            continue
+        thing = self._things.pop(ticket)
         self._tidy()
+        return thing
 
     def _tidy(self) -> None:
-        if len(self._heap) > 2 * len(self._actions) + SLACK:
-            self._heap = [place for place in self._heap if place[1] in self._actions]
+        if len(self._heap) > 2 * len(self._things) + SLACK:
+            self._heap = [place for place in self._heap if place[1] in self._things]
             heapq.heapify(self._heap)

@@ -1,4 +1,4 @@
-"""ResNet-50's weights: their cache, their verification and their download."""
+"""Networks' weights: their cache, their verification and their download."""
 
 from __future__ import annotations
 

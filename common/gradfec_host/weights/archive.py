@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradfec_common.errors import GradfecError
+from gradfec_common.networks import Network
 from gradfec_host.weights.manifest import Verification, pinned, sha256
 
 ABOUT = "gradfec.json"
@@ -37,8 +38,11 @@ class Archive:
     read: dict[str, Callable[[], NDArray[Any]]] = field(default_factory=dict)
 
 
-def open_archive(path: Path) -> Archive | None:
-    """Open the archive at `path`, or return None for another kind of file; ValueError if it contradicts itself."""
+def open_archive(path: Path, network: Network) -> Archive | None:
+    """Open the archive of a network's weights at `path`, or return None for another kind of file.
+
+    ValueError if it contradicts itself, or holds arrays of another network.
+    """
     if not (path.is_file() and zipfile.is_zipfile(path)):
         return None
     file = zipfile.ZipFile(path)
@@ -49,15 +53,15 @@ def open_archive(path: Path) -> Archive | None:
         raise ValueError(f"its version is {about['version']}, this gradfec reads {VERSION}")
     archive = Archive(str(about["route"]), Verification[about["verification"]], dict(about["sha256"]))
     for name, digest in archive.digests.items():
-        if archive.verification is Verification.ARRAYS and digest != pinned()[name].sha256:
+        wanted = pinned(network)[name]
+        if archive.verification is Verification.ARRAYS and digest != wanted.sha256:
             raise ValueError(f"array {name} does not have its pinned SHA-256")
-        archive.read[name] = functools.partial(_read_npy, file, name)
+        archive.read[name] = functools.partial(_read_npy, file, name, wanted.shape)
     return archive
 
 
-def _read_npy(file: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    """Read one .npy member; check its header before anything is sized from it."""
-    shape = pinned()[name].shape
+def _read_npy(file: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Read one .npy member; check that its header says `shape` before anything is sized from it."""
     with file.open(f"{name}.npy") as member:
         if np.lib.format.read_magic(member) != NPY_VERSION:  # type: ignore[no-untyped-call]
             raise ValueError("not a .npy array of version 1.0")

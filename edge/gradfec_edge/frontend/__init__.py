@@ -1,4 +1,4 @@
-"""The front-end: the layers of ResNet-50 before the split point and the learned estimator, as one graph.
+"""The front-end: the network's layers up to the cut and the learned estimator, as one graph.
 
 There is one for each runtime, with the same answers: `litert_runtime`, for edge boxes without TensorFlow, and
 `keras_runtime`. Importing either takes time: import it where it is needed, not at start-up.
@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_edge.importance import EstimatorFile
 from gradfec_host.runtimes import LITERT
 from gradfec_host.weights import WeightStore
@@ -35,20 +35,18 @@ class FrontEnd(Protocol):
         """Do what the first image would have to wait for."""
 
     def __call__(self, image: NDArray[np.uint8]) -> Features:
-        """Return the features of an RGB image (224, 224, 3) uint8."""
+        """Return the features of an RGB image (side, side, 3) uint8."""
 
 
-def load_front_end(
-    runtime: str, split: SplitPoint, weights: WeightStore, proxy: EstimatorFile | None = None
-) -> FrontEnd:
-    """Build the layers up to `split`, and `proxy` with them; GradfecError where `weights` lacks an array."""
+def load_front_end(runtime: str, cut: Cut, weights: WeightStore, proxy: EstimatorFile | None = None) -> FrontEnd:
+    """Build the layers up to `cut`, and `proxy` with them; GradfecError where `weights` lacks an array."""
     if runtime == LITERT:
         from gradfec_edge.frontend.litert_runtime import LiteRTFrontEnd
 
-        return LiteRTFrontEnd(split, weights, proxy)
+        return LiteRTFrontEnd(cut, weights, proxy)
     from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 
-    return KerasFrontEnd(split, weights, proxy)
+    return KerasFrontEnd(cut, weights, proxy)
 
 
 class SharedFrontEnd:
@@ -68,5 +66,5 @@ class SharedFrontEnd:
         self._thread.submit(self._front_end.warm_up).result()
 
     def __call__(self, image: NDArray[np.uint8]) -> Features:
-        """Return the features of an RGB image (224, 224, 3) uint8, once it is its turn."""
+        """Return the features of an RGB image (side, side, 3) uint8, once it is its turn."""
         return self._thread.submit(self._front_end, image).result()

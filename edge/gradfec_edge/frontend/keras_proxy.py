@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradfec_common.network import INPUT, LAYER, SplitPoint, front_layers
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance import EstimatorFile
 from gradfec_edge.importance.second_order import DEPTH, FLOOR, WIDTH, Ranking
@@ -89,25 +89,26 @@ def damage(chi: tf.Tensor, saliency: tf.Tensor, sensitivity: tuple[tf.Tensor, ..
     return by_position + tf.matmul(means, means, transpose_a=True) * sensitivity[1]
 
 
-def element_model(split: SplitPoint) -> keras.Model:
+def element_model(cut: Cut) -> keras.Model:
     """Build the paper's proxy: the front-end's architecture, from the normalised image to a map (N, H, W, C) >= 0."""
-    image = keras.Input(LAYER[INPUT].shape, name=INPUT)
-    tensors: dict[str, Any] = {INPUT: image}
-    for layer in front_layers(split.name):
+    first = cut.network.input
+    image = keras.Input(first.shape, name=first.name)
+    tensors: dict[str, Any] = {first.name: image}
+    for layer in cut.front_layers:
         make = getattr(layers, layer.kind)(name=layer.name, **layer.options)
         inputs = [tensors[name] for name in layer.inbound]
         tensors[layer.name] = make(inputs if len(inputs) > 1 else inputs[0])
-    return keras.Model(image, layers.ReLU()(tensors[split.name]), name="element_importance")
+    return keras.Model(image, layers.ReLU()(tensors[cut.name]), name="element_importance")
 
 
 class Proxy:
     """A learned estimator in the front-end's graph."""
 
-    def __init__(self, file: EstimatorFile, split: SplitPoint) -> None:
-        """Build it from a file; UsageError where the file is for another split, or lacks an array."""
-        self.rank = Ranking(file, split)
+    def __init__(self, file: EstimatorFile, cut: Cut) -> None:
+        """Build it from a file; UsageError where the file is for another cut, or lacks an array."""
+        self.rank = Ranking(file, cut)
         self.grid, self.of_image = self.rank.grid, self.rank.of_image
-        self.model = element_model(split) if self.of_image else saliency_model(self.grid)
+        self.model = element_model(cut) if self.of_image else saliency_model(self.grid)
         for weight in self.model.weights:
             weight.assign(file.array(weight.path, tuple(weight.shape)))
         channels = self.grid.shape[2]
@@ -115,7 +116,7 @@ class Proxy:
         self.sensitivity = tuple(tf.constant(file.array(name, (channels, channels))) for name in matrices)
 
     def __call__(self, image: tf.Tensor, chi: tf.Tensor) -> tf.Tensor:
-        """Look at normalised images (N, 224, 224, 3) and their features chi (N, H, W, C), in the graph.
+        """Look at normalised images (N, side, side, 3) and their features chi (N, H, W, C), in the graph.
 
         What comes out is for `rank`.
         """

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradfec_common.network import INPUT, LAYER, SplitPoint, front_layers
+from gradfec_common.networks import Cut
 from gradfec_edge.frontend import Features
 from gradfec_edge.importance import EstimatorFile
 from gradfec_edge.preprocess import normalise
@@ -26,30 +26,31 @@ with quiet_tensorflow():
 keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
 
 
-def build_model(split: SplitPoint, weights: WeightStore) -> keras.Model:
-    """Build the Keras model from the normalised image (N, 224, 224, 3) to chi (N, H, W, C) float32.
+def build_model(cut: Cut, weights: WeightStore) -> keras.Model:
+    """Build the Keras model from the normalised image (N, side, side, 3) to chi (N, H, W, C) float32.
 
     Only the layers before the cut are built, and only their arrays are read.
     """
-    image = keras.Input(LAYER[INPUT].shape, name=INPUT)
-    tensors: dict[str, Any] = {INPUT: image}
-    for layer in front_layers(split.name):
+    first = cut.network.input
+    image = keras.Input(first.shape, name=first.name)
+    tensors: dict[str, Any] = {first.name: image}
+    for layer in cut.front_layers:
         make = getattr(keras.layers, layer.kind)(name=layer.name, **layer.options)
         inputs = [tensors[name] for name in layer.inbound]
         tensors[layer.name] = make(inputs if len(inputs) > 1 else inputs[0])
         make.set_weights(weights.arrays(layer.name))
-    chi = keras.layers.Reshape(split.shape, name="chi")(tensors[split.name])  # avg_pool's (N, C) -> (N, 1, 1, C)
+    chi = keras.layers.Reshape(cut.shape, name="chi")(tensors[cut.name])  # avg_pool's (N, C) -> (N, 1, 1, C)
     return keras.Model(image, chi, name="front_end")
 
 
 class KerasFrontEnd:
     """Images in, feature tensors chi out, and their packets' importance; one image at a time or a batch."""
 
-    def __init__(self, split: SplitPoint, weights: WeightStore, proxy: EstimatorFile | None = None) -> None:
-        """Build the layers up to `split`, and `proxy` with them; GradfecError where `weights` lacks an array."""
-        self.split = split
-        self.model = build_model(split, weights)
-        self.proxy = Proxy(proxy, split) if proxy else None
+    def __init__(self, cut: Cut, weights: WeightStore, proxy: EstimatorFile | None = None) -> None:
+        """Build the layers up to `cut`, and `proxy` with them; GradfecError where `weights` lacks an array."""
+        self.cut = cut
+        self.model = build_model(cut, weights)
+        self.proxy = Proxy(proxy, cut) if proxy else None
 
         def run(image: tf.Tensor) -> tuple[tf.Tensor, ...]:
             chi = self.model(image, training=False)
@@ -61,12 +62,12 @@ class KerasFrontEnd:
 
     def warm_up(self) -> None:
         """Compile for one image, so that the first frame is as fast as the rest."""
-        self(np.zeros(LAYER[INPUT].shape, np.uint8))
+        self(np.zeros(self.cut.network.input.shape, np.uint8))
 
     def __call__(self, image: NDArray[np.uint8]) -> Features:
-        """Return the features of an RGB image (224, 224, 3) uint8, or of N: all that is in them is then of N, too."""
+        """Return the features of an RGB image (side, side, 3) uint8, or of N, with arrays that then have N entries."""
         batch = image if image.ndim == 4 else image[np.newaxis]  # (224, 224, 3) -> (1, 224, 224, 3)
-        chi, *seen = (array.numpy() for array in self._run(normalise(batch)))
+        chi, *seen = (array.numpy() for array in self._run(normalise(batch, self.cut.network.preprocess)))
         found = Features(chi, *self.proxy.rank(seen[0])) if self.proxy else Features(chi)
         if image.ndim == 4:
             return found
@@ -76,11 +77,13 @@ class KerasFrontEnd:
 class ProxyModel:
     """A learned estimator alone, of features that are already there: for comparing several of the same images."""
 
-    def __init__(self, file: EstimatorFile, split: SplitPoint) -> None:
-        """Build it from a file; UsageError where the file is for another split, or lacks an array."""
-        self._proxy = Proxy(file, split)
+    def __init__(self, file: EstimatorFile, cut: Cut) -> None:
+        """Build it from a file; UsageError where the file is for another cut, or lacks an array."""
+        self._preprocess = cut.network.preprocess
+        self._proxy = Proxy(file, cut)
         self._run = tf.function(self._proxy, jit_compile=True, autograph=False)
 
     def __call__(self, images: NDArray[np.uint8], chi: NDArray[np.float32]) -> Features:
-        """Add to features chi (N, H, W, C) of RGB images (N, 224, 224, 3) what the estimator says of them."""
-        return Features(chi, *self._proxy.rank(self._run(normalise(images), chi).numpy()))
+        """Add to features chi (N, H, W, C) of RGB images (N, side, side, 3) what the estimator says of them."""
+        seen = self._run(normalise(images, self._preprocess), chi)
+        return Features(chi, *self._proxy.rank(seen.numpy()))

@@ -8,23 +8,23 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.network import INPUT, LAYER, front_layers
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance import EstimatorFile
 from gradfec_edge.importance.second_order import DEPTH, FLOOR, WIDTH
 from gradfec_host.litert_graph import RELU, Graph, Tensor
-from gradfec_host.litert_network import network
+from gradfec_host.litert_network import add_layers
 
 Floats = npt.NDArray[np.float32]
 
 
-def add_proxy(graph: Graph, image: Tensor, chi: Tensor, file: EstimatorFile, grid: PacketGrid) -> Tensor:
-    """Add what an estimator says of a normalised image (1, 224, 224, 3) and its features chi (1, H, W, C).
+def add_proxy(graph: Graph, image: Tensor, chi: Tensor, file: EstimatorFile, cut: Cut, grid: PacketGrid) -> Tensor:
+    """Add what an estimator says of a normalised image (1, side, side, 3) and its features chi (1, H, W, C).
 
     Returns what `gradfec_edge.importance.second_order.Ranking` takes: (1, packets), or (1, groups, C, C).
     """
     if file.about["recipe"] == "paper":
-        return element_importance(graph, image, file, grid)
+        return element_importance(graph, image, file, cut, grid)
     positive = graph.relu(chi)
     return damage(graph, positive, saliency(graph, positive, file, grid), file, grid)
 
@@ -81,14 +81,14 @@ def damage(graph: Graph, positive: Tensor, shares: Tensor, file: EstimatorFile, 
     return graph.reshape(form, (1, grid.groups, channels, channels))  # (8, 256, 256) -> (1, 8, 256, 256)
 
 
-def element_importance(graph: Graph, image: Tensor, file: EstimatorFile, grid: PacketGrid) -> Tensor:
+def element_importance(graph: Graph, image: Tensor, file: EstimatorFile, cut: Cut, grid: PacketGrid) -> Tensor:
     """Return the packets' sums (1, packets) of the paper's map, of the front-end's architecture."""
 
     def arrays(layer: str) -> list[Floats]:
-        return [file.array(f"{layer}/{name}", shape) for name, shape in LAYER[layer].arrays.items()]
+        return [file.array(f"{layer}/{name}", shape) for name, shape in cut.network.by_name[layer].arrays.items()]
 
-    split = file.about["split"]
-    elements = graph.relu(network(graph, {INPUT: image}, front_layers(split), split, arrays))
+    first = cut.network.input.name
+    elements = graph.relu(add_layers(graph, {first: image}, cut.front_layers, cut.name, arrays))
     elements = graph.reshape(elements, (1, *grid.shape))  # avg_pool's (1, C) -> (1, 1, 1, C)
     sums = graph.multiply(tile_means(graph, elements, grid), np.full(1, area(grid), np.float32))
     packets = graph.sum_over(sums, 2)  # (1, 8, 8, 256) -> (1, 8, 256)

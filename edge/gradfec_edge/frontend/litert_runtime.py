@@ -6,7 +6,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from gradfec_common.network import INPUT, LAYER, SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_edge.frontend import Features
 from gradfec_edge.frontend.litert_proxy import add_proxy
 from gradfec_edge.importance import EstimatorFile
@@ -22,15 +22,15 @@ from gradfec_host.weights import WeightStore
 class LiteRTFrontEnd:
     """Images in, feature tensors chi out, and their packets' importance; one image at a time."""
 
-    def __init__(self, split: SplitPoint, weights: WeightStore, proxy: EstimatorFile | None = None) -> None:
-        """Build the layers up to `split`, and `proxy` with them; GradfecError where `weights` lacks an array."""
-        self.split = split
-        self._rank = Ranking(proxy, split) if proxy else None
+    def __init__(self, cut: Cut, weights: WeightStore, proxy: EstimatorFile | None = None) -> None:
+        """Build the layers up to `cut`, and `proxy` with them; GradfecError where `weights` lacks an array."""
+        self.cut = cut
+        self._rank = Ranking(proxy, cut) if proxy else None
         graph = Graph()
-        image = graph.input(INPUT, (1, *LAYER[INPUT].shape))
-        outputs = [front_end(graph, image, split, weights)]
+        image = graph.input(cut.network.input.name, (1, *cut.network.input.shape))
+        outputs = [front_end(graph, image, cut, weights)]
         if proxy and self._rank:
-            outputs.append(add_proxy(graph, image, outputs[0], proxy, self._rank.grid))
+            outputs.append(add_proxy(graph, image, outputs[0], proxy, cut, self._rank.grid))
         with quiet_stderr():
             self._model = Interpreter(model_content=graph.model(outputs), num_threads=cores())
             self._model.allocate_tensors()
@@ -39,11 +39,12 @@ class LiteRTFrontEnd:
 
     def warm_up(self) -> None:
         """Touch the memory once, so that the first frame is as fast as the rest."""
-        self(np.zeros(LAYER[INPUT].shape, np.uint8))
+        self(np.zeros(self.cut.network.input.shape, np.uint8))
 
     def __call__(self, image: NDArray[np.uint8]) -> Features:
-        """Return the features of an RGB image (224, 224, 3) uint8."""
-        self._model.set_tensor(self._input, normalise(image)[np.newaxis])  # (224, 224, 3) -> (1, 224, 224, 3)
+        """Return the features of an RGB image (side, side, 3) uint8."""
+        normalised = normalise(image, self.cut.network.preprocess)
+        self._model.set_tensor(self._input, normalised[np.newaxis])  # (224, 224, 3) -> (1, 224, 224, 3)
         self._model.invoke()
         chi, *seen = (self._model.get_tensor(index) for index in self._outputs)  # (1, ...) each
         if not self._rank:

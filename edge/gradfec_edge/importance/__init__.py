@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradfec_common.errors import UsageError
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut, full_name
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance.free import FREE, Estimator
 from gradfec_edge.importance.shipped import PROXIES, EstimatorFile, shipped
@@ -21,23 +21,21 @@ ESTIMATORS = (*PROXIES, *FREE)
 RECIPES = ("best", "paper")  # of proxies
 
 
-def default_estimator(split: SplitPoint, grid: PacketGrid) -> str:
+def default_estimator(cut: Cut, grid: PacketGrid) -> str:
     """Return the best estimator that is shipped for these packets."""
     about = EstimatorFile.read(shipped(DEFAULT_ESTIMATOR)).about
-    return DEFAULT_ESTIMATOR if (about["split"], about["rows"]) == (split.name, grid.rows) else "activation"
+    return DEFAULT_ESTIMATOR if (about["split"], about["rows"]) == (full_name(cut), grid.rows) else "activation"
 
 
-def make_estimator(
-    name: str, split: SplitPoint, grid: PacketGrid, rng: np.random.Generator
-) -> Estimator | EstimatorFile:
+def make_estimator(name: str, cut: Cut, grid: PacketGrid, rng: np.random.Generator) -> Estimator | EstimatorFile:
     """Return the estimator of that name: a free one ready to be called, or a proxy's weights for the front-end.
 
     `name` may also be the file (.npz) of a proxy that `gradfec train-proxy` has made. UsageError if there is none, or
-    if it was made for another split point or other packets.
+    if it was made for another cut or other packets.
     """
     if name in PROXIES or name.endswith(".npz"):
         proxy = EstimatorFile.read(shipped(name) if name in PROXIES else name)
-        proxy.check_fits(split, grid)
+        proxy.check_fits(cut, grid)
         if proxy.about["recipe"] not in RECIPES:
             raise UsageError(f"{name} is of the recipe {proxy.about['recipe']!r}, which ranks nothing: give a proxy")
         return proxy
@@ -46,4 +44,4 @@ def make_estimator(
             f"no importance estimator is called {name!r}: use one of {', '.join(ESTIMATORS)}, or a file that gradfec "
             "train-proxy has made (.npz)"
         )
-    return FREE[name](split, grid, rng)
+    return FREE[name](cut, grid, rng)

@@ -8,11 +8,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.fill import channel_means
 from gradfec_common.matrices import positive
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance.shipped import STATISTICS, EstimatorFile, shipped
+from gradfec_host.learned import learned_for
 
 Floats = npt.NDArray[np.float32]
 
@@ -21,13 +21,13 @@ class Estimator(Protocol):
     """Scores the packets of one tensor."""
 
     def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
-        """Score an RGB image (224, 224, 3) and its features chi (H, W, C): (packets,), higher matters more."""
+        """Score an RGB image (side, side, 3) and its features chi (H, W, C): (packets,), higher matters more."""
 
 
 class Activation:
     """A packet matters as much as its positive features sum to: the consumer of chi is a ReLU."""
 
-    def __init__(self, split: SplitPoint, grid: PacketGrid, rng: np.random.Generator) -> None:
+    def __init__(self, cut: Cut, grid: PacketGrid, rng: np.random.Generator) -> None:
         """Score the packets of `grid`; draws nothing."""
         self.grid = grid
 
@@ -43,13 +43,13 @@ class Deviation:
     s_c the root mean square of the gradient over training images.
     """
 
-    def __init__(self, split: SplitPoint, grid: PacketGrid, rng: np.random.Generator) -> None:
+    def __init__(self, cut: Cut, grid: PacketGrid, rng: np.random.Generator) -> None:
         """Score the packets of `grid`; draws nothing. UsageError where nothing was learned for them."""
-        statistics = _statistics("deviation", split, grid)
+        statistics = _statistics("deviation", cut, grid)
         self.grid, self.means, self.sensitivity = (
             grid,
-            channel_means(split),
-            statistics.array("sensitivity", split.shape[2:]),
+            learned_for(cut)["means"],
+            statistics.array("sensitivity", cut.shape[2:]),
         )
 
     def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
@@ -60,9 +60,9 @@ class Deviation:
 class Static:
     """A packet matters as much as the oracle found that its place does on average; the image is not looked at."""
 
-    def __init__(self, split: SplitPoint, grid: PacketGrid, rng: np.random.Generator) -> None:
+    def __init__(self, cut: Cut, grid: PacketGrid, rng: np.random.Generator) -> None:
         """Score the packets of `grid`; draws nothing. UsageError where nothing was learned for them."""
-        self.scores = _statistics("static", split, grid).array("static", (grid.count,))
+        self.scores = _statistics("static", cut, grid).array("static", (grid.count,))
 
     def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
         """Return the same scores for each image."""
@@ -72,7 +72,7 @@ class Static:
 class Random:
     """Every packet matters alike: a draw decides. The baseline that any estimator must beat."""
 
-    def __init__(self, split: SplitPoint, grid: PacketGrid, rng: np.random.Generator) -> None:
+    def __init__(self, cut: Cut, grid: PacketGrid, rng: np.random.Generator) -> None:
         """Score the packets of `grid` with draws from `rng`."""
         self.grid = grid
         self.rng = rng
@@ -82,7 +82,7 @@ class Random:
         return self.rng.random(self.grid.count, dtype=np.float32)
 
 
-FREE: dict[str, Callable[[SplitPoint, PacketGrid, np.random.Generator], Estimator]] = {
+FREE: dict[str, Callable[[Cut, PacketGrid, np.random.Generator], Estimator]] = {
     "activation": Activation,
     "deviation": Deviation,
     "static": Static,
@@ -99,8 +99,8 @@ def packet_sums(elements: Floats, grid: PacketGrid) -> Floats:
     return by_channel.reshape(*others, grid.count)  # -> (..., 2048 packets)
 
 
-def _statistics(estimator: str, split: SplitPoint, grid: PacketGrid) -> EstimatorFile:
+def _statistics(estimator: str, cut: Cut, grid: PacketGrid) -> EstimatorFile:
     """Read what the package ships of training images, for these packets."""
     statistics = EstimatorFile.read(shipped(STATISTICS))
-    statistics.check_fits(split, grid, estimator)
+    statistics.check_fits(cut, grid, estimator)
     return statistics

@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance.shipped import EstimatorFile
 
@@ -35,10 +35,10 @@ ROUNDS = (0.25, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0)
 class Ranking:
     """How a proxy ranks packets: not in its graph, where XLA takes several times as long to sort."""
 
-    def __init__(self, file: EstimatorFile, split: SplitPoint) -> None:
-        """Read a proxy's file; UsageError where it is for another split."""
-        self.grid = PacketGrid(split.shape, file.about["rows"])
-        file.check_fits(split, self.grid)
+    def __init__(self, file: EstimatorFile, cut: Cut) -> None:
+        """Read a proxy's file; UsageError where it is for another cut."""
+        self.grid = PacketGrid(cut.shape, file.about["rows"])
+        file.check_fits(cut, self.grid)
         self.of_image = file.about["recipe"] == "paper"
         self.offset = (
             np.zeros(self.grid.count, np.float32) if self.of_image else file.array("offset", (self.grid.count,))

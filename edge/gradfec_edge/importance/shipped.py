@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.network import SplitPoint
+from gradfec_common.networks import Cut, full_name
 from gradfec_common.packets import PacketGrid
+from gradfec_host.learned import DAMAGE
 
 FOLDER = Path(__file__).parent
 PROXIES = ("proxy", "proxy-paper")
 STATISTICS = "statistics"  # what `deviation` and `static` take from training images
 ABOUT = "about"  # the array that holds the account, as JSON
 MUST_SAY = ("recipe", "split", "rows")
-
-# What a damaged or foreign file makes zipfile, zlib, json and numpy raise besides OSError.
-DAMAGE = (
-    KeyError, ValueError, TypeError, AttributeError, EOFError, RuntimeError,
-    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
-)  # fmt: skip
 
 
 def shipped(name: str) -> Path:
@@ -97,12 +90,12 @@ class EstimatorFile:
                 partial.unlink()
             raise GradfecError(f"cannot write {self.path}: {error.strerror}") from None
 
-    def check_fits(self, split: SplitPoint, grid: PacketGrid, name: str | None = None) -> None:
+    def check_fits(self, cut: Cut, grid: PacketGrid, name: str | None = None) -> None:
         """Refuse, with UsageError, packets other than those that this, or the estimator `name` by it, was made for."""
-        theirs = (self.about["split"], self.about["rows"])
-        if theirs != (split.name, grid.rows):
+        theirs, ours = (self.about["split"], self.about["rows"]), (full_name(cut), grid.rows)
+        if theirs != ours:
             raise UsageError(
                 f"{name or self.path.stem} ranks packets of {theirs[1]} rows of {theirs[0]}, not of {grid.rows} rows "
-                f"of {split.name}: train one with gradfec train-proxy --split {split.name} --rows {grid.rows}, or use "
+                f"of {ours[0]}: train one with gradfec train-proxy --split {ours[0]} --rows {grid.rows}, or use "
                 "--importance activation"
             )

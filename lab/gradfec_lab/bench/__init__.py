@@ -27,7 +27,7 @@ COMMANDS = {
         "Many edges and one cloud on one core, with a stub as its back-end.",
     ),
 }
-SHARED = ("ratios", "packets_per_s")  # members that several benchmarks add to
+SHARED = ("ratios", "datagrams_per_s")  # members that several benchmarks add to
 
 
 @click.command(

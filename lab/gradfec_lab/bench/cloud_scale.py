@@ -20,16 +20,18 @@ from rich.console import Console
 from rich.table import Table
 
 from gradfec_cli.daemons import Daemon, daemon, free_port
-from gradfec_common.codes import fec_named
+from gradfec_cli.options import packets_option, packets_text
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.keys import INSECURE_KEY
-from gradfec_common.network import DEFAULT_SPLIT, split_point
+from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.packets import DEFAULT_ROWS
-from gradfec_common.plan import parse_scheme
-from gradfec_common.session.edge import Answered, Closed, Connected, EdgeSession, Event, new_hello
+from gradfec_common.protect import UNKNOWN_LINK
+from gradfec_common.session.edge import Answered, Closed, EdgeSession, Event, new_hello
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_common.transmit import EncodedTensor, encode_tensor, packet_grid
+from gradfec_common.transmit import EncodedTensor
+from gradfec_edge.coding import Coding, coding_of
+from gradfec_edge.condition import Condition
 from gradfec_edge.link import Link
 from gradfec_host.console import Endpoint, Number, plain_errors
 from gradfec_host.processor import preferred_cipher
@@ -37,8 +39,7 @@ from gradfec_lab.bench.end_to_end import FASTEST, cpu_s
 from gradfec_lab.bench.measure import in_words, machine
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
-SPLIT = split_point(DEFAULT_SPLIT)
-GRID = packet_grid(SPLIT, DEFAULT_ROWS)  # 2,048 packets
+CUT = named_cut(DEFAULT_CUT)
 WARM_UP_S = 1.0
 PATIENCE_S = 30.0
 STUB = "gradfec_lab.bench.stub_cloud"
@@ -49,16 +50,16 @@ class Load:
     """The load of a number of edges on a cloud on one core, and its cost."""
 
     edges: int
-    packets_per_s: float  # received and reported, by wall-clock time
-    cpu_us_a_packet: float  # of the cloud's process, kernel and program together
-    lost_share: float  # of the datagrams sent, for lack of room in the receive buffer
+    datagrams_per_s: float  # received and reported, by wall-clock time
+    cpu_us_a_datagram: float  # of the cloud's process, kernel and program together
+    lost_share: float  # of the datagrams sent: the receive buffer had no room for them
     tensors: int
     memory_mb: float  # the cloud's resident memory
 
 
 @dataclass
 class Counts:
-    """What has been reported to the edges so far."""
+    """What the cloud has reported to the edges so far, in tensors and in datagrams."""
 
     tensors: int = 0
     sent: int = 0
@@ -71,28 +72,42 @@ class Counts:
 @click.command(context_settings=CONTEXT)
 @click.option("--edges", default="1,2,4,8,16", metavar="NUMBERS", help="Numbers of edges; one run for each.")
 @click.option("--seconds", default=5.0, type=Number(0.1, 600), help="Length of a run, after a warm-up.")
-@click.option("--protect", default="none", metavar="SCHEME", help="Protection: none, or FEC_A_B.")
-@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code for FEC_A_B: zfec, leopard, zfec:256.")
+@click.option("--protect", default="none", metavar="POLICY", help="Protection policy.")
+@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
+@click.option("--codec", default="uniform8", metavar="NAME", help="Quantiser: uniform8, sqrt4 and so on.")
+@packets_option()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
-def cloud_scale(edges: str, seconds: float, protect: str, fec: str, as_json: bool) -> None:
+def cloud_scale(
+    edges: str,
+    seconds: float,
+    protect: str,
+    fec: str,
+    codec: str,
+    packets_a_datagram: int | None,
+    as_json: bool,
+) -> None:
     """Let edges send prepared tensors as fast as a cloud on one core takes them; its back-end is a stub.
 
-    Each edge sends its next tensor when the last one is answered. The cloud does everything else: it regroups, decodes,
-    dequantises and answers. The edges run on the other cores.
+    Each edge sends its next tensor when the last one is answered. The cloud does everything else as usual: it regroups,
+    decodes, dequantises and answers. The edges run on the other cores.
     """
     described = machine("numpy", "uvloop")
-    loads = [measure(number, seconds, protect, fec) for number in numbers(edges)]
-    most = max(load.packets_per_s for load in loads)  # with few edges, the cloud is idle between their tensors
+    coding = coding_of(CUT, DEFAULT_ROWS, codec, protect, fec, packets_a_datagram)
+    loads = [measure(number, seconds, coding) for number in numbers(edges)]
+    most = max(load.datagrams_per_s for load in loads)  # with few edges, the cloud is idle between their tensors
+    packets = packets_text(packets_a_datagram)
     if as_json:
-        said = {"machine": described, "seconds": seconds, "protect": protect, "fec": fec}
+        said = {"machine": described, "seconds": seconds, "protect": protect, "fec": fec, "codec": codec}
         runs = [asdict(load) for load in loads]
-        click.echo(json.dumps({**said, "cloud_scale": runs, "packets_per_s": {"cloud_one_core": most}}))
+        found = {"packets_per_datagram": packets, "cloud_scale": runs, "datagrams_per_s": {"cloud_one_core": most}}
+        click.echo(json.dumps({**said, **found}))
         return
     out = Console(highlight=False)
     out.print(in_words(described), style="dim", soft_wrap=True)
-    out.print(table(loads, f"tensors of {GRID.count:,} packets, {protect}, one core, {seconds:g} s each"))
-    out.print(f"cloud_one_core: {most:,.0f} packets a second at the most")
+    count = f"tensors of {coding.grid.count:,} packets, {codec}, packets a datagram: {packets}"
+    out.print(table(loads, f"{count}, {protect}, one core, {seconds:g} s each"))
+    out.print(f"cloud_one_core: {most:,.0f} datagrams a second at the most")
 
 
 def numbers(text: str) -> list[int]:
@@ -104,11 +119,10 @@ def numbers(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def measure(edges: int, seconds: float, protect: str, fec: str) -> Load:
+def measure(edges: int, seconds: float, coding: Coding) -> Load:
     """Run `edges` edges with their own cloud."""
-    features = np.random.default_rng(0).normal(size=SPLIT.shape).astype(np.float32)
-    plan = parse_scheme(protect, fec_named(fec)).plan(np.arange(GRID.count, dtype=np.float32))
-    encoded = encode_tensor(features, plan, GRID, SPLIT)
+    features = np.random.default_rng(0).normal(size=CUT.shape).astype(np.float32)
+    encoded = coding.encode(features, np.arange(coding.grid.count, dtype=np.float32), None, UNKNOWN_LINK, map)
     port = free_port()
     program = (sys.executable, "-m", STUB)
     with daemon("gradfec-cloud", port, ready="listening on", program=program) as cloud, other_cores():
@@ -133,9 +147,8 @@ async def flood(edges: int, cloud: Endpoint, encoded: EncodedTensor, seconds: fl
     done, cpu, clock = counts - first, cpu_s(process) - cpu, time.perf_counter() - clock
     memory = resident_mb(process)
     await asyncio.gather(*(sender.stop() for sender in senders))
-    packets = max(done.received, 1)
     lost = 1 - done.received / max(done.sent, 1)
-    return Load(edges, done.received / clock, 1e6 * cpu / packets, lost, done.tensors, memory)
+    return Load(edges, done.received / clock, 1e6 * cpu / max(done.received, 1), lost, done.tensors, memory)
 
 
 class SyntheticEdge:
@@ -143,18 +156,18 @@ class SyntheticEdge:
 
     def __init__(self, name: str, cloud: Endpoint, encoded: EncodedTensor, counts: Counts) -> None:
         """Add to `counts` what the cloud reports."""
-        hello = new_hello(SPLIT.id, GRID.rows, name, preferred_cipher())
+        hello = new_hello(CUT.id, DEFAULT_ROWS, name, preferred_cipher())
         session = EdgeSession(hello, HandshakeKey(INSECURE_KEY), os.urandom, time.monotonic())
         self._link = Link(cloud, session, self._on_event)
         self._encoded, self._counts = encoded, counts
-        self._may_send = asyncio.Event()
-        self._waiting: int | None = None  # the tensor that must be answered before the next one
+        self._changed = Condition()  # notified at each event
+        self._waiting: int | None = None  # the tensor that must be answered before the next is sent
         self._sending: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Connect, and start to send."""
+        """Connect, and start sending."""
         await self._link.open()
-        await self._may_send.wait()
+        await self._changed.wait_for(lambda: self._link.session.connected)
         self._sending = asyncio.get_running_loop().create_task(self._send())
 
     async def stop(self) -> None:
@@ -165,24 +178,20 @@ class SyntheticEdge:
 
     async def _send(self) -> None:
         while True:
-            await self._may_send.wait()
-            self._may_send.clear()
-            await self._link.send_tensor(self._encoded, 0.0, self._opened)
-
-    def _opened(self, tensor: int) -> None:
-        self._waiting = tensor
+            await self._changed.wait_for(lambda: self._waiting is None and self._link.session.connected)
+            if (tensor := self._link.open_tensor(self._encoded, 0.0)) is not None:
+                self._waiting = tensor.number
+                await self._link.send(tensor)
 
     def _on_event(self, event: Event) -> None:
         match event:
-            case Connected():
-                self._may_send.set()
             case Answered() | Closed() if event.tensor == self._waiting:
                 self._waiting = None
-                self._may_send.set()
         if isinstance(event, Closed):
             self._counts.tensors += 1
             self._counts.sent += self._encoded.plan.sent
             self._counts.received += event.report.received if event.report else 0
+        self._changed.notify()
 
 
 @contextmanager
@@ -211,13 +220,13 @@ def resident_mb(process: Daemon) -> float:
 def table(loads: list[Load], title: str) -> Table:
     """Make the table of the loads."""
     laid = Table(title=title, box=SIMPLE_HEAD)
-    for heading in ("edges", "packets/s", "CPU us a packet", "lost", "tensors", "memory, MB"):
+    for heading in ("edges", "datagrams/s", "CPU us a datagram", "lost", "tensors", "memory, MB"):
         laid.add_column(heading, justify="right")
     for load in loads:
         laid.add_row(
             str(load.edges),
-            f"{load.packets_per_s:,.0f}",
-            f"{load.cpu_us_a_packet:.2f}",
+            f"{load.datagrams_per_s:,.0f}",
+            f"{load.cpu_us_a_datagram:.2f}",
             f"{load.lost_share:.2%}",
             f"{load.tensors:,}",
             f"{load.memory_mb:.0f}",

@@ -1,4 +1,7 @@
-"""`gradfec bench codes`: what each erasure code costs and how well it protects, by block size."""
+"""`gradfec bench codes`: what each erasure code costs and how well it protects, by block size.
+
+A block is one code word. In a plan of FEC_A_B, it is the only stripe of a group.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -17,16 +21,16 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from gradfec_common.codes import CODES, LEOPARD, ZFEC, Each, Symbols
+from gradfec_common.codes import CODES, LEOPARD, ZFEC, Each, ErasureCode, Symbols
 from gradfec_common.codes.zfec_code import ZfecCode
 from gradfec_common.errors import UsageError
-from gradfec_common.plan import Block, UnequalProtection
+from gradfec_common.protect import UNKNOWN_LINK, Budget, Plan, UnequalProtection
 from gradfec_host.console import plain_errors
 from gradfec_lab.bench.measure import in_words, machine, median_ms
 from gradfec_lab.theory import decode_probability, expected_missing
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
-DECODE_AT = 0.9  # when decoding is timed, each block loses this share of what its parity can repair
+DECODE_AT = 0.9  # the share of its parity that each block loses when decoding is timed
 LIBRARIES = ("numpy", "zfec", "reed-solomon-leopard")
 LEAST_LEGIBLE = 100  # columns, if the tables do not go to a terminal
 
@@ -54,7 +58,7 @@ def numbers(kind: type[int] | type[float], least: float, most: float) -> click.P
 
 @dataclass(frozen=True)
 class Protection:
-    """The effect of a loss: the probability that a tensor decodes, and the share of its data lost for good."""
+    """The effect of a loss: the probability that a whole tensor decodes, and the share of its data lost for good."""
 
     loss: float
     decodes: float
@@ -63,7 +67,7 @@ class Protection:
 
 @dataclass(frozen=True)
 class Measured:
-    """What coding one tensor costs with one code, block size and A, and how well it protects.
+    """The cost of coding one tensor with one code, block size and A, and how well that protects.
 
     Times are with one thread for each core, CPU times with one thread.
     """
@@ -78,6 +82,16 @@ class Measured:
     encode_cpu_ms: float
     decode_cpu_ms: float
     protection: list[Protection]
+
+
+class Block(NamedTuple):
+    """One code word: its `data` symbols (k, length), and the symbols (m, length) that `arrived`, by their indices."""
+
+    code: ErasureCode
+    n: int
+    data: Symbols
+    arrived: Symbols
+    indices: npt.NDArray[np.intp]
 
 
 @click.command(context_settings=CONTEXT)
@@ -104,14 +118,14 @@ def codes(
     """
     if symbol_bytes % 2:
         raise UsageError(f"--symbol-bytes {symbol_bytes} is odd, and leopard codes pairs of bytes: use an even number")
-    schemes = [UnequalProtection(a, code) for code in (ZFEC, *(ZfecCode(int(n)) for n in block)) for a in drop]
+    policies = [UnequalProtection(a, code) for code in (ZFEC, *(ZfecCode(int(n)) for n in block)) for a in drop]
     if LEOPARD.id in CODES:
-        schemes += [UnequalProtection(a, LEOPARD) for a in drop]
+        policies += [UnequalProtection(a, LEOPARD) for a in drop]
     described = machine(*LIBRARIES)
     console = Console(stderr=True)
     rows = [
-        measure(scheme, packets, symbol_bytes, [share / 100 for share in loss], runs)
-        for scheme in track(schemes, "coding", console=console, transient=True)
+        measure(policy, packets, symbol_bytes, [share / 100 for share in loss], runs)
+        for policy in track(policies, "coding", console=console, transient=True)
     ]
     if as_json:
         found = {"machine": described, "packets": packets, "symbol_bytes": symbol_bytes, "runs": runs}
@@ -125,44 +139,48 @@ def codes(
     out.print(protection_table(rows))
 
 
-def measure(scheme: UnequalProtection, packets: int, symbol_bytes: int, shares: Sequence[float], runs: int) -> Measured:
+def measure(policy: UnequalProtection, packets: int, symbol_bytes: int, shares: Sequence[float], runs: int) -> Measured:
     """Time encoding and decoding one tensor, and calculate the effect of losses of `shares` of A."""
     rng = np.random.default_rng(0)
-    plan = scheme.plan(rng.random(packets).astype(np.float32))
-    data = [rng.integers(0, 256, (block.k, symbol_bytes), np.uint8) for block in plan.blocks]
-    received = [lose(block, symbols, rng) for block, symbols in zip(plan.blocks, data, strict=True)]
+    plan = plan_of(policy, rng.random(packets).astype(np.float32))
+    blocks = [make_block(stripe.code, n, stripe.k, symbol_bytes, rng) for n, stripe in plan.stripes]
 
     def encode(each: Each) -> None:
-        [*each(lambda of: of[0].code.encode(of[1], of[0].n), zip(plan.blocks, data, strict=True))]
+        [*each(lambda block: block.code.encode(block.data, block.n), blocks)]
 
     def decode(each: Each) -> None:
-        blocks = zip(plan.blocks, received, strict=True)
-        [*each(lambda of: of[0].code.decode(*of[1], of[0].k, of[0].n), blocks)]
+        [*each(lambda block: block.code.decode(block.arrived, block.indices, len(block.data), block.n), blocks)]
 
-    a = scheme.dropped_percent / 100
+    a = policy.dropped_percent / 100
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return Measured(
-            code=scheme.code.name,
-            drop_percent=scheme.dropped_percent,
-            blocks=len(plan.blocks),
-            n=max(block.n for block in plan.blocks),
-            k=max(block.k for block in plan.blocks),
+            code=policy.code.name,
+            drop_percent=policy.dropped_percent,
+            blocks=len(blocks),
+            n=max(block.n for block in blocks),
+            k=max(len(block.data) for block in blocks),
             encode_ms=median_ms(lambda: encode(pool.map), runs),
             decode_ms=median_ms(lambda: decode(pool.map), runs),
             encode_cpu_ms=median_ms(lambda: encode(map), runs, time.process_time),
             decode_cpu_ms=median_ms(lambda: decode(map), runs, time.process_time),
             protection=[
-                Protection(s * a, decode_probability(plan.blocks, s * a), expected_missing(plan.blocks, s * a))
+                Protection(s * a, decode_probability(plan.shapes, s * a), expected_missing(plan.shapes, s * a))
                 for s in shares
             ],
         )
 
 
-def lose(block: Block, data: Symbols, rng: np.random.Generator) -> tuple[Symbols, npt.NDArray[np.intp]]:
-    """Return a block's symbols that arrive at the loss DECODE_AT, and their indices."""
-    symbols = np.concatenate([data, block.code.encode(data, block.n)])
-    arrived = np.sort(rng.permutation(block.n)[int(DECODE_AT * (block.n - block.k)) :])
-    return symbols[arrived], arrived
+def plan_of(policy: UnequalProtection, importance: npt.NDArray[np.float32]) -> Plan:
+    """Plan for packets (count,), each of which is one data symbol; its length does not matter to the plan."""
+    return policy.plan(importance, np.ones(len(importance), np.intp), UNKNOWN_LINK, Budget(100, packets_a_symbol=1))
+
+
+def make_block(code: ErasureCode, n: int, k: int, symbol_bytes: int, rng: np.random.Generator) -> Block:
+    """Draw a block's data, and lose the share DECODE_AT of its parity."""
+    data = rng.integers(0, 256, (k, symbol_bytes), np.uint8)
+    symbols = np.concatenate([data, code.encode(data, n)])
+    indices = np.sort(rng.permutation(n)[int(DECODE_AT * (n - k)) :])
+    return Block(code, n, data, symbols[indices], indices)
 
 
 def cost_table(rows: Sequence[Measured], title: str) -> Table:

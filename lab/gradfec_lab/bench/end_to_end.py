@@ -19,11 +19,13 @@ from rich.console import Console
 from rich.table import Table
 
 from gradfec_cli.daemons import Daemon, daemon, free_port
-from gradfec_cli.experiment import Record
-from gradfec_common.codes import CODES, LEOPARD, ZFEC, fec_named
+from gradfec_cli.experiment import Record, coding_options
+from gradfec_cli.options import packets_option, packets_text
+from gradfec_common.codes import CODES, LEOPARD, ZFEC
 from gradfec_common.errors import GradfecError
-from gradfec_common.network import INPUT, LAYER
-from gradfec_common.plan import parse_scheme
+from gradfec_common.networks import DEFAULT_CUT, named_cut
+from gradfec_common.packets import DEFAULT_ROWS
+from gradfec_edge.coding import coding_of
 from gradfec_host.console import plain_errors, runtime_option
 from gradfec_host.runtimes import choose_runtime
 from gradfec_host.weights import WeightStore, ensure_weights
@@ -33,7 +35,7 @@ from gradfec_lab.bench.models import LIBRARIES, front_end_of, part_of
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 FASTEST = LEOPARD.name if LEOPARD.id in CODES else ZFEC.name  # leopard has no wheel for Python 3.13
-WARM_UP = 5  # frames that do not count, until the flow is steady
+WARM_UP = 5  # frames that do not count: until they are answered, fewer are in flight
 PERCENTILES = (50, 95, 99)
 # As fast as loopback allows. By default, an edge spreads a frame over time, which would make up the latency.
 RATE = ("--rate", "100000")
@@ -42,7 +44,7 @@ FULL, ALONE = 4, 1  # frames in flight: for the rate, and for the latency of a s
 
 @dataclass(frozen=True)
 class Flow:
-    """A run through the daemons: the records, when each one came, and the CPU time a frame of edge and cloud.
+    """A run through the daemons: its records, when each came, and the CPU time a frame of edge and cloud.
 
     `came_s` counts from the start of the edge's process.
     """
@@ -53,7 +55,7 @@ class Flow:
 
     @property
     def frames_a_second(self) -> float:
-        """Return the rate of answers once the flow was steady."""
+        """Return the rate at which answers came, after the warm-up."""
         return (len(self.came_s) - 1 - WARM_UP) / (self.came_s[-1] - self.came_s[WARM_UP])
 
     def outcomes(self) -> dict[str, int]:
@@ -73,8 +75,10 @@ class Flow:
 
 @click.command(context_settings=CONTEXT)
 @click.option("--frames", default=60, type=click.IntRange(WARM_UP + 5), help="Frames in each run.")
-@click.option("--protect", default="FEC_20_80", help="Protection: none, or FEC_A_B.")
-@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code for FEC_A_B: zfec, leopard, zfec:256.")
+@click.option("--protect", default="FEC_20_80", metavar="POLICY", help="Protection policy.")
+@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
+@click.option("--codec", default="uniform8", metavar="NAME", help="Quantiser: uniform8, sqrt4 and so on.")
+@packets_option()
 @click.option(
     "--importance",
     default="activation,proxy",
@@ -84,35 +88,50 @@ class Flow:
 @runtime_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @plain_errors
-def end_to_end(frames: int, protect: str, fec: str, importance: str, runtime: str, as_json: bool) -> None:
+def end_to_end(
+    frames: int,
+    protect: str,
+    fec: str,
+    codec: str,
+    packets_a_datagram: int | None,
+    importance: str,
+    runtime: str,
+    as_json: bool,
+) -> None:
     """Send frames from a real edge to a real cloud over loopback, both on this machine, as fast as possible.
 
-    The rate is with four frames in flight, over the uncut model's in one process on the same runtime. The latency is
-    with one frame at a time, over the sum of front-end with estimator and back-end. With several estimators, the names
-    of all but the first are part of their ratios' names.
+    The rate is with four frames in flight, divided by the uncut model's in one process on the same runtime. The latency
+    is with one frame at a time, divided by the sum of front-end with estimator and back-end. With several estimators,
+    the names of all but the first are part of their ratios' names.
     """
     described = machine(*LIBRARIES)
     runtime = choose_runtime(runtime)
-    parse_scheme(protect, fec_named(fec))  # fail early
+    cut = named_cut(DEFAULT_CUT)
+    coding_of(cut, DEFAULT_ROWS, codec, protect, fec, packets_a_datagram)  # fail early
     names = [name.strip() for name in importance.split(",")]
     with show_progress() as progress:
-        weights = ensure_weights(None, progress)
+        weights = ensure_weights(cut.network, None, progress)
     for name in names:
         front_end_of(runtime, weights, name)  # fail early
-    found = {name: measure(frames, ["--protect", protect, "--fec", fec], name, runtime, weights) for name in names}
+    options = coding_options(protect, fec, codec, packets_a_datagram)
+    found = {name: measure(frames, options, name, runtime, weights) for name in names}
     ratios: dict[str, float] = {}
     for name, said in found.items():
         suffix = "" if name == names[0] else f"_{name}"
         ratios[f"end_to_end_rate{suffix}"] = said["frames_a_second"]["daemons"] / said["frames_a_second"]["uncut"]
         ratios[f"end_to_end_latency{suffix}"] = said["one_at_a_time_ms"]["latency"]["p50"] / said["halves_ms"]
     if as_json:
-        asked = {"frames": frames, "protect": protect, "fec": fec, "runtime": runtime}
+        asked = {"frames": frames, "protect": protect, "fec": fec, "runtime": runtime, "codec": codec}
+        asked["packets_per_datagram"] = packets_text(packets_a_datagram)
         click.echo(json.dumps({"machine": described, **asked, "end_to_end": found, "ratios": ratios}))
         return
     out = Console(highlight=False)
     out.print(in_words(described), style="dim", soft_wrap=True)
     for name, said in found.items():
-        show(out, said, f"{frames} frames, {protect} by {name}, {fec}, {runtime}")
+        packets = packets_text(packets_a_datagram)
+        show(
+            out, said, f"{frames} frames, {protect} by {name}, {fec}, {codec}, packets a datagram: {packets}, {runtime}"
+        )
     for name, ratio in ratios.items():
         meaning = "of the uncut model's frames a second" if "rate" in name else "of both halves' time"
         out.print(f"{name}: {ratio:.2f} {meaning}")
@@ -160,7 +179,7 @@ def write_images(folder: Path, count: int) -> None:
     """Write coarse coloured images of the network's input size."""
     from matplotlib.image import imsave
 
-    height, width, channels = LAYER[INPUT].shape
+    height, width, channels = named_cut(DEFAULT_CUT).network.input.shape
     rng = np.random.default_rng(0)
     for n in range(count):
         coarse = rng.integers(0, 256, (7, 7, channels), np.uint8)

@@ -17,9 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gradfec_common.errors import GradfecError
-from gradfec_common.network import DEFAULT_SPLIT, INPUT, LAYER, split_point
-from gradfec_common.packets import DEFAULT_ROWS
-from gradfec_common.transmit import packet_grid
+from gradfec_common.networks import DEFAULT_CUT, Cut, named_cut
+from gradfec_common.packets import PacketGrid
 from gradfec_host.console import plain_errors
 from gradfec_host.runtimes import LITERT, TENSORFLOW, choose_runtime, installed
 from gradfec_host.weights import WeightStore, ensure_weights
@@ -51,7 +50,7 @@ def models(runs: int, as_json: bool) -> None:
     described = machine(*LIBRARIES)
     choose_runtime()  # fail early if there is none
     with show_progress() as progress:
-        weights = ensure_weights(None, progress)
+        weights = ensure_weights(named_cut(DEFAULT_CUT).network, None, progress)
     found = {
         runtime: {
             "ms_an_image": times(runtime, weights, runs),
@@ -84,8 +83,8 @@ def part_of(part: str, runtime: str, weights: WeightStore, batch: int = 1) -> Ru
         case "front-end and proxy":
             return front_end_of(runtime, weights, "proxy", batch)
         case "back-end":
-            return back_end_of(runtime, weights, DEFAULT_SPLIT, batch)
-    return back_end_of(runtime, weights, INPUT, batch)
+            return back_end_of(runtime, weights, named_cut(DEFAULT_CUT), batch)
+    return back_end_of(runtime, weights, weights.network.cut(weights.network.input.name), batch)
 
 
 def front_end_of(runtime: str, weights: WeightStore, importance: str | None, batch: int = 1) -> Run:
@@ -93,13 +92,13 @@ def front_end_of(runtime: str, weights: WeightStore, importance: str | None, bat
     from gradfec_edge.frontend import load_front_end
     from gradfec_edge.importance import EstimatorFile, make_estimator
 
-    split, rng = split_point(DEFAULT_SPLIT), np.random.default_rng(0)
-    images = rng.integers(0, 256, (batch, *LAYER[INPUT].shape), np.uint8)
-    estimator = make_estimator(importance, split, packet_grid(split, DEFAULT_ROWS), rng) if importance else None
+    cut, rng = named_cut(DEFAULT_CUT), np.random.default_rng(0)
+    images = rng.integers(0, 256, (batch, *cut.network.input.shape), np.uint8)
+    estimator = make_estimator(importance, cut, PacketGrid(cut.shape), rng) if importance else None
     if isinstance(estimator, EstimatorFile):
-        front_end, estimator = load_front_end(runtime, split, weights, estimator), None
+        front_end, estimator = load_front_end(runtime, cut, weights, estimator), None
     else:
-        front_end = load_front_end(runtime, split, weights)
+        front_end = load_front_end(runtime, cut, weights)
     if estimator is not None:
         return lambda: [estimator(image, front_end(image).chi) for image in images]
     if batch == 1 or runtime == LITERT:
@@ -107,13 +106,12 @@ def front_end_of(runtime: str, weights: WeightStore, importance: str | None, bat
     return lambda: front_end(images)
 
 
-def back_end_of(runtime: str, weights: WeightStore, split: str, batch: int = 1) -> Run:
-    """Return a function that runs the layers after a split on a batch of features."""
+def back_end_of(runtime: str, weights: WeightStore, cut: Cut, batch: int = 1) -> Run:
+    """Return a function that runs the layers after a cut on a batch of features."""
     from gradfec_cloud.backend import load_back_end
 
-    at = split_point(split)
-    back_end = load_back_end(runtime, at, weights, batch)
-    features = np.maximum(np.random.default_rng(0).normal(size=(batch, *at.shape)), 0).astype(np.float32)
+    back_end = load_back_end(runtime, cut, weights, batch)
+    features = np.maximum(np.random.default_rng(0).normal(size=(batch, *cut.shape)), 0).astype(np.float32)
     return lambda: back_end(features)
 
 
@@ -125,10 +123,11 @@ def fastest_runtime(part: str, weights: WeightStore, runs: int = 5) -> str:
 def start_ms(runtime: str, half: str) -> float:
     """Time a process from its start to its end, after its half of the network has answered once."""
     program = f"""
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut
 from gradfec_host.weights import open_weights
 {START[half]}
-load({runtime!r}, split_point({DEFAULT_SPLIT!r}), open_weights()).warm_up()
+cut = named_cut({DEFAULT_CUT!r})
+load({runtime!r}, cut, open_weights(cut.network)).warm_up()
 """
     start = time.perf_counter()
     if code := subprocess.run([sys.executable, "-c", program], check=False).returncode:

@@ -18,21 +18,24 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+from gradfec_cli.options import packets_option, packets_text
 from gradfec_common import wire
-from gradfec_common.codes import BARE, CODES, Each, ErasureCode
+from gradfec_common.codes import BARE, CODES, Each
+from gradfec_common.conceal import DEFAULT_CONCEALMENT, make_concealment
+from gradfec_common.decode import decode_tensor
 from gradfec_common.keys import INSECURE_KEY
-from gradfec_common.network import DEFAULT_SPLIT, split_point
-from gradfec_common.packets import DEFAULT_ROWS
-from gradfec_common.plan import UnequalProtection
-from gradfec_common.quantise import quantise
-from gradfec_common.reassembly import decode_tensor
+from gradfec_common.networks import DEFAULT_CUT, named_cut
+from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
+from gradfec_common.protect import UNKNOWN_LINK, UnequalProtection
+from gradfec_common.quantisers import chosen_quantiser
 from gradfec_common.replay import Verdicts
 from gradfec_common.seal import Opener
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import EdgeLimits, EdgeSession, new_hello
 from gradfec_common.session.events import Decided
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_common.transmit import encode_packets, packet_grid
+from gradfec_common.transmit import encode_tensor
+from gradfec_edge.coding import Coding
 from gradfec_edge.importance.free import FREE
 from gradfec_host.console import Number, plain_errors
 from gradfec_host.processor import preferred_cipher
@@ -72,26 +75,20 @@ def now() -> Seconds:
 
 
 class PacketPath:
-    """Both sides of the packet path for one code, connected over loopback."""
+    """Both sides of the packet path for one coding, connected over loopback."""
 
-    def __init__(
-        self, code: ErasureCode, drop_percent: float, loss: float, way: Loopback, each: Each, rows: int = DEFAULT_ROWS
-    ) -> None:
-        """Protect with FEC_A_B, A = `drop_percent`, and lose the share `loss` of each tensor's datagrams.
-
-        `each` codes the blocks; a packet has `rows` rows.
-        """
-        self.split = split_point(DEFAULT_SPLIT)
-        self.grid = packet_grid(self.split, rows)
-        self.scheme = UnequalProtection(drop_percent, code)
-        self.loss, self.way, self.each = loss, way, each
+    def __init__(self, coding: Coding, loss: float, way: Loopback, each: Each) -> None:
+        """Lose the share `loss` of each tensor's datagrams; `each` runs the codes' calls."""
+        self.coding, self.loss, self.way, self.each = coding, loss, way, each
+        cut, grid = coding.cut, coding.grid
+        self.conceal = make_concealment(DEFAULT_CONCEALMENT, cut, {})
         self.rng = np.random.default_rng(0)
-        self.chi = self.rng.normal(size=self.split.shape).astype(np.float32)
-        self.image = np.zeros((224, 224, 3), np.uint8)  # activation does not use it
-        self.activation = FREE["activation"](self.split, self.grid, self.rng)
+        self.chi = self.rng.normal(size=cut.shape).astype(np.float32)
+        self.image = np.zeros(cut.network.input.shape, np.uint8)  # activation does not use it
+        self.activation = FREE["activation"](cut, grid, self.rng)
         key, now_s = HandshakeKey(INSECURE_KEY), 0.0
-        self.cloud = CloudSessions(self.split, DEADLINE_S, {key.id: key}, os.urandom)
-        hello = new_hello(self.split.id, rows, "bench", preferred_cipher())
+        self.cloud = CloudSessions(cut, DEADLINE_S, {key.id: key}, os.urandom)
+        hello = new_hello(cut.id, grid.rows, "bench", preferred_cipher())
         self.edge = EdgeSession(hello, key, os.urandom, now_s, UNHURRIED)
         self.tensors = 0
         self._connect()
@@ -130,15 +127,15 @@ class PacketPath:
             yield datagrams[at : at + self.way.room]
 
     def _encode(self, stages: Stages) -> wire.Bytes:
+        quantiser = self.coding.quantiser
         with stages.time("quantise"):
-            quantised = quantise(self.chi)
-            packets = quantised._replace(levels=self.grid.split(quantised.levels))
+            coded = quantiser.encode(self.chi, self.coding.grid)
         with stages.time("score by activation"):
             scores = self.activation(self.image, self.chi)
         with stages.time("plan"):
-            plan = self.scheme.plan(scores)
+            plan = self.coding.policy.plan(scores, coded.packets.sizes, UNKNOWN_LINK, self.coding.budget)
         with stages.time("encode"):
-            encoded = encode_packets(packets, plan, self.grid, self.split, self.each)
+            encoded = encode_tensor(coded, quantiser, plan, self.each)
         with stages.time("headers"):
             number, bodies = self.edge.open_tensor(encoded, float(self.tensors))
         with stages.time(SEAL):
@@ -166,7 +163,7 @@ class PacketPath:
         while (event := self.cloud.next_event()) is not None:
             if isinstance(event, Decided):
                 with stages.time("decode, dequantise, fill"):
-                    decode_tensor(event.arrived, each=self.each)
+                    decode_tensor(event.arrived, self.conceal, self.each)
                 self.cloud.fail(event)  # no back-end, no answer
 
 
@@ -190,38 +187,50 @@ def timed_opening(stages: Stages) -> Iterator[None]:
 @click.option("--drop", default=50.0, type=Number(1, 99), help="A of FEC_A_B, in percent.")
 @click.option("--loss", default=30.0, type=Number(0, 99), help="Share of the datagrams to lose, in percent.")
 @click.option("--rows", default=DEFAULT_ROWS, type=click.IntRange(1, 255), help="Rows of a channel in each packet.")
+@click.option("--codec", default="uniform8", metavar="NAME", help="Quantiser: uniform8, sqrt4 and so on.")
+@packets_option()
 @click.option("--runs", default=15, type=click.IntRange(1), help="Runs after the warm-up, of which to take the median.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
-def packet_path(drop: float, loss: float, rows: int, runs: int, as_json: bool) -> None:
+def packet_path(
+    drop: float, loss: float, rows: int, codec: str, packets_a_datagram: int | None, runs: int, as_json: bool
+) -> None:
     """Time each stage between front-end and back-end, for one tensor, by default of 2,048 packets.
 
-    Blocks are coded with one thread for each core, as in the daemons; CPU time is that of all threads. In each run, the
-    codes and the two halves of the network take turns, so that conditions are equal. The edge's time is for all
+    Stripes are coded with one thread for each core, as in the daemons; CPU time is that of all threads. In each run,
+    the codes and the two halves of the network take turns, so that conditions are equal. The edge's time is for all
     datagrams, the cloud's for those that are not lost. Sealing and opening are shown separately.
     """
     described = machine(*LIBRARIES)
     choose_runtime()  # fail early if there is none
+    cut = named_cut(DEFAULT_CUT)
+    grid, quantiser = PacketGrid(cut.shape, rows), chosen_quantiser(codec, cut)
+    codings = {
+        code.name: Coding(cut, grid, quantiser, UnequalProtection(drop, code), packets_a_datagram)
+        for code in CODES.values()
+        if code is not BARE
+    }
+    for coding in codings.values():
+        coding.check()
     with show_progress() as progress:
-        weights = ensure_weights(None, progress)
-    packet_grid(split_point(DEFAULT_SPLIT), rows)  # fail early
+        weights = ensure_weights(cut.network, None, progress)
     runtimes = {part: fastest_runtime(part, weights) for part in HALVES}
     halves = {part: part_of(part, runtime, weights) for part, runtime in runtimes.items()}
-    found, ms = measure(drop, loss / 100, runs, halves, rows)
+    found, ms = measure(codings, loss / 100, runs, halves)
     sides = {name: both_sides(stages) for name, stages in found.items()}
     ratios = {f"edge_path_{name}": side["edge"]["sum"]["ms"] / ms["front-end"] for name, side in sides.items()}
     ratios["cloud_path"] = min(side["cloud"]["sum"]["ms"] for side in sides.values()) / ms["back-end"]
     if as_json:
         said = {"machine": described, "drop_percent": drop, "loss_percent": loss, "rows": rows, "runs": runs}
+        said |= {"codec": codec, "packets_per_datagram": packets_text(packets_a_datagram)}
         said["packet_path"] = sides
         said["fastest_ms"] = {part: {"ms": ms[part], "runtime": runtime} for part, runtime in runtimes.items()}
         click.echo(json.dumps({**said, "ratios": ratios}))
         return
     out = Console(highlight=False)
     out.print(in_words(described), style="dim", soft_wrap=True)
-    out.print(
-        table(found, f"one tensor, FEC_{drop:g}_{100 - drop:g}, {loss:g} % lost, {rows} rows, median of {runs} runs")
-    )
+    title = f"one tensor, FEC_{drop:g}_{100 - drop:g}, {loss:g} % lost, {rows} rows, median of {runs} runs"
+    out.print(table(found, f"{title}\n{codec}, packets a datagram: {packets_text(packets_a_datagram)}"))
     for part, runtime in runtimes.items():
         out.print(f"{part}, one image: {ms[part]:.1f} ms by {runtime}")
     for name, ratio in ratios.items():
@@ -229,25 +238,24 @@ def packet_path(drop: float, loss: float, rows: int, runs: int, as_json: bool) -
 
 
 def measure(
-    drop_percent: float, loss: float, runs: int, halves: Mapping[str, Run], rows: int
+    codings: Mapping[str, Coding], loss: float, runs: int, halves: Mapping[str, Run]
 ) -> tuple[dict[str, Stages], dict[str, float]]:
-    """Run every erasure code's packet path, and the halves of the network, `runs` times in turn after a warm-up.
+    """Run the packet path of each coding, and the halves of the network, `runs` times in turn after a warm-up.
 
-    Return the median of each stage by code, and the medians of the halves in milliseconds.
+    Return the median of each stage by coding, and the medians of the halves in milliseconds.
     """
-    codes = [code for code in CODES.values() if code is not BARE]
-    each: dict[str, list[Stages]] = {code.name: [] for code in codes}
+    each: dict[str, list[Stages]] = {name: [] for name in codings}
     taken: dict[str, list[float]] = {part: [] for part in halves}
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(1, user_api="blas"))  # as in the edge
-        ways = [stack.enter_context(loopback(batched=True)) for _ in codes]
-        each_block = stack.enter_context(ThreadPoolExecutor(cores(), "coder")).map
-        paths = [
-            PacketPath(code, drop_percent, loss, way, each_block, rows) for code, way in zip(codes, ways, strict=True)
-        ]
+        each_stripe = stack.enter_context(ThreadPoolExecutor(cores(), "coder")).map
+        paths = {
+            name: PacketPath(coding, loss, stack.enter_context(loopback(batched=True)), each_stripe)
+            for name, coding in codings.items()
+        }
         for _ in range(1 + runs):
-            for code, path in zip(codes, paths, strict=True):
-                each[code.name].append(path.run())
+            for name, path in paths.items():
+                each[name].append(path.run())
             for part, half in halves.items():
                 start = time.perf_counter()
                 half()

@@ -8,44 +8,57 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from gradfec_cloud.access import key_source
 from gradfec_cloud.daemon import CloudOptions, run_cloud
+from gradfec_cloud.decoding import Decoder
 from gradfec_cloud.inference import Inference
 from gradfec_cloud.labels import top5
 from gradfec_cloud.port import Port
-from gradfec_common.network import CLASSES, DEFAULT_SPLIT, split_point
+from gradfec_cloud.workers.local import LocalWorkers
+from gradfec_cloud.workers.pool import BackEndName
+from gradfec_common.conceal import make_concealment
+from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_host import logs
 from gradfec_host.console import Endpoint
 
 DEADLINE_S = 0.5
+CUT = named_cut(DEFAULT_CUT)
+NAME = BackEndName("stub", CUT.name)
 
 
 class StubBackEnd:
     """Returns the same answer for every tensor."""
 
+    cut = CUT
+
     def warm_up(self) -> None:
         """Do nothing."""
 
     def __call__(self, chi: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return even probabilities (N, 1000)."""
-        return np.full((len(chi), CLASSES), 1 / CLASSES, np.float32)
+        """Return even probabilities (N, classes)."""
+        classes = CUT.network.output.shape[-1]
+        return np.full((len(chi), classes), 1 / classes, np.float32)
 
 
 def main(port: int) -> None:
     """Serve until a signal; then print the totals."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    options = CloudOptions(split_point(DEFAULT_SPLIT), "zero", DEADLINE_S, None, key_source(None, None, insecure=True))
+    options = CloudOptions(CUT, DEADLINE_S, None, key_source(None, None, insecure=True))
+    workers = partial(LocalWorkers, {NAME: StubBackEnd})
     open_port = Port(Endpoint("127.0.0.1", port))
     totals = run_cloud(
         options,
         open_port,
         None,
-        lambda deliver: Inference(StubBackEnd(), top5, 0.0, deliver),
+        lambda deliver: Inference(
+            workers, lambda decided: NAME, Decoder(make_concealment("zero", CUT, {})), top5, deliver
+        ),
         logs.configure("gradfec-cloud"),
     )
     open_port.close()

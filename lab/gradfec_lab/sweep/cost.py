@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import keep_most_important
+from gradfec_common.protect.plan import keep_most_important
 from gradfec_edge.compensation import compensated
 from gradfec_host.console import plain_errors
 from gradfec_lab.sweep.report import Grid
@@ -35,32 +35,32 @@ def cost(images: Path, limit: int, as_json: bool) -> None:
 
     The estimators take turns for each image, so that conditions are equal. The results are medians over the images.
     """
-    from gradfec_common.network import DEFAULT_SPLIT, split_point
+    from gradfec_common.networks import DEFAULT_CUT, named_cut
     from gradfec_edge.importance import ESTIMATORS, EstimatorFile, make_estimator
     from gradfec_edge.importance.shipped import STATISTICS, shipped
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
     from gradfec_lab.photographs import Photographs
 
-    photographs = Photographs(images, limit)
-    split = split_point(DEFAULT_SPLIT)
-    grid, rng = PacketGrid(split.shape), np.random.default_rng(0)
-    made = {name: make_estimator(name, split, grid, rng) for name in ESTIMATORS}
+    cut = named_cut(DEFAULT_CUT)
+    photographs = Photographs(images, cut.network.preprocess, limit)
+    grid, rng = PacketGrid(cut.shape), np.random.default_rng(0)
+    made = {name: make_estimator(name, cut, grid, rng) for name in ESTIMATORS}
     with show_progress() as progress:
-        weights = ensure_weights(None, progress)
+        weights = ensure_weights(cut.network, None, progress)
     from gradfec_edge.frontend import load_front_end
     from gradfec_host.runtimes import choose_runtime
 
     runtime = choose_runtime()
-    plain = load_front_end(runtime, split, weights)
+    plain = load_front_end(runtime, cut, weights)
     runs: dict[str, Callable[[npt.NDArray[np.uint8]], object]] = {NOTHING: plain}
     for name, estimator in made.items():
         if isinstance(estimator, EstimatorFile):
-            runs[name] = sending_half(load_front_end(runtime, split, weights, estimator), grid)
+            runs[name] = sending_half(load_front_end(runtime, cut, weights, estimator), grid)
         else:
             runs[name] = lambda image, estimator=estimator: estimator(image, plain(image).chi)  # type: ignore[misc]
     for run in runs.values():
-        run(np.zeros((224, 224, 3), np.uint8))  # compile
+        run(np.zeros(cut.network.input.shape, np.uint8))  # compile
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _, batch in photographs.batches(photographs.names, 1):
         for name, run in runs.items():

@@ -1,10 +1,11 @@
 """The sweep's work: run the back-end, in full batches, on features as the product would deliver them.
 
-Quantiser, packets and plans are the product's. `gradfec_common.delivery` says what a plan delivers under a loss.
+Quantisers, plans and concealments are the product's. `gradfec_common.delivery` says what a plan delivers under a loss.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,11 +15,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.fill import Fill
+from gradfec_common.conceal import Concealment
+from gradfec_common.delivery import tensor_at_hand
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import Plan
-from gradfec_common.quantise import dequantise, quantise
-from gradfec_edge.compensation import compensated
+from gradfec_common.protect import UNKNOWN_LINK, Plan
+from gradfec_common.quantisers import Coded, Quantiser
+from gradfec_edge.coding import Coding
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.store import Record, Store
 
@@ -51,8 +53,9 @@ class Scorer(Protocol):
 
 
 class Subject(NamedTuple):
-    """An image under examination: chi (H, W, C), each estimator's scores (packets,), and, for those that compensate for
-    dropped packets, the form (groups, C, C) of the damage.
+    """An image under examination: chi (H, W, C), and each estimator's scores (packets,).
+
+    `damages` are the forms (groups, C, C) of the estimators that compensate for dropped packets.
     """
 
     name: str
@@ -70,44 +73,47 @@ class Case(NamedTuple):
     features: Callable[[], Floats]
 
 
+@dataclass(frozen=True, eq=False)
 class Delivered:
-    """The features of one image as the product delivers them, with any packets missing."""
+    """The coded packets of one image, and the tensor that the cloud makes of the ones at hand."""
 
-    def __init__(self, chi: Callable[[], Floats], grid: PacketGrid, sent: bytes = b"") -> None:
-        """Deliver features (H, W, C), made when needed; `sent` identifies them among those of one image."""
-        self._chi, self.grid, self.sent = chi, grid, sent
+    coded: Coded
+    quantiser: Quantiser
+    grid: PacketGrid
 
     @cached_property
-    def packets(self) -> Floats:
-        """The packets (packets, size), quantised and dequantised."""
-        return self.grid.split(dequantise(*quantise(self._chi())))
+    def digest(self) -> bytes:
+        """Bytes that identify these packets."""
+        content = hashlib.blake2b(bytes([self.quantiser.id]) + self.coded.parameters)
+        for array in self.coded.packets:
+            content.update(np.ascontiguousarray(array).data)
+        return content.digest()
 
-    def __call__(self, at_hand: Mask, fill: Fill) -> Floats:
-        """Return features (H, W, C) with the packets `at_hand` (packets,), and the fill in place of the others."""
-        channels = np.broadcast_to(np.asarray(fill, np.float32), self.grid.shape[2:])
-        values = np.repeat(channels, self.grid.groups)  # (256 channels,) -> (2048 packets,)
-        return self.grid.join(np.where(at_hand[:, None], self.packets, values[:, None]))
-
-    def case(self, point: str, repetition: int, at_hand: Mask, rule: str, fill: Fill) -> Case:
-        """Return the case with the packets `at_hand` and the fill `rule`."""
+    def case(self, point: str, repetition: int, at_hand: Mask, rule: str, conceal: Concealment) -> Case:
+        """Return the case with the packets `at_hand` and the concealment `rule`."""
         pattern = rule.encode() if not at_hand.all() else b""  # nothing is missing, so nothing is filled
-        pattern += np.packbits(at_hand).tobytes() + (self.sent if at_hand.any() else b"")
-        return Case(point, repetition, pattern, lambda: self(at_hand, fill))
+        pattern += np.packbits(at_hand).tobytes() + (self.digest if at_hand.any() else b"")
+
+        def features() -> Floats:
+            return tensor_at_hand(self.coded, at_hand, self.quantiser, conceal, self.grid)
+
+        return Case(point, repetition, pattern, features)
 
 
-def delivered(subject: Subject, grid: PacketGrid) -> Callable[[str, Plan], Delivered]:
-    """Return a function from an estimator and its plan to the delivered features; most plans share them."""
-    as_they_are = Delivered(lambda: subject.chi, grid)
+class Deliveries:
+    """The delivered tensors of one image, by coding and estimator."""
 
-    def by_plan(estimator: str, plan: Plan) -> Delivered:
-        damage = subject.damages.get(estimator)
-        if damage is None or not len(plan.dropped):
-            return as_they_are
-        return Delivered(
-            lambda: compensated(subject.chi, damage, plan.dropped, grid), grid, b"compensated" + plan.dropped.tobytes()
-        )
+    def __init__(self, subject: Subject) -> None:
+        """Take an image; codings that make the same packets share them."""
+        self._subject = subject
+        self._known: dict[bytes, Delivered] = {}
 
-    return by_plan
+    def __call__(self, coding: Coding, estimator: str) -> tuple[Plan, Delivered]:
+        """Return the plan and the packets that the edge would make of the image."""
+        of = self._subject
+        plan, coded = coding.packets(of.chi, of.scores[estimator], of.damages.get(estimator), UNKNOWN_LINK)
+        delivered = Delivered(coded, coding.quantiser, coding.grid)
+        return plan, self._known.setdefault(delivered.digest, delivered)
 
 
 class Asker:

@@ -13,11 +13,13 @@ import click
 
 from gradfec_cli import GRADFEC
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.networks import DEFAULT_NETWORK, named_network
 from gradfec_host.console import EXIT_INTERRUPTED, plain_errors
 from gradfec_lab.photographs import Photographs
-from gradfec_lab.sweep.report import Grid, Row
+from gradfec_lab.sweep.daemons import daemons_table
+from gradfec_lab.sweep.labels import labels_of
 from gradfec_lab.sweep.store import unwritable, write_file
-from gradfec_lab.sweep.study import CONTEXT, labels_of
+from gradfec_lab.sweep.study import CONTEXT
 
 TABLES = "tables.md"
 
@@ -51,7 +53,7 @@ PARTS = [
         ["--fec", "zfec,leopard", "--burst", "iid,8,20", "--loss", "0.2,0.4", "--protect", "none,FEC_20_80,FEC_50_50"],
         subset=True,
     ),
-    Part("quantise", "Bits", "quantise", [], subset=True),
+    Part("quantise", "Quantisers", "quantise", [], subset=True),
     Part("daemons", "Through the real daemons and the injector", "daemons", ["--limit", "300"]),
     Part(
         "sweep-40", "A sweep at 40 % lost", "protection",
@@ -79,9 +81,10 @@ def command(images: Path, labels: Path | None, limit: int | None, subset: int, r
 
     This takes hours; each part shows how long. After Ctrl-C, the same command resumes where it stopped.
     """
-    names = Photographs(images, limit).names
+    network = named_network(DEFAULT_NETWORK)
+    names = Photographs(images, network.preprocess, limit).names
     if labels is not None:
-        labels_of(labels, names)
+        labels_of(labels, names, network.output.shape[-1])
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -152,17 +155,3 @@ def chapter(part: Part, command: list[str], out: Path) -> str:
         picture = f"\n![{part.title}]({part.name}.png)\n"
     tables = (folder / f"{part.sweep}.md").read_text("utf-8")
     return f"## {part.title}\n\n    {shlex.join(['gradfec', *command])}\n{picture}\n{tables}"
-
-
-def daemons_table(rows: list[Row]) -> Grid:
-    """Make the table of a sweep over the daemons."""
-    lines = []
-    for row in rows:
-        packets = row.get("packets", {})
-        lost = "" if row["loss"] is None else f"{row['loss']:.0%}"
-        top1 = "" if row["top1"] is None else f"{row['top1']:.1%}"
-        counts = [f"{packets[name]:,}" if packets else "" for name in ("sent", "lost", "recovered", "missing")]
-        loose = str(sum(map(abs, row["unaccounted"].values()))) if "unaccounted" in row else ""
-        lines.append([row["protect"], lost, str(row["frames"]), top1, f"{row['agreement']:.1%}", *counts, loose])
-    header = ["scheme", "datagrams lost", "frames", "top-1", "agreement", "sent", "lost", "recovered", "missing"]
-    return Grid("Every datagram accounted for", [*header, "unaccounted"], lines)

@@ -1,11 +1,14 @@
-"""The sweeps' figures, as PNG: the paper's Figures 5 and 6, and answers by bits."""
+"""The sweeps' figures, as PNG: the paper's Figures 5 and 6, and answers by quantiser."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable
+from itertools import cycle
+from string import digits
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -51,47 +54,53 @@ def importance_figure(rows: list[Row]) -> bytes:
 
 
 def protection_figure(rows: list[Row]) -> bytes:
-    """Draw Figure 6: agreement against loss, a line for each scheme.
+    """Draw Figure 6: agreement against loss, a line for each policy.
 
-    A row of panels is a code, estimator and fill, a column is a burst length.
+    A column of panels is a burst length; the rows vary everything else.
     """
+    varied = ("codec", "packets", "code", "importance", "fill")
     across = distinct(rows, "burst")
-    down = [*dict.fromkeys((row["code"], row["importance"], row["fill"]) for row in rows)]
-    schemes = distinct(rows, "scheme")
-    colours = scheme_colours(schemes)
+    down = [*dict.fromkeys(tuple(row[name] for name in varied) for row in rows)]
+    policies = distinct(rows, "policy")
+    colours = policy_colours(policies)
     figure, panels = make_panels(len(down), len(across))
     for i, kind in enumerate(down):
+        of_kind = [row for row in rows if tuple(row[name] for name in varied) == kind]
+        codec, packets, code, estimator, fill = kind
         for j, burst in enumerate(across):
             axes = panels[i][j]
-            for number, scheme in enumerate(schemes):
-                own = [
-                    row
-                    for row in rows
-                    if (row["code"], row["importance"], row["fill"], row["burst"], row["scheme"])
-                    == (*kind, burst, scheme)
-                ]
-                draw_line(axes, own, "loss", scheme, colours[scheme], number, dashed=scheme == "none")
-            code, estimator, fill = kind
+            for number, policy in enumerate(policies):
+                own = [row for row in of_kind if (row["burst"], row["policy"]) == (burst, policy)]
+                draw_line(axes, own, "loss", policy, colours[policy], number, dashed=policy == "none")
             words = "independent losses" if burst == "iid" else f"bursts of {burst}"
-            blocks = "one code word" if code == "leopard" else f"{code} blocks"
-            axes.set_title(f"{words}, {blocks}\n{estimator}, {fill} fill", fontsize="medium")
-            label_axes(axes, "symbols lost", j == 0, i == len(down) - 1)
-    return finish(figure, panels, len(schemes))
+            groups = "one code word" if code == "leopard" else f"groups of {code}"
+            axes.set_title(
+                f"{words}, {groups}\n{codec}, packets a datagram: {packets}, {estimator}, {fill} fill",
+                fontsize="medium",
+            )
+            label_axes(axes, "datagrams lost", j == 0, i == len(down) - 1)
+    return finish(figure, panels, len(policies))
 
 
 def quantise_figure(rows: list[Row]) -> bytes:
-    """Draw agreement, and top-1 if there are labels, against bits an element."""
+    """Draw agreement, and top-1 if there are labels, against bits an element; a line for each kind of levels."""
     figure, panels = make_panels(1, 1)
     axes = panels[0][0]
-    measures = [(name, colour) for name, colour in (("agreement", BLUE), ("top1", RED)) if name in rows[0]]
-    for number, (name, colour) in enumerate(measures):
-        label = "top-1, by the labels" if name == "top1" else "agreement with lossless"
-        draw_line(axes, rows, "bits", label, colour, number, measure=name)
-    axes.set_xticks(distinct(rows, "bits"))
+    measures = [(name, label) for name, label in (("agreement", "agreement"), ("top1", "top-1")) if name in rows[0]]
+    kinds = [*dict.fromkeys(kind_of(row["quantiser"]) for row in rows)]
+    for number, (kind, colour) in enumerate(zip(kinds, cycle((BLUE, RED, GREEN, ORANGE, PINK)))):
+        own = [row for row in rows if kind_of(row["quantiser"]) == kind]
+        for name, label in measures:
+            draw_line(axes, own, "bits", f"{kind}, {label}", colour, number, dashed=name == "top1", measure=name)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("bits an element")
     axes.set_ylabel("answers")
-    return finish(figure, panels, len(measures))
+    return finish(figure, panels, len(kinds) * len(measures))
+
+
+def kind_of(quantiser: str) -> str:
+    """Return a quantiser's name without its bits."""
+    return quantiser.rstrip(digits)
 
 
 def distinct(rows: Iterable[Row], name: str) -> list[Any]:
@@ -99,13 +108,11 @@ def distinct(rows: Iterable[Row], name: str) -> list[Any]:
     return [*dict.fromkeys(row[name] for row in rows)]
 
 
-def scheme_colours(schemes: list[str]) -> dict[str, Any]:
-    """Colour schemes from light to dark by how much they drop; `none` is black."""
-    from matplotlib import colormaps
-
-    fec = [scheme for scheme in schemes if scheme != "none"]
+def policy_colours(policies: list[str]) -> dict[str, Any]:
+    """Colour policies from light to dark, in order; `none` is black."""
     shade: Callable[[float], Any] = colormaps["viridis_r"]
-    colours = {scheme: shade(0.12 + 0.8 * i / max(len(fec) - 1, 1)) for i, scheme in enumerate(fec)}
+    others = [policy for policy in policies if policy != "none"]
+    colours = {policy: shade(0.12 + 0.8 * i / max(len(others) - 1, 1)) for i, policy in enumerate(others)}
     return {"none": BLACK, **colours}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradfec_cli.oracle import ORACLE
 from gradfec_lab.sweep.engine import nothing_at_hand
-from gradfec_lab.sweep.importance import FREE, ImportanceSweep
+from gradfec_lab.sweep.importance_points import ImportanceSweep
 from gradfec_lab.sweep.report import (
     DIGITS,
     Grid,
@@ -26,16 +26,17 @@ from gradfec_lab.sweep.report import (
 )
 from gradfec_lab.sweep.statistics import Bootstrap, Values, interval
 from gradfec_lab.sweep.store import Store, write_file
-from gradfec_lab.sweep.study import command_line, fill_fingerprints
+from gradfec_lab.sweep.study import command_line, learned_fingerprints
 
 KEYS = ("estimator", "fill", "drop")
+FREE = ("activation", "deviation", "static", "random")  # estimators without a trained network
 
 
 def report(sweep: ImportanceSweep) -> Report:
     """Compute what is missing, and report everything, also into the study's folder if it has one."""
     study, points = sweep.study, sweep.points()
     with study.store("importance") as store:
-        store.vouch(fill_fingerprints(sweep.fills))
+        store.vouch(learned_fingerprints(study.cut))
         names = study.run(
             store,
             [*dict.fromkeys([*sweep.estimators, ORACLE])],
@@ -177,7 +178,7 @@ def gap_text(row: Row) -> str:
 
 
 def write(folder: Path, members: dict[str, Any], rows: list[Row], rankings: list[Row], tables: list[Grid]) -> None:
-    """Write all results into the sweep's folder."""
+    """Write the results into the sweep's folder."""
     from gradfec_lab.sweep.figures import importance_figure
 
     write_file(folder / "importance.json", json.dumps(members, indent=1).encode())

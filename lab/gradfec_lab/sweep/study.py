@@ -19,26 +19,24 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gradfec_common.errors import UsageError
-from gradfec_common.fill import Fill
-from gradfec_common.network import CLASSES, DEFAULT_SPLIT, SplitPoint, split_point
+from gradfec_common.networks import DEFAULT_CUT, Cut, full_name, named_cut
 from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
-from gradfec_common.transmit import packet_grid
+from gradfec_host.learned import learned_for
 from gradfec_lab.photographs import Photographs
-from gradfec_lab.sweep.daemons import read_labels
 from gradfec_lab.sweep.engine import REFERENCE, Case, Engine, Model, Scorer, Subject
+from gradfec_lab.sweep.labels import labels_of
 from gradfec_lab.sweep.store import Store
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
-NAMED = 5  # file names to list in an error
 
 
 @dataclass(frozen=True)
 class Study:
-    """A sweep's images, labels and settings."""
+    """The images of a sweep, their labels, and the cut whose tensors are sent."""
 
     photographs: Photographs
     truth: dict[str, int] | None  # class index by name
-    split: SplitPoint
+    cut: Cut
     grid: PacketGrid
     seed: int
     out: Path | None
@@ -55,7 +53,7 @@ class Study:
             "sweep": kind,
             "number of images (--limit, --sample)": len(self.names),
             "images": images_digest(self.photographs),
-            "split": self.split.name,
+            "split": full_name(self.cut),
             "rows": self.grid.rows,
             "seed": self.seed,
         }
@@ -117,24 +115,24 @@ class Study:
     ) -> None:
         with progress_bar(console) as progress:
             task = progress.add_task("loading the network", total=len(todo))
-            scorer, model, weights = load_network(estimators, self.split, self.grid, self.seed)
+            scorer, model, weights = load_network(estimators, self.cut, self.grid, self.seed)
             store.vouch({"the weights": weights, **scorer.fingerprints})
             engine = Engine(store, scorer, model, cases, numbers, constant)
             progress.reset(task, description="running the back-end")
             engine.run(self.photographs, todo, lambda share: progress.advance(task, share), self.truth)
 
 
-def load_network(estimators: list[str], split: SplitPoint, grid: PacketGrid, seed: int) -> tuple[Scorer, Model, str]:
+def load_network(estimators: list[str], cut: Cut, grid: PacketGrid, seed: int) -> tuple[Scorer, Model, str]:
     """Load front-end with estimators and back-end; also return how the weights were verified. Takes seconds."""
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
     with show_progress() as progress:
-        weights = ensure_weights(None, progress)
+        weights = ensure_weights(cut.network, None, progress)
     from gradfec_cli.scores import Scores
     from gradfec_lab.answers import fastest_answers
 
-    return Scores(estimators, split, grid, weights, seed), fastest_answers(split, weights), weights.verification.value
+    return Scores(estimators, cut, grid, weights, seed), fastest_answers(cut, weights), weights.verification.value
 
 
 def progress_bar(console: Console) -> Progress:
@@ -155,7 +153,7 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--sample", type=click.IntRange(1), help="Use this many of these, drawn with the seed. [default: all]"
     )
-    @click.option("--split", default=DEFAULT_SPLIT, metavar="LAYER", help="Where the network is cut.")
+    @click.option("--split", default=DEFAULT_CUT, metavar="LAYER", help="Where the network is cut.")
     @click.option("--rows", default=DEFAULT_ROWS, type=click.IntRange(1), help="Rows of a channel in each packet.")
     @click.option("--seed", default=1, type=click.IntRange(min=0), help="Seed for all random draws.")
     @click.option(
@@ -173,37 +171,18 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
         out: Path | None,
         **own: Any,
     ) -> None:
-        point = split_point(split)
-        grid = packet_grid(point, rows)
-        photographs = Photographs(images, limit)
+        cut = named_cut(split)
+        grid = PacketGrid(cut.shape, rows)
+        photographs = Photographs(images, cut.network.preprocess, limit)
         if sample is not None and sample < len(photographs.names):
             drawn = np.random.default_rng(seed).choice(len(photographs.names), sample, replace=False)
             photographs.names = [photographs.names[i] for i in np.sort(drawn)]
-        truth = None if labels is None else labels_of(labels, photographs.names)
+        truth = None if labels is None else labels_of(labels, photographs.names, cut.network.output.shape[-1])
         if out is not None and out.exists() and not out.is_dir():
             raise UsageError(f"{out} is not a folder: --out takes a folder, and creates it if needed")
-        command(Study(photographs, truth, point, grid, seed, out), **own)
+        command(Study(photographs, truth, cut, grid, seed, out), **own)
 
     return run
-
-
-def labels_of(path: Path, names: list[str]) -> dict[str, int]:
-    """Read the images' class indices; UsageError if one is missing, or is not a class of ResNet-50."""
-    truth = read_labels(path)
-    if without := [name for name in names if name not in truth]:
-        raise UsageError(
-            f"{path} has no label for {len(without)} of the {len(names)} images: {listed(without)}; "
-            "add them, or leave out --labels"
-        )
-    if wrong := [name for name in names if not 0 <= truth[name] < CLASSES]:
-        raise UsageError(f"{path} has class indices outside 0 .. {CLASSES - 1}, of {listed(wrong)}: correct them")
-    return {name: truth[name] for name in names}
-
-
-def listed(names: list[str]) -> str:
-    """List the first few names."""
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def images_digest(photographs: Photographs) -> str:
@@ -218,31 +197,12 @@ def images_digest(photographs: Photographs) -> str:
     return digest.hexdigest()[:16]
 
 
-def fill_fingerprints(fills: Mapping[str, Fill]) -> dict[str, str]:
-    """Return digests of the fill values, by fill rule."""
-    values = {rule: np.asarray(fill, np.float32).tobytes() for rule, fill in fills.items()}
-    return {f"the fill {rule}": hashlib.sha256(content).hexdigest()[:16] for rule, content in values.items()}
-
-
-def names_list(text: str) -> list[str]:
-    """Parse `a,b` into distinct names, in order."""
-    names = [*dict.fromkeys(part.strip() for part in text.split(",") if part.strip())]
-    if not names:
-        raise UsageError(f"{text!r} is empty: give one or several names, separated by commas")
-    return names
-
-
-def chosen_from(option: str, known: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return a parser for a list of known names; UsageError for an unknown one."""
-    known = [*known]
-
-    def parse(text: str) -> list[str]:
-        names = names_list(text)
-        if unknown := [name for name in names if name not in known]:
-            raise UsageError(f"{option} has no {unknown[0]!r}: use one or several of {','.join(known)}")
-        return names
-
-    return parse
+def learned_fingerprints(cut: Cut) -> dict[str, str]:
+    """Return digests of a cut's learned arrays, by name."""
+    return {
+        f"what was learned of the cut, {name}": hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]
+        for name, array in learned_for(cut).items()
+    }
 
 
 def command_line() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut
 from gradfec_edge.frontend.keras_proxy import element_model
 from gradfec_edge.preprocess import normalise
 from gradfec_host.quiet import quiet_tensorflow
@@ -33,12 +33,13 @@ def train_elements(
 ) -> dict[str, Floats]:
     """Train the paper's proxy on the mean squared error of the map; return its arrays as `train_saliency` does."""
     keras.utils.set_random_seed(schedule.seed)
-    model = element_model(split_point(targets.settings.split))
+    cut = named_cut(targets.settings.split)
+    model = element_model(cut)
     elements = targets.elements
     assert elements is not None, "targets without elements"  # noqa: S101
 
     def batch(where: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:
-        return normalise(targets.inputs(where)), elements[where].astype(np.float32)
+        return normalise(targets.inputs(where), cut.network.preprocess), elements[where].astype(np.float32)
 
     def squared_error(wanted: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(tf.square(wanted - found))

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut
 from gradfec_common.packets import PacketGrid
 from gradfec_host.weights import WeightStore
 from gradfec_lab.photographs import Inputs, Photographs
@@ -56,7 +56,7 @@ class Targets:
     def __init__(self, folder: Path, photographs: Photographs, names: list[str], settings: Settings) -> None:
         """Open or create the cache in `folder`; UsageError if it was made with other settings."""
         self.folder, self.photographs, self.names, self.settings = folder, photographs, names, settings
-        self.grid = PacketGrid(split_point(settings.split).shape, settings.rows)
+        self.grid = PacketGrid(named_cut(settings.split).shape, settings.rows)
         shape = (settings.count, self.grid.groups, self.grid.tiles, self.grid.shape[2])
         folder.mkdir(parents=True, exist_ok=True)
         self._check()
@@ -95,7 +95,7 @@ class Targets:
         return np.array([is_held_out(name) for name in self.names])
 
     def inputs(self, where: npt.NDArray[np.intp]) -> Inputs:
-        """Read the images of these indices (N,) again: (N, 224, 224, 3) RGB; GradfecError if one has disappeared."""
+        """Read the images of these indices (N,) again: (N, side, side, 3) RGB; GradfecError if one has disappeared."""
         images = [self.photographs.read(self.names[i]) for i in where]
         if any(image is None for image in images):
             gone = next(self.names[i] for i, image in zip(where, images, strict=True) if image is None)
@@ -111,8 +111,8 @@ class Targets:
         from gradfec_cli.gradcam import BATCH, GradCam
         from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 
-        split = split_point(self.settings.split)
-        front_end, oracle = KerasFrontEnd(split, weights), GradCam(split, weights, self.settings.score)
+        cut = named_cut(self.settings.split)
+        front_end, oracle = KerasFrontEnd(cut, weights), GradCam(cut, weights, self.settings.score)
         index = {name: i for i, name in enumerate(self.names)}
         for number, (names, images) in enumerate(self.photographs.batches(todo, BATCH), 1):
             where = [index[name] for name in names]

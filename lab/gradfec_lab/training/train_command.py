@@ -54,7 +54,7 @@ BYTES_AN_IMAGE = 110_000  # in the cache, at the default split; the whole maps o
 @click.option(
     "--score", default="logit", type=click.Choice(["logit", "log-probability"]), help="Value that the oracle explains."
 )
-@click.option("--weights", type=click.Path(path_type=Path), help="ResNet-50's weights. [default: the cached ones]")
+@click.option("--weights", type=click.Path(path_type=Path), help="The network's weights. [default: the cached ones]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @plain_errors
 def train_proxy(
@@ -79,8 +79,8 @@ def train_proxy(
     image on two cores, once: the targets are kept, and so is a checkpoint of each epoch. An interrupted run resumes
     where it stopped. One image in twenty, by its name, is held out; the best epoch on those images is written.
     """
-    from gradfec_common.network import split_point
-    from gradfec_common.transmit import packet_grid
+    from gradfec_common.networks import full_name, named_cut
+    from gradfec_common.packets import PacketGrid
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
@@ -88,17 +88,17 @@ def train_proxy(
         raise UsageError(f"--out {out} must end in .npz")
     if means and recipe != "averages":
         raise UsageError(f"--means goes with --recipe averages, not with {recipe}")
-    cut = split_point(split)
-    packet_grid(cut, rows)
+    cut = named_cut(split)
+    PacketGrid(cut.shape, rows)  # fail now
     from gradfec_lab.photographs import Photographs
 
-    photographs = Photographs(images)
+    photographs = Photographs(images, cut.network.preprocess)
     with show_progress() as progress:
-        store = ensure_weights(weights, progress)
+        store = ensure_weights(cut.network, weights, progress)
     from gradfec_lab.training.targets import Settings, Targets, digest, shuffled
 
     names = shuffled(photographs.names)[:limit]
-    settings = Settings(digest(names), len(names), split, rows, score, recipe == "paper")
+    settings = Settings(digest(names), len(names), full_name(cut), rows, score, recipe == "paper")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -124,7 +124,7 @@ def train_proxy(
 
     about = {
         "recipe": recipe,
-        "split": split,
+        "split": full_name(cut),
         "rows": rows,
         "score": score,
         "seed": seed,

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from gradfec_cli.gradcam import BATCH, logits_of
 from gradfec_common.errors import UsageError
-from gradfec_common.network import split_point
+from gradfec_common.networks import Cut, named_cut
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 from gradfec_edge.importance import EstimatorFile
@@ -73,8 +73,8 @@ def tune(
 
     `report` gets the step, and loss (nats) and agreement since its last call; `advance` gets the number of images.
     """
-    split, grid = split_point(targets.settings.split), targets.grid
-    front_end, answer = KerasFrontEnd(split, weights, proxy), Answering(targets.settings.split, weights, grid)
+    cut, grid = named_cut(targets.settings.split), targets.grid
+    front_end, answer = KerasFrontEnd(cut, weights, proxy), Answering(cut, weights, grid)
     path = checkpoints / "tuning.npz"
     run = {"seed": seed, "steps": steps, "proxy": proxy.digest}
     state = _restore(path, grid, run)
@@ -105,9 +105,9 @@ def tune(
 class Answering:
     """The back-end's answers to features with missing packets, and how each packet would change them."""
 
-    def __init__(self, split: str, weights: WeightStore, grid: PacketGrid) -> None:
+    def __init__(self, cut: Cut, weights: WeightStore, grid: PacketGrid) -> None:
         """Compile for a fixed batch."""
-        model = logits_of(split_point(split), weights)
+        model = logits_of(cut, weights)
         groups, channels = grid.groups, grid.shape[2]
 
         def run(chi: tf.Tensor, kept: tf.Tensor) -> tuple[tf.Tensor, ...]:

@@ -1,18 +1,17 @@
 """An edge's core under a clock that the test moves, and answers for it."""
 
-import numpy as np
-from tests.common.small_tensors import GRID, encoded
+from tests.common.small_tensors import encoded, planned
 
 from gradfec_common import wire
-from gradfec_common.plan import UnequalProtection
 from gradfec_common.session.edge import Closed, EdgeLimits, EdgeSession
 from gradfec_common.session.handshake import answer_hello, read_hello
 from gradfec_common.wire import Kind, Pong, Refuse, Report, Result, Welcome
+from gradfec_common.wire.symbol import read_headers
 
 from .ends import KEY, WANTED, cloud_end, entropy_of
 
 SESSION, OTHER = 7, 8
-TENSOR = encoded(UnequalProtection(50).plan(np.arange(GRID.count, dtype=np.float32)))
+TENSOR = encoded(planned("FEC_50_50"))
 WELCOME = Welcome(250)
 
 
@@ -79,7 +78,7 @@ class Edge:
         self.now = end
 
     def look(self):
-        """See what the edge does, and whether it may."""
+        """Take what the edge says and does, and check it."""
         for datagram in self.core.datagrams_to_send():
             assert len(datagram) <= wire.MAX_DATAGRAM_BYTES
             self.sent.append((round(self.now - self.start, 6), *self._read(datagram)))
@@ -89,7 +88,7 @@ class Edge:
                 self.closed.append(event.tensor)
         assert sum(self.core.counts.values()) == self.fed  # exactly one fate each
         assert len(self.closed) == len(set(self.closed))  # closed once
-        assert self.opened - set(self.closed) == set(self.core._awaiting)
+        assert self.opened - set(self.closed) == set(self.core._tensors._tensors)
 
     def _read(self, datagram):
         number = int.from_bytes(datagram[4:8], "big")
@@ -110,7 +109,7 @@ class Edge:
     def open(self, sending_s=0.0):
         number, bodies = self.core.open_tensor(TENSOR, self.now, sending_s)
         self.opened.add(number)
-        assert set(wire.read_symbols(bodies)[0]["tensor"].tolist()) == {number}
+        assert set(read_headers(bodies)["tensor"].tolist()) == {number}
         return number
 
     def took(self, kind=None):
@@ -126,5 +125,5 @@ class Edge:
 
     @property
     def counts(self):
-        """Fates that have befallen a datagram."""
+        """Fates of datagrams, without those that are 0."""
         return dict(+self.core.counts)

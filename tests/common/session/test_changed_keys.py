@@ -8,7 +8,7 @@ import pytest
 
 from gradfec_common.ciphers import Cipher
 from gradfec_common.keys import Key
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import Connected, EdgeSession, LinkLost, Refused, new_hello
 from gradfec_common.session.events import CloudLimits, SessionEnded, SessionOpened
@@ -17,7 +17,7 @@ from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import batch_of
 
 NORTH, SOUTH = (Key(bytes(32 * [n])) for n in (1, 2))
-SPLIT = split_point("pool1_pool")
+SPLIT = named_cut("pool1_pool")
 
 
 def keys(*named: tuple[Key, str]) -> Keys:

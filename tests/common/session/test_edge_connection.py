@@ -497,7 +497,7 @@ def test_whatever_comes_the_next_timer_is_later_than_the_last_one(seed):
             case 2 if edge.core.connected and edge.core.open_tensors < 3:
                 edge.open(float(rng.choice([0.0, 1.0])))
             case 3 | 4 if ends:
-                number = int(rng.integers(max(edge.core._next_tensor, 1)))
+                number = int(rng.integers(max(edge.core._tensors._next_number, 1)))
                 messages = [Bye()] if rng.random() < 0.2 else [Pong(), result(number), report(number)]
                 edge.hear(messages[rng.integers(len(messages))], session=ends[0])
             case 5 if rng.random() < 0.03:
@@ -505,4 +505,4 @@ def test_whatever_comes_the_next_timer_is_later_than_the_last_one(seed):
                 edge.look()
             case _:
                 edge.wait(float(rng.choice([0.0, 0.01, 0.25, 0.7, 3.0])))
-    assert len(edge.core._acks[0]) + len(edge.core._acks[1]) == 0
+    assert not edge.core._tensors.acknowledgements()

@@ -13,8 +13,8 @@ from gradfec_lab.sweep.losses import Losses, is_feasible
 LINKS = [("iid", 0.0), ("iid", 0.3), ("8", 0.3), ("8", 1.0)]
 
 
-def drawn(images: int = 20, repetitions: int = 3, symbols: int = 2047, seed: int = 1) -> Losses:
-    losses = Losses(images, repetitions, symbols)
+def drawn(images: int = 20, repetitions: int = 3, datagrams: int = 2047, seed: int = 1) -> Losses:
+    losses = Losses(images, repetitions, datagrams)
     losses.draw(LINKS, seed)
     return losses
 
@@ -61,9 +61,9 @@ def test_recorded_losses_of_another_shape_are_refused_with_both_shapes(
     shape: tuple[int, int, int], tmp_path: Path
 ) -> None:
     drawn().save(tmp_path / "losses.npz")
-    images, repetitions, symbols = shape
-    has = "has losses iid,0 of 20 images x 3 repetitions x 2047 symbols"
-    needs = f"but {images} images x {repetitions} repetitions x {symbols} symbols are needed"
+    images, repetitions, datagrams = shape
+    has = "has losses iid,0 of 20 images x 3 repetitions x 2047 datagrams"
+    needs = f"but {images} images x {repetitions} repetitions x {datagrams} datagrams are needed"
     with pytest.raises(UsageError, match=f"{has}, {needs}"):
         Losses(*shape).load(tmp_path / "losses.npz", LINKS)
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from gradfec_cli.cli import main
 from gradfec_common.errors import UsageError
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.frontend.keras_runtime import ProxyModel
 from gradfec_edge.importance import EstimatorFile, make_estimator
@@ -96,7 +96,7 @@ def test_each_recipe_writes_a_file_that_the_edge_takes_for_these_packets_and_no_
     file = EstimatorFile.read(out)
     assert file.about == about
     assert all(np.isfinite(array).all() for array in file.arrays.values())
-    for split, rows in ((SPLIT, 7), (split_point("conv2_block1_add"), ROWS)):
+    for split, rows in ((SPLIT, 7), (named_cut("conv2_block1_add"), ROWS)):
         with pytest.raises(UsageError, match=f"mine ranks packets of 14 rows of pool1_pool, not of {rows} rows of"):
             make_estimator(str(out), split, PacketGrid(split.shape, rows), np.random.default_rng(0))
     if recipe == "averages":

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from gradfec_common.errors import UsageError
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance import EstimatorFile
 from gradfec_host.weights import ensure_weights
@@ -89,9 +90,9 @@ def test_a_checkpoint_of_another_tuning_is_refused_by_name(targets, tmp_path):
 
 
 def test_the_back_ends_gradient_says_what_a_dropped_packet_would_have_changed():
-    split = split_point("conv5_block3_out")  # the last: little to compute
+    split = named_cut("conv5_block3_out")  # the last: little to compute
     grid = PacketGrid(split.shape, 7)
-    answer = Answering(split.name, ensure_weights(None, lambda *step: None), grid)
+    answer = Answering(split, ensure_weights(RESNET50, None, lambda *step: None), grid)
     rng = np.random.default_rng(0)
     chi = np.maximum(rng.normal(size=(8, *split.shape)), 0).astype(np.float32) * 2
     everything = np.ones((8, grid.count), np.float32)

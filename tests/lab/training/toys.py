@@ -12,14 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_cli.gradcam import Attribution
-from gradfec_common.network import split_point
+from gradfec_common.networks import named_cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.training.targets import Settings, Targets, digest, shuffled
 
 Floats = npt.NDArray[np.float32]
 
-SPLIT = split_point("pool1_pool")  # (56, 56, 64)
+SPLIT = named_cut("pool1_pool")  # (56, 56, 64)
 ROWS = 14
 GRID = PacketGrid(SPLIT.shape, ROWS)  # 4 row groups, 4 tiles a packet, 256 packets
 FIRST = 60  # of 48 names from 060.png on, four are held out
@@ -80,7 +81,7 @@ def write_images(folder: Path, count: int) -> Path:
 
 def targets_of(folder: Path, images: Path, /, elements: bool = False, **others: Any) -> Targets:
     """Open a cache of targets for all the images of a folder."""
-    photographs = Photographs(images)
+    photographs = Photographs(images, RESNET50.preprocess)
     names = shuffled(photographs.names)
     settings = {"images": digest(names), "count": len(names), "split": SPLIT.name, "rows": ROWS, "score": "logit"}
     return Targets(folder, photographs, names, Settings(**(settings | {"elements": elements} | others)))

@@ -1,0 +1,89 @@
+"""Keeps the protocol core going: hands it datagrams and the time, and does what it asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from gradfec_cloud.port import Port
+from gradfec_common.session.cloud import CloudSessions
+from gradfec_common.session.events import Event
+
+READ_BEFORE_TIMER = 64  # batches: more than the receive buffer holds, and a bound under a flood
+REST_S = 0.003  # between reads: paced datagrams gather meanwhile, and a batch costs less than each of them alone
+
+
+class Driver:
+    """Connects a core to its port and to the event loop."""
+
+    def __init__(self, core: CloudSessions, port: Port, on_event: Callable[[Event], None]) -> None:
+        """Do nothing before `start`. `on_event` gets each of the core's events."""
+        self.sent: Counter[str] = Counter()  # datagrams, `sent` and `failed`
+        self._core, self._port, self._on_event = core, port, on_event
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due: float | None = None  # when that timer fires
+        self._rest: asyncio.TimerHandle | None = None  # until the port is read again
+        self._nothing_at_hand: asyncio.Future[None] | None = None  # while `finish` waits for it
+
+    def start(self) -> None:
+        """Read the port whenever datagrams wait."""
+        self._loop.add_reader(self._port.fileno(), self._on_readable)
+
+    async def finish(self, within_s: float) -> None:
+        """Take no new tensors. Wait until those at hand are answered and all answers are acknowledged."""
+        self._nothing_at_hand = self._loop.create_future()
+        self._core.leave()
+        self.pump()
+        await asyncio.wait([self._nothing_at_hand], timeout=within_s)
+
+    def stop(self) -> None:
+        """Say goodbye to all edges, and read the port no more."""
+        self._loop.remove_reader(self._port.fileno())
+        if self._rest:
+            self._rest.cancel()
+        self._core.say_goodbye()
+        self.pump()
+        if self._timer:
+            self._timer.cancel()
+
+    def pump(self) -> None:
+        """Do what the core asks for: send datagrams, set its timer, and pass on its events."""
+        for datagram, peer in self._core.datagrams_to_send():
+            self.sent["sent" if self._port.send(datagram, peer) else "failed"] += 1
+        due = self._core.next_timer()
+        if due != self._due:  # most datagrams do not change the next timer
+            if self._timer:
+                self._timer.cancel()
+            self._due = due
+            self._timer = self._loop.call_later(max(due - time.monotonic(), 0), self._on_timer) if due else None
+        while (event := self._core.next_event()) is not None:
+            self._on_event(event)
+        waited_for = self._nothing_at_hand
+        if waited_for and not (waited_for.done() or self._core.open_tensors or self._core.unacknowledged):
+            waited_for.set_result(None)
+
+    def _on_readable(self) -> None:
+        self._receive()
+        more = self._receive()
+        self.pump()
+        if not more:
+            self._loop.remove_reader(self._port.fileno())
+            self._rest = self._loop.call_later(REST_S, self.start)
+
+    def _on_timer(self) -> None:
+        self._due = None
+        for _ in range(READ_BEFORE_TIMER):  # what came in time must not be late because this process is
+            if not self._receive():
+                break
+        self._core.handle_timer(time.monotonic())
+        self.pump()
+
+    def _receive(self) -> bool:
+        """Hand a batch of waiting datagrams to the core; return False if none waits."""
+        batch = self._port.receive()
+        if batch is not None:
+            self._core.receive(batch, time.monotonic())
+        return batch is not None

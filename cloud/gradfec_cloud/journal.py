@@ -1,0 +1,67 @@
+"""What the cloud writes down: log lines about edges, a record for each answered tensor, and the metrics of both."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from gradfec_cloud.keyring import Keyring
+from gradfec_cloud.metrics import CloudMetrics
+from gradfec_cloud.port import address_text
+from gradfec_common.session.events import Event, Finished, SessionEnded, SessionMoved, SessionOpened
+from gradfec_host.logs import Log
+from gradfec_host.results import ResultsFile
+
+SessionEvent = SessionOpened | SessionMoved | SessionEnded
+
+
+class Journal:
+    """Writes down the events of the core."""
+
+    def __init__(self, results: ResultsFile | None, keyring: Keyring, metrics: CloudMetrics, log: Log) -> None:
+        """Write records to `results`, if there is such a file."""
+        self.packets: Counter[str] = Counter()  # of all answered tensors
+        self.datagrams: Counter[str] = Counter()  # likewise
+        self._results, self._keyring, self._metrics, self._log = results, keyring, metrics, log
+
+    def saw(self, event: Event) -> None:
+        """Write down an event; GradfecError if its record cannot be written."""
+        match event:
+            case SessionOpened():
+                self._metrics.session_opened(event.edge)
+                self._say(event, "connected", event="session_opened", address=address_text(event.peer))
+            case SessionMoved():
+                self._metrics.session_moved()
+                address = address_text(event.peer)
+                self._say(event, f"has moved to {address}", event="session_moved", address=address)
+            case SessionEnded():
+                self._metrics.session_ended(event.edge, event.reason)
+                self._say(event, f"gone ({event.reason})", event="session_ended", reason=event.reason)
+            case Finished():
+                self._finished(event)
+
+    def _say(self, of: SessionEvent, words: str, *, event: str, **fields: object) -> None:
+        self._log.info(f"edge {of.edge!r} {words}", event=event, edge=of.edge, session=of.session, **fields)
+
+    def _finished(self, tensor: Finished) -> None:
+        self.packets.update(tensor.packets)
+        self.datagrams.update(tensor.datagrams)
+        self._metrics.finished(tensor)
+        result = tensor.result
+        who = {"edge": tensor.edge, "session": tensor.session, "tensor": tensor.tensor}
+        line = f"edge {tensor.edge!r}: tensor {tensor.tensor} {result.outcome}"
+        self._log.debug(line, event="tensor", **who, outcome=result.outcome, packets=tensor.packets)
+        if self._results is not None:
+            self._results.write(who | record_of(tensor) | ({"insecure": True} if self._keyring.insecure else {}))
+
+
+def record_of(tensor: Finished) -> dict[str, object]:
+    """Return what a results file says of a tensor, without where it came from."""
+    result = tensor.result
+    return {
+        "outcome": result.outcome,
+        "top5": [{"class_index": index, "label": label, "score": score} for index, label, score in result.top5],
+        "packets": tensor.packets,
+        "datagrams": tensor.datagrams,
+        "latency_ms": round(1000 * tensor.latency_s, 3),
+        "stages_ms": result.stages_ms,
+    }

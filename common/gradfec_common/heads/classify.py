@@ -1,0 +1,68 @@
+"""Classification: the five likeliest classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.heads.head import Plain
+
+BEST = 5
+MAX_LABEL_BYTES = 256
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The likeliest classes, best first: each its index, its label and its probability."""
+
+    best: tuple[tuple[int, str, float], ...]
+
+    def packed(self) -> Plain:
+        """Return [class index, label, score] lists."""
+        return [[*one] for one in self.best]
+
+    def record(self) -> dict[str, Plain]:
+        """Return `top5`."""
+        return {"top5": [{"class_index": index, "label": label, "score": score} for index, label, score in self.best]}
+
+    def lines(self) -> list[tuple[str, float]]:
+        """Return (label, score) of each class."""
+        return [(label, score) for _, label, score in self.best]
+
+
+@dataclass(frozen=True)
+class Classify:
+    """The head of a network with one probability a class."""
+
+    classes: int
+
+    name = "classify"
+
+    def answer(self, output: npt.NDArray[np.float32], labels: Sequence[str]) -> Classes:
+        """Return the five likeliest of (classes,) probabilities; ValueError where one is not finite."""
+        if not np.isfinite(output).all():
+            raise ValueError("the network overflows on its features")
+        best = np.argsort(-output, kind="stable")[:BEST]
+        return Classes(tuple((int(index), labels[index], float(output[index])) for index in best))
+
+    def read(self, untrusted: Plain) -> Classes:
+        """Read at most five [class index, label, score]; ValueError for anything else."""
+        if type(untrusted) is not list or len(untrusted) > BEST:
+            raise ValueError("not a list of classes")
+        return Classes(tuple(map(self._class, untrusted)))
+
+    def _class(self, untrusted: Plain) -> tuple[int, str, float]:
+        if type(untrusted) is not list or len(untrusted) != 3:
+            raise ValueError("not [class index, label, score]")
+        index, label, score = untrusted
+        if type(index) is not int or not 0 <= index < self.classes:
+            raise ValueError("not a class index")
+        if type(label) is not str or len(label.encode()) > MAX_LABEL_BYTES:
+            raise ValueError("not a label")
+        if type(score) is not float or not math.isfinite(score):
+            raise ValueError("not a score")
+        return index, label, score

@@ -1,0 +1,117 @@
+"""The edge's tensors in flight: what has been heard of each, and which answers are to be acknowledged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gradfec_common.session.edge_events import Answered, Closed, EdgeLimits
+from gradfec_common.session.states import AWAITED, AwaitedEvent, AwaitedState, after
+from gradfec_common.wire import Ack, Drop, Report, Result
+
+
+@dataclass
+class Awaited:
+    """A tensor in flight."""
+
+    closes_at: float
+    state: AwaitedState = AwaitedState.UNANSWERED
+    result: Result | None = None
+    report: Report | None = None
+    sent: int = 0  # symbols that were sealed
+
+    def may(self, event: AwaitedEvent) -> bool:
+        """Return whether an event can happen now."""
+        return event in AWAITED[self.state]
+
+    def move(self, event: AwaitedEvent) -> None:
+        """Change the state as the table says."""
+        self.state = after(AWAITED, self.state, event)
+
+
+class InFlight:
+    """The tensors of one edge that are not closed yet, by number. Numbers go on from session to session."""
+
+    def __init__(self, limits: EdgeLimits) -> None:
+        self._limits = limits
+        self._next_number = 0
+        self._tensors: dict[int, Awaited] = {}
+        self._results: list[int] = []  # to be acknowledged
+        self._reports: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    @property
+    def unanswered(self) -> int:
+        """Tensors that still await their answer."""
+        return sum(tensor.result is None for tensor in self._tensors.values())
+
+    @property
+    def closes_next_at(self) -> float:
+        """When the next tensor is closed, whatever has been heard of it."""
+        return min((tensor.closes_at for tensor in self._tensors.values()), default=math.inf)
+
+    def open(self, sent_by: float) -> int:
+        """Return the number of a new tensor, whose last datagram leaves at `sent_by`."""
+        number, self._next_number = self._next_number, self._next_number + 1
+        self._tensors[number] = Awaited(sent_by + self._limits.answer_timeout_s)
+        return number
+
+    def count_sealed(self, number: int, symbols: int) -> bool:
+        """Count symbols of a tensor that are about to be sealed; return False where nobody awaits it any more."""
+        tensor = self._tensors.get(number)
+        if tensor is not None:
+            tensor.sent += symbols
+        return tensor is not None
+
+    def receive(self, message: Result | Report, now: float) -> tuple[Drop | None, list[Answered | Closed]]:
+        """Acknowledge a result or report and keep the first of each; return why it is of no use, if so, and news."""
+        number = message.tensor
+        if number >= self._next_number:
+            return Drop.UNEXPECTED, []
+        (self._results if isinstance(message, Result) else self._reports).append(number)
+        tensor = self._tensors.get(number)
+        if tensor is None:
+            return Drop.LATE, []
+        event = AwaitedEvent.RESULT if isinstance(message, Result) else AwaitedEvent.REPORT
+        if not tensor.may(event):
+            return Drop.DUPLICATE, []
+        tensor.move(event)
+        news: list[Answered | Closed] = []
+        if isinstance(message, Result):
+            tensor.result = message
+            tensor.closes_at = now + self._limits.report_timeout_s
+            news.append(Answered(number, message))
+        else:
+            tensor.report = message
+        if tensor.state is AwaitedState.CLOSED:
+            news.append(self._close(number))
+        return None, news
+
+    def give_up_overdue(self, now: float, *, tell: bool) -> list[Closed]:
+        """Close the tensors whose time is over, and `tell` the cloud that it need not work on them any more."""
+        overdue = [number for number, tensor in self._tensors.items() if tensor.closes_at <= now]
+        if tell:
+            self._results += [number for number in overdue if self._tensors[number].result is None]
+        return [self._give_up(number) for number in overdue]
+
+    def give_up_all(self) -> list[Closed]:
+        """Close all tensors as they stand."""
+        return [self._give_up(number) for number in list(self._tensors)]
+
+    def acknowledgements(self) -> list[Ack]:
+        """Return the messages that acknowledge what has come since the last call."""
+        results, self._results = self._results, []
+        reports, self._reports = self._reports, []
+        step = self._limits.numbers_per_ack
+        starts = range(0, max(len(results), len(reports)), step)
+        return [Ack(results[start : start + step], reports[start : start + step]) for start in starts]
+
+    def _give_up(self, number: int) -> Closed:
+        self._tensors[number].move(AwaitedEvent.GIVE_UP)
+        return self._close(number)
+
+    def _close(self, number: int) -> Closed:
+        tensor = self._tensors.pop(number)
+        return Closed(number, tensor.result, tensor.report, tensor.sent)

@@ -1,0 +1,132 @@
+"""Hellos at the cloud: who gets a session, who is refused and why, and who gets no answer at all."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+from gradfec_common import wire
+from gradfec_common.ciphers import Cipher
+from gradfec_common.errors import UsageError
+from gradfec_common.keys import Entropy
+from gradfec_common.networks import Cut
+from gradfec_common.packets import PacketGrid
+from gradfec_common.seal import Opener, Sealer
+from gradfec_common.session.effects import Bite
+from gradfec_common.session.events import CloudLimits
+from gradfec_common.session.greeter import Greeter, Keys
+from gradfec_common.session.handshake import AuthenticHello, Established, HandshakeKey, answer_hello
+from gradfec_common.session.rates import Allowance
+from gradfec_common.session.sessions import Session, Sessions
+from gradfec_common.wire import Drop, Hello, Refuse, Welcome
+
+
+class Received(NamedTuple):
+    """What comes of a hello: its fate, the answer if there is one, a new session if it gets one, limits that bit."""
+
+    fate: str
+    answer: bytes | None = None
+    session: Session | None = None
+    bites: Sequence[Bite] = ()
+
+
+class Reception:
+    """Judges hellos. It reads the sessions that there are, and leaves it to their owner to keep the new ones."""
+
+    def __init__(self, keys: Keys, cut: Cut, welcome: Welcome, entropy: Entropy, limits: CloudLimits) -> None:
+        """Let in edges that have one of `keys` and cut at `cut`."""
+        self._greeter = Greeter(keys, limits)
+        self._cut, self._welcome, self._entropy, self._limits = cut, welcome, entropy, limits
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of which edges may have one."""
+        return self._greeter.keys
+
+    def change_keys(self, keys: Keys) -> None:
+        """Let in edges that have one of `keys` from now on."""
+        self._greeter.keys = keys
+
+    def settle(self, session: Session) -> None:
+        """Do not answer the hello of a session again: its edge has used the session."""
+        self._greeter.settle(session.hello)
+
+    def receive(self, datagram: bytes, peer: Hashable, sessions: Sessions, now: float, *, leaving: bool) -> Received:
+        """Judge a hello; a cloud that is `leaving` refuses all."""
+        hello, bites = self._greeter.read(datagram, peer, now)
+        if isinstance(hello, Drop):
+            return Received(hello.value, bites=bites)
+        if isinstance(hello, bytes):
+            return Received("hello", hello)
+        wanted = wire.read_message(hello.body)
+        if not isinstance(wanted, Hello):
+            return Received(Drop.BAD_MESSAGE.value, bites=bites)
+        grid, more = self._admit(wanted, hello.key, sessions, leaving=leaving)
+        said, number = (grid, 0) if isinstance(grid, Refuse) else (self._welcome, sessions.new_number(self._entropy))
+        answer = answer_hello(hello, number, wire.message_body(said), self._entropy)
+        if answer is None:
+            return Received(Drop.FORGED.value, bites=[*bites, *more])
+        welcome, established = answer
+        bites = [*bites, *more, *self._greeter.remember(hello, peer, welcome, now)]
+        if isinstance(grid, Refuse):
+            return Received("hello", welcome, bites=bites)
+        credit = len(datagram) - len(welcome)
+        return Received("hello", welcome, self._session(hello, wanted, established, grid, peer, credit, now), bites)
+
+    def _admit(
+        self, wanted: Hello, key: HandshakeKey, sessions: Sessions, *, leaving: bool
+    ) -> tuple[PacketGrid | Refuse, list[Bite]]:
+        """Return the packets of the edge's tensors, or the refusal that says why it may not come in."""
+        if leaving:
+            return Refuse("leaving", "the cloud is shutting down"), []
+        grid = wanted_grid(wanted, self._cut)
+        if isinstance(grid, Refuse):
+            return grid, []
+        limits, edges = self._limits, sessions.open
+        if len(edges) >= limits.sessions:
+            return Refuse("full", f"the cloud serves {limits.sessions} edges already"), [Bite("sessions")]
+        of_key = sum(session.key.id == key.id for session in edges)
+        if of_key >= limits.sessions_per_key:
+            detail = f"the cloud serves {of_key} edges with this key already"
+            return Refuse("full", detail), [Bite("sessions_per_key")]
+        return grid, []
+
+    def _session(
+        self,
+        hello: AuthenticHello,
+        wanted: Hello,
+        established: Established,
+        grid: PacketGrid,
+        peer: Hashable,
+        credit: int,
+        now: float,
+    ) -> Session:
+        cipher, limits = Cipher(wanted.cipher), self._limits
+        return Session(
+            id=established.session,
+            key=hello.key,
+            hello=hello.public,
+            edge=hello.key.label or wanted.name,
+            grid=grid,
+            sealer=Sealer(established.cloud_to_edge, cipher, established.session),
+            opener=Opener(established.edge_to_cloud, cipher),
+            allowance=Allowance(limits.tensors_per_s * grid.count, limits.tensors_per_session * grid.count, now),
+            peer=peer,
+            heard_at=now,
+            credit=credit,
+        )
+
+
+def wanted_grid(wanted: Hello, cut: Cut) -> PacketGrid | Refuse:
+    """Return the packets of the tensors that an edge wants to send, or why a cloud that continues from `cut` cannot.
+
+    The refusal says what to change, for the person at the edge.
+    """
+    if wanted.split != cut.id:
+        return Refuse("split", f"this cloud continues from {cut.name}: use --split {cut.name} on the edge")
+    if wanted.cipher not in {*Cipher}:
+        return Refuse("cipher", f"this cloud has no cipher {wanted.cipher}: update it")
+    try:
+        return PacketGrid(cut.shape, wanted.rows)
+    except UsageError as error:
+        return Refuse("rows", str(error)[: wire.MAX_TEXT_BYTES // 2])

@@ -1,0 +1,87 @@
+"""What the cloud keeps of one tensor, and of the tensors of one session."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from gradfec_common.packets import PacketGrid
+from gradfec_common.reassembly import Reassembly
+from gradfec_common.session.events import Finished
+from gradfec_common.session.states import TENSOR, TensorEvent, TensorState, after
+from gradfec_common.session.timers import NEVER
+from gradfec_common.session.window import NumberWindow
+from gradfec_common.wire import Report, Result
+
+
+@dataclass
+class Tensor:
+    """A tensor from its first datagram until it is finished or dropped."""
+
+    arrived: Reassembly
+    first_at: float
+    closes_at: float = math.inf  # when no more of its datagrams are expected
+    timer: int = NEVER  # closes it
+    state: TensorState = TensorState.COLLECTING
+    result: Result | None = None
+    latency_s: float = 0.0  # from `first_at` to `result`
+    report: Report | None = None
+
+    def move(self, event: TensorEvent) -> None:
+        """Change the state as the table says."""
+        self.state = after(TENSOR, self.state, event)
+
+
+@dataclass
+class SessionTensors:
+    """The tensors of one session that are neither finished nor dropped."""
+
+    session: int
+    edge: str
+    grid: PacketGrid
+    window: NumberWindow
+    tensors: dict[int, Tensor] = field(default_factory=dict)
+    pending: int = 0  # with the back-end
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of symbols that are held."""
+        return sum(tensor.arrived.symbols.nbytes for tensor in self.tensors.values())
+
+    @property
+    def collecting(self) -> list[int]:
+        """The numbers of those that are being collected."""
+        return [number for number, tensor in self.tensors.items() if tensor.state is TensorState.COLLECTING]
+
+    def record(self, number: int) -> Finished:
+        """Return what there is to tell of a finished tensor."""
+        tensor = self.tensors[number]
+        assert tensor.result is not None and tensor.report is not None, "FINISHED has both"  # noqa: S101
+        result, report = tensor.result, tensor.report
+        packets, datagrams = packet_counts(tensor.arrived, result), datagram_counts(tensor.arrived, report)
+        return Finished(self.edge, self.session, number, packets, datagrams, result, tensor.latency_s, report.bursts)
+
+
+def report_on(number: int, arrived: Reassembly) -> Report:
+    """Return what the cloud tells the edge of a tensor's datagrams."""
+    return Report(number, arrived.sent, arrived.received, arrived.lost_bursts(), arrived.map())
+
+
+def packet_counts(arrived: Reassembly, result: Result) -> dict[str, int]:
+    """Return a tensor's counts of packets under the names of the results files."""
+    return {
+        "total": arrived.grid.count,
+        "dropped_by_plan": arrived.grid.count - arrived.kept,
+        "recovered": result.recovered,
+        "missing": result.missing,
+    }
+
+
+def datagram_counts(arrived: Reassembly, report: Report) -> dict[str, int]:
+    """Return a tensor's counts of datagrams under the names of the results files."""
+    return {
+        "sent": arrived.sent,
+        "parity": arrived.parity,
+        "received": report.received,
+        "lost": arrived.sent - report.received,
+    }

@@ -1,0 +1,113 @@
+"""The health of the link: named states, a way to wait for one, and the messages that users read about it."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+
+from gradfec_common.errors import GradfecError
+from gradfec_common.session.edge import Connected, LinkLost, Refused
+from gradfec_common.session.handshake import HandshakeKey
+from gradfec_edge.condition import Condition
+from gradfec_edge.metrics import CameraMetrics
+from gradfec_host.console import Endpoint
+from gradfec_host.logs import Log, printable
+
+PATIENCE_S = 30.0  # how long a file or folder waits for a cloud that does not answer
+TEMPORARY_REFUSALS = {"leaving", "full"}  # reasons for which the edge keeps trying
+
+
+class LinkState(Enum):
+    """The states of a link. The last event alone decides the state; nothing comes after ENDED."""
+
+    LOOKING = "looking"  # for a cloud that answers
+    CONNECTED = "connected"
+    REFUSED = "refused"  # for now; the edge keeps trying
+    ENDED = "ended"  # the daemon has said goodbye
+
+
+class LinkHealth:
+    """Follows the events of one link."""
+
+    def __init__(self, cloud: Endpoint, key: HandshakeKey, log: Log, metrics: CameraMetrics) -> None:
+        """Begin with LOOKING."""
+        self.state = LinkState.LOOKING
+        self._refusal = ""  # what the cloud said, in state REFUSED
+        self._cloud, self._key, self._log, self._metrics = cloud, key, log, metrics
+        self._changed = Condition()
+        self._silence_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the cloud answers."""
+        return self.state is LinkState.CONNECTED
+
+    @property
+    def why_not(self) -> str:
+        """Why the link is not connected; empty if it is."""
+        return "" if self.connected else self._refusal or f"not connected to {self._cloud}"
+
+    async def until_connected(self) -> None:
+        """Wait until the link is connected; GradfecError if it is not after PATIENCE_S."""
+        if not await self._changed.wait_for(lambda: self.connected, PATIENCE_S):
+            raise GradfecError(self._refusal or self._silence())
+
+    def look(self, *, forever: bool) -> None:
+        """Log that the edge looks for the cloud. If it does so `forever`, warn once if the cloud is silent."""
+        self._log.info(f"looking for {self._cloud}", event="looking", cloud=str(self._cloud))
+        if forever:
+            self._silence_timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._warn_of_silence)
+
+    def saw(self, event: Connected | LinkLost | Refused) -> None:
+        """Follow an event of the protocol core; GradfecError if trying again is of no use."""
+        match event:
+            case Connected():
+                self._on_connected(event)
+            case LinkLost():
+                self._on_lost(event)
+            case Refused():
+                self._on_refused(event)
+
+    def end(self) -> None:
+        """Enter ENDED."""
+        self._enter(LinkState.ENDED)
+        if self._silence_timer:
+            self._silence_timer.cancel()
+
+    def _enter(self, state: LinkState, refusal: str = "") -> None:
+        self.state, self._refusal = state, refusal
+        self._changed.notify()
+
+    def _on_connected(self, event: Connected) -> None:
+        self._enter(LinkState.CONNECTED)
+        self._metrics.connected()
+        line = f"connected to {self._cloud}{'' if event.fresh else ' again'}"
+        self._log.info(line, event="connected", cloud=str(self._cloud), fresh=event.fresh)
+
+    def _on_lost(self, event: LinkLost) -> None:
+        self._enter(LinkState.LOOKING)
+        self._metrics.link_lost(leaving=event.leaving)
+        line = f"{self._cloud} is {'leaving' if event.leaving else 'silent'}; looking for it"
+        self._log.warning(line, event="link_lost", cloud=str(self._cloud), leaving=event.leaving)
+
+    def _on_refused(self, event: Refused) -> None:
+        self._metrics.refused(event.reason)
+        if event.reason not in TEMPORARY_REFUSALS:
+            raise GradfecError(f"{self._cloud} refuses this edge: {printable(event.detail)}")
+        refusal, before = f"{self._cloud} accepts no new edges now: {printable(event.detail)}", self._refusal
+        self._enter(LinkState.REFUSED, refusal)
+        if refusal != before:  # each hello brings the same refusal
+            self._log.warning(f"{refusal}; trying again", event="refused", cloud=str(self._cloud))
+
+    def _warn_of_silence(self) -> None:
+        if self.state is LinkState.LOOKING:
+            self._log.warning(f"{self._silence()}; trying again", event="silent", cloud=str(self._cloud))
+
+    def _silence(self) -> str:
+        """Say what to check. The cloud may well be there: senders without the key get no reply."""
+        same_key = f"it has this edge's key {self._key.id.hex()} (strangers get no answer)"
+        return (
+            f"no answer from {self._cloud} for {PATIENCE_S:.0f} s: check that gradfec-cloud runs there, that "
+            f"{'it runs with --insecure, too' if self._key.insecure else same_key}, and that UDP to that port passes "
+            "the firewalls on the way"
+        )

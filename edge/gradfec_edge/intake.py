@@ -1,0 +1,60 @@
+"""Frames in: taken from the camera and encoded, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from gradfec_edge.frames import Frame, Source
+from gradfec_edge.health import LinkHealth
+from gradfec_edge.in_flight import InFlight, Outgoing
+from gradfec_edge.pipeline import Pipeline
+
+CAMERA_PATIENCE_S = 10.0  # how long a camera that is asked for a frame counts as delivering; at least two intervals
+
+
+class Intake:
+    """Takes a frame whenever there is a free slot."""
+
+    def __init__(self, source: Source, pipeline: Pipeline, in_flight: InFlight, health: LinkHealth) -> None:
+        """Join the parts."""
+        self._source, self._pipeline, self._in_flight, self._health = source, pipeline, in_flight, health
+        self._started_at = time.monotonic()
+        self._taken_at: float | None = None  # when the newest frame was taken
+        self._asking_since: float | None = None  # while the camera is asked for one
+
+    async def next(self) -> Outgoing | None:
+        """Return the next frame, encoded; None if the source has ended.
+
+        While the cloud is away, a camera's frames are given up, but a file waits; GradfecError if it waits too long.
+        """
+        while (frame := await self._take()) is not None:
+            if self._health.connected or not self._source.live:
+                encoded, stages = await asyncio.to_thread(self._pipeline.encode, frame.image)
+                return Outgoing(frame, encoded, stages, time.perf_counter())
+            self._in_flight.gave_up(frame)
+        return None
+
+    async def _take(self) -> Frame | None:
+        await self._in_flight.take_slot()
+        if not self._source.live:
+            await self._health.until_connected()
+        self._asking_since = time.monotonic()
+        frame = await asyncio.to_thread(self._source.next_frame)  # waits until there is one, or `close` is called
+        if frame is not None:
+            self._taken_at, self._asking_since = time.monotonic(), None
+        return frame
+
+    def delivering(self, now: float) -> bool:
+        """Return whether the camera sends frames when it is asked for them."""
+        patience_s = max(CAMERA_PATIENCE_S, 2 * (self._source.interval or 0))
+        waiting_s = 0.0 if self._asking_since is None else now - self._asking_since
+        return self._taken_at is not None and waiting_s < patience_s
+
+    def frame_age_s(self, now: float) -> float:
+        """Return the seconds since the newest frame was taken, or since the start if there was none."""
+        return now - (self._started_at if self._taken_at is None else self._taken_at)
+
+    async def close(self) -> None:
+        """Close the source, in a thread: a driver that hangs must not hold up other cameras."""
+        await asyncio.to_thread(self._source.close)

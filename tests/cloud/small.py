@@ -1,0 +1,96 @@
+"""Small decided tensors, and an inference whose workers can be chosen, for the tests of the cloud."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_cloud.decoding import Decoder
+from gradfec_cloud.inference import Inference, Inferred
+from gradfec_cloud.workers.pool import BackEndName, GiveBack, Workers
+from gradfec_common.conceal import Concealment
+from gradfec_common.conceal.zero import Zero
+from gradfec_common.networks import named_cut
+from gradfec_common.packets import PacketGrid
+from gradfec_common.protect import UNKNOWN_LINK, read_policy
+from gradfec_common.quantisers import QUANTISERS
+from gradfec_common.reassembly import Reassembly
+from gradfec_common.session.events import Decided
+from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
+
+SPLIT = named_cut("pool1_pool")
+GRID = PacketGrid(SPLIT.shape, 14)  # 256 packets
+ZERO: Concealment = Zero(SPLIT, {})
+NAME = BackEndName("toy", SPLIT.name)
+SOON_S = 60.0  # a safety net
+
+
+def encoded(number: int, policy: str = "FEC_50_50", most: int | None = 1) -> EncodedTensor:
+    """Encode a tensor whose elements are `number`, but for one 0 at its end, with so many packets in a datagram.
+
+    The first packets matter most.
+    """
+    quantiser = QUANTISERS["uniform8"]
+    chi = np.full(SPLIT.shape, number, np.float32)
+    chi[-1, -1, -1] = 0
+    coded = quantiser.encode(chi, GRID)
+    importance, budget = np.arange(GRID.count, 0, -1).astype(np.float32), budget_for(quantiser.parameter_bytes, most)
+    return encode_tensor(
+        coded, quantiser, read_policy(policy).plan(importance, coded.packets.sizes, UNKNOWN_LINK, budget)
+    )
+
+
+def decided(number: int, lost: int = 0, session: int = 1, tensor: EncodedTensor | None = None) -> Decided:
+    """Return a tensor of that number, or another, without its first `lost` datagrams."""
+    bodies = (tensor or encoded(number)).bodies(number)
+    arrived = Reassembly(bodies[-1].tobytes(), GRID)
+    arrived.add(bodies[lost:])
+    return Decided(session, number, arrived, arrived.complete, 0.25)
+
+
+def undecodable(number: int) -> Decided:
+    """Return a tensor on which decoding raises an error."""
+    one = decided(number)
+    one.arrived.symbols = one.arrived.symbols[:, :0]
+    return one
+
+
+def sure_of(chi: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return probabilities (N, 1000), 1 for the class that each tensor's first element names."""
+    probabilities = np.zeros((len(chi), 1000), np.float32)
+    probabilities[np.arange(len(chi)), chi[:, 0, 0, 0].round().astype(int)] = 1
+    return probabilities
+
+
+def top1(scores: npt.NDArray[np.float32]) -> list[tuple[int, str, float]]:
+    best = int(scores.argmax())
+    return [(best, f"class {best}", float(scores[best]))]
+
+
+class Deliveries:
+    """Keeps what is delivered, in its order."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[Inferred] = queue.Queue()
+
+    def __call__(self, batch: list[Inferred]) -> None:
+        for one in batch:
+            self._queue.put(one)
+
+    def next(self) -> Inferred:
+        return self._queue.get(timeout=SOON_S)
+
+    def take(self, count: int) -> list[Inferred]:
+        """Wait for so many, which must be all."""
+        found = [self.next() for _ in range(count)]
+        assert self._queue.empty()
+        return found
+
+
+def infer(open_workers: Callable[[GiveBack], Workers], deliver: Deliveries, **options: Any) -> Inference:
+    """Start inference on one back-end, with zeros in place of missing packets."""
+    return Inference(open_workers, lambda one: NAME, Decoder(ZERO), top1, deliver, **options)

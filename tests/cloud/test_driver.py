@@ -1,0 +1,149 @@
+"""The driver of the cloud's core: when it reads the port, and how long it waits at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from gradfec_cloud.driver import REST_S, Driver
+from gradfec_common.networks import named_cut
+from gradfec_common.session.cloud import CloudSessions
+from gradfec_common.wire import Batch, batch_of
+
+FOR_EVER_S = 1000.0
+
+
+class Port:
+    """Hands out the batches that wait."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Batch] = []
+
+    def fileno(self) -> int:
+        return 99
+
+    def receive(self) -> Batch | None:
+        return self.waiting.pop(0) if self.waiting else None
+
+
+class Loop:
+    """Notes what an event loop is asked for."""
+
+    def __init__(self) -> None:
+        self.watched: set[int] = set()
+        self.later: list[tuple[float, Any]] = []
+
+    def add_reader(self, fd: int, callback: Any) -> None:
+        self.watched.add(fd)
+
+    def remove_reader(self, fd: int) -> None:
+        self.watched.remove(fd)
+
+    def call_later(self, delay: float, callback: Any) -> None:
+        self.later.append((delay, callback))
+
+
+def driver() -> tuple[Driver, CloudSessions, Port, Loop]:
+    async def make() -> Driver:
+        return Driver(core, port, lambda event: None)  # type: ignore[arg-type]
+
+    core = CloudSessions(named_cut("pool1_pool"), 0.5, {}, bytes)
+    port, loop = Port(), Loop()
+    made = asyncio.run(make())
+    made._loop = loop  # type: ignore[assignment]
+    made.start()
+    return made, core, port, loop
+
+
+def junk(count: int) -> Batch:
+    return batch_of([b"G"] * count, ["edge"] * count)
+
+
+def test_once_nothing_waits_the_port_rests_so_that_datagrams_gather() -> None:
+    driven, core, port, loop = driver()
+    port.waiting = [junk(20)]
+    driven._on_readable()
+    assert core.counts["too_short"] == 20
+    assert loop.watched == set()
+    ((delay, watch),) = loop.later
+    assert delay == REST_S
+    watch()
+    assert loop.watched == {99}
+
+
+def test_while_more_waits_there_is_no_rest() -> None:
+    driven, core, port, loop = driver()
+    port.waiting = [junk(256) for _ in range(5)]
+    driven._on_readable()
+    driven._on_readable()
+    assert (loop.watched, loop.later) == ({99}, [])
+    assert core.counts["too_short"] == 4 * 256
+
+
+def test_the_port_is_read_to_its_end_before_a_timer_acts() -> None:
+    driven, core, port, _ = driver()
+    port.waiting = [junk(256), junk(3), junk(7)]
+    driven._on_timer()
+    assert core.counts["too_short"] == 266
+    assert not port.waiting
+
+
+class Core:
+    """A core with something at hand."""
+
+    def __init__(self, open_tensors: int = 0, unacknowledged: int = 0) -> None:
+        self.open_tensors, self.unacknowledged = open_tensors, unacknowledged
+        self.leaving = False
+
+    def leave(self) -> None:
+        self.leaving = True
+
+    def datagrams_to_send(self) -> list[Any]:
+        return []
+
+    def next_timer(self) -> None:
+        return None
+
+    def next_event(self) -> None:
+        return None
+
+
+def finished(core: Core, within_s: float, *later: Callable[[], None]) -> list[bool]:
+    """Let a driver finish while things happen; return whether it was still waiting before each of them, and after."""
+
+    async def run() -> list[bool]:
+        made = Driver(core, Port(), lambda event: None)  # type: ignore[arg-type]
+        ending = asyncio.create_task(made.finish(within_s))
+        waiting = []
+        for happens in later:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert core.leaving
+            waiting.append(not ending.done())
+            happens()
+            made.pump()
+        await ending
+        return waiting
+
+    return asyncio.run(run())
+
+
+def test_with_nothing_at_hand_it_finishes_at_once() -> None:
+    assert finished(Core(), FOR_EVER_S) == []
+
+
+def test_it_finishes_when_all_tensors_are_answered_and_all_answers_acknowledged() -> None:
+    core = Core(open_tensors=1)
+
+    def answered() -> None:
+        core.open_tensors, core.unacknowledged = 0, 1
+
+    def acknowledged() -> None:
+        core.unacknowledged = 0
+
+    assert finished(core, FOR_EVER_S, answered, acknowledged, acknowledged) == [True, True, False]
+
+
+def test_it_waits_no_longer_than_it_may() -> None:
+    assert finished(Core(open_tensors=1), 0.01) == []

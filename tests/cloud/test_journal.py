@@ -1,0 +1,92 @@
+"""What the cloud writes down of its core's events: log lines, records and metrics."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.exported import Cloud
+
+from gradfec_cloud.access import by_id
+from gradfec_cloud.journal import Journal
+from gradfec_cloud.keyring import Keyring
+from gradfec_common.errors import GradfecError
+from gradfec_common.keys import INSECURE_KEY, Key
+from gradfec_common.session.events import Finished, SessionEnded, SessionMoved, SessionOpened
+from gradfec_common.session.handshake import HandshakeKey
+from gradfec_common.wire import Result
+from gradfec_host.logs import Log
+from gradfec_host.results import ResultsFile
+
+PACKETS = {"total": 10, "dropped_by_plan": 2, "recovered": 2, "missing": 0}
+DATAGRAMS = {"sent": 5, "parity": 1, "received": 4, "lost": 1}
+RESULT = Result(5, "complete", [[282, "tiger cat", 0.5]], 1, 0, {"decode": 1.5})
+FINISHED = Finished("garden", 7, 5, PACKETS, DATAGRAMS, RESULT, 0.0123456, 1)
+
+
+def journal(results: ResultsFile | None = None, key: Key = Key(bytes(range(32)))) -> tuple[Journal, Cloud]:  # noqa: B008
+    cloud, log = Cloud(), Log("gradfec-cloud")
+    keyring = Keyring(lambda: by_id(HandshakeKey(key)), cloud.metrics, log)
+    return Journal(results, keyring, cloud.metrics, log), cloud
+
+
+def test_edges_that_come_move_and_go_are_lines_and_counts(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    written, cloud = journal()
+    written.saw(SessionOpened(7, "garden", ("192.0.2.7", 4000)))
+    written.saw(SessionMoved(7, "garden", ("2001:db8::7", 4000, 0, 0)))
+    written.saw(SessionEnded(7, "garden", "bye"))
+    assert caplog.messages == [
+        "edge 'garden' connected",
+        "edge 'garden' has moved to [2001:db8::7]:4000",
+        "edge 'garden' gone (bye)",
+    ]
+    assert [record.fields for record in caplog.records] == [
+        {"edge": "garden", "session": 7, "address": "192.0.2.7:4000"},
+        {"edge": "garden", "session": 7, "address": "[2001:db8::7]:4000"},
+        {"edge": "garden", "session": 7, "reason": "bye"},
+    ]
+    for name, labels in (("opened", {}), ("moved", {}), ("ended", {"reason": "bye"})):
+        sample = f"gradfec_cloud_sessions_{name}_total"
+        assert (cloud.registry.get_sample_value(sample, labels) or 0) >= 1
+
+
+@pytest.mark.parametrize("key", [Key(bytes(range(32))), INSECURE_KEY])
+def test_an_answered_tensor_is_a_record(key: Key, tmp_path: Path) -> None:
+    with ResultsFile(tmp_path / "out.jsonl") as results:
+        written, _ = journal(results, key)
+        written.saw(SessionOpened(7, "garden", ("192.0.2.7", 4000)))
+        written.saw(FINISHED)
+    record = json.loads((tmp_path / "out.jsonl").read_text())
+    assert record == {
+        "edge": "garden",
+        "session": 7,
+        "tensor": 5,
+        "outcome": "complete",
+        "top5": [{"class_index": 282, "label": "tiger cat", "score": 0.5}],
+        "packets": PACKETS,
+        "datagrams": DATAGRAMS,
+        "latency_ms": 12.346,
+        "stages_ms": {"decode": 1.5},
+        **({"insecure": True} if key is INSECURE_KEY else {}),
+    }
+
+
+def test_packets_and_datagrams_are_added_up_without_a_results_file_too() -> None:
+    written, _ = journal()
+    written.saw(SessionOpened(7, "garden", ("192.0.2.7", 4000)))
+    for _ in range(3):
+        written.saw(FINISHED)
+    assert written.packets == {name: 3 * count for name, count in PACKETS.items()}
+    assert written.datagrams == {name: 3 * count for name, count in DATAGRAMS.items()}
+
+
+def test_a_record_that_cannot_be_written_is_an_error_but_counted(tmp_path: Path) -> None:
+    results = ResultsFile("/dev/full")
+    written, _ = journal(results)
+    written.saw(SessionOpened(7, "garden", ("192.0.2.7", 4000)))
+    with pytest.raises(GradfecError, match="/dev/full"):
+        written.saw(FINISHED)
+    assert (written.packets["total"], written.datagrams["sent"]) == (10, 5)
+    results.close()

@@ -1,0 +1,183 @@
+"""The health of the link: its states, waiting for them, and the messages for the user."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gradfec_common.errors import GradfecError
+from gradfec_common.keys import INSECURE_KEY, Key
+from gradfec_common.session.edge import Connected, Event, LinkLost, Refused
+from gradfec_common.session.handshake import HandshakeKey
+from gradfec_edge import health as health_module
+from gradfec_edge.health import LinkHealth, LinkState
+from gradfec_edge.metrics import EdgeMetrics
+from gradfec_host.console import Endpoint
+from gradfec_host.logs import Log
+
+SOON_S = 60.0  # a safety net
+CLOUD = Endpoint("cloud", 9000)
+KEY = HandshakeKey(Key(bytes(range(32))))
+SECURE = f"that it has this edge's key {KEY.id.hex()} (strangers get no answer), "
+CONNECTED, LOST, LEAVING = Connected(7, 0.25, fresh=True), LinkLost(leaving=False), LinkLost(leaving=True)
+FULL = Refused("full", "it serves 256 edges already")
+REFUSED = "cloud:9000 accepts no new edges now: it serves 256 edges already"
+
+
+class Registry(CollectorRegistry):
+    """A registry that is asked for one camera's counts."""
+
+    def count(self, name: str, **labels: str) -> float | None:
+        return self.get_sample_value(f"gradfec_edge_{name}_total", {"camera": "door", **labels})
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+def new_health(registry: Registry, key: HandshakeKey = KEY) -> LinkHealth:
+    metrics = EdgeMetrics(registry, dict, insecure=key.insecure).camera("door")
+    return LinkHealth(CLOUD, key, Log("gradfec-edge"), metrics)
+
+
+@pytest.fixture
+def health(registry: Registry) -> LinkHealth:
+    return new_health(registry)
+
+
+@pytest.mark.parametrize("before", [None, CONNECTED, LOST, FULL], ids=["new", "connected", "lost", "refused"])
+@pytest.mark.parametrize(
+    ("event", "state", "why_not"),
+    [
+        (CONNECTED, LinkState.CONNECTED, ""),
+        (LOST, LinkState.LOOKING, "not connected to cloud:9000"),
+        (LEAVING, LinkState.LOOKING, "not connected to cloud:9000"),
+        (FULL, LinkState.REFUSED, REFUSED),
+    ],
+    ids=["connected", "lost", "leaving", "refused"],
+)
+def test_the_last_event_decides_the_state(
+    before: Event | None, event: Event, state: LinkState, why_not: str, health: LinkHealth
+) -> None:
+    assert health.state is LinkState.LOOKING
+    if before is not None:
+        health.saw(before)
+    health.saw(event)
+    assert (health.state, health.connected, health.why_not) == (state, state is LinkState.CONNECTED, why_not)
+    health.end()
+    assert (health.state, health.connected) == (LinkState.ENDED, False)
+
+
+def test_each_change_of_the_link_is_counted_and_logged(
+    health: LinkHealth, registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for event in (CONNECTED, LOST, Connected(7, 0.25, fresh=False), LEAVING):
+        health.saw(event)
+    assert caplog.messages == [
+        "connected to cloud:9000",
+        "cloud:9000 is silent; looking for it",
+        "connected to cloud:9000 again",
+        "cloud:9000 is leaving; looking for it",
+    ]
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "INFO", "WARNING"]
+    assert registry.count("connections") == 2
+    assert registry.count("link_losses", reason="silent") == registry.count("link_losses", reason="leaving") == 1
+
+
+def test_a_temporary_refusal_is_logged_once_and_counted_each_time(
+    health: LinkHealth, registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    for event in (FULL, FULL, Refused("leaving", "it is\nleaving"), FULL, CONNECTED, FULL):
+        health.saw(event)
+    told = [line for line in caplog.messages if "trying again" in line]
+    other = "cloud:9000 accepts no new edges now: it is leaving"  # in one line
+    assert told == [f"{line}; trying again" for line in (REFUSED, other, REFUSED, REFUSED)]
+    assert registry.count("refusals", reason="full") == 4
+
+
+def test_a_permanent_refusal_is_an_error(health: LinkHealth, registry: Registry) -> None:
+    with pytest.raises(GradfecError, match=re.escape("cloud:9000 refuses this edge: it runs --split pool1_pool")):
+        health.saw(Refused("split", "it runs --split pool1_pool"))
+    assert registry.count("refusals", reason="other") == 1
+
+
+def test_all_tasks_that_wait_for_the_cloud_go_on_when_it_answers(health: LinkHealth) -> None:
+    async def run() -> None:
+        waiting = [asyncio.ensure_future(health.until_connected()) for _ in range(3)]
+        await asyncio.sleep(0.001)
+        health.saw(FULL)
+        await asyncio.sleep(0.001)
+        assert not any(task.done() for task in waiting)
+        health.saw(CONNECTED)
+        await asyncio.wait(waiting, timeout=SOON_S)
+        assert all(task.result() is None for task in waiting)
+        await health.until_connected()  # at once
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("event", "words"), [(None, f"no answer from cloud:9000 for 0 s: .*, {re.escape(SECURE)}and"), (FULL, REFUSED)]
+)
+def test_waiting_too_long_is_an_error_with_the_reason(
+    event: Event | None, words: str, health: LinkHealth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health_module, "PATIENCE_S", 0.001)
+    if event is not None:
+        health.saw(event)
+    with pytest.raises(GradfecError, match=words):
+        asyncio.run(health.until_connected())
+
+
+Then = Callable[[LinkHealth], object]
+
+
+async def looked(health: LinkHealth, then: Then, *, forever: bool) -> None:
+    """Look for the cloud, let something happen, and wait for longer than patience lasts."""
+    health.look(forever=forever)
+    then(health)
+    await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [(KEY, SECURE), (HandshakeKey(INSECURE_KEY), "that it runs with --insecure, too, ")],
+    ids=["a key", "insecure"],
+)
+def test_a_camera_whose_cloud_is_silent_logs_once_what_to_check(
+    key: HandshakeKey, words: str, registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(health_module, "PATIENCE_S", 0.001)
+    caplog.set_level("INFO")
+    asyncio.run(looked(new_health(registry, key), lambda health: None, forever=True))
+    looking, told = caplog.messages
+    assert looking == "looking for cloud:9000"
+    assert told.startswith(
+        f"no answer from cloud:9000 for 0 s: check that gradfec-cloud runs there, {words}and that UDP"
+    )
+    assert told.endswith("; trying again")
+    assert caplog.records[-1].levelname == "WARNING"
+
+
+@pytest.mark.parametrize(
+    ("then", "forever"),
+    [
+        (lambda health: None, False),  # a file's frames wait, and raise the error themselves
+        (lambda health: health.saw(CONNECTED), True),
+        (lambda health: health.saw(FULL), True),
+        (lambda health: health.end(), True),
+    ],
+    ids=["a file", "connected", "refused", "ended"],
+)
+def test_there_is_no_warning_of_silence_for_a_file_or_a_cloud_that_has_answered(
+    then: Then, forever: bool, health: LinkHealth, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(health_module, "PATIENCE_S", 0.001)
+    asyncio.run(looked(health, then, forever=forever))
+    assert not any("no answer" in line for line in caplog.messages)
