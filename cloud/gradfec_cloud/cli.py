@@ -40,47 +40,55 @@ Examples:
   gradfec-cloud --listen 9000 --keys keys
   gradfec-cloud --config cloud.toml
 
-Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong option.
+Exit codes: 0 stopped as asked; 1 something outside failed; 2 a wrong option.
 """
 
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option(
-    "--listen", required=True, type=EndpointType(""), help="UDP port to listen on; all interfaces by default."
+    "--listen", required=True, type=EndpointType(""), help="UDP port to listen on, on all interfaces by default."
 )
-@click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Layer after which this cloud continues.")
+@click.option(
+    "--split",
+    default="conv2_block1_add",
+    metavar="LAYER",
+    help="Last layer that runs on the edges; the cloud runs the rest.",
+)
 @click.option(
     "--fill",
     default="zero",
     type=click.Choice(["zero", "mean"]),
-    help="What a missing packet becomes: 0, or its channel's mean over training images.",
+    help="Fill the gap of a missing packet with 0, or with its channel's mean over training images.",
 )
 @click.option(
     "--deadline-ms",
     default=500,
     type=click.IntRange(1, 60_000),
-    help="Answer with what has arrived by this time after a frame's first datagram.",
+    help="Wait at most this long after a frame's first datagram, then answer with what has arrived.",
 )
-@click.option("--results", metavar="FILE|-", help="Append one JSON object per frame; - for standard output.")
-@click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve /metrics, for Prometheus, /healthz and /readyz.")
+@click.option("--results", metavar="FILE|-", help="Append one JSON object a frame to this file; - for standard output.")
+@click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve /metrics for Prometheus, /healthz and /readyz.")
 @web_option
-@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Use these weights instead of the cached ones."
+)
 @runtime_option
 @key_file_option()
 @click.option(
     "--keys",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Keys: a file for each edge, named after it. Read again on SIGHUP; removing a key ends its sessions.",
+    help="Directory of keys, one file for each edge, named after it. SIGHUP reads it again and ends the sessions of "
+    "removed keys.",
 )
 @insecure_option()
 @click.option(
     "--udp",
     default="auto",
     type=click.Choice(["auto", "plain"]),
-    help="Read many datagrams per system call if the kernel can (UDP_GRO), or always one.",
+    help="auto: receive many datagrams a system call if the kernel can (UDP_GRO). plain: always one.",
 )
-@click.option("--json", "as_json", is_flag=True, help="At the end, print the totals as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the totals as one JSON object at the end.")
 @log_format_option
 @log_level_option
 @config_option("cloud")
@@ -103,7 +111,7 @@ def main(
     log_format: str,
     log_level: str,
 ) -> None:
-    """Receive the features that edges send over a lossy link, run the rest of the network, and answer."""
+    """Receive features from edges over a lossy link, run the rest of the network, and send the answers back."""
     import contextlib
 
     from gradfec_cloud.access import key_source
@@ -123,7 +131,7 @@ def main(
     conceal = make_concealment(fill, cut, learned_for(cut))
     runtime = choose_runtime(runtime)
     read_keys = key_source(key_file, keys, insecure=insecure)
-    known = read_keys()  # fail now
+    known = read_keys()  # fail early
     with contextlib.ExitStack() as stack:
         port = Port(listen, batched=udp == "auto")
         stack.callback(port.close)
@@ -172,7 +180,7 @@ def load(
 
     let_network_first()  # also the threads that are started from here
     name = BackEndName(cut.network.name, cut.name)
-    max_batch = 1 if runtime == LITERT else MAX_BATCH  # LiteRT is no faster by batches: they would only wait for more
+    max_batch = 1 if runtime == LITERT else MAX_BATCH  # LiteRT gains nothing by a batch, which only delays every answer
     loaders = {name: partial(load_back_end, runtime, cut, weights, max_batch)}
     workers = partial(WORKERS["local"], loaders)
     return Inference(workers, lambda decided: name, Decoder(conceal), top5, deliver, max_batch=max_batch)

@@ -1,6 +1,6 @@
 """A cloud whose back-end answers at once, for `gradfec bench cloud-scale`: `python -m ...stub_cloud PORT`.
 
-Everything before the back-end is the daemon's. It keeps to one core where there is more than one.
+Everything in front of the back-end is the real daemon's. It uses only one core.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NAME = BackEndName("stub", CUT.name)
 
 
 class StubBackEnd:
-    """Gives every tensor the same answer."""
+    """Returns the same answer for every tensor."""
 
     cut = CUT
 
@@ -46,7 +46,7 @@ class StubBackEnd:
 
 
 def main(port: int) -> None:
-    """Serve until a signal asks to stop; then print the totals."""
+    """Serve until a signal; then print the totals."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     options = CloudOptions(CUT, DEADLINE_S, None, key_source(None, None, insecure=True))
