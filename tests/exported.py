@@ -32,7 +32,9 @@ class Cloud:
 
     def __init__(self) -> None:
         zeros: dict[str, int] = {}
-        self.now = Snapshot(zeros, 0, 0, 0, zeros, zeros, zeros, zeros, zeros, 0, 0, 0, 0, 0, 0, insecure=False, ready=False)
+        self.now = Snapshot(
+            zeros, 0, 0, 0, zeros, zeros, zeros, zeros, zeros, 0, 0, 0, 0, 0, 0, insecure=False, ready=False
+        )
         self.registry = new_registry("cloud", runtime="litert")
         self.metrics = CloudMetrics(self.registry, lambda: self.now)
         self.metrics.session_opened("kitchen")

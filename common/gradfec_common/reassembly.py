@@ -16,9 +16,9 @@ from gradfec_common.wire import MAX_MAP_BYTES, Bytes, Drop
 from gradfec_common.wire.symbol import (
     COMMON_BYTES,
     FIXED_BYTES,
-    MAX_GROUPS,
     MAX_SENT_PER_PACKET,
     MAX_STRIPES,
+    MAX_SYMBOLS,
     MAX_TENSOR_STRIPES,
     Layout,
     layout_of,
@@ -60,7 +60,7 @@ class Reassembly:
         self.have = np.zeros(self.groups, np.int64)
         self._body = np.frombuffer(body, np.uint8)[: self.layout.header]  # of the tensor's first datagram
         # By group, what its headers say but for what is each datagram's own; zeros, which none says, where unheard of.
-        self._said = np.zeros((MAX_GROUPS + 1, self._said_by(self._body[np.newaxis]).shape[1]), np.uint64)
+        self._said = np.zeros((self.groups + 1, self._said_by(self._body[np.newaxis]).shape[1]), np.uint64)
 
     @staticmethod
     def bytes_for(body: bytes) -> int:
@@ -115,17 +115,20 @@ class Reassembly:
     def add(self, bodies: Bytes) -> Drops:
         """Take in (m, bytes) bodies of at least FIXED_BYTES, all of this tensor; count what is refused, by reason."""
         headers = read_headers(bodies)
-        drops: Counter[Drop] = Counter()
-        fitting = self._are_expected(bodies, headers)
-        if not fitting.all():
-            others = np.flatnonzero(~fitting)
-            drops, good = judge(bodies[others], self.grid)
-            fitting[others[good]] = self._agree(bodies[others[good]], headers[others[good]])
-            drops[Drop.CONFLICT] += int(good.sum() - fitting[others].sum())
-            bodies, headers = bodies[fitting], headers[fitting]
-        if len(bodies):
-            drops.update(self._add_expected(bodies, headers))
-        return dict(+drops)
+        expected = self._are_expected(bodies, headers)
+        if expected.all():
+            return dict(+self._add_expected(bodies, headers))
+        drops = self._add_expected(bodies[expected], headers[expected])
+        others = bodies[~expected]
+        refused, good = judge(others, self.grid)
+        others = others[good]
+        teachers = self._learn_groups(others)
+        self._add_expected(others[teachers], read_headers(others[teachers]))
+        rest = others[~teachers]
+        expected = self._are_expected(rest, read_headers(rest))
+        drops[Drop.CONFLICT] += len(rest) - int(expected.sum())
+        drops += self._add_expected(rest[expected], read_headers(rest[expected]))
+        return dict(+drops + refused)
 
     def _said_by(self, bodies: Bytes) -> npt.NDArray[np.uint64]:
         """Return what (m, bytes) bodies say but for what is the datagram's own, in words (m, w) to be compared."""
@@ -138,38 +141,46 @@ class Reassembly:
         """Return which of (m, bytes) bodies say only what is known of tensor and group: `judge` finds them good."""
         if bodies.shape[1] != self.body_bytes:
             return np.zeros(len(bodies), bool)
-        expected = (self._said_by(bodies) == self._said[headers["group"]]).all(axis=1)
+        group = np.minimum(headers["group"], self.groups)  # of groups that the tensor does not have, nothing is known
+        expected = (self._said_by(bodies) == self._said[group]).all(axis=1)
         expected &= (headers["index"] < headers["n"]) & (headers["position"] < self.sent)
         return np.asarray(expected, np.bool_)
 
-    def _agree(self, bodies: Bytes, headers: Headers) -> Mask:
-        """Return which of (m, bytes) good bodies contradict nothing that is known; learn of new groups from them."""
+    def _learn_groups(self, bodies: Bytes) -> Mask:
+        """Learn of new groups from (m, bytes) good bodies; return from which: each of them can be taken in, too.
+
+        A liar must not fix a group's n and stripes with a datagram that is refused itself. So one teaches only if its
+        position is free, and only the first of its position and of its group does.
+        """
+        teachers = np.zeros(len(bodies), bool)
         if bodies.shape[1] != self.body_bytes:
-            return np.zeros(len(bodies), bool)
-        parameters = slice(self.layout.table, self.layout.header)
+            return teachers
+        headers, parameters = read_headers(bodies), slice(self.layout.table, self.layout.header)
         fresh = (bodies[:, COMMON_BYTES] == self._body[COMMON_BYTES]).all(axis=1)
         fresh &= (bodies[:, parameters] == self._body[parameters]).all(axis=1)
         rows = np.flatnonzero(fresh)
-        group, position = headers["group"][rows], headers["position"][rows]
-        rows = rows[(self.base[group] < 0) & ~self.arrived[position]]  # a liar must not fix a group's n and stripes
-        for first in np.unique(headers["group"][rows], return_index=True)[1].tolist():
-            self._learn_group(bodies[rows[first]].tobytes())
-        return self._are_expected(bodies, headers)
+        rows = rows[(self.base[headers["group"][rows]] < 0) & ~self.arrived[headers["position"][rows]]]
+        for field in ("position", "group"):
+            rows = rows[is_first(headers[field][rows], MAX_SYMBOLS)]
+        for row in rows.tolist():
+            teachers[row] = self._learn_group(bodies[row].tobytes())
+        return teachers
 
-    def _learn_group(self, body: bytes) -> None:
-        """Register a group that a body is the first to speak of, if its n can be true."""
+    def _learn_group(self, body: bytes) -> bool:
+        """Register a group that a body is the first to speak of, if its n can be true; return whether it can."""
         header = read_headers(np.frombuffer(body, np.uint8)[np.newaxis])[0]
         group, n = int(header["group"]), int(header["n"])
         unheard = int((self.base < 0).sum()) - 1  # groups besides this one, each of at least one datagram
         total = int(self.n.sum()) + n
         if total + unheard > self.sent or (not unheard and total != self.sent):
-            return
+            return False
         self.base[group] = self.n.sum()
         self.n[group] = n
         self.k[group] = read_table(body, self.k.shape[1])["k"]
         self._said[group] = self._said_by(np.frombuffer(body, np.uint8)[np.newaxis])[0]
+        return True
 
-    def _add_expected(self, bodies: Bytes, headers: Headers) -> Drops:
+    def _add_expected(self, bodies: Bytes, headers: Headers) -> Counter[Drop]:
         """Take in bodies for which `_are_expected` holds."""
         group = headers["group"].astype(np.intp)
         row = self.base[group] + headers["index"]
@@ -177,10 +188,10 @@ class Reassembly:
         new = is_first(row, self.sent) & ~self.present[row]
         taken = ~is_first(position, self.sent) | self.arrived[position]
         good = new & ~taken
-        drops = {}
+        drops: Counter[Drop] = Counter()
         if not good.all():
             # a new datagram at a position that is taken, or an old one at a new position, contradicts what came before
-            drops = {Drop.CONFLICT: int((new == taken).sum()), Drop.DUPLICATE: int((taken & ~new).sum())}
+            drops = Counter({Drop.CONFLICT: int((new == taken).sum()), Drop.DUPLICATE: int((taken & ~new).sum())})
             bodies, group, row, position = bodies[good], group[good], row[good], position[good]
         self.present[row] = self.arrived[position] = True
         if len(self.symbols):

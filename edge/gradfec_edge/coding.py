@@ -55,7 +55,7 @@ class Coding:
         if sizes is None:  # they depend on the tensor, which must not change after the plan was made
             coded = self.quantiser.encode(tensor, self.grid)
             sizes = coded.packets.sizes
-        plan = self.policy.plan(importance, sizes, link, self._budget)
+        plan = self.policy.plan(importance, sizes, link, self.budget)
         if coded is None:
             if damage is not None and self.compensate:
                 tensor = compensated(tensor, damage, plan.dropped, self.grid)
@@ -77,10 +77,11 @@ class Coding:
             return None
         if int(sizes.max()) > MAX_PACKET_BYTES:
             raise UsageError(f"a packet of {self.grid.rows} rows takes {int(sizes.max())} bytes: use smaller --rows")
-        return self.policy.plan(np.zeros(self.grid.count, np.float32), sizes, UNKNOWN_LINK, self._budget)
+        return self.policy.plan(np.zeros(self.grid.count, np.float32), sizes, UNKNOWN_LINK, self.budget)
 
     @property
-    def _budget(self) -> Budget:
+    def budget(self) -> Budget:
+        """What a datagram has room for."""
         return budget_for(self.quantiser.parameter_bytes, self.packets_a_datagram)
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gradfec_common.quantisers import AUTO
-
 Options = Mapping[str, Any]  # by their names
 
-DEFAULTS: Options = {"codec": AUTO, "protect": "FEC_20_80", "fec": "zfec"}
+DEFAULTS: Options = {"codec": "auto", "protect": "FEC_20_80", "fec": "zfec"}
 MODES: dict[str, Options] = {
     # The paper: 8 bits an element, each packet a symbol of its own, FEC_A_B, packets ranked by a proxy of Grad-CAM.
     "paper": {"codec": "uniform8", "packets_per_datagram": 1, "importance": "proxy"},

@@ -9,12 +9,13 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.cloud.small import GRID, NAME, SOON_S, SPLIT, Deliveries, decided, infer, sure_of, top1, undecodable
+from tests.cloud.small import GRID, NAME, SOON_S, SPLIT, ZERO, Deliveries, decided, infer, sure_of, top1, undecodable
 
 from gradfec_cloud.decoding import Decoder
 from gradfec_cloud.inference import MAX_BATCH, Inference
 from gradfec_cloud.workers.local import LocalWorkers
 from gradfec_cloud.workers.pool import BackEndName
+from gradfec_common.conceal import make_concealment
 
 
 class BackEnd:
@@ -76,14 +77,15 @@ def test_packets_that_a_plan_dropped_reach_the_back_end_filled(delivered: Delive
             return np.zeros((len(chi), 1000), np.float32)
 
     keeper = Keeper()
-    fill = np.linspace(1, 2, SPLIT.shape[2], dtype=np.float32)
+    means = np.linspace(1, 2, SPLIT.shape[2], dtype=np.float32)
+    conceal = make_concealment("mean", SPLIT, {"means": means})
     workers = partial(LocalWorkers, {NAME: lambda: keeper})
-    inference = Inference(workers, lambda one: NAME, Decoder(fill), top1, delivered)
+    inference = Inference(workers, lambda one: NAME, Decoder(conceal), top1, delivered)
     inference.submit(decided(7))
     assert delivered.next().error is None
     inference.close()
     dropped = keeper.chi[0, -1, -1, GRID.count // 2 // GRID.groups :]  # the plan keeps the first half of the channels
-    np.testing.assert_array_equal(dropped, fill[-len(dropped) :])
+    np.testing.assert_array_equal(dropped, means[-len(dropped) :])
     assert keeper.chi[0, -1, -1, 0] == 7
 
 
@@ -117,7 +119,7 @@ def test_each_tensor_passes_through_the_back_end_of_its_own_model_and_cut(delive
 
     loaders = {name: partial(Named, number) for number, name in enumerate(names)}
     workers = partial(LocalWorkers, loaders)
-    inference = Inference(workers, lambda one: names[one.session % 2], Decoder(0.0), top1, delivered)
+    inference = Inference(workers, lambda one: names[one.session % 2], Decoder(ZERO), top1, delivered)
     for number in range(6):
         inference.submit(decided(number, session=number))
     gate.release(6)

@@ -20,7 +20,7 @@ from .small_tensors import ZERO, planned
 GRID = PacketGrid((1, 2, 2048), 1)  # 2048 packets, as the default cut has, but of 2 elements
 UNIFORM8 = QUANTISERS["uniform8"]
 SIZES = UNIFORM8.sizes(GRID)
-TENSORS = 150
+TENSORS = 100
 RARE = 1e-6  # how rarely a code that keeps to the theory leaves the bounds; the seeds are fixed, so never or always
 
 

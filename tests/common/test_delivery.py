@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from gradfec_common.codes import BARE, ZFEC
 from gradfec_common.decode import decode_tensor
-from gradfec_common.delivery import by_stripe, packets_arrived, packets_at_hand
+from gradfec_common.delivery import by_stripe, packets_arrived, packets_at_hand, tensor_at_hand
 from gradfec_common.protect import Group, Plan, Stripe
-from gradfec_common.quantisers import QUANTISERS
+from gradfec_common.quantisers import QUANTISERS, Coded
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.symbols import Packing
 from gradfec_common.transmit import budget_for, encode_tensor, send_order
 
-from .small_tensors import GRID, TENSOR, ZERO, coded, features, odd_plan, planned
+from .small_tensors import GRID, TENSOR, ZERO, features, odd_plan, planned
 
 SEEDS = st.integers(0, 2**32 - 1)
 POLICIES = ["FEC_0_100", "FEC_30_70", "FEC_90_10", "nested:1,3/5", "nested:2,4,6", "none"]
@@ -41,7 +41,7 @@ def test_the_packets_at_hand_are_those_of_the_real_path(seed, loss, policy, most
     plan = any_plan(rng, policy, most, packets.sizes)
     arrived = rng.random(plan.sent) >= loss
     arrived[rng.integers(plan.sent)] = True  # of nothing at all the real path hears nothing
-    bodies = encode_tensor(coded(0)._replace(packets=packets, parameters=parameters), quantiser, plan).bodies(TENSOR)
+    bodies = encode_tensor(Coded(packets, parameters), quantiser, plan).bodies(TENSOR)
     reassembly = Reassembly(bodies[arrived][0].tobytes(), GRID)
     assert reassembly.add(bodies[arrived]) == {}
     decoded = decode_tensor(reassembly, ZERO)
@@ -53,6 +53,8 @@ def test_the_packets_at_hand_are_those_of_the_real_path(seed, loss, policy, most
     assert decoded.recovered == (at_hand & ~came).sum()
     every = GRID.split(quantiser.decode(packets, parameters, GRID).tensor)
     np.testing.assert_array_equal(GRID.split(decoded.tensor), np.where(at_hand[:, None], every, 0))
+    of_coded = Coded(packets, parameters)
+    np.testing.assert_array_equal(decoded.tensor, tensor_at_hand(of_coded, at_hand, quantiser, ZERO, GRID))
 
 
 @given(SEEDS)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gradfec_common.fill import channel_means, fill_values, means_shipped
 
 from gradfec_common import fill
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.fill import channel_means, fill_values, means_shipped
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 
 SPLIT = named_cut("pool1_pool")

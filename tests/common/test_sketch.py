@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from gradfec_common.plan import Block, Plan
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gradfec_common import wire
 from gradfec_common.codes import BARE, ZFEC
-from gradfec_common.plan import Block, Plan
 from gradfec_common.sketch import (
     MAX_PHOTOGRAPH_BYTES,
     Fate,

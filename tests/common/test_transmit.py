@@ -16,14 +16,14 @@ from gradfec_common.decode import decode_tensor
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_CUT, NETWORKS
 from gradfec_common.packets import PacketGrid
-from gradfec_common.protect import UNKNOWN_LINK, UnequalProtection
+from gradfec_common.protect import UNKNOWN_LINK, Budget, UnequalProtection
 from gradfec_common.protect.plan import GroupShape, StripeShape
-from gradfec_common.quantisers import QUANTISERS
+from gradfec_common.quantisers import MAX_PARAMETER_BYTES, QUANTISERS
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.seal import Sealer
 from gradfec_common.symbols import fill_symbols
 from gradfec_common.transmit import KEPT, budget_for, encode_tensor, order_of, send_order
-from gradfec_common.wire.symbol import MAX_GROUPS, MAX_SYMBOLS, layout_of, read_table
+from gradfec_common.wire.symbol import MAX_GROUPS, MAX_SYMBOLS, body_room, layout_of, read_table
 
 from .small_tensors import GRID, SIZES, TENSOR, UNIFORM8, ZERO, bodies_of, coded, encoded, headers_of, odd_plan, planned
 
@@ -249,7 +249,7 @@ def test_the_default_tensor_takes_so_many_datagrams_of_so_many_bytes(name, most,
 
 def test_a_quantiser_with_longer_parameters_leaves_less_room():
     assert budget_for(8, 3).body_bytes == budget_for(0).body_bytes - 8
-    assert budget_for() == budget_for(64)
+    assert budget_for() == Budget(body_room(MAX_PARAMETER_BYTES), None)
     assert budget_for(8, 3).packets_a_symbol == 3
 
 

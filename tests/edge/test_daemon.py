@@ -56,11 +56,30 @@ class Toy:
         self.frames.release()
 
 
-def edge_of(source: Toy, cloud: Endpoint, key: HandshakeKey = KEY, records: list[Record] | None = None) -> EdgeDaemon:
-    """Make a daemon on the running loop. It has no pipeline: no frame gets that far here."""
-    options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, None)
+class NoPipeline:
+    """Knows how many bytes a frame takes, or None. No frame gets as far as a pipeline here."""
+
+    def __init__(self, frame_bytes: int | None) -> None:
+        self.coding, self._frame_bytes = self, frame_bytes
+
+    def check(self) -> int | None:
+        return self._frame_bytes
+
+
+def edge_of(
+    source: Toy,
+    cloud: Endpoint,
+    key: HandshakeKey = KEY,
+    records: list[Record] | None = None,
+    *,
+    rate_mbit_s: float | None = None,
+    frame_bytes: int | None = None,
+) -> EdgeDaemon:
+    """Make a daemon on the running loop."""
+    options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, rate_mbit_s)
     journal = Journal(None, [].append if records is None else records.append)
-    parts = Camera(options, source, None, journal, CameraStatus("edge"), Log("gradfec-edge"))  # type: ignore[arg-type]
+    pipeline = NoPipeline(frame_bytes)
+    parts = Camera(options, source, pipeline, journal, CameraStatus("edge"), Log("gradfec-edge"))  # type: ignore[arg-type]
     return EdgeDaemon(parts, EdgeMetrics(CollectorRegistry(), dict, insecure=key.insecure).camera("edge"))
 
 
@@ -223,3 +242,19 @@ def test_it_is_ready_while_the_cloud_answers_and_the_camera_delivers(
         assert edge.why_not_ready() == "it is leaving"
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("rate_mbit_s", "frame_bytes", "warned"),
+    [(4.0, 125_000, False), (3.9, 125_000, True), (None, 125_000, False), (0.1, None, False)],
+    ids=["fast enough", "too slow", "no rate given", "sizes depend on the tensor"],
+)
+def test_a_rate_at_which_a_frame_misses_the_clouds_deadline_is_warned_of_when_the_cloud_tells_it(
+    rate_mbit_s: float | None, frame_bytes: int | None, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        edge = edge_of(Toy(), Endpoint("cloud", 9000), rate_mbit_s=rate_mbit_s, frame_bytes=frame_bytes)
+        edge._on_event(Connected(7, 0.25, fresh=True))
+
+    asyncio.run(run())
+    assert ("slow_rate" in {record.event for record in caplog.records}) == warned

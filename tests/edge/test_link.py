@@ -21,24 +21,26 @@ import uvloop
 from gradfec_cloud.port import grow_receive_buffer
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
-from gradfec_common.codes import BARE
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import Key
 from gradfec_common.networks import named_cut
-from gradfec_common.plan import Block, Plan
+from gradfec_common.packets import PacketGrid
+from gradfec_common.protect import UNKNOWN_LINK, NoProtection
+from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.replay import Verdict
 from gradfec_common.seal import Opener, Sealer
 from gradfec_common.session.edge import Answered, Closed, Connected, EdgeLimits, EdgeSession, Event, LinkLost, new_hello
 from gradfec_common.session.handshake import AuthenticHello, Established, HandshakeKey, answer_hello, read_hello
-from gradfec_common.transmit import EncodedTensor, encode_tensor, packet_grid
+from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
+from gradfec_common.wire.symbol import read_headers
 from gradfec_edge import link as link_module
 from gradfec_edge.link import Link
 from gradfec_edge.udp import Sender, Sent
 from gradfec_host.console import Endpoint
 
 SPLIT = named_cut("pool1_pool")
-GRID = packet_grid(SPLIT, 14)
-COUNT = 64  # datagrams of a tensor here: two tensors fit any kernel's receive buffer, however late they are read
+GRID = PacketGrid(SPLIT.shape, 14)  # 256 packets
+COUNT = 64  # datagrams of a tensor here, four packets in each: two tensors fit any kernel's receive buffer
 SOON_S = 60.0  # a safety net
 KEY = HandshakeKey(Key(bytes(range(32))))
 CIPHER = Cipher.CHACHA20_POLY1305
@@ -92,12 +94,12 @@ class Cloud:
         self.send(sealed)
         return sealed
 
-    def symbols(self) -> tuple[Any, wire.Bytes]:
-        """Open the symbols that came; return their headers and contents, in order."""
+    def symbols(self) -> wire.Bytes:
+        """Open the datagrams of tensors that came; return their bodies in order."""
         datagrams = [np.frombuffer(datagram, np.uint8) for datagram in self.got if is_symbol(datagram)]
         bodies, verdicts = Opener(self.established.edge_to_cloud, CIPHER).open(np.stack(datagrams))
         assert set(verdicts) == {Verdict.OK}
-        return wire.read_symbols(bodies)
+        return bodies
 
     def messages(self) -> list[wire.Message | wire.Drop]:
         """Return the messages that came, in order."""
@@ -121,10 +123,13 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     fake.close()
 
 
-def tensor(count: int = COUNT) -> EncodedTensor:
-    """Make a tensor of `count` datagrams."""
-    plan = Plan(GRID.count, np.arange(count, GRID.count), (Block(np.arange(count), count, BARE),))
-    return encode_tensor(np.zeros(SPLIT.shape, np.float32), plan, GRID, SPLIT)
+def tensor() -> EncodedTensor:
+    """Make a tensor of COUNT datagrams."""
+    quantiser = QUANTISERS["sqrt2"]
+    coded = quantiser.encode(np.zeros(SPLIT.shape, np.float32), GRID)
+    budget = budget_for(quantiser.parameter_bytes, GRID.count // COUNT)
+    plan = NoProtection().plan(np.zeros(GRID.count, np.float32), coded.packets.sizes, UNKNOWN_LINK, budget)
+    return encode_tensor(coded, quantiser, plan)
 
 
 Work = Callable[[Link, list[Event]], Awaitable[None]]
@@ -175,7 +180,7 @@ def test_the_datagrams_of_a_tensor_leave_once_in_order_and_are_counted(cloud: Cl
         await until(lambda: cloud.heard() == COUNT)
 
     link = with_link(cloud, work)
-    assert cloud.symbols()[0]["position"].tolist() == [*range(COUNT)]
+    assert read_headers(cloud.symbols())["position"].tolist() == [*range(COUNT)]
     assert link.sent["symbol"] == COUNT
     assert link.sent["control"] >= 3  # a hello, a question and a goodbye
 
@@ -229,8 +234,7 @@ def test_the_same_tensor_gives_the_same_symbols_batched_and_plain() -> None:
         with_link(cloud, work)
         cloud.close()
         got.append(cloud.symbols())
-    np.testing.assert_array_equal(got[0][0], got[1][0])
-    np.testing.assert_array_equal(got[0][1], got[1][1])
+    np.testing.assert_array_equal(*got)
 
 
 def test_the_event_loop_gets_its_turns_while_a_tensor_is_sent_at_once(
@@ -268,7 +272,7 @@ def test_the_rest_of_a_tensor_is_not_sent_once_its_answer_is_there(cloud: Cloud)
         cloud.say(wire.Report(0, COUNT, 1, 1))
         await asyncio.wait_for(sending, SOON_S / 2)
         await send_one(link)
-        await until(lambda: 1 in cloud.symbols()[0]["tensor"])
+        await until(lambda: 1 in read_headers(cloud.symbols())["tensor"])
 
     link = with_link(cloud, work)
     assert link.sent["symbol"] < 2 * COUNT
@@ -308,8 +312,8 @@ def test_waiting_for_all_tensors_ends_when_each_is_answered_or_given_up(cloud: C
         cloud.say(wire.Report(0, COUNT, 1, 1))
         await until(lambda: any(isinstance(event, Closed) for event in events))
         assert not waiting.done()
-        link.session._awaiting[1].closes_at = 0.0  # its time is over: the core's timer gives it up
-        link._on_timer()
+        link.session.handle_timer(time.monotonic() + 2 * SOON_S)  # its time is over
+        link._pump()
         await asyncio.wait_for(waiting, SOON_S)
         assert [(type(event), event.tensor) for event in events[1:]] == [(Answered, 0), (Closed, 0), (Closed, 1)]
 

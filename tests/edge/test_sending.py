@@ -123,7 +123,7 @@ def test_a_tensor_is_spread_as_the_pacing_says() -> None:
         await world.until_all_sent()
         return world
 
-    assert asyncio.run(run()).link.spread_s == [outgoing().encoded.wire_bits / 8e6]
+    assert asyncio.run(run()).link.spread_s == [outgoing().encoded.wire_bytes / 1e6]
 
 
 def test_the_time_for_sending_includes_the_wait_for_earlier_frames() -> None:

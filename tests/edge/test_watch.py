@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.common.small_tensors import GRID, encoded
+from tests.common.small_tensors import GRID, encoded, planned
 
-from gradfec_common.plan import UnequalProtection
+from gradfec_common.cells import Cell
 from gradfec_common.session.edge import Answered, Closed, Connected, LinkLost, Refused
 from gradfec_common.sketch import JPEG_MAGIC, Sketch
 from gradfec_common.wire import Report, Result
@@ -19,7 +19,6 @@ from gradfec_edge.cells import cells_of
 from gradfec_edge.pipeline import EncodedFrame
 from gradfec_edge.watch import Watch
 from gradfec_host.console import Endpoint
-from gradfec_common.cells import Cell
 from gradfec_web.view import Frame, Picture, Record
 
 CLOUD = Endpoint("cloud", 9000)
@@ -29,15 +28,16 @@ RESULT = Result(3, "partial", [[282, "tiger cat", 0.5]], 1, 2, {"decode": 1.0})
 RECORD: dict[str, object] = {
     "source": "cat.jpg",
     "outcome": "partial",
-    "packets": {"sent": 16, "received": 12, "lost": None},
+    "packets": {"total": 12, "recovered": 1, "missing": None},
+    "datagrams": {"sent": 16, "received": 12, "lost": None},
     "latency_ms": 12.5,
     "stages_ms": {"decode": 1.0},
 }
 
 
 def frame() -> EncodedFrame:
-    tensor = encoded(UnequalProtection(50).plan(SCORES))
-    return EncodedFrame(tensor.headers, tensor.symbols, tensor.plan, GRID, IMAGE, SCORES, SCORES / SCORES.sum())
+    tensor = encoded(planned("FEC_50_50", SCORES))
+    return EncodedFrame(tensor.plan, tensor.unnumbered, GRID, IMAGE, SCORES, SCORES / SCORES.sum())
 
 
 @dataclass
@@ -113,7 +113,8 @@ def test_a_frame_is_told_by_its_record_and_its_report(page: Page) -> None:
     watch.closed(Closed(3, RESULT, report, 12), RECORD)
     (told,) = page.take(Frame)
     assert (told.edge, told.session, told.number, told.outcome, told.source) == ("kitchen", 7, 3, "partial", "cat.jpg")
-    assert told.packets == {"sent": 16, "received": 12}  # what is not known is left out
+    assert told.packets == {"total": 12, "recovered": 1}  # what is not known is left out
+    assert told.datagrams == {"sent": 16, "received": 12}
     assert (told.bursts, told.latency_ms, told.stages_ms) == (2, 12.5, {"decode": 1.0})
     assert told.top5 == [(282, "tiger cat", 0.5)]
 
@@ -141,7 +142,7 @@ def test_one_picture_a_second_shows_what_the_report_s_map_says(page: Page, now: 
     pictures = page.take(Picture)
     assert [picture.number for picture in pictures] == [0, 8, 16, 24]
     picture = pictures[0]
-    cells = cells_of(tensor.plan, tensor.headers, arrived, complete=False)
+    cells = cells_of(tensor.plan, arrived, complete=False)
     assert base64.b64decode(picture.cells) == cells.tobytes()
     assert (picture.channels, picture.groups) == (6, 2)
     assert base64.b64decode(picture.photograph).startswith(JPEG_MAGIC)

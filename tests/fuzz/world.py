@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from gradfec_common.plan import Block, Plan
 from tests.common.small_tensors import GRID, SPLIT, features
 
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.codes import BARE, CODES, ZFEC
 from gradfec_common.keys import Entropy, Key
-from gradfec_common.plan import Block, Plan
 from gradfec_common.reassembly import Reassembly, decode_tensor
 from gradfec_common.replay import Verdict
 from gradfec_common.seal import Opener, Sealer

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gradfec_common.plan import NoProtection, UnequalProtection
+from gradfec_common.quantise import Quantised
 from tests.common.small_tensors import FEC_CODES, odd_plan
 
 from gradfec_cli.channel import ChannelSettings
@@ -20,8 +22,6 @@ from gradfec_common import wire
 from gradfec_common.networks import Cut
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import NoProtection, UnequalProtection
-from gradfec_common.quantise import Quantised
 from gradfec_common.replay import REPLAY_WINDOW
 from gradfec_common.seal import REKEY_DATAGRAMS
 from gradfec_common.session.edge import EdgeLimits

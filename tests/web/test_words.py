@@ -3,9 +3,9 @@
 import pytest
 from tests.web.world import Camera, status
 
+from gradfec_common.cells import Cell
 from gradfec_web import charts, words
 from gradfec_web.history import History
-from gradfec_common.cells import Cell
 from gradfec_web.view import Edge
 
 NOW = 1_000_000.0

@@ -34,7 +34,7 @@ from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import EdgeLimits, EdgeSession, new_hello
 from gradfec_common.session.events import Decided
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_common.transmit import budget_for, encode_tensor
+from gradfec_common.transmit import encode_tensor
 from gradfec_edge.coding import Coding
 from gradfec_edge.importance.free import FREE
 from gradfec_host.console import Number, plain_errors
@@ -81,7 +81,6 @@ class PacketPath:
         """Lose the share `loss` of each tensor's datagrams; `each` runs the codes' calls."""
         self.coding, self.loss, self.way, self.each = coding, loss, way, each
         cut, grid = coding.cut, coding.grid
-        self.budget = budget_for(coding.quantiser, coding.packets_a_datagram)
         self.conceal = make_concealment(DEFAULT_CONCEALMENT, cut, {})
         self.rng = np.random.default_rng(0)
         self.chi = self.rng.normal(size=cut.shape).astype(np.float32)
@@ -134,7 +133,7 @@ class PacketPath:
         with stages.time("score by activation"):
             scores = self.activation(self.image, self.chi)
         with stages.time("plan"):
-            plan = self.coding.policy.plan(scores, coded.packets.sizes, UNKNOWN_LINK, self.budget)
+            plan = self.coding.policy.plan(scores, coded.packets.sizes, UNKNOWN_LINK, self.coding.budget)
         with stages.time("encode"):
             encoded = encode_tensor(coded, quantiser, plan, self.each)
         with stages.time("headers"):

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from tests.cloud.small import GRID, NAME, SPLIT, Deliveries, infer, sure_of
+from tests.cloud.small import GRID, NAME, SPLIT, Deliveries, encoded, infer, sure_of
 
 from gradfec_cloud.inference import Inference
 from gradfec_cloud.workers import WORKERS
@@ -15,12 +15,10 @@ from gradfec_cloud.workers.pool import Batch
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.keys import Key
-from gradfec_common.plan import parse_scheme
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import Answered, EdgeSession, new_hello
 from gradfec_common.session.events import Decided
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_common.transmit import encode_tensor
 
 KEY = HandshakeKey(Key(bytes(range(32))))
 FRAMES, IN_FLIGHT, LOST = 6, 3, 28  # of a frame's datagrams
@@ -83,10 +81,7 @@ class Link:
         return decided > 0
 
     def send(self, number: int) -> None:
-        chi = np.full(SPLIT.shape, number, np.float32)
-        chi[-1, -1, -1] = 0
-        plan = parse_scheme("FEC_50_50").plan(np.arange(GRID.count, 0, -1).astype(np.float32))
-        tensor, bodies = self.edge.open_tensor(encode_tensor(chi, plan, GRID, SPLIT), self.now)
+        tensor, bodies = self.edge.open_tensor(encoded(number), self.now)
         assert tensor == number
         sealed = self.edge.seal(tensor, bodies)
         assert sealed is not None

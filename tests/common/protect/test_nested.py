@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.common.small_tensors import FEC_CODES, planned
+from tests.common.small_tensors import ALONE, FEC_CODES, planned
 
 from gradfec_common.codes import BARE, ZFEC
 from gradfec_common.delivery import packets_at_hand
@@ -52,7 +52,7 @@ def test_whichever_m_datagrams_arrive_every_class_of_at_most_m_is_whole(ks, more
 @given(KS, SEEDS, st.sampled_from(FEC_CODES), st.sampled_from([None, 1]))
 def test_packets_are_dropped_only_from_full_datagrams_and_symbols_are_as_short_as_they_can_be(ks, seed, code, most):
     rng = np.random.default_rng(seed)
-    sizes = rng.integers(1, 60, rng.integers(1, 400))
+    sizes = rng.integers(1, 60, rng.integers(8, 400))
     importance = rng.random(len(sizes))
     budget = budget_for(4, most)
     plan = planned(written(ks, ks[-1]), importance, sizes=sizes, code=code, budget=budget)
@@ -73,14 +73,14 @@ def test_packets_are_dropped_only_from_full_datagrams_and_symbols_are_as_short_a
 
 
 def test_classes_for_which_there_are_no_packets_left_are_left_out():
-    plan = planned("nested:2,4,8,16/20", budget=budget_for(8, 1))  # 12 packets, of which 2 + 4 + 6 fill three classes
+    plan = planned("nested:2,4,8,16/20", budget=ALONE)  # 12 packets, of which 2 + 4 + 6 fill three classes
     ((n, stripes),) = plan.groups
     assert n == 20
     assert [(stripe.k, len(stripe.packets)) for stripe in stripes] == [(2, 2), (4, 4), (8, 6)]
 
 
 def test_with_a_packet_a_symbol_as_many_are_kept_as_there_are_data_symbols():
-    plan = planned("nested:1,3/5", budget=budget_for(8, 1))
+    plan = planned("nested:1,3/5", budget=ALONE)
     assert [stripe.packets.tolist() for _, stripe in plan.stripes] == [[11], [10, 9, 8]]
     assert plan.dropped.tolist() == list(range(8))
 
@@ -103,6 +103,15 @@ def test_classes_that_leave_no_room_for_a_packet_are_refused_with_what_to_do():
     )
     with pytest.raises(UsageError, match=says):
         planned(f"nested:{ks}", sizes=np.full(12, 40), budget=budget_for(0))
+
+
+def test_more_than_four_datagrams_a_packet_are_refused_with_what_to_do():
+    assert planned("nested:2/48").sent == 48
+    says = (
+        "nested:2/49 makes 49 datagrams of 12 packets; 4 a packet are the limit: use fewer datagrams or smaller --rows"
+    )
+    with pytest.raises(UsageError, match=says):
+        planned("nested:2/49")
 
 
 @pytest.mark.parametrize(

@@ -42,14 +42,27 @@ def test_a_stripe_that_its_code_cannot_have_is_our_own_bug(k, n):
 
 
 def test_datagrams_of_different_lengths_are_our_own_bug():
-    with pytest.raises(AssertionError, match="datagrams of different lengths"):
+    with pytest.raises(AssertionError, match="groups of different lengths"):
         Plan(3, NOTHING, (Group(3, (stripe([0, 1]),)), Group(2, (stripe([2], length=32),))))
 
 
 def test_groups_with_different_numbers_of_stripes_are_our_own_bug():
     two = (stripe([0], length=15), stripe([1], length=16))
-    with pytest.raises(AssertionError, match="tables of different lengths"):
+    with pytest.raises(AssertionError, match="different lengths or numbers of stripes"):
         Plan(3, NOTHING, (Group(3, two), Group(2, (stripe([2]),))))
+
+
+def test_more_stripes_than_a_tensor_may_have_are_our_own_bug():
+    groups = [Group(1, (stripe([packet], code=BARE),)) for packet in range(256)]
+    assert Plan(255, NOTHING, tuple(groups[:255])).sent == 255
+    with pytest.raises(AssertionError, match="more stripes than a tensor may have"):
+        Plan(256, NOTHING, tuple(groups))
+
+
+def test_more_datagrams_than_four_a_packet_are_our_own_bug():
+    assert Plan(3, np.array([1, 2]), (Group(12, (stripe([0]),)),)).parity == 11
+    with pytest.raises(AssertionError, match="more datagrams than the cloud takes"):
+        Plan(3, np.array([1, 2]), (Group(13, (stripe([0]),)),))
 
 
 def test_what_a_plan_says_of_itself_is_counted_by_hand():

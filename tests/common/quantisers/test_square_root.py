@@ -23,7 +23,7 @@ def there_and_back(quantiser, values):
 
 
 @BITS
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(TENSORS)
 @pytest.mark.filterwarnings("error")
 def test_the_roots_error_is_half_a_level_at_most(bits, values):
@@ -35,7 +35,7 @@ def test_the_roots_error_is_half_a_level_at_most(bits, values):
 
 
 @BITS
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(TENSORS)
 def test_zero_stays_zero_and_what_is_below_becomes_zero(bits, values):
     back = there_and_back(SquareRoot(bits), values)

@@ -38,7 +38,7 @@ def error_and_half_a_level(quantiser, values, grid=GRID):
 
 
 @BITS
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(TENSORS)
 def test_the_error_is_half_a_level_at_most(bits, values):
     error, bound = error_and_half_a_level(Uniform(bits), values)
@@ -46,7 +46,7 @@ def test_the_error_is_half_a_level_at_most(bits, values):
 
 
 @BITS
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(SEEDS, st.floats(1e-30, 1e30), st.floats(-1e30, 1e30))
 def test_the_error_is_half_a_level_at_most_at_any_scale_and_offset(bits, seed, scale, offset):
     values = (np.random.default_rng(seed).normal(size=(10, 5, 10)) * scale + offset).astype(np.float32)
@@ -55,7 +55,7 @@ def test_the_error_is_half_a_level_at_most_at_any_scale_and_offset(bits, seed, s
 
 
 @BITS
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(TENSORS)
 def test_the_ends_of_the_range_come_back_exactly(bits, values):
     quantiser = Uniform(bits)
@@ -132,7 +132,7 @@ def test_a_range_is_finite_in_order_and_of_a_finite_width(low, high, good):
 
 
 @BITS
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(FINITE, FINITE)
 @pytest.mark.filterwarnings("error")
 def test_what_the_levels_of_any_range_stand_for_is_finite_in_order_and_within_it(bits, one, other):

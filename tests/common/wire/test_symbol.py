@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradfec_common import wire
@@ -12,7 +12,6 @@ from gradfec_common.quantisers import MAX_PARAMETER_BYTES
 from gradfec_common.wire.symbol import (
     COMMON_BYTES,
     FIXED_BYTES,
-    GROUP_AT,
     MAX_STRIPES,
     STRIPE_BYTES,
     TENSOR_BYTES,
@@ -32,6 +31,7 @@ def body_of(values, entries=(), rest=b""):
     return struct.pack(">IHHHHBBBBBH", *values) + b"".join(struct.pack(">HHB", *entry) for entry in entries) + rest
 
 
+@settings(max_examples=40)
 @given(st.lists(VALUES, min_size=1, max_size=5), st.binary(max_size=9))
 def test_the_fixed_part_of_every_body_is_read(rows, rest):
     bodies = np.stack([np.frombuffer(body_of(values, rest=rest), np.uint8) for values in rows])
@@ -42,11 +42,13 @@ def test_the_fixed_part_of_every_body_is_read(rows, rest):
         assert [tuple(header) for header in headers.tolist()] == rows
 
 
+@settings(max_examples=40)
 @given(VALUES, ENTRIES, st.binary(max_size=9))
 def test_the_table_is_read_stripe_by_stripe(values, entries, rest):
     assert read_table(body_of(values, entries, rest), len(entries)).tolist() == entries
 
 
+@settings(max_examples=40)
 @given(VALUES, ENTRIES, st.binary(max_size=64), st.binary(min_size=1, max_size=20))
 def test_the_parameters_follow_the_table_and_the_symbols_follow_them(values, entries, parameters, symbols):
     body = body_of(values, entries, parameters + symbols)
@@ -55,14 +57,15 @@ def test_the_parameters_follow_the_table_and_the_symbols_follow_them(values, ent
     assert body[header:] == symbols
 
 
+@settings(max_examples=40)
 @given(VALUES, VALUES, ENTRIES)
 def test_what_is_the_tensors_and_what_is_the_groups_each_stand_together(one, other, entries):
     ours, group_of_other = list(one), list(other)
     assert body_of(ours, entries)[TENSOR_BYTES] == struct.pack(">I", one[0])
     assert body_of(ours, entries)[COMMON_BYTES] == struct.pack(">HHBBBB", *one[3:9])
     group_of_other[:9] = one[:9]
-    assert body_of(group_of_other, entries)[:GROUP_AT] == body_of(ours, entries)[:GROUP_AT]
-    assert body_of(ours, entries)[GROUP_AT:FIXED_BYTES] == struct.pack(">BH", *one[9:])
+    assert body_of(group_of_other, entries)[: COMMON_BYTES.stop] == body_of(ours, entries)[: COMMON_BYTES.stop]
+    assert body_of(ours, entries)[COMMON_BYTES.stop : FIXED_BYTES] == struct.pack(">BH", *one[9:])
 
 
 def test_sizes_are_those_of_the_protocol():
