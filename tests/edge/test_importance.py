@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gradfec_common.fill import channel_means
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,7 +8,7 @@ carries them out: it alone counts datagrams and limits, and tells the shell.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -72,10 +72,9 @@ class CloudSessions:
     def receive(self, batch: Batch, now: float) -> None:
         """Take in datagrams of any bytes from anyone."""
         found = wire.sort_batch(batch)
-        for reason, rows in found.drops.items():
-            self.counts[reason.value] += len(rows)
+        self._count({reason.value: len(rows) for reason, rows in found.drops.items()})
         if len(found.welcomes):
-            self.counts[Drop.UNEXPECTED.value] += len(found.welcomes)
+            self._count({Drop.UNEXPECTED.value: len(found.welcomes)})
         for mine in alike(found.headers["session"]):
             self._receive_sealed(batch, found.sealed[mine], found.headers[mine], now)
         for row in found.hellos.tolist():  # last: an edge that asks for a new session besides will rather keep its own
@@ -202,13 +201,16 @@ class CloudSessions:
         """Take in what is in (m,) `rows` of a batch, all with the number of one session."""
         session = self._sessions.get(int(headers["session"][0]))
         if session is None:
-            self.counts[Drop.UNKNOWN_SESSION.value] += len(rows)
+            self._count({Drop.UNKNOWN_SESSION.value: len(rows)})
             return
         if not session.allowance.has_any(now):
-            self.counts[Drop.RATE_LIMIT.value] += len(rows)
+            self._count({Drop.RATE_LIMIT.value: len(rows)})
             self.bites["tensors_per_s"] += 1
             return
         is_symbol = headers["kind"] == Kind.SYMBOL
+        if is_symbol.all():  # mostly
+            self._receive_symbols(session, batch, rows, headers["counter"], now)
+            return
         if is_symbol.any():
             self._receive_symbols(session, batch, rows[is_symbol], headers["counter"][is_symbol], now)
         for row in rows[~is_symbol].tolist():
@@ -220,12 +222,12 @@ class CloudSessions:
         self, session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any], now: float
     ) -> None:
         for opened in open_symbols(session, batch, rows, counters):
-            self.counts.update(opened.drops)
+            self._count(opened.drops)
             if len(opened.rows):
                 self._hear(session, batch, opened.rows, opened.counters, now)
             for number, bodies in by_tensor(opened.bodies) if len(opened.rows) else ():
                 fates, effects = self._tensors.collect(session.id, number, bodies, now, leaving=self.leaving)
-                self.counts.update(fates)
+                self._count(fates)
                 self._carry_out(effects)
 
     def _receive_message(self, session: Session, batch: Batch, row: int, now: float) -> str:
@@ -265,6 +267,10 @@ class CloudSessions:
             self._events.append(news)
 
     # --- effects ---
+
+    def _count(self, fates: Mapping[str, int]) -> None:
+        for fate, count in fates.items():
+            self.counts[fate] += count
 
     def _carry_out(self, effects: Iterable[Effect]) -> None:
         """Do what a part of the core asks for, in order."""

@@ -74,39 +74,40 @@ class Tensors:
 
     def collect(
         self, session: int, number: int, bodies: Bytes, now: float, *, leaving: bool
-    ) -> tuple[Counter[str], list[Effect]]:
+    ) -> tuple[dict[str, int], list[Effect]]:
         """Take in (m, bytes) bodies of one tensor, at least one; return their fates, and effects.
 
         `leaving`: open no tensor.
         """
-        mine, effects, fates = self._sessions[session], list[Effect](), Counter[str]()
+        mine, effects = self._sessions[session], list[Effect]()
+        fates: dict[str, int] = {}
         tensor: Tensor | Drop | None = mine.tensors.get(number)
         if tensor is None:
             drops, good = judge(bodies, mine.grid)
-            fates.update({reason.value: count for reason, count in drops.items()})
+            fates = {reason.value: count for reason, count in drops.items()}
             if not good.any():
                 return fates, effects
             bodies = bodies[good]
             tensor, effects = self._open(mine, number, bodies[0].tobytes(), now, leaving=leaving)
         if isinstance(tensor, Drop):
-            fates[tensor.value] += len(bodies)
+            fates[tensor.value] = len(bodies)
         elif tensor.state is TensorState.CLOSED:
-            fates[Drop.LATE.value] += len(bodies)
+            fates[Drop.LATE.value] = len(bodies)
         else:
             more, then = self._add(mine, number, tensor, bodies, now)
-            fates.update(more)
+            fates = {fate: fates.get(fate, 0) + more.get(fate, 0) for fate in {**fates, **more}}
             effects += then
         return fates, effects
 
     def _add(
         self, mine: SessionTensors, number: int, tensor: Tensor, bodies: Bytes, now: float
-    ) -> tuple[Counter[str], list[Effect]]:
+    ) -> tuple[dict[str, int], list[Effect]]:
         """Add bodies to an open tensor; return their fates, and effects."""
         arrived, collecting, effects = tensor.arrived, tensor.state is TensorState.COLLECTING, list[Effect]()
         before = arrived.received
         drops = arrived.add(bodies)
-        fates = Counter({reason.value: count for reason, count in drops.items()})
-        fates["collected" if collecting else "surplus"] += arrived.received - before
+        fates = {reason.value: count for reason, count in drops.items()}
+        fates["collected" if collecting else "surplus"] = arrived.received - before
         if collecting and arrived.complete:
             effects += self._decide(mine, number, now)
         if arrived.all_arrived:

@@ -6,7 +6,6 @@ what it says. Each step drops what it does not let pass under a named reason.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -29,7 +28,7 @@ class Opened(NamedTuple):
     rows: Rows
     counters: npt.NDArray[Any]
     bodies: wire.Bytes
-    drops: Counter[str]  # the others, by fate
+    drops: dict[str, int]  # the others, by fate
 
 
 def open_symbols(session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any]) -> Iterator[Opened]:
@@ -45,13 +44,13 @@ def _open_alike(session: Session, batch: Batch, rows: Rows, counters: npt.NDArra
     length = int(batch.lengths[rows[0]])
     if length <= MIN_SYMBOL_BYTES:
         none = np.empty((0, 0), np.uint8)
-        return Opened(rows[:0], counters[:0], none, Counter({Drop.BAD_LENGTH.value: len(rows)}))
+        return Opened(rows[:0], counters[:0], none, {Drop.BAD_LENGTH.value: len(rows)})
     whole = batch.buffer if len(rows) == len(batch.buffer) else batch.buffer[rows]
     bodies, verdicts = session.opener.open(whole[:, :length])
-    drops: Counter[str] = Counter()
+    drops: dict[str, int] = {}
     good = verdicts == Verdict.OK
     if not good.all():
-        drops += Counter({reason.value: int((verdicts == verdict).sum()) for verdict, reason in UNSEALED.items()})
+        drops |= {reason.value: int((verdicts == verdict).sum()) for verdict, reason in UNSEALED.items()}
         rows, counters, bodies = rows[good], counters[good], bodies[good]
     return Opened(rows, counters, bodies, drops)
 

@@ -124,13 +124,12 @@ class Bye:
 
 @dataclass(frozen=True)
 class SketchPart:
-    """Edge to cloud: one of the `n` symbols of a sketch of a tensor (module `sketch`), of which any `k` will do."""
+    """Edge to cloud: one of the `parts` of a tensor's sketch (module `sketch`), counted from 0; all make the sketch."""
 
     kind: ClassVar[MessageKind] = MessageKind.SKETCH
     tensor: int
-    n: int
-    k: int
-    index: int
+    part: int
+    parts: int
     data: bytes
 
 
@@ -218,9 +217,8 @@ IS_VALID: dict[str, Callable[[Any], bool]] = {
     "bursts": _is_uint(16),
     "arrived": _are_bytes(MAX_MAP_BYTES),
     "sketches": lambda value: type(value) is bool,
-    "n": _is_uint(8),
-    "k": _is_uint(8),
-    "index": _is_uint(8),
+    "part": _is_uint(8),
+    "parts": _is_uint(8),
     "data": _are_bytes(MAX_PART_BYTES),
     "padding": _are_bytes(MAX_PADDING_BYTES),
     "results": _are_tensors,

@@ -30,7 +30,7 @@ BARE_PLAN = planned("none")
 NESTED = planned("nested:2,4/6", budget=budget_for())  # all 12 packets in 6 datagrams, 2 to a symbol; any 2 give back 4
 SYMBOL_BYTES = PLAN.symbol_bytes
 TOP5 = [[282, "tiger cat", 0.5]]
-FAST, MOMENT_S = 1e9, 1e-6  # so many tensors a second: after a moment, all that may come at once may come
+FAST, MOMENT_S = 1e9, 1e-6  # tensors a second, and a moment after which the allowance is full again
 
 
 class Cloud:
@@ -102,7 +102,7 @@ class Cloud:
         self.now = end
 
     def look(self, hellos=()):
-        """See what the cloud does, and whether it may."""
+        """Take what the cloud says and does, and check it."""
         while (event := self.core.next_event()) is not None:
             self.events.append(event)
         for datagram, peer in self.core.datagrams_to_send():
@@ -120,7 +120,7 @@ class Cloud:
         assert self.core.open_sessions <= self.core.limits.sessions
 
     def _meet(self, welcome, hellos):
-        """Understand a welcome, which is to one of `hellos`; keep the edge's end of a session that is new."""
+        """Read a welcome to one of `hellos`; keep the edge's end if the session is new."""
         hello, established = next((h, e) for h in hellos if (e := self.hellos[h][0].finish(welcome)) is not None)
         self.welcomes[welcome] = established
         if established.session and established.session not in self.ends:
@@ -162,7 +162,7 @@ class Cloud:
 
     @property
     def counts(self):
-        """Fates that have befallen a datagram."""
+        """Fates of datagrams, without those that are 0."""
         return dict(+self.core.counts)
 
     @property
@@ -171,7 +171,7 @@ class Cloud:
 
 
 def timers_of(cloud):
-    """How many places timers take."""
+    """How many places the timers take."""
     core = cloud.core
     return len(core._tensors._timers) + len(core._repeater._timers) + (core._sessions.look_at is not None)
 

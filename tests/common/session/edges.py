@@ -78,7 +78,7 @@ class Edge:
         self.now = end
 
     def look(self):
-        """See what the edge does, and whether it may."""
+        """Take what the edge says and does, and check it."""
         for datagram in self.core.datagrams_to_send():
             assert len(datagram) <= wire.MAX_DATAGRAM_BYTES
             self.sent.append((round(self.now - self.start, 6), *self._read(datagram)))
@@ -125,5 +125,5 @@ class Edge:
 
     @property
     def counts(self):
-        """Fates that have befallen a datagram."""
+        """Fates of datagrams, without those that are 0."""
         return dict(+self.core.counts)

@@ -133,7 +133,7 @@ def test_a_range_of_signalling_nans_is_a_bad_parameter_without_a_warning(cloud):
         Pong(),
         Result(0, "complete", TOP5, 0, 0, {}),
         Report(1, 2, 3, 4),
-        SketchPart(0, 1, 1, 0, b"not asked for"),
+        SketchPart(0, 0, 1, b"not asked for"),
     ],
     ids=lambda message: message.kind.name,
 )

@@ -221,7 +221,7 @@ FATES = {
     "a refusal's body": (lambda end: end.says(Refuse("full", "")), Drop.UNEXPECTED),
     "a question": (lambda end: end.says(Ping()), Drop.UNEXPECTED),
     "an acknowledgement": (lambda end: end.says(Ack([0], [0])), Drop.UNEXPECTED),
-    "a sketch": (lambda end: end.says(SketchPart(0, 1, 1, 0, b"?")), Drop.UNEXPECTED),
+    "a sketch": (lambda end: end.says(SketchPart(0, 0, 1, b"?")), Drop.UNEXPECTED),
     "no message": (lambda end: end.says(b"\7\x80"), Drop.BAD_MESSAGE),
     "forged": (lambda end: map(flipped, end.says(result(0))), Drop.FORGED),
     "another session": (lambda end: [d[:7] + b"\x63" + d[8:] for d in end.says(result(0))], Drop.UNKNOWN_SESSION),
