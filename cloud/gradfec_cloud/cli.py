@@ -57,8 +57,8 @@ Exit codes: 0 stopped as asked; 1 something outside failed; 2 a wrong option.
 @click.option(
     "--fill",
     default="zero",
-    type=click.Choice(["zero", "mean"]),
-    help="Fill the gap of a missing packet with 0, or with its channel's mean over training images.",
+    metavar="NAME",
+    help="What stands in for a missing packet: zero, or mean, its channel's mean over training images.",
 )
 @click.option(
     "--deadline-ms",

@@ -42,7 +42,7 @@ def picture_of_noise(rng: np.random.Generator) -> str:
 
 
 class Camera:
-    """One edge's frames under FEC_A_B with A half, over a link that loses in bursts."""
+    """One edge's frames under FEC_50_50, a packet in each datagram, over a link that loses in bursts."""
 
     def __init__(self, name: str, session: int, loss: float = 0.2, seed: int = 0, role: str = "cloud") -> None:
         self.name, self.session, self.loss, self.role = name, session, loss, role
@@ -88,13 +88,10 @@ class Camera:
             packets={
                 "total": total,
                 "dropped_by_plan": total // 2,
-                "parity": total // 2,
-                "sent": total,
-                "received": arrived,
-                "lost": total - arrived,
                 "recovered": int((cells == Cell.RECOVERED).sum()),
                 "missing": int(failed.sum()),
             },
+            datagrams={"sent": total, "parity": total // 2, "received": arrived, "lost": total - arrived},
             bursts=max(1, round((total - arrived) / rng.uniform(2.5, 4))),
             latency_ms=sum(stages.values()) + rng.uniform(20, 60),
             stages_ms=stages,
