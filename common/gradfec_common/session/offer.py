@@ -56,6 +56,5 @@ def _shown(digest: bytes) -> str:
 
 def _refusal(reason: str, detail: str) -> Refuse:
     """Return a refusal whose words fit the message."""
-    return Refuse(
-        reason, detail if len(detail.encode()) <= MAX_TEXT_BYTES // 2 else f"{detail[: MAX_TEXT_BYTES // 2]}..."
-    )
+    most = MAX_TEXT_BYTES // 2  # characters: names of layers may be any
+    return Refuse(reason, detail if len(detail) <= most else f"{detail[: most - 3]}...")

@@ -60,9 +60,12 @@ class Reception:
         if not isinstance(wanted, Hello):
             return Received(Drop.BAD_MESSAGE.value, bites=bites)
         admitted, more = self._admit(wanted, hello.key, sessions, leaving=leaving)
-        said, number = (
-            (admitted, 0) if isinstance(admitted, Refuse) else (self._welcome, sessions.new_number(self._entropy))
-        )
+        said: Refuse | Welcome = self._welcome
+        number = 0
+        if isinstance(admitted, Refuse):
+            said = admitted
+        else:
+            number = sessions.new_number(self._entropy)
         answer = answer_hello(hello, number, wire.message_body(said), self._entropy)
         if answer is None:
             return Received(Drop.FORGED.value, bites=[*bites, *more])
