@@ -1,4 +1,4 @@
-"""`gradfec demo`: the whole system on this machine over a bad link, without and with protection."""
+"""`gradfec demo`: the whole system on this machine over a bad link, first without and then with protection."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ LIVE_FPS = 2
 @click.option(
     "--loss", default="40%", type=percentage, metavar="SHARE", help="Share of the datagrams that the link loses."
 )
-@click.option("--burst", type=datagrams, metavar="N", help="Lose in bursts of N datagrams on average.")
+@click.option("--burst", type=datagrams, metavar="N", help="Lose datagrams in bursts of N on average.")
 @click.option("--protect", default="FEC_50_50", metavar="POLICY", help="Policy to compare with no protection.")
-@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code of the parity: zfec, leopard, zfec:256.")
+@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
 @click.option(
-    "--codec", default="auto", metavar="NAME", help="Quantiser, as of gradfec-edge: sqrt4, uniform8 and so on."
+    "--codec", default="auto", metavar="NAME", help="Quantiser, as for gradfec-edge: sqrt4, uniform8 and so on."
 )
 @packets_option("fit")
 @click.option(
@@ -61,13 +61,13 @@ LIVE_FPS = 2
     type=click.Path(path_type=Path),
     help="Folder of images.  [default: photographs from the scikit-image package]",
 )
-@click.option("--seed", default=1, type=click.IntRange(min=0), help="Of the losses.")
+@click.option("--seed", default=1, type=click.IntRange(min=0), help="Seed for the losses.")
 @click.option(
     "--web",
     type=EndpointType("127.0.0.1"),
     is_flag=False,
     flag_value=FREE_PORT,
-    help="Serve a live page instead, at this port or at a free one, and send frames with protection until Ctrl-C.",
+    help="Instead, serve a live page, on this port or a free one, and send protected frames until Ctrl-C.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @plain_errors
@@ -83,9 +83,9 @@ def demo(
     web: Endpoint | None,
     as_json: bool,
 ) -> None:
-    """Start cloud, loss injector and edge on this machine; run them without protection, then with; compare.
+    """Start cloud, loss injector and edge on this machine, without and with protection, and compare the answers.
 
-    The reference is the answer of the uncut model to the same image. Nothing is left running.
+    The reference is the uncut model's answer to the same image. Everything is stopped at the end.
     """
     from gradfec_common.networks import DEFAULT_CUT, named_cut
     from gradfec_common.packets import DEFAULT_ROWS
@@ -128,13 +128,13 @@ def demo(
 
 @contextmanager
 def photographs(images: Path | None) -> Iterator[Path]:
-    """Yield the folder given, or one with the photographs of scikit-image."""
+    """Yield the given folder, or one with scikit-image's photographs."""
     if images is not None:
         if not images.is_dir():
-            raise UsageError(f"{images} is no folder: --images takes a folder of images")
+            raise UsageError(f"{images} is not a folder: --images takes a folder of images")
         from gradfec_edge.camera import open_source
 
-        open_source(str(images), warn=lambda line: None).close()  # without a readable image, fail now
+        open_source(str(images), warn=lambda line: None).close()  # fail early if no image is readable
         yield images
         return
     try:
@@ -150,7 +150,7 @@ def photographs(images: Path | None) -> Iterator[Path]:
 
 
 def show_live(folder: Path, policy: str, options: list[str], link: Link, web: Endpoint, console: Console) -> None:
-    """Run cloud, injector and edge with a live page until Ctrl-C; GradfecError where one of them ends before."""
+    """Run cloud, injector and edge with a live page until Ctrl-C; GradfecError if one of them ends before."""
     page = web if web.port else web._replace(port=free_port(socket.SOCK_STREAM))
     port = free_port()
     with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--web", str(page)) as cloud:
@@ -161,23 +161,24 @@ def show_live(folder: Path, policy: str, options: list[str], link: Link, web: En
             with daemon("gradfec-edge", *where, *options, "--thumbnail", "--name", "demo") as edge:
                 edge.wait_until_it_says("connected to")
                 console.print(f"live page: {cloud.said_after('live page: ')}", soft_wrap=True)
-                console.print(f"{policy} at {link.loss:.0%} loss; Ctrl-C ends it")
+                console.print(f"{policy} at {link.loss:.0%} loss; press Ctrl-C to stop")
                 edge.process.wait()
                 raise edge.failure()
 
 
 def answers_of_the_uncut_model(weights: WeightStore, folder: Path, console: Console) -> dict[str, tuple[int, str]]:
-    """Return each image's class and label by the uncut model."""
-    with console.status("asking the uncut model"):
+    """Return the uncut model's class and label for each image."""
+    with console.status("running the uncut model"):
         from gradfec_cli.uncut import predict, uncut_model
-        from gradfec_cloud.labels import labels
+        from gradfec_cloud.labels import labels_of
 
+        labels = labels_of(weights.network)
         best = {name: int(scores.argmax()) for name, scores in predict(uncut_model(weights), folder)}
-    return {name: (index, labels()[index]) for name, index in best.items()}
+    return {name: (index, labels[index]) for name, index in best.items()}
 
 
 def show_run(folder: Path, policy: str, options: list[str], link: Link, port: int, console: Console) -> Run:
-    """Run the edge once, with a table that grows by a row for each answer."""
+    """Run the edge once, and show a table that grows by one row for each answer."""
     title = f"{policy} at {link.loss:.0%} loss" + (f", bursts of {link.burst:g}" if link.burst else "")
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fits 80 columns
     table.add_column("image", no_wrap=True, max_width=14)
@@ -200,7 +201,7 @@ def answer(record: Record) -> str:
 
 
 def side_by_side(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str]]) -> Table:
-    """Return the summary: each image's answers beside that of the uncut model."""
+    """Return the summary: each image's answers next to the uncut model's."""
     table = Table(
         title="answers, side by side", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_footer=True
     )

@@ -13,7 +13,7 @@ from gradfec_cli.channel import ChannelSettings, loss_model
 from gradfec_cli.experiment import Link
 from gradfec_cli.loss_models import Mask
 from gradfec_cli.oracle import ORACLE
-from gradfec_cloud.labels import labels
+from gradfec_cloud.labels import labels_of
 from gradfec_common.conceal import DEFAULT_CONCEALMENT, make_concealment
 from gradfec_common.delivery import packets_arrived, packets_at_hand, tensor_at_hand
 from gradfec_common.packets import PacketGrid
@@ -41,7 +41,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a lossy link leaves of a plan's packets (packets,): `came` arrived, `at_hand` arrived or were recovered.
+    """What a lossy link delivers of a plan's packets (packets,): `came` arrived, `at_hand` arrived or were recovered.
 
     `answer` is the network's answer to those at hand.
     """
@@ -53,9 +53,9 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Ranking:
-    """One estimator's scores (packets,), the plan made from them, and the network's answer to what that plan keeps.
+    """One estimator's scores (packets,), the plan made from them, and the network's answer to the kept packets.
 
-    `delivery` is what the link leaves of that, if there is a link.
+    `delivery` is what the link delivers of them, if there is a link.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Losses:
-    """What a link loses: which datagrams (sent,), in the order of sending.
+    """What a link loses: which datagrams (sent,), in send order.
 
     `bare` is the network's answer if every packet is sent over the same link without protection.
     """
@@ -83,10 +83,10 @@ class Losses:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All that can be shown of an image (side, side, 3) RGB with features chi (H, W, C).
+    """Everything to show for an RGB image (side, side, 3) with features chi (H, W, C).
 
-    `lossless` is the network's answer, `explained` the class whose importance the oracle computes: the same, unless
-    another was asked for. The oracle's is the first of the rankings.
+    `lossless` is the network's answer. `explained` is the class that the oracle explains: the same class, unless the
+    user chose another. The first ranking is the oracle's.
     """
 
     image: Image
@@ -99,7 +99,7 @@ class Explanation:
 
     @property
     def grid(self) -> PacketGrid:
-        """How the features are cut into packets."""
+        """How the features are divided into packets."""
         return self.coding.grid
 
     @property
@@ -121,10 +121,10 @@ def explain(
     seed: int,
     link: Link | None = None,
 ) -> Explanation:
-    """Run network, oracle and estimators on an RGB image (side, side, 3), and plan by each; imports TensorFlow.
+    """Run network, oracle and estimators on an RGB image (side, side, 3), and make each one's plan; imports TensorFlow.
 
-    The oracle explains class `label`, or else the network's own answer. With a `link`, each plan's datagrams go over
-    it: it loses the i-th of every plan, or of none.
+    The oracle explains class `label`, or the network's own answer. With a `link`, each plan's datagrams cross it with
+    the same losses: it loses the i-th of every plan, or of none.
     """
     with quiet_tensorflow():
         from gradfec_cli.gradcam import GradCam
@@ -133,7 +133,7 @@ def explain(
 
     cut, grid = coding.cut, coding.grid
     chi, by_name, damages = Scores(estimators, cut, grid, weights, seed)(image[np.newaxis])
-    oracle = GradCam(cut, weights)
+    oracle, labels = GradCam(cut, weights), labels_of(cut.network)
     truth = oracle(chi, None if label is None else np.array([label]))
     scores = {ORACLE: packet_sums(truth.elements[0], grid)}
     scores |= {name: of_batch[0] for name, of_batch in by_name.items()}
@@ -148,7 +148,7 @@ def explain(
             tensor_at_hand(coded, there, coding.quantiser, conceal, grid)
             for coded, there in zip(sent, at_hand, strict=True)
         ]
-        return [answer(z) for z in oracle.model(np.stack(received), training=False).numpy()]
+        return [answer(z, labels) for z in oracle.model(np.stack(received), training=False).numpy()]
 
     plans, sent = zip(*(planned(coding, name) for name in scores), strict=True)
     by_plan = answers(sent, [kept(plan) for plan in plans])
@@ -166,28 +166,28 @@ def explain(
         image,
         chi[0],
         coding,
-        lossless=answer(truth.logits[0]),
-        explained=answer(truth.logits[0], int(truth.classes[0])),
+        lossless=answer(truth.logits[0], labels),
+        explained=answer(truth.logits[0], labels, int(truth.classes[0])),
         rankings=[Ranking(*each) for each in zip(scores, scores.values(), plans, by_plan, deliveries, strict=True)],
         losses=losses,
     )
 
 
 def kept(plan: Plan) -> Mask:
-    """Return the packets (total,) that the cloud has when nothing is lost."""
+    """Return the packets (total,) that the cloud has if nothing is lost."""
     mask = np.ones(plan.total, bool)
     mask[plan.dropped] = False
     return mask
 
 
 def lost_by(link: Link, count: int) -> Mask:
-    """Return which of so many datagrams a link loses, as gradfec-netem would with the same parameters."""
+    """Return which of `count` datagrams a link loses, as gradfec-netem would with the same parameters."""
     burst = link.burst if link.loss else None
     return loss_model(ChannelSettings(loss=link.loss, burst=burst), np.random.default_rng(link.seed)).draw(count)
 
 
-def answer(logits: Floats, class_index: int | None = None) -> Answer:
-    """Return the likeliest class of logits (classes,), or class `class_index`, with its probability."""
+def answer(logits: Floats, labels: Sequence[str], class_index: int | None = None) -> Answer:
+    """Return the most likely class of logits (classes,), or class `class_index`, with its probability."""
     likelihoods = np.exp(logits - logits.max())
     chosen = int(logits.argmax()) if class_index is None else class_index
-    return Answer(chosen, labels()[chosen], float(likelihoods[chosen] / likelihoods.sum()))
+    return Answer(chosen, labels[chosen], float(likelihoods[chosen] / likelihoods.sum()))

@@ -13,7 +13,7 @@ FIT = "fit"  # as many packets as fit a datagram
 
 
 class PacketsPerDatagram(click.ParamType[int]):
-    """A number from 1 on, or `fit`, which is read as 0: click takes None for an option that was not given."""
+    """A number of at least 1, or `fit`, which becomes 0: click takes None for an option that was not given."""
 
     name = "N|fit"
 
@@ -23,22 +23,22 @@ class PacketsPerDatagram(click.ParamType[int]):
         if text == FIT:
             return 0
         if not (text.isascii() and text.isdigit() and int(text)):
-            self.fail(f"{text!r} is not a number of packets: use a number from 1 on, or {FIT}", param, ctx)
+            self.fail(f"{text!r} is not a number of packets: use a number of at least 1, or {FIT}", param, ctx)
         return int(text)
 
 
 def packets_option(default: str = "1") -> Decorator:
-    """Return the option `--packets-per-datagram`; the value is None for as many as fit."""
+    """Return the option `--packets-per-datagram`; its value is None for as many as fit."""
     return click.option(
         "--packets-per-datagram",
         "packets_a_datagram",
         default=default,
         type=PacketsPerDatagram(),
         callback=lambda context, option, value: value or None,
-        help=f"Packets in a datagram, at most; {FIT}: as many as fit.",
+        help=f"Put at most this many packets into a datagram; {FIT}: as many as fit.",
     )
 
 
 def packets_text(packets_a_datagram: int | None) -> str:
-    """Write a number of packets a datagram as the option has it."""
+    """Write a number of packets a datagram as for the option."""
     return FIT if packets_a_datagram is None else str(packets_a_datagram)

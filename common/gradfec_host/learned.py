@@ -1,4 +1,4 @@
-"""What was learned of cuts, as the package ships it: learned/NETWORK/CUT.npz, arrays by name and their provenance."""
+"""Learned arrays of cuts, shipped in learned/NETWORK/CUT.npz, by name, with their provenance."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from gradfec_common.networks import Cut
 
 FOLDER = importlib.resources.files(__package__) / "learned"
 PROVENANCE = "provenance"  # text, for people
-DAMAGE = (  # what reading a file as an archive of arrays may raise besides OSError, where it is damaged or is none
+DAMAGE = (  # the exceptions, besides OSError, for a file that is damaged or is not an archive
     KeyError, ValueError, TypeError, AttributeError, EOFError, RuntimeError,
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
 )  # fmt: skip
 
 
 def learned_for(cut: Cut) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the arrays that are shipped for a cut: `means` (C,) of max(tensor, 0) over training images; or none.
+    """Return the arrays shipped for a cut, if any: `means` (C,) of max(tensor, 0) over training images.
 
-    GradfecError where the file is damaged.
+    GradfecError if the file is damaged.
     """
     file = FOLDER / cut.network.name / f"{cut.name}.npz"
     if not file.is_file():
@@ -32,7 +32,7 @@ def learned_for(cut: Cut) -> dict[str, npt.NDArray[np.float32]]:
         with file.open("rb") as stream, np.load(stream) as archive:
             arrays = {name: archive[name] for name in archive.files if name != PROVENANCE}
     except (OSError, *DAMAGE) as error:
-        raise GradfecError(f"cannot read what was learned, in {file}: {error}; install gradfec again") from None
+        raise GradfecError(f"cannot read the learned arrays in {file}: {error}; install gradfec again") from None
     for name, array in arrays.items():
         if array.shape[-1:] != cut.shape[2:] or array.dtype != np.float32 or not np.isfinite(array).all():
             raise GradfecError(

@@ -1,4 +1,4 @@
-"""What an ideal erasure code delivers when symbols are lost independently: exact, by the binomial distribution."""
+"""What an ideal erasure code delivers under independent losses: exact, from the binomial distribution."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def loss_probabilities(n: int, loss: float) -> npt.NDArray[np.float64]:
     """Return the probability (n + 1,) of losing 0 .. n of n symbols, each with probability `loss`."""
     lost = np.arange(n + 1)
     log_choices = np.array([lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) for i in lost])
-    with np.errstate(divide="ignore", invalid="ignore"):  # 0 x log 0 is 0 here
+    with np.errstate(divide="ignore", invalid="ignore"):  # here 0 x log 0 is 0
         log_lost, log_kept = np.nan_to_num(lost * np.log(loss)), np.nan_to_num((n - lost) * np.log1p(-loss))
     probabilities: npt.NDArray[np.float64] = np.exp(log_choices + log_lost + log_kept)
     return probabilities
@@ -30,8 +30,8 @@ def decode_probability(groups: Iterable[GroupShape], loss: float) -> float:
 def expected_missing(groups: Iterable[GroupShape], loss: float) -> float:
     """Return the expected share of the data symbols that are lost for good.
 
-    Of a stripe that does not decode, the data symbols that arrived are used: of l symbols lost out of n, k x l / n are
-    data on average.
+    If a stripe does not decode, the data symbols that arrived are used: of l lost symbols out of n, k x l / n are data
+    on average.
     """
     stripes = [(group.n, stripe.k) for group in groups for stripe in group.stripes]
     missing = [

@@ -216,7 +216,7 @@ def test_with_a_link_there_is_a_third_row_that_counts_what_arrives() -> None:
     for of_ranking in counts[1:]:
         assert of_ranking["dropped"] == 80 and sum(of_ranking.values()) == 160
         assert of_ranking["arrived"] == counts[0]["data arrived"]
-    assert title(shown, "cat.jpg").endswith("\nsent bare, 45 % loss in bursts of 4: now golden retriever 0.40")
+    assert title(shown, "cat.jpg").endswith("\nwithout protection, 45 % loss in bursts of 4: now golden retriever 0.40")
 
 
 @pytest.mark.parametrize("over", [None, Link(0.333, 12.5)])
@@ -298,8 +298,8 @@ def test_the_page_needs_nothing_else_and_says_in_words_what_each_picture_shows()
         assert picture is not None and min(picture.shape[:2]) > 300
     assert len({alternative for alternative, _ in found.pictures}) == 9
     for words in (
-        "<b>cat & dog</b>.jpg", "all packets sent bare, 30 % loss", "now golden retriever 0.40", "160 in all",
-        "FEC_50_50 by activation, nothing lost", "drawn from seed 2",
+        "<b>cat & dog</b>.jpg", "all packets without protection, 30 % loss", "now golden retriever 0.40", "160 in all",
+        "FEC_50_50 by activation, nothing lost", "drawn with seed 2",
     ):  # fmt: skip
         assert words in found.words
     assert shown.losses is not None
@@ -324,12 +324,12 @@ def photo(photographs: Path) -> Path:
     ("options", "code", "words"),
     [
         (["--out", "{tmp}/out.jpg"], 2, "its name must end in one of .png, .svg, .pdf, .html"),
-        (["--out", "{tmp}/out"], 2, "is no figure"),
+        (["--out", "{tmp}/out"], 2, "is not a figure"),
         (["--out", "{tmp}/missing/out.png"], 1, "there is no folder {tmp}/missing"),
         (["--out", "{tmp}/folder.png"], 1, "it is a folder"),
         (["--out", "{tmp}/out.png", "--loss", "130%"], 2, "'130%' is not a share of the datagrams"),
         (["--out", "{tmp}/out.png", "--loss", "50%", "--burst", "0.5"], 2, "'0.5' is not a number of datagrams"),
-        (["--out", "{tmp}/out.png", "--loss", "90%", "--burst", "2"], 2, "is infeasible"),
+        (["--out", "{tmp}/out.png", "--loss", "90%", "--burst", "2"], 2, "is impossible"),
         (["--out", "{tmp}/out.png", "--fec", "raptor"], 2, "raptor"),
         (["--out", "{tmp}/out.png", "--importance", "luck"], 2, "no importance estimator is called 'luck'"),
         (["--out", "{tmp}/out.png", "--protect", "FEC_50"], 2, "'FEC_50' is no protection policy"),
@@ -407,7 +407,9 @@ def test_a_photograph_is_explained_by_the_real_network(
     # at 30 % loss FEC_40_60 gives everything back, so that the answer is the plan's own; sent bare it is another
     assert oracle_lossy == by_oracle.replace("FEC_40_60 by gradcam", "  30 % loss")
     assert activation_lossy == by_activation.replace("FEC_40_60 by activation", "  30 % loss")
-    assert unprotected.startswith("sent bare, 30 % loss: ") and not unprotected.endswith(lossless.rpartition(" ")[2])
+    assert unprotected.startswith("without protection, 30 % loss: ") and not unprotected.endswith(
+        lossless.rpartition(" ")[2]
+    )
     picture = cv2.imread(str(out))
     assert picture is not None
     height, width, _ = picture.shape

@@ -29,7 +29,7 @@ def test_help_explains_every_option_and_the_exit_codes() -> None:
         "json",
     )
     assert [name for name in options if f"--{name}" not in text] == []
-    assert "Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong option." in text
+    assert "Exit codes: 0 stopped as asked; 1 something outside failed; 2 a wrong option." in text
     assert "gradfec-cloud --listen 9000" in text
 
 

@@ -25,7 +25,7 @@ OPTIONS = (
 def test_help_explains_every_option_and_the_exit_codes() -> None:
     text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
     assert [name for name in OPTIONS.split() if f"--{name}" not in text] == []
-    assert "Exit codes: 0 done, or stopped when asked to; 1 something outside failed; 2 a wrong option." in text
+    assert "Exit codes: 0 finished, or stopped as asked; 1 something outside failed; 2 a wrong option." in text
     assert "gradfec-edge --camera /dev/video0 --cloud cloud.example:9000" in text
 
 

@@ -141,6 +141,6 @@ def test_records_are_whole_lines_of_the_results_file(tmp_path: Path) -> None:
 def test_what_the_disk_does_not_take_is_neither_counted_nor_shown(shown: list[dict[str, Any]]) -> None:
     with ResultsFile("/dev/full") as file:
         journal = Journal(file, shown.append)
-        with pytest.raises(GradfecError, match="0 results were recorded before it"):
+        with pytest.raises(GradfecError, match="0 results were recorded before"):
             journal.unsent(frame())
     assert (journal.outcomes, shown) == ({}, [])

@@ -100,7 +100,7 @@ def test_a_full_disk_says_how_much_was_recorded_and_what_to_do() -> None:
     with ResultsFile("/dev/full") as results, pytest.raises(GradfecError) as caught:
         results.write({"n": 1})
     assert str(caught.value) == (
-        "cannot write results to /dev/full: No space left on device; 0 results were recorded before it; "
+        "cannot write results to /dev/full: No space left on device; 0 results were recorded before; "
         "free space, or choose another --results"
     )
 
@@ -148,7 +148,7 @@ def test_a_half_written_line_that_cannot_be_cut_off_is_ended_before_the_next(
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", write)
         patch.setattr(os, "ftruncate", ftruncate)
-        with pytest.raises(GradfecError, match="1 result was recorded before it; free space"):
+        with pytest.raises(GradfecError, match="1 result was recorded before; free space"):
             results.write({"n": 2})
     results.write({"n": 3})
     results.close()

@@ -138,7 +138,7 @@ def test_a_full_disk_ends_the_edge_and_the_cloud_serves_the_next(photographs: Pa
             assert ended(edge)[0] == 0
         cloud.totals()
     assert code == 1
-    assert is_one_clear_line(said, "no space left on device; 0 results were recorded before it; free space"), said
+    assert is_one_clear_line(said, "no space left on device; 0 results were recorded before; free space"), said
     records = [json.loads(line) for line in results.read_text().splitlines()]
     assert [record["tensor"] for record in records if record["edge"] == "next"] == [*range(6)]
 

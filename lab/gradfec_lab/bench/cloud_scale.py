@@ -1,4 +1,4 @@
-"""`gradfec bench cloud-scale`: many synthetic edges against one cloud whose back-end answers at once."""
+"""`gradfec bench cloud-scale`: many synthetic edges and one cloud whose back-end answers at once."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ STUB = "gradfec_lab.bench.stub_cloud"
 
 @dataclass(frozen=True)
 class Load:
-    """The load that a number of edges put on a cloud on one core, and what it cost."""
+    """The load of a number of edges on a cloud on one core, and its cost."""
 
     edges: int
-    datagrams_per_s: float  # that came and were reported, by the clock
-    cpu_us_a_datagram: float  # of the cloud's process, kernel and program
+    datagrams_per_s: float  # received and reported, by wall-clock time
+    cpu_us_a_datagram: float  # of the cloud's process, kernel and program together
     lost_share: float  # of the datagrams sent: the receive buffer had no room for them
     tensors: int
-    memory_mb: float  # resident, of the cloud
+    memory_mb: float  # the cloud's resident memory
 
 
 @dataclass
 class Counts:
-    """What has been reported to the edges so far, in tensors and in datagrams."""
+    """What the cloud has reported to the edges so far, in tensors and in datagrams."""
 
     tensors: int = 0
     sent: int = 0
@@ -70,10 +70,10 @@ class Counts:
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--edges", default="1,2,4,8,16", metavar="NUMBERS", help="How many edges; a run for each number.")
+@click.option("--edges", default="1,2,4,8,16", metavar="NUMBERS", help="Numbers of edges; one run for each.")
 @click.option("--seconds", default=5.0, type=Number(0.1, 600), help="Length of a run, after a warm-up.")
 @click.option("--protect", default="none", metavar="POLICY", help="Protection policy.")
-@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code of the parity: zfec, leopard, zfec:256.")
+@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
 @click.option("--codec", default="uniform8", metavar="NAME", help="Quantiser: uniform8, sqrt4 and so on.")
 @packets_option()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
@@ -87,15 +87,15 @@ def cloud_scale(
     packets_a_datagram: int | None,
     as_json: bool,
 ) -> None:
-    """Let edges send ready tensors as fast as a cloud on one core takes them, whose back-end is a stub.
+    """Let edges send prepared tensors as fast as a cloud on one core takes them; its back-end is a stub.
 
     Each edge sends its next tensor when the last one is answered. The cloud does everything else as usual: it regroups,
-    decodes, dequantises and answers. The edges have the other cores.
+    decodes, dequantises and answers. The edges run on the other cores.
     """
     described = machine("numpy", "uvloop")
     coding = coding_of(CUT, DEFAULT_ROWS, codec, protect, fec, packets_a_datagram)
     loads = [measure(number, seconds, coding) for number in numbers(edges)]
-    most = max(load.datagrams_per_s for load in loads)  # few edges leave the cloud idle between their tensors
+    most = max(load.datagrams_per_s for load in loads)  # with few edges, the cloud is idle between their tensors
     packets = packets_text(packets_a_datagram)
     if as_json:
         said = {"machine": described, "seconds": seconds, "protect": protect, "fec": fec, "codec": codec}
@@ -111,7 +111,7 @@ def cloud_scale(
 
 
 def numbers(text: str) -> list[int]:
-    """Read the numbers of edges; UsageError for what is none."""
+    """Read the numbers of edges; UsageError for anything else."""
     parts = [part.strip() for part in text.split(",")]
     most = CloudLimits().sessions
     if not all(part.isascii() and part.isdigit() and 1 <= int(part) <= most for part in parts):
@@ -120,7 +120,7 @@ def numbers(text: str) -> list[int]:
 
 
 def measure(edges: int, seconds: float, coding: Coding) -> Load:
-    """Run so many edges against a cloud of their own."""
+    """Run `edges` edges with their own cloud."""
     features = np.random.default_rng(0).normal(size=CUT.shape).astype(np.float32)
     encoded = coding.encode(features, np.arange(coding.grid.count, dtype=np.float32), None, UNKNOWN_LINK, map)
     port = free_port()
@@ -131,7 +131,7 @@ def measure(edges: int, seconds: float, coding: Coding) -> Load:
 
 
 async def flood(edges: int, cloud: Endpoint, encoded: EncodedTensor, seconds: float, process: Daemon) -> Load:
-    """Send from so many edges for some seconds after a warm-up; return what was measured in between."""
+    """Send from `edges` edges for some seconds after a warm-up; return the measurements of these seconds."""
     counts = Counts()
     senders = [SyntheticEdge(f"edge {n}", cloud, encoded, counts) for n in range(edges)]
     connected, late = await asyncio.wait(
@@ -152,12 +152,12 @@ async def flood(edges: int, cloud: Endpoint, encoded: EncodedTensor, seconds: fl
 
 
 class SyntheticEdge:
-    """An edge that sends one ready tensor again and again, each time when the last one is answered or given up."""
+    """An edge that sends one prepared tensor again and again, as soon as the last one is answered or given up."""
 
     def __init__(self, name: str, cloud: Endpoint, encoded: EncodedTensor, counts: Counts) -> None:
-        """Prepare; add to `counts` what the cloud reports."""
-        hello = new_hello(CUT.id, DEFAULT_ROWS, name, preferred_cipher())
-        session = EdgeSession(hello, HandshakeKey(INSECURE_KEY), os.urandom, time.monotonic())
+        """Add to `counts` what the cloud reports."""
+        hello = new_hello(CUT, DEFAULT_ROWS, name, preferred_cipher())
+        session = EdgeSession(hello, CUT.network.head, HandshakeKey(INSECURE_KEY), os.urandom, time.monotonic())
         self._link = Link(cloud, session, self._on_event)
         self._encoded, self._counts = encoded, counts
         self._changed = Condition()  # notified at each event
@@ -196,7 +196,7 @@ class SyntheticEdge:
 
 @contextmanager
 def other_cores() -> Iterator[None]:
-    """Leave the last core to the cloud for a while, where there is more than one."""
+    """Leave the last core to the cloud for a while, if there are several."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -209,7 +209,7 @@ def other_cores() -> Iterator[None]:
 
 
 def resident_mb(process: Daemon) -> float:
-    """Return a daemon's resident memory; 0 where the system has no /proc."""
+    """Return a daemon's resident memory; 0 if the system has no /proc."""
     try:
         pages = int(Path(f"/proc/{process.process.pid}/statm").read_text().split()[1])
     except OSError:
@@ -218,7 +218,7 @@ def resident_mb(process: Daemon) -> float:
 
 
 def table(loads: list[Load], title: str) -> Table:
-    """Lay out what each number of edges takes."""
+    """Make the table of the loads."""
     laid = Table(title=title, box=SIMPLE_HEAD)
     for heading in ("edges", "datagrams/s", "CPU us a datagram", "lost", "tensors", "memory, MB"):
         laid.add_column(heading, justify="right")

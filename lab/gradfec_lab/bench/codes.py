@@ -1,6 +1,6 @@
-"""`gradfec bench codes`: what each erasure code costs, and what it protects, by size of blocks.
+"""`gradfec bench codes`: what each erasure code costs and how well it protects, by block size.
 
-A block is one code word. In a plan of FEC_A_B it is the one stripe of a group.
+A block is one code word. In a plan of FEC_A_B, it is the only stripe of a group.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from gradfec_lab.theory import decode_probability, expected_missing
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 DECODE_AT = 0.9  # the share of its parity that each block loses when decoding is timed
 LIBRARIES = ("numpy", "zfec", "reed-solomon-leopard")
-LEAST_LEGIBLE = 100  # columns, where the tables are not for a terminal
+LEAST_LEGIBLE = 100  # columns, if the tables do not go to a terminal
 
 
 def numbers(kind: type[int] | type[float], least: float, most: float) -> click.ParamType[list[float]]:
-    """Return a click type for a list such as `10,20,50`, each within the bounds."""
+    """Return a click type for a list such as `10,20,50` of numbers within bounds."""
 
     class Numbers(click.ParamType[list[float]]):
         name = "NUMBERS"
@@ -67,9 +67,9 @@ class Protection:
 
 @dataclass(frozen=True)
 class Measured:
-    """The cost of coding one tensor with one code, size of blocks and A, and what that protects from.
+    """The cost of coding one tensor with one code, block size and A, and how well that protects.
 
-    Times are of blocks coded in threads, one for each core, and CPU times of one thread.
+    Times are with one thread for each core, CPU times with one thread.
     """
 
     code: str
@@ -100,23 +100,21 @@ class Block(NamedTuple):
     "--block",
     default="32,64,128,256",
     type=numbers(int, 2, ZFEC.max_n),
-    help="Sizes of zfec's blocks, besides its own.",
+    help="Sizes of zfec's blocks, besides its default.",
 )
-@click.option(
-    "--loss", default="70,80,90", type=numbers(float, 0, 100), help="Losses to protect from, in percent of A."
-)
-@click.option("--packets", default=2048, type=click.IntRange(2, LEOPARD.max_n), help="Packets of a tensor.")
-@click.option("--symbol-bytes", default=394, type=click.IntRange(2, 1156), help="Bytes of a symbol, an even number.")
-@click.option("--runs", default=7, type=click.IntRange(1), help="Runs after the warm-up; the median counts.")
+@click.option("--loss", default="70,80,90", type=numbers(float, 0, 100), help="Losses, in percent of A.")
+@click.option("--packets", default=2048, type=click.IntRange(2, LEOPARD.max_n), help="Packets in a tensor.")
+@click.option("--symbol-bytes", default=394, type=click.IntRange(2, 1156), help="Bytes in a symbol, an even number.")
+@click.option("--runs", default=7, type=click.IntRange(1), help="Runs after the warm-up, of which to take the median.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @plain_errors
 def codes(
     drop: list[float], block: list[float], loss: list[float], packets: int, symbol_bytes: int, runs: int, as_json: bool
 ) -> None:
-    """Code and decode a tensor with each code, by size of blocks, and say what each protects from.
+    """Encode and decode a tensor with each code and block size, and show how well each one protects.
 
-    Times are of coding alone, all blocks of a tensor, in threads as in the daemons; CPU times are of one thread. The
-    effect of a loss is exact theory, for independent losses; the tests check the codes against it.
+    Times are for coding only, all blocks of a tensor, in threads as in the daemons. CPU times are for one thread. The
+    effect of a loss is exact theory for independent losses; the tests check the codes against it.
     """
     if symbol_bytes % 2:
         raise UsageError(f"--symbol-bytes {symbol_bytes} is odd, and leopard codes pairs of bytes: use an even number")
@@ -142,7 +140,7 @@ def codes(
 
 
 def measure(policy: UnequalProtection, packets: int, symbol_bytes: int, shares: Sequence[float], runs: int) -> Measured:
-    """Time encoding and decoding one tensor; work out what losses of `shares` of A do."""
+    """Time encoding and decoding one tensor, and calculate the effect of losses of `shares` of A."""
     rng = np.random.default_rng(0)
     plan = plan_of(policy, rng.random(packets).astype(np.float32))
     blocks = [make_block(stripe.code, n, stripe.k, symbol_bytes, rng) for n, stripe in plan.stripes]
@@ -173,12 +171,12 @@ def measure(policy: UnequalProtection, packets: int, symbol_bytes: int, shares: 
 
 
 def plan_of(policy: UnequalProtection, importance: npt.NDArray[np.float32]) -> Plan:
-    """Plan for packets (count,) that are each a data symbol; how long that is does not matter to the plan."""
+    """Plan for packets (count,), each of which is one data symbol; its length does not matter to the plan."""
     return policy.plan(importance, np.ones(len(importance), np.intp), UNKNOWN_LINK, Budget(100, packets_a_symbol=1))
 
 
 def make_block(code: ErasureCode, n: int, k: int, symbol_bytes: int, rng: np.random.Generator) -> Block:
-    """Draw a block's data, and lose as many of its symbols as DECODE_AT says."""
+    """Draw a block's data, and lose the share DECODE_AT of its parity."""
     data = rng.integers(0, 256, (k, symbol_bytes), np.uint8)
     symbols = np.concatenate([data, code.encode(data, n)])
     indices = np.sort(rng.permutation(n)[int(DECODE_AT * (n - k)) :])
@@ -186,7 +184,7 @@ def make_block(code: ErasureCode, n: int, k: int, symbol_bytes: int, rng: np.ran
 
 
 def cost_table(rows: Sequence[Measured], title: str) -> Table:
-    """Lay out what coding costs."""
+    """Make the table of costs."""
     table = Table(title=title, box=SIMPLE_HEAD)
     for heading in ("code", "A", "blocks (n, k)", "encode", "decode", "encode, CPU", "decode, CPU"):
         table.add_column(heading, justify="left" if heading == "code" else "right")
@@ -197,7 +195,7 @@ def cost_table(rows: Sequence[Measured], title: str) -> Table:
 
 
 def protection_table(rows: Sequence[Measured]) -> Table:
-    """Lay out what is protected from which loss."""
+    """Make the table of the effects of losses."""
     title = "independent losses: probability that a tensor decodes whole / share of its data lost for good"
     table = Table(title=title, box=SIMPLE_HEAD)
     table.add_column("code")
@@ -212,5 +210,5 @@ def protection_table(rows: Sequence[Measured]) -> Table:
 
 
 def shape(row: Measured) -> tuple[str, str]:
-    """Return A and the blocks of a row, for people."""
+    """Return a row's A and blocks as text."""
     return f"{row.drop_percent:g} %", f"{row.blocks} x ({row.n}, {row.k})"

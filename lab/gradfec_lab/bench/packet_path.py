@@ -1,4 +1,4 @@
-"""`gradfec bench packet-path`: what one tensor costs between the two networks, stage by stage, on both sides."""
+"""`gradfec bench packet-path`: what one tensor costs between front-end and back-end, stage by stage."""
 
 from __future__ import annotations
 
@@ -48,34 +48,34 @@ from gradfec_lab.bench.udp import Loopback, loopback
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 LIBRARIES = ("numpy", "zfec", "reed-solomon-leopard", "cryptography")
-UNHURRIED = EdgeLimits(lost_after_s=math.inf)  # nobody answers the edge
-DEADLINE_S = 0.25  # of the cloud's core, to which each tensor comes within no time
+UNHURRIED = EdgeLimits(lost_after_s=math.inf)  # the edge gets no answers
+DEADLINE_S = 0.25  # of the cloud's core; each tensor arrives in no time
 EDGE = ("quantise", "score by activation", "plan", "encode", "headers", "send")
 HALVES = ("front-end", "back-end")
 CLOUD = ("receive", "regroup", "decode, dequantise, fill")
-SEAL, OPEN = "seal", "open"  # the cost of encryption: told apart from the rest
+SEAL, OPEN = "seal", "open"  # encryption, shown separately
 
-Seconds = npt.NDArray[np.float64]  # (2,): of the clock, and of CPU time, all threads together
+Seconds = npt.NDArray[np.float64]  # (2,): wall-clock time, and CPU time of all threads
 
 
 class Stages(dict[str, Seconds]):
-    """What each stage of one tensor took."""
+    """The time of each stage of one tensor."""
 
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
-        """Add what a block of code takes to a stage."""
+        """Add the time of a `with` block to a stage."""
         start = now()
         yield
         self[stage] = self.get(stage, np.zeros(2)) + now() - start
 
 
 def now() -> Seconds:
-    """Return time of the clock and CPU time of this process."""
+    """Return the wall-clock time, and this process's CPU time."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 class PacketPath:
-    """Both sides of the packet path for one coding, joined by the loopback interface."""
+    """Both sides of the packet path for one coding, connected over loopback."""
 
     def __init__(self, coding: Coding, loss: float, way: Loopback, each: Each) -> None:
         """Lose the share `loss` of each tensor's datagrams; `each` runs the codes' calls."""
@@ -84,19 +84,19 @@ class PacketPath:
         self.conceal = make_concealment(DEFAULT_CONCEALMENT, cut, {})
         self.rng = np.random.default_rng(0)
         self.chi = self.rng.normal(size=cut.shape).astype(np.float32)
-        self.image = np.zeros(cut.network.input.shape, np.uint8)  # which activation does not look at
+        self.image = np.zeros(cut.network.input.shape, np.uint8)  # activation does not use it
         self.activation = FREE["activation"](cut, grid, self.rng)
         key, now_s = HandshakeKey(INSECURE_KEY), 0.0
-        self.cloud = CloudSessions(cut, DEADLINE_S, {key.id: key}, os.urandom)
-        hello = new_hello(cut.id, grid.rows, "bench", preferred_cipher())
-        self.edge = EdgeSession(hello, key, os.urandom, now_s, UNHURRIED)
+        self.cloud = CloudSessions([cut], DEADLINE_S, {key.id: key}, os.urandom)
+        hello = new_hello(cut, grid.rows, "bench", preferred_cipher())
+        self.edge = EdgeSession(hello, cut.network.head, key, os.urandom, now_s, UNHURRIED)
         self.tensors = 0
         self._connect()
 
     def _connect(self) -> None:
-        """Open a session for the address that the datagrams will come from."""
+        """Open a session for the address of the sending socket."""
         self.edge.handle_timer(0.0)
-        for _ in range(2):  # hello and welcome, then the question that shows that the edge has heard it
+        for _ in range(2):  # hello and welcome, then the ping that confirms them
             for datagram in self.edge.datagrams_to_send():
                 self.way.send(np.frombuffer(datagram, np.uint8)[None])
                 for batch in self.way.receive(1):
@@ -106,7 +106,7 @@ class PacketPath:
         assert self.edge.connected  # noqa: S101
 
     def run(self) -> Stages:
-        """Take one tensor from features to features; return what each stage took."""
+        """Send one tensor through the whole path; return the time of each stage."""
         stages = Stages()
         sent = self._encode(stages)
         for part in self._parts(sent):
@@ -122,7 +122,7 @@ class PacketPath:
         return stages
 
     def _parts(self, datagrams: wire.Bytes) -> Iterator[wire.Bytes]:
-        """Cut up what the receive buffer may not have room for."""
+        """Split the datagrams into parts that fit into the receive buffer."""
         for at in range(0, len(datagrams), self.way.room):
             yield datagrams[at : at + self.way.room]
 
@@ -156,9 +156,9 @@ class PacketPath:
             stages["regroup"] = stages["regroup"] - stages[OPEN] + before
 
     def _decode(self, stages: Stages) -> None:
-        """Decode the tensor, whole or not: let the deadline pass."""
+        """Let the deadline pass, and decode the tensor, complete or not."""
         self.cloud.handle_timer(self.tensors + DEADLINE_S)
-        self.cloud.datagrams_to_send()  # reports, for nobody
+        self.cloud.datagrams_to_send()  # discard the reports
         self.edge.handle_timer(self.tensors + DEADLINE_S)
         while (event := self.cloud.next_event()) is not None:
             if isinstance(event, Decided):
@@ -169,7 +169,7 @@ class PacketPath:
 
 @contextmanager
 def timed_opening(stages: Stages) -> Iterator[None]:
-    """Tell the opening of datagrams apart from what the cloud does with them."""
+    """Measure the opening of datagrams separately."""
     opening = Opener.open
 
     def timed(self: Opener, datagrams: wire.Bytes) -> tuple[wire.Bytes, Verdicts]:
@@ -185,11 +185,11 @@ def timed_opening(stages: Stages) -> Iterator[None]:
 
 @click.command(context_settings=CONTEXT)
 @click.option("--drop", default=50.0, type=Number(1, 99), help="A of FEC_A_B, in percent.")
-@click.option("--loss", default=30.0, type=Number(0, 99), help="Datagrams that are lost, in percent.")
-@click.option("--rows", default=DEFAULT_ROWS, type=click.IntRange(1, 255), help="Rows of a channel in one packet.")
+@click.option("--loss", default=30.0, type=Number(0, 99), help="Share of the datagrams to lose, in percent.")
+@click.option("--rows", default=DEFAULT_ROWS, type=click.IntRange(1, 255), help="Rows of a channel in each packet.")
 @click.option("--codec", default="uniform8", metavar="NAME", help="Quantiser: uniform8, sqrt4 and so on.")
 @packets_option()
-@click.option("--runs", default=15, type=click.IntRange(1), help="Runs after the warm-up; the median counts.")
+@click.option("--runs", default=15, type=click.IntRange(1), help="Runs after the warm-up, of which to take the median.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
 def packet_path(
@@ -197,12 +197,12 @@ def packet_path(
 ) -> None:
     """Time each stage between front-end and back-end, for one tensor, by default of 2,048 packets.
 
-    Stripes are coded in one thread for each core, as in the daemons; CPU time is that of all threads. The codes and the
-    two halves of the network take turns at each run, so that they meet the same machine. For the edge's times all
-    datagrams are sent, for the cloud's those that are not lost. Sealing and opening are timed besides.
+    Stripes are coded with one thread for each core, as in the daemons; CPU time is that of all threads. In each run,
+    the codes and the two halves of the network take turns, so that conditions are equal. The edge's time is for all
+    datagrams, the cloud's for those that are not lost. Sealing and opening are shown separately.
     """
     described = machine(*LIBRARIES)
-    choose_runtime()  # fail now where there is none
+    choose_runtime()  # fail early if there is none
     cut = named_cut(DEFAULT_CUT)
     grid, quantiser = PacketGrid(cut.shape, rows), chosen_quantiser(codec, cut)
     codings = {
@@ -242,7 +242,7 @@ def measure(
 ) -> tuple[dict[str, Stages], dict[str, float]]:
     """Run the packet path of each coding, and the halves of the network, `runs` times in turn after a warm-up.
 
-    Return the median of each stage, by coding, and those of the halves in milliseconds.
+    Return the median of each stage by coding, and the medians of the halves in milliseconds.
     """
     each: dict[str, list[Stages]] = {name: [] for name in codings}
     taken: dict[str, list[float]] = {part: [] for part in halves}
@@ -268,7 +268,7 @@ def measure(
 
 
 def both_sides(stages: Stages) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the stages of each side with their sum, and beside it what sealing takes, or opening."""
+    """Return each side's stages with their sum, and sealing or opening separately."""
     return {
         "edge": as_ms(stages, EDGE) | as_ms(stages, [SEAL], summed=False),
         "cloud": as_ms(stages, CLOUD) | as_ms(stages, [OPEN], summed=False),
@@ -276,7 +276,7 @@ def both_sides(stages: Stages) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def as_ms(stages: Stages, names: Sequence[str], *, summed: bool = True) -> dict[str, dict[str, float]]:
-    """Return stages and their sum, in milliseconds of the clock and of CPU time."""
+    """Return stages and their sum, in milliseconds of wall-clock and of CPU time."""
     both = {name: stages[name] for name in names}
     if summed:
         both["sum"] = np.sum([*both.values()], axis=0)
@@ -284,7 +284,7 @@ def as_ms(stages: Stages, names: Sequence[str], *, summed: bool = True) -> dict[
 
 
 def table(found: dict[str, Stages], title: str) -> Table:
-    """Lay out what each stage takes with each code."""
+    """Make the table of each stage's time with each code."""
     laid = Table(title=title, box=SIMPLE_HEAD)
     laid.add_column("stage")
     for code in found:

@@ -1,4 +1,4 @@
-"""What the sweeps' options are read as: lists of names, shares, estimators, and how tensors are coded."""
+"""Readers for the sweeps' options: lists of names, shares, estimators, and how tensors are coded."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut
 from gradfec_common.quantisers import Quantiser, chosen_quantiser
 
-FILL_HELP = f"What fills a gap: {', '.join(CONCEALMENTS)}."
+FILL_HELP = f"How to fill gaps: {', '.join(CONCEALMENTS)}."
 
 
 def names_list(text: str) -> list[str]:
-    """Read `a,b` as names, each once, in their order."""
+    """Read `a,b` as distinct names, in order."""
     return _distinct(text.split(","), text)
 
 
@@ -30,7 +30,7 @@ def read_policies(text: str) -> list[str]:
 def _distinct(parts: list[str], text: str) -> list[str]:
     names = [*dict.fromkeys(part.strip() for part in parts if part.strip())]
     if not names:
-        raise UsageError(f"{text!r} names nothing: give one or several, separated by commas")
+        raise UsageError(f"{text!r} is empty: give one or several names, separated by commas")
     return names
 
 
@@ -66,9 +66,9 @@ def read_quantisers(text: str, cut: Cut) -> list[Quantiser]:
 
 
 def read_estimators(text: str | None, option: str, labelled: bool) -> list[str]:
-    """Read the estimators' names, by default the oracle's and all of the edge; UsageError for an unknown one.
+    """Read the estimators' names, by default the oracle and all of the edge's; UsageError for an unknown name.
 
-    A name may also be a file that `gradfec train-proxy` has made. `labelled`: whether there are labels.
+    A name may also be a file from `gradfec train-proxy`. `labelled` says whether there are labels.
     """
     from gradfec_edge.importance import ESTIMATORS
 

@@ -1,6 +1,6 @@
-"""A policy of the sweeps alone: drop some packets, and send the others without parity.
+"""A policy only for sweeps: drop some packets, and send the others without parity.
 
-So a sweep sees what the drop costs by itself. FEC_A_B drops the same packets.
+It shows what the drop alone costs. FEC_A_B drops the same packets.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class BareDrop:
 
     @property
     def name(self) -> str:
-        """What is dropped."""
+        """The policy's name, which says what it drops."""
         return f"drop {self.share:.0%}, {self.first} important first"
 
     def plan(
         self, importance: npt.NDArray[np.float32], sizes: npt.NDArray[np.intp], link: LinkEstimate, budget: Budget
     ) -> Plan:
-        """Plan one group without parity, or none at all where everything is dropped."""
+        """Plan one group without parity, or no group if everything is dropped."""
         if self.first == MOST:
             importance = reversed_importance(importance)
         kept, dropped = keep_most_important(importance, round(100 * self.share, 9))
@@ -43,7 +43,7 @@ class BareDrop:
 
 
 def reversed_importance(importance: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return an importance (packets,) whose ranking is the given one from its other end, equal packets included."""
+    """Return an importance (packets,) with the reversed ranking, including ties."""
     reverse = np.empty(len(importance), np.float32)
     reverse[ranking(importance)] = np.arange(len(importance))
     return reverse

@@ -1,4 +1,4 @@
-"""`gradfec sweep daemons`: answers against losses through the real daemons and the loss injector."""
+"""`gradfec sweep daemons`: how losses change the answers, with the real daemons and the loss injector."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HEADER = ["policy", "codec", "loss", "frames", "top-1", "agreement", *COUNTS, "b
 
 @dataclass(frozen=True)
 class Setting:
-    """How the edge codes its frames; `fec` is the erasure code as its option names it."""
+    """How the edge codes its frames; `fec` is the erasure code as in the option."""
 
     coding: Coding
     fec: str
@@ -62,15 +62,17 @@ def shares(text: str) -> list[float]:
 @click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
 @click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index.")
-@click.option("--limit", default=300, type=click.IntRange(1), help="Use the first so many images, by name.")
-@click.option("--loss", default="0,10%,30%,50%", type=shares, metavar="SHARES", help="Shares of datagrams lost.")
-@click.option("--burst", type=datagrams, metavar="N", help="Lose in bursts of N datagrams on average.")
+@click.option("--limit", default=300, type=click.IntRange(1), help="Use this many images, the first by name.")
+@click.option("--loss", default="0,10%,30%,50%", type=shares, metavar="SHARES", help="Shares of the datagrams to lose.")
+@click.option("--burst", type=datagrams, metavar="N", help="Lose datagrams in bursts of N on average.")
 @click.option("--protect", default="none,FEC_50_50,FEC_20_80", metavar="POLICIES", help="Policies to compare.")
-@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code of the parity: zfec, leopard, zfec:256.")
+@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
 @click.option("--codec", default="uniform8", metavar="NAMES", help="Quantisers to compare: uniform8, sqrt4 and so on.")
 @packets_option()
 @click.option("--importance", metavar="NAME", help="The edge's estimator. [default: the edge's default]")
-@click.option("--seed", default=1, type=click.IntRange(min=0), help="Of the losses: the same for each policy.")
+@click.option(
+    "--seed", default=1, type=click.IntRange(min=0), help="Seed for the losses, which are the same for each policy."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
 def daemons(
@@ -89,8 +91,8 @@ def daemons(
 ) -> None:
     """Send images through the real edge, loss injector and cloud, and account for every datagram.
 
-    With one packet a datagram and 8 bits, as by default, the edge runs in the paper's mode. Top-1 is against the
-    labels, agreement against the uncut model; a frame without an answer counts as wrong.
+    With one packet a datagram and 8 bits, the default, the edge runs in paper mode. Top-1 compares with the labels,
+    agreement with the uncut model. A frame without an answer counts as wrong.
     """
     import tempfile
 
@@ -105,7 +107,7 @@ def daemons(
         coding = coding_of(cut, DEFAULT_ROWS, name, policy, fec, packets_a_datagram)
         settings.append(Setting(coding, fec, importance))
     links = [Link(lost, burst, seed) for lost in loss]
-    make_estimator(importance, cut, PacketGrid(cut.shape), np.random.default_rng())  # or fail now
+    make_estimator(importance, cut, PacketGrid(cut.shape), np.random.default_rng())  # fail early
     truth = read_labels(labels) if labels else None
     console = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="gradfec-sweep-") as name:
@@ -122,12 +124,12 @@ def daemons(
 
 
 def link_images(images: Path, folder: Path, limit: int) -> int:
-    """Put links to the first `limit` images, by name, into a folder; return how many there are."""
+    """Put links to the first `limit` images, by name, into a folder; return their number."""
     from gradfec_edge.camera import IMAGE_SUFFIXES
 
     if not images.is_dir():
-        raise UsageError(f"{images} is no folder: --images takes a folder of images")
-    visible = (path for path in images.iterdir() if not path.name.startswith("."))  # as the edge takes them
+        raise UsageError(f"{images} is not a folder: --images takes a folder of images")
+    visible = (path for path in images.iterdir() if not path.name.startswith("."))  # like the edge
     chosen = sorted(path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES)[:limit]
     for path in chosen:
         (folder / path.name).symlink_to(path.resolve())
@@ -145,12 +147,12 @@ def answers(network: Network, folder: Path, console: Console) -> dict[str, int]:
         weights = ensure_weights(network, None, progress)
     from gradfec_cli.uncut import predict, uncut_model
 
-    with console.status("asking the uncut model"):
+    with console.status("running the uncut model"):
         return {name: int(scores.argmax()) for name, scores in predict(uncut_model(weights), folder)}
 
 
 def uncut_row(reference: Mapping[str, int], truth: Mapping[str, int] | None, count: int) -> Row:
-    """Return the table's row of the uncut model."""
+    """Return the table's row for the uncut model."""
     right = None if truth is None else share(truth.get(name) == index for name, index in reference.items())
     return {"protect": "uncut", "loss": None, "frames": count, "top1": right, "agreement": 1.0}
 
@@ -163,7 +165,7 @@ def row(
     truth: Mapping[str, int] | None,
     console: Console,
 ) -> Row:
-    """Measure one setting at one loss, with a cloud of its own so that every datagram can be accounted for."""
+    """Measure one setting at one loss, with a separate cloud, so that every datagram can be accounted for."""
     run, cloud = one_run(folder, link, setting, console)
     return {
         "protect": setting.policy,
@@ -204,7 +206,7 @@ def share(hits: Iterable[bool]) -> float:
 
 
 def daemons_table(rows: list[Row]) -> Grid:
-    """Lay out the rows."""
+    """Make the table of the rows."""
     lines = []
     for measured in rows:
         counts = {**measured.get("datagrams", {}), **measured.get("packets", {})}

@@ -1,6 +1,6 @@
-"""The sweep's work: features of images, as the product would deliver them, to the back-end in full batches.
+"""The sweep's work: run the back-end, in full batches, on features as the product would deliver them.
 
-Quantisers, plans and concealments are the product's. `gradfec_common.delivery` knows what a plan delivers under a loss.
+Quantisers, plans and concealments are the product's. `gradfec_common.delivery` says what a plan delivers under a loss.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.store import Record, Store
 
 BATCH = 8
-REFERENCE = "reference"  # the point that asks for the answer to lossless chi in float32
+REFERENCE = "reference"  # the point for the answer to lossless chi in float32
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -48,14 +48,14 @@ class Scorer(Protocol):
     ) -> tuple[Floats, dict[str, Floats], dict[str, Floats]]:
         """Return chi (N, H, W, C) and each estimator's scores (N, packets) of images (N, 224, 224, 3).
 
-        The last part is the form (N, groups, C, C) of the damage, of those that compensate for what is dropped.
+        For estimators that compensate for dropped packets, also return the form (N, groups, C, C) of the damage.
         """
 
 
 class Subject(NamedTuple):
     """An image under examination: chi (H, W, C), and each estimator's scores (packets,).
 
-    `damages` are the forms (groups, C, C) of those estimators that compensate for what is dropped.
+    `damages` are the forms (groups, C, C) of the estimators that compensate for dropped packets.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Subject(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A question to the back-end; cases of one image with equal patterns have equal `features`, made when needed."""
+    """One input for the back-end; cases of an image with equal patterns have equal `features`, made when needed."""
 
     point: str
     repetition: int
@@ -75,7 +75,7 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Delivered:
-    """The coded packets of one image, and the tensor that the cloud makes of those at hand."""
+    """The coded packets of one image, and the tensor that the cloud makes of the ones at hand."""
 
     coded: Coded
     quantiser: Quantiser
@@ -83,14 +83,14 @@ class Delivered:
 
     @cached_property
     def digest(self) -> bytes:
-        """What tells these packets from others."""
+        """Bytes that identify these packets."""
         content = hashlib.blake2b(bytes([self.quantiser.id]) + self.coded.parameters)
         for array in self.coded.packets:
             content.update(np.ascontiguousarray(array).data)
         return content.digest()
 
     def case(self, point: str, repetition: int, at_hand: Mask, rule: str, conceal: Concealment) -> Case:
-        """Return the case of these packets at hand under the concealment `rule`."""
+        """Return the case with the packets `at_hand` and the concealment `rule`."""
         pattern = rule.encode() if not at_hand.all() else b""  # nothing is missing, so nothing is filled
         pattern += np.packbits(at_hand).tobytes() + (self.digest if at_hand.any() else b"")
 
@@ -101,10 +101,10 @@ class Delivered:
 
 
 class Deliveries:
-    """How one image's tensor is delivered, by coding and estimator."""
+    """The delivered tensors of one image, by coding and estimator."""
 
     def __init__(self, subject: Subject) -> None:
-        """Take the image; its packets are kept once where several codings make the same ones."""
+        """Take an image; codings that make the same packets share them."""
         self._subject = subject
         self._known: dict[bytes, Delivered] = {}
 
@@ -117,21 +117,20 @@ class Deliveries:
 
 
 class Asker:
-    """Puts questions to the back-end in full batches, across images."""
+    """Runs the back-end in full batches, across images."""
 
     def __init__(self, model: Model) -> None:
-        """Ask `model`."""
         self._model = model
         self._waiting: list[tuple[Floats, Callable[[int], None]]] = []
 
     def ask(self, chi: Floats, deliver: Callable[[int], None]) -> None:
-        """Call `deliver` with the class of chi (H, W, C), as soon as a batch is full or flushed."""
+        """Call `deliver` with the class of chi (H, W, C) once a batch is full or flushed."""
         self._waiting.append((chi, deliver))
         if len(self._waiting) == BATCH:
             self.flush()
 
     def flush(self) -> None:
-        """Ask what waits."""
+        """Run the waiting features."""
         waiting, self._waiting = self._waiting, []
         if waiting:
             classes = self._model(np.stack([chi for chi, _ in waiting]))  # n x (H, W, C) -> (n, H, W, C)
@@ -141,7 +140,7 @@ class Asker:
 
 @dataclass
 class Examination:
-    """One image's cases, of which some are still unanswered."""
+    """One image's cases, some of which have no answer yet."""
 
     slots: dict[bytes, list[tuple[str, int]]] = field(default_factory=dict)  # (point, repetition) by pattern
     features: dict[bytes, Callable[[], Floats]] = field(default_factory=dict)
@@ -149,20 +148,20 @@ class Examination:
     unanswered: int = 0
 
     def take(self, case: Case) -> None:
-        """Add a case; a point's repetitions come in their order."""
+        """Add a case; a point's repetitions come in order."""
         self.slots.setdefault(case.pattern, []).append((case.point, case.repetition))
         self.features.setdefault(case.pattern, case.features)
         answers = self.answers.setdefault(case.point, [])
         answers += [-1] * (case.repetition + 1 - len(answers))
 
     def answer(self, pattern: bytes, index: int) -> None:
-        """Note the class that is the answer to all cases of a pattern."""
+        """Store the answer to all cases of a pattern."""
         for point, repetition in self.slots[pattern]:
             self.answers[point][repetition] = index
 
 
 class Engine:
-    """Examines images, and writes into a store what it finds."""
+    """Examines images, and writes the results into a store."""
 
     def __init__(
         self,
@@ -173,9 +172,9 @@ class Engine:
         numbers: Callable[[Subject], dict[str, float]] = lambda subject: {},
         constant: Iterable[bytes] = (),
     ) -> None:
-        """Ask the back-end all `cases` of an image, except for those that are answered in the store.
+        """Run all `cases` of an image that have no answer in the store yet.
 
-        `numbers` are stored as well. Patterns that are `constant` have the same features in all images.
+        `numbers` are stored too. Patterns in `constant` have the same features in all images.
         """
         self.store, self.scorer, self.asker = store, scorer, Asker(model)
         self.cases, self.numbers = cases, numbers
@@ -189,7 +188,7 @@ class Engine:
         advance: Callable[[float], None],
         classes: dict[str, int] | None = None,
     ) -> None:
-        """Examine the images of these names; `advance` is told of each one's progress, from 0 to 1."""
+        """Examine the images `names`; `advance` gets each one's progress, from 0 to 1."""
         noted: set[str] = set()
         for batch, images in photographs.batches(names, BATCH):
             noted |= self._note_skipped(photographs, noted, advance)
@@ -209,11 +208,11 @@ class Engine:
         return new
 
     def _examine(self, subject: Subject, advance: Callable[[float], None]) -> None:
-        """Ask all that is not known of one image."""
+        """Run everything that is not known about one image."""
         name, numbers = subject.name, self.numbers(subject)
         stored = self.store.records[name].answers if name in self.store.records else {}
         examination = Examination()
-        known = {}  # patterns whose answer another point has
+        known = {}  # patterns that have an answer from another point
         for case in self._all_cases(subject):
             answers = stored.get(case.point, [])
             if case.repetition < len(answers):
@@ -251,5 +250,5 @@ class Engine:
 
 
 def nothing_at_hand(grid: PacketGrid, rule: str) -> bytes:
-    """Return the pattern of a tensor of which nothing has arrived: it is the same for every image."""
+    """Return the pattern of a tensor of which nothing arrived; it is the same for all images."""
     return rule.encode() + np.packbits(np.zeros(grid.count, bool)).tobytes()

@@ -1,4 +1,4 @@
-"""`gradfec sweep all`: every figure and table of docs/RESULTS.md, each by a command of its own; resumed."""
+"""`gradfec sweep all`: every figure and table of docs/RESULTS.md, each with its own command; can be resumed."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ TABLES = "tables.md"
 
 
 class Part(NamedTuple):
-    """A command of the sweep, `gradfec sweep SWEEP OPTIONS --images ...`, whose results get a name of their own."""
+    """One command, `gradfec sweep SWEEP OPTIONS --images ...`, and the name of its results."""
 
     name: str
     title: str
     sweep: str
     options: list[str]
-    subset: bool = False  # too many questions an image to ask them of all images
+    subset: bool = False  # too slow for all images
 
 
 TABLE = "gradcam,proxy,proxy-uncompensated,proxy-paper,activation,deviation,static,random"
 FIGURE = "gradcam,proxy,activation,deviation,static,random"
 
-# Each sweep's own defaults hold for what is not said here.
+# Each sweep's own defaults apply unless set here.
 PARTS = [
     Part(
         "importance", "Estimators", "importance",
@@ -70,14 +70,16 @@ PARTS = [
 @plain_errors
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
 @click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index, for top-1.")
-@click.option("--limit", type=click.IntRange(1), help="Use the first so many images, by name. [default: all]")
-@click.option("--subset", default=300, type=click.IntRange(1), help="Draw so many for Figures 5 and 6.")
+@click.option("--limit", type=click.IntRange(1), help="Use this many images, the first by name. [default: all]")
+@click.option("--subset", default=300, type=click.IntRange(1), help="How many images to draw for Figures 5 and 6.")
 @click.option("--repetitions", default=3, type=click.IntRange(1), help="Draws of the losses for each image.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of all results; resumed.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder for all results; a run resumes there."
+)
 def command(images: Path, labels: Path | None, limit: int | None, subset: int, repetitions: int, out: Path) -> None:
-    """Run all sweeps that docs/RESULTS.md shows, and gather their figures and tables.
+    """Run all sweeps in docs/RESULTS.md, and collect their figures and tables.
 
-    Hours: each part says how long. Ctrl-C and the same command again go on where it was.
+    This takes hours; each part shows how long. After Ctrl-C, the same command resumes where it stopped.
     """
     network = named_network(DEFAULT_NETWORK)
     names = Photographs(images, network.preprocess, limit).names
@@ -101,7 +103,7 @@ def command(images: Path, labels: Path | None, limit: int | None, subset: int, r
 def arguments(
     part: Part, images: Path, labels: Path | None, limit: int | None, subset: int, repetitions: int, out: Path
 ) -> list[str]:
-    """Return the arguments of `gradfec` that run a part."""
+    """Return the arguments of `gradfec` for a part."""
     options = [*part.options]
     if limit is not None and "--limit" not in options:
         options += ["--limit", str(limit)]
@@ -117,12 +119,12 @@ def arguments(
 
 
 def run_sweep(command: list[str], folder: Path) -> None:
-    """Run a sweep, which keeps its results in the folder by itself; it says by itself what goes wrong."""
+    """Run a sweep, which writes its results to the folder and reports its own errors."""
     check(command, subprocess.run([*GRADFEC, *command], check=False, stdout=subprocess.DEVNULL).returncode)
 
 
 def run_daemons(command: list[str], folder: Path) -> None:
-    """Run a sweep over the daemons, unless its results are in the folder; put them there."""
+    """Run a sweep over the daemons and write its results to the folder, unless they are there."""
     results = folder / "daemons.json"
     if results.exists() and json.loads(results.read_bytes()).get("command") == command:
         return
@@ -135,16 +137,16 @@ def run_daemons(command: list[str], folder: Path) -> None:
 
 
 def check(command: list[str], code: int) -> None:
-    """Raise GradfecError for a part that failed: its own error is on the line above."""
+    """Raise GradfecError for a part that failed; its own error is on the line above."""
     if code < 0 or code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     if code:
-        text = f"`{shlex.join(['gradfec', *command])}` ended with exit code {code}, for the reason above"
-        raise (UsageError if code == UsageError.exit_code else GradfecError)(f"{text}; what was done is kept")
+        text = f"`{shlex.join(['gradfec', *command])}` ended with exit code {code}; the reason is above"
+        raise (UsageError if code == UsageError.exit_code else GradfecError)(f"{text}; finished results are kept")
 
 
 def chapter(part: Part, command: list[str], out: Path) -> str:
-    """Return a part's tables and figure as Markdown, under its command; the figure is copied beside it."""
+    """Return a part's tables and figure as Markdown, under its command; copy the figure next to it."""
     folder = out / part.name
     figure = folder / f"{part.sweep}.png"
     picture = ""

@@ -15,7 +15,7 @@ from matplotlib.ticker import PercentFormatter
 
 from gradfec_lab.sweep.report import Row
 
-# Okabe and Ito's colours: colour-blind people can tell them apart
+# Okabe and Ito's colours, which colour-blind people can tell apart
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#8C8C8C",
 )  # fmt: skip
@@ -29,7 +29,7 @@ OF_ESTIMATOR = {
     "activation": ORANGE,
     "random": PINK,
 }
-MARKERS = "osD^vPX*"  # so that lines can be told apart without any colour
+MARKERS = "osD^vPX*"  # to tell lines apart without colour
 ORACLES = {"gradcam", "gradcam-label"}
 PANEL = (4.6, 3.6)  # inches
 BAND = 0.15  # opacity of an interval
@@ -37,7 +37,7 @@ ORDER_TITLES = {"least": "least important first", "most": "most important first"
 
 
 def importance_figure(rows: list[Row]) -> bytes:
-    """Draw Figure 5: agreement against the share dropped, a panel an order and fill, a line an estimator."""
+    """Draw Figure 5: agreement against the dropped share; a panel an order and fill, a line an estimator."""
     orders, fills = distinct(rows, "order"), distinct(rows, "fill")
     figure, panels = make_panels(len(fills), len(orders))
     estimators = distinct(rows, "estimator")
@@ -54,7 +54,10 @@ def importance_figure(rows: list[Row]) -> bytes:
 
 
 def protection_figure(rows: list[Row]) -> bytes:
-    """Draw Figure 6: agreement against loss, a line a policy; a column a burst, a row what else is varied."""
+    """Draw Figure 6: agreement against loss, a line for each policy.
+
+    A column of panels is a burst length; the rows vary everything else.
+    """
     varied = ("codec", "packets", "code", "importance", "fill")
     across = distinct(rows, "burst")
     down = [*dict.fromkeys(tuple(row[name] for name in varied) for row in rows)]
@@ -80,7 +83,7 @@ def protection_figure(rows: list[Row]) -> bytes:
 
 
 def quantise_figure(rows: list[Row]) -> bytes:
-    """Draw agreement, and top-1 where there are labels, against bits an element: a line for each kind of levels."""
+    """Draw agreement, and top-1 if there are labels, against bits an element; a line for each kind of levels."""
     figure, panels = make_panels(1, 1)
     axes = panels[0][0]
     measures = [(name, label) for name, label in (("agreement", "agreement"), ("top1", "top-1")) if name in rows[0]]
@@ -101,12 +104,12 @@ def kind_of(quantiser: str) -> str:
 
 
 def distinct(rows: Iterable[Row], name: str) -> list[Any]:
-    """Return the values of a field, each once, in their order."""
+    """Return the distinct values of a field, in order."""
     return [*dict.fromkeys(row[name] for row in rows)]
 
 
 def policy_colours(policies: list[str]) -> dict[str, Any]:
-    """Colour policies in their order, light to dark; `none` is black."""
+    """Colour policies from light to dark, in order; `none` is black."""
     shade: Callable[[float], Any] = colormaps["viridis_r"]
     others = [policy for policy in policies if policy != "none"]
     colours = {policy: shade(0.12 + 0.8 * i / max(len(others) - 1, 1)) for i, policy in enumerate(others)}
@@ -114,7 +117,7 @@ def policy_colours(policies: list[str]) -> dict[str, Any]:
 
 
 def make_panels(down: int, across: int) -> tuple[Figure, list[list[Axes]]]:
-    """Return a figure with (down, across) panels of the same scale."""
+    """Return a figure with (down, across) panels on the same scale."""
     figure = Figure(figsize=(PANEL[0] * across, PANEL[1] * down + 0.6), layout="constrained", dpi=150)
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     return figure, [[*line] for line in grid]
@@ -130,7 +133,7 @@ def draw_line(
     dashed: bool = False,
     measure: str = "agreement",
 ) -> None:
-    """Draw a line of a measure with its interval shaded, in the order of `x`."""
+    """Draw a measure against `x` as a line, with its interval shaded."""
     rows = sorted(rows, key=lambda row: row[x])
     xs = [row[x] for row in rows]
     axes.fill_between(
@@ -144,7 +147,7 @@ def draw_line(
 
 
 def label_axes(axes: Axes, x: str, first: bool, last: bool) -> None:
-    """Set percent axes from 0 to 100 %, labelled at the figure's left and bottom."""
+    """Set axes from 0 to 100 %, with labels at the figure's left and bottom."""
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
@@ -155,7 +158,7 @@ def label_axes(axes: Axes, x: str, first: bool, last: bool) -> None:
 
 
 def finish(figure: Figure, panels: list[list[Axes]], lines: int) -> bytes:
-    """Add grid, percent axis and legend, and return the PNG."""
+    """Add grid, percent axis and legend; return the PNG."""
     for axes in (axes for line in panels for axes in line):
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.grid(alpha=0.25, linewidth=0.6)

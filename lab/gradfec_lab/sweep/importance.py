@@ -1,4 +1,4 @@
-"""`gradfec sweep importance`: answers against the share of packets dropped, by each estimator's ranking.
+"""`gradfec sweep importance`: answers against the share of dropped packets, for each estimator's ranking.
 
 The paper's Figure 5.
 """
@@ -18,15 +18,24 @@ from gradfec_lab.sweep.study import CONTEXT, Study, study_options
 @click.command(context_settings=CONTEXT)
 @plain_errors
 @study_options
-@click.option("--estimators", metavar="NAMES", help="What ranks the packets. [default: the oracle and the edge's]")
-@click.option("--drop", default="0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9", metavar="SHARES", help="Shares dropped.")
+@click.option(
+    "--estimators", metavar="NAMES", help="Estimators that rank the packets. [default: the oracle and the edge's]"
+)
+@click.option(
+    "--drop", default="0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9", metavar="SHARES", help="Shares of the packets to drop."
+)
 @click.option("--fill", default="zero", metavar="NAMES", help=FILL_HELP)
-@click.option("--order", default="least,most", metavar="ORDERS", help="Drop the least important first, or the most.")
+@click.option(
+    "--order",
+    default="least,most",
+    metavar="ORDERS",
+    help="Drop the least important packets first, or the most important.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def importance(study: Study, estimators: str | None, drop: str, fill: str, order: str, as_json: bool) -> None:
-    """Drop packets by importance, and see whether the answer stands (the paper's Figure 5).
+    """Drop packets by importance, and see whether the answer stays the same (the paper's Figure 5).
 
-    Agreement is with the network's own answer to lossless features; intervals are 95 %, by bootstrap over the images.
+    Agreement is with the network's own answer to lossless features. Intervals are 95 %, by bootstrap over the images.
     """
     sweep = ImportanceSweep(
         study,
@@ -39,8 +48,8 @@ def importance(study: Study, estimators: str | None, drop: str, fill: str, order
 
 
 def read_drops(text: str) -> list[float]:
-    """Read shares to be dropped, `0.4,50%`, in rising order; UsageError for one that is not in 0 .. 1."""
+    """Read shares to drop, `0.4,50%`, in rising order; UsageError for one outside 0 .. 1."""
     drops = sorted({read_share("--drop", part) for part in names_list(text)})
     if drops[-1] == 1:
-        raise UsageError("--drop 1 drops every packet and leaves nothing to answer by: give shares below 1")
+        raise UsageError("--drop 1 drops every packet and leaves nothing to answer from: give shares below 1")
     return drops

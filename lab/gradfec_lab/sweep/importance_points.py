@@ -1,6 +1,6 @@
-"""The points of `gradfec sweep importance`: over estimators, concealments, shares dropped, and orders.
+"""The points of `gradfec sweep importance`: over estimators, concealments, dropped shares and orders.
 
-A drop is a plan: it drops the packets that FEC_A_B would drop, sends the others without parity, and loses none.
+The plan drops what FEC_A_B would drop, and sends the rest without parity. Nothing is lost.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from gradfec_lab.sweep.study import Study
 
 ORDERS = (LEAST, MOST)
 QUANTISER = QUANTISERS["uniform8"]  # the paper's
-HALF = 50.0  # percent dropped, for the importance mass that is kept
+HALF = 50.0  # percent dropped, to measure the importance that is kept
 
 
 class ImportanceSweep:
-    """What is dropped of each image, by which ranking, and what fills the gaps."""
+    """Which packets of each image to drop, by which ranking, and how to fill the gaps."""
 
     def __init__(
         self, study: Study, estimators: list[str], drops: list[float], fills: list[str], orders: list[str]
     ) -> None:
-        """Take what the options say; UsageError where the cut has no such concealment, or packets do not fit."""
+        """Take the options' values; UsageError if the cut has no such concealment, or packets do not fit."""
         self.study = study
         self.estimators, self.drops, self.orders = estimators, drops, orders
         learned = learned_for(study.cut)
@@ -46,7 +46,7 @@ class ImportanceSweep:
         return Coding(self.study.cut, self.study.grid, QUANTISER, BareDrop(drop, order), packets_a_datagram=1)
 
     def points(self) -> dict[str, Row]:
-        """Return what each point is, by its name in the store."""
+        """Return each point's fields, by its name in the store."""
         every = product(self.orders, self.estimators, self.fills, self.drops)
         return {
             point_name(order, estimator, fill, drop): {
@@ -56,11 +56,11 @@ class ImportanceSweep:
         }  # fmt: skip
 
     def numbers(self) -> list[str]:
-        """Return the names of what is measured of the rankings themselves."""
+        """Return the names of the numbers that describe the rankings themselves."""
         return [name for estimator in self.estimators for name in (f"spearman/{estimator}", f"mass_kept/{estimator}")]
 
     def cases(self, subject: Subject) -> Iterator[Case]:
-        """Yield the questions about an image."""
+        """Yield an image's cases."""
         deliveries = Deliveries(subject)
         for order, estimator, drop in product(self.orders, self.estimators, self.drops):
             plan, delivered = deliveries(self._codings[order, drop], estimator)
@@ -69,7 +69,7 @@ class ImportanceSweep:
                 yield delivered.case(point_name(order, estimator, rule, drop), 0, at_hand, rule, conceal)
 
     def quality(self, subject: Subject) -> dict[str, float]:
-        """Compare each ranking with the oracle's: rank correlation, and its importance in the half kept."""
+        """Compare each ranking with the oracle's: rank correlation, and the oracle's importance in the kept half."""
         oracle = subject.scores[ORACLE].astype(np.float64)
         total = oracle.sum()
         found = {}
@@ -82,5 +82,5 @@ class ImportanceSweep:
 
 
 def point_name(order: str, estimator: str, fill: str, drop: float) -> str:
-    """Name a point in the store."""
+    """Return a point's name in the store."""
     return f"{order}/{estimator}/{fill}/{drop:g}"

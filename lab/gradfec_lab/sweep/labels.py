@@ -1,4 +1,4 @@
-"""The classes that images are labelled with: a CSV of file name and class index."""
+"""The images' labels: a CSV of file name and class index."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gradfec_common.errors import GradfecError, UsageError
 
-NAMED = 5  # file names in an error: enough to see what is wrong
+NAMED = 5  # file names to list in an error
 
 
 def read_labels(path: Path) -> dict[str, int]:
@@ -18,17 +18,17 @@ def read_labels(path: Path) -> dict[str, int]:
     except OSError as error:
         raise GradfecError(f"cannot read labels from {path}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error):
-        raise UsageError(f"{path} is no list of labels: it is not text") from None
+        raise UsageError(f"{path} is not a list of labels: it is not text") from None
     if rows and not rows[0][-1].strip().isdigit():
         rows = rows[1:]
     try:
         return {line[0]: int(line[1]) for line in rows}
     except (IndexError, ValueError):
-        raise UsageError(f"{path} is no list of labels: each line must be FILE,CLASS_INDEX") from None
+        raise UsageError(f"{path} is not a list of labels: each line must be FILE,CLASS_INDEX") from None
 
 
 def labels_of(path: Path, names: list[str], classes: int) -> dict[str, int]:
-    """Read the class indices of these images; UsageError where one of them has none in range(classes)."""
+    """Read the images' class indices; UsageError if one is missing or is not in range(classes)."""
     truth = read_labels(path)
     if without := [name for name in names if name not in truth]:
         raise UsageError(
@@ -41,6 +41,6 @@ def labels_of(path: Path, names: list[str], classes: int) -> dict[str, int]:
 
 
 def listed(names: list[str]) -> str:
-    """Name the first few."""
+    """List the first few names."""
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

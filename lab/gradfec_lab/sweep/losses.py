@@ -1,8 +1,8 @@
 """Recorded losses: which of a tensor's datagrams are lost, by position in send order, the same for every policy.
 
-A tensor that is sent in fewer datagrams meets the first of them. The file is a NumPy archive: for each mean burst
-length and loss an array of bits, `iid,0.4` or `8,0.4`, of shape (images, repetitions, bytes), packed as np.packbits
-does, 1 where the datagram is lost. `symbols`: bits that count.
+A tensor with fewer datagrams uses the first of them. The file is a NumPy archive. For each mean burst length and loss
+it has an array of bits, `iid,0.4` or `8,0.4`, of shape (images, repetitions, bytes), packed as by np.packbits; 1 means
+lost. `symbols` is the number of bits that count.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Packed = npt.NDArray[np.uint8]
 
 
 def is_feasible(burst: str, loss: float) -> bool:
-    """Return whether bursts so short can lose so much: between two bursts something arrives."""
+    """Return whether bursts of that length can lose that share; at least one datagram arrives between two bursts."""
     if burst == IID or loss in {0.0, 1.0}:
         return True
     try:
@@ -48,7 +48,6 @@ class Losses:
     """Fates of the datagrams of (images, repetitions) tensors, for several burst lengths and losses."""
 
     def __init__(self, images: int, repetitions: int, datagrams: int) -> None:
-        """Hold none yet."""
         self.shape = (images, repetitions, datagrams)
         self._packed: dict[str, Packed] = {}
 
@@ -59,7 +58,7 @@ class Losses:
         return np.unpackbits(rows, axis=-1, count=datagrams).astype(bool)
 
     def draw(self, links: Iterable[tuple[str, float]], seed: int) -> None:
-        """Draw those that are not held yet; each tensor's depend on nothing but seed, link, image and repetition."""
+        """Draw missing losses; each tensor's depend only on seed, link, image and repetition."""
         images, repetitions, datagrams = self.shape
         for burst, loss in links:
             if entry(burst, loss) in self._packed:
@@ -72,13 +71,13 @@ class Losses:
             self._packed[entry(burst, loss)] = packed
 
     def save(self, path: Path) -> None:
-        """Write all of them to a file."""
+        """Write all losses to a file."""
         buffer = io.BytesIO()
         np.savez(buffer, **{DATAGRAMS: np.array(self.shape[2])}, **self._packed)  # type: ignore[arg-type]
         write_file(path, buffer.getvalue())
 
     def load(self, path: Path, links: Iterable[tuple[str, float]]) -> None:
-        """Read recorded losses for all `links` from a file; UsageError where it lacks some."""
+        """Read recorded losses for all `links` from a file; UsageError if it lacks some."""
         images, repetitions, datagrams = self.shape
         try:
             with np.load(path, allow_pickle=False) as archive:
@@ -87,28 +86,28 @@ class Losses:
         except OSError as error:
             raise GradfecError(f"cannot read the recorded losses {path}: {error.strerror or error}") from None
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
-            raise UsageError(f"{path} holds no recorded losses: --masks takes the losses.npz of a sweep") from None
+            raise UsageError(f"{path} has no recorded losses: --masks takes the losses.npz of a sweep") from None
         for burst, loss in links:
             name = entry(burst, loss)
             if name not in packed:
                 raise UsageError(f"{path} has no losses {name} (burst, loss), only {' '.join(packed)}")
             has = (*packed[name].shape[:2], recorded)
             if packed[name].dtype != np.uint8 or packed[name].ndim != 3 or packed[name].shape[2] * 8 < recorded:
-                raise UsageError(f"{path} holds no recorded losses: --masks takes the losses.npz of a sweep")
+                raise UsageError(f"{path} has no recorded losses: --masks takes the losses.npz of a sweep")
             if has[0] < images or has[1] < repetitions or recorded != datagrams:
                 raise UsageError(
                     f"{path} has losses {name} of {shape_text(has)}, but {shape_text(self.shape)} are needed: "
-                    "use it with as many --images and --repetitions or fewer, and the same --split and --rows"
+                    "use it with no more --images and --repetitions, and with the same --split and --rows"
                 )
             self._packed[name] = packed[name]
 
 
 def entry(burst: str, loss: float) -> str:
-    """Name an array of the file."""
+    """Return the name of an array in the file."""
     return f"{burst},{loss:g}"
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """Write a shape for people."""
+    """Write a shape as text."""
     images, repetitions, datagrams = shape
     return f"{images} images x {repetitions} repetitions x {datagrams} datagrams"

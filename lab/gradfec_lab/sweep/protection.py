@@ -1,4 +1,4 @@
-"""`gradfec sweep protection`: answers against losses, by protection policy. The paper's Figure 6."""
+"""`gradfec sweep protection`: how losses change the answers under each policy. The paper's Figure 6."""
 
 from __future__ import annotations
 
@@ -32,18 +32,22 @@ LOSSES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 @plain_errors
 @study_options
 @click.option("--protect", default=POLICIES, metavar="POLICIES", help="Policies to compare: none, FEC_A_B, nested.")
-@click.option("--loss", default=LOSSES, metavar="SHARES", help="Shares of the datagrams lost.")
-@click.option("--burst", default=IID, metavar="LENGTHS", help="Mean length of a burst; iid or 1: independent losses.")
+@click.option("--loss", default=LOSSES, metavar="SHARES", help="Shares of the datagrams to lose.")
+@click.option("--burst", default=IID, metavar="LENGTHS", help="Mean lengths of a burst; iid or 1: independent losses.")
 @click.option(
     "--fec",
     default="zfec",
     metavar="CODES",
-    help="zfec, in the groups that it prefers; zfec:256, in groups of so many datagrams; leopard, over the whole "
-    "tensor.",
+    help="zfec, in groups of its default size; zfec:256, in groups of 256 datagrams; leopard, over the whole tensor.",
 )
 @click.option("--codec", default="uniform8", metavar="NAMES", help="Quantisers: uniform8, sqrt4 and so on.")
 @packets_option()
-@click.option("--importance", "estimators", metavar="NAMES", help="What ranks the packets. [default: as the edge]")
+@click.option(
+    "--importance",
+    "estimators",
+    metavar="NAMES",
+    help="Estimators that rank the packets. [default: the edge's default]",
+)
 @click.option("--fill", default="zero", metavar="NAMES", help=FILL_HELP)
 @click.option("--repetitions", default=10, type=click.IntRange(1), help="Draws of the losses for each image.")
 @click.option("--masks", type=click.Path(path_type=Path), help="Replay the losses of another sweep's losses.npz.")
@@ -62,9 +66,9 @@ def protection(
     masks: Path | None,
     as_json: bool,
 ) -> None:
-    """Lose datagrams, with and without protection, and see whether the answer stands (the paper's Figure 6).
+    """Lose datagrams, with and without protection, and see whether the answer stays the same (the paper's Figure 6).
 
-    All policies see the same losses. A loss that bursts of some length cannot reach is left out and named.
+    All policies get the same losses. A loss that is impossible with bursts of some length is left out, and listed.
     """
     from gradfec_edge.importance import DEFAULT_ESTIMATOR
 
@@ -90,6 +94,6 @@ def read_bursts(text: str) -> list[str]:
         except ValueError:
             length = 0.0
         if not 1 <= length < 1e6:
-            raise UsageError(f"--burst: {part!r} is no mean length of a burst: use iid, or a number from 1 on")
+            raise UsageError(f"--burst: {part!r} is not a mean length of a burst: use iid, or a number of at least 1")
         bursts.append(IID if length == 1 else f"{length:g}")
     return [*dict.fromkeys(bursts)]

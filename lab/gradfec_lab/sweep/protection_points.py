@@ -1,4 +1,4 @@
-"""The points of `gradfec sweep protection`: over how tensors are coded, what ranks packets, and what the link loses."""
+"""The points of `gradfec sweep protection`: over codings, estimators, concealments and losses."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from gradfec_lab.sweep.losses import Losses, is_feasible
 from gradfec_lab.sweep.report import Row, text
 from gradfec_lab.sweep.study import Study
 
-Link = tuple[str, float]  # mean length of a burst, share of the datagrams lost
+Link = tuple[str, float]  # mean length of a burst, share of the datagrams to lose
 CodingKey = tuple[str, str, str]  # quantiser, code, policy
 
 
 @dataclass(frozen=True)
 class Variants:
-    """What is varied besides the link; `packets_a_datagram` is None for as many as fit."""
+    """What varies besides the link; `packets_a_datagram` is None for as many as fit."""
 
     quantisers: list[Quantiser]
     packets_a_datagram: int | None
@@ -41,12 +41,12 @@ class Variants:
 
 
 class ProtectionSweep:
-    """What is sent of each image, and which of its datagrams are lost."""
+    """What the edge sends of each image, and which of its datagrams the link loses."""
 
     def __init__(
         self, study: Study, variants: Variants, links: list[Link], repetitions: int, masks: Path | None = None
     ) -> None:
-        """Take what the options say; UsageError where they do not go together, or with the cut."""
+        """Take the options' values; UsageError if they do not fit together, or do not fit the cut."""
         self.study, self.repetitions, self.masks = study, repetitions, masks
         self.packets = packets_text(variants.packets_a_datagram)
         self.estimators = variants.estimators
@@ -54,7 +54,7 @@ class ProtectionSweep:
         self.fills = {name: make_concealment(name, study.cut, learned) for name in variants.fills}
         self.codings: dict[CodingKey, Coding] = {}
         for quantiser, code, written in product(variants.quantisers, variants.codes, variants.policies):
-            policy = read_policy(written, fec_code(code))  # nothing is coded: the code's library need not be installed
+            policy = read_policy(written, fec_code(code))  # nothing is coded, so the code's library may be missing
             coding = Coding(study.cut, study.grid, quantiser, policy, variants.packets_a_datagram)
             check_datagrams(coding)
             self.codings[quantiser.name, code, policy.name] = coding
@@ -64,7 +64,7 @@ class ProtectionSweep:
         self._index = {name: i for i, name in enumerate(study.names)}
 
     def settings(self) -> dict[str, str]:
-        """Return what the answers depend on besides the study's settings."""
+        """Return the settings that the answers depend on, besides the study's."""
         if self.masks is None:
             return {"losses": "drawn from the seed"}
         try:
@@ -73,7 +73,7 @@ class ProtectionSweep:
             raise GradfecError(f"cannot read the recorded losses {self.masks}: {error.strerror}") from None
 
     def record_losses(self, folder: Path) -> None:
-        """Replay or draw all losses; those that were drawn are on record in the folder."""
+        """Replay the losses, or draw them and record them in the folder."""
         if self.masks is not None:
             self.recorded.load(self.masks, self.links)
         else:
@@ -81,7 +81,7 @@ class ProtectionSweep:
             self.recorded.save(folder / "losses.npz")
 
     def points(self) -> dict[str, Row]:
-        """Return what each point is, by its name in the store."""
+        """Return each point's fields, by its name in the store."""
         rows = (self._point(*each) for each in product(self.codings, self.estimators, self.fills, self.links))
         return {point_name(row): row for row in rows}
 
@@ -94,7 +94,7 @@ class ProtectionSweep:
         }  # fmt: skip
 
     def costs(self) -> list[Row]:
-        """Return the datagrams and bytes of a frame, for each way to code it; None where they depend on the image."""
+        """Return a frame's datagrams and bytes for each way to code it; None if they depend on the image."""
         rows: list[Row] = []
         for (codec, code, policy), coding in self.codings.items():
             plan = coding.trial_plan()
@@ -104,7 +104,7 @@ class ProtectionSweep:
         return rows
 
     def cases(self, subject: Subject) -> Iterator[Case]:
-        """Yield the questions about an image."""
+        """Yield an image's cases."""
         deliveries = Deliveries(subject)
         image = self._index[subject.name]
         lost = np.stack([self.recorded.lost(*link, image) for link in self.links])  # (links, repetitions, datagrams)
@@ -118,15 +118,15 @@ class ProtectionSweep:
 
 
 def check_datagrams(coding: Coding) -> None:
-    """Raise UsageError where a policy has no plan for the cut's packets, or one of more datagrams than packets."""
+    """Raise UsageError if a policy has no plan for the cut's packets, or one with more datagrams than packets."""
     plan = coding.trial_plan()
     if plan is not None and plan.sent > coding.grid.count:
         raise UsageError(
-            f"{coding.policy.name} sends {plan.sent} datagrams, and losses are drawn for {coding.grid.count}, one for "
+            f"{coding.policy.name} sends {plan.sent} datagrams, but losses are drawn for {coding.grid.count}, one for "
             "each packet: use fewer datagrams"
         )
 
 
 def point_name(row: Row) -> str:
-    """Name a point in the store."""
+    """Return a point's name in the store."""
     return "/".join(map(text, row.values()))

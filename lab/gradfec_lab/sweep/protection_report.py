@@ -1,4 +1,4 @@
-"""The report of `gradfec sweep protection`: agreement by policy and loss, and what the losses cost beyond the drop."""
+"""The report of `gradfec sweep protection`: agreement by policy and loss, and the cost of losses beyond the drop."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Variant = tuple[str, ...]  # the values of VARIANT
 
 
 def report(sweep: ProtectionSweep) -> Report:
-    """Find out what is missing, and report on all of it, into the study's folder if it has one."""
+    """Compute what is missing, and report everything, also into the study's folder if it has one."""
     study, points = sweep.study, sweep.points()
     with study.store("protection", **sweep.settings()) as store:
         store.vouch(learned_fingerprints(study.cut))
@@ -71,9 +71,9 @@ def report(sweep: ProtectionSweep) -> Report:
 
 
 def add_cost_of_losses(measured: Measured, rows: list[Row]) -> None:
-    """Add to each row how far its agreement is below that of the same plan when nothing is lost, where that is known.
+    """Add to each row how far its agreement is below that of the same plan without losses, if that is known.
 
-    The difference is paired: of the same images.
+    The difference is paired, for the same images.
     """
     column = {tuple(fields.values()): i for i, fields in enumerate(measured.fields)}
     for i, row in enumerate(rows):
@@ -86,9 +86,9 @@ def add_cost_of_losses(measured: Measured, rows: list[Row]) -> None:
 
 
 def add_gain(measured: Measured, rows: list[Row]) -> None:
-    """Add to each row how far its agreement is above that of no protection under the same losses, where known.
+    """Add to each row how far its agreement is above that of no protection under the same losses, if known.
 
-    The difference is paired: of the same images and the same draws of the losses.
+    The difference is paired, for the same images and the same draws of the losses.
     """
     column = {tuple(fields.values()): i for i, fields in enumerate(measured.fields)}
     for i, row in enumerate(rows):
@@ -100,7 +100,7 @@ def add_gain(measured: Measured, rows: list[Row]) -> None:
 
 
 def variants_of(rows: list[Row]) -> list[Variant]:
-    """Return the values of VARIANT that there are, in their order."""
+    """Return the existing values of VARIANT, in order."""
     return [*dict.fromkeys(tuple(row[name] for name in VARIANT) for row in rows)]
 
 
@@ -110,7 +110,7 @@ def rows_of(variant: Variant, rows: list[Row]) -> list[Row]:
 
 
 def variant_members(rows: list[Row], variant: Variant) -> dict[str, Any]:
-    """Return the JSON members of one variant."""
+    """Return the JSON members for one variant."""
     own = rows_of(variant, rows)
     members: dict[str, Any] = {**dict(zip(VARIANT, variant, strict=True)), **shares_and_intervals(own, KEYS)}
     priced = [row for row in own if "by_losses" in row]
@@ -123,7 +123,7 @@ def variant_members(rows: list[Row], variant: Variant) -> dict[str, Any]:
 
 
 def make_tables(rows: list[Row], images: int, repetitions: int) -> list[Grid]:
-    """Lay out the tables: some for each variant."""
+    """Make the tables for each variant."""
     tables = []
     for variant in variants_of(rows):
         own = rows_of(variant, rows)
@@ -143,7 +143,7 @@ def make_tables(rows: list[Row], images: int, repetitions: int) -> list[Grid]:
 
 
 def cost_table(sweep: ProtectionSweep) -> Grid:
-    """Lay out the datagrams and bytes of a frame."""
+    """Make the table of a frame's datagrams and bytes."""
     lines = [
         [row["codec"], row["code"], row["policy"], *(f"{row[name] or 0:,}" for name in ("datagrams", "bytes"))]
         for row in sweep.costs()

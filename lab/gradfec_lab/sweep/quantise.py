@@ -1,4 +1,4 @@
-"""`gradfec sweep quantise`: does the answer stand when features are quantised, and nothing is lost?"""
+"""`gradfec sweep quantise`: does the answer stay the same when features are quantised, without losses?"""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ from gradfec_lab.sweep.study import CONTEXT, Study, command_line, study_options
 @click.option("--quantisers", metavar="NAMES", help="uniform8, sqrt4 and so on. [default: all that fit the cut]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def quantise(study: Study, quantisers: str | None, as_json: bool) -> None:
-    """Quantise features, lose nothing, and see whether the answer stands.
+    """Quantise features, without losses, and see whether the answer stays the same.
 
-    The bytes of a tensor are those of its coded packets: no headers, no parity.
+    The bytes of a tensor are those of its coded packets, without headers and parity.
     """
     fitting = [quantiser for quantiser in QUANTISERS.values() if quantiser.fits(study.cut)]
     report(study, read_quantisers(quantisers, study.cut) if quantisers else fitting).show(as_json)
 
 
 def report(study: Study, quantisers: list[Quantiser]) -> Report:
-    """Find out what is missing, and report on all of it, into the study's folder if it has one."""
+    """Compute what is missing, and report everything, also into the study's folder if it has one."""
     conceal = make_concealment(DEFAULT_CONCEALMENT, study.cut, learned_for(study.cut))  # there are no gaps to fill
     everything = np.ones(study.grid.count, bool)
 
@@ -89,7 +89,7 @@ def report(study: Study, quantisers: list[Quantiser]) -> Report:
 
 
 def make_table(rows: list[Row], images: int) -> Grid:
-    """Lay out the table."""
+    """Make the table."""
     measures = [name for name in ("agreement", "top1") if name in rows[0]]
     lines = [
         [row["quantiser"], f"{row['bits']:g}", f"{row['bytes']:,.0f}", *(percents(row, name) for name in measures)]

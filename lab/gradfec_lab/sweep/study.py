@@ -1,4 +1,4 @@
-"""What every sweep shares: its options, its images and their labels, its folder, and the run itself."""
+"""What every sweep shares: options, images and labels, the folder, and the run itself."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Study:
 
     @contextmanager
     def store(self, kind: str, **settings: Any) -> Iterator[Store]:
-        """Open the folder of a sweep of some kind: a temporary one if none was given."""
+        """Open the sweep's folder, a temporary one if none was given."""
         common = {
             "sweep": kind,
             "number of images (--limit, --sample)": len(self.names),
@@ -77,9 +77,9 @@ class Study:
         wanted_numbers: Iterable[str] = (),
         constant: Iterable[bytes] = (),
     ) -> list[str]:
-        """Find out what is missing in the store; return the names of the images that could be used.
+        """Compute what is missing in the store; return the names of the usable images.
 
-        `points` say how many repetitions of each are wanted. Ctrl-C leaves what has been found out in the store.
+        `points` gives the number of repetitions of each point. After Ctrl-C, finished results stay in the store.
         """
         wanted_numbers = [*wanted_numbers]
         points = {REFERENCE: 1, **points}
@@ -90,7 +90,9 @@ class Study:
                 self._examine(store, estimators, todo, cases, numbers, constant, console)
             except KeyboardInterrupt:
                 done = sum(store.knows(name, points, wanted_numbers) for name in self.names)
-                kept = f"kept in {self.out}: the same command goes on" if self.out else "lost, for want of --out"
+                kept = (
+                    f"kept in {self.out}: the same command resumes" if self.out else "lost, because there is no --out"
+                )
                 console.print(f"interrupted: {done} of {len(self.names)} images are done, and {kept}", soft_wrap=True)
                 raise
         skipped = store.skipped(self.names)
@@ -116,12 +118,12 @@ class Study:
             scorer, model, weights = load_network(estimators, self.cut, self.grid, self.seed)
             store.vouch({"the weights": weights, **scorer.fingerprints})
             engine = Engine(store, scorer, model, cases, numbers, constant)
-            progress.reset(task, description="asking the back-end")
+            progress.reset(task, description="running the back-end")
             engine.run(self.photographs, todo, lambda share: progress.advance(task, share), self.truth)
 
 
 def load_network(estimators: list[str], cut: Cut, grid: PacketGrid, seed: int) -> tuple[Scorer, Model, str]:
-    """Load front-end with estimators, back-end, and how the weights are known to be Keras's; takes seconds."""
+    """Load front-end with estimators and back-end; also return how the weights were verified. Takes seconds."""
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
@@ -134,7 +136,7 @@ def load_network(estimators: list[str], cut: Cut, grid: PacketGrid, seed: int) -
 
 
 def progress_bar(console: Console) -> Progress:
-    """Return a progress bar with the time that is left, by what the last ten minutes took."""
+    """Return a progress bar with the time left, estimated from the last ten minutes."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images, elapsed"),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
@@ -143,16 +145,20 @@ def progress_bar(console: Console) -> Progress:
 
 
 def study_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that every sweep has, and a Study of them as its first argument."""
+    """Add the options of every sweep to a command, and pass it a Study as its first argument."""
 
     @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
     @click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index, for top-1.")
-    @click.option("--limit", type=click.IntRange(1), help="Use the first so many images, by name. [default: all]")
-    @click.option("--sample", type=click.IntRange(1), help="Use so many of these, drawn with the seed. [default: all]")
+    @click.option("--limit", type=click.IntRange(1), help="Use this many images, the first by name. [default: all]")
+    @click.option(
+        "--sample", type=click.IntRange(1), help="Use this many of these, drawn with the seed. [default: all]"
+    )
     @click.option("--split", default=DEFAULT_CUT, metavar="LAYER", help="Where the network is cut.")
-    @click.option("--rows", default=DEFAULT_ROWS, type=click.IntRange(1), help="Rows of a channel a packet.")
-    @click.option("--seed", default=1, type=click.IntRange(min=0), help="Of all that is drawn.")
-    @click.option("--out", type=click.Path(path_type=Path), help="Folder of answers, tables and figures; resumed.")
+    @click.option("--rows", default=DEFAULT_ROWS, type=click.IntRange(1), help="Rows of a channel in each packet.")
+    @click.option("--seed", default=1, type=click.IntRange(min=0), help="Seed for all random draws.")
+    @click.option(
+        "--out", type=click.Path(path_type=Path), help="Folder for answers, tables and figures; a run resumes there."
+    )
     @functools.wraps(command)
     def run(
         images: Path,
@@ -173,7 +179,7 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
             photographs.names = [photographs.names[i] for i in np.sort(drawn)]
         truth = None if labels is None else labels_of(labels, photographs.names, cut.network.output.shape[-1])
         if out is not None and out.exists() and not out.is_dir():
-            raise UsageError(f"{out} is no folder: --out takes a folder, which is made where there is none")
+            raise UsageError(f"{out} is not a folder: --out takes a folder, and creates it if needed")
         command(Study(photographs, truth, cut, grid, seed, out), **own)
 
     return run
@@ -185,14 +191,14 @@ def images_digest(photographs: Photographs) -> str:
     for name in photographs.names:
         try:
             content = (photographs.folder / name).read_bytes()
-        except OSError:  # skipped and named when it is to be used
+        except OSError:  # skipped and listed later
             content = b""
         digest.update(name.encode("utf-8", "surrogateescape") + b"\0" + hashlib.sha256(content).digest())
     return digest.hexdigest()[:16]
 
 
 def learned_fingerprints(cut: Cut) -> dict[str, str]:
-    """Return digests of the arrays that were learned of a cut, by name."""
+    """Return digests of a cut's learned arrays, by name."""
     return {
         f"what was learned of the cut, {name}": hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]
         for name, array in learned_for(cut).items()
@@ -200,5 +206,5 @@ def learned_fingerprints(cut: Cut) -> dict[str, str]:
 
 
 def command_line() -> str:
-    """Return the command that was given, as a shell would take it."""
+    """Return the command line, quoted for a shell."""
     return shlex.join(["gradfec", *sys.argv[1:]])

@@ -26,7 +26,7 @@ def test_the_first_images_by_name_are_taken_and_other_files_are_not(tmp_path: Pa
 def test_a_folder_without_images_is_a_wrong_option(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no images"):
         link_images(tmp_path, tmp_path, 9)
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         link_images(tmp_path / "missing", tmp_path, 9)
 
 

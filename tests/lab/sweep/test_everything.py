@@ -90,7 +90,7 @@ def test_the_daemons_run_only_when_their_results_are_not_there(tmp_path: Path, m
 
 
 def test_a_part_that_fails_ends_it_all_with_its_exit_code() -> None:
-    with pytest.raises(UsageError, match=r"`gradfec sweep x` ended with exit code 2, for the reason above"):
+    with pytest.raises(UsageError, match=r"`gradfec sweep x` ended with exit code 2; the reason is above"):
         check(["sweep", "x"], 2)
     with pytest.raises(GradfecError, match="exit code 1"):
         check(["sweep", "x"], 1)

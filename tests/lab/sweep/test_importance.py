@@ -102,7 +102,7 @@ def test_an_interrupted_run_keeps_what_it_has_and_goes_on(
     install(monkeypatch, Interrupted())
     done = sweep(*options)
     assert done.exit_code == 130
-    kept = f"interrupted: 3 of 5 images are done, and kept in {tmp_path / 'out'}: the same command goes on\n"
+    kept = f"interrupted: 3 of 5 images are done, and kept in {tmp_path / 'out'}: the same command resumes\n"
     assert kept in done.stderr
     _, model = install(monkeypatch)
     resumed = result(*options)
@@ -160,7 +160,7 @@ def test_the_interval_of_the_gap_closed_leaves_out_resamples_without_a_gap() -> 
     [
         (["--estimators", "gradcam,foo"], "--estimators has no 'foo': use one or several of gradcam,"),
         (["--estimators", "gradcam-label"], "--estimators gradcam-label explains the label's class: give --labels"),
-        (["--estimators", ","], "',' names nothing"),
+        (["--estimators", ","], "',' is empty"),
         (["--drop", "0.5,1"], "--drop 1 drops every packet"),
         (["--drop", "-0.1"], "--drop: '-0.1' is not a share from 0 to 1"),
         (["--drop", "half"], "--drop: 'half' is not a share from 0 to 1"),
@@ -168,7 +168,7 @@ def test_the_interval_of_the_gap_closed_leaves_out_resamples_without_a_gap() -> 
         (["--order", "worst"], "--order has no 'worst': use one or several of least,most"),
         (["--split", "nowhere"], "nowhere"),
         (["--rows", "5"], "5 rows a packet do not divide"),
-        (["--images", "nothing"], "nothing is no folder"),
+        (["--images", "nothing"], "nothing is not a folder"),
         (["--labels", "nothing.csv"], "cannot read labels from nothing.csv"),
     ],
 )
@@ -209,7 +209,7 @@ def test_an_out_that_is_a_file_is_refused(images: Path, tmp_path: Path, monkeypa
     install(monkeypatch)
     (tmp_path / "file").touch()
     done = sweep("--images", images, "--out", tmp_path / "file")
-    assert "file is no folder: --out takes a folder" in done.stderr
+    assert "file is not a folder: --out takes a folder" in done.stderr
 
 
 def test_other_images_in_the_same_folder_are_refused(

@@ -25,7 +25,7 @@ def test_labels_are_read_with_or_without_a_header(text: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("text", ["a.png,3\nb.png,cat\n", "file\na.png\n", "a.png,3\nb.png\n"])
 def test_what_is_no_list_of_labels_is_a_wrong_option(text: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no list of labels"):
+    with pytest.raises(UsageError, match="is not a list of labels"):
         read_labels(write(tmp_path / "labels.csv", text))
 
 

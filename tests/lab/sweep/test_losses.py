@@ -77,10 +77,10 @@ def test_losses_that_were_not_recorded_are_named(tmp_path: Path) -> None:
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "losses.npz"
     path.write_bytes(b"PK\x03\x04 no archive")
-    with pytest.raises(UsageError, match="holds no recorded losses: --masks takes the losses"):
+    with pytest.raises(UsageError, match="has no recorded losses: --masks takes the losses"):
         Losses(1, 1, 8).load(path, LINKS)
     np.savez(path, symbols=np.array(2047), **{"iid,0.3": np.zeros(3)})
-    with pytest.raises(UsageError, match="holds no recorded losses"):
+    with pytest.raises(UsageError, match="has no recorded losses"):
         Losses(1, 1, 2047).load(path, [("iid", 0.3)])
     with pytest.raises(GradfecError, match="cannot read the recorded losses"):
         Losses(1, 1, 8).load(tmp_path / "none.npz", LINKS)
