@@ -10,6 +10,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
+from tests.common.answers import HEAD, TIGER_CAT
 
 from gradfec_cloud.counts import Snapshot
 from gradfec_cloud.metrics import CloudMetrics
@@ -42,7 +43,7 @@ class Cloud:
         names = ("total", "dropped_by_plan", "parity", "sent", "received", "lost", "recovered", "missing")
         packets = dict(zip(names, (100, 20, 30, 110, 70, 40, 10, 5), strict=True))
         result = Result(0, "partial", [], 10, 5, {"decode": 3.0})
-        self.metrics.finished(Finished("kitchen", 1, 0, packets, result, 0.12, 9))
+        self.metrics.finished(Finished("kitchen", 1, 0, packets, result, TIGER_CAT, 0.12, 9))
 
 
 class Edge:
@@ -53,7 +54,7 @@ class Edge:
         self.registry = new_registry("edge", runtime="litert")
         self.metrics = of_edge.EdgeMetrics(self.registry, lambda: {"door": self.now}, insecure=False)
         self.camera = self.metrics.camera("door")
-        self.journal = Journal(None, lambda record: None)
+        self.journal = Journal(None, HEAD, lambda story: None)
 
     def end(self, *, answered: bool = True, missing: int = 5) -> None:
         """End the story of a frame that was sent: of 100 packets 20 are dropped, 10 recovered, some missing."""
@@ -63,7 +64,7 @@ class Edge:
         self.journal.sent(0, frame(), plan, {"encode": 3.0}, weights)
         result = Result(0, "partial" if missing else "complete", [], 10, missing, {}) if answered else None
         if result:
-            self.journal.answered(Answered(0, result))
+            self.journal.answered(Answered(0, result, TIGER_CAT))
         report = Report(0, 100, 70, 9) if answered else None
         self.camera.ended(self.journal.closed(Closed(0, result, report, 100)))
 

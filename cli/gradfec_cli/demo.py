@@ -157,10 +157,11 @@ def answers_of_the_uncut_model(weights: WeightStore, folder: Path, console: Cons
     """Return each image's class and label by the uncut model."""
     with console.status("asking the uncut model"):
         from gradfec_cli.uncut import predict, uncut_model
-        from gradfec_cloud.labels import top5
+        from gradfec_cloud.labels import labels_of
 
-        best = {name: top5(scores)[0] for name, scores in predict(uncut_model(weights), folder)}
-    return {name: (index, label) for name, (index, label, _) in best.items()}
+        labels = labels_of(weights.network)
+        best = {name: int(scores.argmax()) for name, scores in predict(uncut_model(weights), folder)}
+    return {name: (index, labels[index]) for name, index in best.items()}
 
 
 def show_run(folder: Path, scheme: str, fec: str, link: Link, port: int, console: Console) -> Run:

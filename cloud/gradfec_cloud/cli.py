@@ -164,7 +164,7 @@ def load(
     from gradfec_cloud.backend import load_back_end
     from gradfec_cloud.decoding import Decoder
     from gradfec_cloud.inference import MAX_BATCH, Inference
-    from gradfec_cloud.labels import top5
+    from gradfec_cloud.labels import labels_of
     from gradfec_cloud.priority import let_network_first
     from gradfec_cloud.workers import WORKERS
     from gradfec_cloud.workers.pool import BackEndName
@@ -174,4 +174,12 @@ def load(
     max_batch = 1 if runtime == LITERT else MAX_BATCH  # LiteRT is no faster by batches: they would only wait for more
     loaders = {name: partial(load_back_end, runtime, cut, weights, max_batch)}
     workers = partial(WORKERS["local"], loaders)
-    return Inference(workers, lambda decided: name, Decoder(fill), top5, deliver, max_batch=max_batch)
+    head, labels = cut.network.head, labels_of(cut.network)
+    return Inference(
+        workers,
+        lambda decided: name,
+        Decoder(fill),
+        lambda decided, output: head.answer(output, labels),
+        deliver,
+        max_batch=max_batch,
+    )

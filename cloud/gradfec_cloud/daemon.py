@@ -159,8 +159,8 @@ class CloudDaemon:
         for one in inferred:
             self.watch.inferred(one)
             decided = one.decided
-            if one.error is None:
-                self.sessions.answer(decided, one.top5, one.recovered, one.missing, one.stages_ms, now)
+            if one.answer is not None:
+                self.sessions.answer(decided, one.answer, one.recovered, one.missing, one.stages_ms, now)
             else:
                 line = f"tensor {decided.tensor} has no answer: {one.error!r}"
                 self._log.error(line, event="no_answer", session=decided.session, tensor=decided.tensor)

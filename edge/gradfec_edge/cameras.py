@@ -24,7 +24,7 @@ from gradfec_edge.camera import open_source
 from gradfec_edge.daemon import Camera
 from gradfec_edge.frontend import FrontEnd, SharedFrontEnd, load_front_end
 from gradfec_edge.importance import EstimatorFile, default_estimator, make_estimator
-from gradfec_edge.journal import Journal, Record
+from gradfec_edge.journal import Journal, Record, Story
 from gradfec_edge.options import EdgeOptions
 from gradfec_edge.pipeline import Pipeline
 from gradfec_edge.status import CameraStatus, answer_of
@@ -138,6 +138,7 @@ class CameraSession:
         }
         asked = EdgeOptions(
             options.cloud,
+            coding.cut,
             self.hello,
             self.key,
             options.in_flight,
@@ -149,14 +150,16 @@ class CameraSession:
         )
         status = CameraStatus(options.name)
 
-        def on_record(record: Record) -> None:
-            status.record(record)
+        def on_story(story: Story) -> None:
+            status.ended(story)
+            record = story.record()
             told = {name: record[name] for name in ("frame", "source", "tensor", "outcome", "packets", "latency_ms")}
-            self.log.debug(f"{answer_of(record)} ({record['outcome']})", event="frame", **told)
+            self.log.debug(f"{answer_of(story)} ({story.outcome})", event="frame", **told)
 
         remarks: Record = {"edge": options.name} | ({"insecure": True} if self.key.insecure else {})
         pipeline = Pipeline(coding.cut, coding.grid, front_end, coding.free, coding.scheme, options.compensate)
-        return Camera(asked, self.source, pipeline, Journal(self.file, on_record, remarks), status, self.log)
+        journal = Journal(self.file, coding.cut.network.head, on_story, remarks)
+        return Camera(asked, self.source, pipeline, journal, status, self.log)
 
 
 def sessions_of(cameras: Sequence[Mapping[str, Any]], log: Log) -> list[CameraSession]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gradfec_common.errors import UsageError
+from gradfec_common.networks import Cut
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import Hello
 from gradfec_host.console import Endpoint
@@ -17,6 +18,7 @@ class EdgeOptions:
     """The options, checked."""
 
     cloud: Endpoint
+    cut: Cut
     hello: Hello
     key: HandshakeKey
     in_flight: int

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tests.common.answers import HEAD
 
 from gradfec_cloud.decoding import Decoder
 from gradfec_cloud.inference import Inference, Inferred
 from gradfec_cloud.workers.pool import BackEndName, GiveBack, Workers
+from gradfec_common.heads import Answer, Classes
 from gradfec_common.networks import named_cut
 from gradfec_common.plan import parse_scheme
 from gradfec_common.reassembly import Reassembly
@@ -51,9 +53,14 @@ def sure_of(chi: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return probabilities
 
 
-def top1(scores: npt.NDArray[np.float32]) -> list[tuple[int, str, float]]:
-    best = int(scores.argmax())
-    return [(best, f"class {best}", float(scores[best]))]
+def answer(one: Decided, output: npt.NDArray[np.float32]) -> Answer:
+    """Return the answer of a head that names its classes by their numbers."""
+    return Classes(HEAD.answer(output, ()).best[:1])
+
+
+def sure(number: int) -> Classes:
+    """Return the answer to what is `sure_of` a class."""
+    return Classes(((number, f"class {number}", 1.0),))
 
 
 class Deliveries:
@@ -78,4 +85,4 @@ class Deliveries:
 
 def infer(open_workers: Callable[[GiveBack], Workers], deliver: Deliveries, **options: Any) -> Inference:
     """Start inference on one back-end, with zeros for what is missing."""
-    return Inference(open_workers, lambda one: NAME, Decoder(0.0), top1, deliver, **options)
+    return Inference(open_workers, lambda one: NAME, Decoder(0.0), answer, deliver, **options)

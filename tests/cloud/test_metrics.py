@@ -50,7 +50,7 @@ def test_every_value_of_a_label_is_there_before_its_first_event(name: str, label
 
 def test_the_limits_are_all_that_the_core_counts() -> None:
     source = "".join(path.read_text() for path in SESSION.glob("*.py"))
-    counted = {*re.findall(r'bites\["(\w+)"\]', source)}
+    counted = {*re.findall(r'(?:bites\[|Bite\()"(\w+)"', source)}
     assert {*LIMITS} == counted | {"hellos_per_s", "hellos_per_s_and_address"}  # which stand in a loop's table
 
 

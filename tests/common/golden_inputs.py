@@ -279,7 +279,7 @@ CONTROLS = {
         {
             "tensor": 0,
             "outcome": "complete",
-            "top5": [
+            "answer": [
                 [281, "tabby", 0.5],
                 [282, "tiger_cat", 0.25],
                 [285, "Egyptian_cat", 0.125],
@@ -298,7 +298,7 @@ CONTROLS = {
         {
             "tensor": 1,
             "outcome": "partial",
-            "top5": [
+            "answer": [
                 [1, "poisson doré", 0.2],
                 [2, "a", 0.1],
                 [3, "b", 0.1],

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.common.answers import HEAD
 
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
@@ -142,7 +143,7 @@ def cloud_of(session: Session, *, sketches: bool = False) -> CloudSessions:
 
 def edge_that_asks() -> EdgeSession:
     """An edge that has said the golden hello."""
-    edge = EdgeSession(wire.Hello(1, 175, 7, "edge 1"), KEY, lambda _: EDGE, 0.0)
+    edge = EdgeSession(wire.Hello(1, 175, 7, "edge 1"), HEAD, KEY, lambda _: EDGE, 0.0)
     edge.handle_timer(0.0)
     assert edge.datagrams_to_send() == [golden_control("hello")]
     return edge
@@ -317,7 +318,8 @@ def test_the_edge_closes_a_tensor_with_the_golden_result_and_report_and_acknowle
     report = second_seal.seal(CONTROL_SESSION.secrets[1], 1, SESSION, 1, second_seal.MESSAGE, golden_body("report"))
     edge.receive(wire.batch_of([golden_control("result_partial"), report], ["cloud"] * 2), 0.1)
     told = wire.Result(**CONTROLS["result_partial"].values), wire.Report(**CONTROLS["report"].values)  # type: ignore[arg-type]
-    assert [*iter(edge.next_event, None)] == [Answered(1, told[0]), Closed(1, *told, 0)]
+    answer = HEAD.read(told[0].answer)
+    assert [*iter(edge.next_event, None)] == [Answered(1, told[0], answer), Closed(1, *told, 0, answer)]
     acknowledged = second_encoder.message("ACK", {"results": [1], "reports": [1]})
     up = CONTROL_SESSION.secrets[0]
     assert edge.datagrams_to_send() == [second_seal.seal(up, 1, SESSION, 1, second_seal.MESSAGE, acknowledged)]
@@ -434,7 +436,7 @@ def test_the_page_has_every_control_message_and_its_keys_in_the_order_of_the_wir
     assert {name: int(number) for number, name, *_ in rows} == second_encoder.MESSAGE_KINDS
     assert {kind.name: kind.value for kind in wire.MessageKind} == second_encoder.MESSAGE_KINDS
     written = {
-        name: re.findall(r"(?:^|; |, )`(\w+)` (?:u8|u16|u32|string|array|map|bin|bool)", keys)
+        name: re.findall(r"(?:^|; |, )`(\w+)` (?:u8|u16|u32|string|array|map|bin|bool|any)", keys)
         for _, name, _, keys in rows
     }
     assert written == {

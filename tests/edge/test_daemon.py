@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 import pytest
 import uvloop
 from prometheus_client import CollectorRegistry
+from tests.common.answers import HEAD
 from tests.edge.outgoing import frame
 
 from gradfec_common.ciphers import Cipher
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_KEY, Key
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.session.edge import Connected, Refused, new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_edge import health as health_module
@@ -30,6 +32,7 @@ from gradfec_host.console import Endpoint
 from gradfec_host.logs import Log
 
 SOON_S = 60.0  # a safety net
+CUT = RESNET50.cut("input_layer")
 KEY = HandshakeKey(Key(bytes(range(32))))
 
 
@@ -58,8 +61,8 @@ class Toy:
 
 def edge_of(source: Toy, cloud: Endpoint, key: HandshakeKey = KEY, records: list[Record] | None = None) -> EdgeDaemon:
     """Make a daemon on the running loop; it has no pipeline, for no frame comes so far here."""
-    options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, None)
-    journal = Journal(None, [].append if records is None else records.append)
+    options = EdgeOptions(cloud, CUT, new_hello(CUT.id, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, None)
+    journal = Journal(None, HEAD, lambda story: None if records is None else records.append(story.record()))
     parts = Camera(options, source, None, journal, CameraStatus("edge"), Log("gradfec-edge"))  # type: ignore[arg-type]
     return EdgeDaemon(parts, EdgeMetrics(CollectorRegistry(), dict, insecure=key.insecure).camera("edge"))
 

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from prometheus_client import CollectorRegistry
+from tests.common.answers import HEAD
 from tests.edge.outgoing import frame, outgoing
 
 from gradfec_common.session.edge import Answered, Closed
@@ -25,7 +26,7 @@ class World:
         self.records: list[Record] = []
         self.registry = CollectorRegistry()
         metrics = EdgeMetrics(self.registry, dict, insecure=False).camera("door")
-        self.flights = Flights(1, Journal(None, self.records.append), metrics)
+        self.flights = Flights(1, Journal(None, HEAD, lambda story: self.records.append(story.record())), metrics)
 
     @property
     def free(self) -> bool:
@@ -59,7 +60,7 @@ def test_one_who_finds_no_place_waits_until_there_is_one() -> None:
 def test_a_frame_is_counted_and_its_place_free_once_it_is_answered_whenever_its_report_comes(world: World) -> None:
     world.flights.sent(0, outgoing())
     assert not world.free
-    world.flights.answered(Answered(0, RESULT))
+    world.flights.answered(Answered(0, RESULT, HEAD.no_answer))
     assert world.free
     assert world.records == []
     story = world.flights.closed(Closed(0, RESULT, REPORT, 4))

@@ -135,7 +135,14 @@ def with_link(cloud: Cloud, work: Work) -> Link:
 
     async def run() -> Link:
         events: list[Event] = []
-        core = EdgeSession(new_hello(SPLIT.id, GRID.rows, "edge", CIPHER), KEY, os.urandom, time.monotonic(), UNHURRIED)
+        core = EdgeSession(
+            new_hello(SPLIT.id, GRID.rows, "edge", CIPHER),
+            SPLIT.network.head,
+            KEY,
+            os.urandom,
+            time.monotonic(),
+            UNHURRIED,
+        )
         link = Link(Endpoint(*cloud.socket.getsockname()), core, events.append, batched=cloud.batched)
         await link.open()
         await work(link, events)
@@ -308,7 +315,7 @@ def test_all_tensors_are_closed_once_each_is_answered_or_given_up_and_events_com
         cloud.say(wire.Report(0, COUNT, 1, 1))
         await until(lambda: any(isinstance(event, Closed) for event in events))
         assert not waiting.done()
-        link.session._awaiting[1].closes_at = 0.0  # its time is over: the core's timer gives it up
+        link.session._tensors._tensors[1].closes_at = 0.0  # its time is over: the core's timer gives it up
         link._on_timer()
         await asyncio.wait_for(waiting, SOON_S)
         assert [(type(event), event.tensor) for event in events[1:]] == [(Answered, 0), (Closed, 0), (Closed, 1)]

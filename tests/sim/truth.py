@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradfec_common import reassembly, wire
+from gradfec_common.heads import Classes
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionOpened, Sketched
 from gradfec_common.session.handshake import HandshakeKey
@@ -49,9 +50,9 @@ class Sent:
         return sum(now and not before for before, now in zip([False, *lost], lost, strict=False))
 
     @property
-    def answer(self) -> list[list[object]]:
+    def answer(self) -> Classes:
         """What the back-end says of this tensor and of no other."""
-        return [[self.uid % 1000, f"tensor {self.uid}", 0.5]]
+        return Classes(((self.uid % 1000, f"tensor {self.uid}", 0.5),))
 
 
 Touched = dict[tuple[int, int], Sent]  # by session and tensor
@@ -121,7 +122,7 @@ class Truth:
 
     def check_result(self, sent: Sent, result: Result) -> None:
         """An answer is the one that the back-end gave for this tensor."""
-        assert result.top5 == sent.answer, "the answer is another tensor's"
+        assert result.answer == sent.answer.packed(), "the answer is another tensor's"
         assert (result.outcome, result.recovered, result.missing) == sent.decided, "the answer's counts are wrong"
 
     def check_report(self, sent: Sent, report: Report) -> None:

@@ -56,7 +56,7 @@ class Frame:
     number: int  # of the tensor
     at: float  # Unix time
     outcome: str  # complete, partial or timeout
-    top5: list[tuple[int, str, float]]  # class index, label, score; empty without an answer
+    answer: list[tuple[str, float]]  # label and score, best first; empty without an answer
     packets: dict[str, int]  # as in the results files: total, dropped_by_plan, parity, sent, received, lost, ...
     bursts: int  # runs of consecutive datagrams that were lost
     latency_ms: float
@@ -76,7 +76,7 @@ class Picture:
     cells: str  # base64 of (channels * groups,) uint8 of Cell, channel by channel
     importance: str = ""  # base64 of (channels * groups,) uint8, 255 for the most important; empty where not known
     photograph: str = ""  # base64 of a JPEG; empty unless the edge sends thumbnails, or is this one
-    top5: list[tuple[int, str, float]] = field(default_factory=list)
+    answer: list[tuple[str, float]] = field(default_factory=list)  # as a frame's
 
 
 Record = Status | Frame | Picture

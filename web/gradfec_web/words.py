@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gradfec_common.keys import INSECURE_WARNING
 from gradfec_web.view import Cell, Edge, Status
 
-Top5 = Sequence[tuple[int, str, float]]  # class index, label, score
+Lines = Sequence[tuple[str, float]]  # label and score
 
 NONE = "–"  # for a number that is not known
 
@@ -93,14 +93,14 @@ def span(seconds: float) -> str:
     return f"{max(int(seconds), 0)}\N{NO-BREAK SPACE}s"
 
 
-def answer(top5: Top5) -> str:
+def answer(lines: Lines) -> str:
     """Write the first of some answers."""
-    return label(top5[0][1]) if top5 else "no answer"
+    return label(lines[0][0]) if lines else "no answer"
 
 
-def sure_answer(top5: Top5) -> str:
+def sure_answer(lines: Lines) -> str:
     """Write the first of some answers, and how sure the network is of it."""
-    return f"{answer(top5)}, {percent(top5[0][2], 0)}" if top5 else answer(top5)
+    return f"{answer(lines)}, {percent(lines[0][1], 0)}" if lines else answer(lines)
 
 
 def label(name: str) -> str:

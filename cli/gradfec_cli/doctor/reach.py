@@ -64,7 +64,8 @@ def visit(
     with socket.socket(family, socket.SOCK_DGRAM) as opened:
         try:
             opened.connect(address)  # so that the kernel tells when nobody listens there
-            return Caller(opened, EdgeSession(hello, key, os.urandom, time.monotonic(), LIMITS)).call(pings, patience_s)
+            session = EdgeSession(hello, cut.network.head, key, os.urandom, time.monotonic(), LIMITS)
+            return Caller(opened, session).call(pings, patience_s)
         except ConnectionRefusedError:
             return Visit(failure="nothing listens there")
         except OSError as error:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common import wire
+from gradfec_common.heads import Answer
 from gradfec_common.keys import Entropy
 from gradfec_common.networks import Cut
 from gradfec_common.replay import Verdict
@@ -110,16 +111,16 @@ class CloudSessions:
     def answer(
         self,
         decided: Decided,
-        top5: list[list[Any]],
+        answer: Answer,
         recovered: int,
         missing: int,
         stages_ms: dict[str, float],
         now: float,
     ) -> None:
-        """Hand back the answer for a decided tensor: `top5` of [class index, label, score]."""
+        """Hand back the network's answer to a decided tensor."""
         outcome = "complete" if decided.complete else "partial"
-        result = Result(decided.tensor, outcome, top5, recovered, missing, stages_ms)
-        effects = self._tensors.answer(decided, result, now)
+        result = Result(decided.tensor, outcome, answer.packed(), recovered, missing, stages_ms)
+        effects = self._tensors.answer(decided, result, answer, now)
         if effects:  # its edge still awaits it; an edge that sends more than can be answered is held to that
             self._sessions[decided.session].allowance.give(2 * decided.arrived.sent)
         self._carry_out(effects)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from gradfec_common.heads import Answer
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.sketch import Sketch
 from gradfec_common.wire import Result
@@ -66,6 +67,7 @@ class Finished:
     tensor: int
     packets: dict[str, int]
     result: Result
+    answer: Answer
     latency_s: float  # from its first datagram to its answer
     bursts: int  # runs of consecutive datagrams that were lost
 

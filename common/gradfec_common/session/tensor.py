@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from gradfec_common.heads import Answer
 from gradfec_common.packets import PacketGrid
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.events import Finished
@@ -24,6 +25,7 @@ class Tensor:
     timer: int = NEVER  # closes it
     state: TensorState = TensorState.COLLECTING
     result: Result | None = None
+    answer: Answer | None = None  # which `result` says
     latency_s: float = 0.0  # from `first_at` to `result`
     report: Report | None = None
 
@@ -56,9 +58,11 @@ class SessionTensors:
     def record(self, number: int) -> Finished:
         """Return what there is to tell of a finished tensor."""
         tensor = self.tensors[number]
-        assert tensor.result is not None and tensor.report is not None, "FINISHED has both"  # noqa: S101
-        packets = packet_counts(tensor.arrived, tensor.result, tensor.report)
-        return Finished(self.edge, self.session, number, packets, tensor.result, tensor.latency_s, tensor.report.bursts)
+        result, answer, report = tensor.result, tensor.answer, tensor.report
+        assert result is not None and answer is not None and report is not None, "FINISHED has all"  # noqa: S101
+        packets = packet_counts(tensor.arrived, result, report)
+        latency_s, bursts = tensor.latency_s, report.bursts
+        return Finished(self.edge, self.session, number, packets, result, answer, latency_s, bursts)
 
 
 def report_on(number: int, arrived: Reassembly) -> Report:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from gradfec_common import wire
+from gradfec_common.heads import Answer
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.effects import Bite, Deliver, Effect
 from gradfec_common.session.events import CloudLimits, Decided, GivenUp
@@ -177,14 +178,14 @@ class Tensors:
         arrived = tensor.arrived
         return [Decided(mine.session, number, arrived.handed_over(), arrived.complete, now - tensor.first_at)]
 
-    def answer(self, decided: Decided, result: Result, now: float) -> list[Effect]:
-        """Take back the answer for a decided tensor; nothing comes of it where nobody waits for it any more."""
+    def answer(self, decided: Decided, result: Result, answer: Answer, now: float) -> list[Effect]:
+        """Take back the answer for a decided tensor, which `result` says; drop it if its edge does not await it."""
         mine = self._take_back(decided)
         if mine is None:
             return []
         tensor = mine.tensors[decided.tensor]
         tensor.move(TensorEvent.ANSWER)
-        tensor.result, tensor.latency_s = result, now - tensor.first_at
+        tensor.result, tensor.answer, tensor.latency_s = result, answer, now - tensor.first_at
         return [Deliver(mine.session, result, now), *self._finish_if_done(mine, decided.tensor)]
 
     def fail(self, decided: Decided) -> None:

@@ -145,7 +145,7 @@ class SyntheticEdge:
     def __init__(self, name: str, cloud: Endpoint, encoded: EncodedTensor, counts: Counts) -> None:
         """Prepare; add to `counts` what the cloud reports."""
         hello = new_hello(CUT.id, GRID.rows, name, preferred_cipher())
-        session = EdgeSession(hello, HandshakeKey(INSECURE_KEY), os.urandom, time.monotonic())
+        session = EdgeSession(hello, CUT.network.head, HandshakeKey(INSECURE_KEY), os.urandom, time.monotonic())
         self._link = Link(cloud, session, self._on_event)
         self._encoded, self._counts = encoded, counts
         self._changed = Condition()  # connected, or not waiting any more

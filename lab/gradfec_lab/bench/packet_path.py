@@ -92,7 +92,7 @@ class PacketPath:
         key, now_s = HandshakeKey(INSECURE_KEY), 0.0
         self.cloud = CloudSessions(self.cut, DEADLINE_S, {key.id: key}, os.urandom)
         hello = new_hello(self.cut.id, rows, "bench", preferred_cipher())
-        self.edge = EdgeSession(hello, key, os.urandom, now_s, UNHURRIED)
+        self.edge = EdgeSession(hello, self.cut.network.head, key, os.urandom, now_s, UNHURRIED)
         self.tensors = 0
         self._connect()
 

@@ -17,11 +17,12 @@ from gradfec_cloud.access import key_source
 from gradfec_cloud.daemon import CloudOptions, run_cloud
 from gradfec_cloud.decoding import Decoder
 from gradfec_cloud.inference import Inference
-from gradfec_cloud.labels import top5
 from gradfec_cloud.port import Port
 from gradfec_cloud.workers.local import LocalWorkers
 from gradfec_cloud.workers.pool import BackEndName
+from gradfec_common.heads import Answer
 from gradfec_common.networks import DEFAULT_CUT, named_cut
+from gradfec_common.session.events import Decided
 from gradfec_host import logs
 from gradfec_host.console import Endpoint
 
@@ -44,6 +45,11 @@ class StubBackEnd:
         return np.full((len(chi), classes), 1 / classes, np.float32)
 
 
+def answer(decided: Decided, output: npt.NDArray[np.float32]) -> Answer:
+    """Return the answer in a tensor's output, without the classes' names."""
+    return CUT.network.head.answer(output, ())
+
+
 def main(port: int) -> None:
     """Serve until a signal asks to stop; then print the totals."""
     if hasattr(os, "sched_setaffinity"):
@@ -55,7 +61,7 @@ def main(port: int) -> None:
         options,
         open_port,
         None,
-        lambda deliver: Inference(workers, lambda decided: NAME, Decoder(0.0), top5, deliver),
+        lambda deliver: Inference(workers, lambda decided: NAME, Decoder(0.0), answer, deliver),
         logs.configure("gradfec-cloud"),
     )
     open_port.close()

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+from tests.common.answers import HEAD, TIGER_CAT
 from tests.common.small_tensors import GRID, SPLIT, encoded
 
 from gradfec_common import wire
@@ -16,7 +17,7 @@ from gradfec_common.session.edge import Answered, Closed, Connected, EdgeSession
 from gradfec_common.session.events import Decided, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.wire import Kind
 
-from .clouds import ALICE, BOB, DEADLINE_S, TOP5
+from .clouds import ALICE, BOB, DEADLINE_S
 from .ends import KEY, entropy_of
 
 TENSOR = encoded(UnequalProtection(50).plan(np.arange(GRID.count, dtype=np.float32)))
@@ -31,7 +32,7 @@ class Pair:
         self.loss, self.delay_s, self.jitter_s = loss, delay_s, jitter_s
         self.entropy = entropy_of(seed)
         self.start_cloud()
-        self.edge = EdgeSession(new_hello(SPLIT.id, GRID.rows, "edge", cipher), KEY, self.entropy, self.now)
+        self.edge = EdgeSession(new_hello(SPLIT.id, GRID.rows, "edge", cipher), HEAD, KEY, self.entropy, self.now)
         self.address = ALICE
         self.on_the_way = []  # (when it arrives, ticket, to the cloud?, datagram, address of the edge)
         self.ticket = itertools.count()
@@ -82,7 +83,7 @@ class Pair:
             self.cloud_events.append(event)
             if isinstance(event, Decided):
                 decoded = decode_tensor(event.arrived)
-                self.cloud.answer(event, TOP5, decoded.recovered, decoded.missing, {}, self.now)
+                self.cloud.answer(event, TIGER_CAT, decoded.recovered, decoded.missing, {}, self.now)
         for datagram, address in self.cloud.datagrams_to_send():
             self.carry(datagram, address, up=False)
         while (event := self.edge.next_event()) is not None:

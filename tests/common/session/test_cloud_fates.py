@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.common.answers import TIGER_CAT
 from tests.common.small_tensors import bodies_of
 
 from gradfec_common import wire
@@ -17,7 +18,6 @@ from .clouds import ALICE, BOB, PLAN, SYMBOL_BYTES, Cloud, tensor_of
 from .ends import PING, STRANGE_KEY, WANTED, drawn_handshake, flipped
 
 HELLO = drawn_handshake(7).hello
-TOP5 = [[1, "a", 0.5]]
 OPEN, NEW, DONE = 998, 999, 0  # tensors: one that has begun, and two that have not
 
 
@@ -134,7 +134,7 @@ def test_a_range_of_signalling_nans_is_a_bad_parameter_without_a_warning(cloud):
         Welcome(250),
         Refuse("full", ""),
         Pong(),
-        Result(0, "complete", TOP5, 0, 0, {}),
+        Result(0, "complete", TIGER_CAT.packed(), 0, 0, {}),
         Report(1, 2, 3, 4),
         SketchPart(0, 1, 1, 0, b"not asked for"),
     ],
