@@ -182,6 +182,8 @@ class Reassembly:
 
     def _add_expected(self, bodies: Bytes, headers: Headers) -> Counter[Drop]:
         """Take in bodies for which `_are_expected` holds."""
+        if not len(bodies):
+            return Counter()
         group = headers["group"].astype(np.intp)
         row = self.base[group] + headers["index"]
         position = headers["position"].astype(np.intp)

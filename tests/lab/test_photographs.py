@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.errors import UsageError
 from gradfec_common.networks.resnet50 import PREPROCESS
 from gradfec_edge.preprocess import to_input
@@ -41,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_cannot_be_used_is_skipped_with_its_name_and_why(folder: Path) -> None:
-    photographs = Photographs(folder, PREPROCESS)
+    photographs = Photographs(folder, RESNET50.preprocess, PREPROCESS)
     seen = [name for names, _ in photographs.batches(photographs.names, 2) for name in names]
     assert seen == [*GOOD]
     assert photographs.skipped.keys() == REASONS.keys()
@@ -52,7 +53,7 @@ def test_what_cannot_be_used_is_skipped_with_its_name_and_why(folder: Path) -> N
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 50])
 def test_batches_are_full_but_for_the_last_whatever_is_skipped_between(folder: Path, size: int) -> None:
-    photographs = Photographs(folder, PREPROCESS)
+    photographs = Photographs(folder, RESNET50.preprocess, PREPROCESS)
     batches = [*photographs.batches(photographs.names, size)]
     lengths = [len(names) for names, _ in batches]
     assert sum(lengths) == 5
@@ -64,48 +65,48 @@ def test_batches_are_full_but_for_the_last_whatever_is_skipped_between(folder: P
 
 
 def test_an_image_is_what_the_edge_would_feed_the_network(folder: Path) -> None:
-    np.testing.assert_array_equal(Photographs(folder, PREPROCESS).read("a.png"), to_input(picture(0), PREPROCESS))
+    np.testing.assert_array_equal(Photographs(folder, RESNET50.preprocess, PREPROCESS).read("a.png"), to_input(picture(0), RESNET50.preprocess, PREPROCESS))
 
 
 def test_batches_keep_the_order_that_is_asked_for(folder: Path) -> None:
-    photographs = Photographs(folder, PREPROCESS)
+    photographs = Photographs(folder, RESNET50.preprocess, PREPROCESS)
     asked = ["i.png", "b.png", "a.png", "g.bmp"]
     assert [name for names, _ in photographs.batches(asked, 2) for name in names] == ["i.png", "a.png", "g.bmp"]
     assert photographs.skipped.keys() == {"b.png"}
 
 
 def test_no_names_make_no_batch_and_neither_do_only_unusable_ones(folder: Path) -> None:
-    photographs = Photographs(folder, PREPROCESS)
+    photographs = Photographs(folder, RESNET50.preprocess, PREPROCESS)
     assert [*photographs.batches([], 4)] == []
     assert [*photographs.batches([*REASONS], 4)] == []
 
 
 def test_a_limit_takes_the_first_by_name(folder: Path) -> None:
-    assert Photographs(folder, PREPROCESS, 3).names == ["a.png", "b.png", "c.PNG"]
+    assert Photographs(folder, RESNET50.preprocess, PREPROCESS, 3).names == ["a.png", "b.png", "c.PNG"]
     assert (
-        Photographs(folder, PREPROCESS, 1000).names
-        == Photographs(folder, PREPROCESS).names
+        Photographs(folder, RESNET50.preprocess, PREPROCESS, 1000).names
+        == Photographs(folder, RESNET50.preprocess, PREPROCESS).names
         == sorted([*GOOD, *REASONS])
     )
 
 
 def test_the_smallest_photograph_has_32_pixels_a_side(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "least.png"), picture(1, MIN_SIDE, MIN_SIDE))
-    assert Photographs(tmp_path, PREPROCESS).read("least.png") is not None
+    assert Photographs(tmp_path, RESNET50.preprocess, PREPROCESS).read("least.png") is not None
 
 
 def test_no_folder_a_file_and_a_folder_without_images_are_refused(folder: Path, tmp_path: Path) -> None:
     for nothing in (tmp_path / "missing", folder / "a.png"):
         with pytest.raises(UsageError, match=f"{nothing.name} is no folder: --images takes a folder of images"):
-            Photographs(nothing, PREPROCESS)
+            Photographs(nothing, RESNET50.preprocess, PREPROCESS)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "note.txt").touch()
     with pytest.raises(UsageError, match=r"empty has no images \(bmp jpeg jpg png tif tiff webp\)"):
-        Photographs(tmp_path / "empty", PREPROCESS)
+        Photographs(tmp_path / "empty", RESNET50.preprocess, PREPROCESS)
 
 
 def test_an_image_that_goes_between_listing_and_reading_is_skipped(folder: Path) -> None:
-    photographs = Photographs(folder, PREPROCESS)
+    photographs = Photographs(folder, RESNET50.preprocess, PREPROCESS)
     (folder / "a.png").unlink()
     assert photographs.read("a.png") is None
     assert "cannot read" in photographs.skipped["a.png"]
