@@ -40,7 +40,9 @@ def test_after_warm_up_no_frame_compiles_anew(front_end):
 
 def test_split_at_the_input_the_front_end_is_only_the_preprocessing(weights):
     front_end = KerasFrontEnd(named_cut("input_layer"), weights)
-    np.testing.assert_array_equal(front_end(IMAGES[0]).chi, normalise(IMAGES[0], RESNET50.preprocess, RESNET50.preprocess))
+    np.testing.assert_array_equal(
+        front_end(IMAGES[0]).chi, normalise(IMAGES[0], RESNET50.preprocess, RESNET50.preprocess)
+    )
 
 
 @pytest.mark.parametrize("name", ["pool1_pool", DEFAULT_CUT])

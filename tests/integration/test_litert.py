@@ -27,7 +27,10 @@ COARSE = np.random.default_rng(5).integers(0, 256, (3, 7, 7, 3), np.uint8).repea
 @pytest.fixture(scope="module")
 def images(photographs):
     """Three photographs (3, 224, 224, 3), and noise."""
-    real = [to_input(cv2.imread(str(path)), RESNET50.preprocess, RESNET50.preprocess) for path in sorted(photographs.iterdir())[:3]]
+    real = [
+        to_input(cv2.imread(str(path)), RESNET50.preprocess, RESNET50.preprocess)
+        for path in sorted(photographs.iterdir())[:3]
+    ]
     return np.stack([*real, *COARSE])
 
 

@@ -131,7 +131,9 @@ def run(folder: Path, count: int, store: Store, constant: Iterable[bytes] = ()) 
         progress[0] += share
 
     todo = [name for name in names if name not in store.records]
-    Engine(store, scores, model, cases, constant=constant).run(Photographs(folder, RESNET50.preprocess, RESNET50.preprocess), todo, advance)
+    Engine(store, scores, model, cases, constant=constant).run(
+        Photographs(folder, RESNET50.preprocess, RESNET50.preprocess), todo, advance
+    )
     return model, scores, progress[0]
 
 
@@ -189,7 +191,9 @@ def test_broken_and_tiny_images_are_skipped_and_named_and_count_as_done(tmp_path
     with Store(tmp_path / "out", {}) as store:
         progress: list[float] = []
         Engine(store, ToyScores([], GRID), ToyModel(), cases).run(
-            Photographs(images, RESNET50.preprocess, RESNET50.preprocess), ["000.png", "001.png", "broken.png"], progress.append
+            Photographs(images, RESNET50.preprocess, RESNET50.preprocess),
+            ["000.png", "001.png", "broken.png"],
+            progress.append,
         )
         assert sum(progress) == pytest.approx(3)
         assert [*store.skipped([*store.records])] == ["broken.png"]
