@@ -51,7 +51,7 @@ netem_words() {
             # Gilbert-Elliott: bursts last 1 / r, and p / (p + r) of the datagrams are lost.
             p = loss / (burst * (1 - loss))
             if (p > 1 + 1e-9)
-                refuse(sprintf("a mean loss of %g%% in bursts of %g is infeasible: at least one datagram arrives " \
+                refuse(sprintf("a mean loss of %g%% in bursts of %g is impossible: at least one datagram arrives " \
                     "between two bursts, so such bursts lose at most %.2f%%; make GRADFEC_BURST at least %.2f, or " \
                     "GRADFEC_LOSS lower", 100 * loss, burst, 100 * burst / (1 + burst), int(100 * loss / (1 - loss) + 0.9999) / 100))
             words = sprintf("loss gemodel %.6f%% %.6f%%", 100 * (p < 1 ? p : 1), 100 / burst)

@@ -1,4 +1,4 @@
-"""All that the two daemons export, and for each metric what makes it move."""
+"""Every metric of the two daemons, and what makes it move."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
-from tests.common.answers import HEAD, TIGER_CAT
 
 from gradfec_cloud.counts import Snapshot
 from gradfec_cloud.metrics import CloudMetrics
-from gradfec_common import wire
-from gradfec_common.plan import parse_scheme
+from gradfec_common.protect import UNKNOWN_LINK, read_policy
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.session.events import Finished
+from gradfec_common.transmit import budget_for
 from gradfec_common.wire import Report, Result
 from gradfec_edge import metrics as of_edge
 from gradfec_edge.frames import Frame
@@ -29,44 +28,45 @@ NOT_OURS = "process_"  # prometheus_client's own
 
 
 class Cloud:
-    """A cloud's metrics, of an edge that has a session, over a snapshot that can be changed."""
+    """The metrics of a cloud with one session, and the snapshot that they read, which a test may change."""
 
     def __init__(self) -> None:
         zeros: dict[str, int] = {}
-        self.now = Snapshot(zeros, 0, 0, 0, zeros, zeros, zeros, zeros, 0, 0, 0, 0, 0, 0, insecure=False, ready=False)
+        self.now = Snapshot(
+            zeros, 0, 0, 0, zeros, zeros, zeros, zeros, zeros, 0, 0, 0, 0, 0, 0, insecure=False, ready=False
+        )
         self.registry = new_registry("cloud", runtime="litert")
         self.metrics = CloudMetrics(self.registry, lambda: self.now)
         self.metrics.session_opened("kitchen")
 
     def finish(self) -> None:
-        """Answer a tensor, whose packets have each fate."""
-        names = ("total", "dropped_by_plan", "parity", "sent", "received", "lost", "recovered", "missing")
-        packets = dict(zip(names, (100, 20, 30, 110, 70, 40, 10, 5), strict=True))
+        """Answer a tensor of 100 packets, of which some have each fate."""
+        packets = {"total": 100, "dropped_by_plan": 20, "recovered": 10, "missing": 5}
+        datagrams = {"sent": 55, "parity": 15, "received": 35, "lost": 20}
         result = Result(0, "partial", [], 10, 5, {"decode": 3.0})
-        self.metrics.finished(Finished("kitchen", 1, 0, packets, result, TIGER_CAT, 0.12, 9))
+        self.metrics.finished(Finished("kitchen", 1, 0, packets, datagrams, result, 0.12, 9))
 
 
 class Edge:
-    """An edge's metrics, of one camera, over a snapshot that can be changed."""
+    """The metrics of an edge with one camera, and the snapshot that they read, which a test may change."""
 
     def __init__(self) -> None:
         self.now = of_edge.Snapshot(False, False, 0.0, 0, 0, {}, {})
         self.registry = new_registry("edge", runtime="litert")
         self.metrics = of_edge.EdgeMetrics(self.registry, lambda: {"door": self.now}, insecure=False)
         self.camera = self.metrics.camera("door")
-        self.journal = Journal(None, HEAD, lambda story: None)
+        self.journal = Journal(None, lambda record: None)
 
     def end(self, *, answered: bool = True, missing: int = 5) -> None:
-        """End the story of a frame that was sent: of 100 packets 20 are dropped, 10 recovered, some missing."""
+        """End the story of a frame: of its 100 packets, 20 are dropped, 10 recovered, and some missing."""
         scores = np.arange(100, dtype=np.float32)
-        plan = parse_scheme("FEC_20_80").plan(scores)
-        weights = Weights(plan, np.zeros(100, wire.SYMBOL_HEADER), scores / scores.sum())
-        self.journal.sent(0, frame(), plan, {"encode": 3.0}, weights)
+        plan = read_policy("FEC_20_80").plan(scores, np.full(100, 30), UNKNOWN_LINK, budget_for(8, 2))
+        self.journal.sent(0, frame(), plan, {"encode": 3.0}, Weights(plan, scores / scores.sum()))
         result = Result(0, "partial" if missing else "complete", [], 10, missing, {}) if answered else None
         if result:
-            self.journal.answered(Answered(0, result, TIGER_CAT))
-        report = Report(0, 100, 70, 9) if answered else None
-        self.camera.ended(self.journal.closed(Closed(0, result, report, 100)))
+            self.journal.answered(Answered(0, result))
+        report = Report(0, 50, 35, 9) if answered else None
+        self.camera.ended(self.journal.closed(Closed(0, result, report, 50)))
 
 
 def frame() -> Frame:
@@ -77,15 +77,15 @@ Daemon = TypeVar("Daemon", Cloud, Edge)
 
 
 class Move(NamedTuple, Generic[Daemon]):
-    """What makes a sample move."""
+    """A sample, and what makes it move."""
 
-    sample: str  # without what is before it in all
+    sample: str  # without the prefix gradfec_cloud_ or gradfec_edge_
     labels: Mapping[str, str]
     do: Callable[[Daemon], object]
 
 
 def becomes(**changes: object) -> Callable[[Cloud | Edge], object]:
-    """Change what the next snapshot says."""
+    """Change the next snapshot."""
 
     def do(daemon: Cloud | Edge) -> None:
         daemon.now = replace(daemon.now, **changes)  # type: ignore[type-var, arg-type]
@@ -114,15 +114,15 @@ CLOUD_MOVES: list[Move[Cloud]] = [
     Move("ready", {}, becomes(ready=True)),
     Move("answer_seconds_bucket", {"le": "0.15"}, Cloud.finish),
     Move("stage_seconds_bucket", {"stage": "decode", "le": "0.005"}, Cloud.finish),
-    Move("symbols_total", {"fate": "lost"}, Cloud.finish),
-    Move("parity_symbols_total", {}, Cloud.finish),
+    Move("tensor_datagrams_total", {"fate": "lost"}, Cloud.finish),
+    Move("parity_datagrams_total", {}, Cloud.finish),
     Move("packets_total", {"fate": "recovered"}, Cloud.finish),
     Move("sessions_opened_total", {}, lambda cloud: cloud.metrics.session_opened("garden")),
     Move("sessions_ended_total", {"reason": "idle"}, lambda cloud: cloud.metrics.session_ended("kitchen", "idle")),
     Move("sessions_moved_total", {}, lambda cloud: cloud.metrics.session_moved()),
     Move("key_readings_total", {"outcome": "refused"}, lambda cloud: cloud.metrics.keys_read(well=False)),
     Move("edge_tensors_total", {"edge": "kitchen", "outcome": "partial"}, Cloud.finish),
-    Move("edge_symbols_total", {"edge": "kitchen", "fate": "lost"}, Cloud.finish),
+    Move("edge_datagrams_total", {"edge": "kitchen", "fate": "lost"}, Cloud.finish),
     Move("edge_packets_total", {"edge": "kitchen", "fate": "missing"}, Cloud.finish),
     Move("edge_answer_seconds_sum", {"edge": "kitchen"}, Cloud.finish),
 ]
@@ -140,8 +140,8 @@ EDGE_MOVES: list[Move[Edge]] = [
     Move("frames_total", {**DOOR, "outcome": "unsent"}, lambda edge: edge.camera.ended(edge.journal.unsent(frame()))),
     Move("latency_seconds_count", DOOR, Edge.end),
     Move("stage_seconds_bucket", {**DOOR, "stage": "encode", "le": "0.005"}, Edge.end),
-    Move("symbols_total", {**DOOR, "fate": "lost"}, Edge.end),
-    Move("parity_symbols_total", DOOR, Edge.end),
+    Move("tensor_datagrams_total", {**DOOR, "fate": "lost"}, Edge.end),
+    Move("parity_datagrams_total", DOOR, Edge.end),
     Move("packets_total", {**DOOR, "fate": "missing"}, Edge.end),
     Move("importance_total", {**DOOR, "fate": "dropped_by_plan"}, Edge.end),
     Move("connections_total", DOOR, lambda edge: edge.camera.connected()),
@@ -151,7 +151,7 @@ EDGE_MOVES: list[Move[Edge]] = [
 
 
 def families(registry: CollectorRegistry) -> dict[str, Metric]:
-    """Return our own of what a registry exports, by the names that queries use, without _bucket, _count and _sum."""
+    """Return our own metrics of a registry, by the names that queries use, without _bucket, _count and _sum."""
     found = {}
     for family in registry.collect():
         name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
@@ -161,5 +161,5 @@ def families(registry: CollectorRegistry) -> dict[str, Metric]:
 
 
 def labels(family: Metric) -> tuple[str, ...]:
-    """Return the names of a family's labels, in their order, without a histogram's own."""
+    """Return the names of a family's labels, in order, without a histogram's own."""
     return tuple(name for name in family.samples[0].labels if name != "le")

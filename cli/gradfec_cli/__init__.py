@@ -1,4 +1,4 @@
-"""The command `gradfec` and the loss injector `gradfec-netem`: all that a user calls besides the two daemons."""
+"""The command `gradfec` and the loss injector `gradfec-netem`: everything a user runs besides the two daemons."""
 
 import sys
 

@@ -1,14 +1,14 @@
-"""Models of a lossy datagram link, in virtual time: the loss injector and the simulations run the same ones.
+"""Models of a lossy datagram link, in virtual time; the loss injector and the simulations use the same ones.
 
-A `Channel` is one way of a link. Datagrams go in with `send(batch, now)` and come out with `deliver(now)`;
-`next_timer()` says when the next one is due. Every datagram passes, in this order:
+A `Channel` is one direction of a link. Datagrams go in with `send(batch, now)` and come out with `deliver(now)`;
+`next_timer()` says when the next one is due. Every datagram passes these steps in order:
 
     loss -> duplicate -> corrupt -> rate limit and its queue -> delay, jitter, reorder -> delivered
 
-Loss comes first, as in Linux's netem: a lost datagram takes no place in the queue. Each impairment draws from
-a generator of its own, a fixed number of values per datagram received. So what befalls the i-th datagram depends
-on the seed and on i alone: neither on how arrivals were batched, nor on which other impairments are on. (Only the
-queue, and the limit on datagrams in flight, depend on when datagrams arrive.)
+Loss comes first, as in Linux's netem: a lost datagram takes no place in the queue. Each impairment has its own random
+generator, and draws a fixed number of values for each datagram received. So the fate of the i-th datagram depends only
+on the seed and on i, and not on how arrivals were batched or which other impairments are on. (Only the queue, and the
+limit on datagrams in flight, depend on when datagrams arrive.)
 """
 
 from __future__ import annotations
@@ -33,33 +33,32 @@ from gradfec_cli.loss_models import (
 )
 from gradfec_common.errors import UsageError
 
-Route = TypeVar("Route")  # whatever the caller needs to know where a datagram goes; never looked at
+Route = TypeVar("Route")  # says where a datagram goes; only the caller looks at it
 
 HEADER_BYTES = 28  # IPv4 and UDP: the rate limit counts them
 
 
 @dataclass(frozen=True)
 class ChannelSettings:
-    """One way of a link; the defaults are a clean one. Probabilities are per datagram, times in seconds.
+    """One direction of a link; the default link is perfect. Probabilities are per datagram, times in seconds.
 
-    Raises UsageError, saying what would do, where the values contradict each other or no channel can have them.
+    UsageError, which says what would work, if the values contradict each other or no channel can have them.
     """
 
     loss: float = 0.0
     burst: float | None = None  # mean length of a run of losses, in datagrams; None: losses are independent
-    trace: bytes | None = None  # a byte per datagram, 0 delivered, 1 lost; from the start again at its end
+    trace: bytes | None = None  # one byte for each datagram, 0 delivered, 1 lost; repeats at its end
     duplicate: float = 0.0
     corrupt: float = 0.0
     rate_bps: float | None = None  # bits a second, headers included
-    queue_datagrams: int = 1000  # that may wait for the rate limit, not counting the one being transmitted
+    queue_datagrams: int = 1000  # how many may wait for the rate limit, besides the one being sent
     delay_s: float = 0.0
     jitter_s: float = 0.0  # uniform, both ways around the delay
-    reorder: float = 0.0  # probability of being held back
+    reorder: float = 0.0  # probability that a datagram is held back
     reorder_by_s: float = 0.005  # for how long
-    in_flight_limit_datagrams: int = 100_000  # queued and delayed ones together
+    in_flight_limit_datagrams: int = 100_000  # queued and delayed datagrams together
 
     def __post_init__(self) -> None:
-        """Check every value, then what they say together."""
         for name in ("loss", "duplicate", "corrupt", "reorder"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} {getattr(self, name)!r} is not a probability: use 0% to 100%")
@@ -74,36 +73,36 @@ class ChannelSettings:
                 f"deliver datagrams before they were sent: make the delay at least {self.jitter_s * 1e3:g} ms"
             )
         if self.trace is not None and (self.loss or self.burst is not None):
-            raise UsageError("a trace says which datagrams are lost: leave out loss and burst")
+            raise UsageError("a trace already says which datagrams are lost: leave out loss and burst")
         if self.trace is not None and (not self.trace or self.trace.strip(b"\0\1")):
-            raise UsageError("a trace needs at least one datagram, and no bytes but 0 (delivered) and 1 (lost)")
+            raise UsageError("a trace needs at least one datagram, and only the bytes 0 (delivered) and 1 (lost)")
         if self.burst is not None:
             gilbert_elliott_transitions(self.loss, self.burst)
 
 
 @dataclass
 class Totals:
-    """What became of the datagrams of one way. Each has exactly one fate: `unaccounted()` is 0 at any time.
+    """What became of the datagrams of one direction. Each has exactly one fate, so `unaccounted()` is always 0.
 
-    A fate: delivered, dropped_*, in_flight. An addition: received, duplicated. A remark: the other counters.
-    The channel itself never sets the last four: the sockets around it do.
+    The fates are delivered, dropped_* and in_flight; received and duplicated count what came in. The other counters are
+    extra information. The sockets around the channel, not the channel, set the last four.
     """
 
-    received: int = 0  # those that the kernel dropped or no client slot was free for are included
+    received: int = 0  # including those that the kernel dropped, or that had no free client slot
     delivered: int = 0
     dropped_loss: int = 0  # by the loss model or the trace
     dropped_queue: int = 0  # the rate limit's queue was full, or too many were in flight
     duplicated: int = 0  # second copies made
     corrupted: int = 0  # datagrams and copies with a bit flipped
-    reordered: int = 0  # delivered after one that was received later
-    in_flight: int = 0  # queued or delayed at this moment
-    dropped_send: int = 0  # the kernel would not send it
+    reordered: int = 0  # delivered after one that came in later
+    in_flight: int = 0  # queued or delayed now
+    dropped_send: int = 0  # the kernel refused to send it
     dropped_kernel: int = 0  # the socket's receive buffer overflowed
     dropped_clients: int = 0  # no room for another client
-    refused: int = 0  # reports (ICMP) that nobody listened at the far end, of datagrams that were delivered
+    refused: int = 0  # ICMP reports that nobody listens at the far end, for delivered datagrams
 
     def unaccounted(self) -> int:
-        """Count the datagrams that came in, or were made, and have no fate; anything but 0 is a bug."""
+        """Count the datagrams that came in, or were duplicated, and have no fate; anything but 0 is a bug."""
         dropped: int = sum(count for name, count in asdict(self).items() if name.startswith("dropped_"))
         return self.received + self.duplicated - self.delivered - self.in_flight - dropped
 
@@ -118,29 +117,29 @@ def loss_model(settings: ChannelSettings, rng: np.random.Generator) -> LossModel
 
 
 class Channel(Generic[Route]):
-    """One way of a link. Pure: `now` (seconds, never decreasing) and the generator are arguments."""
+    """One direction of a link. Pure: `now` (seconds, never decreasing) and the generator are arguments."""
 
     def __init__(self, settings: ChannelSettings, rng: np.random.Generator) -> None:
-        """Spawn one generator per impairment from `rng`, in an order that is part of what a seed means."""
+        """Spawn one generator for each impairment from `rng`; their order must not change, or seeds change meaning."""
         self.settings = settings
         self.totals = Totals()
         loss_rng, self._duplicate_rng, self._corrupt_rng, self._jitter_rng, self._reorder_rng = rng.spawn(5)
         self._loss = loss_model(settings, loss_rng)
         s = settings
         self._only_loses = s.rate_bps is None and not (s.duplicate or s.corrupt or s.delay_s or s.reorder)
-        self._at_once: list[tuple[Route, bytes]] = []  # all that a channel which only loses ever holds
+        self._at_once: list[tuple[Route, bytes]] = []  # all that a channel without delays ever holds
         self._at_once_since = 0.0
-        # (arrival, 2 x number + copy, datagram): ordered by arrival, equal ones as they were received
+        # (arrival, 2 x number + copy, datagram), ordered by arrival, then as they were received
         self._in_flight: list[tuple[float, int, tuple[Route, bytes]]] = []
         self._received = 0  # the number of the next datagram
         self._latest_delivered = -1
-        self._queued_until: deque[float] = deque()  # when each waiting datagram's transmission begins
+        self._queued_until: deque[float] = deque()  # when each waiting datagram's transmission starts
         self._link_free_at = -math.inf
 
     def send(self, batch: Sequence[tuple[Route, bytes]], now: float) -> Mask:
-        """Take datagrams, in order of arrival; return (len(batch),) booleans, True where the loss model lost one.
+        """Take datagrams in order of arrival; return (len(batch),) booleans, True for those that the loss model lost.
 
-        Call `deliver(now)` next: what needs no time is already there.
+        Call `deliver(now)` next, because datagrams without delay are ready at once.
         """
         lost = self._loss.draw(len(batch))
         self.totals.received += len(batch)
@@ -154,13 +153,13 @@ class Channel(Generic[Route]):
         return lost
 
     def next_timer(self) -> float | None:
-        """Return when the next datagram is due, or None when the channel is empty."""
+        """Return when the next datagram is due, or None if the channel is empty."""
         if self._at_once:
             return self._at_once_since
         return self._in_flight[0][0] if self._in_flight else None
 
     def deliver(self, now: float) -> list[tuple[Route, bytes]]:
-        """Take out all that is due, in order of arrival at the far end."""
+        """Remove and return all datagrams that are due, in order of arrival at the far end."""
         due, self._at_once = self._at_once, []
         while self._in_flight and self._in_flight[0][0] <= now:
             _, order, datagram = heappop(self._in_flight)
@@ -176,7 +175,7 @@ class Channel(Generic[Route]):
         count = len(batch)
         s = self.settings
         twice = self._duplicate_rng.random(count) < s.duplicate
-        # (count, 2 copies, [whether to corrupt, which bit]), drawn for the second copy too, made or not
+        # (count, 2 copies, [whether to corrupt, which bit]); always drawn for the second copy too
         corrupt = self._corrupt_rng.random((count, 2, 2))
         travel_s = (
             s.delay_s
@@ -206,7 +205,7 @@ class Channel(Generic[Route]):
             heappush(self._in_flight, (left_at + travel_s, order, datagram))
 
     def _leave_queue_at(self, size_bytes: int, now: float) -> float | None:
-        """Return when the rate limit lets the last bit through, or None where the queue is full (tail drop)."""
+        """Return when the rate limit lets the last bit through, or None if the queue is full (tail drop)."""
         if self.settings.rate_bps is None:
             return now
         while self._queued_until and self._queued_until[0] <= now:
@@ -221,7 +220,7 @@ class Channel(Generic[Route]):
 
 
 def flip_bit(payload: bytes, bit: int) -> bytes:
-    """Return `payload` with bit number `bit` flipped, counted from the lowest of the first byte."""
+    """Return `payload` with bit number `bit` flipped, counted from the lowest bit of the first byte."""
     flipped = bytearray(payload)
     flipped[bit // 8] ^= 1 << bit % 8
     return bytes(flipped)

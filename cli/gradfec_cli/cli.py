@@ -1,4 +1,4 @@
-"""The command `gradfec`: everything but the daemons. Subcommands are imported only when they are run."""
+"""The command `gradfec`: everything but the daemons. A subcommand is imported only when it runs."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import click
 from gradfec_cli.lazy import LazyGroup
 
 COMMANDS = {
-    "bench": ("gradfec_lab.bench", "Measure what each part of the way costs on this machine."),
-    "config": ("gradfec_cli.config_command", "Show and check what may stand in the daemons' settings files."),
-    "demo": ("gradfec_cli.demo", "Run the whole system on this machine over a bad link, and compare."),
-    "doctor": ("gradfec_cli.doctor", "Look for what usually goes wrong, and say how to mend it."),
+    "bench": ("gradfec_lab.bench", "Measure what each step of a frame costs on this machine."),
+    "config": ("gradfec_cli.config_command", "Explain and check the daemons' settings files."),
+    "demo": ("gradfec_cli.demo", "Run the whole system on this machine over a bad link, and compare the answers."),
+    "doctor": ("gradfec_cli.doctor", "Look for common problems, and say how to fix them."),
     "health": ("gradfec_cli.health", "Ask a daemon whether it is alive, or ready."),
     "keygen": ("gradfec_cli.keygen", "Make the key that an edge and its cloud share, or copy it by hand."),
     "show": ("gradfec_cli.show", "Draw what becomes of a photograph: features, plan, losses, answer."),
-    "sweep": ("gradfec_lab.sweep", "Measure answers against losses, over a folder of images."),
+    "sweep": ("gradfec_lab.sweep", "Measure over a folder of images how losses change the answers."),
     "train-proxy": ("gradfec_lab.training.train_command", "Train an importance estimator for the edge."),
-    "weights": ("gradfec_cli.weights_command", "Fetch, verify and show ResNet-50's ImageNet weights."),
+    "weights": ("gradfec_cli.weights_command", "Download, verify and show ResNet-50's ImageNet weights."),
 }
 
 
 @click.command(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="gradfec")
 def main() -> None:
-    """Split inference that survives a bad network. The daemons are gradfec-edge, gradfec-cloud and gradfec-netem."""
+    """Split inference that survives a bad link. The daemons are gradfec-edge, gradfec-cloud and gradfec-netem."""

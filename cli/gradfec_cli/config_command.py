@@ -1,4 +1,4 @@
-"""`gradfec config`: what may stand in the daemons' settings files, and whether a file is in order."""
+"""`gradfec config`: the keys of the daemons' settings files, and a check of a file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Examples:
   gradfec config reference edge > ~/.config/gradfec/edge.toml
   gradfec config check ~/.config/gradfec/edge.toml
 
-Exit codes: 0 in order; 1 the file, or one that it names, cannot be read; 2 something is wrong in it.
+Exit codes: 0 valid; 1 the file, or one that it names, cannot be read; 2 something in it is wrong.
 """
 CAMERAS = """
-# Many cameras in one process: a table for each, with a name and a camera of its own. What is for each camera may stand
-# in its table, too, and counts there before what stands above.
+# Several cameras in one process: one table for each, with its own name and camera. A table can also set any key that is
+# marked with [[camera]] above; it overrides the value above.
 #
 #[[camera]]
 #name = "door"
@@ -38,23 +38,23 @@ CAMERAS = """
 """
 PAGE = """# Configuration
 
-`gradfec config reference --markdown` writes this page from the commands themselves (`make docs`).
+`gradfec config reference --markdown` generates this page from the commands themselves (`make docs`).
 
-`gradfec-edge` and `gradfec-cloud` each read one file of settings, in [TOML](https://toml.io): the one that `--config`
-names, or `$GRADFEC_CONFIG`; else `edge.toml` or `cloud.toml` in `$GRADFEC_HOME` (where that is not set, in the
-platform's directory for settings, on Linux `~/.config/gradfec`), else in `/etc/gradfec`. The first that is there is
-read, and no other; the line with which the daemon starts says which. `--config /dev/null` reads none.
+`gradfec-edge` and `gradfec-cloud` each read one settings file, in [TOML](https://toml.io): the file that `--config` or
+`$GRADFEC_CONFIG` names. If neither is given, they look for `edge.toml` or `cloud.toml` in `$GRADFEC_HOME` (if that is
+not set, in the platform's directory for settings, on Linux `~/.config/gradfec`), and then in `/etc/gradfec`. They read
+only the first file that exists, and log its path at the start. `--config /dev/null` reads no file.
 
-The keys are the options of the command line, with `_` for `-`; what the command line says counts before the file. A
-key that does not exist is an error. A path is relative to where the daemon was started; `~/` is the home folder.
+The keys are the command line's options, with `_` instead of `-`. The command line overrides the file. An unknown key is
+an error. A relative path starts at the folder where the daemon was started; `~/` is the home folder.
 
-    gradfec config reference edge       # a whole file, with every key, its default and its meaning
-    gradfec config check edge.toml      # whether a file is in order, and if not, what is wrong in which line
+    gradfec config reference edge       # prints a file with every key, its default and its meaning
+    gradfec config check edge.toml      # says that a file is valid, or what is wrong and in which line
 """
 MANY = """
-Keys marked with * may also stand in `[[camera]]` tables, one for each camera. What a table does not say, the file says
-above the tables, or it is the default. `--camera` on the command line is one camera, and passes the tables over.
-[OPERATIONS.md](OPERATIONS.md) says how several cameras run.
+Keys marked with * can also be set in `[[camera]]` tables, one for each camera. If a table does not set a key, the value
+above the tables applies, or else the default. `--camera` on the command line runs that camera and ignores the tables.
+[OPERATIONS.md](OPERATIONS.md) explains how several cameras run.
 
     cloud = "server.example:9000"
     results = "answers.jsonl"
@@ -81,40 +81,45 @@ def command_of(daemon: str) -> click.Command:
 
 @click.group("config", epilog=EXAMPLES)
 def config() -> None:
-    """Show and check the settings of gradfec-edge and gradfec-cloud, which may stand in a TOML file."""
+    """Explain and check the settings of gradfec-edge and gradfec-cloud in a TOML file."""
 
 
 @config.command()
 @click.argument("daemon", required=False, type=click.Choice([*DAEMONS]))
-@click.option("--markdown", is_flag=True, help="As docs/CONFIGURATION.md.")
+@click.option("--markdown", is_flag=True, help="Print the page docs/CONFIGURATION.md.")
 def reference(daemon: str | None, markdown: bool) -> None:
-    """Print every key with its default and its meaning: a settings file, in which nothing is set yet."""
+    """Print a settings file with every key as a comment, with its default and its meaning."""
     daemons = [daemon] if daemon else [*DAEMONS]
     click.echo(page(daemons) if markdown else "\n".join(settings_file(name) for name in daemons), nl=False)
 
 
 @config.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--as", "daemon", type=click.Choice([*DAEMONS]), help="Whose it is. [default: whose keys it has]")
+@click.option(
+    "--as",
+    "daemon",
+    type=click.Choice([*DAEMONS]),
+    help="The daemon that reads the file. [default: the one that knows its keys]",
+)
 @plain_errors
 def check(file: Path, daemon: str | None) -> None:
-    """Say whether a settings file is in order; nothing is started."""
+    """Check a settings file, without starting anything."""
     daemon = daemon or likelier(file)
     found = read_config(file, command_of(daemon))
     for settings in each(found, daemon):
         try_out(file, daemon, settings)
     cameras = f", {len(found.cameras)} cameras" if found.cameras else ""
-    click.echo(f"{file}: in order for gradfec-{daemon}: {len(found.settings)} settings{cameras}")
+    click.echo(f"{file}: valid for gradfec-{daemon}: {len(found.settings)} settings{cameras}")
 
 
 def likelier(file: Path) -> str:
-    """Return the daemon that knows more of a file's keys; the edge, where both know as many."""
+    """Return the daemon that knows more of a file's keys; the edge if both know equally many."""
     _, content = parse(file)
     return max(DAEMONS, key=lambda daemon: len(keys_of(command_of(daemon)).keys() & content.keys()))
 
 
 def each(found: Config, daemon: str) -> Iterator[Settings]:
-    """Yield the settings of the process, or of each camera, filled up with the defaults."""
+    """Yield the settings of the process, or of each camera, completed with the defaults."""
     defaults = {}
     for option in command_of(daemon).params:
         if option.expose_value:
@@ -125,17 +130,19 @@ def each(found: Config, daemon: str) -> Iterator[Settings]:
 
 
 def try_out(file: Path, daemon: str, settings: Settings) -> None:
-    """Decide what the daemon would decide at its start, as far as that needs neither key nor network."""
+    """Check what the daemon would check at its start, as far as that needs no key and no link."""
     try:
         if daemon == "edge":
-            from gradfec_edge.cameras import Coding, options_of
+            from gradfec_edge.cameras import Decided, options_of
 
-            Coding(options_of(settings))
+            Decided(options_of(settings))
         else:
-            from gradfec_common.fill import fill_values
+            from gradfec_common.conceal import make_concealment
             from gradfec_common.networks import named_cut
+            from gradfec_host.learned import learned_for
 
-            fill_values(settings["fill"], named_cut(settings["split"]))
+            cut = named_cut(settings["split"])
+            make_concealment(settings["fill"], cut, learned_for(cut))
     except GradfecError as error:
         raise type(error)(f"{file}: {error}") from None
 
@@ -144,8 +151,8 @@ def try_out(file: Path, daemon: str, settings: Settings) -> None:
 
 
 def settings_file(daemon: str) -> str:
-    """Return a daemon's settings file with every key, all of them comments."""
-    lines = [f"# Settings of gradfec-{daemon}. A line without its # counts, unless the command line says otherwise.\n"]
+    """Return a daemon's settings file with every key as a comment."""
+    lines = [f"# Settings of gradfec-{daemon}. Remove the # to set a key; the command line overrides it.\n"]
     for key, option in keys_of(command_of(daemon)).items():
         required = "; required" if option.required else ""
         where = "; also in [[camera]]" if isinstance(option, CameraOption) else ""
@@ -174,13 +181,13 @@ def rows(daemon: str) -> str:
 
 
 def meaning(option: click.Option) -> str:
-    """Return what an option is for, in one paragraph."""
+    """Return an option's help as one paragraph."""
     text = " ".join((option.help or "").split())
     return f"{text} [default: {option.show_default}]" if isinstance(option.show_default, str) else text
 
 
 def values(option: click.Option) -> str:
-    """Return what an option may be set to."""
+    """Return which values an option accepts."""
     extra = option.get_help_extra(click.Context(click.Command(None)))
     kind = kind_of(option)
     if isinstance(option.type, click.Choice):
@@ -190,7 +197,7 @@ def values(option: click.Option) -> str:
 
 
 def literal(option: click.Option) -> str:
-    """Write an option's default as TOML; "" where it has none, or another on each machine."""
+    """Write an option's default as TOML; "" if it has none, or if it depends on the machine."""
     default: Any = option.to_info_dict()["default"]
     if option.is_flag:
         return json.dumps(bool(default))

@@ -1,4 +1,4 @@
-"""The real daemons as child processes on loopback: started, waited for, and never left behind."""
+"""The real daemons as child processes on loopback; none is left behind."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ STOP_S = 15.0
 
 
 class Daemon:
-    """A running daemon: its standard output by lines, and the last lines that it said on standard error."""
+    """A running daemon: the lines of its standard output, and the last lines of its log."""
 
     def __init__(self, name: str, arguments: list[str], program: Sequence[str] | None = None) -> None:
-        """Start `python -m module arguments...` for the daemon of that name, or a `program` in its place."""
+        """Start `python -m module arguments...` for the daemon `name`, or `program` instead."""
         self.name = name
         self.process = subprocess.Popen(
             [*(program or (sys.executable, "-m", MODULES[name])), *arguments],
@@ -46,30 +46,30 @@ class Daemon:
         self._changed = threading.Condition()
         self._silent = False  # standard error is closed: the daemon has ended
         self._printed: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # lines of standard output, then None
-        # Both are read all the time: a pipe that nobody reads fills up, and stops the daemon in the middle of a print.
+        # Read both all the time: a pipe that nobody reads fills up, and then the daemon hangs in the middle of a print.
         self._listener = threading.Thread(target=self._listen, args=(self.process.stderr,), daemon=True)
         self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         self._listener.start()
         self._reader.start()
 
     def wait_until_it_says(self, words: str, timeout_s: float = READY_S) -> None:
-        """Wait for a line on standard error that holds `words`; GradfecError if the daemon ends first."""
+        """Wait for a log line that contains `words`; GradfecError if the daemon ends first."""
         with self._changed:
             self._changed.wait_for(lambda: self._has_said(words) or self._silent, timeout_s)
             if not self._has_said(words):
                 raise self.failure()
 
     def said_after(self, words: str) -> str:
-        """Return what follows `words` in the last line on standard error that holds them."""
+        """Return what follows `words` in the last log line that contains them."""
         return next(line for line in reversed(self.said) if words in line).partition(words)[2]
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of standard output that have not been yielded yet, until the daemon ends."""
+        """Yield the lines of standard output that were not yielded before, until the daemon ends."""
         yield from iter(self._printed.get, None)
-        self._printed.put(None)  # for the next one who asks
+        self._printed.put(None)  # for the next call
 
     def stop(self) -> list[str]:
-        """Ask the daemon to stop and return what was left of its standard output."""
+        """Stop the daemon, and return the rest of its standard output."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -81,7 +81,7 @@ class Daemon:
         return [*self.lines()]
 
     def totals(self) -> dict[str, Any]:
-        """Stop the daemon and return the totals that it prints last, with --json."""
+        """Stop the daemon, and return the totals that it prints at the end with --json."""
         lines = self.stop()
         if self.process.returncode or not lines:
             raise self.failure()
@@ -93,10 +93,10 @@ class Daemon:
         self._listener.join(timeout=1)
         said = [line for line in self.said if line.strip()]
         errors = [line[len("error:") :].strip() for line in said if line.lower().startswith("error:")]
-        last = " / ".join(errors[-1:] or said[-3:]) or "it said nothing"
+        last = " / ".join(errors[-1:] or said[-3:]) or "it logged nothing"
         with contextlib.suppress(subprocess.TimeoutExpired):
             return GradfecError(f"{self.name} ended with exit code {self.process.wait(timeout=1)}: {last}")
-        return GradfecError(f"{self.name} does not get on: {last}")
+        return GradfecError(f"{self.name} hangs: {last}")
 
     def _listen(self, stderr: IO[str]) -> None:
         with stderr:
@@ -120,7 +120,7 @@ class Daemon:
 
 @cache
 def own_key() -> Path:
-    """Make a key for the daemons of this process, which nobody else needs to have; return its file."""
+    """Make a key that only the daemons of this process need; return its file."""
     folder = tempfile.TemporaryDirectory(prefix="gradfec-key-")
     atexit.register(folder.cleanup)
     write_key(Path(folder.name) / "key", new_key(os.urandom))
@@ -128,9 +128,9 @@ def own_key() -> Path:
 
 
 def with_key() -> dict[str, str]:
-    """Return the environment of a daemon that finds the key of this process, if it looks for any.
+    """Return a daemon's environment, with the key of this process.
 
-    It is told by its command line alone: what the user has set for daemons of theirs must not change a measurement.
+    It reads no settings file: the user's own settings must not change a measurement.
     """
     return {**os.environ, KEY_FILE_VARIABLE: str(own_key()), CONFIG_VARIABLE: os.devnull}
 
@@ -142,7 +142,7 @@ MODULES = {"gradfec-edge": "gradfec_edge", "gradfec-cloud": "gradfec_cloud", "gr
 def daemon(
     name: str, *arguments: str | float, ready: str | None = None, program: Sequence[str] | None = None
 ) -> Iterator[Daemon]:
-    """Run a daemon for the length of a `with` block, from when it says `ready`; afterwards it is gone."""
+    """Run a daemon for the length of a `with` block, once it has logged `ready`; stop it afterwards."""
     running = Daemon(name, [str(argument) for argument in arguments], program)
     try:
         if ready is not None:
@@ -154,7 +154,7 @@ def daemon(
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
-    """Return a port of the loopback interface that is free now, for UDP if not said otherwise."""
+    """Return a port of the loopback interface that is free now, for UDP by default."""
     with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""`gradfec demo`: the whole system on this machine over a bad link, without and with protection."""
+"""`gradfec demo`: the whole system on this machine over a bad link, first without and then with protection."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from gradfec_cli.daemons import daemon, free_port
-from gradfec_cli.experiment import Link, Record, Run, injector, run_over_link, top1
+from gradfec_cli.experiment import Link, Record, Run, coding_options, injector, run_over_link, top1
 from gradfec_cli.netem import datagrams, percentage
+from gradfec_cli.options import packets_option
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import Endpoint, EndpointType, plain_errors
 
@@ -48,21 +49,25 @@ LIVE_FPS = 2
 @click.option(
     "--loss", default="40%", type=percentage, metavar="SHARE", help="Share of the datagrams that the link loses."
 )
-@click.option("--burst", type=datagrams, metavar="N", help="Lose in bursts of N datagrams on average.")
-@click.option("--protect", default="FEC_50_50", metavar="SCHEME", help="Scheme to compare with no protection.")
-@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code of FEC_A_B: zfec, leopard, zfec:256.")
+@click.option("--burst", type=datagrams, metavar="N", help="Lose datagrams in bursts of N on average.")
+@click.option("--protect", default="FEC_50_50", metavar="POLICY", help="Policy to compare with no protection.")
+@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
+@click.option(
+    "--codec", default="auto", metavar="NAME", help="Quantiser, as for gradfec-edge: sqrt4, uniform8 and so on."
+)
+@packets_option("fit")
 @click.option(
     "--images",
     type=click.Path(path_type=Path),
     help="Folder of images.  [default: photographs from the scikit-image package]",
 )
-@click.option("--seed", default=1, type=click.IntRange(min=0), help="Of the losses.")
+@click.option("--seed", default=1, type=click.IntRange(min=0), help="Seed for the losses.")
 @click.option(
     "--web",
     type=EndpointType("127.0.0.1"),
     is_flag=False,
     flag_value=FREE_PORT,
-    help="Serve a live page instead, at this port or at a free one, and send frames with protection until Ctrl-C.",
+    help="Instead, serve a live page, on this port or a free one, and send protected frames until Ctrl-C.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @plain_errors
@@ -71,42 +76,51 @@ def demo(
     burst: float | None,
     protect: str,
     fec: str,
+    codec: str,
+    packets_a_datagram: int | None,
     images: Path | None,
     seed: int,
     web: Endpoint | None,
     as_json: bool,
 ) -> None:
-    """Start cloud, loss injector and edge on this machine; run them without protection, then with; compare.
+    """Start cloud, loss injector and edge on this machine, without and with protection, and compare the answers.
 
-    The reference is the answer of the uncut model to the same image. Nothing is left running.
+    The reference is the uncut model's answer to the same image. Everything is stopped at the end.
     """
-    from gradfec_common.codes import fec_named
-    from gradfec_common.networks import DEFAULT_NETWORK, named_network
-    from gradfec_common.plan import parse_scheme
+    from gradfec_common.networks import DEFAULT_CUT, named_cut
+    from gradfec_common.packets import DEFAULT_ROWS
+    from gradfec_edge.coding import coding_of
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
-    schemes = list(dict.fromkeys(["none", parse_scheme(protect, fec_named(fec)).name]))
+    cut = named_cut(DEFAULT_CUT)
+    coding = coding_of(cut, DEFAULT_ROWS, codec, protect, fec, packets_a_datagram)
+    policies = list(dict.fromkeys(["none", coding.policy.name]))
+    options = {name: coding_options(name, fec, codec, packets_a_datagram) for name in policies}
     link = Link(loss, burst, seed)
     console = Console(stderr=as_json, highlight=False)
     with photographs(images) as folder:
         with show_progress() as progress:
-            weights = ensure_weights(named_network(DEFAULT_NETWORK), None, progress)
+            weights = ensure_weights(cut.network, None, progress)
         if web is not None:
             with suppress(KeyboardInterrupt):
-                show_live(folder, schemes[-1], fec, link, web, console)
+                show_live(folder, policies[-1], options[policies[-1]], link, web, console)
             return
         port = free_port()
         with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}") as cloud:
             reference = answers_of_the_uncut_model(weights, folder, console)  # while the cloud starts
             with console.status("starting the cloud"):
                 cloud.wait_until_it_says("listening on")
-            runs = {}
-            for scheme in schemes:
-                runs[scheme] = show_run(folder, scheme, fec, link, port, console)
+            runs = {name: show_run(folder, name, options[name], link, port, console) for name in policies}
     if as_json:
         click.echo(
-            json.dumps({"fec": fec, "runs": [summary(name, link, run, reference) for name, run in runs.items()]})
+            json.dumps(
+                {
+                    "fec": fec,
+                    "codec": codec,
+                    "runs": [summary(name, link, run, reference) for name, run in runs.items()],
+                }
+            )
         )
     else:
         console.print(side_by_side(runs, reference))
@@ -114,13 +128,13 @@ def demo(
 
 @contextmanager
 def photographs(images: Path | None) -> Iterator[Path]:
-    """Yield the folder given, or one with the photographs of scikit-image."""
+    """Yield the given folder, or one with scikit-image's photographs."""
     if images is not None:
         if not images.is_dir():
-            raise UsageError(f"{images} is no folder: --images takes a folder of images")
+            raise UsageError(f"{images} is not a folder: --images takes a folder of images")
         from gradfec_edge.camera import open_source
 
-        open_source(str(images), warn=lambda line: None).close()  # without a readable image, fail now
+        open_source(str(images), warn=lambda line: None).close()  # fail early if no image is readable
         yield images
         return
     try:
@@ -135,8 +149,8 @@ def photographs(images: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def show_live(folder: Path, scheme: str, fec: str, link: Link, web: Endpoint, console: Console) -> None:
-    """Run cloud, injector and edge with a live page until Ctrl-C; GradfecError where one of them ends before."""
+def show_live(folder: Path, policy: str, options: list[str], link: Link, web: Endpoint, console: Console) -> None:
+    """Run cloud, injector and edge with a live page until Ctrl-C; GradfecError if one of them ends before."""
     page = web if web.port else web._replace(port=free_port(socket.SOCK_STREAM))
     port = free_port()
     with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--web", str(page)) as cloud:
@@ -144,18 +158,17 @@ def show_live(folder: Path, scheme: str, fec: str, link: Link, web: Endpoint, co
             cloud.wait_until_it_says("listening on")
         with injector(link, port) as (_, relay_port):
             where = ["--camera", str(folder), "--loop", "--fps", str(LIVE_FPS), "--cloud", f"127.0.0.1:{relay_port}"]
-            options = ["--protect", scheme, "--fec", fec, "--thumbnail", "--name", "demo"]
-            with daemon("gradfec-edge", *where, *options) as edge:
+            with daemon("gradfec-edge", *where, *options, "--thumbnail", "--name", "demo") as edge:
                 edge.wait_until_it_says("connected to")
                 console.print(f"live page: {cloud.said_after('live page: ')}", soft_wrap=True)
-                console.print(f"{scheme} at {link.loss:.0%} loss; Ctrl-C ends it")
+                console.print(f"{policy} at {link.loss:.0%} loss; press Ctrl-C to stop")
                 edge.process.wait()
                 raise edge.failure()
 
 
 def answers_of_the_uncut_model(weights: WeightStore, folder: Path, console: Console) -> dict[str, tuple[int, str]]:
-    """Return each image's class and label by the uncut model."""
-    with console.status("asking the uncut model"):
+    """Return the uncut model's class and label for each image."""
+    with console.status("running the uncut model"):
         from gradfec_cli.uncut import predict, uncut_model
         from gradfec_cloud.labels import labels_of
 
@@ -164,9 +177,9 @@ def answers_of_the_uncut_model(weights: WeightStore, folder: Path, console: Cons
     return {name: (index, labels[index]) for name, index in best.items()}
 
 
-def show_run(folder: Path, scheme: str, fec: str, link: Link, port: int, console: Console) -> Run:
-    """Run the edge once, with a table that grows by a row for each answer."""
-    title = f"{scheme} at {link.loss:.0%} loss" + (f", bursts of {link.burst:g}" if link.burst else "")
+def show_run(folder: Path, policy: str, options: list[str], link: Link, port: int, console: Console) -> Run:
+    """Run the edge once, and show a table that grows by one row for each answer."""
+    title = f"{policy} at {link.loss:.0%} loss" + (f", bursts of {link.burst:g}" if link.burst else "")
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fits 80 columns
     table.add_column("image", no_wrap=True, max_width=14)
     table.add_column("answer", min_width=16)
@@ -174,29 +187,29 @@ def show_run(folder: Path, scheme: str, fec: str, link: Link, port: int, console
         table.add_column(heading, justify="right", no_wrap=True)
 
     def add(record: Record) -> None:
-        packets, latency = record["packets"], record["latency_ms"]
-        counts = [str(packets[name]) for name in ("sent", "lost", "recovered", "missing")]
+        counted, latency = {**record["datagrams"], **record["packets"]}, record["latency_ms"]
+        counts = [str(counted[name]) for name in ("sent", "lost", "recovered", "missing")]
         table.add_row(escape(record["source"]), answer(record), *counts, f"{latency:.0f} ms" if latency else "")
 
     with Live(table, console=console, refresh_per_second=8):
-        return run_over_link(folder, link, port, ["--protect", scheme, "--fec", fec], add)
+        return run_over_link(folder, link, port, options, add)
 
 
 def answer(record: Record) -> str:
     """Return a record's best answer in words."""
-    return f"{record['top5'][0]['label']} {record['top5'][0]['score']:.2f}" if record["top5"] else "no answer"
+    return f"{record['top5'][0]['label']} {record['top5'][0]['score']:.2f}" if record.get("top5") else "no answer"
 
 
 def side_by_side(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str]]) -> Table:
-    """Return the summary: each image's answers beside that of the uncut model."""
+    """Return the summary: each image's answers next to the uncut model's."""
     table = Table(
         title="answers, side by side", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_footer=True
     )
     table.add_column("image", no_wrap=True, max_width=14, footer="agreement")
     table.add_column("uncut model", no_wrap=True)
     classes = {name: index for name, (index, _) in reference.items()}
-    for scheme, run in runs.items():
-        table.add_column(scheme, no_wrap=True, footer=f"{run.agreement(classes):.0%} of {len(run.records)} images")
+    for policy, run in runs.items():
+        table.add_column(policy, no_wrap=True, footer=f"{run.agreement(classes):.0%} of {len(run.records)} images")
     for name, (index, label) in reference.items():
         cells = []
         for run in runs.values():
@@ -207,13 +220,14 @@ def side_by_side(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str
     return table
 
 
-def summary(scheme: str, link: Link, run: Run, reference: Mapping[str, tuple[int, str]]) -> dict[str, object]:
+def summary(policy: str, link: Link, run: Run, reference: Mapping[str, tuple[int, str]]) -> dict[str, object]:
     """Return a run's figures for --json."""
     return {
-        "protect": scheme,
+        "protect": policy,
         "loss": link.loss,
         "frames": len(run.records),
         "agreement": run.agreement({name: index for name, (index, _) in reference.items()}),
         "packets": run.packets(),
+        "datagrams": run.datagrams(),
         "latency_ms": run.latency_ms(),
     }

@@ -1,4 +1,4 @@
-"""One run of the real system on loopback: images -> edge -> loss injector -> cloud, with every datagram counted."""
+"""Runs of the real system on loopback: images -> edge -> loss injector -> cloud, with every datagram counted."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from gradfec_cli.daemons import Daemon, daemon, free_port
 from gradfec_cli.loss_models import gilbert_elliott_transitions
 
 Record = dict[str, Any]  # one line of the edge's results file
-PACKET_NAMES = ("total", "dropped_by_plan", "parity", "sent", "received", "lost", "recovered", "missing")
+PACKET_NAMES = ("total", "dropped_by_plan", "recovered", "missing")
+DATAGRAM_NAMES = ("sent", "parity", "received", "lost")
 
 
 @dataclass(frozen=True)
 class Link:
-    """The bad network: mean loss as a share, mean length of a burst (None: independent losses), seed."""
+    """The bad link: mean loss as a share, mean length of a burst (None: independent losses), seed."""
 
     loss: float
     burst: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse, with UsageError, what the injector would refuse."""
+        """Raise UsageError for values that the injector would refuse."""
         if self._bursts:
             gilbert_elliott_transitions(self.loss, self.burst or 0.0)
 
@@ -43,19 +44,23 @@ class Link:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run gave: a record for each frame, and the edge's and injector's totals."""
+    """The outcome of one run: a record for each frame, and the totals of edge and injector."""
 
     records: list[Record]
     edge: Mapping[str, Any]
     injector: Mapping[str, Any]
 
     def agreement(self, reference: Mapping[str, int]) -> float:
-        """Return the share of frames whose answer is that of the uncut model, by source; no answer is no agreement."""
+        """Return the share of frames with the same answer as `reference`, by source; no answer does not agree."""
         return float(np.mean([top1(record) == reference[record["source"]] for record in self.records]))
 
     def packets(self) -> dict[str, int]:
-        """Return the packet counts, summed over the frames."""
+        """Return the counts of packets, summed over the frames; unknown counts are 0."""
         return {name: sum(record["packets"][name] or 0 for record in self.records) for name in PACKET_NAMES}
+
+    def datagrams(self) -> dict[str, int]:
+        """Return the counts of datagrams, summed over the frames; unknown counts are 0."""
+        return {name: sum(record["datagrams"][name] or 0 for record in self.records) for name in DATAGRAM_NAMES}
 
     def latency_ms(self) -> dict[str, float]:
         """Return percentiles of the answered frames' latency."""
@@ -64,8 +69,17 @@ class Run:
 
 
 def top1(record: Record) -> int | None:
-    """Return the class that a record answers with, or None."""
-    return int(record["top5"][0]["class_index"]) if record["top5"] else None
+    """Return the class of a record's best answer, or None."""
+    return int(record["top5"][0]["class_index"]) if record.get("top5") else None
+
+
+def coding_options(protect: str, fec: str, codec: str, packets_a_datagram: int | None) -> list[str]:
+    """Return the edge's options for a coding; None means as many packets as fit a datagram.
+
+    With a fixed number of packets, all other options are those of the paper.
+    """
+    paper = [] if packets_a_datagram is None else ["--mode", "paper", "--packets-per-datagram", str(packets_a_datagram)]
+    return [*paper, "--codec", codec, "--protect", protect, "--fec", fec]
 
 
 def run_over_link(
@@ -84,9 +98,9 @@ def run_over_link(
 def run_with_own_cloud(
     images: Path, link: Link, edge_options: list[str], on_record: Callable[[Record], None] = lambda record: None
 ) -> tuple[Run, Mapping[str, Any]]:
-    """Do the same with a cloud that sees this run alone; return its totals, too.
+    """Do the same with a cloud that serves only this run; also return the cloud's totals.
 
-    Edge, cloud and injector end in this order: the cloud may still repeat an answer whose acknowledgement was lost.
+    Edge, cloud and injector stop in this order, because the cloud may still repeat an unacknowledged answer.
     """
     cloud_port = free_port()
     with (
@@ -100,7 +114,7 @@ def run_with_own_cloud(
 
 @contextmanager
 def injector(link: Link, cloud_port: int) -> Iterator[tuple[Daemon, int]]:
-    """Run a loss injector before the cloud; yield it with its port."""
+    """Run a loss injector in front of the cloud; yield it with its port."""
     port = free_port()
     options = ["--listen", f"127.0.0.1:{port}", "--to", f"127.0.0.1:{cloud_port}", "--json", *link.options()]
     with daemon("gradfec-netem", *options, ready="listening on") as relay:
@@ -110,7 +124,7 @@ def injector(link: Link, cloud_port: int) -> Iterator[tuple[Daemon, int]]:
 def _send(
     images: Path, port: int, edge_options: list[str], on_record: Callable[[Record], None]
 ) -> tuple[list[Record], Mapping[str, Any]]:
-    """Run an edge over the images; return its records, shown as they come, and its totals."""
+    """Run an edge over the images; return its records and its totals."""
     records: list[Record] = []
     totals: Mapping[str, Any] | None = None
     options = ["--camera", str(images), "--cloud", f"127.0.0.1:{port}", *edge_options, "--results", "-", "--json"]
@@ -128,22 +142,22 @@ def _send(
 
 
 def unaccounted(run: Run, cloud: Mapping[str, Any]) -> dict[str, int]:
-    """Return, for each place on the way, datagrams whose fate no counter names: all zero if every one is known.
+    """Return, for each step of the way, how many datagrams no counter accounts for: 0 if every fate is known.
 
-    `cloud` are the totals of a cloud that saw this run alone. Way up: edge, injector, cloud; way back: the reverse.
-    (An answer that is repeated to an edge that has just ended, its acknowledgement lost, is received by nobody.)
+    `cloud` holds the totals of a cloud that served only this run. Way up: edge, injector, cloud; way back: the reverse.
+    (If an acknowledgement is lost, the cloud may repeat an answer to an edge that has ended. Nobody receives it.)
     """
     up, back = run.injector["up"], run.injector["back"]
     edge_sent, edge_received = run.edge["datagrams_sent"], run.edge["datagrams_received"]
     cloud_received = sum(cloud["datagrams_received"].values()) + cloud["datagrams_dropped_by_kernel"]["kernel"]
     arrived = cloud["datagrams_received"].get("collected", 0) + cloud["datagrams_received"].get("surplus", 0)
-    packets = run.packets()
+    datagrams = run.datagrams()
     return {
         "edge to injector": edge_sent["symbol"] + edge_sent["control"] - up["received"],
         "through injector, up": _inside(up),
         "injector to cloud": up["delivered"] - cloud_received,
-        "symbols that the edge's records call sent": edge_sent["symbol"] - packets["sent"],
-        "symbols that the edge's records call received": packets["received"] - arrived,
+        "symbols that the edge's records call sent": edge_sent["symbol"] - datagrams["sent"],
+        "symbols that the edge's records call received": datagrams["received"] - arrived,
         "cloud to injector": cloud["datagrams_sent"]["control"] - back["received"],
         "through injector, back": _inside(back),
         "injector to edge": back["delivered"] - sum(edge_received.values()),

@@ -1,9 +1,9 @@
-"""One photograph explained: its features, what each packet matters, what a plan drops, and what a link loses."""
+"""One photograph explained: its features, how much each packet matters, what a plan drops, and what a link loses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +14,13 @@ from gradfec_cli.experiment import Link
 from gradfec_cli.loss_models import Mask
 from gradfec_cli.oracle import ORACLE
 from gradfec_cloud.labels import labels_of
-from gradfec_common.delivery import packets_arrived, packets_at_hand
-from gradfec_common.networks import Cut
+from gradfec_common.conceal import DEFAULT_CONCEALMENT, make_concealment
+from gradfec_common.delivery import packets_arrived, packets_at_hand, tensor_at_hand
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import NoProtection, Plan, Scheme
-from gradfec_common.quantise import dequantise, quantise
-from gradfec_edge.compensation import compensated
+from gradfec_common.protect import UNKNOWN_LINK, NoProtection, Plan
+from gradfec_common.quantisers import Coded
+from gradfec_edge.coding import Coding
+from gradfec_host.learned import learned_for
 from gradfec_host.quiet import quiet_tensorflow
 from gradfec_host.weights import WeightStore
 
@@ -28,7 +29,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Answer(NamedTuple):
-    """A class of the network's, and the probability that it gives it."""
+    """A class index, its label, and the probability that the network gives it."""
 
     class_index: int
     label: str
@@ -40,9 +41,9 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a lossy link leaves of a plan's packets (packets,): those that came themselves, and all that are at hand.
+    """What a lossy link delivers of a plan's packets (packets,): `came` arrived, `at_hand` arrived or were recovered.
 
-    The latter are the former and those that parity gave back; `answer` is the network's to them.
+    `answer` is the network's answer to those at hand.
     """
 
     came: Mask
@@ -52,9 +53,9 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Ranking:
-    """One estimator's scores (packets,), the plan by them, and the network's answer to what that plan keeps.
+    """One estimator's scores (packets,), the plan made from them, and the network's answer to the kept packets.
 
-    With a link, also what it delivers of that.
+    `delivery` is what the link delivers of them, if there is a link.
     """
 
     name: str
@@ -66,7 +67,10 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Losses:
-    """What a link loses: which datagrams (sent,), in the order of sending, and the answer if all packets go bare."""
+    """What a link loses: which datagrams (sent,), in send order.
+
+    `bare` is the network's answer if every packet is sent over the same link without protection.
+    """
 
     link: Link
     lost: Mask
@@ -79,84 +83,89 @@ class Losses:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All that can be shown of an image (side, side, 3) RGB with features chi (H, W, C).
+    """Everything to show for an RGB image (side, side, 3) with features chi (H, W, C).
 
-    `lossless` is the network's answer, `explained` the class whose importance the oracle computes: the same, unless
-    another was asked for. The oracle's is the first of the rankings.
+    `lossless` is the network's answer. `explained` is the class that the oracle explains: the same class, unless the
+    user chose another. The first ranking is the oracle's.
     """
 
     image: Image
     chi: Floats
-    cut: Cut
-    grid: PacketGrid
-    scheme: str
+    coding: Coding
     lossless: Answer
     explained: Answer
     rankings: list[Ranking]
     losses: Losses | None = None
 
+    @property
+    def grid(self) -> PacketGrid:
+        """How the features are divided into packets."""
+        return self.coding.grid
+
+    @property
+    def policy(self) -> str:
+        """The policy's name."""
+        return self.coding.policy.name
+
     def verdict(self, answer: Answer) -> str:
-        """Say whether the lossless answer stands."""
+        """Say whether the answer is still the lossless one."""
         return f"{'still' if answer.class_index == self.lossless.class_index else 'now'} {answer}"
 
 
 def explain(
     image: Image,
     estimators: Sequence[str],
-    scheme: Scheme,
+    coding: Coding,
     label: int | None,
-    cut: Cut,
-    grid: PacketGrid,
     weights: WeightStore,
     seed: int,
     link: Link | None = None,
 ) -> Explanation:
-    """Run network, oracle and estimators on an RGB image (side, side, 3), and plan by each; imports TensorFlow.
+    """Run network, oracle and estimators on an RGB image (side, side, 3), and make each one's plan; imports TensorFlow.
 
-    With a `link`, each plan's datagrams go over it: the i-th of each is lost, or none of them.
-
-    The oracle explains class `label`, or else the network's own answer.
+    The oracle explains class `label`, or the network's own answer. With a `link`, each plan's datagrams cross it with
+    the same losses: it loses the i-th of every plan, or of none.
     """
     with quiet_tensorflow():
         from gradfec_cli.gradcam import GradCam
         from gradfec_cli.scores import Scores
         from gradfec_edge.importance.free import packet_sums
 
+    cut, grid = coding.cut, coding.grid
     chi, by_name, damages = Scores(estimators, cut, grid, weights, seed)(image[np.newaxis])
     oracle, labels = GradCam(cut, weights), labels_of(cut.network)
     truth = oracle(chi, None if label is None else np.array([label]))
     scores = {ORACLE: packet_sums(truth.elements[0], grid)}
     scores |= {name: of_batch[0] for name, of_batch in by_name.items()}
-    plans = [scheme.plan(of_packets) for of_packets in scores.values()]
-    packets = [
-        grid.split(dequantise(*quantise(compensated(chi[0], damages[name][0], plan.dropped, grid))))
-        if name in damages
-        else grid.split(dequantise(*quantise(chi[0])))
-        for name, plan in zip(scores, plans, strict=True)
-    ]
+    conceal = make_concealment(DEFAULT_CONCEALMENT, cut, learned_for(cut))
 
-    def answers(of: Sequence[Floats], at_hand: Sequence[Mask]) -> list[Answer]:
-        received = [grid.join(np.where(there[:, None], rows, 0)) for rows, there in zip(of, at_hand, strict=True)]
+    def planned(by: Coding, name: str) -> tuple[Plan, Coded]:
+        damage = damages[name][0] if name in damages else None
+        return by.packets(chi[0], scores[name], damage, UNKNOWN_LINK)
+
+    def answers(sent: Sequence[Coded], at_hand: Sequence[Mask]) -> list[Answer]:
+        received = [
+            tensor_at_hand(coded, there, coding.quantiser, conceal, grid)
+            for coded, there in zip(sent, at_hand, strict=True)
+        ]
         return [answer(z, labels) for z in oracle.model(np.stack(received), training=False).numpy()]
 
-    by_plan = answers(packets, [kept(plan) for plan in plans])
+    plans, sent = zip(*(planned(coding, name) for name in scores), strict=True)
+    by_plan = answers(sent, [kept(plan) for plan in plans])
     deliveries: list[Delivery | None] = [None for _ in plans]
     losses = None
     if link is not None:
-        lost = lost_by(link, max(grid.count, *(plan.sent for plan in plans)))
+        bare, all_sent = planned(replace(coding, policy=NoProtection()), ORACLE)
+        lost = lost_by(link, max(bare.sent, *(plan.sent for plan in plans)))
         came = [packets_arrived(plan, ~lost[: plan.sent]) for plan in plans]
         at_hand = [packets_at_hand(plan, ~lost[: plan.sent]) for plan in plans]
-        deliveries = [Delivery(*each) for each in zip(came, at_hand, answers(packets, at_hand), strict=True)]
-        bare = NoProtection().plan(next(iter(scores.values())))
-        as_it_is = grid.split(dequantise(*quantise(chi[0])))
-        [unprotected] = answers([as_it_is], [packets_at_hand(bare, ~lost[: bare.sent])])
+        deliveries = [Delivery(*each) for each in zip(came, at_hand, answers(sent, at_hand), strict=True)]
+        [unprotected] = answers([all_sent], [packets_at_hand(bare, ~lost[: bare.sent])])
         losses = Losses(link, lost[: plans[0].sent], unprotected)
     return Explanation(
         image,
         chi[0],
-        cut,
-        grid,
-        scheme.name,
+        coding,
         lossless=answer(truth.logits[0], labels),
         explained=answer(truth.logits[0], labels, int(truth.classes[0])),
         rankings=[Ranking(*each) for each in zip(scores, scores.values(), plans, by_plan, deliveries, strict=True)],
@@ -165,20 +174,20 @@ def explain(
 
 
 def kept(plan: Plan) -> Mask:
-    """Return the packets (total,) that the cloud has when nothing is lost."""
+    """Return the packets (total,) that the cloud has if nothing is lost."""
     mask = np.ones(plan.total, bool)
     mask[plan.dropped] = False
     return mask
 
 
 def lost_by(link: Link, count: int) -> Mask:
-    """Return which of so many datagrams a link loses, as gradfec-netem would with the same parameters."""
+    """Return which of `count` datagrams a link loses, as gradfec-netem would with the same parameters."""
     burst = link.burst if link.loss else None
     return loss_model(ChannelSettings(loss=link.loss, burst=burst), np.random.default_rng(link.seed)).draw(count)
 
 
 def answer(logits: Floats, labels: Sequence[str], class_index: int | None = None) -> Answer:
-    """Return the likeliest class of logits (classes,), or class `class_index`, with its probability."""
+    """Return the most likely class of logits (classes,), or class `class_index`, with its probability."""
     likelihoods = np.exp(logits - logits.max())
     chosen = int(logits.argmax()) if class_index is None else class_index
     return Answer(chosen, labels[chosen], float(likelihoods[chosen] / likelihoods.sum()))

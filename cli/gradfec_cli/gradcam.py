@@ -1,4 +1,4 @@
-"""Modified Grad-CAM: the oracle of importance, which needs the back-end and so cannot run at the edge.
+"""Modified Grad-CAM: the oracle of importance. It needs the back-end, so it cannot run on the edge.
 
 The map is relu(chi * d y_c / d chi), unpooled, one value an element (the paper, section 2.1; Selvaraju et al., ICCV
 2017, pool the gradient over each channel, which this does not).
@@ -30,7 +30,7 @@ Logits = Callable[[tf.Tensor], tf.Tensor]  # chi (N, H, W, C) -> (N, classes), b
 class Attribution(NamedTuple):
     """Element importances and gradients (N, H, W, C), the classes (N,) they explain, and all logits (N, classes).
 
-    Where the consumer of chi is a ReLU, the gradient is 0 wherever chi is not positive.
+    If the consumer of chi is a ReLU, the gradient is 0 wherever chi is not positive.
     """
 
     elements: Floats
@@ -42,7 +42,7 @@ class Attribution(NamedTuple):
 def importance_map(logits: Logits, chi: tf.Tensor, classes: tf.Tensor, score: str) -> tuple[tf.Tensor, ...]:
     """Return relu(chi * g) (N, H, W, C) with g = d y_c / d chi, g, the classes c (N,) and the logits.
 
-    A class below 0 stands for the network's own top-1. y_c is the class's logit, as in Grad-CAM, or its
+    A class below 0 means the network's own top-1. y_c is the class's logit, as in Grad-CAM, or its
     log-probability, whose gradient has the direction of the probability's and does not vanish where that nears 1: it
     also counts against a feature that it supports the other likely classes.
     """
@@ -78,12 +78,12 @@ class GradCam:
         self._run = tf.function(run, input_signature=signature, jit_compile=True, autograph=False)
 
     def __call__(self, chi: Floats, classes: npt.NDArray[np.intp] | None = None) -> Attribution:
-        """Explain chi (N, H, W, C) float32, any N; `classes` (N,) are class indices, the own top-1 by default."""
+        """Explain chi (N, H, W, C) float32, any N; `classes` (N,) are class indices, by default the network's top-1."""
         wanted = np.full(len(chi), -1, np.int64) if classes is None else np.asarray(classes, np.int64)
         parts = []
         for start in range(0, len(chi), BATCH):
             batch, own = chi[start : start + BATCH], wanted[start : start + BATCH]
-            gap = BATCH - len(batch)  # a short batch is padded: XLA would compile anew
+            gap = BATCH - len(batch)  # pad a short batch, because XLA would compile again for its size
             padded = np.concatenate([batch, np.zeros((gap, *self.cut.shape), np.float32)])
             parts.append([a.numpy()[: len(batch)] for a in self._run(padded, np.pad(own, (0, gap)))])
         return Attribution(*(np.concatenate(part) for part in zip(*parts, strict=True)))

@@ -1,4 +1,4 @@
-"""`gradfec health`: ask a daemon whether it is alive, or ready; for health checks where there is no curl."""
+"""`gradfec health`: ask a daemon whether it is alive, or ready; for health checks without curl."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from gradfec_host.console import Endpoint, EndpointType, Number
 @click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.argument("endpoint", metavar="[HOST:]PORT", type=EndpointType("127.0.0.1"))
 @click.option("--ready", is_flag=True, help="Ask whether it is ready (/readyz), not only alive (/healthz).")
-@click.option("--timeout-s", default=10.0, type=Number(min=0, min_open=True), help="Wait so long for each step.")
+@click.option(
+    "--timeout-s", default=10.0, type=Number(min=0, min_open=True), help="Wait at most this long for each step."
+)
 def health(endpoint: Endpoint, ready: bool, timeout_s: float) -> None:
-    """Ask the daemon that serves --metrics there, and print its answer.
+    """Ask the daemon that serves --metrics on this port, and print its answer.
 
-    Exit codes: 0 it is well; 1 it is not, or does not answer; 2 a wrong option.
+    Exit codes: 0 it is alive, or ready; 1 it is not, or does not answer; 2 a wrong option.
     """
     connection = HTTPConnection(endpoint.host or "127.0.0.1", endpoint.port, timeout=timeout_s)
     try:
@@ -26,7 +28,7 @@ def health(endpoint: Endpoint, ready: bool, timeout_s: float) -> None:
         line, well = answer.read(1000).decode(errors="replace").strip(), answer.status == 200
     except (OSError, HTTPException, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error or type(error).__name__
-        line, well = f"error: nobody answers on {endpoint}: {reason}", False
+        line, well = f"error: no answer from {endpoint}: {reason}", False
     finally:
         connection.close()
     click.echo(line, err=not well)

@@ -1,4 +1,4 @@
-"""`gradfec keygen`: make the key that an edge and its cloud share, show it, or take over another machine's."""
+"""`gradfec keygen`: make the key that an edge and its cloud share, show it, or copy another machine's."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ import click
 from gradfec_common.errors import UsageError
 from gradfec_host.console import plain_errors
 
-if TYPE_CHECKING:  # what derives keys takes longer to import than --help may take to answer
+if TYPE_CHECKING:  # importing the cryptography would slow down --help
     from gradfec_common.keys import Key
 
 EXAMPLES = """
 \b
 Examples:
-  Edge and cloud on one machine need nothing but:
+  If edge and cloud run on one machine, this is enough:
     gradfec keygen
 \b
-  An edge elsewhere needs the same key. Where the key is, and then on the edge:
+  An edge on another machine needs the same key. Run the first where the key is, and the second on the edge:
     gradfec keygen --show
     gradfec keygen --paste
 \b
-  The same without anything on the screen:
+  The same, without showing the key on the screen:
     gradfec keygen --show | ssh edge.example gradfec keygen --paste
 \b
-  A key for each of several edges, for gradfec-cloud --keys keys; the file is named after the edge:
+  A separate key for each edge, for gradfec-cloud --keys keys; the file is named after the edge:
     gradfec keygen --key-file keys/kitchen
     gradfec keygen --key-file keys/kitchen --show | ssh kitchen.example gradfec keygen --paste
 
-Exit status: 0 when it is done, 1 when a key cannot be read or written, 2 for a wrong option and where there is a key
-already.
+Exit status: 0 on success, 1 if a key cannot be read or written, 2 for a wrong option or if there is already a key.
 """
 
 
@@ -43,30 +42,30 @@ already.
     "--key-file",
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="Where the key is kept. [default: $GRADFEC_KEY_FILE; else key in $GRADFEC_HOME; else gradfec/key in the "
+    help="File of the key. [default: $GRADFEC_KEY_FILE; otherwise key in $GRADFEC_HOME; otherwise gradfec/key in the "
     "platform's directory for settings, on Linux ~/.config/gradfec/key]",
 )
-@click.option("--show", is_flag=True, help="Make nothing; print the key that is there, as one line, to be copied.")
+@click.option("--show", is_flag=True, help="Print the existing key as one line that you can copy.")
 @click.option(
     "--paste",
     is_flag=True,
-    help="Make nothing; store such a line from another machine, from a hidden prompt or from standard input.",
+    help="Store a line that --show printed on another machine, from a hidden prompt or from standard input.",
 )
-@click.option("--force", is_flag=True, help="Replace the key that is there.")
+@click.option("--force", is_flag=True, help="Replace an existing key.")
 @plain_errors
 def keygen(key_file: Path | None, show: bool, paste: bool, force: bool) -> None:
     """Make the key that an edge and its cloud share.
 
-    Without it neither talks to the other: with it they know each other, and what they send is encrypted. gradfec-edge
-    and gradfec-cloud find it where this command puts it. It is a secret: whoever has it can pose as either.
+    The key authenticates edge and cloud to each other and encrypts what they send. gradfec-edge and gradfec-cloud find
+    it where this command puts it. Keep it secret: anybody who has it can pose as either side.
     """
     if show and (paste or force):
-        raise UsageError("--show only reads: give it without --paste and --force")
+        raise UsageError("--show only reads: do not combine it with --paste or --force")
     from gradfec_common.keys import new_key
     from gradfec_host.key_files import already_there, find_key, key_path, write_key
 
     if show:
-        click.echo("This is a secret: whoever reads it can pose as either side.", err=True)
+        click.echo("Keep this secret: anybody who reads it can pose as either side.", err=True)
         click.echo(find_key(key_file).token)
         return
     path = key_path(key_file)
@@ -74,9 +73,9 @@ def keygen(key_file: Path | None, show: bool, paste: bool, force: bool) -> None:
         raise already_there(path)
     key = _pasted() if paste else new_key(os.urandom)
     write_key(path, key, force=force)
-    click.echo(f"key id:  {key.id.hex()}\nkept in: {path}")
+    click.echo(f"key id: {key.id.hex()}\nfile:   {path}")
     if key_file is None:
-        click.echo("Next: start gradfec-edge or gradfec-cloud on this machine; they find it.")
+        click.echo("Next: start gradfec-edge or gradfec-cloud on this machine; they find the key.")
     else:
         click.echo(
             "Next: give the same --key-file to gradfec-edge or gradfec-cloud, or its directory to the cloud's --keys."
@@ -84,12 +83,12 @@ def keygen(key_file: Path | None, show: bool, paste: bool, force: bool) -> None:
     if not paste:
         option = "" if key_file is None else f" --key-file {shlex.quote(str(path))}"
         click.echo(
-            f"The other side, on another machine: `gradfec keygen{option} --show` here, `gradfec keygen --paste` there."
+            f"For the other machine: run `gradfec keygen{option} --show` here, and `gradfec keygen --paste` there."
         )
 
 
 def _pasted() -> Key:
-    """Read a token from where neither the screen nor the list of processes shows it."""
+    """Read a token without showing it on the screen or in the list of processes."""
     from gradfec_host.key_files import MAX_FILE_BYTES, parse_key
 
     if sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""Command groups that import a command only when it is run, so that --help is fast."""
+"""Command groups that import a command only when it runs, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class LazyGroup(click.Group):
     """A group that lists its commands without importing them."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **options: Any) -> None:
-        """Offer `lazy` commands: by name, the module that has it, and its line in the help.
+        """Offer the commands of `lazy`: for each name, its module and its line in the help.
 
-        A module has the command under the command's own name, or as its one attribute `command`.
+        The module defines the command under the command's own name, or as `command`.
         """
         super().__init__(*args, **options)
         self.lazy = lazy
@@ -25,7 +25,7 @@ class LazyGroup(click.Group):
         return [*self.lazy]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command, or return None if there is none of that name."""
+        """Import a command, or return None if there is no such command."""
         if cmd_name not in self.lazy:
             return None
         module = importlib.import_module(self.lazy[cmd_name][0])
@@ -34,6 +34,6 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands with their lines from the table."""
+        """List the commands with their lines from `lazy`."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in self.lazy.items()])

@@ -1,4 +1,4 @@
-"""`gradfec-netem`: a UDP relay that makes a good link bad, on purpose and repeatably."""
+"""`gradfec-netem`: a UDP relay that makes a good link bad, in a repeatable way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import Endpoint, EndpointType, plain_errors
 
-if TYPE_CHECKING:  # numpy and asyncio take longer to import than --help may take to answer
+if TYPE_CHECKING:  # importing numpy and asyncio would slow down --help
     from gradfec_cli.channel import ChannelSettings, Totals
     from gradfec_cli.relay import LossRecord, Relay
 
@@ -28,11 +28,11 @@ MAX_MAX_CLIENTS = 10_000
 EXAMPLES = """
 \b
 Examples:
-  Lose a fifth of what goes to the cloud, in bursts of 8 on average:
+  Lose 20 % of the datagrams to the cloud, in bursts of 8 on average:
     gradfec-netem --listen 9001 --to cloud.example:9000 --loss 20% --burst 8
     gradfec-edge --camera /dev/video0 --cloud localhost:9001 --protect FEC_30_70
 \b
-  A slow mobile link, repeatably: 10 Mbit/s, 40 +- 10 ms each way, some loss each way:
+  A slow mobile link with a fixed seed: 10 Mbit/s, 40 +- 10 ms each way, some loss each way:
     gradfec-netem --listen 9001 --to localhost:9000 --rate 10 --delay 40 --jitter 10 --loss 2% \\
       --back-delay 40 --back-jitter 10 --back-loss 2% --seed 7
 \b
@@ -43,7 +43,7 @@ Examples:
 
 
 def number(text: object, unit: str, lowest: float, highest: float = math.inf) -> float:
-    """Parse a finite number within bounds; click.BadParameter, naming the unit, if it is none."""
+    """Parse a finite number within bounds; click.BadParameter, which names the unit, if it is not one."""
     try:
         value = float(str(text))
     except ValueError:
@@ -82,14 +82,14 @@ def megabits(text: object) -> float:
 
 
 class ChannelOption(NamedTuple):
-    """An option that exists for each way, and the field of ChannelSettings that it sets."""
+    """An option that exists for each direction, and the field of ChannelSettings that it sets."""
 
     name: str
     field: str
     type: Any
     metavar: str
     help: str
-    needs: str = ""  # an option without which this one would have no effect
+    needs: str = ""  # an option without which this one has no effect
 
 
 CHANNEL_OPTIONS = (
@@ -97,37 +97,49 @@ CHANNEL_OPTIONS = (
     ChannelOption(
         "burst", "burst", datagrams, "N", "Lose in bursts of N datagrams on average (Gilbert-Elliott).", "loss"
     ),
-    ChannelOption("duplicate", "duplicate", percentage, "SHARE", "Send a second copy right behind the first."),
-    ChannelOption("corrupt", "corrupt", percentage, "SHARE", "Flip one random bit of the payload."),
-    ChannelOption("rate", "rate_bps", megabits, "MBIT/S", "Limit the rate, 28 B of IP and UDP header included."),
+    ChannelOption("duplicate", "duplicate", percentage, "SHARE", "Send a second copy of this share of the datagrams."),
+    ChannelOption("corrupt", "corrupt", percentage, "SHARE", "Flip one random bit in this share of the datagrams."),
+    ChannelOption("rate", "rate_bps", megabits, "MBIT/S", "Limit the rate; 28 B of IP and UDP header count too."),
     ChannelOption(
         "queue",
         "queue_datagrams",
         click.IntRange(0, 1_000_000),
         "N",
-        "Datagrams that may wait for --rate; the next is dropped. [default: 1000]",
+        "How many datagrams may wait for --rate; the next is dropped. [default: 1000]",
         "rate",
     ),
-    ChannelOption("delay", "delay_s", milliseconds, "MS", "Deliver this many milliseconds later."),
-    ChannelOption("jitter", "jitter_s", milliseconds, "MS", "Vary --delay by up to this, uniformly; may reorder."),
-    ChannelOption("reorder", "reorder", percentage, "SHARE", "Hold datagrams back, so that later ones overtake."),
+    ChannelOption("delay", "delay_s", milliseconds, "MS", "Deliver datagrams this much later."),
+    ChannelOption("jitter", "jitter_s", milliseconds, "MS", "Vary --delay by up to this, uniformly; can reorder."),
     ChannelOption(
-        "reorder-by", "reorder_by_s", milliseconds, "MS", "How long to hold them back. [default: 5]", "reorder"
+        "reorder",
+        "reorder",
+        percentage,
+        "SHARE",
+        "Hold this share of the datagrams back, so that later ones overtake them.",
+    ),
+    ChannelOption(
+        "reorder-by", "reorder_by_s", milliseconds, "MS", "How long --reorder holds them back. [default: 5]", "reorder"
     ),
 )
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def channel_options(prefix: str) -> Callable[[F], F]:
-    """Add the options of one way; those of the way back carry a prefix, and refer to the others for their help."""
+    """Add the options of one direction; those of the way back have a prefix, and their help refers to the others."""
 
     def add(command: F) -> F:
         files = (
-            ChannelOption("trace", "", FILE, "FILE", "Lose what FILE says: 0 delivered, 1 lost; repeats at its end."),
-            ChannelOption("record", "", FILE, "FILE", "Write which datagrams are lost, as --trace reads it."),
+            ChannelOption(
+                "trace",
+                "",
+                FILE,
+                "FILE",
+                "Lose the datagrams that FILE marks: 0 delivered, 1 lost; repeats at its end.",
+            ),
+            ChannelOption("record", "", FILE, "FILE", "Write which datagrams are lost, in the format of --trace."),
         )
         for option in reversed(CHANNEL_OPTIONS + files):
-            text = f"As --{option.name}, on the way back." if prefix else option.help
+            text = f"Like --{option.name}, for the way back." if prefix else option.help
             command = click.option(f"--{prefix}{option.name}", type=option.type, metavar=option.metavar, help=text)(
                 command
             )
@@ -137,7 +149,7 @@ def channel_options(prefix: str) -> Callable[[F], F]:
 
 
 def channel_settings(prefix: str, options: dict[str, Any]) -> ChannelSettings:
-    """Make one way's settings of the command's options; UsageError where they make no sense together."""
+    """Turn the command's options into one direction's settings; UsageError if they contradict each other."""
     from gradfec_cli.channel import ChannelSettings
 
     given = {name: options[f"{prefix}{name}".replace("-", "_")] for name in (o.name for o in CHANNEL_OPTIONS)}
@@ -158,7 +170,7 @@ def channel_settings(prefix: str, options: dict[str, Any]) -> ChannelSettings:
 
 
 def read_trace(path: Path) -> bytes:
-    """Read a loss trace; GradfecError if it cannot be read or is none."""
+    """Read a loss trace; GradfecError if it cannot be read or is not a trace."""
     from gradfec_cli.loss_models import parse_trace
 
     try:
@@ -169,38 +181,47 @@ def read_trace(path: Path) -> bytes:
 
 
 def open_records(options: dict[str, Any]) -> list[LossRecord | None]:
-    """Open both ways' record files; UsageError where one would overwrite another file of this command."""
+    """Open both directions' record files; UsageError if one would overwrite another file of this command."""
     from gradfec_cli.relay import LossRecord
 
     records: list[Path | None] = [options["record"], options["back_record"]]
     used = [path.resolve() for path in [*records, options["trace"], options["back_trace"]] if path is not None]
     for path in records:
         if path is not None and used.count(path.resolve()) > 1:
-            raise UsageError(f"{path} is named twice, and recording overwrites it: record to another file")
+            raise UsageError(f"{path} is given twice, and recording would overwrite it: record to another file")
     return [None if path is None else LossRecord(path) for path in records]
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--listen", required=True, type=EndpointType(""), help="Take clients' datagrams here. PORT: everywhere.")
-@click.option("--to", "target", required=True, type=EndpointType(), help="Where the server is.")
+@click.option(
+    "--listen",
+    required=True,
+    type=EndpointType(""),
+    help="Where to take clients' datagrams. PORT alone: on all interfaces.",
+)
+@click.option("--to", "target", required=True, type=EndpointType(), help="Address of the server.")
 @channel_options("")
 @channel_options("back-")
-@click.option("--seed", type=click.IntRange(min=0), help="Same seed, same datagrams: same fates. [default: random]")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    help="Seed: with the same datagrams, it gives the same losses. [default: random]",
+)
 @click.option(
     "--max-clients",
     type=click.IntRange(1, MAX_MAX_CLIENTS),
     default=DEFAULT_MAX_CLIENTS,
     show_default=True,
-    help="Clients at a time; one that is silent for 60 s makes room.",
+    help="Clients at a time. A client that is silent for 60 s is forgotten.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print totals as one JSON object a line.")
 @plain_errors
 def main(listen: Endpoint, target: Endpoint, seed: int | None, max_clients: int, as_json: bool, **options: Any) -> None:
     """Relay UDP both ways between clients and a server, and lose, delay or damage datagrams on the way.
 
-    The plain options govern the way from the clients to the server ("up", from edge to cloud), those that begin with
-    --back the replies; each way is clean where nothing is said. All clients share the link. Totals appear once a
-    second, and when SIGINT (Ctrl-C) or SIGTERM ends the relay. Times are kept to the millisecond.
+    The plain options are for the way from the clients to the server ("up", from edge to cloud), those that start with
+    --back for the replies. Without options, a way is perfect. All clients share the link. The relay prints totals once
+    a second, and when SIGINT (Ctrl-C) or SIGTERM ends it. Times are exact to the millisecond.
     """
     import numpy as np
 
@@ -225,7 +246,7 @@ def main(listen: Endpoint, target: Endpoint, seed: int | None, max_clients: int,
 
 
 def run_until_complete(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine on uvloop's event loop, or on asyncio's own where there is no uvloop."""
+    """Run a coroutine on uvloop's event loop, or on asyncio's if uvloop is missing."""
     import asyncio
 
     try:
@@ -247,7 +268,7 @@ async def serve(relay: Relay, banner: str, as_json: bool) -> None:
     buffer_bytes = relay.start()
     if buffer_bytes < SOCKET_BUFFER_BYTES:
         click.echo(
-            f"warning: the system caps receive buffers at {buffer_bytes >> 10} KiB, so bursts may overflow "
+            f"warning: the system limits receive buffers to {buffer_bytes >> 10} KiB, so bursts may overflow them "
             f"(dropped_kernel): sysctl -w net.core.rmem_max={SOCKET_BUFFER_BYTES}",
             err=True,
         )
@@ -259,7 +280,7 @@ async def serve(relay: Relay, banner: str, as_json: bool) -> None:
     finally:
         try:
             relay.close()
-        finally:  # even where a full disk ended it
+        finally:  # even if a full disk ended it
             show(relay, final=True)
 
 
@@ -273,14 +294,13 @@ def show_json(relay: Relay, final: bool) -> None:
 
 
 class TextTotals:
-    """Prints the totals for a reader, when they have changed."""
+    """Prints the totals as text when they have changed."""
 
     def __init__(self) -> None:
-        """Nothing has been printed yet."""
         self._last = ""
 
     def show(self, relay: Relay, final: bool) -> None:
-        """Print one line, of both ways: the counters that matter or are not 0."""
+        """Print one line for both directions, without counters that are 0."""
         ways = f"up: {self._words(relay.up.totals)}; back: {self._words(relay.back.totals)}"
         if final or ways != self._last:
             click.echo(f"{relay.elapsed_s():7.1f} s  {'total ' if final else ''}{ways}")

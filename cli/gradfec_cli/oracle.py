@@ -1,5 +1,5 @@
-"""What the lab's own are called among the estimators; here, because `gradfec_cli.gradcam` takes seconds to import."""
+"""Names of the oracle and of variants among the estimators; `gradfec_cli.gradcam` itself takes seconds to import."""
 
 ORACLE = "gradcam"
-BY_LABEL = "gradcam-label"  # of the label's class instead of the network's own, which leaks the label
-UNCOMPENSATED = "-uncompensated"  # after the name of a proxy: its ranking alone, nothing stands in for what is dropped
+BY_LABEL = "gradcam-label"  # explains the label's class instead of the network's own answer; this leaks the label
+UNCOMPENSATED = "-uncompensated"  # after a proxy's name: only its ranking, without compensation

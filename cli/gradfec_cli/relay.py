@@ -1,9 +1,9 @@
-"""The loss injector's event loop: one listening socket, one upstream socket a client, a `Channel` each way.
+"""The loss injector's event loop: one listening socket, one upstream socket for each client, a `Channel` each way.
 
     client --> listening socket --> up   --> the client's upstream socket --> server
     client <-- listening socket <-- back <-- the client's upstream socket <-- server
 
-So the server sees each client as a peer of its own, as it would without the relay.
+So the server sees each client as a separate peer, just as without the relay.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from gradfec_cli.loss_models import Mask, format_fates
 from gradfec_cli.udp import Target, dropped_by_kernel, enlarge_buffers, open_upstream
 from gradfec_common.errors import GradfecError
 
-DRAIN_DATAGRAMS = 256  # taken from one socket a wakeup, so that no socket starves the others
+DRAIN_DATAGRAMS = 256  # how many to read from one socket at a time, so that no socket starves the others
 LONGEST_DATAGRAM_BYTES = 65_535
 CLIENT_IDLE_S = 60.0
-TIMER_STEP_S = 0.001  # the event loop's resolution; a shorter timer would only spin
+TIMER_STEP_S = 0.001  # the event loop's resolution
 RECORD_LINE_CHARACTERS = 100
 
 
 @dataclass(eq=False)
 class Client:
-    """A peer on the listening side, and the socket that stands for it on the server's side."""
+    """A peer on the listening side, and its socket on the server's side."""
 
     address: tuple[Any, ...]
     upstream: socket.socket
@@ -40,7 +40,7 @@ class Client:
 
 
 class LossRecord:
-    """A file that takes down which datagrams the loss model lost, for --trace to replay."""
+    """A file that records which datagrams the loss model lost, for --trace."""
 
     def __init__(self, path: Path) -> None:
         """Start an empty file; GradfecError if it cannot be written."""
@@ -53,7 +53,7 @@ class LossRecord:
             raise self._failure(error) from None
 
     def write(self, lost: Mask) -> None:
-        """Append fates; GradfecError if the disk refuses."""
+        """Append fates; GradfecError if that fails."""
         fates = self._line + format_fates(lost)
         whole = len(fates) - len(fates) % RECORD_LINE_CHARACTERS
         self._line = fates[whole:]
@@ -64,7 +64,7 @@ class LossRecord:
             raise self._failure(error) from None
 
     def close(self) -> None:
-        """Write out what is left; GradfecError if the disk refuses."""
+        """Write the rest; GradfecError if that fails."""
         try:
             with self._file:
                 self._file.write(self._line + "\n")
@@ -76,10 +76,9 @@ class LossRecord:
 
 
 class Way:
-    """One way: a channel in real time, the timer that empties it, and the function that sends what comes out."""
+    """One direction: a channel in real time, a timer that empties it, and a function that sends its datagrams."""
 
     def __init__(self, channel: Channel[Client], record: LossRecord | None) -> None:
-        """Take a channel of its own, and where to record its losses."""
         self.totals = channel.totals
         self._channel = channel
         self._record = record
@@ -87,18 +86,18 @@ class Way:
         self._timer_at = 0.0
 
     def connect(self, send: Callable[[Client, bytes], bool]) -> None:
-        """Name the function that sends a datagram on, and says whether the kernel took it."""
+        """Set the function that sends a datagram and returns whether the kernel took it."""
         self._send = send
 
     def push(self, batch: list[tuple[Client, bytes]], now: float) -> None:
-        """Send datagrams into the channel, and on what comes out at once."""
+        """Put datagrams into the channel, and send those that come out at once."""
         lost = self._channel.send(batch, now)
         if self._record is not None:
             self._record.write(lost)
         self._pull(now)
 
     def close(self) -> None:
-        """Stop; what is in flight stays there, and is counted as such."""
+        """Stop; datagrams in flight stay there, and are counted so."""
         if self._timer is not None:
             self._timer.cancel()
         if self._record is not None:
@@ -127,7 +126,7 @@ class Way:
 
 
 class Relay:
-    """The sockets and both ways. `start`, then `wait` until it says that the relay was stopped, then `close`."""
+    """The sockets and both directions. Call `start`, then `wait` until it returns True, then `close`."""
 
     def __init__(self, listener: socket.socket, target: Target, up: Way, back: Way, max_clients: int) -> None:
         """Take a bound non-blocking socket, and the server's address."""
@@ -145,7 +144,7 @@ class Relay:
         back.connect(self._send_back)
 
     def start(self) -> int:
-        """Begin to relay; SIGINT and SIGTERM stop it. Return the bytes of the listening socket's receive buffer."""
+        """Relay until SIGINT or SIGTERM; return the size of the listening socket's receive buffer in bytes."""
         loop = asyncio.get_running_loop()
         for stop in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(stop, self._stopped.set)
@@ -154,7 +153,7 @@ class Relay:
         return enlarge_buffers(self._listener)
 
     async def wait(self, seconds: float) -> bool:
-        """Relay for a while, then bring the totals up to date; True if the relay was stopped."""
+        """Relay for a while, then update the totals; return whether the relay was stopped."""
         try:
             await asyncio.wait_for(self._stopped.wait(), seconds)
         except asyncio.TimeoutError:
@@ -205,7 +204,7 @@ class Relay:
                 batch.append((client, bytes(self._buffer[:size])))
         except BlockingIOError:  # all read
             pass
-        except OSError as error:  # in place of a datagram; any that wait behind it wake us again
+        except OSError as error:  # instead of a datagram; others behind it will wake us again
             self._note_report(client, error)
         self._push(self.back, batch, now)
 
@@ -213,7 +212,7 @@ class Relay:
         try:
             if batch:
                 way.push(batch, now)
-        except GradfecError as error:  # a full disk: nobody above an event loop's callback would hear of it
+        except GradfecError as error:  # a full disk; an exception in a callback would reach nobody
             self._failure = error
             self._stopped.set()
 
@@ -222,7 +221,7 @@ class Relay:
             client.upstream.send(payload)
         except BlockingIOError:  # no room in the socket's buffer
             return False
-        except OSError as error:  # most likely about an earlier datagram, and then this one has not been sent yet
+        except OSError as error:  # most likely about an earlier datagram, so this one is not sent yet
             return self._note_report(client, error) and self._send_again(client, payload)
         return True
 
@@ -233,12 +232,12 @@ class Relay:
         return False
 
     def _note_report(self, client: Client, error: OSError) -> bool:
-        """Note what the network said of an earlier datagram; False where the client was forgotten meanwhile."""
+        """Handle an ICMP error about an earlier datagram; False if the client has been forgotten since."""
         self.up.totals.refused += isinstance(error, ConnectionRefusedError)
         if client.upstream.fileno() < 0:
             return False
-        # libuv stops watching a socket that has such an error, and tells nobody: without this, no reply would ever
-        # be read again once the server had been away.
+        # libuv silently stops watching a socket with such an error. Without this, the relay would never read a reply
+        # again after the server has been away.
         loop = asyncio.get_running_loop()
         loop.remove_reader(client.upstream)
         loop.add_reader(client.upstream, self._on_upstream_readable, client)
@@ -252,7 +251,7 @@ class Relay:
         return True
 
     def _admit(self, address: tuple[Any, ...]) -> Client | None:
-        """Open an upstream socket for a new client; None where the table is full or the system refuses."""
+        """Open an upstream socket for a new client; None if the table is full or the system refuses."""
         if len(self._clients) >= self._max_clients:
             return None
         try:
@@ -275,7 +274,7 @@ class Relay:
         client.upstream.close()
 
     def _count_kernel_drops(self, sock: socket.socket, totals: Totals) -> None:
-        """Count what overflowed since the last time; these datagrams arrived, so they are received ones."""
+        """Count overflows since the last time; these datagrams arrived, so they count as received."""
         dropped = dropped_by_kernel(sock)
         new = dropped - self._kernel_drops.get(sock, 0)
         self._kernel_drops[sock] = dropped

@@ -1,4 +1,4 @@
-"""Every estimator's scores of a batch of photographs, the oracle's among them.
+"""Every estimator's scores for a batch of photographs, including the oracle's.
 
 Importing this module imports TensorFlow.
 """
@@ -28,11 +28,11 @@ Floats = npt.NDArray[np.float32]
 class Scores:
     """The front-end and the estimators of the given names, for one cut and grid.
 
-    `fingerprints` tells, by name, the files of what was learned apart: the SHA-256 of what they hold.
+    `fingerprints` holds, by name, the SHA-256 of each learned estimator's file.
     """
 
     def __init__(self, names: Sequence[str], cut: Cut, grid: PacketGrid, weights: WeightStore, seed: int) -> None:
-        """Make the estimators, with draws from `seed`; UsageError for a name that there is not."""
+        """Make the estimators, with random draws from `seed`; UsageError for an unknown name."""
         self.names, self.grid, self.seed = names, grid, seed
         made = {
             name: make_estimator(name.removesuffix(UNCOMPENSATED), cut, grid, np.random.default_rng(seed))
@@ -55,10 +55,10 @@ class Scores:
     ) -> tuple[Floats, dict[str, Floats], dict[str, Floats]]:
         """Return chi (N, H, W, C) of RGB images (N, side, side, 3), and by estimator the scores (N, packets).
 
-        Of those that compensate for what is dropped, also the form (N, groups, C, C) of the damage.
+        For estimators that compensate for dropped packets, also return the form (N, groups, C, C) of the damage.
 
-        `names` (N,) are the images': a random score depends on its image's, not on the batch. `classes` (N,) are the
-        labels', for `gradcam-label`.
+        `names` (N,) are the images' names: a random score depends on its image's name, not on the batch. `classes` (N,)
+        are the labels' classes, for `gradcam-label`.
         """
         count = len(images)
         padded = np.concatenate(

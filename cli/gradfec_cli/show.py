@@ -1,4 +1,4 @@
-"""`gradfec show`: a photograph, its features, which packets matter, what a plan does to them, and what a link."""
+"""`gradfec show`: a photograph, its features, which packets matter, and what a plan and a link do to them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gradfec_cli.netem import datagrams, percentage
+from gradfec_cli.options import packets_option
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import plain_errors
 
@@ -20,17 +21,21 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE.png",
-    help="Or .svg, .pdf; .html for a page that explains.  [default: IMAGE's name with -show.png, in this folder]",
+    help="Or .svg, .pdf; .html for a page with explanations.  [default: IMAGE's name with -show.png, in this folder]",
 )
 @click.option(
     "--importance",
     "names",
     multiple=True,
     metavar="NAME",
-    help="Estimator to set beside the oracle; may be repeated.  [default: the edge's]",
+    help="Estimator to compare with the oracle; may be repeated.  [default: the edge's]",
 )
-@click.option("--protect", default="FEC_50_50", metavar="SCHEME", help="none, or FEC_A_B.")
-@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code of FEC_A_B: zfec, leopard, zfec:256.")
+@click.option("--protect", default="FEC_50_50", metavar="POLICY", help="none, FEC_A_B, or nested:k1,k2,...")
+@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
+@click.option(
+    "--codec", default="auto", metavar="NAME", help="Quantiser, as for gradfec-edge: sqrt4, uniform8 and so on."
+)
+@packets_option("fit")
 @click.option(
     "--loss",
     default="30%",
@@ -38,14 +43,18 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
     metavar="SHARE",
     help="Share of the datagrams that the link loses; 0: no link.",
 )
-@click.option("--burst", type=datagrams, metavar="N", help="Lose in bursts of N datagrams on average.")
+@click.option("--burst", type=datagrams, metavar="N", help="Lose datagrams in bursts of N on average.")
 @click.option(
     "--label", metavar="CLASS", type=click.IntRange(0, 999), help="Explain this class.  [default: the network's answer]"
 )
-@click.option("--rows", default=7, type=click.IntRange(1, 255), help="Rows of a channel in one packet.")
+@click.option("--rows", default=7, type=click.IntRange(1, 255), help="Rows of a channel in each packet.")
 @click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Where the network is cut.")
-@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
-@click.option("--seed", default=0, type=click.IntRange(min=0), help="Of the losses, and of the estimator `random`.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Use these weights instead of the cached ones."
+)
+@click.option(
+    "--seed", default=0, type=click.IntRange(min=0), help="Seed for the losses and for the estimator `random`."
+)
 @plain_errors
 def show(
     image: Path,
@@ -53,6 +62,8 @@ def show(
     names: tuple[str, ...],
     protect: str,
     fec: str,
+    codec: str,
+    packets_a_datagram: int | None,
     loss: float,
     burst: float | None,
     label: int | None,
@@ -61,13 +72,13 @@ def show(
     weights: Path | None,
     seed: int,
 ) -> None:
-    """Draw a photograph, its features, what the plan does to them, and what a lossy link leaves of that.
+    """Draw a photograph, its features, what the plan does to them, and what a lossy link delivers.
 
-    The figure has the photograph as the network sees it, the channels of max(chi, 0), and the importance of each packet
-    by the oracle (Grad-CAM) and by each estimator; below that, what the plan does with the packet (dropped, protected,
-    bare); and below that, what the cloud has of it once the link has lost datagrams: arrived, given back by parity, or
-    lost for good. A tile is a channel, a strip of it a packet. Above each stands the network's answer, with 0 for what
-    is not there.
+    The figure shows the photograph as the network sees it, the channels of max(chi, 0), and the importance of each
+    packet according to the oracle (Grad-CAM) and to each estimator. Below that, it shows what the plan does with each
+    packet (dropped, protected, bare), and what the cloud has after the link has lost datagrams: arrived, recovered by
+    parity, or missing. A tile is a channel, and a strip in it a packet. Above each panel is the network's answer, with
+    0 in place of missing packets.
 
     \b
     gradfec show cat.jpg
@@ -83,31 +94,28 @@ def show(
     from gradfec_cli.experiment import Link
     from gradfec_cli.explanation import explain
     from gradfec_cli.oracle import ORACLE
-    from gradfec_common.codes import fec_named
     from gradfec_common.networks import named_cut
-    from gradfec_common.plan import parse_scheme
-    from gradfec_common.transmit import check_code, packet_grid
     from gradfec_edge.camera import read_image
+    from gradfec_edge.coding import coding_of
     from gradfec_edge.importance import default_estimator, make_estimator
     from gradfec_edge.preprocess import to_input
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
-    scheme, cut = parse_scheme(protect, fec_named(fec)), named_cut(split)
-    grid = packet_grid(cut, rows)
-    check_code(scheme.code, grid, cut)
+    coding = coding_of(named_cut(split), rows, codec, protect, fec, packets_a_datagram)
+    cut, grid = coding.cut, coding.grid
     link = Link(loss, burst, seed) if loss else None
     estimators = [
         name for name in dict.fromkeys(names or [default_estimator(cut, grid)]) if name != ORACLE
     ]  # it is always there
-    for name in estimators:  # whatever can fail at once fails before TensorFlow takes its seconds
+    for name in estimators:  # fail early: loading TensorFlow takes seconds
         make_estimator(name, cut, grid, np.random.default_rng(seed))
     photograph = to_input(read_image(image), cut.network.preprocess)
     with show_progress() as fetching:
         store = ensure_weights(cut.network, weights, fetching)
     console = Console(stderr=True, highlight=False)
     with console.status("running the network, the oracle and the estimators"):
-        explanation = explain(photograph, estimators, scheme, label, cut, grid, store, seed, link)
+        explanation = explain(photograph, estimators, coding, label, store, seed, link)
     with console.status("drawing"):
         from gradfec_cli.show_figure import draw, save, write
 
@@ -119,18 +127,18 @@ def show(
             save(draw(explanation, image.name), out)
     click.echo(f"lossless: {explanation.lossless}")
     if explanation.losses:
-        click.echo(f"sent bare, {explanation.losses}: {explanation.verdict(explanation.losses.bare)}")
+        click.echo(f"without protection, {explanation.losses}: {explanation.verdict(explanation.losses.bare)}")
     for ranking in explanation.rankings:
-        click.echo(f"{explanation.scheme} by {ranking.name}: {explanation.verdict(ranking.answer)}")
+        click.echo(f"{explanation.policy} by {ranking.name}: {explanation.verdict(ranking.answer)}")
         if ranking.delivery:
             click.echo(f"  {explanation.losses}: {explanation.verdict(ranking.delivery.answer)}")
     click.echo(f"drawn: {out}", err=True)
 
 
 def check_out(out: Path) -> None:
-    """Raise UsageError where the suffix is none of SUFFIXES, GradfecError where the file plainly cannot be written."""
+    """Raise UsageError if the suffix is not in SUFFIXES, GradfecError if the file clearly cannot be written."""
     if out.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--out {out} is no figure: its name must end in one of {', '.join(SUFFIXES)}")
+        raise UsageError(f"--out {out} is not a figure: its name must end in one of {', '.join(SUFFIXES)}")
     if out.is_dir():
         raise GradfecError(f"cannot write {out}: it is a folder")
     if not out.parent.is_dir():

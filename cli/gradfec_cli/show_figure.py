@@ -1,6 +1,6 @@
-"""The figure of `gradfec show` (the paper, Figure 4): a tile is a channel, a strip of it a packet.
+"""The figure of `gradfec show` (the paper, Figure 4): a tile is a channel, and a strip in it a packet.
 
-The rows of the figure: importance, plan, and what a lossy link delivers of it.
+Its rows show importance, plan, and what a lossy link delivers of the plan.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from gradfec_cli.loss_models import Mask
 from gradfec_cli.oracle import ORACLE
 from gradfec_common.errors import GradfecError
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import Plan
+from gradfec_common.protect import Plan
 from gradfec_common.transmit import send_order
 
 DROPPED, PROTECTED, BARE = range(3)
 FATES = ("dropped, so 0", "protected", "bare")
-# Okabe and Ito's blue and orange, which the colour-blind tell apart; what is gone is grey.
+# Okabe and Ito's blue and orange, which colour-blind people can tell apart; dropped packets are grey.
 FATE_COLOURS = ("#d0d0d0", "#0072b2", "#e69f00")
 PANEL, SIDE, TOP, BETWEEN, BOTTOM = 5.2, 0.2, 1.1, 0.85, 0.85  # inches; a panel is square
 READING = (
-    "A tile is a channel of the features, a strip of it a packet. What the plan drops is never sent: "
-    "parity takes its place."
+    "A tile is a channel of the features, and a strip in it a packet. Packets that the plan drops are never sent: "
+    "parity takes their place."
 )
 DPI = 160  # 16 x 16 tiles of 56 x 56 in a panel: nearly a pixel an element
-CAME, RECOVERED, MISSING = 1, 2, 3  # of the packets that are sent; DROPPED is the same as in a plan
+CAME, RECOVERED, MISSING = 1, 2, 3  # for packets that were sent; DROPPED is the same as in a plan
 DELIVERED = ("dropped", "arrived", "recovered", "missing")  # as in a frame's record
 DELIVERED_COLOURS = ("#d0d0d0", "#0072b2", "#009e73", "#d55e00")
 DATAGRAMS = ("data arrived", "parity arrived", "lost")
 DATAGRAM_COLOURS = ("#0072b2", "#56b4e9", "#d55e00")
-GAP = 3  # elements between two tiles, where tiles are large
+GAP = 3  # elements between two tiles, if they are large
 MAX_NAME = 40  # characters of a file's name in the title
 
 Floats = npt.NDArray[np.float32]
@@ -51,7 +51,7 @@ Panel = Callable[[Axes], None]
 
 
 def draw(explanation: Explanation, name: str) -> Figure:
-    """Draw what all rankings share in the first column, each ranking's importance, plan and delivery in its own."""
+    """Draw what all rankings share in the first column, and each ranking's importance, plan and delivery in its own."""
     columns, rows = 1 + len(explanation.rankings), 2 + (explanation.losses is not None)
     width = SIDE + columns * (PANEL + SIDE)
     height = TOP + rows * PANEL + (rows - 1) * BETWEEN + BOTTOM
@@ -69,7 +69,7 @@ def draw(explanation: Explanation, name: str) -> Figure:
 
 
 def panels(explanation: Explanation) -> list[Panel]:
-    """Return what draws each panel, column by column."""
+    """Return the functions that draw the panels, column by column."""
     drawn: list[Panel] = [partial(draw_photograph, explanation=explanation)]
     drawn.append(partial(draw_features, explanation=explanation))
     if explanation.losses:
@@ -83,22 +83,22 @@ def panels(explanation: Explanation) -> list[Panel]:
 
 
 def bare(axis: Axes) -> None:
-    """Take the ticks off a panel."""
+    """Remove a panel's ticks."""
     axis.set_xticks([])
     axis.set_yticks([])
 
 
 def save(figure: Figure, out: Path) -> None:
-    """Write the figure in the format of the name's suffix; GradfecError where it cannot be."""
-    drawn = io.BytesIO()  # drawing straight into a file on a full disk fails in the strangest ways
+    """Write the figure in the format of the file name's suffix; GradfecError if that fails."""
+    drawn = io.BytesIO()  # drawing directly into a file on a full disk fails in strange ways
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a file's name may have letters that the font lacks
+        warnings.simplefilter("ignore")  # a file name may have letters that the font lacks
         figure.savefig(drawn, format=out.suffix[1:].lower())
     write(drawn.getvalue(), out)
 
 
 def write(content: bytes, out: Path) -> None:
-    """Write a file; GradfecError where it cannot be."""
+    """Write a file; GradfecError if that fails."""
     try:
         out.write_bytes(content)
     except OSError as error:
@@ -106,16 +106,16 @@ def write(content: bytes, out: Path) -> None:
 
 
 def title(explanation: Explanation, name: str) -> str:
-    """Return the figure's title: the file, the lossless answer, and the class explained if it is another.
+    """Return the figure's title: the file, the lossless answer, and the explained class if it is another.
 
-    With a link, in a second line, what becomes of the answer without protection.
+    With a link, a second line has the answer without protection.
     """
     name = name.encode("utf-8", "replace").decode()  # a name that is not UTF-8 has lone surrogates
     text = f"{name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + '…'}: lossless answer {explanation.lossless}"
     if explanation.explained.class_index != explanation.lossless.class_index:
         text += f", importance for {explanation.explained}"
     if explanation.losses:
-        text += f"\nsent bare, {explanation.losses}: {explanation.verdict(explanation.losses.bare)}"
+        text += f"\nwithout protection, {explanation.losses}: {explanation.verdict(explanation.losses.bare)}"
     return text
 
 
@@ -127,16 +127,16 @@ def draw_photograph(axis: Axes, explanation: Explanation) -> None:
 
 
 def draw_features(axis: Axes, explanation: Explanation) -> None:
-    """Draw the channels of max(chi, 0); the largest 0.5 % share a colour, for a few are far above all others."""
+    """Draw the channels of max(chi, 0); the largest 0.5 % share one colour, because a few values are far larger."""
     features = np.maximum(explanation.chi, 0)
     top = float(np.percentile(features, 99.5)) or 1.0
     picture = axis.imshow(mosaic(features), cmap="viridis", vmin=0, vmax=top)
-    axis.set_title(f"Its features, max(chi, 0): {features.shape[2]} channels of {explanation.cut.name}")
+    axis.set_title(f"Its features, max(chi, 0): {features.shape[2]} channels of {explanation.coding.cut.name}")
     colour_bar(axis, picture, extend="max")
 
 
 def draw_importance(axis: Axes, ranking: Ranking, explanation: Explanation) -> None:
-    """Draw each packet in the colour of its rank: the scores themselves are so skewed that few would be seen."""
+    """Draw each packet in the colour of its rank; the scores are too skewed, only a few would be visible."""
     grid = explanation.grid
     picture = axis.imshow(mosaic(per_packet(ranks(ranking.scores), grid)), cmap="inferno", vmin=0, vmax=1)
     name = f"the oracle, {ORACLE}" if ranking.name == ORACLE else ranking.name
@@ -145,14 +145,14 @@ def draw_importance(axis: Axes, ranking: Ranking, explanation: Explanation) -> N
 
 
 def draw_fates(axis: Axes, ranking: Ranking, explanation: Explanation) -> None:
-    """Draw what the plan does with each packet, with a legend that counts."""
+    """Draw what the plan does with each packet, with counts in the legend."""
     tiles = mosaic(per_packet(fates(ranking.plan), explanation.grid))
-    axis.set_title(f"{explanation.scheme}: {explanation.verdict(ranking.answer)}")
+    axis.set_title(f"{explanation.policy}: {explanation.verdict(ranking.answer)}")
     draw_kinds(axis, tiles, FATES, FATE_COLOURS, fates(ranking.plan))
 
 
 def draw_delivery(axis: Axes, ranking: Ranking, explanation: Explanation) -> None:
-    """Draw what the cloud has of each packet once the link has lost some and parity has given some back."""
+    """Draw which packets the cloud has, after losses and after recovery by parity."""
     assert ranking.delivery is not None  # noqa: S101
     what = delivered(ranking.plan, ranking.delivery)
     axis.set_title(f"After the link: {explanation.verdict(ranking.delivery.answer)}")
@@ -160,7 +160,7 @@ def draw_delivery(axis: Axes, ranking: Ranking, explanation: Explanation) -> Non
 
 
 def draw_datagrams(axis: Axes, explanation: Explanation) -> None:
-    """Draw the datagrams in the order of sending, line by line."""
+    """Draw the datagrams in send order, line by line."""
     losses, plan = explanation.losses, explanation.rankings[0].plan
     assert losses is not None  # noqa: S101
     what = np.where(losses.lost, 2, ~is_data(plan)).astype(np.float32)
@@ -172,7 +172,7 @@ def draw_datagrams(axis: Axes, explanation: Explanation) -> None:
 
 
 def draw_kinds(axis: Axes, picture: Floats, names: Sequence[str], colours: Sequence[str], counted: Floats) -> None:
-    """Draw a picture of numbered kinds, with a legend that says how many there are of each."""
+    """Draw a picture of numbered kinds, with the count of each in the legend."""
     axis.imshow(picture, cmap=ListedColormap([*colours]), vmin=0, vmax=len(names) - 1, interpolation="nearest")
     patches = [
         Patch(color=colour, label=f"{name}: {int((counted == number).sum())}")
@@ -191,7 +191,7 @@ def draw_kinds(axis: Axes, picture: Floats, names: Sequence[str], colours: Seque
 
 
 def colour_bar(axis: Axes, picture: AxesImage, extend: str = "neither") -> Colorbar:
-    """Put a slim scale of colours below a panel, without taking of its room: panels stay of one size."""
+    """Put a slim colour bar below a panel without shrinking the panel."""
     figure = axis.get_figure(root=True)
     assert figure is not None  # noqa: S101
     below = axis.inset_axes((0.15, -0.045, 0.7, 0.018))
@@ -206,15 +206,15 @@ def ranks(scores: Floats) -> Floats:
 
 
 def fates(plan: Plan) -> Floats:
-    """Return what becomes of each packet (packets,): DROPPED, PROTECTED or BARE."""
+    """Return what the plan does with each packet (packets,): DROPPED, PROTECTED or BARE."""
     fate = np.full(plan.total, DROPPED, np.float32)
-    for block in plan.blocks:
-        fate[block.packets] = PROTECTED if block.n > block.k else BARE
+    for n, stripe in plan.stripes:
+        fate[stripe.packets] = PROTECTED if n > stripe.k else BARE
     return fate
 
 
 def delivered(plan: Plan, delivery: Delivery) -> Floats:
-    """Return what the cloud has of each packet (packets,): DROPPED, CAME, RECOVERED or MISSING."""
+    """Return what became of each packet (packets,): DROPPED, CAME, RECOVERED or MISSING."""
     what = np.full(plan.total, MISSING, np.float32)
     what[delivery.at_hand] = RECOVERED
     what[delivery.came] = CAME
@@ -223,9 +223,9 @@ def delivered(plan: Plan, delivery: Delivery) -> Floats:
 
 
 def is_data(plan: Plan) -> Mask:
-    """Tell of each datagram (sent,), in the order of sending, whether it carries a packet; else it is parity."""
-    by_symbol = np.concatenate([np.arange(block.n) < block.k for block in plan.blocks])
-    mask: Mask = by_symbol[send_order(plan.shapes)]
+    """Return which datagrams (sent,), in send order, carry packets; the others carry only parity."""
+    by_group = np.concatenate([np.arange(shape.n) < shape.most_k for shape in plan.shapes])
+    mask: Mask = by_group[send_order(plan.shapes)]
     return mask
 
 
@@ -235,7 +235,7 @@ def per_packet(values: Floats, grid: PacketGrid) -> Floats:
 
 
 def mosaic(elements: Floats) -> Floats:
-    """Tile the channels of (H, W, C) as squarely as they go, row by row; NaN in the gaps and where there is no tile."""
+    """Tile the channels of (H, W, C) row by row into a near-square picture; NaN in the gaps."""
     height, width, channels = elements.shape
     gap = min(GAP, width // 4)
     across = int(np.ceil(np.sqrt(channels)))

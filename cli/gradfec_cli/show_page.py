@@ -1,6 +1,6 @@
-"""The page of `gradfec show`: the figure's panels one by one, with words for who sees them the first time.
+"""The page of `gradfec show`: the figure's panels one by one, with explanations for new readers.
 
-One file of HTML that needs nothing else: the pictures are in it, and each has an alternative text.
+One self-contained HTML file: it holds the pictures, each with an alternative text.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ th, td {{ text-align: left; padding: .2em 1em .2em 0; border-bottom: 1px solid #
 
 
 class Picture(NamedTuple):
-    """A panel, what it shows, for who cannot see it, and what it means."""
+    """A panel, a description of it for people who cannot see it, and what it means."""
 
     panel: Panel
     alternative: str
@@ -81,7 +81,7 @@ def page(explanation: Explanation, name: str) -> str:
 
 
 def called(ranking: Ranking) -> str:
-    """Return what a ranking is called."""
+    """Return a ranking's name for readers."""
     return f"the oracle, {ORACLE}" if ranking.name == ORACLE else ranking.name
 
 
@@ -90,21 +90,21 @@ def answers_table(explanation: Explanation) -> str:
     rows = [("all features, nothing lost", str(explanation.lossless))]
     losses = explanation.losses
     if losses:
-        rows.append((f"all packets sent bare, {losses}", explanation.verdict(losses.bare)))
+        rows.append((f"all packets without protection, {losses}", explanation.verdict(losses.bare)))
     for ranking in explanation.rankings:
-        by = f"{explanation.scheme} by {called(ranking)}"
+        by = f"{explanation.policy} by {called(ranking)}"
         rows.append((f"{by}, nothing lost", explanation.verdict(ranking.answer)))
         if ranking.delivery:
             rows.append((f"{by}, {losses}", explanation.verdict(ranking.delivery.answer)))
     lines = [f"<tr><td>{escape(what)}</td><td>{escape(answer)}</td></tr>" for what, answer in rows]
     note = (
         "<p>Bare: without protection. FEC_A_B: the least important A % of the packets are dropped, and parity over the "
-        "other B % is sent in their place. What the network does not get is 0.</p>"
+        "other B % is sent in their place. The network gets 0 for what is missing.</p>"
     )
     return "\n".join(
         [
             "<table>",
-            "<tr><th>what the network gets</th><th>what it answers, with its probability</th></tr>",
+            "<tr><th>what the network gets</th><th>its answer, with the probability</th></tr>",
             *lines,
             "</table>",
             note,
@@ -113,18 +113,18 @@ def answers_table(explanation: Explanation) -> str:
 
 
 def source(explanation: Explanation) -> Iterator[Picture]:
-    """Yield the pictures of what there is before anything is ranked or sent."""
+    """Yield the pictures of the photograph and its features."""
     height, width, channels = explanation.chi.shape
     yield Picture(
         partial(draw_photograph, explanation=explanation),
         f"The photograph, which the network calls {explanation.lossless}.",
-        "The whole photograph, resized to what the network takes.",
+        "The whole photograph, resized for the network.",
     )
     yield Picture(
         partial(draw_features, explanation=explanation),
-        f"{channels} small pictures in rows, the channels of the feature tensor, each a ghost of the photograph.",
+        f"{channels} small pictures in rows, the channels of the feature tensor, each a faint copy of the photograph.",
         f"What the edge has to send: {channels} channels of {height} x {width} features after the layer "
-        f"{explanation.cut.name}, one tile each. Each tile is cut into {explanation.grid.groups} strips of "
+        f"{explanation.coding.cut.name}, one tile each. Each tile is cut into {explanation.grid.groups} strips of "
         f"{explanation.grid.rows} rows: a strip is a packet, {explanation.grid.count} in all.",
     )
 
@@ -136,28 +136,28 @@ def link(explanation: Explanation) -> Picture:
     lost, sent = int(losses.lost.sum()), len(losses.lost)
     return Picture(
         partial(draw_datagrams, explanation=explanation),
-        f"{sent} small squares, a datagram each, in the order of sending; {lost} of them, {lost / sent:.1%}, are lost.",
-        "A square is a datagram. They are sent line by line, from the left, data before parity. The link loses "
-        f"{lost} of {sent}: {losses}, drawn from seed {losses.link.seed}. Without protection, every packet sent bare "
-        f"over the same link, the answer is {explanation.verdict(losses.bare)}.",
+        f"{sent} small squares, a datagram each, in send order; {lost} of them, {lost / sent:.1%}, are lost.",
+        "A square is a datagram. The edge sends them line by line, from the left, data before parity. The link loses "
+        f"{lost} of {sent}: {losses}, drawn with seed {losses.link.seed}. Without protection, over the same "
+        f"link, the answer is {explanation.verdict(losses.bare)}.",
     )
 
 
 def by_ranking(explanation: Explanation, ranking: Ranking) -> Iterator[Picture]:
-    """Yield the pictures of one ranking's packets: how important, what is planned, what is delivered."""
+    """Yield the pictures of one ranking's packets: importance, plan and delivery."""
     plan = fates(ranking.plan)
     counts = ", ".join(f"{int((plan == number).sum())} {name}" for number, name in enumerate(FATES))
     yield Picture(
         partial(draw_importance, ranking=ranking, explanation=explanation),
         f"The tiles of the features again, each packet in the colour of its rank by {called(ranking)}.",
-        "The same tiles as the features: bright packets matter to the answer, dark ones do not."
+        "The same tiles as the features: bright packets matter most to the answer, dark ones least."
         + (" The oracle knows the answer; the edge cannot." if ranking.name == ORACLE else ""),
     )
     yield Picture(
         partial(draw_fates, ranking=ranking, explanation=explanation),
-        f"The tiles again, by what the plan by {called(ranking)} does with each packet: {counts}.",
-        f"The plan, {explanation.scheme}: the least important packets are never sent, and parity for the others takes "
-        f"their place on the link. With nothing lost the answer is {explanation.verdict(ranking.answer)}.",
+        f"The tiles again, coloured by what the plan of {called(ranking)} does with each packet: {counts}.",
+        f"The plan, {explanation.policy}. Packets that it drops are never sent: parity takes their place. Without "
+        f"losses, the answer is {explanation.verdict(ranking.answer)}.",
     )
     if ranking.delivery:
         what = delivered(ranking.plan, ranking.delivery)
@@ -166,9 +166,9 @@ def by_ranking(explanation: Explanation, ranking: Ranking) -> Iterator[Picture]:
         )
         yield Picture(
             partial(draw_delivery, ranking=ranking, explanation=explanation),
-            f"The tiles again, by what the cloud has of each packet of the plan by {called(ranking)}: {parts}.",
-            "What the cloud has in the end: packets that arrived, those that were lost and that parity gave back, and "
-            f"zeros for the rest. The answer is {explanation.verdict(ranking.delivery.answer)}.",
+            f"The tiles again, coloured by what became of each packet in the plan of {called(ranking)}: {parts}.",
+            "What the cloud has in the end: packets that arrived, packets that parity recovered, "
+            f"and zeros for the rest. The answer is {explanation.verdict(ranking.delivery.answer)}.",
         )
 
 
@@ -178,7 +178,7 @@ def section(pictures: Iterator[Picture] | list[Picture]) -> str:
 
 
 def figure(picture: Picture) -> str:
-    """Return one picture with its words, as HTML."""
+    """Return one picture with its caption, as HTML."""
     drawing = Figure((SIDE, SIDE), dpi=DPI)
     axis = drawing.subplots()
     bare(axis)

@@ -1,4 +1,4 @@
-"""The loss injector's UDP sockets: names, ports, buffers, and what the kernel dropped before it could be read."""
+"""The loss injector's UDP sockets: addresses, buffers, and the kernel's count of dropped datagrams."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ MEMINFO = struct.Struct("=9I")  # linux/sock_diag.h, SK_MEMINFO_*: the last is t
 
 
 class Target(NamedTuple):
-    """A resolved endpoint: what `socket.socket` and `connect` or `bind` take."""
+    """A resolved endpoint, for `socket.socket` and `connect` or `bind`."""
 
     family: int
     address: tuple[Any, ...]
 
 
 def resolve(endpoint: Endpoint, option: str) -> Target:
-    """Look an endpoint's host up; GradfecError, naming the host and the option it came from, if it has no address."""
+    """Look up an endpoint's host; GradfecError, which names the host and the `option`, if it has no address."""
     try:
         found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise GradfecError(f"cannot resolve {endpoint.host!r}, given to {option}: {reason}") from None
-    # `localhost` resolves to ::1 first, but a server on all interfaces has IPv4 for certain and IPv6 only perhaps.
+    # `localhost` resolves to ::1 first, but a server on all interfaces always has IPv4, and maybe not IPv6.
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     return Target(family, address)
 
 
 def refuse_loop(listen: Endpoint, target: Target) -> None:
-    """Raise UsageError where every datagram would come straight back to the relay."""
+    """Raise UsageError if every datagram would come straight back to the relay."""
     host, port = target.address[:2]
     if port == listen.port and (host == listen.host or (not listen.host and ip_address(host).is_loopback)):
-        raise UsageError(f"--to is --listen itself, port {port}: let the relay listen on another port")
+        raise UsageError(f"--to and --listen are the same, port {port}: let the relay listen on another port")
 
 
 def open_listener(endpoint: Endpoint) -> socket.socket:
-    """Bind a non-blocking UDP socket; to every interface, by IPv6 and IPv4, where the endpoint names no host."""
+    """Bind a non-blocking UDP socket; without a host, to every interface, with IPv6 and IPv4."""
     hosts = [endpoint.host] if endpoint.host else ["::", "0.0.0.0"]
     for host in hosts:
         target = resolve(Endpoint(host, endpoint.port), "--listen")
@@ -80,7 +80,7 @@ def _bound(target: Target, *, dual_stack: bool) -> socket.socket:
 
 
 def open_upstream(target: Target) -> socket.socket:
-    """Open a non-blocking UDP socket connected to `target`, with a port of its own and large buffers; or OSError."""
+    """Open a non-blocking UDP socket connected to `target`, with its own port and large buffers; or OSError."""
     upstream = socket.socket(target.family, socket.SOCK_DGRAM)
     try:
         upstream.setblocking(False)
@@ -93,16 +93,16 @@ def open_upstream(target: Target) -> socket.socket:
 
 
 def enlarge_buffers(sock: socket.socket) -> int:
-    """Ask for SOCKET_BUFFER_BYTES each way; return the receive buffer's bytes, fewer where the system caps it."""
+    """Ask for SOCKET_BUFFER_BYTES each way; return the receive buffer's size, which the system may limit."""
     _set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF)
     _set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF)
     granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-    return granted // 2 if sys.platform == "linux" else granted  # Linux answers double: its own overhead counts
+    return granted // 2 if sys.platform == "linux" else granted  # Linux reports double, to include its overhead
 
 
 def _set_buffer(sock: socket.socket, force: int, ask: int) -> None:
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # going past the system's cap takes CAP_NET_ADMIN
+        with contextlib.suppress(OSError):  # exceeding the system's limit needs CAP_NET_ADMIN
             sock.setsockopt(socket.SOL_SOCKET, force, SOCKET_BUFFER_BYTES)
             return
     with contextlib.suppress(OSError):
@@ -110,7 +110,7 @@ def _set_buffer(sock: socket.socket, force: int, ask: int) -> None:
 
 
 def dropped_by_kernel(sock: socket.socket) -> int:
-    """Return how many datagrams found the socket's receive buffer full, since it was opened; 0 where unknowable."""
+    """Return how many datagrams found the socket's receive buffer full since it was opened; 0 if unknown."""
     if sys.platform != "linux":
         return 0
     try:

@@ -1,4 +1,4 @@
-"""The uncut model: the network in one piece, whose answers are the reference."""
+"""The uncut model: the network in one piece. Its answers are the reference."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def predict(model: BackEnd, images: Path) -> Iterator[tuple[str, npt.NDArray[np.
 
 
 def _images(folder: Path, preprocess: Preprocess) -> Iterable[tuple[str, npt.NDArray[np.uint8]]]:
-    """Yield each readable image of a folder as the edge would see it."""
+    """Yield each readable image of a folder, as the edge would read it."""
     source = open_source(str(folder))
     while True:
         frame = source.next_frame(1.0)

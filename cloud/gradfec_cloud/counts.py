@@ -18,6 +18,7 @@ class Snapshot:
     send_failures: int
     tensors: Mapping[str, int]  # by fate, and `opened`
     packets: Mapping[str, int]  # of answered tensors, by the names of the results files
+    tensor_datagrams: Mapping[str, int]  # likewise
     leases: Mapping[str, int]  # by ending, and `opened`, `open` and `ignored`
     limits: Mapping[str, int]  # how often each limit was reached, by its name
     sessions: int
@@ -34,6 +35,7 @@ class Snapshot:
         return {
             "tensors": dict(self.tensors),
             "packets": dict(self.packets),
+            "datagrams": dict(self.tensor_datagrams),
             "datagrams_received": {fate: n for fate, n in self.datagrams.items() if n},
             "limits_reached": dict(self.limits),
             "datagrams_dropped_by_kernel": {"kernel": self.kernel_drops},

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from gradfec_common.fill import Fill
-from gradfec_common.reassembly import DecodedTensor, Reassembly, decode_tensor
+from gradfec_common.conceal import Concealment
+from gradfec_common.decode import DecodedTensor, decode_tensor
+from gradfec_common.networks import Cut
+from gradfec_common.session.events import Decided
 from gradfec_host.runtimes import cores
 
 
 class Decoder:
-    """Decodes tensors, one at a time. The blocks of a tensor share a thread for each core: zfec releases the GIL."""
+    """Decodes tensors, one at a time. The stripes of a tensor share a thread for each core: zfec releases the GIL."""
 
-    def __init__(self, fill: Fill) -> None:
-        """Fill the gaps of each tensor with `fill`."""
-        self._fill = fill
+    def __init__(self, concealments: Mapping[Cut, Concealment]) -> None:
+        """Fill the gaps of the tensors of each cut by its concealment."""
+        self._concealments = concealments
         self._threads = ThreadPoolExecutor(cores(), "decoder")
 
-    def decode(self, arrived: Reassembly) -> DecodedTensor:
-        """Erasure-decode, dequantise and fill a tensor."""
-        return decode_tensor(arrived, self._fill, self._threads.map)
+    def decode(self, decided: Decided) -> DecodedTensor:
+        """Erasure-decode, dequantise and conceal a tensor."""
+        return decode_tensor(decided.arrived, self._concealments[decided.cut], self._threads.map)
 
     def close(self) -> None:
         """Stop the threads."""

@@ -20,6 +20,7 @@ class Journal:
     def __init__(self, results: ResultsFile | None, keyring: Keyring, metrics: CloudMetrics, log: Log) -> None:
         """Write records to `results`, if there is such a file."""
         self.packets: Counter[str] = Counter()  # of all answered tensors
+        self.datagrams: Counter[str] = Counter()  # likewise
         self._results, self._keyring, self._metrics, self._log = results, keyring, metrics, log
 
     def saw(self, event: Event) -> None:
@@ -43,6 +44,7 @@ class Journal:
 
     def _finished(self, tensor: Finished) -> None:
         self.packets.update(tensor.packets)
+        self.datagrams.update(tensor.datagrams)
         self._metrics.finished(tensor)
         result = tensor.result
         who = {"edge": tensor.edge, "session": tensor.session, "tensor": tensor.tensor}
@@ -59,6 +61,7 @@ def record_of(tensor: Finished) -> dict[str, object]:
         "outcome": result.outcome,
         **tensor.answer.record(),
         "packets": tensor.packets,
+        "datagrams": tensor.datagrams,
         "latency_ms": round(1000 * tensor.latency_s, 3),
         "stages_ms": result.stages_ms,
     }

@@ -17,7 +17,7 @@ from gradfec_cloud.counts import Snapshot
 from gradfec_cloud.workers.leases import Ending
 from gradfec_common.session.events import Finished
 from gradfec_common.wire import Drop
-from gradfec_host.results import PACKET_FATES, SYMBOL_FATES, packet_fates, symbol_fates
+from gradfec_host.results import DATAGRAM_FATES, PACKET_FATES, datagram_fates, packet_fates
 from gradfec_web.monitor import LATENCY_BUCKETS, STAGE_BUCKETS
 
 # All values that each label can have. A counter is exported as 0 before its first event: else rate() would not see it.
@@ -62,16 +62,16 @@ class CloudMetrics(Collector):
             buckets=STAGE_BUCKETS,
             registry=registry,
         )
-        self._symbols = counter("symbols", "Symbols of answered tensors, by what became of them.", "fate")
-        self._parity = counter("parity_symbols", "Parity symbols of answered tensors.")
+        self._datagrams = counter("tensor_datagrams", "Datagrams of answered tensors, by what became of them.", "fate")
+        self._parity = counter("parity_datagrams", "Of these, those that carry nothing but parity.")
         self._packets = counter("packets", "Packets of answered tensors, by what became of them.", "fate")
         self._opened = counter("sessions_opened", "Sessions that an edge began to use.")
         self._ended = counter("sessions_ended", "Sessions that ended, by reason.", "reason")
         self._moved = counter("sessions_moved", "Times that an edge had another address than before.")
         self._key_readings = counter("key_readings", "Readings of the keys on SIGHUP.", "outcome")
         self._edge_tensors = counter("edge_tensors", "Answered tensors of an edge.", "edge", "outcome")
-        self._edge_symbols = counter("edge_symbols", "The symbols of an edge, as all symbols.", "edge", "fate")
-        self._edge_packets = counter("edge_packets", "The packets of an edge, as all packets.", "edge", "fate")
+        self._edge_datagrams = counter("edge_datagrams", "An edge's datagrams, as tensor_datagrams.", "edge", "fate")
+        self._edge_packets = counter("edge_packets", "An edge's packets, as packets.", "edge", "fate")
         self._edge_answer = Summary(
             "gradfec_cloud_edge_answer_seconds",
             "From first datagram to answer, of an edge's tensors.",
@@ -80,7 +80,7 @@ class CloudMetrics(Collector):
         )
         for family, values in (
             (self._stage, STAGES),
-            (self._symbols, SYMBOL_FATES),
+            (self._datagrams, DATAGRAM_FATES),
             (self._packets, PACKET_FATES),
             (self._ended, map(as_label, ENDINGS)),
             (self._key_readings, ("read", "refused")),
@@ -97,11 +97,11 @@ class CloudMetrics(Collector):
         self._edge_answer.labels(edge).observe(tensor.latency_s)
         for stage, milliseconds in tensor.result.stages_ms.items():
             self._stage.labels(stage).observe(milliseconds / 1000)
-        self._parity.inc(tensor.packets["parity"])
+        self._parity.inc(tensor.datagrams["parity"])
         self._edge_tensors.labels(edge, tensor.result.outcome).inc()
-        for fate, count in symbol_fates(tensor.packets).items():
-            self._symbols.labels(fate).inc(count)
-            self._edge_symbols.labels(edge, fate).inc(count)
+        for fate, count in datagram_fates(tensor.datagrams).items():
+            self._datagrams.labels(fate).inc(count)
+            self._edge_datagrams.labels(edge, fate).inc(count)
         for fate, count in packet_fates(tensor.packets).items():
             self._packets.labels(fate).inc(count)
             self._edge_packets.labels(edge, fate).inc(count)
@@ -139,7 +139,7 @@ class CloudMetrics(Collector):
         """Return the counters of each edge, with all values of their second label."""
         return (
             (self._edge_tensors, OUTCOMES),
-            (self._edge_symbols, SYMBOL_FATES),
+            (self._edge_datagrams, DATAGRAM_FATES),
             (self._edge_packets, PACKET_FATES),
         )
 

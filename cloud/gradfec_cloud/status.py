@@ -48,7 +48,9 @@ class EdgesStatus:
                 edge.state, edge.gone_at = f"gone ({event.reason})", now
                 self._forget(now)
             case Finished() if event.session in self._edges:
-                self._edges[event.session].recent.add(now, event.packets, 1000 * event.latency_s)
+                self._edges[event.session].recent.add(
+                    now, event.datagrams, event.packets["recovered"], 1000 * event.latency_s
+                )
 
     def _forget(self, now: float) -> None:
         """Forget edges that left long ago, and the first to leave if there are too many."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from gradfec_cloud.cells import cells_of
 from gradfec_cloud.inference import Inferred
 from gradfec_cloud.port import address_text
-from gradfec_common.reassembly import Found
+from gradfec_common.decode import Found
 from gradfec_common.session.events import (
     Decided,
     Event,
@@ -120,6 +120,7 @@ def _frame(event: Finished) -> Frame:
         outcome=result.outcome,
         answer=event.answer.lines(),
         packets=event.packets,
+        datagrams=event.datagrams,
         bursts=event.bursts,
         latency_ms=1000 * event.latency_s,
         stages_ms=result.stages_ms,

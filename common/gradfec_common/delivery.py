@@ -1,6 +1,6 @@
-"""What a plan delivers: which packets are at hand once what arrived of a tensor has been erasure-decoded.
+"""What a plan delivers: which packets are at hand after erasure decoding, and the tensor that they make.
 
-This is the outcome of transmit and reassembly without a byte being coded, for those who have many losses to try.
+This is the outcome of transmission and decoding, computed without an erasure code: fast enough to try many losses.
 """
 
 from __future__ import annotations
@@ -10,41 +10,53 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.plan import Block, Plan
+from gradfec_common.conceal import Concealment
+from gradfec_common.packets import PacketGrid, select_packets
+from gradfec_common.protect.plan import Plan, Stripe
+from gradfec_common.quantisers import Coded, Quantiser
 from gradfec_common.transmit import send_order
 
 Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
 
 
 def packets_at_hand(plan: Plan, arrived: Mask) -> Mask:
-    """Tell which packets (..., total) are at hand when the symbols `arrived` (..., sent), by position in send order.
+    """Return which packets (..., total) are at hand when datagrams `arrived` (..., sent), by position in send order.
 
-    Of a block of which k symbols arrived every packet is; of another one those whose own symbols arrived.
+    Of a stripe of which k symbols arrived every packet is; of another one those whose own symbol arrived.
     """
     at_hand = np.zeros((*arrived.shape[:-1], plan.total), bool)
-    for block, own in by_block(plan, arrived):
-        decodes = own.sum(axis=-1, keepdims=True) >= block.k
-        at_hand[..., block.packets] = own[..., : block.k] | decodes
+    for stripe, own in by_stripe(plan, arrived):
+        decodes = own.sum(axis=-1, keepdims=True) >= stripe.k
+        at_hand[..., stripe.packets] = own[..., stripe.symbol_of_packet] | decodes
     return at_hand
 
 
 def packets_arrived(plan: Plan, arrived: Mask) -> Mask:
-    """Tell which packets (..., total) came themselves, in a data symbol, when the symbols `arrived` (..., sent)."""
+    """Return which packets (..., total) came themselves, in a data symbol, when the datagrams `arrived` (..., sent)."""
     came = np.zeros((*arrived.shape[:-1], plan.total), bool)
-    for block, own in by_block(plan, arrived):
-        came[..., block.packets] = own[..., : block.k]
+    for stripe, own in by_stripe(plan, arrived):
+        came[..., stripe.packets] = own[..., stripe.symbol_of_packet]
     return came
 
 
-def by_block(plan: Plan, arrived: Mask) -> Iterator[tuple[Block, Mask]]:
-    """Yield each block with the fates (..., n) of its symbols; `arrived` (..., sent) are in send order."""
+def by_stripe(plan: Plan, arrived: Mask) -> Iterator[tuple[Stripe, Mask]]:
+    """Yield each stripe with the fates (..., n) of its group's datagrams; `arrived` (..., sent) are in send order."""
     if arrived.shape[-1] != plan.sent:
-        raise ValueError(f"{arrived.shape[-1]} fates of symbols for a plan that sends {plan.sent}")
-    if not plan.blocks:  # everything is dropped
+        raise ValueError(f"{arrived.shape[-1]} fates of datagrams for a plan that sends {plan.sent}")
+    if not plan.groups:  # everything is dropped
         return
-    by_symbol = np.empty_like(arrived)
-    by_symbol[..., send_order(plan.shapes)] = arrived  # block after block
+    by_group = np.empty_like(arrived)
+    by_group[..., send_order(plan.shapes)] = arrived  # group after group
     start = 0
-    for block in plan.blocks:
-        yield block, by_symbol[..., start : start + block.n]
-        start += block.n
+    for group in plan.groups:
+        for stripe in group.stripes:
+            yield stripe, by_group[..., start : start + group.n]
+        start += group.n
+
+
+def tensor_at_hand(coded: Coded, at_hand: Mask, quantiser: Quantiser, conceal: Concealment, grid: PacketGrid) -> Floats:
+    """Return the tensor (H, W, C) that the cloud makes of the packets `at_hand` (total,) of a coded one."""
+    packets = select_packets(coded.packets, np.flatnonzero(at_hand))
+    decoded = quantiser.decode(packets, coded.parameters, grid)
+    return conceal(decoded.tensor, decoded.there, grid)

@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 SECRET_BYTES = 32
-LABEL_PREFIX = b"gradfec 2 "  # no label is the beginning of another one
+LABEL_PREFIX = b"gradfec 3 "  # no label is the beginning of another one
 
 
 def extract(salt: bytes, material: bytes) -> bytes:

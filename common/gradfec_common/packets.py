@@ -1,17 +1,19 @@
-"""Feature packets: r rows of one channel of the feature tensor (the paper, section 2.2)."""
+"""Packets: r rows of one channel of the tensor (the paper, section 2.2), and their coded bytes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.errors import UsageError
 from gradfec_common.matrices import transposed
 
 DEFAULT_ROWS = 7
-MAX_PACKETS = 65_536  # a packet's place is a u16 on the wire
+MAX_PACKETS = 65_280  # a u16 on the wire, and what 255 groups of 256 datagrams carry, one in each
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,59 @@ class PacketGrid:
             raise ValueError(f"packets of shape {packets.shape}, expected {(self.count, self.size)}")
         by_channel = packets.reshape(self.shape[2], -1)  # (2048, 392) -> (256, 3136)
         return transposed(by_channel).reshape(self.shape)  # -> (3136, 256) -> (56, 56, 256)
+
+
+class Packets(NamedTuple):
+    """Coded packets of any lengths: packet i belongs at places[i] and is data[offsets[i]:offsets[i + 1]].
+
+    `places` (m,) and `offsets` (m + 1,) are integers, `data` (bytes,) uint8.
+    """
+
+    places: npt.NDArray[np.intp]
+    offsets: npt.NDArray[np.intp]
+    data: npt.NDArray[np.uint8]
+
+    @property
+    def sizes(self) -> npt.NDArray[np.intp]:
+        """The bytes (m,) of each packet."""
+        return np.diff(self.offsets)
+
+    @property
+    def common_size(self) -> int | None:
+        """The bytes of a packet where all have as many, else None."""
+        sizes = self.sizes
+        return int(sizes[0]) if len(sizes) and (sizes == sizes[0]).all() else None
+
+    def matrix(self, size: int) -> npt.NDArray[np.uint8]:
+        """Return the packets (m, size), all of which have `size` bytes."""
+        return self.data.reshape(len(self.places), size)
+
+
+def alike_packets(places: npt.NDArray[np.intp], matrix: npt.NDArray[np.uint8]) -> Packets:
+    """Return packets of one size, the rows of (m, size), as Packets; nothing is copied."""
+    count, size = matrix.shape
+    return Packets(places, np.arange(count + 1) * size, matrix.reshape(-1))
+
+
+def select_packets(packets: Packets, chosen: npt.NDArray[np.intp]) -> Packets:
+    """Return some of the packets, by their numbers (n,)."""
+    size = packets.common_size
+    if size is not None:
+        return alike_packets(packets.places[chosen], packets.matrix(size)[chosen])
+    sizes = packets.sizes[chosen]
+    data = packets.data[spans(packets.offsets[:-1][chosen], sizes)]
+    return Packets(packets.places[chosen], np.concatenate([[0], np.cumsum(sizes)]), data)
+
+
+def join_packets(parts: Sequence[Packets]) -> Packets:
+    """Put packets one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    places, sizes, data = (np.concatenate(of) for of in zip(*((p.places, p.sizes, p.data) for p in parts), strict=True))
+    return Packets(places, np.concatenate([[0], np.cumsum(sizes)]), data)
+
+
+def spans(starts: npt.NDArray[np.intp], sizes: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Return the numbers starts[i] .. starts[i] + sizes[i] - 1 of each i, one after the other."""
+    ends = np.cumsum(sizes)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + sizes, sizes)

@@ -1,73 +1,92 @@
-"""The way in: from a tensor's datagrams, whichever arrived, back to features."""
+"""Collecting: what has arrived of a tensor, checked against what is known of it."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common import wire
-from gradfec_common.codes import BARE, CODES, Each, Symbols, worth_threads
-from gradfec_common.fill import Fill
-from gradfec_common.matrices import looked_up, transposed
+from gradfec_common.codes import BARE, CODES
 from gradfec_common.packets import PacketGrid
-from gradfec_common.quantise import QUANTISERS, is_range, level_values
-from gradfec_common.transmit import FILLS
-from gradfec_common.wire import Drop
+from gradfec_common.quantisers import MAX_PARAMETER_BYTES, quantiser_of_id
+from gradfec_common.wire import MAX_MAP_BYTES, Bytes, Drop
+from gradfec_common.wire.symbol import (
+    COMMON_BYTES,
+    FIXED_BYTES,
+    MAX_SENT_PER_PACKET,
+    MAX_STRIPES,
+    MAX_SYMBOLS,
+    MAX_TENSOR_STRIPES,
+    Layout,
+    layout_of,
+    read_headers,
+    read_table,
+)
 
 Mask = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.intp]
+Headers = npt.NDArray[np.void]
+Drops = dict[Drop, int]
 
-MAX_SENT_PER_PACKET = 4  # symbols an edge may send for each packet of a tensor: bounds what a tensor can occupy
-
-MAX_N = np.zeros(256, np.int64)  # by code id; 0 for those that are not registered
-MAX_N[[*CODES]] = [code.max_n for code in CODES.values()]
-WORD_BYTES = np.ones(256, np.int64)  # by code id
-WORD_BYTES[[*CODES]] = [code.word_bytes for code in CODES.values()]
-IS_QUANTISER = np.isin(np.arange(256), [*QUANTISERS])  # by id
-IS_FILL = np.isin(np.arange(256), [*FILLS])
+WORD_BYTES = 8
 
 
 class Reassembly:
-    """What has arrived of one tensor, by block and index; all that a datagram says is checked against it.
+    """What has arrived of one tensor, by group and index.
 
-    The first datagram fixes what is common to the tensor, the first of each block fixes that block's (n, k); symbols
-    lie in one (sent, length) matrix, block after block in the order in which blocks were first heard of.
+    The first datagram fixes what is the tensor's, the first of each group fixes that group's n and stripes. The symbols
+    of each datagram are a row of one (sent, bytes) matrix, group after group in the order in which groups were first
+    heard of: row base[group] + index.
     """
 
-    def __init__(self, header: npt.NDArray[Any], grid: PacketGrid) -> None:
-        """Start from a header record that `judge` finds good."""
+    def __init__(self, body: bytes, grid: PacketGrid) -> None:
+        """Start from the body of a datagram that `judge` finds good."""
+        header = read_headers(np.frombuffer(body, np.uint8)[np.newaxis])[0]
         self.grid = grid
-        self.common = np.frombuffer(header.tobytes(), np.uint16)[wire.TENSOR_WORDS]  # the same in all its datagrams
-        self.sent, self.kept, self.blocks = int(header["sent"]), int(header["kept"]), int(header["blocks"])
-        self.low, self.high = float(header["low"]), float(header["high"])
-        self.symbols = np.empty((self.sent, wire.PLACE_BYTES + grid.size), np.uint8)
-        self.present = np.zeros(self.sent, bool)  # by slot: base of the block + index
+        self.layout: Layout = layout_of(int(header["stripes"]), int(header["parameters"]))
+        self.body_bytes = len(body)
+        self.sent, self.kept, self.groups = int(header["sent"]), int(header["kept"]), int(header["groups"])
+        self.quantiser = int(header["quantiser"])
+        self.parameters = body[self.layout.table : self.layout.header]
+        self.symbols = np.empty((self.sent, len(body) - self.layout.header), np.uint8)
+        self.present = np.zeros(self.sent, bool)  # by row of `symbols`
         self.arrived = np.zeros(self.sent, bool)  # by position in send order
-        self.base = np.full(self.blocks, -1)
-        self.n = np.zeros(self.blocks, np.int64)
-        self.k = np.zeros(self.blocks, np.int64)
-        self.code = np.zeros(self.blocks, np.int64)
-        self.have = np.zeros(self.blocks, np.int64)
-        self.named = np.zeros((wire.MAX_BLOCKS + 1, 3), np.uint16)  # number, code, n, k of a block as headers have them
+        self.base = np.full(self.groups, -1)
+        self.n = np.zeros(self.groups, np.int64)
+        self.k = np.zeros((self.groups, int(header["stripes"])), np.int64)
+        self.have = np.zeros(self.groups, np.int64)
+        self._body = np.frombuffer(body, np.uint8)[: self.layout.header]  # of the tensor's first datagram
+        # By group, what its headers say but for what is each datagram's own; zeros, which none says, where unheard of.
+        self._said = np.zeros((self.groups + 1, self._said_by(self._body[np.newaxis]).shape[1]), np.uint64)
+
+    @staticmethod
+    def bytes_for(body: bytes) -> int:
+        """Return the bytes of symbols that the tensor of a good body will hold."""
+        header = read_headers(np.frombuffer(body, np.uint8)[np.newaxis])[0]
+        return int(header["sent"]) * (len(body) - layout_of(int(header["stripes"]), int(header["parameters"])).header)
 
     @property
     def received(self) -> int:
-        """Distinct symbols that have arrived."""
+        """Distinct datagrams that have arrived."""
         return int(self.arrived.sum())
 
     @property
     def complete(self) -> bool:
-        """Whether every block of the tensor can be decoded."""
-        return bool((self.base >= 0).all() and (self.have >= self.k).all())
+        """Whether every stripe of the tensor can be decoded."""
+        return bool((self.base >= 0).all() and (self.have >= self.k.max(axis=1)).all())
 
     @property
     def all_arrived(self) -> bool:
         """Whether every datagram of the tensor has arrived."""
         return bool(self.arrived.all())
+
+    @property
+    def parity(self) -> int:
+        """Datagrams that carry nothing but parity, of the groups that were heard of."""
+        return int((self.n - self.k.max(axis=1)).sum())
 
     def lost_bursts(self) -> int:
         """Count the runs of consecutive datagrams, in send order, that have not arrived."""
@@ -80,7 +99,7 @@ class Reassembly:
         Empty where it would not fit a report, or where fewer datagrams have arrived than it has bytes: they pay for it.
         """
         size = -(-self.sent // 8)
-        return np.packbits(self.arrived).tobytes() if size <= min(wire.MAX_MAP_BYTES, self.received) else b""
+        return np.packbits(self.arrived).tobytes() if size <= min(MAX_MAP_BYTES, self.received) else b""
 
     def handed_over(self) -> Reassembly:
         """Return what has arrived so far, to be decoded, and keep only the book of what still arrives."""
@@ -89,72 +108,98 @@ class Reassembly:
         whole.symbols = symbols
         return whole
 
-    def expects(self, headers: npt.NDArray[Any]) -> bool:
-        """Tell whether (m,) headers say of tensor and blocks only what is known: `judge` would find them good."""
-        words = wire.header_words(headers)
-        return bool(
-            (words[:, wire.TENSOR_WORDS] == self.common).all()
-            and (words[:, wire.BLOCK_WORDS] == self.named[headers["block"]]).all()
-            and (headers["index"] < headers["n"]).all()
-            and (headers["position"] < self.sent).all()
-        )
+    def stripe_table(self, group: int) -> npt.NDArray[np.void]:
+        """Return the table (stripes,) STRIPE of a group that was heard of."""
+        return read_table(bytes(COMMON_BYTES.start) + self._said[group].tobytes(), self.k.shape[1])
 
-    def add(self, headers: npt.NDArray[Any], symbols: wire.Bytes, *, expected: bool = False) -> dict[Drop, int]:
-        """Take in (m,) headers that `judge` finds good, with (m, length) symbols; count what is refused, by reason.
+    def add(self, bodies: Bytes) -> Drops:
+        """Take in (m, bytes) bodies of at least FIXED_BYTES, all of this tensor; count what is refused, by reason."""
+        headers = read_headers(bodies)
+        expected = self._are_expected(bodies, headers)
+        if expected.all():
+            return dict(+self._add_expected(bodies, headers))
+        drops = self._add_expected(bodies[expected], headers[expected])
+        others = bodies[~expected]
+        refused, good = judge(others, self.grid)
+        others = others[good]
+        teachers = self._learn_groups(others)
+        self._add_expected(others[teachers], read_headers(others[teachers]))
+        rest = others[~teachers]
+        expected = self._are_expected(rest, read_headers(rest))
+        drops[Drop.CONFLICT] += len(rest) - int(expected.sum())
+        drops += self._add_expected(rest[expected], read_headers(rest[expected]))
+        return dict(+drops + refused)
 
-        `expected` says that `expects` holds for them.
+    def _said_by(self, bodies: Bytes) -> npt.NDArray[np.uint64]:
+        """Return what (m, bytes) bodies say but for what is the datagram's own, in words (m, w) to be compared."""
+        said = bodies[:, COMMON_BYTES.start : self.layout.header]
+        words = np.zeros((len(bodies), -(-said.shape[1] // WORD_BYTES)), np.uint64)
+        words.view(np.uint8)[:, : said.shape[1]] = said
+        return words
+
+    def _are_expected(self, bodies: Bytes, headers: Headers) -> Mask:
+        """Return which of (m, bytes) bodies say only what is known of tensor and group: `judge` finds them good."""
+        if bodies.shape[1] != self.body_bytes:
+            return np.zeros(len(bodies), bool)
+        group = np.minimum(headers["group"], self.groups)  # of groups that the tensor does not have, nothing is known
+        expected = (self._said_by(bodies) == self._said[group]).all(axis=1)
+        expected &= (headers["index"] < headers["n"]) & (headers["position"] < self.sent)
+        return np.asarray(expected, np.bool_)
+
+    def _learn_groups(self, bodies: Bytes) -> Mask:
+        """Learn of new groups from (m, bytes) good bodies; return from which: each of them can be taken in, too.
+
+        A liar must not fix a group's n and stripes with a datagram that is refused itself. So one teaches only if its
+        position is free, and only the first of its position and of its group does.
         """
+        teachers = np.zeros(len(bodies), bool)
+        if bodies.shape[1] != self.body_bytes:
+            return teachers
+        headers, parameters = read_headers(bodies), slice(self.layout.table, self.layout.header)
+        fresh = (bodies[:, COMMON_BYTES] == self._body[COMMON_BYTES]).all(axis=1)
+        fresh &= (bodies[:, parameters] == self._body[parameters]).all(axis=1)
+        rows = np.flatnonzero(fresh)
+        rows = rows[(self.base[headers["group"][rows]] < 0) & ~self.arrived[headers["position"][rows]]]
+        for field in ("position", "group"):
+            rows = rows[is_first(headers[field][rows], MAX_SYMBOLS)]
+        for row in rows.tolist():
+            teachers[row] = self._learn_group(bodies[row].tobytes())
+        return teachers
+
+    def _learn_group(self, body: bytes) -> bool:
+        """Register a group that a body is the first to speak of, if its n can be true; return whether it can."""
+        header = read_headers(np.frombuffer(body, np.uint8)[np.newaxis])[0]
+        group, n = int(header["group"]), int(header["n"])
+        unheard = int((self.base < 0).sum()) - 1  # groups besides this one, each of at least one datagram
+        total = int(self.n.sum()) + n
+        if total + unheard > self.sent or (not unheard and total != self.sent):
+            return False
+        self.base[group] = self.n.sum()
+        self.n[group] = n
+        self.k[group] = read_table(body, self.k.shape[1])["k"]
+        self._said[group] = self._said_by(np.frombuffer(body, np.uint8)[np.newaxis])[0]
+        return True
+
+    def _add_expected(self, bodies: Bytes, headers: Headers) -> Counter[Drop]:
+        """Take in bodies for which `_are_expected` holds."""
         drops: Counter[Drop] = Counter()
-        if not expected:
-            agreeing = self._agreeing(headers)
-            if conflicts := len(headers) - len(agreeing):
-                drops[Drop.CONFLICT] += conflicts
-                headers, symbols = headers[agreeing], symbols[agreeing]
-
-        slot = self.base[headers["block"]] + headers["index"]
+        if not len(bodies):  # they may have another length than those of the tensor
+            return drops
+        group = headers["group"].astype(np.intp)
+        row = self.base[group] + headers["index"]
         position = headers["position"].astype(np.intp)
-        new = is_first(slot, self.sent) & ~self.present[slot]
+        new = is_first(row, self.sent) & ~self.present[row]
         taken = ~is_first(position, self.sent) | self.arrived[position]
-        if not (good := new & ~taken).all():
-            # a new symbol at a position that is taken, or an old symbol at a new one, contradicts what came before
-            drops[Drop.CONFLICT] += int((new == taken).sum())
-            drops[Drop.DUPLICATE] += int((taken & ~new).sum())
-            headers, symbols, slot, position = headers[good], symbols[good], slot[good], position[good]
-
-        self.present[slot] = self.arrived[position] = True
+        good = new & ~taken
+        if not good.all():
+            # a new datagram at a position that is taken, or an old one at a new position, contradicts what came before
+            drops = Counter({Drop.CONFLICT: int((new == taken).sum()), Drop.DUPLICATE: int((taken & ~new).sum())})
+            bodies, group, row, position = bodies[good], group[good], row[good], position[good]
+        self.present[row] = self.arrived[position] = True
         if len(self.symbols):
-            self.symbols[slot] = symbols
-        self.have += np.bincount(headers["block"], minlength=self.blocks)
-        return dict(+drops)
-
-    def _agreeing(self, headers: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-        """Return which of (m,) headers contradict nothing that is known of tensor and blocks; learn of new blocks."""
-        words = wire.header_words(headers)
-        rows = np.flatnonzero((words[:, wire.TENSOR_WORDS] == self.common).all(axis=1))
-        heard = self.base[headers["block"][rows]] >= 0
-        rows = rows[heard | ~self.arrived[headers["position"][rows]]]  # a liar must not fix its block's (n, k)
-        self._learn_blocks(headers, rows)
-        same = words[rows, wire.BLOCK_WORDS] == self.named[headers["block"][rows]]
-        agreeing: npt.NDArray[np.intp] = rows[same.all(axis=1)]
-        return agreeing
-
-    def _learn_blocks(self, headers: npt.NDArray[Any], rows: npt.NDArray[np.intp]) -> None:
-        """Register blocks that headers in `rows` are the first to speak of, if their (n, k) can be true."""
-        unknown = rows[self.base[headers["block"][rows]] < 0]
-        numbers, firsts = np.unique(headers["block"][unknown], return_index=True)
-        for number, first in zip(numbers, unknown[firsts], strict=True):
-            n, k, code_id = (int(headers[field][first]) for field in ("n", "k", "code"))
-            unheard = int((self.base < 0).sum()) - 1  # blocks besides this one, each of at least one symbol
-            n_sum, k_sum = int(self.n.sum()) + n, int(self.k.sum()) + k
-            if (
-                n_sum + unheard > self.sent
-                or k_sum + unheard > self.kept
-                or (not unheard and (n_sum, k_sum) != (self.sent, self.kept))
-            ):
-                continue
-            self.base[number] = self.n.sum()
-            self.n[number], self.k[number], self.code[number] = n, k, code_id
-            self.named[number] = wire.header_words(headers)[first, wire.BLOCK_WORDS]
+            self.symbols[row] = bodies[:, self.layout.header :]
+        self.have += np.bincount(group, minlength=self.groups)
+        return drops
 
 
 def read_map(untrusted: bytes, sent: int) -> Mask | None:
@@ -164,113 +209,89 @@ def read_map(untrusted: bytes, sent: int) -> Mask | None:
     return np.unpackbits(np.frombuffer(untrusted, np.uint8), count=sent).astype(bool)
 
 
-def is_first(values: npt.NDArray[np.intp], below: int) -> npt.NDArray[np.bool_]:
-    """Tell of each of (m,) values, 0 <= value < `below`, whether none before it is the same."""
+def is_first(values: Indices, below: int) -> Mask:
+    """Return of each of (m,) values, 0 <= value < `below`, whether none before it is the same."""
     backwards = np.arange(len(values))[::-1]
     first = np.empty(below, np.intp)  # where each value stands; of those assigned to one place, the last stays
     first[values[::-1]] = backwards
-    is_it: npt.NDArray[np.bool_] = first[values] == backwards[::-1]
+    is_it: Mask = first[values] == backwards[::-1]
     return is_it
 
 
-def judge(headers: npt.NDArray[Any], grid: PacketGrid, split_id: int) -> tuple[npt.NDArray[np.bool_], dict[Drop, int]]:
-    """Judge (m,) headers by what each says alone: a mask (m,) of the good ones, and how many are bad, by reason."""
-    sent, kept, blocks, n, k = (headers[field].astype(np.int64) for field in ("sent", "kept", "blocks", "n", "k"))
-    with np.errstate(invalid="ignore"):  # a signalling NaN
-        low, high = headers["low"].astype(np.float64), headers["high"].astype(np.float64)
-    most = MAX_N[headers["code"]]
-    tensor = (blocks >= 1) & (kept >= blocks) & (kept <= np.minimum(sent, grid.count)) & is_range(low, high)
-    tensor &= sent <= MAX_SENT_PER_PACKET * grid.count
-    block = (k >= 1) & (k <= n) & (n <= most) & ((n == k) | (headers["code"] != BARE.id))
-    block &= (wire.PLACE_BYTES + grid.size) % WORD_BYTES[headers["code"]] == 0
-    others = blocks - 1  # each of at least one symbol; without others, the block is all there is
-    block &= (n + others <= sent) & (k + others <= kept) & ((others > 0) | ((n == sent) & (k == kept)))
-    own = (headers["block"] < blocks) & (headers["position"] < sent) & (headers["index"] < n)
-    checks = {
-        Drop.WRONG_SPLIT: headers["split"] == split_id,
-        Drop.WRONG_ROWS: headers["rows"] == grid.rows,
-        Drop.UNKNOWN_QUANTISER: IS_QUANTISER[headers["quantiser"]],
-        Drop.UNKNOWN_FILL: IS_FILL[headers["fill"]],
-        Drop.UNKNOWN_CODE: most > 0,
-        Drop.BAD_PARAMETERS: tensor & block & own,
-    }
-    good = np.ones(len(headers), bool)
-    drops = {}
-    for reason, passed in checks.items():
-        if bad := int((good & ~passed).sum()):
-            drops[reason] = bad
-            good &= passed
-    return good, drops
+def judge(bodies: Bytes, grid: PacketGrid) -> tuple[Counter[Drop], Mask]:
+    """Judge (m, bytes) bodies by what each says alone; count the bad ones, by reason, and return which are good."""
+    headers = read_headers(bodies)
+    good = np.zeros(len(bodies), bool)
+    drops: Counter[Drop] = Counter()
+    for alike in _saying_the_same(bodies, headers):
+        reason = judge_one(bodies[alike[0]].tobytes(), grid)
+        if reason is None:
+            good[alike] = True
+        else:
+            drops[reason] += len(alike)
+    own = (headers["index"] < headers["n"]) & (headers["position"] < headers["sent"])
+    if not own[good].all():
+        drops[Drop.BAD_PARAMETERS] += int((good & ~own).sum())
+    return drops, good & own
 
 
-class Found(NamedTuple):
-    """The packets of a tensor that are there: `places` (m,), whether each is `protected` (m,), and `recovered` (m,)."""
-
-    places: npt.NDArray[np.intp]
-    protected: npt.NDArray[np.bool_]  # of a block that has parity
-    recovered: npt.NDArray[np.bool_]  # given back by parity
-
-
-@dataclass(frozen=True)
-class DecodedTensor:
-    """Features (H, W, C) float32 with what is missing filled, and what became of the packets that were sent."""
-
-    chi: npt.NDArray[np.float32]
-    recovered: int  # packets that were lost and that parity gave back
-    missing: int  # packets that were sent and are lost for good
-    conflicting: int  # packets that claim a place that another one holds, or that the tensor does not have
-    found: Found
+def _saying_the_same(bodies: Bytes, headers: npt.NDArray[np.void]) -> Iterator[Indices]:
+    """Yield the numbers of those bodies that say the same of tensor and group: they are judged once."""
+    for alike in alike_rows(bodies[:, COMMON_BYTES.start : FIXED_BYTES]):
+        first = headers[alike[0]]
+        end = min(layout_of(int(first["stripes"]), int(first["parameters"])).header, bodies.shape[1])
+        for same in alike_rows(bodies[alike, FIXED_BYTES:end]):
+            yield alike[same]
 
 
-def decode_tensor(arrived: Reassembly, fill: Fill = 0.0, each: Each = map) -> DecodedTensor:
-    """Decode `each` block that can be, take the bare data of the others, dequantise, and fill the rest with `fill`.
+def alike_rows(rows: Bytes) -> Iterator[Indices]:
+    """Yield, for each distinct one of (m, bytes) rows, the numbers of those that are equal to it."""
+    if not rows.shape[1]:
+        yield np.arange(len(rows))
+        return
+    keys = np.ascontiguousarray(rows).view(f"V{rows.shape[1]}")[:, 0]
+    _, inverse = np.unique(keys, return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    yield from np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1)
 
-    What is filled is what the plan dropped and what is lost for good: the receiver need not tell them apart.
-    """
 
-    def of_block(block: int) -> tuple[Symbols, Mask, Mask]:  # the data at hand, and what `Found` says of it
-        start, n, k = (int(array[block]) for array in (arrived.base, arrived.n, arrived.k))
-        indices = np.flatnonzero(arrived.present[start : start + n])
-        symbols = arrived.symbols[start + indices]
-        own = indices[indices < k]
-        if len(indices) < k:
-            return symbols[: len(own)], np.full(len(own), n > k), np.zeros(len(own), bool)
-        data = CODES[int(arrived.code[block])].decode(symbols, indices, k, n)
-        return data, np.full(k, n > k), ~arrived.present[start : start + k]
-
-    heard_of = np.flatnonzero(arrived.base >= 0).tolist()
-    n, k = arrived.n[heard_of], arrived.k[heard_of]
-    blocks = zip(*worth_threads((k * (n - k)).tolist(), each)(of_block, heard_of), strict=True)
-    data, protected, recovered = (np.concatenate(part) for part in blocks)
-    places, packets = wire.without_places(data)
-    valid = places < arrived.grid.count
-    valid[valid] = is_first(places[valid], arrived.grid.count)
-    return DecodedTensor(
-        chi=features(arrived, places[valid], packets[valid], fill),
-        recovered=int(recovered.sum()),
-        missing=arrived.kept - len(places),
-        conflicting=int((~valid).sum()),
-        found=Found(places[valid], protected[valid], recovered[valid]),
+def judge_one(body: bytes, grid: PacketGrid) -> Drop | None:
+    """Return why a body of at least FIXED_BYTES cannot be used, by what it says of tensor and group; None if it can."""
+    header = read_headers(np.frombuffer(body, np.uint8)[np.newaxis])[0]
+    stripes, parameter_bytes = int(header["stripes"]), int(header["parameters"])
+    layout = layout_of(stripes, parameter_bytes)
+    if not 1 <= stripes <= MAX_STRIPES or parameter_bytes > MAX_PARAMETER_BYTES or layout.header >= len(body):
+        return Drop.BAD_LENGTH
+    quantiser = quantiser_of_id(int(header["quantiser"]))
+    if quantiser is None:
+        return Drop.UNKNOWN_QUANTISER
+    table = [(int(k), int(length), int(code)) for k, length, code in read_table(body, stripes)]
+    if any(code not in CODES for _, _, code in table):
+        return Drop.UNKNOWN_CODE
+    n = int(header["n"])
+    good = (
+        sum(length for _, length, _ in table) == len(body) - layout.header
+        and all(is_stripe(n, k, length, code) for k, length, code in table)
+        and is_tensor(header, n, grid)
+        and quantiser.are_valid(body[layout.table : layout.header])
     )
+    return None if good else Drop.BAD_PARAMETERS
 
 
-def features(
-    arrived: Reassembly, places: npt.NDArray[np.intp], packets: wire.Bytes, fill: Fill
-) -> npt.NDArray[np.float32]:
-    """Dequantise (m, size) packets into a (H, W, C) tensor, each at its place, and fill the places of the others."""
-    grid = arrived.grid
-    groups = (grid.shape[2], grid.groups)  # place is channel x groups + group
-    levels = np.zeros((grid.count, grid.size), np.uint8)
-    levels[places] = packets
-    there = np.zeros(grid.count, np.float32)
-    there[places] = 1
-    present = there.reshape(groups).T  # (2048 packets,) -> (256 channels, 8 row groups) -> (8, 256)
-    filling = np.float32(fill) * (1 - present)
-    by_channel = levels.reshape(grid.shape[2], -1)  # (2048, 392) -> (256, 3136)
-    chi = looked_up(transposed(by_channel), level_values(arrived.low, arrived.high))  # (3136, 256)
-    by_group = chi.reshape(grid.groups, grid.size, grid.shape[2])  # -> (8, 392, 256)
-    for group in range(grid.groups if len(places) < grid.count else 0):  # each by itself, which stays in the cache
-        by_group[group] *= present[group]
-        if filling.any():
-            by_group[group] += filling[group]
-    return chi.reshape(grid.shape)
+def is_stripe(n: int, k: int, length: int, code_id: int) -> bool:
+    """Return whether a known code has such a stripe."""
+    code = CODES[code_id]
+    return 1 <= k <= n <= code.max_n and length > 0 and length % code.word_bytes == 0 and (n == k or code_id != BARE.id)
+
+
+def is_tensor(header: np.void, n: int, grid: PacketGrid) -> bool:
+    """Return whether a header's counts can be those of a tensor of the grid, one of whose groups has n datagrams."""
+    sent, kept, groups = int(header["sent"]), int(header["kept"]), int(header["groups"])
+    others = groups - 1  # each of at least one datagram; without others, the group is all there is
+    return (
+        1 <= groups * int(header["stripes"]) <= MAX_TENSOR_STRIPES
+        and int(header["group"]) < groups
+        and sent <= MAX_SENT_PER_PACKET * grid.count
+        and 1 <= kept <= grid.count
+        and (n == sent if not others else n + others <= sent)
+    )

@@ -1,4 +1,4 @@
-"""The way out: from a feature tensor and a protection plan to datagrams."""
+"""The way out: from coded packets and a plan to the bodies of datagrams."""
 
 from __future__ import annotations
 
@@ -6,160 +6,177 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common import wire
-from gradfec_common.codes import CODES, FEC, Each, ErasureCode, worth_threads
-from gradfec_common.errors import UsageError
-from gradfec_common.networks import Cut
-from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import Block, Plan, Shape
-from gradfec_common.quantise import UNIFORM8, Quantised, quantise
+from gradfec_common.codes import CODES, Each, worth_threads
+from gradfec_common.packets import Packets
+from gradfec_common.protect.plan import GroupShape, Plan, Stripe
+from gradfec_common.protect.policy import Budget
+from gradfec_common.quantisers import MAX_PARAMETER_BYTES, Coded, Quantiser
+from gradfec_common.symbols import Packing, fill_symbols
+from gradfec_common.wire import SEAL_BYTES, Bytes
+from gradfec_common.wire.symbol import (
+    COMMON_BYTES,
+    FIXED_BYTES,
+    STRIPE,
+    SYMBOL_HEADER,
+    TENSOR_BYTES,
+    body_room,
+    layout_of,
+)
 
-FILL_ZERO, FILL_MEAN = 1, 2  # wire ids of the fill rules: what is missing becomes 0, or its channel's usual mean
-FILLS = {FILL_ZERO: "zero", FILL_MEAN: "mean"}
-TOGETHER = 4  # blocks that are coded in one call: the calls would cost a quarter of the time
-LAYOUTS = 16  # kept, each of 50 bytes a symbol
+Indices = npt.NDArray[np.intp]
 
-
-def packet_grid(cut: Cut, rows: int) -> PacketGrid:
-    """Return the packets of a cut's tensor; UsageError where `rows` do not fit it or a datagram."""
-    grid = PacketGrid(cut.shape, rows)
-    if grid.size + wire.PLACE_BYTES > wire.MAX_SYMBOL_BYTES:
-        raise UsageError(
-            f"{rows} rows of {cut.name} are {grid.size} bytes, more than the "
-            f"{wire.MAX_SYMBOL_BYTES - wire.PLACE_BYTES} that fit a datagram: use smaller --rows"
-        )
-    return grid
+TOGETHER = 4  # stripes that are coded in one call: the calls would cost a quarter of the time
+KEPT = 16  # send orders that are kept, each of 50 bytes a datagram
 
 
-def check_code(code: ErasureCode, grid: PacketGrid, cut: Cut) -> None:
-    """Raise UsageError where a code has no symbols of the length that the packets of a cut's tensor make."""
-    length = wire.PLACE_BYTES + grid.size
-    if length % code.word_bytes:
-        others = " or ".join(other.name for other in FEC.values() if length % other.word_bytes == 0)
-        raise UsageError(
-            f"{code.name} codes words of {code.word_bytes} bytes, and {grid.rows} rows of {cut.name} make symbols of "
-            f"{length} bytes: use --fec {others}"
-        )
+def budget_for(parameter_bytes: int = MAX_PARAMETER_BYTES, packets_a_symbol: int | None = None) -> Budget:
+    """Return what a datagram has room for beside so many bytes of a quantiser's parameters."""
+    return Budget(body_room(parameter_bytes), packets_a_symbol)
 
 
 @dataclass(frozen=True)
 class EncodedTensor:
-    """A tensor ready to be sent: (sent,) headers that lack only the tensor's number, and (sent, length) symbols."""
+    """A tensor ready to be sent: the plan, and the (sent, bytes) bodies in send order, which lack only its number."""
 
-    headers: npt.NDArray[Any]
-    symbols: wire.Bytes
     plan: Plan
+    unnumbered: Bytes
 
     @property
-    def wire_bits(self) -> int:
-        """Bits on the wire, IP and UDP headers left out."""
-        return 8 * len(self.symbols) * (wire.SEAL_BYTES + wire.HEADER_BYTES + self.symbols.shape[1])
+    def wire_bytes(self) -> int:
+        """Bytes of UDP payload, seals included."""
+        return len(self.unnumbered) * (self.unnumbered.shape[1] + SEAL_BYTES)
 
-    def bodies(self, tensor: int) -> wire.Bytes:
-        """Return the (sent, bytes) matrix of what is to be sealed, in send order, under the tensor's number."""
-        self.headers["tensor"] = tensor
-        return wire.symbol_bodies(self.headers, self.symbols)
-
-
-def encode_tensor(
-    chi: npt.NDArray[np.float32], plan: Plan, grid: PacketGrid, cut: Cut, each: Each = map
-) -> EncodedTensor:
-    """Quantise a (H, W, C) tensor, cut it into packets, and code them as the plan says, `each` block by itself."""
-    quantised = quantise(chi)
-    return encode_packets(quantised._replace(levels=grid.split(quantised.levels)), plan, grid, cut, each)
+    def bodies(self, tensor: int) -> Bytes:
+        """Return the (sent, bytes) bodies under the tensor's number, to be sealed; valid until the next call."""
+        self.unnumbered[:, TENSOR_BYTES] = np.frombuffer(tensor.to_bytes(4, "big"), np.uint8)
+        return self.unnumbered
 
 
-def encode_packets(packets: Quantised, plan: Plan, grid: PacketGrid, cut: Cut, each: Each = map) -> EncodedTensor:
-    """Code quantised packets, levels (count, size), as the plan says, and put the symbols in send order."""
-    layout = layout_of(plan.shapes, cut.id, grid.rows)
-    headers = layout.headers.view(f"V{wire.HEADER_BYTES}").copy().view(wire.SYMBOL_HEADER)  # not field by field
-    headers["low"], headers["high"] = packets.low, packets.high
-    length = wire.PLACE_BYTES + packets.levels.shape[1]
-    symbols = np.empty((plan.sent, length), np.uint8)
+def encode_tensor(coded: Coded, quantiser: Quantiser, plan: Plan, each: Each = map) -> EncodedTensor:
+    """Pack and code a tensor's packets as the plan says, `each` of the codes' calls by itself."""
+    shapes = plan.shapes
+    parameters = coded.parameters
+    layout = layout_of(len(shapes[0].stripes), len(parameters))
+    order = order_of(shapes)
+    bodies = np.empty((plan.sent, layout.header + plan.symbol_bytes), np.uint8)
+    bodies[:, : layout.table] = order.headers
+    common = np.zeros(1, SYMBOL_HEADER)
+    common["sent"], common["kept"], common["groups"] = plan.sent, plan.kept, len(shapes)
+    common["stripes"], common["quantiser"], common["parameters"] = len(shapes[0].stripes), quantiser.id, len(parameters)
+    bodies[:, COMMON_BYTES] = common.view(np.uint8)[COMMON_BYTES]
+    bodies[:, layout.table : layout.header] = np.frombuffer(parameters, np.uint8)
+    _fill(bodies[:, layout.header :], coded.packets, plan, order, each)
+    return EncodedTensor(plan, bodies)
 
-    def code(group: Group) -> None:
-        count, (n, k, _) = len(group.blocks), group.blocks[0].shape
-        members = np.concatenate([block.packets for block in group.blocks])
-        data = wire.with_places(members, packets.levels[members])  # (count x k, length), block after block
-        beside = data.reshape(count, k, length).swapaxes(0, 1).reshape(k, -1)  # -> (k, count x length)
-        parity = group.blocks[0].code.encode(beside, n)  # (n - k, count x length)
-        symbols[group.positions[:, :k].ravel()] = data
-        symbols[group.positions[:, k:].T.ravel()] = parity.reshape(-1, length)  # -> ((n - k) x count, length)
 
-    groups = [*groups_of(plan.blocks, layout.positions)]
-    work = [sum(block.k * (block.n - block.k) for block in group.blocks) for group in groups]
-    for _ in worth_threads(work, each)(code, groups):
+def _fill(symbols: Bytes, packets: Packets, plan: Plan, order: SendOrder, each: Each) -> None:
+    """Put the symbols of every stripe into (sent, bytes) `symbols`."""
+
+    def code(call: Call) -> None:
+        stripe, count = call.stripes[0], len(call.stripes)
+        (k, length, _), n = stripe.shape, call.positions.shape[1]
+        columns = slice(call.column, call.column + length)
+        data = fill_symbols(packets, *_one_after_the_other(call.stripes))
+        symbols[call.positions[:, :k].ravel(), columns] = data  # (count x k, length), stripe after stripe
+        if n > k:
+            beside = data.reshape(count, k, length).swapaxes(0, 1).reshape(k, -1)  # -> (k, count x length)
+            parity = stripe.code.encode(beside, n)  # (n - k, count x length)
+            symbols[call.positions[:, k:].T.ravel(), columns] = parity.reshape(
+                -1, length
+            )  # -> ((n - k) x count, length)
+
+    calls = [*_calls(plan, order.positions)]
+    work = [sum(stripe.k * (call.positions.shape[1] - stripe.k) for stripe in call.stripes) for call in calls]
+    for _ in worth_threads(work, each)(code, calls):
         pass
-    return EncodedTensor(headers, symbols, plan)
 
 
-class Group(NamedTuple):
-    """Blocks of one shape that are coded in one call, and the `positions` (count, n) of their symbols in send order."""
-
-    blocks: list[Block]
-    positions: npt.NDArray[np.intp]
-
-
-def groups_of(blocks: Sequence[Block], positions: Sequence[npt.NDArray[np.intp]]) -> Iterator[Group]:
-    """Put together what can be coded side by side: where the words of a code are bytes, each is coded by itself."""
-    for shape, alike in groupby(zip(blocks, positions, strict=True), key=lambda member: member[0].shape):
-        members = [*alike]
-        together = TOGETHER if CODES[shape.code].word_bytes == 1 else 1
-        for at in range(0, len(members), together):
-            group, where = zip(*members[at : at + together], strict=True)
-            yield Group([*group], np.stack(where))
+def _one_after_the_other(stripes: Sequence[Stripe]) -> tuple[Indices, Packing]:
+    """Return the packets of stripes of one shape, and their packing, as if they were one."""
+    counts = np.concatenate([np.diff(stripe.packing.starts) for stripe in stripes])
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    return np.concatenate([stripe.packets for stripe in stripes]), Packing(starts, stripes[0].packing.length)
 
 
-class Layout(NamedTuple):
-    """What is the same in all tensors with blocks of the same shapes: where each symbol goes, and most of its header.
+class Call(NamedTuple):
+    """Stripes of one shape that are coded in one call.
 
-    `headers` (sent,) SYMBOL_HEADER in send order, without what is the tensor's own; `positions`, for each block, the
-    places (n,) of its symbols in the send order.
+    `positions` (count, n) are where the symbols of each go in the send order, `column` where a symbol begins there.
     """
 
-    headers: npt.NDArray[Any]
-    positions: tuple[npt.NDArray[np.intp], ...]
+    stripes: list[Stripe]
+    positions: Indices
+    column: int
 
 
-@lru_cache(LAYOUTS)
-def layout_of(shapes: tuple[Shape, ...], cut_id: int, rows: int) -> Layout:
-    """Lay out tensors with blocks of these shapes; kept, for an edge sends one frame like the other."""
+def _calls(plan: Plan, positions: Sequence[Indices]) -> Iterator[Call]:
+    """Put together what can be coded side by side: where the words of a code are bytes, each is coded by itself."""
+    members = []
+    for group, at in zip(plan.groups, positions, strict=True):
+        column = 0
+        for stripe in group.stripes:
+            members.append((group.n, column, stripe, at))
+            column += stripe.packing.length
+    for (_, column, shape), alike in groupby(members, key=lambda member: (*member[:2], member[2].shape)):
+        same = [*alike]
+        together = TOGETHER if CODES[shape.code].word_bytes == 1 else 1
+        for first in range(0, len(same), together):
+            part = same[first : first + together]
+            yield Call([stripe for _, _, stripe, _ in part], np.stack([at for *_, at in part]), column)
+
+
+@dataclass(frozen=True)
+class SendOrder:
+    """What is the same in all tensors with groups of the same shapes: which datagram goes when.
+
+    `positions`: for each group, the positions (n,) of its datagrams. `group` and `index` (sent,): what the datagram at
+    each position is. `headers` (sent, bytes): the fixed part and the table, without what is the tensor's.
+    """
+
+    positions: tuple[Indices, ...]
+    group: Indices
+    index: Indices
+    headers: Bytes
+
+
+@lru_cache(KEPT)
+def order_of(shapes: tuple[GroupShape, ...]) -> SendOrder:
+    """Lay out tensors with groups of these shapes; kept, for an edge sends one frame like the other."""
     ends = np.cumsum([shape.n for shape in shapes], dtype=np.intp)
     sent = int(ends[-1])
-    position = np.empty(sent, np.intp)  # of the symbols, numbered block after block
+    position = np.empty(sent, np.intp)  # of the datagrams, numbered group after group
     position[send_order(shapes)] = np.arange(sent)
     positions = tuple(np.split(position, ends[:-1]))
-    headers = np.zeros(sent, wire.SYMBOL_HEADER)
+    fixed = np.zeros(sent, SYMBOL_HEADER)
+    tables = np.zeros((sent, len(shapes[0].stripes)), STRIPE)
     for number, (shape, at) in enumerate(zip(shapes, positions, strict=True)):
-        headers["block"][at], headers["code"][at] = number, shape.code
-        headers["n"][at], headers["k"][at] = shape.n, shape.k
-        headers["index"][at] = np.arange(shape.n)
-    headers["sent"], headers["kept"], headers["blocks"] = sent, sum(shape.k for shape in shapes), len(shapes)
-    headers["split"], headers["rows"] = cut_id, rows
-    headers["quantiser"], headers["fill"] = UNIFORM8, FILL_ZERO
-    headers["position"] = np.arange(sent)
+        fixed["group"][at], fixed["n"][at], fixed["index"][at] = number, shape.n, np.arange(shape.n)
+        tables[at] = np.array([tuple(stripe) for stripe in shape.stripes], STRIPE)
+    fixed["position"] = np.arange(sent)
+    headers = np.hstack([fixed.view(np.uint8).reshape(sent, FIXED_BYTES), tables.view(np.uint8).reshape(sent, -1)])
     headers.flags.writeable = False
-    return Layout(headers, positions)
+    return SendOrder(positions, fixed["group"].astype(np.intp), fixed["index"].astype(np.intp), headers)
 
 
-def send_order(shapes: Sequence[Shape]) -> npt.NDArray[np.intp]:
-    """Return the order (sent,) in which the blocks' symbols, numbered block after block, are sent.
+def send_order(shapes: Sequence[GroupShape]) -> Indices:
+    """Return the order (sent,) in which the groups' datagrams, numbered group after group, are sent.
 
-    Neighbours on the wire come from different blocks, so that a burst of losses hits many blocks lightly; within a
-    block, neighbours on the wire are far apart in the tensor. Data goes before parity: where nothing is lost, a
-    tensor is complete before its parity has been sent.
+    Neighbours on the wire come from different groups, so that a burst of losses hits many groups lightly; within a
+    group, neighbours on the wire are far apart in the order of importance. Data goes before parity: where nothing is
+    lost, a tensor is complete before its parity has been sent.
     """
     keys = []
-    for number, (n, k, _) in enumerate(shapes):
+    for number, shape in enumerate(shapes):
+        n, k = shape.n, shape.most_k
         turn = np.arange(n)
         turn[np.arange(k) * _stride(k) % k] = np.arange(k)
         keys.append(np.stack([np.full(n, number), turn, np.arange(n) >= k]))  # (3, n): the last decides first
-    order: npt.NDArray[np.intp] = np.lexsort(np.concatenate(keys, axis=1))  # (3, sent) -> (sent,)
+    order: Indices = np.lexsort(np.concatenate(keys, axis=1))  # (3, sent) -> (sent,)
     return order
 
 

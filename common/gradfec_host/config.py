@@ -1,6 +1,6 @@
-"""A daemon's settings in a TOML file: the options of its command by their names, with _ for -.
+"""A daemon's settings in a TOML file: the options of its command under their names, with _ instead of -.
 
-The command itself says what there is: its options are the keys, their types the types, their help the meaning.
+The command defines the file: its options are the keys, with their types and their help.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gradfec_host import logs
 
 CONFIG_VARIABLE = "GRADFEC_CONFIG"
 OF_MACHINE = Path("/etc/gradfec")
-CAMERA = "camera"  # the option, and the table in which it may stand many times
+CAMERA = "camera"  # the option, and the name of the tables for several cameras
 CAMERA_HEADING = re.compile(r"\s*\[\[\s*[\"']?camera[\"']?\s*\]\]")
 
 Settings = dict[str, Any]  # by the parameters' names
@@ -32,7 +32,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class CameraOption(click.Option):
-    """An option that each [[camera]] table may have for itself."""
+    """An option that each [[camera]] table can set for itself."""
 
 
 camera_option = functools.partial(click.option, cls=CameraOption)
@@ -40,7 +40,7 @@ camera_option = functools.partial(click.option, cls=CameraOption)
 
 @dataclass(frozen=True)
 class Config:
-    """What a file says, of the options' types."""
+    """The content of a file, converted to the options' types."""
 
     path: Path | None = None
     settings: Settings = field(default_factory=dict)
@@ -51,7 +51,7 @@ def config_option(name: str) -> Callable[[Command], Command]:
     """Give a command the option --config, which reads NAME.toml before the other options; `config_used` returns it."""
 
     def load(ctx: click.Context, param: click.Parameter, given: Path | None) -> None:
-        if ctx.resilient_parsing:  # the shell only wants to complete a word
+        if ctx.resilient_parsing:  # the shell only completes a word
             return
         try:
             path = given or next((path for path in places(name) if os.path.isfile(path)), None)  # noqa: PTH113
@@ -60,7 +60,7 @@ def config_option(name: str) -> Callable[[Command], Command]:
             logs.fail(str(error))
             ctx.exit(error.exit_code)
         ctx.meta[__name__] = config
-        # What every camera says for itself need not be said for all, nor on the command line.
+        # An option that every camera sets for itself need not be set for all, nor on the command line.
         said = {
             str(option.name): config.cameras[0][str(option.name)]
             for option in ctx.command.params
@@ -76,30 +76,30 @@ def config_option(name: str) -> Callable[[Command], Command]:
         expose_value=False,
         envvar=CONFIG_VARIABLE,
         callback=load,
-        help=f"Settings, in TOML; what the command line says counts instead. [default: ${CONFIG_VARIABLE}; else "
-        f"{name}.toml in $GRADFEC_HOME or ~/.config/gradfec, else in /etc/gradfec, where there is one]",
+        help=f"Settings file, in TOML; the command line overrides it. [default: ${CONFIG_VARIABLE}; otherwise "
+        f"{name}.toml in $GRADFEC_HOME or ~/.config/gradfec; otherwise in /etc/gradfec]",
         show_default=False,
     )
 
 
 def places(name: str) -> list[Path]:
-    """Return where NAME.toml is looked for: the first that is there counts, alone."""
+    """Return the possible paths of NAME.toml; the daemon reads only the first that exists."""
     from gradfec_host.places import settings_folder
 
     return [folder / f"{name}.toml" for folder in (settings_folder(), OF_MACHINE)]
 
 
 def config_used() -> Config:
-    """Return what the command at work was told by a file."""
+    """Return the settings that the running command read from a file."""
     config = click.get_current_context().meta[__name__]
     assert isinstance(config, Config)  # noqa: S101
     return config
 
 
 def each_camera(options: Settings) -> list[Settings]:
-    """Return the options of each [[camera]] table, or the `options` alone where there is none, or one is named.
+    """Return the options of each [[camera]] table; only `options` if there is none, or the command line has --camera.
 
-    The command line counts before a camera's table, and that before the rest of the file.
+    The command line overrides a camera's table, which overrides the rest of the file.
     """
     ctx, config = click.get_current_context(), config_used()
     fixed = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
@@ -108,7 +108,7 @@ def each_camera(options: Settings) -> list[Settings]:
             options | {name: value for name, value in camera.items() if name not in fixed} for camera in config.cameras
         ]
     for option in ctx.command.params:
-        if option.required and str(option.name) not in fixed | {*config.settings}:  # only cameras passed over say it
+        if option.required and str(option.name) not in fixed | {*config.settings}:  # only the ignored tables set it
             raise click.MissingParameter(ctx=ctx, param=option)
     return [options]
 
@@ -117,13 +117,13 @@ def each_camera(options: Settings) -> list[Settings]:
 
 
 def keys_of(command: click.Command) -> dict[str, click.Option]:
-    """Return a command's options by their keys."""
+    """Return a command's options by their keys in a settings file."""
     options = [option for option in command.params if isinstance(option, click.Option) and option.expose_value]
     return {max(option.opts, key=len).lstrip("-").replace("-", "_"): option for option in options}
 
 
 def parse(path: Path) -> tuple[str, dict[str, Any]]:
-    """Read a TOML file: its text, and what it says; GradfecError, UsageError where it is no TOML."""
+    """Read a TOML file; return its text and its content. GradfecError, or UsageError if it is not TOML."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -138,36 +138,36 @@ def parse(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def read_config(path: Path, command: click.Command) -> Config:
-    """Read a file of settings; UsageError, which names the line where it can, for what is wrong in it."""
+    """Read a settings file; UsageError for anything wrong in it, with the line number if possible."""
     text, content = parse(path)
     reader = _Reader(path, text, keys_of(command))
     tables = content.get(CAMERA)
     many = isinstance(reader.options.get(CAMERA), CameraOption) and isinstance(tables, list)
     if isinstance(tables, dict) and CAMERA in reader.options:
-        raise reader.wrong(CAMERA, None, "a table of a camera has two brackets: write [[camera]]")
+        raise reader.wrong(CAMERA, None, "a camera's table has double brackets: write [[camera]]")
     cameras = content.pop(CAMERA) if many else []
     settings = reader.settings(content)
     if not all(isinstance(camera, dict) for camera in cameras):
-        raise reader.wrong(CAMERA, None, "write one camera as text, or each in a table under [[camera]]")
+        raise reader.wrong(CAMERA, None, "write one camera as text, or each one in a table under [[camera]]")
     return Config(path, settings, [reader.settings(camera, number) for number, camera in enumerate(cameras)])
 
 
 class _Reader:
-    """Takes one file's tables to settings."""
+    """Converts one file's tables to settings."""
 
     def __init__(self, path: Path, text: str, options: dict[str, click.Option]) -> None:
         self.options = options
         self._path, self._lines = path, text.splitlines()
 
     def settings(self, table: Mapping[str, Any], camera: int | None = None) -> Settings:
-        """Return a table's values by the parameters' names: those of the file, or of its `camera`-th camera."""
+        """Return a table's values by the parameters' names: the file's, or those of its `camera`-th camera."""
         found: Settings = {}
         for key, value in table.items():
             option = self.options.get(key)
             if option is None:
-                raise self.wrong(key, camera, f"no setting is called {key!r}{self._nearest(key)}")
+                raise self.wrong(key, camera, f"there is no setting {key!r}{self._nearest(key)}")
             if camera is not None and not isinstance(option, CameraOption):
-                reason = f"{key} is for all cameras: write it above the first [[camera]]"
+                reason = f"{key} applies to all cameras: write it above the first [[camera]]"
                 raise self.wrong(key, camera, reason)
             if reason := wrong_kind(option, value):
                 raise self.wrong(key, camera, f"{key} = {shown(value)}: {reason}")
@@ -187,7 +187,7 @@ class _Reader:
         return f": did you mean {near[0]}?" if near else "; `gradfec config reference` lists them"
 
     def _line_of(self, key: str, camera: int | None) -> int | None:
-        """Return the line, from 1, that sets a key, in the table where it is set; None where it is not found."""
+        """Return the number of the line, from 1, that sets a key; None if it is not found."""
         headings = [number for number, line in enumerate(self._lines) if CAMERA_HEADING.match(line)]
         start = 0 if camera is None or camera >= len(headings) else headings[camera]
         name = rf"[\"']?{re.escape(key)}[\"']?"
@@ -196,7 +196,7 @@ class _Reader:
 
 
 def kind_of(option: click.Option) -> str:
-    """Say in words what kind of value an option has in TOML."""
+    """Describe the kind of value that an option takes in TOML."""
     if option.is_flag:
         return "true or false"
     if isinstance(option.type, click.types.IntParamType):
@@ -205,7 +205,7 @@ def kind_of(option: click.Option) -> str:
 
 
 def wrong_kind(option: click.Option, value: object) -> str:
-    """Say what an option's value has to be where it is not of that kind in TOML; "" where it is."""
+    """Describe what an option's value must be in TOML; return "" if it is of the right kind."""
     kind = kind_of(option)
     if isinstance(value, bool):
         right = option.is_flag
@@ -214,11 +214,11 @@ def wrong_kind(option: click.Option, value: object) -> str:
     else:
         right = isinstance(value, int | float if kind == "a number" else int) and not option.is_flag
     quotes = {"text": ", in quotes", "true or false": ""}
-    return "" if right else f"it is {kind}{quotes.get(kind, ', without quotes')}"
+    return "" if right else f"write {kind}{quotes.get(kind, ', without quotes')}"
 
 
 def as_given(value: Any) -> Any:
-    """Return a value as a shell would have passed it on: the user's home folder has a sign there."""
+    """Return a value as a shell would pass it: `~/` becomes the user's home folder."""
     if isinstance(value, str) and value.startswith("~/"):
         return str(Path(value).expanduser())
     return value if isinstance(value, bool | float) else str(value)

@@ -1,4 +1,4 @@
-"""What every command line shares: plain errors instead of tracebacks, numbers and addresses as arguments."""
+"""What every command line shares: common options, one-line errors instead of tracebacks, numbers, addresses."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from gradfec_host.runtimes import AUTO, RUNTIMES
 P = ParamSpec("P")
 R = TypeVar("R")
 
-TENSORFLOW_MODULES = ("tensorflow", "keras")  # an optional extra, which training and the sweeps need
-NO_TENSORFLOW = "this needs TensorFlow, which is not installed: pip install 'gradfec[tensorflow]'"
+TENSORFLOW_MODULES = ("tensorflow", "keras")  # an optional extra; training and the sweeps need it
+NO_TENSORFLOW = "this command needs TensorFlow, which is not installed: pip install 'gradfec[tensorflow]'"
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 
 runtime_option = click.option(
     "--runtime",
     default=AUTO,
     type=click.Choice([AUTO, *RUNTIMES]),
-    help="What runs the network. [default: litert where it is installed, else tensorflow]",
+    help="Runtime for the neural network. [default: litert if it is installed, otherwise tensorflow]",
     show_default=False,
 )
 
@@ -36,14 +36,14 @@ key_file_option = functools.partial(
     "--key-file",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="The key that edge and cloud share. [default: where `gradfec keygen` puts it]",
+    help="File of the key that edge and cloud share. [default: where `gradfec keygen` puts it]",
     show_default=False,
 )
 insecure_option = functools.partial(
     click.option,
     "--insecure",
     is_flag=True,
-    help="Go without a key, on both sides: anybody may read, forge and join. For experiments only.",
+    help="Run without a key, on both sides: anybody can read, forge and connect. For experiments only.",
 )
 
 
@@ -51,17 +51,17 @@ log_format_option = click.option(
     "--log-format",
     default=logs.TEXT,
     type=click.Choice([logs.TEXT, logs.JSON]),
-    help="What is said on standard error: lines for people, or one JSON object a line.",
+    help="Format of the log on standard error: lines for people, or one JSON object a line.",
 )
 log_level_option = click.option(
-    "--log-level", default="info", type=click.Choice(logs.LEVELS), help="Say nothing below this."
+    "--log-level", default="info", type=click.Choice(logs.LEVELS), help="Log nothing below this level."
 )
 
 
 def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn a GradfecError, or the want of TensorFlow, into one line on stderr, and Ctrl-C into exit code 130.
+    """Turn a GradfecError, or a missing TensorFlow, into one line on stderr, and Ctrl-C into exit code 130.
 
-    What is our own fault keeps its traceback, within an object where the log is JSON.
+    A bug of ours keeps its traceback; a JSON log has it as one object.
     """
 
     @functools.wraps(command)
@@ -91,20 +91,20 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def prints_on_terminal(results: str | None) -> bool:
-    """Tell whether records go where a live status would be drawn."""
+    """Return whether records go to the terminal where a live status would be drawn."""
     return results == "-" and sys.stdout.isatty()
 
 
 def version() -> str:
-    """Return the version of what is installed."""
+    """Return the version of the installed package."""
     try:
         return metadata.version("gradfec")
-    except metadata.PackageNotFoundError:  # run from its folders
+    except metadata.PackageNotFoundError:  # run without installation
         return "unknown"
 
 
 class Number(click.FloatRange):
-    """A finite number within bounds: click's own range lets nan through, which is below no bound."""
+    """A finite number within bounds; click's own range accepts nan, because it is not below any bound."""
 
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse `value`, or fail with a sentence that names it."""
@@ -115,7 +115,7 @@ class Number(click.FloatRange):
 
 
 class Endpoint(NamedTuple):
-    """A UDP or TCP endpoint; `host` is empty where every interface is meant."""
+    """A UDP or TCP endpoint; an empty `host` means every interface."""
 
     host: str
     port: int
@@ -126,10 +126,9 @@ class Endpoint(NamedTuple):
 
 
 class EndpointType(click.ParamType[Endpoint]):
-    """A click type for HOST:PORT, or for PORT alone where `default_host` is given; [::1]:9000 for IPv6."""
+    """A click type for HOST:PORT, such as [::1]:9000, or for PORT alone if there is a `default_host`."""
 
     def __init__(self, default_host: str | None = None) -> None:
-        """Accept a bare PORT, meaning `default_host`, when it is not None."""
         self.default_host = default_host
         self.name = "HOST:PORT" if default_host is None else "[HOST:]PORT"
 
@@ -141,10 +140,10 @@ class EndpointType(click.ParamType[Endpoint]):
         host, colon, port = text.rpartition(":")
         if not colon:
             if self.default_host is None:
-                self.fail(f"{text!r} names no port: write HOST:PORT, for example cloud.example:9000", param, ctx)
+                self.fail(f"{text!r} has no port: write HOST:PORT, for example cloud.example:9000", param, ctx)
             host = self.default_host
         elif not host and self.default_host is None:
-            self.fail(f"{text!r} names no host: write HOST:PORT, for example cloud.example:9000", param, ctx)
+            self.fail(f"{text!r} has no host: write HOST:PORT, for example cloud.example:9000", param, ctx)
         if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
             self.fail(f"{port!r} in {text!r} is not a port: use a number from 1 to 65535", param, ctx)
         return Endpoint(host.removeprefix("[").removesuffix("]"), int(port))
@@ -153,5 +152,5 @@ class EndpointType(click.ParamType[Endpoint]):
 web_option = click.option(
     "--web",
     type=EndpointType("127.0.0.1"),
-    help="Serve a live page of what becomes of frames and packets, for a browser.",
+    help="Serve a live page that shows frames and packets in a browser.",
 )

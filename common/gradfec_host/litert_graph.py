@@ -1,6 +1,6 @@
 """LiteRT models (TensorFlow Lite's flatbuffer format), written from weights without TensorFlow.
 
-This module alone knows the format, from the schema that the runtime ships:
+Only this module knows the format, from the schema that the runtime ships:
 https://github.com/google-ai-edge/LiteRT, tflite/schema/schema.fbs. All tensors are float32, images NHWC.
 """
 
@@ -26,19 +26,18 @@ SCHEMA_VERSION, IDENTIFIER = 3, b"TFL3"
 
 
 class Tensor(NamedTuple):
-    """A tensor of the graph, by its place in the list of all."""
+    """A tensor of the graph, with its index in the list of all tensors."""
 
     place: int
     shape: Shape
 
 
 class Graph:
-    """A model in the making: each method adds one operation and returns what comes out of it."""
+    """A model under construction: each method adds one operation and returns its output."""
 
     def __init__(self) -> None:
-        """Begin an empty one."""
         self._tensors: list[Any] = []
-        self._buffers = [schema.BufferT()]  # the first is the empty one of all that is computed
+        self._buffers = [schema.BufferT()]  # the first is empty, for all computed tensors
         self._operators: list[Any] = []
         self._codes: dict[int, int] = {}
         self._inputs: list[int] = []
@@ -85,7 +84,7 @@ class Graph:
         return self._add(Operator.FULLY_CONNECTED, inputs, shape, Options.FullyConnectedOptions, options)
 
     def pool(self, x: Tensor, size: tuple[int, int], strides: tuple[int, int], mean: bool = False) -> Tensor:
-        """Take the largest of each window, or the mean."""
+        """Take the maximum of each window, or the mean."""
         options = schema.Pool2DOptionsT()
         options.padding = PADDING["valid"]
         options.filterHeight, options.filterWidth = size
@@ -102,7 +101,7 @@ class Graph:
         return self._add(Operator.PAD, [x, widths], shape, Options.PadOptions, schema.PadOptionsT())
 
     def add(self, x: Tensor, y: Tensor | Floats, activation: int = NO_ACTIVATION) -> Tensor:
-        """Add element by element; y may be an array, broadcast."""
+        """Add element by element; y may be an array, and is broadcast."""
         options = schema.AddOptionsT()
         options.fusedActivationFunction = activation
         return self._add(Operator.ADD, [x, self._operand(y)], x.shape, Options.AddOptions, options)
@@ -124,19 +123,19 @@ class Graph:
         return self._add(Operator.SQRT, [x], x.shape)
 
     def softmax(self, x: Tensor) -> Tensor:
-        """Return the shares of (N, classes)."""
+        """Return the probabilities (N, classes)."""
         options = schema.SoftmaxOptionsT()
         options.beta = 1.0
         return self._add(Operator.SOFTMAX, [x], x.shape, Options.SoftmaxOptions, options)
 
     def sum_over(self, x: Tensor, axis: int) -> Tensor:
-        """Sum along an axis, which goes."""
+        """Sum along an axis, and remove it."""
         axes = self.constant(np.array([axis], np.int32))
         shape = (*x.shape[:axis], *x.shape[axis + 1 :])
         return self._add(Operator.SUM, [x, axes], shape, Options.ReducerOptions, schema.ReducerOptionsT())
 
     def over_image(self, x: Tensor, mean: bool) -> Tensor:
-        """Reduce (N, H, W, C) to (N, C): the mean or the largest of each channel."""
+        """Reduce (N, H, W, C) to (N, C): the mean or the maximum of each channel."""
         axes = self.constant(np.array([1, 2], np.int32))
         code = Operator.MEAN if mean else Operator.REDUCE_MAX
         shape = (x.shape[0], x.shape[3])
@@ -150,14 +149,14 @@ class Graph:
         return self._add(Operator.CONCATENATION, parts, shape, Options.ConcatenationOptions, options)
 
     def reshape(self, x: Tensor, shape: Shape) -> Tensor:
-        """Give the same elements another shape."""
+        """Change the shape."""
         options = schema.ReshapeOptionsT()
         options.newShape = list(shape)
         target = self.constant(np.array(shape, np.int32))
         return self._add(Operator.RESHAPE, [x, target], shape, Options.ReshapeOptions, options)
 
     def transpose(self, x: Tensor, order: Sequence[int]) -> Tensor:
-        """Put the axes into another order."""
+        """Reorder the axes."""
         axes = self.constant(np.array(order, np.int32))
         shape = tuple(x.shape[axis] for axis in order)
         return self._add(Operator.TRANSPOSE, [x, axes], shape, Options.TransposeOptions, schema.TransposeOptionsT())

@@ -1,6 +1,6 @@
-"""A network's layers as LiteRT operations: either half of it, for any cut, straight from the weights.
+"""A network's layers as LiteRT operations: either half of it, for any cut, built from the weights.
 
-An edge box then needs neither TensorFlow nor a file that somebody has converted for it.
+So an edge needs neither TensorFlow nor a converted model file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Arrays = Callable[[str], list[Floats]]  # a layer's arrays, in Keras's order
 def front_end(graph: Graph, image: Tensor, cut: Cut, weights: WeightStore) -> Tensor:
     """Add the layers from the normalised image (1, height, width, 3) to chi (1, H, W, C)."""
     chi = add_layers(graph, {cut.network.input.name: image}, cut.front_layers, cut.name, weights.arrays)
-    # avg_pool's (1, C) -> (1, 1, 1, C); and cut at the input, there must be some operation
+    # avg_pool's (1, C) -> (1, 1, 1, C); a cut at the input needs at least one operation
     return graph.reshape(chi, (1, *cut.shape)) if chi.shape != (1, *cut.shape) or chi is image else chi
 
 
@@ -33,7 +33,7 @@ def back_end(graph: Graph, chi: Tensor, cut: Cut, weights: WeightStore) -> Tenso
 def add_layers(graph: Graph, there: Mapping[str, Tensor], layers: Sequence[Layer], last: str, arrays: Arrays) -> Tensor:
     """Add layers and return the output of `last`; `there` holds the outputs, by layer, that exist already.
 
-    A convolution absorbs the normalisation and the ReLU after it, and a sum its ReLU, where no other layer needs the
+    A convolution absorbs the normalisation and the ReLU after it, and a sum its ReLU, unless another layer needs the
     tensor in between.
     """
     tensors = dict(there)
@@ -43,13 +43,13 @@ def add_layers(graph: Graph, there: Mapping[str, Tensor], layers: Sequence[Layer
             consumers.setdefault(source, []).append(layer)
 
     def follower(layer: Layer, kind: str) -> Layer | None:
-        """Return the only layer that takes this one's output, if it is of that kind."""
+        """Return the only layer that takes this one's output, if its kind is `kind`."""
         after = consumers.get(layer.name, [])
         return after[0] if layer.name != last and len(after) == 1 and after[0].kind == kind else None
 
     for layer in layers:
         if layer.name in tensors:
-            continue  # taken in
+            continue  # absorbed
         sources = [tensors[name] for name in layer.inbound]
         end = layer
         if layer.kind == "Conv2D":
@@ -73,7 +73,7 @@ def add_layers(graph: Graph, there: Mapping[str, Tensor], layers: Sequence[Layer
 
 
 def operation(graph: Graph, layer: Layer, x: Tensor, arrays: Arrays) -> Tensor:
-    """Add a layer of one input that takes nothing in."""
+    """Add a layer with one input that absorbs nothing."""
     match layer.kind:
         case "BatchNormalization":
             scale, shift = affine(layer, arrays)
@@ -91,21 +91,21 @@ def operation(graph: Graph, layer: Layer, x: Tensor, arrays: Arrays) -> Tensor:
             kernel, bias = arrays(layer.name)
             flat = graph.reshape(x, (1, kernel.shape[0]))  # (1, 1, 1, C) or (1, C) -> (1, C)
             return graph.softmax(graph.dense(flat, kernel, bias))
-    raise NotImplementedError(f"{layer.name} is a {layer.kind}, for which there is no LiteRT operation here")
+    raise NotImplementedError(f"{layer.name} is a {layer.kind}, which has no LiteRT operation here")
 
 
 def affine(layer: Layer, arrays: Arrays) -> tuple[Floats, Floats]:
-    """Return the scale and the shift (C,) that a trained batch normalisation is."""
+    """Return a trained batch normalisation as a scale and a shift (C,)."""
     gamma, beta, mean, variance = arrays(layer.name)
     scale = gamma / np.sqrt(variance + np.float32(str(layer.options["epsilon"])))
     return scale, beta - mean * scale
 
 
 def fused(activation: Layer | None) -> int:
-    """Return what an operation does to its result when it takes a ReLU in."""
+    """Return the activation of an operation that absorbs a ReLU, or none."""
     return int(RELU if activation else NO_ACTIVATION)
 
 
 def number(layer: Layer, option: str) -> int:
-    """Return an option that is a whole number."""
+    """Return an option as a whole number."""
     return int(str(layer.options[option]))

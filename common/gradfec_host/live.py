@@ -1,4 +1,4 @@
-"""What a daemon does now, at the bottom of a terminal: redrawn below the log lines, gone when it ends."""
+"""A daemon's live status at the bottom of a terminal: it stays below the log lines, and disappears at the end."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 REDRAWN_PER_S = 2.0
 MOST_LINES = 24
-ECHO_COLUMNS = 4  # stay free: a terminal shows ^C where the cursor is, and a line that wrapped then would stay
+ECHO_COLUMNS = 4  # left free: a terminal prints ^C at the cursor, and a line that wraps then would not be erased
 
 
 @contextlib.contextmanager
 def live_status(render: Callable[[int], RenderableType]) -> Iterator[None]:
-    """Show what `render` returns for so many lines, where standard error is a terminal and the log is text.
+    """Show what `render(lines)` returns, if standard error is a terminal and the log is text.
 
-    `render` is called in a thread of its own.
+    Another thread calls `render`.
     """
     log = logs.handler()
     if log is None or log.form != logs.TEXT or not log.stream.isatty():
@@ -40,10 +40,10 @@ def live_status(render: Callable[[int], RenderableType]) -> Iterator[None]:
         return
 
     def drawn() -> RenderableType:
-        lines = max(min(console.height // 2, MOST_LINES), 1)  # half of the screen is left to the log
+        lines = max(min(console.height // 2, MOST_LINES), 1)  # half of the screen is for the log
         return Constrain(render(lines), max(console.width - ECHO_COLUMNS, 1))
 
-    with Live(  # standard output stays where it is: it may be a file
+    with Live(  # do not redirect standard output: it may be a file
         get_renderable=drawn,
         console=console,
         refresh_per_second=REDRAWN_PER_S,
@@ -58,9 +58,9 @@ def live_status(render: Callable[[int], RenderableType]) -> Iterator[None]:
 
 
 def plain_table(titles: Sequence[str], numbers: Sequence[str], name: str, cut: str) -> Table:
-    """Return an empty table without lines, its `numbers` at the right; where room is short, column `cut` gives way.
+    """Return an empty table without lines, with the columns `numbers` aligned to the right.
 
-    The column `name` is never wider than 20 characters.
+    If there is too little room, the column `cut` shrinks. The column `name` is never wider than 20 characters.
     """
     from rich.table import Table
 
@@ -72,12 +72,12 @@ def plain_table(titles: Sequence[str], numbers: Sequence[str], name: str, cut: s
 
 
 def words(text: str) -> Text:
-    """Return a cell that is cut off where there is no room for it; nothing in it is markup."""
+    """Return a cell that ends in an ellipsis if there is no room; its text is never markup."""
     from rich.text import Text
 
     return Text(printable(text), no_wrap=True, overflow="ellipsis")
 
 
 def rest(count: int, room: int) -> list[str]:
-    """Return what stands in for the rows that there is no room for."""
+    """Return the line that replaces the rows without room, if there are any."""
     return [f"and {count - room} more"] if count > room else []

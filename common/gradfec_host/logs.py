@@ -1,6 +1,6 @@
-"""What a daemon says on standard error: a line for people, or one JSON object a line; each thing under an event's name.
+"""A daemon's log on standard error: lines for people, or one JSON object a line. Each entry has an event's name.
 
-No key can be in it: what looks like a key's token is struck out of every line, whoever said it.
+It never contains a key: anything that looks like a key's token is removed from every line.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import TextIO
 
 TEXT, JSON = "text", "json"
 LEVELS = ("debug", "info", "warning", "error")
-TOKEN = re.compile("gradfec1-[a-z2-7]+", re.IGNORECASE)  # as gradfec_common.keys writes it, and half of one, too
-SHOWN = 4  # of a list, in a line for people
-NAMES = {logging.CRITICAL: "error"}  # the last error is not graver than others; it only ends the program
+TOKEN = re.compile("gradfec1-[a-z2-7]+", re.IGNORECASE)  # as gradfec_common.keys writes it, or part of one
+SHOWN = 4  # items of a list in a line for people
+NAMES = {logging.CRITICAL: "error"}  # the error that ends the program is no worse than others
 
 Totals = Mapping[str, Mapping[str, int]]
 
 
 def printable(text: str) -> str:
-    """Return somebody else's words without what could move a terminal's cursor or begin a line."""
+    """Return untrusted text without characters that could move a terminal's cursor or start a line."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def redacted(text: str) -> str:
-    """Return a line without the keys that somebody may have put where a name belongs."""
+    """Return a line without any keys, which somebody may have typed instead of a name."""
     return TOKEN.sub("gradfec1-***", text)
 
 
@@ -51,35 +51,35 @@ def _word(value: object) -> str:
 
 
 class Log:
-    """A daemon's voice: each thing said has an event's name for programs, a sentence for people, and fields."""
+    """A daemon's log: each entry has an event's name for programs, a sentence for people, and fields."""
 
     def __init__(self, program: str, camera: str = "") -> None:
-        """Speak as `program`; of one `camera`, where the daemon has several."""
+        """Log for `program`, and for one `camera` if the daemon has several."""
         self.program, self._camera = program, camera
         self._logger = logging.getLogger(program)
 
     def of(self, camera: str) -> Log:
-        """Return one that says in each line which camera it speaks of."""
+        """Return a log that names `camera` in each line."""
         return Log(self.program, camera)
 
     def debug(self, message: str, *, event: str, **fields: object) -> None:
-        """Say what happens all the time."""
+        """Log what happens all the time."""
         self._say(logging.DEBUG, message, event, fields)
 
     def info(self, message: str, *, event: str, **fields: object) -> None:
-        """Say what is as it should be."""
+        """Log normal operation."""
         self._say(logging.INFO, message, event, fields)
 
     def warning(self, message: str, *, event: str, **fields: object) -> None:
-        """Say what costs frames or protection, or will, though the daemon goes on."""
+        """Log a problem that costs frames or protection while the daemon keeps running."""
         self._say(logging.WARNING, message, event, fields)
 
     def error(self, message: str, *, event: str, **fields: object) -> None:
-        """Say what could not be done."""
+        """Log a failure."""
         self._say(logging.ERROR, message, event, fields)
 
     def totals(self, totals: Totals) -> None:
-        """Say the last words: a line for each kind of thing that was counted, with its counts as fields."""
+        """Log the final counts: one line for each kind, with its counts as fields."""
         for title, counts in totals.items():
             text = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
             line = f"{title.replace('_', ' ')}: {text or 'none'}"
@@ -95,12 +95,11 @@ class TextFormatter(logging.Formatter):
     """`gradfec-edge: door: warning: ...`; the line that ends the program is `error: ...`."""
 
     def __init__(self, program: str) -> None:
-        """Write `program` before the lines of libraries, too."""
         super().__init__()
         self._program = program
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line, but for a traceback after it."""
+        """Return one line, and after it a traceback if there is one."""
         message = printable(record.getMessage())
         if record.levelno < logging.CRITICAL:
             camera, level = getattr(record, "camera", ""), record.levelname.lower()
@@ -116,18 +115,17 @@ class JSONFormatter(logging.Formatter):
     """One object: time, level, daemon, event, message, then the event's fields."""
 
     def __init__(self, program: str) -> None:
-        """Name `program` as the daemon in each object."""
         super().__init__()
         self._program = program
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line of ASCII, whatever is in it."""
+        """Return one line of ASCII."""
         moment = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
         line: dict[str, object] = {
             "time": moment.replace("+00:00", "Z"),  # RFC 3339
             "level": NAMES.get(record.levelno, record.levelname.lower()),
             "daemon": self._program,
-            "event": getattr(record, "event", record.name),  # a library's: its logger
+            "event": getattr(record, "event", record.name),  # for a library, its logger's name
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
         }
@@ -137,10 +135,10 @@ class JSONFormatter(logging.Formatter):
 
 
 class StandardError(logging.Handler):
-    """Writes lines to standard error, above the live status where there is one."""
+    """Writes lines to standard error, above the live status if there is one."""
 
     def __init__(self, program: str, form: str, level: str) -> None:
-        """Write as `text` or `json` what is at least of `level`."""
+        """Write entries of `level` and above in the format `form`, text or json."""
         super().__init__(level.upper())
         self.program, self.form = program, form
         self.stream, self._own = _standard_error()
@@ -148,10 +146,10 @@ class StandardError(logging.Handler):
         self.setFormatter(JSONFormatter(program) if form == JSON else TextFormatter(program))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record; a standard error that is gone ends nothing."""
+        """Write one entry; go on if standard error is closed."""
         try:
             line = self.format(record)
-            if above := self.above:  # which another thread may take away
+            if above := self.above:  # read once: another thread may set it to None
                 above(line)
             else:
                 self.stream.write(line + "\n")
@@ -160,7 +158,7 @@ class StandardError(logging.Handler):
             self.handleError(record)
 
     def close(self) -> None:
-        """Let go of the stream."""
+        """Close the stream."""
         super().close()
         if self._own:
             with contextlib.suppress(OSError):
@@ -168,23 +166,23 @@ class StandardError(logging.Handler):
 
 
 def _standard_error() -> tuple[TextIO, bool]:
-    """Return standard error through a descriptor of its own, for `quiet_stderr` turns the other aside; and if it is."""
+    """Return standard error, and whether it has its own descriptor, which `quiet_stderr` does not redirect."""
     try:
         return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="backslashreplace"), True
-    except (OSError, ValueError, AttributeError):  # a test's
+    except (OSError, ValueError, AttributeError):  # in a test
         return sys.stderr, False
 
 
-_at_work: list[StandardError] = []  # the one in use, if any
+_at_work: list[StandardError] = []  # the handler in use, if any
 
 
 def handler() -> StandardError | None:
-    """Return what writes the log, once `configure` has been called."""
+    """Return the handler that writes the log, after `configure`."""
     return _at_work[-1] if _at_work else None
 
 
 def configure(program: str, form: str = TEXT, level: str = "info") -> Log:
-    """Send what is logged to standard error from now on, and what libraries warn of; `close` ends it."""
+    """Write the log and the warnings of libraries to standard error from now on, until `close`."""
     close()
     new = StandardError(program, form, level)
     _at_work.append(new)
@@ -203,12 +201,12 @@ def close() -> None:
 
 
 def say(event: str, message: str) -> None:
-    """Say something of a part that daemons and other commands share: as a log line, or as a plain one."""
+    """Log an entry from code that daemons and other commands share; without a log, print a plain line."""
     _speak(logging.INFO, event, message, message)
 
 
 def fail(message: str, error: BaseException | None = None) -> None:
-    """Say why the program ends, whatever the level; with the traceback of an `error` that is our own fault."""
+    """Log why the program ends, at any level; with the traceback of `error`, which is a bug of ours."""
     _speak(logging.CRITICAL, "crashed" if error else "failed", message, f"error: {message}", error)
 
 

@@ -1,4 +1,4 @@
-"""Where the user's settings are kept: keys, and what the daemons are told."""
+"""Where the user's settings are: keys, and the daemons' settings files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import platformdirs
 def settings_folder() -> Path:
     """Return $GRADFEC_HOME, or the platform's directory for settings: ~/.config/gradfec on Linux.
 
-    Not the one for caches, which may be cleaned.
+    Not the directory for caches, because those may be deleted at any time.
     """
     home = os.environ.get("GRADFEC_HOME")
     return Path(home).expanduser() if home else platformdirs.user_config_path("gradfec", appauthor=False)

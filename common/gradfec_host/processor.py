@@ -1,4 +1,4 @@
-"""What this machine's processor is good at."""
+"""Which cipher this machine's processor computes fastest."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gradfec_common.ciphers import Cipher
 
 
 def preferred_cipher(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cipher:
-    """Return AES where the processor has instructions for it, else ChaCha20: there AES would be slow.
+    """Return AES if the processor has instructions for it, otherwise ChaCha20, because AES would be slow.
 
-    Linux says so in /proc/cpuinfo; elsewhere every x86-64 and arm64 that macOS or Windows run on is taken to have them.
+    On Linux, /proc/cpuinfo says so. On macOS and Windows, every x86-64 and arm64 processor is assumed to have them.
     """
     if sys.platform.startswith("linux"):
         return Cipher.AES_256_GCM if _says_aes(cpuinfo) else Cipher.CHACHA20_POLY1305
@@ -21,7 +21,7 @@ def preferred_cipher(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cipher:
 
 
 def _says_aes(cpuinfo: Path) -> bool:
-    """Tell whether the flags (x86) or features (Arm) of the first processor that has any include aes."""
+    """Return whether the first processor with flags (x86) or features (Arm) lists aes among them."""
     try:
         lines = cpuinfo.read_text("utf-8", errors="replace").splitlines()
     except OSError:

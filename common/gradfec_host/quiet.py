@@ -1,4 +1,4 @@
-"""Keep the start-up notices of what runs the network off stderr, where a daemon's own words belong."""
+"""Keep the start-up notices of TensorFlow and LiteRT out of stderr, which is for the daemon's own log."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-# Set before the import: TensorFlow logs errors only, and Keras runs on TensorFlow whatever the user's keras.json says.
+# Set before the import: TensorFlow logs only errors, and Keras runs on TensorFlow whatever the user's keras.json says.
 SETTINGS = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
 
 
 @contextlib.contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Import TensorFlow or Keras inside this: what they write to stderr is shown only if the import fails."""
+    """Import TensorFlow or Keras inside this context: their output on stderr appears only if the import fails."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", SETTINGS["TF_CPP_MIN_LOG_LEVEL"])
     os.environ["KERAS_BACKEND"] = SETTINGS["KERAS_BACKEND"]
     with quiet_stderr():
@@ -23,10 +23,10 @@ def quiet_tensorflow() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Show what is written to stderr inside this only if it fails.
+    """Hold back what is written to stderr inside this context, and show it only if an exception is raised.
 
-    The notices come from C++ before its logging is configured, so no setting stops them: file descriptor 2 itself is
-    turned aside meanwhile. Where TF_CPP_MIN_LOG_LEVEL is set below 2, nothing is turned aside.
+    The notices come from C++ before its logging is configured, so no setting stops them. That is why file descriptor 2
+    itself points elsewhere meanwhile. If TF_CPP_MIN_LOG_LEVEL is below 2, everything appears.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1"):
         yield

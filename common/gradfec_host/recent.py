@@ -1,4 +1,4 @@
-"""What the last seconds' frames say of a link: how many there were, what was lost, how long an answer took."""
+"""Statistics of the last seconds' frames: their rate, what was lost, how long an answer took."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ class _Frame(NamedTuple):
 
 
 class Recent:
-    """The frames of the last 10 s. It may be read while another thread adds."""
+    """The frames of the last 10 s. One thread may read while another adds."""
 
     def __init__(self) -> None:
-        """Begin without frames."""
-        self._frames: tuple[_Frame, ...] = ()  # replaced, never changed
+        self._frames: tuple[_Frame, ...] = ()  # replaced as a whole, so that readers need no lock
         self._since: float | None = None  # when the first one came
 
-    def add(self, now: float, packets: Mapping[str, int | None], latency_ms: float | None) -> None:
-        """Take note of a frame whose story is over, with its counts of packets as in the results file."""
+    def add(
+        self, now: float, datagrams: Mapping[str, int | None], recovered: int | None, latency_ms: float | None
+    ) -> None:
+        """Add a finished frame: its `datagrams` as in a record, and the number of packets `recovered`."""
         self._since = now if self._since is None else self._since
-        sent, lost, recovered = (packets.get(name) or 0 for name in ("sent", "lost", "recovered"))
-        counted = packets.get("lost") is not None  # else its report never came, and nobody knows
-        frame = _Frame(now, sent if counted else 0, lost, recovered, latency_ms)
+        lost = datagrams["lost"]
+        sent = 0 if lost is None else datagrams["sent"] or 0  # without a report, the loss is unknown
+        frame = _Frame(now, sent, lost or 0, recovered or 0, latency_ms)
         self._frames = (*self._frames[-MOST_FRAMES + 1 :], frame)
 
     def _last(self, now: float) -> list[_Frame]:
@@ -43,22 +44,22 @@ class Recent:
         if not last or self._since is None:
             return 0.0
         begin = max(self._since, now - WINDOW_S)
-        if len(last) == MOST_FRAMES:  # older ones of the window are forgotten
+        if len(last) == MOST_FRAMES:  # older frames of the window were dropped
             begin = max(begin, last[0].at)
         return len(last) / max(now - begin, 1.0)
 
     def loss(self, now: float) -> float | None:
-        """Return the share of the datagrams that was lost; None where none was sent."""
+        """Return the share of the datagrams that were lost; None if none were sent."""
         last = self._last(now)
         sent = sum(frame.sent for frame in last)
         return sum(frame.lost for frame in last) / sent if sent else None
 
     def recovered(self, now: float) -> int:
-        """Return how many lost packets parity gave back."""
+        """Return how many lost packets parity recovered."""
         return sum(frame.recovered for frame in self._last(now))
 
     def latency_ms(self, now: float) -> float | None:
-        """Return the median time to an answer; None without answers."""
+        """Return the median time to an answer; None if there are no answers."""
         times = [frame.latency_ms for frame in self._last(now) if frame.latency_ms is not None]
         return statistics.median(times) if times else None
 

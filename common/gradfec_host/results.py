@@ -1,4 +1,4 @@
-"""The results file: JSON lines, appended to, each record one whole line handed to the system in one write."""
+"""The results file: JSON lines. Each record is appended as one whole line, in one write."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from gradfec_common.errors import GradfecError
 
 STDOUT_FD = 1
 
-# What becomes of a tensor's symbols and packets. The cloud knows all of it; an edge may never hear.
+# The fates of a tensor's datagrams and packets. The cloud knows all of them; an edge may never learn them.
 UNKNOWN = "unknown"
-SYMBOL_FATES = ("received", "lost")
+DATAGRAM_FATES = ("received", "lost")
 PACKET_FATES = ("arrived", "recovered", "missing", "dropped_by_plan")
 
 
-def symbol_fates(packets: Mapping[str, int | None]) -> dict[str, int]:
-    """Return how many symbols had which fate, each one, by the counts that a record has of its `packets`."""
-    sent, received = packets["sent"] or 0, packets["received"]
+def datagram_fates(datagrams: Mapping[str, int | None]) -> dict[str, int]:
+    """Return how many datagrams had each fate, from the counts of a record's `datagrams`."""
+    sent, received = datagrams["sent"] or 0, datagrams["received"]
     if received is None:
         return {UNKNOWN: sent}
     return {"received": received, "lost": max(sent - received, 0)}  # the other side may lie
 
 
 def packet_fates(packets: Mapping[str, int | None]) -> dict[str, int]:
-    """Return how many packets had which fate, each one, by the counts that a record has of its `packets`."""
+    """Return how many packets had each fate, from the counts of a record's `packets`."""
     dropped, recovered, missing = packets["dropped_by_plan"] or 0, packets["recovered"], packets["missing"]
     kept = (packets["total"] or 0) - dropped
     if recovered is None or missing is None:
@@ -42,12 +42,12 @@ def packet_fates(packets: Mapping[str, int | None]) -> dict[str, int]:
 class ResultsFile:
     """Append JSON records to a file, or to standard output for "-".
 
-    Nothing waits in this process: what write() returned from survives a SIGKILL. What an earlier run recorded is
-    kept, and when it was cut off in the middle of a line, that line is ended before the first new one.
+    Nothing is buffered in this process: once write() returns, the record survives a SIGKILL. Records of earlier runs
+    stay. If the last one was cut off in the middle of its line, that line is ended before the first new one.
     """
 
     def __init__(self, path: str | os.PathLike[str], option: str = "--results") -> None:
-        """Open the file, making it where there is none; GradfecError, which names the `option`, when that cannot be."""
+        """Open the file, or create it; GradfecError, which names the `option`, if that fails."""
         self.option = option
         self.count = 0
         self._to_stdout = os.fspath(path) == "-"
@@ -67,30 +67,30 @@ class ResultsFile:
         if not path.parent.is_dir():
             raise GradfecError(
                 f"cannot write results to {path}: there is no folder {path.parent}; "
-                f"make it, or choose another {self.option}"
+                f"create it, or choose another {self.option}"
             )
-        # A file is opened for reading too, to see how it ends; a pipe is not, so that its reader's end shows.
+        # Open a file for reading too, to see how it ends. Do not do so with a pipe: a missing reader must be noticed.
         access = os.O_RDWR if path.is_file() or not path.exists() else os.O_WRONLY
         return os.open(path, access | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
 
     def write(self, record: Mapping[str, object]) -> None:
         """Append one record as one line, its keys in the order given.
 
-        Raises ValueError or TypeError, having written nothing, for what JSON cannot hold (NaN and infinity among
-        it), and GradfecError when the system does not take the whole line; what it took of it is cut off again.
+        Raises ValueError or TypeError, without writing anything, for values that JSON cannot hold (such as NaN and
+        infinity). Raises GradfecError if the system does not take the whole line, and removes the part that it took.
         """
         if self._fd is None:
             raise ValueError("the results file is closed")
         text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        # A file name that is not UTF-8 has lone surrogates, which only an escape can express.
+        # A file name that is not UTF-8 contains lone surrogates, which only an escape can express.
         line = ("\n" * self._torn + text + "\n").encode("utf-8", "backslashreplace")
         written = 0
         try:
             written = os.write(self._fd, line)
-            if written < len(line):  # the disk is full, or nearly: the rest tells the reason, or completes the line
+            if written < len(line):  # the disk is (almost) full: writing the rest gives the reason, or succeeds
                 written += os.write(self._fd, line[written:])
             if written < len(line):
-                raise OSError(errno.EIO, f"only {written} of {len(line)} bytes were taken")
+                raise OSError(errno.EIO, f"only {written} of {len(line)} bytes were written")
         except OSError as error:
             if written and not self._cut_off(written):
                 self._torn = line[written - 1 : written] != b"\n"
@@ -99,14 +99,14 @@ class ResultsFile:
         self.count += 1
 
     def _cut_off(self, size: int) -> bool:
-        """Take the last `size` bytes away, if they are this process's and the file can be cut; say whether."""
+        """Remove the last `size` bytes if this process wrote them and can truncate the file; return whether it did."""
         if not self._regular or self._fd is None:
             return False
         with contextlib.suppress(OSError):
-            end = os.lseek(self._fd, 0, os.SEEK_CUR)  # where our part of the line ended
-            if end == os.fstat(self._fd).st_size:  # and nobody else appended after it
+            end = os.lseek(self._fd, 0, os.SEEK_CUR)  # where our part of the line ends
+            if end == os.fstat(self._fd).st_size:  # nobody else has appended since
                 os.ftruncate(self._fd, end - size)
-                os.lseek(self._fd, end - size, os.SEEK_SET)  # redirected output is not in append mode
+                os.lseek(self._fd, end - size, os.SEEK_SET)  # redirected output may not be in append mode
                 return True
         return False
 
@@ -115,11 +115,11 @@ class ResultsFile:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         advice = f"free space, or choose another {self.option}" if full else f"choose another {self.option}"
         return GradfecError(
-            f"cannot write results to {self._name}: {error.strerror or error}; {recorded} recorded before it; {advice}"
+            f"cannot write results to {self._name}: {error.strerror or error}; {recorded} recorded before; {advice}"
         )
 
     def close(self) -> None:
-        """Close the file; standard output stays open. Closing twice is allowed."""
+        """Close the file, but not standard output. Closing twice is allowed."""
         fd, self._fd = self._fd, None
         if fd is None or self._to_stdout:
             return
@@ -141,7 +141,7 @@ class ResultsFile:
 
 
 def _ends_within_a_line(fd: int) -> bool:
-    """Say whether the file is not empty and its last byte is not a newline."""
+    """Return whether the file is not empty and its last byte is not a newline."""
     if os.fstat(fd).st_size == 0:
         return False
     os.lseek(fd, -1, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""What runs the two halves of the network: LiteRT, or TensorFlow through Keras. Both are optional, and answer alike."""
+"""The runtimes for the two halves of the network: LiteRT, or TensorFlow through Keras. Both are optional and equal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from gradfec_common.errors import UsageError
 
 AUTO, LITERT, TENSORFLOW = "auto", "litert", "tensorflow"
-RUNTIMES = {LITERT: "ai_edge_litert", TENSORFLOW: "tensorflow"}  # the package of each; the one that starts faster first
+RUNTIMES = {LITERT: "ai_edge_litert", TENSORFLOW: "tensorflow"}  # their packages, the one that starts faster first
 
 
 def cores() -> int:
@@ -17,12 +17,12 @@ def cores() -> int:
 
 
 def installed() -> list[str]:
-    """Return the runtimes that are installed, the one that `auto` means first."""
+    """Return the installed runtimes; `auto` means the first of them."""
     return [runtime for runtime, package in RUNTIMES.items() if find_spec(package)]
 
 
 def choose_runtime(name: str = AUTO) -> str:
-    """Return the runtime of that name, or for `auto` the first that is installed; UsageError where it is not."""
+    """Return the runtime `name`, or for `auto` the first that is installed; UsageError if it is not installed."""
     found = installed()
     if name == AUTO and found:
         return found[0]

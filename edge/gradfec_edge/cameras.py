@@ -12,19 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from gradfec_common.codes import fec_named
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, Network, full_name, named_cut
-from gradfec_common.plan import parse_scheme
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_common.transmit import check_code, packet_grid
 from gradfec_edge.address import resolve
 from gradfec_edge.camera import open_source
+from gradfec_edge.coding import coding_of
 from gradfec_edge.daemon import Camera
 from gradfec_edge.frontend import FrontEnd, SharedFrontEnd, load_front_end
 from gradfec_edge.importance import EstimatorFile, default_estimator, make_estimator
 from gradfec_edge.journal import Journal, Record, Story
+from gradfec_edge.modes import with_mode
 from gradfec_edge.options import EdgeOptions
 from gradfec_edge.pipeline import Pipeline
 from gradfec_edge.status import CameraStatus, answer_of
@@ -44,6 +43,9 @@ class CameraOptions:
     camera: str
     cloud: Endpoint
     name: str
+    mode: str | None
+    codec: str
+    packets_per_datagram: int | None
     protect: str
     fec: str
     importance: str | None
@@ -64,39 +66,51 @@ class CameraOptions:
 
 
 def options_of(settings: Mapping[str, Any]) -> CameraOptions:
-    """Take a camera's options out of all settings."""
-    return CameraOptions(**{field.name: settings[field.name] for field in fields(CameraOptions)})
+    """Take a camera's options out of all settings, with those that its mode implies."""
+    complete = with_mode(settings)
+    return CameraOptions(**{field.name: complete[field.name] for field in fields(CameraOptions)})
 
 
-class Coding:
-    """How a camera's frames become packets, from its options; UsageError where these do not go together."""
+class Decided:
+    """How a camera's frames become datagrams, by its options; UsageError where these do not go together."""
 
     def __init__(self, options: CameraOptions) -> None:
         """Decide all that needs neither key nor network."""
-        self.scheme = parse_scheme(options.protect, fec_named(options.fec))
-        self.cut = named_cut(options.split)
-        self.grid = packet_grid(self.cut, options.rows)
-        check_code(self.scheme.code, self.grid, self.cut)
-        self.importance = options.importance or default_estimator(self.cut, self.grid)
-        rng = np.random.default_rng(options.seed)
-        estimator = make_estimator(self.importance, self.cut, self.grid, rng)
+        self.coding = coding_of(
+            named_cut(options.split),
+            options.rows,
+            options.codec,
+            options.protect,
+            options.fec,
+            options.packets_per_datagram,
+            options.compensate,
+        )
+        cut, grid = self.coding.cut, self.coding.grid
+        self.frame_bytes = self.coding.check()
+        self.importance = options.importance or default_estimator(cut, grid)
+        estimator = make_estimator(self.importance, cut, grid, np.random.default_rng(options.seed))
         self.proxy = estimator if isinstance(estimator, EstimatorFile) else None  # part of the front-end's graph
         self.free = None if isinstance(estimator, EstimatorFile) else estimator
 
     @property
     def graph(self) -> tuple[Cut, str, int]:
         """What identifies the front-end that it needs."""
-        return (self.cut, self.importance, self.grid.rows) if self.proxy else (self.cut, "", 0)
+        coding = self.coding
+        return (coding.cut, self.importance, coding.grid.rows) if self.proxy else (coding.cut, "", 0)
 
     def settings(self, options: CameraOptions) -> dict[str, object]:
         """Return it by name."""
+        coding = self.coding
         return {
-            "split": full_name(self.cut),
-            "rows": self.grid.rows,
-            "packets": self.grid.count,
-            "packet_bytes": self.grid.size,
-            "protect": self.scheme.name,
-            "fec": self.scheme.code.name,
+            "mode": options.mode,
+            "split": full_name(coding.cut),
+            "rows": coding.grid.rows,
+            "packets": coding.grid.count,
+            "codec": coding.quantiser.name,
+            "packets_per_datagram": options.packets_per_datagram or "fit",
+            "frame_bytes": self.frame_bytes,
+            "protect": coding.policy.name,
+            "fec": options.fec,
             "importance": self.importance,
             "compensate": options.compensate,
         }
@@ -108,9 +122,9 @@ class CameraSession:
     def __init__(self, options: CameraOptions, log: Log) -> None:
         """Decide everything, and read the key; GradfecError."""
         self.options, self.log = options, log
-        self.coding = Coding(options)
+        self.decided = Decided(options)
         self.key = HandshakeKey(edge_key(options.key_file, insecure=options.insecure))
-        self.hello = new_hello(self.coding.cut.id, options.rows, options.name, preferred_cipher())
+        self.hello = new_hello(self.decided.coding.cut, options.rows, options.name, preferred_cipher())
 
     def open(self, stack: contextlib.ExitStack, files: dict[str, ResultsFile]) -> None:
         """Open the camera and the results file, which may be another camera's, too."""
@@ -124,10 +138,10 @@ class CameraSession:
 
     def ready(self, front_end: FrontEnd, process: Mapping[str, object]) -> Camera:
         """Return the parts, joined; `process` are the settings of the whole process."""
-        options, coding = self.options, self.coding
+        options, decided = self.options, self.decided
         settings = {
             "name": options.name,
-            **coding.settings(options),
+            **decided.settings(options),
             **({"insecure": True} if self.key.insecure else {"key_id": self.key.id.hex()}),
             "fps": options.fps,
             "rate": options.rate,
@@ -138,7 +152,6 @@ class CameraSession:
         }
         asked = EdgeOptions(
             options.cloud,
-            coding.cut,
             self.hello,
             self.key,
             options.in_flight,
@@ -157,14 +170,14 @@ class CameraSession:
             self.log.debug(f"{answer_of(story)} ({story.outcome})", event="frame", **told)
 
         remarks: Record = {"edge": options.name} | ({"insecure": True} if self.key.insecure else {})
-        pipeline = Pipeline(coding.cut, coding.grid, front_end, coding.free, coding.scheme, options.compensate)
-        journal = Journal(self.file, coding.cut.network.head, on_story, remarks)
+        pipeline = Pipeline(decided.coding, front_end, decided.free)
+        journal = Journal(self.file, decided.coding.cut.network.head, on_story, remarks)
         return Camera(asked, self.source, pipeline, journal, status, self.log)
 
 
 def sessions_of(cameras: Sequence[Mapping[str, Any]], log: Log) -> list[CameraSession]:
     """Decide for each camera what its options amount to; UsageError, naming it, where they are wrong."""
-    options = [CameraOptions(**camera) for camera in cameras]
+    options = [options_of(camera) for camera in cameras]
     name, count = Counter(camera.name for camera in options).most_common(1)[0]
     if count > 1:
         raise UsageError(f"{count} cameras are called {name!r}: give each [[camera]] a name of its own")
@@ -213,11 +226,12 @@ def front_ends(
 ) -> list[FrontEnd]:
     """Load each camera's front-end, warmed up; cameras that need the same one share it."""
     loaded: dict[tuple[Cut, str, int], FrontEnd] = {}
-    users = Counter(session.coding.graph for session in sessions)
+    users = Counter(session.decided.graph for session in sessions)
     for session in sessions:
-        coding = session.coding
-        if coding.graph not in loaded:
-            model = load_front_end(runtime, coding.cut, weights[coding.cut.network], coding.proxy)
+        decided = session.decided
+        if decided.graph not in loaded:
+            cut = decided.coding.cut
+            model = load_front_end(runtime, cut, weights[cut.network], decided.proxy)
             model.warm_up()
-            loaded[coding.graph] = SharedFrontEnd(model) if users[coding.graph] > 1 else model
-    return [loaded[session.coding.graph] for session in sessions]
+            loaded[decided.graph] = SharedFrontEnd(model) if users[decided.graph] > 1 else model
+    return [loaded[session.decided.graph] for session in sessions]

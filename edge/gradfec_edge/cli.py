@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from gradfec_common.errors import GradfecError
+from gradfec_edge.modes import MODES
 from gradfec_host import logs
 from gradfec_host.config import CameraOption, camera_option, config_option, config_used, each_camera
 from gradfec_host.console import (
@@ -36,12 +37,12 @@ Examples:
   gradfec-edge --camera photos/ --cloud 127.0.0.1:9000 --results answers.jsonl
   gradfec-edge --config edge.toml
 
-Exit codes: 0 done, or stopped when asked to; 1 something outside failed; 2 a wrong option.
+Exit codes: 0 finished, or stopped as asked; 1 something outside failed; 2 a wrong option.
 """
 
 IMPORTANCE = (
-    "What ranks the packets: proxy or proxy-paper (learned), activation, deviation, static, random, or the file (.npz) "
-    "of a proxy that gradfec train-proxy has made.  [default: proxy; for other splits or rows, activation]"
+    "Estimator that ranks the packets: proxy or proxy-paper (learned), activation, deviation, static, random, or a "
+    "file (.npz) made by gradfec train-proxy.  [default: proxy; for other splits or rows, activation]"
 )
 
 
@@ -52,48 +53,72 @@ IMPORTANCE = (
     metavar="SRC",
     help="Device (/dev/video0), camera number, RTSP URL, video file, image, or folder of images.",
 )
-@camera_option("--cloud", required=True, type=EndpointType(), help="Where gradfec-cloud listens.")
+@camera_option("--cloud", required=True, type=EndpointType(), help="Address of gradfec-cloud.")
+@camera_option(
+    "--mode",
+    type=click.Choice([*MODES]),
+    help="A named set of options; options that you give yourself override it. paper: 8 bits, one packet a datagram, "
+    "packets ranked by the learned proxy.",
+)
+@camera_option(
+    "--codec",
+    metavar="NAME",
+    help="How features become bytes: uniform8 to uniform4, with evenly spaced levels of 8 to 4 bits; sqrt6 to sqrt2, "
+    "with levels that are denser near zero, for features in front of a ReLU; auto.  [default: auto: sqrt4 if it fits, "
+    "otherwise uniform6]",
+)
+@camera_option(
+    "--packets-per-datagram",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Put at most this many packets into a datagram.  [default: as many as fit]",
+)
 @camera_option(
     "--protect",
-    default="FEC_20_80",
-    metavar="SCHEME",
-    help="none, or FEC_A_B: drop the least important A % of the packets and protect the other B %; "
-    "choose A a third above the link's loss, with leopard a tenth.",
+    metavar="POLICY",
+    help="none; FEC_A_B: drop the least important A % of the packets and protect the other B %, with A a third above "
+    "the link's loss, or a tenth above it with leopard; nested:k1,k2,...: any k1 datagrams are enough for the most "
+    "important packets, any k2 also for the next ones, and so on.  [default: FEC_20_80]",
 )
 @camera_option(
     "--fec",
-    default="zfec",
     metavar="CODE",
-    help="Erasure code of FEC_A_B: zfec, in small blocks; zfec:256, in blocks of so many packets; leopard, over the "
-    "whole frame, and much faster.",
+    help="Erasure code for the parity: zfec, in small groups; zfec:256, in groups of 256 datagrams; leopard, over the "
+    "whole frame and much faster.  [default: zfec]",
 )
 @camera_option("--importance", metavar="NAME", help=IMPORTANCE)
 @camera_option(
     "--compensate/--no-compensate",
     default=True,
-    help="Scale kept packets so that they stand in for dropped ones, where the estimator knows how (proxy).",
+    help="Scale the kept packets to make up for the dropped ones. Only the estimator proxy can do this.",
 )
-@camera_option("--rows", default=7, type=click.IntRange(1, 255), help="Rows of a channel in one packet.")
+@camera_option("--rows", default=7, type=click.IntRange(1, 255), help="Rows of a channel in each packet.")
 @camera_option("--split", default="conv2_block1_add", metavar="LAYER", help="Last layer that runs on the edge.")
-@camera_option("--fps", type=Number(min=0, min_open=True), help="At most so many frames a second.")
-@camera_option("--loop", is_flag=True, help="Repeat a file or folder for ever.")
-@camera_option("--in-flight", default=4, type=click.IntRange(1, 64), help="Frames that may await an answer.")
-@camera_option("--timeout-ms", default=2000, type=click.IntRange(1, 600_000), help="Give an answer up after this.")
+@camera_option("--fps", type=Number(min=0, min_open=True), help="Limit the frame rate to this many frames a second.")
+@camera_option("--loop", is_flag=True, help="Repeat a file or folder forever.")
+@camera_option("--in-flight", default=4, type=click.IntRange(1, 64), help="How many frames may wait for an answer.")
+@camera_option(
+    "--timeout-ms", default=2000, type=click.IntRange(1, 600_000), help="Give up on an answer after this time."
+)
 @camera_option(
     "--rate",
     type=Number(min=0, min_open=True),
     metavar="MBIT/S",
-    help="Send at this rate.  [default: a frame's packets over half of the frame interval, at most 100 ms]",
+    help="Send at this rate.  [default: each frame over half of the frame interval, at most 100 ms]",
 )
-@camera_option("--results", metavar="FILE|-", help="Append one JSON object a frame; - for standard output.")
-@click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve /metrics, for Prometheus, /healthz and /readyz.")
+@camera_option(
+    "--results", metavar="FILE|-", help="Append one JSON object a frame to this file; - for standard output."
+)
+@click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve /metrics for Prometheus, /healthz and /readyz.")
 @web_option
 @camera_option(
     "--thumbnail",
     is_flag=True,
-    help="Send the cloud a small picture of what the camera sees, once a second, if its live page is on (--web).",
+    help="Once a second, send the cloud a small picture of what the camera sees, if its live page is on (--web).",
 )
-@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Use these weights instead of the cached ones."
+)
 @runtime_option
 @key_file_option(cls=CameraOption)
 @insecure_option(cls=CameraOption)
@@ -101,17 +126,17 @@ IMPORTANCE = (
     "--name",
     default=platform.node() or "edge",
     show_default="this machine's name",
-    help="How this edge, or camera, is called in the records.",
+    help="Name of this edge, or camera, in the records.",
 )
 @camera_option(
     "--udp",
     default="auto",
     type=click.Choice(["auto", "plain"]),
-    help="Send many datagrams a system call where kernel and device can (UDP_SEGMENT), or always one: where netem "
-    "shapes this machine's own interface, it would lose them together.",
+    help="auto: send many datagrams a system call if kernel and device can (UDP_SEGMENT). plain: always one; use it if "
+    "netem shapes this machine's own interface, because netem would lose them together.",
 )
-@camera_option("--seed", default=0, type=click.IntRange(min=0), help="Of the estimator `random`.")
-@click.option("--json", "as_json", is_flag=True, help="At the end, print the totals as one JSON object.")
+@camera_option("--seed", default=0, type=click.IntRange(min=0), help="Seed for the estimator `random`.")
+@click.option("--json", "as_json", is_flag=True, help="Print the totals as one JSON object at the end.")
 @log_format_option
 @log_level_option
 @config_option("edge")
@@ -126,7 +151,7 @@ def main(
     log_level: str,
     **camera_options: Any,
 ) -> None:
-    """Run the first layers of the network on a camera's frames and send the features, protected, to a cloud."""
+    """Run the first layers of the network on a camera's frames, and send the features with protection to a cloud."""
     import contextlib
 
     from gradfec_edge.cameras import front_ends, open_all, page_of, resolve_all, sessions_of
@@ -140,10 +165,10 @@ def main(
     process = {"runtime": runtime, "config": config_used().path, "version": version()}
     with contextlib.ExitStack() as stack:
         open_all(sessions, stack)
-        networks = {session.coding.cut.network for session in sessions}
+        networks = {session.decided.coding.cut.network for session in sessions}
         with show_progress() as fetching:
             stores = {network: ensure_weights(network, weights, fetching) for network in networks}
-        resolve_all(sessions)  # whatever can fail at once fails before TensorFlow takes its seconds
+        resolve_all(sessions)  # fail early: loading TensorFlow takes seconds
         models = front_ends(sessions, runtime, stores)
         cameras = [session.ready(model, process) for session, model in zip(sessions, models, strict=True)]
         live = not any(prints_on_terminal(session.options.results) for session in sessions)
@@ -160,7 +185,7 @@ def main(
 
 
 def raise_errors(errors: Mapping[str, BaseException | None]) -> None:
-    """Raise what ended a camera: the error of the only one, or one that counts them, but our own faults first."""
+    """Raise what ended a camera: a bug of ours first, then the only error, or one error that counts them all."""
     failed = {name: error for name, error in errors.items() if error is not None}
     for error in failed.values():
         if len(errors) == 1 or not isinstance(error, GradfecError):

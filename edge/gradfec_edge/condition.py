@@ -1,4 +1,4 @@
-"""A condition that tasks of the event loop wait for."""
+"""A condition for tasks of the event loop to wait for."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Callable
 class Condition:
     """Lets tasks wait until a predicate holds.
 
-    `asyncio.Condition` cannot be used here: it has a lock, and the callbacks that change our state (a socket is
-    readable, a timer has fired) cannot await one. Without a lock nothing can go wrong, because everything runs on one
-    event loop: no state changes between the check of a predicate and the next `await` of the task that checked it.
+    `asyncio.Condition` does not fit: it has a lock, and the callbacks that change our state (a socket is readable, a
+    timer has fired) cannot wait for a lock. We need none. Everything runs on one event loop, so nothing changes
+    between the check of a predicate and the next `await` of the task that checked it.
 
-    The time limit is a timer of the loop. `asyncio.wait_for` would do, but before Python 3.12 it may swallow a
-    cancellation, and a daemon that is asked to stop would not.
+    The time limit is a timer of the loop, and not `asyncio.wait_for`. Before Python 3.12, that may swallow a
+    cancellation; then a daemon that was told to stop would go on.
     """
 
     def __init__(self) -> None:
-        """Create a condition that no task waits for yet."""
+        """Create the condition; nothing waits for it yet."""
         self._waiters: set[asyncio.Future[bool]] = set()
 
     def notify(self) -> None:

@@ -2,10 +2,10 @@
 
     camera -> Intake: frame -> front-end -> importance -> packets
            -> Sending: one tensor after the other -> Link: sealed datagrams, paced -> cloud
-    cloud  -> Link: events -> Flights: answers, records; LinkHealth: whether the cloud is there; Watch: pages
+    cloud  -> Link: events -> InFlight: answers and records; LinkHealth: the state of the link; Watch: the pages
 
-Each of them owns its state. The daemon joins them, hands the link's events to those that they concern, and goes
-through the phases of its Lifecycle.
+Each of them owns its state. The daemon joins them, passes the link's events on to those that need them, and follows
+the phases of its Lifecycle.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import os
 import time
 from typing import NamedTuple
 
-from gradfec_common import wire
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_WARNING
 from gradfec_common.session.edge import Answered, Closed, Connected, EdgeLimits, EdgeSession, Event, LinkLost, Refused
-from gradfec_edge.flights import Flights
 from gradfec_edge.frames import Source
 from gradfec_edge.health import LinkHealth, LinkState
+from gradfec_edge.in_flight import InFlight
 from gradfec_edge.intake import Intake
 from gradfec_edge.journal import Journal
 from gradfec_edge.lifecycle import Lifecycle, Phase
@@ -55,7 +54,7 @@ class EdgeDaemon:
         """Join the parts; `run` does the work."""
         options, self.source, self.pipeline, self.journal, self.status, self.log = camera
         self.options = options
-        head = options.cut.network.head
+        head = self.pipeline.coding.cut.network.head
         limits = EdgeLimits(answer_timeout_s=options.timeout_s)
         session = EdgeSession(options.hello, head, options.key, os.urandom, time.monotonic(), limits)
         self.life = Lifecycle()
@@ -63,19 +62,21 @@ class EdgeDaemon:
         self.link = Link(options.cloud, session, self._on_event, batched=options.batched_udp)
         self.watch = Watch(options.hello.name, options.cloud, session, thumbnail=options.thumbnail)
         self._pacing = Pacing(options.rate_mbit_s, self.source.interval)
-        self._flights = Flights(options.in_flight, self.journal, metrics)
-        self._intake = Intake(self.source, self.pipeline, self._flights, self.health)
-        self._sending = Sending(self.link, self.health, self._pacing, self._flights, self.watch, live=self.source.live)
+        self._in_flight = InFlight(options.in_flight, self.journal, metrics)
+        self._intake = Intake(self.source, self.pipeline, self._in_flight, self.health)
+        self._sending = Sending(
+            self.link, self.health, self._pacing, self._in_flight, self.watch, live=self.source.live
+        )
 
     async def run(self) -> None:
-        """Work until the source ends or `stop` is called; GradfecError if it cannot go on."""
+        """Send frames until the source ends or `stop` is called; GradfecError if it cannot go on."""
         sending = self.life.beside(self._sending.run)
         try:
             await self.life.during(Phase.TAKING, self._take_frames)
             await self.life.during(Phase.FINISHING, self._finish)
         finally:
-            await self._intake.close()
             sending.cancel()
+            await self._intake.close()
             await self.link.close()
             self.health.end()
             self.watch.ended()
@@ -83,9 +84,9 @@ class EdgeDaemon:
             raise self.life.failure
 
     def stop(self) -> None:
-        """Take no more frames; when called again, do not wait for answers either."""
+        """Take no more frames. When called again, do not wait for answers either."""
         if self.life.stop() is Phase.FINISHING and self.link.session.open_tensors:
-            waiting = "stopping: frames on their way await their answers; a second signal stops at once"
+            waiting = "stopping: waiting for the answers to frames in flight; a second signal stops at once"
             self.log.info(waiting, event="stopping")
 
     async def _take_frames(self) -> None:
@@ -100,7 +101,7 @@ class EdgeDaemon:
         await self.link.until_all_closed()
 
     def _say_how(self) -> None:
-        """Say all that was decided, in one line."""
+        """Log all that was decided, in one line."""
         source, cloud = self.source.name, str(self.options.cloud)
         settings = {**self.options.settings, "udp": "batched" if self.link.batched else "plain"}
         self.log.info(
@@ -116,30 +117,31 @@ class EdgeDaemon:
                 case Connected() | LinkLost() | Refused():
                     self.health.saw(event)
                 case Answered():
-                    self._flights.answered(event)
+                    self._in_flight.answered(event)
                 case Closed():
-                    self.watch.closed(event, self._flights.closed(event))
+                    self.watch.closed(event, self._in_flight.closed(event))
         except GradfecError as error:  # the cloud refuses this edge for good, or a record cannot be written
             self.life.fail(error)
         if isinstance(event, Connected):
             self._check_rate(event.deadline_s)
 
     def _check_rate(self, deadline_s: float) -> None:
-        grid = self.pipeline.grid
-        if warning := self._pacing.too_slow(8 * grid.count * (grid.size + wire.OVERHEAD_BYTES), deadline_s):
+        frame_bytes = self.pipeline.coding.check()
+        if frame_bytes is not None and (warning := self._pacing.too_slow(8 * frame_bytes, deadline_s)):
             self.log.warning(warning, event="slow_rate")
 
     def totals(self) -> Totals:
-        """Return what has been counted, for the last words."""
+        """Return all counts, for the lines at the end."""
         return {
             "frames": {**self.journal.outcomes, "skipped": self.source.skipped},
             "packets": dict(self.journal.packets),
+            "datagrams": dict(self.journal.datagrams),
             "datagrams_sent": dict(self.link.sent),
             "datagrams_received": dict(self.link.received),
         }
 
     def snapshot(self) -> Snapshot:
-        """Return the counts and states of now."""
+        """Return the present counts and states."""
         now = time.monotonic()
         return Snapshot(
             connected=self.health.connected,
@@ -152,11 +154,11 @@ class EdgeDaemon:
         )
 
     def row(self) -> tuple[CameraStatus, LinkState]:
-        """Return what the live status shows of this camera; called in its thread."""
+        """Return what the live status shows of this camera. It is called in the live status's thread."""
         return self.status, self.health.state
 
     def why_not_ready(self) -> str:
-        """Say why frames get no answers now; nothing if they do."""
+        """Return why frames get no answers now; empty if they do."""
         if self.life.phase is not Phase.TAKING:
             return "it is leaving"
         if why_not := self.health.why_not:

@@ -17,7 +17,7 @@ class FiniteSource(ABC):
     live = False
 
     def __init__(self, name: str, loop: bool, fps: float | None, warn: Warn) -> None:
-        """Read the first picture, so that a source without any is an error now and not later."""
+        """Read the first picture, so that a source without pictures is an error at once."""
         self.name = name
         self.skipped = 0
         self._loop, self._warn, self._pace = loop, warn, Pace(fps)
@@ -33,11 +33,11 @@ class FiniteSource(ABC):
 
     @abstractmethod
     def _one_pass(self) -> Iterator[tuple[str, Image]]:
-        """Yield (name, picture), once through."""
+        """Yield each (name, picture) once."""
 
     @abstractmethod
     def _nothing(self) -> str:
-        """Say what is wrong with a source that has no picture."""
+        """Return the error message for a source without pictures."""
 
     def _all_passes(self) -> Generator[tuple[str, Image], None, None]:
         sent = True
@@ -48,7 +48,7 @@ class FiniteSource(ABC):
                 sent = self._loop
 
     def next_frame(self, timeout: float = FOREVER_S) -> Frame | None:
-        """Return the next frame once it is due; None, and it stays the next one, if that is not within `timeout` s."""
+        """Return the next frame when it is due. If that is not within `timeout` seconds, return None and keep it."""
         with self._lock:
             if self._ahead is None:
                 self._ahead = next(self._pictures, None)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gradfec_common.errors import GradfecError
 
 MAX_IMAGE_PIXELS = 100_000_000
-FOREVER_S = 1e9  # thirty years; a thread cannot be asked to wait for much longer
+FOREVER_S = 1e9  # thirty years; the limit for a thread's wait is not much higher
 
 Image = NDArray[np.uint8]
 Warn = Callable[[str], None]
@@ -53,7 +53,7 @@ class Source(Protocol):
 
 
 class Capture(Protocol):
-    """The part of cv2.VideoCapture that is used here, so that tests can stand in for a camera."""
+    """The part of cv2.VideoCapture that is used here. Tests provide their own."""
 
     def isOpened(self) -> bool: ...  # noqa: D102, N802
     def read(self) -> tuple[bool, Any]: ...  # noqa: D102
@@ -65,7 +65,7 @@ Opener = Callable[[int | str], Capture]
 
 
 class Pace:
-    """Say when the next frame may go, for at most `fps` frames a second; no limit when it is None."""
+    """Decides when the next frame may go, so that there are at most `fps` a second; None is no limit."""
 
     def __init__(self, fps: float | None) -> None:
         """Let the first frame go at once."""
@@ -79,13 +79,14 @@ class Pace:
     def took(self, now: float) -> None:
         """Record that a frame went at `now`."""
         if self.interval is not None:
-            # A little late: keep the beat, so that the rate does not drift. A whole beat late: no catching up.
+            # If it is a little late, keep the beat, so that the rate does not drift. If it is late by a whole beat or
+            # more, do not try to catch up.
             late = now - self._due
             self._due = (self._due if late < self.interval else now) + self.interval
 
 
 def as_bgr(image: Any, name: object) -> Image:
-    """Check a decoded picture and bring it to BGR, (h, w, 3) uint8; GradfecError, naming it, when it cannot be."""
+    """Check a decoded picture and convert it to BGR, (h, w, 3) uint8; GradfecError, with its name, if that fails."""
     if not isinstance(image, np.ndarray) or image.ndim not in {2, 3} or image.size == 0:
         raise GradfecError(f"{name} gives no picture")
     if image.shape[0] * image.shape[1] > MAX_IMAGE_PIXELS:

@@ -1,4 +1,4 @@
-"""How the link to the cloud is: a named state to wait for, and the lines that the user reads about it."""
+"""The health of the link: named states, a way to wait for one, and the messages that users read about it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from gradfec_host.console import Endpoint
 from gradfec_host.logs import Log, printable
 
 PATIENCE_S = 30.0  # how long a file or folder waits for a cloud that does not answer
-PASSING_REFUSALS = {"leaving", "full"}  # reasons that may pass: the edge keeps trying
+TEMPORARY_REFUSALS = {"leaving", "full"}  # reasons for which the edge keeps trying
 
 
 class LinkState(Enum):
-    """The states of a link. The last event decides which one it is in; ENDED is final."""
+    """The states of a link. The last event alone decides the state; nothing comes after ENDED."""
 
     LOOKING = "looking"  # for a cloud that answers
     CONNECTED = "connected"
-    REFUSED = "refused"  # the cloud takes no edge now; the edge keeps trying
+    REFUSED = "refused"  # for now; the edge keeps trying
     ENDED = "ended"  # the daemon has said goodbye
 
 
@@ -39,7 +39,7 @@ class LinkHealth:
 
     @property
     def connected(self) -> bool:
-        """Whether the cloud is there."""
+        """Whether the cloud answers."""
         return self.state is LinkState.CONNECTED
 
     @property
@@ -48,18 +48,18 @@ class LinkHealth:
         return "" if self.connected else self._refusal or f"not connected to {self._cloud}"
 
     async def until_connected(self) -> None:
-        """Wait for the cloud; GradfecError if it is not there within PATIENCE_S."""
+        """Wait until the link is connected; GradfecError if it is not after PATIENCE_S."""
         if not await self._changed.wait_for(lambda: self.connected, PATIENCE_S):
             raise GradfecError(self._refusal or self._silence())
 
     def look(self, *, forever: bool) -> None:
-        """Say that the edge looks for the cloud; if it does so `forever`, warn the user of a long silence."""
+        """Log that the edge looks for the cloud. If it does so `forever`, warn once if the cloud is silent."""
         self._log.info(f"looking for {self._cloud}", event="looking", cloud=str(self._cloud))
         if forever:
             self._silence_timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._warn_of_silence)
 
     def saw(self, event: Connected | LinkLost | Refused) -> None:
-        """Follow an event of the protocol core; GradfecError if the cloud refuses this edge for good."""
+        """Follow an event of the protocol core; GradfecError if trying again is of no use."""
         match event:
             case Connected():
                 self._on_connected(event)
@@ -92,11 +92,11 @@ class LinkHealth:
 
     def _on_refused(self, event: Refused) -> None:
         self._metrics.refused(event.reason)
-        if event.reason not in PASSING_REFUSALS:
+        if event.reason not in TEMPORARY_REFUSALS:
             raise GradfecError(f"{self._cloud} refuses this edge: {printable(event.detail)}")
-        refusal, before = f"{self._cloud} takes no edge now: {printable(event.detail)}", self._refusal
+        refusal, before = f"{self._cloud} accepts no new edges now: {printable(event.detail)}", self._refusal
         self._enter(LinkState.REFUSED, refusal)
-        if refusal != before:  # the cloud repeats itself with each hello
+        if refusal != before:  # each hello brings the same refusal
             self._log.warning(f"{refusal}; trying again", event="refused", cloud=str(self._cloud))
 
     def _warn_of_silence(self) -> None:
@@ -104,7 +104,7 @@ class LinkHealth:
             self._log.warning(f"{self._silence()}; trying again", event="silent", cloud=str(self._cloud))
 
     def _silence(self) -> str:
-        """Say what to check if the cloud does not answer. It may be there: it gives strangers no reply."""
+        """Say what to check. The cloud may well be there: senders without the key get no reply."""
         same_key = f"it has this edge's key {self._key.id.hex()} (strangers get no answer)"
         return (
             f"no answer from {self._cloud} for {PATIENCE_S:.0f} s: check that gradfec-cloud runs there, that "

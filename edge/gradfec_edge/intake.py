@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 
-from gradfec_edge.flights import Flights, Outgoing
 from gradfec_edge.frames import Frame, Source
 from gradfec_edge.health import LinkHealth
+from gradfec_edge.in_flight import InFlight, Outgoing
 from gradfec_edge.pipeline import Pipeline
 
 CAMERA_PATIENCE_S = 10.0  # how long a camera that is asked for a frame counts as delivering; at least two intervals
 
 
 class Intake:
-    """Takes the next frame when there is a place for it."""
+    """Takes a frame whenever there is a free slot."""
 
-    def __init__(self, source: Source, pipeline: Pipeline, flights: Flights, health: LinkHealth) -> None:
+    def __init__(self, source: Source, pipeline: Pipeline, in_flight: InFlight, health: LinkHealth) -> None:
         """Join the parts."""
-        self._source, self._pipeline, self._flights, self._health = source, pipeline, flights, health
+        self._source, self._pipeline, self._in_flight, self._health = source, pipeline, in_flight, health
         self._started_at = time.monotonic()
         self._taken_at: float | None = None  # when the newest frame was taken
         self._asking_since: float | None = None  # while the camera is asked for one
@@ -26,21 +26,21 @@ class Intake:
     async def next(self) -> Outgoing | None:
         """Return the next frame, encoded; None if the source has ended.
 
-        A file waits while the cloud is away; GradfecError if that takes too long. A camera's frames are given up.
+        While the cloud is away, a camera's frames are given up, but a file waits; GradfecError if it waits too long.
         """
         while (frame := await self._take()) is not None:
             if self._health.connected or not self._source.live:
                 encoded, stages = await asyncio.to_thread(self._pipeline.encode, frame.image)
                 return Outgoing(frame, encoded, stages, time.perf_counter())
-            self._flights.gave_up(frame)
+            self._in_flight.gave_up(frame)
         return None
 
     async def _take(self) -> Frame | None:
-        await self._flights.take_place()
+        await self._in_flight.take_slot()
         if not self._source.live:
             await self._health.until_connected()
         self._asking_since = time.monotonic()
-        frame = await asyncio.to_thread(self._source.next_frame)  # for as long as it takes: `close` ends it
+        frame = await asyncio.to_thread(self._source.next_frame)  # waits until there is one, or `close` is called
         if frame is not None:
             self._taken_at, self._asking_since = time.monotonic(), None
         return frame
@@ -56,5 +56,5 @@ class Intake:
         return now - (self._started_at if self._taken_at is None else self._taken_at)
 
     async def close(self) -> None:
-        """Let go of the camera, in a thread: a driver that is stuck must not hold up other cameras."""
+        """Close the source, in a thread: a driver that hangs must not hold up other cameras."""
         await asyncio.to_thread(self._source.close)

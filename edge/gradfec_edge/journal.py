@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gradfec_common.heads import Answer, Head
-from gradfec_common.plan import Plan
+from gradfec_common.protect import Plan
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.wire import Report, Result
 from gradfec_edge.frames import Frame
@@ -31,7 +31,7 @@ class Story:
     latency_ms: float = 0.0  # where there is a result
     result: Result | None = None
     report: Report | None = None
-    sent: int = 0  # symbols
+    sent: int = 0  # datagrams
 
     @property
     def outcome(self) -> str:
@@ -40,17 +40,24 @@ class Story:
 
     @property
     def packets(self) -> dict[str, int | None]:
-        """The counts of the record; what is not known is None."""
-        plan, result, report = self.plan, self.result, self.report
+        """The record's counts of packets; what is not known is None."""
+        plan, result = self.plan, self.result
         return {
             "total": plan.total if plan else 0,
             "dropped_by_plan": len(plan.dropped) if plan else 0,
-            "parity": plan.parity if plan else 0,
-            "sent": self.sent,
-            "received": report.received if report else None,
-            "lost": self.sent - report.received if report else None,
             "recovered": result.recovered if result else None,
             "missing": result.missing if result else None,
+        }
+
+    @property
+    def datagrams(self) -> dict[str, int | None]:
+        """The record's counts of datagrams; what is not known is None."""
+        report = self.report
+        return {
+            "sent": self.sent,
+            "parity": self.plan.parity if self.plan else 0,
+            "received": report.received if report else None,
+            "lost": self.sent - report.received if report else None,
         }
 
     @property
@@ -72,6 +79,7 @@ class Story:
             "outcome": self.outcome,
             **self.answer.record(),
             "packets": self.packets,
+            "datagrams": self.datagrams,
             "latency_ms": round(self.latency_ms, 3) if self.result else None,
             "stages_ms": self.all_stages_ms,
         }
@@ -91,6 +99,7 @@ class Journal:
         self._remarks = remarks or {}
         self.outcomes: Counter[str] = Counter()
         self.packets: Counter[str] = Counter()
+        self.datagrams: Counter[str] = Counter()
         self._results = results
         self._head, self._on_story = head, on_story
         self._sent: dict[int, Story] = {}
@@ -122,5 +131,6 @@ class Journal:
             self._results.write(story.record() | self._remarks)
         self.outcomes[story.outcome] += 1
         self.packets.update({name: count or 0 for name, count in story.packets.items()})
+        self.datagrams.update({name: count or 0 for name, count in story.datagrams.items()})
         self._on_story(story)
         return story

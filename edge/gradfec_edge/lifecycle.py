@@ -11,23 +11,23 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Phase(Enum):
-    """What a daemon does at the moment.
+    """What a daemon is doing.
 
-    A phase ends when its work is done, or when the user asks the daemon to stop. Both lead to the next phase, so that
-    the first signal ends TAKING and a second one ends FINISHING. An error leads to LEAVING from any phase. No phase
-    comes back.
+    A phase ends when its work is done, or when the user asks the daemon to stop. Both lead to the next phase. So the
+    first signal ends TAKING, and the second one ends FINISHING. An error leads to LEAVING from any phase. A phase
+    that is over never comes back.
     """
 
-    TAKING = "taking"  # takes frames, and sends them
-    FINISHING = "finishing"  # takes no more; frames that were taken are sent, and their answers awaited
-    LEAVING = "leaving"  # waits for nothing any more; says goodbye
+    TAKING = "taking"  # takes frames and sends them
+    FINISHING = "finishing"  # takes no more frames; sends those it has, and waits for their answers
+    LEAVING = "leaving"  # waits for nothing but the goodbye
 
 
 NEXT = {Phase.TAKING: Phase.FINISHING, Phase.FINISHING: Phase.LEAVING, Phase.LEAVING: Phase.LEAVING}
 
 
 class Lifecycle:
-    """Knows the phase, runs its work, and keeps the first error."""
+    """Holds the phase, runs its work, and keeps the first error."""
 
     def __init__(self) -> None:
         """Begin with TAKING."""
@@ -36,7 +36,7 @@ class Lifecycle:
         self._work: asyncio.Task[None] | None = None  # of this phase
 
     async def during(self, phase: Phase, work: Work) -> None:
-        """Do the work of `phase` until it is done or the phase is over; not at all if the phase is over already."""
+        """Do the work of `phase` until it is done or the phase ends; skip it if the phase has ended already."""
         if self.phase is not phase:
             return
         self._work = asyncio.create_task(work())
@@ -49,13 +49,13 @@ class Lifecycle:
             self._enter(NEXT[phase])
 
     def beside(self, work: Work) -> asyncio.Task[None]:
-        """Start work that goes on through several phases. If it fails, it ends them."""
+        """Start work that goes on through all phases. If it fails, they end."""
         task = asyncio.create_task(work())
         task.add_done_callback(self._note_failure)
         return task
 
     def stop(self) -> Phase:
-        """End the phase, because the user asks for it; return the next one."""
+        """End the phase at the user's request; return the next one."""
         self._enter(NEXT[self.phase])
         return self.phase
 

@@ -24,7 +24,7 @@ RESOLVE_AGAIN_S = 5.0  # while the cloud is silent: it may have moved to another
 
 
 class OpenTensor(NamedTuple):
-    """A tensor that has its number: `bodies` (m, bytes) are to be sent, spread over `spread_s` seconds."""
+    """A tensor that has a number: `bodies` (m, bytes) to be sent, spread over `spread_s` seconds."""
 
     number: int
     bodies: Bytes
@@ -37,9 +37,9 @@ class Link:
     def __init__(
         self, cloud: Endpoint, session: EdgeSession, on_event: Callable[[Event], None], *, batched: bool = True
     ) -> None:
-        """Prepare; `open` does the rest. `on_event` is called on the loop, for each event in order.
+        """Prepare; `open` does the rest. `on_event` gets each of the core's events, in order, on the loop.
 
-        `batched` may be False to send one datagram a call where the kernel could take more.
+        With `batched` False, each datagram has its own system call.
         """
         self.cloud = cloud
         self.session = session
@@ -56,7 +56,7 @@ class Link:
 
     @property
     def sent(self) -> Counter[str]:
-        """Datagrams given to the kernel, by what they are."""
+        """Datagrams given to the kernel, by kind."""
         return self._port.sent
 
     @property
@@ -65,7 +65,7 @@ class Link:
         return self.session.counts + Counter({Drop.FOREIGN_ADDRESS.value: self._port.foreign})
 
     async def open(self) -> None:
-        """Resolve the cloud's name and start to look for it; GradfecError if that fails."""
+        """Resolve the cloud's name and start to look for the cloud; GradfecError if the name has no address."""
         try:
             await self._connect()
         except OSError as error:
@@ -73,13 +73,13 @@ class Link:
         self._pump()
 
     def open_tensor(self, encoded: EncodedTensor, spread_s: float) -> OpenTensor | None:
-        """Number a tensor, which `send` is to follow at once; None if the cloud is not there."""
+        """Give a tensor its number, to be followed by `send` at once; None if the link is lost."""
         if not self.session.connected:
             return None
         return OpenTensor(*self.session.open_tensor(encoded, time.monotonic(), spread_s), spread_s)
 
     async def send(self, tensor: OpenTensor) -> None:
-        """Seal and send a tensor's datagrams as they fall due; stop early if nobody awaits the tensor any more."""
+        """Seal and send a tensor's datagrams as they are due. Stop early if its answer is no longer awaited."""
         self._pump()
         start, done, count = time.monotonic(), 0, len(tensor.bodies)
         while done < count:
@@ -94,11 +94,11 @@ class Link:
                 await asyncio.sleep(INTERVAL_S if done == until else 0)
 
     async def until_all_closed(self) -> None:
-        """Wait until each tensor that was opened has been answered or given up."""
+        """Wait until every open tensor is answered or given up."""
         await self._pumped.wait_for(lambda: not self.session.open_tensors)
 
     async def close(self) -> None:
-        """Say goodbye, until the cloud has heard it, and close the socket."""
+        """Say goodbye until the cloud has heard it, then close the socket."""
         self.session.leave(time.monotonic())
         self._pump()
         await self._pumped.wait_for(lambda: self.session.left)
@@ -109,7 +109,7 @@ class Link:
         self._port.close()
 
     def _pump(self) -> None:
-        """Send what the core has to say, set the clock for its next timer, and hand on its events."""
+        """Send the core's datagrams, set the clock for its next timer, and pass on its events."""
         for datagram in self.session.datagrams_to_send():
             self._port.send_control(datagram)
         if self._timer:
@@ -132,13 +132,13 @@ class Link:
             self._pump()
 
     async def _connect(self) -> None:
-        """Take the first address of the cloud's name, unless it is the one in use."""
+        """Use the address of the cloud's name, unless it is in use already."""
         family, address = await asyncio.to_thread(resolve, self.cloud)
         if address != self._port.address and not self.session.connected:
             self._port.use(family, address)
 
     async def _follow_name(self) -> None:
-        """While the cloud is silent, look up its name again from time to time."""
+        """Look up the cloud's name from time to time until the link is connected."""
         while not await self._pumped.wait_for(lambda: self.session.connected, RESOLVE_AGAIN_S):
             with contextlib.suppress(OSError, GradfecError):
                 await self._connect()

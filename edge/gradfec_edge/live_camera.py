@@ -1,4 +1,4 @@
-"""A camera or stream that is read all the time, of which only the newest frame is kept."""
+"""A camera or stream that is read all the time. Only its newest frame is kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CAP_PROP_FPS = 5  # OpenCV's number; importing OpenCV is left to camera.py
 
 
 class LiveCamera:
-    """A device or stream that a thread of its own reads all the time; only the newest frame is kept.
+    """A device or stream, read all the time by its own thread. Only the newest frame is kept.
 
     A camera that fails is closed and opened again, after 0.25 s at first, doubling to 5 s.
     """
@@ -34,7 +34,7 @@ class LiveCamera:
         open_capture: Opener,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
-        """Start reading; a camera that is absent is waited for."""
+        """Start reading, or waiting for a camera that is absent."""
         self.name = name
         self.skipped = 0
         self._target, self._warn, self._open_capture, self._pace = target, warn, open_capture, Pace(fps)
@@ -53,7 +53,7 @@ class LiveCamera:
         try:
             while not self._closed.is_set():
                 self._capture_and_wait()
-        finally:  # however this thread ends, nobody waits for its frames any more
+        finally:  # even if this thread crashes, next_frame() must not wait for ever
             self._end()
 
     def _capture_and_wait(self) -> None:
@@ -107,7 +107,7 @@ class LiveCamera:
         return "it cannot be opened (does another program use it?)"
 
     def next_frame(self, timeout: float = FOREVER_S) -> Frame | None:
-        """Return the newest frame that nobody took yet, waiting at most `timeout` seconds for one."""
+        """Return the newest frame if it was not taken yet, or wait at most `timeout` seconds for the next."""
         deadline = time.monotonic() + timeout
         with self._changed:
             while not self._closed.is_set():
@@ -129,7 +129,7 @@ class LiveCamera:
         return self._closed.is_set()
 
     def close(self) -> None:
-        """Stop reading; wait for the thread that reads, 2 s at most, because it may be stuck in a driver."""
+        """Stop reading, and wait for the thread that reads: 2 s at most, because a driver may hang."""
         self._end()
         if threading.current_thread() is not self._thread:
             self._thread.join(CLOSE_WAIT_S)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.plan import Plan
+from gradfec_common.cells import Cell
+from gradfec_common.protect import Plan
 from gradfec_common.reassembly import Mask, read_map
 from gradfec_common.wire import Report, Result
 from gradfec_edge.cells import cells_of
 from gradfec_host.results import UNKNOWN
-from gradfec_web.view import Cell
 
 IMPORTANCE_FATES = ("delivered", "missing", "dropped_by_plan", UNKNOWN)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A tensor that was sent: its plan, its symbols' headers (sent,) in send order, its packets' shares (packets,)."""
+    """A tensor that was sent: its plan, and the share (packets,) of the importance that each of its packets has."""
 
     plan: Plan
-    headers: npt.NDArray[Any]
     shares: npt.NDArray[np.float32]
 
     def fates(self, result: Result | None, report: Report | None) -> dict[str, float]:
@@ -39,10 +37,10 @@ class Weights:
         return fates | {"delivered": kept - lost, "missing": lost}
 
     def _missing(self, report: Report | None) -> Mask | None:
-        """Tell of each packet (packets,) whether it was sent and is lost for good; None where no report has a map."""
+        """Return which packets (packets,) were sent and are lost for good; None where no report has a map."""
         arrived = read_map(report.arrived, self.plan.sent) if report else None
         if arrived is None:
             return None
-        cells = cells_of(self.plan, self.headers, arrived, complete=False)
+        cells = cells_of(self.plan, arrived, complete=False)
         missing: Mask = (cells == Cell.LOST) | (cells == Cell.UNRECOVERED)
         return missing

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from gradfec_common.wire import Drop
 from gradfec_edge.journal import Story
 from gradfec_edge.losses import IMPORTANCE_FATES
-from gradfec_host.results import PACKET_FATES, SYMBOL_FATES, UNKNOWN, packet_fates, symbol_fates
+from gradfec_host.results import DATAGRAM_FATES, PACKET_FATES, UNKNOWN, datagram_fates, packet_fates
 from gradfec_web.monitor import LATENCY_BUCKETS, STAGE_BUCKETS
 
 # All values that a label can have: a counter is there, as 0, before its first event, which rate() would not see else.
@@ -74,8 +74,8 @@ class EdgeMetrics(Collector):
             buckets=STAGE_BUCKETS,
             registry=registry,
         )
-        self.symbols = counter("symbols", "Symbols of frames that were sent, by what became of them.", "fate")
-        self.parity = counter("parity_symbols", "Symbols that were sent extra: parity.")
+        self.datagrams = counter("tensor_datagrams", "Datagrams of frames that were sent, by their fate.", "fate")
+        self.parity = counter("parity_datagrams", "Of these, those that carry nothing but parity.")
         self.packets = counter("packets", "Packets of frames that were sent, by what became of them.", "fate")
         self.importance = counter(
             "importance", "Importance of packets, 1 for each frame that was sent, by what became of them.", "fate"
@@ -128,7 +128,7 @@ class CameraMetrics:
         for family, values in (
             (of.frames, OUTCOMES),
             (of.stage, STAGES),
-            (of.symbols, (*SYMBOL_FATES, UNKNOWN)),
+            (of.datagrams, (*DATAGRAM_FATES, UNKNOWN)),
             (of.packets, (*PACKET_FATES, UNKNOWN)),
             (of.importance, IMPORTANCE_FATES),
             (of.link_losses, LOSSES),
@@ -139,16 +139,16 @@ class CameraMetrics:
 
     def ended(self, story: Story) -> None:
         """Count a frame whose story is over."""
-        of, camera, packets = self._of, self._camera, story.packets
+        of, camera = self._of, self._camera
         of.frames.labels(camera, story.outcome if story.plan else "unsent").inc()
         for stage, milliseconds in story.stages_ms.items():
             of.stage.labels(camera, stage).observe(milliseconds / 1000)
         if story.result:
             of.latency.labels(camera).observe(story.latency_ms / 1000)
-        of.parity.labels(camera).inc(packets["parity"] or 0)
+        of.parity.labels(camera).inc(story.datagrams["parity"] or 0)
         for family, counts in (
-            (of.symbols, symbol_fates(packets)),
-            (of.packets, packet_fates(packets)),
+            (of.datagrams, datagram_fates(story.datagrams)),
+            (of.packets, packet_fates(story.packets)),
             (of.importance, story.importance),
         ):
             for fate, count in counts.items():

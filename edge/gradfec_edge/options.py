@@ -1,4 +1,4 @@
-"""What the user asked for of one camera's session with its cloud."""
+"""What the user asked for, for one camera's session with its cloud."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gradfec_common.errors import UsageError
-from gradfec_common.networks import Cut
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import Hello
 from gradfec_host.console import Endpoint
@@ -18,17 +17,16 @@ class EdgeOptions:
     """The options, checked."""
 
     cloud: Endpoint
-    cut: Cut
     hello: Hello
     key: HandshakeKey
     in_flight: int
     timeout_s: float
     rate_mbit_s: float | None
-    batched_udp: bool = True  # where kernel and device can
-    thumbnail: bool = False  # whether sketches have a small picture of what the camera sees
+    batched_udp: bool = True  # where the kernel and the device can do it
+    thumbnail: bool = False  # whether sketches contain a small picture of the frame
     settings: Mapping[str, object] = field(default_factory=dict)  # all that was decided, by name, for the first line
 
     def __post_init__(self) -> None:
-        """Refuse a rate that is none, with UsageError."""
+        """Check the rate; UsageError if it is not a positive number."""
         if self.rate_mbit_s is not None and not (math.isfinite(self.rate_mbit_s) and self.rate_mbit_s > 0):
             raise UsageError(f"--rate {self.rate_mbit_s:g} is not a rate: use Mbit/s above 0, for example 20")

@@ -1,12 +1,12 @@
-"""When datagrams leave: a tensor's are spread over time, so that no queue on the way has to hold them all."""
+"""When datagrams leave: a tensor's are spread over time, so that no queue on the link has to hold them all."""
 
 from __future__ import annotations
 
-INTERVAL_S = 0.001  # datagrams leave in runs, one a tick, and the process sleeps in between
+INTERVAL_S = 0.001  # datagrams leave in runs, with a sleep of this length in between
 SHARE_OF_FRAME_INTERVAL = 0.5  # over which a frame's datagrams are spread
 LONGEST_SPREAD_S = 0.1
 SMOOTHING = 0.2  # of the frame interval: the weight of the newest one
-LONGEST_FRAME_INTERVAL_S = 1.0  # a longer one is a pause, and counts as this
+LONGEST_FRAME_INTERVAL_S = 1.0  # longer ones are pauses, and count as this
 
 
 def due(elapsed_s: float, spread_s: float, count: int) -> int:
@@ -19,13 +19,13 @@ class Pacing:
     """Decides over how many seconds each tensor is spread."""
 
     def __init__(self, rate_mbit_s: float | None, frame_interval_s: float | None) -> None:
-        """Go by the rate if there is one, otherwise by the interval between frames, as far as it is known."""
+        """Use the rate if there is one, otherwise the interval between frames, which may be unknown at first."""
         self._rate_mbit_s = rate_mbit_s
         self._interval_s = frame_interval_s or 2 * LONGEST_SPREAD_S  # smoothed
         self._last: float | None = None
 
     def frame(self, now: float) -> None:
-        """Take note that a frame is ready to be sent."""
+        """Note that a frame is ready to be sent."""
         if self._last is not None:
             newest = min(now - self._last, LONGEST_FRAME_INTERVAL_S)
             self._interval_s += SMOOTHING * (newest - self._interval_s)

@@ -1,6 +1,6 @@
 """From a frame to an encoded tensor: preprocess, front-end, importance, plan, compensation, code: one thread's work.
 
-A tensor's blocks are coded in threads of their own, one for each core: zfec releases the GIL.
+A tensor's stripes are coded in threads of their own, one for each core: zfec releases the GIL.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import Scheme
-from gradfec_common.transmit import EncodedTensor, encode_tensor
-from gradfec_edge.compensation import compensated
+from gradfec_common.protect import UNKNOWN_LINK, LinkEstimate
+from gradfec_common.transmit import EncodedTensor
+from gradfec_edge.coding import Coding
 from gradfec_edge.frontend import FrontEnd
 from gradfec_edge.importance import Estimator
 from gradfec_edge.importance.shares import importance_shares
@@ -58,37 +57,23 @@ class EncodedFrame(EncodedTensor):
 class Pipeline:
     """The edge's share of the inference."""
 
-    def __init__(
-        self,
-        cut: Cut,
-        grid: PacketGrid,
-        front_end: FrontEnd,
-        estimator: Estimator | None,
-        scheme: Scheme,
-        compensate: bool = True,
-    ) -> None:
-        """Join the stages; without an `estimator`, the front-end has one in its graph.
-
-        `compensate`: what is kept stands in for what is dropped, where the estimator knows how.
-        """
-        self.cut, self.grid, self.compensate = cut, grid, compensate
-        self.front_end, self.estimator, self.scheme = front_end, estimator, scheme
+    def __init__(self, coding: Coding, front_end: FrontEnd, estimator: Estimator | None) -> None:
+        """Join the stages; without an `estimator`, the front-end has one in its graph."""
+        self.coding, self.front_end, self.estimator = coding, front_end, estimator
         self._coders = ThreadPoolExecutor(cores(), "coder")
 
-    def encode(self, frame: npt.NDArray[np.uint8]) -> tuple[EncodedFrame, Stages]:
-        """Turn a BGR frame (height, width, 3) of any size into a tensor that is ready to be sent."""
+    def encode(self, frame: npt.NDArray[np.uint8], link: LinkEstimate = UNKNOWN_LINK) -> tuple[EncodedFrame, Stages]:
+        """Turn a BGR frame (height, width, 3) of any size into a tensor that is ready to be sent over a link."""
         stages = Stages()
         with stages.time("preprocess"):
-            image = to_input(frame, self.cut.network.preprocess)
+            image = to_input(frame, self.coding.cut.network.preprocess)
         with stages.time("front_end"):
-            chi, scores, damage = self.front_end(image)
+            tensor, scores, damage = self.front_end(image)
         with stages.time("importance"):
-            scores = self.estimator(image, chi) if self.estimator else scores
+            scores = self.estimator(image, tensor) if self.estimator else scores
             assert scores is not None, "neither a proxy in the graph nor an estimator after it"  # noqa: S101
-            plan = self.scheme.plan(scores)
             shares = importance_shares(scores, damage)
-            if damage is not None and self.compensate:
-                chi = compensated(chi, damage, plan.dropped, self.grid)
         with stages.time("encode"):
-            encoded = encode_tensor(chi, plan, self.grid, self.cut, self._coders.map)
-        return EncodedFrame(encoded.headers, encoded.symbols, plan, self.grid, image, scores, shares), stages
+            encoded = self.coding.encode(tensor, scores, damage, link, self._coders.map)
+        grid = self.coding.grid
+        return EncodedFrame(encoded.plan, encoded.unnumbered, grid, image, scores, shares), stages

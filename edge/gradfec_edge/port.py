@@ -17,19 +17,19 @@ SEND_BUFFER_BYTES = 4 * 2**20
 
 
 class Port:
-    """A UDP socket that talks to one address. Before `use`, and after `close`, it has neither.
+    """A UDP socket that exchanges datagrams with one address. It has neither before `use` and after `close`.
 
-    The socket is not connected: for a connected one the kernel reports each datagram that finds nobody there as an
-    error of a later call, and libuv stops watching a socket that has an error.
+    The socket is not connected. The kernel reports a datagram that reached nobody as an error of a later call, if the
+    socket is connected, and libuv stops watching a socket that has an error.
     """
 
     def __init__(self, on_readable: Callable[[], None], *, batched: bool) -> None:
-        """Prepare; the event loop calls `on_readable` when there is something to `receive`.
+        """Prepare. The event loop calls `on_readable` when there is something to `receive`.
 
-        `batched` may be False to send one datagram a call where the kernel could take more.
+        With `batched` False, each datagram has its own system call.
         """
         self.address: Address | None = None
-        self.sent: Counter[str] = Counter()  # datagrams given to the kernel, by what they are
+        self.sent: Counter[str] = Counter()  # datagrams given to the kernel, by kind
         self.foreign = 0  # datagrams received from other addresses
         self._on_readable, self._may_batch = on_readable, batched
         self._loop = asyncio.get_running_loop()
@@ -43,7 +43,7 @@ class Port:
         return self._sender is not None and self._sender.batched
 
     def use(self, family: socket.AddressFamily, address: Address) -> None:
-        """Talk to `address`, through a new socket; OSError if there cannot be one."""
+        """Use `address`, through a new socket; OSError if there is none to be had."""
         new = socket.socket(family, socket.SOCK_DGRAM)
         try:
             new.setblocking(False)
@@ -67,7 +67,7 @@ class Port:
             self._has_room()
 
     def receive(self) -> list[bytes]:
-        """Return datagrams that have come from the address, MOST_READ at most."""
+        """Return the datagrams that have come from the address, MOST_READ at most."""
         datagrams: list[bytes] = []
         for _ in range(MOST_READ):
             if self._socket is None:
@@ -83,7 +83,7 @@ class Port:
         return datagrams
 
     def send_control(self, datagram: bytes) -> None:
-        """Send a control message. One that the kernel does not take is only counted, because all are repeated."""
+        """Send a control message. If the kernel does not take it, count that: all messages are repeated."""
         try:
             if self._socket is None or self.address is None:
                 raise OSError("closed")
@@ -94,7 +94,7 @@ class Port:
             self.sent["control"] += 1
 
     async def send_symbols(self, datagrams: Bytes) -> None:
-        """Send (m, bytes) datagrams; wait where the kernel has no room for them."""
+        """Send (m, bytes) datagrams, and wait whenever the kernel has no room for more."""
         while len(datagrams):
             if self._sender is None or self.address is None:
                 self.sent["symbol_failed"] += len(datagrams)
@@ -116,7 +116,7 @@ class Port:
         try:
             await self._room
         finally:
-            if self._socket is waiting:  # otherwise it is closed, and its number may be another socket's by now
+            if self._socket is waiting:  # if not, it is closed, and another file may have its number
                 self._loop.remove_writer(waiting.fileno())
 
     def _has_room(self) -> None:

@@ -1,4 +1,4 @@
-"""The edge's process: all its cameras on one event loop, with signals, metrics, live page and live status."""
+"""The edge's process: all cameras on one event loop, with signals, metrics, live page and live status."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Ended(NamedTuple):
 
 @dataclass(frozen=True)
 class ProcessOptions:
-    """What the user asked for of the whole process."""
+    """What the user asked for, for the whole process."""
 
     runtime: str = ""  # what runs the front-ends, for the user
     metrics: Endpoint | None = None
@@ -45,8 +45,8 @@ class ProcessOptions:
 
 
 def run_edge(cameras: Sequence[Camera], options: ProcessOptions) -> list[Ended]:
-    """Run all cameras until each has ended. The end of one does not concern the others."""
-    # A frame's matrices are small: more threads of BLAS would wait for each other, and be in the network's way.
+    """Run all cameras until each has ended. One that fails does not end the others."""
+    # The matrices of a frame are small: more BLAS threads would wait for each other, and slow down the front-end.
     with threadpool_limits(1, user_api="blas"):
         ended: list[Ended] = uvloop.run(_run(cameras, options))
     return ended
@@ -69,7 +69,7 @@ async def _run(cameras: Sequence[Camera], options: ProcessOptions) -> list[Ended
 
 
 def _daemons(cameras: Sequence[Camera], runtime: str) -> tuple[list[EdgeDaemon], EdgeMetrics]:
-    """Make a daemon for each camera, and the metrics that ask all of them."""
+    """Make a daemon for each camera, and the metrics of them all."""
     daemons: list[EdgeDaemon] = []
 
     def snapshots() -> dict[str, Snapshot]:
@@ -97,7 +97,7 @@ async def _run_one(daemon: EdgeDaemon, *, alone: bool) -> Exception | None:
 async def _observed(
     daemons: Sequence[EdgeDaemon], metrics: EdgeMetrics, options: ProcessOptions
 ) -> AsyncIterator[None]:
-    """Serve metrics and page, and show the live status, as far as the user asked for them."""
+    """Serve metrics and the live page, and show the live status, if the user asked for them."""
     async with AsyncExitStack() as stack:
         if options.metrics:
             ready = partial(ask, asyncio.get_running_loop(), lambda: why_not_ready(daemons))
@@ -131,7 +131,7 @@ async def _on_page(options: PageOptions, daemons: Sequence[EdgeDaemon]) -> Async
 
 
 def why_not_ready(daemons: Sequence[EdgeDaemon]) -> str:
-    """Say why the first camera whose frames get no answers gets none; nothing if all get theirs."""
+    """Return why the first camera that is not ready is not; empty if all are ready."""
     for daemon in daemons:
         if reason := daemon.why_not_ready():
             return reason if len(daemons) == 1 else f"camera {daemon.options.hello.name!r}: {reason}"

@@ -29,9 +29,10 @@ class CameraStatus:
         self.last = ""
 
     def ended(self, story: Story) -> None:
-        """Take note of what became of a frame."""
+        """Count a frame."""
         self.outcomes[story.outcome] += 1
-        self.recent.add(time.monotonic(), story.packets, story.latency_ms if story.result else None)
+        recovered = story.packets["recovered"]
+        self.recent.add(time.monotonic(), story.datagrams, recovered, story.latency_ms if story.result else None)
         self.last = answer_of(story)
 
 

@@ -77,6 +77,7 @@ class Watch:
             outcome=story.outcome,
             answer=story.answer.lines(),
             packets={kind: count for kind, count in story.packets.items() if count is not None},
+            datagrams={kind: count for kind, count in story.datagrams.items() if count is not None},
             bursts=event.report.bursts if event.report else 0,
             latency_ms=story.latency_ms,
             stages_ms=story.all_stages_ms,
@@ -87,7 +88,7 @@ class Watch:
         plan, grid = encoded.plan, encoded.grid
         arrived = read_map(event.report.arrived, plan.sent) if event.report else None
         complete = event.result is not None and event.result.outcome == "complete"
-        cells = cells_of(plan, encoded.headers, arrived, complete=complete)
+        cells = cells_of(plan, arrived, complete=complete)
         return Picture(
             edge=self.edge.name,
             session=self.edge.session,

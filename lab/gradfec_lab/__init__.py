@@ -1,1 +1,1 @@
-"""The laboratory: sweeps, training and benchmarks."""
+"""Research tools: sweeps, training and benchmarks."""

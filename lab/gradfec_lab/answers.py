@@ -1,4 +1,4 @@
-"""The back-end's answers alone, as fast as this machine gives them: for sweeps, which ask hundreds of times an image.
+"""The back-end's answers, as fast as this machine can: sweeps ask for hundreds of answers an image.
 
 Importing this module imports TensorFlow.
 """
@@ -25,9 +25,9 @@ Classes = npt.NDArray[np.intp]
 
 
 def fastest_answers(cut: Cut, weights: WeightStore) -> Answers | LiteRTAnswers:
-    """Return what answers feature tensors (N, H, W, C) with their likeliest classes (N,), any N.
+    """Return a callable from feature tensors (N, H, W, C) to their most likely classes (N,), any N.
 
-    Where there is no GPU that is LiteRT, if it is installed.
+    Without a GPU it uses LiteRT, if that is installed.
     """
     if tf.config.list_physical_devices("GPU") or choose_runtime() != LITERT:
         return Answers(cut, weights)
@@ -35,7 +35,7 @@ def fastest_answers(cut: Cut, weights: WeightStore) -> Answers | LiteRTAnswers:
 
 
 class LiteRTAnswers:
-    """The likeliest class of feature tensors, by LiteRT."""
+    """The most likely class of feature tensors, with LiteRT."""
 
     def __init__(self, cut: Cut, weights: WeightStore) -> None:
         """Build the layers after `cut`."""
@@ -47,10 +47,10 @@ class LiteRTAnswers:
 
 
 class Answers:
-    """The likeliest class of feature tensors, by TensorFlow."""
+    """The most likely class of feature tensors, with TensorFlow."""
 
     def __init__(self, cut: Cut, weights: WeightStore) -> None:
-        """Build the layers after `cut`, and compile them by XLA for batches of BATCH."""
+        """Build the layers after `cut`, and compile them with XLA for batches of BATCH."""
         self.cut = cut
         model = build_model(cut, weights)
 
@@ -65,6 +65,8 @@ class Answers:
         parts = [np.empty(0, np.intp)]
         for start in range(0, len(chi), BATCH):
             batch = chi[start : start + BATCH]
-            gap = np.zeros((BATCH - len(batch), *self.cut.shape), np.float32)  # another size would compile anew
+            gap = np.zeros(
+                (BATCH - len(batch), *self.cut.shape), np.float32
+            )  # XLA would compile again for another size
             parts.append(self._run(np.concatenate([batch, gap]) if len(gap) else batch).numpy()[: len(batch)])
         return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""A folder of photographs as the network's inputs; what cannot be used is skipped, counted and named."""
+"""A folder of photographs as the network's inputs; unusable ones are skipped, counted and named."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from gradfec_common.networks import Preprocess
 from gradfec_edge.camera import IMAGE_SUFFIXES, read_image
 from gradfec_edge.preprocess import to_input
 
-MIN_SIDE = 32  # pixels: anything smaller is an icon, and says nothing about photographs
+MIN_SIDE = 32  # pixels; anything smaller is an icon and not a photograph
 
 Inputs = npt.NDArray[np.uint8]  # (N, side, side, 3) RGB
 
 
 class Photographs:
-    """The images of a folder, by name."""
+    """The images of a folder, sorted by name."""
 
     def __init__(self, folder: Path, preprocess: Preprocess, limit: int | None = None) -> None:
-        """List the first `limit` images, by name; UsageError where there is no folder or no image in it."""
+        """List the first `limit` images, by name; UsageError if there is no folder, or no image in it."""
         if not folder.is_dir():
-            raise UsageError(f"{folder} is no folder: --images takes a folder of images")
+            raise UsageError(f"{folder} is not a folder: --images takes a folder of images")
         try:
             visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         except OSError as error:
@@ -44,7 +44,7 @@ class Photographs:
             return None
         if min(image.shape[:2]) < MIN_SIDE:
             height, width = image.shape[:2]
-            self.skipped[name] = f"{self.folder / name} is {width}x{height} pixels, less than {MIN_SIDE} a side"
+            self.skipped[name] = f"{self.folder / name} is {width}x{height} pixels: it needs at least {MIN_SIDE} a side"
             return None
         return to_input(image, self.preprocess)
 

@@ -101,11 +101,11 @@ def test_bursty_loss_keeps_its_mean_from_the_first_datagram_on():
 @pytest.mark.parametrize(
     ("settings", "advice"),
     [
-        ({"loss": 0.8, "burst": 2}, r"a mean loss of 80 % in bursts of 2 is infeasible.*at most 66.67%.*at least 4,"),
+        ({"loss": 0.8, "burst": 2}, r"a mean loss of 80 % in bursts of 2 is impossible.*at most 66.67%.*at least 4,"),
         ({"loss": 0.7, "burst": 1}, "Make the burst at least 2.34"),
         ({"loss": 1.0, "burst": 9}, "at 100 % loss a burst never ends: leave out burst"),
-        ({"loss": 0.1, "burst": 0.5}, "a burst of 0.5 datagrams is infeasible"),
-        ({"loss": 0.1, "burst": math.inf}, "is infeasible"),
+        ({"loss": 0.1, "burst": 0.5}, "a burst of 0.5 datagrams is impossible"),
+        ({"loss": 0.1, "burst": math.inf}, "is impossible"),
         ({"loss": 1.2}, "loss 1.2 is not a probability"),
         ({"corrupt": math.nan}, "corrupt nan is not a probability"),
         ({"delay_s": -1}, "delay_s -1 must be"),
@@ -115,7 +115,7 @@ def test_bursty_loss_keeps_its_mean_from_the_first_datagram_on():
         ({"queue_datagrams": -1}, "queue_datagrams -1"),
         ({"trace": b"\0\1", "loss": 0.1}, "leave out loss and burst"),
         ({"trace": b""}, "at least one datagram"),
-        ({"trace": b"01"}, "no bytes but 0"),
+        ({"trace": b"01"}, "only the bytes 0"),
     ],
 )
 def test_settings_that_no_channel_can_have_are_refused_with_advice(settings, advice):
@@ -367,8 +367,8 @@ def test_a_trace_ignores_white_space_and_comments():
     [
         ("0101\n01x1\n", "losses.txt, line 2: 'x' is neither 0"),
         ("0\n\n#\n2", "losses.txt, line 4: '2' is neither 0"),
-        ("", "losses.txt: an empty trace"),
-        ("# nothing\n \n", "losses.txt: an empty trace"),
+        ("", "losses.txt is empty: a trace"),
+        ("# nothing\n \n", "losses.txt is empty: a trace"),
     ],
 )
 def test_a_bad_trace_is_refused_with_its_place(text, complaint):

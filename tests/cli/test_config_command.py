@@ -28,7 +28,7 @@ def test_the_reference_has_every_option_and_changes_nothing(daemon: str, tmp_pat
     file = tmp_path / f"{daemon}.toml"
     file.write_text(run("reference", daemon).stdout)
     assert read_config(file, command_of(daemon)).settings == {}
-    keys = re.findall(r"^#(\w+) =", file.read_text().partition("# Many cameras")[0], re.MULTILINE)
+    keys = re.findall(r"^#(\w+) =", file.read_text().partition("# Several cameras")[0], re.MULTILINE)
     said = {key for option in command_of(daemon).params for key in [max(option.opts, key=len)]}
     assert {f"--{key.replace('_', '-')}" for key in keys} == said - {"--config"}
     assert len(keys) == len({*keys})
@@ -39,7 +39,7 @@ def test_every_default_of_the_reference_is_taken_and_is_the_default(daemon: str,
     file = tmp_path / f"{daemon}.toml"
     file.write_text(re.sub(r"^#(\w+ = \S)", r"\1", run("reference", daemon).stdout, flags=re.MULTILINE))
     if daemon == "edge":  # the example of two cameras has become settings, too
-        file.write_text(file.read_text().partition("# Many cameras")[0])
+        file.write_text(file.read_text().partition("# Several cameras")[0])
     options = keys_of(command_of(daemon))
     found = read_config(file, command_of(daemon)).settings
     assert found.keys() == {str(option.name) for option in options.values() if literal(option)}
@@ -53,15 +53,15 @@ def test_the_example_of_two_cameras_is_in_order(tmp_path: Path) -> None:
     text = re.sub("^#", "", heading.strip() + cameras, flags=re.MULTILINE)
     (tmp_path / "edge.toml").write_text(text)
     result = run("check", tmp_path / "edge.toml")
-    assert result.stdout == f"{tmp_path / 'edge.toml'}: in order for gradfec-edge: 0 settings, 2 cameras\n"
+    assert result.stdout == f"{tmp_path / 'edge.toml'}: valid for gradfec-edge: 0 settings, 2 cameras\n"
 
 
 @pytest.mark.parametrize(
     ("text", "options", "words"),
     [
-        ('cloud = "server:9000"\nprotect = "none"', [], "in order for gradfec-edge: 2 settings"),
-        ("listen = 9000\nmetrics = 9100", [], "in order for gradfec-cloud: 2 settings"),
-        ('split = "conv3_block1_add"', ["--as", "cloud"], "in order for gradfec-cloud: 1 settings"),
+        ('cloud = "server:9000"\nprotect = "none"', [], "valid for gradfec-edge: 2 settings"),
+        ("listen = 9000\nmetrics = 9100", [], "valid for gradfec-cloud: 2 settings"),
+        ('split = "conv3_block1_add"', ["--as", "cloud"], "valid for gradfec-cloud: 1 settings"),
     ],
 )
 def test_a_file_in_order_is_one_line(text: str, options: list[str], words: str, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_file_in_order_is_one_line(text: str, options: list[str], words: str, 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("listn = 9000\ndeadline_ms = 250", "line 1: no setting is called 'listn': did you mean listen?"),
+        ("listn = 9000\ndeadline_ms = 250", "line 1: there is no setting 'listn': did you mean listen?"),
         ('cloud = "server:9000"\nrows = 300', "line 2: rows = 300: 300 is not in the range 1<=x<=255"),
         ('cloud = "server:9000"\nrows = 5', "do not divide the 56 rows"),
         ('protect = "FEC_50_60"\nrate = 1', "A + B = 110, not 100"),

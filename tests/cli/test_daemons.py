@@ -58,7 +58,7 @@ def test_one_that_ends_before_it_is_ready_is_an_error_with_its_own_last_words() 
     ("script", "words"),
     [
         ("say('one'); say('two'); say('three'); say('four')", "toy ended with exit code 0: two / three / four"),
-        ("", "toy ended with exit code 0: it said nothing"),
+        ("", "toy ended with exit code 0: it logged nothing"),
     ],
 )
 def test_without_an_error_the_last_lines_tell_how_it_ended(script: str, words: str) -> None:
@@ -69,7 +69,7 @@ def test_without_an_error_the_last_lines_tell_how_it_ended(script: str, words: s
 
 def test_one_that_never_gets_ready_is_an_error_that_does_not_call_it_ended() -> None:
     with daemon("toy", ready="loading", program=python("say('loading')" + STAY)) as toy:
-        with pytest.raises(GradfecError, match="toy does not get on: loading"):
+        with pytest.raises(GradfecError, match="toy hangs: loading"):
             toy.wait_until_it_says("listening on", timeout_s=0.01)
         assert toy.process.poll() is None
 

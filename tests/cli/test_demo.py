@@ -12,13 +12,17 @@ import pytest
 from rich.console import Console
 
 from gradfec_cli.demo import PHOTOGRAPHS, photographs, show_run, side_by_side, summary
-from gradfec_cli.experiment import PACKET_NAMES, Link, Record, Run
+from gradfec_cli.experiment import DATAGRAM_NAMES, PACKET_NAMES, Link, Record, Run
 from gradfec_common.errors import GradfecError, UsageError
 
 
 def record(source: str, label: str | None, index: int = 0) -> Record:
     top5 = [] if label is None else [{"class_index": index, "label": label, "score": 0.5}]
-    return {"source": source, "top5": top5, "packets": dict.fromkeys(PACKET_NAMES, 1), "latency_ms": 10.0}
+    return {"source": source, "top5": top5, "latency_ms": 10.0, **counts(1)}
+
+
+def counts(each: int) -> Record:
+    return {"packets": dict.fromkeys(PACKET_NAMES, each), "datagrams": dict.fromkeys(DATAGRAM_NAMES, each)}
 
 
 def shown(runs: dict[str, Run], reference: dict[str, tuple[int, str]]) -> str:
@@ -68,16 +72,16 @@ def test_a_files_name_is_shown_as_it_is_even_where_it_looks_like_markup() -> Non
 
 def test_on_80_columns_every_figure_and_every_mark_is_legible(monkeypatch: pytest.MonkeyPatch) -> None:
     one = record("hubble_deep_field.jpg", "American_Staffordshire_terrier")
-    one |= {"packets": dict.fromkeys(PACKET_NAMES, 2048), "latency_ms": 1234.0}
+    one |= {"latency_ms": 1234.0, **counts(2048)}
 
     def run_over_link(folder: Path, link: Link, port: int, options: list[str], add: Callable[[Record], None]) -> Run:
-        assert options == ["--protect", "FEC_50_50", "--fec", "leopard"]
+        assert options == ["--fec", "leopard"]
         add(one)
         return Run([one], {}, {})
 
     monkeypatch.setattr("gradfec_cli.demo.run_over_link", run_over_link)
     console = Console(file=io.StringIO(), width=80)
-    run = show_run(Path(), "FEC_50_50", "leopard", Link(0.4), 9, console)
+    run = show_run(Path(), "FEC_50_50", ["--fec", "leopard"], Link(0.4), 9, console)
     reference = {"hubble_deep_field.jpg": (1, "chambered_nautilus")}
     console.print(side_by_side({"none": run, "FEC_50_50": run}, reference))
     assert isinstance(console.file, io.StringIO)
@@ -96,6 +100,6 @@ def test_the_summary_has_a_runs_figures() -> None:
         "loss": 0.4,
         "frames": 1,
         "agreement": 1.0,
-        "packets": dict.fromkeys(PACKET_NAMES, 1),
+        **counts(1),
         "latency_ms": {"p50": 10.0, "p95": 10.0},
     }

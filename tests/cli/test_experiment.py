@@ -7,17 +7,27 @@ from typing import Any
 
 import pytest
 
-from gradfec_cli.experiment import PACKET_NAMES, Link, Record, Run, top1, unaccounted
+from gradfec_cli.experiment import (
+    DATAGRAM_NAMES,
+    PACKET_NAMES,
+    Link,
+    Record,
+    Run,
+    coding_options,
+    top1,
+    unaccounted,
+)
 from gradfec_common.errors import UsageError
 
 CLEAN = {"received": 0, "duplicated": 0, "delivered": 0, "in_flight": 0, "dropped_loss": 0}
 
 
-def record(source: str, best: int | None, latency: float | None = None, **packets: int | None) -> Record:
+def record(source: str, best: int | None, latency: float | None = None, **counts: int | None) -> Record:
     return {
         "source": source,
         "top5": [] if best is None else [{"class_index": best, "label": "x", "score": 1.0}],
-        "packets": dict.fromkeys(PACKET_NAMES, 0) | packets,
+        "packets": {name: counts.get(name, 0) for name in PACKET_NAMES},
+        "datagrams": {name: counts.get(name, 0) for name in DATAGRAM_NAMES},
         "latency_ms": latency,
     }
 
@@ -32,10 +42,17 @@ def test_agreement_is_by_source_and_no_answer_is_no_agreement() -> None:
     assert [top1(one) for one in run.records] == [1, 2, None, 3]
 
 
-def test_packets_add_up_and_what_is_unknown_counts_as_none() -> None:
-    packets = run_of(record("a", 1, sent=10, lost=3), record("b", None, sent=10, lost=None)).packets()
-    assert list(packets) == list(PACKET_NAMES)
-    assert (packets["sent"], packets["lost"]) == (20, 3)
+def test_counts_add_up_and_what_is_unknown_counts_as_none() -> None:
+    run = run_of(record("a", 1, sent=10, lost=3, missing=2), record("b", None, sent=10, lost=None, missing=None))
+    assert list(run.packets()) == list(PACKET_NAMES)
+    assert list(run.datagrams()) == list(DATAGRAM_NAMES)
+    assert (run.datagrams()["sent"], run.datagrams()["lost"], run.packets()["missing"]) == (20, 3, 2)
+
+
+def test_with_a_fixed_number_of_packets_the_edge_runs_in_the_papers_mode() -> None:
+    assert coding_options("none", "zfec", "auto", None) == ["--codec", "auto", "--protect", "none", "--fec", "zfec"]
+    paper = ["--mode", "paper", "--packets-per-datagram", "2"]
+    assert coding_options("none", "zfec", "sqrt4", 2)[:4] == paper
 
 
 def test_latency_is_of_the_frames_that_were_answered() -> None:

@@ -38,14 +38,17 @@ from gradfec_cli.show_figure import (
     title,
 )
 from gradfec_cli.show_page import page
-from gradfec_cloud.labels import labels_of
-from gradfec_common.codes import BARE, ZFEC
+from gradfec_cloud.labels import labels
+from gradfec_common.codes import BARE, ZFEC, ErasureCode
 from gradfec_common.delivery import packets_arrived, packets_at_hand
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import Block, Plan, Scheme, parse_scheme
+from gradfec_common.protect import UNKNOWN_LINK, Group, Plan, Stripe, read_policy
+from gradfec_common.quantisers import QUANTISERS
+from gradfec_common.symbols import Packing
+from gradfec_edge.coding import Coding
 
 if TYPE_CHECKING:
     from gradfec_cli.gradcam import GradCam
@@ -53,21 +56,29 @@ if TYPE_CHECKING:
 GRID = PacketGrid((56, 56, 20), 7)  # 160 packets
 SPLIT = Cut(RESNET50, 900, "a_small_one", GRID.shape)
 CAT, DOG = Answer(285, "Egyptian_cat", 0.8), Answer(207, "golden_retriever", 0.4)
-LABELS = labels_of(RESNET50)
-LONGEST = max(range(1000), key=lambda index: len(LABELS[index]))
+LONGEST = max(range(1000), key=lambda index: len(labels()[index]))
 
 
 def show(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["show", *map(str, arguments)])
 
 
-def explanation(scheme: Scheme, estimators: tuple[str, ...] = ("gradcam", "activation")) -> Explanation:
+def coded_by(policy: str) -> Coding:
+    return Coding(SPLIT, GRID, QUANTISERS["uniform8"], read_policy(policy), packets_a_datagram=1)
+
+
+def planned(policy: str, scores: np.ndarray) -> Plan:
+    plan, _ = coded_by(policy).packets(np.ones(GRID.shape, np.float32), scores, None, UNKNOWN_LINK)
+    return plan
+
+
+def explanation(policy: str, estimators: tuple[str, ...] = ("gradcam", "activation")) -> Explanation:
     rng = np.random.default_rng(1)
     scores = [rng.random(GRID.count).astype(np.float32) for _ in estimators]
-    rankings = [Ranking(name, s, scheme.plan(s), CAT) for name, s in zip(estimators, scores, strict=True)]
+    rankings = [Ranking(name, s, planned(policy, s), CAT) for name, s in zip(estimators, scores, strict=True)]
     image = rng.integers(0, 256, (224, 224, 3)).astype(np.uint8)
     chi = rng.normal(size=GRID.shape).astype(np.float32)
-    return Explanation(image, chi, SPLIT, GRID, scheme.name, CAT, CAT, rankings)
+    return Explanation(image, chi, coded_by(policy), CAT, CAT, rankings)
 
 
 def over_a_link(shown: Explanation, link: Link, then: Answer) -> Explanation:
@@ -81,6 +92,11 @@ def over_a_link(shown: Explanation, link: Link, then: Answer) -> Explanation:
         for one in shown.rankings
     ]
     return replace(shown, rankings=rankings, losses=Losses(link, lost, then))
+
+
+def group(n: int, code: ErasureCode, *packets: int) -> Group:
+    """A group of one stripe, with a packet in each data symbol."""
+    return Group(n, (Stripe(np.array(packets), Packing(np.arange(len(packets) + 1), 8), code),))
 
 
 # --- what is drawn ---
@@ -118,26 +134,23 @@ def test_ranks_go_from_0_to_1_in_the_order_of_the_scores_and_equal_scores_share_
 
 
 def test_each_packet_has_the_fate_that_its_plan_gives_it() -> None:
-    plan = Plan(
-        6, np.array([4, 0]), (Block(np.array([5, 1]), 3, ZFEC), Block(np.array([2]), 1, BARE), Block([3], 1, ZFEC))
-    )
+    plan = Plan(6, np.array([4, 0]), (group(3, ZFEC, 5, 1), group(1, BARE, 2), group(1, ZFEC, 3)))
     assert fates(plan).tolist() == [DROPPED, PROTECTED, SENT_BARE, SENT_BARE, DROPPED, PROTECTED]
 
 
 def test_what_is_kept_is_all_but_what_the_plan_drops() -> None:
-    plan = parse_scheme("FEC_50_50").plan(np.arange(GRID.count, dtype=np.float32))
+    plan = planned("FEC_50_50", np.arange(GRID.count, dtype=np.float32))
     assert kept(plan).tolist() == [False] * 80 + [True] * 80
 
 
 def test_a_packet_that_is_sent_arrives_or_is_recovered_or_is_missing() -> None:
-    blocks = (Block(np.array([5, 1]), 3, ZFEC), Block(np.array([2, 3]), 3, ZFEC))
-    plan = Plan(6, np.array([4, 0]), blocks)
+    plan = Plan(6, np.array([4, 0]), (group(3, ZFEC, 5, 1), group(3, ZFEC, 2, 3)))
     lost = np.zeros(6, bool)
     arrived = packets_arrived(plan, ~lost)
     assert delivered(plan, Delivery(arrived, packets_at_hand(plan, ~lost), CAT)).tolist() == [
         DROPPED, CAME, CAME, CAME, DROPPED, CAME,
     ]  # fmt: skip
-    # the second block loses one data symbol, and the first both: parity gives back one, and cannot give back two
+    # the second group loses one data symbol, and the first both: parity gives back one, and cannot give back two
     came = np.array([False, False, True, False, False, False])
     at_hand = np.array([False, False, True, True, False, False])
     assert delivered(plan, Delivery(came, at_hand, CAT)).tolist() == [
@@ -155,20 +168,21 @@ def test_the_same_link_loses_the_same_datagrams_in_bursts_if_asked_to() -> None:
     assert not lost_by(Link(0.0, 8), 100).any()
 
 
-def test_data_goes_before_parity() -> None:
-    plan = parse_scheme("FEC_40_60").plan(np.arange(GRID.count, dtype=np.float32))
+def test_datagrams_with_packets_go_before_those_of_parity_alone() -> None:
+    plan = planned("FEC_40_60", np.arange(GRID.count, dtype=np.float32))
     assert is_data(plan).tolist() == [True] * 96 + [False] * 64
+    assert is_data(planned("nested:80,120/150", np.arange(GRID.count, dtype=np.float32))).sum() == 120
 
 
 def test_an_answer_is_the_likeliest_class_or_the_one_asked_for_with_its_share_of_all() -> None:
     logits = np.full(1000, -1000, np.float32)
     logits[[285, 207]] = 900 + np.log([3, 1])
-    assert str(answer(logits, LABELS)) == "Egyptian cat 0.75"
-    assert str(answer(logits, LABELS, 207)) == "golden retriever 0.25"
+    assert str(answer(logits)) == "Egyptian cat 0.75"
+    assert str(answer(logits, 207)) == "golden retriever 0.25"
 
 
 def test_the_figure_has_a_column_for_each_ranking_and_counts_the_fates() -> None:
-    figure = draw(explanation(parse_scheme("FEC_40_60"), ("gradcam", "activation", "random")), "cat.jpg")
+    figure = draw(explanation("FEC_40_60", ("gradcam", "activation", "random")), "cat.jpg")
     panels = [axis for axis in figure.axes if axis.get_title()]
     assert [axis.get_title() for axis in panels] == [
         "As the network sees it, 224 x 224",
@@ -184,7 +198,7 @@ def test_the_figure_has_a_column_for_each_ranking_and_counts_the_fates() -> None
 
 
 def test_with_a_link_there_is_a_third_row_that_counts_what_arrives() -> None:
-    shown = over_a_link(explanation(parse_scheme("FEC_50_50")), Link(0.45, 4, 2), DOG)
+    shown = over_a_link(explanation("FEC_50_50"), Link(0.45, 4, 2), DOG)
     figure = draw(shown, "cat.jpg")
     panels = [axis for axis in figure.axes if axis.get_title()]
     assert len(panels) == 9
@@ -202,7 +216,7 @@ def test_with_a_link_there_is_a_third_row_that_counts_what_arrives() -> None:
     for of_ranking in counts[1:]:
         assert of_ranking["dropped"] == 80 and sum(of_ranking.values()) == 160
         assert of_ranking["arrived"] == counts[0]["data arrived"]
-    assert title(shown, "cat.jpg").endswith("\nsent bare, 45 % loss in bursts of 4: now golden retriever 0.40")
+    assert title(shown, "cat.jpg").endswith("\nwithout protection, 45 % loss in bursts of 4: now golden retriever 0.40")
 
 
 @pytest.mark.parametrize("over", [None, Link(0.333, 12.5)])
@@ -210,10 +224,10 @@ def test_with_a_link_there_is_a_third_row_that_counts_what_arrives() -> None:
 def test_no_panel_with_its_words_overlaps_another_or_leaves_the_figure(
     estimators: tuple[str, ...], over: Link | None
 ) -> None:
-    shown = explanation(parse_scheme("FEC_12.5_87.5"), estimators)
+    shown = explanation("FEC_12.5_87.5", estimators)
     if over is not None:
-        shown = over_a_link(shown, over, Answer(LONGEST, LABELS[LONGEST], 0.5))
-    answer = Answer(LONGEST, LABELS[LONGEST], 0.5)
+        shown = over_a_link(shown, over, Answer(LONGEST, labels()[LONGEST], 0.5))
+    answer = Answer(LONGEST, labels()[LONGEST], 0.5)
     shown = replace(shown, rankings=[replace(ranking, answer=answer) for ranking in shown.rankings])
     figure = draw(shown, "cat.jpg")
     figure.draw_without_rendering()
@@ -225,14 +239,14 @@ def test_no_panel_with_its_words_overlaps_another_or_leaves_the_figure(
 
 
 def test_without_protection_all_packets_are_bare() -> None:
-    figure = draw(explanation(parse_scheme("none")), "cat.jpg")
+    figure = draw(explanation("none"), "cat.jpg")
     legend = figure.axes[5].get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["dropped, so 0: 0", "protected: 0", "bare: 160"]
 
 
 def test_the_words_say_whether_the_answer_stood_and_which_class_is_explained() -> None:
-    shown = explanation(parse_scheme("none"))
+    shown = explanation("none")
     fell = Ranking("random", shown.rankings[0].scores, shown.rankings[0].plan, DOG)
     assert shown.verdict(shown.rankings[0].answer) == "still Egyptian cat 0.80"
     assert shown.verdict(fell.answer) == "now golden retriever 0.40"
@@ -243,7 +257,7 @@ def test_the_words_say_whether_the_answer_stood_and_which_class_is_explained() -
 @pytest.mark.parametrize("name", ["$a_{b.jpg", "\udcff.jpg", "猫.jpg", 300 * "n"])
 @pytest.mark.filterwarnings("error")
 def test_any_name_of_a_file_can_stand_in_the_title(name: str, tmp_path: Path) -> None:
-    figure = draw(explanation(parse_scheme("none"), ("gradcam",)), name)
+    figure = draw(explanation("none", ("gradcam",)), name)
     for suffix in ("png", "svg", "PDF"):
         save(figure, tmp_path / f"out.{suffix}")
         assert (tmp_path / f"out.{suffix}").stat().st_size > 10_000
@@ -273,7 +287,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_needs_nothing_else_and_says_in_words_what_each_picture_shows() -> None:
-    shown = over_a_link(explanation(parse_scheme("FEC_50_50")), Link(0.3, None, 2), DOG)
+    shown = over_a_link(explanation("FEC_50_50"), Link(0.3, None, 2), DOG)
     text = page(shown, "<b>cat & dog</b>.jpg")
     found = Page(text)
     assert not found.links and "http" not in text and "<script" not in text
@@ -284,8 +298,8 @@ def test_the_page_needs_nothing_else_and_says_in_words_what_each_picture_shows()
         assert picture is not None and min(picture.shape[:2]) > 300
     assert len({alternative for alternative, _ in found.pictures}) == 9
     for words in (
-        "<b>cat & dog</b>.jpg", "all packets sent bare, 30 % loss", "now golden retriever 0.40", "160 in all",
-        "FEC_50_50 by activation, nothing lost", "drawn from seed 2",
+        "<b>cat & dog</b>.jpg", "all packets without protection, 30 % loss", "now golden retriever 0.40", "160 in all",
+        "FEC_50_50 by activation, nothing lost", "drawn with seed 2",
     ):  # fmt: skip
         assert words in found.words
     assert shown.losses is not None
@@ -293,7 +307,7 @@ def test_the_page_needs_nothing_else_and_says_in_words_what_each_picture_shows()
 
 
 def test_without_a_link_the_page_has_none() -> None:
-    found = Page(page(explanation(parse_scheme("none")), "cat.jpg"))
+    found = Page(page(explanation("none"), "cat.jpg"))
     assert len(found.pictures) == 2 + 2 * 2
     assert "The link" not in found.words
 
@@ -310,15 +324,15 @@ def photo(photographs: Path) -> Path:
     ("options", "code", "words"),
     [
         (["--out", "{tmp}/out.jpg"], 2, "its name must end in one of .png, .svg, .pdf, .html"),
-        (["--out", "{tmp}/out"], 2, "is no figure"),
+        (["--out", "{tmp}/out"], 2, "is not a figure"),
         (["--out", "{tmp}/missing/out.png"], 1, "there is no folder {tmp}/missing"),
         (["--out", "{tmp}/folder.png"], 1, "it is a folder"),
         (["--out", "{tmp}/out.png", "--loss", "130%"], 2, "'130%' is not a share of the datagrams"),
         (["--out", "{tmp}/out.png", "--loss", "50%", "--burst", "0.5"], 2, "'0.5' is not a number of datagrams"),
-        (["--out", "{tmp}/out.png", "--loss", "90%", "--burst", "2"], 2, "is infeasible"),
+        (["--out", "{tmp}/out.png", "--loss", "90%", "--burst", "2"], 2, "is impossible"),
         (["--out", "{tmp}/out.png", "--fec", "raptor"], 2, "raptor"),
         (["--out", "{tmp}/out.png", "--importance", "luck"], 2, "no importance estimator is called 'luck'"),
-        (["--out", "{tmp}/out.png", "--protect", "FEC_50"], 2, "'FEC_50' is no protection scheme"),
+        (["--out", "{tmp}/out.png", "--protect", "FEC_50"], 2, "'FEC_50' is no protection policy"),
         (["--out", "{tmp}/out.png", "--label", "1000"], 2, "1000 is not in the range"),
         (["--out", "{tmp}/out.png", "--label", "cat"], 2, "'cat' is not a valid integer"),
         (["--out", "{tmp}/out.png", "--rows", "5"], 2, "do not divide the 56 rows"),
@@ -361,7 +375,7 @@ def test_a_disk_that_does_not_take_the_figure_is_one_line(suffix: str, tmp_path:
     out = tmp_path / f"out.{suffix}"
     out.symlink_to("/dev/full")
     with pytest.raises(GradfecError, match=f"cannot write {out}: No space left on device"):
-        save(draw(explanation(parse_scheme("none"), ("gradcam",)), "a.jpg"), out)
+        save(draw(explanation("none", ("gradcam",)), "a.jpg"), out)
 
 
 def test_help_teaches_without_loading_numpy_or_anything_heavier() -> None:
@@ -393,7 +407,9 @@ def test_a_photograph_is_explained_by_the_real_network(
     # at 30 % loss FEC_40_60 gives everything back, so that the answer is the plan's own; sent bare it is another
     assert oracle_lossy == by_oracle.replace("FEC_40_60 by gradcam", "  30 % loss")
     assert activation_lossy == by_activation.replace("FEC_40_60 by activation", "  30 % loss")
-    assert unprotected.startswith("sent bare, 30 % loss: ") and not unprotected.endswith(lossless.rpartition(" ")[2])
+    assert unprotected.startswith("without protection, 30 % loss: ") and not unprotected.endswith(
+        lossless.rpartition(" ")[2]
+    )
     picture = cv2.imread(str(out))
     assert picture is not None
     height, width, _ = picture.shape

@@ -8,34 +8,47 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tests.common.answers import HEAD
 
 from gradfec_cloud.decoding import Decoder
 from gradfec_cloud.inference import Inference, Inferred
 from gradfec_cloud.workers.pool import BackEndName, GiveBack, Workers
-from gradfec_common.heads import Answer, Classes
+from gradfec_common.conceal import Concealment
+from gradfec_common.conceal.zero import Zero
 from gradfec_common.networks import named_cut
-from gradfec_common.plan import parse_scheme
+from gradfec_common.packets import PacketGrid
+from gradfec_common.protect import UNKNOWN_LINK, read_policy
+from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.events import Decided
-from gradfec_common.transmit import encode_tensor, packet_grid
-from gradfec_common.wire import read_symbols
+from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
 
 SPLIT = named_cut("pool1_pool")
-GRID = packet_grid(SPLIT, 14)  # 256 packets
+GRID = PacketGrid(SPLIT.shape, 14)  # 256 packets
+ZERO: Concealment = Zero(SPLIT, {})
 NAME = BackEndName("toy", SPLIT.name)
 SOON_S = 60.0  # a safety net
 
 
-def decided(number: int, lost: int = 0, session: int = 1) -> Decided:
-    """Return a tensor whose elements are `number`, but for one 0 at its end, without its first `lost` datagrams."""
+def encoded(number: int, policy: str = "FEC_50_50", codec: str = "uniform8", most: int | None = 1) -> EncodedTensor:
+    """Encode a tensor whose elements are `number`, but for one 0 at its end, with so many packets in a datagram.
+
+    The first packets matter most.
+    """
+    quantiser = QUANTISERS[codec]
     chi = np.full(SPLIT.shape, number, np.float32)
     chi[-1, -1, -1] = 0
-    scores = np.arange(GRID.count, 0, -1).astype(np.float32)
-    encoded = encode_tensor(chi, parse_scheme("FEC_50_50").plan(scores), GRID, SPLIT)
-    headers, symbols = read_symbols(encoded.bodies(number)[lost:])
-    arrived = Reassembly(headers[0], GRID)
-    arrived.add(headers, symbols)
+    coded = quantiser.encode(chi, GRID)
+    importance, budget = np.arange(GRID.count, 0, -1).astype(np.float32), budget_for(quantiser.parameter_bytes, most)
+    return encode_tensor(
+        coded, quantiser, read_policy(policy).plan(importance, coded.packets.sizes, UNKNOWN_LINK, budget)
+    )
+
+
+def decided(number: int, lost: int = 0, session: int = 1, tensor: EncodedTensor | None = None) -> Decided:
+    """Return a tensor of that number, or another, without its first `lost` datagrams."""
+    bodies = (tensor or encoded(number)).bodies(number)
+    arrived = Reassembly(bodies[-1].tobytes(), GRID)
+    arrived.add(bodies[lost:])
     return Decided(session, number, arrived, arrived.complete, 0.25)
 
 
@@ -53,14 +66,9 @@ def sure_of(chi: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return probabilities
 
 
-def answer(one: Decided, output: npt.NDArray[np.float32]) -> Answer:
-    """Return the answer of a head that names its classes by their numbers."""
-    return Classes(HEAD.answer(output, ()).best[:1])
-
-
-def sure(number: int) -> Classes:
-    """Return the answer to what is `sure_of` a class."""
-    return Classes(((number, f"class {number}", 1.0),))
+def top1(scores: npt.NDArray[np.float32]) -> list[tuple[int, str, float]]:
+    best = int(scores.argmax())
+    return [(best, f"class {best}", float(scores[best]))]
 
 
 class Deliveries:
@@ -84,5 +92,5 @@ class Deliveries:
 
 
 def infer(open_workers: Callable[[GiveBack], Workers], deliver: Deliveries, **options: Any) -> Inference:
-    """Start inference on one back-end, with zeros for what is missing."""
-    return Inference(open_workers, lambda one: NAME, Decoder(0.0), answer, deliver, **options)
+    """Start inference on one back-end, with zeros in place of missing packets."""
+    return Inference(open_workers, lambda one: NAME, Decoder(ZERO), top1, deliver, **options)

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.common.answers import TIGER_CAT
 from tests.exported import Cloud
 
 from gradfec_cloud.access import by_id
@@ -20,10 +19,10 @@ from gradfec_common.wire import Result
 from gradfec_host.logs import Log
 from gradfec_host.results import ResultsFile
 
-FATES = ("total", "dropped_by_plan", "parity", "sent", "received", "lost", "recovered", "missing")
-PACKETS = dict(zip(FATES, (10, 2, 2, 10, 9, 1, 1, 0), strict=True))
-RESULT = Result(5, "complete", TIGER_CAT.packed(), 1, 0, {"decode": 1.5})
-FINISHED = Finished("garden", 7, 5, PACKETS, RESULT, TIGER_CAT, 0.0123456, 1)
+PACKETS = {"total": 10, "dropped_by_plan": 2, "recovered": 2, "missing": 0}
+DATAGRAMS = {"sent": 5, "parity": 1, "received": 4, "lost": 1}
+RESULT = Result(5, "complete", [[282, "tiger cat", 0.5]], 1, 0, {"decode": 1.5})
+FINISHED = Finished("garden", 7, 5, PACKETS, DATAGRAMS, RESULT, 0.0123456, 1)
 
 
 def journal(results: ResultsFile | None = None, key: Key = Key(bytes(range(32)))) -> tuple[Journal, Cloud]:  # noqa: B008
@@ -65,21 +64,22 @@ def test_an_answered_tensor_is_a_record(key: Key, tmp_path: Path) -> None:
         "session": 7,
         "tensor": 5,
         "outcome": "complete",
-        "head": "classify",
         "top5": [{"class_index": 282, "label": "tiger cat", "score": 0.5}],
         "packets": PACKETS,
+        "datagrams": DATAGRAMS,
         "latency_ms": 12.346,
         "stages_ms": {"decode": 1.5},
         **({"insecure": True} if key is INSECURE_KEY else {}),
     }
 
 
-def test_packets_are_added_up_with_and_without_a_results_file() -> None:
+def test_packets_and_datagrams_are_added_up_without_a_results_file_too() -> None:
     written, _ = journal()
     written.saw(SessionOpened(7, "garden", ("192.0.2.7", 4000)))
     for _ in range(3):
         written.saw(FINISHED)
     assert written.packets == {name: 3 * count for name, count in PACKETS.items()}
+    assert written.datagrams == {name: 3 * count for name, count in DATAGRAMS.items()}
 
 
 def test_a_record_that_cannot_be_written_is_an_error_but_counted(tmp_path: Path) -> None:
@@ -88,5 +88,5 @@ def test_a_record_that_cannot_be_written_is_an_error_but_counted(tmp_path: Path)
     written.saw(SessionOpened(7, "garden", ("192.0.2.7", 4000)))
     with pytest.raises(GradfecError, match="/dev/full"):
         written.saw(FINISHED)
-    assert written.packets["sent"] == 10
+    assert (written.packets["total"], written.datagrams["sent"]) == (10, 5)
     results.close()

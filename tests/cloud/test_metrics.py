@@ -36,7 +36,7 @@ def test_there_is_no_metric_but_those_that_are_known_to_move() -> None:
         ("leases_total", "fate", LEASE_ENDINGS),
         ("limits_reached_total", "limit", LIMITS),
         ("stage_seconds_count", "stage", STAGES),
-        ("symbols_total", "fate", ("received", "lost")),
+        ("tensor_datagrams_total", "fate", ("received", "lost")),
         ("packets_total", "fate", ("arrived", "recovered", "missing", "dropped_by_plan")),
         ("sessions_ended_total", "reason", ("idle", "bye", "leaving", "key_removed")),
         ("key_readings_total", "outcome", ("read", "refused")),
@@ -51,17 +51,20 @@ def test_every_value_of_a_label_is_there_before_its_first_event(name: str, label
 def test_the_limits_are_all_that_the_core_counts() -> None:
     source = "".join(path.read_text() for path in SESSION.glob("*.py"))
     counted = {*re.findall(r'(?:bites\[|Bite\()"(\w+)"', source)}
-    assert {*LIMITS} == counted | {"hellos_per_s", "hellos_per_s_and_address"}  # which stand in a loop's table
+    assert {*LIMITS} == counted | {"hellos_per_s", "hellos_per_s_and_address"}  # these two stand in a loop's table
 
 
-def test_what_became_of_packets_adds_up_to_all_of_them() -> None:
+def fates(cloud: Cloud, name: str) -> dict[str, float]:
+    return {sample.labels["fate"]: sample.value for sample in families(cloud.registry)[name].samples}
+
+
+def test_what_became_of_packets_and_datagrams_adds_up_to_all_of_them() -> None:
     cloud = Cloud()
     cloud.finish()
-    fates = {
-        sample.labels["fate"]: sample.value
-        for sample in families(cloud.registry)["gradfec_cloud_packets_total"].samples
-    }
-    assert fates == {"arrived": 65, "recovered": 10, "missing": 5, "dropped_by_plan": 20}
+    packets = {"arrived": 65, "recovered": 10, "missing": 5, "dropped_by_plan": 20}
+    assert fates(cloud, "gradfec_cloud_packets_total") == packets
+    assert fates(cloud, "gradfec_cloud_tensor_datagrams_total") == {"received": 35, "lost": 20}
+    assert cloud.registry.get_sample_value("gradfec_cloud_parity_datagrams_total") == 15
 
 
 def of_edge(cloud: Cloud, edge: str) -> dict[str, float]:

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.common.answers import TIGER_CAT
-from tests.common.small_tensors import GRID, encoded
+from tests.common.small_tensors import GRID, ZERO, encoded, planned
 
 from gradfec_cloud import watch as watch_module
 from gradfec_cloud.inference import Inferred
 from gradfec_cloud.watch import MOST_GONE, Watch
-from gradfec_common.plan import UnequalProtection
-from gradfec_common.reassembly import Reassembly, decode_tensor
+from gradfec_common.cells import Cell
+from gradfec_common.decode import decode_tensor
+from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.events import (
     Decided,
     Finished,
@@ -29,14 +29,14 @@ from gradfec_common.session.events import (
     Sketched,
 )
 from gradfec_common.sketch import JPEG_MAGIC, Sketch, plan_fates
-from gradfec_common.wire import Result, read_symbols
+from gradfec_common.wire import Result
 from gradfec_host.console import Endpoint
 from gradfec_web.shown import PageOptions
-from gradfec_web.view import Cell, Edge, Frame, Picture, Record
+from gradfec_web.view import Edge, Frame, Picture, Record
 
 OPTIONS = PageOptions(Endpoint("127.0.0.1", 8080), "cloud", ":9000", {}, False)
 SESSION = 7
-PLAN = UnequalProtection(50).plan(np.arange(GRID.count, dtype=np.float32))
+PLAN = planned("FEC_50_50")
 SKETCH = Sketch(plan_fates(PLAN), np.arange(12, dtype=np.uint8), JPEG_MAGIC + b"...")
 
 
@@ -86,14 +86,14 @@ def watching(story: Callable[[Watch], object], options: PageOptions | None = OPT
 
 def decided(number: int, session: int = SESSION) -> Decided:
     """A tensor whose first three datagrams, of twelve, are lost."""
-    headers, symbols = read_symbols(encoded(PLAN).bodies(number)[3:])
-    arrived = Reassembly(headers[0], GRID)
-    arrived.add(headers, symbols)
+    bodies = encoded(PLAN).bodies(number)[3:]
+    arrived = Reassembly(bodies[0].tobytes(), GRID)
+    arrived.add(bodies)
     return Decided(session, number, arrived, True, 0.1)
 
 
 def inferred(of: Decided, found: bool = True) -> Inferred:
-    return Inferred(of, TIGER_CAT, found=decode_tensor(of.arrived).found if found else None)
+    return Inferred(of, [[282, "tiger cat", 0.5]], found=decode_tensor(of.arrived, ZERO).found if found else None)
 
 
 def opened(session: int = SESSION, name: str = "kitchen") -> SessionOpened:
@@ -126,7 +126,7 @@ def test_a_picture_without_a_sketch_shows_what_is_there(page: Page) -> None:
     assert (picture.channels, picture.groups) == (6, 2)
     assert np.bincount(cells, minlength=7).tolist() == [0, 3, 3, 0, 0, 0, 6]
     assert (picture.importance, picture.photograph) == ("", "")
-    assert picture.answer == [("tiger cat", 0.5)]
+    assert picture.top5 == [(282, "tiger cat", 0.5)]
 
 
 def test_with_a_sketch_it_also_shows_what_was_dropped_how_much_it_matters_and_the_photograph(page: Page) -> None:
@@ -224,12 +224,13 @@ def test_nothing_is_kept_of_what_the_back_end_never_gets_to(page: Page) -> None:
 
 def test_a_finished_tensor_is_a_frame(page: Page) -> None:
     result = Result(3, "partial", [[282, "tiger cat", 0.5]], 4, 5, {"decode": 1.5})
-    finished = Finished("kitchen", SESSION, 3, {"sent": 12, "lost": 3}, result, TIGER_CAT, 0.25, 2)
+    packets, datagrams = {"total": 12, "recovered": 4, "missing": 5}, {"sent": 6, "lost": 3}
+    finished = Finished("kitchen", SESSION, 3, packets, datagrams, result, 0.25, 2)
     watching(lambda watch: watch.saw(finished))
     (told,) = page.take(Frame)
     assert (told.edge, told.session, told.number, told.outcome, told.source) == ("kitchen", SESSION, 3, "partial", "")
-    assert (told.packets, told.bursts, told.latency_ms) == ({"sent": 12, "lost": 3}, 2, 250.0)
-    assert (told.answer, told.stages_ms) == ([("tiger cat", 0.5)], {"decode": 1.5})
+    assert (told.packets, told.datagrams, told.bursts, told.latency_ms) == (packets, datagrams, 2, 250.0)
+    assert (told.top5, told.stages_ms) == ([(282, "tiger cat", 0.5)], {"decode": 1.5})
 
 
 def test_the_edges_that_are_there_come_last_and_some_that_have_gone_before_them(page: Page) -> None:

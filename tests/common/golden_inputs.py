@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from . import second_encoder, second_seal
-from .second_encoder import CODE_LEOPARD, CODE_NONE, CODE_ZFEC, Block, Tensor
+from .second_encoder import CODE_LEOPARD, CODE_NONE, CODE_ZFEC, Coded, Group, Stripe, packed
 
 GOLDEN = Path(__file__).with_name("golden")
 SESSION = 0x01020304
 WELCOMED = {"deadline_ms": 250, "sketches": False}
+RESNET50 = bytes.fromhex("35cbaeb919b07e04ee24e2bfa70e806d")
+UNIFORM8, SQRT4 = 1, 20
+TOY = 201  # a quantiser that a test brings along: see `trimmed`
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,12 @@ class Session:
 
     number: int
     cipher: int
-    split: int
+    cut: int
     rows: int
 
     @cached_property
     def hello(self) -> bytes:
-        wanted = {"cipher": self.cipher, "split": self.split, "rows": self.rows, "name": "edge 1"}
+        wanted = {"cipher": self.cipher, "model": RESNET50, "cut": self.cut, "rows": self.rows, "name": "edge 1"}
         return hello(second_encoder.message("HELLO", wanted))
 
     @cached_property
@@ -73,51 +76,97 @@ class TensorVector:
     """A tensor, the plan it is sent with, and the positions whose datagrams are in the golden file in full."""
 
     says: str
-    split: int
+    cut: int
     shape: tuple[int, int, int]
     rows: int
     cipher: int
     number: int
-    blocks: Sequence[Block]
+    quantiser: int
+    plan: Callable[[Coded], Sequence[Group]]
     shown: Sequence[int]
     element: Callable[[int], float] = lambda m: (m * 2654435761 % 2**24) / 2**20 - 5.0  # the m-th
 
-    def tensor(self) -> Tensor:
+    @cached_property
+    def elements(self) -> list[float]:
         """Elements spread over [-5, 11), if not said otherwise; each is exact in float32."""
         height, width, channels = self.shape
-        count = height * width * channels
-        return Tensor(self.split, self.shape, [self.element(m) for m in range(count)])
+        return [self.element(m) for m in range(height * width * channels)]
 
-    def order(self) -> list[tuple[int, int]]:
-        """Data before parity, and in turn from each block."""
-        every = [(b, i) for b, block in enumerate(self.blocks) for i in range(block.n)]
-        return sorted(every, key=lambda symbol: (symbol[1] >= len(self.blocks[symbol[0]].places), symbol[1], symbol[0]))
+    @cached_property
+    def coded(self) -> Coded:
+        if self.quantiser == TOY:
+            return trimmed(self.elements, self.shape, self.rows)
+        return second_encoder.code(self.elements, self.shape, self.rows, self.quantiser)
+
+    @cached_property
+    def groups(self) -> Sequence[Group]:
+        return self.plan(self.coded)
+
+    @cached_property
+    def order(self) -> list[second_encoder.Slot]:
+        return second_encoder.send_order(self.groups)
 
     @cached_property
     def session(self) -> Session:
-        return Session(SESSION, self.cipher, self.split, self.rows)
+        return Session(SESSION, self.cipher, self.cut, self.rows)
+
+    @cached_property
+    def bodies(self) -> list[bytes]:
+        return second_encoder.bodies(self.coded, self.groups, self.number, self.order)
 
     @cached_property
     def datagrams(self) -> list[bytes]:
-        bodies = second_encoder.symbols(self.tensor(), self.rows, self.blocks, self.number, self.order())
-        return self.session.seals(second_seal.SYMBOL, bodies)
+        return self.session.seals(second_seal.SYMBOL, self.bodies)
+
+    @property
+    def symbol_bytes(self) -> int:
+        return sum(stripe.length for stripe in self.groups[0].stripes)
 
     def text(self) -> str:
         datagrams = self.datagrams
         height, width, channels = self.shape
         lines = [
             f"# {self.says}",
-            f"# split {self.split} ({height} x {width} x {channels}), rows {self.rows}, "
+            f"# cut {self.cut} ({height} x {width} x {channels}), rows {self.rows}, quantiser {self.quantiser}, "
             f"cipher {self.cipher}, tensor {self.number}",
             f"# the secret from edge to cloud is {self.session.secrets[0].hex()}",
             *(
-                f"# block {b}: code {block.code}, n {block.n}, k {len(block.places)}, packets {in_short(block.places)}"
-                for b, block in enumerate(self.blocks)
+                f"# group {g} (n {group.n}), stripe {s}: code {stripe.code}, k {stripe.k}, {stripe.length} bytes, "
+                f"packets {in_short(stripe.symbols)}"
+                for g, group in enumerate(self.groups)
+                for s, stripe in enumerate(group.stripes)
             ),
+            f"# the header of the first body is {self.bodies[0][: -self.symbol_bytes].hex()}",
             *(f"{position}:{datagrams[position].hex()}" for position in self.shown),
             f"{len(datagrams)} {hashlib.sha256(b''.join(datagrams)).hexdigest()}",
         ]
         return "\n".join(lines) + "\n"
+
+
+def trimmed(elements: Sequence[float], shape: tuple[int, int, int], rows: int) -> Coded:
+    """The toy quantiser: whole numbers below 256, a byte each; what is zero at a packet's end is left out.
+
+    The first element stays in any case. The parameters are three bytes that mean nothing.
+    """
+    count = shape[2] * (shape[0] // rows)
+    levels = [int(x) for x in elements]
+    whole = {place: bytes(second_encoder.packet(levels, shape, rows, place)) for place in range(count)}
+    return Coded(TOY, b"toy", {place: data[:1] + data[1:].rstrip(b"\0") for place, data in whole.items()})
+
+
+def one_each(places: Sequence[int], length: int, code: int) -> Stripe:
+    """A packet a symbol."""
+    return Stripe([[place] for place in places], length, code)
+
+
+def in_short(symbols: Sequence[Sequence[int]]) -> str:
+    if max(map(len, symbols)) == 1:
+        places = [place for (place,) in symbols]
+        return str(places) if len(places) <= 8 else f"{places[:3]} to {places[-1]}, {len(places)} in all"
+    return " ".join(
+        f"[{', '.join(map(str, symbol))}]" if len(symbol) <= 12 else f"[{symbol[0]} to {symbol[-1]}, {len(symbol)}]"
+        for symbol in symbols
+    )
 
 
 @dataclass(frozen=True)
@@ -154,90 +203,175 @@ def sized(value: object) -> object:
     return f"{len(value)} bytes" if isinstance(value, bytes) and len(value) > 16 else value
 
 
-def in_short(places: Sequence[int]) -> str:
-    return str(list(places)) if len(places) <= 8 else f"{list(places[:3])} to {places[-1]}, {len(places)} in all"
+def everything(coded: Coded) -> list[Group]:
+    """Every packet, without parity, as many in a datagram as fit."""
+    symbols = packed(coded.packets, range(len(coded.packets)), 1024)
+    return [Group(len(symbols), [Stripe(symbols, 1024, CODE_NONE)])]
 
 
+def in_turn(coded: Coded) -> list[Group]:
+    """Every fourth packet, one a symbol, dealt to three groups."""
+    places = [*coded.packets][::4]
+    return [Group(64, [one_each(places[g::3], 396, CODE_ZFEC)]) for g in range(3)]
+
+
+def several_a_symbol(coded: Coded) -> list[Group]:
+    """Forty packets in symbols of eleven: the last has seven, and then zeros."""
+    symbols = packed(coded.packets, range(2000, 0, -50), 11 * 101)
+    return [Group(6, [Stripe(symbols, 11 * 101, CODE_ZFEC)])]
+
+
+def three_stripes(coded: Coded) -> list[Group]:
+    """The first class is whole with two datagrams, the second with four, the third, which ends early, with all six."""
+    first, second, third = range(0, 500, 100), range(1, 1200, 100), range(2, 700, 100)
+    entry = 101
+    return [
+        Group(
+            6,
+            [
+                Stripe(packed(coded.packets, first, 3 * entry), 3 * entry, CODE_ZFEC),
+                Stripe(packed(coded.packets, second, 3 * entry + 1), 3 * entry + 1, CODE_ZFEC),
+                Stripe([*packed(coded.packets, third, 2 * entry), [], []], 2 * entry, CODE_NONE),
+            ],
+        )
+    ]
+
+
+def ragged(coded: Coded) -> list[Group]:
+    """Packets of all sizes, packed as they fit."""
+    return [
+        Group(7, [Stripe(packed(coded.packets, range(0, 40, 4), 300), 300, CODE_ZFEC)]),
+        Group(6, [Stripe(packed(coded.packets, range(1, 41, 4), 300), 300, CODE_ZFEC)]),
+    ]
+
+
+def fixed(*groups: Group) -> Callable[[Coded], Sequence[Group]]:
+    return lambda _: groups
+
+
+def few(length: int) -> Callable[[Coded], Sequence[Group]]:
+    """Three packets, the first two in one symbol."""
+    return fixed(Group(3, [Stripe([[1027, 3], [2047]], length, CODE_ZFEC)]))
+
+
+PAIR = TensorVector("", *(175, (7, 7, 2048), 7, 1, 9), UNIFORM8, few(104), range(3))
 TENSORS = {
-    "bare": TensorVector(
-        "Every packet in one block without parity, the shortest symbols: one element each.",
+    "none": TensorVector(
+        "Every packet in one group without parity, 256 in a datagram: one element each.",
         *(176, (1, 1, 2048), 1, 1, 0),
-        [Block(range(2048), 2048, CODE_NONE)],
-        [0, 1, 1023, 2047],
+        UNIFORM8,
+        everything,
+        [0, 7],
     ),
-    "two_blocks": TensorVector(
-        "Two blocks, one better protected than the other; the other packets dropped by the plan.",
-        *(175, (7, 7, 2048), 7, 2, 65536),
-        [Block([9, 2047, 0, 1000], 6, CODE_ZFEC), Block([3, 1024], 5, CODE_ZFEC)],
-        range(11),
+    "paper": TensorVector(
+        "As in the paper: one packet a symbol, the least important ones dropped, several groups with parity.",
+        *(7, (56, 56, 64), 7, 1, 2),
+        UNIFORM8,
+        in_turn,
+        [0, 1, 127, 128, 191],
     ),
-    "row_groups": TensorVector(
-        "Two row groups a channel, and blocks of both codes, one with k = 1 and one with n = k.",
+    "packed": TensorVector(
+        "Eleven packets a symbol, the last one shorter.",
+        *(143, (14, 14, 1024), 7, 2, 65536),
+        UNIFORM8,
+        several_a_symbol,
+        [0, 2, 5],
+    ),
+    "nested": TensorVector(
+        "Three stripes, of other lengths, k and codes; the last two data symbols of the third are empty.",
+        *(81, (28, 28, 512), 7, 1, 255),
+        SQRT4,
+        three_stripes,
+        [0, 3, 5],
+    ),
+    "ragged": TensorVector(
+        "Packets of 1 to 171 bytes, of a quantiser that is not in the table.",
+        *(81, (28, 28, 512), 7, 2, 17),
+        TOY,
+        ragged,
+        [0, 1, 7, 12],
+        lambda m: float(m % 251 * (m // 512 % 196 < m % 512 * 19)),
+    ),
+    "groups": TensorVector(
+        "Groups of all kinds: one with k = 1, one with n = k under a code, one without a code.",
         *(143, (14, 14, 1024), 7, 1, 255),
-        [
-            Block([1, 0, 2046], 5, CODE_ZFEC),
-            Block([2047, 77], 2, CODE_NONE),
-            Block([512], 3, CODE_ZFEC),
-            Block([5, 6], 2, CODE_ZFEC),
-        ],
+        UNIFORM8,
+        fixed(
+            Group(5, [one_each([1, 0, 2046], 101, CODE_ZFEC)]),
+            Group(2, [one_each([2047, 77], 101, CODE_NONE)]),
+            Group(3, [one_each([512], 101, CODE_ZFEC)]),
+            Group(2, [one_each([5, 6], 101, CODE_ZFEC)]),
+        ),
         range(12),
     ),
     "single_rows": TensorVector(
         "One row a packet, an input image's shape.",
         *(1, (224, 224, 3), 1, 2, 1),
-        [Block([0, 223, 224, 671], 6, CODE_ZFEC)],
+        UNIFORM8,
+        fixed(Group(6, [one_each([0, 223, 224, 671], 228, CODE_ZFEC)])),
         range(6),
     ),
-    "early_split": TensorVector(
-        "An early split: 56 rows in groups of 7, symbols of 2 + 392 bytes.",
-        *(7, (56, 56, 64), 7, 1, 2),
-        [Block(range(0, 512, 8), 80, CODE_ZFEC), Block(range(1, 512, 8), 70, CODE_ZFEC)],
-        [0, 1, 127, 128, 149],
-    ),
-    "largest_block": TensorVector(
-        "The largest block of code 1.",
+    "largest_group": TensorVector(
+        "The largest group of code 1.",
         *(176, (1, 1, 2048), 1, 2, 3),
-        [Block(range(2047, 1797, -1), 256, CODE_ZFEC)],
+        UNIFORM8,
+        fixed(Group(256, [one_each(range(2047, 1797, -1), 4, CODE_ZFEC)])),
         [0, 249, 250, 251, 255],
     ),
     "leopard": TensorVector(
-        "Code 2 with less parity than data, as much, and more; symbols of 100 bytes: a chunk of 64 and one of 36.",
+        "Code 2 with less parity than data, as much, and more; symbols of 102 bytes, a chunk of 64 and one of 38, of "
+        "which the last byte of a data symbol is padding.",
         *(143, (14, 14, 1024), 7, 1, 6),
-        [
-            Block([3, 1, 2], 5, CODE_LEOPARD),  # k = 3, p = 2: the parity is low
-            Block([1024, 4, 2040], 6, CODE_LEOPARD),  # 3, 3: the same power of two, k <= p: the parity is low
-            Block([7, 99, 640, 6], 7, CODE_LEOPARD),  # 4, 3: the same power of two, k > p: the data is low
-            Block([2000, 11], 7, CODE_LEOPARD),  # 2, 5: the data is low
-            Block([12], 2, CODE_LEOPARD),
-            Block([13, 17], 2, CODE_LEOPARD),
-        ],
-        [0, 17, 18, 19, 20, 21, 28],
+        UNIFORM8,
+        fixed(
+            Group(5, [one_each([3, 1, 2], 102, CODE_LEOPARD)]),  # k = 3, p = 2: the parity is low
+            Group(6, [one_each([1024, 4, 2040], 102, CODE_LEOPARD)]),  # 3, 3: the same power of two: the parity is low
+            Group(7, [one_each([7, 99, 640, 6], 102, CODE_LEOPARD)]),  # 4, 3: the same power of two: the data is low
+            Group(7, [one_each([2000, 11], 102, CODE_LEOPARD)]),  # 2, 5: the data is low
+            Group(2, [one_each([12], 102, CODE_LEOPARD)]),
+            Group(2, [one_each([13, 17], 102, CODE_LEOPARD)]),
+        ),
+        [0, 16, 17, 18, 19, 20, 28],
     ),
-    "leopard_one_block": TensorVector(
-        "Code 2 over 300 packets in one block, more than code 1 has.",
+    "leopard_one_group": TensorVector(
+        "Code 2 over 300 packets in one group, more than code 1 has.",
         *(81, (28, 28, 512), 7, 2, 7),
-        [Block(range(2047, 1747, -1), 340, CODE_LEOPARD)],
+        UNIFORM8,
+        fixed(Group(340, [one_each(range(2047, 1747, -1), 200, CODE_LEOPARD)])),
         [0, 299, 300, 339],
     ),
     "leopard_shortest": TensorVector(
-        "Code 2 with the shortest symbols that have whole words: 14 elements.",
-        *(143, (14, 14, 1024), 1, 1, 8),
-        [Block([0, 14335, 100], 8, CODE_LEOPARD)],
+        "Code 2 with symbols of four bytes: two words.",
+        *(176, (1, 1, 2048), 1, 1, 8),
+        UNIFORM8,
+        fixed(Group(8, [one_each([0, 2047, 100], 4, CODE_LEOPARD)])),
         range(8),
     ),
-    "constant": TensorVector(
-        "All elements are -2.5, so that low = high.",
-        *(176, (1, 1, 2048), 1, 1, 4),
-        [Block([4, 8, 16], 5, CODE_ZFEC)],
-        range(5),
-        lambda m: -2.5,
+    **{
+        f"quantiser_{number}": replace(
+            PAIR, says=f"Quantiser {number}: packets of 49 elements of {bits} bits.", quantiser=number, plan=few(length)
+        )
+        for number, bits, length in (
+            (1, 8, 104),
+            (2, 7, 92),
+            (3, 6, 80),
+            (4, 5, 68),
+            (5, 4, 56),
+            (18, 2, 32),
+            (19, 3, 44),
+            (20, 4, 56),
+            (21, 5, 68),
+            (22, 6, 80),
+        )
+    },
+    "constant": replace(PAIR, says="All elements are -2.5, so that low = high.", element=lambda m: -2.5),
+    "tiny_range": replace(
+        PAIR,
+        says="A range that is too small to be divided by: every level is 0.",
+        element=lambda m: (m % 3 - 1) * 2.0**-124,
     ),
-    "tiny_range": TensorVector(
-        "A range that is too small to be divided by: q = 0 throughout.",
-        *(176, (1, 1, 2048), 1, 2, 5),
-        [Block([0, 1, 2], 4, CODE_ZFEC)],
-        range(4),
-        lambda m: (m % 3 - 1) * 2.0**-124,
+    "nothing_above_zero": replace(
+        PAIR, says="No element is above zero: every level is 0.", quantiser=SQRT4, plan=few(56), element=lambda m: -m
     ),
 }
 
@@ -250,7 +384,9 @@ SKETCHED = second_encoder.sketch(
 )
 SKETCH = second_encoder.in_parts(7, SKETCHED)
 CONTROLS = {
-    "hello": ControlVector("A new edge.", "HELLO", {"cipher": 1, "split": 175, "rows": 7, "name": "edge 1"}),
+    "hello": ControlVector(
+        "A new edge.", "HELLO", {"cipher": 1, "model": RESNET50, "cut": 175, "rows": 7, "name": "edge 1"}
+    ),
     "welcome": ControlVector("The answer.", "WELCOME", WELCOMED, downwards=True),
     "welcome_to_look": ControlVector(
         "The answer of a cloud that would like sketches.",
@@ -263,7 +399,8 @@ CONTROLS = {
             f"A refusal: {reason}.", "REFUSE", {"reason": reason, "detail": detail}, downwards=True
         )
         for reason, detail in (
-            ("split", "this cloud serves the split point conv5_block3_out"),
+            ("model", "this cloud has no network 00112233445566778899aabbccddeeff; it has resnet50"),
+            ("cut", "this cloud continues resnet50 from conv5_block3_out: use --split conv5_block3_out on the edge"),
             ("rows", "this cloud serves 7 rows a packet"),
             ("cipher", "this cloud has no cipher 3"),
             ("full", "64 sessions are open; no more are allowed"),
@@ -335,8 +472,8 @@ CONTROLS = {
         },
         downwards=True,
     ),
-    "sketch_data": ControlVector("The last data symbol of a sketch.", "SKETCH", SKETCH[2]),
-    "sketch_parity": ControlVector("The last parity symbol of the same.", "SKETCH", SKETCH[-1]),
+    "sketch_first": ControlVector("The first part of a sketch.", "SKETCH", SKETCH[0]),
+    "sketch_last": ControlVector("The last part of the same.", "SKETCH", SKETCH[-1]),
     "ack": ControlVector("Acknowledgements.", "ACK", {"results": [0, 127, 128, 65536, 4294967295], "reports": []}),
     "ack_many": ControlVector(
         "More acknowledgements than fit a short array.", "ACK", {"results": [3], "reports": list(range(20))}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 KINDS = {"SYMBOL": 1, "MESSAGE": 2, "HELLO": 16, "WELCOME": 17}
@@ -17,81 +17,130 @@ MESSAGE_KINDS = {
     "SKETCH": 10,
 }  # fmt: skip
 CODE_NONE, CODE_ZFEC, CODE_LEOPARD = 0, 1, 2
-UNIFORM8 = 1
-FILL_ZERO = 1
+
+Slot = tuple[int, int]  # which datagram of a tensor: its group, its index
 
 
 @dataclass(frozen=True)
-class Block:
-    """A code block: the places of the packets that are its data symbols, in order, and how many symbols it has."""
+class Stripe:
+    """The places of the packets in each data symbol, in order; the bytes of a symbol; the code."""
 
-    places: Sequence[int]
-    n: int
+    symbols: Sequence[Sequence[int]]
+    length: int
     code: int
 
+    @property
+    def k(self) -> int:
+        return len(self.symbols)
+
+    @property
+    def places(self) -> list[int]:
+        return [place for symbol in self.symbols for place in symbol]
+
 
 @dataclass(frozen=True)
-class Tensor:
-    """A feature tensor: its split point's number, its shape, and its elements in the order of chi[h, w, c]."""
+class Group:
+    n: int
+    stripes: Sequence[Stripe]
 
-    split: int
-    shape: tuple[int, int, int]
-    elements: Sequence[float]
-
-
-# Section 5: symbols
+    @property
+    def most_k(self) -> int:
+        return max(stripe.k for stripe in self.stripes)
 
 
-def symbols(
-    tensor: Tensor,
-    rows: int,
-    blocks: Sequence[Block],
-    number: int,
-    order: Sequence[tuple[int, int]],
-) -> list[bytes]:
-    """The bodies of the tensor's SYMBOL datagrams in send order; `order` names each position's (block, index)."""
-    elements = [float32(x) for x in tensor.elements]
-    low, high = min(elements), max(elements)
-    quantised = [quantise(x, low, high) for x in elements]
-    of_block = [block_symbols(quantised, tensor.shape, rows, block) for block in blocks]
-    sent, kept = sum(block.n for block in blocks), sum(len(block.places) for block in blocks)
-    assert sorted(order) == [(b, i) for b, block in enumerate(blocks) for i in range(block.n)]
-    common = struct.pack(
-        ">IHHHBBBBff", number, sent, kept, tensor.split, len(blocks), rows, UNIFORM8, FILL_ZERO, low, high
-    )
-    bodies = []
-    for position, (b, index) in enumerate(order):
-        own = struct.pack(">HBBHHH", position, b, blocks[b].code, blocks[b].n, len(blocks[b].places), index)
-        bodies.append(common + own + of_block[b][index])
-    return bodies
+@dataclass(frozen=True)
+class Coded:
+    """A tensor after its quantiser: the bytes of its packets, by place."""
+
+    quantiser: int
+    parameters: bytes
+    packets: Mapping[int, bytes]
 
 
-# Section 5.1: symbols and packets
+# Section 5: the bodies
 
 
-def block_symbols(quantised: Sequence[int], shape: tuple[int, int, int], rows: int, block: Block) -> list[bytes]:
-    data = [struct.pack(">H", place) + packet(quantised, shape, rows, place) for place in block.places]
-    k = len(data)
-    of_code = leopard_parity if block.code == CODE_LEOPARD else parity
-    return data + [of_code(data, k, block.n, index) for index in range(k, block.n)]
+def bodies(coded: Coded, groups: Sequence[Group], number: int, order: Sequence[Slot]) -> list[bytes]:
+    """The bodies of the tensor's SYMBOL datagrams in send order; `order` names what each position's datagram is."""
+    assert sorted(order) == [(g, i) for g, group in enumerate(groups) for i in range(group.n)]
+    sent = sum(group.n for group in groups)
+    kept = sum(len(stripe.places) for group in groups for stripe in group.stripes)
+    symbols = [[stripe_symbols(coded.packets, stripe, group.n) for stripe in group.stripes] for group in groups]
+    made = []
+    for position, (g, index) in enumerate(order):
+        group = groups[g]
+        body = struct.pack(">IHHHH", number, position, index, sent, kept)
+        body += bytes([len(groups), len(group.stripes), coded.quantiser, len(coded.parameters)])
+        body += struct.pack(">BH", g, group.n)
+        for stripe in group.stripes:
+            body += struct.pack(">HHB", stripe.k, stripe.length, stripe.code)
+        body += coded.parameters
+        for stripe in symbols[g]:
+            body += stripe[index]
+        made.append(body)
+    return made
 
 
-def packet(quantised: Sequence[int], shape: tuple[int, int, int], rows: int, place: int) -> bytes:
+# Section 5.1: packets
+
+
+def code(elements: Sequence[float], shape: tuple[int, int, int], rows: int, quantiser: int) -> Coded:
+    """Quantise the elements chi[h, w, c] of a tensor, c running fastest, into packets of `rows` rows."""
+    bits = QUANTISERS[quantiser][1]
+    levels, parameters = QUANTISERS[quantiser][0]([float32(x) for x in elements], 2**bits - 1)
+    count = shape[2] * (shape[0] // rows)
+    packets = {place: in_bits(packet(levels, shape, rows, place), bits) for place in range(count)}
+    return Coded(quantiser, parameters, packets)
+
+
+def packet(levels: Sequence[int], shape: tuple[int, int, int], rows: int, place: int) -> list[int]:
     height, width, channels = shape
-    channel, group = divmod(place, height // rows)
-    return bytes(
-        quantised[((group * rows + i) * width + j) * channels + channel] for i in range(rows) for j in range(width)
-    )
+    channel, row_group = divmod(place, height // rows)
+    return [
+        levels[((row_group * rows + i) * width + j) * channels + channel] for i in range(rows) for j in range(width)
+    ]
 
 
-# Section 5.2: the quantiser, every step rounded to float32
+# Section 5.2: quantisers, every step rounded to float32
 
 
-def quantise(x: float, low: float, high: float) -> int:
-    if float32(high - low) <= TINY:
-        return 0
-    scale = float32(255.0 / float32(high - low))
-    return min(255, math.floor(float32(float32(float32(x - low) * scale) + 0.5)))
+def uniform(elements: Sequence[float], highest: int) -> tuple[list[int], bytes]:
+    low, high = min(elements), max(elements)
+    span = float32(high - low)
+    if span <= highest / LARGEST_FLOAT32:
+        levels = [0] * len(elements)
+    else:
+        scale = float32(highest / span)
+        levels = [round(float32(float32(x - low) * scale)) for x in elements]
+    return levels, struct.pack(">ff", low, high)
+
+
+def square_root(elements: Sequence[float], highest: int) -> tuple[list[int], bytes]:
+    maximum = max(0.0, *elements)
+    root = float32(math.sqrt(maximum))
+    if root == 0:
+        levels = [0] * len(elements)
+    else:
+        scale = float32(highest / root)
+        levels = [round(float32(float32(math.sqrt(max(x, 0.0))) * scale)) for x in elements]
+    return levels, struct.pack(">f", maximum)
+
+
+Quantise = Callable[[Sequence[float], int], tuple[list[int], bytes]]
+QUANTISERS: dict[int, tuple[Quantise, int]] = {
+    1: (uniform, 8), 2: (uniform, 7), 3: (uniform, 6), 4: (uniform, 5), 5: (uniform, 4),
+    18: (square_root, 2), 19: (square_root, 3), 20: (square_root, 4), 21: (square_root, 5), 22: (square_root, 6),
+}  # fmt: skip
+
+
+def value_of(quantiser: int, parameters: bytes, level: int) -> float:
+    """What a level stands for."""
+    quantise, bits = QUANTISERS[quantiser]
+    if quantise is uniform:
+        low, high = struct.unpack(">ff", parameters)
+        return low + level * (high - low) / (2**bits - 1)
+    (maximum,) = struct.unpack(">f", parameters)
+    return maximum * (level / (2**bits - 1)) ** 2
 
 
 def float32(x: float) -> float:
@@ -99,10 +148,52 @@ def float32(x: float) -> float:
 
 
 LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
-TINY = float32(255 / LARGEST_FLOAT32)
 
 
-# Section 5.3: code 1. V's row i is (1, x, x^2, ...) at the point x = point(i), so that E[i][j] is the j-th
+def in_bits(values: Sequence[int], size: int) -> bytes:
+    """The values one after the other, `size` bits each, and zeros up to a whole byte."""
+    bits = "".join(format(value, f"0{size}b") for value in values)
+    bits += "0" * (-len(bits) % 8)
+    return bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits), 8))
+
+
+# Section 5.3: a symbol's inside
+
+
+def stripe_symbols(packets: Mapping[int, bytes], stripe: Stripe, n: int) -> list[bytes]:
+    data = [data_symbol(packets, places, stripe.length) for places in stripe.symbols]
+    of_code = {CODE_NONE: zfec_parity, CODE_ZFEC: zfec_parity, CODE_LEOPARD: leopard_parity}[stripe.code]
+    return data + [of_code(data, stripe.k, n, index) for index in range(stripe.k, n)]
+
+
+def data_symbol(packets: Mapping[int, bytes], places: Sequence[int], length: int) -> bytes:
+    symbol = b"".join(entry(place, packets[place]) for place in places)
+    assert len(symbol) <= length
+    return symbol + bytes(length - len(symbol))
+
+
+def entry(place: int, coded: bytes) -> bytes:
+    size = len(coded)
+    length = bytes([size]) if size < 128 else struct.pack(">H", 32768 + size)
+    return length + struct.pack(">H", place) + coded
+
+
+def packed(packets: Mapping[int, bytes], places: Sequence[int], length: int, most: int = 65535) -> list[list[int]]:
+    """Which packets go into which symbol, where each takes as many as fit, and at most so many."""
+    symbols: list[list[int]] = []
+    room = 0
+    for place in places:
+        size = len(entry(place, packets[place]))
+        assert size <= length
+        if not symbols or size > room or len(symbols[-1]) == most:
+            symbols.append([])
+            room = length
+        symbols[-1].append(place)
+        room -= size
+    return symbols
+
+
+# Section 5.4: code 1. V's row i is (1, x, x^2, ...) at the point x = point(i), so that E[i][j] is the j-th
 # polynomial of Lagrange over the first k points, at point(i).
 
 
@@ -131,7 +222,7 @@ def point(i: int) -> int:
     return POWERS[i - 1] if i else 0
 
 
-def parity(data: Sequence[bytes], k: int, n: int, index: int) -> bytes:
+def zfec_parity(data: Sequence[bytes], k: int, n: int, index: int) -> bytes:
     total = bytearray(len(data[0]))
     for j, symbol in enumerate(data):
         factor = 1
@@ -143,7 +234,7 @@ def parity(data: Sequence[bytes], k: int, n: int, index: int) -> bytes:
     return bytes(total)
 
 
-# Section 5.3: code 2
+# Section 5.4: code 2
 
 
 def words(symbol: bytes) -> list[int]:
@@ -202,6 +293,26 @@ def leopard_parity(data: Sequence[bytes], k: int, n: int, index: int) -> bytes:
     return of_words([WORD_OF[element] for element in total])
 
 
+# Section 5.5: the send order
+
+
+def send_order(groups: Sequence[Group]) -> list[Slot]:
+    keys: dict[Slot, tuple[bool, int, int]] = {}
+    for g, group in enumerate(groups):
+        k = group.most_k
+        turns = {turn * stride(k) % k: turn for turn in range(k)}
+        for index in range(group.n):
+            keys[g, index] = (index >= k, turns.get(index, index), g)
+    return sorted(keys, key=lambda slot: keys[slot])
+
+
+def stride(k: int) -> int:
+    step = max(round(0.618 * k), 1)
+    while math.gcd(step, k) != 1:
+        step += 1
+    return step
+
+
 # Section 6: control messages
 
 
@@ -256,17 +367,6 @@ def sketch(fates: Sequence[int], importance: Sequence[int], photograph: bytes) -
     return in_bits(fates, 2) + in_bits(importance, 4) + struct.pack(">H", len(photograph)) + photograph
 
 
-def in_bits(values: Sequence[int], size: int) -> bytes:
-    """The values one after the other, `size` bits each, and zeros up to a whole byte."""
-    bits = "".join(format(value, f"0{size}b") for value in values)
-    bits += "0" * (-len(bits) % 8)
-    return bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits), 8))
-
-
 def in_parts(tensor: int, whole: bytes) -> list[dict[str, object]]:
-    k = math.ceil(len(whole) / 1024)
-    length = math.ceil(len(whole) / k)
-    filled = whole + bytes(k * length - len(whole))
-    data = [filled[start : start + length] for start in range(0, len(filled), length)]
-    coded = data + [parity(data, k, 2 * k, index) for index in range(k, 2 * k)]
-    return [{"tensor": tensor, "n": 2 * k, "k": k, "index": i, "data": symbol} for i, symbol in enumerate(coded)]
+    data = [whole[start : start + 1024] for start in range(0, len(whole), 1024)]
+    return [{"tensor": tensor, "part": part, "parts": len(data), "data": piece} for part, piece in enumerate(data)]

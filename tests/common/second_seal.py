@@ -21,7 +21,7 @@ EPOCH = 2**22
 
 
 def expand(secret: bytes, label: str, length: int = 32) -> bytes:
-    return hmac.digest(secret, b"gradfec 2 " + label.encode() + b"\x01", "sha256")[:length]
+    return hmac.digest(secret, b"gradfec 3 " + label.encode() + b"\x01", "sha256")[:length]
 
 
 def extract(salt: bytes, material: bytes) -> bytes:
@@ -37,7 +37,7 @@ def seal(
     for _ in range(counter // epoch_datagrams):
         secret = expand(secret, "next")
     iv = int.from_bytes(expand(secret, "iv", 12), "big")
-    header = struct.pack(">BBBBIQ", 0x47, 2, kind, 0, session, counter)
+    header = struct.pack(">BBBBIQ", 0x47, 3, kind, 0, session, counter)
     return header + CIPHERS[cipher](expand(secret, "key")).encrypt((iv ^ counter).to_bytes(12, "big"), body, header)
 
 
@@ -62,7 +62,7 @@ def hello(psk: bytes, ephemeral: bytes, body: bytes) -> bytes:
 
 
 def hello_of(psk: bytes, ephemeral: bytes, inside: bytes) -> bytes:
-    clear = struct.pack(">BBBBI", 0x47, 2, HELLO, 0, 0) + key_id(psk) + ephemeral
+    clear = struct.pack(">BBBBI", 0x47, 3, HELLO, 0, 0) + key_id(psk) + ephemeral
     key = expand(extract(b"", psk), "hello")
     return clear + ChaCha20Poly1305(key).encrypt(ephemeral[:12], inside + bytes(448 - len(inside)), clear)
 
@@ -79,7 +79,7 @@ def secrets(psk: bytes, hello: bytes, welcome: bytes, shared: bytes) -> tuple[by
 
 
 def welcome(psk: bytes, hello: bytes, ephemeral: bytes, shared: bytes, session: int, body: bytes) -> bytes:
-    clear = struct.pack(">BBBBI", 0x47, 2, WELCOME, 0, session) + ephemeral
+    clear = struct.pack(">BBBBI", 0x47, 3, WELCOME, 0, session) + ephemeral
     key = secrets(psk, hello, clear, shared)[0]
     return clear + ChaCha20Poly1305(key).encrypt(bytes(12), body, clear)
 

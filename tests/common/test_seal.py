@@ -119,7 +119,7 @@ def test_all_32_bytes_of_overhead_are_where_they_should_be(cipher):
     assert datagrams.shape == (3, 426 + SEAL_BYTES)
     assert datagrams.dtype == np.uint8
     assert datagrams.flags.c_contiguous
-    assert datagrams[2, :16].tobytes().hex() == "47020100" + "0a0b0c0d" + "0000000000000002"
+    assert datagrams[2, :16].tobytes().hex() == "47030100" + "0a0b0c0d" + "0000000000000002"
 
 
 # --- what is sealed opens ---

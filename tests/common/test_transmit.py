@@ -1,4 +1,4 @@
-"""From a tensor and a plan to datagrams: each symbol once, spread so that a burst of losses hits many blocks."""
+"""From coded packets and a plan to datagrams: each symbol once, spread so that a burst of losses hits many groups."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,198 +11,257 @@ from hypothesis import strategies as st
 
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
-from gradfec_common.codes import BARE, LEOPARD, ZFEC
+from gradfec_common.codes import LEOPARD, ZFEC
+from gradfec_common.decode import decode_tensor
 from gradfec_common.errors import UsageError
-from gradfec_common.networks import named_cut
-from gradfec_common.networks.resnet50 import RESNET50
-from gradfec_common.plan import NoProtection, UnequalProtection
-from gradfec_common.quantise import UNIFORM8, quantise
-from gradfec_common.reassembly import Reassembly, decode_tensor
+from gradfec_common.networks import DEFAULT_CUT, NETWORKS
+from gradfec_common.packets import PacketGrid
+from gradfec_common.protect import UNKNOWN_LINK, Budget, UnequalProtection
+from gradfec_common.protect.plan import GroupShape, StripeShape
+from gradfec_common.quantisers import MAX_PARAMETER_BYTES, QUANTISERS
+from gradfec_common.reassembly import Reassembly
 from gradfec_common.seal import Sealer
-from gradfec_common.transmit import FILL_ZERO, check_code, encode_packets, encode_tensor, packet_grid, send_order
+from gradfec_common.symbols import fill_symbols
+from gradfec_common.transmit import KEPT, budget_for, encode_tensor, order_of, send_order
+from gradfec_common.wire.symbol import MAX_GROUPS, MAX_SYMBOLS, body_room, layout_of, read_table
 
-from .small_tensors import (
-    GRID,
-    SPLIT,
-    TENSOR,
-    bodies_of,
-    encoded,
-    features,
-    headers_of,
-    odd_plan,
-    symbols_of,
-)
+from .small_tensors import GRID, SIZES, TENSOR, UNIFORM8, ZERO, bodies_of, coded, encoded, headers_of, odd_plan, planned
 
 SEEDS = st.integers(0, 2**32 - 1)
 PLANS = SEEDS.map(lambda seed: odd_plan(np.random.default_rng(seed)))
+DEFAULT_GRID = PacketGrid(NETWORKS["resnet50"].cut(DEFAULT_CUT).shape, 7)
 
 
 @st.composite
 def fec_plans(draw):
-    """FEC_A_B over up to a dozen blocks."""
-    total = draw(st.integers(1, 3000))
-    scheme = UnequalProtection(draw(st.floats(0, 99)))
+    """FEC_A_B over up to a dozen groups."""
+    total, percent = draw(st.integers(1, 3000)), draw(st.floats(0, 99))
+    if round(total * percent / 100) == total:
+        percent = 0
     importance = np.random.default_rng(draw(SEEDS)).random(total, np.float32)
-    return (
-        scheme.plan(importance)
-        if round(total * scheme.dropped_percent / 100) < total
-        else NoProtection().plan(importance)
-    )
+    budget = budget_for(8, draw(st.sampled_from([None, 1])))
+    return UnequalProtection(percent, ZFEC).plan(importance, np.full(total, 392), UNKNOWN_LINK, budget)
 
 
-def blocks_in_order(plan):
-    """(sent,) block of each symbol and whether it is parity, both in send order."""
-    block = np.concatenate([np.full(b.n, number) for number, b in enumerate(plan.blocks)])
-    parity = np.concatenate([np.arange(b.n) >= b.k for b in plan.blocks])
+def nested_plans():
+    return st.sampled_from(["nested:1", "nested:1,3/5", "nested:2,4,6/9", "nested:12"]).map(planned)
+
+
+def groups_in_order(plan):
+    """(sent,) the group of each datagram, and whether it is nothing but parity, both in send order."""
+    group = np.concatenate([np.full(shape.n, number) for number, shape in enumerate(plan.shapes)])
+    parity = np.concatenate([np.arange(shape.n) >= shape.most_k for shape in plan.shapes])
     order = send_order(plan.shapes)
-    return block[order], parity[order]
+    return group[order], parity[order]
 
 
-@given(st.one_of(fec_plans(), PLANS))
+# --- the order ---
+
+
+@given(fec_plans() | PLANS | nested_plans())
+@settings(max_examples=60)
 def test_the_send_order_is_a_permutation_with_data_before_parity(plan):
     np.testing.assert_array_equal(np.sort(send_order(plan.shapes)), np.arange(plan.sent))
-    _, parity = blocks_in_order(plan)
+    _, parity = groups_in_order(plan)
     assert (np.diff(parity.astype(int)) >= 0).all()
+    assert parity.sum() == plan.parity
 
 
 @given(fec_plans())
-def test_neighbours_on_the_wire_come_from_different_blocks(plan):
-    block, _ = blocks_in_order(plan)
-    if len(plan.blocks) > 1:
-        assert (block[1:] != block[:-1]).all()
+@settings(max_examples=60)
+def test_neighbours_on_the_wire_come_from_different_groups(plan):
+    group, _ = groups_in_order(plan)
+    if len(plan.groups) > 1:
+        assert (group[1:] != group[:-1]).all()
 
 
 @given(fec_plans(), st.data())
-def test_a_burst_of_b_losses_takes_at_most_b_over_m_rounded_up_from_each_of_m_blocks(plan, data):
-    block, _ = blocks_in_order(plan)
-    m = len(plan.blocks)
+@settings(max_examples=60)
+def test_a_burst_of_b_losses_takes_at_most_b_over_m_rounded_up_from_each_of_m_groups(plan, data):
+    group, _ = groups_in_order(plan)
+    m = len(plan.groups)
     length = data.draw(st.integers(1, plan.sent))
-    counts = np.stack([np.cumsum(np.append(0, block == number)) for number in range(m)])  # (m, sent + 1)
+    counts = np.stack([np.cumsum(np.append(0, group == number)) for number in range(m)])  # (m, sent + 1)
     hits = counts[:, length:] - counts[:, :-length]  # (m, windows)
     assert hits.max() <= -(-length // m)
 
 
-def test_neighbours_within_a_block_are_far_apart_in_the_tensor():
-    plan = NoProtection().plan(np.zeros(2048, np.float32))
-    apart = np.abs(np.diff(send_order(plan.shapes)))
+@given(st.integers(1, 2000))
+def test_consecutive_datagrams_of_a_group_are_about_a_golden_section_apart(k):
+    apart = np.abs(np.diff(send_order([GroupShape(k, (StripeShape(k, 9, 0),))])))
+    assert np.isin(apart % k, [apart[0] % k, -apart[0] % k]).all() if k > 1 else True
+    if k > 30:
+        assert apart.min() > k / 4
+
+
+def test_neighbours_within_a_group_are_far_apart_in_the_tensor():
+    apart = np.abs(np.diff(send_order(planned("none", sizes=np.full(2048, 392)).shapes)))
     assert apart.min() > 2048 / 3
-    plan = UnequalProtection(50).plan(np.arange(2048)[::-1].astype(np.float32))
+    plan = planned("FEC_50_50", np.arange(2048)[::-1], sizes=np.full(2048, 392))
     order = send_order(plan.shapes)[: plan.kept]
-    by_symbol = np.concatenate([np.append(b.packets, np.zeros(b.n - b.k, int)) for b in plan.blocks])[order]
-    blocks = len(plan.blocks)
-    for number in range(blocks):
-        places = by_symbol[number::blocks]  # of one block, in send order
+    by_symbol = np.concatenate([np.append(s.packets, np.zeros(n - s.k, int)) for n, s in plan.stripes])[order]
+    groups = len(plan.groups)
+    for number in range(groups):
+        places = by_symbol[number::groups]  # of one group, in send order
         assert np.abs(np.diff(places)).min() > plan.kept / 4
 
 
+def test_a_group_whose_stripes_differ_in_k_has_parity_where_none_of_them_has_data():
+    shape = GroupShape(7, (StripeShape(2, 9, 1), StripeShape(5, 9, 1)))
+    order = send_order([shape])
+    assert sorted(order[:5]) == [0, 1, 2, 3, 4]
+    assert order[5:].tolist() == [5, 6]
+
+
+def test_a_send_order_is_kept_for_the_next_tensor_and_only_so_many_are():
+    shapes = planned("FEC_50_50").shapes
+    assert order_of(shapes) is order_of(planned("FEC_50_50", np.arange(12)[::-1]).shapes)
+    assert not order_of(shapes).headers.flags.writeable
+    assert order_of.cache_info().maxsize == KEPT
+
+
+# --- the bodies ---
+
+
 @given(PLANS, SEEDS)
-def test_each_symbol_is_sent_once_with_headers_that_say_where_it_stands(plan, seed):
+@settings(max_examples=60)
+def test_each_datagram_is_sent_once_with_a_header_that_says_where_it_stands(plan, seed):
     bodies = bodies_of(plan, seed)
     headers = headers_of(bodies)
     assert len(bodies) == plan.sent
+    parameters = coded(seed).parameters
+    stripes = len(plan.groups[0].stripes)
     for field, value in {
         "tensor": TENSOR,
         "sent": plan.sent,
         "kept": plan.kept,
-        "split": SPLIT.id,
-        "blocks": len(plan.blocks),
-        "rows": GRID.rows,
-        "quantiser": UNIFORM8,
-        "fill": FILL_ZERO,
+        "groups": len(plan.groups),
+        "stripes": stripes,
+        "quantiser": UNIFORM8.id,
+        "parameters": len(parameters),
     }.items():
         assert (headers[field] == value).all(), field
     np.testing.assert_array_equal(headers["position"], np.arange(plan.sent))
-    for number, block in enumerate(plan.blocks):
-        own = headers[headers["block"] == number]
-        assert sorted(own["index"].tolist()) == list(range(block.n))
-        assert set(own["n"].tolist()) == {block.n}
-        assert set(own["k"].tolist()) == {block.k}
-        assert set(own["code"].tolist()) == {block.code.id}
+    layout = layout_of(stripes, len(parameters))
+    assert {body[layout.table : layout.header] for body in bodies} == {parameters}
+    for number, group in enumerate(plan.groups):
+        own = np.flatnonzero(headers["group"] == number)
+        assert sorted(headers["index"][own].tolist()) == list(range(group.n))
+        assert set(headers["n"][own].tolist()) == {group.n}
+        for at in own:
+            assert read_table(bodies[at], stripes).tolist() == [tuple(shape) for shape in group.shape.stripes]
+    np.testing.assert_array_equal(
+        np.concatenate([np.append(0, np.cumsum([g.n for g in plan.groups]))])[headers["group"]] + headers["index"],
+        send_order(plan.shapes),
+    )
 
 
 @given(PLANS, SEEDS)
-def test_a_data_symbol_is_the_place_and_the_quantised_elements_of_its_packet(plan, seed):
+@settings(max_examples=60)
+def test_datagram_i_of_a_group_carries_symbol_i_of_every_stripe_one_after_the_other(plan, seed):
     bodies = bodies_of(plan, seed)
-    headers, symbols = headers_of(bodies), symbols_of(bodies)
-    quantised = quantise(features(np.random.default_rng(seed)))
-    packets = GRID.split(quantised.levels)
-    assert set(headers["low"].tolist()) == {quantised.low}
-    assert set(headers["high"].tolist()) == {quantised.high}
-    is_data = headers["index"] < headers["k"]
-    places, elements = wire.without_places(symbols[is_data])
-    expected = [plan.blocks[h["block"]].packets[h["index"]] for h in headers[is_data]]
-    assert places.tolist() == expected
-    np.testing.assert_array_equal(elements, packets[places])
-
-
-@given(PLANS, SEEDS)
-@settings(max_examples=30)
-def test_every_symbol_is_read_again_from_its_body(plan, seed):
-    tensor = encoded(plan, seed)
-    headers, symbols = wire.read_symbols(tensor.bodies(TENSOR))
-    np.testing.assert_array_equal(headers, tensor.headers)
-    np.testing.assert_array_equal(symbols, tensor.symbols)
+    headers = headers_of(bodies)
+    packets, parameters = coded(seed)
+    begin = layout_of(len(plan.groups[0].stripes), len(parameters)).header
+    for number, (n, stripes) in enumerate(plan.groups):
+        own = np.flatnonzero(headers["group"] == number)
+        rows = [bodies[at][begin:] for at in own[np.argsort(headers["index"][own])]]
+        column = 0
+        for stripe in stripes:
+            data = fill_symbols(packets, stripe.packets, stripe.packing)
+            symbols = np.concatenate([data, stripe.code.encode(data, n)])
+            length = stripe.packing.length
+            assert [row[column : column + length] for row in rows] == [symbol.tobytes() for symbol in symbols]
+            column += length
+        assert {len(row) for row in rows} == {column}
 
 
 def test_the_same_encoded_tensor_may_be_sent_again_under_another_number():
-    tensor = encoded(NoProtection().plan(np.zeros(GRID.count, np.float32)))
-    first = tensor.bodies(2)
-    kept = first.copy()
-    second = tensor.bodies(4)
-    np.testing.assert_array_equal(first, kept)
-    assert set(wire.read_symbols(second)[0]["tensor"].tolist()) == {4}
+    tensor = encoded(planned("none"))
+    first = tensor.bodies(2).copy()
+    second = tensor.bodies(2**32 - 1)
+    np.testing.assert_array_equal(first[:, 4:], second[:, 4:])
+    assert {*headers_of([*second])["tensor"].tolist()} == {2**32 - 1}
+    assert {*headers_of([*first])["tensor"].tolist()} == {2}
 
 
 @pytest.mark.parametrize("cipher", Cipher, ids=[cipher.name for cipher in Cipher])
-def test_wire_bits_are_those_of_the_sealed_datagrams(cipher):
-    tensor = encoded(UnequalProtection(50).plan(np.arange(GRID.count, dtype=np.float32)))
-    assert tensor.wire_bits == 8 * Sealer(bytes(32), cipher, 1).seal(wire.Kind.SYMBOL, tensor.bodies(2)).size
+def test_wire_bytes_are_those_of_the_sealed_datagrams(cipher):
+    tensor = encoded(planned("FEC_50_50"))
+    assert tensor.wire_bytes == Sealer(bytes(32), cipher, 1).seal(wire.Kind.SYMBOL, tensor.bodies(2)).size
 
 
-def test_packets_encode_as_the_tensor_that_they_are_of():
-    plan, chi = odd_plan(np.random.default_rng(3)), features(np.random.default_rng(4))
-    quantised = quantise(chi)
-    of_packets = encode_packets(quantised._replace(levels=GRID.split(quantised.levels)), plan, GRID, SPLIT)
-    of_tensor = encode_tensor(chi, plan, GRID, SPLIT)
-    np.testing.assert_array_equal(of_packets.bodies(2), of_tensor.bodies(2))
+@given(SEEDS)
+@settings(max_examples=30)
+def test_what_a_plan_drops_does_not_matter(seed):
+    plan, (packets, _) = odd_plan(np.random.default_rng(seed)), coded(seed)
+    changed = packets.matrix(GRID.size).copy()
+    changed[plan.dropped] ^= 0xFF
+    other = coded(seed)._replace(packets=packets._replace(data=changed.reshape(-1)))
+    one, other = (encode_tensor(of, UNIFORM8, plan).bodies(1) for of in (coded(seed), other))
+    np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("split", RESNET50.cuts, ids=lambda split: split.name)
-def test_no_datagram_of_any_split_and_rows_is_longer_than_1200_bytes(split):
-    height = split.shape[0]
+# --- what fits ---
+
+
+def shapes_of_cuts():
+    """Each shape that a cut of a built-in network has, once."""
+    return sorted({cut.shape for network in NETWORKS.values() for cut in network.cuts})
+
+
+@pytest.mark.parametrize("most", [None, 1])
+@pytest.mark.parametrize("shape", shapes_of_cuts(), ids=lambda shape: "x".join(map(str, shape)))
+def test_no_datagram_of_any_cut_and_rows_is_longer_than_1200_bytes(shape, most):
     fitting = 0
-    for rows in [r for r in range(1, height + 1) if height % r == 0]:
-        try:
-            grid = packet_grid(split, rows)
-        except UsageError as error:
-            assert "use smaller --rows" in str(error) or rows > 255
-            assert rows * split.shape[1] > 1134
-            continue
-        fitting += 1
-        assert grid.size + wire.OVERHEAD_BYTES <= wire.MAX_DATAGRAM_BYTES == 1200
-        plan = UnequalProtection(50).plan(np.zeros(grid.count, np.float32))
-        assert max(plan.sent, plan.total) <= wire.MAX_SYMBOLS
-        assert len(plan.blocks) <= wire.MAX_BLOCKS
+    for rows in [r for r in range(1, shape[0] + 1) if shape[0] % r == 0]:
+        for name in ("uniform8", "uniform5", "sqrt2"):
+            grid = PacketGrid(shape, rows)
+            sizes = QUANTISERS[name].sizes(grid)
+            try:
+                plans = [planned(text, sizes=sizes, budget=budget_for(8, most)) for text in ("none", "FEC_50_50")]
+            except UsageError as error:
+                assert "use smaller --rows" in str(error)
+                assert sizes[0] > 1129
+                continue
+            fitting += 1
+            for plan in plans:
+                header = layout_of(1, 8).header
+                assert header + plan.symbol_bytes + wire.SEAL_BYTES <= wire.MAX_DATAGRAM_BYTES == 1200
+                assert max(plan.sent, 1) <= MAX_SYMBOLS
+                assert len(plan.groups) <= MAX_GROUPS
     assert fitting
 
 
-def test_a_datagram_of_the_default_split_has_458_bytes():
-    split = named_cut("conv2_block1_add")
-    grid = packet_grid(split, 7)
-    tensor = encode_tensor(
-        features(np.random.default_rng(1), split.shape), NoProtection().plan(np.zeros(2048)), grid, split
-    )
-    assert tensor.bodies(2).shape == (2048, 458 - wire.SEAL_BYTES)
-    assert grid.size + wire.OVERHEAD_BYTES == 458
+@pytest.mark.parametrize(
+    ("name", "most", "datagrams", "length"),
+    [("uniform8", 1, 2048, 460), ("uniform8", None, 1024, 856), ("sqrt4", None, 410, 1060), ("sqrt4", 1, 2048, 260)],
+)
+def test_the_default_tensor_takes_so_many_datagrams_of_so_many_bytes(name, most, datagrams, length):
+    quantiser = QUANTISERS[name]
+    tensor = np.random.default_rng(1).random(DEFAULT_GRID.shape, np.float32)
+    packets, parameters = quantiser.encode(tensor, DEFAULT_GRID)
+    plan = planned("none", sizes=packets.sizes, budget=budget_for(len(parameters), most))
+    made = encode_tensor(coded()._replace(packets=packets, parameters=parameters), quantiser, plan)
+    assert made.bodies(2).shape == (datagrams, length - wire.SEAL_BYTES)
+    assert made.wire_bytes == datagrams * length
+
+
+def test_a_quantiser_with_longer_parameters_leaves_less_room():
+    assert budget_for(8, 3).body_bytes == budget_for(0).body_bytes - 8
+    assert budget_for() == Budget(body_room(MAX_PARAMETER_BYTES), None)
+    assert budget_for(8, 3).packets_a_symbol == 3
+
+
+# --- threads, and stripes side by side ---
 
 
 @pytest.mark.parametrize("code", [ZFEC, LEOPARD], ids=lambda code: code.name)
-def test_blocks_in_threads_make_the_same_bodies_and_the_same_tensor(code, monkeypatch):
+def test_stripes_in_threads_make_the_same_bodies_and_the_same_tensor(code, monkeypatch):
     monkeypatch.setattr("gradfec_common.codes.WORTH_A_THREAD", 0)
     monkeypatch.setattr("gradfec_common.transmit.TOGETHER", 1)
-    plan = UnequalProtection(50, replace(code, block=4)).plan(np.arange(GRID.count, dtype=np.float32))
-    assert len(plan.blocks) == 3
-    chi = features(np.random.default_rng(3))
+    plan = planned("FEC_50_50", code=replace(code, block=4))
+    assert len(plan.groups) == 3
     threads = []
 
     def in_threads(function, items):
@@ -213,44 +272,29 @@ def test_blocks_in_threads_make_the_same_bodies_and_the_same_tensor(code, monkey
         return pool.map(traced, items)
 
     with ThreadPoolExecutor(3) as pool:
-        one, many = encode_tensor(chi, plan, GRID, SPLIT), encode_tensor(chi, plan, GRID, SPLIT, in_threads)
+        one, many = encode_tensor(coded(3), UNIFORM8, plan), encode_tensor(coded(3), UNIFORM8, plan, in_threads)
         np.testing.assert_array_equal(one.bodies(2), many.bodies(2))
-        arrived = Reassembly(one.headers[0], GRID)
-        arrived.add(one.headers[6:], one.symbols[6:])  # the parity: everything is to be recovered
-        alone, together = decode_tensor(arrived), decode_tensor(arrived, 0.0, in_threads)
-        np.testing.assert_array_equal(alone.chi, together.chi)
+        parity = one.bodies(2)[6:]  # everything is to be recovered
+        arrived = Reassembly(parity[0].tobytes(), GRID)
+        assert arrived.add(parity) == {}
+        alone, together = decode_tensor(arrived, ZERO), decode_tensor(arrived, ZERO, in_threads)
+        np.testing.assert_array_equal(alone.tensor, together.tensor)
         assert (alone.recovered, alone.missing) == (together.recovered, together.missing) == (6, 0)
     assert len(threads) == 6 and threading.get_ident() not in threads
 
 
 @pytest.mark.parametrize("code", [ZFEC, LEOPARD], ids=lambda code: code.name)
-@pytest.mark.parametrize("block", [4, 5, 6])  # blocks of one shape, of two
-def test_blocks_coded_side_by_side_are_those_coded_one_by_one(code, block, monkeypatch):
-    plan = UnequalProtection(40, replace(code, block=block)).plan(np.arange(GRID.count, dtype=np.float32))
-    assert len(plan.blocks) > 1
-    chi = features(np.random.default_rng(5))
-    together = encode_tensor(chi, plan, GRID, SPLIT).bodies(2)
+@pytest.mark.parametrize("block", [4, 5, 6])  # groups of one shape, of two
+def test_stripes_coded_side_by_side_are_those_coded_one_by_one(code, block, monkeypatch):
+    plan = planned("FEC_40_60", code=replace(code, block=block))
+    assert len(plan.groups) > 1
+    together = encode_tensor(coded(5), UNIFORM8, plan).bodies(2)
     monkeypatch.setattr("gradfec_common.transmit.TOGETHER", 1)
-    np.testing.assert_array_equal(together, encode_tensor(chi, plan, GRID, SPLIT).bodies(2))
+    np.testing.assert_array_equal(together, encode_tensor(coded(5), UNIFORM8, plan).bodies(2))
 
 
-def test_a_code_of_words_of_two_bytes_is_refused_for_symbols_of_odd_length():
-    split = named_cut("conv5_block3_out")
-    for code in (BARE, ZFEC):
-        check_code(code, packet_grid(split, 7), split)
-    says = "leopard codes words of 2 bytes, and 7 rows of conv5_block3_out make symbols of 51 bytes: use --fec zfec"
-    with pytest.raises(UsageError, match=f"^{says}$"):
-        check_code(LEOPARD, packet_grid(split, 7), split)
-
-
-def fits(code, split):
-    try:
-        check_code(code, packet_grid(split, 1), split)
-    except UsageError:
-        return False
-    return True
-
-
-def test_leopard_fits_every_split_point_but_those_of_odd_width():
-    assert {split.shape[1] for split in RESNET50.cuts if not fits(LEOPARD, split)} == {1, 7}
-    assert all(fits(LEOPARD, split) for split in RESNET50.cuts if split.shape[1] % 2 == 0)
+@pytest.mark.leopard
+@pytest.mark.parametrize("size", [27, 28])
+def test_a_code_of_words_of_two_bytes_has_symbols_of_even_length_whatever_its_packets_are(size):
+    plan = planned("FEC_50_50", sizes=SIZES - 28 + size, code=LEOPARD)
+    assert plan.symbol_bytes == size + 3 + (size + 3) % 2

@@ -165,7 +165,7 @@ def test_bursts_are_those_of_the_injector(link, loss, burst):
 
 
 REFUSALS = {
-    "a mean loss of 80% in bursts of 2 is infeasible": {"GRADFEC_LOSS": "80%", "GRADFEC_BURST": "2"},
+    "a mean loss of 80% in bursts of 2 is impossible": {"GRADFEC_LOSS": "80%", "GRADFEC_BURST": "2"},
     "at most 66.67%; make GRADFEC_BURST at least 4.00": {"GRADFEC_LOSS": "80%", "GRADFEC_BURST": "2"},
     "a run of losses has at least 1 datagram": {"GRADFEC_BURST": "0.5"},
     "GRADFEC_BURST=many is not a number": {"GRADFEC_BURST": "many"},

@@ -1,15 +1,14 @@
-"""Small frames that are ready to be sent."""
+"""Small frames, ready to be sent."""
 
 from __future__ import annotations
 
 import time
 
 import numpy as np
-from tests.common.small_tensors import GRID, encoded
+from tests.common.small_tensors import GRID, encoded, planned
 
-from gradfec_common.plan import NoProtection
-from gradfec_edge.flights import Outgoing
 from gradfec_edge.frames import Frame
+from gradfec_edge.in_flight import Outgoing
 from gradfec_edge.pipeline import EncodedFrame, Stages
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
@@ -21,8 +20,8 @@ def frame(number: int = 0) -> Frame:
 
 
 def encoded_frame() -> EncodedFrame:
-    tensor = encoded(NoProtection().plan(SCORES))
-    return EncodedFrame(tensor.headers, tensor.symbols, tensor.plan, GRID, IMAGE, SCORES, SCORES / SCORES.sum())
+    tensor = encoded(planned("none"))
+    return EncodedFrame(tensor.plan, tensor.unnumbered, GRID, IMAGE, SCORES, SCORES / SCORES.sum())
 
 
 def outgoing(number: int = 0) -> Outgoing:

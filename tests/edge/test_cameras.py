@@ -1,4 +1,4 @@
-"""Several cameras of one edge: who shares a front-end, and how; whose options are wrong; what the terminal shows."""
+"""Several cameras of one edge: shared front-ends, errors in the options of one, and the lines on the terminal."""
 
 from __future__ import annotations
 
@@ -14,17 +14,13 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from gradfec_common.errors import GradfecError
-from gradfec_common.heads import Classes
 from gradfec_common.keys import new_key
 from gradfec_common.networks.resnet50 import RESNET50
-from gradfec_common.wire import Report, Result
 from gradfec_edge import cameras as cameras_module
-from gradfec_edge.cameras import Coding, front_ends, options_of, sessions_of
+from gradfec_edge.cameras import Decided, front_ends, options_of, sessions_of
 from gradfec_edge.cli import main, raise_errors
-from gradfec_edge.frames import Frame
 from gradfec_edge.frontend import SharedFrontEnd
 from gradfec_edge.health import LinkState
-from gradfec_edge.journal import Story
 from gradfec_edge.status import CameraStatus, status_table
 from gradfec_host.key_files import KEY_FILE_VARIABLE, write_key
 from gradfec_host.logs import Log
@@ -65,7 +61,7 @@ def test_a_shared_front_end_takes_one_image_at_a_time_and_gives_each_its_own_ans
     assert sorted(model.seen) == [*range(200)]
 
 
-def test_whoever_comes_first_is_served_first() -> None:
+def test_images_are_served_in_the_order_in_which_they_come() -> None:
     started, go_on = threading.Event(), threading.Event()
 
     class Slow(OneAtATime):
@@ -101,7 +97,13 @@ def test_cameras_that_need_the_same_front_end_share_it(monkeypatch: pytest.Monke
         return OneAtATime()
 
     monkeypatch.setattr(cameras_module, "load_front_end", load)
-    wanted = [{}, {"protect": "none"}, {"importance": "activation"}, {"importance": "static"}, {"split": "pool1_pool"}]
+    wanted = [
+        {},
+        {"protect": "none", "codec": "uniform8", "packets_per_datagram": 1},
+        {"importance": "activation"},
+        {"importance": "static"},
+        {"split": "pool1_pool"},
+    ]
     given = [own_options(**own, name=str(n)) for n, own in enumerate(wanted)]
     models = front_ends(sessions_of(given, Log("gradfec-edge")), "litert", {RESNET50: None})  # type: ignore[dict-item]
     assert loaded == [("conv2_block1_add", True), ("conv2_block1_add", False), ("pool1_pool", False)]
@@ -126,11 +128,12 @@ def edge_toml(path: Path, text: str) -> list[str]:
     [
         ('name = "door"', "2 cameras are called 'door': give each [[camera]] a name of its own"),
         ('name = "yard"\nprotect = "FEC_50_60"', "camera 'yard': 'FEC_50_60' has A + B = 110, not 100"),
+        ('name = "yard"\ncodec = "sqrt9"', "camera 'yard': no quantiser is called 'sqrt9'"),
         ('name = "yard"\nrows = 5', "camera 'yard': 5 rows a packet do not divide the 56 rows"),
         ('name = "yard"\ncamera = "nothing.avi"', "camera 'yard': 'nothing.avi' does not exist"),
     ],
 )
-def test_what_is_wrong_with_one_of_several_cameras_names_it(
+def test_an_error_in_the_options_of_one_of_several_cameras_names_it(
     second: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photographs: Path
 ) -> None:
     write_key(tmp_path / "key", new_key(bytes))
@@ -143,13 +146,39 @@ def test_what_is_wrong_with_one_of_several_cameras_names_it(
     assert result.stderr.count("\n") == 1
 
 
-def test_a_coding_needs_neither_key_nor_network() -> None:
-    coding = Coding(options_of(options(protect="FEC_50_50", rows=14, importance=None)))
-    assert coding.settings(options_of(options()))["importance"] == "activation"
-    assert coding.grid.count == 1024
+def test_what_is_decided_needs_neither_key_nor_network() -> None:
+    asked = options_of(options(protect="FEC_50_50", rows=14, importance=None))
+    settings = Decided(asked).settings(asked)
+    assert settings == {
+        "mode": None,
+        "split": "conv2_block1_add",
+        "rows": 14,
+        "packets": 1024,
+        "codec": "sqrt4",
+        "packets_per_datagram": "fit",
+        "frame_bytes": Decided(asked).frame_bytes,
+        "protect": "FEC_50_50",
+        "fec": "zfec",
+        "importance": "activation",
+        "compensate": True,
+    }
 
 
-def test_the_error_of_the_only_camera_is_raised_as_it_is_and_of_several_they_are_counted() -> None:
+@pytest.mark.parametrize(
+    ("split", "codec", "name"),
+    [
+        ("conv2_block1_add", "auto", "sqrt4"),  # a ReLU follows
+        ("pool1_pool", None, "sqrt4"),  # a ReLU is before it
+        ("conv1_conv", "auto", "uniform6"),  # neither
+        ("conv1_conv", "uniform4", "uniform4"),
+    ],
+)
+def test_the_quantiser_is_the_users_or_the_best_for_the_cut(split: str, codec: str | None, name: str) -> None:
+    decided = Decided(options_of(options(split=split, codec=codec, importance="activation")))
+    assert decided.coding.quantiser.name == name
+
+
+def test_the_error_of_a_single_camera_is_raised_and_those_of_several_are_counted() -> None:
     full = GradfecError("disk full")
     raise_errors({"door": None, "yard": None})
     with pytest.raises(GradfecError, match=r"^disk full$"):
@@ -162,10 +191,10 @@ def test_the_error_of_the_only_camera_is_raised_as_it_is_and_of_several_they_are
 
 def shown(cameras: int, lines: int, width: int = 80) -> list[str]:
     statuses = [CameraStatus(f"[red]camera {n}\x1b") for n in range(cameras)]
-    frame, answer = Frame(0, "a.png", np.zeros((4, 4, 3), np.uint8), 0.0), Classes(((281, "tabby", 0.5),))
-    result, report = Result(0, "complete", answer.packed(), 8, 0, {}), Report(0, 100, 90, 1)
+    counts = {"packets": {"recovered": 8}, "datagrams": {"sent": 20, "lost": 2}}
     for status in statuses:
-        status.ended(Story(frame, answer, latency_ms=41.6, result=result, report=report, sent=100))
+        top5 = [{"label": "tabby", "score": 0.5}]
+        status.record({**counts, "latency_ms": 41.6, "outcome": "complete", "source": "a.png", "top5": top5})
     console = Console(width=width, file=io.StringIO())
     with console.capture() as capture:
         console.print(status_table([(status, LinkState.REFUSED) for status in statuses], lines))

@@ -8,28 +8,55 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from gradfec_common.codes import FEC
+from gradfec_common.protect import POLICIES
+from gradfec_common.quantisers import AUTO, BEST, QUANTISERS
 from gradfec_edge.cli import main
 from gradfec_edge.importance import DEFAULT_ESTIMATOR, ESTIMATORS
+from gradfec_edge.modes import DEFAULTS, MODES
 from gradfec_host.logs import printable
 
 OPTIONS = (
-    "camera cloud protect fec importance rows split fps loop in-flight timeout-ms rate results weights key-file "
-    "insecure web thumbnail name seed json"
+    "camera cloud mode codec packets-per-datagram protect fec importance compensate rows split fps loop in-flight "
+    "timeout-ms rate results metrics web thumbnail weights runtime key-file insecure name udp seed json"
 )
 
 
 def test_help_explains_every_option_and_the_exit_codes() -> None:
     text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
     assert [name for name in OPTIONS.split() if f"--{name}" not in text] == []
-    assert "Exit codes: 0 done, or stopped when asked to; 1 something outside failed; 2 a wrong option." in text
+    assert "Exit codes: 0 finished, or stopped as asked; 1 something outside failed; 2 a wrong option." in text
     assert "gradfec-edge --camera /dev/video0 --cloud cloud.example:9000" in text
 
 
-def test_help_names_every_estimator_and_the_default() -> None:
+def said_of(option: str, following: str) -> str:
+    """Return what the help says of an option."""
     text = " ".join(CliRunner().invoke(main, ["--help"], terminal_width=200).output.split())
-    said = text[text.index("--importance") : text.index("--rows")]
+    return text[text.index(f"--{option} ") : text.index(f"--{following} ")]
+
+
+def test_help_names_every_estimator_and_the_default() -> None:
+    said = said_of("importance", "compensate")
     assert [name for name in ESTIMATORS if name not in said] == []
     assert f"[default: {DEFAULT_ESTIMATOR}; for other splits or rows, activation]" in said
+
+
+def test_help_names_every_mode_policy_and_code_and_the_first_and_last_of_each_kind_of_quantiser() -> None:
+    assert [name for name in MODES if f"{name}:" not in said_of("mode", "codec")] == []
+    assert [form for form in POLICIES if form not in said_of("protect", "fec")] == []
+    assert [name for name in FEC if name not in said_of("fec", "importance")] == []
+    said = said_of("codec", "packets-per-datagram")
+    for kind in ("uniform", "sqrt"):
+        names = [name for name in QUANTISERS if name.startswith(kind)]
+        assert f"{names[0]} to {names[-1]}" in said
+    assert f"[default: {AUTO}: {BEST[0]}, or else {BEST[1]}]" in said
+
+
+@pytest.mark.parametrize(("option", "default"), [("codec", AUTO), ("protect", "FEC_20_80"), ("fec", "zfec")])
+def test_help_tells_the_defaults_that_a_mode_may_change(option: str, default: str) -> None:
+    following = {"codec": "packets-per-datagram", "protect": "fec", "fec": "importance"}[option]
+    assert f"[default: {default}" in said_of(option, following)
+    assert DEFAULTS[option] == default
 
 
 def test_help_imports_neither_numpy_nor_anything_heavier() -> None:

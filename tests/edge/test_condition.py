@@ -1,4 +1,4 @@
-"""A condition on the event loop: what wakes a task that waits, and what does not."""
+"""A condition on the event loop: what wakes a waiting task, and what does not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_predicate_that_holds_already_is_not_waited_for(run: Run) -> None:
     assert run(Condition().wait_for(lambda: True, 0.0)) is True
 
 
-def test_all_tasks_whose_predicate_holds_go_on_when_notified_and_the_others_do_not(run: Run) -> None:
+def test_a_notification_wakes_the_tasks_whose_predicates_hold(run: Run) -> None:
     async def work() -> list[bool]:
         condition, reached = Condition(), 0
         tasks = [asyncio.ensure_future(condition.wait_for(lambda n=n: reached >= n)) for n in (1, 1, 2)]
@@ -47,7 +47,7 @@ def test_all_tasks_whose_predicate_holds_go_on_when_notified_and_the_others_do_n
     assert run(work()) == [False, False, False, True, True, False]
 
 
-def test_a_state_that_passes_before_the_task_has_its_turn_is_not_taken_for_one_that_holds(run: Run) -> None:
+def test_a_predicate_that_holds_only_for_a_moment_wakes_no_task(run: Run) -> None:
     async def work() -> bool:
         condition, holds = Condition(), False
         task = asyncio.ensure_future(condition.wait_for(lambda: holds))
@@ -62,7 +62,7 @@ def test_a_state_that_passes_before_the_task_has_its_turn_is_not_taken_for_one_t
     assert not run(work())
 
 
-def test_a_wait_ends_with_its_time_limit_though_it_was_notified_meanwhile(run: Run) -> None:
+def test_notifications_do_not_extend_the_time_limit(run: Run) -> None:
     async def work() -> tuple[bool, float]:
         condition, loop = Condition(), asyncio.get_running_loop()
         start = loop.time()
@@ -76,13 +76,13 @@ def test_a_wait_ends_with_its_time_limit_though_it_was_notified_meanwhile(run: R
     assert 0.04 < took < SOON_S
 
 
-def test_what_holds_at_the_time_limit_counts_though_nobody_notified(run: Run) -> None:
+def test_the_predicate_is_checked_once_more_at_the_time_limit(run: Run) -> None:
     answers = iter([False, True])
     assert run(Condition().wait_for(lambda: next(answers), 0.001)) is True
 
 
 @pytest.mark.parametrize("notified", [True, False], ids=["notified at the same time", "alone"])
-def test_a_cancellation_is_never_swallowed_and_leaves_nothing_behind(run: Run, notified: bool) -> None:
+def test_a_cancellation_is_never_swallowed_and_leaves_no_waiter(run: Run, notified: bool) -> None:
     async def work() -> None:
         condition, holds = Condition(), False
         task = asyncio.ensure_future(condition.wait_for(lambda: holds, SOON_S))

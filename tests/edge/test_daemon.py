@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterator
 import pytest
 import uvloop
 from prometheus_client import CollectorRegistry
-from tests.common.answers import HEAD
 from tests.edge.outgoing import frame
 
 from gradfec_common.ciphers import Cipher
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_KEY, Key
-from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.session.edge import Connected, Refused, new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_edge import health as health_module
@@ -32,12 +30,11 @@ from gradfec_host.console import Endpoint
 from gradfec_host.logs import Log
 
 SOON_S = 60.0  # a safety net
-CUT = RESNET50.cut("input_layer")
 KEY = HandshakeKey(Key(bytes(range(32))))
 
 
 class Toy:
-    """A camera that shows a frame each time that it is told to, until it is closed."""
+    """A camera that gives one frame for each release of `frames`, until it is closed."""
 
     interval, name, skipped = None, "the door", 3
 
@@ -59,11 +56,30 @@ class Toy:
         self.frames.release()
 
 
-def edge_of(source: Toy, cloud: Endpoint, key: HandshakeKey = KEY, records: list[Record] | None = None) -> EdgeDaemon:
-    """Make a daemon on the running loop; it has no pipeline, for no frame comes so far here."""
-    options = EdgeOptions(cloud, CUT, new_hello(CUT.id, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, None)
-    journal = Journal(None, HEAD, lambda story: None if records is None else records.append(story.record()))
-    parts = Camera(options, source, None, journal, CameraStatus("edge"), Log("gradfec-edge"))  # type: ignore[arg-type]
+class NoPipeline:
+    """Knows how many bytes a frame takes, or None. No frame gets as far as a pipeline here."""
+
+    def __init__(self, frame_bytes: int | None) -> None:
+        self.coding, self._frame_bytes = self, frame_bytes
+
+    def check(self) -> int | None:
+        return self._frame_bytes
+
+
+def edge_of(
+    source: Toy,
+    cloud: Endpoint,
+    key: HandshakeKey = KEY,
+    records: list[Record] | None = None,
+    *,
+    rate_mbit_s: float | None = None,
+    frame_bytes: int | None = None,
+) -> EdgeDaemon:
+    """Make a daemon on the running loop."""
+    options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, rate_mbit_s)
+    journal = Journal(None, [].append if records is None else records.append)
+    pipeline = NoPipeline(frame_bytes)
+    parts = Camera(options, source, pipeline, journal, CameraStatus("edge"), Log("gradfec-edge"))  # type: ignore[arg-type]
     return EdgeDaemon(parts, EdgeMetrics(CollectorRegistry(), dict, insecure=key.insecure).camera("edge"))
 
 
@@ -91,7 +107,7 @@ async def in_time(running: asyncio.Future[None]) -> None:
 
 
 @pytest.mark.parametrize("key", [KEY, HandshakeKey(INSECURE_KEY)], ids=["a key", "insecure"])
-def test_it_says_what_was_decided_and_that_it_looks_for_the_cloud_and_how_silent_that_is(
+def test_it_logs_what_was_decided_that_it_looks_for_the_cloud_and_that_the_cloud_is_silent(
     key: HandshakeKey, silent: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(health_module, "PATIENCE_S", 0.01)
@@ -112,7 +128,7 @@ def test_it_says_what_was_decided_and_that_it_looks_for_the_cloud_and_how_silent
 
 @pytest.mark.parametrize("live", [True, False], ids=["a camera", "a file"])
 @pytest.mark.parametrize("begun", [True, False], ids=["begun", "not yet begun"])
-def test_stopped_it_ends_well_closes_the_source_and_is_shown_as_ended(
+def test_when_stopped_it_ends_without_an_error_closes_the_source_and_is_shown_as_ended(
     live: bool, begun: bool, silent: Endpoint
 ) -> None:
     source = Toy(live=live)
@@ -134,7 +150,7 @@ def test_stopped_it_ends_well_closes_the_source_and_is_shown_as_ended(
     assert (edge.watch.edge.connected, edge.watch.edge.said) == (False, "ended")
 
 
-def test_a_camera_whose_driver_closes_it_ends_by_itself(silent: Endpoint) -> None:
+def test_it_ends_by_itself_when_its_source_ends(silent: Endpoint) -> None:
     async def run() -> EdgeDaemon:
         source = Toy()
         edge = edge_of(source, silent)
@@ -166,7 +182,7 @@ def test_while_the_cloud_is_away_a_cameras_frames_are_recorded_as_unsent(silent:
     assert {record["tensor"] for record in records} == {None}
 
 
-def test_a_record_that_cannot_be_written_ends_it_with_that_error(
+def test_it_ends_with_an_error_when_a_record_cannot_be_written(
     silent: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(story: object) -> None:
@@ -185,7 +201,7 @@ def test_a_record_that_cannot_be_written_ends_it_with_that_error(
     assert source.closed.is_set()
 
 
-def test_a_refusal_for_good_ends_it_with_the_clouds_words(silent: Endpoint) -> None:
+def test_it_ends_with_the_clouds_words_when_it_is_refused_for_good(silent: Endpoint) -> None:
     async def run() -> None:
         edge = edge_of(Toy(), silent)
         running = asyncio.ensure_future(edge.run())
@@ -197,7 +213,7 @@ def test_a_refusal_for_good_ends_it_with_the_clouds_words(silent: Endpoint) -> N
         uvloop.run(run())
 
 
-def test_a_cloud_without_an_address_ends_it_with_that_error() -> None:
+def test_it_ends_with_an_error_when_the_cloud_has_no_address() -> None:
     source = Toy()
 
     async def run() -> None:
@@ -208,14 +224,14 @@ def test_a_cloud_without_an_address_ends_it_with_that_error() -> None:
     assert source.closed.is_set()
 
 
-def test_it_is_ready_while_a_cloud_is_there_and_frames_come_when_they_are_asked_for(
+def test_it_is_ready_while_the_cloud_answers_and_the_camera_delivers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def run() -> None:
         edge = edge_of(Toy(), Endpoint("cloud", 9000))
         assert edge.why_not_ready() == "not connected to cloud:9000"
         edge.health.saw(Refused("full", "it serves 256 edges already"))
-        assert edge.why_not_ready() == "cloud:9000 takes no edge now: it serves 256 edges already"
+        assert edge.why_not_ready() == "cloud:9000 accepts no new edges now: it serves 256 edges already"
         edge.health.saw(Connected(7, 0.25, fresh=True))
         assert edge.why_not_ready() == "no frame from the door"
         assert not edge.snapshot().delivering
@@ -226,3 +242,19 @@ def test_it_is_ready_while_a_cloud_is_there_and_frames_come_when_they_are_asked_
         assert edge.why_not_ready() == "it is leaving"
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("rate_mbit_s", "frame_bytes", "warned"),
+    [(4.0, 125_000, False), (3.9, 125_000, True), (None, 125_000, False), (0.1, None, False)],
+    ids=["fast enough", "too slow", "no rate given", "sizes depend on the tensor"],
+)
+def test_a_rate_at_which_a_frame_misses_the_clouds_deadline_is_warned_of_when_the_cloud_tells_it(
+    rate_mbit_s: float | None, frame_bytes: int | None, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        edge = edge_of(Toy(), Endpoint("cloud", 9000), rate_mbit_s=rate_mbit_s, frame_bytes=frame_bytes)
+        edge._on_event(Connected(7, 0.25, fresh=True))
+
+    asyncio.run(run())
+    assert ("slow_rate" in {record.event for record in caplog.records}) == warned

@@ -1,4 +1,4 @@
-"""The link's health: its states, who waits for them, and what the user is told, once."""
+"""The health of the link: its states, waiting for them, and the messages for the user."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEY = HandshakeKey(Key(bytes(range(32))))
 SECURE = f"that it has this edge's key {KEY.id.hex()} (strangers get no answer), "
 CONNECTED, LOST, LEAVING = Connected(7, 0.25, fresh=True), LinkLost(leaving=False), LinkLost(leaving=True)
 FULL = Refused("full", "it serves 256 edges already")
-REFUSED = "cloud:9000 takes no edge now: it serves 256 edges already"
+REFUSED = "cloud:9000 accepts no new edges now: it serves 256 edges already"
 
 
 class Registry(CollectorRegistry):
@@ -73,7 +73,7 @@ def test_the_last_event_decides_the_state(
     assert (health.state, health.connected) == (LinkState.ENDED, False)
 
 
-def test_what_happens_to_the_link_is_counted_and_told(
+def test_each_change_of_the_link_is_counted_and_logged(
     health: LinkHealth, registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -90,24 +90,24 @@ def test_what_happens_to_the_link_is_counted_and_told(
     assert registry.count("link_losses", reason="silent") == registry.count("link_losses", reason="leaving") == 1
 
 
-def test_a_refusal_that_may_pass_is_told_once_however_often_it_comes_and_counted_each_time(
+def test_a_temporary_refusal_is_logged_once_and_counted_each_time(
     health: LinkHealth, registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
     for event in (FULL, FULL, Refused("leaving", "it is\nleaving"), FULL, CONNECTED, FULL):
         health.saw(event)
     told = [line for line in caplog.messages if "trying again" in line]
-    other = "cloud:9000 takes no edge now: it is leaving"  # in one line
+    other = "cloud:9000 accepts no new edges now: it is leaving"  # in one line
     assert told == [f"{line}; trying again" for line in (REFUSED, other, REFUSED, REFUSED)]
     assert registry.count("refusals", reason="full") == 4
 
 
-def test_a_refusal_for_good_is_an_error(health: LinkHealth, registry: Registry) -> None:
+def test_a_permanent_refusal_is_an_error(health: LinkHealth, registry: Registry) -> None:
     with pytest.raises(GradfecError, match=re.escape("cloud:9000 refuses this edge: it runs --split pool1_pool")):
         health.saw(Refused("split", "it runs --split pool1_pool"))
     assert registry.count("refusals", reason="other") == 1
 
 
-def test_all_who_wait_for_the_cloud_go_on_when_it_is_there(health: LinkHealth) -> None:
+def test_all_tasks_that_wait_for_the_cloud_go_on_when_it_answers(health: LinkHealth) -> None:
     async def run() -> None:
         waiting = [asyncio.ensure_future(health.until_connected()) for _ in range(3)]
         await asyncio.sleep(0.001)
@@ -125,7 +125,7 @@ def test_all_who_wait_for_the_cloud_go_on_when_it_is_there(health: LinkHealth) -
 @pytest.mark.parametrize(
     ("event", "words"), [(None, f"no answer from cloud:9000 for 0 s: .*, {re.escape(SECURE)}and"), (FULL, REFUSED)]
 )
-def test_patience_ends_with_the_reason_why_the_cloud_is_not_there(
+def test_waiting_too_long_is_an_error_with_the_reason(
     event: Event | None, words: str, health: LinkHealth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health_module, "PATIENCE_S", 0.001)
@@ -150,7 +150,7 @@ async def looked(health: LinkHealth, then: Then, *, forever: bool) -> None:
     [(KEY, SECURE), (HandshakeKey(INSECURE_KEY), "that it runs with --insecure, too, ")],
     ids=["a key", "insecure"],
 )
-def test_the_user_of_a_camera_at_a_silent_cloud_is_told_once_what_to_check(
+def test_a_camera_whose_cloud_is_silent_logs_once_what_to_check(
     key: HandshakeKey, words: str, registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(health_module, "PATIENCE_S", 0.001)
@@ -168,14 +168,14 @@ def test_the_user_of_a_camera_at_a_silent_cloud_is_told_once_what_to_check(
 @pytest.mark.parametrize(
     ("then", "forever"),
     [
-        (lambda health: None, False),  # a file's frames wait, and say it when their patience ends
+        (lambda health: None, False),  # a file's frames wait, and raise the error themselves
         (lambda health: health.saw(CONNECTED), True),
         (lambda health: health.saw(FULL), True),
         (lambda health: health.end(), True),
     ],
     ids=["a file", "connected", "refused", "ended"],
 )
-def test_nobody_is_told_of_a_silence_that_is_none(
+def test_there_is_no_warning_of_silence_for_a_file_or_a_cloud_that_has_answered(
     then: Then, forever: bool, health: LinkHealth, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(health_module, "PATIENCE_S", 0.001)

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.fill import channel_means
 from gradfec_common.networks import DEFAULT_CUT, Cut, named_cut
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance import ESTIMATORS, EstimatorFile, default_estimator, make_estimator
 from gradfec_edge.importance.free import FREE
 from gradfec_edge.importance.shipped import FOLDER, PROXIES, STATISTICS, shipped
+from gradfec_host.learned import learned_for
 
 IMAGE = np.zeros((224, 224, 3), np.uint8)
 SPLIT = named_cut(DEFAULT_CUT)
@@ -76,7 +76,7 @@ def test_only_random_draws(name):
 
 def test_deviation_is_the_sum_of_the_squared_weighted_deviations_from_the_channels_means():
     chi = features(4, DEFAULT)
-    means, weights = channel_means(SPLIT), EstimatorFile.read(shipped(STATISTICS)).array("sensitivity", (256,))
+    means, weights = learned_for(SPLIT)["means"], EstimatorFile.read(shipped(STATISTICS)).array("sensitivity", (256,))
     expected = np.zeros(DEFAULT.count)
     for place, packet in enumerate(DEFAULT.split(chi)):
         channel = place // DEFAULT.groups

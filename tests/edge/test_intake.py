@@ -1,4 +1,4 @@
-"""Frames in: when one is taken, what becomes of it while the cloud is away, and whether the camera delivers."""
+"""Frames in: when one is taken, what happens to it while the cloud is away, and whether the camera delivers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.common.answers import HEAD
 from tests.edge.outgoing import encoded_frame, frame
 
 from gradfec_common.errors import GradfecError
@@ -18,9 +17,9 @@ from gradfec_common.session.edge import Answered, Connected
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import Result
 from gradfec_edge import health as health_module
-from gradfec_edge.flights import Flights, Outgoing
 from gradfec_edge.frames import Frame
 from gradfec_edge.health import LinkHealth
+from gradfec_edge.in_flight import InFlight, Outgoing
 from gradfec_edge.intake import Intake
 from gradfec_edge.journal import Journal, Record
 from gradfec_edge.metrics import EdgeMetrics
@@ -69,12 +68,12 @@ class ToyPipeline:
 class World:
     """An intake and what it works with."""
 
-    def __init__(self, source: Toy, places: int = 10) -> None:
+    def __init__(self, source: Toy, slots: int = 10) -> None:
         self.source, self.records = source, list[Record]()
         metrics = EdgeMetrics(CollectorRegistry(), dict, insecure=False).camera("door")
         self.health = LinkHealth(Endpoint("cloud", 9000), KEY, Log("gradfec-edge"), metrics)
-        self.flights = Flights(places, Journal(None, HEAD, lambda story: self.records.append(story.record())), metrics)
-        self.intake = Intake(source, ToyPipeline(), self.flights, self.health)  # type: ignore[arg-type]
+        self.in_flight = InFlight(slots, Journal(None, self.records.append), metrics)
+        self.intake = Intake(source, ToyPipeline(), self.in_flight, self.health)  # type: ignore[arg-type]
 
     async def taken(self) -> list[int]:
         """Take all frames; return their numbers."""
@@ -110,7 +109,7 @@ def test_a_file_is_not_read_before_the_cloud_is_there() -> None:
     assert asyncio.run(run()) == (0, [0, 1])
 
 
-def test_a_file_waits_for_the_cloud_no_longer_than_patience_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_waits_too_long_for_the_cloud_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health_module, "PATIENCE_S", 0.001)
 
     async def run() -> None:
@@ -120,9 +119,9 @@ def test_a_file_waits_for_the_cloud_no_longer_than_patience_lasts(monkeypatch: p
         asyncio.run(run())
 
 
-def test_a_cameras_frames_are_given_up_while_the_cloud_is_away_and_need_no_more_places() -> None:
+def test_a_cameras_frames_are_given_up_while_the_cloud_is_away_and_keep_no_slots() -> None:
     async def run() -> list[Record]:
-        world = World(Toy(5, live=True), places=1)
+        world = World(Toy(5, live=True), slots=1)
         assert await world.taken() == []
         return world.records
 
@@ -131,18 +130,18 @@ def test_a_cameras_frames_are_given_up_while_the_cloud_is_away_and_need_no_more_
     assert {record["tensor"] for record in records} == {None}
 
 
-def test_no_more_frames_are_taken_than_may_await_their_answers() -> None:
+def test_no_more_frames_are_taken_than_may_be_in_flight() -> None:
     async def run() -> None:
-        world = World(Toy(5), places=2)
+        world = World(Toy(5), slots=2)
         world.health.saw(CONNECTED)
         for number in range(2):
             outgoing = await world.intake.next()
             assert isinstance(outgoing, Outgoing)
-            world.flights.sent(number, outgoing)
+            world.in_flight.sent(number, outgoing)
         third = asyncio.ensure_future(world.intake.next())
         await asyncio.sleep(0.01)
         assert world.source.taken == 2
-        world.flights.answered(Answered(0, Result(0, "complete", [], 0, 0, {}), HEAD.no_answer))
+        world.in_flight.answered(Answered(0, Result(0, "complete", [], 0, 0, {})))
         assert await third
         assert world.source.taken == 3
 
@@ -150,7 +149,7 @@ def test_no_more_frames_are_taken_than_may_await_their_answers() -> None:
 
 
 @pytest.mark.parametrize("live", [False, True], ids=["a file", "a camera"])
-def test_closing_wakes_the_thread_that_waits_for_a_frame_though_its_task_is_cancelled(live: bool) -> None:
+def test_closing_wakes_the_thread_that_waits_for_a_frame_even_if_its_task_was_cancelled(live: bool) -> None:
     async def run() -> Toy:
         world = World(Toy(0, live=live, ends=False))
         world.health.saw(CONNECTED)
@@ -163,26 +162,26 @@ def test_closing_wakes_the_thread_that_waits_for_a_frame_though_its_task_is_canc
         return world.source
 
     start = time.monotonic()
-    assert asyncio.run(run()).closed.is_set()  # and the loop's threads have ended: asyncio.run waits for them
+    assert asyncio.run(run()).closed.is_set()  # asyncio.run waits for the threads, too
     assert time.monotonic() - start < SOON_S / 2
 
 
-def test_a_camera_delivers_while_frames_come_when_they_are_asked_for() -> None:
+def test_a_camera_delivers_as_long_as_each_request_for_a_frame_is_answered_in_time() -> None:
     async def run() -> None:
         world = World(Toy(1, live=True, ends=False))
         intake, start = world.intake, time.monotonic()
-        assert not intake.delivering(start)  # not one so far
+        assert not intake.delivering(start)  # no frame yet
         assert intake.frame_age_s(start + 5) == pytest.approx(5, abs=1)  # since the start
         world.health.saw(CONNECTED)
         await intake.next()
         now = time.monotonic()
-        assert intake.delivering(now + 1000)  # none was asked for since: all are on their way
+        assert intake.delivering(now + 1000)  # no frame was requested since
         assert intake.frame_age_s(now + 1000) == pytest.approx(1000, abs=1)
         asking = asyncio.ensure_future(intake.next())
         await asyncio.sleep(0.001)
         assert intake.delivering(now + 5)
         assert not intake.delivering(now + 20)
-        world.source.interval = 60.0  # type: ignore[assignment]  # as slow as it says it is
+        world.source.interval = 60.0  # type: ignore[assignment]  # a slow camera
         assert intake.delivering(now + 100)
         assert not intake.delivering(now + 200)
         await intake.close()

@@ -1,4 +1,4 @@
-"""A daemon's phases: what each event makes of each phase, and which work is done, ended or left out."""
+"""A daemon's phases: what follows each event in each phase, and which work is done, ended or skipped."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_stop_ends_the_work_of_a_phase_and_a_second_stop_that_of_the_next() ->
 
 
 @pytest.mark.parametrize(("stops", "done"), [(1, ["finish"]), (2, [])])
-def test_what_is_stopped_before_it_begins_leaves_out_the_phases_that_are_over(stops: int, done: list[str]) -> None:
+def test_a_stop_before_the_start_skips_phases(stops: int, done: list[str]) -> None:
     life, seen = Lifecycle(), []
 
     async def take() -> None:
@@ -105,7 +105,7 @@ def test_work_that_fails_ends_all_phases_with_its_error() -> None:
     assert (life.phase, life.failure) == (LEAVING, ERROR)
 
 
-def test_an_error_from_elsewhere_ends_the_phase_at_hand_and_only_the_first_counts() -> None:
+def test_an_error_from_elsewhere_ends_the_phase_and_only_the_first_error_counts() -> None:
     async def run() -> Lifecycle:
         life = Lifecycle()
         asyncio.get_running_loop().call_later(0.001, life.fail, ERROR)
@@ -117,7 +117,7 @@ def test_an_error_from_elsewhere_ends_the_phase_at_hand_and_only_the_first_count
     assert (life.phase, life.failure) == (LEAVING, ERROR)
 
 
-def test_work_beside_the_phases_outlives_them_and_its_failure_ends_them() -> None:
+def test_work_beside_the_phases_survives_them_and_its_failure_ends_them() -> None:
     async def run() -> None:
         life = Lifecycle()
         calm = life.beside(forever)
@@ -125,7 +125,7 @@ def test_work_beside_the_phases_outlives_them_and_its_failure_ends_them() -> Non
         assert not calm.done()
         calm.cancel()
         await asyncio.wait([calm])
-        assert life.failure is None  # to be cancelled is no failure
+        assert life.failure is None  # being cancelled is not a failure
 
         life = Lifecycle()
         life.beside(fail)
@@ -135,7 +135,7 @@ def test_work_beside_the_phases_outlives_them_and_its_failure_ends_them() -> Non
     asyncio.run(run())
 
 
-def test_a_phase_that_is_cancelled_from_outside_leaves_no_work_behind() -> None:
+def test_a_phase_that_is_cancelled_from_outside_cancels_its_work() -> None:
     async def run() -> None:
         life, ended = Lifecycle(), []
 

@@ -1,4 +1,4 @@
-"""The edge's link: its session over a real socket, sealing and pacing, and what others than the cloud send."""
+"""The edge's link over a real socket: sealing, pacing, closing, new addresses, and strangers."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ import uvloop
 from gradfec_cloud.port import grow_receive_buffer
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
-from gradfec_common.codes import BARE
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import Key
 from gradfec_common.networks import named_cut
-from gradfec_common.plan import Block, Plan
+from gradfec_common.packets import PacketGrid
+from gradfec_common.protect import UNKNOWN_LINK, NoProtection
+from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.replay import Verdict
 from gradfec_common.seal import Opener, Sealer
 from gradfec_common.session.edge import Answered, Closed, Connected, EdgeLimits, EdgeSession, Event, LinkLost, new_hello
 from gradfec_common.session.handshake import AuthenticHello, Established, HandshakeKey, answer_hello, read_hello
-from gradfec_common.transmit import EncodedTensor, encode_tensor, packet_grid
+from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
+from gradfec_common.wire.symbol import read_headers
 from gradfec_edge import link as link_module
 from gradfec_edge.link import Link
 from gradfec_edge.udp import Sender, Sent
 from gradfec_host.console import Endpoint
 
 SPLIT = named_cut("pool1_pool")
-GRID = packet_grid(SPLIT, 14)
-COUNT = 64  # datagrams of a tensor here: two tensors fit any kernel's receive buffer, however late they are read
+GRID = PacketGrid(SPLIT.shape, 14)  # 256 packets
+COUNT = 64  # datagrams of a tensor here, four packets in each: two tensors fit any kernel's receive buffer
 SOON_S = 60.0  # a safety net
 KEY = HandshakeKey(Key(bytes(range(32))))
 CIPHER = Cipher.CHACHA20_POLY1305
@@ -48,7 +50,7 @@ UNHURRIED = EdgeLimits(lost_after_s=math.inf, answer_timeout_s=SOON_S, bye_patie
 
 
 class Cloud:
-    """A socket in the cloud's place, and all that it has received."""
+    """A socket in the place of the cloud, and all that it has received."""
 
     def __init__(self, *, batched: bool) -> None:
         self.batched = batched  # how the link is to send
@@ -92,15 +94,15 @@ class Cloud:
         self.send(sealed)
         return sealed
 
-    def symbols(self) -> tuple[Any, wire.Bytes]:
-        """Return the headers and the symbols that came, in their order, each of which opens."""
+    def symbols(self) -> wire.Bytes:
+        """Open the datagrams of tensors that came; return their bodies in order."""
         datagrams = [np.frombuffer(datagram, np.uint8) for datagram in self.got if is_symbol(datagram)]
         bodies, verdicts = Opener(self.established.edge_to_cloud, CIPHER).open(np.stack(datagrams))
         assert set(verdicts) == {Verdict.OK}
-        return wire.read_symbols(bodies)
+        return bodies
 
     def messages(self) -> list[wire.Message | wire.Drop]:
-        """Return the messages that came, in their order."""
+        """Return the messages that came, in order."""
         opener = Opener(self.established.edge_to_cloud, CIPHER)
         bodies = [opener.open_one(datagram) for datagram in self.got if datagram[2] == wire.Kind.MESSAGE]
         return [wire.read_message(body) for body in bodies if isinstance(body, bytes)]
@@ -121,10 +123,13 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     fake.close()
 
 
-def tensor(count: int = COUNT) -> EncodedTensor:
-    """Make a tensor of `count` datagrams."""
-    plan = Plan(GRID.count, np.arange(count, GRID.count), (Block(np.arange(count), count, BARE),))
-    return encode_tensor(np.zeros(SPLIT.shape, np.float32), plan, GRID, SPLIT)
+def tensor() -> EncodedTensor:
+    """Make a tensor of COUNT datagrams."""
+    quantiser = QUANTISERS["sqrt2"]
+    coded = quantiser.encode(np.zeros(SPLIT.shape, np.float32), GRID)
+    budget = budget_for(quantiser.parameter_bytes, GRID.count // COUNT)
+    plan = NoProtection().plan(np.zeros(GRID.count, np.float32), coded.packets.sizes, UNKNOWN_LINK, budget)
+    return encode_tensor(coded, quantiser, plan)
 
 
 Work = Callable[[Link, list[Event]], Awaitable[None]]
@@ -135,14 +140,7 @@ def with_link(cloud: Cloud, work: Work) -> Link:
 
     async def run() -> Link:
         events: list[Event] = []
-        core = EdgeSession(
-            new_hello(SPLIT.id, GRID.rows, "edge", CIPHER),
-            SPLIT.network.head,
-            KEY,
-            os.urandom,
-            time.monotonic(),
-            UNHURRIED,
-        )
+        core = EdgeSession(new_hello(SPLIT.id, GRID.rows, "edge", CIPHER), KEY, os.urandom, time.monotonic(), UNHURRIED)
         link = Link(Endpoint(*cloud.socket.getsockname()), core, events.append, batched=cloud.batched)
         await link.open()
         await work(link, events)
@@ -175,19 +173,19 @@ async def send_one(link: Link, spread_s: float = 0.0) -> int:
     return opened.number
 
 
-def test_a_tensors_datagrams_leave_each_once_in_order_and_are_counted(cloud: Cloud) -> None:
+def test_the_datagrams_of_a_tensor_leave_once_in_order_and_are_counted(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)
         assert await send_one(link, 0.05) == 0
         await until(lambda: cloud.heard() == COUNT)
 
     link = with_link(cloud, work)
-    assert cloud.symbols()[0]["position"].tolist() == [*range(COUNT)]
+    assert read_headers(cloud.symbols())["position"].tolist() == [*range(COUNT)]
     assert link.sent["symbol"] == COUNT
     assert link.sent["control"] >= 3  # a hello, a question and a goodbye
 
 
-def test_datagrams_are_spread_over_the_time_that_they_are_given(cloud: Cloud) -> None:
+def test_datagrams_are_spread_over_the_given_time(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)
         start = time.monotonic()
@@ -197,7 +195,7 @@ def test_datagrams_are_spread_over_the_time_that_they_are_given(cloud: Cloud) ->
     with_link(cloud, work)
 
 
-def test_slow_sending_leaves_in_small_runs_as_it_falls_due(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_datagrams_leave_in_small_runs(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
     send = Sender.send
     clock = [0.0]
@@ -236,11 +234,10 @@ def test_the_same_tensor_gives_the_same_symbols_batched_and_plain() -> None:
         with_link(cloud, work)
         cloud.close()
         got.append(cloud.symbols())
-    np.testing.assert_array_equal(got[0][0], got[1][0])
-    np.testing.assert_array_equal(got[0][1], got[1][1])
+    np.testing.assert_array_equal(*got)
 
 
-def test_a_tensor_that_is_due_at_once_leaves_the_loop_its_turns_between_runs(
+def test_the_event_loop_gets_its_turns_while_a_tensor_is_sent_at_once(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[int] = []
@@ -266,7 +263,7 @@ def test_a_tensor_that_is_due_at_once_leaves_the_loop_its_turns_between_runs(
     assert link.sent["symbol"] == COUNT
 
 
-def test_the_rest_of_a_tensor_that_nobody_awaits_any_more_is_not_sent(cloud: Cloud) -> None:
+def test_the_rest_of_a_tensor_is_not_sent_once_its_answer_is_there(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)
         sending = asyncio.ensure_future(send_one(link, SOON_S))
@@ -275,13 +272,13 @@ def test_the_rest_of_a_tensor_that_nobody_awaits_any_more_is_not_sent(cloud: Clo
         cloud.say(wire.Report(0, COUNT, 1, 1))
         await asyncio.wait_for(sending, SOON_S / 2)
         await send_one(link)
-        await until(lambda: 1 in cloud.symbols()[0]["tensor"])
+        await until(lambda: 1 in read_headers(cloud.symbols())["tensor"])
 
     link = with_link(cloud, work)
     assert link.sent["symbol"] < 2 * COUNT
 
 
-def test_no_tensor_can_be_opened_before_the_cloud_has_answered_or_once_it_is_lost(cloud: Cloud) -> None:
+def test_no_tensor_can_be_opened_unless_the_link_is_connected(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         assert link.open_tensor(tensor(), 0.0) is None
         await welcomed(cloud, events)
@@ -292,7 +289,7 @@ def test_no_tensor_can_be_opened_before_the_cloud_has_answered_or_once_it_is_los
     assert with_link(cloud, work).sent["symbol"] == 0
 
 
-def test_a_tensor_that_is_opened_goes_out_with_what_was_said_before_it(cloud: Cloud) -> None:
+def test_messages_from_before_a_tensor_are_sent_with_it(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)
         opened = link.open_tensor(tensor(), 0.0)
@@ -304,7 +301,7 @@ def test_a_tensor_that_is_opened_goes_out_with_what_was_said_before_it(cloud: Cl
     with_link(cloud, work)
 
 
-def test_all_tensors_are_closed_once_each_is_answered_or_given_up_and_events_come_once_in_order(cloud: Cloud) -> None:
+def test_waiting_for_all_tensors_ends_when_each_is_answered_or_given_up(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await link.until_all_closed()  # none is open
         await welcomed(cloud, events)
@@ -315,15 +312,15 @@ def test_all_tensors_are_closed_once_each_is_answered_or_given_up_and_events_com
         cloud.say(wire.Report(0, COUNT, 1, 1))
         await until(lambda: any(isinstance(event, Closed) for event in events))
         assert not waiting.done()
-        link.session._tensors._tensors[1].closes_at = 0.0  # its time is over: the core's timer gives it up
-        link._on_timer()
+        link.session.handle_timer(time.monotonic() + 2 * SOON_S)  # its time is over
+        link._pump()
         await asyncio.wait_for(waiting, SOON_S)
         assert [(type(event), event.tensor) for event in events[1:]] == [(Answered, 0), (Closed, 0), (Closed, 1)]
 
     with_link(cloud, work)
 
 
-def test_what_others_than_the_cloud_send_is_counted_and_not_heeded(cloud: Cloud) -> None:
+def test_datagrams_from_strangers_are_counted_and_ignored(cloud: Cloud) -> None:
     async def work(link: Link, events: list[Event]) -> None:
         await welcomed(cloud, events)
         assert cloud.edge
@@ -335,7 +332,7 @@ def test_what_others_than_the_cloud_send_is_counted_and_not_heeded(cloud: Cloud)
     with_link(cloud, work)
 
 
-def test_any_bytes_from_the_clouds_address_are_counted_and_do_no_harm(cloud: Cloud) -> None:
+def test_junk_from_the_clouds_address_is_counted_and_does_no_harm(cloud: Cloud) -> None:
     bye = wire.message_body(wire.Bye())
     others = [Sealer(bytes(32), CIPHER, session).seal_one(wire.Kind.MESSAGE, bye) for session in (99, SESSION)]
     junk = [b"", b"G", bytes(12), bytes(1500), *others]
@@ -362,7 +359,7 @@ def test_closing_says_goodbye_to_the_cloud(cloud: Cloud) -> None:
     assert cloud.messages()[-1] == wire.Bye()
 
 
-def test_closing_ends_when_the_cloud_has_said_its_own_goodbye(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_waits_for_the_clouds_goodbye_and_no_longer(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "UNHURRIED", replace(UNHURRIED, bye_patience_s=10 * SOON_S))
 
     async def work(link: Link, events: list[Event]) -> None:
@@ -378,7 +375,7 @@ def test_closing_ends_when_the_cloud_has_said_its_own_goodbye(cloud: Cloud, monk
     assert time.monotonic() - start < 2 * SOON_S
 
 
-def test_while_the_cloud_is_lost_its_name_is_looked_up_again_and_a_new_address_used(
+def test_a_lost_cloud_is_looked_up_again_and_found_at_its_new_address(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link_module, "RESOLVE_AGAIN_S", 0.001)
@@ -395,7 +392,7 @@ def test_while_the_cloud_is_lost_its_name_is_looked_up_again_and_a_new_address_u
         monkeypatch.setattr(link_module, "resolve", resolve)
         before = cloud.edge
         cloud.say(wire.Bye())
-        await until(lambda: cloud.edge != before)  # a hello from a new socket: the address was another in between
+        await until(lambda: cloud.edge != before)  # a hello from a new socket: the address has changed
         await until(lambda: link._port.address == cloud.socket.getsockname())
 
     with_link(cloud, work)

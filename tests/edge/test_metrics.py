@@ -35,7 +35,7 @@ def test_there_is_no_metric_but_those_that_are_known_to_move() -> None:
         ("datagrams_received_total", "fate", FATES),
         ("datagrams_sent_total", "kind", ("symbol", "control")),
         ("datagram_send_failures_total", "kind", ("symbol", "control")),
-        ("symbols_total", "fate", ("received", "lost", "unknown")),
+        ("tensor_datagrams_total", "fate", ("received", "lost", "unknown")),
         ("packets_total", "fate", ("arrived", "recovered", "missing", "dropped_by_plan", "unknown")),
         ("importance_total", "fate", ("delivered", "missing", "dropped_by_plan", "unknown")),
         ("link_losses_total", "reason", ("silent", "leaving")),
@@ -52,19 +52,19 @@ def fates(edge: Edge, name: str) -> dict[str, float]:
     return {sample.labels["fate"]: sample.value for sample in families(edge.registry)[name].samples if sample.value}
 
 
-def test_what_became_of_packets_and_symbols_adds_up_to_all_of_them() -> None:
+def test_what_became_of_packets_and_datagrams_adds_up_to_all_of_them() -> None:
     edge = Edge()
     edge.end()
     packets = {"arrived": 65, "recovered": 10, "missing": 5, "dropped_by_plan": 20}
     assert fates(edge, "gradfec_edge_packets_total") == packets
-    assert fates(edge, "gradfec_edge_symbols_total") == {"received": 70, "lost": 30}
+    assert fates(edge, "gradfec_edge_tensor_datagrams_total") == {"received": 35, "lost": 15}
 
 
 def test_of_a_frame_without_an_answer_only_what_the_plan_dropped_is_known() -> None:
     edge = Edge()
     edge.end(answered=False)
     assert fates(edge, "gradfec_edge_packets_total") == {"unknown": 80, "dropped_by_plan": 20}
-    assert fates(edge, "gradfec_edge_symbols_total") == {"unknown": 100}
+    assert fates(edge, "gradfec_edge_tensor_datagrams_total") == {"unknown": 50}
     assert fates(edge, IMPORTANCE).keys() == {"unknown", "dropped_by_plan"}
     assert edge.registry.get_sample_value("gradfec_edge_latency_seconds_count", DOOR) == 0
 

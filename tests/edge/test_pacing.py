@@ -13,13 +13,13 @@ from gradfec_edge.pacing import INTERVAL_S, LONGEST_SPREAD_S, Pacing, due
     ("elapsed_s", "spread_s", "count"),
     [
         (0.0, 0.0, 64),  # all at once
-        (0.0, 0.064, 2),  # those of the first tick
+        (0.0, 0.064, 2),  # the first tick's
         (0.01, 0.064, 12),
-        (0.0, 1e9, 1),  # however slow: one at least
-        (1.0, 0.064, 64),  # late: the rest
+        (0.0, 1e9, 1),  # even the slowest tensor begins at once
+        (1.0, 0.064, 64),  # after the end, the rest
     ],
 )
-def test_so_many_of_64_datagrams_are_due(elapsed_s: float, spread_s: float, count: int) -> None:
+def test_how_many_of_64_datagrams_are_due(elapsed_s: float, spread_s: float, count: int) -> None:
     assert due(elapsed_s, spread_s, 64) == count
 
 
@@ -30,24 +30,24 @@ def test_all_datagrams_are_due_by_the_end_and_never_fewer_than_before() -> None:
     assert max(after - before for before, after in pairwise(found)) <= 21  # no bursts
 
 
-def test_a_rate_decides_alone() -> None:
+def test_with_a_rate_nothing_else_counts() -> None:
     pacing = Pacing(8.0, 0.01)
     pacing.frame(0.0)
     pacing.frame(5.0)
     assert pacing.spread_s(1_000_000) == 0.125
 
 
-def test_without_a_rate_a_tensor_is_spread_over_half_of_what_the_camera_says_is_its_interval() -> None:
+def test_without_a_rate_a_tensor_is_spread_over_half_of_the_cameras_interval() -> None:
     assert Pacing(None, 0.1).spread_s(1_000_000) == 0.05
     assert Pacing(None, 0.1).spread_s(8) == 0.05  # whatever its size
 
 
 @pytest.mark.parametrize("interval_s", [None, 0.5, 60.0])
-def test_a_slow_or_unknown_camera_does_not_spread_a_tensor_for_longer_than_the_limit(interval_s: float | None) -> None:
+def test_a_tensor_is_never_spread_over_more_than_the_limit(interval_s: float | None) -> None:
     assert Pacing(None, interval_s).spread_s(8) == LONGEST_SPREAD_S
 
 
-def test_the_interval_follows_the_frames_and_a_pause_counts_little() -> None:
+def test_the_interval_follows_the_frames_and_a_pause_changes_it_little() -> None:
     pacing = Pacing(None, None)
     for n in range(50):
         pacing.frame(0.04 * n)
@@ -59,7 +59,7 @@ def test_the_interval_follows_the_frames_and_a_pause_counts_little() -> None:
 
 
 @pytest.mark.parametrize(("rate", "warned"), [(None, False), (4.0, False), (3.9, True)])
-def test_a_rate_that_takes_longer_than_the_cloud_waits_is_warned_of(rate: float | None, warned: bool) -> None:
+def test_a_rate_too_low_for_the_clouds_deadline_gives_a_warning(rate: float | None, warned: bool) -> None:
     warning = Pacing(rate, None).too_slow(1_000_000, 0.25)
     assert bool(warning) == warned
     if warned:

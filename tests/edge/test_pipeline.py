@@ -1,4 +1,4 @@
-"""The pipeline: a frame of any size in, a tensor ready to be sent out, its stages timed."""
+"""The pipeline: a frame of any size in, a tensor that is ready to be sent out, and the time of each stage."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import numpy.typing as npt
 import pytest
 
 from gradfec_common.networks import named_cut
-from gradfec_common.plan import parse_scheme
-from gradfec_common.transmit import encode_tensor, packet_grid
-from gradfec_edge.compensation import compensated
-from gradfec_edge.importance import EstimatorFile, make_estimator
+from gradfec_common.packets import PacketGrid
+from gradfec_common.protect import UNKNOWN_LINK, Budget, LinkEstimate, NoProtection, Plan, Policy, read_policy
+from gradfec_common.quantisers import QUANTISERS
+from gradfec_edge.coding import Coding
+from gradfec_edge.importance import Estimator, EstimatorFile, make_estimator
 from gradfec_edge.importance.shares import importance_shares
 from gradfec_edge.pipeline import Pipeline, Stages
 
-SPLIT = named_cut("pool1_pool")  # (56, 56, 64): 256 packets of 14 rows
-GRID = packet_grid(SPLIT, 14)
+CUT = named_cut("pool1_pool")  # (56, 56, 64): 256 packets of 14 rows
+GRID = PacketGrid(CUT.shape, 14)
 FRAME = np.zeros((8, 8, 3), np.uint8)
 Floats = npt.NDArray[np.float32]
 
@@ -30,13 +31,22 @@ class FrontEnd:
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[Floats, Floats | None, Floats | None]:
         self.image = image
-        return np.full(SPLIT.shape, image[0, 0, 0], np.float32), self.scores, self.damage
+        return np.full(CUT.shape, image[0, 0, 0], np.float32), self.scores, self.damage
 
 
-def pipeline(scheme: str) -> Pipeline:
-    estimator = make_estimator("activation", SPLIT, GRID, np.random.default_rng(0))
+def pipeline(policy: str | Policy, front_end: FrontEnd | None = None, estimator: Estimator | None = None) -> Pipeline:
+    """Join the stages, with the estimator `activation` unless the front-end scores packets itself."""
+    policy = read_policy(policy) if isinstance(policy, str) else policy
+    coding = Coding(CUT, GRID, QUANTISERS["uniform8"], policy, packets_a_datagram=1)
+    if front_end is None:
+        return Pipeline(coding, FrontEnd(), estimator or free("activation"))
+    return Pipeline(coding, front_end, estimator)
+
+
+def free(name: str) -> Estimator:
+    estimator = make_estimator(name, CUT, GRID, np.random.default_rng(0))
     assert not isinstance(estimator, EstimatorFile)
-    return Pipeline(SPLIT, GRID, FrontEnd(), estimator, parse_scheme(scheme))
+    return estimator
 
 
 @pytest.mark.parametrize("shape", [(224, 224, 3), (1, 1, 3), (1080, 1920, 3), (3, 900, 3)])
@@ -50,23 +60,44 @@ def test_a_frame_of_any_size_becomes_an_rgb_image_of_224_by_224(shape: tuple[int
     assert work.front_end.image[100, 100].tolist() == [0, 0, 200]
 
 
-@pytest.mark.parametrize(("scheme", "kept"), [("none", 256), ("FEC_50_50", 128), ("FEC_25_75", 192)])
-def test_whatever_the_scheme_as_many_datagrams_are_sent_as_the_tensor_has_packets(scheme: str, kept: int) -> None:
-    encoded, _ = pipeline(scheme).encode(FRAME)
+@pytest.mark.parametrize(("policy", "kept"), [("none", 256), ("FEC_50_50", 128), ("FEC_25_75", 192)])
+def test_with_one_packet_in_each_a_tensor_takes_as_many_datagrams_as_it_has_packets(policy: str, kept: int) -> None:
+    encoded, _ = pipeline(policy).encode(FRAME)
     assert (encoded.plan.sent, encoded.plan.kept) == (256, kept)
     assert len(encoded.bodies(tensor=0)) == 256
 
 
+class Watched:
+    """A policy that notes what link it plans for."""
+
+    name = "watched"
+
+    def __init__(self) -> None:
+        self.links: list[LinkEstimate] = []
+
+    def plan(self, importance: Floats, sizes: npt.NDArray[np.intp], link: LinkEstimate, budget: Budget) -> Plan:
+        self.links.append(link)
+        return NoProtection().plan(importance, sizes, link, budget)
+
+
+def test_the_policy_gets_the_estimate_of_the_link_or_without_one_an_unknown_link() -> None:
+    policy, lossy = Watched(), LinkEstimate(loss=0.25, burst=8.0, round_trip_s=0.08)
+    work = pipeline(policy)
+    work.encode(FRAME, lossy)
+    work.encode(FRAME)
+    assert policy.links == [lossy, UNKNOWN_LINK]
+
+
 def test_without_an_estimator_the_packets_are_ranked_by_the_scores_of_the_proxy_in_the_front_end() -> None:
     scores = np.random.default_rng(1).random(GRID.count).astype(np.float32)
-    encoded, stages = Pipeline(SPLIT, GRID, FrontEnd(scores), None, parse_scheme("FEC_25_75")).encode(FRAME)
+    encoded, stages = pipeline("FEC_25_75", FrontEnd(scores)).encode(FRAME)
     assert sorted(encoded.plan.dropped) == sorted(np.argsort(scores)[: GRID.count // 4])
     assert list(stages) == ["preprocess", "front_end", "importance", "encode"]
 
 
-def test_an_estimator_goes_before_the_scores_of_a_proxy() -> None:
+def test_an_estimator_counts_before_the_scores_of_a_proxy() -> None:
     scores = np.arange(GRID.count, dtype=np.float32)
-    by_estimator = Pipeline(SPLIT, GRID, FrontEnd(scores), lambda image, chi: -scores, parse_scheme("FEC_25_75"))
+    by_estimator = pipeline("FEC_25_75", FrontEnd(scores), lambda image, chi: -scores)
     assert min(by_estimator.encode(FRAME)[0].plan.dropped) == GRID.count * 3 // 4
 
 
@@ -84,28 +115,11 @@ def test_a_stage_that_fails_leaves_no_time_behind() -> None:
     assert stages == {}
 
 
-def test_what_is_kept_stands_in_for_what_the_plan_drops_unless_it_shall_not() -> None:
-    scores = np.random.default_rng(2).random(GRID.count).astype(np.float32)
-    x = np.random.default_rng(3).normal(size=(4, 50, 64)).astype(np.float32)
-    damage = np.matmul(x.transpose(0, 2, 1), x)
-    frame = np.full((8, 8, 3), 90, np.uint8)
-    arguments = (SPLIT, GRID, FrontEnd(scores, damage), None)
-    sent = {on: Pipeline(*arguments, parse_scheme("FEC_25_75"), on).encode(frame)[0] for on in (True, False)}
-    np.testing.assert_array_equal(sent[True].plan.dropped, sent[False].plan.dropped)
-    assert len(np.unique(sent[False].symbols[sent[False].headers["index"] == 0][:, 2:])) == 1  # as it was
-    chi = compensated(np.full(SPLIT.shape, 90, np.float32), damage, sent[True].plan.dropped, GRID)
-    np.testing.assert_array_equal(sent[True].symbols, encode_tensor(chi, sent[True].plan, GRID, SPLIT).symbols)
-    assert not np.array_equal(sent[True].symbols, sent[False].symbols)
-    whole = {on: Pipeline(*arguments, parse_scheme("none"), on).encode(frame)[0] for on in (True, False)}
-    np.testing.assert_array_equal(whole[True].symbols, whole[False].symbols)
-
-
 @pytest.mark.parametrize("estimator", ["activation", "random", None])
-def test_the_shares_of_the_importance_add_up_to_one_and_what_is_dropped_has_the_least(estimator: str | None) -> None:
+def test_the_shares_of_the_importance_add_up_to_1_and_dropped_packets_have_the_smallest(estimator: str | None) -> None:
     scores = np.random.default_rng(4).random(GRID.count).astype(np.float32)
-    free = estimator and make_estimator(estimator, SPLIT, GRID, np.random.default_rng(0))
     frame = np.random.default_rng(5).integers(0, 255, (224, 224, 3), np.uint8)
-    encoded, _ = Pipeline(SPLIT, GRID, FrontEnd(scores), free, parse_scheme("FEC_25_75")).encode(frame)
+    encoded, _ = pipeline("FEC_25_75", FrontEnd(scores), estimator and free(estimator)).encode(frame)
     assert encoded.shares.sum() == pytest.approx(1)
     kept = np.setdiff1d(np.arange(GRID.count), encoded.plan.dropped)
     assert encoded.shares[encoded.plan.dropped].max() <= encoded.shares[kept].min()
@@ -120,5 +134,5 @@ def test_a_proxy_that_only_ranks_gives_the_share_of_what_each_absence_costs_alon
 
 
 @pytest.mark.parametrize("scores", [np.zeros(256), np.full(256, -1.0), np.full(256, np.nan), np.full(256, np.inf)])
-def test_where_scores_say_nothing_all_packets_have_the_same_share(scores: Floats) -> None:
+def test_if_scores_say_nothing_all_packets_have_the_same_share(scores: Floats) -> None:
     np.testing.assert_allclose(importance_shares(scores.astype(np.float32), None), 1 / 256)

@@ -1,4 +1,4 @@
-"""The edge's UDP socket: one address to send to and to hear, a kernel without room, and no socket at all."""
+"""The edge's UDP socket: its one address, a kernel without room, and what happens without a socket."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_symbols_go_to_the_address_each_once_and_in_order(far: Far, batched: boo
     assert [far.got()[0] for _ in range(COUNT)] == [row.tobytes() for row in ROWS]
 
 
-def test_only_the_address_is_heard_and_others_are_counted(far: Far) -> None:
+def test_datagrams_from_other_addresses_are_only_counted(far: Far) -> None:
     async def work(port: Port) -> None:
         readable = asyncio.get_running_loop().create_future()
         port._on_readable = lambda: readable.done() or readable.set_result(None)
@@ -91,7 +91,7 @@ def test_only_the_address_is_heard_and_others_are_counted(far: Far) -> None:
     assert (port.foreign, port.sent) == (1, {"control": 1})
 
 
-def test_without_a_socket_nothing_is_sent_or_heard_but_all_is_counted(far: Far) -> None:
+def test_without_a_socket_datagrams_are_only_counted(far: Far) -> None:
     async def work(port: Port) -> None:
         for _ in range(2):
             port.send_control(b"hello")
@@ -105,7 +105,7 @@ def test_without_a_socket_nothing_is_sent_or_heard_but_all_is_counted(far: Far) 
     assert with_port(work).sent == {"control_failed": 2, "symbol_failed": 2 * COUNT}
 
 
-def test_an_address_that_no_socket_can_have_leaves_the_one_in_use(far: Far) -> None:
+def test_an_impossible_address_leaves_the_old_one_in_use(far: Far) -> None:
     async def work(port: Port) -> None:
         port.use(socket.AF_INET, far.address)
         with pytest.raises(OSError):
@@ -117,7 +117,7 @@ def test_an_address_that_no_socket_can_have_leaves_the_one_in_use(far: Far) -> N
     assert far.got()[0] == b"still here"
 
 
-def test_what_the_kernel_has_no_room_for_waits_its_turn_and_leaves_once(
+def test_datagrams_wait_for_room_in_the_kernel_and_leave_once(
     far: Far, batched: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = [False]
@@ -155,7 +155,7 @@ class Full:
 
 
 @pytest.mark.parametrize("closed", [False, True], ids=["replaced", "closed"])
-def test_one_that_waits_for_room_goes_on_when_the_socket_is_replaced_or_closed(
+def test_sending_that_waits_for_room_goes_on_when_the_socket_is_replaced_or_closed(
     closed: bool, far: Far, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send = Sender.send
@@ -185,7 +185,7 @@ def test_one_that_waits_for_room_goes_on_when_the_socket_is_replaced_or_closed(
     assert with_port(work).sent == ({"symbol_failed": COUNT} if closed else {"symbol": COUNT})
 
 
-def test_one_that_is_cancelled_while_it_waits_for_room_watches_the_socket_no_more(
+def test_sending_that_is_cancelled_stops_watching_the_socket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def never(sender: Sender, datagrams: Bytes, address: Any) -> Sent:

@@ -1,4 +1,4 @@
-"""Several cameras in one process: the end of one is not the end of the others, and which one is not ready."""
+"""Several cameras in one process: one may end alone, and readiness names the first that is not ready."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Toy:
         return self.reason
 
 
-def test_the_first_camera_that_is_not_ready_is_named_where_there_are_several() -> None:
+def test_of_several_cameras_the_first_that_is_not_ready_is_named() -> None:
     ready, lost, stuck = Toy("door"), Toy("yard", "not connected"), Toy("gate", "no frame")
     assert why_not_ready([ready, ready]) == ""  # type: ignore[list-item]
     assert why_not_ready([lost]) == "not connected"  # type: ignore[list-item]
@@ -37,7 +37,7 @@ def test_the_first_camera_that_is_not_ready_is_named_where_there_are_several() -
 
 @pytest.mark.parametrize("error", [GradfecError("disk full"), ZeroDivisionError("our fault")])
 @pytest.mark.parametrize("alone", [True, False])
-def test_an_error_that_ends_a_camera_is_returned_and_told_at_once_where_others_go_on(
+def test_an_error_that_ends_a_camera_is_returned_and_logged_at_once_if_there_are_others(
     error: Exception, alone: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert asyncio.run(_run_one(Toy("door", error=error), alone=alone)) is error  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Frames out: one after the other, and what becomes of those that meet a lost link."""
+"""Frames out: one after the other, and what happens to them while the link is lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.common.answers import HEAD
 from tests.edge.outgoing import outgoing
 
 from gradfec_common.errors import GradfecError
@@ -17,8 +16,8 @@ from gradfec_common.session.edge import Connected, LinkLost
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import EncodedTensor
 from gradfec_edge import health as health_module
-from gradfec_edge.flights import Flights
 from gradfec_edge.health import LinkHealth
+from gradfec_edge.in_flight import InFlight
 from gradfec_edge.journal import Journal, Record
 from gradfec_edge.link import OpenTensor
 from gradfec_edge.metrics import EdgeMetrics
@@ -32,7 +31,7 @@ KEY = HandshakeKey(Key(bytes(range(32))))
 
 
 class ToyLink:
-    """Numbers tensors while the cloud is there; each takes a moment to be sent."""
+    """Numbers tensors while it is connected. Sending one takes a moment."""
 
     def __init__(self, health: LinkHealth, said: list[str]) -> None:
         self.health, self.said, self.number = health, said, 0
@@ -54,7 +53,7 @@ class ToyLink:
 
 
 class ToyWatch:
-    """Takes note of what it is told."""
+    """Notes what it is told."""
 
     def __init__(self, said: list[str]) -> None:
         self.said = said
@@ -71,13 +70,13 @@ class World:
         metrics = EdgeMetrics(CollectorRegistry(), dict, insecure=False).camera("door")
         self.health = LinkHealth(Endpoint("cloud", 9000), KEY, Log("gradfec-edge"), metrics)
         self.link = ToyLink(self.health, self.said)
-        self.journal = Journal(None, HEAD, lambda story: self.records.append(story.record()))
-        flights = Flights(10, self.journal, metrics)
+        self.journal = Journal(None, self.records.append)
+        in_flight = InFlight(10, self.journal, metrics)
         self.sending = Sending(
             self.link,
             self.health,
             Pacing(8.0, None),
-            flights,
+            in_flight,
             ToyWatch(self.said),
             live=live,  # type: ignore[arg-type]
         )
@@ -101,7 +100,7 @@ class World:
 
 
 @pytest.mark.parametrize("live", [False, True], ids=["a file", "a camera"])
-def test_frames_are_sent_one_after_the_other_each_noted_before_its_first_datagram(live: bool) -> None:
+def test_frames_are_sent_one_after_the_other_and_each_is_noted_before_its_first_datagram(live: bool) -> None:
     async def run() -> World:
         world = World(live=live)
         await asyncio.sleep(0.001)
@@ -124,10 +123,10 @@ def test_a_tensor_is_spread_as_the_pacing_says() -> None:
         await world.until_all_sent()
         return world
 
-    assert asyncio.run(run()).link.spread_s == [outgoing().encoded.wire_bits / 8e6]
+    assert asyncio.run(run()).link.spread_s == [outgoing().encoded.wire_bytes / 1e6]
 
 
-def test_the_time_of_sending_counts_from_when_the_frame_is_ready() -> None:
+def test_the_time_for_sending_includes_the_wait_for_earlier_frames() -> None:
     async def run() -> list[dict[str, float]]:
         world = World(live=False)
         world.link.takes_s = 0.02
@@ -143,7 +142,7 @@ def test_the_time_of_sending_counts_from_when_the_frame_is_ready() -> None:
     assert second["send"] > first["send"] + 10  # it has waited for its turn
 
 
-def test_a_cameras_frame_that_meets_a_lost_link_is_given_up_and_the_next_goes_on() -> None:
+def test_while_the_link_is_lost_a_cameras_frames_are_given_up() -> None:
     async def run() -> World:
         world = World(live=True)
         world.sending.put(outgoing(0))
@@ -161,7 +160,7 @@ def test_a_cameras_frame_that_meets_a_lost_link_is_given_up_and_the_next_goes_on
     assert [story.frame.number for story in world.journal._sent.values()] == [0, 2]
 
 
-def test_a_files_frames_that_meet_a_lost_link_wait_and_keep_their_order() -> None:
+def test_while_the_link_is_lost_a_files_frames_wait_and_keep_their_order() -> None:
     async def run() -> World:
         world = World(live=False, connected=False)
         for number in range(3):
@@ -177,7 +176,7 @@ def test_a_files_frames_that_meet_a_lost_link_wait_and_keep_their_order() -> Non
     assert world.records == []
 
 
-def test_the_wait_for_a_lost_link_is_no_time_of_sending() -> None:
+def test_the_time_for_sending_does_not_include_the_wait_for_a_lost_link() -> None:
     async def run() -> float:
         world, one = World(live=False, connected=False), outgoing()
         world.sending.put(one)
@@ -190,7 +189,7 @@ def test_the_wait_for_a_lost_link_is_no_time_of_sending() -> None:
     assert asyncio.run(run()) <= 0
 
 
-def test_a_file_whose_patience_ends_fails_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_waits_too_long_for_the_cloud_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health_module, "PATIENCE_S", 0.001)
 
     async def run() -> None:
@@ -202,7 +201,7 @@ def test_a_file_whose_patience_ends_fails_with_the_reason(monkeypatch: pytest.Mo
         asyncio.run(run())
 
 
-def test_a_record_that_cannot_be_written_ends_the_sending(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_cannot_be_written_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object) -> None:
         raise GradfecError("disk full")
 

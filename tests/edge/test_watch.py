@@ -8,33 +8,36 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.common.answers import HEAD, TIGER_CAT
-from tests.common.small_tensors import GRID, encoded
+from tests.common.small_tensors import GRID, encoded, planned
 
-from gradfec_common.plan import UnequalProtection
+from gradfec_common.cells import Cell
 from gradfec_common.session.edge import Answered, Closed, Connected, LinkLost, Refused
 from gradfec_common.sketch import JPEG_MAGIC, Sketch
 from gradfec_common.wire import Report, Result
 from gradfec_edge import watch as watch_module
 from gradfec_edge.cells import cells_of
-from gradfec_edge.frames import Frame as CameraFrame
-from gradfec_edge.journal import Story
 from gradfec_edge.pipeline import EncodedFrame
 from gradfec_edge.watch import Watch
 from gradfec_host.console import Endpoint
-from gradfec_web.view import Cell, Frame, Picture, Record
+from gradfec_web.view import Frame, Picture, Record
 
 CLOUD = Endpoint("cloud", 9000)
 IMAGE = np.full((224, 224, 3), 100, np.uint8)
 SCORES = np.arange(GRID.count, dtype=np.float32)
-RESULT = Result(3, "partial", TIGER_CAT.packed(), 1, 2, {"decode": 1.0})
-CAMERA_FRAME = CameraFrame(0, "cat.jpg", IMAGE, 0.0)
-STORY = Story(CAMERA_FRAME, TIGER_CAT, tensor=3, latency_ms=12.5, result=RESULT, sent=16)
+RESULT = Result(3, "partial", [[282, "tiger cat", 0.5]], 1, 2, {"decode": 1.0})
+RECORD: dict[str, object] = {
+    "source": "cat.jpg",
+    "outcome": "partial",
+    "packets": {"total": 12, "recovered": 1, "missing": None},
+    "datagrams": {"sent": 16, "received": 12, "lost": None},
+    "latency_ms": 12.5,
+    "stages_ms": {"decode": 1.0},
+}
 
 
 def frame() -> EncodedFrame:
-    tensor = encoded(UnequalProtection(50).plan(SCORES))
-    return EncodedFrame(tensor.headers, tensor.symbols, tensor.plan, GRID, IMAGE, SCORES, SCORES / SCORES.sum())
+    tensor = encoded(planned("FEC_50_50", SCORES))
+    return EncodedFrame(tensor.plan, tensor.unnumbered, GRID, IMAGE, SCORES, SCORES / SCORES.sum())
 
 
 @dataclass
@@ -84,7 +87,7 @@ def test_without_a_page_nothing_is_kept_nor_told() -> None:
     watch = watching()
 
     watch.sent(3, frame())
-    watch.closed(Closed(3, RESULT, None, 16), STORY)
+    watch.closed(Closed(3, RESULT, None, 16), RECORD)
     assert not watch._pictured
 
 
@@ -103,27 +106,27 @@ def test_the_cloud_gets_a_sketch_when_it_wants_one_with_a_thumbnail_only_if_the_
         assert sketch.importance.tolist() == [15 - 16 * rank // 12 for rank in range(11, -1, -1)]
 
 
-def test_a_frame_is_told_by_its_story_and_its_report(page: Page) -> None:
+def test_a_frame_is_told_by_its_record_and_its_report(page: Page) -> None:
     watch = on_page(page)
     report = Report(3, 12, 10, 2, b"")
     watch.saw(Connected(7, 0.5, True))
-    watch.closed(Closed(3, RESULT, report, 12), STORY)
+    watch.closed(Closed(3, RESULT, report, 12), RECORD)
     (told,) = page.take(Frame)
     assert (told.edge, told.session, told.number, told.outcome, told.source) == ("kitchen", 7, 3, "partial", "cat.jpg")
-    assert (told.packets["sent"], told.packets["recovered"]) == (16, 1)
-    assert "received" not in told.packets  # what is not known is left out
+    assert told.packets == {"total": 12, "recovered": 1}  # what is not known is left out
+    assert told.datagrams == {"sent": 16, "received": 12}
     assert (told.bursts, told.latency_ms, told.stages_ms) == (2, 12.5, {"decode": 1.0})
-    assert told.answer == [("tiger cat", 0.5)]
+    assert told.top5 == [(282, "tiger cat", 0.5)]
 
 
 def test_a_frame_without_an_answer_is_told_too(page: Page) -> None:
     watch = on_page(page)
-    story = Story(CAMERA_FRAME, HEAD.no_answer, tensor=3)
+    record = RECORD | {"outcome": "timeout", "latency_ms": None}
 
     watch.sent(3, frame())
-    watch.closed(Closed(3, None, None, 12), story)
+    watch.closed(Closed(3, None, None, 12), record)
     (told,), (picture,) = page.take(Frame), page.take(Picture)
-    assert (told.outcome, told.answer, told.latency_ms, told.bursts) == ("timeout", [], 0.0, 0)
+    assert (told.outcome, told.top5, told.latency_ms, told.bursts) == ("timeout", [], 0.0, 0)
     assert set(base64.b64decode(picture.cells)) == {Cell.DROPPED, Cell.ABSENT}
 
 
@@ -134,18 +137,18 @@ def test_one_picture_a_second_shows_what_the_report_s_map_says(page: Page, now: 
 
     for number in range(25):
         watch.sent(number, tensor)
-        watch.closed(Closed(number, RESULT, report, tensor.plan.sent), STORY)
+        watch.closed(Closed(number, RESULT, report, tensor.plan.sent), RECORD)
         now[0] += 0.125
     pictures = page.take(Picture)
     assert [picture.number for picture in pictures] == [0, 8, 16, 24]
     picture = pictures[0]
-    cells = cells_of(tensor.plan, tensor.headers, arrived, complete=False)
+    cells = cells_of(tensor.plan, arrived, complete=False)
     assert base64.b64decode(picture.cells) == cells.tobytes()
     assert (picture.channels, picture.groups) == (6, 2)
     assert base64.b64decode(picture.photograph).startswith(JPEG_MAGIC)
     importance = np.frombuffer(base64.b64decode(picture.importance), np.uint8)
     assert np.array_equal(np.argsort(importance), np.arange(GRID.count))
-    assert picture.answer == [("tiger cat", 0.5)]
+    assert picture.top5 == [(282, "tiger cat", 0.5)]
 
 
 @pytest.mark.parametrize("untrue", [b"\xff", b"\xff" * 100])
@@ -153,7 +156,7 @@ def test_a_map_that_is_not_the_tensor_s_is_no_map(page: Page, untrue: bytes) -> 
     watch, tensor = on_page(page), frame()
 
     watch.sent(0, tensor)
-    watch.closed(Closed(0, RESULT, Report(0, 9, 9, 0, untrue), 12), STORY)
+    watch.closed(Closed(0, RESULT, Report(0, 9, 9, 0, untrue), 12), RECORD)
     (picture,) = page.take(Picture)
     assert set(base64.b64decode(picture.cells)) == {Cell.DROPPED, Cell.ABSENT}
 
@@ -165,7 +168,7 @@ def test_the_page_is_told_where_the_edge_stands_with_its_cloud(page: Page) -> No
     for event in (
         Refused("full", "no room"),
         Connected(9, 0.5, True),
-        Answered(0, RESULT, TIGER_CAT),
+        Answered(0, RESULT),
         LinkLost(False),
         LinkLost(True),
     ):

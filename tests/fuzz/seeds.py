@@ -26,7 +26,7 @@ MESSAGES = (
     Report(3, 11, 4, 2, b"\xc8\x20"),
     Ack([1, 2, 2**32 - 1], [3]),
     Bye(),
-    SketchPart(3, 4, 2, 1, b"half of it"),
+    SketchPart(3, 1, 2, b"half of it"),
 )
 FIELDS = [*wire.SYMBOL_HEADER.fields.values()]
 Seeds = dict[str, bytes]
@@ -51,7 +51,7 @@ def all_seeds() -> dict[str, Seeds]:
 
 
 def sort_batch() -> Seeds:
-    """Return batches of one of each, in a wide buffer and in narrow ones."""
+    """Return batches with one datagram of each kind, in a wide buffer and in narrow ones."""
     seeds = {}
     for width in (2048, 458, 16):
         writer = Writer().below(width, 2049)
@@ -160,9 +160,9 @@ def cloud_behind() -> Seeds:
 
     fields = [bytes([at]) + bytes(kind.itemsize - 1) + b"\2" for at, (kind, _) in enumerate(FIELDS)]
     sketch = b"".join(
-        Writer().raw(bytes([2, 9, number, 2, 1, index])).piece(part).data
+        Writer().raw(bytes([2, 9, number, part, 2])).piece(data).data
         for number in (3, 1, 4)
-        for index, part in enumerate((bytes(11), b"\xff" * 9))
+        for part, data in enumerate((bytes(11), b"\xff" * 9))
     )
     raw = Writer().raw(b"\1\0").below(0, 2).piece(bytes(62)).raw(b"\1\0").below(1, 2).piece(b"\6\x80")
     parts = {
@@ -182,23 +182,23 @@ def cloud_behind() -> Seeds:
 
 
 def of_sketches() -> Seeds:
-    """Return sketches whole, with symbols lost, mixed, and with each field changed."""
+    """Return sketches whole, backwards, mixed, and with each field changed."""
     seeds = {}
     for name, steps in {
-        "whole": [(0, index, 0) for index in range(6)],
-        "parity": [(1, index, 0) for index in range(5, -1, -1)],
-        "mixed": [(number, index, 0) for index in range(6) for number in (0, 1, 2)],
-        "changed": [(number, 0, field) for number in (0, 1) for field in range(6)],
+        "whole": [(0, part, 0) for part in range(3)],
+        "backwards": [(1, part, 0) for part in (2, 1, 0, 0)],
+        "mixed": [(number, part, 0) for part in range(3) for number in (0, 1, 2)],
+        "changed": [(number, 0, field) for number in (0, 1) for field in range(5)],
     }.items():
         writer = Writer()
-        for number, index, field in steps:
-            writer.below(number, 3).below(index, 6).below(field, 6).number(2 * (field > 0), 2 if field == 5 else 1)
+        for number, part, field in steps:
+            writer.below(number, 3).below(part, 3).below(field, 5).number(2 * (field > 0), 2 if field == 4 else 1)
         seeds[name] = writer.data
     return seeds
 
 
 def edge_behind() -> Seeds:
-    """Return a cloud that behaves, and some that do not."""
+    """Return clouds that behave, and clouds that do not."""
     welcome, open_tensor = bytes([0, 0, 1, 0, 25, 1]), b"\5"
 
     def say(kind: int, number: int = 0) -> bytes:

@@ -1,4 +1,4 @@
-"""All that an object holds, as a value that can be compared: to see that what came in has changed nothing."""
+"""Everything that an object holds, as a value that can be compared: has anything changed?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COUNTED = frozenset({"counts"})
 
 
 def state_of(thing: Any) -> Any:
-    """Return what can be reached from `thing`, but for the books of what has come."""
+    """Return everything that can be reached from `thing`, except the counts of datagrams."""
     return _walk(thing, set())
 
 
@@ -28,14 +28,14 @@ def _walk(thing: Any, seen: set[int]) -> Any:
     if id(thing) in seen or callable(thing):
         return id(thing)
     seen.add(id(thing))
-    if isinstance(thing, Allowance):  # what claims to be of a session is counted before it is opened
+    if isinstance(thing, Allowance):  # each look at it brings it up to date
         return None
     if isinstance(thing, Timers):
         return len(thing._things), thing.next_at
     if isinstance(thing, dict):
         return [(_walk(key, seen), _walk(value, seen)) for key, value in thing.items()]
-    if isinstance(thing, Iterable):
-        return [_walk(item, seen) for item in thing]
     if hasattr(thing, "__dict__"):
         return [(name, _walk(value, seen)) for name, value in vars(thing).items() if name not in COUNTED]
+    if isinstance(thing, Iterable):
+        return [_walk(item, seen) for item in thing]
     return id(thing)

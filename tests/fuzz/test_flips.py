@@ -21,7 +21,7 @@ MESSAGES = (
     REPORT,
     Ack([0], [0]),
     Bye(),
-    SketchPart(0, 1, 1, 0, sketch_bytes(sketch_of(content(0))._replace(photograph=b""))),
+    SketchPart(0, 0, 1, sketch_bytes(sketch_of(content(0))._replace(photograph=b""))),
 )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from gradfec_common.plan import Block, Plan
 from tests.common.small_tensors import GRID, SPLIT, features
 
 from gradfec_common import wire
@@ -17,7 +18,6 @@ from gradfec_common.ciphers import Cipher
 from gradfec_common.codes import BARE, CODES, ZFEC
 from gradfec_common.heads import Classes, Classify
 from gradfec_common.keys import Entropy, Key
-from gradfec_common.plan import Block, Plan
 from gradfec_common.reassembly import Reassembly, decode_tensor
 from gradfec_common.replay import Verdict
 from gradfec_common.seal import Opener, Sealer
@@ -59,14 +59,14 @@ def entropy(seed: int) -> Entropy:
 
 @dataclass(frozen=True)
 class Content:
-    """A tensor to be sent, and what the back-end answers to it when nothing of it is missing or wrong."""
+    """A tensor to be sent, and the back-end's answer if nothing of it is missing or wrong."""
 
     encoded: EncodedTensor
     answer: int
 
     @property
     def bodies(self) -> list[bytes]:
-        """What of tensor 0 is to be sealed, in send order."""
+        """The bodies of tensor 0 that are to be sealed, in send order."""
         return [body.tobytes() for body in self.encoded.bodies(0)]
 
 
@@ -91,12 +91,12 @@ HEAD = Classify(2**16)
 
 
 def answer_to(arrived: object) -> int:
-    """Return the back-end's answer: another one for other features."""
+    """Return the back-end's answer, which depends on the features."""
     return zlib.crc32(decode_tensor(arrived).chi.tobytes()) & 0xFFFF
 
 
 class Insider:
-    """Who has a key and seals whatever he likes, in one session after the other."""
+    """Somebody with a key, who seals anything, in one session after the other."""
 
     def __init__(self, seed: int, key: HandshakeKey = INSIDERS_KEY, peer: Hashable = INSIDER) -> None:
         self.key, self.peer, self._entropy = key, peer, entropy(seed)
@@ -141,14 +141,14 @@ class CloudWorld:
         self.answered: dict[int, int] = {}
         self.closed: dict[int, Closed] = {}
         self._overloaded = 0
-        self.crowded = False  # whether others had so much with the back-end, since they had larger shares before
+        self.crowded = False  # whether others had more than their share with the back-end, from when shares were larger
         self.wait(0.001)
         assert self.edge.connected
 
     # --- the network ---
 
     def feed(self, datagrams: Iterable[tuple[bytes, Hashable]]) -> None:
-        """Take in a batch, and deliver what comes of it."""
+        """Take in a batch, and deliver the replies."""
         self.receive(datagrams)
         self.settle()
 
@@ -165,7 +165,7 @@ class CloudWorld:
         self.check()
 
     def settle(self) -> None:
-        """Deliver what cloud and honest edge have to say to each other, until they have said it."""
+        """Deliver what cloud and honest edge say to each other, until both are silent."""
         while True:
             while (event := self.core.next_event()) is not None:
                 if isinstance(event, Decided):
@@ -223,7 +223,7 @@ class CloudWorld:
         self.now = end
 
     def _forget(self, session: int, tensor: int | None = None) -> None:
-        """Let go of a session's tensors that wait for the back-end, or of one of them, as the shell does."""
+        """Fail a session's tensors that wait for the back-end, or one of them, as the shell does."""
         for waiting in [waiting for waiting in self._back_end if waiting[1].session == session]:
             if tensor in (None, waiting[1].tensor):
                 self._back_end.remove(waiting)
@@ -249,7 +249,7 @@ class CloudWorld:
         return [(datagram.tobytes(), HONEST) for datagram in sealed]
 
     def finish(self) -> None:
-        """See that the honest edge gets the right answer to each tensor that it has sent."""
+        """Check that the honest edge gets the right answer to each tensor that it has sent."""
         self.wait(1.0)
         for number, answer in self.answered.items():
             assert answer == self.expected[number], f"tensor {number} is answered wrongly"
@@ -290,7 +290,7 @@ class CloudWorld:
             assert len(mine.collecting) <= limits.tensors_per_session
             assert len(mine.window._finished) <= 2 * limits.tensor_window + 1
         for sketch in core._sketches._newest.values():
-            assert sum(map(len, sketch.parts.values())) <= limits.sketch_bytes
+            assert sketch.held_bytes <= limits.sketch_bytes
         assert len(core._reception._greeter._greeted) <= limits.greetings
         assert len(core._reception._greeter._by_host) <= limits.addresses
         assert len(core._tensors._timers._things) <= core.open_tensors
@@ -298,7 +298,7 @@ class CloudWorld:
 
 
 class EdgeWorld:
-    """An edge and whoever speaks for its cloud, under a clock that the target moves."""
+    """An edge and somebody who speaks for its cloud, under a clock that the target moves."""
 
     def __init__(self, seed: int = 2, **limits: float) -> None:
         self.now = START_S
@@ -358,7 +358,7 @@ class EdgeWorld:
         raise AssertionError("the edge has sealed something for nobody")
 
     def welcome(self, session: int, body: bytes) -> bytes:
-        """Answer the edge's last hello, as one who has the key."""
+        """Answer the edge's last hello with the key."""
         hello = read_hello(self.hellos[-1], KEYS)
         welcome, established = answer_hello(hello, session, body, self._entropy)
         sealer = Sealer(established.cloud_to_edge, CIPHER, established.session)
@@ -383,6 +383,6 @@ class EdgeWorld:
 
 
 def hello_body(**changes: object) -> bytes:
-    """Return what an edge wants, as it says it."""
+    """Return the body of a hello."""
     fields = {"cipher": int(CIPHER), "split": SPLIT.id, "rows": GRID.rows, "name": "e"} | changes
     return wire.message_body(Hello(**fields))

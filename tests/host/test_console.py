@@ -60,8 +60,8 @@ def test_an_endpoint_is_read(text, default_host, endpoint):
 @pytest.mark.parametrize(
     ("text", "default_host", "says"),
     [
-        ("cloud.example", None, "'cloud.example' names no port: write HOST:PORT"),
-        (":9000", None, "':9000' names no host"),
+        ("cloud.example", None, "'cloud.example' has no port: write HOST:PORT"),
+        (":9000", None, "':9000' has no host"),
         ("host:0", None, "'0' in 'host:0' is not a port: use a number from 1 to 65535"),
         ("host:65536", None, "not a port"),
         ("host:-1", None, "not a port"),
@@ -106,7 +106,7 @@ def test_without_tensorflow_a_command_that_needs_it_says_what_to_install(name, c
         command()
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        "error: this needs TensorFlow, which is not installed: pip install 'gradfec[tensorflow]'\n"
+        "error: this command needs TensorFlow, which is not installed: pip install 'gradfec[tensorflow]'\n"
     )
 
 

@@ -55,7 +55,7 @@ def test_a_key_file_is_one_token_with_comments_and_blank_lines(tmp_path, content
         (TOKEN[:-1], "mistyped"),
         (TOKEN[:-1] + "b", "mistyped"),
         ("swordfish", "no gradfec key"),
-        (f"{TOKEN}\n{OTHER.token}", "2 lines that are no comments"),
+        (f"{TOKEN}\n{OTHER.token}", "2 lines that are not comments"),
         (b"\xff\xfe\x00" * 30, "no gradfec key"),
         ("#" * 4097, "more than 4096 bytes"),
     ],
@@ -72,7 +72,7 @@ def test_a_file_that_holds_no_key_is_named_with_the_reason_and_without_its_conte
 @pytest.mark.parametrize("mode", [0o640, 0o620, 0o604, 0o602, 0o644, 0o660, 0o666, 0o777, 0o440])
 def test_a_file_that_others_may_read_or_write_is_refused_with_the_remedy(tmp_path, mode):
     path = a_file(tmp_path / "my key", TOKEN, mode)
-    with pytest.raises(GradfecError, match=r"others than its owner have access .* run `chmod 600 '.*my key'`"):
+    with pytest.raises(GradfecError, match=r"users other than its owner have access .* run `chmod 600 '.*my key'`"):
         read_key(path)
 
 
@@ -84,7 +84,9 @@ def test_a_file_that_its_owner_alone_may_read_is_accepted(tmp_path, mode):
 def test_another_users_file_is_refused(tmp_path, monkeypatch):
     path = a_file(tmp_path / "key", TOKEN)
     given_to_another(path, monkeypatch)
-    with pytest.raises(GradfecError, match=r"belongs to user .* neither to you nor to root: run `chown"):
+    with pytest.raises(
+        GradfecError, match=r"belongs to user .* neither to you nor to root: if you trust it, run `chown"
+    ):
         read_key(path)
 
 
@@ -102,13 +104,13 @@ def test_where_there_are_no_users_no_rights_are_checked(tmp_path, monkeypatch):
 
 
 def test_a_directory_is_no_key(tmp_path):
-    with pytest.raises(GradfecError, match="no file that could hold a key"):
+    with pytest.raises(GradfecError, match="not a regular file, so it cannot hold a key"):
         read_key(tmp_path)
 
 
 def test_a_pipe_is_no_key_and_nobody_waits_for_it(tmp_path):
     os.mkfifo(tmp_path / "key", 0o600)
-    with pytest.raises(GradfecError, match="no file that could hold a key"):
+    with pytest.raises(GradfecError, match="not a regular file, so it cannot hold a key"):
         read_key(tmp_path / "key")
 
 
@@ -319,7 +321,7 @@ def test_one_bad_file_is_an_error_that_names_it(tmp_path, content, mode, reason)
 
 def test_a_directory_within_and_a_dangling_link_are_bad_files(tmp_path):
     (tmp_path / "within").mkdir()
-    with pytest.raises(GradfecError, match="within is no file"):
+    with pytest.raises(GradfecError, match="within is not a regular file"):
         read_keys(tmp_path)
     (tmp_path / "within").rmdir()
     (tmp_path / "gone").symlink_to(tmp_path / "nothing")

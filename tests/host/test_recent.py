@@ -1,14 +1,14 @@
-"""What the last seconds' frames say."""
+"""The last seconds' frames: their rate, their losses, and how long their answers took."""
 
 import pytest
 
 from gradfec_host.recent import MOST_FRAMES, WINDOW_S, Recent, milliseconds, percent
 
 
-def frames(count, every_s=1.0, **packets):
+def frames(count, every_s=1.0):
     recent = Recent()
     for n in range(count):
-        recent.add(n * every_s, {"sent": 100, "lost": 10, "recovered": 4, **packets}, 50.0 + n)
+        recent.add(n * every_s, {"sent": 100, "lost": 10}, 4, 50.0 + n)
     return recent
 
 
@@ -34,7 +34,7 @@ def test_loss_recovery_and_median_are_of_the_frames_of_the_window():
 
 def test_a_frame_without_a_report_says_nothing_of_the_loss():
     recent = frames(2)
-    recent.add(2.0, {"sent": 100, "lost": None, "recovered": None}, None)
+    recent.add(2.0, {"sent": 100, "lost": None}, None, None)
     assert recent.loss(3.0) == pytest.approx(0.1)
     assert recent.latency_ms(3.0) == 50.5
 

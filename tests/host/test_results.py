@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradfec_common.errors import GradfecError
-from gradfec_host.results import ResultsFile, packet_fates, symbol_fates
+from gradfec_host.results import ResultsFile, datagram_fates, packet_fates
 
 
 def run(code: str, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[Any]:
@@ -100,7 +100,7 @@ def test_a_full_disk_says_how_much_was_recorded_and_what_to_do() -> None:
     with ResultsFile("/dev/full") as results, pytest.raises(GradfecError) as caught:
         results.write({"n": 1})
     assert str(caught.value) == (
-        "cannot write results to /dev/full: No space left on device; 0 results were recorded before it; "
+        "cannot write results to /dev/full: No space left on device; 0 results were recorded before; "
         "free space, or choose another --results"
     )
 
@@ -148,7 +148,7 @@ def test_a_half_written_line_that_cannot_be_cut_off_is_ended_before_the_next(
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", write)
         patch.setattr(os, "ftruncate", ftruncate)
-        with pytest.raises(GradfecError, match="1 result was recorded before it; free space"):
+        with pytest.raises(GradfecError, match="1 result was recorded before; free space"):
             results.write({"n": 2})
     results.write({"n": 3})
     results.close()
@@ -255,29 +255,43 @@ def test_closing_twice_is_allowed_and_writing_after_it_is_not(tmp_path: Path) ->
         results.write({"n": 1})
 
 
-NAMES = ("total", "dropped_by_plan", "parity", "sent", "received", "lost", "recovered", "missing")
+Counts = dict[str, int | None]
+
+
+def packets(total: int, dropped: int, recovered: int | None, missing: int | None) -> Counts:
+    return {"total": total, "dropped_by_plan": dropped, "recovered": recovered, "missing": missing}
+
+
+def datagrams(sent: int, parity: int, received: int | None, lost: int | None) -> Counts:
+    return {"sent": sent, "parity": parity, "received": received, "lost": lost}
 
 
 @pytest.mark.parametrize(
-    ("counts", "symbols", "packets"),
+    ("counts", "fates"),
     [
-        (
-            (100, 20, 30, 110, 70, 40, 10, 5),
-            {"received": 70, "lost": 40},
-            {"arrived": 65, "recovered": 10, "missing": 5, "dropped_by_plan": 20},
-        ),
-        ((100, 20, 30, 110, None, None, None, None), {"unknown": 110}, {"unknown": 80, "dropped_by_plan": 20}),
-        ((0, 0, 0, 0, None, None, None, None), {"unknown": 0}, {"unknown": 0, "dropped_by_plan": 0}),
+        (packets(100, 20, 10, 5), {"arrived": 65, "recovered": 10, "missing": 5, "dropped_by_plan": 20}),
+        (packets(100, 20, None, None), {"unknown": 80, "dropped_by_plan": 20}),
+        (packets(0, 0, None, None), {"unknown": 0, "dropped_by_plan": 0}),
     ],
-    ids=["all is known", "nobody answered", "never sent"],
+    ids=["answered", "without an answer", "never sent"],
 )
-def test_each_symbol_and_each_packet_has_one_fate(
-    counts: tuple[int | None, ...], symbols: dict[str, int], packets: dict[str, int]
-) -> None:
-    record = dict(zip(NAMES, counts, strict=True))
-    assert (symbol_fates(record), packet_fates(record)) == (symbols, packets)
+def test_each_packet_has_one_fate(counts: Counts, fates: dict[str, int]) -> None:
+    assert packet_fates(counts) == fates
+
+
+@pytest.mark.parametrize(
+    ("counts", "fates"),
+    [
+        (datagrams(24, 8, 17, 7), {"received": 17, "lost": 7}),
+        (datagrams(24, 8, None, None), {"unknown": 24}),
+        (datagrams(0, 0, None, None), {"unknown": 0}),
+    ],
+    ids=["reported", "without a report", "never sent"],
+)
+def test_each_datagram_has_one_fate(counts: Counts, fates: dict[str, int]) -> None:
+    assert datagram_fates(counts) == fates
 
 
 def test_no_count_of_fates_is_below_0_whatever_the_other_side_says() -> None:
-    record = dict(zip(NAMES, (100, 20, 30, 110, 999, -889, 60, 60), strict=True))
-    assert min(*symbol_fates(record).values(), *packet_fates(record).values()) == 0
+    assert min(datagram_fates(datagrams(110, 30, 999, -889)).values()) == 0
+    assert min(packet_fates(packets(100, 20, 60, 60)).values()) == 0

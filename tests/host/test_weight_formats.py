@@ -206,5 +206,5 @@ def test_a_resnet_with_other_classes_is_refused_by_shape_even_unverified(weights
     arrays = {name: weights.array(name) for name in NAMES}
     arrays["predictions/bias"] = np.zeros(10, np.float32)
     folder = write_tfjs(tmp_path / "ten", arrays, shard_bytes=4_194_304)
-    with pytest.raises(GradfecError, match=r"predictions/bias is float32 \(10,\) where float32 \(1000,\) is needed"):
+    with pytest.raises(GradfecError, match=r"predictions/bias is float32 \(10,\) not float32 \(1000,\) is needed"):
         import_weights(RESNET50, folder, unverified=True)

@@ -22,8 +22,11 @@ def lossy_link() -> Link:
 
 @pytest.fixture(scope="session")
 def lossy_run(photographs: Path, lossy_link: Link) -> tuple[Run, Mapping[str, Any]]:
-    """The photographs through real daemons over that link, ranked by activation; and what their cloud counted."""
+    """The photographs through real daemons over that link, in the paper's form but ranked by activation.
+
+    And what their cloud counted.
+    """
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(experiment, "daemon", patient)
-        options = ["--protect", "FEC_50_50", "--importance", "activation"]
+        options = [*experiment.coding_options("FEC_50_50", "zfec", "uniform8", 1), "--importance", "activation"]
         return experiment.run_with_own_cloud(photographs, lossy_link, options)

@@ -22,9 +22,12 @@ from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance import EstimatorFile
 
 READY = {"gradfec-edge": None, "gradfec-cloud": "listening on"}
-# A tensor of 256 packets, which any kernel's receive buffer holds, and no hurry: a slow machine must not lose any.
+# 256 datagrams a tensor, which any kernel's receive buffer holds, and no hurry: a slow machine must not lose any.
 SMALL = {
-    "gradfec-edge": ("--split", "pool1_pool", "--rows", "14", "--timeout-ms", "60000"),
+    "gradfec-edge": (
+        *("--split", "pool1_pool", "--rows", "14", "--codec", "uniform8", "--packets-per-datagram", "1"),
+        *("--timeout-ms", "60000"),
+    ),
     "gradfec-cloud": ("--split", "pool1_pool", "--deadline-ms", "60000"),
 }
 

@@ -19,20 +19,20 @@ from click.testing import CliRunner
 from gradfec_cli import demo
 from gradfec_cli.cli import main
 from gradfec_cli.daemons import Daemon, free_port
-from gradfec_cli.experiment import PACKET_NAMES, Record, Run, top1, unaccounted
+from gradfec_cli.experiment import DATAGRAM_NAMES, PACKET_NAMES, Record, Run, top1, unaccounted
 from gradfec_cli.uncut import predict
 from gradfec_cloud.backend import BackEnd
 from gradfec_cloud.metrics import FATES, LIMITS, TENSOR_FATES
-from gradfec_common import wire
-from gradfec_common.networks import DEFAULT_CUT
+from gradfec_common.networks import DEFAULT_CUT, named_cut
+from gradfec_edge.coding import coding_of
 
 from .patient import patient
 from .stubbed import stubbed
 
 OTHER_SPLIT = "conv3_block1_add"
 NAMES = ["astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "rocket.png"]
-EDGE_KEYS = ["frame", "source", "tensor", "outcome", "top5", "packets", "latency_ms", "stages_ms", "edge"]
-CLOUD_KEYS = ["edge", "session", "tensor", "outcome", "top5", "packets", "latency_ms", "stages_ms"]
+EDGE_KEYS = ["frame", "source", "tensor", "outcome", "top5", "packets", "datagrams", "latency_ms", "stages_ms", "edge"]
+CLOUD_KEYS = ["edge", "session", "tensor", "outcome", "top5", "packets", "datagrams", "latency_ms", "stages_ms"]
 EDGE_STAGES = ["preprocess", "front_end", "importance", "encode", "send"]
 CLOUD_STAGES = ["collect", "queue", "decode", "back_end"]
 
@@ -96,10 +96,13 @@ def cloud(clouds: dict[str, Cloud]) -> Cloud:
 
 @pytest.fixture(scope="module")
 def edges(clouds: dict[str, Cloud], photographs: Path) -> dict[str, Sent]:
-    """What real edges printed that sent the same folder at the same time, by name; no loss, no protection."""
+    """What real edges printed that sent the same folder at the same time, by name; no loss, no protection.
+
+    Each packet has a datagram of its own.
+    """
     everyone = {
-        "left": [DEFAULT_CUT],
-        "right": [DEFAULT_CUT, "--in-flight", "1", "--importance", "random"],
+        "left": [DEFAULT_CUT, "--mode", "paper"],
+        "right": [DEFAULT_CUT, "--mode", "paper", "--in-flight", "1", "--importance", "random"],
         "other": [OTHER_SPLIT, "--rows", "2"],
     }
     running = {}
@@ -144,20 +147,22 @@ def test_both_sides_record_the_same_of_each_tensor_under_the_documented_keys(
         assert list(record) == EDGE_KEYS
         assert list(theirs) == CLOUD_KEYS
         assert list(record["packets"]) == list(theirs["packets"]) == list(PACKET_NAMES)
+        assert list(record["datagrams"]) == list(theirs["datagrams"]) == list(DATAGRAM_NAMES)
         assert [list(answer) for answer in record["top5"]] == 5 * [["class_index", "label", "score"]]
         assert list(record["stages_ms"]) == EDGE_STAGES + CLOUD_STAGES
         assert list(theirs["stages_ms"]) == CLOUD_STAGES
-        for key in ("outcome", "top5", "packets"):
+        for key in ("outcome", "top5", "packets", "datagrams"):
             assert record[key] == theirs[key]
         assert record["latency_ms"] > theirs["latency_ms"] > 0
-        assert record["packets"] == dict(zip(PACKET_NAMES, (2048, 0, 0, 2048, 2048, 0, 0, 0), strict=True))
+        assert record["packets"] == dict(zip(PACKET_NAMES, (2048, 0, 0, 0), strict=True))
+        assert record["datagrams"] == dict(zip(DATAGRAM_NAMES, (2048, 0, 2048, 0), strict=True))
 
 
 @pytest.mark.daemons
 def test_the_metrics_count_what_was_answered(cloud: Cloud, edges: dict[str, Sent]) -> None:
     values = cloud.scrape()
     assert values['gradfec_cloud_tensors_total{fate="complete"}'] >= 12
-    assert values['gradfec_cloud_symbols_total{fate="received"}'] >= 12 * 2048
+    assert values['gradfec_cloud_tensor_datagrams_total{fate="received"}'] >= 12 * 2048
     assert values['gradfec_cloud_packets_total{fate="arrived"}'] >= 12 * 2048
     assert values['gradfec_cloud_datagrams_received_total{fate="collected"}'] >= 12 * 2048
     assert values["gradfec_cloud_answer_seconds_count"] == values['gradfec_cloud_tensors_total{fate="complete"}']
@@ -179,9 +184,9 @@ def test_at_30_percent_loss_fec_50_50_completes_every_frame_and_every_datagram_i
     run, of_cloud = lossy_run
     assert sorted(record["source"] for record in run.records) == NAMES
     assert {record["outcome"] for record in run.records} == {"complete"}
-    packets = run.packets()
-    assert packets["sent"] == 6 * 2048 == packets["received"] + packets["lost"]
-    assert 0.25 < packets["lost"] / packets["sent"] < 0.35
+    packets, datagrams = run.packets(), run.datagrams()
+    assert datagrams["sent"] == 6 * 2048 == datagrams["received"] + datagrams["lost"]
+    assert 0.25 < datagrams["lost"] / datagrams["sent"] < 0.35
     assert packets["recovered"] > 0 == packets["missing"]
     loose = unaccounted(run, of_cloud)
     assert not any(loose.values()), loose
@@ -215,13 +220,16 @@ def test_the_demo_compares_two_runs_and_leaves_no_process_behind(
     assert "Traceback" not in ended.stderr
     plain, protected = json.loads(ended.stdout)["runs"]
     for run, protect in ((plain, "none"), (protected, "FEC_20_80")):
-        assert list(run) == ["protect", "loss", "frames", "agreement", "packets", "latency_ms"]
+        assert list(run) == ["protect", "loss", "frames", "agreement", "packets", "datagrams", "latency_ms"]
         assert (run["protect"], run["loss"], run["frames"]) == (protect, 0.2, 2)
         assert 0 <= run["agreement"] <= 1
         assert list(run["packets"]) == list(PACKET_NAMES)
-        assert run["packets"]["sent"] == 2 * 2048
-    assert plain["packets"]["parity"] == plain["packets"]["recovered"] == 0
-    assert protected["packets"]["parity"] == protected["packets"]["dropped_by_plan"] == 2 * 410
+        assert list(run["datagrams"]) == list(DATAGRAM_NAMES)
+        assert run["packets"]["total"] == 2 * 2048
+    assert plain["datagrams"]["parity"] == plain["packets"]["recovered"] == 0
+    assert protected["packets"]["dropped_by_plan"] == 2 * 410
+    assert protected["datagrams"]["sent"] == plain["datagrams"]["sent"] == 2 * 410  # five packets of sqrt4 in each
+    assert 0.18 < protected["datagrams"]["parity"] / protected["datagrams"]["sent"] < 0.22
     assert marked == [True, True]
     assert not processes(mark)
 
@@ -275,7 +283,10 @@ def test_with_one_frame_in_flight_records_come_in_the_order_of_the_frames(toy_cl
 def test_a_tensor_takes_as_long_to_send_as_the_rate_says(toy_cloud: int, photographs: Path) -> None:
     megabits_per_s = 16
     sent = toy_edge(toy_cloud, photographs / "coffee.png", "--rate", megabits_per_s)
-    seconds = 8 * 256 * (14 * 56 + wire.OVERHEAD_BYTES) / (1e6 * megabits_per_s)  # 256 datagrams
+    coding = coding_of(named_cut("pool1_pool"), 14, "uniform8", "FEC_20_80", "zfec", packets_a_datagram=1)
+    frame_bytes = coding.check()
+    assert frame_bytes is not None and frame_bytes > 256 * 14 * 56
+    seconds = 8 * frame_bytes / (1e6 * megabits_per_s)
     assert sent.records[0]["stages_ms"]["send"] > 950 * seconds
 
 

@@ -75,7 +75,7 @@ def test_strangers_get_no_answer_and_are_told_what_that_may_mean() -> None:
     found = judge(WHERE, stranger, called)
     assert found.state is State.BROKEN
     assert "no answer from cloud.example:9000" in found.text
-    for words in ("gradfec-cloud", stranger.id.hex(), "strangers get no answer", "firewalls"):
+    for words in ("gradfec-cloud", stranger.id.hex(), "strangers get no reply", "firewalls"):
         assert words in found.remedy
     assert "--insecure" in judge(WHERE, HandshakeKey(INSECURE_KEY), called).remedy
 

@@ -253,7 +253,7 @@ def test_a_directory_that_is_broken_when_it_is_read_again_changes_nothing_and_is
         with edge(photographs, port, "--key-file", own) as second:
             assert ended(second)[0] == 0
         said = "\n".join(running.said)
-    assert f"error: others than its owner have access to the key {keys / 'south'}: run `chmod 600 " in said
+    assert f"error: users other than its owner have access to the key {keys / 'south'}: run `chmod 600 " in said
     assert "gone (key removed)" not in said
     assert "Traceback" not in said
 

@@ -81,7 +81,7 @@ def test_health_checks_tell_whom_to_wait_for(photographs: Path) -> None:
         line = health(of_edge, "--ready").line
         assert re.fullmatch(r"not ready: not connected to 127\.0\.0\.1:\d+", line)
         code, line = health(of_cloud)
-        assert (code, line) == (1, f"error: nobody answers on 127.0.0.1:{of_cloud}: Connection refused")
+        assert (code, line) == (1, f"error: no answer from 127.0.0.1:{of_cloud}: Connection refused")
 
 
 def test_an_edge_whose_metrics_port_is_in_use_says_so_in_one_line(photographs: Path) -> None:
@@ -125,7 +125,7 @@ def complete(text: str) -> float:
 def shares(text: str) -> tuple[float, float, float]:
     """Return how many packets of a frame have arrived, were dropped, and were sent as parity."""
     kinds = [value(text, "gradfec_edge_packets_total", fate=fate) for fate in ("arrived", "dropped_by_plan")]
-    of_all, dropped, parity = (*kinds, value(text, "gradfec_edge_parity_symbols_total"))
+    of_all, dropped, parity = (*kinds, value(text, "gradfec_edge_parity_datagrams_total"))
     return of_all / complete(text), dropped / complete(text), parity / complete(text)
 
 

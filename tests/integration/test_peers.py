@@ -57,7 +57,7 @@ def test_a_cloud_that_is_full_is_asked_again_and_said_so_once(photographs: Path)
         code, said, _ = ended(edge)
     assert code == 1
     assert said.count("the cloud serves 256 edges already; trying again") == 1
-    assert is_one_clear_line(said, "takes no edge now: the cloud serves 256 edges already"), said
+    assert is_one_clear_line(said, "accepts no new edges now: the cloud serves 256 edges already"), said
 
 
 def test_a_folder_and_nobody_listening_ends_with_advice_and_no_record(photographs: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_full_disk_ends_the_edge_and_the_cloud_serves_the_next(photographs: Pa
             assert ended(edge)[0] == 0
         cloud.totals()
     assert code == 1
-    assert is_one_clear_line(said, "no space left on device; 0 results were recorded before it; free space"), said
+    assert is_one_clear_line(said, "no space left on device; 0 results were recorded before; free space"), said
     records = [json.loads(line) for line in results.read_text().splitlines()]
     assert [record["tensor"] for record in records if record["edge"] == "next"] == [*range(6)]
 

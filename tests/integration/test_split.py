@@ -16,7 +16,8 @@ from gradfec_cli.uncut import uncut_model
 from gradfec_cloud.backend import load_back_end
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.networks.resnet50 import RESNET50
-from gradfec_common.quantise import dequantise, quantise
+from gradfec_common.packets import PacketGrid
+from gradfec_common.quantisers import QUANTISERS
 from gradfec_edge.camera import open_source
 from gradfec_edge.frontend import load_front_end
 from gradfec_edge.preprocess import normalise, to_input
@@ -32,7 +33,7 @@ def test_front_end_and_back_end_answer_as_the_uncut_network(
 ) -> None:
     split = named_cut(DEFAULT_CUT)
     front_end, back_end = load_front_end(runtime, split, weights), load_back_end(runtime, split, weights)
-    uncut = uncut_model(weights, runtime)
+    uncut, grid, uniform8 = uncut_model(weights, runtime), PacketGrid(split.shape), QUANTISERS["uniform8"]
     source = open_source(os.environ.get("GRADFEC_IMAGES") or str(photographs))
     differences, quantised_differs, count = [], 0, 0
     while count < IMAGES and (frame := source.next_frame(1.0)) is not None:
@@ -43,8 +44,9 @@ def test_front_end_and_back_end_answer_as_the_uncut_network(
         answer = back_end(chi[np.newaxis])[0]
         assert answer.argmax() == whole.argmax(), frame.source
         differences.append(float(np.abs(answer - whole).max()))
-        levels = quantise(chi)
-        quantised_differs += int(back_end(dequantise(*levels)[np.newaxis])[0].argmax() != whole.argmax())
+        coded = uniform8.encode(chi, grid)
+        quantised = uniform8.decode(coded.packets, coded.parameters, grid).tensor
+        quantised_differs += int(back_end(quantised[np.newaxis])[0].argmax() != whole.argmax())
     print(f"\n{runtime}, {count} images: largest difference in probability {max(differences):.1e}; same top-1 on all;")
     print(f"with chi quantised to 8 bits, another top-1 on {quantised_differs}")
     assert max(differences) == pytest.approx(0, abs=1e-4)

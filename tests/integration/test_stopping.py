@@ -53,7 +53,7 @@ def test_an_edge_asked_to_stop_records_every_frame_that_it_sent(
     assert sorted(record["tensor"] for record in records) == [*range(len(records))]
     totals = json.loads(output[-1])
     assert totals["frames"]["complete"] == len(records)
-    assert totals["packets"]["sent"] == totals["datagrams_sent"]["symbol"]
+    assert totals["datagrams"]["sent"] == totals["datagrams_sent"]["symbol"]
 
 
 def test_asked_twice_an_edge_does_not_wait_for_answers(photographs: Path) -> None:

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from gradfec_cli.cli import main
 from gradfec_cli.daemons import daemon, free_port
-from gradfec_cli.experiment import Link, Run, run_with_own_cloud, top1
+from gradfec_cli.experiment import Link, Run, coding_options, run_with_own_cloud, top1
 from gradfec_common.packets import PacketGrid
 from gradfec_lab.sweep.daemons import link_images
 
@@ -25,7 +25,7 @@ from .stubbed import stubbed
 
 IMAGES = 200
 TOYS = 60
-LOSS = 0.24  # a tensor of one block (256, 192) decodes from 76 % of its symbols: now and then
+LOSS = 0.24  # a tensor of one group (256, 192) decodes from 76 % of its symbols: now and then
 
 
 class ToyScores:
@@ -121,12 +121,13 @@ def test_a_sweeps_point_is_what_the_real_daemons_answer_over_the_injector(
     folder.mkdir()
     count = link_images(Path(yours or photographs), folder, IMAGES)
     options = ("--protect", "FEC_50_50", "--importance", "activation")
+    edge_options = [*coding_options("FEC_50_50", "zfec", "uniform8", 1), "--importance", "activation"]
     found = swept("--images", folder, *options, "--loss", f"0,{loss}", "--repetitions", 1, "--out", tmp_path / "out")
     share = found["agreement"]["FEC_50_50"]["zero"][loss]
     low, high = found["ci"]["FEC_50_50"]["zero"][loss]
     lines = map(json.loads, (tmp_path / "out" / "answers.jsonl").read_text().splitlines())
     answers = {line["image"]: line["answers"] for line in lines}
-    run: Run = (run_with_own_cloud(folder, link, [*options]) if yours else request.getfixturevalue("lossy_run"))[0]
+    run: Run = (run_with_own_cloud(folder, link, edge_options) if yours else request.getfixturevalue("lossy_run"))[0]
     assert len(run.records) == count
     daemons = run.agreement({name: given["reference"][0] for name, given in answers.items()})
     print(f"\n{count} images, FEC_50_50 at {link.loss:.0%}:")
@@ -134,5 +135,7 @@ def test_a_sweeps_point_is_what_the_real_daemons_answer_over_the_injector(
     assert low <= daemons <= high
     complete = [record for record in run.records if record["outcome"] == "complete"]
     assert len(complete) > 0.9 * count
-    other = [r for r in complete if top1(r) != answers[r["source"]]["zfec/iid/activation/FEC_50_50/zero/0"][0]]
+    other = [
+        r for r in complete if top1(r) != answers[r["source"]]["uniform8/1/zfec/iid/activation/FEC_50_50/zero/0"][0]
+    ]
     assert len(other) <= 0.01 * count  # two compilations of one network may differ where two classes all but tie

@@ -28,7 +28,7 @@ def test_every_pair_of_udp_paths_gives_the_same_answers_and_accounts_for_every_d
                 with stubbed("gradfec-edge", *where, *OPTIONS) as edge:
                     *records, totals = map(json.loads, edge.lines())
                 assert totals["datagrams_sent"]["symbol"] == frames * 256
-                assert [record["packets"]["lost"] for record in records] == [0] * frames
+                assert [record["datagrams"]["lost"] for record in records] == [0] * frames
                 answers[at_edge, at_cloud] = {
                     record["source"]: (record["outcome"], record["top5"]) for record in records
                 }

@@ -121,7 +121,7 @@ def test_the_demo_shows_its_page_until_ctrl_c_and_leaves_nothing_running(
     monkeypatch.setattr(demo, "daemon", stubbed)
     console, before = Interrupted(file=io.StringIO()), children_of(os.getpid())
     with pytest.raises(KeyboardInterrupt):
-        demo.show_live(photographs, "FEC_50_50", "zfec", BAD_LINK, demo.FREE_PORT, console)
+        demo.show_live(photographs, "FEC_50_50", ["--protect", "FEC_50_50"], BAD_LINK, demo.FREE_PORT, console)
     assert "gradfec" in console.page
     assert children_of(os.getpid()) == before
 

@@ -14,7 +14,7 @@ from gradfec_lab.photographs import MIN_SIDE, Photographs
 GOOD = ("a.png", "c.PNG", "f.jpg", "g.bmp", "i.png")
 REASONS = {
     "b.png": "not an image that can be read",
-    "d.png": f"31x500 pixels, less than {MIN_SIDE} a side",
+    "d.png": f"31x500 pixels: it needs at least {MIN_SIDE} a side",
     "e.jpg": "not a file",
     "h.png": "is empty",
     "j.png": "not an image that can be read",
@@ -96,7 +96,7 @@ def test_the_smallest_photograph_has_32_pixels_a_side(tmp_path: Path) -> None:
 
 def test_no_folder_a_file_and_a_folder_without_images_are_refused(folder: Path, tmp_path: Path) -> None:
     for nothing in (tmp_path / "missing", folder / "a.png"):
-        with pytest.raises(UsageError, match=f"{nothing.name} is no folder: --images takes a folder of images"):
+        with pytest.raises(UsageError, match=f"{nothing.name} is not a folder: --images takes a folder of images"):
             Photographs(nothing, PREPROCESS)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "note.txt").touch()

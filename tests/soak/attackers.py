@@ -17,10 +17,10 @@ from pathlib import Path
 import click
 import numpy as np
 import uvloop
+from gradfec_common.plan import NoProtection
 
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.packets import DEFAULT_ROWS
-from gradfec_common.plan import NoProtection
 from gradfec_common.session.edge import EdgeSession, Event, new_hello
 from gradfec_common.session.handshake import HELLO_BYTES, HandshakeKey
 from gradfec_common.transmit import encode_tensor, packet_grid

@@ -30,10 +30,10 @@ def test_a_token_file_is_made_once_for_its_owner_alone_and_counts_on_loopback_to
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("", "no token"),
-        ("short", "no token"),
-        ("x" * 300, "no token"),
-        ("a; Path=/" * 4, "no token"),
+        ("", "does not hold a token"),
+        ("short", "does not hold a token"),
+        ("x" * 300, "does not hold a token"),
+        ("a; Path=/" * 4, "does not hold a token"),
         ("é" * 30, "ASCII"),
     ],
 )
@@ -46,7 +46,7 @@ def test_a_file_that_holds_no_token_is_one_plain_line(tmp_path, content, says):
 
 
 def test_a_token_file_that_cannot_be_made_is_one_plain_line(tmp_path):
-    with pytest.raises(GradfecError, match=r"cannot use .* for the page's token: No such file or directory; name"):
+    with pytest.raises(GradfecError, match=r"cannot use .* for the page's token: No such file or directory; choose"):
         choose_token(Endpoint("127.0.0.1", 9100), tmp_path / "none" / "token")
 
 

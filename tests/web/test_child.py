@@ -132,7 +132,7 @@ def test_a_page_that_dies_is_said_once_and_costs_nothing_more(run):
                 page.tell(frame)
                 page.tell(picture)
             await asyncio.sleep(0)
-        assert page.said == ["the live page has ended (exit code -9); all else goes on"]
+        assert page.said == ["the live page has ended (exit code -9); the daemon goes on without it"]
 
     run(story())
 

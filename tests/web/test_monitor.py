@@ -78,7 +78,7 @@ def test_a_daemon_that_does_not_answer_is_neither_and_no_metric_is_made_up(capfd
 
 def test_another_page_is_not_found_and_says_what_there_is() -> None:
     with serving() as endpoint:
-        assert get(endpoint, "/") == (404, "there is nothing here but /metrics, /healthz and /readyz\n")
+        assert get(endpoint, "/") == (404, "there are only /metrics, /healthz and /readyz\n")
 
 
 def test_metrics_say_which_release_runs_and_what_the_process_uses() -> None:

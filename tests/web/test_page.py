@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from tests.web.live import PATIENCE_S, LivePage, free_port
-from tests.web.world import Camera, picture_of_noise, status
+from tests.web.world import DATAGRAMS, Camera, picture_of_noise, status
 
-from gradfec_web.view import Cell, Edge
+from gradfec_common.cells import Cell
+from gradfec_web.view import Edge
 
 pytest.importorskip("nicegui", reason="the live page's framework is missing: pip install 'gradfec[web]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="no browser driver: pip install 'gradfec[dev]'")
@@ -169,9 +170,11 @@ def test_the_page_fills_with_what_the_cloud_tells_and_moves(tab, cloud):
         expect(tile(page, name)).to_have_text(re.compile(r"\d"))
     expect(page.get_by_alt_text(re.compile("256 channels of 8 packets each: .* recovered"))).to_be_visible()
     expect(page.get_by_alt_text(re.compile("What the camera saw in frame"))).to_be_visible()
-    expect(page.locator(".ranks")).to_contain_text("only the edge knows")
+    expect(page.locator(".ranks")).to_contain_text("Only the edge knows")
     assert page.get_by_role("img", name=re.compile("over .*: .* now, .* to")).count() == 5
     assert page.locator(".nicegui-echart svg path").count() > 20
+    lost = page.locator(".frames tbody tr").first.locator("td").nth(4)
+    assert 0 < int(lost.text_content()) < DATAGRAMS
     first = page.locator(".frames tbody tr").first.locator("td").first
     number = int(first.text_content())
     expect(first).not_to_have_text(str(number))
@@ -191,9 +194,9 @@ def test_an_edge_is_chosen_by_its_name_and_stays_chosen_after_a_reload(tab):
 
 def test_an_edge_that_is_gone_is_shown_with_the_reason(tab):
     page = tab.page
-    expect(page.locator(".edges tr", has_text="garage")).to_contain_text("nothing has been heard from it")
+    expect(page.locator(".edges tr", has_text="garage")).to_contain_text("it was silent for too long")
     page.get_by_role("button", name="garage").click()
-    expect(page.locator(".edge .state")).to_contain_text("nothing has been heard from it")
+    expect(page.locator(".edge .state")).to_contain_text("it was silent for too long")
     expect(page.locator(".edge .empty")).to_be_visible()
 
 
@@ -288,10 +291,10 @@ def test_what_comes_from_the_network_is_never_markup(serve, visit):
                 name = type(record).__name__
                 changes = {}
                 if name == "Frame":
-                    answer = [(EVIL, 0.5)]
-                    changes = {"source": EVIL, "outcome": EVIL, "stages_ms": {EVIL: 1.0, ":x": 2.0}, "answer": answer}
+                    top5 = [(1, EVIL, 0.5)]
+                    changes = {"source": EVIL, "outcome": EVIL, "stages_ms": {EVIL: 1.0, ":x": 2.0}, "top5": top5}
                 if name == "Picture":
-                    changes = {"answer": [(EVIL, 0.5)]}
+                    changes = {"top5": [(1, EVIL, 0.5)]}
                 if name == "Status":
                     edges = [Edge(EVIL, 1, EVIL, True, 0.0, EVIL), Edge(EVIL, 2, EVIL, False, 0.0, EVIL)]
                     changes = {"title": EVIL, "settings": {EVIL: EVIL}, "counters": {EVIL: {EVIL: 1}}, "edges": edges}
@@ -315,13 +318,13 @@ def test_what_comes_from_the_network_is_never_markup(serve, visit):
 def test_without_an_edge_or_a_frame_it_says_what_to_do_and_who_has_no_key_is_warned(serve, visit):
     live = serve(None)
     page = visit(live.url).page
-    expect(page.locator(".body")).to_have_text("Waiting for the daemon's first word.")
+    expect(page.locator(".body")).to_have_text("Waiting for the daemon.")
     world = World("cloud", [], insecure=True)
     live.feed(world)
     expect(page.locator("code")).to_have_text("gradfec-edge --camera /dev/video0 --cloud 127.0.0.1:9000 --insecure")
     expect(page.get_by_role("alert")).to_contain_text("anybody may join")
     world.gone = [Edge("kitchen", 1, "", True, time.time())]
-    expect(page.locator(".edge .empty")).to_contain_text("no frame of it has been answered yet")
+    expect(page.locator(".edge .empty")).to_contain_text("none of its frames has an answer yet")
     live.feed(list)  # the daemon falls silent
     expect(page.locator(".live")).to_have_text(re.compile("nothing heard for"))
 

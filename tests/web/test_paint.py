@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from tests.web.world import base64_of
 
+from gradfec_common.cells import Cell
 from gradfec_web.paint import (
     CELLS_PALETTE,
     COLOURS,
@@ -21,7 +22,7 @@ from gradfec_web.paint import (
     draw_veil,
     tiles,
 )
-from gradfec_web.view import Cell, Picture
+from gradfec_web.view import Picture
 
 SHAPES = [(256, 8), (256, 56), (256, 1), (512, 4), (64, 8), (2048, 1), (1, 1), (3, 7), (2, 100)]
 

@@ -3,9 +3,10 @@
 import pytest
 from tests.web.world import Camera, status
 
+from gradfec_common.cells import Cell
 from gradfec_web import charts, words
 from gradfec_web.history import History
-from gradfec_web.view import Cell, Edge
+from gradfec_web.view import Edge
 
 NOW = 1_000_000.0
 
@@ -43,7 +44,7 @@ def test_an_edge_is_told_an_address_that_it_can_use(listening, cloud):
 def test_an_edge_that_is_gone_says_why():
     gone = Edge("kitchen", 1, "", False, NOW - 40, "idle")
     said = words.state(gone, NOW).replace("\N{NO-BREAK SPACE}", " ")
-    assert said == "gone for 40 s: nothing has been heard from it"
+    assert said == "gone for 40 s: it was silent for too long"
     assert words.state(gone, NOW, "edge").startswith("not connected for")
 
 

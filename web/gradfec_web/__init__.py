@@ -1,1 +1,1 @@
-"""What a daemon shows over HTTP: metrics and health, and a live page, served by a process of its own."""
+"""What a daemon serves over HTTP: metrics and health, and a live page, which runs in its own process."""

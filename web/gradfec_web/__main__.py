@@ -13,24 +13,24 @@ from gradfec_web.access import choose_token, open_listener, page_url
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--listen", required=True, type=EndpointType("127.0.0.1"), help="Where to serve the page.")
+@click.option("--listen", required=True, type=EndpointType("127.0.0.1"), help="Address of the page.")
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="The token that browsers need is kept here, and made where there is none.  "
-    "[default: a new one at each start; on loopback none]",
+    help="File of the token that browsers need; made if it does not exist.  "
+    "[default: a new token at each start, none on loopback]",
 )
 @plain_errors
 def main(listen: Endpoint, token_file: Path | None) -> None:
-    """Serve the live page of the records on standard input, until they end: Ctrl-C is the daemon's."""
+    """Serve the live page of the records on standard input, until they end. Ctrl-C only concerns the daemon."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
     token = choose_token(listen, token_file)
     listener = open_listener(listen)
 
-    click.echo(page_url(listen, token))  # who comes before the framework is imported waits in the listener's queue
+    click.echo(page_url(listen, token))  # before the import: early browsers wait in the listener's queue
 
     from gradfec_web.server import serve
 

@@ -1,4 +1,4 @@
-"""Where the page is served and who may see it, settled before anything slow is imported."""
+"""Where the page is served and who may see it, decided before the slow imports."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gradfec_host.console import Endpoint
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 TOKEN_BYTES = 24
-TOKEN_LENGTH = range(16, 257)  # of one that is brought along
-BIND_S = 2.0  # how long the port may still be held by a predecessor that was killed
+TOKEN_LENGTH = range(16, 257)  # of a user's own token
+BIND_S = 2.0  # how long a killed predecessor may still hold the port
 BIND_AGAIN_S = 0.1
 
 
 def choose_token(endpoint: Endpoint, token_file: Path | None) -> str | None:
-    """Return the token of the file, made where there is none; without a file a new one, on loopback none."""
+    """Return the token in the file, or a new one there; without a file a new one, or None on loopback."""
     if token_file is not None:
         return _kept_token(token_file)
     return None if is_loopback(endpoint.host) else secrets.token_urlsafe(TOKEN_BYTES)
@@ -35,22 +35,22 @@ def _kept_token(path: Path) -> str:
         token = path.read_text("ascii").strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not ASCII"
-        raise GradfecError(f"cannot use {path} for the page's token: {reason}; name another file") from None
+        raise GradfecError(f"cannot use {path} for the page's token: {reason}; choose another file") from None
     if len(token) not in TOKEN_LENGTH or not all(c.isalnum() or c in "-_" for c in token):
         raise GradfecError(
-            f"{path} holds no token for the page: it must be {TOKEN_LENGTH[0]} to {TOKEN_LENGTH[-1]} letters, digits, "
-            "- and _; remove the file, and one is made"
+            f"{path} does not hold a token for the page: {TOKEN_LENGTH[0]} to {TOKEN_LENGTH[-1]} letters, digits, - "
+            "and _; remove the file to get a new token"
         )
     return token
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether only this machine reaches that address."""
+    """Return whether only this machine can reach that address."""
     return host in LOOPBACK_NAMES or host.startswith("127.")
 
 
 def open_listener(endpoint: Endpoint) -> socket.socket:
-    """Take the port; GradfecError where it cannot be had."""
+    """Bind the port; GradfecError if that fails."""
     try:
         family, _, _, _, address = socket.getaddrinfo(
             endpoint.host or None, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -74,6 +74,6 @@ def _bind(family: int, address: tuple[str, int]) -> socket.socket:
 
 
 def page_url(endpoint: Endpoint, token: str | None) -> str:
-    """Return what to open in a browser."""
+    """Return the address to open in a browser."""
     host = endpoint.host if endpoint.host not in {"", "0.0.0.0", "::"} else socket.gethostname()
     return f"http://{Endpoint(host, endpoint.port)}/" + (f"?token={token}" if token else "")

@@ -1,4 +1,4 @@
-"""The charts of an edge's last minutes, as options of Apache ECharts. Colours are the style sheet's, light or dark."""
+"""The charts of an edge's last minutes, as options for Apache ECharts. Colours come from the style sheet."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gradfec_web.history import BUCKET_S, KEPT_S, Figures
 from gradfec_web.words import number, percent, span, with_unit
 
 Options = dict[str, Any]
-REST = "network and waiting"  # the part of the latency that no stage accounts for
-Point = tuple[float, Figures]  # Unix time, and what was then
-Values = dict[str, float | None]  # of one point of time, by series
+REST = "network and waiting"  # the part of the latency that belongs to no stage
+Point = tuple[float, Figures]  # Unix time, and the figures at that time
+Values = dict[str, float | None]  # at one time, by series
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Chart:
     title: str
     unit: str
     values: Callable[[Figures], Values]
-    write: Callable[[float | None], str]  # a value, in words
-    colours: tuple[str, ...]  # of the style sheet, in turn
+    write: Callable[[float | None], str]  # formats a value
+    colours: tuple[str, ...]  # variables of the style sheet, in turn
     stacked: bool = False
 
 
 def latency_by_stage(of: Figures) -> Values:
-    """Split the latency into its stages and what is left."""
+    """Split the latency into its stages and the rest."""
     if of.latency_ms is None:
         return {}
     rest = max(of.latency_ms - sum(of.stages_ms.values()), 0.0)
@@ -47,14 +47,14 @@ CHARTS = (
     ),
     Chart(
         "Loss",
-        "% of all that was sent",
+        "% of the datagrams sent",
         lambda of: {"lost": None if of.loss is None else 100 * of.loss},
         lambda v: percent(None if v is None else v / 100),
         ("--lost",),
     ),
     Chart(
         "Burst length",
-        "lost in a row, on average",
+        "datagrams lost in a row, on average",
         lambda of: {"in a row": of.burst},
         lambda v: number(v, 1),
         ("--c4",),
@@ -71,7 +71,7 @@ CHARTS = (
 
 
 def options(chart: Chart, past: Sequence[Point], now: float) -> Options:
-    """Return what ECharts draws."""
+    """Return the chart's options for ECharts."""
     points = [(at, values) for at, figures in past if _known(values := chart.values(figures))]
     names = list(dict.fromkeys(name for _, values in points for name in values))
     return {
@@ -131,7 +131,7 @@ def _known(values: Values) -> bool:
 
 
 def in_words(chart: Chart, past: Sequence[Point]) -> str:
-    """Say what a chart shows, for who does not see it."""
+    """Describe a chart in words, for people who cannot see it."""
     points = [chart.values(figures) for _, figures in past]
     lines = []
     for name in dict.fromkeys(name for values in points for name in values):

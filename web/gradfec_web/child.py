@@ -1,4 +1,4 @@
-"""The page's process, as a daemon holds it: told things, never waited for."""
+"""The page's process, from the daemon's side: the daemon sends it records, and never waits for it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from gradfec_host.console import Endpoint
 from gradfec_web.view import Record, dump
 
 NO_FRAMEWORK = "the live page needs NiceGUI, which is not installed: pip install 'gradfec[web]'"
-MAX_WAITING_BYTES = 2**20  # records that the page's process has not taken yet; more are dropped
-# The folder that the daemon runs in is not where modules are; since Python 3.11 PYTHONSAFEPATH says so, too.
+MAX_WAITING_BYTES = 2**20  # records that the page's process has not read yet; more are dropped
+# Never import modules from the folder that the daemon runs in; since Python 3.11, PYTHONSAFEPATH says so too.
 HERE = "import sys; sys.path[:] = filter(None, sys.path); import runpy; runpy.run_module({!r}, run_name='__main__')"
 START = ["-c", HERE.format("gradfec_web")]
 CLOSING_S = 5.0
@@ -27,12 +27,12 @@ LAST_WORDS_BYTES = 4096
 
 
 class Page:
-    """A live page in a process of its own, which costs the daemon nothing but what it tells."""
+    """A live page in its own process; it costs the daemon only the records that it sends."""
 
     def __init__(self, process: Process, url: str, say: Callable[[str], None]) -> None:
-        """Use `start`."""
-        self.url = url  # with the token, where there is one: for the user's eyes only
-        self.dropped = 0  # records that the process did not take in time
+        """Use `start` instead."""
+        self.url = url  # with the token, if there is one: only for the user
+        self.dropped = 0  # records that the process did not read in time
         self._process, self._say = process, say
         self._pipe = cast(StreamWriter, process.stdin)
         self._closing = False
@@ -40,9 +40,9 @@ class Page:
 
     @classmethod
     async def start(cls, endpoint: Endpoint, say: Callable[[str], None], token_file: Path | None = None) -> Page:
-        """Serve a page at `endpoint`; GradfecError where that cannot be. `say` takes one line for the user.
+        """Serve a page at `endpoint`; GradfecError if that fails. `say` takes one line for the user.
 
-        Other addresses than loopback need a token, which `url` has: the one kept in `token_file`, or a new one.
+        Addresses other than loopback need a token, from `token_file` or a new one; `url` contains it.
         """
         if importlib.util.find_spec("nicegui") is None:
             raise UsageError(NO_FRAMEWORK)
@@ -65,7 +65,7 @@ class Page:
         return cls(process, url, say)
 
     def tell(self, record: Record) -> None:
-        """Hand a record to the page, or drop it; to be called on the event loop that started the page."""
+        """Send a record to the page, or drop it; call this on the event loop that started the page."""
         if self._pipe.is_closing() or self._process.returncode is not None:
             return
         if self._pipe.transport.get_write_buffer_size() > MAX_WAITING_BYTES:
@@ -74,7 +74,7 @@ class Page:
         self._pipe.write(dump(record))
 
     async def close(self) -> None:
-        """End the page's process."""
+        """Stop the page's process."""
         self._closing = True
         self._pipe.close()
         try:
@@ -85,11 +85,14 @@ class Page:
             await self._watch
 
     async def _watch_over(self) -> None:
-        """Read what the process complains of, and say so if it ends before it is closed."""
+        """Read the process's standard error, and report if it ends before it is closed."""
         stderr, last = cast(StreamReader, self._process.stderr), b""
         while words := await stderr.read(LAST_WORDS_BYTES):
             last = (last + words)[-LAST_WORDS_BYTES:]
         code = await self._process.wait()
         if not self._closing:
             lines = last.decode(errors="replace").strip().splitlines()
-            self._say(f"the live page has ended ({lines[-1] if lines else f'exit code {code}'}); all else goes on")
+            self._say(
+                f"the live page has ended ({lines[-1] if lines else f'exit code {code}'}); the daemon goes on "
+                "without it"
+            )

@@ -1,4 +1,4 @@
-"""HTML elements with plain text in them: what comes from the network never becomes markup."""
+"""HTML elements with plain text: data from the link never becomes markup."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ class Text(TextElement):
     """An element of any tag that holds text."""
 
     def __init__(self, tag: str, text: str = "", classes: str = "") -> None:
-        """Make the element where NiceGUI's context is."""
         super().__init__(tag=tag, text=text)
         self.classes(classes)
 
     def put(self, text: str) -> None:
-        """Change the text; the browser hears of it only where it differs."""
+        """Change the text; the browser is told only if it differs."""
         if text != self.text:
             self.set_text(text)
 
 
 def put(element: ui.element, name: str, value: object) -> None:
-    """Change an attribute; the browser hears of it only where it differs."""
+    """Change an attribute; the browser is told only if it differs."""
     if element.props.get(name) != value:
         element.props[name] = value
 
 
 def box(tag: str, classes: str = "") -> ui.element:
-    """Make an element that holds others."""
+    """Make an element for other elements."""
     return ui.element(tag).classes(classes)
 
 
@@ -50,7 +49,7 @@ def image(classes: str) -> ui.element:
 
 
 def show_image(element: ui.element, source: str, words: str) -> None:
-    """Show an image and say in words what is on it; without a source show none."""
+    """Show an image with its alternative text; without a source, hide it."""
     put(element, "src", source)
     put(element, "alt", words)
     element.set_visibility(bool(source))

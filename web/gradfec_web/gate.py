@@ -1,4 +1,4 @@
-"""Who may see the page: on loopback browsers that look at this page itself; elsewhere who has the token, too."""
+"""Who may see the page: on loopback, browsers that show this page itself; elsewhere, only those with the token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gradfec_web.access import LOOPBACK_NAMES
 
 HEADERS = {
-    # The browser fetches nothing from elsewhere, whatever the page should come to contain. Its framework evaluates.
+    # The browser loads nothing from elsewhere, whatever the page contains. The framework needs eval.
     "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data:; "
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
@@ -22,16 +22,16 @@ HEADERS = {
 
 
 class Gate:
-    """An ASGI application in front of another: everybody else gets 403 and nothing with it."""
+    """An ASGI application in front of another; everybody else gets an empty 403."""
 
     def __init__(self, inner: ASGIApp, host: str, port: int, token: str | None) -> None:
-        """Guard `inner`; without a token it answers only to its own names, so that no other name leads here."""
+        """Guard `inner`; without a token, it answers only to its own host names."""
         self._inner, self._token = inner, token
         self._names = LOOPBACK_NAMES | {host}
-        self._cookie = f"gradfec_page_{port}"  # a browser has one jar for all ports of a host
+        self._cookie = f"gradfec_page_{port}"  # a browser shares cookies between all ports of a host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request or websocket in, or not."""
+        """Pass a request or websocket on, or refuse it."""
         if scope["type"] not in {"http", "websocket"}:
             await self._inner(scope, receive, send)
             return
@@ -43,16 +43,18 @@ class Gate:
             await self._inner(scope, receive, _with_headers(send))
         elif scope["type"] == "http" and self._knows(given):
             cookie = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Lax"
-            await _answer(send, 303, {"Location": "/", "Set-Cookie": cookie, **HEADERS})  # out of the address bar
+            await _answer(
+                send, 303, {"Location": "/", "Set-Cookie": cookie, **HEADERS}
+            )  # removes the token from the address bar
         else:
             await _refuse(scope, send)
 
     def _is_own(self, connection: HTTPConnection) -> bool:
-        """Refuse other sites' scripts, and names that somebody has made to lead here (DNS rebinding)."""
+        """Refuse scripts of other sites, and foreign names for this host (DNS rebinding)."""
         host, origin = connection.headers.get("host", ""), connection.headers.get("origin")
         if origin is not None and origin.partition("://")[2] != host:
             return False
-        # Whoever brings another name along has no cookie for it.
+        # With a token, another name is harmless: the browser has no cookie for it.
         return self._token is not None or _name(host) in self._names
 
     def _knows(self, token: str | None) -> bool:
@@ -83,6 +85,6 @@ async def _answer(send: Send, status: int, headers: dict[str, str]) -> None:
 
 async def _refuse(scope: Scope, send: Send) -> None:
     if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})  # before it was accepted: 403
+        await send({"type": "websocket.close", "code": 1008})  # before the accept, this sends 403
     else:
         await _answer(send, 403, {})

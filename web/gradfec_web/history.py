@@ -1,4 +1,4 @@
-"""What the page remembers: the last minutes of each edge. Pure, and bounded however long or badly anybody behaves."""
+"""What the page remembers: the last minutes of each edge. Pure, and bounded whatever the daemon sends."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from itertools import count
 
 from gradfec_web.view import Edge, Frame, Picture, Record, Status
 
-BUCKET_S = 2.0  # what a point of a chart sums up
-KEPT_S = 300.0  # of each edge's past, and how long one that is gone stays
-RECENT_S = 10.0  # what the numbers of the moment are over
+BUCKET_S = 2.0  # the time span of one point in a chart
+KEPT_S = 300.0  # how much of each edge's past to keep, and for how long an edge stays after it left
+RECENT_S = 10.0  # the time span of the current numbers
 KEPT_FRAMES = 100
-MAX_GONE = 100  # edges that are gone; the oldest go first
-OVERDUE_S = 5.0  # a daemon that has said nothing for so long is in trouble
+MAX_GONE = 100  # edges that have left; the oldest are forgotten first
+OVERDUE_S = 5.0  # a daemon that is silent for longer is in trouble
 TIMEOUT = "timeout"
 
 
@@ -29,12 +29,14 @@ class Bucket:
     latency_ms: float = 0.0  # of the answered ones
     stages_ms: Counter[str] = field(default_factory=Counter)  # of the answered ones
     packets: Counter[str] = field(default_factory=Counter)
+    datagrams: Counter[str] = field(default_factory=Counter)
     bursts: int = 0
 
     def add(self, frame: Frame) -> None:
         """Add a frame."""
         self.frames += 1
-        self.packets.update({kind: n for kind, n in frame.packets.items() if n})  # what is not known counts as none
+        self.packets.update(frame.packets)
+        self.datagrams.update(frame.datagrams)
         self.bursts += frame.bursts
         if frame.outcome != TIMEOUT:
             self.answered += 1
@@ -44,36 +46,37 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Figures:
-    """What some buckets come to; None where there is nothing to tell it from."""
+    """The figures of some buckets; None for unknown values."""
 
     frames: int
     fps: float
     unanswered: int
-    latency_ms: float | None  # mean, of a frame that is answered
+    latency_ms: float | None  # mean over the answered frames
     stages_ms: dict[str, float]  # likewise
     loss: float | None  # share of the datagrams
-    burst: float | None  # datagrams that are lost in a row, mean
+    burst: float | None  # mean number of datagrams lost in a row
     recovered: float | None  # packets a frame
     missing: float | None
 
 
 def figures(buckets: Sequence[Bucket], seconds: float) -> Figures:
-    """Sum up buckets that span so many seconds."""
+    """Sum up buckets that span `seconds`."""
     frames, answered = sum(b.frames for b in buckets), sum(b.answered for b in buckets)
-    packets, stages = Counter[str](), Counter[str]()
+    packets, datagrams, stages = Counter[str](), Counter[str](), Counter[str]()
     for bucket in buckets:
         packets.update(bucket.packets)
+        datagrams.update(bucket.datagrams)
         stages.update(bucket.stages_ms)
     bursts = sum(b.bursts for b in buckets)
-    datagrams = packets["received"] + packets["lost"]
+    told = datagrams["received"] + datagrams["lost"]
     return Figures(
         frames=frames,
         fps=frames / seconds,
         unanswered=frames - answered,
         latency_ms=sum(b.latency_ms for b in buckets) / answered if answered else None,
         stages_ms={name: ms / answered for name, ms in stages.items()} if answered else {},
-        loss=packets["lost"] / datagrams if datagrams else None,
-        burst=packets["lost"] / bursts if bursts else None,
+        loss=datagrams["lost"] / told if told else None,
+        burst=datagrams["lost"] / bursts if bursts else None,
         recovered=packets["recovered"] / answered if answered else None,
         missing=packets["missing"] / answered if answered else None,
     )
@@ -83,32 +86,32 @@ def figures(buckets: Sequence[Bucket], seconds: float) -> Figures:
 class EdgePast:
     """One edge and its last minutes."""
 
-    key: str  # its name, with a number where several edges have that
+    key: str  # its name, with a number if several edges share it
     edge: Edge
     began: float
     buckets: deque[Bucket] = field(default_factory=lambda: deque(maxlen=int(KEPT_S / BUCKET_S)))
-    frames: deque[Frame] = field(default_factory=lambda: deque(maxlen=KEPT_FRAMES))  # the newest is the last one
+    frames: deque[Frame] = field(default_factory=lambda: deque(maxlen=KEPT_FRAMES))  # the newest last
     picture: Picture | None = None
 
     def add(self, frame: Frame) -> None:
-        """Take note of a frame."""
-        if not self.buckets or frame.at > self.buckets[-1].start:  # else it comes late
+        """Add a frame."""
+        if not self.buckets or frame.at > self.buckets[-1].start:  # otherwise it comes late
             self.advance(frame.at)
         self.buckets[-1].add(frame)
         self.frames.append(frame)
 
     def advance(self, now: float) -> None:
-        """Open the buckets until `now`, so that nothing shows as nothing."""
+        """Add empty buckets until `now`, so that a pause shows as one."""
         start = math.floor(now / BUCKET_S) * BUCKET_S
         if not self.buckets or self.buckets[-1].start > start + RECENT_S:  # the clock was set back
             self.buckets.clear()
             self.buckets.append(Bucket(start))
         while self.buckets[-1].start < start:
             after = self.buckets[-1].start + BUCKET_S
-            self.buckets.append(Bucket(max(after, start - KEPT_S)))  # a leap of the clock is not walked through
+            self.buckets.append(Bucket(max(after, start - KEPT_S)))  # skip over a jump of the clock
 
     def seen(self) -> Picture | None:
-        """Return the newest picture, where it has a photograph and is not much older than the newest frame."""
+        """Return the newest picture if it has a photograph and is not much older than the newest frame."""
         picture = self.picture
         if picture is None or not picture.photograph or not self.frames:
             return None
@@ -123,7 +126,7 @@ class EdgePast:
         return figures(buckets, max(now - since, BUCKET_S))
 
     def points(self) -> list[tuple[float, Figures]]:
-        """Return the end and the figures of each bucket that is full."""
+        """Return the end and the figures of each full bucket."""
         return [(bucket.start + BUCKET_S, figures([bucket], BUCKET_S)) for bucket in list(self.buckets)[:-1]]
 
 
@@ -131,12 +134,11 @@ class History:
     """Everything that the page shows."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
         self.status: Status | None = None
         self.edges: dict[str, EdgePast] = {}  # by key
 
     def take(self, record: Record) -> None:
-        """Take in a record."""
+        """Add a record."""
         match record:
             case Status():
                 self._take_status(record)
@@ -147,11 +149,11 @@ class History:
                 past.picture = record
 
     def connected(self) -> list[EdgePast]:
-        """Return the edges that are there."""
+        """Return the connected edges."""
         return [past for past in self.edges.values() if past.edge.connected]
 
     def find(self, key: str | None) -> EdgePast | None:
-        """Return the edge of that key; where it is gone one of its name that is not, where there is none another."""
+        """Return the edge of that key. If it has left, prefer a connected one of its name; if unknown, any other."""
         chosen = self.edges.get(key or "")
         here = self.connected()
         if chosen is None:
@@ -161,7 +163,7 @@ class History:
         return next((past for past in here if past.edge.name == chosen.edge.name), chosen)
 
     def silent_for(self, now: float) -> float:
-        """Return for how long the daemon has said nothing, where that is too long; else 0."""
+        """Return for how long the daemon has been silent, if that is too long; otherwise 0."""
         silence = now - self.status.at if self.status else 0.0
         return silence if silence > OVERDUE_S else 0.0
 
@@ -181,7 +183,7 @@ class History:
             self._forget(status.at)
 
     def _is_news(self, gone: Edge) -> bool:
-        """Say whether an edge that is gone is to be shown: not where the same has come again, or gone again, since."""
+        """Return whether to show an edge that has left: not if the same edge has returned or left again since."""
         same = [past.edge for past in self.edges.values() if past.edge.name == gone.name]
         known = any(edge.session == gone.session for edge in same)
         return known or all(not edge.connected and edge.since <= gone.since for edge in same)
@@ -193,7 +195,7 @@ class History:
                 del self.edges[past.key]
 
     def _past(self, edge: Edge, at: float) -> EdgePast:
-        """Return the past of an edge; a new session goes on where one of the same name has ended."""
+        """Return the past of an edge; a new session continues the past of an ended one of the same name."""
         for past in self.edges.values():
             if past.edge.session == edge.session and past.edge.name == edge.name:
                 return past

@@ -1,6 +1,6 @@
-"""What may be asked of a daemon over HTTP: /metrics, for Prometheus, /healthz and /readyz.
+"""A daemon's HTTP server: /metrics for Prometheus, /healthz and /readyz.
 
-Served by threads of their own, few and none for long: no client, however slow or many, is in the daemon's way.
+A few separate threads serve it, each for a limited time, so that slow or many clients do not disturb the daemon.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE_S = 5.0  # how long a question waits for the daemon's loop
-LONGEST_S = 10.0  # how long a connection may take, whatever its client does
+PATIENCE_S = 5.0  # how long to wait for the daemon's event loop
+LONGEST_S = 10.0  # how long a connection may take
 MAX_CONNECTIONS = 16  # at a time; one more is closed at once
 PAGES = "/metrics, /healthz and /readyz"
 OK, UNAVAILABLE, NOT_FOUND = "200 OK", "503 Service Unavailable", "404 Not Found"
 
-# Seconds. Two or three for each power of ten, over all that a stage, or a frame, may take on any machine.
+# In seconds, two or three for each power of ten: any time that a stage, or a frame, may take on any machine.
 STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 LATENCY_BUCKETS = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0)
 
 
 def new_registry(component: str, **about: str) -> CollectorRegistry:
-    """Return a registry that has the process's metrics, and `gradfec_build_info` of a component with what is `about`.
+    """Return a registry with the process's metrics, and `gradfec_build_info` with the labels `about`.
 
-    Counters do not say when they were created: Prometheus would keep a series more for each.
+    Counters do not export their creation time, which would be one more series for each.
     """
     disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
@@ -54,17 +54,17 @@ def new_registry(component: str, **about: str) -> CollectorRegistry:
 
 
 def release() -> str:
-    """Return the version of gradfec that is installed."""
+    """Return the installed version of gradfec."""
     try:
         return version("gradfec")
-    except PackageNotFoundError:  # run from its sources
+    except PackageNotFoundError:  # run without installation
         return "unknown"
 
 
 def ask(loop: asyncio.AbstractEventLoop, question: Callable[[], T]) -> T:
-    """Return the answer that a question gets on the event loop, asked from another thread.
+    """Call `question` on the event loop from another thread, and return its answer.
 
-    TimeoutError where the loop does not come to it within PATIENCE_S, or has ended.
+    TimeoutError if the loop does not answer within PATIENCE_S, or has ended.
     """
     answer: Future[T] = Future()
 
@@ -81,7 +81,7 @@ def ask(loop: asyncio.AbstractEventLoop, question: Callable[[], T]) -> T:
         raise TimeoutError("the event loop has ended") from None
     try:
         return answer.result(PATIENCE_S)
-    except FutureTimeoutError:  # not the built-in one, before Python 3.11
+    except FutureTimeoutError:  # differs from the built-in one before Python 3.11
         answer.cancel()
         raise TimeoutError(f"the event loop has not answered for {PATIENCE_S:g} s") from None
 
@@ -90,10 +90,10 @@ class Monitor:
     """The running server."""
 
     def __init__(self, endpoint: Endpoint, registry: CollectorRegistry, why_not_ready: Callable[[], str]) -> None:
-        """Serve at once; GradfecError if the port cannot be had.
+        """Start to serve; GradfecError if the port cannot be bound.
 
-        `why_not_ready` and the registry's collectors are asked in other threads, and raise TimeoutError where the
-        daemon does not answer. `why_not_ready` returns one line, or nothing where the daemon is ready.
+        Other threads call `why_not_ready` and the registry's collectors, which raise TimeoutError if the daemon does
+        not answer. `why_not_ready` returns one line, or "" if the daemon is ready.
         """
         try:
             self._server = _Server(endpoint)
@@ -104,7 +104,7 @@ class Monitor:
         threading.Thread(target=self._server.serve_forever, name="monitor", daemon=True).start()
 
     def close(self) -> None:
-        """Serve nothing more; takes half a second at most."""
+        """Stop serving; takes half a second at most."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -117,12 +117,12 @@ def _pages(metrics: WSGIApplication, why_not_ready: Callable[[], str]) -> WSGIAp
                 case "/metrics":
                     return metrics(environ, start_response)
                 case "/healthz":
-                    why_not_ready()  # that there is an answer is all that counts
+                    why_not_ready()  # any answer will do
                 case "/readyz":
                     why_not = why_not_ready()
                     status, line = (UNAVAILABLE, f"not ready: {why_not}") if why_not else (OK, "ready")
                 case _:
-                    status, line = NOT_FOUND, f"there is nothing here but {PAGES}"
+                    status, line = NOT_FOUND, f"there are only {PAGES}"
         except TimeoutError as error:
             status, line = UNAVAILABLE, str(error)
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
@@ -132,7 +132,7 @@ def _pages(metrics: WSGIApplication, why_not_ready: Callable[[], str]) -> WSGIAp
 
 
 class _Handler(WSGIRequestHandler):
-    """Logs no request."""
+    """Does not log requests."""
 
     timeout = LONGEST_S
 
@@ -141,19 +141,19 @@ class _Handler(WSGIRequestHandler):
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread for each connection, of which there are MAX_CONNECTIONS at most, each for LONGEST_S at most."""
+    """Serves each connection in a thread: at most MAX_CONNECTIONS at a time, each for at most LONGEST_S."""
 
     daemon_threads = True
 
     def __init__(self, endpoint: Endpoint) -> None:
-        """Bind and listen; OSError or UnicodeError if that cannot be."""
-        self._open: dict[socket.socket, float] = {}  # connections, and until when they may take
+        """Bind and listen; OSError or UnicodeError if that fails."""
+        self._open: dict[socket.socket, float] = {}  # connection -> when it must be done
         host = endpoint.host or "0.0.0.0"
         self.address_family = socket.getaddrinfo(host, endpoint.port, type=socket.SOCK_STREAM)[0][0]
         super().__init__((host, endpoint.port), _Handler)
 
     def server_bind(self) -> None:
-        TCPServer.server_bind(self)  # not HTTPServer's, which looks the host's name up: it may take its time
+        TCPServer.server_bind(self)  # HTTPServer's would look up the host's name, which can be slow
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
 
@@ -169,7 +169,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Cut off who takes too long: called twice a second."""
+        """Cut off connections that take too long; called twice a second."""
         now = time.monotonic()
         for request, until in list(self._open.items()):
             if until < now:
@@ -177,4 +177,4 @@ class _Server(ThreadingMixIn, WSGIServer):
                     request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that goes away."""
+        """Ignore clients that disconnect."""

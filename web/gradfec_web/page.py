@@ -1,4 +1,4 @@
-"""The page in one browser: what it consists of, and which edge it shows."""
+"""The page in one browser: its parts, and the edge that it shows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ICON = (
 
 
 def add_page(history: History) -> None:
-    """Serve the page at /; ?edge=NAME chooses an edge."""
+    """Serve the page at /; ?edge=NAME selects an edge."""
     ui.add_css(Path(__file__).with_name("style.css"), shared=True)
 
     @ui.page("/", title="gradfec", favicon=ICON, language="en-GB", dark=None)
@@ -38,7 +38,7 @@ class View:
     """The page in one browser."""
 
     def __init__(self, history: History, edge: str | None, theme: str) -> None:
-        """Build it, and keep it up to date for as long as the browser is there."""
+        """Build the page, and update it as long as the browser is connected."""
         self._history, self._edge = history, edge
         self._role = "?"
         self._title = ""
@@ -52,7 +52,7 @@ class View:
         ui.timer(REFRESH_S, self.refresh)
 
     def refresh(self) -> None:
-        """Show what is new."""
+        """Show the newest data."""
         now, status = time.time(), self._history.status
         role = status.role if status else ""
         if role != self._role:
@@ -100,7 +100,7 @@ class View:
 
     def _choose(self, key: str) -> None:
         self._edge = key
-        ui.navigate.history.replace(f"/?edge={quote(key, safe='')}")  # survives a reload
+        ui.navigate.history.replace(f"/?edge={quote(key, safe='')}")  # so that it survives a reload
         self.refresh()
 
     def _show(self, now: float) -> None:
@@ -133,7 +133,7 @@ class View:
 
 
 def _add_theme_switch(theme: str) -> None:
-    """Make three buttons: as the system, light, dark; the browser remembers which in a cookie."""
+    """Make three buttons: system, light, dark; the browser keeps the choice in a cookie."""
     dark = ui.dark_mode(THEMES.get(theme))
     buttons: dict[str, Text] = {}
 

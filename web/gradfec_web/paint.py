@@ -1,4 +1,4 @@
-"""Pictures of a tensor's packets: a tile for each channel, in it a strip for each packet, as PNGs in data URIs."""
+"""Pictures of a tensor's packets, as PNGs in data URIs: a tile for each channel, and in it a strip for each packet."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gradfec_web.view import Cell, Picture
+from gradfec_common.cells import Cell
+from gradfec_web.view import Picture
 
-TILE = 32  # pixels, about: the browser scales the picture
+TILE = 32  # pixels, roughly: the browser scales the picture
 GAP = 2
-NO_TILE = 255  # the palette's last colour, which is none at all
-RECEDES = 6  # times less opaque
-VEIL = 170  # how opaque the darkest band over a photograph is, of 255
+NO_TILE = 255  # the palette's last colour: transparent
+RECEDES = 6  # how many times less opaque unselected packets are
+VEIL = 170  # opacity of the darkest band over a photograph, of 255
 
-COLOURS: dict[Cell, str] = {  # of two families at least in hue and in lightness, on white and on black
+COLOURS: dict[Cell, str] = {  # they differ in hue and in lightness, on white and on black
     Cell.SENT: "#7fb2f0",
     Cell.PROTECTED: "#3a78d8",
     Cell.RECOVERED: "#10b08c",
@@ -51,7 +52,7 @@ def _grid(text: str, picture: Picture) -> NDArray[np.uint8]:
 
 
 def draw_cells(picture: Picture, only: Cell | None = None) -> str:
-    """Draw what became of each packet; with `only`, the others recede."""
+    """Draw what became of each packet; with `only`, fade the others."""
     palette = CELLS_PALETTE
     if only is not None:
         palette = palette.copy()
@@ -66,7 +67,7 @@ def draw_importance(picture: Picture) -> str:
 
 
 def draw_veil(picture: Picture) -> str:
-    """Draw what darkens a photograph where the packets matter little: a band for each row group."""
+    """Draw bands, one for each row group, that darken a photograph where the packets matter little."""
     bands = band_importance(picture)
     veil = np.zeros((picture.groups, 1, 4), np.uint8)
     veil[:, 0, 3] = np.round(VEIL * (1 - bands))
@@ -74,13 +75,13 @@ def draw_veil(picture: Picture) -> str:
 
 
 def band_importance(picture: Picture) -> NDArray[np.float64]:
-    """Return the importance of each row group over all channels, (groups,) from 0 to 1, the highest 1."""
+    """Return the importance of each row group over all channels, (groups,) from 0 to 1."""
     bands = importance_of(picture).mean(axis=0)
     return np.asarray((bands - bands.min()) / (np.ptp(bands) or 1))
 
 
 def tiles(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay (channels, groups) out as a square of square tiles, NO_TILE between them."""
+    """Lay out (channels, groups) as a square of square tiles, with NO_TILE between them."""
     channels, groups = values.shape
     columns = math.isqrt(channels - 1) + 1
     rows = -(-channels // columns)

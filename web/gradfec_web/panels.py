@@ -1,4 +1,4 @@
-"""The parts of the page: each makes its elements once, and shows an edge's past in them whenever it is asked to."""
+"""The parts of the page: each makes its elements once, and then shows an edge's past in them."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from nicegui import ui
 
+from gradfec_common.cells import Cell
 from gradfec_web import charts, paint, words
 from gradfec_web.elements import Text, box, card, image, put, show_image
 from gradfec_web.history import TIMEOUT, EdgePast, History
-from gradfec_web.view import Cell, Frame, Picture, Status
+from gradfec_web.view import Frame, Picture, Status
 
 ANSWERS = 5
 SHOWN_FRAMES = 12
 ROWS_A_PAGE = 12
 RIGHT = {"align": "right"}
-WORDS = {"align": "left", "classes": "words"}  # may wrap
-WIDE_ONLY = {"headerClasses": "wide", "classes": "wide"}  # a phone has no place for it
+WORDS = {"align": "left", "classes": "words"}  # can wrap
+WIDE_ONLY = {"headerClasses": "wide", "classes": "wide"}  # too wide for a phone
 WIDE_WORDS = {"align": "left", "headerClasses": "wide", "classes": "wide words"}
 
 
 class EdgeTable:
-    """All edges, a row each, to choose from."""
+    """All edges, one row each, to select from."""
 
     def __init__(self, choose: Callable[[str], None]) -> None:
-        """Call `choose` with the key of the edge that is picked."""
+        """Call `choose` with the key of the selected edge."""
         columns = [
             WORDS | {"name": "name", "label": "Edge", "field": "name"},
             WIDE_WORDS | {"name": "state", "label": "State", "field": "state"},
@@ -52,7 +53,7 @@ class EdgeTable:
             self._table.on("pick", lambda event: choose(str(event.args)))
 
     def show(self, history: History, chosen: EdgePast | None, now: float) -> None:
-        """Show all edges, those that are there first."""
+        """Show all edges, the connected ones first."""
         self._section.set_visibility(bool(history.edges))
         pasts = sorted(history.edges.values(), key=lambda past: (not past.edge.connected, past.key))
         self._heading.put(f"Edges: {len(history.connected())} connected")
@@ -78,15 +79,14 @@ class EdgeTable:
 
 
 class Tiles:
-    """The numbers of the moment."""
+    """The current numbers."""
 
     def __init__(self, role: str) -> None:
-        """Make a tile for each."""
         with box("dl", "tiles"):
             self._fps, self._frames = self._tile("Frames a second", "")
             self._latency, _ = self._tile("Latency", words.LATENCY.get(role, ""))
-            self._loss, _ = self._tile("Loss", "of all that was sent, packets and parity")
-            self._burst, _ = self._tile("Burst", "how many are lost in a row, on average")
+            self._loss, _ = self._tile("Loss", "of the datagrams sent; each carries packets or parity")
+            self._burst, _ = self._tile("Burst", "datagrams lost in a row, on average")
             self._recovered, _ = self._tile("Recovered", "packets a frame: lost, computed back from parity")
             self._missing, _ = self._tile("Missing", "packets a frame: sent, and lost for good")
 
@@ -96,7 +96,7 @@ class Tiles:
             return Text("dd", words.NONE, "value"), Text("dd", meaning, "meaning")
 
     def show(self, past: EdgePast, now: float) -> None:
-        """Show the last seconds."""
+        """Show the figures of the last seconds."""
         recent = past.recent(now)
         self._fps.put(words.number(recent.fps, 1))
         self._frames.put(f"{recent.unanswered} of the last {recent.frames} without an answer")
@@ -108,10 +108,9 @@ class Tiles:
 
 
 class LastAnswer:
-    """The newest answer, and the photograph that it is about."""
+    """The newest answer and its photograph."""
 
     def __init__(self) -> None:
-        """Make the card."""
         with card("Answer", "answer"):
             with box("figure", "photograph") as self._figure:
                 with box("div", "over"):
@@ -132,7 +131,7 @@ class LastAnswer:
         return item, label, score, bar
 
     def show(self, past: EdgePast) -> None:
-        """Show the newest photograph and the answer to it, or without one the newest answer."""
+        """Show the newest photograph with its answer, or the newest answer if there is no photograph."""
         picture, frame = past.seen(), past.frames[-1]
         shown = picture or frame
         session, number, answer = shown.session, shown.number, shown.answer
@@ -159,16 +158,15 @@ class LastAnswer:
         if picture.importance:
             veil = paint.draw_veil(picture)
             best = int(np.argmax(paint.band_importance(picture))) + 1
-            band = f"Darker where it matters less; band {best} of {picture.groups} from the top matters most"
+            band = f"Darker bands matter less; band {best} of {picture.groups} from the top matters most"
         show_image(self._veil, veil, band)
         self._bands.set_visibility(bool(veil))
 
 
 class Packets:
-    """What became of each packet of a tensor, beside how much each matters."""
+    """What became of each packet of a tensor, next to how much each matters."""
 
     def __init__(self) -> None:
-        """Make the card."""
         self._shown: tuple[Picture, Cell | None] | None = None
         self._only: Cell | None = None
         with box("section", "card packets"):
@@ -184,7 +182,7 @@ class Packets:
                     self._importance = image("map")
                     self._importance_note = Text("p", "", "note")
                 with box("table", "legend"):
-                    Text("caption", "What the colours say; press one to see it alone", "caption")
+                    Text("caption", "What the colours mean; press one to see only its packets", "caption")
                     with box("thead"), box("tr"):
                         for heading in ("Fate", "Packets", "Share", "Meaning"):
                             Text("th", heading).props("scope=col")
@@ -232,10 +230,9 @@ class Packets:
 
 
 class Charts:
-    """The last minutes."""
+    """The charts of the last minutes."""
 
     def __init__(self) -> None:
-        """Make a card for each chart."""
         self._at = 0.0
         self._shown: str | None = None
         with box("div", "charts"):
@@ -247,7 +244,7 @@ class Charts:
             return ui.echart(charts.options(chart, [], 0), renderer="svg").props("role=img")
 
     def show(self, past: EdgePast) -> None:
-        """Draw again where a point has come to it."""
+        """Redraw the charts if there is a new point."""
         points = past.points()
         if not points or (points[-1][0], past.key) == (self._at, self._shown):
             return
@@ -260,10 +257,9 @@ class Charts:
 
 
 class LastFrames:
-    """The newest frames, a row each."""
+    """The newest frames, one row each."""
 
     def __init__(self, role: str) -> None:
-        """Make the table."""
         columns = [
             {"name": "number", "label": "Frame", "field": "number", "align": "left"},
             RIGHT | WIDE_ONLY | {"name": "ago", "label": "Ago", "field": "ago"},
@@ -280,7 +276,7 @@ class LastFrames:
             self._table = ui.table(columns=columns, rows=[], row_key="key").props("flat dense")
 
     def show(self, past: EdgePast, now: float) -> None:
-        """Show the newest frames, the newest first."""
+        """Show the newest frames, newest first."""
         frames = list(past.frames)[: -SHOWN_FRAMES - 1 : -1]
         put(self._table, "rows", [self._row(frame, now) for frame in frames])
 
@@ -293,7 +289,7 @@ class LastFrames:
             "source": frame.source,
             "answer": words.sure_answer(frame.answer),
             "outcome": frame.outcome,
-            "lost": words.number(packets.get("lost")),
+            "lost": words.number(frame.datagrams.get("lost")),
             "bursts": words.number(frame.bursts),
             "recovered": words.number(packets.get("recovered")),
             "missing": words.number(packets.get("missing")),
@@ -302,14 +298,13 @@ class LastFrames:
 
 
 class Details:
-    """What was decided at start, and what has been counted since; both unfold."""
+    """The settings, and the counts since the start; both unfold."""
 
     def __init__(self) -> None:
-        """Make two lists."""
         self._settings, self._counters = Pairs("Settings"), Pairs("Counted since the start")
 
     def show(self, status: Status) -> None:
-        """Show both."""
+        """Show a daemon's settings and counts."""
         self._settings.show(status.settings)
         self._counters.show(
             {
@@ -324,7 +319,6 @@ class Pairs:
     """A list of names and values that unfolds."""
 
     def __init__(self, heading: str) -> None:
-        """Make an empty one."""
         self._values: dict[str, Text] = {}
         with box("details", "card"):
             with box("summary"):
@@ -332,7 +326,7 @@ class Pairs:
             self._list = box("dl", "pairs")
 
     def show(self, pairs: Mapping[str, str]) -> None:
-        """Show these, in their order."""
+        """Show these pairs, in their order."""
         if list(pairs) != list(self._values):
             self._list.clear()
             with self._list:

@@ -20,22 +20,22 @@ from gradfec_web.history import History
 from gradfec_web.page import ICON, add_page
 from gradfec_web.view import Record, load
 
-RECONNECT_S = 15.0  # how long a browser may be away, or too busy to say that it is there, and go on where it was
-LAST_REQUESTS_S = 1  # how long a browser may keep the process from ending
-MAX_MESSAGE_BYTES = 2**16  # from a browser, which has little to say
+RECONNECT_S = 15.0  # how long a browser may be away or busy, and then continue where it was
+LAST_REQUESTS_S = 1  # how long open requests may delay the end
+MAX_MESSAGE_BYTES = 2**16  # from a browser, which sends little
 
 
 class Server(uvicorn.Server):
-    """Leaves the signals alone: the process ends with its input."""
+    """Ignores signals: the process ends with its input."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
+        """Capture no signals."""
         yield
 
 
 def serve(endpoint: Endpoint, listener: socket.socket, token: str | None, lines: BinaryIO) -> None:
-    """Serve the page on `listener`, which `endpoint` names, until the records in `lines` end."""
+    """Serve the page on `listener`, bound to `endpoint`, until the records in `lines` end."""
     history = History()
     add_page(history)
     app = FastAPI(openapi_url=None)
@@ -47,11 +47,11 @@ def serve(endpoint: Endpoint, listener: socket.socket, token: str | None, lines:
         reconnect_timeout=RECONNECT_S,
         show_welcome_message=False,
     )
-    core.app.config.quasar_config["loadingBar"]["skipHijack"] = True  # no bar that runs over the page now and then
+    core.app.config.quasar_config["loadingBar"]["skipHijack"] = True  # no loading bar on top of the page
     config = uvicorn.Config(
         Gate(app, endpoint.host, endpoint.port, token),
         log_level="warning",
-        access_log=False,  # addresses in it would hold the token
+        access_log=False,  # its addresses would contain the token
         server_header=False,
         ws_max_size=MAX_MESSAGE_BYTES,
         timeout_graceful_shutdown=LAST_REQUESTS_S,
@@ -76,12 +76,12 @@ def serve(endpoint: Endpoint, listener: socket.socket, token: str | None, lines:
 
 
 def read_records(lines: BinaryIO) -> Iterator[Record]:
-    """Read records until the input ends; a line that is none, such as one that was cut off, is passed over."""
+    """Read records until the input ends; skip lines that are not records, such as truncated ones."""
     for line in lines:
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
             yield load(_printable(line) if b"\\ud" in line else line)
 
 
 def _printable(line: bytes) -> bytes:
-    """Put ? for what is no character, as in file names that are not UTF-8: no browser can be sent it."""
+    """Replace lone surrogates, as in file names that are not UTF-8, by ?; no browser accepts them."""
     return json.dumps(json.loads(line), ensure_ascii=False).encode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""A daemon's live page, for as long as the daemon runs: its status once a second, and whatever else it tells."""
+"""A daemon's live page while the daemon runs: its status once a second, and all other records."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from gradfec_web.view import Edge, Record, Status
 STATUS_EVERY_S = 1.0
 PICTURE_EVERY_S = 1.0  # of each edge
 Tell = Callable[[Record], None]
-Totals = Mapping[str, Mapping[str, int]]  # family -> name -> count, as in a daemon's last words
+Totals = Mapping[str, Mapping[str, int]]  # family -> name -> count, as in a daemon's totals
 
 
 @dataclass(frozen=True)
 class PageOptions:
-    """Where the page is to be, and what it says above all else."""
+    """The page's address, title and settings."""
 
     endpoint: Endpoint
     role: str  # "edge" or "cloud"
     title: str
-    settings: Mapping[str, str]  # all that was decided at start, by name
+    settings: Mapping[str, str]  # the daemon's settings, by name
     insecure: bool
 
 
@@ -33,7 +33,7 @@ class PageOptions:
 async def shown(
     options: PageOptions, edges: Callable[[], list[Edge]], totals: Callable[[], Totals], say: Callable[[str], None]
 ) -> AsyncIterator[Tell]:
-    """Serve a page, which asks for `edges` and `totals` each second; yield what takes further records."""
+    """Serve a page, which calls `edges` and `totals` once a second; yield a function for other records."""
     page = await Page.start(options.endpoint, say=say)
     say(f"live page: {page.url}")
 

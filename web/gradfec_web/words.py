@@ -1,71 +1,74 @@
-"""How the page puts things: numbers as people read them, and a line for each word that a visitor may not know."""
+"""The page's words: numbers as people read them, and an explanation of each technical term."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradfec_common.cells import Cell
 from gradfec_common.keys import INSECURE_WARNING
-from gradfec_web.view import Cell, Edge, Status
+from gradfec_web.view import Edge, Status
 
 Lines = Sequence[tuple[str, float]]  # label and score
 
-NONE = "–"  # for a number that is not known
+NONE = "–"  # for an unknown number
 
 INTRODUCTION = {
-    "cloud": "Cameras at the edge run the first layers of a neural network and send what comes out of them here, as "
-    "packets, over links that lose some. This is what arrived, and what the network answered all the same.",
-    "edge": "This camera box, the edge, runs the first layers of a neural network and sends what comes out of them to "
-    "a server, the cloud, as packets, over a link that loses some. This is what arrived, and what the cloud answered.",
+    "cloud": "Cameras at the edge run the first layers of a neural network and send the result here, as packets, over "
+    "links that lose some of them. This page shows what arrived, and what the network answered all the same.",
+    "edge": "This camera box, the edge, runs the first layers of a neural network and sends the result to a server, "
+    "the cloud, as packets, over a link that loses some of them. This page shows what arrived, and what the cloud "
+    "answered.",
 }
-WAITING = "Waiting for the daemon's first word."
-NO_EDGE = "No edge has come yet. On a machine with a camera, start one:"
+WAITING = "Waiting for the daemon."
+NO_EDGE = "No edge has connected yet. Start one on a machine with a camera:"
 NO_EDGE_KEY = (
-    "It needs the key that this cloud has: gradfec keygen --show prints it here, gradfec keygen --paste takes it there."
+    "It needs this cloud's key: run gradfec keygen --show here to print it, and gradfec keygen --paste there to store "
+    "it."
 )
 NO_FRAME = {
-    "cloud": "This edge is connected, but no frame of it has been answered yet. It sends one when its camera has one.",
-    "edge": "No frame has been answered yet. One is sent when the camera has one and the cloud is there.",
+    "cloud": "This edge is connected, but none of its frames has an answer yet. It sends one when its camera has one.",
+    "edge": "No frame has an answer yet. The edge sends one when the camera has one and the cloud is connected.",
 }
 NO_IMPORTANCE = (
-    "How much each packet of this frame matters, only the edge knows, and it has not come through: the edge's own live "
-    "page shows it."
+    "Only the edge knows how much each packet of this frame matters, and the cloud has not received it. The edge's own "
+    "live page shows it."
 )
 INSECURE = f"This runs with {INSECURE_WARNING}."
 
 PACKETS = (
-    "What the first layers made of the frame, a tensor: each square is a channel, one of their many views of the "
-    "frame; each strip in it is a packet, which holds some rows of that view."
+    "The first layers turned the frame into a tensor. Each square is a channel, one of many views of the frame. Each "
+    "strip in it is a packet, which holds some rows of that view."
 )
-PARITY = "Parity: packets sent on top, from which any lost ones that they protect can be computed back."
+PARITY = "Parity: extra data from which lost packets can be computed back, if enough of it arrives."
 IMPORTANCE = (
-    "How much the answer would suffer without each packet, as the edge estimates it: dark matters least, and is "
-    "dropped first; bright matters most."
+    "How much the answer would suffer without each packet, as the edge estimates it. Dark packets matter least, and "
+    "are dropped first; bright ones matter most."
 )
 BANDS = (
-    "A packet holds rows across the whole picture, so the picture matters in bands: the brighter a band, the more "
-    "the answer hangs on it."
+    "A packet holds rows across the whole picture, so importance comes in bands: the brighter a band, the more the "
+    "answer depends on it."
 )
 LATENCY = {"cloud": "from a frame's first packet to its answer", "edge": "from the camera to the answer"}
-CONFIDENCE = "The percentages are the network's own confidence, not a measured chance."
+CONFIDENCE = "The percentages are the network's own confidence, not measured probabilities."
 
 FATES: dict[Cell, tuple[str, str]] = {
-    Cell.PROTECTED: ("protected", "arrived; parity stood by for it"),
+    Cell.PROTECTED: ("protected", "arrived; parity was ready in case of loss"),
     Cell.SENT: ("sent bare", "arrived; it had no parity"),
     Cell.RECOVERED: ("recovered", "lost, and computed back from parity"),
     Cell.UNRECOVERED: ("unrecovered", "lost; its parity was not enough"),
     Cell.LOST: ("lost", "lost; it had no parity"),
-    Cell.DROPPED: ("dropped by plan", "never sent: it matters least, and made room for parity"),
+    Cell.DROPPED: ("dropped by plan", "never sent: least important, so parity took its place"),
     Cell.ABSENT: ("absent", "dropped by plan or lost: only the edge knows which"),
 }
-REASONS = {  # why a session has ended, as the daemons call it
-    "idle": "nothing has been heard from it",
+REASONS = {  # why a session ended, by the daemons' names
+    "idle": "it was silent for too long",
     "bye": "it said goodbye",
-    "leaving": "the cloud was leaving",
-    "key removed": "its key was taken away",
+    "leaving": "the cloud was shutting down",
+    "key removed": "its key was removed",
 }
 OUTCOMES = {
-    "complete": "complete: all that was sent as data is there",
-    "partial": "partial: some of what was sent is missing",
+    "complete": "complete: every packet that was sent is there",
+    "partial": "partial: some packets that were sent are missing",
     "timeout": "timeout: no answer came in time",
 }
 
@@ -86,7 +89,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def span(seconds: float) -> str:
-    """Write a time span in its largest unit, whole."""
+    """Write a time span in whole units of the largest that fits."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{int(seconds // size)}\N{NO-BREAK SPACE}{unit}"
@@ -104,23 +107,23 @@ def sure_answer(lines: Lines) -> str:
 
 
 def label(name: str) -> str:
-    """Write an ImageNet class as words."""
+    """Write an ImageNet label as words."""
     return name.replace("_", " ")
 
 
 def state(edge: Edge, now: float, role: str = "cloud") -> str:
-    """Say whether an edge is there, since when, and why not."""
+    """Say whether an edge is connected, since when, and why not."""
     absent = "not connected" if role == "edge" else "gone"
     why = REASONS.get(edge.said, edge.said)
     return f"{'connected' if edge.connected else absent} for {span(now - edge.since)}" + (f": {why}" if why else "")
 
 
 def title(status: Status | None) -> str:
-    """Name the page, for the browser's tab."""
+    """Return the page's title for the browser's tab."""
     return f"{status.title} – gradfec {status.role}" if status else "gradfec"
 
 
 def cloud_for_edges(listening: str) -> str:
-    """Return what to give an edge as --cloud when the cloud listens there: HOST where that names no machine."""
+    """Return the edge's --cloud for a cloud that listens on `listening`; HOST if that names no machine."""
     host, _, port = listening.rpartition(":")
     return f"HOST:{port}" if host in {"", "0.0.0.0", "[::]", "*"} else listening

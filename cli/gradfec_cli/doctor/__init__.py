@@ -1,4 +1,4 @@
-"""`gradfec doctor`: what usually goes wrong, looked at one by one, and how to mend it."""
+"""`gradfec doctor`: check for common problems, one by one, and say how to fix them."""
 
 from __future__ import annotations
 
@@ -22,25 +22,32 @@ Examples:
   gradfec doctor --camera /dev/video0 --cloud cloud.example:9000     on the camera box
   gradfec doctor --listen 9000 --keys keys                           on the server
 
-Exit status: 0 when all is fine, or only warned of; 1 when something is broken; 2 for a wrong option.
+Exit status: 0 if everything is fine or there are only warnings; 1 if something is broken; 2 for a wrong option.
 """
 
 Check = Callable[[], Finding]
 
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
-@click.option("--cloud", type=EndpointType(), help="Call at this cloud: does it answer, how fast, what is lost?")
-@click.option("--pings", default=20, type=click.IntRange(1, 1000), help="Questions to ask the cloud.")
-@click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Where the network is cut, for the cloud.")
-@click.option("--camera", metavar="SRC", help="Take a frame from here, as gradfec-edge would.")
+@click.option("--cloud", type=EndpointType(), help="Connect to this cloud: does it answer, how fast, how much is lost?")
+@click.option("--pings", default=20, type=click.IntRange(1, 1000), help="How many pings to send to the cloud.")
 @click.option(
-    "--listen", type=EndpointType(""), help=f"UDP port to listen on.  [default: {DEFAULT_PORT}]", show_default=False
+    "--split", default="conv2_block1_add", metavar="LAYER", help="Where the network is cut; needed for --cloud."
 )
-@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights, if not the cached ones.")
+@click.option("--camera", metavar="SRC", help="Take a frame from this source, as gradfec-edge would.")
+@click.option(
+    "--listen",
+    type=EndpointType(""),
+    help=f"UDP port that the cloud listens on.  [default: {DEFAULT_PORT}]",
+    show_default=False,
+)
+@click.option(
+    "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Check these weights instead of the cached ones."
+)
 @key_file_option()
-@click.option("--keys", type=click.Path(path_type=Path), metavar="DIR", help="Keys, as gradfec-cloud takes them.")
+@click.option("--keys", type=click.Path(path_type=Path), metavar="DIR", help="Directory of keys, as for gradfec-cloud.")
 @insecure_option()
-@click.option("--results", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write results to.")
+@click.option("--results", type=click.Path(path_type=Path), metavar="DIR", help="Folder for results files.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 @plain_errors
 def doctor(
@@ -56,9 +63,10 @@ def doctor(
     results: Path | None,
     as_json: bool,
 ) -> None:
-    """Look for what usually goes wrong with gradfec on this machine, and say how to mend it.
+    """Look for common problems with gradfec on this machine, and say how to fix them.
 
-    What an option names must work, or it is broken; what is only looked at because it might be needed is warned of.
+    If something that you name with an option does not work, it is broken. If you did not name it, you may not need it,
+    so it is only a warning.
     """
     from gradfec_cli.doctor import machine
     from gradfec_common.networks import named_cut
@@ -105,24 +113,24 @@ def doctor(
 
 
 def run(checks: Mapping[str, Check]) -> dict[str, Finding]:
-    """Do all checks, one after the other."""
+    """Run all checks, one after the other."""
     from rich.console import Console
 
     found: dict[str, Finding] = {}
     with Console(stderr=True).status("") as status:
         for name, check in checks.items():
-            status.update(f"looking at: {name}")
+            status.update(f"checking: {name}")
             found[name] = guarded(check)
     return found
 
 
 def guarded(check: Check) -> Finding:
-    """Do one check; what keeps it from being done is what it finds."""
+    """Run one check; if it cannot be done, that is its finding."""
     try:
         return check()
     except GradfecError as error:
         return broken(str(error))
-    except Exception as error:  # whatever is broken on this machine, the other checks are worth doing
+    except Exception as error:  # the other checks are still worth running
         return broken(f"cannot be checked: {type(error).__name__}: {error}", "pip install gradfec again")
 
 

@@ -1,4 +1,4 @@
-"""What a check of `gradfec doctor` found."""
+"""The findings of `gradfec doctor`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class State(Enum):
-    """How bad it is: a warning is worth knowing, what is broken keeps something from working."""
+    """How bad it is: a warning is good to know; something broken keeps gradfec from working."""
 
     OK = "ok"
     WARNING = "warning"
@@ -17,7 +17,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's outcome: what there is, what to do about it where something is to be done, and figures for --json."""
+    """One check's outcome: what it found, what to do about it if anything, and values for --json."""
 
     state: State
     text: str
@@ -26,20 +26,20 @@ class Finding:
 
 
 def ok(text: str, **facts: object) -> Finding:
-    """Say that all is fine."""
+    """Return a finding that everything is fine."""
     return Finding(State.OK, text, facts=facts)
 
 
 def warning(text: str, remedy: str = "", **facts: object) -> Finding:
-    """Say what works, but not as well as it could."""
+    """Return a finding of something that works, but not as well as it could."""
     return Finding(State.WARNING, text, remedy, facts)
 
 
 def broken(text: str, remedy: str = "", **facts: object) -> Finding:
-    """Say what does not work."""
+    """Return a finding of something that does not work."""
     return Finding(State.BROKEN, text, remedy, facts)
 
 
 def bad(named: bool, text: str, remedy: str = "", **facts: object) -> Finding:
-    """Say what does not work: broken if the user named it in an option, otherwise it may not be needed."""
+    """Return a finding: broken if the user named it in an option, otherwise a warning, as it may not be needed."""
     return broken(text, remedy, **facts) if named else warning(text, remedy, **facts)

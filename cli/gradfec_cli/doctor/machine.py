@@ -1,4 +1,4 @@
-"""Checks of what is on this machine: what is installed, the weights, the key, the kernel, the disk, a camera."""
+"""Checks of this machine: installed packages, weights, key, kernel, disk, camera."""
 
 from __future__ import annotations
 
@@ -27,18 +27,20 @@ FRONT_ENDS = {"litert": "gradfec_edge.frontend.litert_runtime", "tensorflow": "g
 DISTRIBUTIONS = {"litert": "ai-edge-litert", "tensorflow": "tensorflow"}
 LOAD_PATIENCE_S = 300  # for TensorFlow's import on a slow machine
 FIRST_FRAME_S = 15.0
-POLL_S = 0.1  # how soon a camera's own words are heard
+POLL_S = 0.1  # how soon a camera's warning is noticed
 LITTLE_SPACE_BYTES = 1e9
 COARSE_CLOCK_S = 0.001  # the edge paces its datagrams by the millisecond
 PLAUSIBLE_YEAR = 2025
 
 
 def versions() -> Finding:
-    """Compare Python and the packages that gradfec asks for with what is installed."""
+    """Compare the installed Python and packages with what gradfec needs."""
     try:
         asked = metadata("gradfec")
     except PackageNotFoundError:
-        return warning("gradfec is imported, but not installed", "pip install '.[litert]' in the clone of gradfec")
+        return warning(
+            "gradfec runs from its folder, but is not installed", "run pip install '.[litert]' in the clone of gradfec"
+        )
     python = platform.python_version()
     wrong = (
         [] if python in SpecifierSet(asked["Requires-Python"]) else [f"Python {python} ({asked['Requires-Python']})"]
@@ -46,12 +48,14 @@ def versions() -> Finding:
     needs = [need for need in map(Requirement, requires("gradfec") or []) if not need.marker or need.marker.evaluate()]
     wrong += filter(None, map(unmet, needs))
     if wrong:
-        return broken(f"not what gradfec {asked['Version']} asks for: {', '.join(wrong)}", "pip install gradfec again")
-    return ok(f"gradfec {asked['Version']}, Python {python}, and all {len(needs)} packages that it asks for")
+        return broken(
+            f"gradfec {asked['Version']} needs other versions: {', '.join(wrong)}", "pip install gradfec again"
+        )
+    return ok(f"gradfec {asked['Version']}, Python {python}, and all {len(needs)} packages that it needs")
 
 
 def unmet(need: Requirement) -> str:
-    """Say what is wrong with the installed version of a package; nothing if it will do."""
+    """Return what is wrong with the installed version of a package, or "" if it fits."""
     try:
         has = version(need.name)
     except PackageNotFoundError:
@@ -60,7 +64,7 @@ def unmet(need: Requirement) -> str:
 
 
 def runtime() -> Finding:
-    """Load what would run the network, in a process of its own: what is wrong may kill it."""
+    """Load the runtime in another process, because a broken one may kill it."""
     found = installed()
     if not found:
         return broken("neither LiteRT nor TensorFlow is installed", f"pip install 'gradfec[{LITERT}]'")
@@ -81,7 +85,9 @@ def runtime() -> Finding:
     if loaded.returncode:
         reason = loaded.stderr.strip().rpartition("\n")[2]
         if loaded.returncode < 0:
-            reason = f"killed by {signal.Signals(-loaded.returncode).name}; this CPU may lack what it was built for"
+            reason = (
+                f"killed by {signal.Signals(-loaded.returncode).name}; this CPU may lack instructions that it needs"
+            )
         return broken(f"{first} does not load: {reason}", f"pip install --force-reinstall {DISTRIBUTIONS[first]}")
     return ok(f"{names}; {first} is used")
 
@@ -91,7 +97,7 @@ def weights(network: Network, path: Path | None) -> Finding:
     from gradfec_host.weights import cache_path, open_weights
 
     if path is None and not cache_path(network).exists():
-        return warning(f"none at {cache_path(network)} yet: the first start fetches them, 100 MB", "gradfec weights")
+        return warning(f"none at {cache_path(network)} yet: the first start downloads them, 100 MB", "gradfec weights")
     try:
         store = open_weights(network, path)
         for name in store.names:
@@ -100,11 +106,11 @@ def weights(network: Network, path: Path | None) -> Finding:
         return broken(str(error))
     if not store.verified:
         return warning(f"{store.path}: readable, but not Keras's ImageNet weights", "gradfec weights --refresh")
-    return ok(f"{store.path}, {len(store.names)} arrays, every checksum right")
+    return ok(f"{store.path}, {len(store.names)} arrays, every checksum correct")
 
 
 def key(key_file: Path | None, folder: Path | None, insecure: bool) -> Finding:
-    """Read the key, or each edge's in a folder, as the daemons do."""
+    """Read the key, or all keys of a folder, as the daemons do."""
     from gradfec_cloud.access import key_source
     from gradfec_common.keys import INSECURE_WARNING
     from gradfec_host.key_files import key_path
@@ -114,31 +120,31 @@ def key(key_file: Path | None, folder: Path | None, insecure: bool) -> Finding:
     except GradfecError as error:
         return broken(str(error))
     if insecure:
-        return warning(INSECURE_WARNING, "gradfec keygen, and no --insecure")
+        return warning(INSECURE_WARNING, "run gradfec keygen, and leave out --insecure")
     where = str(folder) if folder else f"{key_path(key_file)}, which only its owner can read"
     ids = ", ".join(f"{one.label or 'id'} {number.hex()}" for number, one in keys.items())
     return ok(f"{ids}, in {where}")
 
 
 def port(listen: Endpoint, named: bool, answers: Callable[[], bool]) -> Finding:
-    """See whether a cloud could listen, or one with our key does already, which `answers` tells."""
+    """Check whether a cloud could listen, or one with our key already does; `answers` says so."""
     from gradfec_cloud.port import Port
 
     try:
         Port(listen).close()
     except GradfecError as error:
         if answers():
-            return ok(f"UDP port {listen.port}: gradfec-cloud, with this key, listens there")
+            return ok(f"UDP port {listen.port}: gradfec-cloud listens there, with this key")
         return bad(
             named,
             f"{error} (no gradfec-cloud with this machine's key answers there)",
-            f"what has it: ss -ulpn sport = :{listen.port}",
+            f"see what uses it: ss -ulpn sport = :{listen.port}",
         )
     return ok(f"UDP port {listen.port} is free: gradfec-cloud can listen there")
 
 
 def receive_buffer() -> Finding:
-    """Ask the kernel for as large a receive buffer as the cloud wants."""
+    """Ask the kernel for a receive buffer of the size that the cloud needs."""
     from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, grow_receive_buffer, small_buffer_hint
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
@@ -146,11 +152,11 @@ def receive_buffer() -> Finding:
     if granted < RECEIVE_BUFFER_BYTES:
         hint, _, _ = small_buffer_hint(granted).partition("; ")
         return warning(hint, f"on the cloud's machine: sysctl -w net.core.rmem_max={RECEIVE_BUFFER_BYTES}")
-    return ok(f"{granted >> 20} MiB, what a busy cloud wants")
+    return ok(f"{granted >> 20} MiB, as a busy cloud needs")
 
 
 def offload() -> Finding:
-    """See whether the kernel takes and gives many datagrams a system call."""
+    """Check whether the kernel sends and receives many datagrams a system call."""
     from gradfec_cloud.receive import batches_runs
     from gradfec_edge.udp import can_segment
 
@@ -159,27 +165,27 @@ def offload() -> Finding:
     missing = [name for name, there in has.items() if not there]
     if missing:
         return warning(
-            f"this kernel has no {' and no '.join(missing)}: each datagram costs a system call of its own",
-            "nothing needs it; Linux has them from 4.18 and 5.0 on",
+            f"this kernel has no {' and no '.join(missing)}: each datagram costs one system call",
+            "nothing depends on it; Linux 4.18 and 5.0 introduced them",
         )
     return ok("UDP_SEGMENT and UDP_GRO: many datagrams a system call")
 
 
 def netem() -> Finding:
-    """See whether the kernel could shape a link; the injector can anywhere."""
+    """Check whether the kernel could make a link bad; the injector can do so anywhere."""
     injector = "gradfec-netem makes a link bad without it"
     if shutil.which("tc", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
-        return warning(f"there is no tc, so no netem; {injector}", "for the kernel's own: install iproute2")
+        return warning(f"there is no tc, so no netem; {injector}", "to use the kernel's netem: install iproute2")
     if not has_module("sch_netem"):
         return warning(
             f"this kernel has no netem (sch_netem); {injector}",
-            "for the kernel's own: install the modules of the running kernel (Fedora: kernel-modules-extra)",
+            "to use it: install the modules of the running kernel (Fedora: kernel-modules-extra)",
         )
     return ok("tc and sch_netem are there")
 
 
 def has_module(name: str, root: Path = Path("/")) -> bool:
-    """Tell whether the running kernel has a module: loaded, built in, or as a file."""
+    """Return whether the running kernel has a module: loaded, built in, or as a file."""
     if (root / "sys" / "module" / name).exists():
         return True
     folder = root / "lib" / "modules" / platform.release()
@@ -188,7 +194,7 @@ def has_module(name: str, root: Path = Path("/")) -> bool:
 
 
 def clock() -> Finding:
-    """Look at the clock that the protocol counts by, and at the time of day, which it does not need."""
+    """Check the monotonic clock, which the protocol uses, and the time of day, which it does not need."""
     monotonic = time.get_clock_info("monotonic")
     if not monotonic.monotonic or monotonic.resolution > COARSE_CLOCK_S:
         return warning(
@@ -198,33 +204,35 @@ def clock() -> Finding:
     now = time.gmtime()
     if now.tm_year < PLAUSIBLE_YEAR:
         return warning(
-            f"the time of day is {time.strftime('%Y-%m-%d', now)}: of no matter to the protocol, but logs will be "
+            f"the time of day is {time.strftime('%Y-%m-%d', now)}: the protocol does not care, but logs will be "
             "misleading, and downloads of the weights may fail",
-            "set it, or let NTP do so: timedatectl set-ntp true",
+            "set it, or let NTP set it: timedatectl set-ntp true",
         )
-    return ok("the monotonic clock, all that the protocol needs, is fine; the time of day matters to logs alone")
+    return ok("the monotonic clock, which the protocol needs, is fine; the time of day matters only to logs")
 
 
 def disk(folder: Path, named: bool) -> Finding:
-    """See whether results could be written to a folder, and how much."""
+    """Check whether results can be written to a folder, and how much space is left."""
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        return bad(named, f"cannot write results to {folder}: {error.strerror}", "name another folder: --results")
+        return bad(named, f"cannot write results to {folder}: {error.strerror}", "choose another folder: --results")
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        return bad(named, f"cannot write results to {folder}: no folder that you may write to", "chown or chmod it")
+        return bad(
+            named, f"cannot write results to {folder}: it is not a folder that you can write to", "chown or chmod it"
+        )
     text = f"{free / 1e9:.1f} GB free for results in {folder.absolute()}"
     if free < LITTLE_SPACE_BYTES:
-        return warning(f"only {text}", "make room, or write --results elsewhere", free_bytes=free)
+        return warning(f"only {text}", "free space, or write --results elsewhere", free_bytes=free)
     return ok(text, free_bytes=free)
 
 
 def camera(src: str | None) -> Finding:
-    """Take one frame from a source; without one, only say which devices there are."""
+    """Take one frame from a source; without a source, only list the devices."""
     if src is None:
         devices = sorted(str(path) for path in Path("/dev").glob("video*"))
         there = f"there are {', '.join(devices)}" if devices else "there is no /dev/video*"
-        return ok(f"not tried: {there}; --camera takes a frame from one, or from a stream, video or folder")
+        return ok(f"not tried: {there}; --camera takes a frame from a device, stream, video or folder")
     from gradfec_edge.camera import open_source, without_password
 
     if (denied := no_permission(Path(src))) is not None:
@@ -243,13 +251,15 @@ def camera(src: str | None) -> Finding:
     shown = without_password(src)
     if frame is None:
         reason = warnings[0] if warnings else f"{shown} sent no frame in {FIRST_FRAME_S:.0f} s"
-        return broken(reason.partition("; trying")[0], "plug it in, or close what else uses it; ls -l /dev/video*")
+        return broken(
+            reason.partition("; trying")[0], "plug it in, or close other programs that use it; ls -l /dev/video*"
+        )
     height, width, _ = frame.image.shape
     return ok(f"{shown} sends frames of {width} x {height}")
 
 
 def no_permission(device: Path) -> Finding | None:
-    """Return what is wrong where a device exists that this user may not open."""
+    """Return a finding if the device exists, but this user may not open it."""
     if not device.is_char_device() or os.access(device, os.R_OK | os.W_OK):
         return None
     group = group_of(device)
@@ -260,7 +270,7 @@ def no_permission(device: Path) -> Finding | None:
 
 
 def group_of(path: Path) -> str:
-    """Return the name of the group that owns a file, or its number where that has none."""
+    """Return the name of the group that owns a file, or its number if it has no name."""
     try:
         return path.group()
     except KeyError:

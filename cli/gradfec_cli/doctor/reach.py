@@ -1,4 +1,4 @@
-"""Whether a cloud answers, and how well: a session by the edge's own protocol core, which asks for signs of life."""
+"""Check whether a cloud answers, and how well: open a session with the edge's own protocol core, and send pings."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from gradfec_host.processor import preferred_cipher
 
 PATIENCE_S = 5.0  # for the first answer: five hellos
 PING_EVERY_S = 0.05
-PING_TIMEOUT_S = 1.0  # a ping is lost that is not answered by then
-# One ping at a time, so that an answer is the last one's; hellos are repeated as often as pings time out.
+PING_TIMEOUT_S = 1.0  # a ping without an answer by then is lost
+# One ping at a time, so that each answer belongs to the last one. Hellos repeat at the same interval.
 LIMITS = EdgeLimits(
     keepalive_s=PING_EVERY_S,
     probe_after_s=PING_TIMEOUT_S,
@@ -32,22 +32,22 @@ LIMITS = EdgeLimits(
     lost_after_s=math.inf,
     bye_patience_s=0.5,
 )
-ROWS = 1  # a packet: any cut's tensor can be divided so
+ROWS = 1  # a packet; this fits any cut's tensor
 
 
 @dataclass
 class Visit:
-    """What came of calling at a cloud."""
+    """The result of a visit to a cloud."""
 
     entered: bool = False
     pings: int = 0
     round_trips_s: list[float] = field(default_factory=list)
     refusal: str = ""  # the cloud's own words
-    failure: str = ""  # this machine's, or those of one on the way
+    failure: str = ""  # an error from this machine, or from one on the way
 
     @property
     def authentic(self) -> bool:
-        """Whether a cloud that has the key has answered, be it with a refusal."""
+        """Whether a cloud with the key has answered, even if it refused."""
         return self.entered or bool(self.refusal)
 
 
@@ -59,11 +59,11 @@ def visit(
     pings: int,
     patience_s: float = PATIENCE_S,
 ) -> Visit:
-    """Enter a session, ask so many times for a sign of life, and leave."""
-    hello = new_hello(cut.id, ROWS, "gradfec doctor", preferred_cipher())
+    """Open a session, send `pings` pings, and leave."""
+    hello = new_hello(cut, ROWS, "gradfec doctor", preferred_cipher())
     with socket.socket(family, socket.SOCK_DGRAM) as opened:
         try:
-            opened.connect(address)  # so that the kernel tells when nobody listens there
+            opened.connect(address)  # so that the kernel reports if nobody listens there
             session = EdgeSession(hello, cut.network.head, key, os.urandom, time.monotonic(), LIMITS)
             return Caller(opened, session).call(pings, patience_s)
         except ConnectionRefusedError:
@@ -76,13 +76,12 @@ class Caller:
     """An EdgeSession on a connected, blocking socket."""
 
     def __init__(self, opened: socket.socket, session: EdgeSession) -> None:
-        """Call through `opened`."""
         self._socket, self._session = opened, session
         self._visit = Visit()
         self._asked_at = 0.0
 
     def call(self, pings: int, patience_s: float) -> Visit:
-        """Do the whole visit; OSError where the network will not have it."""
+        """Do the whole visit; OSError if a datagram cannot be sent."""
         visit, session = self._visit, self._session
         until = time.monotonic() + patience_s
         while not visit.refusal and len(visit.round_trips_s) < pings:
@@ -121,7 +120,7 @@ class Caller:
 
 
 def cloud(where: Endpoint, key: HandshakeKey, cut: Cut, pings: int) -> Finding:
-    """Call at a cloud and say how it went."""
+    """Visit a cloud, and return the finding."""
     try:
         family, address = resolve(where)
     except GradfecError as error:
@@ -130,38 +129,38 @@ def cloud(where: Endpoint, key: HandshakeKey, cut: Cut, pings: int) -> Finding:
 
 
 def has_cloud(where: Endpoint, key: HandshakeKey, cut: Cut) -> bool:
-    """Tell whether a cloud that has the key answers."""
+    """Return whether a cloud with the key answers."""
     return visit(*resolve(where), key, cut, pings=1, patience_s=2 * PING_TIMEOUT_S).authentic
 
 
 def judge(where: Endpoint, key: HandshakeKey, visit: Visit) -> Finding:
-    """Say what a visit means."""
+    """Turn a visit into a finding."""
     if visit.failure:
         return broken(
             f"cannot reach {where}: {visit.failure}",
-            f"start it there: gradfec-cloud --listen {where.port}; and check this machine's network",
+            f"start it there: gradfec-cloud --listen {where.port}; also check this machine's connection",
         )
     if visit.refusal:
         return broken(f"{where} refuses this edge: {visit.refusal}")
     if not visit.entered:
-        same = "runs with --insecure, too" if key.insecure else f"has the key {key.id.hex()} (strangers get no answer)"
+        same = "also runs with --insecure" if key.insecure else f"has the key {key.id.hex()} (strangers get no reply)"
         return broken(
             f"no answer from {where}",
-            f"check that gradfec-cloud, of this release, runs there, that it {same}, and that UDP to port {where.port} "
-            "passes the firewalls on the way",
+            f"check that gradfec-cloud, of this release, runs there, that it {same}, and that firewalls let UDP "
+            f"through to port {where.port}",
         )
     lost = visit.pings - len(visit.round_trips_s)
     facts: dict[str, object] = {"pings": visit.pings, "lost": lost}
     if not visit.round_trips_s:
-        return broken(f"{where} let this edge in, but answers none of {visit.pings} pings", "try again", **facts)
+        return broken(f"{where} accepted this edge, but answered none of {visit.pings} pings", "try again", **facts)
     times_ms = [1000 * time_s for time_s in visit.round_trips_s]
     low, middle, high = min(times_ms), median(times_ms), max(times_ms)
     facts["round_trip_ms"] = {"min": round(low, 3), "median": round(middle, 3), "max": round(high, 3)}
     text = f"{where} answers: round trip {low:.1f} / {middle:.1f} / {high:.1f} ms (min, median, max)"
     if lost:
         return warning(
-            f"{text}; {lost} of {visit.pings} pings lost, there or back",
-            "the edge's --protect FEC_A_B is made for that: choose A a third above the loss",
+            f"{text}; {lost} of {visit.pings} pings lost, on the way there or back",
+            "protect against it with the edge's --protect FEC_A_B: choose A a third above the loss",
             **facts,
         )
     return ok(f"{text}; none of {visit.pings} pings lost", **facts)

@@ -83,7 +83,8 @@ class Leases(Generic[T]):
             self._changed.wait_for(lambda: not self._open, max(wait_s, 0.0))
             if self._timer:
                 self._timer.cancel()
-        self._give_up([*self._open])
+            rest = [*self._open]
+        self._give_up(rest)
 
     def _watch(self) -> None:
         """Look after the oldest lease when it is overdue."""

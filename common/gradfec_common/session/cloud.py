@@ -8,7 +8,7 @@ carries them out: it alone counts datagrams and limits, and tells the shell.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from gradfec_common.seal import UNSEALED
 from gradfec_common.session.effects import Bite, Deliver, Effect, Say
 from gradfec_common.session.events import CloudLimits, Decided, Event, SessionEnded, SessionOpened
 from gradfec_common.session.greeter import Keys
+from gradfec_common.session.offer import Offer
 from gradfec_common.session.outbox import Outbox
 from gradfec_common.session.reception import Reception
 from gradfec_common.session.repeater import Repeater
@@ -30,7 +31,7 @@ from gradfec_common.session.sessions import Rows, Session, Sessions
 from gradfec_common.session.sketches import Sketches
 from gradfec_common.session.states import SessionEvent, SessionState
 from gradfec_common.session.tensors import Tensors
-from gradfec_common.session.unseal import alike, by_tensor, judge_symbols, open_symbols
+from gradfec_common.session.unseal import alike, by_tensor, open_symbols
 from gradfec_common.wire import Ack, Batch, Bye, Drop, Kind, Ping, Pong, Result, SketchPart, Welcome, message_body
 
 PONG, BYE = message_body(Pong()), message_body(Bye())
@@ -41,7 +42,7 @@ class CloudSessions:
 
     def __init__(
         self,
-        cut: Cut,
+        cuts: Sequence[Cut],
         deadline_s: float,
         keys: Keys,
         entropy: Entropy,
@@ -49,18 +50,17 @@ class CloudSessions:
         *,
         sketches: bool = False,
     ) -> None:
-        """Serve tensors of `cut`, each decided at the latest `deadline_s` after its first datagram.
+        """Serve tensors of `cuts`, each decided at the latest `deadline_s` after its first datagram.
 
         Edges come in with one of `keys`; `entropy` gives random bytes; `sketches` asks edges for some.
         """
         self.limits = limits or CloudLimits()
-        self.cut = cut
         self.deadline_s = deadline_s
         self.counts: Counter[str] = Counter()  # datagrams received, by fate: each adds one to exactly one
         self.bites: Counter[str] = Counter()  # how often each limit bit, by its name in CloudLimits
         self.leaving = False  # no session and no tensor begins any more
         welcome = Welcome(round(deadline_s * 1000), sketches)
-        self._reception = Reception(keys, cut, welcome, entropy, self.limits)
+        self._reception = Reception(keys, Offer(cuts), welcome, entropy, self.limits)
         self._sessions = Sessions(self.limits)
         self._tensors = Tensors(self.limits, deadline_s)
         self._repeater = Repeater(self.limits)
@@ -73,10 +73,9 @@ class CloudSessions:
     def receive(self, batch: Batch, now: float) -> None:
         """Take in datagrams of any bytes from anyone."""
         found = wire.sort_batch(batch)
-        for reason, rows in found.drops.items():
-            self.counts[reason.value] += len(rows)
+        self._count({reason.value: len(rows) for reason, rows in found.drops.items()})
         if len(found.welcomes):
-            self.counts[Drop.UNEXPECTED.value] += len(found.welcomes)
+            self._count({Drop.UNEXPECTED.value: len(found.welcomes)})
         for mine in alike(found.headers["session"]):
             self._receive_sealed(batch, found.sealed[mine], found.headers[mine], now)
         for row in found.hellos.tolist():  # last: an edge that asks for a new session besides will rather keep its own
@@ -203,13 +202,16 @@ class CloudSessions:
         """Take in what is in (m,) `rows` of a batch, all with the number of one session."""
         session = self._sessions.get(int(headers["session"][0]))
         if session is None:
-            self.counts[Drop.UNKNOWN_SESSION.value] += len(rows)
+            self._count({Drop.UNKNOWN_SESSION.value: len(rows)})
             return
         if not session.allowance.has_any(now):
-            self.counts[Drop.RATE_LIMIT.value] += len(rows)
+            self._count({Drop.RATE_LIMIT.value: len(rows)})
             self.bites["tensors_per_s"] += 1
             return
         is_symbol = headers["kind"] == Kind.SYMBOL
+        if is_symbol.all():  # mostly
+            self._receive_symbols(session, batch, rows, headers["counter"], now)
+            return
         if is_symbol.any():
             self._receive_symbols(session, batch, rows[is_symbol], headers["counter"][is_symbol], now)
         for row in rows[~is_symbol].tolist():
@@ -220,18 +222,13 @@ class CloudSessions:
     def _receive_symbols(
         self, session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any], now: float
     ) -> None:
-        opened = open_symbols(session, batch, rows, counters)
-        self.counts.update(opened.drops)
-        if not len(opened.rows):
-            return
-        self._hear(session, batch, opened.rows, opened.counters, now)
-        for number, headers, symbols in by_tensor(opened.bodies):
-            arrived = self._tensors.arrived(session.id, number)
-            judged = judge_symbols(headers, symbols, arrived, session.grid, self.cut.id)
-            self.counts.update(judged.drops)
-            if len(judged.headers):
-                fates, effects = self._tensors.collect(session.id, number, judged, now, leaving=self.leaving)
-                self.counts.update(fates)
+        for opened in open_symbols(session, batch, rows, counters):
+            self._count(opened.drops)
+            if len(opened.rows):
+                self._hear(session, batch, opened.rows, opened.counters, now)
+            for number, bodies in by_tensor(opened.bodies) if len(opened.rows) else ():
+                fates, effects = self._tensors.collect(session.id, number, bodies, now, leaving=self.leaving)
+                self._count(fates)
                 self._carry_out(effects)
 
     def _receive_message(self, session: Session, batch: Batch, row: int, now: float) -> str:
@@ -271,6 +268,10 @@ class CloudSessions:
             self._events.append(news)
 
     # --- effects ---
+
+    def _count(self, fates: Mapping[str, int]) -> None:
+        for fate, count in fates.items():
+            self.counts[fate] += count
 
     def _carry_out(self, effects: Iterable[Effect]) -> None:
         """Do what a part of the core asks for, in order."""

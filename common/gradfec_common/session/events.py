@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from gradfec_common.heads import Answer
+from gradfec_common.networks import Cut
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.sketch import Sketch
 from gradfec_common.wire import Result
@@ -18,25 +19,23 @@ class CloudLimits:
     sessions: int = 256
     sessions_per_key: int = 128  # so that one edge cannot take all the places
     session_idle_s: float = 30.0  # a session that is silent for longer ends
-    greeting_s: float = 5.0  # a hello is answered again, and its session kept unused, for so long
-    greetings: int = 4096  # hellos that are remembered, not to be answered to anyone else
-    hellos_per_s: float = 200.0  # authentic ones that are answered
+    greeting_s: float = 5.0  # for which a repeated hello gets its welcome again, and its unused session is kept
+    greetings: int = 4096  # hellos that are remembered, so that they are not answered to anyone else
+    hellos_per_s: float = 200.0  # authentic hellos that are answered
     hellos_per_s_and_address: float = 20.0
-    hello_burst_s: float = 2.0  # so many seconds' hellos may come at once
+    hello_burst_s: float = 2.0  # how many seconds' worth of hellos may come at once
     addresses: int = 1024  # whose hellos are counted
-    tensors_per_s: float = 5.0  # whose datagrams a session may send, besides twice those of each tensor answered
+    tensors_per_s: float = 5.0  # whose datagrams a session may send, in addition to twice those of each answered tensor
     tensors_per_session: int = 8  # tensors that are being collected; one more makes the oldest be decided
-    pending_tensors: int = (
-        64  # tensors that are decided and wait for the back-end; an equal share, at least 1, a session
-    )
-    reassembly_bytes: int = 512 * 2**20  # symbols that are held; an equal share a session
-    reorder_s: float = 0.03  # how much later a tensor's datagrams may come than its last one or the next tensor's
+    pending_tensors: int = 64  # with the back-end; an equal share for each session, at least 1
+    reassembly_bytes: int = 512 * 2**20  # of symbols that are held; an equal share for each session
+    reorder_s: float = 0.03  # for which a tensor's datagrams may come after its last one, or after the next tensor's
     answer_repeat_s: float = 0.1  # results and reports are repeated, at doubling intervals, until acknowledged
     answer_repeat_max_s: float = 0.8
     answer_stale_s: float = 3.0
     answers_per_session: int = 64
     tensor_window: int = 256  # how far a tensor's number may lie from the newest one of its session
-    sketch_bytes: int = 65_536  # of a sketch, of which a session has one at a time
+    sketch_bytes: int = 65_536  # of the newest sketch of a session
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,12 @@ class Decided:
     arrived: Reassembly
     complete: bool
     waited_s: float  # since its first datagram
+    cut: Cut
 
 
 @dataclass(frozen=True)
 class GivenUp:
-    """The edge awaits no answer any more for a tensor that was decided; `fail` it where its turn has not come."""
+    """The edge no longer waits for a tensor that was decided; hand it to `fail` if the back-end has not begun it."""
 
     session: int
     tensor: int
@@ -60,12 +60,13 @@ class GivenUp:
 
 @dataclass(frozen=True)
 class Finished:
-    """A tensor has been answered and its datagrams counted, once for each tensor that is answered."""
+    """A tensor is answered and its losses are counted: once for each tensor that is answered."""
 
     edge: str
     session: int
     tensor: int
     packets: dict[str, int]
+    datagrams: dict[str, int]
     result: Result
     answer: Answer
     latency_s: float  # from its first datagram to its answer
@@ -74,7 +75,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Sketched:
-    """An edge has told what it does with one of its tensors, which may or may not have come, and need not be true."""
+    """An edge shows what it does with one of its tensors. The tensor may not have come, and the sketch may be a lie."""
 
     session: int
     edge: str
@@ -84,7 +85,7 @@ class Sketched:
 
 @dataclass(frozen=True)
 class SessionOpened:
-    """An edge has come in."""
+    """An edge has used its new session."""
 
     session: int
     edge: str
@@ -93,7 +94,7 @@ class SessionOpened:
 
 @dataclass(frozen=True)
 class SessionEnded:
-    """A session is over; `reason` is idle, bye, leaving, or key removed."""
+    """A session is over; `reason` is `idle`, `bye`, `leaving` or `key removed`."""
 
     session: int
     edge: str

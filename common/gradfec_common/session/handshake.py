@@ -1,7 +1,8 @@
-"""The handshake: one hello, one welcome, and both sides have a session's secrets. docs/PROTOCOL.md specifies it.
+"""The handshake: one hello, one welcome, and both sides have the secrets of a session. docs/PROTOCOL.md specifies it.
 
-Both know a pre-shared key, which makes them authentic; fresh X25519 keys make what they derive secret from whoever
-learns that key later. What hello and welcome say to each other, their bodies, is opaque here.
+Both sides know a pre-shared key, which makes the two messages authentic. Fresh X25519 keys make the session's secrets
+independent of that key: somebody who learns it later cannot decrypt what was recorded. The bodies of hello and welcome
+are opaque here.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ HEADER_BYTES = 8  # magic, version, kind, flags, session u32
 PUBLIC_BYTES = 32  # an X25519 public key
 LENGTH_BYTES = 2  # u16 in front of a hello's body, inside what is sealed
 
-# A hello is padded to the longest welcome: a forger of addresses gets no more bytes out of a cloud than he puts in.
+# A hello is padded to the longest welcome, so that a forged address never receives more bytes than the forger sent.
 HELLO_BYTES = 512
 HELLO_CLEAR_BYTES = HEADER_BYTES + ID_BYTES + PUBLIC_BYTES  # header, key id, the edge's public key
 HELLO_SEALED_BYTES = HELLO_BYTES - HELLO_CLEAR_BYTES - TAG_BYTES
@@ -37,16 +38,16 @@ WELCOME_NONCE = bytes(NONCE_BYTES)  # its key seals this one welcome
 
 
 class HandshakeKey:
-    """A pre-shared key with all that can be derived from it beforehand.
+    """A pre-shared key, with everything that can be derived from it in advance.
 
-    Its hellos are sealed under one key with random nonces, so that 2^32 of them may be sent: then two of them share a
-    nonce with a probability of 2^-33, and the two would tell how their bodies differ (NIST SP 800-38D, section 8.3).
+    One key seals all its hellos, with random nonces. After 2^32 hellos, two of them share a nonce with a probability of
+    2^-33; such a pair would reveal how the two bodies differ (NIST SP 800-38D, section 8.3).
     """
 
     def __init__(self, key: Key, label: str = "") -> None:
-        """Derive the key that seals hellos; `label` is what its one edge is called, if it is one edge's."""
+        """Derive the key that seals hellos; `label` names the edge, if the key belongs to one edge only."""
         self.id, self.label = key.id, label
-        self.insecure = key == INSECURE_KEY  # nobody is kept out
+        self.insecure = key == INSECURE_KEY  # everybody has it
         self._psk = key.secret
         self._hello_aead = ChaCha20Poly1305(hkdf.expand(key.root, "hello"))
 
@@ -83,7 +84,7 @@ class HandshakeKey:
 
 @dataclass(frozen=True, repr=False)
 class Schedule:
-    """What is derived from a handshake: the welcome's key, and the secret of each direction."""
+    """The keys that follow from a handshake: one that seals the welcome, and the secret of each direction."""
 
     welcome_aead: ChaCha20Poly1305
     edge_to_cloud: bytes
@@ -101,7 +102,7 @@ class Established:
 
 
 class EdgeHandshake:
-    """An edge's side of one handshake. To be dropped once it is over: it holds what the session's secrecy rests on."""
+    """An edge's side of one handshake. Drop it when it is over: the secrecy of the session rests on its private key."""
 
     def __init__(self, key: HandshakeKey, body: bytes, entropy: Entropy) -> None:
         """Draw a key and make the hello, which is repeated unchanged until answered; ValueError for too long a body."""
@@ -128,7 +129,7 @@ class EdgeHandshake:
 
 @dataclass(frozen=True)
 class AuthenticHello:
-    """A hello that someone who has the key has made: now, or earlier, for it may have been recorded and replayed."""
+    """A hello that somebody with the key has made. It may be old: recorded, and replayed by somebody else."""
 
     key: HandshakeKey
     body: bytes
@@ -136,12 +137,12 @@ class AuthenticHello:
 
     @property
     def public(self) -> bytes:
-        """The edge's X25519 key: no two hellos of an honest edge have the same."""
+        """The edge's X25519 key, another one in each hello of an honest edge."""
         return self.datagram[HELLO_CLEAR_BYTES - PUBLIC_BYTES : HELLO_CLEAR_BYTES]
 
 
 def read_hello(datagram: bytes, keys: Mapping[bytes, HandshakeKey]) -> AuthenticHello | Drop:
-    """Read a hello with one of `keys`, by their ids; never raises. A forged one costs a look-up and one opening."""
+    """Read a hello with one of `keys`, by their ids; never raises. A forged hello costs one look-up and one opening."""
     if len(datagram) != HELLO_BYTES:
         return Drop.BAD_LENGTH
     key = keys.get(datagram[HEADER_BYTES:][:ID_BYTES])
@@ -156,8 +157,8 @@ def answer_hello(
 ) -> tuple[bytes, Established] | None:
     """Return the welcome that opens `session`, or refuses with 0, and what it establishes.
 
-    None where the edge's public key is one that makes no secret, which no honest edge sends. ValueError for a body of
-    over 456 bytes.
+    None where the edge's public key is one of the few that make no secret: no honest edge sends one. ValueError for a
+    body of over 456 bytes.
     """
     if len(body) > MAX_WELCOME_BODY_BYTES:
         raise ValueError(f"a welcome's body has {MAX_WELCOME_BODY_BYTES} bytes at most, not {len(body)}")
@@ -176,12 +177,12 @@ def _header(kind: Kind, session: int) -> bytes:
 
 
 def _is(kind: Kind, datagram: bytes) -> bool:
-    """Tell whether a datagram claims to be of a kind; its flags are ignored, though authentic."""
+    """Return whether a datagram claims to be of a kind, whatever its flags."""
     return datagram[:3] == bytes([MAGIC, VERSION, kind])
 
 
 def _shared_secret(private: X25519PrivateKey, public: bytes) -> bytes | None:
-    """Return what X25519 makes of two keys; None for all zeros, as from points of low order (RFC 7748, section 6.1)."""
+    """Return the X25519 secret of two keys; None if it is all zeros, as points of low order give (RFC 7748, 6.1)."""
     try:
         return private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:  # the library refuses all zeros

@@ -1,4 +1,8 @@
-"""Sketches on their way in, in parts, of which some may be lost: one of a session at a time."""
+"""Sketches at the cloud: parts are kept until a sketch is whole, one sketch of a session at a time.
+
+A sketch is an ornament. Its parts are sent once, nothing waits for it, and one lost part means that this sketch is not
+shown; the next one comes a second later.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,23 @@ from dataclasses import dataclass, field
 from gradfec_common.session.effects import Bite, Effect
 from gradfec_common.session.events import CloudLimits, Sketched
 from gradfec_common.session.sessions import Session
-from gradfec_common.sketch import join_parts, read_sketch
+from gradfec_common.sketch import read_sketch
 from gradfec_common.wire import Drop, SketchPart
 
 
 @dataclass
 class PartialSketch:
-    """The parts of a session's newest sketch, by index, until there are enough."""
+    """The newest sketch of a session, as far as it has come."""
 
     tensor: int = -1
-    n: int = 0
-    k: int = 0
-    length: int = 0  # of each part
-    parts: dict[int, bytes] = field(default_factory=dict)
-    done: bool = False
+    parts: int = 0
+    data: dict[int, bytes] = field(default_factory=dict)  # by part; empty again once the sketch is whole
+    whole: bool = False
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of parts that are held."""
+        return sum(map(len, self.data.values()))
 
 
 class Sketches:
@@ -28,8 +35,7 @@ class Sketches:
 
     def __init__(self, limits: CloudLimits, *, wanted: bool) -> None:
         """Drop all parts where sketches are not `wanted`."""
-        self.wanted = wanted
-        self._limits = limits
+        self._limits, self._wanted = limits, wanted
         self._newest: dict[int, PartialSketch] = {}  # by session
 
     def end(self, session: int) -> None:
@@ -38,31 +44,28 @@ class Sketches:
 
     def receive_part(self, session: Session, part: SketchPart) -> tuple[str, list[Effect]]:
         """Keep a part; return its fate, and effects."""
-        if not self.wanted:
+        if not self._wanted:
             return Drop.UNEXPECTED.value, []
-        if not (1 <= part.k <= part.n and part.index < part.n and part.data):
+        if part.part >= part.parts or not part.data:
             return Drop.BAD_MESSAGE.value, []
         sketch = self._newest.get(session.id, PartialSketch())
         if part.tensor < sketch.tensor:
             return Drop.LATE.value, []
-        if part.k * len(part.data) > self._limits.sketch_bytes:
-            return Drop.MEMORY_LIMIT.value, [Bite("sketch_bytes")]
         if part.tensor > sketch.tensor:
-            sketch = self._newest[session.id] = PartialSketch(part.tensor, part.n, part.k, len(part.data))
-        if (part.n, part.k, len(part.data)) != (sketch.n, sketch.k, sketch.length):
+            sketch = PartialSketch(part.tensor, part.parts)
+        if sketch.held_bytes + len(part.data) > self._limits.sketch_bytes:
+            return Drop.MEMORY_LIMIT.value, [Bite("sketch_bytes")]
+        if part.parts != sketch.parts:
             return Drop.CONFLICT.value, []
-        if part.index in sketch.parts:
+        if sketch.whole or part.part in sketch.data:
             return Drop.DUPLICATE.value, []
-        if sketch.done:
-            return "sketch", []
-        sketch.parts[part.index] = part.data
-        return self._finish(session, sketch) if len(sketch.parts) == sketch.k else ("sketch", [])
+        self._newest[session.id] = sketch
+        sketch.data[part.part] = part.data
+        return self._finish(session, sketch) if len(sketch.data) == sketch.parts else ("sketch", [])
 
     def _finish(self, session: Session, partial: PartialSketch) -> tuple[str, list[Effect]]:
-        whole = join_parts(partial.parts, partial.n, partial.k)
-        partial.done = True
-        partial.parts.clear()
-        sketch = read_sketch(whole, session.grid.count)
+        sketch = read_sketch(b"".join(data for _, data in sorted(partial.data.items())), session.grid.count)
+        partial.data, partial.whole = {}, True
         if sketch is None:
             return Drop.BAD_MESSAGE.value, []
         return "sketch", [Sketched(session.id, session.edge, partial.tensor, sketch)]

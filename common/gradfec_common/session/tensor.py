@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from gradfec_common.heads import Answer
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.events import Finished
@@ -40,6 +41,7 @@ class SessionTensors:
 
     session: int
     edge: str
+    cut: Cut
     grid: PacketGrid
     window: NumberWindow
     tensors: dict[int, Tensor] = field(default_factory=dict)
@@ -60,9 +62,9 @@ class SessionTensors:
         tensor = self.tensors[number]
         result, answer, report = tensor.result, tensor.answer, tensor.report
         assert result is not None and answer is not None and report is not None, "FINISHED has all"  # noqa: S101
-        packets = packet_counts(tensor.arrived, result, report)
+        packets, datagrams = packet_counts(tensor.arrived, result), datagram_counts(tensor.arrived, report)
         latency_s, bursts = tensor.latency_s, report.bursts
-        return Finished(self.edge, self.session, number, packets, result, answer, latency_s, bursts)
+        return Finished(self.edge, self.session, number, packets, datagrams, result, answer, latency_s, bursts)
 
 
 def report_on(number: int, arrived: Reassembly) -> Report:
@@ -70,15 +72,21 @@ def report_on(number: int, arrived: Reassembly) -> Report:
     return Report(number, arrived.sent, arrived.received, arrived.lost_bursts(), arrived.map())
 
 
-def packet_counts(arrived: Reassembly, result: Result, report: Report) -> dict[str, int]:
-    """Return a tensor's packet counts under the names of the results files."""
+def packet_counts(arrived: Reassembly, result: Result) -> dict[str, int]:
+    """Return a tensor's counts of packets under the names of the results files."""
     return {
         "total": arrived.grid.count,
         "dropped_by_plan": arrived.grid.count - arrived.kept,
-        "parity": arrived.sent - arrived.kept,
-        "sent": arrived.sent,
-        "received": report.received,
-        "lost": arrived.sent - report.received,
         "recovered": result.recovered,
         "missing": result.missing,
+    }
+
+
+def datagram_counts(arrived: Reassembly, report: Report) -> dict[str, int]:
+    """Return a tensor's counts of datagrams under the names of the results files."""
+    return {
+        "sent": arrived.sent,
+        "parity": arrived.parity,
+        "received": report.received,
+        "lost": arrived.sent - report.received,
     }

@@ -8,18 +8,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from gradfec_common import wire
 from gradfec_common.heads import Answer
-from gradfec_common.reassembly import Reassembly
+from gradfec_common.reassembly import Reassembly, judge
 from gradfec_common.session.effects import Bite, Deliver, Effect
 from gradfec_common.session.events import CloudLimits, Decided, GivenUp
 from gradfec_common.session.sessions import Session
 from gradfec_common.session.states import TensorEvent, TensorState
 from gradfec_common.session.tensor import SessionTensors, Tensor, report_on
 from gradfec_common.session.timers import Timers
-from gradfec_common.session.unseal import Headers, Judged
 from gradfec_common.session.window import NumberWindow
-from gradfec_common.wire import Drop, Result
+from gradfec_common.wire import Bytes, Drop, Report, Result
 
 
 class Tensors:
@@ -58,7 +56,7 @@ class Tensors:
     def begin(self, session: Session) -> None:
         """Give a session its share: its edge uses it."""
         window = NumberWindow(self._limits.tensor_window)
-        self._sessions[session.id] = SessionTensors(session.id, session.edge, session.grid, window)
+        self._sessions[session.id] = SessionTensors(session.id, session.edge, session.cut, session.grid, window)
 
     def end(self, session: int) -> list[Effect]:
         """Let go of a session and its tensors; what was answered stays recorded."""
@@ -75,28 +73,42 @@ class Tensors:
 
     # --- datagrams ---
 
-    def arrived(self, session: int, number: int) -> Reassembly | None:
-        """Return what has arrived of a tensor, None where it is not open."""
-        tensor = self._sessions[session].tensors.get(number)
-        return tensor.arrived if tensor else None
-
     def collect(
-        self, session: int, number: int, symbols: Judged, now: float, *, leaving: bool
-    ) -> tuple[Counter[str], list[Effect]]:
-        """Take in symbols of one tensor, at least one; return their fates, and effects. `leaving`: open no tensor."""
+        self, session: int, number: int, bodies: Bytes, now: float, *, leaving: bool
+    ) -> tuple[dict[str, int], list[Effect]]:
+        """Take in (m, bytes) bodies of one tensor, at least one; return their fates, and effects.
+
+        `leaving`: open no tensor.
+        """
         mine, effects = self._sessions[session], list[Effect]()
+        fates: dict[str, int] = {}
         tensor: Tensor | Drop | None = mine.tensors.get(number)
         if tensor is None:
-            tensor, effects = self._open(mine, number, symbols.headers, now, leaving=leaving)
+            drops, good = judge(bodies, mine.grid)
+            fates = {reason.value: count for reason, count in drops.items()}
+            if not good.any():
+                return fates, effects
+            bodies = bodies[good]
+            tensor, effects = self._open(mine, number, bodies[0].tobytes(), now, leaving=leaving)
         if isinstance(tensor, Drop):
-            return Counter({tensor.value: len(symbols.headers)}), effects
-        if tensor.state is TensorState.CLOSED:
-            return Counter({Drop.LATE.value: len(symbols.headers)}), effects
-        arrived, collecting = tensor.arrived, tensor.state is TensorState.COLLECTING
+            fates[tensor.value] = len(bodies)
+        elif tensor.state is TensorState.CLOSED:
+            fates[Drop.LATE.value] = len(bodies)
+        else:
+            more, then = self._add(mine, number, tensor, bodies, now)
+            fates = {fate: fates.get(fate, 0) + more.get(fate, 0) for fate in {**fates, **more}}
+            effects += then
+        return fates, effects
+
+    def _add(
+        self, mine: SessionTensors, number: int, tensor: Tensor, bodies: Bytes, now: float
+    ) -> tuple[dict[str, int], list[Effect]]:
+        """Add bodies to an open tensor; return their fates, and effects."""
+        arrived, collecting, effects = tensor.arrived, tensor.state is TensorState.COLLECTING, list[Effect]()
         before = arrived.received
-        drops = arrived.add(symbols.headers, symbols.symbols, expected=symbols.expected)
-        fates = Counter({reason.value: count for reason, count in drops.items()})
-        fates["collected" if collecting else "surplus"] += arrived.received - before
+        drops = arrived.add(bodies)
+        fates = {reason.value: count for reason, count in drops.items()}
+        fates["collected" if collecting else "surplus"] = arrived.received - before
         if collecting and arrived.complete:
             effects += self._decide(mine, number, now)
         if arrived.all_arrived:
@@ -108,21 +120,21 @@ class Tensors:
     # --- opening ---
 
     def _open(
-        self, mine: SessionTensors, number: int, headers: Headers, now: float, *, leaving: bool
+        self, mine: SessionTensors, number: int, body: bytes, now: float, *, leaving: bool
     ) -> tuple[Tensor | Drop, list[Effect]]:
-        """Begin to collect a tensor, if its number may begin and it is within every limit."""
+        """Begin to collect a tensor, of which there is a body, if its number may begin and it is within every limit."""
         if (reason := mine.window.refusal(number)) is not None:
             return reason, []
         if leaving:
             return Drop.LEAVING, []
-        has_memory, effects = self._make_room(mine, int(headers["sent"][0]) * _symbol_bytes(mine), now)
+        has_memory, effects = self._make_room(mine, Reassembly.bytes_for(body), now)
         if not has_memory:
             return Drop.MEMORY_LIMIT, effects
         has_place, more = self._make_place(mine, number, now)
         effects += more
         if not has_place:
             return Drop.TENSOR_LIMIT, effects
-        tensor = mine.tensors[number] = Tensor(Reassembly(headers[0], mine.grid), now)
+        tensor = mine.tensors[number] = Tensor(Reassembly(body, mine.grid), now)
         self.fates["opened"] += 1
         self._close_at(mine, number, now + self._deadline_s)
         if mine.window.begin(number):
@@ -176,7 +188,8 @@ class Tensors:
         mine.pending += 1
         self._pending += 1
         arrived = tensor.arrived
-        return [Decided(mine.session, number, arrived.handed_over(), arrived.complete, now - tensor.first_at)]
+        waited_s = now - tensor.first_at
+        return [Decided(mine.session, number, arrived.handed_over(), arrived.complete, waited_s, mine.cut)]
 
     def answer(self, decided: Decided, result: Result, answer: Answer, now: float) -> list[Effect]:
         """Take back the answer for a decided tensor, which `result` says; drop it if its edge does not await it."""
@@ -227,7 +240,7 @@ class Tensors:
         report = self._report(number, tensor)
         return [*effects, Deliver(mine.session, report, now), *self._finish_if_done(mine, number)]
 
-    def _report(self, number: int, tensor: Tensor) -> wire.Report:
+    def _report(self, number: int, tensor: Tensor) -> Report:
         tensor.move(TensorEvent.CLOSE)
         tensor.report = report_on(number, tensor.arrived)
         self._timers.call_off(tensor.timer)
@@ -262,7 +275,3 @@ class Tensors:
         self._timers.call_off(mine.tensors.pop(number).timer)
         self.fates[fate] += 1
         mine.window.finish(number)
-
-
-def _symbol_bytes(mine: SessionTensors) -> int:
-    return wire.PLACE_BYTES + mine.grid.size

@@ -7,7 +7,7 @@ import itertools
 from typing import Generic, TypeVar
 
 NEVER = -1  # the ticket of nothing
-SLACK = 16  # places in the heap of things that were called off, besides as many as there are others
+SLACK = 8  # places in the heap of things that were called off, besides as many as there are others
 
 Thing = TypeVar("Thing")
 

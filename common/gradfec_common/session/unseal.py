@@ -6,7 +6,6 @@ what it says. Each step drops what it does not let pass under a named reason.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -14,68 +13,53 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common import wire
-from gradfec_common.packets import PacketGrid
-from gradfec_common.reassembly import Reassembly, judge
 from gradfec_common.replay import Verdict
 from gradfec_common.seal import UNSEALED
 from gradfec_common.session.sessions import Rows, Session
 from gradfec_common.wire import Batch, Drop
+from gradfec_common.wire.symbol import FIXED_BYTES, read_headers
 
-Headers = npt.NDArray[Any]  # SYMBOL_HEADER records
+MIN_SYMBOL_BYTES = wire.SEAL_BYTES + FIXED_BYTES  # a datagram that carries symbols is longer
 
 
 class Opened(NamedTuple):
-    """Symbols that are authentic and new: their (m,) rows of the batch and counters, their (m, length) bodies."""
+    """Symbols that are authentic and new: their (m,) rows of the batch and counters, their (m, bytes) bodies."""
 
     rows: Rows
     counters: npt.NDArray[Any]
     bodies: wire.Bytes
-    drops: Counter[str]  # the others, by fate
+    drops: dict[str, int]  # the others, by fate
 
 
-class Judged(NamedTuple):
-    """Symbols of one tensor that may be true: (m,) headers, (m, length) symbols."""
+def open_symbols(session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any]) -> Iterator[Opened]:
+    """Open the symbols of a session in (m,) `rows` of a batch, with their counters, those of one length at a time.
 
-    headers: Headers
-    symbols: wire.Bytes
-    expected: bool  # whether the headers say only what is known already: see `Reassembly.expects`
-    drops: Counter[str]  # the others, by fate
+    All datagrams of a tensor have the same length, so mostly that is all of them.
+    """
+    for mine in alike(batch.lengths[rows]):
+        yield _open_alike(session, batch, rows[mine], counters[mine])
 
 
-def open_symbols(session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any]) -> Opened:
-    """Open the symbols of a session in (m,) `rows` of a batch, with their counters."""
-    drops: Counter[str] = Counter()
-    length = wire.OVERHEAD_BYTES + session.grid.size
-    fits = batch.lengths[rows] == length
-    if not fits.all():
-        drops[Drop.BAD_LENGTH.value] += int((~fits).sum())
-        rows, counters = rows[fits], counters[fits]
+def _open_alike(session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any]) -> Opened:
+    length = int(batch.lengths[rows[0]])
+    if length <= MIN_SYMBOL_BYTES:
+        none = np.empty((0, 0), np.uint8)
+        return Opened(rows[:0], counters[:0], none, {Drop.BAD_LENGTH.value: len(rows)})
     whole = batch.buffer if len(rows) == len(batch.buffer) else batch.buffer[rows]
     bodies, verdicts = session.opener.open(whole[:, :length])
+    drops: dict[str, int] = {}
     good = verdicts == Verdict.OK
     if not good.all():
-        drops += Counter({reason.value: int((verdicts == verdict).sum()) for verdict, reason in UNSEALED.items()})
+        drops |= {reason.value: int((verdicts == verdict).sum()) for verdict, reason in UNSEALED.items()}
         rows, counters, bodies = rows[good], counters[good], bodies[good]
     return Opened(rows, counters, bodies, drops)
 
 
-def by_tensor(bodies: wire.Bytes) -> Iterator[tuple[int, Headers, wire.Bytes]]:
-    """Yield the number, headers and symbols of each tensor of which there are some in (m, length) bodies."""
-    headers, symbols = wire.read_symbols(bodies)
-    for mine in alike(headers["tensor"]):
-        yield int(headers["tensor"][mine][0]), headers[mine], symbols[mine]
-
-
-def judge_symbols(
-    headers: Headers, symbols: wire.Bytes, arrived: Reassembly | None, grid: PacketGrid, split_id: int
-) -> Judged:
-    """Judge symbols of one tensor, of which `arrived` is there already, by what each says."""
-    if arrived is not None and arrived.expects(headers):
-        return Judged(headers, symbols, True, Counter())
-    good, drops = judge(headers, grid, split_id)
-    if drops:
-        headers, symbols = headers[good], symbols[good]
-    return Judged(headers, symbols, False, Counter({reason.value: count for reason, count in drops.items()}))
+def by_tensor(bodies: wire.Bytes) -> Iterator[tuple[int, wire.Bytes]]:
+    """Yield the number of each tensor of which there are some in (m, bytes) bodies, and those."""
+    numbers = read_headers(bodies)["tensor"]
+    for mine in alike(numbers):
+        yield int(numbers[mine][0]), bodies[mine]
 
 
 def alike(keys: npt.NDArray[Any]) -> Iterator[Rows | slice]:

@@ -1,4 +1,4 @@
-"""Networks' weights: where they are kept, how they are verified, and how they are fetched."""
+"""Networks' weights: their cache, their verification and their download."""
 
 from __future__ import annotations
 

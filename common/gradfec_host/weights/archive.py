@@ -1,7 +1,7 @@
 """gradfec's own weights file: an uncompressed .npz, `conv1_conv/kernel.npy` and so on, written whole or not at all.
 
-Beside the arrays it holds `gradfec.json`: the route by which they came, how they were verified, and the SHA-256 of each
-as it was written. numpy.load opens it too. Nothing in it is ever unpickled.
+Besides the arrays, it holds `gradfec.json`: where they came from, how they were verified, and the SHA-256 of each one.
+numpy.load opens the file too. Nothing in it is ever unpickled.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NPY_VERSION = (1, 0)
 
 @dataclass
 class Archive:
-    """What an archive says about itself, and its arrays: `read[name]()` returns one, not yet verified."""
+    """An archive's description and its arrays: `read[name]()` returns one, not verified yet."""
 
     route: str
     verification: Verification
@@ -41,7 +41,7 @@ class Archive:
 def open_archive(path: Path, network: Network) -> Archive | None:
     """Open the archive of a network's weights at `path`, or return None for another kind of file.
 
-    ValueError where it contradicts itself, or holds arrays of another network.
+    ValueError if it contradicts itself, or holds arrays of another network.
     """
     if not (path.is_file() and zipfile.is_zipfile(path)):
         return None
@@ -61,7 +61,7 @@ def open_archive(path: Path, network: Network) -> Archive | None:
 
 
 def _read_npy(file: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Read one .npy member; its header must say `shape` before anything is sized from it."""
+    """Read one .npy member; check that its header says `shape` before anything is sized from it."""
     with file.open(f"{name}.npy") as member:
         if np.lib.format.read_magic(member) != NPY_VERSION:  # type: ignore[no-untyped-call]
             raise ValueError("not a .npy array of version 1.0")
@@ -72,10 +72,9 @@ def _read_npy(file: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> NDArr
 
 
 class ArchiveWriter:
-    """Adds arrays, and last what is known about them, so that an archive that has `gradfec.json` has everything."""
+    """Adds arrays, and `gradfec.json` last, so an archive that has this file is complete."""
 
     def __init__(self, file: zipfile.ZipFile) -> None:
-        """Write to `file`, which `replace_archive` opens and puts in place."""
         self._file = file
         self.digests: dict[str, str] = {}
 
@@ -87,14 +86,14 @@ class ArchiveWriter:
         self.digests[name] = sha256(array)
 
     def finish(self, route: str, verification: Verification) -> None:
-        """Add where the arrays came from and how they were verified."""
+        """Add where the arrays came from, and how they were verified."""
         about = {"version": VERSION, "route": route, "verification": verification.name, "sha256": self.digests}
         self._file.writestr(zipfile.ZipInfo(ABOUT), json.dumps(about, indent=1))
 
 
 @contextlib.contextmanager
 def replace_archive(target: Path) -> Iterator[ArchiveWriter]:
-    """Write an archive beside `target`, which it replaces only when it is complete and on disk."""
+    """Write an archive next to `target`, and replace `target` once the archive is complete and on disk."""
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

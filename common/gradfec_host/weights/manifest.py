@@ -1,4 +1,4 @@
-"""What a network's known weights are: every array's name, shape and SHA-256, shipped as NETWORK.tsv."""
+"""A network's known weights: every array's name, shape and SHA-256, shipped as NETWORK.tsv."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from numpy.typing import NDArray
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Network
 
-# MD5 of the file of ResNet-50's weights that Keras publishes, by which Keras itself verifies it
-# (keras/src/applications/resnet.py). Its arrays need not be bit for bit those of the older publication from which the
-# manifest was made; either is Keras's own.
+# MD5 of ResNet-50's weights as Keras publishes them; Keras itself checks it (keras/src/applications/resnet.py). The
+# manifest was made from an older publication, whose arrays may differ in single bits. Both are Keras's own.
 PUBLISHED_MD5 = "2cb95161c43110f7111970584f804107"
 
 
 class Verification(enum.Enum):
-    """How weights are known to be Keras's ImageNet weights."""
+    """How we know that weights are Keras's ImageNet weights."""
 
     ARRAYS = "every array has its pinned SHA-256"
-    FILE = "the file they came from has the hash that Keras publishes"
+    FILE = "the file has the hash that Keras publishes"
     NONE = "not Keras's values, accepted with --unverified"
 
 
 @dataclass(frozen=True)
 class Pinned:
-    """What one array of the known weights must be."""
+    """The expected shape and SHA-256 of one array."""
 
     shape: tuple[int, ...]
     sha256: str
@@ -56,7 +55,7 @@ def sha256(array: NDArray[np.float32]) -> str:
 
 
 def is_published(path: Path) -> bool:
-    """Tell whether the file at `path` is the one that Keras publishes."""
+    """Return whether the file at `path` is the one that Keras publishes."""
     if not path.is_file():
         return False
     digest = hashlib.md5(usedforsecurity=False)

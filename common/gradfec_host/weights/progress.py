@@ -1,4 +1,4 @@
-"""Show how a fetch gets on: a bar on a terminal, a line a step elsewhere. Always on stderr."""
+"""Show the progress of a download on stderr: a bar on a terminal, otherwise lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradfec_host.weights.store import Progress
 
 @contextlib.contextmanager
 def show_progress() -> Iterator[Progress]:
-    """Yield the `progress` argument of `ensure_weights` that shows itself to the user."""
+    """Yield a `progress` argument for `ensure_weights` that shows the progress to the user."""
     log = logs.handler()
     if not sys.stderr.isatty() or (log and log.form == logs.JSON):
         yield _Lines()
@@ -34,7 +34,7 @@ def show_progress() -> Iterator[Progress]:
 
 
 class _Lines:
-    """Print a line when a step begins, and at each quarter of it."""
+    """Print a line when a step starts, and at each quarter of it."""
 
     def __init__(self) -> None:
         self._said: tuple[str, int] | None = None

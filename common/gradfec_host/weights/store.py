@@ -17,9 +17,9 @@ from gradfec_host.weights.archive import open_archive, replace_archive
 from gradfec_host.weights.formats import Read, open_arrays
 from gradfec_host.weights.manifest import Verification, is_published, pinned, sha256
 
-Progress = Callable[[str, int, "int | None"], None]  # (what is being done, bytes done, bytes in all if known)
+Progress = Callable[[str, int, "int | None"], None]  # (step, bytes done, bytes in total if known)
 
-# What an unreadable, truncated or hostile file makes zipfile, h5py, json and numpy raise.
+# The exceptions of zipfile, h5py, json and numpy for an unreadable, truncated or hostile file.
 DAMAGE = (
     OSError, EOFError, KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError, NotImplementedError,
     zipfile.BadZipFile,
@@ -27,18 +27,18 @@ DAMAGE = (
 
 
 def gradfec_home() -> Path:
-    """Return where gradfec keeps what it fetches: $GRADFEC_HOME, else the platform's cache directory."""
+    """Return the directory for downloads: $GRADFEC_HOME, or the platform's cache directory."""
     home = os.environ.get("GRADFEC_HOME")
     return Path(home).expanduser() if home else platformdirs.user_cache_path("gradfec", appauthor=False)
 
 
 def cache_path(network: Network) -> Path:
-    """Return where a network's weights are cached, whether or not they are there yet."""
+    """Return the path of a network's cached weights, which may not exist yet."""
     return gradfec_home() / "weights" / f"{network.name}-imagenet.npz"
 
 
 class WeightStore:
-    """A network's arrays by layer, read and verified one by one as they are asked for."""
+    """A network's arrays by layer, read and verified one by one on request."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class WeightStore:
         route: str,
         verification: Verification,
     ) -> None:
-        """Offer the arrays that `digests` names, each of which must have the SHA-256 given there."""
+        """Offer the arrays that `digests` lists with their SHA-256."""
         self.network = network
         self.path = path
         self.route = route
@@ -64,13 +64,13 @@ class WeightStore:
 
     @property
     def verified(self) -> bool:
-        """Tell whether these are known to be Keras's ImageNet weights."""
+        """Whether these are known to be Keras's ImageNet weights."""
         return self.verification is not Verification.NONE
 
     def arrays(self, layer: str) -> list[NDArray[np.float32]]:
         """Return the arrays of `layer` in the order of Keras's get_weights(); none for a layer without weights.
 
-        GradfecError where an array is missing, unreadable, of another shape, or not the one with the known digest.
+        GradfecError if an array is missing, unreadable, of another shape, or has another digest.
         """
         return [self.array(f"{layer}/{array}") for array in self.network.by_name[layer].arrays]
 
@@ -78,21 +78,21 @@ class WeightStore:
         """Return one array, verified; GradfecError as for `arrays`."""
         if name not in self._digests:
             raise GradfecError(
-                f"{self.path} holds {len(self._digests)} of {self.network.title}'s {len(pinned(self.network))} arrays, "
-                f"and {name} is not one of them: it is a front-end's slice; give the whole weights, or none to use the "
-                "cached ones"
+                f"{self.path} holds only {len(self._digests)} of {self.network.title}'s {len(pinned(self.network))} "
+                f"arrays, a front-end's, and {name} is not one of them: give a file with all weights, or none to use "
+                "the cached ones"
             )
         array = read_array(self.network, self.path, self._read, name)
         if sha256(array) != self._digests[name]:
             raise GradfecError(
-                f"{self.path}: array {name} is damaged or altered, not the one with the known SHA-256: "
+                f"{self.path}: array {name} is damaged or altered, its SHA-256 is wrong: "
                 f"{remedy(self.network, self.path)}"
             )
         return array
 
 
 def read_array(network: Network, path: Path, read: Mapping[str, Read], name: str) -> NDArray[np.float32]:
-    """Read array `name` of the file at `path`; GradfecError unless it is there, float32 and of the network's shape."""
+    """Read array `name` of the file at `path`; GradfecError unless it exists and is float32 of the network's shape."""
     if name not in read:
         raise GradfecError(
             f"{path} is not a whole {network.title} with ImageNet's 1,000 classes: it has no array {name}"
@@ -104,27 +104,27 @@ def read_array(network: Network, path: Path, read: Mapping[str, Read], name: str
     wanted = pinned(network)[name].shape
     if array.shape != wanted or array.dtype != np.float32:
         raise GradfecError(
-            f"{path} is not {network.title} with ImageNet's 1,000 classes: array {name} is {array.dtype} {array.shape} "
-            f"where float32 {wanted} is needed"
+            f"{path} is not {network.title} with ImageNet's 1,000 classes: array {name} is {array.dtype} "
+            f"{array.shape}, not float32 {wanted}"
         )
     return array
 
 
 def open_weights(network: Network, path: Path | None = None) -> WeightStore:
-    """Open a network's weights at `path`, in any format that gradfec reads, or else the cached ones.
+    """Open a network's weights at `path`, in any format that gradfec reads, or the cached ones.
 
-    Arrays are read later, as they are asked for; GradfecError where there is no such file or it is none of the formats.
+    Arrays are read later, on request. GradfecError if the file does not exist or has another format.
     """
     if path is None:
         path = cache_path(network)
         if not path.exists():
-            raise GradfecError(f"no weights at {path}: run `gradfec weights` to fetch them")
+            raise GradfecError(f"no weights at {path}: run `gradfec weights` to download them")
     try:
         archive = open_archive(path, network)
         if archive is not None:
             return WeightStore(network, path, archive.read, archive.digests, archive.route, archive.verification)
         read = open_arrays(path, network)
-        if is_published(path):  # and whatever its arrays are, they are Keras's
+        if is_published(path):  # its arrays are Keras's, whatever their digests
             digests = {name: sha256(read_array(network, path, read, name)) for name in pinned(network)}
             return WeightStore(network, path, read, digests, str(path), Verification.FILE)
     except FileNotFoundError as error:
@@ -142,10 +142,10 @@ def import_weights(
     unverified: bool = False,
     progress: Progress | None = None,
 ) -> WeightStore:
-    """Check a network's weights in `source`, of any format, and make them the cached ones; return the new store.
+    """Check a network's weights in `source`, of any format, and copy them into the cache; return the new store.
 
-    `route` is remembered as where they came from. GradfecError where they are not Keras's ImageNet weights, unless
-    `unverified` accepts other values in the same shapes; the cache remembers that. The old cache stays on any error.
+    The cache records `route` as their origin. GradfecError if they are not Keras's ImageNet weights; with `unverified`,
+    other values of the same shapes are accepted, and the cache records that too. After any error, the old cache stays.
     """
     store = open_weights(network, source)
     read = store._read
@@ -162,7 +162,7 @@ def import_weights(
 
 
 def _verify(store: WeightStore, found: Mapping[str, str], unverified: bool) -> Verification:
-    """Compare the digests found with those that `store` expects of itself."""
+    """Compare the digests `found` with those that `store` expects."""
     altered = [name for name, digest in found.items() if digest != store._digests[name]]
     if not altered and store.verified:
         return store.verification
@@ -171,12 +171,12 @@ def _verify(store: WeightStore, found: Mapping[str, str], unverified: bool) -> V
     first = f", the first is {altered[0]}" if altered else ""
     raise GradfecError(
         f"{store.path} does not hold Keras's ImageNet weights: {len(altered) or 'some'} of {len(found)} arrays differ"
-        f"{first}; if they are meant to (your own training), accept them with --unverified"
+        f"{first}; if that is intended (your own training), accept them with --unverified"
     )
 
 
 def write_slice(store: WeightStore, cut: Cut, target: Path) -> WeightStore:
-    """Write only the arrays before `cut` to `target`, all that an edge needs; return the store of that file."""
+    """Write only the arrays before `cut` to `target`, which an edge needs; return the store of that file."""
     with replace_archive(target) as archive:
         for layer in cut.front_layers:
             for array in layer.arrays:
@@ -186,7 +186,7 @@ def write_slice(store: WeightStore, cut: Cut, target: Path) -> WeightStore:
 
 
 def remedy(network: Network, path: Path) -> str:
-    """Say what to do about a damaged file."""
+    """Return what to do about a damaged file."""
     if path == cache_path(network):
-        return "run `gradfec weights --refresh` to fetch the weights again"
+        return "run `gradfec weights --refresh` to download the weights again"
     return "copy the file again, or leave it out to use Keras's ImageNet weights"

@@ -8,11 +8,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.fill import channel_means
 from gradfec_common.matrices import positive
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance.shipped import STATISTICS, EstimatorFile, shipped
+from gradfec_host.learned import learned_for
 
 Floats = npt.NDArray[np.float32]
 
@@ -48,7 +48,7 @@ class Deviation:
         statistics = _statistics("deviation", cut, grid)
         self.grid, self.means, self.sensitivity = (
             grid,
-            channel_means(cut),
+            learned_for(cut)["means"],
             statistics.array("sensitivity", cut.shape[2:]),
         )
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +16,13 @@ import numpy.typing as npt
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, full_name
 from gradfec_common.packets import PacketGrid
+from gradfec_host.learned import DAMAGE
 
 FOLDER = Path(__file__).parent
 PROXIES = ("proxy", "proxy-paper")
 STATISTICS = "statistics"  # what `deviation` and `static` take from training images
 ABOUT = "about"  # the array that holds the account, as JSON
 MUST_SAY = ("recipe", "split", "rows")
-
-# What a damaged or foreign file makes zipfile, zlib, json and numpy raise besides OSError.
-DAMAGE = (
-    KeyError, ValueError, TypeError, AttributeError, EOFError, RuntimeError,
-    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
-)  # fmt: skip
 
 
 def shipped(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""`gradfec bench`: what each part of the way costs, on this machine."""
+"""`gradfec bench`: what each step of a frame costs on this machine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ from gradfec_common.errors import GradfecError
 from gradfec_host.console import EXIT_INTERRUPTED, plain_errors
 
 COMMANDS = {
-    "packet-path": ("gradfec_lab.bench.packet_path", "Each stage between the networks, both sides, for one tensor."),
-    "codes": ("gradfec_lab.bench.codes", "Each erasure code: cost and protection, by size of blocks."),
-    "udp": ("gradfec_lab.bench.udp", "Datagrams over loopback: many a system call, against one a call."),
-    "models": ("gradfec_lab.bench.models", "Both halves of the network on each runtime, and their start."),
-    "end-to-end": ("gradfec_lab.bench.end_to_end", "Frames through both daemons, against the uncut model."),
-    "cloud-scale": ("gradfec_lab.bench.cloud_scale", "Many edges against one cloud on one core, with a stub back-end."),
+    "packet-path": (
+        "gradfec_lab.bench.packet_path",
+        "Each stage between front-end and back-end, on both sides, for one tensor.",
+    ),
+    "codes": ("gradfec_lab.bench.codes", "Each erasure code: cost and protection, by block size."),
+    "udp": ("gradfec_lab.bench.udp", "Datagrams over loopback: many a system call, compared with one."),
+    "models": ("gradfec_lab.bench.models", "Both halves of the network on each runtime, and their start time."),
+    "end-to-end": ("gradfec_lab.bench.end_to_end", "Frames through both daemons, compared with the uncut model."),
+    "cloud-scale": (
+        "gradfec_lab.bench.cloud_scale",
+        "Many edges and one cloud on one core, with a stub as its back-end.",
+    ),
 }
-SHARED = ("ratios", "packets_per_s")  # members to which several benchmarks add
+SHARED = ("ratios", "datagrams_per_s")  # members that several benchmarks add to
 
 
 @click.command(
@@ -34,9 +40,9 @@ SHARED = ("ratios", "packets_per_s")  # members to which several benchmarks add
 @click.pass_context
 @plain_errors
 def bench(context: click.Context, as_json: bool) -> None:
-    """Measure what each part of the way costs on this machine: medians of several runs after a warm-up.
+    """Measure what each step of a frame costs on this machine: medians of several runs after a warm-up.
 
-    Without a command: all of them, one after the other; some minutes.
+    Without a command, run all of them, one after the other; this takes some minutes.
     """
     if context.invoked_subcommand is not None:
         if as_json:
@@ -56,18 +62,18 @@ def bench(context: click.Context, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found))
     if failed:
-        raise GradfecError(f"there are no figures of {', '.join(failed)}, for the reasons above")
+        raise GradfecError(f"no results for {', '.join(failed)}; the reasons are above")
 
 
 def run(name: str, as_json: bool) -> tuple[int, str]:
-    """Run one benchmark in a process of its own; return its exit code, and its JSON if it is not to print a table."""
+    """Run one benchmark in another process; return its exit code, and its JSON unless it prints a table."""
     command = [*GRADFEC, "bench", name, *(["--json"] if as_json else [])]
     done = subprocess.run(command, stdout=subprocess.PIPE if as_json else None, text=True, check=False)
     return done.returncode, done.stdout or ""
 
 
 def merge(found: dict[str, Any], name: str, said: dict[str, Any]) -> None:
-    """Add one benchmark's object to that of all, under its name; what several have goes together."""
+    """Add one benchmark's object to all others under its name, and merge the shared members."""
     for member in SHARED:
         found.setdefault(member, {}).update(said.pop(member, {}))
     found[name] = said

@@ -1,4 +1,4 @@
-"""`gradfec bench cloud-scale`: many synthetic edges against one cloud whose back-end answers at once."""
+"""`gradfec bench cloud-scale`: many synthetic edges and one cloud whose back-end answers at once."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from rich.console import Console
 from rich.table import Table
 
 from gradfec_cli.daemons import Daemon, daemon, free_port
-from gradfec_common.codes import fec_named
+from gradfec_cli.options import packets_option, packets_text
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.keys import INSECURE_KEY
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.packets import DEFAULT_ROWS
-from gradfec_common.plan import parse_scheme
+from gradfec_common.protect import UNKNOWN_LINK
 from gradfec_common.session.edge import Answered, Closed, EdgeSession, Event, new_hello
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_common.transmit import EncodedTensor, encode_tensor, packet_grid
+from gradfec_common.transmit import EncodedTensor
+from gradfec_edge.coding import Coding, coding_of
 from gradfec_edge.condition import Condition
 from gradfec_edge.link import Link
 from gradfec_host.console import Endpoint, Number, plain_errors
@@ -39,7 +40,6 @@ from gradfec_lab.bench.measure import in_words, machine
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 CUT = named_cut(DEFAULT_CUT)
-GRID = packet_grid(CUT, DEFAULT_ROWS)  # 2,048 packets
 WARM_UP_S = 1.0
 PATIENCE_S = 30.0
 STUB = "gradfec_lab.bench.stub_cloud"
@@ -47,19 +47,19 @@ STUB = "gradfec_lab.bench.stub_cloud"
 
 @dataclass(frozen=True)
 class Load:
-    """What a number of edges asked of a cloud on one core, and what it took."""
+    """The load of a number of edges on a cloud on one core, and its cost."""
 
     edges: int
-    packets_per_s: float  # that came and were reported, by the clock
-    cpu_us_a_packet: float  # of the cloud's process, kernel and program
-    lost_share: float  # of the datagrams sent: no room for them in the receive buffer
+    datagrams_per_s: float  # received and reported, by wall-clock time
+    cpu_us_a_datagram: float  # of the cloud's process, kernel and program together
+    lost_share: float  # of the datagrams sent: the receive buffer had no room for them
     tensors: int
-    memory_mb: float  # resident, of the cloud
+    memory_mb: float  # the cloud's resident memory
 
 
 @dataclass
 class Counts:
-    """What has been reported to the edges so far."""
+    """What the cloud has reported to the edges so far, in tensors and in datagrams."""
 
     tensors: int = 0
     sent: int = 0
@@ -70,34 +70,48 @@ class Counts:
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--edges", default="1,2,4,8,16", metavar="NUMBERS", help="How many edges; a run for each number.")
+@click.option("--edges", default="1,2,4,8,16", metavar="NUMBERS", help="Numbers of edges; one run for each.")
 @click.option("--seconds", default=5.0, type=Number(0.1, 600), help="Length of a run, after a warm-up.")
-@click.option("--protect", default="none", metavar="SCHEME", help="Protection scheme.")
-@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code of FEC_A_B: zfec, leopard, zfec:256.")
+@click.option("--protect", default="none", metavar="POLICY", help="Protection policy.")
+@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
+@click.option("--codec", default="uniform8", metavar="NAME", help="Quantiser: uniform8, sqrt4 and so on.")
+@packets_option()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
-def cloud_scale(edges: str, seconds: float, protect: str, fec: str, as_json: bool) -> None:
-    """Let edges send ready tensors as fast as a cloud on one core takes them, whose back-end is a stub.
+def cloud_scale(
+    edges: str,
+    seconds: float,
+    protect: str,
+    fec: str,
+    codec: str,
+    packets_a_datagram: int | None,
+    as_json: bool,
+) -> None:
+    """Let edges send prepared tensors as fast as a cloud on one core takes them; its back-end is a stub.
 
-    Each edge sends its next tensor once the last is answered. The cloud does all else that it does: regroups, decodes,
-    dequantises, answers. The edges have the other cores.
+    Each edge sends its next tensor when the last one is answered. The cloud does everything else as usual: it regroups,
+    decodes, dequantises and answers. The edges run on the other cores.
     """
     described = machine("numpy", "uvloop")
-    loads = [measure(number, seconds, protect, fec) for number in numbers(edges)]
-    most = max(load.packets_per_s for load in loads)  # few edges leave the cloud idle between their tensors
+    coding = coding_of(CUT, DEFAULT_ROWS, codec, protect, fec, packets_a_datagram)
+    loads = [measure(number, seconds, coding) for number in numbers(edges)]
+    most = max(load.datagrams_per_s for load in loads)  # with few edges, the cloud is idle between their tensors
+    packets = packets_text(packets_a_datagram)
     if as_json:
-        said = {"machine": described, "seconds": seconds, "protect": protect, "fec": fec}
+        said = {"machine": described, "seconds": seconds, "protect": protect, "fec": fec, "codec": codec}
         runs = [asdict(load) for load in loads]
-        click.echo(json.dumps({**said, "cloud_scale": runs, "packets_per_s": {"cloud_one_core": most}}))
+        found = {"packets_per_datagram": packets, "cloud_scale": runs, "datagrams_per_s": {"cloud_one_core": most}}
+        click.echo(json.dumps({**said, **found}))
         return
     out = Console(highlight=False)
     out.print(in_words(described), style="dim", soft_wrap=True)
-    out.print(table(loads, f"tensors of {GRID.count:,} packets, {protect}, one core, {seconds:g} s each"))
-    out.print(f"cloud_one_core: {most:,.0f} packets a second at the most")
+    count = f"tensors of {coding.grid.count:,} packets, {codec}, packets a datagram: {packets}"
+    out.print(table(loads, f"{count}, {protect}, one core, {seconds:g} s each"))
+    out.print(f"cloud_one_core: {most:,.0f} datagrams a second at the most")
 
 
 def numbers(text: str) -> list[int]:
-    """Read the numbers of edges; UsageError for what is none."""
+    """Read the numbers of edges; UsageError for anything else."""
     parts = [part.strip() for part in text.split(",")]
     most = CloudLimits().sessions
     if not all(part.isascii() and part.isdigit() and 1 <= int(part) <= most for part in parts):
@@ -105,11 +119,10 @@ def numbers(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def measure(edges: int, seconds: float, protect: str, fec: str) -> Load:
-    """Run so many edges against a cloud of their own."""
+def measure(edges: int, seconds: float, coding: Coding) -> Load:
+    """Run `edges` edges with their own cloud."""
     features = np.random.default_rng(0).normal(size=CUT.shape).astype(np.float32)
-    plan = parse_scheme(protect, fec_named(fec)).plan(np.arange(GRID.count, dtype=np.float32))
-    encoded = encode_tensor(features, plan, GRID, CUT)
+    encoded = coding.encode(features, np.arange(coding.grid.count, dtype=np.float32), None, UNKNOWN_LINK, map)
     port = free_port()
     program = (sys.executable, "-m", STUB)
     with daemon("gradfec-cloud", port, ready="listening on", program=program) as cloud, other_cores():
@@ -118,7 +131,7 @@ def measure(edges: int, seconds: float, protect: str, fec: str) -> Load:
 
 
 async def flood(edges: int, cloud: Endpoint, encoded: EncodedTensor, seconds: float, process: Daemon) -> Load:
-    """Send from so many edges for some seconds after a warm-up; return what was measured in between."""
+    """Send from `edges` edges for some seconds after a warm-up; return the measurements of these seconds."""
     counts = Counts()
     senders = [SyntheticEdge(f"edge {n}", cloud, encoded, counts) for n in range(edges)]
     connected, late = await asyncio.wait(
@@ -134,32 +147,31 @@ async def flood(edges: int, cloud: Endpoint, encoded: EncodedTensor, seconds: fl
     done, cpu, clock = counts - first, cpu_s(process) - cpu, time.perf_counter() - clock
     memory = resident_mb(process)
     await asyncio.gather(*(sender.stop() for sender in senders))
-    packets = max(done.received, 1)
     lost = 1 - done.received / max(done.sent, 1)
-    return Load(edges, done.received / clock, 1e6 * cpu / packets, lost, done.tensors, memory)
+    return Load(edges, done.received / clock, 1e6 * cpu / max(done.received, 1), lost, done.tensors, memory)
 
 
 class SyntheticEdge:
-    """An edge that sends one ready tensor again and again: the next when the last is answered, or given up."""
+    """An edge that sends one prepared tensor again and again, as soon as the last one is answered or given up."""
 
     def __init__(self, name: str, cloud: Endpoint, encoded: EncodedTensor, counts: Counts) -> None:
-        """Prepare; add to `counts` what the cloud reports."""
-        hello = new_hello(CUT.id, GRID.rows, name, preferred_cipher())
+        """Add to `counts` what the cloud reports."""
+        hello = new_hello(CUT, DEFAULT_ROWS, name, preferred_cipher())
         session = EdgeSession(hello, CUT.network.head, HandshakeKey(INSECURE_KEY), os.urandom, time.monotonic())
         self._link = Link(cloud, session, self._on_event)
         self._encoded, self._counts = encoded, counts
-        self._changed = Condition()  # connected, or not waiting any more
-        self._waiting: int | None = None  # the tensor without which the next does not go
+        self._changed = Condition()  # notified at each event
+        self._waiting: int | None = None  # the tensor that must be answered before the next is sent
         self._sending: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Connect, and begin to send."""
+        """Connect, and start sending."""
         await self._link.open()
         await self._changed.wait_for(lambda: self._link.session.connected)
         self._sending = asyncio.get_running_loop().create_task(self._send())
 
     async def stop(self) -> None:
-        """Send no more, and say goodbye."""
+        """Stop sending, and say goodbye."""
         if self._sending:
             self._sending.cancel()
         await self._link.close()
@@ -184,7 +196,7 @@ class SyntheticEdge:
 
 @contextmanager
 def other_cores() -> Iterator[None]:
-    """Leave the last core to the cloud for a while, where there is more than one."""
+    """Leave the last core to the cloud for a while, if there are several."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -197,7 +209,7 @@ def other_cores() -> Iterator[None]:
 
 
 def resident_mb(process: Daemon) -> float:
-    """Return a daemon's resident memory; 0 where the system has no /proc."""
+    """Return a daemon's resident memory; 0 if the system has no /proc."""
     try:
         pages = int(Path(f"/proc/{process.process.pid}/statm").read_text().split()[1])
     except OSError:
@@ -206,15 +218,15 @@ def resident_mb(process: Daemon) -> float:
 
 
 def table(loads: list[Load], title: str) -> Table:
-    """Lay out what each number of edges takes."""
+    """Make the table of the loads."""
     laid = Table(title=title, box=SIMPLE_HEAD)
-    for heading in ("edges", "packets/s", "CPU us a packet", "lost", "tensors", "memory, MB"):
+    for heading in ("edges", "datagrams/s", "CPU us a datagram", "lost", "tensors", "memory, MB"):
         laid.add_column(heading, justify="right")
     for load in loads:
         laid.add_row(
             str(load.edges),
-            f"{load.packets_per_s:,.0f}",
-            f"{load.cpu_us_a_packet:.2f}",
+            f"{load.datagrams_per_s:,.0f}",
+            f"{load.cpu_us_a_datagram:.2f}",
             f"{load.lost_share:.2%}",
             f"{load.tensors:,}",
             f"{load.memory_mb:.0f}",

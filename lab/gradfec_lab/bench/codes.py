@@ -1,4 +1,7 @@
-"""`gradfec bench codes`: what each erasure code costs, and what it protects, by size of blocks."""
+"""`gradfec bench codes`: what each erasure code costs and how well it protects, by block size.
+
+A block is one code word. In a plan of FEC_A_B, it is the only stripe of a group.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -17,22 +21,22 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from gradfec_common.codes import CODES, LEOPARD, ZFEC, Each, Symbols
+from gradfec_common.codes import CODES, LEOPARD, ZFEC, Each, ErasureCode, Symbols
 from gradfec_common.codes.zfec_code import ZfecCode
 from gradfec_common.errors import UsageError
-from gradfec_common.plan import Block, UnequalProtection
+from gradfec_common.protect import UNKNOWN_LINK, Budget, Plan, UnequalProtection
 from gradfec_host.console import plain_errors
 from gradfec_lab.bench.measure import in_words, machine, median_ms
 from gradfec_lab.theory import decode_probability, expected_missing
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
-DECODE_AT = 0.9  # of what its parity can bear, each block loses when decoding is timed
+DECODE_AT = 0.9  # the share of its parity that each block loses when decoding is timed
 LIBRARIES = ("numpy", "zfec", "reed-solomon-leopard")
-LEAST_LEGIBLE = 100  # columns, where the tables are not for a terminal
+LEAST_LEGIBLE = 100  # columns, if the tables do not go to a terminal
 
 
 def numbers(kind: type[int] | type[float], least: float, most: float) -> click.ParamType[list[float]]:
-    """Return a click type for a list such as `10,20,50`, each within the bounds."""
+    """Return a click type for a list such as `10,20,50` of numbers within bounds."""
 
     class Numbers(click.ParamType[list[float]]):
         name = "NUMBERS"
@@ -54,7 +58,7 @@ def numbers(kind: type[int] | type[float], least: float, most: float) -> click.P
 
 @dataclass(frozen=True)
 class Protection:
-    """What a loss does: the probability that a whole tensor decodes, and the share of its data lost for good."""
+    """The effect of a loss: the probability that a whole tensor decodes, and the share of its data lost for good."""
 
     loss: float
     decodes: float
@@ -63,9 +67,9 @@ class Protection:
 
 @dataclass(frozen=True)
 class Measured:
-    """What coding one tensor costs with one code, size of blocks and A, and what it protects from.
+    """The cost of coding one tensor with one code, block size and A, and how well that protects.
 
-    Times of blocks coded in threads, one for each core, and CPU times of one thread.
+    Times are with one thread for each core, CPU times with one thread.
     """
 
     code: str
@@ -80,40 +84,48 @@ class Measured:
     protection: list[Protection]
 
 
+class Block(NamedTuple):
+    """One code word: its `data` symbols (k, length), and the symbols (m, length) that `arrived`, by their indices."""
+
+    code: ErasureCode
+    n: int
+    data: Symbols
+    arrived: Symbols
+    indices: npt.NDArray[np.intp]
+
+
 @click.command(context_settings=CONTEXT)
 @click.option("--drop", default="10,20,50", type=numbers(float, 0.1, 99), help="A of FEC_A_B, in percent.")
 @click.option(
     "--block",
     default="32,64,128,256",
     type=numbers(int, 2, ZFEC.max_n),
-    help="Sizes of zfec's blocks, besides its own.",
+    help="Sizes of zfec's blocks, besides its default.",
 )
-@click.option(
-    "--loss", default="70,80,90", type=numbers(float, 0, 100), help="Losses to protect from, in percent of A."
-)
-@click.option("--packets", default=2048, type=click.IntRange(2, LEOPARD.max_n), help="Packets of a tensor.")
-@click.option("--symbol-bytes", default=394, type=click.IntRange(2, 1156), help="Bytes of a symbol, an even number.")
-@click.option("--runs", default=7, type=click.IntRange(1), help="Runs after the warm-up; the median counts.")
+@click.option("--loss", default="70,80,90", type=numbers(float, 0, 100), help="Losses, in percent of A.")
+@click.option("--packets", default=2048, type=click.IntRange(2, LEOPARD.max_n), help="Packets in a tensor.")
+@click.option("--symbol-bytes", default=394, type=click.IntRange(2, 1156), help="Bytes in a symbol, an even number.")
+@click.option("--runs", default=7, type=click.IntRange(1), help="Runs after the warm-up, of which to take the median.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @plain_errors
 def codes(
     drop: list[float], block: list[float], loss: list[float], packets: int, symbol_bytes: int, runs: int, as_json: bool
 ) -> None:
-    """Code and decode a tensor with each code, by size of blocks, and say what each protects.
+    """Encode and decode a tensor with each code and block size, and show how well each one protects.
 
-    Times are of coding alone, all blocks of a tensor, in threads as in the daemons; CPU times are of one thread. What a
-    loss does is exact theory, for independent losses; the tests hold the codes to it.
+    Times are for coding only, all blocks of a tensor, in threads as in the daemons. CPU times are for one thread. The
+    effect of a loss is exact theory for independent losses; the tests check the codes against it.
     """
     if symbol_bytes % 2:
         raise UsageError(f"--symbol-bytes {symbol_bytes} is odd, and leopard codes pairs of bytes: use an even number")
-    schemes = [UnequalProtection(a, code) for code in (ZFEC, *(ZfecCode(int(n)) for n in block)) for a in drop]
+    policies = [UnequalProtection(a, code) for code in (ZFEC, *(ZfecCode(int(n)) for n in block)) for a in drop]
     if LEOPARD.id in CODES:
-        schemes += [UnequalProtection(a, LEOPARD) for a in drop]
+        policies += [UnequalProtection(a, LEOPARD) for a in drop]
     described = machine(*LIBRARIES)
     console = Console(stderr=True)
     rows = [
-        measure(scheme, packets, symbol_bytes, [share / 100 for share in loss], runs)
-        for scheme in track(schemes, "coding", console=console, transient=True)
+        measure(policy, packets, symbol_bytes, [share / 100 for share in loss], runs)
+        for policy in track(policies, "coding", console=console, transient=True)
     ]
     if as_json:
         found = {"machine": described, "packets": packets, "symbol_bytes": symbol_bytes, "runs": runs}
@@ -127,48 +139,52 @@ def codes(
     out.print(protection_table(rows))
 
 
-def measure(scheme: UnequalProtection, packets: int, symbol_bytes: int, shares: Sequence[float], runs: int) -> Measured:
-    """Time encoding and decoding one tensor; work out what losses of `shares` of A do."""
+def measure(policy: UnequalProtection, packets: int, symbol_bytes: int, shares: Sequence[float], runs: int) -> Measured:
+    """Time encoding and decoding one tensor, and calculate the effect of losses of `shares` of A."""
     rng = np.random.default_rng(0)
-    plan = scheme.plan(rng.random(packets).astype(np.float32))
-    data = [rng.integers(0, 256, (block.k, symbol_bytes), np.uint8) for block in plan.blocks]
-    received = [lose(block, symbols, rng) for block, symbols in zip(plan.blocks, data, strict=True)]
+    plan = plan_of(policy, rng.random(packets).astype(np.float32))
+    blocks = [make_block(stripe.code, n, stripe.k, symbol_bytes, rng) for n, stripe in plan.stripes]
 
     def encode(each: Each) -> None:
-        [*each(lambda of: of[0].code.encode(of[1], of[0].n), zip(plan.blocks, data, strict=True))]
+        [*each(lambda block: block.code.encode(block.data, block.n), blocks)]
 
     def decode(each: Each) -> None:
-        blocks = zip(plan.blocks, received, strict=True)
-        [*each(lambda of: of[0].code.decode(*of[1], of[0].k, of[0].n), blocks)]
+        [*each(lambda block: block.code.decode(block.arrived, block.indices, len(block.data), block.n), blocks)]
 
-    a = scheme.dropped_percent / 100
+    a = policy.dropped_percent / 100
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return Measured(
-            code=scheme.code.name,
-            drop_percent=scheme.dropped_percent,
-            blocks=len(plan.blocks),
-            n=max(block.n for block in plan.blocks),
-            k=max(block.k for block in plan.blocks),
+            code=policy.code.name,
+            drop_percent=policy.dropped_percent,
+            blocks=len(blocks),
+            n=max(block.n for block in blocks),
+            k=max(len(block.data) for block in blocks),
             encode_ms=median_ms(lambda: encode(pool.map), runs),
             decode_ms=median_ms(lambda: decode(pool.map), runs),
             encode_cpu_ms=median_ms(lambda: encode(map), runs, time.process_time),
             decode_cpu_ms=median_ms(lambda: decode(map), runs, time.process_time),
             protection=[
-                Protection(s * a, decode_probability(plan.blocks, s * a), expected_missing(plan.blocks, s * a))
+                Protection(s * a, decode_probability(plan.shapes, s * a), expected_missing(plan.shapes, s * a))
                 for s in shares
             ],
         )
 
 
-def lose(block: Block, data: Symbols, rng: np.random.Generator) -> tuple[Symbols, npt.NDArray[np.intp]]:
-    """Return the symbols of a block, and their indices, that arrive when it loses as many as DECODE_AT says."""
-    symbols = np.concatenate([data, block.code.encode(data, block.n)])
-    arrived = np.sort(rng.permutation(block.n)[int(DECODE_AT * (block.n - block.k)) :])
-    return symbols[arrived], arrived
+def plan_of(policy: UnequalProtection, importance: npt.NDArray[np.float32]) -> Plan:
+    """Plan for packets (count,), each of which is one data symbol; its length does not matter to the plan."""
+    return policy.plan(importance, np.ones(len(importance), np.intp), UNKNOWN_LINK, Budget(100, packets_a_symbol=1))
+
+
+def make_block(code: ErasureCode, n: int, k: int, symbol_bytes: int, rng: np.random.Generator) -> Block:
+    """Draw a block's data, and lose the share DECODE_AT of its parity."""
+    data = rng.integers(0, 256, (k, symbol_bytes), np.uint8)
+    symbols = np.concatenate([data, code.encode(data, n)])
+    indices = np.sort(rng.permutation(n)[int(DECODE_AT * (n - k)) :])
+    return Block(code, n, data, symbols[indices], indices)
 
 
 def cost_table(rows: Sequence[Measured], title: str) -> Table:
-    """Lay out what coding costs."""
+    """Make the table of costs."""
     table = Table(title=title, box=SIMPLE_HEAD)
     for heading in ("code", "A", "blocks (n, k)", "encode", "decode", "encode, CPU", "decode, CPU"):
         table.add_column(heading, justify="left" if heading == "code" else "right")
@@ -179,7 +195,7 @@ def cost_table(rows: Sequence[Measured], title: str) -> Table:
 
 
 def protection_table(rows: Sequence[Measured]) -> Table:
-    """Lay out what is protected from which loss."""
+    """Make the table of the effects of losses."""
     title = "independent losses: probability that a tensor decodes whole / share of its data lost for good"
     table = Table(title=title, box=SIMPLE_HEAD)
     table.add_column("code")
@@ -194,5 +210,5 @@ def protection_table(rows: Sequence[Measured]) -> Table:
 
 
 def shape(row: Measured) -> tuple[str, str]:
-    """Return A and the blocks of a row, for people."""
+    """Return a row's A and blocks as text."""
     return f"{row.drop_percent:g} %", f"{row.blocks} x ({row.n}, {row.k})"

@@ -1,4 +1,4 @@
-"""`gradfec bench end-to-end`: frames through both daemons over loopback, against the uncut model in one process."""
+"""`gradfec bench end-to-end`: frames through both daemons over loopback, compared with the uncut model."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from rich.console import Console
 from rich.table import Table
 
 from gradfec_cli.daemons import Daemon, daemon, free_port
-from gradfec_cli.experiment import Record
-from gradfec_common.codes import CODES, LEOPARD, ZFEC, fec_named
+from gradfec_cli.experiment import Record, coding_options
+from gradfec_cli.options import packets_option, packets_text
+from gradfec_common.codes import CODES, LEOPARD, ZFEC
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import DEFAULT_CUT, named_cut
-from gradfec_common.plan import parse_scheme
+from gradfec_common.packets import DEFAULT_ROWS
+from gradfec_edge.coding import coding_of
 from gradfec_host.console import plain_errors, runtime_option
 from gradfec_host.runtimes import choose_runtime
 from gradfec_host.weights import WeightStore, ensure_weights
@@ -33,18 +35,18 @@ from gradfec_lab.bench.models import LIBRARIES, front_end_of, part_of
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 FASTEST = LEOPARD.name if LEOPARD.id in CODES else ZFEC.name  # leopard has no wheel for Python 3.13
-WARM_UP = 5  # frames that do not count: those that are on their way before the flow is even
+WARM_UP = 5  # frames that do not count: until they are answered, fewer are in flight
 PERCENTILES = (50, 95, 99)
-# As fast as the interface takes it: spread over time, as by default, a frame's datagrams would make up the latency.
+# As fast as loopback allows. By default, an edge spreads a frame over time, which would make up the latency.
 RATE = ("--rate", "100000")
-FULL, ALONE = 4, 1  # frames in flight: for the rate, and for the latency of a frame that waits for no other
+FULL, ALONE = 4, 1  # frames in flight: for the rate, and for the latency of a single frame
 
 
 @dataclass(frozen=True)
 class Flow:
-    """What a run through the daemons gave: their records, when each came, CPU time a frame of edge and cloud.
+    """A run through the daemons: its records, when each came, and the CPU time a frame of edge and cloud.
 
-    `came_s` is counted from the start of the edge's process.
+    `came_s` counts from the start of the edge's process.
     """
 
     records: list[Record]
@@ -53,18 +55,18 @@ class Flow:
 
     @property
     def frames_a_second(self) -> float:
-        """Return the rate at which answers came, once the flow was even."""
+        """Return the rate at which answers came, after the warm-up."""
         return (len(self.came_s) - 1 - WARM_UP) / (self.came_s[-1] - self.came_s[WARM_UP])
 
     def outcomes(self) -> dict[str, int]:
-        """Count what became of the frames."""
+        """Count the frames by outcome."""
         return dict(Counter(record["outcome"] for record in self.records))
 
     def percentiles_ms(self) -> dict[str, dict[str, float]]:
-        """Return percentiles of the latency, and of each stage, of the frames that were answered."""
+        """Return percentiles of the latency and of each stage, over the answered frames."""
         records = [record for record in self.records[WARM_UP:] if record["latency_ms"] is not None]
         if not records:
-            raise GradfecError(f"no frame after the first {WARM_UP} was answered: the machine is too busy")
+            raise GradfecError(f"no frame after the first {WARM_UP} got an answer: the machine is too busy")
         stages = dict.fromkeys(stage for record in records for stage in record["stages_ms"])
         times = {stage: [record["stages_ms"].get(stage, 0.0) for record in records] for stage in stages}
         times["latency"] = [record["latency_ms"] for record in records]
@@ -72,49 +74,71 @@ class Flow:
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--frames", default=60, type=click.IntRange(WARM_UP + 5), help="Frames of each run.")
-@click.option("--protect", default="FEC_20_80", help="Protection scheme.")
-@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code of FEC_A_B: zfec, leopard, zfec:256.")
-@click.option("--importance", default="activation,proxy", metavar="NAMES", help="What ranks the packets: a run each.")
+@click.option("--frames", default=60, type=click.IntRange(WARM_UP + 5), help="Frames in each run.")
+@click.option("--protect", default="FEC_20_80", metavar="POLICY", help="Protection policy.")
+@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
+@click.option("--codec", default="uniform8", metavar="NAME", help="Quantiser: uniform8, sqrt4 and so on.")
+@packets_option()
+@click.option(
+    "--importance",
+    default="activation,proxy",
+    metavar="NAMES",
+    help="Estimators that rank the packets; one run for each.",
+)
 @runtime_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @plain_errors
-def end_to_end(frames: int, protect: str, fec: str, importance: str, runtime: str, as_json: bool) -> None:
-    """Send frames from a real edge to a real cloud over loopback, both on this machine, as fast as they go.
+def end_to_end(
+    frames: int,
+    protect: str,
+    fec: str,
+    codec: str,
+    packets_a_datagram: int | None,
+    importance: str,
+    runtime: str,
+    as_json: bool,
+) -> None:
+    """Send frames from a real edge to a real cloud over loopback, both on this machine, as fast as possible.
 
-    Rate: with four frames in flight, over that of the uncut model in one process on the same runtime. Latency: of
-    frames one at a time, over the sum of front-end with estimator and back-end. Where there are several estimators, the
-    ratios of all but the first have its name.
+    The rate is with four frames in flight, divided by the uncut model's in one process on the same runtime. The latency
+    is with one frame at a time, divided by the sum of front-end with estimator and back-end. With several estimators,
+    the names of all but the first are part of their ratios' names.
     """
     described = machine(*LIBRARIES)
     runtime = choose_runtime(runtime)
-    parse_scheme(protect, fec_named(fec))  # fail now
+    cut = named_cut(DEFAULT_CUT)
+    coding_of(cut, DEFAULT_ROWS, codec, protect, fec, packets_a_datagram)  # fail early
     names = [name.strip() for name in importance.split(",")]
     with show_progress() as progress:
-        weights = ensure_weights(named_cut(DEFAULT_CUT).network, None, progress)
+        weights = ensure_weights(cut.network, None, progress)
     for name in names:
-        front_end_of(runtime, weights, name)  # fail now
-    found = {name: measure(frames, ["--protect", protect, "--fec", fec], name, runtime, weights) for name in names}
+        front_end_of(runtime, weights, name)  # fail early
+    options = coding_options(protect, fec, codec, packets_a_datagram)
+    found = {name: measure(frames, options, name, runtime, weights) for name in names}
     ratios: dict[str, float] = {}
     for name, said in found.items():
         suffix = "" if name == names[0] else f"_{name}"
         ratios[f"end_to_end_rate{suffix}"] = said["frames_a_second"]["daemons"] / said["frames_a_second"]["uncut"]
         ratios[f"end_to_end_latency{suffix}"] = said["one_at_a_time_ms"]["latency"]["p50"] / said["halves_ms"]
     if as_json:
-        asked = {"frames": frames, "protect": protect, "fec": fec, "runtime": runtime}
+        asked = {"frames": frames, "protect": protect, "fec": fec, "runtime": runtime, "codec": codec}
+        asked["packets_per_datagram"] = packets_text(packets_a_datagram)
         click.echo(json.dumps({"machine": described, **asked, "end_to_end": found, "ratios": ratios}))
         return
     out = Console(highlight=False)
     out.print(in_words(described), style="dim", soft_wrap=True)
     for name, said in found.items():
-        show(out, said, f"{frames} frames, {protect} by {name}, {fec}, {runtime}")
+        packets = packets_text(packets_a_datagram)
+        show(
+            out, said, f"{frames} frames, {protect} by {name}, {fec}, {codec}, packets a datagram: {packets}, {runtime}"
+        )
     for name, ratio in ratios.items():
         meaning = "of the uncut model's frames a second" if "rate" in name else "of both halves' time"
         out.print(f"{name}: {ratio:.2f} {meaning}")
 
 
 def measure(frames: int, options: Sequence[str], importance: str, runtime: str, weights: WeightStore) -> dict[str, Any]:
-    """Send frames with one estimator, four in flight and one at a time, between two measurements of the uncut model."""
+    """Send frames with one estimator, four in flight and one at a time; measure the uncut model before and after."""
     halves_ms = median_ms(part_of("back-end", runtime, weights), frames)
     halves_ms += median_ms(front_end_of(runtime, weights, importance), frames)
     options = [*options, "--importance", importance, "--runtime", runtime, *RATE]
@@ -124,7 +148,7 @@ def measure(frames: int, options: Sequence[str], importance: str, runtime: str, 
         full = flow(Path(folder), options, FULL, runtime)
         alone = flow(Path(folder), options, ALONE, runtime)
         after = median_ms(part_of("uncut", runtime, weights), frames)
-    uncut_ms = (before + after) / 2  # the machine may drift meanwhile
+    uncut_ms = (before + after) / 2  # the machine's speed may drift in between
     return {
         "uncut_ms": uncut_ms,
         "outcomes": {"one_at_a_time": alone.outcomes(), "four_in_flight": full.outcomes()},
@@ -138,7 +162,7 @@ def measure(frames: int, options: Sequence[str], importance: str, runtime: str, 
 
 
 def show(out: Console, said: dict[str, Any], title: str) -> None:
-    """Print what was found with one estimator."""
+    """Print the results of one estimator."""
     out.print(table(said, title))
     cpu = ", ".join(f"{name} {ms:.0f} ms" for name, ms in said["cpu_ms_a_frame"].items())
     out.print(
@@ -152,7 +176,7 @@ def show(out: Console, said: dict[str, Any], title: str) -> None:
 
 
 def write_images(folder: Path, count: int) -> None:
-    """Write coarse coloured images, of the size that the network takes."""
+    """Write coarse coloured images of the network's input size."""
     from matplotlib.image import imsave
 
     height, width, channels = named_cut(DEFAULT_CUT).network.input.shape
@@ -164,7 +188,7 @@ def write_images(folder: Path, count: int) -> None:
 
 
 def flow(images: Path, options: Sequence[str], in_flight: int, runtime: str) -> Flow:
-    """Run the images through a cloud and an edge of its own."""
+    """Run the images through a new cloud and a new edge."""
     port = free_port()
     listen = ["--listen", f"127.0.0.1:{port}", "--runtime", runtime]
     records, came_s, used = [], [], {}
@@ -185,7 +209,7 @@ def flow(images: Path, options: Sequence[str], in_flight: int, runtime: str) -> 
 
 
 def cpu_s(running: Daemon) -> float:
-    """Return the CPU time that a daemon has used so far, user and kernel; 0 where the system has no /proc."""
+    """Return a daemon's CPU time so far, user and kernel; 0 if the system has no /proc."""
     try:
         fields = Path(f"/proc/{running.process.pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -194,7 +218,7 @@ def cpu_s(running: Daemon) -> float:
 
 
 def table(said: dict[str, Any], title: str) -> Table:
-    """Lay out where the time of a frame goes."""
+    """Make the table of where a frame's time goes."""
     laid = Table(title=title, box=SIMPLE_HEAD)
     laid.add_column("ms")
     flows = {"one at a time": said["one_at_a_time_ms"], "four in flight": said["four_in_flight_ms"]}

@@ -1,4 +1,4 @@
-"""What every benchmark shares: what it ran on, and how a time is taken."""
+"""What every benchmark shares: a description of the machine, and how to measure a time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def machine(*libraries: str) -> dict[str, Any]:
-    """Describe this machine, as it is now: processor, cores, load, system, Python, and versions of the libraries.
+    """Describe this machine as it is now: processor, cores, load, system, Python, and versions of the libraries.
 
-    A library that is not installed has the version None. The load is that of the last minute, of others too: where it
-    is not near 0, times are too long.
+    A library that is not installed has the version None. The load is that of the last minute and of all processes; if
+    it is not near 0, times are too long.
     """
     return {
         "cpu": cpu_model(),
@@ -32,7 +32,7 @@ def machine(*libraries: str) -> dict[str, Any]:
 
 
 def in_words(described: dict[str, Any]) -> str:
-    """Say what `machine` returned in one line."""
+    """Write what `machine` returned in one line."""
     versions = ", ".join(f"{name} {found or 'not installed'}" for name, found in described["libraries"].items())
     return (
         f"{described['cores']} cores of {described['cpu']}, load {described['load']:g}, {described['system']}, "
@@ -41,7 +41,7 @@ def in_words(described: dict[str, Any]) -> str:
 
 
 def cpu_model() -> str:
-    """Return the processor's name, as Linux gives it, or else as Python does."""
+    """Return the processor's name from Linux, or else from Python."""
     lines: Iterable[str] = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
     named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
@@ -56,10 +56,10 @@ def installed_version(library: str) -> str | None:
 
 
 def median_ms(function: Callable[[], object], runs: int, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Call a function once to warm up and then `runs` times; return the median of the times, in milliseconds.
+    """Call a function once to warm up and then `runs` times; return the median time in milliseconds.
 
-    With `time.process_time` for a clock, these are of CPU time, of all threads together: what others on the machine
-    do hardly shows.
+    With `time.process_time` as the clock, it is the CPU time of all threads together, which hardly depends on other
+    processes.
     """
     function()
     times = []

@@ -1,4 +1,4 @@
-"""`gradfec bench models`: what each half of the network costs on each runtime that is installed, and its start."""
+"""`gradfec bench models`: what each half of the network costs on each installed runtime, and its start time."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from rich.table import Table
 
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import DEFAULT_CUT, Cut, named_cut
-from gradfec_common.packets import DEFAULT_ROWS
-from gradfec_common.transmit import packet_grid
+from gradfec_common.packets import PacketGrid
 from gradfec_host.console import plain_errors
 from gradfec_host.runtimes import LITERT, TENSORFLOW, choose_runtime, installed
 from gradfec_host.weights import WeightStore, ensure_weights
@@ -40,16 +39,16 @@ Run = Callable[[], object]
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--runs", default=15, type=click.IntRange(1), help="Runs after the warm-up; the median counts.")
+@click.option("--runs", default=15, type=click.IntRange(1), help="Runs after the warm-up, of which to take the median.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @plain_errors
 def models(runs: int, as_json: bool) -> None:
     """Time both halves of the network, at the default split, on each runtime, for one image and for batches of 8.
 
-    LiteRT takes a batch image by image. A start is that of a process, until its half has answered for the first time.
+    LiteRT runs a batch image by image. The start time is from the start of a process to the first answer of its half.
     """
     described = machine(*LIBRARIES)
-    choose_runtime()  # fail now where there is none
+    choose_runtime()  # fail early if there is none
     with show_progress() as progress:
         weights = ensure_weights(named_cut(DEFAULT_CUT).network, None, progress)
     found = {
@@ -69,7 +68,7 @@ def models(runs: int, as_json: bool) -> None:
 
 
 def times(runtime: str, weights: WeightStore, runs: int) -> dict[str, dict[str, float]]:
-    """Return the milliseconds an image of each part, by batch size."""
+    """Return each part's milliseconds an image, by batch size."""
     return {
         part: {str(batch): median_ms(part_of(part, runtime, weights, batch), runs) / batch for batch in BATCHES}
         for part in PARTS
@@ -77,7 +76,7 @@ def times(runtime: str, weights: WeightStore, runs: int) -> dict[str, dict[str, 
 
 
 def part_of(part: str, runtime: str, weights: WeightStore, batch: int = 1) -> Run:
-    """Return what runs a part of the network on a batch of images, or of their features."""
+    """Return a function that runs a part of the network on a batch of images, or of features."""
     match part:
         case "front-end":
             return front_end_of(runtime, weights, None, batch)
@@ -89,13 +88,13 @@ def part_of(part: str, runtime: str, weights: WeightStore, batch: int = 1) -> Ru
 
 
 def front_end_of(runtime: str, weights: WeightStore, importance: str | None, batch: int = 1) -> Run:
-    """Return what runs the front-end on a batch of images, and the estimator of that name if there is one."""
+    """Return a function that runs the front-end, and the estimator if one is named, on a batch of images."""
     from gradfec_edge.frontend import load_front_end
     from gradfec_edge.importance import EstimatorFile, make_estimator
 
     cut, rng = named_cut(DEFAULT_CUT), np.random.default_rng(0)
     images = rng.integers(0, 256, (batch, *cut.network.input.shape), np.uint8)
-    estimator = make_estimator(importance, cut, packet_grid(cut, DEFAULT_ROWS), rng) if importance else None
+    estimator = make_estimator(importance, cut, PacketGrid(cut.shape), rng) if importance else None
     if isinstance(estimator, EstimatorFile):
         front_end, estimator = load_front_end(runtime, cut, weights, estimator), None
     else:
@@ -108,7 +107,7 @@ def front_end_of(runtime: str, weights: WeightStore, importance: str | None, bat
 
 
 def back_end_of(runtime: str, weights: WeightStore, cut: Cut, batch: int = 1) -> Run:
-    """Return what runs the layers after a cut on a batch of features."""
+    """Return a function that runs the layers after a cut on a batch of features."""
     from gradfec_cloud.backend import load_back_end
 
     back_end = load_back_end(runtime, cut, weights, batch)
@@ -117,12 +116,12 @@ def back_end_of(runtime: str, weights: WeightStore, cut: Cut, batch: int = 1) ->
 
 
 def fastest_runtime(part: str, weights: WeightStore, runs: int = 5) -> str:
-    """Return the runtime on which one image takes the shortest time through a part of the network."""
+    """Return the runtime that is fastest for one image through a part of the network."""
     return min(installed(), key=lambda runtime: median_ms(part_of(part, runtime, weights), runs))
 
 
 def start_ms(runtime: str, half: str) -> float:
-    """Time a process from its start until its half of the network has answered for the first time, and it has ended."""
+    """Time a process from its start to its end, after its half of the network has answered once."""
     program = f"""
 from gradfec_common.networks import named_cut
 from gradfec_host.weights import open_weights
@@ -132,12 +131,12 @@ load({runtime!r}, cut, open_weights(cut.network)).warm_up()
 """
     start = time.perf_counter()
     if code := subprocess.run([sys.executable, "-c", program], check=False).returncode:
-        raise GradfecError(f"the {half}'s half does not start on {runtime}: exit code {code}, for the reason above")
+        raise GradfecError(f"the {half}'s half does not start on {runtime}: exit code {code}; the reason is above")
     return 1000 * (time.perf_counter() - start)
 
 
 def installed_bytes(distributions: tuple[str, ...]) -> int:
-    """Return the size of these distributions' files, without what they need in turn; 0 if one is not installed."""
+    """Return the size of these distributions' files without their dependencies; 0 if one is not installed."""
     try:
         return sum(path.size or 0 for name in distributions for path in files(name) or ())
     except PackageNotFoundError:
@@ -145,7 +144,7 @@ def installed_bytes(distributions: tuple[str, ...]) -> int:
 
 
 def table(found: dict[str, dict[str, Any]], runs: int) -> Table:
-    """Lay out what each part takes on each runtime."""
+    """Make the table of each part's time on each runtime."""
     laid = Table(title=f"ms an image, median of {runs} runs", box=SIMPLE_HEAD)
     laid.add_column("")
     for runtime in found:
@@ -162,5 +161,5 @@ def table(found: dict[str, dict[str, Any]], runs: int) -> Table:
 
 
 def alone(cells: Iterable[str]) -> list[str]:
-    """Put cells under the first batch size of each runtime."""
+    """Put the cells under the first batch size of each runtime."""
     return [part for cell in cells for part in (cell, *[""] * (len(BATCHES) - 1))]

@@ -1,4 +1,4 @@
-"""`gradfec bench udp`: what a datagram costs over loopback, by batches and one a system call."""
+"""`gradfec bench udp`: what a datagram costs over loopback, in batches and one a system call."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from gradfec_host.console import Endpoint, plain_errors
 from gradfec_lab.bench.measure import in_words, machine
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
-KERNEL_BYTES = 2304  # of receive buffer, at most, that Linux charges for a datagram that comes by itself
-LATEST_S = 1.0  # after which a datagram that was sent over loopback does not come any more
+KERNEL_BYTES = 2304  # the most receive buffer that Linux charges for a single datagram
+LATEST_S = 1.0  # after this, a datagram over loopback is lost
 PATHS = {"plain": False, "batched": True}
 
 
 class Loopback:
-    """An edge's way out and a cloud's way in, joined by the loopback interface."""
+    """An edge's sending socket and a cloud's receiving port, connected over loopback."""
 
     def __init__(self, *, batched: bool) -> None:
-        """Open both, on ports of their own."""
+        """Open both, on free ports."""
         self.port = Port(Endpoint("127.0.0.1", 0), batched=batched)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
@@ -46,8 +46,8 @@ class Loopback:
 
     @property
     def room(self) -> int:
-        """Datagrams that may wait in the receive buffer, at least."""
-        return max(2 * self.port.receive_buffer_bytes // KERNEL_BYTES, 1)  # Linux grants twice what it says
+        """How many datagrams fit into the receive buffer, at least."""
+        return max(2 * self.port.receive_buffer_bytes // KERNEL_BYTES, 1)  # Linux grants twice what it reports
 
     def send(self, datagrams: Bytes) -> None:
         """Send (m, bytes) datagrams, as the edge does."""
@@ -56,7 +56,7 @@ class Loopback:
             done += self.sender.send(datagrams[done:], self.port.address).datagrams
 
     def receive(self, count: int) -> Iterator[Batch]:
-        """Yield so many datagrams as batches; GradfecError if they do not all come."""
+        """Yield `count` datagrams as batches; GradfecError if some do not arrive."""
         last = time.monotonic() + LATEST_S
         while count > 0:
             batch = self.port.receive()
@@ -82,7 +82,7 @@ def loopback(*, batched: bool) -> Iterator[Loopback]:
 
 @dataclass(frozen=True)
 class Measured:
-    """CPU time a datagram of one path, kernel and program together, and datagrams a second of the clock."""
+    """One path's CPU time a datagram, kernel and program together, and its datagrams a second."""
 
     send_cpu_us: float
     receive_cpu_us: float
@@ -91,16 +91,16 @@ class Measured:
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--packets", default=2048, type=click.IntRange(1), help="Datagrams a run: a tensor.")
-@click.option("--bytes", "length", default=458, type=click.IntRange(12, 700), help="Bytes a datagram.")
-@click.option("--runs", default=25, type=click.IntRange(1), help="Runs after the warm-up; the median counts.")
+@click.option("--packets", default=2048, type=click.IntRange(1), help="Datagrams in a run, by default one tensor's.")
+@click.option("--bytes", "length", default=458, type=click.IntRange(12, 700), help="Bytes in a datagram.")
+@click.option("--runs", default=25, type=click.IntRange(1), help="Runs after the warm-up, of which to take the median.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
 def udp(packets: int, length: int, runs: int, as_json: bool) -> None:
-    """Send and receive a tensor's datagrams over loopback, many a system call and one a call, in turn.
+    """Send and receive a tensor's datagrams over loopback, with many a system call and with one.
 
-    Sending is into a receive buffer with room, receiving is of what waits there: each by itself. CPU time is of kernel
-    and program; of receiving, up to the matrix of datagrams.
+    Sending and receiving are measured separately: sending into a receive buffer with room, and receiving what waits
+    there, up to the matrix of datagrams. CPU time includes kernel and program.
     """
     described = machine("numpy")
     found = measure(packets, length, runs)
@@ -118,11 +118,11 @@ def udp(packets: int, length: int, runs: int, as_json: bool) -> None:
     out.print(in_words(described), style="dim", soft_wrap=True)
     out.print(table(found, f"{packets} datagrams of {length} B over loopback, median of {runs} runs"))
     for name, ratio in ratios.items():
-        out.print(f"{name}: batched takes {ratio:.3f} of the CPU time of plain: {1 / ratio:.1f} times less")
+        out.print(f"{name}: batched takes {ratio:.3f} of the CPU time of plain, {1 / ratio:.1f} times less")
 
 
 def measure(packets: int, length: int, runs: int) -> dict[str, Measured]:
-    """Measure both paths, in turn at each run, so that they meet the same machine; GradfecError if one is missing."""
+    """Measure both paths in turn in each run, for equal conditions; GradfecError if one is missing."""
     datagrams = np.random.default_rng(0).integers(0, 256, (packets, length), np.uint8)
     with loopback(batched=False) as plain, loopback(batched=True) as batched:
         if not (batched.port.batched and batched.sender.batched):
@@ -143,7 +143,7 @@ def measure(packets: int, length: int, runs: int) -> dict[str, Measured]:
 
 
 def one_run(way: Loopback, datagrams: Bytes) -> tuple[float, float, float, float]:
-    """Send and receive all, a buffer's room at a time: seconds of CPU time for each, seconds of the clock for each."""
+    """Send and receive all datagrams, as many at a time as fit; return CPU and wall-clock seconds of each."""
     sent = received = np.zeros(2)
     for at in range(0, len(datagrams), way.room):
         part = datagrams[at : at + way.room]
@@ -158,12 +158,12 @@ def one_run(way: Loopback, datagrams: Bytes) -> tuple[float, float, float, float
 
 
 def now() -> Any:
-    """Return CPU time of this process and time of the clock, (2,) seconds."""
+    """Return this process's CPU time and the wall-clock time, (2,) seconds."""
     return np.array([time.process_time(), time.perf_counter()])
 
 
 def table(found: dict[str, Measured], title: str) -> Table:
-    """Lay out what each path costs."""
+    """Make the table of each path's cost."""
     laid = Table(title=title, box=SIMPLE_HEAD)
     laid.add_column("path")
     for heading in ("send, us CPU", "receive, us CPU", "send, 1/s", "receive, 1/s"):

@@ -1,4 +1,4 @@
-"""`gradfec sweep`: answers against losses, over a folder of images."""
+"""`gradfec sweep`: how losses change the answers, over a folder of images."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ import click
 from gradfec_cli.lazy import LazyGroup
 
 COMMANDS = {
-    "importance": ("gradfec_lab.sweep.importance", "Drop packets by importance: does the answer stand? (Figure 5)"),
+    "importance": (
+        "gradfec_lab.sweep.importance",
+        "Drop packets by importance: does the answer stay the same? (Figure 5)",
+    ),
     "protection": ("gradfec_lab.sweep.protection", "Lose packets, with and without protection. (Figure 6)"),
-    "quantise": ("gradfec_lab.sweep.quantise", "Quantise features to few bits: does the answer stand?"),
-    "cost": ("gradfec_lab.sweep.cost", "What each estimator costs the edge, in milliseconds and bytes."),
-    "all": ("gradfec_lab.sweep.everything", "Every figure and table of docs/RESULTS.md."),
-    "daemons": ("gradfec_lab.sweep.daemons", "Through the real edge, loss injector and cloud, every datagram counted."),
+    "quantise": ("gradfec_lab.sweep.quantise", "Quantise features to a few bits: does the answer stay the same?"),
+    "cost": ("gradfec_lab.sweep.cost", "Measure what each estimator costs the edge, in milliseconds and bytes."),
+    "all": ("gradfec_lab.sweep.everything", "Make every figure and table of docs/RESULTS.md."),
+    "daemons": (
+        "gradfec_lab.sweep.daemons",
+        "Run images through the real edge, loss injector and cloud, and count every datagram.",
+    ),
 }
 
 
 @click.command(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 def sweep() -> None:
-    """Measure answers against losses, over a folder of images."""
+    """Measure over a folder of images how losses change the answers."""

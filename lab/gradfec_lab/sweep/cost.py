@@ -1,4 +1,4 @@
-"""`gradfec sweep cost`: what each estimator costs the edge, in milliseconds a frame and bytes of the package."""
+"""`gradfec sweep cost`: what each estimator costs the edge, in milliseconds a frame and bytes in the package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import keep_most_important
+from gradfec_common.protect.plan import keep_most_important
 from gradfec_edge.compensation import compensated
 from gradfec_host.console import plain_errors
 from gradfec_lab.sweep.report import Grid
@@ -21,19 +21,19 @@ from gradfec_lab.sweep.report import Grid
 if TYPE_CHECKING:
     from gradfec_edge.frontend import FrontEnd
 
-NOTHING = "none"  # the front-end alone
+NOTHING = "none"  # only the front-end
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 
 
 @click.command(context_settings=CONTEXT)
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
-@click.option("--limit", default=50, type=click.IntRange(1), help="Use the first so many images, by name.")
+@click.option("--limit", default=50, type=click.IntRange(1), help="Use this many images, the first by name.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
 def cost(images: Path, limit: int, as_json: bool) -> None:
     """Time front-end and estimator together, one image at a time, as the edge runs them.
 
-    The estimators take turns at each image, so that they meet the same machine; medians over the images.
+    The estimators take turns for each image, so that conditions are equal. The results are medians over the images.
     """
     from gradfec_common.networks import DEFAULT_CUT, named_cut
     from gradfec_edge.importance import ESTIMATORS, EstimatorFile, make_estimator
@@ -83,7 +83,7 @@ def cost(images: Path, limit: int, as_json: bool) -> None:
 
 
 def sending_half(front_end: FrontEnd, grid: PacketGrid) -> Callable[[npt.NDArray[np.uint8]], object]:
-    """Return what front-end and proxy do for FEC_50_50, with the compensation for the half that is dropped."""
+    """Return a function that does the edge's work with a proxy for FEC_50_50, including the compensation."""
 
     def run(image: npt.NDArray[np.uint8]) -> object:
         chi, scores, damage = front_end(image)

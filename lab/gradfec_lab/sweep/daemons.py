@@ -1,45 +1,78 @@
-"""`gradfec sweep daemons`: answers against losses through the real daemons and the loss injector."""
+"""`gradfec sweep daemons`: how losses change the answers, with the real daemons and the loss injector."""
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
-from gradfec_cli.experiment import Link, Record, Run, run_with_own_cloud, top1, unaccounted
+from gradfec_cli.experiment import Link, Record, Run, coding_options, run_with_own_cloud, top1, unaccounted
 from gradfec_cli.netem import datagrams, percentage
-from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.networks import Network
+from gradfec_cli.options import packets_option, packets_text
+from gradfec_common.errors import UsageError
+from gradfec_common.networks import DEFAULT_CUT, Network, named_cut
+from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
+from gradfec_edge.coding import Coding, coding_of
 from gradfec_host.console import plain_errors
+from gradfec_lab.sweep.arguments import names_list, read_policies
+from gradfec_lab.sweep.labels import read_labels
+from gradfec_lab.sweep.report import Grid, Row
 
-Row = dict[str, Any]
-WIDTH_OF_FILES = 120  # where the table is not for a terminal, which folds what has no room
-COLUMNS = ("protect", "loss", "frames", "top1", "agreement", "sent", "lost", "recovered", "missing", "unaccounted")
+COUNTS = ("sent", "lost", "recovered", "missing")  # of datagrams, and then of packets
+HEADER = ["policy", "codec", "loss", "frames", "top-1", "agreement", *COUNTS, "bytes a frame", "unaccounted"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the edge codes its frames; `fec` is the erasure code as in the option."""
+
+    coding: Coding
+    fec: str
+    importance: str
+
+    @property
+    def policy(self) -> str:
+        """The policy's name."""
+        return self.coding.policy.name
+
+    @property
+    def codec(self) -> str:
+        """The quantiser's name."""
+        return self.coding.quantiser.name
+
+    def options(self) -> list[str]:
+        """Return the edge's options."""
+        coding = coding_options(self.policy, self.fec, self.codec, self.coding.packets_a_datagram)
+        return [*coding, "--importance", self.importance]
 
 
 def shares(text: str) -> list[float]:
-    """Parse `0,10%,0.3` into shares."""
+    """Read `0,10%,0.3` as shares."""
     return [percentage(part) for part in text.split(",")]
 
 
 @click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
 @click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index.")
-@click.option("--limit", default=300, type=click.IntRange(1), help="Use the first so many images, by name.")
-@click.option("--loss", default="0,10%,30%,50%", type=shares, metavar="SHARES", help="Shares of datagrams lost.")
-@click.option("--burst", type=datagrams, metavar="N", help="Lose in bursts of N datagrams on average.")
-@click.option("--protect", default="none,FEC_50_50,FEC_20_80", metavar="SCHEMES", help="Schemes to compare.")
-@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code of FEC_A_B: zfec, leopard, zfec:256.")
+@click.option("--limit", default=300, type=click.IntRange(1), help="Use this many images, the first by name.")
+@click.option("--loss", default="0,10%,30%,50%", type=shares, metavar="SHARES", help="Shares of the datagrams to lose.")
+@click.option("--burst", type=datagrams, metavar="N", help="Lose datagrams in bursts of N on average.")
+@click.option("--protect", default="none,FEC_50_50,FEC_20_80", metavar="POLICIES", help="Policies to compare.")
+@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
+@click.option("--codec", default="uniform8", metavar="NAMES", help="Quantisers to compare: uniform8, sqrt4 and so on.")
+@packets_option()
 @click.option("--importance", metavar="NAME", help="The edge's estimator. [default: the edge's default]")
-@click.option("--seed", default=1, type=click.IntRange(min=0), help="Of the losses: the same for each scheme.")
+@click.option(
+    "--seed", default=1, type=click.IntRange(min=0), help="Seed for the losses, which are the same for each policy."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
 def daemons(
@@ -50,29 +83,31 @@ def daemons(
     burst: float | None,
     protect: str,
     fec: str,
+    codec: str,
+    packets_a_datagram: int | None,
     importance: str | None,
     seed: int,
     as_json: bool,
 ) -> None:
     """Send images through the real edge, loss injector and cloud, and account for every datagram.
 
-    Top-1 is against the labels, agreement against the uncut model; a frame without an answer counts as wrong.
+    With one packet a datagram and 8 bits, the default, the edge runs in paper mode. Top-1 compares with the labels,
+    agreement with the uncut model. A frame without an answer counts as wrong.
     """
     import tempfile
 
     import numpy as np
 
-    from gradfec_common.codes import fec_named
-    from gradfec_common.networks import DEFAULT_CUT, named_cut
-    from gradfec_common.packets import PacketGrid
-    from gradfec_common.plan import parse_scheme
     from gradfec_edge.importance import DEFAULT_ESTIMATOR, make_estimator
 
-    schemes = [parse_scheme(name, fec_named(fec)).name for name in protect.split(",")]
-    links = [Link(lost, burst, seed) for lost in loss]
     importance = importance or DEFAULT_ESTIMATOR
     cut = named_cut(DEFAULT_CUT)
-    make_estimator(importance, cut, PacketGrid(cut.shape), np.random.default_rng())  # or fail now
+    settings = []
+    for name, policy in product(names_list(codec), read_policies(protect)):
+        coding = coding_of(cut, DEFAULT_ROWS, name, policy, fec, packets_a_datagram)
+        settings.append(Setting(coding, fec, importance))
+    links = [Link(lost, burst, seed) for lost in loss]
+    make_estimator(importance, cut, PacketGrid(cut.shape), np.random.default_rng())  # fail early
     truth = read_labels(labels) if labels else None
     console = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="gradfec-sweep-") as name:
@@ -80,41 +115,21 @@ def daemons(
         count = link_images(images, folder, limit)
         reference = answers(cut.network, folder, console)
         rows = [uncut_row(reference, truth, count)]
-        rows += [
-            row(folder, scheme, fec, link, importance, reference, truth, console)
-            for link in links
-            for scheme in schemes
-        ]
+        rows += [row(folder, setting, link, reference, truth, console) for link, setting in product(links, settings)]
     if as_json:
-        click.echo(json.dumps({"images": count, "fec": fec, "importance": importance, "burst": burst, "rows": rows}))
+        said = {"images": count, "fec": fec, "packets_per_datagram": packets_text(packets_a_datagram)}
+        click.echo(json.dumps({**said, "importance": importance, "burst": burst, "rows": rows}))
     else:
-        print_table(rows)
-
-
-def read_labels(path: Path) -> dict[str, int]:
-    """Read a CSV of file name and class index; a first line that has no index is a header."""
-    try:
-        with path.open(newline="") as file:
-            rows = [line for line in csv.reader(file) if line]
-    except OSError as error:
-        raise GradfecError(f"cannot read labels from {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise UsageError(f"{path} is no list of labels: it is not text") from None
-    if rows and not rows[0][-1].strip().isdigit():
-        rows = rows[1:]
-    try:
-        return {line[0]: int(line[1]) for line in rows}
-    except (IndexError, ValueError):
-        raise UsageError(f"{path} is no list of labels: each line must be FILE,CLASS_INDEX") from None
+        daemons_table(rows).show()
 
 
 def link_images(images: Path, folder: Path, limit: int) -> int:
-    """Put links to the first `limit` images, by name, into a folder; return how many there are."""
+    """Put links to the first `limit` images, by name, into a folder; return their number."""
     from gradfec_edge.camera import IMAGE_SUFFIXES
 
     if not images.is_dir():
-        raise UsageError(f"{images} is no folder: --images takes a folder of images")
-    visible = (path for path in images.iterdir() if not path.name.startswith("."))  # as the edge takes them
+        raise UsageError(f"{images} is not a folder: --images takes a folder of images")
+    visible = (path for path in images.iterdir() if not path.name.startswith("."))  # like the edge
     chosen = sorted(path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES)[:limit]
     for path in chosen:
         (folder / path.name).symlink_to(path.resolve())
@@ -132,7 +147,7 @@ def answers(network: Network, folder: Path, console: Console) -> dict[str, int]:
         weights = ensure_weights(network, None, progress)
     from gradfec_cli.uncut import predict, uncut_model
 
-    with console.status("asking the uncut model"):
+    with console.status("running the uncut model"):
         return {name: int(scores.argmax()) for name, scores in predict(uncut_model(weights), folder)}
 
 
@@ -144,44 +159,44 @@ def uncut_row(reference: Mapping[str, int], truth: Mapping[str, int] | None, cou
 
 def row(
     folder: Path,
-    scheme: str,
-    fec: str,
+    setting: Setting,
     link: Link,
-    importance: str,
     reference: Mapping[str, int],
     truth: Mapping[str, int] | None,
     console: Console,
 ) -> Row:
-    """Measure one scheme at one loss, with a cloud of its own so that every datagram can be accounted for."""
-    run, cloud = one_run(folder, link, ["--protect", scheme, "--fec", fec, "--importance", importance], console)
-    loose = unaccounted(run, cloud)
+    """Measure one setting at one loss, with a separate cloud, so that every datagram can be accounted for."""
+    run, cloud = one_run(folder, link, setting, console)
     return {
-        "protect": scheme,
+        "protect": setting.policy,
+        "codec": setting.codec,
         "loss": link.loss,
         "frames": len(run.records),
         "outcomes": dict(Counter(record["outcome"] for record in run.records)),
         "top1": None if truth is None else share(truth.get(r["source"]) == top1(r) for r in run.records),
         "agreement": run.agreement(reference),
         "packets": run.packets(),
+        "datagrams": run.datagrams(),
+        "frame_bytes": setting.coding.check(),
         "latency_ms": run.latency_ms(),
-        "unaccounted": loose,
+        "unaccounted": unaccounted(run, cloud),
         "edge": run.edge,
         "injector": run.injector,
         "cloud": cloud,
     }
 
 
-def one_run(folder: Path, link: Link, edge_options: list[str], console: Console) -> tuple[Run, Mapping[str, Any]]:
+def one_run(folder: Path, link: Link, setting: Setting, console: Console) -> tuple[Run, Mapping[str, Any]]:
     """Run a cloud, an injector and an edge once; return the run and the cloud's totals."""
     count = sum(1 for _ in folder.iterdir())
-    title = f"{edge_options[1]} at {link.loss:.0%}"
+    title = f"{setting.policy}, {setting.codec} at {link.loss:.0%}"
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task(f"{title}: starting", total=count)
 
         def advance(record: Record) -> None:
             progress.update(task, advance=1, description=title)
 
-        return run_with_own_cloud(folder, link, edge_options, advance)
+        return run_with_own_cloud(folder, link, setting.options(), advance)
 
 
 def share(hits: Iterable[bool]) -> float:
@@ -190,24 +205,23 @@ def share(hits: Iterable[bool]) -> float:
     return sum(values) / len(values)
 
 
-def print_table(rows: list[Row]) -> None:
-    """Print the rows for people."""
-    table = Table()
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "protect" else "right", overflow="fold")
+def daemons_table(rows: list[Row]) -> Grid:
+    """Make the table of the rows."""
+    lines = []
     for measured in rows:
-        packets = measured.get("packets", {})
-        loose = measured.get("unaccounted")
-        table.add_row(
-            measured["protect"],
-            "" if measured["loss"] is None else f"{measured['loss']:.0%}",
-            str(measured["frames"]),
-            "" if measured["top1"] is None else f"{measured['top1']:.1%}",
-            f"{measured['agreement']:.1%}",
-            *(f"{packets[name]:,}" if packets else "" for name in ("sent", "lost", "recovered", "missing")),
-            "" if loose is None else str(sum(map(abs, loose.values()))),
+        counts = {**measured.get("datagrams", {}), **measured.get("packets", {})}
+        loose, size = measured.get("unaccounted"), measured.get("frame_bytes")
+        lines.append(
+            [
+                measured["protect"],
+                measured.get("codec", ""),
+                "" if measured["loss"] is None else f"{measured['loss']:.0%}",
+                str(measured["frames"]),
+                "" if measured["top1"] is None else f"{measured['top1']:.1%}",
+                f"{measured['agreement']:.1%}",
+                *(f"{counts[name]:,}" if counts else "" for name in COUNTS),
+                "" if size is None else f"{size:,}",
+                "" if loose is None else str(sum(map(abs, loose.values()))),
+            ]
         )
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, WIDTH_OF_FILES)
-    console.print(table)
+    return Grid("Every datagram accounted for", HEADER, lines, names=2)

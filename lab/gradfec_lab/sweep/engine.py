@@ -1,10 +1,11 @@
-"""The sweep's work: features of images, as the product would deliver them, to the back-end in full batches.
+"""The sweep's work: run the back-end, in full batches, on features as the product would deliver them.
 
-Quantiser, packets and plans are the product's; what a plan delivers under a loss is `gradfec_common.delivery`'s to say.
+Quantisers, plans and concealments are the product's. `gradfec_common.delivery` says what a plan delivers under a loss.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,16 +15,17 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.fill import Fill
+from gradfec_common.conceal import Concealment
+from gradfec_common.delivery import tensor_at_hand
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import Plan
-from gradfec_common.quantise import dequantise, quantise
-from gradfec_edge.compensation import compensated
+from gradfec_common.protect import UNKNOWN_LINK, Plan
+from gradfec_common.quantisers import Coded, Quantiser
+from gradfec_edge.coding import Coding
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.store import Record, Store
 
 BATCH = 8
-REFERENCE = "reference"  # the point that asks for the answer to lossless chi in float32
+REFERENCE = "reference"  # the point for the answer to lossless chi in float32
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -46,13 +48,14 @@ class Scorer(Protocol):
     ) -> tuple[Floats, dict[str, Floats], dict[str, Floats]]:
         """Return chi (N, H, W, C) and each estimator's scores (N, packets) of images (N, 224, 224, 3).
 
-        Of those that compensate for what is dropped, also the form (N, groups, C, C) of the damage.
+        For estimators that compensate for dropped packets, also return the form (N, groups, C, C) of the damage.
         """
 
 
 class Subject(NamedTuple):
-    """An image under examination: chi (H, W, C); by estimator scores (packets,), and of those that compensate for what
-    is dropped the form (groups, C, C) of the damage.
+    """An image under examination: chi (H, W, C), and each estimator's scores (packets,).
+
+    `damages` are the forms (groups, C, C) of the estimators that compensate for dropped packets.
     """
 
     name: str
@@ -62,7 +65,7 @@ class Subject(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A question to the back-end; cases of one image with equal patterns have equal `features`, made when needed."""
+    """One input for the back-end; cases of an image with equal patterns have equal `features`, made when needed."""
 
     point: str
     repetition: int
@@ -70,62 +73,64 @@ class Case(NamedTuple):
     features: Callable[[], Floats]
 
 
+@dataclass(frozen=True, eq=False)
 class Delivered:
-    """The features of one image as they come out of the product, with any packets missing."""
+    """The coded packets of one image, and the tensor that the cloud makes of the ones at hand."""
 
-    def __init__(self, chi: Callable[[], Floats], grid: PacketGrid, sent: bytes = b"") -> None:
-        """Of features (H, W, C), made when needed; `sent` tells those of one image apart."""
-        self._chi, self.grid, self.sent = chi, grid, sent
+    coded: Coded
+    quantiser: Quantiser
+    grid: PacketGrid
 
     @cached_property
-    def packets(self) -> Floats:
-        """The packets (packets, size), quantised and dequantised."""
-        return self.grid.split(dequantise(*quantise(self._chi())))
+    def digest(self) -> bytes:
+        """Bytes that identify these packets."""
+        content = hashlib.blake2b(bytes([self.quantiser.id]) + self.coded.parameters)
+        for array in self.coded.packets:
+            content.update(np.ascontiguousarray(array).data)
+        return content.digest()
 
-    def __call__(self, at_hand: Mask, fill: Fill) -> Floats:
-        """Return features (H, W, C) with the packets `at_hand` (packets,), and the fill in the place of the others."""
-        channels = np.broadcast_to(np.asarray(fill, np.float32), self.grid.shape[2:])
-        values = np.repeat(channels, self.grid.groups)  # (256 channels,) -> (2048 packets,)
-        return self.grid.join(np.where(at_hand[:, None], self.packets, values[:, None]))
+    def case(self, point: str, repetition: int, at_hand: Mask, rule: str, conceal: Concealment) -> Case:
+        """Return the case with the packets `at_hand` and the concealment `rule`."""
+        pattern = rule.encode() if not at_hand.all() else b""  # nothing is missing, so nothing is filled
+        pattern += np.packbits(at_hand).tobytes() + (self.digest if at_hand.any() else b"")
 
-    def case(self, point: str, repetition: int, at_hand: Mask, rule: str, fill: Fill) -> Case:
-        """Return the case of these packets at hand under the fill `rule`."""
-        pattern = rule.encode() if not at_hand.all() else b""  # nothing missing: nothing is filled
-        pattern += np.packbits(at_hand).tobytes() + (self.sent if at_hand.any() else b"")
-        return Case(point, repetition, pattern, lambda: self(at_hand, fill))
+        def features() -> Floats:
+            return tensor_at_hand(self.coded, at_hand, self.quantiser, conceal, self.grid)
+
+        return Case(point, repetition, pattern, features)
 
 
-def delivered(subject: Subject, grid: PacketGrid) -> Callable[[str, Plan], Delivered]:
-    """Return what tells how features are delivered that are sent by an estimator's plan; most are all the same."""
-    as_they_are = Delivered(lambda: subject.chi, grid)
+class Deliveries:
+    """The delivered tensors of one image, by coding and estimator."""
 
-    def by_plan(estimator: str, plan: Plan) -> Delivered:
-        damage = subject.damages.get(estimator)
-        if damage is None or not len(plan.dropped):
-            return as_they_are
-        return Delivered(
-            lambda: compensated(subject.chi, damage, plan.dropped, grid), grid, b"compensated" + plan.dropped.tobytes()
-        )
+    def __init__(self, subject: Subject) -> None:
+        """Take an image; codings that make the same packets share them."""
+        self._subject = subject
+        self._known: dict[bytes, Delivered] = {}
 
-    return by_plan
+    def __call__(self, coding: Coding, estimator: str) -> tuple[Plan, Delivered]:
+        """Return the plan and the packets that the edge would make of the image."""
+        of = self._subject
+        plan, coded = coding.packets(of.chi, of.scores[estimator], of.damages.get(estimator), UNKNOWN_LINK)
+        delivered = Delivered(coded, coding.quantiser, coding.grid)
+        return plan, self._known.setdefault(delivered.digest, delivered)
 
 
 class Asker:
-    """Puts questions to the back-end in full batches, across images."""
+    """Runs the back-end in full batches, across images."""
 
     def __init__(self, model: Model) -> None:
-        """Ask `model`."""
         self._model = model
         self._waiting: list[tuple[Floats, Callable[[int], None]]] = []
 
     def ask(self, chi: Floats, deliver: Callable[[int], None]) -> None:
-        """Call `deliver` with the class of chi (H, W, C), as soon as a batch is full or flushed."""
+        """Call `deliver` with the class of chi (H, W, C) once a batch is full or flushed."""
         self._waiting.append((chi, deliver))
         if len(self._waiting) == BATCH:
             self.flush()
 
     def flush(self) -> None:
-        """Ask what waits."""
+        """Run the waiting features."""
         waiting, self._waiting = self._waiting, []
         if waiting:
             classes = self._model(np.stack([chi for chi, _ in waiting]))  # n x (H, W, C) -> (n, H, W, C)
@@ -135,7 +140,7 @@ class Asker:
 
 @dataclass
 class Examination:
-    """One image's cases, of which some are still unanswered."""
+    """One image's cases, some of which have no answer yet."""
 
     slots: dict[bytes, list[tuple[str, int]]] = field(default_factory=dict)  # (point, repetition) by pattern
     features: dict[bytes, Callable[[], Floats]] = field(default_factory=dict)
@@ -143,20 +148,20 @@ class Examination:
     unanswered: int = 0
 
     def take(self, case: Case) -> None:
-        """Add a case; a point's repetitions come in their order."""
+        """Add a case; a point's repetitions come in order."""
         self.slots.setdefault(case.pattern, []).append((case.point, case.repetition))
         self.features.setdefault(case.pattern, case.features)
         answers = self.answers.setdefault(case.point, [])
         answers += [-1] * (case.repetition + 1 - len(answers))
 
     def answer(self, pattern: bytes, index: int) -> None:
-        """Note the class that is the answer to all cases of a pattern."""
+        """Store the answer to all cases of a pattern."""
         for point, repetition in self.slots[pattern]:
             self.answers[point][repetition] = index
 
 
 class Engine:
-    """Examines images, and writes into a store what it finds."""
+    """Examines images, and writes the results into a store."""
 
     def __init__(
         self,
@@ -167,9 +172,9 @@ class Engine:
         numbers: Callable[[Subject], dict[str, float]] = lambda subject: {},
         constant: Iterable[bytes] = (),
     ) -> None:
-        """Ask the back-end all `cases` of an image, but for those that are answered in the store.
+        """Run all `cases` of an image that have no answer in the store yet.
 
-        `numbers` are to be stored besides. Patterns that are `constant` have the same features in all images.
+        `numbers` are stored too. Patterns in `constant` have the same features in all images.
         """
         self.store, self.scorer, self.asker = store, scorer, Asker(model)
         self.cases, self.numbers = cases, numbers
@@ -183,7 +188,7 @@ class Engine:
         advance: Callable[[float], None],
         classes: dict[str, int] | None = None,
     ) -> None:
-        """Examine the images of these names; `advance` is told of each one's progress, from 0 to 1."""
+        """Examine the images `names`; `advance` gets each one's progress, from 0 to 1."""
         noted: set[str] = set()
         for batch, images in photographs.batches(names, BATCH):
             noted |= self._note_skipped(photographs, noted, advance)
@@ -203,11 +208,11 @@ class Engine:
         return new
 
     def _examine(self, subject: Subject, advance: Callable[[float], None]) -> None:
-        """Ask all that is not known of one image."""
+        """Run everything that is not known about one image."""
         name, numbers = subject.name, self.numbers(subject)
         stored = self.store.records[name].answers if name in self.store.records else {}
         examination = Examination()
-        known = {}  # patterns whose answer another point has
+        known = {}  # patterns that have an answer from another point
         for case in self._all_cases(subject):
             answers = stored.get(case.point, [])
             if case.repetition < len(answers):
@@ -245,5 +250,5 @@ class Engine:
 
 
 def nothing_at_hand(grid: PacketGrid, rule: str) -> bytes:
-    """Return the pattern of a tensor of which nothing has arrived: it is the same whatever the image."""
+    """Return the pattern of a tensor of which nothing arrived; it is the same for all images."""
     return rule.encode() + np.packbits(np.zeros(grid.count, bool)).tobytes()

@@ -1,4 +1,4 @@
-"""`gradfec sweep all`: every figure and table of docs/RESULTS.md, each by a command of its own; resumed."""
+"""`gradfec sweep all`: every figure and table of docs/RESULTS.md, each with its own command; can be resumed."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_NETWORK, named_network
 from gradfec_host.console import EXIT_INTERRUPTED, plain_errors
 from gradfec_lab.photographs import Photographs
-from gradfec_lab.sweep.report import Grid, Row
+from gradfec_lab.sweep.daemons import daemons_table
+from gradfec_lab.sweep.labels import labels_of
 from gradfec_lab.sweep.store import unwritable, write_file
-from gradfec_lab.sweep.study import CONTEXT, labels_of
+from gradfec_lab.sweep.study import CONTEXT
 
 TABLES = "tables.md"
 
 
 class Part(NamedTuple):
-    """A command of the sweep, `gradfec sweep SWEEP OPTIONS --images ...`, whose results get a name of their own."""
+    """One command, `gradfec sweep SWEEP OPTIONS --images ...`, and the name of its results."""
 
     name: str
     title: str
     sweep: str
     options: list[str]
-    subset: bool = False  # too many questions an image to ask them of all images
+    subset: bool = False  # too slow for all images
 
 
 TABLE = "gradcam,proxy,proxy-uncompensated,proxy-paper,activation,deviation,static,random"
 FIGURE = "gradcam,proxy,activation,deviation,static,random"
 
-# Each sweep's own defaults hold for what is not said here.
+# Each sweep's own defaults apply unless set here.
 PARTS = [
     Part(
         "importance", "Estimators", "importance",
@@ -52,7 +53,7 @@ PARTS = [
         ["--fec", "zfec,leopard", "--burst", "iid,8,20", "--loss", "0.2,0.4", "--protect", "none,FEC_20_80,FEC_50_50"],
         subset=True,
     ),
-    Part("quantise", "Bits", "quantise", [], subset=True),
+    Part("quantise", "Quantisers", "quantise", [], subset=True),
     Part("daemons", "Through the real daemons and the injector", "daemons", ["--limit", "300"]),
     Part(
         "sweep-40", "A sweep at 40 % lost", "protection",
@@ -69,14 +70,16 @@ PARTS = [
 @plain_errors
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
 @click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index, for top-1.")
-@click.option("--limit", type=click.IntRange(1), help="Use the first so many images, by name. [default: all]")
-@click.option("--subset", default=300, type=click.IntRange(1), help="Draw so many for Figures 5 and 6.")
+@click.option("--limit", type=click.IntRange(1), help="Use this many images, the first by name. [default: all]")
+@click.option("--subset", default=300, type=click.IntRange(1), help="How many images to draw for Figures 5 and 6.")
 @click.option("--repetitions", default=3, type=click.IntRange(1), help="Draws of the losses for each image.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of all results; resumed.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder for all results; a run resumes there."
+)
 def command(images: Path, labels: Path | None, limit: int | None, subset: int, repetitions: int, out: Path) -> None:
-    """Run all sweeps that docs/RESULTS.md shows, and gather their figures and tables.
+    """Run all sweeps in docs/RESULTS.md, and collect their figures and tables.
 
-    Hours: each part says how long. Ctrl-C and the same command again go on where it was.
+    This takes hours; each part shows how long. After Ctrl-C, the same command resumes where it stopped.
     """
     network = named_network(DEFAULT_NETWORK)
     names = Photographs(images, network.preprocess, limit).names
@@ -100,7 +103,7 @@ def command(images: Path, labels: Path | None, limit: int | None, subset: int, r
 def arguments(
     part: Part, images: Path, labels: Path | None, limit: int | None, subset: int, repetitions: int, out: Path
 ) -> list[str]:
-    """Return the arguments of `gradfec` that run a part."""
+    """Return the arguments of `gradfec` for a part."""
     options = [*part.options]
     if limit is not None and "--limit" not in options:
         options += ["--limit", str(limit)]
@@ -116,12 +119,12 @@ def arguments(
 
 
 def run_sweep(command: list[str], folder: Path) -> None:
-    """Run a sweep, which keeps its results in the folder by itself; it says by itself what goes wrong."""
+    """Run a sweep, which writes its results to the folder and reports its own errors."""
     check(command, subprocess.run([*GRADFEC, *command], check=False, stdout=subprocess.DEVNULL).returncode)
 
 
 def run_daemons(command: list[str], folder: Path) -> None:
-    """Run a sweep over the daemons, unless its results are in the folder; put them there."""
+    """Run a sweep over the daemons and write its results to the folder, unless they are there."""
     results = folder / "daemons.json"
     if results.exists() and json.loads(results.read_bytes()).get("command") == command:
         return
@@ -134,16 +137,16 @@ def run_daemons(command: list[str], folder: Path) -> None:
 
 
 def check(command: list[str], code: int) -> None:
-    """Raise GradfecError for a part that failed: its own error is on the line above."""
+    """Raise GradfecError for a part that failed; its own error is on the line above."""
     if code < 0 or code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     if code:
-        text = f"`{shlex.join(['gradfec', *command])}` ended with exit code {code}, for the reason above"
-        raise (UsageError if code == UsageError.exit_code else GradfecError)(f"{text}; what was done is kept")
+        text = f"`{shlex.join(['gradfec', *command])}` ended with exit code {code}; the reason is above"
+        raise (UsageError if code == UsageError.exit_code else GradfecError)(f"{text}; finished results are kept")
 
 
 def chapter(part: Part, command: list[str], out: Path) -> str:
-    """Return a part's tables and figure as Markdown, under its command; the figure is copied beside it."""
+    """Return a part's tables and figure as Markdown, under its command; copy the figure next to it."""
     folder = out / part.name
     figure = folder / f"{part.sweep}.png"
     picture = ""
@@ -152,17 +155,3 @@ def chapter(part: Part, command: list[str], out: Path) -> str:
         picture = f"\n![{part.title}]({part.name}.png)\n"
     tables = (folder / f"{part.sweep}.md").read_text("utf-8")
     return f"## {part.title}\n\n    {shlex.join(['gradfec', *command])}\n{picture}\n{tables}"
-
-
-def daemons_table(rows: list[Row]) -> Grid:
-    """Lay out a sweep over the daemons."""
-    lines = []
-    for row in rows:
-        packets = row.get("packets", {})
-        lost = "" if row["loss"] is None else f"{row['loss']:.0%}"
-        top1 = "" if row["top1"] is None else f"{row['top1']:.1%}"
-        counts = [f"{packets[name]:,}" if packets else "" for name in ("sent", "lost", "recovered", "missing")]
-        loose = str(sum(map(abs, row["unaccounted"].values()))) if "unaccounted" in row else ""
-        lines.append([row["protect"], lost, str(row["frames"]), top1, f"{row['agreement']:.1%}", *counts, loose])
-    header = ["scheme", "datagrams lost", "frames", "top-1", "agreement", "sent", "lost", "recovered", "missing"]
-    return Grid("Every datagram accounted for", [*header, "unaccounted"], lines)

@@ -1,18 +1,21 @@
-"""The sweeps' figures, as PNG: the paper's Figures 5 and 6, and answers by bits."""
+"""The sweeps' figures, as PNG: the paper's Figures 5 and 6, and answers by quantiser."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable
+from itertools import cycle
+from string import digits
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from gradfec_lab.sweep.report import Row
 
-# Okabe and Ito's colours, which the colour-blind can tell apart
+# Okabe and Ito's colours, which colour-blind people can tell apart
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#8C8C8C",
 )  # fmt: skip
@@ -26,7 +29,7 @@ OF_ESTIMATOR = {
     "activation": ORANGE,
     "random": PINK,
 }
-MARKERS = "osD^vPX*"  # so that lines can be told apart without any colour
+MARKERS = "osD^vPX*"  # to tell lines apart without colour
 ORACLES = {"gradcam", "gradcam-label"}
 PANEL = (4.6, 3.6)  # inches
 BAND = 0.15  # opacity of an interval
@@ -34,7 +37,7 @@ ORDER_TITLES = {"least": "least important first", "most": "most important first"
 
 
 def importance_figure(rows: list[Row]) -> bytes:
-    """Draw Figure 5: agreement against the share dropped, a panel an order and fill, a line an estimator."""
+    """Draw Figure 5: agreement against the dropped share; a panel an order and fill, a line an estimator."""
     orders, fills = distinct(rows, "order"), distinct(rows, "fill")
     figure, panels = make_panels(len(fills), len(orders))
     estimators = distinct(rows, "estimator")
@@ -51,63 +54,70 @@ def importance_figure(rows: list[Row]) -> bytes:
 
 
 def protection_figure(rows: list[Row]) -> bytes:
-    """Draw Figure 6: agreement against loss, a line a scheme; a row a code, estimator and fill, a column a burst."""
+    """Draw Figure 6: agreement against loss, a line for each policy.
+
+    A column of panels is a burst length; the rows vary everything else.
+    """
+    varied = ("codec", "packets", "code", "importance", "fill")
     across = distinct(rows, "burst")
-    down = [*dict.fromkeys((row["code"], row["importance"], row["fill"]) for row in rows)]
-    schemes = distinct(rows, "scheme")
-    colours = scheme_colours(schemes)
+    down = [*dict.fromkeys(tuple(row[name] for name in varied) for row in rows)]
+    policies = distinct(rows, "policy")
+    colours = policy_colours(policies)
     figure, panels = make_panels(len(down), len(across))
     for i, kind in enumerate(down):
+        of_kind = [row for row in rows if tuple(row[name] for name in varied) == kind]
+        codec, packets, code, estimator, fill = kind
         for j, burst in enumerate(across):
             axes = panels[i][j]
-            for number, scheme in enumerate(schemes):
-                own = [
-                    row
-                    for row in rows
-                    if (row["code"], row["importance"], row["fill"], row["burst"], row["scheme"])
-                    == (*kind, burst, scheme)
-                ]
-                draw_line(axes, own, "loss", scheme, colours[scheme], number, dashed=scheme == "none")
-            code, estimator, fill = kind
+            for number, policy in enumerate(policies):
+                own = [row for row in of_kind if (row["burst"], row["policy"]) == (burst, policy)]
+                draw_line(axes, own, "loss", policy, colours[policy], number, dashed=policy == "none")
             words = "independent losses" if burst == "iid" else f"bursts of {burst}"
-            blocks = "one code word" if code == "leopard" else f"{code} blocks"
-            axes.set_title(f"{words}, {blocks}\n{estimator}, {fill} fill", fontsize="medium")
-            label_axes(axes, "symbols lost", j == 0, i == len(down) - 1)
-    return finish(figure, panels, len(schemes))
+            groups = "one code word" if code == "leopard" else f"groups of {code}"
+            axes.set_title(
+                f"{words}, {groups}\n{codec}, packets a datagram: {packets}, {estimator}, {fill} fill",
+                fontsize="medium",
+            )
+            label_axes(axes, "datagrams lost", j == 0, i == len(down) - 1)
+    return finish(figure, panels, len(policies))
 
 
 def quantise_figure(rows: list[Row]) -> bytes:
-    """Draw agreement, and top-1 where there are labels, against bits an element."""
+    """Draw agreement, and top-1 if there are labels, against bits an element; a line for each kind of levels."""
     figure, panels = make_panels(1, 1)
     axes = panels[0][0]
-    measures = [(name, colour) for name, colour in (("agreement", BLUE), ("top1", RED)) if name in rows[0]]
-    for number, (name, colour) in enumerate(measures):
-        label = "top-1 by the labels" if name == "top1" else "agreement with lossless"
-        draw_line(axes, rows, "bits", label, colour, number, measure=name)
-    axes.set_xticks(distinct(rows, "bits"))
+    measures = [(name, label) for name, label in (("agreement", "agreement"), ("top1", "top-1")) if name in rows[0]]
+    kinds = [*dict.fromkeys(kind_of(row["quantiser"]) for row in rows)]
+    for number, (kind, colour) in enumerate(zip(kinds, cycle((BLUE, RED, GREEN, ORANGE, PINK)))):
+        own = [row for row in rows if kind_of(row["quantiser"]) == kind]
+        for name, label in measures:
+            draw_line(axes, own, "bits", f"{kind}, {label}", colour, number, dashed=name == "top1", measure=name)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("bits an element")
     axes.set_ylabel("answers")
-    return finish(figure, panels, len(measures))
+    return finish(figure, panels, len(kinds) * len(measures))
+
+
+def kind_of(quantiser: str) -> str:
+    """Return a quantiser's name without its bits."""
+    return quantiser.rstrip(digits)
 
 
 def distinct(rows: Iterable[Row], name: str) -> list[Any]:
-    """Return the values of a field, each once, in their order."""
+    """Return the distinct values of a field, in order."""
     return [*dict.fromkeys(row[name] for row in rows)]
 
 
-def scheme_colours(schemes: list[str]) -> dict[str, Any]:
-    """Colour schemes by how much they drop, light to dark; `none` is black."""
-    from matplotlib import colormaps
-
-    fec = [scheme for scheme in schemes if scheme != "none"]
+def policy_colours(policies: list[str]) -> dict[str, Any]:
+    """Colour policies from light to dark, in order; `none` is black."""
     shade: Callable[[float], Any] = colormaps["viridis_r"]
-    colours = {scheme: shade(0.12 + 0.8 * i / max(len(fec) - 1, 1)) for i, scheme in enumerate(fec)}
+    others = [policy for policy in policies if policy != "none"]
+    colours = {policy: shade(0.12 + 0.8 * i / max(len(others) - 1, 1)) for i, policy in enumerate(others)}
     return {"none": BLACK, **colours}
 
 
 def make_panels(down: int, across: int) -> tuple[Figure, list[list[Axes]]]:
-    """Return a figure with (down, across) panels of the same scale."""
+    """Return a figure with (down, across) panels on the same scale."""
     figure = Figure(figsize=(PANEL[0] * across, PANEL[1] * down + 0.6), layout="constrained", dpi=150)
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     return figure, [[*line] for line in grid]
@@ -123,7 +133,7 @@ def draw_line(
     dashed: bool = False,
     measure: str = "agreement",
 ) -> None:
-    """Draw a line of a measure with its interval shaded, in the order of `x`."""
+    """Draw a measure against `x` as a line, with its interval shaded."""
     rows = sorted(rows, key=lambda row: row[x])
     xs = [row[x] for row in rows]
     axes.fill_between(
@@ -137,7 +147,7 @@ def draw_line(
 
 
 def label_axes(axes: Axes, x: str, first: bool, last: bool) -> None:
-    """Set percent axes from 0 to 100 %, labelled at the figure's left and bottom."""
+    """Set axes from 0 to 100 %, with labels at the figure's left and bottom."""
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
@@ -148,7 +158,7 @@ def label_axes(axes: Axes, x: str, first: bool, last: bool) -> None:
 
 
 def finish(figure: Figure, panels: list[list[Axes]], lines: int) -> bytes:
-    """Add grid, percent axis and legend, and return the PNG."""
+    """Add grid, percent axis and legend; return the PNG."""
     for axes in (axes for line in panels for axes in line):
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.grid(alpha=0.25, linewidth=0.6)

@@ -1,4 +1,4 @@
-"""What `gradfec sweep importance` says: agreement, rankings, and how the estimators differ."""
+"""The report of `gradfec sweep importance`: agreement, rankings, and how the estimators differ."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from gradfec_cli.oracle import ORACLE
 from gradfec_lab.sweep.engine import nothing_at_hand
-from gradfec_lab.sweep.importance import FREE, ImportanceSweep
+from gradfec_lab.sweep.importance_points import ImportanceSweep
 from gradfec_lab.sweep.report import (
     DIGITS,
     Grid,
@@ -26,16 +26,17 @@ from gradfec_lab.sweep.report import (
 )
 from gradfec_lab.sweep.statistics import Bootstrap, Values, interval
 from gradfec_lab.sweep.store import Store, write_file
-from gradfec_lab.sweep.study import command_line, fill_fingerprints
+from gradfec_lab.sweep.study import command_line, learned_fingerprints
 
 KEYS = ("estimator", "fill", "drop")
+FREE = ("activation", "deviation", "static", "random")  # estimators without a trained network
 
 
 def report(sweep: ImportanceSweep) -> Report:
-    """Find out what is missing, and report on all of it, into the study's folder if it has one."""
+    """Compute what is missing, and report everything, also into the study's folder if it has one."""
     study, points = sweep.study, sweep.points()
     with study.store("importance") as store:
-        store.vouch(fill_fingerprints(sweep.fills))
+        store.vouch(learned_fingerprints(study.cut))
         names = study.run(
             store,
             [*dict.fromkeys([*sweep.estimators, ORACLE])],
@@ -69,7 +70,7 @@ def report(sweep: ImportanceSweep) -> Report:
 
 
 def ranking_rows(store: Store, names: list[str], sweep: ImportanceSweep, bootstrap: Bootstrap) -> list[Row]:
-    """Return a row for each estimator: means of Spearman's correlation and of the mass kept, with intervals."""
+    """Return a row for each estimator: means of Spearman's correlation and of the kept importance, with intervals."""
     wanted = sweep.numbers()
     values = store.numbers(names, wanted)
     low, high = interval(bootstrap.means(values))
@@ -96,7 +97,7 @@ def quality_members(rankings: list[Row]) -> dict[str, Any]:
 def differences(measured: Measured) -> list[Row]:
     """Compare each estimator with the best free one and with the oracle at each fill and drop, image by image.
 
-    `gap_closed` is where it stands between the two: 0 at the best free estimator, 1 at the oracle.
+    `gap_closed` is its place between the two: 0 is the best free estimator, 1 the oracle.
     """
     column = {tuple(fields.values()): i for i, fields in enumerate(measured.fields)}
     mean = measured.agreement.mean(axis=0)
@@ -123,14 +124,14 @@ def differences(measured: Measured) -> list[Row]:
 
 
 def gap_interval(ours: Values, free: Values, oracle: Values) -> list[float]:
-    """Return the interval of the share of a gap that is closed, from resamples (resamples,) of the three agreements."""
+    """Return the interval of the closed share of the gap, from resamples (resamples,) of the three agreements."""
     gap = oracle - free
-    closed = np.divide(ours - free, gap, out=np.full(len(gap), np.nan), where=gap > 0)  # some may show no gap
+    closed = np.divide(ours - free, gap, out=np.full(len(gap), np.nan), where=gap > 0)  # some resamples may have no gap
     return [round(float(end), DIGITS) for end in interval(closed)]
 
 
 def make_tables(least: list[Row], most: list[Row], rankings: list[Row], compared: list[Row], images: int) -> list[Grid]:
-    """Lay out what is for people."""
+    """Make the tables."""
     tables = []
     for rows, order in ((least, "least"), (most, "most")):
         if rows:
@@ -153,7 +154,7 @@ def with_interval(row: Row, name: str) -> str:
 
 
 def difference_table(compared: list[Row]) -> Grid:
-    """Lay out the paired differences."""
+    """Make the table of paired differences."""
     lines = [
         [
             *(text(row[name]) for name in ("estimator", "against", "fill")),
@@ -169,7 +170,7 @@ def difference_table(compared: list[Row]) -> Grid:
 
 
 def gap_text(row: Row) -> str:
-    """Write the share of the gap that is closed, and its interval, where there is a gap."""
+    """Write the closed share of the gap and its interval, if there is a gap."""
     if "gap_closed" not in row:
         return ""
     low, high = row["gap_closed_ci"]
@@ -177,7 +178,7 @@ def gap_text(row: Row) -> str:
 
 
 def write(folder: Path, members: dict[str, Any], rows: list[Row], rankings: list[Row], tables: list[Grid]) -> None:
-    """Write everything that is asked for into the sweep's folder."""
+    """Write the results into the sweep's folder."""
     from gradfec_lab.sweep.figures import importance_figure
 
     write_file(folder / "importance.json", json.dumps(members, indent=1).encode())

@@ -1,7 +1,8 @@
-"""Recorded losses: which of a tensor's symbols are lost, by position in send order, the same for every scheme.
+"""Recorded losses: which of a tensor's datagrams are lost, by position in send order, the same for every policy.
 
-The file is a NumPy archive: for each mean burst length and loss an array of bits, `iid,0.4` or `8,0.4`, of shape
-(images, repetitions, bytes), packed as np.packbits does, 1 where the symbol is lost. `symbols`: bits that count.
+A tensor with fewer datagrams uses the first of them. The file is a NumPy archive. For each mean burst length and loss
+it has an array of bits, `iid,0.4` or `8,0.4`, of shape (images, repetitions, bytes), packed as by np.packbits; 1 means
+lost. `symbols` is the number of bits that count.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_lab.sweep.store import write_file
 
 IID = "iid"
-SYMBOLS = "symbols"
+DATAGRAMS = "symbols"  # the number's name in the file
 
 Mask = npt.NDArray[np.bool_]
 Packed = npt.NDArray[np.uint8]
 
 
 def is_feasible(burst: str, loss: float) -> bool:
-    """Tell whether there are losses of so high a share in bursts so short: between two bursts something arrives."""
+    """Return whether bursts of that length can lose that share; at least one datagram arrives between two bursts."""
     if burst == IID or loss in {0.0, 1.0}:
         return True
     try:
@@ -37,77 +38,76 @@ def is_feasible(burst: str, loss: float) -> bool:
 
 
 def loss_model(burst: str, loss: float, rng: np.random.Generator) -> LossModel:
-    """Return the model of losses that are independent (`iid`) or in bursts; all or nothing is so either way."""
+    """Return the model of losses that are independent (`iid`) or in bursts."""
     if burst == IID or loss in {0.0, 1.0}:
         return IndependentLoss(loss, rng)
     return GilbertElliottLoss(loss, float(burst), rng)
 
 
 class Losses:
-    """Fates of the symbols of (images, repetitions) tensors, for several burst lengths and losses."""
+    """Fates of the datagrams of (images, repetitions) tensors, for several burst lengths and losses."""
 
-    def __init__(self, images: int, repetitions: int, symbols: int) -> None:
-        """Hold none yet."""
-        self.shape = (images, repetitions, symbols)
+    def __init__(self, images: int, repetitions: int, datagrams: int) -> None:
+        self.shape = (images, repetitions, datagrams)
         self._packed: dict[str, Packed] = {}
 
     def lost(self, burst: str, loss: float, image: int) -> Mask:
-        """Return which symbols (repetitions, symbols) of an image's tensor are lost, by position in send order."""
-        _, repetitions, symbols = self.shape
+        """Return which datagrams (repetitions, datagrams) of an image's tensor are lost, by position in send order."""
+        _, repetitions, datagrams = self.shape
         rows = self._packed[entry(burst, loss)][image, :repetitions]
-        return np.unpackbits(rows, axis=-1, count=symbols).astype(bool)
+        return np.unpackbits(rows, axis=-1, count=datagrams).astype(bool)
 
     def draw(self, links: Iterable[tuple[str, float]], seed: int) -> None:
-        """Draw those that are not held yet; each tensor's depend on nothing but seed, link, image and repetition."""
-        images, repetitions, symbols = self.shape
+        """Draw missing losses; each tensor's depend only on seed, link, image and repetition."""
+        images, repetitions, datagrams = self.shape
         for burst, loss in links:
             if entry(burst, loss) in self._packed:
                 continue
-            packed = np.empty((images, repetitions, -(-symbols // 8)), np.uint8)
+            packed = np.empty((images, repetitions, -(-datagrams // 8)), np.uint8)
             mean_burst = 0 if burst == IID else round(1000 * float(burst))
             for image, repetition in np.ndindex(images, repetitions):
                 rng = np.random.default_rng([seed, mean_burst, round(1e6 * loss), image, repetition])
-                packed[image, repetition] = np.packbits(loss_model(burst, loss, rng).draw(symbols))
+                packed[image, repetition] = np.packbits(loss_model(burst, loss, rng).draw(datagrams))
             self._packed[entry(burst, loss)] = packed
 
     def save(self, path: Path) -> None:
-        """Write all of them to a file."""
+        """Write all losses to a file."""
         buffer = io.BytesIO()
-        np.savez(buffer, **{SYMBOLS: np.array(self.shape[2])}, **self._packed)  # type: ignore[arg-type]
+        np.savez(buffer, **{DATAGRAMS: np.array(self.shape[2])}, **self._packed)  # type: ignore[arg-type]
         write_file(path, buffer.getvalue())
 
     def load(self, path: Path, links: Iterable[tuple[str, float]]) -> None:
-        """Take recorded losses for all `links` from a file; UsageError where it has not those that are needed."""
-        images, repetitions, symbols = self.shape
+        """Read recorded losses for all `links` from a file; UsageError if it lacks some."""
+        images, repetitions, datagrams = self.shape
         try:
             with np.load(path, allow_pickle=False) as archive:
-                recorded = int(archive[SYMBOLS])
-                packed = {name: archive[name] for name in archive.files if name != SYMBOLS}
+                recorded = int(archive[DATAGRAMS])
+                packed = {name: archive[name] for name in archive.files if name != DATAGRAMS}
         except OSError as error:
             raise GradfecError(f"cannot read the recorded losses {path}: {error.strerror or error}") from None
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
-            raise UsageError(f"{path} holds no recorded losses: --masks takes the losses.npz of a sweep") from None
+            raise UsageError(f"{path} has no recorded losses: --masks takes the losses.npz of a sweep") from None
         for burst, loss in links:
             name = entry(burst, loss)
             if name not in packed:
                 raise UsageError(f"{path} has no losses {name} (burst, loss), only {' '.join(packed)}")
             has = (*packed[name].shape[:2], recorded)
             if packed[name].dtype != np.uint8 or packed[name].ndim != 3 or packed[name].shape[2] * 8 < recorded:
-                raise UsageError(f"{path} holds no recorded losses: --masks takes the losses.npz of a sweep")
-            if has[0] < images or has[1] < repetitions or recorded != symbols:
+                raise UsageError(f"{path} has no recorded losses: --masks takes the losses.npz of a sweep")
+            if has[0] < images or has[1] < repetitions or recorded != datagrams:
                 raise UsageError(
                     f"{path} has losses {name} of {shape_text(has)}, but {shape_text(self.shape)} are needed: "
-                    "use it with as many --images and --repetitions or fewer, and the same --split and --rows"
+                    "use it with no more --images and --repetitions, and with the same --split and --rows"
                 )
             self._packed[name] = packed[name]
 
 
 def entry(burst: str, loss: float) -> str:
-    """Name an array of the file."""
+    """Return the name of an array in the file."""
     return f"{burst},{loss:g}"
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """Write a shape for people."""
-    images, repetitions, symbols = shape
-    return f"{images} images x {repetitions} repetitions x {symbols} symbols"
+    """Write a shape as text."""
+    images, repetitions, datagrams = shape
+    return f"{images} images x {repetitions} repetitions x {datagrams} datagrams"

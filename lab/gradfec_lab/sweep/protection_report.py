@@ -1,14 +1,14 @@
-"""What `gradfec sweep protection` says: agreement by scheme and loss, and what the losses cost beyond the drop."""
+"""The report of `gradfec sweep protection`: agreement by policy and loss, and the cost of losses beyond the drop."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gradfec_lab.sweep.engine import nothing_at_hand
-from gradfec_lab.sweep.protection import ProtectionSweep
+from gradfec_lab.sweep.losses import IID
+from gradfec_lab.sweep.protection_points import ProtectionSweep
 from gradfec_lab.sweep.report import (
     DIGITS,
     Grid,
@@ -24,18 +24,20 @@ from gradfec_lab.sweep.report import (
 )
 from gradfec_lab.sweep.statistics import Bootstrap, interval
 from gradfec_lab.sweep.store import write_file
-from gradfec_lab.sweep.study import command_line, fill_fingerprints
+from gradfec_lab.sweep.study import command_line, learned_fingerprints
 
-KEYS = ("scheme", "fill", "loss")
+KEYS = ("policy", "fill", "loss")
 UNPROTECTED = "none"
-VARIANT = ("code", "burst", "importance")
+VARIANT = ("codec", "packets", "code", "burst", "importance")
+
+Variant = tuple[str, ...]  # the values of VARIANT
 
 
 def report(sweep: ProtectionSweep) -> Report:
-    """Find out what is missing, and report on all of it, into the study's folder if it has one."""
+    """Compute what is missing, and report everything, also into the study's folder if it has one."""
     study, points = sweep.study, sweep.points()
     with study.store("protection", **sweep.settings()) as store:
-        store.vouch(fill_fingerprints(sweep.fills))
+        store.vouch(learned_fingerprints(study.cut))
         sweep.record_losses(store.folder)
         names = study.run(
             store,
@@ -48,7 +50,8 @@ def report(sweep: ProtectionSweep) -> Report:
         rows = measured.rows()
         add_cost_of_losses(measured, rows)
         add_gain(measured, rows)
-        variants = [variant_members(rows, variant) for variant in sweep.variants]
+        found = variants_of(rows)
+        variants = [variant_members(rows, variant) for variant in found]
         members: dict[str, Any] = {
             "images": len(names),
             "skipped": store.skipped(study.names),
@@ -58,18 +61,19 @@ def report(sweep: ProtectionSweep) -> Report:
             "lossless_top1": lossless(store, names, study.truth),
             **variants[0],
             "variants": variants,
+            "costs": sweep.costs(),
             "left_out": [{"burst": burst, "loss": loss} for burst, loss in sweep.left_out],
         }
-    tables = make_tables(sweep, rows, len(names))
+    tables = [*make_tables(rows, len(names), sweep.repetitions), cost_table(sweep)]
     if study.out is not None:
         write(study.out, members, rows, tables)
     return Report(members, tables)
 
 
 def add_cost_of_losses(measured: Measured, rows: list[Row]) -> None:
-    """Add to each row how far its agreement is below that of the same plan when nothing is lost, where that is known.
+    """Add to each row how far its agreement is below that of the same plan without losses, if that is known.
 
-    The difference is paired: of the same images.
+    The difference is paired, for the same images.
     """
     column = {tuple(fields.values()): i for i, fields in enumerate(measured.fields)}
     for i, row in enumerate(rows):
@@ -82,27 +86,32 @@ def add_cost_of_losses(measured: Measured, rows: list[Row]) -> None:
 
 
 def add_gain(measured: Measured, rows: list[Row]) -> None:
-    """Add to each row how far its agreement is above that of no protection under the same losses, where known.
+    """Add to each row how far its agreement is above that of no protection under the same losses, if known.
 
-    The difference is paired: of the same images and the same draws of the losses.
+    The difference is paired, for the same images and the same draws of the losses.
     """
     column = {tuple(fields.values()): i for i, fields in enumerate(measured.fields)}
     for i, row in enumerate(rows):
-        bare = column.get(tuple({**measured.fields[i], "scheme": UNPROTECTED}.values()))
+        bare = column.get(tuple({**measured.fields[i], "policy": UNPROTECTED}.values()))
         if bare is not None and bare != i:
             low, high = interval(measured.resampled[:, i] - measured.resampled[:, bare])
             row["gain"] = round(row["agreement"] - rows[bare]["agreement"], DIGITS)
             row["gain_low"], row["gain_high"] = round(float(low), DIGITS), round(float(high), DIGITS)
 
 
-def of_variant(variant: tuple[str, str, str]) -> Callable[[Row], bool]:
-    """Return a test whether a row belongs to a variant: code, burst, importance."""
-    return lambda row: tuple(row[name] for name in VARIANT) == variant
+def variants_of(rows: list[Row]) -> list[Variant]:
+    """Return the existing values of VARIANT, in order."""
+    return [*dict.fromkeys(tuple(row[name] for name in VARIANT) for row in rows)]
 
 
-def variant_members(rows: list[Row], variant: tuple[str, str, str]) -> dict[str, Any]:
-    """Return the JSON members of one code, burst length and estimator."""
-    own = [*filter(of_variant(variant), rows)]
+def rows_of(variant: Variant, rows: list[Row]) -> list[Row]:
+    """Return the rows of one variant."""
+    return [row for row in rows if tuple(row[name] for name in VARIANT) == variant]
+
+
+def variant_members(rows: list[Row], variant: Variant) -> dict[str, Any]:
+    """Return the JSON members for one variant."""
+    own = rows_of(variant, rows)
     members: dict[str, Any] = {**dict(zip(VARIANT, variant, strict=True)), **shares_and_intervals(own, KEYS)}
     priced = [row for row in own if "by_losses" in row]
     members["by_losses"] = nested(priced, KEYS, "by_losses")
@@ -113,29 +122,38 @@ def variant_members(rows: list[Row], variant: tuple[str, str, str]) -> dict[str,
     return members
 
 
-def make_tables(sweep: ProtectionSweep, rows: list[Row], images: int) -> list[Grid]:
-    """Lay out what is for people: a table a variant."""
+def make_tables(rows: list[Row], images: int, repetitions: int) -> list[Grid]:
+    """Make the tables for each variant."""
     tables = []
-    for variant in sweep.variants:
-        own = [*filter(of_variant(variant), rows)]
-        if not own:
-            continue
-        code, burst, estimator = variant
-        losses = "independent losses" if burst == "iid" else f"losses in bursts of {burst} on average"
-        about = f"{losses}, code {code}, importance {estimator}; {images} images x {sweep.repetitions}"
+    for variant in variants_of(rows):
+        own = rows_of(variant, rows)
+        codec, packets, code, burst, estimator = variant
+        losses = "independent losses" if burst == IID else f"losses in bursts of {burst} on average"
+        about = f"{losses}, {codec}, packets a datagram: {packets}, code {code}, importance {estimator}"
+        about += f"; {images} images x {repetitions}"
         tables.append(
-            pivot(f"Agreement with the lossless answer, %, by loss: {about}", own, ("scheme", "fill"), "loss")
+            pivot(f"Agreement with the lossless answer, %, by loss: {about}", own, ("policy", "fill"), "loss")
         )
         if "top1" in own[0]:
-            tables.append(pivot(f"Top-1, %, by loss: {about}", own, ("scheme", "fill"), "loss", "top1"))
+            tables.append(pivot(f"Top-1, %, by loss: {about}", own, ("policy", "fill"), "loss", "top1"))
         if compared := [row for row in own if "gain" in row]:
             title = f"Agreement gained over no protection, points, paired, by loss: {about}"
-            tables.append(pivot(title, compared, ("scheme", "fill"), "loss", "gain"))
+            tables.append(pivot(title, compared, ("policy", "fill"), "loss", "gain"))
     return tables
 
 
+def cost_table(sweep: ProtectionSweep) -> Grid:
+    """Make the table of a frame's datagrams and bytes."""
+    lines = [
+        [row["codec"], row["code"], row["policy"], *(f"{row[name] or 0:,}" for name in ("datagrams", "bytes"))]
+        for row in sweep.costs()
+    ]
+    title = f"A frame on the link, packets a datagram: {sweep.packets}"
+    return Grid(title, ["codec", "code", "policy", "datagrams", "bytes of UDP payload"], lines, names=3)
+
+
 def write(folder: Path, members: dict[str, Any], rows: list[Row], tables: list[Grid]) -> None:
-    """Write everything that is asked for into the sweep's folder."""
+    """Write the results into the sweep's folder."""
     from gradfec_lab.sweep.figures import protection_figure
 
     write_file(folder / "protection.json", json.dumps(members, indent=1).encode())

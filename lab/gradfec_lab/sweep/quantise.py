@@ -1,20 +1,20 @@
-"""`gradfec sweep quantise`: does the answer stand when chi is quantised to few bits, and nothing is lost?"""
+"""`gradfec sweep quantise`: does the answer stay the same when features are quantised, without losses?"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import click
 import numpy as np
-import numpy.typing as npt
 
-from gradfec_common.errors import UsageError
-from gradfec_common.quantise import TINY_SPAN
+from gradfec_common.conceal import DEFAULT_CONCEALMENT, make_concealment
+from gradfec_common.quantisers import QUANTISERS, Quantiser
 from gradfec_host.console import plain_errors
-from gradfec_lab.sweep.engine import Case, Subject
+from gradfec_host.learned import learned_for
+from gradfec_lab.sweep.arguments import read_quantisers
+from gradfec_lab.sweep.engine import Case, Delivered, Subject
 from gradfec_lab.sweep.report import (
     Grid,
     Report,
@@ -27,72 +27,57 @@ from gradfec_lab.sweep.report import (
 )
 from gradfec_lab.sweep.statistics import Bootstrap
 from gradfec_lab.sweep.store import write_file
-from gradfec_lab.sweep.study import CONTEXT, Study, command_line, names_list, study_options
-
-PRODUCT_BITS = 8
+from gradfec_lab.sweep.study import CONTEXT, Study, command_line, study_options
 
 
 @click.command(context_settings=CONTEXT)
 @plain_errors
 @study_options
-@click.option("--bits", default="1,2,3,4,5,6,7,8", metavar="BITS", help="Bits an element.")
+@click.option("--quantisers", metavar="NAMES", help="uniform8, sqrt4 and so on. [default: all that fit the cut]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-def quantise(study: Study, bits: str, as_json: bool) -> None:
-    """Quantise features to few bits, lose nothing, and see whether the answer stands.
+def quantise(study: Study, quantisers: str | None, as_json: bool) -> None:
+    """Quantise features, without losses, and see whether the answer stays the same.
 
-    2^bits even levels between the tensor's minimum and maximum; 8 bits are the product's quantiser.
+    The bytes of a tensor are those of its coded packets, without headers and parity.
     """
-    result = report(study, parse_bits(bits))
-    result.show(as_json)
+    fitting = [quantiser for quantiser in QUANTISERS.values() if quantiser.fits(study.cut)]
+    report(study, read_quantisers(quantisers, study.cut) if quantisers else fitting).show(as_json)
 
 
-def parse_bits(text: str) -> list[int]:
-    """Read numbers of bits, 1 to 8; UsageError for another."""
-    parts = names_list(text)
-    for part in parts:
-        if part not in {str(bits) for bits in range(1, PRODUCT_BITS + 1)}:
-            raise UsageError(f"--bits: {part!r} is no number of bits from 1 to {PRODUCT_BITS}")
-    return sorted({int(part) for part in parts})
+def report(study: Study, quantisers: list[Quantiser]) -> Report:
+    """Compute what is missing, and report everything, also into the study's folder if it has one."""
+    conceal = make_concealment(DEFAULT_CONCEALMENT, study.cut, learned_for(study.cut))  # there are no gaps to fill
+    everything = np.ones(study.grid.count, bool)
 
-
-def coarse(chi: npt.NDArray[np.float32], bits: int) -> npt.NDArray[np.float32]:
-    """Return chi as it comes back from 2^bits even levels between its minimum and maximum.
-
-    This is the product's quantiser, dequantised, with another number of levels; with 8 bits it is equal to it.
-    """
-    low, high = float(chi.min()), float(chi.max())
-    last = 2**bits - 1
-    span = np.float32(high) - np.float32(low)
-    scale = np.float32(last) / span if span > TINY_SPAN else np.float32(0)
-    levels = np.minimum((chi - np.float32(low)) * scale + np.float32(0.5), last).astype(np.uint8)
-    table: npt.NDArray[np.float32] = np.linspace(low, high, last + 1, dtype=np.float32)
-    values: npt.NDArray[np.float32] = table[levels]
-    return values
-
-
-def report(study: Study, bits: list[int]) -> Report:
-    """Find out what is missing, and report on all of it, into the study's folder if it has one."""
+    def coded(subject: Subject) -> Iterator[tuple[str, Delivered]]:
+        for quantiser in quantisers:
+            yield quantiser.name, Delivered(quantiser.encode(subject.chi, study.grid), quantiser, study.grid)
 
     def cases(subject: Subject) -> Iterator[Case]:
-        for count in bits:
-            yield Case(str(count), 0, b"%d" % count, partial(coarse, subject.chi, count))
+        for name, delivered in coded(subject):
+            yield delivered.case(name, 0, everything, DEFAULT_CONCEALMENT, conceal)
 
-    points: dict[str, Row] = {str(count): {"bits": count} for count in bits}
+    def sizes(subject: Subject) -> dict[str, float]:
+        return {f"bytes/{name}": float(delivered.coded.packets.sizes.sum()) for name, delivered in coded(subject)}
+
+    points: dict[str, Row] = {quantiser.name: {"quantiser": quantiser.name} for quantiser in quantisers}
+    numbers = [f"bytes/{name}" for name in points]
     with study.store("quantise") as store:
-        names = study.run(store, [], dict.fromkeys(points, 1), cases)
+        names = study.run(store, [], dict.fromkeys(points, 1), cases, sizes, numbers)
         rows = measure(store, names, points, 1, study.truth, Bootstrap(len(names))).rows()
+        for row, size in zip(rows, store.numbers(names, numbers).mean(axis=0).tolist(), strict=True):
+            row["bits"], row["bytes"] = 8 * size / study.cut.elements, size
         members: dict[str, Any] = {
             "images": len(names),
             "skipped": store.skipped(study.names),
             "seed": study.seed,
             "command": command_line(),
             "lossless_top1": lossless(store, names, study.truth),
-            **shares_and_intervals(rows, ["bits"]),
+            "bits_an_element": {row["quantiser"]: row["bits"] for row in rows},
+            "bytes_a_tensor": {row["quantiser"]: row["bytes"] for row in rows},
+            **shares_and_intervals(rows, ["quantiser"]),
         }
-    measures = [name for name in ("agreement", "top1") if name in rows[0]]
-    lines = [[str(row["bits"]), *(percents(row, name) for name in measures)] for row in rows]
-    title = f"Answers by bits an element, nothing lost, %; {len(names)} images"
-    table = Grid(title, ["bits", *measures], lines)
+    table = make_table(rows, len(names))
     if study.out is not None:
         from gradfec_lab.sweep.figures import quantise_figure
 
@@ -101,3 +86,14 @@ def report(study: Study, bits: list[int]) -> Report:
         write_file(study.out / "quantise.png", quantise_figure(rows))
         write_file(study.out / "quantise.md", table.markdown().encode())
     return Report(members, [table])
+
+
+def make_table(rows: list[Row], images: int) -> Grid:
+    """Make the table."""
+    measures = [name for name in ("agreement", "top1") if name in rows[0]]
+    lines = [
+        [row["quantiser"], f"{row['bits']:g}", f"{row['bytes']:,.0f}", *(percents(row, name) for name in measures)]
+        for row in rows
+    ]
+    title = f"Answers by quantiser, nothing lost, %; {images} images"
+    return Grid(title, ["quantiser", "bits an element", "bytes a tensor", *measures], lines)

@@ -1,4 +1,4 @@
-"""From answers to what is said of them: shares with intervals, and JSON, CSV and tables of these."""
+"""From answers to reports: shares with intervals, as JSON, CSV and tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gradfec_lab.sweep.engine import REFERENCE
 from gradfec_lab.sweep.statistics import Bootstrap, Values, interval
 from gradfec_lab.sweep.store import Store
 
-WIDTH_OF_FILES = 120  # where a table is not for a terminal, which folds what has no room
+WIDTH_OF_FILES = 120  # if a table does not go to a terminal, which would wrap it
 DIGITS = 6
 
 Row = dict[str, Any]
@@ -28,7 +28,7 @@ Nested = dict[str, Any]
 
 @dataclass(frozen=True)
 class Measured:
-    """What was answered at a sweep's points: `fields` say what each point is.
+    """The answers at a sweep's points; `fields` describe each point.
 
     `agreement` and `top1` are (images, points) shares of the repetitions; `resampled` (resamples, points) is the
     agreement in each resample of the images.
@@ -41,7 +41,7 @@ class Measured:
     top1_resampled: Values | None
 
     def rows(self) -> list[Row]:
-        """Return a row a point: its fields, agreement, top-1 where there are labels, and their 95 % intervals."""
+        """Return a row for each point: its fields, agreement, top-1 if there are labels, and their 95 % intervals."""
         columns = {"agreement": self.agreement.mean(axis=0)}
         columns["agreement_low"], columns["agreement_high"] = interval(self.resampled)
         if self.top1 is not None and self.top1_resampled is not None:
@@ -59,7 +59,7 @@ def measure(
     truth: Mapping[str, int] | None,
     bootstrap: Bootstrap,
 ) -> Measured:
-    """Read the answers to `points`, by name what each is, and compare them with the lossless ones and the labels."""
+    """Read the answers at `points`, and compare them with the lossless ones and with the labels."""
     classes = store.answers(names, points, repetitions)
     reference = store.answers(names, [REFERENCE])[:, 0, 0]
     agreement = shares(classes, reference)
@@ -75,7 +75,7 @@ def shares(classes: npt.NDArray[np.intp], right: npt.NDArray[np.intp]) -> Values
 
 
 def lossless(store: Store, names: list[str], truth: Mapping[str, int] | None) -> float | None:
-    """Return the top-1 of the lossless features, where there are labels."""
+    """Return the top-1 of the lossless features, if there are labels."""
     if truth is None:
         return None
     reference = store.answers(names, [REFERENCE])[:, 0, 0]
@@ -83,7 +83,7 @@ def lossless(store: Store, names: list[str], truth: Mapping[str, int] | None) ->
 
 
 def nested(rows: Iterable[Row], keys: Sequence[str], values: str | Sequence[str]) -> Nested:
-    """Return the rows' value, or list of values, by one key after another: nested[estimator][fill][drop]."""
+    """Return the rows' value, or list of values, nested by the keys: nested[estimator][fill][drop]."""
     tree: Nested = {}
     for row in rows:
         branch = tree
@@ -94,7 +94,7 @@ def nested(rows: Iterable[Row], keys: Sequence[str], values: str | Sequence[str]
 
 
 def shares_and_intervals(rows: list[Row], keys: Sequence[str]) -> dict[str, Nested]:
-    """Return the members `agreement` and `ci`, and `top1` and `top1_ci` where there are labels, in the same shape."""
+    """Return the members `agreement` and `ci`, and `top1` and `top1_ci` if there are labels, in the same shape."""
     members = {
         "agreement": nested(rows, keys, "agreement"),
         "ci": nested(rows, keys, ("agreement_low", "agreement_high")),
@@ -106,12 +106,12 @@ def shares_and_intervals(rows: list[Row], keys: Sequence[str]) -> dict[str, Nest
 
 
 def text(value: object) -> str:
-    """Write a key: 0.5 and not 0.50."""
+    """Write a key, 0.5 and not 0.50."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def to_csv(rows: list[Row]) -> bytes:
-    """Write rows as CSV, a line each."""
+    """Write rows as CSV."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, [*dict.fromkeys(key for row in rows for key in row)], lineterminator="\n")
     writer.writeheader()
@@ -121,7 +121,7 @@ def to_csv(rows: list[Row]) -> bytes:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table for people: a title, a header, and lines of cells; the first `names` columns are words."""
+    """A table: a title, a header, and lines of cells; the first `names` columns are text."""
 
     title: str
     header: list[str]
@@ -129,7 +129,7 @@ class Grid:
     names: int = 1
 
     def show(self) -> None:
-        """Print the table, for a terminal or a file."""
+        """Print the table to a terminal or a file."""
         table = Table(title=self.title, title_justify="left")
         for i, column in enumerate(self.header):
             table.add_column(column, justify="left" if i < self.names else "right", overflow="fold")
@@ -149,7 +149,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Report:
-    """A sweep's result: the members of its JSON object, and its tables."""
+    """A sweep's result: the members of its JSON object and its tables."""
 
     members: dict[str, Any]
     tables: list[Grid]
@@ -164,7 +164,7 @@ class Report:
 
 
 def pivot(title: str, rows: list[Row], names: Sequence[str], across: str, measure: str = "agreement") -> Grid:
-    """Lay rows out as a table: a line for each combination of `names`, a column for each value of `across`."""
+    """Make a table with a line for each combination of `names` and a column for each value of `across`."""
     columns = [*dict.fromkeys(row[across] for row in rows)]
     cells: dict[tuple[str, ...], dict[object, str]] = {}
     for row in rows:
@@ -174,6 +174,6 @@ def pivot(title: str, rows: list[Row], names: Sequence[str], across: str, measur
 
 
 def percents(row: Row, measure: str) -> str:
-    """Write a share, or a difference of two, and its interval: 95.4 (94.2-96.5)."""
+    """Write a share, or a difference of two, with its interval: 95.4 (94.2-96.5)."""
     value, low, high = (100 * row[measure + end] for end in ("", "_low", "_high"))
     return f"{value:.1f} ({low:.1f}{' … ' if low < 0 else '–'}{high:.1f})"

@@ -1,4 +1,4 @@
-"""Intervals by the bootstrap, over images; rank correlation."""
+"""Intervals by bootstrap over images; rank correlation."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Values = npt.NDArray[np.float64]
 
 
 class Bootstrap:
-    """The percentile bootstrap over images (Efron, 1979): the same resamples for all that is measured on them.
+    """The percentile bootstrap over images (Efron, 1979), with the same resamples for all measurements.
 
-    An image is drawn with all that was measured on it, so its repetitions stay together, and two columns of a
-    measurement differ within each resample: their difference's interval is that of a paired comparison.
+    An image is drawn together with all its measurements. So its repetitions stay together, and the interval of a
+    difference between two columns is that of a paired comparison.
     """
 
     def __init__(self, images: int) -> None:
-        """Draw RESAMPLES resamples of so many images, from a seed that is always the same."""
+        """Draw RESAMPLES resamples of `images` images, always with the same seed."""
         drawn = np.random.default_rng(SEED).integers(images, size=(RESAMPLES, images))
         flat = drawn + images * np.arange(RESAMPLES)[:, None]
         # (2000 resamples, images) draws -> how often each resample has each image, as shares
@@ -34,7 +34,7 @@ class Bootstrap:
 
 
 def interval(resampled: Values) -> Values:
-    """Return the 95 % interval (2, ...), low and high, of what (resamples, ...) say."""
+    """Return the 95 % interval (2, ...), low and high, of `resampled` (resamples, ...)."""
     low_high: Values = np.nanpercentile(resampled, LEVELS, axis=0)
     return low_high
 
@@ -47,7 +47,7 @@ def ranks(values: npt.NDArray[np.floating]) -> Values:
 
 
 def spearman(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float:
-    """Return Spearman's rank correlation of two (count,) arrays; 0 where one of them is constant."""
+    """Return Spearman's rank correlation of two (count,) arrays; 0 if one of them is constant."""
     x, y = (r - r.mean() for r in (ranks(a), ranks(b)))
     norm = float(np.sqrt((x @ x) * (y @ y)))
     return float(x @ y) / norm if norm else 0.0

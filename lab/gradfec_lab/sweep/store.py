@@ -1,7 +1,7 @@
-"""What a sweep has found out so far, on disk: an interrupted one goes on where it was, and a later one adds points.
+"""A sweep's results so far, on disk: an interrupted sweep resumes there, and a later one adds points.
 
-`settings.json` says what the answers are answers to. `answers.jsonl` has a line for each image and run: the classes
-that the back-end answered, by point, one for each repetition. A later line replaces what it repeats.
+`settings.json` holds the settings of the answers. `answers.jsonl` has a line for each image and run: the back-end's
+classes by point, one for each repetition. A later line replaces an earlier one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FINGERPRINTS = "fingerprints"
 
 @dataclass
 class Record:
-    """What is known of an image: classes by point, other numbers by name, or why it could not be used."""
+    """The results for an image: classes by point, other numbers by name, or why it could not be used."""
 
     answers: dict[str, list[int]] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Store:
     """The answers of one sweep, in a folder."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """Open or make the folder; UsageError where it holds a sweep with other settings."""
+        """Open or create the folder; UsageError if it holds a sweep with other settings."""
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ class Store:
         self._file.close()
 
     def vouch(self, fingerprints: Mapping[str, str]) -> None:
-        """Note the digests of what shaped the answers, by name; UsageError where one of them has changed."""
+        """Record the digests of what the answers depend on, by name; UsageError if one of them has changed."""
         known = self._settings[FINGERPRINTS]
         for name, digest in fingerprints.items():
             if known.get(name, digest) != digest:
@@ -71,7 +71,7 @@ class Store:
             write_file(self.folder / SETTINGS, json.dumps(self._settings, indent=1).encode())
 
     def add(self, name: str, record: Record) -> None:
-        """Write down what has been found out about an image."""
+        """Store an image's results."""
         line: dict[str, Any] = {"image": name}
         if record.skipped is not None:
             line["skipped"] = record.skipped
@@ -81,11 +81,11 @@ class Store:
         self._take(line)
 
     def repetitions(self, name: str, point: str) -> int:
-        """Return how many answers there are to a point."""
+        """Return how many answers a point has."""
         return len(self.records[name].answers.get(point, ())) if name in self.records else 0
 
     def knows(self, name: str, points: Mapping[str, int], numbers: Iterable[str] = ()) -> bool:
-        """Tell whether nothing is left to find out of an image: `points` with their repetitions, and `numbers`."""
+        """Return whether an image is complete: `points` with their repetitions, and `numbers`."""
         if name not in self.records:
             return False
         record = self.records[name]
@@ -95,22 +95,22 @@ class Store:
         return enough and all(number in record.numbers for number in numbers)
 
     def skipped(self, names: Iterable[str]) -> dict[str, str]:
-        """Return those of the images that could not be used, and why."""
+        """Return the images that could not be used, and why."""
         records = {name: self.records[name] for name in names if name in self.records}
         return {name: record.skipped for name, record in records.items() if record.skipped is not None}
 
     def answers(self, names: list[str], points: Iterable[str], repetitions: int = 1) -> npt.NDArray[np.intp]:
-        """Return the classes (images, points, repetitions) that were answered."""
+        """Return the answered classes (images, points, repetitions)."""
         points = [*points]
         rows = [[self.records[name].answers[point][:repetitions] for point in points] for name in names]
         return np.array(rows, np.intp).reshape(len(names), len(points), repetitions)
 
     def numbers(self, names: list[str], wanted: list[str]) -> npt.NDArray[np.float64]:
-        """Return numbers (images, wanted)."""
+        """Return the numbers `wanted` (images, wanted)."""
         return np.array([[self.records[name].numbers[number] for number in wanted] for name in names], np.float64)
 
     def _agree(self, ours: dict[str, Any]) -> dict[str, Any]:
-        """Return the folder's settings: its own, which must be ours, or else ours."""
+        """Return the folder's settings, which must equal ours; write ours if there are none."""
         path = self.folder / SETTINGS
         try:
             theirs = json.loads(path.read_bytes())
@@ -132,7 +132,7 @@ class Store:
         return theirs
 
     def _read(self) -> None:
-        """Take in what former runs have written; a line that was cut off counts as not written."""
+        """Read the results of earlier runs; ignore truncated lines."""
         path = self.folder / ANSWERS
         if not path.exists():
             return
@@ -152,7 +152,7 @@ class Store:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a whole file or none; GradfecError where that cannot be."""
+    """Write a file completely or not at all; GradfecError if that fails."""
     part = path.with_name(path.name + ".part")
     try:
         part.write_bytes(content)
@@ -164,7 +164,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> GradfecError:
-    """Return the error that says what cannot be written, and why."""
+    """Return the error for a file that cannot be written."""
     full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-    advice = "free space, and run it again to go on" if full else "give another --out"
+    advice = "free space, and run it again to resume" if full else "give another --out"
     return GradfecError(f"cannot write {path}: {error.strerror or error}; {advice}")

@@ -1,4 +1,4 @@
-"""What every sweep shares: its options, its images and their labels, its folder, and the run itself."""
+"""What every sweep shares: options, images and labels, the folder, and the run itself."""
 
 from __future__ import annotations
 
@@ -19,22 +19,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gradfec_common.errors import UsageError
-from gradfec_common.fill import Fill
 from gradfec_common.networks import DEFAULT_CUT, Cut, full_name, named_cut
 from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
-from gradfec_common.transmit import packet_grid
+from gradfec_host.learned import learned_for
 from gradfec_lab.photographs import Photographs
-from gradfec_lab.sweep.daemons import read_labels
 from gradfec_lab.sweep.engine import REFERENCE, Case, Engine, Model, Scorer, Subject
+from gradfec_lab.sweep.labels import labels_of
 from gradfec_lab.sweep.store import Store
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
-NAMED = 5  # file names in an error: enough to see what is wrong
 
 
 @dataclass(frozen=True)
 class Study:
-    """The images that a sweep is about, and what their answers are asked of."""
+    """The images of a sweep, their labels, and the cut whose tensors are sent."""
 
     photographs: Photographs
     truth: dict[str, int] | None  # class index by name
@@ -50,7 +48,7 @@ class Study:
 
     @contextmanager
     def store(self, kind: str, **settings: Any) -> Iterator[Store]:
-        """Open the folder of a sweep of some kind, a temporary one where none was given."""
+        """Open the sweep's folder, a temporary one if none was given."""
         common = {
             "sweep": kind,
             "number of images (--limit, --sample)": len(self.names),
@@ -79,9 +77,9 @@ class Study:
         wanted_numbers: Iterable[str] = (),
         constant: Iterable[bytes] = (),
     ) -> list[str]:
-        """Find out what is missing in the store; return the names of the images that could be used.
+        """Compute what is missing in the store; return the names of the usable images.
 
-        `points` say how many repetitions of each are wanted. Ctrl-C leaves what has been found out in the store.
+        `points` gives the number of repetitions of each point. After Ctrl-C, finished results stay in the store.
         """
         wanted_numbers = [*wanted_numbers]
         points = {REFERENCE: 1, **points}
@@ -92,7 +90,9 @@ class Study:
                 self._examine(store, estimators, todo, cases, numbers, constant, console)
             except KeyboardInterrupt:
                 done = sum(store.knows(name, points, wanted_numbers) for name in self.names)
-                kept = f"kept in {self.out}: the same command goes on" if self.out else "lost, for want of --out"
+                kept = (
+                    f"kept in {self.out}: the same command resumes" if self.out else "lost, because there is no --out"
+                )
                 console.print(f"interrupted: {done} of {len(self.names)} images are done, and {kept}", soft_wrap=True)
                 raise
         skipped = store.skipped(self.names)
@@ -118,12 +118,12 @@ class Study:
             scorer, model, weights = load_network(estimators, self.cut, self.grid, self.seed)
             store.vouch({"the weights": weights, **scorer.fingerprints})
             engine = Engine(store, scorer, model, cases, numbers, constant)
-            progress.reset(task, description="asking the back-end")
+            progress.reset(task, description="running the back-end")
             engine.run(self.photographs, todo, lambda share: progress.advance(task, share), self.truth)
 
 
 def load_network(estimators: list[str], cut: Cut, grid: PacketGrid, seed: int) -> tuple[Scorer, Model, str]:
-    """Load front-end with estimators, back-end, and how the weights are known to be Keras's; takes seconds."""
+    """Load front-end with estimators and back-end; also return how the weights were verified. Takes seconds."""
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
@@ -136,7 +136,7 @@ def load_network(estimators: list[str], cut: Cut, grid: PacketGrid, seed: int) -
 
 
 def progress_bar(console: Console) -> Progress:
-    """Return a progress bar with the time that is left, by what the last ten minutes took."""
+    """Return a progress bar with the time left, estimated from the last ten minutes."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images, elapsed"),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
@@ -145,16 +145,20 @@ def progress_bar(console: Console) -> Progress:
 
 
 def study_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that every sweep has, and a Study of them as its first argument."""
+    """Add the options of every sweep to a command, and pass it a Study as its first argument."""
 
     @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
     @click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index, for top-1.")
-    @click.option("--limit", type=click.IntRange(1), help="Use the first so many images, by name. [default: all]")
-    @click.option("--sample", type=click.IntRange(1), help="Use so many of these, drawn with the seed. [default: all]")
+    @click.option("--limit", type=click.IntRange(1), help="Use this many images, the first by name. [default: all]")
+    @click.option(
+        "--sample", type=click.IntRange(1), help="Use this many of these, drawn with the seed. [default: all]"
+    )
     @click.option("--split", default=DEFAULT_CUT, metavar="LAYER", help="Where the network is cut.")
-    @click.option("--rows", default=DEFAULT_ROWS, type=click.IntRange(1), help="Rows of a channel a packet.")
-    @click.option("--seed", default=1, type=click.IntRange(min=0), help="Of all that is drawn.")
-    @click.option("--out", type=click.Path(path_type=Path), help="Folder of answers, tables and figures; resumed.")
+    @click.option("--rows", default=DEFAULT_ROWS, type=click.IntRange(1), help="Rows of a channel in each packet.")
+    @click.option("--seed", default=1, type=click.IntRange(min=0), help="Seed for all random draws.")
+    @click.option(
+        "--out", type=click.Path(path_type=Path), help="Folder for answers, tables and figures; a run resumes there."
+    )
     @functools.wraps(command)
     def run(
         images: Path,
@@ -168,36 +172,17 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
         **own: Any,
     ) -> None:
         cut = named_cut(split)
-        grid = packet_grid(cut, rows)
+        grid = PacketGrid(cut.shape, rows)
         photographs = Photographs(images, cut.network.preprocess, limit)
         if sample is not None and sample < len(photographs.names):
             drawn = np.random.default_rng(seed).choice(len(photographs.names), sample, replace=False)
             photographs.names = [photographs.names[i] for i in np.sort(drawn)]
         truth = None if labels is None else labels_of(labels, photographs.names, cut.network.output.shape[-1])
         if out is not None and out.exists() and not out.is_dir():
-            raise UsageError(f"{out} is no folder: --out takes a folder, which is made where there is none")
+            raise UsageError(f"{out} is not a folder: --out takes a folder, and creates it if needed")
         command(Study(photographs, truth, cut, grid, seed, out), **own)
 
     return run
-
-
-def labels_of(path: Path, names: list[str], classes: int) -> dict[str, int]:
-    """Read the class indices of these images; UsageError where one of them has none in range(classes)."""
-    truth = read_labels(path)
-    if without := [name for name in names if name not in truth]:
-        raise UsageError(
-            f"{path} has no label for {len(without)} of the {len(names)} images: {listed(without)}; "
-            "add them, or leave out --labels"
-        )
-    if wrong := [name for name in names if not 0 <= truth[name] < classes]:
-        raise UsageError(f"{path} has class indices outside 0 .. {classes - 1}, of {listed(wrong)}: correct them")
-    return {name: truth[name] for name in names}
-
-
-def listed(names: list[str]) -> str:
-    """Name the first few."""
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def images_digest(photographs: Photographs) -> str:
@@ -206,39 +191,20 @@ def images_digest(photographs: Photographs) -> str:
     for name in photographs.names:
         try:
             content = (photographs.folder / name).read_bytes()
-        except OSError:  # skipped and named when it is to be used
+        except OSError:  # skipped and listed later
             content = b""
         digest.update(name.encode("utf-8", "surrogateescape") + b"\0" + hashlib.sha256(content).digest())
     return digest.hexdigest()[:16]
 
 
-def fill_fingerprints(fills: Mapping[str, Fill]) -> dict[str, str]:
-    """Return digests of what gaps are filled with, by fill rule."""
-    values = {rule: np.asarray(fill, np.float32).tobytes() for rule, fill in fills.items()}
-    return {f"the fill {rule}": hashlib.sha256(content).hexdigest()[:16] for rule, content in values.items()}
-
-
-def names_list(text: str) -> list[str]:
-    """Parse `a,b` into names, each once, in their order."""
-    names = [*dict.fromkeys(part.strip() for part in text.split(",") if part.strip())]
-    if not names:
-        raise UsageError(f"{text!r} names nothing: give one or several, separated by commas")
-    return names
-
-
-def chosen_from(option: str, known: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return a parser of a list of which each must be among the known; UsageError names what is not."""
-    known = [*known]
-
-    def parse(text: str) -> list[str]:
-        names = names_list(text)
-        if unknown := [name for name in names if name not in known]:
-            raise UsageError(f"{option} has no {unknown[0]!r}: use one or several of {','.join(known)}")
-        return names
-
-    return parse
+def learned_fingerprints(cut: Cut) -> dict[str, str]:
+    """Return digests of a cut's learned arrays, by name."""
+    return {
+        f"what was learned of the cut, {name}": hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]
+        for name, array in learned_for(cut).items()
+    }
 
 
 def command_line() -> str:
-    """Return the command that was given, as a shell would take it."""
+    """Return the command line, quoted for a shell."""
     return shlex.join(["gradfec", *sys.argv[1:]])

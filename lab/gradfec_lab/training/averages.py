@@ -1,4 +1,4 @@
-"""What needs no training, only means over the training images: for `static`, for `deviation`, for the mean fill."""
+"""Means over the training images, without training: for `static`, `deviation` and the mean fill."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ Floats = npt.NDArray[np.float32]
 
 
 def averages(targets: Targets) -> dict[str, Floats]:
-    """Return the mean share (packets,) of each packet in an image's oracle importance, and s_c (C,).
+    """Return each packet's mean share (packets,) of an image's oracle importance, and s_c (C,).
 
-    s_c is the root mean square of the gradient of channel c, the mean over the channels being 1.
+    s_c is the root mean square of the gradient of channel c, scaled to a mean of 1 over the channels.
     """
     fit = targets.fit_indices
     packets = targets.importance[fit].sum(axis=2, dtype=np.float32)  # (N, 8, 8, 256) -> (N, 8, 256)
     by_place = packets.transpose(0, 2, 1).reshape(len(fit), -1)  # -> (N, 256, 8) -> (N, 2048)
     totals = np.maximum(
         by_place.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny
-    )  # a sure network has no gradient
+    )  # a very confident network has no gradient
     static = (by_place / totals).mean(axis=0)
     measured = fit[fit < len(targets.sensitivity)]
     squared = np.diagonal(targets.sensitivity[measured, 0], axis1=1, axis2=2).mean(axis=0, dtype=np.float32)

@@ -11,11 +11,11 @@ from gradfec_common.errors import GradfecError
 
 
 def draw_curves(checkpoints: Path, path: Path) -> None:
-    """Draw loss and held-out loss by epoch from a training's record; GradfecError where it cannot be written."""
+    """Draw loss and held-out loss by epoch from a training's record; GradfecError if the file cannot be written."""
     points = json.loads((checkpoints / "curves.json").read_text())["curves"]
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.add_subplot(xlabel="epoch", ylabel="loss")
-    for name, label in (("loss", "learned from"), ("held_out", "held out")):
+    for name, label in (("loss", "training images"), ("held_out", "held out")):
         axes.plot([point["epoch"] for point in points], [point[name] for point in points], "o-", label=label)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

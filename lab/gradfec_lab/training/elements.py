@@ -31,7 +31,7 @@ def train_elements(
     report: Callable[[Curve], None],
     advance: Callable[[int], None],
 ) -> dict[str, Floats]:
-    """Train the paper's proxy by the mean squared error of the map; return its arrays as `train_saliency` does."""
+    """Train the paper's proxy on the mean squared error of the map; return its arrays as `train_saliency` does."""
     keras.utils.set_random_seed(schedule.seed)
     cut = named_cut(targets.settings.split)
     model = element_model(cut)

@@ -1,4 +1,4 @@
-"""A progress bar with the time left; off a terminal, a line at each tenth."""
+"""A progress bar with the time left; without a terminal, a line at each tenth."""
 
 from __future__ import annotations
 

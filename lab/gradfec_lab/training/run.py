@@ -1,4 +1,4 @@
-"""The training loop: seeded, with a checkpoint after each epoch, from which an interrupted run goes on unchanged."""
+"""The training loop: seeded, with a checkpoint after each epoch, from which an interrupted run resumes unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # targets, outputs -> scalar
 
 @dataclass(frozen=True)
 class Schedule:
-    """How to train; `rates` are the learning rates at the first and the last step, between which they fall."""
+    """How to train; `rates` are the learning rates at the first and the last step."""
 
     seed: int
     epochs: int
@@ -36,7 +36,7 @@ class Schedule:
     weight_decay: float = 0.0
 
     def rate(self, epoch: int, progress: float) -> float:
-        """Return the learning rate in an epoch, counted from 0, of which a share `progress` has passed."""
+        """Return the learning rate in an epoch, counted from 0, after the share `progress` of it."""
         first, last = self.rates
         if self.decay == "cosine":
             return last + (first - last) * (1 + math.cos(math.pi * (epoch + progress) / self.epochs)) / 2
@@ -66,10 +66,10 @@ def train(
     advance: Callable[[int], None] = lambda images: None,
     data: str = "",
 ) -> list[Curve]:
-    """Train `model` in place on the images `fit`, and leave it as it was best on `held_out`; return the curves.
+    """Train `model` in place on the images `fit`, and restore the best epoch on `held_out`; return the curves.
 
     `report` is called after each epoch, `advance` after each batch with the number of images. The order of the images
-    depends on seed and epoch alone. Checkpoints of another schedule or other `data` are refused.
+    depends only on seed and epoch. Checkpoints of another schedule or other `data` are refused.
     """
     checkpoints.mkdir(parents=True, exist_ok=True)
     curves = _continue(checkpoints, {**asdict(schedule), "targets": data})
@@ -111,7 +111,7 @@ def train(
 
 
 def _continue(checkpoints: Path, settings: Mapping[str, Any]) -> list[Curve]:
-    """Return the curves so far; UsageError where they are those of another training, or damaged."""
+    """Return the curves so far; UsageError if they belong to another training, or are damaged."""
     path = checkpoints / "curves.json"
     if not path.exists():
         return []
@@ -125,14 +125,14 @@ def _continue(checkpoints: Path, settings: Mapping[str, Any]) -> list[Curve]:
         theirs = found.get(name)
         if theirs != (list(value) if isinstance(value, tuple) else value):
             raise UsageError(
-                f"the checkpoints in {checkpoints} are of a training with {name} = {theirs!r}, not {value!r}: "
+                f"the checkpoints in {checkpoints} belong to a training with {name} = {theirs!r}, not {value!r}: "
                 "remove the folder, or write to another --out"
             )
     return curves
 
 
 def _remember(checkpoints: Path, settings: Mapping[str, Any], curves: Sequence[Curve]) -> None:
-    """Write the curves, whole or not at all: they say which checkpoints are complete."""
+    """Write the curves completely or not at all; they say which checkpoints are complete."""
     partial = checkpoints / "curves.json.part"
     partial.write_text(json.dumps({"settings": dict(settings), "curves": [asdict(point) for point in curves]}))
     partial.replace(checkpoints / "curves.json")

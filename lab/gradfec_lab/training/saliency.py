@@ -1,4 +1,4 @@
-"""The recipe `best`: where in the picture the gradient is, learned; how sensitive the channels are, measured."""
+"""The recipe `best`: learn where in the picture the gradient is; measure how sensitive the channels are."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def train_saliency(
     report: Callable[[Curve], None],
     advance: Callable[[int], None],
 ) -> dict[str, Floats]:
-    """Train the saliency network; return its arrays, those of the epoch that was best on what is held out.
+    """Train the saliency network; return the arrays of the epoch that was best on the held-out images.
 
     The loss is the cross-entropy between the shares of the squared gradient and the predicted ones, in nats.
     """
@@ -54,10 +54,10 @@ def train_saliency(
 
 
 def sensitivities(targets: Targets) -> dict[str, Floats]:
-    """Separate the mean products of gradients into what is of one position, and what is common to a tile: (C, C) each.
+    """Split the mean products of gradients into a part of single positions and a part common to a tile, (C, C) each.
 
-    With P the variance between the positions of a tile of n and T that of the tile: at one position the products have
-    the mean P + T, and of the means over tiles P / n + T. T is scaled for means of n features instead of their sums.
+    Let P be the variance between the n positions of a tile, and T that of the tile. Then the mean product is P + T at
+    one position, and P / n + T for means over tiles. T is scaled for means of n features instead of sums.
     """
     measured = [i for i in targets.fit_indices if i < len(targets.sensitivity)]
     position, tile = targets.sensitivity[measured].mean(axis=0, dtype=np.float64)  # (images, 2, C, C) -> 2 of (C, C)

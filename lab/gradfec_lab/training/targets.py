@@ -1,6 +1,6 @@
-"""What the estimators learn from: for each training image its features and their oracle importance, kept on disk.
+"""The training targets, on disk: each image's features and their oracle importance.
 
-Computed once, in an order that is as good as random, and resumed where an interruption left it.
+They are computed once, in an order that is as good as random; an interrupted computation resumes.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from gradfec_lab.photographs import Inputs, Photographs
 
 TODO, DONE, UNUSABLE = 0, 1, 2
 SETTINGS = "settings.json"
-FLUSH_EVERY = 32  # batches: what an interruption costs at most
-SENSITIVITY_IMAGES = 512  # means over 3,136 positions each: more would only take room
-HELD_OUT = 20  # one image in so many, by the hash of its name, is held out for choices
+FLUSH_EVERY = 32  # batches; an interruption costs no more
+SENSITIVITY_IMAGES = 512  # each is a mean over 3,136 positions; more images would only take space
+HELD_OUT = 20  # one image in this many, by the hash of its name, is held out
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a cache of targets is for; another set of any of these is another cache."""
+    """The settings of a cache of targets; other settings need another cache."""
 
     images: str  # digest of the names, in order
     count: int
     split: str
     rows: int
     score: str
-    elements: bool  # also the whole maps, which the paper's recipe regresses
+    elements: bool  # also store the whole maps, for the paper's recipe
 
 
 class Targets:
-    """Arrays with one entry an image, in the order of `names`.
+    """Arrays with one entry for each image, in the order of `names`.
 
     `state` (N,) u8; `energy`, `power` and `importance` (N, groups, tiles, C) float16: sums over tiles of `rows` x
     `rows` elements of relu(chi), of its square, and of the oracle's map; `saliency` (N, groups, tiles) float32: the
-    share of each tile in the squared gradient; `sensitivity` (first N, 2, C, C) float16: see `gradient_products`, which
-    need few images and much room. `elements` (N, H, W, C) float16: the oracle's whole map, where it is asked for.
+    share of each tile in the squared gradient; `sensitivity` (first N, 2, C, C) float16: see `gradient_products`, only
+    for the first images, as they are large. `elements` (N, H, W, C) float16: the oracle's whole map, if asked for.
     """
 
     def __init__(self, folder: Path, photographs: Photographs, names: list[str], settings: Settings) -> None:
-        """Open or make the cache in `folder`; UsageError where it was made with other settings."""
+        """Open or create the cache in `folder`; UsageError if it was made with other settings."""
         self.folder, self.photographs, self.names, self.settings = folder, photographs, names, settings
         self.grid = PacketGrid(named_cut(settings.split).shape, settings.rows)
         shape = (settings.count, self.grid.groups, self.grid.tiles, self.grid.shape[2])
@@ -73,29 +73,29 @@ class Targets:
 
     @property
     def identity(self) -> str:
-        """Return what tells these targets from others: the settings, as JSON."""
+        """The settings as JSON, which identify these targets."""
         return json.dumps(asdict(self.settings), sort_keys=True)
 
     @property
     def unusable(self) -> list[str]:
-        """Return the names of the images that could not be used."""
+        """The names of the images that could not be used."""
         return [self.names[i] for i in np.flatnonzero(self.state == UNUSABLE)]
 
     @property
     def fit_indices(self) -> npt.NDArray[np.intp]:
-        """Return the images to learn from."""
+        """The indices of the images to learn from."""
         return np.flatnonzero((self.state == DONE) & ~self._held_out())
 
     @property
     def held_out_indices(self) -> npt.NDArray[np.intp]:
-        """Return the images that are held out, for choices."""
+        """The indices of the held-out images."""
         return np.flatnonzero((self.state == DONE) & self._held_out())
 
     def _held_out(self) -> npt.NDArray[np.bool_]:
         return np.array([is_held_out(name) for name in self.names])
 
     def inputs(self, where: npt.NDArray[np.intp]) -> Inputs:
-        """Read the images of these indices (N,) again: (N, side, side, 3) RGB; GradfecError where one is gone since."""
+        """Read the images of these indices (N,) again: (N, side, side, 3) RGB; GradfecError if one has disappeared."""
         images = [self.photographs.read(self.names[i]) for i in where]
         if any(image is None for image in images):
             gone = next(self.names[i] for i, image in zip(where, images, strict=True) if image is None)
@@ -103,7 +103,7 @@ class Targets:
         return np.stack([image for image in images if image is not None])
 
     def compute(self, weights: WeightStore, advance: Callable[[int], None]) -> None:
-        """Fill in what is not there yet; `advance` is told how many images are done."""
+        """Compute what is missing; `advance` gets the number of finished images."""
         todo = [self.names[i] for i in np.flatnonzero(self.state == TODO)]
         advance(self.settings.count - len(todo))
         if not todo:
@@ -153,11 +153,11 @@ class Targets:
                 )
 
     def _array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.memmap[Any, Any]:
-        """Open an array, or make it; UsageError where it is damaged, GradfecError where there is no room for it."""
+        """Open or create an array; UsageError if it is damaged, GradfecError if there is no room for it."""
         path = self.folder / f"{name}.npy"
         wanted = np.dtype(dtype)
         size = math.prod(shape) * wanted.itemsize
-        # The file is sparse: on a full disk, writing to it would be a bus error. So what is there counts as its own.
+        # The file is sparse, and writing to it on a full disk is a bus error. So check first that it fits.
         room = shutil.disk_usage(self.folder).free + (path.stat().st_blocks * 512 if path.exists() else 0)
         if room < size:
             raise GradfecError(
@@ -173,7 +173,7 @@ class Targets:
         return array
 
     def _flush(self) -> None:
-        """Write the arrays before the state that vouches for them."""
+        """Write the arrays first, and then the state, which marks them as complete."""
         arrays = [self.energy, self.power, self.importance, self.saliency, self.sensitivity]
         for array in [*arrays, *([] if self.elements is None else [self.elements]), self.state]:
             array.flush()
@@ -189,16 +189,16 @@ def tile_sums(elements: Floats, grid: PacketGrid) -> Floats:
 
 
 def gradient_shares(gradient: Floats, grid: PacketGrid) -> Floats:
-    """Return each tile's share (N, groups, tiles) of the squared gradient (N, H, W, C): where the answer is made."""
+    """Return each tile's share (N, groups, tiles) of the squared gradient (N, H, W, C)."""
     tiles = tile_sums(gradient**2, grid).sum(axis=3)  # (N, 8, 8, 256) -> (N, 8, 8)
     shares: Floats = tiles / np.maximum(tiles.sum(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
     return shares
 
 
 def gradient_products(gradient: Floats, grid: PacketGrid) -> Floats:
-    """Return the mean products of the channels' gradients (N, 2, C, C): at one position, and of its means over tiles.
+    """Return the mean products of the channels' gradients (N, 2, C, C): at single positions, and of means over tiles.
 
-    An image counts as much as any other, however confident the network is: the first has the trace C.
+    All images count equally, however confident the network is: the first matrix has the trace C.
     """
     count, height, width, channels = gradient.shape
     positions = gradient.reshape(count, height * width, channels)  # (N, 56, 56, 256) -> (N, 3136, 256)
@@ -211,12 +211,12 @@ def gradient_products(gradient: Floats, grid: PacketGrid) -> Floats:
 
 
 def is_held_out(name: str) -> bool:
-    """Tell whether an image of that name is held out: the same images on every machine, whatever the others are."""
+    """Return whether the image `name` is held out; the same on every machine, whatever the other images are."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest(), "big") % HELD_OUT == 0
 
 
 def shuffled(names: list[str]) -> list[str]:
-    """Return the names in an order that depends on nothing else, so that the first few are a fair sample."""
+    """Return the names in an order that depends only on the names, so that the first few are a fair sample."""
     return sorted(names, key=lambda name: hashlib.sha256(b"order" + name.encode()).digest())
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from gradfec_lab.training.targets import Targets
 
 RECIPES = ("best", "paper", "averages")
-MIN_IMAGES = 40  # with one in twenty held out, fewer leave nothing to choose by
-BYTES_AN_IMAGE = 110_000  # of the cache, at the default split; the whole maps of `paper` are 1.6 MB more
+MIN_IMAGES = 40  # with fewer, there are no held-out images
+BYTES_AN_IMAGE = 110_000  # in the cache, at the default split; the whole maps of `paper` add 1.6 MB
 
 
 @click.command(name="train-proxy", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
@@ -34,25 +34,25 @@ BYTES_AN_IMAGE = 110_000  # of the cache, at the default split; the whole maps o
     "--recipe",
     default="best",
     type=click.Choice(RECIPES),
-    help="best: learned saliency, measured sensitivity; paper: the front-end's architecture, by the paper's schedule; "
-    "averages: what `static`, `deviation` and --fill mean take from the images, without training.",
+    help="best: learned saliency and measured sensitivity; paper: the front-end's architecture with the paper's "
+    "schedule; averages: the means for `static`, `deviation` and --fill mean, without training.",
 )
 @click.option(
-    "--limit", type=click.IntRange(MIN_IMAGES), help="Use so many of the images, a fair sample. [default: all]"
+    "--limit", type=click.IntRange(MIN_IMAGES), help="Use this many of the images, a fair sample. [default: all]"
 )
 @click.option("--epochs", type=click.IntRange(1), help="[default: best 12, paper 16]")
 @click.option(
-    "--tuning", default=200, type=click.IntRange(0), help="best: steps of the offsets' tuning, 8 images each."
+    "--tuning", default=200, type=click.IntRange(0), help="best: steps of tuning the offsets, with 8 images each."
 )
-@click.option("--seed", default=0, type=click.IntRange(min=0), help="Of initial weights and the order of the images.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Folder of the targets. [default: beside --out]")
 @click.option(
-    "--means", type=click.Path(path_type=Path, dir_okay=False), help="averages: write the channel means here."
+    "--seed", default=0, type=click.IntRange(min=0), help="Seed for initial weights and the order of the images."
 )
-@click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Layer after which the network is cut.")
-@click.option("--rows", default=7, type=click.IntRange(1), help="Rows of a channel in a packet.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder for the targets. [default: next to --out]")
+@click.option("--means", type=click.Path(path_type=Path, dir_okay=False), help="averages: file for the channel means.")
+@click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Where the network is cut.")
+@click.option("--rows", default=7, type=click.IntRange(1), help="Rows of a channel in each packet.")
 @click.option(
-    "--score", default="logit", type=click.Choice(["logit", "log-probability"]), help="What the oracle explains."
+    "--score", default="logit", type=click.Choice(["logit", "log-probability"]), help="Value that the oracle explains."
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="The network's weights. [default: the cached ones]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
@@ -75,21 +75,21 @@ def train_proxy(
 ) -> None:
     """Train an importance estimator for the edge (--importance FILE.npz).
 
-    The targets are the oracle's, for the network's own answers: no labels are needed. They are computed once, about
-    0.15 s an image on two cores, and kept; so is a checkpoint of each epoch. An interrupted run goes on where it was.
-    One image in twenty, by its name, is held out, and the epoch that is best on those is written.
+    The oracle computes the targets for the network's own answers, so no labels are needed. This takes about 0.15 s an
+    image on two cores, once: the targets are kept, and so is a checkpoint of each epoch. An interrupted run resumes
+    where it stopped. One image in twenty, by its name, is held out; the best epoch on those images is written.
     """
     from gradfec_common.networks import full_name, named_cut
-    from gradfec_common.transmit import packet_grid
+    from gradfec_common.packets import PacketGrid
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
     if out.suffix != ".npz":
-        raise UsageError(f"--out {out} is no .npz file: an estimator is one")
+        raise UsageError(f"--out {out} must end in .npz")
     if means and recipe != "averages":
         raise UsageError(f"--means goes with --recipe averages, not with {recipe}")
     cut = named_cut(split)
-    packet_grid(cut, rows)
+    PacketGrid(cut.shape, rows)  # fail now
     from gradfec_lab.photographs import Photographs
 
     photographs = Photographs(images, cut.network.preprocess)
@@ -175,13 +175,13 @@ def _learn(
         learn = train_elements if recipe == "paper" else train_saliency
         arrays = learn(targets, schedule, checkpoints, report, advance)
     draw_curves(checkpoints, out.with_suffix(".curves.png"))
-    record = json.loads((checkpoints / "curves.json").read_text())  # also of the epochs before an interruption
+    record = json.loads((checkpoints / "curves.json").read_text())  # includes the epochs before an interruption
     curves = [Curve(**point) for point in record["curves"]]
     return arrays | ({} if recipe == "paper" else sensitivities(targets)), curves
 
 
 def _tune(targets: Targets, proxy: EstimatorFile, weights: WeightStore, seed: int, steps: int) -> Any:
-    """Return the offsets (packets,) to the ranking by `proxy`, which has none yet."""
+    """Return the offsets (packets,) for the ranking of `proxy`, which has none yet."""
     import numpy as np
 
     nothing = np.zeros(targets.grid.count, np.float32)
@@ -199,7 +199,7 @@ def _tune(targets: Targets, proxy: EstimatorFile, weights: WeightStore, seed: in
 
 
 def _say_skipped(names: list[str], reasons: dict[str, str]) -> None:
-    """Count and name what could not be used, now or in an earlier run."""
+    """Count and list the images that could not be used, now or in an earlier run."""
     for name in names[:10]:
         click.echo(f"skipped: {reasons.get(name, f'{name} could not be used')}", err=True)
     if names:

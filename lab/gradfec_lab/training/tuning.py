@@ -1,9 +1,9 @@
-"""The last step of the recipe `best`: offsets to the ranking, learned from the back-end's answers to what is kept.
+"""The last step of the recipe `best`: offsets to the ranking, learned from the back-end's answers to the kept packets.
 
-Second order is an approximation, and half a tensor is no small disturbance. So packets are dropped as the edge would
-drop them, the back-end answers, and where its answer suffers, the gradient says which of the packets near the limit
-should change sides. The step from score to kept or dropped has no gradient; in its place stands that of a logistic
-curve around the limit (the straight-through estimator: Bengio, Leonard, Courville, arXiv:1308.3432).
+The second-order form is an approximation, and half a tensor is a large disturbance. So we drop packets as the edge
+would, and run the back-end. If its answer suffers, the gradient says which packets near the limit should change sides.
+The step from score to kept or dropped has no gradient; we use the gradient of a logistic curve around the limit instead
+(the straight-through estimator: Bengio, Leonard, Courville, arXiv:1308.3432).
 """
 
 from __future__ import annotations
@@ -33,19 +33,22 @@ with quiet_tensorflow():
 
 Floats = npt.NDArray[np.float32]
 
-DROPS = (0.45, 0.75)  # shares dropped while learning: where there is something to learn
+DROPS = (0.45, 0.75)  # range of dropped shares while learning
 LIMIT_WIDTH = 0.1  # of the logistic curve, in shares of the ranking
-RATE_CHANNEL, RATE_PACKET = 0.001, 0.001  # of what the packets of a channel share, and of each packet's own
+RATE_CHANNEL, RATE_PACKET = (
+    0.001,
+    0.001,
+)  # for the part that the packets of a channel share, and for each packet's own part
 DECAYS = (0.9, 0.99)  # Adam's (Kingma, Ba, ICLR 2015)
-WORST_LOSS = 8.0  # nats; beyond that an image is lost, and teaches nothing
-WHISPER = 1e-4  # of a dropped packet that the back-end hears, so that its ReLUs pass the gradient on
+WORST_LOSS = 8.0  # nats; beyond it, an image is lost and teaches nothing
+WHISPER = 1e-4  # the back-end gets this share of a dropped packet, so that its ReLUs pass the gradient on
 SAVE_EVERY = 25  # steps
 
 
 @dataclass
 class State:
     """Everything that a step changes, (channels + packets,) each: parameters, Adam's moments, and the sum of the later
-    parameters, whose mean is less noisy than the last.
+    parameters, whose mean is less noisy than the last ones.
     """
 
     step: int
@@ -68,7 +71,7 @@ def tune(
 ) -> Floats:
     """Return the offset (packets,) of each packet's place, in shares of the ranking.
 
-    `report` is told steps, loss (nats) and agreement of those since it was last called; `advance` how many images.
+    `report` gets the step, and loss (nats) and agreement since its last call; `advance` gets the number of images.
     """
     cut, grid = named_cut(targets.settings.split), targets.grid
     front_end, answer = KerasFrontEnd(cut, weights, proxy), Answering(cut, weights, grid)
@@ -100,7 +103,7 @@ def tune(
 
 
 class Answering:
-    """The back-end's answers to features with packets missing, and what each packet would change about them."""
+    """The back-end's answers to features with missing packets, and how each packet would change them."""
 
     def __init__(self, cut: Cut, weights: WeightStore, grid: PacketGrid) -> None:
         """Compile for a fixed batch."""
@@ -125,9 +128,9 @@ class Answering:
         self._run = tf.function(run, input_signature=signature, jit_compile=True, autograph=False)
 
     def __call__(self, chi: Floats, kept: Floats) -> tuple[Floats, Floats, Floats]:
-        """Answer chi (N, H, W, C) of which the packets `kept` (N, packets), 0 or 1, are there.
+        """Answer chi (N, H, W, C) with only the packets `kept` (N, packets), 0 or 1.
 
-        Return the cross-entropy (N,) with the answer to all of chi, in nats; 1 where the class is the same (N,); the
+        Return the cross-entropy (N,) with the answer to all of chi, in nats; (N,) 1 if the class is the same; and the
         gradient (N, packets) of the cross-entropy.
         """
         loss, agrees, gradient = (array.numpy() for array in self._run(chi, kept))
@@ -135,13 +138,13 @@ class Answering:
 
 
 def offsets(parameters: Floats, grid: PacketGrid) -> Floats:
-    """Add what is a channel's to what is each packet's own: (channels + packets,) -> (packets,)."""
+    """Add the channels' parts to the packets' own: (channels + packets,) -> (packets,)."""
     channels = grid.shape[2]
     return np.repeat(parameters[:channels], grid.groups) + parameters[channels:]
 
 
 def _adam(state: State, gradient: Floats, steps: int, grid: PacketGrid) -> None:
-    """Take one step, at a rate that falls linearly to nothing."""
+    """Take one step, with a rate that falls linearly to 0."""
     state.step += 1
     first, second = DECAYS
     state.first = first * state.first + (1 - first) * gradient
@@ -155,7 +158,7 @@ def _adam(state: State, gradient: Floats, steps: int, grid: PacketGrid) -> None:
 
 
 def _restore(path: Path, grid: PacketGrid, run: Mapping[str, Any]) -> State:
-    """Return the state that was saved, or a new one; UsageError where it is of another run."""
+    """Return the saved state, or a new one; UsageError if it belongs to another run."""
     if not path.exists():
         nothing = np.zeros(grid.shape[2] + grid.count, np.float32)
         return State(0, nothing, nothing, nothing, nothing, 0)
@@ -170,14 +173,14 @@ def _restore(path: Path, grid: PacketGrid, run: Mapping[str, Any]) -> State:
         theirs = saved.get(name, "unknown")
         if theirs != ours:
             raise UsageError(
-                f"the checkpoint {path} is of a tuning with {name} = {theirs}, not {ours}: remove it, or write "
+                f"the checkpoint {path} belongs to a tuning with {name} = {theirs}, not {ours}: remove it, or write "
                 "to another --out"
             )
     return state
 
 
 def _save(path: Path, state: State, run: Mapping[str, Any]) -> None:
-    """Write the state, whole or not at all."""
+    """Write the state completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name("tuning.part.npz")
     np.savez(partial, **run, **vars(state))

@@ -108,7 +108,7 @@ def test_on_a_terminal_it_is_a_table_in_colour(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--cloud", "host"], "names no port"),
+        (["--cloud", "host"], "has no port"),
         (["--listen", "0"], "is not a port"),
         (["--pings", "0"], "0 is not in the range"),
         (["--split", "conv9"], "has no layer 'conv9'"),

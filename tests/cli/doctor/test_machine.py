@@ -188,7 +188,7 @@ def test_a_clock_of_coarse_steps_or_without_a_date_is_a_warning(monkeypatch: pyt
     monkeypatch.setattr(machine.time, "gmtime", lambda: time.struct_time((2030, 1, 1, 0, 0, 0, 0, 1, 0)))
     assert machine.clock().state is State.OK
     monkeypatch.setattr(machine.time, "gmtime", lambda: time.struct_time((1970, 1, 1, 0, 0, 0, 0, 1, 0)))
-    assert_mendable(machine.clock(), State.WARNING, "1970-01-01", "of no matter to the protocol", "NTP")
+    assert_mendable(machine.clock(), State.WARNING, "1970-01-01", "the protocol does not care", "NTP")
     fine.resolution = 0.015
     assert_mendable(machine.clock(), State.WARNING, "15 ms", "clocksource")
 
@@ -208,7 +208,7 @@ def test_a_folder_for_results_must_be_there_if_it_is_named(tmp_path: Path, monke
     assert_mendable(machine.disk(tmp_path / "no", True), State.BROKEN, "No such file", "--results")
     assert machine.disk(tmp_path / "no", False).state is State.WARNING
     (tmp_path / "file").touch()
-    assert_mendable(machine.disk(tmp_path / "file", True), State.BROKEN, "no folder that you may write to")
+    assert_mendable(machine.disk(tmp_path / "file", True), State.BROKEN, "not a folder that you can write to")
     monkeypatch.setattr(machine.os, "access", lambda path, mode: False)
     assert_mendable(machine.disk(tmp_path, True), State.BROKEN, "chmod")
 

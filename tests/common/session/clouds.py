@@ -4,31 +4,33 @@ import itertools
 from collections import Counter
 
 import numpy as np
-from tests.common.answers import TIGER_CAT
-from tests.common.small_tensors import GRID, SPLIT, bodies_of
+from tests.common.small_tensors import CUT, GRID, ZERO, alone, bodies_of, planned
 
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
-from gradfec_common.codes import BARE, ZFEC
-from gradfec_common.plan import Block, Plan
-from gradfec_common.reassembly import decode_tensor
+from gradfec_common.codes import ZFEC
+from gradfec_common.decode import decode_tensor
+from gradfec_common.protect import Group, Plan
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import CloudLimits, Decided, SessionOpened
+from gradfec_common.transmit import budget_for
 from gradfec_common.wire import Hello, Kind, Ping, Welcome
 
 from .ends import KEY, OTHER_KEY, WANTED, drawn_handshake, edge_end, entropy_of
 
 DEADLINE_S = 0.25
 ALICE, BOB = ("alice", 1), ("bob", 2)
-# 11 packets kept, 16 symbols sent: (7, 4) and (9, 7); without parity: 12 bare ones
+# 11 packets kept, 16 datagrams sent, with a packet each: groups of (7, 4) and (9, 7); without parity: 12 bare ones
 PLAN = Plan(
     GRID.count,
     np.array([11]),
-    (Block(np.array([3, 1, 4, 0]), 7, ZFEC), Block(np.array([5, 9, 2, 6, 8, 7, 10]), 9, ZFEC)),
+    (Group(7, (alone([3, 1, 4, 0], ZFEC),)), Group(9, (alone([5, 9, 2, 6, 8, 7, 10], ZFEC),))),
 )
-BARE_PLAN = Plan(GRID.count, np.empty(0, np.intp), (Block(np.arange(12), 12, BARE),))
-SYMBOL_BYTES = 30
-FAST, MOMENT_S = 1e9, 1e-6  # so many tensors a second: after a moment, all that may come at once may come
+BARE_PLAN = planned("none")
+NESTED = planned("nested:2,4/6", budget=budget_for())  # all 12 packets in 6 datagrams, 2 to a symbol; any 2 give back 4
+SYMBOL_BYTES = PLAN.symbol_bytes
+TOP5 = [[282, "tiger cat", 0.5]]
+FAST, MOMENT_S = 1e9, 1e-6  # tensors a second, and a moment after which the allowance is full again
 
 
 class Cloud:
@@ -37,7 +39,7 @@ class Cloud:
     def __init__(self, keys=(KEY, OTHER_KEY), sketches=False, **limits):
         self.now = 100.0
         by_id = {key.id: key for key in keys}
-        self.core = CloudSessions(SPLIT, DEADLINE_S, by_id, entropy_of(1), CloudLimits(**limits), sketches=sketches)
+        self.core = CloudSessions(CUT, DEADLINE_S, by_id, entropy_of(1), CloudLimits(**limits), sketches=sketches)
         self.events = []
         self.sent = []  # (datagram, peer) not yet looked at
         self.fed = 0
@@ -80,7 +82,7 @@ class Cloud:
 
     def connect(self, peer=ALICE, name="edge", key=KEY, cipher=WANTED.cipher):
         """Open a session, and use it: with a question, whose answer is not looked at."""
-        session = self.greet(Hello(cipher, SPLIT.id, GRID.rows, name), peer, key)
+        session = self.greet(Hello(cipher, CUT.id, GRID.rows, name), peer, key)
         self.feed(*session.says(Ping()), peer=peer)
         assert self.took(SessionOpened)[-1].session == session.number
         self.told()
@@ -100,7 +102,7 @@ class Cloud:
         self.now = end
 
     def look(self, hellos=()):
-        """See what the cloud does, and whether it may."""
+        """Take what the cloud says and does, and check it."""
         while (event := self.core.next_event()) is not None:
             self.events.append(event)
         for datagram, peer in self.core.datagrams_to_send():
@@ -118,7 +120,7 @@ class Cloud:
         assert self.core.open_sessions <= self.core.limits.sessions
 
     def _meet(self, welcome, hellos):
-        """Understand a welcome, which is to one of `hellos`; keep the edge's end of a session that is new."""
+        """Read a welcome to one of `hellos`; keep the edge's end if the session is new."""
         hello, established = next((h, e) for h in hellos if (e := self.hellos[h][0].finish(welcome)) is not None)
         self.welcomes[welcome] = established
         if established.session and established.session not in self.ends:
@@ -148,19 +150,19 @@ class Cloud:
         return found
 
     def answer(self, decided, recovered=0, missing=0):
-        self.core.answer(decided, TIGER_CAT, recovered, missing, {"back_end": 1.0}, self.now)
+        self.core.answer(decided, TOP5, recovered, missing, {"back_end": 1.0}, self.now)
         self.look()
 
     def answer_all(self):
         decided = self.took(Decided)
         for tensor in decided:
-            result = decode_tensor(tensor.arrived)
+            result = decode_tensor(tensor.arrived, ZERO)
             self.answer(tensor, result.recovered, result.missing)
         return decided
 
     @property
     def counts(self):
-        """Fates that have befallen a datagram."""
+        """Fates of datagrams, without those that are 0."""
         return dict(+self.core.counts)
 
     @property
@@ -169,7 +171,7 @@ class Cloud:
 
 
 def timers_of(cloud):
-    """How many places timers take."""
+    """How many places the timers take."""
     core = cloud.core
     return len(core._tensors._timers) + len(core._repeater._timers) + (core._sessions.look_at is not None)
 

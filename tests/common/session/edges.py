@@ -1,24 +1,22 @@
 """An edge's core under a clock that the test moves, and answers for it."""
 
-import numpy as np
-from tests.common.answers import HEAD, TIGER_CAT
-from tests.common.small_tensors import GRID, encoded
+from tests.common.small_tensors import encoded, planned
 
 from gradfec_common import wire
-from gradfec_common.plan import UnequalProtection
 from gradfec_common.session.edge import Closed, EdgeLimits, EdgeSession
 from gradfec_common.session.handshake import answer_hello, read_hello
 from gradfec_common.wire import Kind, Pong, Refuse, Report, Result, Welcome
+from gradfec_common.wire.symbol import read_headers
 
 from .ends import KEY, WANTED, cloud_end, entropy_of
 
 SESSION, OTHER = 7, 8
-TENSOR = encoded(UnequalProtection(50).plan(np.arange(GRID.count, dtype=np.float32)))
+TENSOR = encoded(planned("FEC_50_50"))
 WELCOME = Welcome(250)
 
 
 def result(number, outcome="complete"):
-    return Result(number, outcome, TIGER_CAT.packed(), 0, 0, {"decode": 1.0})
+    return Result(number, outcome, [[282, "tiger cat", 0.5]], 0, 0, {"decode": 1.0})
 
 
 def report(number):
@@ -30,7 +28,7 @@ class Edge:
 
     def __init__(self, **limits):
         self.start = self.now = 50.0
-        self.core = EdgeSession(WANTED, HEAD, KEY, entropy_of(2), self.now, EdgeLimits(**limits))
+        self.core = EdgeSession(WANTED, KEY, entropy_of(2), self.now, EdgeLimits(**limits))
         self.events = []
         self.sent = []  # (time since the start, session, message)
         self.fed = 0
@@ -80,7 +78,7 @@ class Edge:
         self.now = end
 
     def look(self):
-        """See what the edge does, and whether it may."""
+        """Take what the edge says and does, and check it."""
         for datagram in self.core.datagrams_to_send():
             assert len(datagram) <= wire.MAX_DATAGRAM_BYTES
             self.sent.append((round(self.now - self.start, 6), *self._read(datagram)))
@@ -111,7 +109,7 @@ class Edge:
     def open(self, sending_s=0.0):
         number, bodies = self.core.open_tensor(TENSOR, self.now, sending_s)
         self.opened.add(number)
-        assert set(wire.read_symbols(bodies)[0]["tensor"].tolist()) == {number}
+        assert set(read_headers(bodies)["tensor"].tolist()) == {number}
         return number
 
     def took(self, kind=None):
@@ -127,5 +125,5 @@ class Edge:
 
     @property
     def counts(self):
-        """Fates that have befallen a datagram."""
+        """Fates of datagrams, without those that are 0."""
         return dict(+self.core.counts)

@@ -90,7 +90,7 @@ def test_what_was_answered_before_its_session_ended_stays_recorded(cloud):
     assert not cloud.took(Finished)
     cloud.say(Bye(), session)
     (finished,) = cloud.took(Finished)
-    assert finished.packets["received"] == 11
+    assert finished.datagrams["received"] == 11
     assert cloud.tensors == {"opened": 1, "complete": 1}
 
 

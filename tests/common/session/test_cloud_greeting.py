@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 from tests.common import second_seal
-from tests.common.small_tensors import GRID, SPLIT
+from tests.common.small_tensors import CUT, GRID
 
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
@@ -36,7 +36,7 @@ def test_a_hello_is_welcomed_with_a_new_session_and_the_deadline(cloud):
 
 
 def test_a_session_is_open_once_its_edge_has_used_it(cloud):
-    session = cloud.greet(Hello(CIPHER, SPLIT.id, GRID.rows, "kitchen"))
+    session = cloud.greet(Hello(CIPHER, CUT.id, GRID.rows, "kitchen"))
     assert (cloud.core.open_sessions, cloud.took(SessionOpened)) == (0, [])
     cloud.say(Ping(), session)
     assert cloud.took(SessionOpened) == [SessionOpened(session.number, "kitchen", ALICE)]
@@ -64,7 +64,7 @@ def test_a_key_of_one_edge_names_it_whatever_it_says():
     labelled = HandshakeKey(Key(b"l" * 32), "garage")
     cloud = Cloud(keys=(KEY, labelled))
     for key, edge in ((KEY, "kitchen"), (labelled, "garage")):
-        session = cloud.greet(Hello(CIPHER, SPLIT.id, GRID.rows, "kitchen"), key=key)
+        session = cloud.greet(Hello(CIPHER, CUT.id, GRID.rows, "kitchen"), key=key)
         cloud.say(Ping(), session)
         assert [e.edge for e in cloud.took(SessionOpened)] == [edge]
 
@@ -196,11 +196,11 @@ def test_a_hello_with_a_point_of_low_order_gets_no_byte(cloud):
     ("wanted", "reason", "says"),
     [
         (Hello(CIPHER, 18, 7, "e"), "split", "use --split a_small_one"),
-        (Hello(CIPHER, SPLIT.id, 3, "e"), "rows", "3 rows a packet do not divide the 14 rows"),
-        (Hello(CIPHER, SPLIT.id, 0, "e"), "rows", "0 rows"),
-        (Hello(CIPHER, SPLIT.id, 65535, "e"), "rows", "65535 rows"),
-        (Hello(0, SPLIT.id, 7, "e"), "cipher", "no cipher 0: update it"),
-        (Hello(255, SPLIT.id, 7, "e"), "cipher", "no cipher 255: update it"),
+        (Hello(CIPHER, CUT.id, 3, "e"), "rows", "3 rows a packet do not divide the 14 rows"),
+        (Hello(CIPHER, CUT.id, 0, "e"), "rows", "0 rows"),
+        (Hello(CIPHER, CUT.id, 65535, "e"), "rows", "65535 rows"),
+        (Hello(0, CUT.id, 7, "e"), "cipher", "no cipher 0: update it"),
+        (Hello(255, CUT.id, 7, "e"), "cipher", "no cipher 255: update it"),
     ],
 )
 def test_an_edge_that_does_not_fit_is_refused_with_the_reason(cloud, wanted, reason, says):
@@ -223,7 +223,7 @@ def test_a_refusal_is_repeated_like_a_welcome(cloud):
 
 
 def test_every_answer_to_a_hello_is_no_longer_than_it(cloud):
-    for wanted in (WANTED, Hello(CIPHER, 18, 7, "x" * 256), Hello(CIPHER, SPLIT.id, 65535, "e")):
+    for wanted in (WANTED, Hello(CIPHER, 18, 7, "x" * 256), Hello(CIPHER, CUT.id, 65535, "e")):
         cloud.greet(wanted)
     assert max(len(datagram) for datagram, _ in cloud.sent) <= HELLO_BYTES
 

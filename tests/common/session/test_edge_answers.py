@@ -159,7 +159,7 @@ def test_a_tensor_is_sealed_piece_by_piece_in_its_session(edge):
     datagrams = [*edge.core.seal(number, bodies[:5]), *edge.core.seal(number, bodies[5:])]
     opened = [edge.ends[SESSION].opener.open_one(datagram.tobytes()) for datagram in datagrams]
     assert opened == [body.tobytes() for body in bodies]
-    assert {bytes(datagram[:8]) for datagram in datagrams} == {b"G\2\1\0" + SESSION.to_bytes(4, "big")}
+    assert {bytes(datagram[:8]) for datagram in datagrams} == {b"G\3\1\0" + SESSION.to_bytes(4, "big")}
     edge.hear(result(number), report(number))
     assert [closed.sent for closed in edge.took(Closed)] == [len(bodies)]
 
@@ -212,8 +212,8 @@ FATES = {
     "too short": (lambda end: [b"short"], Drop.TOO_SHORT),
     "not one of ours": (lambda end: [b"not one of ours".ljust(40)], Drop.NOT_GRADFEC),
     "too long": (lambda end: [b"G" * 1201], Drop.TOO_LONG),
-    "another version": (lambda end: [b"G\1" + end.says(Pong())[0][2:]], Drop.UNKNOWN_VERSION),
-    "another kind": (lambda end: [b"G\2\3" + end.says(Pong())[0][3:]], Drop.UNKNOWN_KIND),
+    "another version": (lambda end: [b"G\2" + end.says(Pong())[0][2:]], Drop.UNKNOWN_VERSION),
+    "another kind": (lambda end: [b"G\3\3" + end.says(Pong())[0][3:]], Drop.UNKNOWN_KIND),
     "a hello": (lambda end: [STRANGER], Drop.UNEXPECTED),
     "a welcome": (lambda end: [Edge().answer_to(STRANGER)], Drop.UNEXPECTED),
     "a symbol": (lambda end: end.sends(TENSOR.bodies(0)[0].tobytes()), Drop.UNEXPECTED),
@@ -222,7 +222,7 @@ FATES = {
     "a refusal's body": (lambda end: end.says(Refuse("full", "")), Drop.UNEXPECTED),
     "a question": (lambda end: end.says(Ping()), Drop.UNEXPECTED),
     "an acknowledgement": (lambda end: end.says(Ack([0], [0])), Drop.UNEXPECTED),
-    "a sketch": (lambda end: end.says(SketchPart(0, 1, 1, 0, b"?")), Drop.UNEXPECTED),
+    "a sketch": (lambda end: end.says(SketchPart(0, 0, 1, b"?")), Drop.UNEXPECTED),
     "no message": (lambda end: end.says(b"\7\x80"), Drop.BAD_MESSAGE),
     "forged": (lambda end: map(flipped, end.says(result(0))), Drop.FORGED),
     "another session": (lambda end: [d[:7] + b"\x63" + d[8:] for d in end.says(result(0))], Drop.UNKNOWN_SESSION),

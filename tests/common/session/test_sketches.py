@@ -1,4 +1,4 @@
-"""Sketches between the cores: asked for, sent now and then, collected within bounds; a liar harms only himself."""
+"""Sketches between the cores: asked for, sent now and then, collected within bounds; a liar harms only his own."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from tests.common.small_tensors import GRID
 
 from gradfec_common.session.events import Sketched
 from gradfec_common.sketch import Sketch, sketch_bytes, sketch_parts
-from gradfec_common.wire import SketchPart, Welcome
+from gradfec_common.wire import Bye, SketchPart, Welcome
 
 from .clouds import Cloud
 
@@ -22,8 +22,12 @@ def cloud():
     return Cloud(sketches=True)
 
 
-def sketches(cloud):
-    return [(event.tensor, *map(np.ndarray.tolist, event.sketch[:2])) for event in cloud.took(Sketched)]
+def sketched(cloud):
+    return [event.tensor for event in cloud.took(Sketched)]
+
+
+def held(cloud):
+    return sum(sketch.held_bytes for sketch in cloud.core._sketches._newest.values())
 
 
 def test_a_cloud_says_whether_it_wants_sketches():
@@ -33,21 +37,34 @@ def test_a_cloud_says_whether_it_wants_sketches():
         assert [welcome.sketches for welcome in cloud.told(Welcome)] == [wanted]
 
 
-def test_a_sketch_is_told_once_enough_of_it_has_come_in_any_order(cloud):
-    assert (PARTS[0].n, PARTS[0].k) == (6, 3)
+def test_a_sketch_is_told_once_all_of_its_parts_have_come_in_any_order(cloud):
+    assert [(part.part, part.parts) for part in PARTS] == [(0, 3), (1, 3), (2, 3)]
     session = cloud.connect()
-    for part in (PARTS[4], PARTS[1]):
+    for part in (PARTS[2], PARTS[0]):
         cloud.say(part, session)
-    assert not sketches(cloud)
-    cloud.say(PARTS[5], session)
+    assert not cloud.took(Sketched)
+    cloud.say(PARTS[1], session)
     (told,) = cloud.took(Sketched)
     assert (told.session, told.edge, told.tensor) == (session.number, "edge", 5)
     assert all(map(np.array_equal, told.sketch, SKETCH))
-    for part in (PARTS[0], PARTS[5]):  # more than enough
-        cloud.say(part, session)
-    assert not sketches(cloud)
-    assert cloud.counts == {"hello": 1, "ping": 1, "sketch": 5}
+    assert cloud.counts == {"hello": 1, "ping": 1, "sketch": 3}
     assert not cloud.told()
+    assert held(cloud) == 0
+
+
+def test_a_lost_part_means_no_sketch_and_the_next_one_is_told(cloud):
+    session = cloud.connect()
+    for part in (*PARTS[:1], *PARTS[2:], *(replace(part, tensor=6) for part in PARTS)):
+        cloud.say(part, session)
+    assert sketched(cloud) == [6]
+
+
+def test_a_part_that_comes_again_is_a_duplicate_before_the_sketch_is_whole_and_after(cloud):
+    session = cloud.connect()
+    for part in (PARTS[0], *PARTS, *PARTS):
+        cloud.say(part, session)
+    assert sketched(cloud) == [5]
+    assert cloud.counts == {"hello": 1, "ping": 1, "sketch": 3, "duplicate": 4}
 
 
 def test_a_newer_sketch_takes_the_place_of_one_that_is_not_whole(cloud):
@@ -56,31 +73,28 @@ def test_a_newer_sketch_takes_the_place_of_one_that_is_not_whole(cloud):
     for part in sketch_parts(6, sketch_bytes(SKETCH._replace(photograph=b""))):
         cloud.say(part, session)
     cloud.say(PARTS[1], session)
-    assert [tensor for tensor, *_ in sketches(cloud)] == [6]
-    assert cloud.counts == {"hello": 1, "ping": 1, "sketch": 3, "late": 1}
+    assert sketched(cloud) == [6]
+    assert cloud.counts == {"hello": 1, "ping": 1, "sketch": 2, "late": 1}
 
 
 def test_each_session_has_a_sketch_of_its_own(cloud):
     one, other = cloud.connect(), cloud.connect()
-    for part in PARTS[:3]:
+    for part in PARTS:
         cloud.say(part, one)
         cloud.say(replace(part, tensor=9), other)
-    assert [tensor for tensor, *_ in sketches(cloud)] == [5, 9]
+    assert sketched(cloud) == [5, 9]
 
 
 @pytest.mark.parametrize(
     ("lie", "fate"),
     [
-        ({"k": 0}, "bad_message"),
-        ({"n": 2}, "bad_message"),
-        ({"index": 6}, "bad_message"),
+        ({"part": 3}, "bad_message"),
+        ({"parts": 0}, "bad_message"),
+        ({"parts": 1}, "bad_message"),
         ({"data": b""}, "bad_message"),
         ({"tensor": 4}, "late"),
-        ({"n": 7}, "conflict"),
-        ({"k": 2}, "conflict"),
-        ({"data": b"x"}, "conflict"),
-        ({"index": 0}, "duplicate"),
-        ({"k": 255, "n": 255, "data": bytes(1024)}, "memory_limit"),
+        ({"parts": 4}, "conflict"),
+        ({"part": 0}, "duplicate"),
     ],
     ids=str,
 )
@@ -89,30 +103,49 @@ def test_a_part_that_cannot_be_true_changes_nothing(cloud, lie, fate):
     cloud.say(PARTS[0], session)
     cloud.say(replace(PARTS[1], **lie), session)
     assert cloud.counts == {"hello": 1, "ping": 1, "sketch": 1, fate: 1}
-    for part in PARTS[1:3]:
+    for part in PARTS[1:]:
         cloud.say(part, session)
-    assert len(sketches(cloud)) == 1
+    assert sketched(cloud) == [5]
 
 
-def test_what_makes_no_sketch_is_a_bad_message(cloud):
+def test_parts_that_make_no_sketch_are_a_bad_message_in_the_end(cloud):
     session = cloud.connect()
-    cloud.say(SketchPart(0, 1, 1, 0, b"\xff" * 8), session)
-    assert cloud.counts == {"hello": 1, "ping": 1, "bad_message": 1}
-    cloud.say(SketchPart(0, 1, 1, 0, b"\xff" * 8), session)  # that one is over
-    assert not sketches(cloud)
+    for part in range(2):
+        cloud.say(SketchPart(0, part, 2, b"\xff" * 8), session)
+    assert cloud.counts == {"hello": 1, "ping": 1, "sketch": 1, "bad_message": 1}
+    cloud.say(SketchPart(0, 0, 2, b"\xff" * 8), session)
+    assert cloud.counts["duplicate"] == 1
+    assert not cloud.took(Sketched)
+    assert held(cloud) == 0
 
 
 def test_no_more_of_a_sketch_is_held_than_the_limit():
     cloud = Cloud(sketches=True, sketch_bytes=3000)
     session = cloud.connect()
-    for part in PARTS:
+    for part in PARTS:  # of 1024 bytes, 1024 bytes, and the rest
         cloud.say(part, session)
-    assert cloud.counts == {"hello": 1, "ping": 1, "memory_limit": 6}
-    assert cloud.core.bites["sketch_bytes"] == 6
-    for index in range(5):
-        cloud.say(SketchPart(1, 6, 6, index, bytes(500)), session)
-    held = cloud.core._sketches._newest[session.number].parts
-    assert sum(map(len, held.values())) == 2500
+    assert cloud.counts == {"hello": 1, "ping": 1, "sketch": 2, "memory_limit": 1}
+    assert cloud.core.bites["sketch_bytes"] == 1
+    assert held(cloud) == 2048
+    cloud.say(SketchPart(6, 0, 2, bytes(500)), session)
+    assert held(cloud) == 500
+
+
+def test_a_part_that_is_refused_leaves_the_sketch_before_it(cloud):
+    session = cloud.connect()
+    cloud.say(PARTS[0], session)
+    cloud.say(SketchPart(6, 2, 2, b"?"), session)
+    for part in PARTS[1:]:
+        cloud.say(part, session)
+    assert sketched(cloud) == [5]
+
+
+def test_nothing_of_a_sketch_outlives_its_session(cloud):
+    session = cloud.connect()
+    cloud.say(PARTS[0], session)
+    assert held(cloud) == 1024
+    cloud.say(Bye(), session)
+    assert held(cloud) == 0
 
 
 # --- the edge ---

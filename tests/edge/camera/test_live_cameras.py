@@ -1,4 +1,4 @@
-"""Live cameras: their newest frame, and opened again whenever they fail."""
+"""Live cameras: they give their newest frame, and are opened again when they fail."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_fps_holds_a_cameras_newest_frame_back(live: Live) -> None:
     assert source.next_frame(0) is None and source.next_frame(0.001) is None
 
 
-def test_close_wakes_who_waits_for_a_frame_and_releases_the_camera(live: Live) -> None:
+def test_close_wakes_a_thread_that_waits_for_a_frame_and_releases_the_camera(live: Live) -> None:
     source, device = live([])
     assert device.out_of_scripts.wait(PATIENCE_S)
     taken: list[Frame | None] = []

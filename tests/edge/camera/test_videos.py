@@ -123,7 +123,7 @@ def test_the_end_of_a_paced_source_does_not_wait_for_the_next_beat(tmp_path: Pat
     assert source.next_frame(0) is None and source.ended
 
 
-def test_close_wakes_a_frame_that_waits_for_its_time(tmp_path: Path) -> None:
+def test_close_wakes_a_thread_that_waits_for_a_frame_to_be_due(tmp_path: Path) -> None:
     source = open_source(str(save(tmp_path / "a.png", picture(1))), loop=True, fps=1e-300)
     assert source.next_frame(0) is not None
     taken: list[Frame | None] = []
@@ -135,7 +135,7 @@ def test_close_wakes_a_frame_that_waits_for_its_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_rate_that_is_no_rate_is_a_usage_error(tmp_path: Path, fps: float) -> None:
+def test_a_bad_rate_is_a_usage_error(tmp_path: Path, fps: float) -> None:
     with pytest.raises(UsageError, match="--fps"):
         open_source(str(save(tmp_path / "a.png", picture(1))), fps=fps)
 
@@ -146,7 +146,7 @@ def test_a_rate_that_is_no_rate_is_a_usage_error(tmp_path: Path, fps: float) -> 
 @pytest.mark.parametrize(
     "src", ["/nonexistent.mp4", "nope", "/dev/nope", "", "123456", "/dev/null", "rtsp://", "ftp://host/x", "rtsp://[::"]
 )
-def test_what_can_be_no_source_is_a_usage_error_at_once(src: str) -> None:
+def test_an_impossible_source_is_a_usage_error_at_once(src: str) -> None:
     def never(target: int | str) -> Any:
         raise AssertionError(f"tried to open {target}")
 

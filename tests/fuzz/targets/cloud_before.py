@@ -1,4 +1,4 @@
-"""The cloud as everybody meets it who has no key: one fate a datagram, no word said, nothing kept."""
+"""A cloud and senders without a key: each datagram has one fate, gets no reply, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def in_the_middle() -> tuple[CloudWorld, list[tuple[bytes, Hashable]]]:
 
 @lru_cache
 def standing() -> CloudWorld:
-    """Return the cloud at which all is thrown that takes no time."""
+    """Return the cloud that serves for all inputs in which no time passes."""
     return in_the_middle()[0]
 
 
 @lru_cache
 def recorded() -> list[bytes]:
-    """Return what has come to the cloud already, or was never meant for it; some of it of another session."""
+    """Return datagrams that have come to the cloud already, or were meant for another."""
     seen = in_the_middle()[0].log
     other = CloudWorld(edge_seed=7)
     other.feed(other.send(1))
@@ -67,7 +67,7 @@ def recorded() -> list[bytes]:
 
 
 def throw_all(world: CloudWorld, reader: Reader) -> None:
-    """See that what comes in some batches changes nothing."""
+    """Check that some batches change nothing."""
     stock = recorded()
     before, fates = state_of(world.core), world.core.counts.copy()
     for _ in range(reader.below(4) + 1):

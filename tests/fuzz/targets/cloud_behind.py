@@ -1,4 +1,4 @@
-"""The cloud as an insider meets it who means no good: bounds hold, and an honest edge beside him is served."""
+"""A cloud and a malicious insider: bounds hold, and an honest edge beside the insider is served."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIMITS = {
 
 
 def target(data: bytes) -> None:
-    """Let an insider say what the bytes say, and an honest edge send its tensors between."""
+    """Let an insider say what the bytes say, and an honest edge send its tensors in between."""
     world = CloudWorld(**LIMITS)
     story = Story(world, Reader(data))
     story.greet(hello_body())
@@ -48,7 +48,7 @@ class Story:
     def __init__(self, world: CloudWorld, reader: Reader) -> None:
         self.world, self.reader, self.insider = world, reader, Insider(5)
         self.batch: list[tuple[bytes, object]] = []
-        self.later: list[tuple[bytes, object]] = []  # what of the honest edge's tensor comes in the batch after this
+        self.later: list[tuple[bytes, object]] = []  # the rest of the honest edge's tensor, for the next batch
         self.sent, self.waited = 0, 0.0
 
     def greet(self, body: bytes, cipher: int | None = None) -> None:
@@ -64,7 +64,7 @@ class Story:
         self.sent += 1
 
     def flush(self) -> None:
-        """Deliver the batch, and let the insider hear what he is told."""
+        """Deliver the batch, and let the insider hear the replies."""
         batch, self.batch, self.later = self.batch, self.later, []
         self.world.feed(batch)
         heard, self.world.to_others = self.world.to_others, []
@@ -117,8 +117,8 @@ class Story:
         reader = self.reader
         kind, number = reader.below(10), reader.number()
         if kind == 9:
-            symbol = SketchPart(number, reader.number(), reader.number(), reader.number(), reader.piece()[:1024])
-            return wire.message_body(symbol)
+            part = SketchPart(number, reader.number(), reader.number(), reader.piece()[:1024])
+            return wire.message_body(part)
         messages = (
             Ping(),
             Ack([number, number + 1], [*range(number)]),

@@ -1,4 +1,4 @@
-"""The edge as a mad cloud meets it that has the key: no exception, no counter twice, each tensor closed once."""
+"""An edge and a mad cloud with the key: no exception, no counter used twice, each tensor closed once."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def message(reader: Reader) -> bytes:
         Ping(),
         Ack([number], [2]),
         Hello(1, 900, 7, "e"),
-        SketchPart(number, 2, 1, 0, b"?"),
+        SketchPart(number, 0, 2, b"?"),
     )
     body = wire.message_body(messages[kind])
     return reader.edited(body) if reader.below(4) == 0 else body

@@ -1,4 +1,4 @@
-"""Sketches from whoever has a key: bounds hold, and what comes of true symbols alone is what was sent."""
+"""Sketches from anybody with a key: bounds hold, and true parts alone make the sketch that was sent."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from gradfec_common.sketch import JPEG_MAGIC, Sketch, read_sketch, sketch_bytes,
 from gradfec_common.wire import Drop, SketchPart
 
 MOST_STEPS = 200
-FIELDS = ("", "n", "k", "index", "tensor", "data")  # of a symbol; nothing is changed under the first
+FIELDS = ("", "part", "parts", "tensor", "data")  # of a part; nothing is changed under the first
 LIMITS = CloudLimits(sketch_bytes=4096)
 
 
 @lru_cache
 def sent(number: int) -> tuple[Sketch, list[SketchPart]]:
-    """Return the sketch of a tensor, and its six symbols, of which three will do."""
+    """Return the sketch of a tensor, and its three parts."""
     rng = np.random.default_rng(number)
     fates, importance = rng.integers(0, 3, GRID.count), rng.integers(0, 16, GRID.count)
     sketch = Sketch(fates.astype(np.uint8), importance.astype(np.uint8), JPEG_MAGIC + rng.bytes(2500))
@@ -32,7 +32,7 @@ def sent(number: int) -> tuple[Sketch, list[SketchPart]]:
 
 
 def target(data: bytes) -> None:
-    """Read the bytes as a sketch; then take symbols, true ones and false ones, as they say."""
+    """Read the bytes as a sketch; then receive parts, true ones and false ones, as they say."""
     read = read_sketch(data, GRID.count)
     if read is not None:
         again = read_sketch(sketch_bytes(read), GRID.count)
@@ -44,7 +44,7 @@ def target(data: bytes) -> None:
     for _ in range(MOST_STEPS):
         if not reader.more:
             break
-        part = sent(reader.below(3))[1][reader.below(6)]
+        part = sent(reader.below(3))[1][reader.below(3)]
         field = FIELDS[reader.below(len(FIELDS))]
         value = reader.piece()[:1024] if field == "data" else reader.number()
         if field:
@@ -55,7 +55,7 @@ def target(data: bytes) -> None:
         held = sketches._newest.get(session.id, PartialSketch())
         assert held.tensor >= newest
         newest = held.tensor
-        assert sum(map(len, held.parts.values())) <= LIMITS.sketch_bytes
+        assert held.held_bytes <= LIMITS.sketch_bytes
         for effect in effects:
             if effect == Bite("sketch_bytes"):
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from gradfec_common.quantise import dequantise
 from tests.fuzz.reader import Reader
 from tests.fuzz.symbols_of import with_field
 from tests.fuzz.world import GRID, PLANS, SPLIT, content
@@ -11,7 +12,6 @@ from tests.fuzz.world import GRID, PLANS, SPLIT, content
 from gradfec_common import wire
 from gradfec_common.codes import CODES
 from gradfec_common.delivery import packets_at_hand
-from gradfec_common.quantise import dequantise
 from gradfec_common.reassembly import Reassembly, decode_tensor, judge
 
 BODY_BYTES = wire.HEADER_BYTES + wire.PLACE_BYTES + GRID.size

@@ -17,14 +17,14 @@ def test_one_object_has_them_all_and_the_ratios_together(monkeypatch):
     said = {
         "udp": {"machine": {}, "ratios": {"udp_send": 0.1}},
         "packet-path": {"machine": {}, "ratios": {"cloud_path": 0.2}},
-        "cloud-scale": {"machine": {}, "packets_per_s": {"cloud_one_core": 5}},
+        "cloud-scale": {"machine": {}, "datagrams_per_s": {"cloud_one_core": 5}},
     }
     monkeypatch.setattr(bench, "run", lambda name, as_json: (0, json.dumps(said.get(name, {"machine": {}}))))
     done = invoke("--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert found.pop("ratios") == {"udp_send": 0.1, "cloud_path": 0.2}
-    assert found.pop("packets_per_s") == {"cloud_one_core": 5}
+    assert found.pop("datagrams_per_s") == {"cloud_one_core": 5}
     assert found == {name: {"machine": {}} for name in COMMANDS}
 
 
@@ -33,7 +33,7 @@ def test_one_that_fails_takes_no_other_with_it(monkeypatch):
     done = invoke("--json")
     assert done.exit_code == 1
     assert "there are no figures of udp, for the reasons above" in done.stderr
-    assert {*json.loads(done.stdout)} == {*COMMANDS, "ratios", "packets_per_s"} - {"udp"}
+    assert {*json.loads(done.stdout)} == {*COMMANDS, "ratios", "datagrams_per_s"} - {"udp"}
 
 
 def test_each_is_run_in_a_process_of_its_own_and_prints_its_table_itself(monkeypatch):

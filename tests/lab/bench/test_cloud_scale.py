@@ -22,12 +22,27 @@ def test_each_number_of_edges_is_served_by_a_cloud_of_its_own():
     assert [load["edges"] for load in said["cloud_scale"]] == [1, 3]
     for load in said["cloud_scale"]:
         assert load["tensors"] > 0
-        assert load["packets_per_s"] > 0
-        assert load["cpu_us_a_packet"] > 0
+        assert load["datagrams_per_s"] > 0
+        assert load["cpu_us_a_datagram"] > 0
         assert load["memory_mb"] > 10
         assert 0 <= load["lost_share"] < 1
-    best = max(load["packets_per_s"] for load in said["cloud_scale"])
-    assert said["packets_per_s"] == {"cloud_one_core": best}
+    best = max(load["datagrams_per_s"] for load in said["cloud_scale"])
+    assert said["datagrams_per_s"] == {"cloud_one_core": best}
+    assert (said["codec"], said["packets_per_datagram"]) == ("uniform8", "1")
+
+
+def test_several_packets_in_a_datagram_are_served_too():
+    done = bench("--edges", "1", "--codec", "sqrt4", "--packets-per-datagram", "fit", "--json")
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert (said["codec"], said["packets_per_datagram"]) == ("sqrt4", "fit")
+    assert said["cloud_scale"][0]["tensors"] > 0
+
+
+def test_a_number_of_packets_is_one_or_more_or_fit():
+    done = bench("--packets-per-datagram", "0")
+    assert done.exit_code == 2
+    assert "'0' is not a number of packets: use a number from 1 on, or fit" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "two", "257", "1,,2"])

@@ -11,7 +11,12 @@ from click.testing import CliRunner, Result
 from gradfec_cli.cli import main
 from gradfec_common.codes import BARE, CODES
 from gradfec_common.codes.zfec_code import ZfecCode
-from gradfec_common.reassembly import DecodedTensor, decode_tensor
+from gradfec_common.decode import DecodedTensor, decode_tensor
+from gradfec_common.networks import DEFAULT_CUT, named_cut
+from gradfec_common.packets import PacketGrid
+from gradfec_common.protect import UnequalProtection
+from gradfec_common.quantisers import QUANTISERS
+from gradfec_edge.coding import Coding
 from gradfec_host.runtimes import LITERT
 from gradfec_lab.bench import packet_path
 from gradfec_lab.bench.packet_path import CLOUD, EDGE, OPEN, SEAL, PacketPath
@@ -32,7 +37,11 @@ def test_json_has_every_stage_of_both_sides_for_every_code_and_their_sums() -> N
     done = bench("--drop", "10", "--loss", "5", "--json")
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
-    assert {*said} == {"machine", "drop_percent", "loss_percent", "rows", "runs", "packet_path", "fastest_ms", "ratios"}
+    assert {*said} == {
+        *("machine", "drop_percent", "loss_percent", "rows", "runs", "codec", "packets_per_datagram"),
+        *("packet_path", "fastest_ms", "ratios"),
+    }
+    assert (said["codec"], said["packets_per_datagram"]) == ("uniform8", "1")
     assert (said["drop_percent"], said["loss_percent"], said["runs"]) == (10, 5, 1)
     assert {*said["packet_path"]} == {code.name for code in CODES.values() if code is not BARE}
     for sides in said["packet_path"].values():
@@ -51,6 +60,7 @@ def test_json_has_every_stage_of_both_sides_for_every_code_and_their_sums() -> N
 def test_the_table_has_a_row_for_every_stage() -> None:
     text = bench("--drop", "10", "--loss", "5").stdout
     assert "one tensor, FEC_10_90, 5 % lost, 7 rows, median of 1 runs" in text
+    assert "uniform8, packets a datagram: 1" in text
     for stage in (
         *(f"edge: {stage}" for stage in EDGE),
         *(f"cloud: {stage}" for stage in CLOUD),
@@ -61,21 +71,31 @@ def test_the_table_has_a_row_for_every_stage() -> None:
         assert stage in text
 
 
-@pytest.mark.parametrize(("loss", "missing"), [(0.0, 0), (0.05, 0), (0.6, 1000)])
+@pytest.mark.parametrize(("codec", "packets", "sent"), [("uniform8", 1, 2048), ("sqrt4", None, 410)])
+@pytest.mark.parametrize(("loss", "lost"), [(0.0, False), (0.05, False), (0.6, True)])
 def test_what_is_decoded_is_what_was_sent_less_what_was_lost_for_good(
-    loss: float, missing: int, monkeypatch: pytest.MonkeyPatch
+    loss: float, lost: bool, codec: str, packets: int | None, sent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[DecodedTensor] = []
     monkeypatch.setattr(
-        packet_path, "decode_tensor", lambda arrived, each: decoded.append(decode_tensor(arrived, each=each))
+        packet_path,
+        "decode_tensor",
+        lambda arrived, conceal, each: decoded.append(decode_tensor(arrived, conceal, each)),
     )
+    cut = named_cut(DEFAULT_CUT)
+    grid, quantiser = PacketGrid(cut.shape), QUANTISERS[codec]
+    coding = Coding(cut, grid, quantiser, UnequalProtection(10, ZfecCode(256)), packets)
+    plan = coding.trial_plan()
+    assert plan is not None and plan.sent == sent
     with loopback(batched=True) as way:
-        path = PacketPath(ZfecCode(256), 10, loss, way, map)
+        path = PacketPath(coding, loss, way, map)
         for _ in range(3):
             assert {*path.run()} == {*EDGE, *CLOUD, SEAL, OPEN}
     assert len(decoded) == 3
-    assert all((tensor.missing > missing) == bool(missing) for tensor in decoded)
-    packets = path.grid.split(decoded[-1].chi)
-    there = packets.any(axis=1)
-    step = np.ptp(path.chi) / 255
-    assert np.abs(packets[there] - path.grid.split(path.chi)[there]).max() <= step
+    assert all((tensor.missing > grid.count // 2) == lost for tensor in decoded)
+    coded = quantiser.encode(path.chi, grid)
+    whole = quantiser.decode(coded.packets, coded.parameters, grid).tensor
+    received, there = grid.split(decoded[-1].tensor), np.zeros(grid.count, bool)
+    there[decoded[-1].found.places] = True
+    np.testing.assert_array_equal(received[there], grid.split(whole)[there])
+    assert not received[~there].any()

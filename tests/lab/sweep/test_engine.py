@@ -8,16 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gradfec_common.codes import LEOPARD, ZFEC
+from gradfec_common.conceal import make_concealment
+from gradfec_common.decode import decode_tensor
 from gradfec_common.delivery import packets_at_hand
 from gradfec_common.networks import Cut
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
-from gradfec_common.plan import BareDrop, UnequalProtection
-from gradfec_common.reassembly import Reassembly, decode_tensor
+from gradfec_common.protect import NestedProtection, NoProtection, Policy, UnequalProtection
+from gradfec_common.quantisers import QUANTISERS
+from gradfec_common.reassembly import Reassembly
 from gradfec_common.transmit import encode_tensor
+from gradfec_edge.coding import Coding
 from gradfec_edge.compensation import compensated
 from gradfec_lab.photographs import Photographs
-from gradfec_lab.sweep.engine import BATCH, REFERENCE, Case, Delivered, Engine, Subject, delivered, nothing_at_hand
+from gradfec_lab.sweep.bare_drop import BareDrop
+from gradfec_lab.sweep.engine import BATCH, REFERENCE, Case, Delivered, Deliveries, Engine, Subject, nothing_at_hand
 from gradfec_lab.sweep.store import Record, Store
 
 from .toys import ToyModel, ToyScores, write_images
@@ -25,21 +31,35 @@ from .toys import ToyModel, ToyScores, write_images
 GRID = PacketGrid((14, 4, 6), 7)  # 12 packets
 SPLIT = Cut(RESNET50, 900, "a_small_one", (14, 4, 6))
 MEANS = np.arange(6, dtype=np.float32)
+CONCEAL = {name: make_concealment(name, SPLIT, {"means": MEANS}) for name in ("zero", "mean")}
+UNIFORM8 = QUANTISERS["uniform8"]
+POLICIES = [NoProtection(), UnequalProtection(50, ZFEC), NestedProtection((2, 5, 7), 9, LEOPARD)]
 
 
-@pytest.mark.parametrize("fill", [0.0, MEANS], ids=["zero", "mean"])
-def test_delivered_features_are_those_that_the_cloud_decodes(fill: object) -> None:
+@pytest.mark.parametrize("fill", CONCEAL)
+@pytest.mark.parametrize("packets", [1, 2, None])
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
+@pytest.mark.parametrize("codec", ["uniform8", "uniform5", "sqrt4"])
+@pytest.mark.leopard
+def test_delivered_features_are_those_that_the_cloud_decodes(
+    codec: str, policy: Policy, packets: int | None, fill: str
+) -> None:
     rng = np.random.default_rng(3)
-    chi = rng.normal(size=GRID.shape).astype(np.float32)
-    plan = UnequalProtection(50).plan(rng.random(GRID.count).astype(np.float32))
-    tensor = encode_tensor(chi, plan, GRID, SPLIT)
-    arrived = rng.random(plan.sent) < 0.45  # fewer than the 6 that would decode the block
-    assert 0 < arrived.sum() < 6
-    reassembly = Reassembly(tensor.headers[0], GRID)
-    reassembly.add(tensor.headers[arrived], tensor.symbols[arrived])
-    at_hand = packets_at_hand(plan, arrived)
-    decoded = decode_tensor(reassembly, fill)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(Delivered(lambda: chi, GRID)(at_hand, fill), decoded.chi)  # type: ignore[arg-type]
+    chi, scores = rng.normal(size=GRID.shape).astype(np.float32), rng.random(GRID.count).astype(np.float32)
+    coding = Coding(SPLIT, GRID, QUANTISERS[codec], policy, packets)
+    plan, delivered = Deliveries(Subject("cat", chi, {"random": scores}))(coding, "random")
+    bodies = encode_tensor(delivered.coded, coding.quantiser, plan).bodies(0)
+    for share in (0.2, 0.5, 1):
+        arrived = rng.random(plan.sent) < share
+        arrived[rng.integers(plan.sent)] = True
+        reassembly = Reassembly(bodies[arrived][0].tobytes(), GRID)
+        assert reassembly.add(bodies[arrived]) == {}
+        case = delivered.case("p", 0, packets_at_hand(plan, arrived), fill, CONCEAL[fill])
+        np.testing.assert_array_equal(case.features(), decode_tensor(reassembly, CONCEAL[fill]).tensor)
+
+
+def bare_drop(share: float) -> Coding:
+    return Coding(SPLIT, GRID, UNIFORM8, BareDrop(share), packets_a_datagram=1)
 
 
 def test_what_a_plan_compensates_for_is_told_apart_from_what_is_sent_as_it_is() -> None:
@@ -47,23 +67,38 @@ def test_what_a_plan_compensates_for_is_told_apart_from_what_is_sent_as_it_is() 
     chi = rng.random(GRID.shape).astype(np.float32)
     form = np.cov(rng.normal(size=(2, 6, 20)).reshape(12, 20))
     damages = {"proxy": np.stack([form[:6, :6], form[6:, 6:]]).astype(np.float32)}
-    sent = delivered(Subject("cat", chi, {}, damages), GRID)
     scores = rng.random(GRID.count).astype(np.float32)
-    everything, half, third = (BareDrop(percent).plan(scores) for percent in (0, 50, 33))
-    cases = [
-        sent(estimator, plan).case("p", 0, packets_at_hand(plan, np.ones(plan.sent, bool)), "zero", 0.0)
-        for estimator, plan in (("proxy", half), ("static", half), ("proxy", third), ("proxy", everything))
-    ]
-    assert len({case.pattern for case in cases}) == 4
-    scaled = Delivered(lambda: compensated(chi, damages["proxy"], half.dropped, GRID), GRID)
-    there = packets_at_hand(half, np.ones(half.sent, bool))
-    np.testing.assert_array_equal(cases[0].features(), scaled(there, 0.0))
-    np.testing.assert_array_equal(cases[1].features(), Delivered(lambda: chi, GRID)(there, 0.0))
+    deliveries = Deliveries(Subject("cat", chi, {"proxy": scores, "static": scores}, damages))
+    half, third, everything = bare_drop(0.5), bare_drop(0.33), bare_drop(0)
+
+    def case(coding: Coding, estimator: str) -> Case:
+        plan, delivered = deliveries(coding, estimator)
+        there = packets_at_hand(plan, np.ones(plan.sent, bool))
+        return delivered.case("p", 0, there, "zero", CONCEAL["zero"])
+
+    cases = [case(half, "proxy"), case(half, "static"), case(third, "proxy"), case(everything, "proxy")]
+    assert len({one.pattern for one in cases}) == 4
+    plan, as_it_is = deliveries(half, "static")
+    scaled = Delivered(UNIFORM8.encode(compensated(chi, damages["proxy"], plan.dropped, GRID), GRID), UNIFORM8, GRID)
+    there = packets_at_hand(plan, np.ones(plan.sent, bool))
+    for one, delivered in zip(cases, (scaled, as_it_is), strict=False):
+        expected = delivered.case("p", 0, there, "zero", CONCEAL["zero"])
+        assert one.pattern == expected.pattern
+        np.testing.assert_array_equal(one.features(), expected.features())
     assert not np.array_equal(cases[0].features(), cases[1].features())
-    nothing = sent("proxy", half).case("p", 0, np.zeros(GRID.count, bool), "zero", 0.0)
+    nothing = scaled.case("p", 0, np.zeros(GRID.count, bool), "zero", CONCEAL["zero"])
     assert nothing.pattern == nothing_at_hand(GRID, "zero")
-    same = sent("static", everything).case("p", 0, np.ones(GRID.count, bool), "zero", 0.0)
-    assert cases[3].pattern == same.pattern  # nothing is dropped, nothing compensated for
+    assert cases[3].pattern == case(everything, "static").pattern  # nothing is dropped, nothing compensated for
+
+
+def test_quantisers_are_told_apart() -> None:
+    chi = np.random.default_rng(5).random(GRID.shape).astype(np.float32)
+    everything = np.ones(GRID.count, bool)
+    patterns = {
+        Delivered(one.encode(chi, GRID), one, GRID).case("p", 0, everything, "zero", CONCEAL["zero"]).pattern
+        for one in QUANTISERS.values()
+    }
+    assert len(patterns) == len(QUANTISERS)
 
 
 def at_hand(*missing: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -73,14 +108,18 @@ def at_hand(*missing: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     return there
 
 
+def sent(subject: Subject) -> Delivered:
+    return Delivered(UNIFORM8.encode(subject.chi, GRID), UNIFORM8, GRID)
+
+
 def cases(subject: Subject) -> Iterator[Case]:
-    delivered = Delivered(lambda: subject.chi, GRID)
+    zero, mean = CONCEAL.values()
     for number, missing in enumerate([(), (1,), (1,), (2, 3), range(GRID.count)]):
-        yield delivered.case(f"p{number}", 0, at_hand(*missing), "zero", 0.0)
-    yield delivered.case("two", 0, at_hand(4), "zero", 0.0)
-    yield delivered.case("two", 1, at_hand(), "zero", 0.0)
-    yield delivered.case("mean", 0, at_hand(1), "mean", MEANS)
-    yield delivered.case("whole, mean", 0, at_hand(), "mean", MEANS)
+        yield sent(subject).case(f"p{number}", 0, at_hand(*missing), "zero", zero)
+    yield sent(subject).case("two", 0, at_hand(4), "zero", zero)
+    yield sent(subject).case("two", 1, at_hand(), "zero", zero)
+    yield sent(subject).case("mean", 0, at_hand(1), "mean", mean)
+    yield sent(subject).case("whole, mean", 0, at_hand(), "mean", mean)
 
 
 def run(folder: Path, count: int, store: Store, constant: Iterable[bytes] = ()) -> tuple[ToyModel, ToyScores, float]:
@@ -129,9 +168,8 @@ def test_only_what_is_missing_is_asked_when_points_are_added(tmp_path: Path) -> 
 
         def more(subject: Subject) -> Iterator[Case]:
             yield from cases(subject)
-            delivered = Delivered(lambda: subject.chi, GRID)
-            yield delivered.case("new", 0, at_hand(7), "zero", 0.0)
-            yield delivered.case("two", 2, at_hand(8), "zero", 0.0)
+            yield sent(subject).case("new", 0, at_hand(7), "zero", CONCEAL["zero"])
+            yield sent(subject).case("two", 2, at_hand(8), "zero", CONCEAL["zero"])
 
         Engine(store, ToyScores([], GRID), model, more).run(
             Photographs(tmp_path / "images", RESNET50.preprocess), [*known], lambda share: None

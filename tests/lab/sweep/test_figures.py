@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gradfec_lab.sweep.figures import importance_figure, protection_figure, quantise_figure, scheme_colours
+from gradfec_lab.sweep.figures import importance_figure, policy_colours, protection_figure, quantise_figure
 
 LEVEL = {"agreement": 0.5, "agreement_low": 0.4, "agreement_high": 0.6}
 
@@ -18,12 +18,10 @@ def importance_rows(*estimators: str) -> list[dict]:
     return [{"order": o, "estimator": e, "fill": f, "drop": d, **LEVEL} for o, e, f, d in every]
 
 
-def protection_rows(*schemes: str) -> list[dict]:
-    every = product(("zfec", "leopard"), ("iid", "8"), schemes, (0.1, 1.0))
-    return [
-        {"code": c, "burst": b, "importance": "proxy", "fill": "zero", "scheme": s, "loss": x, **LEVEL}
-        for c, b, s, x in every
-    ]
+def protection_rows(*policies: str) -> list[dict]:
+    every = product(("zfec", "leopard"), ("iid", "8"), policies, (0.1, 1.0))
+    same = {"codec": "uniform8", "packets": "1", "importance": "proxy", "fill": "zero", **LEVEL}
+    return [{**same, "code": c, "burst": b, "policy": p, "loss": x} for c, b, p, x in every]
 
 
 def size(png: bytes) -> tuple[int, ...]:
@@ -52,13 +50,14 @@ def test_the_same_rows_give_the_same_bytes() -> None:
     assert importance_figure(moved) != importance_figure(rows)
 
 
-def test_bits_are_drawn_with_top1_where_there_are_labels() -> None:
-    rows = [{"bits": bits, **LEVEL} for bits in range(1, 9)]
+def test_quantisers_are_drawn_with_top1_where_there_are_labels() -> None:
+    rows = [{"quantiser": f"{kind}{bits}", "bits": bits, **LEVEL} for kind in ("uniform", "sqrt") for bits in (4, 6)]
     labelled = [{**row, "top1": 0.3, "top1_low": 0.2, "top1_high": 0.4} for row in rows]
     assert quantise_figure(rows) != quantise_figure(labelled)
+    assert quantise_figure(rows) != quantise_figure(rows[:2])
 
 
-def test_each_scheme_has_a_colour_of_its_own() -> None:
-    schemes = ["none", "FEC_10_90", "FEC_20_80", "FEC_30_70", "FEC_40_60", "FEC_50_50"]
-    assert len(set(scheme_colours(schemes).values())) == 6
-    assert [*scheme_colours(["FEC_50_50"])] == ["none", "FEC_50_50"]
+def test_each_policy_has_a_colour_of_its_own() -> None:
+    policies = ["none", "FEC_10_90", "FEC_20_80", "FEC_30_70", "FEC_40_60", "FEC_50_50"]
+    assert len(set(policy_colours(policies).values())) == 6
+    assert [*policy_colours(["FEC_50_50"])] == ["none", "FEC_50_50"]

@@ -13,8 +13,8 @@ from gradfec_lab.sweep.losses import Losses, is_feasible
 LINKS = [("iid", 0.0), ("iid", 0.3), ("8", 0.3), ("8", 1.0)]
 
 
-def drawn(images: int = 20, repetitions: int = 3, symbols: int = 2047, seed: int = 1) -> Losses:
-    losses = Losses(images, repetitions, symbols)
+def drawn(images: int = 20, repetitions: int = 3, datagrams: int = 2047, seed: int = 1) -> Losses:
+    losses = Losses(images, repetitions, datagrams)
     losses.draw(LINKS, seed)
     return losses
 
@@ -61,9 +61,9 @@ def test_recorded_losses_of_another_shape_are_refused_with_both_shapes(
     shape: tuple[int, int, int], tmp_path: Path
 ) -> None:
     drawn().save(tmp_path / "losses.npz")
-    images, repetitions, symbols = shape
-    has = "has losses iid,0 of 20 images x 3 repetitions x 2047 symbols"
-    needs = f"but {images} images x {repetitions} repetitions x {symbols} symbols are needed"
+    images, repetitions, datagrams = shape
+    has = "has losses iid,0 of 20 images x 3 repetitions x 2047 datagrams"
+    needs = f"but {images} images x {repetitions} repetitions x {datagrams} datagrams are needed"
     with pytest.raises(UsageError, match=f"{has}, {needs}"):
         Losses(*shape).load(tmp_path / "losses.npz", LINKS)
 
@@ -77,10 +77,10 @@ def test_losses_that_were_not_recorded_are_named(tmp_path: Path) -> None:
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "losses.npz"
     path.write_bytes(b"PK\x03\x04 no archive")
-    with pytest.raises(UsageError, match="holds no recorded losses: --masks takes the losses"):
+    with pytest.raises(UsageError, match="has no recorded losses: --masks takes the losses"):
         Losses(1, 1, 8).load(path, LINKS)
     np.savez(path, symbols=np.array(2047), **{"iid,0.3": np.zeros(3)})
-    with pytest.raises(UsageError, match="holds no recorded losses"):
+    with pytest.raises(UsageError, match="has no recorded losses"):
         Losses(1, 1, 2047).load(path, [("iid", 0.3)])
     with pytest.raises(GradfecError, match="cannot read the recorded losses"):
         Losses(1, 1, 8).load(tmp_path / "none.npz", LINKS)

@@ -9,20 +9,22 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gradfec_cli.cli import main
-from gradfec_common.codes import fec_named
+from gradfec_common.conceal import make_concealment
+from gradfec_common.decode import decode_tensor
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.networks.resnet50 import RESNET50
-from gradfec_common.plan import parse_scheme
-from gradfec_common.reassembly import Reassembly, decode_tensor
-from gradfec_common.transmit import encode_tensor, packet_grid
+from gradfec_common.packets import PacketGrid
+from gradfec_common.protect import UNKNOWN_LINK
+from gradfec_common.reassembly import Reassembly
+from gradfec_edge.coding import coding_of
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.losses import Losses
-from gradfec_lab.sweep.protection import parse_bursts
+from gradfec_lab.sweep.protection import read_bursts
 
 from .toys import ToyModel, ToyScores, install, write_images
 
-SPLIT = named_cut(DEFAULT_CUT)
-GRID = packet_grid(SPLIT, 7)
+CUT = named_cut(DEFAULT_CUT)
+GRID = PacketGrid(CUT.shape)
 
 
 @pytest.fixture
@@ -41,37 +43,55 @@ def result(*arguments: object) -> dict:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("fec", ["zfec", "leopard"])
-@pytest.mark.parametrize("scheme", ["none", "FEC_20_80", "FEC_50_50"])
+@pytest.mark.parametrize(("codec", "packets"), [("uniform8", "1"), ("sqrt4", "fit")])
+@pytest.mark.parametrize("fec", ["zfec", pytest.param("leopard", marks=pytest.mark.leopard)])
+@pytest.mark.parametrize("policy", ["none", "FEC_20_80", "FEC_50_50", "nested:100,180"])
 def test_a_point_is_what_the_same_losses_make_of_the_tensor_on_the_real_path(
-    scheme: str, fec: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    policy: str, fec: str, codec: str, packets: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Encode, lose the recorded datagrams, reassemble, decode, fill: the answers are the sweep's, one for one."""
     model = ToyModel(0.01)
     install(monkeypatch, model)
     out = tmp_path / "out"
-    options = ("--protect", scheme, "--fec", fec, "--loss", "0.2,0.5", "--repetitions", "2", "--out", out)
-    result("--images", images, *options)
+    options = ("--protect", policy, "--fec", fec, "--loss", "0.2,0.5", "--repetitions", "2", "--out", out)
+    result("--images", images, *options, "--codec", codec, "--packets-per-datagram", packets)
     lines = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
     losses = Losses(3, 2, GRID.count)
     losses.load(out / "losses.npz", [("iid", 0.2), ("iid", 0.5)])
     photographs = Photographs(images, RESNET50.preprocess)
+    coding = coding_of(CUT, GRID.rows, codec, policy, fec, None if packets == "fit" else int(packets))
+    zero = make_concealment("zero", CUT, {})
     for number, name in enumerate(photographs.names):
         (answers,) = (line["answers"] for line in lines if line["image"] == name)
         image = photographs.read(name)
         assert image is not None
         chi, scores, _ = ToyScores(["activation"], GRID)(image[None], [name])
-        plan = parse_scheme(scheme, fec_named(fec)).plan(scores["activation"][0])
-        tensor = encode_tensor(chi[0], plan, GRID, SPLIT)
+        tensor = coding.encode(chi[0], scores["activation"][0], None, UNKNOWN_LINK, map)
+        bodies = tensor.bodies(0)
         for loss in (0.2, 0.5):
-            for repetition, lost in enumerate(losses.lost("iid", loss, number)):
-                reassembly = Reassembly(tensor.headers[0], GRID)
-                assert reassembly.add(tensor.headers[~lost], tensor.symbols[~lost]) == {}
-                real = int(model(decode_tensor(reassembly).chi[None])[0])
-                assert answers[f"{fec}/iid/activation/{scheme}/zero/{loss:g}"][repetition] == real
+            for repetition, lost in enumerate(losses.lost("iid", loss, number)[:, : tensor.plan.sent]):
+                arrived = bodies[~lost]
+                reassembly = Reassembly(arrived[0].tobytes(), GRID)
+                assert reassembly.add(arrived) == {}
+                real = int(model(decode_tensor(reassembly, zero).tensor[None])[0])
+                point = f"{codec}/{packets}/{fec}/iid/activation/{policy}/zero/{loss:g}"
+                assert answers[point][repetition] == real
 
 
-def test_json_says_agreement_by_scheme_fill_and_loss_and_the_other_variants(
+def test_a_point_says_what_a_frame_costs_on_the_link(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    options = ("--images", images, "--loss", "0", "--repetitions", 1, "--protect", "none,nested:100,180")
+    found = result(*options, "--codec", "uniform8,sqrt4", "--packets-per-datagram", "fit")
+    costs = {(row["codec"], row["policy"]): (row["datagrams"], row["bytes"]) for row in found["costs"]}
+    assert [variant["codec"] for variant in found["variants"]] == ["uniform8", "sqrt4"]
+    assert {policy for _, policy in costs} == {"none", "nested:100,180"}
+    assert costs["uniform8", "none"][0] == 1024  # two packets fit
+    assert costs["sqrt4", "none"][0] < 420
+    assert costs["sqrt4", "nested:100,180"][0] == 180
+    assert all(200 * datagrams < size <= 1200 * datagrams for datagrams, size in costs.values())
+
+
+def test_json_says_agreement_by_policy_fill_and_loss_and_the_other_variants(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch)
@@ -93,7 +113,7 @@ def test_json_says_agreement_by_scheme_fill_and_loss_and_the_other_variants(
         assert shares["1"] == 0
         assert variant["agreement"]["none"]["zero"]["0"] == 1
         assert variant["by_losses"]["FEC_50_50"]["zero"]["0.3"] == 0
-        at_30 = {scheme: variant["agreement"][scheme]["zero"]["0.3"] for scheme in ("none", "FEC_50_50")}
+        at_30 = {policy: variant["agreement"][policy]["zero"]["0.3"] for policy in ("none", "FEC_50_50")}
         assert variant["gain"]["FEC_50_50"]["zero"]["0.3"] == pytest.approx(at_30["FEC_50_50"] - at_30["none"])
         assert "none" not in variant["gain"]
         assert ("0.9" in shares) == (variant["burst"] == "iid")
@@ -140,11 +160,11 @@ def test_more_repetitions_ask_only_for_the_new_ones(
     assert sum(model.batches) == asked + 3 * 3  # at a loss of 1 there is nothing new to ask
     lines = (tmp_path / "out" / "answers.jsonl").read_text().splitlines()
     latest = {line["image"]: line["answers"] for line in map(json.loads, lines)}
-    assert {len(answers["zfec/iid/activation/none/zero/0.1"]) for answers in latest.values()} == {5}
+    assert {len(answers["uniform8/1/zfec/iid/activation/none/zero/0.1"]) for answers in latest.values()} == {5}
 
 
 def test_burst_lengths_are_numbers_or_iid() -> None:
-    assert parse_bursts("iid,8,20.5,1") == ["iid", "8", "20.5"]
+    assert read_bursts("iid,8,20.5,1") == ["iid", "8", "20.5"]
 
 
 @pytest.mark.parametrize(
@@ -152,10 +172,16 @@ def test_burst_lengths_are_numbers_or_iid() -> None:
     [
         (["--protect", "FEC_50_60"], "'FEC_50_60' has A + B = 110"),
         (["--loss", "1.1"], "--loss: '1.1' is not a share from 0 to 1"),
-        (["--burst", "0.5"], "--burst: '0.5' is no mean length of a burst: use iid, or a number from 1 on"),
-        (["--burst", "nan"], "--burst: 'nan' is no mean length"),
+        (["--burst", "0.5"], "--burst: '0.5' is not a mean length of a burst: use iid, or a number of at least 1"),
+        (["--burst", "nan"], "--burst: 'nan' is not a mean length"),
         (["--fec", "turbo"], "'turbo' is no erasure code: use zfec or leopard"),
         (["--importance", "luck"], "--importance has no 'luck'"),
+        (["--protect", "FEC_50"], "'FEC_50' is no protection policy: use one of none  FEC_A_B  nested:k1,k2,..."),
+        (["--protect", "nested:9,4"], "each k must be greater than the one before it"),
+        (["--protect", "nested:9,4000", "--fec", "leopard"], "sends 4000 datagrams, and losses are drawn for 2048"),
+        (["--codec", "sqrt9"], "no quantiser is called 'sqrt9'"),
+        (["--fill", "noise"], "--fill has no 'noise': use one or several of zero,mean"),
+        (["--rows", "28"], "use smaller --rows"),
         (["--masks", "none.npz"], "cannot read the recorded losses none.npz: No such file"),
     ],
 )

@@ -1,52 +1,88 @@
-"""`gradfec sweep quantise`: few levels, of which 8 bits are the product's."""
+"""`gradfec sweep quantise`: the product's quantisers, each with its bits and bytes."""
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from hypothesis import given
-from hypothesis import strategies as st
+from click.testing import CliRunner, Result
 
 from gradfec_cli.cli import main
-from gradfec_common.quantise import dequantise, quantise
-from gradfec_lab.sweep.quantise import coarse
+from gradfec_common.conceal import make_concealment
+from gradfec_common.delivery import tensor_at_hand
+from gradfec_common.networks import DEFAULT_CUT, named_cut
+from gradfec_common.networks.resnet50 import RESNET50
+from gradfec_common.packets import PacketGrid
+from gradfec_common.quantisers import QUANTISERS
+from gradfec_lab.photographs import Photographs
 
-from .toys import install, write_images
+from .toys import ToyModel, ToyScores, install, write_images
 
-
-@given(st.integers(0, 2**32 - 1), st.floats(-30, 30))
-def test_eight_bits_are_the_products_quantiser(seed: int, exponent: float) -> None:
-    chi = (np.random.default_rng(seed).normal(size=(7, 4, 6)) * 10**exponent).astype(np.float32)
-    np.testing.assert_array_equal(coarse(chi, 8), dequantise(*quantise(chi)))
-
-
-@pytest.mark.parametrize("bits", range(1, 9))
-def test_b_bits_are_2_to_the_b_levels_with_half_a_step_of_error(bits: int) -> None:
-    chi = np.random.default_rng(bits).uniform(-3, 5, (56, 56, 4)).astype(np.float32)
-    values = coarse(chi, bits)
-    assert len(np.unique(values)) == 2**bits
-    step = (chi.max() - chi.min()) / (2**bits - 1)
-    assert np.abs(values - chi).max() <= step / 2 * 1.001
-    assert (values.min(), values.max()) == (chi.min(), chi.max())
+CUT = named_cut(DEFAULT_CUT)
+GRID = PacketGrid(CUT.shape)
 
 
-def test_a_constant_tensor_comes_back() -> None:
-    np.testing.assert_array_equal(coarse(np.full((2, 2, 2), 3.5, np.float32), 1), np.full((2, 2, 2), 3.5))
-
-
-def test_json_says_agreement_by_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch)
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
     write_images(tmp_path / "images", 3)
-    arguments = ["sweep", "quantise", "--images", str(tmp_path / "images"), "--out", str(tmp_path / "out")]
-    done = CliRunner().invoke(main, [*arguments, "--bits", "8,2", "--json"])
+    return tmp_path / "images"
+
+
+def sweep(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["sweep", "quantise", *map(str, arguments)])
+
+
+def test_json_says_agreement_bits_and_bytes_by_quantiser(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch)
+    out = tmp_path / "out"
+    done = sweep("--images", images, "--out", out, "--quantisers", "uniform8,sqrt2", "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
-    assert found["agreement"].keys() == found["ci"].keys() == {"2", "8"}
-    assert found["agreement"]["8"] == 1
-    assert (tmp_path / "out" / "quantise.png").read_bytes().startswith(b"\x89PNG")
-    refused = CliRunner().invoke(main, [*arguments, "--bits", "9"])
-    assert refused.stderr == "error: --bits: '9' is no number of bits from 1 to 8\n"
+    assert found["agreement"].keys() == found["ci"].keys() == {"uniform8", "sqrt2"}
+    assert found["agreement"]["uniform8"] == 1
+    assert found["bits_an_element"] == {"uniform8": 8, "sqrt2": 2}
+    assert found["bytes_a_tensor"] == {"uniform8": 802_816, "sqrt2": 200_704}
+    assert (out / "quantise.png").read_bytes().startswith(b"\x89PNG")
+    assert "| sqrt2 | 2 | 200,704 |" in (out / "quantise.md").read_text()
+    assert [row["quantiser"] for row in csv.DictReader((out / "quantise.csv").open())] == ["uniform8", "sqrt2"]
+
+
+def test_by_default_all_quantisers_that_fit_the_cut_are_asked(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    rectified = json.loads(sweep("--images", images, "--json").stdout)
+    assert {*rectified["agreement"]} == {*QUANTISERS}
+    other = json.loads(sweep("--images", images, "--split", "conv1_conv", "--json").stdout)
+    assert {*other["agreement"]} == {name for name in QUANTISERS if name.startswith("uniform")}
+
+
+def test_the_answers_are_those_to_what_the_quantiser_makes_of_the_features(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ToyModel(0.01)
+    install(monkeypatch, model)
+    assert sweep("--images", images, "--out", tmp_path / "out").exit_code == 0
+    lines = [json.loads(line) for line in (tmp_path / "out" / "answers.jsonl").read_text().splitlines()]
+    photographs, zero = Photographs(images, RESNET50.preprocess), make_concealment("zero", CUT, {})
+    for line in lines:
+        image = photographs.read(line["image"])
+        assert image is not None
+        chi = ToyScores([], GRID)(image[None], [line["image"]])[0][0]
+        for name, quantiser in QUANTISERS.items():
+            coded = quantiser.encode(chi, GRID)
+            back = tensor_at_hand(coded, np.ones(GRID.count, bool), quantiser, zero, GRID)
+            assert line["answers"][name] == [int(model(back[None])[0])]
+
+
+def test_an_unknown_quantiser_is_named_in_one_line(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = install(monkeypatch)
+    for options in (["--quantisers", "uniform3"], ["--quantisers", "sqrt4", "--split", "conv1_conv"]):
+        done = sweep("--images", images, *options)
+        assert done.exit_code == 2
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+        assert options[1] in done.stderr and "uniform8" in done.stderr
+    assert not made

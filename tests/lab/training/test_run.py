@@ -109,7 +109,9 @@ def test_a_training_that_has_ended_is_not_done_again(whole):
     [("seed", 4), ("epochs", 6), ("batch", 9), ("rates", (1e-2, 1e-3)), ("decay", "exponential"), ("weight_decay", 0)],
 )
 def test_checkpoints_of_another_schedule_are_refused_by_name(whole, name, value):
-    with pytest.raises(UsageError, match=f"are of a training with {name} = .*: remove the folder, or write to another"):
+    with pytest.raises(
+        UsageError, match=f"belong to a training with {name} = .*: remove the folder, or write to another"
+    ):
         Training(whole.folder, replace(SCHEDULE, **{name: value}))
 
 

@@ -85,7 +85,7 @@ def test_a_checkpoint_of_another_tuning_is_refused_by_name(targets, tmp_path):
     run(targets, tmp_path / "checkpoints", steps=5)
     other = replace(PROXY, arrays={"x": np.ones(1, np.float32)})
     for name, arguments in (("seed", {"seed": 1}), ("steps", {"steps": 6}), ("proxy", {"proxy": other})):
-        with pytest.raises(UsageError, match=f"is of a tuning with {name} = "):
+        with pytest.raises(UsageError, match=f"belongs to a tuning with {name} = "):
             run(targets, tmp_path / "checkpoints", **({"steps": 5} | arguments))
 
 

@@ -1,0 +1,29 @@
+"""What a concealment is: it fills a tensor's gaps, where packets were dropped by the plan or lost for good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.networks import Cut
+from gradfec_common.packets import PacketGrid
+
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Learned = Mapping[str, Floats]  # arrays, by name, that were learned for a cut: `means` (C,) among them
+
+
+class Concealment(Protocol):
+    """A way to fill gaps. Two threads may call it at once."""
+
+    def __call__(self, tensor: Floats, there: Mask, grid: PacketGrid) -> Floats:
+        """Return a (H, W, C) tensor in which the packets that are not `there` (count,) are filled.
+
+        The elements of missing packets are finite and say nothing. `tensor` may be changed.
+        """
+
+
+MakeConcealment = Callable[[Cut, Learned], Concealment]  # UsageError where nothing was learned for the cut

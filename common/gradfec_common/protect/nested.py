@@ -1,0 +1,109 @@
+"""`nested:k1,k2,...`: priority encoding transmission, with given k.
+
+One group of n datagrams. Any k1 of them give back the most important class of packets, any k2 the next one as well, and
+so on: the less arrives, the less is known, but never nothing. A. Albanese, J. Bloemer, J. Edmonds, M. Luby, M. Sudan,
+"Priority encoding transmission", IEEE Trans. Information Theory 42(6), 1996; A. E. Mohr, E. A. Riskin, R. E. Ladner,
+"Unequal loss protection: graceful degradation of image quality over packet erasure channels through forward error
+correction", IEEE JSAC 18(6), 2000.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.codes import BARE, ErasureCode
+from gradfec_common.errors import UsageError
+from gradfec_common.protect.link import LinkEstimate
+from gradfec_common.protect.plan import Group, Plan, Stripe, ranking
+from gradfec_common.protect.policy import Budget
+from gradfec_common.symbols import Packing, entry_sizes, pack
+from gradfec_common.wire.symbol import MAX_SENT_PER_PACKET, MAX_STRIPES
+
+Indices = npt.NDArray[np.intp]
+EXAMPLE = "nested:4,8,12"
+
+
+@dataclass(frozen=True)
+class NestedProtection:
+    """Each class has the same share of every datagram; class s is whole once ks[s] of the n datagrams are there."""
+
+    ks: tuple[int, ...]
+    n: int
+    code: ErasureCode
+
+    @property
+    def name(self) -> str:
+        """The policy as the user writes it."""
+        of_n = "" if self.n == self.ks[-1] else f"/{self.n}"
+        return f"nested:{','.join(map(str, self.ks))}{of_n}"
+
+    def plan(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, budget: Budget) -> Plan:
+        """Fill the classes with packets in order of importance, in symbols as short as hold all of them.
+
+        What n datagrams have no room for is dropped, the least important first.
+        """
+        if self.n > MAX_SENT_PER_PACKET * len(sizes):
+            raise UsageError(
+                f"{self.name} makes {self.n} datagrams of {len(sizes)} packets; {MAX_SENT_PER_PACKET} a packet are the "
+                "limit: use fewer datagrams or smaller --rows"
+            )
+        ranked = ranking(importance)
+        entries = entry_sizes(sizes[ranked])
+        word = self.code.word_bytes
+        room = budget.room(len(self.ks)) // len(self.ks)
+        low, high = -(-int(entries.max()) // word), room // word  # the length of a symbol, in words
+        if low > high:
+            raise UsageError(
+                f"{self.name} leaves {room} bytes of a datagram for each of its {len(self.ks)} classes, and a packet "
+                f"takes {int(entries.max())}: use fewer classes, smaller --rows, or a --codec of fewer bits"
+            )
+        while low < high:
+            middle = (low + high) // 2
+            if self._kept(entries, middle * word, budget) == len(entries):
+                high = middle
+            else:
+                low = middle + 1
+        return self._filled(ranked, entries, high * word, budget)
+
+    def _kept(self, entries: Indices, length: int, budget: Budget) -> int:
+        """Return how many packets there is room for in symbols of `length` bytes."""
+        starts = pack(entries, length, budget.packets_a_symbol)
+        return int(starts[min(sum(self.ks), len(starts) - 1)])
+
+    def _filled(self, ranked: Indices, entries: Indices, length: int, budget: Budget) -> Plan:
+        starts = pack(entries, length, budget.packets_a_symbol)
+        stripes, symbol = [], 0
+        for k in self.ks:
+            own = starts[symbol : symbol + k + 1]
+            if len(own) < 2:  # the packets are used up
+                break
+            own = np.append(own, np.full(k + 1 - len(own), own[-1]))  # the symbols left over are empty
+            code = BARE if k == self.n else self.code
+            stripes.append(Stripe(ranked[own[0] : own[-1]], Packing(own - own[0], length), code))
+            symbol += k
+        kept = sum(len(stripe.packets) for stripe in stripes)
+        return Plan(len(ranked), np.sort(ranked[kept:]), (Group(self.n, tuple(stripes)),))
+
+
+def read_policy(text: str, code: ErasureCode) -> NestedProtection | None:
+    """Read `nested:k1,k2,...` or `nested:k1,k2,.../n`, n being the last k otherwise; None for another form."""
+    match = re.fullmatch(r"nested:(\d+(?:,\d+)*)(?:/(\d+))?", text, re.IGNORECASE)
+    if not match:
+        if text.lower().startswith("nested"):
+            raise UsageError(f"{text!r} is no nested protection: write {EXAMPLE}, or {EXAMPLE}/16 for 16 datagrams")
+        return None
+    ks = tuple(map(int, match[1].split(",")))
+    n = int(match[2] or ks[-1])
+    if any(k >= after for k, after in zip(ks, (*ks[1:], n + 1), strict=True)) or ks[0] < 1:
+        raise UsageError(
+            f"{text!r}: each k must be greater than the one before it, and none greater than the {n} datagrams"
+        )
+    if n > code.max_n:
+        raise UsageError(f"{text!r} asks for {n} datagrams; {code.name} has {code.max_n} at most: use --fec leopard")
+    if len(ks) > MAX_STRIPES:
+        raise UsageError(f"{text!r} has {len(ks)} classes, more than {MAX_STRIPES}")
+    return NestedProtection(ks, n, code)

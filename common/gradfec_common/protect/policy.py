@@ -1,0 +1,58 @@
+"""What a policy is: it makes a plan of how much each packet matters, what it costs, and what the link is like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.codes import ErasureCode
+from gradfec_common.errors import UsageError
+from gradfec_common.protect.link import LinkEstimate
+from gradfec_common.protect.plan import Plan
+from gradfec_common.symbols import Packing, entry_sizes, pack_tightly
+from gradfec_common.wire.symbol import STRIPE_BYTES
+
+Indices = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a datagram has room for: `body_bytes` of stripes' entries in the header and of symbols, together.
+
+    `packets_a_symbol`: how many packets a data symbol may hold; None for as many as fit.
+    """
+
+    body_bytes: int
+    packets_a_symbol: int | None = None
+
+    def room(self, stripes: int = 1) -> int:
+        """Return the bytes left for symbols where a group has so many stripes."""
+        return self.body_bytes - stripes * STRIPE_BYTES
+
+    def packing(self, sizes: Indices, code: ErasureCode) -> Packing:
+        """Pack packets of (m,) bytes, in order, for a group of one stripe; UsageError where one does not fit."""
+        entries = entry_sizes(sizes)
+        room = self.room() - self.room() % code.word_bytes
+        if int(entries.max()) > room:
+            raise UsageError(
+                f"a packet takes {int(entries.max())} bytes, more than the {room} that a datagram has for it: use "
+                "smaller --rows, or a --codec of fewer bits"
+            )
+        return pack_tightly(entries, room, code.word_bytes, self.packets_a_symbol)
+
+
+class Policy(Protocol):
+    """A way to protect a tensor. `name` is how the user writes it."""
+
+    @property
+    def name(self) -> str:
+        """The policy as the user writes it."""
+
+    def plan(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, budget: Budget) -> Plan:
+        """Plan for packets of the given importance (count,), higher matters more, and coded sizes (count,) in bytes.
+
+        UsageError where the policy has no plan for such packets.
+        """

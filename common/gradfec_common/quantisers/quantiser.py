@@ -1,0 +1,65 @@
+"""What a quantiser is: from float32 features to the bytes of packets, and back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.networks import Cut
+from gradfec_common.packets import PacketGrid, Packets
+
+Floats = npt.NDArray[np.float32]
+MAX_PARAMETER_BYTES = 64  # they are in every datagram
+
+
+class Coded(NamedTuple):
+    """A tensor as packets, all of them in the order of their places, and the parameters that decoding needs.
+
+    No packet is without bytes: a symbol could not hold it.
+    """
+
+    packets: Packets
+    parameters: bytes
+
+
+class Decoded(NamedTuple):
+    """A tensor (H, W, C) float32, and which of its packets are there (count,); the elements of others are finite."""
+
+    tensor: Floats
+    there: npt.NDArray[np.bool_]
+
+
+class Quantiser(Protocol):
+    """A way to code a tensor, each packet by itself. `id` names it on the wire, 1 to 255, `name` everywhere else."""
+
+    @property
+    def id(self) -> int:
+        """The number on the wire."""
+
+    @property
+    def name(self) -> str:
+        """The name, for people."""
+
+    @property
+    def parameter_bytes(self) -> int:
+        """How many bytes of parameters there are: as many for every tensor, at most MAX_PARAMETER_BYTES."""
+
+    def fits(self, cut: Cut) -> bool:
+        """Return whether the tensors of a cut may be coded like this."""
+
+    def sizes(self, grid: PacketGrid) -> npt.NDArray[np.intp] | None:
+        """Return the bytes (count,) of each coded packet; None where they depend on the tensor."""
+
+    def encode(self, tensor: Floats, grid: PacketGrid) -> Coded:
+        """Code a finite (H, W, C) tensor; ValueError where it is not finite: a fault of the front-end."""
+
+    def are_valid(self, parameters: bytes) -> bool:
+        """Return whether untrusted parameters are such as `encode` makes."""
+
+    def decode(self, packets: Packets, parameters: bytes, grid: PacketGrid) -> Decoded:
+        """Decode packets at distinct places of the grid, with valid parameters; never raises.
+
+        A packet whose bytes are not such as `encode` makes is not there.
+        """

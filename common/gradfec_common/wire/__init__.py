@@ -1,0 +1,60 @@
+"""The wire format, version 3: the only package that knows where a byte stands, but for a symbol's inside.
+
+docs/PROTOCOL.md specifies it. `outer` is what every datagram begins with, `symbol` the header of those that carry
+symbols, `messages` the control messages, `drops` the reasons for not using a datagram. What a symbol holds is
+`gradfec_common.symbols`' to know.
+"""
+
+from __future__ import annotations
+
+from gradfec_common.wire.drops import Drop
+from gradfec_common.wire.messages import (
+    IS_VALID,
+    MAX_ANSWER_BYTES,
+    MAX_ANSWER_DEPTH,
+    MAX_MAP_BYTES,
+    MAX_PADDING_BYTES,
+    MAX_PART_BYTES,
+    MAX_TEXT_BYTES,
+    MESSAGES,
+    OUTCOMES,
+    Ack,
+    Bye,
+    Hello,
+    Message,
+    MessageKind,
+    Ping,
+    Pong,
+    Refuse,
+    Report,
+    Result,
+    SketchPart,
+    Welcome,
+    is_answer,
+    message_body,
+    read_message,
+)
+from gradfec_common.wire.outer import (
+    MAGIC,
+    MAX_DATAGRAM_BYTES,
+    MIN_WIDTH_BYTES,
+    OUTER_HEADER,
+    OUTER_HEADER_BYTES,
+    SEAL_BYTES,
+    TAG_BYTES,
+    VERSION,
+    Batch,
+    Bytes,
+    Kind,
+    Sorted,
+    batch_of,
+    sort_batch,
+)
+
+__all__ = [
+    "IS_VALID", "MAGIC", "MAX_ANSWER_BYTES", "MAX_ANSWER_DEPTH", "MAX_DATAGRAM_BYTES", "MAX_MAP_BYTES",
+    "MAX_PADDING_BYTES", "MAX_PART_BYTES", "MAX_TEXT_BYTES", "MESSAGES", "MIN_WIDTH_BYTES", "OUTCOMES",
+    "OUTER_HEADER", "OUTER_HEADER_BYTES", "SEAL_BYTES", "TAG_BYTES", "VERSION", "Ack", "Batch", "Bye", "Bytes",
+    "Drop", "Hello", "Kind", "Message", "MessageKind", "Ping", "Pong", "Refuse", "Report", "Result",
+    "SketchPart", "Sorted", "Welcome", "batch_of", "is_answer", "message_body", "read_message", "sort_batch",
+]  # fmt: skip

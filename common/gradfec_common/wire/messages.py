@@ -1,0 +1,234 @@
+"""Control messages: a byte that says which, and a msgpack map. docs/PROTOCOL.md specifies them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from enum import IntEnum
+from typing import Any, ClassVar
+
+import msgpack
+
+from gradfec_common.wire.drops import Drop
+
+DIGEST_BYTES = 16  # of a network
+MAX_TEXT_BYTES = 256
+MAX_MAP_BYTES = 1024  # of a report's map of what arrived: it must fit a datagram
+MAX_PART_BYTES = 1024  # of a sketch
+MAX_PADDING_BYTES = 1024
+MAX_ANSWER_BYTES = 1024  # of an answer in msgpack: a result must fit a datagram
+MAX_ANSWER_DEPTH = 4  # lists and maps inside each other
+OUTCOMES = ("complete", "partial")
+
+
+class MessageKind(IntEnum):
+    """What a control message is: the first byte of its body."""
+
+    HELLO = 1
+    WELCOME = 2
+    REFUSE = 3
+    PING = 4
+    PONG = 5
+    RESULT = 6
+    REPORT = 7
+    ACK = 8
+    BYE = 9
+    SKETCH = 10
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Edge to cloud, inside a hello: what the edge will send, and under which cipher both sides are to seal."""
+
+    kind: ClassVar[MessageKind] = MessageKind.HELLO
+    cipher: int
+    model: bytes  # the digest of its network
+    cut: int
+    rows: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """Cloud to edge, inside a welcome: tensors are decided `deadline_ms` after their first datagram.
+
+    `sketches`: whether somebody there would like to see what the edge does.
+    """
+
+    kind: ClassVar[MessageKind] = MessageKind.WELCOME
+    deadline_ms: int
+    sketches: bool = False
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Cloud to edge, in a welcome's place: no session. `reason` is one word, `detail` a sentence for the user."""
+
+    kind: ClassVar[MessageKind] = MessageKind.REFUSE
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Ping:
+    """Edge to cloud: are you there? `padding`, of any bytes, pays for the answers that are due."""
+
+    kind: ClassVar[MessageKind] = MessageKind.PING
+    padding: bytes = b""
+
+
+@dataclass(frozen=True)
+class Pong:
+    """Cloud to edge: yes."""
+
+    kind: ClassVar[MessageKind] = MessageKind.PONG
+
+
+@dataclass(frozen=True)
+class Result:
+    """Cloud to edge: the answer for a tensor, repeated until acknowledged; counts as they stood when it was decided."""
+
+    kind: ClassVar[MessageKind] = MessageKind.RESULT
+    tensor: int
+    outcome: str  # one of OUTCOMES
+    answer: Any  # as the head packs it: plain data, which the edge's head reads
+    recovered: int
+    missing: int
+    stages_ms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Cloud to edge: what became of a tensor's datagrams, once no more are expected; repeated until acknowledged."""
+
+    kind: ClassVar[MessageKind] = MessageKind.REPORT
+    tensor: int
+    sent: int
+    received: int
+    bursts: int  # runs of consecutive lost datagrams, in send order
+    arrived: bytes = b""  # a bit for each datagram in send order, the first the highest; or nothing
+
+
+@dataclass(frozen=True)
+class Ack:
+    """Edge to cloud: these results and reports have arrived."""
+
+    kind: ClassVar[MessageKind] = MessageKind.ACK
+    results: list[int]
+    reports: list[int]
+
+
+@dataclass(frozen=True)
+class Bye:
+    """Either way: the session is over."""
+
+    kind: ClassVar[MessageKind] = MessageKind.BYE
+
+
+@dataclass(frozen=True)
+class SketchPart:
+    """Edge to cloud: one of the `parts` of a tensor's sketch (module `sketch`), counted from 0; all make the sketch."""
+
+    kind: ClassVar[MessageKind] = MessageKind.SKETCH
+    tensor: int
+    part: int
+    parts: int
+    data: bytes
+
+
+Message = Hello | Welcome | Refuse | Ping | Pong | Result | Report | Ack | Bye | SketchPart
+MESSAGES: dict[int, type[Message]] = {
+    message.kind: message for message in (Hello, Welcome, Refuse, Ping, Pong, Result, Report, Ack, Bye, SketchPart)
+}
+
+
+def message_body(message: Message) -> bytes:
+    """Encode a control message, to be sealed."""
+    body: bytes = bytes([message.kind]) + msgpack.packb(asdict(message))
+    return body
+
+
+def read_message(untrusted: bytes) -> Message | Drop:
+    """Decode a control message that was authentic, or say why not: whoever has a key may still lie."""
+    try:
+        return _message(MESSAGES[untrusted[0]], msgpack.unpackb(untrusted[1:], strict_map_key=True))
+    except Exception:  # msgpack raises many types for hostile bytes; each means the same here
+        return Drop.BAD_MESSAGE
+
+
+def _message(message_type: type[Message], untrusted: Any) -> Message:
+    """Build a message from a decoded body, ignoring unknown keys; ValueError or KeyError if it is not one."""
+    if type(untrusted) is not dict:
+        raise ValueError("not a map")
+    for field in fields(message_type):
+        if not IS_VALID[field.name](untrusted[field.name]):
+            raise ValueError(field.name)
+    return message_type(**{field.name: untrusted[field.name] for field in fields(message_type)})
+
+
+def _is_uint(bits: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and 0 <= value < 2**bits
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str and len(value.encode()) <= MAX_TEXT_BYTES
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float and math.isfinite(value)
+
+
+def _are_bytes(most: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is bytes and len(value) <= most
+
+
+def _are_tensors(value: Any) -> bool:
+    return type(value) is list and all(map(_is_uint(32), value))
+
+
+def is_answer(value: Any) -> bool:
+    """Return whether a result can carry a value: finite plain data, not too deep, and short enough."""
+    return _is_plain(value, MAX_ANSWER_DEPTH) and len(msgpack.packb(value)) <= MAX_ANSWER_BYTES
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    if type(value) is list:
+        return depth > 0 and all(_is_plain(item, depth - 1) for item in value)
+    if type(value) is dict:
+        return depth > 0 and all(type(key) is str and _is_plain(item, depth - 1) for key, item in value.items())
+    return value is None or type(value) in (bool, int, str, bytes) or _is_number(value)
+
+
+def _are_stages(value: Any) -> bool:
+    return type(value) is dict and all(_is_text(name) and _is_number(ms) for name, ms in value.items())
+
+
+# What each field of a control message may hold; a name means the same in every message that has it.
+IS_VALID: dict[str, Callable[[Any], bool]] = {
+    "cipher": _is_uint(8),
+    "model": lambda value: type(value) is bytes and len(value) == DIGEST_BYTES,
+    "cut": _is_uint(16),
+    "rows": _is_uint(16),
+    "name": _is_text,
+    "deadline_ms": _is_uint(32),
+    "reason": _is_text,
+    "detail": _is_text,
+    "tensor": _is_uint(32),
+    "outcome": lambda value: value in OUTCOMES,
+    "answer": is_answer,
+    "recovered": _is_uint(16),
+    "missing": _is_uint(16),
+    "stages_ms": _are_stages,
+    "sent": _is_uint(16),
+    "received": _is_uint(16),
+    "bursts": _is_uint(16),
+    "arrived": _are_bytes(MAX_MAP_BYTES),
+    "sketches": lambda value: type(value) is bool,
+    "part": _is_uint(8),
+    "parts": _is_uint(8),
+    "data": _are_bytes(MAX_PART_BYTES),
+    "padding": _are_bytes(MAX_PADDING_BYTES),
+    "results": _are_tensors,
+    "reports": _are_tensors,
+}

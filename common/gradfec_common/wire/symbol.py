@@ -1,0 +1,74 @@
+"""The header of a datagram that carries symbols. docs/PROTOCOL.md, section 5, specifies it.
+
+    fixed part     SYMBOL_HEADER: what is the datagram's own, what is the tensor's, what is the group's
+    stripes        STRIPE, `stripes` times: the group's table
+    parameters     `parameters` bytes: the quantiser's own
+    symbols        one of each stripe, one after the other
+
+So any datagram can be understood without another. Those of a tensor agree on all that is the tensor's, those of a group
+on all that is the group's, and all of them have the same length.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.wire.outer import MAX_DATAGRAM_BYTES, SEAL_BYTES, Bytes
+
+SYMBOL_HEADER = np.dtype(
+    [
+        ("tensor", ">u4"),
+        ("position", ">u2"),
+        ("index", ">u2"),
+        ("sent", ">u2"),
+        ("kept", ">u2"),
+        ("groups", "u1"),
+        ("stripes", "u1"),
+        ("quantiser", "u1"),
+        ("parameters", "u1"),
+        ("group", "u1"),
+        ("n", ">u2"),
+    ]
+)
+STRIPE = np.dtype([("k", ">u2"), ("length", ">u2"), ("code", "u1")])
+FIXED_BYTES = SYMBOL_HEADER.itemsize
+STRIPE_BYTES = STRIPE.itemsize
+TENSOR_BYTES = slice(0, 4)  # the tensor's number
+COMMON_BYTES = slice(8, 16)  # `sent` to `parameters`: the tensor's; what follows, to the table's end, is the group's
+MAX_SYMBOLS = 65_535  # `sent`, `position`, `n`, `k`, `index`
+MAX_GROUPS = 255
+MAX_STRIPES = 32  # of a group
+MAX_TENSOR_STRIPES = 255  # of all groups: to decode one takes milliseconds, however few bytes it has
+MAX_SENT_PER_PACKET = 4  # datagrams for each packet of a tensor: bounds what a tensor can occupy
+assert (FIXED_BYTES, STRIPE_BYTES) == (19, 5)  # noqa: S101 - our layout, not their bytes
+
+
+def body_room(parameter_bytes: int) -> int:
+    """Return how many bytes of a datagram are left for the table of stripes and the symbols together."""
+    return MAX_DATAGRAM_BYTES - SEAL_BYTES - FIXED_BYTES - parameter_bytes
+
+
+def read_headers(bodies: Bytes) -> npt.NDArray[Any]:
+    """Return the fixed parts (m,) SYMBOL_HEADER of (m, bytes) bodies of at least FIXED_BYTES."""
+    return np.ascontiguousarray(bodies[:, :FIXED_BYTES]).view(SYMBOL_HEADER)[:, 0]
+
+
+class Layout(NamedTuple):
+    """Where in a body its parts end."""
+
+    table: int
+    header: int  # with the parameters: the symbols begin here
+
+
+def layout_of(stripes: int, parameters: int) -> Layout:
+    """Return the layout of bodies with so many stripes and bytes of parameters."""
+    table = FIXED_BYTES + stripes * STRIPE_BYTES
+    return Layout(table, table + parameters)
+
+
+def read_table(body: bytes, stripes: int) -> npt.NDArray[Any]:
+    """Return the table (stripes,) STRIPE of a body that is long enough."""
+    return np.frombuffer(body, STRIPE, stripes, FIXED_BYTES)

@@ -1,0 +1,108 @@
+"""How a camera's tensors become datagrams: packets, quantiser, policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.codes import Each, fec_named
+from gradfec_common.errors import UsageError
+from gradfec_common.networks import Cut
+from gradfec_common.packets import PacketGrid
+from gradfec_common.protect import UNKNOWN_LINK, Budget, LinkEstimate, Plan, Policy, read_policy
+from gradfec_common.quantisers import Coded, Quantiser, chosen_quantiser
+from gradfec_common.symbols import MAX_PACKET_BYTES
+from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
+from gradfec_common.wire import SEAL_BYTES
+from gradfec_common.wire.symbol import layout_of
+from gradfec_edge.compensation import compensated
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What was decided for a cut's tensors.
+
+    `packets_a_datagram`: how many packets a data symbol may hold; None for as many as fit. `compensate`: kept packets
+    stand in for dropped ones, where the estimator knows how.
+    """
+
+    cut: Cut
+    grid: PacketGrid
+    quantiser: Quantiser
+    policy: Policy
+    packets_a_datagram: int | None = None
+    compensate: bool = True
+
+    def encode(
+        self, tensor: Floats, importance: Floats, damage: Floats | None, link: LinkEstimate, each: Each
+    ) -> EncodedTensor:
+        """Plan and code a (H, W, C) tensor; the arguments are those of `packets`, and `each` runs the codes' calls."""
+        plan, coded = self.packets(tensor, importance, damage, link)
+        return encode_tensor(coded, self.quantiser, plan, each)
+
+    def packets(
+        self, tensor: Floats, importance: Floats, damage: Floats | None, link: LinkEstimate
+    ) -> tuple[Plan, Coded]:
+        """Plan for a (H, W, C) tensor whose packets matter as `importance` (count,) says; return them coded, too.
+
+        `damage` (groups, C, C) is what compensation needs, where the estimator has it.
+        """
+        sizes, coded = self.quantiser.sizes(self.grid), None
+        if sizes is None:  # they depend on the tensor, which must not change after the plan was made
+            coded = self.quantiser.encode(tensor, self.grid)
+            sizes = coded.packets.sizes
+        plan = self.policy.plan(importance, sizes, link, self.budget)
+        if coded is None:
+            if damage is not None and self.compensate:
+                tensor = compensated(tensor, damage, plan.dropped, self.grid)
+            coded = self.quantiser.encode(tensor, self.grid)
+        return plan, coded
+
+    def check(self) -> int | None:
+        """Return the bytes of UDP payload that a frame takes, None where they depend on it.
+
+        UsageError where the policy has no plan for such packets.
+        """
+        plan = self.trial_plan()
+        return None if plan is None else frame_bytes(plan, self.quantiser)
+
+    def trial_plan(self) -> Plan | None:
+        """Return the plan for packets of equal importance, None where their sizes depend on the frame; UsageError."""
+        sizes = self.quantiser.sizes(self.grid)
+        if sizes is None:
+            return None
+        if int(sizes.max()) > MAX_PACKET_BYTES:
+            raise UsageError(f"a packet of {self.grid.rows} rows takes {int(sizes.max())} bytes: use smaller --rows")
+        return self.policy.plan(np.zeros(self.grid.count, np.float32), sizes, UNKNOWN_LINK, self.budget)
+
+    @property
+    def budget(self) -> Budget:
+        """What a datagram has room for."""
+        return budget_for(self.quantiser.parameter_bytes, self.packets_a_datagram)
+
+
+def coding_of(
+    cut: Cut,
+    rows: int,
+    codec: str,
+    protect: str,
+    fec: str,
+    packets_a_datagram: int | None = None,
+    compensate: bool = True,
+) -> Coding:
+    """Return the coding that the edge's options name; UsageError where they do not go together, or with the cut."""
+    grid = PacketGrid(cut.shape, rows)
+    quantiser, policy = chosen_quantiser(codec, cut), read_policy(protect, fec_named(fec))
+    coding = Coding(cut, grid, quantiser, policy, packets_a_datagram, compensate)
+    coding.check()
+    return coding
+
+
+def frame_bytes(plan: Plan, quantiser: Quantiser) -> int:
+    """Return the bytes of UDP payload of a tensor sent as planned."""
+    stripes = len(plan.groups[0].stripes)
+    return plan.sent * (SEAL_BYTES + layout_of(stripes, quantiser.parameter_bytes).header + plan.symbol_bytes)

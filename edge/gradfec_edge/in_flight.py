@@ -1,0 +1,62 @@
+"""The frames in flight: how many there may be, and the record of each."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from gradfec_common.session.edge import Answered, Closed
+from gradfec_edge.frames import Frame
+from gradfec_edge.journal import Journal, Story
+from gradfec_edge.losses import Weights
+from gradfec_edge.metrics import CameraMetrics
+from gradfec_edge.pipeline import EncodedFrame, Stages
+
+
+class Outgoing(NamedTuple):
+    """A frame that is encoded and ready to be sent, since `ready_at` by time.perf_counter()."""
+
+    frame: Frame
+    encoded: EncodedFrame
+    stages: Stages
+    ready_at: float
+
+
+class InFlight:
+    """Gives each frame a slot until it is answered or given up, and writes its record."""
+
+    def __init__(self, slots: int, journal: Journal, metrics: CameraMetrics) -> None:
+        """Let `slots` frames be in flight at a time."""
+        self._slots = asyncio.Semaphore(slots)
+        self._journal, self._metrics = journal, metrics
+
+    async def take_slot(self) -> None:
+        """Wait for a free slot, and take it for the next frame."""
+        await self._slots.acquire()
+
+    def sent(self, tensor: int, outgoing: Outgoing) -> None:
+        """Note that a frame is sent as `tensor`."""
+        encoded = outgoing.encoded
+        weights = Weights(encoded.plan, encoded.shares)
+        self._journal.sent(tensor, outgoing.frame, encoded.plan, outgoing.stages, weights)
+
+    def answered(self, event: Answered) -> None:
+        """Note the time of an answer, and free the slot."""
+        self._journal.answered(event)
+        self._slots.release()
+
+    def closed(self, event: Closed) -> Story:
+        """Write the record of a frame that was sent; GradfecError if it cannot be written.
+
+        Frees the slot if there was no answer; otherwise `answered` has done so.
+        """
+        if event.result is None:
+            self._slots.release()
+        story = self._journal.closed(event)
+        self._metrics.ended(story)
+        return story
+
+    def gave_up(self, frame: Frame) -> None:
+        """Free the slot of a frame that is not sent, and write its record; GradfecError if it cannot be written."""
+        self._slots.release()
+        self._metrics.ended(self._journal.unsent(frame))

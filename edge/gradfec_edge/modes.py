@@ -1,0 +1,21 @@
+"""Modes: sets of options with a name. An option that the user gives counts before that of the mode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Options = Mapping[str, Any]  # by their names
+
+DEFAULTS: Options = {"codec": "auto", "protect": "FEC_20_80", "fec": "zfec"}
+MODES: dict[str, Options] = {
+    # The paper: 8 bits an element, each packet a symbol of its own, FEC_A_B, packets ranked by a proxy of Grad-CAM.
+    "paper": {"codec": "uniform8", "packets_per_datagram": 1, "importance": "proxy"},
+}
+
+
+def with_mode(options: Options) -> dict[str, Any]:
+    """Return options, of which those that are None, so not given, are those of the mode, or else the defaults."""
+    mode = options["mode"]
+    implied = {**DEFAULTS, **(MODES[mode] if mode else {})}
+    return {**options, **{name: value for name, value in implied.items() if options[name] is None}}

@@ -1,0 +1,239 @@
+"""Control messages come back as they were sent, and whatever is no message is bad; nothing raises."""
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradfec_common import wire
+from gradfec_common.wire import (
+    Ack,
+    Bye,
+    Drop,
+    Hello,
+    MessageKind,
+    Ping,
+    Pong,
+    Refuse,
+    Report,
+    Result,
+    SketchPart,
+    Welcome,
+    message_body,
+    read_message,
+)
+
+U8, U16, U32 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32))
+TEXT = st.text(max_size=64)
+SCORES = st.floats(allow_nan=False, allow_infinity=False)
+MESSAGES = st.one_of(
+    st.builds(Hello, U8, U16, U16, TEXT),
+    st.builds(Welcome, U32, st.booleans()),
+    st.builds(Refuse, TEXT, TEXT),
+    st.sampled_from([Pong(), Bye()]),
+    st.builds(Ping, st.binary(max_size=40)),
+    st.builds(
+        Result,
+        U32,
+        st.sampled_from(["complete", "partial"]),
+        st.lists(st.tuples(U16, TEXT, SCORES).map(list), max_size=5),
+        U16,
+        U16,
+        st.dictionaries(st.text(max_size=12), SCORES, max_size=5),
+    ),
+    st.builds(Report, U32, U16, U16, U16, st.binary(max_size=40)),
+    st.builds(SketchPart, U32, U8, U8, st.binary(max_size=40)),
+    st.builds(Ack, st.lists(U32, max_size=50), st.lists(U32, max_size=50)),
+)
+EXAMPLES = [
+    Hello(1, 18, 7, "kitchen"),
+    Welcome(250),
+    Refuse("full", "the cloud serves 256 edges already"),
+    Ping(b"\0" * 1024),
+    Pong(),
+    Result(9, "partial", [[282, "tiger cat", 0.5], [3, "ä", 0.1]], 3, 4, {"decode": 1.5}),
+    Report(9, 11, 4, 2, b"\xc8\x20"),
+    Ack([1, 2**32 - 1], []),
+    Bye(),
+    SketchPart(9, 1, 2, b"half of it"),
+]
+MESSAGES_NAMED = pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: message.kind.name)
+
+
+# --- what is in the format ---
+
+
+def test_there_is_an_example_of_every_message():
+    assert [message.kind for message in EXAMPLES] == [*MessageKind]
+    assert set(wire.MESSAGES) == {*MessageKind}
+
+
+@given(MESSAGES)
+def test_a_message_comes_back_as_it_was_sent(message):
+    body = message_body(message)
+    assert body[0] == message.kind
+    assert read_message(body) == message
+
+
+def test_unknown_keys_of_a_message_are_ignored():
+    body = bytes([MessageKind.WELCOME]) + msgpack.packb({"future": [1, {}], "sketches": True, "deadline_ms": 2})
+    assert read_message(body) == Welcome(2, True)
+
+
+# --- what is not ---
+
+
+@given(st.integers(0, 255), st.binary(max_size=100))
+def test_random_bodies_never_raise(kind, body):
+    assert read_message(bytes([kind]) + body) is not None
+    assert read_message(body) is not None
+
+
+@MESSAGES_NAMED
+def test_every_truncation_and_every_extension_of_a_message_is_bad(message):
+    body = message_body(message)
+    for length in range(len(body)):
+        assert read_message(body[:length]) == Drop.BAD_MESSAGE, length
+    assert read_message(body + b"\0") == Drop.BAD_MESSAGE
+    assert read_message(body + body) == Drop.BAD_MESSAGE
+
+
+@MESSAGES_NAMED
+def test_a_flip_in_a_message_makes_another_message_or_a_bad_one(message):
+    body = message_body(message)
+    for offset in range(len(body)):
+        for flip in [1 << bit for bit in range(8)] + [0xFF, 0x5A]:
+            found = read_message(body[:offset] + bytes([body[offset] ^ flip]) + body[offset + 1 :])
+            assert found == Drop.BAD_MESSAGE or read_message(message_body(found)) == found
+
+
+@pytest.mark.parametrize("kind", [0, *range(11, 256)])
+def test_a_message_of_an_unknown_kind_is_bad(kind):
+    for message in EXAMPLES:
+        assert read_message(bytes([kind]) + message_body(message)[1:]) == Drop.BAD_MESSAGE
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.binary(max_size=8)
+    | st.builds(msgpack.ExtType, st.integers(0, 127), st.binary(max_size=8)),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=8,
+)
+KEYS = sorted({key for m in EXAMPLES for key in vars(m)})
+
+
+def of_kind(kind, value):
+    """What a message of that kind with any value in its map's place is read as."""
+    return read_message(bytes([kind]) + msgpack.packb(value))
+
+
+@given(st.sampled_from([*MessageKind]), VALUES | st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=8))
+@settings(max_examples=150)
+def test_any_msgpack_body_is_a_message_of_its_kind_or_a_bad_one(kind, value):
+    found = of_kind(kind, value)
+    if found != Drop.BAD_MESSAGE:
+        assert found.kind == kind
+        assert read_message(message_body(found)) == found
+
+
+@given(st.sampled_from(EXAMPLES), st.data())
+def test_a_message_with_a_missing_key_is_bad(message, data):
+    values = dict(vars(message))
+    if values:
+        del values[data.draw(st.sampled_from(sorted(values)))]
+        assert of_kind(message.kind, values) == Drop.BAD_MESSAGE
+
+
+GOOD = {m.kind: dict(vars(m)) for m in EXAMPLES}
+MISTYPED = [
+    (kind, key, value)
+    for kind, values in GOOD.items()
+    for key, good in values.items()
+    for value in (None, -1, 1.5, True, b"bytes", "text", [], [1], {}, {"a": 1}, [None], 2**64 - 1, "x" * 257)
+    if not (type(value) is type(good) and value not in (-1, 2**64 - 1, "x" * 257, [1], [None], {"a": 1}))
+    and not (kind == MessageKind.ACK and value == [1])
+]
+
+
+@pytest.mark.parametrize(("kind", "key", "value"), MISTYPED)
+def test_a_message_with_a_mistyped_value_is_bad(kind, key, value):
+    assert of_kind(kind, GOOD[kind] | {key: value}) == Drop.BAD_MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [
+        (MessageKind.HELLO, "cipher", 2**8 - 1),
+        (MessageKind.HELLO, "split", 2**16 - 1),
+        (MessageKind.WELCOME, "deadline_ms", 2**32 - 1),
+        (MessageKind.RESULT, "tensor", 2**32 - 1),
+        (MessageKind.REPORT, "bursts", 2**16 - 1),
+        (MessageKind.HELLO, "name", "x" * 256),
+        (MessageKind.ACK, "results", [2**32 - 1]),
+        (MessageKind.REPORT, "arrived", bytes(1024)),
+        (MessageKind.SKETCH, "data", bytes(1024)),
+        (MessageKind.SKETCH, "part", 2**8 - 1),
+        (MessageKind.SKETCH, "parts", 2**8 - 1),
+    ],
+)
+def test_the_largest_value_of_each_width_is_good_and_one_more_is_bad(kind, key, value):
+    end = {str: "x", bytes: b"x", int: 1}
+    more = [value[0] + 1] if isinstance(value, list) else value + end[type(value)]
+    assert not isinstance(of_kind(kind, GOOD[kind] | {key: value}), Drop)
+    assert of_kind(kind, GOOD[kind] | {key: more}) == Drop.BAD_MESSAGE
+
+
+HOSTILE = [
+    b"",
+    b"\x80\x80",  # two objects
+    b"\x91" * 1100 + b"\x90",  # deep nesting
+    b"\xdf\xff\xff\xff\xff",  # a map that claims 4 GiB of entries
+    b"\xdd\xff\xff\xff\xff",
+    b"\xdb\xff\xff\xff\xff",
+    b"\xc6\xff\xff\xff\xff",
+    b"\xc9\xff\xff\xff\xff\x01",
+    b"\xc1",  # never used
+    b"\x81\x01\x02",  # a key that is no string
+    b"\x81\x91\x01\x02",  # a key that cannot be hashed
+    b"\x81\xa1\xff\x01",  # a key that is not UTF-8
+    b"\xd7\xff" + b"\xff" * 8,  # a timestamp that there is not
+]
+NO_MAP = [b"\xd6\xff\x00\x00\x00\x00", b"\xa5hello", b"\xc0", b"\x01", b"\x90", b"\x93\x01\x02\x03"]
+
+
+@pytest.mark.parametrize("body", HOSTILE + NO_MAP)
+def test_hostile_msgpack_is_a_bad_message(body):
+    assert {read_message(bytes([kind]) + body) for kind in MessageKind} == {Drop.BAD_MESSAGE}
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), 1])
+def test_scores_and_times_are_finite_floats(score):
+    for bad in ({"top5": [[1, "a", score]]}, {"stages_ms": {"a": score}}):
+        assert of_kind(MessageKind.RESULT, GOOD[MessageKind.RESULT] | bad) == Drop.BAD_MESSAGE
+
+
+@pytest.mark.parametrize(
+    "answer", [[], [1, "a"], [1, "a", 0.5, 1], ["1", "a", 0.5], [1, b"a", 0.5], [1.0, "a", 0.5], {"1": 2}, "abc"]
+)
+def test_an_answer_is_class_index_label_and_score(answer):
+    assert of_kind(MessageKind.RESULT, GOOD[MessageKind.RESULT] | {"top5": [answer]}) == Drop.BAD_MESSAGE
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"top5": [[True, "a", 0.5]]},
+        {"top5": [[-1, "a", 0.5]]},
+        {"top5": [[1, "x" * 257, 0.5]]},
+        {"stages_ms": {"x" * 257: 0.5}},
+        {"outcome": "nonsense"},
+    ],
+    ids=["bool", "negative", "long label", "long stage", "outcome"],
+)
+def test_what_is_inside_a_result_has_the_same_bounds(bad):
+    assert of_kind(MessageKind.RESULT, GOOD[MessageKind.RESULT] | bad) == Drop.BAD_MESSAGE

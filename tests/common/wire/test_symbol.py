@@ -1,0 +1,78 @@
+"""The header of a datagram that carries symbols: each field is where the protocol says, whatever the body lies in."""
+
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradfec_common import wire
+from gradfec_common.quantisers import MAX_PARAMETER_BYTES
+from gradfec_common.wire.symbol import (
+    COMMON_BYTES,
+    FIXED_BYTES,
+    MAX_STRIPES,
+    STRIPE_BYTES,
+    TENSOR_BYTES,
+    body_room,
+    layout_of,
+    read_headers,
+    read_table,
+)
+
+FIELDS = ("tensor", "position", "index", "sent", "kept", "groups", "stripes", "quantiser", "parameters", "group", "n")
+U8, U16, U32 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32))
+VALUES = st.tuples(U32, U16, U16, U16, U16, U8, U8, U8, U8, U8, U16)
+ENTRIES = st.lists(st.tuples(U16, U16, U8), max_size=MAX_STRIPES)
+
+
+def body_of(values, entries=(), rest=b""):
+    return struct.pack(">IHHHHBBBBBH", *values) + b"".join(struct.pack(">HHB", *entry) for entry in entries) + rest
+
+
+@settings(max_examples=40)
+@given(st.lists(VALUES, min_size=1, max_size=5), st.binary(max_size=9))
+def test_the_fixed_part_of_every_body_is_read(rows, rest):
+    bodies = np.stack([np.frombuffer(body_of(values, rest=rest), np.uint8) for values in rows])
+    wide = np.zeros((len(rows), bodies.shape[1] + 5), np.uint8)  # whatever they lie in
+    wide[:, 2:-3] = bodies
+    for headers in (read_headers(bodies), read_headers(wide[:, 2:-3])):
+        assert headers.dtype.names == FIELDS
+        assert [tuple(header) for header in headers.tolist()] == rows
+
+
+@settings(max_examples=40)
+@given(VALUES, ENTRIES, st.binary(max_size=9))
+def test_the_table_is_read_stripe_by_stripe(values, entries, rest):
+    assert read_table(body_of(values, entries, rest), len(entries)).tolist() == entries
+
+
+@settings(max_examples=40)
+@given(VALUES, ENTRIES, st.binary(max_size=64), st.binary(min_size=1, max_size=20))
+def test_the_parameters_follow_the_table_and_the_symbols_follow_them(values, entries, parameters, symbols):
+    body = body_of(values, entries, parameters + symbols)
+    table, header = layout_of(len(entries), len(parameters))
+    assert body[table:header] == parameters
+    assert body[header:] == symbols
+
+
+@settings(max_examples=40)
+@given(VALUES, VALUES, ENTRIES)
+def test_what_is_the_tensors_and_what_is_the_groups_each_stand_together(one, other, entries):
+    ours, group_of_other = list(one), list(other)
+    assert body_of(ours, entries)[TENSOR_BYTES] == struct.pack(">I", one[0])
+    assert body_of(ours, entries)[COMMON_BYTES] == struct.pack(">HHBBBB", *one[3:9])
+    group_of_other[:9] = one[:9]
+    assert body_of(group_of_other, entries)[: COMMON_BYTES.stop] == body_of(ours, entries)[: COMMON_BYTES.stop]
+    assert body_of(ours, entries)[COMMON_BYTES.stop : FIXED_BYTES] == struct.pack(">BH", *one[9:])
+
+
+def test_sizes_are_those_of_the_protocol():
+    assert (FIXED_BYTES, STRIPE_BYTES, MAX_STRIPES) == (19, 5, 32)
+    assert body_of([0] * 11, [(0, 0, 0)]) == bytes(24)
+
+
+@pytest.mark.parametrize("parameters", [0, 8, MAX_PARAMETER_BYTES])
+def test_what_is_left_for_table_and_symbols_fills_a_datagram(parameters):
+    assert wire.SEAL_BYTES + FIXED_BYTES + parameters + body_room(parameters) == wire.MAX_DATAGRAM_BYTES
