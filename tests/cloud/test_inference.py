@@ -30,6 +30,9 @@ from gradfec_cloud.inference import MAX_BATCH, Inference
 from gradfec_cloud.workers.local import LocalWorkers
 from gradfec_cloud.workers.pool import back_end_name
 from gradfec_common.conceal import make_concealment
+from gradfec_common.heads import Answer, Classes
+from gradfec_common.networks import Cut
+from gradfec_common.wire import MAX_ANSWER_BYTES
 
 
 class BackEnd:
@@ -187,6 +190,27 @@ def test_a_tensor_on_which_the_network_overflows_has_no_answer_and_costs_no_othe
     said = {one.decided.tensor: one for one in delivered.take(3)}
     assert "overflows" in str(said[5].error)
     assert [said[n].answer for n in (4, 6)] == [sure(4), sure(6)] and not (said[4].error or said[6].error)
+
+
+@pytest.mark.parametrize("said", [b"a" * (MAX_ANSWER_BYTES + 1), float("nan"), object()], ids=["long", "nan", "object"])
+def test_an_answer_that_no_message_can_carry_costs_no_other(
+    said: object, back_end: BackEnd, delivered: Deliveries
+) -> None:
+    class Odd(Classes):
+        def packed(self) -> object:
+            return said
+
+    def odd(cut: Cut, output: npt.NDArray[np.float32]) -> Answer:
+        return Odd(()) if answer(cut, output) == sure(5) else answer(cut, output)
+
+    inference = Inference(partial(LocalWorkers, {NAME: lambda: back_end}), Decoder({SPLIT: ZERO}), odd, delivered)
+    back_end.go.release(3)
+    for number in (4, 5, 6):
+        inference.submit(decided(number))
+    came = {one.decided.tensor: one for one in delivered.take(3)}
+    inference.close()
+    assert isinstance(came[5].error, ValueError) and came[5].answer is None
+    assert [came[n].answer for n in (4, 6)] == [sure(4), sure(6)]
 
 
 def test_a_waiting_tensor_can_be_given_up_and_one_at_work_cannot(
