@@ -309,10 +309,12 @@ def test_codec_protection_and_packets_per_datagram_decide_what_is_sent_and_recor
     assert sent.totals["datagrams_sent"]["symbol"] == datagrams[0]
 
 
-def test_of_nested_classes_a_link_that_loses_half_takes_the_least_important_ones(
-    toy_cloud: int, photographs: Path
-) -> None:
-    with injector(Link(0.5, seed=3), toy_cloud) as (_, port):
+def test_of_nested_classes_a_link_that_loses_half_takes_the_least_important_ones(photographs: Path) -> None:
+    of_cloud = free_port()
+    with (
+        stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{of_cloud}", "--deadline-ms", 1000),
+        injector(Link(0.5, seed=3), of_cloud) as (_, port),
+    ):
         sent = toy_edge(port, photographs, *f"{FULL} --protect nested:10,40,110/120".split())
     for record in sent.records:
         packets, datagrams = record["packets"], record["datagrams"]
