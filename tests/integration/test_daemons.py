@@ -309,14 +309,16 @@ def test_codec_protection_and_packets_per_datagram_decide_what_is_sent_and_recor
     assert sent.totals["datagrams_sent"]["symbol"] == datagrams[0]
 
 
-def test_of_nested_classes_a_link_that_loses_half_takes_the_least_important_ones(photographs: Path) -> None:
-    of_cloud = free_port()
-    with (
-        stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{of_cloud}", "--deadline-ms", 1000),
-        injector(Link(0.5, seed=3), of_cloud) as (_, port),
-    ):
-        sent = toy_edge(port, photographs, *f"{FULL} --protect nested:10,40,110/120".split())
-    for record in sent.records:
+def test_of_nested_classes_a_link_that_loses_half_takes_the_least_important_ones(
+    photographs: Path, tmp_path: Path
+) -> None:
+    of_cloud, results = free_port(), tmp_path / "answers.jsonl"
+    options = ["--listen", f"127.0.0.1:{of_cloud}", "--deadline-ms", 1000, "--results", results]
+    with stubbed("gradfec-cloud", *options), injector(Link(0.5, seed=3), of_cloud) as (_, port):
+        toy_edge(port, photographs, *f"{FULL} --protect nested:10,40,110/120".split())
+    records = [json.loads(line) for line in results.read_text().splitlines()]
+    assert len(records) == 6
+    for record in records:
         packets, datagrams = record["packets"], record["datagrams"]
         assert datagrams["sent"] == 120 == datagrams["received"] + datagrams["lost"]
         assert 40 <= datagrams["received"] < 110
