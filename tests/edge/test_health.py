@@ -159,7 +159,7 @@ def test_a_camera_whose_cloud_is_silent_logs_once_what_to_check(
     looking, told = caplog.messages
     assert looking == "looking for cloud:9000"
     assert told.startswith(
-        f"no answer from cloud:9000 for 0 s: check that gradfec-cloud runs there, {words}and that UDP"
+        f"no answer from cloud:9000 for 0 s: check that gradfec-cloud, of this release, runs there, {words}and that UDP"
     )
     assert told.endswith("; trying again")
     assert caplog.records[-1].levelname == "WARNING"
