@@ -17,7 +17,6 @@ from gradfec_common.quantisers import MAX_PARAMETER_BYTES
 from gradfec_common.session.edge import EdgeLimits
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.timers import SLACK
-from gradfec_common.sketch import MAX_PARTS
 from gradfec_common.wire.symbol import MAX_STRIPES, MAX_TENSOR_STRIPES, layout_of
 
 ATOMS = (str, bytes, int, float, bool, type(None), enum.Enum, np.generic)

@@ -14,7 +14,7 @@ import numpy as np
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.codes import CODES
-from gradfec_common.networks import Cut
+from gradfec_common.networks import RESNET50, Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.session.cloud import CloudSessions
@@ -91,7 +91,7 @@ def new_cloud(
     rng: np.random.Generator,
 ) -> CloudSessions:
     """Start a cloud that remembers nothing."""
-    return CloudSessions(cut, deadline_s, keys, Entropy(rng), limits, sketches=True)
+    return CloudSessions([cut], deadline_s, keys, Entropy(rng), limits, sketches=True)
 
 
 def new_edge(
@@ -105,7 +105,8 @@ def new_edge(
     now: float,
 ) -> EdgeSession:
     """Start an edge that knows where the cloud is."""
-    return EdgeSession(new_hello(cut.id, grid.rows, name, cipher), key, Entropy(rng), now, limits)
+    hello = new_hello(cut, grid.rows, name, cipher)
+    return EdgeSession(hello, cut.network.head, key, Entropy(rng), now, limits)
 
 
 # --- what is inside ---
@@ -293,7 +294,7 @@ def lies(dice: random.Random, number: int) -> Message | bytes:
         Report(number, 1, 0, 9, b"\xff"),
         Welcome(1, True),
         *(a_part(dice, number) for _ in range(4)),
-        Hello(1, 900, 7, "an insider"),
+        Hello(1, bytes(16), 900, 7, "an insider"),
         Refuse("full", "a lie"),
         Ping(),
         Pong(),
@@ -312,9 +313,10 @@ def a_part(dice: random.Random, number: int) -> SketchPart:
 
 
 def odd_hello(key: HandshakeKey, dice: random.Random) -> bytes:
-    """Seal a hello that no core would: of any bytes, for another split point, or with a key that makes no secret."""
+    """Seal a hello that no core would: of any bytes, for another network or cut, or with a key that makes no secret."""
     public = dice.choice([dice.randbytes(PUBLIC_BYTES), bytes(PUBLIC_BYTES)])
-    wanted = Hello(dice.choice([1, 2, 0, 255]), dice.choice([900, 18]), dice.choice([7, 2, 0, 65_535]), "an insider")
+    model, cut = dice.choice([RESNET50.digest, RESNET50.digest, bytes(16)]), dice.choice([900, 18])
+    wanted = Hello(dice.choice([1, 2, 0, 255]), model, cut, dice.choice([7, 2, 0, 65_535]), "an insider")
     body = dice.choice([wire.message_body(wanted), dice.randbytes(dice.choice([0, 1, MAX_HELLO_BODY_BYTES]))])
     with lying():
         return key.seal_hello(public, body)

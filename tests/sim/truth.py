@@ -11,6 +11,7 @@ import numpy as np
 
 from gradfec_common import decode, reassembly, wire
 from gradfec_common.decode import DecodedTensor
+from gradfec_common.heads import Classes
 from gradfec_common.protect import Plan
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.cloud import CloudSessions
@@ -77,15 +78,15 @@ class Sent:
         return sum(now and not before for before, now in zip([False, *lost], lost, strict=False))
 
     @property
-    def answer(self) -> list[list[object]]:
+    def answer(self) -> Classes:
         """What the back-end says of this tensor and of no other."""
-        return [[self.uid % 1000, f"tensor {self.uid}", 0.5]]
+        return Classes(((self.uid % 1000, f"tensor {self.uid}", 0.5),))
 
 
 class Due(NamedTuple):
     """What the back-end is to answer to a tensor."""
 
-    answer: list[list[object]]
+    answer: Classes
     recovered: int
     missing: int
 
@@ -156,7 +157,7 @@ class Truth:
 
     def check_result(self, sent: Sent, result: Result) -> None:
         """An answer is the one that the back-end gave for this tensor."""
-        assert result.top5 == sent.answer, "the answer is another tensor's"
+        assert result.answer == sent.answer.packed(), "the answer is another tensor's"
         assert (result.outcome, result.recovered, result.missing) == sent.decided, "the answer's counts are wrong"
 
     def check_report(self, sent: Sent, report: Report) -> None:
@@ -295,7 +296,7 @@ class Truth:
         decoded = decode.decode_tensor(event.arrived, self.swarm.conceal)
         check_decoded(decoded, event.arrived, self.swarm)
         if self.is_liars(event.session):
-            return Due([], decoded.recovered, decoded.missing)
+            return Due(Classes(()), decoded.recovered, decoded.missing)
         assert (event.session, event.tensor) in self.sent, "a tensor was decided that nobody has sent"
         sent = self.sent[event.session, event.tensor]
         assert sent.decided is None, "a tensor was decided twice"
