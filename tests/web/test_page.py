@@ -291,10 +291,10 @@ def test_what_comes_from_the_network_is_never_markup(serve, visit):
                 name = type(record).__name__
                 changes = {}
                 if name == "Frame":
-                    top5 = [(1, EVIL, 0.5)]
-                    changes = {"source": EVIL, "outcome": EVIL, "stages_ms": {EVIL: 1.0, ":x": 2.0}, "top5": top5}
+                    answer = [(EVIL, 0.5)]
+                    changes = {"source": EVIL, "outcome": EVIL, "stages_ms": {EVIL: 1.0, ":x": 2.0}, "answer": answer}
                 if name == "Picture":
-                    changes = {"top5": [(1, EVIL, 0.5)]}
+                    changes = {"answer": [(EVIL, 0.5)]}
                 if name == "Status":
                     edges = [Edge(EVIL, 1, EVIL, True, 0.0, EVIL), Edge(EVIL, 2, EVIL, False, 0.0, EVIL)]
                     changes = {"title": EVIL, "settings": {EVIL: EVIL}, "counters": {EVIL: {EVIL: 1}}, "edges": edges}

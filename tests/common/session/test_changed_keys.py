@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from tests.common.answers import HEAD
 
 from gradfec_common.ciphers import Cipher
 from gradfec_common.keys import Key
@@ -35,7 +36,7 @@ class World:
 
     def edge(self, name: str, key: Key) -> EdgeSession:
         hello = new_hello(SPLIT.id, 14, name, Cipher.CHACHA20_POLY1305)
-        edge = self.edges[name] = EdgeSession(hello, HandshakeKey(key), self.entropy, 0.0)
+        edge = self.edges[name] = EdgeSession(hello, HEAD, HandshakeKey(key), self.entropy, 0.0)
         self.exchange(0.0)
         return edge
 

@@ -1,6 +1,7 @@
 """The edge's core: acknowledging answers, giving up in time, and what else comes in."""
 
 import pytest
+from tests.common.answers import TIGER_CAT
 
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
@@ -22,8 +23,8 @@ def test_a_tensor_is_closed_when_it_has_both_result_and_report_in_either_order(e
         edge.hear(first(number))
         assert not edge.took(Closed)
         edge.hear(second(number))
-        assert edge.took(Closed) == [Closed(number, result(number), report(number), 0)]
-    assert edge.took(Answered) == [Answered(0, result(0)), Answered(1, result(1))]
+        assert edge.took(Closed) == [Closed(number, result(number), report(number), 0, TIGER_CAT)]
+    assert edge.took(Answered) == [Answered(0, result(0), TIGER_CAT), Answered(1, result(1), TIGER_CAT)]
     assert edge.core.open_tensors == 0
 
 
@@ -110,7 +111,7 @@ def test_an_answered_tensor_is_closed_without_a_report_after_another_second(edge
     edge.wait(0.99)
     assert not edge.took(Closed)
     edge.wait(0.02)
-    assert edge.took(Closed) == [Closed(0, result(0), None, 0)]
+    assert edge.took(Closed) == [Closed(0, result(0), None, 0, TIGER_CAT)]
 
 
 def test_an_answer_that_comes_too_late_is_acknowledged_and_counted_as_late(edge):
