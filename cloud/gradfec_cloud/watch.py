@@ -118,7 +118,7 @@ def _frame(event: Finished) -> Frame:
         number=event.tensor,
         at=time.time(),
         outcome=result.outcome,
-        top5=[(index, label, score) for index, label, score in result.top5],
+        answer=event.answer.lines(),
         packets=event.packets,
         datagrams=event.datagrams,
         bursts=event.bursts,
@@ -139,7 +139,7 @@ def _picture(one: Inferred, found: Found, edge: Edge, sketch: Sketch | None) -> 
         cells=_base64(cells.tobytes()),
         importance=_base64((BRIGHTEST * sketch.importance).tobytes()) if sketch else "",
         photograph=_base64(sketch.photograph) if sketch else "",
-        top5=[(index, label, score) for index, label, score in one.top5],
+        answer=one.answer.lines() if one.answer else [],
     )
 
 

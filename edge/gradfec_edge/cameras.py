@@ -22,7 +22,7 @@ from gradfec_edge.coding import coding_of
 from gradfec_edge.daemon import Camera
 from gradfec_edge.frontend import FrontEnd, SharedFrontEnd, load_front_end
 from gradfec_edge.importance import EstimatorFile, default_estimator, make_estimator
-from gradfec_edge.journal import Journal, Record
+from gradfec_edge.journal import Journal, Record, Story
 from gradfec_edge.modes import with_mode
 from gradfec_edge.options import EdgeOptions
 from gradfec_edge.pipeline import Pipeline
@@ -124,7 +124,7 @@ class CameraSession:
         self.options, self.log = options, log
         self.decided = Decided(options)
         self.key = HandshakeKey(edge_key(options.key_file, insecure=options.insecure))
-        self.hello = new_hello(self.decided.coding.cut.id, options.rows, options.name, preferred_cipher())
+        self.hello = new_hello(self.decided.coding.cut, options.rows, options.name, preferred_cipher())
 
     def open(self, stack: contextlib.ExitStack, files: dict[str, ResultsFile]) -> None:
         """Open the camera and the results file, which may be another camera's, too."""
@@ -163,14 +163,16 @@ class CameraSession:
         )
         status = CameraStatus(options.name)
 
-        def on_record(record: Record) -> None:
-            status.record(record)
+        def on_story(story: Story) -> None:
+            status.ended(story)
+            record = story.record()
             told = {name: record[name] for name in ("frame", "source", "tensor", "outcome", "packets", "latency_ms")}
-            self.log.debug(f"{answer_of(record)} ({record['outcome']})", event="frame", **told)
+            self.log.debug(f"{answer_of(story)} ({story.outcome})", event="frame", **told)
 
         remarks: Record = {"edge": options.name} | ({"insecure": True} if self.key.insecure else {})
         pipeline = Pipeline(decided.coding, front_end, decided.free)
-        return Camera(asked, self.source, pipeline, Journal(self.file, on_record, remarks), status, self.log)
+        journal = Journal(self.file, decided.coding.cut.network.head, on_story, remarks)
+        return Camera(asked, self.source, pipeline, journal, status, self.log)
 
 
 def sessions_of(cameras: Sequence[Mapping[str, Any]], log: Log) -> list[CameraSession]:

@@ -54,8 +54,9 @@ class EdgeDaemon:
         """Join the parts; `run` does the work."""
         options, self.source, self.pipeline, self.journal, self.status, self.log = camera
         self.options = options
+        head = self.pipeline.coding.cut.network.head
         limits = EdgeLimits(answer_timeout_s=options.timeout_s)
-        session = EdgeSession(options.hello, options.key, os.urandom, time.monotonic(), limits)
+        session = EdgeSession(options.hello, head, options.key, os.urandom, time.monotonic(), limits)
         self.life = Lifecycle()
         self.health = LinkHealth(options.cloud, options.key, self.log, metrics)
         self.link = Link(options.cloud, session, self._on_event, batched=options.batched_udp)
@@ -118,7 +119,7 @@ class EdgeDaemon:
                 case Answered():
                     self._in_flight.answered(event)
                 case Closed():
-                    self.watch.closed(event, self._in_flight.closed(event).record())
+                    self.watch.closed(event, self._in_flight.closed(event))
         except GradfecError as error:  # the cloud refuses this edge for good, or a record cannot be written
             self.life.fail(error)
         if isinstance(event, Connected):

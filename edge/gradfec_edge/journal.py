@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gradfec_common.heads import Answer, Head
 from gradfec_common.protect import Plan
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.wire import Report, Result
@@ -22,6 +23,7 @@ class Story:
     """A frame on its way, and in the end what became of it."""
 
     frame: Frame
+    answer: Answer  # the head's `no_answer` where there is none
     tensor: int | None = None  # nothing of the following where it was never sent
     plan: Plan | None = None
     weights: Weights | None = None
@@ -63,20 +65,23 @@ class Story:
         """The share of the importance that had each fate, 1 in all; empty where nothing was sent, or weighed."""
         return self.weights.fates(self.result, self.report) if self.weights else {}
 
+    @property
+    def all_stages_ms(self) -> dict[str, float]:
+        """Milliseconds spent in each stage, the cloud's among them."""
+        return self.stages_ms | (self.result.stages_ms if self.result else {})
+
     def record(self) -> Record:
         """Return the frame's line in the results file: its answer, its packets, its times."""
-        result = self.result
-        top5 = result.top5 if result else []
         return {
             "frame": self.frame.number,
             "source": self.frame.source,
             "tensor": self.tensor,
             "outcome": self.outcome,
-            "top5": [{"class_index": c, "label": label, "score": score} for c, label, score in top5],
+            **self.answer.record(),
             "packets": self.packets,
             "datagrams": self.datagrams,
-            "latency_ms": round(self.latency_ms, 3) if result else None,
-            "stages_ms": self.stages_ms | (result.stages_ms if result else {}),
+            "latency_ms": round(self.latency_ms, 3) if self.result else None,
+            "stages_ms": self.all_stages_ms,
         }
 
 
@@ -84,22 +89,26 @@ class Journal:
     """Keeps the frames in flight and writes each one's record once its story is over."""
 
     def __init__(
-        self, results: ResultsFile | None, on_record: Callable[[Record], None], remarks: Record | None = None
+        self,
+        results: ResultsFile | None,
+        head: Head,
+        on_story: Callable[[Story], None],
+        remarks: Record | None = None,
     ) -> None:
-        """Write to `results`, if any, and show each record to `on_record`; `remarks` are in all of them."""
+        """Write to `results`, if any, and tell each story to `on_story`; `remarks` are in all records."""
         self._remarks = remarks or {}
         self.outcomes: Counter[str] = Counter()
         self.packets: Counter[str] = Counter()
         self.datagrams: Counter[str] = Counter()
         self._results = results
-        self._on_record = on_record
+        self._head, self._on_story = head, on_story
         self._sent: dict[int, Story] = {}
 
     def sent(
         self, tensor: int, frame: Frame, plan: Plan, stages_ms: dict[str, float], weights: Weights | None = None
     ) -> None:
         """Take note that a frame is being sent as `tensor`; with its `weights`, its losses are weighed."""
-        self._sent[tensor] = Story(frame, tensor, plan, weights, stages_ms)
+        self._sent[tensor] = Story(frame, self._head.no_answer, tensor, plan, weights, stages_ms)
 
     def answered(self, event: Answered) -> None:
         """Take note of the moment at which the answer came."""
@@ -110,18 +119,18 @@ class Journal:
         """Write the record of a frame that was sent, and return its story."""
         story = self._sent.pop(event.tensor)
         story.result, story.report, story.sent = event.result, event.report, event.sent
+        story.answer = event.answer or story.answer
         return self._write(story)
 
     def unsent(self, frame: Frame) -> Story:
         """Write the record of a frame that was never sent, because the cloud was away, and return its story."""
-        return self._write(Story(frame))
+        return self._write(Story(frame, self._head.no_answer))
 
     def _write(self, story: Story) -> Story:
-        record = story.record() | self._remarks
         if self._results:
-            self._results.write(record)
+            self._results.write(story.record() | self._remarks)
         self.outcomes[story.outcome] += 1
         self.packets.update({name: count or 0 for name, count in story.packets.items()})
         self.datagrams.update({name: count or 0 for name, count in story.datagrams.items()})
-        self._on_record(record)
+        self._on_story(story)
         return story

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from gradfec_edge.health import LinkState
-from gradfec_edge.journal import Record
+from gradfec_edge.journal import Story
 from gradfec_host.live import plain_table, rest, words
 from gradfec_host.recent import Recent, milliseconds, percent
 
@@ -28,22 +28,19 @@ class CameraStatus:
         self.recent = Recent()
         self.last = ""
 
-    def record(self, record: Record) -> None:
-        """Count a frame's record."""
-        packets, datagrams, latency_ms = record["packets"], record["datagrams"], record["latency_ms"]
-        assert isinstance(packets, dict) and isinstance(datagrams, dict)  # noqa: S101
-        self.outcomes[str(record["outcome"])] += 1
-        self.recent.add(
-            time.monotonic(), datagrams, packets["recovered"], latency_ms if isinstance(latency_ms, float) else None
-        )
-        self.last = answer_of(record)
+    def ended(self, story: Story) -> None:
+        """Count a frame."""
+        self.outcomes[story.outcome] += 1
+        recovered = story.packets["recovered"]
+        self.recent.add(time.monotonic(), story.datagrams, recovered, story.latency_ms if story.result else None)
+        self.last = answer_of(story)
 
 
-def answer_of(record: Record) -> str:
-    """Return a record's source and answer in a few words."""
-    top5 = record["top5"]
-    answer = f"{top5[0]['label']} {top5[0]['score']:.2f}" if isinstance(top5, list) and top5 else "no answer"
-    return f"{record['source']}: {answer}"
+def answer_of(story: Story) -> str:
+    """Return a frame's source and the first line of its answer."""
+    lines = story.answer.lines()
+    answer = f"{lines[0][0]} {lines[0][1]:.2f}" if lines else "no answer"
+    return f"{story.frame.source}: {answer}"
 
 
 def status_table(cameras: Sequence[tuple[CameraStatus, LinkState]], lines: int) -> Table:

@@ -10,7 +10,7 @@ from gradfec_common.reassembly import read_map
 from gradfec_common.session.edge import Closed, Connected, EdgeSession, Event, LinkLost, Refused
 from gradfec_common.sketch import LEVELS, MAX_PHOTOGRAPH_BYTES, Sketch, importance_levels, plan_fates
 from gradfec_edge.cells import cells_of
-from gradfec_edge.journal import Record
+from gradfec_edge.journal import Story
 from gradfec_edge.photograph import jpeg
 from gradfec_edge.pipeline import EncodedFrame
 from gradfec_host.console import Endpoint
@@ -55,40 +55,36 @@ class Watch:
         """Take note that there will be no more frames."""
         self.edge = replace(self.edge, connected=False, since=time.time(), said="ended")
 
-    def closed(self, event: Closed, record: Record) -> None:
-        """Show a frame that is done with, by its record, and its picture where one was taken."""
+    def closed(self, event: Closed, story: Story) -> None:
+        """Show what became of a frame, and its picture where one was taken."""
         encoded = self._pictured.pop(event.tensor, None)
         if self.tell is None:
             return
-        self.tell(self._frame(event, record))
+        self.tell(self._frame(event, story))
         if encoded is not None:
-            self.tell(self._picture(event, encoded))
+            self.tell(self._picture(event, story, encoded))
 
     def _sketch(self, encoded: EncodedFrame) -> Sketch:
         photograph = jpeg(encoded.image, THUMBNAIL_SIDE, MAX_PHOTOGRAPH_BYTES) if self._thumbnail else b""
         return Sketch(plan_fates(encoded.plan), importance_levels(encoded.importance, LEVELS), photograph)
 
-    def _frame(self, event: Closed, record: Record) -> Frame:
-        packets, datagrams = record["packets"], record["datagrams"]
-        latency, stages = record["latency_ms"], record["stages_ms"]
-        assert isinstance(packets, dict) and isinstance(datagrams, dict)  # noqa: S101 - our own record
-        assert isinstance(stages, dict)  # noqa: S101
+    def _frame(self, event: Closed, story: Story) -> Frame:
         return Frame(
             edge=self.edge.name,
             session=self.edge.session,
             number=event.tensor,
             at=time.time(),
-            outcome=str(record["outcome"]),
-            top5=_top5(event),
-            packets={kind: count for kind, count in packets.items() if count is not None},
-            datagrams={kind: count for kind, count in datagrams.items() if count is not None},
+            outcome=story.outcome,
+            answer=story.answer.lines(),
+            packets={kind: count for kind, count in story.packets.items() if count is not None},
+            datagrams={kind: count for kind, count in story.datagrams.items() if count is not None},
             bursts=event.report.bursts if event.report else 0,
-            latency_ms=latency if isinstance(latency, float) else 0.0,
-            stages_ms=stages,
-            source=str(record["source"]),
+            latency_ms=story.latency_ms,
+            stages_ms=story.all_stages_ms,
+            source=story.frame.source,
         )
 
-    def _picture(self, event: Closed, encoded: EncodedFrame) -> Picture:
+    def _picture(self, event: Closed, story: Story, encoded: EncodedFrame) -> Picture:
         plan, grid = encoded.plan, encoded.grid
         arrived = read_map(event.report.arrived, plan.sent) if event.report else None
         complete = event.result is not None and event.result.outcome == "complete"
@@ -102,12 +98,8 @@ class Watch:
             cells=_base64(cells.tobytes()),
             importance=_base64(importance_levels(encoded.importance, 256).tobytes()),
             photograph=_base64(jpeg(encoded.image, len(encoded.image))),
-            top5=_top5(event),
+            answer=story.answer.lines(),
         )
-
-
-def _top5(event: Closed) -> list[tuple[int, str, float]]:
-    return [(index, label, score) for index, label, score in event.result.top5] if event.result else []
 
 
 def _base64(data: bytes) -> str:

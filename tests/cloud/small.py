@@ -29,12 +29,12 @@ NAME = BackEndName("toy", SPLIT.name)
 SOON_S = 60.0  # a safety net
 
 
-def encoded(number: int, policy: str = "FEC_50_50", most: int | None = 1) -> EncodedTensor:
+def encoded(number: int, policy: str = "FEC_50_50", codec: str = "uniform8", most: int | None = 1) -> EncodedTensor:
     """Encode a tensor whose elements are `number`, but for one 0 at its end, with so many packets in a datagram.
 
     The first packets matter most.
     """
-    quantiser = QUANTISERS["uniform8"]
+    quantiser = QUANTISERS[codec]
     chi = np.full(SPLIT.shape, number, np.float32)
     chi[-1, -1, -1] = 0
     coded = quantiser.encode(chi, GRID)

@@ -6,12 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner
 
 from gradfec_cloud.cli import main
-from gradfec_common.transmit import FILLS
+from gradfec_common.conceal import CONCEALMENTS, DEFAULT_CONCEALMENT
 
 
 def test_help_explains_every_option_and_the_exit_codes() -> None:
@@ -34,18 +33,23 @@ def test_help_explains_every_option_and_the_exit_codes() -> None:
     assert "gradfec-cloud --listen 9000" in text
 
 
-def test_every_registered_fill_rule_can_be_chosen_and_zero_is_the_default() -> None:
-    option = next(option for option in main.params if option.name == "fill")
-    assert isinstance(option.type, click.Choice)
-    assert [*option.type.choices] == [*FILLS.values()]
-    assert option.default == "zero"
+def test_help_names_every_concealment_and_the_default() -> None:
+    text = " ".join(CliRunner().invoke(main, ["--help"], terminal_width=200).output.split())
+    said = text[text.index("--fill ") : text.index("--deadline-ms ")]
+    assert [name for name in CONCEALMENTS if name not in said] == []
+    assert f"[default: {DEFAULT_CONCEALMENT}]" in said
+
+
+def test_an_unknown_fill_is_refused_at_start_with_those_there_are() -> None:
+    result = CliRunner().invoke(main, ["--listen", "127.0.0.1:9", "--fill", "median"])
+    assert result.exit_code == 2
+    assert result.output == "error: no concealment is called 'median': use one of zero, mean\n"
 
 
 def test_a_fill_that_the_split_does_not_have_is_refused_at_start() -> None:
     result = CliRunner().invoke(main, ["--listen", "127.0.0.1:9", "--split", "pool1_pool", "--fill", "mean"])
     assert result.exit_code == 2
-    assert result.output.startswith("error: there are no channel means for the split 'pool1_pool', only for ")
-    assert result.output.count("\n") == 1
+    assert result.output == "error: there are no channel means for the split 'pool1_pool': use --fill zero\n"
 
 
 @pytest.mark.parametrize("option", ["--key-file", "--keys"])

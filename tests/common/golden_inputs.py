@@ -400,7 +400,7 @@ CONTROLS = {
         )
         for reason, detail in (
             ("model", "this cloud has no network 00112233445566778899aabbccddeeff; it has resnet50"),
-            ("split", "this cloud serves the split point conv5_block3_out"),
+            ("cut", "this cloud continues resnet50 from conv5_block3_out: use --split conv5_block3_out on the edge"),
             ("rows", "this cloud serves 7 rows a packet"),
             ("cipher", "this cloud has no cipher 3"),
             ("full", "64 sessions are open; no more are allowed"),

@@ -1,4 +1,4 @@
-"""The protocol cores as nodes of the simulated network, and everything that speaks for one or pretends to.
+"""The protocol cores as nodes of the simulated network, and whatever speaks for one or pretends to.
 
 The only module of the simulation that builds a core, makes a datagram, or looks inside; `ledger` watches from within.
 """
@@ -6,16 +6,17 @@ The only module of the simulation that builds a core, makes a datagram, or looks
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
+from gradfec_common.codes import CODES
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
+from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import EdgeLimits, EdgeSession, new_hello
 from gradfec_common.session.events import CloudLimits
@@ -37,20 +38,31 @@ from gradfec_common.wire import (
     SketchPart,
     Welcome,
 )
+from gradfec_common.wire.symbol import (
+    FIXED_BYTES,
+    MAX_SENT_PER_PACKET,
+    MAX_TENSOR_STRIPES,
+    STRIPE,
+    STRIPE_BYTES,
+    SYMBOL_HEADER,
+    TENSOR_BYTES,
+    layout_of,
+    read_headers,
+)
 
 from .ledger import lying, seal_as
 
 Address = tuple[str, int]
 CLOUD: Address = ("cloud", 9000)
-# fates of authentic datagrams that an honest edge may meet: the cloud has no room, or is leaving
+# fates of authentic datagrams of a tensor, for which an honest edge cannot be blamed
 REFUSALS = (Drop.MEMORY_LIMIT, Drop.TENSOR_LIMIT, Drop.OUT_OF_WINDOW, Drop.LEAVING)
-# fates that a datagram of an honest edge never meets if it arrives unchanged
+# fates that no datagram of an honest edge meets that arrives as it was sent
 UNDESERVED = (
     *(Drop.TOO_SHORT, Drop.TOO_LONG, Drop.NOT_GRADFEC, Drop.UNKNOWN_VERSION, Drop.UNKNOWN_KIND, Drop.BAD_MESSAGE),
-    *(Drop.BAD_LENGTH, Drop.WRONG_SPLIT, Drop.WRONG_ROWS, Drop.UNKNOWN_QUANTISER, Drop.UNKNOWN_FILL),
-    *(Drop.UNKNOWN_CODE, Drop.BAD_PARAMETERS, Drop.CONFLICT, Drop.DUPLICATE, Drop.UNEXPECTED, Drop.FOREIGN_ADDRESS),
+    *(Drop.BAD_LENGTH, Drop.UNKNOWN_QUANTISER, Drop.UNKNOWN_CODE, Drop.BAD_PARAMETERS, Drop.CONFLICT),
+    *(Drop.DUPLICATE, Drop.UNEXPECTED, Drop.FOREIGN_ADDRESS),
 )
-# the only possible fates of datagrams that were made without a key, or that were accepted before
+# the only fates of datagrams that nobody with a key has made, or that have been taken already
 POWERLESS = (
     *(Drop.TOO_SHORT, Drop.TOO_LONG, Drop.NOT_GRADFEC, Drop.UNKNOWN_VERSION, Drop.UNKNOWN_KIND, Drop.UNEXPECTED),
     *(Drop.BAD_LENGTH, Drop.UNKNOWN_KEY, Drop.UNKNOWN_SESSION, Drop.RATE_LIMIT),
@@ -59,7 +71,7 @@ POWERLESS = (
 
 
 class Entropy:
-    """Random bytes that are the same in each run, from a state that can be inspected."""
+    """Random bytes that are the same in each run, of a state that can be seen."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -72,19 +84,19 @@ class Entropy:
 
 
 def new_cloud(
-    split: Cut,
+    cut: Cut,
     deadline_s: float,
     keys: Mapping[bytes, HandshakeKey],
     limits: CloudLimits,
     rng: np.random.Generator,
 ) -> CloudSessions:
     """Start a cloud that remembers nothing."""
-    return CloudSessions(split, deadline_s, keys, Entropy(rng), limits, sketches=True)
+    return CloudSessions(cut, deadline_s, keys, Entropy(rng), limits, sketches=True)
 
 
 def new_edge(
     name: str,
-    split: Cut,
+    cut: Cut,
     grid: PacketGrid,
     key: HandshakeKey,
     cipher: Cipher,
@@ -93,7 +105,7 @@ def new_edge(
     now: float,
 ) -> EdgeSession:
     """Start an edge that knows where the cloud is."""
-    return EdgeSession(new_hello(split.id, grid.rows, name, cipher), key, Entropy(rng), now, limits)
+    return EdgeSession(new_hello(cut.id, grid.rows, name, cipher), key, Entropy(rng), now, limits)
 
 
 # --- what is inside ---
@@ -105,7 +117,7 @@ def sessions_of(cloud: CloudSessions) -> dict[int, Session]:
 
 
 def understands(cloud: CloudSessions, core: EdgeSession) -> bool:
-    """Return whether the cloud can still follow an edge's keys: it cannot if more than an epoch was lost."""
+    """Tell whether the cloud can still follow an edge's keys: not where more than an epoch of what it said was lost."""
     session = cloud._sessions.get(core.session)
     if session is None or core._session is None:
         return False
@@ -120,7 +132,7 @@ def tensor_of(cloud: CloudSessions, session: int, number: int) -> Tensor | None:
 
 
 def tensors_of(cloud: CloudSessions, sessions: Iterable[int]) -> list[Tensor]:
-    """Return the unfinished tensors of those of the sessions that are still open."""
+    """Return the tensors of sessions, where these are still open, that are not finished yet."""
     still = [cloud._tensors._sessions[session] for session in sessions if session in cloud._tensors._sessions]
     return [tensor for mine in still for tensor in mine.tensors.values()]
 
@@ -157,13 +169,7 @@ def unacknowledged_of(cloud: CloudSessions, session: int) -> int:
 def sketch_bytes_of(cloud: CloudSessions, session: int) -> int:
     """Count the bytes of a session's sketch that are held."""
     sketch = cloud._sketches._newest.get(session)
-    return sketch.held_bytes if sketch else 0
-
-
-def timer_places_of(cloud: CloudSessions) -> list[tuple[int, int]]:
-    """Return how many places each heap of timers has, and how many tensors or answers wait in it at most."""
-    tensors, repeater = cloud._tensors, cloud._repeater
-    return [(len(tensors._timers), tensors.open), (len(repeater._timers), len(repeater))]
+    return sum(map(len, sketch.parts.values())) if sketch else 0
 
 
 def timers_of(cloud: CloudSessions) -> int:
@@ -172,7 +178,7 @@ def timers_of(cloud: CloudSessions) -> int:
 
 
 def settle(cloud: CloudSessions, now: float) -> None:
-    """Bring every session's allowance up to date, as each look at it does; nothing else changes."""
+    """Let every session's allowance take note of the time: whoever asks for it does, which changes nothing else."""
     for session in cloud._sessions:
         session.allowance.has_any(now)
 
@@ -183,7 +189,7 @@ def greetings_of(cloud: CloudSessions) -> tuple[int, int]:
 
 
 def hello_at_hand(core: EdgeSession) -> bytes:
-    """Return the hello whose answer an edge awaits, or nothing."""
+    """Return the hello whose answer an edge awaits, if it does."""
     return core._handshake.hello if core._handshake else b""
 
 
@@ -197,23 +203,78 @@ def next_number(core: EdgeSession) -> int:
     return number
 
 
-def symbols_by(core: EdgeSession, tensor: int, headers: npt.NDArray[Any], symbols: wire.Bytes) -> list[bytes]:
-    """Seal (m,) headers and (m, length) symbols as the edge would, whatever they say."""
+def symbols_by(core: EdgeSession, tensor: int, bodies: wire.Bytes) -> list[bytes]:
+    """Seal (m, bytes) bodies of a tensor as an edge's, whatever they say."""
     assert core._session is not None
-    headers["tensor"] = tensor
-    bodies = wire.symbol_bodies(headers, symbols)
-    return [row.tobytes() for row in core._session.sealer.seal(Kind.SYMBOL, bodies)]
+    numbered = bodies.copy()
+    number = np.frombuffer(tensor.to_bytes(4, "big"), np.uint8)
+    numbered[:, TENSOR_BYTES] = number[: numbered.shape[1]]  # a liar's body may be too short for it
+    return [row.tobytes() for row in core._session.sealer.seal(Kind.SYMBOL, numbered)]
+
+
+def lie_in_header(dice: random.Random, bodies: wire.Bytes) -> None:
+    """Say something else in one field of (m, bytes) bodies' headers, or in their parameters, in all or in some."""
+    headers = read_headers(bodies)
+    stripes, table = int(headers["stripes"][0]), FIXED_BYTES
+    where = slice(None, None, dice.choice([1, 1, 2, 3]))
+    fields = [(at, kind.itemsize) for kind, at in SYMBOL_HEADER.fields.values()][1:]
+    of_stripes = [(table + at, kind.itemsize) for kind, at in STRIPE.fields.values()]
+    at, size = dice.choice([*fields, *fields[:4], *of_stripes, *of_stripes])
+    if at >= table:
+        at += STRIPE_BYTES * dice.randrange(max(stripes, 1))
+    if dice.random() < 0.1:  # the parameters: infinity, NaN, and huge numbers
+        at, size = table + STRIPE_BYTES * stripes, 4
+        lies = [0x7F80_0000, 0xFF80_0000, 0x7F80_0001, 0x7F7F_FFFF, 0xFF7F_FFFF, 0]
+    else:
+        most, true = 2 ** (8 * size) - 1, int.from_bytes(bodies[0, at : at + size].tobytes(), "big")
+        lies = [0, 1, 2, max(true - 1, 0), min(true + 1, most), most, dice.randint(0, most)]
+    if at + size > bodies.shape[1]:
+        return
+    bodies[where, at : at + size] = np.frombuffer(dice.choice(lies).to_bytes(size, "big"), np.uint8)
+
+
+def lie_inside(dice: random.Random, bodies: wire.Bytes) -> None:
+    """Say something else in the symbols of (m, bytes) bodies: lengths, places, or the packets' own bytes."""
+    headers = read_headers(bodies)
+    start = layout_of(int(headers["stripes"][0]), int(headers["parameters"][0])).header
+    at = start + dice.choice([0, 1, 2, 3, dice.randrange(64)])
+    bodies[:: dice.choice([1, 2]), at : at + dice.choice([1, 2])] = dice.choice([0, 1, 127, 128, 255])
+
+
+def made_up(dice: random.Random, count: int) -> wire.Bytes:
+    """Make up a tensor of `count` packets that no edge sends: of many stripes, or of many tiny packets."""
+    stripes = dice.choice([1, 2, 32])
+    groups = dice.choice([1, max(MAX_TENSOR_STRIPES // stripes, 1)])
+    sent = MAX_SENT_PER_PACKET * count
+    n = sent if groups == 1 else 1
+    table, code = np.zeros(stripes, STRIPE), dice.choice([*CODES])
+    room = wire.MAX_DATAGRAM_BYTES - wire.SEAL_BYTES - layout_of(stripes, 8).header
+    length = dice.choice([2, 4, 32, room // stripes // 2 * 2])
+    table["k"], table["length"], table["code"] = dice.choice([1, n]), min(length, room // stripes), code
+    header = np.zeros(1, SYMBOL_HEADER)
+    header["sent"], header["kept"], header["groups"], header["stripes"] = sent, dice.choice([1, count]), groups, stripes
+    header["quantiser"], header["parameters"], header["n"] = QUANTISERS["uniform8"].id, 8, n
+    tiny = bytes([1, 0, dice.choice([0, 1, count - 1, 255]), 7])
+    symbols = (tiny * wire.MAX_DATAGRAM_BYTES)[: int(table["length"].sum())]
+    body = header.tobytes() + table.tobytes() + struct.pack(">ff", 0, 1) + symbols
+    some = dice.randint(1, min(sent, 12))
+    bodies = np.tile(np.frombuffer(body, np.uint8), (some, 1))
+    fixed = bodies[:, :FIXED_BYTES].copy().view(SYMBOL_HEADER)[:, 0]
+    fixed["position"] = np.arange(some)
+    fixed["index" if groups == 1 else "group"] = np.arange(some) % (n if groups == 1 else groups)
+    bodies[:, :FIXED_BYTES] = fixed.view(np.uint8).reshape(some, -1)
+    return bodies
 
 
 def message_by(core: EdgeSession, message: Message | bytes) -> bytes:
-    """Seal any message, or any bytes instead of one, as the edge would."""
+    """Seal any message, or any bytes in place of one, as an edge's."""
     assert core._session is not None
     body = message if isinstance(message, bytes) else wire.message_body(message)
     return core._session.sealer.seal_one(Kind.MESSAGE, body)
 
 
 def miscounted_by(core: EdgeSession, dice: random.Random) -> bytes:
-    """Seal a message under a counter that was used, is far ahead or is impossible, or seal it as a symbol."""
+    """Seal a message under a counter that was used, that is far ahead, or that none could come to, or as a symbol."""
     assert core._session is not None
     sealer = core._session.sealer
     used = dice.randrange(max(sealer.counter, 1))
@@ -224,7 +285,7 @@ def miscounted_by(core: EdgeSession, dice: random.Random) -> bytes:
 
 
 def lies(dice: random.Random, number: int) -> Message | bytes:
-    """Draw a message that an edge must not send, or a lie, or bytes that are no message."""
+    """Draw a message that an edge has no business to send, or that lies, or that is none."""
     some: Sequence[Message | bytes] = (
         Ack([number] * 9, [*range(number % 100)]),
         Ack([*range(100)], [*range(100)]),
@@ -244,14 +305,14 @@ def lies(dice: random.Random, number: int) -> Message | bytes:
 
 
 def a_part(dice: random.Random, number: int) -> SketchPart:
-    """Draw a part of a sketch whose fields need not agree."""
-    parts = dice.choice([0, 1, 2, 4, 255])
+    """Draw a part of a sketch, in which nothing need agree."""
+    n, k = dice.choice([1, 2, 4, 255]), dice.choice([0, 1, 2, 255])
     data = dice.choice([b"", bytes(1), bytes(11), dice.randbytes(1024), bytes(1024)])
-    return SketchPart(dice.choice([number, 0, 1]), dice.choice([0, 1, 3, max(parts - 1, 0), 255]), parts, data)
+    return SketchPart(dice.choice([number, 0, 1]), n, k, dice.choice([0, 1, 3, n - 1, 255]), data)
 
 
 def odd_hello(key: HandshakeKey, dice: random.Random) -> bytes:
-    """Seal a hello that no core would: any bytes, another split point, or a public key that makes no secret."""
+    """Seal a hello that no core would: of any bytes, for another split point, or with a key that makes no secret."""
     public = dice.choice([dice.randbytes(PUBLIC_BYTES), bytes(PUBLIC_BYTES)])
     wanted = Hello(dice.choice([1, 2, 0, 255]), dice.choice([900, 18]), dice.choice([7, 2, 0, 65_535]), "an insider")
     body = dice.choice([wire.message_body(wanted), dice.randbytes(dice.choice([0, 1, MAX_HELLO_BODY_BYTES]))])
@@ -259,18 +320,18 @@ def odd_hello(key: HandshakeKey, dice: random.Random) -> bytes:
         return key.seal_hello(public, body)
 
 
-# --- what strangers say: they have no key, and must never be believed ---
+# --- what strangers say: without a key, nothing of this may ever be believed ---
 
 
 def garbage(dice: random.Random) -> bytes:
-    """Draw bytes, often after the beginning of a header."""
+    """Draw bytes, often behind the beginning of a header."""
     noise = dice.randbytes(dice.choice([0, 1, 15, 16, 31, 32, 33, 56, 74, 94, 200, 512, 1199, 1200, 1201, 1400]))
     head = bytes([wire.MAGIC, dice.choice([wire.VERSION, 0, 1]), dice.choice([*Kind, 0, 3, 255]), dice.choice([0, 1])])
     return dice.choice([noise, head + noise[4:]])
 
 
 def mutated(dice: random.Random, datagram: bytes) -> bytes:
-    """Change a few bytes of a datagram, mostly in its header, or change its length."""
+    """Change a few bytes of a datagram, fields of its header most of all, or its length."""
     changed = bytearray(datagram)
     for _ in range(dice.choice([1, 1, 2, 5])):
         reach = min(len(changed), dice.choice([wire.OUTER_HEADER_BYTES, wire.OUTER_HEADER_BYTES, len(changed)]))
@@ -285,7 +346,7 @@ def mutated(dice: random.Random, datagram: bytes) -> bytes:
 
 
 def forged(dice: random.Random, datagram: bytes) -> bytes:
-    """Make a datagram of any kind, with the session of a sniffed one and a counter close to it."""
+    """Make a datagram of any kind, with the session and the next counters that a sniffed one shows."""
     counter = int.from_bytes(datagram[8:16], "big") + dice.choice([-1, 0, 1, 1, 2, 50, 2**20, 2**62])
     kind = dice.choice([Kind.SYMBOL, Kind.SYMBOL, Kind.MESSAGE, Kind.MESSAGE, Kind.HELLO, Kind.WELCOME])
     length = dice.choice([len(datagram), 33, HELLO_BYTES, 94])
@@ -294,6 +355,6 @@ def forged(dice: random.Random, datagram: bytes) -> bytes:
 
 
 def forged_hello(dice: random.Random, key_ids: Sequence[bytes]) -> bytes:
-    """Make a hello without a key, but often with the id of a real one."""
+    """Make the hello of somebody without a key, who has heard the id of one."""
     key_id = dice.choice(key_ids) if dice.random() < 0.8 else dice.randbytes(8)
     return bytes([wire.MAGIC, wire.VERSION, Kind.HELLO, 0, 0, 0, 0, 0]) + key_id + dice.randbytes(HELLO_BYTES - 16)

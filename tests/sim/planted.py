@@ -1,4 +1,4 @@
-"""Bugs that are put into the cores on purpose: a simulation that misses them would miss others, too."""
+"""Bugs that are put into the cores on purpose: a simulation that does not catch them would not catch others either."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 
-from gradfec_common import reassembly, wire
+from gradfec_common import decode, reassembly, wire
 from gradfec_common.codes import zfec_code
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.replay import ReplayWindow, Verdict
@@ -28,6 +28,8 @@ from gradfec_common.session.states import AwaitedState, EdgeState, TensorState
 from gradfec_common.session.tensors import Tensors
 from gradfec_common.session.timers import Timers
 from gradfec_common.session.window import NumberWindow
+from gradfec_common.symbols import LONG, Unpacked
+from gradfec_common.wire.symbol import read_headers
 
 from . import ledger
 
@@ -41,12 +43,12 @@ class Planted(NamedTuple):
 
 
 def instead(owner: Any, name: str, make: Callable[[Any], Any]) -> Callable[[], Any]:
-    """Replace an attribute with what `make` makes of the original."""
+    """Plant what `make` makes of the original in its place."""
     return lambda: mock.patch.object(owner, name, make(getattr(owner, name)))
 
 
 def _without(owner: Any, **limits: int) -> Callable[[], Any]:
-    """Give a part of the cloud other limits than the cloud claims to have."""
+    """Let a part of the cloud work with other limits than it says it has."""
 
     def make(original: Any) -> Any:
         def init(self: Any, *arguments: Any) -> None:
@@ -63,52 +65,126 @@ def _forgetful(original: Any) -> Any:
     return lambda self, number: None
 
 
-def _shifted_places(original: Any) -> Any:
-    """Recovered packets land one place further on."""
+def _recovered(change: Callable[[Any], None]) -> Callable[[Any], Any]:
+    """What a code gives back is changed: `change` gets the first packet, from its place on, of each such symbol."""
 
-    def decode(self: Any, symbols: Any, indices: Any, k: int, n: int) -> Any:
-        data = original(self, symbols, indices, k, n).copy()
-        lost = np.setdiff1d(np.arange(k), indices)
-        data[lost, wire.PLACE_BYTES - 1] += 1
-        return data
+    def make(original: Any) -> Any:
+        def decode(self: Any, symbols: Any, indices: Any, k: int, n: int) -> Any:
+            data = original(self, symbols, indices, k, n).copy()
+            for row in np.setdiff1d(np.arange(k), indices).tolist():
+                size, start = int(data[row, 0]), 1 if data[row, 0] < LONG else 2
+                if size:
+                    change(data[row, start:])
+            return data
 
-    return decode
+        return decode
+
+    return make
 
 
-def _one_bit_off(original: Any) -> Any:
-    """Recovered packets have a wrong bit."""
+def _shift_place(packet: Any) -> None:
+    """A recovered packet lands one place further on."""
+    packet[1] += 1
 
-    def decode(self: Any, symbols: Any, indices: Any, k: int, n: int) -> Any:
-        data = original(self, symbols, indices, k, n).copy()
-        data[np.setdiff1d(np.arange(k), indices), -1] ^= 1
-        return data
 
-    return decode
+def _flip_bit(packet: Any) -> None:
+    """A recovered packet has a wrong bit."""
+    packet[2] ^= 1
 
 
 def _anothers_symbols(original: Any) -> Any:
-    """A block is decoded with the symbols of the one before it."""
+    """A group is decoded with datagrams of the one before it."""
 
-    def decode(arrived: Reassembly, *rest: Any) -> Any:
-        if arrived.blocks > 1:
+    def jobs(arrived: Reassembly) -> Any:
+        if arrived.groups > 1:
             arrived.base = np.where(arrived.base > 0, arrived.base - 1, arrived.base)
-        return original(arrived, *rest)
+        return original(arrived)
 
-    return decode
+    return jobs
+
+
+def _one_k_too_small(original: Any) -> Any:
+    """A stripe with parity is decoded as if it had one data symbol fewer."""
+
+    def jobs(arrived: Reassembly) -> Any:
+        return [job._replace(k=job.k - 1) if 1 < job.k < job.n else job for job in original(arrived)]
+
+    return jobs
+
+
+def _anothers_columns(original: Any) -> Any:
+    """Each stripe of a group is decoded with the bytes of the one that begins it."""
+
+    def jobs(arrived: Reassembly) -> Any:
+        return [
+            job._replace(columns=slice(0, job.columns.stop - job.columns.start), k=job.k) for job in original(arrived)
+        ]
+
+    return jobs
+
+
+def _swapped_places(original: Any) -> Any:
+    """The first two packets of a symbol change their places."""
+
+    def unpack(symbols: Any, most: int) -> Any:
+        packets, symbol = original(symbols, most)
+        places = packets.places.copy()
+        for one in np.unique(symbol):
+            both = np.flatnonzero(symbol == one)[:2]
+            places[both] = places[both][::-1]
+        return Unpacked(packets._replace(places=places), symbol)
+
+    return unpack
+
+
+def _believes_kept(original: Any) -> Any:
+    """What is missing is counted as if no more could be there than the header says was kept."""
+
+    def decode_tensor(arrived: Reassembly, *rest: Any) -> Any:
+        decoded = original(arrived, *rest)
+        return dataclasses.replace(decoded, missing=arrived.kept - len(decoded.found.places))
+
+    return decode_tensor
+
+
+def _complete_too_early(original: Any) -> Any:
+    """A group is complete when its first stripe is whole."""
+
+    def complete(self: Reassembly) -> bool:
+        return bool((self.base >= 0).all() and (self.have >= self.k[:, 0]).all())
+
+    return property(complete)
+
+
+def _learns_from_anybody(original: Any) -> Any:
+    """A datagram whose position is taken says what its group is."""
+
+    def learn(self: Reassembly, bodies: Any) -> Any:
+        arrived, self.arrived = self.arrived, np.zeros_like(self.arrived)
+        teachers = original(self, bodies)
+        self.arrived = arrived
+        return teachers
+
+    return learn
+
+
+def _counts_datagrams(original: Any) -> Any:
+    """Of what a tensor will hold, its datagrams are counted, not their bytes."""
+    return staticmethod(lambda body: int(read_headers(np.frombuffer(body, np.uint8)[np.newaxis])["sent"][0]))
 
 
 def _always_first(original: Any) -> Any:
-    """A value that comes twice in a batch counts as the first both times."""
+    """Of what comes twice in a batch, both are the first."""
     return lambda values, below: np.ones(len(values), bool)
 
 
 def _repeated_position_is_new(original: Any) -> Any:
-    """Each batch makes the tensor forget what came before."""
+    """What has come before is forgotten when the next batch comes."""
 
-    def add(self: Reassembly, headers: Any, symbols: Any, **known: Any) -> Any:
+    def add(self: Reassembly, bodies: Any) -> Any:
         present, arrived = self.present.copy(), self.arrived.copy()
         self.present[:] = self.arrived[:] = False
-        drops = original(self, headers, symbols, **known)
+        drops = original(self, bodies)
         self.present |= present
         self.arrived |= arrived
         return drops
@@ -117,7 +193,7 @@ def _repeated_position_is_new(original: Any) -> Any:
 
 
 def _answers_twice(original: Any) -> Any:
-    """A repeated result is told again."""
+    """A result that comes again is told again."""
 
     def receive(self: InFlight, message: Any, now: float) -> Any:
         tensor = self._tensors.get(message.tensor)
@@ -144,7 +220,7 @@ def _answers_the_newest(original: Any) -> Any:
 
 
 def _never_tidied(original: Any) -> Any:
-    """Timers that are called off keep their places until their time."""
+    """The places of timers that are called off are kept until their time."""
     return lambda self, ticket: self._things.pop(ticket, None) and None
 
 
@@ -161,11 +237,11 @@ def _loses_timers(original: Any) -> Any:
 
 
 def _never_again(original: Any) -> Any:
-    """An edge that has lost the cloud asks once, and then never again."""
+    """An edge that has lost the cloud asks for it once, and no more."""
 
     def ask(self: Contact, now: float) -> Any:
         due = original(self, now)
-        if self.state in (EdgeState.LOST, EdgeState.OVER) and any(due):
+        if self.state is EdgeState.LOST and due.question:
             self._ask_at = now + 1e6
         return due
 
@@ -173,7 +249,7 @@ def _never_again(original: Any) -> Any:
 
 
 def _never_closes(original: Any) -> Any:
-    """A tensor gets no deadline from its first datagram."""
+    """A tensor has no deadline from its first datagram on."""
 
     def close_at(self: Tensors, mine: Any, number: int, when: float) -> None:
         if mine.tensors[number].arrived.received:
@@ -183,7 +259,7 @@ def _never_closes(original: Any) -> Any:
 
 
 def _one_fate_too_few(original: Any) -> Any:
-    """Only one of a batch's datagrams for an unknown session is counted."""
+    """Of a batch's datagrams for an unknown session, one is counted."""
 
     def take(self: CloudSessions, *batch: Any) -> None:
         before = self.counts["unknown_session"]
@@ -194,7 +270,7 @@ def _one_fate_too_few(original: Any) -> Any:
 
 
 def _overwrites(original: Any) -> Any:
-    """A datagram can be too short in two ways; one of them is not counted."""
+    """Of datagrams too short in two ways, one way is forgotten."""
 
     def sort_batch(batch: Any) -> Any:
         found = original(batch)
@@ -211,7 +287,7 @@ def _overwrites(original: Any) -> Any:
 
 
 def _forgets_newest(original: Any) -> Any:
-    """The newest datagram is not remembered until the next one is."""
+    """The newest datagram is not remembered, until another is."""
 
     def judge_one(self: ReplayWindow, counter: int) -> Verdict:
         return Verdict.OK if counter == self.newest else original(self, counter)
@@ -220,7 +296,7 @@ def _forgets_newest(original: Any) -> Any:
 
 
 def _one_too_narrow(original: Any) -> Any:
-    """The last place of the window counts as too old."""
+    """The last place of the window is taken for one before it."""
 
     def judge(self: ReplayWindow, counters: Any) -> Any:
         verdicts = original(self, counters)
@@ -231,7 +307,7 @@ def _one_too_narrow(original: Any) -> Any:
 
 
 def _first_of_a_batch(original: Any) -> Any:
-    """A counter that comes twice in a batch is accepted twice."""
+    """Of a counter that comes twice in a batch, both are taken."""
 
     def take_in(self: ReplayWindow, counters: Any) -> Any:
         verdicts = original(self, counters)
@@ -242,7 +318,7 @@ def _first_of_a_batch(original: Any) -> Any:
 
 
 def _says_goodbye_to_strangers(original: Any) -> Any:
-    """The cloud answers datagrams for sessions that do not exist."""
+    """Whoever names a session that there is not is told so."""
 
     def take(self: CloudSessions, batch: Any, rows: Any, headers: Any, now: float) -> None:
         if int(headers["session"][0]) not in self._sessions:
@@ -254,7 +330,7 @@ def _says_goodbye_to_strangers(original: Any) -> Any:
 
 
 def _answers_replays(original: Any) -> Any:
-    """A remembered hello is answered to any address."""
+    """A hello that is remembered is answered to whoever says it."""
 
     def read(self: Greeter, datagram: bytes, peer: Any, now: float) -> Any:
         read, bites = original(self, datagram, peer, now)
@@ -265,7 +341,7 @@ def _answers_replays(original: Any) -> Any:
 
 
 def _answers_forgeries(original: Any) -> Any:
-    """A hello with a wrong tag passes as authentic."""
+    """A hello is taken for authentic whose tag is wrong."""
 
     def read(datagram: bytes, keys: Any) -> Any:
         hello = original(datagram, keys)
@@ -277,7 +353,7 @@ def _answers_forgeries(original: Any) -> Any:
 
 
 def _costs_nothing(original: Any) -> Any:
-    """What the cloud says to an edge does not use up its credit."""
+    """What is said to an edge is not taken off what it has paid for."""
 
     def pay(self: Session, cost: int) -> bool:
         return self.credit >= cost
@@ -286,7 +362,7 @@ def _costs_nothing(original: Any) -> Any:
 
 
 def _keeps_credit(original: Any) -> Any:
-    """An edge that moves keeps its credit."""
+    """An edge that moves takes along what it has paid for."""
 
     def hear(self: Session, *heard: Any) -> Any:
         peer, credit = self.peer, self.credit
@@ -299,7 +375,7 @@ def _keeps_credit(original: Any) -> Any:
 
 
 def _moves_back(original: Any) -> Any:
-    """An old datagram moves its edge to where it came from."""
+    """An edge is where any of its datagrams came from, however old."""
 
     def hear(self: Session, batch: Any, rows: Any, *heard: Any) -> Any:
         news = original(self, batch, rows, *heard)
@@ -311,7 +387,7 @@ def _moves_back(original: Any) -> Any:
 
 @contextmanager
 def _counts_anew() -> Iterator[None]:
-    """Each epoch keeps the key of the one before, and its counters and nonces begin anew."""
+    """Counters, and so nonces, begin anew with each epoch, whose key is that of the one before."""
     nonce, nonces = Epoch.nonce, Epoch.nonces
 
     def next_epoch(self: Epoch) -> Epoch:
@@ -331,7 +407,7 @@ def _counts_anew() -> Iterator[None]:
 
 
 def _charges_forgeries(original: Any) -> Any:
-    """Forged datagrams use up a session's allowance."""
+    """What claims to be of a session uses up what it may send."""
 
     def take(self: CloudSessions, batch: Any, rows: Any, headers: Any, now: float) -> None:
         session = self._sessions.get(int(headers["session"][0]))
@@ -343,7 +419,7 @@ def _charges_forgeries(original: Any) -> Any:
 
 
 def _lets_stay(original: Any) -> Any:
-    """A session goes on although its key is removed."""
+    """Who is in stays in, though his key is removed."""
 
     def change_keys(self: CloudSessions, keys: Any) -> None:
         self._reception.change_keys(keys)
@@ -358,16 +434,33 @@ PLANTED = {
     ),
     "answers_per_session": Planted("answers are kept without bound", _without(Repeater, answers_per_session=10**6), 50),
     "reassembly_bytes": Planted("symbols are held without bound", _without(Tensors, reassembly_bytes=2**62), 50),
+    "bytes_for": Planted("datagrams are counted, not bytes", instead(Reassembly, "bytes_for", _counts_datagrams), 50),
     "pending_tensors": Planted("the back-end is asked without bound", _without(Tensors, pending_tensors=10**6), 50),
     "finished": Planted("finished tensors begin again", instead(NumberWindow, "finish", _forgetful), 20),
     "timers": Planted("timers without bound", instead(Timers, "call_off", _never_tidied), 50),
     # the wrong packet
     "recovered place": Planted(
-        "a recovered packet lands elsewhere", instead(zfec_code.ZfecCode, "decode", _shifted_places), 30
+        "a recovered packet lands elsewhere",
+        instead(zfec_code.ZfecCode, "decode", _recovered(_shift_place)),
+        30,
     ),
-    "recovered bit": Planted("a recovered packet is wrong", instead(zfec_code.ZfecCode, "decode", _one_bit_off), 30),
-    "another block": Planted(
-        "a block is decoded with another's symbols", instead(reassembly, "decode_tensor", _anothers_symbols), 10
+    "recovered bit": Planted(
+        "a recovered packet is wrong", instead(zfec_code.ZfecCode, "decode", _recovered(_flip_bit)), 30
+    ),
+    "another group": Planted(
+        "a group is decoded with another's symbols", instead(decode, "_jobs", _anothers_symbols), 10
+    ),
+    "another stripe": Planted(
+        "a stripe is decoded with another's bytes", instead(decode, "_jobs", _anothers_columns), 20
+    ),
+    "wrong k": Planted("a stripe is decoded with the wrong k", instead(decode, "_jobs", _one_k_too_small), 10),
+    "wrong place": Planted("two packets change their places", instead(decode, "unpack", _swapped_places), 10),
+    "kept": Planted("kept is believed", instead(decode, "decode_tensor", _believes_kept), 50),
+    "first stripe": Planted(
+        "a group is complete with its first stripe", instead(Reassembly, "complete", _complete_too_early), 20
+    ),
+    "lying teacher": Planted(
+        "a group is learnt from a liar", instead(Reassembly, "_learn_groups", _learns_from_anybody), 50
     ),
     # the same datagram twice
     "counts twice": Planted(
@@ -383,7 +476,7 @@ PLANTED = {
     ),
     # a timer that is lost
     "false timers": Planted(
-        "a timer that was called off fires", instead(Timers, "call_off", lambda original: lambda self, ticket: None), 5
+        "what is called off happens", instead(Timers, "call_off", lambda original: lambda self, ticket: None), 5
     ),
     "lost timers": Planted("every tenth timer is lost", instead(Timers, "add", _loses_timers), 20),
     "silent edge": Planted("an edge asks once, then never again", instead(Contact, "due", _never_again), 20),
@@ -391,9 +484,7 @@ PLANTED = {
     # the books
     "lost fate": Planted("a datagram has no fate", instead(CloudSessions, "_receive_sealed", _one_fate_too_few), 20),
     # what simulations have found
-    "two ways too short": Planted(
-        "one of two fates with the same name is lost", instead(wire, "sort_batch", _overwrites), 50
-    ),
+    "two ways too short": Planted("of two fates of a name, one is lost", instead(wire, "sort_batch", _overwrites), 50),
     # keys
     "takes twice": Planted(
         "the newest datagram is taken again", instead(ReplayWindow, "judge_one", _forgets_newest), 50
@@ -403,16 +494,16 @@ PLANTED = {
         "a datagram twice in a batch is taken twice", instead(ReplayWindow, "take_in", _first_of_a_batch), 50
     ),
     "goodbye": Planted(
-        "the cloud says goodbye to strangers", instead(CloudSessions, "_receive_sealed", _says_goodbye_to_strangers), 50
+        "strangers are said goodbye to", instead(CloudSessions, "_receive_sealed", _says_goodbye_to_strangers), 50
     ),
     "replayed hello": Planted("a replayed hello is answered", instead(Greeter, "read", _answers_replays), 50),
     "forged hello": Planted("a forged hello is answered", instead(greeter, "read_hello", _answers_forgeries), 50),
     "amplification": Planted("answers cost nothing", instead(Session, "pay", _costs_nothing), 50),
-    "credit moves": Planted("credit moves along with an edge", instead(Session, "hear", _keeps_credit), 50),
+    "credit moves": Planted("what is paid for moves along", instead(Session, "hear", _keeps_credit), 50),
     "moves back": Planted("an old datagram moves its session", instead(Session, "hear", _moves_back), 50),
-    "nonce": Planted("nonces repeat in each epoch", _counts_anew, 50),
+    "nonce": Planted("nonces come again with each epoch", _counts_anew, 50),
     "used up": Planted(
-        "forgeries use up an edge's allowance", instead(CloudSessions, "_receive_sealed", _charges_forgeries), 50
+        "forgeries use up what an edge may send", instead(CloudSessions, "_receive_sealed", _charges_forgeries), 50
     ),
-    "removed key": Planted("a session outlives its key", instead(CloudSessions, "change_keys", _lets_stay), 50),
+    "removed key": Planted("who is in stays in", instead(CloudSessions, "change_keys", _lets_stay), 50),
 }

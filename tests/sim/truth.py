@@ -1,4 +1,4 @@
-"""What the simulation knows, because it sees both ends, and what it checks after every step."""
+"""What the simulation, which sees both ends, knows to be true, and what it holds the cores to after every step."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradfec_common import reassembly, wire
+from gradfec_common import decode, reassembly, wire
+from gradfec_common.decode import DecodedTensor
+from gradfec_common.protect import Plan
+from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionOpened, Sketched
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.session.states import TensorState
 from gradfec_common.wire import Drop, Report, Result
+from gradfec_common.wire.symbol import MAX_SENT_PER_PACKET
 
 from . import bounds, nodes
 from .ledger import Ledger
@@ -22,7 +26,7 @@ from .network import Parcel
 from .nodes import POWERLESS, REFUSALS, UNDESERVED, Address
 from .swarm import Content, Swarm
 
-Places = dict[int, set[int]]  # by block: indices
+Indices = dict[int, set[int]]  # of datagrams, by group
 
 
 @dataclass
@@ -31,27 +35,59 @@ class Sent:
 
     uid: int
     content: Content
-    got: Places = field(default_factory=lambda: defaultdict(set))  # at the cloud, while it still collects
+    got: Indices = field(default_factory=lambda: defaultdict(set))  # at the cloud, while it still collects
     positions: set[int] = field(default_factory=set)  # the same, in send order
-    refused: bool = False  # the cloud has refused some of its datagrams: no room, or leaving
+    refused: bool = False  # a bound of the cloud, or a shutdown, has cost it datagrams
     decided: tuple[str, int, int] | None = None  # outcome, recovered, missing
     finished: bool = False
 
     @property
+    def plan(self) -> Plan:
+        """What the edge has done with the packets."""
+        return self.content.plan
+
+    @property
     def complete(self) -> bool:
-        """Whether every block has k symbols at the cloud."""
-        return all(len(self.got[n]) >= block.k for n, block in enumerate(self.content.encoded.plan.blocks))
+        """Whether of each group so many datagrams have come that every stripe is whole."""
+        return all(len(self.got[n]) >= stripe.k for n, group in enumerate(self.plan.groups) for stripe in group.stripes)
+
+    @property
+    def came(self) -> set[int]:
+        """The places of packets that have come themselves, in a data symbol."""
+        came = set()
+        for n, group in enumerate(self.plan.groups):
+            for stripe in group.stripes:
+                in_order, starts = stripe.packets.tolist(), stripe.packing.starts.tolist()
+                for index in self.got[n]:
+                    if index < stripe.k:
+                        came.update(in_order[starts[index] : starts[index + 1]])
+        return came
+
+    @property
+    def at_hand(self) -> set[int]:
+        """The places of packets that have come, or that parity gives back: k datagrams make a stripe whole."""
+        groups = enumerate(self.plan.groups)
+        whole = [stripe for n, group in groups for stripe in group.stripes if len(self.got[n]) >= stripe.k]
+        return self.came.union(*(stripe.packets.tolist() for stripe in whole))
 
     @property
     def bursts(self) -> int:
-        """Runs of consecutive datagrams that have not arrived."""
-        lost = [n not in self.positions for n in range(self.content.encoded.plan.sent)]
+        """Runs of consecutive datagrams that have not come."""
+        lost = [n not in self.positions for n in range(self.plan.sent)]
         return sum(now and not before for before, now in zip([False, *lost], lost, strict=False))
 
     @property
     def answer(self) -> list[list[object]]:
-        """What the back-end answers for this tensor only."""
+        """What the back-end says of this tensor and of no other."""
         return [[self.uid % 1000, f"tensor {self.uid}", 0.5]]
+
+
+class Due(NamedTuple):
+    """What the back-end is to answer to a tensor."""
+
+    answer: list[list[object]]
+    recovered: int
+    missing: int
 
 
 Touched = dict[tuple[int, int], Sent]  # by session and tensor
@@ -62,7 +98,7 @@ class Piece(NamedTuple):
 
     session: int
     tensor: int
-    block: int
+    group: int
     index: int
     position: int
 
@@ -90,7 +126,7 @@ class Cloud:
 
 @dataclass
 class Truth:
-    """Everything that was sent, and what the cloud may and must make of it."""
+    """The book of everything that was sent, and of what the cloud may and must make of it."""
 
     swarm: Swarm
     ledger: Ledger
@@ -98,10 +134,10 @@ class Truth:
     sent: dict[tuple[int, int], Sent] = field(default_factory=dict)  # by session and tensor
     pieces: dict[bytes, Piece] = field(default_factory=dict)  # by the bytes of the datagram
     lies: set[bytes] = field(default_factory=set)  # hellos of key holders who lie
-    homes: dict[bytes, set[Address]] = field(default_factory=lambda: defaultdict(set))  # of hellos: who sent them
+    homes: dict[bytes, set[Address]] = field(default_factory=lambda: defaultdict(set))  # of hellos: who has said them
     cloud: Cloud = field(default_factory=Cloud)
     keys_changed: bool = False
-    strays: int = 0  # welcomes to an address that has only replayed a hello
+    strays: int = 0  # welcomes to somebody who has only replayed a hello
 
     # --- edges ---
 
@@ -113,11 +149,10 @@ class Truth:
 
     def seal(self, session: int, number: int, first: int, datagrams: list[bytes]) -> None:
         """Note what a tensor's datagrams carry, from the one at position `first` on."""
-        headers = self.sent[session, number].content.encoded.headers[first:]
-        for header, datagram in zip(headers, datagrams, strict=False):
-            place = (int(header["block"]), int(header["index"]), int(header["position"]))
+        labels = self.sent[session, number].content.labels
+        for position, datagram in enumerate(datagrams, first):
             assert datagram not in self.pieces, "two datagrams are the same"
-            self.pieces[datagram] = Piece(session, number, *place)
+            self.pieces[datagram] = Piece(session, number, *labels[position], position)
 
     def check_result(self, sent: Sent, result: Result) -> None:
         """An answer is the one that the back-end gave for this tensor."""
@@ -126,27 +161,25 @@ class Truth:
 
     def check_report(self, sent: Sent, report: Report) -> None:
         """A report counts what has arrived."""
-        assert report.sent == sent.content.encoded.plan.sent
+        assert report.sent == sent.plan.sent
         assert 0 < report.received <= len(sent.positions), "the report counts more than has arrived"
         if not sent.refused:
             assert report.received == len(sent.positions), "the report counts less than has arrived"
             assert report.bursts == sent.bursts, "the report counts other bursts than there were"
         told = reassembly.read_map(report.arrived, report.sent)
-        assert (told is not None) == (report.received >= -(-report.sent // 8)), (
-            "a map that is not paid for, or is missing"
-        )
+        assert (told is not None) == (report.received >= -(-report.sent // 8)), "a map that is not paid for, or none"
         if told is not None:
             positions = set(np.flatnonzero(told).tolist())
             assert positions <= sent.positions and len(positions) == report.received, "the report maps other datagrams"
 
     def is_liars(self, session: int) -> bool:
-        """Return whether a session belongs to a liar."""
+        """Tell whether a session is that of a key holder who lies."""
         return self.ledger.sessions[session].hello in self.lies
 
     # --- what comes to the cloud ---
 
     def is_powerless(self, cloud: CloudSessions, parcel: Parcel, now: float) -> bool:
-        """Return whether a datagram must change nothing: it was made without a key, or it is of no use any more."""
+        """Tell whether a datagram may change nothing: nobody with a key has made it, or it is of no use any more."""
         payload = parcel.payload
         if (sealed := self.ledger.sealed.get(payload)) is not None:
             open_now = sealed.session in nodes.sessions_of(cloud)
@@ -161,7 +194,7 @@ class Truth:
         return bool(remembered) and parcel.source not in answered.values()
 
     def is_powerless_at_edge(self, hello: bytes, session: int, datagram: bytes) -> bool:
-        """Return the same for a datagram that comes to an edge with a hello at hand and a session."""
+        """Tell the same of a datagram that comes to an edge with a hello at hand, and a session."""
         if (welcomed := self.ledger.welcomes.get(datagram)) is not None:
             return welcomed.hello != hello
         sealed = self.ledger.sealed.get(datagram)
@@ -170,7 +203,7 @@ class Truth:
         return self.ledger.sessions[session].down != sealed.secret
 
     def _is_honest(self, payload: bytes) -> bool:
-        """Return whether an honest edge has made a datagram, and it has not been changed since."""
+        """Tell whether an edge that does not lie has made a datagram, and nothing has changed it since."""
         if payload in self.ledger.hellos:
             return payload not in self.lies
         sealed = self.ledger.sealed.get(payload)
@@ -179,7 +212,7 @@ class Truth:
         return self.ledger.sessions[sealed.session].up == sealed.secret and not self.is_liars(sealed.session)
 
     def before(self, cloud: CloudSessions, parcels: Iterable[Parcel]) -> Touched:
-        """Note what comes to the cloud; return the tensors that may still receive some of it."""
+        """Note what comes to the cloud; return the tensors that are still to hear of it."""
         touched: Touched = {}
         for parcel in parcels:
             self.cloud.came[parcel.source] += len(parcel.payload)
@@ -204,7 +237,7 @@ class Truth:
             if parcel.payload in waiting:
                 waiting.discard(parcel.payload)
                 self._accept(parcel, touched)
-        assert not waiting, "something was accepted that has not arrived"
+        assert not waiting, "something was accepted that has not come"
         used = sum(count for fate, count in fates.items() if fate not in (*POWERLESS, "hello", Drop.BAD_MESSAGE))
         assert used <= len(accepted), "a datagram that was not accepted was used"
         if any(fates[reason] for reason in REFUSALS):
@@ -216,14 +249,14 @@ class Truth:
         assert sum(undeserved.values()) <= dishonest, f"an honest datagram is {undeserved}"
         heard = {self.ledger.sealed[datagram].session for datagram in accepted}
         for here in (tensor.arrived for tensor in nodes.tensors_of(cloud, heard)):
-            assert here.received == int(here.present.sum()) == int(here.have.sum()), "a tensor's books disagree"
+            check_books(here)
         for (session, number), sent in touched.items():
             tensor = nodes.tensor_of(cloud, session, number)
             if tensor is None or sent.refused:
                 continue
             assert tensor.arrived.received == len(sent.positions), "a tensor counts other datagrams than have arrived"
             collecting = tensor.state is TensorState.COLLECTING
-            assert not collecting or not sent.complete, "k symbols of each block came in time, and it is not decided"
+            assert not collecting or not sent.complete, "every stripe is whole in time, and it is not decided"
 
     def _accept(self, parcel: Parcel, touched: Touched) -> None:
         """Note that a datagram was authentic and new."""
@@ -236,54 +269,58 @@ class Truth:
             self.cloud.where[session] = counter, parcel.source
         piece = self.pieces.get(parcel.payload)
         if piece is not None and (sent := touched.get((session, piece.tensor))) is not None:
-            sent.got[piece.block].add(piece.index)
+            sent.got[piece.group].add(piece.index)
             sent.positions.add(piece.position)
 
     # --- what the cloud tells its shell ---
 
     def opened(self, event: SessionOpened) -> None:
-        """A session opens only for somebody who has a key and has heard the welcome."""
+        """Only who has a key, and has heard the welcome, comes in."""
         welcomed = self.ledger.sessions[event.session]
         assert event.session not in self.cloud.opened, "a session was opened twice"
         assert self.cloud.taken[event.session], "a session was opened for somebody who has not used it"
-        assert welcomed.key in self.keys, "a session was opened under a key that the cloud does not have"
+        assert welcomed.key in self.keys, "a session was opened under a key that the cloud has not"
         assert event.edge == (self.keys[welcomed.key].label or welcomed.name), "a session has another's name"
         self.cloud.opened.add(event.session)
 
     def ended(self, event: SessionEnded) -> None:
-        """A session that has ended does not come back."""
+        """What has ended does not come back."""
         assert event.session in self.cloud.opened - self.cloud.ended, "a session ends twice, or was never open"
         if event.reason == "key removed":
             assert self.ledger.sessions[event.session].key not in self.keys, "a session ends though its key is there"
         self.cloud.ended.add(event.session)
 
-    def decided(self, event: Decided) -> Sent | None:
-        """Decode a tensor and compare it with what was sent; None for the tensor of a liar."""
-        decoded = reassembly.decode_tensor(event.arrived)
-        grid, shape = self.swarm.grid, self.swarm.shape
-        assert decoded.chi.shape == shape and np.isfinite(decoded.chi).all(), "features that no back-end could take"
+    def decided(self, event: Decided) -> Due:
+        """Decode a tensor and compare it with what was sent, unless only a liar could know what that is."""
+        decoded = decode.decode_tensor(event.arrived, self.swarm.conceal)
+        check_decoded(decoded, event.arrived, self.swarm)
         if self.is_liars(event.session):
-            return None
+            return Due([], decoded.recovered, decoded.missing)
         assert (event.session, event.tensor) in self.sent, "a tensor was decided that nobody has sent"
         sent = self.sent[event.session, event.tensor]
         assert sent.decided is None, "a tensor was decided twice"
-        plan = sent.content.encoded.plan
-        packets = grid.split(decoded.chi)
-        there = packets.any(axis=1)
-        assert (packets[there] == sent.content.packets[there]).all(), "a packet of the tensor is wrong"
+        packets, found = self.swarm.grid.split(decoded.tensor), decoded.found
+        assert (packets[found.places] == sent.content.packets[found.places]).all(), "a packet of the tensor is wrong"
         assert decoded.conflicting == 0, "packets claim the same place"
-        assert int(there.sum()) == plan.kept - decoded.missing, "missing packets are miscounted"
-        assert event.complete == (decoded.missing == 0)
-        assert sent.complete or not event.complete, "complete without k symbols of each block"
+        assert len(found.places) + decoded.missing == sent.plan.kept, "missing packets are miscounted"
+        assert not event.complete or decoded.missing == 0, "complete though packets are missing"
+        places = set(found.places.tolist())
+        assert places <= sent.at_hand, "packets are there that have not come"
+        assert sent.complete or not event.complete, "complete though a stripe is not whole"
         if not sent.refused:
-            received = sum(index < block.k for n, block in enumerate(plan.blocks) for index in sent.got[n])
-            assert event.complete == sent.complete, "k symbols of each block came in time, and it is not complete"
-            assert plan.kept == received + decoded.recovered + decoded.missing, "recovered packets are miscounted"
+            assert event.complete == sent.complete, "every stripe is whole in time, and it is not complete"
+            assert places == sent.at_hand, "packets are not there that have come"
+            assert set(found.places[found.recovered].tolist()) == places - sent.came, "other packets are recovered"
+        protected = {place for n, stripe in sent.plan.stripes if n > stripe.k for place in stripe.packets.tolist()}
+        assert set(found.places[found.protected].tolist()) == places & protected, "other packets are protected"
         sent.decided = ("complete" if event.complete else "partial", decoded.recovered, decoded.missing)
-        return sent
+        return Due(sent.answer, decoded.recovered, decoded.missing)
 
     def finished(self, event: Finished) -> None:
-        """Compare the last record of a tensor with what has arrived."""
+        """Check a tensor's last record against what has arrived."""
+        packets, datagrams = event.packets, event.datagrams
+        assert datagrams["received"] + datagrams["lost"] == datagrams["sent"], "datagrams without exactly one fate"
+        assert min(*packets.values(), *datagrams.values()) >= 0, "less than nothing"
         sent = self.sent.get((event.session, event.tensor))
         if sent is None:
             assert self.is_liars(event.session), "a tensor was finished that nobody has sent"
@@ -291,30 +328,36 @@ class Truth:
         assert not sent.finished, "a tensor was finished twice"
         sent.finished = True
         self.check_result(sent, event.result)
+        assert (packets["total"], datagrams["sent"]) == (sent.plan.total, sent.plan.sent)
+        assert packets["dropped_by_plan"] == len(sent.plan.dropped), "packets without exactly one fate"
+        assert (event.result.outcome, packets["recovered"], packets["missing"]) == sent.decided, "another record"
+        assert datagrams["parity"] <= sent.plan.parity, "more parity than was sent"
         if not sent.refused:
-            assert event.packets["received"] == len(sent.positions), "a record counts other datagrams than have arrived"
+            assert datagrams["received"] == len(sent.positions), "a record counts other datagrams than have arrived"
+            heard = [group.n - group.shape.most_k for n, group in enumerate(sent.plan.groups) if sent.got[n]]
+            assert datagrams["parity"] == sum(heard), "a record counts other parity than was heard of"
 
     def sketched(self, event: Sketched) -> None:
-        """A sketch is whole and belongs to its tensor."""
+        """A sketch is whole, and of the tensor that it was sent for."""
         grid = self.swarm.grid
         assert event.sketch.fates.shape == event.sketch.importance.shape == (grid.count,)
         if not self.is_liars(event.session):
             sketch = self.sent[event.session, event.tensor].content.sketch
-            assert all(map(np.array_equal, event.sketch, sketch)), "a sketch differs from the one that was sent"
+            assert all(map(np.array_equal, event.sketch, sketch)), "a sketch is another than was sent"
 
     # --- what the cloud says ---
 
     def check_reply(
         self, datagram: bytes, to: Address, hellos: Counter[tuple[bytes, Address]], forgotten: int, now: float
     ) -> None:
-        """An address gets an answer only after it has sent something authentic and new, and never more bytes than that.
+        """Only who has said something that is authentic and new gets a word, and not more bytes than that had.
 
-        `hellos` are those of the batch at hand, to be answered once each; the cloud has forgotten `forgotten` others.
+        `hellos` are those of the batch at hand, each to be answered once; so many the cloud has forgotten.
         """
         book, size = self.cloud, len(datagram)
         book.went[to] += size
         if (welcomed := self.ledger.welcomes.get(datagram)) is not None:
-            assert hellos[welcomed.hello, to], "a welcome to an address that has not sent this hello"
+            assert hellos[welcomed.hello, to], "a welcome to somebody who has not said this hello"
             hellos[welcomed.hello, to] -= 1
             assert size <= len(welcomed.hello), "a welcome is longer than its hello"
             answers = book.greeted[welcomed.hello]
@@ -328,10 +371,10 @@ class Truth:
                 book.where.setdefault(session, (-1, to))
         else:
             sealed = self.ledger.sealed.get(datagram)
-            assert sealed is not None, "the cloud sends something that nobody has sealed"
+            assert sealed is not None, "the cloud says what nobody has sealed"
             session = sealed.session
             assert self.ledger.sessions[session].down == sealed.secret, "an answer is sealed for another edge"
-            assert book.taken[session], "a message to an edge that has not used its session"
+            assert book.taken[session], "a word to an edge that has not used its session"
             message = wire.read_message(sealed.body)
             if isinstance(message, Result) and not self.is_liars(session):
                 assert (session, message.tensor) in self.sent, "an answer goes to an edge that has not sent the tensor"
@@ -344,7 +387,7 @@ class Truth:
     # --- bounds ---
 
     def check_cloud(self, cloud: CloudSessions, owed: int, now: float) -> None:
-        """Check cheap bounds, after every step."""
+        """Cheap bounds, after every step."""
         limits, tensors, book = cloud.limits, cloud.tensors, self.cloud
         ended = sum(count for fate, count in tensors.items() if fate != "opened")
         assert tensors["opened"] == ended + cloud.open_tensors, "a tensor without exactly one fate"
@@ -353,17 +396,17 @@ class Truth:
         assert cloud.held_bytes <= limits.reassembly_bytes, "more bytes are held than the limit"
         pending = max(limits.pending_tensors, limits.sessions)
         assert owed <= pending, "more tensors are with the back-end than the limit"
-        for places, waiting in nodes.timer_places_of(cloud):
-            assert places <= bounds.places_for(waiting), "more timers than there are tensors and answers to wait for"
+        timers = bounds.timers_for(cloud.open_tensors + cloud.unacknowledged)
+        assert nodes.timers_of(cloud) <= timers, "more timers than there are tensors and answers to wait for"
         greetings, addresses = nodes.greetings_of(cloud)
         assert greetings <= limits.greetings and addresses <= limits.addresses, "more hellos are kept than the limit"
-        assert book.ended.isdisjoint(sessions), "a session goes on after its end"
+        assert book.ended.isdisjoint(sessions), "a session goes on that has ended"
         of_key = Counter(session.key.id for session in sessions.values())
         assert max(of_key.values(), default=0) <= limits.sessions_per_key, "more sessions of a key than the limit"
         self._check_shares(cloud)
         per_s, burst = self._allowed(cloud)
         for number, session in sessions.items():
-            assert session.key.id in self.keys, "a session goes on after its key is removed"
+            assert session.key.id in self.keys, "a session goes on whose key is removed"
             assert session.is_open == (number in book.opened), "a session is used before it is"
             assert session.peer == book.where[number][1], "a session is not where its newest datagram came from"
             assert session.credit >= 0
@@ -380,7 +423,7 @@ class Truth:
             assert held <= limits.sketch_bytes, "more of a sketch is held than the limit"
 
     def _check_shares(self, cloud: CloudSessions) -> None:
-        """Check that no session gets more than an equal share."""
+        """No session comes to hold more than an equal share."""
         book, limits, sessions = self.cloud, cloud.limits, nodes.sessions_of(cloud)
         edges = {number for number, session in sessions.items() if session.is_open}
         sharing = len(edges & book.edges) or 1  # ever since the last look
@@ -400,23 +443,39 @@ class Truth:
         return per_s, max(limits.tensors_per_session * count, self.ledger.burst)
 
     def check_times(self, cloud: CloudSessions, now: float) -> None:
-        """Check, after the timers, that no tensor is collected beyond its time."""
+        """When the timers have been handled, no tensor is collected beyond its time."""
         for tensor in nodes.tensors_of(cloud, nodes.sessions_of(cloud)):
             if tensor.state is not TensorState.CLOSED:
                 assert tensor.first_at + cloud.deadline_s > now, "a tensor is collected beyond its deadline"
                 assert tensor.closes_at > now, "a tensor is not closed in time"
 
     def check_size(self, cloud: CloudSessions) -> None:
-        """Check costly bounds, now and then: nothing in the core grows beyond what its limits allow."""
+        """Costly bounds, now and then: nothing in the core grows beyond what follows from its limits."""
         limits, grid = cloud.limits, self.swarm.grid
         elements, array_bytes = bounds.census(cloud)
         assert elements <= bounds.most_elements(limits, cloud.counts["hello"]), "more is kept than the limits allow for"
-        most = bounds.most_array_bytes(limits, grid, wire_max_sent(grid.count), self.ledger.window)
+        most = bounds.most_array_bytes(limits, MAX_SENT_PER_PACKET * grid.count, self.ledger.window)
         assert array_bytes <= most, "larger arrays are kept than the limits allow for"
         known = {thing for thing in bounds.walk(cloud) if isinstance(thing, tuple) and thing in self.cloud.came}
         assert known <= self.cloud.paid.keys(), "state is kept for an address that has sent nothing authentic"
 
 
-def wire_max_sent(count: int) -> int:
-    """Return the most symbols that a tensor of `count` packets may have."""
-    return min(reassembly.MAX_SENT_PER_PACKET * count, wire.MAX_SYMBOLS)
+def check_books(here: Reassembly) -> None:
+    """What is written of a tensor agrees with itself."""
+    known = here.base >= 0
+    assert here.received == int(here.present.sum()) == int(here.have.sum()), "a tensor's books disagree"
+    assert (here.have[known] > 0).all(), "a group is known of which nothing has arrived"
+    assert not here.have[~known].any() and (here.have <= here.n).all(), "a group has datagrams that there are not"
+    assert int(here.n.sum()) <= here.sent, "groups have more datagrams than were sent"
+
+
+def check_decoded(decoded: DecodedTensor, arrived: Reassembly, swarm: Swarm) -> None:
+    """Whatever was sent, by whomever: a back-end can take the features, and the counts are possible."""
+    grid, places = swarm.grid, decoded.found.places
+    assert decoded.tensor.shape == swarm.shape and np.isfinite(decoded.tensor).all(), "features that no back-end takes"
+    assert len(np.unique(places)) == len(places) and (places < grid.count).all(), "packets are there twice, or nowhere"
+    gaps = np.setdiff1d(np.arange(grid.count), places)
+    assert (grid.split(decoded.tensor)[gaps] == swarm.fill).all(), "a gap is not filled"
+    assert decoded.recovered == int(decoded.found.recovered.sum()) <= len(places)
+    assert 0 <= decoded.missing == max(arrived.kept - len(places), 0), "missing packets are miscounted"
+    assert decoded.conflicting >= 0

@@ -12,8 +12,8 @@ NOW = 1_000_000.0
 
 
 def frame(name="kitchen", session=1, number=0, at=NOW, outcome="complete", **changes):
-    packets = {"received": 80, "lost": 20, "recovered": 12, "missing": 3}
-    values = {"bursts": 5, "latency_ms": 100.0, "stages_ms": {"decode": 4.0}, "packets": packets} | changes
+    counts = {"packets": {"recovered": 12, "missing": 3}, "datagrams": {"received": 80, "lost": 20}}
+    values = counts | {"bursts": 5, "latency_ms": 100.0, "stages_ms": {"decode": 4.0}} | changes
     return Frame(name, session, number, at, outcome, [(285, "Egyptian_cat", 0.6)], **values)
 
 
@@ -38,10 +38,18 @@ def test_figures_are_means_over_frames_and_shares_of_datagrams():
     assert (found.loss, found.burst, found.recovered, found.missing) == (0.2, 4.0, 12.0, 3.0)
 
 
+def test_losses_are_counted_in_datagrams_and_what_became_of_them_in_packets():
+    bucket = Bucket(NOW)
+    bucket.add(frame(packets={"recovered": 55, "missing": 11}, datagrams={"received": 18, "lost": 6}, bursts=2))
+    bucket.add(frame(packets={"recovered": 45, "missing": 9}, datagrams={"received": 22, "lost": 2}, bursts=2))
+    found = figures([bucket], 2.0)
+    assert (found.loss, found.burst) == (8 / 48, 2.0)
+    assert (found.recovered, found.missing) == (50.0, 10.0)
+
+
 def test_a_timeout_counts_as_a_frame_but_has_no_latency_and_what_is_not_known_counts_as_none():
     bucket = Bucket(NOW)
-    unknown = dict.fromkeys(("received", "lost", "recovered", "missing"))
-    bucket.add(frame(outcome="timeout", latency_ms=None, packets=unknown, bursts=0))
+    bucket.add(frame(outcome="timeout", latency_ms=0.0, packets={"total": 60}, datagrams={"sent": 20}, bursts=0))
     found = figures([bucket], 2.0)
     assert (found.frames, found.unanswered) == (1, 1)
     assert (found.latency_ms, found.loss, found.burst, found.recovered, found.stages_ms) == (None,) * 4 + ({},)

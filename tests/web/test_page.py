@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from tests.web.live import PATIENCE_S, LivePage, free_port
-from tests.web.world import Camera, picture_of_noise, status
+from tests.web.world import DATAGRAMS, Camera, picture_of_noise, status
 
 from gradfec_common.cells import Cell
 from gradfec_web.view import Edge
@@ -173,6 +173,8 @@ def test_the_page_fills_with_what_the_cloud_tells_and_moves(tab, cloud):
     expect(page.locator(".ranks")).to_contain_text("Only the edge knows")
     assert page.get_by_role("img", name=re.compile("over .*: .* now, .* to")).count() == 5
     assert page.locator(".nicegui-echart svg path").count() > 20
+    lost = page.locator(".frames tbody tr").first.locator("td").nth(4)
+    assert 0 < int(lost.text_content()) < DATAGRAMS
     first = page.locator(".frames tbody tr").first.locator("td").first
     number = int(first.text_content())
     expect(first).not_to_have_text(str(number))

@@ -13,6 +13,7 @@ from gradfec_common.cells import Cell
 from gradfec_web.view import Edge, Frame, Picture, Status
 
 CHANNELS, GROUPS = 256, 8
+DATAGRAMS = CHANNELS * GROUPS // 8
 ANSWERS = {
     "Egyptian_cat": [(285, "Egyptian_cat", 0.62), (281, "tabby", 0.21), (282, "tiger_cat", 0.11)],
     "espresso": [(967, "espresso", 0.87), (504, "coffee_mug", 0.06), (968, "cup", 0.04)],
@@ -42,7 +43,7 @@ def picture_of_noise(rng: np.random.Generator) -> str:
 
 
 class Camera:
-    """One edge's frames under FEC_A_B with A half, over a link that loses in bursts."""
+    """One edge's frames under FEC_50_50, eight packets in a datagram, over a link that loses in bursts."""
 
     def __init__(self, name: str, session: int, loss: float = 0.2, seed: int = 0, role: str = "cloud") -> None:
         self.name, self.session, self.loss, self.role = name, session, loss, role
@@ -62,7 +63,7 @@ class Camera:
         kept[np.argsort(matters.ravel())[total // 2 :]] = True
         loss = float(np.clip(rng.normal(self.loss, 0.07), 0.0, 0.9))
         lost = rng.random(total) < loss
-        arrived = total - round(total * loss)
+        gone = round(DATAGRAMS * loss)
         cells = np.where(kept, np.where(lost, Cell.RECOVERED, Cell.PROTECTED), Cell.DROPPED)
         failed = kept & lost & (np.arange(total) % 16 < max(0, round((loss - 0.28) * 60)))
         cells[failed] = Cell.UNRECOVERED
@@ -88,14 +89,11 @@ class Camera:
             packets={
                 "total": total,
                 "dropped_by_plan": total // 2,
-                "parity": total // 2,
-                "sent": total,
-                "received": arrived,
-                "lost": total - arrived,
                 "recovered": int((cells == Cell.RECOVERED).sum()),
                 "missing": int(failed.sum()),
             },
-            bursts=max(1, round((total - arrived) / rng.uniform(2.5, 4))),
+            datagrams={"sent": DATAGRAMS, "parity": DATAGRAMS // 2, "received": DATAGRAMS - gone, "lost": gone},
+            bursts=max(1, round(gone / rng.uniform(2.5, 4))),
             latency_ms=sum(stages.values()) + rng.uniform(20, 60),
             stages_ms=stages,
             source="photos/cat.jpg" if self.role == "edge" else "",

@@ -47,14 +47,14 @@ CHARTS = (
     ),
     Chart(
         "Loss",
-        "% of everything sent",
+        "% of the datagrams sent",
         lambda of: {"lost": None if of.loss is None else 100 * of.loss},
         lambda v: percent(None if v is None else v / 100),
         ("--lost",),
     ),
     Chart(
         "Burst length",
-        "lost in a row, on average",
+        "datagrams lost in a row, on average",
         lambda of: {"in a row": of.burst},
         lambda v: number(v, 1),
         ("--c4",),

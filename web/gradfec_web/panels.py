@@ -70,7 +70,7 @@ class EdgeTable:
             "here": past.edge.connected,
             "chosen": chosen,
             "state": words.state(past.edge, now),
-            "answer": words.sure_answer(last.top5) if last else "no frame yet",
+            "answer": words.sure_answer(last.answer) if last else "no frame yet",
             "fps": words.number(recent.fps, 1),
             "latency": words.with_unit(recent.latency_ms, "ms"),
             "loss": words.percent(recent.loss),
@@ -85,9 +85,9 @@ class Tiles:
         with box("dl", "tiles"):
             self._fps, self._frames = self._tile("Frames a second", "")
             self._latency, _ = self._tile("Latency", words.LATENCY.get(role, ""))
-            self._loss, _ = self._tile("Loss", "of everything that was sent, data and parity")
-            self._burst, _ = self._tile("Burst", "how many are lost in a row, on average")
-            self._recovered, _ = self._tile("Recovered", "packets a frame: lost, then recovered from parity")
+            self._loss, _ = self._tile("Loss", "of the datagrams sent; each carries packets or parity")
+            self._burst, _ = self._tile("Burst", "datagrams lost in a row, on average")
+            self._recovered, _ = self._tile("Recovered", "packets a frame: lost, computed back from parity")
             self._missing, _ = self._tile("Missing", "packets a frame: sent, and lost for good")
 
     def _tile(self, name: str, meaning: str) -> tuple[Text, Text]:
@@ -119,7 +119,7 @@ class LastAnswer:
                 self._bands = Text("figcaption", words.BANDS, "note")
             self._first = Text("p", "", "first")
             self._outcome = Text("p", "", "note")
-            with box("ol", "top5"):
+            with box("ol", "answers"):
                 self._lines = [self._line() for _ in range(ANSWERS)]
             Text("p", words.CONFIDENCE, "note")
 
@@ -134,14 +134,14 @@ class LastAnswer:
         """Show the newest photograph with its answer, or the newest answer if there is no photograph."""
         picture, frame = past.seen(), past.frames[-1]
         shown = picture or frame
-        session, number, top5 = shown.session, shown.number, shown.top5
+        session, number, answer = shown.session, shown.number, shown.answer
         outcome = next((f.outcome for f in past.frames if (f.session, f.number) == (session, number)), "")
-        self._first.put(words.answer(top5))
+        self._first.put(words.answer(answer))
         self._outcome.put(f"Frame {number}: {words.OUTCOMES.get(outcome, outcome)}".rstrip(": "))
         for place, (item, label, score, bar) in enumerate(self._lines):
-            item.set_visibility(place < len(top5))
-            if place < len(top5):
-                _, name, share = top5[place]
+            item.set_visibility(place < len(answer))
+            if place < len(answer):
+                name, share = answer[place]
                 label.put(words.label(name))
                 score.put(words.percent(share))
                 bar.style(f"width: {100 * min(max(share, 0.0), 1.0):.0f}%")
@@ -287,7 +287,7 @@ class LastFrames:
             "number": frame.number,
             "ago": words.span(now - frame.at),
             "source": frame.source,
-            "answer": words.sure_answer(frame.top5),
+            "answer": words.sure_answer(frame.answer),
             "outcome": frame.outcome,
             "lost": words.number(frame.datagrams.get("lost")),
             "bursts": words.number(frame.bursts),

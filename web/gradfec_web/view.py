@@ -43,7 +43,7 @@ class Frame:
     number: int  # of the tensor
     at: float  # Unix time
     outcome: str  # complete, partial or timeout
-    top5: list[tuple[int, str, float]]  # class index, label, score; empty without an answer
+    answer: list[tuple[str, float]]  # label and score, best first; empty without an answer
     packets: dict[str, int]  # as in the results files; what is not known is left out
     datagrams: dict[str, int]  # likewise
     bursts: int  # runs of consecutive lost datagrams
@@ -64,7 +64,7 @@ class Picture:
     cells: str  # base64 of (channels * groups,) uint8 of Cell, channel by channel
     importance: str = ""  # base64 of (channels * groups,) uint8, 255 for the most important; empty if unknown
     photograph: str = ""  # base64 of a JPEG; only on the edge's page, or if it sends thumbnails
-    top5: list[tuple[int, str, float]] = field(default_factory=list)
+    answer: list[tuple[str, float]] = field(default_factory=list)  # as a frame's
 
 
 Record = Status | Frame | Picture

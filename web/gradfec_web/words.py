@@ -8,7 +8,7 @@ from gradfec_common.cells import Cell
 from gradfec_common.keys import INSECURE_WARNING
 from gradfec_web.view import Edge, Status
 
-Top5 = Sequence[tuple[int, str, float]]  # class index, label, score
+Lines = Sequence[tuple[str, float]]  # label and score
 
 NONE = "–"  # for an unknown number
 
@@ -96,14 +96,14 @@ def span(seconds: float) -> str:
     return f"{max(int(seconds), 0)}\N{NO-BREAK SPACE}s"
 
 
-def answer(top5: Top5) -> str:
-    """Write the best answer."""
-    return label(top5[0][1]) if top5 else "no answer"
+def answer(lines: Lines) -> str:
+    """Write the first of some answers."""
+    return label(lines[0][0]) if lines else "no answer"
 
 
-def sure_answer(top5: Top5) -> str:
-    """Write the best answer, with the network's confidence."""
-    return f"{answer(top5)}, {percent(top5[0][2], 0)}" if top5 else answer(top5)
+def sure_answer(lines: Lines) -> str:
+    """Write the first of some answers, and how sure the network is of it."""
+    return f"{answer(lines)}, {percent(lines[0][1], 0)}" if lines else answer(lines)
 
 
 def label(name: str) -> str:

@@ -60,11 +60,12 @@ def visit(
     patience_s: float = PATIENCE_S,
 ) -> Visit:
     """Open a session, send `pings` pings, and leave."""
-    hello = new_hello(cut.id, ROWS, "gradfec doctor", preferred_cipher())
+    hello = new_hello(cut, ROWS, "gradfec doctor", preferred_cipher())
     with socket.socket(family, socket.SOCK_DGRAM) as opened:
         try:
             opened.connect(address)  # so that the kernel reports if nobody listens there
-            return Caller(opened, EdgeSession(hello, key, os.urandom, time.monotonic(), LIMITS)).call(pings, patience_s)
+            session = EdgeSession(hello, cut.network.head, key, os.urandom, time.monotonic(), LIMITS)
+            return Caller(opened, session).call(pings, patience_s)
         except ConnectionRefusedError:
             return Visit(failure="nothing listens there")
         except OSError as error:

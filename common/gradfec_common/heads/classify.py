@@ -13,6 +13,7 @@ from gradfec_common.heads.head import Plain
 
 BEST = 5
 MAX_LABEL_BYTES = 256
+NAME = "classify"
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,11 @@ class Classes:
         return [[*one] for one in self.best]
 
     def record(self) -> dict[str, Plain]:
-        """Return `top5`."""
-        return {"top5": [{"class_index": index, "label": label, "score": score} for index, label, score in self.best]}
+        """Return the classes under `top5`."""
+        return {
+            "head": NAME,
+            "top5": [{"class_index": index, "label": label, "score": score} for index, label, score in self.best],
+        }
 
     def lines(self) -> list[tuple[str, float]]:
         """Return (label, score) of each class."""
@@ -40,14 +44,15 @@ class Classify:
 
     classes: int
 
-    name = "classify"
+    name = NAME
+    no_answer = Classes(())
 
     def answer(self, output: npt.NDArray[np.float32], labels: Sequence[str]) -> Classes:
         """Return the five likeliest of (classes,) probabilities; ValueError where one is not finite."""
         if not np.isfinite(output).all():
             raise ValueError("the network overflows on its features")
-        best = np.argsort(-output, kind="stable")[:BEST]
-        return Classes(tuple((int(index), labels[index], float(output[index])) for index in best))
+        best = np.argsort(-output, kind="stable")[:BEST].tolist()
+        return Classes(tuple((index, _label(index, labels), float(output[index])) for index in best))
 
     def read(self, untrusted: Plain) -> Classes:
         """Read at most five [class index, label, score]; ValueError for anything else."""
@@ -66,3 +71,7 @@ class Classify:
         if type(score) is not float or not math.isfinite(score):
             raise ValueError("not a score")
         return index, label, score
+
+
+def _label(index: int, labels: Sequence[str]) -> str:
+    return labels[index] if index < len(labels) else f"class {index}"

@@ -15,19 +15,28 @@ class Answer(Protocol):
     """What the network says of one tensor."""
 
     def packed(self) -> Plain:
-        """Return it as the result message carries it."""
+        """Return it as the result message carries it: `wire.MAX_ANSWER_BYTES` in msgpack at most."""
 
     def record(self) -> dict[str, Plain]:
-        """Return its members in a frame's record."""
+        """Return its entries in a frame's record, `head` among them."""
 
     def lines(self) -> list[tuple[str, float]]:
         """Return (label, score from 0 to 1) for people to look at, best first."""
 
 
 class Head(Protocol):
-    """Turns outputs into answers. `name` is the head's name in manifests and records."""
+    """Turns outputs into answers. `name` is the head's name in manifests and records.
 
-    name: str
+    `no_answer` is what the records of frames hold for which no answer came.
+    """
+
+    @property
+    def name(self) -> str:
+        """The head's name."""
+
+    @property
+    def no_answer(self) -> Answer:
+        """An answer that says nothing."""
 
     def answer(self, output: npt.NDArray[np.float32], labels: Sequence[str]) -> Answer:
         """Return the answer in one tensor's `output`, whose classes are called `labels`.

@@ -87,7 +87,8 @@ class Cut:
 class Network:
     """A network: its `layers`, the input first and the output last, what it is fed, and what its answers are.
 
-    `title` is its name for people. Layers name their inputs, and stand after them.
+    `title` is its name for people. Layers name their inputs, and stand after them. `labels` names the list of its
+    classes' names, if the cloud has one.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Network:
     layers: tuple[Layer, ...]
     preprocess: Preprocess
     head: Head
+    labels: str = ""
 
     @property
     def input(self) -> Layer:

@@ -86,4 +86,4 @@ def _layers() -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-RESNET50 = Network("resnet50", "ResNet-50", _layers(), PREPROCESS, Classify(CLASSES))
+RESNET50 = Network("resnet50", "ResNet-50", _layers(), PREPROCESS, Classify(CLASSES), labels="imagenet")

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.errors import UsageError
+from gradfec_common.heads import Answer, Head
 from gradfec_common.keys import Entropy
+from gradfec_common.networks import Cut
 from gradfec_common.replay import Verdict
 from gradfec_common.seal import UNSEALED, Opener, Sealer
 from gradfec_common.session.contact import Contact
@@ -54,12 +56,18 @@ class EdgeSession:
     """The edge's end of the protocol."""
 
     def __init__(
-        self, hello: Hello, key: HandshakeKey, entropy: Entropy, now: float, limits: EdgeLimits | None = None
+        self,
+        hello: Hello,
+        head: Head,
+        key: HandshakeKey,
+        entropy: Entropy,
+        now: float,
+        limits: EdgeLimits | None = None,
     ) -> None:
-        """Look for a cloud that has the key; `entropy` gives random bytes."""
+        """Look for a cloud that has the key; `head` reads its answers, and `entropy` gives random bytes."""
         self.limits = limits or EdgeLimits()
         self.counts: Counter[str] = Counter()  # datagrams received, by kind or drop reason
-        self._wanted, self._key, self._entropy = hello, key, entropy
+        self._wanted, self._head, self._key, self._entropy = hello, head, key, entropy
         self._handshake: EdgeHandshake | None = None
         self._renew_at = now  # when the next hello is a new one
         self._session: _Session | None = None
@@ -226,15 +234,28 @@ class EdgeSession:
             case Bye():
                 if self._contact.goodbye():
                     self._events.append(LinkLost(leaving=True))
-            case Result() | Report():
-                drop, news = self._tensors.receive(message, now)
+            case Result():
+                answer = self._read(message)
+                if answer is None:
+                    return Drop.BAD_MESSAGE.value
+                drop, news = self._tensors.receive_result(message, answer, now)
                 self._events += news
+                self._hear(self._session, now)
+            case Report():
+                drop, closed = self._tensors.receive_report(message)
+                self._events += closed
                 self._hear(self._session, now)
             case Pong():
                 self._hear(self._session, now)
             case _:
                 return Drop.UNEXPECTED.value
         return message.kind.name.lower() if drop is None else drop.value
+
+    def _read(self, result: Result) -> Answer | None:
+        try:
+            return self._head.read(result.answer)
+        except Exception:  # any head may be plugged in: whatever it raises, the message is of no use
+            return None
 
     def _enter(self, established: Established, welcome: Welcome, now: float) -> None:
         """Begin a session. Nothing that an older session awaits will be answered: the cloud may not even know it."""
@@ -260,9 +281,9 @@ class EdgeSession:
         self._events.append(Connected(session.number, session.deadline_s, fresh))
 
 
-def new_hello(split: int, rows: int, name: str, cipher: Cipher) -> Hello:
+def new_hello(cut: Cut, rows: int, name: str, cipher: Cipher) -> Hello:
     """Return what an edge asks for; UsageError for a name that no hello can carry."""
     text = name.encode(errors="replace")
     if len(text) > wire.MAX_TEXT_BYTES:
         raise UsageError(f"the name has {len(text)} bytes, more than {wire.MAX_TEXT_BYTES}: use a shorter --name")
-    return Hello(cipher, split, rows, text.decode())
+    return Hello(cipher, cut.network.digest, cut.id, rows, text.decode())

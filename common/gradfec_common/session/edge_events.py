@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradfec_common.heads import Answer
 from gradfec_common.wire import Report, Result
 
 
@@ -57,11 +58,12 @@ class Answered:
 
     tensor: int
     result: Result
+    answer: Answer  # what the network's head read in the result
 
 
 @dataclass(frozen=True)
 class Closed:
-    """The edge awaits nothing more for a tensor, once for each; `result` is None where no answer came in time.
+    """The edge awaits nothing more for a tensor, once for each; without `result` and `answer` if none came in time.
 
     `sent` counts its symbols that were sealed: not all, where the edge gave up before the rest.
     """
@@ -70,6 +72,7 @@ class Closed:
     result: Result | None
     report: Report | None
     sent: int
+    answer: Answer | None = None
 
 
 Event = Connected | LinkLost | Refused | Answered | Closed

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from gradfec_common.heads import Answer
+from gradfec_common.networks import Cut
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.sketch import Sketch
 from gradfec_common.wire import Result
@@ -45,6 +47,7 @@ class Decided:
     arrived: Reassembly
     complete: bool
     waited_s: float  # since its first datagram
+    cut: Cut
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Finished:
     packets: dict[str, int]
     datagrams: dict[str, int]
     result: Result
+    answer: Answer
     latency_s: float  # from its first datagram to its answer
     bursts: int  # runs of consecutive datagrams that were lost
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from gradfec_common.heads import Answer
 from gradfec_common.session.edge_events import Answered, Closed, EdgeLimits
 from gradfec_common.session.states import AWAITED, AwaitedEvent, AwaitedState, after
 from gradfec_common.wire import Ack, Drop, Report, Result
@@ -17,6 +18,7 @@ class Awaited:
     closes_at: float
     state: AwaitedState = AwaitedState.UNANSWERED
     result: Result | None = None
+    answer: Answer | None = None
     report: Report | None = None
     sent: int = 0  # symbols that were sealed
 
@@ -65,29 +67,35 @@ class InFlight:
             tensor.sent += symbols
         return tensor is not None
 
-    def receive(self, message: Result | Report, now: float) -> tuple[Drop | None, list[Answered | Closed]]:
-        """Acknowledge a result or report and keep the first of each; return why it is of no use, if so, and news."""
-        number = message.tensor
+    def receive_result(self, result: Result, answer: Answer, now: float) -> tuple[Drop | None, list[Answered | Closed]]:
+        """Acknowledge a result and keep the first one; return why it is of no use, if so, and news."""
+        tensor = self._tensor_of(result.tensor, self._results, AwaitedEvent.RESULT)
+        if isinstance(tensor, Drop):
+            return tensor, []
+        tensor.result, tensor.answer = result, answer
+        tensor.closes_at = now + self._limits.report_timeout_s
+        return None, [Answered(result.tensor, result, answer), *self._closed(result.tensor)]
+
+    def receive_report(self, report: Report) -> tuple[Drop | None, list[Closed]]:
+        """Acknowledge a report and keep the first one; return why it is of no use, if so, and news."""
+        tensor = self._tensor_of(report.tensor, self._reports, AwaitedEvent.REPORT)
+        if isinstance(tensor, Drop):
+            return tensor, []
+        tensor.report = report
+        return None, self._closed(report.tensor)
+
+    def _tensor_of(self, number: int, acknowledged: list[int], event: AwaitedEvent) -> Awaited | Drop:
+        """Acknowledge what came for a tensor and return the tensor, or why this is of no use."""
         if number >= self._next_number:
-            return Drop.UNEXPECTED, []
-        (self._results if isinstance(message, Result) else self._reports).append(number)
+            return Drop.UNEXPECTED
+        acknowledged.append(number)
         tensor = self._tensors.get(number)
         if tensor is None:
-            return Drop.LATE, []
-        event = AwaitedEvent.RESULT if isinstance(message, Result) else AwaitedEvent.REPORT
+            return Drop.LATE
         if not tensor.may(event):
-            return Drop.DUPLICATE, []
+            return Drop.DUPLICATE
         tensor.move(event)
-        news: list[Answered | Closed] = []
-        if isinstance(message, Result):
-            tensor.result = message
-            tensor.closes_at = now + self._limits.report_timeout_s
-            news.append(Answered(number, message))
-        else:
-            tensor.report = message
-        if tensor.state is AwaitedState.CLOSED:
-            news.append(self._close(number))
-        return None, news
+        return tensor
 
     def give_up_overdue(self, now: float, *, tell: bool) -> list[Closed]:
         """Close the tensors whose time is over, and `tell` the cloud that it need not work on them any more."""
@@ -108,10 +116,13 @@ class InFlight:
         starts = range(0, max(len(results), len(reports)), step)
         return [Ack(results[start : start + step], reports[start : start + step]) for start in starts]
 
+    def _closed(self, number: int) -> list[Closed]:
+        return [self._close(number)] if self._tensors[number].state is AwaitedState.CLOSED else []
+
     def _give_up(self, number: int) -> Closed:
         self._tensors[number].move(AwaitedEvent.GIVE_UP)
         return self._close(number)
 
     def _close(self, number: int) -> Closed:
         tensor = self._tensors.pop(number)
-        return Closed(number, tensor.result, tensor.report, tensor.sent)
+        return Closed(number, tensor.result, tensor.report, tensor.sent, tensor.answer)

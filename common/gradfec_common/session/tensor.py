@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from gradfec_common.heads import Answer
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.events import Finished
@@ -24,6 +26,7 @@ class Tensor:
     timer: int = NEVER  # closes it
     state: TensorState = TensorState.COLLECTING
     result: Result | None = None
+    answer: Answer | None = None  # which `result` says
     latency_s: float = 0.0  # from `first_at` to `result`
     report: Report | None = None
 
@@ -38,6 +41,7 @@ class SessionTensors:
 
     session: int
     edge: str
+    cut: Cut
     grid: PacketGrid
     window: NumberWindow
     tensors: dict[int, Tensor] = field(default_factory=dict)
@@ -56,10 +60,11 @@ class SessionTensors:
     def record(self, number: int) -> Finished:
         """Return what there is to tell of a finished tensor."""
         tensor = self.tensors[number]
-        assert tensor.result is not None and tensor.report is not None, "FINISHED has both"  # noqa: S101
-        result, report = tensor.result, tensor.report
+        result, answer, report = tensor.result, tensor.answer, tensor.report
+        assert result is not None and answer is not None and report is not None, "FINISHED has all"  # noqa: S101
         packets, datagrams = packet_counts(tensor.arrived, result), datagram_counts(tensor.arrived, report)
-        return Finished(self.edge, self.session, number, packets, datagrams, result, tensor.latency_s, report.bursts)
+        latency_s, bursts = tensor.latency_s, report.bursts
+        return Finished(self.edge, self.session, number, packets, datagrams, result, answer, latency_s, bursts)
 
 
 def report_on(number: int, arrived: Reassembly) -> Report:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from gradfec_common.heads import Answer
 from gradfec_common.reassembly import Reassembly, judge
 from gradfec_common.session.effects import Bite, Deliver, Effect
 from gradfec_common.session.events import CloudLimits, Decided, GivenUp
@@ -55,7 +56,7 @@ class Tensors:
     def begin(self, session: Session) -> None:
         """Give a session its share: its edge uses it."""
         window = NumberWindow(self._limits.tensor_window)
-        self._sessions[session.id] = SessionTensors(session.id, session.edge, session.grid, window)
+        self._sessions[session.id] = SessionTensors(session.id, session.edge, session.cut, session.grid, window)
 
     def end(self, session: int) -> list[Effect]:
         """Let go of a session and its tensors; what was answered stays recorded."""
@@ -187,16 +188,17 @@ class Tensors:
         mine.pending += 1
         self._pending += 1
         arrived = tensor.arrived
-        return [Decided(mine.session, number, arrived.handed_over(), arrived.complete, now - tensor.first_at)]
+        waited_s = now - tensor.first_at
+        return [Decided(mine.session, number, arrived.handed_over(), arrived.complete, waited_s, mine.cut)]
 
-    def answer(self, decided: Decided, result: Result, now: float) -> list[Effect]:
-        """Take back the answer for a decided tensor; nothing comes of it where nobody waits for it any more."""
+    def answer(self, decided: Decided, result: Result, answer: Answer, now: float) -> list[Effect]:
+        """Take back the answer for a decided tensor, which `result` says; drop it if its edge does not await it."""
         mine = self._take_back(decided)
         if mine is None:
             return []
         tensor = mine.tensors[decided.tensor]
         tensor.move(TensorEvent.ANSWER)
-        tensor.result, tensor.latency_s = result, now - tensor.first_at
+        tensor.result, tensor.answer, tensor.latency_s = result, answer, now - tensor.first_at
         return [Deliver(mine.session, result, now), *self._finish_if_done(mine, decided.tensor)]
 
     def fail(self, decided: Decided) -> None:

@@ -12,10 +12,13 @@ import msgpack
 
 from gradfec_common.wire.drops import Drop
 
+DIGEST_BYTES = 16  # of a network
 MAX_TEXT_BYTES = 256
 MAX_MAP_BYTES = 1024  # of a report's map of what arrived: it must fit a datagram
 MAX_PART_BYTES = 1024  # of a sketch
 MAX_PADDING_BYTES = 1024
+MAX_ANSWER_BYTES = 1024  # of an answer in msgpack: a result must fit a datagram
+MAX_ANSWER_DEPTH = 4  # lists and maps inside each other
 OUTCOMES = ("complete", "partial")
 
 
@@ -40,7 +43,8 @@ class Hello:
 
     kind: ClassVar[MessageKind] = MessageKind.HELLO
     cipher: int
-    split: int
+    model: bytes  # the digest of its network
+    cut: int
     rows: int
     name: str
 
@@ -88,7 +92,7 @@ class Result:
     kind: ClassVar[MessageKind] = MessageKind.RESULT
     tensor: int
     outcome: str  # one of OUTCOMES
-    top5: list[list[Any]]  # [class index, label, score], best first
+    answer: Any  # as the head packs it: plain data, which the edge's head reads
     recovered: int
     missing: int
     stages_ms: dict[str, float]
@@ -183,14 +187,17 @@ def _are_tensors(value: Any) -> bool:
     return type(value) is list and all(map(_is_uint(32), value))
 
 
-def _are_answers(value: Any) -> bool:
-    return type(value) is list and len(value) <= 5 and all(map(_is_answer, value))
+def is_answer(value: Any) -> bool:
+    """Return whether a result can carry a value: finite plain data, not too deep, and short enough."""
+    return _is_plain(value, MAX_ANSWER_DEPTH) and len(msgpack.packb(value)) <= MAX_ANSWER_BYTES
 
 
-def _is_answer(value: Any) -> bool:
-    if type(value) is not list or len(value) != 3:
-        return False
-    return _is_uint(16)(value[0]) and _is_text(value[1]) and _is_number(value[2])
+def _is_plain(value: Any, depth: int) -> bool:
+    if type(value) is list:
+        return depth > 0 and all(_is_plain(item, depth - 1) for item in value)
+    if type(value) is dict:
+        return depth > 0 and all(type(key) is str and _is_plain(item, depth - 1) for key, item in value.items())
+    return value is None or type(value) in (bool, int, str, bytes) or _is_number(value)
 
 
 def _are_stages(value: Any) -> bool:
@@ -200,7 +207,8 @@ def _are_stages(value: Any) -> bool:
 # What each field of a control message may hold; a name means the same in every message that has it.
 IS_VALID: dict[str, Callable[[Any], bool]] = {
     "cipher": _is_uint(8),
-    "split": _is_uint(16),
+    "model": lambda value: type(value) is bytes and len(value) == DIGEST_BYTES,
+    "cut": _is_uint(16),
     "rows": _is_uint(16),
     "name": _is_text,
     "deadline_ms": _is_uint(32),
@@ -208,7 +216,7 @@ IS_VALID: dict[str, Callable[[Any], bool]] = {
     "detail": _is_text,
     "tensor": _is_uint(32),
     "outcome": lambda value: value in OUTCOMES,
-    "top5": _are_answers,
+    "answer": is_answer,
     "recovered": _is_uint(16),
     "missing": _is_uint(16),
     "stages_ms": _are_stages,

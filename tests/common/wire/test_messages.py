@@ -42,7 +42,7 @@ MESSAGES = st.one_of(
         st.dictionaries(st.text(max_size=12), SCORES, max_size=5),
     ),
     st.builds(Report, U32, U16, U16, U16, st.binary(max_size=40)),
-    st.builds(SketchPart, U32, U8, U8, U8, st.binary(max_size=40)),
+    st.builds(SketchPart, U32, U8, U8, st.binary(max_size=40)),
     st.builds(Ack, st.lists(U32, max_size=50), st.lists(U32, max_size=50)),
 )
 EXAMPLES = [
@@ -55,7 +55,7 @@ EXAMPLES = [
     Report(9, 11, 4, 2, b"\xc8\x20"),
     Ack([1, 2**32 - 1], []),
     Bye(),
-    SketchPart(9, 4, 2, 1, b"half of it"),
+    SketchPart(9, 1, 2, b"half of it"),
 ]
 MESSAGES_NAMED = pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: message.kind.name)
 
@@ -177,7 +177,8 @@ def test_a_message_with_a_mistyped_value_is_bad(kind, key, value):
         (MessageKind.ACK, "results", [2**32 - 1]),
         (MessageKind.REPORT, "arrived", bytes(1024)),
         (MessageKind.SKETCH, "data", bytes(1024)),
-        (MessageKind.SKETCH, "index", 2**8 - 1),
+        (MessageKind.SKETCH, "part", 2**8 - 1),
+        (MessageKind.SKETCH, "parts", 2**8 - 1),
     ],
 )
 def test_the_largest_value_of_each_width_is_good_and_one_more_is_bad(kind, key, value):
