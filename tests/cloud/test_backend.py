@@ -49,7 +49,7 @@ def test_cut_anywhere_the_halves_are_the_whole(weights, expected, name):
 
 
 def test_cut_at_the_input_the_back_end_is_the_uncut_network(uncut, expected):
-    assert_same_predictions(uncut(normalise(IMAGES, RESNET50.preprocess, RESNET50.preprocess)), expected)
+    assert_same_predictions(uncut(normalise(IMAGES, RESNET50.preprocess)), expected)
 
 
 def test_every_batch_size_is_served_by_one_trace_from_another_thread(back_end, chi, expected):

@@ -14,14 +14,14 @@ def test_normalise_is_exactly_keras_preprocess_input():
     images = np.random.default_rng(1).integers(0, 256, (3, 224, 224, 3), np.uint8)
     expected = keras.applications.resnet50.preprocess_input(images.astype(np.float32))
     for batch, keras_batch in ((images, expected), (images[0], expected[0])):
-        ours = normalise(batch, RESNET50.preprocess, RESNET50.preprocess)
+        ours = normalise(batch, RESNET50.preprocess)
         assert ours.dtype == np.float32
         np.testing.assert_array_equal(ours, keras_batch)
 
 
 @pytest.mark.parametrize("size", [(224, 224), (480, 640), (640, 480), (1, 1), (100, 2000)])
 def test_a_frame_of_any_size_becomes_224_pixels_square(size):
-    image = to_input(np.full((*size, 3), (10, 20, 30), np.uint8), RESNET50.preprocess, RESNET50.preprocess)
+    image = to_input(np.full((*size, 3), (10, 20, 30), np.uint8), RESNET50.preprocess)
     assert (image.shape, image.dtype) == ((224, 224, 3), np.uint8)
     assert image.flags["C_CONTIGUOUS"]
     np.testing.assert_array_equal(image, np.broadcast_to(np.uint8([30, 20, 10]), image.shape))  # BGR -> RGB
@@ -31,7 +31,7 @@ def test_the_whole_frame_is_kept_without_cropping():
     frame = np.zeros((480, 640, 3), np.uint8)
     frame[:, :320, 0] = 255  # left half blue
     frame[240:, :, 2] = 200  # lower half red
-    image = to_input(frame, RESNET50.preprocess, RESNET50.preprocess)
+    image = to_input(frame, RESNET50.preprocess)
     assert (image[:, :110, 2] == 255).all() and (image[:, 114:, 2] == 0).all()
     assert (image[:110, :, 0] == 0).all() and (image[114:, :, 0] == 200).all()
 
@@ -39,7 +39,7 @@ def test_the_whole_frame_is_kept_without_cropping():
 def test_resizing_is_bicubic():
     frame = np.random.default_rng(2).integers(0, 256, (227, 227, 3), np.uint8)
     expected = cv2.cvtColor(cv2.resize(frame, (224, 224), interpolation=cv2.INTER_CUBIC), cv2.COLOR_BGR2RGB)
-    np.testing.assert_array_equal(to_input(frame, RESNET50.preprocess, RESNET50.preprocess), expected)
+    np.testing.assert_array_equal(to_input(frame, RESNET50.preprocess), expected)
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,13 @@ def test_resizing_is_bicubic():
 )
 def test_what_is_no_frame_is_refused(frame):
     with pytest.raises(ValueError, match="a frame is uint8"):
-        to_input(frame, RESNET50.preprocess, RESNET50.preprocess)
+        to_input(frame, RESNET50.preprocess)
 
 
 def test_a_network_says_its_own_side_order_means_and_scale():
     preprocess = Preprocess(side=8, order="rgb", means=(127.0, 127.0, 1.0), scale=1 / 128)
-    image = to_input(np.full((5, 9, 3), (10, 20, 30), np.uint8), RESNET50.preprocess, preprocess)
+    image = to_input(np.full((5, 9, 3), (10, 20, 30), np.uint8), preprocess)
     assert image.shape == (8, 8, 3)
-    ours = normalise(image, RESNET50.preprocess, preprocess)
+    ours = normalise(image, preprocess)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours[0, 0], [(30 - 127) / 128, (20 - 127) / 128, (10 - 1) / 128], rtol=1e-6)

@@ -186,10 +186,10 @@ def test_the_saliency_network_gives_a_finite_logit_for_each_tile_even_where_a_ch
 
 def test_scores_of_a_batch_are_those_of_its_images_one_by_one(best, chi):
     proxy = Proxy(best, SPLIT)
-    forms = proxy(normalise(IMAGES, RESNET50.preprocess, RESNET50.preprocess), chi).numpy()
+    forms = proxy(normalise(IMAGES, RESNET50.preprocess), chi).numpy()
     assert forms.shape == (2, 8, 256, 256)
     for n in range(2):
-        form = proxy(normalise(IMAGES[n : n + 1], RESNET50.preprocess, RESNET50.preprocess), chi[n : n + 1]).numpy()
+        form = proxy(normalise(IMAGES[n : n + 1], RESNET50.preprocess), chi[n : n + 1]).numpy()
         np.testing.assert_allclose(forms[n : n + 1], form, rtol=1e-3, atol=1e-6)
     scores, form = proxy.rank(forms)
     assert form is forms
@@ -207,7 +207,7 @@ def test_the_papers_proxy_sums_its_map_of_the_image_over_each_packet(paper, chi)
     model = element_model(SPLIT)
     for weight in model.weights:
         weight.assign(paper.arrays[weight.path])
-    maps = model(normalise(IMAGES, RESNET50.preprocess, RESNET50.preprocess), training=False).numpy()
+    maps = model(normalise(IMAGES, RESNET50.preprocess), training=False).numpy()
     assert maps.shape == (2, *SPLIT.shape)
     assert maps.min() == 0 < maps.max()
     found = ProxyModel(paper, SPLIT)(IMAGES, chi).scores

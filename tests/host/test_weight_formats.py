@@ -84,7 +84,7 @@ def write_legacy(path, layers):
 
 @pytest.mark.parametrize("name", KERAS_FILES)
 def test_what_keras_saves_is_read_back_under_keras_names(files, model, name):
-    read = formats.open_arrays(files / name, RESNET50, RESNET50)
+    read = formats.open_arrays(files / name, RESNET50)
     assert read.keys() == set(NAMES)
     for variable in model.variables:
         np.testing.assert_array_equal(read[variable.path](), variable.value.numpy())

@@ -349,6 +349,6 @@ def test_a_home_that_cannot_be_written_is_one_error(monkeypatch, tmp_path):
 def test_a_network_whose_weights_nobody_publishes_must_be_given_a_file(home, cached):
     other = dataclasses.replace(RESNET50, name="resnet50-tuned", title="My ResNet")
     with pytest.raises(GradfecError, match=r"no weights of My ResNet at .*resnet50-tuned-imagenet\.npz, and no way"):
-        ensure_weights(RESNET50, other)
+        ensure_weights(other)
     with pytest.raises(GradfecError, match=r"no weights of My ResNet are known here: .*resnet50-tuned\.tsv"):
-        ensure_weights(RESNET50, other, cached.path)
+        ensure_weights(other, cached.path)

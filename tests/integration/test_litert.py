@@ -27,17 +27,14 @@ COARSE = np.random.default_rng(5).integers(0, 256, (3, 7, 7, 3), np.uint8).repea
 @pytest.fixture(scope="module")
 def images(photographs):
     """Three photographs (3, 224, 224, 3), and noise."""
-    real = [
-        to_input(cv2.imread(str(path)), RESNET50.preprocess, RESNET50.preprocess)
-        for path in sorted(photographs.iterdir())[:3]
-    ]
+    real = [to_input(cv2.imread(str(path)), RESNET50.preprocess) for path in sorted(photographs.iterdir())[:3]]
     return np.stack([*real, *COARSE])
 
 
 @pytest.fixture(scope="module")
 def expected(resnet50, images):
     """What Keras's own model answers: (6, 1000) probabilities."""
-    return resnet50.predict(normalise(images, RESNET50.preprocess, RESNET50.preprocess), verbose=0)
+    return resnet50.predict(normalise(images, RESNET50.preprocess), verbose=0)
 
 
 @pytest.mark.parametrize("name", ["input_layer", "conv1_conv", "conv1_bn", DEFAULT_CUT, "avg_pool"])
@@ -108,7 +105,7 @@ from gradfec_host.weights import open_weights
 from gradfec_edge.frontend import load_front_end
 from gradfec_edge.importance import make_estimator
 split = named_cut({DEFAULT_CUT!r})
-weights = open_weights(RESNET50, named_network("resnet50"))
+weights = open_weights(named_network("resnet50"))
 proxy = make_estimator("proxy", split, PacketGrid(split.shape), np.random.default_rng(0))
 features = load_front_end("litert", split, weights, proxy)(np.zeros((224, 224, 3), np.uint8))
 print(features.scores.shape, load_back_end("litert", split, weights)(features.chi[np.newaxis]).shape)

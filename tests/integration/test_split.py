@@ -38,9 +38,9 @@ def test_front_end_and_back_end_answer_as_the_uncut_network(
     differences, quantised_differs, count = [], 0, 0
     while count < IMAGES and (frame := source.next_frame(1.0)) is not None:
         count += 1
-        image = to_input(frame.image, RESNET50.preprocess, RESNET50.preprocess)
+        image = to_input(frame.image, RESNET50.preprocess)
         chi = front_end(image).chi
-        whole = uncut(normalise(image, RESNET50.preprocess, RESNET50.preprocess)[np.newaxis])[0]
+        whole = uncut(normalise(image, RESNET50.preprocess)[np.newaxis])[0]
         answer = back_end(chi[np.newaxis])[0]
         assert answer.argmax() == whole.argmax(), frame.source
         differences.append(float(np.abs(answer - whole).max()))

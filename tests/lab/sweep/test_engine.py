@@ -131,9 +131,7 @@ def run(folder: Path, count: int, store: Store, constant: Iterable[bytes] = ()) 
         progress[0] += share
 
     todo = [name for name in names if name not in store.records]
-    Engine(store, scores, model, cases, constant=constant).run(
-        Photographs(folder, RESNET50.preprocess, RESNET50.preprocess), todo, advance
-    )
+    Engine(store, scores, model, cases, constant=constant).run(Photographs(folder, RESNET50.preprocess), todo, advance)
     return model, scores, progress[0]
 
 
@@ -174,7 +172,7 @@ def test_only_what_is_missing_is_asked_when_points_are_added(tmp_path: Path) -> 
             yield sent(subject).case("two", 2, at_hand(8), "zero", CONCEAL["zero"])
 
         Engine(store, ToyScores([], GRID), model, more).run(
-            Photographs(tmp_path / "images", RESNET50.preprocess, RESNET50.preprocess), [*known], lambda share: None
+            Photographs(tmp_path / "images", RESNET50.preprocess), [*known], lambda share: None
         )
         assert sum(model.batches) == 3 * 2
         for name, answers in known.items():
@@ -191,9 +189,7 @@ def test_broken_and_tiny_images_are_skipped_and_named_and_count_as_done(tmp_path
     with Store(tmp_path / "out", {}) as store:
         progress: list[float] = []
         Engine(store, ToyScores([], GRID), ToyModel(), cases).run(
-            Photographs(images, RESNET50.preprocess, RESNET50.preprocess),
-            ["000.png", "001.png", "broken.png"],
-            progress.append,
+            Photographs(images, RESNET50.preprocess), ["000.png", "001.png", "broken.png"], progress.append
         )
         assert sum(progress) == pytest.approx(3)
         assert [*store.skipped([*store.records])] == ["broken.png"]
@@ -205,6 +201,6 @@ def test_an_image_with_nothing_left_to_ask_keeps_its_numbers(tmp_path: Path) -> 
     with Store(tmp_path / "out", {}) as store:
         store.add(name, Record({REFERENCE: [3]}))
         engine = Engine(store, ToyScores([], GRID), ToyModel(), lambda subject: [], lambda subject: {"x": 0.5})
-        engine.run(Photographs(images, RESNET50.preprocess, RESNET50.preprocess), [name], lambda share: None)
+        engine.run(Photographs(images, RESNET50.preprocess), [name], lambda share: None)
         assert store.records[name].numbers == {"x": 0.5}
         assert store.records[name].answers == {REFERENCE: [3]}

@@ -58,7 +58,7 @@ def test_a_point_is_what_the_same_losses_make_of_the_tensor_on_the_real_path(
     lines = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
     losses = Losses(3, 2, GRID.count)
     losses.load(out / "losses.npz", [("iid", 0.2), ("iid", 0.5)])
-    photographs = Photographs(images, RESNET50.preprocess, RESNET50.preprocess)
+    photographs = Photographs(images, RESNET50.preprocess)
     coding = coding_of(CUT, GRID.rows, codec, policy, fec, None if packets == "fit" else int(packets))
     zero = make_concealment("zero", CUT, {})
     for number, name in enumerate(photographs.names):

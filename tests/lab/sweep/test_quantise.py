@@ -67,7 +67,7 @@ def test_the_answers_are_those_to_what_the_quantiser_makes_of_the_features(
     install(monkeypatch, model)
     assert sweep("--images", images, "--out", tmp_path / "out").exit_code == 0
     lines = [json.loads(line) for line in (tmp_path / "out" / "answers.jsonl").read_text().splitlines()]
-    photographs, zero = Photographs(images, RESNET50.preprocess, RESNET50.preprocess), make_concealment("zero", CUT, {})
+    photographs, zero = Photographs(images, RESNET50.preprocess), make_concealment("zero", CUT, {})
     for line in lines:
         image = photographs.read(line["image"])
         assert image is not None

@@ -81,7 +81,7 @@ def write_images(folder: Path, count: int) -> Path:
 
 def targets_of(folder: Path, images: Path, /, elements: bool = False, **others: Any) -> Targets:
     """Open a cache of targets for all the images of a folder."""
-    photographs = Photographs(images, RESNET50.preprocess, RESNET50.preprocess)
+    photographs = Photographs(images, RESNET50.preprocess)
     names = shuffled(photographs.names)
     settings = {"images": digest(names), "count": len(names), "split": SPLIT.name, "rows": ROWS, "score": "logit"}
     return Targets(folder, photographs, names, Settings(**(settings | {"elements": elements} | others)))
