@@ -474,7 +474,9 @@ PLANTED = {
         "a symbol of an earlier batch counts again", instead(Reassembly, "add", _repeated_position_is_new), 50
     ),
     # the answer
-    "answers twice": Planted("a repeated answer is told again", instead(InFlight, "receive_result", _answers_twice), 50),
+    "answers twice": Planted(
+        "a repeated answer is told again", instead(InFlight, "receive_result", _answers_twice), 50
+    ),
     "another's answer": Planted(
         "an answer goes to another tensor", instead(Tensors, "answer", _answers_the_newest), 20
     ),
