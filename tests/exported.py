@@ -10,6 +10,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
+from tests.common.answers import HEAD, TIGER_CAT
 
 from gradfec_cloud.counts import Snapshot
 from gradfec_cloud.metrics import CloudMetrics
@@ -44,7 +45,7 @@ class Cloud:
         packets = {"total": 100, "dropped_by_plan": 20, "recovered": 10, "missing": 5}
         datagrams = {"sent": 55, "parity": 15, "received": 35, "lost": 20}
         result = Result(0, "partial", [], 10, 5, {"decode": 3.0})
-        self.metrics.finished(Finished("kitchen", 1, 0, packets, datagrams, result, 0.12, 9))
+        self.metrics.finished(Finished("kitchen", 1, 0, packets, datagrams, result, TIGER_CAT, 0.12, 9))
 
 
 class Edge:
@@ -55,7 +56,7 @@ class Edge:
         self.registry = new_registry("edge", runtime="litert")
         self.metrics = of_edge.EdgeMetrics(self.registry, lambda: {"door": self.now}, insecure=False)
         self.camera = self.metrics.camera("door")
-        self.journal = Journal(None, lambda record: None)
+        self.journal = Journal(None, HEAD, lambda story: None)
 
     def end(self, *, answered: bool = True, missing: int = 5) -> None:
         """End the story of a frame: of its 100 packets, 20 are dropped, 10 recovered, and some missing."""
@@ -64,7 +65,7 @@ class Edge:
         self.journal.sent(0, frame(), plan, {"encode": 3.0}, Weights(plan, scores / scores.sum()))
         result = Result(0, "partial" if missing else "complete", [], 10, missing, {}) if answered else None
         if result:
-            self.journal.answered(Answered(0, result))
+            self.journal.answered(Answered(0, result, TIGER_CAT))
         report = Report(0, 50, 35, 9) if answered else None
         self.camera.ended(self.journal.closed(Closed(0, result, report, 50)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,9 +28,9 @@ from gradfec_host.console import (
 from gradfec_host.runtimes import LITERT, choose_runtime
 
 if TYPE_CHECKING:
+    from gradfec_cloud.catalogue import Catalogue
     from gradfec_cloud.inference import Inference, Inferred
-    from gradfec_common.conceal import Concealment
-    from gradfec_common.networks import Cut
+    from gradfec_common.networks import Network
     from gradfec_host.weights import WeightStore
 
 EXAMPLES = """\b
@@ -51,8 +51,9 @@ Exit codes: 0 stopped as asked; 1 something outside failed; 2 a wrong option.
 @click.option(
     "--split",
     default="conv2_block1_add",
-    metavar="LAYER",
-    help="Last layer that runs on the edges; the cloud runs the rest.",
+    metavar="LAYERS",
+    help="Last layer that runs on the edges; the cloud runs the rest. Several, separated by commas: each edge chooses "
+    "one of them.",
 )
 @click.option(
     "--fill",
@@ -115,20 +116,18 @@ def main(
     import contextlib
 
     from gradfec_cloud.access import key_source
+    from gradfec_cloud.catalogue import Catalogue, named_cuts
     from gradfec_cloud.daemon import CloudOptions, run_cloud
     from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port, small_buffer_hint
     from gradfec_common.codes import CODES
-    from gradfec_common.conceal import make_concealment
-    from gradfec_common.networks import full_name, named_cut
-    from gradfec_host.learned import learned_for
+    from gradfec_common.networks import full_name
     from gradfec_host.results import ResultsFile
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
     from gradfec_web.shown import PageOptions
 
     log = logs.configure("gradfec-cloud", log_format, log_level)
-    cut = named_cut(split)
-    conceal = make_concealment(fill, cut, learned_for(cut))
+    catalogue = Catalogue.of(named_cuts(split), fill)
     runtime = choose_runtime(runtime)
     read_keys = key_source(key_file, keys, insecure=insecure)
     known = read_keys()  # fail early
@@ -139,7 +138,7 @@ def main(
         if port.receive_buffer_bytes < RECEIVE_BUFFER_BYTES:
             log.warning(small_buffer_hint(port.receive_buffer_bytes), event="small_buffer")
         settings: dict[str, object] = {
-            "split": full_name(cut),
+            "split": ", ".join(map(full_name, catalogue.cuts)),
             "runtime": runtime,
             "fill": fill,
             "codes": [code.name for code in CODES.values()],
@@ -155,10 +154,10 @@ def main(
         shown = {name: str(value) for name, value in settings.items()}
         page = PageOptions(web, "cloud", str(listen), shown, insecure) if web else None
         live = not prints_on_terminal(results)
-        options = CloudOptions(cut, deadline_ms / 1000, metrics, read_keys, settings, live, page, runtime)
+        options = CloudOptions(catalogue.cuts, deadline_ms / 1000, metrics, read_keys, settings, live, page, runtime)
         with show_progress() as fetching:
-            store = ensure_weights(cut.network, weights, fetching)
-        load_now = partial(load, runtime, cut, store, conceal)
+            stores = {network: ensure_weights(network, weights, fetching) for network in catalogue.networks}
+        load_now = partial(load, runtime, catalogue, stores)
         totals = run_cloud(options, port, file, load_now, log)
     if as_json:
         click.echo(json.dumps(totals))
@@ -167,28 +166,19 @@ def main(
 
 
 def load(
-    runtime: str, cut: Cut, weights: WeightStore, conceal: Concealment, deliver: Callable[[list[Inferred]], None]
+    runtime: str,
+    catalogue: Catalogue,
+    weights: Mapping[Network, WeightStore],
+    deliver: Callable[[list[Inferred]], None],
 ) -> Inference:
-    """Load the back-end and start inference on it."""
-    from gradfec_cloud.backend import load_back_end
+    """Load the back-ends and start inference on them."""
+    from gradfec_cloud.catalogue import answer_at
     from gradfec_cloud.decoding import Decoder
     from gradfec_cloud.inference import MAX_BATCH, Inference
-    from gradfec_cloud.labels import labels_of
     from gradfec_cloud.priority import let_network_first
     from gradfec_cloud.workers import WORKERS
-    from gradfec_cloud.workers.pool import BackEndName
 
     let_network_first()  # also the threads that are started from here
-    name = BackEndName(cut.network.name, cut.name)
     max_batch = 1 if runtime == LITERT else MAX_BATCH  # LiteRT gains nothing by a batch, which only delays every answer
-    loaders = {name: partial(load_back_end, runtime, cut, weights, max_batch)}
-    workers = partial(WORKERS["local"], loaders)
-    head, labels = cut.network.head, labels_of(cut.network)
-    return Inference(
-        workers,
-        lambda decided: name,
-        Decoder(conceal),
-        lambda decided, output: head.answer(output, labels),
-        deliver,
-        max_batch=max_batch,
-    )
+    workers = partial(WORKERS["local"], catalogue.loaders(runtime, weights, max_batch))
+    return Inference(workers, Decoder(catalogue.concealments), answer_at, deliver, max_batch=max_batch)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
@@ -59,7 +59,7 @@ WHY_NOT_READY = {
 class CloudOptions:
     """What the user asked for."""
 
-    cut: Cut
+    cuts: Sequence[Cut]
     deadline_s: float
     metrics: Endpoint | None
     read_keys: Callable[[], Keys]
@@ -80,7 +80,7 @@ class CloudDaemon:
         metrics = CloudMetrics(self.registry, lambda: ask(self._loop, self.snapshot))
         self._keyring = Keyring(options.read_keys, metrics, log)
         sketches, keys = options.page is not None, self._keyring.keys
-        self.sessions = CloudSessions(options.cut, options.deadline_s, keys, os.urandom, sketches=sketches)
+        self.sessions = CloudSessions(options.cuts, options.deadline_s, keys, os.urandom, sketches=sketches)
         self.watch = Watch(options.page)
         self._status = EdgesStatus()
         self._journal = Journal(results, self._keyring, metrics, log)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from gradfec_common.conceal import Concealment
 from gradfec_common.decode import DecodedTensor, decode_tensor
-from gradfec_common.reassembly import Reassembly
+from gradfec_common.networks import Cut
+from gradfec_common.session.events import Decided
 from gradfec_host.runtimes import cores
 
 
 class Decoder:
     """Decodes tensors, one at a time. The stripes of a tensor share a thread for each core: zfec releases the GIL."""
 
-    def __init__(self, conceal: Concealment) -> None:
-        """Fill the gaps of each tensor by `conceal`."""
-        self._conceal = conceal
+    def __init__(self, concealments: Mapping[Cut, Concealment]) -> None:
+        """Fill the gaps of the tensors of each cut by its concealment."""
+        self._concealments = concealments
         self._threads = ThreadPoolExecutor(cores(), "decoder")
 
-    def decode(self, arrived: Reassembly) -> DecodedTensor:
+    def decode(self, decided: Decided) -> DecodedTensor:
         """Erasure-decode, dequantise and conceal a tensor."""
-        return decode_tensor(arrived, self._conceal, self._threads.map)
+        return decode_tensor(decided.arrived, self._concealments[decided.cut], self._threads.map)
 
     def close(self) -> None:
         """Stop the threads."""

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from gradfec_cloud.decoding import Decoder
 from gradfec_cloud.turns import Turns
 from gradfec_cloud.workers.leases import Ending, Leases
-from gradfec_cloud.workers.pool import BackEndName, Batch, GiveBack, Outputs, Workers
+from gradfec_cloud.workers.pool import Batch, GiveBack, Outputs, Workers, back_end_name
 from gradfec_common.decode import Found
 from gradfec_common.heads import Answer
+from gradfec_common.networks import Cut
 from gradfec_common.session.events import Decided
 from gradfec_common.wire import MAX_ANSWER_BYTES, is_answer
 
@@ -62,9 +63,8 @@ class Inference:
     def __init__(
         self,
         open_workers: Callable[[GiveBack], Workers],
-        back_end_of: Callable[[Decided], BackEndName],
         decoder: Decoder,
-        answer: Callable[[Decided, NDArray[np.float32]], Answer],
+        answer: Callable[[Cut, NDArray[np.float32]], Answer],
         deliver: Callable[[list[Inferred]], None],
         *,
         max_batch: int = MAX_BATCH,
@@ -74,7 +74,7 @@ class Inference:
 
         `answer` turns the network's output for one tensor into an answer; any exception means that there is none.
         """
-        self._back_end_of, self._decoder, self._answer_of, self._deliver = back_end_of, decoder, answer, deliver
+        self._decoder, self._answer_of, self._deliver = decoder, answer, deliver
         self._max_batch, self._lease_s = max_batch, lease_s
         self._waiting: Turns[Inferred] = Turns()
         self._leases: Leases[_Leased] = Leases(lease_s, self._on_given_up)
@@ -89,7 +89,7 @@ class Inference:
 
     def submit(self, decided: Decided) -> None:
         """Queue a tensor. The protocol core limits how many wait."""
-        self._waiting.put(decided.session, Inferred(decided), self._back_end_of(decided))
+        self._waiting.put(decided.session, Inferred(decided), back_end_name(decided.cut))
 
     def forget(self, session: int) -> list[Decided]:
         """Remove and return the waiting tensors of a session that has ended."""
@@ -126,7 +126,7 @@ class Inference:
         """Return a tensor's features (H, W, C), or None and note the error."""
         start = time.perf_counter()
         try:
-            tensor = self._decoder.decode(one.decided.arrived)
+            tensor = self._decoder.decode(one.decided)
         except Exception as error:
             one.error = error
             return None
@@ -148,7 +148,7 @@ class Inference:
         try:
             # n x (H, W, C) -> (n, H, W, C), without a copy where there is one
             stacked = np.stack(features) if len(features) > 1 else features[0][np.newaxis]
-            self._workers.start(Batch(number, self._back_end_of(batch[0].decided), stacked, self._lease_s))
+            self._workers.start(Batch(number, back_end_name(batch[0].decided.cut), stacked, self._lease_s))
         except Exception as error:
             self._on_given_back(number, error)
 
@@ -178,7 +178,7 @@ class Inference:
             return
         for one, output in pairs:
             try:
-                one.answer = sendable(self._answer_of(one.decided, output))
+                one.answer = sendable(self._answer_of(one.decided.cut, output))
             except Exception as error:
                 one.error = error
             one.stages_ms = {stage: round(ms, 3) for stage, ms in {**one.stages_ms, "back_end": back_end_ms}.items()}

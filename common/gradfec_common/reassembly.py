@@ -182,13 +182,15 @@ class Reassembly:
 
     def _add_expected(self, bodies: Bytes, headers: Headers) -> Counter[Drop]:
         """Take in bodies for which `_are_expected` holds."""
+        drops: Counter[Drop] = Counter()
+        if not len(bodies):  # they may have another length than those of the tensor
+            return drops
         group = headers["group"].astype(np.intp)
         row = self.base[group] + headers["index"]
         position = headers["position"].astype(np.intp)
         new = is_first(row, self.sent) & ~self.present[row]
         taken = ~is_first(position, self.sent) | self.arrived[position]
         good = new & ~taken
-        drops: Counter[Drop] = Counter()
         if not good.all():
             # a new datagram at a position that is taken, or an old one at a new position, contradicts what came before
             drops = Counter({Drop.CONFLICT: int((new == taken).sum()), Drop.DUPLICATE: int((taken & ~new).sum())})

@@ -124,7 +124,7 @@ class CameraSession:
         self.options, self.log = options, log
         self.decided = Decided(options)
         self.key = HandshakeKey(edge_key(options.key_file, insecure=options.insecure))
-        self.hello = new_hello(self.decided.coding.cut.id, options.rows, options.name, preferred_cipher())
+        self.hello = new_hello(self.decided.coding.cut, options.rows, options.name, preferred_cipher())
 
     def open(self, stack: contextlib.ExitStack, files: dict[str, ResultsFile]) -> None:
         """Open the camera and the results file, which may be another camera's, too."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.cloud.small import SPLIT, decided
+from tests.common.answers import TIGER_CAT
 
 from gradfec_cloud import daemon as daemon_module
 from gradfec_cloud.access import by_id
@@ -94,7 +95,7 @@ class Sessions:
 
 def daemon() -> CloudDaemon:
     """Return a daemon on the running event loop, whose core is a toy."""
-    options = CloudOptions(SPLIT, 0.5, None, lambda: by_id(KEY), live=False)
+    options = CloudOptions([SPLIT], 0.5, None, lambda: by_id(KEY), live=False)
     made = CloudDaemon(options, Port(), None, Log("gradfec-cloud"))  # type: ignore[arg-type]
     made.sessions = made._driver._core = Sessions()  # type: ignore[assignment]
     return made
@@ -187,13 +188,12 @@ def test_a_tensor_is_answered_or_fails_as_inference_says(caplog: pytest.LogCaptu
         made._on_event(good)
         made._on_event(bad)
         assert inference.submitted == [good, bad]
-        answer = [[282, "tiger cat", 0.5]]
-        made._on_inferred([Inferred(good, answer), Inferred(bad, error=MemoryError("out of memory"))])
+        made._on_inferred([Inferred(good, TIGER_CAT), Inferred(bad, error=MemoryError("out of memory"))])
         made._leave()
 
     made, _ = lived(story)
     assert isinstance(made.sessions, Sessions)
-    assert made.sessions.answered == [(3, [[282, "tiger cat", 0.5]])]
+    assert made.sessions.answered == [(3, TIGER_CAT)]
     assert made.sessions.failed == [4]
     assert "tensor 4 has no answer: MemoryError('out of memory')" in caplog.messages
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
-from tests.cloud.small import GRID, NAME, SPLIT, ZERO, Deliveries, decided, encoded, sure_of, top1
+from tests.cloud.small import GRID, NAME, SPLIT, ZERO, Deliveries, answer, decided, encoded, sure_of
 
 from gradfec_cloud.cli import main
 from gradfec_cloud.decoding import Decoder
@@ -49,8 +49,8 @@ def nines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Concealment]:
 @pytest.mark.parametrize("lost", [0, 10, 40])
 def test_stripes_that_share_threads_decode_as_one_after_the_other(policy: str, most: int, lost: int) -> None:
     tensor = decided(7, lost, tensor=encoded(7, policy, "sqrt2", most))
-    decoder = Decoder(ZERO)
-    found, expected = decoder.decode(tensor.arrived), decode_tensor(tensor.arrived, ZERO)
+    decoder = Decoder({SPLIT: ZERO})
+    found, expected = decoder.decode(tensor), decode_tensor(tensor.arrived, ZERO)
     decoder.close()
     np.testing.assert_array_equal(found.tensor, expected.tensor)
     assert (found.recovered, found.missing) == (expected.recovered, expected.missing)
@@ -59,8 +59,8 @@ def test_stripes_that_share_threads_decode_as_one_after_the_other(policy: str, m
 
 def test_packets_that_were_dropped_or_lost_are_concealed_and_no_others(nines: Concealment) -> None:
     tensor = decided(7, lost=200)  # of 256 datagrams: nothing is recovered
-    decoder = Decoder(nines)
-    found = decoder.decode(tensor.arrived)
+    decoder = Decoder({SPLIT: nines})
+    found = decoder.decode(tensor)
     decoder.close()
     there = np.isin(np.arange(GRID.count), found.found.places)
     packets = GRID.split(found.tensor)
@@ -79,7 +79,7 @@ def test_a_concealment_of_the_registry_reaches_the_back_end(nines: Concealment) 
 
     kept: list[Floats] = []
     delivered = Deliveries()
-    inference = Inference(partial(LocalWorkers, {NAME: Keeper}), lambda one: NAME, Decoder(nines), top1, delivered)
+    inference = Inference(partial(LocalWorkers, {NAME: Keeper}), Decoder({SPLIT: nines}), answer, delivered)
     inference.submit(decided(7))
     assert delivered.next().error is None
     inference.close()
@@ -100,8 +100,8 @@ def test_the_user_can_choose_a_concealment_of_the_registry(monkeypatch: pytest.M
 def test_what_was_decoded_is_the_same_whatever_conceals_the_rest(name: str) -> None:
     learned = {"means": np.linspace(1, 2, SPLIT.shape[2], dtype=np.float32)}
     tensor = decided(7, lost=200)
-    decoder = Decoder(make_concealment(name, SPLIT, learned))
-    found = decoder.decode(tensor.arrived)
+    decoder = Decoder({SPLIT: make_concealment(name, SPLIT, learned)})
+    found = decoder.decode(tensor)
     decoder.close()
     assert (GRID.split(found.tensor)[found.found.places] == 7).all()
     assert np.isfinite(found.tensor).all()

@@ -48,7 +48,7 @@ def driver() -> tuple[Driver, CloudSessions, Port, Loop]:
     async def make() -> Driver:
         return Driver(core, port, lambda event: None)  # type: ignore[arg-type]
 
-    core = CloudSessions(named_cut("pool1_pool"), 0.5, {}, bytes)
+    core = CloudSessions([named_cut("pool1_pool")], 0.5, {}, bytes)
     port, loop = Port(), Loop()
     made = asyncio.run(make())
     made._loop = loop  # type: ignore[assignment]

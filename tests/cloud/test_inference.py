@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.cloud.small import GRID, NAME, SOON_S, SPLIT, ZERO, Deliveries, decided, infer, sure_of, top1, undecodable
+from tests.cloud.small import (
+    GRID,
+    NAME,
+    SOON_S,
+    SPLIT,
+    ZERO,
+    Deliveries,
+    answer,
+    decided,
+    infer,
+    sure,
+    sure_of,
+    undecodable,
+)
 
 from gradfec_cloud.decoding import Decoder
 from gradfec_cloud.inference import MAX_BATCH, Inference
 from gradfec_cloud.workers.local import LocalWorkers
-from gradfec_cloud.workers.pool import BackEndName
+from gradfec_cloud.workers.pool import back_end_name
 from gradfec_common.conceal import make_concealment
+from gradfec_common.heads import Answer, Classes
+from gradfec_common.networks import Cut
+from gradfec_common.wire import MAX_ANSWER_BYTES
 
 
 class BackEnd:
@@ -64,7 +81,7 @@ def test_a_decided_tensor_is_decoded_and_answered(
     inference.submit(tensor)
     one = delivered.next()
     assert one.decided is tensor
-    assert one.top5 == [[7, "class 7", 1.0]]
+    assert one.answer == sure(7)
     assert (one.recovered, one.missing, one.error) == (28, 0, None)
     assert list(one.stages_ms) == ["collect", "queue", "decode", "back_end"]
     assert one.stages_ms["collect"] == 250.0
@@ -80,7 +97,7 @@ def test_packets_that_a_plan_dropped_reach_the_back_end_filled(delivered: Delive
     means = np.linspace(1, 2, SPLIT.shape[2], dtype=np.float32)
     conceal = make_concealment("mean", SPLIT, {"means": means})
     workers = partial(LocalWorkers, {NAME: lambda: keeper})
-    inference = Inference(workers, lambda one: NAME, Decoder(conceal), top1, delivered)
+    inference = Inference(workers, Decoder({SPLIT: conceal}), answer, delivered)
     inference.submit(decided(7))
     assert delivered.next().error is None
     inference.close()
@@ -99,11 +116,11 @@ def test_waiting_tensors_are_answered_together_up_to_a_limit_each_with_its_own_a
     back_end.go.release(3)
     got = delivered.take(MAX_BATCH + 3)
     assert back_end.batches == [1, MAX_BATCH, 2]
-    assert [one.top5[0][0] for one in got] == [one.decided.tensor for one in got] == [*range(MAX_BATCH + 3)]
+    assert [one.answer for one in got] == [sure(number) for number in range(MAX_BATCH + 3)]
 
 
 def test_each_tensor_passes_through_the_back_end_of_its_own_model_and_cut(delivered: Deliveries) -> None:
-    names = [BackEndName("one", "cut"), BackEndName("two", "cut")]
+    cuts = [SPLIT, replace(SPLIT.network, name="two").cut(SPLIT.name)]
     batches: list[tuple[int, list[int]]] = []
     gate = threading.Semaphore(0)
 
@@ -117,13 +134,13 @@ def test_each_tensor_passes_through_the_back_end_of_its_own_model_and_cut(delive
             batches.append((self.number, chi[:, 0, 0, 0].round().astype(int).tolist()))
             return sure_of(chi)
 
-    loaders = {name: partial(Named, number) for number, name in enumerate(names)}
+    loaders = {back_end_name(cut): partial(Named, number) for number, cut in enumerate(cuts)}
     workers = partial(LocalWorkers, loaders)
-    inference = Inference(workers, lambda one: names[one.session % 2], Decoder(ZERO), top1, delivered)
+    inference = Inference(workers, Decoder(dict.fromkeys(cuts, ZERO)), answer, delivered)
     for number in range(6):
-        inference.submit(decided(number, session=number))
+        inference.submit(decided(number, session=number, cut=cuts[number % 2]))
     gate.release(6)
-    assert {one.top5[0][0] for one in delivered.take(6)} == {*range(6)}
+    assert {one.answer for one in delivered.take(6)} == {sure(number) for number in range(6)}
     inference.close()
     assert sorted(number for _, numbers in batches for number in numbers) == [*range(6)]
     assert all(number % 2 == kind for kind, numbers in batches for number in numbers)
@@ -138,11 +155,11 @@ def test_an_error_of_the_back_end_costs_the_batch_and_not_the_service(
     inference.submit(decided(3))
     failed = delivered.next()
     assert isinstance(failed.error, RuntimeError)
-    assert failed.top5 == []
+    assert failed.answer is None
     back_end.failing = False
     back_end.go.release()
     inference.submit(decided(4))
-    assert delivered.next().top5[0][0] == 4
+    assert delivered.next().answer == sure(4)
     leases = inference.leases
     assert (leases["opened"], leases["failed"], leases["returned"]) == (2, 1, 1)
 
@@ -157,7 +174,7 @@ def test_a_tensor_that_cannot_be_decoded_costs_no_other_of_its_batch(
     back_end.go.release(2)
     answers = {one.decided.tensor: one for one in delivered.take(4)}
     assert answers[2].error is not None
-    assert [answers[number].top5[0][0] for number in (0, 1, 3)] == [0, 1, 3]
+    assert [answers[number].answer for number in (0, 1, 3)] == [sure(0), sure(1), sure(3)]
     assert back_end.batches == [1, 2]
 
 
@@ -172,7 +189,28 @@ def test_a_tensor_on_which_the_network_overflows_has_no_answer_and_costs_no_othe
         inference.submit(decided(number))
     said = {one.decided.tensor: one for one in delivered.take(3)}
     assert "overflows" in str(said[5].error)
-    assert [said[n].top5[0][0] for n in (4, 6)] == [4, 6] and not (said[4].error or said[6].error)
+    assert [said[n].answer for n in (4, 6)] == [sure(4), sure(6)] and not (said[4].error or said[6].error)
+
+
+@pytest.mark.parametrize("said", [b"a" * (MAX_ANSWER_BYTES + 1), float("nan"), object()], ids=["long", "nan", "object"])
+def test_an_answer_that_no_message_can_carry_costs_no_other(
+    said: object, back_end: BackEnd, delivered: Deliveries
+) -> None:
+    class Odd(Classes):
+        def packed(self) -> object:
+            return said
+
+    def odd(cut: Cut, output: npt.NDArray[np.float32]) -> Answer:
+        return Odd(()) if answer(cut, output) == sure(5) else answer(cut, output)
+
+    inference = Inference(partial(LocalWorkers, {NAME: lambda: back_end}), Decoder({SPLIT: ZERO}), odd, delivered)
+    back_end.go.release(3)
+    for number in (4, 5, 6):
+        inference.submit(decided(number))
+    came = {one.decided.tensor: one for one in delivered.take(3)}
+    inference.close()
+    assert isinstance(came[5].error, ValueError) and came[5].answer is None
+    assert [came[n].answer for n in (4, 6)] == [sure(4), sure(6)]
 
 
 def test_a_waiting_tensor_can_be_given_up_and_one_at_work_cannot(
@@ -194,7 +232,7 @@ def test_closing_waits_for_the_batch_at_work(inference: Inference, back_end: Bac
     inference.submit(decided(5))
     back_end.go.release()
     inference.close()
-    assert delivered.take(1)[0].top5[0][0] == 5
+    assert delivered.take(1)[0].answer == sure(5)
 
 
 def test_a_back_end_that_hangs_costs_its_batch_and_what_it_says_later_is_ignored(
@@ -205,7 +243,7 @@ def test_a_back_end_that_hangs_costs_its_batch_and_what_it_says_later_is_ignored
     assert isinstance(delivered.take(1)[0].error, TimeoutError)
     inference.submit(decided(2))
     back_end.go.release(2)
-    assert delivered.take(1)[0].top5[0][0] == 2
+    assert delivered.take(1)[0].answer == sure(2)
     inference.close()
     leases = {"opened": 2, "returned": 1, "failed": 0, "given_up": 1, "ignored": 1, "open": 0}
     assert inference.leases == leases

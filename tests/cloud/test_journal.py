@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.common.answers import TIGER_CAT
 from tests.exported import Cloud
 
 from gradfec_cloud.access import by_id
@@ -21,8 +22,8 @@ from gradfec_host.results import ResultsFile
 
 PACKETS = {"total": 10, "dropped_by_plan": 2, "recovered": 2, "missing": 0}
 DATAGRAMS = {"sent": 5, "parity": 1, "received": 4, "lost": 1}
-RESULT = Result(5, "complete", [[282, "tiger cat", 0.5]], 1, 0, {"decode": 1.5})
-FINISHED = Finished("garden", 7, 5, PACKETS, DATAGRAMS, RESULT, 0.0123456, 1)
+RESULT = Result(5, "complete", TIGER_CAT.packed(), 1, 0, {"decode": 1.5})
+FINISHED = Finished("garden", 7, 5, PACKETS, DATAGRAMS, RESULT, TIGER_CAT, 0.0123456, 1)
 
 
 def journal(results: ResultsFile | None = None, key: Key = Key(bytes(range(32)))) -> tuple[Journal, Cloud]:  # noqa: B008
@@ -64,6 +65,7 @@ def test_an_answered_tensor_is_a_record(key: Key, tmp_path: Path) -> None:
         "session": 7,
         "tensor": 5,
         "outcome": "complete",
+        "head": "classify",
         "top5": [{"class_index": 282, "label": "tiger cat", "score": 0.5}],
         "packets": PACKETS,
         "datagrams": DATAGRAMS,

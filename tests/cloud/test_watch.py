@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.common.small_tensors import GRID, ZERO, encoded, planned
+from tests.common.answers import TIGER_CAT
+from tests.common.small_tensors import CUT, GRID, ZERO, encoded, planned
 
 from gradfec_cloud import watch as watch_module
 from gradfec_cloud.inference import Inferred
@@ -89,11 +90,11 @@ def decided(number: int, session: int = SESSION) -> Decided:
     bodies = encoded(PLAN).bodies(number)[3:]
     arrived = Reassembly(bodies[0].tobytes(), GRID)
     arrived.add(bodies)
-    return Decided(session, number, arrived, True, 0.1)
+    return Decided(session, number, arrived, True, 0.1, CUT)
 
 
 def inferred(of: Decided, found: bool = True) -> Inferred:
-    return Inferred(of, [[282, "tiger cat", 0.5]], found=decode_tensor(of.arrived, ZERO).found if found else None)
+    return Inferred(of, TIGER_CAT, found=decode_tensor(of.arrived, ZERO).found if found else None)
 
 
 def opened(session: int = SESSION, name: str = "kitchen") -> SessionOpened:
@@ -126,7 +127,7 @@ def test_a_picture_without_a_sketch_shows_what_is_there(page: Page) -> None:
     assert (picture.channels, picture.groups) == (6, 2)
     assert np.bincount(cells, minlength=7).tolist() == [0, 3, 3, 0, 0, 0, 6]
     assert (picture.importance, picture.photograph) == ("", "")
-    assert picture.top5 == [(282, "tiger cat", 0.5)]
+    assert picture.answer == [("tiger cat", 0.5)]
 
 
 def test_with_a_sketch_it_also_shows_what_was_dropped_how_much_it_matters_and_the_photograph(page: Page) -> None:
@@ -223,14 +224,14 @@ def test_nothing_is_kept_of_what_the_back_end_never_gets_to(page: Page) -> None:
 
 
 def test_a_finished_tensor_is_a_frame(page: Page) -> None:
-    result = Result(3, "partial", [[282, "tiger cat", 0.5]], 4, 5, {"decode": 1.5})
+    result = Result(3, "partial", TIGER_CAT.packed(), 4, 5, {"decode": 1.5})
     packets, datagrams = {"total": 12, "recovered": 4, "missing": 5}, {"sent": 6, "lost": 3}
-    finished = Finished("kitchen", SESSION, 3, packets, datagrams, result, 0.25, 2)
+    finished = Finished("kitchen", SESSION, 3, packets, datagrams, result, TIGER_CAT, 0.25, 2)
     watching(lambda watch: watch.saw(finished))
     (told,) = page.take(Frame)
     assert (told.edge, told.session, told.number, told.outcome, told.source) == ("kitchen", SESSION, 3, "partial", "")
     assert (told.packets, told.datagrams, told.bursts, told.latency_ms) == (packets, datagrams, 2, 250.0)
-    assert (told.top5, told.stages_ms) == ([(282, "tiger cat", 0.5)], {"decode": 1.5})
+    assert (told.answer, told.stages_ms) == ([("tiger cat", 0.5)], {"decode": 1.5})
 
 
 def test_the_edges_that_are_there_come_last_and_some_that_have_gone_before_them(page: Page) -> None:

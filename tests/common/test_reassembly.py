@@ -257,9 +257,9 @@ def reason_for(body, grid=GRID):
 class Model:
     """A slow Reassembly: what is known of the tensor and of each group, and a dict of datagrams by (group, index).
 
-    Of each batch, the first good datagram of a new group, at a position that was free, says what the group is; those of
-    groups with lower numbers are heard first. A datagram claims its place in its group and its position for the rest of
-    its batch, whether it is taken or not.
+    Of a batch, those datagrams come first whose group is known. Then, of each new group, the first one at a position
+    that is free, and that no other new group's claims before it, says what the group is. Then the rest. A datagram
+    claims its place in its group and its position among those that it comes with, whether it is taken or not.
     """
 
     def __init__(self, body):
@@ -278,6 +278,10 @@ class Model:
         said = fields_of(body)
         return said["n"], table_of(body)
 
+    def _is_known(self, body):
+        said = fields_of(body)
+        return self._of_tensor(body) == self.of_tensor and self.groups.get(said["group"]) == self._of_group(body)
+
     def _may_be(self, n):
         total = sum(n for n, _ in self.groups.values()) + n
         unheard = self.said["groups"] - len(self.groups) - 1
@@ -286,23 +290,46 @@ class Model:
     def add(self, batch):
         reasons = [reason_for(body) for body in batch]
         good = [body for body, reason in zip(batch, reasons, strict=True) if reason is None]
-        firsts = {}
-        for body in good:
-            said = fields_of(body)
-            fresh = said["group"] not in self.groups and said["position"] not in self.positions
-            if fresh and self._of_tensor(body) == self.of_tensor:
-                firsts.setdefault(said["group"], body)
-        for group, body in sorted(firsts.items()):
-            if self._may_be(fields_of(body)["n"]):
-                self.groups[group] = self._of_group(body)
-        claims, positions = {*self.taken}, {*self.positions}
-        reasons += [self._fate(body, claims, positions) for body in good]
+        known = [body for body in good if self._is_known(body)]
+        others = [body for body in good if not self._is_known(body)]
+        reasons += self._fates(known)
+        teachers = self._teachers(others)
+        reasons += self._fates(teachers)
+        reasons += self._fates(self._without(others, teachers))
         return dict(Counter(reason for reason in reasons if reason))
 
-    def _fate(self, body, claims, positions):
+    def _without(self, bodies, gone):
+        left = [*bodies]
+        for body in gone:
+            left.remove(body)
+        return left
+
+    def _teachers(self, bodies):
+        teachers, positions, groups = [], {*self.positions}, {*self.groups}
+        for body in bodies:
+            said = fields_of(body)
+            fresh = said["group"] not in self.groups and self._of_tensor(body) == self.of_tensor
+            if fresh and said["position"] not in positions:
+                positions.add(said["position"])
+                if said["group"] not in groups:
+                    groups.add(said["group"])
+                    teachers.append(body)
+        return [body for body in teachers if self._learns(body)]
+
+    def _learns(self, body):
         said = fields_of(body)
-        if self._of_tensor(body) != self.of_tensor or self.groups.get(said["group"]) != self._of_group(body):
+        if may_be := self._may_be(said["n"]):
+            self.groups[said["group"]] = self._of_group(body)
+        return may_be
+
+    def _fates(self, bodies):
+        claims, positions = {*self.taken}, {*self.positions}
+        return [self._fate(body, claims, positions) for body in bodies]
+
+    def _fate(self, body, claims, positions):
+        if not self._is_known(body):
             return Drop.CONFLICT
+        said = fields_of(body)
         claim, position = (said["group"], said["index"]), said["position"]
         new, free = claim not in claims, position not in positions
         claims.add(claim)
@@ -587,6 +614,13 @@ def test_a_code_of_words_of_two_bytes_has_no_symbols_of_odd_length():
 def test_the_most_that_a_tensor_may_send_is_allowed():
     bodies = [with_header(body, sent=MAX_SENT_PER_PACKET * GRID.count) for body in bodies_of(TWO_GROUPS)]
     assert judge(matrix_of(bodies), GRID)[0] == {}
+
+
+@pytest.mark.parametrize(("groups", "stripes", "good"), [(42, 6, True), (43, 6, False), (8, 31, True), (8, 32, False)])
+def test_a_tensor_has_255_stripes_at_most(groups, stripes, good):
+    body = FIXED.pack(1, 0, 0, 48, 12, groups, stripes, QUANTISERS["sqrt4"].id, 4, 0, 1)
+    body += TABLE_ENTRY.pack(1, 1, 0) * stripes + struct.pack(">f", 1) + bytes(stripes)
+    assert judge(matrix_of([body]), GRID)[0] == ({} if good else {Drop.BAD_PARAMETERS: 1})
 
 
 def test_a_tensor_of_another_grid_is_judged_by_that_grid():

@@ -14,13 +14,17 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from gradfec_common.errors import GradfecError
+from gradfec_common.heads import Classes
 from gradfec_common.keys import new_key
 from gradfec_common.networks.resnet50 import RESNET50
+from gradfec_common.wire import Report, Result
 from gradfec_edge import cameras as cameras_module
 from gradfec_edge.cameras import Decided, front_ends, options_of, sessions_of
 from gradfec_edge.cli import main, raise_errors
+from gradfec_edge.frames import Frame
 from gradfec_edge.frontend import SharedFrontEnd
 from gradfec_edge.health import LinkState
+from gradfec_edge.journal import Story
 from gradfec_edge.status import CameraStatus, status_table
 from gradfec_host.key_files import KEY_FILE_VARIABLE, write_key
 from gradfec_host.logs import Log
@@ -191,10 +195,10 @@ def test_the_error_of_a_single_camera_is_raised_and_those_of_several_are_counted
 
 def shown(cameras: int, lines: int, width: int = 80) -> list[str]:
     statuses = [CameraStatus(f"[red]camera {n}\x1b") for n in range(cameras)]
-    counts = {"packets": {"recovered": 8}, "datagrams": {"sent": 20, "lost": 2}}
+    frame, answer = Frame(0, "a.png", np.zeros((4, 4, 3), np.uint8), 0.0), Classes(((281, "tabby", 0.5),))
+    result, report = Result(0, "complete", answer.packed(), 8, 0, {}), Report(0, 100, 90, 1)
     for status in statuses:
-        top5 = [{"label": "tabby", "score": 0.5}]
-        status.record({**counts, "latency_ms": 41.6, "outcome": "complete", "source": "a.png", "top5": top5})
+        status.ended(Story(frame, answer, latency_ms=41.6, result=result, report=report, sent=100))
     console = Console(width=width, file=io.StringIO())
     with console.capture() as capture:
         console.print(status_table([(status, LinkState.REFUSED) for status in statuses], lines))

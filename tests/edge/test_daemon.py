@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 import pytest
 import uvloop
 from prometheus_client import CollectorRegistry
+from tests.common.answers import HEAD
 from tests.edge.outgoing import frame
 
 from gradfec_common.ciphers import Cipher
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_KEY, Key
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.session.edge import Connected, Refused, new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_edge import health as health_module
@@ -30,6 +32,7 @@ from gradfec_host.console import Endpoint
 from gradfec_host.logs import Log
 
 SOON_S = 60.0  # a safety net
+CUT = RESNET50.cut("pool1_pool")
 KEY = HandshakeKey(Key(bytes(range(32))))
 
 
@@ -57,7 +60,9 @@ class Toy:
 
 
 class NoPipeline:
-    """Knows how many bytes a frame takes, or None. No frame gets as far as a pipeline here."""
+    """Knows its cut, and how many bytes a frame takes, or None. No frame gets as far as a pipeline here."""
+
+    cut = CUT
 
     def __init__(self, frame_bytes: int | None) -> None:
         self.coding, self._frame_bytes = self, frame_bytes
@@ -76,8 +81,8 @@ def edge_of(
     frame_bytes: int | None = None,
 ) -> EdgeDaemon:
     """Make a daemon on the running loop."""
-    options = EdgeOptions(cloud, new_hello(1, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, rate_mbit_s)
-    journal = Journal(None, [].append if records is None else records.append)
+    options = EdgeOptions(cloud, new_hello(CUT, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, rate_mbit_s)
+    journal = Journal(None, HEAD, lambda story: None if records is None else records.append(story.record()))
     pipeline = NoPipeline(frame_bytes)
     parts = Camera(options, source, pipeline, journal, CameraStatus("edge"), Log("gradfec-edge"))  # type: ignore[arg-type]
     return EdgeDaemon(parts, EdgeMetrics(CollectorRegistry(), dict, insecure=key.insecure).camera("edge"))

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from prometheus_client import CollectorRegistry
+from tests.common.answers import HEAD
 from tests.edge.outgoing import frame, outgoing
 
 from gradfec_common.session.edge import Answered, Closed
@@ -25,7 +26,7 @@ class World:
         self.records: list[Record] = []
         self.registry = CollectorRegistry()
         metrics = EdgeMetrics(self.registry, dict, insecure=False).camera("door")
-        self.in_flight = InFlight(1, Journal(None, self.records.append), metrics)
+        self.in_flight = InFlight(1, Journal(None, HEAD, lambda story: self.records.append(story.record())), metrics)
 
     @property
     def free(self) -> bool:
@@ -59,7 +60,7 @@ def test_a_frame_without_a_free_slot_waits_for_one() -> None:
 def test_an_answer_frees_the_slot_and_the_report_after_it_completes_the_record(world: World) -> None:
     world.in_flight.sent(0, outgoing())
     assert not world.free
-    world.in_flight.answered(Answered(0, RESULT))
+    world.in_flight.answered(Answered(0, RESULT, HEAD.no_answer))
     assert world.free
     assert world.records == []
     story = world.in_flight.closed(Closed(0, RESULT, REPORT, 4))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from tests.common.answers import HEAD
 from tests.edge.outgoing import encoded_frame, frame
 
 from gradfec_common.errors import GradfecError
@@ -72,7 +73,9 @@ class World:
         self.source, self.records = source, list[Record]()
         metrics = EdgeMetrics(CollectorRegistry(), dict, insecure=False).camera("door")
         self.health = LinkHealth(Endpoint("cloud", 9000), KEY, Log("gradfec-edge"), metrics)
-        self.in_flight = InFlight(slots, Journal(None, self.records.append), metrics)
+        self.in_flight = InFlight(
+            slots, Journal(None, HEAD, lambda story: self.records.append(story.record())), metrics
+        )
         self.intake = Intake(source, ToyPipeline(), self.in_flight, self.health)  # type: ignore[arg-type]
 
     async def taken(self) -> list[int]:
@@ -141,7 +144,7 @@ def test_no_more_frames_are_taken_than_may_be_in_flight() -> None:
         third = asyncio.ensure_future(world.intake.next())
         await asyncio.sleep(0.01)
         assert world.source.taken == 2
-        world.in_flight.answered(Answered(0, Result(0, "complete", [], 0, 0, {})))
+        world.in_flight.answered(Answered(0, Result(0, "complete", [], 0, 0, {}), HEAD.no_answer))
         assert await third
         assert world.source.taken == 3
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.common.answers import HEAD
 
 from gradfec_common.errors import GradfecError
+from gradfec_common.heads import Classes
 from gradfec_common.protect import UNKNOWN_LINK, Plan, read_policy
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.transmit import budget_for
@@ -19,8 +21,9 @@ from gradfec_edge.frames import Frame
 from gradfec_edge.journal import Journal
 from gradfec_host.results import ResultsFile
 
-KEYS = ["frame", "source", "tensor", "outcome", "top5", "packets", "datagrams", "latency_ms", "stages_ms"]
+KEYS = ["frame", "source", "tensor", "outcome", "head", "top5", "packets", "datagrams", "latency_ms", "stages_ms"]
 STAGES = {"front_end": 10.0}
+CAT = Classes(((285, "Egyptian_cat", 0.86),))
 
 
 def frame(number: int = 3) -> Frame:
@@ -34,7 +37,7 @@ def plan() -> Plan:
 
 
 def result(tensor: int = 5, outcome: str = "complete") -> Result:
-    return Result(tensor, outcome, [[285, "Egyptian_cat", 0.86]], 4, 1, {"decode": 2.0})
+    return Result(tensor, outcome, CAT.packed(), 4, 1, {"decode": 2.0})
 
 
 @pytest.fixture
@@ -44,19 +47,20 @@ def shown() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def journal(shown: list[dict[str, Any]]) -> Journal:
-    return Journal(None, shown.append)
+    return Journal(None, HEAD, lambda story: shown.append(story.record()))
 
 
 def test_an_answered_frame_has_its_answer_its_packets_and_the_stages_of_both_sides(
     journal: Journal, shown: list[dict[str, Any]]
 ) -> None:
     journal.sent(5, frame(), plan(), STAGES)
-    journal.answered(Answered(5, result()))
+    journal.answered(Answered(5, result(), CAT))
     assert shown == []  # its datagrams are not counted yet
-    journal.closed(Closed(5, result(), Report(5, 10, 7, 2), 10))
+    journal.closed(Closed(5, result(), Report(5, 10, 7, 2), 10, CAT))
     (record,) = shown
     assert list(record) == KEYS
     assert (record["frame"], record["source"], record["tensor"], record["outcome"]) == (3, "cat.jpg", 5, "complete")
+    assert record["head"] == "classify"
     assert record["top5"] == [{"class_index": 285, "label": "Egyptian_cat", "score": 0.86}]
     assert record["packets"] == {"total": 20, "dropped_by_plan": 10, "recovered": 4, "missing": 1}
     assert record["datagrams"] == {"sent": 10, "parity": 5, "received": 7, "lost": 3}
@@ -68,8 +72,8 @@ def test_without_a_report_the_datagrams_that_were_lost_are_unknown(
     journal: Journal, shown: list[dict[str, Any]]
 ) -> None:
     journal.sent(5, frame(), plan(), STAGES)
-    journal.answered(Answered(5, result(outcome="partial")))
-    journal.closed(Closed(5, result(outcome="partial"), None, 10))
+    journal.answered(Answered(5, result(outcome="partial"), CAT))
+    journal.closed(Closed(5, result(outcome="partial"), None, 10, CAT))
     assert shown[0]["outcome"] == "partial"
     assert shown[0]["datagrams"] == {"sent": 10, "parity": 5, "received": None, "lost": None}
     assert shown[0]["packets"]["recovered"] == 4
@@ -110,8 +114,8 @@ def test_a_frame_that_was_never_sent_has_no_tensor_no_packets_and_no_datagrams(
 def test_totals_count_every_outcome_and_add_up_what_is_known(journal: Journal) -> None:
     for tensor in (0, 1):
         journal.sent(tensor, frame(tensor), plan(), STAGES)
-    journal.answered(Answered(0, result(0)))
-    journal.closed(Closed(0, result(0), Report(0, 10, 7, 2), 10))
+    journal.answered(Answered(0, result(0), CAT))
+    journal.closed(Closed(0, result(0), Report(0, 10, 7, 2), 10, CAT))
     journal.closed(Closed(1, None, None, 10))
     journal.unsent(frame(2))
     assert journal.outcomes == {"complete": 1, "timeout": 2}
@@ -119,19 +123,22 @@ def test_totals_count_every_outcome_and_add_up_what_is_known(journal: Journal) -
     assert journal.datagrams == {"sent": 20, "parity": 10, "received": 7, "lost": 3}
 
 
-def test_remarks_end_every_record_of_frames_that_were_sent_and_of_others(shown: list[dict[str, Any]]) -> None:
-    journal = Journal(None, shown.append, {"insecure": True})
-    journal.sent(5, frame(), plan(), STAGES)
-    journal.closed(Closed(5, None, None, 10))
-    journal.unsent(frame())
-    assert [list(record) for record in shown] == 2 * [[*KEYS, "insecure"]]
-    assert [record["insecure"] for record in shown] == [True, True]
+def test_remarks_end_every_record_of_frames_that_were_sent_and_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with ResultsFile(path) as file:
+        journal = Journal(file, HEAD, lambda story: None, {"insecure": True})
+        journal.sent(5, frame(), plan(), STAGES)
+        journal.closed(Closed(5, None, None, 10))
+        journal.unsent(frame())
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [list(record) for record in records] == 2 * [[*KEYS, "insecure"]]
+    assert [record["insecure"] for record in records] == [True, True]
 
 
 def test_records_are_whole_lines_of_the_results_file(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with ResultsFile(path) as file:
-        journal = Journal(file, lambda record: None)
+        journal = Journal(file, HEAD, lambda story: None)
         journal.unsent(frame(0))
         journal.unsent(frame(1))
         assert [json.loads(line)["frame"] for line in path.read_text().splitlines()] == [0, 1]
@@ -140,7 +147,7 @@ def test_records_are_whole_lines_of_the_results_file(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_what_the_disk_does_not_take_is_neither_counted_nor_shown(shown: list[dict[str, Any]]) -> None:
     with ResultsFile("/dev/full") as file:
-        journal = Journal(file, shown.append)
+        journal = Journal(file, HEAD, lambda story: shown.append(story.record()))
         with pytest.raises(GradfecError, match="0 results were recorded before"):
             journal.unsent(frame())
     assert (journal.outcomes, shown) == ({}, [])

@@ -140,7 +140,8 @@ def with_link(cloud: Cloud, work: Work) -> Link:
 
     async def run() -> Link:
         events: list[Event] = []
-        core = EdgeSession(new_hello(SPLIT.id, GRID.rows, "edge", CIPHER), KEY, os.urandom, time.monotonic(), UNHURRIED)
+        hello, head = new_hello(SPLIT, GRID.rows, "edge", CIPHER), SPLIT.network.head
+        core = EdgeSession(hello, head, KEY, os.urandom, time.monotonic(), UNHURRIED)
         link = Link(Endpoint(*cloud.socket.getsockname()), core, events.append, batched=cloud.batched)
         await link.open()
         await work(link, events)

@@ -6,16 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gradfec_common.codes import ZFEC
+from gradfec_common.errors import UsageError
 from gradfec_common.networks import named_cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.protect import UnequalProtection
+from gradfec_common.quantisers import QUANTISERS
 from gradfec_edge.cameras import CameraOptions, Decided, options_of
 from gradfec_edge.cli import main
 from gradfec_edge.modes import DEFAULTS, MODES, with_mode
 from gradfec_host.config import each_camera
 
-GIVEN = ["--camera", "0", "--cloud", "127.0.0.1:9"]
+GIVEN = ("--camera", "0", "--cloud", "127.0.0.1:9")
 
 
 def cameras(*arguments: str) -> list[CameraOptions]:
@@ -63,7 +68,7 @@ def test_an_option_that_the_user_gives_counts_before_the_mode_in_any_order(argum
 
 
 def test_every_option_of_a_mode_is_one_of_the_command_and_is_not_given_by_itself() -> None:
-    with main.make_context("gradfec-edge", GIVEN) as context:
+    with main.make_context("gradfec-edge", [*GIVEN]) as context:
         for implied in (DEFAULTS, *MODES.values()):
             assert {context.params[name] for name in implied} == {None}
 
@@ -86,3 +91,36 @@ def test_each_camera_of_a_file_may_have_a_mode_of_its_own(tmp_path: Path) -> Non
         found = [options_of(camera) for camera in each_camera(context.params)]
     # What a file says for all cameras is an option that the user gives, too.
     assert [(of.codec, of.packets_per_datagram) for of in found] == [("uniform6", 1), ("uniform6", None), ("sqrt2", 1)]
+
+
+CUTS = [cut.name for cut in RESNET50.cuts]
+NESTED = st.builds(
+    lambda ks, more: f"nested:{','.join(map(str, sorted(ks)))}/{max(ks) + more}",
+    st.sets(st.integers(1, 300), min_size=1, max_size=40),
+    st.integers(0, 20),
+)
+DROPPED = st.sampled_from(["0", "0.1", "20", "33.3", "50", "99.9", "100"])
+FEC = DROPPED.map(lambda percent: f"FEC_{percent}_{100 - float(percent):g}")
+
+
+@given(
+    split=st.sampled_from(CUTS),
+    rows=st.integers(1, 56),
+    codec=st.sampled_from([None, "auto", *QUANTISERS]),
+    most=st.none() | st.integers(1, 300),
+    protect=st.just("none") | FEC | NESTED,
+    fec=st.sampled_from([None, "zfec:2", "zfec:256", "leopard"]),
+)
+@settings(max_examples=200, deadline=None)
+def test_whatever_the_options_are_they_are_decided_or_refused_in_one_line(
+    split: str, rows: int, codec: str | None, most: int | None, protect: str, fec: str | None
+) -> None:
+    with main.make_context("gradfec-edge", [*GIVEN]) as context:
+        chosen = {"split": split, "rows": rows, "codec": codec, "packets_per_datagram": most, "protect": protect}
+        options = options_of({**context.params, **chosen, "fec": fec, "importance": "activation"})
+    try:
+        made = Decided(options)
+    except UsageError as error:
+        assert "\n" not in str(error)
+    else:
+        assert made.frame_bytes and made.frame_bytes > 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from tests.common.answers import HEAD
 from tests.edge.outgoing import outgoing
 
 from gradfec_common.errors import GradfecError
@@ -70,7 +71,7 @@ class World:
         metrics = EdgeMetrics(CollectorRegistry(), dict, insecure=False).camera("door")
         self.health = LinkHealth(Endpoint("cloud", 9000), KEY, Log("gradfec-edge"), metrics)
         self.link = ToyLink(self.health, self.said)
-        self.journal = Journal(None, self.records.append)
+        self.journal = Journal(None, HEAD, lambda story: self.records.append(story.record()))
         in_flight = InFlight(10, self.journal, metrics)
         self.sending = Sending(
             self.link,

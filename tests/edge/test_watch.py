@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.common.answers import HEAD, TIGER_CAT
 from tests.common.small_tensors import GRID, encoded, planned
 
 from gradfec_common.cells import Cell
@@ -16,6 +17,8 @@ from gradfec_common.sketch import JPEG_MAGIC, Sketch
 from gradfec_common.wire import Report, Result
 from gradfec_edge import watch as watch_module
 from gradfec_edge.cells import cells_of
+from gradfec_edge.frames import Frame as CameraFrame
+from gradfec_edge.journal import Story
 from gradfec_edge.pipeline import EncodedFrame
 from gradfec_edge.watch import Watch
 from gradfec_host.console import Endpoint
@@ -24,15 +27,9 @@ from gradfec_web.view import Frame, Picture, Record
 CLOUD = Endpoint("cloud", 9000)
 IMAGE = np.full((224, 224, 3), 100, np.uint8)
 SCORES = np.arange(GRID.count, dtype=np.float32)
-RESULT = Result(3, "partial", [[282, "tiger cat", 0.5]], 1, 2, {"decode": 1.0})
-RECORD: dict[str, object] = {
-    "source": "cat.jpg",
-    "outcome": "partial",
-    "packets": {"total": 12, "recovered": 1, "missing": None},
-    "datagrams": {"sent": 16, "received": 12, "lost": None},
-    "latency_ms": 12.5,
-    "stages_ms": {"decode": 1.0},
-}
+RESULT = Result(3, "partial", TIGER_CAT.packed(), 1, 2, {"decode": 1.0})
+CAMERA_FRAME = CameraFrame(0, "cat.jpg", IMAGE, 0.0)
+STORY = Story(CAMERA_FRAME, TIGER_CAT, tensor=3, latency_ms=12.5, result=RESULT, sent=16)
 
 
 def frame() -> EncodedFrame:
@@ -87,7 +84,7 @@ def test_without_a_page_nothing_is_kept_nor_told() -> None:
     watch = watching()
 
     watch.sent(3, frame())
-    watch.closed(Closed(3, RESULT, None, 16), RECORD)
+    watch.closed(Closed(3, RESULT, None, 16), STORY)
     assert not watch._pictured
 
 
@@ -106,27 +103,27 @@ def test_the_cloud_gets_a_sketch_when_it_wants_one_with_a_thumbnail_only_if_the_
         assert sketch.importance.tolist() == [15 - 16 * rank // 12 for rank in range(11, -1, -1)]
 
 
-def test_a_frame_is_told_by_its_record_and_its_report(page: Page) -> None:
+def test_a_frame_is_told_by_its_story_and_its_report(page: Page) -> None:
     watch = on_page(page)
     report = Report(3, 12, 10, 2, b"")
     watch.saw(Connected(7, 0.5, True))
-    watch.closed(Closed(3, RESULT, report, 12), RECORD)
+    watch.closed(Closed(3, RESULT, report, 12), STORY)
     (told,) = page.take(Frame)
     assert (told.edge, told.session, told.number, told.outcome, told.source) == ("kitchen", 7, 3, "partial", "cat.jpg")
-    assert told.packets == {"total": 12, "recovered": 1}  # what is not known is left out
-    assert told.datagrams == {"sent": 16, "received": 12}
+    assert told.packets == {"total": 0, "dropped_by_plan": 0, "recovered": 1, "missing": 2}
+    assert told.datagrams == {"sent": 16, "parity": 0}  # what is not known is left out
     assert (told.bursts, told.latency_ms, told.stages_ms) == (2, 12.5, {"decode": 1.0})
-    assert told.top5 == [(282, "tiger cat", 0.5)]
+    assert told.answer == [("tiger cat", 0.5)]
 
 
 def test_a_frame_without_an_answer_is_told_too(page: Page) -> None:
     watch = on_page(page)
-    record = RECORD | {"outcome": "timeout", "latency_ms": None}
+    story = Story(CAMERA_FRAME, HEAD.no_answer, tensor=3)
 
     watch.sent(3, frame())
-    watch.closed(Closed(3, None, None, 12), record)
+    watch.closed(Closed(3, None, None, 12), story)
     (told,), (picture,) = page.take(Frame), page.take(Picture)
-    assert (told.outcome, told.top5, told.latency_ms, told.bursts) == ("timeout", [], 0.0, 0)
+    assert (told.outcome, told.answer, told.latency_ms, told.bursts) == ("timeout", [], 0.0, 0)
     assert set(base64.b64decode(picture.cells)) == {Cell.DROPPED, Cell.ABSENT}
 
 
@@ -137,7 +134,7 @@ def test_one_picture_a_second_shows_what_the_report_s_map_says(page: Page, now: 
 
     for number in range(25):
         watch.sent(number, tensor)
-        watch.closed(Closed(number, RESULT, report, tensor.plan.sent), RECORD)
+        watch.closed(Closed(number, RESULT, report, tensor.plan.sent), STORY)
         now[0] += 0.125
     pictures = page.take(Picture)
     assert [picture.number for picture in pictures] == [0, 8, 16, 24]
@@ -148,7 +145,7 @@ def test_one_picture_a_second_shows_what_the_report_s_map_says(page: Page, now: 
     assert base64.b64decode(picture.photograph).startswith(JPEG_MAGIC)
     importance = np.frombuffer(base64.b64decode(picture.importance), np.uint8)
     assert np.array_equal(np.argsort(importance), np.arange(GRID.count))
-    assert picture.top5 == [(282, "tiger cat", 0.5)]
+    assert picture.answer == [("tiger cat", 0.5)]
 
 
 @pytest.mark.parametrize("untrue", [b"\xff", b"\xff" * 100])
@@ -156,7 +153,7 @@ def test_a_map_that_is_not_the_tensor_s_is_no_map(page: Page, untrue: bytes) -> 
     watch, tensor = on_page(page), frame()
 
     watch.sent(0, tensor)
-    watch.closed(Closed(0, RESULT, Report(0, 9, 9, 0, untrue), 12), RECORD)
+    watch.closed(Closed(0, RESULT, Report(0, 9, 9, 0, untrue), 12), STORY)
     (picture,) = page.take(Picture)
     assert set(base64.b64decode(picture.cells)) == {Cell.DROPPED, Cell.ABSENT}
 
@@ -168,7 +165,7 @@ def test_the_page_is_told_where_the_edge_stands_with_its_cloud(page: Page) -> No
     for event in (
         Refused("full", "no room"),
         Connected(9, 0.5, True),
-        Answered(0, RESULT),
+        Answered(0, RESULT, TIGER_CAT),
         LinkLost(False),
         LinkLost(True),
     ):

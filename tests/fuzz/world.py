@@ -16,6 +16,7 @@ from tests.common.small_tensors import GRID, SPLIT, features
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.codes import BARE, CODES, ZFEC
+from gradfec_common.heads import Classes, Classify
 from gradfec_common.keys import Entropy, Key
 from gradfec_common.reassembly import Reassembly, decode_tensor
 from gradfec_common.replay import Verdict
@@ -86,6 +87,9 @@ def sketch_of(chosen: Content) -> Sketch:
     return Sketch(plan_fates(chosen.encoded.plan), importance, JPEG_MAGIC + bytes([chosen.answer % 256]) * 1500)
 
 
+HEAD = Classify(2**16)
+
+
 def answer_to(arrived: object) -> int:
     """Return the back-end's answer, which depends on the features."""
     return zlib.crc32(decode_tensor(arrived).chi.tobytes()) & 0xFFFF
@@ -132,7 +136,7 @@ class CloudWorld:
         self.to_others: list[tuple[bytes, Hashable]] = []
         self._back_end: deque[tuple[float, Decided]] = deque()
         hello = new_hello(SPLIT.id, GRID.rows, "honest", CIPHER)
-        self.edge = EdgeSession(hello, HONEST_KEY, entropy(edge_seed), self.now)
+        self.edge = EdgeSession(hello, HEAD, HONEST_KEY, entropy(edge_seed), self.now)
         self.expected: dict[int, int] = {}  # the answer to each of the honest edge's tensors
         self.answered: dict[int, int] = {}
         self.closed: dict[int, Closed] = {}
@@ -192,7 +196,7 @@ class CloudWorld:
 
     def _note(self, event: object) -> None:
         if isinstance(event, Answered):
-            self.answered[event.tensor] = event.result.top5[0][0]
+            self.answered[event.tensor] = event.result.answer[0][0]
         elif isinstance(event, Closed):
             assert event.tensor not in self.closed
             self.closed[event.tensor] = event
@@ -227,8 +231,8 @@ class CloudWorld:
 
     def _answer(self, decided: Decided) -> None:
         result = decode_tensor(decided.arrived)
-        top5 = [[answer_to(decided.arrived), "checksum", 1.0]]
-        self.core.answer(decided, top5, result.recovered, result.missing, {"decode": 1.0}, self.now)
+        answer = Classes(((answer_to(decided.arrived), "checksum", 1.0),))
+        self.core.answer(decided, answer, result.recovered, result.missing, {"decode": 1.0}, self.now)
 
     # --- the honest edge ---
 
@@ -299,7 +303,7 @@ class EdgeWorld:
     def __init__(self, seed: int = 2, **limits: float) -> None:
         self.now = START_S
         hello = new_hello(SPLIT.id, GRID.rows, "honest", CIPHER)
-        self.core = EdgeSession(hello, HONEST_KEY, entropy(seed), self.now, EdgeLimits(**limits))
+        self.core = EdgeSession(hello, HEAD, HONEST_KEY, entropy(seed), self.now, EdgeLimits(**limits))
         self.log: list[bytes] = []  # what the edge was told
         self._entropy = entropy(3)
         self.fed = 0

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from gradfec_cli.daemons import free_port, with_key
+from gradfec_common.codes import CODES, LEOPARD
 from gradfec_common.keys import new_key
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.networks.resnet50 import RESNET50
@@ -60,11 +61,29 @@ WRONG_OPTIONS = (
     Case(f"{EDGE} --cloud localhost:65536", 2, "from 1 to 65535"),
     Case(f"{EDGE} --cloud localhost:http", 2, "'http' in 'localhost:http' is not a port"),
     Case(f"{EDGE} --cloud localhost:-1", 2, "is not a port"),
-    Case(f"{EDGE} --protect FEC_50", 2, "no protection scheme"),
+    Case(f"{EDGE} --mode fast", 2, "'fast' is not 'paper'"),
+    Case(f"{EDGE} --codec jpeg", 2, "no quantiser is called 'jpeg': use auto or one of uniform8, "),
+    Case(
+        f"{EDGE} --codec sqrt4 --split conv1_conv --importance activation",
+        2,
+        "sqrt4 is for features that a relu follows, and conv1_conv has others: use one of uniform8, ",
+    ),
+    Case(f"{EDGE} --packets-per-datagram 0", 2, "not in the range"),
+    Case(f"{EDGE} --packets-per-datagram few", 2, "not a valid integer"),
+    Case(f"{EDGE} --protect FEC_50", 2, "'fec_50' is no protection policy: use one of none  fec_a_b  nested:k1,k2,..."),
+    Case(f"{EDGE} --protect luck", 2, "'luck' is no protection policy"),
+    Case(f"{EDGE} --protect nested:4,a", 2, "is no nested protection: write nested:4,8,12, or nested:4,8,12/16"),
+    Case(f"{EDGE} --protect nested:8,4", 2, "each k must be greater than the one before it"),
+    Case(f"{EDGE} --protect nested:4,8/6", 2, "none greater than the 6 datagrams"),
+    Case(f"{EDGE} --protect nested:4,300", 2, "asks for 300 datagrams; zfec has 256 at most: use --fec leopard"),
+    Case(f"{EDGE} --protect nested:{{many}}", 2, "has 33 classes, more than 32"),
+    Case(f"{EDGE} --protect nested:{{few}}", 2, "leaves 30 bytes of a datagram for each of its 32 classes"),
+    Case(f"{EDGE} --protect nested:9/9000 --fec leopard", 2, "makes 9000 datagrams of 2048 packets; 4 a packet are"),
+    Case(f"{EDGE} --protect FEC_99.99_0.01", 2, "drops all 2048 packets of a tensor and sends nothing"),
     Case(f"{EDGE} --protect FEC_50_60", 2, "a + b = 110, not 100"),
     Case(f"{EDGE} --protect FEC_100_0", 2, "leaves nothing to protect"),
     Case(f"{EDGE} --fec turbo", 2, "'turbo' is no erasure code: use zfec or leopard"),
-    Case(f"{EDGE} --fec leopard --split conv5_block3_out", 2, "make symbols of 51 bytes: use --fec zfec"),
+    Case(f"{EDGE} --fec zfec:257", 2, "a block of zfec has 2 to 256 symbols"),
     Case(f"{EDGE} --importance telepathy", 2, "no importance estimator is called 'telepathy': use one of proxy, "),
     Case(f"{EDGE} --importance {{text_npz}}", 2, "is no estimator that gradfec train-proxy has made"),
     Case(f"{EDGE} --importance {{slice}}", 2, "is no estimator that gradfec train-proxy has made"),
@@ -78,7 +97,10 @@ WRONG_OPTIONS = (
     Case(f"{EDGE} --split predictions", 2, "last layer"),
     Case(f"{EDGE} --rows 5", 2, "do not divide the 56 rows"),
     Case(f"{EDGE} --rows 0", 2, "not in the range"),
-    Case(f"{EDGE} --rows 28", 2, "more than the 1134 that fit a datagram"),
+    Case(f"{EDGE} --rows 28 --codec uniform8", 2, "takes 1572 bytes, more than the 1136 that a datagram has for it"),
+    Case(f"{EDGE} --rows 28 --mode paper", 2, "smaller --rows, or a --codec of fewer bits"),
+    Case(f"{EDGE} --rows 28 --protect nested:4,8", 2, "for each of its 2 classes, and a packet takes 788: use fewer"),
+    Case(f"{EDGE} --rows 224 --split input_layer --codec uniform8", 2, "of 224 rows takes 50176 bytes: use smaller"),
     Case(f"{EDGE} --fps -1", 2, "not in the range"),
     Case(f"{EDGE} --fps nan", 2, "nan is not a finite number"),
     Case(f"{EDGE} --fps five", 2, "not a valid float"),
@@ -95,7 +117,7 @@ WRONG_OPTIONS = (
     Case(f"{CLOUD} --split conv9", 2, "no layer 'conv9'"),
     Case(f"{CLOUD} --split conv2_block1_1_conv", 2, "nearest split points"),
     Case(f"{CLOUD} --deadline-ms 0", 2, "not in the range"),
-    Case(f"{CLOUD} --fill median", 2, "'median' is not one of"),
+    Case(f"{CLOUD} --fill median", 2, "no concealment is called 'median': use one of zero, mean"),
     Case(f"{CLOUD} --key-file {{missing}}", 2, "make one with `gradfec keygen`, or copy the other"),
     Case(f"{CLOUD} --keys {{keys}} --key-file {{missing}}", 2, "make one with `gradfec keygen`, or copy the other"),
     Case(f"{CLOUD} --key-file {{key}} --insecure", 2, "lets everybody in: give it without --key-file and --keys"),
@@ -114,7 +136,7 @@ WRONG_OPTIONS = (
     Case("gradfec sweep daemons --images {missing}", 2, "is not a folder"),
     Case("gradfec sweep daemons --images {empty}", 2, "has no images"),
     Case("gradfec sweep daemons --images {photos} --loss 10%,most", 2, "'most' is not a share"),
-    Case("gradfec sweep daemons --images {photos} --protect none,FEC_1", 2, "no protection scheme"),
+    Case("gradfec sweep daemons --images {photos} --protect none,FEC_1", 2, "no protection policy"),
     Case("gradfec sweep daemons --images {photos} --importance luck", 2, "'luck': use one of proxy, "),
     Case("gradfec sweep daemons --images {photos} --labels {photo}", 2, "not a list of labels"),
     Case("gradfec sweep daemons --images {photos} --labels {text}", 2, "not a list of labels"),
@@ -217,6 +239,8 @@ def places(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Itera
             "udp": udp.getsockname()[1],
             "tcp": tcp.getsockname()[1],
             "free": free_port(),
+            "many": ",".join(map(str, range(1, 34))),
+            "few": ",".join(map(str, range(1, 33))),
         }
 
 
@@ -231,7 +255,7 @@ def words_of(command: str, places: dict[str, object]) -> tuple[str, list[str]]:
 
 
 def named(case: Case) -> str:
-    return f"{case.command.split()[0]}: {case.words}"
+    return case.command
 
 
 @pytest.mark.parametrize("case", WRONG_OPTIONS + WRONG_WORLD, ids=named)
@@ -252,6 +276,17 @@ def test_bad_input_is_one_clear_line_and_an_exit_code_before_tensorflow_is_impor
     assert ended.exit_code == case.code
     assert is_one_clear_line(ended.stderr, case.words.format(**places)), ended.stderr
     assert not ended.stdout
+
+
+def test_a_code_that_is_not_installed_says_how_to_install_it_and_what_to_use_instead(
+    places: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(CODES, LEOPARD.id, raising=False)
+    program, arguments = words_of(f"{EDGE} --fec leopard", places)
+    ended = CliRunner().invoke(import_module(MODULES[program]).main, arguments)
+    assert ended.exit_code == 2
+    words = "leopard needs the package reed-solomon-leopard, which is not installed: use zfec, or pip install"
+    assert is_one_clear_line(ended.stderr, words), ended.stderr
 
 
 def resolve(host: str, *rest: Any, getaddrinfo: Any = socket.getaddrinfo, **options: Any) -> Any:

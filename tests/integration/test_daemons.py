@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from gradfec_cli import demo
 from gradfec_cli.cli import main
 from gradfec_cli.daemons import Daemon, free_port
-from gradfec_cli.experiment import DATAGRAM_NAMES, PACKET_NAMES, Record, Run, top1, unaccounted
+from gradfec_cli.experiment import DATAGRAM_NAMES, PACKET_NAMES, Link, Record, Run, injector, top1, unaccounted
 from gradfec_cli.uncut import predict
 from gradfec_cloud.backend import BackEnd
 from gradfec_cloud.metrics import FATES, LIMITS, TENSOR_FATES
@@ -31,8 +31,9 @@ from .stubbed import stubbed
 
 OTHER_SPLIT = "conv3_block1_add"
 NAMES = ["astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "rocket.png"]
-EDGE_KEYS = ["frame", "source", "tensor", "outcome", "top5", "packets", "datagrams", "latency_ms", "stages_ms", "edge"]
-CLOUD_KEYS = ["edge", "session", "tensor", "outcome", "top5", "packets", "datagrams", "latency_ms", "stages_ms"]
+TOLD = ["outcome", "head", "top5", "packets", "datagrams", "latency_ms", "stages_ms"]
+EDGE_KEYS = ["frame", "source", "tensor", *TOLD, "edge"]
+CLOUD_KEYS = ["edge", "session", "tensor", *TOLD]
 EDGE_STAGES = ["preprocess", "front_end", "importance", "encode", "send"]
 CLOUD_STAGES = ["collect", "queue", "decode", "back_end"]
 
@@ -151,7 +152,7 @@ def test_both_sides_record_the_same_of_each_tensor_under_the_documented_keys(
         assert [list(answer) for answer in record["top5"]] == 5 * [["class_index", "label", "score"]]
         assert list(record["stages_ms"]) == EDGE_STAGES + CLOUD_STAGES
         assert list(theirs["stages_ms"]) == CLOUD_STAGES
-        for key in ("outcome", "top5", "packets", "datagrams"):
+        for key in ("outcome", "head", "top5", "packets", "datagrams"):
             assert record[key] == theirs[key]
         assert record["latency_ms"] > theirs["latency_ms"] > 0
         assert record["packets"] == dict(zip(PACKET_NAMES, (2048, 0, 0, 0), strict=True))
@@ -278,6 +279,54 @@ def test_a_video_files_frames_are_sent_each_once_in_order(toy_cloud: int, tmp_pa
 def test_with_one_frame_in_flight_records_come_in_the_order_of_the_frames(toy_cloud: int, photographs: Path) -> None:
     sent = toy_edge(toy_cloud, photographs, "--in-flight", "1")
     assert [record["frame"] for record in sent.records] == [*range(6)]
+
+
+FULL = "--codec sqrt2 --packets-per-datagram 99"  # more than fit
+
+
+@pytest.mark.parametrize(
+    ("options", "packets", "datagrams"),
+    [
+        ("--codec uniform8 --packets-per-datagram 1 --protect none", (256, 0), (256, 0)),
+        ("--codec sqrt2 --packets-per-datagram 4 --protect none", (256, 0), (64, 0)),
+        (f"{FULL} --protect none", (256, 0), (52, 0)),  # five packets of 196 bytes in each
+        (f"{FULL} --protect FEC_50_50", (256, 128), (52, 26)),
+        pytest.param(f"{FULL} --protect FEC_50_50 --fec leopard", (256, 128), (52, 26), marks=pytest.mark.leopard),
+        (f"{FULL} --protect nested:20,60,100/120", (256, 76), (120, 20)),  # one packet of each class in each
+        (f"{FULL} --protect nested:4,32/40", (256, 184), (40, 8)),  # two
+    ],
+)
+def test_codec_protection_and_packets_per_datagram_decide_what_is_sent_and_recorded(
+    options: str, packets: tuple[int, int], datagrams: tuple[int, int], toy_cloud: int, photographs: Path
+) -> None:
+    sent = toy_edge(toy_cloud, photographs / "coffee.png", *options.split())
+    (record,) = sent.records
+    assert record["outcome"] == "complete"
+    assert record["packets"] == dict(zip(PACKET_NAMES, (*packets, 0, 0), strict=True))
+    assert record["datagrams"] == dict(zip(DATAGRAM_NAMES, (*datagrams, datagrams[0], 0), strict=True))
+    assert sent.totals["packets"] == record["packets"]
+    assert sent.totals["datagrams"] == record["datagrams"]
+    assert sent.totals["datagrams_sent"]["symbol"] == datagrams[0]
+
+
+def test_of_nested_classes_a_link_that_loses_half_takes_the_least_important_ones(
+    photographs: Path, tmp_path: Path
+) -> None:
+    of_cloud, results = free_port(), tmp_path / "answers.jsonl"
+    options = ["--listen", f"127.0.0.1:{of_cloud}", "--deadline-ms", 1000, "--results", results]
+    with stubbed("gradfec-cloud", *options), injector(Link(0.5, seed=3), of_cloud) as (_, port):
+        toy_edge(port, photographs, *f"{FULL} --protect nested:10,40,110/120".split())
+    records = [json.loads(line) for line in results.read_text().splitlines()]
+    assert len(records) == 6
+    for record in records:
+        packets, datagrams = record["packets"], record["datagrams"]
+        assert datagrams["sent"] == 120 == datagrams["received"] + datagrams["lost"]
+        assert 40 <= datagrams["received"] < 110
+        assert (packets["total"], packets["dropped_by_plan"]) == (256, 256 - 160)
+        # The classes of 10 and 40 packets are whole, and of the 110 those are there whose own datagrams arrived.
+        assert record["outcome"] == "partial"
+        assert 110 - datagrams["received"] <= packets["missing"] <= datagrams["lost"]
+        assert 0 < packets["recovered"] <= 50
 
 
 def test_a_tensor_takes_as_long_to_send_as_the_rate_says(toy_cloud: int, photographs: Path) -> None:

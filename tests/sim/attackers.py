@@ -216,12 +216,14 @@ class KeyHolder(Attacker):
         """Note that what follows these hellos is not to be believed."""
         self.simulation.truth.lies.update(hellos)
 
-    def _content(self) -> Any:
-        return self.simulation.pool[self.dice.randrange(POOL)].encoded
+    def _bodies(self) -> wire.Bytes:
+        """Return the bodies of a tensor of the pool."""
+        encoded = self.simulation.pool[self.dice.randrange(POOL)].encoded
+        return encoded.bodies(0)
 
 
 class Insider(KeyHolder):
-    """Lies about every field of its symbols and messages, and of what they are sealed in."""
+    """Lies in every field of headers, in symbols and messages, and about what they are sealed in."""
 
     name = "insider"
     strikes = (10, 40)
@@ -230,7 +232,7 @@ class Insider(KeyHolder):
         """Begin with the first tensor."""
         super().__init__(simulation, end)
         self._next = 0
-        self._last: tuple[int, Any, wire.Bytes] | None = None  # a tensor's number, and what was said of it
+        self._last: tuple[int, wire.Bytes] | None = None  # a tensor's number, and bodies
 
     def deeds(self) -> Deeds:
         """See Attacker."""
@@ -261,33 +263,24 @@ class Insider(KeyHolder):
         return self._next
 
     def _symbols(self, core: EdgeSession) -> list[bytes]:
-        encoded = self._content()
-        some = sorted(self.dice.sample(range(len(encoded.headers)), self.dice.randint(1, len(encoded.headers))))
-        headers, symbols = encoded.headers[some].copy(), encoded.symbols[some].copy()
+        bodies = self._bodies()
+        some = sorted(self.dice.sample(range(len(bodies)), self.dice.randint(1, len(bodies))))
+        bodies = bodies[some].copy()
         for _ in range(self.dice.choice([0, 1, 1, 2, 5])):
-            self._lie(headers)
-        if self.dice.random() < 0.3:  # the same symbol twice, each sealed by itself
-            headers, symbols = headers.repeat(2), symbols.repeat(2, axis=0)
-        match self.dice.choice(["length", "places", "honest", "honest"]):
+            nodes.lie_in_header(self.dice, bodies)
+        if self.dice.random() < 0.3:  # the same datagram twice, each sealed by itself
+            bodies = bodies.repeat(2, axis=0)
+        match self.dice.choice(["length", "inside", "made up", "honest", "honest", "honest"]):
             case "length":
-                symbols = np.resize(symbols, (len(headers), self.dice.choice([1, 2, symbols.shape[1] + 1, 1136, 1140])))
-            case "places":
-                symbols[:, : wire.PLACE_BYTES] = self.dice.choice([0, 1, 255])
-        self._last = self._number(), headers, symbols
+                length = self.dice.choice([1, 18, 20, 40, bodies.shape[1] - 1, bodies.shape[1] + 1, 1168])
+                bodies = np.resize(bodies, (len(bodies), length))
+            case "inside":
+                nodes.lie_inside(self.dice, bodies)
+            case "made up":
+                bodies = nodes.made_up(self.dice, self.simulation.grid.count)
+        self._last = self._number(), bodies
         said = nodes.symbols_by(core, *self._last)
         return said * self.dice.choice([1, 1, 2])
-
-    def _lie(self, headers: Any) -> None:
-        """Say something else in one field, in all datagrams or in some."""
-        field = self.dice.choice([*headers.dtype.names[1:], "position", "index", "n", "k", "sent", "kept"])
-        where = slice(None, None, self.dice.choice([1, 1, 2, 3]))
-        if field in ("low", "high"):
-            lie: float = self.dice.choice([float("nan"), float("inf"), -3.4e38, 3.4e38, 0.0])
-        else:
-            most = 2 ** (8 * headers.dtype[field].itemsize) - 1
-            true = int(headers[field][0])
-            lie = self.dice.choice([0, 1, 2, max(true - 1, 0), true + 1, most, self.dice.randint(0, most)]) & most
-        headers[field][where] = lie
 
 
 class Greedy(KeyHolder):
@@ -311,9 +304,9 @@ class Greedy(KeyHolder):
 
     def _flood(self, address: Address) -> Deeds:
         """Send tensors one after the other."""
-        core, encoded, said = self.cores[address], self._content(), list[bytes]()
+        core, bodies, said = self.cores[address], self._bodies(), list[bytes]()
         for _ in range(self.dice.choice([1, 3, 10])):
-            said += nodes.symbols_by(core, nodes.next_number(core), encoded.headers.copy(), encoded.symbols)
+            said += nodes.symbols_by(core, nodes.next_number(core), bodies)
         return [Parcel(address, CLOUD, datagram, Origin.INSIDER) for datagram in said]
 
 

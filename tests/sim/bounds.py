@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from gradfec_common.packets import PacketGrid
+from gradfec_common import wire
+from gradfec_common.networks import Network
+from gradfec_common.quantisers import MAX_PARAMETER_BYTES
 from gradfec_common.session.edge import EdgeLimits
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.timers import SLACK
+from gradfec_common.wire.symbol import MAX_STRIPES, MAX_TENSOR_STRIPES, layout_of
 
 ATOMS = (str, bytes, int, float, bool, type(None), enum.Enum, np.generic)
 COUNTERS = ("counts", "bites")  # of datagrams and of limits that bit: checked elsewhere
-OPAQUE = (type, types.ModuleType, types.BuiltinFunctionType, np.dtype)
+OPAQUE = (type, types.ModuleType, types.BuiltinFunctionType, np.dtype, Network)
 
 
 def walk(root: Any) -> Iterator[Any]:
@@ -101,13 +104,19 @@ def places_for(waiting: int) -> int:
     return 2 * waiting + SLACK
 
 
-def most_array_bytes(limits: CloudLimits, grid: PacketGrid, max_sent: int, window: int) -> int:
-    """Return how many bytes the arrays of a cloud may have: symbols, the books of its tensors, and replay windows."""
-    book = 256 * 3 * 2 + 255 * 8 * 5 + 26 + 2 * max_sent
-    handed_over = max_sent * (grid.size + 2)
+def most_array_bytes(limits: CloudLimits, max_sent: int, window: int) -> int:
+    """Return how many bytes the arrays of a cloud may have: symbols, the book of each tensor, and replay windows."""
+    book = most_said() + 256 * 8 * 4 + 2 * max_sent
+    handed_over = max_sent * wire.MAX_DATAGRAM_BYTES
     tensors = limits.sessions * (limits.tensors_per_session + limits.pending_tensors)
     pending = max(limits.pending_tensors, limits.sessions)
     return limits.reassembly_bytes + tensors * book + pending * (handed_over + book) + limits.sessions * window
+
+
+def most_said() -> int:
+    """Return how many bytes a tensor's book has at most of what the headers of its groups say, twice."""
+    of_group = [layout_of(stripes, MAX_PARAMETER_BYTES).header + 8 for stripes in range(1, MAX_STRIPES + 1)]
+    return max((MAX_TENSOR_STRIPES // stripes + 2) * size for stripes, size in enumerate(of_group, 1))
 
 
 def most_edge_elements(limits: EdgeLimits) -> int:

@@ -14,15 +14,19 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from tests.common.toys import Deflate
 
 from gradfec_common import seal, wire
 from gradfec_common.ciphers import AEADS, Cipher
+from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.replay import Verdict, Verdicts
 from gradfec_common.seal import Opener, Sealer
 from gradfec_common.session import edge, handshake, reception
 from gradfec_common.session.handshake import AuthenticHello, Established, HandshakeKey
 from gradfec_common.session.rates import Allowance
 from gradfec_common.wire import Hello, Kind
+
+DEFLATE = Deflate()  # a stranger's quantiser, whose packets are of any lengths
 
 
 class Sealed(NamedTuple):
@@ -235,12 +239,13 @@ def _allowance(per_s: float, burst: float, now: float) -> Allowance:
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Observe the cores."""
+    """Observe the cores, and register a stranger's quantiser."""
     aeads = {
         cipher: lambda key, make=make: WatchedAead(make(key), key)  # type: ignore[misc]
         for cipher, make in AEADS.items()
     }
     with ExitStack() as stack:
+        stack.enter_context(mock.patch.dict(QUANTISERS, {DEFLATE.name: DEFLATE}))
         for module in (reception, edge):
             stack.enter_context(mock.patch.object(module, "Sealer", WatchedSealer))
             stack.enter_context(mock.patch.object(module, "Opener", WatchedOpener))

@@ -6,16 +6,17 @@ The only module of the simulation that builds a core, makes a datagram, or looks
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
-from gradfec_common.networks import Cut
+from gradfec_common.codes import CODES
+from gradfec_common.networks import RESNET50, Cut
 from gradfec_common.packets import PacketGrid
+from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import EdgeLimits, EdgeSession, new_hello
 from gradfec_common.session.events import CloudLimits
@@ -37,6 +38,17 @@ from gradfec_common.wire import (
     SketchPart,
     Welcome,
 )
+from gradfec_common.wire.symbol import (
+    FIXED_BYTES,
+    MAX_SENT_PER_PACKET,
+    MAX_TENSOR_STRIPES,
+    STRIPE,
+    STRIPE_BYTES,
+    SYMBOL_HEADER,
+    TENSOR_BYTES,
+    layout_of,
+    read_headers,
+)
 
 from .ledger import lying, seal_as
 
@@ -47,8 +59,8 @@ REFUSALS = (Drop.MEMORY_LIMIT, Drop.TENSOR_LIMIT, Drop.OUT_OF_WINDOW, Drop.LEAVI
 # fates that a datagram of an honest edge never meets if it arrives unchanged
 UNDESERVED = (
     *(Drop.TOO_SHORT, Drop.TOO_LONG, Drop.NOT_GRADFEC, Drop.UNKNOWN_VERSION, Drop.UNKNOWN_KIND, Drop.BAD_MESSAGE),
-    *(Drop.BAD_LENGTH, Drop.WRONG_SPLIT, Drop.WRONG_ROWS, Drop.UNKNOWN_QUANTISER, Drop.UNKNOWN_FILL),
-    *(Drop.UNKNOWN_CODE, Drop.BAD_PARAMETERS, Drop.CONFLICT, Drop.DUPLICATE, Drop.UNEXPECTED, Drop.FOREIGN_ADDRESS),
+    *(Drop.BAD_LENGTH, Drop.UNKNOWN_QUANTISER, Drop.UNKNOWN_CODE, Drop.BAD_PARAMETERS, Drop.CONFLICT),
+    *(Drop.DUPLICATE, Drop.UNEXPECTED, Drop.FOREIGN_ADDRESS),
 )
 # the only possible fates of datagrams that were made without a key, or that were accepted before
 POWERLESS = (
@@ -72,19 +84,19 @@ class Entropy:
 
 
 def new_cloud(
-    split: Cut,
+    cut: Cut,
     deadline_s: float,
     keys: Mapping[bytes, HandshakeKey],
     limits: CloudLimits,
     rng: np.random.Generator,
 ) -> CloudSessions:
     """Start a cloud that remembers nothing."""
-    return CloudSessions(split, deadline_s, keys, Entropy(rng), limits, sketches=True)
+    return CloudSessions([cut], deadline_s, keys, Entropy(rng), limits, sketches=True)
 
 
 def new_edge(
     name: str,
-    split: Cut,
+    cut: Cut,
     grid: PacketGrid,
     key: HandshakeKey,
     cipher: Cipher,
@@ -93,7 +105,8 @@ def new_edge(
     now: float,
 ) -> EdgeSession:
     """Start an edge that knows where the cloud is."""
-    return EdgeSession(new_hello(split.id, grid.rows, name, cipher), key, Entropy(rng), now, limits)
+    hello = new_hello(cut, grid.rows, name, cipher)
+    return EdgeSession(hello, cut.network.head, key, Entropy(rng), now, limits)
 
 
 # --- what is inside ---
@@ -197,12 +210,67 @@ def next_number(core: EdgeSession) -> int:
     return number
 
 
-def symbols_by(core: EdgeSession, tensor: int, headers: npt.NDArray[Any], symbols: wire.Bytes) -> list[bytes]:
-    """Seal (m,) headers and (m, length) symbols as the edge would, whatever they say."""
+def symbols_by(core: EdgeSession, tensor: int, bodies: wire.Bytes) -> list[bytes]:
+    """Seal (m, bytes) bodies of a tensor as the edge would, whatever they say."""
     assert core._session is not None
-    headers["tensor"] = tensor
-    bodies = wire.symbol_bodies(headers, symbols)
-    return [row.tobytes() for row in core._session.sealer.seal(Kind.SYMBOL, bodies)]
+    numbered = bodies.copy()
+    number = np.frombuffer(tensor.to_bytes(4, "big"), np.uint8)
+    numbered[:, TENSOR_BYTES] = number[: numbered.shape[1]]  # a liar's body may be too short for it
+    return [row.tobytes() for row in core._session.sealer.seal(Kind.SYMBOL, numbered)]
+
+
+def lie_in_header(dice: random.Random, bodies: wire.Bytes) -> None:
+    """Say something else in one field of (m, bytes) bodies' headers, or in their parameters, in all or in some."""
+    headers = read_headers(bodies)
+    stripes, table = int(headers["stripes"][0]), FIXED_BYTES
+    where = slice(None, None, dice.choice([1, 1, 2, 3]))
+    fields = [(at, kind.itemsize) for kind, at in SYMBOL_HEADER.fields.values()][1:]
+    of_stripes = [(table + at, kind.itemsize) for kind, at in STRIPE.fields.values()]
+    at, size = dice.choice([*fields, *fields[:4], *of_stripes, *of_stripes])
+    if at >= table:
+        at += STRIPE_BYTES * dice.randrange(max(stripes, 1))
+    if dice.random() < 0.1:  # the parameters: infinity, NaN, and huge numbers
+        at, size = table + STRIPE_BYTES * stripes, 4
+        lies = [0x7F80_0000, 0xFF80_0000, 0x7F80_0001, 0x7F7F_FFFF, 0xFF7F_FFFF, 0]
+    else:
+        most, true = 2 ** (8 * size) - 1, int.from_bytes(bodies[0, at : at + size].tobytes(), "big")
+        lies = [0, 1, 2, max(true - 1, 0), min(true + 1, most), most, dice.randint(0, most)]
+    if at + size > bodies.shape[1]:
+        return
+    bodies[where, at : at + size] = np.frombuffer(dice.choice(lies).to_bytes(size, "big"), np.uint8)
+
+
+def lie_inside(dice: random.Random, bodies: wire.Bytes) -> None:
+    """Say something else in the symbols of (m, bytes) bodies: lengths, places, or the packets' own bytes."""
+    headers = read_headers(bodies)
+    start = layout_of(int(headers["stripes"][0]), int(headers["parameters"][0])).header
+    at = start + dice.choice([0, 1, 2, 3, dice.randrange(64)])
+    bodies[:: dice.choice([1, 2]), at : at + dice.choice([1, 2])] = dice.choice([0, 1, 127, 128, 255])
+
+
+def made_up(dice: random.Random, count: int) -> wire.Bytes:
+    """Make up a tensor of `count` packets that no edge sends: of many stripes, or of many tiny packets."""
+    stripes = dice.choice([1, 2, 32])
+    groups = dice.choice([1, max(MAX_TENSOR_STRIPES // stripes, 1)])
+    sent = MAX_SENT_PER_PACKET * count
+    n = sent if groups == 1 else 1
+    table, code = np.zeros(stripes, STRIPE), dice.choice([*CODES])
+    room = wire.MAX_DATAGRAM_BYTES - wire.SEAL_BYTES - layout_of(stripes, 8).header
+    length = dice.choice([2, 4, 32, room // stripes // 2 * 2])
+    table["k"], table["length"], table["code"] = dice.choice([1, n]), min(length, room // stripes), code
+    header = np.zeros(1, SYMBOL_HEADER)
+    header["sent"], header["kept"], header["groups"], header["stripes"] = sent, dice.choice([1, count]), groups, stripes
+    header["quantiser"], header["parameters"], header["n"] = QUANTISERS["uniform8"].id, 8, n
+    tiny = bytes([1, 0, dice.choice([0, 1, count - 1, 255]), 7])
+    symbols = (tiny * wire.MAX_DATAGRAM_BYTES)[: int(table["length"].sum())]
+    body = header.tobytes() + table.tobytes() + struct.pack(">ff", 0, 1) + symbols
+    some = dice.randint(1, min(sent, 12))
+    bodies = np.tile(np.frombuffer(body, np.uint8), (some, 1))
+    fixed = bodies[:, :FIXED_BYTES].copy().view(SYMBOL_HEADER)[:, 0]
+    fixed["position"] = np.arange(some)
+    fixed["index" if groups == 1 else "group"] = np.arange(some) % (n if groups == 1 else groups)
+    bodies[:, :FIXED_BYTES] = fixed.view(np.uint8).reshape(some, -1)
+    return bodies
 
 
 def message_by(core: EdgeSession, message: Message | bytes) -> bytes:
@@ -232,7 +300,7 @@ def lies(dice: random.Random, number: int) -> Message | bytes:
         Report(number, 1, 0, 9, b"\xff"),
         Welcome(1, True),
         *(a_part(dice, number) for _ in range(4)),
-        Hello(1, 900, 7, "an insider"),
+        Hello(1, bytes(16), 900, 7, "an insider"),
         Refuse("full", "a lie"),
         Ping(),
         Pong(),
@@ -251,9 +319,10 @@ def a_part(dice: random.Random, number: int) -> SketchPart:
 
 
 def odd_hello(key: HandshakeKey, dice: random.Random) -> bytes:
-    """Seal a hello that no core would: any bytes, another split point, or a public key that makes no secret."""
+    """Seal a hello that no core would: any bytes, another network or cut, or a public key that makes no secret."""
     public = dice.choice([dice.randbytes(PUBLIC_BYTES), bytes(PUBLIC_BYTES)])
-    wanted = Hello(dice.choice([1, 2, 0, 255]), dice.choice([900, 18]), dice.choice([7, 2, 0, 65_535]), "an insider")
+    model, cut = dice.choice([RESNET50.digest, RESNET50.digest, bytes(16)]), dice.choice([900, 18])
+    wanted = Hello(dice.choice([1, 2, 0, 255]), model, cut, dice.choice([7, 2, 0, 65_535]), "an insider")
     body = dice.choice([wire.message_body(wanted), dice.randbytes(dice.choice([0, 1, MAX_HELLO_BODY_BYTES]))])
     with lying():
         return key.seal_hello(public, body)

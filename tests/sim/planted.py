@@ -11,8 +11,9 @@ from unittest import mock
 
 import numpy as np
 
-from gradfec_common import reassembly, wire
+from gradfec_common import decode, reassembly, wire
 from gradfec_common.codes import zfec_code
+from gradfec_common.networks import RESNET50
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.replay import ReplayWindow, Verdict
 from gradfec_common.seal import Epoch
@@ -28,6 +29,8 @@ from gradfec_common.session.states import AwaitedState, EdgeState, TensorState
 from gradfec_common.session.tensors import Tensors
 from gradfec_common.session.timers import Timers
 from gradfec_common.session.window import NumberWindow
+from gradfec_common.symbols import LONG, Unpacked
+from gradfec_common.wire.symbol import read_headers
 
 from . import ledger
 
@@ -63,38 +66,112 @@ def _forgetful(original: Any) -> Any:
     return lambda self, number: None
 
 
-def _shifted_places(original: Any) -> Any:
-    """Recovered packets land one place further on."""
+def _recovered(change: Callable[[Any], None]) -> Callable[[Any], Any]:
+    """What a code gives back is changed: `change` gets the first packet, from its place on, of each such symbol."""
 
-    def decode(self: Any, symbols: Any, indices: Any, k: int, n: int) -> Any:
-        data = original(self, symbols, indices, k, n).copy()
-        lost = np.setdiff1d(np.arange(k), indices)
-        data[lost, wire.PLACE_BYTES - 1] += 1
-        return data
+    def make(original: Any) -> Any:
+        def decode(self: Any, symbols: Any, indices: Any, k: int, n: int) -> Any:
+            data = original(self, symbols, indices, k, n).copy()
+            for row in np.setdiff1d(np.arange(k), indices).tolist():
+                size, start = int(data[row, 0]), 1 if data[row, 0] < LONG else 2
+                if size:
+                    change(data[row, start:])
+            return data
 
-    return decode
+        return decode
+
+    return make
 
 
-def _one_bit_off(original: Any) -> Any:
-    """Recovered packets have a wrong bit."""
+def _shift_place(packet: Any) -> None:
+    """A recovered packet lands one place further on."""
+    packet[1] += 1
 
-    def decode(self: Any, symbols: Any, indices: Any, k: int, n: int) -> Any:
-        data = original(self, symbols, indices, k, n).copy()
-        data[np.setdiff1d(np.arange(k), indices), -1] ^= 1
-        return data
 
-    return decode
+def _flip_bit(packet: Any) -> None:
+    """A recovered packet has a wrong bit."""
+    packet[2] ^= 1
 
 
 def _anothers_symbols(original: Any) -> Any:
-    """A block is decoded with the symbols of the one before it."""
+    """A group is decoded with datagrams of the one before it."""
 
-    def decode(arrived: Reassembly, *rest: Any) -> Any:
-        if arrived.blocks > 1:
+    def jobs(arrived: Reassembly) -> Any:
+        if arrived.groups > 1:
             arrived.base = np.where(arrived.base > 0, arrived.base - 1, arrived.base)
-        return original(arrived, *rest)
+        return original(arrived)
 
-    return decode
+    return jobs
+
+
+def _one_k_too_small(original: Any) -> Any:
+    """A stripe with parity is decoded as if it had one data symbol fewer."""
+
+    def jobs(arrived: Reassembly) -> Any:
+        return [job._replace(k=job.k - 1) if 1 < job.k < job.n else job for job in original(arrived)]
+
+    return jobs
+
+
+def _anothers_columns(original: Any) -> Any:
+    """Each stripe of a group is decoded with the bytes of the one that begins it."""
+
+    def jobs(arrived: Reassembly) -> Any:
+        return [
+            job._replace(columns=slice(0, job.columns.stop - job.columns.start), k=job.k) for job in original(arrived)
+        ]
+
+    return jobs
+
+
+def _swapped_places(original: Any) -> Any:
+    """The first two packets of a symbol change their places."""
+
+    def unpack(symbols: Any, most: int) -> Any:
+        packets, symbol = original(symbols, most)
+        places = packets.places.copy()
+        for one in np.unique(symbol):
+            both = np.flatnonzero(symbol == one)[:2]
+            places[both] = places[both][::-1]
+        return Unpacked(packets._replace(places=places), symbol)
+
+    return unpack
+
+
+def _believes_kept(original: Any) -> Any:
+    """What is missing is counted as if no more could be there than the header says was kept."""
+
+    def decode_tensor(arrived: Reassembly, *rest: Any) -> Any:
+        decoded = original(arrived, *rest)
+        return dataclasses.replace(decoded, missing=arrived.kept - len(decoded.found.places))
+
+    return decode_tensor
+
+
+def _complete_too_early(original: Any) -> Any:
+    """A group is complete when its first stripe is whole."""
+
+    def complete(self: Reassembly) -> bool:
+        return bool((self.base >= 0).all() and (self.have >= self.k[:, 0]).all())
+
+    return property(complete)
+
+
+def _learns_from_anybody(original: Any) -> Any:
+    """A datagram whose position is taken says what its group is."""
+
+    def learn(self: Reassembly, bodies: Any) -> Any:
+        arrived, self.arrived = self.arrived, np.zeros_like(self.arrived)
+        teachers = original(self, bodies)
+        self.arrived = arrived
+        return teachers
+
+    return learn
+
+
+def _counts_datagrams(original: Any) -> Any:
+    """Of what a tensor will hold, its datagrams are counted, not their bytes."""
+    return staticmethod(lambda body: int(read_headers(np.frombuffer(body, np.uint8)[np.newaxis])["sent"][0]))
 
 
 def _always_first(original: Any) -> Any:
@@ -105,10 +182,10 @@ def _always_first(original: Any) -> Any:
 def _repeated_position_is_new(original: Any) -> Any:
     """Each batch makes the tensor forget what came before."""
 
-    def add(self: Reassembly, headers: Any, symbols: Any, **known: Any) -> Any:
+    def add(self: Reassembly, bodies: Any) -> Any:
         present, arrived = self.present.copy(), self.arrived.copy()
         self.present[:] = self.arrived[:] = False
-        drops = original(self, headers, symbols, **known)
+        drops = original(self, bodies)
         self.present |= present
         self.arrived |= arrived
         return drops
@@ -119,11 +196,11 @@ def _repeated_position_is_new(original: Any) -> Any:
 def _answers_twice(original: Any) -> Any:
     """A repeated result is told again."""
 
-    def receive(self: InFlight, message: Any, now: float) -> Any:
-        tensor = self._tensors.get(message.tensor)
-        if tensor is not None and isinstance(message, wire.Result):
+    def receive(self: InFlight, result: Any, *rest: Any) -> Any:
+        tensor = self._tensors.get(result.tensor)
+        if tensor is not None:
             tensor.state = AwaitedState.UNANSWERED
-        return original(self, message, now)
+        return original(self, result, *rest)
 
     return receive
 
@@ -271,9 +348,12 @@ def _answers_forgeries(original: Any) -> Any:
         hello = original(datagram, keys)
         if hello is not wire.Drop.FORGED:
             return hello
-        return AuthenticHello(keys[datagram[8:16]], wire.message_body(wire.Hello(1, 900, 7, "anybody")), datagram)
+        return AuthenticHello(keys[datagram[8:16]], wire.message_body(ANYBODY), datagram)
 
     return read
+
+
+ANYBODY = wire.Hello(1, RESNET50.digest, 900, 7, "anybody")
 
 
 def _costs_nothing(original: Any) -> Any:
@@ -358,16 +438,33 @@ PLANTED = {
     ),
     "answers_per_session": Planted("answers are kept without bound", _without(Repeater, answers_per_session=10**6), 50),
     "reassembly_bytes": Planted("symbols are held without bound", _without(Tensors, reassembly_bytes=2**62), 50),
+    "bytes_for": Planted("datagrams are counted, not bytes", instead(Reassembly, "bytes_for", _counts_datagrams), 50),
     "pending_tensors": Planted("the back-end is asked without bound", _without(Tensors, pending_tensors=10**6), 50),
     "finished": Planted("finished tensors begin again", instead(NumberWindow, "finish", _forgetful), 20),
     "timers": Planted("timers without bound", instead(Timers, "call_off", _never_tidied), 50),
     # the wrong packet
     "recovered place": Planted(
-        "a recovered packet lands elsewhere", instead(zfec_code.ZfecCode, "decode", _shifted_places), 30
+        "a recovered packet lands elsewhere",
+        instead(zfec_code.ZfecCode, "decode", _recovered(_shift_place)),
+        30,
     ),
-    "recovered bit": Planted("a recovered packet is wrong", instead(zfec_code.ZfecCode, "decode", _one_bit_off), 30),
-    "another block": Planted(
-        "a block is decoded with another's symbols", instead(reassembly, "decode_tensor", _anothers_symbols), 10
+    "recovered bit": Planted(
+        "a recovered packet is wrong", instead(zfec_code.ZfecCode, "decode", _recovered(_flip_bit)), 30
+    ),
+    "another group": Planted(
+        "a group is decoded with another's symbols", instead(decode, "_jobs", _anothers_symbols), 10
+    ),
+    "another stripe": Planted(
+        "a stripe is decoded with another's bytes", instead(decode, "_jobs", _anothers_columns), 20
+    ),
+    "wrong k": Planted("a stripe is decoded with the wrong k", instead(decode, "_jobs", _one_k_too_small), 10),
+    "wrong place": Planted("two packets change their places", instead(decode, "unpack", _swapped_places), 10),
+    "kept": Planted("kept is believed", instead(decode, "decode_tensor", _believes_kept), 50),
+    "first stripe": Planted(
+        "a group is complete with its first stripe", instead(Reassembly, "complete", _complete_too_early), 20
+    ),
+    "lying teacher": Planted(
+        "a group is learnt from a liar", instead(Reassembly, "_learn_groups", _learns_from_anybody), 50
     ),
     # the same datagram twice
     "counts twice": Planted(
@@ -377,7 +474,9 @@ PLANTED = {
         "a symbol of an earlier batch counts again", instead(Reassembly, "add", _repeated_position_is_new), 50
     ),
     # the answer
-    "answers twice": Planted("a repeated answer is told again", instead(InFlight, "receive", _answers_twice), 50),
+    "answers twice": Planted(
+        "a repeated answer is told again", instead(InFlight, "receive_result", _answers_twice), 50
+    ),
     "another's answer": Planted(
         "an answer goes to another tensor", instead(Tensors, "answer", _answers_the_newest), 20
     ),

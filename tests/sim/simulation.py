@@ -35,7 +35,7 @@ from . import bounds, ledger, nodes
 from .network import Network, Origin, Parcel, Way, Weather
 from .nodes import CLOUD, POWERLESS, Address
 from .swarm import POOL, Swarm, content
-from .truth import Cloud, Sent, Truth
+from .truth import Cloud, Due, Sent, Truth
 
 LOOK_S = 0.1  # how often a back-end that stalls sees whether it still does
 LEAST = (100.0, 100.0)  # datagrams a second and at once, of a session with small tensors: control messages count, too
@@ -79,11 +79,11 @@ class Simulation:
         self.dice = random.Random(seed)
         self.swarm = swarm or Swarm.draw(self.dice)
         self.now = 0.0
-        self.split, self.grid = self.swarm.split, self.swarm.grid
+        self.cut, self.grid = self.swarm.cut, self.swarm.grid
         draws = self.generator()
-        self.pool = [content(draws, self.grid, self.split) for _ in range(POOL)]
+        self.pool = [content(draws, self.grid) for _ in range(POOL)]
         while not (large := [one for one in self.pool if one.is_large]):
-            self.pool[0] = content(draws, self.grid, self.split)
+            self.pool[0] = content(draws, self.grid)
         self.large = large  # they pay for their answers
         swarm, floor = self.swarm, LEAST if self.swarm.is_small else (0.0, 0.0)
         self.ledger = ledger.begin(ledger.Ledger(swarm.epoch, swarm.window, *floor))
@@ -125,8 +125,8 @@ class Simulation:
         """Start the cloud, or a new one that knows nothing."""
         self.truth.cloud, self.truth.keys = Cloud(), dict(self.known)
         keys, limits = dict(self.known), self.swarm.cloud
-        self.cloud = nodes.new_cloud(self.split, self.swarm.deadline_s, keys, limits, self.generator())
-        self.turns: Turns[tuple[Decided, Sent | None]] = Turns(lambda: self.now)  # for the back-end
+        self.cloud = nodes.new_cloud(self.cut, self.swarm.deadline_s, keys, limits, self.generator())
+        self.turns: Turns[tuple[Decided, Due]] = Turns(lambda: self.now)  # for the back-end
         self.waiting: list[Decided] = []  # in all these turns, and what it works on
         self.serving = False
         self.cloud_life = next(self.lives)
@@ -158,7 +158,7 @@ class Simulation:
     def new_core(self, name: str, key: HandshakeKey, cipher: Cipher = Cipher.AES_256_GCM) -> EdgeSession:
         """Start the core of an edge."""
         limits = self.swarm.edge
-        return nodes.new_edge(name, self.split, self.grid, key, cipher, limits, self.generator(), self.now)
+        return nodes.new_edge(name, self.cut, self.grid, key, cipher, limits, self.generator(), self.now)
 
     def restart_edge(self, edge: Edge) -> None:
         """Kill an edge, and start it again at the same address."""
@@ -272,6 +272,7 @@ class Simulation:
         chosen = pool[len(self.truth.sent) % len(pool)]
         sending_s = 0.0 if self.healed else swarm.sending_s  # which may well be longer than the deadline
         number, bodies = edge.core.open_tensor(chosen.encoded, self.now, sending_s)
+        bodies = bodies.copy()  # the same tensor may be sent again before all of this one has gone
         edge.sent[number] = self.truth.send(edge.core.session, number, chosen)
         if edge.core.wants_sketch(self.now):
             edge.core.send_sketch(number, chosen.sketch, self.now)
@@ -314,13 +315,14 @@ class Simulation:
             self._transmit(edge, out)
         while (event := edge.core.next_event()) is not None:
             match event:
-                case Answered(tensor, result):
+                case Answered(tensor, result, answer):
                     assert tensor in edge.sent, "an answer for a tensor that was not sent"
                     assert tensor not in edge.answered, "answered twice"
                     assert tensor in edge.open, "answered after it was closed"
                     edge.answered[tensor] = result.outcome
                     self.truth.check_result(edge.sent[tensor], result)
-                case Closed(tensor, result, report, sealed):
+                    assert answer == edge.sent[tensor].answer, "the head reads another answer"
+                case Closed(tensor, result, report, sealed, _):
                     assert sealed == edge.sealed[tensor], "a tensor's sealed datagrams are miscounted"
                     assert tensor in edge.open, "closed twice, or never opened"
                     edge.open.discard(tensor)
@@ -404,28 +406,25 @@ class Simulation:
             service, fails = min(service, 0.02), False
         self.at(self.now + service, lambda: self._answer(taken, life, fails))
 
-    def _forget(self, cloud: CloudSessions, gone: list[tuple[Decided, Sent | None]]) -> None:
+    def _forget(self, cloud: CloudSessions, gone: list[tuple[Decided, Due]]) -> None:
         """Let go of what nobody waits for."""
         for decided, _ in gone:
             self.waiting.remove(decided)
             cloud.fail(decided)
 
-    def _answer(self, taken: tuple[Decided, Sent | None], life: int, fails: bool) -> None:
+    def _answer(self, taken: tuple[Decided, Due], life: int, fails: bool) -> None:
         """Answer a tensor, or fail to, and go on with the next."""
         if self.cloud is None or life != self.cloud_life:
             return
-        decided, sent = taken
+        decided, due = taken
         self.waiting.remove(decided)
         self.turns.done([taken])
         if not fails:
             self.truth.cloud.answered[decided.session] += decided.arrived.sent
         if fails:
             self.cloud.fail(decided)
-        elif sent is None or sent.decided is None:
-            self.cloud.answer(decided, [], 0, 0, {}, self.now)
         else:
-            _, recovered, missing = sent.decided
-            self.cloud.answer(decided, sent.answer, recovered, missing, {"back_end": 1.0}, self.now)
+            self.cloud.answer(decided, due.answer, due.recovered, due.missing, {"back_end": 1.0}, self.now)
         self.serving = False
         self._serve()
 

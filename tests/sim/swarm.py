@@ -9,26 +9,32 @@ from __future__ import annotations
 import dataclasses
 import random
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gradfec_common.plan import NoProtection, UnequalProtection
-from gradfec_common.quantise import Quantised
 from tests.common.small_tensors import FEC_CODES, odd_plan
 
 from gradfec_cli.channel import ChannelSettings
-from gradfec_common import wire
+from gradfec_common.conceal import Concealment
+from gradfec_common.conceal.mean import Mean
+from gradfec_common.conceal.zero import Zero
+from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
+from gradfec_common.protect import UNKNOWN_LINK, NestedProtection, NoProtection, Plan, Policy, UnequalProtection
+from gradfec_common.quantisers import QUANTISERS, Coded, Quantiser
 from gradfec_common.replay import REPLAY_WINDOW
 from gradfec_common.seal import REKEY_DATAGRAMS
 from gradfec_common.session.edge import EdgeLimits
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.sketch import JPEG_MAGIC, LEVELS, Sketch, importance_levels, plan_fates
-from gradfec_common.transmit import EncodedTensor, encode_packets
+from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
+from gradfec_common.wire.symbol import STRIPE_BYTES, read_headers
 
+from .ledger import DEFLATE
 from .network import DEAD, Weather
 
 WEATHER = ("bursts", "delay", "jitter", "reorder", "corrupt", "truncate", "mtu", "rate", "dark")
@@ -50,8 +56,10 @@ OFTEN = {
 NOT_SPARED = {"cloud restarts", "cloud leaves", "back-end stalls", "failing back-end", "keys change"}
 RARE = ("dark", "mtu", "truncate", "rate")  # what leaves little for other troubles to do
 
-# (H, W, C) and rows: 12 packets of 84 bytes, 6 of 120, 4 of 150, and a single one of 700
+# (H, W, C) and rows: 12 packets of 84 elements, 6 of 120, 4 of 150, and a single one of 700
 GRIDS = (((14, 12, 6), 7), ((4, 60, 3), 2), ((2, 150, 2), 1), ((7, 100, 1), 7))
+QUANTISERS_USED: tuple[Quantiser, ...] = (QUANTISERS["uniform8"], QUANTISERS["sqrt4"], DEFLATE)
+FILLS = (0.0, -1.0)  # of gaps: of `zero`, and of `mean` with means that no packet has
 POOL = 6  # different tensors that a run sends over and over
 LEAST_EPOCH = 32  # datagrams: more than come in one batch over a clean link, of which none is out of reach then
 ANSWER_BYTES = 600  # more than result, report and signs of life have: a tensor as large as that pays for them
@@ -59,42 +67,84 @@ ANSWER_BYTES = 600  # more than result, report and signs of life have: a tensor 
 
 @dataclass(frozen=True)
 class Content:
-    """A tensor of the pool: as it is sent, the packets (count, size) that it should come to, and what is told of it."""
+    """A tensor of the pool: as it is sent, the packets (count, size) that it should come to, and its sketch."""
 
     encoded: EncodedTensor
     packets: npt.NDArray[np.float32]
     sketch: Sketch
 
     @property
+    def plan(self) -> Plan:
+        """What becomes of its packets."""
+        return self.encoded.plan
+
+    @property
     def is_large(self) -> bool:
         """Whether the tensor's datagrams have so many bytes that all the answers to it may be sent."""
-        return self.encoded.wire_bits >= 8 * ANSWER_BYTES
+        return self.encoded.wire_bytes >= ANSWER_BYTES
+
+    @cached_property
+    def labels(self) -> list[tuple[int, int]]:
+        """Group and index of the datagram at each position of the send order."""
+        headers = read_headers(self.encoded.unnumbered)
+        return [*zip(headers["group"].tolist(), headers["index"].tolist(), strict=True)]
 
 
-def content(rng: np.random.Generator, grid: PacketGrid, split: Cut) -> Content:
-    """Draw a tensor and a plan for it; no range begins at 0, so that what is filled with 0 can be told."""
-    levels = rng.integers(0, 256, (grid.count, grid.size), np.uint8)
-    low = float(rng.integers(1, 1000))
-    if rng.random() < 0.5:
-        plan = odd_plan(rng, grid.count)
-        while plan.sent > most_sent(grid):
-            plan = odd_plan(rng, grid.count)
-    elif rng.random() < 0.2:
-        plan = NoProtection().plan(np.arange(grid.count))
-    else:
-        code = FEC_CODES[int(rng.integers(len(FEC_CODES)))]
-        code = dataclasses.replace(code, block=int(rng.choice([2, 4, 256])))
-        scheme = UnequalProtection(float(rng.choice([10, 25, 50])), code)
-        plan = scheme.plan(rng.random(grid.count, np.float32))
-    encoded = encode_packets(Quantised(levels, low, low + 255), plan, grid, split)
+def content(rng: np.random.Generator, grid: PacketGrid) -> Content:
+    """Draw a tensor, a quantiser, and a plan that the cloud takes; no packet of it looks like a gap.
+
+    Packets have few different elements or many, so that the lengths of those that are deflated differ.
+    """
+    quantiser = QUANTISERS_USED[int(rng.integers(len(QUANTISERS_USED)))]
+    different = rng.choice([1, 3, 20, 256], (grid.count, 1))
+    packets = float(rng.integers(1, 1000)) + rng.integers(0, different, (grid.count, grid.size))
+    coded = quantiser.encode(grid.join(packets.astype(np.float32)), grid)
+    plan = draw_plan(rng, coded, grid)
+    if plan is None:
+        return content(rng, grid)
+    whole = quantiser.decode(coded.packets, coded.parameters, grid)
     photograph = JPEG_MAGIC + rng.bytes(int(rng.choice([10, 3000]))) if rng.random() < 0.5 else b""
     sketch = Sketch(plan_fates(plan), importance_levels(rng.random(grid.count, np.float32), LEVELS), photograph)
-    return Content(encoded, levels.astype(np.float32) + np.float32(low), sketch)
+    return Content(encode_tensor(coded, quantiser, plan), grid.split(whole.tensor), sketch)
+
+
+def draw_plan(rng: np.random.Generator, coded: Coded, grid: PacketGrid) -> Plan | None:
+    """Draw a policy's plan, or one that no policy makes; None where its datagrams are too many, or too long."""
+    sizes, budget = coded.packets.sizes, budget_for(len(coded.parameters), (1, 1, 2, 3, None)[int(rng.integers(5))])
+    if rng.random() < 0.4:
+        plan = odd_plan(rng, sizes)
+    else:
+        try:
+            plan = draw_policy(rng).plan(rng.random(grid.count, np.float32), sizes, UNKNOWN_LINK, budget)
+        except UsageError:
+            return None
+    fits = plan.symbol_bytes + STRIPE_BYTES * len(plan.groups[0].stripes) <= budget.body_bytes
+    few = plan.sent <= most_sent(grid) and plan.sent * plan.symbol_bytes <= most_held(grid)
+    return plan if fits and few else None
+
+
+def draw_policy(rng: np.random.Generator) -> Policy:
+    """Draw a policy: none, FEC_A_B with blocks of any size, or nested classes."""
+    code = FEC_CODES[int(rng.integers(len(FEC_CODES)))]
+    kind = rng.random()
+    if kind < 0.2:
+        return NoProtection()
+    if kind < 0.6:
+        code = dataclasses.replace(code, block=int(rng.choice([2, 4, 256])))
+        return UnequalProtection(float(rng.choice([10, 25, 50])), code)
+    n = int(rng.integers(1, 11))
+    ks = rng.permutation(np.arange(1, n + 1))[: int(rng.integers(1, 5))]
+    return NestedProtection(tuple(sorted(ks.tolist())), n, code)
 
 
 def most_sent(grid: PacketGrid) -> int:
-    """Return the most symbols that a tensor of the pool has."""
+    """Return the most datagrams that a tensor of the pool has."""
     return grid.count + 4
+
+
+def most_held(grid: PacketGrid) -> int:
+    """Return the most bytes of symbols that a tensor of the pool has."""
+    return most_sent(grid) * (grid.size + 6)
 
 
 @dataclass(frozen=True)
@@ -113,6 +163,7 @@ class Swarm:
     service_s: float = 0.01  # of the back-end, which takes one tensor at a time
     failure: float = 0.0  # probability that it fails
     bad_phase_s: float = 0.0
+    fill: float = 0.0  # of gaps
     features: frozenset[str] = frozenset()
     shared_key: bool = False  # by all edges
     liars_share_key: bool = False  # with the first edge
@@ -123,9 +174,15 @@ class Swarm:
     edge: EdgeLimits = field(default_factory=lambda: EdgeLimits(tensors_in_flight=64))
 
     @property
-    def split(self) -> Cut:
-        """The cut of a network that does not exist."""
+    def cut(self) -> Cut:
+        """A cut of a network that does not exist."""
         return Cut(RESNET50, 900, "a_small_one", self.shape)
+
+    @property
+    def conceal(self) -> Concealment:
+        """What fills gaps with `fill`."""
+        means = np.full(self.shape[2], self.fill, np.float32)
+        return Mean(self.cut, {"means": means}) if self.fill else Zero(self.cut, {})
 
     @property
     def grid(self) -> PacketGrid:
@@ -150,13 +207,14 @@ class Swarm:
         shape, rows = dice.choice(GRIDS)
         grid = PacketGrid(shape, rows)
         tight = "tight limits" in features
-        one_tensor = most_sent(grid) * (wire.PLACE_BYTES + grid.size)
+        one_tensor = most_held(grid)
         sessions = edges + dice.choice([0, 1, 5])
         window = dice.choice([4, 4, 16])
         keys = {
             "shared_key": dice.random() < 0.4,
             "liars_share_key": dice.random() < 0.4,
             "labels": dice.random() < 0.5,
+            "fill": dice.choice(FILLS),
         }
         if "short epochs" in features:
             keys |= {"window": window, "epoch": max(window, LEAST_EPOCH) * dice.choice([1, 2, 16])}
@@ -229,7 +287,7 @@ class Swarm:
             cloud=CloudLimits(
                 sessions=sessions,
                 sessions_per_key=max(sessions - edges, edges),
-                reassembly_bytes=4 * sessions * most_sent(grid) * (wire.PLACE_BYTES + grid.size),
+                reassembly_bytes=4 * sessions * most_held(grid),
             ),
             **keys,
         )

@@ -9,12 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradfec_common import reassembly, wire
+from gradfec_common import decode, reassembly, wire
+from gradfec_common.decode import DecodedTensor
+from gradfec_common.heads import Classes
+from gradfec_common.protect import Plan
+from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Decided, Finished, SessionEnded, SessionOpened, Sketched
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.session.states import TensorState
 from gradfec_common.wire import Drop, Report, Result
+from gradfec_common.wire.symbol import MAX_SENT_PER_PACKET
 
 from . import bounds, nodes
 from .ledger import Ledger
@@ -22,7 +27,7 @@ from .network import Parcel
 from .nodes import POWERLESS, REFUSALS, UNDESERVED, Address
 from .swarm import Content, Swarm
 
-Places = dict[int, set[int]]  # by block: indices
+Indices = dict[int, set[int]]  # of datagrams, by group
 
 
 @dataclass
@@ -31,27 +36,59 @@ class Sent:
 
     uid: int
     content: Content
-    got: Places = field(default_factory=lambda: defaultdict(set))  # at the cloud, while it still collects
+    got: Indices = field(default_factory=lambda: defaultdict(set))  # at the cloud, while it still collects
     positions: set[int] = field(default_factory=set)  # the same, in send order
     refused: bool = False  # the cloud has refused some of its datagrams: no room, or leaving
     decided: tuple[str, int, int] | None = None  # outcome, recovered, missing
     finished: bool = False
 
     @property
+    def plan(self) -> Plan:
+        """What the edge has done with the packets."""
+        return self.content.plan
+
+    @property
     def complete(self) -> bool:
-        """Whether every block has k symbols at the cloud."""
-        return all(len(self.got[n]) >= block.k for n, block in enumerate(self.content.encoded.plan.blocks))
+        """Whether of each group so many datagrams have come that every stripe is whole."""
+        return all(len(self.got[n]) >= stripe.k for n, group in enumerate(self.plan.groups) for stripe in group.stripes)
+
+    @property
+    def came(self) -> set[int]:
+        """The places of packets that have come themselves, in a data symbol."""
+        came = set()
+        for n, group in enumerate(self.plan.groups):
+            for stripe in group.stripes:
+                in_order, starts = stripe.packets.tolist(), stripe.packing.starts.tolist()
+                for index in self.got[n]:
+                    if index < stripe.k:
+                        came.update(in_order[starts[index] : starts[index + 1]])
+        return came
+
+    @property
+    def at_hand(self) -> set[int]:
+        """The places of packets that have come, or that parity gives back: k datagrams make a stripe whole."""
+        groups = enumerate(self.plan.groups)
+        whole = [stripe for n, group in groups for stripe in group.stripes if len(self.got[n]) >= stripe.k]
+        return self.came.union(*(stripe.packets.tolist() for stripe in whole))
 
     @property
     def bursts(self) -> int:
         """Runs of consecutive datagrams that have not arrived."""
-        lost = [n not in self.positions for n in range(self.content.encoded.plan.sent)]
+        lost = [n not in self.positions for n in range(self.plan.sent)]
         return sum(now and not before for before, now in zip([False, *lost], lost, strict=False))
 
     @property
-    def answer(self) -> list[list[object]]:
+    def answer(self) -> Classes:
         """What the back-end answers for this tensor only."""
-        return [[self.uid % 1000, f"tensor {self.uid}", 0.5]]
+        return Classes(((self.uid % 1000, f"tensor {self.uid}", 0.5),))
+
+
+class Due(NamedTuple):
+    """What the back-end is to answer to a tensor."""
+
+    answer: Classes
+    recovered: int
+    missing: int
 
 
 Touched = dict[tuple[int, int], Sent]  # by session and tensor
@@ -62,7 +99,7 @@ class Piece(NamedTuple):
 
     session: int
     tensor: int
-    block: int
+    group: int
     index: int
     position: int
 
@@ -113,20 +150,19 @@ class Truth:
 
     def seal(self, session: int, number: int, first: int, datagrams: list[bytes]) -> None:
         """Note what a tensor's datagrams carry, from the one at position `first` on."""
-        headers = self.sent[session, number].content.encoded.headers[first:]
-        for header, datagram in zip(headers, datagrams, strict=False):
-            place = (int(header["block"]), int(header["index"]), int(header["position"]))
+        labels = self.sent[session, number].content.labels
+        for position, datagram in enumerate(datagrams, first):
             assert datagram not in self.pieces, "two datagrams are the same"
-            self.pieces[datagram] = Piece(session, number, *place)
+            self.pieces[datagram] = Piece(session, number, *labels[position], position)
 
     def check_result(self, sent: Sent, result: Result) -> None:
         """An answer is the one that the back-end gave for this tensor."""
-        assert result.top5 == sent.answer, "the answer is another tensor's"
+        assert result.answer == sent.answer.packed(), "the answer is another tensor's"
         assert (result.outcome, result.recovered, result.missing) == sent.decided, "the answer's counts are wrong"
 
     def check_report(self, sent: Sent, report: Report) -> None:
         """A report counts what has arrived."""
-        assert report.sent == sent.content.encoded.plan.sent
+        assert report.sent == sent.plan.sent
         assert 0 < report.received <= len(sent.positions), "the report counts more than has arrived"
         if not sent.refused:
             assert report.received == len(sent.positions), "the report counts less than has arrived"
@@ -216,14 +252,14 @@ class Truth:
         assert sum(undeserved.values()) <= dishonest, f"an honest datagram is {undeserved}"
         heard = {self.ledger.sealed[datagram].session for datagram in accepted}
         for here in (tensor.arrived for tensor in nodes.tensors_of(cloud, heard)):
-            assert here.received == int(here.present.sum()) == int(here.have.sum()), "a tensor's books disagree"
+            check_books(here)
         for (session, number), sent in touched.items():
             tensor = nodes.tensor_of(cloud, session, number)
             if tensor is None or sent.refused:
                 continue
             assert tensor.arrived.received == len(sent.positions), "a tensor counts other datagrams than have arrived"
             collecting = tensor.state is TensorState.COLLECTING
-            assert not collecting or not sent.complete, "k symbols of each block came in time, and it is not decided"
+            assert not collecting or not sent.complete, "every stripe is whole in time, and it is not decided"
 
     def _accept(self, parcel: Parcel, touched: Touched) -> None:
         """Note that a datagram was authentic and new."""
@@ -236,7 +272,7 @@ class Truth:
             self.cloud.where[session] = counter, parcel.source
         piece = self.pieces.get(parcel.payload)
         if piece is not None and (sent := touched.get((session, piece.tensor))) is not None:
-            sent.got[piece.block].add(piece.index)
+            sent.got[piece.group].add(piece.index)
             sent.positions.add(piece.position)
 
     # --- what the cloud tells its shell ---
@@ -257,33 +293,37 @@ class Truth:
             assert self.ledger.sessions[event.session].key not in self.keys, "a session ends though its key is there"
         self.cloud.ended.add(event.session)
 
-    def decided(self, event: Decided) -> Sent | None:
-        """Decode a tensor and compare it with what was sent; None for the tensor of a liar."""
-        decoded = reassembly.decode_tensor(event.arrived)
-        grid, shape = self.swarm.grid, self.swarm.shape
-        assert decoded.chi.shape == shape and np.isfinite(decoded.chi).all(), "features that no back-end could take"
+    def decided(self, event: Decided) -> Due:
+        """Decode a tensor, compare it with what was sent unless a liar sent it, and return what to answer."""
+        decoded = decode.decode_tensor(event.arrived, self.swarm.conceal)
+        check_decoded(decoded, event.arrived, self.swarm)
         if self.is_liars(event.session):
-            return None
+            return Due(Classes(()), decoded.recovered, decoded.missing)
         assert (event.session, event.tensor) in self.sent, "a tensor was decided that nobody has sent"
         sent = self.sent[event.session, event.tensor]
         assert sent.decided is None, "a tensor was decided twice"
-        plan = sent.content.encoded.plan
-        packets = grid.split(decoded.chi)
-        there = packets.any(axis=1)
-        assert (packets[there] == sent.content.packets[there]).all(), "a packet of the tensor is wrong"
+        packets, found = self.swarm.grid.split(decoded.tensor), decoded.found
+        assert (packets[found.places] == sent.content.packets[found.places]).all(), "a packet of the tensor is wrong"
         assert decoded.conflicting == 0, "packets claim the same place"
-        assert int(there.sum()) == plan.kept - decoded.missing, "missing packets are miscounted"
-        assert event.complete == (decoded.missing == 0)
-        assert sent.complete or not event.complete, "complete without k symbols of each block"
+        assert len(found.places) + decoded.missing == sent.plan.kept, "missing packets are miscounted"
+        assert not event.complete or decoded.missing == 0, "complete though packets are missing"
+        places = set(found.places.tolist())
+        assert places <= sent.at_hand, "packets are there that have not come"
+        assert sent.complete or not event.complete, "complete though a stripe is not whole"
         if not sent.refused:
-            received = sum(index < block.k for n, block in enumerate(plan.blocks) for index in sent.got[n])
-            assert event.complete == sent.complete, "k symbols of each block came in time, and it is not complete"
-            assert plan.kept == received + decoded.recovered + decoded.missing, "recovered packets are miscounted"
+            assert event.complete == sent.complete, "every stripe is whole in time, and it is not complete"
+            assert places == sent.at_hand, "packets are not there that have come"
+            assert set(found.places[found.recovered].tolist()) == places - sent.came, "other packets are recovered"
+        protected = {place for n, stripe in sent.plan.stripes if n > stripe.k for place in stripe.packets.tolist()}
+        assert set(found.places[found.protected].tolist()) == places & protected, "other packets are protected"
         sent.decided = ("complete" if event.complete else "partial", decoded.recovered, decoded.missing)
-        return sent
+        return Due(sent.answer, decoded.recovered, decoded.missing)
 
     def finished(self, event: Finished) -> None:
         """Compare the last record of a tensor with what has arrived."""
+        packets, datagrams = event.packets, event.datagrams
+        assert datagrams["received"] + datagrams["lost"] == datagrams["sent"], "datagrams without exactly one fate"
+        assert min(*packets.values(), *datagrams.values()) >= 0, "less than nothing"
         sent = self.sent.get((event.session, event.tensor))
         if sent is None:
             assert self.is_liars(event.session), "a tensor was finished that nobody has sent"
@@ -291,8 +331,14 @@ class Truth:
         assert not sent.finished, "a tensor was finished twice"
         sent.finished = True
         self.check_result(sent, event.result)
+        assert (packets["total"], datagrams["sent"]) == (sent.plan.total, sent.plan.sent)
+        assert packets["dropped_by_plan"] == len(sent.plan.dropped), "packets without exactly one fate"
+        assert (event.result.outcome, packets["recovered"], packets["missing"]) == sent.decided, "another record"
+        assert datagrams["parity"] <= sent.plan.parity, "more parity than was sent"
         if not sent.refused:
-            assert event.packets["received"] == len(sent.positions), "a record counts other datagrams than have arrived"
+            assert datagrams["received"] == len(sent.positions), "a record counts other datagrams than have arrived"
+            heard = [group.n - group.shape.most_k for n, group in enumerate(sent.plan.groups) if sent.got[n]]
+            assert datagrams["parity"] == sum(heard), "a record counts other parity than was heard of"
 
     def sketched(self, event: Sketched) -> None:
         """A sketch is whole and belongs to its tensor."""
@@ -411,12 +457,28 @@ class Truth:
         limits, grid = cloud.limits, self.swarm.grid
         elements, array_bytes = bounds.census(cloud)
         assert elements <= bounds.most_elements(limits, cloud.counts["hello"]), "more is kept than the limits allow for"
-        most = bounds.most_array_bytes(limits, grid, wire_max_sent(grid.count), self.ledger.window)
+        most = bounds.most_array_bytes(limits, MAX_SENT_PER_PACKET * grid.count, self.ledger.window)
         assert array_bytes <= most, "larger arrays are kept than the limits allow for"
         known = {thing for thing in bounds.walk(cloud) if isinstance(thing, tuple) and thing in self.cloud.came}
         assert known <= self.cloud.paid.keys(), "state is kept for an address that has sent nothing authentic"
 
 
-def wire_max_sent(count: int) -> int:
-    """Return the most symbols that a tensor of `count` packets may have."""
-    return min(reassembly.MAX_SENT_PER_PACKET * count, wire.MAX_SYMBOLS)
+def check_books(here: Reassembly) -> None:
+    """What is written of a tensor agrees with itself."""
+    known = here.base >= 0
+    assert here.received == int(here.present.sum()) == int(here.have.sum()), "a tensor's books disagree"
+    assert (here.have[known] > 0).all(), "a group is known of which nothing has arrived"
+    assert not here.have[~known].any() and (here.have <= here.n).all(), "a group has datagrams that there are not"
+    assert int(here.n.sum()) <= here.sent, "groups have more datagrams than were sent"
+
+
+def check_decoded(decoded: DecodedTensor, arrived: Reassembly, swarm: Swarm) -> None:
+    """Whatever was sent, by whomever: a back-end can take the features, and the counts are possible."""
+    grid, places = swarm.grid, decoded.found.places
+    assert decoded.tensor.shape == swarm.shape and np.isfinite(decoded.tensor).all(), "features that no back-end takes"
+    assert len(np.unique(places)) == len(places) and (places < grid.count).all(), "packets are there twice, or nowhere"
+    gaps = np.setdiff1d(np.arange(grid.count), places)
+    assert (grid.split(decoded.tensor)[gaps] == swarm.fill).all(), "a gap is not filled"
+    assert decoded.recovered == int(decoded.found.recovered.sum()) <= len(places)
+    assert 0 <= decoded.missing == max(arrived.kept - len(places), 0), "missing packets are miscounted"
+    assert decoded.conflicting >= 0

@@ -120,7 +120,9 @@ async def flood(cloud: Endpoint, seconds: float, rate: float) -> dict[str, int]:
         changed.notify()
 
     hello = new_hello(split.id, grid.rows, "flooder", preferred_cipher())
-    link = Link(cloud, EdgeSession(hello, HandshakeKey(find_key()), os.urandom, time.monotonic()), on_event)
+    link = Link(
+        cloud, EdgeSession(hello, split.network.head, HandshakeKey(find_key()), os.urandom, time.monotonic()), on_event
+    )
 
     def may_send() -> bool:
         return link.session.connected and link.session.open_tensors < link.session.limits.tensors_in_flight

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from tests.web.live import PATIENCE_S, LivePage, free_port
-from tests.web.world import Camera, picture_of_noise, status
+from tests.web.world import DATAGRAMS, Camera, picture_of_noise, status
 
 from gradfec_common.cells import Cell
 from gradfec_web.view import Edge
@@ -173,6 +173,8 @@ def test_the_page_fills_with_what_the_cloud_tells_and_moves(tab, cloud):
     expect(page.locator(".ranks")).to_contain_text("Only the edge knows")
     assert page.get_by_role("img", name=re.compile("over .*: .* now, .* to")).count() == 5
     assert page.locator(".nicegui-echart svg path").count() > 20
+    lost = page.locator(".frames tbody tr").first.locator("td").nth(4)
+    assert 0 < int(lost.text_content()) < DATAGRAMS
     first = page.locator(".frames tbody tr").first.locator("td").first
     number = int(first.text_content())
     expect(first).not_to_have_text(str(number))
@@ -289,10 +291,10 @@ def test_what_comes_from_the_network_is_never_markup(serve, visit):
                 name = type(record).__name__
                 changes = {}
                 if name == "Frame":
-                    top5 = [(1, EVIL, 0.5)]
-                    changes = {"source": EVIL, "outcome": EVIL, "stages_ms": {EVIL: 1.0, ":x": 2.0}, "top5": top5}
+                    answer = [(EVIL, 0.5)]
+                    changes = {"source": EVIL, "outcome": EVIL, "stages_ms": {EVIL: 1.0, ":x": 2.0}, "answer": answer}
                 if name == "Picture":
-                    changes = {"top5": [(1, EVIL, 0.5)]}
+                    changes = {"answer": [(EVIL, 0.5)]}
                 if name == "Status":
                     edges = [Edge(EVIL, 1, EVIL, True, 0.0, EVIL), Edge(EVIL, 2, EVIL, False, 0.0, EVIL)]
                     changes = {"title": EVIL, "settings": {EVIL: EVIL}, "counters": {EVIL: {EVIL: 1}}, "edges": edges}

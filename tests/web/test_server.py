@@ -18,7 +18,7 @@ def read(*lines):
 
 
 def test_what_is_told_is_what_is_read():
-    as_lists = dataclasses.replace(FRAME, top5=[list(answer) for answer in FRAME.top5])
+    as_lists = dataclasses.replace(FRAME, answer=[list(line) for line in FRAME.answer])
     assert read(*map(dump, RECORDS))[:2] == [RECORDS[0], as_lists]
 
 

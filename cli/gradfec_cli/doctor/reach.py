@@ -60,7 +60,7 @@ def visit(
     patience_s: float = PATIENCE_S,
 ) -> Visit:
     """Open a session, send `pings` pings, and leave."""
-    hello = new_hello(cut.id, ROWS, "gradfec doctor", preferred_cipher())
+    hello = new_hello(cut, ROWS, "gradfec doctor", preferred_cipher())
     with socket.socket(family, socket.SOCK_DGRAM) as opened:
         try:
             opened.connect(address)  # so that the kernel reports if nobody listens there

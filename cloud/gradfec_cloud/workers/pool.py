@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradfec_cloud.backend import BackEnd
+from gradfec_common.networks import Cut
 
 Outputs = NDArray[np.float32]  # (N, ...): a row for each tensor of a batch, in the order of the batch
 
@@ -26,6 +27,11 @@ class BackEndName(NamedTuple):
 
     model: str
     cut: str
+
+
+def back_end_name(cut: Cut) -> BackEndName:
+    """Return the name of the back-end that continues from a cut."""
+    return BackEndName(cut.network.name, cut.name)
 
 
 @dataclass(frozen=True)

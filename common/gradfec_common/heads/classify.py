@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gradfec_common.heads.head import Plain
 
 BEST = 5
-MAX_LABEL_BYTES = 256
+MAX_LABEL_BYTES = 160  # so that a result has room for BEST of them
 NAME = "classify"
 
 

@@ -8,7 +8,7 @@ carries them out: it alone counts datagrams and limits, and tells the shell.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from gradfec_common.seal import UNSEALED
 from gradfec_common.session.effects import Bite, Deliver, Effect, Say
 from gradfec_common.session.events import CloudLimits, Decided, Event, SessionEnded, SessionOpened
 from gradfec_common.session.greeter import Keys
+from gradfec_common.session.offer import Offer
 from gradfec_common.session.outbox import Outbox
 from gradfec_common.session.reception import Reception
 from gradfec_common.session.repeater import Repeater
@@ -41,7 +42,7 @@ class CloudSessions:
 
     def __init__(
         self,
-        cut: Cut,
+        cuts: Sequence[Cut],
         deadline_s: float,
         keys: Keys,
         entropy: Entropy,
@@ -49,18 +50,17 @@ class CloudSessions:
         *,
         sketches: bool = False,
     ) -> None:
-        """Serve tensors of `cut`, each decided at the latest `deadline_s` after its first datagram.
+        """Serve tensors of `cuts`, each decided at the latest `deadline_s` after its first datagram.
 
         Edges come in with one of `keys`; `entropy` gives random bytes; `sketches` asks edges for some.
         """
         self.limits = limits or CloudLimits()
-        self.cut = cut
         self.deadline_s = deadline_s
         self.counts: Counter[str] = Counter()  # datagrams received, by fate: each adds one to exactly one
         self.bites: Counter[str] = Counter()  # how often each limit bit, by its name in CloudLimits
         self.leaving = False  # no session and no tensor begins any more
         welcome = Welcome(round(deadline_s * 1000), sketches)
-        self._reception = Reception(keys, cut, welcome, entropy, self.limits)
+        self._reception = Reception(keys, Offer(cuts), welcome, entropy, self.limits)
         self._sessions = Sessions(self.limits)
         self._tensors = Tensors(self.limits, deadline_s)
         self._repeater = Repeater(self.limits)

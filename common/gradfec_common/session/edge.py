@@ -13,6 +13,7 @@ from gradfec_common.ciphers import Cipher
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import Answer, Head
 from gradfec_common.keys import Entropy
+from gradfec_common.networks import Cut
 from gradfec_common.replay import Verdict
 from gradfec_common.seal import UNSEALED, Opener, Sealer
 from gradfec_common.session.contact import Contact
@@ -280,9 +281,9 @@ class EdgeSession:
         self._events.append(Connected(session.number, session.deadline_s, fresh))
 
 
-def new_hello(split: int, rows: int, name: str, cipher: Cipher) -> Hello:
+def new_hello(cut: Cut, rows: int, name: str, cipher: Cipher) -> Hello:
     """Return what an edge asks for; UsageError for a name that no hello can carry."""
     text = name.encode(errors="replace")
     if len(text) > wire.MAX_TEXT_BYTES:
         raise UsageError(f"the name has {len(text)} bytes, more than {wire.MAX_TEXT_BYTES}: use a shorter --name")
-    return Hello(cipher, split, rows, text.decode())
+    return Hello(cipher, cut.network.digest, cut.id, rows, text.decode())

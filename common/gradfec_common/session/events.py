@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from gradfec_common.heads import Answer
+from gradfec_common.networks import Cut
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.sketch import Sketch
 from gradfec_common.wire import Result
@@ -46,6 +47,7 @@ class Decided:
     arrived: Reassembly
     complete: bool
     waited_s: float  # since its first datagram
+    cut: Cut
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,13 @@ from typing import NamedTuple
 
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
-from gradfec_common.errors import UsageError
 from gradfec_common.keys import Entropy
-from gradfec_common.networks import Cut
-from gradfec_common.packets import PacketGrid
 from gradfec_common.seal import Opener, Sealer
 from gradfec_common.session.effects import Bite
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.greeter import Greeter, Keys
 from gradfec_common.session.handshake import AuthenticHello, Established, HandshakeKey, answer_hello
+from gradfec_common.session.offer import Accepted, Offer
 from gradfec_common.session.rates import Allowance
 from gradfec_common.session.sessions import Session, Sessions
 from gradfec_common.wire import Drop, Hello, Refuse, Welcome
@@ -33,10 +31,10 @@ class Received(NamedTuple):
 class Reception:
     """Judges hellos. It reads the sessions that there are, and leaves it to their owner to keep the new ones."""
 
-    def __init__(self, keys: Keys, cut: Cut, welcome: Welcome, entropy: Entropy, limits: CloudLimits) -> None:
-        """Let in edges that have one of `keys` and cut at `cut`."""
+    def __init__(self, keys: Keys, offer: Offer, welcome: Welcome, entropy: Entropy, limits: CloudLimits) -> None:
+        """Let in edges that have one of `keys` and want what is on `offer`."""
         self._greeter = Greeter(keys, limits)
-        self._cut, self._welcome, self._entropy, self._limits = cut, welcome, entropy, limits
+        self._offer, self._welcome, self._entropy, self._limits = offer, welcome, entropy, limits
 
     @property
     def keys(self) -> Keys:
@@ -61,27 +59,32 @@ class Reception:
         wanted = wire.read_message(hello.body)
         if not isinstance(wanted, Hello):
             return Received(Drop.BAD_MESSAGE.value, bites=bites)
-        grid, more = self._admit(wanted, hello.key, sessions, leaving=leaving)
-        said, number = (grid, 0) if isinstance(grid, Refuse) else (self._welcome, sessions.new_number(self._entropy))
+        admitted, more = self._admit(wanted, hello.key, sessions, leaving=leaving)
+        said: Refuse | Welcome = self._welcome
+        number = 0
+        if isinstance(admitted, Refuse):
+            said = admitted
+        else:
+            number = sessions.new_number(self._entropy)
         answer = answer_hello(hello, number, wire.message_body(said), self._entropy)
         if answer is None:
             return Received(Drop.FORGED.value, bites=[*bites, *more])
         welcome, established = answer
         bites = [*bites, *more, *self._greeter.remember(hello, peer, welcome, now)]
-        if isinstance(grid, Refuse):
+        if isinstance(admitted, Refuse):
             return Received("hello", welcome, bites=bites)
         credit = len(datagram) - len(welcome)
-        return Received("hello", welcome, self._session(hello, wanted, established, grid, peer, credit, now), bites)
+        return Received("hello", welcome, self._session(hello, wanted, established, admitted, peer, credit, now), bites)
 
     def _admit(
         self, wanted: Hello, key: HandshakeKey, sessions: Sessions, *, leaving: bool
-    ) -> tuple[PacketGrid | Refuse, list[Bite]]:
-        """Return the packets of the edge's tensors, or the refusal that says why it may not come in."""
+    ) -> tuple[Accepted | Refuse, list[Bite]]:
+        """Return what the edge will send, or the refusal that says why it may not come in."""
         if leaving:
             return Refuse("leaving", "the cloud is shutting down"), []
-        grid = wanted_grid(wanted, self._cut)
-        if isinstance(grid, Refuse):
-            return grid, []
+        accepted = self._offer.accept(wanted)
+        if isinstance(accepted, Refuse):
+            return accepted, []
         limits, edges = self._limits, sessions.open
         if len(edges) >= limits.sessions:
             return Refuse("full", f"the cloud serves {limits.sessions} edges already"), [Bite("sessions")]
@@ -89,24 +92,25 @@ class Reception:
         if of_key >= limits.sessions_per_key:
             detail = f"the cloud serves {of_key} edges with this key already"
             return Refuse("full", detail), [Bite("sessions_per_key")]
-        return grid, []
+        return accepted, []
 
     def _session(
         self,
         hello: AuthenticHello,
         wanted: Hello,
         established: Established,
-        grid: PacketGrid,
+        accepted: Accepted,
         peer: Hashable,
         credit: int,
         now: float,
     ) -> Session:
-        cipher, limits = Cipher(wanted.cipher), self._limits
+        cipher, limits, grid = Cipher(wanted.cipher), self._limits, accepted.grid
         return Session(
             id=established.session,
             key=hello.key,
             hello=hello.public,
             edge=hello.key.label or wanted.name,
+            cut=accepted.cut,
             grid=grid,
             sealer=Sealer(established.cloud_to_edge, cipher, established.session),
             opener=Opener(established.edge_to_cloud, cipher),
@@ -115,18 +119,3 @@ class Reception:
             heard_at=now,
             credit=credit,
         )
-
-
-def wanted_grid(wanted: Hello, cut: Cut) -> PacketGrid | Refuse:
-    """Return the packets of the tensors that an edge wants to send, or why a cloud that continues from `cut` cannot.
-
-    The refusal says what to change, for the person at the edge.
-    """
-    if wanted.split != cut.id:
-        return Refuse("split", f"this cloud continues from {cut.name}: use --split {cut.name} on the edge")
-    if wanted.cipher not in {*Cipher}:
-        return Refuse("cipher", f"this cloud has no cipher {wanted.cipher}: update it")
-    try:
-        return PacketGrid(cut.shape, wanted.rows)
-    except UsageError as error:
-        return Refuse("rows", str(error)[: wire.MAX_TEXT_BYTES // 2])

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.keys import Entropy
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.seal import Opener, Sealer
 from gradfec_common.session.events import CloudLimits, SessionMoved, SessionOpened
@@ -29,6 +30,7 @@ class Session:
     key: HandshakeKey
     hello: bytes  # the public key in the edge's hello
     edge: str  # its name
+    cut: Cut
     grid: PacketGrid
     sealer: Sealer
     opener: Opener

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from gradfec_common.heads import Answer
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.events import Finished
@@ -40,6 +41,7 @@ class SessionTensors:
 
     session: int
     edge: str
+    cut: Cut
     grid: PacketGrid
     window: NumberWindow
     tensors: dict[int, Tensor] = field(default_factory=dict)

@@ -56,7 +56,7 @@ class Tensors:
     def begin(self, session: Session) -> None:
         """Give a session its share: its edge uses it."""
         window = NumberWindow(self._limits.tensor_window)
-        self._sessions[session.id] = SessionTensors(session.id, session.edge, session.grid, window)
+        self._sessions[session.id] = SessionTensors(session.id, session.edge, session.cut, session.grid, window)
 
     def end(self, session: int) -> list[Effect]:
         """Let go of a session and its tensors; what was answered stays recorded."""
@@ -188,7 +188,8 @@ class Tensors:
         mine.pending += 1
         self._pending += 1
         arrived = tensor.arrived
-        return [Decided(mine.session, number, arrived.handed_over(), arrived.complete, now - tensor.first_at)]
+        waited_s = now - tensor.first_at
+        return [Decided(mine.session, number, arrived.handed_over(), arrived.complete, waited_s, mine.cut)]
 
     def answer(self, decided: Decided, result: Result, answer: Answer, now: float) -> list[Effect]:
         """Take back the answer for a decided tensor, which `result` says; drop it if its edge does not await it."""

@@ -12,6 +12,7 @@ import msgpack
 
 from gradfec_common.wire.drops import Drop
 
+DIGEST_BYTES = 16  # of a network
 MAX_TEXT_BYTES = 256
 MAX_MAP_BYTES = 1024  # of a report's map of what arrived: it must fit a datagram
 MAX_PART_BYTES = 1024  # of a sketch
@@ -42,7 +43,8 @@ class Hello:
 
     kind: ClassVar[MessageKind] = MessageKind.HELLO
     cipher: int
-    split: int
+    model: bytes  # the digest of its network
+    cut: int
     rows: int
     name: str
 
@@ -205,7 +207,8 @@ def _are_stages(value: Any) -> bool:
 # What each field of a control message may hold; a name means the same in every message that has it.
 IS_VALID: dict[str, Callable[[Any], bool]] = {
     "cipher": _is_uint(8),
-    "split": _is_uint(16),
+    "model": lambda value: type(value) is bytes and len(value) == DIGEST_BYTES,
+    "cut": _is_uint(16),
     "rows": _is_uint(16),
     "name": _is_text,
     "deadline_ms": _is_uint(32),

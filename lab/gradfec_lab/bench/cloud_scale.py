@@ -156,7 +156,7 @@ class SyntheticEdge:
 
     def __init__(self, name: str, cloud: Endpoint, encoded: EncodedTensor, counts: Counts) -> None:
         """Add to `counts` what the cloud reports."""
-        hello = new_hello(CUT.id, DEFAULT_ROWS, name, preferred_cipher())
+        hello = new_hello(CUT, DEFAULT_ROWS, name, preferred_cipher())
         session = EdgeSession(hello, CUT.network.head, HandshakeKey(INSECURE_KEY), os.urandom, time.monotonic())
         self._link = Link(cloud, session, self._on_event)
         self._encoded, self._counts = encoded, counts

@@ -87,8 +87,8 @@ class PacketPath:
         self.image = np.zeros(cut.network.input.shape, np.uint8)  # activation does not use it
         self.activation = FREE["activation"](cut, grid, self.rng)
         key, now_s = HandshakeKey(INSECURE_KEY), 0.0
-        self.cloud = CloudSessions(cut, DEADLINE_S, {key.id: key}, os.urandom)
-        hello = new_hello(cut.id, grid.rows, "bench", preferred_cipher())
+        self.cloud = CloudSessions([cut], DEADLINE_S, {key.id: key}, os.urandom)
+        hello = new_hello(cut, grid.rows, "bench", preferred_cipher())
         self.edge = EdgeSession(hello, cut.network.head, key, os.urandom, now_s, UNHURRIED)
         self.tensors = 0
         self._connect()

@@ -19,17 +19,15 @@ from gradfec_cloud.decoding import Decoder
 from gradfec_cloud.inference import Inference
 from gradfec_cloud.port import Port
 from gradfec_cloud.workers.local import LocalWorkers
-from gradfec_cloud.workers.pool import BackEndName
+from gradfec_cloud.workers.pool import back_end_name
 from gradfec_common.conceal import make_concealment
 from gradfec_common.heads import Answer
-from gradfec_common.networks import DEFAULT_CUT, named_cut
-from gradfec_common.session.events import Decided
+from gradfec_common.networks import DEFAULT_CUT, Cut, named_cut
 from gradfec_host import logs
 from gradfec_host.console import Endpoint
 
 DEADLINE_S = 0.5
 CUT = named_cut(DEFAULT_CUT)
-NAME = BackEndName("stub", CUT.name)
 
 
 class StubBackEnd:
@@ -46,27 +44,21 @@ class StubBackEnd:
         return np.full((len(chi), classes), 1 / classes, np.float32)
 
 
-def answer(decided: Decided, output: npt.NDArray[np.float32]) -> Answer:
+def answer(cut: Cut, output: npt.NDArray[np.float32]) -> Answer:
     """Return the answer in a tensor's output, without the classes' names."""
-    return CUT.network.head.answer(output, ())
+    return cut.network.head.answer(output, ())
 
 
 def main(port: int) -> None:
     """Serve until a signal; then print the totals."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    options = CloudOptions(CUT, DEADLINE_S, None, key_source(None, None, insecure=True))
-    workers = partial(LocalWorkers, {NAME: StubBackEnd})
+    options = CloudOptions([CUT], DEADLINE_S, None, key_source(None, None, insecure=True))
+    workers = partial(LocalWorkers, {back_end_name(CUT): StubBackEnd})
+    decoder = Decoder({CUT: make_concealment("zero", CUT, {})})
     open_port = Port(Endpoint("127.0.0.1", port))
-    totals = run_cloud(
-        options,
-        open_port,
-        None,
-        lambda deliver: Inference(
-            workers, lambda decided: NAME, Decoder(make_concealment("zero", CUT, {})), answer, deliver
-        ),
-        logs.configure("gradfec-cloud"),
-    )
+    log = logs.configure("gradfec-cloud")
+    totals = run_cloud(options, open_port, None, lambda deliver: Inference(workers, decoder, answer, deliver), log)
     open_port.close()
     print(json.dumps(totals))
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from tests.cloud.small import GRID, NAME, SPLIT, Deliveries, encoded, infer, sure_of
+from tests.cloud.small import GRID, NAME, SPLIT, Deliveries, encoded, infer, sure, sure_of
 
 from gradfec_cloud.inference import Inference
 from gradfec_cloud.workers import WORKERS
@@ -14,6 +14,7 @@ from gradfec_cloud.workers.local import LocalWorkers
 from gradfec_cloud.workers.pool import Batch
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
+from gradfec_common.heads import Answer
 from gradfec_common.keys import Key
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import Answered, EdgeSession, new_hello
@@ -45,9 +46,10 @@ class Link:
     def __init__(self, inference: Inference, delivered: Deliveries) -> None:
         dice = np.random.default_rng(1)
         self.now = 1000.0
-        self.cloud = CloudSessions(SPLIT, 0.5, {KEY.id: KEY}, dice.bytes)
-        self.edge = EdgeSession(new_hello(SPLIT.id, GRID.rows, "edge", Cipher.AES_256_GCM), KEY, dice.bytes, self.now)
-        self.answers: dict[int, int] = {}  # the class, by tensor
+        self.cloud = CloudSessions([SPLIT], 0.5, {KEY.id: KEY}, dice.bytes)
+        hello = new_hello(SPLIT, GRID.rows, "edge", Cipher.AES_256_GCM)
+        self.edge = EdgeSession(hello, SPLIT.network.head, KEY, dice.bytes, self.now)
+        self.answers: dict[int, Answer] = {}  # by tensor
         self.failed: list[int] = []
         self._inference, self._delivered = inference, delivered
 
@@ -63,7 +65,7 @@ class Link:
             said = bool(up or down) | self._infer()
             while (event := self.edge.next_event()) is not None:
                 if isinstance(event, Answered):
-                    self.answers[event.tensor] = event.result.top5[0][0]
+                    self.answers[event.tensor] = event.answer
 
     def _infer(self) -> bool:
         decided = 0
@@ -72,9 +74,9 @@ class Link:
                 self._inference.submit(event)
                 decided += 1
         for one in self._delivered.take(decided):
-            if one.error is None:
+            if one.answer is not None:
                 stages = one.stages_ms
-                self.cloud.answer(one.decided, one.top5, one.recovered, one.missing, stages, self.now)
+                self.cloud.answer(one.decided, one.answer, one.recovered, one.missing, stages, self.now)
             else:
                 self.cloud.fail(one.decided)
                 self.failed.append(one.decided.tensor)
@@ -107,7 +109,7 @@ def test_every_frame_is_answered_or_fails_as_its_lease_ends(monkeypatch: pytest.
     inference.close()
 
     leases, tensors = inference.leases, link.cloud.tensors
-    assert link.answers == {number: number for number in range(0, FRAMES, 2)}
+    assert link.answers == {number: sure(number) for number in range(0, FRAMES, 2)}
     assert link.failed == [*range(1, FRAMES, 2)]
     assert (leases["opened"], leases["returned"], leases["given_up"]) == (FRAMES, FRAMES // 2, FRAMES // 2)
     assert (tensors["opened"], tensors["complete"], tensors["failed"]) == (

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.cloud.small import NAME, SOON_S, Deliveries, decided, infer, sure_of, undecodable
+from tests.cloud.small import NAME, SOON_S, Deliveries, decided, infer, sure, sure_of, undecodable
 
 from gradfec_cloud.backend import BackEnd
 from gradfec_cloud.workers import WORKERS
@@ -309,7 +309,7 @@ def test_every_tensor_has_one_fate_and_every_lease_one_end_whatever_the_pool_doe
     fates = Counter([one.decided.tensor for one in came] + [one.tensor for one in returned])
     assert fates == Counter(range(40)), "a tensor without exactly one fate"
     for one in came:
-        assert (one.error is None) == (one.top5 == [[one.decided.tensor, f"class {one.decided.tensor}", 1.0]])
+        assert (one.error is None) == (one.answer == sure(one.decided.tensor))
     leases = inference.leases
     assert leases["opened"] == leases["returned"] + leases["failed"] + leases["given_up"]
     assert leases["open"] == 0
@@ -385,4 +385,4 @@ def test_a_pool_works_on_as_many_batches_at_once_as_it_has_room_for(monkeypatch:
     assert isinstance(pool, Faulty)
     pool.back(lease, outputs)
     inference.close()
-    assert delivered.take(1)[0].top5 == [[2, "class 2", 1.0]]
+    assert delivered.take(1)[0].answer == sure(2)

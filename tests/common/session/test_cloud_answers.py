@@ -4,12 +4,13 @@ import gc
 import weakref
 
 import pytest
+from tests.common.answers import TIGER_CAT
 
 from gradfec_common.session.events import Decided, Finished
 from gradfec_common.session.timers import SLACK
 from gradfec_common.wire import Ack, Bye, Report, Result
 
-from .clouds import BOB, FAST, MOMENT_S, TOP5, Cloud, tensor_of, timers_of
+from .clouds import BOB, FAST, MOMENT_S, Cloud, tensor_of, timers_of
 from .ends import flipped
 
 # --- answering ---
@@ -28,7 +29,7 @@ def test_result_and_report_are_repeated_at_doubling_intervals_for_3_s(cloud):
     while cloud.core.next_timer() is not None and cloud.core.next_timer() < start + 10:
         for message in cloud.told(Result):
             times.append(round(cloud.now - start, 6))
-            assert message == Result(0, "complete", TOP5, 0, 0, {"back_end": 1.0})
+            assert message == Result(0, "complete", TIGER_CAT.packed(), 0, 0, {"back_end": 1.0})
         cloud.wait(cloud.core.next_timer() - cloud.now)
     assert times == pytest.approx([0, 0.1, 0.3, 0.7, 1.5, 2.3])
     assert cloud.core.unacknowledged == 0

@@ -1,0 +1,59 @@
+"""What a cloud serves: for each cut a back-end, a concealment, and the head and labels of its network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradfec_cloud.backend import load_back_end
+from gradfec_cloud.labels import labels_of
+from gradfec_cloud.workers.pool import Loaders, back_end_name
+from gradfec_common.conceal import Concealment, make_concealment
+from gradfec_common.errors import UsageError
+from gradfec_common.heads import Answer
+from gradfec_common.networks import Cut, Network, named_cut
+from gradfec_host.learned import learned_for
+from gradfec_host.weights import WeightStore
+
+
+def named_cuts(text: str) -> list[Cut]:
+    """Read cuts, separated by commas; UsageError where one is none, or named twice."""
+    cuts = [named_cut(name.strip()) for name in text.split(",")]
+    for number, cut in enumerate(cuts):
+        if cut in cuts[:number]:
+            raise UsageError(f"--split names {cut.name} twice")
+    return cuts
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The cuts that are served, at least one, and how the gaps in the tensors of each are filled."""
+
+    cuts: Sequence[Cut]
+    concealments: Mapping[Cut, Concealment]
+
+    @classmethod
+    def of(cls, cuts: Sequence[Cut], fill: str) -> Catalogue:
+        """Fill gaps by the concealment called `fill`; UsageError where it is not for one of the cuts."""
+        return cls(cuts, {cut: make_concealment(fill, cut, learned_for(cut)) for cut in cuts})
+
+    @property
+    def networks(self) -> list[Network]:
+        """The networks, each once."""
+        return [*dict.fromkeys(cut.network for cut in self.cuts)]
+
+    def loaders(self, runtime: str, weights: Mapping[Network, WeightStore], max_batch: int) -> Loaders:
+        """Return what loads each back-end."""
+        return {
+            back_end_name(cut): partial(load_back_end, runtime, cut, weights[cut.network], max_batch)
+            for cut in self.cuts
+        }
+
+
+def answer_at(cut: Cut, output: NDArray[np.float32]) -> Answer:
+    """Return the answer in a network's output for one tensor of a cut; ValueError where it is not finite."""
+    return cut.network.head.answer(output, labels_of(cut.network))

@@ -1,0 +1,92 @@
+"""What a cloud serves: cuts of any networks, each with its own back-end, concealment, head and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.cloud.small import GRID, SPLIT, ZERO, decided
+
+from gradfec_cloud import catalogue as catalogue_module
+from gradfec_cloud.catalogue import Catalogue, answer_at, named_cuts
+from gradfec_cloud.decoding import Decoder
+from gradfec_cloud.workers.pool import BackEndName
+from gradfec_common.conceal import make_concealment
+from gradfec_common.errors import UsageError
+from gradfec_common.networks import DEFAULT_CUT, NETWORKS, Network, named_cut
+from gradfec_common.networks.resnet50 import RESNET50
+
+
+@pytest.fixture
+def other(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
+    """A second network, without labels."""
+    made = replace(RESNET50, name="other", labels="")
+    monkeypatch.setitem(NETWORKS, "other", made)
+    yield made
+
+
+def test_cuts_are_named_one_after_the_other(other: Network) -> None:
+    assert named_cuts("pool1_pool") == [named_cut("pool1_pool")]
+    several = named_cuts("conv2_block1_add, pool1_pool,other:pool1_pool")
+    assert several == [named_cut(DEFAULT_CUT), named_cut("pool1_pool"), other.cut("pool1_pool")]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("pool1_pool,pool1_pool", "--split names pool1_pool twice"),
+        ("pool1_pool, resnet50:pool1_pool", "--split names pool1_pool twice"),
+        ("pool1_pool,", "has no layer ''"),
+        ("pool1_pool,conv9", "has no layer 'conv9'"),
+        ("alexnet:pool1_pool", "no network is called 'alexnet': use one of resnet50"),
+    ],
+)
+def test_a_cut_that_is_none_or_is_named_twice_is_refused(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        named_cuts(text)
+
+
+def test_a_concealment_must_be_for_every_cut() -> None:
+    with pytest.raises(UsageError, match="no channel means for the split 'pool1_pool': use --fill zero"):
+        Catalogue.of(named_cuts("conv2_block1_add,pool1_pool"), "mean")
+    assert Catalogue.of(named_cuts("conv2_block1_add"), "mean").concealments.keys() == {named_cut(DEFAULT_CUT)}
+
+
+def test_weights_are_needed_once_for_each_network(other: Network) -> None:
+    cuts = named_cuts("pool1_pool,other:pool1_pool,conv2_block1_add,other:avg_pool")
+    assert Catalogue.of(cuts, "zero").networks == [RESNET50, other]
+
+
+def test_each_cut_has_a_back_end_of_its_own_which_is_loaded_when_it_is_asked_for(
+    other: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[tuple[object, ...]] = []
+    monkeypatch.setattr(catalogue_module, "load_back_end", lambda *arguments: loaded.append(arguments))
+    cuts = named_cuts("pool1_pool,other:pool1_pool")
+    stores = {RESNET50: "weights", other: "other weights"}
+    loaders = Catalogue.of(cuts, "zero").loaders("litert", stores, 3)  # type: ignore[arg-type]
+    assert loaders.keys() == {BackEndName("resnet50", "pool1_pool"), BackEndName("other", "pool1_pool")}
+    assert loaded == []
+    for load in loaders.values():
+        load()
+    assert loaded == [("litert", cuts[0], "weights", 3), ("litert", cuts[1], "other weights", 3)]
+
+
+def test_an_answer_has_the_labels_of_its_own_network(other: Network) -> None:
+    output = np.zeros(1000, np.float32)
+    output[281] = 1
+    assert answer_at(named_cut("pool1_pool"), output).lines()[0] == ("tabby", 1.0)
+    assert answer_at(other.cut("pool1_pool"), output).lines()[0] == ("class 281", 1.0)
+
+
+def test_the_tensors_of_each_cut_have_their_own_concealment(other: Network) -> None:
+    cuts = [SPLIT, other.cut(SPLIT.name)]
+    means = make_concealment("mean", SPLIT, {"means": np.full(SPLIT.shape[2], 9, np.float32)})
+    decoder = Decoder(dict(zip(cuts, (ZERO, means), strict=True)))
+    for cut, value in zip(cuts, (0, 9), strict=True):
+        packets = GRID.split(decoder.decode(decided(7, cut=cut)).tensor)
+        assert (packets[: GRID.count // 2] == 7).all()
+        assert (packets[GRID.count // 2 :] == value).all()  # what the plan drops
+    decoder.close()
