@@ -119,7 +119,7 @@ class CloudSessions:
         outcome = "complete" if decided.complete else "partial"
         result = Result(decided.tensor, outcome, top5, recovered, missing, stages_ms)
         effects = self._tensors.answer(decided, result, now)
-        if effects:  # its edge still awaits it; an edge that sends more than can be answered is held to that
+        if effects:  # its edge awaits it. Answers earn allowance: an edge may send as much as the cloud can answer
             self._sessions[decided.session].allowance.give(2 * decided.arrived.sent)
         self._carry_out(effects)
 
