@@ -171,10 +171,11 @@ def answers_of_the_uncut_model(weights: WeightStore, folder: Path, console: Cons
     with console.status("running the uncut model"):
         from gradfec_cli.uncut import predict, uncut_model
         from gradfec_cloud.labels import labels_of
+        from gradfec_common.heads.classify import label_of
 
         labels = labels_of(weights.network)
         best = {name: int(scores.argmax()) for name, scores in predict(uncut_model(weights), folder)}
-    return {name: (index, labels[index]) for name, index in best.items()}
+    return {name: (index, label_of(index, labels)) for name, index in best.items()}
 
 
 def show_run(folder: Path, policy: str, options: list[str], link: Link, port: int, console: Console) -> Run:

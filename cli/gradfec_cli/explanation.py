@@ -16,6 +16,7 @@ from gradfec_cli.oracle import ORACLE
 from gradfec_cloud.labels import labels_of
 from gradfec_common.conceal import DEFAULT_CONCEALMENT, make_concealment
 from gradfec_common.delivery import packets_arrived, packets_at_hand, tensor_at_hand
+from gradfec_common.heads.classify import label_of
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK, NoProtection, Plan
 from gradfec_common.quantisers import Coded
@@ -190,4 +191,4 @@ def answer(logits: Floats, labels: Sequence[str], class_index: int | None = None
     """Return the most likely class of logits (classes,), or class `class_index`, with its probability."""
     likelihoods = np.exp(logits - logits.max())
     chosen = int(logits.argmax()) if class_index is None else class_index
-    return Answer(chosen, labels[chosen], float(likelihoods[chosen] / likelihoods.sum()))
+    return Answer(chosen, label_of(chosen, labels), float(likelihoods[chosen] / likelihoods.sum()))

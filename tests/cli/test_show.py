@@ -38,7 +38,7 @@ from gradfec_cli.show_figure import (
     title,
 )
 from gradfec_cli.show_page import page
-from gradfec_cloud.labels import labels
+from gradfec_cloud.labels import labels_of
 from gradfec_common.codes import BARE, ZFEC, ErasureCode
 from gradfec_common.delivery import packets_arrived, packets_at_hand
 from gradfec_common.errors import GradfecError
@@ -56,7 +56,8 @@ if TYPE_CHECKING:
 GRID = PacketGrid((56, 56, 20), 7)  # 160 packets
 SPLIT = Cut(RESNET50, 900, "a_small_one", GRID.shape)
 CAT, DOG = Answer(285, "Egyptian_cat", 0.8), Answer(207, "golden_retriever", 0.4)
-LONGEST = max(range(1000), key=lambda index: len(labels()[index]))
+LABELS = labels_of(RESNET50)
+LONGEST = max(range(1000), key=lambda index: len(LABELS[index]))
 
 
 def show(*arguments: object) -> Result:
@@ -177,8 +178,9 @@ def test_datagrams_with_packets_go_before_those_of_parity_alone() -> None:
 def test_an_answer_is_the_likeliest_class_or_the_one_asked_for_with_its_share_of_all() -> None:
     logits = np.full(1000, -1000, np.float32)
     logits[[285, 207]] = 900 + np.log([3, 1])
-    assert str(answer(logits)) == "Egyptian cat 0.75"
-    assert str(answer(logits, 207)) == "golden retriever 0.25"
+    assert str(answer(logits, LABELS)) == "Egyptian cat 0.75"
+    assert str(answer(logits, LABELS, 207)) == "golden retriever 0.25"
+    assert str(answer(logits, (), 207)) == "class 207 0.25"  # of a network without labels
 
 
 def test_the_figure_has_a_column_for_each_ranking_and_counts_the_fates() -> None:
@@ -226,8 +228,8 @@ def test_no_panel_with_its_words_overlaps_another_or_leaves_the_figure(
 ) -> None:
     shown = explanation("FEC_12.5_87.5", estimators)
     if over is not None:
-        shown = over_a_link(shown, over, Answer(LONGEST, labels()[LONGEST], 0.5))
-    answer = Answer(LONGEST, labels()[LONGEST], 0.5)
+        shown = over_a_link(shown, over, Answer(LONGEST, LABELS[LONGEST], 0.5))
+    answer = Answer(LONGEST, LABELS[LONGEST], 0.5)
     shown = replace(shown, rankings=[replace(ranking, answer=answer) for ranking in shown.rankings])
     figure = draw(shown, "cat.jpg")
     figure.draw_without_rendering()

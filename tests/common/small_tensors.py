@@ -16,7 +16,7 @@ from gradfec_common.quantisers import QUANTISERS, Coded, Quantiser
 from gradfec_common.symbols import Packing, entry_sizes, pack
 from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
 from gradfec_common.wire import Bytes
-from gradfec_common.wire.symbol import FIXED_BYTES, STRIPE, SYMBOL_HEADER, read_headers
+from gradfec_common.wire.symbol import FIXED_BYTES, MAX_SENT_PER_PACKET, STRIPE, SYMBOL_HEADER, read_headers
 
 Indices = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float32]
@@ -86,6 +86,8 @@ def odd_plan(rng: np.random.Generator, sizes: Indices = SIZES) -> Plan:
         n = max(len(packing.starts) - 1 for _, packing in members)
         n += 0 if rng.random() < 0.4 else int(rng.integers(0, n + 3))
         made.append(Group(n, tuple(Stripe(*member, _code(rng, member[1], n)) for member in members)))
+    if sum(group.n for group in made) > MAX_SENT_PER_PACKET * len(sizes):  # of very few packets: no cloud takes them
+        return odd_plan(rng, sizes)
     return Plan(len(sizes), np.sort(packets[kept:]), tuple(made))
 
 

@@ -616,6 +616,13 @@ def test_the_most_that_a_tensor_may_send_is_allowed():
     assert judge(matrix_of(bodies), GRID)[0] == {}
 
 
+@pytest.mark.parametrize(("groups", "stripes", "good"), [(42, 6, True), (43, 6, False), (8, 31, True), (8, 32, False)])
+def test_a_tensor_has_255_stripes_at_most(groups, stripes, good):
+    body = FIXED.pack(1, 0, 0, 48, 12, groups, stripes, QUANTISERS["sqrt4"].id, 4, 0, 1)
+    body += TABLE_ENTRY.pack(1, 1, 0) * stripes + struct.pack(">f", 1) + bytes(stripes)
+    assert judge(matrix_of([body]), GRID)[0] == ({} if good else {Drop.BAD_PARAMETERS: 1})
+
+
 def test_a_tensor_of_another_grid_is_judged_by_that_grid():
     fewer = PacketGrid((14, 4, 1), 7)  # of two packets
     assert judge(matrix_of(bodies_of(FEC_50_50)), fewer)[0] == {Drop.BAD_PARAMETERS: 12}

@@ -162,7 +162,7 @@ def test_a_truncated_shard_is_one_error_that_names_the_folder(tmp_path):
     arrays = {"conv1_conv/kernel": np.zeros((7, 7, 3, 64), np.float32)}
     folder = write_tfjs(tmp_path / "tfjs", arrays, shard_bytes=30_000)
     (folder / "group1-shard2of2.bin").write_bytes(b"short")
-    with pytest.raises(GradfecError, match=r"tfjs .*shards hold 30005 bytes where model.json promises 37632"):
+    with pytest.raises(GradfecError, match=r"tfjs .*shards hold 30005 bytes but model.json says 37632"):
         open_weights(RESNET50, folder)
 
 
@@ -206,5 +206,5 @@ def test_a_resnet_with_other_classes_is_refused_by_shape_even_unverified(weights
     arrays = {name: weights.array(name) for name in NAMES}
     arrays["predictions/bias"] = np.zeros(10, np.float32)
     folder = write_tfjs(tmp_path / "ten", arrays, shard_bytes=4_194_304)
-    with pytest.raises(GradfecError, match=r"predictions/bias is float32 \(10,\) not float32 \(1000,\) is needed"):
+    with pytest.raises(GradfecError, match=r"predictions/bias is float32 \(10,\), not float32 \(1000,\)"):
         import_weights(RESNET50, folder, unverified=True)

@@ -123,7 +123,7 @@ def test_with_another_key_than_the_clouds_an_edge_has_no_answer_and_says_why(pho
         fates = running.totals()["datagrams_received"]
     assert code == 1
     assert is_one_clear_line(said, f"no answer from 127.0.0.1:{port} for 0 s: check that gradfec-cloud"), said
-    assert f"that it has this edge's key {SOUTH.id.hex()} (strangers get no answer)" in said
+    assert f"that it has this edge's key {SOUTH.id.hex()} (senders without the key get no reply)" in said
     assert [*fates] == ["unknown_key"]
     assert not any("edge" in line for line in running.said)
 

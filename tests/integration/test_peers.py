@@ -77,7 +77,7 @@ def nobody() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("cloud", [nobody, cloud_of_version_2])
-def test_a_folder_without_a_cloud_of_this_release_ends_with_advice_and_no_record(
+def test_a_folder_without_a_cloud_of_the_same_version_ends_with_advice_and_no_record(
     cloud: Callable[[], AbstractContextManager[int]], photographs: Path, tmp_path: Path
 ) -> None:
     results = tmp_path / "out.jsonl"
@@ -86,7 +86,7 @@ def test_a_folder_without_a_cloud_of_this_release_ends_with_advice_and_no_record
         with stubbed("gradfec-edge", *where, "--results", results, PATIENCE_S=0.3) as edge:
             code, said, _ = ended(edge)
     assert code == 1
-    assert is_one_clear_line(said, "check that gradfec-cloud, of this release, runs there"), said
+    assert is_one_clear_line(said, "check that gradfec-cloud runs there, of the same version"), said
     assert results.read_text() == ""
 
 

@@ -1,4 +1,4 @@
-"""What a core may hold: a census of all that it can reach, and the most that its limits allow."""
+"""What a core may hold: a census of everything that it can reach, and the most that its limits allow."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from gradfec_common.quantisers import MAX_PARAMETER_BYTES
 from gradfec_common.session.edge import EdgeLimits
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.timers import SLACK
-from gradfec_common.sketch import MAX_PARTS
 from gradfec_common.wire.symbol import MAX_STRIPES, MAX_TENSOR_STRIPES, layout_of
 
 ATOMS = (str, bytes, int, float, bool, type(None), enum.Enum, np.generic)
-COUNTERS = ("counts", "bites")  # of datagrams, and of limits that bit: what becomes of them is told apart
+COUNTERS = ("counts", "bites")  # of datagrams and of limits that bit: checked elsewhere
 OPAQUE = (type, types.ModuleType, types.BuiltinFunctionType, np.dtype, Network)
 
 
 def walk(root: Any) -> Iterator[Any]:
-    """Yield all that can be reached from a core, containers before what they contain, in an order of no hash's."""
+    """Yield everything that a core can reach, containers before their content, in an order that no hash affects."""
     todo, seen, kept = [root], set(), []
     while todo:
         thing = todo.pop()
@@ -34,7 +33,7 @@ def walk(root: Any) -> Iterator[Any]:
         if isinstance(thing, (*ATOMS, *OPAQUE)) or id(thing) in seen:
             continue
         seen.add(id(thing))
-        kept.append(thing)  # or another could get the same id
+        kept.append(thing)  # otherwise another object could get the same id
         todo += reversed(inside(thing))
 
 
@@ -56,7 +55,7 @@ def inside(thing: Any) -> list[Any]:
 
 
 def census(root: Any) -> tuple[int, int]:
-    """Count the elements of all containers and the bytes of all arrays that a core can reach, its counters left out."""
+    """Count the elements of all containers and the bytes of all arrays that a core can reach, except its counters."""
     elements = array_bytes = 0
     for thing in walk(root):
         if isinstance(thing, (dict, list, tuple, set, deque)):
@@ -67,7 +66,7 @@ def census(root: Any) -> tuple[int, int]:
 
 
 def picture(root: Any) -> list[Any]:
-    """Return the state of a core, its counters of datagrams left out: equal where nothing has changed."""
+    """Return the state of a core, except its counters: two are equal if nothing has changed."""
     parts: list[Any] = []
     for thing in walk(root):
         if isinstance(thing, np.ndarray):
@@ -86,23 +85,23 @@ OF_ATOM = 12  # elements that one tensor, answer, number or timer takes, with th
 
 
 def most_elements(limits: CloudLimits, hellos: int) -> int:
-    """Return how many elements the containers of a cloud may have that has answered so many hellos."""
+    """Return how many elements the containers of a cloud may have after it has answered so many hellos."""
     tensors = limits.tensors_per_session + limits.pending_tensors
     of_session = tensors + limits.answers_per_session + 2 * limits.tensor_window + 1
     greetings = min(limits.greetings, hellos) + min(limits.addresses, hellos + 1)
-    parts = limits.sessions * MAX_PARTS  # of sketches
+    parts = limits.sessions * 255  # of sketches: u8 on the wire
     return FIXED + OF_ATOM * (limits.sessions * (of_session + 4) + most_timers(limits) + greetings) + parts
 
 
 def most_timers(limits: CloudLimits) -> int:
     """Return how many timers a cloud may have, with all that its limits allow."""
     of_session = limits.tensors_per_session + limits.pending_tensors + limits.answers_per_session
-    return timers_for(limits.sessions * of_session)
+    return 2 * (limits.sessions * of_session + SLACK) + 1  # one for all sessions
 
 
-def timers_for(tensors_and_answers: int) -> int:
-    """Return how many timers a cloud may have: for each tensor and answer, as many gone, and one for all sessions."""
-    return 2 * (tensors_and_answers + SLACK) + 1
+def places_for(waiting: int) -> int:
+    """Return how many places a heap of timers may have if so many things wait in it: as many may be called off."""
+    return 2 * waiting + SLACK
 
 
 def most_array_bytes(limits: CloudLimits, max_sent: int, window: int) -> int:

@@ -1,8 +1,8 @@
-"""Eyes inside the cores: every key, nonce, hello and sealed datagram of a run, and what must become of each.
+"""Observers inside the cores: every key, nonce, hello and sealed datagram of a run, and what must become of each.
 
-While `watched()` lasts, whatever a core seals, opens or answers is noted in the ledger of the latest simulation: there
-is one at a time in a process. What a receiver makes of a datagram is held against a second receiver, which has no
-keys: it knows who has sealed what, and follows docs/PROTOCOL.md, section 4.4, to the letter.
+While `watched()` lasts, everything that a core seals, opens or answers is noted in the ledger of the latest simulation.
+A process runs one at a time. A second receiver checks what each receiver makes of a datagram. It has no keys: it knows
+who sealed what, and follows docs/PROTOCOL.md, section 4.4, to the letter.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Receiver:
     taken: set[int] = field(default_factory=set)  # counters
 
     def judge(self, sealed: dict[bytes, Sealed], datagrams: Sequence[bytes]) -> list[Verdict]:
-        """Say what becomes of datagrams, one after the other; the epochs within reach are those of before."""
+        """Return the verdict on each datagram, one after the other; the epochs in reach are those before the batch."""
         newest, reach = self.newest, max(self.newest, 0) // self.epoch
         taken_now: set[int] = set()
         verdicts = []
@@ -75,7 +75,7 @@ class Receiver:
                 verdicts.append(Verdict.REPLAYED)
             elif author is None or author.secret != self.secret or abs(counter // self.epoch - reach) > 1:
                 verdicts.append(Verdict.FORGED)
-            elif counter <= self.newest - self.window:  # since another of these
+            elif counter <= self.newest - self.window:  # an earlier one of these has moved the window
                 verdicts.append(Verdict.TOO_OLD)
             elif counter in taken_now:
                 verdicts.append(Verdict.REPLAYED)
@@ -88,15 +88,15 @@ class Receiver:
 
 
 class Ledger:
-    """All that was ever sealed, opened and answered in a run."""
+    """Everything that was sealed, opened and answered in a run."""
 
     def __init__(
         self, epoch: int = seal.REKEY_DATAGRAMS, window: int = seal.REPLAY_WINDOW, per_s: float = 0, burst: float = 0
     ) -> None:
-        """Let epochs have so many datagrams, and replay windows so many counters; let sessions send that much."""
+        """Set the datagrams of an epoch, the counters of a replay window, and the least that a session may send."""
         self.epoch, self.window = epoch, window
         self.per_s, self.burst = per_s, burst
-        self.lying = False  # who lies may use a nonce twice: the harm is his own
+        self.lying = False  # a liar may use a nonce twice: it harms only itself
         self.nonces: set[tuple[bytes, bytes]] = set()  # with their keys
         self.hellos: set[bytes] = set()  # of key holders
         self.sealed: dict[bytes, Sealed] = {}
@@ -113,7 +113,7 @@ class Ledger:
         return fresh
 
     def use(self, key: bytes, nonce: bytes) -> None:
-        """Note that something is sealed, by anyone but a liar."""
+        """Note that something is sealed; liars are ignored."""
         if not self.lying:
             assert (key, nonce) not in self.nonces, "a nonce is used twice with the same key"
             self.nonces.add((key, nonce))
@@ -123,10 +123,10 @@ class Ledger:
         self.sealed[datagram] = Sealed(secret, session, counter, body)
 
     def check(self, secret: bytes, datagrams: list[bytes], verdicts: list[Verdict], bodies: list[bytes]) -> None:
-        """Hold what a receiver made of datagrams against what it must be."""
+        """Compare what a receiver made of datagrams with what it should."""
         expected = self.receivers[secret].judge(self.sealed, datagrams)
         for datagram, verdict, due, body in zip(datagrams, verdicts, expected, bodies, strict=True):
-            assert verdict is due, f"a datagram is found {verdict.name}, and is {due.name}"
+            assert verdict is due, f"a datagram is judged {verdict.name} instead of {due.name}"
             if verdict is Verdict.OK:
                 assert datagram not in self.accepted, "a datagram is accepted twice"
                 assert body == self.sealed[datagram].body, "a body is not what was sealed"
@@ -167,7 +167,7 @@ class WatchedSealer(Sealer):
     """Notes what it seals."""
 
     def __init__(self, secret: bytes, cipher: Cipher, session: int) -> None:
-        assert secret not in _ledger.sealers, "a direction of a session is sealed by two"
+        assert secret not in _ledger.sealers, "two sealers share a direction of a session"
         _ledger.sealers.add(secret)
         super().__init__(secret, cipher, session, _ledger.epoch)
         self.secret = secret
@@ -186,10 +186,10 @@ class WatchedSealer(Sealer):
 
 
 class WatchedOpener(Opener):
-    """Is held to what the second receiver says."""
+    """Is compared with the second receiver."""
 
     def __init__(self, secret: bytes, cipher: Cipher) -> None:
-        assert secret not in _ledger.receivers, "a receiver begins anew: it would take everything again"
+        assert secret not in _ledger.receivers, "a receiver begins anew: it would accept everything again"
         _ledger.receivers[secret] = Receiver(secret, _ledger.epoch, _ledger.window)
         super().__init__(secret, cipher, _ledger.epoch, _ledger.window)
         self.secret = secret
@@ -233,13 +233,13 @@ def _seal_hello(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _allowance(per_s: float, burst: float, now: float) -> Allowance:
-    """Allow for control messages, of which small tensors have many for their size."""
+    """Allow for control messages: small tensors have many for their size."""
     return Allowance(max(per_s, _ledger.per_s), max(burst, _ledger.burst), now)
 
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Put eyes into the cores, and a stranger's quantiser into the registry."""
+    """Observe the cores, and register a stranger's quantiser."""
     aeads = {
         cipher: lambda key, make=make: WatchedAead(make(key), key)  # type: ignore[misc]
         for cipher, make in AEADS.items()
@@ -263,14 +263,14 @@ def watched() -> Iterator[None]:
 
 @contextmanager
 def lying() -> Iterator[None]:
-    """Seal what no core would."""
+    """Seal what no core would, without a check of the nonce."""
     _ledger.lying = True
     yield
     _ledger.lying = False
 
 
 def seal_as(sealer: Sealer, kind: int, counter: int, body: bytes) -> bytes:
-    """Seal a body under any counter, even one that was used: a key holder may lie about that, too."""
+    """Seal a body under any counter, even a used one: a key holder may lie about that, too."""
     assert isinstance(sealer, WatchedSealer)
     epoch = sealer._epoch
     if counter // _ledger.epoch == epoch.number + 1:

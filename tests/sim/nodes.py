@@ -1,4 +1,4 @@
-"""The protocol cores as nodes of the simulated network, and whatever speaks for one or pretends to.
+"""The protocol cores as nodes of the simulated network, and everything that speaks for one or pretends to.
 
 The only module of the simulation that builds a core, makes a datagram, or looks inside; `ledger` watches from within.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.codes import CODES
-from gradfec_common.networks import Cut
+from gradfec_common.networks import RESNET50, Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.session.cloud import CloudSessions
@@ -54,15 +54,15 @@ from .ledger import lying, seal_as
 
 Address = tuple[str, int]
 CLOUD: Address = ("cloud", 9000)
-# fates of authentic datagrams of a tensor, for which an honest edge cannot be blamed
+# fates of authentic datagrams that an honest edge may meet: the cloud has no room, or is leaving
 REFUSALS = (Drop.MEMORY_LIMIT, Drop.TENSOR_LIMIT, Drop.OUT_OF_WINDOW, Drop.LEAVING)
-# fates that no datagram of an honest edge meets that arrives as it was sent
+# fates that a datagram of an honest edge never meets if it arrives unchanged
 UNDESERVED = (
     *(Drop.TOO_SHORT, Drop.TOO_LONG, Drop.NOT_GRADFEC, Drop.UNKNOWN_VERSION, Drop.UNKNOWN_KIND, Drop.BAD_MESSAGE),
     *(Drop.BAD_LENGTH, Drop.UNKNOWN_QUANTISER, Drop.UNKNOWN_CODE, Drop.BAD_PARAMETERS, Drop.CONFLICT),
     *(Drop.DUPLICATE, Drop.UNEXPECTED, Drop.FOREIGN_ADDRESS),
 )
-# the only fates of datagrams that nobody with a key has made, or that have been taken already
+# the only possible fates of datagrams that were made without a key, or that were accepted before
 POWERLESS = (
     *(Drop.TOO_SHORT, Drop.TOO_LONG, Drop.NOT_GRADFEC, Drop.UNKNOWN_VERSION, Drop.UNKNOWN_KIND, Drop.UNEXPECTED),
     *(Drop.BAD_LENGTH, Drop.UNKNOWN_KEY, Drop.UNKNOWN_SESSION, Drop.RATE_LIMIT),
@@ -71,7 +71,7 @@ POWERLESS = (
 
 
 class Entropy:
-    """Random bytes that are the same in each run, of a state that can be seen."""
+    """Random bytes that are the same in each run, from a state that can be inspected."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -91,7 +91,7 @@ def new_cloud(
     rng: np.random.Generator,
 ) -> CloudSessions:
     """Start a cloud that remembers nothing."""
-    return CloudSessions(cut, deadline_s, keys, Entropy(rng), limits, sketches=True)
+    return CloudSessions([cut], deadline_s, keys, Entropy(rng), limits, sketches=True)
 
 
 def new_edge(
@@ -105,7 +105,8 @@ def new_edge(
     now: float,
 ) -> EdgeSession:
     """Start an edge that knows where the cloud is."""
-    return EdgeSession(new_hello(cut.id, grid.rows, name, cipher), key, Entropy(rng), now, limits)
+    hello = new_hello(cut, grid.rows, name, cipher)
+    return EdgeSession(hello, cut.network.head, key, Entropy(rng), now, limits)
 
 
 # --- what is inside ---
@@ -117,7 +118,7 @@ def sessions_of(cloud: CloudSessions) -> dict[int, Session]:
 
 
 def understands(cloud: CloudSessions, core: EdgeSession) -> bool:
-    """Tell whether the cloud can still follow an edge's keys: not where more than an epoch of what it said was lost."""
+    """Return whether the cloud can still follow an edge's keys: it cannot if more than an epoch was lost."""
     session = cloud._sessions.get(core.session)
     if session is None or core._session is None:
         return False
@@ -132,7 +133,7 @@ def tensor_of(cloud: CloudSessions, session: int, number: int) -> Tensor | None:
 
 
 def tensors_of(cloud: CloudSessions, sessions: Iterable[int]) -> list[Tensor]:
-    """Return the tensors of sessions, where these are still open, that are not finished yet."""
+    """Return the unfinished tensors of those of the sessions that are still open."""
     still = [cloud._tensors._sessions[session] for session in sessions if session in cloud._tensors._sessions]
     return [tensor for mine in still for tensor in mine.tensors.values()]
 
@@ -169,7 +170,13 @@ def unacknowledged_of(cloud: CloudSessions, session: int) -> int:
 def sketch_bytes_of(cloud: CloudSessions, session: int) -> int:
     """Count the bytes of a session's sketch that are held."""
     sketch = cloud._sketches._newest.get(session)
-    return sum(map(len, sketch.parts.values())) if sketch else 0
+    return sketch.held_bytes if sketch else 0
+
+
+def timer_places_of(cloud: CloudSessions) -> list[tuple[int, int]]:
+    """Return how many places each heap of timers has, and how many tensors or answers wait in it at most."""
+    tensors, repeater = cloud._tensors, cloud._repeater
+    return [(len(tensors._timers), tensors.open), (len(repeater._timers), len(repeater))]
 
 
 def timers_of(cloud: CloudSessions) -> int:
@@ -178,7 +185,7 @@ def timers_of(cloud: CloudSessions) -> int:
 
 
 def settle(cloud: CloudSessions, now: float) -> None:
-    """Let every session's allowance take note of the time: whoever asks for it does, which changes nothing else."""
+    """Bring every session's allowance up to date, as each look at it does; nothing else changes."""
     for session in cloud._sessions:
         session.allowance.has_any(now)
 
@@ -189,7 +196,7 @@ def greetings_of(cloud: CloudSessions) -> tuple[int, int]:
 
 
 def hello_at_hand(core: EdgeSession) -> bytes:
-    """Return the hello whose answer an edge awaits, if it does."""
+    """Return the hello whose answer an edge awaits, or nothing."""
     return core._handshake.hello if core._handshake else b""
 
 
@@ -204,7 +211,7 @@ def next_number(core: EdgeSession) -> int:
 
 
 def symbols_by(core: EdgeSession, tensor: int, bodies: wire.Bytes) -> list[bytes]:
-    """Seal (m, bytes) bodies of a tensor as an edge's, whatever they say."""
+    """Seal (m, bytes) bodies of a tensor as the edge would, whatever they say."""
     assert core._session is not None
     numbered = bodies.copy()
     number = np.frombuffer(tensor.to_bytes(4, "big"), np.uint8)
@@ -267,14 +274,14 @@ def made_up(dice: random.Random, count: int) -> wire.Bytes:
 
 
 def message_by(core: EdgeSession, message: Message | bytes) -> bytes:
-    """Seal any message, or any bytes in place of one, as an edge's."""
+    """Seal any message, or any bytes instead of one, as the edge would."""
     assert core._session is not None
     body = message if isinstance(message, bytes) else wire.message_body(message)
     return core._session.sealer.seal_one(Kind.MESSAGE, body)
 
 
 def miscounted_by(core: EdgeSession, dice: random.Random) -> bytes:
-    """Seal a message under a counter that was used, that is far ahead, or that none could come to, or as a symbol."""
+    """Seal a message under a counter that was used, is far ahead or is impossible, or seal it as a symbol."""
     assert core._session is not None
     sealer = core._session.sealer
     used = dice.randrange(max(sealer.counter, 1))
@@ -285,7 +292,7 @@ def miscounted_by(core: EdgeSession, dice: random.Random) -> bytes:
 
 
 def lies(dice: random.Random, number: int) -> Message | bytes:
-    """Draw a message that an edge has no business to send, or that lies, or that is none."""
+    """Draw a message that an edge must not send, or a lie, or bytes that are no message."""
     some: Sequence[Message | bytes] = (
         Ack([number] * 9, [*range(number % 100)]),
         Ack([*range(100)], [*range(100)]),
@@ -293,7 +300,7 @@ def lies(dice: random.Random, number: int) -> Message | bytes:
         Report(number, 1, 0, 9, b"\xff"),
         Welcome(1, True),
         *(a_part(dice, number) for _ in range(4)),
-        Hello(1, 900, 7, "an insider"),
+        Hello(1, bytes(16), 900, 7, "an insider"),
         Refuse("full", "a lie"),
         Ping(),
         Pong(),
@@ -305,33 +312,34 @@ def lies(dice: random.Random, number: int) -> Message | bytes:
 
 
 def a_part(dice: random.Random, number: int) -> SketchPart:
-    """Draw a part of a sketch, in which nothing need agree."""
-    n, k = dice.choice([1, 2, 4, 255]), dice.choice([0, 1, 2, 255])
+    """Draw a part of a sketch whose fields need not agree."""
+    parts = dice.choice([0, 1, 2, 4, 255])
     data = dice.choice([b"", bytes(1), bytes(11), dice.randbytes(1024), bytes(1024)])
-    return SketchPart(dice.choice([number, 0, 1]), n, k, dice.choice([0, 1, 3, n - 1, 255]), data)
+    return SketchPart(dice.choice([number, 0, 1]), dice.choice([0, 1, 3, max(parts - 1, 0), 255]), parts, data)
 
 
 def odd_hello(key: HandshakeKey, dice: random.Random) -> bytes:
-    """Seal a hello that no core would: of any bytes, for another split point, or with a key that makes no secret."""
+    """Seal a hello that no core would: any bytes, another network or cut, or a public key that makes no secret."""
     public = dice.choice([dice.randbytes(PUBLIC_BYTES), bytes(PUBLIC_BYTES)])
-    wanted = Hello(dice.choice([1, 2, 0, 255]), dice.choice([900, 18]), dice.choice([7, 2, 0, 65_535]), "an insider")
+    model, cut = dice.choice([RESNET50.digest, RESNET50.digest, bytes(16)]), dice.choice([900, 18])
+    wanted = Hello(dice.choice([1, 2, 0, 255]), model, cut, dice.choice([7, 2, 0, 65_535]), "an insider")
     body = dice.choice([wire.message_body(wanted), dice.randbytes(dice.choice([0, 1, MAX_HELLO_BODY_BYTES]))])
     with lying():
         return key.seal_hello(public, body)
 
 
-# --- what strangers say: without a key, nothing of this may ever be believed ---
+# --- what strangers say: they have no key, and must never be believed ---
 
 
 def garbage(dice: random.Random) -> bytes:
-    """Draw bytes, often behind the beginning of a header."""
+    """Draw bytes, often after the beginning of a header."""
     noise = dice.randbytes(dice.choice([0, 1, 15, 16, 31, 32, 33, 56, 74, 94, 200, 512, 1199, 1200, 1201, 1400]))
     head = bytes([wire.MAGIC, dice.choice([wire.VERSION, 0, 1]), dice.choice([*Kind, 0, 3, 255]), dice.choice([0, 1])])
     return dice.choice([noise, head + noise[4:]])
 
 
 def mutated(dice: random.Random, datagram: bytes) -> bytes:
-    """Change a few bytes of a datagram, fields of its header most of all, or its length."""
+    """Change a few bytes of a datagram, mostly in its header, or change its length."""
     changed = bytearray(datagram)
     for _ in range(dice.choice([1, 1, 2, 5])):
         reach = min(len(changed), dice.choice([wire.OUTER_HEADER_BYTES, wire.OUTER_HEADER_BYTES, len(changed)]))
@@ -346,7 +354,7 @@ def mutated(dice: random.Random, datagram: bytes) -> bytes:
 
 
 def forged(dice: random.Random, datagram: bytes) -> bytes:
-    """Make a datagram of any kind, with the session and the next counters that a sniffed one shows."""
+    """Make a datagram of any kind, with the session of a sniffed one and a counter close to it."""
     counter = int.from_bytes(datagram[8:16], "big") + dice.choice([-1, 0, 1, 1, 2, 50, 2**20, 2**62])
     kind = dice.choice([Kind.SYMBOL, Kind.SYMBOL, Kind.MESSAGE, Kind.MESSAGE, Kind.HELLO, Kind.WELCOME])
     length = dice.choice([len(datagram), 33, HELLO_BYTES, 94])
@@ -355,6 +363,6 @@ def forged(dice: random.Random, datagram: bytes) -> bytes:
 
 
 def forged_hello(dice: random.Random, key_ids: Sequence[bytes]) -> bytes:
-    """Make the hello of somebody without a key, who has heard the id of one."""
+    """Make a hello without a key, but often with the id of a real one."""
     key_id = dice.choice(key_ids) if dice.random() < 0.8 else dice.randbytes(8)
     return bytes([wire.MAGIC, wire.VERSION, Kind.HELLO, 0, 0, 0, 0, 0]) + key_id + dice.randbytes(HELLO_BYTES - 16)

@@ -1,4 +1,4 @@
-"""Bugs that are put into the cores on purpose: a simulation that does not catch them would not catch others either."""
+"""Bugs that are put into the cores on purpose: a simulation that misses them would miss others, too."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from gradfec_common import decode, reassembly, wire
 from gradfec_common.codes import zfec_code
+from gradfec_common.networks import RESNET50
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.replay import ReplayWindow, Verdict
 from gradfec_common.seal import Epoch
@@ -43,12 +44,12 @@ class Planted(NamedTuple):
 
 
 def instead(owner: Any, name: str, make: Callable[[Any], Any]) -> Callable[[], Any]:
-    """Plant what `make` makes of the original in its place."""
+    """Replace an attribute with what `make` makes of the original."""
     return lambda: mock.patch.object(owner, name, make(getattr(owner, name)))
 
 
 def _without(owner: Any, **limits: int) -> Callable[[], Any]:
-    """Let a part of the cloud work with other limits than it says it has."""
+    """Give a part of the cloud other limits than the cloud claims to have."""
 
     def make(original: Any) -> Any:
         def init(self: Any, *arguments: Any) -> None:
@@ -174,12 +175,12 @@ def _counts_datagrams(original: Any) -> Any:
 
 
 def _always_first(original: Any) -> Any:
-    """Of what comes twice in a batch, both are the first."""
+    """A value that comes twice in a batch counts as the first both times."""
     return lambda values, below: np.ones(len(values), bool)
 
 
 def _repeated_position_is_new(original: Any) -> Any:
-    """What has come before is forgotten when the next batch comes."""
+    """Each batch makes the tensor forget what came before."""
 
     def add(self: Reassembly, bodies: Any) -> Any:
         present, arrived = self.present.copy(), self.arrived.copy()
@@ -193,13 +194,13 @@ def _repeated_position_is_new(original: Any) -> Any:
 
 
 def _answers_twice(original: Any) -> Any:
-    """A result that comes again is told again."""
+    """A repeated result is told again."""
 
-    def receive(self: InFlight, message: Any, now: float) -> Any:
-        tensor = self._tensors.get(message.tensor)
-        if tensor is not None and isinstance(message, wire.Result):
+    def receive(self: InFlight, result: Any, *rest: Any) -> Any:
+        tensor = self._tensors.get(result.tensor)
+        if tensor is not None:
             tensor.state = AwaitedState.UNANSWERED
-        return original(self, message, now)
+        return original(self, result, *rest)
 
     return receive
 
@@ -220,7 +221,7 @@ def _answers_the_newest(original: Any) -> Any:
 
 
 def _never_tidied(original: Any) -> Any:
-    """The places of timers that are called off are kept until their time."""
+    """Timers that are called off keep their places until their time."""
     return lambda self, ticket: self._things.pop(ticket, None) and None
 
 
@@ -237,11 +238,11 @@ def _loses_timers(original: Any) -> Any:
 
 
 def _never_again(original: Any) -> Any:
-    """An edge that has lost the cloud asks for it once, and no more."""
+    """An edge that has lost the cloud asks once, and then never again."""
 
     def ask(self: Contact, now: float) -> Any:
         due = original(self, now)
-        if self.state is EdgeState.LOST and due.question:
+        if self.state in (EdgeState.LOST, EdgeState.OVER) and any(due):
             self._ask_at = now + 1e6
         return due
 
@@ -249,7 +250,7 @@ def _never_again(original: Any) -> Any:
 
 
 def _never_closes(original: Any) -> Any:
-    """A tensor has no deadline from its first datagram on."""
+    """A tensor gets no deadline from its first datagram."""
 
     def close_at(self: Tensors, mine: Any, number: int, when: float) -> None:
         if mine.tensors[number].arrived.received:
@@ -259,7 +260,7 @@ def _never_closes(original: Any) -> Any:
 
 
 def _one_fate_too_few(original: Any) -> Any:
-    """Of a batch's datagrams for an unknown session, one is counted."""
+    """Only one of a batch's datagrams for an unknown session is counted."""
 
     def take(self: CloudSessions, *batch: Any) -> None:
         before = self.counts["unknown_session"]
@@ -270,7 +271,7 @@ def _one_fate_too_few(original: Any) -> Any:
 
 
 def _overwrites(original: Any) -> Any:
-    """Of datagrams too short in two ways, one way is forgotten."""
+    """A datagram can be too short in two ways; one of them is not counted."""
 
     def sort_batch(batch: Any) -> Any:
         found = original(batch)
@@ -287,7 +288,7 @@ def _overwrites(original: Any) -> Any:
 
 
 def _forgets_newest(original: Any) -> Any:
-    """The newest datagram is not remembered, until another is."""
+    """The newest datagram is not remembered until the next one is."""
 
     def judge_one(self: ReplayWindow, counter: int) -> Verdict:
         return Verdict.OK if counter == self.newest else original(self, counter)
@@ -296,7 +297,7 @@ def _forgets_newest(original: Any) -> Any:
 
 
 def _one_too_narrow(original: Any) -> Any:
-    """The last place of the window is taken for one before it."""
+    """The last place of the window counts as too old."""
 
     def judge(self: ReplayWindow, counters: Any) -> Any:
         verdicts = original(self, counters)
@@ -307,7 +308,7 @@ def _one_too_narrow(original: Any) -> Any:
 
 
 def _first_of_a_batch(original: Any) -> Any:
-    """Of a counter that comes twice in a batch, both are taken."""
+    """A counter that comes twice in a batch is accepted twice."""
 
     def take_in(self: ReplayWindow, counters: Any) -> Any:
         verdicts = original(self, counters)
@@ -318,7 +319,7 @@ def _first_of_a_batch(original: Any) -> Any:
 
 
 def _says_goodbye_to_strangers(original: Any) -> Any:
-    """Whoever names a session that there is not is told so."""
+    """The cloud answers datagrams for sessions that do not exist."""
 
     def take(self: CloudSessions, batch: Any, rows: Any, headers: Any, now: float) -> None:
         if int(headers["session"][0]) not in self._sessions:
@@ -330,7 +331,7 @@ def _says_goodbye_to_strangers(original: Any) -> Any:
 
 
 def _answers_replays(original: Any) -> Any:
-    """A hello that is remembered is answered to whoever says it."""
+    """A remembered hello is answered to any address."""
 
     def read(self: Greeter, datagram: bytes, peer: Any, now: float) -> Any:
         read, bites = original(self, datagram, peer, now)
@@ -341,19 +342,22 @@ def _answers_replays(original: Any) -> Any:
 
 
 def _answers_forgeries(original: Any) -> Any:
-    """A hello is taken for authentic whose tag is wrong."""
+    """A hello with a wrong tag passes as authentic."""
 
     def read(datagram: bytes, keys: Any) -> Any:
         hello = original(datagram, keys)
         if hello is not wire.Drop.FORGED:
             return hello
-        return AuthenticHello(keys[datagram[8:16]], wire.message_body(wire.Hello(1, 900, 7, "anybody")), datagram)
+        return AuthenticHello(keys[datagram[8:16]], wire.message_body(ANYBODY), datagram)
 
     return read
 
 
+ANYBODY = wire.Hello(1, RESNET50.digest, 900, 7, "anybody")
+
+
 def _costs_nothing(original: Any) -> Any:
-    """What is said to an edge is not taken off what it has paid for."""
+    """What the cloud says to an edge does not use up its credit."""
 
     def pay(self: Session, cost: int) -> bool:
         return self.credit >= cost
@@ -362,7 +366,7 @@ def _costs_nothing(original: Any) -> Any:
 
 
 def _keeps_credit(original: Any) -> Any:
-    """An edge that moves takes along what it has paid for."""
+    """An edge that moves keeps its credit."""
 
     def hear(self: Session, *heard: Any) -> Any:
         peer, credit = self.peer, self.credit
@@ -375,7 +379,7 @@ def _keeps_credit(original: Any) -> Any:
 
 
 def _moves_back(original: Any) -> Any:
-    """An edge is where any of its datagrams came from, however old."""
+    """An old datagram moves its edge to where it came from."""
 
     def hear(self: Session, batch: Any, rows: Any, *heard: Any) -> Any:
         news = original(self, batch, rows, *heard)
@@ -387,7 +391,7 @@ def _moves_back(original: Any) -> Any:
 
 @contextmanager
 def _counts_anew() -> Iterator[None]:
-    """Counters, and so nonces, begin anew with each epoch, whose key is that of the one before."""
+    """Each epoch keeps the key of the one before, and its counters and nonces begin anew."""
     nonce, nonces = Epoch.nonce, Epoch.nonces
 
     def next_epoch(self: Epoch) -> Epoch:
@@ -407,7 +411,7 @@ def _counts_anew() -> Iterator[None]:
 
 
 def _charges_forgeries(original: Any) -> Any:
-    """What claims to be of a session uses up what it may send."""
+    """Forged datagrams use up a session's allowance."""
 
     def take(self: CloudSessions, batch: Any, rows: Any, headers: Any, now: float) -> None:
         session = self._sessions.get(int(headers["session"][0]))
@@ -419,7 +423,7 @@ def _charges_forgeries(original: Any) -> Any:
 
 
 def _lets_stay(original: Any) -> Any:
-    """Who is in stays in, though his key is removed."""
+    """A session goes on although its key is removed."""
 
     def change_keys(self: CloudSessions, keys: Any) -> None:
         self._reception.change_keys(keys)
@@ -470,13 +474,15 @@ PLANTED = {
         "a symbol of an earlier batch counts again", instead(Reassembly, "add", _repeated_position_is_new), 50
     ),
     # the answer
-    "answers twice": Planted("a repeated answer is told again", instead(InFlight, "receive", _answers_twice), 50),
+    "answers twice": Planted(
+        "a repeated answer is told again", instead(InFlight, "receive_result", _answers_twice), 50
+    ),
     "another's answer": Planted(
         "an answer goes to another tensor", instead(Tensors, "answer", _answers_the_newest), 20
     ),
     # a timer that is lost
     "false timers": Planted(
-        "what is called off happens", instead(Timers, "call_off", lambda original: lambda self, ticket: None), 5
+        "a timer that was called off fires", instead(Timers, "call_off", lambda original: lambda self, ticket: None), 5
     ),
     "lost timers": Planted("every tenth timer is lost", instead(Timers, "add", _loses_timers), 20),
     "silent edge": Planted("an edge asks once, then never again", instead(Contact, "due", _never_again), 20),
@@ -484,7 +490,9 @@ PLANTED = {
     # the books
     "lost fate": Planted("a datagram has no fate", instead(CloudSessions, "_receive_sealed", _one_fate_too_few), 20),
     # what simulations have found
-    "two ways too short": Planted("of two fates of a name, one is lost", instead(wire, "sort_batch", _overwrites), 50),
+    "two ways too short": Planted(
+        "one of two fates with the same name is lost", instead(wire, "sort_batch", _overwrites), 50
+    ),
     # keys
     "takes twice": Planted(
         "the newest datagram is taken again", instead(ReplayWindow, "judge_one", _forgets_newest), 50
@@ -494,16 +502,16 @@ PLANTED = {
         "a datagram twice in a batch is taken twice", instead(ReplayWindow, "take_in", _first_of_a_batch), 50
     ),
     "goodbye": Planted(
-        "strangers are said goodbye to", instead(CloudSessions, "_receive_sealed", _says_goodbye_to_strangers), 50
+        "the cloud says goodbye to strangers", instead(CloudSessions, "_receive_sealed", _says_goodbye_to_strangers), 50
     ),
     "replayed hello": Planted("a replayed hello is answered", instead(Greeter, "read", _answers_replays), 50),
     "forged hello": Planted("a forged hello is answered", instead(greeter, "read_hello", _answers_forgeries), 50),
     "amplification": Planted("answers cost nothing", instead(Session, "pay", _costs_nothing), 50),
-    "credit moves": Planted("what is paid for moves along", instead(Session, "hear", _keeps_credit), 50),
+    "credit moves": Planted("credit moves along with an edge", instead(Session, "hear", _keeps_credit), 50),
     "moves back": Planted("an old datagram moves its session", instead(Session, "hear", _moves_back), 50),
-    "nonce": Planted("nonces come again with each epoch", _counts_anew, 50),
+    "nonce": Planted("nonces repeat in each epoch", _counts_anew, 50),
     "used up": Planted(
-        "forgeries use up what an edge may send", instead(CloudSessions, "_receive_sealed", _charges_forgeries), 50
+        "forgeries use up an edge's allowance", instead(CloudSessions, "_receive_sealed", _charges_forgeries), 50
     ),
-    "removed key": Planted("who is in stays in", instead(CloudSessions, "change_keys", _lets_stay), 50),
+    "removed key": Planted("a session outlives its key", instead(CloudSessions, "change_keys", _lets_stay), 50),
 }

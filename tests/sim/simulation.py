@@ -315,13 +315,14 @@ class Simulation:
             self._transmit(edge, out)
         while (event := edge.core.next_event()) is not None:
             match event:
-                case Answered(tensor, result):
+                case Answered(tensor, result, answer):
                     assert tensor in edge.sent, "an answer for a tensor that was not sent"
                     assert tensor not in edge.answered, "answered twice"
                     assert tensor in edge.open, "answered after it was closed"
                     edge.answered[tensor] = result.outcome
                     self.truth.check_result(edge.sent[tensor], result)
-                case Closed(tensor, result, report, sealed):
+                    assert answer == edge.sent[tensor].answer, "the head reads another answer"
+                case Closed(tensor, result, report, sealed, _):
                     assert sealed == edge.sealed[tensor], "a tensor's sealed datagrams are miscounted"
                     assert tensor in edge.open, "closed twice, or never opened"
                     edge.open.discard(tensor)

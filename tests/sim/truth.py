@@ -1,4 +1,4 @@
-"""What the simulation, which sees both ends, knows to be true, and what it holds the cores to after every step."""
+"""What the simulation knows, because it sees both ends, and what it checks after every step."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from gradfec_common import decode, reassembly, wire
 from gradfec_common.decode import DecodedTensor
+from gradfec_common.heads import Classes
 from gradfec_common.protect import Plan
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.cloud import CloudSessions
@@ -37,7 +38,7 @@ class Sent:
     content: Content
     got: Indices = field(default_factory=lambda: defaultdict(set))  # at the cloud, while it still collects
     positions: set[int] = field(default_factory=set)  # the same, in send order
-    refused: bool = False  # a bound of the cloud, or a shutdown, has cost it datagrams
+    refused: bool = False  # the cloud has refused some of its datagrams: no room, or leaving
     decided: tuple[str, int, int] | None = None  # outcome, recovered, missing
     finished: bool = False
 
@@ -72,20 +73,20 @@ class Sent:
 
     @property
     def bursts(self) -> int:
-        """Runs of consecutive datagrams that have not come."""
+        """Runs of consecutive datagrams that have not arrived."""
         lost = [n not in self.positions for n in range(self.plan.sent)]
         return sum(now and not before for before, now in zip([False, *lost], lost, strict=False))
 
     @property
-    def answer(self) -> list[list[object]]:
-        """What the back-end says of this tensor and of no other."""
-        return [[self.uid % 1000, f"tensor {self.uid}", 0.5]]
+    def answer(self) -> Classes:
+        """What the back-end answers for this tensor only."""
+        return Classes(((self.uid % 1000, f"tensor {self.uid}", 0.5),))
 
 
 class Due(NamedTuple):
     """What the back-end is to answer to a tensor."""
 
-    answer: list[list[object]]
+    answer: Classes
     recovered: int
     missing: int
 
@@ -126,7 +127,7 @@ class Cloud:
 
 @dataclass
 class Truth:
-    """The book of everything that was sent, and of what the cloud may and must make of it."""
+    """Everything that was sent, and what the cloud may and must make of it."""
 
     swarm: Swarm
     ledger: Ledger
@@ -134,10 +135,10 @@ class Truth:
     sent: dict[tuple[int, int], Sent] = field(default_factory=dict)  # by session and tensor
     pieces: dict[bytes, Piece] = field(default_factory=dict)  # by the bytes of the datagram
     lies: set[bytes] = field(default_factory=set)  # hellos of key holders who lie
-    homes: dict[bytes, set[Address]] = field(default_factory=lambda: defaultdict(set))  # of hellos: who has said them
+    homes: dict[bytes, set[Address]] = field(default_factory=lambda: defaultdict(set))  # of hellos: who sent them
     cloud: Cloud = field(default_factory=Cloud)
     keys_changed: bool = False
-    strays: int = 0  # welcomes to somebody who has only replayed a hello
+    strays: int = 0  # welcomes to an address that has only replayed a hello
 
     # --- edges ---
 
@@ -156,7 +157,7 @@ class Truth:
 
     def check_result(self, sent: Sent, result: Result) -> None:
         """An answer is the one that the back-end gave for this tensor."""
-        assert result.top5 == sent.answer, "the answer is another tensor's"
+        assert result.answer == sent.answer.packed(), "the answer is another tensor's"
         assert (result.outcome, result.recovered, result.missing) == sent.decided, "the answer's counts are wrong"
 
     def check_report(self, sent: Sent, report: Report) -> None:
@@ -167,19 +168,21 @@ class Truth:
             assert report.received == len(sent.positions), "the report counts less than has arrived"
             assert report.bursts == sent.bursts, "the report counts other bursts than there were"
         told = reassembly.read_map(report.arrived, report.sent)
-        assert (told is not None) == (report.received >= -(-report.sent // 8)), "a map that is not paid for, or none"
+        assert (told is not None) == (report.received >= -(-report.sent // 8)), (
+            "a map that is not paid for, or is missing"
+        )
         if told is not None:
             positions = set(np.flatnonzero(told).tolist())
             assert positions <= sent.positions and len(positions) == report.received, "the report maps other datagrams"
 
     def is_liars(self, session: int) -> bool:
-        """Tell whether a session is that of a key holder who lies."""
+        """Return whether a session belongs to a liar."""
         return self.ledger.sessions[session].hello in self.lies
 
     # --- what comes to the cloud ---
 
     def is_powerless(self, cloud: CloudSessions, parcel: Parcel, now: float) -> bool:
-        """Tell whether a datagram may change nothing: nobody with a key has made it, or it is of no use any more."""
+        """Return whether a datagram must change nothing: it was made without a key, or it is of no use any more."""
         payload = parcel.payload
         if (sealed := self.ledger.sealed.get(payload)) is not None:
             open_now = sealed.session in nodes.sessions_of(cloud)
@@ -194,7 +197,7 @@ class Truth:
         return bool(remembered) and parcel.source not in answered.values()
 
     def is_powerless_at_edge(self, hello: bytes, session: int, datagram: bytes) -> bool:
-        """Tell the same of a datagram that comes to an edge with a hello at hand, and a session."""
+        """Return the same for a datagram that comes to an edge with a hello at hand and a session."""
         if (welcomed := self.ledger.welcomes.get(datagram)) is not None:
             return welcomed.hello != hello
         sealed = self.ledger.sealed.get(datagram)
@@ -203,7 +206,7 @@ class Truth:
         return self.ledger.sessions[session].down != sealed.secret
 
     def _is_honest(self, payload: bytes) -> bool:
-        """Tell whether an edge that does not lie has made a datagram, and nothing has changed it since."""
+        """Return whether an honest edge has made a datagram, and it has not been changed since."""
         if payload in self.ledger.hellos:
             return payload not in self.lies
         sealed = self.ledger.sealed.get(payload)
@@ -212,7 +215,7 @@ class Truth:
         return self.ledger.sessions[sealed.session].up == sealed.secret and not self.is_liars(sealed.session)
 
     def before(self, cloud: CloudSessions, parcels: Iterable[Parcel]) -> Touched:
-        """Note what comes to the cloud; return the tensors that are still to hear of it."""
+        """Note what comes to the cloud; return the tensors that may still receive some of it."""
         touched: Touched = {}
         for parcel in parcels:
             self.cloud.came[parcel.source] += len(parcel.payload)
@@ -237,7 +240,7 @@ class Truth:
             if parcel.payload in waiting:
                 waiting.discard(parcel.payload)
                 self._accept(parcel, touched)
-        assert not waiting, "something was accepted that has not come"
+        assert not waiting, "something was accepted that has not arrived"
         used = sum(count for fate, count in fates.items() if fate not in (*POWERLESS, "hello", Drop.BAD_MESSAGE))
         assert used <= len(accepted), "a datagram that was not accepted was used"
         if any(fates[reason] for reason in REFUSALS):
@@ -275,27 +278,27 @@ class Truth:
     # --- what the cloud tells its shell ---
 
     def opened(self, event: SessionOpened) -> None:
-        """Only who has a key, and has heard the welcome, comes in."""
+        """A session opens only for somebody who has a key and has heard the welcome."""
         welcomed = self.ledger.sessions[event.session]
         assert event.session not in self.cloud.opened, "a session was opened twice"
         assert self.cloud.taken[event.session], "a session was opened for somebody who has not used it"
-        assert welcomed.key in self.keys, "a session was opened under a key that the cloud has not"
+        assert welcomed.key in self.keys, "a session was opened under a key that the cloud does not have"
         assert event.edge == (self.keys[welcomed.key].label or welcomed.name), "a session has another's name"
         self.cloud.opened.add(event.session)
 
     def ended(self, event: SessionEnded) -> None:
-        """What has ended does not come back."""
+        """A session that has ended does not come back."""
         assert event.session in self.cloud.opened - self.cloud.ended, "a session ends twice, or was never open"
         if event.reason == "key removed":
             assert self.ledger.sessions[event.session].key not in self.keys, "a session ends though its key is there"
         self.cloud.ended.add(event.session)
 
     def decided(self, event: Decided) -> Due:
-        """Decode a tensor and compare it with what was sent, unless only a liar could know what that is."""
+        """Decode a tensor, compare it with what was sent unless a liar sent it, and return what to answer."""
         decoded = decode.decode_tensor(event.arrived, self.swarm.conceal)
         check_decoded(decoded, event.arrived, self.swarm)
         if self.is_liars(event.session):
-            return Due([], decoded.recovered, decoded.missing)
+            return Due(Classes(()), decoded.recovered, decoded.missing)
         assert (event.session, event.tensor) in self.sent, "a tensor was decided that nobody has sent"
         sent = self.sent[event.session, event.tensor]
         assert sent.decided is None, "a tensor was decided twice"
@@ -317,7 +320,7 @@ class Truth:
         return Due(sent.answer, decoded.recovered, decoded.missing)
 
     def finished(self, event: Finished) -> None:
-        """Check a tensor's last record against what has arrived."""
+        """Compare the last record of a tensor with what has arrived."""
         packets, datagrams = event.packets, event.datagrams
         assert datagrams["received"] + datagrams["lost"] == datagrams["sent"], "datagrams without exactly one fate"
         assert min(*packets.values(), *datagrams.values()) >= 0, "less than nothing"
@@ -338,26 +341,26 @@ class Truth:
             assert datagrams["parity"] == sum(heard), "a record counts other parity than was heard of"
 
     def sketched(self, event: Sketched) -> None:
-        """A sketch is whole, and of the tensor that it was sent for."""
+        """A sketch is whole and belongs to its tensor."""
         grid = self.swarm.grid
         assert event.sketch.fates.shape == event.sketch.importance.shape == (grid.count,)
         if not self.is_liars(event.session):
             sketch = self.sent[event.session, event.tensor].content.sketch
-            assert all(map(np.array_equal, event.sketch, sketch)), "a sketch is another than was sent"
+            assert all(map(np.array_equal, event.sketch, sketch)), "a sketch differs from the one that was sent"
 
     # --- what the cloud says ---
 
     def check_reply(
         self, datagram: bytes, to: Address, hellos: Counter[tuple[bytes, Address]], forgotten: int, now: float
     ) -> None:
-        """Only who has said something that is authentic and new gets a word, and not more bytes than that had.
+        """An address gets an answer only after it has sent something authentic and new, and never more bytes than that.
 
-        `hellos` are those of the batch at hand, each to be answered once; so many the cloud has forgotten.
+        `hellos` are those of the batch at hand, to be answered once each; the cloud has forgotten `forgotten` others.
         """
         book, size = self.cloud, len(datagram)
         book.went[to] += size
         if (welcomed := self.ledger.welcomes.get(datagram)) is not None:
-            assert hellos[welcomed.hello, to], "a welcome to somebody who has not said this hello"
+            assert hellos[welcomed.hello, to], "a welcome to an address that has not sent this hello"
             hellos[welcomed.hello, to] -= 1
             assert size <= len(welcomed.hello), "a welcome is longer than its hello"
             answers = book.greeted[welcomed.hello]
@@ -371,10 +374,10 @@ class Truth:
                 book.where.setdefault(session, (-1, to))
         else:
             sealed = self.ledger.sealed.get(datagram)
-            assert sealed is not None, "the cloud says what nobody has sealed"
+            assert sealed is not None, "the cloud sends something that nobody has sealed"
             session = sealed.session
             assert self.ledger.sessions[session].down == sealed.secret, "an answer is sealed for another edge"
-            assert book.taken[session], "a word to an edge that has not used its session"
+            assert book.taken[session], "a message to an edge that has not used its session"
             message = wire.read_message(sealed.body)
             if isinstance(message, Result) and not self.is_liars(session):
                 assert (session, message.tensor) in self.sent, "an answer goes to an edge that has not sent the tensor"
@@ -387,7 +390,7 @@ class Truth:
     # --- bounds ---
 
     def check_cloud(self, cloud: CloudSessions, owed: int, now: float) -> None:
-        """Cheap bounds, after every step."""
+        """Check cheap bounds, after every step."""
         limits, tensors, book = cloud.limits, cloud.tensors, self.cloud
         ended = sum(count for fate, count in tensors.items() if fate != "opened")
         assert tensors["opened"] == ended + cloud.open_tensors, "a tensor without exactly one fate"
@@ -396,17 +399,17 @@ class Truth:
         assert cloud.held_bytes <= limits.reassembly_bytes, "more bytes are held than the limit"
         pending = max(limits.pending_tensors, limits.sessions)
         assert owed <= pending, "more tensors are with the back-end than the limit"
-        timers = bounds.timers_for(cloud.open_tensors + cloud.unacknowledged)
-        assert nodes.timers_of(cloud) <= timers, "more timers than there are tensors and answers to wait for"
+        for places, waiting in nodes.timer_places_of(cloud):
+            assert places <= bounds.places_for(waiting), "more timers than there are tensors and answers to wait for"
         greetings, addresses = nodes.greetings_of(cloud)
         assert greetings <= limits.greetings and addresses <= limits.addresses, "more hellos are kept than the limit"
-        assert book.ended.isdisjoint(sessions), "a session goes on that has ended"
+        assert book.ended.isdisjoint(sessions), "a session goes on after its end"
         of_key = Counter(session.key.id for session in sessions.values())
         assert max(of_key.values(), default=0) <= limits.sessions_per_key, "more sessions of a key than the limit"
         self._check_shares(cloud)
         per_s, burst = self._allowed(cloud)
         for number, session in sessions.items():
-            assert session.key.id in self.keys, "a session goes on whose key is removed"
+            assert session.key.id in self.keys, "a session goes on after its key is removed"
             assert session.is_open == (number in book.opened), "a session is used before it is"
             assert session.peer == book.where[number][1], "a session is not where its newest datagram came from"
             assert session.credit >= 0
@@ -423,7 +426,7 @@ class Truth:
             assert held <= limits.sketch_bytes, "more of a sketch is held than the limit"
 
     def _check_shares(self, cloud: CloudSessions) -> None:
-        """No session comes to hold more than an equal share."""
+        """Check that no session gets more than an equal share."""
         book, limits, sessions = self.cloud, cloud.limits, nodes.sessions_of(cloud)
         edges = {number for number, session in sessions.items() if session.is_open}
         sharing = len(edges & book.edges) or 1  # ever since the last look
@@ -443,14 +446,14 @@ class Truth:
         return per_s, max(limits.tensors_per_session * count, self.ledger.burst)
 
     def check_times(self, cloud: CloudSessions, now: float) -> None:
-        """When the timers have been handled, no tensor is collected beyond its time."""
+        """Check, after the timers, that no tensor is collected beyond its time."""
         for tensor in nodes.tensors_of(cloud, nodes.sessions_of(cloud)):
             if tensor.state is not TensorState.CLOSED:
                 assert tensor.first_at + cloud.deadline_s > now, "a tensor is collected beyond its deadline"
                 assert tensor.closes_at > now, "a tensor is not closed in time"
 
     def check_size(self, cloud: CloudSessions) -> None:
-        """Costly bounds, now and then: nothing in the core grows beyond what follows from its limits."""
+        """Check costly bounds, now and then: nothing in the core grows beyond what its limits allow."""
         limits, grid = cloud.limits, self.swarm.grid
         elements, array_bytes = bounds.census(cloud)
         assert elements <= bounds.most_elements(limits, cloud.counts["hello"]), "more is kept than the limits allow for"

@@ -52,7 +52,7 @@ class Classify:
         if not np.isfinite(output).all():
             raise ValueError("the network overflows on its features")
         best = np.argsort(-output, kind="stable")[:BEST].tolist()
-        return Classes(tuple((index, _label(index, labels), float(output[index])) for index in best))
+        return Classes(tuple((index, label_of(index, labels), float(output[index])) for index in best))
 
     def read(self, untrusted: Plain) -> Classes:
         """Read at most five [class index, label, score]; ValueError for anything else."""
@@ -73,5 +73,6 @@ class Classify:
         return index, label, score
 
 
-def _label(index: int, labels: Sequence[str]) -> str:
+def label_of(index: int, labels: Sequence[str]) -> str:
+    """Return a class's label, or its index in words where the network has no labels."""
     return labels[index] if index < len(labels) else f"class {index}"

@@ -95,7 +95,7 @@ def quantise_figure(rows: list[Row]) -> bytes:
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("bits an element")
     axes.set_ylabel("answers")
-    return finish(figure, panels, len(kinds) * len(measures))
+    return finish(figure, panels, 2)
 
 
 def kind_of(quantiser: str) -> str:
@@ -157,14 +157,14 @@ def label_axes(axes: Axes, x: str, first: bool, last: bool) -> None:
         axes.set_xlabel(x)
 
 
-def finish(figure: Figure, panels: list[list[Axes]], lines: int) -> bytes:
+def finish(figure: Figure, panels: list[list[Axes]], columns: int) -> bytes:
     """Add grid, percent axis and legend; return the PNG."""
     for axes in (axes for line in panels for axes in line):
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = panels[0][0].get_legend_handles_labels()
-    columns = min(lines, 3 * len(panels[0]))  # as many as fit
+    columns = min(columns, 3 * len(panels[0]))  # as many as fit
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})  # the same rows give the same bytes

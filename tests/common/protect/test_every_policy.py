@@ -81,7 +81,7 @@ def drawn(data, form):
 
 
 @EVERY
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(st.data())
 def test_every_packet_is_dropped_or_in_exactly_one_stripe_that_its_code_has(form, data):
     plan, _, scores, sizes, _ = drawn(data, form)
@@ -99,7 +99,7 @@ def test_every_packet_is_dropped_or_in_exactly_one_stripe_that_its_code_has(form
 
 
 @EVERY
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(st.data())
 def test_all_datagrams_have_one_length_and_fit(form, data):
     plan, *_ = drawn(data, form)
@@ -111,7 +111,7 @@ def test_all_datagrams_have_one_length_and_fit(form, data):
 
 
 @EVERY
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(st.data())
 def test_symbols_hold_their_packets_and_no_more_of_them_than_was_asked_for(form, data):
     plan, _, _, sizes, budget = drawn(data, form)
@@ -124,7 +124,7 @@ def test_symbols_hold_their_packets_and_no_more_of_them_than_was_asked_for(form,
 
 
 @EVERY
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(st.data())
 def test_no_packet_is_worse_protected_than_a_less_important_one_of_its_group(form, data):
     plan, _, scores, *_ = drawn(data, form)
@@ -153,7 +153,7 @@ def test_a_plan_depends_on_its_arguments_alone_and_leaves_them_as_they_are(form,
 
 
 @EVERY
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(st.data())
 def test_the_cloud_takes_every_datagram_of_a_plan(form, data):
     plan, _, _, sizes, _ = drawn(data, form)

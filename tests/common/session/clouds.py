@@ -2,8 +2,10 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
+from tests.common.answers import TIGER_CAT
 from tests.common.small_tensors import CUT, GRID, ZERO, alone, bodies_of, planned
 
 from gradfec_common import wire
@@ -29,17 +31,16 @@ PLAN = Plan(
 BARE_PLAN = planned("none")
 NESTED = planned("nested:2,4/6", budget=budget_for())  # all 12 packets in 6 datagrams, 2 to a symbol; any 2 give back 4
 SYMBOL_BYTES = PLAN.symbol_bytes
-TOP5 = [[282, "tiger cat", 0.5]]
 FAST, MOMENT_S = 1e9, 1e-6  # tensors a second, and a moment after which the allowance is full again
 
 
 class Cloud:
     """A cloud's core under a clock that the test moves; checks what must hold after every step."""
 
-    def __init__(self, keys=(KEY, OTHER_KEY), sketches=False, **limits):
+    def __init__(self, keys=(KEY, OTHER_KEY), cuts=(CUT,), sketches=False, **limits):
         self.now = 100.0
         by_id = {key.id: key for key in keys}
-        self.core = CloudSessions(CUT, DEADLINE_S, by_id, entropy_of(1), CloudLimits(**limits), sketches=sketches)
+        self.core = CloudSessions(cuts, DEADLINE_S, by_id, entropy_of(1), CloudLimits(**limits), sketches=sketches)
         self.events = []
         self.sent = []  # (datagram, peer) not yet looked at
         self.fed = 0
@@ -82,7 +83,7 @@ class Cloud:
 
     def connect(self, peer=ALICE, name="edge", key=KEY, cipher=WANTED.cipher):
         """Open a session, and use it: with a question, whose answer is not looked at."""
-        session = self.greet(Hello(cipher, CUT.id, GRID.rows, name), peer, key)
+        session = self.greet(replace(WANTED, cipher=cipher, name=name), peer, key)
         self.feed(*session.says(Ping()), peer=peer)
         assert self.took(SessionOpened)[-1].session == session.number
         self.told()
@@ -150,7 +151,7 @@ class Cloud:
         return found
 
     def answer(self, decided, recovered=0, missing=0):
-        self.core.answer(decided, TOP5, recovered, missing, {"back_end": 1.0}, self.now)
+        self.core.answer(decided, TIGER_CAT, recovered, missing, {"back_end": 1.0}, self.now)
         self.look()
 
     def answer_all(self):

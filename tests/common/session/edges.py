@@ -1,5 +1,6 @@
 """An edge's core under a clock that the test moves, and answers for it."""
 
+from tests.common.answers import HEAD, TIGER_CAT
 from tests.common.small_tensors import encoded, planned
 
 from gradfec_common import wire
@@ -16,7 +17,7 @@ WELCOME = Welcome(250)
 
 
 def result(number, outcome="complete"):
-    return Result(number, outcome, [[282, "tiger cat", 0.5]], 0, 0, {"decode": 1.0})
+    return Result(number, outcome, TIGER_CAT.packed(), 0, 0, {"decode": 1.0})
 
 
 def report(number):
@@ -28,7 +29,7 @@ class Edge:
 
     def __init__(self, **limits):
         self.start = self.now = 50.0
-        self.core = EdgeSession(WANTED, KEY, entropy_of(2), self.now, EdgeLimits(**limits))
+        self.core = EdgeSession(WANTED, HEAD, KEY, entropy_of(2), self.now, EdgeLimits(**limits))
         self.events = []
         self.sent = []  # (time since the start, session, message)
         self.fed = 0

@@ -14,7 +14,7 @@ from gradfec_common.session.handshake import EdgeHandshake, Established, Handsha
 from gradfec_common.wire import Hello, Kind, Message
 
 CIPHER = Cipher.AES_256_GCM
-WANTED = Hello(CIPHER, CUT.id, GRID.rows, "edge")
+WANTED = Hello(CIPHER, CUT.network.digest, CUT.id, GRID.rows, "edge")
 KEY, OTHER_KEY, STRANGE_KEY = (HandshakeKey(Key(bytes([number]) * 32)) for number in (1, 2, 3))
 PING, PONG, BYE = (wire.message_body(message) for message in (wire.Ping(), wire.Pong(), wire.Bye()))
 

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+from tests.common.answers import HEAD, TIGER_CAT
 from tests.common.small_tensors import CUT, GRID, ZERO, encoded, planned
 
 from gradfec_common import wire
@@ -15,7 +16,7 @@ from gradfec_common.session.edge import Answered, Closed, Connected, EdgeSession
 from gradfec_common.session.events import Decided, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.wire import Kind
 
-from .clouds import ALICE, BOB, DEADLINE_S, TOP5
+from .clouds import ALICE, BOB, DEADLINE_S
 from .ends import KEY, entropy_of
 
 TENSOR = encoded(planned("FEC_50_50"))
@@ -30,7 +31,7 @@ class Pair:
         self.loss, self.delay_s, self.jitter_s = loss, delay_s, jitter_s
         self.entropy = entropy_of(seed)
         self.start_cloud()
-        self.edge = EdgeSession(new_hello(CUT.id, GRID.rows, "edge", cipher), KEY, self.entropy, self.now)
+        self.edge = EdgeSession(new_hello(CUT, GRID.rows, "edge", cipher), HEAD, KEY, self.entropy, self.now)
         self.address = ALICE
         self.on_the_way = []  # (when it arrives, ticket, to the cloud?, datagram, address of the edge)
         self.ticket = itertools.count()
@@ -39,7 +40,7 @@ class Pair:
 
     def start_cloud(self):
         """Start the cloud, or one that knows nothing."""
-        self.cloud = CloudSessions(CUT, DEADLINE_S, {KEY.id: KEY}, self.entropy)
+        self.cloud = CloudSessions([CUT], DEADLINE_S, {KEY.id: KEY}, self.entropy)
 
     def carry(self, datagram, address, *, up):
         if self.rng.random() >= self.loss:
@@ -81,7 +82,7 @@ class Pair:
             self.cloud_events.append(event)
             if isinstance(event, Decided):
                 decoded = decode_tensor(event.arrived, ZERO)
-                self.cloud.answer(event, TOP5, decoded.recovered, decoded.missing, {}, self.now)
+                self.cloud.answer(event, TIGER_CAT, decoded.recovered, decoded.missing, {}, self.now)
         for datagram, address in self.cloud.datagrams_to_send():
             self.carry(datagram, address, up=False)
         while (event := self.edge.next_event()) is not None:

@@ -18,7 +18,7 @@ from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import batch_of
 
 NORTH, SOUTH = (Key(bytes(32 * [n])) for n in (1, 2))
-SPLIT = named_cut("pool1_pool")
+CUT = named_cut("pool1_pool")
 
 
 def keys(*named: tuple[Key, str]) -> Keys:
@@ -31,11 +31,11 @@ class World:
 
     def __init__(self, limits: CloudLimits) -> None:
         self.entropy = random.Random(1).randbytes
-        self.cloud = CloudSessions(SPLIT, 0.25, keys((NORTH, "north"), (SOUTH, "south")), self.entropy, limits)
+        self.cloud = CloudSessions([CUT], 0.25, keys((NORTH, "north"), (SOUTH, "south")), self.entropy, limits)
         self.edges: dict[str, EdgeSession] = {}
 
     def edge(self, name: str, key: Key) -> EdgeSession:
-        hello = new_hello(SPLIT.id, 14, name, Cipher.CHACHA20_POLY1305)
+        hello = new_hello(CUT, 14, name, Cipher.CHACHA20_POLY1305)
         edge = self.edges[name] = EdgeSession(hello, HEAD, HandshakeKey(key), self.entropy, 0.0)
         self.exchange(0.0)
         return edge

@@ -1,6 +1,7 @@
 """The cloud's core: one named fate for every datagram."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,14 +11,13 @@ from tests.common.small_tensors import bodies_of, with_header
 
 from gradfec_common import wire
 from gradfec_common.replay import REPLAY_WINDOW
-from gradfec_common.session.events import Decided
-from gradfec_common.wire import Ack, Bye, Drop, Hello, Ping, Pong, Refuse, Report, Result, SketchPart, Welcome
+from gradfec_common.session.events import Decided, OtherVersion
+from gradfec_common.wire import Ack, Bye, Drop, Ping, Pong, Refuse, Report, Result, SketchPart, Welcome
 
 from .clouds import ALICE, BOB, NESTED, PLAN, SYMBOL_BYTES, Cloud, tensor_of
 from .ends import PING, STRANGE_KEY, WANTED, drawn_handshake, flipped
 
 HELLO = drawn_handshake(7).hello
-TOP5 = [[1, "a", 0.5]]
 OPEN, NEW, DONE = 998, 999, 0  # tensors: one that has begun, and two that have not
 
 
@@ -131,7 +131,7 @@ def test_a_range_of_signalling_nans_is_a_bad_parameter_without_a_warning(cloud):
         Welcome(250),
         Refuse("full", ""),
         Pong(),
-        Result(0, "complete", TOP5, 0, 0, {}),
+        Result(0, "complete", [], 0, 0, {}),
         Report(1, 2, 3, 4),
         SketchPart(0, 0, 1, b"not asked for"),
     ],
@@ -183,7 +183,7 @@ def test_any_mixture_of_good_and_bad_datagrams_in_one_batch_has_one_fate_each():
     cloud = Cloud(tensors_per_session=2, pending_tensors=2, answers_per_session=3)
     session = cloud.connect()
     messages = [wire.message_body(message) for message in (Ack([0], [1]), Report(0, 1, 1, 0), Ping(), WANTED)]
-    hellos = [cloud.hello(), cloud.hello(Hello(9, 1, 1, "e")), cloud.hello(b"?")]
+    hellos = [cloud.hello(), cloud.hello(replace(WANTED, cut=1)), cloud.hello(b"?")]
     for turn in range(100):
         numbers = (turn // 4, turn // 4 + 1, 999, 9999)
         bodies = [
@@ -211,3 +211,14 @@ def test_any_mixture_of_good_and_bad_datagrams_in_one_batch_has_one_fate_each():
         cloud.wait(float(rng.choice([0.0, 0.01, 0.3])))
         session = session if session.number in cloud.core._sessions else cloud.connect()
     assert {"hello", "ack", "ping", "collected", "forged", "bad_message", "conflict", "unexpected"} <= set(cloud.counts)
+
+
+def test_a_sender_of_another_version_is_told_of_once_a_minute_and_gets_no_reply(cloud):
+    old = b"\x47\x02" + bytes(60)
+    cloud.feed(old, old)
+    cloud.feed(old)
+    assert cloud.took(OtherVersion) == [OtherVersion(2, ALICE)]
+    cloud.wait(60)
+    cloud.feed(old)
+    assert cloud.took(OtherVersion) == [OtherVersion(2, ALICE)]
+    assert not cloud.sent

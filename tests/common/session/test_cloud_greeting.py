@@ -1,20 +1,21 @@
 """The cloud's core: who is let in, who is turned away, and who gets no answer at all."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from tests.common import second_seal
-from tests.common.small_tensors import CUT, GRID
+from tests.common.small_tensors import NETWORK
 
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.keys import Key
 from gradfec_common.session.events import Decided, SessionEnded, SessionOpened
 from gradfec_common.session.handshake import HELLO_BYTES, HandshakeKey
-from gradfec_common.wire import Bye, Hello, Ping, Pong, Result, Welcome
+from gradfec_common.wire import Bye, Ping, Pong, Result, Welcome
 
 from .clouds import ALICE, BOB, DEADLINE_S, Cloud, tensor_of, timers_of
-from .ends import CIPHER, KEY, OTHER_KEY, STRANGE_KEY, WANTED, drawn_handshake, flipped
+from .ends import KEY, OTHER_KEY, STRANGE_KEY, WANTED, drawn_handshake, flipped
 
 WELCOME = Welcome(round(DEADLINE_S * 1000))
 
@@ -36,7 +37,7 @@ def test_a_hello_is_welcomed_with_a_new_session_and_the_deadline(cloud):
 
 
 def test_a_session_is_open_once_its_edge_has_used_it(cloud):
-    session = cloud.greet(Hello(CIPHER, CUT.id, GRID.rows, "kitchen"))
+    session = cloud.greet(replace(WANTED, name="kitchen"))
     assert (cloud.core.open_sessions, cloud.took(SessionOpened)) == (0, [])
     cloud.say(Ping(), session)
     assert cloud.took(SessionOpened) == [SessionOpened(session.number, "kitchen", ALICE)]
@@ -64,7 +65,7 @@ def test_a_key_of_one_edge_names_it_whatever_it_says():
     labelled = HandshakeKey(Key(b"l" * 32), "garage")
     cloud = Cloud(keys=(KEY, labelled))
     for key, edge in ((KEY, "kitchen"), (labelled, "garage")):
-        session = cloud.greet(Hello(CIPHER, CUT.id, GRID.rows, "kitchen"), key=key)
+        session = cloud.greet(replace(WANTED, name="kitchen"), key=key)
         cloud.say(Ping(), session)
         assert [e.edge for e in cloud.took(SessionOpened)] == [edge]
 
@@ -195,16 +196,18 @@ def test_a_hello_with_a_point_of_low_order_gets_no_byte(cloud):
 @pytest.mark.parametrize(
     ("wanted", "reason", "says"),
     [
-        (Hello(CIPHER, 18, 7, "e"), "split", "use --split a_small_one"),
-        (Hello(CIPHER, CUT.id, 3, "e"), "rows", "3 rows a packet do not divide the 14 rows"),
-        (Hello(CIPHER, CUT.id, 0, "e"), "rows", "0 rows"),
-        (Hello(CIPHER, CUT.id, 65535, "e"), "rows", "65535 rows"),
-        (Hello(0, CUT.id, 7, "e"), "cipher", "no cipher 0: update it"),
-        (Hello(255, CUT.id, 7, "e"), "cipher", "no cipher 255: update it"),
+        ({"model": bytes(16)}, "model", ") at a_small_one; the edge asked for model 00000000"),
+        ({"cut": 18}, "cut", "not at cut 18: use --split small:a_small_one on the edge"),
+        ({"cut": 0}, "cut", "this cloud has small at a_small_one, not at cut 0"),
+        ({"rows": 3}, "rows", "3 rows a packet do not divide the 14 rows"),
+        ({"rows": 0}, "rows", "0 rows"),
+        ({"rows": 65535}, "rows", "65535 rows"),
+        ({"cipher": 0}, "cipher", "no cipher 0: update it"),
+        ({"cipher": 255}, "cipher", "no cipher 255: update it"),
     ],
 )
 def test_an_edge_that_does_not_fit_is_refused_with_the_reason(cloud, wanted, reason, says):
-    assert cloud.greet(wanted) is None
+    assert cloud.greet(replace(WANTED, **wanted)) is None
     ((session, refusal, peer),) = cloud.answers
     assert (session, peer) == (0, ALICE)
     assert refusal.reason == reason
@@ -214,17 +217,35 @@ def test_an_edge_that_does_not_fit_is_refused_with_the_reason(cloud, wanted, rea
     assert cloud.core.next_timer() is None
 
 
+def test_a_cloud_of_several_networks_and_cuts_gives_each_edge_its_own():
+    other = replace(NETWORK, name="another", title="another network")
+    cuts = [NETWORK.cut("a_small_one"), NETWORK.cut("relu"), other.cut("relu")]
+    cloud = Cloud(cuts=cuts)
+    for cut in cuts:
+        session = cloud.greet(replace(WANTED, model=cut.network.digest, cut=cut.id))
+        cloud.feed(*tensor_of(session))
+        (decided,) = cloud.answer_all()
+        assert (decided.session, decided.cut) == (session.number, cut)
+    cloud.told()
+    for model, says in (
+        (NETWORK.digest, "small at a_small_one, relu, not at cut 99: use --split with one of these on the edge"),
+        (other.digest, "another at relu, not at cut 99: use --split another:relu on the edge"),
+    ):
+        assert cloud.greet(replace(WANTED, model=model, cut=99)) is None
+        assert [refusal.detail for refusal in cloud.told()] == [f"this cloud has {says}"]
+
+
 def test_a_refusal_is_repeated_like_a_welcome(cloud):
-    hello = cloud.hello(Hello(CIPHER, 18, 7, "e"))
+    hello = cloud.hello(replace(WANTED, cut=18))
     cloud.feed(hello, hello)
-    assert [m.reason for m in cloud.told()] == ["split", "split"]
+    assert [m.reason for m in cloud.told()] == ["cut", "cut"]
     cloud.feed(hello, peer=BOB)
     assert not cloud.sent
 
 
 def test_every_answer_to_a_hello_is_no_longer_than_it(cloud):
-    for wanted in (WANTED, Hello(CIPHER, 18, 7, "x" * 256), Hello(CIPHER, CUT.id, 65535, "e")):
-        cloud.greet(wanted)
+    for changes in ({}, {"cut": 18, "name": "x" * 256}, {"rows": 65535}, {"model": bytes(16)}):
+        cloud.greet(replace(WANTED, **changes))
     assert max(len(datagram) for datagram, _ in cloud.sent) <= HELLO_BYTES
 
 

@@ -1,7 +1,10 @@
 """The edge's core: acknowledging answers, giving up in time, and what else comes in."""
 
+from dataclasses import replace
+
 import pytest
 from tests.common.answers import TIGER_CAT
+from tests.common.small_tensors import CUT
 
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
@@ -223,6 +226,7 @@ FATES = {
     "a question": (lambda end: end.says(Ping()), Drop.UNEXPECTED),
     "an acknowledgement": (lambda end: end.says(Ack([0], [0])), Drop.UNEXPECTED),
     "a sketch": (lambda end: end.says(SketchPart(0, 0, 1, b"?")), Drop.UNEXPECTED),
+    "an answer that the head does not read": (lambda end: end.says(replace(result(0), answer=[[1]])), Drop.BAD_MESSAGE),
     "no message": (lambda end: end.says(b"\7\x80"), Drop.BAD_MESSAGE),
     "forged": (lambda end: map(flipped, end.says(result(0))), Drop.FORGED),
     "another session": (lambda end: [d[:7] + b"\x63" + d[8:] for d in end.says(result(0))], Drop.UNKNOWN_SESSION),
@@ -259,17 +263,17 @@ def test_what_came_already_or_is_too_old_to_tell_is_dropped(edge):
 
 
 def test_a_hello_says_what_the_edge_wants():
-    assert new_hello(18, 7, "kitchen", Cipher.CHACHA20_POLY1305) == Hello(2, 18, 7, "kitchen")
+    assert new_hello(CUT, 7, "kitchen", Cipher.CHACHA20_POLY1305) == Hello(2, CUT.network.digest, CUT.id, 7, "kitchen")
 
 
 @pytest.mark.parametrize("name", ["x" * 257, "ü" * 129])
 def test_a_name_that_no_hello_can_carry_is_refused(name):
-    longest = new_hello(65535, 65535, name[:128], CIPHER)
+    longest = replace(new_hello(CUT, 65535, name[:128], CIPHER), cut=65535)
     assert len(drawn_handshake(1, longest).hello) == 512
     with pytest.raises(UsageError, match=r"the name has 25\d bytes, more than 256: use a shorter --name"):
-        new_hello(18, 7, name, CIPHER)
+        new_hello(CUT, 7, name, CIPHER)
 
 
 def test_a_name_that_is_not_unicode_is_made_so():
-    hello = new_hello(18, 7, "caf\udce9", CIPHER)
+    hello = new_hello(CUT, 7, "caf\udce9", CIPHER)
     assert wire.read_message(wire.message_body(hello)) == hello

@@ -19,6 +19,7 @@ from gradfec_common.wire import (
     Result,
     SketchPart,
     Welcome,
+    is_answer,
     message_body,
     read_message,
 )
@@ -26,8 +27,13 @@ from gradfec_common.wire import (
 U8, U16, U32 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32))
 TEXT = st.text(max_size=64)
 SCORES = st.floats(allow_nan=False, allow_infinity=False)
+ANSWERS = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | SCORES | st.text(max_size=8) | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+).filter(is_answer)
 MESSAGES = st.one_of(
-    st.builds(Hello, U8, U16, U16, TEXT),
+    st.builds(Hello, U8, st.binary(min_size=16, max_size=16), U16, U16, TEXT),
     st.builds(Welcome, U32, st.booleans()),
     st.builds(Refuse, TEXT, TEXT),
     st.sampled_from([Pong(), Bye()]),
@@ -36,7 +42,7 @@ MESSAGES = st.one_of(
         Result,
         U32,
         st.sampled_from(["complete", "partial"]),
-        st.lists(st.tuples(U16, TEXT, SCORES).map(list), max_size=5),
+        ANSWERS,
         U16,
         U16,
         st.dictionaries(st.text(max_size=12), SCORES, max_size=5),
@@ -46,7 +52,7 @@ MESSAGES = st.one_of(
     st.builds(Ack, st.lists(U32, max_size=50), st.lists(U32, max_size=50)),
 )
 EXAMPLES = [
-    Hello(1, 18, 7, "kitchen"),
+    Hello(1, bytes(range(16)), 18, 7, "kitchen"),
     Welcome(250),
     Refuse("full", "the cloud serves 256 edges already"),
     Ping(b"\0" * 1024),
@@ -154,6 +160,7 @@ MISTYPED = [
     (kind, key, value)
     for kind, values in GOOD.items()
     for key, good in values.items()
+    if key != "answer"
     for value in (None, -1, 1.5, True, b"bytes", "text", [], [1], {}, {"a": 1}, [None], 2**64 - 1, "x" * 257)
     if not (type(value) is type(good) and value not in (-1, 2**64 - 1, "x" * 257, [1], [None], {"a": 1}))
     and not (kind == MessageKind.ACK and value == [1])
@@ -169,7 +176,7 @@ def test_a_message_with_a_mistyped_value_is_bad(kind, key, value):
     ("kind", "key", "value"),
     [
         (MessageKind.HELLO, "cipher", 2**8 - 1),
-        (MessageKind.HELLO, "split", 2**16 - 1),
+        (MessageKind.HELLO, "cut", 2**16 - 1),
         (MessageKind.WELCOME, "deadline_ms", 2**32 - 1),
         (MessageKind.RESULT, "tensor", 2**32 - 1),
         (MessageKind.REPORT, "bursts", 2**16 - 1),
@@ -211,29 +218,63 @@ def test_hostile_msgpack_is_a_bad_message(body):
     assert {read_message(bytes([kind]) + body) for kind in MessageKind} == {Drop.BAD_MESSAGE}
 
 
-@pytest.mark.parametrize("score", [float("nan"), float("inf"), 1])
-def test_scores_and_times_are_finite_floats(score):
-    for bad in ({"top5": [[1, "a", score]]}, {"stages_ms": {"a": score}}):
-        assert of_kind(MessageKind.RESULT, GOOD[MessageKind.RESULT] | bad) == Drop.BAD_MESSAGE
+@pytest.mark.parametrize("digest", [b"", bytes(15), bytes(17), "x" * 16, [0] * 16])
+def test_a_model_is_named_by_the_16_bytes_of_its_digest(digest):
+    assert of_kind(MessageKind.HELLO, GOOD[MessageKind.HELLO] | {"model": digest}) == Drop.BAD_MESSAGE
 
 
-@pytest.mark.parametrize(
-    "answer", [[], [1, "a"], [1, "a", 0.5, 1], ["1", "a", 0.5], [1, b"a", 0.5], [1.0, "a", 0.5], {"1": 2}, "abc"]
-)
-def test_an_answer_is_class_index_label_and_score(answer):
-    assert of_kind(MessageKind.RESULT, GOOD[MessageKind.RESULT] | {"top5": [answer]}) == Drop.BAD_MESSAGE
+def answered(answer):
+    """What a result with any answer is read as."""
+    return of_kind(MessageKind.RESULT, GOOD[MessageKind.RESULT] | {"answer": answer})
+
+
+@given(ANSWERS)
+def test_an_answer_is_any_plain_data_and_comes_back_as_it_is(answer):
+    assert answered(answer).answer == answer
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("inside", [lambda x: x, lambda x: [[1, "a", x]], lambda x: {"boxes": [{"at": x}]}])
+def test_no_number_in_an_answer_is_not_finite(number, inside):
+    assert answered(inside(number)) == Drop.BAD_MESSAGE
+
+
+def nested(depth, wrap):
+    return 1 if not depth else wrap(nested(depth - 1, wrap))
+
+
+@pytest.mark.parametrize("wrap", [lambda x: [x], lambda x: {"a": x}], ids=["lists", "maps"])
+def test_an_answer_has_four_lists_or_maps_inside_each_other_at_most(wrap):
+    assert answered(nested(wire.MAX_ANSWER_DEPTH, wrap)).answer == nested(4, wrap)
+    assert answered(nested(wire.MAX_ANSWER_DEPTH + 1, wrap)) == Drop.BAD_MESSAGE
+
+
+def test_an_answer_has_1024_bytes_of_msgpack_at_most():
+    assert len(msgpack.packb(bytes(1021))) == wire.MAX_ANSWER_BYTES
+    assert answered(bytes(1021)).answer == bytes(1021)
+    assert answered(bytes(1022)) == Drop.BAD_MESSAGE
+    assert answered([1] * 1100) == Drop.BAD_MESSAGE
+
+
+@pytest.mark.parametrize("answer", [msgpack.ExtType(5, b"x"), [msgpack.Timestamp(1)], {1: 2}, [{b"a": 1}]])
+def test_an_answer_has_only_plain_values_and_its_maps_have_texts_as_keys(answer):
+    assert answered(answer) == Drop.BAD_MESSAGE
+
+
+def test_the_largest_result_fits_a_datagram():
+    stages = {"collect": 0.5, "queue": 0.25, "decode": 1.5, "back_end": 22.5}
+    largest = Result(2**32 - 1, "complete", bytes(1021), 2**16 - 1, 2**16 - 1, stages)
+    assert len(message_body(largest)) + wire.SEAL_BYTES <= wire.MAX_DATAGRAM_BYTES
 
 
 @pytest.mark.parametrize(
     "bad",
     [
-        {"top5": [[True, "a", 0.5]]},
-        {"top5": [[-1, "a", 0.5]]},
-        {"top5": [[1, "x" * 257, 0.5]]},
+        *({"stages_ms": {"a": ms}} for ms in (float("nan"), float("inf"), 1)),
         {"stages_ms": {"x" * 257: 0.5}},
         {"outcome": "nonsense"},
     ],
-    ids=["bool", "negative", "long label", "long stage", "outcome"],
+    ids=["nan", "infinity", "integer", "long name", "outcome"],
 )
-def test_what_is_inside_a_result_has_the_same_bounds(bad):
+def test_times_are_finite_floats_with_names_and_an_outcome_is_one_of_two(bad):
     assert of_kind(MessageKind.RESULT, GOOD[MessageKind.RESULT] | bad) == Drop.BAD_MESSAGE

@@ -32,7 +32,7 @@ def test_one_that_fails_takes_no_other_with_it(monkeypatch):
     monkeypatch.setattr(bench, "run", lambda name, as_json: (int(name == "udp"), '{"machine": {}}'))
     done = invoke("--json")
     assert done.exit_code == 1
-    assert "there are no figures of udp, for the reasons above" in done.stderr
+    assert "no results for udp; the reasons are above" in done.stderr
     assert {*json.loads(done.stdout)} == {*COMMANDS, "ratios", "datagrams_per_s"} - {"udp"}
 
 

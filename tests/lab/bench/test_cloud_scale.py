@@ -42,7 +42,7 @@ def test_several_packets_in_a_datagram_are_served_too():
 def test_a_number_of_packets_is_one_or_more_or_fit():
     done = bench("--packets-per-datagram", "0")
     assert done.exit_code == 2
-    assert "'0' is not a number of packets: use a number from 1 on, or fit" in " ".join(done.stderr.split())
+    assert "'0' is not a number of packets: use a number of at least 1, or fit" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "two", "257", "1,,2"])

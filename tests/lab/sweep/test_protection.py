@@ -178,7 +178,7 @@ def test_burst_lengths_are_numbers_or_iid() -> None:
         (["--importance", "luck"], "--importance has no 'luck'"),
         (["--protect", "FEC_50"], "'FEC_50' is no protection policy: use one of none  FEC_A_B  nested:k1,k2,..."),
         (["--protect", "nested:9,4"], "each k must be greater than the one before it"),
-        (["--protect", "nested:9,4000", "--fec", "leopard"], "sends 4000 datagrams, and losses are drawn for 2048"),
+        (["--protect", "nested:9,4000", "--fec", "leopard"], "sends 4000 datagrams, but losses are drawn for 2048"),
         (["--codec", "sqrt9"], "no quantiser is called 'sqrt9'"),
         (["--fill", "noise"], "--fill has no 'noise': use one or several of zero,mean"),
         (["--rows", "28"], "use smaller --rows"),
