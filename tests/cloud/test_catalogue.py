@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from tests.cloud.small import GRID, SPLIT, ZERO, decided
+from tests.common.networks.toy import TOY, Point, back_end, front_end
 
 from gradfec_cloud import catalogue as catalogue_module
 from gradfec_cloud.catalogue import Catalogue, answer_at, named_cuts
@@ -79,6 +80,13 @@ def test_an_answer_has_the_labels_of_its_own_network(other: Network) -> None:
     output[281] = 1
     assert answer_at(named_cut("pool1_pool"), output).lines()[0] == ("tabby", 1.0)
     assert answer_at(other.cut("pool1_pool"), output).lines()[0] == ("class 281", 1.0)
+
+
+def test_an_answer_is_that_of_its_networks_own_head() -> None:
+    output = back_end(front_end(np.full((8, 8, 3), 77, np.uint8))[np.newaxis])[0]
+    assert answer_at(TOY.cut("mix"), output) == Point(*map(float, output))
+    with pytest.raises(ValueError, match="overflows"):
+        answer_at(TOY.cut("mix"), np.full(3, np.nan, np.float32))
 
 
 def test_the_tensors_of_each_cut_have_their_own_concealment(other: Network) -> None:

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from gradfec_common.plan import Block, Plan
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.common.small_tensors import alone
 
 from gradfec_common import wire
 from gradfec_common.codes import BARE, ZFEC
+from gradfec_common.protect import Group, Plan
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.sketch import (
     MAX_PHOTOGRAPH_BYTES,
@@ -105,6 +106,6 @@ def test_importance_is_told_by_rank_in_equal_shares():
 
 
 def test_a_plan_s_fates_are_by_place():
-    plan = Plan(6, np.array([0, 3]), (Block(np.array([4, 1]), 3, ZFEC), Block(np.array([5, 2]), 2, BARE)))
+    plan = Plan(6, np.array([0, 3]), (Group(3, (alone([4, 1], ZFEC),)), Group(2, (alone([5, 2], BARE),))))
     dropped, bare, protected = Fate.DROPPED, Fate.BARE, Fate.PROTECTED
     assert plan_fates(plan).tolist() == [dropped, protected, bare, dropped, protected, bare]

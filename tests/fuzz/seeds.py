@@ -8,16 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.fuzz.reader import Writer
+from tests.fuzz.symbols_of import FIELDS
 from tests.fuzz.targets import cloud_before, codes, edge_before, key_text
 from tests.fuzz.targets.handshake import fixtures
-from tests.fuzz.world import PLANS, content
+from tests.fuzz.world import DEFLATE, KINDS, content
 
 from gradfec_common import wire
+from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.wire import Ack, Bye, Hello, Ping, Pong, Refuse, Report, Result, SketchPart, Welcome
 
 CORPUS = Path(__file__).parent / "corpus"
 MESSAGES = (
-    Hello(1, 900, 7, "edge"),
+    Hello(1, bytes(range(16)), 2, 7, "edge"),
     Welcome(250, True),
     Refuse("full", "the cloud serves 256 edges already"),
     Ping(),
@@ -28,7 +30,6 @@ MESSAGES = (
     Bye(),
     SketchPart(3, 1, 2, b"half of it"),
 )
-FIELDS = [*wire.SYMBOL_HEADER.fields.values()]
 Seeds = dict[str, bytes]
 
 
@@ -38,6 +39,9 @@ def all_seeds() -> dict[str, Seeds]:
         "sort_batch": sort_batch(),
         "messages": {type(message).__name__.lower(): wire.message_body(message) for message in MESSAGES},
         "symbols": symbols(),
+        "inside": inside(),
+        "reassembly": reassembly(),
+        "quantisers": quantisers(),
         "codes": of_codes(),
         "handshake": handshake(),
         "seal": seal(),
@@ -64,20 +68,77 @@ def sort_batch() -> Seeds:
 
 
 def symbols() -> Seeds:
-    """Return whole tensors, lossy ones, and some with a field changed."""
+    """Return whole tensors and lossy ones, and tensors with each field changed."""
     seeds = {}
-    for plan in range(len(PLANS)):
-        sent = len(content(plan).bodies)
-        for name, places in {"whole": range(sent), "half": range(0, sent, 2), "twice": [*range(4)] * 2}.items():
-            writer = Writer().below(plan, len(PLANS)).below(len(places), 24)
+    for kind in range(len(KINDS)):
+        sent = len(content(kind).bodies)
+        for name, places in {"whole": range(sent), "lossy": [*range(1, sent, 2), 1]}.items():
+            writer = Writer().below(kind, len(KINDS)).below(len(places), 24)
             for place in places:
                 writer.below(place, sent).below(0, 4)
-            seeds[f"{name}_{plan}"] = writer.data
-        writer = Writer().below(plan, len(PLANS)).below(len(FIELDS) + 1, 24)
-        writer.below(0, sent).below(0, 4)
-        for number, (kind, _) in enumerate(FIELDS):
-            writer.below(1, sent).below(2, 4).below(number, len(FIELDS)).raw(bytes(kind.itemsize - 1) + b"\2")
-        seeds[f"fields_{plan}"] = writer.data
+            seeds[f"{name}_{kind}"] = writer.data
+    sent = len(content(5).bodies)
+    writer = Writer().below(5, len(KINDS)).below(len(FIELDS) + 1, 24).below(0, sent).below(0, 4)
+    for number, (_, size) in enumerate(FIELDS):
+        writer.below(1, sent).below(2, 4).below(number, len(FIELDS)).raw(bytes(size - 1) + b"\2")
+    seeds["fields"] = writer.data
+    return seeds
+
+
+def inside() -> Seeds:
+    """Return symbols with packets of one length and of several, with heads that lie, and of any bytes."""
+
+    def entry(size: int, place: int, long: bool = False) -> bytes:
+        size_bytes = bytes([1, size]) if size < 40 else b"\0" + size.to_bytes(2, "big")
+        return size_bytes + bytes([long, place]) + bytes([place]) * min(size, 300)
+
+    def symbol(*entries: bytes) -> bytes:
+        return bytes([1, len(entries)]) + b"".join(entries)
+
+    def head(length: int, symbols: int, most: int = 39) -> bytes:
+        return Writer().below(most, 40).below(length - 1, 300).below(symbols - 1, 12).data
+
+    return {
+        "alike": head(30, 3) + symbol(entry(7, 1), entry(7, 2)) * 3,
+        "ragged": head(200, 2) + symbol(entry(3, 1), entry(130, 2), entry(9, 3)) + symbol(entry(0, 1), entry(5, 5)),
+        "lies": head(20, 2) + symbol(entry(5, 1, long=True), entry(39, 2)) + symbol(entry(0x7FFF, 1)),
+        "too_many": head(40, 4, most=3) + symbol(*[entry(1, place) for place in range(7)]) * 4,
+        "raw": head(12, 1) + b"\0" + Writer().piece(b"\2\0\7ab\x81\0").data,
+    }
+
+
+def reassembly() -> Seeds:
+    """Return a tensor in order, one with each field changed, and one among the datagrams of others."""
+
+    def step(place: int, *changes: bytes, kind: int | None = None) -> bytes:
+        sent = len(content(kind or 0).bodies)
+        writer = Writer().raw(b"\0" if kind is None else bytes([1, kind]))
+        return writer.below(place, sent).below(len(changes), 3).raw(b"".join(changes)).below(0, 8).data
+
+    fields = [bytes([number]) + bytes(size - 1) + b"\2" for number, (_, size) in enumerate(FIELDS)]
+    edited = Writer().raw(b"\0\1\0\1").edits((30, 1)).data
+    return {
+        "in_order": b"".join(map(step, range(16))),
+        "fields": step(0) + b"".join(step(2, change) for change in fields) + edited,
+        "first_fields": b"".join(step(1, change) for change in fields[:8]) + step(3),
+        "positions": step(0) + step(1, b"\1\0\0") + step(0, b"\1\0\5") + step(0) + step(1),
+        "others": b"".join(step(place, kind=kind) for place in range(4) for kind in range(len(KINDS))),
+    }
+
+
+def quantisers() -> Seeds:
+    """Return packets as they are, moved, and changed, and changed parameters, with some quantisers."""
+    seeds = {}
+    names = sorted({*QUANTISERS, DEFLATE.name})
+    for name in ("deflate", "sqrt3", "sqrt4", "uniform5", "uniform8"):
+        number = names.index(name)
+        writer = Writer().below(number, len(names)).edits().below(6, 24)
+        for place in range(5):
+            writer.below(place, 12).below(place, 12).below(0, 2)
+        seeds[name] = writer.below(7, 12).below(8, 12).below(1, 2).edits((3, 1)).data
+    for number in (names.index("sqrt4"), names.index("uniform8")):
+        changed = Writer().below(number, len(names)).edits((0, 1)).below(1, 24)
+        seeds[f"{names[number]}_changed"] = changed.below(3, 12).below(3, 12).below(0, 2).data
     return seeds
 
 
@@ -158,7 +219,7 @@ def cloud_behind() -> Seeds:
     def symbol(number: int, *changes: bytes, times: int = 0) -> bytes:
         return bytes([0, 0, number, 3, len(changes)]) + b"".join(changes) + bytes([1, 0, times])
 
-    fields = [bytes([at]) + bytes(kind.itemsize - 1) + b"\2" for at, (kind, _) in enumerate(FIELDS)]
+    fields = [bytes([number]) + bytes(size - 1) + b"\2" for number, (_, size) in enumerate(FIELDS)]
     sketch = b"".join(
         Writer().raw(bytes([2, 9, number, part, 2])).piece(data).data
         for number in (3, 1, 4)

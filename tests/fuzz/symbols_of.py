@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from tests.fuzz.reader import Reader
-from tests.fuzz.world import PLANS, content
+from tests.fuzz.world import KINDS, content
 
-from gradfec_common import wire
+from gradfec_common.wire.symbol import FIXED_BYTES, STRIPE, STRIPE_BYTES, SYMBOL_HEADER
 
-FIELDS = [(spec[1], spec[0].itemsize) for spec in wire.SYMBOL_HEADER.fields.values()]
+OF_HEADER = [(at, kind.itemsize) for kind, at in SYMBOL_HEADER.fields.values()]
+OF_STRIPE = [(FIXED_BYTES + at, kind.itemsize) for kind, at in STRIPE.fields.values()]
+# Where each field of a header is, of its first two stripes, and of the parameters behind one stripe; and its bytes.
+FIELDS = [*OF_HEADER, *OF_STRIPE, *((at + STRIPE_BYTES, size) for at, size in [*OF_STRIPE, (FIXED_BYTES, 4)])]
 
 
 def with_field(body: bytes, reader: Reader) -> bytes:
@@ -17,8 +20,8 @@ def with_field(body: bytes, reader: Reader) -> bytes:
 
 
 def edited_symbol(reader: Reader) -> bytes:
-    """Return a true tensor's symbol under any number, with up to three fields and other bytes changed."""
-    bodies = content(reader.below(len(PLANS))).bodies
+    """Return the body of a true tensor's datagram under any number, with up to three fields and other bytes changed."""
+    bodies = content(reader.below(len(KINDS))).bodies
     body = bytes(3) + reader.take(1).ljust(1, b"\0") + bodies[reader.below(len(bodies))][4:]
     for _ in range(reader.below(4)):
         body = with_field(body, reader)

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.fuzz.state import state_of
-from tests.fuzz.world import HONEST, SPLIT, CloudWorld, EdgeWorld, Insider, content, hello_body, sketch_of
+from tests.fuzz.world import CUT, HONEST, CloudWorld, EdgeWorld, Insider, content, hello_body, sketch_of
 
 from gradfec_common import wire
 from gradfec_common.sketch import sketch_bytes
@@ -12,7 +12,7 @@ FLIPS = (0x01, 0x80, 0xFF)
 RESULT = Result(0, "complete", [[282, "tiger cat", 0.5]], 0, 0, {"decode": 1.0})
 REPORT = Report(0, 16, 16, 0, b"\xff\xff")
 MESSAGES = (
-    Hello(1, SPLIT.id, 7, "e"),
+    Hello(1, CUT.network.digest, CUT.id, 7, "e"),
     Welcome(5),
     Refuse("full", ""),
     Ping(),
@@ -137,8 +137,9 @@ def test_the_cloud_takes_no_symbol_of_another_length(cloud):
     world, insider = cloud
     watched, symbol = watched_cloud(world), symbol_of(insider)
     for length in range(len(symbol)):
-        assert watched.fate(symbol[:length]) == ("too_short" if length <= 32 else "bad_length"), length
-    assert watched.fate(symbol + b"\0") == "bad_length"
+        expected = "too_short" if length <= 32 else "bad_length" if length <= 32 + 19 else "forged"
+        assert watched.fate(symbol[:length]) == expected, length
+    assert watched.fate(symbol + b"\0") == "forged"
     assert watched.fate(symbol.ljust(1201, b"\0")) == "too_long"
 
 

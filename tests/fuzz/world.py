@@ -5,20 +5,26 @@ from __future__ import annotations
 import random
 import zlib
 from collections import Counter, deque
-from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
+from unittest import mock
 
 import numpy as np
-from gradfec_common.plan import Block, Plan
-from tests.common.small_tensors import GRID, SPLIT, features
+from tests.common.small_tensors import CUT, GRID, ZERO, alone, features, planned
+from tests.common.toys import Deflate
 
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.codes import BARE, CODES, ZFEC
+from gradfec_common.decode import decode_tensor
 from gradfec_common.heads import Classes, Classify
 from gradfec_common.keys import Entropy, Key
-from gradfec_common.reassembly import Reassembly, decode_tensor
+from gradfec_common.protect import Group, Plan
+from gradfec_common.quantisers import QUANTISERS, Coded, Quantiser
+from gradfec_common.reassembly import Reassembly
 from gradfec_common.replay import Verdict
 from gradfec_common.seal import Opener, Sealer
 from gradfec_common.session.cloud import CloudSessions
@@ -26,7 +32,7 @@ from gradfec_common.session.edge import Answered, Closed, EdgeLimits, EdgeSessio
 from gradfec_common.session.events import CloudLimits, Decided, GivenUp, SessionEnded, Sketched
 from gradfec_common.session.handshake import EdgeHandshake, Established, HandshakeKey, answer_hello, read_hello
 from gradfec_common.sketch import JPEG_MAGIC, Sketch, plan_fates
-from gradfec_common.transmit import EncodedTensor, encode_tensor
+from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
 from gradfec_common.wire import Hello, Kind
 
 HONEST_KEY = HandshakeKey(Key(b"h" * 32), "honest")
@@ -40,16 +46,47 @@ BACK_END_S = 0.02  # from a tensor's decision to its answer
 CIPHER = Cipher.AES_256_GCM
 HONEST, INSIDER, OUTSIDER = ("honest", 1), ("insider", 2), ("outsider", 3)
 PEERS = (OUTSIDER, HONEST, INSIDER)
-SYMBOL_BYTES = wire.PLACE_BYTES + GRID.size
-PLANS = (
-    Plan(
-        GRID.count,
-        np.array([11]),
-        (Block(np.array([3, 1, 4, 0]), 7, ZFEC), Block(np.array([5, 9, 2, 6, 8, 7, 10]), 9, ZFEC)),
+HEAD = Classify(2**16)
+DEFLATE = Deflate()  # a stranger's quantiser, whose packets are of any lengths
+UNIFORM8 = QUANTISERS["uniform8"]
+LAST_CODE = CODES[max(CODES)]  # leopard where there is one
+NONE = np.empty(0, np.intp)
+
+
+def coded(quantiser: Quantiser, seed: int) -> Coded:
+    """Code a tensor; every other packet of it has few different elements, and so is short where lengths differ."""
+    packets = GRID.split(features(np.random.default_rng(seed)))
+    packets[::2] = np.ceil(packets[::2])
+    return quantiser.encode(GRID.join(packets), GRID)
+
+
+DEFLATED = coded(DEFLATE, 4).packets.sizes
+KINDS: tuple[tuple[Quantiser, Plan], ...] = (
+    (
+        UNIFORM8,
+        Plan(
+            GRID.count,
+            np.array([11]),
+            (Group(7, (alone([3, 1, 4, 0], ZFEC),)), Group(9, (alone([5, 9, 2, 6, 8, 7, 10], ZFEC),))),
+        ),
     ),
-    Plan(GRID.count, np.empty(0, np.intp), (Block(np.arange(12), 12, BARE),)),
-    Plan(GRID.count, np.arange(6), (Block(np.arange(6, 12), 12, CODES[max(CODES)]),)),  # leopard where there is one
+    (UNIFORM8, planned("none")),
+    (UNIFORM8, Plan(GRID.count, np.arange(6), (Group(12, (alone(np.arange(6, 12), LAST_CODE, 32),)),))),
+    (QUANTISERS["sqrt4"], planned("nested:2,4/6", sizes=np.full(GRID.count, 14), budget=budget_for(4))),
+    (DEFLATE, planned("FEC_20_80", sizes=DEFLATED, budget=budget_for(0, packets_a_symbol=2))),
+    (
+        UNIFORM8,
+        Plan(
+            GRID.count,
+            NONE,
+            (
+                Group(5, (alone([0, 1], ZFEC), alone([2, 3, 4], ZFEC, 40))),
+                Group(4, (alone([5, 6, 7, 8], BARE, 40), alone([9, 10, 11], ZFEC))),
+            ),
+        ),
+    ),
 )
+MOST_HELD = max(plan.sent * plan.symbol_bytes for _, plan in KINDS)
 
 
 def entropy(seed: int) -> Entropy:
@@ -72,13 +109,21 @@ class Content:
 
 @lru_cache
 def content(number: int) -> Content:
-    """Return the tensor of a plan."""
-    chi = features(np.random.default_rng(number))
-    encoded = encode_tensor(chi, PLANS[number], GRID, SPLIT)
-    headers, symbols = wire.read_symbols(encoded.bodies(0))
-    whole = Reassembly(headers[0], GRID)
-    whole.add(headers, symbols)
-    return Content(encoded, answer_to(whole))
+    """Return the tensor of a kind."""
+    quantiser, plan = KINDS[number]
+    encoded = encode_tensor(coded(quantiser, number), quantiser, plan)
+    bodies = encoded.bodies(0)
+    with registered():
+        whole = Reassembly(bodies[0].tobytes(), GRID)
+        whole.add(bodies)
+        return Content(encoded, answer_to(whole))
+
+
+@contextmanager
+def registered() -> Iterator[None]:
+    """Let the receivers have the stranger's quantiser."""
+    with mock.patch.dict(QUANTISERS, {DEFLATE.name: DEFLATE}):
+        yield
 
 
 def sketch_of(chosen: Content) -> Sketch:
@@ -87,12 +132,9 @@ def sketch_of(chosen: Content) -> Sketch:
     return Sketch(plan_fates(chosen.encoded.plan), importance, JPEG_MAGIC + bytes([chosen.answer % 256]) * 1500)
 
 
-HEAD = Classify(2**16)
-
-
-def answer_to(arrived: object) -> int:
+def answer_to(arrived: Reassembly) -> int:
     """Return the back-end's answer, which depends on the features."""
-    return zlib.crc32(decode_tensor(arrived).chi.tobytes()) & 0xFFFF
+    return zlib.crc32(decode_tensor(arrived, ZERO).tensor.tobytes()) & 0xFFFF
 
 
 class Insider:
@@ -128,14 +170,14 @@ class CloudWorld:
 
     def __init__(self, edge_seed: int = 2, **limits: float) -> None:
         self.now = START_S
-        self.core = CloudSessions(SPLIT, DEADLINE_S, KEYS, entropy(1), CloudLimits(**limits), sketches=True)
+        self.core = CloudSessions([CUT], DEADLINE_S, KEYS, entropy(1), CloudLimits(**limits), sketches=True)
         self.fed = 0
         self.bytes_from: Counter[Hashable] = Counter()
         self.bytes_to: Counter[Hashable] = Counter()
         self.log: list[bytes] = []  # what has been on the wire, both ways
         self.to_others: list[tuple[bytes, Hashable]] = []
         self._back_end: deque[tuple[float, Decided]] = deque()
-        hello = new_hello(SPLIT.id, GRID.rows, "honest", CIPHER)
+        hello = new_hello(CUT, GRID.rows, "honest", CIPHER)
         self.edge = EdgeSession(hello, HEAD, HONEST_KEY, entropy(edge_seed), self.now)
         self.expected: dict[int, int] = {}  # the answer to each of the honest edge's tensors
         self.answered: dict[int, int] = {}
@@ -230,7 +272,7 @@ class CloudWorld:
                 self.core.fail(waiting[1])
 
     def _answer(self, decided: Decided) -> None:
-        result = decode_tensor(decided.arrived)
+        result = decode_tensor(decided.arrived, ZERO)
         answer = Classes(((answer_to(decided.arrived), "checksum", 1.0),))
         self.core.answer(decided, answer, result.recovered, result.missing, {"decode": 1.0}, self.now)
 
@@ -302,7 +344,7 @@ class EdgeWorld:
 
     def __init__(self, seed: int = 2, **limits: float) -> None:
         self.now = START_S
-        hello = new_hello(SPLIT.id, GRID.rows, "honest", CIPHER)
+        hello = new_hello(CUT, GRID.rows, "honest", CIPHER)
         self.core = EdgeSession(hello, HEAD, HONEST_KEY, entropy(seed), self.now, EdgeLimits(**limits))
         self.log: list[bytes] = []  # what the edge was told
         self._entropy = entropy(3)
@@ -382,7 +424,6 @@ class EdgeWorld:
                 self._opened(datagram.tobytes())
 
 
-def hello_body(**changes: object) -> bytes:
+def hello_body(**changes: Any) -> bytes:
     """Return the body of a hello."""
-    fields = {"cipher": int(CIPHER), "split": SPLIT.id, "rows": GRID.rows, "name": "e"} | changes
-    return wire.message_body(Hello(**fields))
+    return wire.message_body(replace(Hello(CIPHER, CUT.network.digest, CUT.id, GRID.rows, "e"), **changes))

@@ -177,8 +177,8 @@ class Network:
             f"the nearest split points are {before} and {after}" if after else f"the nearest split point is {before}"
         )
         raise UsageError(
-            f"cannot split at {name!r}: the back-end needs more than its output, for the branch from {source} to "
-            f"{target} crosses the cut, too; {nearest}"
+            f"cannot split at {name!r}: the back-end needs more than its output, because the branch from {source} to "
+            f"{target} goes around it; {nearest}"
         )
 
     def cut_by_id(self, id: int) -> Cut | None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from gradfec_common.ciphers import Cipher
 from gradfec_common.errors import UsageError
-from gradfec_common.networks import Cut, full_name
+from gradfec_common.networks import Cut, Network, full_name
 from gradfec_common.packets import PacketGrid
 from gradfec_common.wire import MAX_TEXT_BYTES, Hello, Refuse
 
 SHOWN_DIGEST_BYTES = 4  # enough for people to tell two networks apart
+SHOWN_CUTS = 4  # of a network: a refusal must fit its message
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,10 @@ class Offer:
         """Return what an edge will send, or a refusal that tells the person at the edge what to change."""
         of_network = [cut for cut in self.cuts if cut.network.digest == wanted.model]
         if not of_network:
-            return _refusal("model", f"this cloud has {self._networks()}, and the edge has {_shown(wanted.model)}")
+            return _refusal("model", f"{self._networks()}; the edge asked for model {_shown(wanted.model)}")
         cut = next((cut for cut in of_network if cut.id == wanted.cut), None)
         if cut is None:
-            names = [full_name(cut) for cut in of_network]
-            there = f"use --split {names[0]} on the edge" if len(names) == 1 else "use --split with one of them"
-            return _refusal("cut", f"this cloud continues from {', '.join(names)}: {there}")
+            return _refusal("cut", _other_cut(of_network, wanted.cut))
         if wanted.cipher not in {*Cipher}:
             return _refusal("cipher", f"this cloud has no cipher {wanted.cipher}: update it")
         try:
@@ -46,15 +45,36 @@ class Offer:
             return _refusal("rows", str(error))
 
     def _networks(self) -> str:
-        networks = dict.fromkeys(cut.network for cut in self.cuts)
-        return ", ".join(f"{network.name} ({_shown(network.digest)})" for network in networks)
+        by_network: dict[Network, list[Cut]] = {}
+        for cut in self.cuts:
+            by_network.setdefault(cut.network, []).append(cut)
+        there = [
+            f"{network.name} ({_shown(network.digest)}) at {_listed(cuts)}" for network, cuts in by_network.items()
+        ]
+        return f"this cloud has {' and '.join(there)}"
+
+
+def _other_cut(there: Sequence[Cut], wanted: int) -> str:
+    network = there[0].network
+    cut = network.cut_by_id(wanted)
+    asked = cut.name if cut else f"cut {wanted}"
+    use = full_name(there[0]) if len(there) == 1 else "with one of these"
+    return f"this cloud has {network.name} at {_listed(there)}, not at {asked}: use --split {use} on the edge"
+
+
+def _listed(cuts: Sequence[Cut]) -> str:
+    more = len(cuts) - SHOWN_CUTS
+    names = [*(cut.name for cut in cuts[:SHOWN_CUTS]), *([f"{more} more"] if more > 0 else [])]
+    return ", ".join(names)
 
 
 def _shown(digest: bytes) -> str:
-    return f"model {digest[:SHOWN_DIGEST_BYTES].hex()}"
+    return digest[:SHOWN_DIGEST_BYTES].hex()
 
 
 def _refusal(reason: str, detail: str) -> Refuse:
-    """Return a refusal whose words fit the message."""
-    most = MAX_TEXT_BYTES // 2  # characters: names of layers may be any
-    return Refuse(reason, detail if len(detail) <= most else f"{detail[: most - 3]}...")
+    """Return a refusal whose words fit the message: names of layers may have any length."""
+    words = detail.encode()
+    if len(words) <= MAX_TEXT_BYTES:
+        return Refuse(reason, detail)
+    return Refuse(reason, words[: MAX_TEXT_BYTES - 3].decode(errors="ignore") + "...")

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from tests.common import second_encoder, second_seal
+from tests.common.answers import HEAD
 from tests.common.golden_inputs import (
     CONTROL_SESSION,
     CONTROLS,
@@ -66,7 +67,7 @@ def cloud_of(session: Session, *, sketches: bool = False) -> CloudSessions:
     """A cloud with one session, opened by a hello from the second implementation; it may want sketches."""
     cut = networks.RESNET50.cut_by_id(session.cut)
     assert cut is not None
-    cloud = CloudSessions(cut, 0.25, {KEY.id: KEY}, entropy_of_the_cloud, sketches=sketches)
+    cloud = CloudSessions([cut], 0.25, {KEY.id: KEY}, entropy_of_the_cloud, sketches=sketches)
     cloud.receive(wire.batch_of([session.hello], ["edge"]), 0.0)
     welcome = golden("welcome_to_look") if sketches else session.welcome
     assert cloud.datagrams_to_send() == [(welcome, "edge")]
@@ -76,7 +77,7 @@ def cloud_of(session: Session, *, sketches: bool = False) -> CloudSessions:
 
 def edge_that_asks() -> EdgeSession:
     """An edge that has said the golden hello."""
-    edge = EdgeSession(wire.Hello(1, RESNET50, 175, 7, "edge 1"), KEY, lambda _: EDGE, 0.0)
+    edge = EdgeSession(wire.Hello(1, RESNET50, 175, 7, "edge 1"), HEAD, KEY, lambda _: EDGE, 0.0)
     edge.handle_timer(0.0)
     assert edge.datagrams_to_send() == [golden("hello")]
     return edge
@@ -176,7 +177,8 @@ def test_the_edge_closes_a_tensor_with_the_golden_result_and_report_and_acknowle
     report = second_seal.seal(CONTROL_SESSION.secrets[1], 1, SESSION, 1, second_seal.MESSAGE, golden_body("report"))
     edge.receive(wire.batch_of([golden("result_partial"), report], ["cloud"] * 2), 0.1)
     told = wire.Result(**CONTROLS["result_partial"].values), wire.Report(**CONTROLS["report"].values)
-    assert [*iter(edge.next_event, None)] == [Answered(1, told[0]), Closed(1, *told, 0)]
+    answer = HEAD.read(told[0].answer)
+    assert [*iter(edge.next_event, None)] == [Answered(1, told[0], answer), Closed(1, *told, 0, answer)]
     acknowledged = second_encoder.message("ACK", {"results": [1], "reports": [1]})
     up = CONTROL_SESSION.secrets[0]
     assert edge.datagrams_to_send() == [second_seal.seal(up, 1, SESSION, 1, second_seal.MESSAGE, acknowledged)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.fuzz.world import registered
+
 from . import (
     cloud_before,
     cloud_behind,
@@ -11,8 +13,11 @@ from . import (
     edge_before,
     edge_behind,
     handshake,
+    inside,
     key_text,
     messages,
+    quantisers,
+    reassembly,
     seal,
     sketches,
     sort_batch,
@@ -20,12 +25,27 @@ from . import (
 )
 
 Target = Callable[[bytes], None]
+
+
+def with_toys(target: Target) -> Target:
+    """Let a target meet a stranger's quantiser."""
+
+    def run(data: bytes) -> None:
+        with registered():
+            target(data)
+
+    return run
+
+
 TARGETS: dict[str, Target] = {
-    module.__name__.rpartition(".")[2]: module.target
+    module.__name__.rpartition(".")[2]: with_toys(module.target)
     for module in (
         sort_batch,
         messages,
         symbols,
+        inside,
+        reassembly,
+        quantisers,
         codes,
         handshake,
         seal,

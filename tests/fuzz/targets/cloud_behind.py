@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.fuzz.reader import Reader
 from tests.fuzz.symbols_of import edited_symbol
-from tests.fuzz.world import GRID, INSIDER, PEERS, PLANS, CloudWorld, Insider, content, hello_body
+from tests.fuzz.world import INSIDER, KINDS, MOST_HELD, PEERS, CloudWorld, Insider, content, hello_body
 
 from gradfec_common import wire
 from gradfec_common.wire import Ack, Bye, Hello, Kind, Ping, Pong, Refuse, Report, Result, SketchPart, Welcome
@@ -21,7 +21,7 @@ LIMITS = {
     "tensors_per_s": 20.0,
     "tensors_per_session": 2,
     "pending_tensors": 4,
-    "reassembly_bytes": 4 * 16 * (wire.PLACE_BYTES + GRID.size),
+    "reassembly_bytes": 4 * MOST_HELD,
     "answers_per_session": 4,
     "tensor_window": 16,
     "sketch_bytes": 2048,
@@ -90,7 +90,7 @@ class Story:
                 body = reader.piece() if reader.below(4) == 0 else b""
                 wanted = {"name": "n" * reader.below(257)}
                 if reader.below(4) == 0:
-                    wanted |= {"cipher": reader.number(), "rows": reader.number(), "split": reader.number(2)}
+                    wanted |= {"cipher": reader.number(), "rows": reader.number(), "cut": reader.number(2)}
                 self.greet(body[:446] or hello_body(**wanted), wanted.get("cipher"))
             case 4:
                 self.put(world.log[reader.below(65536) % len(world.log)], PEERS[reader.below(3)])
@@ -103,12 +103,12 @@ class Story:
                 self.waited += seconds
                 world.wait(seconds)
             case 8 if not world.edge.in_flight and len(world.expected) < MOST_TENSORS:
-                tensor = world.send(reader.below(len(PLANS)))
+                tensor = world.send(reader.below(len(KINDS)))
                 at_once = len(tensor) - reader.below(len(tensor))
                 self.batch, self.later = [*self.batch, *tensor[:at_once]], [*self.later, *tensor[at_once:]]
             case 9 if sealer:
                 tensor = reader.number(4) if reader.below(4) == 0 else reader.number()
-                bodies = content(reader.below(len(PLANS))).encoded.bodies(tensor)
+                bodies = content(reader.below(len(KINDS))).encoded.bodies(tensor)
                 for body in bodies[: max(len(bodies) - reader.below(16), 1)]:
                     self.put(sealer.seal_one(Kind.SYMBOL, body.tobytes()))
 
@@ -123,7 +123,7 @@ class Story:
             Ping(),
             Ack([number, number + 1], [*range(number)]),
             Bye(),
-            Hello(1, 900, 7, "again"),
+            Hello(1, bytes(16), 2, 7, "again"),
             Welcome(5),
             Refuse("full", ""),
             Pong(),

@@ -10,6 +10,7 @@ from gradfec_common.wire import Ack, Bye, Hello, Kind, Ping, Pong, Refuse, Repor
 
 MOST_S = 30.0
 MOST_STEPS = 120
+ANSWERS = (None, 1, [], [[]], [[1, "x"]], [[-1, "x", 0.5]], [[65_536, "x", 0.5]], [[1, "x" * 161, 0.5]], {"a": [b"b"]})
 
 
 def target(data: bytes) -> None:
@@ -56,7 +57,7 @@ def target(data: bytes) -> None:
 
 def message(reader: Reader) -> bytes:
     """Return the body of a message."""
-    kind, number = reader.below(11), reader.number()
+    kind, number = reader.below(12), reader.number()
     messages = (
         Welcome(number * 10, number % 2 == 1),
         Welcome(2**32 - 1 - number),
@@ -67,8 +68,9 @@ def message(reader: Reader) -> bytes:
         Refuse("full", "wait"),
         Ping(),
         Ack([number], [2]),
-        Hello(1, 900, 7, "e"),
+        Hello(1, bytes(16), 2, 7, "e"),
         SketchPart(number, 0, 2, b"?"),
+        Result(number % 6, "partial", ANSWERS[number % len(ANSWERS)], 0, 65_535, {}),
     )
     body = wire.message_body(messages[kind])
     return reader.edited(body) if reader.below(4) == 0 else body

@@ -44,6 +44,6 @@ def fate_of(datagram: bytes, width: int) -> Drop | Kind | str:
         return Drop.NOT_GRADFEC
     if len(datagram) > min(1200, width):
         return Drop.TOO_LONG
-    if datagram[1] != 2:
+    if datagram[1] != 3:
         return Drop.UNKNOWN_VERSION
     return {1: "sealed", 2: "sealed", 16: Kind.HELLO, 17: Kind.WELCOME}.get(datagram[2], Drop.UNKNOWN_KIND)
