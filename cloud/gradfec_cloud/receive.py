@@ -27,7 +27,7 @@ Numbers = npt.NDArray[np.intp]
 
 
 def batches_runs(opened: socket.socket) -> bool:
-    """Ask the kernel to hand over runs of datagrams; False where it cannot."""
+    """Ask the kernel to hand over runs of datagrams; False if it cannot."""
     try:
         opened.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
     except OSError:
@@ -39,7 +39,7 @@ class Receiver:
     """Reads a non-blocking UDP socket into one buffer, which is used again for each batch."""
 
     def __init__(self, opened: socket.socket, *, batched: bool = True) -> None:
-        """Read `opened`; one datagram a call where `batched` is False or the kernel knows no other way."""
+        """Read `opened`; one datagram a call if `batched` is False or the kernel cannot do more."""
         self.batched = batched and batches_runs(opened)
         self._socket = opened
         self._buffer = np.empty(BUFFER_BYTES + RUN_BYTES + WIDTH_BYTES, np.uint8)

@@ -72,7 +72,7 @@ WRONG_OPTIONS = (
     Case(f"{EDGE} --packets-per-datagram few", 2, "not a valid integer"),
     Case(f"{EDGE} --protect FEC_50", 2, "'fec_50' is no protection policy: use one of none  fec_a_b  nested:k1,k2,..."),
     Case(f"{EDGE} --protect luck", 2, "'luck' is no protection policy"),
-    Case(f"{EDGE} --protect nested:4,a", 2, "is no nested protection: write nested:4,8,12, or nested:4,8,12/16"),
+    Case(f"{EDGE} --protect nested:4,a", 2, "is not a nested protection: write nested:4,8,12, or nested:4,8,12/16"),
     Case(f"{EDGE} --protect nested:8,4", 2, "each k must be greater than the one before it"),
     Case(f"{EDGE} --protect nested:4,8/6", 2, "none greater than the 6 datagrams"),
     Case(f"{EDGE} --protect nested:4,300", 2, "asks for 300 datagrams; zfec has 256 at most: use --fec leopard"),
@@ -85,8 +85,8 @@ WRONG_OPTIONS = (
     Case(f"{EDGE} --fec turbo", 2, "'turbo' is not an erasure code: use zfec or leopard"),
     Case(f"{EDGE} --fec zfec:257", 2, "a group with zfec has 2 to 256 datagrams"),
     Case(f"{EDGE} --importance telepathy", 2, "no importance estimator is called 'telepathy': use one of proxy, "),
-    Case(f"{EDGE} --importance {{text_npz}}", 2, "is no estimator that gradfec train-proxy has made"),
-    Case(f"{EDGE} --importance {{slice}}", 2, "is no estimator that gradfec train-proxy has made"),
+    Case(f"{EDGE} --importance {{text_npz}}", 2, "an estimator made by gradfec train-proxy"),
+    Case(f"{EDGE} --importance {{slice}}", 2, "an estimator made by gradfec train-proxy"),
     Case(
         f"{EDGE} --importance proxy --rows 14", 2, "proxy ranks packets of 7 rows of conv2_block1_add, not of 14 rows"
     ),
@@ -171,7 +171,7 @@ WRONG_WORLD = (
     Case(f"{EDGE} --weights {{cut_short}}", 1, "cannot read"),
     Case(f"{EDGE} --importance {{missing}}.npz", 1, "make one with gradfec train-proxy --out"),
     Case(f"{EDGE} --key-file {{open_key}}", 1, "users other than its owner have access to the key {open_key}: run"),
-    Case(f"{EDGE} --key-file {{no_key}}", 1, "{no_key}: this is no gradfec key: a key begins with gradfec1-"),
+    Case(f"{EDGE} --key-file {{no_key}}", 1, "{no_key}: this is not a gradfec key: a key begins with gradfec1-"),
     Case(f"{EDGE} --key-file {{empty}}", 1, "is not a regular file, so it cannot hold a key"),
     Case(f"{CLOUD} --key-file {{open_key}}", 1, "run `chmod 600"),
     Case(f"{CLOUD} --keys {{missing}}", 1, "cannot read the directory of keys {missing}: no such file or directory"),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gradfec_common.heads.head import Plain
 
 BEST = 5
-MAX_LABEL_BYTES = 160  # so that a result has room for BEST of them
+MAX_LABEL_BYTES = 160  # a result must have room for BEST labels
 NAME = "classify"
 
 
@@ -48,7 +48,7 @@ class Classify:
     no_answer = Classes(())
 
     def answer(self, output: npt.NDArray[np.float32], labels: Sequence[str]) -> Classes:
-        """Return the five likeliest of (classes,) probabilities; ValueError where one is not finite."""
+        """Return the five likeliest of (classes,) probabilities; ValueError if one is not finite."""
         if not np.isfinite(output).all():
             raise ValueError("the network overflows on its features")
         best = np.argsort(-output, kind="stable")[:BEST].tolist()

@@ -157,7 +157,7 @@ def answer_hello(
 ) -> tuple[bytes, Established] | None:
     """Return the welcome that opens `session`, or refuses with 0, and what it establishes.
 
-    None where the edge's public key is one of the few that make no secret: no honest edge sends one. ValueError for a
+    None if the edge's public key is one of the few that make no secret: no honest edge sends one. ValueError for a
     body of over 456 bytes.
     """
     if len(body) > MAX_WELCOME_BODY_BYTES:

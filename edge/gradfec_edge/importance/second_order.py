@@ -36,7 +36,7 @@ class Ranking:
     """How a proxy ranks packets: not in its graph, where XLA takes several times as long to sort."""
 
     def __init__(self, file: EstimatorFile, cut: Cut) -> None:
-        """Read a proxy's file; UsageError where it is for another cut."""
+        """Read a proxy's file; UsageError if it is for another cut."""
         self.grid = PacketGrid(cut.shape, file.about["rows"])
         file.check_fits(cut, self.grid)
         self.of_image = file.about["recipe"] == "paper"
