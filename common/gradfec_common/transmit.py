@@ -35,7 +35,7 @@ KEPT = 16  # cached send orders, of 50 bytes a datagram each
 
 
 def budget_for(parameter_bytes: int = MAX_PARAMETER_BYTES, packets_a_symbol: int | None = None) -> Budget:
-    """Return what a datagram has room for beside so many bytes of a quantiser's parameters."""
+    """Return the room in a datagram with `parameter_bytes` of a quantiser's parameters."""
     return Budget(body_room(parameter_bytes), packets_a_symbol)
 
 
@@ -115,7 +115,7 @@ class Call(NamedTuple):
 
 
 def _calls(plan: Plan, positions: Sequence[Indices]) -> Iterator[Call]:
-    """Put together what can be coded side by side: where the words of a code are bytes, each is coded by itself."""
+    """Group stripes that can be coded side by side, because a code of one-byte words codes each byte by itself."""
     members = []
     for group, at in zip(plan.groups, positions, strict=True):
         column = 0
@@ -167,7 +167,7 @@ def send_order(shapes: Sequence[GroupShape]) -> Indices:
     """Return the order (sent,) in which the groups' datagrams, numbered group after group, are sent.
 
     Neighbours on the wire come from different groups, so that a burst of losses hits many groups lightly; within a
-    group, neighbours on the wire are far apart in the order of importance. Data goes before parity: where nothing is
+    group, neighbours on the wire are far apart in the order of importance. Data goes before parity: if nothing is
     lost, a tensor is complete before its parity has been sent.
     """
     keys = []

@@ -20,7 +20,7 @@ ALL_THERE[[*Fate]] = Cell.DROPPED, Cell.SENT, Cell.PROTECTED
 def cells_of(plan: Plan, arrived: Mask | None, *, complete: bool) -> Cells:
     """Return the Cell of each packet (total,) of a tensor that was sent as planned.
 
-    `arrived` (sent,) tells which datagrams have; where that is not known, `complete` whether all packets that were
+    `arrived` (sent,) tells which datagrams have; if that is not known, `complete` tells whether all packets that were
     sent are there, lost or not: those with parity count as arrived then.
     """
     if arrived is None:

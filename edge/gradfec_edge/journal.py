@@ -62,7 +62,7 @@ class Story:
 
     @property
     def importance(self) -> dict[str, float]:
-        """The share of the importance that had each fate, 1 in all; empty where nothing was sent, or weighed."""
+        """The share of the importance that had each fate, 1 in all; empty if nothing was sent, or weighed."""
         return self.weights.fates(self.result, self.report) if self.weights else {}
 
     @property

@@ -37,7 +37,7 @@ class Snapshot:
 
     connected: bool
     delivering: bool  # the camera
-    frame_age_s: float  # of the newest frame, or since the start where there was none
+    frame_age_s: float  # of the newest frame, or since the start if there was none
     frames_skipped: int
     open_tensors: int
     datagrams_sent: Mapping[str, int]  # by kind, and those that the kernel did not take as `kind_failed`
@@ -89,7 +89,7 @@ class EdgeMetrics(Collector):
         return CameraMetrics(self, as_label(name))
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what the snapshots tell; TimeoutError where there are none to be had."""
+        """Yield the metrics of the snapshots; TimeoutError if the daemon gives none."""
         now = {as_label(name): snapshot for name, snapshot in self._snapshots().items()}
 
         def each(kind: Family, name: str, text: str, value: Callable[[Snapshot], float]) -> Metric:

@@ -74,5 +74,5 @@ class Classify:
 
 
 def label_of(index: int, labels: Sequence[str]) -> str:
-    """Return a class's label, or its index in words where the network has no labels."""
+    """Return a class's label, or `class` and its index if the network has no labels."""
     return labels[index] if index < len(labels) else f"class {index}"

@@ -158,7 +158,7 @@ class Network:
         )
 
     def cut(self, name: str) -> Cut:
-        """Return the cut at layer `name`; UsageError, saying why and offering others, where there is none."""
+        """Return the cut at layer `name`; UsageError, with the reason and other cuts, if there is none."""
         for cut in self.cuts:
             if cut.name == name:
                 return cut
