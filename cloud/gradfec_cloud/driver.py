@@ -75,7 +75,7 @@ class Driver:
 
     def _on_timer(self) -> None:
         self._due = None
-        for _ in range(READ_BEFORE_TIMER):  # what came in time must not be late because this process is
+        for _ in range(READ_BEFORE_TIMER):  # datagrams that arrived in time must not count as late
             if not self._receive():
                 break
         self._core.handle_timer(time.monotonic())
