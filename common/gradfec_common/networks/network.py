@@ -178,11 +178,7 @@ class Network:
         )
         raise UsageError(
             f"cannot split at {name!r}: the back-end needs more than its output, because the branch from {source} to "
-<<<<<<< HEAD
             f"{target} goes around it; {nearest}"
-=======
-            f"{target} crosses the cut, too; {nearest}"
->>>>>>> docs2
         )
 
     def cut_by_id(self, id: int) -> Cut | None:
