@@ -14,9 +14,9 @@ from gradfec_cloud.journal import Journal
 from gradfec_cloud.keyring import Keyring
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_KEY, Key
-from gradfec_common.session.events import Finished, SessionEnded, SessionMoved, SessionOpened
+from gradfec_common.session.events import Finished, OtherVersion, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_common.wire import Result
+from gradfec_common.wire import VERSION, Result
 from gradfec_host.logs import Log
 from gradfec_host.results import ResultsFile
 
@@ -51,6 +51,18 @@ def test_edges_that_come_move_and_go_are_lines_and_counts(caplog: pytest.LogCapt
     for name, labels in (("opened", {}), ("moved", {}), ("ended", {"reason": "bye"})):
         sample = f"gradfec_cloud_sessions_{name}_total"
         assert (cloud.registry.get_sample_value(sample, labels) or 0) >= 1
+
+
+def test_a_sender_of_another_version_is_a_warning_that_says_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
+    written, _ = journal()
+    written.saw(OtherVersion(2, ("192.0.2.7", 4000)))
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"192.0.2.7:4000 speaks version 2 of the protocol and gets no reply: this cloud speaks version {VERSION}; "
+        "install the same gradfec on both sides"
+    )
+    assert (record.levelname, record.event) == ("WARNING", "other_version")
+    assert record.fields == {"address": "192.0.2.7:4000", "version": 2}
 
 
 @pytest.mark.parametrize("key", [Key(bytes(range(32))), INSECURE_KEY])

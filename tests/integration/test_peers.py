@@ -99,9 +99,8 @@ def test_an_edge_with_another_network_is_told_which_ones_the_cloud_has(photograp
     ):
         code, said, _ = ended(edge)
     assert code == 1
-    assert is_one_clear_line(said, f"this cloud has resnet50 (model {RESNET50.digest[:4].hex()}), and the edge has"), (
-        said
-    )
+    words = f"this cloud has resnet50 ({RESNET50.digest[:4].hex()}) at pool1_pool; the edge asked for model"
+    assert is_one_clear_line(said, words), said
 
 
 def test_an_edge_with_another_split_is_told_which_one_to_use(photographs: Path) -> None:
@@ -150,6 +149,10 @@ def test_a_cloud_answers_no_stranger_and_counts_every_datagram_of_his(photograph
         sender.setblocking(False)
         with pytest.raises(BlockingIOError):
             sender.recv(2048)
+    told = [line for line in cloud.said if "version" in line and "started" not in line and "listening on" not in line]
+    assert (
+        len(told) == 1 and "speaks version 0 of the protocol and gets no reply: this cloud speaks version 3" in told[0]
+    )
     good = {"collected", "surplus", "hello", "ping", "ack", "bye"}
     assert {fate: n for fate, n in totals.items() if fate not in good} == {fate: len(n) for fate, n in junk.items()}
     assert (code, json.loads(output[-1])["frames"]) == (0, {"complete": 6, "skipped": 0})
