@@ -26,7 +26,7 @@ from gradfec_cloud.watch import Watch
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut
 from gradfec_common.session.cloud import CloudSessions
-from gradfec_common.session.events import Decided, Event, GivenUp, SessionEnded
+from gradfec_common.session.events import Decided, Event, GivenUp, OtherVersion, SessionEnded
 from gradfec_common.session.greeter import Keys
 from gradfec_host.console import Endpoint
 from gradfec_host.live import live_status
@@ -130,8 +130,9 @@ class CloudDaemon:
             self._driver.pump()
 
     def _on_event(self, event: Event) -> None:
-        self.watch.saw(event)
-        self._status.saw(event)
+        if not isinstance(event, OtherVersion):
+            self.watch.saw(event)
+            self._status.saw(event)
         try:
             self._journal.saw(event)
         except GradfecError as error:  # the results file cannot be written

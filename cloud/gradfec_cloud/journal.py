@@ -7,7 +7,8 @@ from collections import Counter
 from gradfec_cloud.keyring import Keyring
 from gradfec_cloud.metrics import CloudMetrics
 from gradfec_cloud.port import address_text
-from gradfec_common.session.events import Event, Finished, SessionEnded, SessionMoved, SessionOpened
+from gradfec_common.session.events import Event, Finished, OtherVersion, SessionEnded, SessionMoved, SessionOpened
+from gradfec_common.wire import VERSION
 from gradfec_host.logs import Log
 from gradfec_host.results import ResultsFile
 
@@ -38,6 +39,15 @@ class Journal:
                 self._say(event, f"gone ({event.reason})", event="session_ended", reason=event.reason)
             case Finished():
                 self._finished(event)
+            case OtherVersion():
+                address = address_text(event.peer)
+                self._log.warning(
+                    f"{address} speaks version {event.version} of the protocol and gets no reply: this cloud speaks "
+                    f"version {VERSION}; install the same gradfec on both sides",
+                    event="other_version",
+                    address=address,
+                    version=event.version,
+                )
 
     def _say(self, of: SessionEvent, words: str, *, event: str, **fields: object) -> None:
         self._log.info(f"edge {of.edge!r} {words}", event=event, edge=of.edge, session=of.session, **fields)

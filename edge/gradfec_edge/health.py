@@ -105,9 +105,9 @@ class LinkHealth:
 
     def _silence(self) -> str:
         """Say what to check. The cloud may well be there: senders without the key get no reply."""
-        same_key = f"it has this edge's key {self._key.id.hex()} (strangers get no answer)"
+        same_key = f"it has this edge's key {self._key.id.hex()} (senders without the key get no reply)"
         return (
-            f"no answer from {self._cloud} for {PATIENCE_S:.0f} s: check that gradfec-cloud runs there, that "
-            f"{'it runs with --insecure, too' if self._key.insecure else same_key}, and that UDP to that port passes "
-            "the firewalls on the way"
+            f"no answer from {self._cloud} for {PATIENCE_S:.0f} s: check that gradfec-cloud runs there, of the same "
+            f"version as this edge, that {'it runs with --insecure, too' if self._key.insecure else same_key}, and "
+            "that UDP to that port passes the firewalls on the way"
         )

@@ -22,7 +22,7 @@ from gradfec_host.logs import Log
 SOON_S = 60.0  # a safety net
 CLOUD = Endpoint("cloud", 9000)
 KEY = HandshakeKey(Key(bytes(range(32))))
-SECURE = f"that it has this edge's key {KEY.id.hex()} (strangers get no answer), "
+SECURE = f"that it has this edge's key {KEY.id.hex()} (senders without the key get no reply), "
 CONNECTED, LOST, LEAVING = Connected(7, 0.25, fresh=True), LinkLost(leaving=False), LinkLost(leaving=True)
 FULL = Refused("full", "it serves 256 edges already")
 REFUSED = "cloud:9000 accepts no new edges now: it serves 256 edges already"
@@ -159,7 +159,8 @@ def test_a_camera_whose_cloud_is_silent_logs_once_what_to_check(
     looking, told = caplog.messages
     assert looking == "looking for cloud:9000"
     assert told.startswith(
-        f"no answer from cloud:9000 for 0 s: check that gradfec-cloud runs there, {words}and that UDP"
+        "no answer from cloud:9000 for 0 s: check that gradfec-cloud runs there, of the same version as this edge, "
+        f"{words}and that UDP"
     )
     assert told.endswith("; trying again")
     assert caplog.records[-1].levelname == "WARNING"

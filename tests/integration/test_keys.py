@@ -123,9 +123,10 @@ def test_with_another_key_than_the_clouds_an_edge_has_no_answer_and_says_why(pho
         fates = running.totals()["datagrams_received"]
     assert code == 1
     words = (
-        f"no answer from 127.0.0.1:{port} for 0 s: check that gradfec-cloud runs there, that it has this edge's key "
+        f"no answer from 127.0.0.1:{port} for 0 s: check that gradfec-cloud runs there, of the same version as this "
+        "edge, that it has this edge's key "
     )
-    assert is_one_clear_line(said, f"{words}{SOUTH.id.hex()} (strangers get no answer)"), said
+    assert is_one_clear_line(said, f"{words}{SOUTH.id.hex()} (senders without the key get no reply)"), said
     assert [*fates] == ["unknown_key"]
     assert not any("edge" in line for line in running.said)
 

@@ -178,7 +178,7 @@ class Network:
         )
         raise UsageError(
             f"cannot split at {name!r}: the back-end needs more than its output, because the branch from {source} to "
-            f"{target} crosses the cut, too; {nearest}"
+            f"{target} goes around it; {nearest}"
         )
 
     def cut_by_id(self, id: int) -> Cut | None:

@@ -84,6 +84,14 @@ class Sketched:
 
 
 @dataclass(frozen=True)
+class OtherVersion:
+    """A sender speaks another version of the protocol; told at most once a minute."""
+
+    version: int
+    peer: Hashable
+
+
+@dataclass(frozen=True)
 class SessionOpened:
     """An edge has used its new session."""
 
@@ -110,4 +118,5 @@ class SessionMoved:
     peer: Hashable
 
 
-Event = Decided | GivenUp | Finished | Sketched | SessionOpened | SessionMoved | SessionEnded
+OfSession = Decided | GivenUp | Finished | Sketched | SessionOpened | SessionMoved | SessionEnded
+Event = OfSession | OtherVersion

@@ -33,16 +33,10 @@ class Offer:
         """Return what an edge will send, or a refusal that tells the person at the edge what to change."""
         of_network = [cut for cut in self.cuts if cut.network.digest == wanted.model]
         if not of_network:
-            asked = _shown(wanted.model)
-            return _refusal("model", f"this cloud has {self._networks()}; the edge asked for model {asked}")
+            return _refusal("model", f"{self._networks()}; the edge asked for model {_shown(wanted.model)}")
         cut = next((cut for cut in of_network if cut.id == wanted.cut), None)
         if cut is None:
-            network = of_network[0].network
-            other = network.cut_by_id(wanted.cut)
-            asked = full_name(other) if other else f"cut {wanted.cut}"
-            use = full_name(of_network[0]) if len(of_network) == 1 else "with one of these"
-            there = f"this cloud has {network.name} at {_listed(of_network)}, not at {asked}"
-            return _refusal("cut", f"{there}: use --split {use} on the edge")
+            return _refusal("cut", _other_cut(of_network, wanted.cut))
         if wanted.cipher not in {*Cipher}:
             return _refusal("cipher", f"this cloud has no cipher {wanted.cipher}: update it")
         try:
@@ -54,14 +48,23 @@ class Offer:
         by_network: dict[Network, list[Cut]] = {}
         for cut in self.cuts:
             by_network.setdefault(cut.network, []).append(cut)
-        return " and ".join(
+        there = [
             f"{network.name} ({_shown(network.digest)}) at {_listed(cuts)}" for network, cuts in by_network.items()
-        )
+        ]
+        return f"this cloud has {' and '.join(there)}"
+
+
+def _other_cut(there: Sequence[Cut], wanted: int) -> str:
+    network = there[0].network
+    cut = network.cut_by_id(wanted)
+    asked = cut.name if cut else f"cut {wanted}"
+    use = full_name(there[0]) if len(there) == 1 else "with one of these"
+    return f"this cloud has {network.name} at {_listed(there)}, not at {asked}: use --split {use} on the edge"
 
 
 def _listed(cuts: Sequence[Cut]) -> str:
     more = len(cuts) - SHOWN_CUTS
-    names = [*map(full_name, cuts[:SHOWN_CUTS]), *([f"{more} more"] if more > 0 else [])]
+    names = [*(cut.name for cut in cuts[:SHOWN_CUTS]), *([f"{more} more"] if more > 0 else [])]
     return ", ".join(names)
 
 

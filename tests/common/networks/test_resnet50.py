@@ -98,9 +98,9 @@ def test_a_cut_is_rectified_where_the_back_end_sees_nothing_below_zero():
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("conv2_block1_2_relu", "the branch from pool1_pool to conv2_block1_0_conv crosses the cut, too"),
-        ("conv3_block2_3_bn", "the branch from conv3_block1_out to conv3_block2_add crosses"),
-        ("conv4_block1_0_bn", "the branch from conv3_block4_out to conv4_block1_1_conv crosses"),
+        ("conv2_block1_2_relu", "the branch from pool1_pool to conv2_block1_0_conv goes around it"),
+        ("conv3_block2_3_bn", "the branch from conv3_block1_out to conv3_block2_add goes around"),
+        ("conv4_block1_0_bn", "the branch from conv3_block4_out to conv4_block1_1_conv goes around"),
         ("conv4_block1_0_bn", "the nearest split points are conv3_block4_out and conv4_block1_add"),
         ("predictions", "nothing is left for the back-end"),
         ("conv2_block1_ad", "did you mean conv2_block1_add"),

@@ -196,10 +196,9 @@ def test_a_hello_with_a_point_of_low_order_gets_no_byte(cloud):
 @pytest.mark.parametrize(
     ("wanted", "reason", "says"),
     [
-        ({"model": bytes(16)}, "model", "this cloud has small (model "),
-        ({"model": bytes(16)}, "model", "), and the edge has model 00000000"),
-        ({"cut": 18}, "cut", "this cloud continues from small:a_small_one: use --split small:a_small_one on the edge"),
-        ({"cut": 0}, "cut", "use --split small:a_small_one"),
+        ({"model": bytes(16)}, "model", ") at a_small_one; the edge asked for model 00000000"),
+        ({"cut": 18}, "cut", "not at cut 18: use --split small:a_small_one on the edge"),
+        ({"cut": 0}, "cut", "this cloud has small at a_small_one, not at cut 0"),
         ({"rows": 3}, "rows", "3 rows a packet do not divide the 14 rows"),
         ({"rows": 0}, "rows", "0 rows"),
         ({"rows": 65535}, "rows", "65535 rows"),
@@ -229,11 +228,11 @@ def test_a_cloud_of_several_networks_and_cuts_gives_each_edge_its_own():
         assert (decided.session, decided.cut) == (session.number, cut)
     cloud.told()
     for model, says in (
-        (NETWORK.digest, "this cloud continues from small:a_small_one, small:relu: use --split with one of them"),
-        (other.digest, "this cloud continues from another:relu: use --split another:relu on the edge"),
+        (NETWORK.digest, "small at a_small_one, relu, not at cut 99: use --split with one of these on the edge"),
+        (other.digest, "another at relu, not at cut 99: use --split another:relu on the edge"),
     ):
         assert cloud.greet(replace(WANTED, model=model, cut=99)) is None
-        assert [refusal.detail for refusal in cloud.told()] == [says]
+        assert [refusal.detail for refusal in cloud.told()] == [f"this cloud has {says}"]
 
 
 def test_a_refusal_is_repeated_like_a_welcome(cloud):
