@@ -18,8 +18,8 @@ Reply = Callable[[wire.Hello], wire.Welcome | wire.Refuse]
 
 
 @contextmanager
-def fake_cloud(reply: Reply, got_symbol: threading.Event | None = None) -> Iterator[int]:
-    """Answer each hello as `reply` says, and nothing else; yield the port."""
+def fake_cloud(reply: Reply, got_symbol: threading.Event | None = None, version: int = wire.VERSION) -> Iterator[int]:
+    """Answer each hello as `reply` says, in that version of the protocol, and nothing else; yield the port."""
     key = HandshakeKey(read_key(own_key()))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
@@ -29,7 +29,8 @@ def fake_cloud(reply: Reply, got_symbol: threading.Event | None = None) -> Itera
                 datagram, peer = received
                 hello = read_hello(datagram, {key.id: key})
                 if isinstance(hello, AuthenticHello):
-                    server.sendto(answer(hello, reply), peer)
+                    said = answer(hello, reply)
+                    server.sendto(said[:1] + bytes([version]) + said[2:], peer)
                 elif got_symbol and datagram[2] == wire.Kind.SYMBOL:
                     got_symbol.set()
 

@@ -13,6 +13,7 @@ from gradfec_cli.doctor.finding import State
 from gradfec_cli.doctor.reach import Visit, cloud, has_cloud, judge, visit
 from gradfec_common import wire
 from gradfec_common.keys import INSECURE_KEY, Key
+from gradfec_common.networks import named_cut
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_host.console import Endpoint
 from gradfec_host.key_files import read_key
@@ -20,7 +21,8 @@ from gradfec_host.key_files import read_key
 from .fake_cloud import fake_cloud
 from .stubbed import stubbed
 
-SPLIT = "pool1_pool"  # of the toys
+CUT = named_cut("pool1_pool")  # of the toys
+OTHER = named_cut("conv2_block1_add")
 WHERE = Endpoint("cloud.example", 9000)
 
 
@@ -33,8 +35,8 @@ def test_a_cloud_that_has_the_key_answers_every_ping_and_the_visit_leaves_no_ses
     port = free_port()
     with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--json") as running:
         where = Endpoint("localhost", port)
-        found = cloud(where, key, SPLIT, 5)
-        assert has_cloud(where, key, SPLIT)
+        found = cloud(where, key, CUT, 5)
+        assert has_cloud(where, key, CUT)
         totals = running.totals()
     assert found.state is State.OK, found.text
     assert found.facts["pings"] == 5 and found.facts["lost"] == 0
@@ -48,29 +50,29 @@ def test_a_cloud_that_has_the_key_answers_every_ping_and_the_visit_leaves_no_ses
 def test_a_cloud_that_continues_elsewhere_refuses_and_says_why(key: HandshakeKey) -> None:
     port = free_port()
     with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}"):
-        found = cloud(Endpoint("127.0.0.1", port), key, "conv2_block1_add", 5)
-        assert has_cloud(Endpoint("127.0.0.1", port), key, "conv2_block1_add")
+        found = cloud(Endpoint("127.0.0.1", port), key, OTHER, 5)
+        assert has_cloud(Endpoint("127.0.0.1", port), key, OTHER)
     assert found.state is State.BROKEN
     assert "refuses this edge" in found.text and "--split pool1_pool" in found.text
 
 
 def test_words_of_a_peer_cannot_move_the_cursor(key: HandshakeKey) -> None:
     with fake_cloud(lambda hello: wire.Refuse("full", "no\x1b[2J\nroom")) as port:
-        found = cloud(Endpoint("127.0.0.1", port), key, SPLIT, 1)
+        found = cloud(Endpoint("127.0.0.1", port), key, CUT, 1)
     assert found.text.endswith("refuses this edge: no [2J room")
 
 
 def test_a_cloud_that_lets_in_but_answers_no_ping_is_broken(key: HandshakeKey, monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_cloud(lambda hello: wire.Welcome(500)) as port:
-        found = cloud(Endpoint("127.0.0.1", port), key, SPLIT, 1)
+        found = cloud(Endpoint("127.0.0.1", port), key, CUT, 1)
     assert found.state is State.BROKEN
-    assert "answers none of 1 pings" in found.text and found.facts["lost"] == 1
+    assert "answered none of 1 pings" in found.text and found.facts["lost"] == 1
 
 
 def test_strangers_get_no_answer_and_are_told_what_that_may_mean() -> None:
     stranger = HandshakeKey(Key(b"s" * 32))
     with fake_cloud(lambda hello: pytest.fail("it does not know this key")) as port:
-        called = visit(socket.AF_INET, ("127.0.0.1", port), stranger, SPLIT, 5, patience_s=0.1)
+        called = visit(socket.AF_INET, ("127.0.0.1", port), stranger, CUT, 5, patience_s=0.1)
     assert called == Visit()
     found = judge(WHERE, stranger, called)
     assert found.state is State.BROKEN
@@ -81,13 +83,13 @@ def test_strangers_get_no_answer_and_are_told_what_that_may_mean() -> None:
 
 
 def test_where_nothing_listens_the_kernel_tells(key: HandshakeKey) -> None:
-    found = cloud(Endpoint("127.0.0.1", free_port()), key, SPLIT, 5)
+    found = cloud(Endpoint("127.0.0.1", free_port()), key, CUT, 5)
     assert found.state is State.BROKEN
     assert "nothing listens there" in found.text and "gradfec-cloud --listen" in found.remedy
 
 
 def test_a_name_that_does_not_resolve_is_named(key: HandshakeKey) -> None:
-    found = cloud(Endpoint("no-such-host.invalid", 9000), key, SPLIT, 5)
+    found = cloud(Endpoint("no-such-host.invalid", 9000), key, CUT, 5)
     assert found.state is State.BROKEN
     assert "no-such-host.invalid" in found.text and "check the host name" in found.text
 
@@ -97,7 +99,7 @@ def test_a_network_that_cannot_be_reached_is_named(key: HandshakeKey, monkeypatc
         raise OSError(101, "Network is unreachable")
 
     monkeypatch.setattr(reach.Caller, "call", unreachable)
-    found = cloud(Endpoint("127.0.0.1", 9), key, SPLIT, 5)
+    found = cloud(Endpoint("127.0.0.1", 9), key, CUT, 5)
     assert found.state is State.BROKEN and "Network is unreachable" in found.text
 
 
@@ -120,6 +122,6 @@ def test_a_ping_that_is_lost_on_the_way_is_counted(key: HandshakeKey, tmp_path: 
         stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{up}"),
         daemon("gradfec-netem", *options, ready="listening on"),
     ):
-        called = visit(socket.AF_INET, ("127.0.0.1", port), key, SPLIT, 4)
+        called = visit(socket.AF_INET, ("127.0.0.1", port), key, CUT, 4)
     assert called.pings == 4
     assert len(called.round_trips_s) == 3

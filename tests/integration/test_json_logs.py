@@ -64,7 +64,7 @@ def test_warnings_and_the_error_that_ends_a_daemon_are_objects_too(photographs: 
     assert code == 1
     assert event(lines, "insecure")["level"] == "warning"
     assert (lines[-1]["event"], lines[-1]["level"]) == ("failed", "error")
-    assert "check that gradfec-cloud runs there" in lines[-1]["message"]
+    assert "check that gradfec-cloud runs there, of the same version" in lines[-1]["message"]
 
 
 def test_an_error_before_anything_is_started_is_an_object_too(tmp_path: Path) -> None:

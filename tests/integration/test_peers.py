@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from gradfec_cli.daemons import free_port, own_key
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.keys import Key
+from gradfec_common.networks import named_cut
+from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.seal import Sealer
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import EdgeHandshake, HandshakeKey
@@ -60,14 +64,44 @@ def test_a_cloud_that_is_full_is_asked_again_and_said_so_once(photographs: Path)
     assert is_one_clear_line(said, "accepts no new edges now: the cloud serves 256 edges already"), said
 
 
-def test_a_folder_and_nobody_listening_ends_with_advice_and_no_record(photographs: Path, tmp_path: Path) -> None:
+@contextmanager
+def cloud_of_version_2() -> Iterator[int]:
+    """Answer each datagram with another of the protocol's version 2; yield the port."""
+    with fake_cloud(lambda hello: wire.Welcome(500), version=2) as port:
+        yield port
+
+
+@contextmanager
+def nobody() -> Iterator[int]:
+    yield free_port()
+
+
+@pytest.mark.parametrize("cloud", [nobody, cloud_of_version_2])
+def test_a_folder_without_a_cloud_of_the_same_version_ends_with_advice_and_no_record(
+    cloud: Callable[[], AbstractContextManager[int]], photographs: Path, tmp_path: Path
+) -> None:
     results = tmp_path / "out.jsonl"
-    where = ["--camera", photographs, "--cloud", f"127.0.0.1:{free_port()}"]
-    with stubbed("gradfec-edge", *where, "--results", results, PATIENCE_S=0.3) as edge:
+    with cloud() as port:
+        where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}"]
+        with stubbed("gradfec-edge", *where, "--results", results, PATIENCE_S=0.3) as edge:
+            code, said, _ = ended(edge)
+    assert code == 1
+    assert is_one_clear_line(said, "check that gradfec-cloud runs there, of the same version"), said
+    assert results.read_text() == ""
+
+
+def test_an_edge_with_another_network_is_told_which_ones_the_cloud_has(photographs: Path) -> None:
+    port = free_port()
+    where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--split", "toy:pool1_pool"]
+    with (
+        stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}"),
+        stubbed("gradfec-edge", *where, TOY_NETWORK=1) as edge,
+    ):
         code, said, _ = ended(edge)
     assert code == 1
-    assert is_one_clear_line(said, "check that gradfec-cloud runs there"), said
-    assert results.read_text() == ""
+    assert is_one_clear_line(said, f"this cloud has resnet50 (model {RESNET50.digest[:4].hex()}), and the edge has"), (
+        said
+    )
 
 
 def test_an_edge_with_another_split_is_told_which_one_to_use(photographs: Path) -> None:
@@ -85,14 +119,14 @@ def test_a_cloud_answers_no_stranger_and_counts_every_datagram_of_his(photograph
     rng = random.Random(5)
     port = free_port()
     key, stranger = HandshakeKey(read_key(own_key())), HandshakeKey(Key(rng.randbytes(32)))
-    wanted = wire.message_body(new_hello(1, 7, "edge", Cipher.AES_256_GCM))
+    wanted = wire.message_body(new_hello(named_cut("pool1_pool"), 14, "edge", Cipher.AES_256_GCM))
     hello, unknown = (EdgeHandshake(one, wanted, rng.randbytes).hello for one in (key, stranger))
     sealed = Sealer(rng.randbytes(32), Cipher.AES_256_GCM, 9)
     junk = {
         "too_short": [b"", b"G", bytes(wire.SEAL_BYTES)],
         "not_gradfec": [bytes([rng.randrange(wire.MAGIC)]) + rng.randbytes(100 + 9 * n) for n in range(200)],
         "too_long": [hello + bytes(1000)],
-        "unknown_version": [hello[:1] + bytes([version]) + hello[2:] for version in (0, 1, 3)],
+        "unknown_version": [hello[:1] + bytes([version]) + hello[2:] for version in (0, 1, 2, 4)],
         "unknown_kind": [hello[:2] + b"\x7f" + hello[3:]],
         "bad_length": [hello[:-1]],
         "unknown_key": [unknown],
