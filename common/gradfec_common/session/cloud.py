@@ -7,7 +7,6 @@ carries them out: it alone counts datagrams and limits, and tells the shell.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
@@ -22,7 +21,7 @@ from gradfec_common.networks import Cut
 from gradfec_common.replay import Verdict
 from gradfec_common.seal import UNSEALED
 from gradfec_common.session.effects import Bite, Deliver, Effect, Say
-from gradfec_common.session.events import CloudLimits, Decided, Event, OtherVersion, SessionEnded, SessionOpened
+from gradfec_common.session.events import CloudLimits, Decided, Event, SessionEnded, SessionOpened
 from gradfec_common.session.greeter import Keys
 from gradfec_common.session.offer import Offer
 from gradfec_common.session.outbox import Outbox
@@ -35,7 +34,6 @@ from gradfec_common.session.tensors import Tensors
 from gradfec_common.session.unseal import alike, by_tensor, open_symbols
 from gradfec_common.wire import Ack, Batch, Bye, Drop, Kind, Ping, Pong, Result, SketchPart, Welcome, message_body
 
-OTHER_VERSION_EVERY_S = 60.0  # how often the shell is told of senders that speak another version
 PONG, BYE = message_body(Pong()), message_body(Bye())
 
 
@@ -69,7 +67,6 @@ class CloudSessions:
         self._sketches = Sketches(self.limits, wanted=sketches)
         self._outbox = Outbox()
         self._events: deque[Event] = deque()
-        self._tell_of_version_at = -math.inf
 
     # --- the five verbs ---
 
@@ -77,7 +74,6 @@ class CloudSessions:
         """Take in untrusted datagrams from any sender."""
         found = wire.sort_batch(batch)
         self._count({reason.value: len(rows) for reason, rows in found.drops.items()})
-        self._tell_of_version(batch, found.drops.get(Drop.UNKNOWN_VERSION), now)
         if len(found.welcomes):
             self._count({Drop.UNEXPECTED.value: len(found.welcomes)})
         for mine in alike(found.headers["session"]):
@@ -86,13 +82,6 @@ class CloudSessions:
             row
         ) in found.hellos.tolist():  # last, because an edge that also asks for a new session prefers to keep its own
             self.counts[self._receive_hello(batch.datagram(row).tobytes(), batch.peer(row), now)] += 1
-
-    def _tell_of_version(self, batch: Batch, rows: Rows | None, now: float) -> None:
-        """Tell the shell of a sender that speaks another version: it gets no reply, so a person must find out here."""
-        if rows is not None and now >= self._tell_of_version_at:
-            self._tell_of_version_at = now + OTHER_VERSION_EVERY_S
-            first = int(rows[0])
-            self._events.append(OtherVersion(int(batch.buffer[first, 1]), batch.peer(first)))
 
     def datagrams_to_send(self) -> list[tuple[bytes, Hashable]]:
         """Return the datagrams that are due, each with its destination."""

@@ -84,14 +84,6 @@ class Sketched:
 
 
 @dataclass(frozen=True)
-class OtherVersion:
-    """A sender speaks another version of the protocol; told at most once a minute."""
-
-    version: int
-    peer: Hashable
-
-
-@dataclass(frozen=True)
 class SessionOpened:
     """An edge has used its new session."""
 
@@ -118,5 +110,4 @@ class SessionMoved:
     peer: Hashable
 
 
-OfSession = Decided | GivenUp | Finished | Sketched | SessionOpened | SessionMoved | SessionEnded
-Event = OfSession | OtherVersion
+Event = Decided | GivenUp | Finished | Sketched | SessionOpened | SessionMoved | SessionEnded
