@@ -438,7 +438,7 @@ PLANTED = {
     ),
     "answers_per_session": Planted("answers are kept without bound", _without(Repeater, answers_per_session=10**6), 50),
     "reassembly_bytes": Planted("symbols are held without bound", _without(Tensors, reassembly_bytes=2**62), 50),
-    "bytes_for": Planted("datagrams are counted, not bytes", instead(Reassembly, "bytes_for", _counts_datagrams), 50),
+    "bytes_for": Planted("datagrams count, not bytes", instead(Reassembly, "bytes_for", _counts_datagrams), 50),
     "pending_tensors": Planted("the back-end is asked without bound", _without(Tensors, pending_tensors=10**6), 50),
     "finished": Planted("finished tensors begin again", instead(NumberWindow, "finish", _forgetful), 20),
     "timers": Planted("timers without bound", instead(Timers, "call_off", _never_tidied), 50),
@@ -474,7 +474,9 @@ PLANTED = {
         "a symbol of an earlier batch counts again", instead(Reassembly, "add", _repeated_position_is_new), 50
     ),
     # the answer
-    "answers twice": Planted("a repeated answer is told again", instead(InFlight, "receive_result", _answers_twice), 50),
+    "answers twice": Planted(
+        "a repeated answer is told again", instead(InFlight, "receive_result", _answers_twice), 50
+    ),
     "another's answer": Planted(
         "an answer goes to another tensor", instead(Tensors, "answer", _answers_the_newest), 20
     ),
