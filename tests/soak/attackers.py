@@ -17,13 +17,14 @@ from pathlib import Path
 import click
 import numpy as np
 import uvloop
-from gradfec_common.plan import NoProtection
 
 from gradfec_common.networks import DEFAULT_CUT, named_cut
-from gradfec_common.packets import DEFAULT_ROWS
+from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
+from gradfec_common.protect import UNKNOWN_LINK, NoProtection
+from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.session.edge import EdgeSession, Event, new_hello
 from gradfec_common.session.handshake import HELLO_BYTES, HandshakeKey
-from gradfec_common.transmit import encode_tensor, packet_grid
+from gradfec_common.transmit import budget_for, encode_tensor
 from gradfec_common.wire import MAGIC, VERSION, Kind
 from gradfec_edge.condition import Condition
 from gradfec_edge.link import Link
@@ -110,18 +111,20 @@ def replay(stolen: list[bytes]) -> Iterator[bytes]:
 
 async def flood(cloud: Endpoint, seconds: float, rate: float) -> dict[str, int]:
     """Send tensors with a valid key at a rate, and wait for no answer."""
-    split = named_cut(DEFAULT_CUT)
-    grid = packet_grid(split, DEFAULT_ROWS)
-    chi = np.random.default_rng(0).normal(size=split.shape).astype(np.float32)
-    encoded = encode_tensor(chi, NoProtection().plan(np.zeros(grid.count, np.float32)), grid, split)
+    cut, quantiser = named_cut(DEFAULT_CUT), QUANTISERS["uniform8"]
+    grid = PacketGrid(cut.shape, DEFAULT_ROWS)
+    coded = quantiser.encode(np.random.default_rng(0).normal(size=cut.shape).astype(np.float32), grid)
+    budget = budget_for(quantiser.parameter_bytes, packets_a_symbol=1)
+    plan = NoProtection().plan(np.zeros(grid.count, np.float32), coded.packets.sizes, UNKNOWN_LINK, budget)
+    encoded = encode_tensor(coded, quantiser, plan)
     changed = Condition()
 
     def on_event(event: Event) -> None:
         changed.notify()
 
-    hello = new_hello(split.id, grid.rows, "flooder", preferred_cipher())
+    hello = new_hello(cut, grid.rows, "flooder", preferred_cipher())
     link = Link(
-        cloud, EdgeSession(hello, split.network.head, HandshakeKey(find_key()), os.urandom, time.monotonic()), on_event
+        cloud, EdgeSession(hello, cut.network.head, HandshakeKey(find_key()), os.urandom, time.monotonic()), on_event
     )
 
     def may_send() -> bool:
