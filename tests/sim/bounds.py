@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from gradfec_common import wire
-from gradfec_common.networks import Network
+from gradfec_common.networks import Cut, Network
+from gradfec_common.packets import PacketGrid
 from gradfec_common.quantisers import MAX_PARAMETER_BYTES
 from gradfec_common.session.edge import EdgeLimits
 from gradfec_common.session.events import CloudLimits
@@ -21,7 +22,7 @@ from gradfec_common.wire.symbol import MAX_STRIPES, MAX_TENSOR_STRIPES, layout_o
 
 ATOMS = (str, bytes, int, float, bool, type(None), enum.Enum, np.generic)
 COUNTERS = ("counts", "bites")  # of datagrams and of limits that bit: checked elsewhere
-OPAQUE = (type, types.ModuleType, types.BuiltinFunctionType, np.dtype, Network)
+OPAQUE = (type, types.ModuleType, types.BuiltinFunctionType, np.dtype, Network, Cut, PacketGrid)  # nothing changes them
 
 
 def walk(root: Any) -> Iterator[Any]:

@@ -100,6 +100,7 @@ class Simulation:
         self.trace = hashlib.sha256()
         self.lives = itertools.count()
         self.steps = 0
+        self.stirred = True  # whether a core may have something to say that nobody has looked for
         self.second, self.steps_before = 0, 0  # the second that passes, and the steps before it
         self.cloud: CloudSessions | None = None
         self.passes: Callable[[bytes], bool] = lambda datagram: True  # what the way to the cloud lets through at all
@@ -187,7 +188,8 @@ class Simulation:
         edge.up.change(up)
         edge.down.change(down)
 
-    def _deliver(self) -> None:
+    def _deliver(self) -> set[str]:
+        """Hand over what has arrived; return the names of the edges that have got something."""
         to_cloud: list[Parcel] = []
         to_edges: dict[Address, list[Parcel]] = {edge.address: [] for edge in self.edges}
         for parcel in self.network.deliver(self.now):
@@ -198,13 +200,16 @@ class Simulation:
                 to_edges[parcel.destination].append(parcel)
         if "shuffled batches" in self.swarm.features and not self.healed:
             self.dice.shuffle(to_cloud)
+        fed = set()
         for edge in self.edges:
             if mine := to_edges[edge.address]:
                 self._feed_edge(edge, mine)
+                fed.add(edge.name)
         size = self.swarm.batch
         for start in range(0, len(to_cloud), size):
             if self.cloud:
                 self.feed_cloud(self.cloud, to_cloud[start : start + size])
+        return fed
 
     def _feed_edge(self, edge: Edge, parcels: list[Parcel]) -> None:
         """Hand an edge a batch of datagrams, as its shell does: what is not from the cloud is only counted."""
@@ -454,7 +459,7 @@ class Simulation:
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
         """Let time pass, at most until something is so; tell whether it is."""
-        end, at_once = self.now + seconds, 0
+        end, at_once, self.stirred = self.now + seconds, 0, True
         while not until():
             due, tick = self._next(), self.swarm.tick_s
             if due > self.now and tick:
@@ -473,22 +478,29 @@ class Simulation:
 
     def _step(self) -> None:
         self.steps += 1
+        stirred, self.stirred = self.stirred, False
         while self.script and self.script[0][0] <= self.now:
             heapq.heappop(self.script)[2]()
-        self._deliver()
+            stirred = True
+        fed = self._deliver()
         for edge in self.edges:
-            if edge.core.next_timer() <= self.now:
+            is_due = edge.core.next_timer() <= self.now
+            if is_due:
                 edge.core.handle_timer(self.now)
                 assert edge.core.next_timer() > self.now, "an edge's timer is due again at once"
-            self._drain_edge(edge)
+            if is_due or stirred or edge.name in fed:
+                self._drain_edge(edge)
             if edge.leaving and edge.core.left:
                 self.restart_edge(edge)
         if self.cloud:
-            if (due := self.cloud.next_timer()) is not None and due <= self.now:
+            due = self.cloud.next_timer()
+            is_due = due is not None and due <= self.now
+            if is_due:
                 self.cloud.handle_timer(self.now)
                 due = self.cloud.next_timer()
                 assert due is None or due > self.now, "the cloud's timer is due again at once"
-            self._drain_cloud(self.cloud)
+            if is_due or stirred:
+                self._drain_cloud(self.cloud)
             self.truth.check_times(self.cloud, self.now)
         if self.steps % CENSUS_EVERY == 0:
             self.take_census()

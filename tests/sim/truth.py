@@ -65,11 +65,11 @@ class Sent:
         return came
 
     @property
-    def at_hand(self) -> set[int]:
-        """The places of packets that have come, or that parity gives back: k datagrams make a stripe whole."""
+    def whole(self) -> set[int]:
+        """The places of packets whose stripe is whole: k datagrams of its group have come."""
         groups = enumerate(self.plan.groups)
         whole = [stripe for n, group in groups for stripe in group.stripes if len(self.got[n]) >= stripe.k]
-        return self.came.union(*(stripe.packets.tolist() for stripe in whole))
+        return set().union(*(stripe.packets.tolist() for stripe in whole))
 
     @property
     def bursts(self) -> int:
@@ -307,13 +307,14 @@ class Truth:
         assert decoded.conflicting == 0, "packets claim the same place"
         assert len(found.places) + decoded.missing == sent.plan.kept, "missing packets are miscounted"
         assert not event.complete or decoded.missing == 0, "complete though packets are missing"
-        places = set(found.places.tolist())
-        assert places <= sent.at_hand, "packets are there that have not come"
+        places, came = set(found.places.tolist()), sent.came
+        at_hand = came | sent.whole
+        assert places <= at_hand, "packets are there that have not come"
         assert sent.complete or not event.complete, "complete though a stripe is not whole"
         if not sent.refused:
             assert event.complete == sent.complete, "every stripe is whole in time, and it is not complete"
-            assert places == sent.at_hand, "packets are not there that have come"
-            assert set(found.places[found.recovered].tolist()) == places - sent.came, "other packets are recovered"
+            assert places == at_hand, "packets are not there that have come"
+            assert set(found.places[found.recovered].tolist()) == places - came, "other packets are recovered"
         protected = {place for n, stripe in sent.plan.stripes if n > stripe.k for place in stripe.packets.tolist()}
         assert set(found.places[found.protected].tolist()) == places & protected, "other packets are protected"
         sent.decided = ("complete" if event.complete else "partial", decoded.recovered, decoded.missing)
