@@ -1,4 +1,4 @@
-"""Who may come in: the keys of a directory, the shared key, or, with --insecure, everybody."""
+"""The keys that admit edges: those of a directory, the shared key, or, with --insecure, the public one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gradfec_host.key_files import find_key, read_keys
 
 
 def key_source(key_file: Path | None, folder: Path | None, *, insecure: bool) -> Callable[[], Keys]:
-    """Return what reads the keys, at the start and again when asked to; UsageError for options that exclude each other.
+    """Return a function that reads the keys, at the start and on SIGHUP; UsageError for conflicting options.
 
-    With a `folder` the shared key counts only where `key_file` names it.
+    With a `folder`, the shared key is valid only if `key_file` names it.
     """
     if insecure and (key_file or folder):
         raise UsageError("--insecure lets everybody in: give it without --key-file and --keys")

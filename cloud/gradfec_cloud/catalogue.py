@@ -21,7 +21,7 @@ from gradfec_host.weights import WeightStore
 
 
 def named_cuts(text: str) -> list[Cut]:
-    """Read cuts, separated by commas; UsageError where one is none, or named twice."""
+    """Read cuts, separated by commas; UsageError if one does not exist, or is named twice."""
     cuts = [named_cut(name.strip()) for name in text.split(",")]
     for number, cut in enumerate(cuts):
         if cut in cuts[:number]:
@@ -38,7 +38,7 @@ class Catalogue:
 
     @classmethod
     def of(cls, cuts: Sequence[Cut], fill: str) -> Catalogue:
-        """Fill gaps by the concealment called `fill`; UsageError where it is not for one of the cuts."""
+        """Fill gaps by the concealment called `fill`; UsageError if it is not for one of the cuts."""
         return cls(cuts, {cut: make_concealment(fill, cut, learned_for(cut)) for cut in cuts})
 
     @property
@@ -47,7 +47,7 @@ class Catalogue:
         return [*dict.fromkeys(cut.network for cut in self.cuts)]
 
     def loaders(self, runtime: str, weights: Mapping[Network, WeightStore], max_batch: int) -> Loaders:
-        """Return what loads each back-end."""
+        """Return a function for each back-end that loads it."""
         return {
             back_end_name(cut): partial(load_back_end, runtime, cut, weights[cut.network], max_batch)
             for cut in self.cuts
@@ -55,5 +55,5 @@ class Catalogue:
 
 
 def answer_at(cut: Cut, output: NDArray[np.float32]) -> Answer:
-    """Return the answer in a network's output for one tensor of a cut; ValueError where it is not finite."""
+    """Return the answer in a network's output for one tensor of a cut; ValueError if it is not finite."""
     return cut.network.head.answer(output, labels_of(cut.network))

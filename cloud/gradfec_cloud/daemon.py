@@ -15,7 +15,7 @@ from functools import partial
 import uvloop
 
 from gradfec_cloud.counts import Snapshot, Totals
-from gradfec_cloud.driver import Driver
+from gradfec_cloud.driver import Driver, OtherVersion
 from gradfec_cloud.inference import Inference, Inferred
 from gradfec_cloud.journal import Journal
 from gradfec_cloud.keyring import Keyring
@@ -26,7 +26,7 @@ from gradfec_cloud.watch import Watch
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut
 from gradfec_common.session.cloud import CloudSessions
-from gradfec_common.session.events import Decided, Event, GivenUp, OtherVersion, SessionEnded
+from gradfec_common.session.events import Decided, Event, GivenUp, SessionEnded
 from gradfec_common.session.greeter import Keys
 from gradfec_host.console import Endpoint
 from gradfec_host.live import live_status
@@ -129,7 +129,7 @@ class CloudDaemon:
             self.sessions.change_keys(self._keyring.keys)
             self._driver.pump()
 
-    def _on_event(self, event: Event) -> None:
+    def _on_event(self, event: Event | OtherVersion) -> None:
         if not isinstance(event, OtherVersion):
             self.watch.saw(event)
             self._status.saw(event)

@@ -1,4 +1,4 @@
-"""From what has arrived of a tensor to its features."""
+"""From the datagrams of a tensor that arrived to its features."""
 
 from __future__ import annotations
 

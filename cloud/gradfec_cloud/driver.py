@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
+import numpy as np
 
 from gradfec_cloud.port import Port
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Event
+from gradfec_common.wire import MAGIC, VERSION, Batch, Drop
 
+OTHER_VERSION_EVERY_S = 60.0  # at most one warning in this time
 READ_BEFORE_TIMER = 64  # batches: more than the receive buffer holds, and a bound under a flood
 REST_S = 0.003  # between reads: paced datagrams gather meanwhile, and a batch costs less than each of them alone
+
+
+class OtherVersion(NamedTuple):
+    """A sender speaks another version of the protocol. The core says nothing to it, so a person must find out here."""
+
+    version: int
+    peer: Hashable
 
 
 class Driver:
     """Connects a core to its port and to the event loop."""
 
-    def __init__(self, core: CloudSessions, port: Port, on_event: Callable[[Event], None]) -> None:
-        """Do nothing before `start`. `on_event` gets each of the core's events."""
+    def __init__(self, core: CloudSessions, port: Port, on_event: Callable[[Event | OtherVersion], None]) -> None:
+        """Do nothing before `start`. `on_event` gets each of the core's events, and what other versions there are."""
         self.sent: Counter[str] = Counter()  # datagrams, `sent` and `failed`
         self._core, self._port, self._on_event = core, port, on_event
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None  # when that timer fires
         self._rest: asyncio.TimerHandle | None = None  # until the port is read again
+        self._version_told_at = -math.inf
         self._nothing_at_hand: asyncio.Future[None] | None = None  # while `finish` waits for it
 
     def start(self) -> None:
@@ -75,7 +89,7 @@ class Driver:
 
     def _on_timer(self) -> None:
         self._due = None
-        for _ in range(READ_BEFORE_TIMER):  # what came in time must not be late because this process is
+        for _ in range(READ_BEFORE_TIMER):  # datagrams that arrived in time must not count as late
             if not self._receive():
                 break
         self._core.handle_timer(time.monotonic())
@@ -85,5 +99,15 @@ class Driver:
         """Hand a batch of waiting datagrams to the core; return False if none waits."""
         batch = self._port.receive()
         if batch is not None:
+            before = self._core.counts[Drop.UNKNOWN_VERSION.value]
             self._core.receive(batch, time.monotonic())
+            if self._core.counts[Drop.UNKNOWN_VERSION.value] > before:
+                self._tell_of_version(batch)
         return batch is not None
+
+    def _tell_of_version(self, batch: Batch) -> None:
+        now = time.monotonic()
+        if now >= self._version_told_at + OTHER_VERSION_EVERY_S:
+            self._version_told_at = now
+            row = int(np.argmax((batch.buffer[:, 0] == MAGIC) & (batch.buffer[:, 1] != VERSION)))
+            self._on_event(OtherVersion(int(batch.buffer[row, 1]), batch.peer(row)))

@@ -45,7 +45,7 @@ class Inferred:
     missing: int = 0
     stages_ms: dict[str, float] = field(default_factory=dict)
     found: Found | None = None  # None if it was not decoded
-    error: Exception | None = None  # why there is no answer
+    error: Exception | None = None  # the reason, if there is no answer
     submitted_at: float = field(default_factory=time.perf_counter)
 
 
@@ -100,7 +100,7 @@ class Inference:
         return [one.decided for one in self._waiting.give_up(session, lambda one: one.decided.tensor == tensor)]
 
     def close(self) -> None:
-        """Work on what is queued, for a while, and then stop."""
+        """Work on queued tensors for a while, and then stop."""
         end = time.monotonic() + CLOSE_S
         self._waiting.close()
         self._thread.join(CLOSE_S)
@@ -195,7 +195,7 @@ class Inference:
 
 
 def sendable(answer: Answer) -> Answer:
-    """Return an answer that fits a result message; ValueError for another."""
+    """Return an answer if it fits a result message; otherwise raise ValueError."""
     if not is_answer(answer.packed()):
-        raise ValueError(f"the head's answer is no plain data of at most {MAX_ANSWER_BYTES} bytes")
+        raise ValueError(f"the head's answer is not plain data of at most {MAX_ANSWER_BYTES} bytes")
     return answer

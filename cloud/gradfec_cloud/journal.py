@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from gradfec_cloud.driver import OtherVersion
 from gradfec_cloud.keyring import Keyring
 from gradfec_cloud.metrics import CloudMetrics
 from gradfec_cloud.port import address_text
-from gradfec_common.session.events import Event, Finished, OtherVersion, SessionEnded, SessionMoved, SessionOpened
+from gradfec_common.session.events import Event, Finished, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.wire import VERSION
 from gradfec_host.logs import Log
 from gradfec_host.results import ResultsFile
@@ -24,7 +25,7 @@ class Journal:
         self.datagrams: Counter[str] = Counter()  # likewise
         self._results, self._keyring, self._metrics, self._log = results, keyring, metrics, log
 
-    def saw(self, event: Event) -> None:
+    def saw(self, event: Event | OtherVersion) -> None:
         """Write down an event; GradfecError if its record cannot be written."""
         match event:
             case SessionOpened():

@@ -28,7 +28,7 @@ class Port:
     def __init__(self, listen: Endpoint, *, batched: bool = True) -> None:
         """Bind; GradfecError if that is not possible. Without a host, listen on all interfaces, IPv6 and IPv4.
 
-        With `batched` False each system call reads one datagram, even where the kernel could hand over more.
+        With `batched` False each system call reads one datagram, even if the kernel could hand over more.
         """
         self._socket = _bind(listen)
         self._socket.setblocking(False)

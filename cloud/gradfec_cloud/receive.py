@@ -1,4 +1,4 @@
-"""Datagrams from a UDP socket by batches: many a system call where the kernel has UDP_GRO, one a call otherwise.
+"""Datagrams from a UDP socket in batches: many a system call if the kernel has UDP_GRO, otherwise one a call.
 
 With UDP_GRO (Linux 5.0, udp(7)) a call may return a run of datagrams of one peer, end to end: all of the length that
 comes with it as ancillary data, but for the last, which may be shorter. Without that data it is a single datagram.
@@ -27,7 +27,7 @@ Numbers = npt.NDArray[np.intp]
 
 
 def batches_runs(opened: socket.socket) -> bool:
-    """Ask the kernel to hand over runs of datagrams; False where it cannot."""
+    """Ask the kernel to hand over runs of datagrams; False if it cannot."""
     try:
         opened.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
     except OSError:
@@ -39,7 +39,7 @@ class Receiver:
     """Reads a non-blocking UDP socket into one buffer, which is used again for each batch."""
 
     def __init__(self, opened: socket.socket, *, batched: bool = True) -> None:
-        """Read `opened`; one datagram a call where `batched` is False or the kernel knows no other way."""
+        """Read `opened`; one datagram a call if `batched` is False or the kernel cannot do more."""
         self.batched = batched and batches_runs(opened)
         self._socket = opened
         self._buffer = np.empty(BUFFER_BYTES + RUN_BYTES + WIDTH_BYTES, np.uint8)
@@ -94,7 +94,7 @@ class Receiver:
         return Batch(rows, np.minimum(lengths, WIDTH_BYTES), np.repeat(sender, counts), peers)
 
     def _rows(self, starts: Numbers, lengths: Numbers) -> Bytes:
-        """Return the (n, width) matrix of the datagrams that start there: in place where they stand evenly."""
+        """Return the (n, width) matrix of the datagrams that start there: in place if they are evenly spaced."""
         if lengths.max() <= self._stride and np.array_equal(starts, np.arange(len(starts)) * self._stride):
             return self._buffer[: len(starts) * self._stride].reshape(len(starts), self._stride)
         width = min(max(int(lengths.max()), MIN_WIDTH_BYTES), WIDTH_BYTES)

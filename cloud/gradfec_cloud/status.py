@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rich.table import Table
 
 from gradfec_cloud.port import address_text
-from gradfec_common.session.events import Finished, OfSession, SessionEnded, SessionMoved, SessionOpened
+from gradfec_common.session.events import Event, Finished, SessionEnded, SessionMoved, SessionOpened
 from gradfec_host.live import plain_table, rest, words
 from gradfec_host.recent import Recent, milliseconds, percent
 
@@ -34,7 +34,7 @@ class EdgesStatus:
         """Show no edge yet."""
         self._edges: dict[int, _Edge] = {}
 
-    def saw(self, event: OfSession) -> None:
+    def saw(self, event: Event) -> None:
         """Note an event of the core."""
         now = time.monotonic()
         match event:

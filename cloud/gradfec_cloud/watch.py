@@ -16,9 +16,9 @@ from gradfec_cloud.port import address_text
 from gradfec_common.decode import Found
 from gradfec_common.session.events import (
     Decided,
+    Event,
     Finished,
     GivenUp,
-    OfSession,
     SessionEnded,
     SessionMoved,
     SessionOpened,
@@ -63,7 +63,7 @@ class Watch:
         async with shown(self._options, self._edges, totals, say) as self._tell:
             yield
 
-    def saw(self, event: OfSession) -> None:
+    def saw(self, event: Event) -> None:
         """Note an event of the core, and show each finished frame."""
         if self._tell is None:
             return

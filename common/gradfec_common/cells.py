@@ -10,8 +10,8 @@ class Cell(enum.IntEnum):
 
     SENT = 0  # bare, and it arrived
     PROTECTED = 1  # with parity, and it arrived
-    RECOVERED = 2  # lost, and given back by parity
+    RECOVERED = 2  # lost, and recovered by parity
     LOST = 3  # lost, bare: filled
-    UNRECOVERED = 4  # lost, though with parity: filled
-    DROPPED = 5  # by the plan, never sent: filled
-    ABSENT = 6  # not there, and nobody here knows why: dropped or lost; filled
+    UNRECOVERED = 4  # lost, in spite of parity: filled
+    DROPPED = 5  # dropped by the plan, so never sent: filled
+    ABSENT = 6  # dropped or lost, but it is not known here which: filled

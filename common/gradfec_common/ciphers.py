@@ -1,4 +1,4 @@
-"""The ciphers that may seal a session, named on the wire by a small id: both AEADs with 32-byte keys, 16-byte tags."""
+"""The ciphers that may seal a session: AEADs with 32-byte keys and 16-byte tags, each with a small id on the wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way in: from what has arrived of a tensor back to features."""
+"""Decoding: from the datagrams of a tensor that arrived back to features."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Found(NamedTuple):
 
     places: Indices
     protected: Mask  # of a stripe that has parity
-    recovered: Mask  # given back by parity
+    recovered: Mask  # lost, and recovered by parity
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class DecodedTensor:
     """A tensor (H, W, C) float32 with its gaps filled, and what became of the packets that were sent."""
 
     tensor: npt.NDArray[np.float32]
-    recovered: int  # packets that were lost and that parity gave back
+    recovered: int  # packets that were lost, and recovered by parity
     missing: int  # packets that were sent and are lost for good
-    conflicting: int  # packets that claim another's place, or one the tensor does not have, or are no packets of it
+    conflicting: int  # packets whose place is taken or does not exist, or whose bytes are invalid
     found: Found
 
 
 class _Job(NamedTuple):
-    """A stripe to be decoded: its group's rows and which of them arrived, its columns, its k, and its code."""
+    """A stripe to decode: its group's rows and which of them arrived, its columns, n, k, and code."""
 
     rows: slice
     indices: Indices
@@ -50,7 +50,7 @@ class _Job(NamedTuple):
 
 
 class _Data(NamedTuple):
-    """Data symbols (m, length) at hand, and of each whether its stripe has parity and whether that gave it back."""
+    """Data symbols (m, length), whether the stripe of each has parity, and whether parity recovered it."""
 
     symbols: Symbols
     protected: Mask
@@ -58,12 +58,13 @@ class _Data(NamedTuple):
 
 
 def decode_tensor(arrived: Reassembly, conceal: Concealment, each: Each = map) -> DecodedTensor:
-    """Decode `each` stripe that can be, take the bare data of the others, dequantise, and fill the gaps.
+    """Decode the stripes, dequantise, and fill the gaps; `each` maps over stripes.
 
-    A gap is what the plan dropped or what is lost for good: the receiver need not tell them apart.
+    A stripe with fewer than k symbols contributes the data symbols that arrived. A gap is a packet that the plan
+    dropped or that is lost for good: the receiver does not need to tell them apart.
     """
     quantiser = quantiser_of_id(arrived.quantiser)
-    assert quantiser is not None, "a quantiser that `judge` has not found"  # noqa: S101
+    assert quantiser is not None, "a quantiser that `judge` should have refused"  # noqa: S101
     jobs = _jobs(arrived)
 
     def of_stripe(job: _Job) -> _Data:
@@ -102,7 +103,7 @@ def decode_tensor(arrived: Reassembly, conceal: Concealment, each: Each = map) -
 
 
 def _jobs(arrived: Reassembly) -> list[_Job]:
-    """Return the stripes of which anything may be at hand."""
+    """Return the stripes of the groups that are known."""
     jobs = []
     for group in np.flatnonzero(arrived.base >= 0).tolist():
         start, n = int(arrived.base[group]), int(arrived.n[group])
@@ -116,9 +117,9 @@ def _jobs(arrived: Reassembly) -> list[_Job]:
 
 
 def _unpacked(stripes: list[_Data], most: int) -> tuple[Packets, Mask, Mask]:
-    """Return the packets in the data symbols of all stripes, and what is known of the symbol of each.
+    """Return the packets in the data symbols of all stripes, and whether each is protected and recovered.
 
-    `most`: the packets of a tensor; those of a liar beyond it may be left out.
+    `most` is the number of packets in a tensor. If an edge lies and sends more, some may be left out.
     """
     parts = []
     for _, alike in groupby(stripes, key=lambda data: data.symbols.shape[1]):

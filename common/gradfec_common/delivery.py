@@ -1,6 +1,7 @@
 """What a plan delivers: which packets are at hand after erasure decoding, and the tensor that they make.
 
-This is the outcome of transmission and decoding, computed without an erasure code: fast enough to try many losses.
+It gives the outcome of transmission and decoding without running an erasure code, so it is fast enough to try many
+losses.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 def packets_at_hand(plan: Plan, arrived: Mask) -> Mask:
     """Return which packets (..., total) are at hand when datagrams `arrived` (..., sent), by position in send order.
 
-    Of a stripe of which k symbols arrived every packet is; of another one those whose own symbol arrived.
+    If k symbols of a stripe arrived, all its packets are at hand; otherwise those whose own symbol arrived.
     """
     at_hand = np.zeros((*arrived.shape[:-1], plan.total), bool)
     for stripe, own in by_stripe(plan, arrived):
@@ -33,7 +34,7 @@ def packets_at_hand(plan: Plan, arrived: Mask) -> Mask:
 
 
 def packets_arrived(plan: Plan, arrived: Mask) -> Mask:
-    """Return which packets (..., total) came themselves, in a data symbol, when the datagrams `arrived` (..., sent)."""
+    """Return which packets (..., total) are in a data symbol that arrived; `arrived` (..., sent) as above."""
     came = np.zeros((*arrived.shape[:-1], plan.total), bool)
     for stripe, own in by_stripe(plan, arrived):
         came[..., stripe.packets] = own[..., stripe.symbol_of_packet]
@@ -43,7 +44,7 @@ def packets_arrived(plan: Plan, arrived: Mask) -> Mask:
 def by_stripe(plan: Plan, arrived: Mask) -> Iterator[tuple[Stripe, Mask]]:
     """Yield each stripe with the fates (..., n) of its group's datagrams; `arrived` (..., sent) are in send order."""
     if arrived.shape[-1] != plan.sent:
-        raise ValueError(f"{arrived.shape[-1]} fates of datagrams for a plan that sends {plan.sent}")
+        raise ValueError(f"{arrived.shape[-1]} fates of datagrams, but the plan sends {plan.sent}")
     if not plan.groups:  # everything is dropped
         return
     by_group = np.empty_like(arrived)

@@ -1,4 +1,4 @@
-"""Keys from keys: HKDF with SHA-256 (RFC 5869), with a label for each use, so that none tells of another."""
+"""Key derivation: HKDF with SHA-256 (RFC 5869). Each use has its own label, so no derived key reveals another."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 SECRET_BYTES = 32
-LABEL_PREFIX = b"gradfec 3 "  # no label is the beginning of another one
+LABEL_PREFIX = b"gradfec 3 "  # no label is a prefix of another one
 
 
 def extract(salt: bytes, material: bytes) -> bytes:
-    """Condense `material`, of any form but of enough entropy, into a 32-byte secret (RFC 5869, section 2.2)."""
+    """Condense `material`, of any form but with enough entropy, into a 32-byte secret (RFC 5869, section 2.2)."""
     return HKDF.extract(SHA256(), salt, material)
 
 

@@ -1,4 +1,4 @@
-"""Pre-shared keys: 32 random bytes that an edge and its cloud both have, and the token that carries them by hand."""
+"""Pre-shared keys: 32 random bytes that an edge and its cloud share, and the token by which people copy them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ COPY_AGAIN = "copy the whole line again from `gradfec keygen --show`"
 
 @dataclass(frozen=True, repr=False)
 class Key:
-    """A pre-shared key. Only its `id` is ever shown; whoever knows `secret` can pose as either side."""
+    """A pre-shared key. Only its `id` is ever shown. With `secret`, anybody can pose as either side."""
 
     secret: bytes
 
     def __post_init__(self) -> None:
-        """Take 32 bytes only."""
         if len(self.secret) != KEY_BYTES:
             raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(self.secret)}")
 
@@ -38,21 +37,21 @@ class Key:
 
     @cached_property
     def root(self) -> bytes:
-        """The secret that everything but a session's keys is derived from."""
+        """The secret from which everything except a session's keys is derived."""
         return hkdf.extract(b"", self.secret)
 
     @cached_property
     def id(self) -> bytes:
-        """The key's public name, 8 bytes: says nothing about the key, and travels in the clear."""
+        """The key's public name, 8 bytes. It reveals nothing about the key, and is sent unencrypted."""
         return hkdf.expand(self.root, "id", ID_BYTES)
 
     @property
     def token(self) -> str:
-        """The key as one line of 65 characters, for people to copy: as secret as the key."""
+        """The key as one line of 65 characters, for people to copy. It is as secret as the key."""
         return TOKEN_PREFIX + base64.b32encode(self.secret + _check(self.secret)).decode().lower()
 
 
-# What --insecure stands for: both sides take this key, and so does everybody else. It keeps nothing secret.
+# With --insecure, both sides use this key. It is public, so it keeps nothing secret.
 INSECURE_KEY = Key(hashlib.sha256(b"gradfec --insecure: this key is public").digest())
 INSECURE_WARNING = "--insecure: anybody on the way can read and forge everything, and anybody may join"
 
@@ -63,10 +62,10 @@ def new_key(entropy: Entropy) -> Key:
 
 
 def read_token(token: str) -> Key:
-    """Return the key of a token, in upper or lower case; GradfecError, which does not repeat it, if it is none."""
+    """Return the key of a token, in upper or lower case; GradfecError, without the token, if it is not valid."""
     text = token.strip().lower()
     if not text.startswith(TOKEN_PREFIX):
-        raise GradfecError(f"this is no gradfec key: a key begins with {TOKEN_PREFIX}; {COPY_AGAIN}")
+        raise GradfecError(f"this is not a gradfec key: a key begins with {TOKEN_PREFIX}; {COPY_AGAIN}")
     text = text.removeprefix(TOKEN_PREFIX)
     if len(text) != TOKEN_CHARACTERS:
         raise GradfecError(
@@ -75,7 +74,7 @@ def read_token(token: str) -> Key:
         )
     try:
         raw = base64.b32decode(text.upper())
-    except (binascii.Error, ValueError):  # the latter for what is not ASCII
+    except (binascii.Error, ValueError):  # ValueError: not ASCII
         raw = b""
     secret = raw[:KEY_BYTES]
     if not raw or raw[KEY_BYTES:] != _check(secret):
@@ -84,5 +83,5 @@ def read_token(token: str) -> Key:
 
 
 def _check(secret: bytes) -> bytes:
-    """Return what tells a mistyped token: a wrong one passes once in 2^24."""
+    """Return the check bytes of a token: one in 2^24 mistyped tokens passes."""
     return hashlib.sha256(b"gradfec1 token check" + secret).digest()[:CHECK_BYTES]

@@ -13,7 +13,7 @@ from gradfec_common.errors import UsageError
 from gradfec_common.matrices import transposed
 
 DEFAULT_ROWS = 7
-MAX_PACKETS = 65_280  # a u16 on the wire, and what 255 groups of 256 datagrams carry, one in each
+MAX_PACKETS = 65_280  # fits a u16; 255 groups of 256 datagrams carry as many, one in each
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class PacketGrid:
 
     @property
     def size(self) -> int:
-        """Elements a packet: bytes, with an 8-bit quantiser."""
+        """Elements a packet; with 8 bits an element, also bytes."""
         return self.rows * self.shape[1]
 
     @property
     def tiles(self) -> int:
-        """Tiles a packet is long: squares of its rows where they fit the width, else the packet whole."""
+        """Tiles a packet is long: squares of its rows if they fit the width, otherwise the whole packet."""
         width = self.shape[1]
         return width // self.rows if width % self.rows == 0 else 1
 
@@ -93,7 +93,7 @@ class Packets(NamedTuple):
 
     @property
     def common_size(self) -> int | None:
-        """The bytes of a packet where all have as many, else None."""
+        """The bytes of a packet if all have the same size, otherwise None."""
         sizes = self.sizes
         return int(sizes[0]) if len(sizes) and (sizes == sizes[0]).all() else None
 

@@ -1,4 +1,4 @@
-"""Collecting: what has arrived of a tensor, checked against what is known of it."""
+"""Collecting: gathering the datagrams of a tensor, and checking them against each other."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ WORD_BYTES = 8
 
 
 class Reassembly:
-    """What has arrived of one tensor, by group and index.
+    """The datagrams of one tensor that have arrived, by group and index.
 
-    The first datagram fixes what is the tensor's, the first of each group fixes that group's n and stripes. The symbols
-    of each datagram are a row of one (sent, bytes) matrix, group after group in the order in which groups were first
-    heard of: row base[group] + index.
+    The first datagram fixes the tensor's fields, the first of each group fixes the group's n and stripes. The symbols
+    of each datagram are a row of one (sent, bytes) matrix, group after group in the order in which groups first
+    arrived: row base[group] + index.
     """
 
     def __init__(self, body: bytes, grid: PacketGrid) -> None:
@@ -59,7 +59,7 @@ class Reassembly:
         self.k = np.zeros((self.groups, int(header["stripes"])), np.int64)
         self.have = np.zeros(self.groups, np.int64)
         self._body = np.frombuffer(body, np.uint8)[: self.layout.header]  # of the tensor's first datagram
-        # By group, what its headers say but for what is each datagram's own; zeros, which none says, where unheard of.
+        # By group, the headers without each datagram's own fields; zeros, which are never valid, for unknown groups.
         self._said = np.zeros((self.groups + 1, self._said_by(self._body[np.newaxis]).shape[1]), np.uint64)
 
     @staticmethod
@@ -85,7 +85,7 @@ class Reassembly:
 
     @property
     def parity(self) -> int:
-        """Datagrams that carry nothing but parity, of the groups that were heard of."""
+        """Datagrams that carry nothing but parity, of the groups that are known."""
         return int((self.n - self.k.max(axis=1)).sum())
 
     def lost_bursts(self) -> int:
@@ -94,26 +94,26 @@ class Reassembly:
         return int(lost[0]) + int((lost[1:] & ~lost[:-1]).sum())
 
     def map(self) -> bytes:
-        """Return a bit for each datagram, in send order, 1 where it has arrived, the first one the highest of its byte.
+        """Return a bit for each datagram in send order, 1 if it has arrived; the first is the highest bit of its byte.
 
-        Empty where it would not fit a report, or where fewer datagrams have arrived than it has bytes: they pay for it.
+        Empty if it would not fit a report, or has more bytes than datagrams have arrived, so that a report stays small.
         """
         size = -(-self.sent // 8)
         return np.packbits(self.arrived).tobytes() if size <= min(MAX_MAP_BYTES, self.received) else b""
 
     def handed_over(self) -> Reassembly:
-        """Return what has arrived so far, to be decoded, and keep only the book of what still arrives."""
+        """Return a copy with all symbols, for decoding; from now on, only note which datagrams arrive."""
         symbols, self.symbols = self.symbols, np.empty((0, self.symbols.shape[1]), np.uint8)
         whole = deepcopy(self)
         whole.symbols = symbols
         return whole
 
     def stripe_table(self, group: int) -> npt.NDArray[np.void]:
-        """Return the table (stripes,) STRIPE of a group that was heard of."""
+        """Return the table (stripes,) STRIPE of a group that is known."""
         return read_table(bytes(COMMON_BYTES.start) + self._said[group].tobytes(), self.k.shape[1])
 
     def add(self, bodies: Bytes) -> Drops:
-        """Take in (m, bytes) bodies of at least FIXED_BYTES, all of this tensor; count what is refused, by reason."""
+        """Take in (m, bytes) bodies of at least FIXED_BYTES, all of this tensor; count refused ones by reason."""
         headers = read_headers(bodies)
         expected = self._are_expected(bodies, headers)
         if expected.all():
@@ -131,26 +131,26 @@ class Reassembly:
         return dict(+drops + refused)
 
     def _said_by(self, bodies: Bytes) -> npt.NDArray[np.uint64]:
-        """Return what (m, bytes) bodies say but for what is the datagram's own, in words (m, w) to be compared."""
+        """Return the headers of (m, bytes) bodies without each datagram's own fields, as words (m, w) to compare."""
         said = bodies[:, COMMON_BYTES.start : self.layout.header]
         words = np.zeros((len(bodies), -(-said.shape[1] // WORD_BYTES)), np.uint64)
         words.view(np.uint8)[:, : said.shape[1]] = said
         return words
 
     def _are_expected(self, bodies: Bytes, headers: Headers) -> Mask:
-        """Return which of (m, bytes) bodies say only what is known of tensor and group: `judge` finds them good."""
+        """Return which of (m, bytes) bodies agree with tensor and group; `judge` would accept them."""
         if bodies.shape[1] != self.body_bytes:
             return np.zeros(len(bodies), bool)
-        group = np.minimum(headers["group"], self.groups)  # of groups that the tensor does not have, nothing is known
+        group = np.minimum(headers["group"], self.groups)  # a group beyond the last one is never known
         expected = (self._said_by(bodies) == self._said[group]).all(axis=1)
         expected &= (headers["index"] < headers["n"]) & (headers["position"] < self.sent)
         return np.asarray(expected, np.bool_)
 
     def _learn_groups(self, bodies: Bytes) -> Mask:
-        """Learn of new groups from (m, bytes) good bodies; return from which: each of them can be taken in, too.
+        """Learn new groups from (m, bytes) good bodies; return which bodies defined one: these can be taken in.
 
-        A liar must not fix a group's n and stripes with a datagram that is refused itself. So one teaches only if its
-        position is free, and only the first of its position and of its group does.
+        An edge must not fix a group's n and stripes with a datagram that is then refused. So a body defines one only
+        if its position is free, and only the first one of its position and of its group does.
         """
         teachers = np.zeros(len(bodies), bool)
         if bodies.shape[1] != self.body_bytes:
@@ -167,7 +167,7 @@ class Reassembly:
         return teachers
 
     def _learn_group(self, body: bytes) -> bool:
-        """Register a group that a body is the first to speak of, if its n can be true; return whether it can."""
+        """Register the group of a body if its n is possible; return whether it is."""
         header = read_headers(np.frombuffer(body, np.uint8)[np.newaxis])[0]
         group, n = int(header["group"]), int(header["n"])
         unheard = int((self.base < 0).sum()) - 1  # groups besides this one, each of at least one datagram
@@ -192,7 +192,7 @@ class Reassembly:
         taken = ~is_first(position, self.sent) | self.arrived[position]
         good = new & ~taken
         if not good.all():
-            # a new datagram at a position that is taken, or an old one at a new position, contradicts what came before
+            # a new datagram at a position that is taken, or an old one at a new position, contradicts an earlier one
             drops = Counter({Drop.CONFLICT: int((new == taken).sum()), Drop.DUPLICATE: int((taken & ~new).sum())})
             bodies, group, row, position = bodies[good], group[good], row[good], position[good]
         self.present[row] = self.arrived[position] = True
@@ -203,7 +203,7 @@ class Reassembly:
 
 
 def read_map(untrusted: bytes, sent: int) -> Mask | None:
-    """Return which of a tensor's datagrams (sent,) have arrived, from `Reassembly.map`; None where it does not say."""
+    """Return which of a tensor's datagrams (sent,) have arrived, from `Reassembly.map`; None if it does not say."""
     if len(untrusted) != -(-sent // 8):
         return None
     return np.unpackbits(np.frombuffer(untrusted, np.uint8), count=sent).astype(bool)
@@ -212,7 +212,7 @@ def read_map(untrusted: bytes, sent: int) -> Mask | None:
 def is_first(values: Indices, below: int) -> Mask:
     """Return of each of (m,) values, 0 <= value < `below`, whether none before it is the same."""
     backwards = np.arange(len(values))[::-1]
-    first = np.empty(below, np.intp)  # where each value stands; of those assigned to one place, the last stays
+    first = np.empty(below, np.intp)  # where each value is; of several assignments to one place, the last one stays
     first[values[::-1]] = backwards
     is_it: Mask = first[values] == backwards[::-1]
     return is_it

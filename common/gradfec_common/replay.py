@@ -1,4 +1,4 @@
-"""The replay window: of each direction's datagrams, which have come already (RFC 4303, section 3.4.3)."""
+"""The replay window: which datagrams of one direction have arrived already (RFC 4303, section 3.4.3)."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-REPLAY_WINDOW = 32_768  # datagrams: sixteen tensors of 2,048, more than any link reorders; 32 KiB of memory
+REPLAY_WINDOW = 32_768  # datagrams: 79 tensors of 410, more than any link reorders; 32 KiB of memory
 
 Counters = npt.NDArray[np.int64]
 Verdicts = npt.NDArray[np.uint8]
 
 
 class Verdict(IntEnum):
-    """What a sealed datagram is found to be."""
+    """The outcome of opening a sealed datagram."""
 
     OK = 0
-    REPLAYED = 1  # its counter has come already
-    TOO_OLD = 2  # its counter lies before the window: nobody remembers whether it has come
-    FORGED = 3  # its tag is wrong, or it claims a key that is out of reach
+    REPLAYED = 1  # its counter has arrived before
+    TOO_OLD = 2  # its counter lies before the window, so it may or may not have arrived before
+    FORGED = 3  # its tag is wrong, or its counter belongs to a key that is out of reach
 
 
 class ReplayWindow:
-    """Which of the `size` counters up to the newest one have come."""
+    """Which of the last `size` counters have arrived."""
 
     def __init__(self, size: int = REPLAY_WINDOW) -> None:
         """Start before counter 0."""

@@ -23,7 +23,7 @@ from gradfec_common.wire import MAGIC, OUTER_HEADER, OUTER_HEADER_BYTES, SEAL_BY
 # 2^14 bytes). Ours have at most 1200 bytes, and a key seals 64 times fewer. ChaCha20-Poly1305 has no limit that
 # counters could reach.
 REKEY_DATAGRAMS = 2**22
-# Nobody comes to it: at a million datagrams a second it takes 146,000 years. All arithmetic stays within int64.
+# No session gets there: at a million datagrams a second it would take 146,000 years. All arithmetic stays within int64.
 COUNTER_LIMIT = 2**62
 
 
@@ -32,7 +32,7 @@ UNSEALED = {Verdict.REPLAYED: Drop.REPLAYED, Verdict.TOO_OLD: Drop.TOO_OLD, Verd
 
 
 class Epoch:
-    """The key of a run of counters. The secret that it came from is forgotten: only the next epoch's is kept."""
+    """The key of a run of counters. Its own secret is discarded, and only the next epoch's is kept."""
 
     def __init__(self, secret: bytes, cipher: Cipher, number: int = 0) -> None:
         """Derive the epoch's key and iv, and the next epoch's secret, from the epoch's 32-byte secret."""
@@ -64,7 +64,7 @@ class Sealer:
     """Seals what one side of a session sends. Not for use by several threads at once."""
 
     def __init__(self, secret: bytes, cipher: Cipher, session: int, epoch_datagrams: int = REKEY_DATAGRAMS) -> None:
-        """Start at counter 0 with the direction's 32-byte secret, which no other Sealer may ever have had."""
+        """Start at counter 0 with the direction's 32-byte secret, never used by another Sealer."""
         self.counter = 0  # of the next datagram
         self._session = session
         self._epoch = Epoch(secret, cipher)
@@ -102,7 +102,7 @@ class Sealer:
         return np.frombuffer(datagrams, np.uint8).reshape(len(bodies), -1)
 
     def _take(self, count: int) -> int:
-        """Use up `count` counters of one epoch, whatever comes of them, and return the first."""
+        """Use up `count` counters of one epoch, even if sealing fails, and return the first."""
         first = self.counter
         if first + count > COUNTER_LIMIT:
             raise OverflowError(f"this session has sealed {first} datagrams: open a new one")

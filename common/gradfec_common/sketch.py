@@ -1,4 +1,4 @@
-"""Sketches: what an edge shows people of one of its tensors; docs/PROTOCOL.md, section 6.1, has every byte."""
+"""Sketches: pictures of a tensor's plan for the live page. docs/PROTOCOL.md, section 6.1, has every byte."""
 
 from __future__ import annotations
 

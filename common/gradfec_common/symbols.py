@@ -1,7 +1,7 @@
 """Packing packets into data symbols: the only module that knows what a symbol looks like inside.
 
-A data symbol holds whole packets, each behind a head of its own, so that a symbol that arrives is useful whether its
-stripe decodes or not, and a recovered packet knows where it belongs:
+A data symbol holds whole packets, each after its length and place. So a symbol that arrives is useful even if its
+stripe cannot be decoded, and it is known where a recovered packet belongs:
 
     length  1 byte below 128, else 2 bytes, big-endian, the highest bit set: bytes of the packet, at least 1
     place   u16, big-endian
@@ -38,7 +38,7 @@ class Packing(NamedTuple):
 
 
 def entry_sizes(sizes: Indices) -> Indices:
-    """Return what packets of (m,) bytes take of a symbol, their heads included."""
+    """Return the bytes that packets of (m,) bytes take in a symbol, with their lengths and places."""
     return sizes + PLACE_BYTES + 1 + (sizes >= LONG)
 
 
@@ -140,10 +140,10 @@ class Unpacked(NamedTuple):
 
 
 def unpack(symbols: Symbols, most: int = MAX_PACKETS) -> Unpacked:
-    """Return what is in data symbols (k, length), whatever their bytes are: a packet that does not fit ends its symbol.
+    """Return the packets in untrusted data symbols (k, length); one that does not fit ends its symbol.
 
-    Places may be of no packet, or repeated: a sender may lie. The search ends once there are more than `most` packets:
-    symbols full of tiny ones would take a hundred times their own memory.
+    The sender may lie, so places may not exist, or be repeated. The search ends after more than `most` packets,
+    because symbols full of tiny packets would take a hundred times their own memory.
     """
     count, length = symbols.shape
     at = np.zeros(count, np.intp)  # where each symbol's next entry begins

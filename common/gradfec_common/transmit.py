@@ -1,4 +1,4 @@
-"""The way out: from coded packets and a plan to the bodies of datagrams."""
+"""Encoding: from coded packets and a plan to the bodies of datagrams."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from gradfec_common.wire.symbol import (
 
 Indices = npt.NDArray[np.intp]
 
-TOGETHER = 4  # stripes that are coded in one call: the calls would cost a quarter of the time
-KEPT = 16  # send orders that are kept, each of 50 bytes a datagram
+TOGETHER = 4  # stripes that are coded in one call: one call for each would cost a quarter of the time
+KEPT = 16  # cached send orders, of 50 bytes a datagram each
 
 
 def budget_for(parameter_bytes: int = MAX_PARAMETER_BYTES, packets_a_symbol: int | None = None) -> Budget:
-    """Return what a datagram has room for beside so many bytes of a quantiser's parameters."""
+    """Return the room in a datagram with `parameter_bytes` of a quantiser's parameters."""
     return Budget(body_room(parameter_bytes), packets_a_symbol)
 
 
@@ -58,7 +58,7 @@ class EncodedTensor:
 
 
 def encode_tensor(coded: Coded, quantiser: Quantiser, plan: Plan, each: Each = map) -> EncodedTensor:
-    """Pack and code a tensor's packets as the plan says, `each` of the codes' calls by itself."""
+    """Pack and code a tensor's packets according to the plan; `each` maps over the codes' calls."""
     shapes = plan.shapes
     parameters = coded.parameters
     layout = layout_of(len(shapes[0].stripes), len(parameters))
@@ -115,7 +115,7 @@ class Call(NamedTuple):
 
 
 def _calls(plan: Plan, positions: Sequence[Indices]) -> Iterator[Call]:
-    """Put together what can be coded side by side: where the words of a code are bytes, each is coded by itself."""
+    """Group stripes that can be coded side by side, because a code of one-byte words codes each byte by itself."""
     members = []
     for group, at in zip(plan.groups, positions, strict=True):
         column = 0
@@ -146,7 +146,7 @@ class SendOrder:
 
 @lru_cache(KEPT)
 def order_of(shapes: tuple[GroupShape, ...]) -> SendOrder:
-    """Lay out tensors with groups of these shapes; kept, for an edge sends one frame like the other."""
+    """Lay out tensors with groups of these shapes; cached, because an edge's frames are mostly alike."""
     ends = np.cumsum([shape.n for shape in shapes], dtype=np.intp)
     sent = int(ends[-1])
     position = np.empty(sent, np.intp)  # of the datagrams, numbered group after group
@@ -167,7 +167,7 @@ def send_order(shapes: Sequence[GroupShape]) -> Indices:
     """Return the order (sent,) in which the groups' datagrams, numbered group after group, are sent.
 
     Neighbours on the wire come from different groups, so that a burst of losses hits many groups lightly; within a
-    group, neighbours on the wire are far apart in the order of importance. Data goes before parity: where nothing is
+    group, neighbours on the wire are far apart in the order of importance. Data goes before parity: if nothing is
     lost, a tensor is complete before its parity has been sent.
     """
     keys = []

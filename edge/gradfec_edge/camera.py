@@ -185,7 +185,7 @@ def read_image(path: Path) -> Image:
 
 
 class ImageFiles(FiniteSource):
-    """One image, or a folder's images in the order of their names; in a folder, what is no image is skipped."""
+    """One image, or a folder's images in the order of their names; in a folder, other files are skipped."""
 
     def __init__(self, paths: list[Path], name: str, loop: bool, fps: float | None, warn: Warn) -> None:
         """Take the paths in the order given."""

@@ -1,4 +1,4 @@
-"""The cameras of one edge process: what the options of each amount to, and their parts, put together."""
+"""The cameras of one edge process: from the options of each to its parts."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def options_of(settings: Mapping[str, Any]) -> CameraOptions:
 
 
 class Decided:
-    """How a camera's frames become datagrams, by its options; UsageError where these do not go together."""
+    """How a camera's frames become datagrams, by its options; UsageError if these do not go together."""
 
     def __init__(self, options: CameraOptions) -> None:
         """Decide all that needs neither key nor network."""
@@ -176,7 +176,7 @@ class CameraSession:
 
 
 def sessions_of(cameras: Sequence[Mapping[str, Any]], log: Log) -> list[CameraSession]:
-    """Decide for each camera what its options amount to; UsageError, naming it, where they are wrong."""
+    """Check each camera's options and decide what follows from them; UsageError, with its name, if they are wrong."""
     options = [options_of(camera) for camera in cameras]
     name, count = Counter(camera.name for camera in options).most_common(1)[0]
     if count > 1:
@@ -208,7 +208,7 @@ def open_all(sessions: Sequence[CameraSession], stack: contextlib.ExitStack) -> 
 
 
 def page_of(web: Endpoint, cameras: Sequence[Camera]) -> PageOptions:
-    """Return what the live page says above all else: of one camera everything, of several what they have in common."""
+    """Return the settings at the top of the live page: all of one camera, or those that several have in common."""
     settings = [{name: str(value) for name, value in camera.options.settings.items()} for camera in cameras]
     alike = {name: value for name, value in settings[0].items() if all(of[name] == value for of in settings)}
     title = ", ".join(camera.source.name for camera in cameras)

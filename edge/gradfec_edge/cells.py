@@ -1,4 +1,4 @@
-"""What the edge knows of each packet of one of its tensors, once its story is over."""
+"""What the edge knows about each packet of a tensor that is closed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from gradfec_common.protect import Plan
 from gradfec_common.sketch import Fate, plan_fates
 
 Cells = npt.NDArray[np.uint8]
-UNTOLD = np.zeros(len(Fate), np.uint8)  # by Fate: where the cloud has not said what arrived
+UNTOLD = np.zeros(len(Fate), np.uint8)  # by Fate, if the cloud has not said what arrived
 UNTOLD[[*Fate]] = Cell.DROPPED, Cell.ABSENT, Cell.ABSENT
-ALL_THERE = np.zeros(len(Fate), np.uint8)  # the same, where it has said that nothing is missing
+ALL_THERE = np.zeros(len(Fate), np.uint8)  # by Fate, if the cloud has said that nothing is missing
 ALL_THERE[[*Fate]] = Cell.DROPPED, Cell.SENT, Cell.PROTECTED
 
 
 def cells_of(plan: Plan, arrived: Mask | None, *, complete: bool) -> Cells:
     """Return the Cell of each packet (total,) of a tensor that was sent as planned.
 
-    `arrived` (sent,) tells which datagrams have; where that is not known, `complete` whether all packets that were
+    `arrived` (sent,) tells which datagrams have; if that is not known, `complete` tells whether all packets that were
     sent are there, lost or not: those with parity count as arrived then.
     """
     if arrived is None:

@@ -64,8 +64,8 @@ IMPORTANCE = (
     "--codec",
     metavar="NAME",
     help="How features become bytes: uniform8 to uniform4, with evenly spaced levels of 8 to 4 bits; sqrt6 to sqrt2, "
-    "with levels that are denser near zero, for features in front of a ReLU; auto.  [default: auto: sqrt4, or else "
-    "uniform6]",
+    "with levels that are denser near zero, for features in front of a ReLU; auto.  [default: auto: sqrt4 "
+    "if it fits, otherwise uniform6]",
 )
 @camera_option(
     "--packets-per-datagram",

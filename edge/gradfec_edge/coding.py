@@ -24,10 +24,10 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Coding:
-    """What was decided for a cut's tensors.
+    """The choices for the tensors of a cut.
 
-    `packets_a_datagram`: how many packets a data symbol may hold; None for as many as fit. `compensate`: kept packets
-    stand in for dropped ones, where the estimator knows how.
+    A data symbol may hold `packets_a_datagram` packets, or as many as fit if that is None. With `compensate`, kept
+    packets are scaled to make up for dropped ones, if the estimator provides the damage.
     """
 
     cut: Cut
@@ -47,9 +47,9 @@ class Coding:
     def packets(
         self, tensor: Floats, importance: Floats, damage: Floats | None, link: LinkEstimate
     ) -> tuple[Plan, Coded]:
-        """Plan for a (H, W, C) tensor whose packets matter as `importance` (count,) says; return them coded, too.
+        """Plan for a (H, W, C) tensor whose packets have the given `importance` (count,), and code them.
 
-        `damage` (groups, C, C) is what compensation needs, where the estimator has it.
+        Compensation needs `damage` (groups, C, C); it is None if the estimator does not provide it.
         """
         sizes, coded = self.quantiser.sizes(self.grid), None
         if sizes is None:  # they depend on the tensor, which must not change after the plan was made
@@ -63,15 +63,15 @@ class Coding:
         return plan, coded
 
     def check(self) -> int | None:
-        """Return the bytes of UDP payload that a frame takes, None where they depend on it.
+        """Return the bytes of UDP payload that a frame takes, None if they depend on it.
 
-        UsageError where the policy has no plan for such packets.
+        UsageError if the policy has no plan for such packets.
         """
         plan = self.trial_plan()
         return None if plan is None else frame_bytes(plan, self.quantiser)
 
     def trial_plan(self) -> Plan | None:
-        """Return the plan for packets of equal importance, None where their sizes depend on the frame; UsageError."""
+        """Return the plan for packets of equal importance, None if their sizes depend on the frame; UsageError."""
         sizes = self.quantiser.sizes(self.grid)
         if sizes is None:
             return None
@@ -94,7 +94,7 @@ def coding_of(
     packets_a_datagram: int | None = None,
     compensate: bool = True,
 ) -> Coding:
-    """Return the coding that the edge's options name; UsageError where they do not go together, or with the cut."""
+    """Return the coding that the edge's options name; UsageError if they do not go together, or with the cut."""
     grid = PacketGrid(cut.shape, rows)
     quantiser, policy = chosen_quantiser(codec, cut), read_policy(protect, fec_named(fec))
     coding = Coding(cut, grid, quantiser, policy, packets_a_datagram, compensate)

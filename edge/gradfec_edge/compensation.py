@@ -1,4 +1,4 @@
-"""What is kept stands in for what is dropped: kept packets are scaled so that the answer is disturbed least.
+"""Compensation: kept packets are scaled to make up for the dropped ones, so that the answer is disturbed least.
 
 Not in the paper. The edge knows which packets its plan drops, and what they hold; a proxy of the recipe `best` knows
 besides how absences add up and cancel, as a quadratic form (`gradfec_edge.importance.second_order`). A packet that is
@@ -22,8 +22,8 @@ Floats = npt.NDArray[np.float32]
 
 RIDGE = 0.05  # of the diagonal: the form is an estimate
 LIMITS = (0.5, 2.0)  # of a factor
-ITERATIONS = 20  # a time that does not depend on the plan; a factorisation takes three times as long where A is 20 %
-TINY = np.finfo(np.float32).tiny  # against division by zero where there is nothing left to solve
+ITERATIONS = 20  # fixed, so that the time is, too; a factorisation takes three times as long for A = 20 %
+TINY = np.finfo(np.float32).tiny  # against division by zero if nothing is left to solve
 
 
 def compensated(chi: Floats, damage: Floats, dropped: npt.NDArray[np.intp], grid: PacketGrid) -> Floats:

@@ -23,12 +23,12 @@ class Story:
     """A frame on its way, and in the end what became of it."""
 
     frame: Frame
-    answer: Answer  # the head's `no_answer` where there is none
-    tensor: int | None = None  # nothing of the following where it was never sent
+    answer: Answer  # the head's `no_answer` if there is none
+    tensor: int | None = None  # this and the following are unset if it was never sent
     plan: Plan | None = None
     weights: Weights | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
-    latency_ms: float = 0.0  # where there is a result
+    latency_ms: float = 0.0  # if there is a result
     result: Result | None = None
     report: Report | None = None
     sent: int = 0  # datagrams
@@ -62,7 +62,7 @@ class Story:
 
     @property
     def importance(self) -> dict[str, float]:
-        """The share of the importance that had each fate, 1 in all; empty where nothing was sent, or weighed."""
+        """The share of the importance that had each fate, 1 in all; empty if nothing was sent, or weighed."""
         return self.weights.fates(self.result, self.report) if self.weights else {}
 
     @property
@@ -107,11 +107,11 @@ class Journal:
     def sent(
         self, tensor: int, frame: Frame, plan: Plan, stages_ms: dict[str, float], weights: Weights | None = None
     ) -> None:
-        """Take note that a frame is being sent as `tensor`; with its `weights`, its losses are weighed."""
+        """Note that a frame is being sent as `tensor`; with its `weights`, its losses are weighed."""
         self._sent[tensor] = Story(frame, self._head.no_answer, tensor, plan, weights, stages_ms)
 
     def answered(self, event: Answered) -> None:
-        """Take note of the moment at which the answer came."""
+        """Note when the answer came."""
         story = self._sent[event.tensor]
         story.latency_ms = 1000 * (time.monotonic() - story.frame.captured_at)
 

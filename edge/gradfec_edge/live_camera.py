@@ -53,7 +53,7 @@ class LiveCamera:
         try:
             while not self._closed.is_set():
                 self._capture_and_wait()
-        finally:  # even if this thread crashes, next_frame() must not wait for ever
+        finally:  # even if this thread crashes, next_frame() must not wait forever
             self._end()
 
     def _capture_and_wait(self) -> None:

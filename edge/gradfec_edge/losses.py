@@ -37,7 +37,7 @@ class Weights:
         return fates | {"delivered": kept - lost, "missing": lost}
 
     def _missing(self, report: Report | None) -> Mask | None:
-        """Return which packets (packets,) were sent and are lost for good; None where no report has a map."""
+        """Return which packets (packets,) were sent and are lost for good; None if no report has a map."""
         arrived = read_map(report.arrived, self.plan.sent) if report else None
         if arrived is None:
             return None

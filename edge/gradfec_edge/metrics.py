@@ -37,7 +37,7 @@ class Snapshot:
 
     connected: bool
     delivering: bool  # the camera
-    frame_age_s: float  # of the newest frame, or since the start where there was none
+    frame_age_s: float  # of the newest frame, or since the start if there was none
     frames_skipped: int
     open_tensors: int
     datagrams_sent: Mapping[str, int]  # by kind, and those that the kernel did not take as `kind_failed`
@@ -89,7 +89,7 @@ class EdgeMetrics(Collector):
         return CameraMetrics(self, as_label(name))
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what the snapshots tell; TimeoutError where there are none to be had."""
+        """Yield the metrics of the snapshots; TimeoutError if the daemon gives none."""
         now = {as_label(name): snapshot for name, snapshot in self._snapshots().items()}
 
         def each(kind: Family, name: str, text: str, value: Callable[[Snapshot], float]) -> Metric:
@@ -110,7 +110,9 @@ class EdgeMetrics(Collector):
         yield gauge("camera_delivering", "1 while frames come when they are asked for.", lambda of: of.delivering)
         yield gauge("frame_age_seconds", "Since the newest frame was taken.", lambda of: of.frame_age_s)
         yield gauge("open_tensors", "Frames that were sent and are not done with.", lambda of: of.open_tensors)
-        yield counter("frames_skipped", "Frames that nobody took, or no images.", lambda of: of.frames_skipped)
+        yield counter(
+            "frames_skipped", "Frames that were not used, and files that are not images.", lambda of: of.frames_skipped
+        )
         yield counters("datagrams_sent", "Datagrams given to the kernel.", "kind", _taken)
         yield counters("datagram_send_failures", "Datagrams that the kernel did not take.", "kind", _not_taken)
         yield counters("datagrams_received", "Datagrams received, each under one fate.", "fate", _received)

@@ -1,4 +1,4 @@
-"""Modes: sets of options with a name. An option that the user gives counts before that of the mode."""
+"""Modes: sets of options with a name. An option that the user gives overrides the mode."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODES: dict[str, Options] = {
 
 
 def with_mode(options: Options) -> dict[str, Any]:
-    """Return options, of which those that are None, so not given, are those of the mode, or else the defaults."""
+    """Fill in options that are None, and so were not given: from the mode, or else from the defaults."""
     mode = options["mode"]
     implied = {**DEFAULTS, **(MODES[mode] if mode else {})}
     return {**options, **{name: value for name, value in implied.items() if options[name] is None}}

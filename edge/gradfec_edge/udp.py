@@ -16,16 +16,13 @@ from gradfec_common.wire import Bytes
 UDP_SEGMENT = 103  # from Linux's udp.h; Python's socket module does not name it
 SEGMENT = struct.Struct("=H")
 MAX_SEGMENTS = 64  # a call, in every kernel
-MAX_RUN_BYTES = (
-    65_000  # below the 65,507 B of a UDP datagram, by room for headers: a longer run is cut up before its time
-)
-# A device without checksum offload; a path whose MTU is below the datagrams' length; a kernel that knows no ancillary
-# data, or not this.
+MAX_RUN_BYTES = 65_000  # a little below the 65,507 B of the longest UDP datagram, or the kernel splits the run
+# A device without checksum offload; a path with an MTU below the datagrams' length; a kernel without this option.
 CANNOT_SEGMENT = {errno.EIO, errno.EMSGSIZE, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def can_segment(opened: socket.socket) -> bool:
-    """Tell whether the kernel knows UDP_SEGMENT; whether the device does is known once something is sent."""
+    """Return whether the kernel supports UDP_SEGMENT. Only sending shows whether the device does, too."""
     try:
         opened.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 0)
     except OSError:
@@ -34,7 +31,7 @@ def can_segment(opened: socket.socket) -> bool:
 
 
 class Sent(NamedTuple):
-    """What became of the first so many `datagrams`: `taken` by the kernel, or refused, for want of a route, say."""
+    """The fate of the first `datagrams` datagrams: `taken` by the kernel, or refused, for example without a route."""
 
     datagrams: int
     taken: bool
@@ -44,14 +41,14 @@ class Sender:
     """Sends the rows of a matrix as datagrams through a non-blocking socket."""
 
     def __init__(self, opened: socket.socket, *, batched: bool = True) -> None:
-        """Send through `opened`; one datagram a call where `batched` is False or the kernel knows no other way."""
+        """Send through `opened`; one datagram a call if `batched` is False or the kernel cannot do more."""
         self.batched = batched and can_segment(opened)
         self._socket = opened
 
     def send(self, datagrams: Bytes, address: tuple[Any, ...]) -> Sent:
         """Send as many of (m, bytes) datagrams, m >= 1, as one call takes.
 
-        Raises BlockingIOError where the kernel has no room for them now.
+        Raises BlockingIOError if the kernel has no room for them now.
         """
         count = min(len(datagrams), MAX_SEGMENTS, MAX_RUN_BYTES // datagrams.shape[1]) if self.batched else 1
         try:

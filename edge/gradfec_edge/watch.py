@@ -1,4 +1,4 @@
-"""What people may see of the edge: its own live page, and the sketches from which the cloud's page is drawn."""
+"""The edge's own live page, and its sketches for the cloud's live page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THUMBNAIL_SIDE = 160  # pixels
 
 
 class Watch:
-    """Tells page and cloud what becomes of each packet; does next to nothing where nobody looks."""
+    """Tells page and cloud what becomes of each packet; does almost nothing if nobody looks."""
 
     def __init__(self, name: str, cloud: Endpoint, session: EdgeSession, *, thumbnail: bool) -> None:
         """Watch an edge of that name, whose session is with `cloud`; `thumbnail`: sketches have a small photograph."""
@@ -29,10 +29,10 @@ class Watch:
         self.tell: Tell | None = None  # the page, if there is one
         self._session, self._thumbnail = session, thumbnail
         self._picture_at = 0.0  # when the next one may be taken
-        self._pictured: dict[int, EncodedFrame] = {}  # tensors on their way of which a picture will be shown
+        self._pictured: dict[int, EncodedFrame] = {}  # tensors on their way whose picture will be shown
 
     def sent(self, tensor: int, encoded: EncodedFrame) -> None:
-        """Take note that a tensor is about to be sent."""
+        """Note that a tensor is about to be sent."""
         now = time.monotonic()
         if self._session.wants_sketch(now):
             self._session.send_sketch(tensor, self._sketch(encoded), now)
@@ -41,7 +41,7 @@ class Watch:
             self._pictured[tensor] = encoded
 
     def saw(self, event: Event) -> None:
-        """Take note of what the core tells of the link."""
+        """Note an event of the core about the link."""
         match event:
             case Connected():
                 self.edge = replace(self.edge, session=event.session, connected=True, since=time.time(), said="")
@@ -52,11 +52,11 @@ class Watch:
                 self.edge = replace(self.edge, said=event.detail)
 
     def ended(self) -> None:
-        """Take note that there will be no more frames."""
+        """Note that there will be no more frames."""
         self.edge = replace(self.edge, connected=False, since=time.time(), said="ended")
 
     def closed(self, event: Closed, story: Story) -> None:
-        """Show what became of a frame, and its picture where one was taken."""
+        """Show what became of a frame, and its picture, if one was taken."""
         encoded = self._pictured.pop(event.tensor, None)
         if self.tell is None:
             return

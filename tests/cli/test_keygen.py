@@ -100,7 +100,12 @@ def test_what_is_piped_in_is_stored(text):
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "empty"), (KEY.token[:-1] + "7", "mistyped"), ("swordfish", "no gradfec key"), ("x" * 100_000, "no gradfec")],
+    [
+        ("", "empty"),
+        (KEY.token[:-1] + "7", "mistyped"),
+        ("swordfish", "not a gradfec key"),
+        ("x" * 100_000, "not a gradfec"),
+    ],
 )
 def test_what_is_no_key_is_not_stored_and_not_repeated(home, text, reason):
     result = run("--paste", input=text)

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from gradfec_cloud.driver import REST_S, Driver
+import pytest
+
+from gradfec_cloud import driver as driver_module
+from gradfec_cloud.driver import REST_S, Driver, OtherVersion
 from gradfec_common.networks import named_cut
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.wire import Batch, batch_of
@@ -147,3 +150,33 @@ def test_it_finishes_when_all_tensors_are_answered_and_all_answers_acknowledged(
 
 def test_it_waits_no_longer_than_it_may() -> None:
     assert finished(Core(open_tensors=1), 0.01) == []
+
+
+def test_senders_of_another_version_are_told_of_once_a_minute() -> None:
+    told: list[object] = []
+
+    class Clock:
+        now = 1000.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+    class Old:
+        """A port at which a datagram of version 2 waits."""
+
+        def receive(self) -> Batch:
+            return batch_of([b"junk", b"\x47\x02" + bytes(60)], ["stranger", "old"])
+
+    async def run() -> None:
+        core = CloudSessions([named_cut("pool1_pool")], 0.5, {}, bytes)
+        made = Driver(core, Old(), told.append)  # type: ignore[arg-type]
+        for passed_s in (0, 1, 60):
+            clock.now += passed_s
+            made._receive()
+        assert core.counts == {"too_short": 3, "unknown_version": 3}
+
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver_module, "time", clock)
+        asyncio.run(run())
+    assert told == [OtherVersion(2, "old")] * 2

@@ -48,7 +48,7 @@ def bounds(count: int, probability: float) -> tuple[int, int]:
 
 # Losses at which the tensor or the group may go either way, and the probability moves fast.
 @pytest.mark.parametrize(
-    ("code", "block", "a", "loss"),
+    ("code", "group", "a", "loss"),
     [
         (ZFEC, 256, 20, 0.17),
         (ZFEC, 256, 50, 0.45),
@@ -60,9 +60,9 @@ def bounds(count: int, probability: float) -> tuple[int, int]:
     ],
     ids=lambda value: getattr(value, "name", None),
 )
-def test_tensors_and_groups_decode_as_often_as_theory_says(code, block, a, loss):
+def test_tensors_and_groups_decode_as_often_as_theory_says(code, group, a, loss):
     rng = np.random.default_rng(2023)
-    plan = planned(f"FEC_{a}_{100 - a}", rng.random(GRID.count), sizes=SIZES, code=replace(code, block=block))
+    plan = planned(f"FEC_{a}_{100 - a}", rng.random(GRID.count), sizes=SIZES, code=replace(code, group=group))
     shapes = [(n, stripe.k) for n, stripe in plan.stripes]
     tensor = rng.uniform(1, 9, GRID.shape).astype(np.float32)  # no zero: what is filled shows
     packets, parameters = UNIFORM8.encode(tensor, GRID)
@@ -98,7 +98,7 @@ def test_the_bounds_tell_one_code_word_from_eight_groups():
     """What the test above would say of a code that does not keep to its theory."""
     one, eight = (
         [(n, stripe.k) for n, stripe in planned("FEC_20_80", sizes=SIZES, code=code).stripes]
-        for code in (LEOPARD, replace(ZFEC, block=256))
+        for code in (LEOPARD, replace(ZFEC, group=256))
     )
     assert (len(one), len(eight)) == (1, 8)
     fewest, _ = bounds(TENSORS, decode_probability(one, 0.17))

@@ -114,7 +114,7 @@ def test_each_stripe_is_told_with_the_fates_of_its_groups_datagrams():
 
 
 def test_fates_for_another_number_of_datagrams_are_our_mistake():
-    with pytest.raises(ValueError, match="11 fates of datagrams for a plan that sends 12"):
+    with pytest.raises(ValueError, match="11 fates of datagrams, but the plan sends 12"):
         packets_at_hand(planned("none"), np.ones(11, bool))
 
 

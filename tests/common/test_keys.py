@@ -81,7 +81,7 @@ def test_a_token_that_is_cut_off_or_too_long_is_mistyped_with_its_length():
 
 @pytest.mark.parametrize("text", ["", "gradfec", "gradfec2-" + TOKEN[9:], TOKEN[9:], "swordfish", "ssh-ed25519 AAAA"])
 def test_what_does_not_begin_like_a_token_is_none(text):
-    with pytest.raises(GradfecError, match="no gradfec key: a key begins with gradfec1-"):
+    with pytest.raises(GradfecError, match="not a gradfec key: a key begins with gradfec1-"):
         read_token(text)
 
 

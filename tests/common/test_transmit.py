@@ -260,7 +260,7 @@ def test_a_quantiser_with_longer_parameters_leaves_less_room():
 def test_stripes_in_threads_make_the_same_bodies_and_the_same_tensor(code, monkeypatch):
     monkeypatch.setattr("gradfec_common.codes.WORTH_A_THREAD", 0)
     monkeypatch.setattr("gradfec_common.transmit.TOGETHER", 1)
-    plan = planned("FEC_50_50", code=replace(code, block=4))
+    plan = planned("FEC_50_50", code=replace(code, group=4))
     assert len(plan.groups) == 3
     threads = []
 
@@ -284,9 +284,9 @@ def test_stripes_in_threads_make_the_same_bodies_and_the_same_tensor(code, monke
 
 
 @pytest.mark.parametrize("code", [ZFEC, LEOPARD], ids=lambda code: code.name)
-@pytest.mark.parametrize("block", [4, 5, 6])  # groups of one shape, of two
-def test_stripes_coded_side_by_side_are_those_coded_one_by_one(code, block, monkeypatch):
-    plan = planned("FEC_40_60", code=replace(code, block=block))
+@pytest.mark.parametrize("group", [4, 5, 6])  # groups of one shape, of two
+def test_stripes_coded_side_by_side_are_those_coded_one_by_one(code, group, monkeypatch):
+    plan = planned("FEC_40_60", code=replace(code, group=group))
     assert len(plan.groups) > 1
     together = encode_tensor(coded(5), UNIFORM8, plan).bodies(2)
     monkeypatch.setattr("gradfec_common.transmit.TOGETHER", 1)

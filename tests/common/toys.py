@@ -121,12 +121,12 @@ class Xor:
     max_n = 65_535
     word_bytes = 1
 
-    def block_n(self, parity_share: float) -> int:
+    def group_n(self, parity_share: float) -> int:
         return max(int(1 / max(parity_share, 1e-4)), 2)
 
     def encode(self, data: Symbols, n: int) -> Symbols:
         if n != len(data) + 1:
-            raise ValueError(f"no xor block with k = {len(data)}, n = {n}")
+            raise ValueError(f"no xor code word with k = {len(data)}, n = {n}")
         return np.bitwise_xor.reduce(data)[np.newaxis]
 
     def decode(self, symbols: Symbols, indices: Indices, k: int, n: int) -> Symbols:

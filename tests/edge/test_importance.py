@@ -231,7 +231,7 @@ def save_words(path):
 def test_a_file_that_is_none_of_ours_is_refused_by_name(tmp_path: Path, save):
     path = tmp_path / "mine.npz"
     save(path)
-    with pytest.raises(UsageError, match=r"mine\.npz is no estimator that gradfec train-proxy has made"):
+    with pytest.raises(UsageError, match=r"mine\.npz is .*not an estimator made by gradfec train-proxy"):
         EstimatorFile.read(path)
 
 

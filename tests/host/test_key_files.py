@@ -54,9 +54,9 @@ def test_a_key_file_is_one_token_with_comments_and_blank_lines(tmp_path, content
         ("\n \n# only a comment\n", "is empty"),
         (TOKEN[:-1], "mistyped"),
         (TOKEN[:-1] + "b", "mistyped"),
-        ("swordfish", "no gradfec key"),
+        ("swordfish", "not a gradfec key"),
         (f"{TOKEN}\n{OTHER.token}", "2 lines that are not comments"),
-        (b"\xff\xfe\x00" * 30, "no gradfec key"),
+        (b"\xff\xfe\x00" * 30, "not a gradfec key"),
         ("#" * 4097, "more than 4096 bytes"),
     ],
 )

@@ -124,13 +124,13 @@ def draw_plan(rng: np.random.Generator, coded: Coded, grid: PacketGrid) -> Plan 
 
 
 def draw_policy(rng: np.random.Generator) -> Policy:
-    """Draw a policy: none, FEC_A_B with blocks of any size, or nested classes."""
+    """Draw a policy: none, FEC_A_B with groups of any size, or nested classes."""
     code = FEC_CODES[int(rng.integers(len(FEC_CODES)))]
     kind = rng.random()
     if kind < 0.2:
         return NoProtection()
     if kind < 0.6:
-        code = dataclasses.replace(code, block=int(rng.choice([2, 4, 256])))
+        code = dataclasses.replace(code, group=int(rng.choice([2, 4, 256])))
         return UnequalProtection(float(rng.choice([10, 25, 50])), code)
     n = int(rng.integers(1, 11))
     ks = rng.permutation(np.arange(1, n + 1))[: int(rng.integers(1, 5))]

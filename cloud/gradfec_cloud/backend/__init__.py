@@ -22,14 +22,14 @@ class BackEnd(Protocol):
     cut: Cut
 
     def warm_up(self) -> None:
-        """Do what the first tensor would have to wait for."""
+        """Run once, so that the first tensor does not have to wait."""
 
     def __call__(self, chi: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the outputs (N, classes) of chi (N, H, W, C), up to as many as it was made for."""
+        """Return the outputs (N, classes) of chi (N, H, W, C), with N up to `max_batch`."""
 
 
 def load_back_end(runtime: str, cut: Cut, weights: WeightStore, max_batch: int = 8) -> BackEnd:
-    """Build the layers after `cut`; GradfecError where `weights` lacks one of their arrays."""
+    """Build the layers after `cut`; GradfecError if `weights` lacks one of their arrays."""
     if runtime == LITERT:
         from gradfec_cloud.backend.litert_runtime import LiteRTBackEnd
 

@@ -21,8 +21,8 @@ with quiet_tensorflow():
     import tensorflow as tf
 
     for gpu in tf.config.list_physical_devices("GPU"):
-        with contextlib.suppress(RuntimeError):  # already in use: then it is too late to ask, and no harm done
-            tf.config.experimental.set_memory_growth(gpu, True)  # take what is needed, not the whole card
+        with contextlib.suppress(RuntimeError):  # already in use: too late, but harmless
+            tf.config.experimental.set_memory_growth(gpu, True)  # take memory as needed, not the whole card
 
 keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
 
@@ -44,10 +44,10 @@ def build_model(cut: Cut, weights: WeightStore) -> keras.Model:
 
 
 class KerasBackEnd:
-    """Feature tensors in, outputs out; any batch of 1 to `max_batch` without compiling anew."""
+    """Feature tensors in, outputs out; any batch of 1 to `max_batch` without compiling again."""
 
     def __init__(self, cut: Cut, weights: WeightStore, max_batch: int = 8) -> None:
-        """Build the layers after `cut`; GradfecError where `weights` lacks one of their arrays."""
+        """Build the layers after `cut`; GradfecError if `weights` lacks one of their arrays."""
         self.cut = cut
         self.max_batch = max_batch
         self.model = build_model(cut, weights)

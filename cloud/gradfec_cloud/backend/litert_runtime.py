@@ -1,4 +1,4 @@
-"""The back-end on LiteRT: put together from the weights at start, without TensorFlow. The cloud's only LiteRT."""
+"""The back-end on LiteRT: built from the weights at start, without TensorFlow. The cloud's only LiteRT."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from gradfec_host.weights import WeightStore
 
 
 class LiteRTBackEnd:
-    """Feature tensors in, outputs out; one after the other, for a batch saves nothing here."""
+    """Feature tensors in, outputs out; one after the other, because a batch saves nothing here."""
 
     def __init__(self, cut: Cut, weights: WeightStore, max_batch: int = 8) -> None:
-        """Build the layers after `cut`; GradfecError where `weights` lacks one of their arrays."""
+        """Build the layers after `cut`; GradfecError if `weights` lacks one of their arrays."""
         self.cut = cut
         self.max_batch = max_batch
         graph = Graph()

@@ -1,11 +1,12 @@
-"""The one door to reed-solomon-leopard (Reed-Solomon over GF(2^16) in O(n log n), systematic).
+"""Reed-Solomon over GF(2^16) in O(n log n), systematic. The only module that imports reed-solomon-leopard.
 
 S.-J. Lin, T. Y. Al-Naffouri, Y. S. Han, W.-H. Chung, "Novel Polynomial Basis with Fast Fourier Transform and Its
 Application to Reed-Solomon Erasure Codes", 2016; C. A. Taylor's Leopard-RS; the Rust crate reed-solomon-simd 3, whose
-code words docs/PROTOCOL.md specifies. The library checks what it gets, but what it does with a repeated key is a
-dictionary's business, a symbol of another type is a TypeError, a negative index an OverflowError, and its work space
-is sized from the counts: everything is checked here first. It holds the GIL, and one code word is one call: threads
-would gain nothing.
+code words docs/PROTOCOL.md specifies. This module checks all input first. The library has checks of its own, but takes
+dictionaries, in which a repeated index replaces an earlier one without notice. It also raises TypeError for a symbol of
+another type and OverflowError for a negative index, and allocates memory according to k and n.
+
+The library holds the GIL, and one code word is one call, so threads would not help.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gradfec_common.codes.received import in_rows
 
 try:
     import reed_solomon_leopard
-except ImportError:  # it has no wheel for Python 3.13, see pyproject.toml: then the code is not registered
+except ImportError:  # it has no wheel for Python 3.13 (see pyproject.toml): then CODES does not contain this code
     reed_solomon_leopard = None
 
 Symbols = npt.NDArray[np.uint8]
@@ -29,24 +30,24 @@ INSTALLED = reed_solomon_leopard is not None
 
 @dataclass(frozen=True)
 class LeopardCode:
-    """Reed-Solomon blocks of at most 32,768 symbols of even length: any k of n decode.
+    """Code words of at most 32,768 symbols of even length. Any k of the n symbols are enough.
 
-    FEC_A_B makes one of a whole tensor, or blocks of `block` symbols if given.
+    FEC_A_B makes one group of a whole tensor, or groups of `group` datagrams if given.
     """
 
-    block: int | None = None
+    group: int | None = None
 
     id = 2
     name = "leopard"
-    max_n = 32_768  # below it, every k and n - k is one that the library has
+    max_n = 32_768  # up to this, the library supports every k and n - k
     word_bytes = 2
 
-    def block_n(self, parity_share: float) -> int:
-        """Return how many symbols a block may have: a whole tensor is one code word."""
-        return self.max_n if self.block is None else self.block
+    def group_n(self, parity_share: float) -> int:
+        """Return `group` if given, otherwise `max_n`: a whole tensor is then one code word."""
+        return self.max_n if self.group is None else self.group
 
     def encode(self, data: Symbols, n: int) -> Symbols:
-        """Compute the (n - k, length) parity symbols of (k, length) data symbols; ValueError for a block it lacks."""
+        """Compute the (n - k, length) parity symbols of (k, length) data symbols; ValueError for a bad (n, k)."""
         k, length = data.shape
         self._check(k, n, length)
         if n == k:
@@ -57,7 +58,7 @@ class LeopardCode:
     def decode(self, symbols: Symbols, indices: npt.NDArray[np.intp], k: int, n: int) -> Symbols:
         """Recover the (k, length) data symbols from (m, length) symbols at distinct `indices` below n, m >= k.
 
-        Raises ValueError for what is not that.
+        Raises ValueError for any other input.
         """
         self._check(k, n, symbols.shape[-1])
         data, places = in_rows(symbols, indices, k, n)
@@ -72,8 +73,8 @@ class LeopardCode:
     def _check(self, k: int, n: int, length: int) -> None:
         if not 1 <= k <= n <= self.max_n or length < 1 or length % self.word_bytes:
             raise ValueError(
-                f"no leopard block with k = {k}, n = {n}, {length} bytes a symbol: 1 <= k <= n <= {self.max_n} and an "
-                "even number of bytes, at least 2, needed"
+                f"leopard cannot code k = {k}, n = {n}, {length} bytes a symbol: it needs 1 <= k <= n <= {self.max_n} "
+                "and an even number of bytes, at least 2"
             )
 
 
@@ -83,7 +84,7 @@ def as_matrix(symbols: list[bytes], length: int) -> Symbols:
 
 
 def as_bytes(symbols: Symbols) -> list[bytes]:
-    """Return (m, length) symbols as m bytes objects, the one type that the library takes."""
-    rows = np.ascontiguousarray(symbols).view(f"V{symbols.shape[1]}")  # (m, length) -> (m, 1), not looked into
+    """Return (m, length) symbols as m bytes objects, the only type that the library takes."""
+    rows = np.ascontiguousarray(symbols).view(f"V{symbols.shape[1]}")  # (m, length) -> (m, 1) opaque items
     as_list: list[bytes] = rows[:, 0].tolist()
     return as_list

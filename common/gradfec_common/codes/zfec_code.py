@@ -1,10 +1,10 @@
-"""The one door to zfec (Reed-Solomon over GF(2^8), systematic, n <= 256).
+"""Reed-Solomon over GF(2^8), systematic, n <= 256. The only module that imports zfec.
 
-zfec 1.6.0.0 hangs for ever on a repeated primary index, returns wrong data on a repeated parity index, reads out of
-bounds on an index >= n or an empty first block, and reorders the caller's list. Everything is checked here first.
+zfec 1.6.0.0 hangs forever on a repeated data index, returns wrong data on a repeated parity index, reads out of bounds
+on an index >= n or an empty first symbol, and reorders the caller's list. So this module checks all input first.
 
-It releases the GIL while it codes. To make a coder costs as much as a third of coding a block of (256, 128), so they
-are kept: they hold their matrix alone, which nothing changes.
+zfec releases the GIL while it codes. Making a coder takes a third of the time of coding a (256, 128) code word, so they
+are cached. A coder holds nothing but its matrix, which never changes, so threads may share it.
 """
 
 from __future__ import annotations
@@ -21,34 +21,37 @@ from gradfec_common.codes.received import in_rows
 
 Symbols = npt.NDArray[np.uint8]
 
-MULTIPLICATIONS = 20  # a byte: blocks of 80 for FEC_50_50, of 125 for FEC_20_80, of 222 for FEC_10_90
-CODERS = 16  # kept of each kind, with n x k bytes each: whoever asks for ever new (n, k) cannot fill the memory
+MULTIPLICATIONS = 20  # a byte: groups of 80 for FEC_50_50, of 125 for FEC_20_80, of 222 for FEC_10_90
+CODERS = 16  # cached encoders, and as many decoders, of n x k bytes each: changing (n, k) does not fill the memory
 
 
 @dataclass(frozen=True)
 class ZfecCode:
-    """Reed-Solomon blocks of at most 256 symbols: any k of n decode. FEC_A_B makes them of `block` symbols if given."""
+    """Code words of at most 256 symbols. Any k of the n symbols are enough.
 
-    block: int | None = None
+    FEC_A_B makes groups of `group` datagrams if given.
+    """
+
+    group: int | None = None
 
     id = 1
     name = "zfec"
     max_n = 256
     word_bytes = 1
 
-    def block_n(self, parity_share: float) -> int:
-        """Return how many symbols a block may have: the larger, the better it protects, and the more it costs.
+    def group_n(self, parity_share: float) -> int:
+        """Return `group` if given, otherwise the largest n that costs at most MULTIPLICATIONS a byte.
 
-        Encoding takes k (n - k) / n multiplications for each byte of a block, n times the shares of data and parity:
-        blocks are as large as that stays within MULTIPLICATIONS.
+        Larger groups protect better and cost more. Encoding takes k (n - k) / n multiplications for each byte of a code
+        word, which is n times the share of data times the share of parity.
         """
-        if self.block is not None:
-            return self.block
+        if self.group is not None:
+            return self.group
         most = MULTIPLICATIONS / max(parity_share * (1 - parity_share), MULTIPLICATIONS / self.max_n)
         return max(int(most), 2)
 
     def encode(self, data: Symbols, n: int) -> Symbols:
-        """Compute the (n - k, length) parity symbols of (k, length) data symbols; ValueError for a block it lacks."""
+        """Compute the (n - k, length) parity symbols of (k, length) data symbols; ValueError for a bad (n, k)."""
         k, length = data.shape
         self._check(k, n, length)
         if n == k:
@@ -59,7 +62,7 @@ class ZfecCode:
     def decode(self, symbols: Symbols, indices: npt.NDArray[np.intp], k: int, n: int) -> Symbols:
         """Recover the (k, length) data symbols from (m, length) symbols at distinct `indices` below n, m >= k.
 
-        Raises ValueError for anything that zfec would not survive.
+        Raises ValueError for input that zfec would not survive.
         """
         self._check(k, n, symbols.shape[-1])
         data, places = in_rows(symbols, indices, k, n)
@@ -73,18 +76,18 @@ class ZfecCode:
     def _check(self, k: int, n: int, length: int) -> None:
         if not 1 <= k <= n <= self.max_n or length < 1:
             raise ValueError(
-                f"no zfec block with k = {k}, n = {n}, {length} bytes a symbol: 1 <= k <= n <= {self.max_n} and at "
-                "least one byte needed"
+                f"zfec cannot code k = {k}, n = {n}, {length} bytes a symbol: it needs 1 <= k <= n <= {self.max_n} and "
+                "at least one byte"
             )
 
 
 @lru_cache(CODERS)
 def encoder(k: int, n: int) -> Any:
-    """Return zfec's encoder for blocks of (n, k)."""
+    """Return zfec's encoder for (n, k)."""
     return zfec.Encoder(k, n)
 
 
 @lru_cache(CODERS)
 def decoder(k: int, n: int) -> Any:
-    """Return zfec's decoder for blocks of (n, k)."""
+    """Return zfec's decoder for (n, k)."""
     return zfec.Decoder(k, n)

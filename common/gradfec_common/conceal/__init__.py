@@ -1,4 +1,4 @@
-"""Concealment: what the cloud puts where a packet is missing. Each way is a file here and a line in CONCEALMENTS."""
+"""Concealment: what the cloud puts in place of missing packets. Each is a file here and a line in CONCEALMENTS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_CONCEALMENT = "zero"
 
 
 def make_concealment(name: str, cut: Cut, learned: Learned) -> Concealment:
-    """Return the concealment of that name for a cut, of which `learned` arrays are known; UsageError for another."""
+    """Make the concealment of that name for a cut, with the `learned` arrays; UsageError if there is none."""
     if name not in CONCEALMENTS:
         raise UsageError(f"no concealment is called {name!r}: use one of {', '.join(CONCEALMENTS)}")
     return CONCEALMENTS[name](cut, learned)

@@ -1,4 +1,4 @@
-"""What a concealment is: it fills a tensor's gaps, where packets were dropped by the plan or lost for good."""
+"""The interface of a concealment, which fills a tensor's gaps: packets that the plan dropped or that are lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradfec_common.packets import PacketGrid
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
-Learned = Mapping[str, Floats]  # arrays, by name, that were learned for a cut: `means` (C,) among them
+Learned = Mapping[str, Floats]  # arrays by name that were learned for a cut, such as `means` (C,)
 
 
 class Concealment(Protocol):
@@ -22,8 +22,8 @@ class Concealment(Protocol):
     def __call__(self, tensor: Floats, there: Mask, grid: PacketGrid) -> Floats:
         """Return a (H, W, C) tensor in which the packets that are not `there` (count,) are filled.
 
-        The elements of missing packets are finite and say nothing. `tensor` may be changed.
+        On entry, the elements of missing packets are finite but meaningless. `tensor` may be changed.
         """
 
 
-MakeConcealment = Callable[[Cut, Learned], Concealment]  # UsageError where nothing was learned for the cut
+MakeConcealment = Callable[[Cut, Learned], Concealment]  # UsageError if nothing was learned for the cut

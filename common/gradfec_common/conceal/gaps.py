@@ -1,4 +1,4 @@
-"""Clearing and filling the gaps of a tensor, one group of rows after the other, each of which stays in the cache."""
+"""Clearing and filling the gaps of a tensor, one row group at a time, so that each stays in the cache."""
 
 from __future__ import annotations
 

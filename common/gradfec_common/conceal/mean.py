@@ -1,4 +1,4 @@
-"""`mean`: what is missing becomes its channel's mean over training images."""
+"""`mean`: a missing packet becomes its channel's mean over training images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Mean:
     """Fill gaps with the channels' means."""
 
     def __init__(self, cut: Cut, learned: Learned) -> None:
-        """Take `means` (C,) of what was learned; UsageError where they are missing."""
+        """Take `means` (C,) from the learned arrays; UsageError if they are missing."""
         if "means" not in learned:
             raise UsageError(f"there are no channel means for the split {cut.name!r}: use --fill zero")
         self._means = learned["means"]

@@ -1,4 +1,4 @@
-"""`zero`: what is missing becomes 0, as in the paper."""
+"""`zero`: a missing packet becomes 0, as in the paper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Zero:
     """Fill gaps with 0."""
 
     def __init__(self, cut: Cut, learned: Learned) -> None:
-        """Need nothing."""
+        """Use no learned arrays."""
 
     def __call__(self, tensor: Floats, there: Mask, grid: PacketGrid) -> Floats:
         """Set the elements of missing packets to 0."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gradfec_common.heads.head import Plain
 
 BEST = 5
-MAX_LABEL_BYTES = 160  # so that a result has room for BEST of them
+MAX_LABEL_BYTES = 160  # a result must have room for BEST labels
 NAME = "classify"
 
 
@@ -48,7 +48,7 @@ class Classify:
     no_answer = Classes(())
 
     def answer(self, output: npt.NDArray[np.float32], labels: Sequence[str]) -> Classes:
-        """Return the five likeliest of (classes,) probabilities; ValueError where one is not finite."""
+        """Return the five likeliest of (classes,) probabilities; ValueError if one is not finite."""
         if not np.isfinite(output).all():
             raise ValueError("the network overflows on its features")
         best = np.argsort(-output, kind="stable")[:BEST].tolist()
@@ -74,5 +74,5 @@ class Classify:
 
 
 def label_of(index: int, labels: Sequence[str]) -> str:
-    """Return a class's label, or its index in words where the network has no labels."""
+    """Return a class's label, or `class` and its index if the network has no labels."""
     return labels[index] if index < len(labels) else f"class {index}"

@@ -1,4 +1,4 @@
-"""What an answer is: a head makes one of the network's output, and reads one that came over the link."""
+"""The interface of a head, which makes an answer of the network's output, and reads one that came over the link."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Plain = Any  # what msgpack can carry: None, bool, int, float, str, bytes, and l
 
 
 class Answer(Protocol):
-    """What the network says of one tensor."""
+    """The network's answer for one tensor."""
 
     def packed(self) -> Plain:
-        """Return it as the result message carries it: `wire.MAX_ANSWER_BYTES` in msgpack at most."""
+        """Return the answer as in a result message: at most `wire.MAX_ANSWER_BYTES` in msgpack."""
 
     def record(self) -> dict[str, Plain]:
-        """Return its entries in a frame's record, `head` among them."""
+        """Return its entries in a frame's record, including `head`."""
 
     def lines(self) -> list[tuple[str, float]]:
         """Return (label, score from 0 to 1) for people to look at, best first."""
@@ -27,7 +27,7 @@ class Answer(Protocol):
 class Head(Protocol):
     """Turns outputs into answers. `name` is the head's name in manifests and records.
 
-    `no_answer` is what the records of frames hold for which no answer came.
+    `no_answer` goes into the record of a frame that got no answer.
     """
 
     @property
@@ -41,8 +41,8 @@ class Head(Protocol):
     def answer(self, output: npt.NDArray[np.float32], labels: Sequence[str]) -> Answer:
         """Return the answer in one tensor's `output`, whose classes are called `labels`.
 
-        ValueError where the output is not finite: an edge may send any features.
+        ValueError if the output is not finite: an edge may send any features.
         """
 
     def read(self, untrusted: Plain) -> Answer:
-        """Return the answer that a result message carries; ValueError where it is none."""
+        """Return the answer that a result message carries; ValueError if it is not one."""

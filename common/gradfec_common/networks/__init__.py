@@ -17,14 +17,14 @@ DEFAULT_CUT = "conv2_block1_add"  # of the default network
 
 
 def named_network(name: str) -> Network:
-    """Return the network of that name; UsageError, listing those there are, for another."""
+    """Return the network of that name; UsageError, with the names, if there is none."""
     if name not in NETWORKS:
         raise UsageError(f"no network is called {name!r}: use one of {', '.join(NETWORKS)}")
     return NETWORKS[name]
 
 
 def named_cut(name: str) -> Cut:
-    """Return the cut `LAYER` of the default network, or `NETWORK:LAYER`; UsageError where there is none."""
+    """Return the cut `LAYER` of the default network, or `NETWORK:LAYER`; UsageError if there is none."""
     network, colon, layer = name.partition(":")
     return named_network(network).cut(layer) if colon else named_network(DEFAULT_NETWORK).cut(name)
 

@@ -50,7 +50,7 @@ class Preprocess:
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A layer whose output is all that the rest of the network needs: the front-end ends with it.
+    """A layer whose output is all that the rest of the network needs. It is the last layer of the front-end.
 
     `id` is its number on the wire (u16, never 0). `shape` is the tensor's (H, W, C), and (1, 1, C) for an output (C,).
     """
@@ -67,27 +67,27 @@ class Cut:
 
     @cached_property
     def front_layers(self) -> tuple[Layer, ...]:
-        """The layers that the tensor needs, in order, the cut's own last; the input is left out."""
+        """The layers of the front-end in order, without the input; the cut's own layer is the last."""
         return self.network.above(self.name)
 
     @cached_property
     def back_layers(self) -> tuple[Layer, ...]:
-        """The layers that are left once the front-end has run, in order."""
+        """The layers of the back-end, in order."""
         front = {layer.name for layer in self.front_layers} | {self.network.input.name}
         return tuple(layer for layer in self.network.layers if layer.name not in front)
 
     @cached_property
     def rectified(self) -> bool:
-        """Whether the back-end sees nothing below zero: the tensor has none, or a ReLU takes it away first."""
+        """Whether the back-end sees nothing below zero: the tensor has no such element, or a ReLU comes first."""
         consumers = [layer for layer in self.back_layers if self.name in layer.inbound]
         return self.network.never_negative(self.name) or all(layer.is_relu for layer in consumers)
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network: its `layers`, the input first and the output last, what it is fed, and what its answers are.
+    """A network: its `layers`, the input first and the output last, its preprocessing, and its head.
 
-    `title` is its name for people. Layers name their inputs, and stand after them. `labels` names the list of its
+    `title` is its name for people. Layers name their inputs, and come after them. `labels` names the list of its
     classes' names, if the cloud has one.
     """
 
@@ -115,7 +115,7 @@ class Network:
 
     @cached_property
     def manifest(self) -> bytes:
-        """All that decides what a tensor means and how it is answered, but the weights, as canonical JSON."""
+        """Everything but the weights that determines what a tensor and its answer mean, as canonical JSON."""
         parts = {
             "name": self.name,
             "layers": [asdict(layer) for layer in self.layers],
@@ -152,13 +152,13 @@ class Network:
             above = [dominators[name] for name in layer.inbound]
             dominators[layer.name] = frozenset.intersection(*above) | {layer.name} if above else frozenset({layer.name})
         found = dominators[self.output.name] - {self.output.name}  # nothing is left to run after the output
-        # The number is the layer's place, from 1. It is on the wire: a test pins ResNet-50's whole table.
+        # The number is the layer's place, from 1. It is on the wire, so a test pins ResNet-50's whole table.
         return tuple(
             Cut(self, n, layer.name, layer.shape) for n, layer in enumerate(self.layers, 1) if layer.name in found
         )
 
     def cut(self, name: str) -> Cut:
-        """Return the cut at layer `name`; UsageError, saying why and offering others, where there is none."""
+        """Return the cut at layer `name`; UsageError, with the reason and other cuts, if there is none."""
         for cut in self.cuts:
             if cut.name == name:
                 return cut
@@ -186,7 +186,7 @@ class Network:
         return next((cut for cut in self.cuts if cut.id == id), None)
 
     def _bypass(self, name: str) -> tuple[str, str]:
-        """Return one edge (source, target) that leads around layer `name`, which is no cut."""
+        """Return one edge (source, target) that leads around layer `name`, which is not a cut."""
         front = {layer.name for layer in self.above(name)} | {self.input.name}
         return next(
             (source, layer.name)

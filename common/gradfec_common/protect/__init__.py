@@ -19,7 +19,7 @@ __all__ = [
     "Stripe", "UnequalProtection", "read_policy",
 ]  # fmt: skip
 
-ReadPolicy = Callable[[str, ErasureCode], "Policy | None"]  # None where the text is of another policy
+ReadPolicy = Callable[[str, ErasureCode], "Policy | None"]  # None if the text is of another policy
 
 POLICIES: dict[str, ReadPolicy] = {  # by the form that the user writes
     "none": none.read_policy,
@@ -29,7 +29,7 @@ POLICIES: dict[str, ReadPolicy] = {  # by the form that the user writes
 
 
 def read_policy(text: str, code: ErasureCode = ZFEC) -> Policy:
-    """Return the policy that the user wrote, with `code` for its parity; UsageError where there is none."""
+    """Return the policy that the user wrote, with `code` for its parity; UsageError if there is none."""
     for read in POLICIES.values():
         if (policy := read(text, code)) is not None:
             return policy

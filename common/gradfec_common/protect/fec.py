@@ -52,7 +52,7 @@ class UnequalProtection:
         everything = np.concatenate([kept, dropped])
         length = max(packing.length, int(entry_sizes(sizes).max()))
         sent = max(len(pack(entry_sizes(sizes[everything]), length, budget.packets_a_symbol)) - 1, data)
-        count = min(-(-sent // self.code.block_n(self.dropped_percent / 100)), data, MAX_GROUPS)
+        count = min(-(-sent // self.code.group_n(self.dropped_percent / 100)), data, MAX_GROUPS)
         stripes = [Stripe(*part, self.code) for part in dealt(kept, packing, count)]
         ns = [min((sent - g + count - 1) // count, self.code.max_n) for g in range(count)]  # `sent`, dealt likewise
         return Plan(total, dropped, tuple(Group(n, (stripe,)) for n, stripe in zip(ns, stripes, strict=True)))

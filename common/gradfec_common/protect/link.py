@@ -1,4 +1,4 @@
-"""What is known of a link, for policies to plan with."""
+"""What the edge knows about the link, for policies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LinkEstimate:
-    """An estimate of a link; None for what is not known.
+    """An estimate of a link; None is unknown.
 
     `loss` is the share of datagrams lost, `burst` the mean length of a run of losses in datagrams, `round_trip_s` a
     time in seconds, `bytes_per_s` the rate that the link carries.

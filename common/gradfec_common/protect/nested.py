@@ -1,10 +1,11 @@
 """`nested:k1,k2,...`: priority encoding transmission, with given k.
 
 One group of n datagrams. Any k1 of them give back the most important class of packets, any k2 the next one as well, and
-so on: the less arrives, the less is known, but never nothing. A. Albanese, J. Bloemer, J. Edmonds, M. Luby, M. Sudan,
-"Priority encoding transmission", IEEE Trans. Information Theory 42(6), 1996; A. E. Mohr, E. A. Riskin, R. E. Ladner,
-"Unequal loss protection: graceful degradation of image quality over packet erasure channels through forward error
-correction", IEEE JSAC 18(6), 2000.
+so on. So the tensor degrades step by step as fewer datagrams arrive.
+
+A. Albanese, J. Bloemer, J. Edmonds, M. Luby, M. Sudan, "Priority encoding transmission", IEEE Trans.
+Information Theory 42(6), 1996; A. E. Mohr, E. A. Riskin, R. E. Ladner, "Unequal loss protection: graceful degradation
+of image quality over packet erasure channels through forward error correction", IEEE JSAC 18(6), 2000.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class NestedProtection:
     def plan(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, budget: Budget) -> Plan:
         """Fill the classes with packets in order of importance, in symbols as short as hold all of them.
 
-        What n datagrams have no room for is dropped, the least important first.
+        If n datagrams have no room for all packets, the least important ones are dropped.
         """
         if self.n > MAX_SENT_PER_PACKET * len(sizes):
             raise UsageError(
@@ -94,7 +95,7 @@ def read_policy(text: str, code: ErasureCode) -> NestedProtection | None:
     match = re.fullmatch(r"nested:(\d+(?:,\d+)*)(?:/(\d+))?", text, re.IGNORECASE)
     if not match:
         if text.lower().startswith("nested"):
-            raise UsageError(f"{text!r} is no nested protection: write {EXAMPLE}, or {EXAMPLE}/16 for 16 datagrams")
+            raise UsageError(f"{text!r} is not a nested protection: write {EXAMPLE}, or {EXAMPLE}/16 for 16 datagrams")
         return None
     ks = tuple(map(int, match[1].split(",")))
     n = int(match[2] or ks[-1])

@@ -21,7 +21,7 @@ Indices = npt.NDArray[np.intp]
 
 
 class StripeShape(NamedTuple):
-    """What a stripe is, whatever its packets are: k data symbols of `length` bytes, under the code with that id."""
+    """A stripe without its packets: k data symbols of `length` bytes, under the code with that id."""
 
     k: int
     length: int
@@ -29,7 +29,7 @@ class StripeShape(NamedTuple):
 
 
 class GroupShape(NamedTuple):
-    """What a group is, whatever its packets are."""
+    """A group without its packets."""
 
     n: int
     stripes: tuple[StripeShape, ...]
@@ -54,7 +54,7 @@ class Stripe(NamedTuple):
 
     @property
     def shape(self) -> StripeShape:
-        """What the stripe is, whatever its packets are."""
+        """The stripe without its packets."""
         return StripeShape(self.k, self.packing.length, self.code.id)
 
     @property
@@ -71,7 +71,7 @@ class Group(NamedTuple):
 
     @property
     def shape(self) -> GroupShape:
-        """What the group is, whatever its packets are."""
+        """The group without its packets."""
         return GroupShape(self.n, tuple(stripe.shape for stripe in self.stripes))
 
 

@@ -1,4 +1,4 @@
-"""What a policy is: it makes a plan of how much each packet matters, what it costs, and what the link is like."""
+"""The interface of a policy, which plans from each packet's importance and size, the link, and the budget."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Indices = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Budget:
-    """What a datagram has room for: `body_bytes` of stripes' entries in the header and of symbols, together.
+    """The room in a datagram: `body_bytes` for the stripes' entries in the header and the symbols together.
 
-    `packets_a_symbol`: how many packets a data symbol may hold; None for as many as fit.
+    A data symbol may hold `packets_a_symbol` packets, or as many as fit if that is None.
     """
 
     body_bytes: int
@@ -33,7 +33,7 @@ class Budget:
         return self.body_bytes - stripes * STRIPE_BYTES
 
     def packing(self, sizes: Indices, code: ErasureCode) -> Packing:
-        """Pack packets of (m,) bytes, in order, for a group of one stripe; UsageError where one does not fit."""
+        """Pack packets of (m,) bytes, in order, for a group of one stripe; UsageError if one does not fit."""
         entries = entry_sizes(sizes)
         room = self.room() - self.room() % code.word_bytes
         if int(entries.max()) > room:
@@ -54,5 +54,5 @@ class Policy(Protocol):
     def plan(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, budget: Budget) -> Plan:
         """Plan for packets of the given importance (count,), higher matters more, and coded sizes (count,) in bytes.
 
-        UsageError where the policy has no plan for such packets.
+        UsageError if the policy has no plan for such packets.
         """

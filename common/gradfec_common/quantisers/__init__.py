@@ -21,7 +21,7 @@ BEST = ("sqrt4", "uniform6")  # what `auto` means: the first that fits the cut
 
 
 def chosen_quantiser(name: str, cut: Cut) -> Quantiser:
-    """Return the quantiser of that name, or for `auto` the best for the cut; UsageError where there is none."""
+    """Return the quantiser of that name, or for `auto` the best for the cut; UsageError if there is none."""
     if name == AUTO:
         return next(QUANTISERS[one] for one in BEST if QUANTISERS[one].fits(cut))
     if name not in QUANTISERS:

@@ -1,4 +1,4 @@
-"""Between levels and tensors: what quantisers of one byte a level at most have in common."""
+"""Between levels and tensors: what quantisers with at most 8 bits an element have in common."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a quantiser is: from float32 features to the bytes of packets, and back."""
+"""The interface of a quantiser: from float32 features to the bytes of packets, and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_PARAMETER_BYTES = 64  # they are in every datagram
 class Coded(NamedTuple):
     """A tensor as packets, all of them in the order of their places, and the parameters that decoding needs.
 
-    No packet is without bytes: a symbol could not hold it.
+    No packet is empty, because a symbol could not hold it.
     """
 
     packets: Packets
@@ -44,22 +44,22 @@ class Quantiser(Protocol):
 
     @property
     def parameter_bytes(self) -> int:
-        """How many bytes of parameters there are: as many for every tensor, at most MAX_PARAMETER_BYTES."""
+        """How many bytes of parameters there are: the same for every tensor, at most MAX_PARAMETER_BYTES."""
 
     def fits(self, cut: Cut) -> bool:
         """Return whether the tensors of a cut may be coded like this."""
 
     def sizes(self, grid: PacketGrid) -> npt.NDArray[np.intp] | None:
-        """Return the bytes (count,) of each coded packet; None where they depend on the tensor."""
+        """Return the bytes (count,) of each coded packet; None if they depend on the tensor."""
 
     def encode(self, tensor: Floats, grid: PacketGrid) -> Coded:
-        """Code a finite (H, W, C) tensor; ValueError where it is not finite: a fault of the front-end."""
+        """Code a finite (H, W, C) tensor; ValueError if it is not finite, which is a fault of the front-end."""
 
     def are_valid(self, parameters: bytes) -> bool:
-        """Return whether untrusted parameters are such as `encode` makes."""
+        """Return whether `encode` could have made these untrusted parameters."""
 
     def decode(self, packets: Packets, parameters: bytes, grid: PacketGrid) -> Decoded:
         """Decode packets at distinct places of the grid, with valid parameters; never raises.
 
-        A packet whose bytes are not such as `encode` makes is not there.
+        A packet with bytes that `encode` would not write is not there.
         """

@@ -1,7 +1,7 @@
 """Levels that lie closer together near zero, for tensors whose only consumer is a ReLU.
 
 After a ReLU most features are small and few are large, and the network notices relative errors. Level l of the L + 1
-stands for maximum * (l / L)^2. What is below zero becomes zero, as the ReLU would make it.
+stands for maximum * (l / L)^2. Values below zero become zero, as in the ReLU.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ carries them out: it alone counts datagrams and limits, and tells the shell.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
@@ -22,7 +21,7 @@ from gradfec_common.networks import Cut
 from gradfec_common.replay import Verdict
 from gradfec_common.seal import UNSEALED
 from gradfec_common.session.effects import Bite, Deliver, Effect, Say
-from gradfec_common.session.events import CloudLimits, Decided, Event, OtherVersion, SessionEnded, SessionOpened
+from gradfec_common.session.events import CloudLimits, Decided, Event, SessionEnded, SessionOpened
 from gradfec_common.session.greeter import Keys
 from gradfec_common.session.offer import Offer
 from gradfec_common.session.outbox import Outbox
@@ -35,7 +34,6 @@ from gradfec_common.session.tensors import Tensors
 from gradfec_common.session.unseal import alike, by_tensor, open_symbols
 from gradfec_common.wire import Ack, Batch, Bye, Drop, Kind, Ping, Pong, Result, SketchPart, Welcome, message_body
 
-OTHER_VERSION_EVERY_S = 60.0  # how often the shell is told of senders that speak another version
 PONG, BYE = message_body(Pong()), message_body(Bye())
 
 
@@ -60,7 +58,7 @@ class CloudSessions:
         self.deadline_s = deadline_s
         self.counts: Counter[str] = Counter()  # datagrams received, by fate: each adds one to exactly one
         self.bites: Counter[str] = Counter()  # how often each limit bit, by its name in CloudLimits
-        self.leaving = False  # no session and no tensor begins any more
+        self.leaving = False  # no new sessions or tensors
         welcome = Welcome(round(deadline_s * 1000), sketches)
         self._reception = Reception(keys, Offer(cuts), welcome, entropy, self.limits)
         self._sessions = Sessions(self.limits)
@@ -69,28 +67,21 @@ class CloudSessions:
         self._sketches = Sketches(self.limits, wanted=sketches)
         self._outbox = Outbox()
         self._events: deque[Event] = deque()
-        self._tell_of_version_at = -math.inf
 
     # --- the five verbs ---
 
     def receive(self, batch: Batch, now: float) -> None:
-        """Take in datagrams of any bytes from anyone."""
+        """Take in untrusted datagrams from any sender."""
         found = wire.sort_batch(batch)
         self._count({reason.value: len(rows) for reason, rows in found.drops.items()})
-        self._tell_of_version(batch, found.drops.get(Drop.UNKNOWN_VERSION), now)
         if len(found.welcomes):
             self._count({Drop.UNEXPECTED.value: len(found.welcomes)})
         for mine in alike(found.headers["session"]):
             self._receive_sealed(batch, found.sealed[mine], found.headers[mine], now)
-        for row in found.hellos.tolist():  # last: an edge that asks for a new session besides will rather keep its own
+        for (
+            row
+        ) in found.hellos.tolist():  # last, because an edge that also asks for a new session prefers to keep its own
             self.counts[self._receive_hello(batch.datagram(row).tobytes(), batch.peer(row), now)] += 1
-
-    def _tell_of_version(self, batch: Batch, rows: Rows | None, now: float) -> None:
-        """Tell the shell of a sender that speaks another version: it gets no reply, so a person must find out here."""
-        if rows is not None and now >= self._tell_of_version_at:
-            self._tell_of_version_at = now + OTHER_VERSION_EVERY_S
-            first = int(rows[0])
-            self._events.append(OtherVersion(int(batch.buffer[first, 1]), batch.peer(first)))
 
     def datagrams_to_send(self) -> list[tuple[bytes, Hashable]]:
         """Return the datagrams that are due, each with its destination."""
@@ -116,7 +107,7 @@ class CloudSessions:
         """Return the next event, or None."""
         return self._events.popleft() if self._events else None
 
-    # --- what the shell asks for ---
+    # --- for the shell ---
 
     def answer(
         self,
@@ -131,7 +122,7 @@ class CloudSessions:
         outcome = "complete" if decided.complete else "partial"
         result = Result(decided.tensor, outcome, answer.packed(), recovered, missing, stages_ms)
         effects = self._tensors.answer(decided, result, answer, now)
-        if effects:  # its edge still awaits it; an edge that sends more than can be answered is held to that
+        if effects:  # only answers that the edge still awaits raise its allowance
             self._sessions[decided.session].allowance.give(2 * decided.arrived.sent)
         self._carry_out(effects)
 
@@ -167,7 +158,7 @@ class CloudSessions:
     def leave(self) -> None:
         """Begin no session and no tensor from now on, tell the edges so, and finish the tensors at hand."""
         self.leaving = True
-        for session in self._sessions.open:  # others may be replayed hellos', and get no word
+        for session in self._sessions.open:  # the others may come from replayed hellos, and get no message
             self._carry_out([Say(session.id, BYE)])
 
     def say_goodbye(self) -> None:
@@ -176,7 +167,7 @@ class CloudSessions:
             self._end(session, SessionEvent.CLOUD_LEAVES, tell=True)
 
     def change_keys(self, keys: Keys) -> None:
-        """Let in edges that have one of `keys` from now on; the sessions of other keys end."""
+        """From now on, admit only edges with one of `keys`; the sessions of other keys end."""
         self._reception.change_keys(keys)
         for session in self._sessions:
             if session.key.id not in keys:
@@ -197,7 +188,7 @@ class CloudSessions:
         return received.fate
 
     def _end(self, session: Session, event: SessionEvent, *, tell: bool = False) -> None:
-        """End a session, with all that is kept of it."""
+        """End a session, and forget everything about it."""
         if session.is_open:
             if tell:
                 self._carry_out([Say(session.id, BYE)])
@@ -210,7 +201,7 @@ class CloudSessions:
     # --- sealed datagrams ---
 
     def _receive_sealed(self, batch: Batch, rows: Rows, headers: npt.NDArray[Any], now: float) -> None:
-        """Take in what is in (m,) `rows` of a batch, all with the number of one session."""
+        """Take in the datagrams in (m,) `rows` of a batch, all with the number of one session."""
         session = self._sessions.get(int(headers["session"][0]))
         if session is None:
             self._count({Drop.UNKNOWN_SESSION.value: len(rows)})

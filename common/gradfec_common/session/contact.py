@@ -1,4 +1,4 @@
-"""The edge's contact with its cloud: in which state it is, and when to ask, to say hello, and to say goodbye next."""
+"""The edge's contact with its cloud: its state, and when the next question, hello or goodbye is due."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LEAVING = (EdgeState.LEAVING, EdgeState.LEFT)
 
 
 class Due(NamedTuple):
-    """What an edge has to say now."""
+    """What an edge has to send now."""
 
     question: bool = False
     hello: bool = False

@@ -49,7 +49,7 @@ class _Session:
     sealer: Sealer
     opener: Opener
     deadline_s: float
-    sketches: bool  # whether the cloud would like some
+    sketches: bool  # whether the cloud wants some
 
 
 class EdgeSession:
@@ -80,7 +80,7 @@ class EdgeSession:
     # --- the five verbs ---
 
     def receive(self, batch: Batch, now: float) -> None:
-        """Take in datagrams of any bytes from the cloud's address."""
+        """Take in untrusted datagrams from the cloud's address."""
         found = wire.sort_batch(batch)
         for reason, rows in found.drops.items():
             self.counts[reason.value] += len(rows)
@@ -88,7 +88,7 @@ class EdgeSession:
             self.counts[Drop.UNEXPECTED.value] += len(found.hellos)
         for row, number in zip(found.sealed.tolist(), found.headers["session"].tolist(), strict=True):
             self.counts[self._receive_sealed(batch.datagram(row).tobytes(), number, now)] += 1
-        for row in found.welcomes.tolist():  # last: a session that goes on is better than a new one
+        for row in found.welcomes.tolist():  # last, because continuing a session is better than starting one
             self.counts[self._receive_welcome(batch.datagram(row).tobytes(), now)] += 1
 
     def datagrams_to_send(self) -> list[bytes]:
@@ -119,7 +119,7 @@ class EdgeSession:
         """Return the next event, or None."""
         return self._events.popleft() if self._events else None
 
-    # --- what the shell asks for ---
+    # --- for the shell ---
 
     @property
     def state(self) -> EdgeState:
@@ -133,7 +133,7 @@ class EdgeSession:
 
     @property
     def left(self) -> bool:
-        """Whether the goodbye is over: the cloud has nothing more to say to this edge."""
+        """Whether the goodbye is over, and nothing more is expected from the cloud."""
         return self.state is EdgeState.LEFT
 
     @property
@@ -163,17 +163,17 @@ class EdgeSession:
         return number, encoded.bodies(number)
 
     def seal(self, tensor: int, bodies: wire.Bytes) -> wire.Bytes | None:
-        """Seal (m, bytes) bodies of a tensor into as many datagrams; None where nobody awaits it any more."""
+        """Seal (m, bytes) bodies of a tensor into as many datagrams; None if its answer is no longer awaited."""
         if self._session is None or not self._tensors.count_sealed(tensor, len(bodies)):
             return None
         return self._session.sealer.seal(Kind.SYMBOL, bodies)
 
     def wants_sketch(self, now: float) -> bool:
-        """Return whether the cloud would like a sketch, and it is time for one."""
+        """Return whether the cloud wants sketches, and the next one is due."""
         return self.connected and self._session is not None and self._session.sketches and now >= self._sketch_at
 
     def send_sketch(self, tensor: int, sketch: Sketch, now: float) -> None:
-        """Show the cloud what is done with a tensor: in parts, each sent once."""
+        """Send the cloud a sketch of a tensor, in parts, each once."""
         self._sketch_at = now + self.limits.sketch_every_s
         for part in sketch_parts(tensor, sketch_bytes(sketch)):
             self._say(part)
@@ -182,10 +182,10 @@ class EdgeSession:
         """Close open tensors as they stand, and say goodbye until the cloud has heard it: see `left`."""
         self._events += self._tensors.give_up_all()
         self._contact.leave(now)
-        self._handshake = None  # no session begins any more
+        self._handshake = None  # no new session
         self.handle_timer(now)
 
-    # --- what is said ---
+    # --- sending ---
 
     def _say(self, message: Message) -> None:
         if self._session is not None:
@@ -197,10 +197,10 @@ class EdgeSession:
             self._renew_at = now + self.limits.hello_renew_s
         self._out.append(self._handshake.hello)
 
-    # --- what is heard ---
+    # --- receiving ---
 
     def _receive_welcome(self, datagram: bytes, now: float) -> str:
-        """Take in what claims to be the answer to the hello at hand, and return its fate."""
+        """Take in a datagram that claims to answer the current hello, and return its fate."""
         if self._handshake is None:
             return Drop.UNEXPECTED.value
         established = self._handshake.finish(datagram)
@@ -254,11 +254,11 @@ class EdgeSession:
     def _read(self, result: Result) -> Answer | None:
         try:
             return self._head.read(result.answer)
-        except Exception:  # any head may be plugged in: whatever it raises, the message is of no use
+        except Exception:  # a head that somebody added may raise anything; the message is then useless
             return None
 
     def _enter(self, established: Established, welcome: Welcome, now: float) -> None:
-        """Begin a session. Nothing that an older session awaits will be answered: the cloud may not even know it."""
+        """Begin a session. Open tensors of an older one get no answer, because the cloud may not know it any more."""
         self._contact.welcome(now)
         self._session = _Session(
             established.session,
@@ -269,7 +269,7 @@ class EdgeSession:
         )
         self._events += self._tensors.give_up_all()
         self._connect(self._session, fresh=True)
-        self._say(Ping())  # which tells the cloud that the edge has heard it
+        self._say(Ping())  # tells the cloud that the edge has the welcome
 
     def _hear(self, session: _Session, now: float) -> None:
         """Note a sign of life in the session at hand."""

@@ -15,7 +15,7 @@ class EdgeLimits:
     answer_timeout_s: float = 2.0  # a tensor without an answer is given up
     report_timeout_s: float = 1.0  # an answered tensor without a report is closed without its loss counts
     probe_after_s: float = 0.5  # silence, while something is expected, before asking the cloud for a sign of life
-    lost_after_s: float = 1.5  # such silence before the link is taken for lost
+    lost_after_s: float = 1.5  # such silence before the link counts as lost
     keepalive_s: float = 5.0  # silence, while nothing is expected, before asking
     repeat_s: float = 0.25  # between hellos and questions at first; the interval then doubles
     repeat_max_s: float = 1.0

@@ -13,7 +13,7 @@ from gradfec_common.wire import Report, Result
 
 
 class Bite(NamedTuple):
-    """A limit has bitten: its name in CloudLimits, or `credit`."""
+    """A limit was hit: its name in CloudLimits, or `credit`."""
 
     limit: str
 

@@ -17,7 +17,7 @@ class CloudLimits:
     """Every time and bound of the cloud's core."""
 
     sessions: int = 256
-    sessions_per_key: int = 128  # so that one edge cannot take all the places
+    sessions_per_key: int = 128  # so that one edge cannot take them all
     session_idle_s: float = 30.0  # a session that is silent for longer ends
     greeting_s: float = 5.0  # for which a repeated hello gets its welcome again, and its unused session is kept
     greetings: int = 4096  # hellos that are remembered, so that they are not answered to anyone else
@@ -75,20 +75,12 @@ class Finished:
 
 @dataclass(frozen=True)
 class Sketched:
-    """An edge shows what it does with one of its tensors. The tensor may not have come, and the sketch may be a lie."""
+    """An edge's sketch of one of its tensors. The tensor may not have arrived, and the sketch may be false."""
 
     session: int
     edge: str
     tensor: int
     sketch: Sketch
-
-
-@dataclass(frozen=True)
-class OtherVersion:
-    """A sender speaks another version of the protocol; told at most once a minute."""
-
-    version: int
-    peer: Hashable
 
 
 @dataclass(frozen=True)
@@ -118,5 +110,4 @@ class SessionMoved:
     peer: Hashable
 
 
-OfSession = Decided | GivenUp | Finished | Sketched | SessionOpened | SessionMoved | SessionEnded
-Event = OfSession | OtherVersion
+Event = Decided | GivenUp | Finished | Sketched | SessionOpened | SessionMoved | SessionEnded

@@ -1,6 +1,6 @@
 """Which hellos are answered: they are judged, limited and remembered, so that each is answered to one address only.
 
-A hello proves that somebody with the key made it, not that he sends it now. It carries no time, because the clocks of
+A hello proves that it was made with the key, but not that it is new. It carries no time, because the clocks of
 edge and cloud need not agree. So the cloud remembers the hellos that it has answered. The edge's own repetition comes
 from the same address, and gets the same welcome again; a replay from elsewhere gets nothing.
 """
@@ -40,7 +40,7 @@ class Greeter:
         self._by_host: OrderedDict[Hashable, Allowance] = OrderedDict()  # the longest silent first
 
     def read(self, datagram: bytes, peer: Hashable, now: float) -> tuple[AuthenticHello | bytes | Drop, list[Bite]]:
-        """Return a hello that is to be answered, the answer to repeat, or why there is none; and limits that bit.
+        """Return a hello that is to be answered, the answer to repeat, or why there is none; and limits that were hit.
 
         Only hellos made with a key count towards the limits, so nobody else can use them up.
         """
@@ -54,7 +54,7 @@ class Greeter:
         return (hello if allowed else Drop.RATE_LIMIT), bites
 
     def remember(self, hello: AuthenticHello, peer: Hashable, welcome: bytes, now: float) -> list[Bite]:
-        """Remember the answer to a hello; the oldest is forgotten where there are too many."""
+        """Remember the answer to a hello; the oldest is forgotten if there are too many."""
         self._greeted[hello.public] = Greeting(peer, welcome, now + self._limits.greeting_s)
         if len(self._greeted) <= self._limits.greetings:
             return []

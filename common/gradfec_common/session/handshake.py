@@ -22,7 +22,7 @@ from gradfec_common.wire import MAGIC, TAG_BYTES, VERSION, Drop, Kind
 
 HEADER_BYTES = 8  # magic, version, kind, flags, session u32
 PUBLIC_BYTES = 32  # an X25519 public key
-LENGTH_BYTES = 2  # u16 in front of a hello's body, inside what is sealed
+LENGTH_BYTES = 2  # u16 in front of a hello's body, inside the sealed part
 
 # A hello is padded to the longest welcome, so that a forged address never receives more bytes than the forger sent.
 HELLO_BYTES = 512
@@ -111,7 +111,7 @@ class EdgeHandshake:
         self.hello = key.seal_hello(self._private.public_key().public_bytes_raw(), body)
 
     def finish(self, welcome: bytes) -> Established | None:
-        """Return what an authentic welcome to this very hello establishes, None for any other bytes; never raises."""
+        """Return the outcome of an authentic welcome to this hello, None for any other bytes; never raises."""
         if not MIN_WELCOME_BYTES <= len(welcome) <= MAX_WELCOME_BYTES or not _is(Kind.WELCOME, welcome):
             return None
         clear, sealed = welcome[:WELCOME_CLEAR_BYTES], welcome[WELCOME_CLEAR_BYTES:]
@@ -129,7 +129,7 @@ class EdgeHandshake:
 
 @dataclass(frozen=True)
 class AuthenticHello:
-    """A hello that somebody with the key has made. It may be old: recorded, and replayed by somebody else."""
+    """A hello that was made with the key. It may be a recorded one, replayed by somebody without the key."""
 
     key: HandshakeKey
     body: bytes
@@ -157,7 +157,7 @@ def answer_hello(
 ) -> tuple[bytes, Established] | None:
     """Return the welcome that opens `session`, or refuses with 0, and what it establishes.
 
-    None where the edge's public key is one of the few that make no secret: no honest edge sends one. ValueError for a
+    None if the edge's public key is one of the few that make no secret: no honest edge sends one. ValueError for a
     body of over 456 bytes.
     """
     if len(body) > MAX_WELCOME_BODY_BYTES:

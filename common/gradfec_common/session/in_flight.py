@@ -61,7 +61,7 @@ class InFlight:
         return number
 
     def count_sealed(self, number: int, symbols: int) -> bool:
-        """Count symbols of a tensor that are about to be sealed; return False where nobody awaits it any more."""
+        """Count symbols of a tensor that are about to be sealed; return False if its answer is no longer awaited."""
         tensor = self._tensors.get(number)
         if tensor is not None:
             tensor.sent += symbols
@@ -85,7 +85,7 @@ class InFlight:
         return None, self._closed(report.tensor)
 
     def _tensor_of(self, number: int, acknowledged: list[int], event: AwaitedEvent) -> Awaited | Drop:
-        """Acknowledge what came for a tensor and return the tensor, or why this is of no use."""
+        """Acknowledge a message for a tensor and return the tensor, or why the message is useless."""
         if number >= self._next_number:
             return Drop.UNEXPECTED
         acknowledged.append(number)
@@ -109,7 +109,7 @@ class InFlight:
         return [self._give_up(number) for number in list(self._tensors)]
 
     def acknowledgements(self) -> list[Ack]:
-        """Return the messages that acknowledge what has come since the last call."""
+        """Return the messages that acknowledge all results and reports since the last call."""
         results, self._results = self._results, []
         reports, self._reports = self._reports, []
         step = self._limits.numbers_per_ack

@@ -1,4 +1,4 @@
-"""What a cloud offers: the cuts of networks that it continues from."""
+"""The cuts that a cloud serves."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _shown(digest: bytes) -> str:
 
 
 def _refusal(reason: str, detail: str) -> Refuse:
-    """Return a refusal whose words fit the message: names of layers may have any length."""
+    """Return a refusal with its text shortened to fit the message, because names of layers may have any length."""
     words = detail.encode()
     if len(words) <= MAX_TEXT_BYTES:
         return Refuse(reason, detail)

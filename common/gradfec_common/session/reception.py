@@ -1,4 +1,4 @@
-"""Hellos at the cloud: who gets a session, who is refused and why, and who gets no answer at all."""
+"""Hellos at the cloud: which get a session, which are refused and why, and which get no answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gradfec_common.wire import Drop, Hello, Refuse, Welcome
 
 
 class Received(NamedTuple):
-    """What comes of a hello: its fate, the answer if there is one, a new session if it gets one, limits that bit."""
+    """The outcome of a hello: its fate, the answer and the new session, if any, and limits that were hit."""
 
     fate: str
     answer: bytes | None = None
@@ -29,20 +29,20 @@ class Received(NamedTuple):
 
 
 class Reception:
-    """Judges hellos. It reads the sessions that there are, and leaves it to their owner to keep the new ones."""
+    """Judges hellos. It reads the sessions; their owner adds new ones."""
 
     def __init__(self, keys: Keys, offer: Offer, welcome: Welcome, entropy: Entropy, limits: CloudLimits) -> None:
-        """Let in edges that have one of `keys` and want what is on `offer`."""
+        """Admit edges with one of `keys` whose cut is on `offer`."""
         self._greeter = Greeter(keys, limits)
         self._offer, self._welcome, self._entropy, self._limits = offer, welcome, entropy, limits
 
     @property
     def keys(self) -> Keys:
-        """The keys of which edges may have one."""
+        """The keys that admit edges."""
         return self._greeter.keys
 
     def change_keys(self, keys: Keys) -> None:
-        """Let in edges that have one of `keys` from now on."""
+        """From now on, admit only edges with one of `keys`."""
         self._greeter.keys = keys
 
     def settle(self, session: Session) -> None:
@@ -79,7 +79,7 @@ class Reception:
     def _admit(
         self, wanted: Hello, key: HandshakeKey, sessions: Sessions, *, leaving: bool
     ) -> tuple[Accepted | Refuse, list[Bite]]:
-        """Return what the edge will send, or the refusal that says why it may not come in."""
+        """Return what the edge will send, or a refusal that says why it is not admitted."""
         if leaving:
             return Refuse("leaving", "the cloud is shutting down"), []
         accepted = self._offer.accept(wanted)

@@ -9,7 +9,7 @@ from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.timers import NEVER, Timers
 from gradfec_common.wire import Ack, MessageKind, Report, Result, message_body
 
-Key = tuple[MessageKind, int]  # what a message is, and of which tensor
+Key = tuple[MessageKind, int]  # a message's kind, and its tensor
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Repeater:
         return self._timers.next_at
 
     def send(self, session: int, message: Result | Report, now: float) -> list[Effect]:
-        """Say a message, and again until it is acknowledged; the oldest of its session gives way to one too many."""
+        """Send a message until it is acknowledged; if a session has too many, its oldest is dropped."""
         effects: list[Effect] = []
         if len(self._messages.get(session, ())) >= self._limits.answers_per_session:
             self._forget(session, next(iter(self._messages[session])))  # the edge has given up on it by now
@@ -57,13 +57,13 @@ class Repeater:
         return self._repeat(*self._timers.pop(), now)
 
     def acknowledge(self, session: int, ack: Ack) -> None:
-        """Repeat no more what the edge has."""
+        """Stop repeating messages that the edge has."""
         for kind, numbers in ((MessageKind.RESULT, ack.results), (MessageKind.REPORT, ack.reports)):
             for number in numbers:
                 self._forget(session, (kind, number))
 
     def end(self, session: int) -> None:
-        """Repeat nothing more for a session."""
+        """Stop repeating the messages of a session."""
         for key in list(self._messages.get(session, ())):
             self._forget(session, key)
 

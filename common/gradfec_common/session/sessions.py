@@ -1,4 +1,4 @@
-"""The cloud's sessions: what is kept of each edge, how many there may be, and for how long each may be silent."""
+"""The cloud's sessions: the data of each edge, how many there may be, and how long each may be silent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Rows = npt.NDArray[np.intp]  # of a batch
 
 @dataclass
 class Session:
-    """What the cloud keeps of one edge."""
+    """The cloud's data of one edge."""
 
     id: int
     key: HandshakeKey
@@ -60,7 +60,7 @@ class Session:
         was_open, moved = self.is_open, False
         self.move(SessionEvent.SIGN_OF_LIFE)
         self.heard_at = now
-        self.allowance.spend(len(rows))  # only what is authentic counts: nobody else can use it up
+        self.allowance.spend(len(rows))  # only authentic datagrams count, so nobody else can use it up
         latest = int(counters.argmax())
         peer = batch.peer(int(rows[latest]))
         if peer != self.peer and int(counters[latest]) == self.opener.newest:
@@ -73,7 +73,7 @@ class Session:
         return SessionMoved(self.id, self.edge, peer) if moved else None
 
     def pay(self, cost: int) -> bool:
-        """Take bytes off the credit; return False, and take none, where there are not so many."""
+        """Take bytes off the credit; return False, and take none, if there are too few."""
         if self.credit < cost:
             return False
         self.credit -= cost
@@ -92,7 +92,7 @@ class Sessions:
         return len(self._sessions)
 
     def __iter__(self) -> Iterator[Session]:
-        """Go through those that there are now, whatever ends meanwhile."""
+        """Iterate over a copy, so that sessions may end meanwhile."""
         return iter([*self._sessions.values()])
 
     def __contains__(self, number: int) -> bool:
@@ -111,7 +111,7 @@ class Sessions:
         return [session for session in self._sessions.values() if session.is_open]
 
     def new_number(self, entropy: Entropy) -> int:
-        """Draw a number that no session has."""
+        """Draw an unused number."""
         number = 0
         while number == 0 or number in self._sessions:
             number = int.from_bytes(entropy(4), "big")
@@ -133,8 +133,8 @@ class Sessions:
     def in_the_way(self, key: HandshakeKey) -> Session | None:
         """Return the session that has to end before a new one with `key` can be kept, if any.
 
-        It is the oldest tentative one, of the same key where that has no more places. Replayed hellos therefore push
-        out one another, but never an edge.
+        It is the oldest tentative one, or the oldest tentative one with `key` if this key has no more places. So
+        replayed hellos push out one another, but never an edge.
         """
         every = [*self._sessions.values()]
         of_key = [session for session in every if session.key.id == key.id]

@@ -17,7 +17,7 @@ from gradfec_common.wire import Drop, SketchPart
 
 @dataclass
 class PartialSketch:
-    """The newest sketch of a session, as far as it has come."""
+    """The newest sketch of a session, with the parts that have arrived."""
 
     tensor: int = -1
     parts: int = 0
@@ -34,7 +34,7 @@ class Sketches:
     """The newest sketch of each session."""
 
     def __init__(self, limits: CloudLimits, *, wanted: bool) -> None:
-        """Drop all parts where sketches are not `wanted`."""
+        """Drop all parts unless sketches are `wanted`."""
         self._limits, self._wanted = limits, wanted
         self._newest: dict[int, PartialSketch] = {}  # by session
 

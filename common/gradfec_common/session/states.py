@@ -48,7 +48,7 @@ Event = TypeVar("Event", bound=Enum)
 
 
 def after(table: Mapping[State, Mapping[Event, State]], state: State, event: Event) -> State:
-    """Return the state that follows `event`; AssertionError where it cannot happen, which is a bug of ours."""
+    """Return the state that follows `event`; AssertionError if it cannot happen, which is a bug of ours."""
     following = table[state].get(event)
     if following is None:
         raise AssertionError(f"{event} cannot happen in {state}")
@@ -62,35 +62,35 @@ def after(table: Mapping[State, Mapping[Event, State]], state: State, event: Eve
 
 
 class EdgeState(Enum):
-    """Where an edge stands with its cloud."""
+    """The state of an edge's session."""
 
     SEEKING = "seeking"  # there has been no session yet: says hello
     CONNECTED = "connected"  # the cloud owes nothing: asks after a long silence
     WAITING = "waiting"  # the cloud owes a sign of life since `_owed_since`: asks after a short silence
     LOST = "lost"  # the cloud is silent since `_lost_at`: asks, and soon says hello besides
     OVER = "over"  # the cloud has said goodbye: says hello, and still reads what is sent in the old session
-    LEAVING = "leaving"  # says goodbye until `_gone_at`: no session begins any more
-    LEFT = "left"  # the end: has nothing more to say
+    LEAVING = "leaving"  # says goodbye until `_gone_at`, and begins no session
+    LEFT = "left"  # the end: sends nothing more
 
 
 class EdgeEvent(Enum):
     """What happens to an edge's session."""
 
     WELCOME = "welcome"  # the answer to its hello: a new session
-    REFUSAL = "refusal"  # the answer to its hello: none
+    REFUSAL = "refusal"  # the answer to its hello: no session
     QUESTION = "question"  # it has sent a ping or opened a tensor
     SIGN_OF_LIFE = "sign of life"  # an authentic message of its session, other than a goodbye
-    SILENCE = "silence"  # nothing has come for too long
+    SILENCE = "silence"  # nothing has arrived for too long
     GOODBYE = "goodbye"  # the cloud's
     LEAVE = "leave"  # its shell wants to end
-    PATIENCE_ENDS = "patience ends"  # nobody has answered its own goodbye
+    PATIENCE_ENDS = "patience ends"  # its goodbye was not answered
 
 
 EDGE: Mapping[EdgeState, Mapping[EdgeEvent, EdgeState]] = {
     EdgeState.SEEKING: {
         EdgeEvent.WELCOME: EdgeState.WAITING,
         EdgeEvent.REFUSAL: EdgeState.SEEKING,
-        EdgeEvent.LEAVE: EdgeState.LEFT,  # nobody knows it, so there is nobody to say goodbye to
+        EdgeEvent.LEAVE: EdgeState.LEFT,  # there is no session, so no goodbye is needed
     },
     EdgeState.CONNECTED: {
         EdgeEvent.QUESTION: EdgeState.WAITING,
@@ -100,14 +100,14 @@ EDGE: Mapping[EdgeState, Mapping[EdgeEvent, EdgeState]] = {
     },
     EdgeState.WAITING: {
         EdgeEvent.QUESTION: EdgeState.WAITING,
-        EdgeEvent.SIGN_OF_LIFE: EdgeState.CONNECTED,  # a QUESTION follows at once where tensors are still unanswered
+        EdgeEvent.SIGN_OF_LIFE: EdgeState.CONNECTED,  # a QUESTION follows at once if tensors are still unanswered
         EdgeEvent.SILENCE: EdgeState.LOST,
         EdgeEvent.GOODBYE: EdgeState.OVER,
         EdgeEvent.LEAVE: EdgeState.LEAVING,
     },
     EdgeState.LOST: {
         EdgeEvent.WELCOME: EdgeState.WAITING,
-        EdgeEvent.REFUSAL: EdgeState.LOST,  # the old session keeps its chance
+        EdgeEvent.REFUSAL: EdgeState.LOST,  # the old session may still recover
         EdgeEvent.SIGN_OF_LIFE: EdgeState.CONNECTED,
         EdgeEvent.GOODBYE: EdgeState.OVER,
         EdgeEvent.LEAVE: EdgeState.LEAVING,
@@ -123,7 +123,7 @@ EDGE: Mapping[EdgeState, Mapping[EdgeEvent, EdgeState]] = {
         EdgeEvent.SIGN_OF_LIFE: EdgeState.LEAVING,
         EdgeEvent.GOODBYE: EdgeState.LEFT,
         EdgeEvent.PATIENCE_ENDS: EdgeState.LEFT,
-        EdgeEvent.LEAVE: EdgeState.LEAVING,  # its patience begins anew
+        EdgeEvent.LEAVE: EdgeState.LEAVING,  # its patience starts again
     },
     EdgeState.LEFT: {
         EdgeEvent.SIGN_OF_LIFE: EdgeState.LEFT,
@@ -135,15 +135,15 @@ EDGE: Mapping[EdgeState, Mapping[EdgeEvent, EdgeState]] = {
 
 # --- a session at the cloud ----------------------------------------------------------------------------------------
 #
-# A hello may be a replay, so a welcome alone commits the cloud to nothing: a TENTATIVE session counts for no share and
-# no limit on edges, gives way to others, and ends without a word. The first authentic datagram in it opens it, and can
-# be of any kind. That datagram is a SIGN_OF_LIFE before it is anything else, even where it is a goodbye.
+# A hello may be a replay, so a welcome alone costs the cloud little: a TENTATIVE session gets no share, does not count
+# as an edge, gives way to others, and ends without a message. The first authentic datagram in it opens it, and can
+# be of any kind. That datagram is a SIGN_OF_LIFE before it is anything else, even if it is a goodbye.
 
 
 class SessionState(Enum):
-    """What the cloud knows of an edge."""
+    """The state of a session at the cloud."""
 
-    TENTATIVE = "tentative"  # it has been welcomed, and may be a replayed hello's
+    TENTATIVE = "tentative"  # it was welcomed, but the hello may have been a replay
     OPEN = "open"  # it has used its session
     ENDED = "ended"  # the end: its session is forgotten
 
@@ -153,7 +153,7 @@ class SessionEvent(Enum):
 
     SIGN_OF_LIFE = "sign of life"  # an authentic datagram that is new
     GOODBYE = "bye"  # the edge's
-    SILENCE = "idle"  # nothing has come for too long
+    SILENCE = "idle"  # nothing has arrived for too long
     DISPLACED = "unused"  # a new session needs its place
     KEY_REMOVED = "key removed"
     CLOUD_LEAVES = "leaving"
@@ -182,11 +182,11 @@ SESSION: Mapping[SessionState, Mapping[SessionEvent, SessionState]] = {
 #
 # Two things have to happen to a tensor, in either order once it is decided: the back-end answers it, and it is closed,
 # that is, no more of its datagrams are expected and its losses are reported. When both have happened it is FINISHED. It
-# is decided before it is closed, always, and it is DROPPED when its answer is not to be had or not wanted any more.
+# is always decided before it is closed. It is DROPPED if there will be no answer, or nobody wants it any more.
 
 
 class TensorState(Enum):
-    """How far a tensor has come at the cloud."""
+    """The state of a tensor at the cloud."""
 
     COLLECTING = "collecting"  # its symbols are held: `arrived` has their bytes
     DECIDED = "decided"  # the back-end has it; datagrams that still come are only counted
@@ -204,7 +204,7 @@ class TensorEvent(Enum):
     ANSWER = "answer"
     FAIL = "failed"  # the back-end has no answer
     CLOSE = "close"  # all its datagrams have come, or its time is over
-    ABANDON = "abandoned"  # nobody awaits its answer: the edge has given up, or its session has ended
+    ABANDON = "abandoned"  # its answer is not awaited: the edge has given up, or its session has ended
 
 
 TENSOR: Mapping[TensorState, Mapping[TensorEvent, TensorState]] = {

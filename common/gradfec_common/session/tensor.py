@@ -58,7 +58,7 @@ class SessionTensors:
         return [number for number, tensor in self.tensors.items() if tensor.state is TensorState.COLLECTING]
 
     def record(self, number: int) -> Finished:
-        """Return what there is to tell of a finished tensor."""
+        """Return the event for a finished tensor."""
         tensor = self.tensors[number]
         result, answer, report = tensor.result, tensor.answer, tensor.report
         assert result is not None and answer is not None and report is not None, "FINISHED has all"  # noqa: S101
@@ -68,7 +68,7 @@ class SessionTensors:
 
 
 def report_on(number: int, arrived: Reassembly) -> Report:
-    """Return what the cloud tells the edge of a tensor's datagrams."""
+    """Return the report on a tensor's datagrams."""
     return Report(number, arrived.sent, arrived.received, arrived.lost_bursts(), arrived.map())
 
 

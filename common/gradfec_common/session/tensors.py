@@ -113,7 +113,7 @@ class Tensors:
             effects += self._decide(mine, number, now)
         if arrived.all_arrived:
             effects += self._close(mine, number, now)
-        elif arrived.arrived[-1]:  # the last in send order is here: the others are late, or lost
+        elif arrived.arrived[-1]:  # the last in send order: datagrams still missing are late, or lost
             self._settle(mine, number, now)
         return fates, effects
 
@@ -122,7 +122,7 @@ class Tensors:
     def _open(
         self, mine: SessionTensors, number: int, body: bytes, now: float, *, leaving: bool
     ) -> tuple[Tensor | Drop, list[Effect]]:
-        """Begin to collect a tensor, of which there is a body, if its number may begin and it is within every limit."""
+        """Begin to collect the tensor of a body, if its number is acceptable and no limit is hit."""
         if (reason := mine.window.refusal(number)) is not None:
             return reason, []
         if leaving:
@@ -139,7 +139,7 @@ class Tensors:
         self._close_at(mine, number, now + self._deadline_s)
         if mine.window.begin(number):
             for older in list(mine.tensors):
-                if older < number:  # the edge has gone on: what is still missing is late, or lost
+                if older < number:  # the edge now sends a newer one: datagrams still missing are late, or lost
                     self._settle(mine, older, now)
         else:
             self._settle(mine, number, now)
@@ -148,8 +148,8 @@ class Tensors:
     def _make_room(self, mine: SessionTensors, more: int, now: float) -> tuple[bool, list[Effect]]:
         """Return whether a session may hold `more` bytes.
 
-        Each session may hold an equal share. The shares shrink when an edge comes, so others may hold more than theirs
-        by then: their oldest tensors are decided with what has arrived, as many as it takes.
+        Each session may hold an equal share. The shares shrink when an edge comes, so others may then hold more than
+        theirs. As many of their oldest tensors as necessary are decided with what has arrived.
         """
         total = self._limits.reassembly_bytes
         share = total // len(self._sessions)
@@ -164,11 +164,11 @@ class Tensors:
         return True, effects
 
     def _make_place(self, mine: SessionTensors, number: int, now: float) -> tuple[bool, list[Effect]]:
-        """Return whether one more tensor may be collected; the oldest is decided for it where there are too many."""
+        """Return whether one more tensor may be collected; if there are too many, the oldest is decided."""
         collecting = mine.collecting
         crowded = len(collecting) >= self._limits.tensors_per_session
         if len(mine.tensors) >= self._limits.tensors_per_session + self._limits.pending_tensors or (
-            crowded and number < min(collecting)  # a belated one does not push out one that is being sent
+            crowded and number < min(collecting)  # a late one does not push out one that is being sent
         ):
             return False, [Bite("tensors_per_session")]
         if not crowded:
@@ -192,7 +192,7 @@ class Tensors:
         return [Decided(mine.session, number, arrived.handed_over(), arrived.complete, waited_s, mine.cut)]
 
     def answer(self, decided: Decided, result: Result, answer: Answer, now: float) -> list[Effect]:
-        """Take back the answer for a decided tensor, which `result` says; drop it if its edge does not await it."""
+        """Take back the answer for a decided tensor, which `result` says; drop it if its edge no longer awaits it."""
         mine = self._take_back(decided)
         if mine is None:
             return []
@@ -208,7 +208,7 @@ class Tensors:
             self._drop(mine, decided.tensor, TensorEvent.FAIL)
 
     def _take_back(self, decided: Decided) -> SessionTensors | None:
-        """Note that the back-end is done with a tensor; return its session's, None where nobody waits for it."""
+        """Note that the back-end is done with a tensor; return its session's, None if it is no longer wanted."""
         self._pending -= 1
         mine = self._sessions.get(decided.session)
         if mine is not None:
@@ -218,7 +218,7 @@ class Tensors:
     # --- closing and finishing ---
 
     def _settle(self, mine: SessionTensors, number: int, now: float) -> None:
-        """Wait no longer for a tensor than datagrams may be reordered by."""
+        """From now on, wait for a tensor only as long as datagrams may be reordered by."""
         self._close_at(mine, number, now + self._limits.reorder_s)
 
     def _close_at(self, mine: SessionTensors, number: int, when: float) -> None:
@@ -247,7 +247,7 @@ class Tensors:
         return tensor.report
 
     def give_up(self, session: int, numbers: Iterable[int]) -> list[Effect]:
-        """Let go of those of a session's tensors that have no answer yet: its edge awaits none any more."""
+        """Drop those of a session's tensors that have no answer yet; the edge no longer awaits one."""
         effects: list[Effect] = []
         mine = self._sessions[session]
         for number in numbers:

@@ -1,4 +1,4 @@
-"""What a protocol core has to do later: things, each with its time."""
+"""Things that a protocol core has to do later, each at its time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import heapq
 import itertools
 from typing import Generic, TypeVar
 
-NEVER = -1  # the ticket of nothing
+NEVER = -1  # no ticket
 SLACK = 8  # places in the heap of things that were called off, besides as many as there are others
 
 Thing = TypeVar("Thing")
@@ -17,7 +17,7 @@ class Timers(Generic[Thing]):
 
     A thing that is called off is forgotten at once, but its place in the heap would stay until its time comes. An edge
     could fill the memory with such places: each tensor has a timer that is called off a moment later. So the heap is
-    built anew when more than half of it, and SLACK, is places of that kind.
+    rebuilt when more than half of it, and SLACK, is places of that kind.
     """
 
     def __init__(self) -> None:
@@ -30,14 +30,14 @@ class Timers(Generic[Thing]):
         return len(self._heap)
 
     def add(self, when: float, thing: Thing) -> int:
-        """Have something done at `when`; return the ticket by which it can be called off."""
+        """Schedule a thing for `when`; return the ticket for calling it off."""
         ticket = next(self._ticket)
         self._things[ticket] = thing
         heapq.heappush(self._heap, (when, ticket))
         return ticket
 
     def call_off(self, ticket: int) -> None:
-        """Forget something that is still to be done; do nothing if it is done."""
+        """Cancel a thing; do nothing if it was done or cancelled before."""
         if self._things.pop(ticket, None) is not None:
             self._tidy()
 
@@ -49,7 +49,7 @@ class Timers(Generic[Thing]):
         return self._heap[0][0] if self._heap else None
 
     def pop(self) -> Thing:
-        """Return what is due next, which is then done; IndexError where there is nothing."""
+        """Remove and return the thing that is due next; IndexError if there is none."""
         while (ticket := heapq.heappop(self._heap)[1]) not in self._things:
             continue
         thing = self._things.pop(ticket)

@@ -1,7 +1,7 @@
 """From the sealed datagrams of a session to symbols, tensor by tensor.
 
-What is cheap to see is looked at first, then whether a datagram is authentic, then whether it is new, and only then
-what it says. Each step drops what it does not let pass under a named reason.
+Cheap checks come first, then whether a datagram is authentic, then whether it is new, and only then its content. Each
+step drops datagrams under a named reason.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Opened(NamedTuple):
 def open_symbols(session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any]) -> Iterator[Opened]:
     """Open the symbols of a session in (m,) `rows` of a batch, with their counters, those of one length at a time.
 
-    All datagrams of a tensor have the same length, so mostly that is all of them.
+    All datagrams of a tensor have the same length, so this is usually all of them.
     """
     for mine in alike(batch.lengths[rows]):
         yield _open_alike(session, batch, rows[mine], counters[mine])
@@ -56,17 +56,17 @@ def _open_alike(session: Session, batch: Batch, rows: Rows, counters: npt.NDArra
 
 
 def by_tensor(bodies: wire.Bytes) -> Iterator[tuple[int, wire.Bytes]]:
-    """Yield the number of each tensor of which there are some in (m, bytes) bodies, and those."""
+    """Yield the number of each tensor in (m, bytes) bodies, and its bodies."""
     numbers = read_headers(bodies)["tensor"]
     for mine in alike(numbers):
         yield int(numbers[mine][0]), bodies[mine]
 
 
 def alike(keys: npt.NDArray[Any]) -> Iterator[Rows | slice]:
-    """Yield, for each distinct one of (m,) keys, where it is; all at once, as a slice, where they are all the same."""
+    """Yield the rows of each distinct value among (m,) keys; a slice of all if they are all the same."""
     if not len(keys):
         return
-    if (keys == keys[0]).all():  # mostly; copies of headers are what a batch would spend most of its time on
+    if (keys == keys[0]).all():  # usually; copying headers would take most of a batch's time
         yield slice(None)
         return
     order = np.argsort(keys, kind="stable")

@@ -1,4 +1,4 @@
-"""Which tensors of a session may begin, by their numbers."""
+"""The window of tensor numbers that may begin in a session."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ class NumberWindow:
     """The numbers around the newest tensor of a session, and which of them are finished.
 
     An edge counts its tensors up, and its datagrams may be reordered, but not by many tensors. So a number that is far
-    behind is late. A number that is far ahead may be a stray or a lie, and the tensors that are on their way would all
-    be late if the window followed it. But it may also be true, when nothing of the edge has been heard for a long time.
-    So the first such number is refused, and the window moves when a second one follows it closely.
+    behind is late. A number that is far ahead may be an error or a lie. If the window followed it, all tensors that are
+    on their way would be late. But it may also be true, after a long silence of the edge. So the first such
+    number is refused, and the window moves when a second one follows it closely.
     """
 
     def __init__(self, size: int) -> None:

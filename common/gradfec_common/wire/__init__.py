@@ -1,8 +1,8 @@
-"""The wire format, version 3: the only package that knows where a byte stands, but for a symbol's inside.
+"""The wire format, version 3: the only package that knows where each byte is, except inside a symbol.
 
 docs/PROTOCOL.md specifies it. `outer` is what every datagram begins with, `symbol` the header of those that carry
-symbols, `messages` the control messages, `drops` the reasons for not using a datagram. What a symbol holds is
-`gradfec_common.symbols`' to know.
+symbols, `messages` the control messages, `drops` the reasons for not using a datagram. Inside a symbol,
+`gradfec_common.symbols` takes over.
 """
 
 from __future__ import annotations

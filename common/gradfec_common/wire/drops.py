@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Drop(str, Enum):
-    """Why a datagram was not used. Every datagram that is received has one fate; these are the bad ones."""
+    """Why a datagram was not used. Every received datagram has exactly one fate; these are the bad ones."""
 
     TOO_SHORT = "too_short"
     TOO_LONG = "too_long"

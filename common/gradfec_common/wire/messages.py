@@ -53,7 +53,7 @@ class Hello:
 class Welcome:
     """Cloud to edge, inside a welcome: tensors are decided `deadline_ms` after their first datagram.
 
-    `sketches`: whether somebody there would like to see what the edge does.
+    `sketches`: whether the cloud wants sketches for its live page.
     """
 
     kind: ClassVar[MessageKind] = MessageKind.WELCOME
@@ -72,7 +72,7 @@ class Refuse:
 
 @dataclass(frozen=True)
 class Ping:
-    """Edge to cloud: are you there? `padding`, of any bytes, pays for the answers that are due."""
+    """Edge to cloud: are you there? `padding`, of any bytes, lets the cloud send as many bytes in answer."""
 
     kind: ClassVar[MessageKind] = MessageKind.PING
     padding: bytes = b""
@@ -150,7 +150,7 @@ def message_body(message: Message) -> bytes:
 
 
 def read_message(untrusted: bytes) -> Message | Drop:
-    """Decode a control message that was authentic, or say why not: whoever has a key may still lie."""
+    """Decode an authentic control message, or say why not: a sender with the key may still lie."""
     try:
         return _message(MESSAGES[untrusted[0]], msgpack.unpackb(untrusted[1:], strict_map_key=True))
     except Exception:  # msgpack raises many types for hostile bytes; each means the same here

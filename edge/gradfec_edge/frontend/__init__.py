@@ -32,14 +32,14 @@ class FrontEnd(Protocol):
     """Images in, features and importance out."""
 
     def warm_up(self) -> None:
-        """Do what the first image would have to wait for."""
+        """Run once, so that the first image does not have to wait."""
 
     def __call__(self, image: NDArray[np.uint8]) -> Features:
         """Return the features of an RGB image (side, side, 3) uint8."""
 
 
 def load_front_end(runtime: str, cut: Cut, weights: WeightStore, proxy: EstimatorFile | None = None) -> FrontEnd:
-    """Build the layers up to `cut`, and `proxy` with them; GradfecError where `weights` lacks an array."""
+    """Build the layers up to `cut`, and `proxy` with them; GradfecError if `weights` lacks an array."""
     if runtime == LITERT:
         from gradfec_edge.frontend.litert_runtime import LiteRTFrontEnd
 
@@ -62,7 +62,7 @@ class SharedFrontEnd:
         self._thread = ThreadPoolExecutor(1, "front-end")  # its queue is fair: a lock need not be
 
     def warm_up(self) -> None:
-        """Do what the first image would have to wait for."""
+        """Run once, so that the first image does not have to wait."""
         self._thread.submit(self._front_end.warm_up).result()
 
     def __call__(self, image: NDArray[np.uint8]) -> Features:

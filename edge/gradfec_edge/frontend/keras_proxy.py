@@ -105,7 +105,7 @@ class Proxy:
     """A learned estimator in the front-end's graph."""
 
     def __init__(self, file: EstimatorFile, cut: Cut) -> None:
-        """Build it from a file; UsageError where the file is for another cut, or lacks an array."""
+        """Build it from a file; UsageError if the file is for another cut, or lacks an array."""
         self.rank = Ranking(file, cut)
         self.grid, self.of_image = self.rank.grid, self.rank.of_image
         self.model = element_model(cut) if self.of_image else saliency_model(self.grid)

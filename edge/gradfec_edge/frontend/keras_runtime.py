@@ -47,7 +47,7 @@ class KerasFrontEnd:
     """Images in, feature tensors chi out, and their packets' importance; one image at a time or a batch."""
 
     def __init__(self, cut: Cut, weights: WeightStore, proxy: EstimatorFile | None = None) -> None:
-        """Build the layers up to `cut`, and `proxy` with them; GradfecError where `weights` lacks an array."""
+        """Build the layers up to `cut`, and `proxy` with them; GradfecError if `weights` lacks an array."""
         self.cut = cut
         self.model = build_model(cut, weights)
         self.proxy = Proxy(proxy, cut) if proxy else None
@@ -56,7 +56,7 @@ class KerasFrontEnd:
             chi = self.model(image, training=False)
             return (chi, self.proxy(image, chi)) if self.proxy else (chi,)
 
-        # XLA fuses normalisation and ReLU into the convolutions, measured at 0.7 of the time; it compiles anew for each
+        # XLA fuses normalisation and ReLU into the convolutions, measured at 0.7 of the time. It compiles once for each
         # batch size, of which the edge uses one.
         self._run = tf.function(run, jit_compile=True, autograph=False)
 
@@ -78,7 +78,7 @@ class ProxyModel:
     """A learned estimator alone, of features that are already there: for comparing several of the same images."""
 
     def __init__(self, file: EstimatorFile, cut: Cut) -> None:
-        """Build it from a file; UsageError where the file is for another cut, or lacks an array."""
+        """Build it from a file; UsageError if the file is for another cut, or lacks an array."""
         self._preprocess = cut.network.preprocess
         self._proxy = Proxy(file, cut)
         self._run = tf.function(self._proxy, jit_compile=True, autograph=False)

@@ -23,7 +23,7 @@ class LiteRTFrontEnd:
     """Images in, feature tensors chi out, and their packets' importance; one image at a time."""
 
     def __init__(self, cut: Cut, weights: WeightStore, proxy: EstimatorFile | None = None) -> None:
-        """Build the layers up to `cut`, and `proxy` with them; GradfecError where `weights` lacks an array."""
+        """Build the layers up to `cut`, and `proxy` with them; GradfecError if `weights` lacks an array."""
         self.cut = cut
         self._rank = Ranking(proxy, cut) if proxy else None
         graph = Graph()

@@ -44,7 +44,7 @@ class Deviation:
     """
 
     def __init__(self, cut: Cut, grid: PacketGrid, rng: np.random.Generator) -> None:
-        """Score the packets of `grid`; draws nothing. UsageError where nothing was learned for them."""
+        """Score the packets of `grid`; draws nothing. UsageError if nothing was learned for them."""
         statistics = _statistics("deviation", cut, grid)
         self.grid, self.means, self.sensitivity = (
             grid,
@@ -61,7 +61,7 @@ class Static:
     """A packet matters as much as the oracle found that its place does on average; the image is not looked at."""
 
     def __init__(self, cut: Cut, grid: PacketGrid, rng: np.random.Generator) -> None:
-        """Score the packets of `grid`; draws nothing. UsageError where nothing was learned for them."""
+        """Score the packets of `grid`; draws nothing. UsageError if nothing was learned for them."""
         self.scores = _statistics("static", cut, grid).array("static", (grid.count,))
 
     def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:

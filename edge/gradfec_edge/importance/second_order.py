@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float32]
 WIDTH, DEPTH = 64, 3  # channels and residual blocks of the saliency network
 FLOOR = 1e-6  # of a channel's mean: five of the 256 channels are never positive
 
-# Shares of the packets that have gone after each round of elimination: few rounds where nobody drops.
+# Shares of the packets that have gone after each round of elimination: few rounds for shares that are rarely dropped.
 ROUNDS = (0.25, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0)
 
 
@@ -36,7 +36,7 @@ class Ranking:
     """How a proxy ranks packets: not in its graph, where XLA takes several times as long to sort."""
 
     def __init__(self, file: EstimatorFile, cut: Cut) -> None:
-        """Read a proxy's file; UsageError where it is for another cut."""
+        """Read a proxy's file; UsageError if it is for another cut."""
         self.grid = PacketGrid(cut.shape, file.about["rows"])
         file.check_fits(cut, self.grid)
         self.of_image = file.about["recipe"] == "paper"
@@ -45,7 +45,7 @@ class Ranking:
         )
 
     def __call__(self, seen: Floats) -> tuple[Floats, Floats | None]:
-        """Turn what the graph gave into scores (N, packets), and the form (N, groups, C, C) where it was that."""
+        """Turn what the graph gave into scores (N, packets), and the form (N, groups, C, C), if the graph gave it."""
         if self.of_image:
             return seen, None
         turns = np.stack([eliminate(form) for form in seen])

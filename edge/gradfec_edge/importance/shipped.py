@@ -40,7 +40,7 @@ class EstimatorFile:
 
     @classmethod
     def read(cls, path: str | Path) -> EstimatorFile:
-        """Read a file; GradfecError where it cannot be read, UsageError where it is none of ours."""
+        """Read a file; GradfecError if it cannot be read, UsageError if it is not one of ours."""
         path = Path(path)
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -53,9 +53,9 @@ class EstimatorFile:
         except OSError as error:
             raise GradfecError(f"cannot read the estimator {path}: {error.strerror or error}") from None
         except DAMAGE:
-            raise UsageError(f"{path} is no estimator that gradfec train-proxy has made, or it is damaged") from None
+            raise UsageError(f"{path} is damaged, or not an estimator made by gradfec train-proxy") from None
         if not isinstance(about, dict) or any(key not in about for key in MUST_SAY):
-            raise UsageError(f"{path} is no estimator that gradfec train-proxy has made: it says not what it is for")
+            raise UsageError(f"{path} is not an estimator made by gradfec train-proxy: it does not say what it is for")
         return cls(path, about, arrays)
 
     @property
@@ -65,7 +65,7 @@ class EstimatorFile:
         return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
     def array(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """Return one array; UsageError where it is missing or of another shape."""
+        """Return one array; UsageError if it is missing or of another shape."""
         if name not in self.arrays or self.arrays[name].shape != shape:
             found = self.arrays[name].shape if name in self.arrays else "missing"
             raise UsageError(

@@ -145,7 +145,12 @@ def make_tables(rows: list[Row], images: int, repetitions: int) -> list[Grid]:
 def cost_table(sweep: ProtectionSweep) -> Grid:
     """Make the table of a frame's datagrams and bytes."""
     lines = [
-        [row["codec"], row["code"], row["policy"], *(f"{row[name] or 0:,}" for name in ("datagrams", "bytes"))]
+        [
+            row["codec"],
+            row["code"],
+            row["policy"],
+            *(f"{row[name]:,}" if row[name] else "" for name in ("datagrams", "bytes")),
+        ]
         for row in sweep.costs()
     ]
     title = f"A frame on the link, packets a datagram: {sweep.packets}"

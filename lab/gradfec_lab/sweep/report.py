@@ -19,7 +19,7 @@ from gradfec_lab.sweep.engine import REFERENCE
 from gradfec_lab.sweep.statistics import Bootstrap, Values, interval
 from gradfec_lab.sweep.store import Store
 
-WIDTH_OF_FILES = 120  # if a table does not go to a terminal, which would wrap it
+WIDTH_OF_FILES = 140  # if a table does not go to a terminal, which would wrap it
 DIGITS = 6
 
 Row = dict[str, Any]

@@ -23,28 +23,28 @@ BOTH = pytest.mark.parametrize("code", [ZFEC, LEOPARD], ids=lambda code: code.na
 
 
 def code_word(code, k, n, length, seed):
-    """All (n, length) symbols of a block with random data."""
+    """All (n, length) symbols of a code word of random data."""
     data = np.random.default_rng(seed).integers(0, 256, (k, length), np.uint8)
     return np.concatenate([data, code.encode(data, n)])
 
 
 @st.composite
-def blocks(draw, code):
+def code_words(draw, code):
     most = min(code.max_n, 2048)
-    k = draw(st.integers(1, most) | st.sampled_from([1, 2, 128, 255, 256]))
+    k = draw(st.integers(1, most) | st.sampled_from([k for k in (1, 2, 128, 255, 256) if k <= most]))
     n = k if code is BARE else draw(st.integers(k, most) | st.just(most) | st.integers(k, min(k + 3, most)))
     return k, n, draw(st.integers(1, 40)) * code.word_bytes
 
 
-def block_of(data, code):
-    return data.draw(blocks(code), "k, n, length"), data.draw(SEEDS, "seed")
+def code_word_of(data, code):
+    return data.draw(code_words(code), "k, n, length"), data.draw(SEEDS, "seed")
 
 
 @EVERY
 @given(st.data())
 @settings(max_examples=50)
 def test_any_k_of_n_symbols_give_the_data_back(code, data):
-    (k, n, length), seed = block_of(data, code)
+    (k, n, length), seed = code_word_of(data, code)
     symbols = code_word(code, k, n, length, seed)
     indices = np.random.default_rng(seed).permutation(n)[:k]
     np.testing.assert_array_equal(code.decode(symbols[indices], indices, k, n), symbols[:k])
@@ -54,7 +54,7 @@ def test_any_k_of_n_symbols_give_the_data_back(code, data):
 @given(st.data())
 @settings(max_examples=50)
 def test_more_symbols_than_needed_in_any_order_do_no_harm(code, data):
-    (k, n, length), seed = block_of(data, code)
+    (k, n, length), seed = code_word_of(data, code)
     symbols = code_word(code, k, n, length, seed)
     rng = np.random.default_rng(seed)
     indices = rng.permutation(n)[: rng.integers(k, n + 1)]
@@ -65,7 +65,7 @@ def test_more_symbols_than_needed_in_any_order_do_no_harm(code, data):
 @given(st.data())
 @settings(max_examples=30)
 def test_decoding_and_encoding_leave_the_callers_arrays_as_they_were(code, data):
-    (k, n, length), seed = block_of(data, code)
+    (k, n, length), seed = code_word_of(data, code)
     symbols = code_word(code, k, n, length, seed)
     indices = np.random.default_rng(seed).permutation(n)[:k]
     received, places = symbols[indices], indices.copy()
@@ -101,13 +101,13 @@ def test_a_strided_view_of_data_encodes_as_its_copy_does(code):
         ([0, 1, 5], r"in 0 \.\. 4"),  # zfec would read out of bounds
         ([0, 1, -1], r"in 0 \.\. 4"),
         ([0, 1, 2**40], r"in 0 \.\. 4"),
-        ([0.0, 1.0, 2.0], "integers needed"),
-        ([True, False, True], "integers needed"),
-        (["0", "1", "2"], "integers needed"),
+        ([0.0, 1.0, 2.0], r"must be \(m,\) integers"),
+        ([True, False, True], r"must be \(m,\) integers"),
+        (["0", "1", "2"], r"must be \(m,\) integers"),
         ([[0], [1], [2]], r"indices of shape \(3, 1\)"),
         ([0, 1], "3 symbols at 2 indices"),
         ([0, 1, 2, 3], "3 symbols at 4 indices"),
-        ([], "integers needed"),
+        ([], r"must be \(m,\) integers"),
     ],
 )
 def test_indices_that_the_library_would_not_survive_are_refused(code, indices, says):
@@ -121,23 +121,23 @@ def test_indices_that_the_library_would_not_survive_are_refused(code, indices, s
     "symbols", [np.zeros((3, 8)), np.zeros((3, 8), np.int8), np.zeros((3, 8, 8), np.uint8), np.zeros(8, np.uint8)]
 )
 def test_symbols_that_are_no_matrix_of_bytes_are_refused(code, symbols):
-    with pytest.raises(ValueError, match=r"\(m, length\) of uint8 needed"):
+    with pytest.raises(ValueError, match=r"\(m, length\) uint8"):
         code.decode(symbols, np.arange(3), 3, 5)
 
 
 @BOTH
 def test_too_few_symbols_are_refused(code):
     symbols = code_word(code, 3, 5, 8, 1)
-    with pytest.raises(ValueError, match="at least k = 3 of each needed"):
+    with pytest.raises(ValueError, match="at least k = 3 of each are needed"):
         code.decode(symbols[:2], np.arange(2), 3, 5)
-    with pytest.raises(ValueError, match="at least k = 3 of each needed"):
+    with pytest.raises(ValueError, match="at least k = 3 of each are needed"):
         code.decode(symbols[:0], np.arange(0), 3, 5)
 
 
 @pytest.mark.parametrize(
     ("code", "k", "n", "length"),
     [
-        *((code, *block) for code in (ZFEC, LEOPARD) for block in ((3, 5, 0), (0, 5, 8), (3, 2, 8), (-1, 5, 8))),
+        *((code, *sizes) for code in (ZFEC, LEOPARD) for sizes in ((3, 5, 0), (0, 5, 8), (3, 2, 8), (-1, 5, 8))),
         (ZFEC, 3, 257, 8),
         (LEOPARD, 3, 32_769, 8),
         (LEOPARD, 3, 2**64, 8),
@@ -145,8 +145,8 @@ def test_too_few_symbols_are_refused(code):
         (LEOPARD, 3, 5, 1),
     ],
 )
-def test_blocks_that_the_code_does_not_have_are_refused(code, k, n, length):
-    says = f"no {code.name} block with k = {k}, n = {n}, {length} bytes a symbol: .* needed"
+def test_code_words_that_the_code_does_not_have_are_refused(code, k, n, length):
+    says = f"{code.name} cannot code k = {k}, n = {n}, {length} bytes a symbol: it needs "
     if k >= 0:
         with pytest.raises(ValueError, match=says):
             code.encode(np.zeros((k, length), np.uint8), n)
@@ -172,7 +172,7 @@ def test_whatever_it_is_called_with_it_returns_or_raises_value_error(code, indic
 
 
 @BOTH
-def test_a_systematic_block_that_arrived_whole_needs_no_decoding(code, monkeypatch):
+def test_a_systematic_code_word_that_arrived_whole_needs_no_decoding(code, monkeypatch):
     symbols = code_word(code, 200, 256, 6, 3)
     monkeypatch.setattr(zfec_code, "decoder", None)
     monkeypatch.setattr(codes.leopard_code, "reed_solomon_leopard", None)
@@ -183,12 +183,12 @@ def test_a_systematic_block_that_arrived_whole_needs_no_decoding(code, monkeypat
 @pytest.mark.parametrize(
     ("k", "n"), [(1, 32_768), (32_767, 32_768), (16_384, 32_768), (30_000, 32_768), (20_000, 32_768)]
 )
-def test_the_largest_blocks_of_leopard_decode(k, n):
+def test_the_largest_code_words_of_leopard_decode(k, n):
     symbols = code_word(LEOPARD, k, n, 2, 7)
     np.testing.assert_array_equal(LEOPARD.decode(symbols[n - k :], np.arange(n - k, n), k, n), symbols[:k])
 
 
-def test_however_many_blocks_are_asked_for_only_so_many_coders_of_zfec_are_kept():
+def test_however_many_code_words_are_asked_for_only_so_many_coders_of_zfec_are_kept():
     for k in range(1, 3 * zfec_code.CODERS):
         symbols = code_word(ZFEC, k, k + 1, 1, 0)
         ZFEC.decode(symbols[1:], np.arange(1, k + 1), k, k + 1)
@@ -208,11 +208,8 @@ def test_the_code_none_has_no_parity_and_puts_symbols_in_their_order():
 
 @pytest.mark.leopard
 def test_codes_are_registered_under_the_ids_of_the_protocol():
-    assert {number: (code.name, code.max_n, code.word_bytes) for number, code in CODES.items()} == {
-        0: ("none", 65_535, 1),
-        1: ("zfec", 256, 1),
-        2: ("leopard", 32_768, 2),
-    }
+    registered = {number: (code.name, code.max_n, code.word_bytes) for number, code in CODES.items()}
+    assert registered.items() >= {0: ("none", 65_535, 1), 1: ("zfec", 256, 1), 2: ("leopard", 32_768, 2)}.items()
 
 
 def test_each_code_is_registered_under_its_own_id_and_no_two_have_one_name():
@@ -221,8 +218,8 @@ def test_each_code_is_registered_under_its_own_id_and_no_two_have_one_name():
 
 
 @given(st.floats(0, 1))
-def test_a_block_is_no_larger_than_its_code_has_it(share):
-    assert all(2 <= code.block_n(share) <= code.max_n for code in CODES.values())
+def test_a_group_is_no_larger_than_its_code_has_it(share):
+    assert all(2 <= code.group_n(share) <= code.max_n for code in CODES.values())
 
 
 @pytest.mark.leopard
@@ -236,14 +233,14 @@ def test_a_code_is_had_by_its_name():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("turbo", "'turbo' is no erasure code: use zfec or leopard, or for example zfec:256"),
-        ("", "'' is no erasure code"),
-        ("zfec:1", "'zfec:1': a block of zfec has 2 to 256 symbols"),
-        ("zfec:257", "a block of zfec has 2 to 256 symbols"),
-        ("leopard:32769", "a block of leopard has 2 to 32768 symbols"),
-        ("zfec:", "a block of zfec has 2 to 256 symbols"),
-        ("zfec:²", "a block of zfec has 2 to 256 symbols"),
-        ("zfec:-4", "a block of zfec has 2 to 256 symbols"),
+        ("turbo", "'turbo' is not an erasure code: use zfec or leopard, or for example zfec:256"),
+        ("", "'' is not an erasure code"),
+        ("zfec:1", "'zfec:1': a group with zfec has 2 to 256 datagrams"),
+        ("zfec:257", "a group with zfec has 2 to 256 datagrams"),
+        ("leopard:32769", "a group with leopard has 2 to 32768 datagrams"),
+        ("zfec:", "a group with zfec has 2 to 256 datagrams"),
+        ("zfec:²", "a group with zfec has 2 to 256 datagrams"),
+        ("zfec:-4", "a group with zfec has 2 to 256 datagrams"),
     ],
 )
 def test_what_is_no_code_is_refused_with_what_to_write_instead(text, says):
@@ -271,7 +268,7 @@ def test_a_code_whose_library_is_not_installed_is_refused_with_what_to_do(monkey
         ([], False),
     ],
 )
-def test_blocks_are_coded_in_threads_where_that_is_worth_it(work, threads):
+def test_code_words_are_coded_in_threads_where_that_is_worth_it(work, threads):
     def in_threads(function, items):
         return map(function, items)
 

@@ -49,7 +49,7 @@ def of_default(text, code=ZFEC, quantiser="uniform8", most=1):
 def test_with_a_packet_a_symbol_as_many_datagrams_are_sent_as_the_tensor_has_packets(percent, total, seed):
     if plan := plan_or_none(percent, scores(total, seed)):
         assert plan.sent == plan.kept + plan.parity
-        enough_packets_for_the_groups = plan.kept >= -(-total // ZFEC.block_n(percent / 100))
+        enough_packets_for_the_groups = plan.kept >= -(-total // ZFEC.group_n(percent / 100))
         if enough_packets_for_the_groups:
             assert plan.sent == total
         else:  # a group of one packet cannot have more than 256 symbols
@@ -95,7 +95,7 @@ def test_no_dropped_packet_is_more_important_than_a_kept_one_and_ties_keep_the_f
 def test_groups_are_as_few_as_the_code_allows_and_alike(percent, total, seed):
     importance = scores(total, seed)
     if plan := plan_or_none(percent, importance):
-        assert len(plan.groups) == min(-(-total // ZFEC.block_n(percent / 100)), plan.kept)
+        assert len(plan.groups) == min(-(-total // ZFEC.group_n(percent / 100)), plan.kept)
         ns, ks = [n for n, _ in plan.stripes], [stripe.k for _, stripe in plan.stripes]
         assert max(ns) - min(ns) <= 1
         assert max(ks) - min(ks) <= 1
@@ -144,9 +144,9 @@ def test_leopard_has_the_default_tensor_in_one_code_word():
     assert [(n, stripe.k, stripe.code) for n, stripe in plan.stripes] == [(2048, 1638, LEOPARD)]
 
 
-@pytest.mark.parametrize(("code", "block", "groups"), [(ZFEC, 64, 32), (LEOPARD, 512, 4), (ZFEC, 32, 64)])
-def test_the_size_of_groups_may_be_chosen(code, block, groups):
-    plan = of_default("FEC_50_50", replace(code, block=block))
+@pytest.mark.parametrize(("code", "group", "groups"), [(ZFEC, 64, 32), (LEOPARD, 512, 4), (ZFEC, 32, 64)])
+def test_the_size_of_groups_may_be_chosen(code, group, groups):
+    plan = of_default("FEC_50_50", replace(code, group=group))
     assert [(n, stripe.k) for n, stripe in plan.stripes] == [(2048 // groups, 1024 // groups)] * groups
 
 

@@ -132,11 +132,11 @@ def test_the_policy_is_read_and_its_name_reads_as_the_same_policy(text, name, ks
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("nested", "is no nested protection: write nested:4,8,12, or nested:4,8,12/16 for 16 datagrams"),
-        ("nested:", "is no nested protection"),
-        ("nested:4,,8", "is no nested protection"),
-        ("nested:4/", "is no nested protection"),
-        ("nested:-4", "is no nested protection"),
+        ("nested", "is not a nested protection: write nested:4,8,12, or nested:4,8,12/16 for 16 datagrams"),
+        ("nested:", "is not a nested protection"),
+        ("nested:4,,8", "is not a nested protection"),
+        ("nested:4/", "is not a nested protection"),
+        ("nested:-4", "is not a nested protection"),
         ("nested:4,4", "each k must be greater than the one before it"),
         ("nested:8,4", "each k must be greater than the one before it"),
         ("nested:0,4", "each k must be greater than the one before it"),

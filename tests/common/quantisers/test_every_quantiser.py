@@ -251,11 +251,10 @@ def test_names_and_numbers_on_the_wire_are_distinct_and_found_again():
 
 
 def test_the_numbers_of_those_shipped_are_those_of_the_protocol():
-    shipped = {name: quantiser.id for name, quantiser in QUANTISERS.items() if name != Deflate.name}
-    assert shipped == {
+    assert {name: quantiser.id for name, quantiser in QUANTISERS.items()}.items() >= {
         "uniform8": 1, "uniform7": 2, "uniform6": 3, "uniform5": 4, "uniform4": 5,
         "sqrt6": 22, "sqrt5": 21, "sqrt4": 20, "sqrt3": 19, "sqrt2": 18,
-    }  # fmt: skip
+    }.items()  # fmt: skip
 
 
 def test_square_roots_fit_a_cut_with_a_relu_behind_it_and_no_other():

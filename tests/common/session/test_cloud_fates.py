@@ -11,7 +11,7 @@ from tests.common.small_tensors import bodies_of, with_header
 
 from gradfec_common import wire
 from gradfec_common.replay import REPLAY_WINDOW
-from gradfec_common.session.events import Decided, OtherVersion
+from gradfec_common.session.events import Decided
 from gradfec_common.wire import Ack, Bye, Drop, Ping, Pong, Refuse, Report, Result, SketchPart, Welcome
 
 from .clouds import ALICE, BOB, NESTED, PLAN, SYMBOL_BYTES, Cloud, tensor_of
@@ -211,14 +211,3 @@ def test_any_mixture_of_good_and_bad_datagrams_in_one_batch_has_one_fate_each():
         cloud.wait(float(rng.choice([0.0, 0.01, 0.3])))
         session = session if session.number in cloud.core._sessions else cloud.connect()
     assert {"hello", "ack", "ping", "collected", "forged", "bad_message", "conflict", "unexpected"} <= set(cloud.counts)
-
-
-def test_a_sender_of_another_version_is_told_of_once_a_minute_and_gets_no_reply(cloud):
-    old = b"\x47\x02" + bytes(60)
-    cloud.feed(old, old)
-    cloud.feed(old)
-    assert cloud.took(OtherVersion) == [OtherVersion(2, ALICE)]
-    cloud.wait(60)
-    cloud.feed(old)
-    assert cloud.took(OtherVersion) == [OtherVersion(2, ALICE)]
-    assert not cloud.sent

@@ -13,7 +13,7 @@ DTYPES = (np.intp, np.uint8, np.uint16, np.int8, np.int64, np.float64, np.bool_)
 
 
 def target(data: bytes) -> None:
-    """Decode a true block with any of its symbols, or with indices and sizes that nobody has checked."""
+    """Decode a true code word with any of its symbols, or with indices and sizes that nobody has checked."""
     reader = Reader(data)
     code = DOORS[reader.below(len(DOORS))]
     (honest if reader.below(2) else wild)(code, reader)

@@ -174,7 +174,7 @@ def test_burst_lengths_are_numbers_or_iid() -> None:
         (["--loss", "1.1"], "--loss: '1.1' is not a share from 0 to 1"),
         (["--burst", "0.5"], "--burst: '0.5' is not a mean length of a burst: use iid, or a number of at least 1"),
         (["--burst", "nan"], "--burst: 'nan' is not a mean length"),
-        (["--fec", "turbo"], "'turbo' is no erasure code: use zfec or leopard"),
+        (["--fec", "turbo"], "'turbo' is not an erasure code: use zfec or leopard"),
         (["--importance", "luck"], "--importance has no 'luck'"),
         (["--protect", "FEC_50"], "'FEC_50' is no protection policy: use one of none  FEC_A_B  nested:k1,k2,..."),
         (["--protect", "nested:9,4"], "each k must be greater than the one before it"),
