@@ -17,7 +17,6 @@ from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.keys import Key
 from gradfec_common.networks import named_cut
-from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.seal import Sealer
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import EdgeHandshake, HandshakeKey
@@ -88,19 +87,6 @@ def test_a_folder_without_a_cloud_of_the_same_version_ends_with_advice_and_no_re
     assert code == 1
     assert is_one_clear_line(said, "check that gradfec-cloud runs there, of the same version"), said
     assert results.read_text() == ""
-
-
-def test_an_edge_with_another_network_is_told_which_ones_the_cloud_has(photographs: Path) -> None:
-    port = free_port()
-    where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--split", "toy:pool1_pool"]
-    with (
-        stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}"),
-        stubbed("gradfec-edge", *where, TOY_NETWORK=1) as edge,
-    ):
-        code, said, _ = ended(edge)
-    assert code == 1
-    words = f"this cloud has resnet50 ({RESNET50.digest[:4].hex()}) at pool1_pool; the edge asked for model"
-    assert is_one_clear_line(said, words), said
 
 
 def test_an_edge_with_another_split_is_told_which_one_to_use(photographs: Path) -> None:
