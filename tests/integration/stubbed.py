@@ -1,4 +1,4 @@
-"""Real daemons whose network is a toy: sockets, signals, threads and files as ever, but no TensorFlow to wait for.
+"""Real daemons with toy models: real sockets, signals, threads and files, but no neural runtime to wait for.
 
 Tests import `stubbed`; run as a script, this module is such a daemon.
 """
