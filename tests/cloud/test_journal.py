@@ -10,11 +10,12 @@ from tests.common.answers import TIGER_CAT
 from tests.exported import Cloud
 
 from gradfec_cloud.access import by_id
+from gradfec_cloud.driver import OtherVersion
 from gradfec_cloud.journal import Journal
 from gradfec_cloud.keyring import Keyring
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_KEY, Key
-from gradfec_common.session.events import Finished, OtherVersion, SessionEnded, SessionMoved, SessionOpened
+from gradfec_common.session.events import Finished, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import VERSION, Result
 from gradfec_host.logs import Log

@@ -21,6 +21,7 @@ from .swarm import POOL
 Deeds = list[Parcel]
 SESSIONS_AT_ONCE = 12
 GIANT = (2**16, 2**31, 2**32 - 1)
+LATER_S = 0.01  # after which an insider says more of a tensor
 
 
 class Attacker:
@@ -226,61 +227,92 @@ class Insider(KeyHolder):
     """Lies in every field of headers, in symbols and messages, and about what they are sealed in."""
 
     name = "insider"
-    strikes = (10, 40)
+    strikes = (20, 60)
 
     def __init__(self, simulation: Simulation, end: float) -> None:
         """Begin with the first tensor."""
         super().__init__(simulation, end)
         self._next = 0
-        self._last: tuple[int, wire.Bytes] | None = None  # a tensor's number, and bodies
+        self._at_once = self.dice.choice([1, 2, 20])  # lies: with many, most are over the limit of what may be sent
+        self._tensor: tuple[int, wire.Bytes] | None = None  # the latest: its number and its true bodies
+        self._latest = np.empty((0, 0), np.uint8)  # the bodies that were sent last
 
     def deeds(self) -> Deeds:
         """See Attacker."""
+        if self.dice.random() < 0.1 or self._is_out:  # what was said may leave the old session no way on
+            self._come(self.address)
+            self._next, self._tensor = 0, None
         core, lies = self.cores[self.address], list[bytes]()
         said = self._said(self.address)
         if self.dice.random() < 0.1:
             lies.append(nodes.odd_hello(self.key, self.dice))
             self.lied(lies)
         if core.session:
-            for _ in range(self.dice.choice([1, 1, 4, 20])):
+            for _ in range(self.dice.randint(1, self._at_once)):
                 lies += self._lies(core)
         source = self.address if self.dice.random() < 0.8 else self.anybody()
         return said + [Parcel(source, CLOUD, lie, Origin.INSIDER) for lie in lies]
 
+    @property
+    def _is_out(self) -> bool:
+        """Whether the cloud has ended the insider's session, or been told that it is over."""
+        cloud, number = self.simulation.cloud, self.cores[self.address].session
+        return bool(cloud and number) and number not in nodes.sessions_of(cloud)
+
     def _lies(self, core: EdgeSession) -> list[bytes]:
-        match self.dice.choice(["message", "counter", *["again"] * 2, *["symbols"] * 8]):
+        match self.dice.choice([*["message"] * 2, "counter", *["again"] * 4, *["teach"] * 4, *["symbols"] * 12]):
             case "message":
                 return [nodes.message_by(core, nodes.lies(self.dice, self._number()))]
             case "counter":
                 return [nodes.miscounted_by(core, self.dice)]
-            case "again" if self._last:  # each sealed anew
-                return nodes.symbols_by(core, *self._last)
-        return self._symbols(core)
+            case "again" if self._tensor:  # sealed anew
+                self._say_later(core, self._latest if self.dice.random() < 0.5 else self._altered(self._tensor[1]))
+                return []
+            case "teach" if grouped := [one for one in self.simulation.pool if len(one.plan.groups) > 1]:
+                whole = self.dice.choice(grouped).encoded.bodies(0).copy()
+                self._tensor, self._latest = (self._number(), whole), whole[:1]
+                self._say_later(core, nodes.of_another_group(whole))
+                return nodes.symbols_by(core, self._tensor[0], self._latest)
+        self._tensor = self._number(), self._bodies().copy()
+        self._latest = self._altered(self._tensor[1])
+        said = nodes.symbols_by(core, self._tensor[0], self._latest)
+        return said * self.dice.choice([1, 1, 2])
+
+    def _say_later(self, core: EdgeSession, bodies: wire.Bytes) -> None:
+        """Say more of the latest tensor in another batch."""
+        assert self._tensor is not None
+        number = self._tensor[0]
+
+        def say() -> None:
+            said = nodes.symbols_by(core, number, bodies)
+            self._say([Parcel(self.address, CLOUD, datagram, Origin.INSIDER) for datagram in said])
+
+        self.simulation.at(self.simulation.now + LATER_S, say)
 
     def _number(self) -> int:
-        """Return a tensor's number: the next one, mostly, or one far away."""
-        self._next = self.dice.choice([self._next, self._next + 1, self._next + 1, self._next + 200, *GIANT]) % 2**32
+        """Return a tensor's number: the next one, mostly, or one far away, after which most others are late."""
+        far = self.dice.choice(GIANT) if self.dice.random() < 0.1 else self._next + 200
+        self._next = self.dice.choice([self._next, *[self._next + 1] * 5, far]) % 2**32
         return self._next
 
-    def _symbols(self, core: EdgeSession) -> list[bytes]:
-        bodies = self._bodies()
-        some = sorted(self.dice.sample(range(len(bodies)), self.dice.randint(1, len(bodies))))
-        bodies = bodies[some].copy()
-        for _ in range(self.dice.choice([0, 1, 1, 2, 5])):
+    def _altered(self, whole: wire.Bytes) -> wire.Bytes:
+        """Return some of a tensor's bodies, with lies."""
+        count = min(self.dice.choice([1, 2, self.dice.randint(1, len(whole))]), len(whole))
+        some = sorted(self.dice.sample(range(len(whole)), count))
+        bodies = whole[some].copy()
+        for _ in range(self.dice.choice([0, 0, 0, 1, 1, 2, 5])):
             nodes.lie_in_header(self.dice, bodies)
         if self.dice.random() < 0.3:  # the same datagram twice, each sealed by itself
             bodies = bodies.repeat(2, axis=0)
-        match self.dice.choice(["length", "inside", "made up", "honest", "honest", "honest"]):
+        match self.dice.choice(["length", "inside", "made up", *["honest"] * 4]):
             case "length":
                 length = self.dice.choice([1, 18, 20, 40, bodies.shape[1] - 1, bodies.shape[1] + 1, 1168])
-                bodies = np.resize(bodies, (len(bodies), length))
+                return np.resize(bodies, (len(bodies), length))
             case "inside":
                 nodes.lie_inside(self.dice, bodies)
             case "made up":
-                bodies = nodes.made_up(self.dice, self.simulation.grid.count)
-        self._last = self._number(), bodies
-        said = nodes.symbols_by(core, *self._last)
-        return said * self.dice.choice([1, 1, 2])
+                return nodes.made_up(self.dice, self.simulation.grid.count)
+        return bodies
 
 
 class Greedy(KeyHolder):

@@ -221,8 +221,20 @@ def symbols_by(core: EdgeSession, tensor: int, bodies: wire.Bytes) -> list[bytes
 
 def lie_in_header(dice: random.Random, bodies: wire.Bytes) -> None:
     """Say something else in one field of (m, bytes) bodies' headers, or in their parameters, in all or in some."""
-    headers = read_headers(bodies)
-    stripes, table = int(headers["stripes"][0]), FIXED_BYTES
+    headers = read_headers(bodies).copy()
+    match dice.choice(["kept", "positions", *["any field"] * 6]):
+        case "kept":  # less than is there
+            headers["kept"] = dice.choice([1, max(int(headers["kept"][0]) // 2, 1)])
+        case "positions":  # those of the next datagrams, which may have come
+            headers["position"] = (headers["position"] + dice.choice([1, 2])) % np.maximum(headers["sent"], 1)
+        case _:
+            _lie_in_any_field(dice, bodies)
+            return
+    bodies[:, :FIXED_BYTES] = headers.view(np.uint8).reshape(len(bodies), -1)
+
+
+def _lie_in_any_field(dice: random.Random, bodies: wire.Bytes) -> None:
+    stripes, table = int(read_headers(bodies)["stripes"][0]), FIXED_BYTES
     where = slice(None, None, dice.choice([1, 1, 2, 3]))
     fields = [(at, kind.itemsize) for kind, at in SYMBOL_HEADER.fields.values()][1:]
     of_stripes = [(table + at, kind.itemsize) for kind, at in STRIPE.fields.values()]
@@ -235,9 +247,16 @@ def lie_in_header(dice: random.Random, bodies: wire.Bytes) -> None:
     else:
         most, true = 2 ** (8 * size) - 1, int.from_bytes(bodies[0, at : at + size].tobytes(), "big")
         lies = [0, 1, 2, max(true - 1, 0), min(true + 1, most), most, dice.randint(0, most)]
-    if at + size > bodies.shape[1]:
-        return
-    bodies[where, at : at + size] = np.frombuffer(dice.choice(lies).to_bytes(size, "big"), np.uint8)
+    if at + size <= bodies.shape[1]:
+        bodies[where, at : at + size] = np.frombuffer(dice.choice(lies).to_bytes(size, "big"), np.uint8)
+
+
+def of_another_group(bodies: wire.Bytes) -> wire.Bytes:
+    """Return a body of another group than the first one's, at the position of the first."""
+    groups, (_, at) = read_headers(bodies)["group"], SYMBOL_HEADER.fields["position"]
+    other = bodies[groups != groups[0]][:1].copy()
+    other[:, at : at + 2] = bodies[:1, at : at + 2]
+    return other
 
 
 def lie_inside(dice: random.Random, bodies: wire.Bytes) -> None:
@@ -288,7 +307,10 @@ def miscounted_by(core: EdgeSession, dice: random.Random) -> bytes:
     ahead = sealer.counter + dice.choice([0, 1, 7, 40, 2000, 2**31, 2**61])
     counter = dice.choice([used, ahead, 2**62, 2**64 - 1])
     kind = dice.choice([Kind.MESSAGE, Kind.MESSAGE, Kind.SYMBOL, Kind.HELLO, Kind.WELCOME])
-    return seal_as(sealer, kind, counter, wire.message_body(Ping()))
+    datagram = seal_as(sealer, kind, counter, wire.message_body(Ping()))
+    if counter // sealer._epoch_datagrams <= sealer._epoch.number + 1:  # else nothing that follows would be taken
+        sealer.counter = max(sealer.counter, counter + 1)
+    return datagram
 
 
 def lies(dice: random.Random, number: int) -> Message | bytes:

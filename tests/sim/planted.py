@@ -438,7 +438,7 @@ PLANTED = {
     ),
     "answers_per_session": Planted("answers are kept without bound", _without(Repeater, answers_per_session=10**6), 50),
     "reassembly_bytes": Planted("symbols are held without bound", _without(Tensors, reassembly_bytes=2**62), 50),
-    "bytes_for": Planted("datagrams are counted, not bytes", instead(Reassembly, "bytes_for", _counts_datagrams), 50),
+    "bytes_for": Planted("datagrams count, not bytes", instead(Reassembly, "bytes_for", _counts_datagrams), 50),
     "pending_tensors": Planted("the back-end is asked without bound", _without(Tensors, pending_tensors=10**6), 50),
     "finished": Planted("finished tensors begin again", instead(NumberWindow, "finish", _forgetful), 20),
     "timers": Planted("timers without bound", instead(Timers, "call_off", _never_tidied), 50),
