@@ -1,6 +1,6 @@
-"""What tests of several packages share: small photographs, and the real network, each part built once for all of them.
+"""Fixtures for tests of several packages: small photographs, and the parts of the real network, each built once.
 
-The models are for reading: a test that changes one builds its own. TensorFlow is imported by who asks for one.
+Tests must not change these models. TensorFlow is imported only when a test asks for one.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 
 
-os.environ[CONFIG_VARIABLE] = os.devnull  # commands are told by the tests alone
+os.environ[CONFIG_VARIABLE] = os.devnull  # commands read no settings of this machine
 
-settings.register_profile("any speed", deadline=None)  # how long an example takes is up to the machine
+settings.register_profile("any speed", deadline=None)  # a slow machine is no failure
 settings.load_profile("any speed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs leopard where that is not installed: what is marked so, and cases of that name."""
+    """Skip tests that need leopard if it is not installed: those with its mark, and cases with its name."""
     if LEOPARD.id in CODES:
         return
     for item in items:
@@ -45,9 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where there are several workers, keep a file's tests on one of them, and all that open sockets on the same one.
+    """With several workers, run each file on one of them, and all files that open sockets on the same one.
 
-    Who looks for a free port and uses it later is alone in that then.
+    So no two tests look for a free port at the same time.
     """
     from xdist.scheduler import LoadScopeScheduling
 

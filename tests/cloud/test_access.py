@@ -1,4 +1,4 @@
-"""Who may come in: the keys of a directory, the shared key, everybody; read again whenever asked to."""
+"""The keys that admit edges: those of a directory, the shared key, or everybody's; read again on request."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_without_options_the_key_is_the_one_that_keygen_has_put_in_its_place(sha
     assert not any(key.insecure for key in read.values())
 
 
-def test_a_key_file_takes_that_ones_place(tmp_path: Path) -> None:
+def test_a_key_file_replaces_the_default_key(tmp_path: Path) -> None:
     key = put(tmp_path / "other")
     assert labels(key_source(tmp_path / "other", None, insecure=False)()) == {key.id: ""}
 
@@ -65,7 +65,7 @@ def test_an_edge_that_has_the_shared_key_of_its_own_is_known_by_its_name(
     assert labels(key_source(tmp_path / "shared", folder, insecure=False)()) == {shared.id: "north"}
 
 
-def test_each_reading_sees_the_files_as_they_are_then(folder: Path) -> None:
+def test_each_reading_sees_the_current_files(folder: Path) -> None:
     put(folder / "north")
     read = key_source(None, folder, insecure=False)
     read()
@@ -77,21 +77,21 @@ def test_each_reading_sees_the_files_as_they_are_then(folder: Path) -> None:
         read()
 
 
-def test_everybody_is_let_in_by_the_key_that_everybody_has_whatever_else_is_there() -> None:
+def test_insecure_admits_everybody_and_reads_no_other_key() -> None:
     read = key_source(None, None, insecure=True)()
     assert labels(read) == {INSECURE_KEY.id: ""}
     assert all(key.insecure for key in read.values())
 
 
 @pytest.mark.parametrize("options", [(Path("key"), None), (None, Path("keys")), (Path("key"), Path("keys"))])
-def test_everybody_and_some_exclude_each_other_before_anything_is_read(
+def test_insecure_excludes_keys_before_any_file_is_read(
     options: tuple[Path | None, Path | None],
 ) -> None:
     with pytest.raises(UsageError, match="--insecure lets everybody in"):
         key_source(*options, insecure=True)
 
 
-def test_where_there_is_no_key_it_is_the_reading_that_says_how_to_make_one(tmp_path: Path) -> None:
+def test_without_a_key_reading_says_how_to_make_one(tmp_path: Path) -> None:
     (tmp_path / "shared").unlink()
     read = key_source(None, None, insecure=False)
     with pytest.raises(UsageError, match=f"no key at {tmp_path / 'shared'}: make one with `gradfec keygen`"):

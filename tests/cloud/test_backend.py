@@ -1,4 +1,4 @@
-"""Front-end and back-end together are the uncut network, wherever it is cut."""
+"""Front-end and back-end together compute what the uncut network computes, at any cut."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,12 +35,12 @@ def assert_same_predictions(ours, theirs):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-def test_cut_at_the_default_the_halves_are_the_whole(back_end, chi, expected):
+def test_at_the_default_cut_both_halves_compute_what_the_network_computes(back_end, chi, expected):
     assert_same_predictions(back_end(chi), expected)
 
 
 @pytest.mark.parametrize("name", ["conv1_bn", "avg_pool"])
-def test_cut_anywhere_the_halves_are_the_whole(weights, expected, name):
+def test_at_any_cut_both_halves_compute_what_the_network_computes(weights, expected, name):
     split = named_cut(name)
     front_end, back_end = KerasFrontEnd(split, weights), KerasBackEnd(split, weights)
     chi = front_end(IMAGES).chi

@@ -53,7 +53,7 @@ def test_a_fill_that_the_split_does_not_have_is_refused_at_start() -> None:
 
 
 @pytest.mark.parametrize("option", ["--key-file", "--keys"])
-def test_everybody_and_some_cannot_both_be_let_in(option: str, tmp_path: Path) -> None:
+def test_insecure_excludes_keys(option: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["--listen", "127.0.0.1:9", "--insecure", option, str(tmp_path)])
     assert result.exit_code == 2
     assert result.output == "error: --insecure lets everybody in: give it without --key-file and --keys\n"

@@ -142,14 +142,14 @@ def test_it_is_ready_only_while_it_is_serving() -> None:
     assert seen == [("the back-end is being loaded", False), ("", True), ("it is shutting down", False)]
 
 
-def test_asked_to_stop_it_says_so_finishes_and_closes() -> None:
+def test_when_stopped_it_tells_the_edges_finishes_and_closes() -> None:
     made, inference = lived(lambda made, inference: (made._leave(), made._leave()))
     assert isinstance(made.sessions, Sessions)
     assert made.sessions.said == ["leave", "goodbye"]
     assert inference.closed
 
 
-def test_asked_to_stop_while_it_is_loading_it_stops_once_it_has_loaded() -> None:
+def test_when_stopped_while_it_loads_it_ends_once_it_has_loaded() -> None:
     async def run() -> tuple[CloudDaemon, Inference]:
         made, inference = daemon(), Inference()
 
@@ -198,7 +198,7 @@ def test_a_tensor_is_answered_or_fails_as_inference_says(caplog: pytest.LogCaptu
     assert "tensor 4 has no answer: MemoryError('out of memory')" in caplog.messages
 
 
-def test_what_nobody_awaits_any_more_fails_as_soon_as_inference_lets_go_of_it() -> None:
+def test_an_abandoned_tensor_fails_as_soon_as_inference_lets_go_of_it() -> None:
     def story(made: CloudDaemon, inference: Inference) -> None:
         for one in (decided(3), decided(4), decided(5, session=2)):
             made._on_event(one)

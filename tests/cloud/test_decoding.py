@@ -97,7 +97,7 @@ def test_the_user_can_choose_a_concealment_of_the_registry(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("name", CONCEALMENTS)
-def test_what_was_decoded_is_the_same_whatever_conceals_the_rest(name: str) -> None:
+def test_no_concealment_changes_a_decoded_packet(name: str) -> None:
     learned = {"means": np.linspace(1, 2, SPLIT.shape[2], dtype=np.float32)}
     tensor = decided(7, lost=200)
     decoder = Decoder({SPLIT: make_concealment(name, SPLIT, learned)})

@@ -148,11 +148,11 @@ def test_it_finishes_when_all_tensors_are_answered_and_all_answers_acknowledged(
     assert finished(core, FOR_EVER_S, answered, acknowledged, acknowledged) == [True, True, False]
 
 
-def test_it_waits_no_longer_than_it_may() -> None:
+def test_it_waits_no_longer_than_allowed() -> None:
     assert finished(Core(open_tensors=1), 0.01) == []
 
 
-def test_senders_of_another_version_are_told_of_once_a_minute() -> None:
+def test_senders_of_another_version_are_reported_once_a_minute() -> None:
     told: list[object] = []
 
     class Clock:

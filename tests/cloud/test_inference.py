@@ -1,4 +1,4 @@
-"""Inference: batches across edges, every tensor answered once, failures confined to the tensors that they concern."""
+"""Inference: batches across edges, one answer a tensor, and failures that stay with the tensors they concern."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the cloud writes down of its core's events: log lines, records and metrics."""
+"""The cloud's journal: log lines, records and metrics of its core's events."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def journal(results: ResultsFile | None = None, key: Key = Key(bytes(range(32)))
     return Journal(results, keyring, cloud.metrics, log), cloud
 
 
-def test_edges_that_come_move_and_go_are_lines_and_counts(caplog: pytest.LogCaptureFixture) -> None:
+def test_edges_that_connect_move_and_leave_are_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     written, cloud = journal()
     written.saw(SessionOpened(7, "garden", ("192.0.2.7", 4000)))

@@ -1,4 +1,4 @@
-"""The keys in force: read at the start, and again when asked."""
+"""The keys in force: read at the start, and again on request."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def of_edge(cloud: Cloud, edge: str) -> dict[str, float]:
     }
 
 
-def test_an_edges_own_counts_are_there_as_0_with_its_first_session_and_gone_with_its_last() -> None:
+def test_an_edges_own_counts_begin_at_0_with_its_first_session_and_disappear_with_its_last() -> None:
     cloud = Cloud()
     assert of_edge(cloud, "garden") == {}
     cloud.metrics.session_opened("garden")

@@ -1,4 +1,4 @@
-"""The cloud's socket: what is bound, what is received whatever its bytes, and what is said where it cannot be."""
+"""The cloud's socket: where it listens, what it receives, and the errors of an address that it cannot have."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_answers_reach_the_peer_that_sent(port: Port, client: socket.socket) -> 
     assert client.recv(100) == b"answer"
 
 
-def test_what_the_kernel_refuses_to_send_is_told_and_does_no_harm(port: Port) -> None:
+def test_a_datagram_that_the_kernel_refuses_is_reported_and_does_no_harm(port: Port) -> None:
     assert not port.send(bytes(70_000), ("127.0.0.1", 9))
 
 
@@ -123,7 +123,7 @@ def test_a_port_in_use_is_named(port: Port) -> None:
         (errno.ENETDOWN, "cannot listen on UDP port 9000 of 127.0.0.1: Network is down"),
     ],
 )
-def test_each_reason_not_to_bind_has_its_words(monkeypatch: pytest.MonkeyPatch, number: int, words: str) -> None:
+def test_each_reason_not_to_bind_has_its_own_message(monkeypatch: pytest.MonkeyPatch, number: int, words: str) -> None:
     class Refusing(socket.socket):
         def bind(self, address: object) -> None:
             raise OSError(number, "Network is down")

@@ -1,4 +1,4 @@
-"""Runs that the kernel hands over are cut into the datagrams that were sent, each with its length and its sender."""
+"""Runs from the kernel are cut into the datagrams that were sent, each with its length and sender."""
 
 from __future__ import annotations
 

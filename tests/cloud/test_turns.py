@@ -1,4 +1,4 @@
-"""The fair queue: sessions take turns, and one that sends much does not keep the others waiting."""
+"""The fair queue: sessions take turns, and one with many tensors does not delay the others."""
 
 import itertools
 import threading

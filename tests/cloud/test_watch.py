@@ -1,4 +1,4 @@
-"""What the cloud tells its page about the events of its core and the tensors that inference is done with."""
+"""What the cloud tells its page about the events of its core and the tensors that are inferred."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def tensor(watch: Watch, number: int, sketch: Sketch | None = None) -> None:
     watch.inferred(inferred(of))
 
 
-def test_without_a_page_nothing_is_kept_nor_told() -> None:
+def test_without_a_page_nothing_is_kept_or_told() -> None:
     def story(watch: Watch) -> None:
         watch.saw(opened())
         tensor(watch, 0, SKETCH)
@@ -194,7 +194,7 @@ def test_a_liar_who_sketches_every_tensor_gets_no_more_than_two_pictures_a_secon
     assert [picture.number for picture in page.take(Picture)] == [0, 8, 16, 24]
 
 
-def test_what_the_back_end_could_not_do_and_who_has_gone_is_not_shown(page: Page) -> None:
+def test_failed_tensors_and_those_of_edges_that_left_are_not_shown(page: Page) -> None:
     def story(watch: Watch) -> None:
         watch.saw(opened())
         watch.saw(Sketched(SESSION, "kitchen", 0, SKETCH))
@@ -209,7 +209,7 @@ def test_what_the_back_end_could_not_do_and_who_has_gone_is_not_shown(page: Page
     assert not page.take(Picture)
 
 
-def test_nothing_is_kept_of_what_the_back_end_never_gets_to(page: Page) -> None:
+def test_nothing_is_kept_of_tensors_that_never_reach_the_back_end(page: Page) -> None:
     def story(watch: Watch) -> None:
         watch.saw(opened())
         for number in range(3):
@@ -234,7 +234,7 @@ def test_a_finished_tensor_is_a_frame(page: Page) -> None:
     assert (told.answer, told.stages_ms) == ([("tiger cat", 0.5)], {"decode": 1.5})
 
 
-def test_the_edges_that_are_there_come_last_and_some_that_have_gone_before_them(page: Page) -> None:
+def test_connected_edges_are_listed_after_some_that_have_left(page: Page) -> None:
     def story(watch: Watch) -> None:
         watch.saw(opened())
         watch.saw(SessionMoved(SESSION, "kitchen", ("192.0.2.1", 5)))

@@ -46,14 +46,14 @@ def test_the_first_start_makes_a_key_for_its_user_alone_and_later_ones_keep_it(t
 
 
 @pytest.mark.parametrize("told", [["--insecure"], ["--keys", "/keys"], ["--key-file=/run/key"]], ids=str)
-def test_a_cloud_that_is_told_of_other_keys_or_none_gets_none_made(told, tmp_path):
+def test_no_key_is_made_for_a_cloud_with_other_keys_or_insecure(told, tmp_path):
     path = tmp_path / "key" / "key"
     ended = started(tmp_path, path, "--listen", "9000", *told)
     assert (ended.returncode, ended.stdout) == (0, "|".join(["--listen", "9000", *told, ""]))
     assert not path.exists()
 
 
-def test_where_no_key_can_be_made_the_cloud_is_not_started_and_the_reason_is_said(tmp_path):
+def test_if_no_key_can_be_made_the_cloud_does_not_start_and_the_reason_is_shown(tmp_path):
     (tmp_path / "file").touch()
     ended = started(tmp_path, tmp_path / "file" / "key", "--listen", "9000")
     assert (ended.returncode, ended.stdout) == (1, "")

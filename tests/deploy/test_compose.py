@@ -118,7 +118,7 @@ def option(service, name):
 OURS = {"cloud", "edge", "link"}  # built here
 
 
-def test_there_are_a_cloud_an_edge_and_the_link_between_them_and_who_watches_only_where_that_is_asked_for(services):
+def test_by_default_there_are_a_cloud_an_edge_and_their_link_and_no_monitoring(services):
     found = services()
     assert {name for name, one in found.items() if not one.get("profiles")} == OURS
     assert {name: one["profiles"] for name, one in found.items() if name not in OURS} == {
@@ -235,7 +235,7 @@ def test_the_commands_are_ones_that_the_daemons_take(services):
             assert not word.startswith("--") or re.search(rf"^  {word}\b", known, re.MULTILINE), word
 
 
-def test_prometheus_asks_the_daemons_where_they_answer_and_nobody_else_is_between(services):
+def test_prometheus_asks_the_daemons_directly_where_they_answer(services):
     found = services()
     asked = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
     targets = {target for job in asked for static in job["static_configs"] for target in static["targets"]}
@@ -248,7 +248,7 @@ def test_prometheus_asks_the_daemons_where_they_answer_and_nobody_else_is_betwee
     assert found["grafana"]["networks"] < found["prometheus"]["networks"]
 
 
-def test_what_the_monitoring_reads_is_there(services):
+def test_the_files_that_the_monitoring_reads_exist(services):
     for name in ("prometheus", "grafana"):
         mounted = services()[name]["volumes"]
         files = [source for source in mounted.values() if "deploy/" in source]
@@ -312,7 +312,7 @@ def test_what_the_images_copy_exists_and_is_not_ignored():
         assert not any(fnmatch.fnmatch(source, rule.removeprefix("**/")) for rule in excluded), source
 
 
-def test_what_installs_and_compiles_stays_out_of_the_images():
+def test_installers_and_compilers_stay_out_of_the_images():
     for name in ("cloud", "edge", "link"):
         text = stage(name)
         assert not re.search(r"\b(gcc|npm|pip|curl)\b", text), name

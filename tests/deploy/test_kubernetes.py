@@ -1,4 +1,4 @@
-"""deploy/kubernetes: the manifest agrees with the image and keeps its promises; its form is checked where it can be."""
+"""deploy/kubernetes: the manifest agrees with the image and keeps its promises."""
 
 import re
 import shutil

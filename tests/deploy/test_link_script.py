@@ -1,4 +1,4 @@
-"""deploy/link.sh, with fakes of what it calls. Each writes down how it was called, in the order of the calls."""
+"""deploy/link.sh, with fakes of the commands that it calls; each writes down its calls in order."""
 
 import contextlib
 import os
@@ -119,7 +119,7 @@ def test_with_netem_the_kernel_loses_on_the_way_to_the_cloud_and_the_relay_is_cl
 
 
 @needs_sh
-def test_without_netem_the_injector_loses_the_same_and_it_is_said_once(link):
+def test_without_netem_the_injector_loses_the_same_and_one_line_says_so(link):
     running = link(
         tc_says=NO_NETEM, GRADFEC_LOSS="0.4", GRADFEC_BURST="8", GRADFEC_DELAY_MS="40", GRADFEC_LISTEN="7001"
     )

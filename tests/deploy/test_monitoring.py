@@ -1,4 +1,4 @@
-"""deploy/'s alerts and dashboard: they ask for what is exported, and Prometheus's own tool finds nothing wrong."""
+"""deploy/'s alerts and dashboard: they query existing metrics, and Prometheus's own tool accepts them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_every_query_asks_for_what_is_exported(query: Query) -> None:
 
 
 @each_query
-def test_every_query_groups_by_labels_that_there_are_and_says_what_is_left(query: Query) -> None:
+def test_every_query_groups_by_existing_labels_and_names_those_that_remain(query: Query) -> None:
     known = set().union(*(samples_labels(name) for name, _ in selectors(query.expr)))
     grouped = {label.strip() for labels in AGGREGATED.findall(query.expr) for label in labels.split(",")}
     assert grouped <= known

@@ -1,4 +1,4 @@
-"""deploy/systemd: units that systemd understands, that confine what they start, and start what is there."""
+"""deploy/systemd: units that systemd accepts, that confine the daemons, and that start them correctly."""
 
 import importlib
 import re
@@ -64,7 +64,7 @@ def test_what_the_clouds_threads_ask_of_the_kernel_is_allowed_after_what_is_deni
     assert filters.index("setpriority") > filters.index("~@privileged @resources")  # which holds it
 
 
-def test_wrong_usage_is_not_tried_again_and_the_users_are_those_that_are_made():
+def test_wrong_usage_is_not_retried_and_the_users_are_those_that_are_created():
     user = re.search(r"^u (\S+) ", (FOLDER / "gradfec.sysusers").read_text(encoding="utf-8"), re.MULTILINE)[1]
     for unit in UNITS:
         found = settings(unit)

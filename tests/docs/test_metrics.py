@@ -1,4 +1,4 @@
-"""What METRICS.md says is so: it has each metric that is exported, with type, labels and their values, and no other."""
+"""METRICS.md agrees with the code: every exported metric, with its type, its labels and their values, and no other."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ROWS = [
 EXPORTED: dict[str, Metric] = {**families(Cloud().registry), **families(Edge().registry)}
 
 
-def test_each_metric_is_there_once_and_no_other() -> None:
+def test_the_page_has_each_exported_metric_once_and_no_other() -> None:
     assert sorted(row.name for row in ROWS) == sorted(EXPORTED)
 
 

@@ -1,4 +1,4 @@
-"""What SECURITY.md says is so: its numbers are the code's, and what it names exists."""
+"""SECURITY.md agrees with the code: its numbers are the code's, and the tests that it names exist."""
 
 import re
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""What WATCHING.md says is what the page says."""
+"""WATCHING.md agrees with the page."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is kept stands in for what is dropped: the factors are those that the quadratic form likes best."""
+"""Kept packets compensate for dropped ones: the factors are those that cost least under the quadratic form."""
 
 import numpy as np
 import pytest
@@ -39,13 +39,13 @@ def test_no_other_factors_do_less_damage(seed, channels, data):
             assert harm(form, factors + np.where(absent, 0, step), absent) >= least - 1e-4
 
 
-def test_a_packet_that_is_alike_takes_over_and_one_that_has_nothing_to_do_with_it_does_not():
+def test_a_similar_packet_compensates_and_an_unrelated_one_does_not():
     form = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]], np.float32)
     factors = stand_in(form[np.newaxis], np.array([[True, False, False]]))[0]
     assert factors == pytest.approx([1, 1 + 1 / (1 + RIDGE), 1], abs=1e-4)
 
 
-def test_features_that_are_all_zero_need_nobody_to_stand_in():
+def test_features_that_are_all_zero_need_no_compensation():
     nothing = np.zeros((2, 5, 5), np.float32)
     assert (stand_in(nothing, np.array([[True, False, True, False, False], [True] * 5])) == 1).all()
 

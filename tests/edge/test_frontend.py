@@ -1,4 +1,4 @@
-"""The front-end computes what Keras's ResNet-50 computes up to the cut, from nothing but the arrays before it."""
+"""The front-end computes what Keras's ResNet-50 computes up to the cut, and reads only the arrays before it."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -66,7 +66,7 @@ def arrive(policy: str, fec: str, loss: float, seed: int) -> Arrived:
         ("FEC_25_75", "leopard"),
     ],
 )
-def test_the_map_tells_the_edge_what_the_packets_that_the_cloud_lacks_are_worth(
+def test_from_the_map_the_edge_knows_the_importance_of_what_the_cloud_lacks(
     policy: str, fec: str, loss: float, seed: int
 ) -> None:
     arrived = arrive(policy, fec, loss, seed)

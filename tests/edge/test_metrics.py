@@ -89,7 +89,7 @@ def test_a_frame_that_was_never_sent_is_counted_and_nothing_else() -> None:
     assert moved == {"gradfec_edge_frames_total": 1}
 
 
-def test_what_a_cloud_says_makes_no_new_label_and_no_count_fall() -> None:
+def test_a_clouds_words_add_no_label_and_lower_no_count() -> None:
     edge = Edge()
     edge.camera.refused("whatever\nit likes")
     assert edge.registry.get_sample_value("gradfec_edge_refusals_total", {**DOOR, "reason": "other"}) == 1

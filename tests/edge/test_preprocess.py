@@ -46,7 +46,7 @@ def test_resizing_is_bicubic():
     "frame",
     [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3)), np.zeros((0, 8, 3), np.uint8)],
 )
-def test_what_is_no_frame_is_refused(frame):
+def test_anything_but_a_frame_is_refused(frame):
     with pytest.raises(ValueError, match="a frame is uint8"):
         to_input(frame, RESNET50.preprocess)
 

@@ -1,4 +1,4 @@
-"""Runs of datagrams: what a receiver gets is the same whether the kernel cuts them up or each has a call of its own."""
+"""Runs of datagrams: a receiver gets the same whether the kernel cuts them or each is sent by itself."""
 
 from __future__ import annotations
 

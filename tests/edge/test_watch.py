@@ -1,4 +1,4 @@
-"""What the edge tells its page and, in sketches, the cloud: told by hand what its core would tell."""
+"""What the edge tells its page and, in sketches, the cloud."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def on_page(page: Page) -> Watch:
     return watch
 
 
-def test_without_a_page_nothing_is_kept_nor_told() -> None:
+def test_without_a_page_nothing_is_kept_or_told() -> None:
     watch = watching()
 
     watch.sent(3, frame())

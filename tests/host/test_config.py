@@ -1,4 +1,4 @@
-"""Settings files: what counts before what, and one plain line for each way in which a file can be wrong."""
+"""Settings files: which settings take precedence, and one plain line for each kind of wrong file."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_camera_on_the_command_line_is_the_only_one(written: Any) -> None:
     assert (found["camera"], found["name"], found["protect"]) == ("mine.avi", "here", "none")
 
 
-def test_what_only_the_cameras_passed_over_say_is_missing(written: Any) -> None:
+def test_an_option_that_only_ignored_cameras_have_is_missing(written: Any) -> None:
     text = TWO.replace('cloud = "server.example:9000"', "").replace("fps = 2.5", 'cloud = "server.example:9000"')
     path = written(text)
     assert len(cameras("--config", path)) == 2
@@ -128,13 +128,13 @@ def test_what_only_the_cameras_passed_over_say_is_missing(written: Any) -> None:
     assert "Missing option '--cloud'" in result.stderr
 
 
-def test_what_no_camera_says_is_missing(written: Any) -> None:
+def test_an_option_that_no_camera_has_is_missing(written: Any) -> None:
     result = run("--config", written('[[camera]]\ncamera = "a"\n'))
     assert result.exit_code == 2
     assert "Missing option '--cloud'" in result.stderr
 
 
-def test_the_first_file_that_is_there_is_read_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_file_that_exists_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given, variable, home, machine = (tmp_path / name for name in ("given.toml", "variable.toml", "home", "etc"))
     monkeypatch.setattr(config_module, "OF_MACHINE", machine)
     monkeypatch.delenv(CONFIG_VARIABLE)

@@ -1,4 +1,4 @@
-"""What every command line shares: plain errors, last words, and HOST:PORT arguments."""
+"""What every command line shares: plain errors, exit codes, and HOST:PORT arguments."""
 
 import click
 import pytest
@@ -72,7 +72,7 @@ def test_an_endpoint_is_read(text, default_host, endpoint):
         ("", "", "not a port"),
     ],
 )
-def test_what_is_no_endpoint_is_refused_with_a_sentence_that_names_it(text, default_host, says):
+def test_text_that_is_no_endpoint_is_refused_with_a_sentence_that_quotes_it(text, default_host, says):
     with pytest.raises(click.UsageError, match=says):
         convert(text, default_host)
 

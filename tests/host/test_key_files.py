@@ -1,4 +1,4 @@
-"""A key file is its owner's alone, written whole or not at all; whatever is wrong with one is said in plain words."""
+"""Key files: only the owner may read one, it is written whole or not at all, and errors are plain."""
 
 import os
 import stat
@@ -177,7 +177,7 @@ def test_the_key_that_is_found_is_read(home):
     assert find_key() == KEY
 
 
-def test_where_there_is_no_key_the_error_says_how_to_come_by_one(home):
+def test_without_a_key_the_error_says_how_to_get_one(home):
     with pytest.raises(UsageError) as caught:
         find_key()
     for words in (str(home / "key"), "gradfec keygen`", "`gradfec keygen --show` there", "--paste` here", "--insecure"):
@@ -206,7 +206,7 @@ def test_a_key_file_and_its_new_directory_are_their_owners_alone(tmp_path, umask
         os.umask(before)
 
 
-def test_a_directory_that_is_there_keeps_its_rights(tmp_path):
+def test_an_existing_directory_keeps_its_permissions(tmp_path):
     tmp_path.chmod(0o755)
     write(tmp_path / "key", KEY)
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
@@ -220,7 +220,7 @@ def test_the_secret_is_in_one_line_and_the_rest_are_comments(tmp_path):
 
 
 @pytest.mark.parametrize("there", ["a key", "an empty file", "a dangling link", "a directory"])
-def test_what_is_there_is_not_overwritten(tmp_path, there):
+def test_an_existing_file_is_not_overwritten(tmp_path, there):
     path = tmp_path / "key"
     match there:
         case "a key":
@@ -284,7 +284,7 @@ def test_a_key_cannot_be_put_into_a_file(tmp_path):
         write(tmp_path / "file" / "folder" / "key", KEY)
 
 
-def test_what_is_said_of_a_key_that_is_there_names_it():
+def test_messages_about_an_existing_key_name_it():
     assert "/etc/gradfec/key" in str(already_there(Path("/etc/gradfec/key")))
 
 

@@ -1,4 +1,4 @@
-"""Each LiteRT operation computes what numpy does, and a model is one that the runtime takes."""
+"""Each LiteRT operation computes what numpy computes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What daemons say: lines for people, objects for programs, and never a key."""
+"""The daemons' logs: lines for people, objects for programs, and never a key."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def everything(log: Log) -> None:
     raise GradfecError("the disk is full")
 
 
-def test_for_people_each_thing_is_a_line_that_says_how_grave_it_is_and_the_last_is_the_error() -> None:
+def test_as_text_each_message_is_a_line_with_its_level_and_the_error_is_the_last() -> None:
     result = said(everything)
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
@@ -61,7 +61,7 @@ def test_for_people_each_thing_is_a_line_that_says_how_grave_it_is_and_the_last_
     ]
 
 
-def test_for_programs_each_thing_is_one_object_with_its_time_and_fields_and_so_is_the_error() -> None:
+def test_as_json_each_message_is_an_object_with_its_time_and_fields_and_so_is_the_error() -> None:
     result = said(everything, "--log-format", "json", "--log-level", "debug")
     lines = [json.loads(line) for line in result.stderr.splitlines()]
     assert all(MOMENT.fullmatch(line.pop("time")) for line in lines)
@@ -84,7 +84,7 @@ def test_for_programs_each_thing_is_one_object_with_its_time_and_fields_and_so_i
         ("error", ["no_answer", "failed"]),
     ],
 )
-def test_nothing_below_the_level_is_said_but_why_the_program_ends(level: str, events: list[str]) -> None:
+def test_below_the_level_only_the_reason_for_the_end_is_logged(level: str, events: list[str]) -> None:
     result = said(everything, "--log-format", "json", "--log-level", level)
     assert [json.loads(line)["event"] for line in result.stderr.splitlines()] == events
 
@@ -163,7 +163,7 @@ def test_settings_are_written_as_people_write_them() -> None:
     assert in_words({"key_ids": [*"abcde"]}) == "key ids 5"
 
 
-def test_a_standard_error_that_is_gone_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_standard_error_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     log = logs.configure("gradfec-edge")
     found = logs.handler()
     assert found

@@ -46,7 +46,7 @@ def test_a_linux_that_does_not_say_is_taken_to_have_none(tmp_path, monkeypatch):
         ("freebsd14", "amd64", CHACHA),
     ],
 )
-def test_elsewhere_it_is_known_from_the_machine(tmp_path, monkeypatch, system, machine, cipher):
+def test_on_other_systems_the_kind_of_machine_decides(tmp_path, monkeypatch, system, machine, cipher):
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(platform, "machine", lambda: machine)
     assert preferred_cipher(tmp_path / "none") is cipher

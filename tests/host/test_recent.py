@@ -20,7 +20,7 @@ def test_the_rate_is_over_the_window_and_falls_to_nothing_once_no_frame_comes():
     assert recent.loss(10.0 + WINDOW_S + 1) is None
 
 
-def test_of_a_fast_stream_the_last_frames_tell_the_rate():
+def test_the_last_frames_give_the_rate_of_a_fast_stream():
     recent = frames(2 * MOST_FRAMES, every_s=0.01)
     assert recent.frames_per_s(2 * MOST_FRAMES * 0.01) == pytest.approx(100, rel=0.05)
 

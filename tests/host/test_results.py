@@ -1,4 +1,4 @@
-"""The results file: what is recorded stays recorded, and what cannot be recorded is said."""
+"""The results file: what is recorded stays recorded, and what cannot be recorded is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which runtime is taken, and what is said where it is not installed."""
+"""Which runtime is chosen, and the error where it is not installed."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def installed(monkeypatch, *names):
     monkeypatch.setattr(runtimes, "find_spec", lambda package: object() if package in packages else None)
 
 
-def test_unless_told_litert_is_taken_before_tensorflow(monkeypatch):
+def test_by_default_litert_is_preferred_to_tensorflow(monkeypatch):
     installed(monkeypatch, TENSORFLOW, LITERT)
     assert choose_runtime() == LITERT
     assert choose_runtime(TENSORFLOW) == TENSORFLOW
@@ -20,7 +20,7 @@ def test_unless_told_litert_is_taken_before_tensorflow(monkeypatch):
     assert choose_runtime() == TENSORFLOW
 
 
-def test_what_is_not_installed_is_named_with_what_to_do(monkeypatch):
+def test_a_runtime_that_is_not_installed_is_named_with_what_to_do(monkeypatch):
     installed(monkeypatch, TENSORFLOW)
     with pytest.raises(UsageError, match=r"litert is not installed: pip install 'gradfec\[litert\]'; installed: te"):
         choose_runtime(LITERT)

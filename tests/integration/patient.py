@@ -1,4 +1,4 @@
-"""The real daemons with time enough for any machine: no frame is decided early or given up because it is slow.
+"""The real daemons with enough time for any machine: no frame is decided early or given up.
 
 Tests import `patient`; run as a script, this module is such an edge. It also waits for the report on each tensor, for
 longer than any option says: a record without its report does not know how many packets were lost.

@@ -1,4 +1,4 @@
-"""Real daemons whose network is a toy: sockets, signals, threads and files as ever, but no TensorFlow to wait for.
+"""Real daemons with toy models: real sockets, signals, threads and files, but no neural runtime to wait for.
 
 Tests import `stubbed`; run as a script, this module is such a daemon.
 """
@@ -11,18 +11,15 @@ import time
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
 import numpy.typing as npt
 
 from gradfec_cli.daemons import MODULES, Daemon, daemon
-from gradfec_common.networks import NETWORKS, Cut
-from gradfec_common.networks.resnet50 import RESNET50
+from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance import EstimatorFile
-from gradfec_host import weights
 
 READY = {"gradfec-edge": None, "gradfec-cloud": "listening on"}
 # 256 datagrams a tensor, which any kernel's receive buffer holds, and no hurry: a slow machine must not lose any.
@@ -39,8 +36,8 @@ SMALL = {
 def stubbed(name: str, *arguments: object, ready: str | None = "", **settings: object) -> Iterator[Daemon]:
     """Run `gradfec-edge` or `gradfec-cloud` with toy models; what `arguments` say goes before the options in SMALL.
 
-    `settings`: BACK_END_S, how long the cloud's takes for a batch; PATIENCE_S, the edge's; TOY_NETWORK, for a network
-    `toy` besides ResNet-50; and any other variable of the environment, None to be without it.
+    `settings`: BACK_END_S, how long the cloud's takes for a batch; PATIENCE_S, the edge's; and any other variable of
+    the environment, None to be without it.
     """
     unset = [f"--unset={key}" for key, value in settings.items() if value is None]
     given = [f"{key}={value}" for key, value in settings.items() if value is not None]
@@ -93,16 +90,8 @@ def put_toys_in_place() -> None:
         sys.modules[name] = None  # type: ignore[assignment]  # importing them is an error
 
 
-def add_a_network() -> None:
-    """Let there be a second network, `toy`, whose classes have no names."""
-    NETWORKS["toy"] = replace(RESNET50, name="toy", title="the toy network", labels="")
-    weights.ensure_weights = lambda *arguments: None  # type: ignore[assignment, return-value]
-
-
 if __name__ == "__main__":
     put_toys_in_place()
-    if "TOY_NETWORK" in os.environ:
-        add_a_network()
     from gradfec_edge import health
 
     health.PATIENCE_S = float(os.environ.get("PATIENCE_S", health.PATIENCE_S))

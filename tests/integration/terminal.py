@@ -1,4 +1,4 @@
-"""A terminal for a daemon, and what a person would see on its screen: an emulator takes the bytes."""
+"""A terminal for a daemon: an emulator takes its bytes, and shows what a person would see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several cameras in one edge: each its own session, and none the others' misfortune."""
+"""Several cameras in one edge: each has its own session, and one that fails does not end the others."""
 
 from __future__ import annotations
 

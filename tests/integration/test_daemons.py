@@ -264,29 +264,24 @@ def toy_edge(port: int, camera: Path, *options: object) -> Sent:
         return read(edge)
 
 
-def test_one_cloud_serves_edges_of_several_networks_and_cuts_at_once(photographs: Path, tmp_path: Path) -> None:
+def test_one_cloud_serves_edges_of_several_cuts_at_once(photographs: Path, tmp_path: Path) -> None:
     port, results = free_port(), tmp_path / "answers.jsonl"
-    cuts = ["pool1_pool", "toy:pool1_pool", "conv2_block1_add"]
-    options = ["--listen", f"127.0.0.1:{port}", "--split", ",".join(cuts), "--results", results]
+    cuts = ["pool1_pool", "conv2_block1_add"]
     where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--results", "-", "--json"]
-    with stubbed("gradfec-cloud", *options, TOY_NETWORK=1), ExitStack() as stack:
+    options = ["--listen", f"127.0.0.1:{port}", "--split", ",".join(cuts), "--results", results]
+    with stubbed("gradfec-cloud", *options), ExitStack() as stack:
         edges = {}
         for cut in cuts:
             own = ["--split", cut, "--name", cut, "--importance", "activation"]
-            edges[cut] = stack.enter_context(stubbed("gradfec-edge", *where, *own, TOY_NETWORK=1))
+            edges[cut] = stack.enter_context(stubbed("gradfec-edge", *where, *own))
         sent = {cut: read(edge) for cut, edge in edges.items()}
     of_cloud = [json.loads(line) for line in results.read_text().splitlines()]
     for cut, of in sent.items():
         assert of.totals["frames"] == {"complete": 6, "skipped": 0}
         theirs = {record["tensor"]: record for record in of_cloud if record["edge"] == cut}
         assert [theirs[record["tensor"]]["top5"] for record in of.records] == [record["top5"] for record in of.records]
-        named = {
-            answer["label"] == f"class {answer['class_index']}" for record in of.records for answer in record["top5"]
-        }
-        assert named == {cut == "toy:pool1_pool"}  # the toy network's classes have no names
-    assert [top1(record) for record in sent["pool1_pool"].records] == [
-        top1(record) for record in sent["toy:pool1_pool"].records
-    ]
+    packets = {cut: {record["packets"]["total"] for record in of.records} for cut, of in sent.items()}
+    assert packets == {"pool1_pool": {64 * 4}, "conv2_block1_add": {256 * 4}}
 
 
 def test_a_video_files_frames_are_sent_each_once_in_order(toy_cloud: int, tmp_path: Path) -> None:

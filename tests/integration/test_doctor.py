@@ -1,4 +1,4 @@
-"""`gradfec doctor --cloud` tells a cloud that answers from one that refuses, one that has another key, and none."""
+"""`gradfec doctor --cloud`: a cloud that answers, one that refuses, one with another key, and no cloud."""
 
 from __future__ import annotations
 
@@ -62,14 +62,16 @@ def test_words_of_a_peer_cannot_move_the_cursor(key: HandshakeKey) -> None:
     assert found.text.endswith("refuses this edge: no [2J room")
 
 
-def test_a_cloud_that_lets_in_but_answers_no_ping_is_broken(key: HandshakeKey, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cloud_that_opens_a_session_but_answers_no_ping_is_broken(
+    key: HandshakeKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with fake_cloud(lambda hello: wire.Welcome(500)) as port:
         found = cloud(Endpoint("127.0.0.1", port), key, CUT, 1)
     assert found.state is State.BROKEN
     assert "answered none of 1 pings" in found.text and found.facts["lost"] == 1
 
 
-def test_strangers_get_no_answer_and_are_told_what_that_may_mean() -> None:
+def test_without_the_key_the_doctor_gets_no_reply_and_says_what_that_may_mean() -> None:
     stranger = HandshakeKey(Key(b"s" * 32))
     with fake_cloud(lambda hello: pytest.fail("it does not know this key")) as port:
         called = visit(socket.AF_INET, ("127.0.0.1", port), stranger, CUT, 5, patience_s=0.1)
@@ -82,7 +84,7 @@ def test_strangers_get_no_answer_and_are_told_what_that_may_mean() -> None:
     assert "--insecure" in judge(WHERE, HandshakeKey(INSECURE_KEY), called).remedy
 
 
-def test_where_nothing_listens_the_kernel_tells(key: HandshakeKey) -> None:
+def test_if_nothing_listens_the_kernel_reports_it(key: HandshakeKey) -> None:
     found = cloud(Endpoint("127.0.0.1", free_port()), key, CUT, 5)
     assert found.state is State.BROKEN
     assert "nothing listens there" in found.text and "gradfec-cloud --listen" in found.remedy

@@ -1,4 +1,4 @@
-"""With --log-format json all that real daemons say on standard error is objects, and no key is ever in them."""
+"""With --log-format json, real daemons write only objects to standard error, and never a key."""
 
 from __future__ import annotations
 

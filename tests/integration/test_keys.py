@@ -1,4 +1,4 @@
-"""Real daemons with toy networks under keys: who comes in, who does not and is told why, and what nobody ever says."""
+"""Real daemons with toy networks and keys: which edges connect, what the others are told, and what stays secret."""
 
 from __future__ import annotations
 
@@ -114,7 +114,9 @@ def test_without_a_key_a_daemon_says_how_to_make_one_and_ends(name: str, photogr
     assert is_one_clear_line(said, f"there is no key at {tmp_path / 'key'}: make one with `gradfec keygen`"), said
 
 
-def test_with_another_key_than_the_clouds_an_edge_has_no_answer_and_says_why(photographs: Path, keys: Path) -> None:
+def test_an_edge_with_another_key_than_the_clouds_gets_no_reply_and_says_what_to_check(
+    photographs: Path, keys: Path
+) -> None:
     with (
         cloud("--key-file", keys / "north") as (running, port),
         edge(photographs, port, "--key-file", keys / "south", PATIENCE_S=0.5) as stranger,
@@ -131,7 +133,7 @@ def test_with_another_key_than_the_clouds_an_edge_has_no_answer_and_says_why(pho
     assert not any("edge" in line for line in running.said)
 
 
-def test_an_edge_with_a_key_and_a_cloud_without_do_not_meet_nor_the_other_way_round(photographs: Path) -> None:
+def test_if_only_one_side_has_a_key_they_do_not_connect(photographs: Path) -> None:
     for of_cloud, of_edge, words in (
         (["--insecure"], [], "that it has this edge's key"),
         ([], ["--insecure"], "that it runs with --insecure, too"),
@@ -161,9 +163,7 @@ def test_a_key_file_that_others_may_read_is_refused_by_both_daemons_with_what_to
 # --- without protection, for who wants that ---
 
 
-def test_insecure_on_both_sides_works_and_both_say_so_wherever_they_say_anything(
-    photographs: Path, tmp_path: Path
-) -> None:
+def test_with_insecure_on_both_sides_they_connect_and_say_so_everywhere(photographs: Path, tmp_path: Path) -> None:
     metrics, results = free_port(), tmp_path / "cloud.jsonl"
     nothing: dict[str, object] = {"GRADFEC_KEY_FILE": tmp_path / "no key"}
     with cloud("--insecure", "--metrics", metrics, "--results", results, **nothing) as (running, port):
@@ -196,7 +196,7 @@ def test_under_a_key_nothing_is_marked(photographs: Path, tmp_path: Path) -> Non
 # --- a key for each edge ---
 
 
-def test_the_files_of_a_directory_name_the_edges_in_the_clouds_records_whatever_they_call_themselves(
+def test_the_names_of_key_files_are_the_edges_names_in_the_clouds_records(
     photographs: Path, keys: Path, tmp_path: Path
 ) -> None:
     results = tmp_path / "cloud.jsonl"

@@ -1,4 +1,4 @@
-"""On LiteRT the network answers as on TensorFlow, which need not be there."""
+"""On LiteRT the network answers as on TensorFlow, which need not be installed."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def expected(resnet50, images):
 
 
 @pytest.mark.parametrize("name", ["input_layer", "conv1_conv", "conv1_bn", DEFAULT_CUT, "avg_pool"])
-def test_the_halves_are_the_whole_wherever_it_is_cut(weights, images, expected, name):
+def test_at_any_cut_both_halves_compute_what_the_network_computes(weights, images, expected, name):
     split = named_cut(name)
     front_end, back_end = LiteRTFrontEnd(split, weights), LiteRTBackEnd(split, weights)
     chi = np.stack([front_end(image).chi for image in images])
@@ -67,7 +67,7 @@ def test_the_learned_estimators_rank_the_packets_alike(weights, images, estimato
     ("split", "rows", "recipe"),
     [("pool1_pool", 8, "best"), ("conv3_block1_out", 4, "best"), ("pool1_pool", 8, "paper"), ("avg_pool", 1, "paper")],
 )
-def test_so_do_those_for_other_splits_and_rows(weights, images, split, rows, recipe):
+def test_estimators_for_other_splits_and_rows_rank_the_packets_alike(weights, images, split, rows, recipe):
     cut, rng = named_cut(split), np.random.default_rng(8)
     grid = PacketGrid(cut.shape, rows)
     model = element_model(cut) if recipe == "paper" else saliency_model(grid)

@@ -1,4 +1,4 @@
-"""On a terminal the daemons show what they do, below log lines that stay whole, and leave it as they found it."""
+"""On a terminal the daemons show their status below whole log lines, and leave the terminal clean."""
 
 from __future__ import annotations
 

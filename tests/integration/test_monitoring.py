@@ -1,4 +1,4 @@
-"""Real daemons as those who watch over them see them: health checks, Prometheus's own tool, and Prometheus itself."""
+"""Real daemons under monitoring: health checks, Prometheus's own tool, and Prometheus itself."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def pair(photographs: Path) -> Iterator[tuple[Daemon, int, Daemon, int]]:
         yield cloud, of_cloud, edge, of_edge
 
 
-def test_health_checks_tell_whom_to_wait_for(photographs: Path) -> None:
+def test_health_checks_say_what_is_not_ready(photographs: Path) -> None:
     with pair(photographs) as (cloud, of_cloud, _, of_edge):
         assert health(of_cloud) == (0, "alive")
         assert health(of_cloud, "--ready") == (0, "ready")

@@ -1,4 +1,4 @@
-"""Peers that refuse, that are not there, that are strangers, of another split; and a full disk beside a good peer."""
+"""Peers that refuse, that are absent, strangers, of another cut or version; and a full disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.keys import Key
 from gradfec_common.networks import named_cut
-from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.seal import Sealer
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import EdgeHandshake, HandshakeKey
@@ -52,7 +51,7 @@ def test_a_refusal_ends_the_edge_with_the_clouds_words(reply: Reply, words: str,
     assert is_one_clear_line(said, f"127.0.0.1:{port} refuses this edge: {words}"), said
 
 
-def test_a_cloud_that_is_full_is_asked_again_and_said_so_once(photographs: Path) -> None:
+def test_an_edge_keeps_asking_a_full_cloud_and_reports_it_once(photographs: Path) -> None:
     options = ["--camera", photographs, "--json"]
     with (
         fake_cloud(refusal("full", "the cloud serves 256 edges already")) as port,
@@ -90,19 +89,6 @@ def test_a_folder_without_a_cloud_of_the_same_version_ends_with_advice_and_no_re
     assert results.read_text() == ""
 
 
-def test_an_edge_with_another_network_is_told_which_ones_the_cloud_has(photographs: Path) -> None:
-    port = free_port()
-    where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--split", "toy:pool1_pool"]
-    with (
-        stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}"),
-        stubbed("gradfec-edge", *where, TOY_NETWORK=1) as edge,
-    ):
-        code, said, _ = ended(edge)
-    assert code == 1
-    words = f"this cloud has resnet50 ({RESNET50.digest[:4].hex()}) at pool1_pool; the edge asked for model"
-    assert is_one_clear_line(said, words), said
-
-
 def test_an_edge_with_another_split_is_told_which_one_to_use(photographs: Path) -> None:
     port = free_port()
     with (
@@ -114,7 +100,7 @@ def test_an_edge_with_another_split_is_told_which_one_to_use(photographs: Path) 
     assert is_one_clear_line(said, "use --split conv3_block1_add on the edge"), said
 
 
-def test_a_cloud_answers_no_stranger_and_counts_every_datagram_of_his(photographs: Path) -> None:
+def test_a_cloud_sends_strangers_no_reply_and_counts_their_datagrams(photographs: Path) -> None:
     rng = random.Random(5)
     port = free_port()
     key, stranger = HandshakeKey(read_key(own_key())), HandshakeKey(Key(rng.randbytes(32)))

@@ -1,4 +1,4 @@
-"""The two halves are the whole: front-end and back-end against the uncut network, on real photographs.
+"""Front-end and back-end together answer as the uncut network does, on real photographs.
 
 GRADFEC_IMAGES=FOLDER takes the first 50 images of a folder of yours in place of scikit-image's:
 `GRADFEC_IMAGES=photos make test ARGS="-s tests/integration/test_split.py"`.

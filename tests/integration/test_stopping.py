@@ -1,4 +1,4 @@
-"""Asked to stop, both daemons finish what is at hand and say their totals; asked twice, they do not wait."""
+"""When stopped, both daemons finish what they have and print totals; when stopped twice, they do not wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .stubbed import stubbed
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_asked_to_stop_while_nobody_is_there_both_daemons_end_well_with_their_totals(
+def test_when_stopped_alone_both_daemons_end_without_an_error_and_print_totals(
     number: signal.Signals, photographs: Path
 ) -> None:
     where = ["--camera", photographs, "--cloud", f"127.0.0.1:{free_port()}"]
@@ -37,7 +37,7 @@ def test_asked_to_stop_while_nobody_is_there_both_daemons_end_well_with_their_to
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_an_edge_asked_to_stop_records_every_frame_that_it_sent(
+def test_an_edge_that_is_stopped_records_every_frame_that_it_sent(
     number: signal.Signals, photographs: Path, tmp_path: Path
 ) -> None:
     port, results = free_port(), tmp_path / "out.jsonl"
@@ -56,7 +56,7 @@ def test_an_edge_asked_to_stop_records_every_frame_that_it_sent(
     assert totals["datagrams"]["sent"] == totals["datagrams_sent"]["symbol"]
 
 
-def test_asked_twice_an_edge_does_not_wait_for_answers(photographs: Path) -> None:
+def test_when_stopped_twice_an_edge_does_not_wait_for_answers(photographs: Path) -> None:
     def welcome(hello: wire.Hello) -> wire.Welcome:
         return wire.Welcome(250)
 
@@ -76,7 +76,7 @@ def test_asked_twice_an_edge_does_not_wait_for_answers(photographs: Path) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_cloud_asked_to_stop_answers_the_tensors_at_hand(number: signal.Signals, photographs: Path) -> None:
+def test_a_cloud_that_is_stopped_answers_the_tensors_that_it_has(number: signal.Signals, photographs: Path) -> None:
     port, metrics = free_port(), free_port()
     options = ["--listen", f"127.0.0.1:{port}", "--metrics", metrics, "--json"]
     with stubbed("gradfec-cloud", *options, BACK_END_S=1.0) as cloud:

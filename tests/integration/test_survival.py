@@ -1,4 +1,4 @@
-"""The real daemons survive what networks and machines do: kills, blackouts, garbage, company, and long runs.
+"""The real daemons survive kills, blackouts, changed addresses, garbage, other edges, and long runs.
 
 Short by default, and with toy networks; GRADFEC_SURVIVAL=full runs the real ones at the lengths that docs/RESULTS.md
 reports (a quarter of an hour):

@@ -70,7 +70,7 @@ def swept(*arguments: object) -> dict:
     return json.loads(done.stdout)
 
 
-def test_a_sweeps_point_is_what_toy_daemons_answer_over_the_injector(
+def test_a_sweeps_point_is_what_toy_daemons_give_over_the_injector(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = tmp_path / "images"

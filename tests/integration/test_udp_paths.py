@@ -1,4 +1,4 @@
-"""Real daemons with toy networks: batched or plain, at either end, the answers and the counts are the same."""
+"""Real daemons with toy networks: batched or plain at either end, answers and counts are the same."""
 
 from __future__ import annotations
 

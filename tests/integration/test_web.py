@@ -1,4 +1,4 @@
-"""The real daemons with a live page each: what they do to frames and packets is there for a browser to see."""
+"""The real daemons with a live page each."""
 
 from __future__ import annotations
 

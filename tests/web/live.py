@@ -1,4 +1,4 @@
-"""A daemon's side of the page in a test: the real child process, held from a thread with an event loop of its own."""
+"""A daemon's side of the page in a test: the real child process, driven from a thread with its own event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the page is served, and the token that it takes elsewhere than on loopback."""
+"""Where the page is served, and the token that it needs on other addresses than loopback."""
 
 import pytest
 from tests.web.live import free_port
@@ -14,7 +14,7 @@ def test_on_loopback_no_token_is_needed(host):
 
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.0.2.1", "box.example"])
-def test_elsewhere_each_start_has_a_token_of_its_own(host):
+def test_on_other_addresses_each_start_has_its_own_token(host):
     tokens = {choose_token(Endpoint(host, 9100), None) for _ in range(3)}
     assert len(tokens) == 3
     assert min(map(len, tokens)) >= 32

@@ -1,4 +1,4 @@
-"""The page's process as a daemon holds it: what starts, what is told, what ends."""
+"""The page's process, as a daemon runs it: its start, what it is told, and its end."""
 
 import asyncio
 import contextlib
@@ -116,13 +116,13 @@ def test_without_the_framework_it_says_what_to_install(monkeypatch):
         asyncio.run(Page.start(Endpoint("127.0.0.1", 1), print))
 
 
-def test_who_holds_a_page_does_not_import_the_framework():
+def test_a_daemon_with_a_page_does_not_import_the_framework():
     code = "import sys, gradfec_web.child; print([m for m in sys.modules if m.split('.')[0] in ('nicegui', 'fastapi')])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 @LOOPS
-def test_a_page_that_dies_is_said_once_and_costs_nothing_more(run):
+def test_a_page_that_dies_is_reported_once_and_costs_nothing_more(run):
     async def story():
         async with page_at() as page:
             frame, picture = Camera("kitchen", 1).frame(1.0)
@@ -181,7 +181,7 @@ def test_a_page_that_hangs_is_ended_by_force(monkeypatch):
     asyncio.run(story())
 
 
-def test_elsewhere_than_on_loopback_nobody_gets_in_without_the_token_which_no_command_line_has():
+def test_on_other_addresses_the_page_needs_a_token_which_is_on_no_command_line():
     async def story():
         async with page_at("0.0.0.0") as page:
             at, _, token = page.url.partition("/?token=")

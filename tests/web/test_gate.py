@@ -1,4 +1,4 @@
-"""Who may see the page: no other site's script, no other name, nobody without the token."""
+"""Who may see the page: no script of another site, no other name, and nobody without the token."""
 
 import asyncio
 
@@ -82,7 +82,7 @@ def test_the_link_with_the_token_becomes_a_cookie_and_leaves_the_address_bar():
 
 
 @KINDS
-def test_the_cookie_lets_in_under_any_name(kind):
+def test_the_cookie_is_valid_under_any_name(kind):
     assert ask({"host": "box.example:9100", "cookie": f"gradfec_page_{PORT}={TOKEN}"}, token=TOKEN, kind=kind)[1]
 
 
@@ -101,7 +101,7 @@ def test_a_websocket_cannot_be_opened_by_the_link():
     assert is_refused(*ask({"host": "localhost"}, token=TOKEN, kind="websocket", query=f"token={TOKEN}"))
 
 
-def test_what_is_let_in_is_told_to_fetch_nothing_from_elsewhere():
+def test_pages_may_fetch_nothing_from_other_sites():
     sent, _ = ask({"host": "localhost"})
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     assert headers == {name.lower(): value for name, value in HEADERS.items()}

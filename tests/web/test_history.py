@@ -109,14 +109,14 @@ def test_an_edge_that_is_no_longer_listed_is_gone():
     assert [past.key for past in history.connected()] == ["yard"]
 
 
-def test_an_edge_that_comes_again_goes_on_in_its_old_place():
+def test_an_edge_that_comes_back_continues_in_its_old_place():
     history = history_of(status("cloud", NOW, [edge()]), frame(), status("cloud", NOW + 4, [edge(session=2)]))
     history.take(frame(session=2, number=1, at=NOW + 5))
     assert list(history.edges) == ["kitchen"]
     assert [f.session for f in history.edges["kitchen"].frames] == [1, 2]
 
 
-def test_what_is_listed_as_gone_and_has_come_again_is_not_a_second_edge():
+def test_an_edge_that_left_and_came_back_is_not_a_second_edge():
     """A cloud goes on listing the sessions that have ended."""
     first, second = edge(connected=False, since=NOW + 1), edge(session=2, since=NOW + 2)
     history = history_of(status("cloud", NOW, [edge()]))
@@ -155,7 +155,7 @@ def test_a_photograph_is_shown_with_its_own_answer_for_as_long_as_its_frame_is_r
     assert history.edges["kitchen"].seen() is None
 
 
-def test_after_an_edge_has_begun_anew_its_photograph_is_not_taken_for_an_older_frames():
+def test_after_a_restart_an_edges_photograph_is_not_shown_for_an_older_frame():
     camera = Camera("kitchen", 1)
     camera.photographs = ["a photograph"]
     old = [camera.frame(NOW)[0] for _ in range(KEPT_FRAMES)]
@@ -208,7 +208,7 @@ def test_the_newest_picture_is_kept():
     assert kept.number == 7
 
 
-def test_what_is_shown_is_what_was_chosen_and_what_lives_in_its_stead_when_that_is_gone():
+def test_the_chosen_edge_is_shown_or_its_successor_once_it_has_left():
     history = history_of(status("cloud", NOW, [edge(), edge("yard", 2)]))
     assert history.find("yard").key == "yard"
     assert history.find(None).key == history.find("never heard of").key == "kitchen"

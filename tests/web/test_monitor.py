@@ -1,4 +1,4 @@
-"""What a daemon serves over HTTP: pages and codes, and that no client is in the way of the daemon or of the others."""
+"""What a daemon serves over HTTP, and that no client delays the daemon or another client."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_loop_that_has_ended_answers_nothing() -> None:
         ask(loop, lambda: None)
 
 
-def test_what_goes_wrong_with_a_question_is_told_to_who_asked() -> None:
+def test_an_error_in_a_question_is_raised_where_it_was_asked() -> None:
     async def run() -> None:
         await asyncio.to_thread(ask, asyncio.get_running_loop(), lambda: 1 // 0)
 

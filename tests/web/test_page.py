@@ -258,7 +258,7 @@ def test_the_edges_own_page_has_the_photograph_with_its_importance_and_the_map_b
     assert visitor.hosts == {str(edge.endpoint)}
 
 
-def test_who_wants_less_motion_gets_none(edge, visit):
+def test_users_who_prefer_reduced_motion_get_none(edge, visit):
     page = visit(at(edge), reduced_motion="reduce").page
     expect(page.locator(".map").first).to_be_visible()
     assert page.evaluate("document.getAnimations().length") == 0
@@ -315,7 +315,7 @@ def test_what_comes_from_the_network_is_never_markup(serve, visit):
     assert visitor.overflow() == 0
 
 
-def test_without_an_edge_or_a_frame_it_says_what_to_do_and_who_has_no_key_is_warned(serve, visit):
+def test_without_an_edge_or_a_frame_it_says_what_to_do_and_without_a_key_it_warns(serve, visit):
     live = serve(None)
     page = visit(live.url).page
     expect(page.locator(".body")).to_have_text("Waiting for the daemon.")

@@ -17,7 +17,7 @@ def read(*lines):
     return list(server.read_records(io.BytesIO(b"".join(lines))))
 
 
-def test_what_is_told_is_what_is_read():
+def test_records_are_read_as_they_were_told():
     as_lists = dataclasses.replace(FRAME, answer=[list(line) for line in FRAME.answer])
     assert read(*map(dump, RECORDS))[:2] == [RECORDS[0], as_lists]
 

@@ -1,4 +1,4 @@
-"""A page for as long as a daemon runs: told its status now and then, closed at the end whatever happens."""
+"""A page for as long as a daemon runs: it is told the status regularly, and closed at the end in any case."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> list[Page]:
     return made
 
 
-def test_the_page_is_told_the_status_again_and_again_as_it_is_then(pages: list[Page]) -> None:
+def test_the_page_is_told_the_current_status_again_and_again(pages: list[Page]) -> None:
     said: list[str] = []
     counts = {"frames": {"complete": 0}}
 

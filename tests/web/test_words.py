@@ -1,4 +1,4 @@
-"""How the page puts numbers, times and names."""
+"""How the page writes numbers, times and names."""
 
 import pytest
 from tests.web.world import Camera, status
@@ -41,7 +41,7 @@ def test_an_edge_is_told_an_address_that_it_can_use(listening, cloud):
     assert words.cloud_for_edges(listening) == cloud
 
 
-def test_an_edge_that_is_gone_says_why():
+def test_an_edge_that_left_is_shown_with_the_reason_in_words():
     gone = Edge("kitchen", 1, "", False, NOW - 40, "idle")
     said = words.state(gone, NOW).replace("\N{NO-BREAK SPACE}", " ")
     assert said == "gone for 40 s: it was silent for too long"

@@ -1,4 +1,4 @@
-"""A made-up daemon: records as a cloud or an edge would tell them, from a seeded generator."""
+"""A made-up daemon: the records of a cloud or an edge, from a seeded generator."""
 
 from __future__ import annotations
 

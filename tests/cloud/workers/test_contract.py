@@ -1,6 +1,6 @@
-"""What every worker pool does, whoever wrote it, and what inference makes of pools that do not.
+"""The contract of worker pools, and what inference does with pools that break it.
 
-A pool of another kind is a class that this file adds to the registry. No product file knows of it.
+This file adds pools of other kinds to the registry. No product file knows them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the sources have warned of."""
+"""The warnings of sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A camera that does as a test says."""
+"""A camera that a test controls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures and videos to take frames from, and all the frames of a source."""
+"""Pictures and videos as sources, and all frames of a source."""
 
 from __future__ import annotations
 
