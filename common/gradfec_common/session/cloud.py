@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -224,14 +225,16 @@ class CloudSessions:
     def _receive_symbols(
         self, session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any], now: float
     ) -> None:
+        tensors: list[tuple[int, wire.Bytes]] = []
         for opened in open_symbols(session, batch, rows, counters):
             self._count(opened.drops)
             if len(opened.rows):
                 self._hear(session, batch, opened.rows, opened.counters, now)
-            for number, bodies in by_tensor(opened.bodies) if len(opened.rows) else ():
-                fates, effects = self._tensors.collect(session.id, number, bodies, now, leaving=self.leaving)
-                self._count(fates)
-                self._carry_out(effects)
+                tensors += by_tensor(opened.bodies)
+        for number, bodies in sorted(tensors, key=itemgetter(0)):  # a newer one may close an older one
+            fates, effects = self._tensors.collect(session.id, number, bodies, now, leaving=self.leaving)
+            self._count(fates)
+            self._carry_out(effects)
 
     def _receive_message(self, session: Session, batch: Batch, row: int, now: float) -> str:
         """Open a control message, do what it asks for, and return its fate."""
