@@ -68,11 +68,11 @@ def sort_batch() -> Seeds:
 
 
 def symbols() -> Seeds:
-    """Return whole tensors and lossy ones, and tensors with each field changed."""
+    """Return whole tensors and lossy ones, one that keeps more than it says, and one with each field changed."""
     seeds = {}
     for kind in range(len(KINDS)):
         sent = len(content(kind).bodies)
-        for name, places in {"whole": range(sent), "lossy": [*range(1, sent, 2), 1]}.items():
+        for name, places in {"whole": range(sent), "lossy": [*range(1, sent, 2), 3, 3]}.items():
             writer = Writer().below(kind, len(KINDS)).below(len(places), 24)
             for place in places:
                 writer.below(place, sent).below(0, 4)
@@ -82,6 +82,10 @@ def symbols() -> Seeds:
     for number, (_, size) in enumerate(FIELDS):
         writer.below(1, sent).below(2, 4).below(number, len(FIELDS)).raw(bytes(size - 1) + b"\2")
     seeds["fields"] = writer.data
+    writer = Writer().below(0, len(KINDS)).below(8, 24)
+    for place in range(8):
+        writer.below(place, 16).below(2, 4).below(4, len(FIELDS)).number(1, 2)  # `kept`
+    seeds["kept"] = writer.data
     return seeds
 
 
@@ -121,6 +125,7 @@ def reassembly() -> Seeds:
         "in_order": b"".join(map(step, range(16))),
         "fields": step(0) + b"".join(step(2, change) for change in fields) + edited,
         "first_fields": b"".join(step(1, change) for change in fields[:8]) + step(3),
+        "nested": b"".join(step(place, kind=3) for place in (2, 4, 5, 0, 1)),
         "positions": step(0) + step(1, b"\1\0\0") + step(0, b"\1\0\5") + step(0) + step(1),
         "others": b"".join(step(place, kind=kind) for place in range(4) for kind in range(len(KINDS))),
     }
