@@ -91,17 +91,25 @@ class Content:
 
 
 def content(rng: np.random.Generator, grid: PacketGrid) -> Content:
-    """Draw a tensor, a quantiser, and a plan that the cloud takes; no packet of it looks like a gap.
+    """Draw a tensor, a quantiser, and a plan that the cloud takes."""
+    quantiser = QUANTISERS_USED[int(rng.integers(len(QUANTISERS_USED)))]
+    coded = draw_coded(rng, quantiser, grid)
+    plan = draw_plan(rng, coded, grid)
+    return content(rng, grid) if plan is None else content_of(rng, quantiser, coded, plan, grid)
+
+
+def draw_coded(rng: np.random.Generator, quantiser: Quantiser, grid: PacketGrid) -> Coded:
+    """Draw and code a tensor, no packet of which looks like a gap.
 
     Packets have few different elements or many, so that the lengths of those that are deflated differ.
     """
-    quantiser = QUANTISERS_USED[int(rng.integers(len(QUANTISERS_USED)))]
     different = rng.choice([1, 3, 20, 256], (grid.count, 1))
     packets = float(rng.integers(1, 1000)) + rng.integers(0, different, (grid.count, grid.size))
-    coded = quantiser.encode(grid.join(packets.astype(np.float32)), grid)
-    plan = draw_plan(rng, coded, grid)
-    if plan is None:
-        return content(rng, grid)
+    return quantiser.encode(grid.join(packets.astype(np.float32)), grid)
+
+
+def content_of(rng: np.random.Generator, quantiser: Quantiser, coded: Coded, plan: Plan, grid: PacketGrid) -> Content:
+    """Encode a tensor as planned, and draw its sketch."""
     whole = quantiser.decode(coded.packets, coded.parameters, grid)
     photograph = JPEG_MAGIC + rng.bytes(int(rng.choice([10, 3000]))) if rng.random() < 0.5 else b""
     sketch = Sketch(plan_fates(plan), importance_levels(rng.random(grid.count, np.float32), LEVELS), photograph)

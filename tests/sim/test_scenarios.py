@@ -1,18 +1,25 @@
 """Certain misfortunes, each with what it may cost: the edge and the cloud find each other again, soon."""
 
-import pytest
+import itertools
 
+import numpy as np
+import pytest
+from tests.common.small_tensors import FEC_CODES
+
+from gradfec_cli.channel import ChannelSettings
 from gradfec_common import wire
+from gradfec_common.protect import UNKNOWN_LINK, read_policy
 from gradfec_common.session.events import CloudLimits
+from gradfec_common.transmit import budget_for
 from gradfec_common.wire import Bye, Kind
 
 from . import nodes
 from .attackers import Greedy, Insider
 from .ledger import watched
-from .network import CLEAN, DEAD, Origin, Parcel
+from .network import CLEAN, DEAD, Origin, Parcel, Weather
 from .nodes import CLOUD
 from .story import Story
-from .swarm import Swarm
+from .swarm import QUANTISERS_USED, Swarm, content_of, draw_coded, most_held
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +64,45 @@ def outcomes(told, numbers, edge=None):
     edge = edge or told.edges[0]
     assert told.run(3.5, lambda: not edge.open & set(numbers))
     return [number for number in numbers if number in edge.answered]
+
+
+def sends(told, *kinds):
+    """Let edges send one tensor of each kind in turn: a quantiser, a policy, and how many packets a symbol may hold."""
+    rng, pool = np.random.default_rng(1), []
+    for quantiser, policy, most in kinds:
+        coded = draw_coded(rng, quantiser, told.grid)
+        budget = budget_for(quantiser.parameter_bytes, most)
+        plan = policy.plan(rng.random(told.grid.count, np.float32), coded.packets.sizes, UNKNOWN_LINK, budget)
+        pool.append(content_of(rng, quantiser, coded, plan, told.grid))
+    told.pool = told.large = pool
+
+
+def test_edges_with_any_quantiser_and_policy_are_served_side_by_side():
+    told = simulation(edges=3)
+    policies = [read_policy(text, code) for text in ("none", "FEC_50_50", "nested:1,3,5/6") for code in FEC_CODES]
+    sends(told, *itertools.product(QUANTISERS_USED, policies, [1, None]))
+    numbers = [(edge, number) for edge in told.edges for number in stream(told, 1, edge)]
+    told.run(1)
+    assert len(numbers) >= len(told.pool)
+    assert [edge.answered[number] for edge, number in numbers] == ["complete"] * len(numbers)
+    told.converge()
+
+
+@pytest.mark.parametrize("quantiser", QUANTISERS_USED, ids=lambda quantiser: quantiser.name)
+def test_over_a_link_that_loses_half_a_nested_tensor_is_answered_with_its_most_important_packets(quantiser):
+    told = simulation()
+    (edge,) = told.edges
+    sends(told, (quantiser, read_policy("nested:1,5,8/12"), None))
+    ((plan, first),) = [(content.plan, content.plan.stripes[0][1]) for content in told.pool]
+    told.weather(edge, Weather(ChannelSettings(loss=0.5, delay_s=0.001)), CLEAN)
+    numbers = stream(told, 5)
+    answered = outcomes(told, numbers)
+    assert len(answered) >= 0.98 * len(numbers)
+    missing = [edge.sent[number].decided[2] for number in answered]
+    assert max(missing) <= plan.kept - len(first.packets)  # any datagram gives back the first class
+    assert len(set(missing)) >= 3
+    assert {edge.answered[number] for number in answered} == {"complete", "partial"}
+    told.converge()
 
 
 def test_over_a_clean_link_every_tensor_is_answered_complete():
@@ -278,7 +324,7 @@ def test_where_only_control_messages_pass_for_long_one_tensor_is_the_price(windo
 
 
 def test_an_edge_starved_of_memory_by_others_is_not_locked_out_for_good():
-    told = simulation(edges=2, tensor_window=10, reassembly_bytes=2 * 16 * 86, reorder_s=10.0)
+    told = simulation(edges=2, tensor_window=10, reassembly_bytes=2 * most_held(Swarm().grid), reorder_s=10.0)
     greedy, meek = told.edges
     for _ in range(30):
         told.send_tensor(greedy)
