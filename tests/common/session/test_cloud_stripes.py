@@ -207,6 +207,16 @@ def test_tensors_of_every_kind_that_come_mixed_in_one_batch_are_kept_apart(seed)
         assert np.allclose(GRID.split(decoded.tensor)[kept], sent, atol=1.3)
 
 
+def test_of_a_batch_an_older_tensor_comes_first_whatever_the_lengths_of_the_datagrams():
+    cloud = Cloud(tensors_per_session=1)
+    session = cloud.connect()
+    long, short = tensor_of(session, 0, NESTED)[:3], tensor_of(session, 1, BARE_PLAN)[:3]
+    assert len(long[0]) > len(short[0])
+    cloud.feed(*long, *short)
+    assert cloud.counts == {"hello": 1, "ping": 1, "collected": 6}
+    assert [(decided.tensor, decided.arrived.received) for decided in cloud.took(Decided)] == [(0, 3)]
+
+
 def test_what_has_another_length_than_its_tensor_is_a_conflict(cloud):
     session = cloud.connect()
     cloud.feed(*tensor_of(session)[:3], *tensor_of(session, plan=NESTED))
