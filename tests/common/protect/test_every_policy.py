@@ -130,11 +130,15 @@ def test_symbols_hold_their_packets_and_no_more_of_them_than_was_asked_for(form,
 @EVERY
 @settings(max_examples=30)
 @given(st.data())
-def test_no_packet_is_worse_protected_than_a_less_important_one_of_its_group(form, data):
+def test_no_packet_is_worse_protected_than_a_less_important_one(form, data):
     plan, _, scores, *_ = drawn(data, form)
     if len(plan.dropped):
         kept = np.setdiff1d(np.arange(plan.total), plan.dropped)
         assert scores[plan.dropped].max() <= scores[kept].min()
+    protected = [stripe.packets for n, stripe in plan.stripes if n > stripe.k]
+    bare = [stripe.packets for n, stripe in plan.stripes if n == stripe.k]
+    if protected and bare and sum(map(len, bare)):
+        assert scores[np.concatenate(protected)].min() >= scores[np.concatenate(bare)].max()
     for group in plan.groups:
         ks = [stripe.k for stripe in group.stripes]
         assert ks == sorted(ks)
