@@ -15,13 +15,14 @@ from gradfec_common.quantisers import MAX_PARAMETER_BYTES, quantiser_of_id
 from gradfec_common.wire import MAX_MAP_BYTES, Bytes, Drop
 from gradfec_common.wire.symbol import (
     COMMON_BYTES,
-    FIXED_BYTES,
     MAX_SENT_PER_PACKET,
     MAX_STRIPES,
-    MAX_SYMBOLS,
     MAX_TENSOR_STRIPES,
+    FixedPart,
     Layout,
     layout_of,
+    read_entries,
+    read_fixed,
     read_headers,
     read_table,
 )
@@ -112,16 +113,21 @@ class Reassembly:
         """Return the table (stripes,) STRIPE of a group that is known."""
         return read_table(bytes(COMMON_BYTES.start) + self._said[group].tobytes(), self.k.shape[1])
 
-    def add(self, bodies: Bytes) -> Drops:
-        """Take in (m, bytes) bodies of at least FIXED_BYTES, all of this tensor; count refused ones by reason."""
+    def add(self, bodies: Bytes, *, judged: bool = False) -> Drops:
+        """Take in (m, bytes) bodies of at least FIXED_BYTES, all of this tensor; count refused ones by reason.
+
+        `judged` says that `judge` finds all of them good.
+        """
         headers = read_headers(bodies)
         expected = self._are_expected(bodies, headers)
         if expected.all():
             return dict(+self._add_expected(bodies, headers))
         drops = self._add_expected(bodies[expected], headers[expected])
         others = bodies[~expected]
-        refused, good = judge(others, self.grid)
-        others = others[good]
+        refused: Counter[Drop] = Counter()
+        if not judged:
+            refused, good = judge(others, self.grid)
+            others = others[good]
         teachers = self._learn_groups(others)
         self._add_expected(others[teachers], read_headers(others[teachers]))
         rest = others[~teachers]
@@ -161,22 +167,22 @@ class Reassembly:
         rows = np.flatnonzero(fresh)
         rows = rows[(self.base[headers["group"][rows]] < 0) & ~self.arrived[headers["position"][rows]]]
         for field in ("position", "group"):
-            rows = rows[is_first(headers[field][rows], MAX_SYMBOLS)]
+            rows = rows[np.sort(np.unique(headers[field][rows], return_index=True)[1])]
         for row in rows.tolist():
             teachers[row] = self._learn_group(bodies[row].tobytes())
         return teachers
 
     def _learn_group(self, body: bytes) -> bool:
         """Register the group of a body if its n is possible; return whether it is."""
-        header = read_headers(np.frombuffer(body, np.uint8)[np.newaxis])[0]
-        group, n = int(header["group"]), int(header["n"])
+        header = read_fixed(body)
+        group, n = header.group, header.n
         unheard = int((self.base < 0).sum()) - 1  # groups besides this one, each of at least one datagram
         total = int(self.n.sum()) + n
         if total + unheard > self.sent or (not unheard and total != self.sent):
             return False
         self.base[group] = self.n.sum()
         self.n[group] = n
-        self.k[group] = read_table(body, self.k.shape[1])["k"]
+        self.k[group] = [k for k, _, _ in read_entries(body, header.stripes)]
         self._said[group] = self._said_by(np.frombuffer(body, np.uint8)[np.newaxis])[0]
         return True
 
@@ -237,42 +243,34 @@ def judge(bodies: Bytes, grid: PacketGrid) -> tuple[Counter[Drop], Mask]:
 
 def _saying_the_same(bodies: Bytes, headers: npt.NDArray[np.void]) -> Iterator[Indices]:
     """Yield the numbers of those bodies that say the same of tensor and group: they are judged once."""
-    for alike in alike_rows(bodies[:, COMMON_BYTES.start : FIXED_BYTES]):
-        first = headers[alike[0]]
-        end = min(layout_of(int(first["stripes"]), int(first["parameters"])).header, bodies.shape[1])
-        for same in alike_rows(bodies[alike, FIXED_BYTES:end]):
-            yield alike[same]
-
-
-def alike_rows(rows: Bytes) -> Iterator[Indices]:
-    """Yield, for each distinct one of (m, bytes) rows, the numbers of those that are equal to it."""
-    if not rows.shape[1]:
-        yield np.arange(len(rows))
-        return
-    keys = np.ascontiguousarray(rows).view(f"V{rows.shape[1]}")[:, 0]
-    _, inverse = np.unique(keys, return_inverse=True)
-    order = np.argsort(inverse, kind="stable")
-    yield from np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1)
+    layouts = set(zip(headers["stripes"].tolist(), headers["parameters"].tolist(), strict=True))
+    for stripes, parameters in layouts:
+        mine = np.flatnonzero((headers["stripes"] == stripes) & (headers["parameters"] == parameters))
+        end = min(layout_of(stripes, parameters).header, bodies.shape[1])
+        said = np.ascontiguousarray(bodies[mine, COMMON_BYTES.start : end])
+        rows: dict[bytes, list[int]] = {}
+        for row, says in zip(mine.tolist(), said.view(f"V{said.shape[1]}")[:, 0].tolist(), strict=True):
+            rows.setdefault(says, []).append(row)
+        yield from map(np.array, rows.values())
 
 
 def judge_one(body: bytes, grid: PacketGrid) -> Drop | None:
     """Return why a body of at least FIXED_BYTES cannot be used, by what it says of tensor and group; None if it can."""
-    header = read_headers(np.frombuffer(body, np.uint8)[np.newaxis])[0]
-    stripes, parameter_bytes = int(header["stripes"]), int(header["parameters"])
+    header = read_fixed(body)
+    stripes, parameter_bytes = header.stripes, header.parameters
     layout = layout_of(stripes, parameter_bytes)
     if not 1 <= stripes <= MAX_STRIPES or parameter_bytes > MAX_PARAMETER_BYTES or layout.header >= len(body):
         return Drop.BAD_LENGTH
-    quantiser = quantiser_of_id(int(header["quantiser"]))
+    quantiser = quantiser_of_id(header.quantiser)
     if quantiser is None:
         return Drop.UNKNOWN_QUANTISER
-    table = [(int(k), int(length), int(code)) for k, length, code in read_table(body, stripes)]
+    table = read_entries(body, stripes)
     if any(code not in CODES for _, _, code in table):
         return Drop.UNKNOWN_CODE
-    n = int(header["n"])
     good = (
         sum(length for _, length, _ in table) == len(body) - layout.header
-        and all(is_stripe(n, k, length, code) for k, length, code in table)
-        and is_tensor(header, n, grid)
+        and all(is_stripe(header.n, k, length, code) for k, length, code in table)
+        and is_tensor(header, grid)
         and quantiser.are_valid(body[layout.table : layout.header])
     )
     return None if good else Drop.BAD_PARAMETERS
@@ -284,13 +282,13 @@ def is_stripe(n: int, k: int, length: int, code_id: int) -> bool:
     return 1 <= k <= n <= code.max_n and length > 0 and length % code.word_bytes == 0 and (n == k or code_id != BARE.id)
 
 
-def is_tensor(header: np.void, n: int, grid: PacketGrid) -> bool:
+def is_tensor(header: FixedPart, grid: PacketGrid) -> bool:
     """Return whether a header's counts can be those of a tensor of the grid, one of whose groups has n datagrams."""
-    sent, kept, groups = int(header["sent"]), int(header["kept"]), int(header["groups"])
+    n, sent, kept, groups = header.n, header.sent, header.kept, header.groups
     others = groups - 1  # each of at least one datagram; without others, the group is all there is
     return (
-        1 <= groups * int(header["stripes"]) <= MAX_TENSOR_STRIPES
-        and int(header["group"]) < groups
+        1 <= groups * header.stripes <= MAX_TENSOR_STRIPES
+        and header.group < groups
         and sent <= MAX_SENT_PER_PACKET * grid.count
         and 1 <= kept <= grid.count
         and (n == sent if not others else n + others <= sent)

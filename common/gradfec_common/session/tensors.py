@@ -83,6 +83,7 @@ class Tensors:
         mine, effects = self._sessions[session], list[Effect]()
         fates: dict[str, int] = {}
         tensor: Tensor | Drop | None = mine.tensors.get(number)
+        is_new = tensor is None
         if tensor is None:
             drops, good = judge(bodies, mine.grid)
             fates = {reason.value: count for reason, count in drops.items()}
@@ -95,18 +96,18 @@ class Tensors:
         elif tensor.state is TensorState.CLOSED:
             fates[Drop.LATE.value] = len(bodies)
         else:
-            more, then = self._add(mine, number, tensor, bodies, now)
+            more, then = self._add(mine, number, tensor, bodies, now, judged=is_new)
             fates = {fate: fates.get(fate, 0) + more.get(fate, 0) for fate in {**fates, **more}}
             effects += then
         return fates, effects
 
     def _add(
-        self, mine: SessionTensors, number: int, tensor: Tensor, bodies: Bytes, now: float
+        self, mine: SessionTensors, number: int, tensor: Tensor, bodies: Bytes, now: float, *, judged: bool
     ) -> tuple[dict[str, int], list[Effect]]:
-        """Add bodies to an open tensor; return their fates, and effects."""
+        """Add bodies to an open tensor, which may be `judged` already; return their fates, and effects."""
         arrived, collecting, effects = tensor.arrived, tensor.state is TensorState.COLLECTING, list[Effect]()
         before = arrived.received
-        drops = arrived.add(bodies)
+        drops = arrived.add(bodies, judged=judged)
         fates = {reason.value: count for reason, count in drops.items()}
         fates["collected" if collecting else "surplus"] = arrived.received - before
         if collecting and arrived.complete:

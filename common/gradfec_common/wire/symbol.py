@@ -11,6 +11,7 @@ on all that is the group's, and all of them have the same length.
 
 from __future__ import annotations
 
+import struct
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,6 +68,37 @@ def layout_of(stripes: int, parameters: int) -> Layout:
     """Return the layout of bodies with so many stripes and bytes of parameters."""
     table = FIXED_BYTES + stripes * STRIPE_BYTES
     return Layout(table, table + parameters)
+
+
+class FixedPart(NamedTuple):
+    """The fixed part of one header, field by field as SYMBOL_HEADER has them."""
+
+    tensor: int
+    position: int
+    index_in_group: int
+    sent: int
+    kept: int
+    groups: int
+    stripes: int
+    quantiser: int
+    parameters: int
+    group: int
+    n: int
+
+
+FIXED = struct.Struct(">IHHHHBBBBBH")
+ENTRY = struct.Struct(">HHB")  # a STRIPE
+assert (FIXED.size, ENTRY.size) == (FIXED_BYTES, STRIPE_BYTES)  # noqa: S101
+
+
+def read_fixed(body: bytes) -> FixedPart:
+    """Return the fixed part of a body of at least FIXED_BYTES."""
+    return FixedPart(*FIXED.unpack_from(body))
+
+
+def read_entries(body: bytes, stripes: int) -> list[tuple[int, int, int]]:
+    """Return (k, length, code) of each stripe in a body that is long enough."""
+    return [*ENTRY.iter_unpack(body[FIXED_BYTES : FIXED_BYTES + stripes * STRIPE_BYTES])]
 
 
 def read_table(body: bytes, stripes: int) -> npt.NDArray[Any]:
