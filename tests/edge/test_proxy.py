@@ -156,6 +156,7 @@ def file_of(model, recipe, **others):
 
 @pytest.fixture(scope="module")
 def best():
+    tf.keras.utils.set_random_seed(6)  # Keras draws the first weights; some draws give one tile all the saliency
     x = np.random.default_rng(6).normal(size=(2, 600, 256)).astype(np.float32)
     position, common = np.matmul(x.transpose(0, 2, 1), x) / 600
     offset = np.random.default_rng(9).normal(size=GRID.count).astype(np.float32) / 20
