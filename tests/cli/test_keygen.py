@@ -165,24 +165,6 @@ def test_a_place_that_cannot_be_written_to_is_exit_code_1(tmp_path):
     assert result.stderr.startswith("error: cannot write the key")
 
 
-def test_help_teaches_without_loading_cryptography():
-    program = (
-        "import sys\nfrom gradfec_cli.keygen import keygen\n"
-        "try:\n    keygen(['--help'])\n"
-        "finally:\n    print(sorted({'numpy', 'cryptography'} & set(sys.modules)), file=sys.stderr)\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "COLUMNS": "100"},
-    )
-    assert result.stderr.strip() == "[]"
-    for words in ("--show | ssh", "$GRADFEC_KEY_FILE", "--keys", "Exit status"):
-        assert words in result.stdout
-
-
 def test_gradfec_lists_it():
     from gradfec_cli.cli import main
 

@@ -1,9 +1,6 @@
 """`gradfec weights` says where the weights are, whence they came and whether they are verified, and fails plainly."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from click.testing import CliRunner
@@ -99,21 +96,3 @@ def test_a_wrong_option_is_exit_code_2_with_the_reason(home, arguments, reason):
     result = run(*arguments)
     assert result.exit_code == 2
     assert reason in result.output
-
-
-def test_help_teaches_without_loading_numpy_or_tensorflow():
-    program = (
-        "import sys\nfrom gradfec_cli.weights_command import weights\n"
-        "try:\n    weights(['--help'])\n"
-        "finally:\n    print(sorted({'numpy', 'h5py', 'tensorflow', 'rich'} & set(sys.modules)), file=sys.stderr)\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "COLUMNS": "100"},
-    )
-    assert result.stderr.strip() == "[]"
-    for word in ("$GRADFEC_HOME", "npm", "--from", "--front-end conv2_block1_add --out edge.npz", "Exit status"):
-        assert word in result.stdout

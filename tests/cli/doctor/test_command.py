@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -126,19 +123,6 @@ def test_a_missing_key_is_what_is_found_where_a_cloud_is_to_be_called(
     result = doctor("--cloud", "127.0.0.1:9", "--key-file", tmp_path / "key")
     assert result.exit_code == 1
     assert f"broken   cloud: there is no key at {tmp_path / 'key'}" in result.stdout
-
-
-def test_help_teaches_without_loading_numpy_or_anything_heavier() -> None:
-    script = (
-        "import sys\nfrom gradfec_cli.cli import main\n"
-        "try:\n    main(['doctor', '--help'])\n"
-        "finally:\n    print(sorted({'numpy', 'cv2', 'cryptography', 'packaging'} & {*sys.modules}), file=sys.stderr)\n"
-    )
-    environment = {**os.environ, "COLUMNS": "100"}
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
-    assert ended.stderr.strip() == "[]"
-    for word in ("--cloud", "--camera", "--keys", "--results", "--json", "Exit status"):
-        assert word in ended.stdout
 
 
 def test_states_have_a_mark_each() -> None:

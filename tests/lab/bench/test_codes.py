@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 from click.testing import CliRunner, Result
@@ -89,13 +87,3 @@ def test_what_is_wrong_is_said_in_one_line(options: tuple[str, ...], says: str) 
     done = bench(*TINY, *options)
     assert done.exit_code == 2
     assert says in " ".join(done.stderr.split())
-
-
-def test_the_help_of_bench_imports_neither_numpy_nor_rich() -> None:
-    script = (
-        "import sys; from gradfec_cli.cli import main; main(['bench', '--help'], standalone_mode=False);"
-        "print(*{'numpy', 'rich', 'zfec'} & {*sys.modules}, file=sys.stderr)"
-    )
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert ended.stderr.strip() == ""
-    assert "codes" in ended.stdout
