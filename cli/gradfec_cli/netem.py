@@ -227,12 +227,13 @@ def main(listen: Endpoint, target: Endpoint, seed: int | None, max_clients: int,
 
     from gradfec_cli.channel import Channel
     from gradfec_cli.relay import Relay, Way
-    from gradfec_cli.udp import open_listener, refuse_loop, resolve
+    from gradfec_cli.udp import Target, open_listener, refuse_loop
+    from gradfec_host.address import resolve
 
     settings = [channel_settings("", options), channel_settings("back-", options)]
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
-    resolved = resolve(target, "--to")
+    resolved = Target(*resolve(target, "--to"))
     refuse_loop(listen, resolved)
     with open_listener(listen) as listener:
         up, back = (

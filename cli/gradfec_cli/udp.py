@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_host.address import resolve
 from gradfec_host.console import Endpoint
 
 SOCKET_BUFFER_BYTES = 8 << 20
@@ -29,18 +30,6 @@ class Target(NamedTuple):
     address: tuple[Any, ...]
 
 
-def resolve(endpoint: Endpoint, option: str) -> Target:
-    """Look up an endpoint's host; GradfecError, which names the host and the `option`, if it has no address."""
-    try:
-        found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise GradfecError(f"cannot resolve {endpoint.host!r}, given to {option}: {reason}") from None
-    # `localhost` resolves to ::1 first, but a server on all interfaces always has IPv4, and maybe not IPv6.
-    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-    return Target(family, address)
-
-
 def refuse_loop(listen: Endpoint, target: Target) -> None:
     """Raise UsageError if every datagram would come straight back to the relay."""
     host, port = target.address[:2]
@@ -52,7 +41,7 @@ def open_listener(endpoint: Endpoint) -> socket.socket:
     """Bind a non-blocking UDP socket; without a host, to every interface, with IPv6 and IPv4."""
     hosts = [endpoint.host] if endpoint.host else ["::", "0.0.0.0"]
     for host in hosts:
-        target = resolve(Endpoint(host, endpoint.port), "--listen")
+        target = Target(*resolve(Endpoint(host, endpoint.port), "--listen"))
         try:
             return _bound(target, dual_stack=not endpoint.host)
         except OSError as error:

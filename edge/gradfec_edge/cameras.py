@@ -16,7 +16,6 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, Network, full_name, named_cut
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_edge.address import resolve
 from gradfec_edge.camera import open_source
 from gradfec_edge.coding import coding_of
 from gradfec_edge.daemon import Camera
@@ -27,6 +26,7 @@ from gradfec_edge.modes import with_mode
 from gradfec_edge.options import EdgeOptions
 from gradfec_edge.pipeline import Pipeline
 from gradfec_edge.status import CameraStatus, answer_of
+from gradfec_host.address import resolve
 from gradfec_host.console import Endpoint
 from gradfec_host.key_files import edge_key
 from gradfec_host.logs import Log

@@ -13,10 +13,10 @@ from gradfec_common.errors import GradfecError
 from gradfec_common.session.edge import EdgeSession, Event, LinkLost
 from gradfec_common.transmit import EncodedTensor
 from gradfec_common.wire import Bytes, Drop, batch_of
-from gradfec_edge.address import resolve
 from gradfec_edge.condition import Condition
 from gradfec_edge.pacing import INTERVAL_S, due
 from gradfec_edge.port import Port
+from gradfec_host.address import resolve
 from gradfec_host.console import Endpoint
 
 MOST_AT_ONCE = 256  # datagrams sealed before the loop may do something else: half a millisecond

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from gradfec_common.wire import Bytes
-from gradfec_edge.address import Address
 from gradfec_edge.udp import Sender
+from gradfec_host.address import Address
 
 MAX_DATAGRAM_READ_BYTES = 2048
 MOST_READ = 256  # datagrams in one call of `receive`

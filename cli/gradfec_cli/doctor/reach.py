@@ -15,7 +15,7 @@ from gradfec_common.networks import Cut
 from gradfec_common.session.edge import EdgeLimits, EdgeSession, LinkLost, Refused, new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import batch_of
-from gradfec_edge.address import Address, resolve
+from gradfec_host.address import Address, resolve
 from gradfec_host.console import Endpoint
 from gradfec_host.logs import printable
 from gradfec_host.processor import preferred_cipher

@@ -1,4 +1,4 @@
-"""The cloud's address by its name."""
+"""The address of an endpoint by its name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from gradfec_common.errors import GradfecError
-from gradfec_edge.address import resolve
+from gradfec_host.address import resolve
 from gradfec_host.console import Endpoint
 
 

@@ -1,4 +1,4 @@
-"""The cloud's address, looked up by its name."""
+"""The address of an endpoint, looked up by its name."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from gradfec_host.console import Endpoint
 Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 
 
-def resolve(cloud: Endpoint) -> tuple[socket.AddressFamily, Address]:
-    """Look up the cloud's name; GradfecError if it has no address. Blocks."""
+def resolve(endpoint: Endpoint, option: str = "--cloud") -> tuple[socket.AddressFamily, Address]:
+    """Look up the host that an option names; GradfecError if it has no address. Blocks."""
     try:
-        found = socket.getaddrinfo(cloud.host, cloud.port, type=socket.SOCK_DGRAM)
+        found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise GradfecError(f"cannot reach {cloud}: {reason}; check the host name in --cloud") from None
+        raise GradfecError(f"cannot reach {endpoint}: {reason}; check the host name in {option}") from None
     # `localhost` is ::1 first, but a server on all interfaces always has IPv4 and not always IPv6.
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     return family, address
