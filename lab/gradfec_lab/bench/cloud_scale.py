@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
@@ -159,7 +159,8 @@ class SyntheticEdge:
         hello = new_hello(CUT, DEFAULT_ROWS, name, preferred_cipher())
         session = EdgeSession(hello, CUT.network.head, HandshakeKey(INSECURE_KEY), os.urandom, time.monotonic())
         self._link = Link(cloud, session, self._on_event)
-        self._encoded, self._counts = encoded, counts
+        # a copy, because each edge writes its own numbers into it
+        self._encoded, self._counts = replace(encoded, unnumbered=encoded.unnumbered.copy()), counts
         self._changed = Condition()  # notified at each event
         self._waiting: int | None = None  # the tensor that must be answered before the next is sent
         self._sending: asyncio.Task[None] | None = None
