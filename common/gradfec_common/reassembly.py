@@ -248,6 +248,9 @@ def _saying_the_same(bodies: Bytes, headers: npt.NDArray[np.void]) -> Iterator[I
         mine = np.flatnonzero((headers["stripes"] == stripes) & (headers["parameters"] == parameters))
         end = min(layout_of(stripes, parameters).header, bodies.shape[1])
         said = np.ascontiguousarray(bodies[mine, COMMON_BYTES.start : end])
+        if (said == said[0]).all():  # mostly: all are of one group
+            yield mine
+            continue
         rows: dict[bytes, list[int]] = {}
         for row, says in zip(mine.tolist(), said.view(f"V{said.shape[1]}")[:, 0].tolist(), strict=True):
             rows.setdefault(says, []).append(row)
