@@ -17,7 +17,7 @@ from gradfec_common.errors import UsageError
 from gradfec_common.heads import Answer
 from gradfec_common.networks import Cut, Network, named_cut
 from gradfec_host.learned import learned_for
-from gradfec_host.weights import WeightStore
+from gradfec_host.weights import Weights
 
 
 def named_cuts(text: str) -> list[Cut]:
@@ -46,7 +46,7 @@ class Catalogue:
         """The networks, each once."""
         return [*dict.fromkeys(cut.network for cut in self.cuts)]
 
-    def loaders(self, runtime: str, weights: Mapping[Network, WeightStore], max_batch: int) -> Loaders:
+    def loaders(self, runtime: str, weights: Mapping[Network, Weights], max_batch: int) -> Loaders:
         """Return a function for each back-end that loads it."""
         return {
             back_end_name(cut): partial(load_back_end, runtime, cut, weights[cut.network], max_batch)

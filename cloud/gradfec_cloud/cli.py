@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gradfec_cloud.catalogue import Catalogue
     from gradfec_cloud.inference import Inference, Inferred
     from gradfec_common.networks import Network
-    from gradfec_host.weights import WeightStore
+    from gradfec_host.weights import Weights
 
 EXAMPLES = """\b
 Examples:
@@ -168,7 +168,7 @@ def main(
 def load(
     runtime: str,
     catalogue: Catalogue,
-    weights: Mapping[Network, WeightStore],
+    weights: Mapping[Network, Weights],
     deliver: Callable[[list[Inferred]], None],
 ) -> Inference:
     """Load the back-ends and start inference on them."""

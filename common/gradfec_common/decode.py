@@ -94,7 +94,7 @@ def decode_tensor(arrived: Reassembly, conceal: Concealment, each: Each = map) -
     good = decoded.there[packets.places]
     found = Found(packets.places[good], protected[good], recovered[good])
     return DecodedTensor(
-        tensor=conceal(decoded.tensor, decoded.there, arrived.grid),
+        tensor=conceal(decoded.tensor, decoded.there, arrived.grid, decoded.step),
         recovered=int(found.recovered.sum()),
         missing=max(arrived.kept - len(found.places), 0),
         conflicting=claimed - len(found.places),

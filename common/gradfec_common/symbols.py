@@ -87,7 +87,7 @@ def pack_tightly(entries: Indices, room: int, word: int = 1, most: int | None = 
 
 def fill_symbols(packets: Packets, order: Indices, packing: Packing) -> Symbols:
     """Return the data symbols (k, length) that hold the packets numbered `order` (m,), packed in that order."""
-    assert packets.sizes.all(), "a packet without bytes would end its symbol"  # noqa: S101
+    assert packets.sizes[order].all(), "a packet without bytes would end its symbol"  # noqa: S101
     starts, length = packing
     symbols = np.zeros((len(starts) - 1, length), np.uint8)
     size = packets.common_size

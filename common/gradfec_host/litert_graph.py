@@ -75,6 +75,20 @@ class Graph:
         shape = (x.shape[0], *_window_counts(x.shape, (height, width), strides, padding), filters)
         return self._add(Operator.CONV_2D, inputs, shape, Options.Conv2DOptions, options)
 
+    def enlarging_convolution(
+        self, x: Tensor, kernel: Floats, bias: Floats, strides: int, activation: int = NO_ACTIVATION
+    ) -> Tensor:
+        """Convolve transposed, without overlap, with a kernel (strides, strides, out, in)."""
+        height, width, filters, _ = kernel.shape
+        assert height == width == strides, "windows overlap"  # noqa: S101
+        shape = (x.shape[0], x.shape[1] * strides, x.shape[2] * strides, filters)
+        options = schema.TransposeConvOptionsT()
+        options.padding, options.fusedActivationFunction = PADDING["valid"], activation
+        options.strideH = options.strideW = strides
+        size = self.constant(np.array(shape, np.int32))
+        inputs = [size, self.constant(kernel.transpose(2, 0, 1, 3)), x, self.constant(bias)]
+        return self._add(Operator.TRANSPOSE_CONV, inputs, shape, Options.TransposeConvOptions, options)
+
     def dense(self, x: Tensor, kernel: Floats, bias: Floats) -> Tensor:
         """Multiply (..., in) by a kernel (in, out), and add the bias."""
         options = schema.FullyConnectedOptionsT()

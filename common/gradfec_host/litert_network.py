@@ -12,22 +12,22 @@ import numpy.typing as npt
 
 from gradfec_common.networks import Cut, Layer
 from gradfec_host.litert_graph import NO_ACTIVATION, RELU, Graph, Tensor
-from gradfec_host.weights import WeightStore
+from gradfec_host.weights import Weights
 
 Floats = npt.NDArray[np.float32]
 Arrays = Callable[[str], list[Floats]]  # a layer's arrays, in Keras's order
 
 
-def front_end(graph: Graph, image: Tensor, cut: Cut, weights: WeightStore) -> Tensor:
+def front_end(graph: Graph, image: Tensor, cut: Cut, weights: Weights) -> Tensor:
     """Add the layers from the normalised image (1, height, width, 3) to chi (1, H, W, C)."""
     chi = add_layers(graph, {cut.network.input.name: image}, cut.front_layers, cut.name, weights.arrays)
     # avg_pool's (1, C) -> (1, 1, 1, C); a cut at the input needs at least one operation
     return graph.reshape(chi, (1, *cut.shape)) if chi.shape != (1, *cut.shape) or chi is image else chi
 
 
-def back_end(graph: Graph, chi: Tensor, cut: Cut, weights: WeightStore) -> Tensor:
+def back_end(graph: Graph, chi: Tensor, cut: Cut, weights: Weights) -> Tensor:
     """Add the layers from chi (1, H, W, C) to the output, for a classifier probabilities (1, classes)."""
-    return add_layers(graph, {cut.name: chi}, cut.back_layers, cut.network.output.name, weights.arrays)
+    return add_layers(graph, {cut.received.name: chi}, cut.back_layers, cut.network.output.name, weights.arrays)
 
 
 def add_layers(graph: Graph, there: Mapping[str, Tensor], layers: Sequence[Layer], last: str, arrays: Arrays) -> Tensor:
@@ -60,6 +60,11 @@ def add_layers(graph: Graph, there: Mapping[str, Tensor], layers: Sequence[Layer
             activation = follower(end, "Activation")
             out = graph.convolution(
                 sources[0], kernel, bias, number(layer, "strides"), str(layer.options["padding"]), fused(activation)
+            )
+        elif layer.kind == "Conv2DTranspose":
+            activation = follower(layer, "Activation")
+            out = graph.enlarging_convolution(
+                sources[0], *arrays(layer.name), number(layer, "strides"), fused(activation)
             )
         elif layer.kind == "Add":
             activation = follower(layer, "Activation")

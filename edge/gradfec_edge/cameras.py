@@ -32,7 +32,7 @@ from gradfec_host.key_files import edge_key
 from gradfec_host.logs import Log
 from gradfec_host.processor import preferred_cipher
 from gradfec_host.results import ResultsFile
-from gradfec_host.weights import WeightStore
+from gradfec_host.weights import Weights
 from gradfec_web.shown import PageOptions
 
 
@@ -221,9 +221,7 @@ def resolve_all(sessions: Sequence[CameraSession]) -> None:
         resolve(cloud)
 
 
-def front_ends(
-    sessions: Sequence[CameraSession], runtime: str, weights: Mapping[Network, WeightStore]
-) -> list[FrontEnd]:
+def front_ends(sessions: Sequence[CameraSession], runtime: str, weights: Mapping[Network, Weights]) -> list[FrontEnd]:
     """Load each camera's front-end, warmed up; cameras that need the same one share it."""
     loaded: dict[tuple[Cut, str, int], FrontEnd] = {}
     users = Counter(session.decided.graph for session in sessions)

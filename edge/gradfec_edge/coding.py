@@ -55,7 +55,8 @@ class Coding:
         if sizes is None:  # they depend on the tensor, which must not change after the plan was made
             coded = self.quantiser.encode(tensor, self.grid)
             sizes = coded.packets.sizes
-        plan = self.policy.plan(importance, sizes, link, self.budget)
+        some = np.flatnonzero(sizes)  # the others have nothing to say
+        plan = self.policy.plan(importance[some], sizes[some], link, self.budget).among(some, len(sizes))
         if coded is None:
             if damage is not None and self.compensate:
                 tensor = compensated(tensor, damage, plan.dropped, self.grid)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from gradfec_common.networks import Cut
 from gradfec_host.runtimes import LITERT
-from gradfec_host.weights import WeightStore
+from gradfec_host.weights import Weights
 
 
 class BackEnd(Protocol):
-    """Feature tensors of `cut` in, the network's outputs out."""
+    """Feature tensors of `cut`, with a mask if it takes one, in, the network's outputs out."""
 
     cut: Cut
 
@@ -28,7 +28,7 @@ class BackEnd(Protocol):
         """Return the outputs (N, classes) of chi (N, H, W, C), with N up to `max_batch`."""
 
 
-def load_back_end(runtime: str, cut: Cut, weights: WeightStore, max_batch: int = 8) -> BackEnd:
+def load_back_end(runtime: str, cut: Cut, weights: Weights, max_batch: int = 8) -> BackEnd:
     """Build the layers after `cut`; GradfecError if `weights` lacks one of their arrays."""
     if runtime == LITERT:
         from gradfec_cloud.backend.litert_runtime import LiteRTBackEnd
@@ -41,6 +41,6 @@ def load_back_end(runtime: str, cut: Cut, weights: WeightStore, max_batch: int =
 
 def check_features(chi: NDArray[np.float32], cut: Cut, max_batch: int) -> None:
     """Raise ValueError unless chi is (1 .. max_batch, H, W, C)."""
-    if chi.shape[1:] != cut.shape or not 1 <= len(chi) <= max_batch:
-        shape = ", ".join(map(str, cut.shape))
+    if chi.shape[1:] != cut.received.shape or not 1 <= len(chi) <= max_batch:
+        shape = ", ".join(map(str, cut.received.shape))
         raise ValueError(f"chi is (1..{max_batch}, {shape}) at {cut.name}, not {chi.shape}")

@@ -12,18 +12,18 @@ from gradfec_host.litert_graph import Graph
 from gradfec_host.litert_network import back_end
 from gradfec_host.quiet import quiet_stderr
 from gradfec_host.runtimes import cores
-from gradfec_host.weights import WeightStore
+from gradfec_host.weights import Weights
 
 
 class LiteRTBackEnd:
     """Feature tensors in, outputs out; one after the other, because a batch saves nothing here."""
 
-    def __init__(self, cut: Cut, weights: WeightStore, max_batch: int = 8) -> None:
+    def __init__(self, cut: Cut, weights: Weights, max_batch: int = 8) -> None:
         """Build the layers after `cut`; GradfecError if `weights` lacks one of their arrays."""
         self.cut = cut
         self.max_batch = max_batch
         graph = Graph()
-        outputs = back_end(graph, graph.input("chi", (1, *cut.shape)), cut, weights)
+        outputs = back_end(graph, graph.input("chi", (1, *cut.received.shape)), cut, weights)
         with quiet_stderr():
             self._model = Interpreter(model_content=graph.model([outputs]), num_threads=cores())
             self._model.allocate_tensors()
@@ -32,7 +32,7 @@ class LiteRTBackEnd:
 
     def warm_up(self) -> None:
         """Touch the memory once, so that the first tensor is served as fast as the rest."""
-        self(np.zeros((1, *self.cut.shape), np.float32))
+        self(np.zeros((1, *self.cut.received.shape), np.float32))
 
     def __call__(self, chi: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the float32 outputs (N, classes) of chi (N, H, W, C) float32; ValueError for any other shape or N."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gradfec_common.conceal.concealment import Concealment, Learned, MakeConcealment
+from gradfec_common.conceal.mask import Masked
 from gradfec_common.conceal.mean import Mean
 from gradfec_common.conceal.zero import Zero
 from gradfec_common.errors import UsageError
@@ -10,7 +11,7 @@ from gradfec_common.networks import Cut
 
 __all__ = ["CONCEALMENTS", "DEFAULT_CONCEALMENT", "Concealment", "Learned", "make_concealment"]
 
-CONCEALMENTS: dict[str, MakeConcealment] = {"zero": Zero, "mean": Mean}
+CONCEALMENTS: dict[str, MakeConcealment] = {"zero": Zero, "mean": Mean, "mask": Masked}
 DEFAULT_CONCEALMENT = "zero"
 
 

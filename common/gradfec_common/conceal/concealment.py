@@ -19,10 +19,11 @@ Learned = Mapping[str, Floats]  # arrays by name that were learned for a cut, su
 class Concealment(Protocol):
     """A way to fill gaps. Two threads may call it at once."""
 
-    def __call__(self, tensor: Floats, there: Mask, grid: PacketGrid) -> Floats:
+    def __call__(self, tensor: Floats, there: Mask, grid: PacketGrid, step: float = 0.0) -> Floats:
         """Return a (H, W, C) tensor in which the packets that are not `there` (count,) are filled.
 
-        On entry, the elements of missing packets are finite but meaningless. `tensor` may be changed.
+        On entry, the elements of missing packets are finite but meaningless. `tensor` may be changed. `step` is the
+        distance between its levels, 0 if there is none.
         """
 
 

@@ -18,7 +18,7 @@ class Mean:
             raise UsageError(f"there are no channel means for the split {cut.name!r}: use --fill zero")
         self._means = learned["means"]
 
-    def __call__(self, tensor: Floats, there: Mask, grid: PacketGrid) -> Floats:
+    def __call__(self, tensor: Floats, there: Mask, grid: PacketGrid, step: float = 0.0) -> Floats:
         """Set the elements of missing packets to their channel's mean."""
         clear_gaps(tensor, there, grid, self._means)
         return tensor

@@ -14,7 +14,7 @@ class Zero:
     def __init__(self, cut: Cut, learned: Learned) -> None:
         """Use no learned arrays."""
 
-    def __call__(self, tensor: Floats, there: Mask, grid: PacketGrid) -> Floats:
+    def __call__(self, tensor: Floats, there: Mask, grid: PacketGrid, step: float = 0.0) -> Floats:
         """Set the elements of missing packets to 0."""
         clear_gaps(tensor, there, grid)
         return tensor

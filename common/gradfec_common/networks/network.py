@@ -15,6 +15,7 @@ from gradfec_common.heads.head import Head
 
 Shape = tuple[int, int, int]  # (H, W, C)
 DIGEST_BYTES = 16
+MASKED = "Masked"  # the kind of a layer that is a tensor with a mask behind it; a concealment makes it, no runtime
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,19 @@ class Cut:
     @cached_property
     def back_layers(self) -> tuple[Layer, ...]:
         """The layers of the back-end, in order."""
-        front = {layer.name for layer in self.front_layers} | {self.network.input.name}
+        front = {layer.name for layer in self.front_layers} | {self.network.input.name, self.received.name}
         return tuple(layer for layer in self.network.layers if layer.name not in front)
+
+    @cached_property
+    def received(self) -> Layer:
+        """The layer whose output the back-end begins with: the cut's, or the same with a mask."""
+        after = [layer for layer in self.network.layers if self.name in layer.inbound]
+        return after[0] if [layer.kind for layer in after] == [MASKED] else self.network.by_name[self.name]
+
+    @property
+    def masked(self) -> bool:
+        """Whether the back-end is told which packets are there."""
+        return self.received.kind == MASKED
 
     @cached_property
     def rectified(self) -> bool:

@@ -123,6 +123,20 @@ class Plan:
         """Datagrams that carry nothing but parity."""
         return sum(shape.n - shape.most_k for shape in self.shapes)
 
+    def among(self, places: Indices, total: int) -> Plan:
+        """Return the plan as one for `total` packets, of which only those at `places` were planned for.
+
+        Packet i of this plan becomes places[i], and all others are dropped.
+        """
+        if len(places) == total:
+            return self
+        groups = tuple(
+            Group(n, tuple(stripe._replace(packets=places[stripe.packets]) for stripe in stripes))
+            for n, stripes in self.groups
+        )
+        others = np.setdiff1d(np.arange(total), places)
+        return Plan(total, np.sort(np.concatenate([places[self.dropped], others])), groups)
+
     @property
     def symbol_bytes(self) -> int:
         """Bytes of symbols in each datagram."""

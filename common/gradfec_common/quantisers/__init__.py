@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut
+from gradfec_common.quantisers.laplace import Laplace
 from gradfec_common.quantisers.quantiser import MAX_PARAMETER_BYTES, Coded, Decoded, Quantiser
 from gradfec_common.quantisers.square_root import SquareRoot
 from gradfec_common.quantisers.uniform import Uniform
@@ -15,6 +16,7 @@ __all__ = [
 QUANTISERS: dict[str, Quantiser] = {
     **{f"uniform{bits}": Uniform(bits) for bits in (8, 7, 6, 5, 4)},
     **{f"sqrt{bits}": SquareRoot(bits) for bits in (6, 5, 4, 3, 2)},
+    Laplace.name: Laplace(),
 }
 AUTO = "auto"
 BEST = ("sqrt4", "uniform6")  # what `auto` means: the first that fits the cut

@@ -17,7 +17,7 @@ MAX_PARAMETER_BYTES = 64  # they are in every datagram
 class Coded(NamedTuple):
     """A tensor as packets, all of them in the order of their places, and the parameters that decoding needs.
 
-    No packet is empty, because a symbol could not hold it.
+    A packet without bytes has nothing to say, and is not sent. At least one packet has some.
     """
 
     packets: Packets
@@ -25,10 +25,14 @@ class Coded(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """A tensor (H, W, C) float32, and which of its packets are there (count,); the elements of others are finite."""
+    """A tensor (H, W, C) float32, and which of its packets are there (count,); the elements of others are finite.
+
+    `step` is the distance between levels, for a decoder that was trained with several; 0 if there is none.
+    """
 
     tensor: Floats
     there: npt.NDArray[np.bool_]
+    step: float = 0.0
 
 
 class Quantiser(Protocol):

@@ -6,6 +6,7 @@ from gradfec_host.weights.fetch import ensure_weights
 from gradfec_host.weights.manifest import Verification
 from gradfec_host.weights.store import (
     Progress,
+    Weights,
     WeightStore,
     cache_path,
     gradfec_home,
@@ -18,6 +19,7 @@ __all__ = [
     "Progress",
     "Verification",
     "WeightStore",
+    "Weights",
     "cache_path",
     "ensure_weights",
     "gradfec_home",

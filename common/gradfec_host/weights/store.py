@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import platformdirs
@@ -35,6 +36,13 @@ def gradfec_home() -> Path:
 def cache_path(network: Network) -> Path:
     """Return the path of a network's cached weights, which may not exist yet."""
     return gradfec_home() / "weights" / f"{network.name}-imagenet.npz"
+
+
+class Weights(Protocol):
+    """The arrays of a network's layers."""
+
+    def arrays(self, layer: str) -> list[NDArray[np.float32]]:
+        """Return a layer's arrays, in Keras's order; GradfecError if there are none."""
 
 
 class WeightStore:

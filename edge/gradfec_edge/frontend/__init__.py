@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gradfec_common.networks import Cut
 from gradfec_edge.importance import EstimatorFile
 from gradfec_host.runtimes import LITERT
-from gradfec_host.weights import WeightStore
+from gradfec_host.weights import Weights
 
 
 class Features(NamedTuple):
@@ -38,7 +38,7 @@ class FrontEnd(Protocol):
         """Return the features of an RGB image (side, side, 3) uint8."""
 
 
-def load_front_end(runtime: str, cut: Cut, weights: WeightStore, proxy: EstimatorFile | None = None) -> FrontEnd:
+def load_front_end(runtime: str, cut: Cut, weights: Weights, proxy: EstimatorFile | None = None) -> FrontEnd:
     """Build the layers up to `cut`, and `proxy` with them; GradfecError if `weights` lacks an array."""
     if runtime == LITERT:
         from gradfec_edge.frontend.litert_runtime import LiteRTFrontEnd

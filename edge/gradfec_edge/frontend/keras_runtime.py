@@ -15,7 +15,7 @@ from gradfec_edge.frontend import Features
 from gradfec_edge.importance import EstimatorFile
 from gradfec_edge.preprocess import normalise
 from gradfec_host.quiet import quiet_tensorflow
-from gradfec_host.weights import WeightStore
+from gradfec_host.weights import Weights
 
 with quiet_tensorflow():
     import keras
@@ -26,7 +26,7 @@ with quiet_tensorflow():
 keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
 
 
-def build_model(cut: Cut, weights: WeightStore) -> keras.Model:
+def build_model(cut: Cut, weights: Weights) -> keras.Model:
     """Build the Keras model from the normalised image (N, side, side, 3) to chi (N, H, W, C) float32.
 
     Only the layers before the cut are built, and only their arrays are read.
@@ -46,7 +46,7 @@ def build_model(cut: Cut, weights: WeightStore) -> keras.Model:
 class KerasFrontEnd:
     """Images in, feature tensors chi out, and their packets' importance; one image at a time or a batch."""
 
-    def __init__(self, cut: Cut, weights: WeightStore, proxy: EstimatorFile | None = None) -> None:
+    def __init__(self, cut: Cut, weights: Weights, proxy: EstimatorFile | None = None) -> None:
         """Build the layers up to `cut`, and `proxy` with them; GradfecError if `weights` lacks an array."""
         self.cut = cut
         self.model = build_model(cut, weights)

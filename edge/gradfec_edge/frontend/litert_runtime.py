@@ -16,13 +16,13 @@ from gradfec_host.litert_graph import Graph
 from gradfec_host.litert_network import front_end
 from gradfec_host.quiet import quiet_stderr
 from gradfec_host.runtimes import cores
-from gradfec_host.weights import WeightStore
+from gradfec_host.weights import Weights
 
 
 class LiteRTFrontEnd:
     """Images in, feature tensors chi out, and their packets' importance; one image at a time."""
 
-    def __init__(self, cut: Cut, weights: WeightStore, proxy: EstimatorFile | None = None) -> None:
+    def __init__(self, cut: Cut, weights: Weights, proxy: EstimatorFile | None = None) -> None:
         """Build the layers up to `cut`, and `proxy` with them; GradfecError if `weights` lacks an array."""
         self.cut = cut
         self._rank = Ranking(proxy, cut) if proxy else None

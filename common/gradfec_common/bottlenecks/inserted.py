@@ -1,0 +1,43 @@
+"""A network with a trained bottleneck in it is a network of its own, with a cut between encoder and decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.bottlenecks.bottleneck import Bottleneck
+from gradfec_common.networks import Cut, Network
+from gradfec_common.networks.network import MASKED, Layer
+
+
+@dataclass(frozen=True, eq=False)
+class WithBottleneck(Network):
+    """A network with a bottleneck: `base` is the one without, `trained` has the bottleneck's arrays by layer."""
+
+    base: Network = field(kw_only=True)
+    trained: Mapping[str, list[npt.NDArray[np.float32]]] = field(kw_only=True, repr=False)
+
+
+def with_bottleneck(bottleneck: Bottleneck, trained: Mapping[str, list[npt.NDArray[np.float32]]], digest: bytes) -> Cut:
+    """Return the cut at the latents of a network into which a trained bottleneck is inserted.
+
+    `digest` tells trainings apart. It is part of the network's name, and so of what edge and cloud compare.
+    """
+    base, cut = bottleneck.cut.network, bottleneck.cut
+    front = (base.input, *cut.front_layers)
+    mask = Layer(bottleneck.decoder[0].name, MASKED, (bottleneck.encoder[-1].name,), bottleneck.decoder[0].shape)
+    layers = (*front, *bottleneck.encoder, mask, *bottleneck.decoder[1:], *bottleneck.renamed_rest)
+    network = WithBottleneck(
+        f"{base.name}+{bottleneck.name}-{digest.hex()[:8]}",
+        f"{base.title} with the bottleneck {bottleneck.name}",
+        layers,
+        base.preprocess,
+        base.head,
+        base.labels,
+        base=base,
+        trained=trained,
+    )
+    return network.cut(bottleneck.encoder[-1].name)

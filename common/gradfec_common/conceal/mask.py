@@ -1,0 +1,30 @@
+"""`mask`: gaps become 0, and behind the channels come as many that say which packets are there.
+
+For back-ends that begin with a trained decoder: it has learned to fill gaps itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradfec_common.conceal.concealment import Floats, Learned, Mask
+from gradfec_common.conceal.gaps import clear_gaps
+from gradfec_common.errors import UsageError
+from gradfec_common.networks import Cut
+from gradfec_common.packets import PacketGrid
+
+
+class Masked:
+    """Return twice the channels: (H, W, 2C)."""
+
+    def __init__(self, cut: Cut, learned: Learned) -> None:
+        """Use no learned arrays; UsageError if the back-end does not take a mask."""
+        if not cut.masked:
+            raise UsageError(f"the back-end at {cut.name!r} takes no mask: use --fill zero")
+
+    def __call__(self, tensor: Floats, there: Mask, grid: PacketGrid, step: float = 0.0) -> Floats:
+        """Set missing packets to 0, and append the mask: 0 if missing, otherwise 1 / (1 + step)."""
+        clear_gaps(tensor, there, grid)
+        by_group = there.reshape(grid.shape[2], grid.groups).T.astype(np.float32) / np.float32(1 + step)
+        mask = np.repeat(by_group, grid.rows, axis=0)[:, np.newaxis]  # (groups, C) -> (H, 1, C)
+        return np.concatenate([tensor, np.broadcast_to(mask, tensor.shape)], axis=2)

@@ -1,0 +1,121 @@
+"""Codec files: a trained bottleneck, with what it was trained for and what it is worth, in one .npz."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.bottlenecks import BOTTLENECKS, Bottleneck, WithBottleneck, with_bottleneck
+from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.networks import Cut, Network, named_cut
+from gradfec_host.learned import DAMAGE
+from gradfec_host.weights import Progress, Weights, ensure_weights
+
+Floats = npt.NDArray[np.float32]
+
+FOLDER = importlib.resources.files(__package__) / "codecs"  # the shipped ones, NETWORK/CUT.npz
+ABOUT = "about"  # JSON, as an array of one text
+QUALITIES = range(1, 10)
+DEFAULT_QUALITY = 5
+
+
+@dataclass(frozen=True)
+class CodecFile:
+    """A trained bottleneck: `about` says for which cut it is and how it was trained, `arrays` are its weights.
+
+    `about` has `bottleneck`, `cut`, `rows` (of latents, in a packet) and `fall` (of the step's logarithm, from the
+    lowest quality to the highest).
+    """
+
+    path: str
+    about: Mapping[str, Any]
+    arrays: Mapping[str, npt.NDArray[np.float16]]
+
+    @classmethod
+    def read(cls, path: str | Path) -> CodecFile:
+        """Read a file; GradfecError if it cannot be read, or is damaged."""
+        try:
+            with np.load(path) as archive:
+                about = json.loads(str(archive[ABOUT]))
+                return cls(str(path), about, {name: archive[name] for name in archive.files if name != ABOUT})
+        except (OSError, *DAMAGE) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a codec file, or damaged"
+            raise GradfecError(f"cannot read the codec {path}: {reason}") from None
+
+    def write(self) -> None:
+        """Write the file, completely or not at all."""
+        partial = Path(f"{self.path}.part")
+        with partial.open("wb") as stream:
+            np.savez_compressed(stream, **{ABOUT: np.array(json.dumps(dict(self.about)))}, **self.arrays)
+        partial.replace(self.path)
+
+    @cached_property
+    def bottleneck(self) -> Bottleneck:
+        """The layers that it was trained for; UsageError if this version does not have them."""
+        name = str(self.about["bottleneck"])
+        if name not in BOTTLENECKS:
+            raise UsageError(f"{self.path} is for the bottleneck {name!r}, which this version does not have")
+        return BOTTLENECKS[name](named_cut(str(self.about["cut"])))
+
+    @cached_property
+    def latents(self) -> Cut:
+        """The cut at the latents, of the network with the bottleneck in it; GradfecError if an array does not fit."""
+        bottleneck, trained = self.bottleneck, dict[str, list[Floats]]()
+        for layer in (*bottleneck.encoder, *bottleneck.decoder):
+            for part, shape in layer.arrays.items():
+                array = self.arrays.get(f"{layer.name}/{part}")
+                if array is None or array.shape != shape or not np.isfinite(array).all():
+                    found = "missing" if array is None else f"{array.dtype} {array.shape}, or not finite"
+                    raise GradfecError(f"{self.path}: {layer.name}/{part} is {found}, not {shape}")
+                trained.setdefault(layer.name, []).append(array.astype(np.float32))
+        return with_bottleneck(bottleneck, trained, self._digest())
+
+    def step(self, quality: float) -> float:
+        """Return the step of a quality from 1 to 9."""
+        first, last = QUALITIES[0], QUALITIES[-1]
+        return math.exp(-float(self.about["fall"]) * (quality - first) / (last - first))
+
+    def _digest(self) -> bytes:
+        digest = hashlib.sha256(json.dumps(dict(self.about), sort_keys=True).encode())
+        for name in sorted(self.arrays):
+            digest.update(name.encode() + self.arrays[name].tobytes())
+        return digest.digest()
+
+
+def shipped_codec(cut: Cut) -> CodecFile | None:
+    """Return the codec that is shipped for a cut, or None."""
+    file = FOLDER / cut.network.name / f"{cut.name}.npz"
+    if not file.is_file():
+        return None
+    with importlib.resources.as_file(file) as path:
+        return CodecFile.read(path)
+
+
+class BottleneckWeights:
+    """The weights of a network with a bottleneck: its own arrays, and those of the network that it is in."""
+
+    def __init__(self, network: WithBottleneck, base: Weights) -> None:
+        """Add the trained arrays to `base`."""
+        self._trained, self._base = network.trained, base
+
+    def arrays(self, layer: str) -> list[Floats]:
+        """Return a layer's arrays, in Keras's order; GradfecError if there are none."""
+        return self._trained[layer] if layer in self._trained else self._base.arrays(layer)
+
+
+def weights_of(network: Network, path: Path | None = None, progress: Progress | None = None) -> Weights:
+    """Open a network's weights as `ensure_weights` does, with those of its bottleneck if it has one."""
+    if isinstance(network, WithBottleneck):
+        return BottleneckWeights(network, ensure_weights(network.base, path, progress))
+    return ensure_weights(network, path, progress)

@@ -1,0 +1,22 @@
+"""The result of a training: one .npz with the arrays of both halves in float16, and how the step falls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .train import Codec
+
+
+def write_result(codec: Codec, path: Path) -> None:
+    """Write the result, completely or not at all."""
+    arrays = {**codec.encoder.arrays(), **codec.decoder.arrays()}
+    partial = path.with_suffix(".part")
+    with partial.open("wb") as stream:
+        np.savez(
+            stream,
+            fall=np.float64(codec.fall.item()),
+            **{name: array.astype(np.float16) for name, array in arrays.items()},
+        )
+    partial.replace(path)

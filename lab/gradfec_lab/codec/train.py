@@ -1,0 +1,274 @@
+"""The two stages of training, with checkpoints from which an interrupted run goes on as if it had not stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .features import Features
+from .graph import Graph
+from .job import Job
+from .latents import as_seen, bits, rounded
+from .missing import draw_there
+
+CHECKPOINT_S = 120.0
+REPORT_STEPS = 100
+SENSITIVITY_IMAGES = 256
+STEER = 0.01  # how fast the weights of the rate follow the bytes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train. A frame has `least_bytes` at quality 0, `most_bytes` at quality 1, and the rest between."""
+
+    seed: int = 0
+    images: int = 0  # 0: all
+    feature_steps: int = 7_000
+    feature_batch: int = 32
+    feature_rates: tuple[float, float] = (2e-3, 1e-4)
+    answer_steps: int = 4_000
+    answer_batch: int = 16
+    answer_rates: tuple[float, float] = (2.5e-4, 1e-5)
+    answer_weight: float = 0.5  # of the Kullback-Leibler divergence, in nats, beside the features' relative error
+    least_bytes: float = 2_300.0
+    most_bytes: float = 14_000.0
+    losses: bool = True  # learn with packets missing
+
+
+class Codec(nn.Module):
+    """What is learned: encoder and decoder; beside them, how the step falls, and what the rate weighs."""
+
+    def __init__(self, job: Job, settings: Settings) -> None:
+        super().__init__()
+        self.job, self.settings = job, settings
+        self.encoder, self.decoder = Graph(job.encoder), Graph(job.decoder)
+        self.register_buffer("log_weight", torch.tensor(-5.5))  # of the rate, at quality 0
+        self.register_buffer("fall", torch.tensor(math.log(8.0)))  # of the step's logarithm, from quality 0 to 1
+
+    def forward(self, chi: Tensor, quality: Tensor, there: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the decoder makes of features (N, C, H, W), and the bits of each packet (N, C, strips)."""
+        latents = self.encoder({self.job.cut: chi}).float()
+        steps = self.step(quality)
+        levels = latents / steps[:, None, None, None]
+        seen = as_seen(rounded(levels), steps, there)
+        return self.decoder({"latents": seen}), bits(levels, noise, there.shape[2])
+
+    def aim(self, quality: Tensor) -> Tensor:
+        """Return the bytes that frames of a quality should have."""
+        low, high = math.log(self.settings.least_bytes), math.log(self.settings.most_bytes)
+        return torch.exp(low + (high - low) * quality)
+
+    def step(self, quality: Tensor) -> Tensor:
+        """Return to multiples of what the latents of a quality are rounded; of 1 at quality 0."""
+        return torch.exp(-self.fall * quality)
+
+    def rate_weight(self, quality: Tensor) -> Tensor:
+        """Return the weight of a frame's bits per latent: with fine steps, it falls as their squared errors do."""
+        return torch.exp(self.log_weight - 2 * self.fall * quality)
+
+    @torch.no_grad()
+    def steer(self, quality: Tensor, frame_bytes: Tensor) -> None:
+        """Make the rate weigh more if frames have too many bytes, and the step fall less if the best ones do."""
+        error = (frame_bytes / self.aim(quality)).log().clamp(-1, 1)
+        self.log_weight += STEER * error.mean()
+        self.fall -= STEER * (error * (quality - 0.5)).mean()
+
+
+@dataclass(frozen=True)
+class Point:
+    """One line of the learning curves."""
+
+    stage: str
+    step: int
+    seconds: float
+    error: float  # of the features, relative
+    divergence: float  # of the answers, in nats
+    frame_bytes: float  # the mean, over all qualities
+
+
+class Training:
+    """A training run in a folder."""
+
+    def __init__(self, job: Job, folder: Path, settings: Settings, report: Callable[[str], None]) -> None:
+        self.job, self.folder, self.settings, self.report = job, folder, settings, report
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.features = Features(folder / "features", job, settings.images or len(job.images))
+        torch.manual_seed(settings.seed)
+        self.codec = Codec(job, settings).to(self.device, memory_format=torch.channels_last)
+        rest = [layer for layer in job.layers if layer["name"] not in self._above(job.joins)]
+        self.rest = Graph(rest, job.weights).to(self.device, torch.bfloat16, memory_format=torch.channels_last)
+        self.curves: list[Point] = []
+        self.weights = torch.ones(job.shape(job.joins)[2], device=self.device)
+
+    def _above(self, name: str) -> set[str]:
+        needed = {name}
+        for layer in reversed(self.job.layers):
+            if layer["name"] in needed:
+                needed.update(layer["inbound"])
+        return needed
+
+    def run(self) -> None:
+        """Train, or go on."""
+        started = time.monotonic()
+        self.features.compute(self.device, lambda _: None)
+        self.report(f"features of {self.features.count} images: {time.monotonic() - started:.0f} s")
+        self.weights = self._sensitivities().to(self.device)
+        for stage in ("features", "answers"):
+            self._stage(stage)
+
+    def _stage(self, stage: str) -> None:
+        steps, rates = getattr(self.settings, f"{stage[:-1]}_steps"), getattr(self.settings, f"{stage[:-1]}_rates")
+        optimiser = torch.optim.Adam(self.codec.parameters(), lr=rates[0])
+        first = self._load(stage, optimiser)
+        saved = began = time.monotonic()
+        sums = np.zeros(3)
+        for step in range(first, steps):
+            rate = rates[1] + (rates[0] - rates[1]) * (1 + math.cos(math.pi * step / steps)) / 2
+            rate *= min(1.0, (step + 1) / 200)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            sums += self._step(stage, step, optimiser)
+            if (step + 1) % REPORT_STEPS == 0:
+                means = (sums / REPORT_STEPS).tolist()
+                sums = np.zeros(3)
+                each = (time.monotonic() - began) / (step + 1 - first)
+                self.curves.append(Point(stage, step + 1, each, *means))
+                self.report(
+                    f"{stage} {step + 1}/{steps}: error {means[0]:.4f}, divergence {means[1]:.4f}, "
+                    f"{means[2]:,.0f} bytes, {each:.3f} s a step, "
+                    f"weight {float(self.codec.log_weight):.2f}, fall {float(self.codec.fall):.2f}"
+                )
+            if time.monotonic() - saved > CHECKPOINT_S or step + 1 == steps:
+                self._save(stage, step + 1, optimiser)
+                saved = time.monotonic()
+
+    def _step(self, stage: str, step: int, optimiser: torch.optim.Optimizer) -> list[float]:
+        rng = np.random.default_rng([self.settings.seed, len(stage), step])
+        whole = stage == "answers"
+        rows, chi, target = self._batch(rng, whole)
+        quality = torch.from_numpy(rng.random(len(rows), np.float32)).to(self.device)
+        channels, height = self.job.encoder[-1]["shape"][2], chi.shape[2] // self._shrink
+        strips = max(1, height // self.job.rows)
+        there = np.ones((len(rows), channels, strips), np.float32)
+        if self.settings.losses:
+            there = draw_there(rng, len(rows), channels, strips)
+        noise = torch.from_numpy(rng.random((len(rows), channels, height, height), np.float32) - 0.5)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            made, packet_bits = self.codec(chi, quality, torch.from_numpy(there).to(self.device), noise.to(self.device))
+            divergence = self._divergence(made, rows) if whole else made.new_zeros(())
+        error = ((made.float() - target.float()).square() * self.weights[:, None, None]).mean((1, 2, 3))
+        elements = channels * height * height
+        share = elements / math.prod(self.job.encoder[-1]["shape"])
+        per_latent = packet_bits.sum((1, 2)) / elements
+        loss = (error + self.codec.rate_weight(quality) * per_latent).mean()
+        if whole:
+            loss = loss + self.settings.answer_weight * divergence
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
+        optimiser.step()
+        frame_bytes = packet_bits.detach().sum((1, 2)) / share / 8
+        self.codec.steer(quality, frame_bytes)
+        return [float(error.detach().mean()), float(divergence.detach()), float(frame_bytes.mean())]
+
+    @property
+    def _shrink(self) -> int:
+        return self.job.shape(self.job.cut)[0] // int(self.job.encoder[-1]["shape"][0])
+
+    def _batch(self, rng: np.random.Generator, whole: bool) -> tuple[list[int], Tensor, Tensor]:
+        """Return the numbers of some images, and their features, or a quarter of them, at both ends."""
+        size = self.settings.answer_batch if whole else self.settings.feature_batch
+        rows = (self.job.held_out + rng.choice(self.features.count - self.job.held_out, size, replace=False)).tolist()
+        at_cut, at_join = self.job.shape(self.job.cut)[0], self.job.shape(self.job.joins)[0]
+        inputs, targets = [], []
+        for row in rows:
+            if whole:
+                inputs.append(self.features.at_cut(row))
+                targets.append(self.features.at_join(row))
+                continue
+            latents = at_cut // self._shrink
+            at, half = rng.integers(0, latents - latents // 2 + 1, 2), latents // 2
+            inputs.append(self.features.at_cut(row, _window(at, half, at_cut // latents)))
+            targets.append(self.features.at_join(row, _window(at, half, at_join // latents)))
+        return rows, self._images(inputs), self._images(targets)
+
+    def _images(self, parts: list[Tensor]) -> Tensor:
+        return torch.stack(parts).to(self.device).permute(0, 3, 1, 2)
+
+    def _divergence(self, made: Tensor, rows: list[int]) -> Tensor:
+        logits = self.rest({self.job.joins: made.to(torch.bfloat16)}, logits=True).float()
+        wanted = torch.from_numpy(np.asarray(self.features.logits[rows])).to(self.device).log_softmax(1)
+        return F.kl_div(logits.log_softmax(1), wanted, log_target=True, reduction="batchmean")
+
+    def _sensitivities(self) -> Tensor:
+        """Return the weights (C,) of the features' error: half by Fisher information, half by variance.
+
+        Their mean is such that features of zeros have an error of 1.
+        """
+        path = self.folder / "sensitivities.pt"
+        if path.exists():
+            found: Tensor = torch.load(path, weights_only=True)
+            return found
+        fisher, power = 0.0, 0.0
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        for first in range(self.job.held_out, self.job.held_out + SENSITIVITY_IMAGES, 16):
+            x = self._images([self.features.at_join(row) for row in range(first, first + 16)]).requires_grad_()
+            with torch.autocast(self.device.type, torch.bfloat16):
+                logits = self.rest({self.job.joins: x}, logits=True).float()
+            label = torch.multinomial(logits.detach().softmax(1).cpu(), 1, generator=generator).to(self.device)
+            logits.log_softmax(1).gather(1, label).sum().backward()
+            assert x.grad is not None  # noqa: S101
+            fisher = fisher + x.grad.float().square().mean((0, 2, 3)).cpu()
+            power = power + x.detach().float().square().mean((0, 2, 3)).cpu()
+        assert isinstance(fisher, Tensor) and isinstance(power, Tensor)  # noqa: S101
+        flat = 1 / (power + 1e-3 * power.mean())
+        both = fisher / (fisher * power).mean() + flat / (flat * power).mean()
+        weights = both / (both * power / (SENSITIVITY_IMAGES / 16)).mean()
+        torch.save(weights, path)
+        return weights
+
+    # --- checkpoints ---
+
+    def _save(self, stage: str, step: int, optimiser: torch.optim.Optimizer) -> None:
+        state = {
+            "stage": stage,
+            "step": step,
+            "codec": self.codec.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "curves": [asdict(point) for point in self.curves],
+            "settings": asdict(self.settings),
+        }
+        partial = self.folder / "checkpoint.pt.part"
+        torch.save(state, partial)
+        partial.replace(self.folder / "checkpoint.pt")
+        (self.folder / "curves.json").write_text(json.dumps(state["curves"]))
+
+    def _load(self, stage: str, optimiser: torch.optim.Optimizer) -> int:
+        """Take up the checkpoint, if there is one, and return the step of the stage to go on with."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return 0
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location=self.device)
+        self.codec.load_state_dict(state["codec"])
+        self.curves = [Point(**point) for point in state["curves"]]
+        if state["stage"] == stage:
+            optimiser.load_state_dict(state["optimiser"])
+            return int(state["step"])
+        return 0 if state["stage"] == "features" else getattr(self.settings, f"{stage[:-1]}_steps")
+
+
+def _window(at: Any, size: int, scale: int) -> tuple[slice, slice]:
+    """Return the window of `size` latents from (row, column) `at` in features of `scale` elements a latent."""
+    row, column = (int(one) * scale for one in at)
+    return slice(row, row + size * scale), slice(column, column + size * scale)
