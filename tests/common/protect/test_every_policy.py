@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tests.common.small_tensors import FEC_CODES, GRID, UNIFORM8, ZERO, coded, features, planned
+from tests.common.small_tensors import FEC_CODES, GRID, OF_PARTS, UNIFORM8, ZERO, coded, features, planned
 from tests.common.toys import Deflate, read_head_and_tail
 
 from gradfec_common.codes import BARE
@@ -174,7 +174,7 @@ def test_the_cloud_takes_every_datagram_of_a_plan(form, data):
 
 
 @EVERY
-@pytest.mark.parametrize("name", [*QUANTISERS, Deflate.name])
+@pytest.mark.parametrize("name", [*OF_PARTS, Deflate.name])
 def test_there_is_a_plan_for_every_quantisers_packets_and_they_arrive(form, name):
     quantiser = QUANTISERS[name]
     tensor = features(np.random.default_rng(7))
