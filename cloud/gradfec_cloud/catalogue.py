@@ -70,6 +70,11 @@ class Catalogue:
         }
 
 
+def chosen_catalogue(split: str | None, fill: str) -> Catalogue:
+    """Return what the options ask for; UsageError if there is no such thing."""
+    return Catalogue.default(fill) if split is None else Catalogue.of(named_cuts(split), fill)
+
+
 def answer_at(cut: Cut, output: NDArray[np.float32]) -> Answer:
     """Return the answer in a network's output for one tensor of a cut; ValueError if it is not finite."""
     return cut.network.head.answer(output, labels_of(cut.network))

@@ -115,7 +115,7 @@ def main(
     import contextlib
 
     from gradfec_cloud.access import key_source
-    from gradfec_cloud.catalogue import Catalogue, named_cuts
+    from gradfec_cloud.catalogue import chosen_catalogue
     from gradfec_cloud.daemon import CloudOptions, run_cloud
     from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port, small_buffer_hint
     from gradfec_common.codes import CODES
@@ -126,7 +126,7 @@ def main(
     from gradfec_web.shown import PageOptions
 
     log = logs.configure("gradfec-cloud", log_format, log_level)
-    catalogue = Catalogue.of(named_cuts(split), fill) if split is not None else Catalogue.default(fill)
+    catalogue = chosen_catalogue(split, fill)
     runtime = choose_runtime(runtime)
     read_keys = key_source(key_file, keys, insecure=insecure)
     known = read_keys()  # fail early

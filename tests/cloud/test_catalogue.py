@@ -117,7 +117,7 @@ def test_by_default_the_default_cut_and_pictures_are_served_and_only_the_first_i
     served = Catalogue.default("mean")
     assert [cut.name for cut in served.cuts] == [DEFAULT_CUT, "input_layer"]
     assert served.networks == [RESNET50]
-    usual, pictures = (make() for make in served.loaders("litert", {RESNET50: "weights"}, 1).values())
+    _, pictures = (make() for make in served.loaders("litert", {RESNET50: "weights"}, 1).values())
     pictures.warm_up()
     assert (loaded, pictures.cut) == ([DEFAULT_CUT], served.cuts[1])
     assert pictures(np.zeros(3)).tolist() == pictures(np.zeros(3)).tolist() == [1, 1, 1]

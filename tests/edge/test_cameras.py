@@ -262,6 +262,6 @@ def test_an_edge_that_sends_pictures_needs_no_weights_and_makes_the_networks_inp
 
 
 def test_an_edge_at_the_input_that_sends_elements_runs_no_network_either() -> None:
-    asked = options(codec="uniform8", importance="activation", split="input_layer")
+    asked = options(codec="uniform8", importance="activation", split="input_layer", rows=4)
     assert not Decided(options_of(asked)).runs_network
     assert Decided(options_of(options(importance="activation"))).runs_network

@@ -393,7 +393,7 @@ def test_a_picture_goes_through_encoder_reassembly_and_decoder_under_loss(name, 
 
 
 def test_nested_classes_of_a_progressive_file_come_back_in_its_order():
-    _, made = coded("progressive")
+    _, made = coded("progressive:50")
     plan = read_policy("nested:5,7,9/10").plan(
         np.arange(96, 0, -1, np.float32), made.packets.sizes, UNKNOWN_LINK, budget_for(0)
     )
