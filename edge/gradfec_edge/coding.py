@@ -58,6 +58,7 @@ class Coding:
         if sizes is None:  # they depend on the tensor, which must not change after the plan was made
             coded = self.quantiser.encode(tensor, self.grid)
             sizes = coded.packets.sizes
+            importance = importance if coded.importance is None else coded.importance
         plan = self._whole(self.policy.plan(importance, sizes, link, self.budget))
         if coded is None:
             if damage is not None and self.compensate:

@@ -32,7 +32,7 @@ def received(bodies):
 
 def every_packet(seed, quantiser=UNIFORM8):
     """(12, 28) what the cloud makes of each packet if it gets it."""
-    packets, parameters = coded(seed, quantiser)
+    packets, parameters, _ = coded(seed, quantiser)
     return GRID.split(quantiser.decode(packets, parameters, GRID).tensor)
 
 

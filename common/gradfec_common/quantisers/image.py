@@ -16,7 +16,7 @@ import numpy.typing as npt
 from gradfec_common.networks import Cut
 from gradfec_common.networks.pixels import Image, normalise, picture_of
 from gradfec_common.packets import PacketGrid, Packets, select_packets
-from gradfec_common.quantisers.image_files import progressive_jpeg, whole_jpeg, whole_webp
+from gradfec_common.quantisers.image_files import progressive_jpeg, scan_ends, whole_jpeg, whole_webp
 from gradfec_common.quantisers.quantiser import Coded, Decoded, Needs
 
 Floats = npt.NDArray[np.float32]
@@ -84,7 +84,9 @@ class ImageCodec:
         assert done, "a picture that OpenCV cannot code"  # noqa: S101
         file = np.zeros(max(len(data), grid.count), np.uint8)  # a byte for each packet; readers ignore what is behind
         file[: len(data)] = data
-        return Coded(Packets(np.arange(grid.count), np.arange(grid.count + 1) * len(file) // grid.count, file), b"")
+        ends = scan_ends(data.tobytes(), grid.pixels.side) if self.needs is Needs.EARLIER else []
+        cuts, importance = cut_at(ends[:-1], len(file), grid.count)
+        return Coded(Packets(np.arange(grid.count), cuts, file), b"", importance)
 
     def are_valid(self, parameters: bytes) -> bool:
         """Return whether there are none."""
@@ -111,6 +113,22 @@ class ImageCodec:
         if bgr is None or bgr.shape != (side, side, 3) or bgr.dtype != np.uint8:
             return None
         return np.asarray(bgr[..., ::-1], np.uint8)
+
+
+def cut_at(ends: list[int], size: int, count: int) -> tuple[npt.NDArray[np.intp], Floats | None]:
+    """Cut a file of `size` bytes into `count` pieces as even as can be, with cuts where its parts end.
+
+    Return the offsets (count + 1,) and the importance (count,), a level for each part; none if there are no parts.
+    """
+    even = np.arange(count + 1) * size // count
+    nearest, first = np.unique(np.rint(np.array(ends, np.float64) * count / size).astype(np.intp), return_index=True)
+    inside = (nearest > 0) & (nearest < count)
+    parts = np.array(ends, np.intp)[first[inside]]
+    cuts = even.copy()
+    cuts[nearest[inside]] = parts
+    if not len(parts) or (np.diff(cuts) < 1).any():
+        return even, None
+    return cuts, (len(parts) - np.searchsorted(parts, cuts[:-1], side="right")).astype(np.float32)
 
 
 def beginning(packets: Packets) -> bytes:

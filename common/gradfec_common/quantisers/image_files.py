@@ -16,6 +16,7 @@ TABLES = {0xC4, 0xDB, 0xE0}  # Huffman, quantisation, JFIF
 SCAN, STOP = 0xDA, 0xD9
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # among coded data: what is neither a byte 255 nor a restart
 SEGMENT = re.compile(rb"\xff([\x01-\xfe])", re.DOTALL)
+MARKER_BYTES = 2
 MAX_SCANS = 10  # as libjpeg writes: each costs a decoder a pass over the picture, however few bytes it has
 MAX_SEGMENTS = 64  # twice what libjpeg writes
 
@@ -35,6 +36,11 @@ def progressive_jpeg(untrusted: bytes, side: int) -> bytes | None:
     """Return what the scans that are whole make: a progressive JPEG of side x side pixels; None for other bytes."""
     ends, _ = _scans(untrusted, side, PROGRESSIVE)
     return untrusted[: ends[-1]] + END if ends else None
+
+
+def scan_ends(file: bytes, side: int) -> list[int]:
+    """Return where each scan of our own progressive JPEG ends, with the next marker, which shows that it is whole."""
+    return [end + MARKER_BYTES for end in _scans(file, side, PROGRESSIVE)[0]]
 
 
 def whole_webp(untrusted: bytes, side: int) -> bytes | None:

@@ -30,11 +30,13 @@ class Needs(Enum):
 class Coded(NamedTuple):
     """A tensor as packets, all of them in the order of their places, and the parameters that decoding needs.
 
-    No packet is empty, because a symbol could not hold it.
+    No packet is empty, because a symbol could not hold it. `importance` (count,) is that of the packets if the
+    quantiser knows it, and replaces an estimator's; packets of one level belong together.
     """
 
     packets: Packets
     parameters: bytes
+    importance: Floats | None = None
 
 
 class Decoded(NamedTuple):

@@ -76,7 +76,7 @@ def whole(quantiser, tensor, grid):
 @pytest.mark.filterwarnings("error")
 def test_a_tensor_becomes_all_its_packets_in_order_none_of_them_empty(name, grid, seed, kind):
     quantiser, tensor = QUANTISERS[name], drawn(seed, grid, kind)
-    packets, parameters = quantiser.encode(tensor, grid)
+    packets, parameters, _ = quantiser.encode(tensor, grid)
     assert packets.places.tolist() == list(range(grid.count))
     assert packets.data.dtype == np.uint8
     assert (packets.offsets[0], packets.offsets[-1]) == (0, len(packets.data))

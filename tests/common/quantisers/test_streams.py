@@ -16,6 +16,8 @@ from gradfec_common.networks.pixels import normalise, picture_of
 from gradfec_common.packets import PacketGrid, Packets, select_packets
 from gradfec_common.protect import UNKNOWN_LINK, read_policy
 from gradfec_common.quantisers import AUTO, QUANTISERS, Needs, chosen_quantiser, default_cut, quantiser_of_id
+from gradfec_common.quantisers.image import cut_at
+from gradfec_common.quantisers.image_files import scan_ends
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.transmit import budget_for, encode_tensor
 
@@ -106,9 +108,11 @@ def test_what_no_pixel_became_is_moved_to_the_nearest():
 @given(ON_CUTS, SEEDS, KINDS, st.sampled_from([1, 7, 56]), st.sampled_from([1, 50, 75, 100]))
 @settings(max_examples=15, deadline=None)
 def test_a_picture_becomes_all_its_packets_none_of_them_empty_and_comes_back(name, cut, seed, kind, rows, quality):
-    image, (packets, parameters) = coded(f"{name}:{quality}", cut, seed, kind, rows)
+    image, (packets, parameters, _) = coded(f"{name}:{quality}", cut, seed, kind, rows)
     assert packets.places.tolist() == list(range(grid_of(cut, rows).count))
-    assert (packets.sizes > 0).all() and packets.sizes.max() - packets.sizes.min() <= 1
+    even = len(packets.data) / len(packets.places)
+    assert (packets.sizes > 0).all()
+    assert np.abs(packets.sizes - even).max() <= (even + 1 if name == "progressive" else 1)
     assert (packets.offsets[0], packets.offsets[-1], packets.data.dtype) == (0, len(packets.data), np.uint8)
     assert (parameters, STREAMS[name].parameter_bytes) == (b"", 0)
     back, there = decoded(name, packets, cut, rows)
@@ -120,7 +124,7 @@ def test_a_picture_becomes_all_its_packets_none_of_them_empty_and_comes_back(nam
 
 @EVERY
 def test_what_comes_back_is_what_opencv_makes_of_the_file(name):
-    _, (packets, _) = coded(name)
+    _, (packets, *_) = coded(name)
     expected = cv2.imdecode(packets.data, cv2.IMREAD_COLOR)[..., ::-1]
     np.testing.assert_array_equal(decoded(name, packets)[0], normalise(expected, INPUT.pixels))
 
@@ -129,7 +133,7 @@ def test_what_comes_back_is_what_opencv_makes_of_the_file(name):
 def test_a_higher_quality_takes_more_bytes_and_is_nearer_to_the_picture(name):
     sizes, errors = [], []
     for quality in (20, 75, 95):
-        image, (packets, _) = coded(f"{name}:{quality}")
+        image, (packets, *_) = coded(f"{name}:{quality}")
         sizes.append(len(packets.data))
         errors.append(np.abs(picture_of(decoded(name, packets)[0], INPUT.pixels).astype(int) - image).mean())
     assert sizes == sorted(sizes) and errors == sorted(errors)[::-1]
@@ -137,7 +141,7 @@ def test_a_higher_quality_takes_more_bytes_and_is_nearer_to_the_picture(name):
 
 @EVERY
 def test_a_picture_takes_at_most_a_dozen_datagrams_and_the_packets_heads_few_of_their_bytes(name):
-    _, (packets, _) = coded(name)
+    _, (packets, *_) = coded(name)
     plan = read_policy("none").plan(np.zeros(96, np.float32), packets.sizes, UNKNOWN_LINK, budget_for(0))
     assert plan.sent <= 12
     assert plan.sent * plan.symbol_bytes < 1.11 * len(packets.data)
@@ -170,7 +174,7 @@ def test_a_tensor_that_is_not_finite_or_no_picture_is_refused(name, bad):
 @settings(max_examples=10, deadline=None)
 def test_packets_count_in_any_order_and_all_that_came_are_there(name, seed):
     rng = np.random.default_rng(seed)
-    _, (packets, _) = coded(name)
+    _, (packets, *_) = coded(name)
     every = decoded(name, packets)[0]
     np.testing.assert_array_equal(decoded(name, select_packets(packets, rng.permutation(96)))[0], every)
     some = rng.permutation(96)[: rng.integers(0, 96)]
@@ -183,14 +187,14 @@ def test_packets_count_in_any_order_and_all_that_came_are_there(name, seed):
 @pytest.mark.parametrize("name", [name for name, one in STREAMS.items() if one.needs is Needs.ALL])
 @pytest.mark.parametrize("lost", [0, 40, 95])
 def test_without_one_packet_nothing_is_left_of_a_file_that_needs_all(name, lost):
-    _, (packets, _) = coded(name)
+    _, (packets, *_) = coded(name)
     back, there = decoded(name, select_packets(packets, np.setdiff1d(np.arange(96), lost)))
     assert not back.any()
     assert there.sum() == 95
 
 
 def test_every_beginning_of_a_progressive_file_shows_its_whole_scans_and_more_of_it_shows_more():
-    _, (packets, _) = coded("progressive")
+    _, (packets, *_) = coded("progressive")
     shown, steps = decoded("progressive", packets)[0], []
     for count in range(97):
         back = decoded("progressive", select_packets(packets, np.arange(count)))[0]
@@ -202,7 +206,7 @@ def test_every_beginning_of_a_progressive_file_shows_its_whole_scans_and_more_of
 
 
 def test_the_beginnings_of_honest_files_are_decoded_without_a_complaint_of_the_library(capfd):
-    _, (packets, _) = coded("progressive")
+    _, (packets, *_) = coded("progressive")
     for count in range(97):
         decoded("progressive", select_packets(packets, np.arange(count)))
     assert capfd.readouterr() == ("", "")
@@ -392,17 +396,53 @@ def test_a_picture_goes_through_encoder_reassembly_and_decoder_under_loss(name, 
         assert result.missing == 0 and result.tensor.any()
 
 
-def test_nested_classes_of_a_progressive_file_come_back_in_its_order():
+def test_packets_of_a_progressive_file_end_where_scans_end_and_matter_as_their_scan_does():
+    _, (packets, _, importance) = coded("progressive")
+    file, cuts = packets.data.tobytes(), {*packets.offsets.tolist()}
+    ends = scan_ends(file, 224)
+    assert len(ends) == 10
+    apart = [end for before, end in zip([0, *ends], ends[:-1], strict=False) if end - before > len(file) / 96]
+    assert {*apart} <= cuts
+    assert importance[0] == importance.max() and importance[-1] == 0 and (np.diff(importance) <= 0).all()
+    assert len(apart) <= len({*importance.tolist()}) - 1 <= 9
+    for place in np.flatnonzero(np.diff(importance)):
+        assert packets.offsets[place + 1] in ends
+
+
+@pytest.mark.parametrize("name", ["jpeg", "webp"])
+def test_files_without_scans_leave_the_importance_to_the_estimator(name):
+    assert coded(name)[1].importance is None
+
+
+@pytest.mark.parametrize(
+    ("ends", "size", "count", "cuts", "importance"),
+    [
+        ([], 10, 4, [0, 2, 5, 7, 10], None),
+        ([6], 10, 4, [0, 2, 6, 7, 10], [1, 1, 0, 0]),
+        ([3, 6], 10, 4, [0, 3, 6, 7, 10], [2, 1, 0, 0]),
+        ([4, 5], 12, 3, [0, 4, 8, 12], [1, 0, 0]),  # of scans that end in one packet, the first ends it
+        ([1], 12, 3, [0, 4, 8, 12], None),  # a scan that is too small
+        ([2], 4, 4, [0, 1, 2, 3, 4], [1, 1, 0, 0]),
+    ],
+)
+def test_a_file_is_cut_evenly_but_for_the_ends_of_its_parts(ends, size, count, cuts, importance):
+    offsets, levels = cut_at(ends, size, count)
+    assert offsets.tolist() == cuts
+    assert (None if levels is None else levels.tolist()) == importance
+
+
+def test_with_nested_each_scan_is_a_class_and_the_last_class_is_the_rest():
     _, made = coded("progressive:50")
-    plan = read_policy("nested:5,7,9/10").plan(
-        np.arange(96, 0, -1, np.float32), made.packets.sizes, UNKNOWN_LINK, budget_for(0)
-    )
+    plan = read_policy("nested:4,6,8,10/12").plan(made.importance, made.packets.sizes, UNKNOWN_LINK, budget_for(0))
+    levels = made.importance.max() - made.importance
+    assert [{*levels[stripe.packets].tolist()} for _, stripe in plan.stripes][:3] == [{0}, {1}, {2}]
+    assert sum(len(stripe.packets) for _, stripe in plan.stripes) == 96
     bodies = encode_tensor(made, STREAMS["progressive"], plan).bodies(4)
     whole, errors = decoded("progressive", made.packets)[0], []
-    for count in range(1, 11):
+    for count in range(1, 13):
         arrived = Reassembly(bodies[-1].tobytes(), grid_of(INPUT))
         assert arrived.add(bodies[-count:]) == {}
         errors.append(float(np.abs(decode_tensor(arrived, ZERO).tensor - whole).mean()))
     assert errors == sorted(errors)[::-1]
-    assert errors[4] < errors[3] and errors[6] < errors[5] and errors[8] < errors[7]
-    assert errors[8] == 0
+    assert all(errors[k - 1] < errors[k - 2] for k in (4, 6, 8, 10))
+    assert errors[9] == 0
