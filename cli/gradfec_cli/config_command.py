@@ -137,12 +137,9 @@ def try_out(file: Path, daemon: str, settings: Settings) -> None:
 
             Decided(options_of(settings))
         else:
-            from gradfec_common.conceal import make_concealment
-            from gradfec_common.networks import named_cut
-            from gradfec_host.learned import learned_for
+            from gradfec_cloud.catalogue import chosen_catalogue
 
-            cut = named_cut(settings["split"])
-            make_concealment(settings["fill"], cut, learned_for(cut))
+            chosen_catalogue(settings["split"], settings["fill"])
     except GradfecError as error:
         raise type(error)(f"{file}: {error}") from None
 

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradfec_cloud.backend import load_back_end
+from gradfec_cloud.backend.lazy import LazyBackEnd
 from gradfec_cloud.labels import labels_of
 from gradfec_cloud.workers.pool import Loaders, back_end_name
 from gradfec_common.conceal import Concealment, make_concealment
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import Answer
-from gradfec_common.networks import Cut, Network, named_cut
+from gradfec_common.networks import DEFAULT_CUT, DEFAULT_NETWORK, Cut, Network, named_cut, named_network
 from gradfec_host.learned import learned_for
 from gradfec_host.weights import Weights
 
@@ -31,15 +32,29 @@ def named_cuts(text: str) -> list[Cut]:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The cuts that are served, at least one, and how the gaps in the tensors of each are filled."""
+    """The cuts that are served, at least one, and how the gaps in the tensors of each are filled.
+
+    The back-ends of `seldom` used ones are loaded when they are needed.
+    """
 
     cuts: Sequence[Cut]
     concealments: Mapping[Cut, Concealment]
+    seldom: Sequence[Cut] = ()
 
     @classmethod
     def of(cls, cuts: Sequence[Cut], fill: str) -> Catalogue:
         """Fill gaps by the concealment called `fill`; UsageError if it is not for one of the cuts."""
         return cls(cuts, {cut: make_concealment(fill, cut, learned_for(cut)) for cut in cuts})
+
+    @classmethod
+    def default(cls, fill: str) -> Catalogue:
+        """Serve the default cut, and the default network's input for edges that send pictures, where a gap becomes 0.
+
+        UsageError if `fill` is not for the default cut.
+        """
+        usual = cls.of([named_cut(DEFAULT_CUT)], fill)
+        pictures = cls.of([named_cut(named_network(DEFAULT_NETWORK).input.name)], "zero")
+        return cls([*usual.cuts, *pictures.cuts], {**usual.concealments, **pictures.concealments}, pictures.cuts)
 
     @property
     def networks(self) -> list[Network]:
@@ -48,10 +63,16 @@ class Catalogue:
 
     def loaders(self, runtime: str, weights: Mapping[Network, Weights], max_batch: int) -> Loaders:
         """Return a function for each back-end that loads it."""
+        load = {cut: partial(load_back_end, runtime, cut, weights[cut.network], max_batch) for cut in self.cuts}
         return {
-            back_end_name(cut): partial(load_back_end, runtime, cut, weights[cut.network], max_batch)
+            back_end_name(cut): partial(LazyBackEnd, cut, load[cut]) if cut in self.seldom else load[cut]
             for cut in self.cuts
         }
+
+
+def chosen_catalogue(split: str | None, fill: str) -> Catalogue:
+    """Return what the options ask for; UsageError if there is no such thing."""
+    return Catalogue.default(fill) if split is None else Catalogue.of(named_cuts(split), fill)
 
 
 def answer_at(cut: Cut, output: NDArray[np.float32]) -> Answer:

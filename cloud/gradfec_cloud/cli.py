@@ -50,10 +50,9 @@ Exit codes: 0 stopped as asked; 1 something outside failed; 2 a wrong option.
 )
 @click.option(
     "--split",
-    default="conv2_block1_add",
     metavar="LAYERS",
     help="Last layer that runs on the edges; the cloud runs the rest. Several, separated by commas: each edge chooses "
-    "one of them.",
+    "one of them.  [default: conv2_block1_add, and input_layer, which is loaded when the first picture comes]",
 )
 @click.option(
     "--fill",
@@ -96,7 +95,7 @@ Exit codes: 0 stopped as asked; 1 something outside failed; 2 a wrong option.
 @plain_errors
 def main(
     listen: Endpoint,
-    split: str,
+    split: str | None,
     fill: str,
     deadline_ms: int,
     results: str | None,
@@ -116,7 +115,7 @@ def main(
     import contextlib
 
     from gradfec_cloud.access import key_source
-    from gradfec_cloud.catalogue import Catalogue, named_cuts
+    from gradfec_cloud.catalogue import chosen_catalogue
     from gradfec_cloud.daemon import CloudOptions, run_cloud
     from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port, small_buffer_hint
     from gradfec_common.codes import CODES
@@ -127,7 +126,7 @@ def main(
     from gradfec_web.shown import PageOptions
 
     log = logs.configure("gradfec-cloud", log_format, log_level)
-    catalogue = Catalogue.of(named_cuts(split), fill)
+    catalogue = chosen_catalogue(split, fill)
     runtime = choose_runtime(runtime)
     read_keys = key_source(key_file, keys, insecure=insecure)
     known = read_keys()  # fail early

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gradfec_common.codes import CODES, Each, Symbols, worth_threads
 from gradfec_common.conceal import Concealment
 from gradfec_common.packets import Packets, join_packets, select_packets
-from gradfec_common.quantisers import quantiser_of_id
+from gradfec_common.quantisers import Needs, quantiser_of_id
 from gradfec_common.reassembly import Mask, Reassembly, is_first
 from gradfec_common.symbols import unpack
 
@@ -93,8 +93,9 @@ def decode_tensor(arrived: Reassembly, conceal: Concealment, each: Each = map) -
     decoded = quantiser.decode(packets, arrived.parameters, arrived.grid)
     good = decoded.there[packets.places]
     found = Found(packets.places[good], protected[good], recovered[good])
+    is_stream = quantiser.needs is not Needs.NOTHING
     return DecodedTensor(
-        tensor=conceal(decoded.tensor, decoded.there, arrived.grid, decoded.step),
+        tensor=decoded.tensor if is_stream else conceal(decoded.tensor, decoded.there, arrived.grid, decoded.step),
         recovered=int(found.recovered.sum()),
         missing=max(arrived.kept - len(found.places), 0),
         conflicting=claimed - len(found.places),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gradfec_common.conceal import Concealment
 from gradfec_common.packets import PacketGrid, select_packets
 from gradfec_common.protect.plan import Plan, Stripe
-from gradfec_common.quantisers import Coded, Quantiser
+from gradfec_common.quantisers import Coded, Needs, Quantiser
 from gradfec_common.transmit import send_order
 
 Mask = npt.NDArray[np.bool_]
@@ -60,4 +60,4 @@ def tensor_at_hand(coded: Coded, at_hand: Mask, quantiser: Quantiser, conceal: C
     """Return the tensor (H, W, C) that the cloud makes of the packets `at_hand` (total,) of a coded one."""
     packets = select_packets(coded.packets, np.flatnonzero(at_hand))
     decoded = quantiser.decode(packets, coded.parameters, grid)
-    return conceal(decoded.tensor, decoded.there, grid)
+    return conceal(decoded.tensor, decoded.there, grid) if quantiser.needs is Needs.NOTHING else decoded.tensor

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gradfec_common.errors import UsageError
 from gradfec_common.matrices import transposed
+from gradfec_common.networks import Preprocess
 
 DEFAULT_ROWS = 7
 MAX_PACKETS = 65_280  # fits a u16; 255 groups of 256 datagrams carry as many, one in each
@@ -20,11 +21,14 @@ MAX_PACKETS = 65_280  # fits a u16; 255 groups of 256 datagrams carry as many, o
 class PacketGrid:
     """How a feature tensor of shape (height, width, channels) is cut into packets of `rows` rows of one channel.
 
-    Packet p holds rows g*rows .. (g+1)*rows - 1 of channel c, with p = c * groups + g: its *place*.
+    Packet p holds rows g*rows .. (g+1)*rows - 1 of channel c, with p = c * groups + g: its *place*. A quantiser with
+    streams cuts those into as many packets, and a packet's place is its number. `pixels` is how pixels became the
+    tensor, if it is a network's input.
     """
 
     shape: tuple[int, int, int]
     rows: int = DEFAULT_ROWS
+    pixels: Preprocess | None = None
 
     def __post_init__(self) -> None:
         """Refuse, with UsageError, rows that do not divide the height, or more packets than a place can name."""

@@ -6,7 +6,6 @@ import hashlib
 import importlib.resources
 import json
 import math
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,7 +56,8 @@ class CodecFile:
         """Write the file, completely or not at all."""
         partial = Path(f"{self.path}.part")
         with partial.open("wb") as stream:
-            np.savez_compressed(stream, **{ABOUT: np.array(json.dumps(dict(self.about)))}, **self.arrays)
+            arrays: dict[str, Any] = {ABOUT: np.array(json.dumps(dict(self.about))), **self.arrays}
+            np.savez_compressed(stream, **arrays)
         partial.replace(self.path)
 
     @cached_property

@@ -63,9 +63,8 @@ def add_layers(graph: Graph, there: Mapping[str, Tensor], layers: Sequence[Layer
             )
         elif layer.kind == "Conv2DTranspose":
             activation = follower(layer, "Activation")
-            out = graph.enlarging_convolution(
-                sources[0], *arrays(layer.name), number(layer, "strides"), fused(activation)
-            )
+            kernel, bias = arrays(layer.name)
+            out = graph.enlarging_convolution(sources[0], kernel, bias, number(layer, "strides"), fused(activation))
         elif layer.kind == "Add":
             activation = follower(layer, "Activation")
             out = graph.add(sources[0], sources[1], fused(activation))

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from gradfec_common.errors import UsageError
 
 AUTO, LITERT, TENSORFLOW = "auto", "litert", "tensorflow"
+NO_RUNTIME = "none"  # nothing to run
 RUNTIMES = {LITERT: "ai_edge_litert", TENSORFLOW: "tensorflow"}  # their packages, the one that starts faster first
 
 

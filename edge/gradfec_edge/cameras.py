@@ -14,13 +14,15 @@ import numpy as np
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, Network, full_name, named_cut
+from gradfec_common.quantisers import Needs, default_cut
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_edge.camera import open_source
 from gradfec_edge.coding import coding_of
 from gradfec_edge.daemon import Camera
 from gradfec_edge.frontend import FrontEnd, SharedFrontEnd, load_front_end
-from gradfec_edge.importance import EstimatorFile, default_estimator, make_estimator
+from gradfec_edge.frontend.nothing import NoFrontEnd
+from gradfec_edge.importance import STREAM_ESTIMATOR, EstimatorFile, default_estimator, make_estimator
 from gradfec_edge.journal import Journal, Record, Story
 from gradfec_edge.modes import with_mode
 from gradfec_edge.options import EdgeOptions
@@ -46,12 +48,12 @@ class CameraOptions:
     mode: str | None
     codec: str
     packets_per_datagram: int | None
-    protect: str
+    protect: str | None
     fec: str
     importance: str | None
     compensate: bool
     rows: int
-    split: str
+    split: str | None
     fps: float | None
     loop: bool
     in_flight: int
@@ -77,7 +79,7 @@ class Decided:
     def __init__(self, options: CameraOptions) -> None:
         """Decide all that needs neither key nor network."""
         self.coding = coding_of(
-            named_cut(options.split),
+            default_cut(options.codec) if options.split is None else named_cut(options.split),
             options.rows,
             options.codec,
             options.protect,
@@ -87,7 +89,12 @@ class Decided:
         )
         cut, grid = self.coding.cut, self.coding.grid
         self.frame_bytes = self.coding.check()
-        self.importance = options.importance or default_estimator(cut, grid)
+        self.importance = options.importance or default_estimator(cut, grid, self.coding.quantiser.needs)
+        if self.coding.quantiser.needs is not Needs.NOTHING and self.importance != STREAM_ESTIMATOR:
+            raise UsageError(
+                f"the packets of {self.coding.quantiser.name} matter in their order: leave --importance "
+                f"{self.importance} out"
+            )
         estimator = make_estimator(self.importance, cut, grid, np.random.default_rng(options.seed))
         self.proxy = estimator if isinstance(estimator, EstimatorFile) else None  # part of the front-end's graph
         self.free = None if isinstance(estimator, EstimatorFile) else estimator
@@ -97,6 +104,11 @@ class Decided:
         """What identifies the front-end that it needs."""
         coding = self.coding
         return (coding.cut, self.importance, coding.grid.rows) if self.proxy else (coding.cut, "", 0)
+
+    @property
+    def runs_network(self) -> bool:
+        """Whether its front-end has layers, and so needs weights and a runtime."""
+        return bool(self.coding.cut.front_layers) or self.proxy is not None
 
     def settings(self, options: CameraOptions) -> dict[str, object]:
         """Return it by name."""
@@ -221,6 +233,13 @@ def resolve_all(sessions: Sequence[CameraSession]) -> None:
         resolve(cloud)
 
 
+def _front_end(decided: Decided, runtime: str, weights: Mapping[Network, Weights]) -> FrontEnd:
+    cut = decided.coding.cut
+    if decided.runs_network:
+        return load_front_end(runtime, cut, weights[cut.network], decided.proxy)
+    return NoFrontEnd(cut.network.preprocess)
+
+
 def front_ends(sessions: Sequence[CameraSession], runtime: str, weights: Mapping[Network, Weights]) -> list[FrontEnd]:
     """Load each camera's front-end, warmed up; cameras that need the same one share it."""
     loaded: dict[tuple[Cut, str, int], FrontEnd] = {}
@@ -228,8 +247,7 @@ def front_ends(sessions: Sequence[CameraSession], runtime: str, weights: Mapping
     for session in sessions:
         decided = session.decided
         if decided.graph not in loaded:
-            cut = decided.coding.cut
-            model = load_front_end(runtime, cut, weights[cut.network], decided.proxy)
+            model = _front_end(decided, runtime, weights)
             model.warm_up()
             loaded[decided.graph] = SharedFrontEnd(model) if users[decided.graph] > 1 else model
     return [loaded[session.decided.graph] for session in sessions]

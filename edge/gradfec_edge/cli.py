@@ -28,7 +28,7 @@ from gradfec_host.console import (
     version,
     web_option,
 )
-from gradfec_host.runtimes import choose_runtime
+from gradfec_host.runtimes import NO_RUNTIME, choose_runtime
 
 EXAMPLES = """\b
 Examples:
@@ -41,8 +41,9 @@ Exit codes: 0 finished, or stopped as asked; 1 something outside failed; 2 a wro
 """
 
 IMPORTANCE = (
-    "Estimator that ranks the packets: proxy or proxy-paper (learned), activation, deviation, static, random, or a "
-    "file (.npz) made by gradfec train-proxy.  [default: proxy; for other splits or rows, activation]"
+    "Estimator that ranks the packets: proxy or proxy-paper (learned), activation, deviation, static, random, order, "
+    "or a file (.npz) made by gradfec train-proxy.  [default: proxy; for other splits or rows, activation; for "
+    "pictures, order]"
 )
 
 
@@ -64,8 +65,9 @@ IMPORTANCE = (
     "--codec",
     metavar="NAME",
     help="How features become bytes: uniform8 to uniform4, with evenly spaced levels of 8 to 4 bits; sqrt6 to sqrt2, "
-    "with levels that are denser near zero, for features in front of a ReLU; auto.  [default: auto: sqrt4 "
-    "if it fits, otherwise uniform6]",
+    "with levels that are denser near zero, for features in front of a ReLU; auto. Or the picture itself, and the "
+    "edge runs no layer: jpeg:75, webp:75 or progressive:75 (JPEG, of which the cloud can use the first scans alone), "
+    "with a quality of 1 to 100.  [default: auto: sqrt4 if it fits, otherwise uniform6]",
 )
 @camera_option(
     "--packets-per-datagram",
@@ -78,7 +80,8 @@ IMPORTANCE = (
     metavar="POLICY",
     help="none; FEC_A_B: drop the least important A % of the packets and protect the other B %, with A a third above "
     "the link's loss, or a tenth above it with leopard; nested:k1,k2,...: any k1 datagrams are enough for the most "
-    "important packets, any k2 also for the next ones, and so on.  [default: FEC_20_80]",
+    "important packets, any k2 also for the next ones, and so on.  [default: FEC_20_80; for jpeg and webp, which need "
+    "every packet, none]",
 )
 @camera_option(
     "--fec",
@@ -93,7 +96,11 @@ IMPORTANCE = (
     help="Scale the kept packets to make up for the dropped ones. Only the estimator proxy can do this.",
 )
 @camera_option("--rows", default=7, type=click.IntRange(1, 255), help="Rows of a channel in each packet.")
-@camera_option("--split", default="conv2_block1_add", metavar="LAYER", help="Last layer that runs on the edge.")
+@camera_option(
+    "--split",
+    metavar="LAYER",
+    help="Last layer that runs on the edge.  [default: conv2_block1_add; for pictures, input_layer]",
+)
 @camera_option("--fps", type=Number(min=0, min_open=True), help="Limit the frame rate to this many frames a second.")
 @camera_option("--loop", is_flag=True, help="Repeat a file or folder forever.")
 @camera_option("--in-flight", default=4, type=click.IntRange(1, 64), help="How many frames may wait for an answer.")
@@ -161,11 +168,12 @@ def main(
 
     log = logs.configure("gradfec-edge", log_format, log_level)
     sessions = sessions_of(each_camera(camera_options), log)
-    runtime = choose_runtime(runtime)
+    at_work = [session for session in sessions if session.decided.runs_network]
+    runtime = choose_runtime(runtime) if at_work else NO_RUNTIME
     process = {"runtime": runtime, "config": config_used().path, "version": version()}
     with contextlib.ExitStack() as stack:
         open_all(sessions, stack)
-        networks = {session.decided.coding.cut.network for session in sessions}
+        networks = {session.decided.coding.cut.network for session in at_work}
         with show_progress() as fetching:
             stores = {network: ensure_weights(network, weights, fetching) for network in networks}
         resolve_all(sessions)  # fail early: loading TensorFlow takes seconds

@@ -12,7 +12,7 @@ from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK, Budget, LinkEstimate, Plan, Policy, read_policy
-from gradfec_common.quantisers import Coded, Quantiser, chosen_quantiser
+from gradfec_common.quantisers import Coded, Needs, Quantiser, chosen_quantiser
 from gradfec_common.symbols import MAX_PACKET_BYTES
 from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
 from gradfec_common.wire import SEAL_BYTES
@@ -20,6 +20,9 @@ from gradfec_common.wire.symbol import layout_of
 from gradfec_edge.compensation import compensated
 
 Floats = npt.NDArray[np.float32]
+
+DEFAULT_PROTECT = "FEC_20_80"
+PROTECT_WHOLE = "none"  # the default where every packet is needed: no other drops nothing whatever the frame
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,10 @@ class Coding:
         if sizes is None:  # they depend on the tensor, which must not change after the plan was made
             coded = self.quantiser.encode(tensor, self.grid)
             sizes = coded.packets.sizes
+            importance = importance if coded.importance is None else coded.importance
         some = np.flatnonzero(sizes)  # the others have nothing to say
-        plan = self.policy.plan(importance[some], sizes[some], link, self.budget).among(some, len(sizes))
+        plan = self.policy.plan(importance[some], sizes[some], link, self.budget)
+        plan = self._whole(plan).among(some, len(sizes))
         if coded is None:
             if damage is not None and self.compensate:
                 tensor = compensated(tensor, damage, plan.dropped, self.grid)
@@ -75,10 +80,21 @@ class Coding:
         """Return the plan for packets of equal importance, None if their sizes depend on the frame; UsageError."""
         sizes = self.quantiser.sizes(self.grid)
         if sizes is None:
+            smallest = np.ones(self.grid.count, np.intp)
+            self._whole(self.policy.plan(np.zeros(self.grid.count, np.float32), smallest, UNKNOWN_LINK, self.budget))
             return None
         if int(sizes.max()) > MAX_PACKET_BYTES:
             raise UsageError(f"a packet of {self.grid.rows} rows takes {int(sizes.max())} bytes: use smaller --rows")
         return self.policy.plan(np.zeros(self.grid.count, np.float32), sizes, UNKNOWN_LINK, self.budget)
+
+    def _whole(self, plan: Plan) -> Plan:
+        """Return a plan; UsageError if it drops packets, and the quantiser needs all of them."""
+        if self.quantiser.needs is Needs.ALL and len(plan.dropped):
+            raise UsageError(
+                f"{self.policy.name} drops {len(plan.dropped)} of {plan.total} packets, and {self.quantiser.name} "
+                "needs all of them: use --protect none, or nested:k/n with a k that has room for the whole picture"
+            )
+        return plan
 
     @property
     def budget(self) -> Budget:
@@ -90,14 +106,18 @@ def coding_of(
     cut: Cut,
     rows: int,
     codec: str,
-    protect: str,
+    protect: str | None,
     fec: str,
     packets_a_datagram: int | None = None,
     compensate: bool = True,
 ) -> Coding:
-    """Return the coding that the edge's options name; UsageError if they do not go together, or with the cut."""
-    grid = PacketGrid(cut.shape, rows)
-    quantiser, policy = chosen_quantiser(codec, cut), read_policy(protect, fec_named(fec))
+    """Return the coding that the edge's options name; UsageError if they do not go together, or with the cut.
+
+    Without `protect`, it is the default of the quantiser.
+    """
+    grid, quantiser = PacketGrid(cut.shape, rows, cut.pixels), chosen_quantiser(codec, cut)
+    protect = protect or (PROTECT_WHOLE if quantiser.needs is Needs.ALL else DEFAULT_PROTECT)
+    policy = read_policy(protect, fec_named(fec))
     coding = Coding(cut, grid, quantiser, policy, packets_a_datagram, compensate)
     coding.check()
     return coding

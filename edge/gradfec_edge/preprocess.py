@@ -1,4 +1,4 @@
-"""From a camera frame to the network's input: every path that feeds a network goes through here."""
+"""From a camera frame to the picture that the network sees: every path that feeds a network goes through here."""
 
 from __future__ import annotations
 
@@ -24,10 +24,3 @@ def to_input(frame: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.uin
         method = cv2.INTER_AREA if min(frame.shape[:2]) >= 2 * side else cv2.INTER_CUBIC
         frame = np.asarray(cv2.resize(frame, (side, side), interpolation=method), np.uint8)
     return np.ascontiguousarray(frame[..., ::-1])
-
-
-def normalise(image: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.float32]:
-    """Turn RGB uint8 (..., 3) into the float32 that the network was trained on, (pixels - means) * scale."""
-    pixels = image[..., ::-1] if preprocess.order == "bgr" else image
-    centred: NDArray[np.float32] = np.subtract(pixels, np.array(preprocess.means, np.float32), dtype=np.float32)
-    return centred if preprocess.scale == 1 else centred * np.float32(preprocess.scale)

@@ -7,9 +7,9 @@ import pytest
 
 from gradfec_cloud.backend.keras_runtime import KerasBackEnd
 from gradfec_common.networks import named_cut
+from gradfec_common.networks.pixels import normalise
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
-from gradfec_edge.preprocess import normalise
 
 NOISE = np.random.default_rng(4).integers(0, 256, (3, 224, 224, 3), np.uint8)
 COARSE = np.random.default_rng(5).integers(0, 256, (2, 7, 7, 3), np.uint8).repeat(32, 1).repeat(32, 2)

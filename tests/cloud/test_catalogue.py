@@ -98,3 +98,27 @@ def test_the_tensors_of_each_cut_have_their_own_concealment(other: Network) -> N
         assert (packets[: GRID.count // 2] == 7).all()
         assert (packets[GRID.count // 2 :] == value).all()  # what the plan drops
     decoder.close()
+
+
+def test_by_default_the_default_cut_and_pictures_are_served_and_only_the_first_is_loaded_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded: list[str] = []
+
+    class Loaded:
+        def __call__(self, chi: np.ndarray) -> np.ndarray:
+            return chi + 1
+
+    def load(runtime: str, cut: object, *_: object) -> Loaded:
+        loaded.append(cut.name)
+        return Loaded()
+
+    monkeypatch.setattr(catalogue_module, "load_back_end", load)
+    served = Catalogue.default("mean")
+    assert [cut.name for cut in served.cuts] == [DEFAULT_CUT, "input_layer"]
+    assert served.networks == [RESNET50]
+    _, pictures = (make() for make in served.loaders("litert", {RESNET50: "weights"}, 1).values())
+    pictures.warm_up()
+    assert (loaded, pictures.cut) == ([DEFAULT_CUT], served.cuts[1])
+    assert pictures(np.zeros(3)).tolist() == pictures(np.zeros(3)).tolist() == [1, 1, 1]
+    assert loaded == [DEFAULT_CUT, "input_layer"]

@@ -12,7 +12,7 @@ from gradfec_common.heads import Classify
 from gradfec_common.networks import Layer, Network, Preprocess
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK, Budget, Group, Plan, Stripe, read_policy
-from gradfec_common.quantisers import QUANTISERS, Coded, Quantiser
+from gradfec_common.quantisers import QUANTISERS, Coded, Needs, Quantiser
 from gradfec_common.symbols import Packing, entry_sizes, pack
 from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
 from gradfec_common.wire import Bytes
@@ -39,6 +39,8 @@ CUT = NETWORK.cut("a_small_one")
 GRID = PacketGrid(SHAPE, 7)  # 12 packets of 28 elements
 TENSOR = 5
 UNIFORM8 = QUANTISERS["uniform8"]
+# those whose packets are parts of the tensor; test_streams.py has the others
+OF_PARTS = {name: one for name, one in QUANTISERS.items() if one.needs is Needs.NOTHING}
 SIZES: Indices = np.full(GRID.count, GRID.size)  # of the packets with uniform8
 ALONE = budget_for(8, packets_a_symbol=1)
 FEC_CODES = [code for code in FEC.values() if code.id in CODES]  # those whose library is installed

@@ -65,7 +65,7 @@ def test_tensors_and_groups_decode_as_often_as_theory_says(code, group, a, loss)
     plan = planned(f"FEC_{a}_{100 - a}", rng.random(GRID.count), sizes=SIZES, code=replace(code, group=group))
     shapes = [(n, stripe.k) for n, stripe in plan.stripes]
     tensor = rng.uniform(1, 9, GRID.shape).astype(np.float32)  # no zero: what is filled shows
-    packets, parameters = UNIFORM8.encode(tensor, GRID)
+    packets, parameters, _ = UNIFORM8.encode(tensor, GRID)
     bodies = encode_tensor(Coded(packets, parameters), UNIFORM8, plan).bodies(1)
     every = GRID.split(UNIFORM8.decode(packets, parameters, GRID).tensor)
     tensors, groups, missing = 0, 0, []

@@ -37,7 +37,7 @@ def any_plan(rng, policy, most, sizes):
 )
 def test_the_packets_at_hand_are_those_of_the_real_path(seed, loss, policy, most, name):
     rng, quantiser = np.random.default_rng(seed), QUANTISERS[name]
-    packets, parameters = quantiser.encode(features(rng), GRID)
+    packets, parameters, _ = quantiser.encode(features(rng), GRID)
     plan = any_plan(rng, policy, most, packets.sizes)
     arrived = rng.random(plan.sent) >= loss
     arrived[rng.integers(plan.sent)] = True  # of nothing at all the real path hears nothing

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.common.small_tensors import OF_PARTS
 
 from gradfec_common.codes import CODES
 from gradfec_common.conceal import make_concealment
@@ -17,7 +18,6 @@ from gradfec_common.errors import UsageError
 from gradfec_common.networks import RESNET50
 from gradfec_common.packets import MAX_PACKETS, PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK, read_policy
-from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.reassembly import Reassembly, judge
 from gradfec_common.symbols import pack, unpack
 from gradfec_common.transmit import budget_for
@@ -124,7 +124,7 @@ def test_packets_that_no_tensor_has_or_that_take_a_place_twice_are_counted_as_co
     np.testing.assert_array_equal(GRID.split(tensor.tensor)[2:], 0)
 
 
-@pytest.mark.parametrize("quantiser", [quantiser.id for quantiser in QUANTISERS.values()])
+@pytest.mark.parametrize("quantiser", [quantiser.id for quantiser in OF_PARTS.values()])
 @pytest.mark.parametrize("code", [code for code in CODES if code != CODE_NONE])
 def test_a_tensor_of_which_only_too_little_parity_arrived_is_empty(quantiser: int, code: int) -> None:
     bodies = bodies_of([Group(3, [Stripe([[1], [3]], 14, code)])], coded(quantiser))
@@ -133,7 +133,7 @@ def test_a_tensor_of_which_only_too_little_parity_arrived_is_empty(quantiser: in
     np.testing.assert_array_equal(tensor.tensor, 0)
 
 
-@pytest.mark.parametrize("quantiser", QUANTISERS.values(), ids=QUANTISERS)
+@pytest.mark.parametrize("quantiser", OF_PARTS.values(), ids=OF_PARTS)
 def test_parameters_that_are_not_finite_numbers_in_order_are_refused(quantiser) -> None:
     good = coded(quantiser.id).parameters
     assert quantiser.are_valid(good)

@@ -15,7 +15,8 @@ from gradfec_common.codes import CODES
 from gradfec_common.networks import DEFAULT_CUT, NETWORKS, RESNET50
 from gradfec_common.packets import DEFAULT_ROWS, MAX_PACKETS, PacketGrid
 from gradfec_common.protect import POLICIES, UNKNOWN_LINK, read_policy
-from gradfec_common.quantisers import MAX_PARAMETER_BYTES, QUANTISERS
+from gradfec_common.quantisers import MAX_PARAMETER_BYTES, QUANTISERS, Needs
+from gradfec_common.quantisers.image_files import MAX_SCANS, MAX_SEGMENTS
 from gradfec_common.transmit import budget_for, encode_tensor
 from gradfec_common.wire import symbol
 
@@ -83,8 +84,11 @@ def test_the_page_has_every_registered_cipher_and_head() -> None:
 
 
 def test_the_page_has_every_registered_quantiser_with_its_bits_and_levels() -> None:
-    (rows,) = tables("5.2 Quantisers")
-    assert {name: int(id) for id, name, *_ in rows} == {name: q.id for name, q in QUANTISERS.items()}
+    rows, streams = tables("5.2 Quantisers")
+    assert {name: int(id) for id, name, *_ in (*rows, *streams)} == {name: q.id for name, q in QUANTISERS.items()}
+    for _, name, _, needs in streams:
+        assert ("all packets together" in needs) == (QUANTISERS[name].needs is Needs.ALL)
+    assert f"at most {MAX_SEGMENTS} of them and at most {MAX_SCANS} SOS" in IN_ONE_LINE
     for id, name, bits, _, value in rows:
         assert second_encoder.QUANTISERS[int(id)][1] == int(bits) == int(name[-1])
         assert f" / {2 ** int(bits) - 1}" in value

@@ -161,7 +161,7 @@ def test_each_datagram_is_sent_once_with_a_header_that_says_where_it_stands(plan
 def test_datagram_i_of_a_group_carries_symbol_i_of_every_stripe_one_after_the_other(plan, seed):
     bodies = bodies_of(plan, seed)
     headers = headers_of(bodies)
-    packets, parameters = coded(seed)
+    packets, parameters, _ = coded(seed)
     begin = layout_of(len(plan.groups[0].stripes), len(parameters)).header
     for number, (n, stripes) in enumerate(plan.groups):
         own = np.flatnonzero(headers["group"] == number)
@@ -194,7 +194,7 @@ def test_wire_bytes_are_those_of_the_sealed_datagrams(cipher):
 @given(SEEDS)
 @settings(max_examples=30)
 def test_what_a_plan_drops_does_not_matter(seed):
-    plan, (packets, _) = odd_plan(np.random.default_rng(seed)), coded(seed)
+    plan, (packets, *_) = odd_plan(np.random.default_rng(seed)), coded(seed)
     changed = packets.matrix(GRID.size).copy()
     changed[plan.dropped] ^= 0xFF
     other = coded(seed)._replace(packets=packets._replace(data=changed.reshape(-1)))
@@ -240,7 +240,7 @@ def test_no_datagram_of_any_cut_and_rows_is_longer_than_1200_bytes(shape, most):
 def test_the_default_tensor_takes_so_many_datagrams_of_so_many_bytes(name, most, datagrams, length):
     quantiser = QUANTISERS[name]
     tensor = np.random.default_rng(1).random(DEFAULT_GRID.shape, np.float32)
-    packets, parameters = quantiser.encode(tensor, DEFAULT_GRID)
+    packets, parameters, _ = quantiser.encode(tensor, DEFAULT_GRID)
     plan = planned("none", sizes=packets.sizes, budget=budget_for(len(parameters), most))
     made = encode_tensor(coded()._replace(packets=packets, parameters=parameters), quantiser, plan)
     assert made.bodies(2).shape == (datagrams, length - wire.SEAL_BYTES)

@@ -15,7 +15,7 @@ from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid, Packets
 from gradfec_common.protect import Budget, Group, LinkEstimate, Plan, Stripe
 from gradfec_common.protect.plan import ranking
-from gradfec_common.quantisers import Coded, Decoded
+from gradfec_common.quantisers import Coded, Decoded, Needs
 from gradfec_common.symbols import Packing, entry_sizes, pack
 
 Indices = npt.NDArray[np.intp]
@@ -27,6 +27,7 @@ class Deflate:
     id = 200
     name = "deflate"
     parameter_bytes = 0
+    needs = Needs.NOTHING
 
     def fits(self, cut: Cut) -> bool:
         return True

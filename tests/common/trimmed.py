@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid, Packets
-from gradfec_common.quantisers.quantiser import Coded, Decoded
+from gradfec_common.quantisers.quantiser import Coded, Decoded, Needs
 
 from .golden_inputs import TOY
 
@@ -24,6 +24,7 @@ class Trimmed:
     id: int = TOY
     name: str = "trimmed"
     parameter_bytes: int = 3
+    needs = Needs.NOTHING
 
     def fits(self, cut: Cut) -> bool:
         return True

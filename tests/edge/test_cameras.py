@@ -13,9 +13,10 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from gradfec_common.errors import GradfecError
+from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.heads import Classes
 from gradfec_common.keys import new_key
+from gradfec_common.networks.pixels import normalise
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.wire import Report, Result
 from gradfec_edge import cameras as cameras_module
@@ -28,6 +29,7 @@ from gradfec_edge.journal import Story
 from gradfec_edge.status import CameraStatus, status_table
 from gradfec_host.key_files import KEY_FILE_VARIABLE, write_key
 from gradfec_host.logs import Log
+from gradfec_host.runtimes import NO_RUNTIME
 
 
 def options(**given: object) -> dict[str, Any]:
@@ -216,3 +218,50 @@ def test_each_camera_has_a_line_and_there_are_never_too_many() -> None:
 
 def test_in_a_narrow_terminal_no_line_is_wrapped() -> None:
     assert len(shown(3, 10, width=60)) == 4
+
+
+# --- pictures instead of features ---
+
+
+@pytest.mark.parametrize(("codec", "protect"), [("jpeg", "none"), ("webp:30", "none"), ("progressive", "FEC_20_80")])
+def test_a_picture_is_cut_at_the_input_and_its_packets_matter_in_their_order(codec: str, protect: str) -> None:
+    asked = options_of(options(codec=codec, importance=None, split=None, protect=None))
+    decided = Decided(asked)
+    settings = decided.settings(asked)
+    assert (settings["split"], settings["packets"], settings["frame_bytes"]) == ("input_layer", 96, None)
+    assert (settings["protect"], settings["importance"]) == (protect, "order")
+    assert not decided.runs_network
+    assert decided.free is not None
+    scores = decided.free(np.empty(0, np.uint8), np.empty(0, np.float32))
+    assert (np.diff(scores) < 0).all() and len(scores) == 96
+
+
+def test_a_picture_that_needs_all_its_packets_is_protected_without_dropping_any() -> None:
+    made = Decided(options_of(options(codec="webp", importance=None, split=None, protect="nested:20/30")))
+    assert made.coding.policy.name == "nested:20/30"
+    with pytest.raises(UsageError, match="FEC_10_90 drops 10 of 96 packets, and webp:75 needs all of them: use"):
+        Decided(options_of(options(codec="webp", importance=None, split=None, protect="FEC_10_90")))
+
+
+def test_no_other_estimator_ranks_the_packets_of_a_picture() -> None:
+    with pytest.raises(UsageError, match="webp:75 matter in their order: leave --importance activation out"):
+        Decided(options_of(options(codec="webp", importance="activation", split=None, protect=None)))
+
+
+def test_an_edge_that_sends_pictures_needs_no_weights_and_makes_the_networks_input(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_key(tmp_path / "key", new_key(bytes))
+    monkeypatch.setenv(KEY_FILE_VARIABLE, str(tmp_path / "key"))
+    given = own_options(codec="jpeg", importance=None, split=None, protect=None)
+    (model,) = front_ends(sessions_of([given], Log("gradfec-edge")), NO_RUNTIME, {})
+    image = np.random.default_rng(1).integers(0, 256, (224, 224, 3), np.uint8)
+    found = model(image)
+    np.testing.assert_array_equal(found.chi, normalise(image, RESNET50.preprocess))
+    assert found.scores is None and found.damage is None
+
+
+def test_an_edge_at_the_input_that_sends_elements_runs_no_network_either() -> None:
+    asked = options(codec="uniform8", importance="activation", split="input_layer", rows=4)
+    assert not Decided(options_of(asked)).runs_network
+    assert Decided(options_of(options(importance="activation"))).runs_network

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 from click.testing import CliRunner
+from tests.common.small_tensors import OF_PARTS
 
 from gradfec_common.codes import FEC
+from gradfec_common.networks import DEFAULT_CUT
 from gradfec_common.protect import POLICIES
-from gradfec_common.quantisers import AUTO, BEST, QUANTISERS
+from gradfec_common.quantisers import AUTO, BEST, QUANTISERS, default_cut
 from gradfec_edge.cli import main
-from gradfec_edge.importance import DEFAULT_ESTIMATOR, ESTIMATORS
+from gradfec_edge.coding import DEFAULT_PROTECT, PROTECT_WHOLE
+from gradfec_edge.importance import DEFAULT_ESTIMATOR, ESTIMATORS, STREAM_ESTIMATOR
 from gradfec_edge.modes import DEFAULTS, MODES
 from gradfec_host.logs import printable
 
@@ -35,7 +38,10 @@ def said_of(option: str, following: str) -> str:
 def test_help_names_every_estimator_and_the_default() -> None:
     said = said_of("importance", "compensate")
     assert [name for name in ESTIMATORS if name not in said] == []
-    assert f"[default: {DEFAULT_ESTIMATOR}; for other splits or rows, activation]" in said
+    assert (
+        f"[default: {DEFAULT_ESTIMATOR}; for other splits or rows, activation; for pictures, {STREAM_ESTIMATOR}]"
+        in said
+    )
 
 
 def test_help_names_every_mode_policy_and_code_and_the_first_and_last_of_each_kind_of_quantiser() -> None:
@@ -46,15 +52,23 @@ def test_help_names_every_mode_policy_and_code_and_the_first_and_last_of_each_ki
     for kind in ("uniform", "sqrt"):
         names = [name for name in QUANTISERS if name.startswith(kind)]
         assert f"{names[0]} to {names[-1]}" in said
+    assert [name for name in QUANTISERS if name not in OF_PARTS and f"{name}:75" not in said] == []
     default = said.partition(f"[default: {AUTO}")[2]
     assert [name for name in BEST if name not in default] == []
 
 
-@pytest.mark.parametrize(("option", "default"), [("codec", AUTO), ("protect", "FEC_20_80"), ("fec", "zfec")])
+@pytest.mark.parametrize(("option", "default"), [("codec", AUTO), ("fec", "zfec")])
 def test_help_tells_the_defaults_that_a_mode_may_change(option: str, default: str) -> None:
-    following = {"codec": "packets-per-datagram", "protect": "fec", "fec": "importance"}[option]
+    following = {"codec": "packets-per-datagram", "fec": "importance"}[option]
     assert f"[default: {default}" in said_of(option, following)
     assert DEFAULTS[option] == default
+
+
+def test_help_tells_the_defaults_that_depend_on_the_codec() -> None:
+    assert f"[default: {DEFAULT_PROTECT}; for jpeg and webp, which need every packet, {PROTECT_WHOLE}]" in said_of(
+        "protect", "fec"
+    )
+    assert f"[default: {DEFAULT_CUT}; for pictures, {default_cut('webp').name}]" in said_of("split", "fps")
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import DEFAULT_CUT, named_cut
+from gradfec_common.networks.pixels import normalise
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
-from gradfec_edge.preprocess import normalise
 from gradfec_host.weights import WeightStore, open_weights, write_slice
 
 IMAGES = np.random.default_rng(3).integers(0, 256, (2, 224, 224, 3), np.uint8)

@@ -14,7 +14,7 @@ from gradfec_common.errors import UsageError
 from gradfec_common.networks import named_cut
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.protect import UnequalProtection
-from gradfec_common.quantisers import QUANTISERS
+from gradfec_common.quantisers import QUANTISERS, Needs
 from gradfec_edge.cameras import CameraOptions, Decided, options_of
 from gradfec_edge.cli import main
 from gradfec_edge.modes import DEFAULTS, MODES, with_mode
@@ -123,4 +123,5 @@ def test_whatever_the_options_are_they_are_decided_or_refused_in_one_line(
     except UsageError as error:
         assert "\n" not in str(error)
     else:
-        assert made.frame_bytes and made.frame_bytes > 0
+        is_known = made.coding.quantiser.needs is Needs.NOTHING
+        assert (made.frame_bytes is not None and made.frame_bytes > 0) is is_known

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_CUT, named_cut
+from gradfec_common.networks.pixels import normalise
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.frontend.keras_proxy import Proxy, damage, element_model, saliency_model, tile_sums
 from gradfec_edge.frontend.keras_runtime import KerasFrontEnd, ProxyModel
 from gradfec_edge.importance import EstimatorFile
 from gradfec_edge.importance.second_order import ROUNDS, eliminate
-from gradfec_edge.preprocess import normalise
 
 SPLIT = named_cut(DEFAULT_CUT)
 GRID = PacketGrid(SPLIT.shape, 7)

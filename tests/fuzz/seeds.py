@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.common.small_tensors import OF_PARTS
 from tests.fuzz.reader import Writer
 from tests.fuzz.symbols_of import FIELDS
 from tests.fuzz.targets import cloud_before, codes, edge_before, key_text
@@ -14,7 +15,6 @@ from tests.fuzz.targets.handshake import fixtures
 from tests.fuzz.world import DEFLATE, KINDS, content
 
 from gradfec_common import wire
-from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.wire import Ack, Bye, Hello, Ping, Pong, Refuse, Report, Result, SketchPart, Welcome
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -134,7 +134,7 @@ def reassembly() -> Seeds:
 def quantisers() -> Seeds:
     """Return packets as they are, moved, and changed, and changed parameters, with some quantisers."""
     seeds = {}
-    names = sorted({*QUANTISERS, DEFLATE.name})
+    names = sorted({*OF_PARTS, DEFLATE.name})
     for name in ("deflate", "sqrt3", "sqrt4", "uniform5", "uniform8"):
         number = names.index(name)
         writer = Writer().below(number, len(names)).edits().below(6, 24)

@@ -66,6 +66,11 @@ class Cut:
         """Elements of the tensor."""
         return math.prod(self.shape)
 
+    @property
+    def pixels(self) -> Preprocess | None:
+        """How pixels become the tensor, if that is the network's input."""
+        return self.network.preprocess if self.name == self.network.input.name else None
+
     @cached_property
     def front_layers(self) -> tuple[Layer, ...]:
         """The layers of the front-end in order, without the input; the cut's own layer is the last."""

@@ -3,6 +3,9 @@
 One group of n datagrams. Any k1 of them give back the most important class of packets, any k2 the next one as well, and
 so on. So the tensor degrades step by step as fewer datagrams arrive.
 
+The classes' symbols have the same length, so the k say how the packets are divided. But if the packets have only a few
+levels of importance, as the scans of an image file, each class is a level, and the last one all that are left.
+
 A. Albanese, J. Bloemer, J. Edmonds, M. Luby, M. Sudan, "Priority encoding transmission", IEEE Trans.
 Information Theory 42(6), 1996; A. E. Mohr, E. A. Riskin, R. E. Ladner, "Unequal loss protection: graceful degradation
 of image quality over packet erasure channels through forward error correction", IEEE JSAC 18(6), 2000.
@@ -54,6 +57,8 @@ class NestedProtection:
             )
         ranked = ranking(importance)
         entries = entry_sizes(sizes[ranked])
+        if by_level := self._by_level(ranked, entries, levels_of(importance[ranked]), budget):
+            return by_level
         word = self.code.word_bytes
         room = budget.room(len(self.ks)) // len(self.ks)
         low, high = -(-int(entries.max()) // word), room // word  # the length of a symbol, in words
@@ -69,6 +74,22 @@ class NestedProtection:
             else:
                 low = middle + 1
         return self._filled(ranked, entries, high * word, budget)
+
+    def _by_level(self, ranked: Indices, entries: Indices, levels: Indices, budget: Budget) -> Plan | None:
+        """Give each level, of which `levels` are the numbers of packets, a class; None if that has no room."""
+        if len(levels) < 2 or 2 * len(levels) > len(ranked):
+            return None
+        stripes, first = [], 0
+        for number, k in enumerate(self.ks[: len(levels)]):
+            end = first + int(levels[number]) if number < len(self.ks) - 1 else len(ranked)
+            packing = fitted(entries[first:end], k, budget, self.code.word_bytes)
+            if packing is None:
+                return None
+            stripes.append(Stripe(ranked[first:end], packing, BARE if k == self.n else self.code))
+            first = end
+        if sum(stripe.packing.length for stripe in stripes) > budget.room(len(stripes)):
+            return None
+        return Plan(len(ranked), np.empty(0, np.intp), (Group(self.n, tuple(stripes)),))
 
     def _kept(self, entries: Indices, length: int, budget: Budget) -> int:
         """Return how many packets there is room for in symbols of `length` bytes."""
@@ -88,6 +109,26 @@ class NestedProtection:
             symbol += k
         kept = sum(len(stripe.packets) for stripe in stripes)
         return Plan(len(ranked), np.sort(ranked[kept:]), (Group(self.n, tuple(stripes)),))
+
+
+def levels_of(ranked: npt.NDArray[np.float32]) -> Indices:
+    """Return how many packets each level has, of the importances (count,) from high to low."""
+    return np.diff(np.flatnonzero(np.diff(ranked)) + 1, prepend=0, append=len(ranked))
+
+
+def fitted(entries: Indices, k: int, budget: Budget, word: int) -> Packing | None:
+    """Pack entries (m,) into k symbols, the last of which may be empty, as short as they can be; None if too many."""
+    low, high = -(-int(entries.max()) // word), budget.room() // word  # in words
+    if low > high or len(pack(entries, high * word, budget.packets_a_symbol)) - 1 > k:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if len(pack(entries, middle * word, budget.packets_a_symbol)) - 1 <= k:
+            high = middle
+        else:
+            low = middle + 1
+    starts = pack(entries, high * word, budget.packets_a_symbol)
+    return Packing(np.append(starts, np.full(k + 1 - len(starts), starts[-1])), high * word)
 
 
 def read_policy(text: str, code: ErasureCode) -> NestedProtection | None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
+
 from gradfec_common.errors import UsageError
-from gradfec_common.networks import Cut
+from gradfec_common.networks import DEFAULT_CUT, Cut, named_cut
+from gradfec_common.quantisers.image import FORMATS, ImageCodec
 from gradfec_common.quantisers.laplace import Laplace
-from gradfec_common.quantisers.quantiser import MAX_PARAMETER_BYTES, Coded, Decoded, Quantiser
+from gradfec_common.quantisers.quantiser import MAX_PARAMETER_BYTES, Adjustable, Coded, Decoded, Needs, Quantiser
 from gradfec_common.quantisers.square_root import SquareRoot
 from gradfec_common.quantisers.uniform import Uniform
 
 __all__ = [
-    "AUTO", "MAX_PARAMETER_BYTES", "QUANTISERS", "Coded", "Decoded", "Quantiser", "chosen_quantiser", "quantiser_of_id",
+    "AUTO", "MAX_PARAMETER_BYTES", "QUANTISERS", "Coded", "Decoded", "Needs", "Quantiser", "chosen_quantiser",
+    "default_cut", "quantiser_of_id",
 ]  # fmt: skip
 
 QUANTISERS: dict[str, Quantiser] = {
     **{f"uniform{bits}": Uniform(bits) for bits in (8, 7, 6, 5, 4)},
     **{f"sqrt{bits}": SquareRoot(bits) for bits in (6, 5, 4, 3, 2)},
     Laplace.name: Laplace(),
+    **{format.name: ImageCodec(format) for format in FORMATS},
 }
 AUTO = "auto"
 BEST = ("sqrt4", "uniform6")  # what `auto` means: the first that fits the cut
@@ -26,17 +31,38 @@ def chosen_quantiser(name: str, cut: Cut) -> Quantiser:
     """Return the quantiser of that name, or for `auto` the best for the cut; UsageError if there is none."""
     if name == AUTO:
         return next(QUANTISERS[one] for one in BEST if QUANTISERS[one].fits(cut))
-    if name not in QUANTISERS:
-        raise UsageError(f"no quantiser is called {name!r}: use {AUTO} or one of {', '.join(QUANTISERS)}")
-    quantiser = QUANTISERS[name]
+    quantiser = _named(name)
     if not quantiser.fits(cut):
         fitting = [other.name for other in QUANTISERS.values() if other.fits(cut)]
-        raise UsageError(
-            f"{name} is for features that a ReLU follows, and {cut.name} has others: use one of {', '.join(fitting)}"
-        )
+        raise UsageError(f"{name} is not made for the tensors of {cut.name}: use one of {', '.join(fitting)}")
     return quantiser
+
+
+def default_cut(name: str) -> Cut:
+    """Return the cut of the default network for a quantiser if the user names none: the default, if it fits.
+
+    UsageError if there is no such quantiser.
+    """
+    usual = named_cut(DEFAULT_CUT)
+    if name == AUTO:
+        return usual
+    quantiser = _named(name)
+    return next((cut for cut in (usual, *usual.network.cuts) if quantiser.fits(cut)), usual)
 
 
 def quantiser_of_id(id: int) -> Quantiser | None:
     """Return the quantiser with that number on the wire, or None."""
     return next((quantiser for quantiser in QUANTISERS.values() if quantiser.id == id), None)
+
+
+def _named(name: str) -> Quantiser:
+    """Return the quantiser called `NAME`, or `NAME:QUALITY` if it has one; UsageError if there is none."""
+    short, colon, quality = name.partition(":")
+    quantiser = QUANTISERS.get(short)
+    if quantiser is None or (colon and not isinstance(quantiser, Adjustable)):
+        raise UsageError(f"no quantiser is called {name!r}: use {AUTO} or one of {', '.join(QUANTISERS)}")
+    if not colon or not isinstance(quantiser, Adjustable):
+        return quantiser
+    if not re.fullmatch(r"[1-9]\d?|100", quality, re.ASCII):
+        raise UsageError(f"{name!r}: the quality is a whole number from 1 to 100, for example {short}:75")
+    return quantiser.with_quality(int(quality))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gradfec_common import entropy
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid, Packets
-from gradfec_common.quantisers.quantiser import Coded, Decoded
+from gradfec_common.quantisers.quantiser import Coded, Decoded, Needs
 
 Floats = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.int32]
@@ -32,6 +32,7 @@ class Laplace:
     id = 32
     name = "laplace"
     parameter_bytes = STEP.size
+    needs = Needs.NOTHING
 
     def fits(self, cut: Cut) -> bool:
         """Return True: it can code any tensor."""

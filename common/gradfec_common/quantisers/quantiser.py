@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from enum import Enum
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +15,28 @@ Floats = npt.NDArray[np.float32]
 MAX_PARAMETER_BYTES = 64  # they are in every datagram
 
 
+class Needs(Enum):
+    """Which other packets one needs to be of use.
+
+    If it needs some, the packets are a *stream* cut into pieces, not parts of the tensor. The quantiser then fills the
+    gaps itself, and a packet matters more than all after it.
+    """
+
+    NOTHING = "nothing"
+    EARLIER = "earlier"  # all before it
+    ALL = "all"
+
+
 class Coded(NamedTuple):
     """A tensor as packets, all of them in the order of their places, and the parameters that decoding needs.
 
-    A packet without bytes has nothing to say, and is not sent. At least one packet has some.
+    A packet without bytes has nothing to say, and is not sent. At least one packet has some. `importance` (count,) is
+    that of the packets if the quantiser knows it, and replaces an estimator's; packets of one level belong together.
     """
 
     packets: Packets
     parameters: bytes
+    importance: Floats | None = None
 
 
 class Decoded(NamedTuple):
@@ -36,7 +51,7 @@ class Decoded(NamedTuple):
 
 
 class Quantiser(Protocol):
-    """A way to code a tensor, each packet by itself. `id` names it on the wire, 1 to 255, `name` everywhere else."""
+    """A way to code a tensor. `id` names it on the wire, 1 to 255, `name` everywhere else."""
 
     @property
     def id(self) -> int:
@@ -49,6 +64,10 @@ class Quantiser(Protocol):
     @property
     def parameter_bytes(self) -> int:
         """How many bytes of parameters there are: the same for every tensor, at most MAX_PARAMETER_BYTES."""
+
+    @property
+    def needs(self) -> Needs:
+        """Which others a packet needs to be of use."""
 
     def fits(self, cut: Cut) -> bool:
         """Return whether the tensors of a cut may be coded like this."""
@@ -65,5 +84,14 @@ class Quantiser(Protocol):
     def decode(self, packets: Packets, parameters: bytes, grid: PacketGrid) -> Decoded:
         """Decode packets at distinct places of the grid, with valid parameters; never raises.
 
-        A packet with bytes that `encode` would not write is not there.
+        A packet with bytes that `encode` would not write is not there. Of a stream, only the whole can be judged: all
+        packets that came are there, unless all came and are nonsense.
         """
+
+
+@runtime_checkable
+class Adjustable(Protocol):
+    """A quantiser with a quality, which the user writes behind its name: webp:75. The other end need not know it."""
+
+    def with_quality(self, quality: int) -> Quantiser:
+        """Return it with a quality of 1 to 100."""

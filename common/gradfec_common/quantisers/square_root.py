@@ -16,7 +16,7 @@ from gradfec_common.matrices import levels_above, positive
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid, Packets
 from gradfec_common.quantisers.levels import packets_of, sizes_of, tensor_of
-from gradfec_common.quantisers.quantiser import Coded, Decoded
+from gradfec_common.quantisers.quantiser import Coded, Decoded, Needs
 
 Floats = npt.NDArray[np.float32]
 
@@ -29,6 +29,7 @@ class SquareRoot:
     """2^bits levels, evenly spaced in the square root of the features."""
 
     bits: int
+    needs = Needs.NOTHING
 
     @property
     def id(self) -> int:

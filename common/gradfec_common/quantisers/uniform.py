@@ -12,7 +12,7 @@ from gradfec_common.matrices import levels_above
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid, Packets
 from gradfec_common.quantisers.levels import packets_of, sizes_of, tensor_of
-from gradfec_common.quantisers.quantiser import Coded, Decoded
+from gradfec_common.quantisers.quantiser import Coded, Decoded, Needs
 
 Floats = npt.NDArray[np.float32]
 
@@ -25,6 +25,7 @@ class Uniform:
     """2^bits even levels over the tensor's own range: at most half a level of error."""
 
     bits: int
+    needs = Needs.NOTHING
 
     @property
     def id(self) -> int:

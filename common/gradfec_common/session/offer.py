@@ -40,7 +40,7 @@ class Offer:
         if wanted.cipher not in {*Cipher}:
             return _refusal("cipher", f"this cloud has no cipher {wanted.cipher}: update it")
         try:
-            return Accepted(cut, PacketGrid(cut.shape, wanted.rows))
+            return Accepted(cut, PacketGrid(cut.shape, wanted.rows, cut.pixels))
         except UsageError as error:
             return _refusal("rows", str(error))
 

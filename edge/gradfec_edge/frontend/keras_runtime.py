@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradfec_common.networks import Cut
+from gradfec_common.networks.pixels import normalise
 from gradfec_edge.frontend import Features
 from gradfec_edge.importance import EstimatorFile
-from gradfec_edge.preprocess import normalise
 from gradfec_host.quiet import quiet_tensorflow
 from gradfec_host.weights import Weights
 

@@ -7,11 +7,11 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from gradfec_common.networks import Cut
+from gradfec_common.networks.pixels import normalise
 from gradfec_edge.frontend import Features
 from gradfec_edge.frontend.litert_proxy import add_proxy
 from gradfec_edge.importance import EstimatorFile
 from gradfec_edge.importance.second_order import Ranking
-from gradfec_edge.preprocess import normalise
 from gradfec_host.litert_graph import Graph
 from gradfec_host.litert_network import front_end
 from gradfec_host.quiet import quiet_stderr

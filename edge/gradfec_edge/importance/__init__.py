@@ -11,18 +11,25 @@ import numpy as np
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut, full_name
 from gradfec_common.packets import PacketGrid
+from gradfec_common.quantisers import Needs
 from gradfec_edge.importance.free import FREE, Estimator
 from gradfec_edge.importance.shipped import PROXIES, EstimatorFile, shipped
 
-__all__ = ["DEFAULT_ESTIMATOR", "ESTIMATORS", "Estimator", "EstimatorFile", "default_estimator", "make_estimator"]
+__all__ = [
+    "DEFAULT_ESTIMATOR", "ESTIMATORS", "STREAM_ESTIMATOR", "Estimator", "EstimatorFile", "default_estimator",
+    "make_estimator",
+]  # fmt: skip
 
 DEFAULT_ESTIMATOR = "proxy"
+STREAM_ESTIMATOR = "order"  # the only one for streams
 ESTIMATORS = (*PROXIES, *FREE)
 RECIPES = ("best", "paper")  # of proxies
 
 
-def default_estimator(cut: Cut, grid: PacketGrid) -> str:
-    """Return the best estimator that is shipped for these packets."""
+def default_estimator(cut: Cut, grid: PacketGrid, needs: Needs = Needs.NOTHING) -> str:
+    """Return the best estimator that is shipped for these packets, by what each of them needs."""
+    if needs is not Needs.NOTHING:
+        return STREAM_ESTIMATOR
     about = EstimatorFile.read(shipped(DEFAULT_ESTIMATOR)).about
     return DEFAULT_ESTIMATOR if (about["split"], about["rows"]) == (full_name(cut), grid.rows) else "activation"
 

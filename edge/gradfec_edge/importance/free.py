@@ -82,11 +82,24 @@ class Random:
         return self.rng.random(self.grid.count, dtype=np.float32)
 
 
+class Order:
+    """A packet matters more than all after it: for streams, and nothing is looked at."""
+
+    def __init__(self, cut: Cut, grid: PacketGrid, rng: np.random.Generator) -> None:
+        """Score the packets of `grid`; draws nothing."""
+        self.scores = np.arange(grid.count, 0, -1, np.float32)
+
+    def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
+        """Return the packets that are left, this one among them."""
+        return self.scores
+
+
 FREE: dict[str, Callable[[Cut, PacketGrid, np.random.Generator], Estimator]] = {
     "activation": Activation,
     "deviation": Deviation,
     "static": Static,
     "random": Random,
+    "order": Order,
 }
 
 

@@ -204,7 +204,7 @@ def packet_path(
     described = machine(*LIBRARIES)
     choose_runtime()  # fail early if there is none
     cut = named_cut(DEFAULT_CUT)
-    grid, quantiser = PacketGrid(cut.shape, rows), chosen_quantiser(codec, cut)
+    grid, quantiser = PacketGrid(cut.shape, rows, cut.pixels), chosen_quantiser(codec, cut)
     codings = {
         code.name: Coding(cut, grid, quantiser, UnequalProtection(drop, code), packets_a_datagram)
         for code in CODES.values()

@@ -118,7 +118,7 @@ def _given(layer: LayerDict, arrays: Mapping[str, Any]) -> tuple[Tensor, Tensor]
 
 
 def _random(layer: LayerDict) -> tuple[Tensor, Tensor]:
-    """He's initialisation (2015); a residual block's last convolution starts small, so that the block starts as itself."""
+    """Draw as He et al. (2015); a residual block's last convolution is small, so that the block starts as itself."""
     height, width, channels, filters = layer["arrays"]["kernel"]
     if layer["kind"] == "Conv2DTranspose":  # (h, w, out, in), and each output pixel has one source pixel
         kernel = torch.empty(filters, channels, height, width)

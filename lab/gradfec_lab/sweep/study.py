@@ -172,7 +172,7 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
         **own: Any,
     ) -> None:
         cut = named_cut(split)
-        grid = PacketGrid(cut.shape, rows)
+        grid = PacketGrid(cut.shape, rows, cut.pixels)
         photographs = Photographs(images, cut.network.preprocess, limit)
         if sample is not None and sample < len(photographs.names):
             drawn = np.random.default_rng(seed).choice(len(photographs.names), sample, replace=False)

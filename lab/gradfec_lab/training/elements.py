@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.networks import named_cut
+from gradfec_common.networks.pixels import normalise
 from gradfec_edge.frontend.keras_proxy import element_model
-from gradfec_edge.preprocess import normalise
 from gradfec_host.quiet import quiet_tensorflow
 from gradfec_lab.training.run import Curve, Schedule, train
 from gradfec_lab.training.targets import Targets

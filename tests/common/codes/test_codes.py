@@ -294,7 +294,7 @@ def test_a_strangers_code_goes_through_encoder_reassembly_and_decoder_under_loss
         arrived = Reassembly(np.delete(bodies, lost, 0)[0].tobytes(), GRID)
         assert arrived.add(np.delete(bodies, lost, 0)) == {}
         decoded = decode_tensor(arrived, ZERO)
-    packets, parameters = coded(seed)
+    packets, parameters, _ = coded(seed)
     np.testing.assert_array_equal(decoded.tensor, UNIFORM8.decode(packets, parameters, GRID).tensor)
     headers = headers_of([*bodies[lost]])
     assert (decoded.missing, decoded.recovered) == (0, int((headers["index"] < headers["n"] - 1).sum()))

@@ -152,7 +152,7 @@ def test_a_strangers_concealment_fills_what_encoder_loss_and_decoder_leave(seed)
     arrived = Reassembly(bodies[alive][0].tobytes(), GRID)
     assert arrived.add(bodies[alive]) == {}
     decoded = GRID.split(decode_tensor(arrived, made("opposite")).tensor)
-    packets, parameters = coded(seed)
+    packets, parameters, _ = coded(seed)
     every = GRID.split(UNIFORM8.decode(packets, parameters, GRID).tensor)
     at_hand = packets_at_hand(plan, alive)
     np.testing.assert_array_equal(decoded[at_hand], every[at_hand])

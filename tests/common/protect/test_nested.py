@@ -148,3 +148,44 @@ def test_the_policy_is_read_and_its_name_reads_as_the_same_policy(text, name, ks
 def test_other_classes_are_refused_with_what_to_write_instead(text, says):
     with pytest.raises(UsageError, match=says):
         read_policy(text)
+
+
+# --- levels of importance ---
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.integers(5, 20), min_size=2, max_size=8), KS, st.integers(0, 9), SEEDS, st.sampled_from([None, 1, 2])
+)
+def test_packets_of_few_levels_are_a_class_for_each_level_if_there_is_room(levels, ks, more, seed, most):
+    rng = np.random.default_rng(seed)
+    importance = np.repeat(np.arange(len(levels), 0, -1), levels).astype(np.float32)
+    order = rng.permutation(len(importance))
+    importance, sizes = importance[order], rng.integers(1, 30, len(importance))
+    plan = planned(written(ks, ks[-1] + more), importance, sizes=sizes, budget=budget_for(0, most))
+    ((_, stripes),) = plan.groups
+    assert [stripe.k for stripe in stripes] == ks[: len(stripes)]
+    assert sum(stripe.packing.length for stripe in stripes) + 5 * len(stripes) <= budget_for(0).body_bytes
+    lengths = {stripe.packing.length for stripe in stripes}
+    if len(lengths) > 1:  # otherwise it has found no room, or by chance
+        assert not len(plan.dropped)
+        of = [{*importance[stripe.packets].tolist()} for stripe in stripes]
+        assert of[:-1] == [{float(len(levels) - number)} for number in range(len(of) - 1)]
+        assert len(stripes) == min(len(ks), len(levels))
+
+
+def test_the_classes_of_levels_have_symbols_as_short_as_hold_them():
+    importance, sizes = np.repeat([3.0, 2.0, 1.0], [4, 8, 12]), np.full(24, 10)
+    plan = planned("nested:2,4/6", importance, sizes=sizes, budget=budget_for(0))
+    ((n, (first, rest)),) = plan.groups
+    assert (n, first.k, rest.k) == (6, 2, 4)
+    assert (first.packets.tolist(), rest.packets.tolist()) == ([0, 1, 2, 3], [*range(4, 24)])
+    assert (first.packing.length, rest.packing.length) == (2 * 13, 5 * 13)
+
+
+def test_levels_that_have_no_room_are_divided_as_all_other_packets():
+    importance, sizes = np.repeat([2.0, 1.0], [40, 4]), np.full(44, 100)
+    plan = planned("nested:2,8/8", importance, sizes=sizes, budget=budget_for(0))
+    ((_, stripes),) = plan.groups
+    assert len({stripe.packing.length for stripe in stripes}) == 1
+    assert {*importance[stripes[1].packets].tolist()} == {1.0, 2.0}

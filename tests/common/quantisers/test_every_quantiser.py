@@ -1,10 +1,10 @@
-"""What every registered quantiser does, and a stranger's: packets by themselves, sizes as told, no trust in bytes."""
+"""What quantisers with packets that need no other do, and a stranger's: sizes as told, no trust in bytes."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.common.small_tensors import CUT, GRID, UNIFORM8, ZERO, features, planned
+from tests.common.small_tensors import CUT, GRID, OF_PARTS, UNIFORM8, ZERO, features, planned
 from tests.common.toys import Deflate
 
 from gradfec_common.decode import decode_tensor
@@ -24,7 +24,7 @@ GRIDS = [
     PacketGrid((8, 16, 2), 8),  # of exactly 128 bytes with 8 bits
 ]
 ON_GRIDS = st.sampled_from(GRIDS)
-EVERY = pytest.mark.parametrize("name", [*QUANTISERS, Deflate.name])
+EVERY = pytest.mark.parametrize("name", [*OF_PARTS, Deflate.name])
 TINY = 1e-36  # a range so small may be taken for one value: float32 has no levels for it
 UNRECTIFIED = NETWORKS["resnet50"].cut("conv1_conv")
 
@@ -74,13 +74,13 @@ def whole(quantiser, tensor, grid):
 @settings(max_examples=15)
 @given(ON_GRIDS, SEEDS, KINDS)
 @pytest.mark.filterwarnings("error")
-def test_a_tensor_becomes_all_its_packets_in_order_none_of_them_empty(name, grid, seed, kind):
+def test_a_tensor_becomes_all_its_packets_in_order_at_least_one_with_bytes(name, grid, seed, kind):
     quantiser, tensor = QUANTISERS[name], drawn(seed, grid, kind)
-    packets, parameters = quantiser.encode(tensor, grid)
+    packets, parameters, _ = quantiser.encode(tensor, grid)
     assert packets.places.tolist() == list(range(grid.count))
     assert packets.data.dtype == np.uint8
     assert (packets.offsets[0], packets.offsets[-1]) == (0, len(packets.data))
-    assert (packets.sizes > 0).all()
+    assert (packets.sizes > 0).any()
     assert quantiser.are_valid(parameters)
     assert len(parameters) == quantiser.parameter_bytes <= MAX_PARAMETER_BYTES
     told = quantiser.sizes(grid)
@@ -244,7 +244,7 @@ def test_any_bytes_that_are_valid_parameters_decode_to_something_finite(name, da
 def test_names_and_numbers_on_the_wire_are_distinct_and_found_again():
     assert len({quantiser.id for quantiser in QUANTISERS.values()}) == len(QUANTISERS)
     for name, quantiser in QUANTISERS.items():
-        assert quantiser.name == name != AUTO
+        assert quantiser.name.partition(":")[0] == name != AUTO
         assert 1 <= quantiser.id <= 255
         assert quantiser_of_id(quantiser.id) is quantiser
     assert quantiser_of_id(0) is None
@@ -254,15 +254,16 @@ def test_the_numbers_of_those_shipped_are_those_of_the_protocol():
     assert {name: quantiser.id for name, quantiser in QUANTISERS.items()}.items() >= {
         "uniform8": 1, "uniform7": 2, "uniform6": 3, "uniform5": 4, "uniform4": 5,
         "sqrt6": 22, "sqrt5": 21, "sqrt4": 20, "sqrt3": 19, "sqrt2": 18,
+        "jpeg": 33, "webp": 34, "progressive": 35,
     }.items()  # fmt: skip
 
 
 def test_square_roots_fit_a_cut_with_a_relu_behind_it_and_no_other():
     assert CUT.rectified and not UNRECTIFIED.rectified
-    assert {name for name, quantiser in QUANTISERS.items() if not quantiser.fits(UNRECTIFIED)} == {
+    assert {name for name, quantiser in OF_PARTS.items() if not quantiser.fits(UNRECTIFIED)} == {
         "sqrt6", "sqrt5", "sqrt4", "sqrt3", "sqrt2",
     }  # fmt: skip
-    assert all(quantiser.fits(CUT) for quantiser in QUANTISERS.values())
+    assert all(quantiser.fits(CUT) for quantiser in OF_PARTS.values())
 
 
 @pytest.mark.parametrize(("cut", "name"), [(CUT, "sqrt4"), (UNRECTIFIED, "uniform6")], ids=["relu", "no relu"])
@@ -276,13 +277,15 @@ def test_a_quantiser_is_had_by_its_name(name):
 
 
 def test_a_quantiser_that_does_not_fit_the_cut_is_refused_with_those_that_do():
-    with pytest.raises(UsageError, match=r"sqrt4 is for features that a ReLU follows, and conv1_conv .*: use one of"):
+    with pytest.raises(
+        UsageError, match=r"sqrt4 is not made for the tensors of conv1_conv: use one of uniform8, .*, uniform4,"
+    ):
         chosen_quantiser("sqrt4", UNRECTIFIED)
 
 
 def test_an_unknown_quantiser_is_refused_with_those_there_are():
-    with pytest.raises(UsageError, match=r"no quantiser is called 'jpeg': use auto or one of uniform8, .*, deflate$"):
-        chosen_quantiser("jpeg", CUT)
+    with pytest.raises(UsageError, match=r"no quantiser is called 'bmp': use auto or one of uniform8, .*, deflate$"):
+        chosen_quantiser("bmp", CUT)
 
 
 # --- from outside ---

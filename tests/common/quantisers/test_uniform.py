@@ -68,7 +68,7 @@ def test_the_ends_of_the_range_come_back_exactly(bits, values):
 
 def test_with_8_bits_a_packet_is_its_elements_levels_in_order():
     values = np.random.default_rng(3).normal(size=SHAPE).astype(np.float32)
-    packets, _ = Uniform(8).encode(values, GRID)
+    packets, *_ = Uniform(8).encode(values, GRID)
     low, span = values.min(), values.max() - values.min()
     levels = np.rint((values - low) * (np.float32(255) / span)).astype(np.uint8)
     np.testing.assert_array_equal(packets.matrix(GRID.size), GRID.split(levels))
@@ -88,7 +88,7 @@ def test_a_constant_tensor_comes_back_exactly(bits, value):
 def test_a_range_too_small_for_float32_levels_is_taken_for_constant(bits, times):
     tiny = np.float32(tiny_span(Uniform(bits)) * times)
     values = np.resize(np.array([0, tiny / 2, tiny], np.float32), SHAPE)
-    packets, _ = Uniform(bits).encode(values, GRID)
+    packets, *_ = Uniform(bits).encode(values, GRID)
     assert not packets.data.any()
     assert np.abs(there_and_back(Uniform(bits), values)[0] - values).max() <= tiny
 

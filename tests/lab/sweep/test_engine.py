@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.common.small_tensors import OF_PARTS
 
 from gradfec_common.codes import LEOPARD, ZFEC
 from gradfec_common.conceal import make_concealment
@@ -96,9 +97,9 @@ def test_quantisers_are_told_apart() -> None:
     everything = np.ones(GRID.count, bool)
     patterns = {
         Delivered(one.encode(chi, GRID), one, GRID).case("p", 0, everything, "zero", CONCEAL["zero"]).pattern
-        for one in QUANTISERS.values()
+        for one in OF_PARTS.values()
     }
-    assert len(patterns) == len(QUANTISERS)
+    assert len(patterns) == len(OF_PARTS)
 
 
 def at_hand(*missing: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

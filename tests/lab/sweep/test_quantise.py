@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from tests.common.small_tensors import OF_PARTS
 
 from gradfec_cli.cli import main
 from gradfec_common.conceal import make_concealment
@@ -16,7 +17,6 @@ from gradfec_common.delivery import tensor_at_hand
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
-from gradfec_common.quantisers import QUANTISERS
 from gradfec_lab.photographs import Photographs
 
 from .toys import ToyModel, ToyScores, install, write_images
@@ -55,9 +55,9 @@ def test_json_says_agreement_bits_and_bytes_by_quantiser(
 def test_by_default_all_quantisers_that_fit_the_cut_are_asked(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
     rectified = json.loads(sweep("--images", images, "--json").stdout)
-    assert {*rectified["agreement"]} == {*QUANTISERS}
+    assert {*rectified["agreement"]} == {*OF_PARTS}
     other = json.loads(sweep("--images", images, "--split", "conv1_conv", "--json").stdout)
-    assert {*other["agreement"]} == {name for name in QUANTISERS if name.startswith("uniform")}
+    assert {*other["agreement"]} == {name for name in OF_PARTS if name.startswith("uniform")}
 
 
 def test_the_answers_are_those_to_what_the_quantiser_makes_of_the_features(
@@ -72,7 +72,7 @@ def test_the_answers_are_those_to_what_the_quantiser_makes_of_the_features(
         image = photographs.read(line["image"])
         assert image is not None
         chi = ToyScores([], GRID)(image[None], [line["image"]])[0][0]
-        for name, quantiser in QUANTISERS.items():
+        for name, quantiser in OF_PARTS.items():
             coded = quantiser.encode(chi, GRID)
             back = tensor_at_hand(coded, np.ones(GRID.count, bool), quantiser, zero, GRID)
             assert line["answers"][name] == [int(model(back[None])[0])]
