@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,11 @@ from gradfec_common.conceal import Concealment, make_concealment
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import Answer
 from gradfec_common.networks import DEFAULT_CUT, DEFAULT_NETWORK, Cut, Network, named_cut, named_network
+from gradfec_host.codec_file import CodecFile, shipped_codec
 from gradfec_host.learned import learned_for
 from gradfec_host.weights import Weights
+
+MASK = "mask"  # the concealment for decoders, which have learned to fill gaps themselves
 
 
 def named_cuts(text: str) -> list[Cut]:
@@ -44,15 +48,16 @@ class Catalogue:
     @classmethod
     def of(cls, cuts: Sequence[Cut], fill: str) -> Catalogue:
         """Fill gaps by the concealment called `fill`; UsageError if it is not for one of the cuts."""
-        return cls(cuts, {cut: make_concealment(fill, cut, learned_for(cut)) for cut in cuts})
+        return cls(cuts, {cut: make_concealment(MASK if cut.masked else fill, cut, learned_for(cut)) for cut in cuts})
 
     @classmethod
-    def default(cls, fill: str) -> Catalogue:
+    def default(cls, fill: str, codecs: Sequence[CodecFile] = ()) -> Catalogue:
         """Serve the default cut, and the default network's input for edges that send pictures, where a gap becomes 0.
 
-        UsageError if `fill` is not for the default cut.
+        And the latents of bottlenecks, the one that is shipped and those of `codecs`. UsageError if `fill` is not for
+        the default cut.
         """
-        usual = cls.of([named_cut(DEFAULT_CUT)], fill)
+        usual = cls.of([named_cut(DEFAULT_CUT), *latents([named_cut(DEFAULT_CUT)], codecs)], fill)
         pictures = cls.of([named_cut(named_network(DEFAULT_NETWORK).input.name)], "zero")
         return cls([*usual.cuts, *pictures.cuts], {**usual.concealments, **pictures.concealments}, pictures.cuts)
 
@@ -70,9 +75,19 @@ class Catalogue:
         }
 
 
-def chosen_catalogue(split: str | None, fill: str) -> Catalogue:
+def chosen_catalogue(split: str | None, fill: str, files: Sequence[Path] = ()) -> Catalogue:
     """Return what the options ask for; UsageError if there is no such thing."""
-    return Catalogue.default(fill) if split is None else Catalogue.of(named_cuts(split), fill)
+    codecs = [CodecFile.read(file) for file in files]
+    if split is None:
+        return Catalogue.default(fill, codecs)
+    cuts = named_cuts(split)
+    return Catalogue.of([*cuts, *latents(cuts, codecs)], fill)
+
+
+def latents(cuts: Sequence[Cut], codecs: Sequence[CodecFile]) -> list[Cut]:
+    """Return the cuts at the latents of the bottlenecks that are shipped for cuts, and of further ones."""
+    shipped = [codec for cut in cuts if (codec := shipped_codec(cut)) is not None]
+    return [codec.latents for codec in (*shipped, *codecs)]
 
 
 def answer_at(cut: Cut, output: NDArray[np.float32]) -> Answer:

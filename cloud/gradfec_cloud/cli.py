@@ -55,6 +55,15 @@ Exit codes: 0 stopped as asked; 1 something outside failed; 2 a wrong option.
     "one of them.  [default: conv2_block1_add, and input_layer, which is loaded when the first picture comes]",
 )
 @click.option(
+    "--codec",
+    "codecs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also serve edges with this bottleneck, made by gradfec train-codec. May be given several times. The shipped "
+    "ones are always served.",
+)
+@click.option(
     "--fill",
     default="zero",
     metavar="NAME",
@@ -96,6 +105,7 @@ Exit codes: 0 stopped as asked; 1 something outside failed; 2 a wrong option.
 def main(
     listen: Endpoint,
     split: str | None,
+    codecs: tuple[Path, ...],
     fill: str,
     deadline_ms: int,
     results: str | None,
@@ -120,13 +130,13 @@ def main(
     from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port, small_buffer_hint
     from gradfec_common.codes import CODES
     from gradfec_common.networks import full_name
+    from gradfec_host.codec_file import weights_of
     from gradfec_host.results import ResultsFile
-    from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
     from gradfec_web.shown import PageOptions
 
     log = logs.configure("gradfec-cloud", log_format, log_level)
-    catalogue = chosen_catalogue(split, fill)
+    catalogue = chosen_catalogue(split, fill, codecs)
     runtime = choose_runtime(runtime)
     read_keys = key_source(key_file, keys, insecure=insecure)
     known = read_keys()  # fail early
@@ -155,7 +165,7 @@ def main(
         live = not prints_on_terminal(results)
         options = CloudOptions(catalogue.cuts, deadline_ms / 1000, metrics, read_keys, settings, live, page, runtime)
         with show_progress() as fetching:
-            stores = {network: ensure_weights(network, weights, fetching) for network in catalogue.networks}
+            stores = {network: weights_of(network, weights, fetching) for network in catalogue.networks}
         load_now = partial(load, runtime, catalogue, stores)
         totals = run_cloud(options, port, file, load_now, log)
     if as_json:

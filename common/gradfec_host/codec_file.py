@@ -24,6 +24,7 @@ from gradfec_host.weights import Progress, Weights, ensure_weights
 Floats = npt.NDArray[np.float32]
 
 FOLDER = importlib.resources.files(__package__) / "codecs"  # the shipped ones, NETWORK/CUT.npz
+SUFFIX = ".npz"
 ABOUT = "about"  # JSON, as an array of one text
 QUALITIES = range(1, 10)
 DEFAULT_QUALITY = 5
@@ -66,7 +67,17 @@ class CodecFile:
         name = str(self.about["bottleneck"])
         if name not in BOTTLENECKS:
             raise UsageError(f"{self.path} is for the bottleneck {name!r}, which this version does not have")
-        return BOTTLENECKS[name](named_cut(str(self.about["cut"])))
+        return BOTTLENECKS[name](self.cut)
+
+    @property
+    def cut(self) -> Cut:
+        """The cut that it is for; UsageError if this version does not have it."""
+        return named_cut(str(self.about["cut"]))
+
+    @property
+    def rows(self) -> int:
+        """Rows of latents in a packet."""
+        return int(self.about["rows"])
 
     @cached_property
     def latents(self) -> Cut:

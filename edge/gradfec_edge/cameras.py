@@ -14,11 +14,11 @@ import numpy as np
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, Network, full_name, named_cut
-from gradfec_common.quantisers import Needs, default_cut
+from gradfec_common.quantisers import Needs
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_edge.camera import open_source
-from gradfec_edge.coding import coding_of
+from gradfec_edge.coding import coding_of, usual_cut
 from gradfec_edge.daemon import Camera
 from gradfec_edge.frontend import FrontEnd, SharedFrontEnd, load_front_end
 from gradfec_edge.frontend.nothing import NoFrontEnd
@@ -52,7 +52,9 @@ class CameraOptions:
     fec: str
     importance: str | None
     compensate: bool
-    rows: int
+    rows: int | None
+    quality: int | None
+    bytes_per_frame: int | None
     split: str | None
     fps: float | None
     loop: bool
@@ -79,13 +81,15 @@ class Decided:
     def __init__(self, options: CameraOptions) -> None:
         """Decide all that needs neither key nor network."""
         self.coding = coding_of(
-            default_cut(options.codec) if options.split is None else named_cut(options.split),
+            usual_cut(options.codec) if options.split is None else named_cut(options.split),
             options.rows,
             options.codec,
             options.protect,
             options.fec,
             options.packets_per_datagram,
             options.compensate,
+            options.quality,
+            options.bytes_per_frame,
         )
         cut, grid = self.coding.cut, self.coding.grid
         self.frame_bytes = self.coding.check()
@@ -119,6 +123,8 @@ class Decided:
             "rows": coding.grid.rows,
             "packets": coding.grid.count,
             "codec": coding.quantiser.name,
+            **({"quality": options.quality} if options.quality else {}),
+            **({"bytes_per_frame": options.bytes_per_frame} if options.bytes_per_frame else {}),
             "packets_per_datagram": options.packets_per_datagram or "fit",
             "frame_bytes": self.frame_bytes,
             "protect": coding.policy.name,
@@ -136,7 +142,7 @@ class CameraSession:
         self.options, self.log = options, log
         self.decided = Decided(options)
         self.key = HandshakeKey(edge_key(options.key_file, insecure=options.insecure))
-        self.hello = new_hello(self.decided.coding.cut, options.rows, options.name, preferred_cipher())
+        self.hello = new_hello(self.decided.coding.cut, self.decided.coding.grid.rows, options.name, preferred_cipher())
 
     def open(self, stack: contextlib.ExitStack, files: dict[str, ResultsFile]) -> None:
         """Open the camera and the results file, which may be another camera's, too."""

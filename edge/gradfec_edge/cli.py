@@ -13,6 +13,7 @@ import click
 from gradfec_common.errors import GradfecError
 from gradfec_edge.modes import MODES
 from gradfec_host import logs
+from gradfec_host.codec_file import DEFAULT_QUALITY, QUALITIES
 from gradfec_host.config import CameraOption, camera_option, config_option, config_used, each_camera
 from gradfec_host.console import (
     Endpoint,
@@ -70,6 +71,17 @@ IMPORTANCE = (
     "with a quality of 1 to 100.  [default: auto: sqrt4 if it fits, otherwise uniform6]",
 )
 @camera_option(
+    "--quality",
+    type=click.IntRange(QUALITIES[0], QUALITIES[-1]),
+    help=f"How finely a bottleneck's latents are rounded.  [default: {DEFAULT_QUALITY}]",
+)
+@camera_option(
+    "--bytes-per-frame",
+    type=click.IntRange(min=500),
+    metavar="N",
+    help="Round a bottleneck's latents as finely as so many bytes a frame allow, headers included, parity apart.",
+)
+@camera_option(
     "--packets-per-datagram",
     type=click.IntRange(1),
     metavar="N",
@@ -95,7 +107,11 @@ IMPORTANCE = (
     default=True,
     help="Scale the kept packets to make up for the dropped ones. Only the estimator proxy can do this.",
 )
-@camera_option("--rows", default=7, type=click.IntRange(1, 255), help="Rows of a channel in each packet.")
+@camera_option(
+    "--rows",
+    type=click.IntRange(1, 255),
+    help="Rows of a channel in each packet.  [default: 7; for a bottleneck, those that it was trained with]",
+)
 @camera_option(
     "--split",
     metavar="LAYER",
@@ -163,7 +179,7 @@ def main(
 
     from gradfec_edge.cameras import front_ends, open_all, page_of, resolve_all, sessions_of
     from gradfec_edge.process import ProcessOptions, run_edge
-    from gradfec_host.weights import ensure_weights
+    from gradfec_host.codec_file import weights_of
     from gradfec_host.weights.progress import show_progress
 
     log = logs.configure("gradfec-edge", log_format, log_level)
@@ -175,7 +191,7 @@ def main(
         open_all(sessions, stack)
         networks = {session.decided.coding.cut.network for session in at_work}
         with show_progress() as fetching:
-            stores = {network: ensure_weights(network, weights, fetching) for network in networks}
+            stores = {network: weights_of(network, weights, fetching) for network in networks}
         resolve_all(sessions)  # fail early: loading TensorFlow takes seconds
         models = front_ends(sessions, runtime, stores)
         cameras = [session.ready(model, process) for session, model in zip(sessions, models, strict=True)]

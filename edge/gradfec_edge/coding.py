@@ -9,18 +9,22 @@ import numpy.typing as npt
 
 from gradfec_common.codes import Each, fec_named
 from gradfec_common.errors import UsageError
-from gradfec_common.networks import Cut
-from gradfec_common.packets import PacketGrid
+from gradfec_common.networks import Cut, full_name
+from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK, Budget, LinkEstimate, Plan, Policy, read_policy
-from gradfec_common.quantisers import Coded, Needs, Quantiser, chosen_quantiser
+from gradfec_common.quantisers import AUTO, Coded, Needs, Quantiser, chosen_quantiser, default_cut
+from gradfec_common.quantisers.laplace import Laplace
 from gradfec_common.symbols import MAX_PACKET_BYTES
 from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
 from gradfec_common.wire import SEAL_BYTES
 from gradfec_common.wire.symbol import layout_of
 from gradfec_edge.compensation import compensated
+from gradfec_edge.rate import ByteTarget
+from gradfec_host.codec_file import DEFAULT_QUALITY, QUALITIES, SUFFIX, CodecFile, shipped_codec
 
 Floats = npt.NDArray[np.float32]
 
+BOTTLENECK = "bottleneck"  # the shipped one, as --codec
 DEFAULT_PROTECT = "FEC_20_80"
 PROTECT_WHOLE = "none"  # the default where every packet is needed: no other drops nothing whatever the frame
 
@@ -30,7 +34,8 @@ class Coding:
     """The choices for the tensors of a cut.
 
     A data symbol may hold `packets_a_datagram` packets, or as many as fit if that is None. With `compensate`, kept
-    packets are scaled to make up for dropped ones, if the estimator provides the damage.
+    packets are scaled to make up for dropped ones, if the estimator provides the damage. A `target` replaces the
+    quantiser by a finer or coarser one for each tensor.
     """
 
     cut: Cut
@@ -39,6 +44,7 @@ class Coding:
     policy: Policy
     packets_a_datagram: int | None = None
     compensate: bool = True
+    target: ByteTarget | None = None
 
     def encode(
         self, tensor: Floats, importance: Floats, damage: Floats | None, link: LinkEstimate, each: Each
@@ -56,7 +62,8 @@ class Coding:
         """
         sizes, coded = self.quantiser.sizes(self.grid), None
         if sizes is None:  # they depend on the tensor, which must not change after the plan was made
-            coded = self.quantiser.encode(tensor, self.grid)
+            quantiser = self.target.quantiser(tensor, self.grid) if self.target else self.quantiser
+            coded = quantiser.encode(tensor, self.grid)
             sizes = coded.packets.sizes
             importance = importance if coded.importance is None else coded.importance
         some = np.flatnonzero(sizes)  # the others have nothing to say
@@ -104,23 +111,61 @@ class Coding:
 
 def coding_of(
     cut: Cut,
-    rows: int,
+    rows: int | None,
     codec: str,
     protect: str | None,
     fec: str,
     packets_a_datagram: int | None = None,
     compensate: bool = True,
+    quality: float | None = None,
+    bytes_a_frame: int | None = None,
 ) -> Coding:
     """Return the coding that the edge's options name; UsageError if they do not go together, or with the cut.
 
-    Without `protect`, it is the default of the quantiser.
+    Without `protect`, it is the default of the quantiser; without `rows`, they are that of the codec.
     """
-    grid, quantiser = PacketGrid(cut.shape, rows, cut.pixels), chosen_quantiser(codec, cut)
+    target = None
+    if file := codec_file(codec, cut):
+        cut, rows = file.latents, rows or file.rows
+        quantiser: Quantiser = Laplace(file.step(DEFAULT_QUALITY if quality is None else quality))
+        if bytes_a_frame is not None:
+            target = ByteTarget(bytes_a_frame, file.step, (QUALITIES[0], QUALITIES[-1]))
+    elif quality is not None or bytes_a_frame is not None:
+        option = "--quality" if bytes_a_frame is None else "--bytes-per-frame"
+        raise UsageError(f"{option} is for bottlenecks, and --codec {codec} at {cut.name} is none")
+    else:
+        quantiser = chosen_quantiser(codec, cut)
+    grid = PacketGrid(cut.shape, rows or DEFAULT_ROWS, cut.pixels)
     protect = protect or (PROTECT_WHOLE if quantiser.needs is Needs.ALL else DEFAULT_PROTECT)
     policy = read_policy(protect, fec_named(fec))
-    coding = Coding(cut, grid, quantiser, policy, packets_a_datagram, compensate)
+    coding = Coding(cut, grid, quantiser, policy, packets_a_datagram, compensate, target)
     coding.check()
     return coding
+
+
+def usual_cut(codec: str) -> Cut:
+    """Return the cut for `--codec` if the user names none; UsageError if there is no such codec."""
+    if codec.endswith(SUFFIX):
+        return CodecFile.read(codec).cut
+    return default_cut(AUTO if codec == BOTTLENECK else codec)
+
+
+def codec_file(codec: str, cut: Cut) -> CodecFile | None:
+    """Return the codec file that `--codec` names, or None for a quantiser; UsageError if it is not for the cut.
+
+    `auto` is the shipped bottleneck if there is one.
+    """
+    if codec.endswith(SUFFIX):
+        file = CodecFile.read(codec)
+        if file.cut is not cut:
+            raise UsageError(f"{codec} is for the split {full_name(file.cut)}, not for {full_name(cut)}")
+        return file
+    if codec not in (AUTO, BOTTLENECK):
+        return None
+    shipped = shipped_codec(cut)
+    if shipped is None and codec == BOTTLENECK:
+        raise UsageError(f"no bottleneck is shipped for the split {full_name(cut)}: train one with gradfec train-codec")
+    return shipped
 
 
 def frame_bytes(plan: Plan, quantiser: Quantiser) -> int:

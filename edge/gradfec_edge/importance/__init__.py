@@ -22,6 +22,7 @@ __all__ = [
 
 DEFAULT_ESTIMATOR = "proxy"
 STREAM_ESTIMATOR = "order"  # the only one for streams
+LATENT_ESTIMATOR = "energy"
 ESTIMATORS = (*PROXIES, *FREE)
 RECIPES = ("best", "paper")  # of proxies
 
@@ -30,6 +31,8 @@ def default_estimator(cut: Cut, grid: PacketGrid, needs: Needs = Needs.NOTHING) 
     """Return the best estimator that is shipped for these packets, by what each of them needs."""
     if needs is not Needs.NOTHING:
         return STREAM_ESTIMATOR
+    if cut.masked:
+        return LATENT_ESTIMATOR
     about = EstimatorFile.read(shipped(DEFAULT_ESTIMATOR)).about
     return DEFAULT_ESTIMATOR if (about["split"], about["rows"]) == (full_name(cut), grid.rows) else "activation"
 

@@ -36,6 +36,18 @@ class Activation:
         return packet_sums(positive(chi), self.grid)
 
 
+class Energy:
+    """A packet matters as much as its features' squares sum to: for latents, which have both signs."""
+
+    def __init__(self, cut: Cut, grid: PacketGrid, rng: np.random.Generator) -> None:
+        """Score the packets of `grid`; draws nothing."""
+        self.grid = grid
+
+    def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
+        """Sum the squares over each packet."""
+        return packet_sums(np.square(chi), self.grid)
+
+
 class Deviation:
     """A packet matters as much as its features stray from their channel's mean, where the network is sensitive to it.
 
@@ -96,6 +108,7 @@ class Order:
 
 FREE: dict[str, Callable[[Cut, PacketGrid, np.random.Generator], Estimator]] = {
     "activation": Activation,
+    "energy": Energy,
     "deviation": Deviation,
     "static": Static,
     "random": Random,

@@ -21,7 +21,7 @@ def in_strips(levels: Tensor, strips: int) -> Tensor:
 
 
 def bits(levels: Tensor, noise: Tensor, strips: int) -> Tensor:
-    """Return the bits (N, C, strips) of packets of levels: Laplace, each with a scale of its own; noise for rounding."""
+    """Return the bits (N, C, strips) of packets of levels: Laplace, each with its own scale; noise for rounding."""
     packets = in_strips(levels, strips)
     scale = packets.abs().mean(-1, keepdim=True).clamp(min=LEAST_SCALE)
     size = (packets + in_strips(noise, strips)).abs()

@@ -1,0 +1,53 @@
+"""How finely latents are rounded: always alike, or as finely as a number of bytes a frame allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common import entropy
+from gradfec_common.packets import PacketGrid
+from gradfec_common.quantisers.laplace import Laplace
+from gradfec_common.symbols import entry_sizes
+from gradfec_common.transmit import budget_for
+from gradfec_common.wire import MAX_DATAGRAM_BYTES
+
+HALVINGS = 6  # of the range of qualities: to a fiftieth of a step
+END_BYTES = 0.6  # what a packet's last byte costs beyond its bits, on average
+
+
+@dataclass(frozen=True)
+class ByteTarget:
+    """Frames of at most about `bytes` bytes of UDP payload, headers included, without parity.
+
+    `step` gives the step of a quality between `qualities`, the lowest and the highest.
+    """
+
+    bytes: int
+    step: Callable[[float], float]
+    qualities: tuple[float, float]
+
+    def quantiser(self, latents: npt.NDArray[np.float32], grid: PacketGrid) -> Laplace:
+        """Return the finest quantiser with which latents (H, W, C) take so many bytes, or the coarsest."""
+        low, high = self.qualities
+        if self.estimate(latents, grid, Laplace(self.step(high))) <= self.bytes:
+            return Laplace(self.step(high))
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            fits = self.estimate(latents, grid, Laplace(self.step(middle))) <= self.bytes
+            low, high = (middle, high) if fits else (low, middle)
+        return Laplace(self.step(low))
+
+    @staticmethod
+    def estimate(latents: npt.NDArray[np.float32], grid: PacketGrid, quantiser: Laplace) -> float:
+        """Return the bytes of UDP payload that latents take, without coding them."""
+        levels = quantiser.levels(latents, grid)
+        some = levels[levels.any(axis=1)]
+        if not len(some):
+            return 0.0
+        sizes = entry_sizes((entropy.costs(some).bits / 8 + END_BYTES).astype(np.intp))
+        room = budget_for(quantiser.parameter_bytes).room()
+        return float(sizes.sum()) * MAX_DATAGRAM_BYTES / room
