@@ -56,12 +56,22 @@ class Codec(nn.Module):
         self.register_buffer("fall", torch.tensor(math.log(8.0)))  # of the step's logarithm, from quality 0 to 1
 
     def forward(self, chi: Tensor, quality: Tensor, there: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the decoder makes of features (N, C, H, W), and the bits of each packet (N, C, strips)."""
+        """Return what the decoder makes of features (N, C, H, W), and the bits of each packet (N, C, strips).
+
+        It is the decoder's output before its last ReLU, if it has one.
+        """
         latents = self.encoder({self.job.cut: chi}).float()
         steps = self.step(quality)
         levels = latents / steps[:, None, None, None]
         seen = as_seen(rounded(levels), steps, there)
-        return self.decoder({"latents": seen}), bits(levels, noise, there.shape[2])
+        last = self.job.decoder[-1]
+        before = last["inbound"][0] if self.rectifies else last["name"]
+        return self.decoder({"latents": seen}, before), bits(levels, noise, there.shape[2])
+
+    @property
+    def rectifies(self) -> bool:
+        """Whether the decoder ends in a ReLU."""
+        return bool(self.job.decoder[-1]["kind"] == "Activation")
 
     def aim(self, quality: Tensor) -> Tensor:
         """Return the bytes that frames of a quality should have."""
@@ -166,8 +176,9 @@ class Training:
         noise = torch.from_numpy(rng.random((len(rows), channels, height, height), np.float32) - 0.5)
         with torch.autocast(self.device.type, torch.bfloat16):
             made, packet_bits = self.codec(chi, quality, torch.from_numpy(there).to(self.device), noise.to(self.device))
-            divergence = self._divergence(made, rows) if whole else made.new_zeros(())
-        error = ((made.float() - target.float()).square() * self.weights[:, None, None]).mean((1, 2, 3))
+            seen = F.relu(made) if self.codec.rectifies else made
+            divergence = self._divergence(seen, rows) if whole else made.new_zeros(())
+        error = self._error(made.float(), target.float())
         elements = channels * height * height
         share = elements / math.prod(self.job.encoder[-1]["shape"])
         per_latent = packet_bits.sum((1, 2)) / elements
@@ -181,6 +192,17 @@ class Training:
         frame_bytes = packet_bits.detach().sum((1, 2)) / share / 8
         self.codec.steer(quality, frame_bytes)
         return [float(error.detach().mean()), float(divergence.detach()), float(frame_bytes.mean())]
+
+    def _error(self, made: Tensor, target: Tensor) -> Tensor:
+        """Return the relative error (N,) of features (N, C, H, W).
+
+        Where the target is above zero, that of the decoder's output before its ReLU: behind it, an output that is wrongly
+        zero would have no gradient, and stay so.
+        """
+        wrong = made - target
+        if self.codec.rectifies:
+            wrong = torch.where(target > 0, wrong, F.relu(made))
+        return (wrong.square() * self.weights[:, None, None]).mean((1, 2, 3))
 
     @property
     def _shrink(self) -> int:
