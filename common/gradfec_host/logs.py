@@ -12,8 +12,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
 from typing import TextIO
+
+from gradfec_host.moments import rfc3339
 
 TEXT, JSON = "text", "json"
 LEVELS = ("debug", "info", "warning", "error")
@@ -120,9 +121,8 @@ class JSONFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line of ASCII."""
-        moment = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
         line: dict[str, object] = {
-            "time": moment.replace("+00:00", "Z"),  # RFC 3339
+            "time": rfc3339(record.created),
             "level": NAMES.get(record.levelno, record.levelname.lower()),
             "daemon": self._program,
             "event": getattr(record, "event", record.name),  # for a library, its logger's name

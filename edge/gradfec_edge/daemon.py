@@ -137,6 +137,7 @@ class EdgeDaemon:
             "packets": dict(self.journal.packets),
             "datagrams": dict(self.journal.datagrams),
             "datagrams_sent": dict(self.link.sent),
+            "bytes_sent": dict(self.link.sent_bytes),
             "datagrams_received": dict(self.link.received),
         }
 
@@ -151,6 +152,7 @@ class EdgeDaemon:
             open_tensors=self.link.session.open_tensors,
             datagrams_sent=dict(self.link.sent),
             datagrams_received=dict(self.link.received),
+            bytes_sent=dict(self.link.sent_bytes),
         )
 
     def row(self) -> tuple[CameraStatus, LinkState]:

@@ -42,6 +42,7 @@ class Snapshot:
     open_tensors: int
     datagrams_sent: Mapping[str, int]  # by kind, and those that the kernel did not take as `kind_failed`
     datagrams_received: Mapping[str, int]  # by fate
+    bytes_sent: Mapping[str, int]  # by kind
 
 
 class EdgeMetrics(Collector):
@@ -76,6 +77,12 @@ class EdgeMetrics(Collector):
         )
         self.datagrams = counter("tensor_datagrams", "Datagrams of frames that were sent, by their fate.", "fate")
         self.parity = counter("parity_datagrams", "Of these, those that carry nothing but parity.")
+        self.frame_bytes = Gauge(
+            "gradfec_edge_frame_bytes",
+            "Bytes of UDP payload of the last frame that was sent.",
+            ["camera"],
+            registry=registry,
+        )
         self.packets = counter("packets", "Packets of frames that were sent, by what became of them.", "fate")
         self.importance = counter(
             "importance", "Importance of packets, 1 for each frame that was sent, by what became of them.", "fate"
@@ -114,6 +121,7 @@ class EdgeMetrics(Collector):
             "frames_skipped", "Frames that were not used, and files that are not images.", lambda of: of.frames_skipped
         )
         yield counters("datagrams_sent", "Datagrams given to the kernel.", "kind", _taken)
+        yield counters("sent_bytes", "Bytes of UDP payload given to the kernel.", "kind", _taken_bytes)
         yield counters("datagram_send_failures", "Datagrams that the kernel did not take.", "kind", _not_taken)
         yield counters("datagrams_received", "Datagrams received, each under one fate.", "fate", _received)
 
@@ -125,6 +133,7 @@ class CameraMetrics:
         """Let everything be there, as 0."""
         self._of, self._camera = of, camera
         of.latency.labels(camera)
+        of.frame_bytes.labels(camera)
         of.parity.labels(camera)
         of.connections.labels(camera)
         for family, values in (
@@ -148,6 +157,8 @@ class CameraMetrics:
         if story.result:
             of.latency.labels(camera).observe(story.latency_ms / 1000)
         of.parity.labels(camera).inc(story.datagrams["parity"] or 0)
+        if story.bytes:
+            of.frame_bytes.labels(camera).set(story.bytes)
         for family, counts in (
             (of.datagrams, datagram_fates(story.datagrams)),
             (of.packets, packet_fates(story.packets)),
@@ -176,6 +187,10 @@ def as_label(name: str) -> str:
 
 def _taken(snapshot: Snapshot) -> dict[str, int]:
     return {kind: snapshot.datagrams_sent.get(kind, 0) for kind in KINDS}
+
+
+def _taken_bytes(snapshot: Snapshot) -> dict[str, int]:
+    return {kind: snapshot.bytes_sent.get(kind, 0) for kind in KINDS}
 
 
 def _received(snapshot: Snapshot) -> dict[str, int]:

@@ -32,7 +32,8 @@ class CameraStatus:
         """Count a frame."""
         self.outcomes[story.outcome] += 1
         recovered = story.packets["recovered"]
-        self.recent.add(time.monotonic(), story.datagrams, recovered, story.latency_ms if story.result else None)
+        latency_ms = story.latency_ms if story.result else None
+        self.recent.add(time.monotonic(), story.datagrams, recovered, latency_ms, story.bytes)
         self.last = answer_of(story)
 
 

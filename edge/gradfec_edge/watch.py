@@ -82,6 +82,7 @@ class Watch:
             latency_ms=story.latency_ms,
             stages_ms=story.all_stages_ms,
             source=story.frame.source,
+            bytes=story.bytes,
         )
 
     def _picture(self, event: Closed, story: Story, encoded: EncodedFrame) -> Picture:

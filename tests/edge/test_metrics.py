@@ -34,6 +34,7 @@ def test_there_is_no_metric_but_those_that_are_known_to_move() -> None:
         ("stage_seconds_count", "stage", STAGES),
         ("datagrams_received_total", "fate", FATES),
         ("datagrams_sent_total", "kind", ("symbol", "control")),
+        ("sent_bytes_total", "kind", ("symbol", "control")),
         ("datagram_send_failures_total", "kind", ("symbol", "control")),
         ("tensor_datagrams_total", "fate", ("received", "lost", "unknown")),
         ("packets_total", "fate", ("arrived", "recovered", "missing", "dropped_by_plan", "unknown")),

@@ -8,6 +8,7 @@ import re
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,10 +31,11 @@ from .patient import patient
 from .stubbed import stubbed
 
 OTHER_SPLIT = "conv3_block1_add"
+A_MOMENT = timedelta(milliseconds=2)  # for the rounding of times
 NAMES = ["astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "rocket.png"]
-TOLD = ["outcome", "head", "top5", "packets", "datagrams", "latency_ms", "stages_ms"]
-EDGE_KEYS = ["frame", "source", "tensor", *TOLD, "edge"]
-CLOUD_KEYS = ["edge", "session", "tensor", *TOLD]
+TOLD = ["outcome", "head", "top5", "packets", "datagrams", "bytes", "latency_ms", "stages_ms"]
+EDGE_KEYS = ["time", "frame", "source", "session", "tensor", *TOLD, "edge"]
+CLOUD_KEYS = ["time", "edge", "session", "tensor", *TOLD]
 EDGE_STAGES = ["preprocess", "front_end", "importance", "encode", "send"]
 CLOUD_STAGES = ["collect", "queue", "decode", "back_end"]
 
@@ -152,7 +154,7 @@ def test_both_sides_record_the_same_of_each_tensor_under_the_documented_keys(
         assert [list(answer) for answer in record["top5"]] == 5 * [["class_index", "label", "score"]]
         assert list(record["stages_ms"]) == EDGE_STAGES + CLOUD_STAGES
         assert list(theirs["stages_ms"]) == CLOUD_STAGES
-        for key in ("outcome", "head", "top5", "packets", "datagrams"):
+        for key in ("session", "outcome", "head", "top5", "packets", "datagrams", "bytes"):
             assert record[key] == theirs[key]
         assert record["latency_ms"] > theirs["latency_ms"] > 0
         assert record["packets"] == dict(zip(PACKET_NAMES, (2048, 0, 0, 0), strict=True))
@@ -327,6 +329,7 @@ def test_codec_protection_and_packets_per_datagram_decide_what_is_sent_and_recor
     assert sent.totals["packets"] == record["packets"]
     assert sent.totals["datagrams"] == record["datagrams"]
     assert sent.totals["datagrams_sent"]["symbol"] == datagrams[0]
+    assert sent.totals["bytes_sent"]["symbol"] == record["bytes"]
 
 
 def test_of_nested_classes_a_link_that_loses_half_takes_the_least_important_ones(
@@ -347,6 +350,27 @@ def test_of_nested_classes_a_link_that_loses_half_takes_the_least_important_ones
         assert record["outcome"] == "partial"
         assert 110 - datagrams["received"] <= packets["missing"] <= datagrams["lost"]
         assert 0 < packets["recovered"] <= 50
+
+
+def test_the_records_of_both_sides_can_be_joined_by_session_and_tensor(photographs: Path, tmp_path: Path) -> None:
+    of_cloud, results = free_port(), tmp_path / "cloud.jsonl"
+    begun = datetime.now(timezone.utc)
+    with (
+        stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{of_cloud}", "--deadline-ms", 1000, "--results", results),
+        injector(Link(0.2, seed=3), of_cloud) as (_, port),
+    ):
+        runs = [toy_edge(port, photographs, "--protect", "FEC_50_50") for _ in range(2)]  # tensors 0 to 5, twice
+    theirs = {(record["session"], record["tensor"]): record for record in map(json.loads, results.open())}
+    ours = {(record["session"], record["tensor"]): record for run in runs for record in run.records}
+    assert ours.keys() == theirs.keys()
+    assert len(ours) == 12
+    for key, record in ours.items():
+        assert record["top5"] == theirs[key]["top5"]
+        assert record["datagrams"] == theirs[key]["datagrams"]
+        sent, received = record["datagrams"]["sent"], record["datagrams"]["received"]
+        assert record["bytes"] / sent == theirs[key]["bytes"] / received > 14 * 56
+        answered, came = (datetime.fromisoformat(one["time"].replace("Z", "+00:00")) for one in (theirs[key], record))
+        assert begun - A_MOMENT < answered <= came + A_MOMENT  # one machine, one time of day
 
 
 def test_a_tensor_takes_as_long_to_send_as_the_rate_says(toy_cloud: int, photographs: Path) -> None:

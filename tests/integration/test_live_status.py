@@ -39,7 +39,9 @@ def test_an_edge_shows_its_link_and_its_answers_and_each_log_line_stays_whole(ph
     assert said[0].startswith(f"{photographs} -> 127.0.0.1:{port} (name door, mode none, split pool1_pool, ")
     assert re.search(r", config /dev/null, version \S+, udp \w+\)$", said[0])
     assert said[1:3] == [f"looking for 127.0.0.1:{port}", f"connected to 127.0.0.1:{port}"]
-    assert [line.partition(":")[0] for line in said[-5:-1]] == ["frames", "packets", "datagrams", "datagrams sent"]
+    assert [line.partition(":")[0] for line in said[-6:-1]] == [
+        *("frames", "packets", "datagrams", "datagrams sent", "bytes sent")
+    ]
     assert said[-1].startswith("datagrams received: ")
 
 

@@ -50,6 +50,7 @@ class Frame:
     latency_ms: float
     stages_ms: dict[str, float]
     source: str = ""  # the file or camera; only on the edge's page
+    bytes: int = 0  # of UDP payload: on the edge's page sent, on the cloud's received
 
 
 @dataclass(frozen=True)
