@@ -152,6 +152,7 @@ EDGE_MOVES: list[Move[Edge]] = [
     Move("importance_total", {**DOOR, "fate": "dropped_by_plan"}, Edge.end),
     Move("connections_total", DOOR, lambda edge: edge.camera.connected()),
     Move("link_losses_total", {**DOOR, "reason": "silent"}, lambda edge: edge.camera.link_lost(leaving=False)),
+    Move("warning", {**DOOR, "warning": "congestion"}, lambda edge: edge.camera.warns("congestion", holds=True)),
     Move("refusals_total", {**DOOR, "reason": "full"}, lambda edge: edge.camera.refused("full")),
 ]
 

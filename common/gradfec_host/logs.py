@@ -36,13 +36,15 @@ def redacted(text: str) -> str:
 
 
 def in_words(settings: Mapping[str, object]) -> str:
-    """Write settings as one line of text."""
-    return ", ".join(f"{name.replace('_', ' ')} {_word(value)}" for name, value in settings.items())
+    """Write settings as one line of text, without those that are None: nobody has set them."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_word(value)}" for name, value in settings.items() if value is not None
+    )
 
 
 def _word(value: object) -> str:
     match value:
-        case None | []:
+        case []:
             return "none"
         case bool():
             return "yes" if value else "no"

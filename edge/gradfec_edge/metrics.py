@@ -28,6 +28,7 @@ STAGES = ("preprocess", "front_end", "importance", "encode", "send")
 KINDS = ("symbol", "control")
 LOSSES = ("silent", "leaving")  # of the link
 REFUSALS = ("leaving", "full", "other")
+WARNINGS = CONGESTION, PARTIAL = ("congestion", "partial")  # also the names of their events in the log
 Family = type[GaugeMetricFamily | CounterMetricFamily]
 
 
@@ -89,6 +90,12 @@ class EdgeMetrics(Collector):
         )
         self.connections = counter("connections", "Times that the cloud was found, or found again.")
         self.link_losses = counter("link_losses", "Times that the cloud was lost, by why.", "reason")
+        self.warnings = Gauge(
+            "gradfec_edge_warning",
+            "1 while the edge warns of it, else 0.",
+            ["camera", "warning"],
+            registry=registry,
+        )
         self.refusals = counter("refusals", "Times that the cloud said that it takes no edge, by why.", "reason")
 
     def camera(self, name: str) -> CameraMetrics:
@@ -144,6 +151,7 @@ class CameraMetrics:
             (of.importance, IMPORTANCE_FATES),
             (of.link_losses, LOSSES),
             (of.refusals, REFUSALS),
+            (of.warnings, WARNINGS),
         ):
             for value in values:
                 family.labels(camera, value)
@@ -174,6 +182,10 @@ class CameraMetrics:
     def link_lost(self, *, leaving: bool) -> None:
         """Count that the cloud was lost."""
         self._of.link_losses.labels(self._camera, "leaving" if leaving else "silent").inc()
+
+    def warns(self, warning: str, *, holds: bool) -> None:
+        """Note that a warning begins to hold, or is over."""
+        self._of.warnings.labels(self._camera, warning).set(float(holds))
 
     def refused(self, reason: str) -> None:
         """Count a refusal; `reason` is the cloud's word, which may be any."""

@@ -40,6 +40,7 @@ def test_there_is_no_metric_but_those_that_are_known_to_move() -> None:
         ("packets_total", "fate", ("arrived", "recovered", "missing", "dropped_by_plan", "unknown")),
         ("importance_total", "fate", ("delivered", "missing", "dropped_by_plan", "unknown")),
         ("link_losses_total", "reason", ("silent", "leaving")),
+        ("warning", "warning", ("congestion", "partial")),
         ("refusals_total", "reason", ("leaving", "full", "other")),
     ],
 )

@@ -114,6 +114,20 @@ def test_a_frame_is_told_by_its_story_and_its_report(page: Page) -> None:
     assert told.datagrams == {"sent": 16, "parity": 0}  # what is not known is left out
     assert (told.bursts, told.latency_ms, told.stages_ms) == (2, 12.5, {"decode": 1.0})
     assert told.answer == [("tiger cat", 0.5)]
+    assert told.bytes == 0  # of a story of which nothing was sent
+    assert watch.edge.warnings == []
+
+
+def test_warnings_are_shown_until_they_are_over_or_the_edge_ends(page: Page) -> None:
+    watch = on_page(page)
+    watch.closed(Closed(3, RESULT, None, 12), STORY, ("the link is slow",))
+    watch.saw(LinkLost(leaving=False))
+    assert watch.edge.warnings == ["the link is slow"]
+    watch.closed(Closed(4, RESULT, None, 12), STORY)
+    assert watch.edge.warnings == []
+    watch.closed(Closed(5, RESULT, None, 12), STORY, ("the link is slow",))
+    watch.ended()
+    assert watch.edge.warnings == []
 
 
 def test_a_frame_without_an_answer_is_told_too(page: Page) -> None:

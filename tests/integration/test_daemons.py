@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ from click.testing import CliRunner
 
 from gradfec_cli import demo
 from gradfec_cli.cli import main
-from gradfec_cli.daemons import Daemon, free_port
+from gradfec_cli.daemons import Daemon, daemon, free_port
 from gradfec_cli.experiment import DATAGRAM_NAMES, PACKET_NAMES, Link, Record, Run, injector, top1, unaccounted
 from gradfec_cli.uncut import predict
 from gradfec_cloud.backend import BackEnd
@@ -381,6 +382,31 @@ def test_a_tensor_takes_as_long_to_send_as_the_rate_says(toy_cloud: int, photogr
     assert frame_bytes is not None and frame_bytes > 256 * 14 * 56
     seconds = 8 * frame_bytes / (1e6 * megabits_per_s)
     assert sent.records[0]["stages_ms"]["send"] > 950 * seconds
+
+
+@pytest.mark.parametrize(
+    ("link", "protect", "words"),
+    [
+        (["--rate", "4"], "FEC_20_80", r"carries less than is sent: 2\d\d kB a frame at 5 frames/s .* lower --fps to \d"),
+        (["--loss", "30%"], "none", r"been partial: the link loses [23]\d\.\d % .* --protect FEC_\d+_\d+ would"),
+    ],
+    ids=["too slow", "too bad"],
+)
+def test_an_edge_says_once_whether_its_link_is_too_slow_or_too_bad_and_what_helps(
+    link: list[str], protect: str, words: str, photographs: Path
+) -> None:
+    of_cloud, port = free_port(), free_port()
+    between = ["--listen", f"127.0.0.1:{port}", "--to", f"127.0.0.1:{of_cloud}", *link]
+    sends = ["--camera", photographs, "--loop", "--fps", "5", "--cloud", f"127.0.0.1:{port}", "--protect", protect]
+    with (
+        stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{of_cloud}", "--deadline-ms", 1000),
+        daemon("gradfec-netem", *between, ready="listening on"),
+        stubbed("gradfec-edge", *sends) as edge,
+    ):
+        edge.wait_until_it_says("warning: ", 60)
+        time.sleep(3)  # for more frames, which say nothing new
+        (warning,) = (line for line in edge.said if "warning: " in line)
+    assert re.search(words, warning), warning
 
 
 def test_loop_repeats_a_folder_until_it_is_asked_to_stop(toy_cloud: int, photographs: Path) -> None:

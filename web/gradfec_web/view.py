@@ -19,6 +19,7 @@ class Edge:
     connected: bool
     since: float  # Unix time: when it connected, or left
     said: str = ""  # why it left, or why it cannot connect
+    warnings: list[str] = field(default_factory=list)  # that hold now; only on the edge's page
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,11 @@ def state(edge: Edge, now: float, role: str = "cloud") -> str:
     return f"{'connected' if edge.connected else absent} for {span(now - edge.since)}" + (f": {why}" if why else "")
 
 
+def sentences(lines: Sequence[str]) -> str:
+    """Write lines that a log would have as sentences."""
+    return " ".join(f"{line[:1].upper()}{line[1:]}." for line in lines)
+
+
 def title(status: Status | None) -> str:
     """Return the page's title for the browser's tab."""
     return f"{status.title} – gradfec {status.role}" if status else "gradfec"
