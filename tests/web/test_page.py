@@ -335,9 +335,7 @@ def test_the_bytes_of_a_frame_and_their_rate_are_a_tile(role, name, serve, visit
     page = visit(live.url).page
     tile = page.locator(".tile").filter(has=page.get_by_text(name, exact=True))
     expect(tile.locator(".value")).to_have_text("271\N{NO-BREAK SPACE}kB a frame")
-    expect(tile.locator(".meaning")).to_have_text(
-        re.compile(r"^[\d\N{NARROW NO-BREAK SPACE}]+\N{NO-BREAK SPACE}kbit/s$")
-    )
+    expect(tile.locator(".meaning")).to_have_text(re.compile("kbit/s$"))
 
 
 def test_without_an_edge_or_a_frame_it_says_what_to_do_and_without_a_key_it_warns(serve, visit):
