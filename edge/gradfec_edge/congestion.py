@@ -26,6 +26,7 @@ FEWEST_FRAMES = 8
 AS_LONG_AS = 0.95  # of the time between two frames
 LONGER_THAN = 1.25  # times as long to arrive as to leave
 LONGEST_FRAME_S = 0.4  # to send; the cloud waits 0.5 s for a frame, if nobody says otherwise
+KEEPS_UP = 0.9  # of the frames are sent
 LEAST_GROWTH = 0.1  # the end of a frame loses so much more than its start, as a share of its datagrams
 ERRORS = 8  # standard errors by which that must be above 0: losses in bursts vary much
 
@@ -66,16 +67,21 @@ class Congestion(NamedTuple):
 def congestion(window: Window, wanted_interval_s: float | None) -> Congestion | None:
     """Return what the frames of a full window say; None if the link carries them, or nobody can tell.
 
-    `wanted_interval_s` is the time between two frames that the user asked for, if he did.
+    `wanted_interval_s` is the time between two frames of the camera or of --fps; None if there is none.
     """
     if not window.full or len(window.values(lambda frame: frame.size)) < FEWEST_FRAMES:
         return None
     interval_s, loss = window.interval_s, window.loss or 0.0
-    fps, frame_bytes = 1 / (wanted_interval_s or interval_s), window.frame_bytes
-    arrives_kbit_s = 8 * frame_bytes / 1000 / interval_s * (1 - loss)
-    overflow = _overflow(window)
-    sign = overflow or (_delay(window, interval_s) if wanted_interval_s else "")
-    return Congestion(frame_bytes, max(fps, 1 / interval_s), arrives_kbit_s, sign, bool(overflow)) if sign else None
+    frame_bytes = window.frame_bytes
+    sent_fps, wanted_fps = 1 / interval_s, 1 / (wanted_interval_s or interval_s)
+    arrives_kbit_s = 8 * frame_bytes / 1000 * sent_fps * (1 - loss)
+    if overflow := _overflow(window):
+        # A queue that overflows holds no frame up. If far fewer are sent than the camera has, the edge box is slow.
+        fps = wanted_fps if sent_fps >= KEEPS_UP * wanted_fps else sent_fps
+        return Congestion(frame_bytes, fps, arrives_kbit_s, overflow, overflows=True)
+    if wanted_interval_s and (delay := _delay(window, interval_s)):
+        return Congestion(frame_bytes, wanted_fps, arrives_kbit_s, delay, overflows=False)
+    return None
 
 
 def _overflow(window: Window) -> str:

@@ -13,7 +13,7 @@ from gradfec_common.reassembly import read_map
 from gradfec_edge.journal import Story
 
 WINDOW_S = 10.0
-MOST_FRAMES = 1024
+MOST_FRAMES = 4096
 HEAD, TAIL = 8, 2  # the first eighth, and the last half, of a frame's datagrams
 
 
@@ -99,8 +99,8 @@ class Window:
 
     @property
     def interval_s(self) -> float:
-        """The mean time between two frames."""
-        return (self._frames[-1].at - self._frames[0].at) / max(len(self._frames) - 1, 1)
+        """The mean time between two frames of a full window."""
+        return WINDOW_S / len(self._frames)
 
     @property
     def loss(self) -> float | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.common.answers import TIGER_CAT
+from tests.common.answers import HEAD, TIGER_CAT
 from tests.edge.slow_link import IMAGE, Simulated, link
 
 from gradfec_common.codes import CODES, LEOPARD, fec_code
@@ -144,6 +144,24 @@ def test_a_queue_that_frames_overflow_though_it_has_pauses_is_helped_by_sending_
     caplog.clear()
     helped = Simulated(STANDARD, link(4.5 * OFFERED, 50), fps, rate_mbit_s=rate)
     assert Warned(caplog, STANDARD, fps).after(helped) == []
+
+
+def test_a_camera_that_is_faster_than_the_edge_box_is_counted_at_the_rate_that_is_sent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Warned(caplog, STANDARD, 30.0).after(Simulated(STANDARD, link(2 * OFFERED, 50), 5.0))
+    (text,) = caplog.messages
+    assert float(text.partition(" a frame at ")[2].partition(" frames/s")[0]) == pytest.approx(5.0, rel=0.1)
+
+
+def test_frames_that_are_given_up_all_at_once_say_nothing_of_the_link(caplog: pytest.LogCaptureFixture) -> None:
+    warned = Warned(caplog, STANDARD, 5.0)
+    plan = STANDARD.trial_plan()
+    assert plan is not None
+    for at in (0.0, 5.0, *[10.0] * 12):
+        frame, sent = Frame(0, "door", IMAGE, at), Sent(1, 0, plan, 1060)
+        warned.warnings.ended(Story(frame, HEAD.no_answer, sent, {"send": 100.0}, sent=plan.sent), at)
+    assert warned.events == []
 
 
 def test_only_options_that_make_frames_smaller_are_named() -> None:
