@@ -21,7 +21,7 @@ from gradfec_common.transmit import budget_for
 from gradfec_common.wire import Report, Result
 from gradfec_edge import metrics as of_edge
 from gradfec_edge.frames import Frame
-from gradfec_edge.journal import Journal
+from gradfec_edge.journal import Journal, Sent
 from gradfec_edge.losses import Weights
 from gradfec_web.monitor import new_registry
 
@@ -45,14 +45,14 @@ class Cloud:
         packets = {"total": 100, "dropped_by_plan": 20, "recovered": 10, "missing": 5}
         datagrams = {"sent": 55, "parity": 15, "received": 35, "lost": 20}
         result = Result(0, "partial", [], 10, 5, {"decode": 3.0})
-        self.metrics.finished(Finished("kitchen", 1, 0, packets, datagrams, result, TIGER_CAT, 0.12, 9))
+        self.metrics.finished(Finished("kitchen", 1, 0, packets, datagrams, result, TIGER_CAT, 0.12, 9, 5000, 1.0))
 
 
 class Edge:
     """The metrics of an edge with one camera, and the snapshot that they read, which a test may change."""
 
     def __init__(self) -> None:
-        self.now = of_edge.Snapshot(False, False, 0.0, 0, 0, {}, {})
+        self.now = of_edge.Snapshot(False, False, 0.0, 0, 0, {}, {}, {})
         self.registry = new_registry("edge", runtime="litert")
         self.metrics = of_edge.EdgeMetrics(self.registry, lambda: {"door": self.now}, insecure=False)
         self.camera = self.metrics.camera("door")
@@ -62,7 +62,8 @@ class Edge:
         """End the story of a frame: of its 100 packets, 20 are dropped, 10 recovered, and some missing."""
         scores = np.arange(100, dtype=np.float32)
         plan = read_policy("FEC_20_80").plan(scores, np.full(100, 30), UNKNOWN_LINK, budget_for(8, 2))
-        self.journal.sent(0, frame(), plan, {"encode": 3.0}, Weights(plan, scores / scores.sum()))
+        sent = Sent(7, 0, plan, 100, Weights(plan, scores / scores.sum()))
+        self.journal.sent(frame(), sent, {"encode": 3.0})
         result = Result(0, "partial" if missing else "complete", [], 10, missing, {}) if answered else None
         if result:
             self.journal.answered(Answered(0, result, TIGER_CAT))
@@ -118,6 +119,7 @@ CLOUD_MOVES: list[Move[Cloud]] = [
     Move("tensor_datagrams_total", {"fate": "lost"}, Cloud.finish),
     Move("parity_datagrams_total", {}, Cloud.finish),
     Move("packets_total", {"fate": "recovered"}, Cloud.finish),
+    Move("tensor_bytes_total", {}, Cloud.finish),
     Move("sessions_opened_total", {}, lambda cloud: cloud.metrics.session_opened("garden")),
     Move("sessions_ended_total", {"reason": "idle"}, lambda cloud: cloud.metrics.session_ended("kitchen", "idle")),
     Move("sessions_moved_total", {}, lambda cloud: cloud.metrics.session_moved()),
@@ -125,6 +127,7 @@ CLOUD_MOVES: list[Move[Cloud]] = [
     Move("edge_tensors_total", {"edge": "kitchen", "outcome": "partial"}, Cloud.finish),
     Move("edge_datagrams_total", {"edge": "kitchen", "fate": "lost"}, Cloud.finish),
     Move("edge_packets_total", {"edge": "kitchen", "fate": "missing"}, Cloud.finish),
+    Move("edge_bytes_total", {"edge": "kitchen"}, Cloud.finish),
     Move("edge_answer_seconds_sum", {"edge": "kitchen"}, Cloud.finish),
 ]
 DOOR = {"camera": "door"}
@@ -136,6 +139,8 @@ EDGE_MOVES: list[Move[Edge]] = [
     Move("open_tensors", DOOR, becomes(open_tensors=1)),
     Move("datagrams_sent_total", {**DOOR, "kind": "symbol"}, becomes(datagrams_sent={"symbol": 1})),
     Move("datagram_send_failures_total", {**DOOR, "kind": "symbol"}, becomes(datagrams_sent={"symbol_failed": 1})),
+    Move("sent_bytes_total", {**DOOR, "kind": "symbol"}, becomes(bytes_sent={"symbol": 1200})),
+    Move("frame_bytes", DOOR, Edge.end),
     Move("datagrams_received_total", {**DOOR, "fate": "pong"}, becomes(datagrams_received={"pong": 1})),
     Move("insecure", {}, lambda edge: edge.metrics.insecure.set(1)),
     Move("frames_total", {**DOOR, "outcome": "unsent"}, lambda edge: edge.camera.ended(edge.journal.unsent(frame()))),
@@ -147,6 +152,7 @@ EDGE_MOVES: list[Move[Edge]] = [
     Move("importance_total", {**DOOR, "fate": "dropped_by_plan"}, Edge.end),
     Move("connections_total", DOOR, lambda edge: edge.camera.connected()),
     Move("link_losses_total", {**DOOR, "reason": "silent"}, lambda edge: edge.camera.link_lost(leaving=False)),
+    Move("warning", {**DOOR, "warning": "congestion"}, lambda edge: edge.camera.warns("congestion", holds=True)),
     Move("refusals_total", {**DOOR, "reason": "full"}, lambda edge: edge.camera.refused("full")),
 ]
 

@@ -22,7 +22,9 @@ from gradfec_cli.daemons import daemon, free_port
 from gradfec_cli.experiment import Link, Record, Run, coding_options, injector, run_over_link, top1
 from gradfec_cli.netem import datagrams, percentage
 from gradfec_cli.options import packets_option
+from gradfec_common.codes import CODES, LEOPARD, fec_code
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.protect import NoProtection
 from gradfec_host.console import Endpoint, EndpointType, plain_errors
 
 if TYPE_CHECKING:
@@ -124,6 +126,8 @@ def demo(
         )
     else:
         console.print(side_by_side(runs, reference))
+        if hint := larger_groups(runs, fec):
+            console.print(hint, soft_wrap=True)
 
 
 @contextmanager
@@ -219,6 +223,18 @@ def side_by_side(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str
             cells.append(f"[{'green' if agrees else 'red'}]{'=' if agrees else 'x'} {answer(record)}[/]")
         table.add_row(escape(name), label, *cells)
     return table
+
+
+def larger_groups(runs: Mapping[str, Run], fec: str) -> str:
+    """Say that leopard would help, if a protected run with small groups misses packets, and leopard is installed."""
+    missing = {policy: run.packets()["missing"] for policy, run in runs.items() if policy != NoProtection.name}
+    worst = max(missing, key=missing.__getitem__, default="")
+    if LEOPARD.id not in CODES or fec_code(fec).name == LEOPARD.name or not missing.get(worst):
+        return ""
+    return (
+        f"{worst} still misses {missing[worst]} packets, because {fec} codes small groups, each by itself; "
+        f"--fec {LEOPARD.name} codes a whole frame at once, and would miss fewer"
+    )
 
 
 def summary(policy: str, link: Link, run: Run, reference: Mapping[str, tuple[int, str]]) -> dict[str, object]:

@@ -11,6 +11,7 @@ from gradfec_cloud.port import address_text
 from gradfec_common.session.events import Event, Finished, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.wire import VERSION
 from gradfec_host.logs import Log
+from gradfec_host.moments import UnixTime, rfc3339, unix_time
 from gradfec_host.results import ResultsFile
 
 SessionEvent = SessionOpened | SessionMoved | SessionEnded
@@ -19,11 +20,19 @@ SessionEvent = SessionOpened | SessionMoved | SessionEnded
 class Journal:
     """Writes down the events of the core."""
 
-    def __init__(self, results: ResultsFile | None, keyring: Keyring, metrics: CloudMetrics, log: Log) -> None:
-        """Write records to `results`, if there is such a file."""
+    def __init__(
+        self,
+        results: ResultsFile | None,
+        keyring: Keyring,
+        metrics: CloudMetrics,
+        log: Log,
+        clock: UnixTime = unix_time,
+    ) -> None:
+        """Write records to `results`, if there is such a file; `clock` turns the core's time into that of the day."""
         self.packets: Counter[str] = Counter()  # of all answered tensors
         self.datagrams: Counter[str] = Counter()  # likewise
         self._results, self._keyring, self._metrics, self._log = results, keyring, metrics, log
+        self._clock = clock
 
     def saw(self, event: Event | OtherVersion) -> None:
         """Write down an event; GradfecError if its record cannot be written."""
@@ -62,17 +71,20 @@ class Journal:
         line = f"edge {tensor.edge!r}: tensor {tensor.tensor} {result.outcome}"
         self._log.debug(line, event="tensor", **who, outcome=result.outcome, packets=tensor.packets)
         if self._results is not None:
-            self._results.write(who | record_of(tensor) | ({"insecure": True} if self._keyring.insecure else {}))
+            when = {"time": rfc3339(self._clock(tensor.answered_at))}
+            remarks = {"insecure": True} if self._keyring.insecure else {}
+            self._results.write(when | who | record_of(tensor) | remarks)
 
 
 def record_of(tensor: Finished) -> dict[str, object]:
-    """Return what a results file says of a tensor, without where it came from."""
+    """Return what a results file says of a tensor, without when it was answered and where it came from."""
     result = tensor.result
     return {
         "outcome": result.outcome,
         **tensor.answer.record(),
         "packets": tensor.packets,
         "datagrams": tensor.datagrams,
+        "bytes": tensor.received_bytes,
         "latency_ms": round(1000 * tensor.latency_s, 3),
         "stages_ms": result.stages_ms,
     }

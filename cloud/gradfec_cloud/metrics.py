@@ -64,6 +64,7 @@ class CloudMetrics(Collector):
         )
         self._datagrams = counter("tensor_datagrams", "Datagrams of answered tensors, by what became of them.", "fate")
         self._parity = counter("parity_datagrams", "Of these, those that carry nothing but parity.")
+        self._bytes = counter("tensor_bytes", "Bytes of UDP payload received for answered tensors.")
         self._packets = counter("packets", "Packets of answered tensors, by what became of them.", "fate")
         self._opened = counter("sessions_opened", "Sessions that an edge began to use.")
         self._ended = counter("sessions_ended", "Sessions that ended, by reason.", "reason")
@@ -72,6 +73,7 @@ class CloudMetrics(Collector):
         self._edge_tensors = counter("edge_tensors", "Answered tensors of an edge.", "edge", "outcome")
         self._edge_datagrams = counter("edge_datagrams", "An edge's datagrams, as tensor_datagrams.", "edge", "fate")
         self._edge_packets = counter("edge_packets", "An edge's packets, as packets.", "edge", "fate")
+        self._edge_bytes = counter("edge_bytes", "An edge's bytes, as tensor_bytes.", "edge")
         self._edge_answer = Summary(
             "gradfec_cloud_edge_answer_seconds",
             "From first datagram to answer, of an edge's tensors.",
@@ -98,6 +100,8 @@ class CloudMetrics(Collector):
         for stage, milliseconds in tensor.result.stages_ms.items():
             self._stage.labels(stage).observe(milliseconds / 1000)
         self._parity.inc(tensor.datagrams["parity"])
+        self._bytes.inc(tensor.received_bytes)
+        self._edge_bytes.labels(edge).inc(tensor.received_bytes)
         self._edge_tensors.labels(edge, tensor.result.outcome).inc()
         for fate, count in datagram_fates(tensor.datagrams).items():
             self._datagrams.labels(fate).inc(count)
@@ -111,6 +115,7 @@ class CloudMetrics(Collector):
         self._opened.inc()
         self._sessions[edge] += 1
         self._edge_answer.labels(edge)
+        self._edge_bytes.labels(edge)
         for family, values in self._of_edges():
             for value in values:
                 family.labels(edge, value)
@@ -123,6 +128,7 @@ class CloudMetrics(Collector):
             return
         del self._sessions[edge]
         self._edge_answer.remove(edge)
+        self._edge_bytes.remove(edge)
         for family, values in self._of_edges():
             for value in values:
                 family.remove(edge, value)

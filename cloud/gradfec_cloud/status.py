@@ -14,7 +14,7 @@ from gradfec_host.recent import Recent, milliseconds, percent
 
 GONE_S = 30.0  # how long an edge that has left is shown
 MOST_GONE = 16
-NUMBERS = ("frames/s", "loss", "recovered", "median")
+NUMBERS = ("frames/s", "kbit/s", "loss", "recovered", "median")
 TITLES = ("edge", "address", *NUMBERS, "state")
 
 
@@ -49,7 +49,7 @@ class EdgesStatus:
                 self._forget(now)
             case Finished() if event.session in self._edges:
                 self._edges[event.session].recent.add(
-                    now, event.datagrams, event.packets["recovered"], 1000 * event.latency_s
+                    now, event.datagrams, event.packets["recovered"], 1000 * event.latency_s, event.received_bytes
                 )
 
     def _forget(self, now: float) -> None:
@@ -72,6 +72,7 @@ class EdgesStatus:
                 words(edge.name),
                 edge.address,
                 f"{recent.frames_per_s(now):.1f}",
+                f"{recent.kbit_s(now):.0f}",
                 percent(recent.loss(now)),
                 str(recent.recovered(now)),
                 milliseconds(recent.latency_ms(now)),

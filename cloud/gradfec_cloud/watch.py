@@ -124,6 +124,7 @@ def _frame(event: Finished) -> Frame:
         bursts=event.bursts,
         latency_ms=1000 * event.latency_s,
         stages_ms=result.stages_ms,
+        bytes=event.received_bytes,
     )
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gradfec_common.codes import BARE, CODES
 from gradfec_common.packets import PacketGrid
 from gradfec_common.quantisers import MAX_PARAMETER_BYTES, quantiser_of_id
-from gradfec_common.wire import MAX_MAP_BYTES, Bytes, Drop
+from gradfec_common.wire import MAX_MAP_BYTES, SEAL_BYTES, Bytes, Drop
 from gradfec_common.wire.symbol import (
     COMMON_BYTES,
     MAX_SENT_PER_PACKET,
@@ -73,6 +73,11 @@ class Reassembly:
     def received(self) -> int:
         """Distinct datagrams that have arrived."""
         return int(self.arrived.sum())
+
+    @property
+    def datagram_bytes(self) -> int:
+        """Bytes of UDP payload in each datagram, its seal included."""
+        return self.body_bytes + SEAL_BYTES
 
     @property
     def complete(self) -> bool:

@@ -47,9 +47,14 @@ class EncodedTensor:
     unnumbered: Bytes
 
     @property
+    def datagram_bytes(self) -> int:
+        """Bytes of UDP payload in each datagram, its seal included."""
+        return self.unnumbered.shape[1] + SEAL_BYTES
+
+    @property
     def wire_bytes(self) -> int:
-        """Bytes of UDP payload, seals included."""
-        return len(self.unnumbered) * (self.unnumbered.shape[1] + SEAL_BYTES)
+        """Bytes of UDP payload in all datagrams."""
+        return len(self.unnumbered) * self.datagram_bytes
 
     def bodies(self, tensor: int) -> Bytes:
         """Return the (sent, bytes) bodies under the tensor's number, to be sealed; valid until the next call."""

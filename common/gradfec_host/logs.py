@@ -12,8 +12,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
 from typing import TextIO
+
+from gradfec_host.moments import rfc3339
 
 TEXT, JSON = "text", "json"
 LEVELS = ("debug", "info", "warning", "error")
@@ -35,13 +36,15 @@ def redacted(text: str) -> str:
 
 
 def in_words(settings: Mapping[str, object]) -> str:
-    """Write settings as one line of text."""
-    return ", ".join(f"{name.replace('_', ' ')} {_word(value)}" for name, value in settings.items())
+    """Write settings as one line of text, without those that are None: nobody has set them."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_word(value)}" for name, value in settings.items() if value is not None
+    )
 
 
 def _word(value: object) -> str:
     match value:
-        case None | []:
+        case []:
             return "none"
         case bool():
             return "yes" if value else "no"
@@ -120,9 +123,8 @@ class JSONFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line of ASCII."""
-        moment = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
         line: dict[str, object] = {
-            "time": moment.replace("+00:00", "Z"),  # RFC 3339
+            "time": rfc3339(record.created),
             "level": NAMES.get(record.levelno, record.levelname.lower()),
             "daemon": self._program,
             "event": getattr(record, "event", record.name),  # for a library, its logger's name

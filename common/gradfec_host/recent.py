@@ -1,4 +1,4 @@
-"""Statistics of the last seconds' frames: their rate, what was lost, how long an answer took."""
+"""Statistics of the last seconds' frames: their rate, their bytes, what was lost, how long an answer took."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class _Frame(NamedTuple):
     lost: int
     recovered: int
     latency_ms: float | None
+    size: int
 
 
 class Recent:
@@ -26,13 +27,18 @@ class Recent:
         self._since: float | None = None  # when the first one came
 
     def add(
-        self, now: float, datagrams: Mapping[str, int | None], recovered: int | None, latency_ms: float | None
+        self,
+        now: float,
+        datagrams: Mapping[str, int | None],
+        recovered: int | None,
+        latency_ms: float | None,
+        size: int,
     ) -> None:
-        """Add a finished frame: its `datagrams` as in a record, and the number of packets `recovered`."""
+        """Add a finished frame: its `datagrams` as in a record, how many packets were `recovered`, `size` in bytes."""
         self._since = now if self._since is None else self._since
         lost = datagrams["lost"]
         sent = 0 if lost is None else datagrams["sent"] or 0  # without a report, the loss is unknown
-        frame = _Frame(now, sent, lost or 0, recovered or 0, latency_ms)
+        frame = _Frame(now, sent, lost or 0, recovered or 0, latency_ms, size)
         self._frames = (*self._frames[-MOST_FRAMES + 1 :], frame)
 
     def _last(self, now: float) -> list[_Frame]:
@@ -40,13 +46,24 @@ class Recent:
 
     def frames_per_s(self, now: float) -> float:
         """Return the frames a second."""
+        return len(self._last(now)) / self._seconds(now)
+
+    def kbit_s(self, now: float) -> float:
+        """Return the rate of the frames' bytes, in kbit/s."""
+        return 8 * sum(frame.size for frame in self._last(now)) / 1000 / self._seconds(now)
+
+    def frame_bytes(self, now: float) -> float | None:
+        """Return the mean bytes of a frame that was sent; None if there is none."""
+        sizes = [frame.size for frame in self._last(now) if frame.size]
+        return statistics.mean(sizes) if sizes else None
+
+    def _seconds(self, now: float) -> float:
+        """Return the time that the last frames span."""
         last = self._last(now)
-        if not last or self._since is None:
-            return 0.0
-        begin = max(self._since, now - WINDOW_S)
+        begin = max(now if self._since is None else self._since, now - WINDOW_S)
         if len(last) == MOST_FRAMES:  # older frames of the window were dropped
             begin = max(begin, last[0].at)
-        return len(last) / max(now - begin, 1.0)
+        return max(now - begin, 1.0)
 
     def loss(self, now: float) -> float | None:
         """Return the share of the datagrams that were lost; None if none were sent."""
@@ -72,3 +89,13 @@ def percent(share: float | None) -> str:
 def milliseconds(time_ms: float | None) -> str:
     """Write a time for a table."""
     return "-" if time_ms is None else f"{time_ms:.0f} ms"
+
+
+def kilobytes(size: float | None) -> str:
+    """Write a number of bytes in kB of 1,000 bytes; small ones with a decimal."""
+    return "-" if size is None else f"{size / 1000:.{0 if size >= 10_000 else 1}f} kB"
+
+
+def sent_in_words(frame_bytes: float | None, kbit_s: float) -> str:
+    """Write what frames take of the link."""
+    return f"{kilobytes(frame_bytes)} a frame, {kbit_s:.0f} kbit/s"

@@ -42,9 +42,9 @@ Exit codes: 0 finished, or stopped as asked; 1 something outside failed; 2 a wro
 """
 
 IMPORTANCE = (
-    "Estimator that ranks the packets: proxy or proxy-paper (learned), activation, deviation, static, random, order, "
-    "or a file (.npz) made by gradfec train-proxy.  [default: proxy; for other splits or rows, activation; for "
-    "pictures, order]"
+    "Estimator that ranks the packets: proxy or proxy-paper (learned), activation, energy, deviation, static, random, "
+    "order, or a file (.npz) made by gradfec train-proxy.  [default: proxy; for other splits or rows, activation; for "
+    "bottlenecks, energy; for pictures, order]"
 )
 
 

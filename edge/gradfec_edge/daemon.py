@@ -2,7 +2,8 @@
 
     camera -> Intake: frame -> front-end -> importance -> packets
            -> Sending: one tensor after the other -> Link: sealed datagrams, paced -> cloud
-    cloud  -> Link: events -> InFlight: answers and records; LinkHealth: the state of the link; Watch: the pages
+    cloud  -> Link: events -> InFlight: answers and records; LinkHealth: the state of the link;
+                              Warnings: a link too slow, or too bad; Watch: the pages
 
 Each of them owns its state. The daemon joins them, passes the link's events on to those that need them, and follows
 the phases of its Lifecycle.
@@ -18,7 +19,7 @@ from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_WARNING
 from gradfec_common.session.edge import Answered, Closed, Connected, EdgeLimits, EdgeSession, Event, LinkLost, Refused
 from gradfec_edge.frames import Source
-from gradfec_edge.health import LinkHealth, LinkState
+from gradfec_edge.health import LinkHealth
 from gradfec_edge.in_flight import InFlight
 from gradfec_edge.intake import Intake
 from gradfec_edge.journal import Journal
@@ -29,9 +30,11 @@ from gradfec_edge.options import EdgeOptions
 from gradfec_edge.pacing import Pacing
 from gradfec_edge.pipeline import Pipeline
 from gradfec_edge.sending import Sending
-from gradfec_edge.status import CameraStatus
+from gradfec_edge.status import CameraStatus, Row
+from gradfec_edge.warnings import Warnings
 from gradfec_edge.watch import Watch
 from gradfec_host.logs import Log, in_words
+from gradfec_host.recent import kilobytes
 
 Totals = dict[str, dict[str, int]]
 
@@ -63,6 +66,9 @@ class EdgeDaemon:
         self.watch = Watch(options.hello.name, options.cloud, session, thumbnail=options.thumbnail)
         self._pacing = Pacing(options.rate_mbit_s, self.source.interval)
         self._in_flight = InFlight(options.in_flight, self.journal, metrics)
+        self._warnings = Warnings(
+            self.pipeline.coding, lambda: self.source.interval, options.rate_mbit_s, self.log, metrics
+        )
         self._intake = Intake(self.source, self.pipeline, self._in_flight, self.health)
         self._sending = Sending(
             self.link, self.health, self._pacing, self._in_flight, self.watch, live=self.source.live
@@ -104,11 +110,24 @@ class EdgeDaemon:
         """Log all that was decided, in one line."""
         source, cloud = self.source.name, str(self.options.cloud)
         settings = {**self.options.settings, "udp": "batched" if self.link.batched else "plain"}
+        sends = self._what_it_sends()
         self.log.info(
-            f"{source} -> {cloud} ({in_words(settings)})", event="started", source=source, cloud=cloud, **settings
+            f"{source} -> {cloud}{sends} ({in_words(settings)})",
+            event="started",
+            source=source,
+            cloud=cloud,
+            **settings,
         )
         if self.options.key.insecure:
             self.log.warning(INSECURE_WARNING, event="insecure")
+
+    def _what_it_sends(self) -> str:
+        """Return the size of a frame, and their rate, if that is known before the first."""
+        size, interval_s = self.pipeline.coding.check(), self.source.interval
+        if size is None:
+            return ""
+        rate = f", {8 * size / 1000 / interval_s:.0f} kbit/s at {1 / interval_s:.3g} frames/s" if interval_s else ""
+        return f", {kilobytes(size)} a frame{rate}"
 
     def _on_event(self, event: Event) -> None:
         self.watch.saw(event)
@@ -119,7 +138,9 @@ class EdgeDaemon:
                 case Answered():
                     self._in_flight.answered(event)
                 case Closed():
-                    self.watch.closed(event, self._in_flight.closed(event))
+                    story = self._in_flight.closed(event)
+                    self._warnings.ended(story, time.monotonic())
+                    self.watch.closed(event, story, self._warnings.texts)
         except GradfecError as error:  # the cloud refuses this edge for good, or a record cannot be written
             self.life.fail(error)
         if isinstance(event, Connected):
@@ -137,6 +158,7 @@ class EdgeDaemon:
             "packets": dict(self.journal.packets),
             "datagrams": dict(self.journal.datagrams),
             "datagrams_sent": dict(self.link.sent),
+            "bytes_sent": dict(self.link.sent_bytes),
             "datagrams_received": dict(self.link.received),
         }
 
@@ -151,11 +173,12 @@ class EdgeDaemon:
             open_tensors=self.link.session.open_tensors,
             datagrams_sent=dict(self.link.sent),
             datagrams_received=dict(self.link.received),
+            bytes_sent=dict(self.link.sent_bytes),
         )
 
-    def row(self) -> tuple[CameraStatus, LinkState]:
+    def row(self) -> Row:
         """Return what the live status shows of this camera. It is called in the live status's thread."""
-        return self.status, self.health.state
+        return Row(self.status, self.health.state, self._warnings.texts)
 
     def why_not_ready(self) -> str:
         """Return why frames get no answers now; empty if they do."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_edge.frames import Frame
-from gradfec_edge.journal import Journal, Story
+from gradfec_edge.journal import Journal, Sent, Story
 from gradfec_edge.losses import Weights
 from gradfec_edge.metrics import CameraMetrics
 from gradfec_edge.pipeline import EncodedFrame, Stages
@@ -34,11 +34,12 @@ class InFlight:
         """Wait for a free slot, and take it for the next frame."""
         await self._slots.acquire()
 
-    def sent(self, tensor: int, outgoing: Outgoing) -> None:
-        """Note that a frame is sent as `tensor`."""
+    def sent(self, session: int, tensor: int, outgoing: Outgoing) -> None:
+        """Note that a frame is sent as `tensor` of a session."""
         encoded = outgoing.encoded
         weights = Weights(encoded.plan, encoded.shares)
-        self._journal.sent(tensor, outgoing.frame, encoded.plan, outgoing.stages, weights)
+        sent = Sent(session, tensor, encoded.plan, encoded.datagram_bytes, weights)
+        self._journal.sent(outgoing.frame, sent, outgoing.stages)
 
     def answered(self, event: Answered) -> None:
         """Note the time of an answer, and free the slot."""

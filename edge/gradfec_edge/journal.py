@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gradfec_common.heads import Answer, Head
 from gradfec_common.protect import Plan
@@ -13,9 +14,23 @@ from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.wire import Report, Result
 from gradfec_edge.frames import Frame
 from gradfec_edge.losses import Weights
+from gradfec_host.moments import UnixTime, rfc3339, unix_time
 from gradfec_host.results import ResultsFile
 
 Record = dict[str, object]
+
+
+class Sent(NamedTuple):
+    """What a frame was sent as: a tensor of a session, with its plan, in datagrams of so many bytes of UDP payload.
+
+    With its `weights`, its losses are weighed.
+    """
+
+    session: int
+    tensor: int
+    plan: Plan
+    datagram_bytes: int
+    weights: Weights | None = None
 
 
 @dataclass
@@ -24,19 +39,23 @@ class Story:
 
     frame: Frame
     answer: Answer  # the head's `no_answer` if there is none
-    tensor: int | None = None  # this and the following are unset if it was never sent
-    plan: Plan | None = None
-    weights: Weights | None = None
+    as_sent: Sent | None = None  # this and the following are unset if it was never sent
     stages_ms: dict[str, float] = field(default_factory=dict)
     latency_ms: float = 0.0  # if there is a result
     result: Result | None = None
     report: Report | None = None
     sent: int = 0  # datagrams
+    ended_at: float = 0.0  # by time.monotonic(): when the answer came, or was given up
 
     @property
     def outcome(self) -> str:
         """What the record calls it."""
         return self.result.outcome if self.result else "timeout"
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan, if it was sent."""
+        return self.as_sent.plan if self.as_sent else None
 
     @property
     def packets(self) -> dict[str, int | None]:
@@ -61,9 +80,15 @@ class Story:
         }
 
     @property
+    def bytes(self) -> int:
+        """Bytes of UDP payload that were sent, parity, headers and seals included."""
+        return self.sent * self.as_sent.datagram_bytes if self.as_sent else 0
+
+    @property
     def importance(self) -> dict[str, float]:
         """The share of the importance that had each fate, 1 in all; empty if nothing was sent, or weighed."""
-        return self.weights.fates(self.result, self.report) if self.weights else {}
+        weights = self.as_sent.weights if self.as_sent else None
+        return weights.fates(self.result, self.report) if weights else {}
 
     @property
     def all_stages_ms(self) -> dict[str, float]:
@@ -71,15 +96,20 @@ class Story:
         return self.stages_ms | (self.result.stages_ms if self.result else {})
 
     def record(self) -> Record:
-        """Return the frame's line in the results file: its answer, its packets, its times."""
+        """Return the frame's line in the results file, without the time of day: its answer, its packets, its times.
+
+        The cloud's record of the same tensor has the same `session` and `tensor`.
+        """
         return {
             "frame": self.frame.number,
             "source": self.frame.source,
-            "tensor": self.tensor,
+            "session": self.as_sent.session if self.as_sent else None,
+            "tensor": self.as_sent.tensor if self.as_sent else None,
             "outcome": self.outcome,
             **self.answer.record(),
             "packets": self.packets,
             "datagrams": self.datagrams,
+            "bytes": self.bytes,
             "latency_ms": round(self.latency_ms, 3) if self.result else None,
             "stages_ms": self.all_stages_ms,
         }
@@ -94,9 +124,13 @@ class Journal:
         head: Head,
         on_story: Callable[[Story], None],
         remarks: Record | None = None,
+        clock: UnixTime = unix_time,
     ) -> None:
-        """Write to `results`, if any, and tell each story to `on_story`; `remarks` are in all records."""
-        self._remarks = remarks or {}
+        """Write to `results`, if any, and tell each story to `on_story`; `remarks` are in all records.
+
+        `clock` turns time.monotonic() into the time of day.
+        """
+        self._remarks, self._clock = remarks or {}, clock
         self.outcomes: Counter[str] = Counter()
         self.packets: Counter[str] = Counter()
         self.datagrams: Counter[str] = Counter()
@@ -104,16 +138,15 @@ class Journal:
         self._head, self._on_story = head, on_story
         self._sent: dict[int, Story] = {}
 
-    def sent(
-        self, tensor: int, frame: Frame, plan: Plan, stages_ms: dict[str, float], weights: Weights | None = None
-    ) -> None:
-        """Note that a frame is being sent as `tensor`; with its `weights`, its losses are weighed."""
-        self._sent[tensor] = Story(frame, self._head.no_answer, tensor, plan, weights, stages_ms)
+    def sent(self, frame: Frame, sent: Sent, stages_ms: dict[str, float]) -> None:
+        """Note that a frame is being sent."""
+        self._sent[sent.tensor] = Story(frame, self._head.no_answer, sent, stages_ms)
 
     def answered(self, event: Answered) -> None:
         """Note when the answer came."""
         story = self._sent[event.tensor]
-        story.latency_ms = 1000 * (time.monotonic() - story.frame.captured_at)
+        story.ended_at = time.monotonic()
+        story.latency_ms = 1000 * (story.ended_at - story.frame.captured_at)
 
     def closed(self, event: Closed) -> Story:
         """Write the record of a frame that was sent, and return its story."""
@@ -127,8 +160,10 @@ class Journal:
         return self._write(Story(frame, self._head.no_answer))
 
     def _write(self, story: Story) -> Story:
+        story.ended_at = story.ended_at or time.monotonic()
         if self._results:
-            self._results.write(story.record() | self._remarks)
+            when = {"time": rfc3339(self._clock(story.ended_at))}
+            self._results.write(when | story.record() | self._remarks)
         self.outcomes[story.outcome] += 1
         self.packets.update({name: count or 0 for name, count in story.packets.items()})
         self.datagrams.update({name: count or 0 for name, count in story.datagrams.items()})

@@ -24,8 +24,9 @@ RESOLVE_AGAIN_S = 5.0  # while the cloud is silent: it may have moved to another
 
 
 class OpenTensor(NamedTuple):
-    """A tensor that has a number: `bodies` (m, bytes) to be sent, spread over `spread_s` seconds."""
+    """A tensor that has a number in a session: `bodies` (m, bytes) to be sent, spread over `spread_s` seconds."""
 
+    session: int
     number: int
     bodies: Bytes
     spread_s: float
@@ -60,6 +61,11 @@ class Link:
         return self._port.sent
 
     @property
+    def sent_bytes(self) -> Counter[str]:
+        """Bytes of UDP payload given to the kernel, by kind."""
+        return self._port.sent_bytes
+
+    @property
     def received(self) -> Counter[str]:
         """Datagrams received, by kind or reason for dropping."""
         return self.session.counts + Counter({Drop.FOREIGN_ADDRESS.value: self._port.foreign})
@@ -76,7 +82,8 @@ class Link:
         """Give a tensor its number, to be followed by `send` at once; None if the link is lost."""
         if not self.session.connected:
             return None
-        return OpenTensor(*self.session.open_tensor(encoded, time.monotonic(), spread_s), spread_s)
+        number, bodies = self.session.open_tensor(encoded, time.monotonic(), spread_s)
+        return OpenTensor(self.session.session, number, bodies, spread_s)
 
     async def send(self, tensor: OpenTensor) -> None:
         """Seal and send a tensor's datagrams as they are due. Stop early if its answer is no longer awaited."""

@@ -28,6 +28,7 @@ STAGES = ("preprocess", "front_end", "importance", "encode", "send")
 KINDS = ("symbol", "control")
 LOSSES = ("silent", "leaving")  # of the link
 REFUSALS = ("leaving", "full", "other")
+WARNINGS = CONGESTION, PARTIAL = ("congestion", "partial")  # also the names of their events in the log
 Family = type[GaugeMetricFamily | CounterMetricFamily]
 
 
@@ -42,6 +43,7 @@ class Snapshot:
     open_tensors: int
     datagrams_sent: Mapping[str, int]  # by kind, and those that the kernel did not take as `kind_failed`
     datagrams_received: Mapping[str, int]  # by fate
+    bytes_sent: Mapping[str, int]  # by kind
 
 
 class EdgeMetrics(Collector):
@@ -76,12 +78,24 @@ class EdgeMetrics(Collector):
         )
         self.datagrams = counter("tensor_datagrams", "Datagrams of frames that were sent, by their fate.", "fate")
         self.parity = counter("parity_datagrams", "Of these, those that carry nothing but parity.")
+        self.frame_bytes = Gauge(
+            "gradfec_edge_frame_bytes",
+            "Bytes of UDP payload of the last frame that was sent.",
+            ["camera"],
+            registry=registry,
+        )
         self.packets = counter("packets", "Packets of frames that were sent, by what became of them.", "fate")
         self.importance = counter(
             "importance", "Importance of packets, 1 for each frame that was sent, by what became of them.", "fate"
         )
         self.connections = counter("connections", "Times that the cloud was found, or found again.")
         self.link_losses = counter("link_losses", "Times that the cloud was lost, by why.", "reason")
+        self.warnings = Gauge(
+            "gradfec_edge_warning",
+            "1 while the edge warns of it, else 0.",
+            ["camera", "warning"],
+            registry=registry,
+        )
         self.refusals = counter("refusals", "Times that the cloud said that it takes no edge, by why.", "reason")
 
     def camera(self, name: str) -> CameraMetrics:
@@ -114,6 +128,7 @@ class EdgeMetrics(Collector):
             "frames_skipped", "Frames that were not used, and files that are not images.", lambda of: of.frames_skipped
         )
         yield counters("datagrams_sent", "Datagrams given to the kernel.", "kind", _taken)
+        yield counters("sent_bytes", "Bytes of UDP payload given to the kernel.", "kind", _taken_bytes)
         yield counters("datagram_send_failures", "Datagrams that the kernel did not take.", "kind", _not_taken)
         yield counters("datagrams_received", "Datagrams received, each under one fate.", "fate", _received)
 
@@ -125,6 +140,7 @@ class CameraMetrics:
         """Let everything be there, as 0."""
         self._of, self._camera = of, camera
         of.latency.labels(camera)
+        of.frame_bytes.labels(camera)
         of.parity.labels(camera)
         of.connections.labels(camera)
         for family, values in (
@@ -135,6 +151,7 @@ class CameraMetrics:
             (of.importance, IMPORTANCE_FATES),
             (of.link_losses, LOSSES),
             (of.refusals, REFUSALS),
+            (of.warnings, WARNINGS),
         ):
             for value in values:
                 family.labels(camera, value)
@@ -148,6 +165,8 @@ class CameraMetrics:
         if story.result:
             of.latency.labels(camera).observe(story.latency_ms / 1000)
         of.parity.labels(camera).inc(story.datagrams["parity"] or 0)
+        if story.bytes:
+            of.frame_bytes.labels(camera).set(story.bytes)
         for family, counts in (
             (of.datagrams, datagram_fates(story.datagrams)),
             (of.packets, packet_fates(story.packets)),
@@ -164,6 +183,10 @@ class CameraMetrics:
         """Count that the cloud was lost."""
         self._of.link_losses.labels(self._camera, "leaving" if leaving else "silent").inc()
 
+    def warns(self, warning: str, *, holds: bool) -> None:
+        """Note that a warning begins to hold, or is over."""
+        self._of.warnings.labels(self._camera, warning).set(float(holds))
+
     def refused(self, reason: str) -> None:
         """Count a refusal; `reason` is the cloud's word, which may be any."""
         self._of.refusals.labels(self._camera, reason if reason in REFUSALS else "other").inc()
@@ -176,6 +199,10 @@ def as_label(name: str) -> str:
 
 def _taken(snapshot: Snapshot) -> dict[str, int]:
     return {kind: snapshot.datagrams_sent.get(kind, 0) for kind in KINDS}
+
+
+def _taken_bytes(snapshot: Snapshot) -> dict[str, int]:
+    return {kind: snapshot.bytes_sent.get(kind, 0) for kind in KINDS}
 
 
 def _received(snapshot: Snapshot) -> dict[str, int]:

@@ -30,6 +30,7 @@ class Port:
         """
         self.address: Address | None = None
         self.sent: Counter[str] = Counter()  # datagrams given to the kernel, by kind
+        self.sent_bytes: Counter[str] = Counter()  # of UDP payload that the kernel took, by kind
         self.foreign = 0  # datagrams received from other addresses
         self._on_readable, self._may_batch = on_readable, batched
         self._loop = asyncio.get_running_loop()
@@ -92,6 +93,7 @@ class Port:
             self.sent["control_failed"] += 1
         else:
             self.sent["control"] += 1
+            self.sent_bytes["control"] += len(datagram)
 
     async def send_symbols(self, datagrams: Bytes) -> None:
         """Send (m, bytes) datagrams, and wait whenever the kernel has no room for more."""
@@ -105,6 +107,8 @@ class Port:
                 await self._until_room()
                 continue
             self.sent["symbol" if taken else "symbol_failed"] += count
+            if taken:
+                self.sent_bytes["symbol"] += count * datagrams.shape[1]
             datagrams = datagrams[count:]
 
     async def _until_room(self) -> None:

@@ -47,7 +47,7 @@ class Sending:
                 return
             await self._health.until_connected()
             ready_at = time.perf_counter()
-        self._in_flight.sent(tensor.number, outgoing)
+        self._in_flight.sent(tensor.session, tensor.number, outgoing)
         self._watch.sent(tensor.number, encoded)
         await self._link.send(tensor)
         outgoing.stages.took("send", ready_at)

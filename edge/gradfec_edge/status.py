@@ -1,17 +1,18 @@
-"""What the edge shows on a terminal while it works: a line for each camera."""
+"""What the edge shows on a terminal while it works: a line for each camera, and notes below."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from rich.table import Table
+from rich.console import Group
 
 from gradfec_edge.health import LinkState
 from gradfec_edge.journal import Story
 from gradfec_host.live import plain_table, rest, words
-from gradfec_host.recent import Recent, milliseconds, percent
+from gradfec_host.recent import Recent, milliseconds, percent, sent_in_words
 
 OUTCOMES = ("complete", "partial", "timeout")
 NUMBERS = ("frames/s", *OUTCOMES, "loss", "median")
@@ -32,7 +33,8 @@ class CameraStatus:
         """Count a frame."""
         self.outcomes[story.outcome] += 1
         recovered = story.packets["recovered"]
-        self.recent.add(time.monotonic(), story.datagrams, recovered, story.latency_ms if story.result else None)
+        latency_ms = story.latency_ms if story.result else None
+        self.recent.add(time.monotonic(), story.datagrams, recovered, latency_ms, story.bytes)
         self.last = answer_of(story)
 
 
@@ -43,12 +45,23 @@ def answer_of(story: Story) -> str:
     return f"{story.frame.source}: {answer}"
 
 
-def status_table(cameras: Sequence[tuple[CameraStatus, LinkState]], lines: int) -> Table:
-    """Draw a line for each camera and the state of its link, at most `lines` in all."""
+class Row(NamedTuple):
+    """What is shown of a camera."""
+
+    camera: CameraStatus
+    link: LinkState
+    warnings: tuple[str, ...] = ()
+
+
+def status_table(rows: Sequence[Row], lines: int) -> Group:
+    """Draw a line for each camera, and below, as long as there is room, its warnings and what it sends.
+
+    There are at most `lines` in all.
+    """
     table = plain_table(TITLES, NUMBERS, "camera", "last answer")
     now = time.monotonic()
     room = max(lines - 2, 1)
-    for camera, link in cameras[:room]:
+    for camera, link, _ in rows[:room]:
         recent = camera.recent
         table.add_row(
             words(camera.name),
@@ -59,6 +72,19 @@ def status_table(cameras: Sequence[tuple[CameraStatus, LinkState]], lines: int) 
             milliseconds(recent.latency_ms(now)),
             words(camera.last),
         )
-    for line in rest(len(cameras), room):
+    more = rest(len(rows), room)
+    for line in more:
         table.add_row(line)
-    return table
+    left = max(lines - 1 - min(len(rows), room) - len(more), 0)
+    return Group(table, *map(words, _notes(rows, now)[:left]))
+
+
+def _notes(rows: Sequence[Row], now: float) -> list[str]:
+    """Return the lines below the table, the most urgent first."""
+    of = [f"{row.camera.name}: " if len(rows) > 1 else "" for row in rows]
+    warnings = [f"{name}warning: {text}" for name, row in zip(of, rows, strict=True) for text in row.warnings]
+    recent = [row.camera.recent for row in rows]
+    sent = [
+        f"{name}{sent_in_words(one.frame_bytes(now), one.kbit_s(now))}" for name, one in zip(of, recent, strict=True)
+    ]
+    return warnings + sent

@@ -53,10 +53,11 @@ class Watch:
 
     def ended(self) -> None:
         """Note that there will be no more frames."""
-        self.edge = replace(self.edge, connected=False, since=time.time(), said="ended")
+        self.edge = replace(self.edge, connected=False, since=time.time(), said="ended", warnings=[])
 
-    def closed(self, event: Closed, story: Story) -> None:
-        """Show what became of a frame, and its picture, if one was taken."""
+    def closed(self, event: Closed, story: Story, warnings: tuple[str, ...] = ()) -> None:
+        """Show what became of a frame, its picture, if one was taken, and the warnings that hold."""
+        self.edge = replace(self.edge, warnings=list(warnings))
         encoded = self._pictured.pop(event.tensor, None)
         if self.tell is None:
             return
@@ -82,6 +83,7 @@ class Watch:
             latency_ms=story.latency_ms,
             stages_ms=story.all_stages_ms,
             source=story.frame.source,
+            bytes=story.bytes,
         )
 
     def _picture(self, event: Closed, story: Story, encoded: EncodedFrame) -> Picture:

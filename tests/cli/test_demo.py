@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gradfec_cli.demo import PHOTOGRAPHS, photographs, show_run, side_by_side, summary
+from gradfec_cli.demo import PHOTOGRAPHS, larger_groups, photographs, show_run, side_by_side, summary
 from gradfec_cli.experiment import DATAGRAM_NAMES, PACKET_NAMES, Link, Record, Run
+from gradfec_common.codes import CODES, LEOPARD
 from gradfec_common.errors import GradfecError, UsageError
 
 
@@ -103,3 +104,20 @@ def test_the_summary_has_a_runs_figures() -> None:
         **counts(1),
         "latency_ms": {"p50": 10.0, "p95": 10.0},
     }
+
+
+def runs(missing: int) -> dict[str, Run]:
+    one = record("cat.png", "tabby")
+    protected = {**one, "packets": {**one["packets"], "missing": missing}}
+    return {"none": Run([one], {}, {}), "FEC_50_50": Run([protected], {}, {})}
+
+
+def test_where_small_groups_miss_packets_one_line_says_that_leopard_would_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CODES, LEOPARD.id, LEOPARD)
+    assert larger_groups(runs(120), "zfec") == (
+        "FEC_50_50 still misses 120 packets, because zfec codes small groups, each by itself; "
+        "--fec leopard codes a whole frame at once, and would miss fewer"
+    )
+    assert larger_groups(runs(0), "zfec") == larger_groups(runs(120), "leopard") == ""
+    monkeypatch.delitem(CODES, LEOPARD.id)
+    assert larger_groups(runs(120), "zfec") == ""

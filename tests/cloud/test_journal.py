@@ -24,13 +24,13 @@ from gradfec_host.results import ResultsFile
 PACKETS = {"total": 10, "dropped_by_plan": 2, "recovered": 2, "missing": 0}
 DATAGRAMS = {"sent": 5, "parity": 1, "received": 4, "lost": 1}
 RESULT = Result(5, "complete", TIGER_CAT.packed(), 1, 0, {"decode": 1.5})
-FINISHED = Finished("garden", 7, 5, PACKETS, DATAGRAMS, RESULT, TIGER_CAT, 0.0123456, 1)
+FINISHED = Finished("garden", 7, 5, PACKETS, DATAGRAMS, RESULT, TIGER_CAT, 0.0123456, 1, 4000, 20.0)
 
 
 def journal(results: ResultsFile | None = None, key: Key = Key(bytes(range(32)))) -> tuple[Journal, Cloud]:  # noqa: B008
     cloud, log = Cloud(), Log("gradfec-cloud")
     keyring = Keyring(lambda: by_id(HandshakeKey(key)), cloud.metrics, log)
-    return Journal(results, keyring, cloud.metrics, log), cloud
+    return Journal(results, keyring, cloud.metrics, log, lambda at: 1767323045.678 + at - 20), cloud
 
 
 def test_edges_that_connect_move_and_leave_are_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -74,6 +74,7 @@ def test_an_answered_tensor_is_a_record(key: Key, tmp_path: Path) -> None:
         written.saw(FINISHED)
     record = json.loads((tmp_path / "out.jsonl").read_text())
     assert record == {
+        "time": "2026-01-02T03:04:05.678Z",  # when it was answered
         "edge": "garden",
         "session": 7,
         "tensor": 5,
@@ -82,6 +83,7 @@ def test_an_answered_tensor_is_a_record(key: Key, tmp_path: Path) -> None:
         "top5": [{"class_index": 282, "label": "tiger cat", "score": 0.5}],
         "packets": PACKETS,
         "datagrams": DATAGRAMS,
+        "bytes": 4000,
         "latency_ms": 12.346,
         "stages_ms": {"decode": 1.5},
         **({"insecure": True} if key is INSECURE_KEY else {}),

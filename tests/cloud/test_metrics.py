@@ -80,7 +80,7 @@ def test_an_edges_own_counts_begin_at_0_with_its_first_session_and_disappear_wit
     cloud = Cloud()
     assert of_edge(cloud, "garden") == {}
     cloud.metrics.session_opened("garden")
-    assert len(of_edge(cloud, "garden")) == 2 + 2 + 4 + 2
+    assert len(of_edge(cloud, "garden")) == 2 + 2 + 4 + 2 + 1
     assert set(of_edge(cloud, "garden").values()) == {0}
     cloud.metrics.session_opened("garden")
     cloud.metrics.session_ended("garden", "idle")

@@ -226,7 +226,7 @@ def test_nothing_is_kept_of_tensors_that_never_reach_the_back_end(page: Page) ->
 def test_a_finished_tensor_is_a_frame(page: Page) -> None:
     result = Result(3, "partial", TIGER_CAT.packed(), 4, 5, {"decode": 1.5})
     packets, datagrams = {"total": 12, "recovered": 4, "missing": 5}, {"sent": 6, "lost": 3}
-    finished = Finished("kitchen", SESSION, 3, packets, datagrams, result, TIGER_CAT, 0.25, 2)
+    finished = Finished("kitchen", SESSION, 3, packets, datagrams, result, TIGER_CAT, 0.25, 2, 4000, 1.0)
     watching(lambda watch: watch.saw(finished))
     (told,) = page.take(Frame)
     assert (told.edge, told.session, told.number, told.outcome, told.source) == ("kitchen", SESSION, 3, "partial", "")

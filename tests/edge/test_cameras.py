@@ -25,8 +25,8 @@ from gradfec_edge.cli import main, raise_errors
 from gradfec_edge.frames import Frame
 from gradfec_edge.frontend import SharedFrontEnd
 from gradfec_edge.health import LinkState
-from gradfec_edge.journal import Story
-from gradfec_edge.status import CameraStatus, status_table
+from gradfec_edge.journal import Sent, Story
+from gradfec_edge.status import CameraStatus, Row, status_table
 from gradfec_host.key_files import KEY_FILE_VARIABLE, write_key
 from gradfec_host.logs import Log
 from gradfec_host.runtimes import NO_RUNTIME
@@ -195,29 +195,42 @@ def test_the_error_of_a_single_camera_is_raised_and_those_of_several_are_counted
         raise_errors({"door": full, "yard": ZeroDivisionError()})
 
 
-def shown(cameras: int, lines: int, width: int = 80) -> list[str]:
+def shown(cameras: int, lines: int, width: int = 80, warnings: tuple[str, ...] = ()) -> list[str]:
     statuses = [CameraStatus(f"[red]camera {n}\x1b") for n in range(cameras)]
     frame, answer = Frame(0, "a.png", np.zeros((4, 4, 3), np.uint8), 0.0), Classes(((281, "tabby", 0.5),))
     result, report = Result(0, "complete", answer.packed(), 8, 0, {}), Report(0, 100, 90, 1)
+    plan = Decided(options_of(options(importance="activation"))).coding.trial_plan()
+    assert plan is not None
+    sent = Sent(7, 0, plan, 1060)
     for status in statuses:
-        status.ended(Story(frame, answer, latency_ms=41.6, result=result, report=report, sent=100))
+        status.ended(Story(frame, answer, sent, latency_ms=41.6, result=result, report=report, sent=100))
     console = Console(width=width, file=io.StringIO())
     with console.capture() as capture:
-        console.print(status_table([(status, LinkState.REFUSED) for status in statuses], lines))
+        console.print(status_table([Row(status, LinkState.REFUSED, warnings) for status in statuses], lines))
     return capture.get().splitlines()
 
 
 def test_each_camera_has_a_line_and_there_are_never_too_many() -> None:
-    heading, line = shown(1, 10)
+    heading, line, sent = shown(1, 10)
     assert " ".join(heading.split()) == "camera link frames/s complete partial timeout loss median last ans…"
     assert " ".join(line.split()) == "[red]camera 0 refused 1.0 1 0 0 10.0 % 42 ms a.png: t…"
+    assert sent.strip() == "106 kB a frame, 848 kbit/s"
     for cameras, lines in ((9, 10), (8, 10), (40, 10), (40, 3)):
         assert len(shown(cameras, lines)) <= lines
     assert shown(40, 10)[-1].strip() == "and 32 more"
 
 
 def test_in_a_narrow_terminal_no_line_is_wrapped() -> None:
-    assert len(shown(3, 10, width=60)) == 4
+    assert len(shown(3, 10, width=60)) == 7
+
+
+def test_warnings_stand_below_the_cameras_before_what_they_send_as_long_as_there_is_room() -> None:
+    lines = [line.strip() for line in shown(2, 20, warnings=("the link is slow",))]
+    assert lines[3:] == [
+        *(f"[red]camera {n} : warning: the link is slow" for n in range(2)),
+        *(f"[red]camera {n} : 106 kB a frame, 848 kbit/s" for n in range(2)),
+    ]
+    assert [line.strip() for line in shown(2, 4, warnings=("the link is slow",))][3:] == lines[3:4]
 
 
 # --- pictures instead of features ---

@@ -26,6 +26,7 @@ CHI = features(np.random.default_rng(0))
 IMPORTANCE = np.arange(GRID.count, dtype=np.float32)
 X = np.random.default_rng(3).normal(size=(GRID.groups, 50, GRID.shape[2])).astype(np.float32)
 DAMAGE: Floats = np.matmul(X.transpose(0, 2, 1), X)  # a form for each row group
+OF_KNOWN_SIZES = [quantiser for quantiser in OF_PARTS.values() if quantiser.sizes(GRID) is not None]
 POLICIES = ["none", "FEC_50_50", "FEC_25_75", "nested:1,2,3/4"]
 
 
@@ -172,7 +173,7 @@ def test_where_sizes_depend_on_the_tensor_it_stays_as_it_was_planned(ragged: Rag
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("most", [1, 4, None])
-@pytest.mark.parametrize("quantiser", OF_PARTS.values(), ids=lambda quantiser: quantiser.name)
+@pytest.mark.parametrize("quantiser", OF_KNOWN_SIZES, ids=lambda quantiser: quantiser.name)
 def test_the_bytes_of_a_frame_are_known_before_the_first(policy: str, most: int | None, quantiser: Quantiser) -> None:
     made = coding(policy, quantiser, packets_a_datagram=most)
     encoded = encode(made)

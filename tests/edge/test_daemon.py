@@ -131,6 +131,32 @@ def test_it_logs_what_was_decided_that_it_looks_for_the_cloud_and_that_the_cloud
     assert caplog.messages[0].startswith(f"the door -> {silent} (udp ")
 
 
+@pytest.mark.parametrize(
+    ("frame_bytes", "interval", "sends"),
+    [
+        (434_600, 0.2, ", 435 kB a frame, 17384 kbit/s at 5 frames/s ("),
+        (434_600, None, ", 435 kB a frame ("),
+        (None, 0.2, " ("),
+    ],
+)
+def test_its_first_line_says_what_the_link_will_have_to_carry_if_that_is_known(
+    frame_bytes: int | None, interval: float | None, sends: str, silent: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    async def run() -> None:
+        source = Toy()
+        source.interval = interval  # type: ignore[assignment]
+        edge = edge_of(source, silent, frame_bytes=frame_bytes)
+        running = asyncio.ensure_future(edge.run())
+        await until(lambda: caplog.messages)
+        edge.stop()
+        await in_time(running)
+
+    uvloop.run(run())
+    assert caplog.messages[0].startswith(f"the door -> {silent}{sends}")
+
+
 @pytest.mark.parametrize("live", [True, False], ids=["a camera", "a file"])
 @pytest.mark.parametrize("begun", [True, False], ids=["begun", "not yet begun"])
 def test_when_stopped_it_ends_without_an_error_closes_the_source_and_is_shown_as_ended(
@@ -150,7 +176,7 @@ def test_when_stopped_it_ends_without_an_error_closes_the_source_and_is_shown_as
 
     edge = uvloop.run(run())
     assert source.closed.is_set()
-    assert edge.row() == (edge.status, LinkState.ENDED)
+    assert edge.row() == (edge.status, LinkState.ENDED, ())
     assert not edge.snapshot().connected
     assert (edge.watch.edge.connected, edge.watch.edge.said) == (False, "ended")
 

@@ -140,7 +140,7 @@ def test_no_more_frames_are_taken_than_may_be_in_flight() -> None:
         for number in range(2):
             outgoing = await world.intake.next()
             assert isinstance(outgoing, Outgoing)
-            world.in_flight.sent(number, outgoing)
+            world.in_flight.sent(7, number, outgoing)
         third = asyncio.ensure_future(world.intake.next())
         await asyncio.sleep(0.01)
         assert world.source.taken == 2

@@ -18,10 +18,15 @@ from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.transmit import budget_for
 from gradfec_common.wire import Report, Result
 from gradfec_edge.frames import Frame
-from gradfec_edge.journal import Journal
+from gradfec_edge.journal import Journal, Sent
 from gradfec_host.results import ResultsFile
 
-KEYS = ["frame", "source", "tensor", "outcome", "head", "top5", "packets", "datagrams", "latency_ms", "stages_ms"]
+KEYS = [
+    *("frame", "source", "session", "tensor", "outcome", "head", "top5", "packets", "datagrams", "bytes"),
+    *("latency_ms", "stages_ms"),
+]
+WRITTEN = ["time", *KEYS]
+DATAGRAM_BYTES = 100
 STAGES = {"front_end": 10.0}
 CAT = Classes(((285, "Egyptian_cat", 0.86),))
 
@@ -34,6 +39,10 @@ def plan() -> Plan:
     """Plan for 20 packets, two in a datagram: 10 are dropped, 10 go in 5 datagrams, and 5 carry parity."""
     importance = np.arange(20, dtype=np.float32)
     return read_policy("FEC_50_50").plan(importance, np.full(20, 30), UNKNOWN_LINK, budget_for(8, 2))
+
+
+def sent(tensor: int = 5) -> Sent:
+    return Sent(7, tensor, plan(), DATAGRAM_BYTES)
 
 
 def result(tensor: int = 5, outcome: str = "complete") -> Result:
@@ -53,13 +62,14 @@ def journal(shown: list[dict[str, Any]]) -> Journal:
 def test_an_answered_frame_has_its_answer_its_packets_and_the_stages_of_both_sides(
     journal: Journal, shown: list[dict[str, Any]]
 ) -> None:
-    journal.sent(5, frame(), plan(), STAGES)
+    journal.sent(frame(), sent(), STAGES)
     journal.answered(Answered(5, result(), CAT))
     assert shown == []  # its datagrams are not counted yet
     journal.closed(Closed(5, result(), Report(5, 10, 7, 2), 10, CAT))
     (record,) = shown
     assert list(record) == KEYS
     assert (record["frame"], record["source"], record["tensor"], record["outcome"]) == (3, "cat.jpg", 5, "complete")
+    assert (record["session"], record["bytes"]) == (7, 10 * DATAGRAM_BYTES)
     assert record["head"] == "classify"
     assert record["top5"] == [{"class_index": 285, "label": "Egyptian_cat", "score": 0.86}]
     assert record["packets"] == {"total": 20, "dropped_by_plan": 10, "recovered": 4, "missing": 1}
@@ -71,7 +81,7 @@ def test_an_answered_frame_has_its_answer_its_packets_and_the_stages_of_both_sid
 def test_without_a_report_the_datagrams_that_were_lost_are_unknown(
     journal: Journal, shown: list[dict[str, Any]]
 ) -> None:
-    journal.sent(5, frame(), plan(), STAGES)
+    journal.sent(frame(), sent(), STAGES)
     journal.answered(Answered(5, result(outcome="partial"), CAT))
     journal.closed(Closed(5, result(outcome="partial"), None, 10, CAT))
     assert shown[0]["outcome"] == "partial"
@@ -82,7 +92,7 @@ def test_without_a_report_the_datagrams_that_were_lost_are_unknown(
 def test_a_frame_without_an_answer_is_a_timeout_with_what_is_known_of_its_datagrams(
     journal: Journal, shown: list[dict[str, Any]]
 ) -> None:
-    journal.sent(5, frame(), plan(), STAGES)
+    journal.sent(frame(), sent(), STAGES)
     journal.closed(Closed(5, None, Report(5, 10, 10, 0), 10))
     (record,) = shown
     assert list(record) == KEYS
@@ -95,9 +105,10 @@ def test_a_frame_without_an_answer_is_a_timeout_with_what_is_known_of_its_datagr
 def test_a_frame_whose_link_was_lost_in_the_middle_counts_only_the_datagrams_that_left(
     journal: Journal, shown: list[dict[str, Any]]
 ) -> None:
-    journal.sent(5, frame(), plan(), STAGES)
+    journal.sent(frame(), sent(), STAGES)
     journal.closed(Closed(5, None, None, 3))
     assert shown[0]["datagrams"] == {"sent": 3, "parity": 5, "received": None, "lost": None}
+    assert shown[0]["bytes"] == 3 * DATAGRAM_BYTES
 
 
 def test_a_frame_that_was_never_sent_has_no_tensor_no_packets_and_no_datagrams(
@@ -106,14 +117,14 @@ def test_a_frame_that_was_never_sent_has_no_tensor_no_packets_and_no_datagrams(
     journal.unsent(frame())
     (record,) = shown
     assert list(record) == KEYS
-    assert (record["tensor"], record["outcome"]) == (None, "timeout")
+    assert (record["session"], record["tensor"], record["outcome"], record["bytes"]) == (None, None, "timeout", 0)
     assert record["packets"] == {"total": 0, "dropped_by_plan": 0, "recovered": None, "missing": None}
     assert record["datagrams"] == {"sent": 0, "parity": 0, "received": None, "lost": None}
 
 
 def test_totals_count_every_outcome_and_add_up_what_is_known(journal: Journal) -> None:
     for tensor in (0, 1):
-        journal.sent(tensor, frame(tensor), plan(), STAGES)
+        journal.sent(frame(tensor), sent(tensor), STAGES)
     journal.answered(Answered(0, result(0), CAT))
     journal.closed(Closed(0, result(0), Report(0, 10, 7, 2), 10, CAT))
     journal.closed(Closed(1, None, None, 10))
@@ -127,12 +138,31 @@ def test_remarks_end_every_record_of_frames_that_were_sent_and_of_others(tmp_pat
     path = tmp_path / "out.jsonl"
     with ResultsFile(path) as file:
         journal = Journal(file, HEAD, lambda story: None, {"insecure": True})
-        journal.sent(5, frame(), plan(), STAGES)
+        journal.sent(frame(), sent(), STAGES)
         journal.closed(Closed(5, None, None, 10))
         journal.unsent(frame())
     records = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [list(record) for record in records] == 2 * [[*KEYS, "insecure"]]
+    assert [list(record) for record in records] == 2 * [[*WRITTEN, "insecure"]]
     assert [record["insecure"] for record in records] == [True, True]
+
+
+def test_a_records_time_is_that_of_the_answer_or_of_giving_up_and_not_that_of_the_report(tmp_path: Path) -> None:
+    moments: list[float] = []
+
+    def clock(at: float) -> float:
+        moments.append(at)
+        return 1767323045.678
+
+    path = tmp_path / "out.jsonl"
+    with ResultsFile(path) as file:
+        journal = Journal(file, HEAD, lambda story: None, clock=clock)
+        journal.sent(frame(), sent(), STAGES)
+        journal.answered(Answered(5, result(), CAT))
+        answered_by = time.monotonic()
+        journal.closed(Closed(5, result(), Report(5, 10, 7, 2), 10, CAT))
+        journal.unsent(frame())
+    assert {json.loads(line)["time"] for line in path.read_text().splitlines()} == {"2026-01-02T03:04:05.678Z"}
+    assert moments[0] <= answered_by <= moments[1] <= time.monotonic()
 
 
 def test_records_are_whole_lines_of_the_results_file(tmp_path: Path) -> None:

@@ -34,11 +34,13 @@ def test_there_is_no_metric_but_those_that_are_known_to_move() -> None:
         ("stage_seconds_count", "stage", STAGES),
         ("datagrams_received_total", "fate", FATES),
         ("datagrams_sent_total", "kind", ("symbol", "control")),
+        ("sent_bytes_total", "kind", ("symbol", "control")),
         ("datagram_send_failures_total", "kind", ("symbol", "control")),
         ("tensor_datagrams_total", "fate", ("received", "lost", "unknown")),
         ("packets_total", "fate", ("arrived", "recovered", "missing", "dropped_by_plan", "unknown")),
         ("importance_total", "fate", ("delivered", "missing", "dropped_by_plan", "unknown")),
         ("link_losses_total", "reason", ("silent", "leaving")),
+        ("warning", "warning", ("congestion", "partial")),
         ("refusals_total", "reason", ("leaving", "full", "other")),
     ],
 )

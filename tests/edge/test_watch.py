@@ -29,7 +29,7 @@ IMAGE = np.full((224, 224, 3), 100, np.uint8)
 SCORES = np.arange(GRID.count, dtype=np.float32)
 RESULT = Result(3, "partial", TIGER_CAT.packed(), 1, 2, {"decode": 1.0})
 CAMERA_FRAME = CameraFrame(0, "cat.jpg", IMAGE, 0.0)
-STORY = Story(CAMERA_FRAME, TIGER_CAT, tensor=3, latency_ms=12.5, result=RESULT, sent=16)
+STORY = Story(CAMERA_FRAME, TIGER_CAT, latency_ms=12.5, result=RESULT, sent=16)
 
 
 def frame() -> EncodedFrame:
@@ -114,11 +114,25 @@ def test_a_frame_is_told_by_its_story_and_its_report(page: Page) -> None:
     assert told.datagrams == {"sent": 16, "parity": 0}  # what is not known is left out
     assert (told.bursts, told.latency_ms, told.stages_ms) == (2, 12.5, {"decode": 1.0})
     assert told.answer == [("tiger cat", 0.5)]
+    assert told.bytes == 0  # of a story of which nothing was sent
+    assert watch.edge.warnings == []
+
+
+def test_warnings_are_shown_until_they_are_over_or_the_edge_ends(page: Page) -> None:
+    watch = on_page(page)
+    watch.closed(Closed(3, RESULT, None, 12), STORY, ("the link is slow",))
+    watch.saw(LinkLost(leaving=False))
+    assert watch.edge.warnings == ["the link is slow"]
+    watch.closed(Closed(4, RESULT, None, 12), STORY)
+    assert watch.edge.warnings == []
+    watch.closed(Closed(5, RESULT, None, 12), STORY, ("the link is slow",))
+    watch.ended()
+    assert watch.edge.warnings == []
 
 
 def test_a_frame_without_an_answer_is_told_too(page: Page) -> None:
     watch = on_page(page)
-    story = Story(CAMERA_FRAME, HEAD.no_answer, tensor=3)
+    story = Story(CAMERA_FRAME, HEAD.no_answer)
 
     watch.sent(3, frame())
     watch.closed(Closed(3, None, None, 12), story)

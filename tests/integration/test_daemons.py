@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +20,7 @@ from click.testing import CliRunner
 
 from gradfec_cli import demo
 from gradfec_cli.cli import main
-from gradfec_cli.daemons import Daemon, free_port
+from gradfec_cli.daemons import Daemon, daemon, free_port
 from gradfec_cli.experiment import DATAGRAM_NAMES, PACKET_NAMES, Link, Record, Run, injector, top1, unaccounted
 from gradfec_cli.uncut import predict
 from gradfec_cloud.backend import BackEnd
@@ -30,10 +32,11 @@ from .patient import patient
 from .stubbed import stubbed
 
 OTHER_SPLIT = "conv3_block1_add"
+A_MOMENT = timedelta(milliseconds=2)  # for the rounding of times
 NAMES = ["astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "rocket.png"]
-TOLD = ["outcome", "head", "top5", "packets", "datagrams", "latency_ms", "stages_ms"]
-EDGE_KEYS = ["frame", "source", "tensor", *TOLD, "edge"]
-CLOUD_KEYS = ["edge", "session", "tensor", *TOLD]
+TOLD = ["outcome", "head", "top5", "packets", "datagrams", "bytes", "latency_ms", "stages_ms"]
+EDGE_KEYS = ["time", "frame", "source", "session", "tensor", *TOLD, "edge"]
+CLOUD_KEYS = ["time", "edge", "session", "tensor", *TOLD]
 EDGE_STAGES = ["preprocess", "front_end", "importance", "encode", "send"]
 CLOUD_STAGES = ["collect", "queue", "decode", "back_end"]
 
@@ -152,7 +155,7 @@ def test_both_sides_record_the_same_of_each_tensor_under_the_documented_keys(
         assert [list(answer) for answer in record["top5"]] == 5 * [["class_index", "label", "score"]]
         assert list(record["stages_ms"]) == EDGE_STAGES + CLOUD_STAGES
         assert list(theirs["stages_ms"]) == CLOUD_STAGES
-        for key in ("outcome", "head", "top5", "packets", "datagrams"):
+        for key in ("session", "outcome", "head", "top5", "packets", "datagrams", "bytes"):
             assert record[key] == theirs[key]
         assert record["latency_ms"] > theirs["latency_ms"] > 0
         assert record["packets"] == dict(zip(PACKET_NAMES, (2048, 0, 0, 0), strict=True))
@@ -327,6 +330,7 @@ def test_codec_protection_and_packets_per_datagram_decide_what_is_sent_and_recor
     assert sent.totals["packets"] == record["packets"]
     assert sent.totals["datagrams"] == record["datagrams"]
     assert sent.totals["datagrams_sent"]["symbol"] == datagrams[0]
+    assert sent.totals["bytes_sent"]["symbol"] == record["bytes"]
 
 
 def test_of_nested_classes_a_link_that_loses_half_takes_the_least_important_ones(
@@ -349,6 +353,27 @@ def test_of_nested_classes_a_link_that_loses_half_takes_the_least_important_ones
         assert 0 < packets["recovered"] <= 50
 
 
+def test_the_records_of_both_sides_can_be_joined_by_session_and_tensor(photographs: Path, tmp_path: Path) -> None:
+    of_cloud, results = free_port(), tmp_path / "cloud.jsonl"
+    begun = datetime.now(timezone.utc)
+    with (
+        stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{of_cloud}", "--deadline-ms", 1000, "--results", results),
+        injector(Link(0.2, seed=3), of_cloud) as (_, port),
+    ):
+        runs = [toy_edge(port, photographs, "--protect", "FEC_50_50") for _ in range(2)]  # tensors 0 to 5, twice
+    theirs = {(record["session"], record["tensor"]): record for record in map(json.loads, results.open())}
+    ours = {(record["session"], record["tensor"]): record for run in runs for record in run.records}
+    assert ours.keys() == theirs.keys()
+    assert len(ours) == 12
+    for key, record in ours.items():
+        assert record["top5"] == theirs[key]["top5"]
+        assert record["datagrams"] == theirs[key]["datagrams"]
+        sent, received = record["datagrams"]["sent"], record["datagrams"]["received"]
+        assert record["bytes"] / sent == theirs[key]["bytes"] / received > 14 * 56
+        answered, came = (datetime.fromisoformat(one["time"].replace("Z", "+00:00")) for one in (theirs[key], record))
+        assert begun - A_MOMENT < answered <= came + A_MOMENT  # one machine, one time of day
+
+
 def test_a_tensor_takes_as_long_to_send_as_the_rate_says(toy_cloud: int, photographs: Path) -> None:
     megabits_per_s = 16
     sent = toy_edge(toy_cloud, photographs / "coffee.png", "--rate", megabits_per_s)
@@ -357,6 +382,35 @@ def test_a_tensor_takes_as_long_to_send_as_the_rate_says(toy_cloud: int, photogr
     assert frame_bytes is not None and frame_bytes > 256 * 14 * 56
     seconds = 8 * frame_bytes / (1e6 * megabits_per_s)
     assert sent.records[0]["stages_ms"]["send"] > 950 * seconds
+
+
+@pytest.mark.parametrize(
+    ("link", "protect", "words"),
+    [
+        (
+            ["--rate", "4"],
+            "FEC_20_80",
+            r"carries less than is sent: 2\d\d kB a frame at 5 frames/s .* lower --fps to \d",
+        ),
+        (["--loss", "30%"], "none", r"been partial: the link loses [23]\d\.\d % .* --protect FEC_\d+_\d+ would"),
+    ],
+    ids=["too slow", "too bad"],
+)
+def test_an_edge_says_once_whether_its_link_is_too_slow_or_too_bad_and_what_helps(
+    link: list[str], protect: str, words: str, photographs: Path
+) -> None:
+    of_cloud, port = free_port(), free_port()
+    between = ["--listen", f"127.0.0.1:{port}", "--to", f"127.0.0.1:{of_cloud}", *link]
+    sends = ["--camera", photographs, "--loop", "--fps", "5", "--cloud", f"127.0.0.1:{port}", "--protect", protect]
+    with (
+        stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{of_cloud}", "--deadline-ms", 1000),
+        daemon("gradfec-netem", *between, ready="listening on"),
+        stubbed("gradfec-edge", *sends) as edge,
+    ):
+        edge.wait_until_it_says("warning: ", 60)
+        time.sleep(3)  # for more frames, which say nothing new
+        (warning,) = (line for line in edge.said if "warning: " in line)
+    assert re.search(words, warning), warning
 
 
 def test_loop_repeats_a_folder_until_it_is_asked_to_stop(toy_cloud: int, photographs: Path) -> None:

@@ -108,9 +108,17 @@ def test_a_network_that_cannot_be_reached_is_named(key: HandshakeKey, monkeypatc
 def test_lost_pings_are_a_warning_with_the_share_and_what_helps(key: HandshakeKey) -> None:
     found = judge(WHERE, key, Visit(entered=True, pings=20, round_trips_s=[0.01, 0.04, 0.02]))
     assert found.state is State.WARNING
-    assert "10.0 / 20.0 / 40.0 ms" in found.text and "17 of 20 pings lost" in found.text
-    assert "--protect" in found.remedy
+    assert "10.0 / 20.0 / 40.0 ms" in found.text and "17 of 20 pings (85.0 %) lost" in found.text
+    assert found.remedy == "fix the link: that is more than parity repairs"
     assert found.facts == {"pings": 20, "lost": 17, "round_trip_ms": {"min": 10.0, "median": 20.0, "max": 40.0}}
+
+
+@pytest.mark.parametrize(("lost", "option"), [(1, "--protect FEC_10_90"), (6, "--protect FEC_40_60")])
+def test_the_remedy_for_lost_pings_is_the_option_that_repairs_as_much(
+    lost: int, option: str, key: HandshakeKey
+) -> None:
+    found = judge(WHERE, key, Visit(entered=True, pings=20, round_trips_s=(20 - lost) * [0.01]))
+    assert found.remedy == f"the edge's {option} repairs as much"
 
 
 def test_a_ping_that_is_lost_on_the_way_is_counted(key: HandshakeKey, tmp_path: Path) -> None:

@@ -31,10 +31,11 @@ def history_of(*records):
 def test_figures_are_means_over_frames_and_shares_of_datagrams():
     bucket = Bucket(NOW)
     for latency in (100.0, 200.0):
-        bucket.add(frame(latency_ms=latency))
+        bucket.add(frame(latency_ms=latency, bytes=5000))
     found = figures([bucket, Bucket(NOW + 2)], 4.0)
     assert (found.frames, found.fps, found.unanswered) == (2, 0.5, 0)
     assert (found.latency_ms, found.stages_ms) == (150.0, {"decode": 4.0})
+    assert (found.frame_bytes, found.kbit_s) == (5000, 20)
     assert (found.loss, found.burst, found.recovered, found.missing) == (0.2, 4.0, 12.0, 3.0)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import re
 import shutil
 import time
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -313,6 +314,28 @@ def test_what_comes_from_the_network_is_never_markup(serve, visit):
     assert page.evaluate("window.hacked") is None
     assert page.locator("img[src=x]").count() == 0
     assert visitor.overflow() == 0
+
+
+def test_an_edges_warnings_stand_above_its_frames_as_text_until_they_are_over(serve, visit):
+    world = World("edge", [Camera("kitchen", 1, role="edge")])
+    warned = replace(world.cameras[0].edge(time.time()), warnings=[f"the link {EVIL} is slow", "it is dark"])
+    world.cameras[0].edge = lambda now: warned
+    live = serve(world, past=5)
+    visitor = visit(live.url)
+    alert = visitor.page.get_by_role("alert")
+    expect(alert).to_have_text(f"The link {EVIL} is slow. It is dark.")
+    assert visitor.violations() == []
+    warned = replace(warned, warnings=[])
+    expect(alert).to_have_count(0)
+
+
+@pytest.mark.parametrize(("role", "name"), [("edge", "Sent"), ("cloud", "Received")])
+def test_the_bytes_of_a_frame_and_their_rate_are_a_tile(role, name, serve, visit):
+    live = serve(World(role, [Camera("kitchen", 1, role=role)]), past=5)
+    page = visit(live.url).page
+    tile = page.locator(".tile").filter(has=page.get_by_text(name, exact=True))
+    expect(tile.locator(".value")).to_have_text("271\N{NO-BREAK SPACE}kB a frame")
+    expect(tile.locator(".meaning")).to_have_text(re.compile("kbit/s$"))
 
 
 def test_without_an_edge_or_a_frame_it_says_what_to_do_and_without_a_key_it_warns(serve, visit):

@@ -97,6 +97,7 @@ class Camera:
             latency_ms=sum(stages.values()) + rng.uniform(20, 60),
             stages_ms=stages,
             source="photos/cat.jpg" if self.role == "edge" else "",
+            bytes=1060 * DATAGRAMS,
         )
         photograph = self.photographs[self.number // 20 % len(self.photographs)] if self.photographs else ""
         known = base64_of(matters) if self.role == "edge" or self.sketches else ""

@@ -31,6 +31,7 @@ class Bucket:
     packets: Counter[str] = field(default_factory=Counter)
     datagrams: Counter[str] = field(default_factory=Counter)
     bursts: int = 0
+    bytes: int = 0
 
     def add(self, frame: Frame) -> None:
         """Add a frame."""
@@ -38,6 +39,7 @@ class Bucket:
         self.packets.update(frame.packets)
         self.datagrams.update(frame.datagrams)
         self.bursts += frame.bursts
+        self.bytes += frame.bytes
         if frame.outcome != TIMEOUT:
             self.answered += 1
             self.latency_ms += frame.latency_ms
@@ -57,6 +59,8 @@ class Figures:
     burst: float | None  # mean number of datagrams lost in a row
     recovered: float | None  # packets a frame
     missing: float | None
+    frame_bytes: float | None
+    kbit_s: float
 
 
 def figures(buckets: Sequence[Bucket], seconds: float) -> Figures:
@@ -67,7 +71,7 @@ def figures(buckets: Sequence[Bucket], seconds: float) -> Figures:
         packets.update(bucket.packets)
         datagrams.update(bucket.datagrams)
         stages.update(bucket.stages_ms)
-    bursts = sum(b.bursts for b in buckets)
+    bursts, size = sum(b.bursts for b in buckets), sum(b.bytes for b in buckets)
     told = datagrams["received"] + datagrams["lost"]
     return Figures(
         frames=frames,
@@ -79,6 +83,8 @@ def figures(buckets: Sequence[Bucket], seconds: float) -> Figures:
         burst=datagrams["lost"] / bursts if bursts else None,
         recovered=packets["recovered"] / answered if answered else None,
         missing=packets["missing"] / answered if answered else None,
+        frame_bytes=size / frames if frames else None,
+        kbit_s=8 * size / 1000 / seconds,
     )
 
 

@@ -88,6 +88,7 @@ class View:
             with box("div", "line"):
                 self._edge_name = Text("h2").props('dir="auto"')
                 self._state = Text("p", "", "state")
+            self._warnings = Text("p", "", "card warning").props("role=alert")
             self._no_frame = Text("p", words.NO_FRAME.get(role, ""), "card empty")
             with box("div", "panels") as self._panels:
                 self._tiles = Tiles(role)
@@ -122,6 +123,8 @@ class View:
         at = f" · {past.edge.address}" if past.edge.address else ""
         self._state.put(words.state(past.edge, now, self._role) + at)
         self._state.classes(**({"remove": "gone"} if past.edge.connected else {"add": "gone"}))
+        self._warnings.put(words.sentences(past.edge.warnings))
+        self._warnings.set_visibility(bool(past.edge.warnings))
         self._no_frame.set_visibility(not past.frames)
         self._panels.set_visibility(bool(past.frames))
         if past.frames:

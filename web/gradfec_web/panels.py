@@ -85,6 +85,7 @@ class Tiles:
         with box("dl", "tiles"):
             self._fps, self._frames = self._tile("Frames a second", "")
             self._latency, _ = self._tile("Latency", words.LATENCY.get(role, ""))
+            self._bytes, self._rate = self._tile("Sent" if role == "edge" else "Received", "")
             self._loss, _ = self._tile("Loss", "of the datagrams sent; each carries packets or parity")
             self._burst, _ = self._tile("Burst", "datagrams lost in a row, on average")
             self._recovered, _ = self._tile("Recovered", "packets a frame: lost, computed back from parity")
@@ -101,6 +102,8 @@ class Tiles:
         self._fps.put(words.number(recent.fps, 1))
         self._frames.put(f"{recent.unanswered} of the last {recent.frames} without an answer")
         self._latency.put(words.with_unit(recent.latency_ms, "ms"))
+        self._bytes.put(f"{words.kilobytes(recent.frame_bytes)} a frame")
+        self._rate.put(words.with_unit(recent.kbit_s, "kbit/s"))
         self._loss.put(words.percent(recent.loss))
         self._burst.put(words.number(recent.burst, 1))
         self._recovered.put(words.number(recent.recovered))

@@ -19,6 +19,7 @@ class Edge:
     connected: bool
     since: float  # Unix time: when it connected, or left
     said: str = ""  # why it left, or why it cannot connect
+    warnings: list[str] = field(default_factory=list)  # that hold now; only on the edge's page
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Frame:
     latency_ms: float
     stages_ms: dict[str, float]
     source: str = ""  # the file or camera; only on the edge's page
+    bytes: int = 0  # of UDP payload: on the edge's page sent, on the cloud's received
 
 
 @dataclass(frozen=True)

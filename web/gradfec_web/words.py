@@ -83,6 +83,11 @@ def with_unit(value: float | None, unit: str, digits: int = 0) -> str:
     return NONE if value is None else f"{number(value, digits)}\N{NO-BREAK SPACE}{unit}"
 
 
+def kilobytes(size: float | None) -> str:
+    """Write a number of bytes in kB of 1,000 bytes, or NONE."""
+    return with_unit(None if size is None else size / 1000, "kB", 0 if size is None or size >= 10_000 else 1)
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     """Write a share as a percentage, or NONE."""
     return with_unit(None if share is None else 100 * share, "%", digits)
@@ -116,6 +121,11 @@ def state(edge: Edge, now: float, role: str = "cloud") -> str:
     absent = "not connected" if role == "edge" else "gone"
     why = REASONS.get(edge.said, edge.said)
     return f"{'connected' if edge.connected else absent} for {span(now - edge.since)}" + (f": {why}" if why else "")
+
+
+def sentences(lines: Sequence[str]) -> str:
+    """Write lines that a log would have as sentences."""
+    return " ".join(f"{line[:1].upper()}{line[1:]}." for line in lines)
 
 
 def title(status: Status | None) -> str:

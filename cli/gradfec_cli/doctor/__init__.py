@@ -105,6 +105,7 @@ def doctor(
         "camera": lambda: machine.camera(camera),
     }
     if cloud is not None:
+        checks["frame"] = lambda: machine.frame(cut)
         checks["cloud"] = partial(call_at, cloud)
     found = run(checks)
     show_json(found) if as_json else show(found)

@@ -19,8 +19,9 @@ from packaging.specifiers import SpecifierSet
 
 from gradfec_cli.doctor.finding import Finding, bad, broken, ok, warning
 from gradfec_common.errors import GradfecError
-from gradfec_common.networks import Network
+from gradfec_common.networks import Cut, Network
 from gradfec_host.console import Endpoint
+from gradfec_host.recent import kilobytes
 from gradfec_host.runtimes import LITERT, RUNTIMES, installed
 
 FRONT_ENDS = {"litert": "gradfec_edge.frontend.litert_runtime", "tensorflow": "gradfec_edge.frontend.keras_runtime"}
@@ -169,6 +170,23 @@ def offload() -> Finding:
             "nothing depends on it; Linux 4.18 and 5.0 introduced them",
         )
     return ok("UDP_SEGMENT and UDP_GRO: many datagrams a system call")
+
+
+def frame(cut: Cut) -> Finding:
+    """Say what the frames of an edge with the default options ask of the link."""
+    from gradfec_common.packets import DEFAULT_ROWS
+    from gradfec_edge.coding import coding_of
+    from gradfec_edge.modes import DEFAULTS
+
+    size = coding_of(cut, DEFAULT_ROWS, **DEFAULTS).check()
+    if size is None:
+        return ok("how many bytes a frame takes depends on it")
+    kbit = 8 * size / 1000
+    return ok(
+        f"with the default options, {kilobytes(size)} a frame: the link must carry {kbit:.0f} kbit/s for each frame a "
+        "second; gradfec-edge warns if it does not",
+        frame_bytes=size,
+    )
 
 
 def netem() -> Finding:

@@ -12,13 +12,16 @@ from statistics import median
 from gradfec_cli.doctor.finding import Finding, broken, ok, warning
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut
+from gradfec_common.protect import NoProtection
 from gradfec_common.session.edge import EdgeLimits, EdgeSession, LinkLost, Refused, new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import batch_of
+from gradfec_edge.advice import protection_for
 from gradfec_host.address import Address, resolve
 from gradfec_host.console import Endpoint
 from gradfec_host.logs import printable
 from gradfec_host.processor import preferred_cipher
+from gradfec_host.recent import percent
 
 PATIENCE_S = 5.0  # for the first answer: five hellos
 PING_EVERY_S = 0.05
@@ -158,9 +161,10 @@ def judge(where: Endpoint, key: HandshakeKey, visit: Visit) -> Finding:
     facts["round_trip_ms"] = {"min": round(low, 3), "median": round(middle, 3), "max": round(high, 3)}
     text = f"{where} answers: round trip {low:.1f} / {middle:.1f} / {high:.1f} ms (min, median, max)"
     if lost:
+        share = lost / visit.pings
+        option = protection_for(share, NoProtection())
+        repairs = f"the edge's {option} repairs as much" if option else "fix the link: that is more than parity repairs"
         return warning(
-            f"{text}; {lost} of {visit.pings} pings lost, on the way there or back",
-            "protect against it with the edge's --protect FEC_A_B: choose A a third above the loss",
-            **facts,
+            f"{text}; {lost} of {visit.pings} pings ({percent(share)}) lost, on the way there or back", repairs, **facts
         )
     return ok(f"{text}; none of {visit.pings} pings lost", **facts)

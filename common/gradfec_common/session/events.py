@@ -71,6 +71,8 @@ class Finished:
     answer: Answer
     latency_s: float  # from its first datagram to its answer
     bursts: int  # runs of consecutive datagrams that were lost
+    received_bytes: int  # of UDP payload, in the datagrams that were received
+    answered_at: float  # by the core's clock
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,19 @@ class SessionTensors:
         result, answer, report = tensor.result, tensor.answer, tensor.report
         assert result is not None and answer is not None and report is not None, "FINISHED has all"  # noqa: S101
         packets, datagrams = packet_counts(tensor.arrived, result), datagram_counts(tensor.arrived, report)
-        latency_s, bursts = tensor.latency_s, report.bursts
-        return Finished(self.edge, self.session, number, packets, datagrams, result, answer, latency_s, bursts)
+        return Finished(
+            self.edge,
+            self.session,
+            number,
+            packets,
+            datagrams,
+            result,
+            answer,
+            latency_s=tensor.latency_s,
+            bursts=report.bursts,
+            received_bytes=report.received * tensor.arrived.datagram_bytes,
+            answered_at=tensor.first_at + tensor.latency_s,
+        )
 
 
 def report_on(number: int, arrived: Reassembly) -> Report:

@@ -196,8 +196,8 @@ class Training:
     def _error(self, made: Tensor, target: Tensor) -> Tensor:
         """Return the relative error (N,) of features (N, C, H, W).
 
-        Where the target is above zero, that of the decoder's output before its ReLU: behind it, an output that is wrongly
-        zero would have no gradient, and stay so.
+        Where the target is above zero, that of the decoder's output before its ReLU: behind it, an output that is
+        wrongly zero would have no gradient, and stay so.
         """
         wrong = made - target
         if self.codec.rectifies:

@@ -239,3 +239,13 @@ def test_the_real_runtime_loads() -> None:
     pytest.importorskip("ai_edge_litert", reason="pip install 'gradfec[litert]'")
     found = machine.runtime()
     assert found.state is State.OK and "litert is used" in found.text
+
+
+# --- what the link must carry ---
+
+
+def test_what_an_edge_with_the_default_options_asks_of_the_link_is_said_in_kbit_a_second() -> None:
+    found = machine.frame(named_cut("conv2_block1_add"))
+    assert found.state is State.OK
+    assert "435 kB a frame" in found.text and "3477 kbit/s for each frame a second" in found.text
+    assert found.facts == {"frame_bytes": 434_600}

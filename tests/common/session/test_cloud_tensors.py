@@ -43,8 +43,11 @@ def test_parity_completes_what_lacks_data(cloud):
     cloud.feed(*tensor[4:])  # four data symbols lost, two of each group
     (decided,) = cloud.answer_all()
     assert decided.complete
+    answered_at = cloud.now
     cloud.wait(0.05)
     (result,) = cloud.took(Finished)
+    assert result.answered_at == pytest.approx(answered_at)  # it is told later, when its losses are counted
+    assert result.received_bytes == sum(map(len, tensor[4:]))
     assert (result.result.outcome, result.result.recovered, result.result.missing) == ("complete", 4, 0)
     assert Report(0, 16, 12, 1, b"\x0f\xff") in cloud.told()
 

@@ -1,0 +1,59 @@
+"""Which options would help: a smaller frame for a slow link, more parity for a bad one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from gradfec_common.codes import CODES, LEOPARD, ZFEC, ErasureCode
+from gradfec_common.errors import UsageError
+from gradfec_common.protect import NoProtection, Policy, UnequalProtection
+from gradfec_common.quantisers import AUTO, QUANTISERS, chosen_quantiser
+from gradfec_edge.coding import Coding
+from gradfec_host.recent import kilobytes
+
+SMALLER_CODECS = (AUTO, "sqrt2", "uniform4")
+SMALLER_THAN = 0.95  # of a frame: less is not worth an option
+LOSS_FOR_A = {ZFEC.name: 0.75, LEOPARD.name: 0.9}  # the loss that FEC_A_B repairs, as a share of A: gradfec bench codes
+STEP_PERCENT = 5
+MOST_PERCENT = 90
+
+
+def smaller_frames(coding: Coding) -> list[str]:
+    """Return the options that make frames smaller, each with the size that it leads to."""
+    now = coding.check()
+    if now is None:
+        return []
+    found = dict.fromkeys(
+        (option, size) for option, size in _sizes(coding) if size is not None and size < SMALLER_THAN * now
+    )
+    return [f"{option} ({kilobytes(size)})" for option, size in found]
+
+
+def _sizes(coding: Coding) -> Iterator[tuple[str, int | None]]:
+    for name in SMALLER_CODECS:
+        if name == AUTO or QUANTISERS[name].fits(coding.cut):
+            yield f"--codec {name}", _size(replace(coding, quantiser=chosen_quantiser(name, coding.cut)))
+    yield "--protect none", _size(replace(coding, policy=NoProtection()))
+
+
+def _size(coding: Coding) -> int | None:
+    try:
+        return coding.check()
+    except UsageError:  # the policy has no plan for such packets
+        return None
+
+
+def protection_for(loss: float, policy: Policy, code: ErasureCode = ZFEC) -> str:
+    """Return the option under which parity repairs a share `loss` of lost datagrams; empty if none does.
+
+    `policy` is the one in use, which does not repair it, and `code` the one for another policy's parity.
+    """
+    used = policy.dropped_percent if isinstance(policy, UnequalProtection) else 0.0
+    code = policy.code if isinstance(policy, UnequalProtection) else code
+    needed = round(100 * loss / LOSS_FOR_A.get(code.name, LOSS_FOR_A[ZFEC.name]), 3)
+    if needed <= used and code.name == ZFEC.name and LEOPARD.id in CODES:
+        return "--fec leopard"  # its code words are longer: losses in bursts do not exceed them as soon
+    percent = STEP_PERCENT * math.ceil(max(needed, used + STEP_PERCENT) / STEP_PERCENT)
+    return f"--protect FEC_{percent}_{100 - percent}" if percent <= MOST_PERCENT else ""

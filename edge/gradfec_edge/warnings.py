@@ -1,0 +1,104 @@
+"""Warnings about the link: each is said once, with the numbers and the options that help, until it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gradfec_edge.advice import protection_for, smaller_frames
+from gradfec_edge.coding import Coding
+from gradfec_edge.congestion import Congestion, congestion
+from gradfec_edge.journal import Story
+from gradfec_edge.metrics import CONGESTION, PARTIAL, CameraMetrics
+from gradfec_edge.seen import WINDOW_S, Window, seen
+from gradfec_host.logs import Log
+from gradfec_host.recent import percent
+
+MOSTLY = 0.5  # of the answers are partial
+OVER_AFTER_S = 10.0  # without the reason for a warning, it is over
+FEWEST_FPS = 0.1  # a lower --fps is no advice
+
+
+class Warnings:
+    """Judges the last ten seconds whenever a frame has ended."""
+
+    def __init__(
+        self,
+        coding: Coding,
+        wanted_interval_s: Callable[[], float | None],
+        rate_mbit_s: float | None,
+        log: Log,
+        metrics: CameraMetrics,
+    ) -> None:
+        """Begin without warnings. `wanted_interval_s` returns the time between two frames that the user asked for."""
+        self._coding, self._wanted_interval_s, self._rate_mbit_s = coding, wanted_interval_s, rate_mbit_s
+        self._log, self._metrics = log, metrics
+        self._window = Window()
+        self._said: dict[str, str] = {}  # by the event's name
+        self._held_at: dict[str, float] = {}  # when there was last a reason for it
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What holds now."""
+        return tuple(self._said.values())
+
+    def ended(self, story: Story, now: float) -> None:
+        """Judge anew: a frame's story is over."""
+        frame = seen(story, now)
+        if frame is None:
+            return
+        self._window.add(frame)
+        if self._window.full:
+            self._judge_rate(now)
+            self._judge_answers(now)
+
+    def _judge_rate(self, now: float) -> None:
+        found = congestion(self._window, self._wanted_interval_s())
+        if found:
+            self._holds(CONGESTION, now, lambda: self._congested(found))
+            self._end(PARTIAL)  # parity would hide the congestion, and take yet more from others on the link
+        elif self._is_over(CONGESTION, now):
+            self._end(CONGESTION)
+            self._log.info("the link carries what is sent again", event=f"{CONGESTION}_over")
+
+    def _judge_answers(self, now: float) -> None:
+        partial, loss = self._window.partial, self._window.loss
+        if partial is not None and partial >= MOSTLY and loss and CONGESTION not in self._said:
+            self._holds(PARTIAL, now, lambda: self._unprotected(partial, loss))
+        elif self._is_over(PARTIAL, now):
+            self._end(PARTIAL)
+            self._log.info("most answers are complete again", event=f"{PARTIAL}_over")
+
+    def _holds(self, event: str, now: float, text: Callable[[], str]) -> None:
+        """There is a reason for a warning: say it, unless it was said and is not over."""
+        self._held_at[event] = now
+        if event not in self._said:
+            self._said = {**self._said, event: text()}  # replaced as a whole: another thread reads it
+            self._log.warning(self._said[event], event=event)
+            self._metrics.warns(event, holds=True)
+
+    def _is_over(self, event: str, now: float) -> bool:
+        return event in self._said and now - self._held_at[event] >= OVER_AFTER_S
+
+    def _end(self, event: str) -> None:
+        self._said = {name: said for name, said in self._said.items() if name != event}
+        self._metrics.warns(event, holds=False)
+
+    def _congested(self, found: Congestion) -> str:
+        cures = []
+        if found.carried_fps >= FEWEST_FPS:
+            rate = found.even_rate_mbit_s if self._rate_mbit_s is None else None
+            cures.append(f"lower --fps to {found.carried_fps:.2g}" + (f" with --rate {rate:.2g}" if rate else ""))
+        if smaller := smaller_frames(self._coding):
+            cures.append(f"make frames smaller with {' or '.join(smaller)}")
+        if self._rate_mbit_s is not None and 1000 * self._rate_mbit_s < found.offered_kbit_s:
+            cures.append(f"raise --rate {self._rate_mbit_s:g}")
+        return f"{found}: {', or '.join(cures) or 'use a faster link'}"
+
+    def _unprotected(self, partial: float, loss: float) -> str:
+        policy = self._coding.policy
+        what = (
+            f"for {WINDOW_S:.0f} s, {100 * partial:.0f} % of the answers have been partial: the link loses "
+            f"{percent(loss)} of the datagrams, more than --protect {policy.name} repairs"
+        )
+        cure = protection_for(loss, policy)
+        return f"{what}; {cure} would" if cure else f"{what}, and more than any FEC_A_B would: fix the link"

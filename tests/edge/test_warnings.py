@@ -1,0 +1,252 @@
+"""Warnings: of a link that is too slow for what is sent, told apart from one that loses whatever is sent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from prometheus_client import CollectorRegistry
+from tests.common.answers import HEAD, TIGER_CAT
+from tests.edge.slow_link import IMAGE, Simulated, link
+
+from gradfec_common.codes import CODES, LEOPARD, fec_code
+from gradfec_common.networks import named_cut
+from gradfec_common.protect import read_policy
+from gradfec_common.wire import Report, Result
+from gradfec_edge.advice import protection_for, smaller_frames
+from gradfec_edge.coding import Coding, coding_of
+from gradfec_edge.frames import Frame
+from gradfec_edge.journal import Sent, Story
+from gradfec_edge.metrics import EdgeMetrics
+from gradfec_edge.warnings import Warnings
+from gradfec_host.logs import Log
+
+CUT = named_cut("conv2_block1_add")
+STANDARD = coding_of(CUT, 7, "auto", "FEC_20_80", "zfec")  # 435 kB a frame, in 410 datagrams
+OFFERED = 8 * 434.6  # kbit/s, for each frame a second
+SMALL = coding_of(named_cut("conv5_block3_out"), 7, "sqrt2", "FEC_20_80", "zfec")  # in a few dozen datagrams
+
+
+class Warned:
+    """The warnings about a simulated link, and what was logged."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture, coding: Coding, fps: float | None = 5.0) -> None:
+        caplog.set_level("INFO")
+        self.caplog, self.fps = caplog, fps
+        self.registry = CollectorRegistry()
+        metrics = EdgeMetrics(self.registry, dict, insecure=False).camera("door")
+        interval_s = None if fps is None else 1 / fps
+        self.warnings = Warnings(coding, lambda: interval_s, None, Log("gradfec-edge"), metrics)
+        self.number = 0
+
+    def after(self, simulated: Simulated, seconds: float = 30.0) -> list[str]:
+        """Let frames pass, and return the events that were logged."""
+        for over, story in sorted(simulated.run(seconds), key=lambda one: one[0]):
+            self.warnings.ended(story, over)
+        return self.events
+
+    def end(self, at: float, coding: Coding, *, partial: bool, received: float) -> None:
+        """End a frame, of whose datagrams a share was received."""
+        plan = coding.trial_plan()
+        assert plan is not None
+        report = Report(self.number, plan.sent, round(received * plan.sent), 0)
+        result = Result(self.number, "partial" if partial else "complete", TIGER_CAT.packed(), 0, 9 * partial, {})
+        sent = Sent(1, self.number, plan, 1060)
+        frame = Frame(self.number, "door", IMAGE, at)
+        self.warnings.ended(Story(frame, TIGER_CAT, sent, result=result, report=report, sent=plan.sent), at)
+        self.number += 1
+
+    @property
+    def events(self) -> list[str]:
+        return [record.event for record in self.caplog.records]
+
+    def gauge(self, warning: str) -> float | None:
+        return self.registry.get_sample_value("gradfec_edge_warning", {"camera": "door", "warning": warning})
+
+
+# --- a link that is too slow ---
+
+
+@pytest.mark.parametrize("protect", ["none", "FEC_20_80", "FEC_50_50"])
+@pytest.mark.parametrize(
+    ("queue", "share"), [(50, 0.2), (50, 0.5), (50, 0.8), (1000, 0.8), (10_000, 0.5), (10_000, 0.8)]
+)
+def test_a_link_that_carries_less_than_is_sent_is_warned_of_once(
+    queue: int, share: float, protect: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    coding = replace(STANDARD, policy=read_policy(protect))
+    warned = Warned(caplog, coding)
+    assert warned.after(Simulated(coding, link(5 * share * OFFERED, queue), 5.0)) == ["congestion"]
+    assert warned.gauge("congestion") == 1
+    assert len(warned.warnings.texts) == 1
+
+
+@pytest.mark.parametrize("coding", [STANDARD, SMALL], ids=["standard", "small"])
+@pytest.mark.parametrize("settings", [
+    {}, {"loss": 0.1}, {"loss": 0.3}, {"loss": 0.5}, {"loss": 0.3, "burst": 8.0}, {"loss": 0.1, "burst": 30.0},
+    {"delay_s": 0.3}, {"delay_s": 0.02, "jitter_s": 0.01},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("fps", [2.0, 10.0])
+def test_a_link_that_loses_or_delays_whatever_is_sent_is_not_taken_for_a_slow_one(
+    fps: float, settings: dict[str, float], coding: Coding, caplog: pytest.LogCaptureFixture
+) -> None:
+    for seed in range(2):
+        warned = Warned(caplog, coding, fps)
+        assert "congestion" not in warned.after(Simulated(coding, link(seed=seed, **settings), fps), 20)
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.1])
+@pytest.mark.parametrize("queue", [300, 10_000])
+def test_a_link_with_half_as_much_again_to_spare_is_not_too_slow(
+    queue: int, loss: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    warned = Warned(caplog, STANDARD)
+    channel = link(1.5 * 5 * OFFERED, queue, loss=loss)
+    assert warned.after(Simulated(STANDARD, channel, 5.0)) == []
+
+
+def test_small_frames_that_are_too_much_for_a_link_are_warned_of_too(caplog: pytest.LogCaptureFixture) -> None:
+    offered = 8 * (SMALL.check() or 0) / 1000 * 5
+    assert Warned(caplog, SMALL).after(Simulated(SMALL, link(offered / 2, 5), 5.0)) == ["congestion"]
+
+
+def test_a_rate_that_is_too_low_for_the_frames_is_congestion(caplog: pytest.LogCaptureFixture) -> None:
+    low = Simulated(STANDARD, link(), 5.0, rate_mbit_s=5 * OFFERED / 2000)
+    assert Warned(caplog, STANDARD).after(low) == ["congestion"]
+    assert "ms to send, and the next comes after" in caplog.text
+
+
+def test_frames_that_may_take_their_time_congest_no_link_that_loses_none(caplog: pytest.LogCaptureFixture) -> None:
+    slow = Simulated(STANDARD, link(3.3 * OFFERED, 10_000), None, frame_every_s=0.05)
+    assert Warned(caplog, STANDARD, None).after(slow) == []
+
+
+def test_the_warning_has_the_numbers_and_the_options_that_help(caplog: pytest.LogCaptureFixture) -> None:
+    warned = Warned(caplog, STANDARD)
+    warned.after(Simulated(STANDARD, link(2 * OFFERED, 50), 5.0))
+    (text,) = caplog.messages
+    assert text.startswith(
+        "the link carries less than is sent: 435 kB a frame at 5 frames/s are 17384 kbit/s, and about "
+    )
+    carried = float(text.partition(" and about ")[2].partition(" kbit/s arrive")[0])
+    assert 0.7 * 2 * OFFERED < carried <= 2 * OFFERED
+    assert text.endswith(": lower --fps to 1.4, or make frames smaller with --codec sqrt2 (219 kB)")
+    assert "--protect none" not in text  # FEC_A_B sends no more than that
+
+
+def test_a_queue_that_frames_overflow_though_it_has_pauses_is_helped_by_sending_evenly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Warned(caplog, STANDARD).after(Simulated(STANDARD, link(4.5 * OFFERED, 50), 5.0))
+    (text,) = caplog.messages
+    rate = float(text.partition(" with --rate ")[2].partition(",")[0])
+    fps = float(text.partition("lower --fps to ")[2].partition(" ")[0])
+    caplog.clear()
+    helped = Simulated(STANDARD, link(4.5 * OFFERED, 50), fps, rate_mbit_s=rate)
+    assert Warned(caplog, STANDARD, fps).after(helped) == []
+
+
+def test_a_camera_that_is_faster_than_the_edge_box_is_counted_at_the_rate_that_is_sent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Warned(caplog, STANDARD, 30.0).after(Simulated(STANDARD, link(2 * OFFERED, 50), 5.0))
+    (text,) = caplog.messages
+    assert float(text.partition(" a frame at ")[2].partition(" frames/s")[0]) == pytest.approx(5.0, rel=0.1)
+
+
+def test_frames_that_are_given_up_all_at_once_say_nothing_of_the_link(caplog: pytest.LogCaptureFixture) -> None:
+    warned = Warned(caplog, STANDARD, 5.0)
+    plan = STANDARD.trial_plan()
+    assert plan is not None
+    for at in (0.0, 5.0, *[10.0] * 12):
+        frame, sent = Frame(0, "door", IMAGE, at), Sent(1, 0, plan, 1060)
+        warned.warnings.ended(Story(frame, HEAD.no_answer, sent, {"send": 100.0}, sent=plan.sent), at)
+    assert warned.events == []
+
+
+def test_only_options_that_make_frames_smaller_are_named() -> None:
+    assert smaller_frames(coding_of(CUT, 7, "sqrt2", "FEC_20_80", "zfec")) == []
+    nested = coding_of(named_cut("pool1_pool"), 14, "sqrt2", "nested:60/120", "zfec")
+    assert [option.partition(" (")[0] for option in smaller_frames(nested)] == ["--protect none"]
+
+
+def test_a_warning_is_over_ten_seconds_after_its_reason_and_can_come_again(caplog: pytest.LogCaptureFixture) -> None:
+    warned = Warned(caplog, STANDARD)
+    slow, fast = ([*Simulated(STANDARD, link(kbit_s), 5.0).run(25)] for kbit_s in (2 * OFFERED, 20 * OFFERED))
+    for start, stories in ((0, slow), (25, fast), (50, fast), (75, slow)):
+        for over, story in stories:
+            warned.warnings.ended(story, start + over)
+    assert [event for event in warned.events if event.startswith("congestion")] == [
+        "congestion",
+        "congestion_over",
+        "congestion",
+    ]
+
+
+# --- a link that loses ---
+
+
+def test_answers_that_stay_partial_for_ten_seconds_are_warned_of_once_until_they_are_complete(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    warned = Warned(caplog, STANDARD, None)
+    for n in range(100):  # five a second
+        warned.end(0.2 * n, STANDARD, partial=n > 5, received=0.7)
+        assert warned.events == (["partial"] if n >= 50 else [])
+    assert warned.gauge("partial") == 1
+    assert caplog.messages[0].endswith(
+        "of the answers have been partial: the link loses 30.0 % of the datagrams, more than "
+        "--protect FEC_20_80 repairs; --protect FEC_40_60 would"
+    )
+    for n in range(100, 250):
+        warned.end(0.2 * n, STANDARD, partial=False, received=0.7)
+    assert warned.events == ["partial", "partial_over"]
+    assert (warned.gauge("partial"), warned.warnings.texts) == (0, ())
+
+
+def test_a_few_partial_answers_or_some_after_a_pause_are_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    warned = Warned(caplog, STANDARD, None)
+    for n in range(100):
+        warned.end(0.2 * n, STANDARD, partial=n % 3 == 0, received=0.7)
+    for n in range(10):
+        warned.end(100 + 0.2 * n, STANDARD, partial=True, received=0.7)
+    assert warned.events == []
+
+
+def test_while_the_link_is_too_slow_nobody_is_told_to_send_more_parity(caplog: pytest.LogCaptureFixture) -> None:
+    warned = Warned(caplog, STANDARD)
+    for n in range(100):
+        warned.end(0.2 * n, STANDARD, partial=True, received=0.7)
+    assert warned.events == ["partial"]
+    for over, story in Simulated(STANDARD, link(2 * OFFERED, 50), 5.0).run(30):
+        warned.warnings.ended(story, 20 + over)
+    assert warned.events == ["partial", "congestion"]
+    assert len(warned.warnings.texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("loss", "protect", "fec", "option"),
+    [
+        (0.001, "none", "zfec", "--protect FEC_5_95"),
+        (0.013, "none", "zfec", "--protect FEC_5_95"),
+        (0.31, "FEC_20_80", "zfec", "--protect FEC_45_55"),
+        (0.31, "FEC_20_80", "leopard", "--protect FEC_35_65"),
+        (0.45, "nested:20,60/90", "zfec", "--protect FEC_60_40"),
+        (0.31, "FEC_45_55", "leopard", "--protect FEC_50_50"),  # it should have been enough: losses in bursts
+        (0.80, "FEC_50_50", "zfec", ""),
+    ],
+)
+def test_the_policy_that_is_named_repairs_the_loss(loss: float, protect: str, fec: str, option: str) -> None:
+    assert protection_for(loss, read_policy(protect, fec_code(fec))) == option
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_against_bursts_longer_code_words_are_named_if_they_are_installed(
+    installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if installed:
+        monkeypatch.setitem(CODES, LEOPARD.id, LEOPARD)
+    else:
+        monkeypatch.delitem(CODES, LEOPARD.id, raising=False)
+    option = protection_for(0.2, read_policy("FEC_30_70"))
+    assert option == ("--fec leopard" if installed else "--protect FEC_35_65")
