@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from .coder import Settings
 from .job import Job
-from .train import Settings, Training
+from .train import Training
 
 
 def main() -> None:

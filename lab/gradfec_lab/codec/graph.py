@@ -11,6 +11,10 @@ from torch import Tensor, nn
 
 LayerDict = Mapping[str, Any]
 
+CONVOLUTIONS = {"Conv2D", "Conv2DTranspose"}
+RESIDUAL = 0.2  # how much of a residual block's branch there is at first
+EPSILON, MOMENTUM = 1e-4, 0.02  # of normalisations
+
 
 class Graph(nn.Module):
     """A part of a network: takes the outputs, by layer, that it starts from, and returns that of its last layer.
@@ -24,7 +28,6 @@ class Graph(nn.Module):
         self.layers = [layer for layer in layers if layer["inbound"]]
         self.last = self.layers[-1]["name"]
         self.weights = nn.ParameterDict()
-        self.folded: dict[str, str] = {}  # normalisation -> its convolution
         frozen = arrays is not None
         for layer in self.layers:
             if layer["kind"] in {"Conv2D", "Conv2DTranspose", "Dense"}:
@@ -33,6 +36,44 @@ class Graph(nn.Module):
                     self.weights[f"{layer['name']}/{part}"] = nn.Parameter(value, requires_grad=not frozen)
         if arrays is not None:
             self._fold(arrays)
+
+    def normalise(self) -> None:
+        """Normalise the outputs of all convolutions but the last over each batch, until `fold` is called.
+
+        Without it, the first hundreds of steps of a chain of so many convolutions teach it little.
+        """
+        names = [layer["name"] for layer in self.layers if layer["kind"] in CONVOLUTIONS]
+        for name in names[:-1]:
+            bias = self.weights[f"{name}/bias"]
+            self.weights[f"{name}/scale"] = nn.Parameter(torch.full_like(bias, RESIDUAL if _ends_block(name) else 1.0))
+            self.register_buffer(f"{name}_mean", torch.zeros_like(bias))
+            self.register_buffer(f"{name}_variance", torch.ones_like(bias))
+
+    def fold(self) -> None:
+        """Make the normalisations, as they are on average, part of the convolutions, for good."""
+        for name in [key.removesuffix("/scale") for key in self.weights if key.endswith("/scale")]:
+            kernel, bias = self.kernel_and_bias(name)
+            self.weights[f"{name}/kernel"].data, self.weights[f"{name}/bias"].data = kernel.detach(), bias.detach()
+            del self.weights[f"{name}/scale"]
+            delattr(self, f"{name}_mean")
+            delattr(self, f"{name}_variance")
+
+    def kernel_and_bias(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return a convolution's weights with the normalisation after it."""
+        kernel, bias = self.weights[f"{name}/kernel"], self.weights[f"{name}/bias"]
+        if f"{name}/scale" not in self.weights:
+            return kernel, bias
+        variance: Tensor = getattr(self, f"{name}_variance")
+        scale = self.weights[f"{name}/scale"] / torch.sqrt(variance + EPSILON)
+        is_transposed = next(layer for layer in self.layers if layer["name"] == name)["kind"] == "Conv2DTranspose"
+        shape = (1, -1, 1, 1) if is_transposed else (-1, 1, 1, 1)
+        return kernel * scale.reshape(shape), bias - getattr(self, f"{name}_mean") * scale
+
+    def _normalised(self, name: str, x: Tensor) -> Tensor:
+        """Normalise a convolution's output without its bias, if it is to be, and add the bias."""
+        bias, scale = self.weights[f"{name}/bias"], self.weights[f"{name}/scale"]
+        mean, variance = getattr(self, f"{name}_mean"), getattr(self, f"{name}_variance")
+        return F.batch_norm(x, mean, variance, scale, bias, training=True, momentum=MOMENTUM, eps=EPSILON)
 
     def _fold(self, arrays: Mapping[str, Any]) -> None:
         convolutions = {layer["name"] for layer in self.layers if layer["kind"] == "Conv2D"}
@@ -48,7 +89,6 @@ class Graph(nn.Module):
             kernel, bias = self.weights[f"{source}/kernel"], self.weights[f"{source}/bias"]
             kernel.data = kernel.data * scale[:, None, None, None]
             bias.data = (bias.data - mean) * scale + beta
-            self.folded[layer["name"]] = source
 
     def forward(self, there: Mapping[str, Tensor], last: str = "", *, logits: bool = False) -> Tensor:
         """Return the output of layer `last`; `logits` leaves out the last softmax."""
@@ -69,19 +109,11 @@ class Graph(nn.Module):
     def _run(self, layer: LayerDict, sources: list[Tensor], logits: bool) -> Tensor:
         name, options, x = layer["name"], layer["options"], sources[0]
         match layer["kind"]:
-            case "Conv2D":
-                kernel, bias = self.weights[f"{name}/kernel"], self.weights[f"{name}/bias"]
-                size, strides = kernel.shape[2], int(options["strides"])
-                if options["padding"] == "same":
-                    total = max((-(-x.shape[2] // strides) - 1) * strides + size - x.shape[2], 0)
-                    if total % 2:
-                        raise NotImplementedError(f"{name} pads unevenly")
-                    return F.conv2d(x, kernel, bias, strides, total // 2)
-                return F.conv2d(x, kernel, bias, strides)
-            case "Conv2DTranspose":
-                return F.conv_transpose2d(
-                    x, self.weights[f"{name}/kernel"], self.weights[f"{name}/bias"], int(options["strides"])
-                )
+            case "Conv2D" | "Conv2DTranspose":
+                kernel, normalised = self.weights[f"{name}/kernel"], f"{name}/scale" in self.weights
+                bias = None if normalised else self.weights[f"{name}/bias"]
+                x = _convolved(layer, x, kernel, bias)
+                return self._normalised(name, x) if normalised else x
             case "BatchNormalization":
                 return x
             case "Activation":
@@ -105,10 +137,27 @@ class Graph(nn.Module):
         found = {}
         for layer in self.layers:
             if layer["kind"] in order:
-                kernel = self.weights[f"{layer['name']}/kernel"].detach().float().cpu()
-                found[f"{layer['name']}/kernel"] = kernel.permute(order[layer["kind"]]).contiguous().numpy()
-                found[f"{layer['name']}/bias"] = self.weights[f"{layer['name']}/bias"].detach().float().cpu().numpy()
+                applied, bias = (one.detach().float().cpu() for one in self.kernel_and_bias(layer["name"]))
+                found[f"{layer['name']}/kernel"] = applied.permute(order[layer["kind"]]).contiguous().numpy()
+                found[f"{layer['name']}/bias"] = bias.numpy()
         return found
+
+
+def _convolved(layer: LayerDict, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    strides, size = int(layer["options"]["strides"]), kernel.shape[2]
+    if layer["kind"] == "Conv2DTranspose":
+        return F.conv_transpose2d(x, kernel, bias, strides)
+    if layer["options"]["padding"] == "valid":
+        return F.conv2d(x, kernel, bias, strides)
+    total = max((-(-x.shape[2] // strides) - 1) * strides + size - x.shape[2], 0)
+    if total % 2:
+        raise NotImplementedError(f"{layer['name']} pads unevenly")
+    return F.conv2d(x, kernel, bias, strides, total // 2)
+
+
+def _ends_block(name: str) -> bool:
+    """Return whether a layer is a residual block's last convolution: small at first, so that the block is nothing."""
+    return name.endswith("_2")
 
 
 def _given(layer: LayerDict, arrays: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -118,11 +167,11 @@ def _given(layer: LayerDict, arrays: Mapping[str, Any]) -> tuple[Tensor, Tensor]
 
 
 def _random(layer: LayerDict) -> tuple[Tensor, Tensor]:
-    """Draw as He et al. (2015); a residual block's last convolution is small, so that the block starts as itself."""
+    """Draw as He et al. (2015)."""
     height, width, channels, filters = layer["arrays"]["kernel"]
     if layer["kind"] == "Conv2DTranspose":  # (h, w, out, in), and each output pixel has one source pixel
         kernel = torch.empty(filters, channels, height, width)
         return kernel.normal_(0, (2 / filters) ** 0.5), torch.zeros(channels)
-    gain = 0.2 if layer["name"].endswith("_2") else 1.0
+    gain = RESIDUAL if _ends_block(layer["name"]) else 1.0
     kernel = torch.empty(filters, channels, height, width)
     return kernel.normal_(0, gain * (2 / (height * width * channels)) ** 0.5), torch.zeros(filters)

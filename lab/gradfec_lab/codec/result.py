@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .train import Codec
+from .coder import Codec
 
 
 def write_result(codec: Codec, path: Path) -> None:

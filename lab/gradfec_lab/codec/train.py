@@ -15,83 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .coder import Codec, Settings
 from .features import Features
 from .graph import Graph
 from .job import Job
-from .latents import as_seen, bits, rounded
 from .missing import draw_there
+from .result import write_result
 
 CHECKPOINT_S = 120.0
 REPORT_STEPS = 100
+CALIBRATION_STEPS = 60
 SENSITIVITY_IMAGES = 256
-STEER = 0.01  # how fast the weights of the rate follow the bytes
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train. A frame has `least_bytes` at quality 0, `most_bytes` at quality 1, and the rest between."""
-
-    seed: int = 0
-    images: int = 0  # 0: all
-    feature_steps: int = 7_000
-    feature_batch: int = 32
-    feature_rates: tuple[float, float] = (2e-3, 1e-4)
-    answer_steps: int = 4_000
-    answer_batch: int = 16
-    answer_rates: tuple[float, float] = (2.5e-4, 1e-5)
-    answer_weight: float = 0.5  # of the Kullback-Leibler divergence, in nats, beside the features' relative error
-    least_bytes: float = 2_300.0
-    most_bytes: float = 14_000.0
-    losses: bool = True  # learn with packets missing
-
-
-class Codec(nn.Module):
-    """What is learned: encoder and decoder; beside them, how the step falls, and what the rate weighs."""
-
-    def __init__(self, job: Job, settings: Settings) -> None:
-        super().__init__()
-        self.job, self.settings = job, settings
-        self.encoder, self.decoder = Graph(job.encoder), Graph(job.decoder)
-        self.register_buffer("log_weight", torch.tensor(-5.5))  # of the rate, at quality 0
-        self.register_buffer("fall", torch.tensor(math.log(8.0)))  # of the step's logarithm, from quality 0 to 1
-
-    def forward(self, chi: Tensor, quality: Tensor, there: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the decoder makes of features (N, C, H, W), and the bits of each packet (N, C, strips).
-
-        It is the decoder's output before its last ReLU, if it has one.
-        """
-        latents = self.encoder({self.job.cut: chi}).float()
-        steps = self.step(quality)
-        levels = latents / steps[:, None, None, None]
-        seen = as_seen(rounded(levels), steps, there)
-        last = self.job.decoder[-1]
-        before = last["inbound"][0] if self.rectifies else last["name"]
-        return self.decoder({"latents": seen}, before), bits(levels, noise, there.shape[2])
-
-    @property
-    def rectifies(self) -> bool:
-        """Whether the decoder ends in a ReLU."""
-        return bool(self.job.decoder[-1]["kind"] == "Activation")
-
-    def aim(self, quality: Tensor) -> Tensor:
-        """Return the bytes that frames of a quality should have."""
-        low, high = math.log(self.settings.least_bytes), math.log(self.settings.most_bytes)
-        return torch.exp(low + (high - low) * quality)
-
-    def step(self, quality: Tensor) -> Tensor:
-        """Return to multiples of what the latents of a quality are rounded; of 1 at quality 0."""
-        return torch.exp(-self.fall * quality)
-
-    def rate_weight(self, quality: Tensor) -> Tensor:
-        """Return the weight of a frame's bits per latent: with fine steps, it falls as their squared errors do."""
-        return torch.exp(self.log_weight - 2 * self.fall * quality)
-
-    @torch.no_grad()
-    def steer(self, quality: Tensor, frame_bytes: Tensor) -> None:
-        """Make the rate weigh more if frames have too many bytes, and the step fall less if the best ones do."""
-        error = (frame_bytes / self.aim(quality)).log().clamp(-1, 1)
-        self.log_weight += STEER * error.mean()
-        self.fall -= STEER * (error * (quality - 0.5)).mean()
 
 
 @dataclass(frozen=True)
@@ -134,13 +68,37 @@ class Training:
         self.features.compute(self.device, lambda _: None)
         self.report(f"features of {self.features.count} images: {time.monotonic() - started:.0f} s")
         self.weights = self._sensitivities().to(self.device)
-        for stage in ("features", "answers"):
-            self._stage(stage)
+        state = self._checkpoint()
+        if state is None or state["stage"] == "features":
+            self._stage("features", state)
+            self._calibrate()
+            self.codec.fold()
+            state = None
+        else:
+            self.codec.fold()
+        self._stage("answers", state)
+        write_result(self.codec, self.folder / "result.npz")
 
-    def _stage(self, stage: str) -> None:
+    @torch.no_grad()
+    def _calibrate(self) -> None:
+        """Let the normalisations' averages be those of whole images."""
+        for step in range(CALIBRATION_STEPS):
+            rng = np.random.default_rng([self.settings.seed, CALIBRATION_STEPS, step])
+            _, chi, _ = self._batch(rng, whole=True)
+            quality = torch.from_numpy(rng.random(len(chi), np.float32)).to(self.device)
+            height, _, channels = self.job.encoder[-1]["shape"]
+            there = torch.ones(len(chi), channels, height // self.job.rows, device=self.device)
+            with torch.autocast(self.device.type, torch.bfloat16):
+                self.codec(chi, quality, there, torch.zeros((), device=self.device))
+
+    def _stage(self, stage: str, state: dict[str, Any] | None) -> None:
         steps, rates = getattr(self.settings, f"{stage[:-1]}_steps"), getattr(self.settings, f"{stage[:-1]}_rates")
         optimiser = torch.optim.Adam(self.codec.parameters(), lr=rates[0])
-        first = self._load(stage, optimiser)
+        first = 0
+        if state is not None:
+            self.codec.load_state_dict(state["codec"])
+            optimiser.load_state_dict(state["optimiser"])
+            self.curves, first = [Point(**point) for point in state["curves"]], int(state["step"])
         saved = began = time.monotonic()
         sums = np.zeros(3)
         for step in range(first, steps):
@@ -171,11 +129,14 @@ class Training:
         channels, height = self.job.encoder[-1]["shape"][2], chi.shape[2] // self._shrink
         strips = max(1, height // self.job.rows)
         there = np.ones((len(rows), channels, strips), np.float32)
-        if self.settings.losses:
+        warm = not whole and step < self.settings.warm_steps
+        if self.settings.losses and not warm:
             there = draw_there(rng, len(rows), channels, strips)
         noise = torch.from_numpy(rng.random((len(rows), channels, height, height), np.float32) - 0.5)
         with torch.autocast(self.device.type, torch.bfloat16):
-            made, packet_bits = self.codec(chi, quality, torch.from_numpy(there).to(self.device), noise.to(self.device))
+            made, packet_bits = self.codec(
+                chi, quality, torch.from_numpy(there).to(self.device), noise.to(self.device), warm=warm
+            )
             seen = F.relu(made) if self.codec.rectifies else made
             divergence = self._divergence(seen, rows) if whole else made.new_zeros(())
         error = self._error(made.float(), target.float())
@@ -190,7 +151,8 @@ class Training:
         nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
         optimiser.step()
         frame_bytes = packet_bits.detach().sum((1, 2)) / share / 8
-        self.codec.steer(quality, frame_bytes)
+        if not warm:
+            self.codec.steer(quality, frame_bytes)
         return [float(error.detach().mean()), float(divergence.detach()), float(frame_bytes.mean())]
 
     def _error(self, made: Tensor, target: Tensor) -> Tensor:
@@ -276,18 +238,9 @@ class Training:
         partial.replace(self.folder / "checkpoint.pt")
         (self.folder / "curves.json").write_text(json.dumps(state["curves"]))
 
-    def _load(self, stage: str, optimiser: torch.optim.Optimizer) -> int:
-        """Take up the checkpoint, if there is one, and return the step of the stage to go on with."""
+    def _checkpoint(self) -> dict[str, Any] | None:
         path = self.folder / "checkpoint.pt"
-        if not path.exists():
-            return 0
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location=self.device)
-        self.codec.load_state_dict(state["codec"])
-        self.curves = [Point(**point) for point in state["curves"]]
-        if state["stage"] == stage:
-            optimiser.load_state_dict(state["optimiser"])
-            return int(state["step"])
-        return 0 if state["stage"] == "features" else getattr(self.settings, f"{stage[:-1]}_steps")
+        return torch.load(path, weights_only=True, map_location=self.device) if path.exists() else None
 
 
 def _window(at: Any, size: int, scale: int) -> tuple[slice, slice]:

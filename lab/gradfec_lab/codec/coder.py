@@ -1,0 +1,92 @@
+"""What is learned, and how to train it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .graph import Graph
+from .job import Job
+from .latents import as_seen, bits, rounded
+
+STEER = 0.01  # how fast the weight of the rate follows the bytes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train. A frame has `least_bytes` at quality 0, `most_bytes` at quality 1, and the rest between."""
+
+    seed: int = 0
+    images: int = 0  # 0: all
+    warm_steps: int = 1_200  # of the feature steps, the first: with noise for rounding, nothing missing, any rate
+    feature_steps: int = 4_500
+    feature_batch: int = 32
+    feature_rates: tuple[float, float] = (2e-3, 1e-4)
+    answer_steps: int = 4_000
+    answer_batch: int = 16
+    answer_rates: tuple[float, float] = (2.5e-4, 1e-5)
+    answer_weight: float = 0.5  # of the Kullback-Leibler divergence, in nats, beside the features' relative error
+    least_bytes: float = 2_300.0
+    most_bytes: float = 14_000.0
+    losses: bool = True  # learn with packets missing
+
+
+class Codec(nn.Module):
+    """What is learned: encoder and decoder; beside them, how the step falls, and what the rate weighs."""
+
+    def __init__(self, job: Job, settings: Settings) -> None:
+        super().__init__()
+        self.job, self.settings = job, settings
+        self.encoder, self.decoder = Graph(job.encoder), Graph(job.decoder)
+        self.encoder.normalise()
+        self.decoder.normalise()
+        self.register_buffer("log_weight", torch.tensor(-6.0))  # of the rate, at quality 0
+        self.register_buffer("fall", torch.tensor(math.log(15.0)))  # of the step's logarithm, from quality 0 to 1
+
+    def fold(self) -> None:
+        """Make the normalisations part of the convolutions."""
+        self.encoder.fold()
+        self.decoder.fold()
+
+    def forward(
+        self, chi: Tensor, quality: Tensor, there: Tensor, noise: Tensor, *, warm: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the decoder makes of features (N, C, H, W), and the bits of each packet (N, C, strips).
+
+        It is the decoder's output before its last ReLU, if it has one. While `warm`, noise takes the place of rounding.
+        """
+        latents = self.encoder({self.job.cut: chi}).float()
+        steps = self.step(quality)
+        levels = latents / steps[:, None, None, None]
+        seen = as_seen(levels + noise if warm else rounded(levels), steps, there)
+        last = self.job.decoder[-1]
+        before = last["inbound"][0] if self.rectifies else last["name"]
+        return self.decoder({"latents": seen}, before), bits(levels, noise, there.shape[2])
+
+    @property
+    def rectifies(self) -> bool:
+        """Whether the decoder ends in a ReLU."""
+        return bool(self.job.decoder[-1]["kind"] == "Activation")
+
+    def aim(self, quality: Tensor) -> Tensor:
+        """Return the bytes that frames of a quality should have."""
+        low, high = math.log(self.settings.least_bytes), math.log(self.settings.most_bytes)
+        return torch.exp(low + (high - low) * quality)
+
+    def step(self, quality: Tensor) -> Tensor:
+        """Return to multiples of what the latents of a quality are rounded; of 1 at quality 0."""
+        return torch.exp(-self.fall * quality)
+
+    def rate_weight(self, quality: Tensor) -> Tensor:
+        """Return the weight of a frame's bits per latent: with fine steps, it falls as their squared errors do."""
+        return torch.exp(self.log_weight - 2 * self.fall * quality)
+
+    @torch.no_grad()
+    def steer(self, quality: Tensor, frame_bytes: Tensor) -> None:
+        """Make the rate weigh more if frames have too many bytes, and the step fall less if the best ones do."""
+        error = (frame_bytes / self.aim(quality)).log().clamp(-1, 1)
+        self.log_weight += STEER * error.mean()
+        self.fall -= STEER * (error * (quality - 0.5)).mean()

@@ -1,0 +1,71 @@
+"""A job for `gradfec_lab.codec`, a folder with all that it needs: network, bottleneck, weights and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradfec_common.bottlenecks import Bottleneck
+from gradfec_common.errors import UsageError
+from gradfec_host.weights import Weights
+from gradfec_lab.photographs import Photographs
+from gradfec_lab.training.targets import shuffled
+
+RESULT = "result.npz"
+MIN_IMAGES = 400  # one in twenty is held out, and 256 of the others weigh the features
+
+
+def make_job(
+    folder: Path,
+    bottleneck: Bottleneck,
+    rows: int,
+    weights: Weights,
+    photographs: Photographs,
+    limit: int | None,
+    advance: Callable[[int], None],
+) -> int:
+    """Write what is not there yet, and return the number of images; UsageError if there are too few.
+
+    The order of the images depends only on their names. The first twentieth is held out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    network = bottleneck.cut.network
+    job = {
+        "layers": [asdict(layer) for layer in network.layers],
+        "encoder": [asdict(layer) for layer in bottleneck.encoder],
+        "decoder": [asdict(layer) for layer in bottleneck.decoder],
+        "cut": bottleneck.cut.name,
+        "joins": bottleneck.joins,
+        "rows": rows,
+        "preprocess": asdict(network.preprocess),
+    }
+    words = json.dumps(job)
+    path = folder / "job.json"
+    if path.exists() and path.read_text() != words:
+        raise UsageError(f"{folder} is the job of another training: remove it, or write to another --out")
+    arrays: dict[str, Any] = {
+        f"{layer.name}/{name}": array
+        for layer in network.layers
+        if layer.arrays
+        for name, array in zip(layer.arrays, weights.arrays(layer.name), strict=True)
+    }
+    if not (folder / "images.npy").exists():
+        np.savez(folder / "weights.npz", **arrays)
+        pictures = []
+        for name in shuffled(photographs.names)[:limit]:
+            picture = photographs.read(name)
+            if picture is not None:
+                pictures.append(picture)
+            advance(1)
+        if len(pictures) < MIN_IMAGES:
+            raise UsageError(f"{photographs.folder} has {len(pictures)} usable images: give at least {MIN_IMAGES}")
+        partial = folder / "images.part.npy"
+        np.save(partial, np.stack(pictures))
+        partial.replace(folder / "images.npy")
+    path.write_text(words)
+    return len(np.load(folder / "images.npy", mmap_mode="r"))

@@ -1,0 +1,71 @@
+"""What a codec is worth on images that it has not learned from: bytes and agreement by quality, and by share kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_cloud.backend import load_back_end
+from gradfec_common.conceal.mask import Masked
+from gradfec_common.networks import Cut
+from gradfec_common.packets import PacketGrid, select_packets
+from gradfec_common.quantisers import Coded
+from gradfec_common.quantisers.laplace import Laplace
+from gradfec_edge.frontend import load_front_end
+from gradfec_edge.importance.free import packet_sums
+from gradfec_host.codec_file import DEFAULT_QUALITY, QUALITIES, CodecFile, weights_of
+from gradfec_host.runtimes import choose_runtime
+
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a frame's bytes, the most important first
+
+
+def worth(codec: CodecFile, weights: Path | None, images: npt.NDArray[np.uint8], advance: Callable[[int], None]) -> Any:
+    """Measure over RGB images (n, side, side, 3); the bytes are those of coded packets.
+
+    Return `quality`: [quality, bytes, agreement] of each, and `utility`: [share of the bytes, agreement] at the default
+    quality, with the packets in order of their energy.
+    """
+    cut, latents, runtime = codec.cut, codec.latents, choose_runtime()
+    own, bare = weights_of(latents.network, weights), weights_of(cut.network, weights)
+    encode, decode = load_front_end(runtime, latents, own), load_back_end(runtime, latents, own, 1)
+    front, back = load_front_end(runtime, cut, bare), load_back_end(runtime, cut, bare, 1)
+    by_quality = np.zeros((len(QUALITIES), 2))
+    by_share = np.zeros(len(SHARES))
+    for image in images:
+        answer = back(front(image).chi[np.newaxis]).argmax()
+        tensor = encode(image).chi
+        grid = PacketGrid(latents.shape, codec.rows)
+        for row, quality in enumerate(QUALITIES):
+            quantiser = Laplace(codec.step(quality))
+            coded = quantiser.encode(tensor, grid)
+            there = np.flatnonzero(coded.packets.sizes)
+            same = decode(received(quantiser, coded, there, grid, latents)).argmax() == answer
+            by_quality[row] += coded.packets.sizes.sum(), same
+            if quality == DEFAULT_QUALITY:
+                ranked = there[np.argsort(-packet_sums(np.square(tensor), grid)[there], kind="stable")]
+                reached = np.cumsum(coded.packets.sizes[ranked]) / coded.packets.sizes.sum()
+                for number, share in enumerate(SHARES):
+                    first = np.sort(ranked[reached <= share])
+                    by_share[number] += decode(received(quantiser, coded, first, grid, latents)).argmax() == answer
+        advance(1)
+    means, shares = by_quality / len(images), by_share / len(images)
+    return {
+        "images": len(images),
+        "quality": [
+            [quality, round(size), round(share, 4)]
+            for quality, (size, share) in zip(QUALITIES, means.tolist(), strict=True)
+        ],
+        "utility": [[share, round(found, 4)] for share, found in zip(SHARES, shares.tolist(), strict=True)],
+    }
+
+
+def received(
+    quantiser: Laplace, coded: Coded, there: npt.NDArray[np.intp], grid: PacketGrid, cut: Cut
+) -> npt.NDArray[np.float32]:
+    """Return what the back-end gets (1, H, W, 2C) if only the packets `there` (m,) arrive."""
+    decoded = quantiser.decode(select_packets(coded.packets, there), coded.parameters, grid)
+    return Masked(cut, {})(decoded.tensor, decoded.there, grid, decoded.step)[np.newaxis]
