@@ -10,7 +10,13 @@ Options = Mapping[str, Any]  # by their names
 DEFAULTS: Options = {"codec": "auto", "fec": "zfec"}  # those of --protect and --split follow from the codec
 MODES: dict[str, Options] = {
     # The paper: 8 bits an element, each packet a symbol of its own, FEC_A_B, packets ranked by a proxy of Grad-CAM.
-    "paper": {"codec": "uniform8", "packets_per_datagram": 1, "importance": "proxy"},
+    "paper": {
+        "codec": "uniform8",
+        "packets_per_datagram": 1,
+        "importance": "proxy",
+        "protect": "FEC_20_80",
+        "fec": "zfec",
+    },
 }
 
 
