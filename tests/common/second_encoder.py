@@ -94,7 +94,10 @@ def code(
     if quantiser == LAPLACE:
         multiples = [laplace_level(float32(x), float32(step)) for x in elements]
         runs = {place: packet(multiples, shape, rows, place) for place in range(shape[2] * (shape[0] // rows))}
-        return Coded(LAPLACE, struct.pack(">f", step), {p: laplace(run) if any(run) else b"" for p, run in runs.items()})
+        coded = {place: laplace(run) if any(run) else b"" for place, run in runs.items()}
+        if not any(coded.values()):
+            coded[0] = laplace(runs[0])
+        return Coded(LAPLACE, struct.pack(">f", step), coded)
     bits = QUANTISERS[quantiser][1]
     levels, parameters = QUANTISERS[quantiser][0]([float32(x) for x in elements], 2**bits - 1)
     count = shape[2] * (shape[0] // rows)
