@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -67,12 +69,16 @@ def halve(cut: Cut, joins: str = "") -> Bottleneck:
 
 
 def drawn(layers: tuple[Layer, ...], seed: int = 0) -> dict[str, list[Floats]]:
-    """Arrays for layers, large enough that what becomes of them can be seen; none for a layer that has none."""
+    """Arrays for layers, such that tensors neither fade nor explode; none for a layer that has none."""
     rng = np.random.default_rng(seed)
-    return {
-        layer.name: [rng.normal(0, 0.3, shape).astype(np.float32) for shape in layer.arrays.values()]
-        for layer in layers
-    }
+    made = {}
+    for layer in layers:
+        shapes = layer.arrays.values()
+        kernel = next(iter(shapes), (1,))
+        sources = kernel[-1] if layer.kind == "Conv2DTranspose" else math.prod(kernel[:-1])  # of each output
+        scales = {True: 0.1, False: 1 / math.sqrt(sources)}  # of a bias, and of a kernel
+        made[layer.name] = [rng.normal(0, scales[len(one) == 1], one).astype(np.float32) for one in shapes]
+    return made
 
 
 def trained(bottleneck: Bottleneck, seed: int = 0) -> dict[str, list[Floats]]:
