@@ -370,14 +370,14 @@ TENSORS = {
             (22, 6, 80),
         )
     },
-    "quantiser_32": replace(
+    "laplace": replace(
         PAIR,
         says="Quantiser 32: a packet of levels near 0, one of levels up to 16, and one whose outermost are cut off.",
         quantiser=LAPLACE,
         plan=few(104),
         element=latent,
     ),
-    "nothing_but_zeros": replace(
+    "laplace_zeros": replace(
         PAIR,
         says="Quantiser 32, and no level but 0: the first packet is sent.",
         quantiser=LAPLACE,

@@ -10,6 +10,8 @@ from tests.common.second_encoder import LEVEL_PARTS, NUMBER_PARTS
 
 from gradfec_common import entropy
 
+pytestmark = pytest.mark.laplace
+
 SEEDS = st.integers(0, 2**32 - 1)
 LENGTHS = st.integers(1, 400)
 EVERY_TABLE = pytest.mark.parametrize("table", range(entropy.TABLES))

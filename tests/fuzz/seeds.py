@@ -12,7 +12,7 @@ from tests.common.small_tensors import OF_PARTS
 from tests.fuzz.reader import Writer
 from tests.fuzz.symbols_of import FIELDS
 from tests.fuzz.targets import cloud_before, codes, edge_before, key_text
-from tests.fuzz.targets.entropy import MOST_LEVELS
+from tests.fuzz.targets.laplace import MOST_LEVELS
 from tests.fuzz.targets.handshake import fixtures
 from tests.fuzz.world import DEFLATE, KINDS, content
 
@@ -44,7 +44,7 @@ def all_seeds() -> dict[str, Seeds]:
         "inside": inside(),
         "reassembly": reassembly(),
         "quantisers": quantisers(),
-        "entropy": of_entropy(),
+        "laplace": of_laplace(),
         "codes": of_codes(),
         "handshake": handshake(),
         "seal": seal(),
@@ -150,7 +150,7 @@ def quantisers() -> Seeds:
     return seeds
 
 
-def of_entropy() -> Seeds:
+def of_laplace() -> Seeds:
     """Return levels of narrow tables and of wide ones, whole, cut short and too long, and bytes that mean nothing."""
     seeds = {"nothing": Writer().below(9, MOST_LEVELS).raw(b"\xff" * 9).data}
     for table in (0, 4, 10, 23):

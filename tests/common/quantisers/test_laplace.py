@@ -19,6 +19,8 @@ from gradfec_common.quantisers.laplace import Laplace
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.transmit import budget_for, encode_tensor
 
+pytestmark = pytest.mark.laplace
+
 SEEDS = st.integers(0, 2**32 - 1)
 STEPS = st.sampled_from([1e-5, 0.03, 0.125, 1.0, 7.5, 1e6])
 LATENTS = PacketGrid((14, 14, 96), 7)  # 192 packets of 98 levels
