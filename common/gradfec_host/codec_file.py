@@ -108,8 +108,9 @@ class CodecFile:
 
 def _checked(about: Any) -> dict[str, Any]:
     """Return what a file says of itself; KeyError, TypeError or ValueError if it does not say all that is needed."""
-    for name, kinds in {"bottleneck": str, "cut": str, "rows": int, "fall": (int, float)}.items():
-        if not isinstance(about[name], kinds):
+    kinds: dict[str, tuple[type, ...]] = {"bottleneck": (str,), "cut": (str,), "rows": (int,), "fall": (int, float)}
+    for name, allowed in kinds.items():
+        if not isinstance(about[name], allowed):
             raise ValueError(f"{name} is {about[name]!r}")
     if not 1 <= about["rows"] <= 255 or not math.isfinite(about["fall"]):
         raise ValueError("no such rows, or no such steps")

@@ -250,7 +250,7 @@ def fixed(*groups: Group) -> Callable[[Coded], Sequence[Group]]:
 
 
 def latent(m: int) -> float:
-    """An element for laplace: of one channel mostly zero, of one some levels wide, of one far apart, of all others 0."""
+    """An element for laplace: of one channel near zero, of one some levels wide, of one far apart, of all others 0."""
     spread = {3: 0.2, 1027: 2.0, 2047: 400.0}.get(m % 2048, 0.0)
     return spread * ((m * 2654435761 % 2**24) / 2**23 - 1) ** 3
 

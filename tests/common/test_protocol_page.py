@@ -87,7 +87,9 @@ def test_the_page_has_every_registered_cipher_and_head() -> None:
 def test_the_page_has_every_registered_quantiser_with_its_bits_and_levels() -> None:
     rows, streams = tables("5.2 Quantisers")
     coded, _ = tables("5.2.1 laplace")
-    assert {name: int(id) for id, name, *_ in (*rows, *streams, *coded)} == {name: q.id for name, q in QUANTISERS.items()}
+    assert {name: int(id) for id, name, *_ in (*rows, *streams, *coded)} == {
+        name: q.id for name, q in QUANTISERS.items()
+    }
     for _, name, _, needs in streams:
         assert ("all packets together" in needs) == (QUANTISERS[name].needs is Needs.ALL)
     assert f"at most {MAX_SEGMENTS} of them and at most {MAX_SCANS} SOS" in IN_ONE_LINE

@@ -12,8 +12,8 @@ from tests.common.small_tensors import OF_PARTS
 from tests.fuzz.reader import Writer
 from tests.fuzz.symbols_of import FIELDS
 from tests.fuzz.targets import cloud_before, codes, edge_before, key_text
-from tests.fuzz.targets.laplace import MOST_LEVELS
 from tests.fuzz.targets.handshake import fixtures
+from tests.fuzz.targets.laplace import MOST_LEVELS
 from tests.fuzz.world import DEFLATE, KINDS, content
 
 from gradfec_common import wire

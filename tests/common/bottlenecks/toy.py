@@ -18,7 +18,12 @@ Floats = npt.NDArray[np.float32]
 def _convolution(name: str, source: str, side: int, channels: int, filters: int, strides: int = 1) -> Layer:
     options = {"filters": filters, "kernel_size": 3, "strides": strides, "padding": "same"}
     return Layer(
-        name, "Conv2D", (source,), (side, side, filters), options, {"kernel": (3, 3, channels, filters), "bias": (filters,)}
+        name,
+        "Conv2D",
+        (source,),
+        (side, side, filters),
+        options,
+        {"kernel": (3, 3, channels, filters), "bias": (filters,)},
     )
 
 

@@ -136,11 +136,6 @@ def test_latents_go_through_plan_encoder_reassembly_decoder_and_mask_under_loss(
     np.testing.assert_allclose(GRID.split(mask), np.where(there[:, None], 1 / 1.5, 0) + np.zeros((1, GRID.size)))
 
 
-def test_with_all_packets_there_are_no_others_to_drop():
-    plan = planned("FEC_50_50")
-    assert plan.among(np.arange(GRID.count), GRID.count) is plan
-
-
 # --- parameters and packets that no encoder here wrote ---
 
 

@@ -1,4 +1,4 @@
-"""Entropy decoding of latents: any bytes are as many levels as asked for, of one table, or none; the second decoder agrees."""
+"""Entropy decoding: any bytes are as many levels as asked for, of one table, or none; the second decoder agrees."""
 
 from __future__ import annotations
 
