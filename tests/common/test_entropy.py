@@ -95,14 +95,26 @@ def test_no_table_would_have_been_better_by_a_byte_than_the_one_that_was_chosen(
     assert len(chosen) <= min(len(coded(levels[0], table)) for table in able) + 1
 
 
-@settings(max_examples=40)
+def bits_of(levels, tables):
+    """What runs really cost with given tables, level by level."""
+    each = [entropy.tables()[table].bits[np.abs(run)].sum() for run, table in zip(levels, tables, strict=True)]
+    return np.array(each) + np.log2(entropy.TABLES)
+
+
+@settings(max_examples=60)
 @given(SEEDS, st.floats(0.05, 300), st.integers(1, 200))
-def test_the_cost_of_a_run_is_that_of_its_levels_with_the_chosen_table(seed, scale, length):
+def test_a_run_never_costs_more_than_is_said(seed, scale, length):
     levels = drawn(seed, scale, 3, length)
     costs = entropy.costs(levels)
-    for run, table, bits in zip(levels, costs.table, costs.bits, strict=True):
-        each = entropy.tables()[table].bits[np.abs(run)]
-        assert bits == pytest.approx(each.sum() + np.log2(entropy.TABLES), rel=0.02, abs=0.1)
+    slack = 0.01 * (1 + np.count_nonzero(levels, axis=1))  # the outermost levels are cheaper than they seem
+    assert (costs.bits >= bits_of(levels, costs.table) - slack).all()
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.3, 1, 3, 10, 30])
+def test_at_usual_scales_a_run_costs_what_is_said(scale):
+    levels = drawn(5, scale, 300)
+    costs = entropy.costs(levels)
+    assert costs.bits.sum() == pytest.approx(bits_of(levels, costs.table).sum(), rel=1e-3)
 
 
 @settings(max_examples=40)
