@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from gradfec_common import entropy
 from gradfec_common.codes import CODES, LEOPARD
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.networks.resnet50 import RESNET50
@@ -34,13 +35,15 @@ settings.load_profile("any speed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that need leopard if it is not installed: those with its mark, and cases with its name."""
-    if LEOPARD.id in CODES:
-        return
-    for item in items:
-        case = item.callspec.id if hasattr(item, "callspec") else ""
-        if item.get_closest_marker("leopard") or "leopard" in case:
-            item.add_marker(pytest.mark.skip(reason="reed-solomon-leopard is not installed"))
+    """Skip tests that need leopard or laplace if it is not installed: those with its mark, and cases with its name."""
+    for name, there, package in (
+        ("leopard", LEOPARD.id in CODES, "reed-solomon-leopard"),
+        ("laplace", entropy.INSTALLED, "constriction"),
+    ):
+        for item in [] if there else items:
+            case = item.callspec.id if hasattr(item, "callspec") else ""
+            if item.get_closest_marker(name) or name in case:
+                item.add_marker(pytest.mark.skip(reason=f"{package} is not installed"))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -67,7 +67,8 @@ Exit codes: 0 stopped as asked; 1 something outside failed; 2 a wrong option.
     "--fill",
     default="zero",
     metavar="NAME",
-    help="What stands in for a missing packet: zero, or mean, its channel's mean over training images.",
+    help="What stands in for a missing packet: zero, or mean, its channel's mean over training images. A bottleneck's "
+    "decoder is always told what is missing (mask).",
 )
 @click.option(
     "--deadline-ms",

@@ -9,17 +9,26 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-import constriction
 import numpy as np
 import numpy.typing as npt
 
+try:
+    import constriction
+except ImportError:  # it has no wheel for Linux on ARM (see pyproject.toml): then QUANTISERS does not contain `laplace`
+    constriction = None
+
 Levels = npt.NDArray[np.int32]
+Parts = npt.NDArray[np.int64]
 
-queue, model = constriction.stream.queue, constriction.stream.model
+INSTALLED = constriction is not None
+HOW_TO_INSTALL = (
+    "laplace, which bottlenecks need, needs the package constriction, which is not installed: use another --codec, or "
+    "pip install constriction (for Linux on another processor than x86-64, it needs a Rust compiler)"
+)
 
-# Of each table: the chance of level 0, and how the chance falls from one level to the next. They are those of Laplace
-# distributions with scales 0.05 x 1.36^n. Both ends must have exactly the same tables, and exponentials differ between
-# machines in their last bits: so here are numbers, and only sums and products of them.
+# Of each table: the chance of level 0, nearly, and how the chance falls from one level to the next. They are those of
+# Laplace distributions with scales 0.05 x 1.36^n. Both ends must have exactly the same tables, and exponentials differ
+# between machines in their last bits: so here are numbers, and only sums and products of them.
 ZERO = (
     0.99995, 0.99936, 0.99551, 0.98123, 0.94623, 0.88344, 0.79411, 0.68716, 0.57448, 0.46649, 0.36996, 0.28800,
     0.22102, 0.16777, 0.12632, 0.094522, 0.070408, 0.052268, 0.038704, 0.028607, 0.021115, 0.015570, 0.011472,
@@ -31,7 +40,7 @@ FALL = (
 )  # fmt: skip
 LARGEST = (2, 2, 3, 3, 4, 5, 6, 8, 10, 13, 17, 22, 30, 40, 53, 72, 97, 132, 179, 243, 330, 448, 608, 827)
 TABLES = len(ZERO)
-PARTS = 1 << 22  # chances are whole numbers of these, and at least one
+WHOLE = 1 << 24  # chances are whole numbers of parts of this, and at least one: the library's precision
 WORD_BYTES = 4  # of the library
 STATE_BITS = 64
 
@@ -47,23 +56,40 @@ class Table(NamedTuple):
 @lru_cache(1)
 def tables() -> tuple[Table, ...]:
     """Return the tables, from the narrowest to the widest."""
-    return tuple(map(_table, ZERO, FALL, LARGEST))
+    return tuple(
+        Table(largest, -np.log2(parts[largest:] / WHOLE), _model(parts))
+        for largest, parts in zip(LARGEST, all_parts(), strict=True)
+    )
 
 
-def _table(zero: float, fall: float, largest: int) -> Table:
-    chances, chance = [zero], (1 - zero) * (1 - fall) / 2  # of level 0, and of 1
+def all_parts() -> list[Parts]:
+    """Return the chances of each table's levels (2 x largest + 1,), in parts of WHOLE."""
+    return [_parts(*numbers) for numbers in zip(ZERO, FALL, LARGEST, strict=True)]
+
+
+def _parts(zero: float, fall: float, largest: int) -> Parts:
+    side, chance = [], (1 - zero) * (1 - fall) / 2  # of level 1
     for _ in range(largest):
-        chances.append(chance)
+        side.append(int(chance * WHOLE) + 1)
         chance *= fall
-    parts = np.array([int(chance * PARTS) + 1 for chance in chances])
-    both = np.concatenate([parts[:0:-1], parts])
-    whole = int(both.sum())
-    return Table(largest, -np.log2(parts / whole), model.Categorical(both / whole, perfect=False))
+    return np.array([*side[::-1], WHOLE - 2 * sum(side), *side])
+
+
+def which_parts() -> Parts:
+    """Return the chances of the tables' numbers (TABLES,), in parts of WHOLE: the same, as far as it can be divided."""
+    parts = np.full(TABLES, WHOLE // TABLES)
+    parts[0] += WHOLE % TABLES
+    return parts
+
+
+def _model(parts: Parts) -> constriction.stream.model.Categorical:
+    """Return a model with exactly these chances: the library gives each symbol one part, and shares out the rest."""
+    return constriction.stream.model.Categorical(parts - 1.0, perfect=False)
 
 
 @lru_cache(1)
 def _which() -> constriction.stream.model.Categorical:
-    return model.Categorical(np.full(TABLES, 1 / TABLES), perfect=False)
+    return _model(which_parts())
 
 
 class Costs(NamedTuple):
@@ -101,7 +127,7 @@ def encode(levels: Levels, chosen: npt.NDArray[np.intp]) -> list[bytes]:
     each, which = tables(), _which()
     coded = []
     for run, number in zip(levels, chosen.tolist(), strict=True):
-        encoder = queue.RangeEncoder()
+        encoder = constriction.stream.queue.RangeEncoder()
         encoder.encode(number, which)
         encoder.encode(run + each[number].largest, each[number].model)
         coded.append(_finished(encoder))
@@ -109,9 +135,14 @@ def encode(levels: Levels, chosen: npt.NDArray[np.intp]) -> list[bytes]:
 
 
 def decode(coded: bytes, length: int) -> Levels | None:
-    """Decode a run of `length` levels from untrusted bytes; None for bytes that no encoder writes."""
+    """Decode a run of `length` levels from untrusted bytes; None if there are no bytes, or if they lead to no level.
+
+    Most bytes are some run's code, so bytes that were changed or cut short lead to other levels.
+    """
+    if not coded:
+        return None
     padded = coded + bytes(2 * WORD_BYTES + -len(coded) % WORD_BYTES)
-    decoder = queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
+    decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
     try:
         table = tables()[decoder.decode(_which())]
         return np.asarray(decoder.decode(table.model, length) - table.largest, np.int32)
@@ -139,5 +170,5 @@ def _finished(encoder: constriction.stream.queue.RangeEncoder) -> bytes:
         unit = 1 << 8 * (whole - size)
         number = -(-first // unit) * unit
         if number < first + width:
-            return (number >> 8 * (whole - size)).to_bytes(size, "big")
+            return (number >> 8 * (whole - size)).to_bytes(size, "big").rstrip(b"\0") or b"\0"
     raise AssertionError("an empty interval")

@@ -47,7 +47,7 @@ class CodecFile:
         """Read a file; GradfecError if it cannot be read, or is damaged."""
         try:
             with np.load(path) as archive:
-                about = json.loads(str(archive[ABOUT]))
+                about = _checked(json.loads(str(archive[ABOUT])))
                 return cls(str(path), about, {name: archive[name] for name in archive.files if name != ABOUT})
         except (OSError, *DAMAGE) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a codec file, or damaged"
@@ -84,13 +84,15 @@ class CodecFile:
         """The cut at the latents, of the network with the bottleneck in it; GradfecError if an array does not fit."""
         bottleneck, trained = self.bottleneck, dict[str, list[Floats]]()
         for layer in (*bottleneck.encoder, *bottleneck.decoder):
-            for part, shape in layer.arrays.items():
-                array = self.arrays.get(f"{layer.name}/{part}")
-                if array is None or array.shape != shape or not np.isfinite(array).all():
-                    found = "missing" if array is None else f"{array.dtype} {array.shape}, or not finite"
-                    raise GradfecError(f"{self.path}: {layer.name}/{part} is {found}, not {shape}")
-                trained.setdefault(layer.name, []).append(array.astype(np.float32))
+            trained[layer.name] = [self._array(f"{layer.name}/{part}", shape) for part, shape in layer.arrays.items()]
         return with_bottleneck(bottleneck, trained, self._digest())
+
+    def _array(self, name: str, shape: tuple[int, ...]) -> Floats:
+        array = self.arrays.get(name)
+        if array is None or array.dtype.kind != "f" or array.shape != shape or not np.isfinite(array).all():
+            found = "missing" if array is None else f"{array.dtype} {array.shape}, or not finite"
+            raise GradfecError(f"{self.path}: {name} is {found}, not {shape}")
+        return array.astype(np.float32)
 
     def step(self, quality: float) -> float:
         """Return the step of a quality from 1 to 9."""
@@ -102,6 +104,17 @@ class CodecFile:
         for name in sorted(self.arrays):
             digest.update(name.encode() + self.arrays[name].tobytes())
         return digest.digest()
+
+
+def _checked(about: Any) -> dict[str, Any]:
+    """Return what a file says of itself; KeyError, TypeError or ValueError if it does not say all that is needed."""
+    kinds: dict[str, tuple[type, ...]] = {"bottleneck": (str,), "cut": (str,), "rows": (int,), "fall": (int, float)}
+    for name, allowed in kinds.items():
+        if not isinstance(about[name], allowed):
+            raise ValueError(f"{name} is {about[name]!r}")
+    if not 1 <= about["rows"] <= 255 or not math.isfinite(about["fall"]):
+        raise ValueError("no such rows, or no such steps")
+    return dict(about)
 
 
 def shipped_codec(cut: Cut) -> CodecFile | None:

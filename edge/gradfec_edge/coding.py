@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_common import entropy
 from gradfec_common.codes import Each, fec_named
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut, full_name
@@ -127,6 +128,7 @@ def coding_of(
     target = None
     if file := codec_file(codec, cut):
         cut, rows = file.latents, rows or file.rows
+        chosen_quantiser(Laplace.name, cut)  # UsageError if its library is not installed
         quantiser: Quantiser = Laplace(file.step(DEFAULT_QUALITY if quality is None else quality))
         if bytes_a_frame is not None:
             target = ByteTarget(bytes_a_frame, file.step, (QUALITIES[0], QUALITIES[-1]))
@@ -153,14 +155,14 @@ def usual_cut(codec: str) -> Cut:
 def codec_file(codec: str, cut: Cut) -> CodecFile | None:
     """Return the codec file that `--codec` names, or None for a quantiser; UsageError if it is not for the cut.
 
-    `auto` is the shipped bottleneck if there is one.
+    `auto` is the shipped bottleneck if there is one, and what it needs is installed.
     """
     if codec.endswith(SUFFIX):
         file = CodecFile.read(codec)
         if file.cut is not cut:
             raise UsageError(f"{codec} is for the split {full_name(file.cut)}, not for {full_name(cut)}")
         return file
-    if codec not in (AUTO, BOTTLENECK):
+    if codec not in (AUTO, BOTTLENECK) or (codec == AUTO and not entropy.INSTALLED):
         return None
     shipped = shipped_codec(cut)
     if shipped is None and codec == BOTTLENECK:

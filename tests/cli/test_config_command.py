@@ -76,7 +76,7 @@ def test_a_file_in_order_is_one_line(text: str, options: list[str], words: str, 
     [
         ("listn = 9000\ndeadline_ms = 250", "line 1: there is no setting 'listn': did you mean listen?"),
         ('cloud = "server:9000"\nrows = 300', "line 2: rows = 300: 300 is not in the range 1<=x<=255"),
-        ('cloud = "server:9000"\nrows = 5', "do not divide the 56 rows"),
+        ('cloud = "server:9000"\nrows = 5', "5 rows a packet do not divide the"),
         ('protect = "FEC_50_60"\nrate = 1', "A + B = 110, not 100"),
         ('cloud = "s:1"\n[[camera]]\nname = "a"\n[[camera]]\nfec = "turbo"', "'turbo' is not an erasure code"),
         ('listen = 9000\nfill = "mean"\nsplit = "pool1_pool"', "no channel means for the split 'pool1_pool'"),

@@ -114,6 +114,7 @@ def test_by_default_the_default_cut_and_pictures_are_served_and_only_the_first_i
         return Loaded()
 
     monkeypatch.setattr(catalogue_module, "load_back_end", load)
+    monkeypatch.setattr(catalogue_module, "shipped_codec", lambda _: None)
     served = Catalogue.default("mean")
     assert [cut.name for cut in served.cuts] == [DEFAULT_CUT, "input_layer"]
     assert served.networks == [RESNET50]

@@ -41,7 +41,7 @@ def test_help_names_every_concealment_and_the_default() -> None:
 def test_an_unknown_fill_is_refused_at_start_with_those_there_are() -> None:
     result = CliRunner().invoke(main, ["--listen", "127.0.0.1:9", "--fill", "median"])
     assert result.exit_code == 2
-    assert result.output == "error: no concealment is called 'median': use one of zero, mean\n"
+    assert result.output == "error: no concealment is called 'median': use one of zero, mean, mask\n"
 
 
 def test_a_fill_that_the_split_does_not_have_is_refused_at_start() -> None:

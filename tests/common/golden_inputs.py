@@ -23,7 +23,7 @@ GOLDEN = Path(__file__).with_name("golden")
 SESSION = 0x01020304
 WELCOMED = {"deadline_ms": 250, "sketches": False}
 RESNET50 = bytes.fromhex("35cbaeb919b07e04ee24e2bfa70e806d")
-UNIFORM8, SQRT4 = 1, 20
+UNIFORM8, SQRT4, LAPLACE = 1, 20, 32
 TOY = 201  # a quantiser that a test brings along: see `trimmed`
 
 
@@ -249,6 +249,12 @@ def fixed(*groups: Group) -> Callable[[Coded], Sequence[Group]]:
     return lambda _: groups
 
 
+def latent(m: int) -> float:
+    """An element for laplace: of one channel near zero, of one some levels wide, of one far apart, of all others 0."""
+    spread = {3: 0.2, 1027: 2.0, 2047: 400.0}.get(m % 2048, 0.0)
+    return spread * ((m * 2654435761 % 2**24) / 2**23 - 1) ** 3
+
+
 def few(length: int) -> Callable[[Coded], Sequence[Group]]:
     """Three packets, the first two in one symbol."""
     return fixed(Group(3, [Stripe([[1027, 3], [2047]], length, CODE_ZFEC)]))
@@ -364,6 +370,21 @@ TENSORS = {
             (22, 6, 80),
         )
     },
+    "laplace": replace(
+        PAIR,
+        says="Quantiser 32: a packet of levels near 0, one of levels up to 16, and one whose outermost are cut off.",
+        quantiser=LAPLACE,
+        plan=few(104),
+        element=latent,
+    ),
+    "laplace_zeros": replace(
+        PAIR,
+        says="Quantiser 32, and no level but 0: the first packet is sent.",
+        quantiser=LAPLACE,
+        plan=fixed(Group(2, [one_each([0], 8, CODE_ZFEC)])),
+        shown=range(2),
+        element=lambda m: 0.0,
+    ),
     "constant": replace(PAIR, says="All elements are -2.5, so that low = high.", element=lambda m: -2.5),
     "tiny_range": replace(
         PAIR,

@@ -10,6 +10,7 @@ from gradfec_common.conceal import Concealment
 from gradfec_common.conceal.zero import Zero
 from gradfec_common.heads import Classify
 from gradfec_common.networks import Layer, Network, Preprocess
+from gradfec_common.networks.network import MASKED
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK, Budget, Group, Plan, Stripe, read_policy
 from gradfec_common.quantisers import QUANTISERS, Coded, Needs, Quantiser
@@ -36,6 +37,18 @@ NETWORK = Network(
     Classify(3),
 )
 CUT = NETWORK.cut("a_small_one")
+MASKED_CUT = Network(  # the same tensor, of which the back-end is told what is there
+    "masked",
+    "a small network with a mask",
+    (
+        *NETWORK.layers[:2],
+        Layer("mask", MASKED, ("a_small_one",), (*SHAPE[:2], 2 * SHAPE[2])),
+        Layer("pool", "GlobalAveragePooling2D", ("mask",), (1, 1, 2 * SHAPE[2])),
+        Layer("classes", "Dense", ("pool",), (1, 1, 3), {"units": 3, "activation": "softmax"}),
+    ),
+    NETWORK.preprocess,
+    NETWORK.head,
+).cut("a_small_one")
 GRID = PacketGrid(SHAPE, 7)  # 12 packets of 28 elements
 TENSOR = 5
 UNIFORM8 = QUANTISERS["uniform8"]

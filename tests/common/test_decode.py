@@ -36,6 +36,11 @@ def every_packet(seed, quantiser=UNIFORM8):
     return GRID.split(quantiser.decode(packets, parameters, GRID).tensor)
 
 
+def sizes_of(seed, quantiser):
+    """(12,) the bytes of its packets."""
+    return coded(seed, quantiser).packets.sizes
+
+
 def survivors(rng, bodies):
     alive = rng.random(len(bodies)) < rng.choice([0.2, 0.5, 0.8, 1.0])
     alive[rng.integers(len(bodies))] = True
@@ -92,7 +97,7 @@ def test_what_was_dropped_and_what_was_lost_become_the_value_of_their_channel(se
 @pytest.mark.parametrize("policy", ["FEC_50_50", "nested:2,4/6", "none"])
 def test_a_tensor_of_every_quantiser_comes_back_from_all_its_datagrams(name, policy):
     quantiser = QUANTISERS[name]
-    plan = planned(policy, sizes=quantiser.sizes(GRID))
+    plan = planned(policy, sizes=sizes_of(4, quantiser))
     decoded = decode_tensor(received(encode_tensor(coded(4, quantiser), quantiser, plan).bodies(1)), ZERO)
     there = ~np.isin(np.arange(GRID.count), plan.dropped)
     np.testing.assert_array_equal(GRID.split(decoded.tensor), np.where(there[:, None], every_packet(4, quantiser), 0))
@@ -101,7 +106,7 @@ def test_a_tensor_of_every_quantiser_comes_back_from_all_its_datagrams(name, pol
 @pytest.mark.parametrize("name", OF_PARTS)
 def test_of_one_parity_datagram_alone_nothing_is_there_and_nothing_raises(name):
     quantiser = QUANTISERS[name]
-    plan = planned("FEC_50_50", sizes=quantiser.sizes(GRID))
+    plan = planned("FEC_50_50", sizes=sizes_of(4, quantiser))
     last = encode_tensor(coded(4, quantiser), quantiser, plan).bodies(1)[-1:]
     decoded = decode_tensor(received(last), ZERO)
     assert not decoded.tensor.any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradfec_common import protect, quantisers, wire
+from gradfec_common import entropy, protect, quantisers, wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.codes import CODES
 from gradfec_common.conceal import make_concealment
@@ -22,6 +23,7 @@ from gradfec_common.networks import RESNET50
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect.plan import Plan
 from gradfec_common.quantisers import QUANTISERS, Needs, quantiser_of_id
+from gradfec_common.quantisers.laplace import Laplace
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.seal import Opener, Sealer
 from gradfec_common.session.handshake import EdgeHandshake, HandshakeKey, answer_hello, read_hello
@@ -145,6 +147,11 @@ def expected_features(vector: TensorVector, there: set[int]) -> Features:
 def values_of(vector: TensorVector, packet: bytes, elements: int) -> list[float]:
     if vector.quantiser == TOY:
         return [*map(float, packet.ljust(elements, b"\0"))]
+    if vector.quantiser == second_encoder.LAPLACE:
+        levels = second_encoder.range_decoded(packet, elements)
+        assert levels is not None
+        (step,) = struct.unpack(">f", vector.coded.parameters)
+        return [level * step for level in levels]
     size = second_encoder.QUANTISERS[vector.quantiser][1]
     bits = "".join(f"{byte:08b}" for byte in packet)
     levels = [int(bits[start : start + size], 2) for start in range(0, elements * size, size)]
@@ -165,6 +172,7 @@ def test_there_is_no_golden_file_without_its_inputs_and_they_are_small() -> None
     assert sum(file.stat().st_size for file in files) < 90_000
 
 
+@pytest.mark.laplace
 def test_the_golden_vectors_have_every_kind_of_datagram_message_cipher_quantiser_and_code() -> None:
     datagrams = [vector.datagrams[0] for vector in TENSORS.values()] + [c.datagram() for c in CONTROLS.values()]
     stripes = [stripe for vector in TENSORS.values() for group in vector.groups for stripe in group.stripes]
@@ -310,6 +318,41 @@ def test_both_encoders_make_the_same_bodies_of_any_small_tensor_and_plan(
     coded = second_encoder.code(tensor.ravel().tolist(), SMALL.shape, SMALL.rows, quantiser)
     theirs = second_encoder.bodies(coded, groups, number, second_encoder.send_order(groups))
     assert [row.tobytes() for row in product_bodies(tensor, SMALL, quantiser, groups, number)] == theirs
+
+
+@pytest.mark.laplace
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1e-4, 0.1, 1.0, 30.0, 1e4]), st.sampled_from([1e-6, 0.125, 3.0]))
+def test_both_encoders_make_the_same_packets_of_any_tensor_with_laplace(seed: int, scale: float, step: float) -> None:
+    rng = np.random.default_rng(seed)
+    tensor = rng.laplace(0, scale * rng.exponential(1, SMALL.shape[2]), SMALL.shape).astype(np.float32)
+    tensor[:, :, rng.random(SMALL.shape[2]) < 0.2] = 0
+    packets, parameters, _ = Laplace(step).encode(tensor, SMALL)
+    theirs = second_encoder.code(tensor.ravel().tolist(), SMALL.shape, SMALL.rows, second_encoder.LAPLACE, step)
+    assert parameters == theirs.parameters
+    ends = zip(packets.offsets[:-1], packets.offsets[1:], strict=True)
+    ours = {place: packets.data[start:end].tobytes() for place, (start, end) in enumerate(ends)}
+    assert ours == theirs.packets
+
+
+@pytest.mark.laplace
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, entropy.TABLES - 1), st.integers(1, 120))
+def test_both_encoders_make_the_same_bytes_of_any_levels_with_any_table(seed: int, table: int, count: int) -> None:
+    rng, largest = np.random.default_rng(seed), entropy.LARGEST[table]
+    spread = rng.choice([0.1, 1.0, largest])  # the outermost are cheap to say and costly to code
+    levels = np.clip(np.rint(rng.normal(0, spread, (1, count))), -largest, largest).astype(np.int32)
+    (ours,) = entropy.encode(levels, np.array([table]))
+    assert ours == second_encoder.range_coded(levels[0].tolist(), table)
+    assert second_encoder.range_decoded(ours, count) == levels[0].tolist()
+
+
+@pytest.mark.laplace
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(st.binary(min_size=1, max_size=60), st.integers(1, 40).map(lambda n: b"\xff" * n)), st.integers(1, 99))
+def test_both_decoders_make_the_same_levels_of_any_bytes_or_none(untrusted: bytes, count: int) -> None:
+    ours, theirs = entropy.decode(untrusted, count), second_encoder.range_decoded(untrusted, count)
+    assert (None if ours is None else ours.tolist()) == theirs
 
 
 @pytest.mark.leopard

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradfec_common import heads, wire
+from gradfec_common import entropy, heads, wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.codes import CODES
 from gradfec_common.networks import DEFAULT_CUT, NETWORKS, RESNET50
@@ -83,9 +83,13 @@ def test_the_page_has_every_registered_cipher_and_head() -> None:
     assert [name for name, _ in tables("6.2 Answers")[0]] == [heads.Classify.name]
 
 
+@pytest.mark.laplace
 def test_the_page_has_every_registered_quantiser_with_its_bits_and_levels() -> None:
     rows, streams = tables("5.2 Quantisers")
-    assert {name: int(id) for id, name, *_ in (*rows, *streams)} == {name: q.id for name, q in QUANTISERS.items()}
+    coded, _ = tables("5.2.1 laplace")
+    assert {name: int(id) for id, name, *_ in (*rows, *streams, *coded)} == {
+        name: q.id for name, q in QUANTISERS.items()
+    }
     for _, name, _, needs in streams:
         assert ("all packets together" in needs) == (QUANTISERS[name].needs is Needs.ALL)
     assert f"at most {MAX_SEGMENTS} of them and at most {MAX_SCANS} SOS" in IN_ONE_LINE
@@ -93,6 +97,21 @@ def test_the_page_has_every_registered_quantiser_with_its_bits_and_levels() -> N
         assert second_encoder.QUANTISERS[int(id)][1] == int(bits) == int(name[-1])
         assert f" / {2 ** int(bits) - 1}" in value
     assert f"length of the quantiser's parameters, 0 to {MAX_PARAMETER_BYTES}" in PROTOCOL
+
+
+@pytest.mark.laplace
+def test_the_page_has_the_tables_of_laplace_and_its_example_is_right() -> None:
+    _, rows = tables("5.2.1 laplace")
+    written = [(int(t), float(zero), float(fall), int(largest)) for t, zero, fall, largest in rows]
+    assert written == [*zip(range(entropy.TABLES), entropy.ZERO, entropy.FALL, entropy.LARGEST, strict=True)]
+    *others, last = (str(parts) for parts in entropy.all_parts()[4])
+    assert f"table 4 has {len(others) + 1} levels with {', '.join(others)} and {last} parts" in IN_ONE_LINE
+    first, other = sorted({*entropy.which_parts().tolist()}, reverse=True)
+    assert f"0 has {first:,} parts, and each other has {other:,}." in IN_ONE_LINE
+    assert f"-{entropy.LARGEST[-1]} or {entropy.LARGEST[-1]} beyond these" in IN_ONE_LINE
+    levels = [0, 0, 1, -1, 0, 0, 0, 2]
+    coded = entropy.encode(np.array([levels], np.int32), np.array([8]))[0]
+    assert f"table 8 and the levels {', '.join(map(str, levels))} has the three bytes {coded.hex(' ')}." in IN_ONE_LINE
 
 
 @pytest.mark.leopard

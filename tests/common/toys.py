@@ -105,7 +105,7 @@ class Opposite:
     def __init__(self, cut: Cut, learned: Learned) -> None:
         self.cut = cut
 
-    def __call__(self, tensor: Floats, there: Mask, grid: PacketGrid) -> Floats:
+    def __call__(self, tensor: Floats, there: Mask, grid: PacketGrid, step: float = 0.0) -> Floats:
         rows = np.where(there[:, None], grid.split(tensor), np.inf)
         smallest = rows.reshape(grid.shape[2], -1).min(axis=1)  # (count, size) -> (C, groups x size) -> (C,)
         fill = np.where(np.isfinite(smallest), -smallest, -1).repeat(grid.groups)

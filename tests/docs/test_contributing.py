@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.cloud.workers import test_contract as workers
+from tests.common.bottlenecks import test_every_bottleneck as bottlenecks
 from tests.common.codes import test_codes as codes
 from tests.common.conceal import test_every_concealment as concealments
 from tests.common.networks import test_every_network as networks
@@ -19,6 +20,7 @@ from tests.common.protect import test_every_policy as policies
 from tests.common.quantisers import test_every_quantiser as quantisers
 
 from gradfec_cloud.workers import WORKERS
+from gradfec_common.bottlenecks import BOTTLENECKS
 from gradfec_common.codes import CODES
 from gradfec_common.conceal import CONCEALMENTS
 from gradfec_common.networks import NETWORKS
@@ -44,15 +46,16 @@ def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setitem(QUANTISERS, "float32", found.float32.Float32())
     monkeypatch.setitem(CODES, found.twin.TwinCode.id, found.twin.TwinCode())
     monkeypatch.setitem(NETWORKS, "finder", found.finder.FINDER)
+    monkeypatch.setitem(BOTTLENECKS, found.halve.NAME, found.halve.halve)
     monkeypatch.setitem(WORKERS, "threads", found.threads.ThreadWorkers)
     yield found
 
 
 def test_there_is_an_example_for_each_registry_and_it_is_short() -> None:
     assert [path.split("/")[1] for path in FILES] == [
-        "conceal", "protect", "quantisers", "codes", "heads", "networks", "workers",
+        "conceal", "protect", "quantisers", "codes", "heads", "networks", "bottlenecks", "workers",
     ]  # fmt: skip
-    assert REGISTRY_LINES == ["CONCEALMENTS", "POLICIES", "QUANTISERS", "CODES", "NETWORKS", "WORKERS"]
+    assert REGISTRY_LINES == ["CONCEALMENTS", "POLICIES", "QUANTISERS", "CODES", "NETWORKS", "BOTTLENECKS", "WORKERS"]
     assert all(text.count("\n") <= 60 for text in FILES.values())
 
 
@@ -97,6 +100,15 @@ def test_the_network_and_its_head(examples: Any, monkeypatch: pytest.MonkeyPatch
     for untrusted in (None, [1, 2], [0.5], ["x", 0.5], [float("nan"), 0.5]):
         with pytest.raises(ValueError, match="not a position"):
             network.head.read(untrusted)
+
+
+def test_the_bottleneck() -> None:
+    bottlenecks.test_a_cut_that_it_does_not_fit_is_refused_with_its_name_and_the_reason("halve")
+    bottlenecks.test_the_encoder_begins_at_the_cut_and_each_layer_with_what_is_there("halve")
+    bottlenecks.test_no_layer_has_the_name_of_another_or_of_one_of_the_network("halve")
+    bottlenecks.test_layers_are_of_kinds_that_all_runtimes_have_and_their_shapes_follow_from_their_sources("halve")
+    bottlenecks.test_the_decoder_takes_the_latents_and_a_mask_and_gives_what_the_layer_that_it_stands_for_gave("halve")
+    bottlenecks.test_a_network_with_it_is_one_that_can_be_cut_at_the_latents("halve")
 
 
 def test_the_worker_pool() -> None:

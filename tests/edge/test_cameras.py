@@ -27,9 +27,16 @@ from gradfec_edge.frontend import SharedFrontEnd
 from gradfec_edge.health import LinkState
 from gradfec_edge.journal import Sent, Story
 from gradfec_edge.status import CameraStatus, Row, status_table
+from gradfec_host import codec_file
 from gradfec_host.key_files import KEY_FILE_VARIABLE, write_key
 from gradfec_host.logs import Log
 from gradfec_host.runtimes import NO_RUNTIME
+
+
+@pytest.fixture(autouse=True)
+def no_bottleneck(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No bottleneck is shipped: test_bottlenecks.py has what is another way if one is."""
+    monkeypatch.setattr(codec_file, "FOLDER", tmp_path)
 
 
 def options(**given: object) -> dict[str, Any]:

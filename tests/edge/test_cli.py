@@ -12,7 +12,7 @@ from gradfec_common.protect import POLICIES
 from gradfec_common.quantisers import AUTO, BEST, QUANTISERS, default_cut
 from gradfec_edge.cli import main
 from gradfec_edge.coding import DEFAULT_PROTECT, PROTECT_WHOLE
-from gradfec_edge.importance import DEFAULT_ESTIMATOR, ESTIMATORS, STREAM_ESTIMATOR
+from gradfec_edge.importance import DEFAULT_ESTIMATOR, ESTIMATORS, LATENT_ESTIMATOR, STREAM_ESTIMATOR
 from gradfec_edge.modes import DEFAULTS, MODES
 from gradfec_host.logs import printable
 
@@ -39,8 +39,8 @@ def test_help_names_every_estimator_and_the_default() -> None:
     said = said_of("importance", "compensate")
     assert [name for name in ESTIMATORS if name not in said] == []
     assert (
-        f"[default: {DEFAULT_ESTIMATOR}; for other splits or rows, activation; for pictures, {STREAM_ESTIMATOR}]"
-        in said
+        f"[default: {DEFAULT_ESTIMATOR}; for other splits or rows, activation; for bottlenecks, {LATENT_ESTIMATOR}; "
+        f"for pictures, {STREAM_ESTIMATOR}]" in said
     )
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.common import second_encoder
 from tests.common.small_tensors import OF_PARTS
 from tests.fuzz.reader import Writer
 from tests.fuzz.symbols_of import FIELDS
 from tests.fuzz.targets import cloud_before, codes, edge_before, key_text
 from tests.fuzz.targets.handshake import fixtures
+from tests.fuzz.targets.laplace import MOST_LEVELS
 from tests.fuzz.world import DEFLATE, KINDS, content
 
 from gradfec_common import wire
@@ -42,6 +44,7 @@ def all_seeds() -> dict[str, Seeds]:
         "inside": inside(),
         "reassembly": reassembly(),
         "quantisers": quantisers(),
+        "laplace": of_laplace(),
         "codes": of_codes(),
         "handshake": handshake(),
         "seal": seal(),
@@ -135,15 +138,27 @@ def quantisers() -> Seeds:
     """Return packets as they are, moved, and changed, and changed parameters, with some quantisers."""
     seeds = {}
     names = sorted({*OF_PARTS, DEFLATE.name})
-    for name in ("deflate", "sqrt3", "sqrt4", "uniform5", "uniform8"):
+    for name in ("deflate", "laplace", "sqrt3", "sqrt4", "uniform5", "uniform8"):
         number = names.index(name)
         writer = Writer().below(number, len(names)).edits().below(6, 24)
         for place in range(5):
             writer.below(place, 12).below(place, 12).below(0, 2)
         seeds[name] = writer.below(7, 12).below(8, 12).below(1, 2).edits((3, 1)).data
-    for number in (names.index("sqrt4"), names.index("uniform8")):
+    for number in map(names.index, ("laplace", "sqrt4", "uniform8")):
         changed = Writer().below(number, len(names)).edits((0, 1)).below(1, 24)
         seeds[f"{names[number]}_changed"] = changed.below(3, 12).below(3, 12).below(0, 2).data
+    return seeds
+
+
+def of_laplace() -> Seeds:
+    """Return levels of narrow tables and of wide ones, whole, cut short and too long, and bytes that mean nothing."""
+    seeds = {"nothing": Writer().below(9, MOST_LEVELS).raw(b"\xff" * 9).data}
+    for table in (0, 4, 10, 23):
+        largest = second_encoder.LEVEL_TABLES[table][2]
+        levels = [(7 * n * n) % (2 * largest + 1) - largest for n in range(30)]
+        coded = second_encoder.range_coded(levels, table)
+        for name, changed in {"whole": coded, "short": coded[:-2], "long": coded + b"\1\2"}.items():
+            seeds[f"{name}_{table}"] = Writer().below(len(levels) - 1, MOST_LEVELS).raw(changed).data
     return seeds
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gradfec_common.bottlenecks import with_bottleneck
+from gradfec_common.bottlenecks.compact import compact
 from gradfec_common.conceal import CONCEALMENTS, make_concealment
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_CUT, named_cut
@@ -80,10 +82,12 @@ def test_a_cut_of_which_nothing_was_learned_has_no_concealment_by_means() -> Non
         make_concealment("mean", CUT, learned_for(CUT))
 
 
-def test_every_concealment_can_be_made_for_the_default_cut() -> None:
+def test_every_concealment_can_be_made_for_the_default_cut_or_the_latents_of_a_bottleneck_there() -> None:
     cut = named_cut(DEFAULT_CUT)
+    latents = with_bottleneck(compact(cut), {}, bytes(32))
     for name in CONCEALMENTS:
-        make_concealment(name, cut, learned_for(cut))
+        of = latents if name == "mask" else cut
+        make_concealment(name, of, learned_for(of))
 
 
 def test_the_means_of_the_default_cut_are_those_of_what_the_relu_lets_through() -> None:

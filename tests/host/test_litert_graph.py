@@ -56,6 +56,26 @@ def test_convolution(size, strides, padding):
     np.testing.assert_allclose(rectified, np.maximum(expected, 0), atol=1e-4)
 
 
+@pytest.mark.parametrize(("strides", "channels", "filters"), [(2, 4, 3), (2, 1, 5), (3, 5, 2), (1, 3, 4)])
+def test_an_enlarging_convolution_makes_a_square_of_each_pixel(strides, channels, filters):
+    x, kernel, bias = noise(1, 4, 3, channels), noise(strides, strides, filters, channels), noise(filters)
+    expected = np.zeros((1, 4 * strides, 3 * strides, filters), np.float32)
+    for i, j in np.ndindex(4, 3):
+        square = kernel @ x[0, i, j] + bias  # (strides, strides, filters)
+        expected[0, i * strides : (i + 1) * strides, j * strides : (j + 1) * strides] = square
+    found = run(lambda graph, image: graph.enlarging_convolution(image, kernel, bias, strides), x)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    rectified = run(lambda graph, image: graph.enlarging_convolution(image, kernel, bias, strides, RELU), x)
+    np.testing.assert_allclose(rectified, np.maximum(expected, 0), atol=1e-5)
+
+
+def test_an_enlarging_convolution_whose_windows_overlap_is_our_own_bug():
+    graph = Graph()
+    image = graph.input("image", (1, 4, 4, 2))
+    with pytest.raises(AssertionError, match="windows overlap"):
+        graph.enlarging_convolution(image, noise(3, 3, 5, 2), noise(5), 2)
+
+
 @pytest.mark.parametrize("shape", [(1, 6), (1, 4, 3, 6)])
 def test_dense_keeps_the_axes_before_the_last(shape):
     x, kernel, bias = noise(*shape), noise(6, 5), noise(5)

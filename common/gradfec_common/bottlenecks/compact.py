@@ -22,8 +22,8 @@ def compact(cut: Cut) -> Bottleneck:
     if height % 4 or width % 4:
         raise UsageError(f"{NAME} needs a tensor whose height and width are multiples of 4, not {height} x {width}")
     joins = JOINS.get(f"{cut.network.name}:{cut.name}", cut.name)
-    target = cut.network.by_name[joins].shape
-    return Bottleneck(NAME, cut, _encoder(cut, channels), _decoder((height // 4, width // 4, LATENTS), target), joins)
+    latents, joined = (height // 4, width // 4, LATENTS), cut.network.cut(joins)
+    return Bottleneck(NAME, cut, _encoder(cut, channels), _decoder(latents, joined), joins)
 
 
 def _encoder(cut: Cut, channels: int) -> tuple[Layer, ...]:
@@ -36,19 +36,19 @@ def _encoder(cut: Cut, channels: int) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def _decoder(latents: Shape, target: Shape) -> tuple[Layer, ...]:
+def _decoder(latents: Shape, target: Cut) -> tuple[Layer, ...]:
     height, width, channels = latents
     layers = [Layer("latents", "InputLayer", (), (height, width, 2 * channels))]
     layers += _convolution("decoder_in", layers[-1], 192, 3)
     for n in (1, 2):
         layers += _residual(f"decoder_wide{n}", layers[-1], 96)
     side = height
-    while side < target[0]:
+    while side < target.shape[0]:
         side *= 2
         layers += _enlarged(f"decoder_{side}", layers[-1], 128)
     for n in (1, 2):
         layers += _residual(f"decoder_block{n}", layers[-1], 128)
-    layers += _convolution("decoder_out", layers[-1], target[2], 1)
+    layers += _convolution("decoder_out", layers[-1], target.shape[2], 1, relu=target.rectified)
     return tuple(layers)
 
 

@@ -55,11 +55,15 @@ class Laplace:
         return Coded(Packets(np.arange(grid.count), offsets, data), STEP.pack(self.step))
 
     def levels(self, tensor: Floats, grid: PacketGrid) -> Levels:
-        """Return a tensor's levels (count, size), a packet a row; ValueError for a NaN or an infinity."""
+        """Return a tensor's levels (count, size), a packet a row: the nearest, but none beyond the widest table's.
+
+        ValueError for a NaN or an infinity.
+        """
         if not np.isfinite(tensor).all():
             raise ValueError("features are not finite")
-        most = entropy.LARGEST[-1]
-        return grid.split(np.clip(np.rint(tensor / np.float32(self.step)), -most, most).astype(np.int32))
+        step, most = np.float32(self.step), entropy.LARGEST[-1]
+        clipped = np.clip(tensor, -most * step, most * step)  # first, so that no quotient overflows
+        return grid.split(np.rint(clipped / step).astype(np.int32))
 
     def are_valid(self, parameters: bytes) -> bool:
         """Return whether they are a step: finite, above zero, and such that no level overflows."""

@@ -84,8 +84,8 @@ class Quantiser(Protocol):
     def decode(self, packets: Packets, parameters: bytes, grid: PacketGrid) -> Decoded:
         """Decode packets at distinct places of the grid, with valid parameters; never raises.
 
-        A packet with bytes that `encode` would not write is not there. Of a stream, only the whole can be judged: all
-        packets that came are there, unless all came and are nonsense.
+        A packet with bytes that `encode` would not write is not there, as far as they tell. Of a stream, only the whole
+        can be judged: all packets that came are there, unless all came and are nonsense.
         """
 
 

@@ -1,12 +1,13 @@
 """FEC_A_B keeps the most important packets, and spends on parity what the others would have taken."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.common.small_tensors import FEC_CODES, OF_PARTS, planned
+from tests.common.small_tensors import FEC_CODES, OF_PARTS, features, planned
 
 from gradfec_common.codes import LEOPARD, ZFEC
 from gradfec_common.errors import UsageError
@@ -40,8 +41,16 @@ def plan_or_none(percent, importance, sizes=None, code=ZFEC, most=1):
 
 def of_default(text, code=ZFEC, quantiser="uniform8", most=1):
     """The plan of the default tensor, whose last packet matters most."""
-    sizes = QUANTISERS[quantiser].sizes(DEFAULT_GRID)
+    sizes = sizes_of_default(quantiser)
     return planned(text, sizes=sizes, code=code, budget=budget_for(8, most))
+
+
+@cache
+def sizes_of_default(name):
+    """The bytes of the default tensor's packets; where they depend on the features, those of a drawn tensor."""
+    sizes = QUANTISERS[name].sizes(DEFAULT_GRID)
+    tensor = features(np.random.default_rng(1), DEFAULT_GRID.shape)
+    return QUANTISERS[name].encode(tensor, DEFAULT_GRID).packets.sizes if sizes is None else sizes
 
 
 @given(PERCENTS, TOTALS, SEEDS)

@@ -22,6 +22,26 @@ def stripe(packets, *, length=31, code=ZFEC, symbols=None):
     return Stripe(np.array(packets, np.intp), Packing(starts, length), code)
 
 
+@given(SEEDS)
+def test_a_plan_for_some_packets_becomes_one_for_all_in_which_the_others_are_dropped(seed):
+    rng = np.random.default_rng(seed)
+    plan = odd_plan(rng)
+    total = plan.total + int(rng.integers(0, 20))
+    places = np.sort(rng.permutation(total)[: plan.total])
+    among = plan.among(places, total)
+    assert (among.total, among.shapes, among.sent, among.kept) == (total, plan.shapes, plan.sent, plan.kept)
+    for (_, before), (_, after) in zip(plan.stripes, among.stripes, strict=True):
+        assert after.packets.tolist() == places[before.packets].tolist()
+        assert (after.packing, after.code) == (before.packing, before.code)
+    sent = {place for _, stripe in among.stripes for place in stripe.packets.tolist()}
+    assert among.dropped.tolist() == [place for place in range(total) if place not in sent]
+
+
+def test_with_all_packets_there_are_no_others_to_drop():
+    plan = odd_plan(np.random.default_rng(1))
+    assert plan.among(np.arange(plan.total), plan.total) is plan
+
+
 @pytest.mark.parametrize("packets", [[0, 1, 1], [0, 1], [0, 1, 3]])
 def test_a_packet_with_two_fates_or_none_is_our_own_bug(packets):
     with pytest.raises(AssertionError, match="exactly one fate"):

@@ -147,5 +147,5 @@ def test_what_the_levels_of_any_range_stand_for_is_finite_in_order_and_within_it
 def test_every_byte_of_8_bits_is_looked_up_as_its_level():
     grid = PacketGrid((16, 16, 1), 16)
     packets = alike_packets(np.zeros(1, np.intp), np.arange(256).astype(np.uint8)[np.newaxis])
-    back, _ = Uniform(8).decode(packets, struct.pack(">ff", -1, 1), grid)
+    back = Uniform(8).decode(packets, struct.pack(">ff", -1, 1), grid).tensor
     np.testing.assert_array_equal(back.reshape(-1), np.linspace(-1, 1, 256, dtype=np.float32))

@@ -1,0 +1,134 @@
+"""An edge with a bottleneck sends latents: those of a file or of the shipped one, as fine as it is asked to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.common.bottlenecks import toy
+from tests.common.bottlenecks.toy import CUT, NETWORK, halve
+
+from gradfec_cloud.catalogue import latents as latents_served
+from gradfec_common import entropy
+from gradfec_common.bottlenecks import BOTTLENECKS
+from gradfec_common.errors import UsageError
+from gradfec_common.networks import NETWORKS
+from gradfec_common.protect import UNKNOWN_LINK
+from gradfec_common.quantisers.laplace import Laplace
+from gradfec_edge.coding import Coding, coding_of, usual_cut
+from gradfec_host import codec_file
+from gradfec_host.codec_file import CodecFile
+
+pytestmark = pytest.mark.laplace
+
+ABOUT = {"bottleneck": "halve", "cut": "blocks:stem", "rows": 4, "fall": 3.0}
+
+
+@pytest.fixture(autouse=True)
+def strangers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The toys, and no shipped codec."""
+    monkeypatch.setitem(NETWORKS, NETWORK.name, NETWORK)
+    monkeypatch.setitem(BOTTLENECKS, toy.NAME, halve)
+    monkeypatch.setattr(codec_file, "FOLDER", tmp_path)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> CodecFile:
+    """A codec for the toy's cut, in the place of a shipped one."""
+    bottleneck = halve(CUT)
+    layers = {layer.name: layer for layer in (*bottleneck.encoder, *bottleneck.decoder)}
+    arrays = {
+        f"{name}/{part}": array.astype(np.float16)
+        for name, made in toy.trained(bottleneck).items()
+        for part, array in zip(layers[name].arrays, made, strict=True)
+    }
+    (tmp_path / NETWORK.name).mkdir()
+    made = CodecFile(str(tmp_path / NETWORK.name / f"{CUT.name}.npz"), ABOUT, arrays)
+    made.write()
+    return made
+
+
+def step_of(coding: Coding) -> float:
+    assert isinstance(coding.quantiser, Laplace)
+    return coding.quantiser.step
+
+
+@pytest.mark.parametrize("codec", ["auto", "bottleneck", "FILE"])
+def test_with_a_bottleneck_the_tensor_is_its_latents_in_packets_of_the_rows_that_it_was_trained_with(
+    file: CodecFile, codec: str
+) -> None:
+    coding = coding_of(CUT, None, codec.replace("FILE", file.path), None, "zfec")
+    assert (coding.cut.name, coding.cut.network.digest) == ("encoder", file.latents.network.digest)
+    assert (coding.grid.shape, coding.grid.rows) == ((8, 8, 2), 4)
+    assert step_of(coding) == file.step(5)
+    assert step_of(coding_of(CUT, 8, file.path, None, "zfec", quality=9)) == file.step(9)
+
+
+def test_another_quantiser_or_another_cut_has_no_bottleneck(file: CodecFile) -> None:
+    assert coding_of(CUT, 4, "uniform8", None, "zfec").cut is CUT
+    assert coding_of(NETWORK.cut("stem_relu"), 4, "auto", None, "zfec").cut.name == "stem_relu"
+
+
+def test_a_file_names_the_cut_if_nobody_else_does(file: CodecFile) -> None:
+    assert usual_cut(file.path) is CUT
+
+
+def test_what_is_no_bottleneck_or_not_for_the_cut_is_refused(file: CodecFile) -> None:
+    other = NETWORK.cut("last")
+    for codec, cut, options, says in (
+        (file.path, other, {}, "is for the split blocks:stem, not for blocks:last"),
+        ("bottleneck", other, {}, "no bottleneck is shipped for the split blocks:last"),
+        ("uniform8", CUT, {"quality": 3}, "--quality is for bottlenecks, and --codec uniform8 at stem is none"),
+        ("uniform8", CUT, {"bytes_a_frame": 900}, "--bytes-per-frame is for bottlenecks"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            coding_of(cut, None, codec, None, "zfec", **options)  # type: ignore[arg-type]
+
+
+def test_with_a_number_of_bytes_latents_are_as_fine_as_it_allows(file: CodecFile) -> None:
+    latents = np.random.default_rng(1).normal(0, 3, (8, 8, 2)).astype(np.float32)
+    sent, steps = [], []
+    for bytes_a_frame in (1, 130, 160, 10_000):
+        coding = coding_of(CUT, None, "auto", "none", "zfec", bytes_a_frame=bytes_a_frame)
+        encoded = coding.encode(latents, np.ones(4, np.float32), None, UNKNOWN_LINK, map)
+        sent.append(encoded.wire_bytes)
+        steps.append(float(np.frombuffer(encoded.bodies(0)[0][24:28].tobytes(), ">f4")[0]))
+    assert sent == sorted(sent) and steps == sorted(steps, reverse=True)
+    assert (steps[0], steps[-1]) == pytest.approx((file.step(1), file.step(9)))
+
+
+def test_packets_of_zeros_are_not_sent(file: CodecFile) -> None:
+    latents = np.zeros((8, 8, 2), np.float32)
+    latents[5, 5, 1] = 3
+    coding = coding_of(CUT, None, "auto", "none", "zfec")
+    plan = coding.encode(latents, np.ones(4, np.float32), None, UNKNOWN_LINK, map).plan
+    assert (plan.total, plan.kept, plan.dropped.tolist()) == (4, 1, [0, 1, 2])
+
+
+# --- without the library ---
+
+
+@pytest.fixture
+def missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine for which there is no wheel."""
+    monkeypatch.setattr(entropy, "INSTALLED", False)
+
+
+def test_without_its_library_a_bottleneck_is_refused_and_auto_is_another_quantiser(
+    file: CodecFile, missing: None
+) -> None:
+    for codec in ("bottleneck", file.path, "laplace"):
+        with pytest.raises(UsageError, match="needs the package constriction, which is not installed"):
+            coding_of(CUT, None, codec, None, "zfec")
+    assert coding_of(CUT, 4, "auto", None, "zfec").quantiser.name == "sqrt4"
+
+
+def test_without_its_library_a_cloud_serves_no_latents_and_refuses_a_file(
+    file: CodecFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [cut.network.digest for cut in latents_served([CUT], [])] == [file.latents.network.digest]
+    monkeypatch.setattr(entropy, "INSTALLED", False)
+    assert latents_served([CUT], []) == []
+    with pytest.raises(UsageError, match="needs the package constriction, which is not installed"):
+        latents_served([CUT], [file])
