@@ -16,7 +16,7 @@ from gradfec_common.transmit import budget_for
 from gradfec_common.wire import MAX_DATAGRAM_BYTES
 
 HALVINGS = 6  # of the range of qualities: to a fiftieth of a step
-END_BYTES = 0.6  # what a packet's last byte costs beyond its bits, on average
+END_BYTES = 0.83  # what a packet's last byte costs beyond its bits, on average
 
 
 @dataclass(frozen=True)
