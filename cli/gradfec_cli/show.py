@@ -95,6 +95,7 @@ def show(
     from gradfec_cli.explanation import explain
     from gradfec_cli.oracle import ORACLE
     from gradfec_common.networks import named_cut
+    from gradfec_common.quantisers import chosen_quantiser
     from gradfec_edge.camera import read_image
     from gradfec_edge.coding import coding_of
     from gradfec_edge.importance import default_estimator, make_estimator
@@ -102,8 +103,10 @@ def show(
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
-    coding = coding_of(named_cut(split), rows, codec, protect, fec, packets_a_datagram)
-    cut, grid = coding.cut, coding.grid
+    cut = named_cut(split)
+    quantiser = chosen_quantiser(codec, cut).name  # of features: `auto` is no bottleneck here
+    coding = coding_of(cut, rows, quantiser, protect, fec, packets_a_datagram)
+    grid = coding.grid
     link = Link(loss, burst, seed) if loss else None
     estimators = [
         name for name in dict.fromkeys(names or [default_estimator(cut, grid)]) if name != ORACLE
