@@ -88,8 +88,9 @@ class Training:
             quality = torch.from_numpy(rng.random(len(chi), np.float32)).to(self.device)
             height, _, channels = self.job.encoder[-1]["shape"]
             there = torch.ones(len(chi), channels, height // self.job.rows, device=self.device)
+            noise = torch.zeros(len(chi), channels, height, height, device=self.device)
             with torch.autocast(self.device.type, torch.bfloat16):
-                self.codec(chi, quality, there, torch.zeros((), device=self.device))
+                self.codec(chi, quality, there, noise)
 
     def _stage(self, stage: str, state: dict[str, Any] | None) -> None:
         steps, rates = getattr(self.settings, f"{stage[:-1]}_steps"), getattr(self.settings, f"{stage[:-1]}_rates")
