@@ -27,7 +27,7 @@ class Settings:
     feature_rates: tuple[float, float] = (2e-3, 1e-4)
     answer_steps: int = 4_000
     answer_batch: int = 16
-    answer_rates: tuple[float, float] = (2.5e-4, 1e-5)
+    answer_rates: tuple[float, float] = (1.5e-4, 1e-5)
     answer_weight: float = 0.5  # of the Kullback-Leibler divergence, in nats, beside the features' relative error
     least_bytes: float = 2_300.0
     most_bytes: float = 14_000.0
@@ -46,10 +46,10 @@ class Codec(nn.Module):
         self.register_buffer("log_weight", torch.tensor(-6.0))  # of the rate, at quality 0
         self.register_buffer("fall", torch.tensor(math.log(15.0)))  # of the step's logarithm, from quality 0 to 1
 
-    def fold(self) -> None:
-        """Make the normalisations part of the convolutions."""
-        self.encoder.fold()
-        self.decoder.fold()
+    def freeze(self) -> None:
+        """Leave the normalisations as they are."""
+        self.encoder.freeze()
+        self.decoder.freeze()
 
     def forward(
         self, chi: Tensor, quality: Tensor, there: Tensor, noise: Tensor, *, warm: bool = False

@@ -28,17 +28,17 @@ class Graph(nn.Module):
         self.layers = [layer for layer in layers if layer["inbound"]]
         self.last = self.layers[-1]["name"]
         self.weights = nn.ParameterDict()
-        frozen = arrays is not None
+        self.frozen = False  # the normalisations
         for layer in self.layers:
             if layer["kind"] in {"Conv2D", "Conv2DTranspose", "Dense"}:
                 found = _given(layer, arrays) if arrays is not None else _random(layer)
                 for part, value in zip(("kernel", "bias"), found, strict=True):
-                    self.weights[f"{layer['name']}/{part}"] = nn.Parameter(value, requires_grad=not frozen)
+                    self.weights[f"{layer['name']}/{part}"] = nn.Parameter(value, requires_grad=arrays is None)
         if arrays is not None:
             self._fold(arrays)
 
     def normalise(self) -> None:
-        """Normalise the outputs of all convolutions but the last over each batch, until `fold` is called.
+        """Normalise the outputs of all convolutions but the last over each batch, until `freeze` is called.
 
         Without it, the first hundreds of steps of a chain of so many convolutions teach it little.
         """
@@ -49,14 +49,9 @@ class Graph(nn.Module):
             self.register_buffer(f"{name}_mean", torch.zeros_like(bias))
             self.register_buffer(f"{name}_variance", torch.ones_like(bias))
 
-    def fold(self) -> None:
-        """Make the normalisations, as they are on average, part of the convolutions, for good."""
-        for name in [key.removesuffix("/scale") for key in self.weights if key.endswith("/scale")]:
-            kernel, bias = self.kernel_and_bias(name)
-            self.weights[f"{name}/kernel"].data, self.weights[f"{name}/bias"].data = kernel.detach(), bias.detach()
-            del self.weights[f"{name}/scale"]
-            delattr(self, f"{name}_mean")
-            delattr(self, f"{name}_variance")
+    def freeze(self) -> None:
+        """From now on, normalise by the averages so far: each image by itself."""
+        self.frozen = True
 
     def kernel_and_bias(self, name: str) -> tuple[Tensor, Tensor]:
         """Return a convolution's weights with the normalisation after it."""
@@ -73,7 +68,7 @@ class Graph(nn.Module):
         """Normalise a convolution's output without its bias, if it is to be, and add the bias."""
         bias, scale = self.weights[f"{name}/bias"], self.weights[f"{name}/scale"]
         mean, variance = getattr(self, f"{name}_mean"), getattr(self, f"{name}_variance")
-        return F.batch_norm(x, mean, variance, scale, bias, training=True, momentum=MOMENTUM, eps=EPSILON)
+        return F.batch_norm(x, mean, variance, scale, bias, training=not self.frozen, momentum=MOMENTUM, eps=EPSILON)
 
     def _fold(self, arrays: Mapping[str, Any]) -> None:
         convolutions = {layer["name"] for layer in self.layers if layer["kind"] == "Conv2D"}

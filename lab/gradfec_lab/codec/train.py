@@ -24,6 +24,7 @@ from .result import write_result
 
 CHECKPOINT_S = 120.0
 REPORT_STEPS = 100
+STAGES = ("features", "answers")
 CALIBRATION_STEPS = 60
 SENSITIVITY_IMAGES = 256
 
@@ -72,10 +73,8 @@ class Training:
         if state is None or state["stage"] == "features":
             self._stage("features", state)
             self._calibrate()
-            self.codec.fold()
             state = None
-        else:
-            self.codec.fold()
+        self.codec.freeze()
         self._stage("answers", state)
         write_result(self.codec, self.folder / "result.npz")
 
@@ -234,14 +233,19 @@ class Training:
             "curves": [asdict(point) for point in self.curves],
             "settings": asdict(self.settings),
         }
-        partial = self.folder / "checkpoint.pt.part"
+        partial = self.folder / "checkpoint.part"
         torch.save(state, partial)
-        partial.replace(self.folder / "checkpoint.pt")
+        partial.replace(self.folder / f"{stage}.pt")
         (self.folder / "curves.json").write_text(json.dumps(state["curves"]))
 
     def _checkpoint(self) -> dict[str, Any] | None:
-        path = self.folder / "checkpoint.pt"
-        return torch.load(path, weights_only=True, map_location=self.device) if path.exists() else None
+        """Return the newest checkpoint: that of the second stage, if it has begun."""
+        for stage in reversed(STAGES):
+            path = self.folder / f"{stage}.pt"
+            if path.exists():
+                found: dict[str, Any] = torch.load(path, weights_only=True, map_location=self.device)
+                return found
+        return None
 
 
 def _window(at: Any, size: int, scale: int) -> tuple[slice, slice]:
