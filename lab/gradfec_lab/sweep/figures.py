@@ -1,4 +1,4 @@
-"""The sweeps' figures, as PNG: the paper's Figures 5 and 6, and answers by quantiser."""
+"""The sweeps' figures, as PNG: the paper's Figures 5 and 6, answers by quantiser, and by bytes."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ OF_ESTIMATOR = {
     "activation": ORANGE,
     "random": PINK,
 }
+OF_CODEC = (BLUE, RED, GREEN, ORANGE, PINK, SKY, BLACK)
 MARKERS = "osD^vPX*"  # to tell lines apart without colour
 ORACLES = {"gradcam", "gradcam-label"}
 PANEL = (4.6, 3.6)  # inches
@@ -96,6 +97,27 @@ def quantise_figure(rows: list[Row]) -> bytes:
     axes.set_xlabel("bits an element")
     axes.set_ylabel("answers")
     return finish(figure, panels, 2)
+
+
+def rate_figure(rows: list[Row]) -> bytes:
+    """Draw agreement, and top-1 if there are labels, against bytes a frame; a panel for each, a line for each codec."""
+    measures = [(name, label) for name, label in (("agreement", "agreement"), ("top1", "top-1")) if name in rows[0]]
+    figure, panels = make_panels(1, len(measures))
+    codecs = distinct(rows, "codec")
+    for axes, (name, label) in zip(panels[0], measures, strict=True):
+        for number, (codec, colour) in enumerate(zip(codecs, cycle(OF_CODEC))):
+            own = [row for row in rows if row["codec"] == codec]
+            draw_line(axes, own, "bytes", short(codec), colour, number, measure=name)
+        axes.set_xscale("log")
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel("bytes a frame")
+        axes.set_ylabel(label)
+    return finish(figure, panels, len(codecs))
+
+
+def short(codec: str) -> str:
+    """Return a codec's name without the folders of a file."""
+    return codec.rpartition("/")[2]
 
 
 def kind_of(quantiser: str) -> str:

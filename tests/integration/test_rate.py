@@ -1,0 +1,69 @@
+"""The bytes and answers of `gradfec sweep rate` are those of the real edge, injector and cloud."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tests.untrained import write_codec
+
+from gradfec_cli.cli import main
+from gradfec_cli.daemons import free_port
+from gradfec_cli.experiment import Link, Record, injector, top1
+from gradfec_common.wire import Kind
+
+from .patient import patient
+from .relay import Relay
+
+pytestmark = pytest.mark.daemons
+
+
+class Scales(Relay):
+    """A relay that weighs what it carries towards the cloud, by kind."""
+
+    def __init__(self, target: int) -> None:
+        self.bytes: Counter[int] = Counter()
+        super().__init__(target)
+
+    def carried(self, datagram: bytes) -> None:
+        self.bytes[datagram[2]] += len(datagram)
+
+
+def through_daemons(photographs: Path, cloud: int, *options: object) -> tuple[list[Record], int]:
+    """Send photographs over an injector that loses nothing; return their records, and the bytes of their symbols."""
+    with injector(Link(0), cloud) as (_, port):
+        scales = Scales(port)
+        where = ("--camera", photographs, "--cloud", f"127.0.0.1:{scales.port}", "--results", "-")
+        with patient("gradfec-edge", *where, "--protect", "none", *options) as edge:
+            records = [json.loads(line) for line in edge.lines()]
+        return records, scales.bytes[Kind.SYMBOL]
+
+
+def test_every_codecs_bytes_and_answers_are_those_through_the_daemons(photographs: Path, tmp_path: Path) -> None:
+    file, out = write_codec(tmp_path / "codec.npz"), tmp_path / "out"
+    arguments = ["--images", str(photographs), "--codecs", f"{file},sqrt4,jpeg:30,webp:75", "--out", str(out), "--json"]
+    done = CliRunner().invoke(main, ["sweep", "rate", *arguments])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)["rate"]
+    lines = map(json.loads, (out / "answers.jsonl").read_text().splitlines())
+    answers = {line["image"]: line["answers"] for line in lines}
+    port = free_port()
+    with patient("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--codec", file, ready="listening on"):
+        for codec, setting, options in [
+            (file, "quality 5", ["--codec", file, "--quality", 5]),
+            ("sqrt4", "sqrt4", ["--codec", "sqrt4"]),
+            ("jpeg:30", "jpeg:30", ["--codec", "jpeg:30"]),
+            ("webp:75", "webp:75", ["--codec", "webp:75"]),
+        ]:
+            records, sent = through_daemons(photographs, port, *options)
+            assert {record["outcome"] for record in records} == {"complete"}, codec
+            given = {record["source"]: top1(record) for record in records}
+            assert given == {image: of[f"{codec}/{setting}"][0] for image, of in answers.items()}, codec
+            (bytes_a_frame,) = (point["bytes"] for point in found[codec] if point["setting"] == setting)
+            assert sent == pytest.approx(len(records) * bytes_a_frame, abs=1), codec
+            agreed = sum(given[image] == of["reference"][0] for image, of in answers.items())
+            agreement = next(point["agreement"] for point in found[codec] if point["setting"] == setting)
+            assert agreement == pytest.approx(agreed / len(answers), abs=1e-6), codec
