@@ -12,14 +12,16 @@ import numpy.typing as npt
 from gradfec_common.conceal import Concealment
 from gradfec_common.decode import decode_tensor
 from gradfec_common.packets import PacketGrid
-from gradfec_common.reassembly import Mask, Reassembly
+from gradfec_common.reassembly import Reassembly
 from gradfec_common.transmit import EncodedTensor
 from gradfec_edge.coding import Coding
 from gradfec_edge.frontend import Features, FrontEnd
 from gradfec_edge.importance import Estimator
+from gradfec_lab.sweep.codecs import Codec
 from gradfec_lab.sweep.engine import BATCH, Model
 
 Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 Image = npt.NDArray[np.uint8]
 
 
@@ -95,6 +97,11 @@ def load_ends(coding: Coding, importance: str | None = None) -> Ends:
         Catalogue.of([cut], DEFAULT_CONCEALMENT).concealments[cut],
         fingerprints,
     )
+
+
+def ends_of(codecs: Iterable[Codec]) -> dict[str, Ends]:
+    """Load the ends of codecs, by their places."""
+    return {place: load_ends(coding) for place, coding in {codec.place: codec.coding for codec in codecs}.items()}
 
 
 def received(encoded: EncodedTensor, arrived: Mask, grid: PacketGrid) -> Reassembly:

@@ -115,6 +115,31 @@ def rate_figure(rows: list[Row]) -> bytes:
     return finish(figure, panels, len(codecs))
 
 
+def budget_figure(rows: list[Row]) -> bytes:
+    """Draw agreement against loss, a line for each codec.
+
+    A column of panels is a number of bytes, a row a kind of losses. A codec with its own bytes is dashed in each panel.
+    """
+    codecs, bursts = distinct(rows, "codec"), distinct(rows, "burst")
+    sizes = {codec: distinct([row for row in rows if row["codec"] == codec], "bytes") for codec in codecs}
+    across = max(sizes.values(), key=len)
+    figure, panels = make_panels(len(bursts), len(across))
+    for i, burst in enumerate(bursts):
+        for j, size in enumerate(across):
+            axes = panels[i][j]
+            for number, (codec, colour) in enumerate(zip(codecs, cycle(OF_CODEC))):
+                reference = size not in sizes[codec]
+                own_size = sizes[codec][0] if reference else size
+                key = (codec, burst, own_size)
+                own = [row for row in rows if (row["codec"], row["burst"], row["bytes"]) == key]
+                label = f"{short(codec)}, {own_size:,} bytes" if reference else short(codec)
+                draw_line(axes, own, "loss", label, colour, number, dashed=reference)
+            words = "independent losses" if burst == "iid" else f"bursts of {burst}"
+            axes.set_title(f"{size:,} bytes a frame, {words}", fontsize="medium")
+            label_axes(axes, "datagrams lost", j == 0, i == len(bursts) - 1)
+    return finish(figure, panels, len(codecs))
+
+
 def short(codec: str) -> str:
     """Return a codec's name without the folders of a file."""
     return codec.rpartition("/")[2]

@@ -18,7 +18,7 @@ from gradfec_host.console import plain_errors
 from gradfec_lab.bench.measure import machine
 from gradfec_lab.sweep.arguments import names_list
 from gradfec_lab.sweep.codecs import Codec, make_codec
-from gradfec_lab.sweep.ends import Ends, Floats, Image, delivered, load_ends
+from gradfec_lab.sweep.ends import Ends, Floats, Image, delivered, ends_of
 from gradfec_lab.sweep.engine import REFERENCE
 from gradfec_lab.sweep.report import Grid, Report, Row, lossless, measure, measures, percents, to_csv
 from gradfec_lab.sweep.statistics import Bootstrap
@@ -74,8 +74,7 @@ class Rates:
         """Load all networks."""
         self._points, self._store = points, store
         uncut = make_codec("webp", study.cut, study.grid.rows)
-        codecs = {codec.place: codec for codec in [uncut, *(point.codec for point in points)]}
-        self._ends = {place: load_ends(codec.coding) for place, codec in codecs.items()}
+        self._ends = ends_of([uncut, *(point.codec for point in points)])
         self._uncut = self._ends[uncut.place]
         for point in points:
             store.vouch({point.codec.name: point.codec.place})

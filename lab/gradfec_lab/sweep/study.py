@@ -166,10 +166,10 @@ def load_network(estimators: list[str], cut: Cut, grid: PacketGrid, seed: int) -
     return Scores(estimators, cut, grid, weights, seed), fastest_answers(cut, weights), weights.verification.value
 
 
-def progress_bar(console: Console) -> Progress:
-    """Return a progress bar with the time left, estimated from the last ten minutes."""
+def progress_bar(console: Console, of: str = "images") -> Progress:
+    """Return a progress bar that counts images, or what `of` names, with the time left by the last ten minutes."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images, elapsed"),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(f"{of}, elapsed"),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     return Progress(*columns, console=console, transient=True, speed_estimate_period=600)

@@ -61,7 +61,7 @@ def test_a_bottlenecks_settings_are_those_of_the_edge(tmp_path: Path) -> None:
 def test_bytes_and_answers_by_codec_in_json_csv_table_and_figure(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = install(monkeypatch, "gradfec_lab.sweep.rate")
+    made = install(monkeypatch)
     labels = tmp_path / "labels.csv"
     labels.write_text("".join(f"{i:03}.png,{i}\n" for i in range(3)))
     out, file = tmp_path / "out", write_codec(tmp_path / "codec.npz")
@@ -87,7 +87,7 @@ def test_bytes_and_answers_by_codec_in_json_csv_table_and_figure(
 def test_the_bytes_are_those_that_the_edge_would_send(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(monkeypatch, "gradfec_lab.sweep.rate")
+    install(monkeypatch)
     found = json.loads(sweep("--images", images, "--limit", 1, "--codecs", "webp:20", "--json").stdout)
     coding = coding_of(named_cut("input_layer"), None, "webp:20", None, "zfec")
     image = Photographs(images, RESNET50.preprocess).read("000.png")
@@ -98,7 +98,7 @@ def test_the_bytes_are_those_that_the_edge_would_send(
 
 
 def test_a_second_run_asks_only_for_what_is_new(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = install(monkeypatch, "gradfec_lab.sweep.rate")
+    made = install(monkeypatch)
     common = ("--images", images, "--out", tmp_path / "out")
     first = sweep(*common, "--codecs", "webp:20", "--json")
     assert sum(ends.asked for ends in made) == 3 * 2
@@ -113,7 +113,7 @@ def test_a_second_run_asks_only_for_what_is_new(images: Path, tmp_path: Path, mo
 def test_an_interrupted_run_keeps_what_is_done_and_resumes(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = install(monkeypatch, "gradfec_lab.sweep.rate")
+    made = install(monkeypatch)
     options = ("--images", images, "--out", tmp_path / "out", "--codecs", "webp:20")
     with monkeypatch.context() as once:
         once.setattr(ToyEnds, "features", interrupt_after(4))  # each image is looked at twice
@@ -139,7 +139,7 @@ def interrupt_after(calls: int) -> Callable[..., Features]:
 def test_another_bottleneck_of_the_same_name_needs_another_folder(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(monkeypatch, "gradfec_lab.sweep.rate")
+    install(monkeypatch)
     file, common = write_codec(tmp_path / "codec.npz"), ("--images", images, "--out", tmp_path / "out")
     assert sweep(*common, "--limit", 3, "--codecs", file).exit_code == 0
     read = CodecFile.read(file)

@@ -27,7 +27,7 @@ class ToyEnds:
 
     def features(self, image: npt.NDArray[np.uint8]) -> Features:
         cut, grid = self.coding.cut, self.coding.grid
-        chi = np.resize(image.astype(np.float32) / 16, cut.shape)
+        chi = np.resize(image.astype(np.float32) / 128, cut.shape)
         if cut.pixels:
             chi = normalise(image, cut.pixels)
         return Features(chi, np.arange(grid.count, 0, -1, np.float32))
@@ -39,13 +39,13 @@ class ToyEnds:
             yield int(np.abs(tensor).mean(dtype=np.float64) / 0.05)
 
 
-def install(monkeypatch: pytest.MonkeyPatch, module: str) -> list[ToyEnds]:
-    """Put toys in the place of the networks in a module; return what was made of them."""
+def install(monkeypatch: pytest.MonkeyPatch) -> list[ToyEnds]:
+    """Put toys in the place of the networks; return what was made of them."""
     made: list[ToyEnds] = []
 
     def load(coding: Coding, importance: str | None = None) -> ToyEnds:
         made.append(ToyEnds(coding))
         return made[-1]
 
-    monkeypatch.setattr(f"{module}.load_ends", load)
+    monkeypatch.setattr("gradfec_lab.sweep.ends.load_ends", load)
     return made
