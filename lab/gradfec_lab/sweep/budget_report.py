@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from gradfec_lab.bench.measure import machine
-from gradfec_lab.sweep.budget import Budget, Networks, Slot, Trial, candidates, choose, point_name, refitted, wanted_of
+from gradfec_lab.sweep.budget import Budget, Slot
+from gradfec_lab.sweep.budget_choice import candidates, choose, refitted
 from gradfec_lab.sweep.budget_sender import Scheme
+from gradfec_lab.sweep.budget_trial import Networks, Trial, point_name, wanted_of
 from gradfec_lab.sweep.losses import IID, is_feasible
 from gradfec_lab.sweep.report import Grid, Report, Row, lossless, measure, measures, pivot, text, to_csv
 from gradfec_lab.sweep.statistics import Bootstrap
@@ -43,7 +45,7 @@ def report(budget: Budget) -> Report:
         }
     tables = make_tables(rows, len(names), budget.repetitions)
     if study.out is not None:
-        write(study.out, members, rows, tables)
+        write(study.out, members, rows, tables, budget.sizes)
     return Report(members, tables)
 
 
@@ -101,11 +103,11 @@ def make_tables(rows: list[Row], images: int, repetitions: int) -> list[Grid]:
     return [*tables, Grid("The chosen plans", header, lines, names=6)]
 
 
-def write(folder: Path, members: dict[str, Any], rows: list[Row], tables: list[Grid]) -> None:
+def write(folder: Path, members: dict[str, Any], rows: list[Row], tables: list[Grid], sizes: list[int]) -> None:
     """Write the results into the sweep's folder."""
     from gradfec_lab.sweep.figures import budget_figure
 
     write_file(folder / "budget.json", json.dumps(members, indent=1).encode())
     write_file(folder / "budget.csv", to_csv(rows))
-    write_file(folder / "budget.png", budget_figure(rows))
+    write_file(folder / "budget.png", budget_figure(rows, sizes))
     write_file(folder / "budget.md", "\n".join(table.markdown() for table in tables).encode())

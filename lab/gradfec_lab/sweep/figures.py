@@ -115,20 +115,20 @@ def rate_figure(rows: list[Row]) -> bytes:
     return finish(figure, panels, len(codecs))
 
 
-def budget_figure(rows: list[Row]) -> bytes:
+def budget_figure(rows: list[Row], across: list[int]) -> bytes:
     """Draw agreement against loss, a line for each codec.
 
-    A column of panels is a number of bytes, a row a kind of losses. A codec with its own bytes is dashed in each panel.
+    A column of panels is a number of bytes, of those in `across`, and a row a kind of losses. A codec with bytes of its
+    own is dashed, in every panel.
     """
     codecs, bursts = distinct(rows, "codec"), distinct(rows, "burst")
     sizes = {codec: distinct([row for row in rows if row["codec"] == codec], "bytes") for codec in codecs}
-    across = max(sizes.values(), key=len)
     figure, panels = make_panels(len(bursts), len(across))
     for i, burst in enumerate(bursts):
         for j, size in enumerate(across):
             axes = panels[i][j]
             for number, (codec, colour) in enumerate(zip(codecs, cycle(OF_CODEC))):
-                reference = size not in sizes[codec]
+                reference = not {*sizes[codec]} & {*across}
                 own_size = sizes[codec][0] if reference else size
                 key = (codec, burst, own_size)
                 own = [row for row in rows if (row["codec"], row["burst"], row["bytes"]) == key]

@@ -52,7 +52,7 @@ LOSSES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
     "--tune-images",
     default=TUNE_IMAGES,
     type=click.IntRange(1),
-    help="Choose plans on this many, the first by name. Without --tune, they are not measured.",
+    help="Choose plans on so many: drawn with the seed from --tune, or the first of --images, which are not measured.",
 )
 @click.option(
     "--loss", metavar="SHARES", help=f"Shares of the datagrams to lose. [default: {LOSSES}; with --bytes, up to 0.8]"

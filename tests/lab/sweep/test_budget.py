@@ -15,7 +15,8 @@ from gradfec_cli.cli import main
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.protect import read_policy
 from gradfec_common.quantisers import Needs
-from gradfec_lab.sweep.budget import Fitting, budget_codec
+from gradfec_lab.sweep.budget import budget_codec
+from gradfec_lab.sweep.budget_choice import Fitting
 from gradfec_lab.sweep.budget_plans import drops, plans
 from gradfec_lab.sweep.budget_sender import UNHEARD, Picture, Scheme, Sent
 from gradfec_lab.sweep.codecs import Codec
@@ -123,7 +124,7 @@ def test_a_picture_that_is_not_whole_is_the_same_for_all_and_one_unheard_has_no_
 def test_json_has_each_codecs_plan_and_answers_by_bytes_loss_and_link(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = install(monkeypatch)
+    install(monkeypatch)
     file, out, labels = write_codec(tmp_path / "codec.npz"), tmp_path / "out", tmp_path / "labels.csv"
     labels.write_text("".join(f"{i:03}.png,{i}\n" for i in range(6)))
     options = ["--images", images, "--labels", labels, "--tune-images", 2, "--bytes", "16000", "--loss", "0,0.3"]
@@ -147,10 +148,18 @@ def test_json_has_each_codecs_plan_and_answers_by_bytes_loss_and_link(
     assert (out / "budget.png").read_bytes().startswith(b"\x89PNG")
     assert "The chosen plans" in (out / "budget.md").read_text()
     assert len([*csv.DictReader((out / "budget.csv").open())]) == 3 * 4
+
+
+def test_a_second_run_asks_only_for_what_is_new(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = install(monkeypatch)
+    options = ["--images", images, "--tune-images", 2, "--bytes", 16_000, "--burst", "iid", "--codec", "jpeg"]
+    options += ["--out", tmp_path / "out", "--repetitions", 1, "--json"]
+    first = sweep(*options, "--loss", "0.3")
     asked = sum(ends.asked for ends in made)
-    again = sweep(*options)
-    assert json.loads(again.stdout)["budget"] == found["budget"]
-    assert sum(ends.asked for ends in made) == asked  # everything was in the folder
+    assert json.loads(sweep(*options, "--loss", "0.3").stdout)["budget"] == json.loads(first.stdout)["budget"]
+    assert sum(ends.asked for ends in made) == asked > 0
+    assert sweep(*options, "--loss", "0,0.3").exit_code == 0
+    assert asked < sum(ends.asked for ends in made) < 2 * asked
 
 
 def test_a_frame_of_which_nothing_arrives_is_wrong(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,6 +193,7 @@ def test_images_for_tuning_are_not_measured(images: Path, tmp_path: Path, monkey
     assert stored(out / "tuning") == ["000.png", "001.png"]
     assert sweep(*options[:-1], tmp_path / "second", "--tune", tmp_path / "others").exit_code == 0
     assert len(stored(tmp_path / "second")) == 6
+    assert {*stored(tmp_path / "second" / "tuning")} == {"000.png", "001.png"}
     for wrong in (["--tune-images", 6], ["--tune", images]):
         done = sweep(*options, *wrong)
         assert done.exit_code == 2 and "--tune" in done.stderr
