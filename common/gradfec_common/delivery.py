@@ -60,4 +60,6 @@ def tensor_at_hand(coded: Coded, at_hand: Mask, quantiser: Quantiser, conceal: C
     """Return the tensor (H, W, C) that the cloud makes of the packets `at_hand` (total,) of a coded one."""
     packets = select_packets(coded.packets, np.flatnonzero(at_hand))
     decoded = quantiser.decode(packets, coded.parameters, grid)
-    return conceal(decoded.tensor, decoded.there, grid) if quantiser.needs is Needs.NOTHING else decoded.tensor
+    if quantiser.needs is not Needs.NOTHING:
+        return decoded.tensor
+    return conceal(decoded.tensor, decoded.there, grid, decoded.step)

@@ -67,14 +67,18 @@ class Coding:
             coded = quantiser.encode(tensor, self.grid)
             sizes = coded.packets.sizes
             importance = importance if coded.importance is None else coded.importance
-        some = np.flatnonzero(sizes)  # the others have nothing to say
-        plan = self.policy.plan(importance[some], sizes[some], link, self.budget)
-        plan = self._whole(plan).among(some, len(sizes))
+        plan = self.plan(sizes, importance, link)
         if coded is None:
             if damage is not None and self.compensate:
                 tensor = compensated(tensor, damage, plan.dropped, self.grid)
             coded = self.quantiser.encode(tensor, self.grid)
         return plan, coded
+
+    def plan(self, sizes: npt.NDArray[np.intp], importance: Floats, link: LinkEstimate) -> Plan:
+        """Plan for packets of such coded sizes (count,) in bytes and importance (count,)."""
+        some = np.flatnonzero(sizes)  # the others have nothing to say
+        plan = self.policy.plan(importance[some], sizes[some], link, self.budget)
+        return self._whole(plan).among(some, len(sizes))
 
     def check(self) -> int | None:
         """Return the bytes of UDP payload that a frame takes, None if they depend on it.

@@ -13,7 +13,7 @@ from gradfec_cloud.backend.keras_runtime import build_model
 from gradfec_common.networks import Cut
 from gradfec_host.quiet import quiet_tensorflow
 from gradfec_host.runtimes import LITERT, choose_runtime
-from gradfec_host.weights import WeightStore
+from gradfec_host.weights import Weights
 
 with quiet_tensorflow():
     import tensorflow as tf
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.intp]
 
 
-def fastest_answers(cut: Cut, weights: WeightStore) -> Answers | LiteRTAnswers:
+def fastest_answers(cut: Cut, weights: Weights) -> Answers | LiteRTAnswers:
     """Return a callable from feature tensors (N, H, W, C) to their most likely classes (N,), any N.
 
     Without a GPU it uses LiteRT, if that is installed.
@@ -37,7 +37,7 @@ def fastest_answers(cut: Cut, weights: WeightStore) -> Answers | LiteRTAnswers:
 class LiteRTAnswers:
     """The most likely class of feature tensors, with LiteRT."""
 
-    def __init__(self, cut: Cut, weights: WeightStore) -> None:
+    def __init__(self, cut: Cut, weights: Weights) -> None:
         """Build the layers after `cut`."""
         self._back_end = load_back_end(LITERT, cut, weights, max_batch=1)
 
@@ -49,7 +49,7 @@ class LiteRTAnswers:
 class Answers:
     """The most likely class of feature tensors, with TensorFlow."""
 
-    def __init__(self, cut: Cut, weights: WeightStore) -> None:
+    def __init__(self, cut: Cut, weights: Weights) -> None:
         """Build the layers after `cut`, and compile them with XLA for batches of BATCH."""
         self.cut = cut
         model = build_model(cut, weights)
@@ -57,7 +57,7 @@ class Answers:
         def classes(chi: tf.Tensor) -> tf.Tensor:
             return tf.argmax(model(chi, training=False), axis=-1)
 
-        signature = [tf.TensorSpec((BATCH, *cut.shape), tf.float32)]
+        signature = [tf.TensorSpec((BATCH, *cut.received.shape), tf.float32)]
         self._run = tf.function(classes, input_signature=signature, jit_compile=True, autograph=False)
 
     def __call__(self, chi: Floats) -> Classes:
@@ -66,7 +66,7 @@ class Answers:
         for start in range(0, len(chi), BATCH):
             batch = chi[start : start + BATCH]
             gap = np.zeros(
-                (BATCH - len(batch), *self.cut.shape), np.float32
+                (BATCH - len(batch), *self.cut.received.shape), np.float32
             )  # XLA would compile again for another size
             parts.append(self._run(np.concatenate([batch, gap]) if len(gap) else batch).numpy()[: len(batch)])
         return np.concatenate(parts)

@@ -12,6 +12,7 @@ from gradfec_common.decode import decode_tensor
 from gradfec_common.delivery import by_stripe, packets_arrived, packets_at_hand, tensor_at_hand
 from gradfec_common.protect import Group, Plan, Stripe
 from gradfec_common.quantisers import QUANTISERS, Coded
+from gradfec_common.quantisers.laplace import Laplace
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.symbols import Packing
 from gradfec_common.transmit import budget_for, encode_tensor, send_order
@@ -141,3 +142,13 @@ def order_in(plan):
 def test_of_a_plan_that_drops_everything_nothing_is_at_hand():
     plan = Plan(12, np.arange(12), ())
     assert packets_at_hand(plan, np.ones(0, bool)).tolist() == [False] * 12
+
+
+def test_the_concealment_is_told_the_distance_between_levels():
+    quantiser = Laplace(0.5)
+    coded = quantiser.encode(features(np.random.default_rng(1)), GRID)
+
+    def told(tensor, there, grid, step=0.0):
+        return np.full_like(tensor, step)
+
+    assert (tensor_at_hand(coded, np.zeros(GRID.count, bool), quantiser, told, GRID) == 0.5).all()

@@ -32,10 +32,14 @@ class Relay:
         """Where the target sees the client."""
         return Endpoint(*self._back.getsockname())
 
+    def carried(self, datagram: bytes) -> None:
+        """Hear of a datagram on its way to the target."""
+
     def _up(self) -> None:
         while True:
             data, self._client = self._front.recvfrom(2048)
             if self.on:
+                self.carried(data)
                 self._back.sendto(data, self._target)
 
     def _down(self, back: socket.socket) -> None:

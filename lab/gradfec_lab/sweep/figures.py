@@ -1,4 +1,4 @@
-"""The sweeps' figures, as PNG: the paper's Figures 5 and 6, and answers by quantiser."""
+"""The sweeps' figures, as PNG: the paper's Figures 5 and 6, answers by quantiser, and by bytes."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ OF_ESTIMATOR = {
     "activation": ORANGE,
     "random": PINK,
 }
+OF_CODEC = (BLUE, RED, GREEN, ORANGE, PINK, SKY, BLACK)
 MARKERS = "osD^vPX*"  # to tell lines apart without colour
 ORACLES = {"gradcam", "gradcam-label"}
 PANEL = (4.6, 3.6)  # inches
@@ -96,6 +97,52 @@ def quantise_figure(rows: list[Row]) -> bytes:
     axes.set_xlabel("bits an element")
     axes.set_ylabel("answers")
     return finish(figure, panels, 2)
+
+
+def rate_figure(rows: list[Row]) -> bytes:
+    """Draw agreement, and top-1 if there are labels, against bytes a frame; a panel for each, a line for each codec."""
+    measures = [(name, label) for name, label in (("agreement", "agreement"), ("top1", "top-1")) if name in rows[0]]
+    figure, panels = make_panels(1, len(measures))
+    codecs = distinct(rows, "codec")
+    for axes, (name, label) in zip(panels[0], measures, strict=True):
+        for number, (codec, colour) in enumerate(zip(codecs, cycle(OF_CODEC))):
+            own = [row for row in rows if row["codec"] == codec]
+            draw_line(axes, own, "bytes", short(codec), colour, number, measure=name)
+        axes.set_xscale("log")
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel("bytes a frame")
+        axes.set_ylabel(label)
+    return finish(figure, panels, len(codecs))
+
+
+def budget_figure(rows: list[Row], across: list[int]) -> bytes:
+    """Draw agreement against loss, a line for each codec.
+
+    A column of panels is a number of bytes, of those in `across`, and a row a kind of losses. A codec with bytes of its
+    own is dashed, in every panel.
+    """
+    codecs, bursts = distinct(rows, "codec"), distinct(rows, "burst")
+    sizes = {codec: distinct([row for row in rows if row["codec"] == codec], "bytes") for codec in codecs}
+    figure, panels = make_panels(len(bursts), len(across))
+    for i, burst in enumerate(bursts):
+        for j, size in enumerate(across):
+            axes = panels[i][j]
+            for number, (codec, colour) in enumerate(zip(codecs, cycle(OF_CODEC))):
+                reference = not {*sizes[codec]} & {*across}
+                own_size = sizes[codec][0] if reference else size
+                key = (codec, burst, own_size)
+                own = [row for row in rows if (row["codec"], row["burst"], row["bytes"]) == key]
+                label = f"{short(codec)}, {own_size:,} bytes" if reference else short(codec)
+                draw_line(axes, own, "loss", label, colour, number, dashed=reference)
+            words = "independent losses" if burst == "iid" else f"bursts of {burst}"
+            axes.set_title(f"{size:,} bytes a frame, {words}", fontsize="medium")
+            label_axes(axes, "datagrams lost", j == 0, i == len(bursts) - 1)
+    return finish(figure, panels, len(codecs))
+
+
+def short(codec: str) -> str:
+    """Return a codec's name without the folders of a file."""
+    return codec.rpartition("/")[2]
 
 
 def kind_of(quantiser: str) -> str:

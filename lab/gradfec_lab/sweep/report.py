@@ -105,6 +105,15 @@ def shares_and_intervals(rows: list[Row], keys: Sequence[str]) -> dict[str, Nest
     return members
 
 
+def measures(row: Row) -> Row:
+    """Return a row's agreement, and top-1 if there are labels, each with its interval."""
+    found: Row = {}
+    for name in ("agreement", "top1"):
+        if name in row:
+            found |= {name: row[name], f"{name}_ci": [row[f"{name}_low"], row[f"{name}_high"]]}
+    return found
+
+
 def text(value: object) -> str:
     """Write a key, 0.5 and not 0.50."""
     return f"{value:g}" if isinstance(value, float) else str(value)

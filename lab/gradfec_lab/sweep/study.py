@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -25,7 +26,9 @@ from gradfec_host.learned import learned_for
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.engine import REFERENCE, Case, Engine, Model, Scorer, Subject
 from gradfec_lab.sweep.labels import labels_of
-from gradfec_lab.sweep.store import Store
+from gradfec_lab.sweep.store import Record, Store
+
+Image = npt.NDArray[np.uint8]  # RGB (side, side, 3)
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 
@@ -86,15 +89,43 @@ class Study:
         todo = [name for name in self.names if not store.knows(name, points, wanted_numbers)]
         if todo:
             console = Console(stderr=True, highlight=False)
-            try:
+
+            def done() -> int:
+                return sum(store.knows(name, points, wanted_numbers) for name in self.names)
+
+            with self.says_what_is_kept(console, done):
                 self._examine(store, estimators, todo, cases, numbers, constant, console)
-            except KeyboardInterrupt:
-                done = sum(store.knows(name, points, wanted_numbers) for name in self.names)
-                kept = (
-                    f"kept in {self.out}: the same command resumes" if self.out else "lost, because there is no --out"
-                )
-                console.print(f"interrupted: {done} of {len(self.names)} images are done, and {kept}", soft_wrap=True)
-                raise
+        return self.usable(store)
+
+    @contextmanager
+    def says_what_is_kept(self, console: Console, done: Callable[[], int]) -> Iterator[None]:
+        """After Ctrl-C, say how many images are `done`, and where their results are."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            kept = f"kept in {self.out}: the same command resumes" if self.out else "lost, because there is no --out"
+            console.print(f"interrupted: {done()} of {len(self.names)} images are done, and {kept}", soft_wrap=True)
+            raise
+
+    def each(self, store: Store, todo: list[str], examine: Callable[[str, Image], Record], title: str) -> list[str]:
+        """Store the record that `examine` makes of each image in `todo`; return the names of all usable images.
+
+        After Ctrl-C, finished results stay in the store.
+        """
+        console = Console(stderr=True, highlight=False)
+        done = len(self.names) - len(todo)
+        with self.says_what_is_kept(console, lambda: done), progress_bar(console) as progress:
+            task = progress.add_task(title, total=len(todo))
+            for name in todo:
+                image = self.photographs.read(name)
+                unusable = Record(skipped=self.photographs.skipped.get(name))
+                store.add(name, unusable if image is None else examine(name, image))
+                progress.advance(task)
+                done += 1
+        return self.usable(store)
+
+    def usable(self, store: Store) -> list[str]:
+        """Return the names of the images that could be used; UsageError if there are none."""
         skipped = store.skipped(self.names)
         usable = [name for name in self.names if name not in skipped]
         if not usable:
@@ -135,10 +166,10 @@ def load_network(estimators: list[str], cut: Cut, grid: PacketGrid, seed: int) -
     return Scores(estimators, cut, grid, weights, seed), fastest_answers(cut, weights), weights.verification.value
 
 
-def progress_bar(console: Console) -> Progress:
-    """Return a progress bar with the time left, estimated from the last ten minutes."""
+def progress_bar(console: Console, of: str = "images") -> Progress:
+    """Return a progress bar that counts images, or what `of` names, with the time left by the last ten minutes."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images, elapsed"),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(f"{of}, elapsed"),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     return Progress(*columns, console=console, transient=True, speed_estimate_period=600)

@@ -8,7 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from gradfec_lab.sweep.figures import importance_figure, policy_colours, protection_figure, quantise_figure
+from gradfec_lab.sweep.figures import (
+    budget_figure,
+    importance_figure,
+    policy_colours,
+    protection_figure,
+    quantise_figure,
+    rate_figure,
+)
 
 LEVEL = {"agreement": 0.5, "agreement_low": 0.4, "agreement_high": 0.6}
 
@@ -61,3 +68,17 @@ def test_each_policy_has_a_colour_of_its_own() -> None:
     policies = ["none", "FEC_10_90", "FEC_20_80", "FEC_30_70", "FEC_40_60", "FEC_50_50"]
     assert len(set(policy_colours(policies).values())) == 6
     assert [*policy_colours(["FEC_50_50"])] == ["none", "FEC_50_50"]
+
+
+def test_a_figure_of_rates_has_a_panel_for_each_measure() -> None:
+    rows = [{"codec": codec, "setting": "x", "bytes": of, **LEVEL} for codec in ("a", "b") for of in (900.0, 9e4)]
+    labelled = [{**row, "top1": 0.5, "top1_low": 0.4, "top1_high": 0.6} for row in rows]
+    assert size(rate_figure(labelled))[1] == pytest.approx(2 * size(rate_figure(rows))[1], abs=2)
+
+
+def test_a_figure_of_budgets_has_a_panel_for_each_number_of_bytes_and_link() -> None:
+    every = product(("iid", "8"), (("webp", 6000), ("webp", 12_000), ("jpeg", 12_000), ("paper", 900_000)), (0.0, 0.5))
+    rows = [{"codec": codec, "bytes": of, "burst": burst, "loss": x, **LEVEL} for burst, (codec, of), x in every]
+    high, wide, _ = size(budget_figure(rows, [6000, 12_000]))
+    assert (high, wide) == pytest.approx((150 * (2 * 3.6 + 0.6), 150 * 2 * 4.6), abs=2)
+    assert budget_figure(rows, [6000, 12_000]) != budget_figure(rows, [6000, 900_000])  # what is a reference differs

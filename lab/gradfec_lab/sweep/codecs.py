@@ -1,0 +1,62 @@
+"""Codecs as the product runs them: a bottleneck, quantisers or image files, each over a range of qualities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from gradfec_common.networks import Cut, full_name
+from gradfec_common.quantisers import QUANTISERS, Quantiser, chosen_quantiser
+from gradfec_common.quantisers.image import FORMATS
+from gradfec_common.quantisers.laplace import Laplace
+from gradfec_edge.coding import BOTTLENECK, PROTECT_WHOLE, Coding, codec_file, coding_of
+from gradfec_host.codec_file import QUALITIES, SUFFIX
+from gradfec_lab.sweep.report import text
+
+IMAGE_QUALITIES = (2, 5, 10, 20, 30, 50, 75, 90)
+FAMILIES = ("sqrt", "uniform")  # of quantisers, which differ in their bits
+FORMAT_NAMES = [format.name for format in FORMATS]
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A codec by its name, the edge's coding for it without protection, and its quantisers by setting."""
+
+    name: str
+    coding: Coding
+    quantisers: Mapping[str, Quantiser]
+
+    @property
+    def place(self) -> str:
+        """The cut and its packets: codecs of the same place have the same ends."""
+        return f"{full_name(self.coding.cut)}, {self.coding.grid.rows} rows"
+
+    def at(self, setting: str) -> Coding:
+        """Return the coding with one of the settings."""
+        return replace(self.coding, quantiser=self.quantisers[setting])
+
+
+def make_codec(name: str, cut: Cut, rows: int, qualities: Iterable[float] | None = None) -> Codec:
+    """Return the codec of that name for a network that is cut there; UsageError if there is none.
+
+    A bottleneck (`bottleneck` or FILE.npz) sits at the cut, and a picture (`jpeg`) at the network's input. `qualities`
+    replaces the usual ones of both. `sqrt` and `uniform` have a setting for each number of bits, and any other name is
+    a single setting.
+    """
+    if name == BOTTLENECK or name.endswith(SUFFIX):
+        file = codec_file(name, cut)
+        assert file is not None, "a bottleneck has a file"  # noqa: S101
+        steps = {f"quality {text(float(q))}": Laplace(file.step(q)) for q in qualities or QUALITIES}
+        return Codec(name, coding_of(cut, None, name, PROTECT_WHOLE, "zfec"), steps)
+    if name.partition(":")[0] in FORMAT_NAMES:
+        cut = cut.network.cut(cut.network.input.name)
+        settings = [f"{name}:{q:g}" for q in qualities or IMAGE_QUALITIES] if name in FORMAT_NAMES else [name]
+        return Codec(name, coding_of(cut, None, settings[0], PROTECT_WHOLE, "zfec"), named(settings, cut))
+    settings = [q.name for q in QUANTISERS.values() if name in FAMILIES and q.name.startswith(name) and q.fits(cut)]
+    settings = settings or [chosen_quantiser(name, cut).name]
+    return Codec(name, coding_of(cut, rows, settings[0], PROTECT_WHOLE, "zfec"), named(settings, cut))
+
+
+def named(settings: Iterable[str], cut: Cut) -> dict[str, Quantiser]:
+    """Return quantisers by their names."""
+    return {setting: chosen_quantiser(setting, cut) for setting in settings}
