@@ -19,6 +19,7 @@ from gradfec_common.bottlenecks import BOTTLENECKS, Bottleneck, WithBottleneck, 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, Network, named_cut
 from gradfec_host.learned import DAMAGE
+from gradfec_host.quality import QUALITIES
 from gradfec_host.weights import Progress, Weights, ensure_weights
 
 Floats = npt.NDArray[np.float32]
@@ -26,8 +27,6 @@ Floats = npt.NDArray[np.float32]
 FOLDER = importlib.resources.files(__package__) / "codecs"  # the shipped ones, NETWORK/CUT.npz
 SUFFIX = ".npz"
 ABOUT = "about"  # JSON, as an array of one text
-QUALITIES = range(1, 10)
-DEFAULT_QUALITY = 5
 
 
 @dataclass(frozen=True)

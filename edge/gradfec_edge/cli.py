@@ -13,7 +13,6 @@ import click
 from gradfec_common.errors import GradfecError
 from gradfec_edge.modes import MODES
 from gradfec_host import logs
-from gradfec_host.codec_file import DEFAULT_QUALITY, QUALITIES
 from gradfec_host.config import CameraOption, camera_option, config_option, config_used, each_camera
 from gradfec_host.console import (
     Endpoint,
@@ -29,6 +28,7 @@ from gradfec_host.console import (
     version,
     web_option,
 )
+from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 from gradfec_host.runtimes import NO_RUNTIME, choose_runtime
 
 EXAMPLES = """\b

@@ -21,7 +21,8 @@ from gradfec_common.wire import SEAL_BYTES
 from gradfec_common.wire.symbol import layout_of
 from gradfec_edge.compensation import compensated
 from gradfec_edge.rate import ByteTarget
-from gradfec_host.codec_file import DEFAULT_QUALITY, QUALITIES, SUFFIX, CodecFile, shipped_codec
+from gradfec_host.codec_file import SUFFIX, CodecFile, shipped_codec
+from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 
 Floats = npt.NDArray[np.float32]
 

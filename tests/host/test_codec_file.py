@@ -14,7 +14,8 @@ from gradfec_common.networks import NETWORKS
 from gradfec_common.packets import PacketGrid
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_host import codec_file
-from gradfec_host.codec_file import ABOUT, QUALITIES, BottleneckWeights, CodecFile, shipped_codec, weights_of
+from gradfec_host.codec_file import ABOUT, BottleneckWeights, CodecFile, shipped_codec, weights_of
+from gradfec_host.quality import QUALITIES
 
 pytestmark = pytest.mark.laplace
 

@@ -16,7 +16,8 @@ from gradfec_common.codes import ZFEC
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut
 from gradfec_edge.coding import BOTTLENECK, coding_of
-from gradfec_host.codec_file import QUALITIES, SUFFIX
+from gradfec_host.codec_file import SUFFIX
+from gradfec_host.quality import QUALITIES
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.arguments import names_list
 from gradfec_lab.sweep.budget_plans import UNPROTECTED

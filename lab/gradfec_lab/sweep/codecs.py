@@ -10,7 +10,8 @@ from gradfec_common.quantisers import QUANTISERS, Quantiser, chosen_quantiser
 from gradfec_common.quantisers.image import FORMATS
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_edge.coding import BOTTLENECK, PROTECT_WHOLE, Coding, codec_file, coding_of
-from gradfec_host.codec_file import QUALITIES, SUFFIX
+from gradfec_host.codec_file import SUFFIX
+from gradfec_host.quality import QUALITIES
 from gradfec_lab.sweep.report import text
 
 IMAGE_QUALITIES = (2, 5, 10, 20, 30, 50, 75, 90)

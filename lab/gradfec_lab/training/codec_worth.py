@@ -17,7 +17,8 @@ from gradfec_common.quantisers import Coded
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_edge.frontend import load_front_end
 from gradfec_edge.importance.free import packet_sums
-from gradfec_host.codec_file import DEFAULT_QUALITY, QUALITIES, CodecFile, weights_of
+from gradfec_host.codec_file import CodecFile, weights_of
+from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 from gradfec_host.runtimes import choose_runtime
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a frame's bytes, the most important first
