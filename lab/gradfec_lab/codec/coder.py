@@ -46,11 +46,6 @@ class Codec(nn.Module):
         self.register_buffer("log_weight", torch.tensor(-6.0))  # of the rate, at quality 0
         self.register_buffer("fall", torch.tensor(math.log(15.0)))  # of the step's logarithm, from quality 0 to 1
 
-    def freeze(self) -> None:
-        """Leave the normalisations as they are."""
-        self.encoder.freeze()
-        self.decoder.freeze()
-
     def forward(
         self, chi: Tensor, quality: Tensor, there: Tensor, noise: Tensor, *, warm: bool = False
     ) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,6 @@ class Graph(nn.Module):
         self.layers = [layer for layer in layers if layer["inbound"]]
         self.last = self.layers[-1]["name"]
         self.weights = nn.ParameterDict()
-        self.frozen = False  # the normalisations
         for layer in self.layers:
             if layer["kind"] in {"Conv2D", "Conv2DTranspose", "Dense"}:
                 found = _given(layer, arrays) if arrays is not None else _random(layer)
@@ -38,7 +37,7 @@ class Graph(nn.Module):
             self._fold(arrays)
 
     def normalise(self) -> None:
-        """Normalise the outputs of all convolutions but the last over each batch, until `freeze` is called.
+        """Normalise the outputs of all convolutions but the last over each batch.
 
         Without it, the first hundreds of steps of a chain of so many convolutions teach it little.
         """
@@ -48,10 +47,6 @@ class Graph(nn.Module):
             self.weights[f"{name}/scale"] = nn.Parameter(torch.full_like(bias, RESIDUAL if _ends_block(name) else 1.0))
             self.register_buffer(f"{name}_mean", torch.zeros_like(bias))
             self.register_buffer(f"{name}_variance", torch.ones_like(bias))
-
-    def freeze(self) -> None:
-        """From now on, normalise by the averages so far: each image by itself."""
-        self.frozen = True
 
     def kernel_and_bias(self, name: str) -> tuple[Tensor, Tensor]:
         """Return a convolution's weights with the normalisation after it."""
@@ -68,7 +63,7 @@ class Graph(nn.Module):
         """Normalise a convolution's output without its bias, if it is to be, and add the bias."""
         bias, scale = self.weights[f"{name}/bias"], self.weights[f"{name}/scale"]
         mean, variance = getattr(self, f"{name}_mean"), getattr(self, f"{name}_variance")
-        return F.batch_norm(x, mean, variance, scale, bias, training=not self.frozen, momentum=MOMENTUM, eps=EPSILON)
+        return F.batch_norm(x, mean, variance, scale, bias, training=True, momentum=MOMENTUM, eps=EPSILON)
 
     def _fold(self, arrays: Mapping[str, Any]) -> None:
         convolutions = {layer["name"] for layer in self.layers if layer["kind"] == "Conv2D"}

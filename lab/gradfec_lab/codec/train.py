@@ -72,10 +72,9 @@ class Training:
         state = self._checkpoint()
         if state is None or state["stage"] == "features":
             self._stage("features", state)
-            self._calibrate()
             state = None
-        self.codec.freeze()
         self._stage("answers", state)
+        self._calibrate()
         write_result(self.codec, self.folder / "result.npz")
 
     @torch.no_grad()
