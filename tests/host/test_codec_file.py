@@ -16,8 +16,6 @@ from gradfec_common.quantisers.laplace import Laplace
 from gradfec_host import codec_file
 from gradfec_host.codec_file import ABOUT, QUALITIES, BottleneckWeights, CodecFile, shipped_codec, weights_of
 
-pytestmark = pytest.mark.laplace
-
 ABOUT_TOY = {"bottleneck": "halve", "cut": "blocks:stem", "rows": 4, "fall": 3.0, "epochs": 20}
 
 
