@@ -6,6 +6,7 @@ Tests must not change these models. TensorFlow is imported only when a test asks
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,15 +36,13 @@ settings.load_profile("any speed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that need leopard or laplace if it is not installed: those with its mark, and cases with its name."""
-    for name, there, package in (
-        ("leopard", LEOPARD.id in CODES, "reed-solomon-leopard"),
-        ("laplace", entropy.INSTALLED, "constriction"),
-    ):
-        for item in [] if there else items:
-            case = item.callspec.id if hasattr(item, "callspec") else ""
-            if item.get_closest_marker(name) or name in case:
-                item.add_marker(pytest.mark.skip(reason=f"{package} is not installed"))
+    """Skip tests that need leopard if it is not installed: those with its mark, and cases with its name."""
+    if LEOPARD.id in CODES:
+        return
+    for item in items:
+        case = item.callspec.id if hasattr(item, "callspec") else ""
+        if item.get_closest_marker("leopard") or "leopard" in case:
+            item.add_marker(pytest.mark.skip(reason="reed-solomon-leopard is not installed"))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -61,6 +60,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "sockets" if "import socket" in text or "free_port" in text else name
 
     return ByFile(config, log)
+
+
+@pytest.fixture(scope="module", params=["constriction", "numpy"])
+def range_coder(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Either way to code levels: with the library, if it is installed, and without."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "numpy":
+            patch.setattr(entropy, "constriction", None)
+        elif entropy.constriction is None:
+            pytest.skip("constriction is not installed")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ from gradfec_cloud.backend import load_back_end
 from gradfec_cloud.backend.lazy import LazyBackEnd
 from gradfec_cloud.labels import labels_of
 from gradfec_cloud.workers.pool import Loaders, back_end_name
-from gradfec_common import entropy
 from gradfec_common.conceal import Concealment, make_concealment
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import Answer
@@ -86,13 +85,8 @@ def chosen_catalogue(split: str | None, fill: str, files: Sequence[Path] = ()) -
 
 
 def latents(cuts: Sequence[Cut], codecs: Sequence[CodecFile]) -> list[Cut]:
-    """Return the cuts at the latents of the bottlenecks that are shipped for cuts, and of further ones.
-
-    Without the library that they need, there are none, and further ones are a UsageError.
-    """
-    if codecs and not entropy.INSTALLED:
-        raise UsageError(entropy.HOW_TO_INSTALL)
-    shipped = [codec for cut in cuts if entropy.INSTALLED and (codec := shipped_codec(cut)) is not None]
+    """Return the cuts at the latents of the bottlenecks that are shipped for cuts, and of further ones."""
+    shipped = [codec for cut in cuts if (codec := shipped_codec(cut)) is not None]
     return [codec.latents for codec in (*shipped, *codecs)]
 
 

@@ -1,30 +1,31 @@
-"""Entropy coding of whole numbers by static tables: the only module that imports `constriction` (range coding).
+"""Entropy coding of whole numbers by static tables: the only module that imports `constriction`.
 
 A table is a Laplace distribution, rounded to whole levels. Each run of levels names the table that suits it best, so
 nothing has to be known of another run. docs/PROTOCOL.md specifies tables and bytes.
+
+Constriction codes runs where it is installed, and otherwise numpy: the bytes are the same, but that takes twice as
+long for a tensor of latents, and hundreds of times as long for a few long runs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_common import range_coding
+from gradfec_common.range_coding import STATE_WORDS, WHOLE, WORD_BYTES, WORD_MASK, Alphabets, Decoder, Parts, to_the_end
+
 try:
     import constriction
-except ImportError:  # it has no wheel for Linux on ARM (see pyproject.toml): then QUANTISERS does not contain `laplace`
+except ImportError:  # it has no wheel for Linux on ARM (see pyproject.toml)
     constriction = None
 
 Levels = npt.NDArray[np.int32]
-Parts = npt.NDArray[np.int64]
-
-INSTALLED = constriction is not None
-HOW_TO_INSTALL = (
-    "laplace, which bottlenecks need, needs the package constriction, which is not installed: use another --codec, or "
-    "pip install constriction (for Linux on another processor than x86-64, it needs a Rust compiler)"
-)
+Tables = npt.NDArray[np.intp]
 
 # Of each table: the chance of level 0, nearly, and how the chance falls from one level to the next. They are those of
 # Laplace distributions with scales 0.05 x 1.36^n. Both ends must have exactly the same tables, and exponentials differ
@@ -40,9 +41,6 @@ FALL = (
 )  # fmt: skip
 LARGEST = (2, 2, 3, 3, 4, 5, 6, 8, 10, 13, 17, 22, 30, 40, 53, 72, 97, 132, 179, 243, 330, 448, 608, 827)
 TABLES = len(ZERO)
-WHOLE = 1 << 24  # chances are whole numbers of parts of this, and at least one: the library's precision
-WORD_BYTES = 4  # of the library
-STATE_BITS = 64
 
 
 class Table(NamedTuple):
@@ -50,15 +48,13 @@ class Table(NamedTuple):
 
     largest: int
     bits: npt.NDArray[np.float64]
-    model: constriction.stream.model.Categorical
 
 
 @lru_cache(1)
 def tables() -> tuple[Table, ...]:
     """Return the tables, from the narrowest to the widest."""
     return tuple(
-        Table(largest, -np.log2(parts[largest:] / WHOLE), _model(parts))
-        for largest, parts in zip(LARGEST, all_parts(), strict=True)
+        Table(largest, -np.log2(parts[largest:] / WHOLE)) for largest, parts in zip(LARGEST, all_parts(), strict=True)
     )
 
 
@@ -82,20 +78,23 @@ def which_parts() -> Parts:
     return parts
 
 
-def _model(parts: Parts) -> constriction.stream.model.Categorical:
-    """Return a model with exactly these chances: the library gives each symbol one part, and shares out the rest."""
-    return constriction.stream.model.Categorical(parts - 1.0, perfect=False)
+@lru_cache(1)
+def _alphabets() -> Alphabets:
+    """Return the tables, and behind them their numbers."""
+    return Alphabets([*all_parts(), which_parts()])
 
 
 @lru_cache(1)
-def _which() -> constriction.stream.model.Categorical:
-    return _model(which_parts())
+def _zeros() -> Tables:
+    """Return the symbols of each table's level 0 (TABLES,)."""
+    zeros: Tables = _alphabets().first[:TABLES] + np.array(LARGEST)
+    return zeros
 
 
 class Costs(NamedTuple):
     """What coding runs of levels (m, length) takes: `table` (m,), the best for each run, and `bits` (m,)."""
 
-    table: npt.NDArray[np.intp]
+    table: Tables
     bits: npt.NDArray[np.float64]
 
 
@@ -122,53 +121,99 @@ def _bits_a_term() -> npt.NDArray[np.float64]:
     ).T
 
 
-def encode(levels: Levels, chosen: npt.NDArray[np.intp]) -> list[bytes]:
+def encode(levels: Levels, chosen: Tables) -> list[bytes]:
     """Code runs of levels (m, length) by the chosen tables (m,); return the bytes of each, at least one."""
-    each, which = tables(), _which()
-    coded = []
-    for run, number in zip(levels, chosen.tolist(), strict=True):
-        encoder = constriction.stream.queue.RangeEncoder()
-        encoder.encode(number, which)
-        encoder.encode(run + each[number].largest, each[number].model)
-        coded.append(_finished(encoder))
-    return coded
+    return encode_in_numpy(levels, chosen) if constriction is None else encode_by_library(levels, chosen)
 
 
-def decode(coded: bytes, length: int) -> Levels | None:
-    """Decode a run of `length` levels from untrusted bytes; None if there are no bytes, or if they lead to no level.
+def encode_in_numpy(levels: Levels, chosen: Tables) -> list[bytes]:
+    """Encode as `encode` does, all runs side by side."""
+    alphabets = _alphabets()
+    symbols = np.empty((1 + levels.shape[1], len(levels)), np.intp)
+    np.add(chosen, alphabets.first[TABLES], out=symbols[0])
+    np.add(levels.T, _zeros()[chosen], out=symbols[1:])
+    return range_coding.encode(symbols, alphabets)
+
+
+def encode_by_library(levels: Levels, chosen: Tables) -> list[bytes]:
+    """Encode as `encode` does, run by run with constriction, which must be installed.
+
+    The library ends each run with words of its own choice, those of low + 2^32 - 1. Fewer bytes do.
+    """
+    *models, which = _models()
+    symbols = levels + np.array(LARGEST, np.int32)[chosen, np.newaxis]
+    range_encoder = constriction.stream.queue.RangeEncoder
+    heads, states = [], []
+    for run, table in zip(symbols, chosen.tolist(), strict=True):
+        encoder = range_encoder()
+        encoder.encode(table, which)
+        encoder.encode(run, models[table])
+        behind, state = encoder.pos()
+        heads.append(encoder.get_compressed()[:behind].astype(">u4").tobytes())
+        states.append(state)
+    low, width = np.array(states, np.uint64).reshape(-1, 2).T
+    number = low + to_the_end(low, width)
+    carries = (number < low).astype(np.intp) - (low + WORD_MASK < low)  # beside what the library's choice carried
+    for index in np.flatnonzero(carries).tolist():
+        head = int.from_bytes(heads[index], "big") + int(carries[index])
+        heads[index] = head.to_bytes(len(heads[index]), "big")
+    ends, size = number.astype(">u8").tobytes(), WORD_BYTES * STATE_WORDS
+    return [(head + ends[size * n : size * n + size]).rstrip(b"\0") or b"\0" for n, head in enumerate(heads)]
+
+
+class Decoded(NamedTuple):
+    """The `levels` of runs (m, length), and which runs are `there` (m,): the levels of others are 0."""
+
+    levels: Levels
+    there: npt.NDArray[np.bool_]
+
+
+def decode(coded: Sequence[bytes], length: int) -> Decoded:
+    """Decode runs of `length` levels from untrusted bytes: not those without bytes, or whose bytes lead to no level.
 
     Most bytes are some run's code, so bytes that were changed or cut short lead to other levels.
     """
-    if not coded:
-        return None
-    padded = coded + bytes(2 * WORD_BYTES + -len(coded) % WORD_BYTES)
-    decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
-    try:
-        table = tables()[decoder.decode(_which())]
-        return np.asarray(decoder.decode(table.model, length) - table.largest, np.int32)
-    except AssertionError:  # the library's word for a number that belongs to no level
-        return None
+    return decode_in_numpy(coded, length) if constriction is None else decode_by_library(coded, length)
 
 
-def _finished(encoder: constriction.stream.queue.RangeEncoder) -> bytes:
-    """Return the fewest bytes that, with zeros behind them, decode to what was encoded.
+def decode_in_numpy(coded: Sequence[bytes], length: int) -> Decoded:
+    """Decode as `decode` does, all runs side by side."""
+    alphabets, symbols = _alphabets(), np.empty((length, len(coded)), np.intp)
+    decoder = Decoder(coded, alphabets)
+    table = decoder.symbols(np.full(len(coded), TABLES * WHOLE, np.uint64)) - alphabets.first[TABLES]
+    there = (table < TABLES) & np.array([bool(one) for one in coded], np.bool_)
+    table[~there] = 0  # any
+    wholes = (table * WHOLE).astype(np.uint64)
+    for row in symbols:
+        row[:] = decoder.symbols(wholes)
+    levels = (symbols - _zeros()[table]).T
+    there &= (levels <= np.array(LARGEST)[table, np.newaxis]).all(axis=1)
+    return Decoded(np.where(there[:, np.newaxis], levels, 0).astype(np.int32), there)
 
-    The coder's interval is [low, low + width) behind the words that it has written already. The library ends it with a
-    whole word of its own choice, which says whether a carry went into those words.
+
+def decode_by_library(coded: Sequence[bytes], length: int) -> Decoded:
+    """Decode as `decode` does, run by run with constriction, which must be installed."""
+    levels, there = np.zeros((len(coded), length), np.int32), np.zeros(len(coded), np.bool_)
+    *models, which = _models()
+    range_decoder = constriction.stream.queue.RangeDecoder
+    for run, one in enumerate(coded):
+        if not one:
+            continue
+        padded = one + bytes(WORD_BYTES * STATE_WORDS + -len(one) % WORD_BYTES)
+        decoder = range_decoder(np.frombuffer(padded, ">u4").astype(np.uint32))
+        try:
+            table = decoder.decode(which)
+            levels[run] = decoder.decode(models[table], length) - LARGEST[table]
+            there[run] = True
+        except AssertionError:  # the library's word for a number that belongs to no level
+            pass
+    return Decoded(levels, there)
+
+
+@lru_cache(1)
+def _models() -> list[constriction.stream.model.Categorical]:
+    """Return the tables for the library, and behind them their numbers.
+
+    It gives each symbol one part, and shares out the rest: so these have exactly their parts.
     """
-    written: int
-    low: int
-    width: int
-    written, (low, width) = encoder.pos()
-    words = bytes(encoder.get_compressed().astype(">u4"))
-    head = int.from_bytes(words[: WORD_BYTES * written], "big")
-    own = (low + (1 << 32) - 1) % (1 << STATE_BITS)
-    head -= own < low  # the library's choice carried
-    first = (head << STATE_BITS) + low
-    whole = WORD_BYTES * written + STATE_BITS // 8
-    for size in range(max(WORD_BYTES * written, 1), whole + 1):
-        unit = 1 << 8 * (whole - size)
-        number = -(-first // unit) * unit
-        if number < first + width:
-            return (number >> 8 * (whole - size)).to_bytes(size, "big").rstrip(b"\0") or b"\0"
-    raise AssertionError("an empty interval")
+    return [constriction.stream.model.Categorical(one - 1.0, perfect=False) for one in (*all_parts(), which_parts())]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common import entropy
 from gradfec_common.codes import Each, fec_named
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut, full_name
@@ -160,14 +159,14 @@ def usual_cut(codec: str) -> Cut:
 def codec_file(codec: str, cut: Cut) -> CodecFile | None:
     """Return the codec file that `--codec` names, or None for a quantiser; UsageError if it is not for the cut.
 
-    `auto` is the shipped bottleneck if there is one, and what it needs is installed.
+    `auto` is the shipped bottleneck if there is one.
     """
     if codec.endswith(SUFFIX):
         file = CodecFile.read(codec)
         if file.cut is not cut:
             raise UsageError(f"{codec} is for the split {full_name(file.cut)}, not for {full_name(cut)}")
         return file
-    if codec not in (AUTO, BOTTLENECK) or (codec == AUTO and not entropy.INSTALLED):
+    if codec not in (AUTO, BOTTLENECK):
         return None
     shipped = shipped_codec(cut)
     if shipped is None and codec == BOTTLENECK:

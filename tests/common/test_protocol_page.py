@@ -83,7 +83,6 @@ def test_the_page_has_every_registered_cipher_and_head() -> None:
     assert [name for name, _ in tables("6.2 Answers")[0]] == [heads.Classify.name]
 
 
-@pytest.mark.laplace
 def test_the_page_has_every_registered_quantiser_with_its_bits_and_levels() -> None:
     rows, streams = tables("5.2 Quantisers")
     coded, _ = tables("5.2.1 laplace")
@@ -99,7 +98,6 @@ def test_the_page_has_every_registered_quantiser_with_its_bits_and_levels() -> N
     assert f"length of the quantiser's parameters, 0 to {MAX_PARAMETER_BYTES}" in PROTOCOL
 
 
-@pytest.mark.laplace
 def test_the_page_has_the_tables_of_laplace_and_its_example_is_right() -> None:
     _, rows = tables("5.2.1 laplace")
     written = [(int(t), float(zero), float(fall), int(largest)) for t, zero, fall, largest in rows]

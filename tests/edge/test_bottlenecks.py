@@ -10,7 +10,6 @@ from tests.common.bottlenecks import toy
 from tests.common.bottlenecks.toy import CUT, NETWORK, halve
 
 from gradfec_cloud.catalogue import latents as latents_served
-from gradfec_common import entropy
 from gradfec_common.bottlenecks import BOTTLENECKS
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import NETWORKS
@@ -19,8 +18,6 @@ from gradfec_common.quantisers.laplace import Laplace
 from gradfec_edge.coding import Coding, coding_of, usual_cut
 from gradfec_host import codec_file
 from gradfec_host.codec_file import CodecFile
-
-pytestmark = pytest.mark.laplace
 
 ABOUT = {"bottleneck": "halve", "cut": "blocks:stem", "rows": 4, "fall": 3.0}
 
@@ -106,29 +103,7 @@ def test_packets_of_zeros_are_not_sent(file: CodecFile) -> None:
     assert (plan.total, plan.kept, plan.dropped.tolist()) == (4, 1, [0, 1, 2])
 
 
-# --- without the library ---
-
-
-@pytest.fixture
-def missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine for which there is no wheel."""
-    monkeypatch.setattr(entropy, "INSTALLED", False)
-
-
-def test_without_its_library_a_bottleneck_is_refused_and_auto_is_another_quantiser(
-    file: CodecFile, missing: None
-) -> None:
-    for codec in ("bottleneck", file.path, "laplace"):
-        with pytest.raises(UsageError, match="needs the package constriction, which is not installed"):
-            coding_of(CUT, None, codec, None, "zfec")
-    assert coding_of(CUT, 4, "auto", None, "zfec").quantiser.name == "sqrt4"
-
-
-def test_without_its_library_a_cloud_serves_no_latents_and_refuses_a_file(
-    file: CodecFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert [cut.network.digest for cut in latents_served([CUT], [])] == [file.latents.network.digest]
-    monkeypatch.setattr(entropy, "INSTALLED", False)
-    assert latents_served([CUT], []) == []
-    with pytest.raises(UsageError, match="needs the package constriction, which is not installed"):
-        latents_served([CUT], [file])
+def test_a_cloud_serves_the_latents_of_what_is_shipped_for_its_cuts_and_of_files(file: CodecFile) -> None:
+    digest = file.latents.network.digest
+    assert [cut.network.digest for cut in latents_served([CUT], [])] == [digest]
+    assert [cut.network.digest for cut in latents_served([], [file])] == [digest]

@@ -30,7 +30,6 @@ def test_each_target_has_its_corpus_which_stays_small():
     assert sum(path.stat().st_size for path in FILES) < MOST_CORPUS_BYTES
 
 
-@pytest.mark.laplace
 def test_the_seeds_are_what_their_script_makes():
     for name, made in seeds.all_seeds().items():
         for label, content in made.items():

@@ -17,8 +17,6 @@ from gradfec_host import codec_file
 from gradfec_host.codec_file import ABOUT, BottleneckWeights, CodecFile, shipped_codec, weights_of
 from gradfec_host.quality import QUALITIES
 
-pytestmark = pytest.mark.laplace
-
 ABOUT_TOY = {"bottleneck": "halve", "cut": "blocks:stem", "rows": 4, "fall": 3.0, "epochs": 20}
 
 

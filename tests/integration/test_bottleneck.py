@@ -21,8 +21,6 @@ from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 from gradfec_edge.frontend.litert_runtime import LiteRTFrontEnd
 from gradfec_host.codec_file import BottleneckWeights
 
-pytestmark = pytest.mark.laplace
-
 IMAGES = np.random.default_rng(5).integers(0, 256, (3, 32, 32, 3), np.uint8)
 BOTTLENECKS = {
     "halve": halve(CUT),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from gradfec_common import entropy
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_CUT, Cut, named_cut
 from gradfec_common.quantisers.image import FORMATS, ImageCodec
@@ -21,7 +20,7 @@ __all__ = [
 QUANTISERS: dict[str, Quantiser] = {
     **{f"uniform{bits}": Uniform(bits) for bits in (8, 7, 6, 5, 4)},
     **{f"sqrt{bits}": SquareRoot(bits) for bits in (6, 5, 4, 3, 2)},
-    **({Laplace.name: Laplace()} if entropy.INSTALLED else {}),
+    Laplace.name: Laplace(),
     **{format.name: ImageCodec(format) for format in FORMATS},
 }
 AUTO = "auto"
@@ -60,8 +59,6 @@ def _named(name: str) -> Quantiser:
     """Return the quantiser called `NAME`, or `NAME:QUALITY` if it has one; UsageError if there is none."""
     short, colon, quality = name.partition(":")
     quantiser = QUANTISERS.get(short)
-    if short == Laplace.name and not entropy.INSTALLED:
-        raise UsageError(entropy.HOW_TO_INSTALL)
     if quantiser is None or (colon and not isinstance(quantiser, Adjustable)):
         raise UsageError(f"no quantiser is called {name!r}: use {AUTO} or one of {', '.join(QUANTISERS)}")
     if not colon or not isinstance(quantiser, Adjustable):

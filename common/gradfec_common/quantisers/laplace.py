@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -75,11 +76,8 @@ class Laplace:
     def decode(self, packets: Packets, parameters: bytes, grid: PacketGrid) -> Decoded:
         """Decode packets at distinct places of the grid; one that is no packet's code is not there."""
         (step,) = STEP.unpack(parameters)
+        data, offsets = packets.data.tobytes(), packets.offsets.tolist()
+        runs = entropy.decode([data[first:end] for first, end in pairwise(offsets)], grid.size)
         levels, there = np.zeros((grid.count, grid.size), np.int32), np.zeros(grid.count, bool)
-        data = packets.data.tobytes()
-        bounds = zip(packets.places.tolist(), packets.offsets[:-1].tolist(), packets.offsets[1:].tolist(), strict=True)
-        for place, first, end in bounds:
-            run = entropy.decode(data[first:end], grid.size)
-            if run is not None:
-                levels[place], there[place] = run, True
+        levels[packets.places], there[packets.places] = runs
         return Decoded(grid.join(levels).astype(np.float32) * np.float32(step), there, step)

@@ -269,7 +269,6 @@ def test_names_and_numbers_on_the_wire_are_distinct_and_found_again():
     assert quantiser_of_id(0) is None
 
 
-@pytest.mark.laplace
 def test_the_numbers_of_those_shipped_are_those_of_the_protocol():
     assert {name: quantiser.id for name, quantiser in QUANTISERS.items()}.items() >= {
         "uniform8": 1, "uniform7": 2, "uniform6": 3, "uniform5": 4, "uniform4": 5,

@@ -6,20 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.common.small_tensors import CUT, GRID, MASKED_CUT, ZERO, features, planned
+from tests.common.small_tensors import GRID, MASKED_CUT, ZERO, features, planned
 
-from gradfec_common import entropy, quantisers
+from gradfec_common import entropy
 from gradfec_common.conceal import make_concealment
 from gradfec_common.decode import decode_tensor
 from gradfec_common.errors import UsageError
 from gradfec_common.packets import PacketGrid, Packets, select_packets
 from gradfec_common.protect import UNKNOWN_LINK, read_policy
-from gradfec_common.quantisers import QUANTISERS, chosen_quantiser, quantiser_of_id
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.transmit import budget_for, encode_tensor
 
-pytestmark = pytest.mark.laplace
+pytestmark = pytest.mark.usefixtures("range_coder")
 
 SEEDS = st.integers(0, 2**32 - 1)
 STEPS = st.sampled_from([1e-5, 0.03, 0.125, 1.0, 7.5, 1e6])
@@ -172,18 +171,6 @@ def test_packets_that_were_changed_harm_no_other_and_are_levels_or_not_there(see
     np.testing.assert_array_equal(GRID.split(back.tensor)[~wrong], GRID.split(every.tensor)[~wrong])
     assert np.abs(back.tensor).max() <= MOST * quantiser.step
     assert not GRID.split(back.tensor)[~back.there].any()
-
-
-# --- without the library ---
-
-
-def test_where_the_library_is_missing_laplace_is_refused_with_what_to_do(monkeypatch):
-    monkeypatch.setattr(entropy, "INSTALLED", False)
-    monkeypatch.delitem(QUANTISERS, "laplace")
-    with pytest.raises(UsageError, match=r"needs the package constriction, which is not installed: .* pip install"):
-        chosen_quantiser("laplace", CUT)
-    assert quantiser_of_id(Laplace.id) is None
-    assert "laplace" not in quantisers.QUANTISERS
 
 
 def test_a_tensor_that_arrived_whole_is_as_it_was_rounded():
