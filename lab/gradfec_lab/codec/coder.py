@@ -21,14 +21,14 @@ class Settings:
 
     seed: int = 0
     images: int = 0  # 0: all
-    warm_steps: int = 1_200  # of the feature steps, the first: with noise for rounding, nothing missing, any rate
-    feature_steps: int = 4_500
+    warm_steps: int = 2_000  # of the feature steps, the first: nothing is missing, and the rate is free
+    feature_steps: int = 16_000
     feature_batch: int = 32
     feature_rates: tuple[float, float] = (2e-3, 1e-4)
-    answer_steps: int = 4_000
+    answer_steps: int = 6_000
     answer_batch: int = 16
     answer_rates: tuple[float, float] = (1.5e-4, 1e-5)
-    answer_weight: float = 0.5  # of the Kullback-Leibler divergence, in nats, beside the features' relative error
+    answer_weight: float = 0.3  # of the Kullback-Leibler divergence, log(1 + nats), beside the features' relative error
     least_bytes: float = 2_300.0
     most_bytes: float = 14_000.0
     losses: bool = True  # learn with packets missing
@@ -47,16 +47,16 @@ class Codec(nn.Module):
         self.register_buffer("fall", torch.tensor(math.log(15.0)))  # of the step's logarithm, from quality 0 to 1
 
     def forward(
-        self, chi: Tensor, quality: Tensor, there: Tensor, noise: Tensor, *, warm: bool = False
+        self, chi: Tensor, quality: Tensor, there: Tensor, noise: Tensor, *, rounds: bool = True
     ) -> tuple[Tensor, Tensor]:
         """Return what the decoder makes of features (N, C, H, W), and the bits of each packet (N, C, strips).
 
-        It is the decoder's output before its last ReLU, if it has one. While `warm`, noise takes the place of rounding.
+        It is the decoder's output before its last ReLU, if it has one. Unless it `rounds`, there is noise instead.
         """
         latents = self.encoder({self.job.cut: chi}).float()
         steps = self.step(quality)
         levels = latents / steps[:, None, None, None]
-        seen = as_seen(levels + noise if warm else rounded(levels), steps, there)
+        seen = as_seen(rounded(levels) if rounds else levels + noise, steps, there)
         last = self.job.decoder[-1]
         before = last["inbound"][0] if self.rectifies else last["name"]
         return self.decoder({"latents": seen}, before), bits(levels, noise, there.shape[2])

@@ -134,17 +134,18 @@ class Training:
         noise = torch.from_numpy(rng.random((len(rows), channels, height, height), np.float32) - 0.5)
         with torch.autocast(self.device.type, torch.bfloat16):
             made, packet_bits = self.codec(
-                chi, quality, torch.from_numpy(there).to(self.device), noise.to(self.device), warm=warm
+                chi, quality, torch.from_numpy(there).to(self.device), noise.to(self.device), rounds=whole
             )
             seen = F.relu(made) if self.codec.rectifies else made
-            divergence = self._divergence(seen, rows) if whole else made.new_zeros(())
+            divergence = self._divergence(seen, rows) if whole else made.new_zeros(1)
         error = self._error(made.float(), target.float())
         elements = channels * height * height
         share = elements / math.prod(self.job.encoder[-1]["shape"])
         per_latent = packet_bits.sum((1, 2)) / elements
         loss = (error + self.codec.rate_weight(quality) * per_latent).mean()
         if whole:
-            loss = loss + self.settings.answer_weight * divergence
+            # The logarithm, so that the few images of which almost everything is missing do not outweigh all others.
+            loss = loss + self.settings.answer_weight * torch.log1p(divergence).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
@@ -152,7 +153,7 @@ class Training:
         frame_bytes = packet_bits.detach().sum((1, 2)) / share / 8
         if not warm:
             self.codec.steer(quality, frame_bytes)
-        return [float(error.detach().mean()), float(divergence.detach()), float(frame_bytes.mean())]
+        return [float(error.detach().mean()), float(divergence.detach().mean()), float(frame_bytes.mean())]
 
     def _error(self, made: Tensor, target: Tensor) -> Tensor:
         """Return the relative error (N,) of features (N, C, H, W).
@@ -190,9 +191,10 @@ class Training:
         return torch.stack(parts).to(self.device).permute(0, 3, 1, 2)
 
     def _divergence(self, made: Tensor, rows: list[int]) -> Tensor:
+        """Return how far the answers to features (N, C, H, W) are from those of the uncut network: (N,), in nats."""
         logits = self.rest({self.job.joins: made.to(torch.bfloat16)}, logits=True).float()
         wanted = torch.from_numpy(np.asarray(self.features.logits[rows])).to(self.device).log_softmax(1)
-        return F.kl_div(logits.log_softmax(1), wanted, log_target=True, reduction="batchmean")
+        return F.kl_div(logits.log_softmax(1), wanted, log_target=True, reduction="none").sum(1)
 
     def _sensitivities(self) -> Tensor:
         """Return the weights (C,) of the features' error: half by Fisher information, half by variance.

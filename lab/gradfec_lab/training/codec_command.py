@@ -25,8 +25,8 @@ WORTH_IMAGES = 400
 @click.option("--rows", default=7, type=click.IntRange(1), help="Rows of latents in each packet.")
 @click.option("--limit", type=click.IntRange(1), help="Use this many of the images, a fair sample. [default: all]")
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Seed for initial weights, images and losses.")
-@click.option("--feature-steps", type=click.IntRange(1), help="Steps of the first stage. [default: 4,500]")
-@click.option("--answer-steps", type=click.IntRange(0), help="Steps of the second stage. [default: 4,000]")
+@click.option("--feature-steps", type=click.IntRange(1), help="Steps of the first stage. [default: 16,000]")
+@click.option("--answer-steps", type=click.IntRange(0), help="Steps of the second stage. [default: 6,000]")
 @click.option("--without-losses", is_flag=True, help="Learn with all packets there, to see what losses teach.")
 @click.option("--weights", type=click.Path(path_type=Path), help="The network's weights. [default: the cached ones]")
 @click.option(
