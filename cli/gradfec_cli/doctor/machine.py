@@ -174,11 +174,10 @@ def offload() -> Finding:
 
 def frame(cut: Cut) -> Finding:
     """Say what the frames of an edge with the default options ask of the link."""
-    from gradfec_common.packets import DEFAULT_ROWS
     from gradfec_edge.coding import coding_of
     from gradfec_edge.modes import DEFAULTS
 
-    size = coding_of(cut, DEFAULT_ROWS, **DEFAULTS).check()
+    size = coding_of(cut, rows=None, protect=None, **DEFAULTS).check()
     if size is None:
         return ok("how many bytes a frame takes depends on it")
     kbit = 8 * size / 1000

@@ -85,13 +85,16 @@ class Cut:
     @cached_property
     def received(self) -> Layer:
         """The layer whose output the back-end begins with: the cut's, or the same with a mask."""
-        after = [layer for layer in self.network.layers if self.name in layer.inbound]
-        return after[0] if [layer.kind for layer in after] == [MASKED] else self.network.by_name[self.name]
+        return self._masks[0] if self.masked else self.network.by_name[self.name]
 
     @property
     def masked(self) -> bool:
         """Whether the back-end is told which packets are there."""
-        return self.received.kind == MASKED
+        return bool(self._masks)
+
+    @cached_property
+    def _masks(self) -> list[Layer]:
+        return [layer for layer in self.network.layers if self.name in layer.inbound and layer.kind == MASKED]
 
     @cached_property
     def rectified(self) -> bool:

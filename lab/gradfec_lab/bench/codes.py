@@ -134,7 +134,7 @@ def codes(
     out = Console(highlight=False)
     if not out.is_terminal:
         out.width = max(out.width, LEAST_LEGIBLE)
-    out.print(in_words(described), style="dim")
+    out.print(in_words(described), style="dim", soft_wrap=True)
     out.print(cost_table(rows, f"{packets} packets, symbols of {symbol_bytes} B, ms a tensor, median of {runs} runs"))
     out.print(protection_table(rows))
 
