@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.common.second_encoder import range_coded
 
@@ -108,7 +108,8 @@ def test_carries_go_through_long_rows_of_ones(first, length, more, seed):
     (straddling,), (there,) = entropy.decode([bytes([first])], length)
     table = int(np.searchsorted(np.cumsum(entropy.which_parts()), first << 16, "right"))
     largest = entropy.LARGEST[table]
-    assert there and np.abs(straddling).max() <= largest
+    assume(there)  # a few lead to no level: they are behind the last one's part of the interval
+    assert np.abs(straddling).max() <= largest
     levels = [*straddling.tolist(), *np.random.default_rng(seed).integers(-largest, largest + 1, more).tolist()]
     (coded,) = entropy.encode(np.array([levels], np.int32), np.array([table]))
     assert coded == range_coded(levels, table)
