@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from copy import deepcopy
+from copy import copy
 
 import numpy as np
 import numpy.typing as npt
@@ -109,9 +109,10 @@ class Reassembly:
 
     def handed_over(self) -> Reassembly:
         """Return a copy with all symbols, for decoding; from now on, only note which datagrams arrive."""
-        symbols, self.symbols = self.symbols, np.empty((0, self.symbols.shape[1]), np.uint8)
-        whole = deepcopy(self)
-        whole.symbols = symbols
+        whole = copy(self)
+        self.symbols = np.empty((0, self.symbols.shape[1]), np.uint8)
+        for name in ("present", "arrived", "base", "n", "k", "have", "_said"):  # which change
+            setattr(self, name, getattr(self, name).copy())
         return whole
 
     def stripe_table(self, group: int) -> npt.NDArray[np.void]:
@@ -128,17 +129,19 @@ class Reassembly:
         if expected.all():
             return dict(+self._add_expected(bodies, headers))
         drops = self._add_expected(bodies[expected], headers[expected])
-        others = bodies[~expected]
+        rows = np.flatnonzero(~expected)
         refused: Counter[Drop] = Counter()
         if not judged:
-            refused, good = judge(others, self.grid)
-            others = others[good]
-        teachers = self._learn_groups(others)
-        self._add_expected(others[teachers], read_headers(others[teachers]))
-        rest = others[~teachers]
-        expected = self._are_expected(rest, read_headers(rest))
-        drops[Drop.CONFLICT] += len(rest) - int(expected.sum())
-        drops += self._add_expected(rest[expected], read_headers(rest[expected]))
+            refused, good = judge(bodies[rows], self.grid)
+            rows = rows[good]
+        teachers = self._learn_groups(bodies, headers, rows)
+        expected = self._are_expected(bodies, headers)
+        drops[Drop.CONFLICT] += len(rows) - int(expected[rows].sum())
+        expected[teachers] = False
+        rows = np.concatenate([teachers, rows[expected[rows]]])
+        if not np.array_equal(rows, np.arange(len(bodies))):  # of a tensor of one group, the first batch needs no copy
+            bodies, headers = bodies[rows], headers[rows]
+        drops += self._add_expected(bodies, headers)
         return dict(+drops + refused)
 
     def _said_by(self, bodies: Bytes) -> npt.NDArray[np.uint64]:
@@ -157,25 +160,22 @@ class Reassembly:
         expected &= (headers["index"] < headers["n"]) & (headers["position"] < self.sent)
         return np.asarray(expected, np.bool_)
 
-    def _learn_groups(self, bodies: Bytes) -> Mask:
-        """Learn new groups from (m, bytes) good bodies; return which bodies defined one: these can be taken in.
+    def _learn_groups(self, bodies: Bytes, headers: Headers, rows: Indices) -> Indices:
+        """Learn new groups from the good ones among (m, bytes) bodies, `rows`; return those that defined one.
 
         An edge must not fix a group's n and stripes with a datagram that is then refused. So a body defines one only
-        if its position is free, and only the first one of its position and of its group does.
+        if its position is free, and only the first one of its position and of its group does. These can be taken in.
         """
-        teachers = np.zeros(len(bodies), bool)
         if bodies.shape[1] != self.body_bytes:
-            return teachers
-        headers, parameters = read_headers(bodies), slice(self.layout.table, self.layout.header)
-        fresh = (bodies[:, COMMON_BYTES] == self._body[COMMON_BYTES]).all(axis=1)
-        fresh &= (bodies[:, parameters] == self._body[parameters]).all(axis=1)
-        rows = np.flatnonzero(fresh)
+            return rows[:0]
+        own, parameters = bodies[rows, : self.layout.header], slice(self.layout.table, self.layout.header)
+        fresh = (own[:, COMMON_BYTES] == self._body[COMMON_BYTES]).all(axis=1)
+        fresh &= (own[:, parameters] == self._body[parameters]).all(axis=1)
+        rows = rows[fresh]
         rows = rows[(self.base[headers["group"][rows]] < 0) & ~self.arrived[headers["position"][rows]]]
         for field in ("position", "group"):
             rows = rows[np.sort(np.unique(headers[field][rows], return_index=True)[1])]
-        for row in rows.tolist():
-            teachers[row] = self._learn_group(bodies[row].tobytes())
-        return teachers
+        return np.array([row for row in rows.tolist() if self._learn_group(bodies[row].tobytes())], np.intp)
 
     def _learn_group(self, body: bytes) -> bool:
         """Register the group of a body if its n is possible; return whether it is."""
