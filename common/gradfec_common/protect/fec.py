@@ -60,6 +60,8 @@ class UnequalProtection:
 
 def dealt(packets: Indices, packing: Packing, count: int) -> list[tuple[Indices, Packing]]:
     """Deal the symbols of a packing to `count` hands in turn; return the packets of each hand, and their packing."""
+    if count == 1:
+        return [(packets, packing)]
     in_symbol = np.diff(packing.starts)  # packets
     hand = np.arange(len(in_symbol)) % count
     order = np.argsort(np.repeat(hand, in_symbol), kind="stable")  # of the packets: hand after hand
