@@ -1,4 +1,4 @@
-"""Training a bottleneck, as far as it needs no PyTorch: refusals, what is missing, and how a job is told from another."""
+"""Training a bottleneck, as far as it needs no PyTorch: refusals, what is missing, how jobs are told apart."""
 
 from __future__ import annotations
 
