@@ -16,7 +16,7 @@ from .graph import Graph
 from .job import Job
 
 BATCH = 16
-Advance = Callable[[int], None]
+REPORT_BATCHES = 32  # 512 images: a minute or less
 
 
 class Features:
@@ -39,10 +39,9 @@ class Features:
         mode: Any = "r+" if path.exists() and path.stat().st_size == size else "w+"
         return np.memmap(path, dtype, mode, shape=whole)
 
-    def compute(self, device: torch.device, advance: Advance) -> None:
-        """Compute what is not there yet."""
+    def compute(self, device: torch.device, report: Callable[[str], None]) -> None:
+        """Compute what is not there yet, and report how far it is."""
         done = json.loads(self._done.read_text())["images"] if self._done.exists() else 0
-        advance(done)
         if done >= self.count:
             return
         network = Graph(self._job.layers, self._job.weights).to(device, memory_format=torch.channels_last)
@@ -55,9 +54,9 @@ class Features:
                 logits = network({self._job.joins: joined}, logits=True)
                 self._at_cut[rows], self._at_join[rows] = _stored(chi), _stored(joined)
                 self.logits[rows] = logits.float().cpu().numpy()
-                advance(rows.stop - rows.start)
-                if first // BATCH % 32 == 31:
+                if (first // BATCH + 1) % REPORT_BATCHES == 0:
                     self._done.write_text(json.dumps({"images": rows.stop}))
+                    report(f"features: {rows.stop:,} of {self.count:,} images")
         self._done.write_text(json.dumps({"images": self.count}))
 
     def at_cut(self, image: int, window: tuple[slice, slice] = (slice(None), slice(None))) -> Tensor:

@@ -66,22 +66,30 @@ class Training:
     def run(self) -> None:
         """Train, or go on."""
         started = time.monotonic()
-        self.features.compute(self.device, lambda _: None)
+        self.features.compute(self.device, self.report)
         self.report(f"features of {self.features.count} images: {time.monotonic() - started:.0f} s")
         self.weights = self._sensitivities().to(self.device)
         state = self._checkpoint()
+        if state is not None and state["settings"] != self._told:
+            raise ValueError(f"the checkpoints in {self.folder} are of {state['settings']}, not of {self._told}")
         if state is None or state["stage"] == "features":
             self._stage("features", state)
             state = None
         self._stage("answers", state)
         self._calibrate()
-        write_result(self.codec, self.folder / "result.npz")
+        write_result(self.codec, self._told, self.folder / "result.npz")
+
+    @property
+    def _told(self) -> dict[str, Any]:
+        """The settings as a checkpoint holds them."""
+        found: dict[str, Any] = json.loads(json.dumps(asdict(self.settings)))
+        return found
 
     @torch.no_grad()
     def _calibrate(self) -> None:
         """Let the normalisations' averages be those of whole images."""
         for step in range(CALIBRATION_STEPS):
-            rng = np.random.default_rng([self.settings.seed, CALIBRATION_STEPS, step])
+            rng = np.random.default_rng([self.settings.seed, len(STAGES), step])
             _, chi, _ = self._batch(rng, whole=True)
             quality = torch.from_numpy(rng.random(len(chi), np.float32)).to(self.device)
             height, _, channels = self.job.encoder[-1]["shape"]
@@ -121,7 +129,7 @@ class Training:
                 saved = time.monotonic()
 
     def _step(self, stage: str, step: int, optimiser: torch.optim.Optimizer) -> list[float]:
-        rng = np.random.default_rng([self.settings.seed, len(stage), step])
+        rng = np.random.default_rng([self.settings.seed, STAGES.index(stage), step])
         whole = stage == "answers"
         rows, chi, target = self._batch(rng, whole)
         quality = torch.from_numpy(rng.random(len(rows), np.float32)).to(self.device)
@@ -232,7 +240,7 @@ class Training:
             "codec": self.codec.state_dict(),
             "optimiser": optimiser.state_dict(),
             "curves": [asdict(point) for point in self.curves],
-            "settings": asdict(self.settings),
+            "settings": self._told,
         }
         partial = self.folder / "checkpoint.part"
         torch.save(state, partial)

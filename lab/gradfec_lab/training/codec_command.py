@@ -103,9 +103,12 @@ def train_codec(
         from gradfec_lab.codec.train import Training
 
         training = Training(Job(folder), folder, Settings(**given), lambda line: click.echo(line, err=True))
-        training.run()
-    about = {"bottleneck": bottleneck, "cut": full_name(cut), "rows": rows, "images": count, **given}
-    codec = _finished(folder / RESULT, out, about, weights, folder)
+        try:
+            training.run()
+        except ValueError as error:
+            raise UsageError(f"{error}: remove {folder}, or write to another --out") from None
+    about = {"bottleneck": bottleneck, "cut": full_name(cut), "rows": rows, "images": count}
+    codec = _finished(folder / RESULT, out, about, given, weights, folder)
     if as_json:
         click.echo(json.dumps(codec))
         return
@@ -114,7 +117,9 @@ def train_codec(
     click.echo(f"{out}: {out.stat().st_size:,} bytes")
 
 
-def _finished(result: Path, out: Path, about: dict[str, object], weights: Path | None, folder: Path) -> dict[str, Any]:
+def _finished(
+    result: Path, out: Path, about: dict[str, Any], given: dict[str, Any], weights: Path | None, folder: Path
+) -> dict[str, Any]:
     """Turn a result into a codec file, measure it, and return what the file says about itself."""
     import numpy as np
 
@@ -124,7 +129,14 @@ def _finished(result: Path, out: Path, about: dict[str, object], weights: Path |
 
     with np.load(result) as archive:
         arrays = dict(archive)
-    about = {**about, "fall": float(arrays.pop("fall"))}
+    settings = json.loads(str(arrays.pop("settings")))
+    for name, value in given.items():
+        if settings[name] != value:
+            raise UsageError(
+                f"{result} was trained with {name} = {settings[name]!r}, not {value!r}: remove it, or write to another --out"
+            )
+    about = {**settings, **about}
+    about["fall"] = float(arrays.pop("fall"))
     images = np.load(folder / "images.npy", mmap_mode="r")
     held_out = images[: min(len(images) // 20, WORTH_IMAGES)]
     codec = CodecFile(str(out), about, arrays)
