@@ -133,7 +133,8 @@ def _finished(
     for name, value in given.items():
         if settings[name] != value:
             raise UsageError(
-                f"{result} was trained with {name} = {settings[name]!r}, not {value!r}: remove it, or write to another --out"
+                f"{result} was trained with {name} = {settings[name]!r}, not {value!r}: remove it, or write to another "
+                "--out"
             )
     about = {**settings, **about}
     about["fall"] = float(arrays.pop("fall"))
