@@ -139,7 +139,7 @@ def try_out(file: Path, daemon: str, settings: Settings) -> None:
         else:
             from gradfec_cloud.catalogue import chosen_catalogue
 
-            chosen_catalogue(settings["split"], settings["fill"])
+            chosen_catalogue(settings["split"], settings["fill"], settings["codec"])
     except GradfecError as error:
         raise type(error)(f"{file}: {error}") from None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,9 +74,9 @@ class Catalogue:
         }
 
 
-def chosen_catalogue(split: str | None, fill: str, files: Sequence[Path] = ()) -> Catalogue:
-    """Return what the options ask for; UsageError if there is no such thing."""
-    codecs = [CodecFile.read(file) for file in files]
+def chosen_catalogue(split: str | None, fill: str, codec: str | None = None) -> Catalogue:
+    """Return what the options ask for; UsageError if there is no such thing, GradfecError for an unreadable file."""
+    codecs = [CodecFile.read(name.strip()) for name in codec.split(",")] if codec is not None else []
     if split is None:
         return Catalogue.default(fill, codecs)
     cuts = named_cuts(split)

@@ -56,12 +56,9 @@ Exit codes: 0 stopped as asked; 1 something outside failed; 2 a wrong option.
 )
 @click.option(
     "--codec",
-    "codecs",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Also serve edges with this bottleneck, made by gradfec train-codec. May be given several times. The shipped "
-    "ones are always served.",
+    metavar="FILES",
+    help="Also serve edges with this bottleneck, a file made by gradfec train-codec. Several, separated by commas. "
+    "Those that are shipped for the split are always served.",
 )
 @click.option(
     "--fill",
@@ -106,7 +103,7 @@ Exit codes: 0 stopped as asked; 1 something outside failed; 2 a wrong option.
 def main(
     listen: Endpoint,
     split: str | None,
-    codecs: tuple[Path, ...],
+    codec: str | None,
     fill: str,
     deadline_ms: int,
     results: str | None,
@@ -137,7 +134,7 @@ def main(
     from gradfec_web.shown import PageOptions
 
     log = logs.configure("gradfec-cloud", log_format, log_level)
-    catalogue = chosen_catalogue(split, fill, codecs)
+    catalogue = chosen_catalogue(split, fill, codec)
     runtime = choose_runtime(runtime)
     read_keys = key_source(key_file, keys, insecure=insecure)
     known = read_keys()  # fail early

@@ -130,9 +130,10 @@ def coding_of(
     Without `protect`, it is the default of the quantiser; without `rows`, they are that of the codec.
     """
     target = None
+    if quality is not None and bytes_a_frame is not None:
+        raise UsageError("--quality and --bytes-per-frame both say how finely latents are rounded: give one of them")
     if file := codec_file(codec, cut):
         cut, rows = file.latents, rows or file.rows
-        chosen_quantiser(Laplace.name, cut)  # UsageError if its library is not installed
         quantiser: Quantiser = Laplace(file.step(DEFAULT_QUALITY if quality is None else quality))
         if bytes_a_frame is not None:
             target = ByteTarget(bytes_a_frame, file.step, (QUALITIES[0], QUALITIES[-1]))

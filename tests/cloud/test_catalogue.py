@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,11 @@ from tests.cloud.small import GRID, SPLIT, ZERO, decided
 from tests.common.networks.toy import TOY, Point, back_end, front_end
 
 from gradfec_cloud import catalogue as catalogue_module
-from gradfec_cloud.catalogue import Catalogue, answer_at, named_cuts
+from gradfec_cloud.catalogue import Catalogue, answer_at, chosen_catalogue, named_cuts
 from gradfec_cloud.decoding import Decoder
 from gradfec_cloud.workers.pool import BackEndName
 from gradfec_common.conceal import make_concealment
-from gradfec_common.errors import UsageError
+from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_CUT, NETWORKS, Network, named_cut
 from gradfec_common.networks.resnet50 import RESNET50
 
@@ -123,3 +124,20 @@ def test_by_default_the_default_cut_and_pictures_are_served_and_only_the_first_i
     assert (loaded, pictures.cut) == ([DEFAULT_CUT], served.cuts[1])
     assert pictures(np.zeros(3)).tolist() == pictures(np.zeros(3)).tolist() == [1, 1, 1]
     assert loaded == [DEFAULT_CUT, "input_layer"]
+
+
+def test_the_files_of_bottlenecks_are_named_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read: list[str] = []
+
+    class Read:
+        latents = SPLIT
+
+    monkeypatch.setattr(catalogue_module, "shipped_codec", lambda _: None)
+    monkeypatch.setattr(catalogue_module.CodecFile, "read", lambda name: read.append(name) or Read())
+    assert chosen_catalogue(DEFAULT_CUT, "zero", "a.npz, b.npz").cuts[1:] == [SPLIT, SPLIT]
+    assert read == ["a.npz", "b.npz"]
+    monkeypatch.undo()
+    with pytest.raises(GradfecError, match="cannot read the codec .*none.npz: No such file"):
+        chosen_catalogue(None, "zero", str(tmp_path / "none.npz"))

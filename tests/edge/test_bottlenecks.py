@@ -78,6 +78,7 @@ def test_what_is_no_bottleneck_or_not_for_the_cut_is_refused(file: CodecFile) ->
         ("bottleneck", other, {}, "no bottleneck is shipped for the split blocks:last"),
         ("uniform8", CUT, {"quality": 3}, "--quality is for bottlenecks, and --codec uniform8 at stem is none"),
         ("uniform8", CUT, {"bytes_a_frame": 900}, "--bytes-per-frame is for bottlenecks"),
+        (file.path, CUT, {"quality": 3, "bytes_a_frame": 900}, "give one of them"),
     ):
         with pytest.raises(UsageError, match=says):
             coding_of(cut, None, codec, None, "zfec", **options)  # type: ignore[arg-type]
