@@ -1,7 +1,7 @@
-"""`compact`: halve the tensor's sides twice, to 96 channels; undo one half of it where the network goes on smaller.
+"""`compact`: the encoder halves the tensor's sides twice, to 96 channels; the decoder doubles them as often as needed.
 
-After "BottleNet++" (Shao, Zhang, ICC Workshops 2020), with residual blocks. A network's own layers after the cut are
-replaced by the decoder's as far as `joins`: what they would compute is what the decoder learns.
+After "BottleNet++" (Shao, Zhang, ICC Workshops 2020), with residual blocks. The decoder may stand for a later layer
+than the cut (`joins`): it then learns what the network's own layers in between would compute.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ JOINS = {"resnet50:conv2_block1_add": "conv3_block4_out"}  # else the cut itself
 
 
 def compact(cut: Cut) -> Bottleneck:
-    """Return the bottleneck for a cut; UsageError if its tensor is not a picture of at least 4 x 4."""
+    """Return the bottleneck for a cut; UsageError if its sides are not multiples of 4."""
     height, width, channels = cut.shape
     if height % 4 or width % 4:
         raise UsageError(f"{NAME} needs a tensor whose height and width are multiples of 4, not {height} x {width}")
