@@ -1,4 +1,4 @@
-"""`gradfec demo`: the whole system on this machine over a bad link, first without and then with protection."""
+"""`gradfec demo`: all of it on this machine over a bad link: without protection, as in the paper, and as by default."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,12 +48,21 @@ FREE_PORT = Endpoint("127.0.0.1", 0)
 LIVE_FPS = 2
 
 
+@dataclass(frozen=True)
+class Arm:
+    """One of the runs that are compared, and the edge's options for it."""
+
+    name: str
+    policy: str
+    options: list[str]
+
+
 @click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option(
     "--loss", default="40%", type=percentage, metavar="SHARE", help="Share of the datagrams that the link loses."
 )
 @click.option("--burst", type=datagrams, metavar="N", help="Lose datagrams in bursts of N on average.")
-@click.option("--protect", default="FEC_50_50", metavar="POLICY", help="Policy to compare with no protection.")
+@click.option("--protect", default="FEC_50_50", metavar="POLICY", help="Policy of the protected runs.")
 @click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
 @click.option(
     "--codec", default="auto", metavar="NAME", help="Quantiser, as for gradfec-edge: sqrt4, uniform8 and so on."
@@ -85,9 +95,10 @@ def demo(
     web: Endpoint | None,
     as_json: bool,
 ) -> None:
-    """Start cloud, loss injector and edge on this machine, without and with protection, and compare the answers.
+    """Start cloud, loss injector and edge on this machine, and compare the answers over the bad link.
 
-    The reference is the uncut model's answer to the same image. Everything is stopped at the end.
+    There are three runs: without protection, with the paper's coding, and with the default one. The reference is the
+    uncut model's answer to the same image. Everything is stopped at the end.
     """
     from gradfec_common.networks import DEFAULT_CUT, named_cut
     from gradfec_common.packets import DEFAULT_ROWS
@@ -97,8 +108,12 @@ def demo(
 
     cut = named_cut(DEFAULT_CUT)
     coding = coding_of(cut, DEFAULT_ROWS, codec, protect, fec, packets_a_datagram)
-    policies = list(dict.fromkeys(["none", coding.policy.name]))
-    options = {name: coding_options(name, fec, codec, packets_a_datagram) for name in policies}
+    policy = coding.policy.name
+    arms = [
+        Arm("unprotected", "none", coding_options("none", fec, codec, packets_a_datagram)),
+        Arm("paper", policy, ["--mode", "paper", "--protect", policy]),
+        Arm("protected", policy, coding_options(policy, fec, codec, packets_a_datagram)),
+    ]
     link = Link(loss, burst, seed)
     console = Console(stderr=as_json, highlight=False)
     with photographs(images) as folder:
@@ -106,27 +121,27 @@ def demo(
             weights = ensure_weights(cut.network, None, progress)
         if web is not None:
             with suppress(KeyboardInterrupt):
-                show_live(folder, policies[-1], options[policies[-1]], link, web, console)
+                show_live(folder, policy, arms[-1].options, link, web, console)
             return
         port = free_port()
         with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}") as cloud:
             reference = answers_of_the_uncut_model(weights, folder, console)  # while the cloud starts
             with console.status("starting the cloud"):
                 cloud.wait_until_it_says("listening on")
-            runs = {name: show_run(folder, name, options[name], link, port, console) for name in policies}
+            runs = {arm.name: show_run(folder, arm, link, port, console) for arm in arms}
     if as_json:
         click.echo(
             json.dumps(
                 {
                     "fec": fec,
                     "codec": codec,
-                    "runs": [summary(name, link, run, reference) for name, run in runs.items()],
+                    "runs": [summary(arm, link, runs[arm.name], reference) for arm in arms],
                 }
             )
         )
     else:
         console.print(side_by_side(runs, reference))
-        if hint := larger_groups(runs, fec):
+        if hint := larger_groups(policy, runs["protected"], fec):
             console.print(hint, soft_wrap=True)
 
 
@@ -182,9 +197,10 @@ def answers_of_the_uncut_model(weights: WeightStore, folder: Path, console: Cons
     return {name: (index, label_of(index, labels)) for name, index in best.items()}
 
 
-def show_run(folder: Path, policy: str, options: list[str], link: Link, port: int, console: Console) -> Run:
+def show_run(folder: Path, arm: Arm, link: Link, port: int, console: Console) -> Run:
     """Run the edge once, and show a table that grows by one row for each answer."""
-    title = f"{policy} at {link.loss:.0%} loss" + (f", bursts of {link.burst:g}" if link.burst else "")
+    title = f"{arm.name} ({arm.policy}) at {link.loss:.0%} loss"
+    title += f", bursts of {link.burst:g}" if link.burst else ""
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fits 80 columns
     table.add_column("image", no_wrap=True, max_width=14)
     table.add_column("answer", min_width=16)
@@ -197,7 +213,7 @@ def show_run(folder: Path, policy: str, options: list[str], link: Link, port: in
         table.add_row(escape(record["source"]), answer(record), *counts, f"{latency:.0f} ms" if latency else "")
 
     with Live(table, console=console, refresh_per_second=8):
-        return run_over_link(folder, link, port, options, add)
+        return run_over_link(folder, link, port, arm.options, add)
 
 
 def answer(record: Record) -> str:
@@ -213,37 +229,40 @@ def side_by_side(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str
     table.add_column("image", no_wrap=True, max_width=14, footer="agreement")
     table.add_column("uncut model", no_wrap=True)
     classes = {name: index for name, (index, _) in reference.items()}
-    for policy, run in runs.items():
-        table.add_column(policy, no_wrap=True, footer=f"{run.agreement(classes):.0%} of {len(run.records)} images")
+    for name, run in runs.items():
+        table.add_column(name, no_wrap=True, footer=f"{run.agreement(classes):.0%} of {len(run.records)}")
     for name, (index, label) in reference.items():
         cells = []
         for run in runs.values():
             record = next(record for record in run.records if record["source"] == name)
             agrees = top1(record) == index
-            cells.append(f"[{'green' if agrees else 'red'}]{'=' if agrees else 'x'} {answer(record)}[/]")
+            cells.append(f"[green]= {record['top5'][0]['score']:.2f}[/]" if agrees else f"[red]x {answer(record)}[/]")
         table.add_row(escape(name), label, *cells)
+    table.add_section()
+    table.add_row("bytes a frame", "", *(f"{run.frame_bytes():,.0f}" for run in runs.values()))
     return table
 
 
-def larger_groups(runs: Mapping[str, Run], fec: str) -> str:
+def larger_groups(policy: str, run: Run, fec: str) -> str:
     """Say that leopard would help, if a protected run with small groups misses packets, and leopard is installed."""
-    missing = {policy: run.packets()["missing"] for policy, run in runs.items() if policy != NoProtection.name}
-    worst = max(missing, key=missing.__getitem__, default="")
-    if LEOPARD.id not in CODES or fec_code(fec).name == LEOPARD.name or not missing.get(worst):
+    missing = run.packets()["missing"]
+    if LEOPARD.id not in CODES or fec_code(fec).name == LEOPARD.name or policy == NoProtection.name or not missing:
         return ""
     return (
-        f"{worst} still misses {missing[worst]} packets, because {fec} codes small groups, each by itself; "
+        f"{policy} still misses {missing} packets, because {fec} codes small groups, each by itself; "
         f"--fec {LEOPARD.name} codes a whole frame at once, and would miss fewer"
     )
 
 
-def summary(policy: str, link: Link, run: Run, reference: Mapping[str, tuple[int, str]]) -> dict[str, object]:
+def summary(arm: Arm, link: Link, run: Run, reference: Mapping[str, tuple[int, str]]) -> dict[str, object]:
     """Return a run's figures for --json."""
     return {
-        "protect": policy,
+        "name": arm.name,
+        "protect": arm.policy,
         "loss": link.loss,
         "frames": len(run.records),
         "agreement": run.agreement({name: index for name, (index, _) in reference.items()}),
+        "frame_bytes": round(run.frame_bytes()),
         "packets": run.packets(),
         "datagrams": run.datagrams(),
         "latency_ms": run.latency_ms(),

@@ -54,6 +54,10 @@ class Run:
         """Return the share of frames with the same answer as `reference`, by source; no answer does not agree."""
         return float(np.mean([top1(record) == reference[record["source"]] for record in self.records]))
 
+    def frame_bytes(self) -> float:
+        """Return the mean bytes of UDP payload of a frame."""
+        return float(np.mean([record["bytes"] for record in self.records])) if self.records else 0.0
+
     def packets(self) -> dict[str, int]:
         """Return the counts of packets, summed over the frames; unknown counts are 0."""
         return {name: sum(record["packets"][name] or 0 for record in self.records) for name in PACKET_NAMES}

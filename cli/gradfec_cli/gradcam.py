@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gradfec_cloud.backend.keras_runtime import build_model
 from gradfec_common.networks import Cut
 from gradfec_host.quiet import quiet_tensorflow
-from gradfec_host.weights import WeightStore
+from gradfec_host.weights import Weights
 
 with quiet_tensorflow():
     import keras
@@ -56,7 +56,7 @@ def importance_map(logits: Logits, chi: tf.Tensor, classes: tf.Tensor, score: st
     return tf.nn.relu(chi * gradient), gradient, chosen, z
 
 
-def logits_of(cut: Cut, weights: WeightStore) -> keras.Model:
+def logits_of(cut: Cut, weights: Weights) -> keras.Model:
     """Build the back-end from chi (N, H, W, C) to logits (N, classes): the cloud's layers without the softmax."""
     model = build_model(cut, weights)
     model.get_layer(cut.network.output.name).activation = keras.activations.linear
@@ -66,11 +66,11 @@ def logits_of(cut: Cut, weights: WeightStore) -> keras.Model:
 class GradCam:
     """The oracle for one cut, compiled for a fixed batch."""
 
-    def __init__(self, cut: Cut, weights: WeightStore, score: str = SCORES[0]) -> None:
+    def __init__(self, cut: Cut, weights: Weights, score: str = SCORES[0], batch: int = BATCH) -> None:
         """Build the back-end of `cut`; `score` is one of SCORES."""
-        self.cut = cut
+        self.cut, self.batch = cut, batch
         self.model = logits_of(cut, weights)
-        signature = [tf.TensorSpec((BATCH, *cut.shape), tf.float32), tf.TensorSpec((BATCH,), tf.int64)]
+        signature = [tf.TensorSpec((batch, *cut.received.shape), tf.float32), tf.TensorSpec((batch,), tf.int64)]
 
         def run(chi: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, ...]:
             return importance_map(lambda x: self.model(x, training=False), chi, classes, score)
@@ -78,12 +78,15 @@ class GradCam:
         self._run = tf.function(run, input_signature=signature, jit_compile=True, autograph=False)
 
     def __call__(self, chi: Floats, classes: npt.NDArray[np.intp] | None = None) -> Attribution:
-        """Explain chi (N, H, W, C) float32, any N; `classes` (N,) are class indices, by default the network's top-1."""
+        """Explain chi (N, H, W, C) float32, any N; `classes` (N,) are class indices, by default the network's top-1.
+
+        If the back-end takes a mask, it is part of chi (N, H, W, 2C).
+        """
         wanted = np.full(len(chi), -1, np.int64) if classes is None else np.asarray(classes, np.int64)
         parts = []
-        for start in range(0, len(chi), BATCH):
-            batch, own = chi[start : start + BATCH], wanted[start : start + BATCH]
-            gap = BATCH - len(batch)  # pad a short batch, because XLA would compile again for its size
-            padded = np.concatenate([batch, np.zeros((gap, *self.cut.shape), np.float32)])
+        for start in range(0, len(chi), self.batch):
+            batch, own = chi[start : start + self.batch], wanted[start : start + self.batch]
+            gap = self.batch - len(batch)  # pad a short batch, because XLA would compile again for its size
+            padded = np.concatenate([batch, np.zeros((gap, *self.cut.received.shape), np.float32)])
             parts.append([a.numpy()[: len(batch)] for a in self._run(padded, np.pad(own, (0, gap)))])
         return Attribution(*(np.concatenate(part) for part in zip(*parts, strict=True)))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gradfec_cli.demo import PHOTOGRAPHS, larger_groups, photographs, show_run, side_by_side, summary
+from gradfec_cli.demo import PHOTOGRAPHS, Arm, larger_groups, photographs, show_run, side_by_side, summary
 from gradfec_cli.experiment import DATAGRAM_NAMES, PACKET_NAMES, Link, Record, Run
 from gradfec_common.codes import CODES, LEOPARD
 from gradfec_common.errors import GradfecError, UsageError
@@ -19,7 +19,7 @@ from gradfec_common.errors import GradfecError, UsageError
 
 def record(source: str, label: str | None, index: int = 0) -> Record:
     top5 = [] if label is None else [{"class_index": index, "label": label, "score": 0.5}]
-    return {"source": source, "top5": top5, "latency_ms": 10.0, **counts(1)}
+    return {"source": source, "top5": top5, "latency_ms": 10.0, "bytes": 5120, **counts(1)}
 
 
 def counts(each: int) -> Record:
@@ -62,9 +62,10 @@ def test_answers_stand_beside_those_of_the_uncut_model_with_their_agreement() ->
     protected = Run([record("dog.png", "pug", 2), record("cat.png", "lynx", 3)], {}, {})
     text = shown({"none": plain, "FEC_50_50": protected}, {"cat.png": (1, "tabby"), "dog.png": (2, "pug")})
     cat, dog = (re.split("  +", line.strip()) for line in text.splitlines() if ".png" in line)
-    assert cat == ["cat.png", "tabby", "= tabby 0.50", "x lynx 0.50"]
-    assert dog == ["dog.png", "pug", "x no answer", "= pug 0.50"]
-    assert text.count("50% of 2 images") == 2
+    assert cat == ["cat.png", "tabby", "= 0.50", "x lynx 0.50"]
+    assert dog == ["dog.png", "pug", "x no answer", "= 0.50"]
+    assert text.count("50% of 2") == 2
+    assert re.search(r"bytes a frame +5,120 +5,120", text)
 
 
 def test_a_files_name_is_shown_as_it_is_even_where_it_looks_like_markup() -> None:
@@ -82,42 +83,43 @@ def test_on_80_columns_every_figure_and_every_mark_is_legible(monkeypatch: pytes
 
     monkeypatch.setattr("gradfec_cli.demo.run_over_link", run_over_link)
     console = Console(file=io.StringIO(), width=80)
-    run = show_run(Path(), "FEC_50_50", ["--fec", "leopard"], Link(0.4), 9, console)
+    arm = Arm("protected", "FEC_50_50", ["--fec", "leopard"])
+    run = show_run(Path(), arm, Link(0.4), 9, console)
     reference = {"hubble_deep_field.jpg": (1, "chambered_nautilus")}
-    console.print(side_by_side({"none": run, "FEC_50_50": run}, reference))
+    console.print(side_by_side({"unprotected": run, "paper": run, "protected": run}, reference))
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert text.count("2048") == 4
     assert [heading for heading in ("sent", "lost", "recovered", "missing", "latency") if heading not in text] == []
     assert "1234 ms" in text
-    assert text.count("x American") == 2
-    assert text.count("0% of 1 images") == 2
+    assert text.count("x American") == 3
+    assert text.count("0% of 1") == 3
 
 
 def test_the_summary_has_a_runs_figures() -> None:
     run = Run([record("cat.png", "tabby", 1)], {}, {})
-    assert summary("none", Link(0.4), run, {"cat.png": (1, "tabby")}) == {
+    assert summary(Arm("unprotected", "none", []), Link(0.4), run, {"cat.png": (1, "tabby")}) == {
+        "name": "unprotected",
         "protect": "none",
         "loss": 0.4,
         "frames": 1,
         "agreement": 1.0,
+        "frame_bytes": 5120,
         **counts(1),
         "latency_ms": {"p50": 10.0, "p95": 10.0},
     }
 
 
-def runs(missing: int) -> dict[str, Run]:
-    one = record("cat.png", "tabby")
-    protected = {**one, "packets": {**one["packets"], "missing": missing}}
-    return {"none": Run([one], {}, {}), "FEC_50_50": Run([protected], {}, {})}
-
-
 def test_where_small_groups_miss_packets_one_line_says_that_leopard_would_help(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CODES, LEOPARD.id, LEOPARD)
-    assert larger_groups(runs(120), "zfec") == (
+    one = record("cat.png", "tabby")
+    whole = Run([{**one, "packets": {**one["packets"], "missing": 0}}], {}, {})
+    partial = Run([{**one, "packets": {**one["packets"], "missing": 120}}], {}, {})
+    assert larger_groups("FEC_50_50", partial, "zfec") == (
         "FEC_50_50 still misses 120 packets, because zfec codes small groups, each by itself; "
         "--fec leopard codes a whole frame at once, and would miss fewer"
     )
-    assert larger_groups(runs(0), "zfec") == larger_groups(runs(120), "leopard") == ""
+    assert larger_groups("FEC_50_50", whole, "zfec") == larger_groups("FEC_50_50", partial, "leopard") == ""
+    assert larger_groups("none", partial, "zfec") == ""
     monkeypatch.delitem(CODES, LEOPARD.id)
-    assert larger_groups(runs(120), "zfec") == ""
+    assert larger_groups("FEC_50_50", partial, "zfec") == ""

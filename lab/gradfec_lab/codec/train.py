@@ -26,7 +26,8 @@ CHECKPOINT_S = 120.0
 REPORT_STEPS = 100
 STAGES = ("features", "answers")
 CALIBRATION_STEPS = 60
-SENSITIVITY_IMAGES = 256
+SCALE_IMAGES = 256
+HELD_OUT_IMAGES, HELD_OUT_STEPS, HELD_OUT_QUALITY = 128, 500, 0.4
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Point:
     stage: str
     step: int
     seconds: float
-    error: float  # of the features, relative
+    error: float  # of the features where the decoder ends, relative to their variance
+    later_error: float  # of the features at the watched layer, too
     divergence: float  # of the answers, in nats
     frame_bytes: float  # the mean, over all qualities
 
@@ -54,7 +56,7 @@ class Training:
         rest = [layer for layer in job.layers if layer["name"] not in self._above(job.joins)]
         self.rest = Graph(rest, job.weights).to(self.device, torch.bfloat16, memory_format=torch.channels_last)
         self.curves: list[Point] = []
-        self.weights = torch.ones(job.shape(job.joins)[2], device=self.device)
+        self.weights = {job.joins: torch.ones(()), job.watched: torch.ones(())}
 
     def _above(self, name: str) -> set[str]:
         needed = {name}
@@ -68,7 +70,7 @@ class Training:
         started = time.monotonic()
         self.features.compute(self.device, self.report)
         self.report(f"features of {self.features.count} images: {time.monotonic() - started:.0f} s")
-        self.weights = self._sensitivities().to(self.device)
+        self.weights = self._weights()
         state = self._checkpoint()
         if state is not None and state["settings"] != self._told:
             raise ValueError(f"the checkpoints in {self.folder} are of {state['settings']}, not of {self._told}")
@@ -107,7 +109,7 @@ class Training:
             optimiser.load_state_dict(state["optimiser"])
             self.curves, first = [Point(**point) for point in state["curves"]], int(state["step"])
         saved = began = time.monotonic()
-        sums = np.zeros(3)
+        sums = np.zeros(4)
         for step in range(first, steps):
             rate = rates[1] + (rates[0] - rates[1]) * (1 + math.cos(math.pi * step / steps)) / 2
             rate *= min(1.0, (step + 1) / 200)
@@ -116,14 +118,16 @@ class Training:
             sums += self._step(stage, step, optimiser)
             if (step + 1) % REPORT_STEPS == 0:
                 means = (sums / REPORT_STEPS).tolist()
-                sums = np.zeros(3)
+                sums = np.zeros(4)
                 each = (time.monotonic() - began) / (step + 1 - first)
                 self.curves.append(Point(stage, step + 1, each, *means))
                 self.report(
-                    f"{stage} {step + 1}/{steps}: error {means[0]:.4f}, divergence {means[1]:.4f}, "
-                    f"{means[2]:,.0f} bytes, {each:.3f} s a step, "
+                    f"{stage} {step + 1}/{steps}: error {means[0]:.4f} and {means[1]:.4f}, divergence {means[2]:.4f}, "
+                    f"{means[3]:,.0f} bytes, {each:.3f} s a step, "
                     f"weight {float(self.codec.log_weight):.2f}, fall {float(self.codec.fall):.2f}"
                 )
+            if (step + 1) % HELD_OUT_STEPS == 0 or step + 1 == steps:
+                self.report("held out: agreement {:.3f} at {:,.0f} bytes".format(*self._held_out()))
             if time.monotonic() - saved > CHECKPOINT_S or step + 1 == steps:
                 self._save(stage, step + 1, optimiser)
                 saved = time.monotonic()
@@ -145,12 +149,13 @@ class Training:
                 chi, quality, torch.from_numpy(there).to(self.device), noise.to(self.device), rounds=whole
             )
             seen = F.relu(made) if self.codec.rectifies else made
+            later_error = self._later_error(seen, target)
             divergence = self._divergence(seen, rows) if whole else made.new_zeros(1)
-        error = self._error(made.float(), target.float())
+        error = self._error(made, target)
         elements = channels * height * height
         share = elements / math.prod(self.job.encoder[-1]["shape"])
         per_latent = packet_bits.sum((1, 2)) / elements
-        loss = (error + self.codec.rate_weight(quality) * per_latent).mean()
+        loss = ((error + later_error) / 2 + self.codec.rate_weight(quality) * per_latent).mean()
         if whole:
             # The logarithm, so that the few images of which almost everything is missing do not outweigh all others.
             loss = loss + self.settings.answer_weight * torch.log1p(divergence).mean()
@@ -161,7 +166,7 @@ class Training:
         frame_bytes = packet_bits.detach().sum((1, 2)) / share / 8
         if not warm:
             self.codec.steer(quality, frame_bytes)
-        return [float(error.detach().mean()), float(divergence.detach().mean()), float(frame_bytes.mean())]
+        return [float(one.detach().mean()) for one in (error, later_error, divergence, frame_bytes)]
 
     def _error(self, made: Tensor, target: Tensor) -> Tensor:
         """Return the relative error (N,) of features (N, C, H, W).
@@ -171,8 +176,18 @@ class Training:
         """
         wrong = made - target
         if self.codec.rectifies:
-            wrong = torch.where(target > 0, wrong, F.relu(made))
-        return (wrong.square() * self.weights[:, None, None]).mean((1, 2, 3))
+            wrong = wrong * ((target > 0) | (made > 0))
+        return wrong.square().mean((2, 3)).float() @ self.weights[self.job.joins]
+
+    def _later_error(self, made: Tensor, target: Tensor) -> Tensor:
+        """Return the relative error (N,) that features (N, C, H, W) lead to at the watched layer.
+
+        Squared errors alone make features small where they are uncertain, which changes answers more than noise does.
+        """
+        later = self.rest({self.job.joins: made.to(torch.bfloat16)}, self.job.watched)
+        with torch.no_grad():
+            wanted = self.rest({self.job.joins: target.to(torch.bfloat16)}, self.job.watched)
+        return (later - wanted).square().mean((2, 3)).float() @ self.weights[self.job.watched]
 
     @property
     def _shrink(self) -> int:
@@ -200,36 +215,43 @@ class Training:
 
     def _divergence(self, made: Tensor, rows: list[int]) -> Tensor:
         """Return how far the answers to features (N, C, H, W) are from those of the uncut network: (N,), in nats."""
-        logits = self.rest({self.job.joins: made.to(torch.bfloat16)}, logits=True).float()
+        logits = self._logits(made)
         wanted = torch.from_numpy(np.asarray(self.features.logits[rows])).to(self.device).log_softmax(1)
         return F.kl_div(logits.log_softmax(1), wanted, log_target=True, reduction="none").sum(1)
 
-    def _sensitivities(self) -> Tensor:
-        """Return the weights (C,) of the features' error: half by Fisher information, half by variance.
+    def _logits(self, made: Tensor) -> Tensor:
+        return self.rest({self.job.joins: made.to(torch.bfloat16)}, logits=True).float()
 
-        Their mean is such that features of zeros have an error of 1.
-        """
-        path = self.folder / "sensitivities.pt"
-        if path.exists():
-            found: Tensor = torch.load(path, weights_only=True)
-            return found
-        fisher, power = 0.0, 0.0
-        generator = torch.Generator().manual_seed(self.settings.seed)
-        for first in range(self.job.held_out, self.job.held_out + SENSITIVITY_IMAGES, 16):
-            x = self._images([self.features.at_join(row) for row in range(first, first + 16)]).requires_grad_()
+    @torch.no_grad()
+    def _held_out(self) -> tuple[float, float]:
+        """Return how many of some held-out images are answered as by the uncut network, and the bytes of a frame."""
+        count, size = min(HELD_OUT_IMAGES, self.job.held_out), self.settings.answer_batch
+        height, _, channels = self.job.encoder[-1]["shape"]
+        same, total = 0, 0.0
+        for first in range(0, count, size):
+            rows = list(range(first, min(first + size, count)))
+            chi = self._images([self.features.at_cut(row) for row in rows])
+            there = torch.ones(len(rows), channels, height // self.job.rows, device=self.device)
+            noise = torch.zeros(len(rows), channels, height, height, device=self.device)
             with torch.autocast(self.device.type, torch.bfloat16):
-                logits = self.rest({self.job.joins: x}, logits=True).float()
-            label = torch.multinomial(logits.detach().softmax(1).cpu(), 1, generator=generator).to(self.device)
-            logits.log_softmax(1).gather(1, label).sum().backward()
-            assert x.grad is not None  # noqa: S101
-            fisher = fisher + x.grad.float().square().mean((0, 2, 3)).cpu()
-            power = power + x.detach().float().square().mean((0, 2, 3)).cpu()
-        assert isinstance(fisher, Tensor) and isinstance(power, Tensor)  # noqa: S101
-        flat = 1 / (power + 1e-3 * power.mean())
-        both = fisher / (fisher * power).mean() + flat / (flat * power).mean()
-        weights = both / (both * power / (SENSITIVITY_IMAGES / 16)).mean()
-        torch.save(weights, path)
-        return weights
+                quality = torch.full((len(rows),), HELD_OUT_QUALITY, device=self.device)
+                made, packet_bits = self.codec(chi, quality, there, noise)
+                logits = self._logits(F.relu(made) if self.codec.rectifies else made)
+            same += int((logits.argmax(1).cpu().numpy() == self.features.logits[rows].argmax(1)).sum())
+            total += float(packet_bits.sum()) / 8
+        return same / count, total / count
+
+    @torch.no_grad()
+    def _weights(self) -> dict[str, Tensor]:
+        """Return the weights (C,) of the features' errors: features that are their means have an error of 1."""
+        rows = range(self.job.held_out, self.job.held_out + SCALE_IMAGES)
+        x = self._images([self.features.at_join(row) for row in rows])
+        found = {}
+        for name in (self.job.joins, self.job.watched):
+            y = x if name == self.job.joins else self.rest({self.job.joins: x}, name)
+            variance = y.float().var((0, 2, 3))
+            found[name] = 1 / (variance + 1e-2 * variance.mean()) / len(variance)
+        return found
 
     # --- checkpoints ---
 

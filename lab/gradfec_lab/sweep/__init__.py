@@ -14,6 +14,10 @@ COMMANDS = {
     "protection": ("gradfec_lab.sweep.protection", "Lose packets, with and without protection. (Figure 6)"),
     "quantise": ("gradfec_lab.sweep.quantise", "Quantise features to a few bits: does the answer stay the same?"),
     "rate": ("gradfec_lab.sweep.rate", "Count the bytes of a frame: which codec keeps the answer in fewest bytes?"),
+    "kept": (
+        "gradfec_lab.sweep.kept",
+        "Keep a share of a bottleneck's bytes: whose ranking keeps the answer? (Figure 5, over bytes)",
+    ),
     "cost": ("gradfec_lab.sweep.cost", "Measure what each estimator costs the edge, in milliseconds and bytes."),
     "all": ("gradfec_lab.sweep.everything", "Make every figure and table of docs/RESULTS.md."),
     "daemons": (

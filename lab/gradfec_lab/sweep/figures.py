@@ -23,6 +23,8 @@ OF_ESTIMATOR = {
     "gradcam": BLACK,
     "gradcam-label": GREY,
     "proxy": BLUE,
+    "energy": RED,
+    "order": GREEN,
     "proxy-paper": SKY,
     "deviation": RED,
     "static": GREEN,
@@ -113,6 +115,19 @@ def rate_figure(rows: list[Row]) -> bytes:
         axes.set_xlabel("bytes a frame")
         axes.set_ylabel(label)
     return finish(figure, panels, len(codecs))
+
+
+def kept_figure(rows: list[Row]) -> bytes:
+    """Draw agreement against the share of the bytes that is kept; a line an estimator."""
+    figure, panels = make_panels(1, 1)
+    (axes,) = panels[0]
+    estimators = distinct(rows, "estimator")
+    for number, estimator in enumerate(estimators):
+        own = [row for row in rows if row["estimator"] == estimator]
+        colour = OF_ESTIMATOR.get(estimator, GREY)
+        draw_line(axes, own, "kept", estimator, colour, number, dashed=estimator in ORACLES)
+    label_axes(axes, "share of the bytes that is kept", first=True, last=True)
+    return finish(figure, panels, len(estimators))
 
 
 def budget_figure(rows: list[Row], across: list[int]) -> bytes:

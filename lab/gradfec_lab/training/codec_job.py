@@ -18,6 +18,7 @@ from gradfec_lab.training.targets import shuffled
 
 RESULT = "result.npz"
 MIN_IMAGES = 400  # one in twenty is held out, and 256 of the others weigh the features
+WATCHED = 4  # cuts behind the layer that the decoder stands for: in ResNet-50, two blocks
 
 
 def make_job(
@@ -41,6 +42,7 @@ def make_job(
         "decoder": [asdict(layer) for layer in bottleneck.decoder],
         "cut": bottleneck.cut.name,
         "joins": bottleneck.joins,
+        "watched": _watched(bottleneck),
         "rows": rows,
         "preprocess": asdict(network.preprocess),
     }
@@ -69,3 +71,10 @@ def make_job(
         partial.replace(folder / "images.npy")
     path.write_text(words)
     return len(np.load(folder / "images.npy", mmap_mode="r"))
+
+
+def _watched(bottleneck: Bottleneck) -> str:
+    """Return a layer behind the one that the decoder stands for, at which features are compared as well."""
+    behind = [cut.name for cut in bottleneck.cut.network.cuts]
+    behind = behind[behind.index(bottleneck.joins) :]
+    return behind[min(WATCHED, len(behind) - 1)]
