@@ -18,6 +18,7 @@ import numpy.typing as npt
 from gradfec_common.bottlenecks import BOTTLENECKS, Bottleneck, WithBottleneck, with_bottleneck
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, Network, named_cut
+from gradfec_common.packets import PacketGrid
 from gradfec_host.learned import DAMAGE
 from gradfec_host.quality import QUALITIES
 from gradfec_host.weights import Progress, Weights, ensure_weights
@@ -26,6 +27,7 @@ Floats = npt.NDArray[np.float32]
 
 FOLDER = importlib.resources.files(__package__) / "codecs"  # the shipped ones, NETWORK/CUT.npz
 SUFFIX = ".npz"
+RANKING = "ranking/"
 ABOUT = "about"  # JSON, as an array of one text
 
 
@@ -84,7 +86,12 @@ class CodecFile:
         bottleneck, trained = self.bottleneck, dict[str, list[Floats]]()
         for layer in (*bottleneck.encoder, *bottleneck.decoder):
             trained[layer.name] = [self._array(f"{layer.name}/{part}", shape) for part, shape in layer.arrays.items()]
-        return with_bottleneck(bottleneck, trained, self._digest())
+        return with_bottleneck(bottleneck, trained, self._digest(), self._ranking())
+
+    def _ranking(self) -> dict[str, Floats]:
+        """Return what was learned of the packets' importance, by name; nothing if the file has none."""
+        count = PacketGrid(self.bottleneck.shape, self.rows).count
+        return {name: self._array(name, (count,)) for name in self.arrays if name.startswith(RANKING)}
 
     def _array(self, name: str, shape: tuple[int, ...]) -> Floats:
         array = self.arrays.get(name)

@@ -11,11 +11,14 @@ from tests.common.bottlenecks.toy import CUT, NETWORK, halve
 
 from gradfec_cloud.catalogue import latents as latents_served
 from gradfec_common.bottlenecks import BOTTLENECKS
-from gradfec_common.errors import UsageError
-from gradfec_common.networks import NETWORKS
+from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.networks import NETWORKS, Cut
+from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_edge.coding import Coding, coding_of, usual_cut
+from gradfec_edge.importance import EstimatorFile, default_estimator, make_estimator
+from gradfec_edge.importance.latents import OFFSET, POWER
 from gradfec_host import codec_file
 from gradfec_host.codec_file import CodecFile
 
@@ -108,3 +111,35 @@ def test_a_cloud_serves_the_latents_of_what_is_shipped_for_its_cuts_and_of_files
     digest = file.latents.network.digest
     assert [cut.network.digest for cut in latents_served([CUT], [])] == [digest]
     assert [cut.network.digest for cut in latents_served([], [file])] == [digest]
+
+
+def with_ranking(file: CodecFile, packets: int = 4) -> Cut:
+    """Return the latents of a codec that says that only the second packet's energy counts."""
+    ranking = {OFFSET: np.zeros(packets, np.float16), POWER: np.array([0, 1, 0, 0, 0][:packets], np.float16)}
+    return CodecFile(file.path, file.about, {**file.arrays, **ranking}).latents
+
+
+def test_the_ranking_that_a_codec_brings_is_the_default_one(file: CodecFile) -> None:
+    latents = with_ranking(file)
+    grid = PacketGrid(latents.shape, 4)
+    assert default_estimator(latents, grid) == "proxy"
+    proxy = make_estimator("proxy", latents, grid, np.random.default_rng(0))
+    assert not isinstance(proxy, EstimatorFile)
+    chi = np.zeros((8, 8, 2), np.float32)
+    chi[:4, :, 0] = 9  # the first packet
+    chi[5, 5, 0] = 3  # the second
+    image = np.zeros((8, 8, 3), np.uint8)
+    assert proxy(image, chi) == pytest.approx([0, np.log(9), 0, 0], abs=1e-3)
+
+
+def test_without_a_ranking_or_with_other_packets_energy_counts(file: CodecFile) -> None:
+    for latents, rows in ((file.latents, 4), (with_ranking(file), 8)):
+        grid = PacketGrid(latents.shape, rows)
+        assert default_estimator(latents, grid) == "energy"
+        with pytest.raises(UsageError, match=f"has no proxy for {rows} rows a packet: use energy"):
+            make_estimator("proxy", latents, grid, np.random.default_rng(0))
+
+
+def test_a_ranking_of_another_number_of_packets_is_a_damaged_file(file: CodecFile) -> None:
+    with pytest.raises(GradfecError, match=r"ranking/offset is float16 \(5,\), or not finite, not \(4,\)"):
+        with_ranking(file, 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +13,27 @@ from gradfec_common.bottlenecks.bottleneck import Bottleneck
 from gradfec_common.networks import Cut, Network
 from gradfec_common.networks.network import MASKED, Layer
 
+Floats = npt.NDArray[np.float32]
+
 
 @dataclass(frozen=True, eq=False)
 class WithBottleneck(Network):
-    """A network with a bottleneck: `base` is the one without, `trained` has the bottleneck's arrays by layer."""
+    """A network with a bottleneck: `base` is the one without, `trained` has the bottleneck's arrays by layer.
+
+    `ranking` has what was learned of the packets' importance, by name.
+    """
 
     base: Network = field(kw_only=True)
-    trained: Mapping[str, list[npt.NDArray[np.float32]]] = field(kw_only=True, repr=False)
+    trained: Mapping[str, list[Floats]] = field(kw_only=True, repr=False)
+    ranking: Mapping[str, Floats] = field(default_factory=dict, kw_only=True, repr=False)
 
 
-def with_bottleneck(bottleneck: Bottleneck, trained: Mapping[str, list[npt.NDArray[np.float32]]], digest: bytes) -> Cut:
+def with_bottleneck(
+    bottleneck: Bottleneck,
+    trained: Mapping[str, list[Floats]],
+    digest: bytes,
+    ranking: Mapping[str, Floats] = MappingProxyType({}),
+) -> Cut:
     """Return the cut at the latents of a network into which a trained bottleneck is inserted.
 
     `digest` tells trainings apart. It is part of the network's name, and so of what edge and cloud compare.
@@ -39,5 +51,6 @@ def with_bottleneck(bottleneck: Bottleneck, trained: Mapping[str, list[npt.NDArr
         base.labels,
         base=base,
         trained=trained,
+        ranking=ranking,
     )
     return network.cut(bottleneck.encoder[-1].name)

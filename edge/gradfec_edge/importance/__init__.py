@@ -13,6 +13,7 @@ from gradfec_common.networks import Cut, full_name
 from gradfec_common.packets import PacketGrid
 from gradfec_common.quantisers import Needs
 from gradfec_edge.importance.free import FREE, Estimator
+from gradfec_edge.importance.latents import LatentProxy, has_ranking
 from gradfec_edge.importance.shipped import PROXIES, EstimatorFile, shipped
 
 __all__ = [
@@ -32,7 +33,7 @@ def default_estimator(cut: Cut, grid: PacketGrid, needs: Needs = Needs.NOTHING) 
     if needs is not Needs.NOTHING:
         return STREAM_ESTIMATOR
     if cut.masked:
-        return LATENT_ESTIMATOR
+        return DEFAULT_ESTIMATOR if has_ranking(cut, grid) else LATENT_ESTIMATOR
     about = EstimatorFile.read(shipped(DEFAULT_ESTIMATOR)).about
     return DEFAULT_ESTIMATOR if (about["split"], about["rows"]) == (full_name(cut), grid.rows) else "activation"
 
@@ -43,6 +44,8 @@ def make_estimator(name: str, cut: Cut, grid: PacketGrid, rng: np.random.Generat
     `name` may also be the file (.npz) of a proxy that `gradfec train-proxy` has made. UsageError if there is none, or
     if it was made for another cut or other packets.
     """
+    if name == DEFAULT_ESTIMATOR and cut.masked:
+        return LatentProxy(cut, grid, rng)
     if name in PROXIES or name.endswith(".npz"):
         proxy = EstimatorFile.read(shipped(name) if name in PROXIES else name)
         proxy.check_fits(cut, grid)

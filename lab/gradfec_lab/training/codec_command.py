@@ -15,6 +15,7 @@ from gradfec_host.console import plain_errors
 
 FEATURE_MB = 2.4  # an image, at the default split
 WORTH_IMAGES = 400
+RANKED_IMAGES = 400  # from which the ranking of packets is learned
 
 
 @click.command(name="train-codec", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
@@ -59,8 +60,9 @@ def train_codec(
     """Train a bottleneck for a cut (--codec FILE.npz of edge and cloud). It needs PyTorch, and no labels.
 
     The first stage learns the features that the decoder stands for, the second the answers of the uncut network, both
-    with packets missing. A checkpoint is kept every two minutes, and an interrupted run resumes there. One image in
-    twenty, by its name, is held out; on these, the bytes and the agreement of each quality are measured in the end.
+    with packets missing. A checkpoint is kept every two minutes, and an interrupted run resumes there. In the end, a
+    ranking of the packets is fitted to Grad-CAM at the latents, and the bytes and the agreement of each quality are
+    measured on the images that are held out, one in twenty.
     """
     from gradfec_common.bottlenecks import BOTTLENECKS
     from gradfec_common.networks import full_name, named_cut
@@ -124,6 +126,7 @@ def _finished(
     import numpy as np
 
     from gradfec_host.codec_file import CodecFile
+    from gradfec_lab.training.codec_ranking import fit_ranking
     from gradfec_lab.training.codec_worth import worth
     from gradfec_lab.training.progress import bar
 
@@ -139,10 +142,13 @@ def _finished(
     about = {**settings, **about}
     about["fall"] = float(arrays.pop("fall"))
     images = np.load(folder / "images.npy", mmap_mode="r")
-    held_out = images[: min(len(images) // 20, WORTH_IMAGES)]
-    codec = CodecFile(str(out), about, arrays)
+    first = len(images) // 20  # those before are held out
+    held_out, ranked = images[: min(first, WORTH_IMAGES)], images[first : first + RANKED_IMAGES]
+    with bar("ranking packets", len(ranked), sys.stderr) as advance:
+        ranking = fit_ranking(CodecFile(str(out), about, arrays), weights, ranked, advance)
+    arrays |= {name: array.astype(np.float16) for name, array in ranking.items()}
     with bar("measuring", len(held_out), sys.stderr) as advance:
-        about["worth"] = worth(codec, weights, held_out, advance)
+        about["worth"] = worth(CodecFile(str(out), about, arrays), weights, held_out, advance)
     try:
         CodecFile(str(out), about, arrays).write()
     except OSError as error:

@@ -16,10 +16,11 @@ from gradfec_common.packets import PacketGrid, select_packets
 from gradfec_common.quantisers import Coded
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_edge.frontend import load_front_end
-from gradfec_edge.importance.free import packet_sums
+from gradfec_edge.importance import EstimatorFile, default_estimator, make_estimator
 from gradfec_host.codec_file import CodecFile, weights_of
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 from gradfec_host.runtimes import choose_runtime
+from gradfec_lab.sweep.kept import first_bytes
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a frame's bytes, the most important first
 
@@ -28,18 +29,20 @@ def worth(codec: CodecFile, weights: Path | None, images: npt.NDArray[np.uint8],
     """Measure over RGB images (n, side, side, 3); the bytes are those of coded packets.
 
     Return `quality`: [quality, bytes, agreement] of each, and `utility`: [share of the bytes, agreement] at the default
-    quality, with the packets in order of their energy.
+    quality, with the packets in the edge's order.
     """
     cut, latents, runtime = codec.cut, codec.latents, choose_runtime()
     own, bare = weights_of(latents.network, weights), weights_of(cut.network, weights)
     encode, decode = load_front_end(runtime, latents, own), load_back_end(runtime, latents, own, 1)
     front, back = load_front_end(runtime, cut, bare), load_back_end(runtime, cut, bare, 1)
+    grid = PacketGrid(latents.shape, codec.rows)
+    rank = make_estimator(default_estimator(latents, grid), latents, grid, np.random.default_rng(0))
+    assert not isinstance(rank, EstimatorFile), "latents are ranked by their codec"  # noqa: S101
     by_quality = np.zeros((len(QUALITIES), 2))
     by_share = np.zeros(len(SHARES))
     for image in images:
         answer = back(front(image).chi[np.newaxis]).argmax()
         tensor = encode(image).chi
-        grid = PacketGrid(latents.shape, codec.rows)
         for row, quality in enumerate(QUALITIES):
             quantiser = Laplace(codec.step(quality))
             coded = quantiser.encode(tensor, grid)
@@ -47,10 +50,9 @@ def worth(codec: CodecFile, weights: Path | None, images: npt.NDArray[np.uint8],
             same = decode(received(quantiser, coded, there, grid, latents)).argmax() == answer
             by_quality[row] += coded.packets.sizes.sum(), same
             if quality == DEFAULT_QUALITY:
-                ranked = there[np.argsort(-packet_sums(np.square(tensor), grid)[there], kind="stable")]
-                reached = np.cumsum(coded.packets.sizes[ranked]) / coded.packets.sizes.sum()
+                scores = rank(image, tensor)
                 for number, share in enumerate(SHARES):
-                    first = np.sort(ranked[reached <= share])
+                    first = np.flatnonzero(first_bytes(scores, coded.packets.sizes, share))
                     by_share[number] += decode(received(quantiser, coded, first, grid, latents)).argmax() == answer
         advance(1)
     means, shares = by_quality / len(images), by_share / len(images)
