@@ -101,13 +101,12 @@ def demo(
     uncut model's answer to the same image. Everything is stopped at the end.
     """
     from gradfec_common.networks import DEFAULT_CUT, named_cut
-    from gradfec_common.packets import DEFAULT_ROWS
     from gradfec_edge.coding import coding_of
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
     cut = named_cut(DEFAULT_CUT)
-    coding = coding_of(cut, DEFAULT_ROWS, codec, protect, fec, packets_a_datagram)
+    coding = coding_of(cut, None, codec, protect, fec, packets_a_datagram)
     policy = coding.policy.name
     arms = [
         Arm("unprotected", "none", coding_options("none", fec, codec, packets_a_datagram)),

@@ -24,7 +24,6 @@ from gradfec_cli.options import packets_option, packets_text
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.keys import INSECURE_KEY
 from gradfec_common.networks import DEFAULT_CUT, named_cut
-from gradfec_common.packets import DEFAULT_ROWS
 from gradfec_common.protect import UNKNOWN_LINK
 from gradfec_common.session.edge import Answered, Closed, EdgeSession, Event, new_hello
 from gradfec_common.session.events import CloudLimits
@@ -50,6 +49,7 @@ class Load:
     """The load of a number of edges on a cloud on one core, and its cost."""
 
     edges: int
+    frames_per_s: float
     datagrams_per_s: float  # received and reported, by wall-clock time
     cpu_us_a_datagram: float  # of the cloud's process, kernel and program together
     lost_share: float  # of the datagrams sent: the receive buffer had no room for them
@@ -93,21 +93,27 @@ def cloud_scale(
     decodes, dequantises and answers. The edges run on the other cores.
     """
     described = machine("numpy", "uvloop")
-    coding = coding_of(CUT, DEFAULT_ROWS, codec, protect, fec, packets_a_datagram)
-    loads = [measure(number, seconds, coding) for number in numbers(edges)]
-    most = max(load.datagrams_per_s for load in loads)  # with few edges, the cloud is idle between their tensors
+    coding = coding_of(CUT, None, codec, protect, fec, packets_a_datagram)
+    loads = [measure(number, seconds, coding, codec) for number in numbers(edges)]
+    # With few edges, the cloud is idle between their tensors.
+    most, frames = max(load.datagrams_per_s for load in loads), max(load.frames_per_s for load in loads)
     packets = packets_text(packets_a_datagram)
     if as_json:
         said = {"machine": described, "seconds": seconds, "protect": protect, "fec": fec, "codec": codec}
         runs = [asdict(load) for load in loads]
-        found = {"packets_per_datagram": packets, "cloud_scale": runs, "datagrams_per_s": {"cloud_one_core": most}}
+        found = {
+            "packets_per_datagram": packets,
+            "cloud_scale": runs,
+            "datagrams_per_s": {"cloud_one_core": most},
+            "frames_per_s": {"cloud_one_core": frames},
+        }
         click.echo(json.dumps({**said, **found}))
         return
     out = Console(highlight=False)
     out.print(in_words(described), style="dim", soft_wrap=True)
     count = f"tensors of {coding.grid.count:,} packets, {codec}, packets a datagram: {packets}"
     out.print(table(loads, f"{count}, {protect}, one core, {seconds:g} s each"))
-    out.print(f"cloud_one_core: {most:,.0f} datagrams a second at the most")
+    out.print(f"cloud_one_core: {most:,.0f} datagrams and {frames:,.0f} frames a second at the most")
 
 
 def numbers(text: str) -> list[int]:
@@ -119,21 +125,23 @@ def numbers(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def measure(edges: int, seconds: float, coding: Coding) -> Load:
+def measure(edges: int, seconds: float, coding: Coding, codec: str) -> Load:
     """Run `edges` edges with their own cloud."""
-    features = np.random.default_rng(0).normal(size=CUT.shape).astype(np.float32)
+    features = np.random.default_rng(0).normal(size=coding.cut.shape).astype(np.float32)
     encoded = coding.encode(features, np.arange(coding.grid.count, dtype=np.float32), None, UNKNOWN_LINK, map)
     port = free_port()
     program = (sys.executable, "-m", STUB)
-    with daemon("gradfec-cloud", port, ready="listening on", program=program) as cloud, other_cores():
-        load: Load = uvloop.run(flood(edges, Endpoint("127.0.0.1", port), encoded, seconds, cloud))
+    with daemon("gradfec-cloud", port, codec, ready="listening on", program=program) as cloud, other_cores():
+        load: Load = uvloop.run(flood(edges, Endpoint("127.0.0.1", port), coding, encoded, seconds, cloud))
         return load
 
 
-async def flood(edges: int, cloud: Endpoint, encoded: EncodedTensor, seconds: float, process: Daemon) -> Load:
+async def flood(
+    edges: int, cloud: Endpoint, coding: Coding, encoded: EncodedTensor, seconds: float, process: Daemon
+) -> Load:
     """Send from `edges` edges for some seconds after a warm-up; return the measurements of these seconds."""
     counts = Counts()
-    senders = [SyntheticEdge(f"edge {n}", cloud, encoded, counts) for n in range(edges)]
+    senders = [SyntheticEdge(f"edge {n}", cloud, coding, encoded, counts) for n in range(edges)]
     connected, late = await asyncio.wait(
         [asyncio.ensure_future(sender.start()) for sender in senders], timeout=PATIENCE_S
     )
@@ -148,16 +156,17 @@ async def flood(edges: int, cloud: Endpoint, encoded: EncodedTensor, seconds: fl
     memory = resident_mb(process)
     await asyncio.gather(*(sender.stop() for sender in senders))
     lost = 1 - done.received / max(done.sent, 1)
-    return Load(edges, done.received / clock, 1e6 * cpu / max(done.received, 1), lost, done.tensors, memory)
+    per_s = done.tensors / clock, done.received / clock
+    return Load(edges, *per_s, 1e6 * cpu / max(done.received, 1), lost, done.tensors, memory)
 
 
 class SyntheticEdge:
     """An edge that sends one prepared tensor again and again, as soon as the last one is answered or given up."""
 
-    def __init__(self, name: str, cloud: Endpoint, encoded: EncodedTensor, counts: Counts) -> None:
+    def __init__(self, name: str, cloud: Endpoint, coding: Coding, encoded: EncodedTensor, counts: Counts) -> None:
         """Add to `counts` what the cloud reports."""
-        hello = new_hello(CUT, DEFAULT_ROWS, name, preferred_cipher())
-        session = EdgeSession(hello, CUT.network.head, HandshakeKey(INSECURE_KEY), os.urandom, time.monotonic())
+        hello = new_hello(coding.cut, coding.grid.rows, name, preferred_cipher())
+        session = EdgeSession(hello, coding.cut.network.head, HandshakeKey(INSECURE_KEY), os.urandom, time.monotonic())
         self._link = Link(cloud, session, self._on_event)
         # a copy, because each edge writes its own numbers into it
         self._encoded, self._counts = replace(encoded, unnumbered=encoded.unnumbered.copy()), counts
@@ -221,11 +230,12 @@ def resident_mb(process: Daemon) -> float:
 def table(loads: list[Load], title: str) -> Table:
     """Make the table of the loads."""
     laid = Table(title=title, box=SIMPLE_HEAD)
-    for heading in ("edges", "datagrams/s", "CPU us a datagram", "lost", "tensors", "memory, MB"):
+    for heading in ("edges", "frames/s", "datagrams/s", "CPU us a datagram", "lost", "tensors", "memory, MB"):
         laid.add_column(heading, justify="right")
     for load in loads:
         laid.add_row(
             str(load.edges),
+            f"{load.frames_per_s:,.0f}",
             f"{load.datagrams_per_s:,.0f}",
             f"{load.cpu_us_a_datagram:.2f}",
             f"{load.lost_share:.2%}",

@@ -24,14 +24,14 @@ from gradfec_cli.options import packets_option, packets_text
 from gradfec_common.codes import CODES, LEOPARD, ZFEC
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import DEFAULT_CUT, named_cut
-from gradfec_common.packets import DEFAULT_ROWS
-from gradfec_edge.coding import coding_of
+from gradfec_edge.coding import Coding, coding_of
+from gradfec_host.codec_file import weights_of
 from gradfec_host.console import plain_errors, runtime_option
 from gradfec_host.runtimes import choose_runtime
 from gradfec_host.weights import WeightStore, ensure_weights
 from gradfec_host.weights.progress import show_progress
 from gradfec_lab.bench.measure import in_words, machine, median_ms
-from gradfec_lab.bench.models import LIBRARIES, front_end_of, part_of
+from gradfec_lab.bench.models import LIBRARIES, Run, back_end_of, front_end_of, part_of
 
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 FASTEST = LEOPARD.name if LEOPARD.id in CODES else ZFEC.name  # leopard has no wheel for Python 3.13
@@ -106,15 +106,13 @@ def end_to_end(
     """
     described = machine(*LIBRARIES)
     runtime = choose_runtime(runtime)
-    cut = named_cut(DEFAULT_CUT)
-    coding_of(cut, DEFAULT_ROWS, codec, protect, fec, packets_a_datagram)  # fail early
+    coding = coding_of(named_cut(DEFAULT_CUT), None, codec, protect, fec, packets_a_datagram)
     names = [name.strip() for name in importance.split(",")]
     with show_progress() as progress:
-        weights = ensure_weights(cut.network, None, progress)
-    for name in names:
-        front_end_of(runtime, weights, name)  # fail early
+        weights = ensure_weights(named_cut(DEFAULT_CUT).network, None, progress)
+    halves = {name: halves_of(coding, name, runtime) for name in names}  # fail early
     options = coding_options(protect, fec, codec, packets_a_datagram)
-    found = {name: measure(frames, options, name, runtime, weights) for name in names}
+    found = {name: measure(frames, options, name, halves[name], runtime, weights) for name in names}
     ratios: dict[str, float] = {}
     for name, said in found.items():
         suffix = "" if name == names[0] else f"_{name}"
@@ -137,10 +135,19 @@ def end_to_end(
         out.print(f"{name}: {ratio:.2f} {meaning}")
 
 
-def measure(frames: int, options: Sequence[str], importance: str, runtime: str, weights: WeightStore) -> dict[str, Any]:
+def halves_of(coding: Coding, importance: str, runtime: str) -> list[Run]:
+    """Return functions that run the back-end, and the front-end with an estimator, on one image; UsageError."""
+    cut = coding.cut
+    weights = weights_of(cut.network)
+    front_end = front_end_of(runtime, weights, cut, importance, rows=coding.grid.rows)
+    return [back_end_of(runtime, weights, cut), front_end]
+
+
+def measure(
+    frames: int, options: Sequence[str], importance: str, halves: list[Run], runtime: str, weights: WeightStore
+) -> dict[str, Any]:
     """Send frames with one estimator, four in flight and one at a time; measure the uncut model before and after."""
-    halves_ms = median_ms(part_of("back-end", runtime, weights), frames)
-    halves_ms += median_ms(front_end_of(runtime, weights, importance), frames)
+    halves_ms = sum(median_ms(half, frames) for half in halves)
     options = [*options, "--importance", importance, "--runtime", runtime, *RATE]
     with tempfile.TemporaryDirectory(prefix="gradfec-bench-") as folder:
         write_images(Path(folder), frames)

@@ -18,13 +18,14 @@ from rich.table import Table
 
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import DEFAULT_CUT, Cut, named_cut
-from gradfec_common.packets import PacketGrid
+from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
 from gradfec_host.console import plain_errors
 from gradfec_host.runtimes import LITERT, TENSORFLOW, choose_runtime, installed
-from gradfec_host.weights import WeightStore, ensure_weights
+from gradfec_host.weights import Weights, WeightStore, ensure_weights
 from gradfec_host.weights.progress import show_progress
 from gradfec_lab.bench.measure import in_words, machine, median_ms
 
+CUT = named_cut(DEFAULT_CUT)
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 LIBRARIES = ("ai-edge-litert", "tensorflow", "keras", "numpy")
 DISTRIBUTIONS = {LITERT: ("ai-edge-litert", "flatbuffers"), TENSORFLOW: ("tensorflow", "keras")}
@@ -50,7 +51,7 @@ def models(runs: int, as_json: bool) -> None:
     described = machine(*LIBRARIES)
     choose_runtime()  # fail early if there is none
     with show_progress() as progress:
-        weights = ensure_weights(named_cut(DEFAULT_CUT).network, None, progress)
+        weights = ensure_weights(CUT.network, None, progress)
     found = {
         runtime: {
             "ms_an_image": times(runtime, weights, runs),
@@ -79,22 +80,24 @@ def part_of(part: str, runtime: str, weights: WeightStore, batch: int = 1) -> Ru
     """Return a function that runs a part of the network on a batch of images, or of features."""
     match part:
         case "front-end":
-            return front_end_of(runtime, weights, None, batch)
+            return front_end_of(runtime, weights, CUT, None, batch)
         case "front-end and proxy":
-            return front_end_of(runtime, weights, "proxy", batch)
+            return front_end_of(runtime, weights, CUT, "proxy", batch)
         case "back-end":
-            return back_end_of(runtime, weights, named_cut(DEFAULT_CUT), batch)
+            return back_end_of(runtime, weights, CUT, batch)
     return back_end_of(runtime, weights, weights.network.cut(weights.network.input.name), batch)
 
 
-def front_end_of(runtime: str, weights: WeightStore, importance: str | None, batch: int = 1) -> Run:
+def front_end_of(
+    runtime: str, weights: Weights, cut: Cut, importance: str | None, batch: int = 1, rows: int = DEFAULT_ROWS
+) -> Run:
     """Return a function that runs the front-end, and the estimator if one is named, on a batch of images."""
     from gradfec_edge.frontend import load_front_end
     from gradfec_edge.importance import EstimatorFile, make_estimator
 
-    cut, rng = named_cut(DEFAULT_CUT), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch, *cut.network.input.shape), np.uint8)
-    estimator = make_estimator(importance, cut, PacketGrid(cut.shape), rng) if importance else None
+    estimator = make_estimator(importance, cut, PacketGrid(cut.shape, rows), rng) if importance else None
     if isinstance(estimator, EstimatorFile):
         front_end, estimator = load_front_end(runtime, cut, weights, estimator), None
     else:
@@ -106,12 +109,12 @@ def front_end_of(runtime: str, weights: WeightStore, importance: str | None, bat
     return lambda: front_end(images)
 
 
-def back_end_of(runtime: str, weights: WeightStore, cut: Cut, batch: int = 1) -> Run:
+def back_end_of(runtime: str, weights: Weights, cut: Cut, batch: int = 1) -> Run:
     """Return a function that runs the layers after a cut on a batch of features."""
     from gradfec_cloud.backend import load_back_end
 
     back_end = load_back_end(runtime, cut, weights, batch)
-    features = np.maximum(np.random.default_rng(0).normal(size=(batch, *cut.shape)), 0).astype(np.float32)
+    features = np.maximum(np.random.default_rng(0).normal(size=(batch, *cut.received.shape)), 0).astype(np.float32)
     return lambda: back_end(features)
 
 

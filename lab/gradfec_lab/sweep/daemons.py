@@ -19,7 +19,6 @@ from gradfec_cli.netem import datagrams, percentage
 from gradfec_cli.options import packets_option, packets_text
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_CUT, Network, named_cut
-from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
 from gradfec_edge.coding import Coding, coding_of
 from gradfec_host.console import plain_errors
 from gradfec_lab.sweep.arguments import names_list, read_policies
@@ -32,8 +31,9 @@ HEADER = ["policy", "codec", "loss", "frames", "top-1", "agreement", *COUNTS, "b
 
 @dataclass(frozen=True)
 class Setting:
-    """How the edge codes its frames; `fec` is the erasure code as in the option."""
+    """How the edge codes its frames; `codec`, `fec` and `importance` are as in the options."""
 
+    codec: str
     coding: Coding
     fec: str
     importance: str
@@ -42,11 +42,6 @@ class Setting:
     def policy(self) -> str:
         """The policy's name."""
         return self.coding.policy.name
-
-    @property
-    def codec(self) -> str:
-        """The quantiser's name."""
-        return self.coding.quantiser.name
 
     def options(self) -> list[str]:
         """Return the edge's options."""
@@ -67,7 +62,9 @@ def shares(text: str) -> list[float]:
 @click.option("--burst", type=datagrams, metavar="N", help="Lose datagrams in bursts of N on average.")
 @click.option("--protect", default="none,FEC_50_50,FEC_20_80", metavar="POLICIES", help="Policies to compare.")
 @click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
-@click.option("--codec", default="uniform8", metavar="NAMES", help="Quantisers to compare: uniform8, sqrt4 and so on.")
+@click.option(
+    "--codec", default="uniform8", metavar="NAMES", help="Codecs to compare: uniform8, sqrt4, bottleneck and so on."
+)
 @packets_option()
 @click.option("--importance", metavar="NAME", help="The edge's estimator. [default: the edge's default]")
 @click.option(
@@ -96,18 +93,12 @@ def daemons(
     """
     import tempfile
 
-    import numpy as np
-
-    from gradfec_edge.importance import DEFAULT_ESTIMATOR, make_estimator
-
-    importance = importance or DEFAULT_ESTIMATOR
     cut = named_cut(DEFAULT_CUT)
-    settings = []
-    for name, policy in product(names_list(codec), read_policies(protect)):
-        coding = coding_of(cut, DEFAULT_ROWS, name, policy, fec, packets_a_datagram)
-        settings.append(Setting(coding, fec, importance))
+    settings = [
+        setting_of(name, coding_of(cut, None, name, policy, fec, packets_a_datagram), fec, importance)
+        for name, policy in product(names_list(codec), read_policies(protect))
+    ]
     links = [Link(lost, burst, seed) for lost in loss]
-    make_estimator(importance, cut, PacketGrid(cut.shape), np.random.default_rng())  # fail early
     truth = read_labels(labels) if labels else None
     console = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="gradfec-sweep-") as name:
@@ -118,9 +109,20 @@ def daemons(
         rows += [row(folder, setting, link, reference, truth, console) for link, setting in product(links, settings)]
     if as_json:
         said = {"images": count, "fec": fec, "packets_per_datagram": packets_text(packets_a_datagram)}
-        click.echo(json.dumps({**said, "importance": importance, "burst": burst, "rows": rows}))
+        click.echo(json.dumps({**said, "burst": burst, "rows": rows}))
     else:
         daemons_table(rows).show()
+
+
+def setting_of(codec: str, coding: Coding, fec: str, importance: str | None) -> Setting:
+    """Return a setting; UsageError for an unknown estimator, or one that was not made for these packets."""
+    import numpy as np
+
+    from gradfec_edge.importance import default_estimator, make_estimator
+
+    importance = importance or default_estimator(coding.cut, coding.grid, coding.quantiser.needs)
+    make_estimator(importance, coding.cut, coding.grid, np.random.default_rng())  # fail early
+    return Setting(codec, coding, fec, importance)
 
 
 def link_images(images: Path, folder: Path, limit: int) -> int:
@@ -170,6 +172,7 @@ def row(
     return {
         "protect": setting.policy,
         "codec": setting.codec,
+        "importance": setting.importance,
         "loss": link.loss,
         "frames": len(run.records),
         "outcomes": dict(Counter(record["outcome"] for record in run.records)),
@@ -177,7 +180,7 @@ def row(
         "agreement": run.agreement(reference),
         "packets": run.packets(),
         "datagrams": run.datagrams(),
-        "frame_bytes": setting.coding.check(),
+        "frame_bytes": round(run.frame_bytes()),
         "latency_ms": run.latency_ms(),
         "unaccounted": unaccounted(run, cloud),
         "edge": run.edge,

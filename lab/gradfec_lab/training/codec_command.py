@@ -23,7 +23,7 @@ RANKED_IMAGES = 400  # from which the ranking of packets is learned
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Codec to write (.npz).")
 @click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Where the network is cut.")
 @click.option("--bottleneck", default="compact", metavar="NAME", help="Layers of encoder and decoder.")
-@click.option("--rows", default=7, type=click.IntRange(1), help="Rows of latents in each packet.")
+@click.option("--rows", type=click.IntRange(1), help="Rows of latents in each packet. [default: a whole channel's]")
 @click.option("--limit", type=click.IntRange(1), help="Use this many of the images, a fair sample. [default: all]")
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Seed for initial weights, images and losses.")
 @click.option("--feature-steps", type=click.IntRange(1), help="Steps of the first stage. [default: 16,000]")
@@ -46,7 +46,7 @@ def train_codec(
     out: Path,
     split: str,
     bottleneck: str,
-    rows: int,
+    rows: int | None,
     limit: int | None,
     seed: int,
     feature_steps: int | None,
@@ -79,6 +79,7 @@ def train_codec(
         raise UsageError(f"no bottleneck is called {bottleneck!r}: use {', '.join(BOTTLENECKS)}")
     cut = named_cut(split)
     made = BOTTLENECKS[bottleneck](cut)
+    rows = rows or made.shape[0]
     PacketGrid(made.shape, rows)  # fail now
     folder = job or out.with_suffix(".job")
     photographs = Photographs(images, cut.network.preprocess)

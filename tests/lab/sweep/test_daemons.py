@@ -9,7 +9,7 @@ import pytest
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_edge.coding import coding_of
-from gradfec_lab.sweep.daemons import Setting, daemons_table, link_images, share, shares, uncut_row
+from gradfec_lab.sweep.daemons import Setting, daemons_table, link_images, setting_of, share, shares, uncut_row
 
 
 def test_the_first_images_by_name_are_taken_and_other_files_are_not(tmp_path: Path) -> None:
@@ -43,15 +43,24 @@ def test_the_uncut_model_agrees_with_itself_and_is_right_as_often_as_the_labels_
 
 def test_the_edge_runs_in_the_papers_mode_unless_packets_share_datagrams() -> None:
     cut = named_cut(DEFAULT_CUT)
-    paper = Setting(coding_of(cut, 7, "uniform8", "fec_50_50", "zfec:256", 1), "zfec:256", "proxy")
+    paper = Setting("uniform8", coding_of(cut, 7, "uniform8", "fec_50_50", "zfec:256", 1), "zfec:256", "proxy")
     assert paper.options() == [
         *("--mode", "paper", "--packets-per-datagram", "1", "--codec", "uniform8", "--protect", "FEC_50_50"),
         *("--fec", "zfec:256", "--importance", "proxy"),
     ]
-    together = Setting(coding_of(cut, 7, "sqrt4", "none", "leopard"), "leopard", "static")
+    together = Setting("sqrt4", coding_of(cut, 7, "sqrt4", "none", "leopard"), "leopard", "static")
     assert together.options() == [
         *("--codec", "sqrt4", "--protect", "none", "--fec", "leopard", "--importance", "static"),
     ]
+
+
+def test_an_estimator_is_that_of_the_edge_unless_it_is_named() -> None:
+    cut = named_cut(DEFAULT_CUT)
+    assert setting_of("uniform8", coding_of(cut, 7, "uniform8", "none", "zfec"), "zfec", None).importance == "proxy"
+    picture = coding_of(named_cut("input_layer"), None, "webp:20", None, "zfec")
+    assert setting_of("webp:20", picture, "zfec", None).importance == "order"
+    with pytest.raises(UsageError, match="no importance estimator is called 'luck'"):
+        setting_of("uniform8", coding_of(cut, 7, "uniform8", "none", "zfec"), "zfec", "luck")
 
 
 def test_the_table_sums_what_is_unaccounted_for_without_cancelling() -> None:
