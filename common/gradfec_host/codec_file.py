@@ -105,6 +105,10 @@ class CodecFile:
         first, last = QUALITIES[0], QUALITIES[-1]
         return math.exp(-float(self.about["fall"]) * (quality - first) / (last - first))
 
+    def usual_bytes(self, quality: int) -> int | None:
+        """Return the bytes that a frame's packets had on average on held-out images; None if nobody measured it."""
+        return _bytes_by_quality(self.about).get(quality)
+
     def _digest(self) -> bytes:
         digest = hashlib.sha256(json.dumps(dict(self.about), sort_keys=True).encode())
         for name in sorted(self.arrays):
@@ -120,7 +124,14 @@ def _checked(about: Any) -> dict[str, Any]:
             raise ValueError(f"{name} is {about[name]!r}")
     if not 1 <= about["rows"] <= 255 or not math.isfinite(about["fall"]):
         raise ValueError("no such rows, or no such steps")
+    _bytes_by_quality(about)
     return dict(about)
+
+
+def _bytes_by_quality(about: Mapping[str, Any]) -> dict[int, int]:
+    """Return the measured bytes of each quality; TypeError or ValueError if they are none."""
+    measured = about.get("worth")
+    return {} if measured is None else {int(quality): int(size) for quality, size, _ in measured["quality"]}
 
 
 def shipped_codec(cut: Cut) -> CodecFile | None:

@@ -21,6 +21,7 @@ from gradfec_cli.doctor.finding import Finding, bad, broken, ok, warning
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut, Network
 from gradfec_host.console import Endpoint
+from gradfec_host.quality import DEFAULT_QUALITY
 from gradfec_host.recent import kilobytes
 from gradfec_host.runtimes import LITERT, RUNTIMES, installed
 
@@ -174,16 +175,19 @@ def offload() -> Finding:
 
 def frame(cut: Cut) -> Finding:
     """Say what the frames of an edge with the default options ask of the link."""
-    from gradfec_edge.coding import coding_of
+    from gradfec_edge.coding import codec_file, coding_of
     from gradfec_edge.modes import DEFAULTS
 
     size = coding_of(cut, rows=None, protect=None, **DEFAULTS).check()
+    about = ""
+    if size is None and (file := codec_file(DEFAULTS["codec"], cut)):
+        size, about = file.usual_bytes(DEFAULT_QUALITY), "about "
     if size is None:
         return ok("how many bytes a frame takes depends on it")
     kbit = 8 * size / 1000
     return ok(
-        f"with the default options, {kilobytes(size)} a frame: the link must carry {kbit:.0f} kbit/s for each frame a "
-        "second; gradfec-edge warns if it does not",
+        f"with the default options, {about}{kilobytes(size)} a frame: the link must carry {kbit:.0f} kbit/s for each "
+        "frame a second; gradfec-edge warns if it does not",
         frame_bytes=size,
     )
 

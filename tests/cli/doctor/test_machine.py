@@ -13,12 +13,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.untrained import write_codec
 
 from gradfec_cli.doctor import machine
 from gradfec_cli.doctor.finding import Finding, State
 from gradfec_common.keys import Key
 from gradfec_common.networks import named_cut
 from gradfec_common.networks.resnet50 import RESNET50
+from gradfec_host import codec_file
 from gradfec_host.console import Endpoint
 from gradfec_host.key_files import write_key
 from gradfec_host.weights import WeightStore, write_slice
@@ -244,8 +246,25 @@ def test_the_real_runtime_loads() -> None:
 # --- what the link must carry ---
 
 
-def test_what_an_edge_with_the_default_options_asks_of_the_link_is_said_in_kbit_a_second() -> None:
+def test_what_an_edge_with_the_default_options_asks_of_the_link_is_said_in_kbit_a_second(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(codec_file, "FOLDER", tmp_path)  # no bottleneck is shipped
     found = machine.frame(named_cut("conv2_block1_add"))
     assert found.state is State.OK
     assert "435 kB a frame" in found.text and "3477 kbit/s for each frame a second" in found.text
     assert found.facts == {"frame_bytes": 434_600}
+
+
+def test_what_a_bottlenecks_frames_ask_of_the_link_is_what_they_had_on_average(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(codec_file, "FOLDER", tmp_path)
+    (tmp_path / "resnet50").mkdir()
+    path = write_codec(tmp_path / "resnet50" / "conv2_block1_add.npz")
+    assert machine.frame(named_cut("conv2_block1_add")).text == "how many bytes a frame takes depends on it"
+    read = codec_file.CodecFile.read(path)
+    about = {**read.about, "worth": {"quality": [[5, 5400, 0.9]]}}
+    codec_file.CodecFile(path, about, read.arrays).write()
+    found = machine.frame(named_cut("conv2_block1_add"))
+    assert "about 5.4 kB a frame" in found.text and "43 kbit/s for each frame a second" in found.text
