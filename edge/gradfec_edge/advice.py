@@ -10,10 +10,12 @@ from gradfec_common.codes import CODES, LEOPARD, ZFEC, ErasureCode
 from gradfec_common.errors import UsageError
 from gradfec_common.protect import NoProtection, Policy, UnequalProtection
 from gradfec_common.quantisers import AUTO, QUANTISERS, chosen_quantiser
-from gradfec_edge.coding import Coding
+from gradfec_edge.coding import BOTTLENECK, Coding
+from gradfec_host.codec_file import shipped_codec
+from gradfec_host.quality import DEFAULT_QUALITY
 from gradfec_host.recent import kilobytes
 
-SMALLER_CODECS = (AUTO, "sqrt2", "uniform4")
+SMALLER_CODECS = ("sqrt2", "uniform4")
 SMALLER_THAN = 0.95  # of a frame: less is not worth an option
 LOSS_FOR_A = {ZFEC.name: 0.75, LEOPARD.name: 0.9}  # the loss that FEC_A_B repairs, as a share of A: gradfec bench codes
 STEP_PERCENT = 5
@@ -24,7 +26,8 @@ def smaller_frames(coding: Coding) -> list[str]:
     """Return the options that make frames smaller, each with the size that it leads to."""
     now = coding.check()
     if now is None:
-        return []
+        finer = "--quality" if coding.target is None else "--bytes-per-frame"
+        return [f"a lower {finer}"] if coding.cut.masked else []
     found = dict.fromkeys(
         (option, size) for option, size in _sizes(coding) if size is not None and size < SMALLER_THAN * now
     )
@@ -32,9 +35,11 @@ def smaller_frames(coding: Coding) -> list[str]:
 
 
 def _sizes(coding: Coding) -> Iterator[tuple[str, int | None]]:
-    for name in SMALLER_CODECS:
-        if name == AUTO or QUANTISERS[name].fits(coding.cut):
-            yield f"--codec {name}", _size(replace(coding, quantiser=chosen_quantiser(name, coding.cut)))
+    if shipped := shipped_codec(coding.cut):
+        yield f"--codec {BOTTLENECK}", shipped.usual_bytes(DEFAULT_QUALITY)
+    names = [name for name in SMALLER_CODECS if QUANTISERS[name].fits(coding.cut)]
+    for name in names if shipped else [AUTO, *names]:
+        yield f"--codec {name}", _size(replace(coding, quantiser=chosen_quantiser(name, coding.cut)))
     yield "--protect none", _size(replace(coding, policy=NoProtection()))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 from tests.common.answers import HEAD, TIGER_CAT
 from tests.edge.slow_link import IMAGE, Simulated, link
+from tests.untrained import write_codec
 
 from gradfec_common.codes import CODES, LEOPARD, fec_code
 from gradfec_common.networks import named_cut
@@ -19,12 +21,20 @@ from gradfec_edge.frames import Frame
 from gradfec_edge.journal import Sent, Story
 from gradfec_edge.metrics import EdgeMetrics
 from gradfec_edge.warnings import Warnings
+from gradfec_host import codec_file
 from gradfec_host.logs import Log
 
 CUT = named_cut("conv2_block1_add")
-STANDARD = coding_of(CUT, 7, "auto", "FEC_20_80", "zfec")  # 435 kB a frame, in 410 datagrams
+STANDARD = coding_of(CUT, 7, "sqrt4", "FEC_20_80", "zfec")  # 435 kB a frame, in 410 datagrams
 OFFERED = 8 * 434.6  # kbit/s, for each frame a second
 SMALL = coding_of(named_cut("conv5_block3_out"), 7, "sqrt2", "FEC_20_80", "zfec")  # in a few dozen datagrams
+
+
+@pytest.fixture(autouse=True)
+def no_bottleneck(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No bottleneck is shipped, unless a test puts one into this folder."""
+    monkeypatch.setattr(codec_file, "FOLDER", tmp_path)
+    return tmp_path
 
 
 class Warned:
@@ -168,6 +178,18 @@ def test_only_options_that_make_frames_smaller_are_named() -> None:
     assert smaller_frames(coding_of(CUT, 7, "sqrt2", "FEC_20_80", "zfec")) == []
     nested = coding_of(named_cut("pool1_pool"), 14, "sqrt2", "nested:60/120", "zfec")
     assert [option.partition(" (")[0] for option in smaller_frames(nested)] == ["--protect none"]
+
+
+def test_a_shipped_bottleneck_is_what_makes_frames_smaller_and_its_own_get_coarser(no_bottleneck: Path) -> None:
+    (no_bottleneck / "resnet50").mkdir()
+    path = write_codec(no_bottleneck / "resnet50" / f"{CUT.name}.npz")
+    read = codec_file.CodecFile.read(path)
+    codec_file.CodecFile(path, {**read.about, "worth": {"quality": [[5, 5400, 0.9]]}}, read.arrays).write()
+    assert smaller_frames(STANDARD) == ["--codec bottleneck (5.4 kB)", "--codec sqrt2 (219 kB)"]
+    assert smaller_frames(coding_of(CUT, None, "auto", None, "zfec")) == ["a lower --quality"]
+    sized = coding_of(CUT, None, "auto", None, "zfec", bytes_a_frame=9000)
+    assert smaller_frames(sized) == ["a lower --bytes-per-frame"]
+    assert smaller_frames(coding_of(named_cut("input_layer"), None, "webp:20", None, "zfec")) == []
 
 
 def test_a_warning_is_over_ten_seconds_after_its_reason_and_can_come_again(caplog: pytest.LogCaptureFixture) -> None:
