@@ -203,7 +203,7 @@ def test_split_and_rows_say_how_many_packets_a_tensor_has(edges: dict[str, Sent]
 
 
 @pytest.mark.daemons
-def test_the_demo_compares_two_runs_and_leaves_no_process_behind(
+def test_the_demo_compares_three_runs_and_leaves_no_process_behind(
     photographs: Path, tmp_path: Path, uncut: BackEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in NAMES[1:3]:
@@ -218,14 +218,18 @@ def test_the_demo_compares_two_runs_and_leaves_no_process_behind(
         return show_run(*arguments)
 
     monkeypatch.setattr(demo, "show_run", show_run)
-    options = ["--images", tmp_path, "--loss", "20%", "--protect", "FEC_20_80"]
+    options = ["--images", tmp_path, "--loss", "20%", "--protect", "FEC_20_80", "--codec", "sqrt4"]
     ended = CliRunner().invoke(main, ["demo", "--json", *map(str, options)])
     assert ended.exit_code == 0, ended.output
     assert "Traceback" not in ended.stderr
-    plain, protected = json.loads(ended.stdout)["runs"]
-    for run, protect in ((plain, "none"), (protected, "FEC_20_80")):
-        assert list(run) == ["protect", "loss", "frames", "agreement", "packets", "datagrams", "latency_ms"]
-        assert (run["protect"], run["loss"], run["frames"]) == (protect, 0.2, 2)
+    plain, paper, protected = json.loads(ended.stdout)["runs"]
+    for run, name, protect in (
+        (plain, "unprotected", "none"), (paper, "paper", "FEC_20_80"), (protected, "protected", "FEC_20_80"),
+    ):  # fmt: skip
+        assert [*run] == [
+            "name", "protect", "loss", "frames", "agreement", "frame_bytes", "packets", "datagrams", "latency_ms",
+        ]  # fmt: skip
+        assert (run["name"], run["protect"], run["loss"], run["frames"]) == (name, protect, 0.2, 2)
         assert 0 <= run["agreement"] <= 1
         assert list(run["packets"]) == list(PACKET_NAMES)
         assert list(run["datagrams"]) == list(DATAGRAM_NAMES)
@@ -234,7 +238,9 @@ def test_the_demo_compares_two_runs_and_leaves_no_process_behind(
     assert protected["packets"]["dropped_by_plan"] == 2 * 410
     assert protected["datagrams"]["sent"] == plain["datagrams"]["sent"] == 2 * 410  # five packets of sqrt4 in each
     assert 0.18 < protected["datagrams"]["parity"] / protected["datagrams"]["sent"] < 0.22
-    assert marked == [True, True]
+    assert (paper["datagrams"]["sent"], paper["frame_bytes"]) == (2 * 2048, 942_080)
+    assert protected["frame_bytes"] == 434_600
+    assert marked == [True, True, True]
     assert not processes(mark)
 
 

@@ -27,7 +27,7 @@ class Settings:
     feature_rates: tuple[float, float] = (2e-3, 1e-4)
     answer_steps: int = 6_000
     answer_batch: int = 16
-    answer_rates: tuple[float, float] = (1.5e-4, 1e-5)
+    answer_rates: tuple[float, float] = (2.5e-4, 1e-5)
     answer_weight: float = 0.3  # of the Kullback-Leibler divergence, log(1 + nats), beside the features' relative error
     least_bytes: float = 2_300.0
     most_bytes: float = 14_000.0
