@@ -21,14 +21,12 @@ class Settings:
 
     seed: int = 0
     images: int = 0  # 0: all
-    warm_steps: int = 2_000  # of the feature steps, the first: nothing is missing, and the rate is free
-    feature_steps: int = 16_000
-    feature_batch: int = 32
-    feature_rates: tuple[float, float] = (2e-3, 1e-4)
-    answer_steps: int = 6_000
-    answer_batch: int = 16
-    answer_rates: tuple[float, float] = (2.5e-4, 1e-5)
-    answer_weight: float = 0.3  # of the Kullback-Leibler divergence, log(1 + nats), beside the features' relative error
+    warm_steps: int = 1_500  # of the feature steps, the first: nothing is missing, and the rate is free
+    features_steps: int = 8_200
+    features_rates: tuple[float, float] = (2e-3, 1e-4)
+    deep_steps: int = 4_500
+    deep_rates: tuple[float, float] = (2e-4, 1e-6)
+    batch: int = 32
     least_bytes: float = 2_300.0
     most_bytes: float = 14_000.0
     losses: bool = True  # learn with packets missing

@@ -39,7 +39,8 @@ class Graph(nn.Module):
     def normalise(self) -> None:
         """Normalise the outputs of all convolutions but the last over each batch.
 
-        Without it, the first hundreds of steps of a chain of so many convolutions teach it little.
+        Without it, the first hundreds of steps of a chain of so many convolutions teach it little. Later it is in the
+        way: what a batch differs from others is noise.
         """
         names = [layer["name"] for layer in self.layers if layer["kind"] in CONVOLUTIONS]
         for name in names[:-1]:
@@ -47,6 +48,16 @@ class Graph(nn.Module):
             self.weights[f"{name}/scale"] = nn.Parameter(torch.full_like(bias, RESIDUAL if _ends_block(name) else 1.0))
             self.register_buffer(f"{name}_mean", torch.zeros_like(bias))
             self.register_buffer(f"{name}_variance", torch.ones_like(bias))
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Make all normalisations part of the convolutions, with their averages."""
+        for name in [key.removesuffix("/scale") for key in self.weights if key.endswith("/scale")]:
+            kernel, bias = self.kernel_and_bias(name)
+            self.weights[f"{name}/kernel"], self.weights[f"{name}/bias"] = nn.Parameter(kernel), nn.Parameter(bias)
+            del self.weights[f"{name}/scale"]
+            delattr(self, f"{name}_mean")
+            delattr(self, f"{name}_variance")
 
     def kernel_and_bias(self, name: str) -> tuple[Tensor, Tensor]:
         """Return a convolution's weights with the normalisation after it."""

@@ -29,7 +29,7 @@ class Job:
         self.decoder: list[LayerDict] = said["decoder"]
         self.cut: str = said["cut"]
         self.joins: str = said["joins"]
-        self.watched: str = said["watched"]  # a later layer, whose features are to be right, too
+        self.watched: list[str] = said["watched"]  # later layers, whose features are to be right, too: one a stage
         self.rows: int = said["rows"]  # of latents, in each packet
         self.preprocess: dict[str, Any] = said["preprocess"]
         self.input: str = self.layers[0]["name"]

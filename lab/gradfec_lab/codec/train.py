@@ -1,4 +1,7 @@
-"""The two stages of training, with checkpoints from which an interrupted run goes on as if it had not stopped."""
+"""The two stages of training, with checkpoints from which an interrupted run goes on as if it had not stopped.
+
+The first learns the features where the decoder ends, the second those that decide the answer, deep in the network.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,10 @@ from .result import write_result
 
 CHECKPOINT_S = 120.0
 REPORT_STEPS = 100
-STAGES = ("features", "answers")
+STAGES = ("features", "deep")
 CALIBRATION_STEPS = 60
-SCALE_IMAGES = 256
-HELD_OUT_IMAGES, HELD_OUT_STEPS, HELD_OUT_QUALITY = 128, 500, 0.4
+SCALE_IMAGES, SCALE_BATCH = 256, 32
+HELD_OUT_IMAGES, HELD_OUT_BATCH, HELD_OUT_STEPS, HELD_OUT_QUALITY = 400, 16, 1000, 0.4
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,6 @@ class Point:
     seconds: float
     error: float  # of the features where the decoder ends, relative to their variance
     later_error: float  # of the features at the watched layer, too
-    divergence: float  # of the answers, in nats
     frame_bytes: float  # the mean, over all qualities
 
 
@@ -56,7 +58,7 @@ class Training:
         rest = [layer for layer in job.layers if layer["name"] not in self._above(job.joins)]
         self.rest = Graph(rest, job.weights).to(self.device, torch.bfloat16, memory_format=torch.channels_last)
         self.curves: list[Point] = []
-        self.weights = {job.joins: torch.ones(()), job.watched: torch.ones(())}
+        self.weights: dict[str, Tensor] = {}
 
     def _above(self, name: str) -> set[str]:
         needed = {name}
@@ -76,9 +78,11 @@ class Training:
             raise ValueError(f"the checkpoints in {self.folder} are of {state['settings']}, not of {self._told}")
         if state is None or state["stage"] == "features":
             self._stage("features", state)
+            self._calibrate()
             state = None
-        self._stage("answers", state)
-        self._calibrate()
+        self.codec.encoder.fold()
+        self.codec.decoder.fold()
+        self._stage("deep", state)
         write_result(self.codec, self._told, self.folder / "result.npz")
 
     @property
@@ -92,7 +96,8 @@ class Training:
         """Let the normalisations' averages be those of whole images."""
         for step in range(CALIBRATION_STEPS):
             rng = np.random.default_rng([self.settings.seed, len(STAGES), step])
-            _, chi, _ = self._batch(rng, whole=True)
+            rows = self.job.held_out + rng.choice(self.features.count - self.job.held_out, HELD_OUT_BATCH)
+            chi = self._images([self.features.at_cut(row) for row in rows.tolist()])
             quality = torch.from_numpy(rng.random(len(chi), np.float32)).to(self.device)
             height, _, channels = self.job.encoder[-1]["shape"]
             there = torch.ones(len(chi), channels, height // self.job.rows, device=self.device)
@@ -101,7 +106,7 @@ class Training:
                 self.codec(chi, quality, there, noise)
 
     def _stage(self, stage: str, state: dict[str, Any] | None) -> None:
-        steps, rates = getattr(self.settings, f"{stage[:-1]}_steps"), getattr(self.settings, f"{stage[:-1]}_rates")
+        steps, rates = getattr(self.settings, f"{stage}_steps"), getattr(self.settings, f"{stage}_rates")
         optimiser = torch.optim.Adam(self.codec.parameters(), lr=rates[0])
         first = 0
         if state is not None:
@@ -109,7 +114,7 @@ class Training:
             optimiser.load_state_dict(state["optimiser"])
             self.curves, first = [Point(**point) for point in state["curves"]], int(state["step"])
         saved = began = time.monotonic()
-        sums = np.zeros(4)
+        sums = np.zeros(3)
         for step in range(first, steps):
             rate = rates[1] + (rates[0] - rates[1]) * (1 + math.cos(math.pi * step / steps)) / 2
             rate *= min(1.0, (step + 1) / 200)
@@ -118,12 +123,12 @@ class Training:
             sums += self._step(stage, step, optimiser)
             if (step + 1) % REPORT_STEPS == 0:
                 means = (sums / REPORT_STEPS).tolist()
-                sums = np.zeros(4)
+                sums = np.zeros(3)
                 each = (time.monotonic() - began) / (step + 1 - first)
                 self.curves.append(Point(stage, step + 1, each, *means))
                 self.report(
-                    f"{stage} {step + 1}/{steps}: error {means[0]:.4f} and {means[1]:.4f}, divergence {means[2]:.4f}, "
-                    f"{means[3]:,.0f} bytes, {each:.3f} s a step, "
+                    f"{stage} {step + 1}/{steps}: error {means[0]:.4f} and {means[1]:.4f}, "
+                    f"{means[2]:,.0f} bytes, {each:.3f} s a step, "
                     f"weight {float(self.codec.log_weight):.2f}, fall {float(self.codec.fall):.2f}"
                 )
             if (step + 1) % HELD_OUT_STEPS == 0 or step + 1 == steps:
@@ -134,31 +139,29 @@ class Training:
 
     def _step(self, stage: str, step: int, optimiser: torch.optim.Optimizer) -> list[float]:
         rng = np.random.default_rng([self.settings.seed, STAGES.index(stage), step])
-        whole = stage == "answers"
-        rows, chi, target = self._batch(rng, whole)
+        rows = self.job.held_out + rng.choice(
+            self.features.count - self.job.held_out, self.settings.batch, replace=False
+        )
+        chi, target = self._quarters(rows.tolist(), rng)
         quality = torch.from_numpy(rng.random(len(rows), np.float32)).to(self.device)
         channels, height = self.job.encoder[-1]["shape"][2], chi.shape[2] // self._shrink
         strips = max(1, height // self.job.rows)
         there = np.ones((len(rows), channels, strips), np.float32)
-        warm = not whole and step < self.settings.warm_steps
+        warm = stage == STAGES[0] and step < self.settings.warm_steps
         if self.settings.losses and not warm:
             there = draw_there(rng, len(rows), channels, strips)
         noise = torch.from_numpy(rng.random((len(rows), channels, height, height), np.float32) - 0.5)
         with torch.autocast(self.device.type, torch.bfloat16):
             made, packet_bits = self.codec(
-                chi, quality, torch.from_numpy(there).to(self.device), noise.to(self.device), rounds=whole
+                chi, quality, torch.from_numpy(there).to(self.device), noise.to(self.device), rounds=False
             )
             seen = F.relu(made) if self.codec.rectifies else made
-            later_error = self._later_error(seen, target)
-            divergence = self._divergence(seen, rows) if whole else made.new_zeros(1)
+            later_error = self._later_error(seen, target, self.job.watched[STAGES.index(stage)])
         error = self._error(made, target)
         elements = channels * height * height
         share = elements / math.prod(self.job.encoder[-1]["shape"])
         per_latent = packet_bits.sum((1, 2)) / elements
         loss = ((error + later_error) / 2 + self.codec.rate_weight(quality) * per_latent).mean()
-        if whole:
-            # The logarithm, so that the few images of which almost everything is missing do not outweigh all others.
-            loss = loss + self.settings.answer_weight * torch.log1p(divergence).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
@@ -166,7 +169,7 @@ class Training:
         frame_bytes = packet_bits.detach().sum((1, 2)) / share / 8
         if not warm:
             self.codec.steer(quality, frame_bytes)
-        return [float(one.detach().mean()) for one in (error, later_error, divergence, frame_bytes)]
+        return [float(one.detach().mean()) for one in (error, later_error, frame_bytes)]
 
     def _error(self, made: Tensor, target: Tensor) -> Tensor:
         """Return the relative error (N,) of features (N, C, H, W).
@@ -179,45 +182,33 @@ class Training:
             wrong = wrong * ((target > 0) | (made > 0))
         return wrong.square().mean((2, 3)).float() @ self.weights[self.job.joins]
 
-    def _later_error(self, made: Tensor, target: Tensor) -> Tensor:
+    def _later_error(self, made: Tensor, target: Tensor, watched: str) -> Tensor:
         """Return the relative error (N,) that features (N, C, H, W) lead to at the watched layer.
 
         Squared errors alone make features small where they are uncertain, which changes answers more than noise does.
         """
-        later = self.rest({self.job.joins: made.to(torch.bfloat16)}, self.job.watched)
+        later = self.rest({self.job.joins: made.to(torch.bfloat16)}, watched)
         with torch.no_grad():
-            wanted = self.rest({self.job.joins: target.to(torch.bfloat16)}, self.job.watched)
-        return (later - wanted).square().mean((2, 3)).float() @ self.weights[self.job.watched]
+            wanted = self.rest({self.job.joins: target.to(torch.bfloat16)}, watched)
+        return (later - wanted).square().mean((2, 3)).float() @ self.weights[watched]
 
     @property
     def _shrink(self) -> int:
         return self.job.shape(self.job.cut)[0] // int(self.job.encoder[-1]["shape"][0])
 
-    def _batch(self, rng: np.random.Generator, whole: bool) -> tuple[list[int], Tensor, Tensor]:
-        """Return the numbers of some images, and their features, or a quarter of them, at both ends."""
-        size = self.settings.answer_batch if whole else self.settings.feature_batch
-        rows = (self.job.held_out + rng.choice(self.features.count - self.job.held_out, size, replace=False)).tolist()
+    def _quarters(self, rows: list[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Return a quarter of the features of each image, at both ends."""
         at_cut, at_join = self.job.shape(self.job.cut)[0], self.job.shape(self.job.joins)[0]
+        latents = at_cut // self._shrink
         inputs, targets = [], []
         for row in rows:
-            if whole:
-                inputs.append(self.features.at_cut(row))
-                targets.append(self.features.at_join(row))
-                continue
-            latents = at_cut // self._shrink
             at, half = rng.integers(0, latents - latents // 2 + 1, 2), latents // 2
             inputs.append(self.features.at_cut(row, _window(at, half, at_cut // latents)))
             targets.append(self.features.at_join(row, _window(at, half, at_join // latents)))
-        return rows, self._images(inputs), self._images(targets)
+        return self._images(inputs), self._images(targets)
 
     def _images(self, parts: list[Tensor]) -> Tensor:
         return torch.stack(parts).to(self.device).permute(0, 3, 1, 2)
-
-    def _divergence(self, made: Tensor, rows: list[int]) -> Tensor:
-        """Return how far the answers to features (N, C, H, W) are from those of the uncut network: (N,), in nats."""
-        logits = self._logits(made)
-        wanted = torch.from_numpy(np.asarray(self.features.logits[rows])).to(self.device).log_softmax(1)
-        return F.kl_div(logits.log_softmax(1), wanted, log_target=True, reduction="none").sum(1)
 
     def _logits(self, made: Tensor) -> Tensor:
         return self.rest({self.job.joins: made.to(torch.bfloat16)}, logits=True).float()
@@ -225,7 +216,7 @@ class Training:
     @torch.no_grad()
     def _held_out(self) -> tuple[float, float]:
         """Return how many of some held-out images are answered as by the uncut network, and the bytes of a frame."""
-        count, size = min(HELD_OUT_IMAGES, self.job.held_out), self.settings.answer_batch
+        count, size = min(HELD_OUT_IMAGES, self.job.held_out), HELD_OUT_BATCH
         height, _, channels = self.job.encoder[-1]["shape"]
         same, total = 0, 0.0
         for first in range(0, count, size):
@@ -244,12 +235,13 @@ class Training:
     @torch.no_grad()
     def _weights(self) -> dict[str, Tensor]:
         """Return the weights (C,) of the features' errors: features that are their means have an error of 1."""
-        rows = range(self.job.held_out, self.job.held_out + SCALE_IMAGES)
-        x = self._images([self.features.at_join(row) for row in rows])
-        found = {}
-        for name in (self.job.joins, self.job.watched):
-            y = x if name == self.job.joins else self.rest({self.job.joins: x}, name)
-            variance = y.float().var((0, 2, 3))
+        first, found = self.job.held_out, {}
+        for name in (self.job.joins, *self.job.watched):
+            parts = []
+            for start in range(first, first + SCALE_IMAGES, SCALE_BATCH):
+                x = self._images([self.features.at_join(row) for row in range(start, start + SCALE_BATCH)])
+                parts.append(self.rest({self.job.joins: x}, name).float())
+            variance = torch.cat(parts).var((0, 2, 3))
             found[name] = 1 / (variance + 1e-2 * variance.mean()) / len(variance)
         return found
 

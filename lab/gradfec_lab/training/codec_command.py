@@ -26,8 +26,8 @@ RANKED_IMAGES = 400  # from which the ranking of packets is learned
 @click.option("--rows", type=click.IntRange(1), help="Rows of latents in each packet. [default: a whole channel's]")
 @click.option("--limit", type=click.IntRange(1), help="Use this many of the images, a fair sample. [default: all]")
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Seed for initial weights, images and losses.")
-@click.option("--feature-steps", type=click.IntRange(1), help="Steps of the first stage. [default: 16,000]")
-@click.option("--answer-steps", type=click.IntRange(0), help="Steps of the second stage. [default: 6,000]")
+@click.option("--features-steps", type=click.IntRange(1), help="Steps of the first stage. [default: 8,200]")
+@click.option("--deep-steps", type=click.IntRange(0), help="Steps of the second stage. [default: 4,500]")
 @click.option("--without-losses", is_flag=True, help="Learn with all packets there, to see what losses teach.")
 @click.option("--weights", type=click.Path(path_type=Path), help="The network's weights. [default: the cached ones]")
 @click.option(
@@ -49,8 +49,8 @@ def train_codec(
     rows: int | None,
     limit: int | None,
     seed: int,
-    feature_steps: int | None,
-    answer_steps: int | None,
+    features_steps: int | None,
+    deep_steps: int | None,
     without_losses: bool,
     weights: Path | None,
     job: Path | None,
@@ -59,8 +59,8 @@ def train_codec(
 ) -> None:
     """Train a bottleneck for a cut (--codec FILE.npz of edge and cloud). It needs PyTorch, and no labels.
 
-    The first stage learns the features that the decoder stands for, the second the answers of the uncut network, both
-    with packets missing. A checkpoint is kept every two minutes, and an interrupted run resumes there. In the end, a
+    The first stage learns the features that the decoder stands for, the second those that they lead to deep in the
+    network, which decide the answer, both with packets missing. A checkpoint is kept every two minutes, and an interrupted run resumes there. In the end, a
     ranking of the packets is fitted to Grad-CAM at the latents, and the bytes and the agreement of each quality are
     measured on the images that are held out, one in twenty.
     """
@@ -94,8 +94,8 @@ def train_codec(
         click.echo(f"{folder}: {count:,} images; the training adds {count * FEATURE_MB / 1000:.1f} GB of features")
         return
     given: dict[str, Any] = {"seed": seed, "losses": not without_losses}
-    given |= {"feature_steps": feature_steps} if feature_steps is not None else {}
-    given |= {"answer_steps": answer_steps} if answer_steps is not None else {}
+    given |= {"features_steps": features_steps} if features_steps is not None else {}
+    given |= {"deep_steps": deep_steps} if deep_steps is not None else {}
     if not (folder / RESULT).exists():
         if find_spec("torch") is None:
             raise GradfecError(

@@ -18,7 +18,7 @@ from gradfec_lab.training.targets import shuffled
 
 RESULT = "result.npz"
 MIN_IMAGES = 400  # one in twenty is held out, and 256 of the others weigh the features
-WATCHED = 4  # cuts behind the layer that the decoder stands for: in ResNet-50, two blocks
+WATCHED = (4, 12)  # cuts behind the layer that the decoder stands for: in ResNet-50, two and six blocks
 
 
 def make_job(
@@ -73,8 +73,8 @@ def make_job(
     return len(np.load(folder / "images.npy", mmap_mode="r"))
 
 
-def _watched(bottleneck: Bottleneck) -> str:
-    """Return a layer behind the one that the decoder stands for, at which features are compared as well."""
+def _watched(bottleneck: Bottleneck) -> list[str]:
+    """Return layers behind the one that the decoder stands for, at which features are compared as well."""
     behind = [cut.name for cut in bottleneck.cut.network.cuts]
     behind = behind[behind.index(bottleneck.joins) :]
-    return behind[min(WATCHED, len(behind) - 1)]
+    return [behind[min(number, len(behind) - 1)] for number in WATCHED]
