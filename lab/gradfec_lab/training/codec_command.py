@@ -60,9 +60,9 @@ def train_codec(
     """Train a bottleneck for a cut (--codec FILE.npz of edge and cloud). It needs PyTorch, and no labels.
 
     The first stage learns the features that the decoder stands for, the second those that they lead to deep in the
-    network, which decide the answer, both with packets missing. A checkpoint is kept every two minutes, and an interrupted run resumes there. In the end, a
-    ranking of the packets is fitted to Grad-CAM at the latents, and the bytes and the agreement of each quality are
-    measured on the images that are held out, one in twenty.
+    network, which decide the answer, both with packets missing. A checkpoint is kept every two minutes, and an
+    interrupted run resumes there. In the end, a ranking of the packets is fitted to Grad-CAM at the latents, and the
+    bytes and the agreement of each quality are measured on the images that are held out, one in twenty.
     """
     from gradfec_common.bottlenecks import BOTTLENECKS
     from gradfec_common.networks import full_name, named_cut
