@@ -24,8 +24,8 @@ class Settings:
     warm_steps: int = 1_500  # of the feature steps, the first: nothing is missing, and the rate is free
     features_steps: int = 8_200
     features_rates: tuple[float, float] = (2e-3, 1e-4)
-    deep_steps: int = 4_500
-    deep_rates: tuple[float, float] = (2e-4, 1e-6)
+    deep_steps: int = 3_600
+    deep_rates: tuple[float, float] = (1e-4, 1e-6)
     batch: int = 32
     least_bytes: float = 2_300.0
     most_bytes: float = 14_000.0
