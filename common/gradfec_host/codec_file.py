@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,13 @@ FOLDER = importlib.resources.files(__package__) / "codecs"  # the shipped ones, 
 SUFFIX = ".npz"
 RANKING = "ranking/"
 ABOUT = "about"  # JSON, as an array of one text
+
+
+class Measured(NamedTuple):
+    """Means over images: the bytes of a frame's packets, and the agreement with the uncut network."""
+
+    bytes: int
+    agreement: float
 
 
 @dataclass(frozen=True)
@@ -105,9 +112,9 @@ class CodecFile:
         first, last = QUALITIES[0], QUALITIES[-1]
         return math.exp(-float(self.about["fall"]) * (quality - first) / (last - first))
 
-    def usual_bytes(self, quality: int) -> int | None:
-        """Return the bytes that a frame's packets had on average on held-out images; None if nobody measured it."""
-        return _bytes_by_quality(self.about).get(quality)
+    def measured(self, quality: int) -> Measured | None:
+        """Return what a quality was worth on held-out images; None if nobody measured it."""
+        return _by_quality(self.about).get(quality)
 
     def _digest(self) -> bytes:
         digest = hashlib.sha256(json.dumps(dict(self.about), sort_keys=True).encode())
@@ -124,14 +131,15 @@ def _checked(about: Any) -> dict[str, Any]:
             raise ValueError(f"{name} is {about[name]!r}")
     if not 1 <= about["rows"] <= 255 or not math.isfinite(about["fall"]):
         raise ValueError("no such rows, or no such steps")
-    _bytes_by_quality(about)
+    _by_quality(about)
     return dict(about)
 
 
-def _bytes_by_quality(about: Mapping[str, Any]) -> dict[int, int]:
-    """Return the measured bytes of each quality; TypeError or ValueError if they are none."""
-    measured = about.get("worth")
-    return {} if measured is None else {int(quality): int(size) for quality, size, _ in measured["quality"]}
+def _by_quality(about: Mapping[str, Any]) -> dict[int, Measured]:
+    """Return what each quality was worth; KeyError, TypeError or ValueError if that is not what the file says."""
+    worth = about.get("worth")
+    rows = [] if worth is None else worth["quality"]
+    return {int(quality): Measured(int(size), float(agreement)) for quality, size, agreement in rows}
 
 
 def shipped_codec(cut: Cut) -> CodecFile | None:

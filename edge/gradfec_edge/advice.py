@@ -10,7 +10,7 @@ from gradfec_common.codes import CODES, LEOPARD, ZFEC, ErasureCode
 from gradfec_common.errors import UsageError
 from gradfec_common.protect import NoProtection, Policy, UnequalProtection
 from gradfec_common.quantisers import AUTO, QUANTISERS, chosen_quantiser
-from gradfec_edge.coding import BOTTLENECK, Coding
+from gradfec_edge.coding import BOTTLENECK, Coding, codec_file
 from gradfec_host.codec_file import shipped_codec
 from gradfec_host.quality import DEFAULT_QUALITY
 from gradfec_host.recent import kilobytes
@@ -35,10 +35,11 @@ def smaller_frames(coding: Coding) -> list[str]:
 
 
 def _sizes(coding: Coding) -> Iterator[tuple[str, int | None]]:
-    if shipped := shipped_codec(coding.cut):
-        yield f"--codec {BOTTLENECK}", shipped.usual_bytes(DEFAULT_QUALITY)
-    names = [name for name in SMALLER_CODECS if QUANTISERS[name].fits(coding.cut)]
-    for name in names if shipped else [AUTO, *names]:
+    shipped = shipped_codec(coding.cut)
+    if shipped and (usual := shipped.measured(DEFAULT_QUALITY)):
+        yield f"--codec {BOTTLENECK}", usual.bytes
+    usual_quantiser = [] if codec_file(AUTO, coding.cut) else [AUTO]
+    for name in usual_quantiser + [name for name in SMALLER_CODECS if QUANTISERS[name].fits(coding.cut)]:
         yield f"--codec {name}", _size(replace(coding, quantiser=chosen_quantiser(name, coding.cut)))
     yield "--protect none", _size(replace(coding, policy=NoProtection()))
 

@@ -69,8 +69,8 @@ IMPORTANCE = (
     "bottleneck, the one that is shipped for the split, if any; uniform8 to uniform4, with evenly spaced levels of 8 "
     "to 4 bits; sqrt6 to sqrt2, with levels that are denser near zero, for features in front of a ReLU; auto. Or the "
     "picture itself, and the edge runs no layer: jpeg:75, webp:75 or progressive:75 (JPEG, of which the cloud can use "
-    "the first scans alone), with a quality of 1 to 100.  [default: auto: bottleneck if one is shipped for the split, "
-    "otherwise sqrt4 if it fits, otherwise uniform6]",
+    "the first scans alone), with a quality of 1 to 100.  [default: auto: bottleneck if one is shipped for the split "
+    "that keeps nine answers in ten, otherwise sqrt4 if it fits, otherwise uniform6]",
 )
 @camera_option(
     "--quality",

@@ -26,6 +26,7 @@ from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 Floats = npt.NDArray[np.float32]
 
 BOTTLENECK = "bottleneck"  # the shipped one, as --codec
+AUTO_AGREEMENT = 0.9  # with the uncut network, on held-out images: a bottleneck that keeps less must be asked for
 DEFAULT_PROTECT = "FEC_20_80"
 PROTECT_WHOLE = "none"  # the default where every packet is needed: no other drops nothing whatever the frame
 
@@ -160,7 +161,7 @@ def usual_cut(codec: str) -> Cut:
 def codec_file(codec: str, cut: Cut) -> CodecFile | None:
     """Return the codec file that `--codec` names, or None for a quantiser; UsageError if it is not for the cut.
 
-    `auto` is the shipped bottleneck if there is one.
+    `auto` is the shipped bottleneck if there is one that keeps most answers at the default quality.
     """
     if codec.endswith(SUFFIX):
         file = CodecFile.read(codec)
@@ -172,6 +173,9 @@ def codec_file(codec: str, cut: Cut) -> CodecFile | None:
     shipped = shipped_codec(cut)
     if shipped is None and codec == BOTTLENECK:
         raise UsageError(f"no bottleneck is shipped for the split {full_name(cut)}: train one with gradfec train-codec")
+    if shipped and codec == AUTO:
+        usual = shipped.measured(DEFAULT_QUALITY)
+        return shipped if usual and usual.agreement >= AUTO_AGREEMENT else None
     return shipped
 
 

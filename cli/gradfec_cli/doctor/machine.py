@@ -180,8 +180,8 @@ def frame(cut: Cut) -> Finding:
 
     size = coding_of(cut, rows=None, protect=None, **DEFAULTS).check()
     about = ""
-    if size is None and (file := codec_file(DEFAULTS["codec"], cut)):
-        size, about = file.usual_bytes(DEFAULT_QUALITY), "about "
+    if size is None and (file := codec_file(DEFAULTS["codec"], cut)) and (usual := file.measured(DEFAULT_QUALITY)):
+        size, about = usual.bytes, "about "
     if size is None:
         return ok("how many bytes a frame takes depends on it")
     kbit = 8 * size / 1000

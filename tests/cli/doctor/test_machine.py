@@ -262,7 +262,7 @@ def test_what_a_bottlenecks_frames_ask_of_the_link_is_what_they_had_on_average(
     monkeypatch.setattr(codec_file, "FOLDER", tmp_path)
     (tmp_path / "resnet50").mkdir()
     path = write_codec(tmp_path / "resnet50" / "conv2_block1_add.npz")
-    assert machine.frame(named_cut("conv2_block1_add")).text == "how many bytes a frame takes depends on it"
+    assert "435 kB a frame" in machine.frame(named_cut("conv2_block1_add")).text  # it is not known to be good enough
     read = codec_file.CodecFile.read(path)
     about = {**read.about, "worth": {"quality": [[5, 5400, 0.9]]}}
     codec_file.CodecFile(path, about, read.arrays).write()
