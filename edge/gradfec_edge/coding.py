@@ -26,7 +26,7 @@ from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 Floats = npt.NDArray[np.float32]
 
 BOTTLENECK = "bottleneck"  # the shipped one, as --codec
-AUTO_AGREEMENT = 0.9  # with the uncut network, on held-out images: a bottleneck that keeps less must be asked for
+AUTO_AGREEMENT = 0.8  # with the uncut network, on held-out images: a bottleneck that keeps less must be asked for
 DEFAULT_PROTECT = "FEC_20_80"
 PROTECT_WHOLE = "none"  # the default where every packet is needed: no other drops nothing whatever the frame
 

@@ -22,7 +22,7 @@ from gradfec_edge.importance.latents import OFFSET, POWER
 from gradfec_host import codec_file
 from gradfec_host.codec_file import CodecFile
 
-ABOUT = {"bottleneck": "halve", "cut": "blocks:stem", "rows": 4, "fall": 3.0, "worth": {"quality": [[5, 400, 0.9]]}}
+ABOUT = {"bottleneck": "halve", "cut": "blocks:stem", "rows": 4, "fall": 3.0, "worth": {"quality": [[3, 400, 0.8]]}}
 
 
 @pytest.fixture(autouse=True)
@@ -61,11 +61,11 @@ def test_with_a_bottleneck_the_tensor_is_its_latents_in_packets_of_the_rows_that
     coding = coding_of(CUT, None, codec.replace("FILE", file.path), None, "zfec")
     assert (coding.cut.name, coding.cut.network.digest) == ("encoder", file.latents.network.digest)
     assert (coding.grid.shape, coding.grid.rows) == ((8, 8, 2), 4)
-    assert step_of(coding) == file.step(5)
+    assert step_of(coding) == file.step(3)
     assert step_of(coding_of(CUT, 8, file.path, None, "zfec", quality=9)) == file.step(9)
 
 
-@pytest.mark.parametrize("worth", [None, {"quality": []}, {"quality": [[5, 400, 0.89]]}])
+@pytest.mark.parametrize("worth", [None, {"quality": []}, {"quality": [[3, 400, 0.79]]}])
 def test_a_shipped_bottleneck_of_which_nobody_knows_that_it_keeps_most_answers_must_be_asked_for(
     file: CodecFile, worth: object
 ) -> None:

@@ -184,7 +184,7 @@ def test_a_shipped_bottleneck_is_what_makes_frames_smaller_and_its_own_get_coars
     (no_bottleneck / "resnet50").mkdir()
     path = write_codec(no_bottleneck / "resnet50" / f"{CUT.name}.npz")
     read = codec_file.CodecFile.read(path)
-    codec_file.CodecFile(path, {**read.about, "worth": {"quality": [[5, 5400, 0.9]]}}, read.arrays).write()
+    codec_file.CodecFile(path, {**read.about, "worth": {"quality": [[3, 5400, 0.8]]}}, read.arrays).write()
     assert smaller_frames(STANDARD) == ["--codec bottleneck (5.4 kB)", "--codec sqrt2 (219 kB)"]
     assert smaller_frames(coding_of(CUT, None, "auto", None, "zfec")) == ["a lower --quality"]
     sized = coding_of(CUT, None, "auto", None, "zfec", bytes_a_frame=9000)

@@ -264,7 +264,7 @@ def test_what_a_bottlenecks_frames_ask_of_the_link_is_what_they_had_on_average(
     path = write_codec(tmp_path / "resnet50" / "conv2_block1_add.npz")
     assert "435 kB a frame" in machine.frame(named_cut("conv2_block1_add")).text  # it is not known to be good enough
     read = codec_file.CodecFile.read(path)
-    about = {**read.about, "worth": {"quality": [[5, 5400, 0.9]]}}
+    about = {**read.about, "worth": {"quality": [[3, 5400, 0.8]]}}
     codec_file.CodecFile(path, about, read.arrays).write()
     found = machine.frame(named_cut("conv2_block1_add"))
     assert "about 5.4 kB a frame" in found.text and "43 kbit/s for each frame a second" in found.text
