@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
 from gradfec_lab.sweep.report import Row
 
@@ -111,8 +111,11 @@ def rate_figure(rows: list[Row]) -> bytes:
             own = [row for row in rows if row["codec"] == codec]
             draw_line(axes, own, "bytes", short(codec), colour, number, measure=name)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(lambda size, position: f"{size / 1000:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(-0.02, 1.02)
-        axes.set_xlabel("bytes a frame")
+        axes.set_xlabel("kB a frame")
         axes.set_ylabel(label)
     return finish(figure, panels, len(codecs))
 
