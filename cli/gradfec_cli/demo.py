@@ -238,7 +238,7 @@ def side_by_side(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str
             cells.append(f"[green]= {record['top5'][0]['score']:.2f}[/]" if agrees else f"[red]x {answer(record)}[/]")
         table.add_row(escape(name), label, *cells)
     table.add_section()
-    table.add_row("bytes a frame", "", *(f"{run.frame_bytes():,.0f}" for run in runs.values()))
+    table.add_row("bytes/frame", "", *(f"{run.frame_bytes():,.0f}" for run in runs.values()))
     return table
 
 

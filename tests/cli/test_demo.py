@@ -65,7 +65,7 @@ def test_answers_stand_beside_those_of_the_uncut_model_with_their_agreement() ->
     assert cat == ["cat.png", "tabby", "= 0.50", "x lynx 0.50"]
     assert dog == ["dog.png", "pug", "x no answer", "= 0.50"]
     assert text.count("50% of 2") == 2
-    assert re.search(r"bytes a frame +5,120 +5,120", text)
+    assert re.search(r"bytes/frame +5,120 +5,120", text)
 
 
 def test_a_files_name_is_shown_as_it_is_even_where_it_looks_like_markup() -> None:
