@@ -43,6 +43,7 @@ class Case(NamedTuple):
 
 
 EDGE = "gradfec-edge --camera {photo} --cloud 127.0.0.1:9"
+SQRT4 = f"{EDGE} --codec sqrt4"
 TRAIN = "gradfec train-proxy --images {photos} --out {empty}/new.npz"
 CLOUD = "gradfec-cloud --listen 127.0.0.1:{free}"
 WRONG_OPTIONS = (
@@ -64,7 +65,7 @@ WRONG_OPTIONS = (
     Case(f"{EDGE} --mode fast", 2, "'fast' is not 'paper'"),
     Case(f"{EDGE} --codec bmp", 2, "no quantiser is called 'bmp': use auto or one of uniform8, "),
     Case(
-        f"{EDGE} --codec sqrt4 --split conv1_conv --importance activation",
+        f"{SQRT4} --split conv1_conv --importance activation",
         2,
         "sqrt4 is not made for the tensors of conv1_conv: use one of uniform8, ",
     ),
@@ -82,9 +83,15 @@ WRONG_OPTIONS = (
     Case(f"{EDGE} --protect nested:4,8/6", 2, "none greater than the 6 datagrams"),
     Case(f"{EDGE} --protect nested:4,300", 2, "asks for 300 datagrams; zfec has 256 at most: use --fec leopard"),
     Case(f"{EDGE} --protect nested:{{many}}", 2, "has 33 classes, more than 32"),
-    Case(f"{EDGE} --protect nested:{{few}}", 2, "leaves 30 bytes of a datagram for each of its 32 classes"),
-    Case(f"{EDGE} --protect nested:9/9000 --fec leopard", 2, "makes 9000 datagrams of 2048 packets; 4 a packet are"),
-    Case(f"{EDGE} --protect FEC_99.99_0.01", 2, "drops all 2048 packets of a tensor and sends nothing"),
+    Case(
+        f"{SQRT4} --protect nested:{{few}}", 2, "leaves 30 bytes of a datagram for each of its 32 classes"
+    ),
+    Case(
+        f"{SQRT4} --protect nested:9/9000 --fec leopard",
+        2,
+        "makes 9000 datagrams of 2048 packets; 4 a packet are",
+    ),
+    Case(f"{SQRT4} --protect FEC_99.99_0.01", 2, "drops all 2048 packets of a tensor and sends nothing"),
     Case(f"{EDGE} --protect FEC_50_60", 2, "a + b = 110, not 100"),
     Case(f"{EDGE} --protect FEC_100_0", 2, "leaves nothing to protect"),
     Case(f"{EDGE} --fec turbo", 2, "'turbo' is not an erasure code: use zfec or leopard"),
@@ -93,18 +100,28 @@ WRONG_OPTIONS = (
     Case(f"{EDGE} --importance {{text_npz}}", 2, "an estimator made by gradfec train-proxy"),
     Case(f"{EDGE} --importance {{slice}}", 2, "an estimator made by gradfec train-proxy"),
     Case(
-        f"{EDGE} --importance proxy --rows 14", 2, "proxy ranks packets of 7 rows of conv2_block1_add, not of 14 rows"
+        f"{SQRT4} --importance proxy --rows 14",
+        2,
+        "proxy ranks packets of 7 rows of conv2_block1_add, not of 14 rows",
     ),
-    Case(f"{EDGE} --importance proxy --rows 14", 2, "train-proxy --split conv2_block1_add --rows 14, or use"),
+    Case(
+        f"{SQRT4} --importance proxy --rows 14",
+        2,
+        "train-proxy --split conv2_block1_add --rows 14, or use",
+    ),
     Case(f"{EDGE} --importance static --split pool1_pool", 2, "not of 7 rows of pool1_pool: train one with gradfec"),
     Case(f"{EDGE} --split conv2_block1_ad", 2, "did you mean conv2_block1_add"),
     Case(f"{EDGE} --split conv2_block1_1_conv", 2, "nearest split points are pool1_pool and conv2_block1_add"),
     Case(f"{EDGE} --split predictions", 2, "last layer"),
-    Case(f"{EDGE} --rows 5", 2, "do not divide the 56 rows"),
+    Case(f"{SQRT4} --rows 5", 2, "do not divide the 56 rows"),
     Case(f"{EDGE} --rows 0", 2, "not in the range"),
     Case(f"{EDGE} --rows 28 --codec uniform8", 2, "takes 1572 bytes, more than the 1136 that a datagram has for it"),
     Case(f"{EDGE} --rows 28 --mode paper", 2, "smaller --rows, or a --codec of fewer bits"),
-    Case(f"{EDGE} --rows 28 --protect nested:4,8", 2, "for each of its 2 classes, and a packet takes 788: use fewer"),
+    Case(
+        f"{SQRT4} --rows 28 --protect nested:4,8",
+        2,
+        "for each of its 2 classes, and a packet takes 788: use fewer",
+    ),
     Case(f"{EDGE} --rows 224 --split input_layer --codec uniform8", 2, "of 224 rows takes 50176 bytes: use smaller"),
     Case(f"{EDGE} --fps -1", 2, "not in the range"),
     Case(f"{EDGE} --fps nan", 2, "nan is not a finite number"),
