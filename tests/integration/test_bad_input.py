@@ -83,9 +83,7 @@ WRONG_OPTIONS = (
     Case(f"{EDGE} --protect nested:4,8/6", 2, "none greater than the 6 datagrams"),
     Case(f"{EDGE} --protect nested:4,300", 2, "asks for 300 datagrams; zfec has 256 at most: use --fec leopard"),
     Case(f"{EDGE} --protect nested:{{many}}", 2, "has 33 classes, more than 32"),
-    Case(
-        f"{SQRT4} --protect nested:{{few}}", 2, "leaves 30 bytes of a datagram for each of its 32 classes"
-    ),
+    Case(f"{SQRT4} --protect nested:{{few}}", 2, "leaves 30 bytes of a datagram for each of its 32 classes"),
     Case(
         f"{SQRT4} --protect nested:9/9000 --fec leopard",
         2,
