@@ -23,7 +23,7 @@ from gradfec_cli.daemons import daemon, free_port
 from gradfec_cli.experiment import Link, Record, Run, coding_options, injector, run_over_link, top1
 from gradfec_cli.netem import datagrams, percentage
 from gradfec_cli.options import packets_option
-from gradfec_common.codes import CODES, LEOPARD, fec_code
+from gradfec_common.codes import CODES, LEOPARD, ZFEC, fec_code
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.protect import NoProtection
 from gradfec_host.console import Endpoint, EndpointType, plain_errors
@@ -229,7 +229,7 @@ def side_by_side(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str
     table.add_column("uncut model", no_wrap=True)
     classes = {name: index for name, (index, _) in reference.items()}
     for name, run in runs.items():
-        table.add_column(name, no_wrap=True, footer=f"{run.agreement(classes):.0%} of {len(run.records)}")
+        table.add_column(name, no_wrap=True, min_width=10, footer=f"{run.agreement(classes):.0%} of {len(run.records)}")
     for name, (index, label) in reference.items():
         cells = []
         for run in runs.values():
@@ -238,14 +238,15 @@ def side_by_side(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str
             cells.append(f"[green]= {record['top5'][0]['score']:.2f}[/]" if agrees else f"[red]x {answer(record)}[/]")
         table.add_row(escape(name), label, *cells)
     table.add_section()
-    table.add_row("bytes/frame", "", *(f"{run.frame_bytes():,.0f}" for run in runs.values()))
+    table.add_row("bytes", "a frame", *(f"{run.frame_bytes():,.0f}" for run in runs.values()))
     return table
 
 
 def larger_groups(policy: str, run: Run, fec: str) -> str:
     """Say that leopard would help, if a protected run with small groups misses packets, and leopard is installed."""
-    missing = run.packets()["missing"]
-    if LEOPARD.id not in CODES or fec_code(fec).name == LEOPARD.name or policy == NoProtection.name or not missing:
+    missing, one_group = run.packets()["missing"], run.datagrams()["sent"] <= ZFEC.max_n * len(run.records)
+    is_leopard = fec_code(fec).name == LEOPARD.name
+    if LEOPARD.id not in CODES or is_leopard or policy == NoProtection.name or one_group or not missing:
         return ""
     return (
         f"{policy} still misses {missing} packets, because {fec} codes small groups, each by itself; "

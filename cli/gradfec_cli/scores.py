@@ -5,7 +5,6 @@ Importing this module imports TensorFlow.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +16,7 @@ from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.frontend.keras_runtime import KerasFrontEnd, ProxyModel
 from gradfec_edge.importance import EstimatorFile, make_estimator
-from gradfec_edge.importance.free import packet_sums
+from gradfec_edge.importance.free import draws_for, packet_sums
 from gradfec_edge.importance.shipped import STATISTICS, shipped
 from gradfec_host.weights import WeightStore
 
@@ -76,13 +75,9 @@ class Scores:
         for name, estimator in self._free.items():
             scores[name] = np.stack([estimator(image, one) for image, one in zip(images, chi, strict=True)])
         if "random" in scores and names is not None:
-            scores["random"] = np.stack([self._draws(name) for name in names])
+            scores["random"] = np.stack([draws_for(self.seed, name, self.grid) for name in names])
         if self._oracle and ORACLE in self.names:
             scores[ORACLE] = packet_sums(self._oracle(chi).elements, self.grid)
         if self._oracle and BY_LABEL in self.names:
             scores[BY_LABEL] = packet_sums(self._oracle(chi, classes).elements, self.grid)
         return chi, {name: scores[name] for name in self.names}, damages
-
-    def _draws(self, name: str) -> Floats:
-        seed = [self.seed, *hashlib.sha256(name.encode()).digest()[:8]]
-        return np.random.default_rng(seed).random(self.grid.count, dtype=np.float32)

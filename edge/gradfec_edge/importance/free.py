@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -123,6 +124,12 @@ def packet_sums(elements: Floats, grid: PacketGrid) -> Floats:
     sums = np.ones(grid.size, np.float32) @ by_group  # -> (..., 8 row groups, 256): BLAS, faster than numpy's sum
     by_channel = np.ascontiguousarray(sums.swapaxes(-1, -2))  # -> (..., 256, 8)
     return by_channel.reshape(*others, grid.count)  # -> (..., 2048 packets)
+
+
+def draws_for(seed: int, name: str, grid: PacketGrid) -> Floats:
+    """Draw scores (packets,) that depend on the seed and an image's name alone, not on the images before it."""
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8]
+    return np.random.default_rng([seed, *digest]).random(grid.count, dtype=np.float32)
 
 
 def _statistics(estimator: str, cut: Cut, grid: PacketGrid) -> EstimatorFile:

@@ -39,8 +39,7 @@ class Graph(nn.Module):
     def normalise(self) -> None:
         """Normalise the outputs of all convolutions but the last over each batch.
 
-        Without it, the first hundreds of steps of a chain of so many convolutions teach it little. Later it is in the
-        way: what a batch differs from others is noise.
+        Without it, a chain of so many convolutions learns little in its first hundreds of steps. `fold` ends it.
         """
         names = [layer["name"] for layer in self.layers if layer["kind"] in CONVOLUTIONS]
         for name in names[:-1]:

@@ -5,7 +5,6 @@ The paper's Figure 5, over bytes instead of packets: those of latents differ in 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -21,9 +20,9 @@ from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect.plan import ranking
 from gradfec_edge.coding import BOTTLENECK
+from gradfec_edge.importance.free import draws_for
 from gradfec_host.console import plain_errors
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
-from gradfec_lab.bench.measure import machine
 from gradfec_lab.sweep.arguments import chosen_from, names_list, read_share
 from gradfec_lab.sweep.codecs import Codec, make_codec
 from gradfec_lab.sweep.ends import Floats, Image, ends_of
@@ -31,7 +30,7 @@ from gradfec_lab.sweep.engine import REFERENCE
 from gradfec_lab.sweep.report import Report, Row, lossless, measure, pivot, shares_and_intervals, text, to_csv
 from gradfec_lab.sweep.statistics import Bootstrap
 from gradfec_lab.sweep.store import Record, Store, write_file
-from gradfec_lab.sweep.study import CONTEXT, Study, command_line, study_options
+from gradfec_lab.sweep.study import CONTEXT, Study, study_options
 
 RANDOM = "random"
 ESTIMATORS = (ORACLE, "proxy", "energy", "order", RANDOM)
@@ -43,7 +42,9 @@ Scores = Callable[[Image, Floats], Floats]  # RGB (side, side, 3), latents (H, W
 @plain_errors
 @study_options
 @click.option("--codec", default=BOTTLENECK, metavar="NAME", help="bottleneck, the shipped one, or FILE.npz.")
-@click.option("--quality", default=DEFAULT_QUALITY, type=click.IntRange(QUALITIES[0], QUALITIES[-1]))
+@click.option(
+    "--quality", default=DEFAULT_QUALITY, type=click.IntRange(QUALITIES[0], QUALITIES[-1]), help="The codec's quality."
+)
 @click.option(
     "--estimators",
     default=",".join(ESTIMATORS),
@@ -92,7 +93,7 @@ class Rankings:
         coding, chi = self._coding, self._ends.features(image).chi
         coded = coding.quantiser.encode(chi, coding.grid)
         for estimator, scores in self._scores.items():
-            ranks = drawn(self._seed, name, coding.grid) if estimator == RANDOM else scores(image, chi)
+            ranks = draws_for(self._seed, name, coding.grid) if estimator == RANDOM else scores(image, chi)
             for share in self._shares:
                 at_hand = first_bytes(ranks, coded.packets.sizes, share)
                 tensor = tensor_at_hand(coded, at_hand, coding.quantiser, self._ends.conceal, coding.grid)
@@ -106,12 +107,6 @@ def first_bytes(scores: Floats, sizes: npt.NDArray[np.intp], share: float) -> np
     chosen = np.zeros(len(sizes), bool)
     chosen[order[within]] = True
     return chosen & (sizes > 0)
-
-
-def drawn(seed: int, name: str, grid: PacketGrid) -> Floats:
-    """Return random scores (packets,) that depend on the image's name alone."""
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8]
-    return np.random.default_rng([seed, *digest]).random(grid.count, dtype=np.float32)
 
 
 def load_scores(name: str, cut: Cut, grid: PacketGrid) -> Scores:
@@ -140,8 +135,8 @@ def load_oracle(cut: Cut, grid: PacketGrid) -> Scores:
 
 
 def with_mask(chi: Floats) -> Floats:
-    """Return latents (H, W, C) as the decoder gets them if nothing is rounded and nothing is missing: (H, W, 2C)."""
-    return np.concatenate([chi, np.ones_like(chi)], axis=2)
+    """Return latents (..., C) as the decoder gets them if nothing is rounded and nothing is missing: (..., 2C)."""
+    return np.concatenate([chi, np.ones_like(chi)], axis=-1)
 
 
 def report(study: Study, codec: Codec, estimators: list[str], shares: list[float]) -> Report:
@@ -156,11 +151,7 @@ def report(study: Study, codec: Codec, estimators: list[str], shares: list[float
         names = study.usable(store)
         rows = measure(store, names, points, 1, study.truth, Bootstrap(len(names))).rows()
         members: dict[str, Any] = {
-            "images": len(names),
-            "skipped": store.skipped(study.names),
-            "seed": study.seed,
-            "command": command_line(),
-            "machine": machine(),
+            **study.about(store, names),
             "lossless_top1": lossless(store, names, study.truth),
             **shares_and_intervals(rows, KEYS),
         }

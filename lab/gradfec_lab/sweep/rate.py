@@ -15,7 +15,6 @@ import numpy as np
 
 from gradfec_common.protect import UNKNOWN_LINK
 from gradfec_host.console import plain_errors
-from gradfec_lab.bench.measure import machine
 from gradfec_lab.sweep.arguments import names_list
 from gradfec_lab.sweep.codecs import Codec, make_codec
 from gradfec_lab.sweep.ends import Ends, Floats, Image, delivered, ends_of
@@ -23,7 +22,7 @@ from gradfec_lab.sweep.engine import REFERENCE
 from gradfec_lab.sweep.report import Grid, Report, Row, lossless, measure, measures, percents, to_csv
 from gradfec_lab.sweep.statistics import Bootstrap
 from gradfec_lab.sweep.store import Record, Store, write_file
-from gradfec_lab.sweep.study import CONTEXT, Study, command_line, study_options
+from gradfec_lab.sweep.study import CONTEXT, Study, study_options
 
 CODECS = "bottleneck,sqrt,uniform8,jpeg,webp"
 
@@ -120,11 +119,7 @@ def report(study: Study, codecs: list[Codec]) -> Report:
         for row, size in zip(rows, store.numbers(names, sizes).mean(axis=0).tolist(), strict=True):
             row["bytes"] = round(size, 1)
         members: dict[str, Any] = {
-            "images": len(names),
-            "skipped": store.skipped(study.names),
-            "seed": study.seed,
-            "command": command_line(),
-            "machine": machine(),
+            **study.about(store, names),
             "lossless_top1": lossless(store, names, study.truth),
             "rate": {codec.name: [entry(row) for row in rows if row["codec"] == codec.name] for codec in codecs},
         }

@@ -23,6 +23,7 @@ from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_CUT, Cut, full_name, named_cut
 from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
 from gradfec_host.learned import learned_for
+from gradfec_lab.bench.measure import machine
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.engine import REFERENCE, Case, Engine, Model, Scorer, Subject
 from gradfec_lab.sweep.labels import labels_of
@@ -48,6 +49,16 @@ class Study:
     def names(self) -> list[str]:
         """The images' names, in order."""
         return self.photographs.names
+
+    def about(self, store: Store, names: list[str]) -> dict[str, Any]:
+        """Return what every report says of its run: the usable images `names`, and what they were measured with."""
+        return {
+            "images": len(names),
+            "skipped": store.skipped(self.names),
+            "seed": self.seed,
+            "command": command_line(),
+            "machine": machine(),
+        }
 
     @contextmanager
     def store(self, kind: str, **settings: Any) -> Iterator[Store]:

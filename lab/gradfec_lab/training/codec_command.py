@@ -26,7 +26,9 @@ RANKED_IMAGES = 400  # from which the ranking of packets is learned
 @click.option("--rows", type=click.IntRange(1), help="Rows of latents in each packet. [default: a whole channel's]")
 @click.option("--limit", type=click.IntRange(1), help="Use this many of the images, a fair sample. [default: all]")
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Seed for initial weights, images and losses.")
-@click.option("--features-steps", type=click.IntRange(1), help="Steps of the first stage. [default: 8,200]")
+@click.option(
+    "--feature-steps", "features_steps", type=click.IntRange(1), help="Steps of the first stage. [default: 8,200]"
+)
 @click.option("--deep-steps", type=click.IntRange(0), help="Steps of the second stage. [default: 3,600]")
 @click.option("--without-losses", is_flag=True, help="Learn with all packets there, to see what losses teach.")
 @click.option("--weights", type=click.Path(path_type=Path), help="The network's weights. [default: the cached ones]")

@@ -18,6 +18,7 @@ from gradfec_edge.importance.free import packet_sums
 from gradfec_edge.importance.latents import OFFSET, POWER, log_energy
 from gradfec_host.codec_file import CodecFile, weights_of
 from gradfec_host.runtimes import choose_runtime
+from gradfec_lab.sweep.kept import with_mask
 
 BATCH = 8
 LEAST_SHARE = 1e-5  # of an image's importance: the oracle says 0 of many packets
@@ -36,7 +37,7 @@ def fit_ranking(
     energies, importances = [], []
     for first in range(0, len(images), BATCH):
         chi = np.stack([encode(image).chi for image in images[first : first + BATCH]])
-        elements = gradcam(np.concatenate([chi, np.ones_like(chi)], axis=3)).elements[..., : latents.shape[2]]
+        elements = gradcam(with_mask(chi)).elements[..., : latents.shape[2]]
         importances.append(packet_sums(np.ascontiguousarray(elements), grid))
         energies.append(log_energy(chi, grid))
         advance(len(chi))

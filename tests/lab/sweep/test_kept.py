@@ -13,8 +13,9 @@ from tests.untrained import write_codec
 from gradfec_cli.cli import main
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
+from gradfec_edge.importance.free import draws_for
 from gradfec_lab.sweep import kept
-from gradfec_lab.sweep.kept import Scores, drawn, first_bytes
+from gradfec_lab.sweep.kept import Scores, first_bytes
 
 from .toy_ends import install
 from .toys import write_images
@@ -46,9 +47,9 @@ def test_a_packet_without_bytes_is_never_kept() -> None:
 
 
 def test_a_random_ranking_depends_on_the_images_name_and_the_seed() -> None:
-    assert drawn(1, "a.png", GRID).tolist() == drawn(1, "a.png", GRID).tolist()
-    assert drawn(1, "a.png", GRID).tolist() != drawn(1, "b.png", GRID).tolist()
-    assert drawn(1, "a.png", GRID).tolist() != drawn(2, "a.png", GRID).tolist()
+    assert draws_for(1, "a.png", GRID).tolist() == draws_for(1, "a.png", GRID).tolist()
+    assert draws_for(1, "a.png", GRID).tolist() != draws_for(1, "b.png", GRID).tolist()
+    assert draws_for(1, "a.png", GRID).tolist() != draws_for(2, "a.png", GRID).tolist()
 
 
 def test_answers_by_ranking_and_share_in_json_csv_table_and_figure(
