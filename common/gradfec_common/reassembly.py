@@ -51,6 +51,8 @@ class Reassembly:
         self.layout: Layout = layout_of(int(header["stripes"]), int(header["parameters"]))
         self.body_bytes = len(body)
         self.sent, self.kept, self.groups = int(header["sent"]), int(header["kept"]), int(header["groups"])
+        self.unasked = int(header["unasked"])
+        self.due = self.unasked  # datagrams, the first in send order: more once they have been asked for
         self.quantiser = int(header["quantiser"])
         self.parameters = body[self.layout.table : self.layout.header]
         self.symbols = np.empty((self.sent, len(body) - self.layout.header), np.uint8)
@@ -87,17 +89,22 @@ class Reassembly:
 
     @property
     def all_arrived(self) -> bool:
-        """Whether every datagram of the tensor has arrived."""
-        return bool(self.arrived.all())
+        """Whether every datagram that is due has arrived."""
+        return bool(self.arrived[: self.due].all())
 
     @property
     def parity(self) -> int:
-        """Datagrams that carry nothing but parity, of the groups that are known."""
-        return int((self.n - self.k.max(axis=1)).sum())
+        """Datagrams that are due and carry nothing but parity, of the groups that are known."""
+        return int((self.n - self.k.max(axis=1)).sum()) - (self.sent - self.due)
+
+    @property
+    def wanting(self) -> int:
+        """Datagrams of known groups that have to arrive before every stripe can be decoded."""
+        return int(np.maximum(self.k.max(axis=1) - self.have, 0).sum())
 
     def lost_bursts(self) -> int:
-        """Count the runs of consecutive datagrams, in send order, that have not arrived."""
-        lost = ~self.arrived
+        """Count the runs of consecutive datagrams, in send order, that are due and have not arrived."""
+        lost = ~self.arrived[: self.due]
         return int(lost[0]) + int((lost[1:] & ~lost[:-1]).sum())
 
     def map(self) -> bytes:
@@ -302,7 +309,7 @@ def is_tensor(header: FixedPart, grid: PacketGrid) -> bool:
     return (
         1 <= groups * header.stripes <= MAX_TENSOR_STRIPES
         and header.group < groups
-        and sent <= MAX_SENT_PER_PACKET * grid.count
+        and 1 <= header.unasked <= sent <= MAX_SENT_PER_PACKET * grid.count
         and 1 <= kept <= grid.count
-        and (n == sent if not others else n + others <= sent)
+        and (n == sent if not others else n + others <= sent == header.unasked)
     )

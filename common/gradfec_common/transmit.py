@@ -41,7 +41,10 @@ def budget_for(parameter_bytes: int = MAX_PARAMETER_BYTES, packets_a_symbol: int
 
 @dataclass(frozen=True)
 class EncodedTensor:
-    """A tensor ready to be sent: the plan, and the (sent, bytes) bodies in send order, which lack only its number."""
+    """A tensor ready to be sent: the plan, and the (sent, bytes) bodies in send order, which lack only its number.
+
+    The plan's `unasked` first ones are sent, the others only if the cloud asks for them.
+    """
 
     plan: Plan
     unnumbered: Bytes
@@ -53,8 +56,8 @@ class EncodedTensor:
 
     @property
     def wire_bytes(self) -> int:
-        """Bytes of UDP payload in all datagrams."""
-        return len(self.unnumbered) * self.datagram_bytes
+        """Bytes of UDP payload in all datagrams that are sent unasked."""
+        return self.plan.unasked * self.datagram_bytes
 
     def bodies(self, tensor: int) -> Bytes:
         """Return the (sent, bytes) bodies under the tensor's number, to be sealed; valid until the next call."""
@@ -71,7 +74,8 @@ def encode_tensor(coded: Coded, quantiser: Quantiser, plan: Plan, each: Each = m
     bodies = np.empty((plan.sent, layout.header + plan.symbol_bytes), np.uint8)
     bodies[:, : layout.table] = order.headers
     common = np.zeros(1, SYMBOL_HEADER)
-    common["sent"], common["kept"], common["groups"] = plan.sent, plan.kept, len(shapes)
+    common["sent"], common["unasked"] = plan.sent, plan.unasked
+    common["kept"], common["groups"] = plan.kept, len(shapes)
     common["stripes"], common["quantiser"], common["parameters"] = len(shapes[0].stripes), quantiser.id, len(parameters)
     bodies[:, COMMON_BYTES] = common.view(np.uint8)[COMMON_BYTES]
     bodies[:, layout.table : layout.header] = np.frombuffer(parameters, np.uint8)

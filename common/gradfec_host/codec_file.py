@@ -19,8 +19,10 @@ from gradfec_common.bottlenecks import BOTTLENECKS, Bottleneck, WithBottleneck, 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, Network, named_cut
 from gradfec_common.packets import PacketGrid
+from gradfec_common.protect import Quality, Worth
+from gradfec_common.symbols import entry_sizes
 from gradfec_host.learned import DAMAGE
-from gradfec_host.quality import QUALITIES
+from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 from gradfec_host.weights import Progress, Weights, ensure_weights
 
 Floats = npt.NDArray[np.float32]
@@ -116,6 +118,16 @@ class CodecFile:
         """Return what a quality was worth on held-out images; None if nobody measured it."""
         return _by_quality(self.about).get(quality)
 
+    @cached_property
+    def worth(self) -> Worth | None:
+        """What its frames are worth, for the policy `auto`; None if nobody measured it."""
+        measured, shares, usual = _by_quality(self.about), _by_share(self.about), self.measured(DEFAULT_QUALITY)
+        if usual is None or not shares:
+            return None
+        heads = int(entry_sizes(np.ones(1, np.intp))[0] - 1) * PacketGrid(self.bottleneck.shape, self.rows).count
+        qualities = (Quality(quality, one.bytes + heads, one.agreement) for quality, one in sorted(measured.items()))
+        return Worth(tuple(qualities), (*shares, (1.0, usual.agreement)))
+
     def _digest(self) -> bytes:
         digest = hashlib.sha256(json.dumps(dict(self.about), sort_keys=True).encode())
         for name in sorted(self.arrays):
@@ -132,6 +144,7 @@ def _checked(about: Any) -> dict[str, Any]:
     if not 1 <= about["rows"] <= 255 or not math.isfinite(about["fall"]):
         raise ValueError("no such rows, or no such steps")
     _by_quality(about)
+    _by_share(about)
     return dict(about)
 
 
@@ -140,6 +153,13 @@ def _by_quality(about: Mapping[str, Any]) -> dict[int, Measured]:
     worth = about.get("worth")
     rows = [] if worth is None else worth["quality"]
     return {int(quality): Measured(int(size), float(agreement)) for quality, size, agreement in rows}
+
+
+def _by_share(about: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """Return what shares of the bytes were worth; KeyError, TypeError or ValueError if that is not what it says."""
+    worth = about.get("worth")
+    rows = [] if worth is None else worth.get("utility", [])
+    return [(float(share), float(agreement)) for share, agreement in rows]
 
 
 def shipped_codec(cut: Cut) -> CodecFile | None:

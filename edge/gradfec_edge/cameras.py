@@ -61,6 +61,7 @@ class CameraOptions:
     in_flight: int
     timeout_ms: int
     rate: float | None
+    max_rate: float | None
     results: str | None
     key_file: Path | None
     insecure: bool
@@ -163,6 +164,7 @@ class CameraSession:
             **({"insecure": True} if self.key.insecure else {"key_id": self.key.id.hex()}),
             "fps": options.fps,
             "rate": options.rate,
+            **({"max_rate": options.max_rate} if options.max_rate else {}),
             "in_flight": options.in_flight,
             "timeout_ms": options.timeout_ms,
             "results": options.results,
@@ -175,6 +177,7 @@ class CameraSession:
             options.in_flight,
             options.timeout_ms / 1000,
             options.rate,
+            options.max_rate,
             batched_udp=options.udp == "auto",
             thumbnail=options.thumbnail,
             settings=settings,

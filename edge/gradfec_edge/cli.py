@@ -92,10 +92,11 @@ IMPORTANCE = (
 @camera_option(
     "--protect",
     metavar="POLICY",
-    help="none; FEC_A_B: drop the least important A % of the packets and protect the other B %, with A a third above "
-    "the link's loss, or a tenth above it with leopard; nested:k1,k2,...: any k1 datagrams are enough for the most "
-    "important packets, any k2 also for the next ones, and so on.  [default: FEC_20_80; for jpeg and webp, which need "
-    "every packet, none]",
+    help="auto: the link decides how fine a frame is, how much parity it gets, and how many there are, so that most "
+    "answers are right; none; FEC_A_B: drop the least important A % of the packets and protect the other B %, with A a "
+    "third above the link's loss, or a tenth above it with leopard; nested:k1,k2,...: any k1 datagrams are enough for the most "
+    "important packets, any k2 also for the next ones, and so on.  [default: auto; for codecs other "
+    "than bottlenecks and pictures, FEC_20_80]",
 )
 @camera_option(
     "--fec",
@@ -130,6 +131,13 @@ IMPORTANCE = (
     type=Number(min=0, min_open=True),
     metavar="MBIT/S",
     help="Send at this rate.  [default: each frame over half of the frame interval, at most 100 ms]",
+)
+@camera_option(
+    "--max-rate",
+    type=Number(min=0, min_open=True),
+    metavar="MBIT/S",
+    help="With --protect auto, never send more than this, headers and parity included.  [default: what the link "
+    "carries]",
 )
 @camera_option(
     "--results", metavar="FILE|-", help="Append one JSON object a frame to this file; - for standard output."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,19 @@ from gradfec_common.codes import Each, fec_named
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut, full_name
 from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
-from gradfec_common.protect import UNKNOWN_LINK, Budget, LinkEstimate, Plan, Policy, read_policy
+from gradfec_common.protect import (
+    UNKNOWN_LINK,
+    AutoProtection,
+    Budget,
+    LinkEstimate,
+    Plan,
+    Policy,
+    Quality,
+    Worth,
+    read_policy,
+)
+from gradfec_common.protect.auto import NAME as AUTO_PROTECT
+from gradfec_common.protect.worth import WHOLE_ONLY
 from gradfec_common.quantisers import AUTO, Coded, Needs, Quantiser, chosen_quantiser, default_cut
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_common.symbols import MAX_PACKET_BYTES
@@ -19,16 +31,15 @@ from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
 from gradfec_common.wire import SEAL_BYTES
 from gradfec_common.wire.symbol import layout_of
 from gradfec_edge.compensation import compensated
-from gradfec_edge.rate import ByteTarget
+from gradfec_edge.rate import ByteTarget, LinkTarget, Target
 from gradfec_host.codec_file import SUFFIX, CodecFile, shipped_codec
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 
 Floats = npt.NDArray[np.float32]
 
 BOTTLENECK = "bottleneck"  # the shipped one, as --codec
+PROTECT_UNKNOWN = "FEC_20_80"  # the default for codecs whose worth nobody has measured
 AUTO_AGREEMENT = 0.8  # with the uncut network, on held-out images: a bottleneck that keeps less must be asked for
-DEFAULT_PROTECT = "FEC_20_80"
-PROTECT_WHOLE = "none"  # the default where every packet is needed: no other drops nothing whatever the frame
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class Coding:
     policy: Policy
     packets_a_datagram: int | None = None
     compensate: bool = True
-    target: ByteTarget | None = None
+    target: Target | None = None
 
     def encode(
         self, tensor: Floats, importance: Floats, damage: Floats | None, link: LinkEstimate, each: Each
@@ -64,7 +75,7 @@ class Coding:
         """
         sizes, coded = self.quantiser.sizes(self.grid), None
         if sizes is None:  # they depend on the tensor, which must not change after the plan was made
-            quantiser = self.target.quantiser(tensor, self.grid) if self.target else self.quantiser
+            quantiser = self.target.quantiser(tensor, self.grid, link) if self.target else self.quantiser
             coded = quantiser.encode(tensor, self.grid)
             sizes = coded.packets.sizes
             importance = importance if coded.importance is None else coded.importance
@@ -128,27 +139,51 @@ def coding_of(
 ) -> Coding:
     """Return the coding that the edge's options name; UsageError if they do not go together, or with the cut.
 
-    Without `protect`, it is the default of the quantiser; without `rows`, they are that of the codec.
+    Without `protect`, the link decides; without `rows`, they are those of the codec.
     """
-    target = None
+    target: Target | None = None
+    file = codec_file(codec, cut)
+    policy = read_policy(protect or _usual_protection(codec, cut, file), fec_named(fec))
     if quality is not None and bytes_a_frame is not None:
         raise UsageError("--quality and --bytes-per-frame both say how finely latents are rounded: give one of them")
-    if file := codec_file(codec, cut):
+    if file:
         cut, rows = file.latents, rows or file.rows
         quantiser: Quantiser = Laplace(file.step(DEFAULT_QUALITY if quality is None else quality))
         if bytes_a_frame is not None:
             target = ByteTarget(bytes_a_frame, file.step, (QUALITIES[0], QUALITIES[-1]))
+        if isinstance(policy, AutoProtection) and file.worth:
+            policy = replace(policy, worth=worth_at(file.worth, quality, bytes_a_frame))
+            if target is None and quality is None:
+                budget = budget_for(quantiser.parameter_bytes, packets_a_datagram)
+                target = LinkTarget(policy, budget, file.step, QUALITIES[0])
     elif quality is not None or bytes_a_frame is not None:
         option = "--quality" if bytes_a_frame is None else "--bytes-per-frame"
         raise UsageError(f"{option} is for bottlenecks, and --codec {codec} at {cut.name} is none")
     else:
         quantiser = chosen_quantiser(codec, cut)
+        if isinstance(policy, AutoProtection) and quantiser.needs is not Needs.NOTHING:
+            policy = replace(policy, worth=WHOLE_ONLY)
     grid = PacketGrid(cut.shape, rows or DEFAULT_ROWS, cut.pixels)
-    protect = protect or (PROTECT_WHOLE if quantiser.needs is Needs.ALL else DEFAULT_PROTECT)
-    policy = read_policy(protect, fec_named(fec))
     coding = Coding(cut, grid, quantiser, policy, packets_a_datagram, compensate, target)
     coding.check()
     return coding
+
+
+def _usual_protection(codec: str, cut: Cut, file: CodecFile | None) -> str:
+    """Return `auto` for frames of which we know what they are worth, otherwise what costs next to nothing."""
+    known = file.worth is not None if file else chosen_quantiser(codec, cut).needs is not Needs.NOTHING
+    return AUTO_PROTECT if known else PROTECT_UNKNOWN
+
+
+def worth_at(worth: Worth, quality: float | None, bytes_a_frame: int | None) -> Worth:
+    """Return the worth of frames of one quality, or of so many bytes, if that is what the user wants."""
+    if bytes_a_frame is not None:
+        measured = np.array(worth.qualities)  # (qualities, 3)
+        agreement = float(np.interp(bytes_a_frame, measured[:, 1], measured[:, 2]))
+        return replace(worth, qualities=(Quality(0.0, float(bytes_a_frame), agreement),))
+    if quality is not None:
+        return replace(worth, qualities=tuple(one for one in worth.qualities if one.quality == quality))
+    return worth
 
 
 def usual_cut(codec: str) -> Cut:

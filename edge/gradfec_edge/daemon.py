@@ -11,13 +11,27 @@ the phases of its Lifecycle.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from typing import NamedTuple
 
+from gradfec_common.congestion import CongestionControl
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_WARNING
-from gradfec_common.session.edge import Answered, Closed, Connected, EdgeLimits, EdgeSession, Event, LinkLost, Refused
+from gradfec_common.protect import AutoProtection
+from gradfec_common.session.edge import (
+    Answered,
+    Closed,
+    Connected,
+    EdgeLimits,
+    EdgeSession,
+    Event,
+    LinkLost,
+    Refused,
+    Reported,
+)
+from gradfec_edge.adaptation import Adaptation
 from gradfec_edge.frames import Source
 from gradfec_edge.health import LinkHealth
 from gradfec_edge.in_flight import InFlight
@@ -64,15 +78,31 @@ class EdgeDaemon:
         self.health = LinkHealth(options.cloud, options.key, self.log, metrics)
         self.link = Link(options.cloud, session, self._on_event, batched=options.batched_udp)
         self.watch = Watch(options.hello.name, options.cloud, session, thumbnail=options.thumbnail)
-        self._pacing = Pacing(options.rate_mbit_s, self.source.interval)
+        self._adaptation = self._adapts()
+        at_most_s = {"at_most_s": self._adaptation.spread_s} if self._adaptation else {}
+        self._pacing = Pacing(options.rate_mbit_s, self.source.interval, **at_most_s)
         self._in_flight = InFlight(options.in_flight, self.journal, metrics)
         self._warnings = Warnings(
             self.pipeline.coding, lambda: self.source.interval, options.rate_mbit_s, self.log, metrics
         )
-        self._intake = Intake(self.source, self.pipeline, self._in_flight, self.health)
+        self._intake = Intake(self.source, self.pipeline, self._in_flight, self.health, self._adaptation)
         self._sending = Sending(
-            self.link, self.health, self._pacing, self._in_flight, self.watch, live=self.source.live
+            self.link,
+            self.health,
+            self._pacing,
+            self._in_flight,
+            self.watch,
+            self._adaptation,
+            live=self.source.live,
         )
+
+    def _adapts(self) -> Adaptation | None:
+        """Return what follows the link, for a policy that asks for it."""
+        if not isinstance(self.pipeline.coding.policy, AutoProtection):
+            return None
+        most = math.inf if self.options.max_rate_mbit_s is None else 1e6 / 8 * self.options.max_rate_mbit_s
+        control = CongestionControl(time.monotonic(), most)
+        return Adaptation(control, lambda: self.source.interval)
 
     async def run(self) -> None:
         """Send frames until the source ends or `stop` is called; GradfecError if it cannot go on."""
@@ -137,13 +167,20 @@ class EdgeDaemon:
                     self.health.saw(event)
                 case Answered():
                     self._in_flight.answered(event)
+                case Reported():
+                    if self._adaptation:
+                        self._adaptation.reported(event.report, time.monotonic())
                 case Closed():
+                    if self._adaptation:
+                        self._adaptation.closed(event)
                     story = self._in_flight.closed(event)
                     self._warnings.ended(story, time.monotonic())
                     self.watch.closed(event, story, self._warnings.texts)
         except GradfecError as error:  # the cloud refuses this edge for good, or a record cannot be written
             self.life.fail(error)
         if isinstance(event, Connected):
+            if self._adaptation:
+                self._adaptation.connected(event.deadline_s, time.monotonic())
             self._check_rate(event.deadline_s)
 
     def _check_rate(self, deadline_s: float) -> None:

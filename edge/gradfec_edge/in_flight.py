@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from gradfec_common.session.edge import Answered, Closed
@@ -34,11 +35,11 @@ class InFlight:
         """Wait for a free slot, and take it for the next frame."""
         await self._slots.acquire()
 
-    def sent(self, session: int, tensor: int, outgoing: Outgoing) -> None:
-        """Note that a frame is sent as `tensor` of a session."""
+    def sent(self, session: int, tensor: int, outgoing: Outgoing, why: Mapping[str, float]) -> None:
+        """Note that a frame is sent as `tensor` of a session, and `why` as planned."""
         encoded = outgoing.encoded
         weights = Weights(encoded.plan, encoded.shares)
-        sent = Sent(session, tensor, encoded.plan, encoded.datagram_bytes, weights)
+        sent = Sent(session, tensor, encoded.plan, encoded.datagram_bytes, weights, why)
         self._journal.sent(outgoing.frame, sent, outgoing.stages)
 
     def answered(self, event: Answered) -> None:

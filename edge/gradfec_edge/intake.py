@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+from gradfec_common.protect import UNKNOWN_LINK
+from gradfec_edge.adaptation import Adaptation
 from gradfec_edge.frames import Frame, Source
 from gradfec_edge.health import LinkHealth
 from gradfec_edge.in_flight import InFlight, Outgoing
@@ -16,9 +18,17 @@ CAMERA_PATIENCE_S = 10.0  # how long a camera that is asked for a frame counts a
 class Intake:
     """Takes a frame whenever there is a free slot."""
 
-    def __init__(self, source: Source, pipeline: Pipeline, in_flight: InFlight, health: LinkHealth) -> None:
-        """Join the parts."""
+    def __init__(
+        self,
+        source: Source,
+        pipeline: Pipeline,
+        in_flight: InFlight,
+        health: LinkHealth,
+        adaptation: Adaptation | None,
+    ) -> None:
+        """Join the parts; without an `adaptation`, frames are as large and as many as they come."""
         self._source, self._pipeline, self._in_flight, self._health = source, pipeline, in_flight, health
+        self._adaptation = adaptation
         self._started_at = time.monotonic()
         self._taken_at: float | None = None  # when the newest frame was taken
         self._asking_since: float | None = None  # while the camera is asked for one
@@ -30,7 +40,8 @@ class Intake:
         """
         while (frame := await self._take()) is not None:
             if self._health.connected or not self._source.live:
-                encoded, stages = await asyncio.to_thread(self._pipeline.encode, frame.image)
+                link = self._adaptation.estimate(time.monotonic()) if self._adaptation else UNKNOWN_LINK
+                encoded, stages = await asyncio.to_thread(self._pipeline.encode, frame.image, link)
                 return Outgoing(frame, encoded, stages, time.perf_counter())
             self._in_flight.gave_up(frame)
         return None
@@ -39,6 +50,8 @@ class Intake:
         await self._in_flight.take_slot()
         if not self._source.live:
             await self._health.until_connected()
+        while self._adaptation and (wait_s := self._adaptation.wait_s(time.monotonic())):
+            await asyncio.sleep(wait_s)
         self._asking_since = time.monotonic()
         frame = await asyncio.to_thread(self._source.next_frame)  # waits until there is one, or `close` is called
         if frame is not None:

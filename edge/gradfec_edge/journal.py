@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ Record = dict[str, object]
 class Sent(NamedTuple):
     """What a frame was sent as: a tensor of a session, with its plan, in datagrams of so many bytes of UDP payload.
 
-    With its `weights`, its losses are weighed.
+    With its `weights`, its losses are weighed. `why` says by name what the plan was made for.
     """
 
     session: int
@@ -31,6 +31,7 @@ class Sent(NamedTuple):
     plan: Plan
     datagram_bytes: int
     weights: Weights | None = None
+    why: Mapping[str, float] = {}
 
 
 @dataclass
@@ -110,6 +111,7 @@ class Story:
             "packets": self.packets,
             "datagrams": self.datagrams,
             "bytes": self.bytes,
+            **({"link": dict(self.as_sent.why)} if self.as_sent and self.as_sent.why else {}),
             "latency_ms": round(self.latency_ms, 3) if self.result else None,
             "stages_ms": self.all_stages_ms,
         }

@@ -24,12 +24,16 @@ RESOLVE_AGAIN_S = 5.0  # while the cloud is silent: it may have moved to another
 
 
 class OpenTensor(NamedTuple):
-    """A tensor that has a number in a session: `bodies` (m, bytes) to be sent, spread over `spread_s` seconds."""
+    """A tensor that has a number in a session: `bodies` (m, bytes) to be sent, spread over `spread_s` seconds.
+
+    `left` gets (count, when): by when, of time.monotonic(), so many had left.
+    """
 
     session: int
     number: int
     bodies: Bytes
     spread_s: float
+    left: list[tuple[int, float]]
 
 
 class Link:
@@ -83,7 +87,7 @@ class Link:
         if not self.session.connected:
             return None
         number, bodies = self.session.open_tensor(encoded, time.monotonic(), spread_s)
-        return OpenTensor(self.session.session, number, bodies, spread_s)
+        return OpenTensor(self.session.session, number, bodies, spread_s, [])
 
     async def send(self, tensor: OpenTensor) -> None:
         """Seal and send a tensor's datagrams as they are due. Stop early if its answer is no longer awaited."""
@@ -97,6 +101,7 @@ class Link:
                 return
             await self._port.send_symbols(datagrams)
             done = end
+            tensor.left.append((done, time.monotonic()))
             if done < count:
                 await asyncio.sleep(INTERVAL_S if done == until else 0)
 
@@ -118,7 +123,7 @@ class Link:
     def _pump(self) -> None:
         """Send the core's datagrams, set the clock for its next timer, and pass on its events."""
         for datagram in self.session.datagrams_to_send():
-            self._port.send_control(datagram)
+            self._port.send_now(datagram)
         if self._timer:
             self._timer.cancel()
         due_in_s = max(self.session.next_timer() - time.monotonic(), 0)

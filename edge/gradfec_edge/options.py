@@ -22,6 +22,7 @@ class EdgeOptions:
     in_flight: int
     timeout_s: float
     rate_mbit_s: float | None
+    max_rate_mbit_s: float | None = None
     batched_udp: bool = True  # if the kernel and the device can do it
     thumbnail: bool = False  # whether sketches contain a small picture of the frame
     settings: Mapping[str, object] = field(default_factory=dict)  # all that was decided, by name, for the first line

@@ -7,13 +7,15 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 
-from gradfec_common.wire import Bytes
+from gradfec_common.wire import Bytes, Kind
 from gradfec_edge.udp import Sender
 from gradfec_host.address import Address
 
 MAX_DATAGRAM_READ_BYTES = 2048
 MOST_READ = 256  # datagrams in one call of `receive`
 SEND_BUFFER_BYTES = 4 * 2**20
+
+SYMBOL = bytes([Kind.SYMBOL])  # the third byte of a datagram with symbols
 
 
 class Port:
@@ -83,17 +85,18 @@ class Port:
                 self.foreign += 1
         return datagrams
 
-    def send_control(self, datagram: bytes) -> None:
-        """Send a control message. If the kernel does not take it, count that: all messages are repeated."""
+    def send_now(self, datagram: bytes) -> None:
+        """Send a control message, or a symbol that was asked for. If the kernel does not take it, count that."""
+        kind = "symbol" if datagram[2:3] == SYMBOL else "control"
         try:
             if self._socket is None or self.address is None:
                 raise OSError("closed")
             self._socket.sendto(datagram, self.address)
         except OSError:
-            self.sent["control_failed"] += 1
+            self.sent[f"{kind}_failed"] += 1
         else:
-            self.sent["control"] += 1
-            self.sent_bytes["control"] += len(datagram)
+            self.sent[kind] += 1
+            self.sent_bytes[kind] += len(datagram)
 
     async def send_symbols(self, datagrams: Bytes) -> None:
         """Send (m, bytes) datagrams, and wait whenever the kernel has no room for more."""

@@ -1,15 +1,17 @@
-"""How finely latents are rounded: always alike, or as finely as a number of bytes a frame allows."""
+"""How finely latents are rounded: as finely as a number of bytes a frame allows, or as the policy `auto` has chosen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from gradfec_common import entropy
 from gradfec_common.packets import PacketGrid
+from gradfec_common.protect import AutoProtection, Budget, LinkEstimate
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_common.symbols import entry_sizes
 from gradfec_common.transmit import budget_for
@@ -17,6 +19,14 @@ from gradfec_common.wire import MAX_DATAGRAM_BYTES
 
 HALVINGS = 6  # of the range of qualities: to a fiftieth of a step
 END_BYTES = 0.83  # what a packet's last byte costs beyond its bits, on average
+LARGEST = 1.2  # times as many bytes as frames of a quality have on average: of a frame with more, the quality is lower
+
+
+class Target(Protocol):
+    """A way to choose the quantiser for each tensor of latents."""
+
+    def quantiser(self, latents: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Laplace:
+        """Return the quantiser for latents (H, W, C) that are to pass the link."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,7 @@ class ByteTarget:
     step: Callable[[float], float]
     qualities: tuple[float, float]
 
-    def quantiser(self, latents: npt.NDArray[np.float32], grid: PacketGrid) -> Laplace:
+    def quantiser(self, latents: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Laplace:
         """Return the finest quantiser with which latents (H, W, C) take so many bytes, or the coarsest."""
         low, high = self.qualities
         if self.estimate(latents, grid, Laplace(self.step(high))) <= self.bytes:
@@ -51,3 +61,19 @@ class ByteTarget:
         sizes = entry_sizes((entropy.costs(some).bits / 8 + END_BYTES).astype(np.intp))
         room = budget_for(quantiser.parameter_bytes).room()
         return float(sizes.sum()) * MAX_DATAGRAM_BYTES / room
+
+
+@dataclass(frozen=True)
+class LinkTarget:
+    """The quality that `auto` has chosen for the link; `step` gives the step of a quality, `coarsest` the lowest."""
+
+    policy: AutoProtection
+    budget: Budget
+    step: Callable[[float], float]
+    coarsest: float
+
+    def quantiser(self, latents: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Laplace:
+        """Return the quantiser of that quality, or a coarser one for latents (H, W, C) that need many more bytes."""
+        chosen = self.policy.choose(link, self.budget).quality
+        most = LARGEST * chosen.bytes * MAX_DATAGRAM_BYTES / self.budget.room()
+        return ByteTarget(round(most), self.step, (self.coarsest, chosen.quality)).quantiser(latents, grid, link)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from gradfec_edge.adaptation import Adaptation
 from gradfec_edge.health import LinkHealth
 from gradfec_edge.in_flight import InFlight, Outgoing
 from gradfec_edge.link import Link
@@ -16,11 +17,19 @@ class Sending:
     """A queue of frames that are ready, and the task that sends them."""
 
     def __init__(
-        self, link: Link, health: LinkHealth, pacing: Pacing, in_flight: InFlight, watch: Watch, *, live: bool
+        self,
+        link: Link,
+        health: LinkHealth,
+        pacing: Pacing,
+        in_flight: InFlight,
+        watch: Watch,
+        adaptation: Adaptation | None,
+        *,
+        live: bool,
     ) -> None:
         """Join the parts; `live` if the frames come from a camera and should be new when they are sent."""
         self._link, self._health, self._pacing, self._in_flight, self._watch = link, health, pacing, in_flight, watch
-        self._live = live
+        self._live, self._adaptation = live, adaptation
         self._queue: asyncio.Queue[Outgoing] = asyncio.Queue()
 
     def put(self, outgoing: Outgoing) -> None:
@@ -47,7 +56,11 @@ class Sending:
                 return
             await self._health.until_connected()
             ready_at = time.perf_counter()
-        self._in_flight.sent(tensor.session, tensor.number, outgoing)
+        why = {}
+        if self._adaptation:
+            why = self._adaptation.why(encoded.plan)
+            self._adaptation.sends(tensor.number, encoded.plan, encoded.datagram_bytes, tensor.left, time.monotonic())
+        self._in_flight.sent(tensor.session, tensor.number, outgoing, why)
         self._watch.sent(tensor.number, encoded)
         await self._link.send(tensor)
         outgoing.stages.took("send", ready_at)

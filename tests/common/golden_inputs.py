@@ -472,13 +472,31 @@ CONTROLS = {
     "report": ControlVector(
         "A report: of eleven datagrams those at 0, 1, 4 and 10 have arrived.",
         "REPORT",
-        {"tensor": 1, "sent": 11, "received": 4, "bursts": 2, "arrived": second_encoder.arrived([0, 1, 4, 10], 11)},
+        {
+            "tensor": 1,
+            "sent": 11,
+            "received": 4,
+            "bursts": 2,
+            "arrived": second_encoder.arrived([0, 1, 4, 10], 11),
+            "first_us": 1_234_567_890_123,
+            "span_us": 80_000,
+            "held_us": 30_000,
+        },
         downwards=True,
     ),
     "report_without_map": ControlVector(
         "A report of more datagrams than a map would fit.",
         "REPORT",
-        {"tensor": 1, "sent": 8193, "received": 8000, "bursts": 40, "arrived": b""},
+        {
+            "tensor": 1,
+            "sent": 8193,
+            "received": 8000,
+            "bursts": 40,
+            "arrived": b"",
+            "first_us": 0,
+            "span_us": 0,
+            "held_us": 4_294_967_295,
+        },
         downwards=True,
     ),
     "report_largest_map": ControlVector(
@@ -490,11 +508,17 @@ CONTROLS = {
             "received": 5462,
             "bursts": 2730,
             "arrived": second_encoder.arrived({p for p in range(8192) if p % 3 != 2}, 8192),
+            "first_us": 1,
+            "span_us": 499_999,
+            "held_us": 1,
         },
         downwards=True,
     ),
     "sketch_first": ControlVector("The first part of a sketch.", "SKETCH", SKETCH[0]),
     "sketch_last": ControlVector("The last part of the same.", "SKETCH", SKETCH[-1]),
+    "request": ControlVector(
+        "A request for all datagrams below position 14.", "REQUEST", {"tensor": 70_000, "until": 14}, downwards=True
+    ),
     "ack": ControlVector("Acknowledgements.", "ACK", {"results": [0, 127, 128, 65536, 4294967295], "reports": []}),
     "ack_many": ControlVector(
         "More acknowledgements than fit a short array.", "ACK", {"results": [3], "reports": list(range(20))}

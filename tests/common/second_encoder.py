@@ -14,7 +14,7 @@ from dataclasses import dataclass
 KINDS = {"SYMBOL": 1, "MESSAGE": 2, "HELLO": 16, "WELCOME": 17}
 MESSAGE_KINDS = {
     "HELLO": 1, "WELCOME": 2, "REFUSE": 3, "PING": 4, "PONG": 5, "RESULT": 6, "REPORT": 7, "ACK": 8, "BYE": 9,
-    "SKETCH": 10,
+    "SKETCH": 10, "REQUEST": 11,
 }  # fmt: skip
 CODE_NONE, CODE_ZFEC, CODE_LEOPARD = 0, 1, 2
 
@@ -60,7 +60,9 @@ class Coded:
 # Section 5: the bodies
 
 
-def bodies(coded: Coded, groups: Sequence[Group], number: int, order: Sequence[Slot]) -> list[bytes]:
+def bodies(
+    coded: Coded, groups: Sequence[Group], number: int, order: Sequence[Slot], reserve: int = 0
+) -> list[bytes]:
     """The bodies of the tensor's SYMBOL datagrams in send order; `order` names what each position's datagram is."""
     assert sorted(order) == [(g, i) for g, group in enumerate(groups) for i in range(group.n)]
     sent = sum(group.n for group in groups)
@@ -69,7 +71,7 @@ def bodies(coded: Coded, groups: Sequence[Group], number: int, order: Sequence[S
     made = []
     for position, (g, index) in enumerate(order):
         group = groups[g]
-        body = struct.pack(">IHHHH", number, position, index, sent, kept)
+        body = struct.pack(">IHHHHH", number, position, index, sent, sent - reserve, kept)
         body += bytes([len(groups), len(group.stripes), coded.quantiser, len(coded.parameters)])
         body += struct.pack(">BH", g, group.n)
         for stripe in group.stripes:

@@ -386,7 +386,8 @@ def test_both_encoders_make_the_same_control_messages(
         wire.Ping(),
         wire.Pong(),
         wire.Result(tensor, "partial", answer, small, small, {text: score}),
-        wire.Report(tensor, small, small, small, text.encode()),
+        wire.Report(tensor, small, small, small, text.encode(), tensor, tensor, tensor),
+        wire.Request(tensor, small),
         wire.Ack(numbers, numbers[::-1]),
         wire.Bye(),
     ):

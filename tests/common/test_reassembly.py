@@ -23,7 +23,7 @@ from .small_tensors import GRID, ZERO, alone, bodies_of, headers_of, matrix_of, 
 
 SEEDS = st.integers(0, 2**32 - 1)
 FIXED = struct.Struct(">IHHHHBBBBBH")
-FIELDS = ("tensor", "position", "index", "sent", "kept", "groups", "stripes", "quantiser", "parameters", "group", "n")
+FIELDS = ("tensor", "position", "index", "sent", "unasked", "kept", "groups", "stripes", "quantiser", "parameters", "group", "n")
 TABLE_ENTRY = struct.Struct(">HHB")
 FEC_50_50 = planned("FEC_50_50")
 

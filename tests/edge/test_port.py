@@ -74,7 +74,7 @@ def test_datagrams_from_other_addresses_are_only_counted(far: Far) -> None:
         readable = asyncio.get_running_loop().create_future()
         port._on_readable = lambda: readable.done() or readable.set_result(None)
         port.use(socket.AF_INET, far.address)
-        port.send_control(b"hello")
+        port.send_now(b"hello")
         _, edge = far.got()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
             stranger.sendto(b"stranger", edge)
@@ -95,7 +95,7 @@ def test_datagrams_from_other_addresses_are_only_counted(far: Far) -> None:
 def test_without_a_socket_datagrams_are_only_counted(far: Far) -> None:
     async def work(port: Port) -> None:
         for _ in range(2):
-            port.send_control(b"hello")
+            port.send_now(b"hello")
             await port.send_symbols(ROWS)
             assert port.receive() == []
             assert (port.address, port.batched) == (None, False)
@@ -112,7 +112,7 @@ def test_an_impossible_address_leaves_the_old_one_in_use(far: Far) -> None:
         with pytest.raises(OSError):
             port.use(-2, ("nowhere", 9))  # type: ignore[arg-type]
         assert port.address == far.address
-        port.send_control(b"still here")
+        port.send_now(b"still here")
 
     with_port(work)
     assert far.got()[0] == b"still here"

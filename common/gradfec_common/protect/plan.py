@@ -80,12 +80,15 @@ class Plan:
     """What becomes of each of a tensor's `total` packets: dropped, or sent in exactly one stripe.
 
     Packets without parity are in a stripe of k = n under the code `none`. All groups have as many stripes, and all
-    datagrams have the same length.
+    datagrams have the same length. The last `reserve` datagrams in send order, nothing but
+    parity, are sent only if the cloud asks for them. `expected` is the agreement that the policy expects, if it does.
     """
 
     total: int
     dropped: Indices
     groups: tuple[Group, ...]
+    reserve: int = 0
+    expected: float | None = None
 
     def __post_init__(self) -> None:
         """Assert that every packet has exactly one fate, and every stripe an (n, k) that its code has."""
@@ -96,6 +99,7 @@ class Plan:
         layouts = {(len(group.stripes), sum(s.packing.length for s in group.stripes)) for group in self.groups}
         assert len(layouts) <= 1, "groups of different lengths or numbers of stripes"  # noqa: S101
         assert len(self.stripes) <= MAX_TENSOR_STRIPES, "more stripes than a tensor may have"  # noqa: S101
+        assert 0 <= self.reserve <= sum(shape.n - shape.most_k for shape in self.shapes), "data in reserve"  # noqa: S101
         assert self.sent <= MAX_SENT_PER_PACKET * self.total, "more datagrams than the cloud takes"  # noqa: S101
 
     @property
@@ -115,13 +119,18 @@ class Plan:
 
     @property
     def sent(self) -> int:
-        """Datagrams."""
+        """Datagrams, those in reserve included."""
         return sum(group.n for group in self.groups)
 
     @property
+    def unasked(self) -> int:
+        """Datagrams that are sent without being asked for."""
+        return self.sent - self.reserve
+
+    @property
     def parity(self) -> int:
-        """Datagrams that carry nothing but parity."""
-        return sum(shape.n - shape.most_k for shape in self.shapes)
+        """Datagrams that are sent unasked and carry nothing but parity."""
+        return sum(shape.n - shape.most_k for shape in self.shapes) - self.reserve
 
     def among(self, places: Indices, total: int) -> Plan:
         """Return the plan as one for `total` packets, of which only those at `places` were planned for.
@@ -135,7 +144,8 @@ class Plan:
             for n, stripes in self.groups
         )
         others = np.setdiff1d(np.arange(total), places)
-        return Plan(total, np.sort(np.concatenate([places[self.dropped], others])), groups)
+        dropped = np.sort(np.concatenate([places[self.dropped], others]))
+        return Plan(total, dropped, groups, self.reserve, self.expected)
 
     @property
     def symbol_bytes(self) -> int:

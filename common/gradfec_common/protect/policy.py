@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,11 +37,15 @@ class Budget:
         entries = entry_sizes(sizes)
         room = self.room() - self.room() % code.word_bytes
         if int(entries.max()) > room:
-            raise UsageError(
-                f"a packet takes {int(entries.max())} bytes, more than the {room} that a datagram has for it: use "
-                "smaller --rows, or a --codec of fewer bits"
-            )
+            self.too_long(int(entries.max()))
         return pack_tightly(entries, room, code.word_bytes, self.packets_a_symbol)
+
+    def too_long(self, entry: int) -> NoReturn:
+        """Say that a packet takes `entry` bytes of a symbol, and a datagram has not so many; UsageError."""
+        raise UsageError(
+            f"a packet takes {entry} bytes, more than the {self.room()} that a datagram has for it: use smaller --rows, "
+            "or a --codec of fewer bits"
+        )
 
 
 class Policy(Protocol):

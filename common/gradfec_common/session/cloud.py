@@ -265,10 +265,11 @@ class CloudSessions:
 
     def _hear(self, session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any], now: float) -> None:
         """Note that (m,) `rows` of a batch are authentic and new."""
+        greeted_at = session.heard_at
         news = session.hear(batch, rows, counters, now)
         if isinstance(news, SessionOpened):
             self._reception.settle(session)
-            self._tensors.begin(session)
+            self._tensors.begin(session, now - greeted_at)
         if news is not None:
             self._events.append(news)
 

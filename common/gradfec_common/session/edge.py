@@ -17,13 +17,36 @@ from gradfec_common.networks import Cut
 from gradfec_common.replay import Verdict
 from gradfec_common.seal import UNSEALED, Opener, Sealer
 from gradfec_common.session.contact import Contact
-from gradfec_common.session.edge_events import Answered, Closed, Connected, EdgeLimits, Event, LinkLost, Refused
+from gradfec_common.session.edge_events import (
+    Answered,
+    Closed,
+    Connected,
+    EdgeLimits,
+    Event,
+    LinkLost,
+    Refused,
+    Reported,
+)
 from gradfec_common.session.handshake import EdgeHandshake, Established, HandshakeKey
 from gradfec_common.session.in_flight import InFlight
 from gradfec_common.session.states import EdgeEvent, EdgeState
 from gradfec_common.sketch import Sketch, sketch_bytes, sketch_parts
 from gradfec_common.transmit import EncodedTensor
-from gradfec_common.wire import Batch, Bye, Drop, Hello, Kind, Message, Ping, Pong, Refuse, Report, Result, Welcome
+from gradfec_common.wire import (
+    Batch,
+    Bye,
+    Drop,
+    Hello,
+    Kind,
+    Message,
+    Ping,
+    Pong,
+    Refuse,
+    Report,
+    Request,
+    Result,
+    Welcome,
+)
 
 __all__ = [
     "Answered",
@@ -34,6 +57,7 @@ __all__ = [
     "Event",
     "LinkLost",
     "Refused",
+    "Reported",
     "new_hello",
 ]
 
@@ -92,7 +116,7 @@ class EdgeSession:
             self.counts[self._receive_welcome(batch.datagram(row).tobytes(), now)] += 1
 
     def datagrams_to_send(self) -> list[bytes]:
-        """Return the datagrams that are due, each once; a tensor's symbols are not among them."""
+        """Return the datagrams that are due, each once; of a tensor's symbols, only those that the cloud asked for."""
         for ack in self._tensors.acknowledgements():
             self._say(ack)
         out, self._out = self._out, []
@@ -152,15 +176,15 @@ class EdgeSession:
         return len(self._tensors)
 
     def open_tensor(self, encoded: EncodedTensor, now: float, sending_s: float = 0.0) -> tuple[int, wire.Bytes]:
-        """Number a tensor and return it with its (sent, bytes) bodies, to go through `seal` in their order, each once.
+        """Number a tensor and return it with (m, bytes) bodies, to go through `seal` in their order, each once.
 
         `sending_s` is how long sending will take: the edge waits for the answer that much longer.
         """
         if not self.connected or self.open_tensors >= self.limits.tensors_in_flight:
             raise ValueError("no tensor may be opened now: not connected, or too many in flight")
-        number = self._tensors.open(now + sending_s)
+        number, bodies = self._tensors.open(encoded, now + sending_s)
         self._contact.question(now)
-        return number, encoded.bodies(number)
+        return number, bodies
 
     def seal(self, tensor: int, bodies: wire.Bytes) -> wire.Bytes | None:
         """Seal (m, bytes) bodies of a tensor into as many datagrams; None if its answer is no longer awaited."""
@@ -190,6 +214,11 @@ class EdgeSession:
     def _say(self, message: Message) -> None:
         if self._session is not None:
             self._out.append(self._session.sealer.seal_one(Kind.MESSAGE, wire.message_body(message)))
+
+    def _send_more(self, session: _Session, request: Request) -> None:
+        bodies = self._tensors.asked_for(request.tensor, request.until)
+        if bodies is not None:
+            self._out += [row.tobytes() for row in session.sealer.seal(Kind.SYMBOL, bodies)]
 
     def _say_hello(self, now: float) -> None:
         if self._handshake is None or now >= self._renew_at:
@@ -242,8 +271,11 @@ class EdgeSession:
                 self._events += news
                 self._hear(self._session, now)
             case Report():
-                drop, closed = self._tensors.receive_report(message)
-                self._events += closed
+                drop, reported = self._tensors.receive_report(message)
+                self._events += reported
+                self._hear(self._session, now)
+            case Request():
+                self._send_more(self._session, message)
                 self._hear(self._session, now)
             case Pong():
                 self._hear(self._session, now)

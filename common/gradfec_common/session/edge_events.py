@@ -62,6 +62,13 @@ class Answered:
 
 
 @dataclass(frozen=True)
+class Reported:
+    """The report on a tensor has arrived, for the first time."""
+
+    report: Report
+
+
+@dataclass(frozen=True)
 class Closed:
     """The edge awaits nothing more for a tensor, once for each; without `result` and `answer` if none came in time.
 
@@ -75,4 +82,4 @@ class Closed:
     answer: Answer | None = None
 
 
-Event = Connected | LinkLost | Refused | Answered | Closed
+Event = Connected | LinkLost | Refused | Answered | Reported | Closed

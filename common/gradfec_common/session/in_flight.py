@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 from gradfec_common.heads import Answer
-from gradfec_common.session.edge_events import Answered, Closed, EdgeLimits
+from gradfec_common.session.edge_events import Answered, Closed, EdgeLimits, Reported
 from gradfec_common.session.states import AWAITED, AwaitedEvent, AwaitedState, after
-from gradfec_common.wire import Ack, Drop, Report, Result
+from gradfec_common.transmit import EncodedTensor
+from gradfec_common.wire import Ack, Bytes, Drop, Report, Result
 
 
 @dataclass
@@ -16,11 +17,13 @@ class Awaited:
     """A tensor in flight."""
 
     closes_at: float
+    unasked: int  # datagrams that the edge sends by itself
+    reserve: Bytes  # (m, bytes) bodies of those that wait for a request
     state: AwaitedState = AwaitedState.UNANSWERED
     result: Result | None = None
     answer: Answer | None = None
     report: Report | None = None
-    sent: int = 0  # symbols that were sealed
+    sent: int = 0  # datagrams that were sealed, in send order
 
     def may(self, event: AwaitedEvent) -> bool:
         """Return whether an event can happen now."""
@@ -54,11 +57,13 @@ class InFlight:
         """When the next tensor is closed, whatever has been heard of it."""
         return min((tensor.closes_at for tensor in self._tensors.values()), default=math.inf)
 
-    def open(self, sent_by: float) -> int:
-        """Return the number of a new tensor, whose last datagram leaves at `sent_by`."""
+    def open(self, encoded: EncodedTensor, sent_by: float) -> tuple[int, Bytes]:
+        """Number a new tensor, whose last datagram leaves at `sent_by`; return the bodies that are to be sent."""
         number, self._next_number = self._next_number, self._next_number + 1
-        self._tensors[number] = Awaited(sent_by + self._limits.answer_timeout_s)
-        return number
+        bodies, unasked = encoded.bodies(number), encoded.plan.unasked
+        reserve = bodies[unasked:].copy()
+        self._tensors[number] = Awaited(sent_by + self._limits.answer_timeout_s, unasked, reserve)
+        return number, bodies[:unasked]
 
     def count_sealed(self, number: int, symbols: int) -> bool:
         """Count symbols of a tensor that are about to be sealed; return False if its answer is no longer awaited."""
@@ -66,6 +71,18 @@ class InFlight:
         if tensor is not None:
             tensor.sent += symbols
         return tensor is not None
+
+    def asked_for(self, number: int, until: int) -> Bytes | None:
+        """Return the bodies (m, bytes) below position `until` that are in reserve, and count them; None if not any.
+
+        While the edge still sends a tensor, a request for more of it is too early, and the cloud will repeat it.
+        """
+        tensor = self._tensors.get(number)
+        if tensor is None or tensor.result is not None or not tensor.unasked <= tensor.sent < until:
+            return None
+        bodies = tensor.reserve[tensor.sent - tensor.unasked : until - tensor.unasked]
+        tensor.sent += len(bodies)
+        return bodies if len(bodies) else None
 
     def receive_result(self, result: Result, answer: Answer, now: float) -> tuple[Drop | None, list[Answered | Closed]]:
         """Acknowledge a result and keep the first one; return why it is of no use, if so, and news."""
@@ -76,13 +93,13 @@ class InFlight:
         tensor.closes_at = now + self._limits.report_timeout_s
         return None, [Answered(result.tensor, result, answer), *self._closed(result.tensor)]
 
-    def receive_report(self, report: Report) -> tuple[Drop | None, list[Closed]]:
+    def receive_report(self, report: Report) -> tuple[Drop | None, list[Reported | Closed]]:
         """Acknowledge a report and keep the first one; return why it is of no use, if so, and news."""
         tensor = self._tensor_of(report.tensor, self._reports, AwaitedEvent.REPORT)
         if isinstance(tensor, Drop):
             return tensor, []
         tensor.report = report
-        return None, self._closed(report.tensor)
+        return None, [Reported(report), *self._closed(report.tensor)]
 
     def _tensor_of(self, number: int, acknowledged: list[int], event: AwaitedEvent) -> Awaited | Drop:
         """Acknowledge a message for a tensor and return the tensor, or why the message is useless."""

@@ -22,8 +22,11 @@ class Tensor:
 
     arrived: Reassembly
     first_at: float
+    last_at: float  # when the newest of its datagrams came
     closes_at: float = math.inf  # when no more of its datagrams are expected
-    timer: int = NEVER  # closes it
+    timer: int = NEVER  # asks for more, or closes it
+    asked: int = 0  # how often more of it was asked for
+    asked_at: float | None = None  # while the first answer to that is awaited
     state: TensorState = TensorState.COLLECTING
     result: Result | None = None
     answer: Answer | None = None  # which `result` says
@@ -44,6 +47,9 @@ class SessionTensors:
     cut: Cut
     grid: PacketGrid
     window: NumberWindow
+    round_trip_s: float  # to the edge and back
+    spacing_s: float | None = None  # between two datagrams of a tensor, once it is known
+    loss: float = 0.05  # share of the datagrams that were lost lately
     tensors: dict[int, Tensor] = field(default_factory=dict)
     pending: int = 0  # with the back-end
 
@@ -78,9 +84,19 @@ class SessionTensors:
         )
 
 
-def report_on(number: int, arrived: Reassembly) -> Report:
+def report_on(number: int, tensor: Tensor, now: float) -> Report:
     """Return the report on a tensor's datagrams."""
-    return Report(number, arrived.sent, arrived.received, arrived.lost_bursts(), arrived.map())
+    arrived, first_at, last_at = tensor.arrived, tensor.first_at, tensor.last_at
+    return Report(
+        number,
+        arrived.due,
+        arrived.received,
+        arrived.lost_bursts(),
+        arrived.map(),
+        round(1e6 * first_at),
+        round(1e6 * (last_at - first_at)),
+        round(1e6 * (now - last_at)),
+    )
 
 
 def packet_counts(arrived: Reassembly, result: Result) -> dict[str, int]:
@@ -96,8 +112,8 @@ def packet_counts(arrived: Reassembly, result: Result) -> dict[str, int]:
 def datagram_counts(arrived: Reassembly, report: Report) -> dict[str, int]:
     """Return a tensor's counts of datagrams under the names of the results files."""
     return {
-        "sent": arrived.sent,
+        "sent": arrived.due,
         "parity": arrived.parity,
         "received": report.received,
-        "lost": arrived.sent - report.received,
+        "lost": max(arrived.due - report.received, 0),
     }

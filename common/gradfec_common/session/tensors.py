@@ -5,19 +5,25 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 
+import numpy as np
+
 from gradfec_common.heads import Answer
 from gradfec_common.reassembly import Reassembly, judge
-from gradfec_common.session.effects import Bite, Deliver, Effect
+from gradfec_common.session.effects import Bite, Deliver, Effect, Say
 from gradfec_common.session.events import CloudLimits, Decided, GivenUp
 from gradfec_common.session.sessions import Session
 from gradfec_common.session.states import TensorEvent, TensorState
 from gradfec_common.session.tensor import SessionTensors, Tensor, report_on
 from gradfec_common.session.timers import Timers
 from gradfec_common.session.window import NumberWindow
-from gradfec_common.wire import Bytes, Drop, Report, Result
+from gradfec_common.wire import Bytes, Drop, Report, Request, Result, message_body
+
+ROUND_TRIPS = 1.25  # for which the answer to a request is awaited
+LOSS_MEMORY, MOST_LOSS = 0.2, 0.75  # the newest tensor's weight in a session's loss, and what requests allow for
 
 
 class Tensors:
@@ -47,16 +53,19 @@ class Tensors:
         return self._timers.next_at
 
     def handle_timer(self, now: float) -> list[Effect]:
-        """Close the tensor that is due next."""
+        """Ask for more of the tensor that is due next, or close it."""
         session, number = self._timers.pop()
-        return self._close(self._sessions[session], number, now)
+        mine = self._sessions[session]
+        return self._ask(mine, number, now) or self._close(mine, number, now)
 
     # --- sessions ---
 
-    def begin(self, session: Session) -> None:
-        """Give a session its share: its edge uses it."""
+    def begin(self, session: Session, round_trip_s: float) -> None:
+        """Give a session its share: its edge uses it, and has answered its welcome after `round_trip_s`."""
         window = NumberWindow(self._limits.tensor_window)
-        self._sessions[session.id] = SessionTensors(session.id, session.edge, session.cut, session.grid, window)
+        self._sessions[session.id] = SessionTensors(
+            session.id, session.edge, session.cut, session.grid, window, round_trip_s
+        )
 
     def end(self, session: int) -> list[Effect]:
         """Let go of a session and its tensors; what was answered stays recorded."""
@@ -64,7 +73,7 @@ class Tensors:
         mine = self._sessions[session]
         for number, tensor in list(mine.tensors.items()):
             if tensor.state is TensorState.ANSWERED:
-                self._report(number, tensor)
+                self._report(mine, number, tensor, tensor.last_at)  # nobody is told
                 effects += self._finish_if_done(mine, number)
             else:
                 self._drop(mine, number, TensorEvent.ABANDON)
@@ -110,13 +119,57 @@ class Tensors:
         drops = arrived.add(bodies, judged=judged)
         fates = {reason.value: count for reason, count in drops.items()}
         fates["collected" if collecting else "surplus"] = arrived.received - before
+        if arrived.received > before:
+            tensor.last_at = now
+            if arrived.unasked < arrived.sent:
+                self._measure(mine, tensor, now)
         if collecting and arrived.complete:
             effects += self._decide(mine, number, now)
         if arrived.all_arrived:
             effects += self._close(mine, number, now)
-        elif arrived.arrived[-1]:  # the last in send order: datagrams still missing are late, or lost
+        elif arrived.arrived[arrived.due - 1]:  # the last in send order: datagrams still missing are late, or lost
             self._settle(mine, number, now)
+        elif collecting and arrived.sent > arrived.due:
+            self._await_end(mine, number, now)
         return fates, effects
+
+    # --- asking for more ---
+
+    def _ask(self, mine: SessionTensors, number: int, now: float) -> list[Effect]:
+        """Ask for as many more datagrams as a tensor needs, losses included, if they can come in time."""
+        tensor, limits = mine.tensors[number], self._limits
+        arrived, last_moment = tensor.arrived, tensor.first_at + self._deadline_s
+        in_time = now + mine.round_trip_s + limits.reorder_s <= last_moment
+        if tensor.state is not TensorState.COLLECTING or arrived.due == arrived.sent or not in_time:
+            return []
+        if tensor.asked >= limits.request_rounds:
+            return [Bite("request_rounds")] if now < last_moment else []
+        arrived.due = min(arrived.due + math.ceil(arrived.wanting / (1 - min(mine.loss, MOST_LOSS))), arrived.sent)
+        tensor.asked += 1
+        tensor.asked_at = now if tensor.asked == 1 else None
+        self._close_at(
+            mine, number, min(now + ROUND_TRIPS * mine.round_trip_s + limits.reorder_s, last_moment), later=True
+        )
+        return [Say(mine.session, message_body(Request(number, arrived.due)))]
+
+    def _await_end(self, mine: SessionTensors, number: int, now: float) -> None:
+        """Expect the last datagram of a tensor when those before it say, so that its loss is noticed."""
+        tensor = mine.tensors[number]
+        if tensor.asked or mine.spacing_s is None:
+            return
+        left = tensor.arrived.due - 1 - int(np.flatnonzero(tensor.arrived.arrived)[-1])
+        end = now + left * mine.spacing_s + self._limits.reorder_s
+        self._close_at(mine, number, min(end, tensor.first_at + self._deadline_s), later=True)
+
+    @staticmethod
+    def _measure(mine: SessionTensors, tensor: Tensor, now: float) -> None:
+        """Learn from a datagram how far apart an edge's are, and how long it takes to answer a request."""
+        positions = np.flatnonzero(tensor.arrived.arrived)
+        if tensor.asked_at is not None:
+            mine.round_trip_s += (now - tensor.asked_at - mine.round_trip_s) / 2
+            tensor.asked_at = None
+        elif not tensor.asked and len(positions) > 1:
+            mine.spacing_s = (now - tensor.first_at) / int(positions[-1] - positions[0])
 
     # --- opening ---
 
@@ -135,12 +188,14 @@ class Tensors:
         effects += more
         if not has_place:
             return Drop.TENSOR_LIMIT, effects
-        tensor = mine.tensors[number] = Tensor(Reassembly(body, mine.grid), now)
+        tensor = mine.tensors[number] = Tensor(Reassembly(body, mine.grid), now, now)
         self.fates["opened"] += 1
         self._close_at(mine, number, now + self._deadline_s)
         if mine.window.begin(number):
             for older in list(mine.tensors):
-                if older < number:  # the edge now sends a newer one: datagrams still missing are late, or lost
+                if (
+                    older < number and not mine.tensors[older].asked
+                ):  # the edge now sends a newer one: datagrams still missing are late, or lost
                     self._settle(mine, older, now)
         else:
             self._settle(mine, number, now)
@@ -222,10 +277,10 @@ class Tensors:
         """From now on, wait for a tensor only as long as datagrams may be reordered by."""
         self._close_at(mine, number, now + self._limits.reorder_s)
 
-    def _close_at(self, mine: SessionTensors, number: int, when: float) -> None:
-        """Close a tensor at `when`, if nothing does so before."""
+    def _close_at(self, mine: SessionTensors, number: int, when: float, *, later: bool = False) -> None:
+        """Close a tensor, or ask for more of it, at `when`, if nothing does so before, or instead of that if `later`."""
         tensor = mine.tensors.get(number)
-        if tensor is not None and when < tensor.closes_at:
+        if tensor is not None and (later or when < tensor.closes_at):
             tensor.closes_at = when
             self._timers.call_off(tensor.timer)
             tensor.timer = self._timers.add(when, (mine.session, number))
@@ -238,14 +293,15 @@ class Tensors:
         effects = self._decide(mine, number, now) if tensor.state is TensorState.COLLECTING else []
         if tensor.state is TensorState.DROPPED:
             return effects
-        report = self._report(number, tensor)
+        report = self._report(mine, number, tensor, now)
         return [*effects, Deliver(mine.session, report, now), *self._finish_if_done(mine, number)]
 
-    def _report(self, number: int, tensor: Tensor) -> Report:
+    def _report(self, mine: SessionTensors, number: int, tensor: Tensor, now: float) -> Report:
         tensor.move(TensorEvent.CLOSE)
-        tensor.report = report_on(number, tensor.arrived)
+        tensor.report = report = report_on(number, tensor, now)
+        mine.loss += LOSS_MEMORY * (1 - min(report.received / report.sent, 1.0) - mine.loss)
         self._timers.call_off(tensor.timer)
-        return tensor.report
+        return report
 
     def give_up(self, session: int, numbers: Iterable[int]) -> list[Effect]:
         """Drop those of a session's tensors that have no answer yet; the edge no longer awaits one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import IntEnum
 from typing import Any, ClassVar
 
@@ -35,6 +35,7 @@ class MessageKind(IntEnum):
     ACK = 8
     BYE = 9
     SKETCH = 10
+    REQUEST = 11
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """Cloud to edge: what became of a tensor's datagrams, once no more are expected; repeated until acknowledged."""
+    """Cloud to edge: what became of a tensor's datagrams, once no more are expected; repeated until acknowledged.
+
+    Two reports that differ only in their times say the same.
+    """
 
     kind: ClassVar[MessageKind] = MessageKind.REPORT
     tensor: int
@@ -108,6 +112,9 @@ class Report:
     received: int
     bursts: int  # runs of consecutive lost datagrams, in send order
     arrived: bytes = b""  # a bit for each datagram in send order, the first the highest; or nothing
+    first_us: int = field(default=0, compare=False)  # when the first datagram came, by the cloud's clock
+    span_us: int = field(default=0, compare=False)  # from then until the last one came
+    held_us: int = field(default=0, compare=False)  # from then until the report was made
 
 
 @dataclass(frozen=True)
@@ -137,9 +144,19 @@ class SketchPart:
     data: bytes
 
 
-Message = Hello | Welcome | Refuse | Ping | Pong | Result | Report | Ack | Bye | SketchPart
+@dataclass(frozen=True)
+class Request:
+    """Cloud to edge: send the datagrams of a tensor at all positions below `until` that have not been sent yet."""
+
+    kind: ClassVar[MessageKind] = MessageKind.REQUEST
+    tensor: int
+    until: int
+
+
+Message = Hello | Welcome | Refuse | Ping | Pong | Result | Report | Ack | Bye | SketchPart | Request
 MESSAGES: dict[int, type[Message]] = {
-    message.kind: message for message in (Hello, Welcome, Refuse, Ping, Pong, Result, Report, Ack, Bye, SketchPart)
+    message.kind: message
+    for message in (Hello, Welcome, Refuse, Ping, Pong, Result, Report, Ack, Bye, SketchPart, Request)
 }
 
 
@@ -161,10 +178,11 @@ def _message(message_type: type[Message], untrusted: Any) -> Message:
     """Build a message from a decoded body, ignoring unknown keys; ValueError or KeyError if it is not one."""
     if type(untrusted) is not dict:
         raise ValueError("not a map")
-    for field in fields(message_type):
-        if not IS_VALID[field.name](untrusted[field.name]):
-            raise ValueError(field.name)
-    return message_type(**{field.name: untrusted[field.name] for field in fields(message_type)})
+    names = [one.name for one in fields(message_type)]
+    for name in names:
+        if not IS_VALID[name](untrusted[name]):
+            raise ValueError(name)
+    return message_type(**{name: untrusted[name] for name in names})
 
 
 def _is_uint(bits: int) -> Callable[[Any], bool]:
@@ -224,6 +242,10 @@ IS_VALID: dict[str, Callable[[Any], bool]] = {
     "received": _is_uint(16),
     "bursts": _is_uint(16),
     "arrived": _are_bytes(MAX_MAP_BYTES),
+    "until": _is_uint(16),
+    "first_us": _is_uint(64),
+    "span_us": _is_uint(32),
+    "held_us": _is_uint(32),
     "sketches": lambda value: type(value) is bool,
     "part": _is_uint(8),
     "parts": _is_uint(8),

@@ -25,6 +25,7 @@ SYMBOL_HEADER = np.dtype(
         ("position", ">u2"),
         ("index", ">u2"),
         ("sent", ">u2"),
+        ("unasked", ">u2"),
         ("kept", ">u2"),
         ("groups", "u1"),
         ("stripes", "u1"),
@@ -38,13 +39,13 @@ STRIPE = np.dtype([("k", ">u2"), ("length", ">u2"), ("code", "u1")])
 FIXED_BYTES = SYMBOL_HEADER.itemsize
 STRIPE_BYTES = STRIPE.itemsize
 TENSOR_BYTES = slice(0, 4)  # the tensor's number
-COMMON_BYTES = slice(8, 16)  # `sent` to `parameters`: the tensor's; what follows, to the table's end, is the group's
+COMMON_BYTES = slice(8, 18)  # `sent` to `parameters`: the tensor's; what follows, to the table's end, is the group's
 MAX_SYMBOLS = 65_535  # `sent`, `position`, `n`, `k`, `index`
 MAX_GROUPS = 255
 MAX_STRIPES = 32  # of a group
 MAX_TENSOR_STRIPES = 255  # of all groups: to decode one takes milliseconds, however few bytes it has
 MAX_SENT_PER_PACKET = 4  # datagrams for each packet of a tensor: bounds what a tensor can occupy
-assert (FIXED_BYTES, STRIPE_BYTES) == (19, 5)  # noqa: S101 - our layout, not their bytes
+assert (FIXED_BYTES, STRIPE_BYTES) == (21, 5)  # noqa: S101 - our layout, not their bytes
 
 
 def body_room(parameter_bytes: int) -> int:
@@ -77,6 +78,7 @@ class FixedPart(NamedTuple):
     position: int
     index_in_group: int
     sent: int
+    unasked: int
     kept: int
     groups: int
     stripes: int
@@ -86,7 +88,7 @@ class FixedPart(NamedTuple):
     n: int
 
 
-FIXED = struct.Struct(">IHHHHBBBBBH")
+FIXED = struct.Struct(">IHHHHHBBBBBH")
 ENTRY = struct.Struct(">HHB")  # a STRIPE
 assert (FIXED.size, ENTRY.size) == (FIXED_BYTES, STRIPE_BYTES)  # noqa: S101
 

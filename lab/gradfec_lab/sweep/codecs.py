@@ -9,7 +9,7 @@ from gradfec_common.networks import Cut, full_name
 from gradfec_common.quantisers import QUANTISERS, Quantiser, chosen_quantiser
 from gradfec_common.quantisers.image import FORMATS
 from gradfec_common.quantisers.laplace import Laplace
-from gradfec_edge.coding import BOTTLENECK, PROTECT_WHOLE, Coding, codec_file, coding_of
+from gradfec_edge.coding import BOTTLENECK, Coding, codec_file, coding_of
 from gradfec_host.codec_file import SUFFIX
 from gradfec_host.quality import QUALITIES
 from gradfec_lab.sweep.report import text
@@ -48,14 +48,14 @@ def make_codec(name: str, cut: Cut, rows: int, qualities: Iterable[float] | None
         file = codec_file(name, cut)
         assert file is not None, "a bottleneck has a file"  # noqa: S101
         steps = {f"quality {text(float(q))}": Laplace(file.step(q)) for q in qualities or QUALITIES}
-        return Codec(name, coding_of(cut, None, name, PROTECT_WHOLE, "zfec"), steps)
+        return Codec(name, coding_of(cut, None, name, "none", "zfec"), steps)
     if name.partition(":")[0] in FORMAT_NAMES:
         cut = cut.network.cut(cut.network.input.name)
         settings = [f"{name}:{q:g}" for q in qualities or IMAGE_QUALITIES] if name in FORMAT_NAMES else [name]
-        return Codec(name, coding_of(cut, None, settings[0], PROTECT_WHOLE, "zfec"), named(settings, cut))
+        return Codec(name, coding_of(cut, None, settings[0], "none", "zfec"), named(settings, cut))
     settings = [q.name for q in QUANTISERS.values() if name in FAMILIES and q.name.startswith(name) and q.fits(cut)]
     settings = settings or [chosen_quantiser(name, cut).name]
-    return Codec(name, coding_of(cut, rows, settings[0], PROTECT_WHOLE, "zfec"), named(settings, cut))
+    return Codec(name, coding_of(cut, rows, settings[0], "none", "zfec"), named(settings, cut))
 
 
 def named(settings: Iterable[str], cut: Cut) -> dict[str, Quantiser]:

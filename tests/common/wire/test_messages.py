@@ -16,6 +16,7 @@ from gradfec_common.wire import (
     Pong,
     Refuse,
     Report,
+    Request,
     Result,
     SketchPart,
     Welcome,
@@ -47,7 +48,8 @@ MESSAGES = st.one_of(
         U16,
         st.dictionaries(st.text(max_size=12), SCORES, max_size=5),
     ),
-    st.builds(Report, U32, U16, U16, U16, st.binary(max_size=40)),
+    st.builds(Report, U32, U16, U16, U16, st.binary(max_size=40), U32, U32, U32),
+    st.builds(Request, U32, U16),
     st.builds(SketchPart, U32, U8, U8, st.binary(max_size=40)),
     st.builds(Ack, st.lists(U32, max_size=50), st.lists(U32, max_size=50)),
 )
@@ -58,10 +60,11 @@ EXAMPLES = [
     Ping(b"\0" * 1024),
     Pong(),
     Result(9, "partial", [[282, "tiger cat", 0.5], [3, "ä", 0.1]], 3, 4, {"decode": 1.5}),
-    Report(9, 11, 4, 2, b"\xc8\x20"),
+    Report(9, 11, 4, 2, b"\xc8\x20", 2**40, 80_000, 30_000),
     Ack([1, 2**32 - 1], []),
     Bye(),
     SketchPart(9, 1, 2, b"half of it"),
+    Request(9, 14),
 ]
 MESSAGES_NAMED = pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: message.kind.name)
 

@@ -1,0 +1,261 @@
+"""`auto`: the link and the worth of a frame's bytes decide how fine the frame is, and which parity each class gets.
+
+A frame is one group of n datagrams. Its packets are divided into classes, the most important first, and class s is
+whole if k_s of the n datagrams arrive: it costs n / k_s of its bytes. So each class can have one of the points
+(n / k, P(at least k of n arrive)), k = n .. 1, or not be sent at all. From nothing, we take the step along the upper
+hull of these points, of whichever class, that gains most a byte, and note every state on the way (marginal analysis:
+B. Fox, "Discrete optimization via marginal analysis", Management Science 13, 1966; for erasure codes, R. Puri,
+K. Ramchandran, "Multiple description source coding using forward error correction codes", Asilomar 1999). The points
+are the same for all classes, and the bytes of a less important class are worth less, so k rises as importance falls.
+
+The states of every n are compared for every quality, with what is worth something even if its class is not whole: the
+data symbols that arrived. The best one that fits the frame's bytes is taken. A byte that hardly gains anything is not
+sent, even over a fast link.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.codes import BARE, ErasureCode
+from gradfec_common.errors import UsageError
+from gradfec_common.protect.fec import UnequalProtection
+from gradfec_common.protect.link import LinkEstimate, Losses
+from gradfec_common.protect.nested import fitted
+from gradfec_common.protect.none import NoProtection
+from gradfec_common.protect.plan import Group, Plan, Stripe, ranking
+from gradfec_common.protect.policy import Budget, Policy
+from gradfec_common.protect.worth import Quality, Worth, hull
+from gradfec_common.symbols import entry_sizes
+from gradfec_common.wire import MAX_DATAGRAM_BYTES
+from gradfec_common.wire.symbol import MAX_SENT_PER_PACKET, STRIPE_BYTES
+
+Indices = npt.NDArray[np.intp]
+Floats = npt.NDArray[np.float64]
+
+NAME = "auto"
+DATAGRAMS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 24, 29, 35, 42, 50, 60)  # the n that are tried
+GAIN_A_KB = 0.002  # of agreement: bytes that gain less are not sent
+GOOD_ENOUGH = 0.85  # of what the best frame is worth: a frame that is worth less is not sent, but a later one
+FEWEST_PACKETS = 64  # of a frame's packets that a quality is measured with: for what packing wastes
+LARGE = 40  # datagrams: a frame of more is coded in groups, as FEC_A_B does
+LARGE_GROUP, LARGE_STEPS = 128, range(5, 95, 5)  # the A that are tried
+
+
+ANSWERED = 0.7  # of the requests bring all that is missing
+LATE = 0.97  # of an answer's worth is left if it had to wait for a request
+MOST_RESERVE = 40  # datagrams
+
+
+class States(NamedTuple):
+    """Ways to protect a frame, each a row: `n` (t,); `ks` (t, classes), 0 for a class that is not sent.
+
+    `bytes` (t,) are those of the symbols over those of the packets, `stripes` (t,) the different k, `asked` (t,) the
+    datagrams that are asked for on average, and `worth` (t,) what is expected, 1 being a whole frame.
+    """
+
+    n: Indices
+    ks: Indices
+    bytes: Floats
+    stripes: Indices
+    asked: Floats
+    worth: Floats
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the policy has decided for frames of a link: a quality, the k of each class in n datagrams.
+
+    `frame_bytes` are those of all its datagrams, on average, and `expected` is the agreement with the uncut network.
+    """
+
+    quality: Quality
+    n: int
+    ks: tuple[int, ...]
+    frame_bytes: float
+    expected: float
+
+
+@dataclass(frozen=True)
+class AutoProtection:
+    """The most agreement for the bytes that the link carries."""
+
+    worth: Worth
+    code: ErasureCode
+    name: str = NAME
+
+    def choose(
+        self, link: LinkEstimate, budget: Budget, qualities: tuple[Quality, ...] = (), most_n: int = DATAGRAMS[-1]
+    ) -> Choice:
+        """Decide for frames of one of `qualities`, those of the codec by default, in at most `most_n` datagrams."""
+        qualities, most_n = qualities or self.worth.qualities, min(most_n, self.code.max_n)
+        return _choice(self.worth, qualities, link, budget, most_n)
+
+    def plan(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, budget: Budget) -> Plan:
+        """Plan one group of as many stripes as there are different k; a large frame is planned as FEC_A_B does."""
+        entries = entry_sizes(sizes)
+        qualities = self.worth.qualities or (Quality(0.0, float(entries.sum()), 1.0),)
+        if not self.worth.qualities and entries.sum() > LARGE * budget.room() and self.worth.kept:
+            return self._large(link).plan(importance, sizes, link, budget)
+        choice = self.choose(link, budget, qualities, MAX_SENT_PER_PACKET * len(sizes))
+        ranked = ranking(importance)
+        reserve = self._reserve(choice, link, MAX_SENT_PER_PACKET * len(sizes))
+        n, layers = choice.n + reserve, _layers(choice.ks, self.worth.classes[0], entries[ranked])
+        while (stripes := _packed(layers, n, ranked, entries[ranked], budget, self.code)) is None:
+            layers = _less(layers, choice.n) or budget.too_long(int(entries[ranked[0]]))
+        dropped = np.sort(ranked[layers[-1].end :])
+        return Plan(len(ranked), dropped, (Group(n, tuple(stripes)),), reserve, choice.expected)
+
+    def _reserve(self, choice: Choice, link: LinkEstimate, most_n: int) -> int:
+        """Return how much parity to have ready for requests."""
+        enough = round(link.rounds * max(choice.ks) / (1 - link.loss))
+        return max(min(enough, MOST_RESERVE, most_n - choice.n, self.code.max_n - choice.n), 0)
+
+    def _large(self, link: LinkEstimate) -> Policy:
+        """Return the FEC_A_B of which most is expected, or none."""
+        chances = link.arrivals(LARGE_GROUP)
+        arrived = np.arange(LARGE_GROUP + 1) / LARGE_GROUP
+        best, found = float(self.worth.by_chance(arrived) @ chances), 0
+        for percent in LARGE_STEPS:
+            kept = 1 - percent / 100
+            part = np.where(arrived >= kept, self.worth.of(np.array(kept)), self.worth.by_chance(kept * arrived))
+            if float(part @ chances) > best:
+                best, found = float(part @ chances), percent
+        return UnequalProtection(float(found), self.code) if found else NoProtection()
+
+
+@lru_cache(64)
+def _choice(
+    worth: Worth,
+    qualities: tuple[Quality, ...],
+    link: LinkEstimate,
+    budget: Budget,
+    most_n: int,
+) -> Choice:
+    states, frame_bytes = _states(worth, link.losses, link.rounds), link.frame_bytes
+    packet_bytes = np.array([one.bytes for one in qualities])[:, np.newaxis]
+    wasted = packet_bytes / FEWEST_PACKETS / 2  # in each symbol: half a packet that did not fit
+    body = packet_bytes * states.bytes / states.n + states.stripes * (STRIPE_BYTES + wasted)  # (qualities, t)
+    total = (states.n + states.asked) * (MAX_DATAGRAM_BYTES - budget.body_bytes + body)
+    expected = np.array([one.agreement for one in qualities])[:, np.newaxis] * states.worth
+    may = (body <= budget.body_bytes) & (states.n <= most_n)
+    value = np.where(may, expected - GAIN_A_KB * total / 1000, -np.inf)
+    best = int(value.argmax())
+    if not np.isfinite(value.flat[best]):
+        raise UsageError(
+            f"a frame of {packet_bytes.min():.0f} bytes does not fit {min(most_n, DATAGRAMS[-1])} datagrams"
+        )
+    if frame_bytes is not None and total.flat[best] > frame_bytes:
+        good = GOOD_ENOUGH * expected.flat[best]
+        fits = np.where(total <= frame_bytes, value, -np.inf)
+        if expected.flat[fits.argmax()] >= good and np.isfinite(fits.max()):
+            best = int(fits.argmax())
+        else:  # frames as small as may be, and fewer of them
+            best = int(np.where(np.isfinite(value) & (expected >= good), total, np.inf).argmin())
+    quality, state = divmod(best, len(states.n))
+    return Choice(
+        qualities[quality],
+        int(states.n[state]),
+        tuple(states.ks[state].tolist()),
+        float(total.flat[best]),
+        float(expected.flat[best]),
+    )
+
+
+@lru_cache(16)
+def _states(worth: Worth, losses: tuple[tuple[float, Losses], ...], rounds: int) -> States:
+    link = LinkEstimate(losses, rounds)
+    found = [_states_of(n, worth, link) for n in DATAGRAMS]
+    return States(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def _states_of(n: int, worth: Worth, link: LinkEstimate) -> States:
+    """Return the states on the way of the marginal analysis, and the one without parity, for n datagrams.
+
+    If the cloud can ask for more, a class that is not whole at first costs what is asked for, and mostly comes late.
+    """
+    bounds, values = worth.classes
+    shares, gains = np.diff(bounds), np.diff(values)
+    chances, arrived = link.arrivals(n), np.arange(n + 1)
+    asked = (
+        np.maximum(arrived[:, np.newaxis] - arrived, 0) @ chances / (1 - link.loss) if link.rounds else np.zeros(n + 1)
+    )
+    comes_late = LATE * (1 - (1 - ANSWERED) ** link.rounds)
+    ks = np.concatenate([[0], np.arange(n, 0, -1)])  # not sent, then from no parity to most
+    cost = np.concatenate([[0.0], (n + asked[ks[1:]]) / ks[1:]])
+    first = chances[::-1].cumsum()[::-1][ks[1:]]
+    gain = np.concatenate([[0.0], first + (1 - first) * comes_late])
+    corners = hull(cost, gain)
+    ks, cost, gain = ks[corners], cost[corners], gain[corners]
+    a_byte = (gains / shares)[:, np.newaxis] * (np.diff(gain) / np.diff(cost))  # (classes, steps)
+    order = np.argsort(-a_byte, axis=None, kind="stable")
+    order = order[a_byte.flat[order] > 0]
+    taken = np.zeros((len(order), len(shares)), np.intp)
+    taken[np.arange(len(order)), order // a_byte.shape[1]] = 1
+    level = taken.cumsum(axis=0)  # (t, classes): steps taken, each class its own in their order
+    bare = np.full((1, len(shares)), n)
+    all_ks = np.concatenate([ks[level], bare])
+    multiple = np.divide(n, all_ks, out=np.zeros(all_ks.shape), where=all_ks > 0) @ shares
+    stripes = (np.diff(all_ks, axis=1, prepend=0) != 0).sum(axis=1) - (all_ks[:, -1] == 0)
+    whole = ((all_ks[:, :, np.newaxis] <= arrived) & (all_ks[:, :, np.newaxis] > 0)).swapaxes(1, 2) @ shares
+    sent = (all_ks > 0) @ shares
+    there = whole + (sent[:, np.newaxis] - whole) * arrived / n  # (t, n + 1)
+    at_first = np.maximum(worth.of(whole), worth.by_chance(there))
+    at_last = comes_late * worth.of(sent)[:, np.newaxis] + (1 - comes_late) * at_first
+    expected = np.maximum(at_first, at_last) @ chances
+    return States(np.full(len(all_ks), n), all_ks, multiple, stripes, asked[all_ks.max(axis=1)], expected)
+
+
+class Layer(NamedTuple):
+    """Packets that any k datagrams bring: those from the end of the layer before to `end`, by importance."""
+
+    k: int
+    end: int
+
+
+def _layers(ks: tuple[int, ...], bounds: Floats, entries: Indices) -> list[Layer]:
+    """Divide packets of `entries` (m,) bytes, by importance, into classes, and join those of the same k."""
+    ends = np.searchsorted(np.cumsum(entries), bounds[1:] * entries.sum() * (1 - 1e-9)) + 1
+    ends_of = {k: min(int(end), len(entries)) for k, end in zip(ks, ends, strict=True) if k}  # the last of each k
+    return [Layer(k, end) for k, end in ends_of.items()]
+
+
+def _less(layers: list[Layer], n: int) -> list[Layer]:
+    """Return layers that take fewer bytes: with less parity for the last one, or without its last packets."""
+    (k, end), first = layers[-1], layers[-2].end if len(layers) > 1 else 0
+    if k < n:
+        return [*layers[:-1], Layer(k + 1, end)]
+    fewer = end - max((end - first) // 16, 1)
+    return [*layers[:-1], Layer(k, fewer)] if fewer > first else layers[:-1]
+
+
+def _packed(
+    layers: list[Layer], n: int, ranked: Indices, entries: Indices, budget: Budget, code: ErasureCode
+) -> list[Stripe] | None:
+    """Return a stripe for each layer of packets `ranked` (m,), or None if a datagram has no room for all of them."""
+    stripes, first = [], 0
+    for layer in layers:
+        if layer.end == first:
+            continue
+        k = min(layer.k, layer.end - first)  # empty symbols would only cost bytes
+        packing = fitted(entries[first : layer.end], k, budget, code.word_bytes)
+        if packing is None:
+            return None
+        stripes.append(Stripe(ranked[first : layer.end], packing, BARE if k == n else code))
+        first = layer.end
+    fits = sum(stripe.packing.length for stripe in stripes) <= budget.room(len(stripes))
+    return stripes if fits else None
+
+
+def read_policy(text: str, code: ErasureCode) -> AutoProtection | None:
+    """Read `auto`, for a codec of which nothing is known; None for any other text."""
+    return AutoProtection(USUAL, code) if text.lower() == NAME else None
+
+
+# Packets of ResNet-50's default cut, ranked by the proxy and concealed by their mean: docs/RESULTS.md, Figure 5.
+USUAL = Worth((), ((0.3, 0.875), (0.4, 0.918), (0.5, 0.949), (0.6, 0.968), (1.0, 1.0)), scatter=4.0)

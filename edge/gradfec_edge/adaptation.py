@@ -1,0 +1,168 @@
+"""What the link carries, learned from the cloud's reports: an estimate for the policy, and when a frame may go.
+
+Only the policy `auto` uses it. With the others, frames are sent as the user says.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradfec_common.congestion import CongestionControl, Train
+from gradfec_common.protect import LinkEstimate, LinkWatch, Plan
+from gradfec_common.reassembly import Mask, read_map
+from gradfec_common.session.edge import Closed
+from gradfec_common.wire import Report
+from gradfec_host.recent import percent
+
+UDP_HEADER_BYTES = 28  # with IPv4's
+SILENCE_S = 1.0  # without news, while some are expected
+MOST_ROUNDS = 3  # of requests for more of a frame: the cloud's limit
+REORDER_S = 0.03  # for which the cloud waits for late datagrams before it asks
+ROUND_TRIPS = 1.25  # for which it awaits what it has asked for
+SAMPLES = 20  # of the round trip: the least of them counts, the others waited somewhere
+PACE = 2.0  # times as fast as the budget: a frame leaves in half of its share of the time
+
+
+@dataclass
+class Leaving:
+    """A tensor on its way: its plan, the bytes of each datagram, and the moments at which (count, when) had left."""
+
+    plan: Plan
+    datagram_bytes: int
+    left: list[tuple[int, float]]
+
+    def left_at(self, position: int) -> float:
+        """Return when the datagram at a position had left."""
+        return next((when for count, when in self.left if count > position), self.left[-1][1])
+
+
+class Adaptation:
+    """Follows one link."""
+
+    def __init__(self, control: CongestionControl, interval_s: Callable[[], float | None]) -> None:
+        """Suppose what is usual; `interval_s` returns the time between two frames, None if they come when they may."""
+        self.control = control
+        self._interval_s = interval_s
+        self._watch = LinkWatch()
+        self._leaving: dict[int, Leaving] = {}
+        self._round_trips: deque[float] = deque(maxlen=SAMPLES)
+        self._deadline_s = 0.0
+        self._heard_at = self._free_at = 0.0
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """The time to the cloud and back, without the cloud's own."""
+        return min(self._round_trips, default=None)
+
+    def connected(self, deadline_s: float, now: float) -> None:
+        """Note that the cloud is there, and decides each tensor after `deadline_s`."""
+        self._deadline_s, self._heard_at = deadline_s, now
+
+    def estimate(self, now: float) -> LinkEstimate:
+        """Return what is known of the link, rounded, so that frames are often planned alike."""
+        interval_s = self._interval_s()
+        if self._leaving and now - self._heard_at > SILENCE_S:
+            self.control.silent(now)
+            self._heard_at = now  # until the next second of silence is over
+        frame_bytes = None if interval_s is None else float(f"{interval_s * self.control.bytes_per_s:.2g}")
+        return LinkEstimate(self._watch.losses, self._rounds(interval_s or 0.0), frame_bytes)
+
+    def _rounds(self, interval_s: float) -> int:
+        if self.round_trip_s is None:
+            return 0
+        left_s = self._deadline_s - interval_s / PACE - REORDER_S
+        return min(max(int(left_s / (ROUND_TRIPS * self.round_trip_s + REORDER_S)), 0), MOST_ROUNDS)
+
+    def wait_s(self, now: float) -> float:
+        """Return how long the next frame has to wait: more than the budget must not be sent."""
+        return max(self._free_at - now - (self._interval_s() or 0.0), 0.0)
+
+    def spread_s(self, size: int) -> float:
+        """Return over how many seconds to spread a frame of so many bytes, at most."""
+        return size / (PACE * self.control.bytes_per_s)
+
+    # --- what happens ---
+
+    def sends(self, number: int, plan: Plan, datagram_bytes: int, left: list[tuple[int, float]], now: float) -> None:
+        """Note that a tensor is about to be sent; `left` gets the moments at which its datagrams have left."""
+        datagram_bytes += UDP_HEADER_BYTES
+        self._leaving[number] = Leaving(plan, datagram_bytes, left)
+        size = plan.unasked * datagram_bytes
+        self.control.sent(size, now)
+        self._free_at = max(self._free_at, now) + size / self.control.bytes_per_s
+
+    def reported(self, report: Report, now: float) -> None:
+        """Learn from a report."""
+        self._heard_at = now
+        leaving = self._leaving.get(report.tensor)
+        arrived = _arrived(report, leaving.plan) if leaving else None
+        if leaving is None or not leaving.left or arrived is None or not arrived.any():
+            return
+        unasked = leaving.plan.unasked
+        self._watch.saw(arrived[:unasked])
+        self._asked_for(report, leaving, now)
+        first, last = np.flatnonzero(arrived)[[0, -1]].tolist()
+        if first >= unasked:  # nothing of what was sent at first
+            return
+        whole = last < unasked  # otherwise the last one was asked for, and nobody knows when it left
+        first_at, span_s = report.first_us / 1e6, report.span_us / 1e6 if whole else 0.0
+        last_left_at = leaving.left_at(last if whole else first)
+        if whole:
+            self._round_trips.append(max(now - last_left_at - report.held_us / 1e6, 0.0))
+        received = int(arrived[:unasked].sum()) if whole else 1
+        train = Train(
+            leaving.left_at(first),
+            last_left_at,
+            first_at,
+            first_at + span_s,
+            unasked if whole else 1,
+            received,
+            leaving.datagram_bytes,
+        )
+        self.control.reported(train, now)
+
+    def _asked_for(self, report: Report, leaving: Leaving, now: float) -> None:
+        more = max(report.sent - leaving.plan.unasked, 0) * leaving.datagram_bytes
+        if more:
+            self.control.sent(more, now)
+            self._free_at = max(self._free_at, now) + more / self.control.bytes_per_s
+
+    def closed(self, event: Closed) -> None:
+        """Forget a tensor; one without a report was lost as a whole."""
+        leaving = self._leaving.pop(event.tensor, None)
+        if leaving is not None and event.report is None and event.result is None and event.sent:
+            self._watch.saw(np.zeros(min(event.sent, leaving.plan.unasked), bool))
+
+    def why(self, plan: Plan) -> dict[str, float]:
+        """Return, by name, what a plan was made for."""
+        losses = self._watch.losses
+        link = LinkEstimate(losses)
+        return {
+            "loss": round(link.loss, 4),
+            "burst": round(link.burst, 2),
+            "budget_kbit_s": round(8 * self.control.bytes_per_s / 1000, 1),
+            **({"round_trip_ms": round(1000 * self.round_trip_s, 1)} if self.round_trip_s is not None else {}),
+            **({} if (queue := self.control.queueing_delay_s) is None else {"queue_ms": round(1000 * queue, 1)}),
+            **({} if plan.expected is None else {"expected": round(plan.expected, 4)}),
+        }
+
+
+def _arrived(report: Report, plan: Plan) -> Mask | None:
+    """Return which datagrams (sent,) have arrived; None if the report does not say."""
+    if report.received == plan.unasked == report.sent:
+        return np.arange(plan.sent) < plan.unasked
+    return read_map(report.arrived, plan.sent)
+
+
+def in_words(why: dict[str, float], plan: Plan) -> str:
+    """Say why a plan is what it is."""
+    runs = f" in runs of {why['burst']:.1f}" if why["loss"] >= 0.01 else ""
+    expected = f", {percent(why['expected'])} expected" if "expected" in why else ""
+    return (
+        f"loss {percent(why['loss'])}{runs}{expected}, {plan.unasked} datagrams of which {plan.parity} parity, "
+        f"budget {why['budget_kbit_s']:.0f} kbit/s"
+    )
