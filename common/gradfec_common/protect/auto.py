@@ -182,14 +182,13 @@ def _states_of(n: int, worth: Worth, link: LinkEstimate) -> States:
     bounds, values = worth.classes
     shares, gains = np.diff(bounds), np.diff(values)
     chances, arrived = link.arrivals(n), np.arange(n + 1)
-    asked = (
-        np.maximum(arrived[:, np.newaxis] - arrived, 0) @ chances / (1 - link.loss) if link.rounds else np.zeros(n + 1)
-    )
+    heard = arrived > 0  # the cloud hardly asks in time for a frame of which nothing has arrived
+    asked = np.maximum(arrived[:, np.newaxis] - arrived, 0) @ (heard * chances) / (1 - link.loss) * (link.rounds > 0)
     comes_late = LATE * (1 - (1 - ANSWERED) ** link.rounds)
     ks = np.concatenate([[0], np.arange(n, 0, -1)])  # not sent, then from no parity to most
     cost = np.concatenate([[0.0], (n + asked[ks[1:]]) / ks[1:]])
     first = chances[::-1].cumsum()[::-1][ks[1:]]
-    gain = np.concatenate([[0.0], first + (1 - first) * comes_late])
+    gain = np.concatenate([[0.0], first + (1 - chances[0] - first) * comes_late])
     corners = hull(cost, gain)
     ks, cost, gain = ks[corners], cost[corners], gain[corners]
     a_byte = (gains / shares)[:, np.newaxis] * (np.diff(gain) / np.diff(cost))  # (classes, steps)
@@ -206,7 +205,7 @@ def _states_of(n: int, worth: Worth, link: LinkEstimate) -> States:
     sent = (all_ks > 0) @ shares
     there = whole + (sent[:, np.newaxis] - whole) * arrived / n  # (t, n + 1)
     at_first = np.maximum(worth.of(whole), worth.by_chance(there))
-    at_last = comes_late * worth.of(sent)[:, np.newaxis] + (1 - comes_late) * at_first
+    at_last = comes_late * worth.of(sent)[:, np.newaxis] * heard + (1 - comes_late) * at_first
     expected = np.maximum(at_first, at_last) @ chances
     return States(np.full(len(all_ks), n), all_ks, multiple, stripes, asked[all_ks.max(axis=1)], expected)
 

@@ -21,8 +21,10 @@ from gradfec_common.session.tensor import SessionTensors, Tensor, report_on
 from gradfec_common.session.timers import Timers
 from gradfec_common.session.window import NumberWindow
 from gradfec_common.wire import Bytes, Drop, Report, Request, Result, message_body
+from gradfec_common.wire.symbol import MAX_SYMBOLS
 
 ROUND_TRIPS = 1.25  # for which the answer to a request is awaited
+MOST_UNHEARD = 3  # tensors in a row of which nothing has arrived, that the cloud asks for
 LOSS_MEMORY, MOST_LOSS = 0.2, 0.75  # the newest tensor's weight in a session's loss, and what requests allow for
 
 
@@ -55,7 +57,11 @@ class Tensors:
     def handle_timer(self, now: float) -> list[Effect]:
         """Ask for more of the tensor that is due next, or close it."""
         session, number = self._timers.pop()
-        mine = self._sessions[session]
+        mine = self._sessions.get(session)
+        if mine is None:  # it has ended, and one of its tensors was never heard of
+            return []
+        if number not in mine.tensors:
+            return self._ask_unheard(mine, number)
         return self._ask(mine, number, now) or self._close(mine, number, now)
 
     # --- sessions ---
@@ -152,6 +158,20 @@ class Tensors:
         )
         return [Say(mine.session, message_body(Request(number, arrived.due)))]
 
+    def _expect_older(self, mine: SessionTensors, newest: int, number: int, now: float) -> None:
+        """Note which tensors between the two newest ones nothing has arrived of; they may still come, or be asked for."""
+        if mine.usual is not None and newest >= 0:
+            for unheard in range(max(newest + 1, number - MOST_UNHEARD), number):
+                self._timers.add(now + self._limits.reorder_s, (mine.session, unheard))
+
+    def _ask_unheard(self, mine: SessionTensors, number: int) -> list[Effect]:
+        """Ask for the reserve of a tensor of which nothing has arrived, as if it were like the others."""
+        if mine.usual is None or mine.window.refusal(number) is not None or mine.round_trip_s > self._deadline_s:
+            return []
+        unasked, enough = mine.usual
+        until = min(unasked + math.ceil(enough / (1 - min(mine.loss, MOST_LOSS))), MAX_SYMBOLS)
+        return [Say(mine.session, message_body(Request(number, until)))]
+
     def _await_end(self, mine: SessionTensors, number: int, now: float) -> None:
         """Expect the last datagram of a tensor when those before it say, so that its loss is noticed."""
         tensor = mine.tensors[number]
@@ -163,8 +183,10 @@ class Tensors:
 
     @staticmethod
     def _measure(mine: SessionTensors, tensor: Tensor, now: float) -> None:
-        """Learn from a datagram how far apart an edge's are, and how long it takes to answer a request."""
-        positions = np.flatnonzero(tensor.arrived.arrived)
+        """Learn from a datagram how far apart an edge's are, how many, and how long it takes to answer a request."""
+        arrived = tensor.arrived
+        mine.usual = arrived.unasked, int(arrived.k.max())
+        positions = np.flatnonzero(arrived.arrived)
         if tensor.asked_at is not None:
             mine.round_trip_s += (now - tensor.asked_at - mine.round_trip_s) / 2
             tensor.asked_at = None
@@ -191,7 +213,9 @@ class Tensors:
         tensor = mine.tensors[number] = Tensor(Reassembly(body, mine.grid), now, now)
         self.fates["opened"] += 1
         self._close_at(mine, number, now + self._deadline_s)
+        newest = mine.window.newest
         if mine.window.begin(number):
+            self._expect_older(mine, newest, number, now)
             for older in list(mine.tensors):
                 if (
                     older < number and not mine.tensors[older].asked
