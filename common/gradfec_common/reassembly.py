@@ -98,6 +98,11 @@ class Reassembly:
         return int((self.n - self.k.max(axis=1)).sum()) - (self.sent - self.due)
 
     @property
+    def reached(self) -> int:
+        """How many of the datagrams that are sent unasked are over: the last that arrived, and all before it."""
+        return int(np.flatnonzero(self.arrived[: self.unasked]).max(initial=-1)) + 1
+
+    @property
     def wanting(self) -> int:
         """Datagrams of known groups that have to arrive before every stripe can be decoded."""
         return int(np.maximum(self.k.max(axis=1) - self.have, 0).sum())

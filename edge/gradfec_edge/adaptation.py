@@ -13,6 +13,7 @@ import numpy as np
 
 from gradfec_common.congestion import CongestionControl, Train
 from gradfec_common.protect import LinkEstimate, LinkWatch, Plan
+from gradfec_common.protect.link import rounded
 from gradfec_common.reassembly import Mask, read_map
 from gradfec_common.session.edge import Closed
 from gradfec_common.wire import Report
@@ -24,6 +25,7 @@ MOST_ROUNDS = 3  # of requests for more of a frame: the cloud's limit
 REORDER_S = 0.03  # for which the cloud waits for late datagrams before it asks
 ROUND_TRIPS = 1.25  # for which it awaits what it has asked for
 SAMPLES = 20  # of the round trip: the least of them counts, the others waited somewhere
+PASS_S = 0.12  # in which the link shall carry a frame: latency matters more than the last point of agreement
 PACE = 2.0  # times as fast as the budget: a frame leaves in half of its share of the time
 
 
@@ -68,14 +70,13 @@ class Adaptation:
         if self._leaving and now - self._heard_at > SILENCE_S:
             self.control.silent(now)
             self._heard_at = now  # until the next second of silence is over
-        frame_bytes = None if interval_s is None else float(f"{interval_s * self.control.bytes_per_s:.2g}")
-        return LinkEstimate(self._watch.losses, self._rounds(interval_s or 0.0), frame_bytes)
-
-    def _rounds(self, interval_s: float) -> int:
+        frame_bytes = rounded(self.control.bytes_per_s * min(interval_s, PASS_S)) if interval_s else None
         if self.round_trip_s is None:
-            return 0
-        left_s = self._deadline_s - interval_s / PACE - REORDER_S
-        return min(max(int(left_s / (ROUND_TRIPS * self.round_trip_s + REORDER_S)), 0), MOST_ROUNDS)
+            return LinkEstimate(self._watch.losses, frame_bytes=frame_bytes)
+        request_s = rounded(ROUND_TRIPS * self.round_trip_s + REORDER_S)
+        left_s = self._deadline_s - PASS_S - REORDER_S
+        rounds = min(max(int(left_s / request_s), 0), MOST_ROUNDS)
+        return LinkEstimate(self._watch.losses, rounds, request_s, frame_bytes)
 
     def wait_s(self, now: float) -> float:
         """Return how long the next frame has to wait: more than the budget must not be sent."""
@@ -92,7 +93,8 @@ class Adaptation:
         datagram_bytes += UDP_HEADER_BYTES
         self._leaving[number] = Leaving(plan, datagram_bytes, left)
         size = plan.unasked * datagram_bytes
-        self.control.sent(size, now)
+        interval_s = self._interval_s() or 0.0
+        self.control.sent(round(size * max(interval_s / PASS_S, 1.0)), now)  # as if frames had no pauses between them
         self._free_at = max(self._free_at, now) + size / self.control.bytes_per_s
 
     def reported(self, report: Report, now: float) -> None:

@@ -15,7 +15,7 @@ sent, even over a fast link.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ import numpy.typing as npt
 from gradfec_common.codes import BARE, ErasureCode
 from gradfec_common.errors import UsageError
 from gradfec_common.protect.fec import UnequalProtection
-from gradfec_common.protect.link import LinkEstimate, Losses
+from gradfec_common.protect.link import LinkEstimate
 from gradfec_common.protect.nested import fitted
 from gradfec_common.protect.none import NoProtection
 from gradfec_common.protect.plan import Group, Plan, Stripe, ranking
@@ -39,7 +39,7 @@ Indices = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
 
 NAME = "auto"
-DATAGRAMS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 24, 29, 35, 42, 50, 60)  # the n that are tried
+DATAGRAMS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 19, 24, 31, 40, 50)  # the n that are tried
 GAIN_A_KB = 0.002  # of agreement: bytes that gain less are not sent
 GOOD_ENOUGH = 0.85  # of what the best frame is worth: a frame that is worth less is not sent, but a later one
 FEWEST_PACKETS = 64  # of a frame's packets that a quality is measured with: for what packing wastes
@@ -48,7 +48,7 @@ LARGE_GROUP, LARGE_STEPS = 128, range(5, 95, 5)  # the A that are tried
 
 
 ANSWERED = 0.7  # of the requests bring all that is missing
-LATE = 0.97  # of an answer's worth is left if it had to wait for a request
+LATE_S = 0.25  # an answer that had to wait so long for a request is worth nothing, one that waited half of it half
 MOST_RESERVE = 40  # datagrams
 
 
@@ -137,7 +137,7 @@ def _choice(
     budget: Budget,
     most_n: int,
 ) -> Choice:
-    states, frame_bytes = _states(worth, link.losses, link.rounds), link.frame_bytes
+    states, frame_bytes = _states(worth, replace(link, frame_bytes=None)), link.frame_bytes
     packet_bytes = np.array([one.bytes for one in qualities])[:, np.newaxis]
     wasted = packet_bytes / FEWEST_PACKETS / 2  # in each symbol: half a packet that did not fit
     body = packet_bytes * states.bytes / states.n + states.stripes * (STRIPE_BYTES + wasted)  # (qualities, t)
@@ -168,8 +168,7 @@ def _choice(
 
 
 @lru_cache(16)
-def _states(worth: Worth, losses: tuple[tuple[float, Losses], ...], rounds: int) -> States:
-    link = LinkEstimate(losses, rounds)
+def _states(worth: Worth, link: LinkEstimate) -> States:
     found = [_states_of(n, worth, link) for n in DATAGRAMS]
     return States(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
@@ -184,7 +183,7 @@ def _states_of(n: int, worth: Worth, link: LinkEstimate) -> States:
     chances, arrived = link.arrivals(n), np.arange(n + 1)
     heard = arrived > 0  # the cloud hardly asks in time for a frame of which nothing has arrived
     asked = np.maximum(arrived[:, np.newaxis] - arrived, 0) @ (heard * chances) / (1 - link.loss) * (link.rounds > 0)
-    comes_late = LATE * (1 - (1 - ANSWERED) ** link.rounds)
+    comes_late = max(1 - link.request_s / LATE_S, 0.0) * (1 - (1 - ANSWERED) ** link.rounds)
     ks = np.concatenate([[0], np.arange(n, 0, -1)])  # not sent, then from no parity to most
     cost = np.concatenate([[0.0], (n + asked[ks[1:]]) / ks[1:]])
     first = chances[::-1].cumsum()[::-1][ks[1:]]
@@ -221,7 +220,13 @@ def _layers(ks: tuple[int, ...], bounds: Floats, entries: Indices) -> list[Layer
     """Divide packets of `entries` (m,) bytes, by importance, into classes, and join those of the same k."""
     ends = np.searchsorted(np.cumsum(entries), bounds[1:] * entries.sum() * (1 - 1e-9)) + 1
     ends_of = {k: min(int(end), len(entries)) for k, end in zip(ks, ends, strict=True) if k}  # the last of each k
-    return [Layer(k, end) for k, end in ends_of.items()]
+    layers, first = list[Layer](), 0
+    for number, (k, end) in enumerate(ends_of.items()):
+        if end - first < k and number < len(ends_of) - 1:  # too few for k symbols: they go with the next ones
+            continue
+        layers.append(Layer(k, end))
+        first = end
+    return layers
 
 
 def _less(layers: list[Layer], n: int) -> list[Layer]:
@@ -237,11 +242,11 @@ def _packed(
     layers: list[Layer], n: int, ranked: Indices, entries: Indices, budget: Budget, code: ErasureCode
 ) -> list[Stripe] | None:
     """Return a stripe for each layer of packets `ranked` (m,), or None if a datagram has no room for all of them."""
-    stripes, first = [], 0
+    stripes, first, k = list[Stripe](), 0, 1
     for layer in layers:
         if layer.end == first:
             continue
-        k = min(layer.k, layer.end - first)  # empty symbols would only cost bytes
+        k = max(min(layer.k, layer.end - first), k)  # empty symbols would only cost bytes
         packing = fitted(entries[first : layer.end], k, budget, code.word_bytes)
         if packing is None:
             return None

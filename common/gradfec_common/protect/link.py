@@ -26,7 +26,7 @@ MEMORIES = (40.0, 200.0, 1_000.0)  # datagrams after which a loss counts 1/e, fo
 SUPPOSED_LOSS, SUPPOSED_BURST = 0.05, 2.0  # before anything is known
 SUPPOSED_WEIGHT = 10.0  # datagrams of that kind that every model has seen at first, and loses sight of only slowly
 MEMORY_OF_BELIEF = 0.8  # what is left of a model's score after each tensor
-LEAST_BELIEF = 0.05  # in each model: it may be right again after the next change
+BELIEFS = 10  # steps in which a model is believed
 OUTAGE = 3  # tensors in a row of which nothing arrives: no parity helps there, so more of them teach nothing
 LEAST, MOST = 0.002, 0.97  # the loss that a model may find
 MOST_DATAGRAMS = 256  # for which the chances are calculated; a larger group is taken for as many
@@ -63,11 +63,13 @@ class LinkEstimate:
     """An estimate of a link; None is unknown.
 
     `losses` are models with weights that add up to 1. `rounds` is how often the cloud can ask for more of a frame
-    before its deadline. `frame_bytes` are the bytes of UDP payload that a frame may have, headers and parity included.
+    before its deadline, and `request_s` the time that each takes. `frame_bytes` are the bytes of UDP payload that a
+    frame may have, headers and parity included.
     """
 
     losses: tuple[tuple[float, Losses], ...] = ((1.0, Losses(SUPPOSED_LOSS, SUPPOSED_BURST)),)
     rounds: int = 0
+    request_s: float = 0.0
     frame_bytes: float | None = None
 
     @cached_property
@@ -115,7 +117,7 @@ class _Model:
     def losses(self) -> Losses:
         (_, after_arrival), (ends, _) = self.chances.tolist()
         share = min(max(after_arrival / (after_arrival + ends), LEAST), MOST)
-        return Losses(round(share, 3), round(1 / max(ends, 0.01), 2))
+        return Losses(rounded(share), rounded(1 / max(ends, 0.01)))
 
     def learn(self, before: npt.NDArray[np.intp], after: npt.NDArray[np.intp]) -> None:
         """Take in pairs (m,) of datagrams, each 0 if it arrived and 1 if it was lost, in order."""
@@ -124,6 +126,11 @@ class _Model:
         weights = self._keeps ** np.arange(len(before) - 1, -1, -1)
         self._seen *= self._keeps ** len(before)
         np.add.at(self._seen, (before, after), weights)
+
+
+def rounded(value: float) -> float:
+    """Round to a tenth or a twentieth: estimates that differ by less lead to the same plans, which are kept."""
+    return float(f"{value:.1e}")
 
 
 class LinkWatch:
@@ -151,7 +158,7 @@ class LinkWatch:
         """The models, with weights that add up to 1."""
         scores = np.array([model.score for model in self._models])
         beliefs = np.exp(scores - scores.max())
-        beliefs = (1 - LEAST_BELIEF * len(beliefs)) * beliefs / beliefs.sum() + LEAST_BELIEF
-        return tuple(
-            (round(float(belief), 2), model.losses) for belief, model in zip(beliefs, self._models, strict=True)
-        )
+        steps = np.maximum(
+            np.round(BELIEFS * beliefs / beliefs.sum()), 1
+        )  # each may be right again after the next change
+        return tuple((float(step / steps.sum()), model.losses) for step, model in zip(steps, self._models, strict=True))

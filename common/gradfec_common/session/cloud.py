@@ -251,7 +251,8 @@ class CloudSessions:
             case Ping():  # while the cloud leaves: the goodbye of `leave` may have been lost
                 fate, effects = "ping", [Say(session.id, BYE if self.leaving else PONG)]
             case Ack():
-                self._repeater.acknowledge(session.id, message)
+                for round_trip_s in self._repeater.acknowledge(session.id, message, now):
+                    self._tensors.took(session.id, round_trip_s)
                 fate, effects = "ack", self._tensors.give_up(session.id, message.results)
             case SketchPart():
                 fate, effects = self._sketches.receive_part(session, message)

@@ -17,8 +17,10 @@ class Unacknowledged:
     """A result or report that its edge has not acknowledged yet."""
 
     body: bytes
+    sent_at: float  # for the first time
     stale_at: float
     interval_s: float  # until it is repeated next
+    times: int = 0  # that it was sent
     timer: int = NEVER  # repeats it
 
 
@@ -47,7 +49,7 @@ class Repeater:
             effects.append(Bite("answers_per_session"))
         key = (message.kind, message.tensor)
         unacknowledged = Unacknowledged(
-            message_body(message), now + self._limits.answer_stale_s, self._limits.answer_repeat_s
+            message_body(message), now, now + self._limits.answer_stale_s, self._limits.answer_repeat_s
         )
         self._messages.setdefault(session, {})[key] = unacknowledged
         return [*effects, *self._repeat(session, key, now)]
@@ -56,11 +58,15 @@ class Repeater:
         """Repeat the message that is due next."""
         return self._repeat(*self._timers.pop(), now)
 
-    def acknowledge(self, session: int, ack: Ack) -> None:
-        """Stop repeating messages that the edge has."""
+    def acknowledge(self, session: int, ack: Ack, now: float) -> list[float]:
+        """Stop repeating messages that the edge has; return the round trips of those that were sent once."""
+        round_trips = []
         for kind, numbers in ((MessageKind.RESULT, ack.results), (MessageKind.REPORT, ack.reports)):
             for number in numbers:
-                self._forget(session, (kind, number))
+                message = self._forget(session, (kind, number))
+                if message is not None and message.times == 1:
+                    round_trips.append(now - message.sent_at)
+        return round_trips
 
     def end(self, session: int) -> None:
         """Stop repeating the messages of a session."""
@@ -72,13 +78,15 @@ class Repeater:
         if now >= message.stale_at:
             self._forget(session, key)
             return []
+        message.times += 1
         message.timer = self._timers.add(now + message.interval_s, (session, key))
         message.interval_s = min(2 * message.interval_s, self._limits.answer_repeat_max_s)
         return [Say(session, message.body)]
 
-    def _forget(self, session: int, key: Key) -> None:
+    def _forget(self, session: int, key: Key) -> Unacknowledged | None:
         mine = self._messages.get(session, {})
         if (message := mine.pop(key, None)) is not None:
             self._timers.call_off(message.timer)
             if not mine:
                 del self._messages[session]
+        return message

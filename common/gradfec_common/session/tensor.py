@@ -26,7 +26,6 @@ class Tensor:
     closes_at: float = math.inf  # when no more of its datagrams are expected
     timer: int = NEVER  # asks for more, or closes it
     asked: int = 0  # how often more of it was asked for
-    asked_at: float | None = None  # while the first answer to that is awaited
     state: TensorState = TensorState.COLLECTING
     result: Result | None = None
     answer: Answer | None = None  # which `result` says

@@ -23,6 +23,7 @@ from gradfec_common.session.window import NumberWindow
 from gradfec_common.wire import Bytes, Drop, Report, Request, Result, message_body
 from gradfec_common.wire.symbol import MAX_SYMBOLS
 
+LONGER = 0.1  # a longer round trip's weight in what is expected
 ROUND_TRIPS = 1.25  # for which the answer to a request is awaited
 MOST_UNHEARD = 3  # tensors in a row of which nothing has arrived, that the cloud asks for
 LOSS_MEMORY, MOST_LOSS = 0.2, 0.75  # the newest tensor's weight in a session's loss, and what requests allow for
@@ -121,7 +122,7 @@ class Tensors:
     ) -> tuple[dict[str, int], list[Effect]]:
         """Add bodies to an open tensor, which may be `judged` already; return their fates, and effects."""
         arrived, collecting, effects = tensor.arrived, tensor.state is TensorState.COLLECTING, list[Effect]()
-        before = arrived.received
+        before, reached = arrived.received, arrived.reached
         drops = arrived.add(bodies, judged=judged)
         fates = {reason.value: count for reason, count in drops.items()}
         fates["collected" if collecting else "surplus"] = arrived.received - before
@@ -129,6 +130,8 @@ class Tensors:
             tensor.last_at = now
             if arrived.unasked < arrived.sent:
                 self._measure(mine, tensor, now)
+            if tensor.asked and reached < arrived.reached:  # the edge was still sending: we have asked too early
+                arrived.due = arrived.unasked
         if collecting and arrived.complete:
             effects += self._decide(mine, number, now)
         if arrived.all_arrived:
@@ -152,11 +155,16 @@ class Tensors:
             return [Bite("request_rounds")] if now < last_moment else []
         arrived.due = min(arrived.due + math.ceil(arrived.wanting / (1 - min(mine.loss, MOST_LOSS))), arrived.sent)
         tensor.asked += 1
-        tensor.asked_at = now if tensor.asked == 1 else None
         self._close_at(
             mine, number, min(now + ROUND_TRIPS * mine.round_trip_s + limits.reorder_s, last_moment), later=True
         )
         return [Say(mine.session, message_body(Request(number, arrived.due)))]
+
+    def took(self, session: int, round_trip_s: float) -> None:
+        """Learn from a round trip: a shorter one counts at once, a longer one may have waited somewhere."""
+        mine = self._sessions[session]
+        longer = round_trip_s > mine.round_trip_s
+        mine.round_trip_s += (round_trip_s - mine.round_trip_s) * (LONGER if longer else 1.0)
 
     def _expect_older(self, mine: SessionTensors, newest: int, number: int, now: float) -> None:
         """Note which tensors between the two newest ones nothing has arrived of; they may still come, or be asked for."""
@@ -175,22 +183,19 @@ class Tensors:
     def _await_end(self, mine: SessionTensors, number: int, now: float) -> None:
         """Expect the last datagram of a tensor when those before it say, so that its loss is noticed."""
         tensor = mine.tensors[number]
-        if tensor.asked or mine.spacing_s is None:
+        if tensor.arrived.due > tensor.arrived.unasked or mine.spacing_s is None:
             return
-        left = tensor.arrived.due - 1 - int(np.flatnonzero(tensor.arrived.arrived)[-1])
+        left = tensor.arrived.unasked - tensor.arrived.reached
         end = now + left * mine.spacing_s + self._limits.reorder_s
         self._close_at(mine, number, min(end, tensor.first_at + self._deadline_s), later=True)
 
     @staticmethod
     def _measure(mine: SessionTensors, tensor: Tensor, now: float) -> None:
-        """Learn from a datagram how far apart an edge's are, how many, and how long it takes to answer a request."""
+        """Learn from a datagram how far apart an edge's are, and how many."""
         arrived = tensor.arrived
         mine.usual = arrived.unasked, int(arrived.k.max())
         positions = np.flatnonzero(arrived.arrived)
-        if tensor.asked_at is not None:
-            mine.round_trip_s += (now - tensor.asked_at - mine.round_trip_s) / 2
-            tensor.asked_at = None
-        elif not tensor.asked and len(positions) > 1:
+        if not tensor.asked and len(positions) > 1:
             mine.spacing_s = (now - tensor.first_at) / int(positions[-1] - positions[0])
 
     # --- opening ---

@@ -1,0 +1,229 @@
+"""An edge with a camera, a road, and a cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gradfec_common.congestion import CongestionControl
+from gradfec_common.keys import Entropy
+from gradfec_common.protect import UNKNOWN_LINK, AutoProtection, Plan
+from gradfec_common.reassembly import Reassembly
+from gradfec_common.session.cloud import CloudSessions
+from gradfec_common.session.edge import Answered, Closed, Connected, EdgeSession, Reported, new_hello
+from gradfec_common.session.events import Decided
+from gradfec_common.session.handshake import HandshakeKey
+from gradfec_common.transmit import EncodedTensor
+from gradfec_common.wire import Bytes, batch_of
+from gradfec_edge.adaptation import Adaptation
+from gradfec_edge.coding import Coding
+from gradfec_edge.frontend import Features
+from gradfec_edge.pacing import Pacing
+from gradfec_host.key_files import edge_key
+from gradfec_host.processor import preferred_cipher
+from gradfec_lab.drive.clock import Alarm, Clock
+from gradfec_lab.drive.road import Road, Stretch
+
+EDGE_S, CLOUD_S = 0.015, 0.04  # that a frame takes at the edge, and at the cloud besides the link
+IN_FLIGHT = 4
+DEADLINE_S = 0.5
+ENDS_S = 3.0  # after the last frame
+
+
+@dataclass
+class Shot:
+    """A frame that the camera took at `at`, and what became of it; None for what did not happen."""
+
+    number: int
+    at: float
+    plan: Plan | None = None
+    bytes: int = 0  # of UDP payload
+    datagrams: int = 0
+    asked: int = 0  # of these, datagrams that the cloud asked for
+    why: dict[str, float] = field(default_factory=dict)
+    arrived: Reassembly | None = None  # what the cloud answered from
+    complete: bool = False
+    latency_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Journey:
+    """A whole drive: its shots, and the bytes a second on both ways, headers included."""
+
+    shots: list[Shot]
+    there_bytes: int
+    back_bytes: int
+    queueing_s: list[float]
+
+
+def entropy_of(seed: int) -> Entropy:
+    """Return a source of repeatable bytes."""
+    return np.random.default_rng(seed).bytes
+
+
+class Drive:
+    """One edge on a clock that others may share, too."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        road: Road,
+        coding: Coding,
+        features: Callable[[int], Features],
+        fps: float,
+        frames: int,
+        seed: int = 0,
+        start: float = 0.0,
+    ) -> None:
+        """Take `frames` frames; `features` returns those of each."""
+        self.shots: list[Shot] = []
+        self.queueing_s: list[float] = []
+        self._clock, self._road, self._coding, self._features = clock, road, coding, features
+        self._interval_s, self._frames, self._start = 1 / fps, frames, start
+        key = HandshakeKey(edge_key(None, insecure=True))
+        hello = new_hello(coding.cut, coding.grid.rows, f"edge {seed}", preferred_cipher())
+        head = coding.cut.network.head
+        self._no_answer = head.no_answer
+        self._edge = EdgeSession(hello, head, key, entropy_of(seed), start)
+        self._cloud = CloudSessions([coding.cut], DEADLINE_S, {key.id: key}, entropy_of(seed + 1))
+        self._control = CongestionControl(start)
+        auto = isinstance(coding.policy, AutoProtection)
+        self._adaptation = Adaptation(self._control, lambda: self._interval_s) if auto else None
+        self._pacing = Pacing(None, self._interval_s, *([self._adaptation.spread_s] if self._adaptation else []))
+        self._edge_alarm = Alarm(clock, self._edge_timer)
+        self._cloud_alarm = Alarm(clock, self._cloud_timer)
+        self._by_tensor: dict[int, Shot] = {}
+        self._busy_until = self._sending_until = 0.0
+        road.there.leads_to(self._cloud_receives)
+        road.back.leads_to(self._edge_receives)
+        clock.at(start, self._edge_timer)
+        for number in range(frames):
+            clock.at(start + 0.5 + number * self._interval_s, lambda number=number: self._take(number))  # type: ignore[misc]
+
+    # --- the edge ---
+
+    def _take(self, number: int) -> None:
+        now = self._clock.now
+        shot = Shot(number, now)
+        self.shots.append(shot)
+        waits = self._adaptation is not None and self._adaptation.wait_s(now) > 0
+        if not self._edge.connected or self._edge.in_flight >= IN_FLIGHT or waits:
+            return
+        features = self._features(number)
+        link = self._adaptation.estimate(now) if self._adaptation else UNKNOWN_LINK
+        encoded = self._coding.encode(features.chi, features.scores, features.damage, link, map)
+        self._clock.at(max(now + EDGE_S, self._sending_until), lambda: self._send(shot, encoded))
+
+    def _send(self, shot: Shot, encoded: EncodedTensor) -> None:
+        if not self._edge.connected:
+            return
+        now, plan = self._clock.now, encoded.plan
+        spread_s = self._pacing.spread_s(8 * encoded.wire_bytes)
+        tensor, bodies = self._edge.open_tensor(encoded, now, spread_s)
+        self._by_tensor[tensor] = shot
+        shot.plan = plan
+        left: list[tuple[int, float]] = []
+        if self._adaptation:
+            shot.why = self._adaptation.why(plan)
+            self._adaptation.sends(tensor, plan, encoded.datagram_bytes, left, now)
+        gap_s = spread_s / len(bodies)
+        self._sending_until = now + spread_s
+        for position in range(len(bodies)):
+            self._clock.at(
+                now + position * gap_s, lambda at=position: self._send_one(tensor, shot, bodies[at : at + 1], left)
+            )  # type: ignore[misc]
+        self._edge_pump()
+
+    def _send_one(self, tensor: int, shot: Shot, body: Bytes, left: list[tuple[int, float]]) -> None:
+        sealed = self._edge.seal(tensor, body)
+        if sealed is None:
+            return
+        left.append((len(left) + 1, self._clock.now))
+        self._road.there.send([sealed[0].tobytes()])
+
+    def _edge_receives(self, datagrams: list[bytes]) -> None:
+        self._edge.receive(batch_of(datagrams, [None] * len(datagrams)), self._clock.now)
+        self._edge_pump()
+
+    def _edge_timer(self) -> None:
+        self._edge.handle_timer(self._clock.now)
+        self._edge_pump()
+
+    def _edge_pump(self) -> None:
+        now = self._clock.now
+        if datagrams := self._edge.datagrams_to_send():
+            self._road.there.send(datagrams)
+        self._edge_alarm.set(max(self._edge.next_timer(), now))
+        while (event := self._edge.next_event()) is not None:
+            match event:
+                case Connected() if self._adaptation:
+                    self._adaptation.connected(event.deadline_s, now)
+                case Reported() if self._adaptation:
+                    self._adaptation.reported(event.report, now)
+                    if self._control.queueing_delay_s is not None:
+                        self.queueing_s.append(self._control.queueing_delay_s)
+                case Answered():
+                    self._by_tensor[event.tensor].latency_s = now - self._by_tensor[event.tensor].at
+                case Closed():
+                    self._closed(event)
+
+    def _closed(self, event: Closed) -> None:
+        if self._adaptation:
+            self._adaptation.closed(event)
+        shot = self._by_tensor.pop(event.tensor)
+        assert shot.plan is not None, "it was sent"  # noqa: S101
+        shot.datagrams, shot.asked = event.sent, max(event.sent - shot.plan.unasked, 0)
+
+    # --- the cloud ---
+
+    def _cloud_receives(self, datagrams: list[bytes]) -> None:
+        self._cloud.receive(batch_of(datagrams, ["edge"] * len(datagrams)), self._clock.now)
+        self._cloud_pump()
+
+    def _cloud_timer(self) -> None:
+        self._cloud.handle_timer(self._clock.now)
+        self._cloud_pump()
+
+    def _cloud_pump(self) -> None:
+        now = self._clock.now
+        while (event := self._cloud.next_event()) is not None:
+            if isinstance(event, Decided):
+                self._busy_until = max(self._busy_until, now) + CLOUD_S
+                self._clock.at(self._busy_until, lambda decided=event: self._answer(decided))  # type: ignore[misc]
+        if datagrams := self._cloud.datagrams_to_send():
+            self._road.back.send([datagram for datagram, _ in datagrams])
+        due = self._cloud.next_timer()
+        self._cloud_alarm.set(None if due is None else max(due, now))
+
+    def _answer(self, decided: Decided) -> None:
+        shot = self._by_tensor.get(decided.tensor)
+        if shot is not None:
+            shot.arrived, shot.complete = decided.arrived, decided.complete
+        self._cloud.answer(decided, self._no_answer, 0, 0, {}, self._clock.now)
+        self._cloud_pump()
+
+
+def drive(
+    stretches: Sequence[Stretch],
+    coding: Coding,
+    features: Callable[[int], Features],
+    fps: float,
+    frames: int,
+    seed: int,
+) -> Journey:
+    """Drive along a road of its own."""
+    clock = Clock()
+    road = Road(clock, stretches, seed)
+    clock.run(0.0)
+    edge = Drive(clock, road, coding, features, fps, frames, seed)
+    clock.run(frames / fps + ENDS_S)
+    for shot in edge.shots:
+        shot.bytes = shot.datagrams * shot_bytes(shot) if shot.plan else 0
+    return Journey(edge.shots, road.there.bytes, road.back.bytes, edge.queueing_s)
+
+
+def shot_bytes(shot: Shot) -> int:
+    """Return the bytes of UDP payload of each datagram of a shot that was sent."""
+    return shot.arrived.datagram_bytes if shot.arrived else 0
