@@ -45,9 +45,11 @@ class Leaving:
 class Adaptation:
     """Follows one link."""
 
-    def __init__(self, control: CongestionControl, interval_s: Callable[[], float | None]) -> None:
+    def __init__(
+        self, control: CongestionControl, interval_s: Callable[[], float | None], most_rounds: int = MOST_ROUNDS
+    ) -> None:
         """Suppose what is usual; `interval_s` returns the time between two frames, None if they come when they may."""
-        self.control = control
+        self.control, self._most_rounds = control, most_rounds
         self._interval_s = interval_s
         self._watch = LinkWatch()
         self._leaving: dict[int, Leaving] = {}
@@ -75,7 +77,7 @@ class Adaptation:
             return LinkEstimate(self._watch.losses, frame_bytes=frame_bytes)
         request_s = rounded(ROUND_TRIPS * self.round_trip_s + REORDER_S)
         left_s = self._deadline_s - PASS_S - REORDER_S
-        rounds = min(max(int(left_s / request_s), 0), MOST_ROUNDS)
+        rounds = min(max(int(left_s / request_s), 0), self._most_rounds)
         return LinkEstimate(self._watch.losses, rounds, request_s, frame_bytes)
 
     def wait_s(self, now: float) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from gradfec_common.session.events import Decided
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import EncodedTensor
 from gradfec_common.wire import Bytes, batch_of
-from gradfec_edge.adaptation import Adaptation
+from gradfec_edge.adaptation import MOST_ROUNDS, Adaptation
 from gradfec_edge.coding import Coding
 from gradfec_edge.frontend import Features
 from gradfec_edge.pacing import Pacing
@@ -29,7 +31,7 @@ from gradfec_lab.drive.road import Road, Stretch
 EDGE_S, CLOUD_S = 0.015, 0.04  # that a frame takes at the edge, and at the cloud besides the link
 IN_FLIGHT = 4
 DEADLINE_S = 0.5
-ENDS_S = 3.0  # after the last frame
+SETS_OUT_S, ENDS_S = 0.5, 3.0  # before the first frame, and after the last one
 
 
 @dataclass
@@ -39,7 +41,8 @@ class Shot:
     number: int
     at: float
     plan: Plan | None = None
-    bytes: int = 0  # of UDP payload
+    datagram_bytes: int = 0  # of UDP payload
+    bytes: int = 0  # of all of them
     datagrams: int = 0
     asked: int = 0  # of these, datagrams that the cloud asked for
     why: dict[str, float] = field(default_factory=dict)
@@ -63,44 +66,48 @@ def entropy_of(seed: int) -> Entropy:
     return np.random.default_rng(seed).bytes
 
 
-class Drive:
-    """One edge on a clock that others may share, too."""
+@dataclass(frozen=True)
+class Trip:
+    """What is driven: `frames` frames, `fps` a second, whose `features` are those of each number.
 
-    def __init__(
-        self,
-        clock: Clock,
-        road: Road,
-        coding: Coding,
-        features: Callable[[int], Features],
-        fps: float,
-        frames: int,
-        seed: int = 0,
-        start: float = 0.0,
-    ) -> None:
-        """Take `frames` frames; `features` returns those of each."""
+    The policy `auto` sends at most `most_bytes_per_s`, and with `most_rounds` 0, the cloud never asks for more.
+    """
+
+    coding: Coding
+    features: Callable[[int], Features]
+    fps: float = 5.0
+    frames: int = 300
+    most_bytes_per_s: float = math.inf
+    most_rounds: int = MOST_ROUNDS
+
+
+class Drive:
+    """One edge and its cloud, on a clock that others may share."""
+
+    def __init__(self, clock: Clock, road: Road, trip: Trip, seed: int = 0, start: float = 0.0) -> None:
+        """Set out at `start`."""
         self.shots: list[Shot] = []
         self.queueing_s: list[float] = []
-        self._clock, self._road, self._coding, self._features = clock, road, coding, features
-        self._interval_s, self._frames, self._start = 1 / fps, frames, start
-        key = HandshakeKey(edge_key(None, insecure=True))
+        self._clock, self._road, self._trip = clock, road, trip
+        key, coding = HandshakeKey(edge_key(None, insecure=True)), trip.coding
         hello = new_hello(coding.cut, coding.grid.rows, f"edge {seed}", preferred_cipher())
-        head = coding.cut.network.head
-        self._no_answer = head.no_answer
-        self._edge = EdgeSession(hello, head, key, entropy_of(seed), start)
-        self._cloud = CloudSessions([coding.cut], DEADLINE_S, {key.id: key}, entropy_of(seed + 1))
-        self._control = CongestionControl(start)
-        auto = isinstance(coding.policy, AutoProtection)
-        self._adaptation = Adaptation(self._control, lambda: self._interval_s) if auto else None
-        self._pacing = Pacing(None, self._interval_s, *([self._adaptation.spread_s] if self._adaptation else []))
-        self._edge_alarm = Alarm(clock, self._edge_timer)
-        self._cloud_alarm = Alarm(clock, self._cloud_timer)
+        self._edge = EdgeSession(hello, coding.cut.network.head, key, entropy_of(2 * seed), start)
+        self._cloud = CloudSessions([coding.cut], DEADLINE_S, {key.id: key}, entropy_of(2 * seed + 1))
+        interval_s = 1 / trip.fps
+        self.control = CongestionControl(start, trip.most_bytes_per_s)
+        self._adaptation, at_most_s = None, _any_time
+        if isinstance(coding.policy, AutoProtection):
+            self._adaptation = Adaptation(self.control, lambda: interval_s, trip.most_rounds)
+            at_most_s = self._adaptation.spread_s
+        self._pacing = Pacing(None, interval_s, at_most_s)
+        self._edge_alarm, self._cloud_alarm = Alarm(clock, self._edge_timer), Alarm(clock, self._cloud_timer)
         self._by_tensor: dict[int, Shot] = {}
         self._busy_until = self._sending_until = 0.0
         road.there.leads_to(self._cloud_receives)
         road.back.leads_to(self._edge_receives)
         clock.at(start, self._edge_timer)
-        for number in range(frames):
-            clock.at(start + 0.5 + number * self._interval_s, lambda number=number: self._take(number))  # type: ignore[misc]
+        for number in range(trip.frames):
+            clock.at(start + SETS_OUT_S + number * interval_s, partial(self._take, number))
 
     # --- the edge ---
 
@@ -111,10 +118,11 @@ class Drive:
         waits = self._adaptation is not None and self._adaptation.wait_s(now) > 0
         if not self._edge.connected or self._edge.in_flight >= IN_FLIGHT or waits:
             return
-        features = self._features(number)
+        chi, scores, damage = self._trip.features(number)
+        assert scores is not None, "the edge ranks packets"  # noqa: S101
         link = self._adaptation.estimate(now) if self._adaptation else UNKNOWN_LINK
-        encoded = self._coding.encode(features.chi, features.scores, features.damage, link, map)
-        self._clock.at(max(now + EDGE_S, self._sending_until), lambda: self._send(shot, encoded))
+        encoded = self._trip.coding.encode(chi, scores, damage, link, map)
+        self._clock.at(max(now + EDGE_S, self._sending_until), partial(self._send, shot, encoded))
 
     def _send(self, shot: Shot, encoded: EncodedTensor) -> None:
         if not self._edge.connected:
@@ -123,20 +131,18 @@ class Drive:
         spread_s = self._pacing.spread_s(8 * encoded.wire_bytes)
         tensor, bodies = self._edge.open_tensor(encoded, now, spread_s)
         self._by_tensor[tensor] = shot
-        shot.plan = plan
+        shot.plan, shot.datagram_bytes = plan, encoded.datagram_bytes
         left: list[tuple[int, float]] = []
         if self._adaptation:
             shot.why = self._adaptation.why(plan)
             self._adaptation.sends(tensor, plan, encoded.datagram_bytes, left, now)
-        gap_s = spread_s / len(bodies)
         self._sending_until = now + spread_s
         for position in range(len(bodies)):
-            self._clock.at(
-                now + position * gap_s, lambda at=position: self._send_one(tensor, shot, bodies[at : at + 1], left)
-            )  # type: ignore[misc]
+            leaves_at = now + position * spread_s / len(bodies)
+            self._clock.at(leaves_at, partial(self._send_one, tensor, bodies[position : position + 1], left))
         self._edge_pump()
 
-    def _send_one(self, tensor: int, shot: Shot, body: Bytes, left: list[tuple[int, float]]) -> None:
+    def _send_one(self, tensor: int, body: Bytes, left: list[tuple[int, float]]) -> None:
         sealed = self._edge.seal(tensor, body)
         if sealed is None:
             return
@@ -162,8 +168,8 @@ class Drive:
                     self._adaptation.connected(event.deadline_s, now)
                 case Reported() if self._adaptation:
                     self._adaptation.reported(event.report, now)
-                    if self._control.queueing_delay_s is not None:
-                        self.queueing_s.append(self._control.queueing_delay_s)
+                    if self.control.queueing_delay_s is not None:
+                        self.queueing_s.append(self.control.queueing_delay_s)
                 case Answered():
                     self._by_tensor[event.tensor].latency_s = now - self._by_tensor[event.tensor].at
                 case Closed():
@@ -175,6 +181,7 @@ class Drive:
         shot = self._by_tensor.pop(event.tensor)
         assert shot.plan is not None, "it was sent"  # noqa: S101
         shot.datagrams, shot.asked = event.sent, max(event.sent - shot.plan.unasked, 0)
+        shot.bytes = event.sent * shot.datagram_bytes
 
     # --- the cloud ---
 
@@ -191,7 +198,7 @@ class Drive:
         while (event := self._cloud.next_event()) is not None:
             if isinstance(event, Decided):
                 self._busy_until = max(self._busy_until, now) + CLOUD_S
-                self._clock.at(self._busy_until, lambda decided=event: self._answer(decided))  # type: ignore[misc]
+                self._clock.at(self._busy_until, partial(self._answer, event))
         if datagrams := self._cloud.datagrams_to_send():
             self._road.back.send([datagram for datagram, _ in datagrams])
         due = self._cloud.next_timer()
@@ -201,29 +208,19 @@ class Drive:
         shot = self._by_tensor.get(decided.tensor)
         if shot is not None:
             shot.arrived, shot.complete = decided.arrived, decided.complete
-        self._cloud.answer(decided, self._no_answer, 0, 0, {}, self._clock.now)
+        self._cloud.answer(decided, decided.cut.network.head.no_answer, 0, 0, {}, self._clock.now)
         self._cloud_pump()
 
 
-def drive(
-    stretches: Sequence[Stretch],
-    coding: Coding,
-    features: Callable[[int], Features],
-    fps: float,
-    frames: int,
-    seed: int,
-) -> Journey:
+def _any_time(size: int) -> float:
+    return math.inf
+
+
+def drive(stretches: Sequence[Stretch], trip: Trip, seed: int) -> Journey:
     """Drive along a road of its own."""
     clock = Clock()
     road = Road(clock, stretches, seed)
     clock.run(0.0)
-    edge = Drive(clock, road, coding, features, fps, frames, seed)
-    clock.run(frames / fps + ENDS_S)
-    for shot in edge.shots:
-        shot.bytes = shot.datagrams * shot_bytes(shot) if shot.plan else 0
-    return Journey(edge.shots, road.there.bytes, road.back.bytes, edge.queueing_s)
-
-
-def shot_bytes(shot: Shot) -> int:
-    """Return the bytes of UDP payload of each datagram of a shot that was sent."""
-    return shot.arrived.datagram_bytes if shot.arrived else 0
+    car = Drive(clock, road, trip, seed)
+    clock.run(SETS_OUT_S + trip.frames / trip.fps + ENDS_S)
+    return Journey(car.shots, road.there.bytes, road.back.bytes, car.queueing_s)

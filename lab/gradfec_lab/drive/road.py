@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -28,11 +29,12 @@ class Way:
     def __init__(self, clock: Clock, changes: Sequence[tuple[float, ChannelSettings]], seed: Sequence[int]) -> None:
         """Change to each of the settings at its time."""
         self.bytes = 0  # that were sent into it, with 28 bytes of IP and UDP header a datagram
-        self._clock, self._receive = clock, _nowhere
+        self._clock = clock
+        self._receive: Receive = _nowhere
         self._channels: list[tuple[Channel[None], Alarm]] = []
         for number, (since, settings) in enumerate(changes):
             channel: Channel[None] = Channel(settings, np.random.default_rng([*seed, number]))
-            clock.at(since, lambda channel=channel: self._change(channel))  # type: ignore[misc]
+            clock.at(since, partial(self._change, channel))
 
     def leads_to(self, receive: Receive) -> None:
         """Deliver to `receive`."""

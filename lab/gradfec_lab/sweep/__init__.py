@@ -18,6 +18,10 @@ COMMANDS = {
         "gradfec_lab.sweep.kept",
         "Keep a share of a bottleneck's bytes: whose ranking keeps the answer? (Figure 5, over bytes)",
     ),
+    "adapt": (
+        "gradfec_lab.sweep.adapt",
+        "Drive along links whose losses change: what does --protect auto make of them?",
+    ),
     "cost": ("gradfec_lab.sweep.cost", "Measure what each estimator costs the edge, in milliseconds and bytes."),
     "all": ("gradfec_lab.sweep.everything", "Make every figure and table of docs/RESULTS.md."),
     "daemons": (
