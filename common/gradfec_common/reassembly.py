@@ -52,7 +52,7 @@ class Reassembly:
         self.body_bytes = len(body)
         self.sent, self.kept, self.groups = int(header["sent"]), int(header["kept"]), int(header["groups"])
         self.unasked = int(header["unasked"])
-        self.due = self.unasked  # datagrams, the first in send order: more once they have been asked for
+        self._due = self.unasked  # datagrams, the first in send order: more once they have been asked for
         self.quantiser = int(header["quantiser"])
         self.parameters = body[self.layout.table : self.layout.header]
         self.symbols = np.empty((self.sent, len(body) - self.layout.header), np.uint8)
@@ -81,6 +81,15 @@ class Reassembly:
     def datagram_bytes(self) -> int:
         """Bytes of UDP payload in each datagram, its seal included."""
         return self.body_bytes + SEAL_BYTES
+
+    @property
+    def due(self) -> int:
+        """Datagrams that are expected, the first in send order: those asked for, and all before the last that came."""
+        return max(self._due, int(np.flatnonzero(self.arrived).max(initial=-1)) + 1)
+
+    def expect(self, due: int) -> None:
+        """Expect the first `due` datagrams, `unasked` to `sent`."""
+        self._due = due
 
     @property
     def complete(self) -> bool:
@@ -294,7 +303,7 @@ def judge_one(body: bytes, grid: PacketGrid) -> Drop | None:
         return Drop.UNKNOWN_CODE
     good = (
         sum(length for _, length, _ in table) == len(body) - layout.header
-        and all(is_stripe(header.n, k, length, code) for k, length, code in table)
+        and all(is_stripe(header.n, k, length, code) and k <= header.unasked for k, length, code in table)
         and is_tensor(header, grid)
         and quantiser.are_valid(body[layout.table : layout.header])
     )

@@ -91,12 +91,14 @@ def most_elements(limits: CloudLimits, hellos: int) -> int:
     of_session = tensors + limits.answers_per_session + 2 * limits.tensor_window + 1
     greetings = min(limits.greetings, hellos) + min(limits.addresses, hellos + 1)
     parts = limits.sessions * 255  # of sketches: u8 on the wire
+    of_session += 2 * limits.unheard_tensors
     return FIXED + OF_ATOM * (limits.sessions * (of_session + 4) + most_timers(limits) + greetings) + parts
 
 
 def most_timers(limits: CloudLimits) -> int:
     """Return how many timers a cloud may have, with all that its limits allow."""
     of_session = limits.tensors_per_session + limits.pending_tensors + limits.answers_per_session
+    of_session += limits.unheard_tensors
     return 2 * (limits.sessions * of_session + SLACK) + 1  # one for all sessions
 
 

@@ -176,7 +176,8 @@ def sketch_bytes_of(cloud: CloudSessions, session: int) -> int:
 def timer_places_of(cloud: CloudSessions) -> list[tuple[int, int]]:
     """Return how many places each heap of timers has, and how many tensors or answers wait in it at most."""
     tensors, repeater = cloud._tensors, cloud._repeater
-    return [(len(tensors._timers), tensors.open), (len(repeater._timers), len(repeater))]
+    unheard = sum(len(mine.unheard) for mine in tensors._sessions.values())
+    return [(len(tensors._timers), tensors.open + unheard), (len(repeater._timers), len(repeater))]
 
 
 def timers_of(cloud: CloudSessions) -> int:

@@ -303,6 +303,15 @@ class Simulation:
             edge.sealed[number] += len(datagrams)
             self._transmit(edge, datagrams)
 
+    def _check_asked(self, edge: Edge, datagram: bytes) -> None:
+        """What a cloud has asked for comes from a tensor's reserve, in order, each position once."""
+        body = self.ledger.sealed[datagram].body
+        number, position = int.from_bytes(body[:4], "big"), int.from_bytes(body[4:6], "big")
+        assert number in edge.open and number not in edge.answered, "more of a tensor that nobody awaits any more"
+        assert position == edge.sealed[number] >= edge.sent[number].plan.unasked, "a position twice, or too early"
+        self.truth.seal(edge.session_of[number], number, position, [datagram])
+        edge.sealed[number] += 1
+
     def _transmit(self, edge: Edge, datagrams: list[bytes]) -> None:
         parcels = [Parcel(edge.address, CLOUD, datagram, Origin.GENUINE) for datagram in datagrams]
         for datagram in datagrams:
@@ -316,6 +325,9 @@ class Simulation:
     def _drain_edge(self, edge: Edge) -> None:
         out = edge.core.datagrams_to_send()
         assert all(len(datagram) <= wire.MAX_DATAGRAM_BYTES for datagram in out), "a datagram too long for the path"
+        for datagram in out:
+            if datagram[2] == Kind.SYMBOL:  # the cloud has asked for it
+                self._check_asked(edge, datagram)
         if out:
             self._transmit(edge, out)
         while (event := edge.core.next_event()) is not None:

@@ -128,7 +128,14 @@ def draw_plan(rng: np.random.Generator, coded: Coded, grid: PacketGrid) -> Plan 
             return None
     fits = plan.symbol_bytes + STRIPE_BYTES * len(plan.groups[0].stripes) <= budget.body_bytes
     few = plan.sent <= most_sent(grid) and plan.sent * plan.symbol_bytes <= most_held(grid)
-    return plan if fits and few else None
+    return with_reserve(rng, plan) if fits and few else None
+
+
+def with_reserve(rng: np.random.Generator, plan: Plan) -> Plan:
+    """Hold some of a plan's parity back, or none."""
+    if len(plan.groups) > 1 or not plan.parity or rng.random() < 0.4:
+        return plan
+    return dataclasses.replace(plan, reserve=int(rng.integers(1, plan.parity + 1)))
 
 
 def draw_policy(rng: np.random.Generator) -> Policy:

@@ -71,10 +71,9 @@ class Sent:
         whole = [stripe for n, group in groups for stripe in group.stripes if len(self.got[n]) >= stripe.k]
         return set().union(*(stripe.packets.tolist() for stripe in whole))
 
-    @property
-    def bursts(self) -> int:
-        """Runs of consecutive datagrams that have not arrived."""
-        lost = [n not in self.positions for n in range(self.plan.sent)]
+    def bursts(self, due: int) -> int:
+        """Runs of consecutive datagrams, of the first `due`, that have not arrived."""
+        lost = [n not in self.positions for n in range(due)]
         return sum(now and not before for before, now in zip([False, *lost], lost, strict=False))
 
     @property
@@ -162,13 +161,13 @@ class Truth:
 
     def check_report(self, sent: Sent, report: Report) -> None:
         """A report counts what has arrived."""
-        assert report.sent == sent.plan.sent
+        assert sent.plan.unasked <= report.sent <= sent.plan.sent
         assert 0 < report.received <= len(sent.positions), "the report counts more than has arrived"
         if not sent.refused:
             assert report.received == len(sent.positions), "the report counts less than has arrived"
-            assert report.bursts == sent.bursts, "the report counts other bursts than there were"
-        told = reassembly.read_map(report.arrived, report.sent)
-        assert (told is not None) == (report.received >= -(-report.sent // 8)), (
+            assert report.bursts == sent.bursts(report.sent), "the report counts other bursts than there were"
+        told = reassembly.read_map(report.arrived, sent.plan.sent)
+        assert (told is not None) == (report.received >= -(-sent.plan.sent // 8)), (
             "a map that is not paid for, or is missing"
         )
         if told is not None:
@@ -332,14 +331,16 @@ class Truth:
         assert not sent.finished, "a tensor was finished twice"
         sent.finished = True
         self.check_result(sent, event.result)
-        assert (packets["total"], datagrams["sent"]) == (sent.plan.total, sent.plan.sent)
+        assert packets["total"] == sent.plan.total
+        assert sent.plan.unasked <= datagrams["sent"] <= sent.plan.sent
         assert packets["dropped_by_plan"] == len(sent.plan.dropped), "packets without exactly one fate"
         assert (event.result.outcome, packets["recovered"], packets["missing"]) == sent.decided, "another record"
-        assert datagrams["parity"] <= sent.plan.parity, "more parity than was sent"
+        unsent = sent.plan.sent - datagrams["sent"]
+        assert datagrams["parity"] <= sent.plan.parity + sent.plan.reserve - unsent, "more parity than was sent"
         if not sent.refused:
             assert datagrams["received"] == len(sent.positions), "a record counts other datagrams than have arrived"
             heard = [group.n - group.shape.most_k for n, group in enumerate(sent.plan.groups) if sent.got[n]]
-            assert datagrams["parity"] == sum(heard), "a record counts other parity than was heard of"
+            assert datagrams["parity"] == sum(heard) - unsent, "a record counts other parity than was heard of"
 
     def sketched(self, event: Sketched) -> None:
         """A sketch is whole and belongs to its tensor."""

@@ -30,6 +30,7 @@ class CloudLimits:
     pending_tensors: int = 64  # with the back-end; an equal share for each session, at least 1
     reassembly_bytes: int = 512 * 2**20  # of symbols that are held; an equal share for each session
     reorder_s: float = 0.03  # for which a tensor's datagrams may come after its last one, or after the next tensor's
+    unheard_tensors: int = 3  # of a session, of which nothing has arrived and that will be asked for
     request_rounds: int = 3  # for more datagrams of one tensor
     answer_repeat_s: float = 0.1  # results and reports are repeated, at doubling intervals, until acknowledged
     answer_repeat_max_s: float = 0.8

@@ -51,6 +51,7 @@ class SessionTensors:
     loss: float = 0.05  # share of the datagrams that were lost lately
     usual: tuple[int, int] | None = None  # of a tensor with a reserve: datagrams sent unasked, and enough to decode it
     tensors: dict[int, Tensor] = field(default_factory=dict)
+    unheard: dict[int, int] = field(default_factory=dict)  # numbers of tensors to ask for, and the timers that do so
     pending: int = 0  # with the back-end
 
     @property

@@ -18,14 +18,13 @@ from gradfec_common.session.events import CloudLimits, Decided, GivenUp
 from gradfec_common.session.sessions import Session
 from gradfec_common.session.states import TensorEvent, TensorState
 from gradfec_common.session.tensor import SessionTensors, Tensor, report_on
-from gradfec_common.session.timers import Timers
+from gradfec_common.session.timers import NEVER, Timers
 from gradfec_common.session.window import NumberWindow
 from gradfec_common.wire import Bytes, Drop, Report, Request, Result, message_body
 from gradfec_common.wire.symbol import MAX_SYMBOLS
 
 LONGER = 0.1  # a longer round trip's weight in what is expected
 ROUND_TRIPS = 1.25  # for which the answer to a request is awaited
-MOST_UNHEARD = 3  # tensors in a row of which nothing has arrived, that the cloud asks for
 LOSS_MEMORY, MOST_LOSS = 0.2, 0.75  # the newest tensor's weight in a session's loss, and what requests allow for
 
 
@@ -58,10 +57,8 @@ class Tensors:
     def handle_timer(self, now: float) -> list[Effect]:
         """Ask for more of the tensor that is due next, or close it."""
         session, number = self._timers.pop()
-        mine = self._sessions.get(session)
-        if mine is None:  # it has ended, and one of its tensors was never heard of
-            return []
-        if number not in mine.tensors:
+        mine = self._sessions[session]
+        if mine.unheard.pop(number, None) is not None:
             return self._ask_unheard(mine, number)
         return self._ask(mine, number, now) or self._close(mine, number, now)
 
@@ -84,6 +81,8 @@ class Tensors:
                 effects += self._finish_if_done(mine, number)
             else:
                 self._drop(mine, number, TensorEvent.ABANDON)
+        for timer in mine.unheard.values():
+            self._timers.call_off(timer)
         del self._sessions[session]
         return effects
 
@@ -131,14 +130,14 @@ class Tensors:
             if arrived.unasked < arrived.sent:
                 self._measure(mine, tensor, now)
             if tensor.asked and reached < arrived.reached:  # the edge was still sending: we have asked too early
-                arrived.due = arrived.unasked
+                arrived.expect(arrived.unasked)
         if collecting and arrived.complete:
             effects += self._decide(mine, number, now)
         if arrived.all_arrived:
             effects += self._close(mine, number, now)
         elif arrived.arrived[arrived.due - 1]:  # the last in send order: datagrams still missing are late, or lost
             self._settle(mine, number, now)
-        elif collecting and arrived.sent > arrived.due:
+        elif tensor.state is TensorState.COLLECTING and arrived.sent > arrived.due:
             self._await_end(mine, number, now)
         return fates, effects
 
@@ -153,7 +152,7 @@ class Tensors:
             return []
         if tensor.asked >= limits.request_rounds:
             return [Bite("request_rounds")] if now < last_moment else []
-        arrived.due = min(arrived.due + math.ceil(arrived.wanting / (1 - min(mine.loss, MOST_LOSS))), arrived.sent)
+        arrived.expect(min(arrived.due + math.ceil(arrived.wanting / (1 - min(mine.loss, MOST_LOSS))), arrived.sent))
         tensor.asked += 1
         self._close_at(
             mine, number, min(now + ROUND_TRIPS * mine.round_trip_s + limits.reorder_s, last_moment), later=True
@@ -167,10 +166,11 @@ class Tensors:
         mine.round_trip_s += (round_trip_s - mine.round_trip_s) * (LONGER if longer else 1.0)
 
     def _expect_older(self, mine: SessionTensors, newest: int, number: int, now: float) -> None:
-        """Note which tensors between the two newest ones nothing has arrived of; they may still come, or be asked for."""
+        """Note of which tensors between the two newest ones nothing has arrived: they come late, or are asked for."""
         if mine.usual is not None and newest >= 0:
-            for unheard in range(max(newest + 1, number - MOST_UNHEARD), number):
-                self._timers.add(now + self._limits.reorder_s, (mine.session, unheard))
+            most = self._limits.unheard_tensors - len(mine.unheard)
+            for unheard in range(max(newest + 1, number - most), number):
+                mine.unheard[unheard] = self._timers.add(now + self._limits.reorder_s, (mine.session, unheard))
 
     def _ask_unheard(self, mine: SessionTensors, number: int) -> list[Effect]:
         """Ask for the reserve of a tensor of which nothing has arrived, as if it were like the others."""
@@ -215,6 +215,7 @@ class Tensors:
         effects += more
         if not has_place:
             return Drop.TENSOR_LIMIT, effects
+        self._timers.call_off(mine.unheard.pop(number, NEVER))
         tensor = mine.tensors[number] = Tensor(Reassembly(body, mine.grid), now, now)
         self.fates["opened"] += 1
         self._close_at(mine, number, now + self._deadline_s)
