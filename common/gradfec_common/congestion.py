@@ -1,0 +1,333 @@
+"""How many bytes a second an edge may send: by delay, and by loss only as a last resort.
+
+RFC 8085 (3.1.1) asks whoever sends UDP to share the path as TCP does, but our traffic is not like TCP's. Frames come a
+few times a second, each in a burst; lost datagrams are made up for by parity, and late ones are worth nothing; and the
+links are those where losses say little. So this is what is hard, and what is done about it:
+
+- Loss on a bad link is not congestion, and a queue of a second is, before it loses anything. So delay is the signal, as
+  in LEDBAT (RFC 6817) and GCC (draft-ietf-rmcat-gcc). The clocks are not in step, so a delay is compared with the least
+  of the last half minute: long enough to contain an empty queue, short enough to forget a route or 100 ppm of drift.
+- A frame of ours is a queue too. The end of a train waits for its start, which says nothing of the link. The start of a
+  train waits for what was there before: this is what must not stand. It stands only if no train of the last half second
+  found it short, since jitter and the frames of others come and go.
+- A train that arrives stretched has measured the link: what follows its first datagram came at the rate that the link
+  gave it. The budget stays a little below that rate, so a lone edge never fills the queue, and falls to it in one step.
+  Datagrams of others in between make the rate look low, jitter makes it look high. So the highest of the last half
+  second counts, and only trains of some length may lower the budget.
+- Two edges must come to share alike, also if one of them came first. A cut empties the queue, so the latecomer finds
+  the true least delay. The larger an edge's share of the link, the shorter the queue at which it gives way, and the
+  more. (In Copa, NSDI 2018, the rate depends on the delay for the same end.)
+- A bulk TCP flow fills any queue, and whoever yields to the delay ends with nothing. If the queue does not shrink while
+  we send less, it is another's. COMPETING then grows and is cut by losses as TCP is, until the queue is seen empty. Two
+  edges could hold each other there, so each tries to drain the queue again now and then. (Copa has such a mode too.)
+- A link with hardly a queue never delays. There, sending more brings no more: if of what a longer train adds not half
+  arrives, compared with shorter ones of the last hundred or so, trains become shorter. Random losses take the same share
+  of both. Nothing can be told before trains of two sizes have left, so the bound is a level or two (a factor of 1.4
+  each) above what such a link carries, and as many datagrams as it takes for four standard errors.
+- An edge that sends less than it may learns nothing about the rest. So the budget grows up to twice what was sent of
+  late and no further; but it is not lowered for that, so a large frame may follow small ones (RFC 7661).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from enum import Enum
+from typing import NamedTuple
+
+FLOOR_BYTES_PER_S = 4000.0  # two small frames a second
+FIRST_BYTES_PER_S = 16000.0
+LONGEST_S = 1.0  # between two reports, as far as growth is concerned
+GROWTH = 3000.0  # bytes/s a second, right after a cut; the same for all, so that shares become alike
+GROWTH_DOUBLES_S = 0.8
+FILLS = 0.95  # of the rate that the link gives
+LEAVES = 0.9  # of that rate, after a cut
+CUT = 0.25  # of the budget, if all of the link is ours
+SLOWEST_DRAIN = 0.3  # of the budget that follows
+DRAINS_IN_S = 0.33
+PATIENCE_S = 1.0  # with a queue that does not shrink
+RISES_S = 3.0  # after the cut, until a queue that still grows is another's
+SHRINKS = 0.2  # seconds of queue a second, at the least, when it is ours
+COMPETING_GROWTH = 3000.0  # bytes/s a second
+COMPETING_CUT = 0.7
+COMPETING_S = 15.0  # until it tries again to drain the queue
+LEAST_ROUND_S = 0.5  # over which losses are counted while it competes
+LOSS_MEMORY_S = 30.0
+USED_S = 0.25  # over which the rate that is sent is measured
+
+
+class State(Enum):
+    """What the budget is doing."""
+
+    STARTING = "starting"  # doubles each round trip until the link is full
+    STEADY = "steady"  # grows, slowly after a cut and then faster, until the link is full
+    DRAINING = "draining"  # a queue stands: sends less until it is gone
+    COMPETING = "competing"  # the queue stands whatever we do: somebody else fills it
+    SILENT = "silent"  # nothing is heard from the cloud: halves every second
+
+
+class Train(NamedTuple):
+    """What a report says of one tensor's datagrams.
+
+    Times in seconds. The two clocks differ by an unknown offset and may drift. No time means anything if none arrived.
+    """
+
+    first_sent_at: float  # edge's clock: when the first datagram that arrived had left
+    last_sent_at: float  # edge's clock: when the last one that arrived had left
+    first_at: float  # cloud's clock: when that first one arrived
+    last_at: float  # cloud's clock
+    sent: int  # datagrams, at least 1
+    received: int
+    datagram_bytes: int  # of each, with 28 bytes of IP and UDP header, which the caller adds
+
+
+class CongestionControl:
+    """A budget in bytes a second, headers included, that follows what the cloud reports.
+
+    `now` is the edge's clock, the one that trains are sent by.
+    """
+
+    def __init__(self, now: float, most_bytes_per_s: float = math.inf, target_delay_s: float = 0.05) -> None:
+        """Start low, and never exceed `most_bytes_per_s`; queues longer than about `target_delay_s` must not stand."""
+        self._most, self._target_s = most_bytes_per_s, target_delay_s
+        self._budget = FIRST_BYTES_PER_S
+        self._state = State.STARTING
+        self._changed_at = self._heard_at = now  # trains that left before a change do not show its effect
+        self._link, self._sizes, self._used = _Link(), _Sizes(), _Used(now, FIRST_BYTES_PER_S / 2)
+        self._resume = self._peak_s = 0.0  # DRAINING: the budget that follows, and the longest queue
+        self._mark: tuple[float, float] | None = None  # DRAINING: when a train left, and the queue that it found
+        self._round = (now, 0, 0)  # COMPETING: since when, datagrams sent, lost
+
+    @property
+    def bytes_per_s(self) -> float:
+        """The budget. The cap comes before the floor."""
+        return min(max(self._budget, FLOOR_BYTES_PER_S), self._most)
+
+    @property
+    def queueing_delay_s(self) -> float | None:
+        """How much later than possible the last datagram of the newest train arrived; None before the first."""
+        return self._link.last_delay_s
+
+    @property
+    def state(self) -> State:
+        """What the budget is doing."""
+        return self._state
+
+    def sent(self, size: int, now: float) -> None:
+        """Note `size` bytes, headers included, that the kernel has taken."""
+        self._used.add(size, now)
+
+    def silent(self, now: float) -> None:
+        """Note that nothing has been heard for a second, or for another second."""
+        self._budget = self.bytes_per_s / 2
+        self._move(State.SILENT, now)
+
+    def reported(self, train: Train, now: float) -> None:
+        """Note a report."""
+        elapsed_s, self._heard_at = min(now - self._heard_at, LONGEST_S), now
+        if self._state is State.SILENT:
+            self._move(State.STARTING, now)
+        since, sent, lost = self._round
+        self._round = since, sent + train.sent, lost + train.sent - train.received
+        if not train.received:
+            return
+        self._link.add(train, now)
+        if self._link.queue_s < self._target_s:
+            self._sizes.add(train)
+        if self._state is State.DRAINING:
+            self._drain(train, now)
+        elif train.first_sent_at < self._changed_at:
+            pass
+        elif self._state is State.COMPETING:
+            self._compete(train, now, elapsed_s)
+        elif self._full(train):
+            self._cut(now)
+        elif self._sizes.useless():
+            self._budget *= 1 - CUT
+            self._move(State.STEADY, now)
+        elif self._state is State.STARTING:
+            self._start(now)
+        elif self._link.standing_s < self._tolerated_s:
+            growth = GROWTH * 2 ** min((now - self._changed_at) / GROWTH_DOUBLES_S, 20.0)
+            self._grow(elapsed_s * min(growth, self._budget))
+
+    @property
+    def _share(self) -> float:
+        """Of the link, as far as it is known."""
+        return min(self.bytes_per_s / self._link.rate, 1.0) if self._link.rate else 0.5
+
+    @property
+    def _tolerated_s(self) -> float:
+        """The queue that may stand."""
+        return self._target_s * (1 - 0.5 * self._share)
+
+    def _full(self, train: Train) -> bool:
+        """Whether a queue stands, or soon will: the link gives us far less than we send."""
+        sent = min(self._budget, 2 * self._used.rate)
+        return self._link.standing_s > self._tolerated_s or (
+            train.received >= LEAST_DATAGRAMS and self._link.given < (1 - 1.2 * CUT) * sent
+        )
+
+    def _start(self, now: float) -> None:
+        self._grow(self._budget)
+        full = self._budget >= 0.99 * FILLS * self._link.given
+        self._move(State.STEADY if full else State.STARTING, now)
+
+    def _cut(self, now: float) -> None:
+        self._resume = min(self._budget, 2 * self._used.rate) * (1 - CUT * self._share)
+        self._peak_s = 0.0
+        self._move(State.DRAINING, now)
+        self._slow_down(bad_news=True)
+
+    def _slow_down(self, bad_news: bool) -> None:
+        """Set the budget so that the queue is soon gone."""
+        if bad_news:
+            self._resume = max(min(self._resume, LEAVES * self._link.given), FLOOR_BYTES_PER_S)
+        self._peak_s = max(self._peak_s, self._link.queue_s)
+        self._budget = self._resume * max(SLOWEST_DRAIN, 1 - self._peak_s / DRAINS_IN_S)
+
+    def _drain(self, train: Train, now: float) -> None:
+        old = train.first_sent_at < self._changed_at
+        self._slow_down(old)
+        if old:
+            return
+        rises = self._mark and self._link.queue_s > self._mark[1] and now < self._changed_at + RISES_S
+        if self._mark is None or rises:  # others may be late to react
+            self._mark = train.first_sent_at, self._link.queue_s
+        since_s = train.first_sent_at - self._mark[0]
+        if self._link.queue_s < self._tolerated_s:
+            self._budget = self._resume
+            self._move(State.STEADY, now)
+        elif since_s > PATIENCE_S:
+            if self._link.queue_s > self._mark[1] - SHRINKS * since_s:
+                self._budget = self._resume
+                self._move(State.COMPETING, now)
+            self._mark = train.first_sent_at, self._link.queue_s
+
+    def _compete(self, train: Train, now: float, elapsed_s: float) -> None:
+        since, sent, lost = self._round
+        if self._link.queue_s < self._tolerated_s:
+            self._move(State.STEADY, now)
+        elif now - self._changed_at > COMPETING_S:
+            self._cut(now)
+        elif now - since > max(LEAST_ROUND_S, now - train.first_sent_at):
+            self._round = now, 0, 0
+            if self._link.loses_more(sent, lost, now - since):
+                self._budget *= COMPETING_CUT
+        else:
+            self._grow(elapsed_s * COMPETING_GROWTH)
+
+    def _grow(self, by: float) -> None:
+        most = 2 * self._used.rate
+        if self._state is not State.COMPETING:
+            most = min(most, FILLS * self._link.given)
+        self._budget = max(self._budget, min(self._budget + by, most, self._most))
+
+    def _move(self, state: State, now: float) -> None:
+        self._state, self._changed_at = state, now
+        self._mark, self._round = None, (now, 0, 0)
+
+
+LEAST_WINDOW_S = 30.0  # of the delay and of the link's rate
+RECENT_S = 0.45  # for jitter, and for the frames of others: the best of it counts
+LEAST_DATAGRAMS = 4  # that tell a rate
+STRETCHED = 1.1
+LOSS_WEIGHT = 0.1  # of the newest train
+LOSS_WINDOW_S = 10.0
+SHORT_S = 0.025  # a queue that overflows only if it is very small
+
+
+class _Link:
+    """What the trains tell about the link."""
+
+    def __init__(self) -> None:
+        self.queue_s = self.standing_s = 0.0  # that the newest train found; that all recent ones found
+        self.last_delay_s: float | None = None
+        self.given = math.inf  # bytes/s that we may send, to get through what the link gives us
+        self.rate = 0.0  # of the whole link, in the same measure; 0 is unknown
+        self._loss = self._smooth_loss = 0.0  # that is usual when no queue stands
+        self._delays, self._recent_delays = _Least(LEAST_WINDOW_S), _Least(RECENT_S)
+        self._recent_costs, self._costs = _Least(RECENT_S), _Least(LEAST_WINDOW_S)  # seconds a byte
+        self._losses = _Least(LOSS_WINDOW_S)
+
+    def add(self, train: Train, now: float) -> None:
+        first_s, last_s = train.first_at - train.first_sent_at, train.last_at - train.last_sent_at
+        found_s = min(first_s, last_s)  # jitter may delay the first alone
+        least_s = self._delays.add(found_s, now)
+        self.queue_s, self.last_delay_s = found_s - least_s, last_s - least_s
+        self.standing_s = self._recent_delays.add(found_s, now) - least_s
+        if self.queue_s < SHORT_S:
+            self._smooth_loss += LOSS_WEIGHT * (1 - train.received / train.sent - self._smooth_loss)
+            self._loss = self._losses.add(self._smooth_loss, now)
+        took_s, cost = train.last_at - train.first_at, 0.0
+        if train.received > 1 and took_s > STRETCHED * (train.last_sent_at - train.first_sent_at):
+            cost = took_s / ((train.received - 1) * train.datagram_bytes) * (1 - self._loss)
+            self.rate = 1 / self._costs.add(cost, now)
+        cost = self._recent_costs.add(cost, now)
+        self.given = 1 / cost if cost else math.inf
+
+    def loses_more(self, sent: int, lost: int, seconds: float) -> bool:
+        """Return whether a round loses more than usual; what lasts becomes usual."""
+        loss, usual = lost / sent, self._loss
+        self._loss += min(seconds / LOSS_MEMORY_S, 1.0) * (loss - usual)
+        return loss > usual + 0.02 + 2 * math.sqrt(usual * (1 - usual) / sent)
+
+
+class _Least:
+    """The least value of the last seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._rising: deque[tuple[float, float]] = deque()  # when, value; no value is above a later one
+
+    def add(self, value: float, now: float) -> float:
+        while self._rising and self._rising[-1][1] >= value:
+            self._rising.pop()
+        self._rising.append((now, value))
+        while self._rising[0][0] < now - self._seconds:
+            self._rising.popleft()
+        return self._rising[0][1]
+
+
+class _Used:
+    """The highest rate at which we have sent of late; it halves every second."""
+
+    def __init__(self, now: float, rate: float) -> None:
+        self.rate = rate
+        self._since, self._bytes = now, 0
+
+    def add(self, size: int, now: float) -> None:
+        if (elapsed_s := now - self._since) >= USED_S:
+            self.rate = max(self._bytes / elapsed_s, self.rate * 0.5**elapsed_s)
+            self._since, self._bytes = now, 0
+        self._bytes += size
+
+
+SIZES_MEMORY = 0.99  # of what was counted, with each train
+ERRORS = 4  # standard errors: losses come in bursts
+
+
+class _Sizes:
+    """What trains of each size lose. The sizes are levels, a factor of sqrt(2) apart."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, tuple[float, float]] = {}  # level -> datagrams sent, lost
+        self._level = 0  # of the newest train
+
+    def add(self, train: Train) -> None:
+        self._level = round(2 * math.log2(train.sent * train.datagram_bytes))
+        self._counts = {level: (SIZES_MEMORY * n, SIZES_MEMORY * k) for level, (n, k) in self._counts.items()}
+        sent, lost = self._counts.get(self._level, (0.0, 0.0))
+        self._counts[self._level] = sent + train.sent, lost + train.sent - train.received
+
+    def useless(self) -> bool:
+        """Return whether of what the newest train adds to a smaller one, not half arrives."""
+        return any(self._adds_little(level) for level in self._counts if level < self._level)
+
+    def _adds_little(self, level: int) -> bool:
+        (n, lost), (m, lost_less) = self._counts[self._level], self._counts[level]
+        loss, less, mean = lost / n, lost_less / m, (lost + lost_less) / (n + m)
+        ratio = 2 ** ((level - self._level) / 2)  # of the smaller train to the newest
+        added = (1 - loss) - (1 - less) * ratio
+        error = math.sqrt(mean * (1 - mean) * (1 / n + 1 / m))
+        return added < (1 - less) * (1 - ratio) / 2 and loss - less > ERRORS * error
