@@ -20,10 +20,10 @@ links are those where losses say little. So this is what is hard, and what is do
 - A bulk TCP flow fills any queue, and whoever yields to the delay ends with nothing. If the queue does not shrink while
   we send less, it is another's. COMPETING then grows and is cut by losses as TCP is, until the queue is seen empty. Two
   edges could hold each other there, so each tries to drain the queue again now and then. (Copa has such a mode too.)
-- A link with hardly a queue never delays. There, sending more brings no more: if of what a longer train adds not half
-  arrives, compared with shorter ones of the last hundred or so, trains become shorter. Random losses take the same share
-  of both. Nothing can be told before trains of two sizes have left, so the bound is a level or two (a factor of 1.4
-  each) above what such a link carries, and as many datagrams as it takes for four standard errors.
+- A link with hardly a queue never delays. There, sending more brings no more: if of what a train adds to smaller ones
+  not half arrives, trains become smaller. Random losses take the same share of both. Nothing can be told before trains
+  of two sizes have left, and enough of them for five standard errors, burstiness included. So what is sent may exceed
+  what such a link carries by a half or so, by more if it is bad besides, and at first by whatever STARTING came to.
 - An edge that sends less than it may learns nothing about the rest. So the budget grows up to twice what was sent of
   late and no further; but it is not lowered for that, so a large frame may follow small ones (RFC 7661).
 """
@@ -38,8 +38,9 @@ from typing import NamedTuple
 FLOOR_BYTES_PER_S = 4000.0  # two small frames a second
 FIRST_BYTES_PER_S = 16000.0
 LONGEST_S = 1.0  # between two reports, as far as growth is concerned
-GROWTH = 3000.0  # bytes/s a second, right after a cut; the same for all, so that shares become alike
+GROWTH = 3000.0  # bytes/s a second, at first and while it competes; the same for all, so that shares become alike
 GROWTH_DOUBLES_S = 0.8
+STARTS_S = 2.0  # without growth, because of the cap, or because less is sent
 FILLS = 0.95  # of the rate that the link gives
 LEAVES = 0.9  # of that rate, after a cut
 CUT = 0.25  # of the budget, if all of the link is ours
@@ -47,13 +48,23 @@ SLOWEST_DRAIN = 0.3  # of the budget that follows
 DRAINS_IN_S = 0.33
 PATIENCE_S = 1.0  # with a queue that does not shrink
 RISES_S = 3.0  # after the cut, until a queue that still grows is another's
-SHRINKS = 0.2  # seconds of queue a second, at the least, when it is ours
-COMPETING_GROWTH = 3000.0  # bytes/s a second
+SHRINKS = 0.2  # seconds of queue a second: what a queue of ours does at the least
 COMPETING_CUT = 0.7
 COMPETING_S = 15.0  # until it tries again to drain the queue
 LEAST_ROUND_S = 0.5  # over which losses are counted while it competes
 LOSS_MEMORY_S = 30.0
 USED_S = 0.25  # over which the rate that is sent is measured
+WINDOW_S = 30.0  # of the least delay, and of the link's highest rate
+RECENT_S = 0.45  # for jitter, and for the frames of others: the best of it counts
+LEAST_DATAGRAMS = 4  # of a train that may lower the budget by its rate
+STRETCHED = 1.1
+SHORT_S = 0.025  # a queue that is no reason for losses
+LOSS_WEIGHT = 0.1  # of the newest train
+LOSS_WINDOW_S = 10.0
+SIZES_MEMORY = 0.997  # of what was counted, with each train
+ERRORS = 5.5  # standard errors: this is asked at every train, of several sizes
+BURSTS = 3.0  # at first
+BURSTS_WEIGHT = 0.02  # of the newest train
 
 
 class State(Enum):
@@ -79,6 +90,11 @@ class Train(NamedTuple):
     sent: int  # datagrams, at least 1
     received: int
     datagram_bytes: int  # of each, with 28 bytes of IP and UDP header, which the caller adds
+
+    @property
+    def lost(self) -> int:
+        """Datagrams."""
+        return max(self.sent - self.received, 0)
 
 
 class CongestionControl:
@@ -128,7 +144,7 @@ class CongestionControl:
         if self._state is State.SILENT:
             self._move(State.STARTING, now)
         since, sent, lost = self._round
-        self._round = since, sent + train.sent, lost + train.sent - train.received
+        self._round = since, sent + train.sent, lost + train.lost
         if not train.received:
             return
         self._link.add(train, now)
@@ -140,7 +156,7 @@ class CongestionControl:
             pass
         elif self._state is State.COMPETING:
             self._compete(train, now, elapsed_s)
-        elif self._full(train):
+        elif self._full(train, now):
             self._cut(now)
         elif self._sizes.useless():
             self._budget *= 1 - CUT
@@ -149,7 +165,7 @@ class CongestionControl:
             self._start(now)
         elif self._link.standing_s < self._tolerated_s:
             growth = GROWTH * 2 ** min((now - self._changed_at) / GROWTH_DOUBLES_S, 20.0)
-            self._grow(elapsed_s * min(growth, self._budget))
+            self._grow(elapsed_s * min(growth, self._budget), now)
 
     @property
     def _share(self) -> float:
@@ -161,20 +177,23 @@ class CongestionControl:
         """The queue that may stand."""
         return self._target_s * (1 - 0.5 * self._share)
 
-    def _full(self, train: Train) -> bool:
-        """Whether a queue stands, or soon will: the link gives us far less than we send."""
-        sent = min(self._budget, 2 * self._used.rate)
+    def _full(self, train: Train, now: float) -> bool:
+        """Whether a queue stands, or soon will: the link gives us less than we send."""
+        sent = min(self._budget, 2 * self._used.rate(now))
         return self._link.standing_s > self._tolerated_s or (
-            train.received >= LEAST_DATAGRAMS and self._link.given < (1 - 1.2 * CUT) * sent
+            train.received >= LEAST_DATAGRAMS and self._link.given < FILLS * sent
         )
 
     def _start(self, now: float) -> None:
-        self._grow(self._budget)
-        full = self._budget >= 0.99 * FILLS * self._link.given
-        self._move(State.STEADY if full else State.STARTING, now)
+        before = self._budget
+        self._grow(before, now)
+        if self._budget >= 0.99 * FILLS * self._link.given or now - self._changed_at > STARTS_S:
+            self._move(State.STEADY, now)
+        elif self._budget > before:
+            self._move(State.STARTING, now)
 
     def _cut(self, now: float) -> None:
-        self._resume = min(self._budget, 2 * self._used.rate) * (1 - CUT * self._share)
+        self._resume = min(self._budget, 2 * self._used.rate(now)) * (1 - CUT * self._share)
         self._peak_s = 0.0
         self._move(State.DRAINING, now)
         self._slow_down(bad_news=True)
@@ -215,26 +234,15 @@ class CongestionControl:
             if self._link.loses_more(sent, lost, now - since):
                 self._budget *= COMPETING_CUT
         else:
-            self._grow(elapsed_s * COMPETING_GROWTH)
+            self._grow(elapsed_s * GROWTH, now)
 
-    def _grow(self, by: float) -> None:
-        most = 2 * self._used.rate
-        if self._state is not State.COMPETING:
-            most = min(most, FILLS * self._link.given)
-        self._budget = max(self._budget, min(self._budget + by, most, self._most))
+    def _grow(self, by: float, now: float) -> None:
+        most = min(2 * self._used.rate(now), FILLS * self._link.given, self._most)
+        self._budget = max(self._budget, min(self._budget + by, most))
 
     def _move(self, state: State, now: float) -> None:
         self._state, self._changed_at = state, now
         self._mark, self._round = None, (now, 0, 0)
-
-
-LEAST_WINDOW_S = 30.0  # of the delay and of the link's rate
-RECENT_S = 0.45  # for jitter, and for the frames of others: the best of it counts
-LEAST_DATAGRAMS = 4  # that tell a rate
-STRETCHED = 1.1
-LOSS_WEIGHT = 0.1  # of the newest train
-LOSS_WINDOW_S = 10.0
-SHORT_S = 0.025  # a queue that overflows only if it is very small
 
 
 class _Link:
@@ -246,8 +254,8 @@ class _Link:
         self.given = math.inf  # bytes/s that we may send, to get through what the link gives us
         self.rate = 0.0  # of the whole link, in the same measure; 0 is unknown
         self._loss = self._smooth_loss = 0.0  # that is usual when no queue stands
-        self._delays, self._recent_delays = _Least(LEAST_WINDOW_S), _Least(RECENT_S)
-        self._recent_costs, self._costs = _Least(RECENT_S), _Least(LEAST_WINDOW_S)  # seconds a byte
+        self._delays, self._recent_delays = _Least(WINDOW_S), _Least(RECENT_S)
+        self._recent_costs, self._costs = _Least(RECENT_S), _Least(WINDOW_S)  # seconds a byte
         self._losses = _Least(LOSS_WINDOW_S)
 
     def add(self, train: Train, now: float) -> None:
@@ -257,7 +265,7 @@ class _Link:
         self.queue_s, self.last_delay_s = found_s - least_s, last_s - least_s
         self.standing_s = self._recent_delays.add(found_s, now) - least_s
         if self.queue_s < SHORT_S:
-            self._smooth_loss += LOSS_WEIGHT * (1 - train.received / train.sent - self._smooth_loss)
+            self._smooth_loss += LOSS_WEIGHT * (train.lost / train.sent - self._smooth_loss)
             self._loss = self._losses.add(self._smooth_loss, now)
         took_s, cost = train.last_at - train.first_at, 0.0
         if train.received > 1 and took_s > STRETCHED * (train.last_sent_at - train.first_sent_at):
@@ -290,21 +298,24 @@ class _Least:
 
 
 class _Used:
-    """The highest rate at which we have sent of late; it halves every second."""
+    """The highest rate at which we have sent in the last second or so."""
 
     def __init__(self, now: float, rate: float) -> None:
-        self.rate = rate
+        self._rate = rate
         self._since, self._bytes = now, 0
 
     def add(self, size: int, now: float) -> None:
         if (elapsed_s := now - self._since) >= USED_S:
-            self.rate = max(self._bytes / elapsed_s, self.rate * 0.5**elapsed_s)
+            self._rate = max(self._bytes / elapsed_s, self._faded(elapsed_s))
             self._since, self._bytes = now, 0
         self._bytes += size
 
+    def rate(self, now: float) -> float:
+        elapsed_s = now - self._since
+        return max(self._bytes / max(elapsed_s, 1.0), self._faded(elapsed_s))
 
-SIZES_MEMORY = 0.99  # of what was counted, with each train
-ERRORS = 4  # standard errors: losses come in bursts
+    def _faded(self, elapsed_s: float) -> float:
+        return self._rate * 0.5**elapsed_s
 
 
 class _Sizes:
@@ -313,21 +324,32 @@ class _Sizes:
     def __init__(self) -> None:
         self._counts: dict[int, tuple[float, float]] = {}  # level -> datagrams sent, lost
         self._level = 0  # of the newest train
+        self._bursts = BURSTS  # the variance of a train's losses, to that of independent ones
 
     def add(self, train: Train) -> None:
         self._level = round(2 * math.log2(train.sent * train.datagram_bytes))
         self._counts = {level: (SIZES_MEMORY * n, SIZES_MEMORY * k) for level, (n, k) in self._counts.items()}
         sent, lost = self._counts.get(self._level, (0.0, 0.0))
-        self._counts[self._level] = sent + train.sent, lost + train.sent - train.received
+        if 0 < lost < sent:
+            loss = lost / sent
+            surprise = (train.lost - loss * train.sent) ** 2 / (train.sent * loss * (1 - loss))
+            self._bursts += BURSTS_WEIGHT * (surprise - self._bursts)
+        self._counts[self._level] = sent + train.sent, lost + train.lost
 
     def useless(self) -> bool:
-        """Return whether of what the newest train adds to a smaller one, not half arrives."""
-        return any(self._adds_little(level) for level in self._counts if level < self._level)
+        """Return whether of what the newest train adds to smaller ones, not half arrives."""
+        n = lost = size = 0.0  # of all trains up to some level
+        for level in sorted(level for level in self._counts if level < self._level):
+            sent, missing = self._counts[level]
+            n, lost, size = n + sent, lost + missing, size + sent * 2 ** ((level - self._level) / 2)
+            if self._adds_little(n, lost, size / n):
+                return True
+        return False
 
-    def _adds_little(self, level: int) -> bool:
-        (n, lost), (m, lost_less) = self._counts[self._level], self._counts[level]
-        loss, less, mean = lost / n, lost_less / m, (lost + lost_less) / (n + m)
-        ratio = 2 ** ((level - self._level) / 2)  # of the smaller train to the newest
+    def _adds_little(self, n: float, lost_of_smaller: float, ratio: float) -> bool:
+        """`ratio` is the size of the smaller trains to that of the newest."""
+        m, lost = self._counts[self._level]
+        loss, less, mean = lost / m, lost_of_smaller / n, (lost + lost_of_smaller) / (n + m)
         added = (1 - loss) - (1 - less) * ratio
-        error = math.sqrt(mean * (1 - mean) * (1 / n + 1 / m))
+        error = math.sqrt(max(self._bursts, 1.0) * mean * (1 - mean) * (1 / n + 1 / m))
         return added < (1 - less) * (1 - ratio) / 2 and loss - less > ERRORS * error
