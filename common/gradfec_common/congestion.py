@@ -15,8 +15,8 @@ links are those where losses say little. So this is what is hard, and what is do
   Datagrams of others in between make the rate look low, jitter makes it look high. So the highest of the last half
   second counts, and only trains of some length may lower the budget.
 - Two edges must come to share alike, also if one of them came first. A cut empties the queue, so the latecomer finds
-  the true least delay. The larger an edge's share of the link, the shorter the queue at which it gives way, and the
-  more. (In Copa, NSDI 2018, the rate depends on the delay for the same end.)
+  the true least delay. All grow by the same and are cut by the same factor, and the larger an edge's share of the link,
+  the shorter the queue at which it gives way. (In Copa, NSDI 2018, the rate depends on the delay for the same end.)
 - A bulk TCP flow fills any queue, and whoever yields to the delay ends with nothing. If the queue does not shrink while
   we send less, it is another's. COMPETING then grows and is cut by losses as TCP is, until the queue is seen empty. Two
   edges could hold each other there, so each tries to drain the queue again now and then. (Copa has such a mode too.)
@@ -39,26 +39,24 @@ FLOOR_BYTES_PER_S = 4000.0  # two small frames a second
 FIRST_BYTES_PER_S = 16000.0
 LONGEST_S = 1.0  # between two reports, as far as growth is concerned
 GROWTH = 3000.0  # bytes/s a second, at first and while it competes; the same for all, so that shares become alike
-GROWTH_DOUBLES_S = 0.8
+GROWTH_DOUBLES_S = 0.7
 STARTS_S = 2.0  # without growth, because of the cap, or because less is sent
 FILLS = 0.95  # of the rate that the link gives
 LEAVES = 0.9  # of that rate, after a cut
-CUT = 0.25  # of the budget, if all of the link is ours
+CUT = 0.85  # of the budget, when a queue stands
+LOSS_CUT = 0.75  # of the budget, when more is lost
 SLOWEST_DRAIN = 0.3  # of the budget that follows
 DRAINS_IN_S = 0.33
 PATIENCE_S = 1.0  # with a queue that does not shrink
 RISES_S = 3.0  # after the cut, until a queue that still grows is another's
 SHRINKS = 0.2  # seconds of queue a second: what a queue of ours does at the least
-COMPETING_CUT = 0.7
 COMPETING_S = 15.0  # until it tries again to drain the queue
 LEAST_ROUND_S = 0.5  # over which losses are counted while it competes
-LOSS_MEMORY_S = 30.0
 USED_S = 0.25  # over which the rate that is sent is measured
 WINDOW_S = 30.0  # of the least delay, and of the link's highest rate
 RECENT_S = 0.45  # for jitter, and for the frames of others: the best of it counts
 LEAST_DATAGRAMS = 4  # of a train that may lower the budget by its rate
 STRETCHED = 1.1
-SHORT_S = 0.025  # a queue that is no reason for losses
 LOSS_WEIGHT = 0.1  # of the newest train
 LOSS_WINDOW_S = 10.0
 SIZES_MEMORY = 0.997  # of what was counted, with each train
@@ -110,7 +108,7 @@ class CongestionControl:
         self._state = State.STARTING
         self._changed_at = self._heard_at = now  # trains that left before a change do not show its effect
         self._link, self._sizes, self._used = _Link(), _Sizes(), _Used(now, FIRST_BYTES_PER_S / 2)
-        self._resume = self._peak_s = 0.0  # DRAINING: the budget that follows, and the longest queue
+        self._resume = 0.0  # DRAINING: the budget that follows
         self._mark: tuple[float, float] | None = None  # DRAINING: when a train left, and the queue that it found
         self._round = (now, 0, 0)  # COMPETING: since when, datagrams sent, lost
 
@@ -148,8 +146,7 @@ class CongestionControl:
         if not train.received:
             return
         self._link.add(train, now)
-        if self._link.queue_s < self._target_s:
-            self._sizes.add(train)
+        self._sizes.add(train)
         if self._state is State.DRAINING:
             self._drain(train, now)
         elif train.first_sent_at < self._changed_at:
@@ -159,7 +156,7 @@ class CongestionControl:
         elif self._full(train, now):
             self._cut(now)
         elif self._sizes.useless():
-            self._budget *= 1 - CUT
+            self._budget *= LOSS_CUT
             self._move(State.STEADY, now)
         elif self._state is State.STARTING:
             self._start(now)
@@ -193,8 +190,7 @@ class CongestionControl:
             self._move(State.STARTING, now)
 
     def _cut(self, now: float) -> None:
-        self._resume = min(self._budget, 2 * self._used.rate(now)) * (1 - CUT * self._share)
-        self._peak_s = 0.0
+        self._resume = min(self._budget, 2 * self._used.rate(now)) * CUT
         self._move(State.DRAINING, now)
         self._slow_down(bad_news=True)
 
@@ -202,8 +198,7 @@ class CongestionControl:
         """Set the budget so that the queue is soon gone."""
         if bad_news:
             self._resume = max(min(self._resume, LEAVES * self._link.given), FLOOR_BYTES_PER_S)
-        self._peak_s = max(self._peak_s, self._link.queue_s)
-        self._budget = self._resume * max(SLOWEST_DRAIN, 1 - self._peak_s / DRAINS_IN_S)
+        self._budget = self._resume * max(SLOWEST_DRAIN, 1 - self._link.queue_s / DRAINS_IN_S)
 
     def _drain(self, train: Train, now: float) -> None:
         old = train.first_sent_at < self._changed_at
@@ -231,8 +226,8 @@ class CongestionControl:
             self._cut(now)
         elif now - since > max(LEAST_ROUND_S, now - train.first_sent_at):
             self._round = now, 0, 0
-            if self._link.loses_more(sent, lost, now - since):
-                self._budget *= COMPETING_CUT
+            if self._link.loses_more(sent, lost):
+                self._budget *= LOSS_CUT
         else:
             self._grow(elapsed_s * GROWTH, now)
 
@@ -253,20 +248,18 @@ class _Link:
         self.last_delay_s: float | None = None
         self.given = math.inf  # bytes/s that we may send, to get through what the link gives us
         self.rate = 0.0  # of the whole link, in the same measure; 0 is unknown
-        self._loss = self._smooth_loss = 0.0  # that is usual when no queue stands
+        self._loss = self._smooth_loss = 0.0  # that has been usual even in the best of the last seconds
         self._delays, self._recent_delays = _Least(WINDOW_S), _Least(RECENT_S)
         self._recent_costs, self._costs = _Least(RECENT_S), _Least(WINDOW_S)  # seconds a byte
         self._losses = _Least(LOSS_WINDOW_S)
 
     def add(self, train: Train, now: float) -> None:
         first_s, last_s = train.first_at - train.first_sent_at, train.last_at - train.last_sent_at
-        found_s = min(first_s, last_s)  # jitter may delay the first alone
-        least_s = self._delays.add(found_s, now)
-        self.queue_s, self.last_delay_s = found_s - least_s, last_s - least_s
-        self.standing_s = self._recent_delays.add(found_s, now) - least_s
-        if self.queue_s < SHORT_S:
-            self._smooth_loss += LOSS_WEIGHT * (train.lost / train.sent - self._smooth_loss)
-            self._loss = self._losses.add(self._smooth_loss, now)
+        least_s = self._delays.add(first_s, now)
+        self.queue_s, self.last_delay_s = first_s - least_s, last_s - least_s
+        self.standing_s = self._recent_delays.add(first_s, now) - least_s
+        self._smooth_loss += LOSS_WEIGHT * (train.lost / train.sent - self._smooth_loss)
+        self._loss = self._losses.add(self._smooth_loss, now)
         took_s, cost = train.last_at - train.first_at, 0.0
         if train.received > 1 and took_s > STRETCHED * (train.last_sent_at - train.first_sent_at):
             cost = took_s / ((train.received - 1) * train.datagram_bytes) * (1 - self._loss)
@@ -274,11 +267,10 @@ class _Link:
         cost = self._recent_costs.add(cost, now)
         self.given = 1 / cost if cost else math.inf
 
-    def loses_more(self, sent: int, lost: int, seconds: float) -> bool:
-        """Return whether a round loses more than usual; what lasts becomes usual."""
-        loss, usual = lost / sent, self._loss
-        self._loss += min(seconds / LOSS_MEMORY_S, 1.0) * (loss - usual)
-        return loss > usual + 0.02 + 2 * math.sqrt(usual * (1 - usual) / sent)
+    def loses_more(self, sent: int, lost: int) -> bool:
+        """Return whether more is lost than usual."""
+        usual = self._loss
+        return lost / sent > usual + 0.02 + 2 * math.sqrt(usual * (1 - usual) / sent)
 
 
 class _Least:

@@ -253,6 +253,14 @@ def test_when_the_tcp_flow_ends_the_edges_empty_the_queue_within_twenty_seconds(
         assert State.COMPETING not in edge.states(60, 80)
 
 
+def test_an_edge_stops_competing_as_soon_as_it_finds_the_queue_empty() -> None:
+    edge = Edge(Bottleneck(Clock(), SLOW))
+    Tcp(edge.link, 10.0, 30.0)
+    edge.clock.run(60)
+    assert State.COMPETING in edge.states(20, 30)
+    assert State.COMPETING not in edge.states(33, 60)
+
+
 # --- what one report does --------------------------------------------------------------------------------------------
 
 
