@@ -13,7 +13,8 @@ links are those where losses say little. So this is what is hard, and what is do
 - A train that arrives stretched has measured the link: what follows its first datagram came at the rate that the link
   gave it. The budget stays a little below that rate, so a lone edge never fills the queue, and falls to it in one step.
   Datagrams of others in between make the rate look low, jitter makes it look high. So the highest of the last half
-  second counts, and only trains of some length may lower the budget.
+  second counts, and only trains of some length may lower the budget. While a queue stands, what arrives from one train
+  to the next says the same, however short they are.
 - Two edges must come to share alike, also if one of them came first. A cut empties the queue, so the latecomer finds
   the true least delay. All grow by the same and are cut by the same factor, and the larger an edge's share of the link,
   the shorter the queue at which it gives way. (In Copa, NSDI 2018, the rate depends on the delay for the same end.)
@@ -197,7 +198,7 @@ class CongestionControl:
     def _slow_down(self, bad_news: bool) -> None:
         """Set the budget so that the queue is soon gone."""
         if bad_news:
-            self._resume = max(min(self._resume, LEAVES * self._link.given), FLOOR_BYTES_PER_S)
+            self._resume = max(min(self._resume, LEAVES * min(self._link.given, self._link.passed)), FLOOR_BYTES_PER_S)
         self._budget = self._resume * max(SLOWEST_DRAIN, 1 - self._link.queue_s / DRAINS_IN_S)
 
     def _drain(self, train: Train, now: float) -> None:
@@ -246,12 +247,13 @@ class _Link:
     def __init__(self) -> None:
         self.queue_s = self.standing_s = 0.0  # that the newest train found; that all recent ones found
         self.last_delay_s: float | None = None
-        self.given = math.inf  # bytes/s that we may send, to get through what the link gives us
+        self.given = math.inf  # bytes/s that we may send, by the most that a recent train got of the link
+        self.passed = math.inf  # by the most from one train to the next, if all recent ones found a queue
         self.rate = 0.0  # of the whole link, in the same measure; 0 is unknown
         self._loss = self._smooth_loss = 0.0  # that has been usual even in the best of the last seconds
-        self._delays, self._recent_delays = _Least(WINDOW_S), _Least(RECENT_S)
-        self._recent_costs, self._costs = _Least(RECENT_S), _Least(WINDOW_S)  # seconds a byte
-        self._losses = _Least(LOSS_WINDOW_S)
+        self._last_at = math.inf  # when the newest train had arrived
+        self._delays, self._recent_delays, self._losses = _Least(WINDOW_S), _Least(RECENT_S), _Least(LOSS_WINDOW_S)
+        self._costs, self._recent_costs, self._recent_waits = _Least(WINDOW_S), _Least(RECENT_S), _Least(RECENT_S)
 
     def add(self, train: Train, now: float) -> None:
         first_s, last_s = train.first_at - train.first_sent_at, train.last_at - train.last_sent_at
@@ -262,10 +264,17 @@ class _Link:
         self._loss = self._losses.add(self._smooth_loss, now)
         took_s, cost = train.last_at - train.first_at, 0.0
         if train.received > 1 and took_s > STRETCHED * (train.last_sent_at - train.first_sent_at):
-            cost = took_s / ((train.received - 1) * train.datagram_bytes) * (1 - self._loss)
-            self.rate = 1 / self._costs.add(cost, now)
-        cost = self._recent_costs.add(cost, now)
-        self.given = 1 / cost if cost else math.inf
+            cost = took_s / ((train.received - 1) * train.datagram_bytes)
+            self.rate = self._may_send(self._costs.add(cost, now))
+        self.given = self._may_send(self._recent_costs.add(cost, now))
+        since_s, self._last_at = train.last_at - self._last_at, train.last_at
+        waited = self.queue_s > since_s - took_s > 0  # since before the last train had arrived
+        cost = since_s / (train.received * train.datagram_bytes) if waited else 0.0
+        self.passed = self._may_send(self._recent_waits.add(cost, now))
+
+    def _may_send(self, cost: float) -> float:
+        """Return how many bytes a second to send, if each that is not lost takes `cost` seconds."""
+        return 1 / (cost * (1 - self._loss)) if cost else math.inf
 
     def loses_more(self, sent: int, lost: int) -> bool:
         """Return whether more is lost than usual."""

@@ -124,6 +124,13 @@ def test_the_budget_follows_a_link_that_becomes_ten_times_faster_within_five_sec
     assert edge.delays(20, 40)[-1] < 0.2
 
 
+def test_trains_of_single_datagrams_do_not_leave_a_queue_either() -> None:
+    edge = alone(20_000.0, fps=27)
+    delays = edge.delays(20, 60)
+    assert delays[int(0.95 * len(delays))] < 0.2
+    assert edge.goodput(20, 60) > 0.85 * 20_000.0
+
+
 def test_clocks_that_drift_by_100_ppm_make_no_difference() -> None:
     for drift in (1e-4, -1e-4):
         edge = alone(until=120, drift=drift)
@@ -235,7 +242,7 @@ def test_two_edges_and_a_tcp_flow_share_the_link(fps: tuple[float, float], start
     edges[0].clock.run(60)
     shares = [flow.goodput(0, 60) / SLOW for flow in (*edges, tcp)]
     assert min(shares) >= 0.15
-    assert jain(shares) >= 0.85
+    assert jain(shares) >= 0.8
     assert all(State.COMPETING in edge.states(20, 60) for edge in edges)
 
 
