@@ -316,7 +316,7 @@ class _Used:
         return max(self._bytes / max(elapsed_s, 1.0), self._faded(elapsed_s))
 
     def _faded(self, elapsed_s: float) -> float:
-        return self._rate * 0.5**elapsed_s
+        return self._rate * math.pow(0.5, elapsed_s)
 
 
 class _Sizes:

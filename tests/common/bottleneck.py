@@ -73,7 +73,18 @@ class Bottleneck:
             self.clock.after(self._queue[0][0] / self.rate, self._serve)
 
 
-class Edge:
+class Flow:
+    """What has arrived of somebody's bytes."""
+
+    def __init__(self) -> None:
+        self.arrived: list[tuple[float, int]] = []  # when, bytes
+
+    def goodput(self, start: float, end: float) -> float:
+        """Bytes a second."""
+        return sum(size for when, size in self.arrived if start <= when < end) / (end - start)
+
+
+class Edge(Flow):
     """Sends a frame every 1 / fps seconds, as large as its budget and `wants` allow, and hears reports."""
 
     def __init__(
@@ -86,9 +97,9 @@ class Edge:
         report_lost: Callable[[], bool] = lambda: False,
         drift: float = 0.0,
     ) -> None:
+        super().__init__()
         self.link, self.clock, self.fps, self.wants, self.report_lost = link, link.clock, fps, wants, report_lost
         self.cap, self.drift = cap, drift
-        self.arrived: list[tuple[float, int]] = []  # when, bytes
         self.frames: list[tuple[float, float, float]] = []  # when sent, delay of its last beyond the least, own time
         self.budgets: list[tuple[float, float, State]] = []
         self.clock.at(start, self._start)
@@ -116,10 +127,6 @@ class Edge:
         if self.link.up and not self.report_lost():
             self._heard_at = self.clock.now
             self.control.reported(train, self.clock.now)
-
-    def goodput(self, start: float, end: float) -> float:
-        """Bytes a second that arrived."""
-        return sum(size for when, size in self.arrived if start <= when < end) / (end - start)
 
     def delays(self, start: float, end: float) -> list[float]:
         """How long the queue delayed the end of each frame, less the time that the frame itself takes."""
@@ -167,14 +174,14 @@ class _Frame:
         edge.clock.after(edge.link.delay, lambda: edge.hear(train))
 
 
-class Tcp:
+class Tcp(Flow):
     """A bulk flow that fills the queue: slow start from 10, one cut a round trip, and then NewReno or Cubic."""
 
     def __init__(self, link: Bottleneck, start: float = 0.0, end: float = math.inf, cubic: bool = False) -> None:
+        super().__init__()
         self.link, self.clock, self.end, self.cubic = link, link.clock, end, cubic
         self.window, self.threshold = 10.0, math.inf
-        self.arrived: list[tuple[float, int]] = []
-        self._numbers, self._next = count(), 0
+        self._next = 0
         self._flying: dict[int, float] = {}  # number -> when sent
         self._recovered_at = 0  # number from which a loss is a new event
         self._acked_at, self._cut_at, self._most, self._round_trip = start, start, 10.0, 0.1
@@ -223,8 +230,6 @@ class Tcp:
             self._flying.clear()
             self._fill()
         self.clock.after(0.5, self._timer)
-
-    goodput = Edge.goodput
 
 
 def gilbert(loss: float, burst: float, rng: random.Random) -> Callable[[], bool]:

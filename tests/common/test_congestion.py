@@ -162,6 +162,7 @@ def test_silence_halves_the_budget_down_to_the_floor_and_a_report_soon_restores_
     assert edge.control.bytes_per_s == FLOOR_BYTES_PER_S
     edge.link.up = True
     edge.clock.run(50)
+    assert State.SILENT not in edge.states(41, 50)
     assert max(edge.budget(41, 43)) > 0.8 * SLOW
     assert min(edge.budget(45, 50)) > 0.8 * SLOW
 
@@ -260,14 +261,6 @@ def test_when_the_tcp_flow_ends_the_edges_empty_the_queue_within_twenty_seconds(
         assert State.COMPETING not in edge.states(60, 80)
 
 
-def test_an_edge_stops_competing_as_soon_as_it_finds_the_queue_empty() -> None:
-    edge = Edge(Bottleneck(Clock(), SLOW))
-    Tcp(edge.link, 10.0, 30.0)
-    edge.clock.run(60)
-    assert State.COMPETING in edge.states(20, 30)
-    assert State.COMPETING not in edge.states(33, 60)
-
-
 # --- what one report does --------------------------------------------------------------------------------------------
 
 
@@ -283,25 +276,54 @@ def test_the_queueing_delay_is_that_of_the_last_datagram_against_the_least_of_ha
     assert control.queueing_delay_s == pytest.approx(0.0)
 
 
+def hear(control: CongestionControl, start: int, end: int, queue: float = 0.0, received: int = 10) -> None:
+    """Ten trains a second from one second to another, each of ten datagrams, that find a queue."""
+    for tenth in range(10 * start, 10 * end):
+        control.sent(12_000, tenth / 10)
+        control.reported(train(tenth / 10, queue, received=received), tenth / 10 + 0.08)
+
+
 def test_one_late_train_is_jitter_and_half_a_second_of_them_a_queue() -> None:
     control = CongestionControl(0.0)
-    for tenth in range(20):
-        control.sent(12_000, tenth / 10)
-        control.reported(train(tenth / 10, queue=0.2 if tenth == 10 else 0.0), tenth / 10 + 0.08)
+    hear(control, 0, 2)
     before = control.bytes_per_s
+    control.reported(train(2.0, queue=0.2), 2.08)
     assert control.state is not State.DRAINING
-    for tenth in range(20, 26):
-        control.reported(train(tenth / 10, queue=0.2), tenth / 10 + 0.08)
+    hear(control, 3, 4, queue=0.2)
     assert control.state is State.DRAINING
     assert control.bytes_per_s < before
+
+
+def competing() -> CongestionControl:
+    """After three seconds with a queue that does not shrink; 2 of 10 datagrams were always lost."""
+    control = CongestionControl(0.0)
+    hear(control, 0, 15, received=8)
+    hear(control, 15, 19, queue=0.5, received=8)
+    assert control.state is State.COMPETING
+    return control
+
+
+def test_competing_ends_as_soon_as_the_queue_is_found_empty() -> None:
+    control = competing()
+    control.reported(train(19.0), 19.1)
+    assert control.state is State.STEADY
+
+
+def test_while_it_competes_usual_losses_let_the_budget_grow_and_more_of_them_cut_it() -> None:
+    control = competing()
+    before = control.bytes_per_s
+    hear(control, 19, 22, queue=0.5, received=8)
+    grown = control.bytes_per_s
+    assert 2000 < grown - before < 10_000
+    hear(control, 22, 24, queue=0.5, received=4)
+    assert control.bytes_per_s < 0.8 * grown
+    assert control.state is State.COMPETING
 
 
 @pytest.mark.parametrize("received, falls", [(2, False), (10, True)])
 def test_a_stretched_train_lowers_the_budget_at_once_if_it_is_long_enough_to_tell(received: int, falls: bool) -> None:
     control = CongestionControl(0.0)
-    for tenth in range(30):
-        control.sent(12_000, tenth / 10)
-        control.reported(train(tenth / 10), tenth / 10 + 0.08)
+    hear(control, 0, 3)
     before = control.bytes_per_s
     for tenth in range(30, 35):  # no queue at their start, but a tenth of the rate
         control.sent(12_000, tenth / 10)
