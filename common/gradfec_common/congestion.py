@@ -13,7 +13,8 @@ links are those where losses say little. So this is what is hard, and what is do
 - A train that arrives stretched has measured the link: what follows its first datagram came at the rate that the link
   gave it. The budget stays a little below that rate, so a lone edge never fills the queue, and falls to it in one step.
   Datagrams of others in between make the rate look low, jitter makes it look high. So the highest of the last half
-  second counts, and only trains of some length may lower the budget.
+  second counts, and only trains of some length may lower the budget. While a queue stands, what arrives from one train
+  to the next says the same, however short they are.
 - Two edges must come to share alike, also if one of them came first. A cut empties the queue, so the latecomer finds
   the true least delay. All grow by the same and are cut by the same factor, and the larger an edge's share of the link,
   the shorter the queue at which it gives way. (In Copa, NSDI 2018, the rate depends on the delay for the same end.)
@@ -272,7 +273,7 @@ class _Link:
         self.passed = self._may_send(self._recent_waits.add(cost, now))
 
     def _may_send(self, cost: float) -> float:
-        """Return how many bytes a second to send, so that those that are not lost get through at so many seconds each."""
+        """Return how many bytes a second to send, if each that is not lost takes `cost` seconds."""
         return 1 / (cost * (1 - self._loss)) if cost else math.inf
 
     def loses_more(self, sent: int, lost: int) -> bool:
@@ -315,7 +316,7 @@ class _Used:
         return max(self._bytes / max(elapsed_s, 1.0), self._faded(elapsed_s))
 
     def _faded(self, elapsed_s: float) -> float:
-        return self._rate * 0.5**elapsed_s
+        return self._rate * math.pow(0.5, elapsed_s)
 
 
 class _Sizes:
