@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from gradfec_cli.cli import main
+from gradfec_cli.daemons import daemon
 from gradfec_cli.netem import main as netem
 from gradfec_cli.schedule import read_schedule
 from gradfec_common.networks import DEFAULT_CUT, named_cut
@@ -24,6 +25,7 @@ from gradfec_lab.bench.rivals import namespaces
 from gradfec_lab.bench.rivals.footage import FPS, LEAD_IN, Film, Footage, Playback, pan, panned
 from gradfec_lab.bench.rivals.h264_srt import H264Srt, coding, srt, video_rate
 from gradfec_lab.bench.rivals.jpeg import enough, frame_budget, sizes, survival, with_parity, without_parity
+from gradfec_lab.bench.rivals.jpeg_tcp import TUNNEL, connect, received
 from gradfec_lab.bench.rivals.links import LINKS, STEADY, State
 from gradfec_lab.bench.rivals.ours import answers_of
 from gradfec_lab.bench.rivals.pictures import from_jpeg, from_planes, marked, to_jpeg, to_planes, unmarked
@@ -32,6 +34,7 @@ from gradfec_lab.bench.rivals.registry import RIVALS
 from gradfec_lab.bench.rivals.report import figure, table
 from gradfec_lab.bench.rivals.rival import Answer, Flow
 from gradfec_lab.bench.rivals.score import score, wilson
+from gradfec_lab.bench.rivals.tunnel import READY
 from gradfec_lab.photographs import Photographs
 
 SLOW = State(40, rate_mbit_s=1, loss=0.05)
@@ -100,14 +103,14 @@ def test_at_any_time_only_the_newest_frame_is_there_and_once():
 def test_a_played_camera_is_live_names_its_frames_and_ends(tmp_path):
     path = tmp_path / "frames.npy"
     np.save(path, np.zeros((4, 2, 2, 3), np.uint8))
-    camera = PlayedCamera(str(path), 50)
+    camera = PlayedCamera(str(path), 0.1)
     assert camera.live
-    first = camera.next_frame()
-    time.sleep(0.045)
+    assert camera.next_frame().source == "0"
+    camera._playback = Playback(4, 0.1, start := time.monotonic() - 25)  # a reader that comes late
     late = camera.next_frame()
-    assert (first.source, late.source) == ("0", "2")
-    assert late.captured_at - first.captured_at == pytest.approx(0.04)
+    assert (late.source, late.captured_at) == ("2", start + 20)
     assert camera.next_frame(timeout=0) is None and not camera.ended
+    camera._playback = Playback(4, 0.1, time.monotonic() - 35)
     assert camera.next_frame().source == "3"
     assert camera.next_frame() is None and camera.ended
 
@@ -293,6 +296,32 @@ def test_packets_between_the_namespaces_come_out_of_their_devices():
         with pytest.raises(BlockingIOError):
             while os.read(far.tun, 2000)[0] >> 4 != 4:
                 pass
+
+
+@pytest.mark.skipif(bool(namespaces.why_not()), reason="no network namespaces with TUN devices here")
+def test_the_kernels_tcp_passes_the_injectors_channel_and_its_schedule(tmp_path):
+    (tmp_path / "walk.txt").write_text("0.5 --loss 100%\n")
+    with namespaces.two_ends() as (near, far):
+        far.socket.bind((namespaces.FAR, 9000))
+        far.socket.listen()
+        tuns = (near.tun, far.tun)
+        options = ["--delay", "50", "--back-delay", "50", "--schedule", str(tmp_path / "walk.txt")]
+        with daemon("tunnel", *tuns, *options, ready=READY, program=TUNNEL, pass_fds=tuns) as carrier:
+            begun = time.monotonic()
+            connect(near.socket)
+            assert time.monotonic() - begun >= 0.1
+            connection, _ = far.socket.accept()
+            near.socket.sendall(b"before")
+            with connection:
+                assert received(connection, 6) == b"before"
+                time.sleep(0.6)
+                near.socket.sendall(b"behind")
+                connection.settimeout(0.3)
+                with pytest.raises(TimeoutError):
+                    connection.recv(6)
+            up = carrier.totals()["up"]
+    assert up["dropped_loss"] > 0
+    assert up["received_bytes"] > 20 * up["received"]  # IP's own headers are in them
 
 
 @pytest.mark.daemons

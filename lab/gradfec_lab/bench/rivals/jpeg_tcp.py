@@ -84,39 +84,34 @@ def converse(near: socket.socket, quality: int, run: Run) -> dict[int, Answer]:
                 data = to_jpeg(frames[number], quality)
                 near.sendall(FRAME.pack(number, len(data)) + data)
 
-    near.settimeout(None)
     threading.Thread(target=film, daemon=True).start()
-    end = threading.Timer(run.footage.seconds + GRACE_S, near.shutdown, (socket.SHUT_RDWR,))
-    end.daemon = True
-    end.start()
     answers = {}
-    try:
-        while message := received(near, ANSWER.size):
-            number, index = ANSWER.unpack(message)
+    with suppress(OSError):  # the time is over, or the connection is lost: then the other frames have no answer
+        while (left := start + run.footage.seconds + GRACE_S - time.monotonic()) > 0:
+            near.settimeout(left)
+            number, index = ANSWER.unpack(received(near, ANSWER.size))
             answers[number] = Answer(index, 1000 * (time.monotonic() - clock.due(number)))
-    finally:
-        end.cancel()
     return answers
 
 
 def serve(listener: socket.socket, run: Run) -> None:
     """Answer each frame of one connection until it ends."""
-    with suppress(OSError):
+    with suppress(OSError):  # it has ended
         connection, _ = listener.accept()
         with connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while header := received(connection, FRAME.size):
-                number, size = FRAME.unpack(header)
+            while True:
+                number, size = FRAME.unpack(received(connection, FRAME.size))
                 index = run.classify(from_jpeg(received(connection, size)))
                 connection.sendall(ANSWER.pack(number, index))
 
 
 def received(connection: socket.socket, count: int) -> bytes:
-    """Return the next `count` bytes; nothing at the end of the connection."""
+    """Return the next `count` bytes; OSError if the connection ends before."""
     parts = bytearray()
     while len(parts) < count:
         part = connection.recv(count - len(parts))
         if not part:
-            return b""
+            raise ConnectionResetError("the connection has ended")
         parts += part
     return bytes(parts)

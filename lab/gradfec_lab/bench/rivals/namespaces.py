@@ -14,7 +14,7 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from gradfec_common.errors import GradfecError
@@ -60,9 +60,11 @@ def why_not() -> str:
         return "network namespaces with TUN devices need root, on Linux"
     if shutil.which("ip") is None:
         return "there is no program ip: apt-get install iproute2"
-    with suppress(GradfecError), two_ends():
-        return ""
-    return f"this kernel gives no network namespace with a TUN device ({TUN})"
+    try:
+        with two_ends():
+            return ""
+    except GradfecError as error:
+        return str(error)
 
 
 def _end(address: str, peer: str) -> End:
