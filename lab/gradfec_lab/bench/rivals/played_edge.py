@@ -37,16 +37,18 @@ class PlayedCamera:
     def next_frame(self, timeout: float = FOREVER_S) -> Frame | None:
         """See Source."""
         now = time.monotonic()
-        if self._playback is None:
-            self._playback = Playback(len(self._frames), self._fps, now)
-        due = self._playback.next_due
-        if due is None or self._closed.wait(min(max(due - now, 0), timeout)):
-            self._closed.set()
-            return None
-        number = self._playback.newest(time.monotonic())
-        if number is None:
-            return None
-        return Frame(number, str(number), self._frames[number], self._playback.due(number))
+        deadline = now + timeout
+        playback = self._playback = self._playback or Playback(len(self._frames), self._fps, now)
+        while (due := playback.next_due) is not None and not self._closed.is_set():
+            number = playback.newest(now)
+            if number is not None:
+                return Frame(number, str(number), self._frames[number], playback.due(number))
+            if now >= deadline:
+                return None
+            self._closed.wait(max(min(due, deadline) - now, 0))
+            now = time.monotonic()
+        self._closed.set()
+        return None
 
     @property
     def ended(self) -> bool:
