@@ -8,7 +8,7 @@ A `Channel` is one direction of a link. Datagrams go in with `send(batch, now)` 
 Loss comes first, as in Linux's netem: a lost datagram takes no place in the queue. Each impairment has its own random
 generator, and draws a fixed number of values for each datagram received. So the fate of the i-th datagram depends only
 on the seed and on i, and not on how arrivals were batched or which other impairments are on. (Only the queue, and the
-limit on datagrams in flight, depend on when datagrams arrive.)
+limit on datagrams in flight, depend on when datagrams arrive.) `change(settings)` makes it another link from then on.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class ChannelSettings:
     reorder: float = 0.0  # probability that a datagram is held back
     reorder_by_s: float = 0.005  # for how long
     in_flight_limit_datagrams: int = 100_000  # queued and delayed datagrams together
+    header_bytes: int = HEADER_BYTES  # of each datagram, besides its payload, for the rate limit
 
     def __post_init__(self) -> None:
         for name in ("loss", "duplicate", "corrupt", "reorder"):
@@ -89,6 +90,7 @@ class Totals:
     """
 
     received: int = 0  # including those that the kernel dropped, or that had no free client slot
+    received_bytes: int = 0  # their payloads, as far as the channel saw them
     delivered: int = 0
     dropped_loss: int = 0  # by the loss model or the trace
     dropped_queue: int = 0  # the rate limit's queue was full, or too many were in flight
@@ -121,12 +123,9 @@ class Channel(Generic[Route]):
 
     def __init__(self, settings: ChannelSettings, rng: np.random.Generator) -> None:
         """Spawn one generator for each impairment from `rng`; their order must not change, or seeds change meaning."""
-        self.settings = settings
         self.totals = Totals()
-        loss_rng, self._duplicate_rng, self._corrupt_rng, self._jitter_rng, self._reorder_rng = rng.spawn(5)
-        self._loss = loss_model(settings, loss_rng)
-        s = settings
-        self._only_loses = s.rate_bps is None and not (s.duplicate or s.corrupt or s.delay_s or s.reorder)
+        self._loss_rng, self._duplicate_rng, self._corrupt_rng, self._jitter_rng, self._reorder_rng = rng.spawn(5)
+        self.change(settings)
         self._at_once: list[tuple[Route, bytes]] = []  # all that a channel without delays ever holds
         self._at_once_since = 0.0
         # (arrival, 2 x number + copy, datagram), ordered by arrival, then as they were received
@@ -136,6 +135,15 @@ class Channel(Generic[Route]):
         self._queued_until: deque[float] = deque()  # when each waiting datagram's transmission starts
         self._link_free_at = -math.inf
 
+    def change(self, settings: ChannelSettings) -> None:
+        """Treat the datagrams that come from now on by other settings; those in the channel come out when they would.
+
+        So a queue that has formed still drains at the old rate. The loss model starts anew.
+        """
+        self.settings = s = settings
+        self._loss = loss_model(settings, self._loss_rng)
+        self._only_loses = s.rate_bps is None and not (s.duplicate or s.corrupt or s.delay_s or s.reorder)
+
     def send(self, batch: Sequence[tuple[Route, bytes]], now: float) -> Mask:
         """Take datagrams in order of arrival; return (len(batch),) booleans, True for those that the loss model lost.
 
@@ -143,6 +151,7 @@ class Channel(Generic[Route]):
         """
         lost = self._loss.draw(len(batch))
         self.totals.received += len(batch)
+        self.totals.received_bytes += sum(len(payload) for _, payload in batch)
         self.totals.dropped_loss += int(np.count_nonzero(lost))
         if self._only_loses:
             self._at_once.extend(compress(batch, (~lost).tolist()))
@@ -215,7 +224,7 @@ class Channel(Generic[Route]):
             if len(self._queued_until) >= self.settings.queue_datagrams:
                 return None
             self._queued_until.append(begins_at)
-        self._link_free_at = begins_at + (size_bytes + HEADER_BYTES) * 8 / self.settings.rate_bps
+        self._link_free_at = begins_at + (size_bytes + self.settings.header_bytes) * 8 / self.settings.rate_bps
         return self._link_free_at
 
 

@@ -31,8 +31,10 @@ STOP_S = 15.0
 class Daemon:
     """A running daemon: the lines of its standard output, and the last lines of its log."""
 
-    def __init__(self, name: str, arguments: list[str], program: Sequence[str] | None = None) -> None:
-        """Start `python -m module arguments...` for the daemon `name`, or `program` instead."""
+    def __init__(
+        self, name: str, arguments: list[str], program: Sequence[str] | None = None, pass_fds: Sequence[int] = ()
+    ) -> None:
+        """Start `python -m module arguments...` for the daemon `name`, or `program` instead, with these open files."""
         self.name = name
         self.process = subprocess.Popen(
             [*(program or (sys.executable, "-m", MODULES[name])), *arguments],
@@ -41,6 +43,7 @@ class Daemon:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            pass_fds=pass_fds,
         )
         self.said: deque[str] = deque(maxlen=200)
         self._changed = threading.Condition()
@@ -140,10 +143,14 @@ MODULES = {"gradfec-edge": "gradfec_edge", "gradfec-cloud": "gradfec_cloud", "gr
 
 @contextlib.contextmanager
 def daemon(
-    name: str, *arguments: str | float, ready: str | None = None, program: Sequence[str] | None = None
+    name: str,
+    *arguments: str | float,
+    ready: str | None = None,
+    program: Sequence[str] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[Daemon]:
     """Run a daemon for the length of a `with` block, once it has logged `ready`; stop it afterwards."""
-    running = Daemon(name, [str(argument) for argument in arguments], program)
+    running = Daemon(name, [str(argument) for argument in arguments], program, pass_fds)
     try:
         if ready is not None:
             running.wait_until_it_says(ready)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -16,7 +16,7 @@ from gradfec_host.console import Endpoint, EndpointType, plain_errors
 
 if TYPE_CHECKING:  # importing numpy and asyncio would slow down --help
     from gradfec_cli.channel import ChannelSettings, Totals
-    from gradfec_cli.relay import LossRecord, Relay
+    from gradfec_cli.relay import LossRecord, Relay, Way
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +39,12 @@ Examples:
   Record which datagrams are lost, then lose the same ones again:
     gradfec-netem --listen 9001 --to localhost:9000 --loss 30% --record losses.txt
     gradfec-netem --listen 9001 --to localhost:9000 --trace losses.txt
+\b
+  Change the link while it runs: good for 10 s, then slow for 20 s, then bursty:
+    gradfec-netem --listen 9001 --to localhost:9000 --delay 20 --schedule walk.txt
+  with these lines in walk.txt, the seconds since the first datagram and the link from then on:
+    10 --rate 1 --queue 50 --delay 40
+    30 --loss 20% --burst 8 --delay 40
 """
 
 
@@ -148,6 +154,15 @@ def channel_options(prefix: str) -> Callable[[F], F]:
     return add
 
 
+SCHEDULE_OPTION = click.option(
+    "--schedule",
+    type=FILE,
+    metavar="FILE",
+    help="Change the link while it runs. A line of FILE is a time in seconds since the first datagram, and this "
+    "command's options for each direction, which replace all earlier ones.",
+)
+
+
 def channel_settings(prefix: str, options: dict[str, Any]) -> ChannelSettings:
     """Turn the command's options into one direction's settings; UsageError if they contradict each other."""
     from gradfec_cli.channel import ChannelSettings
@@ -202,6 +217,7 @@ def open_records(options: dict[str, Any]) -> list[LossRecord | None]:
 @click.option("--to", "target", required=True, type=EndpointType(), help="Address of the server.")
 @channel_options("")
 @channel_options("back-")
+@SCHEDULE_OPTION
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
@@ -216,7 +232,15 @@ def open_records(options: dict[str, Any]) -> list[LossRecord | None]:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print totals as one JSON object a line.")
 @plain_errors
-def main(listen: Endpoint, target: Endpoint, seed: int | None, max_clients: int, as_json: bool, **options: Any) -> None:
+def main(
+    listen: Endpoint,
+    target: Endpoint,
+    schedule: Path | None,
+    seed: int | None,
+    max_clients: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Relay UDP both ways between clients and a server, and lose, delay or damage datagrams on the way.
 
     The plain options are for the way from the clients to the server ("up", from edge to cloud), those that start with
@@ -225,25 +249,35 @@ def main(listen: Endpoint, target: Endpoint, seed: int | None, max_clients: int,
     """
     import numpy as np
 
-    from gradfec_cli.channel import Channel
-    from gradfec_cli.relay import Relay, Way
+    from gradfec_cli.relay import Relay
+    from gradfec_cli.schedule import read_schedule
     from gradfec_cli.udp import Target, open_listener, refuse_loop
     from gradfec_host.address import resolve
 
     settings = [channel_settings("", options), channel_settings("back-", options)]
+    steps = read_schedule(schedule) if schedule else []
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
     resolved = Target(*resolve(target, "--to"))
     refuse_loop(listen, resolved)
     with open_listener(listen) as listener:
-        up, back = (
-            Way(Channel(one, rng), record)
-            for one, rng, record in zip(
-                settings, np.random.default_rng(seed).spawn(2), open_records(options), strict=True
-            )
-        )
-        relay = Relay(listener, resolved, up, back, max_clients)
+        up, back = two_ways(settings, seed, options)
+        relay = Relay(listener, resolved, up, back, max_clients, steps)
         run_until_complete(serve(relay, f"listening on {listen} -> {target}, seed {seed}", as_json))
+
+
+def two_ways(settings: Sequence[ChannelSettings], seed: int, options: dict[str, Any]) -> tuple[Way[Any], Way[Any]]:
+    """Make both directions of a link, and open their record files."""
+    import numpy as np
+
+    from gradfec_cli.channel import Channel
+    from gradfec_cli.relay import Way
+
+    generators, records = np.random.default_rng(seed).spawn(2), open_records(options)
+    ways: list[Way[Any]] = [
+        Way(Channel(one, rng), record) for one, rng, record in zip(settings, generators, records, strict=True)
+    ]
+    return ways[0], ways[1]
 
 
 def run_until_complete(work: Coroutine[Any, Any, None]) -> None:
@@ -301,15 +335,15 @@ class TextTotals:
         self._last = ""
 
     def show(self, relay: Relay, final: bool) -> None:
-        """Print one line for both directions, without counters that are 0."""
+        """Print one line for both directions, without bytes, and without counters that are 0."""
         ways = f"up: {self._words(relay.up.totals)}; back: {self._words(relay.back.totals)}"
         if final or ways != self._last:
             click.echo(f"{relay.elapsed_s():7.1f} s  {'total ' if final else ''}{ways}")
         self._last = ways
 
     def _words(self, totals: Totals) -> str:
-        counters = asdict(totals).items()
-        return ", ".join(f"{name} {count}" for name, count in counters if count or name in ("received", "delivered"))
+        counters = asdict(totals) | {"received_bytes": 0}
+        return ", ".join(f"{n} {count}" for n, count in counters.items() if count or n in ("received", "delivered"))
 
 
 if __name__ == "__main__":

@@ -12,14 +12,15 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
-from gradfec_cli.channel import Channel, Totals
+from gradfec_cli.channel import Channel, ChannelSettings, Route, Totals
 from gradfec_cli.loss_models import Mask, format_fates
+from gradfec_cli.schedule import Step
 from gradfec_cli.udp import Target, dropped_by_kernel, enlarge_buffers, open_upstream
 from gradfec_common.errors import GradfecError
 
@@ -75,21 +76,25 @@ class LossRecord:
         return GradfecError(f"cannot write the loss record {self._path}: {error.strerror}")
 
 
-class Way:
+class Way(Generic[Route]):
     """One direction: a channel in real time, a timer that empties it, and a function that sends its datagrams."""
 
-    def __init__(self, channel: Channel[Client], record: LossRecord | None) -> None:
+    def __init__(self, channel: Channel[Route], record: LossRecord | None) -> None:
         self.totals = channel.totals
         self._channel = channel
         self._record = record
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
-    def connect(self, send: Callable[[Client, bytes], bool]) -> None:
+    def connect(self, send: Callable[[Route, bytes], bool]) -> None:
         """Set the function that sends a datagram and returns whether the kernel took it."""
         self._send = send
 
-    def push(self, batch: list[tuple[Client, bytes]], now: float) -> None:
+    def change(self, settings: ChannelSettings) -> None:
+        """Treat the datagrams that come from now on by other settings."""
+        self._channel.change(settings)
+
+    def push(self, batch: list[tuple[Route, bytes]], now: float) -> None:
         """Put datagrams into the channel, and send those that come out at once."""
         lost = self._channel.send(batch, now)
         if self._record is not None:
@@ -125,14 +130,47 @@ class Way:
         self._pull(time.monotonic())
 
 
+class Schedule:
+    """Changes both directions of a link step by step, from the first datagram on."""
+
+    def __init__(self, steps: Sequence[Step], up: Way[Any], back: Way[Any]) -> None:
+        """Wait for `start`."""
+        self._steps, self._up, self._back = steps, up, back
+        self._timers: list[asyncio.TimerHandle] = []
+
+    def start(self) -> None:
+        """Set the clock going, unless it is."""
+        if not self._timers:
+            loop = asyncio.get_running_loop()
+            self._timers = [loop.call_later(step.at_s, self._take, step) for step in self._steps]
+
+    def stop(self) -> None:
+        """Take no more steps."""
+        for timer in self._timers:
+            timer.cancel()
+
+    def _take(self, step: Step) -> None:
+        self._up.change(step.up)
+        self._back.change(step.back)
+
+
 class Relay:
     """The sockets and both directions. Call `start`, then `wait` until it returns True, then `close`."""
 
-    def __init__(self, listener: socket.socket, target: Target, up: Way, back: Way, max_clients: int) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        target: Target,
+        up: Way[Client],
+        back: Way[Client],
+        max_clients: int,
+        steps: Sequence[Step] = (),
+    ) -> None:
         """Take a bound non-blocking socket, and the server's address."""
         self._listener = listener
         self._target = target
         self.up, self.back = up, back
+        self._schedule = Schedule(steps, up, back)
         self._max_clients = max_clients
         self._clients: dict[tuple[Any, ...], Client] = {}
         self._kernel_drops: dict[socket.socket, int] = {}
@@ -171,6 +209,7 @@ class Relay:
         """Close everything; raise the GradfecError that stopped the relay, if one did."""
         asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
+        self._schedule.stop()
         for client in list(self._clients.values()):
             self._forget(client)
         try:
@@ -208,9 +247,10 @@ class Relay:
             self._note_report(client, error)
         self._push(self.back, batch, now)
 
-    def _push(self, way: Way, batch: list[tuple[Client, bytes]], now: float) -> None:
+    def _push(self, way: Way[Client], batch: list[tuple[Client, bytes]], now: float) -> None:
         try:
             if batch:
+                self._schedule.start()
                 way.push(batch, now)
         except GradfecError as error:  # a full disk; an exception in a callback would reach nobody
             self._failure = error

@@ -37,6 +37,11 @@ class Photographs:
 
     def read(self, name: str) -> npt.NDArray[np.uint8] | None:
         """Return one photograph as an input (side, side, 3) RGB; None, with the reason in `skipped`, if unusable."""
+        image = self.picture(name)
+        return None if image is None else to_input(image, self.preprocess)
+
+    def picture(self, name: str) -> npt.NDArray[np.uint8] | None:
+        """Return one photograph as it is (h, w, 3) BGR; None, with the reason in `skipped`, if unusable."""
         try:
             image = read_image(self.folder / name)
         except GradfecError as error:
@@ -46,7 +51,7 @@ class Photographs:
             height, width = image.shape[:2]
             self.skipped[name] = f"{self.folder / name} is {width}x{height} pixels: it needs at least {MIN_SIDE} a side"
             return None
-        return to_input(image, self.preprocess)
+        return image
 
     def batches(self, names: list[str], size: int) -> Iterator[tuple[list[str], Inputs]]:
         """Yield (names, inputs) of up to `size` usable photographs at a time, in the order of `names`."""

@@ -27,12 +27,18 @@ COMMANDS = {
         "Many edges and one cloud on one core, with a stub as its back-end.",
     ),
 }
+BY_ITSELF = {  # what takes photographs and hours, and is no part of `gradfec bench` without a command
+    "rivals": (
+        "gradfec_lab.bench.rivals.command",
+        "A camera over bad links: gradfec beside JPEG and video.",
+    ),
+}
 SHARED = ("ratios", "datagrams_per_s")  # members that several benchmarks add to
 
 
 @click.command(
     cls=LazyGroup,
-    lazy=COMMANDS,
+    lazy=COMMANDS | BY_ITSELF,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -42,7 +48,7 @@ SHARED = ("ratios", "datagrams_per_s")  # members that several benchmarks add to
 def bench(context: click.Context, as_json: bool) -> None:
     """Measure what each step of a frame costs on this machine: medians of several runs after a warm-up.
 
-    Without a command, run all of them, one after the other; this takes some minutes.
+    Without a command, run all of them but rivals, one after the other; this takes some minutes.
     """
     if context.invoked_subcommand is not None:
         if as_json:
