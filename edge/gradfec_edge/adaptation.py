@@ -92,6 +92,8 @@ class Adaptation:
 
     def sends(self, number: int, plan: Plan, datagram_bytes: int, left: list[tuple[int, float]], now: float) -> None:
         """Note that a tensor is about to be sent; `left` gets the moments at which its datagrams have left."""
+        if not self._leaving:  # before this, nothing was to be heard
+            self._heard_at = now
         datagram_bytes += UDP_HEADER_BYTES
         self._leaving[number] = Leaving(plan, datagram_bytes, left)
         size = plan.unasked * datagram_bytes
