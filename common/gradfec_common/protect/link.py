@@ -11,7 +11,6 @@ expert", Machine Learning 32, 1998).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -22,14 +21,15 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-MEMORIES = (40.0, 200.0, 1_000.0)  # datagrams after which a loss counts 1/e, for each model
+MEMORIES = (30.0, 120.0, 500.0)  # datagrams after which a loss counts 1/e, for each model
 SUPPOSED_LOSS, SUPPOSED_BURST = 0.05, 2.0  # before anything is known
 SUPPOSED_WEIGHT = 10.0  # datagrams of that kind that every model has seen at first, and loses sight of only slowly
 MEMORY_OF_BELIEF = 0.8  # what is left of a model's score after each tensor
-BELIEFS = 10  # steps in which a model is believed
+BELIEFS = 20  # steps in which a model is believed
 OUTAGE = 3  # tensors in a row of which nothing arrives: no parity helps there, so more of them teach nothing
 LEAST, MOST = 0.002, 0.97  # the loss that a model may find
-MOST_DATAGRAMS = 256  # for which the chances are calculated; a larger group is taken for as many
+USUAL_DATAGRAMS = 64  # up to which the chances are calculated at once
+RATIO = 1.1
 
 
 class Losses(NamedTuple):
@@ -44,17 +44,20 @@ class Losses(NamedTuple):
         return min(self.share / (1 - self.share) / self.burst, 1.0)
 
 
-@lru_cache(512)
-def arrivals(losses: Losses, n: int) -> Floats:
-    """Return the chances (n + 1,) that 0, 1, .. n of n datagrams in a row arrive."""
-    chances = np.zeros((2, n + 1))  # by whether the last one was lost, and how many have arrived
-    chances[:, 0] = 1 - losses.share, losses.share
+@lru_cache(128)
+def arrivals(losses: Losses, most: int) -> Floats:
+    """Return in row n, 0 to `most`, the chances that 0, 1, .. `most` of n datagrams in a row arrive."""
+    found = np.zeros((most + 1, most + 1))
+    good: Floats = np.zeros(most + 1)  # by how many have arrived, if the last one did
+    bad: Floats = np.zeros(most + 1)  # if it was lost
+    good[0], bad[0] = 1 - losses.share, losses.share
     stays_good, turns_good = 1 - losses.after_arrival, 1 / losses.burst
-    for _ in range(n):
-        good = chances[0] * stays_good + chances[1] * turns_good
-        bad = chances.sum(axis=0) - good
-        chances[0, 0], chances[0, 1:], chances[1] = 0.0, good[:-1], bad
-    found: Floats = chances.sum(axis=0)
+    found[0, 0] = 1
+    for n in range(1, most + 1):
+        arrives = good * stays_good + bad * turns_good
+        bad = good + bad - arrives
+        good = np.concatenate([[0.0], arrives[:-1]])
+        found[n] = good + bad
     return found
 
 
@@ -84,8 +87,10 @@ class LinkEstimate:
 
     def arrivals(self, n: int) -> Floats:
         """Return the chances (n + 1,) that 0, 1, .. n of n datagrams in a row arrive."""
-        each: Sequence[Floats] = [weight * arrivals(losses, n) for weight, losses in self.losses]
-        found: Floats = np.sum(each, axis=0)
+        most = USUAL_DATAGRAMS if n <= USUAL_DATAGRAMS else n
+        found = np.zeros(n + 1)
+        for weight, losses in self.losses:
+            found += weight * arrivals(losses, most)[n, : n + 1]
         return found
 
 
@@ -129,8 +134,8 @@ class _Model:
 
 
 def rounded(value: float) -> float:
-    """Round to a tenth or a twentieth: estimates that differ by less lead to the same plans, which are kept."""
-    return float(f"{value:.1e}")
+    """Round by at most a twentieth: estimates that differ by so little lead to the same plans, which are kept."""
+    return RATIO ** round(math.log(value, RATIO))
 
 
 class LinkWatch:

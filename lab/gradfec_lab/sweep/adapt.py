@@ -105,6 +105,7 @@ class Adapting:
         members: dict[str, Any] = {"images": len(self._features), "regret": regrets, "requests": requests}
         tables = [_regret_table(regrets, self._most_bytes), _request_table(requests, self._most_bytes)]
         if self._study.out is not None:
+            self._study.out.mkdir(parents=True, exist_ok=True)
             write_file(self._study.out / "adapt.json", json.dumps(members, indent=1).encode())
             write_file(self._study.out / "adapt.md", "\n".join(table.markdown() for table in tables).encode())
         return Report(members, tables)
