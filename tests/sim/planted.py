@@ -61,6 +61,26 @@ def _without(owner: Any, **limits: int) -> Callable[[], Any]:
     return instead(owner, "__init__", make)
 
 
+def _miscounts(original: Any) -> Any:
+    def asked_for(self: Any, number: int, until: int) -> Any:
+        bodies = original(self, number, until)
+        if bodies is not None:
+            self._tensors[number].sent -= 1
+        return bodies
+
+    return asked_for
+
+
+def _sends_too_early(original: Any) -> Any:
+    def asked_for(self: Any, number: int, until: int) -> Any:
+        tensor = self._tensors.get(number)
+        if tensor is not None:
+            tensor.sent = max(tensor.sent, tensor.unasked)
+        return original(self, number, until)
+
+    return asked_for
+
+
 def _forgetful(original: Any) -> Any:
     """A tensor's number is forgotten as soon as the tensor is finished."""
     return lambda self, number: None
@@ -472,6 +492,11 @@ PLANTED = {
     ),
     "forgets duplicates": Planted(
         "a symbol of an earlier batch counts again", instead(Reassembly, "add", _repeated_position_is_new), 50
+    ),
+    # more, when it is asked for
+    "sends twice": Planted("a datagram asked for may be sent again", instead(InFlight, "asked_for", _miscounts), 50),
+    "sends too early": Planted(
+        "a reserve is sent before what goes unasked", instead(InFlight, "asked_for", _sends_too_early), 50
     ),
     # the answer
     "answers twice": Planted(

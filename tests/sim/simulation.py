@@ -390,6 +390,7 @@ class Simulation:
             assert len(datagram) <= wire.MAX_DATAGRAM_BYTES, "a datagram too long for the path"
             assert isinstance(peer, tuple)
             self.truth.check_reply(datagram, peer, hellos, cloud.bites["greetings"], self.now)
+            self.truth.check_request(datagram)
             for edge in self.edges:
                 if edge.address == peer:  # one that has moved is not found there
                     self.network.send(edge.down, [Parcel(CLOUD, peer, datagram, Origin.GENUINE)], self.now)

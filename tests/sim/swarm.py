@@ -133,7 +133,7 @@ def draw_plan(rng: np.random.Generator, coded: Coded, grid: PacketGrid) -> Plan 
 
 def with_reserve(rng: np.random.Generator, plan: Plan) -> Plan:
     """Hold some of a plan's parity back, or none."""
-    if len(plan.groups) > 1 or not plan.parity or rng.random() < 0.4:
+    if len(plan.groups) > 1 or not plan.parity or rng.random() < 0.25:
         return plan
     return dataclasses.replace(plan, reserve=int(rng.integers(1, plan.parity + 1)))
 

@@ -131,6 +131,7 @@ class Truth:
     swarm: Swarm
     ledger: Ledger
     keys: Mapping[bytes, HandshakeKey] = field(default_factory=dict)  # that the cloud has
+    requests: Counter[tuple[int, int]] = field(default_factory=Counter)  # by session and tensor
     sent: dict[tuple[int, int], Sent] = field(default_factory=dict)  # by session and tensor
     pieces: dict[bytes, Piece] = field(default_factory=dict)  # by the bytes of the datagram
     lies: set[bytes] = field(default_factory=set)  # hellos of key holders who lie
@@ -173,6 +174,15 @@ class Truth:
         if told is not None:
             positions = set(np.flatnonzero(told).tolist())
             assert positions <= sent.positions and len(positions) == report.received, "the report maps other datagrams"
+
+    def check_request(self, datagram: bytes) -> None:
+        """The cloud asks for more of a tensor in so many rounds, and once if it has not heard of it."""
+        sealed = self.ledger.sealed.get(datagram)
+        message = wire.read_message(sealed.body) if sealed else None
+        if sealed and isinstance(message, wire.Request):
+            self.requests[sealed.session, message.tensor] += 1
+            most = self.swarm.cloud.request_rounds + 1
+            assert self.requests[sealed.session, message.tensor] <= most, "a tensor is asked for too often"
 
     def is_liars(self, session: int) -> bool:
         """Return whether a session belongs to a liar."""
