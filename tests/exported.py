@@ -52,16 +52,20 @@ class Edge:
     """The metrics of an edge with one camera, and the snapshot that they read, which a test may change."""
 
     def __init__(self) -> None:
-        self.now = of_edge.Snapshot(False, False, 0.0, 0, 0, {}, {}, {})
+        self.now = of_edge.Snapshot(False, False, 0.0, 0, 0, {}, {}, {}, dict.fromkeys(of_edge.LINK, 0.0))
         self.registry = new_registry("edge", runtime="litert")
         self.metrics = of_edge.EdgeMetrics(self.registry, lambda: {"door": self.now}, insecure=False)
         self.camera = self.metrics.camera("door")
         self.journal = Journal(None, HEAD, lambda story: None)
 
     def end(self, *, answered: bool = True, missing: int = 5) -> None:
-        """End the story of a frame: of its 100 packets, 20 are dropped, 10 recovered, and some missing."""
+        """End the story of a frame: of its 100 packets, 20 are dropped, 10 recovered, and some missing.
+
+        Four of its datagrams are sent because the cloud asks for them.
+        """
         scores = np.arange(100, dtype=np.float32)
         plan = read_policy("FEC_20_80").plan(scores, np.full(100, 30), UNKNOWN_LINK, budget_for(8, 2))
+        plan = replace(plan, reserve=4)
         sent = Sent(7, 0, plan, 100, Weights(plan, scores / scores.sum()))
         self.journal.sent(frame(), sent, {"encode": 3.0})
         result = Result(0, "partial" if missing else "complete", [], 10, missing, {}) if answered else None
@@ -142,12 +146,19 @@ EDGE_MOVES: list[Move[Edge]] = [
     Move("sent_bytes_total", {**DOOR, "kind": "symbol"}, becomes(bytes_sent={"symbol": 1200})),
     Move("frame_bytes", DOOR, Edge.end),
     Move("datagrams_received_total", {**DOOR, "fate": "pong"}, becomes(datagrams_received={"pong": 1})),
+    Move("link_loss_ratio", DOOR, becomes(link={"loss": 0.2})),
+    Move("link_burst_datagrams", DOOR, becomes(link={"burst": 6.0})),
+    Move("link_round_trip_seconds", DOOR, becomes(link={"round_trip_ms": 40.0})),
+    Move("link_queueing_seconds", DOOR, becomes(link={"queue_ms": 15.0})),
+    Move("budget_bytes_per_second", DOOR, becomes(link={"budget_kbit_s": 900.0})),
+    Move("expected_agreement_ratio", DOOR, becomes(link={"expected": 0.96})),
     Move("insecure", {}, lambda edge: edge.metrics.insecure.set(1)),
     Move("frames_total", {**DOOR, "outcome": "unsent"}, lambda edge: edge.camera.ended(edge.journal.unsent(frame()))),
     Move("latency_seconds_count", DOOR, Edge.end),
     Move("stage_seconds_bucket", {**DOOR, "stage": "encode", "le": "0.005"}, Edge.end),
     Move("tensor_datagrams_total", {**DOOR, "fate": "lost"}, Edge.end),
     Move("parity_datagrams_total", DOOR, Edge.end),
+    Move("asked_datagrams_total", DOOR, Edge.end),
     Move("packets_total", {**DOOR, "fate": "missing"}, Edge.end),
     Move("importance_total", {**DOOR, "fate": "dropped_by_plan"}, Edge.end),
     Move("connections_total", DOOR, lambda edge: edge.camera.connected()),

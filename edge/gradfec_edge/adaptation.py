@@ -56,6 +56,7 @@ class Adaptation:
         self._round_trips: deque[float] = deque(maxlen=SAMPLES)
         self._deadline_s = 0.0
         self._heard_at = self._free_at = 0.0
+        self._newest: Plan | None = None
 
     @property
     def round_trip_s(self) -> float | None:
@@ -94,6 +95,7 @@ class Adaptation:
         """Note that a tensor is about to be sent; `left` gets the moments at which its datagrams have left."""
         if not self._leaving:  # before this, nothing was to be heard
             self._heard_at = now
+        self._newest = plan
         datagram_bytes += UDP_HEADER_BYTES
         self._leaving[number] = Leaving(plan, datagram_bytes, left)
         size = plan.unasked * datagram_bytes
@@ -155,6 +157,10 @@ class Adaptation:
             **({} if (queue := self.control.queueing_delay_s) is None else {"queue_ms": round(1000 * queue, 1)}),
             **({} if plan.expected is None else {"expected": round(plan.expected, 4)}),
         }
+
+    def known(self) -> dict[str, float]:
+        """Return, by the same names, what is known now, and what the newest plan expects; nothing before the first."""
+        return {} if self._newest is None else self.why(self._newest)
 
 
 def _arrived(report: Report, plan: Plan) -> Mask | None:

@@ -37,6 +37,8 @@ from gradfec_host.results import ResultsFile
 from gradfec_host.weights import Weights
 from gradfec_web.shown import PageOptions
 
+FRAME_FIELDS = ("frame", "source", "tensor", "outcome", "packets", "link", "latency_ms")  # of a record, in the log
+
 
 @dataclass(frozen=True)
 class CameraOptions:
@@ -186,14 +188,20 @@ class CameraSession:
 
         def on_story(story: Story) -> None:
             status.ended(story)
-            record = story.record()
-            told = {name: record[name] for name in ("frame", "source", "tensor", "outcome", "packets", "latency_ms")}
-            self.log.debug(f"{answer_of(story)} ({story.outcome})", event="frame", **told)
+            log_frame(self.log, story)
 
         remarks: Record = {"edge": options.name} | ({"insecure": True} if self.key.insecure else {})
         pipeline = Pipeline(decided.coding, front_end, decided.free)
         journal = Journal(self.file, decided.coding.cut.network.head, on_story, remarks)
         return Camera(asked, self.source, pipeline, journal, status, self.log)
+
+
+def log_frame(log: Log, story: Story) -> None:
+    """Log a frame whose story is over, for whoever debugs."""
+    record = story.record()
+    told = {name: record[name] for name in FRAME_FIELDS if name in record}
+    why = f": {story.why}" if story.why else ""
+    log.debug(f"{answer_of(story)} ({story.outcome}){why}", event="frame", **told)
 
 
 def sessions_of(cameras: Sequence[Mapping[str, Any]], log: Log) -> list[CameraSession]:

@@ -1,7 +1,11 @@
-"""Whether the link carries what the edge sends. The edge tells the user; it does not slow down by itself.
+"""Whether the link carries what the edge sends, or would like to send.
 
-A link that is too slow loses datagrams, or delays them, because of what is sent. A bad link loses them whatever is
-sent, and there parity helps. Over the last ten seconds, three signs tell the two apart:
+The policy `auto` never sends more than its budget, and leaves frames out instead. It does so if a frame takes up more
+of the budget than the time to the next one gives, and the next one leaves as soon as it may.
+
+With the other policies, the edge only tells the user; it does not slow down by itself. A link that is too slow loses
+datagrams, or delays them, because of what is sent. A bad link loses them whatever is sent, and there parity helps.
+Over the last ten seconds, three signs tell the two apart:
 
 1. The link delays. Complete frames take as long to arrive as the time from one frame to the next, and longer than they
    took to leave. The queue in front of the slow link never becomes empty.
@@ -62,6 +66,40 @@ class Congestion(NamedTuple):
             f"the link carries less than is sent: {kilobytes(self.frame_bytes)} a frame at {self.fps:.3g} frames/s are "
             f"{self.offered_kbit_s:.0f} kbit/s, and about {self.carried_kbit_s:.0f} kbit/s arrive ({self.sign})"
         )
+
+
+class LeftOut(NamedTuple):
+    """What the budget is, and what it takes to send every frame that is asked for; rates with all headers."""
+
+    budget_kbit_s: float
+    frame_bytes: float  # of UDP payload
+    wanted_fps: float
+    carried_fps: float
+
+    def __str__(self) -> str:
+        """Say it."""
+        needed_kbit_s = self.budget_kbit_s * self.wanted_fps / self.carried_fps
+        return (
+            f"the link carries about {self.budget_kbit_s:.0f} kbit/s, and {kilobytes(self.frame_bytes)} a frame at "
+            f"{self.wanted_fps:.3g} frames/s need {needed_kbit_s:.0f} kbit/s, so only about {self.carried_fps:.2g} "
+            "frames/s are sent"
+        )
+
+
+def left_out(window: Window, wanted_interval_s: float | None) -> LeftOut | None:
+    """Return what the frames of a full window say of the budget; None if it is enough, or no rate is asked for.
+
+    `wanted_interval_s` is the time between two frames of the camera or of --fps; None if there is none.
+    """
+    if not window.full or wanted_interval_s is None:
+        return None
+    takes_s = window.median(lambda frame: frame.takes_s)
+    budget_kbit_s = window.median(lambda frame: frame.budget_kbit_s)
+    if takes_s is None or budget_kbit_s is None or KEEPS_UP * takes_s < wanted_interval_s:
+        return None
+    if takes_s < KEEPS_UP * window.interval_s:  # the edge box, or the cloud, takes longer
+        return None
+    return LeftOut(budget_kbit_s, window.frame_bytes, 1 / wanted_interval_s, 1 / takes_s)
 
 
 def congestion(window: Window, wanted_interval_s: float | None) -> Congestion | None:

@@ -83,7 +83,12 @@ class EdgeDaemon:
         self._pacing = Pacing(options.rate_mbit_s, self.source.interval, **at_most_s)
         self._in_flight = InFlight(options.in_flight, self.journal, metrics)
         self._warnings = Warnings(
-            self.pipeline.coding, lambda: self.source.interval, options.rate_mbit_s, self.log, metrics
+            self.pipeline.coding,
+            lambda: self.source.interval,
+            options.rate_mbit_s,
+            options.max_rate_mbit_s,
+            self.log,
+            metrics,
         )
         self._intake = Intake(self.source, self.pipeline, self._in_flight, self.health, self._adaptation)
         self._sending = Sending(
@@ -211,6 +216,7 @@ class EdgeDaemon:
             datagrams_sent=dict(self.link.sent),
             datagrams_received=dict(self.link.received),
             bytes_sent=dict(self.link.sent_bytes),
+            link=self._adaptation.known() if self._adaptation and self.health.connected else {},
         )
 
     def row(self) -> Row:

@@ -12,6 +12,7 @@ from gradfec_common.heads import Answer, Head
 from gradfec_common.protect import Plan
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.wire import Report, Result
+from gradfec_edge.adaptation import in_words
 from gradfec_edge.frames import Frame
 from gradfec_edge.losses import Weights
 from gradfec_host.moments import UnixTime, rfc3339, unix_time
@@ -70,8 +71,13 @@ class Story:
         }
 
     @property
+    def asked(self) -> int:
+        """Datagrams that were sent because the cloud asked for them."""
+        return max(self.sent - self.plan.unasked, 0) if self.plan else 0
+
+    @property
     def datagrams(self) -> dict[str, int | None]:
-        """The record's counts of datagrams; what is not known is None."""
+        """The totals' counts of datagrams; what is not known is None."""
         report = self.report
         return {
             "sent": self.sent,
@@ -92,6 +98,11 @@ class Story:
         return weights.fates(self.result, self.report) if weights else {}
 
     @property
+    def why(self) -> str:
+        """Why it was planned as it was, in words; empty if its policy does not follow the link."""
+        return in_words(dict(self.as_sent.why), self.as_sent.plan) if self.as_sent and self.as_sent.why else ""
+
+    @property
     def all_stages_ms(self) -> dict[str, float]:
         """Milliseconds spent in each stage, the cloud's among them."""
         return self.stages_ms | (self.result.stages_ms if self.result else {})
@@ -109,7 +120,7 @@ class Story:
             "outcome": self.outcome,
             **self.answer.record(),
             "packets": self.packets,
-            "datagrams": self.datagrams,
+            "datagrams": {**self.datagrams, "asked": self.asked},
             "bytes": self.bytes,
             **({"link": dict(self.as_sent.why)} if self.as_sent and self.as_sent.why else {}),
             "latency_ms": round(self.latency_ms, 3) if self.result else None,

@@ -7,7 +7,7 @@ when it moves.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import prometheus_client as prometheus
@@ -29,6 +29,14 @@ KINDS = ("symbol", "control")
 LOSSES = ("silent", "leaving")  # of the link
 REFUSALS = ("leaving", "full", "other")
 WARNINGS = CONGESTION, PARTIAL = ("congestion", "partial")  # also the names of their events in the log
+LINK = {  # by the name in a record's `link`: the gauge, what it is, and the unit of the record's number
+    "loss": ("link_loss_ratio", "Share of the datagrams that the link is believed to lose.", 1.0),
+    "burst": ("link_burst_datagrams", "Believed mean length of a run of losses.", 1.0),
+    "round_trip_ms": ("link_round_trip_seconds", "To the cloud and back, without the cloud's own time.", 1e-3),
+    "queue_ms": ("link_queueing_seconds", "How much later than possible the newest frame's end arrived.", 1e-3),
+    "budget_kbit_s": ("budget_bytes_per_second", "What may be sent, IP and UDP headers included.", 125.0),
+    "expected": ("expected_agreement_ratio", "Agreement that the newest frame's plan expects.", 1.0),
+}
 Family = type[GaugeMetricFamily | CounterMetricFamily]
 
 
@@ -44,6 +52,7 @@ class Snapshot:
     datagrams_sent: Mapping[str, int]  # by kind, and those that the kernel did not take as `kind_failed`
     datagrams_received: Mapping[str, int]  # by fate
     bytes_sent: Mapping[str, int]  # by kind
+    link: Mapping[str, float] = field(default_factory=dict)  # as in a record; empty without a link, or without `auto`
 
 
 class EdgeMetrics(Collector):
@@ -78,6 +87,7 @@ class EdgeMetrics(Collector):
         )
         self.datagrams = counter("tensor_datagrams", "Datagrams of frames that were sent, by their fate.", "fate")
         self.parity = counter("parity_datagrams", "Of these, those that carry nothing but parity.")
+        self.asked = counter("asked_datagrams", "Of these, those that were sent because the cloud asked for them.")
         self.frame_bytes = Gauge(
             "gradfec_edge_frame_bytes",
             "Bytes of UDP payload of the last frame that was sent.",
@@ -106,10 +116,11 @@ class EdgeMetrics(Collector):
         """Yield the metrics of the snapshots; TimeoutError if the daemon gives none."""
         now = {as_label(name): snapshot for name, snapshot in self._snapshots().items()}
 
-        def each(kind: Family, name: str, text: str, value: Callable[[Snapshot], float]) -> Metric:
+        def each(kind: Family, name: str, text: str, value: Callable[[Snapshot], float | None]) -> Metric:
             family = kind(f"gradfec_edge_{name}", text, labels=["camera"])
             for camera, snapshot in now.items():
-                family.add_metric([camera], float(value(snapshot)))
+                if (found := value(snapshot)) is not None:
+                    family.add_metric([camera], float(found))
             return family
 
         def counters(name: str, text: str, label: str, values: Callable[[Snapshot], Mapping[str, int]]) -> Metric:
@@ -131,6 +142,8 @@ class EdgeMetrics(Collector):
         yield counters("sent_bytes", "Bytes of UDP payload given to the kernel.", "kind", _taken_bytes)
         yield counters("datagram_send_failures", "Datagrams that the kernel did not take.", "kind", _not_taken)
         yield counters("datagrams_received", "Datagrams received, each under one fate.", "fate", _received)
+        for known, (name, text, unit) in LINK.items():
+            yield gauge(name, text, partial(_of_link, known, unit))
 
 
 class CameraMetrics:
@@ -142,6 +155,7 @@ class CameraMetrics:
         of.latency.labels(camera)
         of.frame_bytes.labels(camera)
         of.parity.labels(camera)
+        of.asked.labels(camera)
         of.connections.labels(camera)
         for family, values in (
             (of.frames, OUTCOMES),
@@ -165,6 +179,7 @@ class CameraMetrics:
         if story.result:
             of.latency.labels(camera).observe(story.latency_ms / 1000)
         of.parity.labels(camera).inc(story.datagrams["parity"] or 0)
+        of.asked.labels(camera).inc(story.asked)
         if story.bytes:
             of.frame_bytes.labels(camera).set(story.bytes)
         for family, counts in (
@@ -211,3 +226,7 @@ def _received(snapshot: Snapshot) -> dict[str, int]:
 
 def _not_taken(snapshot: Snapshot) -> dict[str, int]:
     return {kind: snapshot.datagrams_sent.get(f"{kind}_failed", 0) for kind in KINDS}
+
+
+def _of_link(known: str, unit: float, snapshot: Snapshot) -> float | None:
+    return unit * snapshot.link[known] if known in snapshot.link else None

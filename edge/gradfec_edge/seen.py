@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradfec_common.reassembly import read_map
+from gradfec_edge.adaptation import UDP_HEADER_BYTES
 from gradfec_edge.journal import Story
 
 WINDOW_S = 10.0
@@ -29,6 +30,8 @@ class Seen(NamedTuple):
     growth: float | None  # how much more of the frame's end was lost than of its start, as a share
     send_s: float | None  # from when it was ready until its last datagram had left
     pass_s: float | None  # how long all of its datagrams take to arrive
+    budget_kbit_s: float | None  # that it was planned for, if the link decides
+    takes_s: float | None  # how many seconds of that budget it takes up
 
 
 def seen(story: Story, now: float) -> Seen | None:
@@ -36,6 +39,8 @@ def seen(story: Story, now: float) -> Seen | None:
     if story.as_sent is None or not story.sent:
         return None
     result, report, stages = story.result, story.report, story.stages_ms
+    budget_kbit_s = story.as_sent.why.get("budget_kbit_s")
+    whole_kbit = 8 * (story.bytes + story.sent * UDP_HEADER_BYTES) / 1000
     received = min(report.received, story.sent) if report else None  # the other side may lie
     return Seen(
         now,
@@ -47,6 +52,8 @@ def seen(story: Story, now: float) -> Seen | None:
         _growth(story),
         stages["send"] / 1000 if "send" in stages else None,
         _pass_s(story),
+        budget_kbit_s,
+        whole_kbit / budget_kbit_s if budget_kbit_s else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from rich.console import Group
 from gradfec_edge.health import LinkState
 from gradfec_edge.journal import Story
 from gradfec_host.live import plain_table, rest, words
-from gradfec_host.recent import Recent, milliseconds, percent, sent_in_words
+from gradfec_host.recent import WINDOW_S, Recent, milliseconds, percent, sent_in_words
 
 OUTCOMES = ("complete", "partial", "timeout")
 NUMBERS = ("frames/s", *OUTCOMES, "loss", "median")
@@ -28,14 +29,23 @@ class CameraStatus:
         self.outcomes: Counter[str] = Counter()
         self.recent = Recent()
         self.last = ""
+        self._newest = -1, -math.inf, ""  # of all tensors that have ended: its number, when it ended, why it was so
 
     def ended(self, story: Story) -> None:
         """Count a frame."""
         self.outcomes[story.outcome] += 1
         recovered = story.packets["recovered"]
         latency_ms = story.latency_ms if story.result else None
-        self.recent.add(time.monotonic(), story.datagrams, recovered, latency_ms, story.bytes)
+        now = time.monotonic()
+        self.recent.add(now, story.datagrams, recovered, latency_ms, story.bytes)
         self.last = answer_of(story)
+        if story.as_sent and story.as_sent.tensor > self._newest[0]:
+            self._newest = story.as_sent.tensor, now, story.why
+
+    def why(self, now: float) -> str:
+        """Return why the newest frame was planned as it was; empty if it is old, or its policy ignores the link."""
+        _, ended_at, why = self._newest
+        return why if ended_at > now - WINDOW_S else ""
 
 
 def answer_of(story: Story) -> str:
@@ -54,7 +64,7 @@ class Row(NamedTuple):
 
 
 def status_table(rows: Sequence[Row], lines: int) -> Group:
-    """Draw a line for each camera, and below, as long as there is room, its warnings and what it sends.
+    """Draw a line for each camera, and below, as long as there is room, its warnings, what it sends, and why.
 
     There are at most `lines` in all.
     """
@@ -87,4 +97,5 @@ def _notes(rows: Sequence[Row], now: float) -> list[str]:
     sent = [
         f"{name}{sent_in_words(one.frame_bytes(now), one.kbit_s(now))}" for name, one in zip(of, recent, strict=True)
     ]
-    return warnings + sent
+    whys = [row.camera.why(now) if row.link is LinkState.CONNECTED else "" for row in rows]
+    return warnings + sent + [f"{name}why: {why}" for name, why in zip(of, whys, strict=True) if why]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gradfec_common.protect import AutoProtection
 from gradfec_edge.advice import protection_for, smaller_frames
 from gradfec_edge.coding import Coding
-from gradfec_edge.congestion import Congestion, congestion
+from gradfec_edge.congestion import Congestion, LeftOut, congestion, left_out
 from gradfec_edge.journal import Story
 from gradfec_edge.metrics import CONGESTION, PARTIAL, CameraMetrics
 from gradfec_edge.seen import WINDOW_S, Window, seen
@@ -16,6 +17,7 @@ from gradfec_host.recent import percent
 MOSTLY = 0.5  # of the answers are partial
 OVER_AFTER_S = 10.0  # without the reason for a warning, it is over
 FEWEST_FPS = 0.1  # a lower --fps is no advice
+AT_MOST = 0.99  # of --max-rate: then it is what limits the budget
 
 
 class Warnings:
@@ -26,11 +28,14 @@ class Warnings:
         coding: Coding,
         wanted_interval_s: Callable[[], float | None],
         rate_mbit_s: float | None,
+        max_rate_mbit_s: float | None,
         log: Log,
         metrics: CameraMetrics,
     ) -> None:
         """Begin without warnings. `wanted_interval_s` returns the time between two frames that the user asked for."""
-        self._coding, self._wanted_interval_s, self._rate_mbit_s = coding, wanted_interval_s, rate_mbit_s
+        self._coding, self._wanted_interval_s = coding, wanted_interval_s
+        self._rate_mbit_s, self._max_rate_mbit_s = rate_mbit_s, max_rate_mbit_s
+        self._adapts = isinstance(coding.policy, AutoProtection)
         self._log, self._metrics = log, metrics
         self._window = Window()
         self._said: dict[str, str] = {}  # by the event's name
@@ -52,13 +57,14 @@ class Warnings:
             self._judge_answers(now)
 
     def _judge_rate(self, now: float) -> None:
-        found = congestion(self._window, self._wanted_interval_s())
+        interval_s = self._wanted_interval_s()
+        found = left_out(self._window, interval_s) if self._adapts else congestion(self._window, interval_s)
         if found:
-            self._holds(CONGESTION, now, lambda: self._congested(found))
+            self._holds(CONGESTION, now, lambda: self._too_slow(found))
             self._end(PARTIAL)  # parity would hide the congestion, and take yet more from others on the link
         elif self._is_over(CONGESTION, now):
             self._end(CONGESTION)
-            self._log.info("the link carries what is sent again", event=f"{CONGESTION}_over")
+            self._log.info("the link is fast enough again", event=f"{CONGESTION}_over")
 
     def _judge_answers(self, now: float) -> None:
         partial, loss = self._window.partial, self._window.loss
@@ -83,7 +89,21 @@ class Warnings:
         self._said = {name: said for name, said in self._said.items() if name != event}
         self._metrics.warns(event, holds=False)
 
-    def _congested(self, found: Congestion) -> str:
+    def _too_slow(self, found: Congestion | LeftOut) -> str:
+        cures = self._of_auto(found) if isinstance(found, LeftOut) else self._of_others(found)
+        return f"{found}: {', or '.join(cures) or 'use a faster link'}"
+
+    def _of_auto(self, found: LeftOut) -> list[str]:
+        fewer = [f"lower --fps to {found.carried_fps:.2g}"] if found.carried_fps >= FEWEST_FPS else []
+        return [*fewer, self._more_budget(found.budget_kbit_s) or "use a faster link"]
+
+    def _more_budget(self, budget_kbit_s: float) -> str:
+        """Return the option that limits the budget, if one does."""
+        most_mbit_s = self._max_rate_mbit_s
+        limited = most_mbit_s is not None and budget_kbit_s >= AT_MOST * 1000 * most_mbit_s
+        return f"raise --max-rate {most_mbit_s:g}" if limited else ""
+
+    def _of_others(self, found: Congestion) -> list[str]:
         cures = []
         if found.carried_fps >= FEWEST_FPS:
             rate = found.even_rate_mbit_s if self._rate_mbit_s is None else None
@@ -92,13 +112,16 @@ class Warnings:
             cures.append(f"make frames smaller with {' or '.join(smaller)}")
         if self._rate_mbit_s is not None and 1000 * self._rate_mbit_s < found.offered_kbit_s:
             cures.append(f"raise --rate {self._rate_mbit_s:g}")
-        return f"{found}: {', or '.join(cures) or 'use a faster link'}"
+        return cures
 
     def _unprotected(self, partial: float, loss: float) -> str:
-        policy = self._coding.policy
+        policy, budget_kbit_s = self._coding.policy, self._window.median(lambda frame: frame.budget_kbit_s)
         what = (
             f"for {WINDOW_S:.0f} s, {100 * partial:.0f} % of the answers have been partial: the link loses "
-            f"{percent(loss)} of the datagrams, more than --protect {policy.name} repairs"
+            f"{percent(loss)} of the datagrams, more than"
         )
-        cure = protection_for(loss, policy)
+        if budget_kbit_s is not None:
+            cures = filter(None, ["fix the link", self._more_budget(budget_kbit_s)])
+            return f"{what} the parity in the budget of {budget_kbit_s:.0f} kbit/s repairs: {', or '.join(cures)}"
+        what, cure = f"{what} --protect {policy.name} repairs", protection_for(loss, policy)
         return f"{what}; {cure} would" if cure else f"{what}, and more than any FEC_A_B would: fix the link"

@@ -84,6 +84,7 @@ class Watch:
             stages_ms=story.all_stages_ms,
             source=story.frame.source,
             bytes=story.bytes,
+            why=story.why,
         )
 
     def _picture(self, event: Closed, story: Story, encoded: EncodedFrame) -> Picture:

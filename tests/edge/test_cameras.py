@@ -20,7 +20,7 @@ from gradfec_common.networks.pixels import normalise
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.wire import Report, Result
 from gradfec_edge import cameras as cameras_module
-from gradfec_edge.cameras import Decided, front_ends, options_of, sessions_of
+from gradfec_edge.cameras import Decided, front_ends, log_frame, options_of, sessions_of
 from gradfec_edge.cli import main, raise_errors
 from gradfec_edge.frames import Frame
 from gradfec_edge.frontend import SharedFrontEnd
@@ -240,16 +240,35 @@ def test_warnings_stand_below_the_cameras_before_what_they_send_as_long_as_there
     assert [line.strip() for line in shown(2, 4, warnings=("the link is slow",))][3:] == lines[3:4]
 
 
+def test_a_frames_line_in_the_log_says_why_it_was_planned_as_it_was_if_the_link_decides(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    frame, answer = Frame(3, "a.png", np.zeros((4, 4, 3), np.uint8), 0.0), Classes(((281, "tabby", 0.5),))
+    result = Result(0, "complete", answer.packed(), 8, 0, {})
+    plan = Decided(options_of(options(importance="activation"))).coding.trial_plan()
+    assert plan is not None
+    why = {"loss": 0.22, "burst": 6.0, "budget_kbit_s": 900.0}
+    for reasons in (why, {}):
+        log_frame(Log("a test"), Story(frame, answer, Sent(7, 0, plan, 1060, why=reasons), result=result))
+    assert caplog.messages == [
+        f"a.png: tabby 0.50 (complete): loss 22.0 % in runs of 6.0, {plan.sent} datagrams of which {plan.parity} "
+        "parity, budget 900 kbit/s",
+        "a.png: tabby 0.50 (complete)",
+    ]
+    assert [vars(record)["fields"].get("link") for record in caplog.records] == [why, None]
+
+
 # --- pictures instead of features ---
 
 
-@pytest.mark.parametrize(("codec", "protect"), [("jpeg", "none"), ("webp:30", "none"), ("progressive", "FEC_20_80")])
-def test_a_picture_is_cut_at_the_input_and_its_packets_matter_in_their_order(codec: str, protect: str) -> None:
+@pytest.mark.parametrize("codec", ["jpeg", "webp:30", "progressive"])
+def test_a_picture_is_cut_at_the_input_and_its_packets_matter_in_their_order(codec: str) -> None:
     asked = options_of(options(codec=codec, importance=None, split=None, protect=None))
     decided = Decided(asked)
     settings = decided.settings(asked)
     assert (settings["split"], settings["packets"], settings["frame_bytes"]) == ("input_layer", 96, None)
-    assert (settings["protect"], settings["importance"]) == (protect, "order")
+    assert (settings["protect"], settings["importance"]) == ("auto", "order")
     assert not decided.runs_network
     assert decided.free is not None
     scores = decided.free(np.empty(0, np.uint8), np.empty(0, np.float32))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.transmit import budget_for
 from gradfec_common.wire import Report, Result
 from gradfec_edge.frames import Frame
-from gradfec_edge.journal import Journal, Sent
+from gradfec_edge.journal import Journal, Sent, Story
 from gradfec_host.results import ResultsFile
 
 KEYS = [
@@ -73,7 +74,7 @@ def test_an_answered_frame_has_its_answer_its_packets_and_the_stages_of_both_sid
     assert record["head"] == "classify"
     assert record["top5"] == [{"class_index": 285, "label": "Egyptian_cat", "score": 0.86}]
     assert record["packets"] == {"total": 20, "dropped_by_plan": 10, "recovered": 4, "missing": 1}
-    assert record["datagrams"] == {"sent": 10, "parity": 5, "received": 7, "lost": 3}
+    assert record["datagrams"] == {"sent": 10, "parity": 5, "received": 7, "lost": 3, "asked": 0}
     assert record["stages_ms"] == {"front_end": 10.0, "decode": 2.0}
     assert record["latency_ms"] > 0
 
@@ -85,7 +86,7 @@ def test_without_a_report_the_datagrams_that_were_lost_are_unknown(
     journal.answered(Answered(5, result(outcome="partial"), CAT))
     journal.closed(Closed(5, result(outcome="partial"), None, 10, CAT))
     assert shown[0]["outcome"] == "partial"
-    assert shown[0]["datagrams"] == {"sent": 10, "parity": 5, "received": None, "lost": None}
+    assert shown[0]["datagrams"] == {"sent": 10, "parity": 5, "received": None, "lost": None, "asked": 0}
     assert shown[0]["packets"]["recovered"] == 4
 
 
@@ -107,8 +108,35 @@ def test_a_frame_whose_link_was_lost_in_the_middle_counts_only_the_datagrams_tha
 ) -> None:
     journal.sent(frame(), sent(), STAGES)
     journal.closed(Closed(5, None, None, 3))
-    assert shown[0]["datagrams"] == {"sent": 3, "parity": 5, "received": None, "lost": None}
+    assert shown[0]["datagrams"] == {"sent": 3, "parity": 5, "received": None, "lost": None, "asked": 0}
     assert shown[0]["bytes"] == 3 * DATAGRAM_BYTES
+
+
+def test_datagrams_that_the_cloud_asked_for_are_counted_apart_from_the_parity_that_was_sent_unasked(
+    journal: Journal, shown: list[dict[str, Any]]
+) -> None:
+    for tensor, count in ((5, 8), (6, 9)):
+        in_reserve = replace(plan(), reserve=2)
+        journal.sent(frame(), Sent(7, tensor, in_reserve, DATAGRAM_BYTES), STAGES)
+        journal.closed(Closed(tensor, None, Report(tensor, count, 7, 2), count))
+    assert [record["datagrams"]["asked"] for record in shown] == [0, 1]
+    assert shown[1]["datagrams"] == {"sent": 9, "parity": 3, "received": 7, "lost": 2, "asked": 1}
+
+
+def test_a_frame_for_which_the_link_decided_says_why_and_others_say_nothing() -> None:
+    stories: list[Story] = []
+    journal = Journal(None, HEAD, stories.append)
+    why = {"loss": 0.22, "burst": 6.0, "budget_kbit_s": 900.0, "expected": 0.961}
+    for tensor, reasons in ((5, why), (6, {})):
+        journal.sent(frame(), sent(tensor)._replace(why=reasons), STAGES)
+        journal.closed(Closed(tensor, None, None, 10))
+    journal.unsent(frame())
+    assert [story.why for story in stories] == [
+        "loss 22.0 % in runs of 6.0, 96.1 % expected, 10 datagrams of which 5 parity, budget 900 kbit/s",
+        "",
+        "",
+    ]
+    assert [story.record().get("link") for story in stories] == [why, None, None]
 
 
 def test_a_frame_that_was_never_sent_has_no_tensor_no_packets_and_no_datagrams(
@@ -119,7 +147,7 @@ def test_a_frame_that_was_never_sent_has_no_tensor_no_packets_and_no_datagrams(
     assert list(record) == KEYS
     assert (record["session"], record["tensor"], record["outcome"], record["bytes"]) == (None, None, "timeout", 0)
     assert record["packets"] == {"total": 0, "dropped_by_plan": 0, "recovered": None, "missing": None}
-    assert record["datagrams"] == {"sent": 0, "parity": 0, "received": None, "lost": None}
+    assert record["datagrams"] == {"sent": 0, "parity": 0, "received": None, "lost": None, "asked": 0}
 
 
 def test_totals_count_every_outcome_and_add_up_what_is_known(journal: Journal) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from prometheus_client import generate_latest
 from tests.exported import DOOR, EDGE_MOVES, Edge, Move, families, frame
 
-from gradfec_edge.metrics import FATES, OUTCOMES, STAGES
+from gradfec_edge.metrics import FATES, LINK, OUTCOMES, STAGES
 
 IMPORTANCE = "gradfec_edge_importance_total"
 
@@ -89,6 +90,17 @@ def test_a_frame_that_was_never_sent_is_counted_and_nothing_else() -> None:
         if sample.value and "camera" in sample.labels
     }
     assert moved == {"gradfec_edge_frames_total": 1}
+
+
+def test_what_is_known_of_the_link_is_in_seconds_and_bytes_and_what_is_not_known_is_absent() -> None:
+    edge = Edge()
+    edge.now = replace(edge.now, link={"round_trip_ms": 40.0, "budget_kbit_s": 900.0, "loss": 0.2})
+    values = {name: edge.registry.get_sample_value(f"gradfec_edge_{name}", DOOR) for name, _, _ in LINK.values()}
+    assert {name: value for name, value in values.items() if value is not None} == {
+        "link_round_trip_seconds": pytest.approx(0.04),
+        "budget_bytes_per_second": 112_500,
+        "link_loss_ratio": 0.2,
+    }
 
 
 def test_a_clouds_words_add_no_label_and_lower_no_count() -> None:

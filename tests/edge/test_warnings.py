@@ -29,6 +29,8 @@ STANDARD = coding_of(CUT, 7, "sqrt4", "FEC_20_80", "zfec")  # 435 kB a frame, in
 OFFERED = 8 * 434.6  # kbit/s, for each frame a second
 SMALL = coding_of(named_cut("conv5_block3_out"), 7, "sqrt2", "FEC_20_80", "zfec")  # in a few dozen datagrams
 
+AUTO = replace(SMALL, policy=read_policy("auto"))
+
 
 @pytest.fixture(autouse=True)
 def no_bottleneck(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
@@ -40,13 +42,19 @@ def no_bottleneck(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 class Warned:
     """The warnings about a simulated link, and what was logged."""
 
-    def __init__(self, caplog: pytest.LogCaptureFixture, coding: Coding, fps: float | None = 5.0) -> None:
+    def __init__(
+        self,
+        caplog: pytest.LogCaptureFixture,
+        coding: Coding,
+        fps: float | None = 5.0,
+        max_rate_mbit_s: float | None = None,
+    ) -> None:
         caplog.set_level("INFO")
         self.caplog, self.fps = caplog, fps
         self.registry = CollectorRegistry()
         metrics = EdgeMetrics(self.registry, dict, insecure=False).camera("door")
         interval_s = None if fps is None else 1 / fps
-        self.warnings = Warnings(coding, lambda: interval_s, None, Log("gradfec-edge"), metrics)
+        self.warnings = Warnings(coding, lambda: interval_s, None, max_rate_mbit_s, Log("gradfec-edge"), metrics)
         self.number = 0
 
     def after(self, simulated: Simulated, seconds: float = 30.0) -> list[str]:
@@ -55,13 +63,16 @@ class Warned:
             self.warnings.ended(story, over)
         return self.events
 
-    def end(self, at: float, coding: Coding, *, partial: bool, received: float) -> None:
-        """End a frame, of whose datagrams a share was received."""
+    def end(
+        self, at: float, coding: Coding, *, partial: bool, received: float, budget_kbit_s: float | None = None
+    ) -> None:
+        """End a frame, of whose datagrams a share was received; under `auto`, it was planned for a budget."""
         plan = coding.trial_plan()
         assert plan is not None
         report = Report(self.number, plan.sent, round(received * plan.sent), 0)
         result = Result(self.number, "partial" if partial else "complete", TIGER_CAT.packed(), 0, 9 * partial, {})
-        sent = Sent(1, self.number, plan, 1060)
+        why = {"budget_kbit_s": budget_kbit_s} if budget_kbit_s else {}
+        sent = Sent(1, self.number, plan, 1060, why=why)
         frame = Frame(self.number, "door", IMAGE, at)
         self.warnings.ended(Story(frame, TIGER_CAT, sent, result=result, report=report, sent=plan.sent), at)
         self.number += 1
@@ -136,7 +147,7 @@ def test_the_warning_has_the_numbers_and_the_options_that_help(caplog: pytest.Lo
     warned.after(Simulated(STANDARD, link(2 * OFFERED, 50), 5.0))
     (text,) = caplog.messages
     assert text.startswith(
-        "the link carries less than is sent: 435 kB a frame at 5 frames/s are 17384 kbit/s, and about "
+        "the link carries less than is sent: 435 kB a frame at 5 frames/s are 17417 kbit/s, and about "
     )
     carried = float(text.partition(" and about ")[2].partition(" kbit/s arrive")[0])
     assert 0.7 * 2 * OFFERED < carried <= 2 * OFFERED
@@ -147,12 +158,12 @@ def test_the_warning_has_the_numbers_and_the_options_that_help(caplog: pytest.Lo
 def test_a_queue_that_frames_overflow_though_it_has_pauses_is_helped_by_sending_evenly(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    Warned(caplog, STANDARD).after(Simulated(STANDARD, link(4.5 * OFFERED, 50), 5.0))
+    Warned(caplog, STANDARD).after(Simulated(STANDARD, link(4.3 * OFFERED, 50), 5.0))
     (text,) = caplog.messages
     rate = float(text.partition(" with --rate ")[2].partition(",")[0])
     fps = float(text.partition("lower --fps to ")[2].partition(" ")[0])
     caplog.clear()
-    helped = Simulated(STANDARD, link(4.5 * OFFERED, 50), fps, rate_mbit_s=rate)
+    helped = Simulated(STANDARD, link(4.3 * OFFERED, 50), fps, rate_mbit_s=rate)
     assert Warned(caplog, STANDARD, fps).after(helped) == []
 
 
@@ -203,6 +214,77 @@ def test_a_warning_is_over_ten_seconds_after_its_reason_and_can_come_again(caplo
         "congestion_over",
         "congestion",
     ]
+
+
+# --- a link that carries less than `auto` would like to send ---
+
+
+def auto_frame_kbit() -> float:
+    """Return what a frame takes of the budget."""
+    plan = AUTO.trial_plan()
+    assert plan is not None
+    return 8 * plan.sent * (1060 + 28) / 1000
+
+
+def test_when_the_budget_forces_auto_to_leave_frames_out_it_says_so_once_until_there_is_room(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    warned, two_a_second = Warned(caplog, AUTO, 5.0), 2 * auto_frame_kbit()
+    for n in range(60):
+        warned.end(0.5 * n, AUTO, partial=False, received=1.0, budget_kbit_s=two_a_second)
+        assert warned.events == (["congestion"] if n >= 20 else [])
+    (text,) = caplog.messages
+    assert text.startswith(f"the link carries about {two_a_second:.0f} kbit/s, and ")
+    assert f" a frame at 5 frames/s need {2.5 * two_a_second:.0f} kbit/s, so only about 2 frames/s are sent" in text
+    assert text.endswith(": lower --fps to 2, or use a faster link")
+    for n in range(150):
+        warned.end(30 + 0.2 * n, AUTO, partial=False, received=1.0, budget_kbit_s=5 * two_a_second)
+    assert warned.events == ["congestion", "congestion_over"]
+    assert (warned.gauge("congestion"), warned.warnings.texts) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("fps", "every_s", "budget_fps"),
+    [
+        (5.0, 0.2, 5.5),  # there is room for all frames
+        (5.0, 1.0, 2.0),  # the edge box is slower than the budget
+        (None, 0.5, 2.0),  # no rate is asked for: a folder's frames wait, and none is left out
+    ],
+)
+def test_auto_says_nothing_of_the_budget_if_it_is_not_what_keeps_frames_back(
+    fps: float | None, every_s: float, budget_fps: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    warned = Warned(caplog, AUTO, fps)
+    for n in range(60):
+        budget_kbit_s = budget_fps * auto_frame_kbit()
+        warned.end(every_s * n, AUTO, partial=False, received=1.0, budget_kbit_s=budget_kbit_s)
+    assert warned.events == []
+
+
+def test_where_max_rate_limits_the_budget_it_is_named_as_the_cure(caplog: pytest.LogCaptureFixture) -> None:
+    limit = 2 * auto_frame_kbit() / 1000
+    warned = Warned(caplog, AUTO, 5.0, max_rate_mbit_s=limit)
+    for n in range(30):
+        warned.end(0.5 * n, AUTO, partial=False, received=1.0, budget_kbit_s=1000 * limit)
+    (text,) = caplog.messages
+    assert text.endswith(f": lower --fps to 2, or raise --max-rate {limit:g}")
+
+
+def test_under_auto_no_option_is_named_for_what_auto_does_by_itself(caplog: pytest.LogCaptureFixture) -> None:
+    warned, much = Warned(caplog, AUTO, 5.0), 20 * auto_frame_kbit()
+    for n in range(100):
+        warned.end(0.2 * n, AUTO, partial=True, received=0.4, budget_kbit_s=much)
+    (text,) = caplog.messages
+    assert (warned.events, warned.gauge("partial")) == (["partial"], 1)
+    assert text.startswith("for 10 s, 100 % of the answers have been partial: the link loses 6")
+    assert text.endswith(f"more than the parity in the budget of {much:.0f} kbit/s repairs: fix the link")
+
+
+def test_a_link_that_is_too_slow_for_frames_under_another_policy_is_not_judged_so_under_auto(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    slow = Simulated(AUTO, link(8 * (AUTO.check() or 0) / 1000 * 2.5, 5), 5.0)
+    assert "congestion" not in Warned(caplog, AUTO).after(slow)
 
 
 # --- a link that loses ---

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from gradfec_common.wire import Report, Result
 from gradfec_edge import watch as watch_module
 from gradfec_edge.cells import cells_of
 from gradfec_edge.frames import Frame as CameraFrame
-from gradfec_edge.journal import Story
+from gradfec_edge.journal import Sent, Story
 from gradfec_edge.pipeline import EncodedFrame
 from gradfec_edge.watch import Watch
 from gradfec_host.console import Endpoint
@@ -114,8 +114,15 @@ def test_a_frame_is_told_by_its_story_and_its_report(page: Page) -> None:
     assert told.datagrams == {"sent": 16, "parity": 0}  # what is not known is left out
     assert (told.bursts, told.latency_ms, told.stages_ms) == (2, 12.5, {"decode": 1.0})
     assert told.answer == [("tiger cat", 0.5)]
-    assert told.bytes == 0  # of a story of which nothing was sent
+    assert (told.bytes, told.why) == (0, "")  # of a story of which nothing was sent
     assert watch.edge.warnings == []
+
+
+def test_a_frame_for_which_the_link_decided_is_told_with_why(page: Page) -> None:
+    sent = Sent(7, 3, frame().plan, 100, why={"loss": 0.22, "burst": 6.0, "budget_kbit_s": 900.0})
+    on_page(page).closed(Closed(3, RESULT, None, 16), replace(STORY, as_sent=sent))
+    (told,) = page.take(Frame)
+    assert told.why == "loss 22.0 % in runs of 6.0, 12 datagrams of which 6 parity, budget 900 kbit/s"
 
 
 def test_warnings_are_shown_until_they_are_over_or_the_edge_ends(page: Page) -> None:

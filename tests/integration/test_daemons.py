@@ -151,15 +151,17 @@ def test_both_sides_record_the_same_of_each_tensor_under_the_documented_keys(
         assert list(record) == EDGE_KEYS
         assert list(theirs) == CLOUD_KEYS
         assert list(record["packets"]) == list(theirs["packets"]) == list(PACKET_NAMES)
-        assert list(record["datagrams"]) == list(theirs["datagrams"]) == list(DATAGRAM_NAMES)
+        assert list(record["datagrams"]) == [*DATAGRAM_NAMES, "asked"]
+        assert list(theirs["datagrams"]) == list(DATAGRAM_NAMES)
         assert [list(answer) for answer in record["top5"]] == 5 * [["class_index", "label", "score"]]
         assert list(record["stages_ms"]) == EDGE_STAGES + CLOUD_STAGES
         assert list(theirs["stages_ms"]) == CLOUD_STAGES
-        for key in ("session", "outcome", "head", "top5", "packets", "datagrams", "bytes"):
+        for key in ("session", "outcome", "head", "top5", "packets", "bytes"):
             assert record[key] == theirs[key]
+        assert record["datagrams"] == {**theirs["datagrams"], "asked": 0}  # only the edge knows
         assert record["latency_ms"] > theirs["latency_ms"] > 0
         assert record["packets"] == dict(zip(PACKET_NAMES, (2048, 0, 0, 0), strict=True))
-        assert record["datagrams"] == dict(zip(DATAGRAM_NAMES, (2048, 0, 2048, 0), strict=True))
+        assert theirs["datagrams"] == dict(zip(DATAGRAM_NAMES, (2048, 0, 2048, 0), strict=True))
 
 
 @pytest.mark.daemons
@@ -332,9 +334,9 @@ def test_codec_protection_and_packets_per_datagram_decide_what_is_sent_and_recor
     (record,) = sent.records
     assert record["outcome"] == "complete"
     assert record["packets"] == dict(zip(PACKET_NAMES, (*packets, 0, 0), strict=True))
-    assert record["datagrams"] == dict(zip(DATAGRAM_NAMES, (*datagrams, datagrams[0], 0), strict=True))
     assert sent.totals["packets"] == record["packets"]
-    assert sent.totals["datagrams"] == record["datagrams"]
+    assert sent.totals["datagrams"] == dict(zip(DATAGRAM_NAMES, (*datagrams, datagrams[0], 0), strict=True))
+    assert record["datagrams"] == {**sent.totals["datagrams"], "asked": 0}
     assert sent.totals["datagrams_sent"]["symbol"] == datagrams[0]
     assert sent.totals["bytes_sent"]["symbol"] == record["bytes"]
 
@@ -373,7 +375,7 @@ def test_the_records_of_both_sides_can_be_joined_by_session_and_tensor(photograp
     assert len(ours) == 12
     for key, record in ours.items():
         assert record["top5"] == theirs[key]["top5"]
-        assert record["datagrams"] == theirs[key]["datagrams"]
+        assert record["datagrams"] == {**theirs[key]["datagrams"], "asked": 0}
         sent, received = record["datagrams"]["sent"], record["datagrams"]["received"]
         assert record["bytes"] / sent == theirs[key]["bytes"] / received > 14 * 56
         answered, came = (datetime.fromisoformat(one["time"].replace("Z", "+00:00")) for one in (theirs[key], record))

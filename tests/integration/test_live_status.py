@@ -49,6 +49,18 @@ def test_an_edge_shows_its_link_and_its_answers_and_each_log_line_stays_whole(ph
     assert said[-1].startswith("datagrams received: ")
 
 
+def test_an_edge_whose_link_decides_shows_why_until_the_cloud_is_gone(photographs: Path) -> None:
+    port = free_port()
+    where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--loop", "--fps", "20", "--protect", "auto"]
+    why = r"why: loss \d+\.\d %.* datagrams of which \d+ parity"
+    with on_terminal("gradfec-edge", *where, "--name", "door", PATIENCE_S="600") as edge:
+        with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}"):
+            edge.wait_until(lambda: re.search(why, edge.visible()) is not None)
+        edge.wait_until(lambda: re.search(r"door +looking ", edge.visible()) is not None)
+        edge.wait_until(lambda: re.search(why, edge.visible()) is None)
+        leaves_the_terminal_clean(edge, "gradfec-edge")
+
+
 def test_a_cloud_shows_a_line_for_each_edge(photographs: Path) -> None:
     port = free_port()
     with on_terminal("gradfec-cloud", "--listen", f"127.0.0.1:{port}") as cloud:

@@ -140,6 +140,26 @@ def value(text: str, name: str, **labels: str) -> float:
     return found[0] if found else 0.0
 
 
+def test_what_an_edge_knows_of_its_link_is_exported_while_the_link_decides_and_is_there(photographs: Path) -> None:
+    port, of_edge = free_port(), free_port()
+    where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--loop", "--fps", "20", "--metrics", of_edge]
+
+    def known() -> set[str]:
+        return set(re.findall(r"^gradfec_edge_(link_\w+(?<!_total)|budget_\w+|expected_\w+){", fetched(of_edge), re.M))
+
+    with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}") as cloud:
+        with stubbed("gradfec-edge", *where, ready="connected to") as edge:
+            until(lambda: value(fetched(of_edge), "gradfec_edge_frames_total", outcome="complete") > 0)
+            assert known() == set()
+            edge.stop()
+        with stubbed("gradfec-edge", *where, "--protect", "auto", ready="connected to"):
+            of_link = {"link_loss_ratio", "link_burst_datagrams", "link_round_trip_seconds", "link_queueing_seconds"}
+            until(lambda: of_link | {"budget_bytes_per_second"} <= known())
+            os.kill(cloud.process.pid, signal.SIGKILL)
+            cloud.process.wait()
+            until(lambda: known() == set())
+
+
 @promtool
 def test_what_is_exported_keeps_to_prometheus_conventions(photographs: Path) -> None:
     with pair(photographs) as (_, of_cloud, _, of_edge):

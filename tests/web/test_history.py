@@ -67,6 +67,20 @@ def test_only_the_last_seconds_count_for_the_numbers_of_the_moment():
     assert (recent.frames, recent.latency_ms) == (1, 100.0)
 
 
+def test_why_is_that_of_the_newest_frame_while_it_is_new_and_the_edge_is_connected():
+    history = history_of(status("edge", NOW, [edge()]), frame(number=1, at=NOW + 1, why="now"))
+    history.take(frame(number=0, at=NOW + 2, why="before"))  # it was given up late
+    past = history.edges["kitchen"]
+    assert past.why(NOW + 3) == "now"
+    assert past.why(NOW + 2 + RECENT_S) == ""
+    history.take(status("edge", NOW + 3, [edge(connected=False, since=NOW + 3)]))
+    assert past.why(NOW + 3) == ""
+    history.take(status("edge", NOW + 4, [edge(since=NOW + 4)]))  # connected again, and no frame yet
+    assert past.why(NOW + 4) == ""
+    history.take(frame(number=2, at=NOW + 5))  # of a policy that ignores the link
+    assert past.why(NOW + 5) == ""
+
+
 def test_seconds_without_frames_are_points_too_and_the_open_one_is_not():
     history = history_of(status("cloud", NOW, [edge()]), frame(at=NOW), status("cloud", NOW + 5 * BUCKET_S, [edge()]))
     points = history.edges["kitchen"].points()

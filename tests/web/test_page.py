@@ -338,6 +338,22 @@ def test_the_bytes_of_a_frame_and_their_rate_are_a_tile(role, name, serve, visit
     expect(tile.locator(".meaning")).to_have_text(re.compile("kbit/s$"))
 
 
+def test_why_the_newest_frame_is_as_it_is_is_said_until_the_link_is_lost_and_never_without_a_reason(serve, visit):
+    camera = Camera("kitchen", 1, role="edge")
+    live = serve(World("edge", [camera]), past=5)
+    visitor = visit(live.url)
+    why = visitor.page.locator(".why")
+    expect(visitor.page.locator(".tiles")).to_be_visible()
+    expect(why).to_be_hidden()
+    plain = camera.frame
+    camera.frame = lambda at: tuple(replace(one, **{"why": EVIL} if hasattr(one, "why") else {}) for one in plain(at))
+    expect(why).to_have_text(f"Why the newest frame is as it is: {EVIL}")
+    assert visitor.violations() == []
+    away = replace(camera.edge(time.time()), connected=False, since=time.time())
+    camera.edge = lambda now: away
+    expect(why).to_be_hidden()
+
+
 def test_without_an_edge_or_a_frame_it_says_what_to_do_and_without_a_key_it_warns(serve, visit):
     live = serve(None)
     page = visit(live.url).page

@@ -125,6 +125,12 @@ class EdgePast:
         timely = picture.number >= numbers[0] if numbers else picture.session == self.edge.session
         return picture if timely else None
 
+    def why(self, now: float) -> str:
+        """Return why the newest frame was planned as it was; empty if it is old, or nobody has said why."""
+        since = max(now - RECENT_S, self.edge.since)
+        frames = [frame for frame in self.frames if frame.session == self.edge.session and frame.at > since]
+        return max(frames, key=lambda frame: frame.number).why if frames and self.edge.connected else ""
+
     def recent(self, now: float) -> Figures:
         """Sum up the last RECENT_S seconds."""
         buckets = [bucket for bucket in self.buckets if bucket.start > now - RECENT_S]

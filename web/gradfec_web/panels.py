@@ -90,6 +90,7 @@ class Tiles:
             self._burst, _ = self._tile("Burst", "datagrams lost in a row, on average")
             self._recovered, _ = self._tile("Recovered", "packets a frame: lost, computed back from parity")
             self._missing, _ = self._tile("Missing", "packets a frame: sent, and lost for good")
+        self._why = Text("p", "", "note why")
 
     def _tile(self, name: str, meaning: str) -> tuple[Text, Text]:
         with box("div", "tile"):
@@ -108,6 +109,9 @@ class Tiles:
         self._burst.put(words.number(recent.burst, 1))
         self._recovered.put(words.number(recent.recovered))
         self._missing.put(words.number(recent.missing))
+        why = past.why(now)
+        self._why.put(words.WHY + why)
+        self._why.set_visibility(bool(why))
 
 
 class LastAnswer:

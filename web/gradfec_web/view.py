@@ -52,6 +52,7 @@ class Frame:
     stages_ms: dict[str, float]
     source: str = ""  # the file or camera; only on the edge's page
     bytes: int = 0  # of UDP payload: on the edge's page sent, on the cloud's received
+    why: str = ""  # it was planned as it was; only on the edge's page, and if the link decides
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ BANDS = (
     "answer depends on it."
 )
 LATENCY = {"cloud": "from a frame's first packet to its answer", "edge": "from the camera to the answer"}
+WHY = "Why the newest frame is as it is: "
 CONFIDENCE = "The percentages are the network's own confidence, not measured probabilities."
 
 FATES: dict[Cell, tuple[str, str]] = {
