@@ -207,7 +207,7 @@ def test_the_product_encodes_a_control_message_to_the_golden_body_and_reads_it(n
     vector = CONTROLS[name]
     message = wire.MESSAGES[wire.MessageKind[vector.kind]](**vector.values)
     assert wire.message_body(message) == golden_body(name)
-    assert wire.read_message(golden_body(name)) == message
+    assert vars(wire.read_message(golden_body(name))) == vars(message)  # with the times, which `==` leaves out
 
 
 @pytest.mark.parametrize("name", SEALED)

@@ -22,8 +22,21 @@ from gradfec_common.wire.symbol import MAX_SENT_PER_PACKET
 from .small_tensors import GRID, ZERO, alone, bodies_of, headers_of, matrix_of, odd_plan, planned, with_header
 
 SEEDS = st.integers(0, 2**32 - 1)
-FIXED = struct.Struct(">IHHHHBBBBBH")
-FIELDS = ("tensor", "position", "index", "sent", "unasked", "kept", "groups", "stripes", "quantiser", "parameters", "group", "n")
+FIXED = struct.Struct(">IHHHHHBBBBBH")
+FIELDS = (
+    "tensor",
+    "position",
+    "index",
+    "sent",
+    "unasked",
+    "kept",
+    "groups",
+    "stripes",
+    "quantiser",
+    "parameters",
+    "group",
+    "n",
+)
 TABLE_ENTRY = struct.Struct(">HHB")
 FEC_50_50 = planned("FEC_50_50")
 
@@ -242,6 +255,8 @@ def reason_for(body, grid=GRID):
         sum(length for _, length, _ in table) == len(body) - header,
         said["index"] < said["n"],
         said["position"] < said["sent"] <= 4 * grid.count,
+        1 <= said["unasked"] <= said["sent"],
+        said["groups"] == 1 or said["unasked"] == said["sent"],
         1 <= said["kept"] <= grid.count,
         said["group"] < said["groups"],
         said["groups"] * said["stripes"] <= 255,
@@ -272,7 +287,7 @@ class Model:
     def _of_tensor(self, body):
         said = fields_of(body)
         header = header_bytes(body)
-        return len(body), body[8:16], body[header - said["parameters"] : header]
+        return len(body), body[8:18], body[header - said["parameters"] : header]
 
     def _of_group(self, body):
         said = fields_of(body)
@@ -366,7 +381,7 @@ def lie(rng, body):
         at = int(rng.integers(FIXED.size, header_bytes(body)))
         return body[:at] + bytes([body[at] ^ int(rng.integers(1, 256))]) + body[at + 1 :]
     field = str(rng.choice(FIELDS))
-    most = {"tensor": 2**32 - 1}.get(field, 255 if field in FIELDS[5:10] else 65_535)
+    most = {"tensor": 2**32 - 1}.get(field, 255 if field in FIELDS[6:11] else 65_535)
     near = said[field] + int(rng.integers(-3, 4))
     value = near if rng.random() < 0.8 else int(rng.choice([0, 1, most, int(rng.integers(most))]))
     return with_header(body, **{field: int(np.clip(value, 0, most))})
@@ -618,7 +633,7 @@ def test_the_most_that_a_tensor_may_send_is_allowed():
 
 @pytest.mark.parametrize(("groups", "stripes", "good"), [(42, 6, True), (43, 6, False), (8, 31, True), (8, 32, False)])
 def test_a_tensor_has_255_stripes_at_most(groups, stripes, good):
-    body = FIXED.pack(1, 0, 0, 48, 12, groups, stripes, QUANTISERS["sqrt4"].id, 4, 0, 1)
+    body = FIXED.pack(1, 0, 0, 48, 48, 12, groups, stripes, QUANTISERS["sqrt4"].id, 4, 0, 1)
     body += TABLE_ENTRY.pack(1, 1, 0) * stripes + struct.pack(">f", 1) + bytes(stripes)
     assert judge(matrix_of([body]), GRID)[0] == ({} if good else {Drop.BAD_PARAMETERS: 1})
 

@@ -234,20 +234,32 @@ def _less(layers: list[Layer], n: int) -> list[Layer]:
     return [*layers[:-1], Layer(k, fewer)] if fewer > first else layers[:-1]
 
 
+def _joined(layers: list[Layer]) -> list[Layer]:
+    """Return layers of rising k, each of at least k packets: empty symbols would only cost bytes.
+
+    A layer of so few packets that it would have no more symbols than the one before joins that.
+    """
+    joined: list[Layer] = []
+    for k, end in layers:
+        packets = end - (joined[-1].end if joined else 0)
+        if joined and min(k, packets) <= joined[-1].k:
+            joined[-1] = Layer(joined[-1].k, end)
+        elif packets:
+            joined.append(Layer(min(k, packets), end))
+    return joined
+
+
 def _packed(
     layers: list[Layer], n: int, ranked: Indices, entries: Indices, budget: Budget, code: ErasureCode
 ) -> list[Stripe] | None:
     """Return a stripe for each layer of packets `ranked` (m,), or None if a datagram has no room for all of them."""
     stripes, first = [], 0
-    for layer in layers:
-        if layer.end == first:
-            continue
-        k = min(layer.k, layer.end - first)  # empty symbols would only cost bytes
-        packing = fitted(entries[first : layer.end], k, budget, code.word_bytes)
+    for k, end in _joined(layers):
+        packing = fitted(entries[first:end], k, budget, code.word_bytes)
         if packing is None:
             return None
-        stripes.append(Stripe(ranked[first : layer.end], packing, BARE if k == n else code))
-        first = layer.end
+        stripes.append(Stripe(ranked[first:end], packing, BARE if k == n else code))
+        first = end
     fits = sum(stripe.packing.length for stripe in stripes) <= budget.room(len(stripes))
     return stripes if fits else None
 

@@ -43,8 +43,8 @@ class Budget:
     def too_long(self, entry: int) -> NoReturn:
         """Say that a packet takes `entry` bytes of a symbol, and a datagram has not so many; UsageError."""
         raise UsageError(
-            f"a packet takes {entry} bytes, more than the {self.room()} that a datagram has for it: use smaller --rows, "
-            "or a --codec of fewer bits"
+            f"a packet takes {entry} bytes, more than the {self.room()} that a datagram has for it: use smaller "
+            "--rows, or a --codec of fewer bits"
         )
 
 

@@ -278,7 +278,7 @@ class Tensors:
         self._close_at(mine, number, now + self._limits.reorder_s)
 
     def _close_at(self, mine: SessionTensors, number: int, when: float, *, later: bool = False) -> None:
-        """Close a tensor, or ask for more of it, at `when`, if nothing does so before, or instead of that if `later`."""
+        """Close a tensor, or ask for more, at `when`, if nothing does so before, or instead of that if `later`."""
         tensor = mine.tensors.get(number)
         if tensor is not None and (later or when < tensor.closes_at):
             tensor.closes_at = when

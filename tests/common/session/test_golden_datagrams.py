@@ -31,7 +31,7 @@ from gradfec_common.protect import UNKNOWN_LINK, read_policy
 from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import EdgeSession
-from gradfec_common.session.edge_events import Answered, Closed, Connected, Refused
+from gradfec_common.session.edge_events import Answered, Closed, Connected, Refused, Reported
 from gradfec_common.session.events import Decided
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
@@ -178,7 +178,11 @@ def test_the_edge_closes_a_tensor_with_the_golden_result_and_report_and_acknowle
     edge.receive(wire.batch_of([golden("result_partial"), report], ["cloud"] * 2), 0.1)
     told = wire.Result(**CONTROLS["result_partial"].values), wire.Report(**CONTROLS["report"].values)
     answer = HEAD.read(told[0].answer)
-    assert [*iter(edge.next_event, None)] == [Answered(1, told[0], answer), Closed(1, *told, 0, answer)]
+    assert [*iter(edge.next_event, None)] == [
+        Answered(1, told[0], answer),
+        Reported(told[1]),
+        Closed(1, *told, 0, answer),
+    ]
     acknowledged = second_encoder.message("ACK", {"results": [1], "reports": [1]})
     up = CONTROL_SESSION.secrets[0]
     assert edge.datagrams_to_send() == [second_seal.seal(up, 1, SESSION, 1, second_seal.MESSAGE, acknowledged)]
