@@ -100,16 +100,18 @@ class AutoProtection:
         """Plan one group of as many stripes as there are different k; a large frame is planned as FEC_A_B does."""
         entries = entry_sizes(sizes)
         qualities = self.worth.qualities or (Quality(0.0, float(entries.sum()), 1.0),)
-        if not self.worth.qualities and entries.sum() > LARGE * budget.room() and self.worth.kept:
+        if not self.worth.qualities and entries.sum() > LARGE * budget.room():
             return self._large(link).plan(importance, sizes, link, budget)
         choice = self.choose(link, budget, qualities, MAX_SENT_PER_PACKET * len(sizes))
         ranked = ranking(importance)
         reserve = self._reserve(choice, link, MAX_SENT_PER_PACKET * len(sizes))
-        n, layers = choice.n + reserve, _layers(choice.ks, self.worth.classes[0], entries[ranked])
-        while (stripes := _packed(layers, n, ranked, entries[ranked], budget, self.code)) is None:
-            layers = _less(layers, choice.n) or budget.too_long(int(entries[ranked[0]]))
+        n, layers = choice.n, _layers(choice.ks, self.worth.classes[0], entries[ranked])
+        while (stripes := _packed(layers, n + reserve, ranked, entries[ranked], budget, self.code)) is None:
+            if not self.worth.kept and layers[-1].k == n < min(len(ranked), self.code.max_n - reserve):
+                n += 1  # a frame without its last packets would be worth nothing
+            layers = _less(layers, n) or budget.too_long(int(entries[ranked[0]]))
         dropped = np.sort(ranked[layers[-1].end :])
-        return Plan(len(ranked), dropped, (Group(n, tuple(stripes)),), reserve, choice.expected)
+        return Plan(len(ranked), dropped, (Group(n + reserve, tuple(stripes)),), reserve, choice.expected)
 
     def _reserve(self, choice: Choice, link: LinkEstimate, most_n: int) -> int:
         """Return how much parity to have ready for requests."""
