@@ -17,6 +17,7 @@ from gradfec_common.ciphers import Cipher
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_KEY, Key
 from gradfec_common.networks.resnet50 import RESNET50
+from gradfec_common.protect import NoProtection
 from gradfec_common.session.edge import Connected, Refused, new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_edge import health as health_module
@@ -60,9 +61,9 @@ class Toy:
 
 
 class NoPipeline:
-    """Knows its cut, and how many bytes a frame takes, or None. No frame gets as far as a pipeline here."""
+    """Knows its cut and policy, and how many bytes a frame takes, or None. No frame gets as far as a pipeline here."""
 
-    cut = CUT
+    cut, policy = CUT, NoProtection()
 
     def __init__(self, frame_bytes: int | None) -> None:
         self.coding, self._frame_bytes = self, frame_bytes
