@@ -688,6 +688,14 @@ def test_what_is_in_reserve_is_due_once_it_has_been_asked_for_and_counts_only_th
     assert arrived.all_arrived and arrived.lost_bursts() == 0
 
 
+def test_of_a_tensor_whose_edge_holds_data_back_no_count_is_below_nothing():
+    bodies = [with_header(body, unasked=2) for body in bodies_of(RESERVE)]  # k is 5
+    arrived = received(bodies[:1])
+    assert (arrived.due, arrived.parity, arrived.lost_bursts(), arrived.wanting) == (2, 0, 1, 4)
+    arrived.due = 7
+    assert (arrived.parity, arrived.lost_bursts()) == (2, 1)
+
+
 def test_a_tensor_that_is_sent_unasked_has_all_arrived_without_its_reserve():
     bodies = bodies_of(RESERVE)
     arrived = received(bodies[: RESERVE.unasked])
