@@ -27,7 +27,7 @@ TENSOR_FATES = (*OUTCOMES, "overloaded", "failed", "abandoned")
 LIMITS = (
     *("sessions", "sessions_per_key", "greetings", "hellos_per_s", "hellos_per_s_and_address", "addresses"),
     *("tensors_per_s", "tensors_per_session", "pending_tensors", "reassembly_bytes", "answers_per_session"),
-    *("credit", "sketch_bytes"),
+    *("credit", "sketch_bytes", "request_rounds"),
 )
 STAGES = ("collect", "queue", "decode", "back_end")
 LEASE_ENDINGS = tuple(ending.value for ending in Ending)

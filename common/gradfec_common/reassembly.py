@@ -104,7 +104,8 @@ class Reassembly:
     @property
     def parity(self) -> int:
         """Datagrams that are due and carry nothing but parity, of the groups that are known."""
-        return int((self.n - self.k.max(axis=1)).sum()) - (self.sent - self.due)
+        parity = int((self.n - self.k.max(axis=1)).sum())
+        return max(parity - (self.sent - self.due), 0)  # an edge may hold data back, too
 
     @property
     def reached(self) -> int:

@@ -134,7 +134,8 @@ class Adaptation:
         self.control.reported(train, now)
 
     def _asked_for(self, report: Report, leaving: Leaving, now: float) -> None:
-        more = max(report.sent - leaving.plan.unasked, 0) * leaving.datagram_bytes
+        plan = leaving.plan
+        more = max(min(report.sent, plan.sent) - plan.unasked, 0) * leaving.datagram_bytes  # the cloud may lie
         if more:
             self.control.sent(more, now)
             self._free_at = max(self._free_at, now) + more / self.control.bytes_per_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from gradfec_common.protect import AutoProtection
@@ -107,7 +108,8 @@ class Warnings:
         cures = []
         if found.carried_fps >= FEWEST_FPS:
             rate = found.even_rate_mbit_s if self._rate_mbit_s is None else None
-            cures.append(f"lower --fps to {found.carried_fps:.2g}" + (f" with --rate {rate:.2g}" if rate else ""))
+            fps = _two_digits(found.carried_fps)
+            cures.append(f"lower --fps to {fps:g}" + (f" with --rate {rate:.2g}" if rate else ""))
         if smaller := smaller_frames(self._coding):
             cures.append(f"make frames smaller with {' or '.join(smaller)}")
         if self._rate_mbit_s is not None and 1000 * self._rate_mbit_s < found.offered_kbit_s:
@@ -125,3 +127,9 @@ class Warnings:
             return f"{what} the parity in the budget of {budget_kbit_s:.0f} kbit/s repairs: {', or '.join(cures)}"
         what, cure = f"{what} --protect {policy.name} repairs", protection_for(loss, policy)
         return f"{what}; {cure} would" if cure else f"{what}, and more than any FEC_A_B would: fix the link"
+
+
+def _two_digits(above_0: float) -> float:
+    """Round down to two digits, so that there is as much to spare as was calculated."""
+    unit = 10.0 ** (math.floor(math.log10(above_0)) - 1)
+    return float(f"{math.floor(above_0 / unit + 1e-9) * unit:.2g}")

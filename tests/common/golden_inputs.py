@@ -85,6 +85,7 @@ class TensorVector:
     plan: Callable[[Coded], Sequence[Group]]
     shown: Sequence[int]
     element: Callable[[int], float] = lambda m: (m * 2654435761 % 2**24) / 2**20 - 5.0  # the m-th
+    reserve: int = 0  # datagrams, the last in send order, that wait for a request
 
     @cached_property
     def elements(self) -> list[float]:
@@ -112,11 +113,15 @@ class TensorVector:
 
     @cached_property
     def bodies(self) -> list[bytes]:
-        return second_encoder.bodies(self.coded, self.groups, self.number, self.order)
+        return second_encoder.bodies(self.coded, self.groups, self.number, self.order, self.reserve)
 
     @cached_property
     def datagrams(self) -> list[bytes]:
         return self.session.seals(second_seal.SYMBOL, self.bodies)
+
+    @property
+    def unasked(self) -> int:
+        return len(self.order) - self.reserve
 
     @property
     def symbol_bytes(self) -> int:
@@ -136,6 +141,7 @@ class TensorVector:
                 for g, group in enumerate(self.groups)
                 for s, stripe in enumerate(group.stripes)
             ),
+            *([f"# the last {self.reserve} datagrams are in reserve"] if self.reserve else []),
             f"# the header of the first body is {self.bodies[0][: -self.symbol_bytes].hex()}",
             *(f"{position}:{datagrams[position].hex()}" for position in self.shown),
             f"{len(datagrams)} {hashlib.sha256(b''.join(datagrams)).hexdigest()}",
@@ -352,6 +358,14 @@ TENSORS = {
         UNIFORM8,
         fixed(Group(8, [one_each([0, 2047, 100], 4, CODE_LEOPARD)])),
         range(8),
+    ),
+    "reserve": TensorVector(
+        "Two stripes in eleven datagrams, of which the last four are sent only if the cloud asks for them.",
+        *(175, (7, 7, 2048), 7, 2, 70_000),
+        UNIFORM8,
+        fixed(Group(11, [one_each([1027, 3], 52, CODE_ZFEC), one_each([2047, 0, 9, 1500, 77, 1], 52, CODE_ZFEC)])),
+        [0, 5, 6, 7, 10],
+        reserve=4,
     ),
     **{
         f"quantiser_{number}": replace(

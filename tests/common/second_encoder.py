@@ -60,9 +60,7 @@ class Coded:
 # Section 5: the bodies
 
 
-def bodies(
-    coded: Coded, groups: Sequence[Group], number: int, order: Sequence[Slot], reserve: int = 0
-) -> list[bytes]:
+def bodies(coded: Coded, groups: Sequence[Group], number: int, order: Sequence[Slot], reserve: int = 0) -> list[bytes]:
     """The bodies of the tensor's SYMBOL datagrams in send order; `order` names what each position's datagram is."""
     assert sorted(order) == [(g, i) for g, group in enumerate(groups) for i in range(group.n)]
     sent = sum(group.n for group in groups)

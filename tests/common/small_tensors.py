@@ -147,7 +147,12 @@ def headers_of(bodies: list[bytes]) -> npt.NDArray[np.void]:
 
 
 def with_header(body: bytes, **changes: int) -> bytes:
-    """Return a body with other values in fields of its header, or of its first stripe: k, length, code."""
+    """Return a body with other values in fields of its header, or of its first stripe: k, length, code.
+
+    Another `sent` is another `unasked`, too, if that is not given: a tensor without a reserve stays one.
+    """
+    if "sent" in changes:
+        changes = {"unasked": changes["sent"]} | changes
     changed = np.frombuffer(body, np.uint8).copy()
     fixed, stripe = changed[:FIXED_BYTES].view(SYMBOL_HEADER), changed[FIXED_BYTES:][: STRIPE.itemsize].view(STRIPE)
     for field, value in changes.items():

@@ -16,7 +16,7 @@ from .small_tensors import CUT, GRID, OF_PARTS, UNIFORM8, ZERO, coded, encoded, 
 
 SEEDS = st.integers(0, 2**32 - 1)
 PLANS = st.sampled_from(["FEC_50_50", "FEC_20_80", "nested:1,3,6/9", "nested:2,5", "none", "odd", "odd", "odd"])
-BEGIN = 19 + 5 + 8  # of the symbols: after the fixed part, one stripe, and the parameters of uniform8
+BEGIN = 21 + 5 + 8  # of the symbols: after the fixed part, one stripe, and the parameters of uniform8
 HEAD = 3  # of a packet of uniform8: its length in one byte, and its place
 
 
@@ -177,7 +177,7 @@ def test_packets_that_do_not_fit_their_symbol_are_not_there():
 
 def test_more_packets_than_a_sender_says_it_kept_are_no_negative_count():
     bodies = encoded(planned("none"), 2).bodies(1).copy()
-    bodies[:, 10:12] = 0, 3  # kept
+    bodies[:, 12:14] = 0, 3  # kept
     decoded = decode_tensor(received(bodies), ZERO)
     assert (decoded.missing, len(decoded.found.places)) == (0, 12)
 

@@ -17,6 +17,7 @@ from gradfec_common.packets import DEFAULT_ROWS, MAX_PACKETS, PacketGrid
 from gradfec_common.protect import POLICIES, UNKNOWN_LINK, read_policy
 from gradfec_common.quantisers import MAX_PARAMETER_BYTES, QUANTISERS, Needs
 from gradfec_common.quantisers.image_files import MAX_SCANS, MAX_SEGMENTS
+from gradfec_common.session.events import CloudLimits
 from gradfec_common.transmit import budget_for, encode_tensor
 from gradfec_common.wire import symbol
 
@@ -48,7 +49,7 @@ def test_the_page_has_every_control_message_and_its_keys_in_the_order_of_the_wir
     assert {name: int(number) for number, name, *_ in rows} == second_encoder.MESSAGE_KINDS
     assert {kind.name: kind.value for kind in wire.MessageKind} == second_encoder.MESSAGE_KINDS
     written = {
-        name: re.findall(r"(?:^|; |, )`(\w+)` (?:u8|u16|u32|string|array|map|bin|bool|any)", keys)
+        name: re.findall(r"(?:^|; |, )`(\w+)` (?:u8|u16|u32|u64|string|array|map|bin|bool|any)", keys)
         for _, name, _, keys in rows
     }
     assert written == {
@@ -57,9 +58,9 @@ def test_the_page_has_every_control_message_and_its_keys_in_the_order_of_the_wir
 
 
 def test_the_page_has_every_fate_of_a_datagram() -> None:
-    fates = section("7.4 What becomes of a datagram")
+    fates = section("7.5 What becomes of a datagram")
     good = names_in(fates.split("The good ones are")[1].split("The bad ones")[0])
-    (rows,) = tables("7.4 What becomes of a datagram")
+    (rows,) = tables("7.5 What becomes of a datagram")
     bad = {fate for names, _ in rows for fate in names_in(names)}
     assert set(good) == GOOD_FATES and len(good) == len(GOOD_FATES)
     assert bad == {drop.value for drop in wire.Drop} - {"foreign_address"}  # the edge's socket drops that
@@ -127,19 +128,21 @@ def test_the_page_names_the_product_s_policies() -> None:
 
 
 def test_the_page_states_the_bounds_of_the_product() -> None:
+    words = {1: "one", 2: "two", 3: "three", 4: "four"}
     for text in (
         f"at most **{wire.MAX_DATAGRAM_BYTES} bytes**",
         f"has P = C x G packets, at most {MAX_PACKETS:,}",
         f"groups of this tensor, 1 to {symbol.MAX_GROUPS}",
         f"stripes of each group, 1 to {symbol.MAX_STRIPES}; groups x stripes is at most {symbol.MAX_TENSOR_STRIPES}",
         f"1 <= groups x stripes <= {symbol.MAX_TENSOR_STRIPES}",
-        f"sent <= {symbol.MAX_SENT_PER_PACKET} P",
+        f"1 <= unasked <= sent <= {symbol.MAX_SENT_PER_PACKET} P",
         f"has no stripe or over {symbol.MAX_STRIPES}, or over {MAX_PARAMETER_BYTES} bytes of parameters",
         f"the body of a SYMBOL has {symbol.FIXED_BYTES} bytes or less",
         f"room for {symbol.body_room(0)} bytes of table, parameters and symbols",
         f"Strings have at most {wire.MAX_TEXT_BYTES} bytes",
         f"would have more than {wire.MAX_MAP_BYTES} bytes",
         f"PINGs have {wire.MAX_PADDING_BYTES} bytes of padding",
+        f"here at most {words[CloudLimits().request_rounds]} times",
     ):
         assert text in IN_ONE_LINE
 

@@ -2,6 +2,7 @@
 
 import struct
 from collections import Counter
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
@@ -16,14 +17,28 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import Group, Plan
 from gradfec_common.quantisers import MAX_PARAMETER_BYTES, QUANTISERS
 from gradfec_common.reassembly import Reassembly, is_first, judge, read_map
+from gradfec_common.transmit import budget_for
 from gradfec_common.wire import Drop
 from gradfec_common.wire.symbol import MAX_SENT_PER_PACKET
 
 from .small_tensors import GRID, ZERO, alone, bodies_of, headers_of, matrix_of, odd_plan, planned, with_header
 
 SEEDS = st.integers(0, 2**32 - 1)
-FIXED = struct.Struct(">IHHHHBBBBBH")
-FIELDS = ("tensor", "position", "index", "sent", "unasked", "kept", "groups", "stripes", "quantiser", "parameters", "group", "n")
+FIXED = struct.Struct(">IHHHHHBBBBBH")
+FIELDS = (
+    "tensor",
+    "position",
+    "index",
+    "sent",
+    "unasked",
+    "kept",
+    "groups",
+    "stripes",
+    "quantiser",
+    "parameters",
+    "group",
+    "n",
+)
 TABLE_ENTRY = struct.Struct(">HHB")
 FEC_50_50 = planned("FEC_50_50")
 
@@ -34,6 +49,10 @@ TWO_GROUPS = Plan(
     (Group(7, (alone([3, 1, 4, 0], ZFEC),)), Group(9, (alone([5, 9, 2, 6, 8, 7, 10], ZFEC),))),
 )
 TWO_STRIPES = planned("nested:2,5/8")
+
+
+RESERVE = planned("nested:3,5/12", budget=budget_for())
+RESERVE = replace(RESERVE, reserve=4)
 
 
 def begin(bodies):
@@ -65,7 +84,8 @@ def lossy(draw):
     """A plan, the seed of its tensor, its bodies, and those of them that arrive, at least one, in any order."""
     seed = draw(SEEDS)
     rng = np.random.default_rng(seed)
-    plan = draw(st.sampled_from([FEC_50_50, TWO_GROUPS, TWO_STRIPES, planned("none"), odd_plan(rng), odd_plan(rng)]))
+    some = [FEC_50_50, TWO_GROUPS, TWO_STRIPES, RESERVE, planned("none"), odd_plan(rng), odd_plan(rng)]
+    plan = draw(st.sampled_from(some))
     bodies = bodies_of(plan, seed)
     survives = rng.random(plan.sent) < draw(st.sampled_from([0.2, 0.5, 0.8, 1.0]))
     survives[rng.integers(plan.sent)] = True
@@ -81,10 +101,11 @@ def lossy(draw):
 def test_the_counts_of_datagrams_and_bursts_are_those_of_what_arrived(case):
     plan, _, bodies, alive = case
     arrived = received(alive)
-    lost = "".join("." if body in set(alive) else "x" for body in bodies)
+    due = bodies[: plan.unasked]
+    lost = "".join("." if body in set(alive) else "x" for body in due)
     assert arrived.received == len(alive)
     assert arrived.lost_bursts() == len([run for run in lost.split(".") if run])
-    assert arrived.all_arrived == (len(alive) == plan.sent)
+    assert arrived.all_arrived == (set(alive) >= set(due))
     assert (arrived.sent, arrived.kept, arrived.groups) == (plan.sent, plan.kept, len(plan.groups))
 
 
@@ -94,7 +115,7 @@ def test_the_parity_that_was_sent_is_known_of_each_group_that_was_heard_of(case)
     plan, _, _, alive = case
     heard = {*headers_of(alive)["group"].tolist()}
     parity = [shape.n - shape.most_k for number, shape in enumerate(plan.shapes) if number in heard]
-    assert received(alive).parity == sum(parity)
+    assert received(alive).parity == sum(parity) - plan.reserve
 
 
 @settings(max_examples=50)
@@ -242,6 +263,8 @@ def reason_for(body, grid=GRID):
         sum(length for _, length, _ in table) == len(body) - header,
         said["index"] < said["n"],
         said["position"] < said["sent"] <= 4 * grid.count,
+        1 <= said["unasked"] <= said["sent"],
+        said["groups"] == 1 or said["unasked"] == said["sent"],
         1 <= said["kept"] <= grid.count,
         said["group"] < said["groups"],
         said["groups"] * said["stripes"] <= 255,
@@ -272,7 +295,7 @@ class Model:
     def _of_tensor(self, body):
         said = fields_of(body)
         header = header_bytes(body)
-        return len(body), body[8:16], body[header - said["parameters"] : header]
+        return len(body), body[8:18], body[header - said["parameters"] : header]
 
     def _of_group(self, body):
         said = fields_of(body)
@@ -366,7 +389,7 @@ def lie(rng, body):
         at = int(rng.integers(FIXED.size, header_bytes(body)))
         return body[:at] + bytes([body[at] ^ int(rng.integers(1, 256))]) + body[at + 1 :]
     field = str(rng.choice(FIELDS))
-    most = {"tensor": 2**32 - 1}.get(field, 255 if field in FIELDS[5:10] else 65_535)
+    most = {"tensor": 2**32 - 1}.get(field, 255 if field in FIELDS[6:11] else 65_535)
     near = said[field] + int(rng.integers(-3, 4))
     value = near if rng.random() < 0.8 else int(rng.choice([0, 1, most, int(rng.integers(most))]))
     return with_header(body, **{field: int(np.clip(value, 0, most))})
@@ -377,7 +400,7 @@ def lie(rng, body):
 @pytest.mark.filterwarnings("error")
 def test_every_datagram_has_the_fate_that_the_model_gives_it(seed):
     rng = np.random.default_rng(seed)
-    plan = odd_plan(rng) if rng.random() < 0.7 else [FEC_50_50, TWO_GROUPS, TWO_STRIPES][rng.integers(3)]
+    plan = odd_plan(rng) if rng.random() < 0.7 else [FEC_50_50, TWO_GROUPS, TWO_STRIPES, RESERVE][rng.integers(4)]
     true = bodies_of(plan, int(rng.integers(2**32)))
     alive = [body for body in true for _ in range(rng.choice([0, 1, 1, 1, 2]))]
     lies = [lie(rng, true[rng.integers(len(true))]) for _ in range(rng.integers(0, 8))]
@@ -433,6 +456,7 @@ BY_ITSELF = {Drop.BAD_LENGTH, Drop.UNKNOWN_QUANTISER, Drop.UNKNOWN_CODE, Drop.BA
 
 LIES = [
     *(("sent", lie) for lie in (15, 17)),
+    *(("unasked", lie) for lie in (0, 1, 15, 17, 65_535)),
     *(("kept", lie) for lie in (10, 12)),
     *(("groups", lie) for lie in (1, 3)),
     *(("stripes", lie) for lie in (0, 2, 33, 255)),
@@ -486,6 +510,7 @@ def test_a_lie_in_any_header_field_is_refused_under_a_name_and_changes_nothing(f
     ("field", "value", "reason"),
     [
         ("sent", 17, Drop.CONFLICT),
+        ("unasked", 15, Drop.BAD_PARAMETERS),  # it has two groups
         ("quantiser", 2, Drop.CONFLICT),
         ("quantiser", 99, Drop.UNKNOWN_QUANTISER),
         ("position", 16, Drop.BAD_PARAMETERS),
@@ -571,6 +596,7 @@ WRONG = [
     *(("groups", value, Drop.BAD_PARAMETERS) for value in (0, 1, 12, 255)),
     *(("kept", value, Drop.BAD_PARAMETERS) for value in (0, 13, 65_535)),
     *(("sent", value, Drop.BAD_PARAMETERS) for value in (0, 7, MAX_SENT_PER_PACKET * GRID.count + 1, 65_535)),
+    *(("unasked", value, Drop.BAD_PARAMETERS) for value in (0, 1, 15, 17, 65_535)),  # there are two groups
     *(("n", value, Drop.BAD_PARAMETERS) for value in (0, 3, 16, 257, 65_535)),
     *(("k", value, Drop.BAD_PARAMETERS) for value in (0, 8, 65_535)),
     *(("length", value, Drop.BAD_PARAMETERS) for value in (0, 30, 32, 65_535)),
@@ -618,9 +644,72 @@ def test_the_most_that_a_tensor_may_send_is_allowed():
 
 @pytest.mark.parametrize(("groups", "stripes", "good"), [(42, 6, True), (43, 6, False), (8, 31, True), (8, 32, False)])
 def test_a_tensor_has_255_stripes_at_most(groups, stripes, good):
-    body = FIXED.pack(1, 0, 0, 48, 12, groups, stripes, QUANTISERS["sqrt4"].id, 4, 0, 1)
+    body = FIXED.pack(1, 0, 0, 48, 48, 12, groups, stripes, QUANTISERS["sqrt4"].id, 4, 0, 1)
     body += TABLE_ENTRY.pack(1, 1, 0) * stripes + struct.pack(">f", 1) + bytes(stripes)
     assert judge(matrix_of([body]), GRID)[0] == ({} if good else {Drop.BAD_PARAMETERS: 1})
+
+
+# --- a reserve ---
+
+
+@pytest.mark.parametrize("unasked", [0, 1, 11, 12, 13, 65_535])
+def test_of_one_group_any_number_of_datagrams_from_one_to_all_may_be_sent_unasked(unasked):
+    bodies = [with_header(body, unasked=unasked) for body in bodies_of(FEC_50_50)]
+    assert FEC_50_50.sent == 12
+    assert judge(matrix_of(bodies), GRID)[0] == ({} if 1 <= unasked <= 12 else {Drop.BAD_PARAMETERS: 12})
+
+
+def test_a_tensor_of_several_groups_has_no_reserve():
+    bodies = [with_header(body, unasked=15) for body in bodies_of(TWO_GROUPS)]
+    assert judge(matrix_of(bodies), GRID)[0] == {Drop.BAD_PARAMETERS: 16}
+
+
+def test_datagrams_that_disagree_on_what_is_sent_unasked_contradict_each_other():
+    bodies = bodies_of(RESERVE)
+    arrived = received(bodies[:3])
+    before = state(arrived)
+    assert feed(arrived, [with_header(body, unasked=9) for body in bodies[3:]]) == {Drop.CONFLICT: 9}
+    assert state(arrived) == before
+
+
+def test_what_is_in_reserve_is_due_once_it_has_been_asked_for_and_counts_only_then():
+    bodies = bodies_of(RESERVE)
+    assert (RESERVE.sent, RESERVE.unasked, RESERVE.parity) == (12, 8, 3)
+    arrived = received([*bodies[:2], *bodies[5:7]])
+    assert (arrived.sent, arrived.unasked, arrived.due) == (12, 8, 8)
+    assert (arrived.lost_bursts(), arrived.parity, arrived.wanting) == (2, 3, 1)
+    assert not arrived.all_arrived and not arrived.complete
+    arrived.due = 11
+    assert (arrived.lost_bursts(), arrived.parity, arrived.unasked) == (2, 6, 8)
+    assert feed(arrived, [*bodies[2:5], bodies[7]]) == {}
+    assert (arrived.lost_bursts(), arrived.wanting, arrived.complete) == (1, 0, True)
+    assert not arrived.all_arrived
+    assert feed(arrived, bodies[8:11]) == {}
+    assert arrived.all_arrived and arrived.lost_bursts() == 0
+
+
+def test_of_a_tensor_whose_edge_holds_data_back_no_count_is_below_nothing():
+    bodies = [with_header(body, unasked=2) for body in bodies_of(RESERVE)]  # k is 5
+    arrived = received(bodies[:1])
+    assert (arrived.due, arrived.parity, arrived.lost_bursts(), arrived.wanting) == (2, 0, 1, 4)
+    arrived.due = 7
+    assert (arrived.parity, arrived.lost_bursts()) == (2, 1)
+
+
+def test_a_tensor_that_is_sent_unasked_has_all_arrived_without_its_reserve():
+    bodies = bodies_of(RESERVE)
+    arrived = received(bodies[: RESERVE.unasked])
+    assert arrived.all_arrived and arrived.complete
+    assert read_map(arrived.map(), RESERVE.sent).tolist() == [True] * 8 + [False] * 4
+
+
+@settings(max_examples=50)
+@given(lossy())
+def test_as_many_datagrams_are_wanting_as_the_known_groups_lack(case):
+    plan, _, _, alive = case
+    groups = headers_of(alive)["group"]
+    lacking = [max(plan.groups[g].shape.most_k - int((groups == g).sum()), 0) for g in {*groups.tolist()}]
+    assert received(alive).wanting == sum(lacking)
 
 
 def test_a_tensor_of_another_grid_is_judged_by_that_grid():

@@ -11,14 +11,14 @@ from gradfec_common.networks import DEFAULT_CUT
 from gradfec_common.protect import POLICIES
 from gradfec_common.quantisers import AUTO, BEST, QUANTISERS, default_cut
 from gradfec_edge.cli import main
-from gradfec_edge.coding import DEFAULT_PROTECT, PROTECT_WHOLE
+from gradfec_edge.coding import AUTO_PROTECT, PROTECT_UNKNOWN
 from gradfec_edge.importance import DEFAULT_ESTIMATOR, ESTIMATORS, LATENT_ESTIMATOR, STREAM_ESTIMATOR
 from gradfec_edge.modes import DEFAULTS, MODES
 from gradfec_host.logs import printable
 
 OPTIONS = (
     "camera cloud mode codec packets-per-datagram protect fec importance compensate rows split fps loop in-flight "
-    "timeout-ms rate results metrics web thumbnail weights runtime key-file insecure name udp seed json"
+    "timeout-ms rate max-rate results metrics web thumbnail weights runtime key-file insecure name udp seed json"
 )
 
 
@@ -65,7 +65,7 @@ def test_help_tells_the_defaults_that_a_mode_may_change(option: str, default: st
 
 
 def test_help_tells_the_defaults_that_depend_on_the_codec() -> None:
-    assert f"[default: {DEFAULT_PROTECT}; for jpeg and webp, which need every packet, {PROTECT_WHOLE}]" in said_of(
+    assert f"[default: {AUTO_PROTECT}; for codecs other than bottlenecks and pictures, {PROTECT_UNKNOWN}]" in said_of(
         "protect", "fec"
     )
     assert f"[default: {DEFAULT_CUT}; for pictures, {default_cut('webp').name}]" in said_of("split", "fps")

@@ -14,6 +14,7 @@ from gradfec_common.errors import UsageError
 from gradfec_common.networks import named_cut
 from gradfec_common.packets import PacketGrid, Packets
 from gradfec_common.protect import UNKNOWN_LINK, Budget, LinkEstimate, NoProtection, Plan, Policy, read_policy
+from gradfec_common.protect.link import Losses
 from gradfec_common.quantisers import QUANTISERS, Coded, Decoded, Needs, Quantiser
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.transmit import EncodedTensor, encode_tensor
@@ -96,7 +97,7 @@ def ragged(monkeypatch: pytest.MonkeyPatch) -> Ragged:
 
 
 def test_a_policy_is_told_importance_sizes_link_and_what_a_datagram_has_room_for() -> None:
-    policy, link = Watched(), LinkEstimate(loss=0.3)
+    policy, link = Watched(), LinkEstimate(((1.0, Losses(0.3, 2.0)),))
     coding(policy, packets_a_datagram=3).encode(CHI, IMPORTANCE, None, link, map)
     ((importance, sizes, told, budget),) = policy.told
     assert importance == IMPORTANCE.tolist()
@@ -188,8 +189,8 @@ def test_they_are_not_known_where_sizes_depend_on_the_tensor(ragged: Ragged) -> 
 @pytest.mark.parametrize(
     ("rows", "quantiser", "policy", "words"),
     [
-        (28, "uniform8", "none", "a packet takes 1572 bytes, more than the 1136 that a datagram has for it"),
-        (28, "sqrt4", "nested:4,8", "leaves 567 bytes of a datagram for each of its 2 classes, and a packet takes 788"),
+        (28, "uniform8", "none", "a packet takes 1572 bytes, more than the 1134 that a datagram has for it"),
+        (28, "sqrt4", "nested:4,8", "leaves 566 bytes of a datagram for each of its 2 classes, and a packet takes 788"),
         (7, "uniform8", "nested:1,2,3/4097", "zfec has 256 at most"),
         (7, "sqrt4", "FEC_99.99_0.01", "drops all 512 packets of a tensor and sends nothing"),
     ],

@@ -61,7 +61,7 @@ class Toy:
 
 
 class NoPipeline:
-    """Knows its cut, and how many bytes a frame takes, or None. No frame gets as far as a pipeline here."""
+    """Knows its cut and policy, and how many bytes a frame takes, or None. No frame gets as far as a pipeline here."""
 
     cut, policy = CUT, NoProtection()
 

@@ -58,7 +58,7 @@ def test_a_frame_without_a_free_slot_waits_for_one() -> None:
 
 
 def test_an_answer_frees_the_slot_and_the_report_after_it_completes_the_record(world: World) -> None:
-    world.in_flight.sent(7, 0, outgoing())
+    world.in_flight.sent(7, 0, outgoing(), {})
     assert not world.free
     world.in_flight.answered(Answered(0, RESULT, HEAD.no_answer))
     assert world.free
@@ -70,7 +70,7 @@ def test_an_answer_frees_the_slot_and_the_report_after_it_completes_the_record(w
 
 
 def test_a_frame_that_is_never_answered_keeps_its_slot_until_it_is_closed(world: World) -> None:
-    world.in_flight.sent(7, 0, outgoing())
+    world.in_flight.sent(7, 0, outgoing(), {})
     assert not world.free
     world.in_flight.closed(Closed(0, None, None, 4))
     assert world.free
@@ -86,5 +86,5 @@ def test_a_frame_that_is_given_up_frees_its_slot_and_is_recorded_as_unsent(world
 
 
 def test_the_losses_of_a_sent_frame_are_weighed_by_importance(world: World) -> None:
-    world.in_flight.sent(7, 0, outgoing())
+    world.in_flight.sent(7, 0, outgoing(), {})
     assert sum(world.in_flight.closed(Closed(0, RESULT, REPORT, 4)).importance.values()) == pytest.approx(1)

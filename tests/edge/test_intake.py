@@ -14,6 +14,7 @@ from tests.edge.outgoing import encoded_frame, frame
 
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import Key
+from gradfec_common.protect import LinkEstimate
 from gradfec_common.session.edge import Answered, Connected
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import Result
@@ -62,7 +63,7 @@ class Toy:
 class ToyPipeline:
     """Encodes everything alike."""
 
-    def encode(self, image: Any) -> tuple[Any, Stages]:
+    def encode(self, image: Any, link: LinkEstimate) -> tuple[Any, Stages]:
         return encoded_frame(), Stages(encode=1.0)
 
 
@@ -76,7 +77,7 @@ class World:
         self.in_flight = InFlight(
             slots, Journal(None, HEAD, lambda story: self.records.append(story.record())), metrics
         )
-        self.intake = Intake(source, ToyPipeline(), self.in_flight, self.health)  # type: ignore[arg-type]
+        self.intake = Intake(source, ToyPipeline(), self.in_flight, self.health, None)  # type: ignore[arg-type]
 
     async def taken(self) -> list[int]:
         """Take all frames; return their numbers."""
@@ -140,7 +141,7 @@ def test_no_more_frames_are_taken_than_may_be_in_flight() -> None:
         for number in range(2):
             outgoing = await world.intake.next()
             assert isinstance(outgoing, Outgoing)
-            world.in_flight.sent(7, number, outgoing)
+            world.in_flight.sent(7, number, outgoing, {})
         third = asyncio.ensure_future(world.intake.next())
         await asyncio.sleep(0.01)
         assert world.source.taken == 2

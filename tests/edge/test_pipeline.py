@@ -11,6 +11,7 @@ import pytest
 from gradfec_common.networks import named_cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK, Budget, LinkEstimate, NoProtection, Plan, Policy, read_policy
+from gradfec_common.protect.link import Losses
 from gradfec_common.quantisers import QUANTISERS
 from gradfec_edge.coding import Coding
 from gradfec_edge.importance import Estimator, EstimatorFile, make_estimator
@@ -81,7 +82,7 @@ class Watched:
 
 
 def test_the_policy_gets_the_estimate_of_the_link_or_without_one_an_unknown_link() -> None:
-    policy, lossy = Watched(), LinkEstimate(loss=0.25, burst=8.0, round_trip_s=0.08)
+    policy, lossy = Watched(), LinkEstimate(((1.0, Losses(0.25, 8.0)),), 2)
     work = pipeline(policy)
     work.encode(FRAME, lossy)
     work.encode(FRAME)

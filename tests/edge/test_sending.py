@@ -45,7 +45,7 @@ class ToyLink:
         self.spread_s.append(spread_s)
         self.number += 1
         self.said.append(f"opened {self.number - 1}")
-        return OpenTensor(7, self.number - 1, encoded.bodies(self.number - 1), spread_s)
+        return OpenTensor(7, self.number - 1, encoded.bodies(self.number - 1), spread_s, [])
 
     async def send(self, tensor: OpenTensor) -> None:
         self.said.append(f"sending {tensor.number}")
@@ -79,6 +79,7 @@ class World:
             Pacing(8.0, None),
             in_flight,
             ToyWatch(self.said),
+            None,
             live=live,  # type: ignore[arg-type]
         )
         if connected:

@@ -17,7 +17,7 @@ from tests.fuzz.targets.laplace import MOST_LEVELS
 from tests.fuzz.world import DEFLATE, KINDS, content
 
 from gradfec_common import wire
-from gradfec_common.wire import Ack, Bye, Hello, Ping, Pong, Refuse, Report, Result, SketchPart, Welcome
+from gradfec_common.wire import Ack, Bye, Hello, Ping, Pong, Refuse, Report, Request, Result, SketchPart, Welcome
 
 CORPUS = Path(__file__).parent / "corpus"
 MESSAGES = (
@@ -31,6 +31,7 @@ MESSAGES = (
     Ack([1, 2, 2**32 - 1], [3]),
     Bye(),
     SketchPart(3, 1, 2, b"half of it"),
+    Request(3, 14),
 )
 Seeds = dict[str, bytes]
 
@@ -295,7 +296,12 @@ def edge_behind() -> Seeds:
     return {
         "behaves": welcome + open_tensor + say(2) + say(3) + open_tensor + wait(1) + say(4),
         "welcomes_again": (welcome + wait(4)) * 3,
-        "says_all": welcome + b"".join(map(say, range(11))),
+        "says_all": welcome + b"".join(map(say, range(13))),
+        "asks": welcome
+        + open_tensor * 2
+        + say(12, 1)
+        + b"".join(bytes([1, 12, n, 1, 0]) for n in (7, 1, 3))
+        + say(2) * 2,
         "goodbye": welcome + open_tensor + goodbye + wait(2) + repeat(0) + welcome,
         "leaves": welcome + open_tensor + leave + repeat(0, 1) + wait(1) + goodbye,
         "replays": welcome + open_tensor + say(2) + repeat(0, 0, 1, 1) * 3,

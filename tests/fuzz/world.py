@@ -72,7 +72,10 @@ KINDS: tuple[tuple[Quantiser, Plan], ...] = (
     ),
     (UNIFORM8, planned("none")),
     (UNIFORM8, Plan(GRID.count, np.arange(6), (Group(12, (alone(np.arange(6, 12), LAST_CODE, 32),)),))),
-    (QUANTISERS["sqrt4"], planned("nested:2,4/6", sizes=np.full(GRID.count, 14), budget=budget_for(4))),
+    (
+        QUANTISERS["sqrt4"],
+        replace(planned("nested:2,4/6", sizes=np.full(GRID.count, 14), budget=budget_for(4)), reserve=2),
+    ),
     (DEFLATE, planned("FEC_20_80", sizes=DEFLATED, budget=budget_for(0, packets_a_symbol=2))),
     (
         UNIFORM8,
@@ -354,6 +357,7 @@ class EdgeWorld:
         self.heard: list[object] = []  # messages from the edge
         self.opened: set[int] = set()
         self.closed: set[int] = set()
+        self.more: set[bytes] = set()  # number and position of what the cloud has asked for
         self.wait(0)
 
     def wait(self, seconds: float) -> None:
@@ -379,6 +383,10 @@ class EdgeWorld:
             assert len(datagram) <= wire.MAX_DATAGRAM_BYTES
             if datagram[2] == Kind.HELLO:
                 self.hellos.append(datagram)
+            elif datagram[2] == Kind.SYMBOL:
+                place = self._opened(datagram)[:6]
+                assert place not in self.more, "a position is sent twice"
+                self.more.add(place)
             else:
                 self.heard.append(wire.read_message(self._opened(datagram)))
         while (event := self.core.next_event()) is not None:
@@ -414,7 +422,7 @@ class EdgeWorld:
     def open(self) -> None:
         """Let the edge send a tensor, if it may."""
         if self.core.connected and self.core.open_tensors < self.core.limits.tensors_in_flight:
-            number, bodies = self.core.open_tensor(content(0).encoded, self.now)
+            number, bodies = self.core.open_tensor(content(3 * (len(self.opened) % 2)).encoded, self.now)
             self.opened.add(number)
             if self.core.wants_sketch(self.now):
                 self.core.send_sketch(number, sketch_of(content(0)), self.now)

@@ -100,16 +100,18 @@ class AutoProtection:
         """Plan one group of as many stripes as there are different k; a large frame is planned as FEC_A_B does."""
         entries = entry_sizes(sizes)
         qualities = self.worth.qualities or (Quality(0.0, float(entries.sum()), 1.0),)
-        if not self.worth.qualities and entries.sum() > LARGE * budget.room() and self.worth.kept:
+        if not self.worth.qualities and entries.sum() > LARGE * budget.room():
             return self._large(link).plan(importance, sizes, link, budget)
         choice = self.choose(link, budget, qualities, MAX_SENT_PER_PACKET * len(sizes))
         ranked = ranking(importance)
         reserve = self._reserve(choice, link, MAX_SENT_PER_PACKET * len(sizes))
-        n, layers = choice.n + reserve, _layers(choice.ks, self.worth.classes[0], entries[ranked])
-        while (stripes := _packed(layers, n, ranked, entries[ranked], budget, self.code)) is None:
-            layers = _less(layers, choice.n) or budget.too_long(int(entries[ranked[0]]))
+        n, layers = choice.n, _layers(choice.ks, self.worth.classes[0], entries[ranked])
+        while (stripes := _packed(layers, n + reserve, ranked, entries[ranked], budget, self.code)) is None:
+            if not self.worth.kept and layers[-1].k == n < min(len(ranked), self.code.max_n - reserve):
+                n += 1  # a frame without its last packets would be worth nothing
+            layers = _less(layers, n) or budget.too_long(int(entries[ranked[0]]))
         dropped = np.sort(ranked[layers[-1].end :])
-        return Plan(len(ranked), dropped, (Group(n, tuple(stripes)),), reserve, choice.expected)
+        return Plan(len(ranked), dropped, (Group(n + reserve, tuple(stripes)),), reserve, choice.expected)
 
     def _reserve(self, choice: Choice, link: LinkEstimate, most_n: int) -> int:
         """Return how much parity to have ready for requests."""
@@ -220,13 +222,7 @@ def _layers(ks: tuple[int, ...], bounds: Floats, entries: Indices) -> list[Layer
     """Divide packets of `entries` (m,) bytes, by importance, into classes, and join those of the same k."""
     ends = np.searchsorted(np.cumsum(entries), bounds[1:] * entries.sum() * (1 - 1e-9)) + 1
     ends_of = {k: min(int(end), len(entries)) for k, end in zip(ks, ends, strict=True) if k}  # the last of each k
-    layers, first = list[Layer](), 0
-    for number, (k, end) in enumerate(ends_of.items()):
-        if end - first < k and number < len(ends_of) - 1:  # too few for k symbols: they go with the next ones
-            continue
-        layers.append(Layer(k, end))
-        first = end
-    return layers
+    return [Layer(k, end) for k, end in ends_of.items()]
 
 
 def _less(layers: list[Layer], n: int) -> list[Layer]:
@@ -238,20 +234,32 @@ def _less(layers: list[Layer], n: int) -> list[Layer]:
     return [*layers[:-1], Layer(k, fewer)] if fewer > first else layers[:-1]
 
 
+def _joined(layers: list[Layer]) -> list[Layer]:
+    """Return layers of rising k, each of at least k packets: empty symbols would only cost bytes.
+
+    A layer of so few packets that it would have no more symbols than the one before joins that.
+    """
+    joined: list[Layer] = []
+    for k, end in layers:
+        packets = end - (joined[-1].end if joined else 0)
+        if joined and min(k, packets) <= joined[-1].k:
+            joined[-1] = Layer(joined[-1].k, end)
+        elif packets:
+            joined.append(Layer(min(k, packets), end))
+    return joined
+
+
 def _packed(
     layers: list[Layer], n: int, ranked: Indices, entries: Indices, budget: Budget, code: ErasureCode
 ) -> list[Stripe] | None:
     """Return a stripe for each layer of packets `ranked` (m,), or None if a datagram has no room for all of them."""
-    stripes, first, k = list[Stripe](), 0, 1
-    for layer in layers:
-        if layer.end == first:
-            continue
-        k = max(min(layer.k, layer.end - first), k)  # empty symbols would only cost bytes
-        packing = fitted(entries[first : layer.end], k, budget, code.word_bytes)
+    stripes, first = [], 0
+    for k, end in _joined(layers):
+        packing = fitted(entries[first:end], k, budget, code.word_bytes)
         if packing is None:
             return None
-        stripes.append(Stripe(ranked[first : layer.end], packing, BARE if k == n else code))
-        first = layer.end
+        stripes.append(Stripe(ranked[first:end], packing, BARE if k == n else code))
+        first = end
     fits = sum(stripe.packing.length for stripe in stripes) <= budget.room(len(stripes))
     return stripes if fits else None
 

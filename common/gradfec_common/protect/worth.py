@@ -40,7 +40,7 @@ class Worth:
     def classes(self) -> tuple[Floats, Floats]:
         """The shares (m + 1,) of the bytes, from 0 to 1, between which each byte is worth the same, and their worth."""
         shares = np.array([0.0, *(share for share, _ in self.kept), 1.0])
-        whole = max((found for _, found in self.kept), default=1.0)
+        whole = max((found for _, found in self.kept), default=1.0) or 1.0
         worth = np.array([0.0, *(found / whole for _, found in self.kept), 1.0])
         corners = hull(shares, np.minimum(np.maximum.accumulate(worth), 1.0))
         return shares[corners], worth[corners].clip(0, 1)

@@ -144,14 +144,17 @@ class Tensors:
     # --- asking for more ---
 
     def _ask(self, mine: SessionTensors, number: int, now: float) -> list[Effect]:
-        """Ask for as many more datagrams as a tensor needs, losses included, if they can come in time."""
+        """Ask for as many more datagrams as a tensor needs, losses included, if they can come in time.
+
+        If that was done too often, close it. Return nothing, and do nothing, if there is no reserve, or no time.
+        """
         tensor, limits = mine.tensors[number], self._limits
         arrived, last_moment = tensor.arrived, tensor.first_at + self._deadline_s
         in_time = now + mine.round_trip_s + limits.reorder_s <= last_moment
         if tensor.state is not TensorState.COLLECTING or arrived.due == arrived.sent or not in_time:
             return []
         if tensor.asked >= limits.request_rounds:
-            return [Bite("request_rounds")] if now < last_moment else []
+            return [Bite("request_rounds"), *self._close(mine, number, now)]
         arrived.expect(min(arrived.due + math.ceil(arrived.wanting / (1 - min(mine.loss, MOST_LOSS))), arrived.sent))
         tensor.asked += 1
         self._close_at(

@@ -252,8 +252,8 @@ def test_what_an_edge_with_the_default_options_asks_of_the_link_is_said_in_kbit_
     monkeypatch.setattr(codec_file, "FOLDER", tmp_path)  # no bottleneck is shipped
     found = machine.frame(named_cut("conv2_block1_add"))
     assert found.state is State.OK
-    assert "435 kB a frame" in found.text and "3477 kbit/s for each frame a second" in found.text
-    assert found.facts == {"frame_bytes": 434_600}
+    assert "435 kB a frame" in found.text and "3483 kbit/s for each frame a second" in found.text
+    assert found.facts == {"frame_bytes": 435_420}
 
 
 def test_what_a_bottlenecks_frames_ask_of_the_link_is_what_they_had_on_average(

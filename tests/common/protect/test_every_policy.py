@@ -19,6 +19,7 @@ from gradfec_common.delivery import packets_at_hand
 from gradfec_common.errors import UsageError
 from gradfec_common.packets import PacketGrid, Packets
 from gradfec_common.protect import POLICIES, UNKNOWN_LINK, LinkEstimate, Policy, read_policy
+from gradfec_common.protect.link import Losses
 from gradfec_common.quantisers import QUANTISERS, Coded
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.symbols import entry_sizes
@@ -37,6 +38,7 @@ from gradfec_common.wire.symbol import (
 SEEDS = st.integers(0, 2**32 - 1)
 STRANGE = "headtail:P"
 TEXTS = {
+    "auto": ["auto"],
     "none": ["none"],
     "FEC_A_B": ["FEC_0_100", "FEC_12.5_87.5", "FEC_50_50", "FEC_90_10"],
     "nested:k1,k2,...": ["nested:1", "nested:3,5,9", "nested:4,8,12/16", "nested:2,30/40"],
@@ -194,7 +196,7 @@ def test_there_is_a_plan_for_every_quantisers_packets_and_they_arrive(form, name
 @EVERY
 def test_whatever_is_known_of_the_link_there_is_a_plan(form):
     policy = read_policy(texts_of(form)[0])
-    link = LinkEstimate(loss=0.4, burst=8.0, round_trip_s=0.08, bytes_per_s=125_000)
+    link = LinkEstimate(((0.7, Losses(0.4, 8.0)), (0.3, Losses(0.02, 1.5))), 2, 12_500.0)
     assert policy.plan(np.arange(60, dtype=np.float32), np.full(60, 99), link, budget_for()).sent
 
 

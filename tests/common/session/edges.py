@@ -32,6 +32,7 @@ class Edge:
         self.core = EdgeSession(WANTED, HEAD, KEY, entropy_of(2), self.now, EdgeLimits(**limits))
         self.events = []
         self.sent = []  # (time since the start, session, message)
+        self.more = []  # the bodies of symbols that were asked for
         self.fed = 0
         self.opened, self.closed = set(), []
         self.hellos = []  # the datagrams that the edge has said hello with
@@ -82,7 +83,10 @@ class Edge:
         """Take what the edge says and does, and check it."""
         for datagram in self.core.datagrams_to_send():
             assert len(datagram) <= wire.MAX_DATAGRAM_BYTES
-            self.sent.append((round(self.now - self.start, 6), *self._read(datagram)))
+            if datagram[2] == Kind.SYMBOL:
+                self.more.append(self.ends[int.from_bytes(datagram[4:8], "big")].opener.open_one(datagram))
+            else:
+                self.sent.append((round(self.now - self.start, 6), *self._read(datagram)))
         while (event := self.core.next_event()) is not None:
             self.events.append(event)
             if isinstance(event, Closed):
@@ -107,11 +111,16 @@ class Edge:
         self.took()
         self.said()
 
-    def open(self, sending_s=0.0):
-        number, bodies = self.core.open_tensor(TENSOR, self.now, sending_s)
+    def open(self, sending_s=0.0, tensor=TENSOR):
+        number, bodies = self.core.open_tensor(tensor, self.now, sending_s)
         self.opened.add(number)
         assert set(read_headers(bodies)["tensor"].tolist()) == {number}
         return number
+
+    def took_more(self):
+        """Take the bodies of symbols that were asked for."""
+        more, self.more = self.more, []
+        return more
 
     def took(self, kind=None):
         """Take the events of a kind."""

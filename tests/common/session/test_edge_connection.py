@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gradfec_common.session.edge import Answered, Closed, Connected, LinkLost, Refused
+from gradfec_common.session.edge import Answered, Closed, Connected, LinkLost, Refused, Reported
 from gradfec_common.wire import Ack, Bye, Hello, Ping, Pong, Refuse, Welcome
 
 from .edges import OTHER, SESSION, TENSOR, WELCOME, Edge, report, result
@@ -215,7 +215,7 @@ def test_a_link_that_is_found_again_goes_on_with_the_same_session_and_tensors(ed
     edge.hear(Pong())
     assert edge.took() == [Connected(SESSION, 0.25, fresh=False)]
     edge.hear(result(number), report(number))
-    assert [type(e) for e in edge.took()] == [Answered, Closed]
+    assert [type(e) for e in edge.took()] == [Answered, Reported, Closed]
     assert edge.open() == number + 1
 
 
@@ -332,7 +332,7 @@ def test_a_goodbye_of_the_cloud_loses_the_link_and_tensors_may_still_be_answered
     edge.hear(Bye())
     assert edge.took() == [LinkLost(leaving=True)]
     edge.hear(result(number), report(number))
-    assert [type(e) for e in edge.took()] == [Answered, Closed]
+    assert [type(e) for e in edge.took()] == [Answered, Reported, Closed]
     assert not edge.core.connected
     edge.wait(1.0)
     said = edge.said()

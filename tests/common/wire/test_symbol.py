@@ -21,14 +21,27 @@ from gradfec_common.wire.symbol import (
     read_table,
 )
 
-FIELDS = ("tensor", "position", "index", "sent", "unasked", "kept", "groups", "stripes", "quantiser", "parameters", "group", "n")
+FIELDS = (
+    "tensor",
+    "position",
+    "index",
+    "sent",
+    "unasked",
+    "kept",
+    "groups",
+    "stripes",
+    "quantiser",
+    "parameters",
+    "group",
+    "n",
+)
 U8, U16, U32 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32))
-VALUES = st.tuples(U32, U16, U16, U16, U16, U8, U8, U8, U8, U8, U16)
+VALUES = st.tuples(U32, U16, U16, U16, U16, U16, U8, U8, U8, U8, U8, U16)
 ENTRIES = st.lists(st.tuples(U16, U16, U8), max_size=MAX_STRIPES)
 
 
 def body_of(values, entries=(), rest=b""):
-    return struct.pack(">IHHHHBBBBBH", *values) + b"".join(struct.pack(">HHB", *entry) for entry in entries) + rest
+    return struct.pack(">IHHHHHBBBBBH", *values) + b"".join(struct.pack(">HHB", *entry) for entry in entries) + rest
 
 
 @settings(max_examples=40)
@@ -63,14 +76,14 @@ def test_what_is_the_tensors_and_what_is_the_groups_each_stand_together(one, oth
     ours, group_of_other = list(one), list(other)
     assert body_of(ours, entries)[TENSOR_BYTES] == struct.pack(">I", one[0])
     assert body_of(ours, entries)[COMMON_BYTES] == struct.pack(">HHHBBBB", *one[3:10])
-    group_of_other[:9] = one[:9]
+    group_of_other[:10] = one[:10]
     assert body_of(group_of_other, entries)[: COMMON_BYTES.stop] == body_of(ours, entries)[: COMMON_BYTES.stop]
     assert body_of(ours, entries)[COMMON_BYTES.stop : FIXED_BYTES] == struct.pack(">BH", *one[10:])
 
 
 def test_sizes_are_those_of_the_protocol():
     assert (FIXED_BYTES, STRIPE_BYTES, MAX_STRIPES) == (21, 5, 32)
-    assert body_of([0] * 11, [(0, 0, 0)]) == bytes(24)
+    assert body_of([0] * 12, [(0, 0, 0)]) == bytes(26)
 
 
 @pytest.mark.parametrize("parameters", [0, 8, MAX_PARAMETER_BYTES])

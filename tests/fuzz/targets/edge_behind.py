@@ -6,7 +6,7 @@ from tests.fuzz.reader import Reader
 from tests.fuzz.world import EdgeWorld
 
 from gradfec_common import wire
-from gradfec_common.wire import Ack, Bye, Hello, Kind, Ping, Pong, Refuse, Report, Result, SketchPart, Welcome
+from gradfec_common.wire import Ack, Bye, Hello, Kind, Ping, Pong, Refuse, Report, Request, Result, SketchPart, Welcome
 
 MOST_S = 30.0
 MOST_STEPS = 120
@@ -57,7 +57,7 @@ def target(data: bytes) -> None:
 
 def message(reader: Reader) -> bytes:
     """Return the body of a message."""
-    kind, number = reader.below(12), reader.number()
+    kind, number = reader.below(13), reader.number()
     messages = (
         Welcome(number * 10, number % 2 == 1),
         Welcome(2**32 - 1 - number),
@@ -71,6 +71,7 @@ def message(reader: Reader) -> bytes:
         Hello(1, bytes(16), 2, 7, "e"),
         SketchPart(number, 0, 2, b"?"),
         Result(number % 6, "partial", ANSWERS[number % len(ANSWERS)], 0, 65_535, {}),
+        Request(number % 6, number),
     )
     body = wire.message_body(messages[kind])
     return reader.edited(body) if reader.below(4) == 0 else body

@@ -1,4 +1,4 @@
-"""Collecting, datagram by datagram: each has the fate that docs/PROTOCOL.md, sections 7.2 and 7.4, gives it."""
+"""Collecting, datagram by datagram: each has the fate that docs/PROTOCOL.md, sections 7.2 and 7.5, gives it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def target(data: bytes) -> None:
         for _ in range(reader.below(3)):
             body = with_field(body, reader)
         if reader.below(8) == 1:
-            body = reader.edited(body)[:MOST_BYTES].ljust(20, b"\0")
+            body = reader.edited(body)[:MOST_BYTES].ljust(22, b"\0")
         fate, expected = "", model.fate(body)
         matrix = np.frombuffer(body, np.uint8)[np.newaxis]
         if arrived is None:
@@ -67,7 +67,7 @@ class Group:
 class Model:
     """What is known of a tensor, by the letter of the protocol."""
 
-    common: bytes = b""  # bytes 8 to 15 and the parameters
+    common: bytes = b""  # bytes 8 to 17 and the parameters
     length: int = 0
     positions: set[int] = field(default_factory=set)
     groups: dict[int, Group] = field(default_factory=dict)
@@ -86,16 +86,16 @@ class Model:
         def u16(at: int) -> int:
             return int.from_bytes(body[at : at + 2], "big")
 
-        position, index, sent, kept, n = (u16(at) for at in (4, 6, 8, 10, 17))
-        groups, stripes, quantiser_id, parameter_bytes, number = body[12:17]
-        table_end = 19 + 5 * stripes
+        position, index, sent, unasked, kept, n = (u16(at) for at in (4, 6, 8, 10, 12, 19))
+        groups, stripes, quantiser_id, parameter_bytes, number = body[14:19]
+        table_end = 21 + 5 * stripes
         start = table_end + parameter_bytes
         if not 1 <= stripes <= 32 or parameter_bytes > 64 or len(body) <= start:
             return Drop.BAD_LENGTH.value
         quantiser = {one.id: one for one in (*QUANTISERS.values(), DEFLATE)}.get(quantiser_id)
         if quantiser is None:
             return Drop.UNKNOWN_QUANTISER.value
-        table = [(u16(at), u16(at + 2), body[at + 4]) for at in range(19, table_end, 5)]
+        table = [(u16(at), u16(at + 2), body[at + 4]) for at in range(21, table_end, 5)]
         if any(code not in CODES for _, _, code in table):
             return Drop.UNKNOWN_CODE.value
         parameters = body[table_end:start]
@@ -103,7 +103,8 @@ class Model:
             1 <= groups * stripes <= 255
             and number < groups
             and 1 <= kept <= GRID.count
-            and sent <= 4 * GRID.count
+            and 1 <= unasked <= sent <= 4 * GRID.count
+            and (unasked == sent or groups == 1)
             and (n == sent if groups == 1 else n + groups - 1 <= sent)
             and all(1 <= k <= n and length >= 1 for k, length, _ in table)
             and all(n <= LIMITS[code][0] and length % LIMITS[code][1] == 0 for _, length, code in table)
@@ -116,9 +117,9 @@ class Model:
         if not true:
             return Drop.BAD_PARAMETERS.value
         if not self.common:
-            self.common, self.length = body[8:16] + parameters, len(body)
+            self.common, self.length = body[8:18] + parameters, len(body)
             self.sent, self.count = sent, groups
-        if body[8:16] + parameters != self.common or len(body) != self.length:
+        if body[8:18] + parameters != self.common or len(body) != self.length:
             return Drop.CONFLICT.value
         group = self.groups.get(number)
         if group is None:
@@ -126,8 +127,8 @@ class Model:
             unheard = groups - len(self.groups) - 1
             if position in self.positions or total + unheard > sent or (not unheard and total != sent):
                 return Drop.CONFLICT.value
-            group = self.groups[number] = Group(n, body[19:table_end], [k for k, _, _ in table])
-        if (n, body[19:table_end]) != (group.n, group.table):
+            group = self.groups[number] = Group(n, body[21:table_end], [k for k, _, _ in table])
+        if (n, body[21:table_end]) != (group.n, group.table):
             return Drop.CONFLICT.value
         if (index in group.indices) != (position in self.positions):
             return Drop.CONFLICT.value
