@@ -304,7 +304,7 @@ def judge_one(body: bytes, grid: PacketGrid) -> Drop | None:
         return Drop.UNKNOWN_CODE
     good = (
         sum(length for _, length, _ in table) == len(body) - layout.header
-        and all(is_stripe(header.n, k, length, code) and k <= header.unasked for k, length, code in table)
+        and all(is_stripe(header.n, k, length, code) for k, length, code in table)
         and is_tensor(header, grid)
         and quantiser.are_valid(body[layout.table : layout.header])
     )

@@ -40,6 +40,7 @@ Floats = npt.NDArray[np.float64]
 
 NAME = "auto"
 DATAGRAMS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 19, 24, 31, 40, 50)  # the n that are tried
+MORE_DATAGRAMS = (62, 76, 94, 116, 142, 176, 216, 256)  # for a codec that needs every packet
 GAIN_A_KB = 0.002  # of agreement: bytes that gain less are not sent
 GOOD_ENOUGH = 0.85  # of what the best frame is worth: a frame that is worth less is not sent, but a later one
 FEWEST_PACKETS = 64  # of a frame's packets that a quality is measured with: for what packing wastes
@@ -90,7 +91,7 @@ class AutoProtection:
     name: str = NAME
 
     def choose(
-        self, link: LinkEstimate, budget: Budget, qualities: tuple[Quality, ...] = (), most_n: int = DATAGRAMS[-1]
+        self, link: LinkEstimate, budget: Budget, qualities: tuple[Quality, ...] = (), most_n: int = MORE_DATAGRAMS[-1]
     ) -> Choice:
         """Decide for frames of one of `qualities`, those of the codec by default, in at most `most_n` datagrams."""
         qualities, most_n = qualities or self.worth.qualities, min(most_n, self.code.max_n)
@@ -150,7 +151,7 @@ def _choice(
     best = int(value.argmax())
     if not np.isfinite(value.flat[best]):
         raise UsageError(
-            f"a frame of {packet_bytes.min():.0f} bytes does not fit {min(most_n, DATAGRAMS[-1])} datagrams"
+            f"a frame of {packet_bytes.min():.0f} bytes does not fit {min(most_n, int(states.n.max()))} datagrams"
         )
     if frame_bytes is not None and total.flat[best] > frame_bytes:
         good = GOOD_ENOUGH * expected.flat[best]
@@ -171,7 +172,7 @@ def _choice(
 
 @lru_cache(16)
 def _states(worth: Worth, link: LinkEstimate) -> States:
-    found = [_states_of(n, worth, link) for n in DATAGRAMS]
+    found = [_states_of(n, worth, link) for n in (DATAGRAMS if worth.kept else DATAGRAMS + MORE_DATAGRAMS)]
     return States(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 

@@ -196,7 +196,7 @@ def test_there_is_a_plan_for_every_quantisers_packets_and_they_arrive(form, name
 @EVERY
 def test_whatever_is_known_of_the_link_there_is_a_plan(form):
     policy = read_policy(texts_of(form)[0])
-    link = LinkEstimate(((0.7, Losses(0.4, 8.0)), (0.3, Losses(0.02, 1.5))), 2, 12_500.0)
+    link = LinkEstimate(((0.7, Losses(0.4, 8.0)), (0.3, Losses(0.02, 1.5))), 2, 0.1, 12_500.0)
     assert policy.plan(np.arange(60, dtype=np.float32), np.full(60, 99), link, budget_for()).sent
 
 

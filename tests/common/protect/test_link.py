@@ -57,7 +57,7 @@ def test_so_many_datagrams_arrive_with_the_chance_of_all_patterns_that_have_so_m
     expected = np.zeros(n + 1)
     for lost in itertools.product([False, True], repeat=n):
         expected[n - sum(lost)] += chance_of(lost, losses)
-    assert arrivals(losses, n) == pytest.approx(expected, abs=1e-12)
+    assert arrivals(losses, n)[n] == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("losses", [Losses(0.02, 1.1), Losses(0.1, 2.0), Losses(0.3, 8.0), Losses(0.6, 3.0)])
@@ -70,14 +70,14 @@ def test_as_many_datagrams_arrive_as_in_a_simulation(losses):
         lost = np.where(lost, chance >= 1 / losses.burst, chance < losses.after_arrival)
         count += ~lost
     seen = np.bincount(count, minlength=n + 1) / runs
-    chances = arrivals(losses, n)
+    chances = arrivals(losses, n)[n]
     assert np.abs(seen - chances).max() < 5 * np.sqrt(0.25 / runs)
     assert chances @ np.arange(n + 1) == pytest.approx(n * (1 - losses.share))
 
 
 @given(MODELS, st.integers(1, 60))
 def test_chances_add_up_to_one_and_as_many_arrive_as_are_not_lost(losses, n):
-    chances = arrivals(losses, n)
+    chances = arrivals(losses, n)[n]
     assert chances.shape == (n + 1,)
     assert (chances >= 0).all()
     assert chances.sum() == pytest.approx(1)
@@ -85,7 +85,7 @@ def test_chances_add_up_to_one_and_as_many_arrive_as_are_not_lost(losses, n):
 
 
 def test_longer_runs_of_losses_make_both_few_and_all_more_likely():
-    short, long = arrivals(Losses(0.1, 1.2), 20), arrivals(Losses(0.1, 6.0), 20)
+    short, long = arrivals(Losses(0.1, 1.2), 20)[20], arrivals(Losses(0.1, 6.0), 20)[20]
     assert long[20] > short[20]
     assert long[:10].sum() > short[:10].sum()
 
@@ -94,7 +94,7 @@ def test_an_estimate_of_several_models_is_their_mixture():
     one, other = Losses(0.02, 1.5), Losses(0.3, 6.0)
     link = LinkEstimate(((0.75, one), (0.25, other)))
     assert link.loss == pytest.approx(0.75 * 0.02 + 0.25 * 0.3)
-    assert link.arrivals(9) == pytest.approx(0.75 * arrivals(one, 9) + 0.25 * arrivals(other, 9))
+    assert link.arrivals(9) == pytest.approx(0.75 * arrivals(one, 9)[9] + 0.25 * arrivals(other, 9)[9])
     assert 1.5 < link.burst < 6.0
     assert link.burst == pytest.approx(0.09 / (0.75 * 0.02 / 1.5 + 0.25 * 0.3 / 6))  # losses by runs
     assert LinkEstimate(((1.0, other),)).burst == pytest.approx(6.0)
@@ -109,7 +109,7 @@ def test_an_unknown_link_loses_a_little_has_no_rounds_and_no_bound():
 
 
 def test_before_anything_came_the_watch_supposes_what_an_unknown_link_is():
-    assert found(LinkWatch()).loss == pytest.approx(UNKNOWN_LINK.loss, abs=0.001)
+    assert found(LinkWatch()).loss == pytest.approx(UNKNOWN_LINK.loss, rel=0.05)
     assert found(LinkWatch()).burst == pytest.approx(UNKNOWN_LINK.burst, abs=0.1)
 
 
@@ -194,7 +194,7 @@ def test_whatever_came_the_weights_add_up_to_about_1_and_every_model_is_a_link(t
         for _, losses in watch.losses:
             assert LEAST <= losses.share <= MOST
             assert 1 <= losses.burst <= 100
-            assert arrivals(losses, 10).sum() == pytest.approx(1)
+            assert arrivals(losses, 10)[10].sum() == pytest.approx(1)
 
 
 def test_what_the_watch_says_depends_on_what_came_alone():
