@@ -108,8 +108,10 @@ class AutoProtection:
         reserve = self._reserve(choice, link, MAX_SENT_PER_PACKET * len(sizes))
         n, layers = choice.n, _layers(choice.ks, self.worth.classes[0], entries[ranked])
         while (stripes := _packed(layers, n + reserve, ranked, entries[ranked], budget, self.code)) is None:
-            if not self.worth.kept and layers[-1].k == n < min(len(ranked), self.code.max_n - reserve):
-                n += 1  # a frame without its last packets would be worth nothing
+            if not self.worth.kept and layers[-1].k == n:  # a frame without its last packets would be worth nothing
+                n += 1
+                if n > min(len(ranked), self.code.max_n - reserve):
+                    return NoProtection().plan(importance, sizes, link, budget)
             layers = _less(layers, n) or budget.too_long(int(entries[ranked[0]]))
         dropped = np.sort(ranked[layers[-1].end :])
         return Plan(len(ranked), dropped, (Group(n + reserve, tuple(stripes)),), reserve, choice.expected)

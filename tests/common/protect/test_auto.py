@@ -276,6 +276,11 @@ def test_packets_that_do_not_fill_symbols_take_more_datagrams_before_one_is_drop
     assert (plan.sent, len(plan.dropped)) == (4, 0)
 
 
+def test_packets_of_which_a_code_has_not_as_many_symbols_are_sent_without_parity():
+    plan = planned(WHOLE, np.full(300, 9), link_of((0.1, 2.0), 2), budget_for(PARAMETERS, 1))
+    assert (plan.sent, plan.parity, plan.reserve, len(plan.dropped)) == (300, 0, 0, 0)
+
+
 def test_a_picture_too_large_for_one_group_is_sent_whole_and_without_parity():
     plan = planned(WHOLE, np.full(96, 900), link_of((0.1, 2.0), 2))
     assert (plan.sent, plan.parity, plan.reserve, len(plan.dropped)) == (96, 0, 0, 0)

@@ -176,7 +176,7 @@ def test_burst_lengths_are_numbers_or_iid() -> None:
         (["--burst", "nan"], "--burst: 'nan' is not a mean length"),
         (["--fec", "turbo"], "'turbo' is not an erasure code: use zfec or leopard"),
         (["--importance", "luck"], "--importance has no 'luck'"),
-        (["--protect", "FEC_50"], "'FEC_50' is no protection policy: use one of none  FEC_A_B  nested:k1,k2,..."),
+        (["--protect", "FEC_50"], "'FEC_50' is no protection policy: use one of auto  none  FEC_A_B  nested:k1,k2,..."),
         (["--protect", "nested:9,4"], "each k must be greater than the one before it"),
         (["--protect", "nested:9,4000", "--fec", "leopard"], "sends 4000 datagrams, but losses are drawn for 2048"),
         (["--codec", "sqrt9"], "no quantiser is called 'sqrt9'"),

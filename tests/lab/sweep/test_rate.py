@@ -84,12 +84,12 @@ def test_bytes_and_answers_by_codec_in_json_csv_table_and_figure(
     assert len([*csv.DictReader((out / "rate.csv").open())]) == 18
 
 
-def test_the_bytes_are_those_that_the_edge_would_send(
+def test_the_bytes_are_those_that_the_edge_would_send_without_parity(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch)
     found = json.loads(sweep("--images", images, "--limit", 1, "--codecs", "webp:20", "--json").stdout)
-    coding = coding_of(named_cut("input_layer"), None, "webp:20", None, "zfec")
+    coding = coding_of(named_cut("input_layer"), None, "webp:20", "none", "zfec")
     image = Photographs(images, RESNET50.preprocess).read("000.png")
     assert image is not None
     chi, scores, _ = ToyEnds(coding).features(image)
