@@ -205,10 +205,12 @@ def _states_of(n: int, worth: Worth, link: LinkEstimate) -> States:
     all_ks = np.concatenate([ks[level], bare])
     multiple = np.divide(n, all_ks, out=np.zeros(all_ks.shape), where=all_ks > 0) @ shares
     stripes = (np.diff(all_ks, axis=1, prepend=0) != 0).sum(axis=1) - (all_ks[:, -1] == 0)
-    whole = ((all_ks[:, :, np.newaxis] <= arrived) & (all_ks[:, :, np.newaxis] > 0)).swapaxes(1, 2) @ shares
-    sent = (all_ks > 0) @ shares
-    there = whole + (sent[:, np.newaxis] - whole) * arrived / n  # (t, n + 1)
-    at_first = np.maximum(worth.of(whole), worth.by_chance(there))
+    classes = ((all_ks[:, :, np.newaxis] <= arrived) & (all_ks[:, :, np.newaxis] > 0)).sum(
+        axis=1
+    )  # whole ones, (t, n+1)
+    whole, sent = bounds[classes], bounds[(all_ks > 0).sum(axis=1)]
+    there = whole + (sent[:, np.newaxis] - whole) * arrived / n
+    at_first = np.maximum(values[classes], worth.by_chance(there))
     at_last = comes_late * worth.of(sent)[:, np.newaxis] * heard + (1 - comes_late) * at_first
     expected = np.maximum(at_first, at_last) @ chances
     return States(np.full(len(all_ks), n), all_ks, multiple, stripes, asked[all_ks.max(axis=1)], expected)
