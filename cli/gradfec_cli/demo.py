@@ -57,12 +57,19 @@ class Arm:
     options: list[str]
 
 
+PAPER = "FEC_50_50"  # for the usual loss
+
+
 @click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option(
     "--loss", default="40%", type=percentage, metavar="SHARE", help="Share of the datagrams that the link loses."
 )
 @click.option("--burst", type=datagrams, metavar="N", help="Lose datagrams in bursts of N on average.")
-@click.option("--protect", default="FEC_50_50", metavar="POLICY", help="Policy of the protected runs.")
+@click.option(
+    "--protect",
+    metavar="POLICY",
+    help=f"Policy of the protected runs.  [default: {PAPER} as in the paper, and the edge's default]",
+)
 @click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
 @click.option(
     "--codec", default="auto", metavar="NAME", help="Quantiser, as for gradfec-edge: sqrt4, uniform8 and so on."
@@ -86,7 +93,7 @@ class Arm:
 def demo(
     loss: float,
     burst: float | None,
-    protect: str,
+    protect: str | None,
     fec: str,
     codec: str,
     packets_a_datagram: int | None,
@@ -110,7 +117,7 @@ def demo(
     policy = coding.policy.name
     arms = [
         Arm("unprotected", "none", coding_options("none", fec, codec, packets_a_datagram)),
-        Arm("paper", policy, ["--mode", "paper", "--protect", policy]),
+        Arm("paper", protect or PAPER, ["--mode", "paper", "--protect", protect or PAPER]),
         Arm("protected", policy, coding_options(policy, fec, codec, packets_a_datagram)),
     ]
     link = Link(loss, burst, seed)

@@ -25,11 +25,11 @@ MEMORIES = (30.0, 120.0, 500.0)  # datagrams after which a loss counts 1/e, for 
 SUPPOSED_LOSS, SUPPOSED_BURST = 0.05, 2.0  # before anything is known
 SUPPOSED_WEIGHT = 10.0  # datagrams of that kind that every model has seen at first, and loses sight of only slowly
 MEMORY_OF_BELIEF = 0.8  # what is left of a model's score after each tensor
-BELIEFS = 20  # steps in which a model is believed
+BELIEFS = 12  # steps in which a model is believed
 OUTAGE = 3  # tensors in a row of which nothing arrives: no parity helps there, so more of them teach nothing
 LEAST, MOST = 0.002, 0.97  # the loss that a model may find
 USUAL_DATAGRAMS = 64  # up to which the chances are calculated at once
-RATIO = 1.1
+RATIO = 1.15
 
 
 class Losses(NamedTuple):
@@ -134,7 +134,7 @@ class _Model:
 
 
 def rounded(value: float) -> float:
-    """Round by at most a twentieth: estimates that differ by so little lead to the same plans, which are kept."""
+    """Round by at most a thirteenth: estimates that differ by so little lead to the same plans, which are kept."""
     return RATIO ** round(math.log(value, RATIO))
 
 

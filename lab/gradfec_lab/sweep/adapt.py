@@ -43,6 +43,8 @@ FIXED_QUALITIES = (1, 2, 3, 5)
 FIXED_N = (4, 6, 8, 12, 16, 24)
 FIXED_SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.3, 0.2)  # k / n
 BEST = 3  # fixed plans that look best by the codec's worth are asked for their real answers
+STEP_ROAD = road((0, losing(0.02)), (20, losing(0.25)), (40, losing(0.02)))
+STEP_DRIVES, STEP_FRAMES, STEP_SMOOTH = 20, 350, 5  # frames, and how many are averaged
 ASKED_LOSSES = [(loss, burst) for burst in (None, 8.0) for loss in (0.2, 0.5, 0.7)]
 
 
@@ -101,9 +103,18 @@ class Adapting:
 
     def report(self) -> Report:
         """Drive along all links."""
-        regrets, requests = [*self._regrets()], [*self._requests()]
-        members: dict[str, Any] = {"images": len(self._features), "regret": regrets, "requests": requests}
-        tables = [_regret_table(regrets, self._most_bytes), _request_table(requests, self._most_bytes)]
+        regrets, requests, step = [*self._regrets()], [*self._requests()], self._step()
+        members: dict[str, Any] = {
+            "images": len(self._features),
+            "regret": regrets,
+            "requests": requests,
+            "step": step,
+        }
+        tables = [
+            _regret_table(regrets, self._most_bytes),
+            _request_table(requests, self._most_bytes),
+            _step_table(step),
+        ]
         if self._study.out is not None:
             self._study.out.mkdir(parents=True, exist_ok=True)
             write_file(self._study.out / "adapt.json", json.dumps(members, indent=1).encode())
@@ -134,6 +145,25 @@ class Adapting:
                     for name, run in (("with", with_requests), ("without", without))
                 },
             }
+
+    def _step(self) -> dict[str, Any]:
+        """Drive many times over a link that loses 2 %, then 25 %, then 2 %, with new losses each time."""
+        right, sizes = [], []
+        for seed in range(STEP_DRIVES):
+            trip = Trip(self._coding, self._features_of, frames=STEP_FRAMES, most_bytes_per_s=self._rate)
+            shots = drive(STEP_ROAD, trip, self._study.seed + seed).shots
+            right.append([self._is_right(shot) for shot in shots])
+            sizes.append([shot.bytes for shot in shots])
+        agreement, size = (smooth(np.mean(rows, axis=0)) for rows in (right, sizes))
+        up, down = (round(stretch.since * 5) for stretch in STEP_ROAD[1:])
+        before, most = agreement[up - STEP_SMOOTH], size[up - STEP_SMOOTH]
+        return {
+            "drives": STEP_DRIVES,
+            "agreement": {"before": before, "least": float(agreement[up:down].min())},
+            "bytes": {"before": most, "during": float(size[down - STEP_SMOOTH])},
+            "frames_until_right": first(agreement[up:] >= before - 0.02),
+            "frames_until_cheap": first(size[down:] <= 1.1 * most),
+        }
 
     def auto(self, stretches: Sequence[Stretch], **limits: Any) -> Run:
         """Drive with `auto`."""
@@ -265,6 +295,32 @@ def _plans(file: CodecFile) -> Iterator[Fixed]:
         for n in FIXED_N:
             for k in sorted({max(round(n * share), 1) for share in FIXED_SHARES}):
                 yield Fixed(quality, n, k)
+
+
+def smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the means of each value and those that follow, STEP_SMOOTH in all."""
+    return np.convolve(values, np.full(STEP_SMOOTH, 1 / STEP_SMOOTH), "valid")
+
+
+def first(holds: npt.NDArray[np.bool_]) -> int | None:
+    """Return the number of the first that holds; None if none does."""
+    return int(holds.argmax()) if holds.any() else None
+
+
+def _step_table(step: Mapping[str, Any]) -> Grid:
+    agreement, size = step["agreement"], step["bytes"]
+    line = [
+        f"{100 * agreement['before']:.1f}",
+        f"{100 * agreement['least']:.1f}",
+        str(step["frames_until_right"]),
+        f"{size['before']:,.0f}",
+        f"{size['during']:,.0f}",
+        str(step["frames_until_cheap"]),
+    ]
+    header = ["agreement before, %", "least", "frames until back", "bytes before", "bytes at 25 %", "frames until back"]
+    return Grid(
+        f"From 2 to 25 % lost, and back; means of {step['drives']} drives and {STEP_SMOOTH} frames", header, [line], 0
+    )
 
 
 def _regret_table(regrets: Sequence[Mapping[str, Any]], most_bytes: int) -> Grid:
