@@ -26,6 +26,8 @@ REORDER_S = 0.03  # for which the cloud waits for late datagrams before it asks
 ROUND_TRIPS = 1.25  # for which it awaits what it has asked for
 SAMPLES = 20  # of the round trip: the least of them counts, the others waited somewhere
 PASS_S = 0.12  # in which the link shall carry a frame: latency matters more than the last point of agreement
+LEAST_PASS_S = 0.08  # on a link whose round trip leaves no time for more
+ANSWERED_S, WORK_S = 0.3, 0.1  # when a frame should be answered, and what edge and cloud take of it
 PACE = 2.0  # times as fast as the budget: a frame leaves in half of its share of the time
 
 
@@ -73,13 +75,18 @@ class Adaptation:
         if self._leaving and now - self._heard_at > SILENCE_S:
             self.control.silent(now)
             self._heard_at = now  # until the next second of silence is over
-        frame_bytes = rounded(self.control.bytes_per_s * min(interval_s, PASS_S)) if interval_s else None
+        frame_bytes = rounded(self.control.bytes_per_s * min(interval_s, self._pass_s)) if interval_s else None
         if self.round_trip_s is None:
             return LinkEstimate(self._watch.losses, frame_bytes=frame_bytes)
         request_s = rounded(ROUND_TRIPS * self.round_trip_s + REORDER_S)
         left_s = self._deadline_s - PASS_S - REORDER_S
         rounds = min(max(int(left_s / request_s), 0), self._most_rounds)
         return LinkEstimate(self._watch.losses, rounds, request_s, frame_bytes)
+
+    @property
+    def _pass_s(self) -> float:
+        left_s = ANSWERED_S - WORK_S - (self.round_trip_s or 0.0)
+        return min(max(left_s, LEAST_PASS_S), PASS_S)
 
     def wait_s(self, now: float) -> float:
         """Return how long the next frame has to wait: more than the budget must not be sent."""
@@ -99,8 +106,8 @@ class Adaptation:
         datagram_bytes += UDP_HEADER_BYTES
         self._leaving[number] = Leaving(plan, datagram_bytes, left)
         size = plan.unasked * datagram_bytes
-        interval_s = self._interval_s() or 0.0
-        self.control.sent(round(size * max(interval_s / PASS_S, 1.0)), now)  # as if frames had no pauses between them
+        pauses = max((self._interval_s() or 0.0) / self._pass_s, 1.0)  # which are left out of the rate that is sent
+        self.control.sent(round(pauses * size), now)
         self._free_at = max(self._free_at, now) + size / self.control.bytes_per_s
 
     def reported(self, report: Report, now: float) -> None:

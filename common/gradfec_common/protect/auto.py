@@ -41,6 +41,7 @@ Floats = npt.NDArray[np.float64]
 NAME = "auto"
 DATAGRAMS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 19, 24, 31, 40, 50)  # the n that are tried
 MORE_DATAGRAMS = (62, 76, 94, 116, 142, 176, 216, 256)  # for a codec that needs every packet
+MOST_KS = 16  # that are tried for each n
 GAIN_A_KB = 0.002  # of agreement: bytes that gain less are not sent
 GOOD_ENOUGH = 0.85  # of what the best frame is worth: a frame that is worth less is not sent, but a later one
 FEWEST_PACKETS = 64  # of a frame's packets that a quality is measured with: for what packing wastes
@@ -189,7 +190,8 @@ def _states_of(n: int, worth: Worth, link: LinkEstimate) -> States:
     heard = arrived > 0  # the cloud hardly asks in time for a frame of which nothing has arrived
     asked = np.maximum(arrived[:, np.newaxis] - arrived, 0) @ (heard * chances) / (1 - link.loss) * (link.rounds > 0)
     comes_late = max(1 - link.request_s / LATE_S, 0.0) * (1 - (1 - ANSWERED) ** link.rounds)
-    ks = np.concatenate([[0], np.arange(n, 0, -1)])  # not sent, then from no parity to most
+    some = np.unique(np.geomspace(1, n, MOST_KS).round().astype(np.intp))
+    ks = np.concatenate([[0], some[::-1]])  # not sent, then from no parity to most
     cost = np.concatenate([[0.0], (n + asked[ks[1:]]) / ks[1:]])
     first = chances[::-1].cumsum()[::-1][ks[1:]]
     gain = np.concatenate([[0.0], first + (1 - chances[0] - first) * comes_late])
