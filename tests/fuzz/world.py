@@ -338,7 +338,9 @@ class CloudWorld:
             assert sketch.held_bytes <= limits.sketch_bytes
         assert len(core._reception._greeter._greeted) <= limits.greetings
         assert len(core._reception._greeter._by_host) <= limits.addresses
-        assert len(core._tensors._timers._things) <= core.open_tensors
+        unheard = sum(len(mine.unheard) for mine in tensors_of.values())
+        assert unheard <= limits.unheard_tensors * len(tensors_of)
+        assert len(core._tensors._timers._things) <= core.open_tensors + unheard
         assert len(core._repeater._timers._things) == core.unacknowledged
 
 

@@ -167,8 +167,11 @@ PLANTED: dict[str, tuple[Callable[[], object], Callable[[], None]]] = {
 
 def asks_for_ever(original):
     def ask(self, mine, number, now):
-        mine.tensors[number].asked = 0
-        return original(self, mine, number, now)
+        tensor = mine.tensors[number]
+        tensor.asked, due = 0, tensor.arrived.due
+        effects = original(self, mine, number, now)
+        tensor.arrived.expect(due)  # as if there were always more
+        return effects
 
     return ask
 
