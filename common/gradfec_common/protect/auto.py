@@ -49,7 +49,7 @@ LARGE = 40  # datagrams: a frame of more is coded in groups, as FEC_A_B does
 LARGE_GROUP, LARGE_STEPS = 128, range(5, 95, 5)  # the A that are tried
 
 
-ANSWERED = 0.7  # of the requests bring all that is missing
+ANSWERED = 0.7  # of the requests bring all that is missing, if little is lost
 LATE_S = 0.25  # an answer that had to wait so long for a request is worth nothing, one that waited half of it half
 MOST_RESERVE = 40  # datagrams
 
@@ -189,7 +189,8 @@ def _states_of(n: int, worth: Worth, link: LinkEstimate) -> States:
     chances, arrived = link.arrivals(n), np.arange(n + 1)
     heard = arrived > 0  # the cloud hardly asks in time for a frame of which nothing has arrived
     asked = np.maximum(arrived[:, np.newaxis] - arrived, 0) @ (heard * chances) / (1 - link.loss) * (link.rounds > 0)
-    comes_late = max(1 - link.request_s / LATE_S, 0.0) * (1 - (1 - ANSWERED) ** link.rounds)
+    answered = ANSWERED * (1 - link.loss**2)  # a link that loses most of it loses what was asked for, too
+    comes_late = max(1 - link.request_s / LATE_S, 0.0) * (1 - (1 - answered) ** link.rounds)
     some = np.unique(np.geomspace(1, n, MOST_KS).round().astype(np.intp))
     ks = np.concatenate([[0], some[::-1]])  # not sent, then from no parity to most
     cost = np.concatenate([[0.0], (n + asked[ks[1:]]) / ks[1:]])

@@ -148,22 +148,27 @@ class Adapting:
 
     def _step(self) -> dict[str, Any]:
         """Drive many times over a link that loses 2 %, then 25 %, then 2 %, with new losses each time."""
+        (steady, few), (agreement, size) = (self._means(stretches) for stretches in (STEP_ROAD[:1], STEP_ROAD))
+        up, down = (round(stretch.since * 5) for stretch in STEP_ROAD[1:])
+        lost = steady - agreement  # of the same images, which differ in how hard they are
+        return {
+            "drives": STEP_DRIVES,
+            "agreement": {"without": float(steady[up:down].mean()), "during": float(agreement[up:down].mean())},
+            "worst": float(lost[up:down].max()),
+            "bytes": {"without": float(few[up:down].mean()), "during": float(size[up:down].mean())},
+            "frames_until_right": first(lost[up:] <= 0.02),
+            "frames_until_cheap": first(size[down:] <= 1.1 * few[down:]),
+        }
+
+    def _means(self, stretches: Sequence[Stretch]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the agreement and the bytes of each frame over many drives, smoothed."""
         right, sizes = [], []
         for seed in range(STEP_DRIVES):
             trip = Trip(self._coding, self._features_of, frames=STEP_FRAMES, most_bytes_per_s=self._rate)
-            shots = drive(STEP_ROAD, trip, self._study.seed + seed).shots
+            shots = drive(stretches, trip, self._study.seed + seed).shots
             right.append([self._is_right(shot) for shot in shots])
             sizes.append([shot.bytes for shot in shots])
-        agreement, size = (smooth(np.mean(rows, axis=0)) for rows in (right, sizes))
-        up, down = (round(stretch.since * 5) for stretch in STEP_ROAD[1:])
-        before, most = agreement[up - STEP_SMOOTH], size[up - STEP_SMOOTH]
-        return {
-            "drives": STEP_DRIVES,
-            "agreement": {"before": before, "least": float(agreement[up:down].min())},
-            "bytes": {"before": most, "during": float(size[down - STEP_SMOOTH])},
-            "frames_until_right": first(agreement[up:] >= before - 0.02),
-            "frames_until_cheap": first(size[down:] <= 1.1 * most),
-        }
+        return smooth(np.mean(right, axis=0)), smooth(np.mean(sizes, axis=0))
 
     def auto(self, stretches: Sequence[Stretch], **limits: Any) -> Run:
         """Drive with `auto`."""
@@ -310,17 +315,20 @@ def first(holds: npt.NDArray[np.bool_]) -> int | None:
 def _step_table(step: Mapping[str, Any]) -> Grid:
     agreement, size = step["agreement"], step["bytes"]
     line = [
-        f"{100 * agreement['before']:.1f}",
-        f"{100 * agreement['least']:.1f}",
+        f"{100 * agreement['without']:.1f}",
+        f"{100 * agreement['during']:.1f}",
+        f"{100 * step['worst']:.1f}",
         str(step["frames_until_right"]),
-        f"{size['before']:,.0f}",
+        f"{size['without']:,.0f}",
         f"{size['during']:,.0f}",
         str(step["frames_until_cheap"]),
     ]
-    header = ["agreement before, %", "least", "frames until back", "bytes before", "bytes at 25 %", "frames until back"]
-    return Grid(
-        f"From 2 to 25 % lost, and back; means of {step['drives']} drives and {STEP_SMOOTH} frames", header, [line], 0
-    )
+    header = [
+        *("agreement at 2 %", "at 25 %", "worst loss, points", "frames until within 2 points"),
+        *("bytes at 2 %", "at 25 %", "frames until back within a tenth"),
+    ]
+    title = f"From 2 to 25 % lost, and back; means of {step['drives']} drives and {STEP_SMOOTH} frames"
+    return Grid(title, header, [line], 0)
 
 
 def _regret_table(regrets: Sequence[Mapping[str, Any]], most_bytes: int) -> Grid:
