@@ -79,8 +79,8 @@ class EdgeDaemon:
         self.link = Link(options.cloud, session, self._on_event, batched=options.batched_udp)
         self.watch = Watch(options.hello.name, options.cloud, session, thumbnail=options.thumbnail)
         self._adaptation = self._adapts()
-        at_most_s = {"at_most_s": self._adaptation.spread_s} if self._adaptation else {}
-        self._pacing = Pacing(options.rate_mbit_s, self.source.interval, **at_most_s)
+        at_most_s = self._adaptation.spread_s if self._adaptation else None
+        self._pacing = Pacing(options.rate_mbit_s, self.source.interval, at_most_s)
         self._in_flight = InFlight(options.in_flight, self.journal, metrics)
         self._warnings = Warnings(
             self.pipeline.coding,

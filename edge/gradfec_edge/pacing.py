@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 INTERVAL_S = 0.001  # datagrams leave in runs, with a sleep of this length in between
@@ -25,11 +24,11 @@ class Pacing:
         self,
         rate_mbit_s: float | None,
         frame_interval_s: float | None,
-        at_most_s: Callable[[int], float] = lambda size: math.inf,
+        at_most_s: Callable[[int], float] | None = None,
     ) -> None:
         """Use the rate if there is one, otherwise the interval between frames, which may be unknown at first.
 
-        `at_most_s` returns the longest time for a tensor of so many bytes, if there is no rate.
+        `at_most_s` returns the longest time for a tensor of so many bytes; it bounds what has no rate.
         """
         self._rate_mbit_s, self._at_most_s = rate_mbit_s, at_most_s
         self._interval_s = frame_interval_s or 2 * LONGEST_SPREAD_S  # smoothed
@@ -46,7 +45,8 @@ class Pacing:
         """Return over how many seconds to spread a tensor of so many bits."""
         if self._rate_mbit_s is not None:
             return wire_bits / (1e6 * self._rate_mbit_s)
-        return min(SHARE_OF_FRAME_INTERVAL * self._interval_s, LONGEST_SPREAD_S, self._at_most_s(wire_bits // 8))
+        usual_s = min(SHARE_OF_FRAME_INTERVAL * self._interval_s, LONGEST_SPREAD_S)
+        return min(usual_s, self._at_most_s(wire_bits // 8)) if self._at_most_s else usual_s
 
     def too_slow(self, wire_bits: int, deadline_s: float) -> str:
         """Return a warning if the rate is too low for the cloud's deadline, otherwise nothing."""

@@ -43,12 +43,10 @@ DATAGRAMS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 19, 24, 31, 40, 50)  # the n th
 MORE_DATAGRAMS = (62, 76, 94, 116, 142, 176, 216, 256)  # for a codec that needs every packet
 MOST_KS = 16  # that are tried for each n
 GAIN_A_KB = 0.002  # of agreement: bytes that gain less are not sent
-GOOD_ENOUGH = 0.85  # of what the best frame is worth: a frame that is worth less is not sent, but a later one
-FEWEST_PACKETS = 64  # of a frame's packets that a quality is measured with: for what packing wastes
+GOOD_ENOUGH = 0.85  # of what the best frame is worth: frames that are worth less are left out
+FEWEST_PACKETS = 64  # that a frame has: the fewer, the more room is wasted at the end of each symbol
 LARGE = 40  # datagrams: a frame of more is coded in groups, as FEC_A_B does
 LARGE_GROUP, LARGE_STEPS = 128, range(5, 95, 5)  # the A that are tried
-
-
 ANSWERED = 0.7  # of the requests bring all that is missing, if little is lost
 LATE_S = 0.25  # an answer that had to wait so long for a request is worth nothing, one that waited half of it half
 MOST_RESERVE = 40  # datagrams

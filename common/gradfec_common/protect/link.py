@@ -29,7 +29,7 @@ BELIEFS = 12  # steps in which a model is believed
 OUTAGE = 3  # tensors in a row of which nothing arrives: no parity helps there, so more of them teach nothing
 LEAST, MOST = 0.002, 0.97  # the loss that a model may find
 USUAL_DATAGRAMS = 64  # up to which the chances are calculated at once
-RATIO = 1.15
+RATIO = 1.15  # between two values that are told apart
 
 
 class Losses(NamedTuple):
@@ -163,7 +163,5 @@ class LinkWatch:
         """The models, with weights that add up to 1."""
         scores = np.array([model.score for model in self._models])
         beliefs = np.exp(scores - scores.max())
-        steps = np.maximum(
-            np.round(BELIEFS * beliefs / beliefs.sum()), 1
-        )  # each may be right again after the next change
+        steps = np.maximum(np.round(BELIEFS * beliefs / beliefs.sum()), 1)  # each may be right after the next change
         return tuple((float(step / steps.sum()), model.losses) for step, model in zip(steps, self._models, strict=True))

@@ -15,6 +15,8 @@ from gradfec_common.session.timers import NEVER
 from gradfec_common.session.window import NumberWindow
 from gradfec_common.wire import Report, Result
 
+MOST_LOSS = 0.75  # that requests allow for
+
 
 @dataclass
 class Tensor:
@@ -53,6 +55,11 @@ class SessionTensors:
     tensors: dict[int, Tensor] = field(default_factory=dict)
     unheard: dict[int, int] = field(default_factory=dict)  # numbers of tensors to ask for, and the timers that do so
     pending: int = 0  # with the back-end
+
+    @property
+    def arriving(self) -> float:
+        """The share of the datagrams that is expected to arrive, for how many to ask."""
+        return 1 - min(self.loss, MOST_LOSS)
 
     @property
     def held_bytes(self) -> int:

@@ -25,7 +25,7 @@ from gradfec_common.wire.symbol import MAX_SYMBOLS
 
 LONGER = 0.1  # a longer round trip's weight in what is expected
 ROUND_TRIPS = 1.25  # for which the answer to a request is awaited
-LOSS_MEMORY, MOST_LOSS = 0.2, 0.75  # the newest tensor's weight in a session's loss, and what requests allow for
+LOSS_MEMORY = 0.2  # the newest tensor's weight in a session's loss
 
 
 class Tensors:
@@ -155,11 +155,10 @@ class Tensors:
             return []
         if tensor.asked >= limits.request_rounds:
             return [Bite("request_rounds"), *self._close(mine, number, now)]
-        arrived.expect(min(arrived.due + math.ceil(arrived.wanting / (1 - min(mine.loss, MOST_LOSS))), arrived.sent))
+        arrived.expect(min(arrived.due + math.ceil(arrived.wanting / mine.arriving), arrived.sent))
         tensor.asked += 1
-        self._close_at(
-            mine, number, min(now + ROUND_TRIPS * mine.round_trip_s + limits.reorder_s, last_moment), later=True
-        )
+        answered_at = now + ROUND_TRIPS * mine.round_trip_s + limits.reorder_s
+        self._close_at(mine, number, min(answered_at, last_moment), later=True)
         return [Say(mine.session, message_body(Request(number, arrived.due)))]
 
     def took(self, session: int, round_trip_s: float) -> None:
@@ -180,7 +179,7 @@ class Tensors:
         if mine.usual is None or mine.window.refusal(number) is not None or mine.round_trip_s > self._deadline_s:
             return []
         unasked, enough = mine.usual
-        until = min(unasked + math.ceil(enough / (1 - min(mine.loss, MOST_LOSS))), MAX_SYMBOLS)
+        until = min(unasked + math.ceil(enough / mine.arriving), MAX_SYMBOLS)
         return [Say(mine.session, message_body(Request(number, until)))]
 
     def _await_end(self, mine: SessionTensors, number: int, now: float) -> None:
@@ -226,9 +225,8 @@ class Tensors:
         if mine.window.begin(number):
             self._expect_older(mine, newest, number, now)
             for older in list(mine.tensors):
-                if (
-                    older < number and not mine.tensors[older].asked
-                ):  # the edge now sends a newer one: datagrams still missing are late, or lost
+                # The edge now sends a newer one: datagrams still missing are late, or lost, unless they were asked for.
+                if older < number and not mine.tensors[older].asked:
                     self._settle(mine, older, now)
         else:
             self._settle(mine, number, now)

@@ -53,12 +53,10 @@ class Shot:
 
 @dataclass(frozen=True)
 class Journey:
-    """A whole drive: its shots, and the bytes a second on both ways, headers included."""
+    """A whole drive: its shots, and all bytes that left for the cloud, IP and UDP headers included."""
 
     shots: list[Shot]
     there_bytes: int
-    back_bytes: int
-    queueing_s: list[float]
 
 
 def entropy_of(seed: int) -> Entropy:
@@ -82,32 +80,30 @@ class Trip:
 
 
 class Drive:
-    """One edge and its cloud, on a clock that others may share."""
+    """One edge and its cloud."""
 
-    def __init__(self, clock: Clock, road: Road, trip: Trip, seed: int = 0, start: float = 0.0) -> None:
-        """Set out at `start`."""
+    def __init__(self, clock: Clock, road: Road, trip: Trip, seed: int) -> None:
+        """Set out as soon as the clock runs."""
         self.shots: list[Shot] = []
-        self.queueing_s: list[float] = []
         self._clock, self._road, self._trip = clock, road, trip
         key, coding = HandshakeKey(edge_key(None, insecure=True)), trip.coding
         hello = new_hello(coding.cut, coding.grid.rows, f"edge {seed}", preferred_cipher())
-        self._edge = EdgeSession(hello, coding.cut.network.head, key, entropy_of(2 * seed), start)
+        self._edge = EdgeSession(hello, coding.cut.network.head, key, entropy_of(2 * seed), clock.now)
         self._cloud = CloudSessions([coding.cut], DEADLINE_S, {key.id: key}, entropy_of(2 * seed + 1))
         interval_s = 1 / trip.fps
-        self.control = CongestionControl(start, trip.most_bytes_per_s)
-        self._adaptation, at_most_s = None, _any_time
+        self._adaptation: Adaptation | None = None
         if isinstance(coding.policy, AutoProtection):
-            self._adaptation = Adaptation(self.control, lambda: interval_s, trip.most_rounds)
-            at_most_s = self._adaptation.spread_s
-        self._pacing = Pacing(None, interval_s, at_most_s)
+            control = CongestionControl(clock.now, trip.most_bytes_per_s)
+            self._adaptation = Adaptation(control, lambda: interval_s, trip.most_rounds)
+        self._pacing = Pacing(None, interval_s, self._adaptation.spread_s if self._adaptation else None)
         self._edge_alarm, self._cloud_alarm = Alarm(clock, self._edge_timer), Alarm(clock, self._cloud_timer)
         self._by_tensor: dict[int, Shot] = {}
         self._busy_until = self._sending_until = 0.0
         road.there.leads_to(self._cloud_receives)
         road.back.leads_to(self._edge_receives)
-        clock.at(start, self._edge_timer)
+        clock.at(clock.now, self._edge_timer)
         for number in range(trip.frames):
-            clock.at(start + SETS_OUT_S + number * interval_s, partial(self._take, number))
+            clock.at(SETS_OUT_S + number * interval_s, partial(self._take, number))
 
     # --- the edge ---
 
@@ -168,8 +164,6 @@ class Drive:
                     self._adaptation.connected(event.deadline_s, now)
                 case Reported() if self._adaptation:
                     self._adaptation.reported(event.report, now)
-                    if self.control.queueing_delay_s is not None:
-                        self.queueing_s.append(self.control.queueing_delay_s)
                 case Answered():
                     self._by_tensor[event.tensor].latency_s = now - self._by_tensor[event.tensor].at
                 case Closed():
@@ -212,10 +206,6 @@ class Drive:
         self._cloud_pump()
 
 
-def _any_time(size: int) -> float:
-    return math.inf
-
-
 def drive(stretches: Sequence[Stretch], trip: Trip, seed: int) -> Journey:
     """Drive along a road of its own."""
     clock = Clock()
@@ -223,4 +213,4 @@ def drive(stretches: Sequence[Stretch], trip: Trip, seed: int) -> Journey:
     clock.run(0.0)
     car = Drive(clock, road, trip, seed)
     clock.run(SETS_OUT_S + trip.frames / trip.fps + ENDS_S)
-    return Journey(car.shots, road.there.bytes, road.back.bytes, car.queueing_s)
+    return Journey(car.shots, road.there.bytes)

@@ -44,7 +44,7 @@ FIXED_N = (4, 6, 8, 12, 16, 24)
 FIXED_SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.3, 0.2)  # k / n
 BEST = 3  # fixed plans that look best by the codec's worth are asked for their real answers
 STEP_ROAD = road((0, losing(0.02)), (20, losing(0.25)), (40, losing(0.02)))
-STEP_DRIVES, STEP_FRAMES, STEP_SMOOTH = 20, 350, 5  # frames, and how many are averaged
+STEP_DRIVES, STEP_FRAMES, STEP_SMOOTH = 10, 250, 5  # frames, and how many are averaged
 ASKED_LOSSES = [(loss, burst) for burst in (None, 8.0) for loss in (0.2, 0.5, 0.7)]
 
 
