@@ -18,8 +18,8 @@ def test_frames_before_the_first_that_was_sent_do_not_count():
 
 
 def test_values_are_averaged_with_those_that_follow():
-    values = np.arange(10.0)
-    assert smooth(values) == pytest.approx(values[: 11 - STEP_SMOOTH] + (STEP_SMOOTH - 1) / 2)
+    values = np.arange(3.0 * STEP_SMOOTH)
+    assert smooth(values) == pytest.approx(values[: 2 * STEP_SMOOTH + 1] + (STEP_SMOOTH - 1) / 2)
 
 
 def test_the_first_that_holds_is_found_and_none_if_none_does():
