@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradfec_cloud.backend import load_back_end
-from gradfec_cloud.backend.lazy import LazyBackEnd
 from gradfec_cloud.labels import labels_of
 from gradfec_cloud.workers.pool import Loaders, back_end_name
 from gradfec_common.conceal import Concealment, make_concealment
@@ -35,14 +34,10 @@ def named_cuts(text: str) -> list[Cut]:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The cuts that are served, at least one, and how the gaps in the tensors of each are filled.
-
-    The back-ends of `seldom` used ones are loaded when they are needed.
-    """
+    """The cuts that are served, at least one, and how the gaps in the tensors of each are filled."""
 
     cuts: Sequence[Cut]
     concealments: Mapping[Cut, Concealment]
-    seldom: Sequence[Cut] = ()
 
     @classmethod
     def of(cls, cuts: Sequence[Cut], fill: str) -> Catalogue:
@@ -58,7 +53,7 @@ class Catalogue:
         """
         usual = cls.of([named_cut(DEFAULT_CUT), *latents([named_cut(DEFAULT_CUT)], codecs)], fill)
         pictures = cls.of([named_cut(named_network(DEFAULT_NETWORK).input.name)], "zero")
-        return cls([*usual.cuts, *pictures.cuts], {**usual.concealments, **pictures.concealments}, pictures.cuts)
+        return cls([*usual.cuts, *pictures.cuts], {**usual.concealments, **pictures.concealments})
 
     @property
     def networks(self) -> list[Network]:
@@ -67,9 +62,8 @@ class Catalogue:
 
     def loaders(self, runtime: str, weights: Mapping[Network, Weights], max_batch: int) -> Loaders:
         """Return a function for each back-end that loads it."""
-        load = {cut: partial(load_back_end, runtime, cut, weights[cut.network], max_batch) for cut in self.cuts}
         return {
-            back_end_name(cut): partial(LazyBackEnd, cut, load[cut]) if cut in self.seldom else load[cut]
+            back_end_name(cut): partial(load_back_end, runtime, cut, weights[cut.network], max_batch)
             for cut in self.cuts
         }
 

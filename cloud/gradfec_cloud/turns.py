@@ -52,7 +52,7 @@ class Turns(Generic[T]):
         self._closed = False
 
     def put(self, session: int, item: T, kind: Hashable = None) -> None:
-        """Add an item of a session. All items of a session are of one kind."""
+        """Add an item of a session."""
         with self._changed:
             self._waiting.setdefault(session, deque()).append(Waiting(session, kind, item, self._clock()))
             self._changed.notify()
@@ -95,7 +95,7 @@ class Turns(Generic[T]):
             taken: list[Waiting[T]] = []
             while len(taken) < most and (session := self._next_session(taken)) is not None:
                 waiting = self._waiting.pop(session)
-                taken.append(self._next_item(waiting))
+                taken.append(self._next_item(waiting, taken))
                 self._set_waiting(session, waiting)
             now = self._clock()
             self._at_work += [AtWork(waiting, now) for waiting in taken]
@@ -113,19 +113,19 @@ class Turns(Generic[T]):
     def _next_session(self, taken: list[Waiting[T]]) -> int | None:
         """Return the next session whose items can be served together with those taken."""
         for session, waiting in self._waiting.items():
-            if not taken or waiting[0].kind == taken[0].kind:
+            if any(_go_together(one, taken) for one in waiting):
                 return session
         return None
 
-    def _next_item(self, waiting: deque[Waiting[T]]) -> Waiting[T]:
-        """Remove and return the oldest item that can still be served in time, or else the newest."""
+    def _next_item(self, waiting: deque[Waiting[T]], taken: list[Waiting[T]]) -> Waiting[T]:
+        """Remove and return the oldest item that goes with those taken and can be in time, or else the newest."""
         latest_s = IN_TIME * self._patience_s.get(waiting[0].session, math.inf) - self._work_s
         now = self._clock()
-        for index, one in enumerate(waiting):
-            if now - one.since <= latest_s:
-                del waiting[index]
-                return one
-        return waiting.pop()
+        together = [index for index, one in enumerate(waiting) if _go_together(one, taken)]
+        index = next((index for index in together if now - waiting[index].since <= latest_s), together[-1])
+        found = waiting[index]
+        del waiting[index]
+        return found
 
     def _set_waiting(self, session: int, waiting: deque[Waiting[T]]) -> None:
         """Keep the items of a session, if there are any, for its next turn."""
@@ -133,3 +133,7 @@ class Turns(Generic[T]):
             self._waiting[session] = waiting
         else:
             self._waiting.pop(session, None)
+
+
+def _go_together(one: Waiting[T], taken: Sequence[Waiting[T]]) -> bool:
+    return not taken or one.kind == taken[0].kind

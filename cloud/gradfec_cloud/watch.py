@@ -84,7 +84,9 @@ class Watch:
             case Sketched() if seen:
                 seen.sketch, seen.sketched_at = event, time.monotonic()
             case Decided() if seen and seen.sketch and seen.sketch.tensor == event.tensor:
-                self._sketches[event.session, event.tensor] = seen.sketch.sketch
+                sketch = seen.sketch.sketch
+                if len(sketch.fates) == event.arrived.grid.count:  # the edge may lie about the form
+                    self._sketches[event.session, event.tensor] = sketch
             case Finished():
                 self._tell(_frame(event))
 

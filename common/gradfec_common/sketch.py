@@ -81,10 +81,10 @@ def read_sketch(untrusted: bytes, count: int) -> Sketch | None:
     return Sketch(fates, _unpacked(untrusted[end_of_fates:end], LEVELS_A_BYTE, count), photograph)
 
 
-def sketch_parts(tensor: int, whole: bytes) -> list[SketchPart]:
-    """Cut an encoded sketch into parts, each for a datagram."""
+def sketch_parts(tensor: int, whole: bytes, form: int = 0) -> list[SketchPart]:
+    """Cut the encoded sketch of a tensor of a form into parts, each for a datagram."""
     pieces = [whole[start : start + MAX_PART_BYTES] for start in range(0, len(whole), MAX_PART_BYTES)]
-    return [SketchPart(tensor, number, len(pieces), data) for number, data in enumerate(pieces)]
+    return [SketchPart(tensor, number, len(pieces), data, form) for number, data in enumerate(pieces)]
 
 
 def _shifts(a_byte: int) -> npt.NDArray[np.uint8]:

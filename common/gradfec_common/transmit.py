@@ -65,8 +65,11 @@ class EncodedTensor:
         return self.unnumbered
 
 
-def encode_tensor(coded: Coded, quantiser: Quantiser, plan: Plan, each: Each = map) -> EncodedTensor:
-    """Pack and code a tensor's packets according to the plan; `each` maps over the codes' calls."""
+def encode_tensor(coded: Coded, quantiser: Quantiser, plan: Plan, each: Each = map, *, form: int = 0) -> EncodedTensor:
+    """Pack and code a tensor's packets according to the plan; `each` maps over the codes' calls.
+
+    `form` is the tensor's, by the edge's hello.
+    """
     shapes = plan.shapes
     parameters = coded.parameters
     layout = layout_of(len(shapes[0].stripes), len(parameters))
@@ -75,7 +78,7 @@ def encode_tensor(coded: Coded, quantiser: Quantiser, plan: Plan, each: Each = m
     bodies[:, : layout.table] = order.headers
     common = np.zeros(1, SYMBOL_HEADER)
     common["sent"], common["unasked"] = plan.sent, plan.unasked
-    common["kept"], common["groups"] = plan.kept, len(shapes)
+    common["kept"], common["form"], common["groups"] = plan.kept, form, len(shapes)
     common["stripes"], common["quantiser"], common["parameters"] = len(shapes[0].stripes), quantiser.id, len(parameters)
     bodies[:, COMMON_BYTES] = common.view(np.uint8)[COMMON_BYTES]
     bodies[:, layout.table : layout.header] = np.frombuffer(parameters, np.uint8)

@@ -14,11 +14,11 @@ import numpy as np
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, Network, full_name, named_cut
-from gradfec_common.quantisers import Needs
+from gradfec_common.quantisers import AUTO, Needs
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_edge.camera import open_source
-from gradfec_edge.coding import coding_of, usual_cut
+from gradfec_edge.coding import coding_of, picture_coding, usual_cut
 from gradfec_edge.daemon import Camera
 from gradfec_edge.frontend import FrontEnd, SharedFrontEnd, load_front_end
 from gradfec_edge.frontend.nothing import NoFrontEnd
@@ -102,6 +102,8 @@ class Decided:
                 f"the packets of {self.coding.quantiser.name} matter in their order: leave --importance "
                 f"{self.importance} out"
             )
+        asked = options.split or options.quality or options.bytes_per_frame
+        self.picture = picture_coding(self.coding) if options.codec == AUTO and not asked else None
         estimator = make_estimator(self.importance, cut, grid, np.random.default_rng(options.seed))
         self.proxy = estimator if isinstance(estimator, EstimatorFile) else None  # part of the front-end's graph
         self.free = None if isinstance(estimator, EstimatorFile) else estimator
@@ -117,6 +119,15 @@ class Decided:
         """Whether its front-end has layers, and so needs weights and a runtime."""
         return bool(self.coding.cut.front_layers) or self.proxy is not None
 
+    def instead(self) -> Pipeline | None:
+        """Return the pipeline for pictures, which frames go through where they are worth more, if it is known when."""
+        if self.picture is None:
+            return None
+        cut, grid = self.picture.cut, self.picture.grid
+        estimator = make_estimator(STREAM_ESTIMATOR, cut, grid, np.random.default_rng())
+        assert not isinstance(estimator, EstimatorFile), "the order needs no training"  # noqa: S101
+        return Pipeline(self.picture, NoFrontEnd(cut.network.preprocess), estimator)
+
     def settings(self, options: CameraOptions) -> dict[str, object]:
         """Return it by name."""
         coding = self.coding
@@ -125,7 +136,7 @@ class Decided:
             "split": full_name(coding.cut),
             "rows": coding.grid.rows,
             "packets": coding.grid.count,
-            "codec": coding.quantiser.name,
+            "codec": f"{coding.codec} or {self.picture.codec}" if self.picture else coding.codec,
             **({"quality": options.quality} if options.quality else {}),
             **({"bytes_per_frame": options.bytes_per_frame} if options.bytes_per_frame else {}),
             "packets_per_datagram": options.packets_per_datagram or "fit",
@@ -145,7 +156,9 @@ class CameraSession:
         self.options, self.log = options, log
         self.decided = Decided(options)
         self.key = HandshakeKey(edge_key(options.key_file, insecure=options.insecure))
-        self.hello = new_hello(self.decided.coding.cut, self.decided.coding.grid.rows, options.name, preferred_cipher())
+        coding, picture = self.decided.coding, self.decided.picture
+        also = [(picture.cut, picture.grid.rows)] if picture else []
+        self.hello = new_hello(coding.cut, coding.grid.rows, options.name, preferred_cipher(), also)
 
     def open(self, stack: contextlib.ExitStack, files: dict[str, ResultsFile]) -> None:
         """Open the camera and the results file, which may be another camera's, too."""
@@ -191,7 +204,7 @@ class CameraSession:
             log_frame(self.log, story)
 
         remarks: Record = {"edge": options.name} | ({"insecure": True} if self.key.insecure else {})
-        pipeline = Pipeline(decided.coding, front_end, decided.free)
+        pipeline = Pipeline(decided.coding, front_end, decided.free, decided.instead())
         journal = Journal(self.file, decided.coding.cut.network.head, on_story, remarks)
         return Camera(asked, self.source, pipeline, journal, status, self.log)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_common.bottlenecks.inserted import WithBottleneck
 from gradfec_common.codes import Each, fec_named
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut, full_name
@@ -23,15 +24,17 @@ from gradfec_common.protect import (
     read_policy,
 )
 from gradfec_common.protect.auto import NAME as AUTO_PROTECT
+from gradfec_common.protect.auto import PICTURES
 from gradfec_common.protect.worth import WHOLE_ONLY
 from gradfec_common.quantisers import AUTO, Coded, Needs, Quantiser, chosen_quantiser, default_cut
+from gradfec_common.quantisers.image import WEBP, ImageCodec
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_common.symbols import MAX_PACKET_BYTES
 from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
 from gradfec_common.wire import SEAL_BYTES
 from gradfec_common.wire.symbol import layout_of
 from gradfec_edge.compensation import compensated
-from gradfec_edge.rate import ByteTarget, LinkTarget, Target
+from gradfec_edge.rate import ByteTarget, LinkTarget, PictureTarget, Target
 from gradfec_host.codec_file import SUFFIX, CodecFile, shipped_codec
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 
@@ -39,6 +42,7 @@ Floats = npt.NDArray[np.float32]
 
 BOTTLENECK = "bottleneck"  # the shipped one, as --codec
 PROTECT_UNKNOWN = "FEC_20_80"  # the default for codecs whose worth nobody has measured
+PICTURE_CODEC = ImageCodec(WEBP)  # fewer bytes than JPEG at the same agreement
 AUTO_AGREEMENT = 0.8  # with the uncut network, on held-out images: a bottleneck that keeps less must be asked for
 
 
@@ -48,7 +52,7 @@ class Coding:
 
     A data symbol may hold `packets_a_datagram` packets, or as many as fit if that is None. With `compensate`, kept
     packets are scaled to make up for dropped ones, if the estimator provides the damage. A `target` replaces the
-    quantiser by a finer or coarser one for each tensor.
+    quantiser by a finer or coarser one for each tensor. `form` is the number of such tensors in the edge's hello.
     """
 
     cut: Cut
@@ -58,13 +62,14 @@ class Coding:
     packets_a_datagram: int | None = None
     compensate: bool = True
     target: Target | None = None
+    form: int = 0
 
     def encode(
         self, tensor: Floats, importance: Floats, damage: Floats | None, link: LinkEstimate, each: Each
     ) -> EncodedTensor:
         """Plan and code a (H, W, C) tensor; the arguments are those of `packets`, and `each` runs the codes' calls."""
         plan, coded = self.packets(tensor, importance, damage, link)
-        return encode_tensor(coded, self.quantiser, plan, each)
+        return encode_tensor(coded, self.quantiser, plan, each, form=self.form)
 
     def packets(
         self, tensor: Floats, importance: Floats, damage: Floats | None, link: LinkEstimate
@@ -120,6 +125,15 @@ class Coding:
             )
         return plan
 
+    def value(self, link: LinkEstimate) -> float:
+        """Return what a frame is worth on a link, by the policy; of several codings, the highest value is best."""
+        return self.policy.choose(link, self.budget).value if isinstance(self.policy, AutoProtection) else 0.0
+
+    @property
+    def codec(self) -> str:
+        """What people call it."""
+        return BOTTLENECK if self.cut.masked else self.quantiser.name.partition(":" if self.target else "\n")[0]
+
     @property
     def budget(self) -> Budget:
         """What a datagram has room for."""
@@ -169,6 +183,22 @@ def coding_of(
     return coding
 
 
+def picture_coding(coding: Coding) -> Coding | None:
+    """Return how to send a picture in place of features where the link has room for it; None if that is not known.
+
+    It is known for a network whose answers to pictures of several qualities were counted.
+    """
+    network = coding.cut.network
+    base = network.base if isinstance(network, WithBottleneck) else network
+    worth = PICTURES.get(base.name)
+    if worth is None or not isinstance(coding.policy, AutoProtection):
+        return None
+    cut, policy = base.cut(base.input.name), replace(coding.policy, worth=worth)
+    target = PictureTarget(policy, budget_for(PICTURE_CODEC.parameter_bytes), PICTURE_CODEC)
+    grid = PacketGrid(cut.shape, DEFAULT_ROWS, cut.pixels)
+    return Coding(cut, grid, PICTURE_CODEC, policy, target=target, form=1)
+
+
 def _usual_protection(codec: str, cut: Cut, file: CodecFile | None) -> str:
     """Return `auto` for frames of which we know what they are worth, otherwise what costs next to nothing."""
     known = file.worth is not None if file else chosen_quantiser(codec, cut).needs is not Needs.NOTHING
@@ -178,9 +208,7 @@ def _usual_protection(codec: str, cut: Cut, file: CodecFile | None) -> str:
 def worth_at(worth: Worth, quality: float | None, bytes_a_frame: int | None) -> Worth:
     """Return the worth of frames of one quality, or of so many bytes, if that is what the user wants."""
     if bytes_a_frame is not None:
-        measured = np.array(worth.qualities)  # (qualities, 3)
-        agreement = float(np.interp(bytes_a_frame, measured[:, 1], measured[:, 2]))
-        return replace(worth, qualities=(Quality(0.0, float(bytes_a_frame), agreement),))
+        return replace(worth, qualities=(Quality(0.0, float(bytes_a_frame), worth.agreement(bytes_a_frame)),))
     if quality is not None:
         return replace(worth, qualities=tuple(one for one in worth.qualities if one.quality == quality))
     return worth

@@ -184,6 +184,7 @@ class EdgeDaemon:
         except GradfecError as error:  # the cloud refuses this edge for good, or a record cannot be written
             self.life.fail(error)
         if isinstance(event, Connected):
+            self.pipeline.allow(event.forms)
             if self._adaptation:
                 self._adaptation.connected(event.deadline_s, time.monotonic())
             self._check_rate(event.deadline_s)

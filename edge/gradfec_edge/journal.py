@@ -24,7 +24,7 @@ Record = dict[str, object]
 class Sent(NamedTuple):
     """What a frame was sent as: a tensor of a session, with its plan, in datagrams of so many bytes of UDP payload.
 
-    With its `weights`, its losses are weighed. `why` says by name what the plan was made for.
+    With its `weights`, its losses are weighed. `why` says by name what the plan was made for. `codec` made its packets.
     """
 
     session: int
@@ -33,6 +33,7 @@ class Sent(NamedTuple):
     datagram_bytes: int
     weights: Weights | None = None
     why: Mapping[str, float] = {}
+    codec: str = ""
 
 
 @dataclass
@@ -100,7 +101,8 @@ class Story:
     @property
     def why(self) -> str:
         """Why it was planned as it was, in words; empty if its policy does not follow the link."""
-        return in_words(dict(self.as_sent.why), self.as_sent.plan) if self.as_sent and self.as_sent.why else ""
+        sent = self.as_sent
+        return f"{sent.codec}, {in_words(dict(sent.why), sent.plan)}" if sent and sent.why else ""
 
     @property
     def all_stages_ms(self) -> dict[str, float]:
@@ -121,6 +123,7 @@ class Story:
             **self.answer.record(),
             "packets": self.packets,
             "datagrams": {**self.datagrams, "asked": self.asked},
+            **({"codec": self.as_sent.codec} if self.as_sent else {}),
             "bytes": self.bytes,
             **({"link": dict(self.as_sent.why)} if self.as_sent and self.as_sent.why else {}),
             "latency_ms": round(self.latency_ms, 3) if self.result else None,

@@ -45,9 +45,11 @@ class Stages(dict[str, float]):
 @dataclass(frozen=True)
 class EncodedFrame(EncodedTensor):
     """A tensor ready to be sent, and what it was made of: the input `image` (side, side, 3), the packets' `importance`
-    (count,), by which they were ranked, and its `shares` (count,), which add up to 1.
+    (count,), by which they were ranked, and its `shares` (count,), which add up to 1. `codec` is its name for people.
     """
 
+    form: int
+    codec: str
     grid: PacketGrid
     image: npt.NDArray[np.uint8]
     importance: Floats
@@ -57,13 +59,26 @@ class EncodedFrame(EncodedTensor):
 class Pipeline:
     """The edge's share of the inference."""
 
-    def __init__(self, coding: Coding, front_end: FrontEnd, estimator: Estimator | None) -> None:
-        """Join the stages; without an `estimator`, the front-end has one in its graph."""
-        self.coding, self.front_end, self.estimator = coding, front_end, estimator
+    def __init__(
+        self, coding: Coding, front_end: FrontEnd, estimator: Estimator | None, other: Pipeline | None = None
+    ) -> None:
+        """Join the stages; without an `estimator`, the front-end has one in its graph.
+
+        A frame goes through the `other` pipeline if that is worth more on the link, and the cloud takes its form.
+        """
+        self.coding, self.front_end, self.estimator, self.other = coding, front_end, estimator, other
+        self._forms = frozenset({coding.form})
         self._coders = ThreadPoolExecutor(cores(), "coder")
+
+    def allow(self, forms: frozenset[int]) -> None:
+        """From now on, use these forms: the cloud takes no others."""
+        self._forms = forms
 
     def encode(self, frame: npt.NDArray[np.uint8], link: LinkEstimate = UNKNOWN_LINK) -> tuple[EncodedFrame, Stages]:
         """Turn a BGR frame (height, width, 3) of any size into a tensor that is ready to be sent over a link."""
+        other = self.other
+        if other and other.coding.form in self._forms and other.coding.value(link) > self.coding.value(link):
+            return other.encode(frame, link)
         stages = Stages()
         with stages.time("preprocess"):
             image = to_input(frame, self.coding.cut.network.preprocess)
@@ -75,5 +90,7 @@ class Pipeline:
             shares = importance_shares(scores, damage)
         with stages.time("encode"):
             encoded = self.coding.encode(tensor, scores, damage, link, self._coders.map)
-        grid = self.coding.grid
-        return EncodedFrame(encoded.plan, encoded.unnumbered, grid, image, scores, shares), stages
+        coding = self.coding
+        return EncodedFrame(
+            encoded.plan, encoded.unnumbered, coding.form, coding.codec, coding.grid, image, scores, shares
+        ), stages

@@ -1,4 +1,4 @@
-"""How finely latents are rounded: as finely as a number of bytes a frame allows, or as the policy `auto` has chosen."""
+"""How fine a frame is: as fine as a number of bytes allows, or as the policy `auto` has chosen."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy.typing as npt
 from gradfec_common import entropy
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import AutoProtection, Budget, LinkEstimate
+from gradfec_common.quantisers import Quantiser
+from gradfec_common.quantisers.image import ImageCodec
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_common.symbols import entry_sizes
 from gradfec_common.transmit import budget_for
@@ -23,10 +25,10 @@ LARGEST = 1.2  # times as many bytes as frames of a quality have on average: of 
 
 
 class Target(Protocol):
-    """A way to choose the quantiser for each tensor of latents."""
+    """A way to choose the quantiser for each tensor."""
 
-    def quantiser(self, latents: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Laplace:
-        """Return the quantiser for latents (H, W, C) that are to pass the link."""
+    def quantiser(self, tensor: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Quantiser:
+        """Return the quantiser for a tensor (H, W, C) that is to pass the link."""
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,22 @@ class LinkTarget:
         chosen = self.policy.choose(link, self.budget).quality
         most = LARGEST * chosen.bytes * MAX_DATAGRAM_BYTES / self.budget.room()
         return ByteTarget(round(most), self.step, (self.coarsest, chosen.quality)).quantiser(latents, grid, link)
+
+
+@dataclass(frozen=True)
+class PictureTarget:
+    """The quality of pictures that `auto` has chosen for the link."""
+
+    policy: AutoProtection
+    budget: Budget
+    codec: ImageCodec
+
+    def quantiser(self, tensor: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> ImageCodec:
+        """Return the codec of that quality, or of a lower one for a picture (H, W, 3) that needs many more bytes."""
+        chosen = self.policy.choose(link, self.budget).quality
+        qualities = [one for one in self.policy.worth.qualities if one.quality <= chosen.quality]
+        for one in reversed(qualities):
+            codec = self.codec.with_quality(round(one.quality))
+            if codec.encode(tensor, grid).packets.sizes.sum() <= LARGEST * chosen.bytes:
+                return codec
+        return self.codec.with_quality(round(qualities[0].quality))

@@ -35,7 +35,7 @@ class Watch:
         """Note that a tensor is about to be sent."""
         now = time.monotonic()
         if self._session.wants_sketch(now):
-            self._session.send_sketch(tensor, self._sketch(encoded), now)
+            self._session.send_sketch(tensor, self._sketch(encoded), now, encoded.form)
         if self.tell and now >= self._picture_at:
             self._picture_at = now + PICTURE_EVERY_S
             self._pictured[tensor] = encoded

@@ -21,10 +21,14 @@ from .second_encoder import CODE_LEOPARD, CODE_NONE, CODE_ZFEC, Coded, Group, St
 
 GOLDEN = Path(__file__).with_name("golden")
 SESSION = 0x01020304
-WELCOMED = {"deadline_ms": 250, "sketches": False}
+WELCOMED: dict[str, object] = {"deadline_ms": 250, "sketches": False, "forms": [0]}
 RESNET50 = bytes.fromhex("35cbaeb919b07e04ee24e2bfa70e806d")
 UNIFORM8, SQRT4, LAPLACE = 1, 20, 32
 TOY = 201  # a quantiser that a test brings along: see `trimmed`
+
+
+def wanted(cipher: int, cut: int, rows: int) -> dict[str, object]:
+    return {"cipher": cipher, "model": RESNET50, "cut": cut, "rows": rows, "name": "edge 1", "also": []}
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,7 @@ class Session:
 
     @cached_property
     def hello(self) -> bytes:
-        wanted = {"cipher": self.cipher, "model": RESNET50, "cut": self.cut, "rows": self.rows, "name": "edge 1"}
-        return hello(second_encoder.message("HELLO", wanted))
+        return hello(second_encoder.message("HELLO", wanted(self.cipher, self.cut, self.rows)))
 
     @cached_property
     def welcome(self) -> bytes:
@@ -419,15 +422,19 @@ SKETCHED = second_encoder.sketch(
 )
 SKETCH = second_encoder.in_parts(7, SKETCHED)
 CONTROLS = {
-    "hello": ControlVector(
-        "A new edge.", "HELLO", {"cipher": 1, "model": RESNET50, "cut": 175, "rows": 7, "name": "edge 1"}
+    "hello": ControlVector("A new edge.", "HELLO", wanted(1, 175, 7)),
+    "hello_two_forms": ControlVector(
+        "A new edge, which may also send pictures.", "HELLO", wanted(1, 175, 7) | {"also": [[RESNET50, 1, 7]]}
     ),
     "welcome": ControlVector("The answer.", "WELCOME", WELCOMED, downwards=True),
     "welcome_to_look": ControlVector(
         "The answer of a cloud that would like sketches.",
         "WELCOME",
-        {"deadline_ms": 250, "sketches": True},
+        WELCOMED | {"sketches": True},
         downwards=True,
+    ),
+    "welcome_two_forms": ControlVector(
+        "The answer of a cloud that takes both forms.", "WELCOME", WELCOMED | {"forms": [0, 1]}, downwards=True
     ),
     **{
         f"refuse_{reason}": ControlVector(

@@ -103,10 +103,10 @@ def product_stripe(stripe: Stripe) -> protect.Stripe:
 
 
 def product_bodies(
-    tensor: Features, grid: PacketGrid, quantiser: int, groups: Sequence[Group], number: int, reserve: int = 0
+    tensor: Features, grid: PacketGrid, quantiser: int, groups: Sequence[Group], number: int, reserve: int = 0, form: int = 0
 ) -> wire.Bytes:
-    coder = quantiser_of(quantiser)
-    return encode_tensor(coder.encode(tensor, grid), coder, product_plan(groups, grid.count, reserve)).bodies(number)
+    coder, plan = quantiser_of(quantiser), product_plan(groups, grid.count, reserve)
+    return encode_tensor(coder.encode(tensor, grid), coder, plan, form=form).bodies(number)
 
 
 def bodies_of(vector: TensorVector) -> wire.Bytes:
@@ -313,9 +313,9 @@ def plans_of(draw: st.DrawFn, entry: int) -> list[Group]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.data(), st.sampled_from([*SIZES]), st.integers(0, 2**32 - 1))
+@given(st.data(), st.sampled_from([*SIZES]), st.integers(0, 2**32 - 1), st.integers(0, 3))
 def test_both_encoders_make_the_same_bodies_of_any_small_tensor_and_plan(
-    data: st.DataObject, quantiser: int, number: int
+    data: st.DataObject, quantiser: int, number: int, form: int
 ) -> None:
     floats = st.floats(-(2.0**126), 2.0**126, width=32).map(lambda x: x + 0.0)  # no negative zero
     values = data.draw(st.lists(floats, min_size=1, max_size=40))
@@ -324,8 +324,9 @@ def test_both_encoders_make_the_same_bodies_of_any_small_tensor_and_plan(
     coded = second_encoder.code(tensor.ravel().tolist(), SMALL.shape, SMALL.rows, quantiser)
     most = groups[0].n - groups[0].most_k if len(groups) == 1 else 0
     reserve = data.draw(st.integers(0, most))
-    theirs = second_encoder.bodies(coded, groups, number, second_encoder.send_order(groups), reserve)
-    assert [row.tobytes() for row in product_bodies(tensor, SMALL, quantiser, groups, number, reserve)] == theirs
+    theirs = second_encoder.bodies(coded, groups, number, second_encoder.send_order(groups), reserve, form)
+    made = product_bodies(tensor, SMALL, quantiser, groups, number, reserve, form)
+    assert [row.tobytes() for row in made] == theirs
 
 
 @pytest.mark.usefixtures("range_coder")
@@ -390,7 +391,8 @@ def test_both_encoders_make_the_same_control_messages(
     answer = [[small % 1000, text, score]] * min(len(numbers), 5)
     for message in (
         wire.Hello(small % 256, text.encode()[:16].ljust(16, b"\0"), small, small % 256, text),
-        wire.Welcome(tensor, small % 2 == 0),
+        wire.Hello(1, bytes(16), small, 7, text, [[bytes(range(16)), small, small]] * 3),
+        wire.Welcome(tensor, small % 2 == 0, [0, 3]),
         wire.Refuse("full", text),
         wire.Ping(),
         wire.Pong(),

@@ -97,7 +97,7 @@ def test_more_stripes_than_a_tensor_may_have_are_refused() -> None:
 def test_a_datagram_at_a_position_that_is_taken_cannot_say_what_its_group_is() -> None:
     bodies = bodies_of(PLANS["two groups of two stripes"])
     arrived = Reassembly(bodies[0].tobytes(), GRID)
-    lie = bodies[bodies[:, 18] == 1][:1].copy()
+    lie = bodies[bodies[:, 19] == 1][:1].copy()
     lie[0, 5], lie[0, 20] = bodies[0, 5], 2  # the first datagram's position, and an n that would fit
     assert arrived.add(bodies[:1]) == {}
     assert arrived.add(lie) == {Drop.CONFLICT: 1}

@@ -42,7 +42,8 @@ NAME = "auto"
 DATAGRAMS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 19, 24, 31, 40, 50)  # the n that are tried
 MORE_DATAGRAMS = (62, 76, 94, 116, 142, 176, 216, 256)  # for a codec that needs every packet
 MOST_KS = 16  # that are tried for each n
-GAIN_A_KB = 0.002  # of agreement: bytes that gain less are not sent
+GAIN_A_KB = 0.002  # of agreement: bytes that gain less are not sent; on a good link, less is enough:
+GAIN_A_FRAME = 0.03  # of all that the link carries in the time of a frame
 GOOD_ENOUGH = 0.85  # of what the best frame is worth: frames that are worth less are left out
 FEWEST_PACKETS = 64  # that a frame has: the fewer, the more room is wasted at the end of each symbol
 LARGE = 40  # datagrams: a frame of more is coded in groups, as FEC_A_B does
@@ -71,7 +72,8 @@ class States(NamedTuple):
 class Choice:
     """What the policy has decided for frames of a link: a quality, the k of each class in n datagrams.
 
-    `frame_bytes` are those of all its datagrams, on average, and `expected` is the agreement with the uncut network.
+    `frame_bytes` are those of all its datagrams, on average, `expected` is the agreement with the uncut network, and
+    `value` that agreement less what its bytes should gain. Of two codecs, the one of the higher value suits the link.
     """
 
     quality: Quality
@@ -79,6 +81,7 @@ class Choice:
     ks: tuple[int, ...]
     frame_bytes: float
     expected: float
+    value: float
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,11 @@ class AutoProtection:
     def plan(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, budget: Budget) -> Plan:
         """Plan one group of as many stripes as there are different k; a large frame is planned as FEC_A_B does."""
         entries = entry_sizes(sizes)
-        qualities = self.worth.qualities or (Quality(0.0, float(entries.sum()), 1.0),)
-        if not self.worth.qualities and entries.sum() > LARGE * budget.room():
+        qualities, size = self.worth.qualities, float(entries.sum())
+        if not qualities and size > LARGE * budget.room():
             return self._large(link).plan(importance, sizes, link, budget)
+        if not (qualities and self.worth.kept):  # nothing of the frame may be left out: its own size counts
+            qualities = (Quality(0.0, size, self.worth.agreement(size)),)
         choice = self.choose(link, budget, qualities, MAX_SENT_PER_PACKET * len(sizes))
         ranked = ranking(importance)
         reserve = self._reserve(choice, link, MAX_SENT_PER_PACKET * len(sizes))
@@ -148,7 +153,8 @@ def _choice(
     total = (states.n + states.asked) * (MAX_DATAGRAM_BYTES - budget.body_bytes + body)
     expected = np.array([one.agreement for one in qualities])[:, np.newaxis] * states.worth
     may = (body <= budget.body_bytes) & (states.n <= most_n)
-    value = np.where(may, expected - GAIN_A_KB * total / 1000, -np.inf)
+    price = GAIN_A_KB / 1000 if not frame_bytes else min(GAIN_A_KB / 1000, GAIN_A_FRAME / frame_bytes)
+    value = np.where(may, expected - price * total, -np.inf)
     best = int(value.argmax())
     if not np.isfinite(value.flat[best]):
         raise UsageError(
@@ -162,12 +168,14 @@ def _choice(
         else:  # frames as small as may be, and fewer of them
             best = int(np.where(np.isfinite(value) & (expected >= good), total, np.inf).argmin())
     quality, state = divmod(best, len(states.n))
+    of_them = 1.0 if frame_bytes is None else min(frame_bytes / total.flat[best], 1.0)  # of the frames, that pass
     return Choice(
         qualities[quality],
         int(states.n[state]),
         tuple(states.ks[state].tolist()),
         float(total.flat[best]),
         float(expected.flat[best]),
+        float(of_them * expected.flat[best] - price * total.flat[best]),
     )
 
 
@@ -277,3 +285,6 @@ def read_policy(text: str, code: ErasureCode) -> AutoProtection | None:
 
 # Packets of ResNet-50's default cut, ranked by the proxy and concealed by their mean: docs/RESULTS.md, Figure 5.
 USUAL = Worth((), ((0.3, 0.875), (0.4, 0.918), (0.5, 0.949), (0.6, 0.968), (1.0, 1.0)), scatter=4.0)
+
+# WebP of ResNet-50's 224 x 224 pictures: gradfec sweep rate --codecs webp:10,webp:20,...
+PICTURES: dict[str, Worth] = {}

@@ -45,6 +45,13 @@ class Worth:
         corners = hull(shares, np.minimum(np.maximum.accumulate(worth), 1.0))
         return shares[corners], worth[corners].clip(0, 1)
 
+    def agreement(self, size: float) -> float:
+        """Return the agreement with the uncut network of whole frames whose packets have so many bytes."""
+        if not self.qualities:
+            return 1.0
+        measured = np.array(self.qualities)  # (qualities, 3)
+        return float(np.interp(size, measured[:, 1], measured[:, 2]))
+
     def of(self, shares: Floats) -> Floats:
         """Return what a frame is worth, 1 being a whole one, of which the most important shares (...) are there."""
         return np.interp(shares, *self.classes) if self.kept else np.asarray(shares >= 1, np.float64)

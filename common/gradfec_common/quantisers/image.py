@@ -140,8 +140,9 @@ def beginning(packets: Packets) -> bytes:
 
 
 JPEG_QUALITY, OPTIMISED = cv2.IMWRITE_JPEG_QUALITY, (cv2.IMWRITE_JPEG_OPTIMIZE, 1)
+WEBP = Format(34, "webp", ".webp", cv2.IMWRITE_WEBP_QUALITY, (), Needs.ALL, whole_webp)
 FORMATS = (
     Format(33, "jpeg", ".jpg", JPEG_QUALITY, OPTIMISED, Needs.ALL, whole_jpeg),
-    Format(34, "webp", ".webp", cv2.IMWRITE_WEBP_QUALITY, (), Needs.ALL, whole_webp),
+    WEBP,
     Format(35, "progressive", ".jpg", JPEG_QUALITY, (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), Needs.EARLIER, progressive_jpeg),
 )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gradfec_common import wire
@@ -74,6 +75,7 @@ class _Session:
     opener: Opener
     deadline_s: float
     sketches: bool  # whether the cloud wants some
+    forms: frozenset[int]  # of tensors that the cloud takes
 
 
 class EdgeSession:
@@ -196,10 +198,10 @@ class EdgeSession:
         """Return whether the cloud wants sketches, and the next one is due."""
         return self.connected and self._session is not None and self._session.sketches and now >= self._sketch_at
 
-    def send_sketch(self, tensor: int, sketch: Sketch, now: float) -> None:
-        """Send the cloud a sketch of a tensor, in parts, each once."""
+    def send_sketch(self, tensor: int, sketch: Sketch, now: float, form: int = 0) -> None:
+        """Send the cloud a sketch of a tensor of a form, in parts, each once."""
         self._sketch_at = now + self.limits.sketch_every_s
-        for part in sketch_parts(tensor, sketch_bytes(sketch)):
+        for part in sketch_parts(tensor, sketch_bytes(sketch), form):
             self._say(part)
 
     def leave(self, now: float) -> None:
@@ -298,6 +300,7 @@ class EdgeSession:
             Opener(established.cloud_to_edge, Cipher(self._wanted.cipher)),
             welcome.deadline_ms / 1000,
             welcome.sketches,
+            frozenset(welcome.forms),
         )
         self._events += self._tensors.give_up_all()
         self._connect(self._session, fresh=True)
@@ -310,12 +313,16 @@ class EdgeSession:
 
     def _connect(self, session: _Session, *, fresh: bool) -> None:
         self._handshake = None  # the same welcome again would begin the same session again, with its counters
-        self._events.append(Connected(session.number, session.deadline_s, fresh))
+        self._events.append(Connected(session.number, session.deadline_s, fresh, session.forms))
 
 
-def new_hello(cut: Cut, rows: int, name: str, cipher: Cipher) -> Hello:
-    """Return what an edge asks for; UsageError for a name that no hello can carry."""
+def new_hello(cut: Cut, rows: int, name: str, cipher: Cipher, also: Sequence[tuple[Cut, int]] = ()) -> Hello:
+    """Return what an edge asks for; UsageError for a name that no hello can carry.
+
+    Its tensors are of `cut`, with packets of `rows`, or of one of `also`, if the cloud takes them.
+    """
     text = name.encode(errors="replace")
     if len(text) > wire.MAX_TEXT_BYTES:
         raise UsageError(f"the name has {len(text)} bytes, more than {wire.MAX_TEXT_BYTES}: use a shorter --name")
-    return Hello(cipher, cut.network.digest, cut.id, rows, text.decode())
+    others = [[cut.network.digest, cut.id, rows] for cut, rows in also]
+    return Hello(cipher, cut.network.digest, cut.id, rows, text.decode(), others)

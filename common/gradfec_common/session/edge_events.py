@@ -30,11 +30,12 @@ class EdgeLimits:
 
 @dataclass(frozen=True)
 class Connected:
-    """The cloud is there; `fresh` when the session is a new one."""
+    """The cloud is there, and takes tensors of some `forms`; `fresh` when the session is a new one."""
 
     session: int
     deadline_s: float
     fresh: bool
+    forms: frozenset[int] = frozenset({0})
 
 
 @dataclass(frozen=True)

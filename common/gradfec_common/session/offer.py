@@ -1,4 +1,4 @@
-"""The cuts that a cloud serves."""
+"""The cuts that a cloud serves, and the forms of tensors that an edge sends."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SHOWN_CUTS = 4  # of a network: a refusal must fit its message
 
 
 @dataclass(frozen=True)
-class Accepted:
-    """What an edge will send: tensors of a cut, in the packets of a grid."""
+class Form:
+    """A form of an edge's tensors: they are of a cut, in the packets of a grid."""
 
     cut: Cut
     grid: PacketGrid
@@ -29,18 +29,28 @@ class Offer:
 
     cuts: Sequence[Cut]
 
-    def accept(self, wanted: Hello) -> Accepted | Refuse:
-        """Return what an edge will send, or a refusal that tells the person at the edge what to change."""
-        of_network = [cut for cut in self.cuts if cut.network.digest == wanted.model]
-        if not of_network:
-            return _refusal("model", f"{self._networks()}; the edge asked for model {_shown(wanted.model)}")
-        cut = next((cut for cut in of_network if cut.id == wanted.cut), None)
-        if cut is None:
-            return _refusal("cut", _other_cut(of_network, wanted.cut))
+    def accept(self, wanted: Hello) -> dict[int, Form] | Refuse:
+        """Return the forms that are served, by number, or a refusal that tells the person at the edge what to change.
+
+        The cloud must serve form 0.
+        """
+        first = self._form(wanted.model, wanted.cut, wanted.rows)
+        if isinstance(first, Refuse):
+            return first
         if wanted.cipher not in {*Cipher}:
             return _refusal("cipher", f"this cloud has no cipher {wanted.cipher}: update it")
+        others = {number: self._form(*form) for number, form in enumerate(wanted.also, 1)}
+        return {0: first} | {number: form for number, form in others.items() if isinstance(form, Form)}
+
+    def _form(self, model: bytes, number: int, rows: int) -> Form | Refuse:
+        of_network = [cut for cut in self.cuts if cut.network.digest == model]
+        if not of_network:
+            return _refusal("model", f"{self._networks()}; the edge asked for model {_shown(model)}")
+        cut = next((cut for cut in of_network if cut.id == number), None)
+        if cut is None:
+            return _refusal("cut", _other_cut(of_network, number))
         try:
-            return Accepted(cut, PacketGrid(cut.shape, wanted.rows, cut.pixels))
+            return Form(cut, PacketGrid(cut.shape, rows, cut.pixels))
         except UsageError as error:
             return _refusal("rows", str(error))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from gradfec_common import wire
@@ -13,10 +14,12 @@ from gradfec_common.session.effects import Bite
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.greeter import Greeter, Keys
 from gradfec_common.session.handshake import AuthenticHello, Established, HandshakeKey, answer_hello
-from gradfec_common.session.offer import Accepted, Offer
+from gradfec_common.session.offer import Form, Offer
 from gradfec_common.session.rates import Allowance
 from gradfec_common.session.sessions import Session, Sessions
 from gradfec_common.wire import Drop, Hello, Refuse, Welcome
+
+Forms = Mapping[int, Form]  # by number
 
 
 class Received(NamedTuple):
@@ -66,6 +69,7 @@ class Reception:
             said = admitted
         else:
             number = sessions.new_number(self._entropy)
+            said = replace(self._welcome, forms=[*admitted])
         answer = answer_hello(hello, number, wire.message_body(said), self._entropy)
         if answer is None:
             return Received(Drop.FORGED.value, bites=[*bites, *more])
@@ -78,7 +82,7 @@ class Reception:
 
     def _admit(
         self, wanted: Hello, key: HandshakeKey, sessions: Sessions, *, leaving: bool
-    ) -> tuple[Accepted | Refuse, list[Bite]]:
+    ) -> tuple[Forms | Refuse, list[Bite]]:
         """Return what the edge will send, or a refusal that says why it is not admitted."""
         if leaving:
             return Refuse("leaving", "the cloud is shutting down"), []
@@ -99,22 +103,22 @@ class Reception:
         hello: AuthenticHello,
         wanted: Hello,
         established: Established,
-        accepted: Accepted,
+        forms: Forms,
         peer: Hashable,
         credit: int,
         now: float,
     ) -> Session:
-        cipher, limits, grid = Cipher(wanted.cipher), self._limits, accepted.grid
+        cipher, limits = Cipher(wanted.cipher), self._limits
+        most = max(form.grid.count for form in forms.values())
         return Session(
             id=established.session,
             key=hello.key,
             hello=hello.public,
             edge=hello.key.label or wanted.name,
-            cut=accepted.cut,
-            grid=grid,
+            forms=forms,
             sealer=Sealer(established.cloud_to_edge, cipher, established.session),
             opener=Opener(established.edge_to_cloud, cipher),
-            allowance=Allowance(limits.tensors_per_s * grid.count, limits.tensors_per_session * grid.count, now),
+            allowance=Allowance(limits.tensors_per_s * most, limits.tensors_per_session * most, now),
             peer=peer,
             heard_at=now,
             credit=credit,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.keys import Entropy
-from gradfec_common.networks import Cut
-from gradfec_common.packets import PacketGrid
 from gradfec_common.seal import Opener, Sealer
 from gradfec_common.session.events import CloudLimits, SessionMoved, SessionOpened
 from gradfec_common.session.handshake import HandshakeKey
+from gradfec_common.session.offer import Form
 from gradfec_common.session.rates import Allowance
 from gradfec_common.session.states import SESSION, SessionEvent, SessionState, after
 from gradfec_common.wire import Batch
@@ -30,8 +29,7 @@ class Session:
     key: HandshakeKey
     hello: bytes  # the public key in the edge's hello
     edge: str  # its name
-    cut: Cut
-    grid: PacketGrid
+    forms: Mapping[int, Form]  # of its tensors, by number
     sealer: Sealer
     opener: Opener
     allowance: Allowance  # of datagrams

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from gradfec_common.session.effects import Bite, Effect
 from gradfec_common.session.events import CloudLimits, Sketched
+from gradfec_common.session.offer import Form
 from gradfec_common.session.sessions import Session
 from gradfec_common.sketch import read_sketch
 from gradfec_common.wire import Drop, SketchPart
@@ -46,7 +47,8 @@ class Sketches:
         """Keep a part; return its fate, and effects."""
         if not self._wanted:
             return Drop.UNEXPECTED.value, []
-        if part.part >= part.parts or not part.data:
+        form = session.forms.get(part.form)
+        if part.part >= part.parts or not part.data or form is None:
             return Drop.BAD_MESSAGE.value, []
         sketch = self._newest.get(session.id, PartialSketch())
         if part.tensor < sketch.tensor:
@@ -61,10 +63,10 @@ class Sketches:
             return Drop.DUPLICATE.value, []
         self._newest[session.id] = sketch
         sketch.data[part.part] = part.data
-        return self._finish(session, sketch) if len(sketch.data) == sketch.parts else ("sketch", [])
+        return self._finish(session, sketch, form) if len(sketch.data) == sketch.parts else ("sketch", [])
 
-    def _finish(self, session: Session, partial: PartialSketch) -> tuple[str, list[Effect]]:
-        sketch = read_sketch(b"".join(data for _, data in sorted(partial.data.items())), session.grid.count)
+    def _finish(self, session: Session, partial: PartialSketch, form: Form) -> tuple[str, list[Effect]]:
+        sketch = read_sketch(b"".join(data for _, data in sorted(partial.data.items())), form.grid.count)
         partial.data, partial.whole = {}, True
         if sketch is None:
             return Drop.BAD_MESSAGE.value, []

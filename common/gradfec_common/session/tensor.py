@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gradfec_common.heads import Answer
 from gradfec_common.networks import Cut
-from gradfec_common.packets import PacketGrid
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.events import Finished
+from gradfec_common.session.offer import Form
 from gradfec_common.session.states import TENSOR, TensorEvent, TensorState, after
 from gradfec_common.session.timers import NEVER
 from gradfec_common.session.window import NumberWindow
@@ -23,6 +24,7 @@ class Tensor:
     """A tensor from its first datagram until it is finished or dropped."""
 
     arrived: Reassembly
+    cut: Cut
     first_at: float
     last_at: float  # when the newest of its datagrams came
     closes_at: float = math.inf  # when no more of its datagrams are expected
@@ -45,8 +47,7 @@ class SessionTensors:
 
     session: int
     edge: str
-    cut: Cut
-    grid: PacketGrid
+    forms: Mapping[int, Form]
     window: NumberWindow
     round_trip_s: float  # to the edge and back
     spacing_s: float | None = None  # between two datagrams of a tensor, once it is known

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -15,13 +15,14 @@ from gradfec_common.heads import Answer
 from gradfec_common.reassembly import Reassembly, judge
 from gradfec_common.session.effects import Bite, Deliver, Effect, Say
 from gradfec_common.session.events import CloudLimits, Decided, GivenUp
+from gradfec_common.session.offer import Form
 from gradfec_common.session.sessions import Session
 from gradfec_common.session.states import TensorEvent, TensorState
 from gradfec_common.session.tensor import SessionTensors, Tensor, report_on
 from gradfec_common.session.timers import NEVER, Timers
 from gradfec_common.session.window import NumberWindow
 from gradfec_common.wire import Bytes, Drop, Report, Request, Result, message_body
-from gradfec_common.wire.symbol import MAX_SYMBOLS
+from gradfec_common.wire.symbol import MAX_SYMBOLS, read_headers
 
 LONGER = 0.1  # a longer round trip's weight in what is expected
 ROUND_TRIPS = 1.25  # for which the answer to a request is awaited
@@ -67,9 +68,7 @@ class Tensors:
     def begin(self, session: Session, round_trip_s: float) -> None:
         """Give a session its share: its edge uses it, and has answered its welcome after `round_trip_s`."""
         window = NumberWindow(self._limits.tensor_window)
-        self._sessions[session.id] = SessionTensors(
-            session.id, session.edge, session.cut, session.grid, window, round_trip_s
-        )
+        self._sessions[session.id] = SessionTensors(session.id, session.edge, session.forms, window, round_trip_s)
 
     def end(self, session: int) -> list[Effect]:
         """Let go of a session and its tensors; what was answered stays recorded."""
@@ -100,12 +99,11 @@ class Tensors:
         tensor: Tensor | Drop | None = mine.tensors.get(number)
         is_new = tensor is None
         if tensor is None:
-            drops, good = judge(bodies, mine.grid)
+            form, drops, bodies = _of_one_form(bodies, mine.forms)
             fates = {reason.value: count for reason, count in drops.items()}
-            if not good.any():
+            if form is None:
                 return fates, effects
-            bodies = bodies[good]
-            tensor, effects = self._open(mine, number, bodies[0].tobytes(), now, leaving=leaving)
+            tensor, effects = self._open(mine, number, form, bodies[0].tobytes(), now, leaving=leaving)
         if isinstance(tensor, Drop):
             fates[tensor.value] = len(bodies)
         elif tensor.state is TensorState.CLOSED:
@@ -203,7 +201,7 @@ class Tensors:
     # --- opening ---
 
     def _open(
-        self, mine: SessionTensors, number: int, body: bytes, now: float, *, leaving: bool
+        self, mine: SessionTensors, number: int, form: Form, body: bytes, now: float, *, leaving: bool
     ) -> tuple[Tensor | Drop, list[Effect]]:
         """Begin to collect the tensor of a body, if its number is acceptable and no limit is hit."""
         if (reason := mine.window.refusal(number)) is not None:
@@ -218,7 +216,7 @@ class Tensors:
         if not has_place:
             return Drop.TENSOR_LIMIT, effects
         self._timers.call_off(mine.unheard.pop(number, NEVER))
-        tensor = mine.tensors[number] = Tensor(Reassembly(body, mine.grid), now, now)
+        tensor = mine.tensors[number] = Tensor(Reassembly(body, form.grid), form.cut, now, now)
         self.fates["opened"] += 1
         self._close_at(mine, number, now + self._deadline_s)
         newest = mine.window.newest
@@ -276,7 +274,7 @@ class Tensors:
         self._pending += 1
         arrived = tensor.arrived
         waited_s = now - tensor.first_at
-        return [Decided(mine.session, number, arrived.handed_over(), arrived.complete, waited_s, mine.cut)]
+        return [Decided(mine.session, number, arrived.handed_over(), arrived.complete, waited_s, tensor.cut)]
 
     def answer(self, decided: Decided, result: Result, answer: Answer, now: float) -> list[Effect]:
         """Take back the answer for a decided tensor, which `result` says; drop it if its edge no longer awaits it."""
@@ -363,3 +361,20 @@ class Tensors:
         self._timers.call_off(mine.tensors.pop(number).timer)
         self.fates[fate] += 1
         mine.window.finish(number)
+
+
+def _of_one_form(bodies: Bytes, forms: Mapping[int, Form]) -> tuple[Form | None, Counter[Drop], Bytes]:
+    """Return the form of a tensor's first bodies (m, bytes), why some are refused, and the good ones.
+
+    The first one of a form that the session has decides. There is no form if no body is good.
+    """
+    numbers = read_headers(bodies)["form"]
+    known = np.isin(numbers, [*forms])
+    drops = Counter({Drop.BAD_PARAMETERS: int((~known).sum())})
+    if not known.any():
+        return None, drops, bodies[:0]
+    number = int(numbers[known][0])
+    drops[Drop.CONFLICT] = int((known & (numbers != number)).sum())
+    bodies = bodies[numbers == number]
+    refused, good = judge(bodies, forms[number].grid)
+    return (forms[number] if good.any() else None), +(drops + refused), bodies[good]

@@ -12,6 +12,7 @@ from gradfec_common.wire.messages import (
     IS_VALID,
     MAX_ANSWER_BYTES,
     MAX_ANSWER_DEPTH,
+    MAX_FORMS,
     MAX_MAP_BYTES,
     MAX_PADDING_BYTES,
     MAX_PART_BYTES,
@@ -53,8 +54,8 @@ from gradfec_common.wire.outer import (
 )
 
 __all__ = [
-    "IS_VALID", "MAGIC", "MAX_ANSWER_BYTES", "MAX_ANSWER_DEPTH", "MAX_DATAGRAM_BYTES", "MAX_MAP_BYTES",
-    "MAX_PADDING_BYTES", "MAX_PART_BYTES", "MAX_TEXT_BYTES", "MESSAGES", "MIN_WIDTH_BYTES", "OUTCOMES",
+    "IS_VALID", "MAGIC", "MAX_ANSWER_BYTES", "MAX_ANSWER_DEPTH", "MAX_DATAGRAM_BYTES", "MAX_FORMS",
+    "MAX_MAP_BYTES", "MAX_PADDING_BYTES", "MAX_PART_BYTES", "MAX_TEXT_BYTES", "MESSAGES", "MIN_WIDTH_BYTES", "OUTCOMES",
     "OUTER_HEADER", "OUTER_HEADER_BYTES", "SEAL_BYTES", "TAG_BYTES", "VERSION", "Ack", "Batch", "Bye", "Bytes",
     "Drop", "Hello", "Kind", "Message", "MessageKind", "Ping", "Pong", "Refuse", "Report", "Request", "Result",
     "SketchPart", "Sorted", "Welcome", "batch_of", "is_answer", "message_body", "read_message", "sort_batch",

@@ -19,6 +19,7 @@ MAX_PART_BYTES = 1024  # of a sketch
 MAX_PADDING_BYTES = 1024
 MAX_ANSWER_BYTES = 1024  # of an answer in msgpack: a result must fit a datagram
 MAX_ANSWER_DEPTH = 4  # lists and maps inside each other
+MAX_FORMS = 4  # of an edge's tensors: a hello must fit its datagram
 OUTCOMES = ("complete", "partial")
 
 
@@ -40,7 +41,11 @@ class MessageKind(IntEnum):
 
 @dataclass(frozen=True)
 class Hello:
-    """Edge to cloud, inside a hello: what the edge will send, and under which cipher both sides are to seal."""
+    """Edge to cloud, inside a hello: the forms of what the edge will send, and the cipher under which both sides seal.
+
+    A form is a network's digest, the number of a cut, and the rows of a packet. Form 0 is the edge's own, form i the
+    i-th of `also`, counted from 1: a cloud may do without those.
+    """
 
     kind: ClassVar[MessageKind] = MessageKind.HELLO
     cipher: int
@@ -48,18 +53,20 @@ class Hello:
     cut: int
     rows: int
     name: str
+    also: list[list[Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Welcome:
     """Cloud to edge, inside a welcome: tensors are decided `deadline_ms` after their first datagram.
 
-    `sketches`: whether the cloud wants sketches for its live page.
+    `sketches`: whether the cloud wants sketches for its live page. `forms`: those that it takes.
     """
 
     kind: ClassVar[MessageKind] = MessageKind.WELCOME
     deadline_ms: int
     sketches: bool = False
+    forms: list[int] = field(default_factory=lambda: [0])
 
 
 @dataclass(frozen=True)
@@ -135,13 +142,17 @@ class Bye:
 
 @dataclass(frozen=True)
 class SketchPart:
-    """Edge to cloud: one of the `parts` of a tensor's sketch (module `sketch`), counted from 0; all make the sketch."""
+    """Edge to cloud: one of the `parts` of a tensor's sketch (module `sketch`), counted from 0; all make the sketch.
+
+    `form` is the tensor's.
+    """
 
     kind: ClassVar[MessageKind] = MessageKind.SKETCH
     tensor: int
     part: int
     parts: int
     data: bytes
+    form: int = 0
 
 
 @dataclass(frozen=True)
@@ -205,6 +216,21 @@ def _are_tensors(value: Any) -> bool:
     return type(value) is list and all(map(_is_uint(32), value))
 
 
+def _are_forms(value: Any) -> bool:
+    """Return whether a value lists forms, after the first, each [model, cut, rows]."""
+    names = ("model", "cut", "rows")
+    return (
+        type(value) is list
+        and len(value) < MAX_FORMS
+        and all(type(one) is list and len(one) == len(names) for one in value)
+        and all(IS_VALID[name](part) for one in value for name, part in zip(names, one, strict=True))
+    )
+
+
+def _are_numbers_of_forms(value: Any) -> bool:
+    return type(value) is list and all(type(one) is int and 0 <= one < MAX_FORMS for one in value)
+
+
 def is_answer(value: Any) -> bool:
     """Return whether a result can carry a value: finite plain data, not too deep, and short enough."""
     return _is_plain(value, MAX_ANSWER_DEPTH) and len(msgpack.packb(value)) <= MAX_ANSWER_BYTES
@@ -229,6 +255,9 @@ IS_VALID: dict[str, Callable[[Any], bool]] = {
     "cut": _is_uint(16),
     "rows": _is_uint(16),
     "name": _is_text,
+    "also": _are_forms,
+    "forms": _are_numbers_of_forms,
+    "form": lambda value: type(value) is int and 0 <= value < MAX_FORMS,
     "deadline_ms": _is_uint(32),
     "reason": _is_text,
     "detail": _is_text,

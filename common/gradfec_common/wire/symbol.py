@@ -27,6 +27,7 @@ SYMBOL_HEADER = np.dtype(
         ("sent", ">u2"),
         ("unasked", ">u2"),
         ("kept", ">u2"),
+        ("form", "u1"),
         ("groups", "u1"),
         ("stripes", "u1"),
         ("quantiser", "u1"),
@@ -39,13 +40,13 @@ STRIPE = np.dtype([("k", ">u2"), ("length", ">u2"), ("code", "u1")])
 FIXED_BYTES = SYMBOL_HEADER.itemsize
 STRIPE_BYTES = STRIPE.itemsize
 TENSOR_BYTES = slice(0, 4)  # the tensor's number
-COMMON_BYTES = slice(8, 18)  # `sent` to `parameters`: the tensor's; what follows, to the table's end, is the group's
+COMMON_BYTES = slice(8, 19)  # `sent` to `parameters`: the tensor's; what follows, to the table's end, is the group's
 MAX_SYMBOLS = 65_535  # `sent`, `position`, `n`, `k`, `index`
 MAX_GROUPS = 255
 MAX_STRIPES = 32  # of a group
 MAX_TENSOR_STRIPES = 255  # of all groups: to decode one takes milliseconds, however few bytes it has
 MAX_SENT_PER_PACKET = 4  # datagrams for each packet of a tensor: bounds what a tensor can occupy
-assert (FIXED_BYTES, STRIPE_BYTES) == (21, 5)  # noqa: S101 - our layout, not their bytes
+assert (FIXED_BYTES, STRIPE_BYTES) == (22, 5)  # noqa: S101 - our layout, not their bytes
 
 
 def body_room(parameter_bytes: int) -> int:
@@ -80,6 +81,7 @@ class FixedPart(NamedTuple):
     sent: int
     unasked: int
     kept: int
+    form: int
     groups: int
     stripes: int
     quantiser: int
@@ -88,7 +90,7 @@ class FixedPart(NamedTuple):
     n: int
 
 
-FIXED = struct.Struct(">IHHHHHBBBBBH")
+FIXED = struct.Struct(">IHHHHHBBBBBBH")
 ENTRY = struct.Struct(">HHB")  # a STRIPE
 assert (FIXED.size, ENTRY.size) == (FIXED_BYTES, STRIPE_BYTES)  # noqa: S101
 

@@ -120,7 +120,7 @@ def test_an_authentic_message_that_is_none_is_bad_and_changes_nothing(cloud, bod
 def test_a_range_of_signalling_nans_is_a_bad_parameter_without_a_warning(cloud):
     session = cloud.connect()
     body = bodies_of(PLAN, tensor=0)[0]
-    cloud.feed(*session.sends(body[:26] + b"\x7f\x80\0\1" * 2 + body[34:]))
+    cloud.feed(*session.sends(body[:27] + b"\x7f\x80\0\1" * 2 + body[35:]))
     assert cloud.counts == {"hello": 1, "ping": 1, "bad_parameters": 1}
 
 

@@ -282,7 +282,7 @@ def test_groups_that_have_different_ks_are_each_decided_by_its_own(cloud):
     )
     session = cloud.connect()
     bodies = bodies_of(plan, tensor=0)
-    of = [[body for body in bodies if body[18] == group] for group in (0, 1)]
+    of = [[body for body in bodies if body[19] == group] for group in (0, 1)]
     cloud.feed(*session.sends(*of[0][2:], *of[1][:3]))
     assert not cloud.took(Decided)  # the stripe without parity lacks a symbol
     cloud.feed(*session.sends(of[1][3]))
@@ -351,4 +351,4 @@ def test_the_symbols_of_the_largest_tensor_that_a_header_may_announce_are_held_o
     most = 4 * GRID.count
     bodies = bodies_of(planned("none", budget=budget_for()), tensor=0)
     cloud.feed(*session.sends(with_header(bodies[0], sent=most, n=most, k=most)))
-    assert cloud.core.held_bytes == most * (len(bodies[0]) - 34)
+    assert cloud.core.held_bytes == most * (len(bodies[0]) - 35)

@@ -10,7 +10,8 @@ from tests.common.networks.toy import TOY
 from gradfec_common.ciphers import Cipher
 from gradfec_common.networks import Cut
 from gradfec_common.networks.resnet50 import RESNET50
-from gradfec_common.session.offer import Accepted, Offer
+from gradfec_common.packets import PacketGrid
+from gradfec_common.session.offer import Form, Offer
 from gradfec_common.wire import MAX_TEXT_BYTES, Hello, Refuse, message_body, read_message
 
 POOL, ADD, OUT = (RESNET50.cut(name) for name in ("pool1_pool", "conv2_block1_add", "conv3_block4_out"))
@@ -32,9 +33,24 @@ def test_each_edge_may_want_any_cut_of_any_network_that_is_served() -> None:
     offer = Offer([ADD, MIX, OUT])
     for cut, rows in ((ADD, 7), (MIX, 2), (OUT, 14)):
         accepted = offer.accept(hello(cut, rows))
-        assert isinstance(accepted, Accepted)
-        assert accepted.cut is cut
-        assert (accepted.grid.shape, accepted.grid.rows) == (cut.shape, rows)
+        assert not isinstance(accepted, Refuse)
+        assert [*accepted] == [0]
+        assert accepted[0].cut is cut
+        assert (accepted[0].grid.shape, accepted[0].grid.rows) == (cut.shape, rows)
+
+
+def test_of_further_forms_those_are_taken_that_are_served() -> None:
+    also = [[POOL.network.digest, POOL.id, 7], [bytes(16), 1, 7], [MIX.network.digest, MIX.id, 2]]
+    accepted = Offer([ADD, MIX]).accept(hello(ADD, 7, also=also))
+    assert not isinstance(accepted, Refuse)
+    assert {number: form.cut for number, form in accepted.items()} == {0: ADD, 3: MIX}
+    assert accepted[3] == Form(MIX, PacketGrid(MIX.shape, 2))
+
+
+def test_a_further_form_with_impossible_rows_is_left_out() -> None:
+    accepted = Offer([ADD]).accept(hello(ADD, 7, also=[[ADD.network.digest, ADD.id, 5]]))
+    assert not isinstance(accepted, Refuse)
+    assert [*accepted] == [0]
 
 
 @pytest.mark.parametrize(

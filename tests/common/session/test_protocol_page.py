@@ -26,7 +26,7 @@ def test_the_page_states_the_times_and_limits_of_the_product() -> None:
         f"the last {cloud.greetings} of them",
         f"within {cloud.greeting_s:g} s",
         f"at a rate of {cloud.hellos_per_s:g} a second, of one address {cloud.hellos_per_s_and_address:g} a second",
-        f"It holds {cloud.tensors_per_session} times as many as a tensor has packets",
+        f"It holds {cloud.tensors_per_session} times as many as a tensor of any of its forms has packets",
         f"and gains {cloud.tensors_per_s:g} times as many a second",
         f"ends a session after {cloud.session_idle_s:g} s of silence",
         f"{cloud.reorder_s * 1000:g} ms after its last datagram",

@@ -54,8 +54,8 @@ MESSAGES = st.one_of(
     st.builds(Ack, st.lists(U32, max_size=50), st.lists(U32, max_size=50)),
 )
 EXAMPLES = [
-    Hello(1, bytes(range(16)), 18, 7, "kitchen"),
-    Welcome(250),
+    Hello(1, bytes(range(16)), 18, 7, "kitchen", [[bytes(16), 1, 7]]),
+    Welcome(250, forms=[0, 1]),
     Refuse("full", "the cloud serves 256 edges already"),
     Ping(b"\0" * 1024),
     Pong(),
@@ -63,7 +63,7 @@ EXAMPLES = [
     Report(9, 11, 4, 2, b"\xc8\x20", 2**40, 80_000, 30_000),
     Ack([1, 2**32 - 1], []),
     Bye(),
-    SketchPart(9, 1, 2, b"half of it"),
+    SketchPart(9, 1, 2, b"half of it", 3),
     Request(9, 14),
 ]
 MESSAGES_NAMED = pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: message.kind.name)
@@ -85,7 +85,7 @@ def test_a_message_comes_back_as_it_was_sent(message):
 
 
 def test_unknown_keys_of_a_message_are_ignored():
-    body = bytes([MessageKind.WELCOME]) + msgpack.packb({"future": [1, {}], "sketches": True, "deadline_ms": 2})
+    body = bytes([MessageKind.WELCOME]) + msgpack.packb({"future": [1, {}], "sketches": True, "forms": [0], "deadline_ms": 2})
     assert read_message(body) == Welcome(2, True)
 
 
@@ -167,6 +167,7 @@ MISTYPED = [
     for value in (None, -1, 1.5, True, b"bytes", "text", [], [1], {}, {"a": 1}, [None], 2**64 - 1, "x" * 257)
     if not (type(value) is type(good) and value not in (-1, 2**64 - 1, "x" * 257, [1], [None], {"a": 1}))
     and not (kind == MessageKind.ACK and value == [1])
+    and not (key == "forms" and value == [1])
     and not (key == "first_us" and value == 2**64 - 1)  # which it may hold
 ]
 
@@ -286,3 +287,19 @@ def test_the_largest_result_fits_a_datagram():
 )
 def test_times_are_finite_floats_with_names_and_an_outcome_is_one_of_two(bad):
     assert of_kind(MessageKind.RESULT, GOOD[MessageKind.RESULT] | bad) == Drop.BAD_MESSAGE
+
+
+FORM = [bytes(16), 1, 7]
+
+
+@pytest.mark.parametrize(
+    "also", [[FORM] * 4, [FORM[:2]], [[*FORM, 0]], [[bytes(15), 1, 7]], [[bytes(16), -1, 7]], [[bytes(16), 1, 2**16]]]
+)
+def test_a_hello_with_too_many_forms_or_a_wrong_one_is_bad(also):
+    assert of_kind(MessageKind.HELLO, GOOD[MessageKind.HELLO] | {"also": also}) == Drop.BAD_MESSAGE
+    assert of_kind(MessageKind.HELLO, GOOD[MessageKind.HELLO] | {"also": [FORM] * 3}).also == [FORM] * 3
+
+
+@pytest.mark.parametrize("forms", [[4], [-1], [0.0], [True], [0, None]])
+def test_a_welcome_with_a_form_that_no_hello_can_have_is_bad(forms):
+    assert of_kind(MessageKind.WELCOME, GOOD[MessageKind.WELCOME] | {"forms": forms}) == Drop.BAD_MESSAGE

@@ -28,6 +28,7 @@ FIELDS = (
     "sent",
     "unasked",
     "kept",
+    "form",
     "groups",
     "stripes",
     "quantiser",
@@ -36,12 +37,12 @@ FIELDS = (
     "n",
 )
 U8, U16, U32 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32))
-VALUES = st.tuples(U32, U16, U16, U16, U16, U16, U8, U8, U8, U8, U8, U16)
+VALUES = st.tuples(U32, U16, U16, U16, U16, U16, U8, U8, U8, U8, U8, U8, U16)
 ENTRIES = st.lists(st.tuples(U16, U16, U8), max_size=MAX_STRIPES)
 
 
 def body_of(values, entries=(), rest=b""):
-    return struct.pack(">IHHHHHBBBBBH", *values) + b"".join(struct.pack(">HHB", *entry) for entry in entries) + rest
+    return struct.pack(">IHHHHHBBBBBBH", *values) + b"".join(struct.pack(">HHB", *entry) for entry in entries) + rest
 
 
 @settings(max_examples=40)
@@ -75,15 +76,15 @@ def test_the_parameters_follow_the_table_and_the_symbols_follow_them(values, ent
 def test_what_is_the_tensors_and_what_is_the_groups_each_stand_together(one, other, entries):
     ours, group_of_other = list(one), list(other)
     assert body_of(ours, entries)[TENSOR_BYTES] == struct.pack(">I", one[0])
-    assert body_of(ours, entries)[COMMON_BYTES] == struct.pack(">HHHBBBB", *one[3:10])
-    group_of_other[:10] = one[:10]
+    assert body_of(ours, entries)[COMMON_BYTES] == struct.pack(">HHHBBBBB", *one[3:11])
+    group_of_other[:11] = one[:11]
     assert body_of(group_of_other, entries)[: COMMON_BYTES.stop] == body_of(ours, entries)[: COMMON_BYTES.stop]
-    assert body_of(ours, entries)[COMMON_BYTES.stop : FIXED_BYTES] == struct.pack(">BH", *one[10:])
+    assert body_of(ours, entries)[COMMON_BYTES.stop : FIXED_BYTES] == struct.pack(">BH", *one[11:])
 
 
 def test_sizes_are_those_of_the_protocol():
-    assert (FIXED_BYTES, STRIPE_BYTES, MAX_STRIPES) == (21, 5, 32)
-    assert body_of([0] * 12, [(0, 0, 0)]) == bytes(26)
+    assert (FIXED_BYTES, STRIPE_BYTES, MAX_STRIPES) == (22, 5, 32)
+    assert body_of([0] * 13, [(0, 0, 0)]) == bytes(27)
 
 
 @pytest.mark.parametrize("parameters", [0, 8, MAX_PARAMETER_BYTES])

@@ -86,16 +86,16 @@ class Model:
         def u16(at: int) -> int:
             return int.from_bytes(body[at : at + 2], "big")
 
-        position, index, sent, unasked, kept, n = (u16(at) for at in (4, 6, 8, 10, 12, 19))
-        groups, stripes, quantiser_id, parameter_bytes, number = body[14:19]
-        table_end = 21 + 5 * stripes
+        position, index, sent, unasked, kept, n = (u16(at) for at in (4, 6, 8, 10, 12, 20))
+        groups, stripes, quantiser_id, parameter_bytes, number = body[15:20]
+        table_end = 22 + 5 * stripes
         start = table_end + parameter_bytes
         if not 1 <= stripes <= 32 or parameter_bytes > 64 or len(body) <= start:
             return Drop.BAD_LENGTH.value
         quantiser = {one.id: one for one in (*QUANTISERS.values(), DEFLATE)}.get(quantiser_id)
         if quantiser is None:
             return Drop.UNKNOWN_QUANTISER.value
-        table = [(u16(at), u16(at + 2), body[at + 4]) for at in range(21, table_end, 5)]
+        table = [(u16(at), u16(at + 2), body[at + 4]) for at in range(22, table_end, 5)]
         if any(code not in CODES for _, _, code in table):
             return Drop.UNKNOWN_CODE.value
         parameters = body[table_end:start]
@@ -117,9 +117,9 @@ class Model:
         if not true:
             return Drop.BAD_PARAMETERS.value
         if not self.common:
-            self.common, self.length = body[8:18] + parameters, len(body)
+            self.common, self.length = body[8:19] + parameters, len(body)
             self.sent, self.count = sent, groups
-        if body[8:18] + parameters != self.common or len(body) != self.length:
+        if body[8:19] + parameters != self.common or len(body) != self.length:
             return Drop.CONFLICT.value
         group = self.groups.get(number)
         if group is None:
@@ -127,8 +127,8 @@ class Model:
             unheard = groups - len(self.groups) - 1
             if position in self.positions or total + unheard > sent or (not unheard and total != sent):
                 return Drop.CONFLICT.value
-            group = self.groups[number] = Group(n, body[21:table_end], [k for k, _, _ in table])
-        if (n, body[21:table_end]) != (group.n, group.table):
+            group = self.groups[number] = Group(n, body[22:table_end], [k for k, _, _ in table])
+        if (n, body[22:table_end]) != (group.n, group.table):
             return Drop.CONFLICT.value
         if (index in group.indices) != (position in self.positions):
             return Drop.CONFLICT.value
