@@ -47,8 +47,8 @@ $(FUZZER): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	@touch $@
 
-docs: $(READY) ## Write docs/CONFIGURATION.md anew, from the commands
-	$(BIN)/gradfec config reference --markdown > docs/CONFIGURATION.md
+docs: $(READY) ## Write docs/reference/settings.md anew, from the commands
+	$(BIN)/gradfec config reference --markdown > docs/reference/settings.md
 
 lint: $(READY) ## Check style, types and layering
 	$(BIN)/ruff check
