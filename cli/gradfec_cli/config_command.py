@@ -43,12 +43,13 @@ PAGE = """# Settings
 `gradfec-edge` and `gradfec-cloud` each read one settings file, in [TOML](https://toml.io): the file that `--config` or
 `$GRADFEC_CONFIG` names. If neither is given, they look for `edge.toml` or `cloud.toml` in `$GRADFEC_HOME` (if that is
 not set, in the platform's directory for settings, on Linux `~/.config/gradfec`), and then in `/etc/gradfec`. They read
-only the first file that exists, once, and log its path at the start. `--config /dev/null` reads no file; `gradfec demo`,
-`sweep` and `bench` start their daemons that way.
+only the first file that exists, once, and log its path at the start. `--config /dev/null` reads no file, and so do the
+daemons that `gradfec demo`, `sweep` and `bench` start.
 
 The keys are the command line's options, with `_` instead of `-`. The command line overrides the file. An unknown key is
-an error. A relative path starts at the folder where the daemon was started; `~/` is the home folder. Never put a key itself
-into a settings file, only the path of its file (`key_file`, `keys`).
+an error. A relative path starts at the folder where the daemon was started; `~/` is the home folder. Never put a key
+itself into a settings file, only the path of its file (`key_file`, `keys`). The [glossary](glossary.md) explains words
+such as split and proxy, and [choices](choices.md) the names of codecs, policies and estimators.
 
     gradfec config reference edge       # prints a file with every key, its default and its meaning
     gradfec config check edge.toml      # says that a file is valid, or what is wrong and in which line
