@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 FUZZER := $(VENV)/.fuzzer
 MINUTES ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-netem sim fuzz attack soak docs lint format clean
+.PHONY: help setup demo test test-netem sim fuzz attack soak docs docs-site lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -47,8 +47,12 @@ $(FUZZER): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	@touch $@
 
-docs: $(READY) ## Write docs/CONFIGURATION.md anew, from the commands
-	$(BIN)/gradfec config reference --markdown > docs/CONFIGURATION.md
+docs: $(READY) ## Write docs/reference/settings.md anew, from the commands
+	$(BIN)/gradfec config reference --markdown > docs/reference/settings.md
+
+# Not with --quiet: it hides the warnings from --strict.
+docs-site: $(READY) ## Build the docs as a site in site/; a link, an anchor or a page that is not there ends it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(READY) ## Check style, types and layering
 	$(BIN)/ruff check
@@ -61,4 +65,4 @@ format: $(READY) ## Format the code
 	$(BIN)/ruff format
 
 clean: ## Remove what make has made; the cached weights stay
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -36,17 +36,20 @@ CAMERAS = """
 #camera = "rtsp://10.0.0.7/stream"
 #fps = 2
 """
-PAGE = """# Configuration
+PAGE = """# Settings
 
 `gradfec config reference --markdown` generates this page from the commands themselves (`make docs`).
 
 `gradfec-edge` and `gradfec-cloud` each read one settings file, in [TOML](https://toml.io): the file that `--config` or
 `$GRADFEC_CONFIG` names. If neither is given, they look for `edge.toml` or `cloud.toml` in `$GRADFEC_HOME` (if that is
 not set, in the platform's directory for settings, on Linux `~/.config/gradfec`), and then in `/etc/gradfec`. They read
-only the first file that exists, and log its path at the start. `--config /dev/null` reads no file.
+only the first file that exists, once, and log its path at the start. `--config /dev/null` reads no file, and so do the
+daemons that `gradfec demo`, `sweep` and `bench` start.
 
 The keys are the command line's options, with `_` instead of `-`. The command line overrides the file. An unknown key is
-an error. A relative path starts at the folder where the daemon was started; `~/` is the home folder.
+an error. A relative path starts at the folder where the daemon was started; `~/` is the home folder. Never put a key
+itself into a settings file, only the path of its file (`key_file`, `keys`). The [glossary](glossary.md) explains words
+such as split and proxy, and [choices](choices.md) the names of codecs, policies and estimators.
 
     gradfec config reference edge       # prints a file with every key, its default and its meaning
     gradfec config check edge.toml      # says that a file is valid, or what is wrong and in which line
@@ -54,7 +57,7 @@ an error. A relative path starts at the folder where the daemon was started; `~/
 MANY = """
 Keys marked with * can also be set in `[[camera]]` tables, one for each camera. If a table does not set a key, the value
 above the tables applies, or else the default. `--camera` on the command line runs that camera and ignores the tables.
-[OPERATIONS.md](OPERATIONS.md) explains how several cameras run.
+[Many cameras](../how-to/cameras.md) explains how they run.
 
     cloud = "server.example:9000"
     results = "answers.jsonl"
@@ -86,7 +89,7 @@ def config() -> None:
 
 @config.command()
 @click.argument("daemon", required=False, type=click.Choice([*DAEMONS]))
-@click.option("--markdown", is_flag=True, help="Print the page docs/CONFIGURATION.md.")
+@click.option("--markdown", is_flag=True, help="Print the page docs/reference/settings.md.")
 def reference(daemon: str | None, markdown: bool) -> None:
     """Print a settings file with every key as a comment, with its default and its meaning."""
     daemons = [daemon] if daemon else [*DAEMONS]

@@ -1,6 +1,6 @@
 """The cloud's Prometheus metrics. Some count events as they happen, the others are read from a snapshot at each scrape.
 
-docs/METRICS.md says what each of them means, and what to do when it moves.
+docs/reference/metrics.md says what each of them means, and what to do when it moves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Entropy coding of whole numbers by static tables: the only module that imports `constriction`.
 
 A table is a Laplace distribution, rounded to whole levels. Each run of levels names the table that suits it best, so
-nothing has to be known of another run. docs/PROTOCOL.md specifies tables and bytes.
+nothing has to be known of another run. docs/reference/protocol.md specifies tables and bytes.
 
 Constriction codes runs where it is installed, and otherwise numpy: the bytes are the same, but that takes twice as
 long for a tensor of latents, and hundreds of times as long for a few long runs.

@@ -1,6 +1,6 @@
 """Range coding of many runs of symbols side by side, in numpy: a Python loop over the steps, each a step of all runs.
 
-docs/PROTOCOL.md, section 5.2.1, specifies the coder: low, width, unit, parts, and where the bytes end.
+docs/reference/protocol.md, section 5.2.1, specifies the coder: low, width, unit, parts, and where the bytes end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Sealing a session's datagrams, one direction an object: encrypted, authentic, each once, under ever new keys.
 
-docs/PROTOCOL.md specifies it. A sealed datagram is the outer header, which is authentic but readable, the encrypted
-body, as long as the body, and the tag.
+docs/reference/protocol.md specifies it. A sealed datagram is the outer header, which is authentic but readable, the
+encrypted body, as long as the body, and the tag.
 """
 
 from __future__ import annotations

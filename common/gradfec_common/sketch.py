@@ -1,4 +1,4 @@
-"""Sketches: pictures of a tensor's plan for the live page. docs/PROTOCOL.md, section 6.1, has every byte."""
+"""Sketches: pictures of a tensor's plan for the live page. docs/reference/protocol.md, section 6.1, has every byte."""
 
 from __future__ import annotations
 

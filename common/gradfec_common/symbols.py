@@ -7,7 +7,7 @@ stripe cannot be decoded, and it is known where a recovered packet belongs:
     place   u16, big-endian
     bytes   the coded packet
 
-A length of 0, or the end of the symbol, ends it; what follows is padding. docs/PROTOCOL.md specifies it.
+A length of 0, or the end of the symbol, ends it; what follows is padding. docs/reference/protocol.md specifies it.
 """
 
 from __future__ import annotations

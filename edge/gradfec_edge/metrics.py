@@ -1,7 +1,7 @@
 """The edge's Prometheus metrics: frames are counted as they end, the rest is read from a snapshot at each scrape.
 
-All have the label `camera`, but for what is the process's. docs/METRICS.md says of each what it means, and what to do
-when it moves.
+All have the label `camera`, but for what is the process's. docs/reference/metrics.md says of each what it means, and
+what to do when it moves.
 """
 
 from __future__ import annotations

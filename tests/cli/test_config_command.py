@@ -12,7 +12,7 @@ from gradfec_cli.cli import main
 from gradfec_cli.config_command import DAEMONS, command_of, literal
 from gradfec_host.config import keys_of, read_config
 
-PAGE = Path(__file__).parents[2] / "docs" / "CONFIGURATION.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 
 
 def run(*arguments: object) -> Result:

@@ -1,11 +1,11 @@
-"""Reading docs/PROTOCOL.md: its sections and its tables."""
+"""Reading docs/reference/protocol.md: its sections and its tables."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-PROTOCOL = (Path(__file__).parents[2] / "docs" / "PROTOCOL.md").read_text("utf-8")
+PROTOCOL = (Path(__file__).parents[2] / "docs" / "reference" / "protocol.md").read_text("utf-8")
 IN_ONE_LINE = " ".join(PROTOCOL.split())
 
 

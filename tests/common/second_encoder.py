@@ -1,7 +1,7 @@
-"""A second encoder of the gradfec protocol, written from docs/PROTOCOL.md alone: the bodies that `second_seal` seals.
+"""A second encoder of the protocol, written from docs/reference/protocol.md alone: the bodies that `second_seal` seals.
 
 It shares no code with the product, imports nothing but the standard library, and is slow on purpose: it is there to be
-compared with, byte by byte. The numbers of sections are those of docs/PROTOCOL.md.
+compared with, byte by byte. The numbers of sections are those of docs/reference/protocol.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The wire format is what docs/PROTOCOL.md says: an encoder and a seal made from it agree with the product."""
+"""The wire format is what docs/reference/protocol.md says: an encoder and a seal made from it agree with ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/PROTOCOL.md has every identifier, field and limit of the product's wire format, and no other."""
+"""docs/reference/protocol.md has every identifier, field and limit of the product's wire format, and no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""METRICS.md agrees with the code: every exported metric, with its type, its labels and their values, and no other."""
+"""The metrics page agrees with the code: each exported metric, with type, labels and their values, and no other."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from gradfec_common.session.events import CloudLimits
 from gradfec_edge.metrics import FATES as OF_EDGE
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs/METRICS.md").read_text()
-SECURITY = (ROOT / "docs/SECURITY.md").read_text()
+TEXT = (ROOT / "docs/reference/metrics.md").read_text()
+SECURITY = (ROOT / "docs/explanation/security.md").read_text()
 
 
 class Row(NamedTuple):
@@ -79,7 +79,7 @@ def test_the_alerts_that_it_names_exist() -> None:
     assert {*re.findall(r"`(Gradfec\w+)`", TEXT)} <= alerts
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/SECURITY.md", "docs/METRICS.md"])
-def test_every_metric_that_a_page_names_exists(page: str) -> None:
-    named = re.findall(r"\bgradfec_(?:cloud|edge|build)_\w+", (ROOT / page).read_text())
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))], ids=lambda page: page.stem)
+def test_every_metric_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(r"\bgradfec_(?:cloud|edge|build)_\w+\b(?!/)", page.read_text())  # with a slash: a package
     assert {name.removesuffix("_bucket") for name in named} <= {*EXPORTED}

@@ -1,4 +1,4 @@
-"""SECURITY.md agrees with the code: its numbers are the code's, and the tests that it names exist."""
+"""The page on security agrees with the code: its numbers are the code's, and the tests that it names exist."""
 
 import re
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from pathlib import Path
 from gradfec_common.session.events import CloudLimits
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs/SECURITY.md").read_text()
+TEXT = (ROOT / "docs/explanation/security.md").read_text()
 
 
 def test_the_limits_are_those_of_the_code():
@@ -15,7 +15,7 @@ def test_the_limits_are_those_of_the_code():
     limits = asdict(CloudLimits())
     assert rows
     assert {name: float(value) for name, value in rows.items()} == {name: float(limits[name]) for name in rows}
-    told = {*rows, "reorder_s", "answer_repeat_s", "answer_repeat_max_s"}  # these are in PROTOCOL.md, section 7.3
+    told = {*rows, "reorder_s", "answer_repeat_s", "answer_repeat_max_s"}  # these are in protocol.md, section 7.3
     assert told == {*limits}
 
 

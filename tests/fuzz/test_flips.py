@@ -37,7 +37,7 @@ def flipped(datagram):
 
 
 def outer_fate(offset, changed):
-    """What can be seen of a changed datagram without a key, or None: section 7.4 of docs/PROTOCOL.md."""
+    """What can be seen of a changed datagram without a key, or None: section 7.4 of docs/reference/protocol.md."""
     if offset == 0:
         return "not_gradfec"
     if offset == 1:

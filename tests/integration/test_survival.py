@@ -1,7 +1,7 @@
 """The real daemons survive kills, blackouts, changed addresses, garbage, other edges, and long runs.
 
-Short by default, and with toy networks; GRADFEC_SURVIVAL=full runs the real ones at the lengths that docs/RESULTS.md
-reports (a quarter of an hour):
+Short by default, and with toy networks; GRADFEC_SURVIVAL=full runs the real ones at the lengths that
+docs/explanation/results.md reports (a quarter of an hour):
 `GRADFEC_SURVIVAL=full make test ARGS="-s tests/integration/test_survival.py"`. Times are printed, never asserted:
 a slow machine is no fault.
 """

@@ -1,7 +1,8 @@
 """Take down which sealed datagrams arrive at a UDP port, and in which order: `python watch.py INTERFACE PORT`.
 
 Run in the receiver's network namespace. It says "watching" on standard error; on SIGTERM it prints one JSON object: by
-session the counters of the datagrams that came (docs/PROTOCOL.md, section 4.1), in their order; and how many it missed.
+session the counters of the datagrams that came (docs/reference/protocol.md, section 4.1), in their order;
+and how many it missed.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 While `watched()` lasts, everything that a core seals, opens or answers is noted in the ledger of the latest simulation.
 A process runs one at a time. A second receiver checks what each receiver makes of a datagram. It has no keys: it knows
-who sealed what, and follows docs/PROTOCOL.md, section 4.4, to the letter.
+who sealed what, and follows docs/reference/protocol.md, section 4.4, to the letter.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Welcomed(NamedTuple):
 
 @dataclass
 class Receiver:
-    """What docs/PROTOCOL.md, section 4.4, says of datagrams in one direction of a session."""
+    """What docs/reference/protocol.md, section 4.4, says of datagrams in one direction of a session."""
 
     secret: bytes
     epoch: int

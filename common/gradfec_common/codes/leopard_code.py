@@ -2,9 +2,9 @@
 
 S.-J. Lin, T. Y. Al-Naffouri, Y. S. Han, W.-H. Chung, "Novel Polynomial Basis with Fast Fourier Transform and Its
 Application to Reed-Solomon Erasure Codes", 2016; C. A. Taylor's Leopard-RS; the Rust crate reed-solomon-simd 3, whose
-code words docs/PROTOCOL.md specifies. This module checks all input first. The library has checks of its own, but takes
-dictionaries, in which a repeated index replaces an earlier one without notice. It also raises TypeError for a symbol of
-another type and OverflowError for a negative index, and allocates memory according to k and n.
+code words docs/reference/protocol.md specifies. This module checks all input first. The library has checks of its own,
+but takes dictionaries, in which a repeated index replaces an earlier one without notice. It also raises TypeError for a
+symbol of another type and OverflowError for a negative index, and allocates memory according to k and n.
 
 The library holds the GIL, and one code word is one call, so threads would not help.
 """

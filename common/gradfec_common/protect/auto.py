@@ -283,7 +283,7 @@ def read_policy(text: str, code: ErasureCode) -> AutoProtection | None:
     return AutoProtection(USUAL, code) if text.lower() == NAME else None
 
 
-# Packets of ResNet-50's default cut, ranked by the proxy and concealed by their mean: docs/RESULTS.md, Figure 5.
+# Packets of ResNet-50's default cut, ranked by the proxy, filled with means: docs/explanation/results.md, Figure 5.
 USUAL = Worth((), ((0.3, 0.875), (0.4, 0.918), (0.5, 0.949), (0.6, 0.968), (1.0, 1.0)), scatter=4.0)
 
 # WebP of ResNet-50's 224 x 224 pictures: gradfec sweep rate --codecs webp:10,webp:20,...

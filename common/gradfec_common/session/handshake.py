@@ -1,4 +1,6 @@
-"""The handshake: one hello, one welcome, and both sides have the secrets of a session. docs/PROTOCOL.md specifies it.
+"""The handshake: one hello, one welcome, and both sides have the secrets of a session.
+
+docs/reference/protocol.md specifies it.
 
 Both sides know a pre-shared key, which makes the two messages authentic. Fresh X25519 keys make the session's secrets
 independent of that key: somebody who learns it later cannot decrypt what was recorded. The bodies of hello and welcome

@@ -1,7 +1,7 @@
 """The wire format, version 3: the only package that knows where each byte is, except inside a symbol.
 
-docs/PROTOCOL.md specifies it. `outer` is what every datagram begins with, `symbol` the header of those that carry
-symbols, `messages` the control messages, `drops` the reasons for not using a datagram. Inside a symbol,
+docs/reference/protocol.md specifies it. `outer` is what every datagram begins with, `symbol` the header of those that
+carry symbols, `messages` the control messages, `drops` the reasons for not using a datagram. Inside a symbol,
 `gradfec_common.symbols` takes over.
 """
 

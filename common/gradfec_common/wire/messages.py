@@ -1,4 +1,4 @@
-"""Control messages: a byte that says which, and a msgpack map. docs/PROTOCOL.md specifies them."""
+"""Control messages: a byte that says which, and a msgpack map. docs/reference/protocol.md specifies them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outer header of every datagram, and sorting datagrams by it. docs/PROTOCOL.md specifies it.
+"""The outer header of every datagram, and sorting datagrams by it. docs/reference/protocol.md specifies it.
 
 Every datagram begins with magic, version, kind, flags, session. Hellos and welcomes, with which a session begins, are
 `session.handshake`'s. All others go on with a counter and a sealed body, which `seal` opens: a symbol's header and the

@@ -1,4 +1,4 @@
-"""The header of a datagram that carries symbols. docs/PROTOCOL.md, section 5, specifies it.
+"""The header of a datagram that carries symbols. docs/reference/protocol.md, section 5, specifies it.
 
     fixed part     SYMBOL_HEADER: what is the datagram's own, what is the tensor's, what is the group's
     stripes        STRIPE, `stripes` times: the group's table

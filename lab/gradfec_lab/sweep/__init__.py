@@ -23,7 +23,7 @@ COMMANDS = {
         "Drive along links whose losses change: what does --protect auto make of them?",
     ),
     "cost": ("gradfec_lab.sweep.cost", "Measure what each estimator costs the edge, in milliseconds and bytes."),
-    "all": ("gradfec_lab.sweep.everything", "Make every figure and table of docs/RESULTS.md."),
+    "all": ("gradfec_lab.sweep.everything", "Make every figure and table of docs/explanation/results.md."),
     "daemons": (
         "gradfec_lab.sweep.daemons",
         "Run images through the real edge, loss injector and cloud, and count every datagram.",

@@ -1,4 +1,4 @@
-"""`gradfec sweep all`: every figure and table of docs/RESULTS.md, each with its own command; can be resumed."""
+"""`gradfec sweep all`: every figure and table of docs/explanation/results.md, each with its command; can be resumed."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ PARTS = [
     "--out", required=True, type=click.Path(path_type=Path), help="Folder for all results; a run resumes there."
 )
 def command(images: Path, labels: Path | None, limit: int | None, subset: int, repetitions: int, out: Path) -> None:
-    """Run all sweeps in docs/RESULTS.md, and collect their figures and tables.
+    """Run all sweeps in docs/explanation/results.md, and collect their figures and tables.
 
     This takes hours; each part shows how long. After Ctrl-C, the same command resumes where it stopped.
     """

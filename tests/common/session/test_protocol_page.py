@@ -1,4 +1,4 @@
-"""docs/PROTOCOL.md has the parts of hello and welcome, and the times and limits of both cores."""
+"""docs/reference/protocol.md has the parts of hello and welcome, and the times and limits of both cores."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def symbol_of(reader: Reader) -> bytes:
 
 
 def packets_in(symbol: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield place and bytes of each packet: section 5.3 of docs/PROTOCOL.md, byte by byte."""
+    """Yield place and bytes of each packet: section 5.3 of docs/reference/protocol.md, byte by byte."""
     at = 0
     while at < len(symbol):
         size, at = symbol[at], at + 1

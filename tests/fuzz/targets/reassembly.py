@@ -1,4 +1,4 @@
-"""Collecting, datagram by datagram: each has the fate that docs/PROTOCOL.md, sections 7.2 and 7.5, gives it."""
+"""Collecting, datagram by datagram: each has its fate by docs/reference/protocol.md, sections 7.2 and 7.5."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def target(data: bytes) -> None:
 
 
 def verdict_of(counter: int, newest: int, seen: set[int], *, authentic: bool) -> Verdict:
-    """Say what section 4.4 of docs/PROTOCOL.md says."""
+    """Say what section 4.4 of docs/reference/protocol.md says."""
     if counter <= newest - WINDOW:
         return Verdict.TOO_OLD
     if counter in seen:

@@ -37,7 +37,7 @@ def target(data: bytes) -> None:
 
 
 def fate_of(datagram: bytes, width: int) -> Drop | Kind | str:
-    """Say what section 7.4 of docs/PROTOCOL.md says."""
+    """Say what section 7.4 of docs/reference/protocol.md says."""
     if len(datagram) <= 32:
         return Drop.TOO_SHORT
     if datagram[0] != 0x47:

@@ -1,4 +1,4 @@
-"""WATCHING.md agrees with the page."""
+"""The docs of the live page agree with it."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from gradfec_web.history import BUCKET_S, KEPT_S, RECENT_S
 from gradfec_web.words import FATES
 
-TEXT = (Path(__file__).parents[2] / "docs/WATCHING.md").read_text()
+TEXT = (Path(__file__).parents[2] / "docs/how-to/live-page.md").read_text()
 
 
 def test_the_fates_are_those_of_the_page():
