@@ -51,8 +51,8 @@ class Coding:
     """The choices for the tensors of a cut.
 
     A data symbol may hold `packets_a_datagram` packets, or as many as fit if that is None. With `compensate`, kept
-    packets are scaled to make up for dropped ones, if the estimator provides the damage. A `target` replaces the
-    quantiser by a finer or coarser one for each tensor. `form` is the number of such tensors in the edge's hello.
+    packets are scaled to make up for dropped ones, if the estimator provides the damage. A `target` makes
+    the quantiser finer or coarser for each tensor. `form` is the number of such tensors in the edge's hello.
     """
 
     cut: Cut
@@ -80,8 +80,9 @@ class Coding:
         """
         sizes, coded = self.quantiser.sizes(self.grid), None
         if sizes is None:  # they depend on the tensor, which must not change after the plan was made
-            quantiser = self.target.quantiser(tensor, self.grid, link) if self.target else self.quantiser
-            coded = quantiser.encode(tensor, self.grid)
+            coded = (
+                self.target.encode(tensor, self.grid, link) if self.target else self.quantiser.encode(tensor, self.grid)
+            )
             sizes = coded.packets.sizes
             importance = importance if coded.importance is None else coded.importance
         plan = self.plan(sizes, importance, link)

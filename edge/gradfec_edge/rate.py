@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gradfec_common import entropy
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import AutoProtection, Budget, LinkEstimate
-from gradfec_common.quantisers import Quantiser
+from gradfec_common.quantisers import Coded
 from gradfec_common.quantisers.image import ImageCodec
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_common.symbols import entry_sizes
@@ -25,10 +25,10 @@ LARGEST = 1.2  # times as many bytes as frames of a quality have on average: of 
 
 
 class Target(Protocol):
-    """A way to choose the quantiser for each tensor."""
+    """A way to choose for each tensor how finely to code it."""
 
-    def quantiser(self, tensor: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Quantiser:
-        """Return the quantiser for a tensor (H, W, C) that is to pass the link."""
+    def encode(self, tensor: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Coded:
+        """Code a tensor (H, W, C) that is to pass the link."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,11 @@ class ByteTarget:
     step: Callable[[float], float]
     qualities: tuple[float, float]
 
-    def quantiser(self, latents: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Laplace:
-        """Return the finest quantiser with which latents (H, W, C) take so many bytes, or the coarsest."""
+    def encode(self, latents: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Coded:
+        """Code latents (H, W, C) as finely as so many bytes allow, or with the coarsest step."""
+        return self._quantiser(latents, grid).encode(latents, grid)
+
+    def _quantiser(self, latents: npt.NDArray[np.float32], grid: PacketGrid) -> Laplace:
         low, high = self.qualities
         if self.estimate(latents, grid, Laplace(self.step(high))) <= self.bytes:
             return Laplace(self.step(high))
@@ -74,11 +77,11 @@ class LinkTarget:
     step: Callable[[float], float]
     coarsest: float
 
-    def quantiser(self, latents: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Laplace:
-        """Return the quantiser of that quality, or a coarser one for latents (H, W, C) that need many more bytes."""
+    def encode(self, latents: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Coded:
+        """Code latents (H, W, C) with that quality, or more coarsely if they need many more bytes than usual."""
         chosen = self.policy.choose(link, self.budget).quality
         most = LARGEST * chosen.bytes * MAX_DATAGRAM_BYTES / self.budget.room()
-        return ByteTarget(round(most), self.step, (self.coarsest, chosen.quality)).quantiser(latents, grid, link)
+        return ByteTarget(round(most), self.step, (self.coarsest, chosen.quality)).encode(latents, grid, link)
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,12 @@ class PictureTarget:
     budget: Budget
     codec: ImageCodec
 
-    def quantiser(self, tensor: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> ImageCodec:
-        """Return the codec of that quality, or of a lower one for a picture (H, W, 3) that needs many more bytes."""
+    def encode(self, tensor: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Coded:
+        """Code a picture (H, W, 3) with that quality, or with a lower one if it needs many more bytes than usual."""
         chosen = self.policy.choose(link, self.budget).quality
-        qualities = [one for one in self.policy.worth.qualities if one.quality <= chosen.quality]
-        for one in reversed(qualities):
-            codec = self.codec.with_quality(round(one.quality))
-            if codec.encode(tensor, grid).packets.sizes.sum() <= LARGEST * chosen.bytes:
-                return codec
-        return self.codec.with_quality(round(qualities[0].quality))
+        coded = self.codec.with_quality(round(chosen.quality)).encode(tensor, grid)
+        for coarser in reversed([one for one in self.policy.worth.qualities if one.quality < chosen.quality]):
+            if coded.packets.sizes.sum() <= LARGEST * chosen.bytes:
+                break
+            coded = self.codec.with_quality(round(coarser.quality)).encode(tensor, grid)
+        return coded

@@ -29,6 +29,16 @@ def test_a_late_item_waits_for_one_of_each_other_session_at_most():
     assert turns.take(2) == [0, "late"]
 
 
+def test_items_that_are_taken_together_are_of_one_kind_and_none_waits_for_ever():
+    turns = Turns()
+    for session, item, kind in ((1, "a", "x"), (1, "b", "y"), (2, "c", "y"), (2, "d", "x"), (1, "e", "x")):
+        turns.put(session, item, kind)
+    turns.close()
+    assert turns.take(9) == ["a", "d", "e"]
+    assert turns.take(9) == ["c", "b"]
+    assert turns.take(9) == []
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers()), max_size=60), st.integers(1, 9))
 def test_nothing_is_lost_or_doubled_and_each_session_keeps_its_order(items, most):
     turns = filled(*((session, (session, item)) for session, item in items))

@@ -140,6 +140,12 @@ def test_with_a_sketch_it_also_shows_what_was_dropped_how_much_it_matters_and_th
     assert base64.b64decode(picture.photograph) == SKETCH.photograph
 
 
+def test_a_sketch_of_another_form_than_its_tensor_is_not_shown(page: Page) -> None:
+    other = Sketch(SKETCH.fates[:6], SKETCH.importance[:6])
+    watching(lambda watch: (watch.saw(opened()), tensor(watch, 3, other)))
+    assert page.take(Picture) == []  # an edge that sends sketches has pictures of their tensors only
+
+
 def test_a_sketch_waits_for_its_tensor_however_long_the_back_end_takes(page: Page) -> None:
     def story(watch: Watch) -> None:
         watch.saw(opened())

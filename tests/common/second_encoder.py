@@ -60,7 +60,9 @@ class Coded:
 # Section 5: the bodies
 
 
-def bodies(coded: Coded, groups: Sequence[Group], number: int, order: Sequence[Slot], reserve: int = 0, form: int = 0) -> list[bytes]:
+def bodies(
+    coded: Coded, groups: Sequence[Group], number: int, order: Sequence[Slot], reserve: int = 0, form: int = 0
+) -> list[bytes]:
     """The bodies of the tensor's SYMBOL datagrams in send order; `order` names what each position's datagram is."""
     assert sorted(order) == [(g, i) for g, group in enumerate(groups) for i in range(group.n)]
     sent = sum(group.n for group in groups)
@@ -466,4 +468,7 @@ def sketch(fates: Sequence[int], importance: Sequence[int], photograph: bytes) -
 
 def in_parts(tensor: int, whole: bytes) -> list[dict[str, object]]:
     data = [whole[start : start + 1024] for start in range(0, len(whole), 1024)]
-    return [{"tensor": tensor, "part": part, "parts": len(data), "data": piece, "form": 0} for part, piece in enumerate(data)]
+    return [
+        {"tensor": tensor, "part": part, "parts": len(data), "data": piece, "form": 0}
+        for part, piece in enumerate(data)
+    ]

@@ -103,7 +103,13 @@ def product_stripe(stripe: Stripe) -> protect.Stripe:
 
 
 def product_bodies(
-    tensor: Features, grid: PacketGrid, quantiser: int, groups: Sequence[Group], number: int, reserve: int = 0, form: int = 0
+    tensor: Features,
+    grid: PacketGrid,
+    quantiser: int,
+    groups: Sequence[Group],
+    number: int,
+    reserve: int = 0,
+    form: int = 0,
 ) -> wire.Bytes:
     coder, plan = quantiser_of(quantiser), product_plan(groups, grid.count, reserve)
     return encode_tensor(coder.encode(tensor, grid), coder, plan, form=form).bodies(number)

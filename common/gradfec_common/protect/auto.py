@@ -287,4 +287,17 @@ def read_policy(text: str, code: ErasureCode) -> AutoProtection | None:
 USUAL = Worth((), ((0.3, 0.875), (0.4, 0.918), (0.5, 0.949), (0.6, 0.968), (1.0, 1.0)), scatter=4.0)
 
 # WebP of ResNet-50's 224 x 224 pictures: gradfec sweep rate --codecs webp:10,webp:20,...
-PICTURES: dict[str, Worth] = {}
+PICTURES = {
+    "resnet50": Worth(
+        (
+            Quality(20, 3875, 0.603),
+            Quality(40, 5556, 0.69),
+            Quality(60, 7020, 0.786),
+            Quality(80, 9788, 0.865),
+            Quality(90, 14405, 0.90),
+            Quality(95, 18638, 0.944),
+            Quality(100, 23990, 0.96),
+        ),
+        (),
+    )
+}

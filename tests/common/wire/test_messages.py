@@ -85,7 +85,8 @@ def test_a_message_comes_back_as_it_was_sent(message):
 
 
 def test_unknown_keys_of_a_message_are_ignored():
-    body = bytes([MessageKind.WELCOME]) + msgpack.packb({"future": [1, {}], "sketches": True, "forms": [0], "deadline_ms": 2})
+    values = {"future": [1, {}], "sketches": True, "forms": [0], "deadline_ms": 2}
+    body = bytes([MessageKind.WELCOME]) + msgpack.packb(values)
     assert read_message(body) == Welcome(2, True)
 
 
