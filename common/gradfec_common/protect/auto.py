@@ -106,7 +106,8 @@ class AutoProtection:
         if not qualities and size > LARGE * budget.room():
             return self._large(link).plan(importance, sizes, link, budget)
         if not (qualities and self.worth.kept):  # nothing of the frame may be left out: its own size counts
-            qualities = (Quality(0.0, size, self.worth.agreement(size)),)
+            usual = self.choose(link, budget).quality.agreement if qualities else 1.0
+            qualities = (Quality(0.0, size, usual),)
         choice = self.choose(link, budget, qualities, MAX_SENT_PER_PACKET * len(sizes))
         ranked = ranking(importance)
         reserve = self._reserve(choice, link, MAX_SENT_PER_PACKET * len(sizes))

@@ -32,6 +32,10 @@ BY_ITSELF = {  # what takes photographs and hours, and is no part of `gradfec be
         "gradfec_lab.bench.rivals.command",
         "A camera over bad links: gradfec beside JPEG and video.",
     ),
+    "share": (
+        "gradfec_lab.bench.share",
+        "Edges and a TCP stream on one full link: what each of them gets.",
+    ),
 }
 SHARED = ("ratios", "datagrams_per_s")  # members that several benchmarks add to
 
@@ -48,7 +52,7 @@ SHARED = ("ratios", "datagrams_per_s")  # members that several benchmarks add to
 def bench(context: click.Context, as_json: bool) -> None:
     """Measure what each step of a frame costs on this machine: medians of several runs after a warm-up.
 
-    Without a command, run all of them but rivals, one after the other; this takes some minutes.
+    Without a command, run all of them but rivals and share, one after the other; this takes some minutes.
     """
     if context.invoked_subcommand is not None:
         if as_json:

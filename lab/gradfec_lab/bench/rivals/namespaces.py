@@ -31,10 +31,16 @@ NEAR, FAR = "10.78.0.1", "10.78.0.2"
 
 @dataclass(frozen=True)
 class End:
-    """One end: the file of its TUN device, and a TCP socket behind it."""
+    """One end: the files of its TUN device and of its network namespace, and a TCP socket inside."""
 
     tun: int
+    namespace: int
     socket: socket.socket
+
+    @property
+    def enter(self) -> tuple[str, ...]:
+        """The words in front of a command that is to run inside; it needs the file of the namespace."""
+        return ("nsenter", f"--net=/proc/self/fd/{self.namespace}")
 
 
 @contextmanager
@@ -48,7 +54,8 @@ def two_ends() -> Iterator[tuple[End, End]]:
                     end = thread.submit(_end, address, peer).result()
             except OSError as error:
                 raise GradfecError(f"cannot make a network namespace with a TUN device: {error}") from None
-            stack.callback(os.close, end.tun)
+            for file in (end.tun, end.namespace):
+                stack.callback(os.close, file)
             stack.enter_context(end.socket)
             ends.append(end)
         yield ends[0], ends[1]
@@ -79,7 +86,8 @@ def _end(address: str, peer: str) -> End:
             done = subprocess.run(["ip", *words.split()], capture_output=True, text=True, check=False)
             if done.returncode:
                 raise OSError(f"ip {words}: {done.stderr.strip()}")
-        return End(tun, socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        return End(tun, namespace, socket.socket(socket.AF_INET, socket.SOCK_STREAM))
     except OSError:
         os.close(tun)
         raise

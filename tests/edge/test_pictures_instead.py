@@ -1,0 +1,129 @@
+"""Features or the picture: without options, each frame is sent as what the link makes worth more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from gradfec_common.networks.resnet50 import RESNET50
+from gradfec_common.protect import LinkEstimate
+from gradfec_common.protect.auto import PICTURES
+from gradfec_common.protect.link import Losses
+from gradfec_common.wire.symbol import read_headers
+from gradfec_edge.cameras import Decided, options_of
+from gradfec_edge.cli import main
+from gradfec_edge.frontend import Features
+from gradfec_edge.pipeline import Pipeline
+from gradfec_edge.rate import LARGEST
+
+PHOTOGRAPH = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8), (7, 7), 0)
+NOISE = np.random.default_rng(1).integers(0, 256, (224, 224, 3), np.uint8)
+BOTH = frozenset({0, 1})
+
+
+def decided(**given: object) -> Decided:
+    context = main.make_context("gradfec-edge", ["--camera", "0", "--cloud", "127.0.0.1:9"])
+    return Decided(options_of({**context.params, **given}))
+
+
+def link(loss: float, frame_bytes: float | None) -> LinkEstimate:
+    return LinkEstimate(((1.0, Losses(loss, 1.5)),), frame_bytes=frame_bytes)
+
+
+GOOD, SLOW, BAD = link(0.002, 80_000.0), link(0.002, 4_000.0), link(0.4, 80_000.0 / 8)
+
+
+class FrontEnd:
+    """Any latents."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.latents = np.random.default_rng(2).laplace(0, 0.3, shape).astype(np.float32)
+
+    def warm_up(self) -> None:
+        pass
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> Features:
+        return Features(self.latents)
+
+
+def pipeline() -> Pipeline:
+    of = decided()
+    return Pipeline(of.coding, FrontEnd(of.coding.cut.shape), of.free, of.instead())
+
+
+def test_more_bytes_of_a_picture_keep_more_answers() -> None:
+    for worth in PICTURES.values():
+        for column in np.array(worth.qualities).T:
+            assert (np.diff(column) > 0).all()
+        assert worth.agreement(0) == worth.qualities[0].agreement
+        assert worth.agreement(1e9) == worth.qualities[-1].agreement
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"codec": "bottleneck"},
+        {"codec": "webp"},
+        {"split": "conv2_block1_add"},
+        {"quality": 3},
+        {"bytes_per_frame": 5000},
+        {"protect": "none"},
+        {"mode": "paper", "codec": None},
+    ],
+)
+def test_an_edge_that_is_told_what_to_send_sends_that(given: dict[str, Any]) -> None:
+    assert decided(**given).picture is None
+
+
+def test_without_options_the_edge_may_send_pictures_and_says_so() -> None:
+    of = decided()
+    assert of.picture is not None
+    assert (of.picture.cut, of.picture.form) == (RESNET50.cut("input_layer"), 1)
+    context = main.make_context("gradfec-edge", ["--camera", "0", "--cloud", "127.0.0.1:9"])
+    assert of.settings(options_of(context.params))["codec"] == "bottleneck or webp"
+
+
+@pytest.mark.parametrize(("on", "codec"), [(GOOD, "webp"), (SLOW, "bottleneck"), (BAD, "bottleneck")])
+def test_a_good_link_gets_the_picture_and_a_slow_or_a_bad_one_features(on: LinkEstimate, codec: str) -> None:
+    work = pipeline()
+    work.allow(BOTH)
+    encoded, _ = work.encode(PHOTOGRAPH, on)
+    assert encoded.codec == codec
+    assert encoded.form == ["bottleneck", "webp"].index(codec)
+    assert (read_headers(encoded.unnumbered)["form"] == encoded.form).all()
+
+
+def test_a_cloud_that_takes_no_pictures_gets_features() -> None:
+    work = pipeline()
+    assert work.encode(PHOTOGRAPH, GOOD)[0].form == 0
+    work.allow(BOTH)
+    assert work.encode(PHOTOGRAPH, GOOD)[0].form == 1
+    work.allow(frozenset({0}))
+    assert work.encode(PHOTOGRAPH, GOOD)[0].form == 0
+
+
+def test_a_picture_that_needs_many_more_bytes_than_usual_is_coarser() -> None:
+    of = decided().instead()
+    assert of is not None
+    on = link(0.002, 16_000.0)
+    chosen = of.coding.policy.choose(on, of.coding.budget).quality  # type: ignore[attr-defined]
+    assert chosen.quality > PICTURES["resnet50"].qualities[0].quality
+    smooth, noise = (of.encode(image, on)[0] for image in (PHOTOGRAPH, NOISE))
+    finest = replace(of.coding, target=None, quantiser=of.coding.quantiser.with_quality(round(chosen.quality)))  # type: ignore[attr-defined]
+    tensor = of.front_end(NOISE).chi
+    assert finest.quantiser.encode(tensor, finest.grid).packets.sizes.sum() > LARGEST * chosen.bytes
+    assert noise.wire_bytes < finest.encode(tensor, noise.importance, None, on, map).wire_bytes
+    assert smooth.wire_bytes < 1.5 * 16_000
+
+
+def test_of_a_picture_what_was_measured_for_its_quality_is_expected_whatever_its_own_size() -> None:
+    of = decided().instead()
+    assert of is not None
+    measured = of.coding.policy.choose(GOOD, of.coding.budget).quality.agreement  # type: ignore[attr-defined]
+    for image in (np.zeros_like(NOISE), PHOTOGRAPH):
+        assert of.encode(image, GOOD)[0].plan.expected == pytest.approx(measured, abs=0.02)
