@@ -64,6 +64,7 @@ class CameraOptions:
     timeout_ms: int
     rate: float | None
     max_rate: float | None
+    queue_ms: int
     results: str | None
     key_file: Path | None
     insecure: bool
@@ -180,6 +181,7 @@ class CameraSession:
             "fps": options.fps,
             "rate": options.rate,
             **({"max_rate": options.max_rate} if options.max_rate else {}),
+            "queue_ms": options.queue_ms,
             "in_flight": options.in_flight,
             "timeout_ms": options.timeout_ms,
             "results": options.results,
@@ -193,6 +195,7 @@ class CameraSession:
             options.timeout_ms / 1000,
             options.rate,
             options.max_rate,
+            options.queue_ms / 1000,
             batched_udp=options.udp == "auto",
             thumbnail=options.thumbnail,
             settings=settings,

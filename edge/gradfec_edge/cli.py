@@ -141,6 +141,14 @@ IMPORTANCE = (
     "carries]",
 )
 @camera_option(
+    "--queue-ms",
+    default=50,
+    type=click.IntRange(10, 1000),
+    metavar="MS",
+    help="With --protect auto, let frames wait on the link for about this long at most: more uses the link better, and "
+    "answers come later.",
+)
+@camera_option(
     "--results", metavar="FILE|-", help="Append one JSON object a frame to this file; - for standard output."
 )
 @click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve /metrics for Prometheus, /healthz and /readyz.")

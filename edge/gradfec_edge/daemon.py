@@ -106,7 +106,7 @@ class EdgeDaemon:
         if not isinstance(self.pipeline.coding.policy, AutoProtection):
             return None
         most = math.inf if self.options.max_rate_mbit_s is None else 1e6 / 8 * self.options.max_rate_mbit_s
-        control = CongestionControl(time.monotonic(), most)
+        control = CongestionControl(time.monotonic(), most, self.options.queue_s)
         return Adaptation(control, lambda: self.source.interval)
 
     async def run(self) -> None:

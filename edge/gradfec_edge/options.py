@@ -23,6 +23,7 @@ class EdgeOptions:
     timeout_s: float
     rate_mbit_s: float | None
     max_rate_mbit_s: float | None = None
+    queue_s: float = 0.05  # that frames may wait on the link, with the policy `auto`
     batched_udp: bool = True  # if the kernel and the device can do it
     thumbnail: bool = False  # whether sketches contain a small picture of the frame
     settings: Mapping[str, object] = field(default_factory=dict)  # all that was decided, by name, for the first line

@@ -287,17 +287,19 @@ def read_policy(text: str, code: ErasureCode) -> AutoProtection | None:
 # Packets of ResNet-50's default cut, ranked by the proxy, filled with means: docs/explanation/results.md, Figure 5.
 USUAL = Worth((), ((0.3, 0.875), (0.4, 0.918), (0.5, 0.949), (0.6, 0.968), (1.0, 1.0)), scatter=4.0)
 
-# WebP of ResNet-50's 224 x 224 pictures: gradfec sweep rate --codecs webp:10,webp:20,...
+# WebP of ResNet-50's pictures, on 400 images that no bottleneck was trained with: docs/explanation/results.md.
 PICTURES = {
     "resnet50": Worth(
         (
-            Quality(20, 3875, 0.603),
-            Quality(40, 5556, 0.69),
-            Quality(60, 7020, 0.786),
-            Quality(80, 9788, 0.865),
-            Quality(90, 14405, 0.90),
-            Quality(95, 18638, 0.944),
-            Quality(100, 23990, 0.96),
+            Quality(20, 3873, 0.7025),
+            Quality(40, 5570, 0.8),
+            Quality(50, 6315, 0.8225),
+            Quality(60, 7065, 0.8525),
+            Quality(70, 7871, 0.8775),
+            Quality(80, 9884, 0.915),
+            Quality(90, 14628, 0.9475),
+            Quality(95, 18978, 0.9675),
+            Quality(98, 22643, 0.9725),
         ),
         (),
     )
