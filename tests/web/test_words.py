@@ -45,7 +45,7 @@ def test_an_edge_that_left_is_shown_with_the_reason_in_words():
     gone = Edge("kitchen", 1, "", False, NOW - 40, "idle")
     said = words.state(gone, NOW).replace("\N{NO-BREAK SPACE}", " ")
     assert said == "gone for 40 s: it was silent for too long"
-    assert words.state(gone, NOW, "edge").startswith("not connected for")
+    assert words.state(gone, NOW, "edge").startswith("without a cloud for")
 
 
 def test_the_title_says_what_the_page_is():
