@@ -1,133 +1,25 @@
 """The live page in a real browser, fed by a made-up daemon."""
 
-import contextlib
 import re
-import shutil
 import time
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from tests.web.live import PATIENCE_S, LivePage, free_port
-from tests.web.world import DATAGRAMS, Camera, picture_of_noise, status
+from tests.web.live import PATIENCE_S
+from tests.web.visits import DESKTOP, PHONE, Visitor, World, at, served
+from tests.web.world import DATAGRAMS, Camera, picture_of_noise
 
 from gradfec_common.cells import Cell
 from gradfec_web.view import Edge
 
 pytest.importorskip("nicegui", reason="the live page's framework is missing: pip install 'gradfec[web]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="no browser driver: pip install 'gradfec[dev]'")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: pip install 'gradfec[dev]'")
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
 expect = playwright.expect
 expect.set_options(timeout=1000 * PATIENCE_S)
-DESKTOP, PHONE = (1280, 900), (390, 844)
 LAST_HEARD = re.compile(r"^last heard (\d+)\Ws ago$")
 EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>{{1+1}}\'"`'
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-class Visitor:
-    """A browser tab that notes what went wrong in it, and where it turned to."""
-
-    def __init__(self, browser, size=DESKTOP, scheme="light", **options):
-        viewport = {"width": size[0], "height": size[1]}
-        self.context = browser.new_context(viewport=viewport, color_scheme=scheme, **options)
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(1000 * PATIENCE_S)
-        self.complaints, self.hosts = [], set()
-        self.page.on("console", lambda m: m.type in {"error", "warning"} and self.complaints.append(m.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self._note(request.url))
-        self.page.on("websocket", lambda socket: self._note(socket.url))
-
-    def _note(self, url):
-        if urlsplit(url).scheme != "data":
-            self.hosts.add(urlsplit(url).netloc)
-
-    def overflow(self):
-        return self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
-
-    def violations(self):
-        try:
-            results = axe.Axe().run(self.page)
-        except playwright.Error:  # it kept the tab so busy that the page believed it gone, and loaded it again
-            expect(self.page.locator(".nicegui-echart svg path").first).to_be_attached()
-            results = axe.Axe().run(self.page)
-        return [f"{v['id']}: {node['html'][:200]}" for v in results.response["violations"] for node in v["nodes"]]
-
-
-@pytest.fixture
-def visit(browser):
-    visitors = []
-
-    def visit(url, **options):
-        visitors.append(Visitor(browser, **options))
-        visitors[-1].page.goto(url)
-        return visitors[-1]
-
-    yield visit
-    for visitor in visitors:
-        visitor.context.close()
-
-
-def at(live):
-    return f"http://{live.endpoint}/"
-
-
-class World:
-    """Cameras whose frames come now, ten a second, with a picture each second."""
-
-    def __init__(self, role, cameras, **options):
-        self.role, self.cameras, self.options = role, cameras, options
-        self.gone: list[Edge] = []
-        self.began, self.turn = time.time(), 0
-
-    def past(self, seconds):
-        """A past, at once."""
-        frames = [camera.frame(self.began - ago) for ago in range(seconds, 0, -1) for camera in self.cameras]
-        return [self.status(), *(frame for frame, _ in frames)]
-
-    def status(self):
-        edges = [camera.edge(self.began) for camera in self.cameras]
-        return status(self.role, time.time(), [*edges, *self.gone], **self.options)
-
-    def __call__(self):
-        records = [self.status()] if self.turn % 10 == 0 else []
-        for camera in self.cameras:
-            frame, picture = camera.frame(time.time())
-            records += [frame, picture] if self.turn % 10 == 0 else [frame]
-        self.turn += 1
-        return records
-
-
-@contextlib.contextmanager
-def served(world, past=0, token_file=None):
-    live = LivePage(free_port(), token_file)
-    try:
-        live.url = live.start()
-        if past:
-            live.tell(world.past(past))
-        if world:
-            live.feed(world)
-        yield live
-    finally:
-        live.close()
-
-
-@pytest.fixture
-def serve():
-    with contextlib.ExitStack() as stack:
-        yield lambda *given, **named: stack.enter_context(served(*given, **named))
 
 
 @pytest.fixture(scope="module")
