@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 FUZZER := $(VENV)/.fuzzer
 MINUTES ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-netem sim fuzz attack soak docs lint format clean
+.PHONY: help setup demo test test-netem sim fuzz attack soak docs figure lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -49,6 +49,9 @@ $(FUZZER): $(READY)
 
 docs: $(READY) ## Write docs/CONFIGURATION.md anew, from the commands
 	$(BIN)/gradfec config reference --markdown > docs/CONFIGURATION.md
+
+figure: $(READY) ## Take docs/figures/live-page.png anew, from real daemons in a real browser
+	$(BIN)/python -m tests.web.figure $(ARGS)
 
 lint: $(READY) ## Check style, types and layering
 	$(BIN)/ruff check

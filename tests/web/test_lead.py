@@ -69,13 +69,13 @@ def test_the_sentence_and_the_agreement_come_from_the_frames(serve, visit):
         re.compile(r"^[56]\d\W% lost, more than FEC_20_80 repairs: answers may be wrong; choose auto.$")
     )
     expect(page.locator(".verdict")).to_have_class("verdict bad")
-    expect(page.locator(".scheme")).to_have_text(re.compile("^FEC_20_80: the 20 % of the packets that matter least"))
+    expect(page.locator(".policy")).to_have_text(re.compile("^FEC_20_80: the 20 % of the packets that matter least"))
     page.get_by_role("button", name="hall").click()
     expect(page.locator(".verdict")).to_have_text(
         re.compile(r"^1\d\W% lost, .*: 87\W% of the answers should agree with the uncut network.$")
     )
     expect(page.locator(".cost > div", has_text="expected to agree").locator("dd")).to_have_text(re.compile(r"^87\W%$"))
-    expect(page.locator(".scheme")).to_have_text(re.compile("^auto: the link decides"))
+    expect(page.locator(".policy")).to_have_text(re.compile("^auto: the link decides"))
 
 
 def test_an_edge_with_several_cameras_has_a_picker_and_each_its_own_settings(serve, visit):

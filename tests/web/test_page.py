@@ -66,8 +66,8 @@ def test_the_page_fills_with_what_the_cloud_tells_and_moves(tab, cloud):
     expect(page.get_by_alt_text(re.compile("256 channels of 8 packets each: .* recovered"))).to_be_visible()
     expect(page.get_by_alt_text(re.compile("What the camera saw in frame"))).to_be_visible()
     expect(page.locator(".ranks")).to_contain_text("Only the edge knows")
-    assert page.get_by_role("img", name=re.compile("over .*: .* now, .* to")).count() == 5
-    assert page.locator(".nicegui-echart svg path").count() > 20
+    expect(page.get_by_role("img", name=re.compile("over .*: .* now, .* to"))).to_have_count(5)
+    expect(page.locator(".nicegui-echart svg path").nth(20)).to_be_attached()
     lost = page.locator(".frames tbody tr").first.locator("td").nth(4)
     assert 0 < int(lost.text_content()) < DATAGRAMS
     first = page.locator(".frames tbody tr").first.locator("td").first

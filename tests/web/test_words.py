@@ -7,7 +7,7 @@ from gradfec_common.cells import Cell
 from gradfec_common.protect import POLICIES, read_policy
 from gradfec_web import charts, words
 from gradfec_web.history import History
-from gradfec_web.schemes import explained
+from gradfec_web.policies import explained
 from gradfec_web.view import Edge
 
 NOW = 1_000_000.0

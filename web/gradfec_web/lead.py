@@ -9,7 +9,7 @@ from gradfec_web import paint, words
 from gradfec_web.elements import Text, box, image, put, show_image, take_place
 from gradfec_web.history import EdgePast, Figures
 from gradfec_web.panels import OUTCOME_TONES
-from gradfec_web.schemes import explained
+from gradfec_web.policies import explained
 from gradfec_web.verdict import verdict
 from gradfec_web.view import Frame, Picture
 
@@ -35,12 +35,12 @@ class Lead:
                         self._bar = box("div")
                 with box("ol", "others"):
                     self._lines = [self._line() for _ in range(OTHERS)]
-                self._verdict = Text("p", "", "verdict").props("role=status")
+                self._verdict = Text("p", "", "verdict")
                 with box("dl", "cost"):
                     self._bytes = self._figure("a frame, " + words.COUNTED.get(role, ""))
                     self._rate = self._figure("on the link" if role == "edge" else "from the link")
                     self._expected = self._figure(words.EXPECTED) if role == "edge" else None
-                self._scheme = Text("p", "", "note scheme") if role == "edge" else None
+                self._policy = Text("p", "", "note policy") if role == "edge" else None
                 self._why = Text("p", "", "note why") if role == "edge" else None
 
     def _figure(self, meaning: str) -> Text:
@@ -63,9 +63,9 @@ class Lead:
         self._verdict.classes(replace=f"verdict {found.tone.value}")
         self._bytes.put(words.kilobytes(recent.frame_bytes))
         self._rate.put(words.rate(recent.kbit_s))
-        if self._expected and self._scheme and self._why:
+        if self._expected and self._policy and self._why:
             self._expected.put(words.percent(recent.expected, 0))
-            self._scheme.put(explained(past.edge.protect) or past.edge.protect)
+            self._policy.put(explained(past.edge.protect) or past.edge.protect)
             why = past.why(now)
             self._why.put(words.WHY + why if why else "")
 

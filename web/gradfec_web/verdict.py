@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gradfec_web import words
 from gradfec_web.history import RECENT_S, EdgePast, Figures
-from gradfec_web.schemes import AUTO, NONE, UNKNOWN
+from gradfec_web.policies import AUTO, NONE, UNKNOWN
 from gradfec_web.view import Edge
 
 MOSTLY = 0.5  # of the frames: from here on it goes badly

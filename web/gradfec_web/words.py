@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from gradfec_common.cells import Cell
 from gradfec_common.keys import INSECURE_WARNING
-from gradfec_web.schemes import explained
+from gradfec_web.policies import explained
 from gradfec_web.view import Edge, Status
 
 Lines = Sequence[tuple[str, float]]  # label and score
