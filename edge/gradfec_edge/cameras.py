@@ -238,7 +238,7 @@ def open_all(sessions: Sequence[CameraSession], stack: contextlib.ExitStack) -> 
 
 def page_of(web: Endpoint, cameras: Sequence[Camera]) -> PageOptions:
     """Return what the live page is to show; each camera tells its own settings."""
-    title = ", ".join(camera.source.name for camera in cameras)
+    title = cameras[0].source.name if len(cameras) == 1 else f"{len(cameras)} cameras"
     return PageOptions(web, "edge", title, {}, any(camera.options.key.insecure for camera in cameras))
 
 

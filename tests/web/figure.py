@@ -21,9 +21,9 @@ from gradfec_cli.demo import photographs
 from gradfec_cli.experiment import Link, injector
 
 FIGURE = Path(__file__).parents[2] / "docs/figures/live-page.png"
-SIZE = {"width": 1120, "height": 740}
-FPS = 5
-SEEN_S = 30.0  # so that the edge knows the link
+SIZE = {"width": 1100, "height": 784}
+FPS = 2
+SEEN_S = 40.0  # so that the edge knows the link
 COMES_ROUND_S = 60.0  # a photograph
 # Whether the page shows a photograph: the number of its frame is in the lead, and its file in the table.
 SHOWN = r"""name => {

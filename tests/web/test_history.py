@@ -170,6 +170,18 @@ def test_a_photograph_is_shown_with_its_own_answer_for_as_long_as_its_frame_is_r
     assert history.edges["kitchen"].seen() is None
 
 
+def test_a_photograph_stays_for_ten_seconds_if_the_next_ones_are_lost():
+    history, camera = History(), Camera("kitchen", 1)
+    camera.photographs = ["a photograph"]
+    shown, picture = camera.frame(NOW)
+    camera.photographs = []
+    for record in (shown, picture, *camera.frame(NOW + 1), *camera.frame(NOW + RECENT_S)):
+        history.take(record)
+    assert history.edges["kitchen"].seen() == picture != history.edges["kitchen"].picture
+    history.take(camera.frame(NOW + RECENT_S + 0.1)[0])
+    assert history.edges["kitchen"].seen() is None
+
+
 def test_after_a_restart_an_edges_photograph_is_not_shown_for_an_older_frame():
     camera = Camera("kitchen", 1)
     camera.photographs = ["a photograph"]

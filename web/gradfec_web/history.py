@@ -108,6 +108,7 @@ class EdgePast:
     buckets: deque[Bucket] = field(default_factory=lambda: deque(maxlen=int(KEPT_S / BUCKET_S)))
     frames: deque[Frame] = field(default_factory=lambda: deque(maxlen=KEPT_FRAMES))  # the newest last
     picture: Picture | None = None
+    photographed: Picture | None = None  # the newest one with a photograph: those of the cloud's page may be lost
 
     def add(self, frame: Frame) -> None:
         """Add a frame."""
@@ -127,12 +128,14 @@ class EdgePast:
             self.buckets.append(Bucket(max(after, start - KEPT_S)))  # skip over a jump of the clock
 
     def seen(self) -> Picture | None:
-        """Return the newest picture if it has a photograph and is not much older than the newest frame."""
-        picture = self.picture
-        if picture is None or not picture.photograph or not self.frames:
+        """Return the newest picture with a photograph if it is not much older than the newest frame."""
+        picture = self.photographed
+        if picture is None or not self.frames:
             return None
-        numbers = [frame.number for frame in self.frames if frame.session == picture.session]
-        timely = picture.number >= numbers[0] if numbers else picture.session == self.edge.session
+        same = [frame for frame in self.frames if frame.session == picture.session]
+        timely = picture.number >= same[0].number if same else picture.session == self.edge.session
+        if any(frame.number == picture.number and frame.at < self.frames[-1].at - RECENT_S for frame in same):
+            timely = False
         return picture if timely else None
 
     def why(self, now: float) -> str:
@@ -169,6 +172,7 @@ class History:
             case Picture():
                 past = self._past(Edge(record.edge, record.session, "", True, 0.0), 0.0)
                 past.picture = record
+                past.photographed = record if record.photograph else past.photographed
 
     def connected(self) -> list[EdgePast]:
         """Return the connected edges."""
