@@ -48,7 +48,7 @@ IMPORTANCE = (
 )
 BANDS = "Show how much each band of rows matters: the brighter, the more the answer depends on it"
 NO_PICTURE = {
-    "cloud": "No picture has come from this edge. With --thumbnail, it sends a small one each second, which may be lost.",
+    "cloud": "No picture has come from this edge. With --thumbnail it sends a small one each second; some are lost.",
     "edge": "No picture yet.",
 }
 NO_BANDS = "How much each band of rows matters is not known here"
