@@ -11,7 +11,7 @@ UNKNOWN = ""  # on the cloud's page
 def explained(name: str) -> str:
     """Say what a policy does; empty for one that is not built in."""
     if name == AUTO:
-        return "auto: the link decides how fine a frame is, and how much parity each part of it gets."
+        return "auto: the link decides how fine a frame is, and how much parity protects it."
     if name == NONE:
         return "none: every packet is sent, and nothing repairs what the link loses."
     if match := re.fullmatch(r"FEC_([\d.]+)_([\d.]+)", name):
