@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 FUZZER := $(VENV)/.fuzzer
 MINUTES ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-netem sim fuzz attack soak docs docs-site lint format clean
+.PHONY: help setup demo test test-netem sim fuzz attack soak docs docs-site figure lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -53,6 +53,9 @@ docs: $(READY) ## Write docs/reference/settings.md anew, from the commands
 # Not with --quiet: it hides the warnings from --strict.
 docs-site: $(READY) ## Build the docs as a site in site/; a link, an anchor or a page that is not there ends it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+figure: $(READY) ## Take docs/figures/live-page.png anew, from real daemons in a real browser
+	$(BIN)/python -m tests.web.figure $(ARGS)
 
 lint: $(READY) ## Check style, types and layering
 	$(BIN)/ruff check

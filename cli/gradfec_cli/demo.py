@@ -175,17 +175,17 @@ def photographs(images: Path | None) -> Iterator[Path]:
 
 
 def show_live(folder: Path, policy: str, options: list[str], link: Link, web: Endpoint, console: Console) -> None:
-    """Run cloud, injector and edge with a live page until Ctrl-C; GradfecError if one of them ends before."""
+    """Run cloud, injector and edge with its live page until Ctrl-C; GradfecError if one of them ends before."""
     page = web if web.port else web._replace(port=free_port(socket.SOCK_STREAM))
     port = free_port()
-    with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--web", str(page)) as cloud:
+    with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}") as cloud:
         with console.status("starting the cloud"):
             cloud.wait_until_it_says("listening on")
         with injector(link, port) as (_, relay_port):
             where = ["--camera", str(folder), "--loop", "--fps", str(LIVE_FPS), "--cloud", f"127.0.0.1:{relay_port}"]
-            with daemon("gradfec-edge", *where, *options, "--thumbnail", "--name", "demo") as edge:
+            with daemon("gradfec-edge", *where, *options, "--web", str(page), "--name", "demo") as edge:
                 edge.wait_until_it_says("connected to")
-                console.print(f"live page: {cloud.said_after('live page: ')}", soft_wrap=True)
+                console.print(f"live page: {edge.said_after('live page: ')}", soft_wrap=True)
                 console.print(f"{policy} at {link.loss:.0%} loss; press Ctrl-C to stop")
                 edge.process.wait()
                 raise edge.failure()

@@ -158,8 +158,7 @@ def main(
             "config": config_used().path,
             "version": version(),
         }
-        shown = {name: str(value) for name, value in settings.items()}
-        page = PageOptions(web, "cloud", str(listen), shown, insecure) if web else None
+        page = PageOptions(web, "cloud", str(listen), settings, insecure) if web else None
         live = not prints_on_terminal(results)
         options = CloudOptions(catalogue.cuts, deadline_ms / 1000, metrics, read_keys, settings, live, page, runtime)
         with show_progress() as fetching:

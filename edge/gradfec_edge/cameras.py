@@ -253,11 +253,9 @@ def open_all(sessions: Sequence[CameraSession], stack: contextlib.ExitStack) -> 
 
 
 def page_of(web: Endpoint, cameras: Sequence[Camera]) -> PageOptions:
-    """Return the settings at the top of the live page: all of one camera, or those that several have in common."""
-    settings = [{name: str(value) for name, value in camera.options.settings.items()} for camera in cameras]
-    alike = {name: value for name, value in settings[0].items() if all(of[name] == value for of in settings)}
-    title = ", ".join(camera.source.name for camera in cameras)
-    return PageOptions(web, "edge", title, alike, any(camera.options.key.insecure for camera in cameras))
+    """Return what the live page is to show; each camera tells its own settings."""
+    title = cameras[0].source.name if len(cameras) == 1 else f"{len(cameras)} cameras"
+    return PageOptions(web, "edge", title, {}, any(camera.options.key.insecure for camera in cameras))
 
 
 def resolve_all(sessions: Sequence[CameraSession]) -> None:

@@ -77,7 +77,9 @@ class EdgeDaemon:
         self.life = Lifecycle()
         self.health = LinkHealth(options.cloud, options.key, self.log, metrics)
         self.link = Link(options.cloud, session, self._on_event, batched=options.batched_udp)
-        self.watch = Watch(options.hello.name, options.cloud, session, thumbnail=options.thumbnail)
+        self.watch = Watch(
+            options.hello.name, options.cloud, session, thumbnail=options.thumbnail, settings=options.settings
+        )
         self._adaptation = self._adapts()
         at_most_s = self._adaptation.spread_s if self._adaptation else None
         self._pacing = Pacing(options.rate_mbit_s, self.source.interval, at_most_s)

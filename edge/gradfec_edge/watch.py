@@ -11,21 +11,24 @@ from gradfec_common.session.edge import Closed, Connected, EdgeSession, Event, L
 from gradfec_common.sketch import LEVELS, MAX_PHOTOGRAPH_BYTES, Sketch, importance_levels, plan_fates
 from gradfec_edge.cells import cells_of
 from gradfec_edge.journal import Story
-from gradfec_edge.photograph import jpeg
+from gradfec_edge.photograph import fitted, jpeg
 from gradfec_edge.pipeline import EncodedFrame
 from gradfec_host.console import Endpoint
 from gradfec_web.shown import PICTURE_EVERY_S, Tell
-from gradfec_web.view import Edge, Frame, Picture
+from gradfec_web.view import Edge, Frame, Picture, Settings
 
-THUMBNAIL_SIDE = 160  # pixels
+THUMBNAIL = (160, 160)  # pixels; the cloud has a picture as the network sees it
+PHOTOGRAPH_SIDE = 448  # pixels, the longer one: a visitor may be behind the same slow link
 
 
 class Watch:
     """Tells page and cloud what becomes of each packet; does almost nothing if nobody looks."""
 
-    def __init__(self, name: str, cloud: Endpoint, session: EdgeSession, *, thumbnail: bool) -> None:
+    def __init__(
+        self, name: str, cloud: Endpoint, session: EdgeSession, *, thumbnail: bool, settings: Settings
+    ) -> None:
         """Watch an edge of that name, whose session is with `cloud`; `thumbnail`: sketches have a small photograph."""
-        self.edge = Edge(name, 0, str(cloud), False, time.time(), "looking for the cloud")
+        self.edge = Edge(name, 0, str(cloud), False, time.time(), "looking for the cloud", settings=settings)
         self.tell: Tell | None = None  # the page, if there is one
         self._session, self._thumbnail = session, thumbnail
         self._picture_at = 0.0  # when the next one may be taken
@@ -66,7 +69,7 @@ class Watch:
             self.tell(self._picture(event, story, encoded))
 
     def _sketch(self, encoded: EncodedFrame) -> Sketch:
-        photograph = jpeg(encoded.image, THUMBNAIL_SIDE, MAX_PHOTOGRAPH_BYTES) if self._thumbnail else b""
+        photograph = jpeg(encoded.image, THUMBNAIL, MAX_PHOTOGRAPH_BYTES) if self._thumbnail else b""
         return Sketch(plan_fates(encoded.plan), importance_levels(encoded.importance, LEVELS), photograph)
 
     def _frame(self, event: Closed, story: Story) -> Frame:
@@ -85,11 +88,13 @@ class Watch:
             source=story.frame.source,
             bytes=story.bytes,
             why=story.why,
+            expected=story.as_sent.why.get("expected") if story.as_sent else None,
         )
 
     def _picture(self, event: Closed, story: Story, encoded: EncodedFrame) -> Picture:
         plan, grid = encoded.plan, encoded.grid
         arrived = read_map(event.report.arrived, plan.sent) if event.report else None
+        seen = fitted(story.frame.image, PHOTOGRAPH_SIDE)
         complete = event.result is not None and event.result.outcome == "complete"
         cells = cells_of(plan, arrived, complete=complete)
         return Picture(
@@ -100,8 +105,9 @@ class Watch:
             groups=grid.groups,
             cells=_base64(cells.tobytes()),
             importance=_base64(importance_levels(encoded.importance, 256).tobytes()),
-            photograph=_base64(jpeg(encoded.image, len(encoded.image))),
+            photograph=_base64(jpeg(story.frame.image[..., ::-1], seen)),
             answer=story.answer.lines(),
+            ratio=seen[0] / seen[1],
         )
 
 

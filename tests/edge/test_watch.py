@@ -6,6 +6,7 @@ import base64
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from tests.common.answers import HEAD, TIGER_CAT
@@ -25,6 +26,7 @@ from gradfec_host.console import Endpoint
 from gradfec_web.view import Frame, Picture, Record
 
 CLOUD = Endpoint("cloud", 9000)
+SETTINGS = {"protect": "auto"}
 IMAGE = np.full((224, 224, 3), 100, np.uint8)
 SCORES = np.arange(GRID.count, dtype=np.float32)
 RESULT = Result(3, "partial", TIGER_CAT.packed(), 1, 2, {"decode": 1.0})
@@ -71,7 +73,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def watching(session: Session | None = None, *, thumbnail: bool = False) -> Watch:
-    return Watch("kitchen", CLOUD, session or Session(), thumbnail=thumbnail)  # type: ignore[arg-type]
+    return Watch("kitchen", CLOUD, session or Session(), thumbnail=thumbnail, settings=SETTINGS)  # type: ignore[arg-type]
 
 
 def on_page(page: Page) -> Watch:
@@ -114,15 +116,17 @@ def test_a_frame_is_told_by_its_story_and_its_report(page: Page) -> None:
     assert told.datagrams == {"sent": 16, "parity": 0}  # what is not known is left out
     assert (told.bursts, told.latency_ms, told.stages_ms) == (2, 12.5, {"decode": 1.0})
     assert told.answer == [("tiger cat", 0.5)]
-    assert (told.bytes, told.why) == (0, "")  # of a story of which nothing was sent
+    assert (told.bytes, told.why, told.expected) == (0, "", None)  # of a story of which nothing was sent
     assert watch.edge.warnings == []
 
 
 def test_a_frame_for_which_the_link_decided_is_told_with_why(page: Page) -> None:
-    sent = Sent(7, 3, frame().plan, 100, why={"loss": 0.22, "burst": 6.0, "budget_kbit_s": 900.0})
+    why = {"loss": 0.22, "burst": 6.0, "budget_kbit_s": 900.0, "expected": 0.81}
+    sent = Sent(7, 3, frame().plan, 100, why=why)
     on_page(page).closed(Closed(3, RESULT, None, 16), replace(STORY, as_sent=sent))
     (told,) = page.take(Frame)
-    assert told.why == "loss 22.0 % in runs of 6.0, 12 datagrams of which 6 parity, budget 900 kbit/s"
+    assert told.why == "loss 22.0 % in runs of 6.0, 81.0 % expected, 12 datagrams of which 6 parity, budget 900 kbit/s"
+    assert told.expected == 0.81
 
 
 def test_warnings_are_shown_until_they_are_over_or_the_edge_ends(page: Page) -> None:
@@ -201,4 +205,15 @@ def test_the_page_is_told_where_the_edge_stands_with_its_cloud(page: Page) -> No
         (False, 9, "the cloud is leaving"),
     ]
     edge = watch.edge
-    assert (edge.name, edge.address) == ("kitchen", "cloud:9000")
+    assert (edge.name, edge.address, edge.protect) == ("kitchen", "cloud:9000", "auto")
+
+
+def test_the_page_has_the_photograph_in_its_own_shape(page: Page) -> None:
+    watch = on_page(page)
+    watch.sent(3, frame())
+    wide = replace(STORY, frame=replace(CAMERA_FRAME, image=np.full((300, 600, 3), (9, 9, 200), np.uint8)))
+    watch.closed(Closed(3, RESULT, None, 12), wide)
+    (picture,) = page.take(Picture)
+    shown = cv2.imdecode(np.frombuffer(base64.b64decode(picture.photograph), np.uint8), cv2.IMREAD_COLOR)
+    assert (shown.shape, picture.ratio) == ((224, 448, 3), 2.0)
+    assert shown[0, 0, 2] > 180  # red, as the camera gave it

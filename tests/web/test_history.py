@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from tests.web.world import Camera, status
 
-from gradfec_web.history import BUCKET_S, KEPT_FRAMES, KEPT_S, MAX_GONE, OVERDUE_S, RECENT_S, Bucket, History, figures
+from gradfec_web.history import BUCKET_S, KEPT_FRAMES, KEPT_S, MAX_GONE, RECENT_S, Bucket, History, figures
 from gradfec_web.view import Edge, Frame, Picture
 
 NOW = 1_000_000.0
@@ -170,6 +170,18 @@ def test_a_photograph_is_shown_with_its_own_answer_for_as_long_as_its_frame_is_r
     assert history.edges["kitchen"].seen() is None
 
 
+def test_a_photograph_stays_for_ten_seconds_if_the_next_ones_are_lost():
+    history, camera = History(), Camera("kitchen", 1)
+    camera.photographs = ["a photograph"]
+    shown, picture = camera.frame(NOW)
+    camera.photographs = []
+    for record in (shown, picture, *camera.frame(NOW + 1), *camera.frame(NOW + RECENT_S)):
+        history.take(record)
+    assert history.edges["kitchen"].seen() == picture != history.edges["kitchen"].picture
+    history.take(camera.frame(NOW + RECENT_S + 0.1)[0])
+    assert history.edges["kitchen"].seen() is None
+
+
 def test_after_a_restart_an_edges_photograph_is_not_shown_for_an_older_frame():
     camera = Camera("kitchen", 1)
     camera.photographs = ["a photograph"]
@@ -237,10 +249,3 @@ def test_the_chosen_edge_is_shown_or_its_successor_once_it_has_left():
 def test_without_an_edge_nothing_is_found_and_one_that_is_gone_is_better_than_none():
     assert History().find("kitchen") is None
     assert history_of(status("cloud", NOW, [edge(connected=False)])).find(None).key == "kitchen"
-
-
-def test_a_daemon_that_is_silent_for_long_is_overdue():
-    history = history_of(status("cloud", NOW, []))
-    assert history.silent_for(NOW + OVERDUE_S) == 0
-    assert history.silent_for(NOW + OVERDUE_S + 1) == OVERDUE_S + 1
-    assert History().silent_for(NOW) == 0

@@ -4,8 +4,10 @@ import pytest
 from tests.web.world import Camera, status
 
 from gradfec_common.cells import Cell
+from gradfec_common.protect import POLICIES, read_policy
 from gradfec_web import charts, words
 from gradfec_web.history import History
+from gradfec_web.policies import explained
 from gradfec_web.view import Edge
 
 NOW = 1_000_000.0
@@ -45,7 +47,7 @@ def test_an_edge_that_left_is_shown_with_the_reason_in_words():
     gone = Edge("kitchen", 1, "", False, NOW - 40, "idle")
     said = words.state(gone, NOW).replace("\N{NO-BREAK SPACE}", " ")
     assert said == "gone for 40 s: it was silent for too long"
-    assert words.state(gone, NOW, "edge").startswith("not connected for")
+    assert words.state(gone, NOW, "edge").startswith("without a cloud for")
 
 
 def test_the_title_says_what_the_page_is():
@@ -90,3 +92,42 @@ def test_seconds_without_an_answer_are_no_point_of_the_latency_but_one_of_the_fr
 def test_a_chart_of_nothing_is_empty_and_says_so(chart):
     assert charts.options(chart, [], NOW)["series"] == []
     assert "nothing yet" in charts.in_words(chart, [])
+
+
+@pytest.mark.parametrize("form", POLICIES)
+def test_each_policy_is_explained(form):
+    name = {"FEC_A_B": "FEC_37.5_62.5", "nested:k1,k2,...": "nested:4,8,12/16"}.get(form, form)
+    said = explained(read_policy(name).name)
+    assert said.startswith(f"{name}: ") and said.endswith(".")
+
+
+def test_what_a_policy_does_is_said_with_its_own_numbers():
+    assert "the 20 % of the packets that matter least are not sent" in explained("FEC_20_80")
+    assert "the other 80 %" in explained("FEC_20_80")
+    assert "any 4 of a frame's 12 for those that matter most, 12 for the rest" in explained("nested:4,8,12")
+    assert "any 4 of a frame's 16 for those that matter most, 8 for the rest" in explained("nested:4,8/16")
+    assert explained("of my own") == ""
+
+
+def test_settings_are_words():
+    given = {"fps": None, "compensate": False, "loop": True, "codes": ["zfec", "leopard"], "key_ids": [], "rows": 7}
+    given |= {"timeout_ms": 2000, "receive_buffer_bytes": 4_194_304, "results": None, "rate": 0.5, "protect": "none"}
+    said = {name: value.replace("\N{NO-BREAK SPACE}", " ") for name, value in words.settings(given).items()}
+    assert said == {
+        "fps": "not set",
+        "compensate": "no",
+        "loop": "yes",
+        "codes": "zfec, leopard",
+        "key ids": "none",
+        "rows": "7",
+        "timeout": "2\N{NARROW NO-BREAK SPACE}000 ms",
+        "receive buffer": "4\N{NARROW NO-BREAK SPACE}194 kB",
+        "results": "not set",
+        "rate": "0.5",
+        "protect": "none: every packet is sent, and nothing repairs what the link loses.",
+    }
+
+
+def test_a_rate_is_written_in_the_unit_that_suits_it():
+    assert words.rate(124.4) == "124\N{NO-BREAK SPACE}kbit/s"
+    assert words.rate(20_480) == "20.5\N{NO-BREAK SPACE}Mbit/s"

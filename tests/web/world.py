@@ -51,9 +51,14 @@ class Camera:
         self.number = 0
         self.photographs: Sequence[str] = ()
         self.sketches = False  # whether the cloud is told what the edge has dropped
+        self.protect = "FEC_50_50"  # only the edge's page is told
+        self.expected: float | None = None  # likewise, and only under `auto`
+        self.ratio = 1.0  # of a photograph's width to its height
 
     def edge(self, now: float, connected: bool = True, said: str = "") -> Edge:
-        return Edge(self.name, self.session, f"192.0.2.{self.session}:41{self.session:03}", connected, now - 75, said)
+        settings = {"protect": self.protect, "fps": None} if self.role == "edge" else {}
+        address = f"192.0.2.{self.session}:41{self.session:03}"
+        return Edge(self.name, self.session, address, connected, now - 75, said, settings=settings)
 
     def frame(self, at: float) -> tuple[Frame, Picture]:
         self.number += 1
@@ -98,11 +103,21 @@ class Camera:
             stages_ms=stages,
             source="photos/cat.jpg" if self.role == "edge" else "",
             bytes=1060 * DATAGRAMS,
+            expected=self.expected,
         )
         photograph = self.photographs[self.number // 20 % len(self.photographs)] if self.photographs else ""
         known = base64_of(matters) if self.role == "edge" or self.sketches else ""
         return frame, Picture(
-            self.name, self.session, self.number, CHANNELS, GROUPS, base64_of(cells), known, photograph, frame.answer
+            self.name,
+            self.session,
+            self.number,
+            CHANNELS,
+            GROUPS,
+            base64_of(cells),
+            known,
+            photograph,
+            frame.answer,
+            self.ratio,
         )
 
 
@@ -111,7 +126,7 @@ def status(role: str, at: float, edges: Sequence[Edge], *, insecure: bool = Fals
         role=role,
         at=at,
         title="127.0.0.1:9000" if role == "cloud" else "/dev/video0",
-        settings={"split": "conv2_block1_add", "fill": "zero", "deadline": "500 ms", "runtime": "litert"},
+        settings={"split": "conv2_block1_add", "deadline_ms": 500, "results": None, "codes": ["zfec", "leopard"]},
         insecure=insecure,
         edges=list(edges),
         counters={"datagrams_received": {"collected": 40960, "forged": 0}, "tensors": {"opened": 20, "complete": 18}},

@@ -53,3 +53,8 @@ def show_image(element: ui.element, source: str, words: str) -> None:
     put(element, "src", source)
     put(element, "alt", words)
     element.set_visibility(bool(source))
+
+
+def take_place(element: ui.element, *, visible: bool) -> None:
+    """Show an element, or hide it and leave its place free, so that nothing else moves."""
+    element.classes(**({"remove": "unseen"} if visible else {"add": "unseen"}))

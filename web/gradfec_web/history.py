@@ -15,8 +15,8 @@ KEPT_S = 300.0  # how much of each edge's past to keep, and for how long an edge
 RECENT_S = 10.0  # the time span of the current numbers
 KEPT_FRAMES = 100
 MAX_GONE = 100  # edges that have left; the oldest are forgotten first
-OVERDUE_S = 5.0  # a daemon that is silent for longer is in trouble
-TIMEOUT = "timeout"
+OVERDUE_S = 5.0  # a daemon that is silent for longer is in trouble, and the browser says so
+PARTIAL, TIMEOUT = "partial", "timeout"  # outcomes
 
 
 @dataclass
@@ -26,12 +26,14 @@ class Bucket:
     start: float  # Unix time
     frames: int = 0
     answered: int = 0
+    partial: int = 0
     latency_ms: float = 0.0  # of the answered ones
     stages_ms: Counter[str] = field(default_factory=Counter)  # of the answered ones
     packets: Counter[str] = field(default_factory=Counter)
     datagrams: Counter[str] = field(default_factory=Counter)
     bursts: int = 0
     bytes: int = 0
+    expected: list[float] = field(default_factory=list)  # agreement, of the frames for which it is known
 
     def add(self, frame: Frame) -> None:
         """Add a frame."""
@@ -40,6 +42,9 @@ class Bucket:
         self.datagrams.update(frame.datagrams)
         self.bursts += frame.bursts
         self.bytes += frame.bytes
+        self.partial += frame.outcome == PARTIAL
+        if frame.expected is not None:
+            self.expected.append(frame.expected)
         if frame.outcome != TIMEOUT:
             self.answered += 1
             self.latency_ms += frame.latency_ms
@@ -53,6 +58,7 @@ class Figures:
     frames: int
     fps: float
     unanswered: int
+    partial: int  # answered although packets are missing
     latency_ms: float | None  # mean over the answered frames
     stages_ms: dict[str, float]  # likewise
     loss: float | None  # share of the datagrams
@@ -61,6 +67,7 @@ class Figures:
     missing: float | None
     frame_bytes: float | None
     kbit_s: float
+    expected: float | None  # mean agreement with the uncut network, of the frames for which it is known
 
 
 def figures(buckets: Sequence[Bucket], seconds: float) -> Figures:
@@ -71,12 +78,14 @@ def figures(buckets: Sequence[Bucket], seconds: float) -> Figures:
         packets.update(bucket.packets)
         datagrams.update(bucket.datagrams)
         stages.update(bucket.stages_ms)
+    expected = [one for bucket in buckets for one in bucket.expected]
     bursts, size = sum(b.bursts for b in buckets), sum(b.bytes for b in buckets)
     told = datagrams["received"] + datagrams["lost"]
     return Figures(
         frames=frames,
         fps=frames / seconds,
         unanswered=frames - answered,
+        partial=sum(b.partial for b in buckets),
         latency_ms=sum(b.latency_ms for b in buckets) / answered if answered else None,
         stages_ms={name: ms / answered for name, ms in stages.items()} if answered else {},
         loss=datagrams["lost"] / told if told else None,
@@ -85,6 +94,7 @@ def figures(buckets: Sequence[Bucket], seconds: float) -> Figures:
         missing=packets["missing"] / answered if answered else None,
         frame_bytes=size / frames if frames else None,
         kbit_s=8 * size / 1000 / seconds,
+        expected=sum(expected) / len(expected) if expected else None,
     )
 
 
@@ -98,6 +108,7 @@ class EdgePast:
     buckets: deque[Bucket] = field(default_factory=lambda: deque(maxlen=int(KEPT_S / BUCKET_S)))
     frames: deque[Frame] = field(default_factory=lambda: deque(maxlen=KEPT_FRAMES))  # the newest last
     picture: Picture | None = None
+    photographed: Picture | None = None  # the newest one with a photograph: those of the cloud's page may be lost
 
     def add(self, frame: Frame) -> None:
         """Add a frame."""
@@ -117,12 +128,14 @@ class EdgePast:
             self.buckets.append(Bucket(max(after, start - KEPT_S)))  # skip over a jump of the clock
 
     def seen(self) -> Picture | None:
-        """Return the newest picture if it has a photograph and is not much older than the newest frame."""
-        picture = self.picture
-        if picture is None or not picture.photograph or not self.frames:
+        """Return the newest picture with a photograph if it is not much older than the newest frame."""
+        picture = self.photographed
+        if picture is None or not self.frames:
             return None
-        numbers = [frame.number for frame in self.frames if frame.session == picture.session]
-        timely = picture.number >= numbers[0] if numbers else picture.session == self.edge.session
+        same = [frame for frame in self.frames if frame.session == picture.session]
+        timely = picture.number >= same[0].number if same else picture.session == self.edge.session
+        if any(frame.number == picture.number and frame.at < self.frames[-1].at - RECENT_S for frame in same):
+            timely = False
         return picture if timely else None
 
     def why(self, now: float) -> str:
@@ -159,6 +172,7 @@ class History:
             case Picture():
                 past = self._past(Edge(record.edge, record.session, "", True, 0.0), 0.0)
                 past.picture = record
+                past.photographed = record if record.photograph else past.photographed
 
     def connected(self) -> list[EdgePast]:
         """Return the connected edges."""
@@ -173,11 +187,6 @@ class History:
         if chosen.edge.connected:
             return chosen
         return next((past for past in here if past.edge.name == chosen.edge.name), chosen)
-
-    def silent_for(self, now: float) -> float:
-        """Return for how long the daemon has been silent, if that is too long; otherwise 0."""
-        silence = now - self.status.at if self.status else 0.0
-        return silence if silence > OVERDUE_S else 0.0
 
     def _take_status(self, status: Status) -> None:
         self.status = status

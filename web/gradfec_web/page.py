@@ -11,9 +11,12 @@ from fastapi import Request
 from nicegui import ui
 
 from gradfec_web import words
-from gradfec_web.elements import Text, box
-from gradfec_web.history import EdgePast, History
-from gradfec_web.panels import Charts, Details, EdgeTable, LastAnswer, LastFrames, Packets, Tiles
+from gradfec_web.elements import Text, box, put
+from gradfec_web.history import OVERDUE_S, EdgePast, History
+from gradfec_web.lead import Lead
+from gradfec_web.panels import Charts, Details, EdgeTable, LastFrames, Packets, Tiles
+from gradfec_web.verdict import Live, Tone, live
+from gradfec_web.view import Status
 
 REFRESH_S = 0.5
 THEME_COOKIE = "gradfec_theme"
@@ -28,6 +31,7 @@ ICON = (
 def add_page(history: History) -> None:
     """Serve the page at /; ?edge=NAME selects an edge."""
     ui.add_css(Path(__file__).with_name("style.css"), shared=True)
+    ui.add_head_html(f"<script>{Path(__file__).with_name('heard.js').read_text()}</script>", shared=True)
 
     @ui.page("/", title="gradfec", favicon=ICON, language="en-GB", dark=None)
     def index(request: Request, edge: str | None = None) -> None:
@@ -42,10 +46,11 @@ class View:
         self._history, self._edge = history, edge
         self._role = "?"
         self._title = ""
-        with box("div", "top"):
+        with box("header", "top").props(f"data-overdue={OVERDUE_S}") as self._top:
             Text("h1", "gradfec")
             self._name = Text("bdi", "", "name")
             self._live = Text("span", "", "live")
+            box("span", "heard")  # heard.js writes it
             _add_theme_switch(theme)
         self._body = box("div", "body")
         self.refresh()
@@ -63,14 +68,19 @@ class View:
         if words.title(status) != self._title:
             self._title = words.title(status)
             ui.page_title(self._title)
-        silent = self._history.silent_for(now)
-        self._live.put(f"nothing heard for {words.span(silent)}" if silent else "live" if status else "waiting")
-        self._live.classes(**({"add": "late"} if silent or not status else {"remove": "late"}))
         if status:
+            put(self._top, "data-age", f"{max(now - status.at, 0):.1f}")
+            put(self._top, "data-beat", str(status.at))
             self._name.put(f"{status.role} · {status.title}")
             self._insecure.set_visibility(status.insecure)
-            self._details.show(status)
-            self._show(now)
+            self._show(status, now)
+        else:
+            self._say_live(Live("waiting for the daemon", Tone.QUIET))
+
+    def _say_live(self, live: Live) -> None:
+        self._live.put(live.text)
+        self._live.classes(replace=f"live {live.tone.value}")
+        self._top.classes(**({"add": "lost"} if live.lost else {"remove": "lost"}))
 
     def _build(self, role: str) -> None:
         if not role:
@@ -78,7 +88,7 @@ class View:
             return
         self._insecure = Text("p", words.INSECURE, "card insecure").props("role=alert")
         Text("p", words.INTRODUCTION.get(role, ""), "introduction")
-        self._edges = EdgeTable(self._choose) if role == "cloud" else None
+        self._edges = EdgeTable(self._choose, role)
         with box("section", "card empty") as self._no_edge:
             Text("h2", "No edge yet")
             Text("p", words.NO_EDGE)
@@ -87,15 +97,13 @@ class View:
         with box("section", "edge") as self._section:
             with box("div", "line"):
                 self._edge_name = Text("h2").props('dir="auto"')
-                self._state = Text("p", "", "state")
+                self._state = Text("p", "", "state claim")
             self._warnings = Text("p", "", "card warning").props("role=alert")
-            self._no_frame = Text("p", words.NO_FRAME.get(role, ""), "card empty")
-            with box("div", "panels") as self._panels:
+            with box("div", "panels"):
+                self._lead = Lead(role)
                 self._tiles = Tiles(role)
-                with box("div", "pair"):
-                    self._answer = LastAnswer()
-                    self._packets = Packets()
                 self._charts = Charts()
+                self._packets = Packets()
                 self._frames = LastFrames(role)
         self._details = Details()
 
@@ -104,35 +112,33 @@ class View:
         ui.navigate.history.replace(f"/?edge={quote(key, safe='')}")  # so that it survives a reload
         self.refresh()
 
-    def _show(self, now: float) -> None:
+    def _show(self, status: Status, now: float) -> None:
         past = self._history.find(self._edge)
-        if self._edges:
-            self._edges.show(self._history, past, now)
+        self._edges.show(self._history, past, now)
         self._no_edge.set_visibility(past is None)
         self._section.set_visibility(past is not None)
+        self._details.show(status, past.edge.settings if past else {})
+        self._say_live(live(past, now, self._role))
         if past:
             self._show_edge(past, now)
-        elif self._history.status:
-            insecure = self._history.status.insecure
-            address = words.cloud_for_edges(self._history.status.title)
-            self._command.put(f"gradfec-edge --camera /dev/video0 --cloud {address}" + " --insecure" * insecure)
-            self._key.set_visibility(not insecure)
+        else:
+            address = words.cloud_for_edges(status.title)
+            self._command.put(f"gradfec-edge --camera /dev/video0 --cloud {address}" + " --insecure" * status.insecure)
+            self._key.set_visibility(not status.insecure)
 
     def _show_edge(self, past: EdgePast, now: float) -> None:
         self._edge_name.put(past.key)
         at = f" · {past.edge.address}" if past.edge.address else ""
         self._state.put(words.state(past.edge, now, self._role) + at)
-        self._state.classes(**({"remove": "gone"} if past.edge.connected else {"add": "gone"}))
+        self._section.classes(**({"remove": "gone"} if past.edge.connected else {"add": "gone"}))
         self._warnings.put(words.sentences(past.edge.warnings))
         self._warnings.set_visibility(bool(past.edge.warnings))
-        self._no_frame.set_visibility(not past.frames)
-        self._panels.set_visibility(bool(past.frames))
-        if past.frames:
-            self._tiles.show(past, now)
-            self._answer.show(past)
-            self._packets.show(past)
-            self._charts.show(past)
-            self._frames.show(past, now)
+        recent = past.recent(now)
+        self._lead.show(past, recent, now)
+        self._tiles.show(recent)
+        self._charts.show(past)
+        self._packets.show(past)
+        self._frames.show(past, now)
 
 
 def _add_theme_switch(theme: str) -> None:

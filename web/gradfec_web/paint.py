@@ -34,6 +34,9 @@ CELLS_PALETTE: Palette = np.zeros((256, 4), np.uint8)
 for _cell, _colour in COLOURS.items():
     CELLS_PALETTE[_cell] = [*bytes.fromhex(_colour[1:].ljust(8, "f"))]
 IMPORTANCE_PALETTE: Palette = mpl.colormaps["magma"](np.arange(256), bytes=True)
+SCALE = "linear-gradient(90deg, {})".format(  # of importance, for the style sheet
+    ", ".join(f"rgb({red} {green} {blue})" for red, green, blue, _ in IMPORTANCE_PALETTE[:NO_TILE:32].tolist())
+)
 IMPORTANCE_PALETTE[NO_TILE, 3] = 0
 
 

@@ -10,10 +10,12 @@ from nicegui import ui
 from gradfec_common.cells import Cell
 from gradfec_web import charts, paint, words
 from gradfec_web.elements import Text, box, card, image, put, show_image
-from gradfec_web.history import TIMEOUT, EdgePast, History
-from gradfec_web.view import Frame, Picture, Status
+from gradfec_web.history import PARTIAL, RECENT_S, TIMEOUT, EdgePast, Figures, History
+from gradfec_web.verdict import Tone, verdict
+from gradfec_web.view import Frame, Picture, Settings, Status
 
-ANSWERS = 5
+ONE, A_ONE = {"edge": "Camera", "cloud": "Edge"}, {"edge": "a camera", "cloud": "an edge"}
+OUTCOME_TONES = {"complete": Tone.GOOD.value, PARTIAL: Tone.FAIR.value, TIMEOUT: Tone.BAD.value}
 SHOWN_FRAMES = 12
 ROWS_A_PAGE = 12
 RIGHT = {"align": "right"}
@@ -25,10 +27,11 @@ WIDE_WORDS = {"align": "left", "headerClasses": "wide", "classes": "wide words"}
 class EdgeTable:
     """All edges, one row each, to select from."""
 
-    def __init__(self, choose: Callable[[str], None]) -> None:
-        """Call `choose` with the key of the selected edge."""
+    def __init__(self, choose: Callable[[str], None], role: str) -> None:
+        """Call `choose` with the key of the selected edge. The edge's own page calls edges cameras."""
+        self._role = role
         columns = [
-            WORDS | {"name": "name", "label": "Edge", "field": "name"},
+            WORDS | {"name": "name", "label": ONE[role], "field": "name"},
             WIDE_WORDS | {"name": "state", "label": "State", "field": "state"},
             WORDS | {"name": "answer", "label": "Last answer", "field": "answer"},
             RIGHT | WIDE_ONLY | {"name": "fps", "label": "Frames/s", "field": "fps"},
@@ -38,25 +41,29 @@ class EdgeTable:
         ]
         with box("section", "card edges") as self._section:
             with box("div", "line"):
-                self._heading = Text("h2", "Edges")
+                Text("h2", f"{ONE[role]}s")
+                self._connected = Text("p", "", "claim note")
                 self._search = ui.input(placeholder="find").props(
-                    'dense borderless clearable aria-label="Find an edge"'
+                    f'dense borderless clearable aria-label="Find {A_ONE[role]}"'
                 )
             self._table = ui.table(columns=columns, rows=[], row_key="key", pagination=ROWS_A_PAGE).props("flat dense")
             self._table.bind_filter_from(self._search, "value")
             self._table.add_slot(
                 "body-cell-name",
                 '<q-td :props="props"><button type="button" class="pick" :aria-pressed="props.row.chosen" '
-                ":class=\"props.row.here ? '' : 'gone'\" @click=\"$parent.$emit('pick', props.row.key)\">"
+                ':class="props.row.tone" @click="$parent.$emit(\'pick\', props.row.key)">'
                 '<span class="dot" aria-hidden="true"></span><bdi>{{ props.row.name }}</bdi></button></q-td>',
+            )
+            self._table.add_slot(
+                "body-cell-state", '<q-td :props="props"><span class="claim">{{ props.value }}</span></q-td>'
             )
             self._table.on("pick", lambda event: choose(str(event.args)))
 
     def show(self, history: History, chosen: EdgePast | None, now: float) -> None:
         """Show all edges, the connected ones first."""
-        self._section.set_visibility(bool(history.edges))
+        self._section.set_visibility(len(history.edges) > (1 if self._role == "edge" else 0))
         pasts = sorted(history.edges.values(), key=lambda past: (not past.edge.connected, past.key))
-        self._heading.put(f"Edges: {len(history.connected())} connected")
+        self._connected.put(f"{len(history.connected())} connected")
         self._search.set_visibility(len(pasts) > ROWS_A_PAGE)
         put(self._table, "hide-pagination", len(pasts) <= ROWS_A_PAGE)
         put(self._table, "rows", [self._row(past, past is chosen, now) for past in pasts])
@@ -67,9 +74,9 @@ class EdgeTable:
         return {
             "key": past.key,
             "name": past.key,
-            "here": past.edge.connected,
+            "tone": verdict(past.edge, recent).tone.value if past.edge.connected else "gone",
             "chosen": chosen,
-            "state": words.state(past.edge, now),
+            "state": words.state(past.edge, now, self._role),
             "answer": words.sure_answer(last.answer) if last else "no frame yet",
             "fps": words.number(recent.fps, 1),
             "latency": words.with_unit(recent.latency_ms, "ms"),
@@ -82,92 +89,29 @@ class Tiles:
     """The current numbers."""
 
     def __init__(self, role: str) -> None:
-        with box("dl", "tiles"):
+        with box("dl", "card tiles"):
             self._fps, self._frames = self._tile("Frames a second", "")
             self._latency, _ = self._tile("Latency", words.LATENCY.get(role, ""))
-            self._bytes, self._rate = self._tile("Sent" if role == "edge" else "Received", "")
             self._loss, _ = self._tile("Loss", "of the datagrams sent; each carries packets or parity")
             self._burst, _ = self._tile("Burst", "datagrams lost in a row, on average")
             self._recovered, _ = self._tile("Recovered", "packets a frame: lost, computed back from parity")
             self._missing, _ = self._tile("Missing", "packets a frame: sent, and lost for good")
-        self._why = Text("p", "", "note why")
 
     def _tile(self, name: str, meaning: str) -> tuple[Text, Text]:
         with box("div", "tile"):
             Text("dt", name)
             return Text("dd", words.NONE, "value"), Text("dd", meaning, "meaning")
 
-    def show(self, past: EdgePast, now: float) -> None:
+    def show(self, recent: Figures) -> None:
         """Show the figures of the last seconds."""
-        recent = past.recent(now)
         self._fps.put(words.number(recent.fps, 1))
-        self._frames.put(f"{recent.unanswered} of the last {recent.frames} without an answer")
+        without = f"{recent.unanswered} of the last {recent.frames} without an answer"
+        self._frames.put(without if recent.frames else f"none in the last {words.span(RECENT_S)}")
         self._latency.put(words.with_unit(recent.latency_ms, "ms"))
-        self._bytes.put(f"{words.kilobytes(recent.frame_bytes)} a frame")
-        self._rate.put(words.with_unit(recent.kbit_s, "kbit/s"))
         self._loss.put(words.percent(recent.loss))
         self._burst.put(words.number(recent.burst, 1))
         self._recovered.put(words.number(recent.recovered))
         self._missing.put(words.number(recent.missing))
-        why = past.why(now)
-        self._why.put(words.WHY + why)
-        self._why.set_visibility(bool(why))
-
-
-class LastAnswer:
-    """The newest answer and its photograph."""
-
-    def __init__(self) -> None:
-        with card("Answer", "answer"):
-            with box("figure", "photograph") as self._figure:
-                with box("div", "over"):
-                    self._photograph = image("shot")
-                    self._veil = image("veil")
-                self._bands = Text("figcaption", words.BANDS, "note")
-            self._first = Text("p", "", "first")
-            self._outcome = Text("p", "", "note")
-            with box("ol", "answers"):
-                self._lines = [self._line() for _ in range(ANSWERS)]
-            Text("p", words.CONFIDENCE, "note")
-
-    def _line(self) -> tuple[ui.element, Text, Text, ui.element]:
-        with box("li") as item:
-            label, score = Text("bdi"), Text("span", classes="score")
-            with box("div", "bar").props("aria-hidden=true"):
-                bar = box("div")
-        return item, label, score, bar
-
-    def show(self, past: EdgePast) -> None:
-        """Show the newest photograph with its answer, or the newest answer if there is no photograph."""
-        picture, frame = past.seen(), past.frames[-1]
-        shown = picture or frame
-        session, number, answer = shown.session, shown.number, shown.answer
-        outcome = next((f.outcome for f in past.frames if (f.session, f.number) == (session, number)), "")
-        self._first.put(words.answer(answer))
-        self._outcome.put(f"Frame {number}: {words.OUTCOMES.get(outcome, outcome)}".rstrip(": "))
-        for place, (item, label, score, bar) in enumerate(self._lines):
-            item.set_visibility(place < len(answer))
-            if place < len(answer):
-                name, share = answer[place]
-                label.put(words.label(name))
-                score.put(words.percent(share))
-                bar.style(f"width: {100 * min(max(share, 0.0), 1.0):.0f}%")
-        self._figure.set_visibility(picture is not None)
-        if picture:
-            self._show_photograph(picture)
-
-    def _show_photograph(self, picture: Picture) -> None:
-        source = f"data:image/jpeg;base64,{picture.photograph}"
-        if source == self._photograph.props.get("src"):
-            return
-        show_image(self._photograph, source, f"What the camera saw in frame {picture.number}")
-        veil = band = ""
-        if picture.importance:
-            veil = paint.draw_veil(picture)
-            best = int(np.argmax(paint.band_importance(picture))) + 1
-            band = f"Darker bands matter less; band {best} of {picture.groups} from the top matters most"
-        show_image(self._veil, veil, band)
-        self._bands.set_visibility(bool(veil))
 
 
 class Packets:
@@ -177,17 +121,25 @@ class Packets:
         self._shown: tuple[Picture, Cell | None] | None = None
         self._only: Cell | None = None
         with box("section", "card packets"):
-            self._heading = Text("h3")
+            self._heading = Text("h3", "The packets of a frame")
             Text("p", words.PACKETS, "note")
-            with box("div", "maps") as self._maps:
+            with box("div", "maps"):
                 with box("figure", "fates"):
                     Text("figcaption", "What became of each", "caption")
-                    self._cells = image("map")
-                    self._cells_note = Text("p", words.PARITY, "note")
+                    with box("div", "square"):
+                        self._cells = image("map")
+                    Text("p", words.PARITY, "note")
                 with box("figure", "ranks"):
                     Text("figcaption", "How much each matters", "caption")
-                    self._importance = image("map")
-                    self._importance_note = Text("p", "", "note")
+                    with box("div", "square"):
+                        self._unranked = Text("p", words.NO_IMPORTANCE, "note")
+                        self._importance = image("map")
+                    with box("p", "scale note"):
+                        least, most = words.RANKS
+                        Text("span", least)
+                        box("span", "colours").style(f"background: {paint.SCALE}")
+                        Text("span", most)
+                    Text("p", words.IMPORTANCE, "note")
                 with box("table", "legend"):
                     Text("caption", "What the colours mean; press one to see only its packets", "caption")
                     with box("thead"), box("tr"):
@@ -232,8 +184,7 @@ class Packets:
         show_image(self._cells, paint.draw_cells(picture, self._only), grid + seen)
         drawn = paint.draw_importance(picture) if picture.importance else ""
         show_image(self._importance, drawn, "The importance of the same packets in the same places" if drawn else "")
-        self._maps.classes(**({"remove": "unranked"} if drawn else {"add": "unranked"}))
-        self._importance_note.put(words.IMPORTANCE if drawn else words.NO_IMPORTANCE)
+        self._unranked.set_visibility(not drawn)
 
 
 class Charts:
@@ -280,7 +231,11 @@ class LastFrames:
             RIGHT | {"name": "latency", "label": "Latency", "field": "latency"},
         ]
         with card("Last frames", "frames"):
-            self._table = ui.table(columns=columns, rows=[], row_key="key").props("flat dense")
+            self._table = ui.table(columns=columns, rows=[], row_key="key").props("flat dense hide-no-data")
+            self._table.add_slot(
+                "body-cell-outcome",
+                '<q-td :props="props"><span class="chip" :class="props.row.tone">{{ props.value }}</span></q-td>',
+            )
 
     def show(self, past: EdgePast, now: float) -> None:
         """Show the newest frames, newest first."""
@@ -296,6 +251,7 @@ class LastFrames:
             "source": frame.source,
             "answer": words.sure_answer(frame.answer),
             "outcome": frame.outcome,
+            "tone": OUTCOME_TONES.get(frame.outcome, ""),
             "lost": words.number(frame.datagrams.get("lost")),
             "bursts": words.number(frame.bursts),
             "recovered": words.number(packets.get("recovered")),
@@ -310,9 +266,9 @@ class Details:
     def __init__(self) -> None:
         self._settings, self._counters = Pairs("Settings"), Pairs("Counted since the start")
 
-    def show(self, status: Status) -> None:
-        """Show a daemon's settings and counts."""
-        self._settings.show(status.settings)
+    def show(self, status: Status, camera: Settings) -> None:
+        """Show a daemon's settings, those of a camera, and the counts."""
+        self._settings.show(words.settings({**status.settings, **camera}))
         self._counters.show(
             {
                 f"{family}: {name}".replace("_", " "): words.number(n)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gradfec_host.console import Endpoint
 from gradfec_web.child import Page
-from gradfec_web.view import Edge, Record, Status
+from gradfec_web.view import Edge, Record, Settings, Status
 
 STATUS_EVERY_S = 1.0
 PICTURE_EVERY_S = 1.0  # of each edge
@@ -25,7 +25,7 @@ class PageOptions:
     endpoint: Endpoint
     role: str  # "edge" or "cloud"
     title: str
-    settings: Mapping[str, str]  # the daemon's settings, by name
+    settings: Settings  # of the whole daemon
     insecure: bool
 
 

@@ -6,7 +6,10 @@ The page is read-only: nothing flows back, and a slow or crashed page costs the 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+
+Settings = Mapping[str, object]  # by the option's name; the page puts the values into words
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,12 @@ class Edge:
     since: float  # Unix time: when it connected, or left
     said: str = ""  # why it left, or why it cannot connect
     warnings: list[str] = field(default_factory=list)  # that hold now; only on the edge's page
+    settings: Settings = field(default_factory=dict)  # this camera's; only on the edge's page
+
+    @property
+    def protect(self) -> str:
+        """The policy, as the user writes it; empty on the cloud's page, which does not know it."""
+        return str(self.settings.get("protect", ""))
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ class Status:
     role: str  # "edge" or "cloud"
     at: float  # Unix time
     title: str  # the cloud's address, or the camera
-    settings: dict[str, str]  # by name
+    settings: Settings  # of the whole daemon
     insecure: bool
     edges: list[Edge]
     counters: dict[str, dict[str, int]]  # family -> name -> count since the start, as in the daemon's totals
@@ -53,6 +62,7 @@ class Frame:
     source: str = ""  # the file or camera; only on the edge's page
     bytes: int = 0  # of UDP payload: on the edge's page sent, on the cloud's received
     why: str = ""  # it was planned as it was; only on the edge's page, and if the link decides
+    expected: float | None = None  # agreement with the uncut network; likewise
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,7 @@ class Picture:
     importance: str = ""  # base64 of (channels * groups,) uint8, 255 for the most important; empty if unknown
     photograph: str = ""  # base64 of a JPEG; only on the edge's page, or if it sends thumbnails
     answer: list[tuple[str, float]] = field(default_factory=list)  # as a frame's
+    ratio: float = 1.0  # of the photograph's width to its height
 
 
 Record = Status | Frame | Picture
@@ -77,7 +88,7 @@ KINDS: dict[str, type[Record]] = {kind.__name__.lower(): kind for kind in (Statu
 def dump(record: Record) -> bytes:
     """Write a record as one line."""
     kind = type(record).__name__.lower()
-    return json.dumps({"kind": kind, **asdict(record)}, separators=(",", ":")).encode() + b"\n"
+    return json.dumps({"kind": kind, **asdict(record)}, separators=(",", ":"), default=str).encode() + b"\n"
 
 
 def load(line: bytes) -> Record:

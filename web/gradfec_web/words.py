@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gradfec_common.cells import Cell
 from gradfec_common.keys import INSECURE_WARNING
+from gradfec_web.policies import explained
 from gradfec_web.view import Edge, Status
 
 Lines = Sequence[tuple[str, float]]  # label and score
 
 NONE = "–"  # for an unknown number
+UNITS = (("_ms", "ms"), ("_s", "s"), ("_bytes", "bytes"))  # by the end of a setting's name
 
 INTRODUCTION = {
     "cloud": "Cameras at the edge run the first layers of a neural network and send the result here, as packets, over "
@@ -26,8 +28,8 @@ NO_EDGE_KEY = (
     "it."
 )
 NO_FRAME = {
-    "cloud": "This edge is connected, but none of its frames has an answer yet. It sends one when its camera has one.",
-    "edge": "No frame has an answer yet. The edge sends one when the camera has one and the cloud is connected.",
+    "cloud": "None of this edge's frames has an answer yet. It sends one when its camera has one.",
+    "edge": "No frame has an answer yet. The edge sends one when the camera has one and the cloud is there.",
 }
 NO_IMPORTANCE = (
     "Only the edge knows how much each packet of this frame matters, and the cloud has not received it. The edge's own "
@@ -44,13 +46,19 @@ IMPORTANCE = (
     "How much the answer would suffer without each packet, as the edge estimates it. Dark packets matter least, and "
     "are dropped first; bright ones matter most."
 )
-BANDS = (
-    "A packet holds rows across the whole picture, so importance comes in bands: the brighter a band, the more the "
-    "answer depends on it."
-)
+BANDS = "Show how much each band of rows matters: the brighter, the more the answer depends on it"
+NO_PICTURE = {
+    "cloud": "No picture has come from this edge. With --thumbnail it sends a small one each second; some are lost.",
+    "edge": "No picture yet.",
+}
+NO_BANDS = "How much each band of rows matters is not known here"
+COUNTED = {"cloud": "received", "edge": "sent"}
+SURE = "how sure the network is"
+EXPECTED = "expected to agree with the uncut network"
+RANKS = ("matters least, dropped first", "matters most")  # the ends of the scale
 LATENCY = {"cloud": "from a frame's first packet to its answer", "edge": "from the camera to the answer"}
 WHY = "Why the newest frame is as it is: "
-CONFIDENCE = "The percentages are the network's own confidence, not measured probabilities."
+CONFIDENCE = "How sure it is, the network says itself: these are no measured probabilities."
 
 FATES: dict[Cell, tuple[str, str]] = {
     Cell.PROTECTED: ("protected", "arrived; parity was ready in case of loss"),
@@ -89,6 +97,11 @@ def kilobytes(size: float | None) -> str:
     return with_unit(None if size is None else size / 1000, "kB", 0 if size is None or size >= 10_000 else 1)
 
 
+def rate(kbit_s: float) -> str:
+    """Write a rate in kbit/s, or in Mbit/s from 10 on."""
+    return with_unit(kbit_s, "kbit/s") if kbit_s < 10_000 else with_unit(kbit_s / 1000, "Mbit/s", 1)
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     """Write a share as a percentage, or NONE."""
     return with_unit(None if share is None else 100 * share, "%", digits)
@@ -117,10 +130,15 @@ def label(name: str) -> str:
     return name.replace("_", " ")
 
 
+def reason(said: str) -> str:
+    """Say why an edge is away."""
+    return REASONS.get(said, said)
+
+
 def state(edge: Edge, now: float, role: str = "cloud") -> str:
     """Say whether an edge is connected, since when, and why not."""
-    absent = "not connected" if role == "edge" else "gone"
-    why = REASONS.get(edge.said, edge.said)
+    absent = "without a cloud" if role == "edge" else "gone"
+    why = reason(edge.said)
     return f"{'connected' if edge.connected else absent} for {span(now - edge.since)}" + (f": {why}" if why else "")
 
 
@@ -138,3 +156,29 @@ def cloud_for_edges(listening: str) -> str:
     """Return the edge's --cloud for a cloud that listens on `listening`; HOST if that names no machine."""
     host, _, port = listening.rpartition(":")
     return f"HOST:{port}" if host in {"", "0.0.0.0", "[::]", "*"} else listening
+
+
+def settings(given: Mapping[str, object]) -> dict[str, str]:
+    """Write settings as words: a unit goes from the name to the value."""
+    written = {}
+    for name, value in given.items():
+        short, unit = next(((name.removesuffix(end), unit) for end, unit in UNITS if name.endswith(end)), (name, ""))
+        known = unit and isinstance(value, (int, float))
+        written[(short if known else name).replace("_", " ")] = _setting(value, unit if known else "")
+        if name == "protect":
+            written["protect"] = explained(str(value)) or str(value)
+    return written
+
+
+def _setting(value: object, unit: str) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_setting(one, "") for one in value) or "none"
+    if unit == "bytes" and isinstance(value, (int, float)):
+        return kilobytes(value)
+    if isinstance(value, (int, float)):
+        return with_unit(value, unit) if unit and value >= 10 else f"{value:g} {unit}".rstrip()
+    return str(value)
