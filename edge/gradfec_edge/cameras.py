@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -28,7 +29,6 @@ from gradfec_edge.modes import with_mode
 from gradfec_edge.options import EdgeOptions
 from gradfec_edge.pipeline import Pipeline
 from gradfec_edge.status import CameraStatus, answer_of
-from gradfec_host.address import resolve
 from gradfec_host.console import Endpoint
 from gradfec_host.key_files import edge_key
 from gradfec_host.logs import Log
@@ -60,6 +60,7 @@ class CameraOptions:
     split: str | None
     fps: float | None
     loop: bool
+    wait: float
     in_flight: int
     timeout_ms: int
     rate: float | None
@@ -169,6 +170,7 @@ class CameraSession:
             **({"max_rate": options.max_rate} if options.max_rate else {}),
             "in_flight": options.in_flight,
             "timeout_ms": options.timeout_ms,
+            "wait": options.wait,
             "results": options.results,
             **process,
         }
@@ -181,6 +183,7 @@ class CameraSession:
             options.rate,
             options.max_rate,
             batched_udp=options.udp == "auto",
+            wait_s=math.inf if self.source.live or options.loop else options.wait,
             thumbnail=options.thumbnail,
             settings=settings,
         )
@@ -242,12 +245,6 @@ def page_of(web: Endpoint, cameras: Sequence[Camera]) -> PageOptions:
     alike = {name: value for name, value in settings[0].items() if all(of[name] == value for of in settings)}
     title = ", ".join(camera.source.name for camera in cameras)
     return PageOptions(web, "edge", title, alike, any(camera.options.key.insecure for camera in cameras))
-
-
-def resolve_all(sessions: Sequence[CameraSession]) -> None:
-    """Look the clouds' names up."""
-    for cloud in {session.options.cloud: None for session in sessions}:
-        resolve(cloud)
 
 
 def _front_end(decided: Decided, runtime: str, weights: Mapping[Network, Weights]) -> FrontEnd:

@@ -122,6 +122,14 @@ IMPORTANCE = (
 )
 @camera_option("--fps", type=Number(min=0, min_open=True), help="Limit the frame rate to this many frames a second.")
 @camera_option("--loop", is_flag=True, help="Repeat a file or folder forever.")
+@camera_option(
+    "--wait",
+    default=30.0,
+    type=Number(min=0, min_open=True),
+    metavar="S",
+    help="How many seconds a file or folder waits for a cloud that does not answer, or whose name does not resolve. "
+    "Cameras, and files with --loop, wait forever.",
+)
 @camera_option("--in-flight", default=4, type=click.IntRange(1, 64), help="How many frames may wait for an answer.")
 @camera_option(
     "--timeout-ms", default=2000, type=click.IntRange(1, 600_000), help="Give up on an answer after this time."
@@ -187,7 +195,7 @@ def main(
     """Run the first layers of the network on a camera's frames, and send the features with protection to a cloud."""
     import contextlib
 
-    from gradfec_edge.cameras import front_ends, open_all, page_of, resolve_all, sessions_of
+    from gradfec_edge.cameras import front_ends, open_all, page_of, sessions_of
     from gradfec_edge.process import ProcessOptions, run_edge
     from gradfec_host.codec_file import weights_of
     from gradfec_host.weights.progress import show_progress
@@ -202,7 +210,6 @@ def main(
         networks = {session.decided.coding.cut.network for session in at_work}
         with show_progress() as fetching:
             stores = {network: weights_of(network, weights, fetching) for network in networks}
-        resolve_all(sessions)  # fail early: loading TensorFlow takes seconds
         models = front_ends(sessions, runtime, stores)
         cameras = [session.ready(model, process) for session, model in zip(sessions, models, strict=True)]
         live = not any(prints_on_terminal(session.options.results) for session in sessions)

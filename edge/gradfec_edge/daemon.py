@@ -75,8 +75,10 @@ class EdgeDaemon:
         limits = EdgeLimits(answer_timeout_s=options.timeout_s)
         session = EdgeSession(options.hello, head, options.key, os.urandom, time.monotonic(), limits)
         self.life = Lifecycle()
-        self.health = LinkHealth(options.cloud, options.key, self.log, metrics)
-        self.link = Link(options.cloud, session, self._on_event, batched=options.batched_udp)
+        self.health = LinkHealth(options.cloud, options.key, self.log, metrics, options.wait_s)
+        self.link = Link(
+            options.cloud, session, self._on_event, on_trouble=self.health.found, batched=options.batched_udp
+        )
         self.watch = Watch(options.hello.name, options.cloud, session, thumbnail=options.thumbnail)
         self._adaptation = self._adapts()
         at_most_s = self._adaptation.spread_s if self._adaptation else None
@@ -133,7 +135,7 @@ class EdgeDaemon:
     async def _take_frames(self) -> None:
         await self.link.open()
         self._say_how()
-        self.health.look(forever=self.source.live)
+        self.health.look()
         while (outgoing := await self._intake.next()) is not None:
             self._sending.put(outgoing)
 

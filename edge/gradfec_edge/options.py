@@ -24,6 +24,7 @@ class EdgeOptions:
     rate_mbit_s: float | None
     max_rate_mbit_s: float | None = None
     batched_udp: bool = True  # if the kernel and the device can do it
+    wait_s: float = math.inf  # for the cloud, at a frame that cannot be skipped
     thumbnail: bool = False  # whether sketches contain a small picture of the frame
     settings: Mapping[str, object] = field(default_factory=dict)  # all that was decided, by name, for the first line
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -79,10 +80,11 @@ def edge_of(
     records: list[Record] | None = None,
     *,
     rate_mbit_s: float | None = None,
+    wait_s: float = math.inf,
     frame_bytes: int | None = None,
 ) -> EdgeDaemon:
     """Make a daemon on the running loop."""
-    options = EdgeOptions(cloud, new_hello(CUT, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, rate_mbit_s)
+    options = EdgeOptions(cloud, new_hello(CUT, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, rate_mbit_s, wait_s=wait_s)
     journal = Journal(None, HEAD, lambda story: None if records is None else records.append(story.record()))
     pipeline = NoPipeline(frame_bytes)
     parts = Camera(options, source, pipeline, journal, CameraStatus("edge"), Log("gradfec-edge"))  # type: ignore[arg-type]
@@ -245,11 +247,11 @@ def test_it_ends_with_the_clouds_words_when_it_is_refused_for_good(silent: Endpo
         uvloop.run(run())
 
 
-def test_it_ends_with_an_error_when_the_cloud_has_no_address() -> None:
-    source = Toy()
+def test_a_file_whose_cloud_has_no_address_for_too_long_is_an_error() -> None:
+    source = Toy(live=False)
 
     async def run() -> None:
-        await in_time(asyncio.ensure_future(edge_of(source, Endpoint(70 * "a", 9000)).run()))
+        await in_time(asyncio.ensure_future(edge_of(source, Endpoint(70 * "a", 9000), wait_s=0.5).run()))
 
     with pytest.raises(GradfecError, match="check the host name in --cloud"):
         uvloop.run(run())

@@ -58,13 +58,13 @@ def test_a_run_from_its_first_line_to_its_totals(photographs: Path) -> None:
 
 def test_warnings_and_the_error_that_ends_a_daemon_are_objects_too(photographs: Path) -> None:
     where = ["--camera", photographs, "--cloud", f"127.0.0.1:{free_port()}", "--insecure"]
-    with stubbed("gradfec-edge", *where, *JSON, PATIENCE_S=1) as edge:
+    with stubbed("gradfec-edge", *where, *JSON, "--wait", "1") as edge:
         code, said, _ = ended(edge)
     lines = objects(said.splitlines())
     assert code == 1
-    assert event(lines, "insecure")["level"] == "warning"
+    assert event(lines, "insecure")["level"] == event(lines, "unreachable")["level"] == "warning"
     assert (lines[-1]["event"], lines[-1]["level"]) == ("failed", "error")
-    assert "check that gradfec-cloud runs there, of the same version" in lines[-1]["message"]
+    assert "nothing listens there; start it there: gradfec-cloud --listen" in lines[-1]["message"]
 
 
 def test_an_error_before_anything_is_started_is_an_object_too(tmp_path: Path) -> None:

@@ -119,13 +119,13 @@ def test_an_edge_with_another_key_than_the_clouds_gets_no_reply_and_says_what_to
 ) -> None:
     with (
         cloud("--key-file", keys / "north") as (running, port),
-        edge(photographs, port, "--key-file", keys / "south", PATIENCE_S=0.5) as stranger,
+        edge(photographs, port, "--key-file", keys / "south", "--wait", "0.2") as stranger,
     ):
         code, said, _ = ended(stranger)
         fates = running.totals()["datagrams_received"]
     assert code == 1
     words = (
-        f"no answer from 127.0.0.1:{port} for 0 s: check that gradfec-cloud runs there, of the same version as this "
+        f"no answer from 127.0.0.1:{port} for 0.2 s: check that gradfec-cloud runs there, of the same version as this "
         "edge, that it has this edge's key "
     )
     assert is_one_clear_line(said, f"{words}{SOUTH.id.hex()} (senders without the key get no reply)"), said
@@ -138,7 +138,7 @@ def test_if_only_one_side_has_a_key_they_do_not_connect(photographs: Path) -> No
         (["--insecure"], [], "that it has this edge's key"),
         ([], ["--insecure"], "that it runs with --insecure, too"),
     ):
-        with cloud(*of_cloud) as (running, port), edge(photographs, port, *of_edge, PATIENCE_S=0.5) as stranger:
+        with cloud(*of_cloud) as (running, port), edge(photographs, port, *of_edge, "--wait", "0.2") as stranger:
             code, said, _ = ended(stranger)
             assert code == 1
             assert is_one_clear_line(said, words), said
