@@ -63,7 +63,8 @@ class CloudOptions:
     deadline_s: float
     metrics: Endpoint | None
     read_keys: Callable[[], Keys]
-    settings: Mapping[str, object] = field(default_factory=dict)  # all that was decided, by name, for the first line
+    settings: Mapping[str, object] = field(default_factory=dict)  # all that was decided, by name
+    differing: Mapping[str, object] = field(default_factory=dict)  # what the user has set, for the first line
     live: bool = True  # show a live status if standard error is a terminal
     page: PageOptions | None = None
     runtime: str = ""  # what runs the back-end, for the user
@@ -104,8 +105,7 @@ class CloudDaemon:
             self._state = State.SERVING
         self._driver.start()
         self._keyring.warn_if_insecure()
-        settings = self._options.settings
-        self._log.info(f"listening on {self._port.address} ({in_words(settings)})", event="started", **settings)
+        self._say_how()
         with live_status(self._status.table) if self._options.live else nullcontext():
             await self._asked_to_stop
             if self._failure is None:
@@ -114,6 +114,13 @@ class CloudDaemon:
         self._inference.close()
         if self._failure:
             raise self._failure
+
+    def _say_how(self) -> None:
+        """Log what differs from the defaults, in one line; in a JSON log, and for whoever debugs, all settings."""
+        settings, changed = self._options.settings, in_words(self._options.differing)
+        line = f"listening on {self._port.address}" + (f" ({changed})" if changed else "")
+        self._log.info(line, event="started", **settings)
+        self._log.debug(f"all settings: {in_words(settings)}", event="settings")
 
     def _leave(self) -> None:
         self._state = State.LEAVING

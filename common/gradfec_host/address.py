@@ -7,6 +7,8 @@ import socket
 from gradfec_common.errors import GradfecError
 from gradfec_host.console import Endpoint
 
+NOBODY = "nothing listens there"
+
 Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 
 
@@ -44,9 +46,9 @@ def knock(family: socket.AddressFamily, address: Address, within_s: float) -> st
 
 def why_unreachable(error: OSError) -> str:
     """Say in words what the kernel reports of a datagram that has not arrived."""
-    return "nothing listens there" if isinstance(error, ConnectionRefusedError) else error.strerror or str(error)
+    return NOBODY if isinstance(error, ConnectionRefusedError) else error.strerror or str(error)
 
 
-def start_it(endpoint: Endpoint) -> str:
-    """Say what helps if nothing listens."""
-    return f"start it there: gradfec-cloud --listen {endpoint.port}; also check this machine's connection"
+def what_helps(endpoint: Endpoint, reason: str) -> str:
+    """Say what to do if datagrams do not arrive."""
+    return f"start it there: gradfec-cloud --listen {endpoint.port}" if reason == NOBODY else "check the network"

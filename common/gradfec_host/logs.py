@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
-from gradfec_host.moments import rfc3339
+from gradfec_host.moments import local_time, rfc3339
 
 TEXT, JSON = "text", "json"
 LEVELS = ("debug", "info", "warning", "error")
@@ -36,7 +36,7 @@ def redacted(text: str) -> str:
 
 
 def in_words(settings: Mapping[str, object]) -> str:
-    """Write settings as one line of text, without those that are None: nobody has set them."""
+    """Write settings as a part of a line, without those that are None: nobody has set them."""
     return ", ".join(
         f"{name.replace('_', ' ')} {_word(value)}" for name, value in settings.items() if value is not None
     )
@@ -48,6 +48,8 @@ def _word(value: object) -> str:
             return "none"
         case bool():
             return "yes" if value else "no"
+        case float():
+            return f"{value:g}"
         case list():
             return f"{len(value)}" if len(value) > SHOWN else " ".join(map(str, value))
     return str(value)
@@ -95,7 +97,7 @@ class Log:
 
 
 class TextFormatter(logging.Formatter):
-    """`gradfec-edge: door: warning: ...`; the line that ends the program is `error: ...`."""
+    """The time, then `gradfec-edge: door: warning: ...`; in the line that ends the program, `error: ...`."""
 
     def __init__(self, program: str) -> None:
         super().__init__()
@@ -111,7 +113,7 @@ class TextFormatter(logging.Formatter):
         else:
             message = f"error: {message}"
         trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
-        return redacted(message + trace)
+        return redacted(f"{local_time(record.created)} {message}{trace}")
 
 
 class JSONFormatter(logging.Formatter):

@@ -158,8 +158,11 @@ class CameraSession:
             files[options.results] = stack.enter_context(ResultsFile(options.results))
         self.file = files[options.results] if options.results else None
 
-    def ready(self, front_end: FrontEnd, process: Mapping[str, object]) -> Camera:
-        """Return the parts, joined; `process` are the settings of the whole process."""
+    def ready(self, front_end: FrontEnd, process: Mapping[str, object], differing: Mapping[str, object]) -> Camera:
+        """Return the parts, joined; `process` are the settings of the whole process.
+
+        `differing` are the camera's settings that are not at their defaults.
+        """
         options, decided = self.options, self.decided
         settings = {
             "name": options.name,
@@ -186,6 +189,7 @@ class CameraSession:
             wait_s=math.inf if self.source.live or options.loop else options.wait,
             thumbnail=options.thumbnail,
             settings=settings,
+            differing=differing,
         )
         status = CameraStatus(options.name)
 

@@ -13,7 +13,7 @@ import click
 from gradfec_common.errors import GradfecError
 from gradfec_edge.modes import MODES
 from gradfec_host import logs
-from gradfec_host.config import CameraOption, camera_option, config_option, config_used, each_camera
+from gradfec_host.config import CameraOption, camera_option, config_option, config_used, differing, each_camera
 from gradfec_host.console import (
     Endpoint,
     EndpointType,
@@ -201,17 +201,22 @@ def main(
     from gradfec_host.weights.progress import show_progress
 
     log = logs.configure("gradfec-edge", log_format, log_level)
-    sessions = sessions_of(each_camera(camera_options), log)
+    options = each_camera(camera_options)
+    sessions = sessions_of(options, log)
     at_work = [session for session in sessions if session.decided.runs_network]
     runtime = choose_runtime(runtime) if at_work else NO_RUNTIME
     process = {"runtime": runtime, "config": config_used().path, "version": version()}
+    for_all = {"weights": weights, "metrics": metrics, "web": web}
     with contextlib.ExitStack() as stack:
         open_all(sessions, stack)
         networks = {session.decided.coding.cut.network for session in at_work}
         with show_progress() as fetching:
             stores = {network: weights_of(network, weights, fetching) for network in networks}
         models = front_ends(sessions, runtime, stores)
-        cameras = [session.ready(model, process) for session, model in zip(sessions, models, strict=True)]
+        cameras = [
+            session.ready(model, process, first_line(for_all | camera))
+            for session, model, camera in zip(sessions, models, options, strict=True)
+        ]
         live = not any(prints_on_terminal(session.options.results) for session in sessions)
         page = page_of(web, cameras) if web else None
         ended = run_edge(cameras, ProcessOptions(runtime, metrics, page, live))
@@ -223,6 +228,12 @@ def main(
         for camera, one in zip(cameras, ended, strict=True):
             camera.log.totals(one.totals)
     raise_errors({name: one.error for name, one in zip(names, ended, strict=True)})
+
+
+def first_line(settings: Mapping[str, Any]) -> dict[str, object]:
+    """Return what the first line says of a camera's settings, besides where its frames come from and go to."""
+    changed = {key: value for key, value in differing(dict(settings)).items() if key not in ("camera", "cloud")}
+    return changed | {"config": config_used().path}
 
 
 def raise_errors(errors: Mapping[str, BaseException | None]) -> None:

@@ -144,17 +144,13 @@ class EdgeDaemon:
         await self.link.until_all_closed()
 
     def _say_how(self) -> None:
-        """Log all that was decided, in one line."""
+        """Log what differs from the defaults, in one line; in a JSON log, and for whoever debugs, all settings."""
         source, cloud = self.source.name, str(self.options.cloud)
         settings = {**self.options.settings, "udp": "batched" if self.link.batched else "plain"}
-        sends = self._what_it_sends()
-        self.log.info(
-            f"{source} -> {cloud}{sends} ({in_words(settings)})",
-            event="started",
-            source=source,
-            cloud=cloud,
-            **settings,
-        )
+        set_by_user = f" ({in_words(self.options.differing)})" if self.options.differing else ""
+        line = f"{source} -> {cloud}{self._what_it_sends()}{set_by_user}"
+        self.log.info(line, event="started", source=source, cloud=cloud, **settings)
+        self.log.debug(f"all settings: {in_words(settings)}", event="settings")
         if self.options.key.insecure:
             self.log.warning(INSECURE_WARNING, event="insecure")
 

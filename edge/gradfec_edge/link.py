@@ -21,7 +21,7 @@ from gradfec_common.wire import Bytes, Drop, batch_of
 from gradfec_edge.condition import Condition
 from gradfec_edge.pacing import INTERVAL_S, due
 from gradfec_edge.port import Port
-from gradfec_host.address import Address, knock, resolve, start_it
+from gradfec_host.address import Address, knock, resolve, what_helps
 from gradfec_host.console import Endpoint
 
 MOST_AT_ONCE = 256  # datagrams sealed before the loop may do something else: half a millisecond
@@ -178,4 +178,4 @@ class Link:
         except OSError as error:
             return f"cannot reach {self.cloud}: {error.strerror or error}"
         reason = await asyncio.to_thread(knock, family, address, KNOCK_S)
-        return f"cannot reach {self.cloud}: {reason}; {start_it(self.cloud)}" if reason else ""
+        return f"cannot reach {self.cloud}: {reason}; {what_helps(self.cloud, reason)}" if reason else ""

@@ -37,7 +37,7 @@ def test_a_run_from_its_first_line_to_its_totals(photographs: Path) -> None:
         assert ended(cloud)[0] == 0
     key = read_key(own_key())
     by_edge, by_cloud = objects([*edge.said]), objects([*cloud.said])
-    assert {line["event"] for line in by_edge} == {"started", "looking", "connected", "frame", "totals"}
+    assert {line["event"] for line in by_edge} == {"started", "settings", "looking", "connected", "frame", "totals"}
     assert {line["level"] for line in by_edge} == {"info", "debug"}
     started = event(by_edge, "started")
     wanted = {"cloud": f"127.0.0.1:{port}", "name": "door", "split": "pool1_pool", "fec": "zfec", "runtime": "litert"}

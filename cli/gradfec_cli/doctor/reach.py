@@ -17,7 +17,7 @@ from gradfec_common.session.edge import EdgeLimits, EdgeSession, LinkLost, Refus
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import batch_of
 from gradfec_edge.advice import protection_for
-from gradfec_host.address import Address, resolve, start_it, why_unreachable
+from gradfec_host.address import Address, resolve, what_helps, why_unreachable
 from gradfec_host.console import Endpoint
 from gradfec_host.logs import printable
 from gradfec_host.processor import preferred_cipher
@@ -137,7 +137,7 @@ def has_cloud(where: Endpoint, key: HandshakeKey, cut: Cut) -> bool:
 def judge(where: Endpoint, key: HandshakeKey, visit: Visit) -> Finding:
     """Turn a visit into a finding."""
     if visit.failure:
-        return broken(f"cannot reach {where}: {visit.failure}", start_it(where))
+        return broken(f"cannot reach {where}: {visit.failure}", what_helps(where, visit.failure))
     if visit.refusal:
         return broken(f"{where} refuses this edge: {visit.refusal}")
     if not visit.entered:
