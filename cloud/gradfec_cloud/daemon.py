@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -28,9 +27,10 @@ from gradfec_common.networks import Cut
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Decided, Event, GivenUp, SessionEnded
 from gradfec_common.session.greeter import Keys
+from gradfec_host import progress
 from gradfec_host.console import Endpoint
-from gradfec_host.live import live_status
 from gradfec_host.logs import Log, in_words
+from gradfec_host.progress import live_or_told
 from gradfec_host.results import ResultsFile
 from gradfec_web.monitor import Monitor, ask, new_registry
 from gradfec_web.shown import PageOptions
@@ -106,7 +106,8 @@ class CloudDaemon:
         self._driver.start()
         self._keyring.warn_if_insecure()
         self._say_how()
-        with live_status(self._status.table) if self._options.live else nullcontext():
+        say = [] if self._journal.has_results else [self._say_how_it_goes]
+        async with live_or_told(self._status.table if self._options.live else None, say):
             await self._asked_to_stop
             if self._failure is None:
                 await self._driver.finish(LEAVING_S)
@@ -121,6 +122,11 @@ class CloudDaemon:
         line = f"listening on {self._port.address}" + (f" ({changed})" if changed else "")
         self._log.info(line, event="started", **settings)
         self._log.debug(f"all settings: {in_words(settings)}", event="settings")
+
+    def _say_how_it_goes(self) -> None:
+        counts, edges = self._status.progress.told(), self.sessions.open_sessions
+        line = f"{edges} {'edge' if edges == 1 else 'edges'} connected, {progress.in_words(counts)}"
+        self._log.info(line, event="progress", edges=edges, **counts)
 
     def _leave(self) -> None:
         self._state = State.LEAVING

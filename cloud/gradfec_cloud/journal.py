@@ -34,6 +34,11 @@ class Journal:
         self._results, self._keyring, self._metrics, self._log = results, keyring, metrics, log
         self._clock = clock
 
+    @property
+    def has_results(self) -> bool:
+        """Whether there is a results file."""
+        return self._results is not None
+
     def saw(self, event: Event | OtherVersion) -> None:
         """Write down an event; GradfecError if its record cannot be written."""
         match event:

@@ -208,7 +208,7 @@ def log_frame(log: Log, story: Story) -> None:
     record = story.record()
     told = {name: record[name] for name in FRAME_FIELDS if name in record}
     why = f": {story.why}" if story.why else ""
-    log.debug(f"{answer_of(story)} ({story.outcome}){why}", event="frame", **told)
+    log.debug(f"{story.frame.source}: {answer_of(story)} ({story.outcome}){why}", event="frame", **told)
 
 
 def sessions_of(cameras: Sequence[Mapping[str, Any]], log: Log) -> list[CameraSession]:

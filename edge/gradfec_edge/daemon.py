@@ -47,6 +47,7 @@ from gradfec_edge.sending import Sending
 from gradfec_edge.status import CameraStatus, Row
 from gradfec_edge.warnings import Warnings
 from gradfec_edge.watch import Watch
+from gradfec_host import progress
 from gradfec_host.logs import Log, in_words
 from gradfec_host.recent import kilobytes
 
@@ -220,6 +221,12 @@ class EdgeDaemon:
     def row(self) -> Row:
         """Return what the live status shows of this camera. It is called in the live status's thread."""
         return Row(self.status, self.health.state, self._warnings.texts)
+
+    def say_how_it_goes(self) -> None:
+        """Log the last minute."""
+        counts, why_not = self.status.progress.told(), self.why_not_ready()
+        line = progress.in_words(counts) + (f"; {why_not}" if why_not else "")
+        self.log.info(line, event="progress", **counts)
 
     def why_not_ready(self) -> str:
         """Return why frames get no answers now; empty if they do."""

@@ -31,11 +31,13 @@ def test_an_edge_shows_its_link_and_its_answers_and_each_log_line_stays_whole(ph
     port = free_port()
     where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--loop", "--fps", "20", "--name", "door"]
     with on_terminal("gradfec-edge", *where, PATIENCE_S="600") as edge:
-        edge.wait_until(lambda: re.search(r"door +looking +0\.0 +0 +0 +0 +- +-", edge.visible()) is not None)
+        edge.wait_until(
+            lambda: re.search(r"door +looking +0\.0 +- +-\s+0 complete, 0 partial", edge.visible()) is not None
+        )
         with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}"):
-            edge.wait_until(lambda: re.search(r"door +connected +\d+\.\d +[1-9]\d* +0 ", edge.visible()) is not None)
+            edge.wait_until(lambda: re.search(r"door +\w.* [01]\.\d\d connected +\d+\.\d", edge.visible()) is not None)
             assert re.search(r" \d+\.\d % +\d+ ms +\w+", edge.visible()), edge.visible()
-            assert re.search(r"\d+ kB a frame, \d+ kbit/s", edge.visible()), edge.visible()
+            assert re.search(r"[1-9]\d* complete, .*; \d+ kB a frame, \d+ kbit/s", edge.visible()), edge.visible()
             lines = leaves_the_terminal_clean(edge, "gradfec-edge")
     said = [line.removeprefix("gradfec-edge: ") for line in lines]
     assert re.fullmatch(
@@ -59,7 +61,7 @@ def test_an_edge_whose_link_decides_shows_why_until_the_cloud_is_gone(photograph
     with on_terminal("gradfec-edge", *where, "--name", "door", PATIENCE_S="600") as edge:
         with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}"):
             edge.wait_until(lambda: re.search(why, edge.visible()) is not None)
-        edge.wait_until(lambda: re.search(r"door +looking ", edge.visible()) is not None)
+        edge.wait_until(lambda: re.search(r"door .* looking ", edge.visible()) is not None)
         edge.wait_until(lambda: re.search(why, edge.visible()) is None)
         leaves_the_terminal_clean(edge, "gradfec-edge")
 
