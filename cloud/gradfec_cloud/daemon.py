@@ -14,7 +14,7 @@ from functools import partial
 import uvloop
 
 from gradfec_cloud.counts import Snapshot, Totals
-from gradfec_cloud.driver import Driver, OtherVersion
+from gradfec_cloud.driver import Driver, OtherVersion, Stranger, UnknownKey
 from gradfec_cloud.inference import Inference, Inferred
 from gradfec_cloud.journal import Journal
 from gradfec_cloud.keyring import Keyring
@@ -142,8 +142,8 @@ class CloudDaemon:
             self.sessions.change_keys(self._keyring.keys)
             self._driver.pump()
 
-    def _on_event(self, event: Event | OtherVersion) -> None:
-        if not isinstance(event, OtherVersion):
+    def _on_event(self, event: Event | Stranger) -> None:
+        if not isinstance(event, OtherVersion | UnknownKey):
             self.watch.saw(event)
             self._status.saw(event)
         try:

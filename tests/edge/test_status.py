@@ -60,7 +60,7 @@ def test_at_80_columns_class_and_confidence_are_whole_and_the_file_s_name_is_cut
     status.last = "American Staffordshire terrier 0.93"  # of the longest names
     _, row, counted, _ = drawn(76, Row(status, LinkState.CONNECTED))
     assert re.fullmatch(r"the.*… American Staffordshire terrier 0\.93 connected +\S+ +- +- a\S*…", row), row
-    assert counted == "0 complete, 0 partial, 1 timeout; 10.6 kB a frame, 85 kbit/s"
+    assert counted == "0 complete, 0 partial, 1 timeout; 11 kB a frame, 85 kbit/s"
     wide = drawn(160, Row(status, LinkState.CONNECTED))[1]
     assert wide.endswith(name)
 

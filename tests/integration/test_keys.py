@@ -130,7 +130,8 @@ def test_an_edge_with_another_key_than_the_clouds_gets_no_reply_and_says_what_to
     )
     assert is_one_clear_line(said, f"{words}{SOUTH.id.hex()} (senders without the key get no reply)"), said
     assert [*fates] == ["unknown_key"]
-    assert not any("edge" in line for line in running.said)
+    (warning,) = (line for line in running.said if "warning" in line)
+    assert f" has the key {SOUTH.id.hex()}, which this cloud does not have, and gets no reply: " in warning
 
 
 def test_if_only_one_side_has_a_key_they_do_not_connect(photographs: Path) -> None:
