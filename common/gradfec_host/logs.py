@@ -11,14 +11,18 @@ import logging
 import os
 import re
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
+from gradfec_host import caught
 from gradfec_host.moments import local_time, rfc3339
 
 TEXT, JSON = "text", "json"
 LEVELS = ("debug", "info", "warning", "error")
 TOKEN = re.compile("gradfec1-[a-z2-7]+", re.IGNORECASE)  # as gradfec_common.keys writes it, or part of one
+DIGITS = re.compile("[0-9]+")
+MOST_SAID = 1000  # lines of libraries that are remembered
 SHOWN = 4  # items of a list in a line for people
 NAMES = {logging.CRITICAL: "error"}  # the error that ends the program is no worse than others
 
@@ -146,7 +150,9 @@ class StandardError(logging.Handler):
         super().__init__(level.upper())
         self.program, self.form = program, form
         self.stream, self._own = _standard_error()
+        self._before: TextIO | None = None  # sys.stderr
         self.above: Callable[[str], object] | None = None  # prints a line above the live status
+        self._said: OrderedDict[tuple[str, str], None] = OrderedDict()  # what libraries have written, oldest first
         self.setFormatter(JSONFormatter(program) if form == JSON else TextFormatter(program))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -161,8 +167,31 @@ class StandardError(logging.Handler):
         except Exception:
             self.handleError(record)
 
+    def catch_libraries(self) -> None:
+        """Log what libraries write to standard error, and let Python write to where this log goes."""
+        if not self._own:
+            return
+        caught.begin(self._library_wrote)
+        if self.form == TEXT:
+            self._before, sys.stderr = sys.stderr, self.stream
+
+    def _library_wrote(self, line: caught.Line) -> None:
+        """Log a line of a library, once for each file. Numbers do not make it another line."""
+        what = line.files, DIGITS.sub("0", line.text)
+        if what in self._said:
+            return
+        self._said[what] = None
+        if len(self._said) > MOST_SAID:
+            self._said.popitem(last=False)
+        extra = {"event": "library", "fields": {"file": line.files} if line.files else {}}
+        level = logging.DEBUG if line.quiet else logging.WARNING
+        logging.getLogger(self.program).log(level, f"{line.files or 'a library'}: {line.text}", extra=extra)
+
     def close(self) -> None:
         """Close the stream."""
+        caught.end()
+        if self._before:
+            sys.stderr, self._before = self._before, None
         super().close()
         if self._own:
             with contextlib.suppress(OSError):
@@ -170,7 +199,7 @@ class StandardError(logging.Handler):
 
 
 def _standard_error() -> tuple[TextIO, bool]:
-    """Return standard error, and whether it has its own descriptor, which `quiet_stderr` does not redirect."""
+    """Return standard error, and whether it has its own descriptor, which is not caught."""
     try:
         return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="backslashreplace"), True
     except (OSError, ValueError, AttributeError):  # in a test
@@ -193,6 +222,7 @@ def configure(program: str, form: str = TEXT, level: str = "info") -> Log:
     logging.getLogger().addHandler(new)
     logging.getLogger(program).setLevel(level.upper())
     logging.captureWarnings(capture=True)
+    new.catch_libraries()
     return Log(program)
 
 
@@ -211,6 +241,7 @@ def say(event: str, message: str) -> None:
 
 def fail(message: str, error: BaseException | None = None) -> None:
     """Log why the program ends, at any level; with the traceback of `error`, which is a bug of ours."""
+    caught.flush()
     _speak(logging.CRITICAL, "crashed" if error else "failed", message, f"error: {message}", error)
 
 
