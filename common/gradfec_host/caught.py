@@ -5,31 +5,60 @@ becomes a pipe, and a thread reads it. Two things must not happen:
 
 - A library that writes much must not hang. It may hold Python's lock, and then the thread cannot read. So a write to a
   full pipe fails, and the library goes on; the text is lost.
-- A process that crashes must not take its last words along. They are still in the pipe then. So a shell waits beside
-  the process: if that ends without a goodbye, the shell copies what is left in the pipe to the real standard error.
+- A process that crashes must not take its last words along. So a line stays in the pipe until it is in the log: the
+  thread works on a copy, which tee(2) makes. And a shell waits beside the process: if that ends without a goodbye, the
+  shell writes what is left in the pipe to the real standard error.
+
+All this needs Linux.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
+import fcntl
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
-
-if sys.platform != "win32":
-    import fcntl
 
 STANDARD_ERROR = 2
 PIPE_BYTES = 2**20  # the most that Linux gives anybody
 MAX_LINE_BYTES = 1000
 WAIT_S = 1.0  # for the thread, or the shell
-MARK = b"\0"  # begins a line of our own: which files are being read, and whether what is written matters
+COPIED_BYTES = 2**16  # at once
+REST_S, MOST_TRIES = 0.02, 50  # for the end of a line
+MARK = b"\x1e"  # begins a line of our own, a `State`; it is the ASCII record separator
 # Its input is the pipe, its output the real standard error. Descriptor 2 is a pipe on which we say goodbye.
-WATCHER = ["/bin/sh", "-c", "read goodbye <&2 || exec cat"]
+WATCHER = ["/bin/sh", "-c", f"read goodbye <&2 || exec sed '/^{MARK.decode()}/d;/^$/d'"]
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class State(NamedTuple):
+    """What holds for the lines that follow: which files are read, whether only notices are written."""
+
+    files: str = ""
+    quiet: bool = False
+    flush: bool = False  # somebody waits until this is read
+    last: bool = False  # nothing follows
+
+
+class Pipe:
+    """Two descriptors."""
+
+    def __init__(self) -> None:
+        """Open them."""
+        self.read_end, self.write_end = os.pipe()
+
+    def close(self) -> None:
+        """Close both."""
+        os.close(self.read_end)
+        os.close(self.write_end)
 
 
 class Line(NamedTuple):
@@ -50,20 +79,22 @@ class Caught:
         self._files: list[str] = []
         self._quiet = 0
         self._reached = threading.Event()  # the thread has read all that was written before `flush`
-        with contextlib.ExitStack() as undo:
-            self._real = _opened(undo, os.dup(STANDARD_ERROR))
-            self._pipe, write = (_opened(undo, end) for end in os.pipe())
-            watched, self._life = (_opened(undo, end) for end in os.pipe())
-            with contextlib.suppress(OSError, AttributeError):  # Linux only
-                fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-            os.set_blocking(write, False)
+        self._real = os.dup(STANDARD_ERROR)
+        self._pipe, self._copies, self._life = Pipe(), Pipe(), Pipe()
+        try:
+            fcntl.fcntl(self._pipe.write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            os.set_blocking(self._pipe.write_end, False)
             self._watcher = subprocess.Popen(
-                WATCHER, stdin=self._pipe, stdout=self._real, stderr=watched, start_new_session=True
+                WATCHER,
+                stdin=self._pipe.read_end,
+                stdout=self._real,
+                stderr=self._life.read_end,
+                start_new_session=True,  # Ctrl-C is not for it
             )
-            os.dup2(write, STANDARD_ERROR)
-            undo.pop_all()
-        os.close(write)
-        os.close(watched)
+        except OSError:
+            self._close_all()
+            raise
+        os.dup2(self._pipe.write_end, STANDARD_ERROR)
         self._thread = threading.Thread(target=self._read, name="caught", daemon=True)
         self._thread.start()
 
@@ -105,41 +136,59 @@ class Caught:
     def close(self) -> None:
         """Put descriptor 2 back."""
         self.flush()
-        os.dup2(self._real, STANDARD_ERROR)  # now nobody writes to the pipe, unless a child process still has it
+        os.dup2(self._real, STANDARD_ERROR)
+        with self._lock:
+            self._mark(last=True)
         with contextlib.suppress(OSError):  # somebody has killed the shell
-            os.write(self._life, b"goodbye\n")
-        os.close(self._life)
+            os.write(self._life.write_end, b"goodbye\n")
         self._thread.join(WAIT_S)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._watcher.wait(WAIT_S)
+        if not self._thread.is_alive():
+            self._close_all()
+
+    def _close_all(self) -> None:
+        for pipe in (self._pipe, self._copies, self._life):
+            pipe.close()
         os.close(self._real)
 
-    def _mark(self, *, flush: bool = False) -> None:
-        state = {"files": " or ".join(self._files)[:MAX_LINE_BYTES], "quiet": self._quiet > 0, "flush": flush}
+    def _mark(self, *, flush: bool = False, last: bool = False) -> None:
+        state = State(" or ".join(self._files)[:MAX_LINE_BYTES], self._quiet > 0, flush, last)
         with contextlib.suppress(OSError):  # the pipe is full
-            os.write(STANDARD_ERROR, b"\n" + MARK + json.dumps(state).encode() + b"\n")
+            os.write(self._pipe.write_end, b"\n" + MARK + json.dumps(state._asdict()).encode() + b"\n")
 
     def _read(self) -> None:
-        rest, files, quiet = b"", "", False
-        while data := os.read(self._pipe, 2**16):
-            *lines, rest = (rest + data).split(b"\n")
-            if len(rest) > 2**16:
-                lines, rest = [*lines, rest], b""
-            for line in lines:
+        state, tries = State(), 0
+        while not state.last:
+            data = self._copy()
+            end = data.rfind(b"\n") + 1
+            if not end and tries < MOST_TRIES and len(data) < COPIED_BYTES:  # the rest of the line may be on its way
+                tries += 1
+                time.sleep(REST_S)
+                continue
+            tries, end = 0, end or len(data)
+            for line in data[:end].split(b"\n"):
                 if line.startswith(MARK):
-                    with contextlib.suppress(ValueError):
-                        state = json.loads(line[1:])
-                        files, quiet = state["files"], state["quiet"]
-                        if state["flush"]:
-                            self._reached.set()
+                    state = self._marked(line) or state
                 elif text := line[:MAX_LINE_BYTES].decode(errors="replace").strip():
-                    self._on_line(Line(text, files, quiet))
-        os.close(self._pipe)
+                    self._on_line(Line(text, state.files, state.quiet))
+            os.read(self._pipe.read_end, end)
 
+    def _copy(self) -> bytes:
+        """Wait, and return what is in the pipe without taking it out."""
+        while (count := LIBC.tee(self._pipe.read_end, self._copies.write_end, COPIED_BYTES, 0)) < 0:
+            if (number := ctypes.get_errno()) != errno.EINTR:
+                raise OSError(number, os.strerror(number))
+        return os.read(self._copies.read_end, count)
 
-def _opened(undo: contextlib.ExitStack, descriptor: int) -> int:
-    undo.callback(os.close, descriptor)
-    return descriptor
+    def _marked(self, line: bytes) -> State | None:
+        try:
+            state = State(**json.loads(line[1:]))
+        except (ValueError, TypeError):  # a library wrote it
+            return None
+        if state.flush:
+            self._reached.set()
+        return state
 
 
 _at_work: list[Caught] = []  # the one in use, if any
@@ -147,8 +196,9 @@ _at_work: list[Caught] = []  # the one in use, if any
 
 def begin(on_line: Callable[[Line], object]) -> None:
     """Catch what libraries write from now on, if that is possible."""
-    with contextlib.suppress(OSError):  # descriptor 2 is closed, or there is no shell
-        _at_work.append(Caught(on_line))
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # descriptor 2 is closed, or there is no shell
+            _at_work.append(Caught(on_line))
 
 
 def flush() -> None:

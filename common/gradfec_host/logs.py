@@ -189,7 +189,6 @@ class StandardError(logging.Handler):
 
     def close(self) -> None:
         """Close the stream."""
-        caught.end()
         if self._before:
             sys.stderr, self._before = self._before, None
         super().close()
@@ -229,6 +228,7 @@ def configure(program: str, form: str = TEXT, level: str = "info") -> Log:
 def close() -> None:
     """Undo `configure`."""
     logging.captureWarnings(capture=False)
+    caught.end()
     while _at_work:
         logging.getLogger().removeHandler(_at_work[-1])
         _at_work.pop().close()

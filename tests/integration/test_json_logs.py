@@ -7,6 +7,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 from gradfec_cli.daemons import free_port, own_key
 from gradfec_host.key_files import read_key
 
@@ -65,6 +68,29 @@ def test_warnings_and_the_error_that_ends_a_daemon_are_objects_too(photographs: 
     assert event(lines, "insecure")["level"] == event(lines, "unreachable")["level"] == "warning"
     assert (lines[-1]["event"], lines[-1]["level"]) == ("failed", "error")
     assert "nothing listens there; start it there: gradfec-cloud --listen" in lines[-1]["message"]
+
+
+def test_what_a_library_says_of_a_damaged_file_is_an_object_that_names_it_and_a_line_for_people(
+    photographs: Path, tmp_path: Path
+) -> None:
+    for photograph in photographs.iterdir():
+        (tmp_path / photograph.name).write_bytes(photograph.read_bytes())
+    _, encoded = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    damaged = encoded.tobytes()
+    (tmp_path / "z.png").write_bytes(damaged[:2000] + bytes(100) + damaged[2100:])
+    port = free_port()
+    where = ["--camera", tmp_path, "--cloud", f"127.0.0.1:{port}"]
+    with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}"):
+        with stubbed("gradfec-edge", *where, *JSON) as edge:
+            assert ended(edge)[0] == 0
+        by_edge = objects([*edge.said])
+        with stubbed("gradfec-edge", *where) as edge:
+            assert ended(edge)[0] == 0
+    said = event(by_edge, "library")
+    assert (said["file"], said["level"], said["daemon"]) == ("z.png", "warning", "gradfec-edge")
+    assert "libpng" in said["message"]
+    assert any("gradfec-edge: warning: z.png: libpng" in line for line in edge.said)
+    assert not any(line.startswith("libpng") for line in edge.said)
 
 
 def test_an_error_before_anything_is_started_is_an_object_too(tmp_path: Path) -> None:
