@@ -33,9 +33,11 @@ MAX_LINE_BYTES = 1000
 WAIT_S = 1.0  # for the thread, or the shell
 COPIED_BYTES = 2**16  # at once
 REST_S, MOST_TRIES = 0.02, 50  # for the end of a line
+NO_WAIT = 2  # SPLICE_F_NONBLOCK
 MARK = b"\x1e"  # begins a line of our own, a `State`; it is the ASCII record separator
-# Its input is the pipe, its output the real standard error. Descriptor 2 is a pipe on which we say goodbye.
-WATCHER = ["/bin/sh", "-c", f"read goodbye <&2 || exec sed '/^{MARK.decode()}/d;/^$/d'"]
+# Its input is the pipe, its output the real standard error. Descriptor 2 is a pipe on which we say goodbye. When
+# systemd asks all processes of a service to end, it stays, because the service may still crash.
+WATCHER = ["/bin/sh", "-c", f"trap '' TERM HUP; read goodbye <&2 || exec sed '/^{MARK.decode()}/d;/^$/d'"]
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -77,13 +79,16 @@ class Caught:
         self._on_line = on_line
         self._lock = threading.Lock()
         self._files: list[str] = []
-        self._quiet = 0
+        self._quiet, self._ended = 0, False
         self._reached = threading.Event()  # the thread has read all that was written before `flush`
         self._real = os.dup(STANDARD_ERROR)
         self._pipe, self._copies, self._life = Pipe(), Pipe(), Pipe()
-        try:
+        with contextlib.suppress(OSError):  # this user has many pipes: then it is a small one
             fcntl.fcntl(self._pipe.write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-            os.set_blocking(self._pipe.write_end, False)
+        os.set_blocking(self._pipe.write_end, False)
+        try:
+            if self._tee(NO_WAIT) != errno.EAGAIN:
+                raise OSError("there is no tee(2)")
             self._watcher = subprocess.Popen(
                 WATCHER,
                 stdin=self._pipe.read_end,
@@ -139,6 +144,7 @@ class Caught:
         os.dup2(self._real, STANDARD_ERROR)
         with self._lock:
             self._mark(last=True)
+            self._ended = True
         with contextlib.suppress(OSError):  # somebody has killed the shell
             os.write(self._life.write_end, b"goodbye\n")
         self._thread.join(WAIT_S)
@@ -153,6 +159,8 @@ class Caught:
         os.close(self._real)
 
     def _mark(self, *, flush: bool = False, last: bool = False) -> None:
+        if self._ended:  # another file may have the descriptor
+            return
         state = State(" or ".join(self._files)[:MAX_LINE_BYTES], self._quiet > 0, flush, last)
         with contextlib.suppress(OSError):  # the pipe is full
             os.write(self._pipe.write_end, b"\n" + MARK + json.dumps(state._asdict()).encode() + b"\n")
@@ -176,10 +184,16 @@ class Caught:
 
     def _copy(self) -> bytes:
         """Wait, and return what is in the pipe without taking it out."""
-        while (count := LIBC.tee(self._pipe.read_end, self._copies.write_end, COPIED_BYTES, 0)) < 0:
-            if (number := ctypes.get_errno()) != errno.EINTR:
-                raise OSError(number, os.strerror(number))
-        return os.read(self._copies.read_end, count)
+        while (number := self._tee()) == errno.EINTR:
+            pass
+        if number:
+            raise OSError(number, os.strerror(number))
+        return os.read(self._copies.read_end, COPIED_BYTES)
+
+    def _tee(self, flags: int = 0) -> int:
+        """Copy what is in the pipe; return an error's number, or 0."""
+        done = LIBC.tee(self._pipe.read_end, self._copies.write_end, COPIED_BYTES, flags)
+        return ctypes.get_errno() if done < 0 else 0
 
     def _marked(self, line: bytes) -> State | None:
         try:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gradfec_edge.frames import FOREVER_S, Capture, Frame, Image, Opener, Pace, Warn, as_bgr
-from gradfec_host.caught import reading
 
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.25, 5.0
 CLOSE_WAIT_S = 2.0
@@ -59,8 +58,7 @@ class LiveCamera:
 
     def _capture_and_wait(self) -> None:
         try:
-            with reading(self.name):
-                reason = self._capture_until_it_fails()
+            reason = self._capture_until_it_fails()
         except Exception as error:  # whatever a driver does, the camera is opened again
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if self._closed.is_set():

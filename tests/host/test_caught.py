@@ -158,6 +158,20 @@ except ImportError:
     assert done.stderr.splitlines() == ["the reason", "after it"]
 
 
+def test_a_file_whose_reading_ends_after_the_log_is_marked_nowhere() -> None:
+    """Its descriptor may be another file's by then."""
+    script = """
+from gradfec_host import caught
+pipe = caught._at_work[0]._pipe.write_end
+with reading("a.png"):
+    logs.close()
+    assert (name := os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR)) is not None
+    os.dup2(name, pipe)
+assert os.fstat(pipe).st_size == 0
+"""
+    assert process(script).stderr == ""
+
+
 def test_at_the_end_standard_error_is_what_it_was_and_nothing_is_left_running() -> None:
     script = """
 logs.close()
