@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,27 @@ def test_what_a_library_says_of_a_damaged_file_is_an_object_that_names_it_and_a_
     assert "libpng" in said["message"]
     assert any("gradfec-edge: warning: z.png: libpng" in line for line in edge.said)
     assert not any(line.startswith("libpng") for line in edge.said)
+
+
+def test_without_a_terminal_and_results_both_daemons_say_from_time_to_time_how_it_goes(
+    photographs: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--loop", "--fps", "20"]
+    said = r"[1-9]\d* of \d+ frames answered, 0\.0 % of them in part, loss 0\.0 %, [1-9]\d* kbit/s, \d+ ms \(median\)"
+    with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--log-format", "json", EVERY_S=0.5) as cloud:
+        with stubbed("gradfec-edge", *where, EVERY_S=0.5) as edge:
+            edge.wait_until_it_says(" frames answered, 0.0 %", SOON_S)
+            cloud.wait_until_it_says(" frames answered, 0.0 %", SOON_S)
+        recorded = [*where, "--results", tmp_path / "answers.jsonl"]
+        with stubbed("gradfec-edge", *recorded, EVERY_S=0.5) as silent:
+            time.sleep(2)
+        cloud.wait_until_it_says("0 edges connected, 0 of 0 frames answered", SOON_S)
+    assert any(re.search(rf" gradfec-edge: {said}$", line) for line in edge.said), edge.said
+    told = [line for line in objects([*cloud.said]) if line["event"] == "progress" and line["answered"]]
+    assert re.fullmatch(f"1 edge connected, {said}", told[0]["message"])
+    assert {"frames", "answered", "partial", "expected", "loss", "kbit_s", "latency_ms", "edges"} <= told[0].keys()
+    assert not any("frames answered" in line for line in silent.said)
 
 
 def test_an_error_before_anything_is_started_is_an_object_too(tmp_path: Path) -> None:
