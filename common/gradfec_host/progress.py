@@ -76,7 +76,7 @@ def in_words(counts: Mapping[str, float | None]) -> str:
         return line
     expected = "" if counts["expected"] is None else f", {percent(counts['expected'])} expected to agree"
     return (
-        f"{line}, {percent(counts['partial'])} of them in part{expected}, loss {percent(counts['loss'])}, "
+        f"{line}, {percent(counts['partial'])} of them partial{expected}, loss {percent(counts['loss'])}, "
         f"{counts['kbit_s']:.0f} kbit/s, {milliseconds(counts['latency_ms'])} (median)"
     )
 

@@ -33,7 +33,7 @@ def test_a_minute_is_told_by_name_and_in_words_and_then_begins_anew() -> None:
         "latency_ms": 200.0,
     }
     assert in_words(told) == (
-        "3 of 4 frames answered, 33.3 % of them in part, 80.0 % expected to agree, loss 33.3 %, 8 kbit/s, "
+        "3 of 4 frames answered, 33.3 % of them partial, 80.0 % expected to agree, loss 33.3 %, 8 kbit/s, "
         "200 ms (median)"
     )
     assert in_words(progress.told()) == "0 of 0 frames answered"

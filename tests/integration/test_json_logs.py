@@ -100,7 +100,7 @@ def test_without_a_terminal_and_results_both_daemons_say_from_time_to_time_how_i
 ) -> None:
     port = free_port()
     where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--loop", "--fps", "20"]
-    said = r"[1-9]\d* of \d+ frames answered, 0\.0 % of them in part, loss 0\.0 %, [1-9]\d* kbit/s, \d+ ms \(median\)"
+    said = r"[1-9]\d* of \d+ frames answered, 0\.0 % of them partial, loss 0\.0 %, [1-9]\d* kbit/s, \d+ ms \(median\)"
     with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--log-format", "json", EVERY_S=0.5) as cloud:
         with stubbed("gradfec-edge", *where, EVERY_S=0.5) as edge:
             edge.wait_until_it_says(" frames answered, 0.0 %", SOON_S)
