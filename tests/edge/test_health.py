@@ -146,6 +146,7 @@ def test_waiting_too_long_is_an_error_with_the_reason(then: Then, words: str, re
 def test_what_keeps_datagrams_from_the_cloud_is_logged_once_until_the_cloud_answers(
     health: LinkHealth, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("WARNING")
     for trouble in (CLOSED, "", CLOSED, UNNAMED, UNNAMED):  # "": an ICMP message that is missing proves nothing
         health.found(trouble)
     assert caplog.messages == [f"{CLOSED}; trying again", f"{UNNAMED}; trying again"]
