@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from gradfec_host.key_files import KEY_FILE_VARIABLE, write_key
 
 READY_S = 300.0  # first start of a cloud: TensorFlow's import on a slow machine, and the download of the weights
 STOP_S = 15.0
+ERROR = re.compile(r"(?:\S+ \S+ )?error: *(.*)", re.IGNORECASE)  # the line that ends a program, after its time
 
 
 class Daemon:
@@ -95,7 +97,7 @@ class Daemon:
         """Return the error that says how the daemon ended."""
         self._listener.join(timeout=1)
         said = [line for line in self.said if line.strip()]
-        errors = [line[len("error:") :].strip() for line in said if line.lower().startswith("error:")]
+        errors = [found[1] for line in said if (found := ERROR.fullmatch(line))]
         last = " / ".join(errors[-1:] or said[-3:]) or "it logged nothing"
         with contextlib.suppress(subprocess.TimeoutExpired):
             return GradfecError(f"{self.name} ended with exit code {self.process.wait(timeout=1)}: {last}")

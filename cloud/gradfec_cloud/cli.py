@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gradfec_host import logs
-from gradfec_host.config import config_option, config_used
+from gradfec_host.config import config_option, config_used, differing
 from gradfec_host.console import (
     Endpoint,
     EndpointType,
@@ -42,6 +42,8 @@ Examples:
 
 Exit codes: 0 stopped as asked; 1 something outside failed; 2 a wrong option.
 """
+
+LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
 
 
 @click.command(epilog=EXAMPLES, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
@@ -160,7 +162,19 @@ def main(
         }
         page = PageOptions(web, "cloud", str(listen), settings, insecure) if web else None
         live = not prints_on_terminal(results)
-        options = CloudOptions(catalogue.cuts, deadline_ms / 1000, metrics, read_keys, settings, live, page, runtime)
+        given = click.get_current_context().params
+        changed = differing({name: given[name] for name in given if name not in LEFT_OUT})
+        options = CloudOptions(
+            catalogue.cuts,
+            deadline_ms / 1000,
+            metrics,
+            read_keys,
+            settings,
+            changed | {"config": config_used().path},
+            live,
+            page,
+            runtime,
+        )
         with show_progress() as fetching:
             stores = {network: weights_of(network, weights, fetching) for network in catalogue.networks}
         load_now = partial(load, runtime, catalogue, stores)

@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -15,7 +14,7 @@ from functools import partial
 import uvloop
 
 from gradfec_cloud.counts import Snapshot, Totals
-from gradfec_cloud.driver import Driver, OtherVersion
+from gradfec_cloud.driver import Driver, OtherVersion, Stranger, UnknownKey
 from gradfec_cloud.inference import Inference, Inferred
 from gradfec_cloud.journal import Journal
 from gradfec_cloud.keyring import Keyring
@@ -28,9 +27,10 @@ from gradfec_common.networks import Cut
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Decided, Event, GivenUp, SessionEnded
 from gradfec_common.session.greeter import Keys
+from gradfec_host import progress
 from gradfec_host.console import Endpoint
-from gradfec_host.live import live_status
 from gradfec_host.logs import Log, in_words
+from gradfec_host.progress import live_or_told
 from gradfec_host.results import ResultsFile
 from gradfec_web.monitor import Monitor, ask, new_registry
 from gradfec_web.shown import PageOptions
@@ -63,7 +63,8 @@ class CloudOptions:
     deadline_s: float
     metrics: Endpoint | None
     read_keys: Callable[[], Keys]
-    settings: Mapping[str, object] = field(default_factory=dict)  # all that was decided, by name, for the first line
+    settings: Mapping[str, object] = field(default_factory=dict)  # all that was decided, by name
+    differing: Mapping[str, object] = field(default_factory=dict)  # what the user has set, for the first line
     live: bool = True  # show a live status if standard error is a terminal
     page: PageOptions | None = None
     runtime: str = ""  # what runs the back-end, for the user
@@ -104,9 +105,9 @@ class CloudDaemon:
             self._state = State.SERVING
         self._driver.start()
         self._keyring.warn_if_insecure()
-        settings = self._options.settings
-        self._log.info(f"listening on {self._port.address} ({in_words(settings)})", event="started", **settings)
-        with live_status(self._status.table) if self._options.live else nullcontext():
+        self._say_how()
+        say = [] if self._journal.has_results else [self._say_how_it_goes]
+        async with live_or_told(self._status.table if self._options.live else None, say):
             await self._asked_to_stop
             if self._failure is None:
                 await self._driver.finish(LEAVING_S)
@@ -114,6 +115,18 @@ class CloudDaemon:
         self._inference.close()
         if self._failure:
             raise self._failure
+
+    def _say_how(self) -> None:
+        """Log what differs from the defaults, in one line; in a JSON log, and for whoever debugs, all settings."""
+        settings, changed = self._options.settings, in_words(self._options.differing)
+        line = f"listening on {self._port.address}" + (f" ({changed})" if changed else "")
+        self._log.info(line, event="started", **settings)
+        self._log.debug(f"all settings: {in_words(settings)}", event="settings")
+
+    def _say_how_it_goes(self) -> None:
+        counts, edges = self._status.progress.told(), self.sessions.open_sessions
+        line = f"{edges} {'edge' if edges == 1 else 'edges'} connected, {progress.in_words(counts)}"
+        self._log.info(line, event="progress", edges=edges, **counts)
 
     def _leave(self) -> None:
         self._state = State.LEAVING
@@ -129,8 +142,8 @@ class CloudDaemon:
             self.sessions.change_keys(self._keyring.keys)
             self._driver.pump()
 
-    def _on_event(self, event: Event | OtherVersion) -> None:
-        if not isinstance(event, OtherVersion):
+    def _on_event(self, event: Event | Stranger) -> None:
+        if not isinstance(event, OtherVersion | UnknownKey):
             self.watch.saw(event)
             self._status.saw(event)
         try:

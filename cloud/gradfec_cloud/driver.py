@@ -14,9 +14,11 @@ import numpy as np
 from gradfec_cloud.port import Port
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Event
-from gradfec_common.wire import MAGIC, VERSION, Batch, Drop
+from gradfec_common.session.handshake import HELLO_BYTES, key_id_of
+from gradfec_common.wire import MAGIC, VERSION, Batch, Drop, Kind
 
-OTHER_VERSION_EVERY_S = 60.0  # at most one warning in this time
+TOLD_AGAIN_S = 60.0  # at most one warning in this time: of other versions, and of a host's unknown key
+MOST_STRANGERS = 16  # hosts with unknown keys that are told of in this time, because addresses can be forged
 READ_BEFORE_TIMER = 64  # batches: more than the receive buffer holds, and a bound under a flood
 REST_S = 0.003  # between reads: paced datagrams gather meanwhile, and a batch costs less than each of them alone
 
@@ -28,11 +30,21 @@ class OtherVersion(NamedTuple):
     peer: Hashable
 
 
+class UnknownKey(NamedTuple):
+    """A sender has a key that the cloud does not have. The core says nothing to it, either."""
+
+    key_id: bytes
+    peer: Hashable
+
+
+Stranger = OtherVersion | UnknownKey
+
+
 class Driver:
     """Connects a core to its port and to the event loop."""
 
-    def __init__(self, core: CloudSessions, port: Port, on_event: Callable[[Event | OtherVersion], None]) -> None:
-        """Do nothing before `start`. `on_event` gets each of the core's events, and what other versions there are."""
+    def __init__(self, core: CloudSessions, port: Port, on_event: Callable[[Event | Stranger], None]) -> None:
+        """Do nothing before `start`. `on_event` gets each of the core's events, and which strangers there are."""
         self.sent: Counter[str] = Counter()  # datagrams, `sent` and `failed`
         self._core, self._port, self._on_event = core, port, on_event
         self._loop = asyncio.get_running_loop()
@@ -40,6 +52,7 @@ class Driver:
         self._due: float | None = None  # when that timer fires
         self._rest: asyncio.TimerHandle | None = None  # until the port is read again
         self._version_told_at = -math.inf
+        self._strangers: dict[Hashable, float] = {}  # hosts with unknown keys, and when they were told of
         self._nothing_at_hand: asyncio.Future[None] | None = None  # while `finish` waits for it
 
     def start(self) -> None:
@@ -99,15 +112,31 @@ class Driver:
         """Hand a batch of waiting datagrams to the core; return False if none waits."""
         batch = self._port.receive()
         if batch is not None:
-            before = self._core.counts[Drop.UNKNOWN_VERSION.value]
+            counts, (version, key) = self._core.counts, (Drop.UNKNOWN_VERSION.value, Drop.UNKNOWN_KEY.value)
+            versions, keys = counts[version], counts[key]
             self._core.receive(batch, time.monotonic())
-            if self._core.counts[Drop.UNKNOWN_VERSION.value] > before:
+            if counts[version] > versions:
                 self._tell_of_version(batch)
+            if counts[key] > keys:
+                self._tell_of_keys(batch)
         return batch is not None
 
     def _tell_of_version(self, batch: Batch) -> None:
         now = time.monotonic()
-        if now >= self._version_told_at + OTHER_VERSION_EVERY_S:
+        if now >= self._version_told_at + TOLD_AGAIN_S:
             self._version_told_at = now
             row = int(np.argmax((batch.buffer[:, 0] == MAGIC) & (batch.buffer[:, 1] != VERSION)))
             self._on_event(OtherVersion(int(batch.buffer[row, 1]), batch.peer(row)))
+
+    def _tell_of_keys(self, batch: Batch) -> None:
+        now = time.monotonic()
+        self._strangers = {host: at for host, at in self._strangers.items() if now < at + TOLD_AGAIN_S}
+        is_hello = (batch.lengths == HELLO_BYTES) & (batch.buffer[:, :3] == (MAGIC, VERSION, Kind.HELLO)).all(axis=1)
+        for row in np.flatnonzero(is_hello).tolist():
+            if len(self._strangers) >= MOST_STRANGERS:
+                return
+            peer, key_id = batch.peer(row), key_id_of(batch.datagram(row).tobytes())
+            host = peer[0] if isinstance(peer, tuple) else peer
+            if key_id not in self._core.keys and host not in self._strangers:
+                self._strangers[host] = now
+                self._on_event(UnknownKey(key_id, peer))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from gradfec_cloud.driver import OtherVersion
+from gradfec_cloud.driver import OtherVersion, Stranger, UnknownKey
 from gradfec_cloud.keyring import Keyring
 from gradfec_cloud.metrics import CloudMetrics
 from gradfec_cloud.port import address_text
+from gradfec_common.keys import INSECURE_KEY
 from gradfec_common.session.events import Event, Finished, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.wire import VERSION
 from gradfec_host.logs import Log
@@ -34,7 +35,12 @@ class Journal:
         self._results, self._keyring, self._metrics, self._log = results, keyring, metrics, log
         self._clock = clock
 
-    def saw(self, event: Event | OtherVersion) -> None:
+    @property
+    def has_results(self) -> bool:
+        """Whether there is a results file."""
+        return self._results is not None
+
+    def saw(self, event: Event | Stranger) -> None:
         """Write down an event; GradfecError if its record cannot be written."""
         match event:
             case SessionOpened():
@@ -58,6 +64,25 @@ class Journal:
                     address=address,
                     version=event.version,
                 )
+            case UnknownKey():
+                self._unknown_key(event)
+
+    def _unknown_key(self, event: UnknownKey) -> None:
+        address, key_id = address_text(event.peer), event.key_id.hex()
+        who, cure = (
+            f"has the key {key_id}, which this cloud does not have,",
+            "`gradfec keygen --show` here prints the right one, and `gradfec keygen --paste` there takes it",
+        )
+        if event.key_id == INSECURE_KEY.id:
+            who = "runs with --insecure"
+        if self._keyring.insecure:
+            cure = "this cloud runs with --insecure: give both sides a key"
+        self._log.warning(
+            f"{address} {who} and gets no reply: {cure}",
+            event="unknown_key",
+            address=address,
+            key_id=key_id,
+        )
 
     def _say(self, of: SessionEvent, words: str, *, event: str, **fields: object) -> None:
         self._log.info(f"edge {of.edge!r} {words}", event=event, edge=of.edge, session=of.session, **fields)

@@ -10,6 +10,7 @@ from rich.table import Table
 from gradfec_cloud.port import address_text
 from gradfec_common.session.events import Event, Finished, SessionEnded, SessionMoved, SessionOpened
 from gradfec_host.live import plain_table, rest, words
+from gradfec_host.progress import Progress
 from gradfec_host.recent import Recent, milliseconds, percent
 
 GONE_S = 30.0  # how long an edge that has left is shown
@@ -33,6 +34,7 @@ class EdgesStatus:
     def __init__(self) -> None:
         """Show no edge yet."""
         self._edges: dict[int, _Edge] = {}
+        self.progress = Progress()  # of all edges
 
     def saw(self, event: Event) -> None:
         """Note an event of the core."""
@@ -48,9 +50,9 @@ class EdgesStatus:
                 edge.state, edge.gone_at = f"gone ({event.reason})", now
                 self._forget(now)
             case Finished() if event.session in self._edges:
-                self._edges[event.session].recent.add(
-                    now, event.datagrams, event.packets["recovered"], 1000 * event.latency_s, event.received_bytes
-                )
+                time_ms, size = 1000 * event.latency_s, event.received_bytes
+                self._edges[event.session].recent.add(now, event.datagrams, event.packets["recovered"], time_ms, size)
+                self.progress.add(event.result.outcome, event.datagrams, time_ms, size)
 
     def _forget(self, now: float) -> None:
         """Forget edges that left long ago, and the first to leave if there are too many."""
@@ -64,7 +66,7 @@ class EdgesStatus:
         now = time.monotonic()
         edges = [edge for edge in [*self._edges.values()] if edge.gone_at is None or now < edge.gone_at + GONE_S]
         edges.sort(key=lambda edge: (edge.gone_at or 0.0, edge.name))
-        table = plain_table(TITLES, NUMBERS, "edge", "edge")
+        table = plain_table(TITLES, NUMBERS, "edge", ["edge"])
         room = max(lines - 2, 1)
         for edge in edges[:room]:
             recent = edge.recent

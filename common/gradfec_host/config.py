@@ -113,6 +113,17 @@ def each_camera(options: Settings) -> list[Settings]:
     return [options]
 
 
+def differing(settings: Settings) -> Settings:
+    """Return those settings of the running command that differ from their defaults, by their keys in a file."""
+    found = {}
+    for key, option in keys_of(click.get_current_context().command).items():
+        value = settings.get(str(option.name))
+        usual = option.default if isinstance(option.default, bool | int | float | str) else None  # a flag's is not set
+        if value not in (None, usual) and (value or usual):
+            found[key] = value
+    return found
+
+
 # --- the file ---
 
 

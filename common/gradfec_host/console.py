@@ -144,6 +144,10 @@ class EndpointType(click.ParamType[Endpoint]):
             host = self.default_host
         elif not host and self.default_host is None:
             self.fail(f"{text!r} has no host: write HOST:PORT, for example cloud.example:9000", param, ctx)
+        try:
+            host.encode("idna")
+        except UnicodeError:
+            self.fail(f"{host!r} cannot be a host's name: each part has 1 to 63 characters", param, ctx)
         if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
             self.fail(f"{port!r} in {text!r} is not a port: use a number from 1 to 65535", param, ctx)
         return Endpoint(host.removeprefix("[").removesuffix("]"), int(port))

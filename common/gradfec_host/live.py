@@ -21,14 +21,14 @@ ECHO_COLUMNS = 4  # left free: a terminal prints ^C at the cursor, and a line th
 
 
 @contextlib.contextmanager
-def live_status(render: Callable[[int], RenderableType]) -> Iterator[None]:
-    """Show what `render(lines)` returns, if standard error is a terminal and the log is text.
+def live_status(render: Callable[[int], RenderableType]) -> Iterator[bool]:
+    """Show what `render(lines)` returns, if standard error is a terminal and the log is text; yield whether it is so.
 
     Another thread calls `render`.
     """
     log = logs.handler()
     if log is None or log.form != logs.TEXT or not log.stream.isatty():
-        yield
+        yield False
         return
     from rich.console import Console
     from rich.constrain import Constrain
@@ -36,7 +36,7 @@ def live_status(render: Callable[[int], RenderableType]) -> Iterator[None]:
 
     console = Console(file=log.stream, highlight=False)
     if console.is_dumb_terminal:  # it cannot move its cursor
-        yield
+        yield False
         return
 
     def drawn() -> RenderableType:
@@ -52,22 +52,22 @@ def live_status(render: Callable[[int], RenderableType]) -> Iterator[None]:
     ):
         log.above = partial(console.out, highlight=False)
         try:
-            yield
+            yield True
         finally:
             log.above = None
 
 
-def plain_table(titles: Sequence[str], numbers: Sequence[str], name: str, cut: str) -> Table:
+def plain_table(titles: Sequence[str], numbers: Sequence[str], name: str, cut: Sequence[str]) -> Table:
     """Return an empty table without lines, with the columns `numbers` aligned to the right.
 
-    If there is too little room, the column `cut` shrinks. The column `name` is never wider than 20 characters.
+    If there is too little room, the columns `cut` shrink. The column `name` is never wider than 20 characters.
     """
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     for title in titles:
         side: Literal["left", "right"] = "right" if title in numbers else "left"
-        table.add_column(words(title), justify=side, no_wrap=title != cut, max_width=20 if title == name else None)
+        table.add_column(words(title), justify=side, no_wrap=title not in cut, max_width=20 if title == name else None)
     return table
 
 

@@ -11,14 +11,18 @@ import logging
 import os
 import re
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
-from gradfec_host.moments import rfc3339
+from gradfec_host import caught
+from gradfec_host.moments import local_time, rfc3339
 
 TEXT, JSON = "text", "json"
 LEVELS = ("debug", "info", "warning", "error")
 TOKEN = re.compile("gradfec1-[a-z2-7]+", re.IGNORECASE)  # as gradfec_common.keys writes it, or part of one
+DIGITS = re.compile("[0-9]+")
+MOST_SAID = 1000  # lines of libraries that are remembered
 SHOWN = 4  # items of a list in a line for people
 NAMES = {logging.CRITICAL: "error"}  # the error that ends the program is no worse than others
 
@@ -36,7 +40,7 @@ def redacted(text: str) -> str:
 
 
 def in_words(settings: Mapping[str, object]) -> str:
-    """Write settings as one line of text, without those that are None: nobody has set them."""
+    """Write settings as a part of a line, without those that are None: nobody has set them."""
     return ", ".join(
         f"{name.replace('_', ' ')} {_word(value)}" for name, value in settings.items() if value is not None
     )
@@ -48,6 +52,8 @@ def _word(value: object) -> str:
             return "none"
         case bool():
             return "yes" if value else "no"
+        case float():
+            return f"{value:g}"
         case list():
             return f"{len(value)}" if len(value) > SHOWN else " ".join(map(str, value))
     return str(value)
@@ -95,7 +101,7 @@ class Log:
 
 
 class TextFormatter(logging.Formatter):
-    """`gradfec-edge: door: warning: ...`; the line that ends the program is `error: ...`."""
+    """The time, then `gradfec-edge: door: warning: ...`; in the line that ends the program, `error: ...`."""
 
     def __init__(self, program: str) -> None:
         super().__init__()
@@ -111,7 +117,7 @@ class TextFormatter(logging.Formatter):
         else:
             message = f"error: {message}"
         trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
-        return redacted(message + trace)
+        return redacted(f"{local_time(record.created)} {message}{trace}")
 
 
 class JSONFormatter(logging.Formatter):
@@ -144,7 +150,9 @@ class StandardError(logging.Handler):
         super().__init__(level.upper())
         self.program, self.form = program, form
         self.stream, self._own = _standard_error()
+        self._before: TextIO | None = None  # sys.stderr
         self.above: Callable[[str], object] | None = None  # prints a line above the live status
+        self._said: OrderedDict[tuple[str, str], None] = OrderedDict()  # what libraries have written, oldest first
         self.setFormatter(JSONFormatter(program) if form == JSON else TextFormatter(program))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -159,8 +167,30 @@ class StandardError(logging.Handler):
         except Exception:
             self.handleError(record)
 
+    def catch_libraries(self) -> None:
+        """Log what libraries write to standard error, and let Python write to where this log goes."""
+        if not self._own:
+            return
+        caught.begin(self._library_wrote)
+        if self.form == TEXT:
+            self._before, sys.stderr = sys.stderr, self.stream
+
+    def _library_wrote(self, line: caught.Line) -> None:
+        """Log a line of a library, once for each file. Numbers do not make it another line."""
+        what = line.files, DIGITS.sub("0", line.text)
+        if what in self._said:
+            return
+        self._said[what] = None
+        if len(self._said) > MOST_SAID:
+            self._said.popitem(last=False)
+        extra = {"event": "library", "fields": {"file": line.files} if line.files else {}}
+        level = logging.DEBUG if line.quiet else logging.WARNING
+        logging.getLogger(self.program).log(level, f"{line.files or 'a library'}: {line.text}", extra=extra)
+
     def close(self) -> None:
         """Close the stream."""
+        if self._before:
+            sys.stderr, self._before = self._before, None
         super().close()
         if self._own:
             with contextlib.suppress(OSError):
@@ -168,7 +198,7 @@ class StandardError(logging.Handler):
 
 
 def _standard_error() -> tuple[TextIO, bool]:
-    """Return standard error, and whether it has its own descriptor, which `quiet_stderr` does not redirect."""
+    """Return standard error, and whether it has its own descriptor, which is not caught."""
     try:
         return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="backslashreplace"), True
     except (OSError, ValueError, AttributeError):  # in a test
@@ -191,12 +221,14 @@ def configure(program: str, form: str = TEXT, level: str = "info") -> Log:
     logging.getLogger().addHandler(new)
     logging.getLogger(program).setLevel(level.upper())
     logging.captureWarnings(capture=True)
+    new.catch_libraries()
     return Log(program)
 
 
 def close() -> None:
     """Undo `configure`."""
     logging.captureWarnings(capture=False)
+    caught.end()
     while _at_work:
         logging.getLogger().removeHandler(_at_work[-1])
         _at_work.pop().close()
@@ -209,6 +241,7 @@ def say(event: str, message: str) -> None:
 
 def fail(message: str, error: BaseException | None = None) -> None:
     """Log why the program ends, at any level; with the traceback of `error`, which is a bug of ours."""
+    caught.flush()
     _speak(logging.CRITICAL, "crashed" if error else "failed", message, f"error: {message}", error)
 
 

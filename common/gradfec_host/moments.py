@@ -14,6 +14,11 @@ def unix_time(at: float) -> float:
     return time.time() - (time.monotonic() - at)
 
 
+def local_time(unix_s: float) -> str:
+    """Write a Unix time for people, by this machine's clock and time zone."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_s))
+
+
 def rfc3339(unix_s: float) -> str:
     """Write a Unix time in UTC, with milliseconds."""
     moment = datetime.fromtimestamp(unix_s, timezone.utc).isoformat(timespec="milliseconds")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
+from collections import deque
 from collections.abc import Iterator
+
+from gradfec_host.caught import notices
+
+MOST_LINES = 1000
 
 # Set before the import: TensorFlow logs only errors, and Keras runs on TensorFlow whatever the user's keras.json says.
 SETTINGS = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
@@ -25,23 +29,17 @@ def quiet_tensorflow() -> Iterator[None]:
 def quiet_stderr() -> Iterator[None]:
     """Hold back what is written to stderr inside this context, and show it only if an exception is raised.
 
-    The notices come from C++ before its logging is configured, so no setting stops them. That is why file descriptor 2
-    itself points elsewhere meanwhile. If TF_CPP_MIN_LOG_LEVEL is below 2, everything appears.
+    The notices come from C++ before its logging is configured, so no setting stops them. In a daemon they are entries
+    of the log for whoever debugs. If TF_CPP_MIN_LOG_LEVEL is below 2, everything appears.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1"):
         yield
         return
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
-        try:
+    held: deque[str] = deque(maxlen=MOST_LINES)
+    try:
+        with notices(lambda line: held.append(line.text)):
             yield
-        except Exception:
-            os.dup2(stderr, 2)
-            aside.seek(0)
-            os.write(2, aside.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+    except Exception:
+        for text in held:
+            print(text, file=sys.stderr)
+        raise

@@ -27,6 +27,7 @@ from gradfec_edge.frames import (
     too_large,
 )
 from gradfec_edge.live_camera import LiveCamera, interval_of
+from gradfec_host.caught import reading
 
 MAX_IMAGE_FILE_BYTES = 8 * MAX_IMAGE_PIXELS  # the largest honest file: uncompressed 16-bit RGBA
 
@@ -172,7 +173,8 @@ def read_image(path: Path) -> Image:
             raise GradfecError(f"{path} is empty")
         if status.st_size > MAX_IMAGE_FILE_BYTES:
             raise GradfecError(f"{path} is too large: more than {MAX_IMAGE_FILE_BYTES // 10**6} MB")
-        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        with reading(path.name):
+            image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     except OSError as error:
         raise GradfecError(f"cannot read {path}: {error.strerror}") from None
     except cv2.error as error:
@@ -230,7 +232,8 @@ class VideoFile(FiniteSource):
                 raise GradfecError(self._nothing())
             self.interval = self._pace.interval or interval_of(capture)
             while True:
-                ok, image = capture.read()
+                with reading(self.name):
+                    ok, image = capture.read()
                 if not ok or image is None:
                     return
                 number += 1

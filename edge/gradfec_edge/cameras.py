@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -28,7 +29,6 @@ from gradfec_edge.modes import with_mode
 from gradfec_edge.options import EdgeOptions
 from gradfec_edge.pipeline import Pipeline
 from gradfec_edge.status import CameraStatus, answer_of
-from gradfec_host.address import resolve
 from gradfec_host.console import Endpoint
 from gradfec_host.key_files import edge_key
 from gradfec_host.logs import Log
@@ -60,6 +60,7 @@ class CameraOptions:
     split: str | None
     fps: float | None
     loop: bool
+    wait: float
     in_flight: int
     timeout_ms: int
     rate: float | None
@@ -171,8 +172,11 @@ class CameraSession:
             files[options.results] = stack.enter_context(ResultsFile(options.results))
         self.file = files[options.results] if options.results else None
 
-    def ready(self, front_end: FrontEnd, process: Mapping[str, object]) -> Camera:
-        """Return the parts, joined; `process` are the settings of the whole process."""
+    def ready(self, front_end: FrontEnd, process: Mapping[str, object], differing: Mapping[str, object]) -> Camera:
+        """Return the parts, joined; `process` are the settings of the whole process.
+
+        `differing` are the camera's settings that are not at their defaults.
+        """
         options, decided = self.options, self.decided
         settings = {
             "name": options.name,
@@ -184,6 +188,7 @@ class CameraSession:
             "queue_ms": options.queue_ms,
             "in_flight": options.in_flight,
             "timeout_ms": options.timeout_ms,
+            "wait": options.wait,
             "results": options.results,
             **process,
         }
@@ -197,8 +202,10 @@ class CameraSession:
             options.max_rate,
             options.queue_ms / 1000,
             batched_udp=options.udp == "auto",
+            wait_s=math.inf if self.source.live or options.loop else options.wait,
             thumbnail=options.thumbnail,
             settings=settings,
+            differing=differing,
         )
         status = CameraStatus(options.name)
 
@@ -217,7 +224,7 @@ def log_frame(log: Log, story: Story) -> None:
     record = story.record()
     told = {name: record[name] for name in FRAME_FIELDS if name in record}
     why = f": {story.why}" if story.why else ""
-    log.debug(f"{answer_of(story)} ({story.outcome}){why}", event="frame", **told)
+    log.debug(f"{story.frame.source}: {answer_of(story)} ({story.outcome}){why}", event="frame", **told)
 
 
 def sessions_of(cameras: Sequence[Mapping[str, Any]], log: Log) -> list[CameraSession]:
@@ -256,12 +263,6 @@ def page_of(web: Endpoint, cameras: Sequence[Camera]) -> PageOptions:
     """Return what the live page is to show; each camera tells its own settings."""
     title = cameras[0].source.name if len(cameras) == 1 else f"{len(cameras)} cameras"
     return PageOptions(web, "edge", title, {}, any(camera.options.key.insecure for camera in cameras))
-
-
-def resolve_all(sessions: Sequence[CameraSession]) -> None:
-    """Look the clouds' names up."""
-    for cloud in {session.options.cloud: None for session in sessions}:
-        resolve(cloud)
 
 
 def _front_end(decided: Decided, runtime: str, weights: Mapping[Network, Weights]) -> FrontEnd:

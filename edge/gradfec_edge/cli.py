@@ -13,7 +13,7 @@ import click
 from gradfec_common.errors import GradfecError
 from gradfec_edge.modes import MODES
 from gradfec_host import logs
-from gradfec_host.config import CameraOption, camera_option, config_option, config_used, each_camera
+from gradfec_host.config import CameraOption, camera_option, config_option, config_used, differing, each_camera
 from gradfec_host.console import (
     Endpoint,
     EndpointType,
@@ -123,6 +123,14 @@ IMPORTANCE = (
 )
 @camera_option("--fps", type=Number(min=0, min_open=True), help="Limit the frame rate to this many frames a second.")
 @camera_option("--loop", is_flag=True, help="Repeat a file or folder forever.")
+@camera_option(
+    "--wait",
+    default=30.0,
+    type=Number(min=0, min_open=True),
+    metavar="S",
+    help="How many seconds a file or folder waits for a cloud that does not answer, or whose name does not resolve. "
+    "Cameras, and files with --loop, wait forever.",
+)
 @camera_option("--in-flight", default=4, type=click.IntRange(1, 64), help="How many frames may wait for an answer.")
 @camera_option(
     "--timeout-ms", default=2000, type=click.IntRange(1, 600_000), help="Give up on an answer after this time."
@@ -196,24 +204,28 @@ def main(
     """Run the first layers of the network on a camera's frames, and send the features with protection to a cloud."""
     import contextlib
 
-    from gradfec_edge.cameras import front_ends, open_all, page_of, resolve_all, sessions_of
+    from gradfec_edge.cameras import front_ends, open_all, page_of, sessions_of
     from gradfec_edge.process import ProcessOptions, run_edge
     from gradfec_host.codec_file import weights_of
     from gradfec_host.weights.progress import show_progress
 
     log = logs.configure("gradfec-edge", log_format, log_level)
-    sessions = sessions_of(each_camera(camera_options), log)
+    options = each_camera(camera_options)
+    sessions = sessions_of(options, log)
     at_work = [session for session in sessions if session.decided.runs_network]
     runtime = choose_runtime(runtime) if at_work else NO_RUNTIME
     process = {"runtime": runtime, "config": config_used().path, "version": version()}
+    for_all = {"weights": weights, "metrics": metrics, "web": web}
     with contextlib.ExitStack() as stack:
         open_all(sessions, stack)
         networks = {session.decided.coding.cut.network for session in at_work}
         with show_progress() as fetching:
             stores = {network: weights_of(network, weights, fetching) for network in networks}
-        resolve_all(sessions)  # fail early: loading TensorFlow takes seconds
         models = front_ends(sessions, runtime, stores)
-        cameras = [session.ready(model, process) for session, model in zip(sessions, models, strict=True)]
+        cameras = [
+            session.ready(model, process, first_line(for_all | camera))
+            for session, model, camera in zip(sessions, models, options, strict=True)
+        ]
         live = not any(prints_on_terminal(session.options.results) for session in sessions)
         page = page_of(web, cameras) if web else None
         ended = run_edge(cameras, ProcessOptions(runtime, metrics, page, live))
@@ -225,6 +237,12 @@ def main(
         for camera, one in zip(cameras, ended, strict=True):
             camera.log.totals(one.totals)
     raise_errors({name: one.error for name, one in zip(names, ended, strict=True)})
+
+
+def first_line(settings: Mapping[str, Any]) -> dict[str, object]:
+    """Return what the first line says of a camera's settings, besides where its frames come from and go to."""
+    changed = {key: value for key, value in differing(dict(settings)).items() if key not in ("camera", "cloud")}
+    return changed | {"config": config_used().path}
 
 
 def raise_errors(errors: Mapping[str, BaseException | None]) -> None:

@@ -47,6 +47,7 @@ from gradfec_edge.sending import Sending
 from gradfec_edge.status import CameraStatus, Row
 from gradfec_edge.warnings import Warnings
 from gradfec_edge.watch import Watch
+from gradfec_host import progress
 from gradfec_host.logs import Log, in_words
 from gradfec_host.recent import kilobytes
 
@@ -75,8 +76,10 @@ class EdgeDaemon:
         limits = EdgeLimits(answer_timeout_s=options.timeout_s)
         session = EdgeSession(options.hello, head, options.key, os.urandom, time.monotonic(), limits)
         self.life = Lifecycle()
-        self.health = LinkHealth(options.cloud, options.key, self.log, metrics)
-        self.link = Link(options.cloud, session, self._on_event, batched=options.batched_udp)
+        self.health = LinkHealth(options.cloud, options.key, self.log, metrics, options.wait_s)
+        self.link = Link(
+            options.cloud, session, self._on_event, on_trouble=self.health.found, batched=options.batched_udp
+        )
         self.watch = Watch(
             options.hello.name, options.cloud, session, thumbnail=options.thumbnail, settings=options.settings
         )
@@ -135,7 +138,7 @@ class EdgeDaemon:
     async def _take_frames(self) -> None:
         await self.link.open()
         self._say_how()
-        self.health.look(forever=self.source.live)
+        self.health.look()
         while (outgoing := await self._intake.next()) is not None:
             self._sending.put(outgoing)
 
@@ -144,17 +147,13 @@ class EdgeDaemon:
         await self.link.until_all_closed()
 
     def _say_how(self) -> None:
-        """Log all that was decided, in one line."""
+        """Log what differs from the defaults, in one line; in a JSON log, and for whoever debugs, all settings."""
         source, cloud = self.source.name, str(self.options.cloud)
         settings = {**self.options.settings, "udp": "batched" if self.link.batched else "plain"}
-        sends = self._what_it_sends()
-        self.log.info(
-            f"{source} -> {cloud}{sends} ({in_words(settings)})",
-            event="started",
-            source=source,
-            cloud=cloud,
-            **settings,
-        )
+        set_by_user = f" ({in_words(self.options.differing)})" if self.options.differing else ""
+        line = f"{source} -> {cloud}{self._what_it_sends()}{set_by_user}"
+        self.log.info(line, event="started", source=source, cloud=cloud, **settings)
+        self.log.debug(f"all settings: {in_words(settings)}", event="settings")
         if self.options.key.insecure:
             self.log.warning(INSECURE_WARNING, event="insecure")
 
@@ -225,6 +224,12 @@ class EdgeDaemon:
     def row(self) -> Row:
         """Return what the live status shows of this camera. It is called in the live status's thread."""
         return Row(self.status, self.health.state, self._warnings.texts)
+
+    def say_how_it_goes(self) -> None:
+        """Log the last minute."""
+        counts, why_not = self.status.progress.told(), self.why_not_ready()
+        line = progress.in_words(counts) + (f"; {why_not}" if why_not else "")
+        self.log.info(line, event="progress", **counts)
 
     def why_not_ready(self) -> str:
         """Return why frames get no answers now; empty if they do."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from enum import Enum
 
 from gradfec_common.errors import GradfecError
@@ -13,7 +14,7 @@ from gradfec_edge.metrics import CameraMetrics
 from gradfec_host.console import Endpoint
 from gradfec_host.logs import Log, printable
 
-PATIENCE_S = 30.0  # how long a file or folder waits for a cloud that does not answer
+PATIENCE_S = 30.0  # how long a cloud may be silent before the log says what to check
 TEMPORARY_REFUSALS = {"leaving", "full"}  # reasons for which the edge keeps trying
 
 
@@ -29,10 +30,15 @@ class LinkState(Enum):
 class LinkHealth:
     """Follows the events of one link."""
 
-    def __init__(self, cloud: Endpoint, key: HandshakeKey, log: Log, metrics: CameraMetrics) -> None:
-        """Begin with LOOKING."""
+    def __init__(
+        self, cloud: Endpoint, key: HandshakeKey, log: Log, metrics: CameraMetrics, wait_s: float = math.inf
+    ) -> None:
+        """Begin with LOOKING. Frames that cannot be skipped wait for the cloud for `wait_s`."""
         self.state = LinkState.LOOKING
         self._refusal = ""  # what the cloud said, in state REFUSED
+        self._trouble = ""  # why datagrams do not reach the cloud, if resolver or kernel know
+        self._told = ""  # the last trouble that was logged, until the cloud answers
+        self._wait_s = wait_s
         self._cloud, self._key, self._log, self._metrics = cloud, key, log, metrics
         self._changed = Condition()
         self._silence_timer: asyncio.TimerHandle | None = None
@@ -45,18 +51,31 @@ class LinkHealth:
     @property
     def why_not(self) -> str:
         """Why the link is not connected; empty if it is."""
-        return "" if self.connected else self._refusal or f"not connected to {self._cloud}"
+        return "" if self.connected else self._refusal or self._trouble or f"not connected to {self._cloud}"
 
     async def until_connected(self) -> None:
-        """Wait until the link is connected; GradfecError if it is not after PATIENCE_S."""
-        if not await self._changed.wait_for(lambda: self.connected, PATIENCE_S):
-            raise GradfecError(self._refusal or self._silence())
+        """Wait until the link is connected; GradfecError if it is not in time."""
+        forever = math.isinf(self._wait_s)
+        if not await self._changed.wait_for(lambda: self.connected, None if forever else self._wait_s):
+            found = self._refusal or self._trouble
+            raise GradfecError(f"{found}; gave up after {self._wait_s:g} s" if found else self._silence(self._wait_s))
 
-    def look(self, *, forever: bool) -> None:
-        """Log that the edge looks for the cloud. If it does so `forever`, warn once if the cloud is silent."""
-        self._log.info(f"looking for {self._cloud}", event="looking", cloud=str(self._cloud))
+    def look(self) -> None:
+        """Log that the edge looks for the cloud. If it does so forever, warn once if the cloud is silent."""
+        forever = math.isinf(self._wait_s)
+        within = "" if forever else f" for {self._wait_s:g} s"
+        self._log.info(f"looking for {self._cloud}{within}", event="looking", cloud=str(self._cloud))
         if forever:
             self._silence_timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._warn_of_silence)
+
+    def found(self, trouble: str) -> None:
+        """Note, while no cloud answers, why datagrams do not reach it; "" if that is not known. Log it once."""
+        if self.state is not LinkState.LOOKING:
+            return
+        self._trouble = trouble
+        if trouble and trouble != self._told:
+            self._told = trouble
+            self._log.warning(f"{trouble}; trying again", event="unreachable", cloud=str(self._cloud))
 
     def saw(self, event: Connected | LinkLost | Refused) -> None:
         """Follow an event of the protocol core; GradfecError if trying again is of no use."""
@@ -80,6 +99,7 @@ class LinkHealth:
 
     def _on_connected(self, event: Connected) -> None:
         self._enter(LinkState.CONNECTED)
+        self._trouble = self._told = ""
         self._metrics.connected()
         line = f"connected to {self._cloud}{'' if event.fresh else ' again'}"
         self._log.info(line, event="connected", cloud=str(self._cloud), fresh=event.fresh)
@@ -100,14 +120,14 @@ class LinkHealth:
             self._log.warning(f"{refusal}; trying again", event="refused", cloud=str(self._cloud))
 
     def _warn_of_silence(self) -> None:
-        if self.state is LinkState.LOOKING:
-            self._log.warning(f"{self._silence()}; trying again", event="silent", cloud=str(self._cloud))
+        if self.state is LinkState.LOOKING and not self._trouble:
+            self._log.warning(f"{self._silence(PATIENCE_S)}; trying again", event="silent", cloud=str(self._cloud))
 
-    def _silence(self) -> str:
+    def _silence(self, for_s: float) -> str:
         """Say what to check. The cloud may well be there: senders without the key get no reply."""
         same_key = f"it has this edge's key {self._key.id.hex()} (senders without the key get no reply)"
         return (
-            f"no answer from {self._cloud} for {PATIENCE_S:.0f} s: check that gradfec-cloud runs there, of the same "
+            f"no answer from {self._cloud} for {for_s:g} s: check that gradfec-cloud runs there, of the same "
             f"version as this edge, that {'it runs with --insecure, too' if self._key.insecure else same_key}, and "
             "that UDP to that port passes the firewalls on the way"
         )

@@ -154,6 +154,11 @@ class Journal:
         self._head, self._on_story = head, on_story
         self._sent: dict[int, Story] = {}
 
+    @property
+    def has_results(self) -> bool:
+        """Whether there is a results file."""
+        return self._results is not None
+
     def sent(self, frame: Frame, sent: Sent, stages_ms: dict[str, float]) -> None:
         """Note that a frame is being sent."""
         self._sent[sent.tensor] = Story(frame, self._head.no_answer, sent, stages_ms)

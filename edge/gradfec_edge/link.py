@@ -1,9 +1,14 @@
-"""The edge's link to its cloud: the protocol core, the socket that serves it, and the clock that drives it."""
+"""The edge's link to its cloud: the protocol core, the socket that serves it, and the clock that drives it.
+
+While no cloud answers, the link looks up the cloud's name again and again, because the cloud may have moved to another
+address, and asks the kernel whether datagrams arrive there.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,11 +21,13 @@ from gradfec_common.wire import Bytes, Drop, batch_of
 from gradfec_edge.condition import Condition
 from gradfec_edge.pacing import INTERVAL_S, due
 from gradfec_edge.port import Port
-from gradfec_host.address import resolve
+from gradfec_host.address import Address, knock, resolve, what_helps
 from gradfec_host.console import Endpoint
 
 MOST_AT_ONCE = 256  # datagrams sealed before the loop may do something else: half a millisecond
-RESOLVE_AGAIN_S = 5.0  # while the cloud is silent: it may have moved to another address
+KNOCK_AFTER_S = 0.3  # without an answer
+KNOCK_S = 0.5  # for an ICMP message to come back
+LOOK_AGAIN_S = 5.0
 
 
 class OpenTensor(NamedTuple):
@@ -40,19 +47,26 @@ class Link:
     """An EdgeSession on the running event loop."""
 
     def __init__(
-        self, cloud: Endpoint, session: EdgeSession, on_event: Callable[[Event], None], *, batched: bool = True
+        self,
+        cloud: Endpoint,
+        session: EdgeSession,
+        on_event: Callable[[Event], None],
+        *,
+        on_trouble: Callable[[str], object] = str,
+        batched: bool = True,
     ) -> None:
         """Prepare; `open` does the rest. `on_event` gets each of the core's events, in order, on the loop.
 
-        With `batched` False, each datagram has its own system call.
+        While no cloud answers, `on_trouble` is told why, as far as resolver and kernel know; "" if they do not. With
+        `batched` False, each datagram has its own system call.
         """
         self.cloud = cloud
         self.session = session
-        self._on_event = on_event
+        self._on_event, self._on_trouble = on_event, on_trouble
         self._port = Port(self._on_readable, batched=batched)
         self._pumped = Condition()  # notified whenever the core may have changed
         self._timer: asyncio.TimerHandle | None = None
-        self._resolver: asyncio.Task[None] | None = None
+        self._seeker: asyncio.Task[None] | None = None  # while no cloud answers
 
     @property
     def batched(self) -> bool:
@@ -75,12 +89,11 @@ class Link:
         return self.session.counts + Counter({Drop.FOREIGN_ADDRESS.value: self._port.foreign})
 
     async def open(self) -> None:
-        """Resolve the cloud's name and start to look for the cloud; GradfecError if the name has no address."""
-        try:
+        """Start to look for the cloud."""
+        with contextlib.suppress(OSError, GradfecError):  # `_seek` tries again, and tells
             await self._connect()
-        except OSError as error:
-            raise GradfecError(f"cannot reach {self.cloud}: {error.strerror or error}") from None
         self._pump()
+        self._seeker = asyncio.create_task(self._seek())
 
     def open_tensor(self, encoded: EncodedTensor, spread_s: float) -> OpenTensor | None:
         """Give a tensor its number, to be followed by `send` at once; None if the link is lost."""
@@ -116,8 +129,8 @@ class Link:
         await self._pumped.wait_for(lambda: self.session.left)
         if self._timer:
             self._timer.cancel()
-        if self._resolver:
-            self._resolver.cancel()
+        if self._seeker:
+            self._seeker.cancel()
         self._port.close()
 
     def _pump(self) -> None:
@@ -130,8 +143,8 @@ class Link:
         self._timer = asyncio.get_running_loop().call_later(due_in_s, self._on_timer)
         self._pumped.notify()
         while (event := self.session.next_event()) is not None:
-            if isinstance(event, LinkLost) and (self._resolver is None or self._resolver.done()):
-                self._resolver = asyncio.create_task(self._follow_name())
+            if isinstance(event, LinkLost) and (self._seeker is None or self._seeker.done()):
+                self._seeker = asyncio.create_task(self._seek())
             self._on_event(event)
 
     def _on_timer(self) -> None:
@@ -143,14 +156,26 @@ class Link:
             self.session.receive(batch_of(datagrams, [None] * len(datagrams)), time.monotonic())
             self._pump()
 
-    async def _connect(self) -> None:
-        """Use the address of the cloud's name, unless it is in use already."""
+    async def _connect(self) -> tuple[socket.AddressFamily, Address]:
+        """Look up the cloud's name, and use its address, unless that is in use already; return the address."""
         family, address = await asyncio.to_thread(resolve, self.cloud)
         if address != self._port.address and not self.session.connected:
             self._port.use(family, address)
+        return family, address
 
-    async def _follow_name(self) -> None:
-        """Look up the cloud's name from time to time until the link is connected."""
-        while not await self._pumped.wait_for(lambda: self.session.connected, RESOLVE_AGAIN_S):
-            with contextlib.suppress(OSError, GradfecError):
-                await self._connect()
+    async def _seek(self) -> None:
+        """Follow the cloud's name until the link is connected, and tell what is wrong."""
+        while not await self._pumped.wait_for(lambda: self.session.connected, KNOCK_AFTER_S):
+            self._on_trouble(await self._trouble())
+            await self._pumped.wait_for(lambda: self.session.connected, LOOK_AGAIN_S)
+
+    async def _trouble(self) -> str:
+        """Return why datagrams do not arrive; "" if nobody knows."""
+        try:
+            family, address = await self._connect()
+        except GradfecError as error:
+            return str(error)
+        except OSError as error:
+            return f"cannot reach {self.cloud}: {error.strerror or error}"
+        reason = await asyncio.to_thread(knock, family, address, KNOCK_S)
+        return f"cannot reach {self.cloud}: {reason}; {what_helps(self.cloud, reason)}" if reason else ""

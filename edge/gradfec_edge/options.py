@@ -25,8 +25,10 @@ class EdgeOptions:
     max_rate_mbit_s: float | None = None
     queue_s: float = 0.05  # that frames may wait on the link, with the policy `auto`
     batched_udp: bool = True  # if the kernel and the device can do it
+    wait_s: float = math.inf  # for the cloud, at a frame that cannot be skipped
     thumbnail: bool = False  # whether sketches contain a small picture of the frame
-    settings: Mapping[str, object] = field(default_factory=dict)  # all that was decided, by name, for the first line
+    settings: Mapping[str, object] = field(default_factory=dict)  # all that was decided, by name
+    differing: Mapping[str, object] = field(default_factory=dict)  # what the user has set, for the first line
 
     def __post_init__(self) -> None:
         """Check the rate; UsageError if it is not a positive number."""

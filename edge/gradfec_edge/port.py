@@ -42,8 +42,8 @@ class Port:
 
     @property
     def batched(self) -> bool:
-        """Whether many datagrams go to the kernel in one call."""
-        return self._sender is not None and self._sender.batched
+        """Whether many datagrams go to the kernel in one call, or may do so once there is an address."""
+        return self._sender.batched if self._sender else self._may_batch
 
     def use(self, family: socket.AddressFamily, address: Address) -> None:
         """Use `address`, through a new socket; OSError if there is none to be had."""

@@ -13,13 +13,14 @@ from functools import partial
 from typing import NamedTuple
 
 import uvloop
+from rich.console import RenderableType
 from threadpoolctl import threadpool_limits
 
 from gradfec_edge.daemon import Camera, EdgeDaemon, Totals
 from gradfec_edge.metrics import EdgeMetrics, Snapshot
 from gradfec_edge.status import status_table
 from gradfec_host.console import Endpoint
-from gradfec_host.live import live_status
+from gradfec_host.progress import live_or_told
 from gradfec_web.monitor import Monitor, ask, new_registry
 from gradfec_web.shown import PageOptions, shown
 
@@ -98,6 +99,10 @@ async def _observed(
     daemons: Sequence[EdgeDaemon], metrics: EdgeMetrics, options: ProcessOptions
 ) -> AsyncIterator[None]:
     """Serve metrics and the live page, and show the live status, if the user asked for them."""
+
+    def table(lines: int) -> RenderableType:
+        return status_table([daemon.row() for daemon in daemons], lines)
+
     async with AsyncExitStack() as stack:
         if options.metrics:
             ready = partial(ask, asyncio.get_running_loop(), lambda: why_not_ready(daemons))
@@ -105,8 +110,8 @@ async def _observed(
             stack.push_async_callback(asyncio.to_thread, monitor.close)
         if options.page:
             await stack.enter_async_context(_on_page(options.page, daemons))
-        if options.live:
-            stack.enter_context(live_status(lambda lines: status_table([daemon.row() for daemon in daemons], lines)))
+        say = [daemon.say_how_it_goes for daemon in daemons if not daemon.journal.has_results]
+        await stack.enter_async_context(live_or_told(table if options.live else None, say))
         yield
 
 

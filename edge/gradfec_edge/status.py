@@ -13,11 +13,13 @@ from rich.console import Group
 from gradfec_edge.health import LinkState
 from gradfec_edge.journal import Story
 from gradfec_host.live import plain_table, rest, words
+from gradfec_host.progress import Progress
 from gradfec_host.recent import WINDOW_S, Recent, milliseconds, percent, sent_in_words
 
 OUTCOMES = ("complete", "partial", "timeout")
-NUMBERS = ("frames/s", *OUTCOMES, "loss", "median")
-TITLES = ("camera", "link", *NUMBERS, "last answer")
+NUMBERS = ("fps", "loss", "median")
+TITLES = ("camera", "answer", "link", *NUMBERS, "source")
+CUT = ("camera", "source")  # if there is too little room
 
 
 class CameraStatus:
@@ -27,8 +29,8 @@ class CameraStatus:
         """Begin without frames."""
         self.name = name
         self.outcomes: Counter[str] = Counter()
-        self.recent = Recent()
-        self.last = ""
+        self.recent, self.progress = Recent(), Progress()
+        self.last = self.last_source = ""
         self._newest = -1, -math.inf, ""  # of all tensors that have ended: its number, when it ended, why it was so
 
     def ended(self, story: Story) -> None:
@@ -38,7 +40,9 @@ class CameraStatus:
         latency_ms = story.latency_ms if story.result else None
         now = time.monotonic()
         self.recent.add(now, story.datagrams, recovered, latency_ms, story.bytes)
-        self.last = answer_of(story)
+        expected = story.plan.expected if story.plan else None
+        self.progress.add(story.outcome, story.datagrams, latency_ms, story.bytes, expected)
+        self.last, self.last_source = answer_of(story), story.frame.source
         if story.as_sent and story.as_sent.tensor > self._newest[0]:
             self._newest = story.as_sent.tensor, now, story.why
 
@@ -49,10 +53,9 @@ class CameraStatus:
 
 
 def answer_of(story: Story) -> str:
-    """Return a frame's source and the first line of its answer."""
+    """Return the first line of a frame's answer."""
     lines = story.answer.lines()
-    answer = f"{lines[0][0]} {lines[0][1]:.2f}" if lines else "no answer"
-    return f"{story.frame.source}: {answer}"
+    return f"{lines[0][0]} {lines[0][1]:.2f}" if lines else "no answer"
 
 
 class Row(NamedTuple):
@@ -68,19 +71,19 @@ def status_table(rows: Sequence[Row], lines: int) -> Group:
 
     There are at most `lines` in all.
     """
-    table = plain_table(TITLES, NUMBERS, "camera", "last answer")
+    table = plain_table(TITLES, NUMBERS, "camera", CUT)
     now = time.monotonic()
     room = max(lines - 2, 1)
     for camera, link, _ in rows[:room]:
         recent = camera.recent
         table.add_row(
             words(camera.name),
+            words(camera.last),
             link.value,
             f"{recent.frames_per_s(now):.1f}",
-            *(str(camera.outcomes[outcome]) for outcome in OUTCOMES),
             percent(recent.loss(now)),
             milliseconds(recent.latency_ms(now)),
-            words(camera.last),
+            words(camera.last_source),
         )
     more = rest(len(rows), room)
     for line in more:
@@ -93,9 +96,11 @@ def _notes(rows: Sequence[Row], now: float) -> list[str]:
     """Return the lines below the table, the most urgent first."""
     of = [f"{row.camera.name}: " if len(rows) > 1 else "" for row in rows]
     warnings = [f"{name}warning: {text}" for name, row in zip(of, rows, strict=True) for text in row.warnings]
-    recent = [row.camera.recent for row in rows]
-    sent = [
-        f"{name}{sent_in_words(one.frame_bytes(now), one.kbit_s(now))}" for name, one in zip(of, recent, strict=True)
-    ]
+    sent = [f"{name}{_counted(row.camera, now)}" for name, row in zip(of, rows, strict=True)]
     whys = [row.camera.why(now) if row.link is LinkState.CONNECTED else "" for row in rows]
     return warnings + sent + [f"{name}why: {why}" for name, why in zip(of, whys, strict=True) if why]
+
+
+def _counted(camera: CameraStatus, now: float) -> str:
+    outcomes = ", ".join(f"{camera.outcomes[outcome]} {outcome}" for outcome in OUTCOMES)
+    return f"{outcomes}; {sent_in_words(camera.recent.frame_bytes(now), camera.recent.kbit_s(now))}"

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from gradfec_cloud import driver as driver_module
-from gradfec_cloud.driver import REST_S, Driver, OtherVersion
+from gradfec_cloud.access import by_id
+from gradfec_cloud.driver import MOST_STRANGERS, REST_S, Driver, OtherVersion, UnknownKey
+from gradfec_common.ciphers import Cipher
+from gradfec_common.keys import Key
 from gradfec_common.networks import named_cut
 from gradfec_common.session.cloud import CloudSessions
-from gradfec_common.wire import Batch, batch_of
+from gradfec_common.session.edge import new_hello
+from gradfec_common.session.handshake import EdgeHandshake, HandshakeKey
+from gradfec_common.wire import Batch, batch_of, message_body
 
+CUT = named_cut("pool1_pool")
 FOR_EVER_S = 1000.0
 
 
@@ -152,14 +160,15 @@ def test_it_waits_no_longer_than_allowed() -> None:
     assert finished(Core(open_tensors=1), 0.01) == []
 
 
+class Clock:
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 def test_senders_of_another_version_are_reported_once_a_minute() -> None:
     told: list[object] = []
-
-    class Clock:
-        now = 1000.0
-
-        def monotonic(self) -> float:
-            return self.now
 
     class Old:
         """A port at which a datagram of version 2 waits."""
@@ -180,3 +189,51 @@ def test_senders_of_another_version_are_reported_once_a_minute() -> None:
         patch.setattr(driver_module, "time", clock)
         asyncio.run(run())
     assert told == [OtherVersion(2, "old")] * 2
+
+
+def hello(key: Key) -> bytes:
+    edge_hello = new_hello(CUT, 7, "door", Cipher.AES_256_GCM)
+    return EdgeHandshake(HandshakeKey(key), message_body(edge_hello), os.urandom).hello
+
+
+def test_each_host_with_an_unknown_key_is_reported_once_a_minute_and_not_all_of_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[object] = []
+    known, strange = Key(bytes(range(32))), Key(bytes(32))
+    clock, numbers = Clock(), itertools.count(1)
+    monkeypatch.setattr(driver_module, "time", clock)
+    batches: list[Batch] = []
+
+    class Waiting:
+        def receive(self) -> Batch:
+            return batches.pop()
+
+    async def make() -> Driver:
+        return Driver(CloudSessions([CUT], 0.5, by_id(HandshakeKey(known)), os.urandom), Waiting(), told.append)  # type: ignore[arg-type]
+
+    made = asyncio.run(make())
+
+    def receive(*hosts: str, key: Key = strange) -> int:
+        """Receive a hello from another port of each of the hosts; return of how many hosts the driver tells."""
+        told.clear()
+        batches.append(
+            batch_of([b"junk", *(hello(key) for _ in hosts)], ["a", *((host, next(numbers)) for host in hosts)])
+        )
+        made._receive()
+        return len(told)
+
+    assert receive("a", "a", "b") == 2
+    assert told[0] == UnknownKey(strange.id, ("a", 1))
+    assert receive("a", "b") == 0
+    assert receive("c", key=known) == 0
+    clock.now += 59
+    assert receive("a", "c") == 1
+    clock.now += 1
+    assert receive("a", "c") == 1
+    clock.now += 60
+    assert receive(*map(str, range(2 * MOST_STRANGERS))) == MOST_STRANGERS == len(made._strangers)
+    assert receive("a") == 0
+    clock.now += 60
+    assert receive("a") == 1
+    assert len(made._strangers) == 1

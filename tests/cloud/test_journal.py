@@ -10,7 +10,7 @@ from tests.common.answers import TIGER_CAT
 from tests.exported import Cloud
 
 from gradfec_cloud.access import by_id
-from gradfec_cloud.driver import OtherVersion
+from gradfec_cloud.driver import OtherVersion, UnknownKey
 from gradfec_cloud.journal import Journal
 from gradfec_cloud.keyring import Keyring
 from gradfec_common.errors import GradfecError
@@ -21,6 +21,7 @@ from gradfec_common.wire import VERSION, Result
 from gradfec_host.logs import Log
 from gradfec_host.results import ResultsFile
 
+OURS, THEIRS = Key(bytes(range(32))), Key(bytes(32))
 PACKETS = {"total": 10, "dropped_by_plan": 2, "recovered": 2, "missing": 0}
 DATAGRAMS = {"sent": 5, "parity": 1, "received": 4, "lost": 1}
 RESULT = Result(5, "complete", TIGER_CAT.packed(), 1, 0, {"decode": 1.5})
@@ -64,6 +65,26 @@ def test_a_sender_of_another_version_is_a_warning_that_says_what_to_do(caplog: p
     )
     assert (record.levelname, record.event) == ("WARNING", "other_version")
     assert record.fields == {"address": "192.0.2.7:4000", "version": 2}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "words"),
+    [
+        (OURS, THEIRS, f"has the key {THEIRS.id.hex()}, which this cloud does not have, and gets no reply: `gradfec"),
+        (OURS, INSECURE_KEY, "runs with --insecure and gets no reply: `gradfec keygen --show` here"),
+        (INSECURE_KEY, THEIRS, "and gets no reply: this cloud runs with --insecure: give both sides a key"),
+    ],
+)
+def test_a_sender_with_an_unknown_key_is_a_warning_that_says_what_to_do(
+    ours: Key, theirs: Key, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    written, _ = journal(key=ours)
+    written.saw(UnknownKey(theirs.id, ("192.0.2.7", 4000)))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("192.0.2.7:4000 ")
+    assert words in record.getMessage()
+    assert (record.levelname, record.event) == ("WARNING", "unknown_key")
+    assert record.fields == {"address": "192.0.2.7:4000", "key_id": theirs.id.hex()}
 
 
 @pytest.mark.parametrize("key", [Key(bytes(range(32))), INSECURE_KEY])

@@ -219,9 +219,9 @@ def shown(cameras: int, lines: int, width: int = 80, warnings: tuple[str, ...] =
 
 def test_each_camera_has_a_line_and_there_are_never_too_many() -> None:
     heading, line, sent = shown(1, 10)
-    assert " ".join(heading.split()) == "camera link frames/s complete partial timeout loss median last ans…"
-    assert " ".join(line.split()) == "[red]camera 0 refused 1.0 1 0 0 10.0 % 42 ms a.png: t…"
-    assert sent.strip() == "106 kB a frame, 848 kbit/s"
+    assert " ".join(heading.split()) == "camera answer link fps loss median source"
+    assert " ".join(line.split()) == "[red]camera 0 tabby 0.50 refused 1.0 10.0 % 42 ms a.png"
+    assert sent.strip() == "1 complete, 0 partial, 0 timeout; 106 kB a frame, 848 kbit/s"
     for cameras, lines in ((9, 10), (8, 10), (40, 10), (40, 3)):
         assert len(shown(cameras, lines)) <= lines
     assert shown(40, 10)[-1].strip() == "and 32 more"
@@ -235,7 +235,7 @@ def test_warnings_stand_below_the_cameras_before_what_they_send_as_long_as_there
     lines = [line.strip() for line in shown(2, 20, warnings=("the link is slow",))]
     assert lines[3:] == [
         *(f"[red]camera {n} : warning: the link is slow" for n in range(2)),
-        *(f"[red]camera {n} : 106 kB a frame, 848 kbit/s" for n in range(2)),
+        *(f"[red]camera {n} : 1 complete, 0 partial, 0 timeout; 106 kB a frame, 848 kbit/s" for n in range(2)),
     ]
     assert [line.strip() for line in shown(2, 4, warnings=("the link is slow",))][3:] == lines[3:4]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -72,6 +74,9 @@ class NoPipeline:
         return self._frame_bytes
 
 
+FPS = {"fps": 5}
+
+
 def edge_of(
     source: Toy,
     cloud: Endpoint,
@@ -79,10 +84,16 @@ def edge_of(
     records: list[Record] | None = None,
     *,
     rate_mbit_s: float | None = None,
+    wait_s: float = math.inf,
     frame_bytes: int | None = None,
 ) -> EdgeDaemon:
     """Make a daemon on the running loop."""
-    options = EdgeOptions(cloud, new_hello(CUT, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, rate_mbit_s)
+    options = EdgeOptions(
+        *(cloud, new_hello(CUT, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, rate_mbit_s),
+        wait_s=wait_s,
+        settings={"split": "pool1_pool"} | FPS,
+        differing=FPS,
+    )
     journal = Journal(None, HEAD, lambda story: None if records is None else records.append(story.record()))
     pipeline = NoPipeline(frame_bytes)
     parts = Camera(options, source, pipeline, journal, CameraStatus("edge"), Log("gradfec-edge"))  # type: ignore[arg-type]
@@ -117,7 +128,7 @@ def test_it_logs_what_was_decided_that_it_looks_for_the_cloud_and_that_the_cloud
     key: HandshakeKey, silent: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(health_module, "PATIENCE_S", 0.01)
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG", "gradfec-edge")
 
     async def run() -> None:
         edge = edge_of(Toy(), silent, key)
@@ -128,16 +139,17 @@ def test_it_logs_what_was_decided_that_it_looks_for_the_cloud_and_that_the_cloud
 
     uvloop.run(run())
     events = [record.event for record in caplog.records]
-    assert events == ["started", *(["insecure"] if key.insecure else []), "looking", "silent"]
-    assert caplog.messages[0].startswith(f"the door -> {silent} (udp ")
+    assert events == ["started", "settings", *(["insecure"] if key.insecure else []), "looking", "silent"]
+    assert caplog.messages[0] == f"the door -> {silent} (fps 5)"
+    assert re.fullmatch(r"all settings: split pool1_pool, fps 5, udp (batched|plain)", caplog.messages[1])
 
 
 @pytest.mark.parametrize(
     ("frame_bytes", "interval", "sends"),
     [
-        (434_600, 0.2, ", 435 kB a frame, 17384 kbit/s at 5 frames/s ("),
-        (434_600, None, ", 435 kB a frame ("),
-        (None, 0.2, " ("),
+        (434_600, 0.2, ", 435 kB a frame, 17384 kbit/s at 5 frames/s"),
+        (434_600, None, ", 435 kB a frame"),
+        (None, 0.2, ""),
     ],
 )
 def test_its_first_line_says_what_the_link_will_have_to_carry_if_that_is_known(
@@ -155,7 +167,7 @@ def test_its_first_line_says_what_the_link_will_have_to_carry_if_that_is_known(
         await in_time(running)
 
     uvloop.run(run())
-    assert caplog.messages[0].startswith(f"the door -> {silent}{sends}")
+    assert caplog.messages[0] == f"the door -> {silent}{sends} (fps 5)"
 
 
 @pytest.mark.parametrize("live", [True, False], ids=["a camera", "a file"])
@@ -245,11 +257,11 @@ def test_it_ends_with_the_clouds_words_when_it_is_refused_for_good(silent: Endpo
         uvloop.run(run())
 
 
-def test_it_ends_with_an_error_when_the_cloud_has_no_address() -> None:
-    source = Toy()
+def test_a_file_whose_cloud_has_no_address_for_too_long_is_an_error() -> None:
+    source = Toy(live=False)
 
     async def run() -> None:
-        await in_time(asyncio.ensure_future(edge_of(source, Endpoint(70 * "a", 9000)).run()))
+        await in_time(asyncio.ensure_future(edge_of(source, Endpoint(70 * "a", 9000), wait_s=0.5).run()))
 
     with pytest.raises(GradfecError, match="check the host name in --cloud"):
         uvloop.run(run())

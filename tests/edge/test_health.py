@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Callable
 
@@ -19,12 +20,16 @@ from gradfec_edge.metrics import EdgeMetrics
 from gradfec_host.console import Endpoint
 from gradfec_host.logs import Log
 
+Then = Callable[[LinkHealth], object]
+
 SOON_S = 60.0  # a safety net
 CLOUD = Endpoint("cloud", 9000)
 KEY = HandshakeKey(Key(bytes(range(32))))
 SECURE = f"that it has this edge's key {KEY.id.hex()} (senders without the key get no reply), "
 CONNECTED, LOST, LEAVING = Connected(7, 0.25, fresh=True), LinkLost(leaving=False), LinkLost(leaving=True)
 FULL = Refused("full", "it serves 256 edges already")
+CLOSED = "cannot reach cloud:9000: nothing listens there"
+UNNAMED = "cannot reach cloud:9000: Name or service not known"
 REFUSED = "cloud:9000 accepts no new edges now: it serves 256 edges already"
 
 
@@ -40,9 +45,9 @@ def registry() -> Registry:
     return Registry()
 
 
-def new_health(registry: Registry, key: HandshakeKey = KEY) -> LinkHealth:
+def new_health(registry: Registry, key: HandshakeKey = KEY, wait_s: float = math.inf) -> LinkHealth:
     metrics = EdgeMetrics(registry, dict, insecure=key.insecure).camera("door")
-    return LinkHealth(CLOUD, key, Log("gradfec-edge"), metrics)
+    return LinkHealth(CLOUD, key, Log("gradfec-edge"), metrics, wait_s)
 
 
 @pytest.fixture
@@ -123,24 +128,41 @@ def test_all_tasks_that_wait_for_the_cloud_go_on_when_it_answers(health: LinkHea
 
 
 @pytest.mark.parametrize(
-    ("event", "words"), [(None, f"no answer from cloud:9000 for 0 s: .*, {re.escape(SECURE)}and"), (FULL, REFUSED)]
+    ("then", "words"),
+    [
+        (lambda health: None, f"no answer from cloud:9000 for 0.001 s: .*, {re.escape(SECURE)}and"),
+        (lambda health: health.saw(FULL), f"{REFUSED}; gave up after 0.001 s"),
+        (lambda health: health.found(CLOSED), f"{CLOSED}; gave up after 0.001 s"),
+    ],
+    ids=["silent", "refused", "closed"],
 )
-def test_waiting_too_long_is_an_error_with_the_reason(
-    event: Event | None, words: str, health: LinkHealth, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(health_module, "PATIENCE_S", 0.001)
-    if event is not None:
-        health.saw(event)
+def test_waiting_too_long_is_an_error_with_the_reason(then: Then, words: str, registry: Registry) -> None:
+    health = new_health(registry, wait_s=0.001)
+    then(health)
     with pytest.raises(GradfecError, match=words):
         asyncio.run(health.until_connected())
 
 
-Then = Callable[[LinkHealth], object]
+def test_what_keeps_datagrams_from_the_cloud_is_logged_once_until_the_cloud_answers(
+    health: LinkHealth, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING")
+    for trouble in (CLOSED, "", CLOSED, UNNAMED, UNNAMED):  # "": an ICMP message that is missing proves nothing
+        health.found(trouble)
+    assert caplog.messages == [f"{CLOSED}; trying again", f"{UNNAMED}; trying again"]
+    assert health.why_not == UNNAMED
+    health.saw(CONNECTED)
+    health.found(UNNAMED)  # asked before the cloud answered
+    assert health.why_not == ""
+    health.saw(LOST)
+    assert health.why_not == "not connected to cloud:9000"
+    health.found(CLOSED)
+    assert caplog.messages[3:] == [f"{CLOSED}; trying again"]
 
 
-async def looked(health: LinkHealth, then: Then, *, forever: bool) -> None:
+async def looked(health: LinkHealth, then: Then) -> None:
     """Look for the cloud, let something happen, and wait for longer than patience lasts."""
-    health.look(forever=forever)
+    health.look()
     then(health)
     await asyncio.sleep(0.01)
 
@@ -155,11 +177,11 @@ def test_a_camera_whose_cloud_is_silent_logs_once_what_to_check(
 ) -> None:
     monkeypatch.setattr(health_module, "PATIENCE_S", 0.001)
     caplog.set_level("INFO")
-    asyncio.run(looked(new_health(registry, key), lambda health: None, forever=True))
+    asyncio.run(looked(new_health(registry, key), lambda health: None))
     looking, told = caplog.messages
     assert looking == "looking for cloud:9000"
     assert told.startswith(
-        "no answer from cloud:9000 for 0 s: check that gradfec-cloud runs there, of the same version as this edge, "
+        "no answer from cloud:9000 for 0.001 s: check that gradfec-cloud runs there, of the same version as this edge, "
         f"{words}and that UDP"
     )
     assert told.endswith("; trying again")
@@ -167,18 +189,19 @@ def test_a_camera_whose_cloud_is_silent_logs_once_what_to_check(
 
 
 @pytest.mark.parametrize(
-    ("then", "forever"),
+    ("then", "wait_s"),
     [
-        (lambda health: None, False),  # a file's frames wait, and raise the error themselves
-        (lambda health: health.saw(CONNECTED), True),
-        (lambda health: health.saw(FULL), True),
-        (lambda health: health.end(), True),
+        (lambda health: None, 30.0),  # a file's frames wait, and raise the error themselves
+        (lambda health: health.saw(CONNECTED), math.inf),
+        (lambda health: health.saw(FULL), math.inf),
+        (lambda health: health.found(CLOSED), math.inf),
+        (lambda health: health.end(), math.inf),
     ],
-    ids=["a file", "connected", "refused", "ended"],
+    ids=["a file", "connected", "refused", "closed", "ended"],
 )
 def test_there_is_no_warning_of_silence_for_a_file_or_a_cloud_that_has_answered(
-    then: Then, forever: bool, health: LinkHealth, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    then: Then, wait_s: float, registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(health_module, "PATIENCE_S", 0.001)
-    asyncio.run(looked(health, then, forever=forever))
+    asyncio.run(looked(new_health(registry, wait_s=wait_s), then))
     assert not any("no answer" in line for line in caplog.messages)

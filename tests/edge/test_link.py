@@ -62,10 +62,10 @@ UNHURRIED = EdgeLimits(lost_after_s=math.inf, answer_timeout_s=SOON_S, bye_patie
 class Cloud:
     """A socket in the place of the cloud, and all that it has received."""
 
-    def __init__(self, *, batched: bool) -> None:
+    def __init__(self, *, batched: bool, port: int = 0) -> None:
         self.batched = batched  # how the link is to send
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", 0))
+        self.socket.bind(("127.0.0.1", port))
         grow_receive_buffer(self.socket, 4 * 2**20)  # a tensor at once, however late this process has its turn
         self.got: list[bytes] = []
         self.edge: tuple[str, int] | None = None
@@ -76,8 +76,9 @@ class Cloud:
 
     def _receive(self) -> None:
         while (received := self.socket.recvfrom(2048))[0] != b"stop":
-            datagram, self.edge = received
-            self.got.append(datagram)
+            if received[0]:  # the link also asks the kernel, with an empty one
+                datagram, self.edge = received
+                self.got.append(datagram)
 
     def send(self, datagram: bytes) -> None:
         assert self.edge
@@ -390,7 +391,8 @@ def test_closing_waits_for_the_clouds_goodbye_and_no_longer(cloud: Cloud, monkey
 def test_a_lost_cloud_is_looked_up_again_and_found_at_its_new_address(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link_module, "RESOLVE_AGAIN_S", 0.001)
+    monkeypatch.setattr(link_module, "KNOCK_AFTER_S", 0.001)
+    monkeypatch.setattr(link_module, "LOOK_AGAIN_S", 0.001)
     answers: list[Any] = [GradfecError("no such name"), (socket.AF_INET, ("127.0.0.1", 9)), None]
 
     def resolve(endpoint: Endpoint) -> Any:
@@ -408,3 +410,66 @@ def test_a_lost_cloud_is_looked_up_again_and_found_at_its_new_address(
         await until(lambda: link._port.address == cloud.socket.getsockname())
 
     with_link(cloud, work)
+
+
+def closed_port(monkeypatch: pytest.MonkeyPatch) -> Endpoint:
+    """Return an address where nothing listens, and let links look for their clouds often."""
+    for name in ("KNOCK_AFTER_S", "LOOK_AGAIN_S", "KNOCK_S"):
+        monkeypatch.setattr(link_module, name, 0.02)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return Endpoint(*probe.getsockname())
+
+
+def seek(where: Endpoint, told: list[str], work: Work) -> None:
+    """Do the work on a link that looks for a cloud, and tells why datagrams do not arrive."""
+
+    async def run() -> None:
+        events: list[Event] = []
+        hello, head = new_hello(SPLIT, GRID.rows, "edge", CIPHER), SPLIT.network.head
+        core = EdgeSession(hello, head, KEY, os.urandom, time.monotonic(), UNHURRIED)
+        link = Link(where, core, events.append, on_trouble=told.append)
+        await link.open()
+        await work(link, events)
+        await link.close()
+
+    uvloop.run(run())
+
+
+def test_a_closed_port_is_told_from_a_silent_one_and_hears_the_cloud_that_opens_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    where, told = closed_port(monkeypatch), list[str]()
+
+    async def work(link: Link, events: list[Event]) -> None:
+        await until(lambda: len(told) == 3)
+        cloud = Cloud(batched=True, port=where.port)
+        try:
+            await until(lambda: told[-1] == "")  # it listens, and says nothing
+            await welcomed(cloud, events)
+        finally:
+            cloud.close()
+
+    seek(where, told, work)
+    assert set(told[:3]) == {
+        f"cannot reach {where}: nothing listens there; start it there: gradfec-cloud --listen {where.port}"
+    }
+
+
+def test_a_name_without_an_address_is_told_until_it_has_one(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed_port(monkeypatch)
+    known, told = list[Any](), list[str]()
+
+    def resolve(endpoint: Endpoint) -> Any:
+        if not known:
+            raise GradfecError("no such name")
+        return known[0]
+
+    async def work(link: Link, events: list[Event]) -> None:
+        await until(lambda: len(told) == 3)
+        known.append((socket.AF_INET, cloud.socket.getsockname()))
+        await welcomed(cloud, events)
+
+    monkeypatch.setattr(link_module, "resolve", resolve)
+    seek(Endpoint("cloud.example", 9000), told, work)
+    assert set(told[:3]) == {"no such name"}

@@ -98,7 +98,7 @@ def test_without_a_socket_datagrams_are_only_counted(far: Far) -> None:
             port.send_now(b"hello")
             await port.send_symbols(ROWS)
             assert port.receive() == []
-            assert (port.address, port.batched) == (None, False)
+            assert (port.address, port.batched) == (None, True)
             port.use(socket.AF_INET, far.address)
             assert port.address == far.address
             port.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,6 +43,26 @@ def notes(*statuses: CameraStatus, link: LinkState = LinkState.CONNECTED, lines:
     with console.capture() as capture:
         console.print(status_table([Row(status, link) for status in statuses], lines))
     return [line.strip() for line in capture.get().splitlines()[1 + len(statuses) :] if "a frame" not in line]
+
+
+def drawn(width: int, *rows: Row) -> list[str]:
+    """Return what is on a terminal."""
+    console = Console(width=width, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(status_table(rows, 20))
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def test_at_80_columns_class_and_confidence_are_whole_and_the_file_s_name_is_cut() -> None:
+    name = "a-camera-in-the-yard-behind-the-house-2026-05-04T12-00-00.png"
+    one = replace(story(0, 0.1), frame=Frame(0, name, np.zeros((4, 4, 3), np.uint8), 0.0))
+    status = status_of(one, name="the camera box in the yard")
+    status.last = "American Staffordshire terrier 0.93"  # of the longest names
+    _, row, counted, _ = drawn(76, Row(status, LinkState.CONNECTED))
+    assert re.fullmatch(r"the.*… American Staffordshire terrier 0\.93 connected +\S+ +- +- a\S*…", row), row
+    assert counted == "0 complete, 0 partial, 1 timeout; 11 kB a frame, 85 kbit/s"
+    wide = drawn(160, Row(status, LinkState.CONNECTED))[1]
+    assert wide.endswith(name)
 
 
 def status_of(*stories: Story, name: str = "door") -> CameraStatus:

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gradfec_host import config as config_module
-from gradfec_host.config import CONFIG_VARIABLE, camera_option, config_option, config_used, each_camera
+from gradfec_host.config import CONFIG_VARIABLE, camera_option, config_option, config_used, differing, each_camera
 from gradfec_host.console import Endpoint, EndpointType, Number, plain_errors
 
 
@@ -31,8 +31,9 @@ from gradfec_host.console import Endpoint, EndpointType, Number, plain_errors
 @config_option("edge")
 @plain_errors
 def command(**options: Any) -> None:
-    """Print what each camera's options are, and which file was read."""
-    print(json.dumps([each_camera(options), config_used().path], default=str))
+    """Print what each camera's options are, which file was read, and which options differ from the defaults."""
+    found = each_camera(options)
+    print(json.dumps([found, config_used().path, [*map(differing, found)]], default=str))
 
 
 def run(*arguments: object, **environment: str) -> Result:
@@ -96,6 +97,27 @@ def test_a_file_says_what_the_options_would(written: Any) -> None:
         "metrics": ["127.0.0.1", 9100],
         "as_json": True,
     }
+
+
+def test_only_what_differs_from_the_defaults_is_told_as_such(written: Any) -> None:
+    def told(*arguments: object) -> Any:
+        return json.loads(run(*arguments).stdout)[2]
+
+    assert told("--camera", "0", "--cloud", "a:1", "--in-flight", 4, "--compensate") == [
+        {"camera": "0", "cloud": ["a", 1]}
+    ]
+    (found,) = told("--config", written(ONE))
+    assert found == {
+        "camera": "0",
+        "cloud": ["server.example", 9000],
+        "fps": 2.0,
+        "in_flight": 8,
+        "compensate": False,
+        "key_file": str(Path.home() / "keys" / "door"),
+        "metrics": ["127.0.0.1", 9100],
+        "json": True,
+    }
+    assert [camera["name"] for camera in told("--config", written(TWO))] == ["door", "yard"]
 
 
 def test_the_command_line_counts_before_the_file(written: Any) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import time
 import warnings
 from collections.abc import Iterator
 
@@ -20,6 +21,7 @@ from gradfec_host import logs
 from gradfec_host.console import log_format_option, log_level_option, plain_errors
 from gradfec_host.logs import Log, in_words, printable
 
+LOCAL_TIME = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (.*)")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")  # RFC 3339
 
 
@@ -53,12 +55,24 @@ def everything(log: Log) -> None:
 def test_as_text_each_message_is_a_line_with_its_level_and_the_error_is_the_last() -> None:
     result = said(everything)
     assert result.exit_code == 1
-    assert result.stderr.splitlines() == [
+    lines = [LOCAL_TIME.fullmatch(line) for line in result.stderr.splitlines()]
+    assert [line and line[2] for line in lines] == [
         "gradfec-edge: listening",
         "gradfec-edge: door: warning: is silent",
         "gradfec-edge: error: no answer",
         "error: the disk is full",
     ]
+
+
+def test_the_time_of_a_line_is_that_of_the_clock_on_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = logging.makeLogRecord({"msg": "listening", "levelno": logging.INFO, "created": 1_800_000_000.9})
+    monkeypatch.setenv("TZ", "UTC-2")
+    time.tzset()
+    try:
+        assert logs.TextFormatter("gradfec-edge").format(record) == "2027-01-15 10:00:00 gradfec-edge: listening"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_as_json_each_message_is_an_object_with_its_time_and_fields_and_so_is_the_error() -> None:
@@ -149,7 +163,7 @@ def test_a_bug_keeps_its_traceback_where_the_log_is_for_people() -> None:
 
 def test_totals_are_a_line_for_each_kind_of_thing() -> None:
     totals = {"datagrams_received": {"bad_checksum": 2, "hello": 1}, "tensors": {}}
-    assert said(lambda log: log.totals(totals)).stderr.splitlines() == [
+    assert [line[20:] for line in said(lambda log: log.totals(totals)).stderr.splitlines()] == [
         "gradfec-edge: datagrams received: bad checksum 2, hello 1",
         "gradfec-edge: tensors: none",
     ]

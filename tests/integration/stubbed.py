@@ -36,8 +36,8 @@ SMALL = {
 def stubbed(name: str, *arguments: object, ready: str | None = "", **settings: object) -> Iterator[Daemon]:
     """Run `gradfec-edge` or `gradfec-cloud` with toy models; what `arguments` say goes before the options in SMALL.
 
-    `settings`: BACK_END_S, how long the cloud's takes for a batch; PATIENCE_S, the edge's; and any other variable of
-    the environment, None to be without it.
+    `settings`: BACK_END_S, how long the cloud's takes for a batch; PATIENCE_S, the edge's; EVERY_S, how often a daemon
+    says how it goes; and any other variable of the environment, None to be without it.
     """
     unset = [f"--unset={key}" for key, value in settings.items() if value is None]
     given = [f"{key}={value}" for key, value in settings.items() if value is not None]
@@ -93,7 +93,9 @@ def put_toys_in_place() -> None:
 if __name__ == "__main__":
     put_toys_in_place()
     from gradfec_edge import health
+    from gradfec_host import progress
 
     health.PATIENCE_S = float(os.environ.get("PATIENCE_S", health.PATIENCE_S))
+    progress.EVERY_S = float(os.environ.get("EVERY_S", progress.EVERY_S))
     command = import_module(f"{sys.argv[1]}.cli").main
     command(sys.argv[2:], prog_name=sys.argv[1].replace("_", "-"))

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
@@ -90,7 +91,7 @@ class Terminal:
         whole: list[str] = []
         goes_on = False
         for row in [*scrolled, *self.screen.display]:
-            if goes_on and not row.startswith(("gradfec-", "error: ")):
+            if goes_on and not re.match(r"[\d-]{10} [\d:]{8} (gradfec-|error: )", row):
                 whole[-1] += row
             else:
                 whole.append(row)

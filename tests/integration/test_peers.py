@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,7 +23,7 @@ from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import EdgeHandshake, HandshakeKey
 from gradfec_host.key_files import read_key
 
-from .endings import ended, is_one_clear_line
+from .endings import SOON_S, ended, is_one_clear_line
 from .fake_cloud import Reply, fake_cloud
 from .stubbed import stubbed
 
@@ -75,18 +76,42 @@ def nobody() -> Iterator[int]:
     yield free_port()
 
 
-@pytest.mark.parametrize("cloud", [nobody, cloud_of_version_2])
+@pytest.mark.parametrize(
+    ("cloud", "words"),
+    [
+        (nobody, "nothing listens there; start it there: gradfec-cloud --listen"),
+        (cloud_of_version_2, "check that gradfec-cloud runs there, of the same version"),
+    ],
+)
 def test_a_folder_without_a_cloud_of_the_same_version_ends_with_advice_and_no_record(
-    cloud: Callable[[], AbstractContextManager[int]], photographs: Path, tmp_path: Path
+    cloud: Callable[[], AbstractContextManager[int]], words: str, photographs: Path, tmp_path: Path
 ) -> None:
     results = tmp_path / "out.jsonl"
     with cloud() as port:
         where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}"]
-        with stubbed("gradfec-edge", *where, "--results", results, PATIENCE_S=0.3) as edge:
+        with stubbed("gradfec-edge", *where, "--results", results, "--wait", "1") as edge:
             code, said, _ = ended(edge)
     assert code == 1
-    assert is_one_clear_line(said, "check that gradfec-cloud runs there, of the same version"), said
+    assert is_one_clear_line(said, words), said
     assert results.read_text() == ""
+
+
+def test_a_folder_whose_cloud_has_no_address_waits_and_then_ends(photographs: Path) -> None:
+    where = ["--camera", photographs, "--cloud", "no such host:9000", "--wait", "1"]  # no name server is asked
+    with stubbed("gradfec-edge", *where) as edge:
+        code, said, _ = ended(edge)
+    assert code == 1
+    assert re.search(r"warning: cannot reach no such host:9000: .*; trying again", said), said
+    assert is_one_clear_line(said, "check the host name in --cloud; gave up after 1 s"), said
+
+
+def test_a_folder_that_repeats_waits_for_its_cloud_for_as_long_as_it_takes(photographs: Path) -> None:
+    port = free_port()
+    where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--wait", "0.1", "--loop"]
+    with stubbed("gradfec-edge", *where, PATIENCE_S=0.2) as edge:
+        edge.wait_until_it_says("nothing listens there", SOON_S)
+        with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}"):
+            edge.wait_until_it_says(f"connected to 127.0.0.1:{port}", SOON_S)
 
 
 def test_an_edge_with_another_split_is_told_which_one_to_use(photographs: Path) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 
 import click
 
-from gradfec_cli.daemons import Daemon, free_port, with_key
+from gradfec_cli.daemons import ERROR, Daemon, free_port, with_key
 from gradfec_cli.experiment import Link, run_with_own_cloud, unaccounted
 from gradfec_lab.bench.end_to_end import write_images
 
@@ -236,7 +236,7 @@ def full_disk(system: System, folder: Path, report: Report) -> None:
     command = [sys.executable, "-m", "gradfec_edge", "--camera", str(folder / "images")]
     command += ["--cloud", f"127.0.0.1:{system.port}", "--results", "/dev/full"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=with_key(), check=False)
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    errors = [line for line in done.stderr.splitlines() if ERROR.fullmatch(line)]
     report.check(done.returncode == 1 and len(errors) == 1 and "Traceback" not in done.stderr, "a full disk is said")
 
 

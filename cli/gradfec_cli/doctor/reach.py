@@ -17,7 +17,7 @@ from gradfec_common.session.edge import EdgeLimits, EdgeSession, LinkLost, Refus
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import batch_of
 from gradfec_edge.advice import protection_for
-from gradfec_host.address import Address, resolve
+from gradfec_host.address import Address, resolve, what_helps, why_unreachable
 from gradfec_host.console import Endpoint
 from gradfec_host.logs import printable
 from gradfec_host.processor import preferred_cipher
@@ -69,10 +69,8 @@ def visit(
             opened.connect(address)  # so that the kernel reports if nobody listens there
             session = EdgeSession(hello, cut.network.head, key, os.urandom, time.monotonic(), LIMITS)
             return Caller(opened, session).call(pings, patience_s)
-        except ConnectionRefusedError:
-            return Visit(failure="nothing listens there")
         except OSError as error:
-            return Visit(failure=error.strerror or str(error))
+            return Visit(failure=why_unreachable(error))
 
 
 class Caller:
@@ -139,10 +137,7 @@ def has_cloud(where: Endpoint, key: HandshakeKey, cut: Cut) -> bool:
 def judge(where: Endpoint, key: HandshakeKey, visit: Visit) -> Finding:
     """Turn a visit into a finding."""
     if visit.failure:
-        return broken(
-            f"cannot reach {where}: {visit.failure}",
-            f"start it there: gradfec-cloud --listen {where.port}; also check this machine's connection",
-        )
+        return broken(f"cannot reach {where}: {visit.failure}", what_helps(where, visit.failure))
     if visit.refusal:
         return broken(f"{where} refuses this edge: {visit.refusal}")
     if not visit.entered:

@@ -167,6 +167,11 @@ class CloudSessions:
         for session in self._sessions:
             self._end(session, SessionEvent.CLOUD_LEAVES, tell=True)
 
+    @property
+    def keys(self) -> Keys:
+        """The keys that admit edges."""
+        return self._reception.keys
+
     def change_keys(self, keys: Keys) -> None:
         """From now on, admit only edges with one of `keys`; the sessions of other keys end."""
         self._reception.change_keys(keys)

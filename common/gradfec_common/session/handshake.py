@@ -143,11 +143,16 @@ class AuthenticHello:
         return self.datagram[HELLO_CLEAR_BYTES - PUBLIC_BYTES : HELLO_CLEAR_BYTES]
 
 
+def key_id_of(hello: bytes) -> bytes:
+    """Return the id of the key that a hello of HELLO_BYTES claims to be made with."""
+    return hello[HEADER_BYTES:][:ID_BYTES]
+
+
 def read_hello(datagram: bytes, keys: Mapping[bytes, HandshakeKey]) -> AuthenticHello | Drop:
     """Read a hello with one of `keys`, by their ids; never raises. A forged hello costs one look-up and one opening."""
     if len(datagram) != HELLO_BYTES:
         return Drop.BAD_LENGTH
-    key = keys.get(datagram[HEADER_BYTES:][:ID_BYTES])
+    key = keys.get(key_id_of(datagram))
     if key is None:
         return Drop.UNKNOWN_KEY
     body = key.open_hello(datagram)
