@@ -131,6 +131,11 @@ class Coding:
         return self.policy.choose(link, self.budget).value if isinstance(self.policy, AutoProtection) else 0.0
 
     @property
+    def can_adapt(self) -> bool:
+        """Whether frames are small enough to change with the link: latents and pictures are."""
+        return self.cut.masked or self.quantiser.needs is not Needs.NOTHING
+
+    @property
     def codec(self) -> str:
         """What people call it."""
         return BOTTLENECK if self.cut.masked else self.quantiser.name.partition(":" if self.target else "\n")[0]

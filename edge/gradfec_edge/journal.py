@@ -102,7 +102,9 @@ class Story:
     def why(self) -> str:
         """Why it was planned as it was, in words; empty if its policy does not follow the link."""
         sent = self.as_sent
-        return f"{sent.codec}, {in_words(dict(sent.why), sent.plan)}" if sent and sent.why else ""
+        if sent is None or not sent.why:
+            return ""
+        return ", ".join(filter(None, [sent.codec, in_words(dict(sent.why), sent.plan)]))
 
     @property
     def all_stages_ms(self) -> dict[str, float]:
@@ -123,7 +125,7 @@ class Story:
             **self.answer.record(),
             "packets": self.packets,
             "datagrams": {**self.datagrams, "asked": self.asked},
-            **({"codec": self.as_sent.codec} if self.as_sent else {}),
+            "codec": self.as_sent.codec if self.as_sent else None,
             "bytes": self.bytes,
             **({"link": dict(self.as_sent.why)} if self.as_sent and self.as_sent.why else {}),
             "latency_ms": round(self.latency_ms, 3) if self.result else None,

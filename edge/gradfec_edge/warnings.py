@@ -125,7 +125,10 @@ class Warnings:
         if budget_kbit_s is not None:
             cures = filter(None, ["fix the link", self._more_budget(budget_kbit_s)])
             return f"{what} the parity in the budget of {budget_kbit_s:.0f} kbit/s repairs: {', or '.join(cures)}"
-        what, cure = f"{what} --protect {policy.name} repairs", protection_for(loss, policy)
+        what = f"{what} --protect {policy.name} repairs"
+        if self._coding.can_adapt:
+            return f"{what}; --protect auto adapts to that"
+        cure = protection_for(loss, policy)
         return f"{what}; {cure} would" if cure else f"{what}, and more than any FEC_A_B would: fix the link"
 
 

@@ -16,7 +16,7 @@ from .small_tensors import CUT, GRID, OF_PARTS, UNIFORM8, ZERO, coded, encoded, 
 
 SEEDS = st.integers(0, 2**32 - 1)
 PLANS = st.sampled_from(["FEC_50_50", "FEC_20_80", "nested:1,3,6/9", "nested:2,5", "none", "odd", "odd", "odd"])
-BEGIN = 21 + 5 + 8  # of the symbols: after the fixed part, one stripe, and the parameters of uniform8
+BEGIN = 22 + 5 + 8  # of the symbols: after the fixed part, one stripe, and the parameters of uniform8
 HEAD = 3  # of a packet of uniform8: its length in one byte, and its place
 
 

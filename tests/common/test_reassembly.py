@@ -24,7 +24,7 @@ from gradfec_common.wire.symbol import MAX_SENT_PER_PACKET
 from .small_tensors import GRID, ZERO, alone, bodies_of, headers_of, matrix_of, odd_plan, planned, with_header
 
 SEEDS = st.integers(0, 2**32 - 1)
-FIXED = struct.Struct(">IHHHHHBBBBBH")
+FIXED = struct.Struct(">IHHHHHBBBBBBH")
 FIELDS = (
     "tensor",
     "position",
@@ -32,6 +32,7 @@ FIELDS = (
     "sent",
     "unasked",
     "kept",
+    "form",
     "groups",
     "stripes",
     "quantiser",
@@ -296,7 +297,7 @@ class Model:
     def _of_tensor(self, body):
         said = fields_of(body)
         header = header_bytes(body)
-        return len(body), body[8:18], body[header - said["parameters"] : header]
+        return len(body), body[8:19], body[header - said["parameters"] : header]
 
     def _of_group(self, body):
         said = fields_of(body)
@@ -390,7 +391,7 @@ def lie(rng, body):
         at = int(rng.integers(FIXED.size, header_bytes(body)))
         return body[:at] + bytes([body[at] ^ int(rng.integers(1, 256))]) + body[at + 1 :]
     field = str(rng.choice(FIELDS))
-    most = {"tensor": 2**32 - 1}.get(field, 255 if field in FIELDS[6:11] else 65_535)
+    most = {"tensor": 2**32 - 1}.get(field, 255 if field in FIELDS[6:12] else 65_535)
     near = said[field] + int(rng.integers(-3, 4))
     value = near if rng.random() < 0.8 else int(rng.choice([0, 1, most, int(rng.integers(most))]))
     return with_header(body, **{field: int(np.clip(value, 0, most))})
@@ -459,6 +460,7 @@ LIES = [
     *(("sent", lie) for lie in (15, 17)),
     *(("unasked", lie) for lie in (0, 1, 15, 17, 65_535)),
     *(("kept", lie) for lie in (10, 12)),
+    *(("form", lie) for lie in (1, 255)),
     *(("groups", lie) for lie in (1, 3)),
     *(("stripes", lie) for lie in (0, 2, 33, 255)),
     *(("quantiser", lie) for lie in (0, 2, 21, 99)),
@@ -645,7 +647,7 @@ def test_the_most_that_a_tensor_may_send_is_allowed():
 
 @pytest.mark.parametrize(("groups", "stripes", "good"), [(42, 6, True), (43, 6, False), (8, 31, True), (8, 32, False)])
 def test_a_tensor_has_255_stripes_at_most(groups, stripes, good):
-    body = FIXED.pack(1, 0, 0, 48, 48, 12, groups, stripes, QUANTISERS["sqrt4"].id, 4, 0, 1)
+    body = FIXED.pack(1, 0, 0, 48, 48, 12, 0, groups, stripes, QUANTISERS["sqrt4"].id, 4, 0, 1)
     body += TABLE_ENTRY.pack(1, 1, 0) * stripes + struct.pack(">f", 1) + bytes(stripes)
     assert judge(matrix_of([body]), GRID)[0] == ({} if good else {Drop.BAD_PARAMETERS: 1})
 

@@ -103,7 +103,7 @@ def test_with_a_number_of_bytes_latents_are_as_fine_as_it_allows(file: CodecFile
         coding = coding_of(CUT, None, "auto", "none", "zfec", bytes_a_frame=bytes_a_frame)
         encoded = coding.encode(latents, np.ones(4, np.float32), None, UNKNOWN_LINK, map)
         sent.append(encoded.wire_bytes)
-        steps.append(float(np.frombuffer(encoded.bodies(0)[0][26:30].tobytes(), ">f4")[0]))
+        steps.append(float(np.frombuffer(encoded.bodies(0)[0][27:31].tobytes(), ">f4")[0]))
     assert sent == sorted(sent) and steps == sorted(steps, reverse=True)
     assert (steps[0], steps[-1]) == pytest.approx((file.step(1), file.step(9)))
 

@@ -189,7 +189,7 @@ def test_they_are_not_known_where_sizes_depend_on_the_tensor(ragged: Ragged) -> 
 @pytest.mark.parametrize(
     ("rows", "quantiser", "policy", "words"),
     [
-        (28, "uniform8", "none", "a packet takes 1572 bytes, more than the 1134 that a datagram has for it"),
+        (28, "uniform8", "none", "a packet takes 1572 bytes, more than the 1133 that a datagram has for it"),
         (28, "sqrt4", "nested:4,8", "leaves 566 bytes of a datagram for each of its 2 classes, and a packet takes 788"),
         (7, "uniform8", "nested:1,2,3/4097", "zfec has 256 at most"),
         (7, "sqrt4", "FEC_99.99_0.01", "drops all 512 packets of a tensor and sends nothing"),

@@ -73,6 +73,9 @@ class NoPipeline:
     def check(self) -> int | None:
         return self._frame_bytes
 
+    def allow(self, forms: frozenset[int]) -> None:
+        assert forms == {0}
+
 
 FPS = {"fps": 5}
 

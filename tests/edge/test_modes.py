@@ -54,7 +54,7 @@ def test_paper_mode_is_the_papers_setting() -> None:
         "packets": 2048,
         "codec": "uniform8",
         "packets_per_datagram": 1,
-        "frame_bytes": 2048 * 462,  # seal 32, header 34, length and place 4, packet 392
+        "frame_bytes": 2048 * 463,  # seal 32, header 35, length and place 4, packet 392
         "protect": "FEC_50_50",
         "fec": "zfec",
         "importance": "proxy",

@@ -25,7 +25,7 @@ from gradfec_host import codec_file
 from gradfec_host.logs import Log
 
 CUT = named_cut("conv2_block1_add")
-STANDARD = coding_of(CUT, 7, "sqrt4", "FEC_20_80", "zfec")  # 435 kB a frame, in 410 datagrams
+STANDARD = coding_of(CUT, 7, "sqrt4", "FEC_20_80", "zfec")  # 436 kB a frame, in 410 datagrams
 OFFERED = 8 * 435.4  # kbit/s, for each frame a second
 SMALL = coding_of(named_cut("conv5_block3_out"), 7, "sqrt2", "FEC_20_80", "zfec")  # in a few dozen datagrams
 
@@ -147,11 +147,11 @@ def test_the_warning_has_the_numbers_and_the_options_that_help(caplog: pytest.Lo
     warned.after(Simulated(STANDARD, link(2 * OFFERED, 50), 5.0))
     (text,) = caplog.messages
     assert text.startswith(
-        "the link carries less than is sent: 435 kB a frame at 5 frames/s are 17417 kbit/s, and about "
+        "the link carries less than is sent: 436 kB a frame at 5 frames/s are 17417 kbit/s, and about "
     )
     carried = float(text.partition(" and about ")[2].partition(" kbit/s arrive")[0])
     assert 0.7 * 2 * OFFERED < carried <= 2 * OFFERED
-    assert text.endswith(": lower --fps to 1.4, or make frames smaller with --codec sqrt2 (219 kB)")
+    assert text.endswith(": lower --fps to 1.4, or make frames smaller with --codec sqrt2 (220 kB)")
     assert "--protect none" not in text  # FEC_A_B sends no more than that
 
 
@@ -196,7 +196,7 @@ def test_a_shipped_bottleneck_is_what_makes_frames_smaller_and_its_own_get_coars
     path = write_codec(no_bottleneck / "resnet50" / f"{CUT.name}.npz")
     read = codec_file.CodecFile.read(path)
     codec_file.CodecFile(path, {**read.about, "worth": {"quality": [[3, 5400, 0.8]]}}, read.arrays).write()
-    assert smaller_frames(STANDARD) == ["--codec bottleneck (5.4 kB)", "--codec sqrt2 (219 kB)"]
+    assert smaller_frames(STANDARD) == ["--codec bottleneck (5.4 kB)", "--codec sqrt2 (220 kB)"]
     assert smaller_frames(coding_of(CUT, None, "auto", None, "zfec")) == ["a lower --quality"]
     sized = coding_of(CUT, None, "auto", None, "zfec", bytes_a_frame=9000)
     assert smaller_frames(sized) == ["a lower --bytes-per-frame"]
@@ -288,6 +288,15 @@ def test_a_link_that_is_too_slow_for_frames_under_another_policy_is_not_judged_s
 
 
 # --- a link that loses ---
+
+
+def test_where_frames_could_follow_the_link_auto_is_the_cure(caplog: pytest.LogCaptureFixture) -> None:
+    fixed = coding_of(named_cut("input_layer"), None, "progressive", "FEC_10_90", "zfec")
+    plan = replace(SMALL, policy=fixed.policy)  # any plan of the same policy
+    warned = Warned(caplog, fixed, None)
+    for n in range(60):
+        warned.end(0.2 * n, plan, partial=True, received=0.7)
+    assert caplog.messages[0].endswith("more than --protect FEC_10_90 repairs; --protect auto adapts to that")
 
 
 def test_answers_that_stay_partial_for_ten_seconds_are_warned_of_once_until_they_are_complete(

@@ -49,7 +49,8 @@ class Session:
     def wants_sketch(self, now: float) -> bool:
         return self.wanted
 
-    def send_sketch(self, tensor: int, sketch: Sketch, now: float) -> None:
+    def send_sketch(self, tensor: int, sketch: Sketch, now: float, form: int) -> None:
+        assert form == 0
         self.sketches.append((tensor, sketch))
 
 

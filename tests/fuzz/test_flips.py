@@ -137,7 +137,7 @@ def test_the_cloud_takes_no_symbol_of_another_length(cloud):
     world, insider = cloud
     watched, symbol = watched_cloud(world), symbol_of(insider)
     for length in range(len(symbol)):
-        expected = "too_short" if length <= 32 else "bad_length" if length <= 32 + 21 else "forged"
+        expected = "too_short" if length <= 32 else "bad_length" if length <= 32 + 22 else "forged"
         assert watched.fate(symbol[:length]) == expected, length
     assert watched.fate(symbol + b"\0") == "forged"
     assert watched.fate(symbol.ljust(1201, b"\0")) == "too_long"

@@ -287,19 +287,19 @@ def read_policy(text: str, code: ErasureCode) -> AutoProtection | None:
 # Packets of ResNet-50's default cut, ranked by the proxy, filled with means: docs/explanation/results.md, Figure 5.
 USUAL = Worth((), ((0.3, 0.875), (0.4, 0.918), (0.5, 0.949), (0.6, 0.968), (1.0, 1.0)), scatter=4.0)
 
-# WebP of ResNet-50's pictures, on 400 images that no bottleneck was trained with: docs/explanation/results.md.
+# WebP of ResNet-50's pictures: docs/explanation/results.md, "Bytes a frame".
 PICTURES = {
     "resnet50": Worth(
         (
-            Quality(20, 3873, 0.7025),
-            Quality(40, 5570, 0.8),
-            Quality(50, 6315, 0.8225),
-            Quality(60, 7065, 0.8525),
-            Quality(70, 7871, 0.8775),
-            Quality(80, 9884, 0.915),
-            Quality(90, 14628, 0.9475),
-            Quality(95, 18978, 0.9675),
-            Quality(98, 22643, 0.9725),
+            Quality(20, 3925, 0.7575),
+            Quality(40, 5639, 0.8325),
+            Quality(50, 6404, 0.8625),
+            Quality(60, 7148, 0.8725),
+            Quality(70, 7957, 0.9),
+            Quality(80, 9964, 0.9225),
+            Quality(90, 14644, 0.955),
+            Quality(95, 18953, 0.9625),
+            Quality(98, 22616, 0.965),
         ),
         (),
     )

@@ -37,14 +37,14 @@ class Budget:
         entries = entry_sizes(sizes)
         room = self.room() - self.room() % code.word_bytes
         if int(entries.max()) > room:
-            self.too_long(int(entries.max()))
+            self.too_long(int(entries.max()), room)
         return pack_tightly(entries, room, code.word_bytes, self.packets_a_symbol)
 
-    def too_long(self, entry: int) -> NoReturn:
-        """Say that a packet takes `entry` bytes of a symbol, and a datagram has not so many; UsageError."""
+    def too_long(self, entry: int, room: int | None = None) -> NoReturn:
+        """Say that a packet takes `entry` bytes of a symbol, more than its `room` in a datagram; UsageError."""
         raise UsageError(
-            f"a packet takes {entry} bytes, more than the {self.room()} that a datagram has for it: use smaller "
-            "--rows, or a --codec of fewer bits"
+            f"a packet takes {entry} bytes, more than the {room or self.room()} that a datagram has for it: use "
+            "smaller --rows, or a --codec of fewer bits"
         )
 
 

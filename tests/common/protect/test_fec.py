@@ -175,7 +175,7 @@ def test_a_plan_that_would_drop_everything_is_refused():
 
 @pytest.mark.parametrize("code", FEC_CODES, ids=lambda code: code.name)
 def test_a_packet_that_no_datagram_has_room_for_is_refused_with_what_to_do(code):
-    room = 1200 - 32 - 21 - 5 - 8  # seal, fixed part, one stripe, parameters of uniform8
+    room = 1200 - 32 - 22 - 5 - 8  # seal, fixed part, one stripe, parameters of uniform8
     room -= room % code.word_bytes
     assert planned("FEC_50_50", sizes=np.full(9, room - 4), code=code).sent == 9
     says = (

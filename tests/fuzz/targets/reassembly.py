@@ -67,7 +67,7 @@ class Group:
 class Model:
     """What is known of a tensor, by the letter of the protocol."""
 
-    common: bytes = b""  # bytes 8 to 17 and the parameters
+    common: bytes = b""  # bytes 8 to 18 and the parameters
     length: int = 0
     positions: set[int] = field(default_factory=set)
     groups: dict[int, Group] = field(default_factory=dict)

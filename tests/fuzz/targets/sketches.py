@@ -8,11 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from tests.common.small_tensors import GRID
+from tests.common.small_tensors import CUT, GRID
 from tests.fuzz.reader import Reader
 
 from gradfec_common.session.effects import Bite
 from gradfec_common.session.events import CloudLimits, Sketched
+from gradfec_common.session.offer import Form
 from gradfec_common.session.sketches import PartialSketch, Sketches
 from gradfec_common.sketch import JPEG_MAGIC, Sketch, read_sketch, sketch_bytes, sketch_parts
 from gradfec_common.wire import Drop, SketchPart
@@ -39,7 +40,7 @@ def target(data: bytes) -> None:
         assert again is not None and all(map(np.array_equal, read, again))
     reader, newest = Reader(data), -1
     sketches = Sketches(LIMITS, wanted=True)
-    session: Any = SimpleNamespace(id=7, edge="edge", grid=GRID)
+    session: Any = SimpleNamespace(id=7, edge="edge", forms={0: Form(CUT, GRID)})
     lied: set[int] = set()  # about these tensors
     for _ in range(MOST_STEPS):
         if not reader.more:
