@@ -27,6 +27,7 @@ from gradfec_common.codes import CODES, LEOPARD, ZFEC, fec_code
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.protect import NoProtection
 from gradfec_host.console import Endpoint, EndpointType, plain_errors
+from gradfec_host.extras import missing
 
 if TYPE_CHECKING:
     from gradfec_host.weights import WeightStore
@@ -166,7 +167,7 @@ def photographs(images: Path | None) -> Iterator[Path]:
         import skimage
     except ImportError:
         raise GradfecError(
-            "the demo's photographs come with scikit-image: pip install 'gradfec[demo]', or give a folder with --images"
+            f"the demo's photographs come with scikit-image: {missing('skimage')}, or give a folder with --images"
         ) from None
     with tempfile.TemporaryDirectory(prefix="gradfec-demo-") as folder:
         for name in PHOTOGRAPHS:

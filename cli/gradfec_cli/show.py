@@ -11,6 +11,7 @@ from gradfec_cli.netem import datagrams, percentage
 from gradfec_cli.options import packets_option
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import plain_errors
+from gradfec_host.extras import need
 
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
@@ -87,6 +88,7 @@ def show(
     """
     out = out or Path(f"{image.stem}-show.png")
     check_out(out)
+    need("tensorflow", "matplotlib")
 
     import numpy as np
     from rich.console import Console

@@ -14,13 +14,12 @@ import click
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host import logs
+from gradfec_host.extras import EXTRAS, missing
 from gradfec_host.runtimes import AUTO, RUNTIMES
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-TENSORFLOW_MODULES = ("tensorflow", "keras")  # an optional extra; training and the sweeps need it
-NO_TENSORFLOW = "this command needs TensorFlow, which is not installed: pip install 'gradfec[tensorflow]'"
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 
 runtime_option = click.option(
@@ -59,7 +58,7 @@ log_level_option = click.option(
 
 
 def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn a GradfecError, or a missing TensorFlow, into one line on stderr, and Ctrl-C into exit code 130.
+    """Turn a GradfecError, or an extra that is missing, into one line on stderr, and Ctrl-C into exit code 130.
 
     A bug of ours keeps its traceback; a JSON log has it as one object.
     """
@@ -76,8 +75,9 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
         except click.ClickException:
             raise
         except Exception as error:
-            if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in TENSORFLOW_MODULES:
-                logs.fail(NO_TENSORFLOW)
+            module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+            if module in EXTRAS:
+                logs.fail(missing(module))
                 sys.exit(UsageError.exit_code)
             log = logs.handler()
             if log is None or log.form != logs.JSON:

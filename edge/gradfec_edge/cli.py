@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from gradfec_common.errors import GradfecError
+from gradfec_common.networks import Layer, Network
 from gradfec_edge.modes import MODES
 from gradfec_host import logs
 from gradfec_host.config import CameraOption, camera_option, config_option, config_used, each_camera
@@ -199,9 +200,11 @@ def main(
     process = {"runtime": runtime, "config": config_used().path, "version": version()}
     with contextlib.ExitStack() as stack:
         open_all(sessions, stack)
-        networks = {session.decided.coding.cut.network for session in at_work}
+        layers: dict[Network, set[Layer]] = {}
+        for cut in {session.decided.coding.cut for session in at_work}:
+            layers.setdefault(cut.network, set()).update(cut.front_layers)
         with show_progress() as fetching:
-            stores = {network: weights_of(network, weights, fetching) for network in networks}
+            stores = {network: weights_of(network, weights, fetching, layers[network]) for network in layers}
         resolve_all(sessions)  # fail early: loading TensorFlow takes seconds
         models = front_ends(sessions, runtime, stores)
         cameras = [session.ready(model, process) for session, model in zip(sessions, models, strict=True)]

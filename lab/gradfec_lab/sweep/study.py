@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_CUT, Cut, full_name, named_cut
 from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
+from gradfec_host.extras import need
 from gradfec_host.learned import learned_for
 from gradfec_lab.bench.measure import machine
 from gradfec_lab.photographs import Photographs
@@ -71,7 +72,9 @@ class Study:
             "rows": self.grid.rows,
             "seed": self.seed,
         }
+        need("tensorflow")
         if self.out is not None:
+            need("matplotlib")  # for the figures at the end
             with Store(self.out, {**common, **settings}) as store:
                 yield store
             return

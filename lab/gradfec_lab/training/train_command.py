@@ -13,6 +13,7 @@ import click
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import plain_errors
+from gradfec_host.extras import need
 
 if TYPE_CHECKING:
     from gradfec_edge.importance import EstimatorFile
@@ -88,6 +89,7 @@ def train_proxy(
         raise UsageError(f"--out {out} must end in .npz")
     if means and recipe != "averages":
         raise UsageError(f"--means goes with --recipe averages, not with {recipe}")
+    need("tensorflow", "matplotlib")  # for the learning curves
     cut = named_cut(split)
     PacketGrid(cut.shape, rows)  # fail now
     from gradfec_lab.photographs import Photographs
@@ -109,9 +111,9 @@ def train_proxy(
         with _bar("targets", len(names)) as advance:
             targets.compute(store, advance)
     except OSError as error:
-        need = len(names) * BYTES_AN_IMAGE / 1e9
+        room = len(names) * BYTES_AN_IMAGE / 1e9
         raise GradfecError(
-            f"cannot keep targets in {folder}: {error.strerror}; {len(names)} images need {need:.1f} GB or more"
+            f"cannot keep targets in {folder}: {error.strerror}; {len(names)} images need {room:.1f} GB or more"
         ) from None
     _say_skipped(targets.unusable, photographs.skipped)
     if len(targets.fit_indices) < MIN_IMAGES // 2 or not len(targets.held_out_indices):
