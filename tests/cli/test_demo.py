@@ -34,7 +34,6 @@ def shown(runs: dict[str, Run], reference: dict[str, tuple[int, str]]) -> str:
 
 
 def test_by_default_the_photographs_are_copied_from_scikit_image_and_removed_afterwards() -> None:
-    pytest.importorskip("skimage")
     with photographs(None) as folder:
         assert sorted(path.name for path in folder.iterdir()) == sorted(PHOTOGRAPHS)
     assert not folder.exists()

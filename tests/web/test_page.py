@@ -9,15 +9,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from axe_playwright_python import sync_playwright as axe
+from playwright import sync_api as playwright
 from tests.web.live import PATIENCE_S, LivePage, free_port
 from tests.web.world import DATAGRAMS, Camera, picture_of_noise, status
 
 from gradfec_common.cells import Cell
 from gradfec_web.view import Edge
-
-pytest.importorskip("nicegui", reason="the live page's framework is missing: pip install 'gradfec[web]'")
-playwright = pytest.importorskip("playwright.sync_api", reason="no browser driver: pip install 'gradfec[dev]'")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: pip install 'gradfec[dev]'")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
