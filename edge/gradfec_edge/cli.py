@@ -6,12 +6,11 @@ import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gradfec_common.errors import GradfecError
-from gradfec_common.networks import Layer, Network
 from gradfec_edge.modes import MODES
 from gradfec_host import logs
 from gradfec_host.config import CameraOption, camera_option, config_option, config_used, each_camera
@@ -31,6 +30,9 @@ from gradfec_host.console import (
 )
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 from gradfec_host.runtimes import NO_RUNTIME, choose_runtime
+
+if TYPE_CHECKING:
+    from gradfec_common.networks import Layer, Network
 
 EXAMPLES = """\b
 Examples:

@@ -41,7 +41,8 @@ def versions() -> Finding:
         asked = metadata("gradfec")
     except PackageNotFoundError:
         return warning(
-            "gradfec runs from its folder, but is not installed", "run pip install '.[edge]', or '.[cloud]', in the clone of gradfec"
+            "gradfec runs from its folder, but is not installed",
+            "run pip install '.[edge]', or '.[cloud]', in the clone of gradfec",
         )
     python = platform.python_version()
     wrong = (
