@@ -103,6 +103,22 @@ def version() -> str:
         return "unknown"
 
 
+def _say_version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        click.echo(f"{ctx.find_root().info_name}, version {version()}")
+        ctx.exit()
+
+
+version_option = click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_version,
+    help="Show the version and exit.",
+)
+
+
 class Number(click.FloatRange):
     """A finite number within bounds; click's own range accepts nan, because it is not below any bound."""
 

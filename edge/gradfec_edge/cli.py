@@ -26,6 +26,7 @@ from gradfec_host.console import (
     prints_on_terminal,
     runtime_option,
     version,
+    version_option,
     web_option,
 )
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
@@ -110,8 +111,9 @@ IMPORTANCE = (
 @camera_option("--importance", metavar="NAME", help=IMPORTANCE)
 @camera_option(
     "--compensate/--no-compensate",
-    default=True,
-    help="Scale the kept packets to make up for the dropped ones. Only the estimator proxy can do this.",
+    default=None,
+    help="Scale the kept packets to make up for the dropped ones. Only the estimator proxy can do this, and only for "
+    "features without a bottleneck.  [default: on where it can be done]",
 )
 @camera_option(
     "--rows",
@@ -175,6 +177,7 @@ IMPORTANCE = (
 @click.option("--json", "as_json", is_flag=True, help="Print the totals as one JSON object at the end.")
 @log_format_option
 @log_level_option
+@version_option
 @config_option("edge")
 @plain_errors
 def main(

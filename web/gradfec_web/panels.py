@@ -185,7 +185,7 @@ class Packets:
                     self._cells = image("map")
                     self._cells_note = Text("p", words.PARITY, "note")
                 with box("figure", "ranks"):
-                    Text("figcaption", "How much each matters", "caption")
+                    Text("figcaption", f"{words.MATTER}, {words.BY_EDGE}", "caption")
                     self._importance = image("map")
                     self._importance_note = Text("p", "", "note")
                 with box("table", "legend"):
