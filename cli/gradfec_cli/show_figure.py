@@ -35,7 +35,7 @@ DROPPED, PROTECTED, BARE = range(3)
 FATES = ("dropped by plan", "protected", "sent bare")  # as on the live page
 # Okabe and Ito's blue and orange, which colour-blind people can tell apart; dropped packets are grey.
 FATE_COLOURS = ("#d0d0d0", "#0072b2", "#e69f00")
-PANEL, SIDE, TOP, BETWEEN, BOTTOM = 5.2, 0.2, 1.1, 1.1, 0.85  # inches; a panel is square
+PANEL, SIDE, TOP, BETWEEN, BOTTOM = 5.2, 0.2, 1.3, 1.1, 0.85  # inches; a panel is square
 READING = (
     "A tile is a channel of the features, and a strip in it a packet. Packets that the plan drops are never sent: "
     "parity takes their place."

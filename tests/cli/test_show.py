@@ -188,12 +188,10 @@ def titles(figure: Figure) -> list[str]:
 
 
 SHARED = ["The photograph, as the network sees it: 224 x 224", "Its features, from the layers on the edge: 20 channels"]
-LOSES = "What the link loses, datagram by datagram: 45 % loss in bursts of 4"
-GRADIENT, EDGE = (
-    "Which features matter, by the network's own gradient",
-    "Which features matter, as the edge estimates it",
-)
-SENDS, HAS = "What FEC_40_60 sends of them", "What the cloud has"
+GRADIENT = "Which features matter, by the network's own gradient"
+EDGE = "Which features matter, as the edge estimates it"
+SENDS, HAS = "What FEC_40_60 sends of them", "What the cloud has after the losses"
+LOSES = "What the link loses, datagram by datagram"
 
 
 @pytest.mark.parametrize("full", [False, True])
