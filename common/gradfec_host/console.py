@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
@@ -88,6 +89,16 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
             logs.close()
 
     return run
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """Say after Ctrl-C that the work goes on where it stopped; a decorator below `plain_errors`."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("stopped: run the same command again to go on", err=True)
+        raise
 
 
 def prints_on_terminal(results: str | None) -> bool:

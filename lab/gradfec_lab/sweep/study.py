@@ -67,7 +67,7 @@ class Study:
         common = {
             "sweep": kind,
             "number of images (--limit, --sample)": len(self.names),
-            "images": images_digest(self.photographs),
+            "images": self.photographs.digest(self.names),
             "split": full_name(self.cut),
             "rows": self.grid.rows,
             "seed": self.seed,
@@ -228,18 +228,6 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
         command(Study(photographs, truth, cut, grid, seed, out), **own)
 
     return run
-
-
-def images_digest(photographs: Photographs) -> str:
-    """Return a digest of the images' names and contents."""
-    digest = hashlib.sha256()
-    for name in photographs.names:
-        try:
-            content = (photographs.folder / name).read_bytes()
-        except OSError:  # skipped and listed later
-            content = b""
-        digest.update(name.encode("utf-8", "surrogateescape") + b"\0" + hashlib.sha256(content).digest())
-    return digest.hexdigest()[:16]
 
 
 def learned_fingerprints(cut: Cut) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_host.console import plain_errors
+from gradfec_host.console import plain_errors, resumable
 from gradfec_host.extras import need
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ BYTES_AN_IMAGE = 110_000  # in the cache, at the default split; the whole maps o
 @click.option("--weights", type=click.Path(path_type=Path), help="The network's weights. [default: the cached ones]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @plain_errors
+@resumable()
 def train_proxy(
     images: Path,
     out: Path,
@@ -97,10 +98,10 @@ def train_proxy(
     photographs = Photographs(images, cut.network.preprocess)
     with show_progress() as progress:
         store = ensure_weights(cut.network, weights, progress)
-    from gradfec_lab.training.targets import Settings, Targets, digest, shuffled
+    from gradfec_lab.training.targets import Settings, Targets, shuffled
 
     names = shuffled(photographs.names)[:limit]
-    settings = Settings(digest(names), len(names), full_name(cut), rows, score, recipe == "paper")
+    settings = Settings(photographs.digest(names), len(names), full_name(cut), rows, score, recipe == "paper")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
