@@ -48,6 +48,22 @@ def test_every_default_of_the_reference_is_taken_and_is_the_default(daemon: str,
             assert found[str(option.name)] == option.default
 
 
+def test_two_cameras_of_one_name_are_found(tmp_path: Path) -> None:
+    file = tmp_path / "edge.toml"
+    table = '[[camera]]\nname = "door"\ncamera = "0"\n'
+    file.write_text('cloud = "a:1"\n' + table + table)
+    result = run("check", file)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: {file}: 2 cameras are called 'door': give each [[camera]] a name of its own\n"
+
+
+def test_an_error_names_the_camera_that_it_is_about(tmp_path: Path) -> None:
+    file = tmp_path / "edge.toml"
+    table = '[[camera]]\nname = "{}"\ncamera = "0"\n'
+    file.write_text('cloud = "a:1"\n' + table.format("door") + table.format("yard") + 'protect = "FEC_1"\n')
+    assert run("check", file).stderr.startswith(f"error: {file}: camera 'yard': 'FEC_1' is no protection policy")
+
+
 def test_the_example_of_two_cameras_is_in_order(tmp_path: Path) -> None:
     _, heading, cameras = run("reference", "edge").stdout.partition("\n#[[camera]]")
     text = re.sub("^#", "", heading.strip() + cameras, flags=re.MULTILINE)

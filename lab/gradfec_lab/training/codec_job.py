@@ -51,12 +51,9 @@ def make_job(
     path = folder / "job.json"
     if path.exists() and path.read_text() != words:
         said = json.loads(path.read_text())
-        alike = {name: said.get(name) for name in job} == json.loads(json.dumps(job))
-        what = (
-            f"has other photographs than {photographs.folder}, or another --limit"
-            if alike
-            else "is the job of another training"
-        )
+        what = "is the job of another training"
+        if {name: said.get(name) for name in job} == json.loads(json.dumps(job)):
+            what = f"has other photographs than {photographs.folder}, or another --limit"
         raise UsageError(f"{folder} {what}: remove it, or write to another --out")
     arrays: dict[str, Any] = {
         f"{layer.name}/{name}": array
