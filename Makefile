@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Run cloud, loss injector and edge on this machine, without and with protection
 	$(BIN)/gradfec demo $(ARGS)
 
-test: $(READY) ## Run all tests, on two cores; with ARGS=... those that it names, in one process
+test: $(READY) ## Run all tests but the slow ones, on two cores; with ARGS=... those that it names, in one process
 	$(BIN)/python -m pytest $(or $(ARGS),-n 2)
 
 test-slow: $(READY) ## Run the slow tests, which check once more what faster ones do; before a release, or nightly

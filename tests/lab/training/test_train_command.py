@@ -86,7 +86,7 @@ def refused(result: Result, code: int = 2) -> str:
 # --- what is written ---
 
 
-@pytest.mark.parametrize("recipe", EPOCHS)
+@pytest.mark.parametrize("recipe", ["best", "averages", pytest.param("paper", marks=pytest.mark.slow)])
 def test_each_recipe_writes_a_file_that_the_edge_takes_for_these_packets_and_no_others(toy, images, tmp_path, recipe):
     out = tmp_path / "mine.npz"
     epochs = ("--epochs", EPOCHS[recipe]) if EPOCHS[recipe] else ()
@@ -152,6 +152,7 @@ def test_a_limit_takes_a_sample(toy, images, tmp_path):
 # --- again ---
 
 
+@pytest.mark.slow  # test_run.py says so of weights
 def test_the_same_seed_gives_the_same_file_and_another_seed_another(toy, small, once, images, tmp_path):
     digests = []
     for seed in (1, 2):
