@@ -90,7 +90,6 @@ def train_proxy(
         raise UsageError(f"--out {out} must end in .npz")
     if means and recipe != "averages":
         raise UsageError(f"--means goes with --recipe averages, not with {recipe}")
-    need("tensorflow", "matplotlib")  # for the learning curves
     cut = named_cut(split)
     PacketGrid(cut.shape, rows)  # fail now
     from gradfec_lab.photographs import Photographs
@@ -98,6 +97,7 @@ def train_proxy(
     photographs = Photographs(images, cut.network.preprocess)
     with show_progress() as progress:
         store = ensure_weights(cut.network, weights, progress)
+    need("tensorflow", "matplotlib")  # for the learning curves
     from gradfec_lab.training.targets import Settings, Targets, shuffled
 
     names = shuffled(photographs.names)[:limit]
