@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 FUZZER := $(VENV)/.fuzzer
 MINUTES ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-netem sim fuzz attack soak docs docs-site figure lint format clean
+.PHONY: help setup demo test test-slow test-wheel test-netem sim fuzz attack soak docs docs-site figure lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -25,8 +25,14 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Run cloud, loss injector and edge on this machine, without and with protection
 	$(BIN)/gradfec demo $(ARGS)
 
-test: $(READY) ## Run all tests, on two cores; with ARGS=... those that it names, in one process
+test: $(READY) ## Run all tests but the slow ones, on two cores; with ARGS=... those that it names, in one process
 	$(BIN)/python -m pytest $(or $(ARGS),-n 2)
+
+test-slow: $(READY) ## Run the slow tests, which check once more what faster ones do; before a release, or nightly
+	$(BIN)/python -m pytest -n 2 -m slow $(ARGS)
+
+test-wheel: $(READY) ## Install the wheel into an empty environment, as an edge and for the demo; 700 MB, for a while
+	$(BIN)/python -m pytest -m wheel tests/wheel
 
 test-netem: $(READY) ## Compare the injector with the kernel's netem, in a small virtual machine; as root, Debian
 	$(BIN)/python -m pytest -m netem -s tests/netem

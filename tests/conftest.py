@@ -76,7 +76,8 @@ def range_coder(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of six photographs from scikit-image, 224 x 224."""
-    skimage = pytest.importorskip("skimage")
+    import skimage
+
     folder = tmp_path_factory.mktemp("photographs")
     for name in ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "rocket.jpg"):
         image = cv2.imread(str(Path(skimage.__file__).parent / "data" / name), cv2.IMREAD_COLOR)

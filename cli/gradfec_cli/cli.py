@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from gradfec_cli.lazy import LazyGroup
+from gradfec_host.console import version_option
 
 COMMANDS = {
     "bench": ("gradfec_lab.bench", "Measure what each step of a frame costs on this machine."),
@@ -22,6 +23,6 @@ COMMANDS = {
 
 
 @click.command(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="gradfec")
+@version_option
 def main() -> None:
     """Split inference that survives a bad link. The daemons are gradfec-edge, gradfec-cloud and gradfec-netem."""

@@ -109,8 +109,7 @@ def check(file: Path, daemon: str | None) -> None:
     """Check a settings file, without starting anything."""
     daemon = daemon or likelier(file)
     found = read_config(file, command_of(daemon))
-    for settings in each(found, daemon):
-        try_out(file, daemon, settings)
+    try_out(file, daemon, [*each(found, daemon)])
     cameras = f", {len(found.cameras)} cameras" if found.cameras else ""
     click.echo(f"{file}: valid for gradfec-{daemon}: {len(found.settings)} settings{cameras}")
 
@@ -132,17 +131,22 @@ def each(found: Config, daemon: str) -> Iterator[Settings]:
         yield {**defaults, **found.settings, **camera}
 
 
-def try_out(file: Path, daemon: str, settings: Settings) -> None:
+def try_out(file: Path, daemon: str, settings: list[Settings]) -> None:
     """Check what the daemon would check at its start, as far as that needs no key and no link."""
     try:
         if daemon == "edge":
-            from gradfec_edge.cameras import Decided, options_of
+            from gradfec_edge.cameras import Decided, check_names, naming, options_of
 
-            Decided(options_of(settings))
+            cameras = [options_of(one) for one in settings]
+            check_names(cameras)
+            for camera in cameras:
+                with naming(camera.name, many=len(cameras) > 1):
+                    Decided(camera)
         else:
             from gradfec_cloud.catalogue import chosen_catalogue
 
-            chosen_catalogue(settings["split"], settings["fill"], settings["codec"])
+            for one in settings:
+                chosen_catalogue(one["split"], one["fill"], one["codec"])
     except GradfecError as error:
         raise type(error)(f"{file}: {error}") from None
 
@@ -199,6 +203,6 @@ def values(option: click.Option) -> str:
 def literal(option: click.Option) -> str:
     """Write an option's default as TOML; "" if it has none, or if it depends on the machine."""
     default: Any = option.to_info_dict()["default"]
-    if option.is_flag:
+    if option.is_flag and default is not None:
         return json.dumps(bool(default))
     return "" if default is None or isinstance(option.show_default, str) else json.dumps(default)

@@ -27,6 +27,8 @@ from gradfec_common.codes import CODES, LEOPARD, ZFEC, fec_code
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.protect import NoProtection
 from gradfec_host.console import Endpoint, EndpointType, plain_errors
+from gradfec_host.extras import missing
+from gradfec_host.recent import kilobytes
 
 if TYPE_CHECKING:
     from gradfec_host.weights import WeightStore
@@ -64,7 +66,13 @@ PAPER = "FEC_50_50"  # for the usual loss
 @click.option(
     "--loss", default="40%", type=percentage, metavar="SHARE", help="Share of the datagrams that the link loses."
 )
-@click.option("--burst", type=datagrams, metavar="N", help="Lose datagrams in bursts of N on average.")
+@click.option(
+    "--burst",
+    default=8,
+    type=datagrams,
+    metavar="N",
+    help="Mean length of a burst of losses; 1: no bursts.",
+)
 @click.option(
     "--protect",
     metavar="POLICY",
@@ -92,7 +100,7 @@ PAPER = "FEC_50_50"  # for the usual loss
 @plain_errors
 def demo(
     loss: float,
-    burst: float | None,
+    burst: float,
     protect: str | None,
     fec: str,
     codec: str,
@@ -120,7 +128,7 @@ def demo(
         Arm("paper", protect or PAPER, ["--mode", "paper", "--protect", protect or PAPER]),
         Arm("protected", policy, coding_options(policy, fec, codec, packets_a_datagram)),
     ]
-    link = Link(loss, burst, seed)
+    link = Link(loss, burst if burst > 1 else None, seed)
     console = Console(stderr=as_json, highlight=False)
     with photographs(images) as folder:
         with show_progress() as progress:
@@ -147,6 +155,7 @@ def demo(
         )
     else:
         console.print(side_by_side(runs, reference))
+        console.print(in_short(runs, reference), soft_wrap=True)
         if hint := larger_groups(policy, runs["protected"], fec):
             console.print(hint, soft_wrap=True)
 
@@ -166,7 +175,7 @@ def photographs(images: Path | None) -> Iterator[Path]:
         import skimage
     except ImportError:
         raise GradfecError(
-            "the demo's photographs come with scikit-image: pip install 'gradfec[demo]', or give a folder with --images"
+            f"the demo's photographs come with scikit-image: {missing('skimage')}, or give a folder with --images"
         ) from None
     with tempfile.TemporaryDirectory(prefix="gradfec-demo-") as folder:
         for name in PHOTOGRAPHS:
@@ -247,6 +256,19 @@ def side_by_side(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str
     table.add_section()
     table.add_row("bytes", "a frame", *(f"{run.frame_bytes():,.0f}" for run in runs.values()))
     return table
+
+
+def in_short(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str]]) -> str:
+    """Say in one sentence what protection is worth."""
+    classes = {name: index for name, (index, _) in reference.items()}
+    frames = len(reference)
+    right = {name: f"{run.agreement(classes) * frames:.0f} of {frames}" for name, run in runs.items()}
+    size = {name: kilobytes(run.frame_bytes()) for name, run in runs.items()}
+    return (
+        f"in short: over this link, {right['unprotected']} answers are the uncut model's without protection, and "
+        f"{right['protected']} with it, in {size['protected']} a frame; the paper's coding has {right['paper']}, in "
+        f"{size['paper']}"
+    )
 
 
 def larger_groups(policy: str, run: Run, fec: str) -> str:

@@ -62,13 +62,18 @@ def keygen(key_file: Path | None, show: bool, paste: bool, force: bool) -> None:
     if show and (paste or force):
         raise UsageError("--show only reads: do not combine it with --paste or --force")
     from gradfec_common.keys import new_key
-    from gradfec_host.key_files import already_there, find_key, key_path, write_key
+    from gradfec_host.key_files import already_there, key_path, read_key, write_key
 
-    if show:
-        click.echo("Keep this secret: anybody who reads it can pose as either side.", err=True)
-        click.echo(find_key(key_file).token)
-        return
     path = key_path(key_file)
+    option = "" if key_file is None else f" --key-file {shlex.quote(str(path))}"
+    if show:
+        try:
+            key = read_key(path)
+        except FileNotFoundError:
+            raise UsageError(f"there is no key at {path} to show: make one with `gradfec keygen{option}`") from None
+        click.echo("Keep this secret: anybody who reads it can pose as either side.", err=True)
+        click.echo(key.token)
+        return
     if os.path.lexists(path) and not force:
         raise already_there(path)
     key = _pasted() if paste else new_key(os.urandom)
@@ -81,7 +86,6 @@ def keygen(key_file: Path | None, show: bool, paste: bool, force: bool) -> None:
             "Next: give the same --key-file to gradfec-edge or gradfec-cloud, or its directory to the cloud's --keys."
         )
     if not paste:
-        option = "" if key_file is None else f" --key-file {shlex.quote(str(path))}"
         click.echo(
             f"For the other machine: run `gradfec keygen{option} --show` here, and `gradfec keygen --paste` there."
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from gradfec_host.console import version_option
+
 
 class LazyGroup(click.Group):
     """A group that lists its commands without importing them."""
@@ -25,12 +27,15 @@ class LazyGroup(click.Group):
         return [*self.lazy]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command, or return None if there is no such command."""
+        """Import a command, and give it a --version; return None if there is no such command."""
         if cmd_name not in self.lazy:
             return None
         module = importlib.import_module(self.lazy[cmd_name][0])
         command = getattr(module, cmd_name.replace("-", "_"), None) or module.command
         assert isinstance(command, click.Command)  # noqa: S101
+        for one in (command, *getattr(command, "commands", {}).values()):
+            if not any("--version" in option.opts for option in one.params):
+                version_option(one)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_host.console import Endpoint, EndpointType, plain_errors
+from gradfec_host.console import Endpoint, EndpointType, plain_errors, version_option
 
 if TYPE_CHECKING:  # importing numpy and asyncio would slow down --help
     from gradfec_cli.channel import ChannelSettings, Totals
@@ -231,6 +231,7 @@ def open_records(options: dict[str, Any]) -> list[LossRecord | None]:
     help="Clients at a time. A client that is silent for 60 s is forgotten.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print totals as one JSON object a line.")
+@version_option
 @plain_errors
 def main(
     listen: Endpoint,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,10 @@ from gradfec_cli.netem import datagrams, percentage
 from gradfec_cli.options import packets_option
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import plain_errors
+from gradfec_host.extras import need
+
+if TYPE_CHECKING:
+    from gradfec_cli.explanation import Explanation
 
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
@@ -30,7 +35,7 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
     metavar="NAME",
     help="Estimator to compare with the oracle; may be repeated.  [default: the edge's]",
 )
-@click.option("--protect", default="FEC_50_50", metavar="POLICY", help="none, FEC_A_B, or nested:k1,k2,...")
+@click.option("--protect", default="FEC_60_40", metavar="POLICY", help="none, FEC_A_B, or nested:k1,k2,...")
 @click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
 @click.option(
     "--codec", default="auto", metavar="NAME", help="Quantiser, as for gradfec-edge: sqrt4, uniform8 and so on."
@@ -38,12 +43,18 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
 @packets_option("fit")
 @click.option(
     "--loss",
-    default="30%",
+    default="50%",
     type=percentage,
     metavar="SHARE",
     help="Share of the datagrams that the link loses; 0: no link.",
 )
-@click.option("--burst", type=datagrams, metavar="N", help="Lose datagrams in bursts of N on average.")
+@click.option(
+    "--burst",
+    default=8,
+    type=datagrams,
+    metavar="N",
+    help="Mean length of a burst of losses; 1: no bursts.",
+)
 @click.option(
     "--label", metavar="CLASS", type=click.IntRange(0, 999), help="Explain this class.  [default: the network's answer]"
 )
@@ -55,6 +66,7 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
 @click.option(
     "--seed", default=0, type=click.IntRange(min=0), help="Seed for the losses and for the estimator `random`."
 )
+@click.option("--full", is_flag=True, help="Draw all panels: also the link, and the plan that the gradient would make.")
 @plain_errors
 def show(
     image: Path,
@@ -65,28 +77,30 @@ def show(
     codec: str,
     packets_a_datagram: int | None,
     loss: float,
-    burst: float | None,
+    burst: float,
     label: int | None,
     rows: int,
     split: str,
     weights: Path | None,
     seed: int,
+    full: bool,
 ) -> None:
     """Draw a photograph, its features, what the plan does to them, and what a lossy link delivers.
 
-    The figure shows the photograph as the network sees it, the channels of max(chi, 0), and the importance of each
-    packet according to the oracle (Grad-CAM) and to each estimator. Below that, it shows what the plan does with each
-    packet (dropped, protected, bare), and what the cloud has after the link has lost datagrams: arrived, recovered by
-    parity, or missing. A tile is a channel, and a strip in it a packet. Above each panel is the network's answer, with
-    0 in place of missing packets.
+    The first row of the figure shows the photograph as the network sees it, its features, and which of them matter by
+    the network's own gradient (Grad-CAM, the oracle). The second row is the edge's: which features matter as it
+    estimates it, what the plan does with each packet (dropped, protected, sent bare), and what the cloud has after the
+    link has lost datagrams: arrived, recovered by parity, or missing. A tile is a channel, and a strip in it a packet.
+    Above each panel is the network's answer, with 0 in place of missing packets.
 
     \b
     gradfec show cat.jpg
-    gradfec show cat.jpg --out cat.html --loss 40% --burst 8
+    gradfec show cat.jpg --out cat.html --full --loss 30% --burst 16
     gradfec show cat.jpg --out cat.pdf --protect FEC_70_30 --importance activation --loss 0
     """
     out = out or Path(f"{image.stem}-show.png")
     check_out(out)
+    need("tensorflow", "matplotlib")
 
     import numpy as np
     from rich.console import Console
@@ -107,7 +121,7 @@ def show(
     quantiser = chosen_quantiser(codec, cut).name  # of features: `auto` is no bottleneck here
     coding = coding_of(cut, rows, quantiser, protect, fec, packets_a_datagram)
     grid = coding.grid
-    link = Link(loss, burst, seed) if loss else None
+    link = Link(loss, burst if burst > 1 else None, seed) if loss else None
     estimators = [
         name for name in dict.fromkeys(names or [default_estimator(cut, grid)]) if name != ORACLE
     ]  # it is always there
@@ -125,9 +139,9 @@ def show(
         if out.suffix.lower() == ".html":
             from gradfec_cli.show_page import page
 
-            write(page(explanation, image.name).encode(), out)
+            write(page(explanation, image.name, full).encode(), out)
         else:
-            save(draw(explanation, image.name), out)
+            save(draw(explanation, image.name, full), out)
     click.echo(f"lossless: {explanation.lossless}")
     if explanation.losses:
         click.echo(f"without protection, {explanation.losses}: {explanation.verdict(explanation.losses.bare)}")
@@ -135,7 +149,24 @@ def show(
         click.echo(f"{explanation.policy} by {ranking.name}: {explanation.verdict(ranking.answer)}")
         if ranking.delivery:
             click.echo(f"  {explanation.losses}: {explanation.verdict(ranking.delivery.answer)}")
+    click.echo(in_short(explanation))
     click.echo(f"drawn: {out}", err=True)
+
+
+def in_short(explanation: Explanation) -> str:
+    """Say in one sentence what the plan and the link make of the answer."""
+    ranking = explanation.rankings[-1]  # an estimator's, unless there is only the oracle's
+    if explanation.losses is None or ranking.delivery is None:
+        sent = ranking.plan.total - len(ranking.plan.dropped)
+        return (
+            f"in short: with {sent} of {ranking.plan.total} packets, as {explanation.policy} sends them, the answer is "
+            f"{explanation.verdict(ranking.answer)}"
+        )
+    bare, protected = map(explanation.verdict, (explanation.losses.bare, ranking.delivery.answer))
+    return (
+        f"in short: over a link with {explanation.losses}, the answer is {bare} without protection, and {protected} "
+        f"with {explanation.policy}"
+    )
 
 
 def check_out(out: Path) -> None:

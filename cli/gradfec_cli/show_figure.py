@@ -1,6 +1,7 @@
 """The figure of `gradfec show` (the paper, Figure 4): a tile is a channel, and a strip in it a packet.
 
-Its rows show importance, plan, and what a lossy link delivers of the plan.
+Its first row has the photograph and its features. The others have, for each ranking, which features matter, what is
+sent and what arrives.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import io
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -27,19 +29,20 @@ from gradfec_common.errors import GradfecError
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import Plan
 from gradfec_common.transmit import send_order
+from gradfec_web import words
 
 DROPPED, PROTECTED, BARE = range(3)
-FATES = ("dropped, so 0", "protected", "bare")
+FATES = ("dropped by plan", "protected", "sent bare")  # as on the live page
 # Okabe and Ito's blue and orange, which colour-blind people can tell apart; dropped packets are grey.
 FATE_COLOURS = ("#d0d0d0", "#0072b2", "#e69f00")
-PANEL, SIDE, TOP, BETWEEN, BOTTOM = 5.2, 0.2, 1.1, 0.85, 0.85  # inches; a panel is square
+PANEL, SIDE, TOP, BETWEEN, BOTTOM = 5.2, 0.2, 1.3, 1.1, 0.85  # inches; a panel is square
 READING = (
     "A tile is a channel of the features, and a strip in it a packet. Packets that the plan drops are never sent: "
     "parity takes their place."
 )
 DPI = 160  # 16 x 16 tiles of 56 x 56 in a panel: nearly a pixel an element
 CAME, RECOVERED, MISSING = 1, 2, 3  # for packets that were sent; DROPPED is the same as in a plan
-DELIVERED = ("dropped", "arrived", "recovered", "missing")  # as in a frame's record
+DELIVERED = ("dropped by plan", "arrived", "recovered", "missing")  # as in a frame's record
 DELIVERED_COLOURS = ("#d0d0d0", "#0072b2", "#009e73", "#d55e00")
 DATAGRAMS = ("data arrived", "parity arrived", "lost")
 DATAGRAM_COLOURS = ("#0072b2", "#56b4e9", "#d55e00")
@@ -50,36 +53,55 @@ Floats = npt.NDArray[np.float32]
 Panel = Callable[[Axes], None]
 
 
-def draw(explanation: Explanation, name: str) -> Figure:
-    """Draw what all rankings share in the first column, and each ranking's importance, plan and delivery in its own."""
-    columns, rows = 1 + len(explanation.rankings), 2 + (explanation.losses is not None)
+def draw(explanation: Explanation, name: str, full: bool = False) -> Figure:
+    """Draw the panels in rows."""
+    drawn = panels(explanation, full)
+    columns, rows = max(map(len, drawn)), len(drawn)
     width = SIDE + columns * (PANEL + SIDE)
     height = TOP + rows * PANEL + (rows - 1) * BETWEEN + BOTTOM
     figure = Figure((width, height), dpi=DPI)
-    axes = figure.subplots(rows, columns)
+    axes = figure.subplots(rows, columns, squeeze=False)
     figure.subplots_adjust(
         SIDE / width, BOTTOM / height, 1 - SIDE / width, 1 - TOP / height, SIDE / PANEL, BETWEEN / PANEL
     )
     figure.suptitle(title(explanation, name), fontsize=16, y=1 - 0.2 / height, parse_math=False)
     figure.text(0.5, 0.15 / height, READING, ha="center", fontsize=11)
-    for axis, panel in zip(axes.T.flat, panels(explanation), strict=True):
-        bare(axis)
-        panel(axis)
+    for row, panels_of_row in zip(axes, drawn, strict=True):
+        for axis, panel in zip_longest(row, panels_of_row):
+            if panel is None:
+                figure.delaxes(axis)
+            else:
+                bare(axis)
+                panel(axis)
     return figure
 
 
-def panels(explanation: Explanation) -> list[Panel]:
-    """Return the functions that draw the panels, column by column."""
-    drawn: list[Panel] = [partial(draw_photograph, explanation=explanation)]
-    drawn.append(partial(draw_features, explanation=explanation))
-    if explanation.losses:
-        drawn.append(partial(draw_datagrams, explanation=explanation))
-    for ranking in explanation.rankings:
-        drawn.append(partial(draw_importance, ranking=ranking, explanation=explanation))
-        drawn.append(partial(draw_fates, ranking=ranking, explanation=explanation))
-        if ranking.delivery:
-            drawn.append(partial(draw_delivery, ranking=ranking, explanation=explanation))
-    return drawn
+def panels(explanation: Explanation, full: bool) -> list[list[Panel]]:
+    """Return the functions that draw the panels, row by row.
+
+    In full, the first row ends with the link, and the oracle has a row like the estimators. Otherwise the first row
+    ends with the oracle's importance.
+    """
+    oracle, *estimated = explanation.rankings
+    first: list[Panel] = [partial(draw_photograph, explanation=explanation)]
+    first.append(partial(draw_features, explanation=explanation))
+    if full and explanation.losses:
+        first.append(partial(draw_datagrams, explanation=explanation))
+    if not full and estimated:
+        first.append(partial(draw_importance, ranking=oracle, explanation=explanation))
+    shown = explanation.rankings if full or not estimated else estimated
+    return [first, *(by_ranking(ranking, explanation) for ranking in shown)]
+
+
+def by_ranking(ranking: Ranking, explanation: Explanation) -> list[Panel]:
+    """Return the functions that draw a ranking's panels: importance, plan, delivery."""
+    drawers = [draw_importance, draw_fates, *([draw_delivery] if ranking.delivery else [])]
+    return [partial(draw, ranking=ranking, explanation=explanation) for draw in drawers]
+
+
+def which_matter(ranking: Ranking) -> str:
+    """Say what a ranking says, and who says it."""
+    return f"{words.MATTER}, {words.BY_GRADIENT if ranking.name == ORACLE else f'{words.BY_EDGE} ({ranking.name})'}"
 
 
 def bare(axis: Axes) -> None:
@@ -123,7 +145,7 @@ def draw_photograph(axis: Axes, explanation: Explanation) -> None:
     """Draw the image."""
     height, width, _ = explanation.image.shape
     axis.imshow(explanation.image)
-    axis.set_title(f"As the network sees it, {height} x {width}")
+    axis.set_title(f"The photograph, as the network sees it: {height} x {width}")
 
 
 def draw_features(axis: Axes, explanation: Explanation) -> None:
@@ -131,7 +153,7 @@ def draw_features(axis: Axes, explanation: Explanation) -> None:
     features = np.maximum(explanation.chi, 0)
     top = float(np.percentile(features, 99.5)) or 1.0
     picture = axis.imshow(mosaic(features), cmap="viridis", vmin=0, vmax=top)
-    axis.set_title(f"Its features, max(chi, 0): {features.shape[2]} channels of {explanation.coding.cut.name}")
+    axis.set_title(f"Its features, from the layers on the edge: {features.shape[2]} channels")
     colour_bar(axis, picture, extend="max")
 
 
@@ -139,15 +161,14 @@ def draw_importance(axis: Axes, ranking: Ranking, explanation: Explanation) -> N
     """Draw each packet in the colour of its rank; the scores are too skewed, only a few would be visible."""
     grid = explanation.grid
     picture = axis.imshow(mosaic(per_packet(ranks(ranking.scores), grid)), cmap="inferno", vmin=0, vmax=1)
-    name = f"the oracle, {ORACLE}" if ranking.name == ORACLE else ranking.name
-    axis.set_title(f"{grid.count} packets ranked by {name}")
+    axis.set_title(which_matter(ranking))
     colour_bar(axis, picture).set_ticks([0, 0.5, 1], labels=["least important", "median", "most important"])
 
 
 def draw_fates(axis: Axes, ranking: Ranking, explanation: Explanation) -> None:
     """Draw what the plan does with each packet, with counts in the legend."""
     tiles = mosaic(per_packet(fates(ranking.plan), explanation.grid))
-    axis.set_title(f"{explanation.policy}: {explanation.verdict(ranking.answer)}")
+    axis.set_title(f"What {explanation.policy} sends of them\nnothing lost: {explanation.verdict(ranking.answer)}")
     draw_kinds(axis, tiles, FATES, FATE_COLOURS, fates(ranking.plan))
 
 
@@ -155,7 +176,7 @@ def draw_delivery(axis: Axes, ranking: Ranking, explanation: Explanation) -> Non
     """Draw which packets the cloud has, after losses and after recovery by parity."""
     assert ranking.delivery is not None  # noqa: S101
     what = delivered(ranking.plan, ranking.delivery)
-    axis.set_title(f"After the link: {explanation.verdict(ranking.delivery.answer)}")
+    axis.set_title(f"What the cloud has after the losses\n{explanation.verdict(ranking.delivery.answer)}")
     draw_kinds(axis, mosaic(per_packet(what, explanation.grid)), DELIVERED, DELIVERED_COLOURS, what)
 
 
@@ -167,7 +188,7 @@ def draw_datagrams(axis: Axes, explanation: Explanation) -> None:
     across = int(np.ceil(np.sqrt(len(what))))
     lines = np.full(-(-len(what) // across) * across, np.nan, np.float32)
     lines[: len(what)] = what
-    axis.set_title(f"The link, datagram by datagram: {losses}")
+    axis.set_title(f"What the link loses, datagram by datagram\n{losses}")
     draw_kinds(axis, lines.reshape(-1, across), DATAGRAMS, DATAGRAM_COLOURS, what)
 
 
@@ -184,8 +205,8 @@ def draw_kinds(axis: Axes, picture: Floats, names: Sequence[str], colours: Seque
         bbox_to_anchor=(0.5, -0.01),
         ncols=len(names),
         frameon=False,
-        columnspacing=1.0,
-        handlelength=1.2,
+        columnspacing=0.7,
+        handlelength=1.0,
         handletextpad=0.4,
     )
 

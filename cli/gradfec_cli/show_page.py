@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterator
 from functools import partial
 from html import escape
+from itertools import islice
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
@@ -34,6 +35,7 @@ from gradfec_cli.show_figure import (
     draw_photograph,
     fates,
     title,
+    which_matter,
 )
 
 SIDE, DPI = 6.0, 110  # inches and dots of a panel's picture
@@ -70,19 +72,22 @@ class Picture(NamedTuple):
     caption: str
 
 
-def page(explanation: Explanation, name: str) -> str:
-    """Return the page as HTML."""
+def page(explanation: Explanation, name: str, full: bool = False) -> str:
+    """Return the page as HTML, with the panels of the figure."""
     body = [answers_table(explanation), "<h2>The photograph and its features</h2>", section(source(explanation))]
-    if explanation.losses:
+    if full and explanation.losses:
         body += ["<h2>The link</h2>", section([link(explanation)])]
+    oracle, *estimated = explanation.rankings
     for ranking in explanation.rankings:
-        body += [f"<h2>Ranked by {escape(called(ranking))}</h2>", section(by_ranking(explanation, ranking))]
+        pictures = by_ranking(explanation, ranking)
+        only_importance = not full and estimated and ranking is oracle
+        body += [f"<h2>{escape(which_matter(ranking))}</h2>", section(islice(pictures, 1 if only_importance else None))]
     return PAGE.format(title=escape(title(explanation, name).partition("\n")[0]), body="\n".join(body))
 
 
 def called(ranking: Ranking) -> str:
     """Return a ranking's name for readers."""
-    return f"the oracle, {ORACLE}" if ranking.name == ORACLE else ranking.name
+    return "the network's own gradient" if ranking.name == ORACLE else f"the edge's estimate ({ranking.name})"
 
 
 def answers_table(explanation: Explanation) -> str:
@@ -98,8 +103,8 @@ def answers_table(explanation: Explanation) -> str:
             rows.append((f"{by}, {losses}", explanation.verdict(ranking.delivery.answer)))
     lines = [f"<tr><td>{escape(what)}</td><td>{escape(answer)}</td></tr>" for what, answer in rows]
     note = (
-        "<p>Bare: without protection. FEC_A_B: the least important A % of the packets are dropped, and parity over the "
-        "other B % is sent in their place. The network gets 0 for what is missing.</p>"
+        "<p>Sent bare: without protection. FEC_A_B: the least important A % of the packets are dropped, and parity "
+        "over the other B % is sent in their place. The network gets 0 for what is missing.</p>"
     )
     return "\n".join(
         [
@@ -151,7 +156,7 @@ def by_ranking(explanation: Explanation, ranking: Ranking) -> Iterator[Picture]:
         partial(draw_importance, ranking=ranking, explanation=explanation),
         f"The tiles of the features again, each packet in the colour of its rank by {called(ranking)}.",
         "The same tiles as the features: bright packets matter most to the answer, dark ones least."
-        + (" The oracle knows the answer; the edge cannot." if ranking.name == ORACLE else ""),
+        + (" The gradient takes the whole network, which the edge does not have." if ranking.name == ORACLE else ""),
     )
     yield Picture(
         partial(draw_fates, ranking=ranking, explanation=explanation),

@@ -23,6 +23,7 @@ from gradfec_host.console import (
     prints_on_terminal,
     runtime_option,
     version,
+    version_option,
     web_option,
 )
 from gradfec_host.runtimes import LITERT, choose_runtime
@@ -100,6 +101,7 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
 @click.option("--json", "as_json", is_flag=True, help="Print the totals as one JSON object at the end.")
 @log_format_option
 @log_level_option
+@version_option
 @config_option("cloud")
 @plain_errors
 def main(

@@ -35,9 +35,10 @@ class PacketGrid:
         height, width, _ = self.shape
         if not 1 <= self.rows <= 255 or height % self.rows:
             fitting = [r for r in range(1, min(height, 255) + 1) if height % r == 0]
+            choice = f"with one of {', '.join(map(str, fitting))}" if len(fitting) > 1 else "1"
             raise UsageError(
                 f"{self.rows} rows a packet do not divide the {height} rows of a {height}x{width} channel: "
-                f"use --rows with one of {', '.join(map(str, fitting))}"
+                f"use --rows {choice}"
             )
         if self.count > MAX_PACKETS:
             raise UsageError(

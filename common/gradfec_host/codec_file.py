@@ -6,7 +6,7 @@ import hashlib
 import importlib.resources
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from gradfec_common.bottlenecks import BOTTLENECKS, Bottleneck, WithBottleneck, with_bottleneck
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.networks import Cut, Network, named_cut
+from gradfec_common.networks import Cut, Layer, Network, named_cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import Quality, Worth
 from gradfec_common.symbols import entry_sizes
@@ -183,8 +183,11 @@ class BottleneckWeights:
         return self._trained[layer] if layer in self._trained else self._base.arrays(layer)
 
 
-def weights_of(network: Network, path: Path | None = None, progress: Progress | None = None) -> Weights:
+def weights_of(
+    network: Network, path: Path | None = None, progress: Progress | None = None, layers: Collection[Layer] = ()
+) -> Weights:
     """Open a network's weights as `ensure_weights` does, with those of its bottleneck if it has one."""
     if isinstance(network, WithBottleneck):
-        return BottleneckWeights(network, ensure_weights(network.base, path, progress))
-    return ensure_weights(network, path, progress)
+        base = [layer for layer in layers if layer.name not in network.trained]
+        return BottleneckWeights(network, ensure_weights(network.base, path, progress, base))
+    return ensure_weights(network, path, progress, layers)

@@ -25,6 +25,7 @@ from gradfec_host import logs
 CONFIG_VARIABLE = "GRADFEC_CONFIG"
 OF_MACHINE = Path("/etc/gradfec")
 CAMERA = "camera"  # the option, and the name of the tables for several cameras
+CAMERA_KEY = re.compile(r"\s*[\"']?camera[\"']?\s*=")
 CAMERA_HEADING = re.compile(r"\s*\[\[\s*[\"']?camera[\"']?\s*\]\]")
 
 Settings = dict[str, Any]  # by the parameters' names
@@ -144,8 +145,20 @@ def parse(path: Path) -> tuple[str, dict[str, Any]]:
         return text, tomllib.loads(text)
     except OSError as error:
         raise GradfecError(f"cannot read {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        if (line := _camera_beside_tables(text)) is not None:
+            reason = f"{CAMERA} = ... and [[{CAMERA}]] tables exclude each other: move it into a table of its own"
+            raise UsageError(f"{path}, line {line}: {reason}") from None
+        raise UsageError(f"{path} is not TOML: {error}") from None
+
+
+def _camera_beside_tables(text: str) -> int | None:
+    """Return the number of the line that sets a camera for all above the first [[camera]]; None if there is none."""
+    lines = text.splitlines()
+    first = next((n for n, line in enumerate(lines) if CAMERA_HEADING.match(line)), 0)
+    return next((n + 1 for n in range(first) if CAMERA_KEY.match(lines[n])), None)
 
 
 def read_config(path: Path, command: click.Command) -> Config:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
@@ -14,13 +15,12 @@ import click
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host import logs
+from gradfec_host.extras import EXTRAS, missing
 from gradfec_host.runtimes import AUTO, RUNTIMES
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-TENSORFLOW_MODULES = ("tensorflow", "keras")  # an optional extra; training and the sweeps need it
-NO_TENSORFLOW = "this command needs TensorFlow, which is not installed: pip install 'gradfec[tensorflow]'"
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 
 runtime_option = click.option(
@@ -59,7 +59,7 @@ log_level_option = click.option(
 
 
 def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn a GradfecError, or a missing TensorFlow, into one line on stderr, and Ctrl-C into exit code 130.
+    """Turn a GradfecError, or an extra that is missing, into one line on stderr, and Ctrl-C into exit code 130.
 
     A bug of ours keeps its traceback; a JSON log has it as one object.
     """
@@ -76,8 +76,9 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
         except click.ClickException:
             raise
         except Exception as error:
-            if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in TENSORFLOW_MODULES:
-                logs.fail(NO_TENSORFLOW)
+            module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+            if module in EXTRAS:
+                logs.fail(missing(module))
                 sys.exit(UsageError.exit_code)
             log = logs.handler()
             if log is None or log.form != logs.JSON:
@@ -88,6 +89,16 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
             logs.close()
 
     return run
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """Say after Ctrl-C that the work goes on where it stopped; a decorator below `plain_errors`."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("stopped: run the same command again to go on", err=True)
+        raise
 
 
 def prints_on_terminal(results: str | None) -> bool:
@@ -101,6 +112,22 @@ def version() -> str:
         return metadata.version("gradfec")
     except metadata.PackageNotFoundError:  # run without installation
         return "unknown"
+
+
+def _say_version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        click.echo(f"{ctx.find_root().info_name}, version {version()}")
+        ctx.exit()
+
+
+version_option = click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_version,
+    help="Show the version and exit.",
+)
 
 
 class Number(click.FloatRange):

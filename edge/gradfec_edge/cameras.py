@@ -53,7 +53,7 @@ class CameraOptions:
     protect: str | None
     fec: str
     importance: str | None
-    compensate: bool
+    compensate: bool | None
     rows: int | None
     quality: int | None
     bytes_per_frame: int | None
@@ -92,7 +92,7 @@ class Decided:
             options.protect,
             options.fec,
             options.packets_per_datagram,
-            options.compensate,
+            options.compensate is not False,
             options.quality,
             options.bytes_per_frame,
         )
@@ -109,6 +109,18 @@ class Decided:
         estimator = make_estimator(self.importance, cut, grid, np.random.default_rng(options.seed))
         self.proxy = estimator if isinstance(estimator, EstimatorFile) else None  # part of the front-end's graph
         self.free = None if isinstance(estimator, EstimatorFile) else estimator
+        if options.compensate and not self.compensates:
+            raise UsageError(
+                f"--compensate is for features without a bottleneck, ranked by the proxy, and not for --codec "
+                f"{options.codec} with --importance {self.importance}: leave it out"
+            )
+
+    @property
+    def compensates(self) -> bool:
+        """Whether it scales kept packets for dropped ones, for which the estimator must know what these would do."""
+        coding = self.coding
+        knows = self.proxy is not None and self.proxy.about["recipe"] == "best"
+        return coding.compensate and knows and coding.quantiser.sizes(coding.grid) is not None
 
     @property
     def graph(self) -> tuple[Cut, str, int]:
@@ -146,7 +158,7 @@ class Decided:
             "protect": coding.policy.name,
             "fec": options.fec,
             "importance": self.importance,
-            "compensate": options.compensate,
+            "compensate": self.compensates,
         }
 
 
@@ -230,14 +242,19 @@ def log_frame(log: Log, story: Story) -> None:
 def sessions_of(cameras: Sequence[Mapping[str, Any]], log: Log) -> list[CameraSession]:
     """Check each camera's options and decide what follows from them; UsageError, with its name, if they are wrong."""
     options = [options_of(camera) for camera in cameras]
-    name, count = Counter(camera.name for camera in options).most_common(1)[0]
-    if count > 1:
-        raise UsageError(f"{count} cameras are called {name!r}: give each [[camera]] a name of its own")
+    check_names(options)
     found = []
     for camera in options:
         with naming(camera.name, many=len(options) > 1):
             found.append(CameraSession(camera, log.of(camera.name) if len(options) > 1 else log))
     return found
+
+
+def check_names(cameras: Sequence[CameraOptions]) -> None:
+    """Raise UsageError if two cameras have the same name."""
+    name, count = Counter(camera.name for camera in cameras).most_common(1)[0]
+    if count > 1:
+        raise UsageError(f"{count} cameras are called {name!r}: give each [[camera]] a name of its own")
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,10 +26,14 @@ from gradfec_host.console import (
     prints_on_terminal,
     runtime_option,
     version,
+    version_option,
     web_option,
 )
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 from gradfec_host.runtimes import NO_RUNTIME, choose_runtime
+
+if TYPE_CHECKING:
+    from gradfec_common.networks import Layer, Network
 
 EXAMPLES = """\b
 Examples:
@@ -42,9 +46,10 @@ Exit codes: 0 finished, or stopped as asked; 1 something outside failed; 2 a wro
 """
 
 IMPORTANCE = (
-    "Estimator that ranks the packets: proxy or proxy-paper (learned), activation, energy, deviation, static, random, "
-    "order, or a file (.npz) made by gradfec train-proxy.  [default: proxy; for other splits or rows, activation; for "
-    "bottlenecks, energy; for pictures, order]"
+    "Estimator that ranks the packets: proxy (learned); proxy-paper (by the paper's recipe, for comparison: as it is "
+    "shipped, it ranks like chance); activation, energy, deviation, static, random, order, or a file (.npz) made by "
+    "gradfec train-proxy.  [default: proxy; for other splits or rows, activation; for bottlenecks, energy; for "
+    "pictures, order]"
 )
 
 
@@ -108,8 +113,9 @@ IMPORTANCE = (
 @camera_option("--importance", metavar="NAME", help=IMPORTANCE)
 @camera_option(
     "--compensate/--no-compensate",
-    default=True,
-    help="Scale the kept packets to make up for the dropped ones. Only the estimator proxy can do this.",
+    default=None,
+    help="Scale the kept packets to make up for the dropped ones. Only the estimator proxy can do this, and only for "
+    "features without a bottleneck.  [default: on where it can be done]",
 )
 @camera_option(
     "--rows",
@@ -189,6 +195,7 @@ IMPORTANCE = (
 @click.option("--json", "as_json", is_flag=True, help="Print the totals as one JSON object at the end.")
 @log_format_option
 @log_level_option
+@version_option
 @config_option("edge")
 @plain_errors
 def main(
@@ -218,9 +225,11 @@ def main(
     for_all = {"weights": weights, "metrics": metrics, "web": web}
     with contextlib.ExitStack() as stack:
         open_all(sessions, stack)
-        networks = {session.decided.coding.cut.network for session in at_work}
+        layers: dict[Network, set[Layer]] = {}
+        for cut in {session.decided.coding.cut for session in at_work}:
+            layers.setdefault(cut.network, set()).update(cut.front_layers)
         with show_progress() as fetching:
-            stores = {network: weights_of(network, weights, fetching) for network in networks}
+            stores = {network: weights_of(network, weights, fetching, layers[network]) for network in layers}
         models = front_ends(sessions, runtime, stores)
         cameras = [
             session.ready(model, process, first_line(for_all | camera))

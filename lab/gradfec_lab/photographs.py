@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,17 @@ class Photographs:
         self.skipped: dict[str, str] = {}  # name: why
         if not self.names:
             raise UsageError(f"the folder {folder} has no images ({' '.join(sorted(s[1:] for s in IMAGE_SUFFIXES))})")
+
+    def digest(self, names: Iterable[str]) -> str:
+        """Return a digest of these images' names, in this order, and of their contents."""
+        digest = hashlib.sha256()
+        for name in names:
+            try:
+                content = (self.folder / name).read_bytes()
+            except OSError:  # skipped and listed later
+                content = b""
+            digest.update(name.encode("utf-8", "surrogateescape") + b"\0" + hashlib.sha256(content).digest())
+        return digest.hexdigest()[:16]
 
     def read(self, name: str) -> npt.NDArray[np.uint8] | None:
         """Return one photograph as an input (side, side, 3) RGB; None, with the reason in `skipped`, if unusable."""

@@ -30,7 +30,7 @@ def test_the_reference_has_every_option_and_changes_nothing(daemon: str, tmp_pat
     assert read_config(file, command_of(daemon)).settings == {}
     keys = re.findall(r"^#(\w+) =", file.read_text().partition("# Several cameras")[0], re.MULTILINE)
     said = {key for option in command_of(daemon).params for key in [max(option.opts, key=len)]}
-    assert {f"--{key.replace('_', '-')}" for key in keys} == said - {"--config"}
+    assert {f"--{key.replace('_', '-')}" for key in keys} == said - {"--config", "--version"}
     assert len(keys) == len({*keys})
 
 
@@ -46,6 +46,22 @@ def test_every_default_of_the_reference_is_taken_and_is_the_default(daemon: str,
     for option in options.values():
         if literal(option) and not option.is_flag:
             assert found[str(option.name)] == option.default
+
+
+def test_two_cameras_of_one_name_are_found(tmp_path: Path) -> None:
+    file = tmp_path / "edge.toml"
+    table = '[[camera]]\nname = "door"\ncamera = "0"\n'
+    file.write_text('cloud = "a:1"\n' + table + table)
+    result = run("check", file)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: {file}: 2 cameras are called 'door': give each [[camera]] a name of its own\n"
+
+
+def test_an_error_names_the_camera_that_it_is_about(tmp_path: Path) -> None:
+    file = tmp_path / "edge.toml"
+    table = '[[camera]]\nname = "{}"\ncamera = "0"\n'
+    file.write_text('cloud = "a:1"\n' + table.format("door") + table.format("yard") + 'protect = "FEC_1"\n')
+    assert run("check", file).stderr.startswith(f"error: {file}: camera 'yard': 'FEC_1' is no protection policy")
 
 
 def test_the_example_of_two_cameras_is_in_order(tmp_path: Path) -> None:

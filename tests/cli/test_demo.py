@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gradfec_cli.demo import PHOTOGRAPHS, Arm, larger_groups, photographs, show_run, side_by_side, summary
+from gradfec_cli.demo import PHOTOGRAPHS, Arm, in_short, larger_groups, photographs, show_run, side_by_side, summary
 from gradfec_cli.experiment import DATAGRAM_NAMES, PACKET_NAMES, Link, Record, Run
 from gradfec_common.codes import CODES, LEOPARD
 from gradfec_common.errors import GradfecError, UsageError
@@ -34,7 +34,6 @@ def shown(runs: dict[str, Run], reference: dict[str, tuple[int, str]]) -> str:
 
 
 def test_by_default_the_photographs_are_copied_from_scikit_image_and_removed_afterwards() -> None:
-    pytest.importorskip("skimage")
     with photographs(None) as folder:
         assert sorted(path.name for path in folder.iterdir()) == sorted(PHOTOGRAPHS)
     assert not folder.exists()
@@ -66,6 +65,15 @@ def test_answers_stand_beside_those_of_the_uncut_model_with_their_agreement() ->
     assert dog == ["dog.png", "pug", "x no answer", "= 0.50"]
     assert text.count("50% of 2") == 2
     assert re.search(r"bytes +a frame +5,120 +5,120", text)
+
+
+def test_one_sentence_says_what_protection_is_worth() -> None:
+    right, wrong = record("cat.png", "tabby", 1), record("cat.png", "lynx", 3)
+    runs = {"unprotected": Run([wrong], {}, {}), "paper": Run([right], {}, {}), "protected": Run([right], {}, {})}
+    assert in_short(runs, {"cat.png": (1, "tabby")}) == (
+        "in short: over this link, 0 of 1 answers are the uncut model's without protection, and 1 of 1 with it, in "
+        "5.1 kB a frame; the paper's coding has 1 of 1, in 5.1 kB"
+    )
 
 
 def test_a_files_name_is_shown_as_it_is_even_where_it_looks_like_markup() -> None:

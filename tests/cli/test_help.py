@@ -5,6 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
+
+from gradfec_cli.cli import main
+from gradfec_host.console import version
 
 SLOW = {
     "numpy",
@@ -51,3 +55,53 @@ def test_help_teaches_and_loads_nothing_slow(module: str, arguments: list[str], 
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert ended.stderr.strip() == "[]"
     assert [word for word in words if word not in ended.stdout] == []
+
+
+COMMANDS = {
+    "gradfec": "gradfec_cli.cli",
+    "gradfec-edge": "gradfec_edge.cli",
+    "gradfec-cloud": "gradfec_cloud.cli",
+    "gradfec-netem": "gradfec_cli.netem",
+}
+
+
+def started(name: str, *arguments: str, **settings: str) -> str:
+    """Run a command as its script would; return its output."""
+    script = f"import sys; sys.argv[0] = {name!r}; from {COMMANDS[name]} import main; main()"
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **settings}).stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_its_version(name: str) -> None:
+    assert started(name, "--version") == f"{name}, version {version()}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["show", "weights", "keygen", "config check", "sweep importance", "sweep", "bench codes", "train-proxy", "doctor"],
+)
+def test_every_command_below_gradfec_has_it_too(words: str) -> None:
+    result = CliRunner().invoke(main, [*words.split(), "--version"], prog_name="gradfec")
+    assert (result.exit_code, result.stdout) == (0, f"gradfec, version {version()}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "completed"),
+    [
+        ("gradfec", "gradfec tr", ["train-codec", "train-proxy"]),
+        ("gradfec", "gradfec sweep imp", ["importance"]),
+        ("gradfec", "gradfec keygen --sh", ["--show"]),
+        ("gradfec-edge", "gradfec-edge --cod", ["--codec"]),
+        ("gradfec-edge", "gradfec-edge --runtime t", ["tensorflow"]),
+        ("gradfec-cloud", "gradfec-cloud --dea", ["--deadline-ms"]),
+        ("gradfec-netem", "gradfec-netem --max", ["--max-clients"]),
+    ],
+)
+def test_a_shell_completes_commands_options_and_choices(name: str, typed: str, completed: list[str]) -> None:
+    variable = f"_{name.upper().replace('-', '_')}_COMPLETE"
+    assert f"complete -o nosort -F _{name.replace('-', '_')}_completion {name}" in started(
+        name, **{variable: "bash_source"}
+    )
+    words = {variable: "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    assert started(name, **words).splitlines() == [f"plain,{word}" for word in completed]

@@ -78,7 +78,10 @@ def test_show_prints_the_token_alone_and_says_beside_that_it_is_a_secret():
 def test_show_without_a_key_says_how_to_make_one(home):
     result = run("--show")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"there is no key at {home / 'key'}: make one with `gradfec keygen`" in result.stderr
+    assert result.stderr == f"error: there is no key at {home / 'key'} to show: make one with `gradfec keygen`\n"
+    elsewhere = home / "a key"
+    result = run("--show", "--key-file", elsewhere)
+    assert f"to show: make one with `gradfec keygen --key-file '{elsewhere}'`" in result.stderr
 
 
 def test_show_refuses_a_key_that_others_may_read(home):

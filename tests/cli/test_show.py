@@ -13,10 +13,12 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from matplotlib.figure import Figure
 
 from gradfec_cli.cli import main
 from gradfec_cli.experiment import Link
 from gradfec_cli.explanation import Answer, Delivery, Explanation, Losses, Ranking, answer, kept, lost_by
+from gradfec_cli.show import in_short
 from gradfec_cli.show_figure import BARE as SENT_BARE
 from gradfec_cli.show_figure import (
     CAME,
@@ -181,55 +183,71 @@ def test_an_answer_is_the_likeliest_class_or_the_one_asked_for_with_its_share_of
     assert str(answer(logits, (), 207)) == "class 207 0.25"  # of a network without labels
 
 
-def test_the_figure_has_a_column_for_each_ranking_and_counts_the_fates() -> None:
-    figure = draw(explanation("FEC_40_60", ("gradcam", "activation", "random")), "cat.jpg")
-    panels = [axis for axis in figure.axes if axis.get_title()]
-    assert [axis.get_title() for axis in panels] == [
-        "As the network sees it, 224 x 224",
-        "160 packets ranked by the oracle, gradcam",
-        "160 packets ranked by activation",
-        "160 packets ranked by random",
-        "Its features, max(chi, 0): 20 channels of a_small_one",
-        *["FEC_40_60: still Egyptian cat 0.80"] * 3,
-    ]
-    legend = panels[-1].get_legend()
+def titles(figure: Figure) -> list[str]:
+    return [axis.get_title().partition("\n")[0] for axis in figure.axes if axis.get_title()]
+
+
+SHARED = ["The photograph, as the network sees it: 224 x 224", "Its features, from the layers on the edge: 20 channels"]
+GRADIENT = "Which features matter, by the network's own gradient"
+EDGE = "Which features matter, as the edge estimates it"
+SENDS, HAS = "What FEC_40_60 sends of them", "What the cloud has after the losses"
+LOSES = "What the link loses, datagram by datagram"
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_without_a_link_a_ranking_has_its_importance_and_its_plan(full: bool) -> None:
+    figure = draw(explanation("FEC_40_60", ("gradcam", "activation", "random")), "cat.jpg", full)
+    plain = [f"{EDGE} (activation)", SENDS, f"{EDGE} (random)", SENDS]
+    assert titles(figure) == [*SHARED, GRADIENT, *([SENDS] if full else []), *plain]
+    panel = next(axis for axis in figure.axes if axis.get_title().startswith(SENDS))
+    assert panel.get_title().endswith("\nnothing lost: still Egyptian cat 0.80")
+    legend = panel.get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["dropped, so 0: 64", "protected: 96", "bare: 0"]
+    assert [text.get_text() for text in legend.get_texts()] == ["dropped by plan: 64", "protected: 96", "sent bare: 0"]
 
 
-def test_with_a_link_there_is_a_third_row_that_counts_what_arrives() -> None:
+def test_by_default_there_are_six_panels_in_words_and_in_full_nine() -> None:
+    shown = over_a_link(explanation("FEC_40_60"), Link(0.45, 4, 2), DOG)
+    of_the_edge = [f"{EDGE} (activation)", SENDS, HAS]
+    assert titles(draw(shown, "cat.jpg")) == [*SHARED, GRADIENT, *of_the_edge]
+    assert titles(draw(shown, "cat.jpg", full=True)) == [*SHARED, LOSES, GRADIENT, SENDS, HAS, *of_the_edge]
+    alone = over_a_link(explanation("FEC_40_60", ("gradcam",)), Link(0.45, 4, 2), DOG)
+    assert titles(draw(alone, "cat.jpg")) == [*SHARED, GRADIENT, SENDS, HAS]
+
+
+def test_with_a_link_panels_count_what_is_lost_and_what_arrives() -> None:
     shown = over_a_link(explanation("FEC_50_50"), Link(0.45, 4, 2), DOG)
-    figure = draw(shown, "cat.jpg")
-    panels = [axis for axis in figure.axes if axis.get_title()]
-    assert len(panels) == 9
-    link, *by_ranking = panels[-3:]
-    assert link.get_title() == "The link, datagram by datagram: 45 % loss in bursts of 4"
-    assert [axis.get_title() for axis in by_ranking] == ["After the link: now golden retriever 0.40"] * 2
+    figure = draw(shown, "cat.jpg", full=True)
+    panels = [axis for axis in figure.axes if axis.get_title().startswith((LOSES, HAS))]
+    after = f"{HAS}\nnow golden retriever 0.40"
+    assert [axis.get_title() for axis in panels] == [f"{LOSES}\n45 % loss in bursts of 4", after, after]
+
     assert shown.losses is not None
     lost = int(shown.losses.lost.sum())
     counts = [
         {text.get_text().partition(": ")[0]: int(text.get_text().partition(": ")[2]) for text in legend.get_texts()}
-        for axis in panels[-3:]
+        for axis in panels
         if (legend := axis.get_legend())
     ]
     assert counts[0]["lost"] == lost and sum(counts[0].values()) == 160
     for of_ranking in counts[1:]:
-        assert of_ranking["dropped"] == 80 and sum(of_ranking.values()) == 160
+        assert of_ranking["dropped by plan"] == 80 and sum(of_ranking.values()) == 160
         assert of_ranking["arrived"] == counts[0]["data arrived"]
     assert title(shown, "cat.jpg").endswith("\nwithout protection, 45 % loss in bursts of 4: now golden retriever 0.40")
 
 
+@pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("over", [None, Link(0.333, 12.5)])
 @pytest.mark.parametrize("estimators", [("gradcam",), ("gradcam", "activation", "random")])
 def test_no_panel_with_its_words_overlaps_another_or_leaves_the_figure(
-    estimators: tuple[str, ...], over: Link | None
+    estimators: tuple[str, ...], over: Link | None, full: bool
 ) -> None:
     shown = explanation("FEC_12.5_87.5", estimators)
     if over is not None:
         shown = over_a_link(shown, over, Answer(LONGEST, LABELS[LONGEST], 0.5))
     answer = Answer(LONGEST, LABELS[LONGEST], 0.5)
     shown = replace(shown, rankings=[replace(ranking, answer=answer) for ranking in shown.rankings])
-    figure = draw(shown, "cat.jpg")
+    figure = draw(shown, "cat.jpg", full)
     figure.draw_without_rendering()
     panels = [axis for axis in figure.axes if axis.get_title()]
     boxes = [axis.get_tightbbox() for axis in panels] + [text.get_window_extent() for text in figure.texts]
@@ -240,9 +258,10 @@ def test_no_panel_with_its_words_overlaps_another_or_leaves_the_figure(
 
 def test_without_protection_all_packets_are_bare() -> None:
     figure = draw(explanation("none"), "cat.jpg")
-    legend = figure.axes[5].get_legend()
+    (panel,) = (axis for axis in figure.axes if axis.get_title().startswith("What none sends"))
+    legend = panel.get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["dropped, so 0: 0", "protected: 0", "bare: 160"]
+    assert [text.get_text() for text in legend.get_texts()] == ["dropped by plan: 0", "protected: 0", "sent bare: 160"]
 
 
 def test_the_words_say_whether_the_answer_stood_and_which_class_is_explained() -> None:
@@ -288,9 +307,9 @@ class Page(HTMLParser):
 
 def test_the_page_needs_nothing_else_and_says_in_words_what_each_picture_shows() -> None:
     shown = over_a_link(explanation("FEC_50_50"), Link(0.3, None, 2), DOG)
-    text = page(shown, "<b>cat & dog</b>.jpg")
+    text = page(shown, "<b>cat & dog</b>.jpg", full=True)
     found = Page(text)
-    assert not found.links and "http" not in text and "<script" not in text
+    assert not found.links and "://" not in text and "<script" not in text
     assert len(found.pictures) == 2 + 1 + 2 * 3
     for alternative, content in found.pictures:
         assert len(alternative) > 40
@@ -299,7 +318,7 @@ def test_the_page_needs_nothing_else_and_says_in_words_what_each_picture_shows()
     assert len({alternative for alternative, _ in found.pictures}) == 9
     for words in (
         "<b>cat & dog</b>.jpg", "all packets without protection, 30 % loss", "now golden retriever 0.40", "160 in all",
-        "FEC_50_50 by activation, nothing lost", "drawn with seed 2",
+        "FEC_50_50 by the edge's estimate (activation), nothing lost", "drawn with seed 2", GRADIENT, EDGE,
     ):  # fmt: skip
         assert words in found.words
     assert shown.losses is not None
@@ -307,9 +326,29 @@ def test_the_page_needs_nothing_else_and_says_in_words_what_each_picture_shows()
 
 
 def test_without_a_link_the_page_has_none() -> None:
-    found = Page(page(explanation("none"), "cat.jpg"))
+    found = Page(page(explanation("none"), "cat.jpg", full=True))
     assert len(found.pictures) == 2 + 2 * 2
     assert "The link" not in found.words
+
+
+def test_the_page_has_the_six_pictures_of_the_figure() -> None:
+    found = Page(page(over_a_link(explanation("FEC_50_50"), Link(0.3, None, 2), DOG), "cat.jpg"))
+    assert len(found.pictures) == 2 + 1 + 3
+    assert GRADIENT in found.words and EDGE in found.words
+    assert "The link" not in found.words
+
+
+def test_one_sentence_says_what_protection_is_worth() -> None:
+    shown = explanation("FEC_40_60")
+    assert in_short(shown) == (
+        "in short: with 96 of 160 packets, as FEC_40_60 sends them, the answer is still Egyptian cat 0.80"
+    )
+    lossy = over_a_link(shown, Link(0.5, 8), CAT)
+    assert lossy.losses is not None
+    assert in_short(replace(lossy, losses=replace(lossy.losses, bare=DOG))) == (
+        "in short: over a link with 50 % loss in bursts of 8, the answer is now golden retriever 0.40 without "
+        "protection, and still Egyptian cat 0.80 with FEC_40_60"
+    )
 
 
 # --- the command ---
@@ -384,9 +423,9 @@ def test_a_photograph_is_explained_by_the_real_network(
     monkeypatch.setattr("gradfec_cli.gradcam.GradCam", lambda split, weights: oracle)  # built already
     out = tmp_path / "out.png"
     options = ("--protect", "FEC_40_60", "--importance", "activation", "--importance", "gradcam")
-    result = show(photo, "--out", out, *options)
+    result = show(photo, "--out", out, *options, "--loss", "30%", "--burst", "1", "--full")
     assert result.exit_code == 0, result.output
-    lossless, unprotected, by_oracle, oracle_lossy, by_activation, activation_lossy = result.stdout.splitlines()
+    lossless, unprotected, by_oracle, oracle_lossy, by_activation, activation_lossy, _ = result.stdout.splitlines()
     best = lossless.removeprefix("lossless: ").rpartition(" ")[0]
     assert best in ("Egyptian cat", "tabby", "tiger cat")
     assert by_oracle.startswith(f"FEC_40_60 by gradcam: still {best} ")

@@ -39,6 +39,7 @@ def test_at_the_default_cut_both_halves_compute_what_the_network_computes(back_e
     assert_same_predictions(back_end(chi), expected)
 
 
+@pytest.mark.slow  # tests/integration/test_litert.py has two cuts
 @pytest.mark.parametrize("name", ["conv1_bn", "avg_pool"])
 def test_at_any_cut_both_halves_compute_what_the_network_computes(weights, expected, name):
     split = named_cut(name)

@@ -65,6 +65,8 @@ def test_every_cut_has_a_grid_for_each_number_of_rows_that_divides_its_height(cu
 def test_rows_that_do_not_divide_the_height_are_refused_with_those_that_do(rows):
     with pytest.raises(UsageError, match=rf"{rows} rows .* the 56 rows .* 1, 2, 4, 7, 8, 14, 28, 56"):
         PacketGrid((56, 56, 256), rows)
+    with pytest.raises(UsageError, match=r"1 rows of a 1x1 channel: use --rows 1$"):
+        PacketGrid((1, 1, 8), 5)
 
 
 def test_more_packets_than_a_tensor_may_have_are_refused():

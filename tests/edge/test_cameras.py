@@ -173,8 +173,32 @@ def test_what_is_decided_needs_neither_key_nor_network() -> None:
         "protect": "FEC_50_50",
         "fec": "zfec",
         "importance": "activation",
-        "compensate": True,
+        "compensate": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("asked", "compensates"),
+    [
+        ({"importance": "proxy"}, True),
+        ({"importance": "proxy", "compensate": True}, True),
+        ({"importance": "proxy", "compensate": False}, False),
+        ({"importance": "proxy-paper"}, False),
+        ({"codec": "webp:75"}, False),
+    ],
+)
+def test_compensation_is_on_where_it_can_be_done_and_is_not_forbidden(asked: dict[str, Any], compensates: bool) -> None:
+    camera = options_of(options(**asked))
+    assert Decided(camera).settings(camera)["compensate"] is compensates
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"importance": "proxy-paper"}, {"importance": "activation"}, {"codec": "webp:75"}],
+)
+def test_compensation_that_is_asked_for_where_it_cannot_be_done_is_refused(asked: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"^--compensate is for features without a bottleneck.*: leave it out$"):
+        Decided(options_of(options(**asked, compensate=True)))
 
 
 @pytest.mark.parametrize(

@@ -238,15 +238,15 @@ def test_the_weights_are_the_trained_arrays_and_those_of_the_network_around_them
 def test_weights_are_opened_for_the_network_that_the_bottleneck_is_in(file, monkeypatch):
     opened = []
 
-    def ensure(network, path, progress):
-        opened.append((network, path))
+    def ensure(network, path, progress, layers):
+        opened.append((network, path, [layer.name for layer in layers]))
         return toy.Drawn(network)
 
     monkeypatch.setattr(codec_file, "ensure_weights", ensure)
-    weights = weights_of(file.latents.network, "here")
+    weights = weights_of(file.latents.network, "here", layers=file.latents.front_layers)
     assert isinstance(weights, BottleneckWeights)
     assert not isinstance(weights_of(NETWORK), BottleneckWeights)
-    assert opened == [(NETWORK, "here"), (NETWORK, None)]
+    assert opened == [(NETWORK, "here", [layer.name for layer in CUT.front_layers]), (NETWORK, None, [])]
 
 
 def test_layers_of_a_bottleneck_without_arrays_have_none_and_are_not_asked_of_the_network():

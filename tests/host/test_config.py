@@ -198,7 +198,7 @@ WRONG = [
     ("not TOML", START + "fps = \nrate = 1", "edge.toml is not TOML: Invalid value (at line 3, column 7)"),
     ("twice", START + "fps = 1\nfps = 2", "edge.toml is not TOML: Cannot overwrite a value"),
     ("single bracket", '[camera]\nname = "a"', "line 1: a camera's table has double brackets: write [[camera]]"),
-    ("both", START + '[[camera]]\ncamera = "b"', "edge.toml is not TOML: "),
+    ("both", START + '[[camera]]\ncamera = "b"', "line 1: camera = ... and [[camera]] tables exclude each other: move"),
     ("of all", '[[camera]]\n[[camera]]\nruntime = "auto"', "line 3: runtime applies to all cameras: write it above"),
     ("second", "[[camera]]\nfps = 1\n[[camera]]\nfps = 0", "line 4: fps = 0: 0.0 is not in the range x>0"),
     ("cameras as text", 'camera = ["a", "b"]', "line 1: write one camera as text, or each one in a table"),

@@ -96,8 +96,15 @@ def test_a_value_that_is_an_endpoint_already_is_taken_as_it_is():
     assert (EndpointType().name, EndpointType("").name) == ("HOST:PORT", "[HOST:]PORT")
 
 
-@pytest.mark.parametrize("name", ["tensorflow", "keras"])
-def test_without_tensorflow_a_command_that_needs_it_says_what_to_install(name, capsys):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("tensorflow", "TensorFlow is not installed: pip install 'gradfec[lab]'"),
+        ("keras.layers", "Keras is not installed: pip install 'gradfec[lab]'"),
+        ("matplotlib.figure", "matplotlib is not installed: pip install 'gradfec[lab]'"),
+    ],
+)
+def test_without_an_extra_a_command_that_needs_it_says_what_to_install(name, says, capsys):
     @plain_errors
     def command():
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
@@ -105,9 +112,7 @@ def test_without_tensorflow_a_command_that_needs_it_says_what_to_install(name, c
     with pytest.raises(SystemExit) as ended:
         command()
     assert ended.value.code == 2
-    assert capsys.readouterr().err == (
-        "error: this command needs TensorFlow, which is not installed: pip install 'gradfec[tensorflow]'\n"
-    )
+    assert capsys.readouterr().err == f"error: {says}\n"
 
 
 def test_another_module_that_is_missing_is_a_fault_of_ours_and_not_hidden():

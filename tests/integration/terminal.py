@@ -17,14 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+import pyte
 
 from gradfec_cli.daemons import MODULES, STOP_S, with_key
 
 from .endings import SOON_S
 from .stubbed import SMALL
-
-pyte = pytest.importorskip("pyte", reason="pip install pyte: a terminal emulator, part of gradfec[dev]")
 
 COLUMNS, LINES = 80, 24
 STUBBED = Path(__file__).with_name("stubbed.py")

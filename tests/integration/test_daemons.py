@@ -400,7 +400,12 @@ def test_a_tensor_takes_as_long_to_send_as_the_rate_says(toy_cloud: int, photogr
             "FEC_20_80",
             r"carries less than is sent: 2\d\d kB a frame at 5 frames/s .* lower --fps to \d",
         ),
-        (["--loss", "30%"], "none", r"been partial: the link loses [23]\d\.\d % .* --protect FEC_\d+_\d+ would"),
+        pytest.param(
+            ["--loss", "30%"],
+            "none",
+            r"been partial: the link loses [23]\d\.\d % .* --protect FEC_\d+_\d+ would",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["too slow", "too bad"],
 )

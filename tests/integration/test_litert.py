@@ -16,7 +16,7 @@ from gradfec_common.packets import PacketGrid
 from gradfec_edge.frontend.keras_proxy import element_model, saliency_model
 from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 from gradfec_edge.frontend.litert_runtime import LiteRTFrontEnd
-from gradfec_edge.importance import PROXIES, EstimatorFile, make_estimator
+from gradfec_edge.importance import EstimatorFile, make_estimator
 from gradfec_edge.preprocess import to_input
 from gradfec_lab.answers import Answers, LiteRTAnswers, fastest_answers
 
@@ -38,7 +38,10 @@ def expected(resnet50, images):
     return resnet50.predict(normalise(images, RESNET50.preprocess), verbose=0)
 
 
-@pytest.mark.parametrize("name", ["input_layer", "conv1_conv", "conv1_bn", DEFAULT_CUT, "avg_pool"])
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("conv1_conv", "conv1_bn", "avg_pool")]
+
+
+@pytest.mark.parametrize("name", ["input_layer", DEFAULT_CUT, *OTHERS])
 def test_at_any_cut_both_halves_compute_what_the_network_computes(weights, images, expected, name):
     split = named_cut(name)
     front_end, back_end = LiteRTFrontEnd(split, weights), LiteRTBackEnd(split, weights)
@@ -49,7 +52,7 @@ def test_at_any_cut_both_halves_compute_what_the_network_computes(weights, image
     np.testing.assert_array_equal(probabilities.argmax(1), expected.argmax(1))
 
 
-@pytest.mark.parametrize("estimator", PROXIES)
+@pytest.mark.parametrize("estimator", ["proxy", pytest.param("proxy-paper", marks=pytest.mark.slow)])
 def test_the_learned_estimators_rank_the_packets_alike(weights, images, estimator):
     file = make_estimator(estimator, SPLIT, GRID, np.random.default_rng(0))
     one, other = LiteRTFrontEnd(SPLIT, weights, file), KerasFrontEnd(SPLIT, weights, file)
@@ -66,7 +69,12 @@ def test_the_learned_estimators_rank_the_packets_alike(weights, images, estimato
 
 @pytest.mark.parametrize(
     ("split", "rows", "recipe"),
-    [("pool1_pool", 8, "best"), ("conv3_block1_out", 4, "best"), ("pool1_pool", 8, "paper"), ("avg_pool", 1, "paper")],
+    [
+        ("pool1_pool", 8, "best"),
+        ("pool1_pool", 8, "paper"),
+        pytest.param("conv3_block1_out", 4, "best", marks=pytest.mark.slow),
+        pytest.param("avg_pool", 1, "paper", marks=pytest.mark.slow),
+    ],
 )
 def test_estimators_for_other_splits_and_rows_rank_the_packets_alike(weights, images, split, rows, recipe):
     cut, rng = named_cut(split), np.random.default_rng(8)
@@ -117,6 +125,7 @@ print(features.scores.shape, load_back_end("litert", split, weights)(features.ch
     assert done.stderr == "", "the runtime's notices are not the daemon's"
 
 
+@pytest.mark.slow
 def test_the_sweeps_get_the_same_answers_from_either_runtime(weights, images):
     split = named_cut("avg_pool")
     chi = KerasFrontEnd(split, weights)(images).chi

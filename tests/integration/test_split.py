@@ -28,7 +28,7 @@ from gradfec_host.weights import WeightStore
 IMAGES = 50
 
 
-@pytest.mark.parametrize("runtime", [LITERT, TENSORFLOW])
+@pytest.mark.parametrize("runtime", [LITERT, pytest.param(TENSORFLOW, marks=pytest.mark.slow)])
 def test_front_end_and_back_end_answer_as_the_uncut_network(
     photographs: Path, weights: WeightStore, runtime: str
 ) -> None:

@@ -23,8 +23,6 @@ from gradfec_cli.experiment import Link, injector
 from .patient import patient
 from .stubbed import stubbed
 
-pytest.importorskip("nicegui", reason="the live page needs NiceGUI: pip install 'gradfec[web]'")
-
 PATIENCE_S = 300.0  # a safety net
 BAD_LINK = Link(0.3, burst=8, seed=3)
 

@@ -13,7 +13,7 @@ import pytest
 from .run import reproduction, tell
 from .story import Story
 
-SEEDS = 200
+FEW, SEEDS = 80, 400  # in `make test`, and with `make test-slow`
 REGRESSIONS = [
     (5283, "of a batch, tensors with shorter datagrams came first, and closed older ones with longer datagrams")
 ]
@@ -26,7 +26,9 @@ def check(seed):
     return told.trace
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize(
+    "seed", [*range(FEW), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(FEW, SEEDS))]
+)
 def test_any_seed_keeps_every_promise_and_heals(seed):
     check(seed)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 
 import pytest
+from playwright import sync_api as playwright
 from tests.web.visits import CHROMIUM, Visitor, served
 
 
 @pytest.fixture(scope="module")
 def browser():
-    driver_of = pytest.importorskip("playwright.sync_api", reason="no browser driver: pip install 'gradfec[dev]'")
     if CHROMIUM is None:
         pytest.skip("no Chromium: apt-get install chromium")
-    with driver_of.sync_playwright() as driver:
+    with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()

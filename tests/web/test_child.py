@@ -17,6 +17,7 @@ from tests.web.live import PATIENCE_S, free_port
 from tests.web.world import Camera, status
 
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_host import extras
 from gradfec_host.console import Endpoint
 from gradfec_web import child
 from gradfec_web.child import Page
@@ -111,8 +112,8 @@ def test_a_port_that_is_taken_is_one_plain_line():
 
 
 def test_without_the_framework_it_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(child.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"needs NiceGUI, which is not installed: pip install 'gradfec\[web\]'"):
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"NiceGUI is not installed: pip install 'gradfec\[web\]'"):
         asyncio.run(Page.start(Endpoint("127.0.0.1", 1), print))
 
 

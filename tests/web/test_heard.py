@@ -6,12 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from playwright import sync_api as playwright
 from tests.web.live import PATIENCE_S
 from tests.web.visits import World, at
 from tests.web.world import Camera, picture_of_noise
-
-pytest.importorskip("nicegui", reason="the live page's framework is missing: pip install 'gradfec[web]'")
-playwright = pytest.importorskip("playwright.sync_api", reason="no browser driver: pip install 'gradfec[dev]'")
 
 expect = playwright.expect
 expect.set_options(timeout=1000 * PATIENCE_S)

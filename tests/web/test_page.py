@@ -6,15 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from playwright import sync_api as playwright
 from tests.web.live import PATIENCE_S
 from tests.web.visits import DESKTOP, PHONE, Visitor, World, at, served
 from tests.web.world import DATAGRAMS, Camera, picture_of_noise
 
 from gradfec_common.cells import Cell
 from gradfec_web.view import Edge
-
-pytest.importorskip("nicegui", reason="the live page's framework is missing: pip install 'gradfec[web]'")
-playwright = pytest.importorskip("playwright.sync_api", reason="no browser driver: pip install 'gradfec[dev]'")
 
 expect = playwright.expect
 expect.set_options(timeout=1000 * PATIENCE_S)

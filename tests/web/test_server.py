@@ -6,9 +6,9 @@ import io
 import pytest
 from tests.web.world import Camera, status
 
+from gradfec_web import server
 from gradfec_web.view import dump
 
-server = pytest.importorskip("gradfec_web.server", reason="no framework: pip install 'gradfec[web]'")
 FRAME, PICTURE = Camera("kitchen", 1).frame(1.0)
 RECORDS = [status("cloud", 1.0, [Camera("kitchen", 1).edge(1.0)]), FRAME, PICTURE]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import os
 import sys
 from asyncio import StreamReader, StreamWriter
@@ -13,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.errors import GradfecError
 from gradfec_host.console import Endpoint
+from gradfec_host.extras import need
 from gradfec_web.view import Record, dump
 
-NO_FRAMEWORK = "the live page needs NiceGUI, which is not installed: pip install 'gradfec[web]'"
 MAX_WAITING_BYTES = 2**20  # records that the page's process has not read yet; more are dropped
 # Never import modules from the folder that the daemon runs in; since Python 3.11, PYTHONSAFEPATH says so too.
 HERE = "import sys; sys.path[:] = filter(None, sys.path); import runpy; runpy.run_module({!r}, run_name='__main__')"
@@ -44,8 +43,7 @@ class Page:
 
         Addresses other than loopback need a token, from `token_file` or a new one; `url` contains it.
         """
-        if importlib.util.find_spec("nicegui") is None:
-            raise UsageError(NO_FRAMEWORK)
+        need("nicegui")
         options = ["--listen", str(endpoint), *(["--token-file", str(token_file)] if token_file else [])]
         process = await asyncio.create_subprocess_exec(
             sys.executable,

@@ -6,7 +6,6 @@ import base64
 import io
 import math
 
-import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -33,7 +32,12 @@ Palette = NDArray[np.uint8]  # (256, 4), RGBA
 CELLS_PALETTE: Palette = np.zeros((256, 4), np.uint8)
 for _cell, _colour in COLOURS.items():
     CELLS_PALETTE[_cell] = [*bytes.fromhex(_colour[1:].ljust(8, "f"))]
-IMPORTANCE_PALETTE: Palette = mpl.colormaps["magma"](np.arange(256), bytes=True)
+# matplotlib's colour map magma, in nine steps
+MAGMA = ["#000004", "#1c1044", "#4f127b", "#812581", "#b5367a", "#e55064", "#fb8761", "#fec287", "#fcfdbf"]
+_steps = np.array([[*bytes.fromhex(colour[1:])] for colour in MAGMA])  # (9, 3)
+IMPORTANCE_PALETTE: Palette = np.full((256, 4), 255, np.uint8)
+for _channel in range(3):
+    IMPORTANCE_PALETTE[:, _channel] = np.interp(np.arange(256), np.linspace(0, 255, len(MAGMA)), _steps[:, _channel])
 SCALE = "linear-gradient(90deg, {})".format(  # of importance, for the style sheet
     ", ".join(f"rgb({red} {green} {blue})" for red, green, blue, _ in IMPORTANCE_PALETTE[:NO_TILE:32].tolist())
 )

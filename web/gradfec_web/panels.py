@@ -130,7 +130,7 @@ class Packets:
                         self._cells = image("map")
                     Text("p", words.PARITY, "note")
                 with box("figure", "ranks"):
-                    Text("figcaption", "How much each matters", "caption")
+                    Text("figcaption", f"{words.MATTER}, {words.BY_EDGE}", "caption")
                     with box("div", "square"):
                         self._unranked = Text("p", words.NO_IMPORTANCE, "note")
                         self._importance = image("map")

@@ -42,8 +42,11 @@ PACKETS = (
     "strip in it is a packet, which holds some rows of that view."
 )
 PARITY = "Parity: extra data from which lost packets can be computed back, if enough of it arrives."
+MATTER = "Which features matter"  # also in the pictures of `gradfec show`
+BY_GRADIENT = "by the network's own gradient"
+BY_EDGE = "as the edge estimates it"
 IMPORTANCE = (
-    "How much the answer would suffer without each packet, as the edge estimates it. Dark packets matter least, and "
+    "How much the answer would suffer without each packet. Dark packets matter least, and "
     "are dropped first; bright ones matter most."
 )
 BANDS = "Show how much each band of rows matters: the brighter, the more the answer depends on it"

@@ -41,7 +41,8 @@ def versions() -> Finding:
         asked = metadata("gradfec")
     except PackageNotFoundError:
         return warning(
-            "gradfec runs from its folder, but is not installed", "run pip install '.[litert]' in the clone of gradfec"
+            "gradfec runs from its folder, but is not installed",
+            "run pip install '.[edge]', or '.[cloud]', in the clone of gradfec",
         )
     python = platform.python_version()
     wrong = (
@@ -99,7 +100,11 @@ def weights(network: Network, path: Path | None) -> Finding:
     from gradfec_host.weights import cache_path, open_weights
 
     if path is None and not cache_path(network).exists():
-        return warning(f"none at {cache_path(network)} yet: the first start downloads them, 100 MB", "gradfec weights")
+        return warning(
+            f"none at {cache_path(network)} yet: a cloud's first start downloads them, 100 MB; an edge at the default "
+            "split needs no more than gradfec ships",
+            "gradfec weights",
+        )
     try:
         store = open_weights(network, path)
         for name in store.names:

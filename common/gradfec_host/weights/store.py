@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +13,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from gradfec_common.errors import GradfecError
-from gradfec_common.networks import Cut, Network
+from gradfec_common.networks import Cut, Layer, Network
 from gradfec_host.weights.archive import open_archive, replace_archive
 from gradfec_host.weights.formats import Read, open_arrays
 from gradfec_host.weights.manifest import Verification, is_published, pinned, sha256
@@ -69,6 +69,10 @@ class WeightStore:
     def names(self) -> tuple[str, ...]:
         """Return the names of the arrays in the file: `conv1_conv/kernel` and so on."""
         return tuple(self._digests)
+
+    def has(self, layers: Collection[Layer]) -> bool:
+        """Return whether the file has all arrays of these layers."""
+        return all(f"{layer.name}/{array}" in self._digests for layer in layers for array in layer.arrays)
 
     @property
     def verified(self) -> bool:

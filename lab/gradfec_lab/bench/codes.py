@@ -154,7 +154,7 @@ def measure(policy: UnequalProtection, packets: int, symbol_bytes: int, shares: 
     a = policy.dropped_percent / 100
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return Measured(
-            code=policy.code.name,
+            code=name_of(policy.code),
             drop_percent=policy.dropped_percent,
             blocks=len(blocks),
             n=max(block.n for block in blocks),
@@ -168,6 +168,11 @@ def measure(policy: UnequalProtection, packets: int, symbol_bytes: int, shares: 
                 for s in shares
             ],
         )
+
+
+def name_of(code: ErasureCode) -> str:
+    """Write a code as for --fec: with the size of its groups, if one was asked for."""
+    return f"{code.name}:{code.group}" if isinstance(code, ZfecCode) and code.group else code.name
 
 
 def plan_of(policy: UnequalProtection, importance: npt.NDArray[np.float32]) -> Plan:

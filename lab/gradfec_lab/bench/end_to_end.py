@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import cv2
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -184,14 +185,11 @@ def show(out: Console, said: dict[str, Any], title: str) -> None:
 
 def write_images(folder: Path, count: int) -> None:
     """Write coarse coloured images of the network's input size."""
-    from matplotlib.image import imsave
-
     height, width, channels = named_cut(DEFAULT_CUT).network.input.shape
     rng = np.random.default_rng(0)
     for n in range(count):
         coarse = rng.integers(0, 256, (7, 7, channels), np.uint8)
-        image = coarse.repeat(height // 7, 0).repeat(width // 7, 1)
-        imsave(folder / f"{n:04}.png", image)
+        cv2.imwrite(str(folder / f"{n:04}.png"), coarse.repeat(height // 7, 0).repeat(width // 7, 1))
 
 
 def flow(images: Path, options: Sequence[str], in_flight: int, runtime: str) -> Flow:

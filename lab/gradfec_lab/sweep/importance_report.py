@@ -29,6 +29,7 @@ from gradfec_lab.sweep.store import Store, write_file
 from gradfec_lab.sweep.study import command_line, learned_fingerprints
 
 KEYS = ("estimator", "fill", "drop")
+LIKE_CHANCE = 0.05  # a correlation below this says next to nothing of which packets matter
 FREE = ("activation", "deviation", "static", "random")  # estimators without a trained network
 
 
@@ -140,7 +141,7 @@ def make_tables(least: list[Row], most: list[Row], rankings: list[Row], compared
             if "top1" in rows[0]:
                 title = f"Top-1, %, by share dropped, {order} important first; {images} images"
                 tables.append(pivot(title, rows, ("estimator", "fill"), "drop", "top1"))
-    lines = [[row["estimator"], with_interval(row, "spearman"), with_interval(row, "mass_kept")] for row in rankings]
+    lines = [[row["estimator"], correlation(row), with_interval(row, "mass_kept")] for row in rankings]
     header = ["estimator", "Spearman correlation with the oracle", "oracle's importance kept at 50 % dropped"]
     tables.append(Grid(f"Rankings, mean over {images} images", header, lines))
     if compared:
@@ -151,6 +152,12 @@ def make_tables(least: list[Row], most: list[Row], rankings: list[Row], compared
 def with_interval(row: Row, name: str) -> str:
     """Write a number and its interval."""
     return f"{row[name]:.3f} ({row[name + '_low']:.3f}–{row[name + '_high']:.3f})"
+
+
+def correlation(row: Row) -> str:
+    """Write an estimator's correlation with the oracle, and whether it ranks no better than chance."""
+    chance = ": like chance" if row["spearman_high"] < LIKE_CHANCE else ""
+    return with_interval(row, "spearman") + chance
 
 
 def difference_table(compared: list[Row]) -> Grid:

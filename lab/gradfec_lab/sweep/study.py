@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_CUT, Cut, full_name, named_cut
 from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
+from gradfec_host.extras import need
 from gradfec_host.learned import learned_for
 from gradfec_lab.bench.measure import machine
 from gradfec_lab.photographs import Photographs
@@ -66,12 +67,14 @@ class Study:
         common = {
             "sweep": kind,
             "number of images (--limit, --sample)": len(self.names),
-            "images": images_digest(self.photographs),
+            "images": self.photographs.digest(self.names),
             "split": full_name(self.cut),
             "rows": self.grid.rows,
             "seed": self.seed,
         }
+        need("tensorflow")
         if self.out is not None:
+            need("matplotlib")  # for the figures at the end
             with Store(self.out, {**common, **settings}) as store:
                 yield store
             return
@@ -225,18 +228,6 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
         command(Study(photographs, truth, cut, grid, seed, out), **own)
 
     return run
-
-
-def images_digest(photographs: Photographs) -> str:
-    """Return a digest of the images' names and contents."""
-    digest = hashlib.sha256()
-    for name in photographs.names:
-        try:
-            content = (photographs.folder / name).read_bytes()
-        except OSError:  # skipped and listed later
-            content = b""
-        digest.update(name.encode("utf-8", "surrogateescape") + b"\0" + hashlib.sha256(content).digest())
-    return digest.hexdigest()[:16]
 
 
 def learned_fingerprints(cut: Cut) -> dict[str, str]:

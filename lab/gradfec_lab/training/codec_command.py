@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_host.console import plain_errors
+from gradfec_host.console import plain_errors, resumable
 
 FEATURE_MB = 2.4  # an image, at the default split
 WORTH_IMAGES = 400
@@ -43,6 +43,7 @@ RANKED_IMAGES = 400  # from which the ranking of packets is learned
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @plain_errors
+@resumable()
 def train_codec(
     images: Path,
     out: Path,

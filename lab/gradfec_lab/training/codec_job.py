@@ -46,10 +46,15 @@ def make_job(
         "rows": rows,
         "preprocess": asdict(network.preprocess),
     }
-    words = json.dumps(job)
+    names = shuffled(photographs.names)[:limit]
+    words = json.dumps({**job, "photographs": photographs.digest(names)})
     path = folder / "job.json"
     if path.exists() and path.read_text() != words:
-        raise UsageError(f"{folder} is the job of another training: remove it, or write to another --out")
+        said = json.loads(path.read_text())
+        what = "is the job of another training"
+        if {name: said.get(name) for name in job} == json.loads(json.dumps(job)):
+            what = f"has other photographs than {photographs.folder}, or another --limit"
+        raise UsageError(f"{folder} {what}: remove it, or write to another --out")
     arrays: dict[str, Any] = {
         f"{layer.name}/{name}": array
         for layer in network.layers
@@ -59,7 +64,7 @@ def make_job(
     if not (folder / "images.npy").exists():
         np.savez(folder / "weights.npz", **arrays)
         pictures = []
-        for name in shuffled(photographs.names)[:limit]:
+        for name in names:
             picture = photographs.read(name)
             if picture is not None:
                 pictures.append(picture)

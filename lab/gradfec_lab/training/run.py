@@ -23,6 +23,8 @@ Indices = npt.NDArray[np.intp]
 Batch = Callable[[Indices], tuple[Any, npt.NDArray[np.float32]]]  # indices -> inputs, targets
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # targets, outputs -> scalar
 
+TARGETS = "targets"  # what identifies them, among a training's settings
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -72,7 +74,7 @@ def train(
     depends only on seed and epoch. Checkpoints of another schedule or other `data` are refused.
     """
     checkpoints.mkdir(parents=True, exist_ok=True)
-    curves = _continue(checkpoints, {**asdict(schedule), "targets": data})
+    curves = _continue(checkpoints, {**asdict(schedule), TARGETS: data})
     advance(len(curves) * len(fit))
     optimizer.build(model.trainable_variables)
     state = tf.train.Checkpoint(model=model, optimizer=optimizer)
@@ -103,7 +105,7 @@ def train(
         judged = [float(judge(*batch(where))) * len(where) for where in parts]
         curves.append(Curve(epoch + 1, rate, sum(losses) / len(order), sum(judged) / max(len(held_out), 1)))
         state.write(str(checkpoints / f"epoch-{epoch + 1}"))
-        _remember(checkpoints, {**asdict(schedule), "targets": data}, curves)
+        _remember(checkpoints, {**asdict(schedule), TARGETS: data}, curves)
         report(curves[-1])
     best = min(range(len(curves)), key=lambda n: (not np.isfinite(curves[n].held_out), curves[n].held_out))
     tf.train.Checkpoint(model=model).read(str(checkpoints / f"epoch-{best + 1}")).expect_partial()
@@ -124,6 +126,11 @@ def _continue(checkpoints: Path, settings: Mapping[str, Any]) -> list[Curve]:
     for name, value in settings.items():
         theirs = found.get(name)
         if theirs != (list(value) if isinstance(value, tuple) else value):
+            if name == TARGETS:
+                raise UsageError(
+                    f"the checkpoints in {checkpoints} belong to a training with other photographs, or with another "
+                    "split, --rows or --score: remove the folder, or write to another --out"
+                )
             raise UsageError(
                 f"the checkpoints in {checkpoints} belong to a training with {name} = {theirs!r}, not {value!r}: "
                 "remove the folder, or write to another --out"

@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float32]
 class Settings:
     """The settings of a cache of targets; other settings need another cache."""
 
-    images: str  # digest of the names, in order
+    images: str  # digest of the photographs, in order
     count: int
     split: str
     rows: int
@@ -145,6 +145,11 @@ class Targets:
             theirs: dict[str, Any] = dict(json.loads(path.read_text()))
         except (ValueError, TypeError):
             raise UsageError(f"{path} is damaged: remove the folder {self.folder}") from None
+        if theirs.get("images") != ours["images"]:
+            raise UsageError(
+                f"the targets in {self.folder} are of other photographs than those of {self.photographs.folder}: "
+                "remove the folder, or give another with --cache"
+            )
         for name, value in ours.items():
             if theirs.get(name) != value:
                 raise UsageError(
@@ -218,8 +223,3 @@ def is_held_out(name: str) -> bool:
 def shuffled(names: list[str]) -> list[str]:
     """Return the names in an order that depends only on the names, so that the first few are a fair sample."""
     return sorted(names, key=lambda name: hashlib.sha256(b"order" + name.encode()).digest())
-
-
-def digest(names: list[str]) -> str:
-    """Return a short digest of a list of names."""
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_host.console import plain_errors
+from gradfec_host.console import plain_errors, resumable
+from gradfec_host.extras import need
 
 if TYPE_CHECKING:
     from gradfec_edge.importance import EstimatorFile
@@ -57,6 +58,7 @@ BYTES_AN_IMAGE = 110_000  # in the cache, at the default split; the whole maps o
 @click.option("--weights", type=click.Path(path_type=Path), help="The network's weights. [default: the cached ones]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @plain_errors
+@resumable()
 def train_proxy(
     images: Path,
     out: Path,
@@ -95,10 +97,11 @@ def train_proxy(
     photographs = Photographs(images, cut.network.preprocess)
     with show_progress() as progress:
         store = ensure_weights(cut.network, weights, progress)
-    from gradfec_lab.training.targets import Settings, Targets, digest, shuffled
+    need("tensorflow", "matplotlib")  # for the learning curves
+    from gradfec_lab.training.targets import Settings, Targets, shuffled
 
     names = shuffled(photographs.names)[:limit]
-    settings = Settings(digest(names), len(names), full_name(cut), rows, score, recipe == "paper")
+    settings = Settings(photographs.digest(names), len(names), full_name(cut), rows, score, recipe == "paper")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -109,9 +112,9 @@ def train_proxy(
         with _bar("targets", len(names)) as advance:
             targets.compute(store, advance)
     except OSError as error:
-        need = len(names) * BYTES_AN_IMAGE / 1e9
+        room = len(names) * BYTES_AN_IMAGE / 1e9
         raise GradfecError(
-            f"cannot keep targets in {folder}: {error.strerror}; {len(names)} images need {need:.1f} GB or more"
+            f"cannot keep targets in {folder}: {error.strerror}; {len(names)} images need {room:.1f} GB or more"
         ) from None
     _say_skipped(targets.unusable, photographs.skipped)
     if len(targets.fit_indices) < MIN_IMAGES // 2 or not len(targets.held_out_indices):

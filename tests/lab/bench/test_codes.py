@@ -31,10 +31,10 @@ def test_json_has_the_machine_and_a_row_for_each_code_block_and_a() -> None:
     assert [(r["code"], r["drop_percent"], r["blocks"], r["n"], r["k"]) for r in said["codes"]] == [
         ("zfec", 25, 1, 32, 24),  # its own
         ("zfec", 50, 1, 32, 16),
-        ("zfec", 25, 4, 8, 6),
-        ("zfec", 50, 4, 8, 4),
-        ("zfec", 25, 2, 16, 12),
-        ("zfec", 50, 2, 16, 8),
+        ("zfec:8", 25, 4, 8, 6),
+        ("zfec:8", 50, 4, 8, 4),
+        ("zfec:16", 25, 2, 16, 12),
+        ("zfec:16", 50, 2, 16, 8),
         ("leopard", 25, 1, 32, 24),
         ("leopard", 50, 1, 32, 16),
     ]
@@ -58,14 +58,14 @@ def test_longer_blocks_protect_better_below_the_cliff() -> None:
 def test_tables_name_the_machine_and_every_row() -> None:
     text = bench(*TINY, "--drop", "50", "--block", "8").stdout
     assert "zfec 1." in text and "Python 3." in text
-    assert text.count("4 x (8, 4)") == 2
+    assert text.count("4 x (8, 4)") == text.count("zfec:8") == 2
     assert text.count("1 x (32, 16)") == 4  # leopard's, and zfec's own
     assert "lost: 70% of A" in text
 
 
 def test_where_leopard_is_not_installed_it_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(CODES, LEOPARD.id, raising=False)
-    assert {row["code"] for row in found("--drop", "50", "--block", "8")["codes"]} == {"zfec"}
+    assert {row["code"] for row in found("--drop", "50", "--block", "8")["codes"]} == {"zfec", "zfec:8"}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gradfec_cli.cli import main
-from gradfec_lab.sweep.importance_report import differences, gap_interval
+from gradfec_lab.sweep.importance_report import correlation, differences, gap_interval
 from gradfec_lab.sweep.report import Measured
 from gradfec_lab.sweep.statistics import Bootstrap
 
@@ -220,3 +220,9 @@ def test_other_images_in_the_same_folder_are_refused(
     result(*options)
     (images / "000.png").write_bytes((images / "001.png").read_bytes())
     assert "holds a sweep with images = " in sweep(*options).stderr
+
+
+def test_a_ranking_that_has_nothing_to_do_with_the_oracles_is_called_chance() -> None:
+    none = {"spearman": 0.006, "spearman_low": 0.004, "spearman_high": 0.009}
+    some = {"spearman": 0.06, "spearman_low": 0.04, "spearman_high": 0.08}
+    assert [correlation(row) for row in (none, some)] == ["0.006 (0.004–0.009): like chance", "0.060 (0.040–0.080)"]

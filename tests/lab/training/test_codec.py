@@ -69,6 +69,9 @@ def test_a_job_has_what_the_training_needs_and_is_not_taken_for_another(
     assert make_job(tmp_path / "job", COMPACT, 7, Ones(), photographs, None, done.append) == len(done) == 4
     with pytest.raises(UsageError, match="is the job of another training"):
         make_job(tmp_path / "job", COMPACT, 14, Ones(), photographs, None, done.append)
+    fewer = 3
+    with pytest.raises(UsageError, match=f"has other photographs than {photographs.folder}, or another --limit: "):
+        make_job(tmp_path / "job", COMPACT, 7, Ones(), photographs, fewer, done.append)
 
 
 def test_too_few_images_make_no_job(photographs: Photographs, tmp_path: Path) -> None:

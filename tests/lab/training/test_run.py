@@ -77,7 +77,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(whole, tmp_
     assert not same(other.model.get_weights(), whole.model.get_weights())
 
 
-@pytest.mark.parametrize("stop_at", [11, 14, 20, 41])  # before an epoch, amid one, while it judges, before the last
+# amid an epoch; before one, while it judges, before the last
+STOPS = [14, *(pytest.param(step, marks=pytest.mark.slow) for step in (11, 20, 41))]
+
+
+@pytest.mark.parametrize("stop_at", STOPS)
 def test_an_interrupted_training_ends_exactly_as_one_that_was_not(whole, tmp_path, stop_at):
     with pytest.raises(Stop):
         Training(tmp_path, stop_at=stop_at)

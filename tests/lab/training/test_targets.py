@@ -110,7 +110,7 @@ def test_gradient_products_are_kept_of_the_first_images_only(images, tmp_path, m
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("images", "another"), ("count", 3), ("split", "conv1_relu"), ("rows", 7), ("score", "log-probability")],
+    [("count", 3), ("split", "conv1_relu"), ("rows", 7), ("score", "log-probability")],
 )
 def test_a_cache_of_other_settings_is_refused_by_name_and_left_as_it_was(images, tmp_path, setting, value):
     folder = tmp_path / "cache"
@@ -118,6 +118,8 @@ def test_a_cache_of_other_settings_is_refused_by_name_and_left_as_it_was(images,
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     with pytest.raises(UsageError, match=f"were computed with {setting} = .*, not {value!r}: remove the folder, or"):
         targets_of(folder, images, **{setting: value})
+    with pytest.raises(UsageError, match=f"are of other photographs than those of {images}: remove the folder"):
+        targets_of(folder, images, images="others")
     with pytest.raises(UsageError, match="elements = False, not True"):
         targets_of(folder, images, elements=True)
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before

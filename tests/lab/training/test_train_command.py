@@ -17,6 +17,7 @@ from gradfec_common.packets import PacketGrid
 from gradfec_edge.frontend.keras_runtime import ProxyModel
 from gradfec_edge.importance import EstimatorFile, make_estimator
 from gradfec_lab.training.run import Schedule
+from gradfec_lab.training.targets import Targets
 
 from .toys import GRID, ROWS, SPLIT, ToyNetwork, install, shrink, write_images
 
@@ -85,7 +86,7 @@ def refused(result: Result, code: int = 2) -> str:
 # --- what is written ---
 
 
-@pytest.mark.parametrize("recipe", EPOCHS)
+@pytest.mark.parametrize("recipe", ["best", "averages", pytest.param("paper", marks=pytest.mark.slow)])
 def test_each_recipe_writes_a_file_that_the_edge_takes_for_these_packets_and_no_others(toy, images, tmp_path, recipe):
     out = tmp_path / "mine.npz"
     epochs = ("--epochs", EPOCHS[recipe]) if EPOCHS[recipe] else ()
@@ -151,6 +152,7 @@ def test_a_limit_takes_a_sample(toy, images, tmp_path):
 # --- again ---
 
 
+@pytest.mark.slow  # test_run.py says so of weights
 def test_the_same_seed_gives_the_same_file_and_another_seed_another(toy, small, once, images, tmp_path):
     digests = []
     for seed in (1, 2):
@@ -204,7 +206,22 @@ def test_a_resumed_run_with_other_settings_is_refused_by_name(toy, small, once, 
         train_proxy(*again, "--rows", 7)
     )
     assert "with score = 'logit', not 'log-probability'" in refused(train_proxy(*again, "--score=log-probability"))
-    assert "with images = " in refused(train_proxy(write_images(tmp_path / "others", 47), *again[1:]))
+    others = write_images(tmp_path / "others", 47)
+    assert f"are of other photographs than those of {others}: " in refused(train_proxy(others, *again[1:]))
+    elsewhere = ("--cache", tmp_path / "cache", "--seed", 1)
+    said = refused(train_proxy(others, *again[1:], *elsewhere))
+    assert "belong to a training with other photographs, " in said and "write to another --out" in said
+
+
+def test_after_ctrl_c_it_says_how_to_go_on(toy, images, tmp_path, monkeypatch):
+    def interrupt(targets, *arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Targets, "compute", interrupt)
+    done = train_proxy(images, tmp_path / "mine.npz")
+    assert done.exit_code == 130
+    assert done.stderr.endswith("stopped: run the same command again to go on\n")
+    assert (tmp_path / "targets" / "settings.json").exists()
 
 
 def test_too_few_images_are_refused_with_how_many_it_takes(toy, tmp_path):

@@ -16,7 +16,7 @@ from gradfec_common.networks import named_cut
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
 from gradfec_lab.photographs import Photographs
-from gradfec_lab.training.targets import Settings, Targets, digest, shuffled
+from gradfec_lab.training.targets import Settings, Targets, shuffled
 
 Floats = npt.NDArray[np.float32]
 
@@ -83,5 +83,11 @@ def targets_of(folder: Path, images: Path, /, elements: bool = False, **others: 
     """Open a cache of targets for all the images of a folder."""
     photographs = Photographs(images, RESNET50.preprocess)
     names = shuffled(photographs.names)
-    settings = {"images": digest(names), "count": len(names), "split": SPLIT.name, "rows": ROWS, "score": "logit"}
+    settings = {
+        "images": photographs.digest(names),
+        "count": len(names),
+        "split": SPLIT.name,
+        "rows": ROWS,
+        "score": "logit",
+    }
     return Targets(folder, photographs, names, Settings(**(settings | {"elements": elements} | others)))

@@ -20,6 +20,7 @@ from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.networks.pixels import normalise
 from gradfec_edge.preprocess import to_input
 from gradfec_host.console import plain_errors
+from gradfec_host.extras import need
 from gradfec_host.weights import ensure_weights
 from gradfec_host.weights.progress import show_progress
 from gradfec_lab.bench.measure import in_words, machine
@@ -82,6 +83,7 @@ def rivals(
     links = chosen(link_names, LINKS, "--links")
     arms = chosen(rival_names, RIVALS, "--rivals")
     if drawing is not None:
+        need("matplotlib")
         check_drawing(drawing)
     described = machine(*LIBRARIES, "imageio-ffmpeg")
     film = panned(Photographs(images, NETWORK.preprocess), count)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from gradfec_cli.daemons import free_port
+from gradfec_host.extras import missing
 from gradfec_lab.bench.rivals.footage import FPS, SIDE, Playback
 from gradfec_lab.bench.rivals.links import State
 from gradfec_lab.bench.rivals.pictures import BLOCK, from_planes, marked, to_planes, unmarked
@@ -53,7 +54,7 @@ class H264Srt:
         try:
             ffmpeg()
         except ImportError:
-            return "imageio-ffmpeg is not installed: pip install 'gradfec[rivals]'"
+            return missing("imageio_ffmpeg")
         except (OSError, RuntimeError) as error:
             return f"imageio-ffmpeg has no ffmpeg that runs here: {error}"
         return ""

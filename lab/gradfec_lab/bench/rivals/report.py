@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -56,6 +54,9 @@ def percents(row: Row, name: str) -> str:
 
 def figure(rows: list[Row], path: Path) -> None:
     """Draw the shares, a group of bars a link: dark within 300 ms, pale within 1 s; GradfecError if it has no place."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
     links, rivals = ([*dict.fromkeys(row[name] for row in rows)] for name in ("link", "rival"))
     drawn = Figure(figsize=(max(INCHES_A_LINK * len(links), 5), HEIGHT_INCHES), layout="constrained", dpi=150)
     axes = drawn.subplots()
