@@ -84,19 +84,19 @@ class Entropy:
 
 
 def new_cloud(
-    cut: Cut,
+    cuts: Sequence[Cut],
     deadline_s: float,
     keys: Mapping[bytes, HandshakeKey],
     limits: CloudLimits,
     rng: np.random.Generator,
 ) -> CloudSessions:
     """Start a cloud that remembers nothing."""
-    return CloudSessions([cut], deadline_s, keys, Entropy(rng), limits, sketches=True)
+    return CloudSessions(cuts, deadline_s, keys, Entropy(rng), limits, sketches=True)
 
 
 def new_edge(
     name: str,
-    cut: Cut,
+    cuts: Sequence[Cut],
     grid: PacketGrid,
     key: HandshakeKey,
     cipher: Cipher,
@@ -105,8 +105,8 @@ def new_edge(
     now: float,
 ) -> EdgeSession:
     """Start an edge that knows where the cloud is."""
-    hello = new_hello(cut, grid.rows, name, cipher)
-    return EdgeSession(hello, cut.network.head, key, Entropy(rng), now, limits)
+    hello = new_hello(cuts[0], grid.rows, name, cipher, [(cut, grid.rows) for cut in cuts[1:]])
+    return EdgeSession(hello, cuts[0].network.head, key, Entropy(rng), now, limits)
 
 
 # --- what is inside ---

@@ -17,7 +17,7 @@ from gradfec_common.networks import RESNET50
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.replay import ReplayWindow, Verdict
 from gradfec_common.seal import Epoch
-from gradfec_common.session import greeter
+from gradfec_common.session import greeter, tensors
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.contact import Contact
 from gradfec_common.session.greeter import Greeter
@@ -238,6 +238,16 @@ def _answers_the_newest(original: Any) -> Any:
         return original(self, decided, result, now)
 
     return answer
+
+
+def _first_form(original: Any) -> Any:
+    """Every tensor is taken for one of the first form."""
+
+    def of_one_form(bodies: Any, forms: Any) -> Any:
+        form, drops, good = original(bodies, forms)
+        return form and forms[0], drops, good
+
+    return of_one_form
 
 
 def _never_tidied(original: Any) -> Any:
@@ -493,6 +503,7 @@ PLANTED = {
     "forgets duplicates": Planted(
         "a symbol of an earlier batch counts again", instead(Reassembly, "add", _repeated_position_is_new), 50
     ),
+    "first form": Planted("a tensor's form is not looked at", instead(tensors, "_of_one_form", _first_form), 10),
     # more, when it is asked for
     "sends twice": Planted("a datagram asked for may be sent again", instead(InFlight, "asked_for", _miscounts), 50),
     "sends too early": Planted(

@@ -79,7 +79,7 @@ class Simulation:
         self.dice = random.Random(seed)
         self.swarm = swarm or Swarm.draw(self.dice)
         self.now = 0.0
-        self.cut, self.grid = self.swarm.cut, self.swarm.grid
+        self.grid = self.swarm.grid
         draws = self.generator()
         self.pool = [content(draws, self.grid) for _ in range(POOL)]
         while not (large := [one for one in self.pool if one.is_large]):
@@ -126,7 +126,7 @@ class Simulation:
         """Start the cloud, or a new one that knows nothing."""
         self.truth.cloud, self.truth.keys = Cloud(), dict(self.known)
         keys, limits = dict(self.known), self.swarm.cloud
-        self.cloud = nodes.new_cloud(self.cut, self.swarm.deadline_s, keys, limits, self.generator())
+        self.cloud = nodes.new_cloud(self.swarm.cuts, self.swarm.deadline_s, keys, limits, self.generator())
         self.turns: Turns[tuple[Decided, Due]] = Turns(lambda: self.now)  # for the back-end
         self.waiting: list[Decided] = []  # in all these turns, and what it works on
         self.serving = False
@@ -159,7 +159,7 @@ class Simulation:
     def new_core(self, name: str, key: HandshakeKey, cipher: Cipher = Cipher.AES_256_GCM) -> EdgeSession:
         """Start the core of an edge."""
         limits = self.swarm.edge
-        return nodes.new_edge(name, self.cut, self.grid, key, cipher, limits, self.generator(), self.now)
+        return nodes.new_edge(name, self.swarm.cuts, self.grid, key, cipher, limits, self.generator(), self.now)
 
     def restart_edge(self, edge: Edge) -> None:
         """Kill an edge, and start it again at the same address."""

@@ -60,6 +60,7 @@ RARE = ("dark", "mtu", "truncate", "rate")  # what leaves little for other troub
 GRIDS = (((14, 12, 6), 7), ((4, 60, 3), 2), ((2, 150, 2), 1), ((7, 100, 1), 7))
 QUANTISERS_USED: tuple[Quantiser, ...] = (QUANTISERS["uniform8"], QUANTISERS["sqrt4"], DEFLATE)
 FILLS = (0.0, -1.0)  # of gaps: of `zero`, and of `mean` with means that no packet has
+FORMS = 2  # of an edge's tensors: cuts with the same grid
 POOL = 6  # different tensors that a run sends over and over
 LEAST_EPOCH = 32  # datagrams: more than come in one batch over a clean link, of which none is out of reach then
 ANSWER_BYTES = 600  # more than result, report and signs of life have: a tensor as large as that pays for them
@@ -67,11 +68,12 @@ ANSWER_BYTES = 600  # more than result, report and signs of life have: a tensor 
 
 @dataclass(frozen=True)
 class Content:
-    """A tensor of the pool: as it is sent, the packets (count, size) that it should come to, and its sketch."""
+    """A tensor of the pool: as it is sent, the packets (count, size) that it should come to, its sketch, its form."""
 
     encoded: EncodedTensor
     packets: npt.NDArray[np.float32]
     sketch: Sketch
+    form: int
 
     @property
     def plan(self) -> Plan:
@@ -113,7 +115,8 @@ def content_of(rng: np.random.Generator, quantiser: Quantiser, coded: Coded, pla
     whole = quantiser.decode(coded.packets, coded.parameters, grid)
     photograph = JPEG_MAGIC + rng.bytes(int(rng.choice([10, 3000]))) if rng.random() < 0.5 else b""
     sketch = Sketch(plan_fates(plan), importance_levels(rng.random(grid.count, np.float32), LEVELS), photograph)
-    return Content(encode_tensor(coded, quantiser, plan), grid.split(whole.tensor), sketch)
+    form = int(rng.integers(FORMS))
+    return Content(encode_tensor(coded, quantiser, plan, form=form), grid.split(whole.tensor), sketch, form)
 
 
 def draw_plan(rng: np.random.Generator, coded: Coded, grid: PacketGrid) -> Plan | None:
@@ -188,10 +191,15 @@ class Swarm:
     cloud: CloudLimits = field(default_factory=CloudLimits)
     edge: EdgeLimits = field(default_factory=lambda: EdgeLimits(tensors_in_flight=64))
 
+    @cached_property
+    def cuts(self) -> tuple[Cut, ...]:
+        """Cuts of a network that does not exist, by form."""
+        return tuple(Cut(RESNET50, 900 + form, "a_small_one", self.shape) for form in range(FORMS))
+
     @property
     def cut(self) -> Cut:
-        """A cut of a network that does not exist."""
-        return Cut(RESNET50, 900, "a_small_one", self.shape)
+        """That of form 0."""
+        return self.cuts[0]
 
     @property
     def conceal(self) -> Concealment:

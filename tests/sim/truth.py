@@ -311,6 +311,7 @@ class Truth:
         assert (event.session, event.tensor) in self.sent, "a tensor was decided that nobody has sent"
         sent = self.sent[event.session, event.tensor]
         assert sent.decided is None, "a tensor was decided twice"
+        assert event.cut == self.swarm.cuts[sent.content.form], "a tensor goes to another cut's back-end"
         packets, found = self.swarm.grid.split(decoded.tensor), decoded.found
         assert (packets[found.places] == sent.content.packets[found.places]).all(), "a packet of the tensor is wrong"
         assert decoded.conflicting == 0, "packets claim the same place"
