@@ -1,66 +1,29 @@
 """What libraries write to standard error from C, caught line by line, with the file that they read.
 
 libpng, libjpeg, OpenCV, TensorFlow and libuv write to descriptor 2, past Python and its logging. Here descriptor 2
-becomes a pipe, and a thread reads it. Two things must not happen:
+becomes a pipe. A thread reads it as soon as something is in it, and whoever begins or ends to read a file empties it
+first, so that each line is told with the right file. The pipe is limited and must not make a library wait, which may
+hold Python's lock: a write to a full pipe fails, and its text is lost.
 
-- A library that writes much must not hang. It may hold Python's lock, and then the thread cannot read. So a write to a
-  full pipe fails, and the library goes on; the text is lost.
-- A process that crashes must not take its last words along. So a line stays in the pipe until it is in the log: the
-  thread works on a copy, which tee(2) makes. And a shell waits beside the process: if that ends without a goodbye, the
-  shell writes what is left in the pipe to the real standard error.
-
-All this needs Linux.
+If a process crashes, what C code wrote in the last milliseconds is lost too ("terminate called ..."), but the stacks of
+Python's threads go to the real standard error.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
-import fcntl
-import json
+import faulthandler
 import os
-import subprocess
+import select
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 STANDARD_ERROR = 2
-PIPE_BYTES = 2**20  # the most that Linux gives anybody
+PIPE_BYTES = 2**20  # no pipe holds more, unless somebody enlarges it
 MAX_LINE_BYTES = 1000
-WAIT_S = 1.0  # for the thread, or the shell
-COPIED_BYTES = 2**16  # at once
-REST_S, MOST_TRIES = 0.02, 50  # for the end of a line
-NO_WAIT = 2  # SPLICE_F_NONBLOCK
-MARK = b"\x1e"  # begins a line of our own, a `State`; it is the ASCII record separator
-# Its input is the pipe, its output the real standard error. Descriptor 2 is a pipe on which we say goodbye. When
-# systemd asks all processes of a service to end, it stays, because the service may still crash.
-WATCHER = ["/bin/sh", "-c", f"trap '' TERM HUP; read goodbye <&2 || exec sed '/^{MARK.decode()}/d;/^$/d'"]
-LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-class State(NamedTuple):
-    """What holds for the lines that follow: which files are read, whether only notices are written."""
-
-    files: str = ""
-    quiet: bool = False
-    flush: bool = False  # somebody waits until this is read
-    last: bool = False  # nothing follows
-
-
-class Pipe:
-    """Two descriptors."""
-
-    def __init__(self) -> None:
-        """Open them."""
-        self.read_end, self.write_end = os.pipe()
-
-    def close(self) -> None:
-        """Close both."""
-        os.close(self.read_end)
-        os.close(self.write_end)
+NOTICES = ""
 
 
 class Line(NamedTuple):
@@ -75,134 +38,71 @@ class Caught:
     """Descriptor 2, caught until `close`."""
 
     def __init__(self, on_line: Callable[[Line], object]) -> None:
-        """Begin. A thread calls `on_line`. OSError if that is not possible."""
+        """Begin. Several threads call `on_line`, one at a time. OSError if descriptor 2 is closed."""
         self._on_line = on_line
-        self._lock = threading.Lock()
-        self._files: list[str] = []
-        self._quiet, self._ended = 0, False
-        self._reached = threading.Event()  # the thread has read all that was written before `flush`
+        self._lock = threading.RLock()  # for all that follows
+        self._within: list[str] = []  # the files that are being read; NOTICES where only those are written
+        self._rest = b""  # the start of a line
+        self._ended = False
         self._real = os.dup(STANDARD_ERROR)
-        self._pipe, self._copies, self._life = Pipe(), Pipe(), Pipe()
-        with contextlib.suppress(OSError):  # this user has many pipes: then it is a small one
-            fcntl.fcntl(self._pipe.write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        os.set_blocking(self._pipe.write_end, False)
-        try:
-            if self._tee(NO_WAIT) != errno.EAGAIN:
-                raise OSError("there is no tee(2)")
-            self._watcher = subprocess.Popen(
-                WATCHER,
-                stdin=self._pipe.read_end,
-                stdout=self._real,
-                stderr=self._life.read_end,
-                start_new_session=True,  # Ctrl-C is not for it
-            )
-        except OSError:
-            self._close_all()
-            raise
-        os.dup2(self._pipe.write_end, STANDARD_ERROR)
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        os.set_blocking(self._write_end, False)
+        faulthandler.enable(self._real)
+        os.dup2(self._write_end, STANDARD_ERROR)
         self._thread = threading.Thread(target=self._read, name="caught", daemon=True)
         self._thread.start()
 
     @contextlib.contextmanager
-    def reading(self, name: str) -> Iterator[None]:
-        """Name the file that is read inside this context."""
+    def within(self, what: str) -> Iterator[None]:
+        """Tell what is written inside this context as about the file `what`, or as NOTICES."""
         with self._lock:
-            self._files.append(name)
-            self._mark()
+            self.flush()
+            self._within.append(what)
         try:
             yield
         finally:
             with self._lock:
-                self._files.remove(name)
-                self._mark()
-
-    @contextlib.contextmanager
-    def quiet(self) -> Iterator[None]:
-        """Note that only notices are written inside this context."""
-        with self._lock:
-            self._quiet += 1
-            self._mark()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._quiet -= 1
-                self._mark()
+                self.flush()
+                self._within.remove(what)
 
     def flush(self) -> None:
-        """Wait until all that was written has been told."""
-        if threading.current_thread() is self._thread:
-            return
-        with self._lock:
-            self._reached.clear()
-            self._mark(flush=True)
-        self._reached.wait(WAIT_S)
+        """Tell all that has been written."""
+        self._tell(b"\n")
 
     def close(self) -> None:
-        """Put descriptor 2 back."""
-        self.flush()
+        """Put descriptor 2 back, and tell all that has been written."""
         os.dup2(self._real, STANDARD_ERROR)
         with self._lock:
-            self._mark(last=True)
+            self.flush()
             self._ended = True
-        with contextlib.suppress(OSError):  # somebody has killed the shell
-            os.write(self._life.write_end, b"goodbye\n")
-        self._thread.join(WAIT_S)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._watcher.wait(WAIT_S)
-        if not self._thread.is_alive():
-            self._close_all()
-
-    def _close_all(self) -> None:
-        for pipe in (self._pipe, self._copies, self._life):
-            pipe.close()
-        os.close(self._real)
-
-    def _mark(self, *, flush: bool = False, last: bool = False) -> None:
-        if self._ended:  # another file may have the descriptor
-            return
-        state = State(" or ".join(self._files)[:MAX_LINE_BYTES], self._quiet > 0, flush, last)
-        with contextlib.suppress(OSError):  # the pipe is full
-            os.write(self._pipe.write_end, b"\n" + MARK + json.dumps(state._asdict()).encode() + b"\n")
+        with contextlib.suppress(BlockingIOError):  # the thread wakes; if the pipe is full, it does so anyway
+            os.write(self._write_end, b"\n")
+        self._thread.join()
+        faulthandler.enable(STANDARD_ERROR)
+        for descriptor in (self._read_end, self._write_end, self._real):
+            os.close(descriptor)
 
     def _read(self) -> None:
-        state, tries = State(), 0
-        while not state.last:
-            data = self._copy()
-            end = data.rfind(b"\n") + 1
-            if not end and tries < MOST_TRIES and len(data) < COPIED_BYTES:  # the rest of the line may be on its way
-                tries += 1
-                time.sleep(REST_S)
-                continue
-            tries, end = 0, end or len(data)
-            for line in data[:end].split(b"\n"):
-                if line.startswith(MARK):
-                    state = self._marked(line) or state
-                elif text := line[:MAX_LINE_BYTES].decode(errors="replace").strip():
-                    self._on_line(Line(text, state.files, state.quiet))
-            os.read(self._pipe.read_end, end)
+        poll = select.poll()
+        poll.register(self._read_end, select.POLLIN)
+        while not self._ended:
+            poll.poll()
+            self._tell()
 
-    def _copy(self) -> bytes:
-        """Wait, and return what is in the pipe without taking it out."""
-        while (number := self._tee()) == errno.EINTR:
-            pass
-        if number:
-            raise OSError(number, os.strerror(number))
-        return os.read(self._copies.read_end, COPIED_BYTES)
-
-    def _tee(self, flags: int = 0) -> int:
-        """Copy what is in the pipe; return an error's number, or 0."""
-        done = LIBC.tee(self._pipe.read_end, self._copies.write_end, COPIED_BYTES, flags)
-        return ctypes.get_errno() if done < 0 else 0
-
-    def _marked(self, line: bytes) -> State | None:
-        try:
-            state = State(**json.loads(line[1:]))
-        except (ValueError, TypeError):  # a library wrote it
-            return None
-        if state.flush:
-            self._reached.set()
-        return state
+    def _tell(self, end: bytes = b"") -> None:
+        """Empty the pipe and tell its lines; `end` is put after what is there."""
+        with self._lock:
+            if self._ended:  # another file may have the descriptor
+                return
+            with contextlib.suppress(BlockingIOError):  # the pipe is empty
+                self._rest += os.read(self._read_end, PIPE_BYTES)
+            *lines, rest = (self._rest + end).split(b"\n")
+            self._rest = rest[:MAX_LINE_BYTES]
+            files = " or ".join(filter(None, self._within))
+            for line in lines:
+                if text := line[:MAX_LINE_BYTES].decode(errors="replace").strip():
+                    self._on_line(Line(text, files, quiet=NOTICES in self._within))
 
 
 _at_work: list[Caught] = []  # the one in use, if any
@@ -210,13 +110,13 @@ _at_work: list[Caught] = []  # the one in use, if any
 
 def begin(on_line: Callable[[Line], object]) -> None:
     """Catch what libraries write from now on, if that is possible."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # descriptor 2 is closed, or there is no shell
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):  # descriptor 2 is closed
             _at_work.append(Caught(on_line))
 
 
 def flush() -> None:
-    """Wait until all that libraries have written has been told."""
+    """Tell all that libraries have written."""
     for caught in _at_work:
         caught.flush()
 
@@ -230,7 +130,7 @@ def end() -> None:
 @contextlib.contextmanager
 def reading(name: str) -> Iterator[None]:
     """Name the file that is read inside this context, for what libraries write of it."""
-    with _at_work[-1].reading(name) if _at_work else contextlib.nullcontext():
+    with _at_work[-1].within(name) if _at_work else contextlib.nullcontext():
         yield
 
 
@@ -238,7 +138,7 @@ def reading(name: str) -> Iterator[None]:
 def notices(on_line: Callable[[Line], object]) -> Iterator[None]:
     """Tell what is written inside this context as `quiet`, or to `on_line` if nothing was caught before."""
     if _at_work:
-        with _at_work[-1].quiet():
+        with _at_work[-1].within(NOTICES):
             yield
         return
     begin(on_line)
