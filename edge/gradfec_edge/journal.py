@@ -104,7 +104,7 @@ class Story:
         sent = self.as_sent
         if sent is None or not sent.why:
             return ""
-        return ", ".join(filter(None, [sent.codec, in_words(dict(sent.why), sent.plan)]))
+        return in_words(dict(sent.why), sent.plan) + (f", as {sent.codec}" if sent.codec else "")
 
     @property
     def all_stages_ms(self) -> dict[str, float]:
