@@ -147,7 +147,7 @@ def test_the_warning_has_the_numbers_and_the_options_that_help(caplog: pytest.Lo
     warned.after(Simulated(STANDARD, link(2 * OFFERED, 50), 5.0))
     (text,) = caplog.messages
     assert text.startswith(
-        "the link carries less than is sent: 436 kB a frame at 5 frames/s are 17417 kbit/s, and about "
+        "the link carries less than is sent: 436 kB a frame at 5 frames/s are 17433 kbit/s, and about "
     )
     carried = float(text.partition(" and about ")[2].partition(" kbit/s arrive")[0])
     assert 0.7 * 2 * OFFERED < carried <= 2 * OFFERED

@@ -113,7 +113,7 @@ WRONG_OPTIONS = (
     Case(f"{EDGE} --split predictions", 2, "last layer"),
     Case(f"{SQRT4} --rows 5", 2, "do not divide the 56 rows"),
     Case(f"{EDGE} --rows 0", 2, "not in the range"),
-    Case(f"{EDGE} --rows 28 --codec uniform8", 2, "takes 1572 bytes, more than the 1134 that a datagram has for it"),
+    Case(f"{EDGE} --rows 28 --codec uniform8", 2, "takes 1572 bytes, more than the 1133 that a datagram has for it"),
     Case(f"{EDGE} --rows 28 --mode paper", 2, "smaller --rows, or a --codec of fewer bits"),
     Case(
         f"{SQRT4} --rows 28 --protect nested:4,8",

@@ -76,7 +76,7 @@ def test_an_edge_without_thumbnail_sends_the_cloud_s_page_no_picture_of_what_it_
         ) as edge,
     ):
         next(edge.lines())
-        text = page_of(cloud, lambda text: "How much each matters" in text and "dropped by plan" in text)
+        text = page_of(cloud, lambda text: "Which features matter" in text and "dropped by plan" in text)
         assert "data:image/jpeg" not in text
 
 
