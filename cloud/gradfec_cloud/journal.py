@@ -69,9 +69,10 @@ class Journal:
 
     def _unknown_key(self, event: UnknownKey) -> None:
         address, key_id = address_text(event.peer), event.key_id.hex()
+        file = " --key-file DIR/NAME" if self._keyring.of_edges else ""  # DIR of --keys: each edge has its own
         who, cure = (
             f"has the key {key_id}, which this cloud does not have,",
-            "`gradfec keygen --show` here prints the right one, and `gradfec keygen --paste` there takes it",
+            f"`gradfec keygen{file} --show` here prints the right one, and `gradfec keygen --paste` there takes it",
         )
         if event.key_id == INSECURE_KEY.id:
             who = "runs with --insecure"

@@ -24,6 +24,11 @@ class Keyring:
         """Whether one of the keys is the public one of --insecure, which admits everybody."""
         return any(key.insecure for key in self.keys.values())
 
+    @property
+    def of_edges(self) -> bool:
+        """Whether there are keys of single edges."""
+        return any(key.label for key in self.keys.values())
+
     def read_again(self) -> bool:
         """Read the keys again and return True. If that is not possible, keep the old ones and return False."""
         try:

@@ -14,6 +14,7 @@ from gradfec_cloud.cells import cells_of
 from gradfec_cloud.inference import Inferred
 from gradfec_cloud.port import address_text
 from gradfec_common.decode import Found
+from gradfec_common.quantisers import is_stream
 from gradfec_common.session.events import (
     Decided,
     Event,
@@ -143,6 +144,7 @@ def _picture(one: Inferred, found: Found, edge: Edge, sketch: Sketch | None) -> 
         importance=_base64((BRIGHTEST * sketch.importance).tobytes()) if sketch else "",
         photograph=_base64(sketch.photograph) if sketch else "",
         answer=one.answer.lines() if one.answer else [],
+        of_file=is_stream(one.decided.arrived.quantiser),
     )
 
 

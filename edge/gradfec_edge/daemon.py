@@ -76,9 +76,10 @@ class EdgeDaemon:
         limits = EdgeLimits(answer_timeout_s=options.timeout_s)
         session = EdgeSession(options.hello, head, options.key, os.urandom, time.monotonic(), limits)
         self.life = Lifecycle()
+        self._asked_to_stop = False
         self.health = LinkHealth(options.cloud, options.key, self.log, metrics, options.wait_s)
         self.link = Link(
-            options.cloud, session, self._on_event, on_trouble=self.health.found, batched=options.batched_udp
+            options.cloud, session, self._on_event, on_trouble=self._on_trouble, batched=options.batched_udp
         )
         self.watch = Watch(
             options.hello.name, options.cloud, session, thumbnail=options.thumbnail, settings=options.settings
@@ -130,8 +131,13 @@ class EdgeDaemon:
             raise self.life.failure
 
     def stop(self) -> None:
-        """Take no more frames. When called again, do not wait for answers either."""
-        if self.life.stop() is Phase.FINISHING and self.link.session.open_tensors:
+        """Take no more frames. When called again, or without a cloud, do not wait for answers either."""
+        self._asked_to_stop = True
+        if self.life.stop() is not Phase.FINISHING:
+            return
+        if not self.health.connected:
+            self.life.stop()
+        elif self.link.session.open_tensors:
             waiting = "stopping: waiting for the answers to frames in flight; a second signal stops at once"
             self.log.info(waiting, event="stopping")
 
@@ -184,11 +190,18 @@ class EdgeDaemon:
                     self.watch.closed(event, story, self._warnings.texts)
         except GradfecError as error:  # the cloud refuses this edge for good, or a record cannot be written
             self.life.fail(error)
+        if isinstance(event, LinkLost) and self._asked_to_stop:
+            self.life.stop()
         if isinstance(event, Connected):
             self.pipeline.allow(event.forms)
             if self._adaptation:
                 self._adaptation.connected(event.deadline_s, time.monotonic())
             self._check_rate(event.deadline_s)
+
+    def _on_trouble(self, trouble: str) -> None:
+        """Take down why datagrams do not reach the cloud; "" if nobody knows."""
+        self.health.found(trouble)
+        self.watch.found(trouble)
 
     def _check_rate(self, deadline_s: float) -> None:
         frame_bytes = self.pipeline.coding.check()

@@ -70,8 +70,10 @@ class LinkHealth:
 
     def found(self, trouble: str) -> None:
         """Note, while no cloud answers, why datagrams do not reach it; "" if that is not known. Log it once."""
-        if self.state is not LinkState.LOOKING:
+        if self.state in (LinkState.CONNECTED, LinkState.ENDED):
             return
+        if trouble and self.state is LinkState.REFUSED:  # what refused it is gone
+            self._enter(LinkState.LOOKING)
         self._trouble = trouble
         if trouble and trouble != self._told:
             self._told = trouble

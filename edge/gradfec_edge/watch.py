@@ -6,9 +6,11 @@ import base64
 import time
 from dataclasses import replace
 
+from gradfec_common.quantisers import is_stream
 from gradfec_common.reassembly import read_map
 from gradfec_common.session.edge import Closed, Connected, EdgeSession, Event, LinkLost, Refused
 from gradfec_common.sketch import LEVELS, MAX_PHOTOGRAPH_BYTES, Sketch, importance_levels, plan_fates
+from gradfec_common.wire.symbol import read_headers
 from gradfec_edge.cells import cells_of
 from gradfec_edge.journal import Story
 from gradfec_edge.photograph import fitted, jpeg
@@ -53,6 +55,11 @@ class Watch:
                 self.edge = replace(self.edge, connected=False, since=time.time(), said=why)
             case Refused():
                 self.edge = replace(self.edge, said=event.detail)
+
+    def found(self, trouble: str) -> None:
+        """Note why datagrams do not reach the cloud; "" if nobody knows."""
+        if trouble and not self.edge.connected:
+            self.edge = replace(self.edge, said=trouble)
 
     def ended(self) -> None:
         """Note that there will be no more frames."""
@@ -107,6 +114,7 @@ class Watch:
             importance=_base64(importance_levels(encoded.importance, 256).tobytes()),
             photograph=_base64(jpeg(story.frame.image[..., ::-1], seen)),
             answer=story.answer.lines(),
+            of_file=is_stream(int(read_headers(encoded.unnumbered[:1])["quantiser"][0])),
             ratio=seen[0] / seen[1],
         )
 

@@ -122,7 +122,7 @@ class Packets:
         self._only: Cell | None = None
         with box("section", "card packets"):
             self._heading = Text("h3", "The packets of a frame")
-            Text("p", words.PACKETS, "note")
+            self._what = Text("p", words.PACKETS, "note")
             with box("div", "maps"):
                 with box("figure", "fates"):
                     Text("figcaption", "What became of each", "caption")
@@ -174,6 +174,7 @@ class Packets:
         self._shown = picture, self._only
         counts = np.bincount(paint.cells_of(picture).ravel(), minlength=len(Cell))
         total = picture.channels * picture.groups
+        self._what.put(words.PIECES if picture.of_file else words.PACKETS)
         self._heading.put(f"The {words.number(total)} packets of frame {picture.number}")
         for cell, (row, _, count, share) in self._rows.items():
             count.put(words.number(counts[cell]))

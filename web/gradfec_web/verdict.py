@@ -100,9 +100,8 @@ def _partial(protect: str, recent: Figures) -> Verdict:
 
 
 def _complete(protect: str, recent: Figures) -> Verdict:
-    if recent.loss == 0:
-        return Verdict(Tone.GOOD, "Nothing lost: all answers as good as lossless.")
-    repaired = f"{_lost(recent.loss)}, all repaired: " if recent.loss else ""
+    nothing = "Nothing lost: " if recent.loss == 0 else ""
+    repaired = f"{_lost(recent.loss)}, all repaired: " if recent.loss else nothing
     if protect == AUTO and recent.expected is not None:  # which makes frames coarser for a bad link
         return Verdict(Tone.GOOD, f"{repaired}{_expected(recent.expected)}.")
     if recent.loss is None or protect in {AUTO, UNKNOWN}:

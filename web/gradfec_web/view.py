@@ -79,6 +79,7 @@ class Picture:
     photograph: str = ""  # base64 of a JPEG; only on the edge's page, or if it sends thumbnails
     answer: list[tuple[str, float]] = field(default_factory=list)  # as a frame's
     ratio: float = 1.0  # of the photograph's width to its height
+    of_file: bool = False  # whether the packets are pieces of an image file, and not of features
 
 
 Record = Status | Frame | Picture

@@ -41,6 +41,10 @@ PACKETS = (
     "The first layers turned the frame into a tensor. Each square is a channel, one of many views of the frame. Each "
     "strip in it is a packet, which holds some rows of that view."
 )
+PIECES = (
+    "This frame was sent as a picture, because the link had room for it: no layer ran on the edge. Each strip is a piece "
+    "of its file, in order, and the cloud needs all of them."
+)
 PARITY = "Parity: extra data from which lost packets can be computed back, if enough of it arrives."
 MATTER = "Which features matter"  # also in the pictures of `gradfec show`
 BY_GRADIENT = "by the network's own gradient"
@@ -51,10 +55,10 @@ IMPORTANCE = (
 )
 BANDS = "Show how much each band of rows matters: the brighter, the more the answer depends on it"
 NO_PICTURE = {
-    "cloud": "No picture has come from this edge. With --thumbnail it sends a small one each second; some are lost.",
+    "cloud": "No picture to show: with --thumbnail, this edge sends a small one each second; some are lost.",
     "edge": "No picture yet.",
 }
-NO_BANDS = "How much each band of rows matters is not known here"
+NO_BANDS = "Shows how much each band of rows matters, once both picture and importance have come"
 COUNTED = {"cloud": "received", "edge": "sent"}
 SURE = "how sure the network is"
 EXPECTED = "expected to agree with the uncut network"
@@ -69,7 +73,7 @@ FATES: dict[Cell, tuple[str, str]] = {
     Cell.RECOVERED: ("recovered", "lost, and computed back from parity"),
     Cell.UNRECOVERED: ("unrecovered", "lost; its parity was not enough"),
     Cell.LOST: ("lost", "lost; it had no parity"),
-    Cell.DROPPED: ("dropped by plan", "never sent: least important, so parity took its place"),
+    Cell.DROPPED: ("dropped by plan", "never sent: it matters least, or has nothing but zeros"),
     Cell.ABSENT: ("absent", "dropped by plan or lost: only the edge knows which"),
 }
 REASONS = {  # why a session ended, by the daemons' names

@@ -180,19 +180,22 @@ def offload() -> Finding:
 
 def frame(cut: Cut) -> Finding:
     """Say what the frames of an edge with the default options ask of the link."""
+    from gradfec_common.protect import AutoProtection
     from gradfec_edge.coding import codec_file, coding_of
     from gradfec_edge.modes import DEFAULTS
 
-    size = coding_of(cut, rows=None, protect=None, **DEFAULTS).check()
-    about = ""
+    coding = coding_of(cut, rows=None, protect=None, **DEFAULTS)
+    size, about, most = coding.check(), "", ""
     if size is None and (file := codec_file(DEFAULTS["codec"], cut)) and (usual := file.measured(DEFAULT_QUALITY)):
         size, about = usual.bytes, "about "
     if size is None:
         return ok("how many bytes a frame takes depends on it")
+    if isinstance(coding.policy, AutoProtection):
+        most = ", and more, for better answers, where it carries more"
     kbit = 8 * size / 1000
     return ok(
         f"with the default options, {about}{kilobytes(size)} a frame: the link must carry {kbit:.0f} kbit/s for each "
-        "frame a second; gradfec-edge warns if it does not",
+        f"frame a second{most}; gradfec-edge warns if it does not",
         frame_bytes=size,
     )
 

@@ -158,7 +158,8 @@ def judge(where: Endpoint, key: HandshakeKey, visit: Visit) -> Finding:
     if lost:
         share = lost / visit.pings
         option = protection_for(share, NoProtection())
-        repairs = f"the edge's {option} repairs as much" if option else "fix the link: that is more than parity repairs"
+        fixed = f"; of fixed plans, {option} repairs as much" if option else ""
+        repairs = f"--protect auto, the edge's default, adapts to that{fixed}"
         return warning(
             f"{text}; {lost} of {visit.pings} pings ({percent(share)}) lost, on the way there or back", repairs, **facts
         )

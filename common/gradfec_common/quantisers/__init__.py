@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 
 from gradfec_common.errors import UsageError
@@ -14,7 +15,7 @@ from gradfec_common.quantisers.uniform import Uniform
 
 __all__ = [
     "AUTO", "MAX_PARAMETER_BYTES", "QUANTISERS", "Coded", "Decoded", "Needs", "Quantiser", "chosen_quantiser",
-    "default_cut", "quantiser_of_id",
+    "default_cut", "is_stream", "quantiser_of_id",
 ]  # fmt: skip
 
 QUANTISERS: dict[str, Quantiser] = {
@@ -55,12 +56,20 @@ def quantiser_of_id(id: int) -> Quantiser | None:
     return next((quantiser for quantiser in QUANTISERS.values() if quantiser.id == id), None)
 
 
+def is_stream(id: int) -> bool:
+    """Return whether the packets of the quantiser with that number are pieces of a file."""
+    quantiser = quantiser_of_id(id)
+    return quantiser is not None and quantiser.needs is not Needs.NOTHING
+
+
 def _named(name: str) -> Quantiser:
     """Return the quantiser called `NAME`, or `NAME:QUALITY` if it has one; UsageError if there is none."""
     short, colon, quality = name.partition(":")
     quantiser = QUANTISERS.get(short)
     if quantiser is None or (colon and not isinstance(quantiser, Adjustable)):
-        raise UsageError(f"no quantiser is called {name!r}: use {AUTO} or one of {', '.join(QUANTISERS)}")
+        near = difflib.get_close_matches(short, QUANTISERS, 1)
+        hint = f"did you mean {near[0]}{colon}{quality}?" if near else f"use {AUTO} or one of {', '.join(QUANTISERS)}"
+        raise UsageError(f"no codec is called {name!r}: {hint}")
     if not colon or not isinstance(quantiser, Adjustable):
         return quantiser
     if not re.fullmatch(r"[1-9]\d?|100", quality, re.ASCII):

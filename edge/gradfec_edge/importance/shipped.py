@@ -94,8 +94,13 @@ class EstimatorFile:
         """Refuse, with UsageError, packets other than those that this, or the estimator `name` by it, was made for."""
         theirs, ours = (self.about["split"], self.about["rows"]), (full_name(cut), grid.rows)
         if theirs != ours:
+            cure = (
+                "it is for features without a bottleneck, for example with --codec sqrt4"
+                if cut.masked
+                else f"train one with gradfec train-proxy --split {ours[0]} --rows {grid.rows}, or use "
+                "--importance activation"
+            )
             raise UsageError(
                 f"{name or self.path.stem} ranks packets of {theirs[1]} rows of {theirs[0]}, not of {grid.rows} rows "
-                f"of {ours[0]}: train one with gradfec train-proxy --split {ours[0]} --rows {grid.rows}, or use "
-                "--importance activation"
+                f"of {ours[0]}: {cure}"
             )

@@ -98,9 +98,15 @@ def train_proxy(
     with show_progress() as progress:
         store = ensure_weights(cut.network, weights, progress)
     need("tensorflow", "matplotlib")  # for the learning curves
-    from gradfec_lab.training.targets import Settings, Targets, shuffled
+    from gradfec_lab.training.targets import Settings, Targets, is_held_out, shuffled
 
     names = shuffled(photographs.names)[:limit]
+    held_out = sum(map(is_held_out, names))
+    if len(names) < MIN_IMAGES or not held_out:
+        raise UsageError(
+            f"{images} has {len(names)} images, of which {held_out} are held out, one in twenty by their names: give at "
+            f"least {MIN_IMAGES}, of which one is held out"
+        )
     settings = Settings(photographs.digest(names), len(names), full_name(cut), rows, score, recipe == "paper")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
