@@ -267,7 +267,7 @@ def in_short(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str]]) 
     return (
         f"in short: over this link, {right['unprotected']} answers are the uncut model's without protection, and "
         f"{right['protected']} with it, in {size['protected']} a frame; the paper's coding has {right['paper']}, in "
-        f"{size['paper']}"
+        f"{size['paper']}; the link carries whatever is sent"
     )
 
 

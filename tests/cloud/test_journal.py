@@ -28,9 +28,9 @@ RESULT = Result(5, "complete", TIGER_CAT.packed(), 1, 0, {"decode": 1.5})
 FINISHED = Finished("garden", 7, 5, PACKETS, DATAGRAMS, RESULT, TIGER_CAT, 0.0123456, 1, 4000, 20.0)
 
 
-def journal(results: ResultsFile | None = None, key: Key = Key(bytes(range(32)))) -> tuple[Journal, Cloud]:  # noqa: B008
+def journal(results: ResultsFile | None = None, key: Key = OURS, label: str = "") -> tuple[Journal, Cloud]:
     cloud, log = Cloud(), Log("gradfec-cloud")
-    keyring = Keyring(lambda: by_id(HandshakeKey(key)), cloud.metrics, log)
+    keyring = Keyring(lambda: by_id(HandshakeKey(key, label)), cloud.metrics, log)
     return Journal(results, keyring, cloud.metrics, log, lambda at: 1767323045.678 + at - 20), cloud
 
 
@@ -85,6 +85,12 @@ def test_a_sender_with_an_unknown_key_is_a_warning_that_says_what_to_do(
     assert words in record.getMessage()
     assert (record.levelname, record.event) == ("WARNING", "unknown_key")
     assert record.fields == {"address": "192.0.2.7:4000", "key_id": theirs.id.hex()}
+
+
+def test_where_each_edge_has_a_key_of_its_own_the_advice_names_its_file(caplog: pytest.LogCaptureFixture) -> None:
+    written, _ = journal(key=OURS, label="kitchen")
+    written.saw(UnknownKey(THEIRS.id, ("192.0.2.7", 4000)))
+    assert "`gradfec keygen --key-file DIR/NAME --show` here prints the right one" in caplog.messages[0]
 
 
 @pytest.mark.parametrize("key", [Key(bytes(range(32))), INSECURE_KEY])

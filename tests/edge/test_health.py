@@ -205,3 +205,13 @@ def test_there_is_no_warning_of_silence_for_a_file_or_a_cloud_that_has_answered(
     monkeypatch.setattr(health_module, "PATIENCE_S", 0.001)
     asyncio.run(looked(new_health(registry, wait_s=wait_s), then))
     assert not any("no answer" in line for line in caplog.messages)
+
+
+def test_a_cloud_that_refused_and_is_gone_is_looked_for_again(registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
+    health = new_health(registry)
+    health.saw(FULL)
+    health.found("")
+    assert (health.state, health.why_not) == (LinkState.REFUSED, REFUSED)
+    health.found(CLOSED)
+    assert (health.state, health.why_not) == (LinkState.LOOKING, CLOSED)
+    assert caplog.messages[-1] == f"{CLOSED}; trying again"

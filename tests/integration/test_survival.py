@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -93,6 +94,17 @@ def test_a_killed_cloud_is_found_again_when_it_is_back(photographs: Path, tmp_pa
         report(
             f"cloud killed and restarted (ready after {ready:.2f} s), from when it is ready", answers.wait_for_more()
         )
+
+
+def test_an_edge_whose_cloud_has_left_ends_at_the_first_signal(photographs: Path, tmp_path: Path) -> None:
+    port = free_port()
+    with ExitStack() as stack:
+        first = stack.enter_context(cloud(port))
+        running, _ = stack.enter_context(edge(photographs, port, tmp_path / "out.jsonl"))
+        first.stop()
+        time.sleep(1)
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(PATIENCE_S / 12) == 0  # it waits for no answer: nobody gives one
 
 
 def test_a_killed_edge_starts_again_beside_a_cloud_that_went_on(photographs: Path, tmp_path: Path) -> None:

@@ -100,12 +100,13 @@ def _partial(protect: str, recent: Figures) -> Verdict:
 
 
 def _complete(protect: str, recent: Figures) -> Verdict:
-    nothing = "Nothing lost: " if recent.loss == 0 else ""
-    repaired = f"{_lost(recent.loss)}, all repaired: " if recent.loss else nothing
-    if protect == AUTO and recent.expected is not None:  # which makes frames coarser for a bad link
+    repaired = f"{_lost(recent.loss)}, all repaired: " if recent.loss else ""
+    if recent.loss == 0:
+        repaired = "Nothing lost: "
+    if protect == AUTO and recent.expected is not None:  # which makes frames coarser for a slow or a bad link
         return Verdict(Tone.GOOD, f"{repaired}{_expected(recent.expected)}.")
     if recent.loss is None or protect in {AUTO, UNKNOWN}:
-        text = f"{repaired}nothing that was sent is missing."
+        text = f"{repaired}all that was sent is there."
         return Verdict(Tone.GOOD, text[:1].upper() + text[1:])
     return Verdict(Tone.GOOD, f"{repaired}all answers as good as lossless.")
 
