@@ -207,7 +207,9 @@ def test_there_is_no_warning_of_silence_for_a_file_or_a_cloud_that_has_answered(
     assert not any("no answer" in line for line in caplog.messages)
 
 
-def test_a_cloud_that_refused_and_is_gone_is_looked_for_again(registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cloud_that_refused_and_is_gone_is_looked_for_again(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
     health = new_health(registry)
     health.saw(FULL)
     health.found("")

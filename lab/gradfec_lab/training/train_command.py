@@ -104,8 +104,8 @@ def train_proxy(
     held_out = sum(map(is_held_out, names))
     if len(names) < MIN_IMAGES or not held_out:
         raise UsageError(
-            f"{images} has {len(names)} images, of which {held_out} are held out, one in twenty by their names: give at "
-            f"least {MIN_IMAGES}, of which one is held out"
+            f"{images} has {len(names)} images, of which {held_out} are held out, one in twenty by their names: give "
+            f"{MIN_IMAGES} or more, one of them held out"
         )
     settings = Settings(photographs.digest(names), len(names), full_name(cut), rows, score, recipe == "paper")
     try:
