@@ -141,7 +141,7 @@ def edge_toml(path: Path, text: str) -> list[str]:
     [
         ('name = "door"', "2 cameras are called 'door': give each [[camera]] a name of its own"),
         ('name = "yard"\nprotect = "FEC_50_60"', "camera 'yard': 'FEC_50_60' has A + B = 110, not 100"),
-        ('name = "yard"\ncodec = "sqrt9"', "camera 'yard': no quantiser is called 'sqrt9'"),
+        ('name = "yard"\ncodec = "sqrt9"', "camera 'yard': no codec is called 'sqrt9'"),
         ('name = "yard"\nrows = 5', "camera 'yard': 5 rows a packet do not divide the 56 rows"),
         ('name = "yard"\ncamera = "nothing.avi"', "camera 'yard': 'nothing.avi' does not exist"),
     ],

@@ -42,8 +42,8 @@ PACKETS = (
     "strip in it is a packet, which holds some rows of that view."
 )
 PIECES = (
-    "This frame was sent as a picture, because the link had room for it: no layer ran on the edge. Each strip is a piece "
-    "of its file, in order, and the cloud needs all of them."
+    "This frame was sent as a picture, because the link had room for it: no layer ran on the edge. Each strip is a "
+    "piece of its file, in order, and the cloud needs all of them."
 )
 PARITY = "Parity: extra data from which lost packets can be computed back, if enough of it arrives."
 MATTER = "Which features matter"  # also in the pictures of `gradfec show`

@@ -67,8 +67,9 @@ def _named(name: str) -> Quantiser:
     short, colon, quality = name.partition(":")
     quantiser = QUANTISERS.get(short)
     if quantiser is None or (colon and not isinstance(quantiser, Adjustable)):
-        near = difflib.get_close_matches(short, QUANTISERS, 1)
-        hint = f"did you mean {near[0]}{colon}{quality}?" if near else f"use {AUTO} or one of {', '.join(QUANTISERS)}"
+        near = [short] if quantiser else difflib.get_close_matches(short, QUANTISERS, 1)
+        others = f"use {AUTO} or one of {', '.join(QUANTISERS)}"
+        hint = f"did you mean {near[0]}{'' if quantiser else colon + quality}?" if near else others
         raise UsageError(f"no codec is called {name!r}: {hint}")
     if not colon or not isinstance(quantiser, Adjustable):
         return quantiser

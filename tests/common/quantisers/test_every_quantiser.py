@@ -303,8 +303,10 @@ def test_a_quantiser_that_does_not_fit_the_cut_is_refused_with_those_that_do():
 
 
 def test_an_unknown_quantiser_is_refused_with_those_there_are():
-    with pytest.raises(UsageError, match=r"no quantiser is called 'bmp': use auto or one of uniform8, .*, deflate$"):
+    with pytest.raises(UsageError, match=r"no codec is called 'bmp': use auto or one of uniform8, .*, deflate$"):
         chosen_quantiser("bmp", CUT)
+    with pytest.raises(UsageError, match=r"no codec is called 'jpg:75': did you mean jpeg:75\?$"):
+        chosen_quantiser("jpg:75", CUT)
 
 
 # --- from outside ---

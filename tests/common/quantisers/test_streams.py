@@ -355,7 +355,7 @@ def test_another_quality_is_refused(name, quality):
 
 
 def test_a_quality_is_only_for_those_that_have_one():
-    with pytest.raises(UsageError, match="no quantiser is called 'sqrt4:75'"):
+    with pytest.raises(UsageError, match=r"no codec is called 'sqrt4:75': did you mean sqrt4\?"):
         chosen_quantiser("sqrt4:75", CUT)
 
 

@@ -179,7 +179,7 @@ def test_burst_lengths_are_numbers_or_iid() -> None:
         (["--protect", "FEC_50"], "'FEC_50' is no protection policy: use one of auto  none  FEC_A_B  nested:k1,k2,..."),
         (["--protect", "nested:9,4"], "each k must be greater than the one before it"),
         (["--protect", "nested:9,4000", "--fec", "leopard"], "sends 4000 datagrams, but losses are drawn for 2048"),
-        (["--codec", "sqrt9"], "no quantiser is called 'sqrt9'"),
+        (["--codec", "sqrt9"], "no codec is called 'sqrt9'"),
         (["--fill", "noise"], "--fill has no 'noise': use one or several of zero,mean"),
         (["--rows", "28"], "use smaller --rows"),
         (["--masks", "none.npz"], "cannot read the recorded losses none.npz: No such file"),

@@ -227,7 +227,7 @@ def test_after_ctrl_c_it_says_how_to_go_on(toy, images, tmp_path, monkeypatch):
 def test_too_few_images_are_refused_with_how_many_it_takes(toy, tmp_path):
     images = write_images(tmp_path / "images", 12)
     line = refused(train_proxy(images, tmp_path / "mine.npz"))
-    assert f"{images} has 11 usable images to learn from: give at least 40" in line
+    assert f"{images} has 12 images, of which " in line and "give 40 or more, one of them held out" in line
 
 
 def test_where_nothing_can_be_written_is_said_by_name(toy, once, images, tmp_path):
