@@ -109,7 +109,7 @@ def test_lost_pings_are_a_warning_with_the_share_and_what_helps(key: HandshakeKe
     found = judge(WHERE, key, Visit(entered=True, pings=20, round_trips_s=[0.01, 0.04, 0.02]))
     assert found.state is State.WARNING
     assert "10.0 / 20.0 / 40.0 ms" in found.text and "17 of 20 pings (85.0 %) lost" in found.text
-    assert found.remedy == "fix the link: that is more than parity repairs"
+    assert found.remedy == "--protect auto, the edge's default, adapts to that"  # no fixed plan repairs it
     assert found.facts == {"pings": 20, "lost": 17, "round_trip_ms": {"min": 10.0, "median": 20.0, "max": 40.0}}
 
 
@@ -118,7 +118,8 @@ def test_the_remedy_for_lost_pings_is_the_option_that_repairs_as_much(
     lost: int, option: str, key: HandshakeKey
 ) -> None:
     found = judge(WHERE, key, Visit(entered=True, pings=20, round_trips_s=(20 - lost) * [0.01]))
-    assert found.remedy == f"the edge's {option} repairs as much"
+    auto = "--protect auto, the edge's default, adapts to that"
+    assert found.remedy == f"{auto}; of fixed plans, {option} repairs as much"
 
 
 def test_a_ping_that_is_lost_on_the_way_is_counted(key: HandshakeKey, tmp_path: Path) -> None:

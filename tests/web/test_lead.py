@@ -112,7 +112,7 @@ def test_where_the_importance_is_not_known_the_switch_is_off_and_says_so(serve, 
     made = Camera("kitchen", 1)
     page = visit(serve(World("cloud", [made]), past=5).url).page
     expect(page.get_by_role("switch", name="Importance")).to_be_disabled()
-    expect(page.locator(".photograph figcaption")).to_contain_text("not known here")
+    expect(page.locator(".photograph figcaption")).to_contain_text("no importance to lay over")
 
 
 def test_outcomes_have_their_colours(serve, visit):

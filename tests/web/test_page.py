@@ -80,7 +80,7 @@ def test_an_edge_is_chosen_by_its_name_and_stays_chosen_after_a_reload(tab):
     page.get_by_role("button", name="back yard").click()
     expect(page.locator(".edge h2")).to_have_text("back yard")
     expect(page.get_by_role("button", name="back yard")).to_have_attribute("aria-pressed", "true")
-    expect(page.locator(".photograph")).to_contain_text("No picture has come from this edge")
+    expect(page.locator(".photograph")).to_contain_text("No picture to show")
     page.reload()
     expect(page.locator(".edge h2")).to_have_text("back yard")
 

@@ -200,7 +200,7 @@ class Charts:
     def _chart(self, chart: charts.Chart) -> ui.echart:
         with card(chart.title, "stacked" if chart.stacked else ""):
             Text("p", chart.unit, "note")
-            return ui.echart(charts.options(chart, [], 0), renderer="svg").props("role=img")
+            return ui.echart(charts.options(chart, [], 0), renderer="svg").props(f'role=img aria-label="{chart.title}"')
 
     def show(self, past: EdgePast) -> None:
         """Redraw the charts if there is a new point."""

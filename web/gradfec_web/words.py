@@ -58,7 +58,7 @@ NO_PICTURE = {
     "cloud": "No picture to show: with --thumbnail, this edge sends a small one each second; some are lost.",
     "edge": "No picture yet.",
 }
-NO_BANDS = "Shows how much each band of rows matters, once both picture and importance have come"
+NO_BANDS = "There is no importance to lay over the picture here"
 COUNTED = {"cloud": "received", "edge": "sent"}
 SURE = "how sure the network is"
 EXPECTED = "expected to agree with the uncut network"
