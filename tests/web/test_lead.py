@@ -226,6 +226,7 @@ def test_long_names_wrap_on_a_phone(role, serve, visit):
     expect(page.locator(".first")).to_have_text("a-" * 60)
     assert visitor.overflow() == 0
     for name in (".top .name", ".edge h2", ".pick bdi", ".first"):
+        expect(page.locator(name).first).to_be_visible()
         shown = box(page, name)
         assert shown["x"] + shown["width"] <= PHONE[0]
         assert shown["height"] > 30, f"{name} is one line"
