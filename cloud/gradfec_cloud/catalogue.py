@@ -16,16 +16,19 @@ from gradfec_common.conceal import Concealment, make_concealment
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import Answer
 from gradfec_common.networks import DEFAULT_CUT, DEFAULT_NETWORK, Cut, Network, named_cut, named_network
+from gradfec_common.networks.imported import Imported
 from gradfec_host.codec_file import CodecFile, shipped_codec
 from gradfec_host.learned import learned_for
+from gradfec_host.models import Model, cut_called, network_called
+from gradfec_host.models.store import BACK, open_model
 from gradfec_host.weights import Weights
 
 MASK = "mask"  # the concealment for decoders, which have learned to fill gaps themselves
 
 
-def named_cuts(text: str) -> list[Cut]:
-    """Read cuts, separated by commas; UsageError if one does not exist, or is named twice."""
-    cuts = [named_cut(name.strip()) for name in text.split(",")]
+def named_cuts(text: str, model: str | None = None) -> list[Cut]:
+    """Read cuts of a model, separated by commas; UsageError if one does not exist, or is named twice."""
+    cuts = [cut_called(name.strip(), model) for name in text.split(",")]
     for number, cut in enumerate(cuts):
         if cut in cuts[:number]:
             raise UsageError(f"--split names {cut.name} twice")
@@ -60,7 +63,7 @@ class Catalogue:
         """The networks, each once."""
         return [*dict.fromkeys(cut.network for cut in self.cuts)]
 
-    def loaders(self, runtime: str, weights: Mapping[Network, Weights], max_batch: int) -> Loaders:
+    def loaders(self, runtime: str, weights: Mapping[Network, Weights | Model], max_batch: int) -> Loaders:
         """Return a function for each back-end that loads it."""
         return {
             back_end_name(cut): partial(load_back_end, runtime, cut, weights[cut.network], max_batch)
@@ -68,13 +71,26 @@ class Catalogue:
         }
 
 
-def chosen_catalogue(split: str | None, fill: str, codec: str | None = None) -> Catalogue:
+def chosen_catalogue(split: str | None, fill: str, codec: str | None = None, models: str | None = None) -> Catalogue:
     """Return what the options ask for; UsageError if there is no such thing, GradfecError for an unreadable file."""
     codecs = [CodecFile.read(name.strip()) for name in codec.split(",")] if codec is not None else []
-    if split is None:
-        return Catalogue.default(fill, codecs)
-    cuts = named_cuts(split)
-    return Catalogue.of([*cuts, *latents(cuts, codecs)], fill)
+    names = [name.strip() for name in models.split(",")] if models is not None else [DEFAULT_NETWORK]
+    if split is not None:
+        if len(names) > 1:
+            names = [DEFAULT_NETWORK]  # each split says whose it is
+        cuts = named_cuts(split, names[0])
+        return Catalogue.of([*cuts, *latents(cuts, codecs)], fill)
+    usual = [Catalogue.default(fill, codecs)] if DEFAULT_NETWORK in names else []
+    usual += [imported(network) for network in map(network_called, names) if isinstance(network, Imported)]
+    every = {cut: concealment for catalogue in usual for cut, concealment in catalogue.concealments.items()}
+    return Catalogue([*every], every)
+
+
+def imported(network: Imported) -> Catalogue:
+    """Serve an imported network at its input, its default cut, and wherever less travels than at any cut before."""
+    model = open_model(network.name)
+    cuts = network.narrowing if model.is_whole else [cut for side, cut in model.held if side == BACK]
+    return Catalogue.of(cuts, "zero")
 
 
 def latents(cuts: Sequence[Cut], codecs: Sequence[CodecFile]) -> list[Cut]:

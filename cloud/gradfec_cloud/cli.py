@@ -26,12 +26,13 @@ from gradfec_host.console import (
     version_option,
     web_option,
 )
-from gradfec_host.runtimes import LITERT, choose_runtime
+from gradfec_host.runtimes import LITERT
 
 if TYPE_CHECKING:
     from gradfec_cloud.catalogue import Catalogue
     from gradfec_cloud.inference import Inference, Inferred
     from gradfec_common.networks import Network
+    from gradfec_host.models import Model
     from gradfec_host.weights import Weights
 
 EXAMPLES = """\b
@@ -52,10 +53,17 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
     "--listen", required=True, type=EndpointType(""), help="UDP port to listen on, on all interfaces by default."
 )
 @click.option(
+    "--model",
+    metavar="NAMES",
+    help="Networks to run the rest of: resnet50, or those that were added by gradfec model add. Several, separated by "
+    "commas.  [default: resnet50]",
+)
+@click.option(
     "--split",
     metavar="LAYERS",
     help="Last layer that runs on the edges; the cloud runs the rest. Several, separated by commas: each edge chooses "
-    "one of them.  [default: conv2_block1_add, and input_layer, which is loaded when the first picture comes]",
+    "one of them.  [default: conv2_block1_add, and input_layer for pictures; of an added model, where fewer elements "
+    "travel than at any layer before]",
 )
 @click.option(
     "--codec",
@@ -106,6 +114,7 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
 @plain_errors
 def main(
     listen: Endpoint,
+    model: str | None,
     split: str | None,
     codec: str | None,
     fill: str,
@@ -132,14 +141,15 @@ def main(
     from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port, small_buffer_hint
     from gradfec_common.codes import CODES
     from gradfec_common.networks import full_name
-    from gradfec_host.codec_file import weights_of
+    from gradfec_host.codec_file import trained
+    from gradfec_host.models.find import runtime_for
     from gradfec_host.results import ResultsFile
     from gradfec_host.weights.progress import show_progress
     from gradfec_web.shown import PageOptions
 
     log = logs.configure("gradfec-cloud", log_format, log_level)
-    catalogue = chosen_catalogue(split, fill, codec)
-    runtime = choose_runtime(runtime)
+    catalogue = chosen_catalogue(split, fill, codec, model)
+    runtime = runtime_for(runtime, catalogue.networks)
     read_keys = key_source(key_file, keys, insecure=insecure)
     known = read_keys()  # fail early
     with contextlib.ExitStack() as stack:
@@ -178,7 +188,7 @@ def main(
             runtime,
         )
         with show_progress() as fetching:
-            stores = {network: weights_of(network, weights, fetching) for network in catalogue.networks}
+            stores = {network: trained(network, weights, fetching) for network in catalogue.networks}
         load_now = partial(load, runtime, catalogue, stores)
         totals = run_cloud(options, port, file, load_now, log)
     if as_json:
@@ -190,7 +200,7 @@ def main(
 def load(
     runtime: str,
     catalogue: Catalogue,
-    weights: Mapping[Network, Weights],
+    weights: Mapping[Network, Weights | Model],
     deliver: Callable[[list[Inferred]], None],
 ) -> Inference:
     """Load the back-ends and start inference on them."""

@@ -13,11 +13,14 @@ import importlib.resources
 import json
 
 from gradfec_common.networks import Network
+from gradfec_common.networks.imported import Imported
 
 
 @functools.cache
 def labels_of(network: Network) -> tuple[str, ...]:
     """Return a network's labels by class index; none for a network without."""
+    if isinstance(network, Imported):
+        return network.class_names
     if not network.labels:
         return ()
     text = importlib.resources.files(__package__).joinpath(f"{network.labels}_labels.json").read_text("utf-8")

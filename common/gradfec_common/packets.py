@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,7 +15,22 @@ from gradfec_common.matrices import transposed
 from gradfec_common.networks import Preprocess
 
 DEFAULT_ROWS = 7
+USUAL_SIZE = 392  # elements: of 7 rows of 56
+PIECES = 32  # row groups of a picture
 MAX_PACKETS = 65_280  # fits a u16; 255 groups of 256 datagrams carry as many, one in each
+
+
+def usual_rows(shape: tuple[int, int, int], *, pixels: bool = False) -> int:
+    """Return the rows of a packet if nobody chose them: 7, or for heights without it the divisor that fits best.
+
+    A packet then has about as many elements as the paper's; a picture has about as many pieces as one of 224 rows.
+    """
+    height, width, _ = shape
+    if height % DEFAULT_ROWS == 0 and (not pixels or height == PIECES * DEFAULT_ROWS):
+        return DEFAULT_ROWS
+    best = height / PIECES if pixels else USUAL_SIZE / width
+    fitting = [rows for rows in range(1, min(height, 255) + 1) if height % rows == 0]
+    return min(fitting, key=lambda rows: abs(math.log(rows / best)))
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,14 @@ import numpy.typing as npt
 
 from gradfec_common.bottlenecks import BOTTLENECKS, Bottleneck, WithBottleneck, with_bottleneck
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.networks import Cut, Layer, Network, named_cut
+from gradfec_common.networks import Cut, Layer, Network
+from gradfec_common.networks.imported import Imported
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import Quality, Worth
 from gradfec_common.symbols import entry_sizes
 from gradfec_host.learned import DAMAGE
+from gradfec_host.models import Model, cut_called
+from gradfec_host.models.store import open_model
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 from gradfec_host.weights import Progress, Weights, ensure_weights
 
@@ -82,7 +85,7 @@ class CodecFile:
     @property
     def cut(self) -> Cut:
         """The cut that it is for; UsageError if this version does not have it."""
-        return named_cut(str(self.about["cut"]))
+        return cut_called(str(self.about["cut"]))
 
     @property
     def rows(self) -> int:
@@ -92,10 +95,10 @@ class CodecFile:
     @cached_property
     def latents(self) -> Cut:
         """The cut at the latents, of the network with the bottleneck in it; GradfecError if an array does not fit."""
-        bottleneck, trained = self.bottleneck, dict[str, list[Floats]]()
+        bottleneck, arrays = self.bottleneck, dict[str, list[Floats]]()
         for layer in (*bottleneck.encoder, *bottleneck.decoder):
-            trained[layer.name] = [self._array(f"{layer.name}/{part}", shape) for part, shape in layer.arrays.items()]
-        return with_bottleneck(bottleneck, trained, self._digest(), self._ranking())
+            arrays[layer.name] = [self._array(f"{layer.name}/{part}", shape) for part, shape in layer.arrays.items()]
+        return with_bottleneck(bottleneck, arrays, self._digest(), self._ranking())
 
     def _ranking(self) -> dict[str, Floats]:
         """Return what was learned of the packets' importance, by name; nothing if the file has none."""
@@ -191,3 +194,13 @@ def weights_of(
         base = [layer for layer in layers if layer.name not in network.trained]
         return BottleneckWeights(network, ensure_weights(network.base, path, progress, base))
     return ensure_weights(network, path, progress, layers)
+
+
+def trained(
+    network: Network, path: Path | None = None, progress: Progress | None = None, layers: Collection[Layer] = ()
+) -> Weights | Model:
+    """Return what a network's halves are built from: its weights, as of `weights_of`, or its model if it is imported.
+
+    GradfecError if they are not to be had.
+    """
+    return open_model(network.name) if isinstance(network, Imported) else weights_of(network, path, progress, layers)

@@ -13,6 +13,8 @@ EXTRAS = {  # by module: the package's name, and its extra
     "keras": ("Keras", "lab"),
     "matplotlib": ("matplotlib", "lab"),
     "nicegui": ("NiceGUI", "web"),
+    "onnx": ("ONNX", "models"),
+    "onnxruntime": ("ONNX Runtime", "onnx"),
     "skimage": ("scikit-image", "demo"),
     "tensorflow": ("TensorFlow", "lab"),
 }

@@ -1,4 +1,7 @@
-"""The runtimes for the two halves of the network: LiteRT, or TensorFlow through Keras. Both are optional and equal."""
+"""The runtimes for the two halves of a network: LiteRT, or TensorFlow through Keras, which are optional and equal.
+
+Imported networks have ONNX Runtime, and no choice.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from gradfec_common.errors import UsageError
 
 AUTO, LITERT, TENSORFLOW = "auto", "litert", "tensorflow"
 NO_RUNTIME = "none"  # nothing to run
+ONNX = "onnx"
 RUNTIMES = {LITERT: "ai_edge_litert", TENSORFLOW: "tensorflow"}  # their packages, the one that starts faster first
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.networks import Cut, Network, full_name, named_cut
+from gradfec_common.networks import Cut, Network, full_name
 from gradfec_common.quantisers import AUTO, Needs
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import HandshakeKey
@@ -32,6 +32,7 @@ from gradfec_edge.status import CameraStatus, answer_of
 from gradfec_host.console import Endpoint
 from gradfec_host.key_files import edge_key
 from gradfec_host.logs import Log
+from gradfec_host.models import Model, cut_called
 from gradfec_host.processor import preferred_cipher
 from gradfec_host.results import ResultsFile
 from gradfec_host.weights import Weights
@@ -47,6 +48,7 @@ class CameraOptions:
     camera: str
     cloud: Endpoint
     name: str
+    model: str | None
     mode: str | None
     codec: str
     packets_per_datagram: int | None
@@ -86,7 +88,7 @@ class Decided:
     def __init__(self, options: CameraOptions) -> None:
         """Decide all that needs neither key nor network."""
         self.coding = coding_of(
-            usual_cut(options.codec) if options.split is None else named_cut(options.split),
+            cut_called(options.split, options.model) if options.split else usual_cut(options.codec, options.model),
             options.rows,
             options.codec,
             options.protect,
@@ -282,14 +284,16 @@ def page_of(web: Endpoint, cameras: Sequence[Camera]) -> PageOptions:
     return PageOptions(web, "edge", title, {}, any(camera.options.key.insecure for camera in cameras))
 
 
-def _front_end(decided: Decided, runtime: str, weights: Mapping[Network, Weights]) -> FrontEnd:
+def _front_end(decided: Decided, runtime: str, weights: Mapping[Network, Weights | Model]) -> FrontEnd:
     cut = decided.coding.cut
     if decided.runs_network:
         return load_front_end(runtime, cut, weights[cut.network], decided.proxy)
     return NoFrontEnd(cut.network.preprocess)
 
 
-def front_ends(sessions: Sequence[CameraSession], runtime: str, weights: Mapping[Network, Weights]) -> list[FrontEnd]:
+def front_ends(
+    sessions: Sequence[CameraSession], runtime: str, weights: Mapping[Network, Weights | Model]
+) -> list[FrontEnd]:
     """Load each camera's front-end, warmed up; cameras that need the same one share it."""
     loaded: dict[tuple[Cut, str, int], FrontEnd] = {}
     users = Counter(session.decided.graph for session in sessions)

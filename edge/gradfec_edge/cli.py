@@ -30,7 +30,6 @@ from gradfec_host.console import (
     web_option,
 )
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
-from gradfec_host.runtimes import NO_RUNTIME, choose_runtime
 
 if TYPE_CHECKING:
     from gradfec_common.networks import Layer, Network
@@ -61,6 +60,11 @@ IMPORTANCE = (
     help="Device (/dev/video0), camera number, RTSP URL, video file, image, or folder of images.",
 )
 @camera_option("--cloud", required=True, type=EndpointType(), help="Address of gradfec-cloud.")
+@camera_option(
+    "--model",
+    metavar="NAME",
+    help="Network to run: resnet50, or one that was added by gradfec model add.  [default: resnet50]",
+)
 @camera_option(
     "--mode",
     type=click.Choice([*MODES]),
@@ -125,7 +129,8 @@ IMPORTANCE = (
 @camera_option(
     "--split",
     metavar="LAYER",
-    help="Last layer that runs on the edge.  [default: conv2_block1_add; for pictures, input_layer]",
+    help="Last layer that runs on the edge.  [default: conv2_block1_add; for pictures, input_layer; of an added model, "
+    "what gradfec model show names]",
 )
 @camera_option("--fps", type=Number(min=0, min_open=True), help="Limit the frame rate to this many frames a second.")
 @camera_option("--loop", is_flag=True, help="Repeat a file or folder forever.")
@@ -213,14 +218,15 @@ def main(
 
     from gradfec_edge.cameras import front_ends, open_all, page_of, sessions_of
     from gradfec_edge.process import ProcessOptions, run_edge
-    from gradfec_host.codec_file import weights_of
+    from gradfec_host.codec_file import trained
+    from gradfec_host.models.find import runtime_for
     from gradfec_host.weights.progress import show_progress
 
     log = logs.configure("gradfec-edge", log_format, log_level)
     options = each_camera(camera_options)
     sessions = sessions_of(options, log)
     at_work = [session for session in sessions if session.decided.runs_network]
-    runtime = choose_runtime(runtime) if at_work else NO_RUNTIME
+    runtime = runtime_for(runtime, [session.decided.coding.cut.network for session in at_work])
     process = {"runtime": runtime, "config": config_used().path, "version": version()}
     for_all = {"weights": weights, "metrics": metrics, "web": web}
     with contextlib.ExitStack() as stack:
@@ -229,7 +235,7 @@ def main(
         for cut in {session.decided.coding.cut for session in at_work}:
             layers.setdefault(cut.network, set()).update(cut.front_layers)
         with show_progress() as fetching:
-            stores = {network: weights_of(network, weights, fetching, layers[network]) for network in layers}
+            stores = {network: trained(network, weights, fetching, layers[network]) for network in layers}
         models = front_ends(sessions, runtime, stores)
         cameras = [
             session.ready(model, process, first_line(for_all | camera))

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from gradfec_common.bottlenecks.inserted import WithBottleneck
 from gradfec_common.codes import Each, fec_named
 from gradfec_common.errors import UsageError
-from gradfec_common.networks import Cut, full_name
-from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
+from gradfec_common.networks import DEFAULT_NETWORK, Cut, full_name
+from gradfec_common.packets import PacketGrid, usual_rows
 from gradfec_common.protect import (
     UNKNOWN_LINK,
     AutoProtection,
@@ -36,6 +36,7 @@ from gradfec_common.wire.symbol import layout_of
 from gradfec_edge.compensation import compensated
 from gradfec_edge.rate import ByteTarget, LinkTarget, PictureTarget, Target
 from gradfec_host.codec_file import SUFFIX, CodecFile, shipped_codec
+from gradfec_host.models.find import usual_cut_of
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 
 Floats = npt.NDArray[np.float32]
@@ -183,7 +184,7 @@ def coding_of(
         quantiser = chosen_quantiser(codec, cut)
         if isinstance(policy, AutoProtection) and quantiser.needs is not Needs.NOTHING:
             policy = replace(policy, worth=WHOLE_ONLY)
-    grid = PacketGrid(cut.shape, rows or DEFAULT_ROWS, cut.pixels)
+    grid = PacketGrid(cut.shape, rows or usual_rows(cut.shape, pixels=cut.pixels is not None), cut.pixels)
     coding = Coding(cut, grid, quantiser, policy, packets_a_datagram, compensate, target)
     coding.check()
     return coding
@@ -201,7 +202,7 @@ def picture_coding(coding: Coding) -> Coding | None:
         return None
     cut, policy = base.cut(base.input.name), replace(coding.policy, worth=worth)
     target = PictureTarget(policy, budget_for(PICTURE_CODEC.parameter_bytes), PICTURE_CODEC)
-    grid = PacketGrid(cut.shape, DEFAULT_ROWS, cut.pixels)
+    grid = PacketGrid(cut.shape, usual_rows(cut.shape, pixels=True), cut.pixels)
     return Coding(cut, grid, PICTURE_CODEC, policy, target=target, form=1)
 
 
@@ -220,11 +221,11 @@ def worth_at(worth: Worth, quality: float | None, bytes_a_frame: int | None) -> 
     return worth
 
 
-def usual_cut(codec: str) -> Cut:
-    """Return the cut for `--codec` if the user names none; UsageError if there is no such codec."""
+def usual_cut(codec: str, model: str | None = None) -> Cut:
+    """Return the cut of `--model` for `--codec` if the user names none; UsageError if there is no such codec."""
     if codec.endswith(SUFFIX):
         return CodecFile.read(codec).cut
-    return default_cut(AUTO if codec == BOTTLENECK else codec)
+    return default_cut(AUTO if codec == BOTTLENECK else codec, usual_cut_of(model or DEFAULT_NETWORK))
 
 
 def codec_file(codec: str, cut: Cut) -> CodecFile | None:

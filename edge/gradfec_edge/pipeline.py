@@ -44,7 +44,7 @@ class Stages(dict[str, float]):
 
 @dataclass(frozen=True)
 class EncodedFrame(EncodedTensor):
-    """A tensor ready to be sent, and what it was made of: the input `image` (side, side, 3), the packets' `importance`
+    """A tensor ready to be sent, and what it was made of: the input `image` (h, w, 3), the packets' `importance`
     (count,), by which they were ranked, and its `shares` (count,), which add up to 1. `codec` is its name for people.
     """
 

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 from gradfec_common.networks import Preprocess
 
+Picture = NDArray[np.uint8]
 
-def to_input(frame: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Resize a BGR frame (h, w, 3) of any size to RGB (side, side, 3), the whole frame, without cropping.
+
+def to_input(frame: Picture, preprocess: Preprocess) -> Picture:
+    """Make of a BGR frame (h, w, 3) of any size the RGB picture (height, width, 3), by the `fit` of `preprocess`.
 
     Bicubic, but by area where each side shrinks to half or less: OpenCV's bicubic reads 4 x 4 pixels however much it
     shrinks, and would turn a camera's fine detail into noise.
@@ -19,8 +21,37 @@ def to_input(frame: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.uin
     """
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
         raise ValueError(f"a frame is uint8 (h, w, 3), not {frame.dtype} {frame.shape}")
-    side = preprocess.side
-    if frame.shape[:2] != (side, side):
-        method = cv2.INTER_AREA if min(frame.shape[:2]) >= 2 * side else cv2.INTER_CUBIC
-        frame = np.asarray(cv2.resize(frame, (side, side), interpolation=method), np.uint8)
+    left, top, right, bottom = seen_part((frame.shape[0], frame.shape[1]), preprocess)
+    if preprocess.fit != "pad":
+        frame = _resized(frame[round(top) : round(bottom), round(left) : round(right)], preprocess.size)
+    else:
+        # The part that is seen is larger than the frame, which fills its middle.
+        height, width = preprocess.size
+        inner = round(frame.shape[0] * height / (bottom - top)), round(frame.shape[1] * width / (right - left))
+        y, x = (height - inner[0]) // 2, (width - inner[1]) // 2
+        padded = np.full((height, width, 3), preprocess.fill, np.uint8)
+        padded[y : y + inner[0], x : x + inner[1]] = _resized(frame, inner)
+        frame = padded
     return np.ascontiguousarray(frame[..., ::-1])
+
+
+def seen_part(size: tuple[int, int], preprocess: Preprocess) -> tuple[float, float, float, float]:
+    """Return what the network sees of a frame of `size` (h, w): left, top, right, bottom, in the frame's pixels.
+
+    Padding lies outside the frame.
+    """
+    h, w = size
+    if preprocess.fit == "squash":
+        return 0.0, 0.0, float(w), float(h)
+    shape = preprocess.width / preprocess.height
+    height = min(h, w / shape) * preprocess.keep if preprocess.fit == "crop" else max(h, w / shape)
+    width = height * shape
+    return (w - width) / 2, (h - height) / 2, (w + width) / 2, (h + height) / 2
+
+
+def _resized(frame: Picture, size: tuple[int, int]) -> Picture:
+    if frame.shape[:2] == size:
+        return frame
+    shrinks = frame.shape[0] >= 2 * size[0] and frame.shape[1] >= 2 * size[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(frame, size[::-1], interpolation=method), np.uint8)

@@ -33,7 +33,7 @@ NETWORK = Network(
         Layer("pool", "GlobalAveragePooling2D", ("relu",), (1, 1, 6)),
         Layer("classes", "Dense", ("pool",), (1, 1, 3), {"units": 3, "activation": "softmax"}),
     ),
-    Preprocess(side=14, order="rgb"),
+    Preprocess(14, 14, order="rgb"),
     Classify(3),
 )
 CUT = NETWORK.cut("a_small_one")

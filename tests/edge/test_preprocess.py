@@ -53,7 +53,7 @@ def test_anything_but_a_frame_is_refused(frame):
 
 
 def test_a_network_says_its_own_side_order_means_and_scale():
-    preprocess = Preprocess(side=8, order="rgb", means=(127.0, 127.0, 1.0), scale=1 / 128)
+    preprocess = Preprocess(8, 8, order="rgb", means=(127.0, 127.0, 1.0), scales=(1 / 128,) * 3)
     image = to_input(np.full((5, 9, 3), (10, 20, 30), np.uint8), preprocess)
     assert image.shape == (8, 8, 3)
     ours = normalise(image, preprocess)

@@ -1,7 +1,7 @@
 """The back-end: the network's layers after the cut, as one graph.
 
 There is one for each runtime, with the same answers: `litert_runtime`, for clouds without a GPU, and `keras_runtime`.
-Importing either takes time: import it where it is needed, not at start-up.
+Imported networks have `onnx_runtime`. Importing one takes time: import it where it is needed, not at start-up.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradfec_common.networks import Cut
+from gradfec_common.networks.imported import ImportedCut
+from gradfec_host.models import Model
 from gradfec_host.runtimes import LITERT
 from gradfec_host.weights import Weights
 
@@ -19,17 +21,27 @@ from gradfec_host.weights import Weights
 class BackEnd(Protocol):
     """Feature tensors of `cut`, with a mask if it takes one, in, the network's outputs out."""
 
-    cut: Cut
+    @property
+    def cut(self) -> Cut:
+        """The cut."""
 
     def warm_up(self) -> None:
         """Run once, so that the first tensor does not have to wait."""
 
     def __call__(self, chi: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the outputs (N, classes) of chi (N, H, W, C), with N up to `max_batch`."""
+        """Return the outputs (N, ...) of chi (N, H, W, C), with N up to `max_batch`: what the head makes answers of."""
 
 
-def load_back_end(runtime: str, cut: Cut, weights: Weights, max_batch: int = 8) -> BackEnd:
-    """Build the layers after `cut`; GradfecError if `weights` lacks one of their arrays."""
+def load_back_end(runtime: str, cut: Cut, weights: Weights | Model, max_batch: int = 8) -> BackEnd:
+    """Build the layers after `cut`; GradfecError if `weights` lacks one of their arrays.
+
+    An imported network has a model instead, and runs on ONNX Runtime whatever the `runtime`.
+    """
+    if isinstance(weights, Model):
+        from gradfec_cloud.backend.onnx_runtime import OnnxBackEnd
+
+        assert isinstance(cut, ImportedCut)  # noqa: S101
+        return OnnxBackEnd(cut, weights, max_batch)
     if runtime == LITERT:
         from gradfec_cloud.backend.litert_runtime import LiteRTBackEnd
 

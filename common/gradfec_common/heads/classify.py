@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from gradfec_common.heads.head import Plain
 
 BEST = 5
+MAX_CLASSES = 100_000
 MAX_LABEL_BYTES = 160  # a result must have room for BEST labels
 NAME = "classify"
 
@@ -40,12 +42,41 @@ class Classes:
 
 @dataclass(frozen=True)
 class Classify:
-    """The head of a network with one probability a class."""
+    """The head of a network with one probability a class, or one `logit`."""
 
     classes: int
+    logits: bool = False
 
     name = NAME
     no_answer = Classes(())
+
+    @classmethod
+    def describe(
+        cls, outputs: Sequence[tuple[str, tuple[int, ...]]], trial: Sequence[npt.NDArray[np.float32]]
+    ) -> dict[str, Plain] | str:
+        """Describe a head for one output that is a vector, probabilities if it adds up to 1."""
+        (_, dims), first = outputs[0], trial[0]
+        classes = max(dims, default=1)
+        if len(outputs) > 1 or not 1 < classes == first.size <= MAX_CLASSES:
+            return f"classify is for one vector of 2 to {MAX_CLASSES} classes"
+        likely = first.min() >= 0 and math.isclose(float(first.sum()), 1, abs_tol=1e-3)
+        return {"classes": classes, "logits": not likely}
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> Classify:
+        """Read `classes` and `logits` of a manifest; ValueError, KeyError or TypeError if it does not say them."""
+        if not 1 <= int(said["classes"]) <= MAX_CLASSES:
+            raise ValueError(f"{said['classes']} classes")
+        return cls(int(said["classes"]), bool(said["logits"]))
+
+    def condense(self, outputs: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        """Return the probabilities (classes,) in the first output."""
+        output = outputs[0].reshape(-1).astype(np.float32)
+        if not self.logits:
+            return output
+        likelihoods = np.exp(output - output.max())
+        probabilities: npt.NDArray[np.float32] = likelihoods / likelihoods.sum()
+        return probabilities
 
     def answer(self, output: npt.NDArray[np.float32], labels: Sequence[str]) -> Classes:
         """Return the five likeliest of (classes,) probabilities; ValueError if one is not finite."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +27,7 @@ class Answer(Protocol):
 class Head(Protocol):
     """Turns outputs into answers. `name` is the head's name in manifests and records.
 
+
     `no_answer` goes into the record of a frame that got no answer.
     """
 
@@ -38,6 +39,12 @@ class Head(Protocol):
     def no_answer(self) -> Answer:
         """An answer that says nothing."""
 
+    def condense(self, outputs: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        """Return what `answer` needs of an imported network's `outputs` for one picture, each with a batch of 1.
+
+        A worker calls it, so that what may be megabytes does not travel. Not finite in, not finite out.
+        """
+
     def answer(self, output: npt.NDArray[np.float32], labels: Sequence[str]) -> Answer:
         """Return the answer in one tensor's `output`, whose classes are called `labels`.
 
@@ -46,3 +53,20 @@ class Head(Protocol):
 
     def read(self, untrusted: Plain) -> Answer:
         """Return the answer that a result message carries; ValueError if it is not one."""
+
+
+class Describable(Head, Protocol):
+    """A head that an imported network may have: its manifest describes it."""
+
+    @classmethod
+    def describe(
+        cls, outputs: Sequence[tuple[str, tuple[int, ...]]], trial: Sequence[npt.NDArray[np.float32]]
+    ) -> dict[str, Plain] | str:
+        """Return what a manifest is to say of the head for `outputs` of such names and dimensions, or why it is none.
+
+        `trial` has the outputs for some picture.
+        """
+
+    @classmethod
+    def of(cls, said: Mapping[str, Plain]) -> Head:
+        """Return the head that a manifest describes; ValueError, KeyError or TypeError if it is not for this class."""

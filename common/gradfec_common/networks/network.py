@@ -37,16 +37,29 @@ class Layer:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a picture becomes the network's input.
+    """How a picture becomes the network's input, `height` x `width` pixels.
 
-    The whole picture is resized to `side` x `side` pixels. The input is (pixels - means) * scale, in the `order` of
-    colours that the network was trained on: "rgb" or "bgr", with `means` in that order.
+    The input is (pixels - means) * scales, in the `order` of colours that the network was trained on: "rgb" or "bgr",
+    with `means` and `scales` in that order. `fit` says what happens to a picture of another shape:
+
+    - "squash": the whole picture, not keeping its shape;
+    - "crop": the middle, of the input's shape, as large as fits times `keep`;
+    - "pad": the whole picture in the middle, with grey of the level `fill` around it.
     """
 
-    side: int
+    height: int
+    width: int
     order: str
     means: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    scale: float = 1.0
+    scales: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    fit: str = "squash"
+    keep: float = 1.0
+    fill: int = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The height and the width."""
+        return self.height, self.width
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ BN_EPSILON = 1.001e-5
 CLASSES = 1000
 
 # As `keras.applications.resnet50.preprocess_input` does it ("caffe"): ImageNet's means of blue, green and red.
-PREPROCESS = Preprocess(side=224, order="bgr", means=(103.939, 116.779, 123.68))
+PREPROCESS = Preprocess(224, 224, order="bgr", means=(103.939, 116.779, 123.68))
 
 
 def _convolution(name: str, source: Layer, filters: int, size: int, strides: int = 1, padding: str = "valid") -> Layer:

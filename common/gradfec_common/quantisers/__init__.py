@@ -6,7 +6,7 @@ import difflib
 import re
 
 from gradfec_common.errors import UsageError
-from gradfec_common.networks import DEFAULT_CUT, Cut, named_cut
+from gradfec_common.networks import Cut
 from gradfec_common.quantisers.image import FORMATS, ImageCodec
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_common.quantisers.quantiser import MAX_PARAMETER_BYTES, Adjustable, Coded, Decoded, Needs, Quantiser
@@ -39,12 +39,11 @@ def chosen_quantiser(name: str, cut: Cut) -> Quantiser:
     return quantiser
 
 
-def default_cut(name: str) -> Cut:
-    """Return the cut of the default network for a quantiser if the user names none: the default, if it fits.
+def default_cut(name: str, usual: Cut) -> Cut:
+    """Return the cut of a network for a quantiser if the user names none: the `usual` one, if it fits.
 
     UsageError if there is no such quantiser.
     """
-    usual = named_cut(DEFAULT_CUT)
     if name == AUTO:
         return usual
     quantiser = _named(name)

@@ -20,7 +20,8 @@ from gradfec_common.quantisers.image_files import progressive_jpeg, scan_ends, w
 from gradfec_common.quantisers.quantiser import Coded, Decoded, Needs
 
 Floats = npt.NDArray[np.float32]
-Decodable = Callable[[bytes, int], bytes | None]  # a file's beginning and a side, to what of it a decoder may see
+# From a file's beginning, and height and width, to what of it a decoder may see.
+Decodable = Callable[[bytes, tuple[int, int]], bytes | None]
 
 DEFAULT_QUALITY = 75
 AS_IT_IS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -74,7 +75,7 @@ class ImageCodec:
         """Return None: the size of a file depends on the picture."""
 
     def encode(self, tensor: Floats, grid: PacketGrid) -> Coded:
-        """Code a network's input (side, side, 3); ValueError for a NaN or an infinity, or for another tensor."""
+        """Code a network's input (height, width, 3); ValueError for a NaN or an infinity, or for another tensor."""
         if grid.pixels is None:
             raise ValueError(f"{self.name} codes pictures, and the tensor is none")
         if not np.isfinite(tensor).all():
@@ -84,7 +85,7 @@ class ImageCodec:
         assert done, "a picture that OpenCV cannot code"  # noqa: S101
         file = np.zeros(max(len(data), grid.count), np.uint8)  # a byte for each packet; readers ignore what is behind
         file[: len(data)] = data
-        ends = scan_ends(data.tobytes(), grid.pixels.side) if self.needs is Needs.EARLIER else []
+        ends = scan_ends(data.tobytes(), grid.pixels.size) if self.needs is Needs.EARLIER else []
         cuts, importance = cut_at(ends[:-1], len(file), grid.count)
         return Coded(Packets(np.arange(grid.count), cuts, file), b"", importance)
 
@@ -95,22 +96,22 @@ class ImageCodec:
     def decode(self, packets: Packets, parameters: bytes, grid: PacketGrid) -> Decoded:
         """Decode packets at distinct places of the grid; where too few begin the file, the tensor is 0."""
         there = np.zeros(grid.count, bool)
-        picture = None if grid.pixels is None else self._picture(beginning(packets), grid.pixels.side)
+        picture = None if grid.pixels is None else self._picture(beginning(packets), grid.pixels.size)
         there[packets.places] = picture is not None or len(packets.places) < grid.count
         if picture is None or grid.pixels is None or picture.shape != grid.shape:
             return Decoded(np.zeros(grid.shape, np.float32), there)
         return Decoded(normalise(picture, grid.pixels), there)
 
-    def _picture(self, untrusted: bytes, side: int) -> Image | None:
-        """Return the RGB picture (side, side, 3) in a file's beginning, if there is one."""
-        file = self.format.decodable(untrusted, side)
+    def _picture(self, untrusted: bytes, size: tuple[int, int]) -> Image | None:
+        """Return the RGB picture (height, width, 3) in a file's beginning, if there is one."""
+        file = self.format.decodable(untrusted, size)
         if file is None:
             return None
         try:
             bgr = cv2.imdecode(np.frombuffer(file, np.uint8), AS_IT_IS)
         except cv2.error:
             return None
-        if bgr is None or bgr.shape != (side, side, 3) or bgr.dtype != np.uint8:
+        if bgr is None or bgr.shape != (*size, 3) or bgr.dtype != np.uint8:
             return None
         return np.asarray(bgr[..., ::-1], np.uint8)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import struct
 
+Size = tuple[int, int]  # height and width, in pixels
+
 SIDES = struct.Struct(">BHHB")  # of a JPEG frame header: bits, height, width, components
 START, END = b"\xff\xd8", b"\xff\xd9"
 BASELINE, PROGRESSIVE = 0xC0, 0xC2  # frames
@@ -26,39 +28,39 @@ VP8_START = b"\x9d\x01\x2a"
 RIFF_HEAD = 8  # bytes before those that the length counts
 
 
-def whole_jpeg(untrusted: bytes, side: int) -> bytes | None:
-    """Return a whole baseline JPEG of side x side pixels, without what follows it; None for other bytes."""
-    ends, whole = _scans(untrusted, side, BASELINE)
+def whole_jpeg(untrusted: bytes, size: Size) -> bytes | None:
+    """Return a whole baseline JPEG of that size, without what follows it; None for other bytes."""
+    ends, whole = _scans(untrusted, size, BASELINE)
     return untrusted[: ends[-1]] + END if whole else None
 
 
-def progressive_jpeg(untrusted: bytes, side: int) -> bytes | None:
-    """Return what the scans that are whole make: a progressive JPEG of side x side pixels; None for other bytes."""
-    ends, _ = _scans(untrusted, side, PROGRESSIVE)
+def progressive_jpeg(untrusted: bytes, size: Size) -> bytes | None:
+    """Return what the scans that are whole make: a progressive JPEG of that size; None for other bytes."""
+    ends, _ = _scans(untrusted, size, PROGRESSIVE)
     return untrusted[: ends[-1]] + END if ends else None
 
 
-def scan_ends(file: bytes, side: int) -> list[int]:
+def scan_ends(file: bytes, size: Size) -> list[int]:
     """Return where each scan of our own progressive JPEG ends, with the next marker, which shows that it is whole."""
-    return [end + MARKER_BYTES for end in _scans(file, side, PROGRESSIVE)[0]]
+    return [end + MARKER_BYTES for end in _scans(file, size, PROGRESSIVE)[0]]
 
 
-def whole_webp(untrusted: bytes, side: int) -> bytes | None:
-    """Return a whole lossy WebP (one VP8 frame) of side x side pixels, without what follows it; None for others."""
+def whole_webp(untrusted: bytes, size: Size) -> bytes | None:
+    """Return a whole lossy WebP (one VP8 frame) of that size, without what follows it; None for others."""
     if len(untrusted) < RIFF.size + VP8.size:
         return None
     riff, follow, webp, vp8, frame = RIFF.unpack_from(untrusted)
     _, start, width, height = VP8.unpack_from(untrusted, RIFF.size)
     good = (
         (riff, webp, vp8, start) == (b"RIFF", b"WEBP", b"VP8 ", VP8_START)
-        and (width, height) == (side, side)
+        and (height, width) == size
         and follow == RIFF.size - RIFF_HEAD + frame + frame % 2
         and len(untrusted) >= RIFF_HEAD + follow
     )
     return untrusted[: RIFF_HEAD + follow] if good else None
 
 
-def _scans(untrusted: bytes, side: int, frame: int) -> tuple[list[int], bool]:
+def _scans(untrusted: bytes, size: Size, frame: int) -> tuple[list[int], bool]:
     """Return where each whole scan ends, and whether the file ends behind the last one."""
     ends: list[int] = []
     framed, at = False, len(START)
@@ -72,7 +74,7 @@ def _scans(untrusted: bytes, side: int, frame: int) -> tuple[list[int], bool]:
         if behind > len(untrusted):
             break
         if marker == frame and not framed:
-            framed = untrusted[at + 4 : behind].startswith(SIDES.pack(8, side, side, 3))
+            framed = untrusted[at + 4 : behind].startswith(SIDES.pack(8, *size, 3))
             if not framed:
                 break
         elif marker == SCAN and framed and len(ends) < MAX_SCANS:

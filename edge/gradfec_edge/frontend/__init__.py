@@ -1,7 +1,8 @@
 """The front-end: the network's layers up to the cut and the learned estimator, as one graph.
 
 There is one for each runtime, with the same answers: `litert_runtime`, for edge boxes without TensorFlow, and
-`keras_runtime`. Importing either takes time: import it where it is needed, not at start-up.
+`keras_runtime`. Imported networks have `onnx_runtime`. Importing one takes time: import it where it is needed, not at
+start-up.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradfec_common.networks import Cut
+from gradfec_common.networks.imported import ImportedCut
 from gradfec_edge.importance import EstimatorFile
+from gradfec_host.models import Model
 from gradfec_host.runtimes import LITERT
 from gradfec_host.weights import Weights
 
@@ -35,11 +38,19 @@ class FrontEnd(Protocol):
         """Run once, so that the first image does not have to wait."""
 
     def __call__(self, image: NDArray[np.uint8]) -> Features:
-        """Return the features of an RGB image (side, side, 3) uint8."""
+        """Return the features of an RGB image (height, width, 3) uint8."""
 
 
-def load_front_end(runtime: str, cut: Cut, weights: Weights, proxy: EstimatorFile | None = None) -> FrontEnd:
-    """Build the layers up to `cut`, and `proxy` with them; GradfecError if `weights` lacks an array."""
+def load_front_end(runtime: str, cut: Cut, weights: Weights | Model, proxy: EstimatorFile | None = None) -> FrontEnd:
+    """Build the layers up to `cut`, and `proxy` with them; GradfecError if `weights` lacks an array.
+
+    An imported network has a model instead, and runs on ONNX Runtime whatever the `runtime`.
+    """
+    if isinstance(weights, Model):
+        from gradfec_edge.frontend.onnx_runtime import OnnxFrontEnd
+
+        assert isinstance(cut, ImportedCut)  # noqa: S101
+        return OnnxFrontEnd(cut, weights)
     if runtime == LITERT:
         from gradfec_edge.frontend.litert_runtime import LiteRTFrontEnd
 
@@ -66,5 +77,5 @@ class SharedFrontEnd:
         self._thread.submit(self._front_end.warm_up).result()
 
     def __call__(self, image: NDArray[np.uint8]) -> Features:
-        """Return the features of an RGB image (side, side, 3) uint8, once it is its turn."""
+        """Return the features of an RGB image (height, width, 3) uint8, once it is its turn."""
         return self._thread.submit(self._front_end, image).result()

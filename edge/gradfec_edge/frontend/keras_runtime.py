@@ -65,7 +65,7 @@ class KerasFrontEnd:
         self(np.zeros(self.cut.network.input.shape, np.uint8))
 
     def __call__(self, image: NDArray[np.uint8]) -> Features:
-        """Return the features of an RGB image (side, side, 3) uint8, or of N, with arrays that then have N entries."""
+        """Return the features of an RGB image (h, w, 3) uint8, or of N, with arrays that then have N entries."""
         batch = image if image.ndim == 4 else image[np.newaxis]  # (224, 224, 3) -> (1, 224, 224, 3)
         chi, *seen = (array.numpy() for array in self._run(normalise(batch, self.cut.network.preprocess)))
         found = Features(chi, *self.proxy.rank(seen[0])) if self.proxy else Features(chi)

@@ -42,7 +42,7 @@ class LiteRTFrontEnd:
         self(np.zeros(self.cut.network.input.shape, np.uint8))
 
     def __call__(self, image: NDArray[np.uint8]) -> Features:
-        """Return the features of an RGB image (side, side, 3) uint8."""
+        """Return the features of an RGB image (height, width, 3) uint8."""
         normalised = normalise(image, self.cut.network.preprocess)
         self._model.set_tensor(self._input, normalised[np.newaxis])  # (224, 224, 3) -> (1, 224, 224, 3)
         self._model.invoke()

@@ -21,5 +21,5 @@ class NoFrontEnd:
         """Do nothing."""
 
     def __call__(self, image: NDArray[np.uint8]) -> Features:
-        """Return the network's input for an RGB image (side, side, 3) uint8."""
+        """Return the network's input for an RGB image (height, width, 3) uint8."""
         return Features(normalise(image, self._pixels))

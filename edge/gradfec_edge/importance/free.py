@@ -22,7 +22,7 @@ class Estimator(Protocol):
     """Scores the packets of one tensor."""
 
     def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
-        """Score an RGB image (side, side, 3) and its features chi (H, W, C): (packets,), higher matters more."""
+        """Score an RGB image (height, width, 3) and its features chi (H, W, C): (packets,), higher matters more."""
 
 
 class Activation:

@@ -55,5 +55,6 @@ class Job:
         """Return images as the network's input (N, 3, H, W)."""
         rgb = np.asarray(self.images[rows], np.float32)
         ordered = rgb[..., ::-1] if self.preprocess["order"] == "bgr" else rgb
-        scaled = (ordered - np.array(self.preprocess["means"], np.float32)) * np.float32(self.preprocess["scale"])
+        means, scales = (np.array(self.preprocess[name], np.float32) for name in ("means", "scales"))
+        scaled = (ordered - means) * scales
         return torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)))

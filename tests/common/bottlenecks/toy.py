@@ -48,7 +48,7 @@ NETWORK = Network(
             {"kernel": (6, 4), "bias": (4,)},
         ),
     ),
-    Preprocess(side=32, order="rgb", scale=1 / 255),
+    Preprocess(32, 32, order="rgb", scales=(1 / 255,) * 3),
     Classify(4),
 )  # fmt: skip
 CUT = NETWORK.cut("stem")  # a ReLU follows: what is below zero does not matter

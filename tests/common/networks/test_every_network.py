@@ -22,7 +22,7 @@ def test_layers_stand_after_those_that_they_need_and_have_names_of_their_own(net
         assert layer.name not in seen
         seen.add(layer.name)
     assert not network.input.inbound
-    assert network.input.shape == (network.preprocess.side, network.preprocess.side, 3)
+    assert network.input.shape == (*network.preprocess.size, 3)
 
 
 @every_network

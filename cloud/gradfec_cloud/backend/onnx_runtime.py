@@ -1,0 +1,31 @@
+"""The back-end of an imported network, on ONNX Runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradfec_cloud.backend import check_features
+from gradfec_common.networks.carried import apart
+from gradfec_common.networks.imported import ImportedCut
+from gradfec_host.models import Model
+from gradfec_host.models.session import OnnxSession
+from gradfec_host.models.store import BACK
+
+
+class OnnxBackEnd:
+    """What crosses the cut in, what the head needs of the outputs out; one tensor after the other."""
+
+    def __init__(self, cut: ImportedCut, model: Model, max_batch: int = 8) -> None:
+        """Load the half after `cut`; GradfecError if it is not there, or cannot be run."""
+        self.cut, self.max_batch = cut, max_batch
+        self._run = OnnxSession(model.half(BACK, cut), f"the back of {cut.network.name} at {cut.name}")
+
+    def warm_up(self) -> None:
+        """Touch the memory once, so that the first tensor is served as fast as the rest."""
+        self(np.zeros((1, *self.cut.shape), np.float32))
+
+    def __call__(self, chi: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the head condenses (N, ...) of chi (N, H, W, C) float32; ValueError for any other shape or N."""
+        check_features(chi, self.cut, self.max_batch)
+        return np.stack([self.cut.network.head.condense(self._run(*apart(self.cut.carried, one))) for one in chi])

@@ -1,0 +1,198 @@
+"""From an ONNX file to a model's manifest and files."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.errors import UsageError
+from gradfec_common.heads import HEADS
+from gradfec_common.networks import Preprocess
+from gradfec_common.networks.carried import Carried, common_shape
+from gradfec_common.networks.imported import FORMAT, imported_network, manifest_of_carried
+from gradfec_common.networks.pixels import normalise
+from gradfec_common.packets import PacketGrid, usual_rows
+from gradfec_host.models.graph import Graph
+from gradfec_host.models.halves import cut_half, part
+from gradfec_host.models.session import OnnxSession, run_once
+from gradfec_host.models.store import BACK, FRONT, Model, models_folder, write_model
+
+Floats = npt.NDArray[np.float32]
+Picture = npt.NDArray[np.uint8]
+
+AT_ONCE = 48  # tensors that are looked at together: all those of a large network would fill the memory
+TRIALS = 3  # pictures, if the user gives none
+
+
+@dataclass
+class Seen:
+    """What a tensor was like on all pictures."""
+
+    dims: tuple[int, ...]
+    kind: np.dtype[Any]
+    largest: float = 0.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user says of a model; `split` and `head` are found out if they are None."""
+
+    name: str
+    preprocess: Preprocess
+    labels: tuple[str, ...] = ()
+    head: str | None = None
+    outputs: tuple[str, ...] = ()
+    split: str | None = None
+
+
+def add_model(path: Path, graph: Graph, wanted: Wanted) -> Model:
+    """Examine a graph and write its folder; UsageError if it cannot be run, or cut as the user wants."""
+    pictures = trial_pictures(wanted.preprocess.size)
+    inputs = [fed_with(picture, wanted.preprocess, graph.layout) for picture in pictures]
+    outputs = chosen_outputs(graph, wanted.outputs)
+    answers = run_once(part(graph.proto, (_input(graph),), outputs), path.name, inputs[:1])
+    cuts = found_cuts(graph, inputs, path.name)
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "name": wanted.name,
+        "file": {"sha256": graph.sha256, "bytes": graph.bytes},
+        "opset": {one.domain or "ai.onnx": one.version for one in graph.proto.opset_import},
+        "input": manifest_of_carried(_input(graph)),
+        "preprocess": asdict(wanted.preprocess),
+        "outputs": [{"name": name, "dims": list(answer.shape)} for name, answer in zip(outputs, answers, strict=True)],
+        "head": described_head(wanted, outputs, answers),
+        "labels": list(wanted.labels),
+        "cuts": cuts,
+        "files": {},
+    }
+    manifest["split"] = wanted.split or usual_split(manifest)
+    return stored(models_folder() / wanted.name, manifest, graph.proto.SerializeToString())
+
+
+def stored(folder: Path, manifest: dict[str, Any], whole: bytes) -> Model:
+    """Write a model's folder with both halves of its default cut; UsageError if the manifest contradicts itself."""
+    try:
+        cut = imported_network(manifest).usual_cut
+    except ValueError as error:
+        raise UsageError(f"{manifest['name']}: {error}") from None
+    files = {"model": whole, **{f"{side}-{cut.id}": cut_half(whole, side, cut) for side in (FRONT, BACK)}}
+    manifest["files"] = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    return write_model(folder, manifest, {f"{name}.onnx": data for name, data in files.items()})
+
+
+def trial_pictures(size: tuple[int, int]) -> Iterator[Picture]:
+    """Yield pictures of coarse and fine blocks of all colours, to see what a network's tensors are like."""
+    rng = np.random.default_rng(0)
+    for number in range(TRIALS):
+        blocks = rng.integers(0, 256, (4 << 2 * number, 4 << 2 * number, 3), np.uint8)
+        rows, columns = (np.arange(side) * len(blocks) // side for side in size)
+        yield blocks[rows][:, columns]
+
+
+def fed_with(picture: Picture, preprocess: Preprocess, layout: str) -> Floats:
+    """Return a network's input with a batch of 1 for a picture of its size."""
+    normal = normalise(picture, preprocess)[np.newaxis]
+    return np.ascontiguousarray(normal.transpose(0, 3, 1, 2)) if layout == "nchw" else normal
+
+
+def found_cuts(graph: Graph, inputs: Sequence[Floats], name: str) -> list[dict[str, Any]]:
+    """Return the manifest's cuts: the places where what crosses are a few float32 tensors that fit together."""
+    frontiers = graph.frontiers()
+    seen = looked_at(graph, [*dict.fromkeys(tensor for frontier in frontiers for tensor in frontier)], inputs, name)
+    layouts, found = graph.layouts(), []
+    for frontier in frontiers:
+        carried = [_carried(tensor, seen[tensor], layouts.get(tensor, "nchw")) for tensor in frontier]
+        there = [one for one in carried if one is not None]
+        shape = common_shape(there) if len(there) == len(frontier) else None
+        if shape is None or not _has_packets(shape):
+            continue
+        if len(there) == 1:
+            there = [Carried(there[0].name, there[0].dims, there[0].layout)]  # alone, it needs no scale
+        rectified = all(map(graph.never_negative, frontier))
+        found.append({"tensors": [manifest_of_carried(one) for one in there], "rectified": rectified})
+    return found
+
+
+def looked_at(graph: Graph, names: Sequence[str], inputs: Sequence[Floats], name: str) -> dict[str, Seen]:
+    """Run the graph, and return what each of the tensors is like."""
+    seen: dict[str, Seen] = {}
+    for first in range(0, len(names), AT_ONCE):
+        some = names[first : first + AT_ONCE]
+        session = OnnxSession(part(graph.proto, (_input(graph),), some), name)
+        for fed in inputs:
+            for tensor, found in zip(some, session(fed), strict=True):
+                one = seen.setdefault(tensor, Seen(np.shape(found), np.asarray(found).dtype))
+                if one.kind == np.float32 and found.size:
+                    one.largest = max(one.largest, float(np.abs(found).max()))
+    return seen
+
+
+def chosen_outputs(graph: Graph, wanted: Sequence[str]) -> list[str]:
+    """Return the outputs to answer with: the user's or all; UsageError if one does not exist."""
+    for name in wanted:
+        if name not in graph.outputs:
+            raise UsageError(f"there is no output {name!r}: the outputs are {', '.join(graph.outputs)}")
+    return [*wanted] or graph.outputs
+
+
+def described_head(wanted: Wanted, outputs: Sequence[str], answers: Sequence[Floats]) -> dict[str, Any]:
+    """Return what the manifest says of the head, the user's or a guess; UsageError if it is not for such outputs."""
+    named = [(name, answer.shape) for name, answer in zip(outputs, answers, strict=True)]
+    if wanted.head is not None:
+        if wanted.head not in HEADS:
+            raise UsageError(f"no head is called {wanted.head!r}: use one of {', '.join(HEADS)}")
+        kinds = [wanted.head]
+    else:
+        kinds = [*HEADS]
+    why = ""
+    for kind in kinds:
+        said = HEADS[kind].describe(named, answers)
+        if not isinstance(said, str):
+            return {"name": kind, **said}
+        why = said
+    shapes = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in named)
+    raise UsageError(f"{wanted.name} has the outputs {shapes}: {why}; choose some with --outputs")
+
+
+def usual_split(manifest: Mapping[str, Any]) -> str:
+    """Return the cut for users who name none: in the first half, the earliest where little enough has to travel.
+
+    That is a quarter of the picture's elements, or else the fewest that there are.
+    """
+    cuts = manifest["cuts"]
+    sizes = [sum(math.prod(one["dims"]) for one in cut["tensors"]) for cut in cuts]
+    early = range(1, max(len(cuts) // 2, 2))
+    small = [at for at in early if 4 * sizes[at] <= sizes[0]]
+    at = small[0] if small else min(early, key=lambda at: sizes[at])
+    return "+".join(str(one["name"]) for one in cuts[at]["tensors"])
+
+
+def _input(graph: Graph) -> Carried:
+    return Carried(graph.input, graph.dims, graph.layout)
+
+
+def _carried(name: str, seen: Seen, layout: str) -> Carried | None:
+    """Return how a tensor is carried, or None if it cannot be."""
+    layouts = {4: layout, 3: "tokens", 2: "vector"}
+    if seen.kind != np.float32 or len(seen.dims) not in layouts or seen.dims[0] != 1 or min(seen.dims) < 1:
+        return None
+    if not math.isfinite(seen.largest):
+        return None
+    # A power of two, because the digest has it: two machines that add the same file must find the same.
+    scale = 2.0 ** math.ceil(math.log2(seen.largest)) if seen.largest else 1.0
+    return Carried(name, seen.dims, layouts[len(seen.dims)], scale)
+
+
+def _has_packets(shape: tuple[int, int, int]) -> bool:
+    try:
+        PacketGrid(shape, usual_rows(shape))
+    except UsageError:
+        return False
+    return True

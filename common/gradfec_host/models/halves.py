@@ -1,0 +1,54 @@
+"""Cutting a graph in two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper
+
+from gradfec_common.networks import Cut
+from gradfec_common.networks.carried import Carried
+from gradfec_common.networks.imported import Imported, ImportedCut
+from gradfec_host.models.graph import needed_by
+from gradfec_host.models.store import FRONT
+
+
+def cut_half(whole: bytes, side: str, cut: Cut) -> bytes:
+    """Return the "front" or "back" half of a graph for a cut, as an ONNX file."""
+    assert isinstance(cut, ImportedCut) and isinstance(cut.network, Imported)  # noqa: S101
+    proto = _parsed(whole)
+    if side == FRONT:
+        return part(proto, (cut.network.fed,), [one.name for one in cut.carried])
+    return part(proto, cut.carried, cut.network.outputs)
+
+
+def part(proto: ModelProto, inputs: Sequence[Carried], outputs: Sequence[str]) -> bytes:
+    """Return what makes `outputs` of `inputs`, as an ONNX file; an output that is an input is handed through."""
+    there = {one.name for one in inputs}
+    needed, kept = set(outputs) - there, list[NodeProto]()
+    for node in reversed(proto.graph.node):
+        if needed.isdisjoint(node.output):
+            continue
+        kept.append(node)
+        needed |= needed_by(node) - there
+    nodes = kept[::-1]
+    nodes += [helper.make_node("Identity", [name], [f"{name}/out"]) for name in outputs if name in there]
+    graph = helper.make_graph(
+        nodes,
+        proto.graph.name or "half",
+        [helper.make_tensor_value_info(one.name, TensorProto.FLOAT, one.dims) for one in inputs],
+        [onnx.ValueInfoProto(name=f"{name}/out" if name in there else name) for name in outputs],
+        [one for one in proto.graph.initializer if one.name in needed],
+    )
+    half = helper.make_model(
+        graph, ir_version=proto.ir_version, opset_imports=proto.opset_import, functions=proto.functions
+    )
+    data: bytes = half.SerializeToString()
+    return data
+
+
+@lru_cache(1)
+def _parsed(whole: bytes) -> ModelProto:
+    return onnx.load_from_string(whole)

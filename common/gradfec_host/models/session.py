@@ -1,0 +1,57 @@
+"""ONNX Runtime, which runs imported networks. The only module that imports it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from gradfec_common.errors import GradfecError
+from gradfec_host.quiet import quiet_stderr
+from gradfec_host.runtimes import cores
+
+Floats = npt.NDArray[np.float32]
+ERRORS_ONLY = 3
+
+
+class OnnxSession:
+    """A graph, ready to run."""
+
+    def __init__(self, model: bytes, name: str) -> None:
+        """Load an ONNX file; GradfecError, which calls it `name`, if the runtime cannot."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = cores()
+        options.log_severity_level = ERRORS_ONLY
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the codes' threads need the cores
+        try:
+            with quiet_stderr():
+                self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # of many kinds, none of them documented
+            raise GradfecError(f"ONNX Runtime cannot run {name}: {_in_one_line(error)}") from None
+        self.inputs = [one.name for one in self._session.get_inputs()]
+
+    def __call__(self, *tensors: Floats) -> list[Floats]:
+        """Return the outputs for the inputs, in the file's order."""
+        found: list[Floats] = self._session.run(None, dict(zip(self.inputs, tensors, strict=True)))
+        return found
+
+
+def runtime_version() -> str:
+    """Return the version of ONNX Runtime."""
+    return str(onnxruntime.__version__)
+
+
+def run_once(model: bytes, name: str, tensors: Sequence[Floats]) -> list[Floats]:
+    """Load a graph, run it once, and return all outputs; GradfecError if it cannot run."""
+    session = OnnxSession(model, name)
+    try:
+        return session(*tensors)
+    except Exception as error:
+        raise GradfecError(f"ONNX Runtime cannot run {name}: {_in_one_line(error)}") from None
+
+
+def _in_one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text.split(": ", 2)[-1][:300]
