@@ -60,7 +60,7 @@ TOY = Network(
         Layer("mix", "Conv2D", ("image",), (SIDE, SIDE, 4), {"filters": 4, "kernel_size": 1}, {"kernel": (1, 1, 3, 4)}),
         Layer("point", "Dense", ("mix",), (1, 1, 3), {"units": 3}, {"kernel": (SIDE * SIDE * 4, 3)}),
     ),
-    Preprocess(side=SIDE, order="rgb", scale=1 / 255),
+    Preprocess(SIDE, SIDE, order="rgb", scales=(1 / 255,) * 3),
     PointHead(),
 )
 _RNG = np.random.default_rng(3)
