@@ -42,7 +42,7 @@ def test_cuts_are_named_one_after_the_other(other: Network) -> None:
         ("pool1_pool, resnet50:pool1_pool", "--split names pool1_pool twice"),
         ("pool1_pool,", "has no layer ''"),
         ("pool1_pool,conv9", "has no layer 'conv9'"),
-        ("alexnet:pool1_pool", "no network is called 'alexnet': use one of resnet50"),
+        ("alexnet:pool1_pool", "no model is called 'alexnet': use one of resnet50"),
     ],
 )
 def test_a_cut_that_is_none_or_is_named_twice_is_refused(text: str, words: str) -> None:

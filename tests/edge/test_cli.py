@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from tests.common.small_tensors import OF_PARTS
 
 from gradfec_common.codes import FEC
-from gradfec_common.networks import DEFAULT_CUT
+from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.protect import POLICIES
 from gradfec_common.quantisers import AUTO, BEST, QUANTISERS, default_cut
 from gradfec_edge.cli import main
@@ -68,7 +68,7 @@ def test_help_tells_the_defaults_that_depend_on_the_codec() -> None:
     assert f"[default: {AUTO_PROTECT}; for codecs other than bottlenecks and pictures, {PROTECT_UNKNOWN}]" in said_of(
         "protect", "fec"
     )
-    assert f"[default: {DEFAULT_CUT}; for pictures, {default_cut('webp').name}]" in said_of("split", "fps")
+    assert f"[default: {DEFAULT_CUT}; for pictures, {default_cut('webp', named_cut(DEFAULT_CUT)).name}; of " in said_of("split", "fps")
 
 
 @pytest.mark.parametrize(

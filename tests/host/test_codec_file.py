@@ -198,7 +198,7 @@ def test_a_bottleneck_a_network_or_a_cut_that_this_version_does_not_have_is_refu
     for about, says in (
         ({"bottleneck": "later"}, "is for the bottleneck 'later', which this version does not have"),
         ({"cut": "blocks:nowhere"}, "has no layer 'nowhere'"),
-        ({"cut": "later:stem"}, "no network is called 'later'"),
+        ({"cut": "later:stem"}, "no model is called 'later'"),
     ):
         with pytest.raises(UsageError, match=says):
             _ = CodecFile(file.path, {**ABOUT_TOY, **about}, file.arrays).latents

@@ -31,7 +31,8 @@ def network_called(name: str) -> Network:
 def cut_called(text: str, model: str | None = None) -> Cut:
     """Return the cut `LAYER` of a model, by default of ResNet-50, or `MODEL:LAYER`; UsageError if there is none."""
     prefix, colon, layer = text.partition(":")
-    if colon and (prefix in NETWORKS or prefix in added()):
+    known = prefix in NETWORKS or prefix in added()
+    if colon and (known or model is None):
         if model not in (None, prefix):
             raise UsageError(f"--split {text} is of the model {prefix}, and --model is {model}: leave one of them out")
         return network_called(prefix).cut(layer)

@@ -173,7 +173,7 @@ def test_an_answer_that_its_head_refuses_is_dropped_and_not_acknowledged(toy: Cu
 def test_a_cloud_without_the_network_says_which_it_has(toy: Cut) -> None:
     (refusal,) = Ends(toy, [named_cut("pool1_pool"), named_cut("conv2_block1_add")]).refusals
     assert refusal.reason == "model"
-    there = "this cloud has resnet50 (35cbaeb9) at pool1_pool, conv2_block1_add"
+    there = "this cloud has resnet50 (2a137137) at pool1_pool, conv2_block1_add"
     assert refusal.detail == f"{there}; the edge asked for model {TOY.digest.hex()[:8]}"
 
 

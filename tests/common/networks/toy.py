@@ -70,7 +70,7 @@ POINT = _RNG.normal(size=(SIDE * SIDE * 4, 3)).astype(np.float32) / SIDE
 
 def front_end(image: npt.NDArray[np.uint8]) -> Floats:
     """Return the features (8, 8, 4) of an RGB image (8, 8, 3)."""
-    features: Floats = (image * np.float32(TOY.preprocess.scale)) @ MIX
+    features: Floats = (image * np.array(TOY.preprocess.scales, np.float32)) @ MIX
     return features
 
 

@@ -11,7 +11,7 @@ from gradfec_common.conceal import make_concealment
 from gradfec_common.decode import decode_tensor
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import Classify
-from gradfec_common.networks import NETWORKS, Layer, Network, Preprocess, named_cut
+from gradfec_common.networks import DEFAULT_CUT, NETWORKS, Layer, Network, Preprocess, named_cut
 from gradfec_common.networks.pixels import normalise, picture_of
 from gradfec_common.packets import PacketGrid, Packets, select_packets
 from gradfec_common.protect import UNKNOWN_LINK, read_policy
@@ -33,7 +33,7 @@ CUTS = [
             Layer("pool", "GlobalAveragePooling2D", ("picture",), (1, 1, 3)),
             Layer("classes", "Dense", ("pool",), (1, 1, 3), {"units": 3}),
         ),
-        Preprocess(56, "rgb", (127.5, 127.5, 127.5), 1 / 127.5),
+        Preprocess(56, 56, "rgb", (127.5, 127.5, 127.5), (1 / 127.5,) * 3),
         Classify(3),
     ).cut("picture"),
 ]
@@ -368,7 +368,7 @@ def test_streams_are_for_the_input_of_any_network_and_for_no_other_cut(name):
 
 
 def test_the_default_cut_is_the_one_that_the_quantiser_fits():
-    cuts = {name: default_cut(name).name for name in (AUTO, *QUANTISERS, "webp:5")}
+    cuts = {name: default_cut(name, named_cut(DEFAULT_CUT)).name for name in (AUTO, *QUANTISERS, "webp:5")}
     assert {name for name, cut in cuts.items() if cut == "input_layer"} == {*STREAMS, "webp:5"}
     assert {cut for name, cut in cuts.items() if name in (AUTO, *OF_PARTS)} == {"conv2_block1_add"}
     assert CUTS[1].network not in NETWORKS.values()
@@ -400,7 +400,7 @@ def test_a_picture_goes_through_encoder_reassembly_and_decoder_under_loss(name, 
 def test_packets_of_a_progressive_file_end_where_scans_end_and_matter_as_their_scan_does():
     _, (packets, _, importance) = coded("progressive")
     file, cuts = packets.data.tobytes(), {*packets.offsets.tolist()}
-    ends = scan_ends(file, 224)
+    ends = scan_ends(file, (224, 224))
     assert len(ends) == 10
     apart = [end for before, end in zip([0, *ends], ends[:-1], strict=False) if end - before > len(file) / 96]
     assert {*apart} <= cuts

@@ -56,13 +56,13 @@ def test_a_further_form_with_impossible_rows_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("served", "there"),
     [
-        ([ADD], "resnet50 (35cbaeb9) at conv2_block1_add"),
-        ([ADD, OUT], "resnet50 (35cbaeb9) at conv2_block1_add, conv3_block4_out"),
+        ([ADD], "resnet50 (2a137137) at conv2_block1_add"),
+        ([ADD, OUT], "resnet50 (2a137137) at conv2_block1_add, conv3_block4_out"),
         (
             [ADD, MIX, OUT],
-            f"resnet50 (35cbaeb9) at conv2_block1_add, conv3_block4_out and toy ({TOY.digest.hex()[:8]}) ",
+            f"resnet50 (2a137137) at conv2_block1_add, conv3_block4_out and toy ({TOY.digest.hex()[:8]}) ",
         ),
-        (RESNET50.cuts, "resnet50 (35cbaeb9) at input_layer, conv1_pad, conv1_conv, conv1_bn, 36 more"),
+        (RESNET50.cuts, "resnet50 (2a137137) at input_layer, conv1_pad, conv1_conv, conv1_bn, 36 more"),
     ],
 )
 def test_an_unknown_model_is_refused_with_those_that_there_are(served: list[Cut], there: str) -> None:
