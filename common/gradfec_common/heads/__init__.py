@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gradfec_common.heads.boxes import Box, Boxes
 from gradfec_common.heads.classify import Classes, Classify
-from gradfec_common.heads.head import Answer, Describable, Head
+from gradfec_common.heads.head import Answer, Describable, Head, agreement
 from gradfec_common.heads.raw import Raw, Tensors
 
-__all__ = ["HEADS", "Answer", "Classes", "Classify", "Describable", "Head", "Raw", "Tensors", "head_of"]
+__all__ = [
+    "HEADS", "Answer", "Box", "Boxes", "Classes", "Classify", "Describable", "Head", "Raw", "Tensors", "agreement",
+    "head_of",
+]  # fmt: skip
 
 # By name, those that a guess should try first at the front.
 HEADS: dict[str, type[Describable]] = {head.name: head for head in (Classify, Raw)}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.heads.head import Plain
+from gradfec_common.heads.head import Answer, Plain
 
 BEST = 5
 MAX_CLASSES = 100_000
@@ -19,7 +19,7 @@ NAME = "classify"
 
 
 @dataclass(frozen=True)
-class Classes:
+class Classes(Answer):
     """The likeliest classes, best first: each its index, its label and its probability."""
 
     best: tuple[tuple[int, str, float], ...]
@@ -38,6 +38,12 @@ class Classes:
     def lines(self) -> list[tuple[str, float]]:
         """Return (label, score) of each class."""
         return [(label, score) for _, label, score in self.best]
+
+    def agreement(self, other: Answer) -> float:
+        """Return 1 if the likeliest class is the same, else 0; without a class, nothing agrees."""
+        if not isinstance(other, Classes) or not self.best or not other.best:
+            return 0.0
+        return float(self.best[0][0] == other.best[0][0])
 
 
 @dataclass(frozen=True)

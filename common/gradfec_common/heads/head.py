@@ -11,8 +11,13 @@ import numpy.typing as npt
 Plain = Any  # what msgpack can carry: None, bool, int, float, str, bytes, and lists and maps of these
 
 
+# Where something is: left, top, right, bottom, in fractions of a picture's width and height.
+Place = tuple[float, float, float, float]
+WHOLE: Place = (0.0, 0.0, 1.0, 1.0)
+
+
 class Answer(Protocol):
-    """The network's answer for one tensor."""
+    """The network's answer for one tensor. The last three methods are for answers that say where something is."""
 
     def packed(self) -> Plain:
         """Return the answer as in a result message: at most `wire.MAX_ANSWER_BYTES` in msgpack."""
@@ -22,6 +27,28 @@ class Answer(Protocol):
 
     def lines(self) -> list[tuple[str, float]]:
         """Return (label, score from 0 to 1) for people to look at, best first."""
+
+    def agreement(self, other: Answer) -> float:
+        """Return how well another answer agrees with this one, from 0 to 1, here 1 if they are the same."""
+        return float(self == other)
+
+    def boxes(self) -> list[tuple[str, float, Place]]:
+        """Return (label, score, place) of what can be drawn over the picture, best first."""
+        return []
+
+    def placed(self, part: Place) -> Answer:
+        """Return the answer for a picture of which the network saw `part`; what it saw may reach beyond the picture."""
+        return self
+
+
+def agreement(reference: Answer, other: Answer) -> float:
+    """Return how well an answer agrees with a reference, from 0 to 1; the mean over pictures is a rate.
+
+    1 or 0 for the same likeliest class (`Classes`); the F1 of boxes that overlap by at least half (`Boxes`); 1 or 0 for
+    tensors that differ by at most 5 % of their norm (`Tensors`). A picture that got no answer is the caller's to count
+    as 0: a detector's `no_answer` is the same as an answer without boxes.
+    """
+    return reference.agreement(other)
 
 
 class Head(Protocol):

@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.linalg import norm
 
-from gradfec_common.heads.head import Plain
+from gradfec_common.heads.head import Answer, Plain
 
 NAME = "raw"
+SAME_WITHIN = 0.05  # of a tensor's norm: what differs by no more agrees
 MAX_ELEMENTS = 240  # of all outputs together: an answer must fit a result message as float32
 
 
 @dataclass(frozen=True)
-class Tensors:
+class Tensors(Answer):
     """The outputs: the name, the dimensions and the elements of each."""
 
     named: tuple[tuple[str, tuple[int, ...], tuple[float, ...]], ...]
@@ -36,6 +38,15 @@ class Tensors:
     def lines(self) -> list[tuple[str, float]]:
         """Return nothing: there is no label and no score."""
         return []
+
+    def agreement(self, other: Answer) -> float:
+        """Return 1 if each tensor differs by at most `SAME_WITHIN` of its Euclidean norm, else 0."""
+        if not isinstance(other, Tensors) or [one[:2] for one in self.named] != [one[:2] for one in other.named]:
+            return 0.0
+        pairs = [
+            (np.array(mine), np.array(theirs)) for (*_, mine), (*_, theirs) in zip(self.named, other.named, strict=True)
+        ]
+        return float(all(norm(mine - theirs) <= SAME_WITHIN * norm(mine) for mine, theirs in pairs))
 
 
 @dataclass(frozen=True)

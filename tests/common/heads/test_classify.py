@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tests.common.answers import HEAD, TIGER_CAT
 
-from gradfec_common.heads import Classes
+from gradfec_common.heads import Classes, agreement
 from gradfec_common.wire import is_answer
 
 LABELS = [f"label {n}" for n in range(1000)]
@@ -67,3 +67,10 @@ def test_a_record_names_the_head_and_its_classes():
 def test_anything_else_is_no_answer(untrusted):
     with pytest.raises(ValueError, match="not "):
         HEAD.read(untrusted)
+
+
+def test_answers_agree_if_the_likeliest_class_is_the_same():
+    cat = Classes(((282, "another name", 0.1), (3, "tench", 0.1)))
+    assert agreement(TIGER_CAT, cat) == 1
+    assert agreement(TIGER_CAT, Classes(cat.best[::-1])) == agreement(TIGER_CAT, HEAD.no_answer) == 0
+    assert agreement(HEAD.no_answer, HEAD.no_answer) == 0

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_common.heads import Answer
 from gradfec_common.networks import Layer, Network, Preprocess
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Point:
+class Point(Answer):
     """Where something is in the picture, and how sure the network is of it."""
 
     x: float
