@@ -34,13 +34,17 @@ class Drawing:
         weights = self.array(f"{output}/kernel", kernel)
         return self.node("Conv", [source, weights], output, strides=[stride] * 2, pads=border)
 
-    def model(self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[tuple[str, Sequence[int | str]]]) -> ModelProto:
+    def model(
+        self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[tuple[str, Sequence[int | str]]]
+    ) -> ModelProto:
         made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs]
         graph = helper.make_graph(self.nodes, "small", [*inputs], made, self.arrays)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def picture(name: str = "image", shape: Sequence[int | str] = (1, 3, SIDE, SIDE), kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+def picture(
+    name: str = "image", shape: Sequence[int | str] = (1, 3, SIDE, SIDE), kind: int = TensorProto.FLOAT
+) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, shape)
 
 
@@ -74,7 +78,7 @@ def forked() -> ModelProto:
 
 
 def tokens() -> ModelProto:
-    """A transformer's first steps: patches of 8 x 8 pixels become tokens of 24 elements; channels come last at the input."""
+    """Patches of 8 x 8 pixels become tokens of 24 elements, as in a transformer; channels come last at the input."""
     draw = Drawing(2)
     draw.node("Transpose", ["image"], "planes", perm=[0, 3, 1, 2])
     draw.convolution("planes", "patches", (3, 24), size=8, stride=8)

@@ -76,9 +76,7 @@ def chosen_catalogue(split: str | None, fill: str, codec: str | None = None, mod
     codecs = [CodecFile.read(name.strip()) for name in codec.split(",")] if codec is not None else []
     names = [name.strip() for name in models.split(",")] if models is not None else [DEFAULT_NETWORK]
     if split is not None:
-        if len(names) > 1:
-            names = [DEFAULT_NETWORK]  # each split says whose it is
-        cuts = named_cuts(split, names[0])
+        cuts = named_cuts(split, models if len(names) == 1 else None)  # of several models, each split says whose it is
         return Catalogue.of([*cuts, *latents(cuts, codecs)], fill)
     usual = [Catalogue.default(fill, codecs)] if DEFAULT_NETWORK in names else []
     usual += [imported(network) for network in map(network_called, names) if isinstance(network, Imported)]

@@ -68,7 +68,9 @@ def test_help_tells_the_defaults_that_depend_on_the_codec() -> None:
     assert f"[default: {AUTO_PROTECT}; for codecs other than bottlenecks and pictures, {PROTECT_UNKNOWN}]" in said_of(
         "protect", "fec"
     )
-    assert f"[default: {DEFAULT_CUT}; for pictures, {default_cut('webp', named_cut(DEFAULT_CUT)).name}; of " in said_of("split", "fps")
+    assert f"[default: {DEFAULT_CUT}; for pictures, {default_cut('webp', named_cut(DEFAULT_CUT)).name}; of " in said_of(
+        "split", "fps"
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,11 @@ from gradfec_host import extras
 from gradfec_host.extras import EXTRAS, missing, need
 
 PROJECT = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PACKAGES = {"LiteRT": "ai-edge-litert", "NiceGUI": "nicegui", "ONNX Runtime": "onnxruntime"}  # whose name on the index is another
+PACKAGES = {
+    "LiteRT": "ai-edge-litert",
+    "NiceGUI": "nicegui",
+    "ONNX Runtime": "onnxruntime",
+}  # whose name on the index is another
 ON_A_CAMERA_BOX = [
     "gradfec_edge.cli",
     "gradfec_edge.process",

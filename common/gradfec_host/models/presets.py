@@ -30,6 +30,11 @@ PRESETS = {
 }
 
 
+def resized(preprocess: Preprocess, size: tuple[int, int]) -> Preprocess:
+    """Return a preprocessing for pictures of another size (height, width)."""
+    return replace(preprocess, height=size[0], width=size[1])
+
+
 def preprocess_of(
     preset: str,
     size: tuple[int, int],
@@ -44,7 +49,7 @@ def preprocess_of(
     """
     if preset not in PRESETS:
         raise UsageError(f"no preprocessing is called {preset!r}: use one of {', '.join(PRESETS)}")
-    chosen = replace(PRESETS[preset], height=size[0], width=size[1])
+    chosen = resized(PRESETS[preset], size)
     if fit:
         chosen = replace(chosen, fit=fit, keep=chosen.keep if fit == chosen.fit else 1.0)
     if order:

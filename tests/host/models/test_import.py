@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from tests.onnx_files import CLASSES, SIDE, Drawing, classifier, forked, picture, tokens, written
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks.carried import Carried, apart, common_shape, together
@@ -17,7 +18,6 @@ from gradfec_host.models.graph import Graph
 from gradfec_host.models.presets import PRESETS, preprocess_of
 from gradfec_host.models.session import OnnxSession
 from gradfec_host.models.store import BACK, FRONT, Model, added, export_half, open_model, remove_model, take_folder
-from tests.onnx_files import CLASSES, SIDE, Drawing, classifier, forked, picture, tokens, written
 
 KINDS = {"classifier": classifier, "forked": forked, "tokens": tokens}
 
@@ -100,7 +100,9 @@ def test_a_half_goes_to_another_machine_alone(tmp_path, monkeypatch):
     assert added() == ["mine"] and open_model("mine").network.digest == model.network.digest
     assert taken.half(FRONT, taken.network.cut("stem")) == model.half(FRONT, model.network.cut("stem"))
     assert taken.network.usual_cut.name == "stem" and not taken.is_whole
-    with pytest.raises(GradfecError, match=r"^the back of mine at stem is not here, only the front of stem: where the "):
+    with pytest.raises(
+        GradfecError, match=r"^the back of mine at stem is not here, only the front of stem: where the "
+    ):
         taken.half(BACK, taken.network.cut("stem"))
 
 
@@ -172,7 +174,12 @@ def test_a_graph_that_cannot_be_used_is_one_clear_error(tmp_path, model, why):
 
 
 def test_an_open_size_can_be_given(tmp_path):
-    assert add(tmp_path, with_input(("n", 3, "height", "width")), size=(SIDE, SIDE)).network.fed.dims == (1, 3, SIDE, SIDE)
+    assert add(tmp_path, with_input(("n", 3, "height", "width")), size=(SIDE, SIDE)).network.fed.dims == (
+        1,
+        3,
+        SIDE,
+        SIDE,
+    )
 
 
 def test_files_that_are_not_onnx_or_not_whole_are_refused(tmp_path):

@@ -1,0 +1,35 @@
+"""`gradfec model export` and `remove`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gradfec_cli.model.overview import opened
+from gradfec_host.console import plain_errors
+from gradfec_host.models.store import BACK, FRONT, export_half, remove_model
+
+
+@click.command()
+@click.argument("name")
+@plain_errors
+def remove(name: str) -> None:
+    """Delete a model."""
+    click.echo(f"removed {remove_model(name)}")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--half", type=click.Choice(["edge", "cloud"]), required=True, help="Whose half.")
+@click.option("--split", metavar="LAYER", help="For this split.  [default: the model's]")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Folder to make.")
+@plain_errors
+def export(name: str, half: str, split: str | None, out: Path) -> None:
+    """Write the half of a model that a machine needs, to be added there with `gradfec model add FOLDER`."""
+    made = opened(name)
+    cut = made.network.cut(split) if split else made.network.usual_cut
+    size = export_half(made, FRONT if half == "edge" else BACK, cut, out)
+    click.echo(
+        f"{out}: the {half}'s half of {name} at {cut.name}, {size / 1e6:.2f} MB; gradfec model add {out} takes it"
+    )
