@@ -11,6 +11,7 @@ from gradfec_common.bottlenecks.inserted import WithBottleneck
 from gradfec_common.codes import Each, fec_named
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_NETWORK, Cut, full_name
+from gradfec_common.networks.imported import Imported
 from gradfec_common.packets import PacketGrid, usual_rows
 from gradfec_common.protect import (
     UNKNOWN_LINK,
@@ -44,6 +45,7 @@ Floats = npt.NDArray[np.float32]
 BOTTLENECK = "bottleneck"  # the shipped one, as --codec
 PROTECT_UNKNOWN = "FEC_20_80"  # the default for codecs whose worth nobody has measured
 PICTURE_CODEC = ImageCodec(WEBP)  # fewer bytes than JPEG at the same agreement
+MOST_WHOLE = 128  # datagrams without parity, of frames that are needed whole: half of a group
 AUTO_AGREEMENT = 0.8  # with the uncut network, on held-out images: a bottleneck that keeps less must be asked for
 
 
@@ -182,7 +184,8 @@ def coding_of(
         raise UsageError(f"{option} is for bottlenecks, and --codec {codec} at {cut.name} is none")
     else:
         quantiser = chosen_quantiser(codec, cut)
-        if isinstance(policy, AutoProtection) and quantiser.needs is not Needs.NOTHING:
+        unknown = isinstance(cut.network, Imported)  # nobody has measured what a part of its tensors is worth
+        if isinstance(policy, AutoProtection) and (unknown or quantiser.needs is not Needs.NOTHING):
             policy = replace(policy, worth=WHOLE_ONLY)
     grid = PacketGrid(cut.shape, rows or usual_rows(cut.shape, pixels=cut.pixels is not None), cut.pixels)
     coding = Coding(cut, grid, quantiser, policy, packets_a_datagram, compensate, target)
@@ -207,9 +210,16 @@ def picture_coding(coding: Coding) -> Coding | None:
 
 
 def _usual_protection(codec: str, cut: Cut, file: CodecFile | None) -> str:
-    """Return `auto` for frames of which we know what they are worth, otherwise what costs next to nothing."""
-    known = file.worth is not None if file else chosen_quantiser(codec, cut).needs is not Needs.NOTHING
-    return AUTO_PROTECT if known else PROTECT_UNKNOWN
+    """Return `auto` for frames of which we know what they are worth, otherwise what costs next to nothing.
+
+    Of an imported network we take all packets to be needed: `auto` as well, if they fit a group with parity.
+    """
+    if file:
+        return AUTO_PROTECT if file.worth is not None else PROTECT_UNKNOWN
+    quantiser = chosen_quantiser(codec, cut)
+    sizes = quantiser.sizes(PacketGrid(cut.shape, usual_rows(cut.shape))) if isinstance(cut.network, Imported) else None
+    small = sizes is not None and sizes.sum() <= MOST_WHOLE * budget_for(quantiser.parameter_bytes).body_bytes
+    return AUTO_PROTECT if small or quantiser.needs is not Needs.NOTHING else PROTECT_UNKNOWN
 
 
 def worth_at(worth: Worth, quality: float | None, bytes_a_frame: int | None) -> Worth:

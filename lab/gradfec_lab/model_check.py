@@ -15,12 +15,11 @@ import numpy.typing as npt
 
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import Raw, agreement
-from gradfec_common.networks import NETWORKS
 from gradfec_common.networks.imported import Imported, ImportedCut
 from gradfec_common.networks.pixels import normalise
 from gradfec_host.console import plain_errors
 from gradfec_host.extras import need
-from gradfec_host.models import network_called
+from gradfec_host.models.find import imported_called
 from gradfec_host.models.presets import PRESETS, resized
 from gradfec_host.models.store import Model, open_model
 from gradfec_lab.photographs import Photographs
@@ -67,9 +66,7 @@ def check(name: str, images: Path, labels: Path | None, count: int, as_json: boo
     Exit status: 0 if it is fed well, 1 if another preset is better by two points and more.
     """
     need("onnxruntime")
-    if name in NETWORKS:
-        raise UsageError(f"{name} is built in: gradfec weights verifies it")
-    network_called(name)
+    imported_called(name)
     model = open_model(name)
     rows = checked(model, images, labels, count) if model.network.head.name != Raw.name else []
     kept = kept_by_halves(model, images)

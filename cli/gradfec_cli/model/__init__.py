@@ -15,6 +15,7 @@ COMMANDS = {
     "export": ("gradfec_cli.model.files", "Write the half that a camera box, or a cloud, needs."),
     "list": ("gradfec_cli.model.overview", "List the models that were added."),
     "remove": ("gradfec_cli.model.files", "Delete a model."),
+    "try": ("gradfec_lab.model_try", "Send photographs through the real daemons over a bad link, and compare."),
     "show": ("gradfec_cli.model.overview", "Show how it is fed, what it answers, and where it can be split."),
 }
 

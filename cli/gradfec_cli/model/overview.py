@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.networks import NETWORKS
+from gradfec_common.errors import GradfecError
 from gradfec_common.networks.imported import Imported
 from gradfec_host.console import plain_errors
+from gradfec_host.models.find import imported_called
 from gradfec_host.models.store import Model, added, models_folder, open_model
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
@@ -50,11 +50,7 @@ def show(name: str, all_cuts: bool, as_json: bool) -> None:
 
 def opened(name: str) -> Model:
     """Return a model that was added; UsageError if there is none."""
-    if name in NETWORKS:
-        raise UsageError(f"{name} is built in: gradfec weights shows it")
-    if name not in added():
-        there = ", ".join(added()) or "none"
-        raise UsageError(f"no model {name!r} was added: there is {there}")
+    imported_called(name)
     return open_model(name)
 
 

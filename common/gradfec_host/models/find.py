@@ -28,6 +28,14 @@ def network_called(name: str) -> Network:
     return open_model(name).network
 
 
+def imported_called(name: str) -> Imported:
+    """Return a network that was added; UsageError for a built-in one, or if there is none."""
+    network = network_called(name)
+    if not isinstance(network, Imported):
+        raise UsageError(f"{name} is built in, and this is for models that were added by gradfec model add")
+    return network
+
+
 def cut_called(text: str, model: str | None = None) -> Cut:
     """Return the cut `LAYER` of a model, by default of ResNet-50, or `MODEL:LAYER`; UsageError if there is none."""
     prefix, colon, layer = text.partition(":")
