@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from gradfec_cloud.backend import check_features
 from gradfec_common.networks.carried import apart
-from gradfec_common.networks.imported import ImportedCut
+from gradfec_common.networks.imported import Imported, ImportedCut
 from gradfec_host.models import Model
 from gradfec_host.models.session import OnnxSession
 from gradfec_host.models.store import BACK
@@ -18,7 +18,8 @@ class OnnxBackEnd:
 
     def __init__(self, cut: ImportedCut, model: Model, max_batch: int = 8) -> None:
         """Load the half after `cut`; GradfecError if it is not there, or cannot be run."""
-        self.cut, self.max_batch = cut, max_batch
+        assert isinstance(cut.network, Imported)  # noqa: S101
+        self.cut, self.max_batch, self._head = cut, max_batch, cut.network.head
         self._run = OnnxSession(model.half(BACK, cut), f"the back of {cut.network.name} at {cut.name}")
 
     def warm_up(self) -> None:
@@ -28,4 +29,4 @@ class OnnxBackEnd:
     def __call__(self, chi: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what the head condenses (N, ...) of chi (N, H, W, C) float32; ValueError for any other shape or N."""
         check_features(chi, self.cut, self.max_batch)
-        return np.stack([self.cut.network.head.condense(self._run(*apart(self.cut.carried, one))) for one in chi])
+        return np.stack([self._head.condense(self._run(*apart(self.cut.carried, one))) for one in chi])

@@ -19,7 +19,7 @@ __all__ = [
 HEADS: dict[str, type[Describable]] = {head.name: head for head in (Classify, Raw)}
 
 
-def head_of(said: Mapping[str, Any]) -> Head:
+def head_of(said: Mapping[str, Any]) -> Describable:
     """Return the head that a manifest describes; ValueError, KeyError or TypeError if there is no such head."""
     if said["name"] not in HEADS:
         raise ValueError(f"no head is called {said['name']!r}: use one of {', '.join(HEADS)}")

@@ -54,7 +54,6 @@ def agreement(reference: Answer, other: Answer) -> float:
 class Head(Protocol):
     """Turns outputs into answers. `name` is the head's name in manifests and records.
 
-
     `no_answer` goes into the record of a frame that got no answer.
     """
 
@@ -65,12 +64,6 @@ class Head(Protocol):
     @property
     def no_answer(self) -> Answer:
         """An answer that says nothing."""
-
-    def condense(self, outputs: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-        """Return what `answer` needs of an imported network's `outputs` for one picture, each with a batch of 1.
-
-        A worker calls it, so that what may be megabytes does not travel. Not finite in, not finite out.
-        """
 
     def answer(self, output: npt.NDArray[np.float32], labels: Sequence[str]) -> Answer:
         """Return the answer in one tensor's `output`, whose classes are called `labels`.
@@ -95,5 +88,11 @@ class Describable(Head, Protocol):
         """
 
     @classmethod
-    def of(cls, said: Mapping[str, Plain]) -> Head:
+    def of(cls, said: Mapping[str, Plain]) -> Describable:
         """Return the head that a manifest describes; ValueError, KeyError or TypeError if it is not for this class."""
+
+    def condense(self, outputs: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        """Return what `answer` needs of an imported network's `outputs` for one picture, each with a batch of 1.
+
+        A worker calls it, so that what may be megabytes does not travel. Not finite in, not finite out.
+        """

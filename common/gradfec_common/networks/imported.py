@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from gradfec_common.errors import UsageError
-from gradfec_common.heads import Head, head_of
+from gradfec_common.heads import Describable, head_of
 from gradfec_common.networks.carried import Carried, common_shape
 from gradfec_common.networks.network import DIGEST_BYTES, Cut, Layer, Network, Preprocess
 
@@ -67,6 +67,7 @@ class Imported(Network):
     `inputs` and `outputs` are the tensors that a runtime feeds and fetches; `class_names` are the user's labels.
     """
 
+    head: Describable
     facts: Mapping[str, Any] = field(kw_only=True, repr=False)
     fed: Carried = field(kw_only=True)
     outputs: tuple[str, ...] = field(kw_only=True)
@@ -155,7 +156,7 @@ def imported_network(said: Mapping[str, Any]) -> Imported:
     return network
 
 
-def head_for(said: Mapping[str, Any], labels: int) -> Head:
+def head_for(said: Mapping[str, Any], labels: int) -> Describable:
     """Return the head of a manifest; ValueError if there is none, or if there are labels but not one a class."""
     head = head_of(said)
     classes = said.get("classes")
