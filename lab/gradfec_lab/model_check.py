@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.errors import UsageError
-from gradfec_common.heads import Raw, agreement
+from gradfec_common.heads import Classify, Raw, agreement
 from gradfec_common.networks.imported import Imported, ImportedCut
 from gradfec_common.networks.pixels import normalise
 from gradfec_host.console import plain_errors
@@ -66,9 +66,11 @@ def check(name: str, images: Path, labels: Path | None, count: int, as_json: boo
     Exit status: 0 if it is fed well, 1 if another preset is better by two points and more.
     """
     need("onnxruntime")
-    imported_called(name)
+    network = imported_called(name)
+    if labels and network.head.name != Classify.name:
+        raise UsageError(f"{name} has the head {network.head.name}: --labels are for classes, leave it out")
     model = open_model(name)
-    rows = checked(model, images, labels, count) if model.network.head.name != Raw.name else []
+    rows = checked(model, images, labels, count) if network.head.name != Raw.name else []
     kept = kept_by_halves(model, images)
     best = max(rows, key=lambda row: row.worth, default=None)
     wrong = best is not None and best.worth > rows[0].worth + BETTER
@@ -92,8 +94,6 @@ def checked(model: Model, images: Path, labels: Path | None, count: int) -> list
     network = model.network
     names = Photographs(images, network.preprocess, count).names
     classes = int(network.facts["head"].get("classes", 0))
-    if labels and network.head.name != "classify":
-        raise UsageError(f"{network.name} has the head {network.head.name}: --labels are for classes, leave it out")
     truth = labels_of(labels, names, classes) if labels else None
     whole = whole_of(model)
     ways = {AS_ADDED: network.preprocess}

@@ -10,8 +10,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from tests.onnx_files import SIDE, classifier, forked, tokens, written
 
+from gradfec_cli.cli import main as gradfec
 from gradfec_cli.daemons import Daemon, daemon, free_port
 from gradfec_cli.experiment import Link, injector
 from gradfec_cloud.backend import load_back_end
@@ -54,7 +56,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cloud(home: Path) -> Iterator[int]:
     """The port of a cloud that serves all of them, also at a cut with two tensors."""
     port = free_port()
-    served = ["--split", "plain:stem,plain:deep,neck:fine+coarse,tokens:tokens"]
+    served = ["--split", "plain:stem,plain:deep,neck:fine+coarse,tokens:mixed"]
     with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", *served, ready="listening on"):
         yield port
 
@@ -78,7 +80,7 @@ def records(port: int, pictures: Path, *options: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize(("name", "split"), [("plain", "stem"), ("neck", "fine+coarse"), ("tokens", "tokens")])
+@pytest.mark.parametrize(("name", "split"), [("plain", "stem"), ("neck", "fine+coarse"), ("tokens", "mixed")])
 def test_what_is_lost_and_repaired_leaves_no_trace_in_the_answers(
     name: str, split: str, home: Path, pictures: Path, cloud: int
 ) -> None:
@@ -113,6 +115,14 @@ def test_the_default_cut_and_codec_need_no_option_but_the_model(home: Path, pict
             assert sum(same) >= PICTURES - 1, same  # six bits an element
         pictures_sent = records(port, pictures, "--model", "plain", "--codec", "webp:90")
         assert [record["codec"] for record in pictures_sent] == ["webp:90"] * PICTURES
+
+
+def test_a_try_tells_what_becomes_of_the_answers(home: Path, pictures: Path) -> None:
+    words = ["model", "try", "plain", "--images", str(pictures), "--loss", "20%", "--codec", "uniform8", "--json"]
+    done = CliRunner().invoke(gradfec, words, catch_exceptions=False)
+    found = json.loads(done.stdout)
+    assert (found["frames"], found["answered"], found["codec"]) == (PICTURES, PICTURES, "uniform8")
+    assert found["agreement"] >= 1 - 1 / PICTURES and found["bytes"] > 100
 
 
 def test_another_version_of_a_model_is_refused_in_one_line(

@@ -22,6 +22,7 @@ MAX_CARRIED = 4  # tensors at one cut
 NEVER_NEGATIVE = {"Sigmoid", "HardSigmoid", "Softmax", "Abs", "Exp", "Softplus"}
 KEEP_SIGN = {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Flatten", "Reshape", "Transpose",
              "Squeeze", "Unsqueeze", "Identity", "Dropout", "Concat"}  # fmt: skip
+SAME_ELEMENTS = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast"}
 IMAGE_OPERATORS = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool",
                    "BatchNormalization", "InstanceNormalization", "DepthToSpace", "SpaceToDepth", "LRN"}  # fmt: skip
 
@@ -91,7 +92,8 @@ class Graph:
         """Return each set of tensors that is all that the rest needs, once the nodes up to some place have run.
 
         Sets of one are the dominators of the outputs. An output that is there already is in every later set. The first
-        is the input alone, the last are the outputs. There are at most MAX_CARRIED in each.
+        is the input alone, the last are the outputs. There are at most MAX_CARRIED in each. Where a node only arranges
+        elements anew, there is no other set: it would be a cut like the one before.
         """
         end = len(self.nodes)
         last = {name: place for place, node in enumerate(self.nodes) for name in needed_by(node)}
@@ -104,7 +106,8 @@ class Graph:
                 continue
             moving.update(node.output)
             alive = [name for name in (*alive, *node.output) if last.get(name, -1) > place]
-            if 0 < len(alive) <= MAX_CARRIED and tuple(alive) != found[-1]:
+            fits = 0 < len(alive) <= MAX_CARRIED and node.op_type not in SAME_ELEMENTS
+            if fits and tuple(alive) != found[-1]:
                 found.append(tuple(alive))
         return found
 

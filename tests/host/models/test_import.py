@@ -55,7 +55,7 @@ def test_both_halves_together_answer_as_the_whole_at_every_cut(tmp_path, kind):
 def test_cuts_of_one_tensor_are_the_dominators_and_those_of_several_lie_across_branches(tmp_path):
     cuts = {cut.name: cut for cut in add(tmp_path, classifier()).network.cuts}
     alone = [name for name in cuts if "+" not in name]
-    assert alone == ["image", "stem.conv", "stem", "block", "deep.conv", "deep", "pool", "flat", "logits"]
+    assert alone == ["image", "stem.conv", "stem", "block", "deep.conv", "deep", "pool", "logits"]
     assert [name for name in cuts if "+" in name] == ["stem+block.conv1", "stem+block.relu", "stem+block.conv2"]
     neck = {cut.name: cut for cut in add(tmp_path, forked(), "forked").network.cuts}
     assert neck["fine+coarse"].shape == (8, 8, 4 * 4 + 12)  # the finer one's four phases, and the coarser one
@@ -71,7 +71,7 @@ def test_a_scale_is_a_power_of_two_so_that_machines_agree_and_a_lone_tensor_has_
 def test_it_is_known_where_the_back_end_sees_nothing_below_zero(tmp_path):
     rectified = {cut.name: cut.rectified for cut in add(tmp_path, classifier()).network.cuts}
     assert {name for name, positive in rectified.items() if positive} == {
-        "stem.conv", "stem", "stem+block.conv1", "stem+block.relu", "deep.conv", "deep", "pool", "flat",
+        "stem.conv", "stem", "stem+block.conv1", "stem+block.relu", "deep.conv", "deep", "pool",
     }  # fmt: skip
 
 

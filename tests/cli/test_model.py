@@ -1,0 +1,142 @@
+"""`gradfec model`: what people type, and what they are told."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tests.onnx_files import CLASSES, SIDE, classifier, tokens, written
+
+from gradfec_cli.cli import main
+from gradfec_common.networks import Preprocess
+from gradfec_edge.preprocess import to_input
+from gradfec_host.models.session import OnnxSession
+from gradfec_host.models.store import added, models_folder
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADFEC_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def run(*words, code=0):
+    done = CliRunner().invoke(main, ["model", *map(str, words)])
+    assert done.exit_code == code, done.output
+    return done
+
+
+@pytest.fixture
+def small(home):
+    return written(classifier(), home / "Small Net.onnx")
+
+
+def test_a_file_is_added_listed_shown_and_removed(small):
+    assert "small-net, " in run("add", small, "--preprocess", "unit").stdout
+    shown = run("show", "small-net").stdout
+    assert "answers: classify 10 classes, without names" in shown and "<- default" in shown
+    facts = json.loads(run("show", "small-net", "--json").stdout)
+    assert [cut["name"] for cut in facts["cuts"]][:2] == ["image", "stem.conv"]
+    assert len(facts["cuts"]) > len(run("show", "small-net").stdout.splitlines()) - 3
+    assert run("list").stdout.startswith("small-net: 32 x 32 rgb, squash, classify 10 classes")
+    assert run("remove", "small-net").stdout == f"removed {models_folder() / 'small-net'}\n"
+    assert run("list").stdout.startswith("no model in ")
+
+
+def test_what_a_user_gets_wrong_is_told_in_one_line(small, home):
+    run("add", small)
+    labels = home / "labels.txt"
+    labels.write_text("cat\ndog\n")
+    for words, told in (
+        (("add", small), "there is a model small-net already: give --replace, or another --name"),
+        (("add", small, "--name", "Größe"), "'Größe' cannot be a model's name: use small letters"),
+        (("add", small, "--name", "resnet50"), "resnet50 is built in: choose another --name"),
+        (
+            ("add", small, "--name", "b", "--preprocess", "torch"),
+            "no preprocessing is called 'torch': use one of imagenet-",
+        ),
+        (("add", small, "--name", "b", "--outputs", "boxes"), "there is no output 'boxes': the outputs are logits"),
+        (("add", small, "--name", "b", "--size", "big"), "'big' is not HEIGHTxWIDTH, for example 480x640"),
+        (("add", small, "--name", "b", "--mean", "1,2"), "'1,2' is not three numbers, for example 127,127,127"),
+        (("add", small, "--name", "b", "--labels", labels), "2 labels for 10 classes"),
+        (("add", small, "--name", "b", "--split", "nowhere"), "has no split point 'nowhere'"),
+        (("show", "nobody"), "no model is called 'nobody': use one of resnet50, small-net, or add one"),
+        (("show", "resnet50"), "resnet50 is built in"),
+        (("remove", "nobody"), "no model 'nobody' was added: there is small-net"),
+        (("export", "small-net", "--half", "edge", "--out", home), f"{home} exists: choose another --out"),
+    ):
+        done = run(*words, code=2)
+        assert told in done.stderr and len(done.stderr.strip().splitlines()[-1:]) == 1, done.stderr
+    assert added() == ["small-net"]
+
+
+def test_labels_are_lines_or_a_json_list(small, home):
+    for number, text in enumerate(
+        ("\n".join(map(str, range(CLASSES))), json.dumps([f"kind {n}" for n in range(CLASSES)]))
+    ):
+        labels = home / "labels"
+        labels.write_text(text)
+        assert "10 classes, named" in run("add", small, "--name", f"m{number}", "--labels", labels).stdout
+    for text, told in (('["a", 1]', "label 2 is not a text"), ("[", "are not a JSON list"), ("", "has no labels")):
+        labels.write_text(text)
+        assert told in run("add", small, "--name", "x", "--labels", labels, code=2).stderr
+
+
+def test_a_half_is_exported_and_taken_by_another_machine(small, home, monkeypatch):
+    run("add", small)
+    told = run("export", "small-net", "--half", "edge", "--split", "deep", "--out", home / "for-edge").stdout
+    assert "the edge's half of small-net at deep" in told
+    monkeypatch.setenv("GRADFEC_HOME", str(home / "edge"))
+    assert "here is only the front at deep" in run("add", home / "for-edge", "--name", "mine").stdout
+    (home / "for-edge" / "manifest.json").unlink()
+    assert "cannot read the model in" in run("add", home / "for-edge", "--name", "b", code=1).stderr
+
+
+@pytest.fixture
+def photographs(home):
+    folder = home / "photographs"
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    for number in range(12):
+        coarse = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{number:02}.png"), cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST))
+    return folder
+
+
+def true_classes(small, photographs, scale):
+    """Label each photograph with what the network says if it is fed with pixels times a scale."""
+    session, rows = OnnxSession(small.read_bytes(), "small"), []
+    for path in sorted(photographs.iterdir()):
+        image = to_input(cv2.imread(str(path)), Preprocess(SIDE, SIDE, "rgb"))
+        fed = (image.transpose(2, 0, 1)[None] * np.float32(scale)).astype(np.float32)
+        rows.append([path.name, int(session(fed)[0].argmax())])
+    table = photographs.parent / "labels.csv"
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return table
+
+
+def test_a_check_finds_the_preset_that_the_labels_speak_for(small, photographs):
+    labels = true_classes(small, photographs, 1 / 255)
+    run("add", small, "--preprocess", "unit")
+    good = json.loads(run("check", "small-net", "--images", photographs, "--labels", labels, "--json").stdout)
+    rows = {row["preset"]: row["top1"] for row in good["presets"]}
+    assert rows["as it was added"] == rows["unit"] == 1.0 > min(rows.values())
+    assert good["halves"] == 1.0 and good["well_fed"]
+    run("add", small, "--preprocess", "imagenet-caffe", "--replace")
+    bad = run("check", "small-net", "--images", photographs, "--labels", labels, code=1)
+    assert "small-net is fed badly: add it again with --replace --preprocess unit" in bad.stderr
+
+
+def test_a_check_of_tensors_compares_the_halves_alone(home, photographs):
+    run("add", written(tokens(), home / "t.onnx"), "--head", "raw")
+    assert (
+        "answers with tensors, which do not tell how well it is fed"
+        in run("check", "t", "--images", photographs).stdout
+    )
+    labels = photographs.parent / "labels.csv"
+    labels.write_text("00.png,1\n")
+    told = run("check", "t", "--images", photographs, "--labels", labels, code=2).stderr
+    assert "t has the head raw: --labels are for classes, leave it out" in told
