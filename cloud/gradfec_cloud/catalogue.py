@@ -88,7 +88,10 @@ def imported(network: Imported) -> Catalogue:
     """Serve an imported network at its input, its default cut, and wherever less travels than at any cut before."""
     model = open_model(network.name)
     cuts = network.narrowing if model.is_whole else [cut for side, cut in model.held if side == BACK]
-    return Catalogue.of(cuts, "zero")
+    concealments = {
+        cut: make_concealment("mean" if learned_for(cut) else "zero", cut, learned_for(cut)) for cut in cuts
+    }
+    return Catalogue(cuts, concealments)
 
 
 def latents(cuts: Sequence[Cut], codecs: Sequence[CodecFile]) -> list[Cut]:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut
+from gradfec_common.networks.imported import Imported
+from gradfec_host.models.find import learned_at
 
 FOLDER = importlib.resources.files(__package__) / "learned"
 PROVENANCE = "provenance"  # text, for people
@@ -25,6 +27,9 @@ def learned_for(cut: Cut) -> dict[str, npt.NDArray[np.float32]]:
 
     GradfecError if the file is damaged.
     """
+    if isinstance(cut.network, Imported):
+        learned = learned_at(cut)
+        return {"means": learned.means} if learned else {}
     file = FOLDER / cut.network.name / f"{cut.name}.npz"
     if not file.is_file():
         return {}

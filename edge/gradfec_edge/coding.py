@@ -37,7 +37,7 @@ from gradfec_common.wire.symbol import layout_of
 from gradfec_edge.compensation import compensated
 from gradfec_edge.rate import ByteTarget, LinkTarget, PictureTarget, Target
 from gradfec_host.codec_file import SUFFIX, CodecFile, shipped_codec
-from gradfec_host.models.find import usual_cut_of
+from gradfec_host.models.find import learned_at, usual_cut_of
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 
 Floats = npt.NDArray[np.float32]
@@ -184,9 +184,11 @@ def coding_of(
         raise UsageError(f"{option} is for bottlenecks, and --codec {codec} at {cut.name} is none")
     else:
         quantiser = chosen_quantiser(codec, cut)
-        unknown = isinstance(cut.network, Imported)  # nobody has measured what a part of its tensors is worth
-        if isinstance(policy, AutoProtection) and (unknown or quantiser.needs is not Needs.NOTHING):
+        if isinstance(policy, AutoProtection) and quantiser.needs is not Needs.NOTHING:
             policy = replace(policy, worth=WHOLE_ONLY)
+        elif isinstance(policy, AutoProtection) and isinstance(cut.network, Imported):
+            learned = learned_at(cut)  # otherwise nobody has measured what a part of its tensors is worth
+            policy = replace(policy, worth=learned.worth if learned else WHOLE_ONLY)
     grid = PacketGrid(cut.shape, rows or usual_rows(cut.shape, pixels=cut.pixels is not None), cut.pixels)
     coding = Coding(cut, grid, quantiser, policy, packets_a_datagram, compensate, target)
     coding.check()

@@ -10,8 +10,16 @@ from click.testing import CliRunner
 from tests.onnx_files import CLASSES, SIDE, classifier, tokens, written
 
 from gradfec_cli.cli import main
+from gradfec_common.conceal import make_concealment
+from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Preprocess
+from gradfec_common.packets import PacketGrid
+from gradfec_edge.importance import default_estimator, make_estimator
 from gradfec_edge.preprocess import to_input
+from gradfec_host.learned import learned_for
+from gradfec_host.models import network_called
+from gradfec_host.models.find import learned_at
+from gradfec_host.models.learned import learned_file
 from gradfec_host.models.session import OnnxSession
 from gradfec_host.models.store import added, models_folder
 
@@ -140,3 +148,29 @@ def test_a_check_of_tensors_compares_the_halves_alone(home, photographs):
     labels.write_text("00.png,1\n")
     told = run("check", "t", "--images", photographs, "--labels", labels, code=2).stderr
     assert "t has the head raw: --labels are for classes, leave it out" in told
+
+
+def test_what_is_learned_ranks_packets_fills_gaps_and_travels_with_the_half(small, photographs, monkeypatch):
+    for path in sorted(photographs.iterdir()):
+        (photographs / f"again-{path.name}").write_bytes(path.read_bytes())
+    run("add", small, "--preprocess", "unit", "--split", "deep")
+    found = json.loads(run("learn", "small-net", "--images", photographs, "--count", "24", "--json").stdout)
+    assert found["photographs"] == 24 and found["kept"][-1] == [1.0, 1.0]
+    assert [share for share, _ in found["kept"]] == sorted(share for share, _ in found["kept"])
+    cut = network_called("small-net").usual_cut
+    grid, rng = PacketGrid(cut.shape, 2), np.random.default_rng(0)
+    assert default_estimator(cut, grid) == "deviation"
+    learned, chi = learned_at(cut), rng.random(cut.shape, np.float32)
+    chi[:2, :, 3] = learned.means[3]  # as if it were filled already
+    scores = make_estimator("deviation", cut, grid, rng)(None, chi)
+    assert scores.argmin() == 3 * grid.groups and scores.min() < 1e-9
+    assert make_estimator("static", cut, grid, rng)(None, chi).shape == (grid.count,)
+    filled = make_concealment("mean", cut, learned_for(cut))(chi.copy(), np.zeros(grid.count, bool), grid)
+    np.testing.assert_allclose(filled, np.broadcast_to(learned.means, cut.shape), rtol=1e-6)
+    run("export", "small-net", "--half", "edge", "--out", photographs.parent / "half")
+    monkeypatch.setenv("GRADFEC_HOME", str(photographs.parent / "edge"))
+    run("add", photographs.parent / "half", "--name", "mine")
+    assert learned_at(network_called("mine").usual_cut).kept == learned.kept
+    learned_file(models_folder() / "mine", cut).write_bytes(b"?")
+    with pytest.raises(GradfecError, match="learn again with gradfec model learn"):
+        learned_at(network_called("mine").usual_cut)

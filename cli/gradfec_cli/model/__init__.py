@@ -13,6 +13,7 @@ COMMANDS = {
         "Tell whether it is fed as it was trained, and its halves agree with the whole.",
     ),
     "export": ("gradfec_cli.model.files", "Write the half that a camera box, or a cloud, needs."),
+    "learn": ("gradfec_lab.model_learn", "Learn from photographs which packets of its features matter."),
     "list": ("gradfec_cli.model.overview", "List the models that were added."),
     "remove": ("gradfec_cli.model.files", "Delete a model."),
     "try": ("gradfec_lab.model_try", "Send photographs through the real daemons over a bad link, and compare."),

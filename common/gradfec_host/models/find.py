@@ -8,6 +8,7 @@ from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_CUT, DEFAULT_NETWORK, NETWORKS, Cut, Network
 from gradfec_common.networks.imported import Imported
 from gradfec_host.extras import need
+from gradfec_host.models.learned import Learned, read_learned
 from gradfec_host.models.store import added, open_model
 from gradfec_host.runtimes import NO_RUNTIME, ONNX, choose_runtime
 
@@ -51,6 +52,11 @@ def usual_cut_of(model: str) -> Cut:
     """Return the cut of a model if the user names none; UsageError if there is no such model."""
     network = network_called(model)
     return network.usual_cut if isinstance(network, Imported) else network.cut(DEFAULT_CUT)
+
+
+def learned_at(cut: Cut) -> Learned | None:
+    """Return what was learned for a cut of a model that was added, or None; GradfecError if the file is damaged."""
+    return read_learned(open_model(cut.network.name).folder, cut)
 
 
 def runtime_for(name: str, networks: Iterable[Network]) -> str:

@@ -24,6 +24,7 @@ import platformdirs
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import NETWORKS, Cut
 from gradfec_common.networks.imported import Imported, imported_network
+from gradfec_host.models.learned import learned_file, read_learned
 
 MANIFEST, WHOLE = "manifest.json", "model.onnx"
 FRONT, BACK = "front", "back"
@@ -188,7 +189,10 @@ def export_half(model: Model, side: str, cut: Cut, out: Path) -> int:
     data = model.half(side, cut)
     name = f"{side}-{cut.id}"
     said = {**model.said, "split": cut.name, "files": {name: hashlib.sha256(data).hexdigest()}}
-    write_model(out.resolve(), said, {f"{name}.onnx": data})
+    files = {f"{name}.onnx": data}
+    if (learned := learned_file(model.folder, cut)).is_file():
+        files[learned.name] = learned.read_bytes()
+    write_model(out.resolve(), said, files)
     return len(data)
 
 
@@ -198,6 +202,8 @@ def take_folder(source: Path, name: str) -> Model:
     files: dict[str, bytes] = {}
     for side, cut in model.held:
         files[f"{side}-{cut.id}.onnx"] = model.half(side, cut)
+        if read_learned(source, cut):
+            files[learned_file(source, cut).name] = learned_file(source, cut).read_bytes()
     if model.is_whole:
         files[WHOLE] = model.whole()
     if not files:

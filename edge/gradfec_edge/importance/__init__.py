@@ -10,11 +10,13 @@ import numpy as np
 
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut, full_name
+from gradfec_common.networks.imported import Imported
 from gradfec_common.packets import PacketGrid
 from gradfec_common.quantisers import Needs
 from gradfec_edge.importance.free import FREE, Estimator
 from gradfec_edge.importance.latents import LatentProxy, has_ranking
 from gradfec_edge.importance.shipped import PROXIES, EstimatorFile, shipped
+from gradfec_host.models.find import learned_at
 
 __all__ = [
     "DEFAULT_ESTIMATOR", "ESTIMATORS", "STREAM_ESTIMATOR", "Estimator", "EstimatorFile", "default_estimator",
@@ -34,6 +36,8 @@ def default_estimator(cut: Cut, grid: PacketGrid, needs: Needs = Needs.NOTHING) 
         return STREAM_ESTIMATOR
     if cut.masked:
         return DEFAULT_ESTIMATOR if has_ranking(cut, grid) else LATENT_ESTIMATOR
+    if isinstance(cut.network, Imported):
+        return "deviation" if learned_at(cut) else "activation" if cut.rectified else LATENT_ESTIMATOR
     about = EstimatorFile.read(shipped(DEFAULT_ESTIMATOR)).about
     return DEFAULT_ESTIMATOR if (about["split"], about["rows"]) == (full_name(cut), grid.rows) else "activation"
 

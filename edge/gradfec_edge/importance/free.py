@@ -9,11 +9,15 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_common.errors import UsageError
 from gradfec_common.matrices import positive
 from gradfec_common.networks import Cut
+from gradfec_common.networks.imported import Imported
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance.shipped import STATISTICS, EstimatorFile, shipped
 from gradfec_host.learned import learned_for
+from gradfec_host.models.find import learned_at
+from gradfec_host.models.learned import Learned
 
 Floats = npt.NDArray[np.float32]
 
@@ -52,22 +56,25 @@ class Energy:
 class Deviation:
     """A packet matters as much as its features stray from their channel's mean, where the network is sensitive to it.
 
-    Made for a receiver that fills gaps with the means: the sum over the packet of ((max(chi, 0) - mu_c) s_c)^2, with
-    s_c the root mean square of the gradient over training images.
+    Made for a receiver that fills gaps with the means: the sum over the packet of ((x - mu_c) s_c)^2, with x what the
+    back-end sees, max(chi, 0) if it begins with a ReLU, and s_c the root mean square of the gradient over training
+    images or, of a network that was added, what `gradfec model learn` has found.
     """
 
     def __init__(self, cut: Cut, grid: PacketGrid, rng: np.random.Generator) -> None:
         """Score the packets of `grid`; draws nothing. UsageError if nothing was learned for them."""
-        statistics = _statistics("deviation", cut, grid)
-        self.grid, self.means, self.sensitivity = (
-            grid,
-            learned_for(cut)["means"],
-            statistics.array("sensitivity", cut.shape[2:]),
-        )
+        self.grid, self._rectified = grid, cut.rectified
+        if isinstance(cut.network, Imported):
+            learned = _learned("deviation", cut)
+            self.means, self.sensitivity = learned.means, learned.sensitivity
+        else:
+            self.means = learned_for(cut)["means"]
+            self.sensitivity = _statistics("deviation", cut, grid).array("sensitivity", cut.shape[2:])
 
     def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
         """Sum the squared, weighted deviations over each packet."""
-        return packet_sums(np.square((positive(chi) - self.means) * self.sensitivity), self.grid)
+        seen = positive(chi) if self._rectified else chi
+        return packet_sums(np.square((seen - self.means) * self.sensitivity), self.grid)
 
 
 class Static:
@@ -75,7 +82,11 @@ class Static:
 
     def __init__(self, cut: Cut, grid: PacketGrid, rng: np.random.Generator) -> None:
         """Score the packets of `grid`; draws nothing. UsageError if nothing was learned for them."""
-        self.scores = _statistics("static", cut, grid).array("static", (grid.count,))
+        if isinstance(cut.network, Imported):
+            by_row = _learned("static", cut).rows  # (H, 1, C)
+            self.scores = packet_sums(by_row, PacketGrid((len(by_row), 1, by_row.shape[2]), grid.rows))
+        else:
+            self.scores = _statistics("static", cut, grid).array("static", (grid.count,))
 
     def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
         """Return the same scores for each image."""
@@ -130,6 +141,16 @@ def draws_for(seed: int, name: str, grid: PacketGrid) -> Floats:
     """Draw scores (packets,) that depend on the seed and an image's name alone, not on the images before it."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8]
     return np.random.default_rng([seed, *digest]).random(grid.count, dtype=np.float32)
+
+
+def _learned(estimator: str, cut: Cut) -> Learned:
+    learned = learned_at(cut)
+    if learned is None:
+        raise UsageError(
+            f"{estimator} needs what gradfec model learn {cut.network.name} --split {cut.name} finds out: run it, or "
+            "use --importance energy"
+        )
+    return learned
 
 
 def _statistics(estimator: str, cut: Cut, grid: PacketGrid) -> EstimatorFile:

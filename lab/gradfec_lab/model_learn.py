@@ -1,0 +1,138 @@
+"""`gradfec model learn`: which packets of a model's features matter, found out without gradients and without labels.
+
+A channel is left out, which means that it becomes its mean, and the network's answer changes: by so much the channel
+matters, in relation to how far it strays from its mean. To second order the change grows with the square of the
+deviation, so a packet matters as much as sum ((x - mean) * sensitivity)^2: the estimator `deviation`. Its average over
+photographs, for each row of each channel, is the estimator `static`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.conceal.gaps import clear_gaps
+from gradfec_common.errors import UsageError
+from gradfec_common.heads import agreement
+from gradfec_common.networks.imported import Imported, ImportedCut
+from gradfec_common.packets import PacketGrid, usual_rows
+from gradfec_common.protect.plan import ranking
+from gradfec_edge.importance.free import packet_sums
+from gradfec_host.console import plain_errors
+from gradfec_host.extras import need
+from gradfec_host.models.find import imported_called
+from gradfec_host.models.learned import Learned, write_learned
+from gradfec_host.models.store import open_model
+from gradfec_lab.photographs import Photographs
+
+if TYPE_CHECKING:
+    from gradfec_cloud.backend import BackEnd
+
+Floats = npt.NDArray[np.float32]
+
+LEAST_IMAGES = 20
+HELD_OUT = 3  # one photograph in three, for the curve
+RUNS = 2_000  # of the back-end, to see what channels do
+SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
+LEAST = 1e-12
+
+
+@click.command()
+@click.argument("name")
+@click.option("--images", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder of photographs.")
+@click.option("--split", metavar="LAYER", help="For this split.  [default: the model's]")
+@click.option("--count", default=100, show_default=True, type=click.IntRange(LEAST_IMAGES), help="Photographs to use.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@plain_errors
+def learn(name: str, images: Path, split: str | None, count: int, as_json: bool) -> None:
+    """Learn from photographs without labels which packets of a model's features matter, and what a part is worth.
+
+    Edge and cloud use it from then on: the estimators deviation and static, --fill mean, and --protect auto, which may
+    then leave out what matters least. Copy the model's folder to the other machine, or export its half again.
+    """
+    need("onnxruntime")
+    network = imported_called(name)
+    model = open_model(name)
+    cut = network.cut(split) if split else network.usual_cut
+    assert isinstance(cut, ImportedCut)  # noqa: S101
+    from gradfec_cloud.backend import load_back_end
+    from gradfec_edge.frontend import load_front_end
+
+    front, back = load_front_end("", cut, model), load_back_end("", cut, model, 1)
+    photographs = Photographs(images, network.preprocess, count)
+    features = [front(pictures[0]).chi for _, pictures in photographs.batches(photographs.names, 1)]
+    if len(features) < LEAST_IMAGES:
+        raise UsageError(f"{images} has {len(features)} usable photographs: give at least {LEAST_IMAGES}")
+    learned = learned_from(features, network, cut, back)
+    path = write_learned(model.folder, cut, learned)
+    if as_json:
+        click.echo(json.dumps({"file": str(path), "photographs": len(features), "kept": learned.kept}))
+        return
+    click.echo(f"{name} at {cut.name}, {len(features)} photographs: {path}")
+    for share, worth in learned.kept:
+        click.echo(f"  the most important {share:4.0%} of a frame: {worth:6.1%} of the answers")
+
+
+def learned_from(features: Sequence[Floats], network: Imported, cut: ImportedCut, back: BackEnd) -> Learned:
+    """Learn from features (H, W, C) of photographs; every third is held out for the curve."""
+    seen = [np.maximum(chi, 0) if cut.rectified else chi for chi in features]
+    mine = [chi for at, chi in enumerate(seen) if at % HELD_OUT]
+    means: Floats = np.stack([chi.mean(axis=(0, 1)) for chi in mine]).mean(axis=0)
+    sensitivity = sensitivity_of(mine, means, network, back)
+    by_row = [np.square((chi - means) * sensitivity).sum(axis=1, keepdims=True) for chi in mine]  # (H, 1, C) each
+    rows: Floats = np.stack(by_row).mean(axis=0)
+    grid = PacketGrid(cut.shape, usual_rows(cut.shape))
+    kept = kept_curve(seen[::HELD_OUT], means, sensitivity, network, grid, back)
+    return Learned(means, sensitivity, rows, kept)
+
+
+def sensitivity_of(features: Sequence[Floats], means: Floats, network: Imported, back: BackEnd) -> Floats:
+    """Return how sensitive the answer is to each channel (C,): the root of its change over the squared deviation."""
+    channels = len(means)
+    some = features[: max(RUNS // channels, 4)]
+    changes, deviations = np.zeros(channels), np.zeros(channels)
+    with click.progressbar(some, label="leaving out channels", file=sys.stderr) as bar:
+        for chi in bar:
+            whole = back(chi[np.newaxis])[0]
+            deviations += np.square(chi - means).sum(axis=(0, 1), dtype=np.float64)
+            for channel in range(channels):
+                without = chi.copy()
+                without[..., channel] = means[channel]
+                changes[channel] += change(network, whole, back(without[np.newaxis])[0])
+    found: Floats = np.sqrt(changes / (deviations + LEAST)).astype(np.float32)
+    found += np.float32(1e-3) * found.mean()  # where nothing has changed, the deviation alone decides
+    return found
+
+
+def change(network: Imported, whole: Floats, other: Floats) -> float:
+    """Return by how much an answer has changed: the squared change of its outputs, or for boxes 1 - F1."""
+    if network.head.name == "detect":
+        answers = [network.head.answer(output, network.class_names) for output in (whole, other)]
+        return 1 - agreement(*answers)
+    return float(np.square(other - whole).sum() / (np.square(whole).sum() + LEAST))
+
+
+def kept_curve(
+    features: Sequence[Floats], means: Floats, sensitivity: Floats, network: Imported, grid: PacketGrid, back: BackEnd
+) -> tuple[tuple[float, float], ...]:
+    """Return the agreement if only a share of each frame's packets is there, those that `deviation` puts first."""
+    found: dict[float, list[float]] = {share: [] for share in SHARES}
+    with click.progressbar(features, label="leaving out packets", file=sys.stderr) as bar:
+        for chi in bar:
+            whole = network.head.answer(back(chi[np.newaxis])[0], network.class_names)
+            order = ranking(packet_sums(np.square((chi - means) * sensitivity), grid))
+            for share, agreements in found.items():
+                there = np.zeros(grid.count, bool)
+                there[order[: round(share * grid.count)]] = True
+                part = chi.copy()
+                clear_gaps(part, there, grid, means)
+                agreements.append(agreement(whole, network.head.answer(back(part[np.newaxis])[0], network.class_names)))
+    return (*((share, fmean(agreements)) for share, agreements in found.items()), (1.0, 1.0))
