@@ -68,8 +68,8 @@ class Deviation:
             learned = _learned("deviation", cut)
             self.means, self.sensitivity = learned.means, learned.sensitivity
         else:
-            self.means = learned_for(cut)["means"]
             self.sensitivity = _statistics("deviation", cut, grid).array("sensitivity", cut.shape[2:])
+            self.means = learned_for(cut)["means"]
 
     def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
         """Sum the squared, weighted deviations over each packet."""
