@@ -20,6 +20,8 @@ from gradfec_common.errors import GradfecError
 from gradfec_common.networks import DEFAULT_CUT, Cut, named_cut
 from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
 from gradfec_host.console import plain_errors
+from gradfec_host.models.find import imported_called
+from gradfec_host.models.store import Model, open_model
 from gradfec_host.runtimes import LITERT, TENSORFLOW, choose_runtime, installed
 from gradfec_host.weights import Weights, WeightStore, ensure_weights
 from gradfec_host.weights.progress import show_progress
@@ -41,18 +43,21 @@ Run = Callable[[], object]
 
 @click.command(context_settings=CONTEXT)
 @click.option("--runs", default=15, type=click.IntRange(1), help="Runs after the warm-up, of which to take the median.")
+@click.option("--model", metavar="NAME", help="Time a network that was added, too, on ONNX Runtime.")
+@click.option("--split", metavar="LAYER", help="Where to split that.  [default: the model's]", show_default=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @plain_errors
-def models(runs: int, as_json: bool) -> None:
-    """Time both halves of the network, at the default split, on each runtime, for one image and for batches of 8.
+def models(runs: int, model: str | None, split: str | None, as_json: bool) -> None:
+    """Time both halves of ResNet-50, at the default split, on each runtime, for one image and for batches of 8.
 
-    LiteRT runs a batch image by image. The start time is from the start of a process to the first answer of its half.
+    LiteRT and ONNX Runtime run a batch image by image. The start time is from the start of a process to the first
+    answer of its half.
     """
     described = machine(*LIBRARIES)
     choose_runtime()  # fail early if there is none
     with show_progress() as progress:
         weights = ensure_weights(CUT.network, None, progress)
-    found = {
+    found: dict[str, dict[str, Any]] = {
         runtime: {
             "ms_an_image": times(runtime, weights, runs),
             "start_ms": {half: start_ms(runtime, half) for half in START},
@@ -60,6 +65,8 @@ def models(runs: int, as_json: bool) -> None:
         }
         for runtime in installed()
     }
+    if model:
+        found[f"onnx: {model}"] = {"ms_an_image": imported_times(model, split, runs)}
     if as_json:
         click.echo(json.dumps({"machine": described, "runs": runs, "models": found}))
         return
@@ -76,6 +83,18 @@ def times(runtime: str, weights: WeightStore, runs: int) -> dict[str, dict[str, 
     }
 
 
+def imported_times(name: str, split: str | None, runs: int) -> dict[str, dict[str, float]]:
+    """Return the same for a network that was added, one image at a time; UsageError if there is none."""
+    network = imported_called(name)
+    model, cut = open_model(name), network.cut(split) if split else network.usual_cut
+    parts = {
+        "front-end": front_end_of("", model, cut, None),
+        "back-end": back_end_of("", model, cut),
+        "uncut": back_end_of("", model, network.cuts[0]),
+    }
+    return {part: {"1": median_ms(run, runs)} for part, run in parts.items()}
+
+
 def part_of(part: str, runtime: str, weights: WeightStore, batch: int = 1) -> Run:
     """Return a function that runs a part of the network on a batch of images, or of features."""
     match part:
@@ -89,14 +108,14 @@ def part_of(part: str, runtime: str, weights: WeightStore, batch: int = 1) -> Ru
 
 
 def front_end_of(
-    runtime: str, weights: Weights, cut: Cut, importance: str | None, batch: int = 1, rows: int = DEFAULT_ROWS
+    runtime: str, weights: Weights | Model, cut: Cut, importance: str | None, batch: int = 1, rows: int = DEFAULT_ROWS
 ) -> Run:
     """Return a function that runs the front-end, and the estimator if one is named, on a batch of images."""
     from gradfec_edge.frontend import load_front_end
     from gradfec_edge.importance import EstimatorFile, make_estimator
 
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (batch, *cut.network.input.shape), np.uint8)
+    images = rng.integers(0, 256, (batch, *cut.network.preprocess.size, 3), np.uint8)
     estimator = make_estimator(importance, cut, PacketGrid(cut.shape, rows), rng) if importance else None
     if isinstance(estimator, EstimatorFile):
         front_end, estimator = load_front_end(runtime, cut, weights, estimator), None
@@ -109,7 +128,7 @@ def front_end_of(
     return lambda: front_end(images)
 
 
-def back_end_of(runtime: str, weights: Weights, cut: Cut, batch: int = 1) -> Run:
+def back_end_of(runtime: str, weights: Weights | Model, cut: Cut, batch: int = 1) -> Run:
     """Return a function that runs the layers after a cut on a batch of features."""
     from gradfec_cloud.backend import load_back_end
 
@@ -154,12 +173,14 @@ def table(found: dict[str, dict[str, Any]], runs: int) -> Table:
         for batch in BATCHES:
             laid.add_column(f"{runtime}, {'one' if batch == 1 else f'of {batch}'}", justify="right")
     for part in PARTS:
-        cells = [f"{of['ms_an_image'][part][str(batch)]:.1f}" for of in found.values() for batch in BATCHES]
+        timed = [of["ms_an_image"].get(part, {}) for of in found.values()]
+        cells = [f"{ms[str(batch)]:.1f}" if str(batch) in ms else "" for ms in timed for batch in BATCHES]
         laid.add_row(part, *cells)
     laid.add_section()
+    started = [of for of in found.values() if "start_ms" in of]
     for half in START:
-        laid.add_row(f"start of the {half}, ms", *alone(f"{of['start_ms'][half]:,.0f}" for of in found.values()))
-    laid.add_row("installed, MB", *alone(f"{of['installed_bytes'] / 1e6:,.0f}" for of in found.values()))
+        laid.add_row(f"start of the {half}, ms", *alone(f"{of['start_ms'][half]:,.0f}" for of in started))
+    laid.add_row("installed, MB", *alone(f"{of['installed_bytes'] / 1e6:,.0f}" for of in started))
     return laid
 
 
