@@ -14,14 +14,13 @@ from gradfec_cli.netem import datagrams, percentage
 from gradfec_cli.options import packets_option
 from gradfec_cli.oracle import ORACLE
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.networks import DEFAULT_NETWORK, Cut
-from gradfec_common.networks.imported import Imported
 from gradfec_host.console import plain_errors
 from gradfec_host.extras import need
 
 if TYPE_CHECKING:
     from gradfec_cli.experiment import Link
     from gradfec_cli.explanation import Explanation, Image
+    from gradfec_common.networks import Cut
     from gradfec_edge.coding import Coding
 
     Explain = Callable[[Image, Sequence[str], Coding, int, Link | None], Explanation]
@@ -131,6 +130,7 @@ def show(
     from rich.console import Console
 
     from gradfec_cli.experiment import Link
+    from gradfec_common.networks import DEFAULT_NETWORK
     from gradfec_common.quantisers import chosen_quantiser
     from gradfec_edge.camera import read_image
     from gradfec_edge.coding import coding_of
@@ -167,6 +167,8 @@ def show(
 
 def explainer_of(cut: Cut, names: Sequence[str], label: int | None, weights: Path | None) -> Explain:
     """Return what explains a photograph at a cut; UsageError if an option needs a gradient, and there is none."""
+    from gradfec_common.networks.imported import Imported
+
     if not isinstance(cut.network, Imported):
         need("tensorflow")
         return partial(_explain_built_in, label, weights)

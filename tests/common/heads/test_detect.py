@@ -1,6 +1,7 @@
 """Boxes are found in the outputs of every layout, and read from the link only if they are boxes."""
 
 import json
+import struct
 from dataclasses import dataclass
 
 import msgpack
@@ -185,6 +186,14 @@ def test_outputs_that_are_not_finite_have_no_answer(name, bad):
     broken[-1].flat[-1] = bad
     with pytest.raises(ValueError, match="overflows"):
         case.head().answer(case.head().condense(broken), LABELS)
+
+
+def test_a_box_has_the_bytes_that_the_protocols_page_says():
+    written = struct.pack(">6H", 2, 0x8000, 0, 0x4000, 0xFFFF, 0xC000)
+    (box,) = HEAD.read(written).found
+    assert (box.class_index, box.label, box.score) == (2, "car", 0x8000 / 65535)
+    assert box.place == (0, 0x4000 / 65535, 1, 0xC000 / 65535)
+    assert Boxes((box,)).packed() == written
 
 
 def test_a_crowd_is_cut_off_where_the_answer_is_full():
