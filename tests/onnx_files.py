@@ -92,6 +92,21 @@ def tokens() -> ModelProto:
     return draw.model([picture(shape=(1, SIDE, SIDE, 3))], [("points", (1, 4))])
 
 
+def spotter(side: int = 64, spot: int = 16) -> ModelProto:
+    """A detector with CenterNet's outputs: it finds white squares of `spot` pixels, whose edges are multiples of 4."""
+    draw, cells = Drawing(), side // 4
+    before = 4  # a cell sees so many pixels to the left and above of its corner, and the rest of the square behind it
+    pads = [before] * 2 + [spot - before - 4] * 2
+    draw.node("AveragePool", ["image"], "seen", kernel_shape=[spot] * 2, strides=[4, 4], pads=pads, count_include_pad=1)
+    grey = draw.array("grey", np.full((1, 3, 1, 1), 1 / 3, np.float32))
+    draw.node("Conv", ["seen", grey], "heatmap")
+    nothing = draw.array("nothing", np.zeros((4, 1, 1, 1), np.float32))
+    sides = np.array([before, before, spot - before, spot - before], np.float32)
+    draw.node("Conv", ["heatmap", nothing, draw.array("sides", sides)], "wh")
+    outputs = [("heatmap", (1, 1, cells, cells)), ("wh", (1, 4, cells, cells))]
+    return draw.model([picture(shape=(1, 3, side, side))], outputs)
+
+
 def written(model: ModelProto, path: Path) -> Path:
     onnx.save(model, path)
     return path

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,31 +12,38 @@ from gradfec_cli.channel import ChannelSettings, loss_model
 from gradfec_cli.experiment import Link
 from gradfec_cli.loss_models import Mask
 from gradfec_cli.oracle import ORACLE
+from gradfec_cloud.backend import load_back_end
 from gradfec_cloud.labels import labels_of
+from gradfec_common import heads
 from gradfec_common.conceal import DEFAULT_CONCEALMENT, make_concealment
 from gradfec_common.delivery import packets_arrived, packets_at_hand, tensor_at_hand
+from gradfec_common.errors import UsageError
+from gradfec_common.heads import Classes, agreement
 from gradfec_common.heads.classify import label_of
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK, NoProtection, Plan
 from gradfec_common.quantisers import Coded
 from gradfec_edge.coding import Coding
+from gradfec_edge.frontend import load_front_end
+from gradfec_edge.importance import EstimatorFile, make_estimator
 from gradfec_host.learned import learned_for
+from gradfec_host.models import Model
 from gradfec_host.quiet import quiet_tensorflow
+from gradfec_host.runtimes import ONNX
 from gradfec_host.weights import WeightStore
 
 Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 
-class Answer(NamedTuple):
-    """A class index, its label, and the probability that the network gives it."""
+@dataclass(frozen=True)
+class Answer:
+    """What the network says, in the figure's words."""
 
-    class_index: int
-    label: str
-    probability: float
+    said: heads.Answer
 
     def __str__(self) -> str:
-        return f"{self.label.replace('_', ' ')} {self.probability:.2f}"
+        return self.said.summary().replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Explanation:
     """Everything to show for an RGB image (side, side, 3) with features chi (H, W, C).
 
     `lossless` is the network's answer. `explained` is the class that the oracle explains: the same class, unless the
-    user chose another. The first ranking is the oracle's.
+    user chose another. The first ranking is the oracle's, if the network has a gradient here.
     """
 
     image: Image
@@ -109,16 +115,17 @@ class Explanation:
         return self.coding.policy.name
 
     def verdict(self, answer: Answer) -> str:
-        """Say whether the answer is still the lossless one."""
-        return f"{'still' if answer.class_index == self.lossless.class_index else 'now'} {answer}"
+        """Say whether the answer is still the lossless one, and for boxes how much of it is."""
+        same = agreement(self.lossless.said, answer.said)
+        return f"still {answer}" if same == 1 else f"now {answer}{f', F1 {same:.2f}' if same else ''}"
 
 
 def explain(
+    weights: WeightStore,
+    label: int | None,
     image: Image,
     estimators: Sequence[str],
     coding: Coding,
-    label: int | None,
-    weights: WeightStore,
     seed: int,
     link: Link | None = None,
 ) -> Explanation:
@@ -138,25 +145,66 @@ def explain(
     truth = oracle(chi, None if label is None else np.array([label]))
     scores = {ORACLE: packet_sums(truth.elements[0], grid)}
     scores |= {name: of_batch[0] for name, of_batch in by_name.items()}
+    explained = answer(truth.logits[0], labels, int(truth.classes[0]))
+
+    def ask(received: Floats) -> list[Answer]:
+        return [answer(z, labels) for z in oracle.model(received, training=False).numpy()]
+
+    forms = {name: of_batch[0] for name, of_batch in damages.items()}
+    return _explained(image, chi[0], coding, scores, forms, ask, explained, link)
+
+
+def explain_imported(
+    model: Model, image: Image, estimators: Sequence[str], coding: Coding, seed: int, link: Link | None = None
+) -> Explanation:
+    """Run an imported network and estimators as `explain` does; there is no oracle, because there is no gradient."""
+    cut = coding.cut
+    front_end, back_end = load_front_end(ONNX, cut, model), load_back_end(ONNX, cut, model, 1)
+    chi, scores = front_end(image).chi, dict[str, Floats]()
+    for name in estimators:
+        estimator = make_estimator(name, cut, coding.grid, np.random.default_rng(seed))
+        if isinstance(estimator, EstimatorFile):
+            raise UsageError(f"--importance {name} is a proxy, which runs in a built-in network: use activation")
+        scores[name] = estimator(image, chi)
+
+    def ask(received: Floats) -> list[Answer]:
+        outputs = [back_end(one[np.newaxis])[0] for one in received]
+        return [Answer(cut.network.head.answer(output, labels_of(cut.network))) for output in outputs]
+
+    return _explained(image, chi, coding, scores, {}, ask, None, link)
+
+
+def _explained(
+    image: Image,
+    chi: Floats,
+    coding: Coding,
+    scores: Mapping[str, Floats],
+    damages: Mapping[str, Floats],
+    ask: Callable[[Floats], list[Answer]],
+    explained: Answer | None,
+    link: Link | None,
+) -> Explanation:
+    """Plan by each of the scores, and `ask` the network what it says of what arrives (N, H, W, C)."""
+    cut, grid = coding.cut, coding.grid
     conceal = make_concealment(DEFAULT_CONCEALMENT, cut, learned_for(cut))
+    lossless = ask(chi[np.newaxis])[0]
 
     def planned(by: Coding, name: str) -> tuple[Plan, Coded]:
-        damage = damages[name][0] if name in damages else None
-        return by.packets(chi[0], scores[name], damage, UNKNOWN_LINK)
+        return by.packets(chi, scores[name], damages.get(name), UNKNOWN_LINK)
 
     def answers(sent: Sequence[Coded], at_hand: Sequence[Mask]) -> list[Answer]:
         received = [
             tensor_at_hand(coded, there, coding.quantiser, conceal, grid)
             for coded, there in zip(sent, at_hand, strict=True)
         ]
-        return [answer(z, labels) for z in oracle.model(np.stack(received), training=False).numpy()]
+        return ask(np.stack(received))
 
     plans, sent = zip(*(planned(coding, name) for name in scores), strict=True)
     by_plan = answers(sent, [kept(plan) for plan in plans])
     deliveries: list[Delivery | None] = [None for _ in plans]
     losses = None
     if link is not None:
-        bare, all_sent = planned(replace(coding, policy=NoProtection()), ORACLE)
+        bare, all_sent = planned(replace(coding, policy=NoProtection()), next(iter(scores)))
         lost = lost_by(link, max(bare.sent, *(plan.sent for plan in plans)))
         came = [packets_arrived(plan, ~lost[: plan.sent]) for plan in plans]
         at_hand = [packets_at_hand(plan, ~lost[: plan.sent]) for plan in plans]
@@ -165,10 +213,10 @@ def explain(
         losses = Losses(link, lost[: plans[0].sent], unprotected)
     return Explanation(
         image,
-        chi[0],
+        chi,
         coding,
-        lossless=answer(truth.logits[0], labels),
-        explained=answer(truth.logits[0], labels, int(truth.classes[0])),
+        lossless=lossless,
+        explained=explained or lossless,
         rankings=[Ranking(*each) for each in zip(scores, scores.values(), plans, by_plan, deliveries, strict=True)],
         losses=losses,
     )
@@ -191,4 +239,5 @@ def answer(logits: Floats, labels: Sequence[str], class_index: int | None = None
     """Return the most likely class of logits (classes,), or class `class_index`, with its probability."""
     likelihoods = np.exp(logits - logits.max())
     chosen = int(logits.argmax()) if class_index is None else class_index
-    return Answer(chosen, label_of(chosen, labels), float(likelihoods[chosen] / likelihoods.sum()))
+    probability = float(likelihoods[chosen] / likelihoods.sum())
+    return Answer(Classes(((chosen, label_of(chosen, labels), probability),)))

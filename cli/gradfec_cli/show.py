@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +12,18 @@ import click
 
 from gradfec_cli.netem import datagrams, percentage
 from gradfec_cli.options import packets_option
+from gradfec_cli.oracle import ORACLE
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import plain_errors
 from gradfec_host.extras import need
 
 if TYPE_CHECKING:
-    from gradfec_cli.explanation import Explanation
+    from gradfec_cli.experiment import Link
+    from gradfec_cli.explanation import Explanation, Image
+    from gradfec_common.networks import Cut
+    from gradfec_edge.coding import Coding
+
+    Explain = Callable[[Image, Sequence[str], Coding, int, Link | None], Explanation]
 
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
@@ -58,8 +66,21 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
 @click.option(
     "--label", metavar="CLASS", type=click.IntRange(0, 999), help="Explain this class.  [default: the network's answer]"
 )
-@click.option("--rows", default=7, type=click.IntRange(1, 255), help="Rows of a channel in each packet.")
-@click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Where the network is cut.")
+@click.option(
+    "--rows",
+    type=click.IntRange(1, 255),
+    help="Rows of a channel in each packet.  [default: 7 of 56; of other heights, about as large a packet]",
+)
+@click.option(
+    "--model",
+    metavar="NAME",
+    help="Network to run: resnet50, or one that was added by gradfec model add.  [default: resnet50]",
+)
+@click.option(
+    "--split",
+    metavar="LAYER",
+    help="Where the network is cut.  [default: conv2_block1_add; of an added model, what gradfec model show names]",
+)
 @click.option(
     "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Use these weights instead of the cached ones."
 )
@@ -79,8 +100,9 @@ def show(
     loss: float,
     burst: float,
     label: int | None,
-    rows: int,
-    split: str,
+    rows: int | None,
+    model: str | None,
+    split: str | None,
     weights: Path | None,
     seed: int,
     full: bool,
@@ -91,48 +113,44 @@ def show(
     the network's own gradient (Grad-CAM, the oracle). The second row is the edge's: which features matter as it
     estimates it, what the plan does with each packet (dropped, protected, sent bare), and what the cloud has after the
     link has lost datagrams: arrived, recovered by parity, or missing. A tile is a channel, and a strip in it a packet.
-    Above each panel is the network's answer, with 0 in place of missing packets.
+    Above each panel is the network's answer, with 0 in place of missing packets. What a detector finds is drawn on the
+    photograph, with nothing lost and after the losses. Networks that were added have no gradient here.
 
     \b
     gradfec show cat.jpg
     gradfec show cat.jpg --out cat.html --full --loss 30% --burst 16
     gradfec show cat.jpg --out cat.pdf --protect FEC_70_30 --importance activation --loss 0
+    gradfec show street.jpg --model yolo --loss 20%
     """
     out = out or Path(f"{image.stem}-show.png")
     check_out(out)
-    need("tensorflow", "matplotlib")
+    need("matplotlib")
 
     import numpy as np
     from rich.console import Console
 
     from gradfec_cli.experiment import Link
-    from gradfec_cli.explanation import explain
-    from gradfec_cli.oracle import ORACLE
-    from gradfec_common.networks import named_cut
+    from gradfec_common.networks import DEFAULT_NETWORK
     from gradfec_common.quantisers import chosen_quantiser
     from gradfec_edge.camera import read_image
     from gradfec_edge.coding import coding_of
     from gradfec_edge.importance import default_estimator, make_estimator
     from gradfec_edge.preprocess import to_input
-    from gradfec_host.weights import ensure_weights
-    from gradfec_host.weights.progress import show_progress
+    from gradfec_host.models.find import cut_called, usual_cut_of
 
-    cut = named_cut(split)
+    cut = cut_called(split, model) if split else usual_cut_of(model or DEFAULT_NETWORK)
+    explainer = explainer_of(cut, names, label, weights)
     quantiser = chosen_quantiser(codec, cut).name  # of features: `auto` is no bottleneck here
     coding = coding_of(cut, rows, quantiser, protect, fec, packets_a_datagram)
-    grid = coding.grid
     link = Link(loss, burst if burst > 1 else None, seed) if loss else None
-    estimators = [
-        name for name in dict.fromkeys(names or [default_estimator(cut, grid)]) if name != ORACLE
-    ]  # it is always there
+    names = tuple(dict.fromkeys(names or [default_estimator(cut, coding.grid)]))
+    estimators = [name for name in names if name != ORACLE]  # it is always there, if it can be
     for name in estimators:  # fail early: loading TensorFlow takes seconds
-        make_estimator(name, cut, grid, np.random.default_rng(seed))
+        make_estimator(name, cut, coding.grid, np.random.default_rng(seed))
     photograph = to_input(read_image(image), cut.network.preprocess)
-    with show_progress() as fetching:
-        store = ensure_weights(cut.network, weights, fetching)
     console = Console(stderr=True, highlight=False)
-    with console.status("running the network, the oracle and the estimators"):
-        explanation = explain(photograph, estimators, coding, label, store, seed, link)
+    with console.status("running the network and the estimators"):
+        explanation = explainer(photograph, estimators, coding, seed, link)
     with console.status("drawing"):
         from gradfec_cli.show_figure import draw, save, write
 
@@ -142,15 +160,60 @@ def show(
             write(page(explanation, image.name, full).encode(), out)
         else:
             save(draw(explanation, image.name, full), out)
-    click.echo(f"lossless: {explanation.lossless}")
-    if explanation.losses:
-        click.echo(f"without protection, {explanation.losses}: {explanation.verdict(explanation.losses.bare)}")
-    for ranking in explanation.rankings:
-        click.echo(f"{explanation.policy} by {ranking.name}: {explanation.verdict(ranking.answer)}")
-        if ranking.delivery:
-            click.echo(f"  {explanation.losses}: {explanation.verdict(ranking.delivery.answer)}")
-    click.echo(in_short(explanation))
+    for line in report(explanation):
+        click.echo(line)
     click.echo(f"drawn: {out}", err=True)
+
+
+def explainer_of(cut: Cut, names: Sequence[str], label: int | None, weights: Path | None) -> Explain:
+    """Return what explains a photograph at a cut; UsageError if an option needs a gradient, and there is none."""
+    from gradfec_common.networks.imported import Imported
+
+    if not isinstance(cut.network, Imported):
+        need("tensorflow")
+        return partial(_explain_built_in, label, weights)
+    name = cut.network.name
+    if label is not None or weights is not None:
+        raise UsageError(f"{name} was added: --label and --weights are for networks that are built in")
+    if ORACLE in names:
+        raise UsageError(f"{name} was added, and has no gradient here: leave out --importance {ORACLE}")
+    need("onnxruntime")
+    from gradfec_cli.explanation import explain_imported
+    from gradfec_host.models.store import open_model
+
+    return partial(explain_imported, open_model(name))
+
+
+def _explain_built_in(
+    label: int | None,
+    weights: Path | None,
+    image: Image,
+    estimators: Sequence[str],
+    coding: Coding,
+    seed: int,
+    link: Link | None,
+) -> Explanation:
+    from gradfec_cli.explanation import explain
+    from gradfec_host.weights import ensure_weights
+    from gradfec_host.weights.progress import show_progress
+
+    with show_progress() as fetching:
+        store = ensure_weights(coding.cut.network, weights, fetching)
+    return explain(store, label, image, estimators, coding, seed, link)
+
+
+def report(explanation: Explanation) -> Iterator[str]:
+    """Yield what the network answers without losses, without protection, and with each plan."""
+    yield f"lossless: {explanation.lossless}"
+    if explanation.losses:
+        yield f"without protection, {explanation.losses}: {explanation.verdict(explanation.losses.bare)}"
+    for ranking in explanation.rankings:
+        yield f"{explanation.policy} by {ranking.name}: {explanation.verdict(ranking.answer)}"
+        if ranking.delivery:
+            yield f"  {explanation.losses}: {explanation.verdict(ranking.delivery.answer)}"
+    if explanation.rankings[0].name != ORACLE:
+        yield f"{explanation.coding.cut.network.name} has no gradient here: which features really matter is not shown"
+    yield in_short(explanation)
 
 
 def in_short(explanation: Explanation) -> str:

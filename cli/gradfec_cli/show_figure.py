@@ -20,12 +20,13 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
-from gradfec_cli.explanation import Delivery, Explanation, Ranking
+from gradfec_cli.explanation import Answer, Delivery, Explanation, Image, Ranking
 from gradfec_cli.loss_models import Mask
 from gradfec_cli.oracle import ORACLE
 from gradfec_common.errors import GradfecError
+from gradfec_common.heads import agreement
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import Plan
 from gradfec_common.transmit import send_order
@@ -44,6 +45,7 @@ DPI = 160  # 16 x 16 tiles of 56 x 56 in a panel: nearly a pixel an element
 CAME, RECOVERED, MISSING = 1, 2, 3  # for packets that were sent; DROPPED is the same as in a plan
 DELIVERED = ("dropped by plan", "arrived", "recovered", "missing")  # as in a frame's record
 DELIVERED_COLOURS = ("#d0d0d0", "#0072b2", "#009e73", "#d55e00")
+BOX_COLOUR = "#d55e00"
 DATAGRAMS = ("data arrived", "parity arrived", "lost")
 DATAGRAM_COLOURS = ("#0072b2", "#56b4e9", "#d55e00")
 GAP = 3  # elements between two tiles, if they are large
@@ -82,13 +84,16 @@ def panels(explanation: Explanation, full: bool) -> list[list[Panel]]:
     In full, the first row ends with the link, and the oracle has a row like the estimators. Otherwise the first row
     ends with the oracle's importance.
     """
-    oracle, *estimated = explanation.rankings
+    oracle = [one for one in explanation.rankings if one.name == ORACLE]
+    estimated = [one for one in explanation.rankings if one.name != ORACLE]
     first: list[Panel] = [partial(draw_photograph, explanation=explanation)]
     first.append(partial(draw_features, explanation=explanation))
     if full and explanation.losses:
         first.append(partial(draw_datagrams, explanation=explanation))
-    if not full and estimated:
-        first.append(partial(draw_importance, ranking=oracle, explanation=explanation))
+    if not full and oracle and estimated:
+        first += [partial(draw_importance, ranking=one, explanation=explanation) for one in oracle]
+    if explanation.lossless.said.boxes() is not None:
+        first.append(partial(draw_found, ranking=explanation.rankings[-1], explanation=explanation))
     shown = explanation.rankings if full or not estimated else estimated
     return [first, *(by_ranking(ranking, explanation) for ranking in shown)]
 
@@ -134,7 +139,7 @@ def title(explanation: Explanation, name: str) -> str:
     """
     name = name.encode("utf-8", "replace").decode()  # a name that is not UTF-8 has lone surrogates
     text = f"{name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + '…'}: lossless answer {explanation.lossless}"
-    if explanation.explained.class_index != explanation.lossless.class_index:
+    if not agreement(explanation.lossless.said, explanation.explained.said):
         text += f", importance for {explanation.explained}"
     if explanation.losses:
         text += f"\nwithout protection, {explanation.losses}: {explanation.verdict(explanation.losses.bare)}"
@@ -142,10 +147,31 @@ def title(explanation: Explanation, name: str) -> str:
 
 
 def draw_photograph(axis: Axes, explanation: Explanation) -> None:
-    """Draw the image."""
+    """Draw the image, and what the network finds in it if nothing is lost."""
     height, width, _ = explanation.image.shape
     axis.imshow(explanation.image)
     axis.set_title(f"The photograph, as the network sees it: {height} x {width}")
+    draw_boxes(axis, explanation.image, explanation.lossless)
+
+
+def draw_found(axis: Axes, ranking: Ranking, explanation: Explanation) -> None:
+    """Draw what the network finds in the image with what the cloud has in the end."""
+    answer, when = (ranking.delivery.answer, "after the losses") if ranking.delivery else (ranking.answer, "as planned")
+    axis.imshow(explanation.image)
+    axis.set_title(f"What it finds {when}\n{explanation.verdict(answer)}")
+    draw_boxes(axis, explanation.image, answer)
+
+
+def draw_boxes(axis: Axes, image: Image, answer: Answer) -> None:
+    """Draw the boxes of an answer over an image, each with its label and score, the best on top."""
+    height, width, _ = image.shape
+    for name, score, (left, top, right, bottom) in reversed(answer.said.boxes() or []):
+        x, y = left * width, top * height
+        size = (right - left) * width, (bottom - top) * height
+        axis.add_patch(Rectangle((x, y), *size, fill=False, edgecolor=BOX_COLOUR, linewidth=2))
+        label = f"{words.label(name)} {score:.2f}"
+        room = {"facecolor": BOX_COLOUR, "edgecolor": "none", "pad": 1.5}
+        axis.text(x, y, label, color="white", fontsize=9, va="bottom", bbox=room, clip_on=True, parse_math=False)
 
 
 def draw_features(axis: Axes, explanation: Explanation) -> None:

@@ -31,6 +31,7 @@ from gradfec_cli.show_figure import (
     draw_delivery,
     draw_fates,
     draw_features,
+    draw_found,
     draw_importance,
     draw_photograph,
     fates,
@@ -77,10 +78,10 @@ def page(explanation: Explanation, name: str, full: bool = False) -> str:
     body = [answers_table(explanation), "<h2>The photograph and its features</h2>", section(source(explanation))]
     if full and explanation.losses:
         body += ["<h2>The link</h2>", section([link(explanation)])]
-    oracle, *estimated = explanation.rankings
+    estimated = any(ranking.name != ORACLE for ranking in explanation.rankings)
     for ranking in explanation.rankings:
         pictures = by_ranking(explanation, ranking)
-        only_importance = not full and estimated and ranking is oracle
+        only_importance = not full and estimated and ranking.name == ORACLE
         body += [f"<h2>{escape(which_matter(ranking))}</h2>", section(islice(pictures, 1 if only_importance else None))]
     return PAGE.format(title=escape(title(explanation, name).partition("\n")[0]), body="\n".join(body))
 
@@ -123,7 +124,7 @@ def source(explanation: Explanation) -> Iterator[Picture]:
     yield Picture(
         partial(draw_photograph, explanation=explanation),
         f"The photograph, which the network calls {explanation.lossless}.",
-        "The whole photograph, resized for the network.",
+        "The photograph, as the network gets it.",
     )
     yield Picture(
         partial(draw_features, explanation=explanation),
@@ -132,6 +133,17 @@ def source(explanation: Explanation) -> Iterator[Picture]:
         f"{explanation.coding.cut.name}, one tile each. Each tile is cut into {explanation.grid.groups} strips of "
         f"{explanation.grid.rows} rows: a strip is a packet, {explanation.grid.count} in all.",
     )
+
+
+def found(explanation: Explanation, ranking: Ranking) -> Iterator[Picture]:
+    """Yield the picture of what a detector finds with what arrives."""
+    if explanation.lossless.said.boxes() is not None:
+        answer = ranking.delivery.answer if ranking.delivery else ranking.answer
+        yield Picture(
+            partial(draw_found, ranking=ranking, explanation=explanation),
+            f"The photograph, with what the network finds in it with what the cloud has in the end: {answer}.",
+            f"What the network finds with what the cloud has in the end: {explanation.verdict(answer)}.",
+        )
 
 
 def link(explanation: Explanation) -> Picture:
@@ -175,6 +187,7 @@ def by_ranking(explanation: Explanation, ranking: Ranking) -> Iterator[Picture]:
             "What the cloud has in the end: packets that arrived, packets that parity recovered, "
             f"and zeros for the rest. The answer is {explanation.verdict(ranking.delivery.answer)}.",
         )
+    yield from found(explanation, ranking)
 
 
 def section(pictures: Iterator[Picture] | list[Picture]) -> str:

@@ -145,6 +145,7 @@ def _picture(one: Inferred, found: Found, edge: Edge, sketch: Sketch | None) -> 
         photograph=_base64(sketch.photograph) if sketch else "",
         answer=one.answer.lines() if one.answer else [],
         of_file=is_stream(one.decided.arrived.quantiser),
+        boxes=one.answer.boxes() if one.answer else None,
     )
 
 

@@ -39,7 +39,7 @@ class InFlight:
         """Note that a frame is sent as `tensor` of a session, and `why` as planned."""
         encoded = outgoing.encoded
         weights = Weights(encoded.plan, encoded.shares)
-        sent = Sent(session, tensor, encoded.plan, encoded.datagram_bytes, weights, why, encoded.codec)
+        sent = Sent(session, tensor, encoded.plan, encoded.datagram_bytes, weights, why, encoded.codec, encoded.part)
         self._journal.sent(outgoing.frame, sent, outgoing.stages)
 
     def answered(self, event: Answered) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gradfec_common.heads import Answer, Head
+from gradfec_common.heads import WHOLE, Answer, Head, Place
 from gradfec_common.protect import Plan
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.wire import Report, Result
@@ -25,6 +25,7 @@ class Sent(NamedTuple):
     """What a frame was sent as: a tensor of a session, with its plan, in datagrams of so many bytes of UDP payload.
 
     With its `weights`, its losses are weighed. `why` says by name what the plan was made for. `codec` made its packets.
+    The network sees the `part` of the frame.
     """
 
     session: int
@@ -34,6 +35,7 @@ class Sent(NamedTuple):
     weights: Weights | None = None
     why: Mapping[str, float] = {}
     codec: str = ""
+    part: Place = WHOLE
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Story:
     """A frame on its way, and in the end what became of it."""
 
     frame: Frame
-    answer: Answer  # the head's `no_answer` if there is none
+    answer: Answer  # with places in the frame; the head's `no_answer` if there is none
     as_sent: Sent | None = None  # this and the following are unset if it was never sent
     stages_ms: dict[str, float] = field(default_factory=dict)
     latency_ms: float = 0.0  # if there is a result
@@ -175,7 +177,8 @@ class Journal:
         """Write the record of a frame that was sent, and return its story."""
         story = self._sent.pop(event.tensor)
         story.result, story.report, story.sent = event.result, event.report, event.sent
-        story.answer = event.answer or story.answer
+        if event.answer is not None:
+            story.answer = event.answer.placed(story.as_sent.part if story.as_sent else WHOLE)
         return self._write(story)
 
     def unsent(self, frame: Frame) -> Story:

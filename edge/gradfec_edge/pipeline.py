@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_common.heads import WHOLE, Place
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK, LinkEstimate
 from gradfec_common.transmit import EncodedTensor
@@ -21,7 +22,7 @@ from gradfec_edge.coding import Coding
 from gradfec_edge.frontend import FrontEnd
 from gradfec_edge.importance import Estimator
 from gradfec_edge.importance.shares import importance_shares
-from gradfec_edge.preprocess import to_input
+from gradfec_edge.preprocess import seen_share, to_input
 from gradfec_host.runtimes import cores
 
 Floats = npt.NDArray[np.float32]
@@ -45,7 +46,8 @@ class Stages(dict[str, float]):
 @dataclass(frozen=True)
 class EncodedFrame(EncodedTensor):
     """A tensor ready to be sent, and what it was made of: the input `image` (h, w, 3), the packets' `importance`
-    (count,), by which they were ranked, and its `shares` (count,), which add up to 1. `codec` is its name for people.
+    (count,), by which they were ranked, and its `shares` (count,), which add up to 1. `codec` is its name for people,
+    and `part` what the network sees of the frame.
     """
 
     form: int
@@ -54,6 +56,7 @@ class EncodedFrame(EncodedTensor):
     image: npt.NDArray[np.uint8]
     importance: Floats
     shares: Floats
+    part: Place = WHOLE
 
 
 class Pipeline:
@@ -90,7 +93,7 @@ class Pipeline:
             shares = importance_shares(scores, damage)
         with stages.time("encode"):
             encoded = self.coding.encode(tensor, scores, damage, link, self._coders.map)
-        coding = self.coding
+        coding, part = self.coding, seen_share(frame, self.coding.cut.network.preprocess)
         return EncodedFrame(
-            encoded.plan, encoded.unnumbered, coding.form, coding.codec, coding.grid, image, scores, shares
+            encoded.plan, encoded.unnumbered, coding.form, coding.codec, coding.grid, image, scores, shares, part
         ), stages

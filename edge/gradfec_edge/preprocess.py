@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gradfec_common.heads import Place
 from gradfec_common.networks import Preprocess
 
 Picture = NDArray[np.uint8]
@@ -47,6 +48,13 @@ def seen_part(size: tuple[int, int], preprocess: Preprocess) -> tuple[float, flo
     height = min(h, w / shape) * preprocess.keep if preprocess.fit == "crop" else max(h, w / shape)
     width = height * shape
     return (w - width) / 2, (h - height) / 2, (w + width) / 2, (h + height) / 2
+
+
+def seen_share(frame: Picture, preprocess: Preprocess) -> Place:
+    """Return `seen_part` of a frame (h, w, 3), in fractions of its width and height."""
+    h, w = frame.shape[:2]
+    left, top, right, bottom = seen_part((h, w), preprocess)
+    return left / w, top / h, right / w, bottom / h
 
 
 def _resized(frame: Picture, size: tuple[int, int]) -> Picture:

@@ -53,9 +53,8 @@ class CameraStatus:
 
 
 def answer_of(story: Story) -> str:
-    """Return the first line of a frame's answer."""
-    lines = story.answer.lines()
-    return f"{lines[0][0]} {lines[0][1]:.2f}" if lines else "no answer"
+    """Return a frame's answer in a few words."""
+    return story.answer.summary() if story.result else "no answer"
 
 
 class Row(NamedTuple):

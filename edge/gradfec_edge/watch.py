@@ -116,6 +116,7 @@ class Watch:
             answer=story.answer.lines(),
             of_file=is_stream(int(read_headers(encoded.unnumbered[:1])["quantiser"][0])),
             ratio=seen[0] / seen[1],
+            boxes=story.answer.boxes(),
         )
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from tests.onnx_files import spotter, written
 
 from gradfec_cli.cli import main
 from gradfec_cli.experiment import Link
@@ -42,6 +44,7 @@ from gradfec_cloud.labels import labels_of
 from gradfec_common.codes import BARE, ZFEC, ErasureCode
 from gradfec_common.delivery import packets_arrived, packets_at_hand
 from gradfec_common.errors import GradfecError
+from gradfec_common.heads import Box, Boxes, Classes
 from gradfec_common.networks import Cut
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
@@ -49,13 +52,21 @@ from gradfec_common.protect import UNKNOWN_LINK, Group, Plan, Stripe, read_polic
 from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.symbols import Packing
 from gradfec_edge.coding import Coding
+from gradfec_host.models.add import Wanted, add_model
+from gradfec_host.models.graph import Graph
+from gradfec_host.models.presets import preprocess_of
 
 if TYPE_CHECKING:
     from gradfec_cli.gradcam import GradCam
 
+
+def called(class_index: int, label: str, probability: float) -> Answer:
+    return Answer(Classes(((class_index, label, probability),)))
+
+
 GRID = PacketGrid((56, 56, 20), 7)  # 160 packets
 SPLIT = Cut(RESNET50, 900, "a_small_one", GRID.shape)
-CAT, DOG = Answer(285, "Egyptian_cat", 0.8), Answer(207, "golden_retriever", 0.4)
+CAT, DOG = called(285, "Egyptian_cat", 0.8), called(207, "golden_retriever", 0.4)
 LABELS = labels_of(RESNET50)
 LONGEST = max(range(1000), key=lambda index: len(LABELS[index]))
 
@@ -244,8 +255,8 @@ def test_no_panel_with_its_words_overlaps_another_or_leaves_the_figure(
 ) -> None:
     shown = explanation("FEC_12.5_87.5", estimators)
     if over is not None:
-        shown = over_a_link(shown, over, Answer(LONGEST, LABELS[LONGEST], 0.5))
-    answer = Answer(LONGEST, LABELS[LONGEST], 0.5)
+        shown = over_a_link(shown, over, called(LONGEST, LABELS[LONGEST], 0.5))
+    answer = called(LONGEST, LABELS[LONGEST], 0.5)
     shown = replace(shown, rankings=[replace(ranking, answer=answer) for ranking in shown.rankings])
     figure = draw(shown, "cat.jpg", full)
     figure.draw_without_rendering()
@@ -351,6 +362,25 @@ def test_one_sentence_says_what_protection_is_worth() -> None:
     )
 
 
+def test_what_a_detector_finds_is_drawn_on_the_photograph_before_the_losses_and_after_them() -> None:
+    cup = Box(41, "cup", 0.5, (0.25, 0.5, 0.75, 1.0))
+    found, left = Answer(Boxes((cup, cup._replace(class_index=0, label="person")))), Answer(Boxes((cup,)))
+    shown = over_a_link(explanation("FEC_40_60", ("activation",)), Link(0.45, 4, 2), left)
+    shown = replace(shown, lossless=found, explained=found)
+    figure = draw(shown, "cat.jpg")
+    assert titles(figure) == [*SHARED, "What it finds after the losses", f"{EDGE} (activation)", SENDS, HAS]
+    photograph, _, after, *_ = (axis for axis in figure.axes if axis.get_title())
+    assert after.get_title().endswith("\nnow cup 0.50, F1 0.67")
+    for axis, labels in ((photograph, ["person 0.50", "cup 0.50"]), (after, ["cup 0.50"])):
+        drawn = [patch for patch in axis.patches if isinstance(patch, Rectangle)]
+        assert [(*patch.get_xy(), patch.get_width(), patch.get_height()) for patch in drawn] == [
+            (56, 112, 112, 112) for _ in labels
+        ]
+        assert [text.get_text() for text in axis.texts] == labels
+    pictures = Page(page(shown, "cat.jpg")).pictures
+    assert any("what the cloud has in the end: cup 0.50." in alternative for alternative, _ in pictures)
+
+
 # --- the command ---
 
 
@@ -446,3 +476,25 @@ def test_a_photograph_is_explained_by_the_real_network(
     assert show(photo, "--loss", "0", *options).exit_code == 0
     small = cv2.imread(str(tmp_path / f"{photo.stem}-show.png"))
     assert small is not None and small.shape[0] < height
+
+
+def test_a_network_that_was_added_is_shown_without_a_gradient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADFEC_HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "gradfec_cli.gradcam", None)  # no TensorFlow
+    path = written(spotter(), tmp_path / "spotter.onnx")
+    add_model(path, Graph.read(path), Wanted("spotter", preprocess_of("unit", (64, 64)), ("white",)))
+    frame = np.zeros((64, 64, 3), np.uint8)
+    frame[16:32, 32:48] = 255
+    cv2.imwrite(str(tmp_path / "square.png"), frame)
+    options = (tmp_path / "square.png", "--model", "spotter", "--out", tmp_path / "out.png")
+    result = show(*options, "--protect", "none", "--loss", "0")
+    assert result.exit_code == 0, result.output
+    lossless, planned_by, no_gradient, _ = result.stdout.splitlines()
+    assert lossless.startswith("lossless: white 1.00")
+    assert planned_by.startswith("none by activation: still white 1.00")
+    assert no_gradient == "spotter has no gradient here: which features really matter is not shown"
+    assert (tmp_path / "out.png").stat().st_size > 10_000
+    for option, value, words in (("--importance", "gradcam", "no gradient"), ("--label", "1", "are for networks that")):
+        result = show(*options, option, value)
+        assert (result.exit_code, result.output.count("\n")) == (2, 1)
+        assert result.output.startswith("error: spotter was added") and words in result.output

@@ -13,7 +13,7 @@ import pytest
 from tests.common.answers import HEAD
 
 from gradfec_common.errors import GradfecError
-from gradfec_common.heads import Classes
+from gradfec_common.heads import Box, Boxes, Classes
 from gradfec_common.protect import UNKNOWN_LINK, Plan, read_policy
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.transmit import budget_for
@@ -77,6 +77,14 @@ def test_an_answered_frame_has_its_answer_its_packets_and_the_stages_of_both_sid
     assert record["datagrams"] == {"sent": 10, "parity": 5, "received": 7, "lost": 3, "asked": 0}
     assert record["stages_ms"] == {"front_end": 10.0, "decode": 2.0}
     assert record["latency_ms"] > 0
+
+
+def test_boxes_lie_in_the_frame_of_which_the_network_saw_a_part(journal: Journal, shown: list[dict[str, Any]]) -> None:
+    boxes = Boxes((Box(0, "person", 0.5, (0.0, 0.0, 0.5, 1.0)),))
+    journal.sent(frame(), sent()._replace(part=(0.25, 0.0, 0.75, 1.0)), STAGES)
+    journal.answered(Answered(5, result(), boxes))
+    journal.closed(Closed(5, result(), None, 10, boxes))
+    assert shown[0]["boxes"] == [{"class_index": 0, "label": "person", "score": 0.5, "box": [0.25, 0.0, 0.5, 1.0]}]
 
 
 def test_without_a_report_the_datagrams_that_were_lost_are_unknown(

@@ -5,10 +5,11 @@ import keras
 import numpy as np
 import pytest
 
+from gradfec_common.heads import Box, Boxes
 from gradfec_common.networks import Preprocess
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.networks.resnet50 import RESNET50
-from gradfec_edge.preprocess import to_input
+from gradfec_edge.preprocess import seen_share, to_input
 
 
 def test_normalise_is_exactly_keras_preprocess_input():
@@ -59,3 +60,17 @@ def test_a_network_says_its_own_side_order_means_and_scale():
     ours = normalise(image, preprocess)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours[0, 0], [(30 - 127) / 128, (20 - 127) / 128, (10 - 1) / 128], rtol=1e-6)
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("size", [(240, 400), (400, 240), (300, 300)])
+def test_what_lies_somewhere_in_the_input_lies_in_the_frame_where_it_was(fit, size):
+    preprocess = Preprocess(96, 128, order="rgb", fit=fit, keep=0.9 if fit == "crop" else 1.0)
+    frame = np.zeros((*size, 3), np.uint8)
+    top, left = size[0] // 2 - 40, size[1] // 2 - 50
+    frame[top : top + 60, left : left + 70] = 255
+    rows, columns = (np.flatnonzero(to_input(frame, preprocess)[..., 0].max(axis=axis) > 127) for axis in (1, 0))
+    seen = columns[0] / 128, rows[0] / 96, (columns[-1] + 1) / 128, (rows[-1] + 1) / 96
+    (found,) = Boxes((Box(0, "white", 1.0, seen),)).placed(seen_share(frame, preprocess)).found
+    edges = np.array(found.place) * (size[1], size[0], size[1], size[0])
+    np.testing.assert_allclose(edges, (left, top, left + 70, top + 60), atol=5)  # a pixel of the input

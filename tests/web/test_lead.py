@@ -108,6 +108,35 @@ def test_the_bands_are_an_overlay_with_a_switch_and_at_first_off(edge, visit):
     expect(bands).to_be_hidden()
 
 
+BOXES = [("traffic_light", 0.81, (0.1, 0.2, 0.4, 0.9)), ("cup", 0.46, (0.5, 0.5, 0.9, 0.8))]
+
+
+def test_boxes_lie_on_the_photograph_and_have_a_switch(serve, visit):
+    visitor = visit(serve(World("edge", [camera(ratio=1.5, boxes=BOXES)]), past=5).url)
+    page = visitor.page
+    found = page.get_by_alt_text(re.compile(r"^Found: traffic light, 81\W%; cup, 46\W%$"))
+    expect(found).to_be_visible()
+    assert found.bounding_box() == box(page, ".shot")
+    assert found.evaluate("one => one.complete && one.naturalWidth > 0")  # the browser can read it
+    expect(page.locator(".first")).to_have_text("traffic light")
+    switch = page.get_by_role("switch", name="Boxes")
+    expect(switch).to_have_attribute("aria-checked", "true")
+    switch.click()
+    expect(switch).to_have_attribute("aria-checked", "false")
+    expect(found).to_be_hidden()
+    switch.click()
+    expect(found).to_be_visible()
+    assert visitor.violations() == []
+
+
+def test_a_detector_that_finds_nothing_has_an_answer_and_a_classifier_has_no_switch_for_boxes(edge, serve, visit):
+    page = visit(serve(World("edge", [camera(boxes=[])]), past=5).url).page
+    expect(page.locator(".first")).to_have_text("nothing to name")
+    expect(page.get_by_role("switch", name="Boxes")).to_be_visible()
+    expect(page.get_by_alt_text(re.compile("^Found"))).to_be_hidden()
+    expect(visit(edge.url).page.get_by_role("switch", name="Boxes")).to_be_hidden()
+
+
 def test_where_the_importance_is_not_known_the_switch_is_off_and_says_so(serve, visit):
     made = Camera("kitchen", 1)
     page = visit(serve(World("cloud", [made]), past=5).url).page

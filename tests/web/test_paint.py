@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from gradfec_web.paint import (
     IMPORTANCE_PALETTE,
     NO_TILE,
     band_importance,
+    draw_boxes,
     draw_cells,
     draw_importance,
     draw_veil,
@@ -107,6 +109,22 @@ def test_a_photograph_is_darkened_where_its_band_matters_little():
 def test_if_all_packets_matter_equally_no_band_is_brighter():
     shown = picture(np.zeros((2, 3)), np.full((2, 3), 9))
     assert np.ptp(pixels(draw_veil(shown))[..., 3]) == 0
+
+
+def test_boxes_are_drawn_where_they_are_with_a_label_that_is_never_markup():
+    found = [("<b>&cup", 0.46, (0.25, 0.5, 0.75, 1.0)), ("traffic_light", 0.9, (0, 0, 1, 0.1))]
+    uri = draw_boxes(dataclasses.replace(picture(np.zeros((2, 2))), boxes=found), ratio=2.0)
+    svg = ElementTree.fromstring(base64.b64decode(uri.removeprefix("data:image/svg+xml;base64,")))
+    assert svg.get("viewBox") == "0 0 480 240.00"
+    frames = [one for one in svg if one.get("fill") == "none"]
+    assert [[float(one.get(name)) for name in ("x", "y", "width", "height")] for one in frames] == [
+        [0, 0, 480, 24],
+        [120, 120, 240, 120],  # the best one comes last, and so lies on top
+    ]
+    texts = [one for one in svg if one.tag.endswith("text")]
+    assert [one.text for one in texts] == ["traffic light 90\N{NO-BREAK SPACE}%", "<b>&cup 46\N{NO-BREAK SPACE}%"]
+    assert all(0 < float(one.get("y")) < 240 for one in texts)
+    assert not [*texts[1]]
 
 
 def test_a_picture_whose_numbers_do_not_fit_is_an_error():

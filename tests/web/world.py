@@ -54,6 +54,7 @@ class Camera:
         self.protect = "FEC_50_50"  # only the edge's page is told
         self.expected: float | None = None  # likewise, and only under `auto`
         self.ratio = 1.0  # of a photograph's width to its height
+        self.boxes: list[tuple[str, float, tuple[float, float, float, float]]] | None = None  # of a detector
 
     def edge(self, now: float, connected: bool = True, said: str = "") -> Edge:
         settings = {"protect": self.protect, "fps": None} if self.role == "edge" else {}
@@ -90,7 +91,7 @@ class Camera:
             number=self.number,
             at=at,
             outcome="partial" if failed.any() else "complete",
-            answer=[*ANSWERS[answer], *REST],
+            answer=[*ANSWERS[answer], *REST] if self.boxes is None else [box[:2] for box in self.boxes],
             packets={
                 "total": total,
                 "dropped_by_plan": total // 2,
@@ -118,6 +119,7 @@ class Camera:
             photograph,
             frame.answer,
             self.ratio,
+            boxes=self.boxes,
         )
 
 

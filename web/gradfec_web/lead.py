@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from nicegui import ui
 
@@ -71,11 +73,11 @@ class Lead:
 
     def _show_answer(self, past: EdgePast, shown: Picture | Frame | None) -> None:
         answer = shown.answer if shown else []
-        self._first.put(words.answer(answer) if shown else words.NONE)
+        outcome = _outcome(past, shown) if shown else ""
+        self._first.put(words.answer(answer, outcome) if shown else words.NONE)
         best = answer[0][1] if answer else None
         self._sure.put(words.percent(best, 0))
         self._bar.style(f"width: {100 * min(max(best or 0.0, 0.0), 1.0):.0f}%")
-        outcome = _outcome(past, shown) if shown else ""
         self._outcome.put(
             f"Frame {shown.number} · {words.OUTCOMES.get(outcome, outcome)}".rstrip("· ") if shown else ""
         )
@@ -89,20 +91,21 @@ class Lead:
 
 
 class Photograph:
-    """What the camera saw, and over it, if the visitor wants, how much each band of rows matters."""
+    """What the camera saw; over it what was found, and, if the visitor wants, how much each band of rows matters."""
 
     def __init__(self, role: str) -> None:
         self._shown: Picture | None = None
-        self._banded = False
+        self._banded, self._boxed = False, True
         with box("figure", "photograph"):
             with box("div", "frame"):
                 self._none = Text("p", words.NO_PICTURE.get(role, ""), "note")
                 with box("div", "over") as self._over:
                     self._photograph = image("shot")
                     self._veil = image("veil")
+                    self._found = image("found")
             with box("figcaption"):
-                self._switch = Text("button", "Importance", "switch").props("type=button role=switch")
-                self._switch.on("click", self._turn)
+                self._boxes = self._switch_of("Boxes", self._turn_boxes)
+                self._switch = self._switch_of("Importance", self._turn)
                 self._note = Text("span", words.BANDS, "note")
         self._draw()
 
@@ -112,8 +115,17 @@ class Photograph:
             self._shown = picture
             self._draw()
 
+    def _switch_of(self, name: str, turn: Callable[[], None]) -> Text:
+        switch = Text("button", name, "switch").props("type=button role=switch")
+        switch.on("click", turn)
+        return switch
+
     def _turn(self) -> None:
         self._banded = not self._banded
+        self._draw()
+
+    def _turn_boxes(self) -> None:
+        self._boxed = not self._boxed
         self._draw()
 
     def _draw(self) -> None:
@@ -123,9 +135,11 @@ class Photograph:
         put(self._switch, "disabled", not ranked)
         put(self._switch, "aria-checked", "true" if ranked and self._banded else "false")
         self._note.put(words.BANDS if ranked else words.NO_BANDS)
+        self._boxes.set_visibility(picture is not None and picture.boxes is not None)
+        put(self._boxes, "aria-checked", "true" if self._boxed else "false")
         if picture is None:
-            show_image(self._photograph, "", "")
-            show_image(self._veil, "", "")
+            for each in (self._photograph, self._veil, self._found):
+                show_image(each, "", "")
             return
         ratio = min(max(picture.ratio, RATIOS[0]), RATIOS[1])
         self._over.style(f"--ratio: {ratio:.4f}")
@@ -137,6 +151,8 @@ class Photograph:
             best = int(np.argmax(paint.band_importance(picture))) + 1
             band = f"Darker bands matter less; band {best} of {picture.groups} from the top matters most"
         show_image(self._veil, veil, band)
+        boxes = picture.boxes if self._boxed else None
+        show_image(self._found, paint.draw_boxes(picture, ratio) if boxes else "", words.boxes(boxes or []))
 
 
 def _outcome(past: EdgePast, shown: Picture | Frame) -> str:

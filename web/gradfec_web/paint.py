@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import math
+import zlib
+from collections.abc import Sequence
+from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +15,7 @@ from PIL import Image
 
 from gradfec_common.cells import Cell
 from gradfec_web.view import Picture
+from gradfec_web.words import label, percent
 
 TILE = 32  # pixels, roughly: the browser scales the picture
 GAP = 2
@@ -28,6 +32,10 @@ COLOURS: dict[Cell, str] = {  # they differ in hue and in lightness, on white an
     Cell.DROPPED: "#8a93a333",
     Cell.ABSENT: "#8a93a399",
 }
+# Of boxes, by label; white letters are read on them, and they are seen on most photographs.
+BOX_COLOURS = ("#1f5fc4", "#0b7a5f", "#a85a00", "#7a3fc4", "#c2264d", "#10708f", "#7a6a10", "#983f66", "#55761a")
+WIDE, LINE, LETTER = 480, 20, 8  # of boxes' picture, of a line of text, and of a letter in it, in its own unit
+
 Palette = NDArray[np.uint8]  # (256, 4), RGBA
 CELLS_PALETTE: Palette = np.zeros((256, 4), np.uint8)
 for _cell, _colour in COLOURS.items():
@@ -79,6 +87,43 @@ def draw_veil(picture: Picture) -> str:
     veil = np.zeros((picture.groups, 1, 4), np.uint8)
     veil[:, 0, 3] = np.round(VEIL * (1 - bands))
     return _data_uri(Image.fromarray(veil, "RGBA"))
+
+
+def draw_boxes(picture: Picture, ratio: float) -> str:
+    """Draw a picture's boxes as an SVG of that width to height, and on top their labels and scores, the best last."""
+    height = WIDE / ratio
+    found = [_Placed(name, score, place, height) for name, score, place in reversed(picture.boxes or [])]
+    drawn = "".join([one.frame() for one in found] + [one.caption() for one in found])
+    size = f'viewBox="0 0 {WIDE} {height:.2f}"'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" {size} preserveAspectRatio="none">{drawn}</svg>'
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+class _Placed:
+    """A box in a drawing of WIDE x `height`."""
+
+    def __init__(self, name: str, score: float, place: Sequence[float], height: float) -> None:
+        sides = (WIDE, height) * 2
+        self.left, self.top, self.right, self.bottom = (share * side for share, side in zip(place, sides, strict=True))
+        self.text = f"{label(name)} {percent(score, 0)}"
+        self.colour = BOX_COLOURS[zlib.crc32(name.encode()) % len(BOX_COLOURS)]
+
+    def frame(self) -> str:
+        return (
+            f'<rect x="{self.left:.1f}" y="{self.top:.1f}" width="{self.right - self.left:.1f}"'
+            f' height="{self.bottom - self.top:.1f}" rx="3" fill="none" stroke="{self.colour}" stroke-width="3"/>'
+        )
+
+    def caption(self) -> str:
+        width = min(LETTER * len(self.text) + LINE / 2, WIDE)  # about what it needs: the browser fits the letters in
+        x = min(self.left, WIDE - width)
+        y = max(self.top - LINE, 0)  # above the box, or in it at the picture's upper edge
+        return (
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{LINE}" rx="3" fill="{self.colour}"/>'
+            f'<text x="{x + LINE / 4:.1f}" y="{y + 0.74 * LINE:.1f}" textLength="{width - LINE / 2:.1f}"'
+            f' lengthAdjust="spacingAndGlyphs" font-family="system-ui, sans-serif" font-size="{0.74 * LINE:.1f}"'
+            f' font-weight="600" fill="#fff">{escape(self.text)}</text>'
+        )
 
 
 def band_importance(picture: Picture) -> NDArray[np.float64]:

@@ -80,6 +80,8 @@ class Picture:
     answer: list[tuple[str, float]] = field(default_factory=list)  # as a frame's
     ratio: float = 1.0  # of the photograph's width to its height
     of_file: bool = False  # whether the packets are pieces of an image file, and not of features
+    # Label, score, and left, top, right, bottom in fractions of the photograph; None if the network finds no places.
+    boxes: list[tuple[str, float, tuple[float, float, float, float]]] | None = None
 
 
 Record = Status | Frame | Picture

@@ -10,6 +10,7 @@ from gradfec_web.policies import explained
 from gradfec_web.view import Edge, Status
 
 Lines = Sequence[tuple[str, float]]  # label and score
+Found = Sequence[tuple[str, float, Sequence[float]]]  # and the place
 
 NONE = "–"  # for an unknown number
 UNITS = (("_ms", "ms"), ("_s", "s"), ("_bytes", "bytes"))  # by the end of a setting's name
@@ -82,6 +83,7 @@ REASONS = {  # why a session ended, by the daemons' names
     "leaving": "the cloud was shutting down",
     "key removed": "its key was removed",
 }
+ANSWERED = ("complete", "partial")
 OUTCOMES = {
     "complete": "complete: every packet that was sent is there",
     "partial": "partial: some packets that were sent are missing",
@@ -122,14 +124,21 @@ def span(seconds: float) -> str:
     return f"{max(int(seconds), 0)}\N{NO-BREAK SPACE}s"
 
 
-def answer(lines: Lines) -> str:
-    """Write the first of some answers."""
-    return label(lines[0][0]) if lines else "no answer"
+def answer(lines: Lines, outcome: str) -> str:
+    """Write the first line of an answer; there is none if nothing was found, or no answer came in time."""
+    nothing = "nothing to name" if outcome in ANSWERED else "no answer"
+    return label(lines[0][0]) if lines else nothing
 
 
-def sure_answer(lines: Lines) -> str:
-    """Write the first of some answers, and how sure the network is of it."""
-    return f"{answer(lines)}, {percent(lines[0][1], 0)}" if lines else answer(lines)
+def sure_answer(lines: Lines, outcome: str) -> str:
+    """Write the first line of an answer, and how sure the network is of it."""
+    first = answer(lines, outcome)
+    return f"{first}, {percent(lines[0][1], 0)}" if lines else first
+
+
+def boxes(found: Found) -> str:
+    """Write what was found, for people who do not see where."""
+    return "Found: " + "; ".join(f"{label(name)}, {percent(score, 0)}" for name, score, _ in found)
 
 
 def label(name: str) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gradfec_host.models import Model
 
 FILE = click.Path(path_type=Path)
+THRESHOLD = click.FloatRange(0, 1, min_open=True)
 
 
 class Size(click.ParamType[tuple[int, int]]):
@@ -74,7 +75,15 @@ class Colours(click.ParamType[tuple[float, float, float]]):
 @click.option(
     "--head",
     metavar="HEAD",
-    help="What the outputs mean: classify, or raw (the tensors themselves).  [default: found out]",
+    help="What the outputs mean: classify, detect, or raw (the tensors themselves); or detect with one of its layouts: "
+    "detect:yolov8, and yolov5, centernet, ssd, labelled, end-to-end.  [default: found out]",
+)
+@click.option("--score", type=THRESHOLD, metavar="SHARE", help="Boxes need this score.  [default: the layout's]")
+@click.option(
+    "--iou",
+    type=THRESHOLD,
+    metavar="SHARE",
+    help="Of boxes that overlap by more than this, one stays.  [default: the layout's]",
 )
 @click.option("--split", metavar="LAYER", help="Default split.  [default: an early one where little travels]")
 @click.option("--replace", is_flag=True, help="Replace a model of the same name.")
@@ -107,6 +116,8 @@ def _from_file(
     outputs: str | None,
     head: str | None,
     split: str | None,
+    score: float | None,
+    iou: float | None,
 ) -> Model:
     from gradfec_host.models.add import Wanted, add_model
     from gradfec_host.models.graph import Graph
@@ -125,5 +136,6 @@ def _from_file(
             head,
             tuple(one.strip() for one in outputs.split(",")) if outputs else (),
             split,
+            {name: share for name, share in (("score", score), ("iou", iou)) if share is not None},
         ),
     )

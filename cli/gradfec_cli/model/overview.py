@@ -66,9 +66,11 @@ def _facts(network: Imported) -> dict[str, Any]:
 
 
 def _answers(network: Imported) -> str:
-    classes = network.facts["head"].get("classes")
+    said = network.facts["head"]
+    classes = said.get("classes")
     named = "" if not classes else f" {classes} classes, {'named' if network.class_names else 'without names'}"
-    return f"{network.head.name}{named}"
+    layout = f" from {said['layout']}: score {said['score']:g}, IoU {said['iou']:g}" if "layout" in said else ""
+    return f"{network.head.name}{named}{layout}"
 
 
 def print_model(made: Model, *, as_json: bool = False, all_cuts: bool = False) -> None:

@@ -12,6 +12,8 @@ from gradfec_common.heads.head import Answer, Place, Plain
 
 NAME = "detect"
 SAME_PLACE = 0.5  # the intersection over union from which on two boxes are at the same place
+SUMMARISED = 3
+DIGITS = 4  # of a share in a record: steps of 1 / FULL have no more
 
 # A box in an answer: numbers from 0 to 1 are in steps of 1 / FULL.
 PACKED = np.dtype([("class", ">u2"), ("score", ">u2"), ("place", ">u2", (4,))])
@@ -48,7 +50,12 @@ class Boxes(Answer):
         return {
             "head": NAME,
             "boxes": [
-                {"class_index": one.class_index, "label": one.label, "score": one.score, "box": [*one.place]}
+                {
+                    "class_index": one.class_index,
+                    "label": one.label,
+                    "score": round(one.score, DIGITS),
+                    "box": [round(edge, DIGITS) for edge in one.place],
+                }
                 for one in self.found
             ],
         }
@@ -56,6 +63,12 @@ class Boxes(Answer):
     def lines(self) -> list[tuple[str, float]]:
         """Return (label, score) of each box."""
         return [(one.label, one.score) for one in self.found]
+
+    def summary(self) -> str:
+        """Return the best `SUMMARISED` boxes, and how many more there are."""
+        best = [f"{one.label} {one.score:.2f}" for one in self.found[:SUMMARISED]]
+        more = [f"{len(self.found) - SUMMARISED} more"] if len(self.found) > SUMMARISED else []
+        return ", ".join(best + more) or "nothing found"
 
     def boxes(self) -> list[tuple[str, float, Place]]:
         """Return (label, score, place) of each box."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -54,11 +54,16 @@ class Classify:
     logits: bool = False
 
     name = NAME
+    layouts: ClassVar[tuple[str, ...]] = ()
     no_answer = Classes(())
 
     @classmethod
     def describe(
-        cls, outputs: Sequence[tuple[str, tuple[int, ...]]], trial: Sequence[npt.NDArray[np.float32]]
+        cls,
+        outputs: Sequence[tuple[str, tuple[int, ...]]],
+        trial: Sequence[npt.NDArray[Any]],
+        size: tuple[int, int],
+        layout: str = "",
     ) -> dict[str, Plain] | str:
         """Describe a head for one output that is a vector, probabilities if it adds up to 1."""
         (_, dims), first = outputs[0], trial[0]
@@ -69,13 +74,13 @@ class Classify:
         return {"classes": classes, "logits": not likely}
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> Classify:
+    def of(cls, said: Mapping[str, Any], labels: Sequence[str] = ()) -> Classify:
         """Read `classes` and `logits` of a manifest; ValueError, KeyError or TypeError if it does not say them."""
         if not 1 <= int(said["classes"]) <= MAX_CLASSES:
             raise ValueError(f"{said['classes']} classes")
         return cls(int(said["classes"]), bool(said["logits"]))
 
-    def condense(self, outputs: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    def condense(self, outputs: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
         """Return the probabilities (classes,) in the first output."""
         output = outputs[0].reshape(-1).astype(np.float32)
         if not self.logits:

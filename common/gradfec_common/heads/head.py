@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ WHOLE: Place = (0.0, 0.0, 1.0, 1.0)
 
 
 class Answer(Protocol):
-    """The network's answer for one tensor. The last three methods are for answers that say where something is."""
+    """The network's answer for one tensor. Its own are the first three methods, and what differs of the others."""
 
     def packed(self) -> Plain:
         """Return the answer as in a result message: at most `wire.MAX_ANSWER_BYTES` in msgpack."""
@@ -32,9 +32,13 @@ class Answer(Protocol):
         """Return how well another answer agrees with this one, from 0 to 1, here 1 if they are the same."""
         return float(self == other)
 
-    def boxes(self) -> list[tuple[str, float, Place]]:
-        """Return (label, score, place) of what can be drawn over the picture, best first."""
-        return []
+    def summary(self) -> str:
+        """Return the answer in a few words, for a line in a terminal, here the best label and its score."""
+        return next((f"{label} {score:.2f}" for label, score in self.lines()), "no label")
+
+    def boxes(self) -> list[tuple[str, float, Place]] | None:
+        """Return (label, score, place) of what can be drawn over the picture, best first; None if it has no places."""
+        return None
 
     def placed(self, part: Place) -> Answer:
         """Return the answer for a picture of which the network saw `part`; what it saw may reach beyond the picture."""
@@ -76,22 +80,34 @@ class Head(Protocol):
 
 
 class Describable(Head, Protocol):
-    """A head that an imported network may have: its manifest describes it."""
+    """A head that an imported network may have: its manifest describes it.
+
+    `layouts` are the names of those that the outputs may have, if there are several.
+    """
+
+    layouts: ClassVar[tuple[str, ...]]
 
     @classmethod
     def describe(
-        cls, outputs: Sequence[tuple[str, tuple[int, ...]]], trial: Sequence[npt.NDArray[np.float32]]
+        cls,
+        outputs: Sequence[tuple[str, tuple[int, ...]]],
+        trial: Sequence[npt.NDArray[Any]],
+        size: tuple[int, int],
+        layout: str = "",
     ) -> dict[str, Plain] | str:
         """Return what a manifest is to say of the head for `outputs` of such names and dimensions, or why it is none.
 
-        `trial` has the outputs for some picture.
+        `trial` has the outputs for some picture of `size` (height, width). The user may want a `layout`.
         """
 
     @classmethod
-    def of(cls, said: Mapping[str, Plain]) -> Describable:
-        """Return the head that a manifest describes; ValueError, KeyError or TypeError if it is not for this class."""
+    def of(cls, said: Mapping[str, Plain], labels: Sequence[str] = ()) -> Describable:
+        """Return the head that a manifest describes, for classes that are called `labels` here.
 
-    def condense(self, outputs: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        ValueError, KeyError or TypeError if it is not for this class.
+        """
+
+    def condense(self, outputs: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
         """Return what `answer` needs of an imported network's `outputs` for one picture, each with a batch of 1.
 
         A worker calls it, so that what may be megabytes does not travel. Not finite in, not finite out.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,10 @@ class Tensors(Answer):
         """Return nothing: there is no label and no score."""
         return []
 
+    def summary(self) -> str:
+        """Return the outputs' names."""
+        return ", ".join(name for name, _, _ in self.named)
+
     def agreement(self, other: Answer) -> float:
         """Return 1 if each tensor differs by at most `SAME_WITHIN` of its Euclidean norm, else 0."""
         if not isinstance(other, Tensors) or [one[:2] for one in self.named] != [one[:2] for one in other.named]:
@@ -56,11 +60,16 @@ class Raw:
     outputs: tuple[tuple[str, tuple[int, ...]], ...]
 
     name = NAME
+    layouts: ClassVar[tuple[str, ...]] = ()
     no_answer = Tensors(())
 
     @classmethod
     def describe(
-        cls, outputs: Sequence[tuple[str, tuple[int, ...]]], trial: Sequence[npt.NDArray[np.float32]]
+        cls,
+        outputs: Sequence[tuple[str, tuple[int, ...]]],
+        trial: Sequence[npt.NDArray[Any]],
+        size: tuple[int, int],
+        layout: str = "",
     ) -> dict[str, Plain] | str:
         """Describe a head for any outputs, if an answer has room for them."""
         elements = sum(math.prod(dims) for _, dims in outputs)
@@ -69,7 +78,7 @@ class Raw:
         return {"outputs": [[name, [*dims]] for name, dims in outputs]}
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> Raw:
+    def of(cls, said: Mapping[str, Any], labels: Sequence[str] = ()) -> Raw:
         """Read `outputs`, [name, dims] each; ValueError, KeyError or TypeError if a manifest does not say them."""
         outputs = tuple((str(name), tuple(map(int, dims))) for name, dims in said["outputs"])
         elements = sum(math.prod(dims) for _, dims in outputs)
@@ -77,7 +86,7 @@ class Raw:
             raise ValueError(f"an answer has room for {MAX_ELEMENTS} elements, not for {elements}")
         return cls(outputs)
 
-    def condense(self, outputs: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    def condense(self, outputs: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
         """Return the elements (elements,) of the outputs that are handed on, the first ones."""
         return np.concatenate([output.reshape(-1) for output in outputs[: len(self.outputs)]], dtype=np.float32)
 

@@ -146,7 +146,7 @@ def imported_network(said: Mapping[str, Any]) -> Imported:
         str(said["name"]),
         layers,
         preprocess,
-        head_for(said["head"], len(labels)),
+        head_for(said["head"], labels),
         facts=said,
         fed=fed,
         outputs=outputs,
@@ -156,12 +156,12 @@ def imported_network(said: Mapping[str, Any]) -> Imported:
     return network
 
 
-def head_for(said: Mapping[str, Any], labels: int) -> Describable:
+def head_for(said: Mapping[str, Any], labels: tuple[str, ...]) -> Describable:
     """Return the head of a manifest; ValueError if there is none, or if there are labels but not one a class."""
-    head = head_of(said)
+    head = head_of(said, labels)
     classes = said.get("classes")
-    if labels and classes is not None and labels != classes:
-        raise ValueError(f"{labels} labels for {classes} classes")
+    if labels and classes is not None and len(labels) != classes:
+        raise ValueError(f"{len(labels)} labels for {classes} classes")
     return head
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user says of a model; `split` and `head` are found out if they are None."""
+    """What the user says of a model; `split` and `head`, a name or NAME:LAYOUT, are found out if they are None."""
 
     name: str
     preprocess: Preprocess
@@ -50,6 +50,7 @@ class Wanted:
     head: str | None = None
     outputs: tuple[str, ...] = ()
     split: str | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # of a detector
 
 
 def add_model(path: Path, graph: Graph, wanted: Wanted) -> Model:
@@ -145,20 +146,28 @@ def chosen_outputs(graph: Graph, wanted: Sequence[str]) -> list[str]:
 def described_head(wanted: Wanted, outputs: Sequence[str], answers: Sequence[Floats]) -> dict[str, Any]:
     """Return what the manifest says of the head, the user's or a guess; UsageError if it is not for such outputs."""
     named = [(name, answer.shape) for name, answer in zip(outputs, answers, strict=True)]
-    if wanted.head is not None:
-        if wanted.head not in HEADS:
-            raise UsageError(f"no head is called {wanted.head!r}: use one of {', '.join(HEADS)}")
-        kinds = [wanted.head]
-    else:
-        kinds = [*HEADS]
+    name, _, layout = (wanted.head or "").partition(":")
+    if name and name not in HEADS:
+        raise UsageError(f"no head is called {name!r}: use one of {', '.join(HEADS)}")
+    if layout and layout not in HEADS[name].layouts:
+        there = ", ".join(HEADS[name].layouts) or "none"
+        raise UsageError(f"{name} has no layout {layout!r}: there is {there}")
     why = ""
-    for kind in kinds:
-        said = HEADS[kind].describe(named, answers)
+    for kind in [name] if name else HEADS:
+        said = HEADS[kind].describe(named, answers, wanted.preprocess.size, layout)
         if not isinstance(said, str):
-            return {"name": kind, **said}
+            return {"name": kind, **with_thresholds(kind, said, wanted.thresholds)}
         why = said
     shapes = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in named)
     raise UsageError(f"{wanted.name} has the outputs {shapes}: {why}; choose some with --outputs")
+
+
+def with_thresholds(kind: str, said: dict[str, Any], wanted: Mapping[str, float]) -> dict[str, Any]:
+    """Return a head's description with the user's thresholds; UsageError if such a head has none."""
+    for name in wanted:
+        if name not in said:
+            raise UsageError(f"--{name} is for detectors, and this network's head is {kind}")
+    return {**said, **wanted}
 
 
 def usual_split(manifest: Mapping[str, Any]) -> str:
