@@ -214,10 +214,13 @@ def picture_coding(coding: Coding) -> Coding | None:
 def _usual_protection(codec: str, cut: Cut, file: CodecFile | None) -> str:
     """Return `auto` for frames of which we know what they are worth, otherwise what costs next to nothing.
 
-    Of an imported network we take all packets to be needed: `auto` as well, if they fit a group with parity.
+    Of an imported network we know it once it was learned. Before, we take all packets to be needed: `auto` as well, if
+    they fit a group with parity.
     """
     if file:
         return AUTO_PROTECT if file.worth is not None else PROTECT_UNKNOWN
+    if isinstance(cut.network, Imported) and learned_at(cut):
+        return AUTO_PROTECT
     quantiser = chosen_quantiser(codec, cut)
     sizes = quantiser.sizes(PacketGrid(cut.shape, usual_rows(cut.shape))) if isinstance(cut.network, Imported) else None
     small = sizes is not None and sizes.sum() <= MOST_WHOLE * budget_for(quantiser.parameter_bytes).body_bytes
