@@ -112,9 +112,10 @@ class Imported(Network):
         return tuple(found)
 
     def cut(self, name: str) -> Cut:
-        """Return the cut of that name, or at that tensor; UsageError, with others, if there is none."""
+        """Return the cut of that name, its tensors in any order; UsageError, with others, if there is none."""
+        parts = sorted(name.split("+"))
         for cut in self.cuts:
-            if cut.name == name:
+            if cut.name == name or sorted(cut.name.split("+")) == parts:
                 return cut
         near = sorted(self.cuts, key=lambda cut: -_alike(name, cut.name))[:3]
         raise UsageError(

@@ -59,6 +59,7 @@ def test_cuts_of_one_tensor_are_the_dominators_and_those_of_several_lie_across_b
     assert [name for name in cuts if "+" in name] == ["stem+block.conv1", "stem+block.relu", "stem+block.conv2"]
     neck = {cut.name: cut for cut in add(tmp_path, forked(), "forked").network.cuts}
     assert neck["fine+coarse"].shape == (8, 8, 4 * 4 + 12)  # the finer one's four phases, and the coarser one
+    assert neck["fine+coarse"].network.cut("coarse+fine") is neck["fine+coarse"]
 
 
 def test_a_scale_is_a_power_of_two_so_that_machines_agree_and_a_lone_tensor_has_none(tmp_path):
