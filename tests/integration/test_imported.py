@@ -56,7 +56,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cloud(home: Path) -> Iterator[int]:
     """The port of a cloud that serves all of them, also at a cut with two tensors."""
     port = free_port()
-    served = ["--split", "plain:stem,plain:deep,neck:fine+coarse,tokens:mixed"]
+    served = ["--split", "plain:stem,plain:deep,neck:coarse.conv+fine,tokens:mixed"]
     with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", *served, ready="listening on"):
         yield port
 
@@ -80,7 +80,7 @@ def records(port: int, pictures: Path, *options: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize(("name", "split"), [("plain", "stem"), ("neck", "fine+coarse"), ("tokens", "mixed")])
+@pytest.mark.parametrize(("name", "split"), [("plain", "stem"), ("neck", "coarse.conv+fine"), ("tokens", "mixed")])
 def test_what_is_lost_and_repaired_leaves_no_trace_in_the_answers(
     name: str, split: str, home: Path, pictures: Path, cloud: int
 ) -> None:

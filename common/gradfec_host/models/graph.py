@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,13 +96,14 @@ class Graph:
         is the input alone, the last are the outputs. There are at most MAX_CARRIED in each. Where a node only arranges
         elements anew, there is no other set: it would be a cut like the one before.
         """
-        end = len(self.nodes)
-        last = {name: place for place, node in enumerate(self.nodes) for name in needed_by(node)}
+        nodes = self._narrow_order()
+        end = len(nodes)
+        last = {name: place for place, node in enumerate(nodes) for name in needed_by(node)}
         last |= dict.fromkeys(self.outputs, end)
         found: list[tuple[str, ...]] = [(self.input,)]
         alive = [self.input]
         moving = {self.input}  # the tensors that depend on the picture
-        for place, node in enumerate(self.nodes):
+        for place, node in enumerate(nodes):
             if moving.isdisjoint(needed_by(node)):
                 continue
             moving.update(node.output)
@@ -110,6 +112,41 @@ class Graph:
             if fits and tuple(alive) != found[-1]:
                 found.append(tuple(alive))
         return found
+
+    def _narrow_order(self) -> list[NodeProto]:
+        """Return the nodes in an order in which, between them, as little as can be is kept: each next one is the best.
+
+        So a branch that gets wider waits, and one that gets narrower does not: what crosses a cut is then small.
+        """
+        sizes, left = self._sizes(), {name: len(nodes) for name, nodes in self.consumers.items()}
+        waits = [sum(source in self.producer for source in needed_by(node)) for node in self.nodes]
+        ready = [at for at, count in enumerate(waits) if not count]
+        place = {id(node): at for at, node in enumerate(self.nodes)}
+        kept = set(self.outputs)
+        order: list[NodeProto] = []
+
+        def growth(at: int) -> tuple[int, int]:
+            node = self.nodes[at]
+            gone = sum(sizes.get(name, 0) for name in needed_by(node) if left[name] == 1 and name not in kept)
+            return sum(sizes.get(name, 0) for name in node.output) - gone, at
+
+        while ready:
+            ready.remove(best := min(ready, key=growth))
+            order.append(self.nodes[best])
+            for name in needed_by(self.nodes[best]):
+                left[name] -= 1
+            for name in self.nodes[best].output:
+                for consumer in self.consumers.get(name, []):
+                    waits[place[id(consumer)]] -= 1
+                    if not waits[place[id(consumer)]]:
+                        ready.append(place[id(consumer)])
+        return order
+
+    def _sizes(self) -> dict[str, int]:
+        """Return the elements of the tensors whose shapes can be inferred."""
+        inferred = onnx.shape_inference.infer_shapes(self.proto)
+        shapes = {one.name: one.type.tensor_type.shape.dim for one in inferred.graph.value_info}
+        return {name: math.prod(dim.dim_value or 1 for dim in dims) for name, dims in shapes.items()}
 
     def never_negative(self, name: str) -> bool:
         """Return whether no element of a tensor is below zero, or all that need it take those for zero."""

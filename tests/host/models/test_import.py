@@ -58,13 +58,13 @@ def test_cuts_of_one_tensor_are_the_dominators_and_those_of_several_lie_across_b
     assert alone == ["image", "stem.conv", "stem", "block", "deep.conv", "deep", "pool", "logits"]
     assert [name for name in cuts if "+" in name] == ["stem+block.conv1", "stem+block.relu", "stem+block.conv2"]
     neck = {cut.name: cut for cut in add(tmp_path, forked(), "forked").network.cuts}
-    assert neck["fine+coarse"].shape == (8, 8, 4 * 4 + 12)  # the finer one's four phases, and the coarser one
-    assert neck["fine+coarse"].network.cut("coarse+fine") is neck["fine+coarse"]
+    assert neck["coarse.conv+fine"].shape == (8, 8, 12 + 4 * 4)  # the coarser one, and the finer one's four phases
+    assert neck["coarse.conv+fine"].network.cut("fine+coarse.conv") is neck["coarse.conv+fine"]
 
 
 def test_a_scale_is_a_power_of_two_so_that_machines_agree_and_a_lone_tensor_has_none(tmp_path):
     network = add(tmp_path, forked()).network
-    fine, loud = network.cut("fine+loud").carried
+    fine, loud = network.cut("fine.pool+loud").carried
     assert loud.scale >= 16 * fine.scale and {np.frexp(one.scale)[0] for one in (fine, loud)} == {0.5}
     assert [one.scale for one in network.cut("stem").carried] == [1.0]
 
@@ -258,3 +258,9 @@ def test_a_preset_says_all_but_the_size(preset):
     assert preprocess_of(preset, (48, 64), fit="squash").keep == 1.0
     with pytest.raises(UsageError, match="a deviation is above zero"):
         preprocess_of(preset, (48, 64), deviations=(1.0, 0.0, 1.0))
+
+
+def test_a_branch_that_gets_wider_is_computed_late_so_that_little_crosses_a_cut(tmp_path):
+    names = [cut.name for cut in add(tmp_path, forked()).network.cuts]
+    assert "fine+coarse" not in names  # `fine` is pooled to four numbers before `coarse` needs any room
+    assert [name for name in names if "fine.pool" in name][1] == "fine.pool+coarse"
