@@ -26,10 +26,10 @@ demo: $(READY) ## Run cloud, loss injector and edge on this machine, without and
 	$(BIN)/gradfec demo $(ARGS)
 
 test: $(READY) ## Run all tests but the slow ones, on two cores; with ARGS=... those that it names, in one process
-	$(BIN)/python -m pytest $(or $(ARGS),-n 2)
+	$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
 
 test-slow: $(READY) ## Run the slow tests, which check once more what faster ones do; before a release, or nightly
-	$(BIN)/python -m pytest -n 2 -m slow $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 
 test-wheel: $(READY) ## Install the wheel into an empty environment, as an edge and for the demo; 700 MB, for a while
 	$(BIN)/python -m pytest -m wheel tests/wheel

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -185,7 +184,7 @@ def photographs(images: Path | None) -> Iterator[Path]:
 
 def show_live(folder: Path, policy: str, options: list[str], link: Link, web: Endpoint, console: Console) -> None:
     """Run cloud, injector and edge with its live page until Ctrl-C; GradfecError if one of them ends before."""
-    page = web if web.port else web._replace(port=free_port(socket.SOCK_STREAM))
+    page = web if web.port else web._replace(port=free_port())
     port = free_port()
     with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}") as cloud:
         with console.status("starting the cloud"):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import socket
 import tempfile
 from pathlib import Path
 
@@ -40,7 +39,7 @@ SHOWN = r"""name => {
 @click.option("--out", default=FIGURE, type=click.Path(path_type=Path, resolve_path=True))
 def main(loss: float, burst: float, photograph: str, out: Path) -> None:
     """Take the picture of the edge's live page that the README shows."""
-    port, web = free_port(), free_port(socket.SOCK_STREAM)
+    port, web = free_port(), free_port()
     with tempfile.TemporaryDirectory() as place, photographs(None) as folder:
         os.chdir(place)  # the page calls the camera `photos`
         Path("photos").symlink_to(folder)
