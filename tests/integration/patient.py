@@ -22,8 +22,8 @@ REPORT_S = 60.0
 
 @contextmanager
 def patient(name: str, *arguments: object, ready: str | None = None) -> Iterator[Daemon]:
-    """Run a daemon as `gradfec_cli.daemons.daemon` does."""
-    options = (*map(str, arguments), *PATIENT.get(name, ()))
+    """Run a daemon as `gradfec_cli.daemons.daemon` does; the arguments may ask for less patience."""
+    options = (*PATIENT.get(name, ()), *map(str, arguments))
     with daemon(name, *options, ready=ready, program=PROGRAM.get(name)) as running:
         yield running
 
