@@ -17,9 +17,10 @@ setup: $(READY) ## Install everything into .venv and fetch the weights
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else \
 	    "gradfec needs Python 3.10 to 3.13, but $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % v)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/gradfec weights
+	@echo "Installing everything into $(VENV), once: 3 GB, which takes a few minutes and says nothing."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/gradfec weights
 	@touch $@
 
 demo: $(READY) ## Run cloud, loss injector and edge on this machine, without and with protection
