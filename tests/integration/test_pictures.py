@@ -61,7 +61,9 @@ def test_progressive_pictures_are_answered_though_datagrams_are_lost(
     port: int, photographs: Path, reference: dict[str, int]
 ) -> None:
     with injector(Link(0.3, seed=3), port) as (relay, lossy):
-        records, totals = sent(lossy, photographs, "--codec", "progressive:50", "--protect", "nested:5,12/20")
+        records, totals = sent(
+            lossy, photographs, "--codec", "progressive:50", "--protect", "nested:5,12/28"
+        )  # enough that none waits for the deadline
         assert relay.totals()
     assert totals["frames"]["complete"] + totals["frames"].get("partial", 0) == 6
     assert totals["datagrams"]["lost"] > 20
