@@ -72,7 +72,8 @@ def test_one_sentence_says_what_protection_is_worth() -> None:
     runs = {"unprotected": Run([wrong], {}, {}), "paper": Run([right], {}, {}), "protected": Run([right], {}, {})}
     assert in_short(runs, {"cat.png": (1, "tabby")}) == (
         "in short: over this link, 0 of 1 answers are the uncut model's without protection, and 1 of 1 with it, in "
-        "5.1 kB a frame; the paper's coding has 1 of 1, in 5.1 kB; this link has room for all of it, so frames are large"
+        "5.1 kB a frame; the paper's coding has 1 of 1, in 5.1 kB; this link has room for all of it, so frames are "
+        "large"
     )
 
 

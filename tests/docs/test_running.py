@@ -65,10 +65,10 @@ TABLE = {
     "make lint": ".ci/run",
     "make setup": "it makes the environment that the tests run in",
     "make sim": "tests/sim/test_swarm.py",
-    "make test": ".ci/run",
+    "make test": "it is what runs this",
     "make test-netem": "it boots a virtual machine, as root",
     "make test-slow": "it takes longer than all other tests",
-    "make test-wheel": ".ci/run",
+    "make test-wheel": "it is a part of make test-ci, which .ci/run runs",
 }
 COMPLETION = ROOT / "docs" / "how-to" / "shell-completion.md"
 COMMANDS = {page: [*simple_commands("\n".join(blocks(page)))] for page in PAGES if page != COMPLETION}
