@@ -228,7 +228,10 @@ def show_run(folder: Path, arm: Arm, link: Link, port: int, console: Console) ->
         table.add_row(escape(record["source"]), answer(record), *counts, f"{latency:.0f} ms" if latency else "")
 
     with Live(table, console=console, refresh_per_second=8):
-        return run_over_link(folder, link, port, arm.options, add)
+        run = run_over_link(folder, link, port, arm.options, add)
+    if not console.is_terminal:
+        console.line()  # which Live leaves out there
+    return run
 
 
 def answer(record: Record) -> str:
