@@ -60,6 +60,12 @@ class Catalogue:
         """The networks, each once."""
         return [*dict.fromkeys(cut.network for cut in self.cuts)]
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """The labels of all answers that there can be; none if a network has no labels."""
+        each = [labels_of(network) for network in self.networks]
+        return frozenset().union(*each) if all(each) else frozenset()
+
     def loaders(self, runtime: str, weights: Mapping[Network, Weights], max_batch: int) -> Loaders:
         """Return a function for each back-end that loads it."""
         return {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gradfec_cloud.outward import open_sinks, sink_options
 from gradfec_host import logs
 from gradfec_host.config import config_option, config_used, differing
 from gradfec_host.console import (
@@ -79,6 +80,7 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
 @click.option("--results", metavar="FILE|-", help="Append one JSON object a frame to this file; - for standard output.")
 @click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve /metrics for Prometheus, /healthz and /readyz.")
 @web_option
+@sink_options
 @click.option(
     "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Use these weights instead of the cached ones."
 )
@@ -122,6 +124,7 @@ def main(
     as_json: bool,
     log_format: str,
     log_level: str,
+    **outward: object,
 ) -> None:
     """Receive features from edges over a lossy link, run the rest of the network, and send the answers back."""
     import contextlib
@@ -142,6 +145,7 @@ def main(
     runtime = choose_runtime(runtime)
     read_keys = key_source(key_file, keys, insecure=insecure)
     known = read_keys()  # fail early
+    sinks = open_sinks(outward, catalogue.labels)
     with contextlib.ExitStack() as stack:
         port = Port(listen, batched=udp == "auto")
         stack.callback(port.close)
@@ -159,6 +163,7 @@ def main(
             "udp": "batched" if port.batched else "plain",
             "results": results,
             "metrics": metrics and str(metrics),
+            "answers_to": [*sinks] or None,
             "config": config_used().path,
             "version": version(),
         }
@@ -176,6 +181,7 @@ def main(
             live,
             page,
             runtime,
+            sinks,
         )
         with show_progress() as fetching:
             stores = {network: weights_of(network, weights, fetching) for network in catalogue.networks}

@@ -19,6 +19,9 @@ from gradfec_cloud.inference import Inference, Inferred
 from gradfec_cloud.journal import Journal
 from gradfec_cloud.keyring import Keyring
 from gradfec_cloud.metrics import CloudMetrics
+from gradfec_cloud.outward.news import News
+from gradfec_cloud.outward.outward import Outward
+from gradfec_cloud.outward.sink import Sink
 from gradfec_cloud.port import Port
 from gradfec_cloud.status import EdgesStatus
 from gradfec_cloud.watch import Watch
@@ -68,6 +71,7 @@ class CloudOptions:
     live: bool = True  # show a live status if standard error is a terminal
     page: PageOptions | None = None
     runtime: str = ""  # what runs the back-end, for the user
+    sinks: Mapping[str, Sink] = field(default_factory=dict)  # of answers, by name
 
 
 class CloudDaemon:
@@ -84,7 +88,8 @@ class CloudDaemon:
         self.sessions = CloudSessions(options.cuts, options.deadline_s, keys, os.urandom, sketches=sketches)
         self.watch = Watch(options.page)
         self._status = EdgesStatus()
-        self._journal = Journal(results, self._keyring, metrics, log)
+        self.outward = Outward(options.sinks, log)
+        self._journal = Journal(results, self._keyring, metrics, log, tell=self._tell)
         self._driver = Driver(self.sessions, port, self._on_event)
         self._inference: Inference | None = None  # while LOADING
         self._state = State.LOADING
@@ -160,6 +165,9 @@ class CloudDaemon:
             case SessionEnded():
                 self._forget(self._inference.forget(event.session))
 
+    def _tell(self, news: News) -> None:
+        self.outward.tell(news)
+
     def _forget(self, unwanted: list[Decided]) -> None:
         for decided in unwanted:
             self.sessions.fail(decided)
@@ -210,6 +218,7 @@ class CloudDaemon:
             keys=len(self._keyring.keys),
             insecure=self._keyring.insecure,
             ready=self._state is State.SERVING,
+            outward=self.outward.counts,
         )
 
 
@@ -225,10 +234,12 @@ def run_cloud(
     async def run() -> Totals:
         daemon = CloudDaemon(options, port, results, log)
         monitor = Monitor(options.metrics, daemon.registry, daemon.why_not_ready) if options.metrics else None
+        daemon.outward.start()
         try:
             async with daemon.watch.shown(daemon.totals, partial(log.info, event="page")):
                 await daemon.run(make_inference)
         finally:
+            await asyncio.to_thread(daemon.outward.close)
             if monitor:
                 await asyncio.to_thread(monitor.close)
         return daemon.totals()
