@@ -80,6 +80,14 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
 @click.option("--results", metavar="FILE|-", help="Append one JSON object a frame to this file; - for standard output.")
 @click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve /metrics for Prometheus, /healthz and /readyz.")
 @web_option
+@click.option(
+    "--web-token",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File of the token that --web asks for; made if it does not exist. [default: a new token "
+    "at each start, none on loopback]",
+    show_default=False,
+)
 @sink_options
 @click.option(
     "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Use these weights instead of the cached ones."
@@ -115,6 +123,7 @@ def main(
     results: str | None,
     metrics: Endpoint | None,
     web: Endpoint | None,
+    web_token: Path | None,
     weights: Path | None,
     runtime: str,
     key_file: Path | None,
@@ -167,7 +176,7 @@ def main(
             "config": config_used().path,
             "version": version(),
         }
-        page = PageOptions(web, "cloud", str(listen), settings, insecure) if web else None
+        page = PageOptions(web, "cloud", str(listen), settings, insecure, web_token) if web else None
         live = not prints_on_terminal(results)
         given = click.get_current_context().params
         changed = differing({name: given[name] for name in given if name not in LEFT_OUT})

@@ -167,6 +167,7 @@ class CloudDaemon:
 
     def _tell(self, news: News) -> None:
         self.outward.tell(news)
+        self.watch.told(news)
 
     def _forget(self, unwanted: list[Decided]) -> None:
         for decided in unwanted:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from gradfec_cloud.cells import cells_of
 from gradfec_cloud.inference import Inferred
+from gradfec_cloud.outward.news import Answered, News
 from gradfec_cloud.port import address_text
 from gradfec_common.decode import Found
 from gradfec_common.quantisers import is_stream
@@ -27,7 +28,7 @@ from gradfec_common.session.events import (
 )
 from gradfec_common.sketch import LEVELS, Sketch
 from gradfec_web.shown import PICTURE_EVERY_S, PageOptions, Tell, Totals, shown
-from gradfec_web.view import Edge, Frame, Picture
+from gradfec_web.view import Answer, Edge, Frame, Picture
 
 SKETCHES_FOR_S = 3.0  # after a sketch, pictures wait for the next one
 MOST_GONE = 16  # edges that have left and are still shown
@@ -90,6 +91,11 @@ class Watch:
                     self._sketches[event.session, event.tensor] = sketch
             case Finished():
                 self._tell(_frame(event))
+
+    def told(self, news: News) -> None:
+        """Pass an answer on to the page's HTTP API."""
+        if self._tell and isinstance(news, Answered):
+            self._tell(Answer(news.edge, news.record))
 
     def inferred(self, one: Inferred) -> None:
         """Show a picture of a tensor that inference is done with, about once a second for each edge.

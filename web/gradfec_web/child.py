@@ -38,13 +38,16 @@ class Page:
         self._watch = asyncio.create_task(self._watch_over())
 
     @classmethod
-    async def start(cls, endpoint: Endpoint, say: Callable[[str], None], token_file: Path | None = None) -> Page:
-        """Serve a page at `endpoint`; GradfecError if that fails. `say` takes one line for the user.
+    async def start(
+        cls, endpoint: Endpoint, say: Callable[[str], None], token_file: Path | None = None, *, api: bool = False
+    ) -> Page:
+        """Serve a page at `endpoint`, with `api` the API, too; GradfecError if that fails. `say` takes one line.
 
         Addresses other than loopback need a token, from `token_file` or a new one; `url` contains it.
         """
         need("nicegui")
         options = ["--listen", str(endpoint), *(["--token-file", str(token_file)] if token_file else [])]
+        options += ["--api"] * api
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *START,
