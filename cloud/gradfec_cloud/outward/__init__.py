@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from gradfec_cloud.outward.mqtt import MQTT
 from gradfec_cloud.outward.sink import Given, Labels, Sink, SinkKind
 from gradfec_cloud.outward.webhook import WEBHOOK
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-SINKS: dict[str, SinkKind] = {kind.name: kind for kind in (WEBHOOK,)}
+SINKS: dict[str, SinkKind] = {kind.name: kind for kind in (MQTT, WEBHOOK)}
 
 
 def sink_options(command: Command) -> Command:
