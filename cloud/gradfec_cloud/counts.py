@@ -30,6 +30,7 @@ class Snapshot:
     insecure: bool
     ready: bool
     outward: Mapping[str, Mapping[str, int]]  # answers of each sink, by fate, and `waiting`
+    infer: Mapping[str, int]  # inference requests, by outcome
 
     def totals(self) -> Totals:
         """Return what has been counted, by kind of thing and name."""

@@ -33,6 +33,7 @@ LIMITS = (
 )
 STAGES = ("collect", "queue", "decode", "back_end")
 LEASE_ENDINGS = tuple(ending.value for ending in Ending)
+INFER_OUTCOMES = ("answered", "refused", "busy", "failed")
 ENDINGS = ("idle", "bye", "leaving", "key removed")
 
 
@@ -184,6 +185,8 @@ class CloudMetrics(Collector):
                 outward.add_metric([sink, fate], counts.get(fate, 0))
         yield outward
         yield waiting
+        requests = {outcome: now.infer.get(outcome, 0) for outcome in INFER_OUTCOMES}
+        yield _counters("infer_requests", "Inference requests for whole pictures, by outcome.", "outcome", requests)
         yield _gauge("sessions", "Edges that have an open session.", now.sessions)
         yield _gauge("open_tensors", "Tensors that are being collected, decoded or counted.", now.open_tensors)
         yield _gauge("held_bytes", "Bytes of symbols held for tensors that are collected.", now.held_bytes)
