@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,16 +44,17 @@ class Camera:
     """What is known of one edge."""
 
     def __init__(self, edge: str, watched: Sequence[Watched]) -> None:
-        self.edge, self.connected = edge, False
+        self.edge, self.connected = edge, True
         self._watched = watched
         self._seen = dict.fromkeys((one.key for one in watched), False)
         self._line: tuple[str | None, float | None] = (None, None)
         self._outcomes: Counter[str] = Counter()
         self._recent = Recent()
-        self._told_at: float | None = None
+        self._told_at = -math.inf
+        self._is_news = False  # what is to be told
 
-    def answered(self, news: Answered, now: float) -> bool:
-        """Add an answer; return whether it is time to tell the state."""
+    def answered(self, news: Answered, now: float) -> None:
+        """Add an answer."""
         record: Mapping[str, Any] = news.record
         self._line = news.lines[0] if news.lines else (None, None)
         for one in self._watched:
@@ -61,12 +63,17 @@ class Camera:
         self._outcomes[record["outcome"]] += 1
         recovered = record["packets"]["recovered"]
         self._recent.add(now, record["datagrams"], recovered, record["latency_ms"], record["bytes"])
-        return self._told_at is None or now >= self._told_at + STATE_EVERY_S
+        self._is_news = True
+
+    def is_due(self, now: float) -> bool:
+        """Return whether to tell the state now."""
+        return self._is_news and now >= self._told_at + STATE_EVERY_S
 
     def state(self, now: float) -> dict[str, object]:
         """Return the state: the newest answer's best line, what was seen since the last state, and how it goes."""
         seen, self._told_at = dict(self._seen), now
         self._seen = dict.fromkeys(seen, False)
+        self._is_news = any(seen.values())  # that it is not seen any more
         loss, latency = self._recent.loss(now), self._recent.latency_ms(now)
         return {
             "label": self._line[0],
@@ -102,21 +109,26 @@ class Cameras:
 
     def about(self, news: News, now: float) -> Iterator[Message]:
         """Yield what is to be said of news."""
-        camera = self._cameras.get(news.edge)
-        if camera is None:
-            camera = self._cameras[news.edge] = Camera(news.edge, self._watched)
-            if len(self._cameras) > MOST_CAMERAS:
-                self._cameras.popitem(last=False)
-            camera.connected = True  # until the contrary is told
-            yield from self._announce(camera)
+        known = self._cameras.get(news.edge)
+        camera = self._cameras[news.edge] = known or Camera(news.edge, self._watched)
         self._cameras.move_to_end(news.edge)
+        if len(self._cameras) > MOST_CAMERAS:
+            self._cameras.popitem(last=False)
         if isinstance(news, Linked):
             camera.connected = news.connected
+        if known is None:
+            yield from self._announce(camera)
+        elif isinstance(news, Linked):
             yield self._link(camera)
-        else:
+        if isinstance(news, Answered):
             yield Message(self._topic(camera, "answer"), news.record, retain=False)
-            if camera.answered(news, now):
+            camera.answered(news, now)
+            if camera.is_due(now):
                 yield self._state(camera, now)
+
+    def due(self, now: float) -> list[Message]:
+        """Return the states that are to be told now."""
+        return [self._state(camera, now) for camera in self._cameras.values() if camera.is_due(now)]
 
     def _announce(self, camera: Camera) -> Iterator[Message]:
         if self._discovery:

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import click
 
 from gradfec_cloud.outward.backoff import backoff_s
-from gradfec_cloud.outward.cameras import OFFLINE, Cameras, Message, Watched
+from gradfec_cloud.outward.cameras import OFFLINE, STATE_EVERY_S, Cameras, Message, Watched
 from gradfec_cloud.outward.condition import check_label
 from gradfec_cloud.outward.news import Answered, News
 from gradfec_cloud.outward.outbox import Outbox
@@ -132,7 +132,8 @@ class Mqtt:
         if self._failures:
             log.info(f"the broker {self._broker} is back", event="mqtt_back")
         self._failures = 0
-        tasks = [asyncio.create_task(self._publish_news(client, outbox)), asyncio.create_task(_broken(client))]
+        parts = (self._publish_news(client, outbox), self._publish_states(client), _broken(client))
+        tasks = [*map(asyncio.create_task, parts)]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -155,6 +156,13 @@ class Mqtt:
             finally:
                 if isinstance(news, Answered):
                     outbox.done(delivered=delivered)
+
+    async def _publish_states(self, client: Client) -> None:
+        """Publish states that become due between answers."""
+        while True:
+            await asyncio.sleep(STATE_EVERY_S)
+            for message in self._cameras.due(time.monotonic()):
+                await _publish(client, message)
 
 
 async def _publish(client: Client, message: Message) -> None:

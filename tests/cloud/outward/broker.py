@@ -65,6 +65,7 @@ class Heard(NamedTuple):
     topic: str
     payload: Any
     retained: bool
+    at: float  # by time.monotonic()
 
 
 class Listener:
@@ -95,7 +96,7 @@ class Listener:
                     text = bytes(message.payload).decode()
                     payload = json.loads(text) if text.startswith("{") else text
                     with self._changed:
-                        self.heard.append(Heard(str(message.topic), payload, message.retain))
+                        self.heard.append(Heard(str(message.topic), payload, message.retain, time.monotonic()))
                         self._changed.notify_all()
 
     def until(self, enough: Callable[[list[Heard]], bool]) -> list[Heard]:

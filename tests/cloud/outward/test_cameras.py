@@ -69,6 +69,19 @@ def test_the_state_is_told_about_once_a_second_with_what_was_counted() -> None:
     }  # fmt: skip
 
 
+def test_what_came_after_the_last_state_is_told_without_another_answer_and_only_once() -> None:
+    of = cameras(watched=WATCHED)
+    said(of, answered(), now=0.0)
+    said(of, answered("person"), now=0.5)
+    assert of.due(0.9) == []
+    (state,) = states(of.due(1.0))
+    assert (state["label"], state["seen"]["person"], state["answers"]) == ("person", True, 2)
+    assert of.due(1.9) == []
+    (state,) = states(of.due(2.0))
+    assert (state["label"], state["seen"]["person"]) == ("person", False)  # no answer has had it since
+    assert of.due(3.0) == []
+
+
 def test_a_label_that_was_seen_between_two_states_is_in_the_next_one() -> None:
     of = cameras(watched=WATCHED)
     said(of, answered(), now=0.0)
