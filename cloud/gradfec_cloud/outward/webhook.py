@@ -87,7 +87,12 @@ class Webhook:
 
         timeout = ClientTimeout(total=WITHIN_S)
         async with ClientSession(timeout=timeout, cookie_jar=DummyCookieJar()) as session:
-            await asyncio.gather(*(self._post_all(session, outbox, log) for _ in range(AT_ONCE)))
+            posting = [asyncio.create_task(self._post_all(session, outbox, log)) for _ in range(AT_ONCE)]
+            try:
+                await asyncio.gather(*posting)
+            finally:
+                for task in posting:
+                    task.cancel()
 
     async def _post_all(self, session: ClientSession, outbox: Outbox, log: Log) -> None:
         while True:

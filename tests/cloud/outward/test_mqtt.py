@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.cloud.outward.broker import MOSQUITTO, SOON_S, Broker, broker, listening
 from tests.cloud.outward.home_assistant import DEVICE, DISCOVERY_TOPIC
 from tests.cloud.outward.test_cameras import answered
+from tests.cloud.outward.test_every_sink import nothing
 
 from gradfec_cloud.outward import backoff, open_sinks
 from gradfec_cloud.outward.cameras import Watched
@@ -34,7 +35,7 @@ from gradfec_host.logs import Log
 
 pytest.importorskip("aiomqtt")
 real = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: it is in Debian's package mosquitto")
-NOTHING = dict.fromkeys(("webhook", "webhook_key", "on", "mqtt", "mqtt_password", "home_assistant", "watch_for"))
+NOTHING = nothing()
 
 
 @pytest.fixture(autouse=True)

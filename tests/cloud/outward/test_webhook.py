@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from tests.cloud.outward.receiver import SOON_S, receiver
+from tests.cloud.outward.test_every_sink import nothing
 
 from gradfec_cloud.outward import backoff, open_sinks, webhook
 from gradfec_cloud.outward.backoff import backoff_s
@@ -163,8 +164,7 @@ def given(tmp_path: Path) -> Made:
         if key is not None:
             path.write_text(key)
             path.chmod(0o600)
-        nothing = dict.fromkeys(("mqtt", "mqtt_password", "home_assistant", "watch_for"))
-        return {**nothing, "webhook": None, "on": None, "webhook_key": path if key is not None else None, **options}
+        return {**nothing(), "webhook_key": path if key is not None else None, **options}
 
     return make
 
