@@ -23,7 +23,7 @@ from gradfec_cloud.driver import Driver, OtherVersion, Stranger, UnknownKey
 from gradfec_cloud.inference import Inference, Inferred, Whole
 from gradfec_cloud.journal import Journal
 from gradfec_cloud.keyring import Keyring
-from gradfec_cloud.metrics import CloudMetrics
+from gradfec_cloud.metrics import HTTP, CloudMetrics
 from gradfec_cloud.outward.news import News
 from gradfec_cloud.outward.outward import Outward
 from gradfec_cloud.outward.sink import Sink
@@ -244,7 +244,7 @@ class CloudDaemon:
             keys=len(self._keyring.keys),
             insecure=self._keyring.insecure,
             ready=self._state is State.SERVING,
-            outward=self.outward.counts,
+            outward={**self.outward.counts, **({HTTP: self.watch.answers} if self._options.page else {})},
             infer=dict(self.infer_counts),
         )
 

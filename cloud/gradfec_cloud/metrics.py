@@ -33,6 +33,7 @@ LIMITS = (
 )
 STAGES = ("collect", "queue", "decode", "back_end")
 LEASE_ENDINGS = tuple(ending.value for ending in Ending)
+HTTP = "http"  # the page's API, among the sinks
 INFER_OUTCOMES = ("answered", "refused", "busy", "failed")
 ENDINGS = ("idle", "bye", "leaving", "key removed")
 
@@ -178,7 +179,7 @@ class CloudMetrics(Collector):
         waiting = GaugeMetricFamily(
             "gradfec_cloud_outward_waiting", "Answers that wait for a sink, or are with it.", labels=["sink"]
         )
-        for sink in SINKS:
+        for sink in (*SINKS, HTTP):
             counts = now.outward.get(sink, {})
             waiting.add_metric([sink], counts.get("waiting", 0))
             for fate in OUTWARD_FATES:

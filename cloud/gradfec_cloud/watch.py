@@ -52,6 +52,7 @@ class Watch:
         """Prepare a page, unless `options` is None."""
         self._options = options
         self._tell: Tell | None = None
+        self.answers = {"delivered": 0, "dropped": 0}  # those for the page's HTTP API
         self._seen: dict[int, _Seen] = {}  # by session
         self._gone: deque[Edge] = deque(maxlen=MOST_GONE)
         self._sketches: dict[tuple[int, int], Sketch] = {}  # of tensors that are with the back-end, and of no others
@@ -95,7 +96,7 @@ class Watch:
     def told(self, news: News) -> None:
         """Pass an answer on to the page's HTTP API."""
         if self._tell and isinstance(news, Answered):
-            self._tell(Answer(news.edge, news.record))
+            self.answers["delivered" if self._tell(Answer(news.edge, news.record)) else "dropped"] += 1
 
     def inferred(self, one: Inferred) -> None:
         """Show a picture of a tensor that inference is done with, about once a second for each edge.

@@ -48,6 +48,12 @@ class Page:
 
     told: list[Record] = field(default_factory=list)
     edges: Callable[[], list[Edge]] = list
+    room = True
+
+    def tell(self, record: Record) -> bool:
+        if self.room:
+            self.told.append(record)
+        return self.room
 
     def take(self, kind: type[Any]) -> list[Any]:
         found = [record for record in self.told if isinstance(record, kind)]
@@ -57,7 +63,7 @@ class Page:
     @asynccontextmanager
     async def shown(self, options: object, edges: Any, totals: object, say: object) -> AsyncIterator[Any]:
         self.edges = edges
-        yield self.told.append
+        yield self.tell
 
 
 @pytest.fixture
@@ -247,6 +253,9 @@ def test_an_answers_record_is_passed_on_to_the_api(page: Page) -> None:
     def story(watch: Watch) -> None:
         watch.told(Linked("kitchen", True))
         watch.told(Answered("kitchen", record, []))
+        page.room = False
+        watch.told(Answered("kitchen", record, []))
+        assert watch.answers == {"delivered": 1, "dropped": 1}
 
     watching(story)
     assert page.take(Answer) == [Answer("kitchen", record)]

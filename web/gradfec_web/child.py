@@ -65,14 +65,15 @@ class Page:
             raise GradfecError(words[-1].removeprefix("error: ") if words else "the live page did not start")
         return cls(process, url, say)
 
-    def tell(self, record: Record) -> None:
-        """Send a record to the page, or drop it; call this on the event loop that started the page."""
+    def tell(self, record: Record) -> bool:
+        """Send a record to the page, or drop it; return whether it was sent. Call this on the page's event loop."""
         if self._pipe.is_closing() or self._process.returncode is not None:
-            return
+            return False
         if self._pipe.transport.get_write_buffer_size() > MAX_WAITING_BYTES:
             self.dropped += 1
-            return
+            return False
         self._pipe.write(dump(record))
+        return True
 
     async def close(self) -> None:
         """Stop the page's process."""

@@ -15,7 +15,7 @@ from gradfec_web.view import Edge, Record, Settings, Status
 
 STATUS_EVERY_S = 1.0
 PICTURE_EVERY_S = 1.0  # of each edge
-Tell = Callable[[Record], None]
+Tell = Callable[[Record], bool]  # whether it was sent
 Totals = Mapping[str, Mapping[str, int]]  # family -> name -> count, as in a daemon's totals
 
 
