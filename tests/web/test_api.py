@@ -7,9 +7,9 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from tests.web.world import Camera, status
 
@@ -23,16 +23,23 @@ def answer(edge: str, number: int) -> Answer:
     return Answer(edge, {"edge": edge, "tensor": number, "head": "classify", "top5": []})
 
 
+def ask(app: FastAPI, path: str) -> httpx.Response:
+    async def run() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+            return await client.get(path)
+
+    return asyncio.run(run())
+
+
 class World:
     """An application, and what it shows."""
 
     def __init__(self) -> None:
         self.history, self.answers = History(), Answers()
         self.app: FastAPI = new_app(self.history, self.answers)
-        self.client = TestClient(self.app)
 
     def get(self, path: str) -> Any:
-        response = self.client.get(path)
+        response = ask(self.app, path)
         assert response.status_code == 200
         return response.json()
 
@@ -106,13 +113,12 @@ def test_a_stream_without_answers_gives_signs_of_life(monkeypatch: pytest.Monkey
 
 def test_there_are_not_more_streams_than_allowed_and_one_that_ends_makes_room(world: World) -> None:
     world.answers.streams |= {Stream(None) for _ in range(api.MOST_STREAMS)}
-    response = world.client.get("/api/answers/stream")
+    response = ask(world.app, "/api/answers/stream")
     assert (response.status_code, response.json()) == (503, {"detail": "there are 32 streams already"})
 
 
 def test_a_page_that_is_not_the_clouds_has_no_api() -> None:
-    client = TestClient(new_app(History(), None))
-    assert client.get("/api/answers").status_code == 404
+    assert ask(new_app(History(), None), "/api/answers").status_code == 404
 
 
 def test_the_description_is_valid_openapi_3_1(world: World) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FIRST_S = 0.5
-LONGEST_S = 30.0
+LONGEST_S = 10.0
 
 
 def backoff_s(failures: int, chance: float) -> float:

@@ -37,6 +37,7 @@ WITHIN_S = 10.0  # a message, or a connection
 GOODBYE_S = 1.0
 KEEPALIVE_S = 15  # after one and a half of it without a word from the cloud, the broker publishes its last will
 LEVEL = re.compile(r"[^/+#\x00-\x1f\x7f]+")  # of a topic
+NO_TOPIC = "cannot begin a topic: no level may be empty, or have + or # in it"
 SEEN_FROM = 0.5  # the score from which a label counts
 
 
@@ -78,10 +79,15 @@ class BrokerType(click.ParamType[Broker]):
                 *(param, ctx),
             )
         prefix = unquote(parts.path.removeprefix("/").removesuffix("/")) or "gradfec"
-        if not all(LEVEL.fullmatch(level) for level in prefix.split("/")) or prefix.startswith("$"):
-            self.fail(f"{prefix!r} cannot begin a topic: no level may be empty, or have + or # in it", param, ctx)
+        if not can_begin_topics(prefix):
+            self.fail(f"{prefix!r} {NO_TOPIC}", param, ctx)
         user = unquote(parts.username) if parts.username else None
         return Broker(parts.hostname, port, parts.scheme == "mqtts", user, prefix)
+
+
+def can_begin_topics(text: str) -> bool:
+    """Return whether a topic may begin with these levels, and be published to."""
+    return all(LEVEL.fullmatch(level) for level in text.split("/")) and not text.startswith("$")
 
 
 class Mqtt:
@@ -209,6 +215,8 @@ def open_mqtt(given: Given, labels: Labels) -> Mqtt | None:
     password = read_secret(file, "broker's password") if file else os.environ.get(PASSWORD_VARIABLE)
     if password is not None and broker.user is None:
         raise UsageError("there is a password for the broker, but no user: write --mqtt mqtts://USER@HOST")
+    if discovery is not None and not can_begin_topics(discovery):
+        raise UsageError(f"--home-assistant: {discovery!r} {NO_TOPIC}")
     watched = read_watched(watch_for, labels) if watch_for is not None else []
     return Mqtt(broker, password, Cameras(broker.prefix, discovery, watched, version()))
 

@@ -15,13 +15,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from tests.cloud.outward.broker import broker, listening
+from tests.cloud.outward.broker import Listener, broker, listening
 from tests.cloud.outward.test_cameras import answered
 from tests.integration.stubbed import stubbed
 
@@ -73,8 +75,7 @@ def hanging() -> Iterator[str]:
         yield f"http://127.0.0.1:{silent.getsockname()[1]}/"
 
 
-RECEIVERS: dict[str, Callable[[], contextlib.AbstractContextManager[str]] | None] = {
-    "none": None,
+RECEIVERS: dict[str, Callable[[], contextlib.AbstractContextManager[str]]] = {
     "takes": lambda: answering(0.0),
     f"takes {DELAY_S:g} s": lambda: answering(DELAY_S),
     "refuses": refusing,
@@ -82,46 +83,59 @@ RECEIVERS: dict[str, Callable[[], contextlib.AbstractContextManager[str]] | None
 }
 
 
-def run(
-    options: tuple[str, ...], photographs: Path, seconds: float, fps: float
-) -> tuple[list[float | None], dict[str, int]]:
-    """Send frames to a cloud with these options; return each one's latency in ms, and what the sink counted."""
-    port, records = free_port(), photographs.parent / "edge.jsonl"
-    records.unlink(missing_ok=True)
-    with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--json", *options, BACK_END_S=BACK_END_S) as cloud:
-        edge_options = ("--loop", "--fps", fps, "--protect", "none", "--results", records, "--timeout-ms", 2000)
-        where = ("--camera", photographs, "--cloud", f"127.0.0.1:{port}")
-        with stubbed("gradfec-edge", *where, *edge_options) as edge:
-            time.sleep(seconds)
-            edge.stop()
-        totals = cloud.totals()
-    found = [json.loads(line)["latency_ms"] for line in records.read_text().splitlines()]
-    return found[round(fps) :], totals.get("answers_to_webhook", {})  # without the first second
+class Run(NamedTuple):
+    """The latencies of a run's frames in ms, None for those without an answer, and what the sink counted."""
+
+    latencies: list[float | None]
+    fates: dict[str, int]
+
+
+def run(options: tuple[str, ...], photographs: Path, seconds: float, fps: float) -> Run:
+    """Send frames to a cloud with these options."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        records = Path(folder) / "edge.jsonl"
+        listen = ("--listen", f"127.0.0.1:{port}", "--json")
+        with stubbed("gradfec-cloud", *listen, *options, BACK_END_S=BACK_END_S) as cloud:
+            edge_options = ("--loop", "--fps", fps, "--protect", "none", "--results", records, "--timeout-ms", 5000)
+            where = ("--camera", photographs, "--cloud", f"127.0.0.1:{port}")
+            with stubbed("gradfec-edge", *where, *edge_options) as edge:
+                time.sleep(seconds)
+                edge.stop()
+            totals = cloud.totals()
+        found = [json.loads(line)["latency_ms"] for line in records.read_text().splitlines()]
+    return Run(found[round(fps) :], totals.get("answers_to_webhook", {}))  # without the first second
 
 
 def measure_webhook(rounds: int, seconds: float, fps: float) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        photographs = Path(folder) / "photographs"
-        photographs.mkdir()
-        for number, image in enumerate(np.random.default_rng(1).integers(0, 256, (4, 224, 224, 3), np.uint8)):
-            cv2.imwrite(str(photographs / f"{number}.png"), image)
-        found: dict[str, list[float | None]] = {name: [] for name in RECEIVERS}
-        counts: dict[str, dict[str, int]] = {}
-        for _ in range(rounds):
-            for name, receiver in RECEIVERS.items():
-                with receiver() if receiver else contextlib.nullcontext() as url:
-                    options = ("--webhook", url) if url else ()
-                    latencies, counts[name] = run(options, photographs, seconds, fps)
-                    found[name] += latencies
-    print("| webhook | frames | answered | p50, ms | p95, ms | p95, to none | delivered, failed, dropped |")
+    print("| receiver | frames without, with | answered | p50, ms | p95, ms | ratios | delivered, failed, dropped |")
     print("|---|---|---|---|---|---|---|")
-    usual = np.percentile([ms for ms in found["none"] if ms is not None], 95)
-    for name, latencies in found.items():
-        some = [ms for ms in latencies if ms is not None]
-        p50, p95 = np.percentile(some, [50, 95])
-        fates = ", ".join(str(counts[name].get(fate, "-")) for fate in ("delivered", "failed", "dropped"))
-        row = (name, len(latencies), len(some), f"{p50:.1f}", f"{p95:.1f}", f"{100 * (p95 / usual - 1):+.1f} %", fates)
-        print("| " + " | ".join(map(str, row)) + " |")
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as threads:
+        for number, image in enumerate(np.random.default_rng(1).integers(0, 256, (4, 224, 224, 3), np.uint8)):
+            cv2.imwrite(f"{folder}/{number}.png", image)
+        for name, receiver in RECEIVERS.items():
+            sides: tuple[list[Run], list[Run]] = ([], [])
+            for _ in range(rounds):
+                with receiver() as url:
+                    each = [
+                        threads.submit(run, given, Path(folder), seconds, fps) for given in ((), ("--webhook", url))
+                    ]
+                    for side, future in zip(sides, each, strict=True):
+                        side.append(future.result())
+            print_row(name, *sides)
+
+
+def print_row(name: str, without: list[Run], with_it: list[Run]) -> None:
+    frames = [[ms for run in side for ms in run.latencies] for side in (without, with_it)]
+    some = [[ms for ms in side if ms is not None] for side in frames]
+    (p50, p95), (its_p50, its_p95) = (np.percentile(side, [50, 95]) for side in some)
+    fates = [str(sum(run.fates[fate] for run in with_it)) for fate in ("delivered", "failed", "dropped")]
+    cells = (
+        *(name, f"{len(frames[0])}, {len(frames[1])}", f"{len(some[0])}, {len(some[1])}"),
+        *(f"{p50:.1f}, {its_p50:.1f}", f"{p95:.1f}, {its_p95:.1f}"),
+        *(f"p50 {its_p50 / p50:.3f}, p95 {its_p95 / p95:.3f}", ", ".join(fates)),
+    )
+    print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def measure_broker(count: int, seconds: float) -> None:
@@ -160,22 +174,53 @@ def measure_broker(count: int, seconds: float) -> None:
                 outward.close()
 
 
+def measure_outage(per_s: float, away_s: float) -> None:
+    with tempfile.TemporaryDirectory() as folder, broker(Path(folder)) as at:
+        where = BrokerType().convert(f"mqtt://127.0.0.1:{at.port}", None, None)
+        outward = Outward({"mqtt": Mqtt(where, None, Cameras("gradfec", "homeassistant", [], "1"))}, Log("measure"))
+        outward.start()
+        begin, tell_s, back_at, stopped = time.monotonic(), [0.0], 0.0, False
+        while (now := time.monotonic() - begin) < away_s + 20:
+            if 5 < now < 5 + away_s and not stopped:
+                stopped = True
+                at.stop()
+            if now > 5 + away_s and stopped and at.process is None:
+                at.start()
+                back_at = time.monotonic()
+                ear = Listener(at.port)
+            before = time.monotonic()
+            outward.tell(answered(told_at=now))
+            tell_s.append(time.monotonic() - before)
+            time.sleep(1 / per_s)
+        heard = ear.until(lambda heard: any(map(is_answer, heard)))
+        back_s = next(one.at for one in heard if is_answer(one)) - back_at
+        kept = sorted({one.topic for one in heard if not is_answer(one)})
+        print(
+            f"told {len(tell_s) - 1}: {outward.counts['mqtt']}; a call: {1e6 * np.percentile(tell_s, 95):.0f} us (p95)"
+        )
+        print(f"the first answer {back_s:.1f} s after the broker was back; said again: {' '.join(kept)}")
+        ear.close()
+        outward.close()
+
+
 def is_answer(one: object) -> bool:
     return str(getattr(one, "topic", "")).endswith("/answer")
 
 
 def main() -> None:
-    """Measure what is named, or both."""
+    """Measure what is named, or everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["webhook", "broker"], help="webhook, broker")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each run with a webhook")
-    parser.add_argument("--fps", type=float, default=10.0)
+    parser.add_argument("what", nargs="*", default=["webhook", "broker", "outage"], help="webhook, broker, outage")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=40.0, help="of each run with a webhook")
+    parser.add_argument("--fps", type=float, default=5.0)
     given = parser.parse_args()
     if "webhook" in given.what:
         measure_webhook(given.rounds, given.seconds, given.fps)
     if "broker" in given.what:
         measure_broker(10_000, 60.0)
+    if "outage" in given.what:
+        measure_outage(10.0, 30.0)
 
 
 if __name__ == "__main__":

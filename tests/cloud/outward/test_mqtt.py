@@ -254,6 +254,7 @@ BROKER = BrokerType().convert("mqtt://here", None, None)
         ({"mqtt_password": Path("x")}, "--mqtt-password is for a broker: give it with --mqtt URL"),
         ({"home_assistant": "homeassistant"}, "--home-assistant is for a broker"),
         ({"watch_for": "person"}, "--watch-for is for a broker"),
+        ({"mqtt": BROKER, "home_assistant": "ha/#"}, "--home-assistant: 'ha/#' cannot begin a topic"),
         ({"mqtt": BROKER, "mqtt_password": Path("/nothing")}, "cannot read the broker's password /nothing"),
     ],
 )
