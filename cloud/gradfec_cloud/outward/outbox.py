@@ -53,9 +53,9 @@ class Outbox:
                 if len(self._answers) > self._most:
                     self._answers.popleft()
                     self._fates["dropped"] += 1
-            loop = self._loop
-        if loop is not None:
-            loop.call_soon_threadsafe(self._changed.set)
+            waiter = None if self._changed.is_set() else self._loop
+        if waiter is not None:
+            waiter.call_soon_threadsafe(self._changed.set)
 
     async def get(self) -> News:
         """Wait for news and take it. Tell `done` of each answer, once."""

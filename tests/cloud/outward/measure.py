@@ -29,8 +29,10 @@ from tests.integration.stubbed import stubbed
 
 from gradfec_cli.daemons import free_port
 from gradfec_cloud.outward.cameras import Cameras
+from gradfec_cloud.outward.condition import read_condition
 from gradfec_cloud.outward.mqtt import BrokerType, Mqtt
 from gradfec_cloud.outward.outward import Outward
+from gradfec_cloud.outward.webhook import Address, Webhook
 from gradfec_host.logs import Log
 
 DELAY_S = 2.0  # of a slow receiver
@@ -138,6 +140,27 @@ def print_row(name: str, without: list[Run], with_it: list[Run]) -> None:
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
+def measure_cost(count: int, per_s: float) -> None:
+    print("| receiver | daemon's thread, us an answer | sinks' thread, us an answer | delivered, failed, dropped |")
+    print("|---|---|---|---|")
+    condition = read_condition("label in {person, car} and score > 0.6")
+    for name, receiver in RECEIVERS.items():
+        with receiver() as url:
+            outward = Outward({"webhook": Webhook(Address(url), bytes(32), condition)}, Log("measure"))
+            outward.start()
+            own_s, begin_s = 0.0, time.clock_gettime(time.pthread_getcpuclockid(outward._thread.ident or 0))
+            for number in range(count):
+                news = answered("person", number=number)
+                before_s = time.thread_time()
+                outward.tell(news)
+                own_s += time.thread_time() - before_s
+                time.sleep(1 / per_s)
+            theirs_s = time.clock_gettime(time.pthread_getcpuclockid(outward._thread.ident or 0)) - begin_s
+            fates = ", ".join(str(outward.counts["webhook"][fate]) for fate in ("delivered", "failed", "dropped"))
+            print(f"| {name} | {1e6 * own_s / count:.0f} | {1e6 * theirs_s / count:.0f} | {fates} |", flush=True)
+            outward.close()
+
+
 def measure_broker(count: int, seconds: float) -> None:
     print("| answers | in, s | delivered | dropped | heard | lag p50, ms | lag p95, ms |")
     print("|---|---|---|---|---|---|---|")
@@ -210,13 +233,17 @@ def is_answer(one: object) -> bool:
 def main() -> None:
     """Measure what is named, or everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["webhook", "broker", "outage"], help="webhook, broker, outage")
+    parser.add_argument(
+        "what", nargs="*", default=["webhook", "cost", "broker", "outage"], help="webhook, cost, broker, outage"
+    )
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=40.0, help="of each run with a webhook")
     parser.add_argument("--fps", type=float, default=5.0)
     given = parser.parse_args()
     if "webhook" in given.what:
         measure_webhook(given.rounds, given.seconds, given.fps)
+    if "cost" in given.what:
+        measure_cost(400, 20.0)
     if "broker" in given.what:
         measure_broker(10_000, 60.0)
     if "outage" in given.what:
