@@ -100,6 +100,19 @@ class Cameras:
         """The topic that says whether the cloud is there."""
         return f"{self._prefix}/availability"
 
+    @property
+    def links(self) -> str:
+        """The topics that say whether an edge is connected, for a subscription."""
+        return f"{self._prefix}/+/link"
+
+    def corrected(self, topic: str, payload: bytes) -> Message | None:
+        """Return what to say instead of a link that the broker has kept; None if it is right.
+
+        A cloud that was killed leaves its edges `online`.
+        """
+        here = {self._topic(camera, "link") for camera in self._cameras.values() if camera.connected}
+        return Message(topic, OFFLINE) if payload == ONLINE.encode() and topic not in here else None
+
     def all_again(self, now: float) -> Iterator[Message]:
         """Yield all that a broker should keep: it may have forgotten it."""
         yield Message(self.availability, ONLINE)

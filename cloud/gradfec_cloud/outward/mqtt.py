@@ -138,7 +138,7 @@ class Mqtt:
         if self._failures:
             log.info(f"the broker {self._broker} is back", event="mqtt_back")
         self._failures = 0
-        parts = (self._publish_news(client, outbox), self._publish_states(client), _broken(client))
+        parts = (self._publish_news(client, outbox), self._publish_states(client), self._correct(client))
         tasks = [*map(asyncio.create_task, parts)]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -151,6 +151,15 @@ class Mqtt:
         finally:
             for task in tasks:
                 task.cancel()
+
+    async def _correct(self, client: Client) -> None:
+        """Correct what an earlier run has left behind, until the connection breaks, which is an error here."""
+        await client.subscribe(self._cameras.links, qos=1)
+        async for message in client.messages:
+            if message.retain and isinstance(message.payload, bytes):
+                corrected = self._cameras.corrected(str(message.topic), message.payload)
+                if corrected is not None:
+                    await _publish(client, corrected)
 
     async def _publish_news(self, client: Client, outbox: Outbox) -> None:
         while True:
@@ -175,12 +184,6 @@ async def _publish(client: Client, message: Message) -> None:
     """Publish a message: at least once if the broker shall keep it, and otherwise at most once."""
     text = message.payload if isinstance(message.payload, str) else json.dumps(message.payload, separators=(",", ":"))
     await client.publish(message.topic, text, qos=int(message.retain), retain=message.retain)
-
-
-async def _broken(client: Client) -> None:
-    """Wait until the connection breaks: the messages, of which there are none, end with an error then."""
-    async for _ in client.messages:
-        pass
 
 
 def read_watched(text: str, labels: Labels) -> list[Watched]:

@@ -43,6 +43,16 @@ class Broker:
             assert time.monotonic() < end
             time.sleep(0.02)
 
+    def keep(self, topic: str, payload: str) -> None:
+        """Publish what the broker shall keep, as an earlier client would have."""
+        from aiomqtt import Client
+
+        async def publish() -> None:
+            async with Client("127.0.0.1", self.port) as client:
+                await client.publish(topic, payload, qos=1, retain=True)
+
+        asyncio.run(publish())
+
     def stop(self) -> None:
         if self.process:
             self.process.send_signal(signal.SIGCONT)

@@ -164,6 +164,16 @@ def test_a_broker_that_has_forgotten_everything_is_told_again() -> None:
     assert topics["gradfec/yard/link"].payload == "offline"
 
 
+def test_a_link_that_a_killed_cloud_has_left_online_is_corrected() -> None:
+    of = cameras()
+    said(of, Linked("door", True))
+    said(of, Linked("yard", False))
+    assert of.corrected("gradfec/door/link", b"online") is None
+    assert of.corrected("gradfec/gate/link", b"offline") is None
+    for name in ("yard", "gate"):
+        assert of.corrected(f"gradfec/{name}/link", b"online") == Message(f"gradfec/{name}/link", "offline")
+
+
 def test_edges_that_choose_ever_new_names_do_not_fill_the_memory() -> None:
     of = cameras()
     for number in range(MOST_CAMERAS + 5):

@@ -135,6 +135,16 @@ def test_a_broker_that_hangs_costs_the_oldest_answers_and_telling_does_not_wait(
 
 
 @real
+def test_edges_of_a_killed_cloud_are_offline_once_there_is_another(tmp_path: Path) -> None:
+    with broker(tmp_path) as at:
+        at.keep("gradfec/gate/link", "online")
+        with listening(at.port) as ear, telling(f"mqtt://127.0.0.1:{at.port}") as outward:
+            outward.tell(Linked("door", True))
+            ear.until_it_hears("gradfec/gate/link", "offline")
+            assert ear.until_it_hears("gradfec/door/link") == "online"
+
+
+@real
 def test_a_broker_that_was_never_there_is_waited_for(tmp_path: Path) -> None:
     at = Broker(tmp_path)
     with telling(f"mqtt://127.0.0.1:{at.port}") as outward:
