@@ -109,11 +109,11 @@ def show(
     from gradfec_cli.explanation import explain
     from gradfec_cli.oracle import ORACLE
     from gradfec_common.networks import named_cut
+    from gradfec_common.preprocess import to_input
     from gradfec_common.quantisers import chosen_quantiser
     from gradfec_edge.camera import read_image
     from gradfec_edge.coding import coding_of
     from gradfec_edge.importance import default_estimator, make_estimator
-    from gradfec_edge.preprocess import to_input
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 

@@ -82,8 +82,16 @@ class Picture:
     of_file: bool = False  # whether the packets are pieces of an image file, and not of features
 
 
-Record = Status | Frame | Picture
-KINDS: dict[str, type[Record]] = {kind.__name__.lower(): kind for kind in (Status, Frame, Picture)}
+@dataclass(frozen=True)
+class Answer:
+    """A finished frame, as a results file has it; only from the cloud, for its HTTP API."""
+
+    edge: str
+    record: Mapping[str, object]
+
+
+Record = Status | Frame | Picture | Answer
+KINDS: dict[str, type[Record]] = {kind.__name__.lower(): kind for kind in (Status, Frame, Picture, Answer)}
 
 
 def dump(record: Record) -> bytes:

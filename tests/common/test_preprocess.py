@@ -8,7 +8,7 @@ import pytest
 from gradfec_common.networks import Preprocess
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.networks.resnet50 import RESNET50
-from gradfec_edge.preprocess import to_input
+from gradfec_common.preprocess import to_input
 
 
 def test_normalise_is_exactly_keras_preprocess_input():
