@@ -6,8 +6,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FUZZER := $(VENV)/.fuzzer
 MINUTES ?= 1
+# A file at a time on each of two cores; folders whose files take long first, so that both end at the same time.
+ON_TWO := -n 2 --dist loadfile --no-loadscope-reorder
+LONGEST := tests/integration tests/web
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-wheel test-netem sim fuzz attack soak docs docs-site figure lint format clean
+.PHONY: help setup demo test test-ci test-slow test-wheel test-netem sim fuzz attack soak docs docs-site figure lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -17,19 +20,23 @@ setup: $(READY) ## Install everything into .venv and fetch the weights
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else \
 	    "gradfec needs Python 3.10 to 3.13, but $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % v)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/gradfec weights
+	@echo "Installing everything into $(VENV), once: 3 GB, which takes a few minutes and says nothing."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/gradfec weights
 	@touch $@
 
 demo: $(READY) ## Run cloud, loss injector and edge on this machine, without and with protection
 	$(BIN)/gradfec demo $(ARGS)
 
 test: $(READY) ## Run all tests but the slow ones, on two cores; with ARGS=... those that it names, in one process
-	$(BIN)/python -m pytest $(or $(ARGS),-n 2)
+	$(BIN)/python -m pytest $(or $(ARGS),$(ON_TWO) $(LONGEST) tests)
 
 test-slow: $(READY) ## Run the slow tests, which check once more what faster ones do; before a release, or nightly
-	$(BIN)/python -m pytest -n 2 -m slow $(ARGS)
+	$(BIN)/python -m pytest $(ON_TWO) -m slow $(ARGS)
+
+test-ci: $(READY) ## Run all of `test` and `test-wheel`, together on two cores
+	$(BIN)/python -m pytest $(ON_TWO) -m "not netem and not slow" tests/wheel $(LONGEST) tests
 
 test-wheel: $(READY) ## Install the wheel into an empty environment, as an edge and for the demo; 700 MB, for a while
 	$(BIN)/python -m pytest -m wheel tests/wheel

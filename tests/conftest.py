@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from gradfec_cli import daemons
 from gradfec_common import entropy
 from gradfec_common.codes import CODES, LEOPARD
 from gradfec_common.networks import DEFAULT_CUT, named_cut
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 
 os.environ[CONFIG_VARIABLE] = os.devnull  # commands read no settings of this machine
 
+# Each worker of pytest-xdist has ports of its own.
+FIRST_PORT = 10_000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+daemons.PORTS = cycle(range(FIRST_PORT, FIRST_PORT + 1000))
+
 settings.register_profile("any speed", deadline=None)  # a slow machine is no failure
 settings.load_profile("any speed")
 
@@ -43,23 +49,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         case = item.callspec.id if hasattr(item, "callspec") else ""
         if item.get_closest_marker("leopard") or "leopard" in case:
             item.add_marker(pytest.mark.skip(reason="reed-solomon-leopard is not installed"))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With several workers, run each file on one of them, and all files that open sockets on the same one.
-
-    So no two tests look for a free port at the same time.
-    """
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByFile(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            name = nodeid.partition("::")[0]
-            text = (config.rootpath / name).read_text(encoding="utf-8")
-            return "sockets" if "import socket" in text or "free_port" in text else name
-
-    return ByFile(config, log)
 
 
 @pytest.fixture(scope="module", params=["constriction", "numpy"])

@@ -34,7 +34,25 @@ class Cloud:
     def __init__(self) -> None:
         zeros: dict[str, int] = {}
         self.now = Snapshot(
-            zeros, 0, 0, 0, zeros, zeros, zeros, zeros, zeros, 0, 0, 0, 0, 0, 0, insecure=False, ready=False
+            zeros,
+            0,
+            0,
+            0,
+            zeros,
+            zeros,
+            zeros,
+            zeros,
+            zeros,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            insecure=False,
+            ready=False,
+            outward={},
+            infer={},
         )
         self.registry = new_registry("cloud", runtime="litert")
         self.metrics = CloudMetrics(self.registry, lambda: self.now)
@@ -110,6 +128,9 @@ CLOUD_MOVES: list[Move[Cloud]] = [
     Move("open_leases", {}, becomes(leases={"opened": 1, "open": 1})),
     Move("lease_returns_ignored_total", {}, becomes(leases={"opened": 1, "ignored": 1})),
     Move("limits_reached_total", {"limit": "credit"}, becomes(limits={"credit": 1})),
+    Move("outward_answers_total", {"sink": "webhook", "fate": "dropped"}, becomes(outward={"webhook": {"dropped": 1}})),
+    Move("outward_waiting", {"sink": "webhook"}, becomes(outward={"webhook": {"waiting": 3}})),
+    Move("infer_requests_total", {"outcome": "busy"}, becomes(infer={"busy": 1})),
     Move("sessions", {}, becomes(sessions=1)),
     Move("open_tensors", {}, becomes(open_tensors=1)),
     Move("held_bytes", {}, becomes(held_bytes=800_000)),

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import queue
+import random
 import re
 import signal
 import socket
@@ -17,6 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +29,9 @@ from gradfec_host.key_files import KEY_FILE_VARIABLE, write_key
 
 READY_S = 300.0  # first start of a cloud: TensorFlow's import on a slow machine, and the download of the weights
 STOP_S = 15.0
+# What `free_port` tries, in turn. The kernel gives these to nobody who asks for just any port (Linux: from 32,768 on),
+# so one that is free stays free until its daemon has started. By chance, so that two programs begin at different ones.
+PORTS: Iterator[int] = cycle(random.sample(range(20_000, 32_000), 1000))
 ERROR = re.compile(r"(?:\S+ \S+ )?error: *(.*)", re.IGNORECASE)  # the line that ends a program, after its time
 
 
@@ -162,9 +167,15 @@ def daemon(
             running.stop()
 
 
-def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
-    """Return a port of the loopback interface that is free now, for UDP by default."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port() -> int:
+    """Return a port of the loopback interface that is free now, for UDP and for TCP."""
+    for port in PORTS:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(type=socket.SOCK_DGRAM) as udp,
+            socket.socket(type=socket.SOCK_STREAM) as tcp,
+        ):
+            udp.bind(("127.0.0.1", port))
+            tcp.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("PORTS has no end")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -48,6 +47,7 @@ PHOTOGRAPHS = (
 )
 FREE_PORT = Endpoint("127.0.0.1", 0)
 LIVE_FPS = 2
+COUNTED = ("sent", "lost", "recovered", "missing")  # of a frame, in its row
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def photographs(images: Path | None) -> Iterator[Path]:
 
 def show_live(folder: Path, policy: str, options: list[str], link: Link, web: Endpoint, console: Console) -> None:
     """Run cloud, injector and edge with its live page until Ctrl-C; GradfecError if one of them ends before."""
-    page = web if web.port else web._replace(port=free_port(socket.SOCK_STREAM))
+    page = web if web.port else web._replace(port=free_port())
     port = free_port()
     with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}") as cloud:
         with console.status("starting the cloud"):
@@ -219,16 +219,19 @@ def show_run(folder: Path, arm: Arm, link: Link, port: int, console: Console) ->
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fits 80 columns
     table.add_column("image", no_wrap=True, max_width=14)
     table.add_column("answer", min_width=16)
-    for heading in ("sent", "lost", "recovered", "missing", "latency"):
+    for heading in (*COUNTED, "latency"):
         table.add_column(heading, justify="right", no_wrap=True)
 
     def add(record: Record) -> None:
         counted, latency = {**record["datagrams"], **record["packets"]}, record["latency_ms"]
-        counts = [str(counted[name]) for name in ("sent", "lost", "recovered", "missing")]
+        counts = ["" if counted[name] is None else str(counted[name]) for name in COUNTED]
         table.add_row(escape(record["source"]), answer(record), *counts, f"{latency:.0f} ms" if latency else "")
 
     with Live(table, console=console, refresh_per_second=8):
-        return run_over_link(folder, link, port, arm.options, add)
+        run = run_over_link(folder, link, port, arm.options, add)
+    if not console.is_terminal:
+        console.line()  # which Live leaves out there
+    return run
 
 
 def answer(record: Record) -> str:
@@ -267,7 +270,7 @@ def in_short(runs: Mapping[str, Run], reference: Mapping[str, tuple[int, str]]) 
     return (
         f"in short: over this link, {right['unprotected']} answers are the uncut model's without protection, and "
         f"{right['protected']} with it, in {size['protected']} a frame; the paper's coding has {right['paper']}, in "
-        f"{size['paper']}; the link carries whatever is sent"
+        f"{size['paper']}; this link has room for all of it, so frames are large"
     )
 
 

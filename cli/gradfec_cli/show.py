@@ -131,11 +131,11 @@ def show(
 
     from gradfec_cli.experiment import Link
     from gradfec_common.networks import DEFAULT_NETWORK
+    from gradfec_common.preprocess import to_input
     from gradfec_common.quantisers import chosen_quantiser
     from gradfec_edge.camera import read_image
     from gradfec_edge.coding import coding_of
     from gradfec_edge.importance import default_estimator, make_estimator
-    from gradfec_edge.preprocess import to_input
     from gradfec_host.models.find import cut_called, usual_cut_of
 
     cut = cut_called(split, model) if split else usual_cut_of(model or DEFAULT_NETWORK)

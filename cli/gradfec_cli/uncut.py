@@ -11,8 +11,8 @@ import numpy.typing as npt
 from gradfec_cloud.backend import BackEnd, load_back_end
 from gradfec_common.networks import Preprocess
 from gradfec_common.networks.pixels import normalise
+from gradfec_common.preprocess import to_input
 from gradfec_edge.camera import open_source
-from gradfec_edge.preprocess import to_input
 from gradfec_host.runtimes import AUTO, choose_runtime
 from gradfec_host.weights import WeightStore
 

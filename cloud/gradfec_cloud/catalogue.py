@@ -63,6 +63,23 @@ class Catalogue:
         """The networks, each once."""
         return [*dict.fromkeys(cut.network for cut in self.cuts)]
 
+    def with_pictures(self) -> Catalogue:
+        """Serve whole pictures, too: the input of each network that is not cut at a bottleneck's latents."""
+        inputs = [cut.network.cut(cut.network.input.name) for cut in self.cuts if not cut.masked]
+        more = self.of([cut for cut in dict.fromkeys(inputs) if cut not in self.cuts], "zero")
+        return Catalogue([*self.cuts, *more.cuts], {**self.concealments, **more.concealments})
+
+    @property
+    def pictures(self) -> list[Cut]:
+        """The cuts at networks' inputs, where whole pictures are served."""
+        return [cut for cut in self.cuts if cut.pixels is not None]
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """The labels of all answers that there can be; none if a network has no labels."""
+        each = [labels_of(network) for network in self.networks]
+        return frozenset().union(*each) if all(each) else frozenset()
+
     def loaders(self, runtime: str, weights: Mapping[Network, Weights | Model], max_batch: int) -> Loaders:
         """Return a function for each back-end that loads it."""
         return {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gradfec_cloud.outward import open_sinks, sink_options
 from gradfec_host import logs
 from gradfec_host.config import config_option, config_used, differing
 from gradfec_host.console import (
@@ -30,6 +31,7 @@ from gradfec_host.runtimes import LITERT
 
 if TYPE_CHECKING:
     from gradfec_cloud.catalogue import Catalogue
+    from gradfec_cloud.daemon import InferOptions
     from gradfec_cloud.inference import Inference, Inferred
     from gradfec_common.networks import Network
     from gradfec_host.models import Model
@@ -88,6 +90,20 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
 @click.option("--metrics", type=EndpointType("127.0.0.1"), help="Serve /metrics for Prometheus, /healthz and /readyz.")
 @web_option
 @click.option(
+    "--http-token",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File of the token that --web and --infer ask for; made if it does not exist. [default: a new token "
+    "at each start, none on loopback]",
+    show_default=False,
+)
+@click.option(
+    "--infer",
+    type=EndpointType("127.0.0.1"),
+    help="Serve whole pictures, too: inference requests of the Open Inference Protocol, over HTTP.",
+)
+@sink_options
+@click.option(
     "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Use these weights instead of the cached ones."
 )
 @runtime_option
@@ -122,6 +138,8 @@ def main(
     results: str | None,
     metrics: Endpoint | None,
     web: Endpoint | None,
+    http_token: Path | None,
+    infer: Endpoint | None,
     weights: Path | None,
     runtime: str,
     key_file: Path | None,
@@ -131,6 +149,7 @@ def main(
     as_json: bool,
     log_format: str,
     log_level: str,
+    **outward: object,
 ) -> None:
     """Receive features from edges over a lossy link, run the rest of the network, and send the answers back."""
     import contextlib
@@ -149,9 +168,12 @@ def main(
 
     log = logs.configure("gradfec-cloud", log_format, log_level)
     catalogue = chosen_catalogue(split, fill, codec, model)
+    catalogue = catalogue.with_pictures() if infer else catalogue
     runtime = runtime_for(runtime, catalogue.networks)
     read_keys = key_source(key_file, keys, insecure=insecure)
     known = read_keys()  # fail early
+    sinks = open_sinks(outward, catalogue.labels)
+    asked = infer_options(infer, http_token, catalogue) if infer else None
     with contextlib.ExitStack() as stack:
         port = Port(listen, batched=udp == "auto")
         stack.callback(port.close)
@@ -169,10 +191,12 @@ def main(
             "udp": "batched" if port.batched else "plain",
             "results": results,
             "metrics": metrics and str(metrics),
+            "answers_to": [*sinks] or None,
+            "infer": infer and str(infer),
             "config": config_used().path,
             "version": version(),
         }
-        page = PageOptions(web, "cloud", str(listen), settings, insecure) if web else None
+        page = PageOptions(web, "cloud", str(listen), settings, insecure, http_token) if web else None
         live = not prints_on_terminal(results)
         given = click.get_current_context().params
         changed = differing({name: given[name] for name in given if name not in LEFT_OUT})
@@ -186,6 +210,8 @@ def main(
             live,
             page,
             runtime,
+            sinks,
+            asked,
         )
         with show_progress() as fetching:
             stores = {network: trained(network, weights, fetching) for network in catalogue.networks}
@@ -195,6 +221,19 @@ def main(
         click.echo(json.dumps(totals))
     else:
         log.totals(totals)
+
+
+def infer_options(infer: Endpoint, token_file: Path | None, catalogue: Catalogue) -> InferOptions:
+    """Return where to serve inference requests; UsageError if everybody could ask."""
+    from gradfec_cloud.daemon import InferOptions
+    from gradfec_common.errors import UsageError
+    from gradfec_host.extras import need
+    from gradfec_web.access import choose_token, is_loopback
+
+    need("uvicorn")
+    if token_file is None and not is_loopback(infer.host):
+        raise UsageError(f"--infer {infer} can be reached from outside: give it a token, with --http-token FILE")
+    return InferOptions(infer, choose_token(infer, token_file), catalogue.pictures)
 
 
 def load(

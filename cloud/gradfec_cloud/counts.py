@@ -29,6 +29,8 @@ class Snapshot:
     keys: int
     insecure: bool
     ready: bool
+    outward: Mapping[str, Mapping[str, int]]  # answers of each sink, by fate, and `waiting`
+    infer: Mapping[str, int]  # inference requests, by outcome
 
     def totals(self) -> Totals:
         """Return what has been counted, by kind of thing and name."""
@@ -40,4 +42,5 @@ class Snapshot:
             "limits_reached": dict(self.limits),
             "datagrams_dropped_by_kernel": {"kernel": self.kernel_drops},
             "datagrams_sent": {"control": self.datagrams_sent, "failed": self.send_failures},
+            **{f"answers_to_{sink}": dict(counts) for sink, counts in self.outward.items()},
         }

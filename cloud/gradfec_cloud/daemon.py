@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
+from typing import TYPE_CHECKING
 
+import numpy as np
 import uvloop
+from numpy.typing import NDArray
 
 from gradfec_cloud.counts import Snapshot, Totals
 from gradfec_cloud.driver import Driver, OtherVersion, Stranger, UnknownKey
-from gradfec_cloud.inference import Inference, Inferred
+from gradfec_cloud.inference import Inference, Inferred, Whole
 from gradfec_cloud.journal import Journal
 from gradfec_cloud.keyring import Keyring
-from gradfec_cloud.metrics import CloudMetrics
+from gradfec_cloud.metrics import HTTP, CloudMetrics
+from gradfec_cloud.outward.news import News
+from gradfec_cloud.outward.outward import Outward
+from gradfec_cloud.outward.sink import Sink
 from gradfec_cloud.port import Port
 from gradfec_cloud.status import EdgesStatus
 from gradfec_cloud.watch import Watch
@@ -34,6 +42,9 @@ from gradfec_host.progress import live_or_told
 from gradfec_host.results import ResultsFile
 from gradfec_web.monitor import Monitor, ask, new_registry
 from gradfec_web.shown import PageOptions
+
+if TYPE_CHECKING:
+    from gradfec_cloud.infer.server import InferServer
 
 LEAVING_S = 5.0  # how long the tensors at hand may take once the daemon has been asked to stop
 
@@ -56,6 +67,15 @@ WHY_NOT_READY = {
 
 
 @dataclass(frozen=True)
+class InferOptions:
+    """Where to serve inference requests, who may ask, and for pictures at which cuts."""
+
+    endpoint: Endpoint
+    token: str | None
+    pictures: Sequence[Cut]
+
+
+@dataclass(frozen=True)
 class CloudOptions:
     """What the user asked for."""
 
@@ -68,6 +88,8 @@ class CloudOptions:
     live: bool = True  # show a live status if standard error is a terminal
     page: PageOptions | None = None
     runtime: str = ""  # what runs the back-end, for the user
+    sinks: Mapping[str, Sink] = field(default_factory=dict)  # of answers, by name
+    infer: InferOptions | None = None
 
 
 class CloudDaemon:
@@ -84,12 +106,14 @@ class CloudDaemon:
         self.sessions = CloudSessions(options.cuts, options.deadline_s, keys, os.urandom, sketches=sketches)
         self.watch = Watch(options.page)
         self._status = EdgesStatus()
-        self._journal = Journal(results, self._keyring, metrics, log)
+        self.outward = Outward(options.sinks, log)
+        self._journal = Journal(results, self._keyring, metrics, log, tell=self._tell)
         self._driver = Driver(self.sessions, port, self._on_event)
         self._inference: Inference | None = None  # while LOADING
         self._state = State.LOADING
         self._asked_to_stop: asyncio.Future[None] = self._loop.create_future()
         self._failure: GradfecError | None = None  # why it stops by itself
+        self.infer_counts: Mapping[str, int] = {}  # of inference requests, by outcome
 
     async def run(self, make_inference: Callable[[Deliver], Inference]) -> None:
         """Serve until a signal asks to stop, then finish the tensors at hand; GradfecError if it cannot go on.
@@ -160,6 +184,10 @@ class CloudDaemon:
             case SessionEnded():
                 self._forget(self._inference.forget(event.session))
 
+    def _tell(self, news: News) -> None:
+        self.outward.tell(news)
+        self.watch.told(news)
+
     def _forget(self, unwanted: list[Decided]) -> None:
         for decided in unwanted:
             self.sessions.fail(decided)
@@ -184,6 +212,12 @@ class CloudDaemon:
     def totals(self) -> Totals:
         """Return what has been counted."""
         return self.snapshot().totals()
+
+    def ask(self, cut: Cut, features: NDArray[np.float32]) -> Future[Whole]:
+        """Ask for the answer to a network's input (H, W, C), from any thread; RuntimeError if it is not SERVING."""
+        if self._inference is None or self._state is not State.SERVING:
+            raise RuntimeError(WHY_NOT_READY[self._state])
+        return self._inference.ask(cut, features)
 
     def why_not_ready(self) -> str:
         """Return why no edge can come in now, or nothing. Call it from another thread than the event loop's."""
@@ -210,7 +244,19 @@ class CloudDaemon:
             keys=len(self._keyring.keys),
             insecure=self._keyring.insecure,
             ready=self._state is State.SERVING,
+            outward={**self.outward.counts, **({HTTP: self.watch.answers} if self._options.page else {})},
+            infer=dict(self.infer_counts),
         )
+
+
+def _infer_server(options: InferOptions, daemon: CloudDaemon) -> InferServer:
+    from gradfec_cloud.infer.server import InferServer
+    from gradfec_web.access import open_listener
+
+    listener = open_listener(options.endpoint, "inference", "--infer")
+    server = InferServer(options.endpoint, listener, options.token, options.pictures, daemon.ask, daemon.why_not_ready)
+    daemon.infer_counts = server.counts
+    return server
 
 
 def run_cloud(
@@ -224,13 +270,16 @@ def run_cloud(
 
     async def run() -> Totals:
         daemon = CloudDaemon(options, port, results, log)
-        monitor = Monitor(options.metrics, daemon.registry, daemon.why_not_ready) if options.metrics else None
-        try:
-            async with daemon.watch.shown(daemon.totals, partial(log.info, event="page")):
-                await daemon.run(make_inference)
-        finally:
-            if monitor:
-                await asyncio.to_thread(monitor.close)
+        async with contextlib.AsyncExitStack() as stack:
+            if options.metrics:
+                monitor = Monitor(options.metrics, daemon.registry, daemon.why_not_ready)
+                stack.push_async_callback(asyncio.to_thread, monitor.close)
+            daemon.outward.start()
+            stack.push_async_callback(asyncio.to_thread, daemon.outward.close)
+            if options.infer:
+                stack.push_async_callback(asyncio.to_thread, _infer_server(options.infer, daemon).close)
+            await stack.enter_async_context(daemon.watch.shown(daemon.totals, partial(log.info, event="page")))
+            await daemon.run(make_inference)
         return daemon.totals()
 
     totals: Totals = uvloop.run(run())

@@ -6,7 +6,7 @@ One thread takes batches, decodes them and starts the workers on them. With loca
 takes a batch only when the workers have room for it, so that until then tensors can be given up at no cost.
 
 Each tensor that is submitted has one fate: it is delivered with its answer or with an error, or it is returned by
-`give_up` or `forget`.
+`give_up` or `forget`. A whole picture, which needs no decoding, takes its turn among the sessions' tensors.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +33,7 @@ from gradfec_common.wire import MAX_ANSWER_BYTES, is_answer
 
 MAX_BATCH = 8
 LEASE_S = 30.0  # longer than a network takes on any machine, and longer than an edge waits
+WHOLE_PICTURES = -1  # their place among the sessions: they wait for each other, and not the edges for them
 CLOSE_S = 10.0  # how long what is at work may take at the end
 
 
@@ -48,12 +50,33 @@ class Inferred:
     error: Exception | None = None  # the reason, if there is no answer
     submitted_at: float = field(default_factory=time.perf_counter)
 
+    @property
+    def cut(self) -> Cut:
+        """Where the network goes on."""
+        return self.decided.cut
+
+
+@dataclass
+class Whole:
+    """What became of a network's input that was asked for by `ask`, complete when it is done."""
+
+    cut: Cut
+    features: NDArray[np.float32]  # (H, W, C)
+    answer: Answer | None = None
+    stages_ms: dict[str, float] = field(default_factory=dict)
+    error: Exception | None = None  # the reason, if there is no answer
+    submitted_at: float = field(default_factory=time.perf_counter)
+    done: Future[Whole] = field(default_factory=Future)
+
+
+Job = Inferred | Whole
+
 
 @dataclass(frozen=True)
 class _Leased:
     """A batch that the workers have."""
 
-    batch: list[Inferred]
+    batch: list[Job]
     at: float
 
 
@@ -76,7 +99,7 @@ class Inference:
         """
         self._decoder, self._answer_of, self._deliver = decoder, answer, deliver
         self._max_batch, self._lease_s = max_batch, lease_s
-        self._waiting: Turns[Inferred] = Turns()
+        self._waiting: Turns[Job] = Turns()
         self._leases: Leases[_Leased] = Leases(lease_s, self._on_given_up)
         self._workers = open_workers(self._on_given_back)
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
@@ -91,13 +114,22 @@ class Inference:
         """Queue a tensor. The protocol core limits how many wait."""
         self._waiting.put(decided.session, Inferred(decided), back_end_name(decided.cut))
 
+    def ask(self, cut: Cut, features: NDArray[np.float32]) -> Future[Whole]:
+        """Queue a network's input (H, W, C) at the cut that it is. The caller limits how many wait."""
+        whole = Whole(cut, features)
+        self._waiting.put(WHOLE_PICTURES, whole, back_end_name(cut))
+        return whole.done
+
     def forget(self, session: int) -> list[Decided]:
         """Remove and return the waiting tensors of a session that has ended."""
-        return [one.decided for one in self._waiting.forget(session)]
+        return [one.decided for one in self._waiting.forget(session) if isinstance(one, Inferred)]
 
     def give_up(self, session: int, tensor: int) -> list[Decided]:
         """Remove and return a tensor that is not wanted any more, if it still waits."""
-        return [one.decided for one in self._waiting.give_up(session, lambda one: one.decided.tensor == tensor)]
+        given_up = self._waiting.give_up(
+            session, lambda one: isinstance(one, Inferred) and one.decided.tensor == tensor
+        )
+        return [one.decided for one in given_up if isinstance(one, Inferred)]
 
     def close(self) -> None:
         """Work on queued tensors for a while, and then stop."""
@@ -122,9 +154,12 @@ class Inference:
             if decoded:
                 self._lease([one for one, _ in decoded], [features for _, features in decoded])
 
-    def _decode(self, one: Inferred) -> NDArray[np.float32] | None:
+    def _decode(self, one: Job) -> NDArray[np.float32] | None:
         """Return a tensor's features (H, W, C), or None and note the error."""
         start = time.perf_counter()
+        if isinstance(one, Whole):
+            one.stages_ms = {"queue": 1000 * (start - one.submitted_at)}
+            return one.features
         try:
             tensor = self._decoder.decode(one.decided)
         except Exception as error:
@@ -138,7 +173,7 @@ class Inference:
         }
         return tensor.tensor
 
-    def _lease(self, batch: list[Inferred], features: list[NDArray[np.float32]]) -> None:
+    def _lease(self, batch: list[Job], features: list[NDArray[np.float32]]) -> None:
         """Let the workers run the network on features (H, W, C), one for each tensor of the batch."""
         try:
             number = self._leases.begin(_Leased(batch, time.perf_counter()))
@@ -148,7 +183,7 @@ class Inference:
         try:
             # n x (H, W, C) -> (n, H, W, C), without a copy where there is one
             stacked = np.stack(features) if len(features) > 1 else features[0][np.newaxis]
-            self._workers.start(Batch(number, back_end_name(batch[0].decided.cut), stacked, self._lease_s))
+            self._workers.start(Batch(number, back_end_name(batch[0].cut), stacked, self._lease_s))
         except Exception as error:
             self._on_given_back(number, error)
 
@@ -178,20 +213,24 @@ class Inference:
             return
         for one, output in pairs:
             try:
-                one.answer = sendable(self._answer_of(one.decided.cut, output))
+                one.answer = sendable(self._answer_of(one.cut, output))
             except Exception as error:
                 one.error = error
             one.stages_ms = {stage: round(ms, 3) for stage, ms in {**one.stages_ms, "back_end": back_end_ms}.items()}
         self._finish(leased.batch)
 
-    def _fail(self, batch: list[Inferred], error: Exception) -> None:
+    def _fail(self, batch: list[Job], error: Exception) -> None:
         for one in batch:
             one.error = error
         self._finish(batch)
 
-    def _finish(self, batch: list[Inferred]) -> None:
+    def _finish(self, batch: list[Job]) -> None:
         self._waiting.done(batch)
-        self._deliver(batch)
+        for one in batch:
+            if isinstance(one, Whole) and one.done.set_running_or_notify_cancel():
+                one.done.set_result(one)
+        if tensors := [one for one in batch if isinstance(one, Inferred)]:
+            self._deliver(tensors)
 
 
 def sendable(answer: Answer) -> Answer:

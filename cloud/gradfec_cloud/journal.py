@@ -1,12 +1,14 @@
-"""What the cloud writes down: log lines about edges, a record for each answered tensor, and the metrics of both."""
+"""What the cloud writes down and tells: log lines on edges, a record for each answered tensor, and metrics of both."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from gradfec_cloud.driver import OtherVersion, Stranger, UnknownKey
 from gradfec_cloud.keyring import Keyring
 from gradfec_cloud.metrics import CloudMetrics
+from gradfec_cloud.outward.news import Answered, Linked, News
 from gradfec_cloud.port import address_text
 from gradfec_common.keys import INSECURE_KEY
 from gradfec_common.session.events import Event, Finished, SessionEnded, SessionMoved, SessionOpened
@@ -28,12 +30,17 @@ class Journal:
         metrics: CloudMetrics,
         log: Log,
         clock: UnixTime = unix_time,
+        tell: Callable[[News], None] = lambda news: None,
     ) -> None:
-        """Write records to `results`, if there is such a file; `clock` turns the core's time into that of the day."""
+        """Write records to `results`, if there is such a file, and `tell` them, too.
+
+        `clock` turns the core's time into that of the day.
+        """
         self.packets: Counter[str] = Counter()  # of all answered tensors
         self.datagrams: Counter[str] = Counter()  # likewise
         self._results, self._keyring, self._metrics, self._log = results, keyring, metrics, log
-        self._clock = clock
+        self._clock, self._tell = clock, tell
+        self._sessions: Counter[str] = Counter()  # open ones, by edge
 
     @property
     def has_results(self) -> bool:
@@ -45,6 +52,7 @@ class Journal:
         match event:
             case SessionOpened():
                 self._metrics.session_opened(event.edge)
+                self._link(event.edge, 1)
                 self._say(event, "connected", event="session_opened", address=address_text(event.peer))
             case SessionMoved():
                 self._metrics.session_moved()
@@ -52,6 +60,7 @@ class Journal:
                 self._say(event, f"has moved to {address}", event="session_moved", address=address)
             case SessionEnded():
                 self._metrics.session_ended(event.edge, event.reason)
+                self._link(event.edge, -1)
                 self._say(event, f"gone ({event.reason})", event="session_ended", reason=event.reason)
             case Finished():
                 self._finished(event)
@@ -88,6 +97,13 @@ class Journal:
     def _say(self, of: SessionEvent, words: str, *, event: str, **fields: object) -> None:
         self._log.info(f"edge {of.edge!r} {words}", event=event, edge=of.edge, session=of.session, **fields)
 
+    def _link(self, edge: str, more: int) -> None:
+        self._sessions[edge] += more
+        connected = self._sessions[edge] > 0
+        if not connected:
+            del self._sessions[edge]
+        self._tell(Linked(edge, connected))
+
     def _finished(self, tensor: Finished) -> None:
         self.packets.update(tensor.packets)
         self.datagrams.update(tensor.datagrams)
@@ -96,10 +112,12 @@ class Journal:
         who = {"edge": tensor.edge, "session": tensor.session, "tensor": tensor.tensor}
         line = f"edge {tensor.edge!r}: tensor {tensor.tensor} {result.outcome}"
         self._log.debug(line, event="tensor", **who, outcome=result.outcome, packets=tensor.packets)
+        when = {"time": rfc3339(self._clock(tensor.answered_at))}
+        remarks = {"insecure": True} if self._keyring.insecure else {}
+        record = when | who | record_of(tensor) | remarks
+        self._tell(Answered(tensor.edge, record, tensor.answer.lines()))
         if self._results is not None:
-            when = {"time": rfc3339(self._clock(tensor.answered_at))}
-            remarks = {"insecure": True} if self._keyring.insecure else {}
-            self._results.write(when | who | record_of(tensor) | remarks)
+            self._results.write(record)
 
 
 def record_of(tensor: Finished) -> dict[str, object]:

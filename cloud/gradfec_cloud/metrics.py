@@ -14,6 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from gradfec_cloud.counts import Snapshot
+from gradfec_cloud.outward import SINKS
+from gradfec_cloud.outward.outbox import FATES as OUTWARD_FATES
 from gradfec_cloud.workers.leases import Ending
 from gradfec_common.session.events import Finished
 from gradfec_common.wire import Drop
@@ -31,6 +33,8 @@ LIMITS = (
 )
 STAGES = ("collect", "queue", "decode", "back_end")
 LEASE_ENDINGS = tuple(ending.value for ending in Ending)
+HTTP = "http"  # the page's API, among the sinks
+INFER_OUTCOMES = ("answered", "refused", "busy", "failed")
 ENDINGS = ("idle", "bye", "leaving", "key removed")
 
 
@@ -169,6 +173,21 @@ class CloudMetrics(Collector):
         ignored = now.leases.get("ignored", 0)
         yield _counter("lease_returns_ignored", "Batches that workers gave back after they had been given up.", ignored)
         yield _counters("limits_reached", "How often each limit was reached, by its name.", "limit", limits)
+        outward = CounterMetricFamily(
+            "gradfec_cloud_outward_answers", "Answers for a sink, by what became of them.", labels=["sink", "fate"]
+        )
+        waiting = GaugeMetricFamily(
+            "gradfec_cloud_outward_waiting", "Answers that wait for a sink, or are with it.", labels=["sink"]
+        )
+        for sink in (*SINKS, HTTP):
+            counts = now.outward.get(sink, {})
+            waiting.add_metric([sink], counts.get("waiting", 0))
+            for fate in OUTWARD_FATES:
+                outward.add_metric([sink, fate], counts.get(fate, 0))
+        yield outward
+        yield waiting
+        requests = {outcome: now.infer.get(outcome, 0) for outcome in INFER_OUTCOMES}
+        yield _counters("infer_requests", "Inference requests for whole pictures, by outcome.", "outcome", requests)
         yield _gauge("sessions", "Edges that have an open session.", now.sessions)
         yield _gauge("open_tensors", "Tensors that are being collected, decoded or counted.", now.open_tensors)
         yield _gauge("held_bytes", "Bytes of symbols held for tensors that are collected.", now.held_bytes)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from gradfec_cloud.cells import cells_of
 from gradfec_cloud.inference import Inferred
+from gradfec_cloud.outward.news import Answered, News
 from gradfec_cloud.port import address_text
 from gradfec_common.decode import Found
 from gradfec_common.quantisers import is_stream
@@ -27,7 +28,7 @@ from gradfec_common.session.events import (
 )
 from gradfec_common.sketch import LEVELS, Sketch
 from gradfec_web.shown import PICTURE_EVERY_S, PageOptions, Tell, Totals, shown
-from gradfec_web.view import Edge, Frame, Picture
+from gradfec_web.view import Answer, Edge, Frame, Picture
 
 SKETCHES_FOR_S = 3.0  # after a sketch, pictures wait for the next one
 MOST_GONE = 16  # edges that have left and are still shown
@@ -51,6 +52,7 @@ class Watch:
         """Prepare a page, unless `options` is None."""
         self._options = options
         self._tell: Tell | None = None
+        self.answers = {"delivered": 0, "dropped": 0}  # those for the page's HTTP API
         self._seen: dict[int, _Seen] = {}  # by session
         self._gone: deque[Edge] = deque(maxlen=MOST_GONE)
         self._sketches: dict[tuple[int, int], Sketch] = {}  # of tensors that are with the back-end, and of no others
@@ -90,6 +92,11 @@ class Watch:
                     self._sketches[event.session, event.tensor] = sketch
             case Finished():
                 self._tell(_frame(event))
+
+    def told(self, news: News) -> None:
+        """Pass an answer on to the page's HTTP API."""
+        if self._tell and isinstance(news, Answered):
+            self.answers["delivered" if self._tell(Answer(news.edge, news.record)) else "dropped"] += 1
 
     def inferred(self, one: Inferred) -> None:
         """Show a picture of a tensor that inference is done with, about once a second for each edge.

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from gradfec_common.errors import UsageError
 
 EXTRAS = {  # by module: the package's name, and its extra
+    "aiohttp": ("aiohttp", "webhook"),
+    "aiomqtt": ("aiomqtt", "mqtt"),
     "ai_edge_litert": ("LiteRT", "litert"),
     "h5py": ("h5py", "cloud"),
     "imageio_ffmpeg": ("imageio-ffmpeg", "rivals"),
@@ -17,6 +19,7 @@ EXTRAS = {  # by module: the package's name, and its extra
     "onnxruntime": ("ONNX Runtime", "onnx"),
     "skimage": ("scikit-image", "demo"),
     "tensorflow": ("TensorFlow", "lab"),
+    "uvicorn": ("uvicorn", "infer"),
 }
 
 

@@ -84,24 +84,45 @@ def read_keys(folder: Path) -> dict[bytes, NamedKey]:
 
 def read_key(path: Path) -> Key:
     """Read a key file; FileNotFoundError if there is none, GradfecError if it cannot be trusted or read."""
+    content = _read_private(path, "key")
+    try:
+        return parse_key(content)
+    except GradfecError as error:
+        raise GradfecError(f"{path}: {error}") from None
+
+
+def read_secret(path: Path, what: str) -> str:
+    """Read a file with one line, `what` it is, which only its owner may read; GradfecError for any other file."""
+    try:
+        content = _read_private(path, what)
+    except FileNotFoundError as error:
+        raise GradfecError(f"cannot read the {what} {path}: {error.strerror}") from None
+    try:
+        lines = content.decode().splitlines()
+    except UnicodeDecodeError:
+        raise GradfecError(f"{path} is not a {what} file: it is not UTF-8") from None
+    if len(lines) != 1 or not lines[0].strip():
+        raise GradfecError(f"{path} should hold one line, the {what}, and has {len(lines)}")
+    return lines[0].strip()
+
+
+def _read_private(path: Path, what: str) -> bytes:
+    """Return a short file that others cannot read; FileNotFoundError if there is none, GradfecError for any other."""
     try:
         # Check and read the same open file, whatever happens to its name. O_NONBLOCK: never wait for a pipe.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         try:
-            _check_trust(path, os.fstat(descriptor))
+            _check_trust(path, os.fstat(descriptor), what)
             content = os.read(descriptor, MAX_FILE_BYTES + 1)
         finally:
             os.close(descriptor)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise GradfecError(f"cannot read the key {path}: {error.strerror}") from error
+        raise GradfecError(f"cannot read the {what} {path}: {error.strerror}") from error
     if len(content) > MAX_FILE_BYTES:
-        raise GradfecError(f"{path} is not a key file: it has more than {MAX_FILE_BYTES} bytes")
-    try:
-        return parse_key(content)
-    except GradfecError as error:
-        raise GradfecError(f"{path}: {error}") from None
+        raise GradfecError(f"{path} is not a {what} file: it has more than {MAX_FILE_BYTES} bytes")
+    return content
 
 
 def parse_key(content: bytes) -> Key:
@@ -115,20 +136,20 @@ def parse_key(content: bytes) -> Key:
     return read_token(tokens[0])
 
 
-def _check_trust(path: Path, found: os.stat_result) -> None:
+def _check_trust(path: Path, found: os.stat_result, what: str) -> None:
     """Refuse anything but a file, and a file that others own or can access, on systems with owners and permissions."""
     if not stat.S_ISREG(found.st_mode):
-        raise GradfecError(f"{path} is not a regular file, so it cannot hold a key")
+        raise GradfecError(f"{path} is not a regular file, so it cannot hold a {what}")
     if not hasattr(os, "geteuid"):
         return
     if found.st_uid not in {0, os.geteuid()}:
         raise GradfecError(
-            f"the key {path} belongs to user {found.st_uid}, neither to you nor to root: if you trust it, run "
+            f"the {what} {path} belongs to user {found.st_uid}, neither to you nor to root: if you trust it, run "
             f"`chown {os.geteuid()} {shlex.quote(str(path))}` as root"
         )
     if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise GradfecError(
-            f"users other than its owner have access to the key {path}: run `chmod 600 {shlex.quote(str(path))}`"
+            f"users other than its owner have access to the {what} {path}: run `chmod 600 {shlex.quote(str(path))}`"
         )
 
 

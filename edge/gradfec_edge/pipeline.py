@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from gradfec_common.heads import WHOLE, Place
 from gradfec_common.packets import PacketGrid
+from gradfec_common.preprocess import seen_share, to_input
 from gradfec_common.protect import UNKNOWN_LINK, LinkEstimate
 from gradfec_common.transmit import EncodedTensor
 from gradfec_edge.coding import Coding
 from gradfec_edge.frontend import FrontEnd
 from gradfec_edge.importance import Estimator
 from gradfec_edge.importance.shares import importance_shares
-from gradfec_edge.preprocess import seen_share, to_input
 from gradfec_host.runtimes import cores
 
 Floats = npt.NDArray[np.float32]

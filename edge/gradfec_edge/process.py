@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from gradfec_edge.daemon import Camera, EdgeDaemon, Totals
 from gradfec_edge.metrics import EdgeMetrics, Snapshot
 from gradfec_edge.status import status_table
+from gradfec_host import logs
 from gradfec_host.console import Endpoint
 from gradfec_host.progress import live_or_told
 from gradfec_web.monitor import Monitor, ask, new_registry
@@ -126,9 +127,7 @@ async def _on_page(options: PageOptions, daemons: Sequence[EdgeDaemon]) -> Async
                 sums.setdefault(family, Counter()).update(counts)
         return {family: dict(counts) for family, counts in sums.items()}
 
-    def say(line: str) -> None:
-        daemons[0].log.info(line, event="page")
-
+    say = partial(logs.say, "page")  # in the name of no camera
     async with shown(options, lambda: [daemon.watch.edge for daemon in daemons], totals, say) as tell:
         for daemon in daemons:
             daemon.watch.tell = tell

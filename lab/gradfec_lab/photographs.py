@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Preprocess
+from gradfec_common.preprocess import to_input
 from gradfec_edge.camera import IMAGE_SUFFIXES, read_image
-from gradfec_edge.preprocess import to_input
 
 MIN_SIDE = 32  # pixels; anything smaller is an icon and not a photograph
 

@@ -72,7 +72,8 @@ def test_one_sentence_says_what_protection_is_worth() -> None:
     runs = {"unprotected": Run([wrong], {}, {}), "paper": Run([right], {}, {}), "protected": Run([right], {}, {})}
     assert in_short(runs, {"cat.png": (1, "tabby")}) == (
         "in short: over this link, 0 of 1 answers are the uncut model's without protection, and 1 of 1 with it, in "
-        "5.1 kB a frame; the paper's coding has 1 of 1, in 5.1 kB; the link carries whatever is sent"
+        "5.1 kB a frame; the paper's coding has 1 of 1, in 5.1 kB; this link has room for all of it, so frames are "
+        "large"
     )
 
 
@@ -87,6 +88,7 @@ def test_on_80_columns_every_figure_and_every_mark_is_legible(monkeypatch: pytes
     def run_over_link(folder: Path, link: Link, port: int, options: list[str], add: Callable[[Record], None]) -> Run:
         assert options == ["--fec", "leopard"]
         add(one)
+        add(one | {"top5": [], "latency_ms": None, "packets": {**one["packets"], "recovered": None, "missing": None}})
         return Run([one], {}, {})
 
     monkeypatch.setattr("gradfec_cli.demo.run_over_link", run_over_link)
@@ -97,9 +99,10 @@ def test_on_80_columns_every_figure_and_every_mark_is_legible(monkeypatch: pytes
     console.print(side_by_side({"unprotected": run, "paper": run, "protected": run}, reference))
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
-    assert text.count("2048") == 4
+    assert text.count("2048") == 6
     assert [heading for heading in ("sent", "lost", "recovered", "missing", "latency") if heading not in text] == []
     assert "1234 ms" in text
+    assert "None" not in text
     assert text.count("x American") == 3
     assert text.count("0% of 1") == text.count("5,120") == 3
 

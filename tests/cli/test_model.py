@@ -14,8 +14,8 @@ from gradfec_common.conceal import make_concealment
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Preprocess
 from gradfec_common.packets import PacketGrid
+from gradfec_common.preprocess import to_input
 from gradfec_edge.importance import default_estimator, make_estimator
-from gradfec_edge.preprocess import to_input
 from gradfec_host.learned import learned_for
 from gradfec_host.models import network_called
 from gradfec_host.models.find import learned_at

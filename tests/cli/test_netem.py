@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from gradfec_cli import netem
+from gradfec_cli.daemons import free_port
 from gradfec_cli.udp import dropped_by_kernel
 
 NETEM = [sys.executable, "-m", "gradfec_cli.netem"]
@@ -31,11 +32,6 @@ def udp_socket(port=0):
 
 def port_of(sock):
     return sock.getsockname()[1]
-
-
-def free_port():
-    with udp_socket() as sock:
-        return port_of(sock)
 
 
 class Netem:

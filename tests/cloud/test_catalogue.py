@@ -139,3 +139,19 @@ def test_the_files_of_bottlenecks_are_named_one_after_the_other(
     monkeypatch.undo()
     with pytest.raises(GradfecError, match=r"cannot read the codec .*none\.npz: No such file"):
         chosen_catalogue(None, "zero", str(tmp_path / "none.npz"))
+
+
+def test_whole_pictures_are_served_for_each_network_once_and_filled_with_zeros(other: Network) -> None:
+    catalogue = chosen_catalogue("conv2_block1_add,pool1_pool,other:pool1_pool", "zero")
+    assert catalogue.pictures == []
+    more = catalogue.with_pictures()
+    assert more.pictures == [RESNET50.cut(RESNET50.input.name), other.cut(other.input.name)]
+    assert {*more.cuts} == {*catalogue.cuts, *more.pictures} == {*more.concealments}
+    assert more.with_pictures().cuts == more.cuts
+    usual = chosen_catalogue(None, "zero")  # which has pictures, and a bottleneck
+    assert usual.with_pictures().cuts == usual.cuts
+
+
+def test_labels_are_known_only_if_each_network_has_some(other: Network) -> None:
+    assert "tiger_cat" in chosen_catalogue("pool1_pool", "zero").labels
+    assert chosen_catalogue("pool1_pool,other:pool1_pool", "zero").labels == frozenset()

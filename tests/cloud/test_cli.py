@@ -24,6 +24,12 @@ def test_help_explains_every_option_and_the_exit_codes() -> None:
         "key-file",
         "keys",
         "insecure",
+        "http-token",
+        "infer",
+        "webhook",
+        "on",
+        "mqtt",
+        "home-assistant",
         "json",
     )
     assert [name for name in options if f"--{name}" not in text] == []
@@ -55,3 +61,36 @@ def test_insecure_excludes_keys(option: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["--listen", "127.0.0.1:9", "--insecure", option, str(tmp_path)])
     assert result.exit_code == 2
     assert result.output[20:] == "error: --insecure lets everybody in: give it without --key-file and --keys\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--on", "score > 1"), "--on is for a webhook: give it with --webhook URL"),
+        (
+            ("--webhook", "http://here/", "--on", "score >"),
+            "--on 'score >', column 8: expected a number, but the condition",
+        ),
+        (
+            ("--webhook", "http://here/", "--on", "label == tiger_cta"),
+            "has the label 'tiger_cta': did you mean tiger_cat",
+        ),
+        (("--mqtt", "mqtt://here", "--watch-for", "tiger_cta"), "has the label 'tiger_cta': did you mean tiger_cat"),
+        (
+            ("--infer", "0.0.0.0:9"),
+            "--infer 0.0.0.0:9 can be reached from outside: give it a token, with --http-token FILE",
+        ),
+    ],
+)
+def test_a_wrong_option_about_answers_outward_is_refused_at_start(options: tuple[str, ...], said: str) -> None:
+    result = CliRunner().invoke(main, ["--listen", "127.0.0.1:9", "--insecure", *options])
+    assert result.exit_code == 2
+    assert said in result.output
+    assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [("--webhook", "ftp://u:secret@here/x"), ("--mqtt", "mqtt://u:secret@here")])
+def test_a_wrong_url_is_refused_without_showing_what_may_be_secret(options: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, ["--listen", "127.0.0.1:9", *options])
+    assert result.exit_code == 2
+    assert "secret" not in result.output

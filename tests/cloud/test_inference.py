@@ -247,3 +247,56 @@ def test_a_back_end_that_hangs_costs_its_batch_and_what_it_says_later_is_ignored
     inference.close()
     leases = {"opened": 2, "returned": 1, "failed": 0, "given_up": 1, "ignored": 1, "open": 0}
     assert inference.leases == leases
+
+
+def whole(number: int) -> npt.NDArray[np.float32]:
+    """Return features that are `sure_of` a class."""
+    return np.full(SPLIT.shape, number, np.float32)
+
+
+def test_a_whole_picture_is_answered_without_decoding_and_not_delivered(
+    inference: Inference, back_end: BackEnd, delivered: Deliveries
+) -> None:
+    done = inference.ask(SPLIT, whole(7))
+    back_end.go.release()
+    assert done.result(SOON_S).answer == sure(7)
+    assert [*done.result().stages_ms] == ["queue", "back_end"]
+    inference.submit(decided(3))
+    back_end.go.release()
+    (one,) = delivered.take(1)
+    assert one.answer == sure(3)
+
+
+def test_whole_pictures_wait_for_each_other_and_edges_do_not_wait_for_them(
+    back_end: BackEnd, delivered: Deliveries
+) -> None:
+    inference = infer(partial(LocalWorkers, {NAME: lambda: back_end}), delivered, max_batch=1)
+    first, *rest = [inference.ask(SPLIT, whole(number)) for number in range(4)]
+    assert back_end.started.acquire(timeout=SOON_S)
+    inference.submit(decided(9))
+    back_end.go.release(2)
+    assert first.result(SOON_S).answer == sure(0)
+    back_end.go.release()
+    assert delivered.next().answer == sure(9)
+    assert not rest[-1].done()
+    back_end.go.release(10)
+    assert [one.result(SOON_S).answer for one in rest] == [sure(1), sure(2), sure(3)]
+    inference.close()
+
+
+def test_a_network_that_fails_on_a_whole_picture_says_so(inference: Inference, back_end: BackEnd) -> None:
+    back_end.failing = True
+    done = inference.ask(SPLIT, whole(7))
+    back_end.go.release()
+    assert isinstance(done.result(SOON_S).error, RuntimeError)
+
+
+def test_an_edge_that_leaves_or_gives_up_takes_no_whole_picture_with_it(
+    inference: Inference, back_end: BackEnd
+) -> None:
+    first = inference.ask(SPLIT, whole(1))
+    assert back_end.started.acquire(timeout=SOON_S)
+    done = inference.ask(SPLIT, whole(2))
+    assert inference.give_up(1, 2) == inference.forget(1) == []
+    back_end.go.release(2)
+    assert [one.result(SOON_S).answer for one in (first, done)] == [sure(1), sure(2)]

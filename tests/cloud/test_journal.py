@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from gradfec_cloud.access import by_id
 from gradfec_cloud.driver import OtherVersion, UnknownKey
 from gradfec_cloud.journal import Journal
 from gradfec_cloud.keyring import Keyring
+from gradfec_cloud.outward.news import Answered, Linked, News
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import INSECURE_KEY, Key
 from gradfec_common.session.events import Finished, SessionEnded, SessionMoved, SessionOpened
@@ -28,10 +30,15 @@ RESULT = Result(5, "complete", TIGER_CAT.packed(), 1, 0, {"decode": 1.5})
 FINISHED = Finished("garden", 7, 5, PACKETS, DATAGRAMS, RESULT, TIGER_CAT, 0.0123456, 1, 4000, 20.0)
 
 
-def journal(results: ResultsFile | None = None, key: Key = OURS, label: str = "") -> tuple[Journal, Cloud]:
+def journal(
+    results: ResultsFile | None = None,
+    key: Key = OURS,
+    label: str = "",
+    tell: Callable[[News], None] = lambda news: None,
+) -> tuple[Journal, Cloud]:
     cloud, log = Cloud(), Log("gradfec-cloud")
     keyring = Keyring(lambda: by_id(HandshakeKey(key, label)), cloud.metrics, log)
-    return Journal(results, keyring, cloud.metrics, log, lambda at: 1767323045.678 + at - 20), cloud
+    return Journal(results, keyring, cloud.metrics, log, lambda at: 1767323045.678 + at - 20, tell), cloud
 
 
 def test_edges_that_connect_move_and_leave_are_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -115,6 +122,30 @@ def test_an_answered_tensor_is_a_record(key: Key, tmp_path: Path) -> None:
         "stages_ms": {"decode": 1.5},
         **({"insecure": True} if key is INSECURE_KEY else {}),
     }
+
+
+def test_an_answered_tensor_is_told_as_its_record_with_and_without_a_results_file(tmp_path: Path) -> None:
+    told: list[News] = []
+    with ResultsFile(tmp_path / "out.jsonl") as results:
+        for file in (results, None):
+            written, _ = journal(file, tell=told.append)
+            written.saw(SessionOpened(7, "garden", ("192.0.2.7", 4000)))
+            written.saw(FINISHED)
+    record = json.loads((tmp_path / "out.jsonl").read_text())
+    assert [news for news in told if isinstance(news, Answered)] == [Answered("garden", record, TIGER_CAT.lines())] * 2
+
+
+def test_an_edge_is_told_to_be_connected_as_long_as_it_has_a_session() -> None:
+    told: list[News] = []
+    written, _ = journal(tell=told.append)
+    for event in (
+        SessionOpened(7, "garden", ("192.0.2.7", 4000)),
+        SessionOpened(8, "garden", ("192.0.2.8", 4000)),
+        SessionEnded(7, "garden", "idle"),
+        SessionEnded(8, "garden", "bye"),
+    ):
+        written.saw(event)
+    assert told == [Linked("garden", connected) for connected in (True, True, True, False)]
 
 
 def test_packets_and_datagrams_are_added_up_without_a_results_file_too() -> None:

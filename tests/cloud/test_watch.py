@@ -16,6 +16,7 @@ from tests.common.small_tensors import CUT, GRID, ZERO, encoded, planned
 
 from gradfec_cloud import watch as watch_module
 from gradfec_cloud.inference import Inferred
+from gradfec_cloud.outward.news import Answered, Linked
 from gradfec_cloud.watch import MOST_GONE, Watch
 from gradfec_common.cells import Cell
 from gradfec_common.decode import decode_tensor
@@ -33,7 +34,7 @@ from gradfec_common.sketch import JPEG_MAGIC, Sketch, plan_fates
 from gradfec_common.wire import Result
 from gradfec_host.console import Endpoint
 from gradfec_web.shown import PageOptions
-from gradfec_web.view import Edge, Frame, Picture, Record
+from gradfec_web.view import Answer, Edge, Frame, Picture, Record
 
 OPTIONS = PageOptions(Endpoint("127.0.0.1", 8080), "cloud", ":9000", {}, False)
 SESSION = 7
@@ -47,6 +48,12 @@ class Page:
 
     told: list[Record] = field(default_factory=list)
     edges: Callable[[], list[Edge]] = list
+    room = True
+
+    def tell(self, record: Record) -> bool:
+        if self.room:
+            self.told.append(record)
+        return self.room
 
     def take(self, kind: type[Any]) -> list[Any]:
         found = [record for record in self.told if isinstance(record, kind)]
@@ -56,7 +63,7 @@ class Page:
     @asynccontextmanager
     async def shown(self, options: object, edges: Any, totals: object, say: object) -> AsyncIterator[Any]:
         self.edges = edges
-        yield self.told.append
+        yield self.tell
 
 
 @pytest.fixture
@@ -238,6 +245,20 @@ def test_a_finished_tensor_is_a_frame(page: Page) -> None:
     assert (told.edge, told.session, told.number, told.outcome, told.source) == ("kitchen", SESSION, 3, "partial", "")
     assert (told.packets, told.datagrams, told.bursts, told.latency_ms) == (packets, datagrams, 2, 250.0)
     assert (told.answer, told.stages_ms) == ([("tiger cat", 0.5)], {"decode": 1.5})
+
+
+def test_an_answers_record_is_passed_on_to_the_api(page: Page) -> None:
+    record = {"edge": "kitchen", "tensor": 3}
+
+    def story(watch: Watch) -> None:
+        watch.told(Linked("kitchen", True))
+        watch.told(Answered("kitchen", record, []))
+        page.room = False
+        watch.told(Answered("kitchen", record, []))
+        assert watch.answers == {"delivered": 1, "dropped": 1}
+
+    watching(story)
+    assert page.take(Answer) == [Answer("kitchen", record)]
 
 
 def test_connected_edges_are_listed_after_some_that_have_left(page: Page) -> None:

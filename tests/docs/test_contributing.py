@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 import sys
 import types
 from collections.abc import Iterator
@@ -11,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.cloud.outward import test_every_sink as sinks
+from tests.cloud.outward.test_outward import ANSWERED
 from tests.cloud.workers import test_contract as workers
 from tests.common.bottlenecks import test_every_bottleneck as bottlenecks
 from tests.common.codes import test_codes as codes
@@ -19,6 +23,8 @@ from tests.common.networks import test_every_network as networks
 from tests.common.protect import test_every_policy as policies
 from tests.common.quantisers import test_every_quantiser as quantisers
 
+from gradfec_cloud.outward import SINKS, open_sinks
+from gradfec_cloud.outward.outward import Outward
 from gradfec_cloud.workers import WORKERS
 from gradfec_common.bottlenecks import BOTTLENECKS
 from gradfec_common.codes import CODES
@@ -26,6 +32,8 @@ from gradfec_common.conceal import CONCEALMENTS
 from gradfec_common.networks import NETWORKS
 from gradfec_common.protect import POLICIES
 from gradfec_common.quantisers import QUANTISERS
+from gradfec_host.console import Endpoint
+from gradfec_host.logs import Log
 
 TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
 FILES = dict(re.findall(r"^`\w+/([\w/]+)\.py`:\n\n((?:(?:    .*)?\n)+)", TEXT, re.MULTILINE))  # by path
@@ -48,14 +56,17 @@ def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setitem(NETWORKS, "finder", found.finder.FINDER)
     monkeypatch.setitem(BOTTLENECKS, found.halve.NAME, found.halve.halve)
     monkeypatch.setitem(WORKERS, "threads", found.threads.ThreadWorkers)
+    monkeypatch.setitem(SINKS, "datagram", found.datagram.DATAGRAM)
     yield found
 
 
 def test_there_is_an_example_for_each_registry_and_it_is_short() -> None:
     assert [path.split("/")[1] for path in FILES] == [
-        "conceal", "protect", "quantisers", "codes", "heads", "networks", "bottlenecks", "workers",
+        "conceal", "protect", "quantisers", "codes", "heads", "networks", "bottlenecks", "workers", "outward",
     ]  # fmt: skip
-    assert REGISTRY_LINES == ["CONCEALMENTS", "POLICIES", "QUANTISERS", "CODES", "NETWORKS", "BOTTLENECKS", "WORKERS"]
+    assert REGISTRY_LINES == [
+        "CONCEALMENTS", "POLICIES", "QUANTISERS", "CODES", "NETWORKS", "BOTTLENECKS", "WORKERS", "SINKS",
+    ]  # fmt: skip
     assert all(text.count("\n") <= 60 for text in FILES.values())
 
 
@@ -116,3 +127,17 @@ def test_the_worker_pool() -> None:
         workers.test_a_batch_comes_back_once_with_a_row_for_each_tensor_in_its_order(pool)
         workers.test_each_batch_passes_through_its_own_back_end_however_many_there_are(pool)
         workers.test_an_error_comes_back_as_such_and_the_pool_goes_on(pool)
+
+
+def test_the_sink() -> None:
+    sinks.test_it_is_off_unless_it_is_asked_for("datagram")
+    sinks.test_its_options_are_its_own_and_each_says_what_it_does("datagram")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(60)
+        given = sinks.nothing() | {"datagram": Endpoint(*receiver.getsockname())}
+        outward = Outward(open_sinks(given, frozenset()), Log("gradfec-cloud"))
+        outward.start()
+        outward.tell(ANSWERED)
+        assert json.loads(receiver.recv(2000)) == ANSWERED.record
+        outward.close()

@@ -17,13 +17,13 @@ from gradfec_common.session.edge import EdgeLimits
 
 PATIENT = {"gradfec-cloud": ("--deadline-ms", "60000"), "gradfec-edge": ("--timeout-ms", "60000")}
 PROGRAM = {"gradfec-edge": (sys.executable, __file__)}
-REPORT_S = 60.0
+REPORT_S = 20.0  # the cloud repeats a report for three seconds
 
 
 @contextmanager
 def patient(name: str, *arguments: object, ready: str | None = None) -> Iterator[Daemon]:
-    """Run a daemon as `gradfec_cli.daemons.daemon` does."""
-    options = (*map(str, arguments), *PATIENT.get(name, ()))
+    """Run a daemon as `gradfec_cli.daemons.daemon` does; the arguments may ask for less patience."""
+    options = (*PATIENT.get(name, ()), *map(str, arguments))
     with daemon(name, *options, ready=ready, program=PROGRAM.get(name)) as running:
         yield running
 

@@ -36,7 +36,8 @@ class Scales(Relay):
         super().__init__(target)
 
     def carried(self, datagram: bytes) -> None:
-        self.bytes[datagram[2]] += len(datagram)
+        if datagram:  # an edge that waits for long asks the kernel, with an empty one, whether the port is closed
+            self.bytes[datagram[2]] += len(datagram)
 
 
 def through_daemons(photographs: Path, cloud: int, link: Link, *options: object) -> tuple[list[Record], int]:
@@ -84,8 +85,9 @@ def test_a_plans_bytes_and_answers_are_those_through_the_daemons_whatever_is_los
     file, cut = write_codec(tmp_path / "codec.npz"), named_cut(DEFAULT_CUT)
     folder = Photographs(photographs, cut.network.preprocess)
     port = free_port()
-    with patient("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--codec", file, ready="listening on"):
-        for scheme, options in [
+    options = ("--listen", f"127.0.0.1:{port}", "--codec", file)
+    with patient("gradfec-cloud", *options, "--deadline-ms", 3000, ready="listening on"):  # some frames lack too much
+        for scheme, coding in [
             (Scheme(file, "quality 3", "nested:9/25"), ["--codec", file, "--quality", 3]),
             (Scheme("webp", "webp:40", "nested:6/15"), ["--codec", "webp:40"]),
         ]:
@@ -94,7 +96,7 @@ def test_a_plans_bytes_and_answers_are_those_through_the_daemons_whatever_is_los
             pictures = {name: Picture(codec, ends.features(image_of(folder, name))) for name in folder.names}
             sent = {name: picture.sent(scheme) for name, picture in pictures.items()}
             link = Link(0.3, seed=5)
-            records, total = through_daemons(photographs, port, link, "--protect", scheme.policy, *options)
+            records, total = through_daemons(photographs, port, link, "--protect", scheme.policy, *coding)
             assert {record["source"]: record["bytes"] for record in records} == {
                 name: one.wire_bytes for name, one in sent.items() if one is not None
             }

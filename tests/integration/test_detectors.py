@@ -20,9 +20,9 @@ from gradfec_cli.daemons import daemon, free_port
 from gradfec_cloud.backend import load_back_end
 from gradfec_common.heads import Boxes
 from gradfec_common.heads.boxes import overlap
+from gradfec_common.preprocess import to_input
 from gradfec_edge.camera import read_image
 from gradfec_edge.frontend import load_front_end
-from gradfec_edge.preprocess import to_input
 from gradfec_host.models.add import Wanted, add_model, fed_with
 from gradfec_host.models.graph import Graph
 from gradfec_host.models.presets import preprocess_of

@@ -13,11 +13,11 @@ from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
+from gradfec_common.preprocess import to_input
 from gradfec_edge.frontend.keras_proxy import element_model, saliency_model
 from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 from gradfec_edge.frontend.litert_runtime import LiteRTFrontEnd
 from gradfec_edge.importance import EstimatorFile, make_estimator
-from gradfec_edge.preprocess import to_input
 from gradfec_lab.answers import Answers, LiteRTAnswers, fastest_answers
 
 SPLIT = named_cut(DEFAULT_CUT)

@@ -53,7 +53,7 @@ def test_a_refusal_ends_the_edge_with_the_clouds_words(reply: Reply, words: str,
 
 
 def test_an_edge_keeps_asking_a_full_cloud_and_reports_it_once(photographs: Path) -> None:
-    options = ["--camera", photographs, "--json"]
+    options = ["--camera", photographs, "--json", "--wait", "3"]
     with (
         fake_cloud(refusal("full", "the cloud serves 256 edges already")) as port,
         stubbed("gradfec-edge", *options, "--cloud", f"127.0.0.1:{port}", PATIENCE_S=1.0) as edge,

@@ -18,10 +18,10 @@ from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
+from gradfec_common.preprocess import to_input
 from gradfec_common.quantisers import QUANTISERS
 from gradfec_edge.camera import open_source
 from gradfec_edge.frontend import load_front_end
-from gradfec_edge.preprocess import to_input
 from gradfec_host.runtimes import LITERT, TENSORFLOW
 from gradfec_host.weights import WeightStore
 

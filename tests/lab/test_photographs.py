@@ -8,7 +8,7 @@ import pytest
 
 from gradfec_common.errors import UsageError
 from gradfec_common.networks.resnet50 import PREPROCESS
-from gradfec_edge.preprocess import to_input
+from gradfec_common.preprocess import to_input
 from gradfec_lab.photographs import MIN_SIDE, Photographs
 
 GOOD = ("a.png", "c.PNG", "f.jpg", "g.bmp", "i.png")

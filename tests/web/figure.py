@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-import socket
+import signal
 import tempfile
 from pathlib import Path
 
@@ -25,9 +25,11 @@ SIZE = {"width": 1100, "height": 784}
 FPS = 2
 SEEN_S = 40.0  # so that the edge knows the link
 COMES_ROUND_S = 60.0  # a photograph
-# Whether the page shows a photograph: the number of its frame is in the lead, and its file in the table.
+# Whether the page shows a photograph that was answered, and all is well: the number of its frame is in the lead, and
+# its file in the table. On a machine that is busy, answers come too late, and this never happens.
 SHOWN = r"""name => {
-    const number = document.querySelector(".outcome").textContent.match(/^Frame (\d+)/)?.[1];
+    if (!document.querySelector(".live.good")) return false;
+    const number = document.querySelector(".outcome").textContent.match(/^Frame (\d+).*complete/)?.[1];
     const rows = [...document.querySelectorAll(".frames tbody tr")].map(row => row.innerText.split(/\s+/));
     return document.querySelector(".shot").complete && rows.some(row => row[0] === number && row.includes(name));
 }"""
@@ -40,7 +42,7 @@ SHOWN = r"""name => {
 @click.option("--out", default=FIGURE, type=click.Path(path_type=Path, resolve_path=True))
 def main(loss: float, burst: float, photograph: str, out: Path) -> None:
     """Take the picture of the edge's live page that the README shows."""
-    port, web = free_port(), free_port(socket.SOCK_STREAM)
+    port, web = free_port(), free_port()
     with tempfile.TemporaryDirectory() as place, photographs(None) as folder:
         os.chdir(place)  # the page calls the camera `photos`
         Path("photos").symlink_to(folder)
@@ -48,7 +50,7 @@ def main(loss: float, burst: float, photograph: str, out: Path) -> None:
         with (
             daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", ready="listening on"),
             injector(Link(loss, burst, seed=1), port) as (_, relay),
-            daemon("gradfec-edge", *camera, "--cloud", f"127.0.0.1:{relay}", ready="connected to"),
+            daemon("gradfec-edge", *camera, "--cloud", f"127.0.0.1:{relay}", ready="connected to") as edge,
             sync_playwright() as driver,
         ):
             browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -56,7 +58,9 @@ def main(loss: float, burst: float, photograph: str, out: Path) -> None:
             page.goto(f"http://127.0.0.1:{web}/")
             page.wait_for_timeout(1000 * SEEN_S)
             page.wait_for_function(SHOWN, arg=photograph, timeout=1000 * COMES_ROUND_S, polling=50)
+            edge.process.send_signal(signal.SIGSTOP)  # no other frame takes its place
             taken = Image.open(io.BytesIO(page.screenshot()))
+            edge.process.send_signal(signal.SIGCONT)
             browser.close()
     taken.convert("RGB").save(out, optimize=True)
     click.echo(f"{out}: {out.stat().st_size / 1000:.0f} kB")

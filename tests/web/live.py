@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -16,12 +15,6 @@ from gradfec_web.view import Record
 
 T = TypeVar("T")
 PATIENCE_S = 120.0  # of a test, where it waits for what will happen
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class LivePage:

@@ -1,8 +1,8 @@
 """Where the page is served, and the token that it needs on other addresses than loopback."""
 
 import pytest
-from tests.web.live import free_port
 
+from gradfec_cli.daemons import free_port
 from gradfec_common.errors import GradfecError
 from gradfec_host.console import Endpoint
 from gradfec_web.access import choose_token, open_listener, page_url

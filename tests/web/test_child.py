@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import uvloop
-from tests.web.live import PATIENCE_S, free_port
+from tests.web.live import PATIENCE_S
 from tests.web.world import Camera, status
 
+from gradfec_cli.daemons import free_port
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host import extras
 from gradfec_host.console import Endpoint

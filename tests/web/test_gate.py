@@ -93,6 +93,16 @@ def test_a_wrong_token_is_refused(kind, cookie):
     assert is_refused(*ask({"host": "localhost"}, token=TOKEN, kind=kind, query=f"token={cookie}"))
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+def test_a_program_sends_the_token_as_a_bearer_token(scheme):
+    assert ask({"host": "box.example:9100", "authorization": f"{scheme} {TOKEN}"}, token=TOKEN)[1]
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Basic {TOKEN}", TOKEN, "Bearer é"])
+def test_a_wrong_bearer_token_is_refused(header):
+    assert is_refused(*ask({"host": "localhost", "authorization": header}, token=TOKEN))
+
+
 def test_the_cookie_of_the_page_on_another_port_is_none_here():
     assert is_refused(*ask({"host": "localhost", "cookie": f"gradfec_page_9101={TOKEN}"}, token=TOKEN))
 

@@ -38,8 +38,17 @@ def world(role, cameras=1):
     return World(role, made)
 
 
-@pytest.mark.parametrize("server", ["gone, too", "still there"])
-@pytest.mark.parametrize(("role", "cameras"), [("edge", 1), ("edge", 2), ("cloud", 2)])
+@pytest.mark.parametrize(
+    ("role", "cameras", "server"),
+    [
+        ("edge", 1, "gone, too"),
+        ("edge", 2, "still there"),
+        ("cloud", 2, "gone, too"),
+        pytest.param("edge", 1, "still there", marks=pytest.mark.slow),
+        pytest.param("edge", 2, "gone, too", marks=pytest.mark.slow),
+        pytest.param("cloud", 2, "still there", marks=pytest.mark.slow),
+    ],
+)
 def test_a_dead_daemon_turns_the_header_red_which_counts_for_how_long_and_the_numbers_fade(
     role, cameras, server, serve, visit
 ):

@@ -12,6 +12,7 @@ from tests.web.visits import DESKTOP, PHONE, Visitor, World, at, served
 from tests.web.world import DATAGRAMS, Camera, picture_of_noise
 
 from gradfec_common.cells import Cell
+from gradfec_web import charts, words
 from gradfec_web.view import Edge
 
 expect = playwright.expect
@@ -66,6 +67,9 @@ def test_the_page_fills_with_what_the_cloud_tells_and_moves(tab, cloud):
     expect(page.locator(".ranks")).to_contain_text("Only the edge knows")
     expect(page.get_by_role("img", name=re.compile("over .*: .* now, .* to"))).to_have_count(5)
     expect(page.locator(".nicegui-echart svg path").nth(20)).to_be_attached()
+    for name in ("network and waiting", "recovered"):
+        expect(page.locator(".key span", has_text=name)).to_be_visible()
+    assert page.evaluate(f"(value => {charts.WRITE % 1})(1234.56)") == words.number(1234.56, 1)
     lost = page.locator(".frames tbody tr").first.locator("td").nth(4)
     assert 0 < int(lost.text_content()) < DATAGRAMS
     first = page.locator(".frames tbody tr").first.locator("td").first

@@ -40,7 +40,8 @@ class Page:
 def pages(monkeypatch: pytest.MonkeyPatch) -> list[Page]:
     made: list[Page] = []
 
-    async def start(endpoint: Endpoint, say: Callable[[str], None]) -> Page:
+    async def start(endpoint: Endpoint, say: Callable[[str], None], token_file: None, *, api: bool) -> Page:
+        assert not api  # it is the cloud's
         assert endpoint == OPTIONS.endpoint
         made.append(Page())
         return made[-1]

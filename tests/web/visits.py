@@ -7,9 +7,10 @@ import shutil
 import time
 from urllib.parse import urlsplit
 
-from tests.web.live import PATIENCE_S, LivePage, free_port
+from tests.web.live import PATIENCE_S, LivePage
 from tests.web.world import status
 
+from gradfec_cli.daemons import free_port
 from gradfec_web.view import Edge
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -21,8 +21,9 @@ from gradfec_web.access import choose_token, open_listener, page_url
     help="File of the token that browsers need; made if it does not exist.  "
     "[default: a new token at each start, none on loopback]",
 )
+@click.option("--api", is_flag=True, help="Serve the answers to programs, too, below /api.")
 @plain_errors
-def main(listen: Endpoint, token_file: Path | None) -> None:
+def main(listen: Endpoint, token_file: Path | None, api: bool) -> None:
     """Serve the live page of the records on standard input, until they end. Ctrl-C only concerns the daemon."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -34,7 +35,7 @@ def main(listen: Endpoint, token_file: Path | None) -> None:
 
     from gradfec_web.server import serve
 
-    serve(listen, listener, token, sys.stdin.buffer)
+    serve(listen, listener, token, sys.stdin.buffer, api=api)
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ def is_loopback(host: str) -> bool:
     return host in LOOPBACK_NAMES or host.startswith("127.")
 
 
-def open_listener(endpoint: Endpoint) -> socket.socket:
-    """Bind the port; GradfecError if that fails."""
+def open_listener(endpoint: Endpoint, what: str = "the live page", option: str = "--web") -> socket.socket:
+    """Bind the port; GradfecError, which says `what` cannot be served, if that fails."""
     try:
         family, _, _, _, address = socket.getaddrinfo(
             endpoint.host or None, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -59,7 +59,7 @@ def open_listener(endpoint: Endpoint) -> socket.socket:
     except (OSError, UnicodeError) as error:
         code = getattr(error, "errno", None) or 0
         reason = os.strerror(code) if code > 0 else getattr(error, "strerror", None) or error
-        raise GradfecError(f"cannot serve the live page on {endpoint}: {reason}; choose another --web") from None
+        raise GradfecError(f"cannot serve {what} on {endpoint}: {reason}; choose another {option}") from None
 
 
 def _bind(family: int, address: tuple[str, int]) -> socket.socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 from gradfec_web.history import BUCKET_S, KEPT_S, Figures
@@ -25,6 +26,7 @@ class Chart:
     write: Callable[[float | None], str]  # formats a value
     colours: tuple[str, ...]  # variables of the style sheet, in turn
     stacked: bool = False
+    suffix: str = ""  # behind a value
 
 
 def latency_by_stage(of: Figures) -> Values:
@@ -44,6 +46,7 @@ CHARTS = (
         lambda v: with_unit(v, "ms"),
         ("--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--c8", "--c9"),
         stacked=True,
+        suffix=" ms",
     ),
     Chart(
         "Loss",
@@ -51,6 +54,7 @@ CHARTS = (
         lambda of: {"lost": None if of.loss is None else 100 * of.loss},
         lambda v: percent(None if v is None else v / 100),
         ("--lost",),
+        suffix=" %",
     ),
     Chart(
         "Burst length",
@@ -70,22 +74,30 @@ CHARTS = (
 )
 
 
+# As `words.number` writes it.
+WRITE = "value.toLocaleString('en', {maximumFractionDigits: %d}).replaceAll(',', '\N{NARROW NO-BREAK SPACE}')"
+
+
+def colours(chart: Chart, past: Sequence[Point]) -> dict[str, str]:
+    """Return the colour of each series, a variable of the style sheet."""
+    names = dict.fromkeys(name for _, figures in past for name in chart.values(figures))
+    turns = cycle(chart.colours)
+    return {name: "--rest" if name == REST else next(turns) for name in names}
+
+
 def options(chart: Chart, past: Sequence[Point], now: float) -> Options:
     """Return the chart's options for ECharts."""
     points = [(at, values) for at, figures in past if _known(values := chart.values(figures))]
-    names = list(dict.fromkeys(name for _, values in points for name in values))
     return {
         "animation": False,
-        "grid": {"left": 44, "right": 12, "top": 12, "bottom": 44 if len(names) > 1 else 24},
-        "legend": {"show": len(names) > 1, "bottom": 0, "type": "scroll", "itemHeight": 8, "itemWidth": 12}
-        | {"textStyle": {"color": "var(--muted)"}, "icon": "rect", "itemGap": 10},
+        "grid": {"left": 44, "right": 12, "top": 12, "bottom": 24},
         "tooltip": {
             "trigger": "axis",
             "confine": True,
             "backgroundColor": "var(--card)",
             "borderColor": "var(--line)",
             "textStyle": {"color": "var(--ink)", "fontSize": 12},
-            ":valueFormatter": "value => value == null ? '–' : (+value).toFixed(1)",
+            ":valueFormatter": f"value => {WRITE % 1} + '{chart.suffix}'",
         },
         "xAxis": {
             "type": "time",
@@ -101,13 +113,10 @@ def options(chart: Chart, past: Sequence[Point], now: float) -> Options:
             "min": 0,
             "splitNumber": 3,
             "splitLine": {"lineStyle": {"color": "var(--line)"}},
-            "axisLabel": {"color": "var(--muted)"},
+            "axisLabel": {"color": "var(--muted)", ":formatter": f"value => {WRITE % 3}"},
         },
         "series": [
-            _series(
-                name, "--rest" if name == REST else chart.colours[place % len(chart.colours)], points, chart.stacked
-            )
-            for place, name in enumerate(names)
+            _series(name, colour, points, chart.stacked) for name, colour in colours(chart, past).items() if points
         ],
     }
 

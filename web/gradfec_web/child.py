@@ -38,13 +38,16 @@ class Page:
         self._watch = asyncio.create_task(self._watch_over())
 
     @classmethod
-    async def start(cls, endpoint: Endpoint, say: Callable[[str], None], token_file: Path | None = None) -> Page:
-        """Serve a page at `endpoint`; GradfecError if that fails. `say` takes one line for the user.
+    async def start(
+        cls, endpoint: Endpoint, say: Callable[[str], None], token_file: Path | None = None, *, api: bool = False
+    ) -> Page:
+        """Serve a page at `endpoint`, with `api` the API, too; GradfecError if that fails. `say` takes one line.
 
         Addresses other than loopback need a token, from `token_file` or a new one; `url` contains it.
         """
         need("nicegui")
         options = ["--listen", str(endpoint), *(["--token-file", str(token_file)] if token_file else [])]
+        options += ["--api"] * api
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *START,
@@ -62,14 +65,15 @@ class Page:
             raise GradfecError(words[-1].removeprefix("error: ") if words else "the live page did not start")
         return cls(process, url, say)
 
-    def tell(self, record: Record) -> None:
-        """Send a record to the page, or drop it; call this on the event loop that started the page."""
+    def tell(self, record: Record) -> bool:
+        """Send a record to the page, or drop it; return whether it was sent. Call this on the page's event loop."""
         if self._pipe.is_closing() or self._process.returncode is not None:
-            return
+            return False
         if self._pipe.transport.get_write_buffer_size() > MAX_WAITING_BYTES:
             self.dropped += 1
-            return
+            return False
         self._pipe.write(dump(record))
+        return True
 
     async def close(self) -> None:
         """Stop the page's process."""

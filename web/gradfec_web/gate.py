@@ -39,7 +39,9 @@ class Gate:
         given = QueryParams(scope["query_string"]).get("token")
         if not self._is_own(connection):
             await _refuse(scope, send)
-        elif self._token is None or self._knows(connection.cookies.get(self._cookie)):
+        elif (
+            self._token is None or self._knows(connection.cookies.get(self._cookie)) or self._knows(_bearer(connection))
+        ):
             await self._inner(scope, receive, _with_headers(send))
         elif scope["type"] == "http" and self._knows(given):
             cookie = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Lax"
@@ -59,6 +61,12 @@ class Gate:
 
     def _knows(self, token: str | None) -> bool:
         return token is not None and hmac.compare_digest(token.encode(), (self._token or "").encode())
+
+
+def _bearer(connection: HTTPConnection) -> str | None:
+    """Return the token that a program sends, which has no use for a cookie (RFC 6750, 2.1)."""
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def _name(host: str) -> str:

@@ -197,10 +197,13 @@ class Charts:
         with box("div", "charts"):
             self._charts = [self._chart(chart) for chart in charts.CHARTS]
 
-    def _chart(self, chart: charts.Chart) -> ui.echart:
+    def _chart(self, chart: charts.Chart) -> tuple[ui.echart, Key | None]:
         with card(chart.title, "stacked" if chart.stacked else ""):
             Text("p", chart.unit, "note")
-            return ui.echart(charts.options(chart, [], 0), renderer="svg").props(f'role=img aria-label="{chart.title}"')
+            drawn = ui.echart(charts.options(chart, [], 0), renderer="svg").props(
+                f'role=img aria-label="{chart.title}"'
+            )
+            return drawn, Key() if chart.stacked else None
 
     def show(self, past: EdgePast) -> None:
         """Redraw the charts if there is a new point."""
@@ -208,11 +211,31 @@ class Charts:
         if not points or (points[-1][0], past.key) == (self._at, self._shown):
             return
         self._at, self._shown = points[-1][0], past.key
-        for chart, element in zip(charts.CHARTS, self._charts, strict=True):
+        for chart, (element, key) in zip(charts.CHARTS, self._charts, strict=True):
             put(element, "aria-label", charts.in_words(chart, points))
             element.options.clear()
             element.options.update(charts.options(chart, points, self._at))
             element.update()
+            if key:
+                key.show(charts.colours(chart, points))
+
+
+class Key:
+    """What the colours of a chart mean, all of it at once: a legend in the chart would have pages."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, str] = {}
+        self._names = box("p", "key note")
+
+    def show(self, colours: dict[str, str]) -> None:
+        """Show each name beside its colour."""
+        if colours == self._shown:
+            return
+        self._shown = colours
+        self._names.clear()
+        with self._names:
+            for name, colour in colours.items():
+                Text("span", name).style(f"--colour: var({colour})")
 
 
 class LastFrames:

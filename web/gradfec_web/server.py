@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import uvicorn
-from fastapi import FastAPI
 from nicegui import core, ui
 
 from gradfec_host.console import Endpoint
+from gradfec_web.api import Answers, new_app
 from gradfec_web.gate import Gate
 from gradfec_web.history import History
 from gradfec_web.page import ICON, add_page
-from gradfec_web.view import Record, load
+from gradfec_web.view import Answer, Record, load
 
 RECONNECT_S = 15.0  # how long a browser may be away or busy, and then continue where it was
 LAST_REQUESTS_S = 1  # how long open requests may delay the end
@@ -34,11 +34,13 @@ class Server(uvicorn.Server):
         yield
 
 
-def serve(endpoint: Endpoint, listener: socket.socket, token: str | None, lines: BinaryIO) -> None:
-    """Serve the page on `listener`, bound to `endpoint`, until the records in `lines` end."""
-    history = History()
+def serve(
+    endpoint: Endpoint, listener: socket.socket, token: str | None, lines: BinaryIO, *, api: bool = False
+) -> None:
+    """Serve the page on `listener`, bound to `endpoint`, until the records in `lines` end; with `api`, that, too."""
+    history, answers = History(), Answers() if api else None
     add_page(history)
-    app = FastAPI(openapi_url=None)
+    app = new_app(history, answers)
     ui.run_with(
         app,
         favicon=ICON,
@@ -64,9 +66,15 @@ def serve(endpoint: Endpoint, listener: socket.socket, token: str | None, lines:
         def stop() -> None:
             server.should_exit = True
 
+        def take(record: Record) -> None:
+            if not isinstance(record, Answer):
+                history.take(record)
+            elif answers is not None:
+                answers.take(record)
+
         def read() -> None:
             for record in read_records(lines):
-                loop.call_soon_threadsafe(history.take, record)
+                loop.call_soon_threadsafe(take, record)
             loop.call_soon_threadsafe(stop)
 
         threading.Thread(target=read, daemon=True).start()

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from gradfec_host.console import Endpoint
 from gradfec_web.child import Page
@@ -14,7 +15,7 @@ from gradfec_web.view import Edge, Record, Settings, Status
 
 STATUS_EVERY_S = 1.0
 PICTURE_EVERY_S = 1.0  # of each edge
-Tell = Callable[[Record], None]
+Tell = Callable[[Record], bool]  # whether it was sent
 Totals = Mapping[str, Mapping[str, int]]  # family -> name -> count, as in a daemon's totals
 
 
@@ -27,6 +28,7 @@ class PageOptions:
     title: str
     settings: Settings  # of the whole daemon
     insecure: bool
+    token_file: Path | None = None  # of the token that browsers need
 
 
 @asynccontextmanager
@@ -34,7 +36,7 @@ async def shown(
     options: PageOptions, edges: Callable[[], list[Edge]], totals: Callable[[], Totals], say: Callable[[str], None]
 ) -> AsyncIterator[Tell]:
     """Serve a page, which calls `edges` and `totals` once a second; yield a function for other records."""
-    page = await Page.start(options.endpoint, say=say)
+    page = await Page.start(options.endpoint, say, options.token_file, api=options.role == "cloud")
     say(f"live page: {page.url}")
 
     async def repeat() -> None:

@@ -84,8 +84,16 @@ class Picture:
     boxes: list[tuple[str, float, tuple[float, float, float, float]]] | None = None
 
 
-Record = Status | Frame | Picture
-KINDS: dict[str, type[Record]] = {kind.__name__.lower(): kind for kind in (Status, Frame, Picture)}
+@dataclass(frozen=True)
+class Answer:
+    """A finished frame, as a results file has it; only from the cloud, for its HTTP API."""
+
+    edge: str
+    record: Mapping[str, object]
+
+
+Record = Status | Frame | Picture | Answer
+KINDS: dict[str, type[Record]] = {kind.__name__.lower(): kind for kind in (Status, Frame, Picture, Answer)}
 
 
 def dump(record: Record) -> bytes:

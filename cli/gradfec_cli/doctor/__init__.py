@@ -99,7 +99,6 @@ def doctor(
         "port": lambda: machine.port(here, listen is not None, answers_here),
         "receive buffer": machine.receive_buffer,
         "offload": machine.offload,
-        "netem": machine.netem,
         "clock": machine.clock,
         "disk": lambda: machine.disk(results or Path(), results is not None),
         "camera": lambda: machine.camera(camera),

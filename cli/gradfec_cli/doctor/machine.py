@@ -200,28 +200,6 @@ def frame(cut: Cut) -> Finding:
     )
 
 
-def netem() -> Finding:
-    """Check whether the kernel could make a link bad; the injector can do so anywhere."""
-    injector = "gradfec-netem makes a link bad without it"
-    if shutil.which("tc", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
-        return warning(f"there is no tc, so no netem; {injector}", "to use the kernel's netem: install iproute2")
-    if not has_module("sch_netem"):
-        return warning(
-            f"this kernel has no netem (sch_netem); {injector}",
-            "to use it: install the modules of the running kernel (Fedora: kernel-modules-extra)",
-        )
-    return ok("tc and sch_netem are there")
-
-
-def has_module(name: str, root: Path = Path("/")) -> bool:
-    """Return whether the running kernel has a module: loaded, built in, or as a file."""
-    if (root / "sys" / "module" / name).exists():
-        return True
-    folder = root / "lib" / "modules" / platform.release()
-    lists = [path for path in (folder / "modules.builtin", folder / "modules.dep") if path.exists()]
-    return any(f"/{name}.ko" in path.read_text(encoding="utf-8", errors="replace") for path in lists)
-
-
 def clock() -> Finding:
     """Check the monotonic clock, which the protocol uses, and the time of day, which it does not need."""
     monotonic = time.get_clock_info("monotonic")

@@ -48,7 +48,9 @@ BYTES_AN_IMAGE = 110_000  # in the cache, at the default split; the whole maps o
 @click.option(
     "--seed", default=0, type=click.IntRange(min=0), help="Seed for initial weights and the order of the images."
 )
-@click.option("--cache", type=click.Path(path_type=Path), help="Folder for the targets. [default: next to --out]")
+@click.option(
+    "--cache", type=click.Path(path_type=Path), help="Folder that keeps the targets. [default: targets/ beside --out]"
+)
 @click.option("--means", type=click.Path(path_type=Path, dir_okay=False), help="averages: file for the channel means.")
 @click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Where the network is cut.")
 @click.option("--rows", default=7, type=click.IntRange(1), help="Rows of a channel in each packet.")
@@ -154,6 +156,7 @@ def train_proxy(
         if as_json
         else f"{out}: {out.stat().st_size:,} bytes, recipe {recipe}, {about['images']:,} images"
     )
+    click.echo(f"{folder} is kept for the next training with these images; delete it if there is none", err=True)
 
 
 def _learn(

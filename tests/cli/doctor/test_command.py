@@ -21,7 +21,6 @@ FINE = (
     "port",
     "receive_buffer",
     "offload",
-    "netem",
     "clock",
     "disk",
     "camera",
@@ -45,10 +44,10 @@ def test_where_all_is_fine_there_is_a_line_for_each_check_and_exit_code_0() -> N
 
 
 def test_a_warning_does_not_fail_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "netem", lambda: warning("none here", "install it"))
+    monkeypatch.setattr(machine, "offload", lambda: warning("none here", "install it"))
     result = doctor()
     assert result.exit_code == 0
-    assert "warning  netem: none here\n         to do: install it\n" in result.stdout
+    assert "warning  offload: none here\n         to do: install it\n" in result.stdout
 
 
 def test_what_is_broken_fails(monkeypatch: pytest.MonkeyPatch) -> None:

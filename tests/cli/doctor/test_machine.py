@@ -162,26 +162,6 @@ def test_a_kernel_without_offload_is_a_warning(segments: bool, state: State, mon
     assert state is State.OK or ("UDP_SEGMENT" in found.text and "UDP_GRO" not in found.text)
 
 
-def test_netem_needs_tc_and_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "has_module", lambda name: True)
-    monkeypatch.setattr(machine.shutil, "which", lambda name, path: "/sbin/tc")
-    assert machine.netem().state is State.OK
-    monkeypatch.setattr(machine, "has_module", lambda name: False)
-    assert_mendable(machine.netem(), State.WARNING, "sch_netem", "gradfec-netem")
-    monkeypatch.setattr(machine.shutil, "which", lambda name, path: None)
-    assert_mendable(machine.netem(), State.WARNING, "no tc", "iproute2", "gradfec-netem")
-
-
-@pytest.mark.parametrize("place", ["sys/module/sch_netem/x", "modules.builtin", "modules.dep", "nowhere"])
-def test_a_module_is_loaded_or_built_in_or_a_file(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.platform, "release", lambda: "6.1.0")
-    path = tmp_path / place if "/" in place else tmp_path / "lib/modules/6.1.0" / place
-    path.parent.mkdir(parents=True)
-    path.write_text("kernel/net/sched/sch_netem.ko.xz:\nkernel/net/sched/sch_fq.ko.xz:\n")
-    assert machine.has_module("sch_netem", tmp_path) == (place != "nowhere")
-    assert not machine.has_module("sch_net", tmp_path)
-
-
 def test_a_clock_of_coarse_steps_or_without_a_date_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     fine = SimpleNamespace(monotonic=True, resolution=1e-9)
     monkeypatch.setattr(machine.time, "get_clock_info", lambda name: fine)
@@ -229,7 +209,7 @@ def test_a_camera_that_this_user_may_not_open_says_which_group_may(monkeypatch: 
     assert_mendable(machine.camera(os.devnull), State.BROKEN, os.devnull, "usermod -aG video")
 
 
-@pytest.mark.parametrize("check", [machine.receive_buffer, machine.offload, machine.netem, machine.clock])
+@pytest.mark.parametrize("check", [machine.receive_buffer, machine.offload, machine.clock])
 def test_on_the_real_machine_nothing_of_the_kernel_is_called_broken(check: Callable[[], Finding]) -> None:
     assert check().state is not State.BROKEN
 

@@ -142,6 +142,7 @@ def test_broken_and_tiny_images_are_counted_and_named(toy, tmp_path):
     assert f"skipped: {images / 'worse.png'} is empty" in result.stderr
     assert "2 images skipped" in result.stderr
     assert result.stdout.strip().endswith("recipe averages, 44 images")
+    assert f"{tmp_path / 'targets'} is kept for the next training" in result.stderr
 
 
 def test_a_limit_takes_a_sample(toy, images, tmp_path):

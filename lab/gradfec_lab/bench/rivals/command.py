@@ -18,7 +18,7 @@ from gradfec_cli.uncut import uncut_model
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.networks.pixels import normalise
-from gradfec_edge.preprocess import to_input
+from gradfec_common.preprocess import to_input
 from gradfec_host.console import plain_errors
 from gradfec_host.extras import need
 from gradfec_host.weights import ensure_weights

@@ -9,7 +9,7 @@ from gradfec_common.heads import Box, Boxes
 from gradfec_common.networks import Preprocess
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.networks.resnet50 import RESNET50
-from gradfec_edge.preprocess import seen_share, to_input
+from gradfec_common.preprocess import seen_share, to_input
 
 
 def test_normalise_is_exactly_keras_preprocess_input():

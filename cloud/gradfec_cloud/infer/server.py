@@ -1,0 +1,239 @@
+"""The HTTP server for inference requests, on a thread of its own, with an event loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from http import HTTPStatus
+
+import numpy as np
+import numpy.typing as npt
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gradfec_cloud.infer.protocol import (
+    EXTENSIONS,
+    HEADER,
+    INPUTS,
+    OUTPUTS,
+    RequestError,
+    read_request,
+    response,
+)
+from gradfec_cloud.infer.protocol import Request as Asked
+from gradfec_cloud.inference import Whole
+from gradfec_common.heads import Answer
+from gradfec_common.jpeg import read_jpeg
+from gradfec_common.networks import Cut
+from gradfec_common.networks.pixels import normalise
+from gradfec_common.preprocess import Picture, seen_share, to_input
+from gradfec_host.console import Endpoint, version
+from gradfec_web.gate import Gate
+
+MODEL_VERSION = "1"
+MOST_BYTES = 2**25  # of a request
+MOST_REQUESTS = 8  # at work; one more is told to come later
+MOST_CONNECTIONS = 64
+BODY_WITHIN_S = 30.0
+LAST_REQUESTS_S = 2
+
+Floats = npt.NDArray[np.float32]
+Ask = Callable[[Cut, Floats], "Future[Whole]"]  # RuntimeError if nothing can be asked now
+
+
+class Server(uvicorn.Server):
+    """Ignores signals: they are the daemon's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture no signals."""
+        yield
+
+
+class InferServer:
+    """The running server."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        listener: socket.socket,
+        token: str | None,
+        cuts: Sequence[Cut],
+        ask: Ask,
+        why_not_ready: Callable[[], str],
+    ) -> None:
+        """Serve the networks whose inputs `cuts` are, on `listener`, bound to `endpoint`.
+
+        Other threads call `ask` and `why_not_ready`, which raises TimeoutError if the daemon does not answer.
+        """
+        self.counts = Counter[str]()  # requests for inference, by outcome
+        self._models = {cut.network.name: cut for cut in cuts}
+        self._ask, self._why_not_ready = ask, why_not_ready
+        self._at_work = 0
+        config = uvicorn.Config(
+            Gate(self._app(), endpoint.host, endpoint.port, token),
+            log_level="warning",
+            log_config=None,  # any other would close the daemon's log
+            access_log=False,
+            server_header=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=LAST_REQUESTS_S,
+        )
+        self._server = Server(config)
+        serve = partial(asyncio.run, self._server.serve([listener]))
+        self._thread = threading.Thread(target=serve, name="infer", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving. Blocks."""
+        self._server.should_exit = True
+        self._thread.join(2 * LAST_REQUESTS_S)
+
+    def _app(self) -> Starlette:
+        model = "/v2/models/{model}"
+        paths = (("", self._metadata, "GET"), ("/ready", self._model_ready, "GET"), ("/infer", self._infer, "POST"))
+        routes = [
+            Route("/v2", self._server_metadata),
+            Route("/v2/health/live", self._live),
+            Route("/v2/health/ready", self._ready),
+            *(
+                Route(f"{begin}{end}", endpoint, methods=[method])
+                for begin in (model, f"{model}/versions/{{version}}")
+                for end, endpoint, method in paths
+            ),
+        ]
+        return Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _failed})
+
+    async def _server_metadata(self, request: Request) -> Response:
+        return JSONResponse({"name": "gradfec", "version": version(), "extensions": EXTENSIONS})
+
+    async def _live(self, request: Request) -> Response:
+        return JSONResponse({"live": True})
+
+    async def _ready(self, request: Request) -> Response:
+        try:
+            why_not = await asyncio.to_thread(self._why_not_ready)
+        except TimeoutError as error:
+            why_not = str(error)
+        return JSONResponse({"ready": not why_not}, 503 if why_not else 200)
+
+    async def _model_ready(self, request: Request) -> Response:
+        self._model(request)
+        return await self._ready(request)
+
+    async def _metadata(self, request: Request) -> Response:
+        name = self._model(request).network.name
+        told = {"name": name, "versions": [MODEL_VERSION], "platform": "gradfec", "inputs": INPUTS, "outputs": OUTPUTS}
+        return JSONResponse(told)
+
+    def _model(self, request: Request) -> Cut:
+        name, of = request.path_params["model"], request.path_params.get("version", MODEL_VERSION)
+        if name not in self._models:
+            raise HTTPException(404, f"there is no model {name!r}: there are {', '.join(self._models)}")
+        if of != MODEL_VERSION:
+            raise HTTPException(404, f"there is no version {of!r} of {name}: there is {MODEL_VERSION}")
+        return self._models[name]
+
+    async def _infer(self, request: Request) -> Response:
+        cut = self._model(request)
+        if self._at_work >= MOST_REQUESTS:
+            self.counts["busy"] += 1
+            raise HTTPException(503, f"{MOST_REQUESTS} requests are at work: come again", {"Retry-After": "1"})
+        self._at_work += 1
+        try:
+            answered = await self._answered(cut, request)
+        except HTTPException as error:
+            self.counts["refused" if error.status_code < 500 else "failed"] += 1
+            raise
+        finally:
+            self._at_work -= 1
+        self.counts["answered"] += 1
+        return answered
+
+    async def _answered(self, cut: Cut, request: Request) -> Response:
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise HTTPException(415, "compressed requests are not read")
+        body = await _body(request)
+        try:
+            asked = read_request(body, _header_bytes(request.headers))
+            frames = await asyncio.to_thread(_frames, asked)
+            tensors = await asyncio.to_thread(_tensors, frames, cut)
+        except RequestError as error:
+            raise HTTPException(400, str(error)) from None
+        try:
+            done = await asyncio.gather(*(asyncio.wrap_future(self._ask(cut, tensor)) for tensor in tensors))
+        except RuntimeError as error:
+            raise HTTPException(503, str(error)) from None
+        answers: list[Answer] = []
+        for one, frame in zip(done, frames, strict=True):
+            if one.answer is None:
+                raise HTTPException(500, f"the network has failed: {one.error!r}")
+            answers.append(one.answer.placed(seen_share(frame, cut.network.preprocess)))
+        content, header_bytes = response(cut.network.name, MODEL_VERSION, asked, answers)
+        if header_bytes is None:
+            return Response(content, media_type="application/json")
+        return Response(content, 200, {HEADER: str(header_bytes)}, "application/octet-stream")
+
+
+async def _body(request: Request) -> bytes:
+    """Read a request's body, if it is not too long and comes in time."""
+    found = bytearray()
+
+    async def read() -> None:
+        async for part in request.stream():
+            found.extend(part)
+            if len(found) > MOST_BYTES:
+                raise HTTPException(413, f"a request has at most {MOST_BYTES} bytes")
+
+    try:
+        await asyncio.wait_for(read(), BODY_WITHIN_S)
+    except asyncio.TimeoutError:
+        raise HTTPException(408, f"the request did not come within {BODY_WITHIN_S:g} s") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the client has gone") from None
+    return bytes(found)
+
+
+def _header_bytes(headers: Mapping[str, str]) -> int | None:
+    text = headers.get(HEADER)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise RequestError(f"{HEADER} is not a number of bytes: {text!r}")
+    return int(text)
+
+
+def _frames(asked: Asked) -> list[Picture]:
+    """Return the pictures as BGR, as cameras have it; RequestError for a file that is no picture."""
+    frames = [np.ascontiguousarray(image[..., ::-1]) for image in asked.images]  # RGB -> BGR
+    try:
+        frames += map(read_jpeg, asked.files)
+    except ValueError as error:
+        raise RequestError(f"file {len(frames)}: {error}") from None
+    return frames
+
+
+def _tensors(frames: Sequence[Picture], cut: Cut) -> list[Floats]:
+    preprocess = cut.network.preprocess
+    return [normalise(to_input(frame, preprocess), preprocess) for frame in frames]
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    status, detail, headers = 500, "", None
+    if isinstance(error, HTTPException):
+        status, detail, headers = error.status_code, error.detail, error.headers
+    return JSONResponse({"error": detail or HTTPStatus(status).phrase}, status, headers)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "this is a bug in gradfec; its log has the rest"}, 500)

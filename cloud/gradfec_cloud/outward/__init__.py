@@ -1,0 +1,32 @@
+"""Sinks, which bring answers to other people's systems. Each is one small file here and one line in SINKS.
+
+`sink` has the interface. A sink has an outbox of bounded size, and all of them run on one thread apart, so that nothing
+that happens to them holds up an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from gradfec_cloud.outward.mqtt import MQTT
+from gradfec_cloud.outward.sink import Given, Labels, Sink, SinkKind
+from gradfec_cloud.outward.webhook import WEBHOOK
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+SINKS: dict[str, SinkKind] = {kind.name: kind for kind in (MQTT, WEBHOOK)}
+
+
+def sink_options(command: Command) -> Command:
+    """Give `gradfec-cloud` the options of all sinks."""
+    for kind in reversed(SINKS.values()):
+        for option in reversed(kind.options):
+            command = option(command)
+    return command
+
+
+def open_sinks(given: Given, labels: Labels) -> dict[str, Sink]:
+    """Return the sinks that the options ask for, by name; UsageError if they are wrong."""
+    opened = {name: kind.open(given, labels) for name, kind in SINKS.items()}
+    return {name: sink for name, sink in opened.items() if sink is not None}
