@@ -70,7 +70,7 @@ class Edge:
     """The metrics of an edge with one camera, and the snapshot that they read, which a test may change."""
 
     def __init__(self) -> None:
-        self.now = of_edge.Snapshot(False, False, 0.0, 0, 0, {}, {}, {}, dict.fromkeys(of_edge.LINK, 0.0))
+        self.now = of_edge.Snapshot(False, False, 0.0, 0, 0, {}, {}, {}, dict.fromkeys(of_edge.LINK, 0.0), {})
         self.registry = new_registry("edge", runtime="litert")
         self.metrics = of_edge.EdgeMetrics(self.registry, lambda: {"door": self.now}, insecure=False)
         self.camera = self.metrics.camera("door")
@@ -186,6 +186,7 @@ EDGE_MOVES: list[Move[Edge]] = [
     Move("link_losses_total", {**DOOR, "reason": "silent"}, lambda edge: edge.camera.link_lost(leaving=False)),
     Move("warning", {**DOOR, "warning": "congestion"}, lambda edge: edge.camera.warns("congestion", holds=True)),
     Move("refusals_total", {**DOOR, "reason": "full"}, lambda edge: edge.camera.refused("full")),
+    Move("replies_total", {**DOOR, "outcome": "late"}, becomes(replies={"late": 1})),
 ]
 
 

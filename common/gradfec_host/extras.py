@@ -20,6 +20,7 @@ EXTRAS = {  # by module: the package's name, and its extra
     "skimage": ("scikit-image", "demo"),
     "tensorflow": ("TensorFlow", "lab"),
     "uvicorn": ("uvicorn", "infer"),
+    "zmq": ("pyzmq", "frigate"),
 }
 
 

@@ -21,6 +21,8 @@ from gradfec_common.session.handshake import HandshakeKey
 from gradfec_edge.camera import open_source
 from gradfec_edge.coding import coding_of, picture_coding, usual_cut
 from gradfec_edge.daemon import Camera
+from gradfec_edge.frames import Asker
+from gradfec_edge.frigate import open_detector
 from gradfec_edge.frontend import FrontEnd, SharedFrontEnd, load_front_end
 from gradfec_edge.frontend.nothing import NoFrontEnd
 from gradfec_edge.importance import STREAM_ESTIMATOR, EstimatorFile, default_estimator, make_estimator
@@ -180,7 +182,10 @@ class CameraSession:
         """Open the camera and the results file, which may be another camera's, too."""
         options = self.options
         warn = partial(self.log.warning, event="camera")
-        self.source = open_source(options.camera, loop=options.loop, fps=options.fps, warn=warn)
+        network = self.decided.coding.cut.network
+        self.source = open_detector(options.camera, network, warn) or open_source(
+            options.camera, loop=options.loop, fps=options.fps, warn=warn
+        )
         stack.callback(self.source.close)
         if options.results and options.results not in files:
             files[options.results] = stack.enter_context(ResultsFile(options.results))
@@ -191,7 +196,8 @@ class CameraSession:
 
         `differing` are the camera's settings that are not at their defaults.
         """
-        options, decided = self.options, self.decided
+        options, decided, source = self.options, self.decided, self.source
+        asker = source if isinstance(source, Asker) else None
         settings = {
             "name": options.name,
             **decided.settings(options),
@@ -211,12 +217,12 @@ class CameraSession:
             self.hello,
             self.key,
             options.in_flight,
-            options.timeout_ms / 1000,
+            min(options.timeout_ms / 1000, asker.within_s) if asker else options.timeout_ms / 1000,
             options.rate,
             options.max_rate,
             options.queue_ms / 1000,
             batched_udp=options.udp == "auto",
-            wait_s=math.inf if self.source.live or options.loop else options.wait,
+            wait_s=math.inf if source.live or options.loop else options.wait,
             thumbnail=options.thumbnail,
             settings=settings,
             differing=differing,
@@ -229,8 +235,9 @@ class CameraSession:
 
         remarks: Record = {"edge": options.name} | ({"insecure": True} if self.key.insecure else {})
         pipeline = Pipeline(decided.coding, front_end, decided.free, decided.instead())
-        journal = Journal(self.file, decided.coding.cut.network.head, on_story, remarks)
-        return Camera(asked, self.source, pipeline, journal, status, self.log)
+        head, reply = decided.coding.cut.network.head, asker.reply if asker else None
+        journal = Journal(self.file, head, on_story, remarks, on_answer=reply)
+        return Camera(asked, source, pipeline, journal, status, self.log)
 
 
 def log_frame(log: Log, story: Story) -> None:

@@ -57,7 +57,8 @@ IMPORTANCE = (
     "--camera",
     required=True,
     metavar="SRC",
-    help="Device (/dev/video0), camera number, RTSP URL, video file, image, or folder of images.",
+    help="Device (/dev/video0), camera number, RTSP URL, video file, image, or folder of images; or zmq://HOST:PORT, "
+    "where Frigate asks what is in its pictures.",
 )
 @camera_option("--cloud", required=True, type=EndpointType(), help="Address of gradfec-cloud.")
 @camera_option(

@@ -32,7 +32,7 @@ from gradfec_common.session.edge import (
     Reported,
 )
 from gradfec_edge.adaptation import Adaptation
-from gradfec_edge.frames import Source
+from gradfec_edge.frames import Asker, Source
 from gradfec_edge.health import LinkHealth
 from gradfec_edge.in_flight import InFlight
 from gradfec_edge.intake import Intake
@@ -41,7 +41,7 @@ from gradfec_edge.lifecycle import Lifecycle, Phase
 from gradfec_edge.link import Link
 from gradfec_edge.metrics import CameraMetrics, Snapshot
 from gradfec_edge.options import EdgeOptions
-from gradfec_edge.pacing import Pacing
+from gradfec_edge.pacing import LONGEST_SPREAD_S, Pacing
 from gradfec_edge.pipeline import Pipeline
 from gradfec_edge.sending import Sending
 from gradfec_edge.status import CameraStatus, Row
@@ -50,6 +50,8 @@ from gradfec_edge.watch import Watch
 from gradfec_host import progress
 from gradfec_host.logs import Log, in_words
 from gradfec_host.recent import kilobytes
+
+SHARE_OF_WAIT = 0.1  # over which a frame is spread, of the time in which its answer must be there
 
 Totals = dict[str, dict[str, int]]
 
@@ -86,7 +88,9 @@ class EdgeDaemon:
         )
         self._adaptation = self._adapts()
         at_most_s = self._adaptation.spread_s if self._adaptation else None
-        self._pacing = Pacing(options.rate_mbit_s, self.source.interval, at_most_s)
+        waits_s = self.source.within_s if isinstance(self.source, Asker) else math.inf  # who asks for a frame's answer
+        longest_s = min(SHARE_OF_WAIT * waits_s, LONGEST_SPREAD_S)
+        self._pacing = Pacing(options.rate_mbit_s, self.source.interval, at_most_s, longest_s)
         self._in_flight = InFlight(options.in_flight, self.journal, metrics)
         self._warnings = Warnings(
             self.pipeline.coding,
@@ -212,12 +216,16 @@ class EdgeDaemon:
         """Return all counts, for the lines at the end."""
         return {
             "frames": {**self.journal.outcomes, "skipped": self.source.skipped},
+            **({"replies": replies} if (replies := self._replies()) is not None else {}),
             "packets": dict(self.journal.packets),
             "datagrams": dict(self.journal.datagrams),
             "datagrams_sent": dict(self.link.sent),
             "bytes_sent": dict(self.link.sent_bytes),
             "datagrams_received": dict(self.link.received),
         }
+
+    def _replies(self) -> dict[str, int] | None:
+        return dict(self.source.replies) if isinstance(self.source, Asker) else None
 
     def snapshot(self) -> Snapshot:
         """Return the present counts and states."""
@@ -232,6 +240,7 @@ class EdgeDaemon:
             datagrams_received=dict(self.link.received),
             bytes_sent=dict(self.link.sent_bytes),
             link=self._adaptation.known() if self._adaptation and self.health.connected else {},
+            replies=self._replies(),
         )
 
     def row(self) -> Row:

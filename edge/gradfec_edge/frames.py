@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradfec_common.errors import GradfecError
+from gradfec_common.heads import Answer
 
 MAX_IMAGE_PIXELS = 100_000_000
 FOREVER_S = 1e9  # thirty years; the limit for a thread's wait is not much higher
@@ -50,6 +51,20 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of the device or file, and end the source; a waiting next_frame() returns None."""
+
+
+@runtime_checkable
+class Asker(Source, Protocol):
+    """A source whose frames are questions: they come when somebody asks, and each gets one reply.
+
+    `within_s`: how long somebody waits for it. `replies` counts them by outcome.
+    """
+
+    within_s: float
+    replies: Mapping[str, int]
+
+    def reply(self, frame: Frame, answer: Answer | None) -> None:
+        """Hand the answer to whoever asked, None if there will be none."""
 
 
 class Capture(Protocol):

@@ -7,7 +7,7 @@ import time
 
 from gradfec_common.protect import UNKNOWN_LINK
 from gradfec_edge.adaptation import Adaptation
-from gradfec_edge.frames import Frame, Source
+from gradfec_edge.frames import Asker, Frame, Source
 from gradfec_edge.health import LinkHealth
 from gradfec_edge.in_flight import InFlight, Outgoing
 from gradfec_edge.pipeline import Pipeline
@@ -59,7 +59,9 @@ class Intake:
         return frame
 
     def delivering(self, now: float) -> bool:
-        """Return whether the camera sends frames when it is asked for them."""
+        """Return whether the camera sends frames when it is asked for them; whoever asks need not, for hours."""
+        if isinstance(self._source, Asker):
+            return True
         patience_s = max(CAMERA_PATIENCE_S, 2 * (self._source.interval or 0))
         waiting_s = 0.0 if self._asking_since is None else now - self._asking_since
         return self._taken_at is not None and waiting_s < patience_s

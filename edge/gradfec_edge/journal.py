@@ -19,6 +19,7 @@ from gradfec_host.moments import UnixTime, rfc3339, unix_time
 from gradfec_host.results import ResultsFile
 
 Record = dict[str, object]
+OnAnswer = Callable[[Frame, Answer | None], object]
 
 
 class Sent(NamedTuple):
@@ -145,10 +146,12 @@ class Journal:
         on_story: Callable[[Story], None],
         remarks: Record | None = None,
         clock: UnixTime = unix_time,
+        on_answer: OnAnswer | None = None,
     ) -> None:
         """Write to `results`, if any, and tell each story to `on_story`; `remarks` are in all records.
 
-        `clock` turns time.monotonic() into the time of day.
+        `clock` turns time.monotonic() into the time of day. `on_answer` gets each frame's answer as soon as it is
+        there, before its story is over; or None, once it is clear that there will be none.
         """
         self._remarks, self._clock = remarks or {}, clock
         self.outcomes: Counter[str] = Counter()
@@ -156,6 +159,7 @@ class Journal:
         self.datagrams: Counter[str] = Counter()
         self._results = results
         self._head, self._on_story = head, on_story
+        self._on_answer = on_answer or (lambda *_: None)
         self._sent: dict[int, Story] = {}
 
     @property
@@ -168,17 +172,17 @@ class Journal:
         self._sent[sent.tensor] = Story(frame, self._head.no_answer, sent, stages_ms)
 
     def answered(self, event: Answered) -> None:
-        """Note when the answer came."""
+        """Note the answer, and when it came."""
         story = self._sent[event.tensor]
         story.ended_at = time.monotonic()
         story.latency_ms = 1000 * (story.ended_at - story.frame.captured_at)
+        story.answer = event.answer.placed(story.as_sent.part if story.as_sent else WHOLE)
+        self._on_answer(story.frame, story.answer)
 
     def closed(self, event: Closed) -> Story:
         """Write the record of a frame that was sent, and return its story."""
         story = self._sent.pop(event.tensor)
         story.result, story.report, story.sent = event.result, event.report, event.sent
-        if event.answer is not None:
-            story.answer = event.answer.placed(story.as_sent.part if story.as_sent else WHOLE)
         return self._write(story)
 
     def unsent(self, frame: Frame) -> Story:
@@ -186,7 +190,9 @@ class Journal:
         return self._write(Story(frame, self._head.no_answer))
 
     def _write(self, story: Story) -> Story:
-        story.ended_at = story.ended_at or time.monotonic()
+        if not story.ended_at:  # no answer came
+            story.ended_at = time.monotonic()
+            self._on_answer(story.frame, None)
         if self._results:
             when = {"time": rfc3339(self._clock(story.ended_at))}
             self._results.write(when | story.record() | self._remarks)

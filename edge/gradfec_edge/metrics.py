@@ -26,6 +26,7 @@ FATES = ("welcome", "refuse", "result", "report", "pong", "bye", *(reason.value 
 OUTCOMES = ("complete", "partial", "timeout", "unsent")
 STAGES = ("preprocess", "front_end", "importance", "encode", "send")
 KINDS = ("symbol", "control")
+REPLIES = ("answered", "late", "unanswered", "busy", "refused")  # to those who ask
 LOSSES = ("silent", "leaving")  # of the link
 REFUSALS = ("leaving", "full", "other")
 WARNINGS = CONGESTION, PARTIAL = ("congestion", "partial")  # also the names of their events in the log
@@ -53,6 +54,7 @@ class Snapshot:
     datagrams_received: Mapping[str, int]  # by fate
     bytes_sent: Mapping[str, int]  # by kind
     link: Mapping[str, float] = field(default_factory=dict)  # as in a record; empty without a link, or without `auto`
+    replies: Mapping[str, int] | None = None  # to those who ask, by outcome; None of a camera that nobody asks
 
 
 class EdgeMetrics(Collector):
@@ -142,6 +144,7 @@ class EdgeMetrics(Collector):
         yield counters("sent_bytes", "Bytes of UDP payload given to the kernel.", "kind", _taken_bytes)
         yield counters("datagram_send_failures", "Datagrams that the kernel did not take.", "kind", _not_taken)
         yield counters("datagrams_received", "Datagrams received, each under one fate.", "fate", _received)
+        yield counters("replies", "Replies to Frigate's questions, by outcome.", "outcome", _replied)
         for known, (name, text, unit) in LINK.items():
             yield gauge(name, text, partial(_of_link, known, unit))
 
@@ -218,6 +221,10 @@ def _taken(snapshot: Snapshot) -> dict[str, int]:
 
 def _taken_bytes(snapshot: Snapshot) -> dict[str, int]:
     return {kind: snapshot.bytes_sent.get(kind, 0) for kind in KINDS}
+
+
+def _replied(snapshot: Snapshot) -> dict[str, int]:
+    return {} if snapshot.replies is None else dict.fromkeys(REPLIES, 0) | dict(snapshot.replies)
 
 
 def _received(snapshot: Snapshot) -> dict[str, int]:

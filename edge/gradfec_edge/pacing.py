@@ -25,12 +25,13 @@ class Pacing:
         rate_mbit_s: float | None,
         frame_interval_s: float | None,
         at_most_s: Callable[[int], float] | None = None,
+        longest_s: float = LONGEST_SPREAD_S,
     ) -> None:
         """Use the rate if there is one, otherwise the interval between frames, which may be unknown at first.
 
-        `at_most_s` returns the longest time for a tensor of so many bytes; it bounds what has no rate.
+        Two times bound what has no rate: `at_most_s` returns one for a tensor of so many bytes, `longest_s` is for any.
         """
-        self._rate_mbit_s, self._at_most_s = rate_mbit_s, at_most_s
+        self._rate_mbit_s, self._at_most_s, self._longest_s = rate_mbit_s, at_most_s, longest_s
         self._interval_s = frame_interval_s or 2 * LONGEST_SPREAD_S  # smoothed
         self._last: float | None = None
 
@@ -45,7 +46,7 @@ class Pacing:
         """Return over how many seconds to spread a tensor of so many bits."""
         if self._rate_mbit_s is not None:
             return wire_bits / (1e6 * self._rate_mbit_s)
-        usual_s = min(SHARE_OF_FRAME_INTERVAL * self._interval_s, LONGEST_SPREAD_S)
+        usual_s = min(SHARE_OF_FRAME_INTERVAL * self._interval_s, self._longest_s)
         return min(usual_s, self._at_most_s(wire_bits // 8)) if self._at_most_s else usual_s
 
     def too_slow(self, wire_bits: int, deadline_s: float) -> str:

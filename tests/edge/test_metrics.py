@@ -42,6 +42,7 @@ def test_there_is_no_metric_but_those_that_are_known_to_move() -> None:
         ("importance_total", "fate", ("delivered", "missing", "dropped_by_plan", "unknown")),
         ("link_losses_total", "reason", ("silent", "leaving")),
         ("warning", "warning", ("congestion", "partial")),
+        ("replies_total", "outcome", ("answered", "late", "unanswered", "busy", "refused")),
         ("refusals_total", "reason", ("leaving", "full", "other")),
     ],
 )

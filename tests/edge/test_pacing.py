@@ -65,3 +65,7 @@ def test_a_rate_too_low_for_the_clouds_deadline_gives_a_warning(rate: float | No
     if warned:
         words = "at 3.9 Mbit/s a frame takes 256 ms to send, but the cloud decides after 250 ms: raise its"
         assert warning.startswith(words)
+
+
+def test_a_tensor_is_spread_over_the_longest_time_at_most() -> None:
+    assert Pacing(None, None, longest_s=0.02).spread_s(8000) == 0.02

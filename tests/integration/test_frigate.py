@@ -1,0 +1,71 @@
+"""Frigate's pictures through the daemons, over a link that loses a tenth of the datagrams."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests.onnx_files import spotter, written
+
+from gradfec_cli.daemons import daemon, free_port
+from gradfec_host.models.add import Wanted, add_model
+from gradfec_host.models.graph import Graph
+from gradfec_host.models.presets import preprocess_of
+
+zmq = pytest.importorskip("zmq")
+
+SIDE = 64
+SOON_MS = 60_000  # a safety net
+
+
+@pytest.fixture
+def spotting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add a model that finds white squares of 16 pixels."""
+    monkeypatch.setenv("GRADFEC_HOME", str(tmp_path / "home"))
+    path = written(spotter(SIDE), tmp_path / "spotter.onnx")
+    add_model(path, Graph.read(path), Wanted("spotter", preprocess_of("unit", (SIDE, SIDE)), ("white",)))
+
+
+def ask(port: int, pictures: list[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.float32]]:
+    """Ask as Frigate's plugin does, one picture after the other."""
+    tables = []
+    with zmq.Context() as context, context.socket(zmq.REQ) as frigate:
+        frigate.setsockopt(zmq.RCVTIMEO, SOON_MS)
+        frigate.setsockopt(zmq.LINGER, 0)
+        frigate.connect(f"tcp://127.0.0.1:{port}")
+        for one in pictures:
+            header = {"shape": list(one.shape), "dtype": one.dtype.name, "model_type": "ssd"}
+            frigate.send_multipart([json.dumps(header).encode(), one.tobytes()])
+            header, data = frigate.recv_multipart()
+            tables.append(np.frombuffer(data, np.float32).reshape(json.loads(header)["shape"]))
+    return tables
+
+
+@pytest.mark.daemons
+def test_frigate_gets_boxes_over_a_lossy_link_and_empty_tables_without_a_cloud(spotting: None) -> None:
+    cloud, relay, port = (free_port() for _ in range(3))
+    pictures = [np.zeros((1, SIDE, SIDE, 3), np.uint8) for _ in range(10)]
+    for number, picture in enumerate(pictures):
+        picture[0, 24:40, 4 * number : 4 * number + 16] = 255
+    where = f"zmq://127.0.0.1:{port}?request_timeout_ms=60000"
+    edge_options = ("--camera", where, "--cloud", f"127.0.0.1:{relay}", "--model", "spotter", "--json")
+    with daemon("gradfec-edge", *edge_options, "--timeout-ms", "60000", ready="looking for") as edge:
+        (nothing,) = ask(port, pictures[:1])
+        assert nothing.shape == (20, 6)
+        assert not nothing.any()
+        link = ("--listen", f"127.0.0.1:{relay}", "--to", f"127.0.0.1:{cloud}", "--loss", "10%", "--seed", "3")
+        with (
+            daemon("gradfec-netem", *link, ready="listening on"),
+            daemon("gradfec-cloud", "--listen", f"127.0.0.1:{cloud}", "--model", "spotter", ready="listening on"),
+        ):
+            edge.wait_until_it_says("connected to")
+            for number, table in enumerate(ask(port, pictures)):
+                kind, score, top, left, bottom, right = table[0].tolist()
+                assert (kind, score > 0.9) == (0, True)
+                place = [edge_of / SIDE for edge_of in (4 * number, 24, 4 * number + 16, 40)]
+                assert [left, top, right, bottom] == pytest.approx(place, abs=0.07)
+            totals = edge.totals()
+    assert totals["replies"] == {"unanswered": 1, "answered": 10}
