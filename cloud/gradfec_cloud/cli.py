@@ -100,7 +100,7 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
 @click.option(
     "--infer",
     type=EndpointType("127.0.0.1"),
-    help="Serve whole pictures, too: inference requests of the Open Inference Protocol, over HTTP.",
+    help="Serve whole pictures, too: inference requests of the Open Inference Protocol, and of DeepStack, over HTTP.",
 )
 @sink_options
 @click.option(

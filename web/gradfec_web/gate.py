@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hmac
 from urllib.parse import urlsplit
 
@@ -39,9 +41,7 @@ class Gate:
         given = QueryParams(scope["query_string"]).get("token")
         if not self._is_own(connection):
             await _refuse(scope, send)
-        elif (
-            self._token is None or self._knows(connection.cookies.get(self._cookie)) or self._knows(_bearer(connection))
-        ):
+        elif self._token is None or self._knows(connection.cookies.get(self._cookie)) or self._knows(_sent(connection)):
             await self._inner(scope, receive, _with_headers(send))
         elif scope["type"] == "http" and self._knows(given):
             cookie = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Lax"
@@ -63,9 +63,15 @@ class Gate:
         return token is not None and hmac.compare_digest(token.encode(), (self._token or "").encode())
 
 
-def _bearer(connection: HTTPConnection) -> str | None:
-    """Return the token that a program sends, which has no use for a cookie (RFC 6750, 2.1)."""
+def _sent(connection: HTTPConnection) -> str | None:
+    """Return the token that a program sends, which has no use for a cookie (RFC 6750, 2.1).
+
+    It may also be the password of a URL, for programs that can send nothing else (RFC 7617, 2).
+    """
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(token.strip(), validate=True).decode().partition(":")[2]
     return token.strip() if scheme.lower() == "bearer" else None
 
 

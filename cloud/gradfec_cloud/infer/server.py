@@ -7,32 +7,36 @@ import contextlib
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import uvicorn
 from starlette.applications import Starlette
+from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gradfec_cloud.infer.deepstack import predictions, read_confidence
 from gradfec_cloud.infer.protocol import (
     EXTENSIONS,
     HEADER,
     INPUTS,
     OUTPUTS,
+    Image,
     RequestError,
     read_request,
     response,
 )
-from gradfec_cloud.infer.protocol import Request as Asked
 from gradfec_cloud.inference import Whole
-from gradfec_common.heads import Answer
+from gradfec_common.heads import Answer, boxes
 from gradfec_common.jpeg import read_jpeg
 from gradfec_common.networks import Cut
 from gradfec_common.networks.pixels import normalise
@@ -44,6 +48,8 @@ MODEL_VERSION = "1"
 MOST_BYTES = 2**25  # of a request
 MOST_REQUESTS = 8  # at work; one more is told to come later
 MOST_CONNECTIONS = 64
+MOST_FIELDS = 8  # of a form
+FORM = "multipart/form-data"
 BODY_WITHIN_S = 30.0
 LAST_REQUESTS_S = 2
 
@@ -106,6 +112,8 @@ class InferServer:
             Route("/v2", self._server_metadata),
             Route("/v2/health/live", self._live),
             Route("/v2/health/ready", self._ready),
+            Route("/v1/vision/detection", self._detect, methods=["POST"]),
+            Route("/v1/vision/custom/{model}", self._detect, methods=["POST"]),
             *(
                 Route(f"{begin}{end}", endpoint, methods=[method])
                 for begin in (model, f"{model}/versions/{{version}}")
@@ -145,13 +153,28 @@ class InferServer:
         return self._models[name]
 
     async def _infer(self, request: Request) -> Response:
-        cut = self._model(request)
+        return await self._counted(self._answered(self._model(request), request))
+
+    async def _detect(self, request: Request) -> Response:
+        return await self._counted(self._detected(self._detector(request), request))
+
+    def _detector(self, request: Request) -> Cut:
+        """Return the detector that a request names, or the first one."""
+        cuts = [self._model(request)] if "model" in request.path_params else [*self._models.values()]
+        found = [cut for cut in cuts if cut.network.head.name == boxes.NAME]
+        if not found:
+            raise HTTPException(404, f"no boxes come from {', '.join(cut.network.name for cut in cuts)}")
+        return found[0]
+
+    async def _counted(self, work: Coroutine[Any, Any, Response]) -> Response:
+        """Do the work of a request for inference, if there is room for it."""
         if self._at_work >= MOST_REQUESTS:
+            work.close()
             self.counts["busy"] += 1
             raise HTTPException(503, f"{MOST_REQUESTS} requests are at work: come again", {"Retry-After": "1"})
         self._at_work += 1
         try:
-            answered = await self._answered(cut, request)
+            answered = await work
         except HTTPException as error:
             self.counts["refused" if error.status_code < 500 else "failed"] += 1
             raise
@@ -161,15 +184,33 @@ class InferServer:
         return answered
 
     async def _answered(self, cut: Cut, request: Request) -> Response:
-        if request.headers.get("content-encoding", "identity") != "identity":
-            raise HTTPException(415, "compressed requests are not read")
         body = await _body(request)
         try:
             asked = read_request(body, _header_bytes(request.headers))
-            frames = await asyncio.to_thread(_frames, asked)
-            tensors = await asyncio.to_thread(_tensors, frames, cut)
+            frames = await asyncio.to_thread(_frames, asked.images, asked.files)
         except RequestError as error:
             raise HTTPException(400, str(error)) from None
+        answers = await self._whole(frames, cut)
+        content, header_bytes = response(cut.network.name, MODEL_VERSION, asked, answers)
+        if header_bytes is None:
+            return Response(content, media_type="application/json")
+        return Response(content, 200, {HEADER: str(header_bytes)}, "application/octet-stream")
+
+    async def _detected(self, cut: Cut, request: Request) -> Response:
+        body = await _body(request)
+        try:
+            file, confidence = await _form(request.headers, body)
+            least = read_confidence(confidence)
+            (frame,) = await asyncio.to_thread(_frames, (), (file,))
+        except RequestError as error:
+            raise HTTPException(400, str(error)) from None
+        (answer,) = await self._whole([frame], cut)
+        height, width, _ = frame.shape
+        return JSONResponse(predictions(answer, width, height, least))
+
+    async def _whole(self, frames: Sequence[Picture], cut: Cut) -> list[Answer]:
+        """Return the uncut network's answers for pictures."""
+        tensors = await asyncio.to_thread(_tensors, frames, cut)
         try:
             done = await asyncio.gather(*(asyncio.wrap_future(self._ask(cut, tensor)) for tensor in tensors))
         except RuntimeError as error:
@@ -179,14 +220,13 @@ class InferServer:
             if one.answer is None:
                 raise HTTPException(500, f"the network has failed: {one.error!r}")
             answers.append(one.answer.placed(seen_share(frame, cut.network.preprocess)))
-        content, header_bytes = response(cut.network.name, MODEL_VERSION, asked, answers)
-        if header_bytes is None:
-            return Response(content, media_type="application/json")
-        return Response(content, 200, {HEADER: str(header_bytes)}, "application/octet-stream")
+        return answers
 
 
 async def _body(request: Request) -> bytes:
-    """Read a request's body, if it is not too long and comes in time."""
+    """Read a request's body, if it is not compressed or too long, and comes in time."""
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise HTTPException(415, "compressed requests are not read")
     found = bytearray()
 
     async def read() -> None:
@@ -213,11 +253,31 @@ def _header_bytes(headers: Mapping[str, str]) -> int | None:
     return int(text)
 
 
-def _frames(asked: Asked) -> list[Picture]:
-    """Return the pictures as BGR, as cameras have it; RequestError for a file that is no picture."""
-    frames = [np.ascontiguousarray(image[..., ::-1]) for image in asked.images]  # RGB -> BGR
+async def _form(headers: Headers, body: bytes) -> tuple[bytes, object]:
+    """Return the file `image` of a form, and its `min_confidence`, if any; RequestError if it is no such form."""
+
+    async def whole() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    if not headers.get("content-type", "").startswith(FORM):
+        raise RequestError(f"a request is a form, {FORM}, with the file image")
     try:
-        frames += map(read_jpeg, asked.files)
+        form = await MultiPartParser(headers, whole(), max_files=1, max_fields=MOST_FIELDS).parse()
+    except (MultiPartException, ValueError) as error:  # the latter from the parser below Starlette's
+        raise RequestError(f"the form cannot be read: {error}") from None
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(form.close)
+        image = form.get("image")
+        if not isinstance(image, UploadFile):
+            raise RequestError("the form has no file image")
+        return await image.read(), form.get("min_confidence")
+
+
+def _frames(images: Sequence[Image], files: Sequence[bytes]) -> list[Picture]:
+    """Return the pictures as BGR, as cameras have it; RequestError for a file that is no picture."""
+    frames = [np.ascontiguousarray(image[..., ::-1]) for image in images]  # RGB -> BGR
+    try:
+        frames += map(read_jpeg, files)
     except ValueError as error:
         raise RequestError(f"file {len(frames)}: {error}") from None
     return frames
@@ -232,7 +292,9 @@ async def _refused(request: Request, error: Exception) -> Response:
     status, detail, headers = 500, "", None
     if isinstance(error, HTTPException):
         status, detail, headers = error.status_code, error.detail, error.headers
-    return JSONResponse({"error": detail or HTTPStatus(status).phrase}, status, headers)
+    told = {"error": detail or HTTPStatus(status).phrase}
+    as_deepstack = {"success": False} if request.url.path.startswith("/v1/") else {}
+    return JSONResponse({**as_deepstack, **told}, status, headers)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
