@@ -59,6 +59,7 @@ class Progress:
         counts = {
             "frames": self._outcomes.total(),
             "answered": answered,
+            **({"fallback": fallback} if (fallback := self._outcomes["fallback"]) else {}),
             "partial": partial / answered if answered else None,
             "expected": statistics.mean(self._expected) if self._expected else None,
             "loss": self._lost / self._sent if self._sent else None,
@@ -72,6 +73,8 @@ class Progress:
 def in_words(counts: Mapping[str, float | None]) -> str:
     """Write what `Progress.told` returns as a part of a line."""
     line = f"{counts['answered']} of {counts['frames']} frames answered"
+    if fallback := counts.get("fallback"):
+        line += f" by the cloud and {fallback} by the fallback"
     if not counts["answered"]:
         return line
     expected = "" if counts["expected"] is None else f", {percent(counts['expected'])} expected to agree"

@@ -21,6 +21,7 @@ from gradfec_common.session.handshake import HandshakeKey
 from gradfec_edge.camera import open_source
 from gradfec_edge.coding import coding_of, picture_coding, usual_cut
 from gradfec_edge.daemon import Camera
+from gradfec_edge.fallback import Fallback, fallback_model
 from gradfec_edge.frames import Asker
 from gradfec_edge.frigate import open_detector
 from gradfec_edge.frontend import FrontEnd, SharedFrontEnd, load_front_end
@@ -62,6 +63,7 @@ class CameraOptions:
     quality: int | None
     bytes_per_frame: int | None
     split: str | None
+    fallback: str | None
     fps: float | None
     loop: bool
     wait: float
@@ -173,6 +175,8 @@ class CameraSession:
         """Decide everything, and read the key; GradfecError."""
         self.options, self.log = options, log
         self.decided = Decided(options)
+        network = self.decided.coding.cut.network
+        self.fallback = fallback_model(options.fallback, network) if options.fallback else None
         self.key = HandshakeKey(edge_key(options.key_file, insecure=options.insecure))
         coding, picture = self.decided.coding, self.decided.picture
         also = [(picture.cut, picture.grid.rows)] if picture else []
@@ -187,11 +191,23 @@ class CameraSession:
             options.camera, loop=options.loop, fps=options.fps, warn=warn
         )
         stack.callback(self.source.close)
+        if isinstance(self.source, Asker) and (options.fps or options.loop):
+            raise UsageError(f"--fps and --loop do not go with {options.camera}: who asks there decides how often")
+        if options.fallback and not self.source.live:
+            raise UsageError(
+                f"--fallback is for cameras, and {options.camera} waits for the cloud (--wait): leave it out"
+            )
         if options.results and options.results not in files:
             files[options.results] = stack.enter_context(ResultsFile(options.results))
         self.file = files[options.results] if options.results else None
 
-    def ready(self, front_end: FrontEnd, process: Mapping[str, object], differing: Mapping[str, object]) -> Camera:
+    def ready(
+        self,
+        front_end: FrontEnd,
+        fallback: Fallback | None,
+        process: Mapping[str, object],
+        differing: Mapping[str, object],
+    ) -> Camera:
         """Return the parts, joined; `process` are the settings of the whole process.
 
         `differing` are the camera's settings that are not at their defaults.
@@ -201,6 +217,7 @@ class CameraSession:
         settings = {
             "name": options.name,
             **decided.settings(options),
+            **({"fallback": options.fallback} if options.fallback else {}),
             **({"insecure": True} if self.key.insecure else {"key_id": self.key.id.hex()}),
             "fps": options.fps,
             "rate": options.rate,
@@ -237,7 +254,7 @@ class CameraSession:
         pipeline = Pipeline(decided.coding, front_end, decided.free, decided.instead())
         head, reply = decided.coding.cut.network.head, asker.reply if asker else None
         journal = Journal(self.file, head, on_story, remarks, on_answer=reply)
-        return Camera(asked, source, pipeline, journal, status, self.log)
+        return Camera(asked, source, pipeline, journal, status, self.log, fallback)
 
 
 def log_frame(log: Log, story: Story) -> None:
@@ -311,3 +328,10 @@ def front_ends(
             model.warm_up()
             loaded[decided.graph] = SharedFrontEnd(model) if users[decided.graph] > 1 else model
     return [loaded[session.decided.graph] for session in sessions]
+
+
+def fallbacks(sessions: Sequence[CameraSession]) -> list[Fallback | None]:
+    """Load each camera's fallback, if it has one; cameras with the same one share it."""
+    models = [session.fallback for session in sessions]
+    loaded = {model.folder: Fallback(model) for model in {one.folder: one for one in models if one}.values()}
+    return [loaded[model.folder] if model else None for model in models]

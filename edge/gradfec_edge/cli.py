@@ -133,6 +133,12 @@ IMPORTANCE = (
     help="Last layer that runs on the edge.  [default: conv2_block1_add; for pictures, input_layer; of an added model, "
     "what gradfec model show names]",
 )
+@camera_option(
+    "--fallback",
+    metavar="NAME",
+    help="Model that answers on the edge while the cloud is away: one that was added by gradfec model add, with "
+    "answers of the same kind. For cameras: files wait for the cloud.",
+)
 @camera_option("--fps", type=Number(min=0, min_open=True), help="Limit the frame rate to this many frames a second.")
 @camera_option("--loop", is_flag=True, help="Repeat a file or folder forever.")
 @camera_option(
@@ -217,7 +223,7 @@ def main(
     """Run the first layers of the network on a camera's frames, and send the features with protection to a cloud."""
     import contextlib
 
-    from gradfec_edge.cameras import front_ends, open_all, page_of, sessions_of
+    from gradfec_edge.cameras import fallbacks, front_ends, open_all, page_of, sessions_of
     from gradfec_edge.process import ProcessOptions, run_edge
     from gradfec_host.codec_file import trained
     from gradfec_host.models.find import runtime_for
@@ -239,8 +245,8 @@ def main(
             stores = {network: trained(network, weights, fetching, layers[network]) for network in layers}
         models = front_ends(sessions, runtime, stores)
         cameras = [
-            session.ready(model, process, first_line(for_all | camera))
-            for session, model, camera in zip(sessions, models, options, strict=True)
+            session.ready(model, fallback, process, first_line(for_all | camera))
+            for session, model, fallback, camera in zip(sessions, models, fallbacks(sessions), options, strict=True)
         ]
         live = not any(prints_on_terminal(session.options.results) for session in sessions)
         page = page_of(web, cameras) if web else None

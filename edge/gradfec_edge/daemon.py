@@ -32,6 +32,7 @@ from gradfec_common.session.edge import (
     Reported,
 )
 from gradfec_edge.adaptation import Adaptation
+from gradfec_edge.fallback import Fallback
 from gradfec_edge.frames import Asker, Source
 from gradfec_edge.health import LinkHealth
 from gradfec_edge.in_flight import InFlight
@@ -65,6 +66,7 @@ class Camera(NamedTuple):
     journal: Journal
     status: CameraStatus
     log: Log
+    fallback: Fallback | None = None
 
 
 class EdgeDaemon:
@@ -72,7 +74,7 @@ class EdgeDaemon:
 
     def __init__(self, camera: Camera, metrics: CameraMetrics) -> None:
         """Join the parts; `run` does the work."""
-        options, self.source, self.pipeline, self.journal, self.status, self.log = camera
+        options, self.source, self.pipeline, self.journal, self.status, self.log, fallback = camera
         self.options = options
         head = self.pipeline.coding.cut.network.head
         limits = EdgeLimits(answer_timeout_s=options.timeout_s)
@@ -84,14 +86,19 @@ class EdgeDaemon:
             options.cloud, session, self._on_event, on_trouble=self._on_trouble, batched=options.batched_udp
         )
         self.watch = Watch(
-            options.hello.name, options.cloud, session, thumbnail=options.thumbnail, settings=options.settings
+            options.hello.name,
+            options.cloud,
+            session,
+            thumbnail=options.thumbnail,
+            settings=options.settings,
+            fallback=fallback.name if fallback else "",
         )
         self._adaptation = self._adapts()
         at_most_s = self._adaptation.spread_s if self._adaptation else None
         waits_s = self.source.within_s if isinstance(self.source, Asker) else math.inf  # who asks for a frame's answer
         longest_s = min(SHARE_OF_WAIT * waits_s, LONGEST_SPREAD_S)
         self._pacing = Pacing(options.rate_mbit_s, self.source.interval, at_most_s, longest_s)
-        self._in_flight = InFlight(options.in_flight, self.journal, metrics)
+        self._in_flight = InFlight(options.in_flight, self.journal, metrics, fallback)
         self._warnings = Warnings(
             self.pipeline.coding,
             lambda: self.source.interval,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from gradfec_common.session.edge import Answered, Closed
+from gradfec_edge.fallback import Fallback
 from gradfec_edge.frames import Frame
-from gradfec_edge.journal import Journal, Sent, Story
+from gradfec_edge.journal import FALLBACK, Journal, Sent, Story
 from gradfec_edge.losses import Weights
 from gradfec_edge.metrics import CameraMetrics
 from gradfec_edge.pipeline import EncodedFrame, Stages
@@ -26,10 +28,10 @@ class Outgoing(NamedTuple):
 class InFlight:
     """Gives each frame a slot until it is answered or given up, and writes its record."""
 
-    def __init__(self, slots: int, journal: Journal, metrics: CameraMetrics) -> None:
-        """Let `slots` frames be in flight at a time."""
+    def __init__(self, slots: int, journal: Journal, metrics: CameraMetrics, fallback: Fallback | None = None) -> None:
+        """Let `slots` frames be in flight at a time. The `fallback` answers those that are not sent."""
         self._slots = asyncio.Semaphore(slots)
-        self._journal, self._metrics = journal, metrics
+        self._journal, self._metrics, self._fallback = journal, metrics, fallback
 
     async def take_slot(self) -> None:
         """Wait for a free slot, and take it for the next frame."""
@@ -58,7 +60,18 @@ class InFlight:
         self._metrics.ended(story)
         return story
 
-    def gave_up(self, frame: Frame) -> None:
-        """Free the slot of a frame that is not sent, and write its record; GradfecError if it cannot be written."""
+    async def gave_up(self, frame: Frame) -> None:
+        """Free the slot of a frame that is not sent, and write its record; GradfecError if it cannot be written.
+
+        If there is a fallback, it answers first.
+        """
+        answer, stages = None, Stages()
+        if self._fallback:
+            start = time.perf_counter()
+            answer = await asyncio.to_thread(self._fallback, frame.image)
+            stages.took(FALLBACK, start)
         self._slots.release()
-        self._metrics.ended(self._journal.unsent(frame))
+        if self._fallback and answer is not None:
+            self._metrics.ended(self._journal.fell_back(frame, answer, self._fallback.name, stages))
+        else:
+            self._metrics.ended(self._journal.unsent(frame))

@@ -36,14 +36,15 @@ class Intake:
     async def next(self) -> Outgoing | None:
         """Return the next frame, encoded; None if the source has ended.
 
-        While the cloud is away, a camera's frames are given up, but a file waits; GradfecError if it waits too long.
+        While the cloud is away, a camera's frames are given up, to the fallback if there is one. A file waits;
+        GradfecError if it waits too long.
         """
         while (frame := await self._take()) is not None:
             if self._health.connected or not self._source.live:
                 link = self._adaptation.estimate(time.monotonic()) if self._adaptation else UNKNOWN_LINK
                 encoded, stages = await asyncio.to_thread(self._pipeline.encode, frame.image, link)
                 return Outgoing(frame, encoded, stages, time.perf_counter())
-            self._in_flight.gave_up(frame)
+            await self._in_flight.gave_up(frame)
         return None
 
     async def _take(self) -> Frame | None:

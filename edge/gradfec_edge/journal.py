@@ -19,6 +19,7 @@ from gradfec_host.moments import UnixTime, rfc3339, unix_time
 from gradfec_host.results import ResultsFile
 
 Record = dict[str, object]
+FALLBACK = "fallback"  # the outcome of a frame that the edge answered itself
 OnAnswer = Callable[[Frame, Answer | None], object]
 
 
@@ -47,16 +48,24 @@ class Story:
     answer: Answer  # with places in the frame; the head's `no_answer` if there is none
     as_sent: Sent | None = None  # this and the following are unset if it was never sent
     stages_ms: dict[str, float] = field(default_factory=dict)
-    latency_ms: float = 0.0  # if there is a result
+    latency_ms: float = 0.0  # if there is an answer
     result: Result | None = None
     report: Report | None = None
     sent: int = 0  # datagrams
     ended_at: float = 0.0  # by time.monotonic(): when the answer came, or was given up
+    fallback: str = ""  # the model that answered in the cloud's place, if one did
 
     @property
     def outcome(self) -> str:
         """What the record calls it."""
+        if self.fallback:
+            return FALLBACK
         return self.result.outcome if self.result else "timeout"
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is an answer, from wherever."""
+        return self.result is not None or bool(self.fallback)
 
     @property
     def plan(self) -> Plan | None:
@@ -125,13 +134,14 @@ class Story:
             "session": self.as_sent.session if self.as_sent else None,
             "tensor": self.as_sent.tensor if self.as_sent else None,
             "outcome": self.outcome,
+            **({"fallback": self.fallback} if self.fallback else {}),
             **self.answer.record(),
             "packets": self.packets,
             "datagrams": {**self.datagrams, "asked": self.asked},
             "codec": self.as_sent.codec if self.as_sent else None,
             "bytes": self.bytes,
             **({"link": dict(self.as_sent.why)} if self.as_sent and self.as_sent.why else {}),
-            "latency_ms": round(self.latency_ms, 3) if self.result else None,
+            "latency_ms": round(self.latency_ms, 3) if self.answered else None,
             "stages_ms": self.all_stages_ms,
         }
 
@@ -188,6 +198,15 @@ class Journal:
     def unsent(self, frame: Frame) -> Story:
         """Write the record of a frame that was never sent, because the cloud was away, and return its story."""
         return self._write(Story(frame, self._head.no_answer))
+
+    def fell_back(self, frame: Frame, answer: Answer, model: str, stages_ms: dict[str, float]) -> Story:
+        """Write the record of a frame that a model on the edge answered, and return its story."""
+        now = time.monotonic()
+        self._on_answer(frame, answer)
+        latency_ms = 1000 * (now - frame.captured_at)
+        return self._write(
+            Story(frame, answer, stages_ms=stages_ms, latency_ms=latency_ms, ended_at=now, fallback=model)
+        )
 
     def _write(self, story: Story) -> Story:
         if not story.ended_at:  # no answer came

@@ -16,15 +16,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from gradfec_common.wire import Drop
-from gradfec_edge.journal import Story
+from gradfec_edge.journal import FALLBACK, Story
 from gradfec_edge.losses import IMPORTANCE_FATES
 from gradfec_host.results import DATAGRAM_FATES, PACKET_FATES, UNKNOWN, datagram_fates, packet_fates
 from gradfec_web.monitor import LATENCY_BUCKETS, STAGE_BUCKETS
 
 # All values that a label can have: a counter is there, as 0, before its first event, which rate() would not see else.
 FATES = ("welcome", "refuse", "result", "report", "pong", "bye", *(reason.value for reason in Drop))
-OUTCOMES = ("complete", "partial", "timeout", "unsent")
-STAGES = ("preprocess", "front_end", "importance", "encode", "send")
+OUTCOMES = ("complete", "partial", "timeout", "unsent", FALLBACK)
+STAGES = ("preprocess", "front_end", "importance", "encode", "send", FALLBACK)
 KINDS = ("symbol", "control")
 REPLIES = ("answered", "late", "unanswered", "busy", "refused")  # to those who ask
 LOSSES = ("silent", "leaving")  # of the link
@@ -176,7 +176,7 @@ class CameraMetrics:
     def ended(self, story: Story) -> None:
         """Count a frame whose story is over."""
         of, camera = self._of, self._camera
-        of.frames.labels(camera, story.outcome if story.plan else "unsent").inc()
+        of.frames.labels(camera, story.outcome if story.plan or story.fallback else "unsent").inc()
         for stage, milliseconds in story.stages_ms.items():
             of.stage.labels(camera, stage).observe(milliseconds / 1000)
         if story.result:

@@ -52,7 +52,7 @@ class Sending:
         encoded, ready_at = outgoing.encoded, outgoing.ready_at
         while (tensor := self._link.open_tensor(encoded, self._pacing.spread_s(8 * encoded.wire_bytes))) is None:
             if self._live:
-                self._in_flight.gave_up(outgoing.frame)
+                await self._in_flight.gave_up(outgoing.frame)
                 return
             await self._health.until_connected()
             ready_at = time.perf_counter()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rich.console import Group
 
 from gradfec_edge.health import LinkState
-from gradfec_edge.journal import Story
+from gradfec_edge.journal import FALLBACK, Story
 from gradfec_host.live import plain_table, rest, words
 from gradfec_host.progress import Progress
 from gradfec_host.recent import WINDOW_S, Recent, milliseconds, percent, sent_in_words
@@ -54,6 +54,8 @@ class CameraStatus:
 
 def answer_of(story: Story) -> str:
     """Return a frame's answer in a few words."""
+    if story.fallback:
+        return f"{story.answer.summary()} ({FALLBACK})"
     return story.answer.summary() if story.result else "no answer"
 
 
@@ -101,5 +103,6 @@ def _notes(rows: Sequence[Row], now: float) -> list[str]:
 
 
 def _counted(camera: CameraStatus, now: float) -> str:
-    outcomes = ", ".join(f"{camera.outcomes[outcome]} {outcome}" for outcome in OUTCOMES)
+    told = [*OUTCOMES, *([FALLBACK] if FALLBACK in camera.outcomes else [])]
+    outcomes = ", ".join(f"{camera.outcomes[outcome]} {outcome}" for outcome in told)
     return f"{outcomes}; {sent_in_words(camera.recent.frame_bytes(now), camera.recent.kbit_s(now))}"

@@ -27,10 +27,22 @@ class Watch:
     """Tells page and cloud what becomes of each packet; does almost nothing if nobody looks."""
 
     def __init__(
-        self, name: str, cloud: Endpoint, session: EdgeSession, *, thumbnail: bool, settings: Settings
+        self,
+        name: str,
+        cloud: Endpoint,
+        session: EdgeSession,
+        *,
+        thumbnail: bool,
+        settings: Settings,
+        fallback: str = "",
     ) -> None:
-        """Watch an edge of that name, whose session is with `cloud`; `thumbnail`: sketches have a small photograph."""
-        self.edge = Edge(name, 0, str(cloud), False, time.time(), "looking for the cloud", settings=settings)
+        """Watch an edge of that name, whose session is with `cloud`; `thumbnail`: sketches have a small photograph.
+
+        Without the cloud, the model `fallback` answers, if there is one.
+        """
+        self._meanwhile = f"; {fallback} answers on the edge" if fallback else ""
+        looking = f"looking for the cloud{self._meanwhile}"
+        self.edge = Edge(name, 0, str(cloud), False, time.time(), looking, settings=settings)
         self.tell: Tell | None = None  # the page, if there is one
         self._session, self._thumbnail = session, thumbnail
         self._picture_at = 0.0  # when the next one may be taken
@@ -52,14 +64,14 @@ class Watch:
                 self.edge = replace(self.edge, session=event.session, connected=True, since=time.time(), said="")
             case LinkLost():
                 why = "the cloud is leaving" if event.leaving else "the cloud is silent"
-                self.edge = replace(self.edge, connected=False, since=time.time(), said=why)
+                self.edge = replace(self.edge, connected=False, since=time.time(), said=why + self._meanwhile)
             case Refused():
-                self.edge = replace(self.edge, said=event.detail)
+                self.edge = replace(self.edge, said=event.detail + self._meanwhile)
 
     def found(self, trouble: str) -> None:
         """Note why datagrams do not reach the cloud; "" if nobody knows."""
         if trouble and not self.edge.connected:
-            self.edge = replace(self.edge, said=trouble)
+            self.edge = replace(self.edge, said=trouble + self._meanwhile)
 
     def ended(self) -> None:
         """Note that there will be no more frames."""

@@ -218,3 +218,18 @@ def test_the_page_has_the_photograph_in_its_own_shape(page: Page) -> None:
     shown = cv2.imdecode(np.frombuffer(base64.b64decode(picture.photograph), np.uint8), cv2.IMREAD_COLOR)
     assert (shown.shape, picture.ratio) == ((224, 448, 3), 2.0)
     assert shown[0, 0, 2] > 180  # red, as the camera gave it
+
+
+def test_while_the_cloud_is_away_the_page_says_who_answers() -> None:
+    watch = Watch("kitchen", CLOUD, Session(), thumbnail=False, settings=SETTINGS, fallback="small")  # type: ignore[arg-type]
+    meanwhile = "; small answers on the edge"
+    assert watch.edge.said == f"looking for the cloud{meanwhile}"
+    watch.found("no route")
+    assert watch.edge.said == f"no route{meanwhile}"
+    watch.saw(Refused("full", "256 edges"))
+    assert watch.edge.said == f"256 edges{meanwhile}"
+    watch.saw(Connected(7, 0.25, fresh=True))
+    assert watch.edge.said == ""
+    watch.saw(LinkLost(leaving=False))
+    assert watch.edge.said == f"the cloud is silent{meanwhile}"
+    assert not watch.edge.connected

@@ -69,3 +69,26 @@ def test_frigate_gets_boxes_over_a_lossy_link_and_empty_tables_without_a_cloud(s
                 assert [left, top, right, bottom] == pytest.approx(place, abs=0.07)
             totals = edge.totals()
     assert totals["replies"] == {"unanswered": 1, "answered": 10}
+
+
+@pytest.mark.daemons
+def test_a_fallback_answers_before_the_cloud_is_there_and_after_it_has_left(spotting: None, tmp_path: Path) -> None:
+    cloud, port, results = free_port(), free_port(), tmp_path / "answers.jsonl"
+    picture = np.zeros((1, SIDE, SIDE, 3), np.uint8)
+    picture[0, 24:40, 24:40] = 255
+    where = ("--camera", f"zmq://127.0.0.1:{port}?request_timeout_ms=60000", "--cloud", f"127.0.0.1:{cloud}")
+    model = ("--model", "spotter", "--fallback", "spotter", "--timeout-ms", "60000")
+    with daemon("gradfec-edge", *where, *model, "--results", str(results), "--json", ready="looking for") as edge:
+        tables = ask(port, [picture] * 2)
+        with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{cloud}", "--model", "spotter", ready="listening on"):
+            edge.wait_until_it_says("connected to")
+            tables += ask(port, [picture] * 2)
+        edge.wait_until_it_says("is leaving")
+        tables += ask(port, [picture])
+        totals = edge.totals()
+    assert all(table[0, 1] > 0.9 for table in tables)
+    records = [json.loads(line) for line in results.read_text().splitlines()]
+    outcomes = [record["outcome"] for record in sorted(records, key=lambda record: int(record["frame"]))]
+    assert outcomes == ["fallback", "fallback", "complete", "complete", "fallback"]
+    assert {record.get("fallback") for record in records if record["session"] is None} == {"spotter"}
+    assert totals["frames"] == {"fallback": 3, "complete": 2, "skipped": 0}

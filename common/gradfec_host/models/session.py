@@ -19,8 +19,11 @@ ERRORS_ONLY = 3
 class OnnxSession:
     """A graph, ready to run."""
 
-    def __init__(self, model: bytes, name: str) -> None:
-        """Load an ONNX file; GradfecError, which calls it `name`, if the runtime cannot."""
+    def __init__(self, model: bytes, name: str, outputs: Sequence[str] = ()) -> None:
+        """Load an ONNX file; GradfecError, which calls it `name`, if the runtime cannot.
+
+        Of its outputs, `outputs` are computed, all if there are none.
+        """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = cores()
         options.log_severity_level = ERRORS_ONLY
@@ -30,11 +33,12 @@ class OnnxSession:
                 self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # of many kinds, none of them documented
             raise GradfecError(f"ONNX Runtime cannot run {name}: {_in_one_line(error)}") from None
+        self._outputs = [*outputs] or None
         self.inputs = [one.name for one in self._session.get_inputs()]
 
     def __call__(self, *tensors: Floats) -> list[Floats]:
-        """Return the outputs for the inputs, in the file's order."""
-        found: list[Floats] = self._session.run(None, dict(zip(self.inputs, tensors, strict=True)))
+        """Return the outputs for the inputs, in the order that was asked for, or in the file's."""
+        found: list[Floats] = self._session.run(self._outputs, dict(zip(self.inputs, tensors, strict=True)))
         return found
 
 
