@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -61,7 +62,7 @@ class Asker(Source, Protocol):
     """
 
     within_s: float
-    replies: Mapping[str, int]
+    replies: Counter[str]
 
     def reply(self, frame: Frame, answer: Answer | None) -> None:
         """Hand the answer to whoever asked, None if there will be none."""

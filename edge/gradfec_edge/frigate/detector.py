@@ -7,21 +7,20 @@ time Frigate would open a new socket and ask for the model again, which costs it
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 import time
 from collections import Counter, deque
 from typing import NamedTuple
-from urllib.parse import parse_qs, urlsplit
 
-from gradfec_common.errors import GradfecError, UsageError
+import zmq
+
+from gradfec_common.errors import GradfecError
 from gradfec_common.heads import Answer, Boxes
 from gradfec_edge.frames import FOREVER_S, Frame, Image, Warn
-from gradfec_edge.frigate.protocol import MOST_BYTES, REQUEST_TIMEOUT_MS, Parts, RequestError, read_request, reply_with
-from gradfec_host.extras import need
+from gradfec_edge.frigate.protocol import MOST_BYTES, Parts, RequestError, read_request, reply_with, where_of
 
-SCHEME = "zmq"
-EXAMPLE = "zmq://127.0.0.1:5555"
 IN_TIME = 0.9  # of the time that Frigate waits: the rest is for the way back
 MOST_WAITING = 16  # questions without a reply
 LAST_REPLIES_MS = 200
@@ -39,32 +38,6 @@ class Question(NamedTuple):
     due: float
 
 
-class Where(NamedTuple):
-    """Where Frigate asks: ZeroMQ's name for it, and how many seconds it waits."""
-
-    endpoint: str
-    timeout_s: float
-
-
-def where_of(url: str) -> Where:
-    """Read zmq://HOST:PORT or zmq:///PATH, perhaps with ?request_timeout_ms=N; UsageError."""
-    try:
-        parts = urlsplit(url)
-        asked = parse_qs(parts.query, keep_blank_values=True)
-        timeout_ms = int(asked.pop("request_timeout_ms", [str(REQUEST_TIMEOUT_MS)])[-1])
-        at_port = parts.hostname and parts.port and not parts.path.strip("/")
-        at_path = not parts.netloc and len(parts.path) > 1
-        good = (at_port or at_path) and not asked and 10 <= timeout_ms <= 60_000
-    except ValueError:
-        good = False
-    if not good:
-        raise UsageError(
-            f"{url} is not where Frigate can ask: use for example {EXAMPLE}, {SCHEME}:///run/gradfec/detector or "
-            f"{EXAMPLE}?request_timeout_ms={REQUEST_TIMEOUT_MS}"
-        )
-    return Where(f"tcp://{parts.netloc}" if at_port else f"ipc://{parts.path}", timeout_ms / 1000)
-
-
 class Detector:
     """Hands Frigate's pictures to the edge, and the answers to Frigate."""
 
@@ -74,9 +47,6 @@ class Detector:
     def __init__(self, url: str, warn: Warn) -> None:
         """Wait for questions; UsageError for a wrong `url`, GradfecError if nothing can be bound there."""
         where = where_of(url)
-        need("zmq")
-        import zmq
-
         self.name, self.within_s, self.skipped = url, IN_TIME * where.timeout_s, 0
         self.replies: Counter[str] = Counter()  # by outcome; each is counted by one thread only
         self._warn, self._refusing = warn, False
@@ -116,7 +86,7 @@ class Detector:
             with self._changed:
                 self._closed = True
                 self._changed.notify_all()
-            self._give_up(FOREVER_S)
+            self._give_up(math.inf)
             self._send()
             self._context.destroy()
             self._wake.close()
@@ -124,17 +94,17 @@ class Detector:
 
     def _patience_ms(self) -> int | None:
         with self._changed:
-            due = min((question.due for question in self._unanswered.values()), default=None)
-        return None if due is None else max(0, round(1000 * (due - time.monotonic())))
+            oldest = next(iter(self._unanswered.values()), None)
+        return None if oldest is None else max(0, round(1000 * (oldest.due - time.monotonic())))
 
     def _sleep_again(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._woken.recv(4096)
 
     def _receive(self) -> None:
-        import zmq
-
-        while self._socket.poll(0, zmq.POLLIN):
+        for _ in range(MOST_WAITING):  # who asks without end must not keep the replies from being sent
+            if not self._socket.poll(0, zmq.POLLIN):
+                return
             message = self._socket.recv_multipart()
             if b"" not in message:  # neither a REQ nor like one: nothing can be sent back
                 self.replies["refused"] += 1

@@ -16,16 +16,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_common.errors import UsageError
 from gradfec_common.heads import Boxes
 from gradfec_edge.frames import Image
 
 Parts = list[bytes]
 
+SCHEME = "zmq"
+EXAMPLE = f"{SCHEME}://127.0.0.1:5555"
 ROWS, COLUMNS = 20, 6
 MOST_SIDE = 8192  # pixels of a picture
 MOST_BYTES = 2**25  # of a message's part
@@ -35,6 +39,32 @@ REQUEST_TIMEOUT_MS = 200  # the plugin's default
 MODEL_IS_THERE = [json.dumps({"model_available": True, "model_loaded": True}).encode()]
 MODEL_IS_NOT_TAKEN = [json.dumps({"model_saved": False, "model_loaded": False}).encode()]
 TABLE_HEADER = json.dumps({"shape": [ROWS, COLUMNS], "dtype": "float32"}).encode()
+
+
+class Where(NamedTuple):
+    """Where Frigate asks: ZeroMQ's name for it, and how many seconds it waits."""
+
+    endpoint: str
+    timeout_s: float
+
+
+def where_of(url: str) -> Where:
+    """Read zmq://HOST:PORT or zmq:///PATH, perhaps with ?request_timeout_ms=N; UsageError."""
+    try:
+        parts = urlsplit(url)
+        asked = parse_qs(parts.query, keep_blank_values=True)
+        timeout_ms = int(asked.pop("request_timeout_ms", [str(REQUEST_TIMEOUT_MS)])[-1])
+        at_port = parts.hostname and parts.port and not parts.path.strip("/")
+        at_path = not parts.netloc and len(parts.path) > 1
+        good = (at_port or at_path) and not asked and 10 <= timeout_ms <= 60_000
+    except ValueError:
+        good = False
+    if not good:
+        raise UsageError(
+            f"{url} is not where Frigate can ask: use for example {EXAMPLE}, {SCHEME}:///run/gradfec/detector or "
+            f"{EXAMPLE}?request_timeout_ms={REQUEST_TIMEOUT_MS}"
+        )
+    return Where(f"tcp://{parts.netloc}" if at_port else f"ipc://{parts.path}", timeout_ms / 1000)
 
 
 class RequestError(ValueError):

@@ -18,7 +18,8 @@ from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_edge.frames import Asker
 from gradfec_edge.frigate import detector as module
 from gradfec_edge.frigate import open_detector
-from gradfec_edge.frigate.detector import Detector, where_of
+from gradfec_edge.frigate.detector import Detector
+from gradfec_edge.frigate.protocol import where_of
 
 zmq = pytest.importorskip("zmq")
 
