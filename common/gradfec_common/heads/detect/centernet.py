@@ -69,8 +69,8 @@ class CenterNet:
         peaks = np.ones(len(scores), bool)
         height, width = heat.shape[1:]
         for down, across in product((-1, 0, 1), repeat=2):  # at the border a cell is its own neighbour
-            neighbours = np.clip(rows + down, 0, height - 1), np.clip(columns + across, 0, width - 1)
-            peaks &= scores >= heat[classes, *neighbours]
+            below, beside = np.clip(rows + down, 0, height - 1), np.clip(columns + across, 0, width - 1)
+            peaks &= scores >= heat[classes, below, beside]
         best = np.flatnonzero(peaks)[np.argsort(-scores[peaks], kind="stable")[:MOST]]
         classes, rows, columns = classes[best], rows[best], columns[best]
         centres = np.stack([columns, rows], axis=1).astype(np.float64)  # x, y
