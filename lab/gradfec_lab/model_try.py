@@ -19,7 +19,7 @@ from gradfec_cli.netem import percentage
 from gradfec_common.errors import GradfecError
 from gradfec_common.heads import Answer, agreement
 from gradfec_common.networks.pixels import normalise
-from gradfec_edge.preprocess import seen_share, to_input
+from gradfec_common.preprocess import seen_share, to_input
 from gradfec_host.console import Number, plain_errors
 from gradfec_host.extras import need
 from gradfec_host.models.find import imported_called
