@@ -19,6 +19,7 @@ from gradfec_cli.netem import percentage
 from gradfec_common.errors import GradfecError
 from gradfec_common.heads import Answer, agreement
 from gradfec_common.networks.pixels import normalise
+from gradfec_common.preprocess import seen_share, to_input
 from gradfec_host.console import Number, plain_errors
 from gradfec_host.extras import need
 from gradfec_host.models.find import imported_called
@@ -78,9 +79,12 @@ def whole_answers(model: Model, images: Path) -> dict[str, Answer]:
     """Return the whole network's answer for each usable photograph of a folder, in fractions of the photograph."""
     network, whole, found = model.network, whole_of(model), dict[str, Answer]()
     photographs = Photographs(images, network.preprocess)
-    for (name,), pictures in photographs.batches(photographs.names, 1):
-        output = whole(normalise(pictures, network.preprocess))[0]
-        found[name] = network.head.answer(output, network.class_names)
+    for name in photographs.names:
+        frame = photographs.picture(name)
+        if frame is not None:
+            fed = normalise(to_input(frame, network.preprocess)[np.newaxis], network.preprocess)
+            answer = network.head.answer(whole(fed)[0], network.class_names)
+            found[name] = answer.placed(seen_share(frame, network.preprocess))  # as the edge records it
     if not found:
         raise GradfecError(f"no photograph can be used: {next(iter(photographs.skipped.values()))}")
     return found

@@ -58,6 +58,7 @@ TABLE = {
     "gradfec-edge": "tests/integration/test_daemons.py",
     "gradfec-netem": "tests/cli/test_netem.py",
     "make demo": "tests/wheel/test_wheel.py",
+    "make figure": "it takes a minute, a browser and a network of one's own",
     "make docs": "tests/cli/test_config_command.py",
     "make docs-site": ".ci/run",
     "make format": "it changes the code",
