@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from gradfec_common.conceal.concealment import Concealment, Learned, MakeConcealment
+from gradfec_common.conceal.altec import ALTeC
+from gradfec_common.conceal.caltec import CALTeC
+from gradfec_common.conceal.concealment import Concealment, Learned, MakeConcealment, Stepwise
+from gradfec_common.conceal.gaussian import Gaussian
+from gradfec_common.conceal.halrtc import HaLRTC
+from gradfec_common.conceal.inpaint import Inpaint
 from gradfec_common.conceal.mask import Masked
 from gradfec_common.conceal.mean import Mean
+from gradfec_common.conceal.neighbour import Neighbour
+from gradfec_common.conceal.silrtc import SiLRTC
 from gradfec_common.conceal.zero import Zero
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut
 
-__all__ = ["CONCEALMENTS", "DEFAULT_CONCEALMENT", "Concealment", "Learned", "make_concealment"]
+__all__ = ["CONCEALMENTS", "DEFAULT_CONCEALMENT", "Concealment", "Learned", "Stepwise", "make_concealment"]
 
-CONCEALMENTS: dict[str, MakeConcealment] = {"zero": Zero, "mean": Mean, "mask": Masked}
+CONCEALMENTS: dict[str, MakeConcealment] = {
+    "zero": Zero,
+    "mean": Mean,
+    "neighbour": Neighbour,
+    "silrtc": SiLRTC,
+    "halrtc": HaLRTC,
+    "altec": ALTeC,
+    "caltec": CALTeC,
+    "gaussian": Gaussian,
+    "inpaint": Inpaint,
+    "mask": Masked,
+}
 DEFAULT_CONCEALMENT = "zero"
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.common.learned import learned_of
 from tests.common.small_tensors import (
     CUT,
     GRID,
@@ -42,7 +43,7 @@ def a_strangers_concealment():
 
 def made(name):
     """The concealment, for a cut that it fits."""
-    return make_concealment(name, MASKED_CUT if name == "mask" else CUT, {"means": MEANS})
+    return make_concealment(name, MASKED_CUT if name == "mask" else CUT, {**learned_of(6), "means": MEANS})
 
 
 def values_in(filled, name):
