@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gradfec_common.conceal import DEFAULT_CONCEALMENT
 from gradfec_host import logs
 from gradfec_host.config import config_option, config_used, differing
 from gradfec_host.console import (
@@ -31,7 +32,8 @@ from gradfec_host.runtimes import LITERT, choose_runtime
 if TYPE_CHECKING:
     from gradfec_cloud.catalogue import Catalogue
     from gradfec_cloud.inference import Inference, Inferred
-    from gradfec_common.networks import Network
+    from gradfec_common.conceal import Concealment
+    from gradfec_common.networks import Cut, Network
     from gradfec_host.weights import Weights
 
 EXAMPLES = """\b
@@ -65,10 +67,24 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
 )
 @click.option(
     "--fill",
-    default="zero",
-    metavar="NAME",
-    help="What stands in for a missing packet: zero, or mean, its channel's mean over training images. A bottleneck's "
-    "decoder is always told what is missing (mask).",
+    default=DEFAULT_CONCEALMENT,
+    metavar="NAMES",
+    help="What stands in for a missing packet: zero; mean, its channel's mean over training images; from its own channel, "
+    "neighbour (rows interpolated) or inpaint; from the other channels, altec, caltec or gaussian; from the whole tensor, "
+    "silrtc or halrtc, which take seconds. auto: gaussian where the channels' statistics are known, otherwise mean or zero. "
+    "Several for several cuts: LAYER=NAME,LAYER=NAME. A bottleneck's decoder is always told what is missing (mask).",
+)
+@click.option(
+    "--fill-ms",
+    default=200,
+    type=click.IntRange(1, 60_000),
+    help="Give a --fill up after this long a frame, and fill with mean or zero.",
+)
+@click.option(
+    "--learned",
+    metavar="FILES",
+    help="Statistics of channels for --fill, made by gradfec train-concealment. Several, separated by commas. Those of "
+    "the default split are shipped.",
 )
 @click.option(
     "--deadline-ms",
@@ -109,6 +125,8 @@ def main(
     split: str | None,
     codec: str | None,
     fill: str,
+    fill_ms: int,
+    learned: str | None,
     deadline_ms: int,
     results: str | None,
     metrics: Endpoint | None,
@@ -129,6 +147,7 @@ def main(
     from gradfec_cloud.access import key_source
     from gradfec_cloud.catalogue import chosen_catalogue
     from gradfec_cloud.daemon import CloudOptions, run_cloud
+    from gradfec_cloud.filling import in_time
     from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port, small_buffer_hint
     from gradfec_common.codes import CODES
     from gradfec_common.networks import full_name
@@ -138,7 +157,7 @@ def main(
     from gradfec_web.shown import PageOptions
 
     log = logs.configure("gradfec-cloud", log_format, log_level)
-    catalogue = chosen_catalogue(split, fill, codec)
+    catalogue = chosen_catalogue(split, fill, codec, learned)
     runtime = choose_runtime(runtime)
     read_keys = key_source(key_file, keys, insecure=insecure)
     known = read_keys()  # fail early
@@ -152,6 +171,7 @@ def main(
             "split": ", ".join(map(full_name, catalogue.cuts)),
             "runtime": runtime,
             "fill": fill,
+            "fill_ms": fill_ms,
             "codes": [code.name for code in CODES.values()],
             "deadline_ms": deadline_ms,
             **({"insecure": True} if insecure else {"key_ids": [key.hex() for key in known]}),
@@ -179,7 +199,8 @@ def main(
         )
         with show_progress() as fetching:
             stores = {network: weights_of(network, weights, fetching) for network in catalogue.networks}
-        load_now = partial(load, runtime, catalogue, stores)
+        fills = in_time(catalogue.concealments, fill_ms / 1000, log)
+        load_now = partial(load, runtime, catalogue, stores, fills)
         totals = run_cloud(options, port, file, load_now, log)
     if as_json:
         click.echo(json.dumps(totals))
@@ -191,6 +212,7 @@ def load(
     runtime: str,
     catalogue: Catalogue,
     weights: Mapping[Network, Weights],
+    fills: Mapping[Cut, Concealment],
     deliver: Callable[[list[Inferred]], None],
 ) -> Inference:
     """Load the back-ends and start inference on them."""
@@ -203,4 +225,4 @@ def load(
     let_network_first()  # also the threads that are started from here
     max_batch = 1 if runtime == LITERT else MAX_BATCH  # LiteRT gains nothing by a batch, which only delays every answer
     workers = partial(WORKERS["local"], catalogue.loaders(runtime, weights, max_batch))
-    return Inference(workers, Decoder(catalogue.concealments), answer_at, deliver, max_batch=max_batch)
+    return Inference(workers, Decoder(fills), answer_at, deliver, max_batch=max_batch)

@@ -10,13 +10,14 @@ from gradfec_common.conceal.halrtc import HaLRTC
 from gradfec_common.conceal.inpaint import Inpaint
 from gradfec_common.conceal.mask import Masked
 from gradfec_common.conceal.mean import Mean
+from gradfec_common.conceal.moments import has_moments
 from gradfec_common.conceal.neighbour import Neighbour
 from gradfec_common.conceal.silrtc import SiLRTC
 from gradfec_common.conceal.zero import Zero
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut
 
-__all__ = ["CONCEALMENTS", "DEFAULT_CONCEALMENT", "Concealment", "Learned", "Stepwise", "make_concealment"]
+__all__ = ["AUTO", "CONCEALMENTS", "DEFAULT_CONCEALMENT", "Concealment", "Learned", "Stepwise", "make_concealment"]
 
 CONCEALMENTS: dict[str, MakeConcealment] = {
     "zero": Zero,
@@ -30,11 +31,17 @@ CONCEALMENTS: dict[str, MakeConcealment] = {
     "inpaint": Inpaint,
     "mask": Masked,
 }
-DEFAULT_CONCEALMENT = "zero"
+AUTO = "auto"
+DEFAULT_CONCEALMENT = AUTO
 
 
 def make_concealment(name: str, cut: Cut, learned: Learned) -> Concealment:
-    """Make the concealment of that name for a cut, with the `learned` arrays; UsageError if there is none."""
+    """Make the concealment of that name for a cut, with the `learned` arrays; UsageError if there is none.
+
+    `auto` is what keeps most answers: `gaussian` if it has what it needs, otherwise `mean`, otherwise `zero`.
+    """
+    if name == AUTO:
+        name = "gaussian" if has_moments(learned) else "mean" if "means" in learned else "zero"
     if name not in CONCEALMENTS:
-        raise UsageError(f"no concealment is called {name!r}: use one of {', '.join(CONCEALMENTS)}")
+        raise UsageError(f"no concealment is called {name!r}: use {AUTO}, or one of {', '.join(CONCEALMENTS)}")
     return CONCEALMENTS[name](cut, learned)

@@ -26,8 +26,8 @@ from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 
 FIRST_THRESHOLD = 0.5
-GROWTH = 1.1
-ITERATIONS = 60
+GROWTH = 1.2
+ITERATIONS = 50
 TOLERANCE = 1e-3
 
 

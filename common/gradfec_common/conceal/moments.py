@@ -16,9 +16,14 @@ AS_IT_IS, RECTIFIED = 0, 1
 MEANS, COVARIANCE = "channel_means", "channel_covariance"  # (2, C), (2, C, C)
 
 
+def has_moments(learned: Learned) -> bool:
+    """Return whether they were learned."""
+    return MEANS in learned and COVARIANCE in learned
+
+
 def moments_of(cut: Cut, learned: Learned) -> tuple[Floats, npt.NDArray[np.float64]]:
     """Return means (2, C) and covariance (2, C, C); UsageError if nothing was learned for the cut."""
-    if MEANS not in learned or COVARIANCE not in learned:
+    if not has_moments(learned):
         raise UsageError(
             f"there are no statistics of the channels of {cut.name!r}: use --fill zero, or make them with "
             "gradfec train-concealment"
