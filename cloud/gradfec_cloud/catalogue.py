@@ -70,9 +70,7 @@ class Catalogue:
         }
 
 
-def chosen_catalogue(
-    split: str | None, fill: str, codec: str | None = None, learned: str | None = None
-) -> Catalogue:
+def chosen_catalogue(split: str | None, fill: str, codec: str | None = None, learned: str | None = None) -> Catalogue:
     """Return what the options ask for; UsageError if there is no such thing, GradfecError for an unreadable file."""
     codecs = [CodecFile.read(name.strip()) for name in codec.split(",")] if codec is not None else []
     files = [Path(name.strip()) for name in learned.split(",")] if learned is not None else []

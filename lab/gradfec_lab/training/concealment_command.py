@@ -13,9 +13,7 @@ from gradfec_common.networks import DEFAULT_CUT
 from gradfec_host.console import plain_errors
 
 
-@click.command(
-    name="train-concealment", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]}
-)
+@click.command(name="train-concealment", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of photographs to learn from.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write (.npz).")
 @click.option("--split", default=DEFAULT_CUT, metavar="LAYER", help="Where the network is cut.")
@@ -23,9 +21,7 @@ from gradfec_host.console import plain_errors
 @click.option("--weights", type=click.Path(path_type=Path), help="The network's weights. [default: the cached ones]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @plain_errors
-def train_concealment(
-    images: Path, out: Path, split: str, limit: int, weights: Path | None, as_json: bool
-) -> None:
+def train_concealment(images: Path, out: Path, split: str, limit: int, weights: Path | None, as_json: bool) -> None:
     """Learn mean and covariance of a cut's channels, for --fill mean, altec and gaussian (--learned FILE of the cloud).
 
     They are for packets of any number of rows. It needs no labels, and about 0.1 s an image.
