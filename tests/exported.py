@@ -34,7 +34,7 @@ class Cloud:
     def __init__(self) -> None:
         zeros: dict[str, int] = {}
         self.now = Snapshot(
-            zeros, 0, 0, 0, zeros, zeros, zeros, zeros, zeros, 0, 0, 0, 0, 0, 0, insecure=False, ready=False
+            zeros, 0, 0, 0, zeros, zeros, zeros, zeros, zeros, zeros, 0, 0, 0, 0, 0, 0, insecure=False, ready=False
         )
         self.registry = new_registry("cloud", runtime="litert")
         self.metrics = CloudMetrics(self.registry, lambda: self.now)
@@ -109,6 +109,7 @@ CLOUD_MOVES: list[Move[Cloud]] = [
     Move("leases_total", {"fate": "given_up"}, becomes(leases={"opened": 1, "given_up": 1})),
     Move("open_leases", {}, becomes(leases={"opened": 1, "open": 1})),
     Move("lease_returns_ignored_total", {}, becomes(leases={"opened": 1, "ignored": 1})),
+    Move("fills_given_up_total", {"reason": "out_of_time"}, becomes(fills_given_up={"out_of_time": 1})),
     Move("limits_reached_total", {"limit": "credit"}, becomes(limits={"credit": 1})),
     Move("sessions", {}, becomes(sessions=1)),
     Move("open_tensors", {}, becomes(open_tensors=1)),

@@ -69,10 +69,10 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
     "--fill",
     default=DEFAULT_CONCEALMENT,
     metavar="NAMES",
-    help="What stands in for a missing packet: zero; mean, its channel's mean over training images; from its own channel, "
-    "neighbour (rows interpolated) or inpaint; from the other channels, altec, caltec or gaussian; from the whole tensor, "
-    "silrtc or halrtc, which take seconds. auto: gaussian where the channels' statistics are known, otherwise mean or zero. "
-    "Several for several cuts: LAYER=NAME,LAYER=NAME. A bottleneck's decoder is always told what is missing (mask).",
+    help="What stands in for a missing packet: zero; mean, its channel's mean over training images; of its channel, "
+    "neighbour or inpaint; of the other channels, gaussian, altec or caltec; of the whole tensor, silrtc or halrtc, "
+    "which take seconds. auto is gaussian where the channels' statistics are known, otherwise mean or zero. For "
+    "several cuts LAYER=NAME,LAYER=NAME. A bottleneck's decoder is always told what is missing (mask).",
 )
 @click.option(
     "--fill-ms",

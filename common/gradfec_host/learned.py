@@ -31,7 +31,7 @@ Learned = dict[str, npt.NDArray[np.float32]]
 
 
 def learned_for(cut: Cut, files: Sequence[Path] = ()) -> Learned:
-    """Return the arrays of a cut: those of the file that is for it, if there is one, otherwise the shipped ones, if any.
+    """Return the arrays of a cut: those of a file that is for it, otherwise the shipped ones, if any.
 
     `means` (C,) are of max(tensor, 0) over training images; `gradfec_common.conceal.moments` says what the others are.
     GradfecError if a file is damaged.
@@ -68,6 +68,7 @@ def _read(file: Path | Traversable, cut: Cut, cure: str) -> Learned:
     for name, array in arrays.items():
         if array.shape[-1:] != cut.shape[2:] or array.dtype != np.float32 or not np.isfinite(array).all():
             raise GradfecError(
-                f"{file} holds {name} {array.dtype} {array.shape}, not finite float32 of {cut.shape[2]} channels: {cure}"
+                f"{file} holds {name} {array.dtype} {array.shape}, not finite float32 of {cut.shape[2]} channels: "
+                f"{cure}"
             )
     return arrays

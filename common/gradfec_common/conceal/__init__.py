@@ -43,5 +43,5 @@ def make_concealment(name: str, cut: Cut, learned: Learned) -> Concealment:
     if name == AUTO:
         name = "gaussian" if has_moments(learned) else "mean" if "means" in learned else "zero"
     if name not in CONCEALMENTS:
-        raise UsageError(f"no concealment is called {name!r}: use {AUTO}, or one of {', '.join(CONCEALMENTS)}")
+        raise UsageError(f"no concealment is called {name!r}: use one of {', '.join([AUTO, *CONCEALMENTS])}")
     return CONCEALMENTS[name](cut, learned)

@@ -7,9 +7,9 @@ for its channel's mean, so that the estimate gets worse the more is missing. `ga
 
 Here the combination is affine, and its weights are those of least squares over all training images (the paper averages
 weights that are fitted packet by packet). They follow from the learned covariance S: with P = (S + noise I)^-1, channel
-c is m_c - sum over k of P_kc / P_cc (x_k - m_k). NOISE, a share of the mean variance, keeps weights small where channels
-determine each other. The paper's two further terms, the packets above and below, are left out: next to a few hundred
-channels they change nothing, and without them the weights hold for any number of rows.
+c is m_c - sum over k of P_kc / P_cc (x_k - m_k). NOISE, a share of the mean variance, keeps weights small where
+channels determine each other. The paper's two further terms, the packets above and below, are left out: next to a
+few hundred channels they change nothing, and without them the weights hold for any number of rows.
 """
 
 from __future__ import annotations

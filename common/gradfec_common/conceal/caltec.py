@@ -22,7 +22,6 @@ from gradfec_common.conceal.gaps import by_group, clear_gaps, groups_there
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 
-
 ROUNDING = 1e-8  # of a channel's energy: if it varies by less, that is rounding, and it is constant
 
 

@@ -35,7 +35,7 @@ class Stepwise:
     """
 
     def steps(self, tensor: Floats, there: Mask, grid: PacketGrid) -> Iterator[None]:
-        """Fill gaps of a contiguous tensor in place, and yield after each step. Until the end they may hold anything."""
+        """Fill gaps of a contiguous tensor in place; yield after each step. Until the end they may hold anything."""
         raise NotImplementedError
 
     def __call__(self, tensor: Floats, there: Mask, grid: PacketGrid, step: float = 0.0) -> Floats:

@@ -1,4 +1,4 @@
-"""Gaps of a tensor: which rows are missing, and setting them, one row group at a time, so that each stays in the cache."""
+"""Gaps of a tensor: which rows are missing, and clearing them, a row group at a time, so that it stays in the cache."""
 
 from __future__ import annotations
 

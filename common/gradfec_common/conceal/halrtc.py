@@ -21,7 +21,7 @@ import numpy as np
 
 from gradfec_common.conceal.concealment import Floats, Learned, Mask, Stepwise
 from gradfec_common.conceal.gaps import clear_gaps, rows_there
-from gradfec_common.conceal.low_rank import MODES, norms, shrunk
+from gradfec_common.conceal.low_rank import MODES, norms, shrink
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 
@@ -46,15 +46,15 @@ class HaLRTC(Stepwise):
         threshold = FIRST_THRESHOLD * max(norms(tensor))
         scaled = [np.zeros_like(tensor) for _ in MODES]
         for _ in range(ITERATIONS):
-            lows = [shrunk(tensor + scaled[mode], mode, threshold) for mode in MODES]
+            lows = [shrink(tensor + scaled[mode], mode, threshold) for mode in MODES]
             mean = sum(low - multiplier for low, multiplier in zip(lows, scaled, strict=True)) / np.float32(len(MODES))
             np.copyto(tensor, mean, where=gap)
             apart = 0.0
-            for multiplier, low in zip(scaled, lows, strict=True):
-                difference = tensor - low
+            for mode in MODES:
+                difference: Floats = tensor - lows[mode]
                 apart = max(apart, float(np.linalg.norm(difference)))
-                multiplier += difference
-                multiplier /= np.float32(GROWTH)
+                scaled[mode] += difference
+                scaled[mode] /= np.float32(GROWTH)
             threshold /= GROWTH
             yield
             if apart < TOLERANCE * np.linalg.norm(tensor):

@@ -18,7 +18,7 @@ from gradfec_common.conceal.concealment import Floats
 MODES = (0, 1, 2)
 
 
-def shrunk(tensor: Floats, mode: int, threshold: float) -> Floats:
+def shrink(tensor: Floats, mode: int, threshold: float) -> Floats:
     """Return the (H, W, C) tensor whose unfolding along `mode` has its singular values shrunk; LinAlgError."""
     others = [other for other in MODES if other != mode]
     gram = np.tensordot(tensor, tensor, (others, others)).astype(np.float64)  # (n, n)
@@ -26,11 +26,14 @@ def shrunk(tensor: Floats, mode: int, threshold: float) -> Floats:
     values = np.sqrt(np.maximum(squares, 0))
     shares = np.maximum(values - threshold, 0) / np.maximum(values, np.finfo(np.float32).tiny)
     operator = ((vectors * shares) @ vectors.T).astype(np.float32)
-    if mode == 2:
-        return tensor @ operator  # symmetric
-    if mode == 1:
-        return operator @ tensor  # (W, W) @ (H, W, C)
-    return np.tensordot(operator, tensor, 1)
+    shrunk: Floats
+    if mode == 0:
+        shrunk = np.tensordot(operator, tensor, 1)
+    elif mode == 1:
+        shrunk = operator @ tensor  # (W, W) @ (H, W, C)
+    else:
+        shrunk = tensor @ operator  # which is symmetric
+    return shrunk
 
 
 def norms(tensor: Floats) -> list[float]:

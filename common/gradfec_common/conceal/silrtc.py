@@ -19,7 +19,7 @@ import numpy as np
 
 from gradfec_common.conceal.concealment import Floats, Learned, Mask, Stepwise
 from gradfec_common.conceal.gaps import clear_gaps, rows_there
-from gradfec_common.conceal.low_rank import MODES, norms, shrunk
+from gradfec_common.conceal.low_rank import MODES, norms, shrink
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 
@@ -42,7 +42,7 @@ class SiLRTC(Stepwise):
         gap = ~rows_there(there, grid)[:, None]  # (H, 1, C)
         thresholds = [THRESHOLD * norm for norm in norms(tensor)]
         for _ in range(ITERATIONS):
-            mean = sum(shrunk(tensor, mode, thresholds[mode]) for mode in MODES) / np.float32(len(MODES))
+            mean = sum(shrink(tensor, mode, thresholds[mode]) for mode in MODES) / np.float32(len(MODES))
             change = np.linalg.norm((mean - tensor) * gap)
             np.copyto(tensor, mean, where=gap)
             yield

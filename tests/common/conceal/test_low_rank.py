@@ -5,7 +5,7 @@ import pytest
 from tests.common.small_tensors import CUT
 
 from gradfec_common.conceal import make_concealment
-from gradfec_common.conceal.low_rank import norms, shrunk
+from gradfec_common.conceal.low_rank import norms, shrink
 from gradfec_common.packets import PacketGrid
 
 GRID = PacketGrid((32, 30, 48), 2)
@@ -71,5 +71,5 @@ def test_shrinking_takes_the_threshold_from_each_singular_value_and_leaves_none_
     left, values, right = np.linalg.svd(unfolding(tensor, mode), full_matrices=False)
     threshold = float(np.median(values))
     expected = left * np.maximum(values - threshold, 0) @ right
-    np.testing.assert_allclose(unfolding(shrunk(tensor, mode, threshold), mode), expected, atol=1e-4)
+    np.testing.assert_allclose(unfolding(shrink(tensor, mode, threshold), mode), expected, atol=1e-4)
     assert norms(tensor)[mode] == pytest.approx(values[0], rel=1e-4)
