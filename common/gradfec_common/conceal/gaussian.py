@@ -4,8 +4,9 @@ The channels at one place are taken for a Gaussian vector with learned mean m an
 arrived and b those that are missing, its conditional expectation, which is also the best affine estimate whatever the
 distribution (e.g. S. M. Kay, "Fundamentals of Statistical Signal Processing: Estimation Theory", 1993, chapter 12), is
 
-    x_b = m_b + S_ba (S_aa + noise I)^-1 (x_a - m_a).
+    x_b = m_b + K_ba K_aa^-1 (x_a - m_a) = m_b - P_bb^-1 P_ba (x_a - m_a),  K = S + noise I,  P = K^-1.
 
+The second form solves for the missing channels, not for those that are there, so the fewer are missing, the faster.
 Unlike `altec`, the weights are for what arrived: there is one linear system for each row group. Where a tensor is the
 sum of convolutions of fewer channels, as behind ResNet-50's first block (128 channels for 256), S is of low rank, and
 as many channels as its rank determine all others: what is left is the quantiser's error, amplified. NOISE stands for
@@ -33,19 +34,29 @@ class Gaussian(Stepwise):
 
     def __init__(self, cut: Cut, learned: Learned) -> None:
         """Take `channel_means` and `channel_covariance`; UsageError if they are missing."""
-        self._means, self._covariance = moments_of(cut, learned)
-        self._noise = NOISE * np.trace(self._covariance, axis1=1, axis2=2) / cut.shape[2]
+        self._means, covariance = moments_of(cut, learned)
+        noise = NOISE * np.trace(covariance, axis1=1, axis2=2)[:, None, None] / cut.shape[2]
+        self._covariance = covariance + noise * np.eye(cut.shape[2])  # K, (2, C, C)
+        self._precision = np.linalg.inv(self._covariance)  # P
 
     def steps(self, tensor: Floats, there: Mask, grid: PacketGrid) -> Iterator[None]:
         """See Stepwise."""
         clear_gaps(tensor, there, grid)
         kind = AS_IT_IS if (tensor < 0).any() else RECTIFIED
-        means, covariance = self._means[kind], self._covariance[kind]
+        means = self._means[kind]
         for values, arrived in zip(by_group(tensor, grid), groups_there(there, grid), strict=True):
             missing = ~arrived
             if missing.any():
-                within = covariance[np.ix_(arrived, arrived)]
-                noise = self._noise[kind] * np.eye(len(within))
-                weights = np.linalg.solve(within + noise, covariance[np.ix_(arrived, missing)]).astype(np.float32)
-                values[..., missing] = means[missing] + (values[..., arrived] - means[arrived]) @ weights
+                values[..., missing] = means[missing] + (values[..., arrived] - means[arrived]) @ self._weights(
+                    kind, arrived
+                )
                 yield
+
+    def _weights(self, kind: int, arrived: Mask) -> Floats:
+        """Return the weights (arrived, missing) of the channels that arrived (C,) in those that are missing."""
+        missing = ~arrived
+        if arrived.sum() < missing.sum():
+            within, across = (self._covariance[kind][np.ix_(arrived, others)] for others in (arrived, missing))
+            return np.linalg.solve(within, across).astype(np.float32)
+        within, across = (self._precision[kind][np.ix_(missing, others)] for others in (missing, arrived))
+        return -np.linalg.solve(within, across).T.astype(np.float32)

@@ -108,7 +108,9 @@ def daemons(
         count = link_images(images, folder, limit)
         reference = answers(cut.network, folder, console)
         rows = [uncut_row(reference, truth, count)]
-        rows += [row(folder, setting, link, fill, reference, truth, console) for link, setting in product(links, settings)]
+        rows += [
+            row(folder, setting, link, fill, reference, truth, console) for link, setting in product(links, settings)
+        ]
     if as_json:
         said = {"images": count, "fec": fec, "packets_per_datagram": packets_text(packets_a_datagram)}
         click.echo(json.dumps({**said, "burst": burst, "rows": rows}))
