@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gradfec_common.conceal import DEFAULT_CONCEALMENT
 from gradfec_host import logs
 from gradfec_host.config import config_option, config_used, differing
 from gradfec_host.console import (
@@ -67,7 +66,7 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
 )
 @click.option(
     "--fill",
-    default=DEFAULT_CONCEALMENT,
+    default="auto",
     metavar="NAMES",
     help="What stands in for a missing packet: zero; mean, its channel's mean over training images; of its channel, "
     "neighbour or inpaint; of the other channels, gaussian, altec or caltec; of the whole tensor, silrtc or halrtc, "
