@@ -36,9 +36,8 @@ class CALTeC(Stepwise):
         """See Stepwise."""
         clear_gaps(tensor, there, grid, self._means)
         present = groups_there(there, grid)  # (groups, C)
-        packets = np.array(
-            by_group(tensor, grid).reshape(grid.groups, grid.size, -1)
-        )  # (8, 7, 56, 256) -> (8, 392, 256)
+        groups = by_group(tensor, grid)  # (8, 7, 56, 256)
+        packets = groups.reshape(grid.groups, grid.size, -1).copy()  # -> (8, 392, 256)
         averages = packets.mean(axis=1)  # (groups, C)
         centred = packets - averages[:, None]
         covariance = centred.transpose(0, 2, 1) @ centred  # (groups, C, C)
@@ -54,11 +53,10 @@ class CALTeC(Stepwise):
             found = (near == group + offset) & present[near, channel] & others.any(axis=1)
             g, n, c = group[found], near[found], channel[found]
             slopes = np.where(varies[n], covariance[n, c], 0) / np.where(varies[n], variance[n], 1)  # (found, C)
-            best = np.where(others[found], slopes * covariance[n, c], -1).argmax(
-                axis=1
-            )  # explains most of c's variance
+            explained = slopes * covariance[n, c]  # of the channel's variance
+            best = np.where(others[found], explained, -1).argmax(axis=1)
             slope = slopes[np.arange(len(c)), best]
             packets[g, :, c] = (averages[n, c] + slope * (packets[g, :, best].T - averages[n, best])).T  # (found, 392)
             group, channel = group[~found], channel[~found]
             yield
-        by_group(tensor, grid)[:] = packets.reshape(by_group(tensor, grid).shape)
+        groups[:] = packets.reshape(groups.shape)

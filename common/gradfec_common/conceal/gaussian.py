@@ -47,9 +47,8 @@ class Gaussian(Stepwise):
         for values, arrived in zip(by_group(tensor, grid), groups_there(there, grid), strict=True):
             missing = ~arrived
             if missing.any():
-                values[..., missing] = means[missing] + (values[..., arrived] - means[arrived]) @ self._weights(
-                    kind, arrived
-                )
+                weights = self._weights(kind, arrived)
+                values[..., missing] = means[missing] + (values[..., arrived] - means[arrived]) @ weights
                 yield
 
     def _weights(self, kind: int, arrived: Mask) -> Floats:

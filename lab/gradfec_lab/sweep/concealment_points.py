@@ -8,10 +8,10 @@ from itertools import product
 
 import numpy as np
 
-from gradfec_common.conceal import Concealment, make_concealment
-from gradfec_common.delivery import packets_at_hand, tensor_at_hand
+from gradfec_common.conceal import make_concealment
+from gradfec_common.delivery import packets_at_hand
 from gradfec_common.networks import Cut
-from gradfec_common.packets import PacketGrid
+from gradfec_common.packets import PacketGrid, select_packets
 from gradfec_common.protect import UNKNOWN_LINK, LinkEstimate, Policy, read_policy
 from gradfec_common.protect.link import Losses as GilbertLosses
 from gradfec_common.quantisers import Quantiser
@@ -77,19 +77,13 @@ class ConcealmentSweep:
         """Return what each concealment takes for the image, with TIMED of the packets missing at random."""
         grid, coded = self.study.grid, self.quantiser.encode(subject.chi, self.study.grid)
         at_hand = np.random.default_rng(self._index[subject.name]).random(grid.count) >= TIMED
-        taken: dict[str, float] = {}
-
-        def timed(name: str, conceal: Concealment) -> Concealment:
-            def run(*arguments: object) -> object:
-                start = time.perf_counter()
-                tensor = conceal(*arguments)  # type: ignore[arg-type]
-                taken[number(name)] = 1000 * (time.perf_counter() - start)
-                return tensor
-
-            return run  # type: ignore[return-value]
-
+        decoded = self.quantiser.decode(select_packets(coded.packets, np.flatnonzero(at_hand)), coded.parameters, grid)
+        taken = {}
         for name, conceal in self.fills.items():
-            tensor_at_hand(coded, at_hand, self.quantiser, timed(name, conceal), grid)
+            tensor = decoded.tensor.copy()
+            start = time.perf_counter()
+            conceal(tensor, decoded.there, grid, decoded.step)
+            taken[number(name)] = 1000 * (time.perf_counter() - start)
         return taken
 
 
