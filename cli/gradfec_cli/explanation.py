@@ -14,14 +14,13 @@ from gradfec_cli.experiment import Link
 from gradfec_cli.loss_models import Mask
 from gradfec_cli.oracle import ORACLE
 from gradfec_cloud.labels import labels_of
-from gradfec_common.conceal import DEFAULT_CONCEALMENT, make_concealment
+from gradfec_common.conceal import make_concealment
 from gradfec_common.delivery import packets_arrived, packets_at_hand, tensor_at_hand
 from gradfec_common.heads.classify import label_of
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK, NoProtection, Plan
 from gradfec_common.quantisers import Coded
 from gradfec_edge.coding import Coding
-from gradfec_host.learned import learned_for
 from gradfec_host.quiet import quiet_tensorflow
 from gradfec_host.weights import WeightStore
 
@@ -138,7 +137,7 @@ def explain(
     truth = oracle(chi, None if label is None else np.array([label]))
     scores = {ORACLE: packet_sums(truth.elements[0], grid)}
     scores |= {name: of_batch[0] for name, of_batch in by_name.items()}
-    conceal = make_concealment(DEFAULT_CONCEALMENT, cut, learned_for(cut))
+    conceal = make_concealment("zero", cut, {})
 
     def planned(by: Coding, name: str) -> tuple[Plan, Coded]:
         damage = damages[name][0] if name in damages else None
