@@ -18,6 +18,10 @@ COMMANDS = {
     "show": ("gradfec_cli.show", "Draw what becomes of a photograph: features, plan, losses, answer."),
     "sweep": ("gradfec_lab.sweep", "Measure over a folder of images how losses change the answers."),
     "train-codec": ("gradfec_lab.training.codec_command", "Train a bottleneck, which makes frames small."),
+    "train-concealment": (
+        "gradfec_lab.training.concealment_command",
+        "Learn how the channels of a cut depend on each other, to fill gaps.",
+    ),
     "train-proxy": ("gradfec_lab.training.train_command", "Train an importance estimator for the edge."),
     "weights": ("gradfec_cli.weights_command", "Download, verify and show ResNet-50's ImageNet weights."),
 }

@@ -19,7 +19,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.conceal.gaps import clear_gaps
+from gradfec_common.conceal import AUTO, Concealment, make_concealment
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import agreement
 from gradfec_common.networks.imported import Imported, ImportedCut
@@ -32,6 +32,7 @@ from gradfec_host.models.find import imported_called
 from gradfec_host.models.learned import Learned, write_learned
 from gradfec_host.models.store import open_model
 from gradfec_lab.photographs import Photographs
+from gradfec_lab.training.moments import Moments
 
 if TYPE_CHECKING:
     from gradfec_cloud.backend import BackEnd
@@ -43,6 +44,7 @@ HELD_OUT = 3  # one photograph in three, for the curve
 RUNS = 2_000  # of the back-end, to see what channels do
 SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 LEAST = 1e-12
+MOST_CHANNELS = 512  # whose covariance is learned: it has the square of them
 
 
 @click.command()
@@ -85,13 +87,26 @@ def learned_from(features: Sequence[Floats], network: Imported, cut: ImportedCut
     """Learn from features (H, W, C) of photographs; every third is held out for the curve."""
     seen = [np.maximum(chi, 0) if cut.rectified else chi for chi in features]
     mine = [chi for at, chi in enumerate(seen) if at % HELD_OUT]
-    means: Floats = np.stack([chi.mean(axis=(0, 1)) for chi in mine]).mean(axis=0)
+    arrays = arrays_of(mine)
+    means = arrays["means"]
     sensitivity = sensitivity_of(mine, means, network, back)
     by_row = [np.square((chi - means) * sensitivity).sum(axis=1, keepdims=True) for chi in mine]  # (H, 1, C) each
     rows: Floats = np.stack(by_row).mean(axis=0)
     grid = PacketGrid(cut.shape, usual_rows(cut.shape))
-    kept = kept_curve(seen[::HELD_OUT], means, sensitivity, network, grid, back)
-    return Learned(means, sensitivity, rows, kept)
+    conceal = make_concealment(AUTO, cut, arrays)
+    kept = kept_curve(seen[::HELD_OUT], means, sensitivity, network, grid, conceal, back)
+    return Learned(arrays, sensitivity, rows, kept)
+
+
+def arrays_of(features: Sequence[Floats]) -> dict[str, Floats]:
+    """Return what concealments need to know of the channels: means (C,), and unless there are many, their moments."""
+    channels = features[0].shape[2]
+    moments = Moments(channels)
+    for chi in features:
+        moments.add(chi)
+    learned = moments.learned()
+    means: Floats = np.stack([chi.mean(axis=(0, 1)) for chi in features]).mean(axis=0)  # as the back-end sees them
+    return {**(learned if channels <= MOST_CHANNELS else {}), "means": means}
 
 
 def sensitivity_of(features: Sequence[Floats], means: Floats, network: Imported, back: BackEnd) -> Floats:
@@ -121,7 +136,13 @@ def change(network: Imported, whole: Floats, other: Floats) -> float:
 
 
 def kept_curve(
-    features: Sequence[Floats], means: Floats, sensitivity: Floats, network: Imported, grid: PacketGrid, back: BackEnd
+    features: Sequence[Floats],
+    means: Floats,
+    sensitivity: Floats,
+    network: Imported,
+    grid: PacketGrid,
+    conceal: Concealment,
+    back: BackEnd,
 ) -> tuple[tuple[float, float], ...]:
     """Return the agreement if only a share of each frame's packets is there, those that `deviation` puts first."""
     found: dict[float, list[float]] = {share: [] for share in SHARES}
@@ -132,7 +153,6 @@ def kept_curve(
             for share, agreements in found.items():
                 there = np.zeros(grid.count, bool)
                 there[order[: round(share * grid.count)]] = True
-                part = chi.copy()
-                clear_gaps(part, there, grid, means)
+                part = conceal(chi.copy(), there, grid)
                 agreements.append(agreement(whole, network.head.answer(back(part[np.newaxis])[0], network.class_names)))
     return (*((share, fmean(agreements)) for share, agreements in found.items()), (1.0, 1.0))

@@ -39,7 +39,7 @@ def test_help_explains_every_option_and_the_exit_codes() -> None:
 
 def test_help_names_every_concealment_and_the_default() -> None:
     text = " ".join(CliRunner().invoke(main, ["--help"], terminal_width=200).output.split())
-    said = text[text.index("--fill ") : text.index("--deadline-ms ")]
+    said = text[text.index("--fill ") : text.index("--fill-ms ")]
     assert [name for name in CONCEALMENTS if name not in said] == []
     assert f"[default: {DEFAULT_CONCEALMENT}]" in said
 
@@ -47,7 +47,8 @@ def test_help_names_every_concealment_and_the_default() -> None:
 def test_an_unknown_fill_is_refused_at_start_with_those_there_are() -> None:
     result = CliRunner().invoke(main, ["--listen", "127.0.0.1:9", "--fill", "median"])
     assert result.exit_code == 2
-    assert result.output[20:] == "error: no concealment is called 'median': use one of zero, mean, mask\n"
+    names = ", ".join(["auto", *CONCEALMENTS])
+    assert result.output[20:] == f"error: no concealment is called 'median': use one of {names}\n"
 
 
 def test_a_fill_that_the_split_does_not_have_is_refused_at_start() -> None:

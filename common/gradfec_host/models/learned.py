@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,14 +20,20 @@ NOT_AN_ARCHIVE = (KeyError, ValueError, TypeError, EOFError, OSError)
 
 
 class Learned(NamedTuple):
-    """Of each channel its mean (C,) and how sensitive the answer is to it (C,); how much each row of each channel
-    matters on average (H, W=1, C); and (share, agreement) of frames of which only the most important bytes are there.
+    """`arrays` for concealments, the channels' `means` (C,) among them; how sensitive the answer is to each channel
+    (C,); how much each row of it matters on average (H, 1, C); and (share, agreement) of frames of which only the most
+    important bytes are there.
     """
 
-    means: Floats
+    arrays: Mapping[str, Floats]
     sensitivity: Floats
     rows: Floats
     kept: tuple[tuple[float, float], ...]
+
+    @property
+    def means(self) -> Floats:
+        """The mean of each channel (C,), as the back-end sees it."""
+        return self.arrays[MEANS]
 
     @property
     def worth(self) -> Worth:
@@ -46,16 +53,23 @@ def read_learned(folder: Path, cut: Cut) -> Learned | None:
         return None
     try:
         with np.load(path) as archive:
-            means, sensitivity, rows, kept = (archive[name] for name in (MEANS, SENSITIVITY, ROWS_WORTH, KEPT))
+            arrays = {name: archive[name] for name in archive.files}
+            sensitivity, rows, kept, _ = (
+                arrays.pop(SENSITIVITY),
+                arrays.pop(ROWS_WORTH),
+                arrays.pop(KEPT),
+                arrays[MEANS],
+            )
     except NOT_AN_ARCHIVE as error:
         raise GradfecError(f"cannot read {path}: {error}; learn again with gradfec model learn") from None
     height, _, channels = cut.shape
-    shapes = [means.shape, sensitivity.shape, rows.shape, kept.shape[1:]]
-    finite = all(np.isfinite(array).all() for array in (means, sensitivity, rows, kept))
-    if shapes != [(channels,), (channels,), (height, 1, channels), (2,)] or not finite:
+    fits = sensitivity.shape == (channels,) and rows.shape == (height, 1, channels) and kept.shape[1:] == (2,)
+    fits = fits and MEANS in arrays
+    every = (*arrays.values(), sensitivity, rows, kept)
+    right = all(array.dtype.kind == "f" and np.isfinite(array).all() for array in every)
+    if not (fits and right and all(array.shape[-1:] == (channels,) for array in arrays.values())):
         raise GradfecError(f"{path} is not for {cut.name}: learn again with gradfec model learn")
-    means, sensitivity, rows = (array.astype(np.float32) for array in (means, sensitivity, rows))
-    return Learned(means, sensitivity, rows, tuple((float(share), float(worth)) for share, worth in kept))
+    return Learned(arrays, sensitivity, rows, tuple((float(share), float(worth)) for share, worth in kept))
 
 
 def write_learned(folder: Path, cut: Cut, learned: Learned) -> Path:
@@ -64,7 +78,7 @@ def write_learned(folder: Path, cut: Cut, learned: Learned) -> Path:
     partial = path.with_suffix(".part.npz")
     try:
         arrays: dict[str, Any] = {
-            MEANS: learned.means,
+            **learned.arrays,
             SENSITIVITY: learned.sensitivity,
             ROWS_WORTH: learned.rows,
             KEPT: np.array(learned.kept),

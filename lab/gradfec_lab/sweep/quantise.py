@@ -9,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from gradfec_common.conceal import DEFAULT_CONCEALMENT, make_concealment
+from gradfec_common.conceal import make_concealment
 from gradfec_common.quantisers import QUANTISERS, Quantiser
 from gradfec_host.console import plain_errors
 from gradfec_host.learned import learned_for
@@ -46,7 +46,7 @@ def quantise(study: Study, quantisers: str | None, as_json: bool) -> None:
 
 def report(study: Study, quantisers: list[Quantiser]) -> Report:
     """Compute what is missing, and report everything, also into the study's folder if it has one."""
-    conceal = make_concealment(DEFAULT_CONCEALMENT, study.cut, learned_for(study.cut))  # there are no gaps to fill
+    conceal = make_concealment("zero", study.cut, learned_for(study.cut))  # there are no gaps to fill
     everything = np.ones(study.grid.count, bool)
 
     def coded(subject: Subject) -> Iterator[tuple[str, Delivered]]:
@@ -55,7 +55,7 @@ def report(study: Study, quantisers: list[Quantiser]) -> Report:
 
     def cases(subject: Subject) -> Iterator[Case]:
         for name, delivered in coded(subject):
-            yield delivered.case(name, 0, everything, DEFAULT_CONCEALMENT, conceal)
+            yield delivered.case(name, 0, everything, "zero", conceal)
 
     def sizes(subject: Subject) -> dict[str, float]:
         return {f"bytes/{name}": float(delivered.coded.packets.sizes.sum()) for name, delivered in coded(subject)}
