@@ -6,7 +6,7 @@ A tensor's stripes are coded in threads of their own, one for each core: zfec re
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from gradfec_edge.preprocess import seen_share, to_input
 from gradfec_host.runtimes import cores
 
 Floats = npt.NDArray[np.float32]
+Choose = Callable[[Sequence["Pipeline"], LinkEstimate], "Pipeline"]
 
 
 class Stages(dict[str, float]):
@@ -63,13 +64,20 @@ class Pipeline:
     """The edge's share of the inference."""
 
     def __init__(
-        self, coding: Coding, front_end: FrontEnd, estimator: Estimator | None, other: Pipeline | None = None
+        self,
+        coding: Coding,
+        front_end: FrontEnd,
+        estimator: Estimator | None,
+        others: Sequence[Pipeline] = (),
+        choose: Choose | None = None,
     ) -> None:
         """Join the stages; without an `estimator`, the front-end has one in its graph.
 
-        A frame goes through the `other` pipeline if that is worth more on the link, and the cloud takes its form.
+        Each frame goes through this pipeline or one of the `others`, as `choose` says: by default, through the one that
+        is worth most on the link.
         """
-        self.coding, self.front_end, self.estimator, self.other = coding, front_end, estimator, other
+        self.coding, self.front_end, self.estimator = coding, front_end, estimator
+        self.others, self._choose = others, choose or most_worth
         self._forms = frozenset({coding.form})
         self._coders = ThreadPoolExecutor(cores(), "coder")
 
@@ -79,9 +87,12 @@ class Pipeline:
 
     def encode(self, frame: npt.NDArray[np.uint8], link: LinkEstimate = UNKNOWN_LINK) -> tuple[EncodedFrame, Stages]:
         """Turn a BGR frame (height, width, 3) of any size into a tensor that is ready to be sent over a link."""
-        other = self.other
-        if other and other.coding.form in self._forms and other.coding.value(link) > self.coding.value(link):
-            return other.encode(frame, link)
+        if self.others:
+            possible = [one for one in (self, *self.others) if one.coding.form in self._forms]
+            return self._choose(possible, link)._encode(frame, link)
+        return self._encode(frame, link)
+
+    def _encode(self, frame: npt.NDArray[np.uint8], link: LinkEstimate) -> tuple[EncodedFrame, Stages]:
         stages = Stages()
         with stages.time("preprocess"):
             image = to_input(frame, self.coding.cut.network.preprocess)
@@ -97,3 +108,8 @@ class Pipeline:
         return EncodedFrame(
             encoded.plan, encoded.unnumbered, coding.form, coding.codec, coding.grid, image, scores, shares, part
         ), stages
+
+
+def most_worth(possible: Sequence[Pipeline], link: LinkEstimate) -> Pipeline:
+    """Return the pipeline whose frames are worth most on a link; of equal ones the first."""
+    return max(possible, key=lambda one: one.coding.value(link))
