@@ -25,9 +25,9 @@ SPLIT = "auto"  # as --split
 Say = Callable[[str], object]
 
 
-def coding_for(network: Network, way: Way, fec: str = ZFEC.name) -> Coding:
-    """Return the coding of a way; UsageError if this version does not have it."""
-    return coding_of(network.cut(way.cut), None, way.codec, AUTO_PROTECT, fec, quality=way.quality)
+def coding_for(cut: Cut, codec: str, quality: int | None, fec: str = ZFEC.name) -> Coding:
+    """Return how frames of a way are coded: the link decides the protection. UsageError if there is no such codec."""
+    return coding_of(cut, None, codec, AUTO_PROTECT, fec, quality=quality)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def prepare(network: Network, file: Path | None, fec: str) -> Prepared:
     ways = [way for way in table.ways if _is_here(network.cut(way.cut))]
     if not ways:
         raise GradfecError(f"--split auto: of {network.name}, the edge's half is here of no cut that was measured")
-    codings = {way: coding_for(network, way, fec) for way in ways}
+    codings = {way: coding_for(network.cut(way.cut), way.codec, way.quality, fec) for way in ways}
     places = prepared(ways, table.link, table.wanted, MAX_FORMS)
     # Form 0 is the one that the cloud must serve.
     places.sort(key=lambda place: not any(_is_usual(codings[way].cut) for way in ways if way.place == place))
