@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import groupby
 from pathlib import Path
 
 import click
@@ -42,9 +41,8 @@ def splits(name: str, images: Path, limit: int, out: Path | None, runtime: str, 
     pictures = pictures_of(network, images, limit)
     found = [*candidates(network)]
     stores = stores_of(found)
-    graphs = sum(1 for _ in groupby(found, key=lambda one: one.design.graph))
-    with bar("measuring", graphs * len(pictures)) as advance:
-        seconds = [*edge_times(found, pictures, runtime, stores, advance)]
+    with bar("measuring", len(found) * len(pictures)) as advance:
+        seconds = edge_times(found, pictures, runtime, stores, advance)
     said = edge_file(network, found, seconds, described)
     if out:
         write_file(out, json.dumps(said, indent=1).encode())

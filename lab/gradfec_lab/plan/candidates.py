@@ -28,17 +28,21 @@ class Candidate(NamedTuple):
 
 
 def candidate_cuts(network: Network) -> list[Cut]:
-    """Return the input, the last cut, and those between where the least travels.
+    """Return the input, the last cut, those with a bottleneck, and those between where the least travels.
 
-    A built-in network has blocks: these are the cuts where one ends and the next begins, since inside of one more
-    travels, and those with a bottleneck.
+    A built-in network has blocks. Inside of one more travels, so those cuts count where one ends and the next begins.
+    Along blocks of one shape work moves from the cloud to the edge, block by block, and nothing else changes much: if
+    one of these cuts is best, it is the first or the last.
     """
     cuts = network.cuts
+    with_bottleneck = [cut for cut in cuts if shipped_codec(cut)]
     if isinstance(network, Imported):
-        between = {*network.narrowing}
+        between = [*network.narrowing]
     else:
-        between = {cut for cut in cuts if _begins_block(cut) or shipped_codec(cut)}
-    return [cut for cut in cuts if cut in between or cut in (cuts[0], cuts[-1])]
+        ends = [cut for cut in cuts if _begins_block(cut)]
+        shapes = [None, *(cut.shape for cut in ends), None]
+        between = [cut for n, cut in enumerate(ends, 1) if not shapes[n - 1] == cut.shape == shapes[n + 1]]
+    return [cut for cut in cuts if cut in (cuts[0], *between, *with_bottleneck, cuts[-1])]
 
 
 def candidates(network: Network) -> Iterator[Candidate]:

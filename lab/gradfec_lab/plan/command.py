@@ -134,7 +134,7 @@ def plan(
     stores = stores_of(found)
     with bar("measuring", len(found) * len(pictures)) as advance:
         reference = uncut_answers(network, pictures, runtime, stores)
-        ways = [*measured(found, pictures, reference, losses, runtime, stores, advance)]
+        ways = measured(found, pictures, reference, losses, runtime, stores, advance)
     if there is not None:
         ways = with_times(Path(edge), ways, there)
     wanted = Wanted(goal, min_agreement, 1 / fps)

@@ -32,7 +32,8 @@ from gradfec_lab.plan.candidates import Candidate
 from gradfec_lab.sweep.ends import delivered
 from gradfec_lab.sweep.losses import IID, loss_model
 
-DRAWS = 4  # of the losses, for each picture
+DRAWS = 2  # of the losses, for each picture
+TURNS = 3
 USUAL_LOSS = 0.02  # for which frames are coded if only the time counts
 
 Floats = npt.NDArray[np.float32]
@@ -124,17 +125,17 @@ def uncut_answers(network: Network, pictures: Iterable[Picture], runtime: str, s
 
 def edge_times(
     found: Sequence[Candidate], pictures: Sequence[Picture], runtime: str, stores: Stores, advance: Advance
-) -> Iterator[float]:
-    """Yield the median seconds that each candidate takes of the edge, in order."""
-    for _, alike in groupby(found, key=lambda one: one.design.graph):
-        some = [*alike]
+) -> list[float]:
+    """Return the median seconds that each candidate takes of the edge."""
+    times: dict[Candidate, list[float]] = {one: [] for one in found}
+    for numbers, some in _turns(found, len(pictures)):
         edge = EdgeHalf(some[0].design, runtime, stores)
-        times: list[list[float]] = []
-        for picture in pictures:
-            features, seconds = edge.features(picture)
-            times.append([seconds + edge.coded(one.design.coding, features, USUAL_LOSS)[1] for one in some])
-            advance()
-        yield from np.median(times, axis=0).tolist()
+        for number in numbers:
+            features, seconds = edge.features(pictures[number])
+            for one in some:
+                times[one].append(seconds + edge.coded(one.design.coding, features, USUAL_LOSS)[1])
+                advance()
+    return [_median(times[one]) for one in found]
 
 
 def measured(
@@ -145,22 +146,31 @@ def measured(
     runtime: str,
     stores: Stores,
     advance: Advance,
-) -> Iterator[Way]:
-    """Yield what was measured of each candidate, in order."""
-    for _, alike in groupby(found, key=lambda one: one.design.graph):
-        some = [*alike]
-        edge, cloud = (
-            EdgeHalf(some[0].design, runtime, stores),
-            CloudHalf(some[0].design.coding.cut, runtime, stores),
-        )
-        trials: list[list[Trial]] = [[] for _ in some]
-        for number, (picture, right) in enumerate(zip(pictures, reference, strict=True)):
-            features, seconds = edge.features(picture)
-            for one, of in zip(some, trials, strict=True):
-                of.append(_trial(one.design.coding, features, seconds, cloud, right, losses, number))
+) -> list[Way]:
+    """Return what was measured of each candidate."""
+    trials: dict[Candidate, list[Trial]] = {one: [] for one in found}
+    for numbers, some in _turns(found, len(pictures)):
+        edge = EdgeHalf(some[0].design, runtime, stores)
+        cloud = CloudHalf(some[0].design.coding.cut, runtime, stores)
+        for number in numbers:
+            features, seconds = edge.features(pictures[number])
+            for one in some:
+                trial = _trial(one.design.coding, features, seconds, cloud, reference[number], losses, number)
+                trials[one].append(trial)
                 advance()
-        for one, of in zip(some, trials, strict=True):
-            yield _way(one, of, losses)
+    return [_way(one, trials[one], losses) for one in found]
+
+
+def _turns(found: Sequence[Candidate], count: int) -> Iterator[tuple[range, list[Candidate]]]:
+    """Yield numbers of pictures, and candidates of one front-end to try them with.
+
+    All front-ends take several turns, each with other pictures, so that conditions that change are alike for all. They
+    are loaded anew each time: a small board has no room for all of them.
+    """
+    turns = min(TURNS, count)
+    for turn in range(turns):
+        for _, alike in groupby(found, key=lambda one: one.design.graph):
+            yield range(turn, count, turns), [*alike]
 
 
 def _trial(
