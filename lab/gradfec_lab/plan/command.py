@@ -117,7 +117,6 @@ def plan(
     from gradfec_host.models import network_called
     from gradfec_host.models.find import runtime_for
     from gradfec_host.split_table import SplitTable, table_path
-    from gradfec_lab.plan.agreement import check_head
     from gradfec_lab.plan.candidates import candidates
     from gradfec_lab.plan.edge_file import read_edge_file, with_times
     from gradfec_lab.plan.measure import measured, stores_of, uncut_answers
@@ -125,7 +124,6 @@ def plan(
     from gradfec_lab.sweep.store import write_file
 
     network = network_called(name)
-    check_head(network.head)
     runtime = runtime_for(runtime, [network])
     there = None if edge == THIS else read_edge_file(Path(edge), network)
     losses = sorted({link.loss for link in links} | ({*SAVED_LOSSES} if save or out else set()))

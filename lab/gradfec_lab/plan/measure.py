@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.delivery import packets_at_hand
-from gradfec_common.heads import Answer
+from gradfec_common.errors import GradfecError
+from gradfec_common.heads import Answer, agreement
 from gradfec_common.networks import Cut, Network
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.protect import LinkEstimate
@@ -27,7 +28,6 @@ from gradfec_host.codec_file import trained
 from gradfec_host.models import Model
 from gradfec_host.weights import Weights
 from gradfec_host.weights.progress import show_progress
-from gradfec_lab.plan.agreement import agreement
 from gradfec_lab.plan.candidates import Candidate
 from gradfec_lab.sweep.ends import delivered
 from gradfec_lab.sweep.losses import IID, loss_model
@@ -83,18 +83,18 @@ class CloudHalf:
         self._back_end.warm_up()
         self._conceal = Catalogue.of([cut], DEFAULT_CONCEALMENT).concealments[cut]
 
-    def received(self, coding: Coding, encoded: EncodedTensor, arrived: npt.NDArray[np.bool_]) -> Answer:
-        """Return the answer to the datagrams that arrived (sent,), at least one."""
+    def received(self, coding: Coding, encoded: EncodedTensor, arrived: npt.NDArray[np.bool_]) -> Answer | None:
+        """Return the answer to the datagrams that arrived (sent,), at least one, as `answer` does."""
         return self.answer(delivered(encoded, arrived, coding.grid, self._conceal))
 
-    def answer(self, tensor: Floats) -> Answer:
-        """Return the answer to a tensor (H, W, C); none to one that the network overflows on."""
+    def answer(self, tensor: Floats) -> Answer | None:
+        """Return the answer to a tensor (H, W, C); None if the network overflows on it."""
         from gradfec_cloud.catalogue import answer_at
 
         try:
             return answer_at(self._cut, self._back_end(tensor[np.newaxis])[0])
         except ValueError:
-            return self._cut.network.head.no_answer
+            return None
 
 
 class Trial(NamedTuple):
@@ -118,9 +118,14 @@ def stores_of(found: Iterable[Candidate]) -> Stores:
 
 
 def uncut_answers(network: Network, pictures: Iterable[Picture], runtime: str, stores: Stores) -> list[Answer]:
-    """Return the uncut network's answer to each BGR picture."""
-    uncut = CloudHalf(network.cuts[0], runtime, stores)
-    return [uncut.answer(normalise(to_input(one, network.preprocess), network.preprocess)) for one in pictures]
+    """Return the uncut network's answer to each BGR picture; GradfecError if it overflows on one."""
+    uncut, found = CloudHalf(network.cuts[0], runtime, stores), []
+    for number, picture in enumerate(pictures, 1):
+        answer = uncut.answer(normalise(to_input(picture, network.preprocess), network.preprocess))
+        if answer is None:
+            raise GradfecError(f"{network.name} itself overflows on photograph {number}: is it fed as it was trained?")
+        found.append(answer)
+    return found
 
 
 def edge_times(
@@ -200,7 +205,7 @@ def _trial(
                 start = time.perf_counter()
                 answer = cloud.received(coding, encoded, arrived)
                 trial.cloud_s.append(time.perf_counter() - start)
-                known[pattern] = agreement(answer, right)
+                known[pattern] = 0.0 if answer is None else agreement(right, answer)
             agreed.append(known[pattern])
         trial.kept.append((size, float(np.mean(agreed))))
     return trial
