@@ -47,11 +47,12 @@ class Stages(dict[str, float]):
 @dataclass(frozen=True)
 class EncodedFrame(EncodedTensor):
     """A tensor ready to be sent, and what it was made of: the input `image` (h, w, 3), the packets' `importance`
-    (count,), by which they were ranked, and its `shares` (count,), which add up to 1. `codec` is its name for people,
-    and `part` what the network sees of the frame.
+    (count,), by which they were ranked, and its `shares` (count,), which add up to 1. `split` and `codec` are the names
+    for people, and `part` is what the network sees of the frame.
     """
 
     form: int
+    split: str
     codec: str
     grid: PacketGrid
     image: npt.NDArray[np.uint8]
@@ -105,9 +106,8 @@ class Pipeline:
         with stages.time("encode"):
             encoded = self.coding.encode(tensor, scores, damage, link, self._coders.map)
         coding, part = self.coding, seen_share(frame, self.coding.cut.network.preprocess)
-        return EncodedFrame(
-            encoded.plan, encoded.unnumbered, coding.form, coding.codec, coding.grid, image, scores, shares, part
-        ), stages
+        about = coding.form, coding.split, coding.codec, coding.grid
+        return EncodedFrame(encoded.plan, encoded.unnumbered, *about, image, scores, shares, part), stages
 
 
 def most_worth(possible: Sequence[Pipeline], link: LinkEstimate) -> Pipeline:
