@@ -17,6 +17,7 @@ import numpy as np
 
 GOALS = ("latency", "energy", "bytes")
 CHANGES_AFTER_S = 30.0  # for which another way must have been better
+LOOKS_EVERY_S = 1.0
 GAINS = 0.1  # of the goal, or more: a change for less is not worth it
 REMEMBERS_S = 300.0  # what a link gave, once it no longer tells
 RATES_BIT_S = (2e5, 5e5, 1e6, 2e6, 5e6, 1e7, 2e7, 5e7)  # of the links that a session is prepared for
@@ -159,11 +160,15 @@ class Chooser:
         self._ways, self._planned, self._wanted = ways, planned, wanted
         self._rate: tuple[float, float] = planned.bits_per_s, math.inf  # of the link, and until when to believe it
         self._other_since: float | None = None
+        self._looks_at = -math.inf
         self.link = planned
         self.now_used = ranked(ways, planned, wanted)[0]
 
     def look(self, heard: Heard, now: float, possible: Mapping[Way, object] | None = None) -> Expected:
         """Return the way to use now, of those that are `possible`, all by default."""
+        if now < self._looks_at and (possible is None or self.now_used.way in possible):
+            return self.now_used
+        self._looks_at = now + LOOKS_EVERY_S
         self.link = self._conditions(heard, now)
         ways = [way for way in self._ways if possible is None or way in possible] or [self.now_used.way]
         best = ranked(ways, self.link, self._wanted)[0]

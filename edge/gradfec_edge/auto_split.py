@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gradfec_common.codes import ZFEC
 from gradfec_common.errors import GradfecError
-from gradfec_common.networks import Cut, Network
+from gradfec_common.networks import DEFAULT_CUT, Cut, Network
 from gradfec_common.networks.imported import Imported
 from gradfec_common.protect import LinkEstimate
 from gradfec_common.protect.auto import NAME as AUTO_PROTECT
@@ -73,10 +73,10 @@ def _is_here(cut: Cut) -> bool:
 
 
 def _is_usual(cut: Cut) -> bool:
-    """Return whether a cloud without options serves a cut."""
+    """Return whether a cloud that was given no --split serves a cut."""
     if isinstance(cut.network, Imported):
         return cut in cut.network.narrowing
-    return bool(cut.pixels) or cut.masked
+    return bool(cut.pixels) or cut.masked or cut.name == DEFAULT_CUT
 
 
 class AutoSplit:
@@ -90,16 +90,23 @@ class AutoSplit:
         self._designs, self._clock, self._say = prepared.designs, clock, say
         self._chooser = Chooser([*self._designs], table.link, replace(table.wanted, interval_s=interval_s))
         self._used: Way | None = None
+        self._missing: set[str] = set()
 
     def __call__(self, possible: Sequence[Pipeline], link: LinkEstimate) -> Pipeline:
         """Return the pipeline to use now, of those whose forms the cloud takes."""
         by_way = {way: one for way, of in self._designs.items() for one in possible if one.coding is of.coding}
+        self._tell_missing({way.cut for way in self._designs if way not in by_way})
         heard = Heard(link.loss, link.bits_per_s, link.round_trip_s)
         chosen = self._chooser.look(heard, self._clock(), by_way)
         if chosen.way != self._used:
             self._say(f"split: {in_words(chosen, self._chooser.link)}")
             self._used = chosen.way
         return by_way[chosen.way]
+
+    def _tell_missing(self, cuts: set[str]) -> None:
+        if cuts and cuts != self._missing:
+            self._say(f"split: this cloud does not serve {', '.join(sorted(cuts))}, for some links: see its --split")
+        self._missing = cuts
 
 
 def in_words(chosen: Expected, link: Conditions) -> str:

@@ -96,10 +96,13 @@ def test_ways_whose_forms_the_cloud_does_not_take_are_not_used() -> None:
     of = decided()
     assert of.prepared is not None
     ways = {design: way for way, design in of.prepared.designs.items()}
-    choose = AutoSplit(of.prepared, None, str)
+    said: list[str] = []
+    choose = AutoSplit(of.prepared, None, said.append)
     pipelines = {ways[one]: one.pipeline(None) for one in of.designs}  # type: ignore[arg-type]
     assert choose([*pipelines.values()], FAST) is pipelines[EARLY]
-    assert choose([pipelines[LATE]], FAST) is pipelines[LATE]
+    for _ in range(3):
+        assert choose([pipelines[LATE]], FAST) is pipelines[LATE]
+    assert [line for line in said if "this cloud does not serve deep, stem" in line] == said[1:2]
 
 
 @pytest.mark.parametrize(
