@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 HEADER = ["", "split", "codec", "edge ms", "link ms", "cloud ms", "in all", "kB", "agreement", ""]
 LEAST = {"latency": "the fastest", "energy": "the least time at the edge", "bytes": "the fewest bytes"}
+DEADLINE_S = 0.5  # of a cloud by default
 CLIPPED = 6  # times the chosen latency: longer bars are cut off
 ROOM = 1.12  # times the longest bar, for its number
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8C8C8C"  # Okabe and Ito's
@@ -46,25 +48,27 @@ def grid(rows: Sequence[Expected], link: Conditions, wanted: Wanted, most: int |
 
 
 def sentence(rows: Sequence[Expected], wanted: Wanted) -> str:
-    """Return the choice, and why."""
+    """Return the choice, why it is best, and what it needs."""
     best, enough = rows[0], [one for one in rows if one.agreement >= wanted.min_agreement]
     way = best.way
     said = (
         f"{way.name}: {ms(best.latency_s)} ms (edge {ms(way.edge_s)}, link {ms(best.link_s)}, cloud "
         f"{ms(way.cloud_s)}), {best.bytes / 1000:.1f} kB, {best.agreement:.0%} of the answers as uncut"
     )
-    if not enough:
-        return f"{said}; none keeps {wanted.min_agreement:.0%} over this link, and this one keeps most"
-    said = f"{said}; {LEAST[wanted.goal]} of the {len(enough)} of {len(rows)} that keep {wanted.min_agreement:.0%}"
-    if wanted.interval_s is None or best.in_time(wanted.interval_s):
-        return said
-    part, slowest_s = max(
-        (("the edge", way.edge_s), ("the link", best.sending_s), ("the cloud", way.cloud_s)), key=lambda of: of[1]
-    )
-    return (
-        f"{said}; but {part} needs {ms(slowest_s)} ms a frame: {1 / wanted.interval_s:.3g} frames/s do not pass, "
-        f"{1 / slowest_s:.2g} do"
-    )
+    if enough:
+        said += f"; {LEAST[wanted.goal]} of the {len(enough)} of {len(rows)} that keep {wanted.min_agreement:.0%}"
+    else:
+        said += f"; none keeps {wanted.min_agreement:.0%} over this link, and this one keeps most"
+    if wanted.interval_s is not None and not best.in_time(wanted.interval_s):
+        times = {"the edge": way.edge_s, "the link": best.sending_s, "the cloud": way.cloud_s}
+        slowest = max(times, key=times.__getitem__)
+        said += (
+            f"; but {slowest} needs {ms(times[slowest])} ms a frame: {1 / wanted.interval_s:.3g} frames/s do not pass, "
+            f"{1 / times[slowest]:.2g} do"
+        )
+    if best.sending_s > DEADLINE_S:
+        said += f"; the cloud must wait for a whole frame, with --deadline-ms {100 * math.ceil(12 * best.sending_s)}"
+    return said
 
 
 def packed(rows: Sequence[Expected], link: Conditions, wanted: Wanted) -> dict[str, Any]:

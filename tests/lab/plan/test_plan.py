@@ -173,6 +173,10 @@ def test_the_sentence_says_why_and_what_is_missing() -> None:
         "uniform6 at pool: 110 ms (edge 50, link 50, cloud 10), 1.2 kB, 98% of the answers as uncut; the fastest "
         "of the 1 of 2 that keep 95%"
     )
+    often = Wanted(interval_s=0.2)
+    slow = sentence(ranked([good], Conditions(1e4, 0.0, 0.0), often), often)
+    assert "but the link needs 1,000 ms a frame: 5 frames/s do not pass, 1 do; the cloud must wait for a whole" in slow
+    assert slow.endswith("--deadline-ms 1200")
     strict = Wanted(min_agreement=0.99)
     assert sentence(ranked([good, poor], link, strict), strict).endswith(
         "none keeps 99% over this link, and this one keeps most"
