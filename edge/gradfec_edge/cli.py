@@ -129,8 +129,15 @@ IMPORTANCE = (
 @camera_option(
     "--split",
     metavar="LAYER",
-    help="Last layer that runs on the edge.  [default: conv2_block1_add; for pictures, input_layer; of an added model, "
-    "what gradfec model show names]",
+    help="Last layer that runs on the edge; auto: what suits the link, by what gradfec plan --save has measured.  "
+    "[default: conv2_block1_add; for pictures, input_layer; of an added model, what gradfec model show names]",
+)
+@camera_option(
+    "--plan",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --split auto, use the measurements in this file, made by gradfec plan --out.  [default: those that were "
+    "saved with the model]",
 )
 @camera_option("--fps", type=Number(min=0, min_open=True), help="Limit the frame rate to this many frames a second.")
 @camera_option("--loop", is_flag=True, help="Repeat a file or folder forever.")
@@ -225,21 +232,21 @@ def main(
     log = logs.configure("gradfec-edge", log_format, log_level)
     options = each_camera(camera_options)
     sessions = sessions_of(options, log)
-    at_work = [session for session in sessions if session.decided.runs_network]
-    runtime = runtime_for(runtime, [session.decided.coding.cut.network for session in at_work])
+    cuts = {one.coding.cut for session in sessions for one in session.decided.designs if one.runs_network}
+    runtime = runtime_for(runtime, {cut.network for cut in cuts})
     process = {"runtime": runtime, "config": config_used().path, "version": version()}
     for_all = {"weights": weights, "metrics": metrics, "web": web}
     with contextlib.ExitStack() as stack:
         open_all(sessions, stack)
         layers: dict[Network, set[Layer]] = {}
-        for cut in {session.decided.coding.cut for session in at_work}:
+        for cut in cuts:
             layers.setdefault(cut.network, set()).update(cut.front_layers)
         with show_progress() as fetching:
             stores = {network: trained(network, weights, fetching, layers[network]) for network in layers}
         models = front_ends(sessions, runtime, stores)
         cameras = [
-            session.ready(model, process, first_line(for_all | camera))
-            for session, model, camera in zip(sessions, models, options, strict=True)
+            session.ready(models, process, first_line(for_all | camera))
+            for session, camera in zip(sessions, options, strict=True)
         ]
         live = not any(prints_on_terminal(session.options.results) for session in sessions)
         page = page_of(web, cameras) if web else None
