@@ -16,6 +16,7 @@ COMMANDS = {
     "keygen": ("gradfec_cli.keygen", "Make the key that an edge and its cloud share, or copy it by hand."),
     "show": ("gradfec_cli.show", "Draw what becomes of a photograph: features, plan, losses, answer."),
     "sweep": ("gradfec_lab.sweep", "Measure over a folder of images how losses change the answers."),
+    "train-backend": ("gradfec_lab.training.backend_command", "Train a back-end that expects missing packets."),
     "train-codec": ("gradfec_lab.training.codec_command", "Train a bottleneck, which makes frames small."),
     "train-proxy": ("gradfec_lab.training.train_command", "Train an importance estimator for the edge."),
     "weights": ("gradfec_cli.weights_command", "Download, verify and show ResNet-50's ImageNet weights."),
