@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +18,7 @@ from gradfec_common.heads import Answer
 from gradfec_common.networks import DEFAULT_CUT, DEFAULT_NETWORK, Cut, Network, named_cut, named_network
 from gradfec_host.codec_file import CodecFile, shipped_codec
 from gradfec_host.learned import learned_for
+from gradfec_host.tuned import BackEndFile, TunedWeights, chosen_back_ends
 from gradfec_host.weights import Weights
 
 MASK = "mask"  # the concealment for decoders, which have learned to fill gaps themselves
@@ -34,10 +35,14 @@ def named_cuts(text: str) -> list[Cut]:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The cuts that are served, at least one, and how the gaps in the tensors of each are filled."""
+    """The cuts that are served, at least one, and how the gaps in the tensors of each are filled.
+
+    `tuned` has the cuts whose back-ends are tuned to gaps.
+    """
 
     cuts: Sequence[Cut]
     concealments: Mapping[Cut, Concealment]
+    tuned: Mapping[Cut, BackEndFile] = field(default_factory=dict)
 
     @classmethod
     def of(cls, cuts: Sequence[Cut], fill: str) -> Catalogue:
@@ -63,18 +68,23 @@ class Catalogue:
     def loaders(self, runtime: str, weights: Mapping[Network, Weights], max_batch: int) -> Loaders:
         """Return a function for each back-end that loads it."""
         return {
-            back_end_name(cut): partial(load_back_end, runtime, cut, weights[cut.network], max_batch)
+            back_end_name(cut): partial(load_back_end, runtime, cut, self._own(cut, weights[cut.network]), max_batch)
             for cut in self.cuts
         }
 
+    def _own(self, cut: Cut, weights: Weights) -> Weights:
+        return TunedWeights(self.tuned[cut], cut.network, weights) if cut in self.tuned else weights
 
-def chosen_catalogue(split: str | None, fill: str, codec: str | None = None) -> Catalogue:
+
+def chosen_catalogue(split: str | None, fill: str, codec: str | None = None, backend: str | None = None) -> Catalogue:
     """Return what the options ask for; UsageError if there is no such thing, GradfecError for an unreadable file."""
     codecs = [CodecFile.read(name.strip()) for name in codec.split(",")] if codec is not None else []
     if split is None:
-        return Catalogue.default(fill, codecs)
-    cuts = named_cuts(split)
-    return Catalogue.of([*cuts, *latents(cuts, codecs)], fill)
+        catalogue = Catalogue.default(fill, codecs)
+    else:
+        cuts = named_cuts(split)
+        catalogue = Catalogue.of([*cuts, *latents(cuts, codecs)], fill)
+    return catalogue if backend is None else replace(catalogue, tuned=chosen_back_ends(backend, catalogue.cuts))
 
 
 def latents(cuts: Sequence[Cut], codecs: Sequence[CodecFile]) -> list[Cut]:

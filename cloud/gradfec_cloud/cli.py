@@ -71,6 +71,12 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
     "decoder is always told what is missing (mask).",
 )
 @click.option(
+    "--backend",
+    metavar="NAMES",
+    help="Back-ends that are tuned to missing packets: lossy, which is shipped for the default split, or files made by "
+    "gradfec train-backend, separated by commas.  [default: the network as it is]",
+)
+@click.option(
     "--deadline-ms",
     default=500,
     type=click.IntRange(1, 60_000),
@@ -109,6 +115,7 @@ def main(
     split: str | None,
     codec: str | None,
     fill: str,
+    backend: str | None,
     deadline_ms: int,
     results: str | None,
     metrics: Endpoint | None,
@@ -138,7 +145,7 @@ def main(
     from gradfec_web.shown import PageOptions
 
     log = logs.configure("gradfec-cloud", log_format, log_level)
-    catalogue = chosen_catalogue(split, fill, codec)
+    catalogue = chosen_catalogue(split, fill, codec, backend)
     runtime = choose_runtime(runtime)
     read_keys = key_source(key_file, keys, insecure=insecure)
     known = read_keys()  # fail early
@@ -152,6 +159,7 @@ def main(
             "split": ", ".join(map(full_name, catalogue.cuts)),
             "runtime": runtime,
             "fill": fill,
+            **({"backend": backend} if backend else {}),
             "codes": [code.name for code in CODES.values()],
             "deadline_ms": deadline_ms,
             **({"insecure": True} if insecure else {"key_ids": [key.hex() for key in known]}),

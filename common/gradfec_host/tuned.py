@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,19 +111,32 @@ def _nothing(normalisation: Layer) -> list[Floats]:
     return [ones, zeros, zeros, ones - np.float32(str(normalisation.options["epsilon"]))]
 
 
-def chosen_back_end(name: str, cut: Cut) -> BackEndFile:
-    """Return the back-end of that name for a cut: `lossy`, which is shipped, or a file; UsageError if there is none."""
-    if name == LOSSY:
-        shipped = FOLDER / cut.network.name / f"{cut.name}{SUFFIX}"
-        if not shipped.is_file():
+def chosen_back_ends(text: str, cuts: Collection[Cut]) -> dict[Cut, BackEndFile]:
+    """Read names of back-ends, separated by commas: files, or `lossy` for those that are shipped for the cuts.
+
+    UsageError if one is for none of the cuts, GradfecError for an unreadable file.
+    """
+    found: dict[Cut, BackEndFile] = {}
+    for name in map(str.strip, text.split(",")):
+        if name == LOSSY:
+            files = [file for cut in cuts if (file := shipped_back_end(cut)) is not None]
+            cure = "train one with gradfec train-backend"
+        elif name.endswith(SUFFIX):
+            files, cure = [file for file in [BackEndFile.read(name)] if file.cut in cuts], "it is for another one"
+        else:
             raise UsageError(
-                f"no back-end is shipped for the split {full_name(cut)!r}: train one with gradfec train-backend"
+                f"no back-end is called {name!r}: use {LOSSY}, or a file from gradfec train-backend (.npz)"
             )
-        with importlib.resources.as_file(shipped) as path:
-            return BackEndFile.read(path)
-    if not name.endswith(SUFFIX):
-        raise UsageError(f"no back-end is called {name!r}: use {LOSSY}, or a file that gradfec train-backend has made")
-    file = BackEndFile.read(name)
-    if file.cut != cut:
-        raise UsageError(f"the back-end {name} is for the split {full_name(file.cut)!r}, not for {full_name(cut)!r}")
-    return file
+        if not files:
+            raise UsageError(f"the back-end {name} is not for the split {', '.join(map(full_name, cuts))}: {cure}")
+        found |= {file.cut: file for file in files}
+    return found
+
+
+def shipped_back_end(cut: Cut) -> BackEndFile | None:
+    """Return the back-end that is shipped for a cut, or None."""
+    file = FOLDER / cut.network.name / f"{cut.name}{SUFFIX}"
+    if not file.is_file():
+        return None
+    with importlib.resources.as_file(file) as path:
+        return BackEndFile.read(path)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -14,6 +16,9 @@ import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import plain_errors, resumable
+
+if TYPE_CHECKING:
+    from gradfec_lab.photographs import Photographs
 
 MIN_IMAGES = 40
 MOST_PARAMETERS = 2_000_000  # 4 MB in float16
@@ -23,9 +28,7 @@ MEASURED_IMAGES = 200
 
 @click.command(name="train-backend", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of photographs to learn from.")
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Back-end to write (.npz)."
-)
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Back-end to write (.npz).")
 @click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Where the network is cut.")
 @click.option(
     "--until",
@@ -87,7 +90,7 @@ def train_backend(
     from gradfec_lab.photographs import Photographs
     from gradfec_lab.training.gaps import read_losses
     from gradfec_lab.training.progress import bar
-    from gradfec_lab.training.targets import is_held_out, shuffled
+    from gradfec_lab.training.targets import shuffled
 
     if out.suffix != ".npz":
         raise UsageError(f"--out {out} must end in .npz")
@@ -96,14 +99,7 @@ def train_backend(
     quantiser, conceal = chosen_quantiser(codec, cut), make_concealment(fill, cut, learned_for(cut))
     photographs = Photographs(images, cut.network.preprocess)
     names = shuffled(photographs.names)[:limit]
-    fit, held_out = (
-        [n for n, name in enumerate(names) if is_held_out(name) == wanted] for wanted in (False, True)
-    )
-    if len(fit) < max(batch, MIN_IMAGES // 2) or not held_out:
-        raise UsageError(
-            f"{images} has {len(fit)} images to learn from and {len(held_out)} that are held out, one in twenty by "
-            f"their names: give {MIN_IMAGES} or more, {batch} of them to learn from"
-        )
+    fit, held_out = divided(names, images, batch)
     if find_spec("torch") is None:
         raise GradfecError("PyTorch is not installed: pip install torch")
     from gradfec_lab.training.back_end import Settings, Tuning, joint_of
@@ -114,18 +110,13 @@ def train_backend(
         round(FEATURES_ALONE * steps), batch, rate, seed,
     )  # fmt: skip
 
-    def read(rows: Sequence[int]) -> npt.NDArray[np.uint8]:
-        found = [photographs.read(names[row]) for row in rows]
-        if any(image is None for image in found):
-            raise GradfecError(next(iter(photographs.skipped.values())))
-        return np.stack([image for image in found if image is not None])
-
     with show_progress() as progress:
         store = weights_of(cut.network, weights, progress)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GradfecError(f"cannot write {out}: {error.strerror}") from None
+    read = partial(read_images, photographs, names)
     tuning = Tuning(settings, cut, store, read, quantiser, conceal, out.with_suffix(".checkpoint"))
     with bar("training", steps * batch, sys.stderr) as advance:
         tuning.run(fit, lambda line: click.echo(line, err=True), advance)
@@ -149,3 +140,24 @@ def train_backend(
     for loss, share in agreement:
         click.echo(f"{loss:.0%} lost: agreement {share:.3f}")
     click.echo(f"{out}: {out.stat().st_size:,} bytes, {file.parameters:,} parameters")
+
+
+def divided(names: Sequence[str], folder: Path, batch: int) -> tuple[list[int], list[int]]:
+    """Return the numbers of the images to learn from and of those held out; UsageError if they are too few."""
+    from gradfec_lab.training.targets import is_held_out
+
+    fit, held_out = ([n for n, name in enumerate(names) if is_held_out(name) == wanted] for wanted in (False, True))
+    if len(fit) < max(batch, MIN_IMAGES // 2) or not held_out:
+        raise UsageError(
+            f"{folder} has {len(fit)} images to learn from and {len(held_out)} that are held out, one in twenty by "
+            f"their names: give {MIN_IMAGES} or more, {batch} of them to learn from"
+        )
+    return fit, held_out
+
+
+def read_images(photographs: Photographs, names: Sequence[str], rows: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """Read the images of these numbers (n,): (n, side, side, 3) RGB; GradfecError if one cannot be used."""
+    found = [photographs.read(names[row]) for row in rows]
+    if any(image is None for image in found):
+        raise GradfecError(f"{next(iter(photographs.skipped.values()))}: remove it from the folder")
+    return np.stack([image for image in found if image is not None])

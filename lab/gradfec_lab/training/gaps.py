@@ -55,7 +55,7 @@ def draw_there(
 
     Otherwise a share, uniform up to `most`, is missing in one of the ways `kinds`.
     """
-    kind, share, is_whole = kinds[rng.integers(len(kinds))], most * rng.random(), rng.random() < whole
+    kind, share, is_whole = kinds[int(rng.integers(len(kinds)))], most * rng.random(), rng.random() < whole
     missing = LOSSES[kind](rng, chi, grid, share)
     return np.ones(grid.count, bool) if is_whole else ~missing
 
