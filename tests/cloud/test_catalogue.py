@@ -19,6 +19,8 @@ from gradfec_common.conceal import make_concealment
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_CUT, NETWORKS, Network, named_cut
 from gradfec_common.networks.resnet50 import RESNET50
+from gradfec_host.tuned import BackEndFile
+from gradfec_host.weights import Weights
 
 
 @pytest.fixture
@@ -139,3 +141,32 @@ def test_the_files_of_bottlenecks_are_named_one_after_the_other(
     monkeypatch.undo()
     with pytest.raises(GradfecError, match=r"cannot read the codec .*none\.npz: No such file"):
         chosen_catalogue(None, "zero", str(tmp_path / "none.npz"))
+
+
+def test_only_the_cut_of_a_tuned_back_end_answers_with_its_arrays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = "conv2_block2_1_conv/bias"
+    file = BackEndFile(str(tmp_path / "mine.npz"), {"cut": DEFAULT_CUT}, {name: np.full(64, 3, np.float16)})
+    file.write()
+    loaded: dict[str, Weights] = {}
+    monkeypatch.setattr(
+        catalogue_module, "load_back_end", lambda _, cut, weights, __: loaded.update({cut.name: weights})
+    )
+    served = chosen_catalogue("conv2_block1_add,pool1_pool", "zero", backend=file.path)
+    weights = {network: Kernels() for network in served.networks}
+    for make in served.loaders("litert", weights, 1).values():
+        make()
+    assert loaded["pool1_pool"] is weights[RESNET50]
+    kernel, bias = loaded[DEFAULT_CUT].arrays("conv2_block2_2_conv")
+    assert (kernel, bias) == ("kernel", "bias")
+    with pytest.raises(UsageError, match=r"mine\.npz is not for the split pool1_pool: it is for another one"):
+        chosen_catalogue("pool1_pool", "zero", backend=file.path)
+
+
+class Kernels:
+    """Weights of convolutions that are only names."""
+
+    def arrays(self, layer: str) -> list[str]:
+        """Return the names."""
+        return ["kernel", "bias"]

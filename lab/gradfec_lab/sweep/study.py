@@ -73,7 +73,7 @@ class Study:
             "split": full_name(self.cut),
             "rows": self.grid.rows,
             "seed": self.seed,
-            **({"back-end": self.backend.digest} if self.backend else {}),
+            "back-end": self.backend and self.backend.digest,
         }
         need("tensorflow")
         if self.out is not None:

@@ -1,8 +1,9 @@
 """Tuning the first layers after a cut to tensors with gaps, with PyTorch, against the lossless network's own answers.
 
 The layers up to a later cut, the joint, are tuned; those after it stay as they are. At first, only the features at the
-joint are compared, in a quarter of each tensor, which takes a fifth of the time; then the answers too. An interrupted run resumes at its last
-checkpoint, and goes on as if it had not stopped.
+joint are compared, in a quarter of each tensor, which takes a fifth of the time; then the answers too.
+
+An interrupted run resumes at its last checkpoint, and goes on as if it had not stopped.
 """
 
 from __future__ import annotations

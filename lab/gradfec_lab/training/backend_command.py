@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MIN_IMAGES = 40
 MOST_PARAMETERS = 2_000_000  # 4 MB in float16
-FEATURES_ALONE = 0.6  # the share of the steps that compare features alone
+FEATURES_ALONE = 0.8  # the share of the steps that compare features alone
 MEASURED_IMAGES = 200
 
 
