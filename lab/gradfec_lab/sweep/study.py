@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +212,6 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option("--split", default=DEFAULT_CUT, metavar="LAYER", help="Where the network is cut.")
     @click.option("--rows", default=DEFAULT_ROWS, type=click.IntRange(1), help="Rows of a channel in each packet.")
-    @click.option("--backend", metavar="NAME", help="Answer with this back-end: lossy, or a file of train-backend.")
     @click.option("--seed", default=1, type=click.IntRange(min=0), help="Seed for all random draws.")
     @click.option(
         "--out", type=click.Path(path_type=Path), help="Folder for answers, tables and figures; a run resumes there."
@@ -225,7 +224,6 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
         sample: int | None,
         split: str,
         rows: int,
-        backend: str | None,
         seed: int,
         out: Path | None,
         **own: Any,
@@ -239,8 +237,24 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
         truth = None if labels is None else labels_of(labels, photographs.names, cut.network.output.shape[-1])
         if out is not None and out.exists() and not out.is_dir():
             raise UsageError(f"{out} is not a folder: --out takes a folder, and creates it if needed")
-        tuned = chosen_back_ends(backend, [cut])[cut] if backend else None
-        command(Study(photographs, truth, cut, grid, seed, out, tuned), **own)
+        command(Study(photographs, truth, cut, grid, seed, out), **own)
+
+    return run
+
+
+def back_end_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the option that puts another back-end in the study. It goes below `study_options`."""
+
+    @click.option(
+        "--backend",
+        metavar="NAME",
+        help="Back-end that answers: lossy, or a file made by gradfec train-backend. Agreement is with the answers of "
+        "the network as it is.",
+    )
+    @functools.wraps(command)
+    def run(study: Study, backend: str | None, **own: Any) -> None:
+        tuned = chosen_back_ends(backend, [study.cut])[study.cut] if backend else None
+        command(replace(study, backend=tuned), **own)
 
     return run
 

@@ -126,18 +126,18 @@ class Tuning:
         optimiser = torch.optim.Adam(self.tuned.parameters(), lr=own.rate)
         first = self._resume(optimiser)
         advance(first * own.batch)
-        saved, recent = time.monotonic(), np.zeros(2)
+        saved, recent = time.monotonic(), list[tuple[float, float]]()
         for step in range(first, own.steps):
             rng = np.random.default_rng([own.seed, step])
             rows = [fit[n] for n in rng.choice(len(fit), own.batch, replace=False)]
             for group in optimiser.param_groups:
                 group["lr"] = own.rate * (1 + math.cos(math.pi * step / own.steps)) / 2
-            recent += self._step(rows, rng, optimiser, answers=step >= own.feature_steps)
+            recent.append(self._step(rows, rng, optimiser, answers=step >= own.feature_steps))
             advance(own.batch)
             if (step + 1) % REPORT_STEPS == 0:
-                error, divergence = recent / REPORT_STEPS
+                error, divergence = np.mean(recent, axis=0)
                 report(f"step {step + 1}/{own.steps}: features {error:.4f}, answers {divergence:.4f} nats")
-                recent = np.zeros(2)
+                recent = []
             if time.monotonic() - saved > CHECKPOINT_S or step + 1 == own.steps:
                 self._save(step + 1, optimiser)
                 saved = time.monotonic()
