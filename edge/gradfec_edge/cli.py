@@ -46,9 +46,9 @@ Exit codes: 0 finished, or stopped as asked; 1 something outside failed; 2 a wro
 """
 
 IMPORTANCE = (
-    "Estimator that ranks the packets: proxy (learned); proxy-paper (the paper's own, for comparison); activation, energy, "
-    "deviation, static, random, order, or a file (.npz) made by gradfec train-proxy.  [default: proxy; for other splits or rows, activation; for bottlenecks, energy; for "
-    "pictures, order]"
+    "Estimator that ranks the packets: proxy (learned); proxy-paper (the paper's own, for comparison); activation, "
+    "energy, deviation, static, random, order, or a file (.npz) made by gradfec train-proxy.  [default: proxy; for "
+    "other splits or rows, activation; for bottlenecks, energy; for pictures, order]"
 )
 
 
