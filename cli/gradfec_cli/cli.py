@@ -18,6 +18,7 @@ COMMANDS = {
     "plan": ("gradfec_lab.plan.command", "Measure where to split a network for your link."),
     "show": ("gradfec_cli.show", "Draw what becomes of a photograph: features, plan, losses, answer."),
     "sweep": ("gradfec_lab.sweep", "Measure over a folder of images how losses change the answers."),
+    "train-backend": ("gradfec_lab.training.backend_command", "Train a back-end that expects missing packets."),
     "train-codec": ("gradfec_lab.training.codec_command", "Train a bottleneck, which makes frames small."),
     "train-concealment": (
         "gradfec_lab.training.concealment_command",

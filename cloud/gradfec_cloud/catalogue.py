@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from gradfec_host.codec_file import CodecFile, shipped_codec
 from gradfec_host.learned import cut_of, learned_for
 from gradfec_host.models import Model, cut_called, network_called
 from gradfec_host.models.store import BACK, open_model
+from gradfec_host.tuned import BackEndFile, TunedWeights, chosen_back_ends
 from gradfec_host.weights import Weights
 
 MASK = "mask"  # the concealment for decoders, which have learned to fill gaps themselves
@@ -38,10 +39,14 @@ def named_cuts(text: str, model: str | None = None) -> list[Cut]:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The cuts that are served, at least one, and how the gaps in the tensors of each are filled."""
+    """The cuts that are served, at least one, and how the gaps in the tensors of each are filled.
+
+    `tuned` has the cuts whose back-ends are tuned to gaps.
+    """
 
     cuts: Sequence[Cut]
     concealments: Mapping[Cut, Concealment]
+    tuned: Mapping[Cut, BackEndFile] = field(default_factory=dict)
 
     @classmethod
     def of(cls, cuts: Sequence[Cut], fill: str, learned: Sequence[Path] = ()) -> Catalogue:
@@ -69,7 +74,7 @@ class Catalogue:
         """Serve whole pictures, too: the input of each network that is not cut at a bottleneck's latents."""
         inputs = [cut.network.cut(cut.network.input.name) for cut in self.cuts if not cut.masked]
         more = self.of([cut for cut in dict.fromkeys(inputs) if cut not in self.cuts], "zero")
-        return Catalogue([*self.cuts, *more.cuts], {**self.concealments, **more.concealments})
+        return Catalogue([*self.cuts, *more.cuts], {**self.concealments, **more.concealments}, self.tuned)
 
     @property
     def pictures(self) -> list[Cut]:
@@ -85,13 +90,23 @@ class Catalogue:
     def loaders(self, runtime: str, weights: Mapping[Network, Weights | Model], max_batch: int) -> Loaders:
         """Return a function for each back-end that loads it."""
         return {
-            back_end_name(cut): partial(load_back_end, runtime, cut, weights[cut.network], max_batch)
+            back_end_name(cut): partial(load_back_end, runtime, cut, self._own(cut, weights[cut.network]), max_batch)
             for cut in self.cuts
         }
 
+    def _own(self, cut: Cut, weights: Weights | Model) -> Weights | Model:
+        if cut not in self.tuned or isinstance(weights, Model):
+            return weights
+        return TunedWeights(self.tuned[cut], cut.network, weights)
+
 
 def chosen_catalogue(
-    split: str | None, fill: str, codec: str | None = None, models: str | None = None, learned: str | None = None
+    split: str | None,
+    fill: str,
+    codec: str | None = None,
+    models: str | None = None,
+    learned: str | None = None,
+    backend: str | None = None,
 ) -> Catalogue:
     """Return what the options ask for; UsageError if there is no such thing, GradfecError for an unreadable file."""
     codecs = [CodecFile.read(name.strip()) for name in codec.split(",")] if codec is not None else []
@@ -108,7 +123,7 @@ def chosen_catalogue(
     for file in files:
         if (cut := cut_of(file)) not in map(full_name, catalogue.cuts):
             raise UsageError(f"{file} is for the split {cut}, which is not served: name it in --split")
-    return catalogue
+    return catalogue if backend is None else replace(catalogue, tuned=chosen_back_ends(backend, catalogue.cuts))
 
 
 def imported(network: Imported, fill: str) -> Catalogue:

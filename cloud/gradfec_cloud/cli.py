@@ -96,6 +96,12 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
     "the default split are shipped.",
 )
 @click.option(
+    "--backend",
+    metavar="NAMES",
+    help="Back-ends that are tuned to missing packets: lossy, which is shipped for the default split, or files made by "
+    "gradfec train-backend, separated by commas.  [default: the network as it is]",
+)
+@click.option(
     "--deadline-ms",
     default=500,
     type=click.IntRange(1, 60_000),
@@ -151,6 +157,7 @@ def main(
     fill: str,
     fill_ms: int,
     learned: str | None,
+    backend: str | None,
     deadline_ms: int,
     results: str | None,
     metrics: Endpoint | None,
@@ -185,7 +192,7 @@ def main(
     from gradfec_web.shown import PageOptions
 
     log = logs.configure("gradfec-cloud", log_format, log_level)
-    catalogue = chosen_catalogue(split, fill, codec, model, learned)
+    catalogue = chosen_catalogue(split, fill, codec, model, learned, backend)
     catalogue = catalogue.with_pictures() if infer else catalogue
     runtime = runtime_for(runtime, catalogue.networks)
     read_keys = key_source(key_file, keys, insecure=insecure)
@@ -203,6 +210,7 @@ def main(
             "runtime": runtime,
             "fill": fill,
             "fill_ms": fill_ms,
+            **({"backend": backend} if backend else {}),
             "codes": [code.name for code in CODES.values()],
             "deadline_ms": deadline_ms,
             **({"insecure": True} if insecure else {"key_ids": [key.hex() for key in known]}),

@@ -45,8 +45,8 @@ Exit codes: 0 finished, or stopped as asked; 1 something outside failed; 2 a wro
 """
 
 IMPORTANCE = (
-    "Estimator that ranks the packets: proxy (learned); proxy-paper (by the paper's recipe, for comparison: as it is "
-    "shipped, it ranks like chance); activation, energy, deviation, static, random, order, or a file (.npz) made by "
+    "Estimator that ranks the packets: proxy (learned); proxy-paper (the paper's own, for comparison); "
+    "activation, energy, deviation, static, random, order, or a file (.npz) made by "
     "gradfec train-proxy.  [default: proxy, where one was learned for the split and rows, or with the bottleneck; "
     "otherwise activation, and for a bottleneck energy; for pictures, order]"
 )

@@ -23,6 +23,8 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_CUT, NETWORKS, Network, named_cut
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_host.learned import write_learned
+from gradfec_host.tuned import BackEndFile
+from gradfec_host.weights import Weights
 
 
 @pytest.fixture
@@ -206,3 +208,32 @@ def test_whole_pictures_are_served_for_each_network_once_and_filled_with_zeros(o
 def test_labels_are_known_only_if_each_network_has_some(other: Network) -> None:
     assert "tiger_cat" in chosen_catalogue("pool1_pool", "zero").labels
     assert chosen_catalogue("pool1_pool,other:pool1_pool", "zero").labels == frozenset()
+
+
+def test_only_the_cut_of_a_tuned_back_end_answers_with_its_arrays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = "conv2_block2_1_conv/bias"
+    file = BackEndFile(str(tmp_path / "mine.npz"), {"cut": DEFAULT_CUT}, {name: np.full(64, 3, np.float16)})
+    file.write()
+    loaded: dict[str, Weights] = {}
+    monkeypatch.setattr(
+        catalogue_module, "load_back_end", lambda _, cut, weights, __: loaded.update({cut.name: weights})
+    )
+    served = chosen_catalogue("conv2_block1_add,pool1_pool", "zero", backend=file.path)
+    weights = {network: Kernels() for network in served.networks}
+    for make in served.loaders("litert", weights, 1).values():
+        make()
+    assert loaded["pool1_pool"] is weights[RESNET50]
+    kernel, bias = loaded[DEFAULT_CUT].arrays("conv2_block2_2_conv")
+    assert (kernel, bias) == ("kernel", "bias")
+    with pytest.raises(UsageError, match=r"mine\.npz is not for the split pool1_pool: it is for another one"):
+        chosen_catalogue("pool1_pool", "zero", backend=file.path)
+
+
+class Kernels:
+    """Weights of convolutions that are only names."""
+
+    def arrays(self, layer: str) -> list[str]:
+        """Return the names."""
+        return ["kernel", "bias"]

@@ -17,6 +17,7 @@ def test_help_explains_every_option_and_the_exit_codes() -> None:
         "listen",
         "split",
         "fill",
+        "backend",
         "deadline-ms",
         "results",
         "metrics",
@@ -95,3 +96,11 @@ def test_a_wrong_url_is_refused_without_showing_what_may_be_secret(options: tupl
     result = CliRunner().invoke(main, ["--listen", "127.0.0.1:9", *options])
     assert result.exit_code == 2
     assert "secret" not in result.output
+
+
+def test_a_back_end_that_there_is_not_is_refused_at_start() -> None:
+    result = CliRunner().invoke(main, ["--listen", "127.0.0.1:9", "--backend", "better"])
+    assert result.exit_code == 2
+    assert result.output[20:] == (
+        "error: no back-end is called 'better': use lossy, or a file from gradfec train-backend (.npz)\n"
+    )

@@ -22,6 +22,7 @@ FOLDER = Path(__file__).parent
 PROXIES = ("proxy", "proxy-paper")
 STATISTICS = "statistics"  # what `deviation` and `static` take from training images
 ABOUT = "about"  # the array that holds the account, as JSON
+OF_IMAGE = ("paper", "paper-verbatim")  # the recipes of proxies that look at the image and not at its features
 MUST_SAY = ("recipe", "split", "rows")
 
 

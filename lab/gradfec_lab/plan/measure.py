@@ -15,6 +15,7 @@ from gradfec_common.errors import GradfecError
 from gradfec_common.heads import Answer, agreement
 from gradfec_common.networks import Cut, Network
 from gradfec_common.networks.pixels import normalise
+from gradfec_common.preprocess import to_input
 from gradfec_common.protect import LinkEstimate
 from gradfec_common.protect.link import LEAST, Losses
 from gradfec_common.splits import Kept, Way
@@ -23,7 +24,6 @@ from gradfec_edge.adaptation import UDP_HEADER_BYTES
 from gradfec_edge.coding import Coding
 from gradfec_edge.design import Design
 from gradfec_edge.frontend import Features
-from gradfec_edge.preprocess import to_input
 from gradfec_host.codec_file import trained
 from gradfec_host.models import Model
 from gradfec_host.weights import Weights

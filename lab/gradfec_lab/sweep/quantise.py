@@ -27,12 +27,13 @@ from gradfec_lab.sweep.report import (
 )
 from gradfec_lab.sweep.statistics import Bootstrap
 from gradfec_lab.sweep.store import write_file
-from gradfec_lab.sweep.study import CONTEXT, Study, command_line, study_options
+from gradfec_lab.sweep.study import CONTEXT, Study, back_end_option, command_line, study_options
 
 
 @click.command(context_settings=CONTEXT)
 @plain_errors
 @study_options
+@back_end_option
 @click.option("--quantisers", metavar="NAMES", help="uniform8, sqrt4 and so on. [default: all that fit the cut]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def quantise(study: Study, quantisers: str | None, as_json: bool) -> None:
