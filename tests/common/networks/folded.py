@@ -35,7 +35,7 @@ FOLDED = Network(
         Layer("pool", "GlobalAveragePooling2D", ("third_relu",), (1, 1, MANY)),
         Layer("classes", "Dense", ("pool",), (1, 1, CLASSES), DENSE, {"kernel": (MANY, CLASSES), "bias": (CLASSES,)}),
     ),
-    Preprocess(side=SIDE, order="rgb", scale=1 / 255),
+    Preprocess(SIDE, SIDE, order="rgb", scales=(1 / 255,) * 3),
     Classify(CLASSES),
 )
 CUT = FOLDED.cut("first_relu")
