@@ -4,7 +4,7 @@ A runtime has tensors of its own layouts. Here each becomes rows and columns of 
 
 - "nchw" (1, C, H, W) and "nhwc" (1, H, W, C), the features of convolutions;
 - "tokens" (1, T, D), those of a transformer: a token is a row, and each WIDTH of its elements are a channel;
-- "vector" (1, D): one row of these.
+- "vector" (1, D), and "pooled" (1, D, 1, 1) or (1, 1, 1, D): one row of these.
 
 Several tensors are brought to the smallest height and width among them, by taking every f-th row and column of the
 larger ones as a channel of its own (space to depth), and lie behind each other. So they share grid, plan and header,
@@ -25,7 +25,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
 
-LAYOUTS = {"nchw": 4, "nhwc": 4, "tokens": 3, "vector": 2}  # and their ranks
+LAYOUTS = {"nchw": 4, "nhwc": 4, "tokens": 3, "vector": 2, "pooled": 4}  # and their ranks
 WIDTH = 64  # at most so many elements of a token or vector are a channel
 
 
@@ -52,7 +52,7 @@ class Carried:
             return self.dims[2], self.dims[3], self.dims[1]
         if self.layout == "nhwc":
             return self.dims[1], self.dims[2], self.dims[3]
-        elements = self.dims[-1]
+        elements = self.dims[-1] if self.layout == "tokens" else math.prod(self.dims)
         width = next(width for width in range(min(WIDTH, elements), 0, -1) if elements % width == 0)
         return (self.dims[1] if self.layout == "tokens" else 1), width, elements // width
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace, field
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,9 @@ def found_cuts(graph: Graph, inputs: Sequence[Floats], name: str) -> list[dict[s
         if shape is None or not _has_packets(shape):
             continue
         if len(there) == 1:
-            there = [Carried(there[0].name, there[0].dims, there[0].layout)]  # alone, it needs no scale
+            alone = replace(there[0], scale=1.0)  # it shares its levels with no other
+            pooled = len(alone.dims) == 4 and math.prod(alone.dims) == max(alone.dims)
+            there = [replace(alone, layout="pooled") if pooled else alone]  # otherwise a packet would be one element
         rectified = all(map(graph.never_negative, frontier))
         found.append({"tensors": [manifest_of_carried(one) for one in there], "rectified": rectified})
     return found

@@ -260,6 +260,11 @@ def test_a_preset_says_all_but_the_size(preset):
         preprocess_of(preset, (48, 64), deviations=(1.0, 0.0, 1.0))
 
 
+def test_what_is_pooled_travels_as_a_vector_and_not_an_element_a_packet(tmp_path):
+    pool = add(tmp_path, classifier()).network.cut("pool")
+    assert (pool.carried[0].layout, pool.shape) == ("pooled", (1, 16, 1))
+
+
 def test_a_branch_that_gets_wider_is_computed_late_so_that_little_crosses_a_cut(tmp_path):
     names = [cut.name for cut in add(tmp_path, forked()).network.cuts]
     assert "fine+coarse" not in names  # `fine` is pooled to four numbers before `coarse` needs any room
