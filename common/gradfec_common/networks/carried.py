@@ -26,6 +26,7 @@ Floats = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
 
 LAYOUTS = {"nchw": 4, "nhwc": 4, "tokens": 3, "vector": 2}  # and their ranks
+MAX_ELEMENTS = 2**28  # of a tensor: 1 GB
 WIDTH = 64  # at most so many elements of a token or vector are a channel
 
 
@@ -42,6 +43,8 @@ class Carried:
         """Refuse, with ValueError, dimensions that do not go with the layout."""
         if LAYOUTS.get(self.layout) != len(self.dims) or self.dims[0] != 1 or min(self.dims) < 1:
             raise ValueError(f"{self.name}: {self.dims} is not {self.layout}")
+        if math.prod(self.dims) > MAX_ELEMENTS:
+            raise ValueError(f"{self.name}: {self.dims} has more than {MAX_ELEMENTS} elements")
         if not 0 < self.scale < math.inf:
             raise ValueError(f"{self.name}: no scale is {self.scale}")
 
