@@ -127,11 +127,13 @@ def chosen_catalogue(
 
 
 def imported(network: Imported, fill: str) -> Catalogue:
-    """Serve an imported network at its input, its default cut, and wherever less travels than at any cut before."""
+    """Serve an imported network at its input, its default cut, and wherever less travels than at any cut before.
+
+    Where only halves are here, serve those; if there is none for a cloud, the default cut, to be told what is missing.
+    """
     model = open_model(network.name)
-    return Catalogue.of(
-        network.narrowing if model.is_whole else [cut for side, cut in model.held if side == BACK], fill
-    )
+    held = [cut for side, cut in model.held if side == BACK]
+    return Catalogue.of(network.narrowing if model.is_whole else held or [network.usual_cut], fill)
 
 
 def fills_of(text: str, cuts: Sequence[Cut]) -> dict[Cut, str]:
