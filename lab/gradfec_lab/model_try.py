@@ -91,9 +91,8 @@ def whole_answers(model: Model, images: Path) -> dict[str, Answer]:
         frame = photographs.picture(name)
         if frame is not None:
             fed = normalise(to_input(frame, network.preprocess)[np.newaxis], network.preprocess)
-            found[name] = answer_of(network, whole(fed)[0]).placed(
-                seen_share(frame, network.preprocess)
-            )  # as the edge records it
+            seen = seen_share(frame, network.preprocess)
+            found[name] = answer_of(network, whole(fed)[0]).placed(seen)  # as the edge records it
     if not found:
         raise no_use(photographs)
     return found

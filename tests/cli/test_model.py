@@ -206,6 +206,15 @@ def test_what_is_learned_ranks_packets_fills_gaps_and_travels_with_the_half(smal
     monkeypatch.setenv("GRADFEC_HOME", str(photographs.parent / "edge"))
     run("add", photographs.parent / "half", "--name", "mine")
     assert learned_at(network_called("mine").usual_cut).kept == learned.kept
-    learned_file(models_folder() / "mine", cut).write_bytes(b"?")
-    with pytest.raises(GradfecError, match="learn again with gradfec model learn"):
-        learned_at(network_called("mine").usual_cut)
+    path, mine = learned_file(models_folder() / "mine", cut), network_called("mine").usual_cut
+    good = path.read_bytes()
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    for damaged in (b"?", b"PK\x03\x04", good[:500], good[:300] + b"?????" + good[305:]):
+        path.write_bytes(damaged)
+        with pytest.raises(GradfecError, match="learn again with gradfec model learn"):
+            learned_at(mine)
+    for kept in ([], [[0.5, 0.9]], [[0.5, 0.9], [0.3, 0.5], [1, 1]], [[0.5, 2], [1, 1]]):
+        np.savez_compressed(path, **{**arrays, "kept": np.array(kept).reshape(-1, 2)})
+        with pytest.raises(GradfecError, match="learn again with gradfec model learn"):
+            learned_at(mine)

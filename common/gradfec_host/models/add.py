@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import HEADS
 from gradfec_common.networks import Preprocess
-from gradfec_common.networks.carried import MAX_ELEMENTS, Carried, common_shape
+from gradfec_common.networks.carried import LEAST_SCALE, MAX_ELEMENTS, MOST_SCALE, Carried, common_shape
 from gradfec_common.networks.imported import FORMAT, imported_network, manifest_of_carried
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.packets import PacketGrid, usual_rows
@@ -200,6 +200,7 @@ def _carried(name: str, seen: Seen, layout: str) -> Carried | None:
         return None
     # A power of two, because the digest has it: two machines that add the same file must find the same.
     scale = 2.0 ** math.ceil(math.log2(seen.largest)) if seen.largest else 1.0
+    scale = min(max(scale, LEAST_SCALE), MOST_SCALE)
     return Carried(name, seen.dims, layouts[len(seen.dims)], scale)
 
 

@@ -15,7 +15,7 @@ from gradfec_common.networks.carried import Carried, apart, common_shape, togeth
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.packets import PacketGrid, usual_rows
 from gradfec_host.models import cut_called, network_called
-from gradfec_host.models.add import Wanted, add_model
+from gradfec_host.models.add import Seen, Wanted, _carried, add_model
 from gradfec_host.models.graph import Graph
 from gradfec_host.models.halves import part
 from gradfec_host.models.presets import PRESETS, preprocess_of
@@ -138,6 +138,7 @@ def test_a_file_that_was_tampered_with_is_refused(tmp_path, name):
         (lambda said: said["head"].update(name="guess"), "no head is called 'guess'"),
         (lambda said: said["cuts"][1]["tensors"][0].update(layout="tokens"), "is not tokens"),
         (lambda said: said["cuts"][1]["tensors"][0].update(scale=-1), "no scale is -1"),
+        (lambda said: said["cuts"][1]["tensors"][0].update(scale=1e-40), "no scale is 1e-40"),
         (lambda said: said.pop("labels"), "KeyError"),
         (lambda said: said.update(cuts=7), "TypeError"),
         (lambda said: said["cuts"][1]["tensors"][0].update(dims=[1, 2**20, 2**10, 1]), "has more than 268435456 ele"),
@@ -160,6 +161,17 @@ def test_a_manifest_that_makes_no_sense_is_one_clear_error(tmp_path, damage, why
     (model.folder / "manifest.json").write_text(json.dumps(said))
     with pytest.raises(GradfecError, match=why):
         Model.read(model.folder)
+
+
+@pytest.mark.parametrize("largest", [0.0, 1e-45, 3e38])
+def test_tensors_of_any_size_come_apart_as_they_were(largest):
+    small, usual = np.full((1, 2, 4, 4), largest, np.float32), np.ones((1, 2, 4, 4), np.float32)
+    seen = Seen(small.shape, small.dtype, float(small.max()))
+    both = [_carried("small", seen, "nchw"), Carried("usual", usual.shape, "nchw")]
+    tensor = together(both, [small, usual])
+    assert np.isfinite(tensor).all()
+    for found, whole in zip(apart(both, tensor), (small, usual), strict=True):
+        np.testing.assert_allclose(found, whole, rtol=1e-6, atol=1e-44)
 
 
 def test_a_manifest_names_no_file_outside_its_folder(tmp_path):
