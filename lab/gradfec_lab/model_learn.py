@@ -28,7 +28,7 @@ from gradfec_common.protect.plan import ranking
 from gradfec_edge.importance.free import packet_sums
 from gradfec_host.console import plain_errors
 from gradfec_host.extras import need
-from gradfec_host.models.find import imported_called
+from gradfec_host.models.find import imported_called, model_of
 from gradfec_host.models.learned import Learned, write_learned
 from gradfec_host.models.store import open_model
 from gradfec_lab.model_check import answer_of
@@ -75,7 +75,7 @@ def learn(name: str, images: Path, split: str | None, count: int, as_json: bool)
     if len(features) < LEAST_IMAGES:
         raise UsageError(f"{images} has {len(features)} usable photographs: give at least {LEAST_IMAGES}")
     learned = learned_from(features, network, cut, back)
-    path = write_learned(model.folder, cut, learned)
+    path = write_learned(model_of(network).folder, cut, learned)
     if as_json:
         click.echo(json.dumps({"file": str(path), "photographs": len(features), "kept": learned.kept}))
         return

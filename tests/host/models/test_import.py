@@ -14,8 +14,9 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks.carried import Carried, apart, common_shape, together
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.packets import PacketGrid, usual_rows
-from gradfec_host.models import cut_called, network_called
+from gradfec_host.models import cut_called, model_of, network_called
 from gradfec_host.models.add import Seen, Wanted, _carried, add_model
+from gradfec_host.models.find import learned_at
 from gradfec_host.models.graph import Graph
 from gradfec_host.models.halves import part
 from gradfec_host.models.presets import PRESETS, preprocess_of
@@ -191,6 +192,16 @@ def test_a_model_has_the_name_of_its_folder_also_if_it_was_copied_by_hand(tmp_pa
     shutil.copytree(model.folder, model.folder.with_name("other"))
     assert added() == ["other", "small"] and network_called("other").name == "other"
     assert network_called("other").digest == model.network.digest
+
+
+def test_what_was_read_of_a_model_is_not_mixed_with_what_has_replaced_it(tmp_path):
+    network = add(tmp_path, classifier()).network
+    assert model_of(network).network is network_called("small")
+    add(tmp_path, classifier(seed=1))
+    with pytest.raises(GradfecError, match="the model small was replaced meanwhile: start again"):
+        model_of(network)
+    with pytest.raises(GradfecError, match="was replaced meanwhile"):
+        learned_at(network.usual_cut)
 
 
 @pytest.mark.parametrize("verb", ["write_text", "rename"])
