@@ -20,8 +20,8 @@ from gradfec_common.networks import DEFAULT_CUT, DEFAULT_NETWORK, Cut, Network, 
 from gradfec_common.networks.imported import Imported
 from gradfec_host.codec_file import CodecFile, shipped_codec
 from gradfec_host.learned import cut_of, learned_for
-from gradfec_host.models import Model, cut_called, network_called
-from gradfec_host.models.store import BACK, open_model
+from gradfec_host.models import Model, cut_called, model_of, network_called
+from gradfec_host.models.store import BACK
 from gradfec_host.tuned import BackEndFile, TunedWeights, chosen_back_ends
 from gradfec_host.weights import Weights
 
@@ -127,11 +127,13 @@ def chosen_catalogue(
 
 
 def imported(network: Imported, fill: str) -> Catalogue:
-    """Serve an imported network at its input, its default cut, and wherever less travels than at any cut before."""
-    model = open_model(network.name)
-    return Catalogue.of(
-        network.narrowing if model.is_whole else [cut for side, cut in model.held if side == BACK], fill
-    )
+    """Serve an imported network at its input, its default cut, and wherever less travels than at any cut before.
+
+    Where only halves are here, serve those; if there is none for a cloud, the default cut, to be told what is missing.
+    """
+    model = model_of(network)
+    held = [cut for side, cut in model.held if side == BACK]
+    return Catalogue.of(network.narrowing if model.is_whole else held or [network.usual_cut], fill)
 
 
 def fills_of(text: str, cuts: Sequence[Cut]) -> dict[Cut, str]:

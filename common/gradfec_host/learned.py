@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.resources
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +14,7 @@ from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut, full_name
 from gradfec_common.networks.imported import Imported
 from gradfec_host.models.find import learned_at
+from gradfec_host.models.learned import DAMAGE
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable  # from Python 3.11 on
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
 FOLDER = importlib.resources.files(__package__) / "learned"
 PROVENANCE = "provenance"  # text, for people
 CUT = "cut"  # text: the full name of the cut that a file is for
-DAMAGE = (  # the exceptions, besides OSError, for a file that is damaged or is not an archive
-    KeyError, ValueError, TypeError, AttributeError, EOFError, RuntimeError,
-    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
-)  # fmt: skip
 INSTALL, TRAIN = "install gradfec again", "make it with gradfec train-concealment"
 
 Learned = dict[str, npt.NDArray[np.float32]]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, Layer, Network, full_name, named_cut
-from gradfec_host.learned import DAMAGE
+from gradfec_host.models.learned import DAMAGE
 from gradfec_host.weights import Weights
 
 Floats = npt.NDArray[np.float32]

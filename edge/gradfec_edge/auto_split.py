@@ -18,7 +18,8 @@ from gradfec_common.wire import MAX_FORMS
 from gradfec_edge.coding import Coding, coding_of
 from gradfec_edge.design import Design
 from gradfec_edge.pipeline import Pipeline
-from gradfec_host.models.store import FRONT, open_model
+from gradfec_host.models import model_of
+from gradfec_host.models.store import FRONT
 from gradfec_host.split_table import SplitTable, table_of
 
 SPLIT = "auto"  # as --split
@@ -68,7 +69,7 @@ def prepare(network: Network, file: Path | None, fec: str) -> Prepared:
 def _is_here(cut: Cut) -> bool:
     if cut.pixels or not isinstance(cut.network, Imported):
         return True
-    model = open_model(cut.network.name)
+    model = model_of(cut.network)
     return model.is_whole or (FRONT, cut) in model.held
 
 

@@ -28,9 +28,10 @@ from gradfec_common.protect.plan import ranking
 from gradfec_edge.importance.free import packet_sums
 from gradfec_host.console import plain_errors
 from gradfec_host.extras import need
-from gradfec_host.models.find import imported_called
+from gradfec_host.models.find import imported_called, model_of
 from gradfec_host.models.learned import Learned, write_learned
 from gradfec_host.models.store import open_model
+from gradfec_lab.model_check import answer_of
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.training.moments import Moments
 
@@ -74,7 +75,7 @@ def learn(name: str, images: Path, split: str | None, count: int, as_json: bool)
     if len(features) < LEAST_IMAGES:
         raise UsageError(f"{images} has {len(features)} usable photographs: give at least {LEAST_IMAGES}")
     learned = learned_from(features, network, cut, back)
-    path = write_learned(model.folder, cut, learned)
+    path = write_learned(model_of(network).folder, cut, learned)
     if as_json:
         click.echo(json.dumps({"file": str(path), "photographs": len(features), "kept": learned.kept}))
         return
@@ -130,8 +131,7 @@ def sensitivity_of(features: Sequence[Floats], means: Floats, network: Imported,
 def change(network: Imported, whole: Floats, other: Floats) -> float:
     """Return by how much an answer has changed: the squared change of its outputs, or for boxes 1 - F1."""
     if network.head.name == "detect":
-        answers = [network.head.answer(output, network.class_names) for output in (whole, other)]
-        return 1 - agreement(*answers)
+        return 1 - agreement(answer_of(network, whole), answer_of(network, other))
     return float(np.square(other - whole).sum() / (np.square(whole).sum() + LEAST))
 
 
@@ -148,11 +148,11 @@ def kept_curve(
     found: dict[float, list[float]] = {share: [] for share in SHARES}
     with click.progressbar(features, label="leaving out packets", file=sys.stderr) as bar:
         for chi in bar:
-            whole = network.head.answer(back(chi[np.newaxis])[0], network.class_names)
+            whole = answer_of(network, back(chi[np.newaxis])[0])
             order = ranking(packet_sums(np.square((chi - means) * sensitivity), grid))
             for share, agreements in found.items():
                 there = np.zeros(grid.count, bool)
                 there[order[: round(share * grid.count)]] = True
                 part = conceal(chi.copy(), there, grid)
-                agreements.append(agreement(whole, network.head.answer(back(part[np.newaxis])[0], network.class_names)))
+                agreements.append(agreement(whole, answer_of(network, back(part[np.newaxis])[0])))
     return (*((share, fmean(agreements)) for share, agreements in found.items()), (1.0, 1.0))

@@ -11,6 +11,7 @@ import pytest
 from tests.cloud.small import GRID, SPLIT, ZERO, decided
 from tests.common.learned import learned_of
 from tests.common.networks.toy import TOY, Point, back_end, front_end
+from tests.onnx_files import SIDE, classifier, written
 
 from gradfec_cloud import catalogue as catalogue_module
 from gradfec_cloud.catalogue import Catalogue, answer_at, chosen_catalogue, fills_of, named_cuts
@@ -23,6 +24,10 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_CUT, NETWORKS, Network, named_cut
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_host.learned import write_learned
+from gradfec_host.models.add import Wanted, add_model
+from gradfec_host.models.graph import Graph
+from gradfec_host.models.presets import preprocess_of
+from gradfec_host.models.store import BACK, FRONT, export_half, open_model, take_folder
 from gradfec_host.tuned import BackEndFile
 from gradfec_host.weights import Weights
 
@@ -237,3 +242,20 @@ class Kernels:
     def arrays(self, layer: str) -> list[str]:
         """Return the names."""
         return ["kernel", "bias"]
+
+
+def test_a_cloud_with_halves_alone_serves_those_that_are_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADFEC_HOME", str(tmp_path))
+    path = written(classifier(), tmp_path / "whole.onnx")
+    whole = add_model(path, Graph.read(path), Wanted("whole", preprocess_of("unit", (SIDE, SIDE))))
+    deep = whole.network.cut("deep")
+    for side in (FRONT, BACK):
+        export_half(whole, side, deep, tmp_path / side)
+        take_folder(tmp_path / side, side)
+    assert [cut.name for cut in chosen_catalogue(None, "zero", models="back").cuts] == ["deep"]
+    alone = chosen_catalogue(None, "zero", models="front")
+    (load,) = alone.loaders("", {network: open_model("front") for network in alone.networks}, 1).values()
+    with pytest.raises(GradfecError, match="the back of front at deep is not here, only the front of deep"):
+        load()

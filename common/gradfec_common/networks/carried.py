@@ -26,6 +26,8 @@ Floats = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
 
 LAYOUTS = {"nchw": 4, "nhwc": 4, "tokens": 3, "vector": 2, "pooled": 4}  # and their ranks
+LEAST_SCALE, MOST_SCALE = 2.0**-100, 2.0**100  # float32 has room for these and their reciprocals
+MAX_ELEMENTS = 2**28  # of a tensor: 1 GB
 WIDTH = 64  # at most so many elements of a token or vector are a channel
 
 
@@ -42,7 +44,9 @@ class Carried:
         """Refuse, with ValueError, dimensions that do not go with the layout."""
         if LAYOUTS.get(self.layout) != len(self.dims) or self.dims[0] != 1 or min(self.dims) < 1:
             raise ValueError(f"{self.name}: {self.dims} is not {self.layout}")
-        if not 0 < self.scale < math.inf:
+        if math.prod(self.dims) > MAX_ELEMENTS:
+            raise ValueError(f"{self.name}: {self.dims} has more than {MAX_ELEMENTS} elements")
+        if not LEAST_SCALE <= self.scale <= MOST_SCALE:
             raise ValueError(f"{self.name}: no scale is {self.scale}")
 
     @cached_property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +18,10 @@ from gradfec_common.protect import Worth
 Floats = npt.NDArray[np.float32]
 
 MEANS, SENSITIVITY, ROWS_WORTH, KEPT = "means", "sensitivity", "rows", "kept"
-NOT_AN_ARCHIVE = (KeyError, ValueError, TypeError, EOFError, OSError)
+DAMAGE = (  # the exceptions, besides OSError, for a file that is damaged or is not an archive
+    KeyError, ValueError, TypeError, AttributeError, EOFError, RuntimeError,
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
+)  # fmt: skip
 
 
 class Learned(NamedTuple):
@@ -54,22 +59,24 @@ def read_learned(folder: Path, cut: Cut) -> Learned | None:
     try:
         with np.load(path) as archive:
             arrays = {name: archive[name] for name in archive.files}
-            sensitivity, rows, kept, _ = (
-                arrays.pop(SENSITIVITY),
-                arrays.pop(ROWS_WORTH),
-                arrays.pop(KEPT),
-                arrays[MEANS],
-            )
-    except NOT_AN_ARCHIVE as error:
+        sensitivity, rows, kept = (arrays.pop(name) for name in (SENSITIVITY, ROWS_WORTH, KEPT))
+        shapes = [arrays[MEANS].shape, sensitivity.shape, rows.shape, kept.shape[1:]]
+    except (OSError, *DAMAGE) as error:
         raise GradfecError(f"cannot read {path}: {error}; learn again with gradfec model learn") from None
     height, _, channels = cut.shape
-    fits = sensitivity.shape == (channels,) and rows.shape == (height, 1, channels) and kept.shape[1:] == (2,)
-    fits = fits and MEANS in arrays
+    fits = shapes == [(channels,), (channels,), (height, 1, channels), (2,)]
+    fits = fits and all(array.shape[-1:] == (channels,) for array in arrays.values())
     every = (*arrays.values(), sensitivity, rows, kept)
     right = all(array.dtype.kind == "f" and np.isfinite(array).all() for array in every)
-    if not (fits and right and all(array.shape[-1:] == (channels,) for array in arrays.values())):
+    if not (fits and right and _is_curve(kept)):
         raise GradfecError(f"{path} is not for {cut.name}: learn again with gradfec model learn")
     return Learned(arrays, sensitivity, rows, tuple((float(share), float(worth)) for share, worth in kept))
+
+
+def _is_curve(kept: Floats) -> bool:
+    """Return whether these are shares, rising to the whole frame, with an agreement each."""
+    shares, inside = kept[:, 0], (kept >= 0).all() and (kept <= 1).all()
+    return bool(inside and len(kept) > 1 and shares[-1] == 1 and (np.diff(shares) > 0).all())
 
 
 def write_learned(folder: Path, cut: Cut, learned: Learned) -> Path:

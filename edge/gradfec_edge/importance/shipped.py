@@ -16,7 +16,7 @@ import numpy.typing as npt
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, full_name
 from gradfec_common.packets import PacketGrid
-from gradfec_host.learned import DAMAGE
+from gradfec_host.models.learned import DAMAGE
 
 FOLDER = Path(__file__).parent
 PROXIES = ("proxy", "proxy-paper")
