@@ -15,9 +15,15 @@ COMMANDS = {
     "health": ("gradfec_cli.health", "Ask a daemon whether it is alive, or ready."),
     "keygen": ("gradfec_cli.keygen", "Make the key that an edge and its cloud share, or copy it by hand."),
     "model": ("gradfec_cli.model", "Bring your own network: add, check, show and export ONNX files."),
+    "plan": ("gradfec_lab.plan.command", "Measure where to split a network for your link."),
     "show": ("gradfec_cli.show", "Draw what becomes of a photograph: features, plan, losses, answer."),
     "sweep": ("gradfec_lab.sweep", "Measure over a folder of images how losses change the answers."),
+    "train-backend": ("gradfec_lab.training.backend_command", "Train a back-end that expects missing packets."),
     "train-codec": ("gradfec_lab.training.codec_command", "Train a bottleneck, which makes frames small."),
+    "train-concealment": (
+        "gradfec_lab.training.concealment_command",
+        "Learn how the channels of a cut depend on each other, to fill gaps.",
+    ),
     "train-proxy": ("gradfec_lab.training.train_command", "Train an importance estimator for the edge."),
     "weights": ("gradfec_cli.weights_command", "Download, verify and show ResNet-50's ImageNet weights."),
 }

@@ -146,7 +146,7 @@ def try_out(file: Path, daemon: str, settings: list[Settings]) -> None:
             from gradfec_cloud.catalogue import chosen_catalogue
 
             for one in settings:
-                chosen_catalogue(one["split"], one["fill"], one["codec"])
+                chosen_catalogue(*(one[name] for name in ("split", "fill", "codec", "model", "learned", "backend")))
     except GradfecError as error:
         raise type(error)(f"{file}: {error}") from None
 

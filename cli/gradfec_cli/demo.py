@@ -138,7 +138,7 @@ def demo(
                 show_live(folder, policy, arms[-1].options, link, web, console)
             return
         port = free_port()
-        with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}") as cloud:
+        with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--fill", "zero") as cloud:
             reference = answers_of_the_uncut_model(weights, folder, console)  # while the cloud starts
             with console.status("starting the cloud"):
                 cloud.wait_until_it_says("listening on")
@@ -187,7 +187,7 @@ def show_live(folder: Path, policy: str, options: list[str], link: Link, web: En
     """Run cloud, injector and edge with its live page until Ctrl-C; GradfecError if one of them ends before."""
     page = web if web.port else web._replace(port=free_port())
     port = free_port()
-    with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}") as cloud:
+    with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--fill", "zero") as cloud:
         with console.status("starting the cloud"):
             cloud.wait_until_it_says("listening on")
         with injector(link, port) as (_, relay_port):

@@ -100,15 +100,20 @@ def run_over_link(
 
 
 def run_with_own_cloud(
-    images: Path, link: Link, edge_options: list[str], on_record: Callable[[Record], None] = lambda record: None
+    images: Path,
+    link: Link,
+    edge_options: list[str],
+    on_record: Callable[[Record], None] = lambda record: None,
+    fill: str = "zero",
 ) -> tuple[Run, Mapping[str, Any]]:
-    """Do the same with a cloud that serves only this run; also return the cloud's totals.
+    """Do the same with a cloud that serves only this run, and fills gaps by `fill`; also return the cloud's totals.
 
     Edge, cloud and injector stop in this order, because the cloud may still repeat an unacknowledged answer.
     """
     cloud_port = free_port()
+    options = ["--listen", f"127.0.0.1:{cloud_port}", "--fill", fill, "--json"]
     with (
-        daemon("gradfec-cloud", "--listen", f"127.0.0.1:{cloud_port}", "--json", ready="listening on") as cloud,
+        daemon("gradfec-cloud", *options, ready="listening on") as cloud,
         injector(link, cloud_port) as (relay, port),
     ):
         records, totals = _send(images, port, edge_options, on_record)

@@ -15,7 +15,7 @@ from gradfec_cli.oracle import ORACLE
 from gradfec_cloud.backend import load_back_end
 from gradfec_cloud.labels import labels_of
 from gradfec_common import heads
-from gradfec_common.conceal import DEFAULT_CONCEALMENT, make_concealment
+from gradfec_common.conceal import make_concealment
 from gradfec_common.delivery import packets_arrived, packets_at_hand, tensor_at_hand
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import Classes, agreement
@@ -26,7 +26,6 @@ from gradfec_common.quantisers import Coded
 from gradfec_edge.coding import Coding
 from gradfec_edge.frontend import load_front_end
 from gradfec_edge.importance import EstimatorFile, make_estimator
-from gradfec_host.learned import learned_for
 from gradfec_host.models import Model
 from gradfec_host.quiet import quiet_tensorflow
 from gradfec_host.runtimes import ONNX
@@ -186,7 +185,7 @@ def _explained(
 ) -> Explanation:
     """Plan by each of the scores, and `ask` the network what it says of what arrives (N, H, W, C)."""
     cut, grid = coding.cut, coding.grid
-    conceal = make_concealment(DEFAULT_CONCEALMENT, cut, learned_for(cut))
+    conceal = make_concealment("zero", cut, {})
     lossless = ask(chi[np.newaxis])[0]
 
     def planned(by: Coding, name: str) -> tuple[Plan, Coded]:

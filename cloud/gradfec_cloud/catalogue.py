@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +13,16 @@ from numpy.typing import NDArray
 from gradfec_cloud.backend import load_back_end
 from gradfec_cloud.labels import labels_of
 from gradfec_cloud.workers.pool import Loaders, back_end_name
-from gradfec_common.conceal import Concealment, make_concealment
+from gradfec_common.conceal import DEFAULT_CONCEALMENT, Concealment, make_concealment
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import Answer
-from gradfec_common.networks import DEFAULT_CUT, DEFAULT_NETWORK, Cut, Network, named_cut, named_network
+from gradfec_common.networks import DEFAULT_CUT, DEFAULT_NETWORK, Cut, Network, full_name, named_cut, named_network
 from gradfec_common.networks.imported import Imported
 from gradfec_host.codec_file import CodecFile, shipped_codec
-from gradfec_host.learned import learned_for
-from gradfec_host.models import Model, cut_called, network_called
-from gradfec_host.models.store import BACK, open_model
+from gradfec_host.learned import cut_of, learned_for
+from gradfec_host.models import Model, cut_called, model_of, network_called
+from gradfec_host.models.store import BACK
+from gradfec_host.tuned import BackEndFile, TunedWeights, chosen_back_ends
 from gradfec_host.weights import Weights
 
 MASK = "mask"  # the concealment for decoders, which have learned to fill gaps themselves
@@ -37,24 +39,29 @@ def named_cuts(text: str, model: str | None = None) -> list[Cut]:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The cuts that are served, at least one, and how the gaps in the tensors of each are filled."""
+    """The cuts that are served, at least one, and how the gaps in the tensors of each are filled.
+
+    `tuned` has the cuts whose back-ends are tuned to gaps.
+    """
 
     cuts: Sequence[Cut]
     concealments: Mapping[Cut, Concealment]
+    tuned: Mapping[Cut, BackEndFile] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, cuts: Sequence[Cut], fill: str) -> Catalogue:
-        """Fill gaps by the concealment called `fill`; UsageError if it is not for one of the cuts."""
-        return cls(cuts, {cut: make_concealment(MASK if cut.masked else fill, cut, learned_for(cut)) for cut in cuts})
+    def of(cls, cuts: Sequence[Cut], fill: str, learned: Sequence[Path] = ()) -> Catalogue:
+        """Fill gaps as `fill` says, see `fills_of`, with what is shipped or is in the files `learned`; UsageError."""
+        fills = fills_of(fill, cuts)
+        return cls(cuts, {cut: make_concealment(fills[cut], cut, learned_for(cut, learned)) for cut in cuts})
 
     @classmethod
-    def default(cls, fill: str, codecs: Sequence[CodecFile] = ()) -> Catalogue:
+    def default(cls, fill: str, codecs: Sequence[CodecFile] = (), learned: Sequence[Path] = ()) -> Catalogue:
         """Serve the default cut, and the default network's input for edges that send pictures, where a gap becomes 0.
 
         And the latents of bottlenecks, the one that is shipped and those of `codecs`. UsageError if `fill` is not for
         the default cut.
         """
-        usual = cls.of([named_cut(DEFAULT_CUT), *latents([named_cut(DEFAULT_CUT)], codecs)], fill)
+        usual = cls.of([named_cut(DEFAULT_CUT), *latents([named_cut(DEFAULT_CUT)], codecs)], fill, learned)
         pictures = cls.of([named_cut(named_network(DEFAULT_NETWORK).input.name)], "zero")
         return cls([*usual.cuts, *pictures.cuts], {**usual.concealments, **pictures.concealments})
 
@@ -67,7 +74,7 @@ class Catalogue:
         """Serve whole pictures, too: the input of each network that is not cut at a bottleneck's latents."""
         inputs = [cut.network.cut(cut.network.input.name) for cut in self.cuts if not cut.masked]
         more = self.of([cut for cut in dict.fromkeys(inputs) if cut not in self.cuts], "zero")
-        return Catalogue([*self.cuts, *more.cuts], {**self.concealments, **more.concealments})
+        return Catalogue([*self.cuts, *more.cuts], {**self.concealments, **more.concealments}, self.tuned)
 
     @property
     def pictures(self) -> list[Cut]:
@@ -83,32 +90,69 @@ class Catalogue:
     def loaders(self, runtime: str, weights: Mapping[Network, Weights | Model], max_batch: int) -> Loaders:
         """Return a function for each back-end that loads it."""
         return {
-            back_end_name(cut): partial(load_back_end, runtime, cut, weights[cut.network], max_batch)
+            back_end_name(cut): partial(load_back_end, runtime, cut, self._own(cut, weights[cut.network]), max_batch)
             for cut in self.cuts
         }
 
+    def _own(self, cut: Cut, weights: Weights | Model) -> Weights | Model:
+        if cut not in self.tuned or isinstance(weights, Model):
+            return weights
+        return TunedWeights(self.tuned[cut], cut.network, weights)
 
-def chosen_catalogue(split: str | None, fill: str, codec: str | None = None, models: str | None = None) -> Catalogue:
+
+def chosen_catalogue(
+    split: str | None,
+    fill: str,
+    codec: str | None = None,
+    models: str | None = None,
+    learned: str | None = None,
+    backend: str | None = None,
+) -> Catalogue:
     """Return what the options ask for; UsageError if there is no such thing, GradfecError for an unreadable file."""
     codecs = [CodecFile.read(name.strip()) for name in codec.split(",")] if codec is not None else []
+    files = [Path(name.strip()) for name in learned.split(",")] if learned is not None else []
     names = [name.strip() for name in models.split(",")] if models is not None else [DEFAULT_NETWORK]
     if split is not None:
         cuts = named_cuts(split, models if len(names) == 1 else None)  # of several models, each split says whose it is
-        return Catalogue.of([*cuts, *latents(cuts, codecs)], fill)
-    usual = [Catalogue.default(fill, codecs)] if DEFAULT_NETWORK in names else []
-    usual += [imported(network) for network in map(network_called, names) if isinstance(network, Imported)]
-    every = {cut: concealment for catalogue in usual for cut, concealment in catalogue.concealments.items()}
-    return Catalogue([*every], every)
+        catalogue = Catalogue.of([*cuts, *latents(cuts, codecs)], fill, files)
+    else:
+        usual = [Catalogue.default(fill, codecs, files)] if DEFAULT_NETWORK in names else []
+        usual += [imported(network, fill) for network in map(network_called, names) if isinstance(network, Imported)]
+        every = {cut: concealment for one in usual for cut, concealment in one.concealments.items()}
+        catalogue = Catalogue([*every], every)
+    for file in files:
+        if (cut := cut_of(file)) not in map(full_name, catalogue.cuts):
+            raise UsageError(f"{file} is for the split {cut}, which is not served: name it in --split")
+    return catalogue if backend is None else replace(catalogue, tuned=chosen_back_ends(backend, catalogue.cuts))
 
 
-def imported(network: Imported) -> Catalogue:
-    """Serve an imported network at its input, its default cut, and wherever less travels than at any cut before."""
-    model = open_model(network.name)
-    cuts = network.narrowing if model.is_whole else [cut for side, cut in model.held if side == BACK]
-    concealments = {
-        cut: make_concealment("mean" if learned_for(cut) else "zero", cut, learned_for(cut)) for cut in cuts
-    }
-    return Catalogue(cuts, concealments)
+def imported(network: Imported, fill: str) -> Catalogue:
+    """Serve an imported network at its input, its default cut, and wherever less travels than at any cut before.
+
+    Where only halves are here, serve those; if there is none for a cloud, the default cut, to be told what is missing.
+    """
+    model = model_of(network)
+    held = [cut for side, cut in model.held if side == BACK]
+    return Catalogue.of(network.narrowing if model.is_whole else held or [network.usual_cut], fill)
+
+
+def fills_of(text: str, cuts: Sequence[Cut]) -> dict[Cut, str]:
+    """Read `NAME`, or `CUT=NAME,...` with at most one NAME for all others, which is otherwise the default; UsageError.
+
+    A back-end that takes a mask gets one, whatever the text says.
+    """
+    own: dict[Cut, str] = {}
+    others = DEFAULT_CONCEALMENT
+    for part in text.split(","):
+        at, _, name = part.strip().rpartition("=")
+        if not at:
+            others = name
+            continue
+        cut = cut_called(at)
+        if cut not in cuts:
+            raise UsageError(f"--fill {text}: the split {at} is not served: name it in --split")
+        own[cut] = name
+    return {cut: MASK if cut.masked else own.get(cut, others) for cut in cuts}
 
 
 def latents(cuts: Sequence[Cut], codecs: Sequence[CodecFile]) -> list[Cut]:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from gradfec_cloud.catalogue import Catalogue
     from gradfec_cloud.daemon import InferOptions
     from gradfec_cloud.inference import Inference, Inferred
-    from gradfec_common.networks import Network
+    from gradfec_common.conceal import Concealment
+    from gradfec_common.networks import Cut, Network
     from gradfec_host.models import Model
     from gradfec_host.weights import Weights
 
@@ -75,10 +76,30 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
 )
 @click.option(
     "--fill",
-    default="zero",
-    metavar="NAME",
-    help="What stands in for a missing packet: zero, or mean, its channel's mean over training images. A bottleneck's "
-    "decoder is always told what is missing (mask).",
+    default="auto",
+    metavar="NAMES",
+    help="What stands in for a missing packet: zero; mean, its channel's mean over training images; of its channel, "
+    "neighbour or inpaint; of the other channels, gaussian, altec or caltec; of the whole tensor, silrtc or halrtc, "
+    "which take seconds. auto is gaussian where the channels' statistics are known, otherwise mean or zero. For "
+    "several cuts LAYER=NAME,LAYER=NAME. A bottleneck's decoder is always told what is missing (mask).",
+)
+@click.option(
+    "--fill-ms",
+    default=200,
+    type=click.IntRange(1, 60_000),
+    help="Give a --fill up after this long a frame, and fill with mean or zero.",
+)
+@click.option(
+    "--learned",
+    metavar="FILES",
+    help="Statistics of channels for --fill, made by gradfec train-concealment. Several, separated by commas. Those of "
+    "the default split are shipped.",
+)
+@click.option(
+    "--backend",
+    metavar="NAMES",
+    help="Back-ends that are tuned to missing packets: lossy, which is shipped for the default split, or files made by "
+    "gradfec train-backend, separated by commas.  [default: the network as it is]",
 )
 @click.option(
     "--deadline-ms",
@@ -134,6 +155,9 @@ def main(
     split: str | None,
     codec: str | None,
     fill: str,
+    fill_ms: int,
+    learned: str | None,
+    backend: str | None,
     deadline_ms: int,
     results: str | None,
     metrics: Endpoint | None,
@@ -157,6 +181,7 @@ def main(
     from gradfec_cloud.access import key_source
     from gradfec_cloud.catalogue import chosen_catalogue
     from gradfec_cloud.daemon import CloudOptions, run_cloud
+    from gradfec_cloud.filling import in_time
     from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port, small_buffer_hint
     from gradfec_common.codes import CODES
     from gradfec_common.networks import full_name
@@ -167,7 +192,7 @@ def main(
     from gradfec_web.shown import PageOptions
 
     log = logs.configure("gradfec-cloud", log_format, log_level)
-    catalogue = chosen_catalogue(split, fill, codec, model)
+    catalogue = chosen_catalogue(split, fill, codec, model, learned, backend)
     catalogue = catalogue.with_pictures() if infer else catalogue
     runtime = runtime_for(runtime, catalogue.networks)
     read_keys = key_source(key_file, keys, insecure=insecure)
@@ -184,6 +209,8 @@ def main(
             "split": ", ".join(map(full_name, catalogue.cuts)),
             "runtime": runtime,
             "fill": fill,
+            "fill_ms": fill_ms,
+            **({"backend": backend} if backend else {}),
             "codes": [code.name for code in CODES.values()],
             "deadline_ms": deadline_ms,
             **({"insecure": True} if insecure else {"key_ids": [key.hex() for key in known]}),
@@ -215,7 +242,8 @@ def main(
         )
         with show_progress() as fetching:
             stores = {network: trained(network, weights, fetching) for network in catalogue.networks}
-        load_now = partial(load, runtime, catalogue, stores)
+        fills = in_time(catalogue.concealments, fill_ms / 1000, log)
+        load_now = partial(load, runtime, catalogue, stores, fills)
         totals = run_cloud(options, port, file, load_now, log)
     if as_json:
         click.echo(json.dumps(totals))
@@ -240,6 +268,7 @@ def load(
     runtime: str,
     catalogue: Catalogue,
     weights: Mapping[Network, Weights | Model],
+    fills: Mapping[Cut, Concealment],
     deliver: Callable[[list[Inferred]], None],
 ) -> Inference:
     """Load the back-ends and start inference on them."""
@@ -252,4 +281,4 @@ def load(
     let_network_first()  # also the threads that are started from here
     max_batch = 1 if runtime == LITERT else MAX_BATCH  # LiteRT gains nothing by a batch, which only delays every answer
     workers = partial(WORKERS["local"], catalogue.loaders(runtime, weights, max_batch))
-    return Inference(workers, Decoder(catalogue.concealments), answer_at, deliver, max_batch=max_batch)
+    return Inference(workers, Decoder(fills), answer_at, deliver, max_batch=max_batch)

@@ -20,6 +20,7 @@ class Snapshot:
     packets: Mapping[str, int]  # of answered tensors, by the names of the results files
     tensor_datagrams: Mapping[str, int]  # likewise
     leases: Mapping[str, int]  # by ending, and `opened`, `open` and `ignored`
+    fills_given_up: Mapping[str, int]  # tensors, by the reason
     limits: Mapping[str, int]  # how often each limit was reached, by its name
     sessions: int
     open_tensors: int

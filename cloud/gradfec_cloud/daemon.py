@@ -235,6 +235,7 @@ class CloudDaemon:
             packets=dict(self._journal.packets),
             tensor_datagrams=dict(self._journal.datagrams),
             leases=self._inference.leases if self._inference else {},
+            fills_given_up=self._inference.fills_given_up if self._inference else {},
             limits=dict(sessions.bites),
             sessions=sessions.open_sessions,
             open_tensors=sessions.open_tensors,

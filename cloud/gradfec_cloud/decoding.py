@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+from gradfec_cloud.filling import InTime
 from gradfec_common.conceal import Concealment
 from gradfec_common.decode import DecodedTensor, decode_tensor
 from gradfec_common.networks import Cut
@@ -23,6 +25,12 @@ class Decoder:
     def decode(self, decided: Decided) -> DecodedTensor:
         """Erasure-decode, dequantise and conceal a tensor."""
         return decode_tensor(decided.arrived, self._concealments[decided.cut], self._threads.map)
+
+    @property
+    def given_up(self) -> Counter[str]:
+        """Tensors whose concealment was given up, by the reason."""
+        limited = [conceal for conceal in self._concealments.values() if isinstance(conceal, InTime)]
+        return sum((conceal.given_up for conceal in limited), Counter[str]())
 
     def close(self) -> None:
         """Stop the threads."""

@@ -110,6 +110,11 @@ class Inference:
         """Leases by what became of them, and those that are open."""
         return self._leases.counts
 
+    @property
+    def fills_given_up(self) -> dict[str, int]:
+        """Tensors whose concealment was given up, by the reason."""
+        return dict(self._decoder.given_up)
+
     def submit(self, decided: Decided) -> None:
         """Queue a tensor. The protocol core limits how many wait."""
         self._waiting.put(decided.session, Inferred(decided), back_end_name(decided.cut))

@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from gradfec_cloud.counts import Snapshot
+from gradfec_cloud.filling import NO_ANSWER, OUT_OF_TIME
 from gradfec_cloud.outward import SINKS
 from gradfec_cloud.outward.outbox import FATES as OUTWARD_FATES
 from gradfec_cloud.workers.leases import Ending
@@ -172,6 +173,8 @@ class CloudMetrics(Collector):
         yield _gauge("open_leases", "Batches that the workers have.", now.leases.get("open", 0))
         ignored = now.leases.get("ignored", 0)
         yield _counter("lease_returns_ignored", "Batches that workers gave back after they had been given up.", ignored)
+        fills = dict.fromkeys((OUT_OF_TIME, NO_ANSWER), 0) | dict(now.fills_given_up)
+        yield _counters("fills_given_up", "Tensors whose --fill was given up, by the reason.", "reason", fills)
         yield _counters("limits_reached", "How often each limit was reached, by its name.", "limit", limits)
         outward = CounterMetricFamily(
             "gradfec_cloud_outward_answers", "Answers for a sink, by what became of them.", labels=["sink", "fate"]

@@ -119,6 +119,11 @@ class CongestionControl:
         return min(max(self._budget, FLOOR_BYTES_PER_S), self._most)
 
     @property
+    def gives_bytes_per_s(self) -> float | None:
+        """What the link gives, by trains of late that it has stretched; None if there was none."""
+        return self._link.given if math.isfinite(self._link.given) else None
+
+    @property
     def queueing_delay_s(self) -> float | None:
         """How much later than possible the last datagram of the newest train arrived; None before the first."""
         return self._link.last_delay_s

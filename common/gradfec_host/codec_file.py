@@ -22,9 +22,8 @@ from gradfec_common.networks.imported import Imported
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import Quality, Worth
 from gradfec_common.symbols import entry_sizes
-from gradfec_host.learned import DAMAGE
-from gradfec_host.models import Model, cut_called
-from gradfec_host.models.store import open_model
+from gradfec_host.models import Model, cut_called, model_of
+from gradfec_host.models.learned import DAMAGE
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 from gradfec_host.weights import Progress, Weights, ensure_weights
 
@@ -203,4 +202,4 @@ def trained(
 
     GradfecError if they are not to be had.
     """
-    return open_model(network.name) if isinstance(network, Imported) else weights_of(network, path, progress, layers)
+    return model_of(network) if isinstance(network, Imported) else weights_of(network, path, progress, layers)

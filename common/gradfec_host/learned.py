@@ -1,47 +1,74 @@
-"""Learned arrays of cuts, shipped in learned/NETWORK/CUT.npz, by name, with their provenance."""
+"""Learned arrays of cuts, by name: shipped in learned/NETWORK/CUT.npz, or from files of the user."""
 
 from __future__ import annotations
 
 import importlib.resources
-import zipfile
-import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError
-from gradfec_common.networks import Cut
+from gradfec_common.networks import Cut, full_name
 from gradfec_common.networks.imported import Imported
 from gradfec_host.models.find import learned_at
+from gradfec_host.models.learned import DAMAGE
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable  # from Python 3.11 on
 
 FOLDER = importlib.resources.files(__package__) / "learned"
 PROVENANCE = "provenance"  # text, for people
-DAMAGE = (  # the exceptions, besides OSError, for a file that is damaged or is not an archive
-    KeyError, ValueError, TypeError, AttributeError, EOFError, RuntimeError,
-    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
-)  # fmt: skip
+CUT = "cut"  # text: the full name of the cut that a file is for
+INSTALL, TRAIN = "install gradfec again", "make it with gradfec train-concealment"
+
+Learned = dict[str, npt.NDArray[np.float32]]
 
 
-def learned_for(cut: Cut) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the arrays shipped for a cut, if any: `means` (C,) of max(tensor, 0) over training images.
+def learned_for(cut: Cut, files: Sequence[Path] = ()) -> Learned:
+    """Return the arrays of a cut: those of a file that is for it, otherwise the shipped ones, if any.
 
-    GradfecError if the file is damaged.
+    `means` (C,) are of max(tensor, 0) over training images; `gradfec_common.conceal.moments` says what the others are.
+    GradfecError if a file is damaged.
     """
     if isinstance(cut.network, Imported):
         learned = learned_at(cut)
-        return {"means": learned.means} if learned else {}
+        return dict(learned.arrays) if learned else {}
+    for path in files:
+        if cut_of(path) == full_name(cut):
+            return _read(path, cut, TRAIN)
     file = FOLDER / cut.network.name / f"{cut.name}.npz"
-    if not file.is_file():
-        return {}
+    return _read(file, cut, INSTALL) if file.is_file() else {}
+
+
+def cut_of(path: Path) -> str:
+    """Return the full name of the cut that a file of the user is for; GradfecError."""
+    try:
+        with np.load(path) as archive:
+            return str(archive[CUT])
+    except (OSError, *DAMAGE) as error:
+        raise GradfecError(f"cannot read the learned arrays in {path}: {error}; {TRAIN}") from None
+
+
+def write_learned(path: Path, cut: Cut, arrays: Learned, provenance: str) -> None:
+    """Write the arrays of a cut; OSError."""
+    with path.open("wb") as file:
+        words = {CUT: np.array(full_name(cut)), PROVENANCE: np.array(provenance)}
+        np.savez_compressed(file, **arrays, **words)  # type: ignore[arg-type]
+
+
+def _read(file: Path | Traversable, cut: Cut, cure: str) -> Learned:
     try:
         with file.open("rb") as stream, np.load(stream) as archive:
-            arrays = {name: archive[name] for name in archive.files if name != PROVENANCE}
+            arrays = {name: archive[name] for name in archive.files if name not in (PROVENANCE, CUT)}
     except (OSError, *DAMAGE) as error:
-        raise GradfecError(f"cannot read the learned arrays in {file}: {error}; install gradfec again") from None
+        raise GradfecError(f"cannot read the learned arrays in {file}: {error}; {cure}") from None
     for name, array in arrays.items():
         if array.shape[-1:] != cut.shape[2:] or array.dtype != np.float32 or not np.isfinite(array).all():
             raise GradfecError(
                 f"{file} holds {name} {array.dtype} {array.shape}, not finite float32 of {cut.shape[2]} channels: "
-                "install gradfec again"
+                f"{cure}"
             )
     return arrays

@@ -81,7 +81,9 @@ class Adaptation:
         request_s = rounded(ROUND_TRIPS * self.round_trip_s + REORDER_S)
         left_s = self._deadline_s - PASS_S - REORDER_S
         rounds = min(max(int(left_s / request_s), 0), self._most_rounds)
-        return LinkEstimate(self._watch.losses, rounds, request_s, frame_bytes)
+        gives = self.control.gives_bytes_per_s
+        bits_per_s = None if gives is None else 8 * gives
+        return LinkEstimate(self._watch.losses, rounds, request_s, frame_bytes, bits_per_s, self.round_trip_s)
 
     @property
     def _pass_s(self) -> float:

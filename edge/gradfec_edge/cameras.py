@@ -11,22 +11,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.networks import Cut, Network, full_name
-from gradfec_common.quantisers import AUTO, Needs
+from gradfec_common.networks import DEFAULT_NETWORK, Cut, Network, full_name
+from gradfec_common.protect.auto import NAME as AUTO_PROTECT
+from gradfec_common.quantisers import AUTO
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import HandshakeKey
+from gradfec_edge.auto_split import SPLIT as AUTO_SPLIT
+from gradfec_edge.auto_split import AutoSplit, Prepared, Say, prepare
 from gradfec_edge.camera import open_source
 from gradfec_edge.coding import coding_of, picture_coding, usual_cut
 from gradfec_edge.daemon import Camera
+from gradfec_edge.design import Design, Graph
 from gradfec_edge.fallback import Fallback, fallback_model
 from gradfec_edge.frames import Asker
 from gradfec_edge.frigate import open_detector
-from gradfec_edge.frontend import FrontEnd, SharedFrontEnd, load_front_end
-from gradfec_edge.frontend.nothing import NoFrontEnd
-from gradfec_edge.importance import STREAM_ESTIMATOR, EstimatorFile, default_estimator, make_estimator
+from gradfec_edge.frontend import FrontEnd, SharedFrontEnd
 from gradfec_edge.journal import Journal, Record, Story
 from gradfec_edge.modes import with_mode
 from gradfec_edge.options import EdgeOptions
@@ -35,7 +35,7 @@ from gradfec_edge.status import CameraStatus, answer_of
 from gradfec_host.console import Endpoint
 from gradfec_host.key_files import edge_key
 from gradfec_host.logs import Log
-from gradfec_host.models import Model, cut_called
+from gradfec_host.models import Model, cut_called, network_called
 from gradfec_host.processor import preferred_cipher
 from gradfec_host.results import ResultsFile
 from gradfec_host.weights import Weights
@@ -63,6 +63,7 @@ class CameraOptions:
     quality: int | None
     bytes_per_frame: int | None
     split: str | None
+    plan: Path | None
     fallback: str | None
     fps: float | None
     loop: bool
@@ -87,10 +88,19 @@ def options_of(settings: Mapping[str, Any]) -> CameraOptions:
 
 
 class Decided:
-    """How a camera's frames become datagrams, by its options; UsageError if these do not go together."""
+    """How a camera's frames become datagrams, by its options; UsageError if these do not go together.
+
+    The `design` is that of most frames, or of all. There may be others, for frames that are worth more, or faster, so:
+    pictures, or with --split auto what was measured.
+    """
 
     def __init__(self, options: CameraOptions) -> None:
         """Decide all that needs neither key nor network."""
+        self.prepared = prepared_for(options) if options.split == AUTO_SPLIT else None
+        if self.prepared:
+            self.design, *self.others = self.prepared.listed
+            self.coding, self.frame_bytes = self.design.coding, None
+            return
         self.coding = coding_of(
             cut_called(options.split, options.model) if options.split else usual_cut(options.codec, options.model),
             options.rows,
@@ -102,69 +112,52 @@ class Decided:
             options.quality,
             options.bytes_per_frame,
         )
-        cut, grid = self.coding.cut, self.coding.grid
         self.frame_bytes = self.coding.check()
-        self.importance = options.importance or default_estimator(cut, grid, self.coding.quantiser.needs)
-        if self.coding.quantiser.needs is not Needs.NOTHING and self.importance != STREAM_ESTIMATOR:
-            raise UsageError(
-                f"the packets of {self.coding.quantiser.name} matter in their order: leave --importance "
-                f"{self.importance} out"
-            )
-        asked = options.split or options.quality or options.bytes_per_frame
-        self.picture = picture_coding(self.coding) if options.codec == AUTO and not asked else None
-        estimator = make_estimator(self.importance, cut, grid, np.random.default_rng(options.seed))
-        self.proxy = estimator if isinstance(estimator, EstimatorFile) else None  # part of the front-end's graph
-        self.free = None if isinstance(estimator, EstimatorFile) else estimator
-        if options.compensate and not self.compensates:
+        self.design = Design(self.coding, options.importance, options.seed)
+        if options.compensate and not self.design.compensates:
             raise UsageError(
                 f"--compensate is for features without a bottleneck, ranked by the proxy, and not for --codec "
-                f"{options.codec} with --importance {self.importance}: leave it out"
+                f"{options.codec} with --importance {self.design.importance}: leave it out"
             )
+        asked = options.split or options.quality or options.bytes_per_frame
+        picture = picture_coding(self.coding) if options.codec == AUTO and not asked else None
+        self.others = [Design(picture)] if picture else []
 
     @property
-    def compensates(self) -> bool:
-        """Whether it scales kept packets for dropped ones, for which the estimator must know what these would do."""
-        coding = self.coding
-        knows = self.proxy is not None and self.proxy.about["recipe"] == "best"
-        return coding.compensate and knows and coding.quantiser.sizes(coding.grid) is not None
+    def designs(self) -> list[Design]:
+        """All designs."""
+        return [self.design, *self.others]
 
     @property
-    def graph(self) -> tuple[Cut, str, int]:
-        """What identifies the front-end that it needs."""
-        coding = self.coding
-        return (coding.cut, self.importance, coding.grid.rows) if self.proxy else (coding.cut, "", 0)
+    def forms(self) -> list[tuple[Cut, int]]:
+        """The cut and the rows of each form of tensors."""
+        return [*dict.fromkeys((one.coding.cut, one.coding.grid.rows) for one in self.designs)]
 
-    @property
-    def runs_network(self) -> bool:
-        """Whether its front-end has layers, and so needs weights and a runtime."""
-        return bool(self.coding.cut.front_layers) or self.proxy is not None
-
-    def instead(self) -> Pipeline | None:
-        """Return the pipeline for pictures, which frames go through where they are worth more, if it is known when."""
-        if self.picture is None:
-            return None
-        cut, grid = self.picture.cut, self.picture.grid
-        estimator = make_estimator(STREAM_ESTIMATOR, cut, grid, np.random.default_rng())
-        assert not isinstance(estimator, EstimatorFile), "the order needs no training"  # noqa: S101
-        return Pipeline(self.picture, NoFrontEnd(cut.network.preprocess), estimator)
+    def pipeline(self, front_ends: Mapping[Graph, FrontEnd], interval_s: float | None, say: Say) -> Pipeline:
+        """Set up the pipeline for frames that come every `interval_s`; `say` is told of the splits that are chosen."""
+        others = [one.pipeline(front_ends[one.graph]) for one in self.others]
+        if self.prepared is None:
+            return self.design.pipeline(front_ends[self.design.graph], others)
+        return self.design.pipeline(front_ends[self.design.graph], others, AutoSplit(self.prepared, interval_s, say))
 
     def settings(self, options: CameraOptions) -> dict[str, object]:
         """Return it by name."""
         coding = self.coding
+        codecs = [*dict.fromkeys(one.coding.codec for one in self.designs)]
         return {
             "mode": options.mode,
-            "split": full_name(coding.cut),
+            "split": f"{AUTO_SPLIT}: {', '.join(self.prepared.cuts)}" if self.prepared else full_name(coding.cut),
             "rows": coding.grid.rows,
             "packets": coding.grid.count,
-            "codec": f"{coding.codec} or {self.picture.codec}" if self.picture else coding.codec,
+            "codec": " or ".join(codecs),
             **({"quality": options.quality} if options.quality else {}),
             **({"bytes_per_frame": options.bytes_per_frame} if options.bytes_per_frame else {}),
             "packets_per_datagram": options.packets_per_datagram or "fit",
             "frame_bytes": self.frame_bytes,
             "protect": coding.policy.name,
             "fec": options.fec,
-            "importance": self.importance,
-            "compensate": self.compensates,
+            "importance": self.design.importance,
+            "compensate": self.design.compensates,
         }
 
 
@@ -178,9 +171,8 @@ class CameraSession:
         network = self.decided.coding.cut.network
         self.fallback = fallback_model(options.fallback, network) if options.fallback else None
         self.key = HandshakeKey(edge_key(options.key_file, insecure=options.insecure))
-        coding, picture = self.decided.coding, self.decided.picture
-        also = [(picture.cut, picture.grid.rows)] if picture else []
-        self.hello = new_hello(coding.cut, coding.grid.rows, options.name, preferred_cipher(), also)
+        (cut, rows), *also = self.decided.forms
+        self.hello = new_hello(cut, rows, options.name, preferred_cipher(), also)
 
     def open(self, stack: contextlib.ExitStack, files: dict[str, ResultsFile]) -> None:
         """Open the camera and the results file, which may be another camera's, too."""
@@ -203,7 +195,7 @@ class CameraSession:
 
     def ready(
         self,
-        front_end: FrontEnd,
+        front_ends: Mapping[Graph, FrontEnd],
         fallback: Fallback | None,
         process: Mapping[str, object],
         differing: Mapping[str, object],
@@ -251,7 +243,8 @@ class CameraSession:
             log_frame(self.log, story)
 
         remarks: Record = {"edge": options.name} | ({"insecure": True} if self.key.insecure else {})
-        pipeline = Pipeline(decided.coding, front_end, decided.free, decided.instead())
+        say = partial(self.log.info, event="split")
+        pipeline = decided.pipeline(front_ends, source.interval, say)
         head, reply = decided.coding.cut.network.head, asker.reply if asker else None
         journal = Journal(self.file, head, on_story, remarks, on_answer=reply)
         return Camera(asked, source, pipeline, journal, status, self.log, fallback)
@@ -308,26 +301,30 @@ def page_of(web: Endpoint, cameras: Sequence[Camera]) -> PageOptions:
     return PageOptions(web, "edge", title, {}, any(camera.options.key.insecure for camera in cameras))
 
 
-def _front_end(decided: Decided, runtime: str, weights: Mapping[Network, Weights | Model]) -> FrontEnd:
-    cut = decided.coding.cut
-    if decided.runs_network:
-        return load_front_end(runtime, cut, weights[cut.network], decided.proxy)
-    return NoFrontEnd(cut.network.preprocess)
-
-
 def front_ends(
     sessions: Sequence[CameraSession], runtime: str, weights: Mapping[Network, Weights | Model]
-) -> list[FrontEnd]:
-    """Load each camera's front-end, warmed up; cameras that need the same one share it."""
-    loaded: dict[tuple[Cut, str, int], FrontEnd] = {}
-    users = Counter(session.decided.graph for session in sessions)
-    for session in sessions:
-        decided = session.decided
-        if decided.graph not in loaded:
-            model = _front_end(decided, runtime, weights)
-            model.warm_up()
-            loaded[decided.graph] = SharedFrontEnd(model) if users[decided.graph] > 1 else model
-    return [loaded[session.decided.graph] for session in sessions]
+) -> dict[Graph, FrontEnd]:
+    """Load each front-end that a camera needs, warmed up; cameras that need the same one share it."""
+    loaded: dict[Graph, FrontEnd] = {}
+    needed = {design.graph: design for session in sessions for design in session.decided.designs}
+    users = Counter(graph for session in sessions for graph in {design.graph for design in session.decided.designs})
+    for graph, design in needed.items():
+        model = design.load(runtime, weights)
+        model.warm_up()
+        loaded[graph] = SharedFrontEnd(model) if users[graph] > 1 else model
+    return loaded
+
+
+def prepared_for(options: CameraOptions) -> Prepared:
+    """Return what --split auto prepares a camera's session for; UsageError if other options contradict it."""
+    decided_by_it = ("mode", "rows", "quality", "bytes_per_frame", "importance", "compensate", "packets_per_datagram")
+    given = [name for name in decided_by_it if getattr(options, name) is not None]
+    given += ["codec"] if options.codec != AUTO else []
+    given += ["protect"] if options.protect not in (None, AUTO_PROTECT) else []
+    if given:
+        option = given[0].replace("_", "-")
+        raise UsageError(f"--split {AUTO_SPLIT} decides this, as gradfec plan has measured it: leave --{option} out")
+    return prepare(network_called(options.model or DEFAULT_NETWORK), options.plan, options.fec)
 
 
 def fallbacks(sessions: Sequence[CameraSession]) -> list[Fallback | None]:

@@ -45,8 +45,8 @@ Exit codes: 0 finished, or stopped as asked; 1 something outside failed; 2 a wro
 """
 
 IMPORTANCE = (
-    "Estimator that ranks the packets: proxy (learned); proxy-paper (by the paper's recipe, for comparison: as it is "
-    "shipped, it ranks like chance); activation, energy, deviation, static, random, order, or a file (.npz) made by "
+    "Estimator that ranks the packets: proxy (learned); proxy-paper (the paper's own, for comparison); "
+    "activation, energy, deviation, static, random, order, or a file (.npz) made by "
     "gradfec train-proxy.  [default: proxy, where one was learned for the split and rows, or with the bottleneck; "
     "otherwise activation, and for a bottleneck energy; for pictures, order]"
 )
@@ -130,8 +130,15 @@ IMPORTANCE = (
 @camera_option(
     "--split",
     metavar="LAYER",
-    help="Last layer that runs on the edge.  [default: conv2_block1_add; for pictures, input_layer; of an added model, "
-    "what gradfec model show names]",
+    help="Last layer that runs on the edge; auto: what suits the link, by what gradfec plan --save has measured.  "
+    "[default: conv2_block1_add; for pictures, input_layer; of an added model, what gradfec model show names]",
+)
+@camera_option(
+    "--plan",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --split auto, use the measurements in this file, made by gradfec plan --out.  [default: those that were "
+    "saved with the model]",
 )
 @camera_option(
     "--fallback",
@@ -232,21 +239,21 @@ def main(
     log = logs.configure("gradfec-edge", log_format, log_level)
     options = each_camera(camera_options)
     sessions = sessions_of(options, log)
-    at_work = [session for session in sessions if session.decided.runs_network]
-    runtime = runtime_for(runtime, [session.decided.coding.cut.network for session in at_work])
+    cuts = {one.coding.cut for session in sessions for one in session.decided.designs if one.runs_network}
+    runtime = runtime_for(runtime, {cut.network for cut in cuts})
     process = {"runtime": runtime, "config": config_used().path, "version": version()}
     for_all = {"weights": weights, "metrics": metrics, "web": web}
     with contextlib.ExitStack() as stack:
         open_all(sessions, stack)
         layers: dict[Network, set[Layer]] = {}
-        for cut in {session.decided.coding.cut for session in at_work}:
+        for cut in cuts:
             layers.setdefault(cut.network, set()).update(cut.front_layers)
         with show_progress() as fetching:
             stores = {network: trained(network, weights, fetching, layers[network]) for network in layers}
         models = front_ends(sessions, runtime, stores)
         cameras = [
-            session.ready(model, fallback, process, first_line(for_all | camera))
-            for session, model, fallback, camera in zip(sessions, models, fallbacks(sessions), options, strict=True)
+            session.ready(models, fallback, process, first_line(for_all | camera))
+            for session, fallback, camera in zip(sessions, fallbacks(sessions), options, strict=True)
         ]
         live = not any(prints_on_terminal(session.options.results) for session in sessions)
         page = page_of(web, cameras) if web else None

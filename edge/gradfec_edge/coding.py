@@ -144,6 +144,14 @@ class Coding:
         return BOTTLENECK if self.cut.masked else self.quantiser.name.partition(":" if self.target else "\n")[0]
 
     @property
+    def split(self) -> str:
+        """The name of the cut; for a bottleneck, of the one in front of it."""
+        network = self.cut.network
+        if not isinstance(network, WithBottleneck):
+            return self.cut.name
+        return [layer.name for layer in self.cut.front_layers if layer.name in network.base.by_name][-1]
+
+    @property
     def budget(self) -> Budget:
         """What a datagram has room for."""
         return budget_for(self.quantiser.parameter_bytes, self.packets_a_datagram)

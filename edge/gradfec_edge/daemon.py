@@ -177,7 +177,7 @@ class EdgeDaemon:
     def _what_it_sends(self) -> str:
         """Return the size of a frame, and their rate, if that is known before the first."""
         size, interval_s = self.pipeline.coding.check(), self.source.interval
-        if size is None:
+        if size is None or self.pipeline.others:
             return ""
         rate = f", {8 * size / 1000 / interval_s:.0f} kbit/s at {1 / interval_s:.3g} frames/s" if interval_s else ""
         return f", {kilobytes(size)} a frame{rate}"

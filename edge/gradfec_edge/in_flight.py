@@ -41,7 +41,8 @@ class InFlight:
         """Note that a frame is sent as `tensor` of a session, and `why` as planned."""
         encoded = outgoing.encoded
         weights = Weights(encoded.plan, encoded.shares)
-        sent = Sent(session, tensor, encoded.plan, encoded.datagram_bytes, weights, why, encoded.codec, encoded.part)
+        names = encoded.codec, encoded.split
+        sent = Sent(session, tensor, encoded.plan, encoded.datagram_bytes, weights, why, *names, encoded.part)
         self._journal.sent(outgoing.frame, sent, outgoing.stages)
 
     def answered(self, event: Answered) -> None:

@@ -26,8 +26,8 @@ OnAnswer = Callable[[Frame, Answer | None], object]
 class Sent(NamedTuple):
     """What a frame was sent as: a tensor of a session, with its plan, in datagrams of so many bytes of UDP payload.
 
-    With its `weights`, its losses are weighed. `why` says by name what the plan was made for. `codec` made its packets.
-    The network sees the `part` of the frame.
+    With its `weights`, its losses are weighed. `why` says by name what the plan was made for. `codec` made its packets,
+    of what crosses the `split`. The network sees the `part` of the frame.
     """
 
     session: int
@@ -37,6 +37,7 @@ class Sent(NamedTuple):
     weights: Weights | None = None
     why: Mapping[str, float] = {}
     codec: str = ""
+    split: str = ""
     part: Place = WHOLE
 
 
@@ -138,6 +139,7 @@ class Story:
             **self.answer.record(),
             "packets": self.packets,
             "datagrams": {**self.datagrams, "asked": self.asked},
+            "split": self.as_sent.split if self.as_sent else None,
             "codec": self.as_sent.codec if self.as_sent else None,
             "bytes": self.bytes,
             **({"link": dict(self.as_sent.why)} if self.as_sent and self.as_sent.why else {}),

@@ -6,7 +6,7 @@ A tensor's stripes are coded in threads of their own, one for each core: zfec re
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from gradfec_edge.importance.shares import importance_shares
 from gradfec_host.runtimes import cores
 
 Floats = npt.NDArray[np.float32]
+Choose = Callable[[Sequence["Pipeline"], LinkEstimate], "Pipeline"]
 
 
 class Stages(dict[str, float]):
@@ -46,11 +47,12 @@ class Stages(dict[str, float]):
 @dataclass(frozen=True)
 class EncodedFrame(EncodedTensor):
     """A tensor ready to be sent, and what it was made of: the input `image` (h, w, 3), the packets' `importance`
-    (count,), by which they were ranked, and its `shares` (count,), which add up to 1. `codec` is its name for people,
-    and `part` what the network sees of the frame.
+    (count,), by which they were ranked, and its `shares` (count,), which add up to 1. `split` and `codec` are the names
+    for people, and `part` is what the network sees of the frame.
     """
 
     form: int
+    split: str
     codec: str
     grid: PacketGrid
     image: npt.NDArray[np.uint8]
@@ -63,13 +65,20 @@ class Pipeline:
     """The edge's share of the inference."""
 
     def __init__(
-        self, coding: Coding, front_end: FrontEnd, estimator: Estimator | None, other: Pipeline | None = None
+        self,
+        coding: Coding,
+        front_end: FrontEnd,
+        estimator: Estimator | None,
+        others: Sequence[Pipeline] = (),
+        choose: Choose | None = None,
     ) -> None:
         """Join the stages; without an `estimator`, the front-end has one in its graph.
 
-        A frame goes through the `other` pipeline if that is worth more on the link, and the cloud takes its form.
+        Each frame goes through this pipeline or one of the `others`, as `choose` says: by default, through the one that
+        is worth most on the link.
         """
-        self.coding, self.front_end, self.estimator, self.other = coding, front_end, estimator, other
+        self.coding, self.front_end, self.estimator = coding, front_end, estimator
+        self.others, self._choose = others, choose or most_worth
         self._forms = frozenset({coding.form})
         self._coders = ThreadPoolExecutor(cores(), "coder")
 
@@ -79,9 +88,12 @@ class Pipeline:
 
     def encode(self, frame: npt.NDArray[np.uint8], link: LinkEstimate = UNKNOWN_LINK) -> tuple[EncodedFrame, Stages]:
         """Turn a BGR frame (height, width, 3) of any size into a tensor that is ready to be sent over a link."""
-        other = self.other
-        if other and other.coding.form in self._forms and other.coding.value(link) > self.coding.value(link):
-            return other.encode(frame, link)
+        if self.others:
+            possible = [one for one in (self, *self.others) if one.coding.form in self._forms]
+            return self._choose(possible, link)._encode(frame, link)
+        return self._encode(frame, link)
+
+    def _encode(self, frame: npt.NDArray[np.uint8], link: LinkEstimate) -> tuple[EncodedFrame, Stages]:
         stages = Stages()
         with stages.time("preprocess"):
             image = to_input(frame, self.coding.cut.network.preprocess)
@@ -94,6 +106,10 @@ class Pipeline:
         with stages.time("encode"):
             encoded = self.coding.encode(tensor, scores, damage, link, self._coders.map)
         coding, part = self.coding, seen_share(frame, self.coding.cut.network.preprocess)
-        return EncodedFrame(
-            encoded.plan, encoded.unnumbered, coding.form, coding.codec, coding.grid, image, scores, shares, part
-        ), stages
+        about = coding.form, coding.split, coding.codec, coding.grid
+        return EncodedFrame(encoded.plan, encoded.unnumbered, *about, image, scores, shares, part), stages
+
+
+def most_worth(possible: Sequence[Pipeline], link: LinkEstimate) -> Pipeline:
+    """Return the pipeline whose frames are worth most on a link; of equal ones the first."""
+    return max(possible, key=lambda one: one.coding.value(link))

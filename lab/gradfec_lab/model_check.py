@@ -13,8 +13,8 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.errors import UsageError
-from gradfec_common.heads import Classify, Raw, agreement
+from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.heads import Answer, Classify, Raw, agreement
 from gradfec_common.networks.imported import Imported, ImportedCut
 from gradfec_common.networks.pixels import normalise
 from gradfec_host.console import plain_errors
@@ -60,17 +60,15 @@ class Row(NamedTuple):
 def check(name: str, images: Path, labels: Path | None, count: int, as_json: bool) -> None:
     """Tell whether a model is fed as it was trained: its answers for each preset of preprocessing.
 
-    With labels, the share of right answers tells; without them, how sure the model is of its first answer. The halves
-    of the default split are compared with the whole, too.
+    With labels, the share of right answers tells; without them, how sure the model is of its first answer, which is no
+    proof. The halves of the default split are compared with the whole, too.
 
-    Exit status: 0 if it is fed well, 1 if another preset is better by two points and more.
+    Exit status: 0 if it is fed well, 1 if another preset is better by more than two points.
     """
     need("onnxruntime")
     network = imported_called(name)
-    if labels and network.head.name != Classify.name:
-        raise UsageError(f"{name} has the head {network.head.name}: --labels are for classes, leave it out")
-    model = open_model(name)
-    rows = checked(model, images, labels, count) if network.head.name != Raw.name else []
+    model, truth = open_model(name), truth_of(network, labels, Photographs(images, network.preprocess, count).names)
+    rows = checked(model, images, truth, count) if network.head.name != Raw.name else []
     kept = kept_by_halves(model, images)
     best = max(rows, key=lambda row: row.worth, default=None)
     wrong = best is not None and best.worth > rows[0].worth + BETTER
@@ -85,16 +83,18 @@ def check(name: str, images: Path, labels: Path | None, count: int, as_json: boo
             click.echo(f"{name} answers with tensors, which do not tell how well it is fed: look at some of them")
         click.echo(f"the halves at {model.network.usual_cut.name} agree with the whole: {kept:.1%}")
     if best and wrong:
-        click.echo(f"{name} is fed badly: add it again with --replace --preprocess {best.preset}", err=True)
+        why = "is surer" if best.top1 is None else "is more often right"
+        click.echo(
+            f"{name} {why} with {best.preset}: if it was trained so, add it again with --replace "
+            f"--preprocess {best.preset}, and the same other options",
+            err=True,
+        )
         raise SystemExit(1)
 
 
-def checked(model: Model, images: Path, labels: Path | None, count: int) -> list[Row]:
-    """Return a row for the model as it is fed, and one for each preset; UsageError if images or labels are no good."""
+def checked(model: Model, images: Path, truth: Mapping[str, int] | None, count: int) -> list[Row]:
+    """Return a row for the model as it is fed, and one for each preset; UsageError if no image can be used."""
     network = model.network
-    names = Photographs(images, network.preprocess, count).names
-    classes = int(network.facts["head"].get("classes", 0))
-    truth = labels_of(labels, names, classes) if labels else None
     whole = whole_of(model)
     ways = {AS_ADDED: network.preprocess}
     ways |= {preset: resized(said, network.preprocess.size) for preset, said in PRESETS.items()}
@@ -103,10 +103,11 @@ def checked(model: Model, images: Path, labels: Path | None, count: int) -> list
         for preset, preprocess in bar:
             photographs = Photographs(images, preprocess, count)
             outputs = {
-                name: whole(normalise(pictures, preprocess))[0] for (name,), pictures in photographs.batches(names, 1)
+                name: whole(normalise(pictures, preprocess))[0]
+                for (name,), pictures in photographs.batches(photographs.names, 1)
             }
             if not outputs:
-                raise UsageError(f"no photograph can be used: {next(iter(photographs.skipped.values()))}")
+                raise no_use(photographs)
             rows.append(Row(preset, sure_of(network, outputs), None if truth is None else right_of(outputs, truth)))
     return rows
 
@@ -118,9 +119,32 @@ def whole_of(model: Model) -> BackEnd:
     return load_back_end("", model.network.cuts[0], model, 1)
 
 
+def truth_of(network: Imported, labels: Path | None, names: list[str]) -> dict[str, int] | None:
+    """Return the photographs' classes, None without a file of labels; UsageError if they are not for this network."""
+    if labels is None:
+        return None
+    if not isinstance(network.head, Classify):
+        raise UsageError(f"{network.name} has the head {network.head.name}: --labels are for classes, leave it out")
+    return labels_of(labels, names, network.head.classes)
+
+
+def no_use(photographs: Photographs) -> UsageError:
+    """Return the error for photographs none of which can be used."""
+    return UsageError(f"no photograph can be used: {next(iter(photographs.skipped.values()))}")
+
+
+def answer_of(network: Imported, output: Floats) -> Answer:
+    """Return the answer in an output; GradfecError if it is not finite."""
+    try:
+        return network.head.answer(output, network.class_names)
+    except ValueError as error:
+        raise GradfecError(f"{network.name} does not answer with numbers: {error}") from None
+
+
 def sure_of(network: Imported, outputs: Mapping[str, Floats]) -> float:
-    """Return the mean score of the first line of each answer, 0 where there is none."""
-    lines = [network.head.answer(output, network.class_names).lines() for output in outputs.values()]
+    """Return the mean score of the first line of each answer, 0 where there is none, or none that is finite."""
+    finite = [output for output in outputs.values() if np.isfinite(output).all()]
+    lines = [answer_of(network, output).lines() for output in finite] + [[]] * (len(outputs) - len(finite))
     return fmean(first[0][1] if first else 0.0 for first in lines)
 
 
@@ -130,7 +154,10 @@ def right_of(outputs: Mapping[str, Floats], truth: Mapping[str, int]) -> float:
 
 
 def kept_by_halves(model: Model, images: Path) -> float:
-    """Return the agreement of the halves at the default split with the whole, over a few photographs."""
+    """Return the agreement of the halves at the default split with the whole, over a few photographs.
+
+    UsageError if none can be used, GradfecError if an answer is not finite.
+    """
     from gradfec_cloud.backend import load_back_end
     from gradfec_edge.frontend import load_front_end
 
@@ -142,7 +169,10 @@ def kept_by_halves(model: Model, images: Path) -> float:
     def answers(picture: npt.NDArray[np.uint8]) -> Sequence[Floats]:
         return whole(normalise(picture, network.preprocess)[np.newaxis])[0], back(front(picture).chi[np.newaxis])[0]
 
-    return fmean(
-        agreement(*(network.head.answer(output, network.class_names) for output in answers(pictures[0])))
+    agreements = [
+        agreement(*(answer_of(network, output) for output in answers(pictures[0])))
         for _, pictures in photographs.batches(photographs.names, 1)
-    )
+    ]
+    if not agreements:
+        raise no_use(photographs)
+    return fmean(agreements)

@@ -19,7 +19,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.conceal.gaps import clear_gaps
+from gradfec_common.conceal import AUTO, Concealment, make_concealment
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import agreement
 from gradfec_common.networks.imported import Imported, ImportedCut
@@ -28,10 +28,12 @@ from gradfec_common.protect.plan import ranking
 from gradfec_edge.importance.free import packet_sums
 from gradfec_host.console import plain_errors
 from gradfec_host.extras import need
-from gradfec_host.models.find import imported_called
+from gradfec_host.models.find import imported_called, model_of
 from gradfec_host.models.learned import Learned, write_learned
 from gradfec_host.models.store import open_model
+from gradfec_lab.model_check import answer_of
 from gradfec_lab.photographs import Photographs
+from gradfec_lab.training.moments import Moments
 
 if TYPE_CHECKING:
     from gradfec_cloud.backend import BackEnd
@@ -43,6 +45,7 @@ HELD_OUT = 3  # one photograph in three, for the curve
 RUNS = 2_000  # of the back-end, to see what channels do
 SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 LEAST = 1e-12
+MOST_CHANNELS = 512  # whose covariance is learned: it has the square of them
 
 
 @click.command()
@@ -72,7 +75,7 @@ def learn(name: str, images: Path, split: str | None, count: int, as_json: bool)
     if len(features) < LEAST_IMAGES:
         raise UsageError(f"{images} has {len(features)} usable photographs: give at least {LEAST_IMAGES}")
     learned = learned_from(features, network, cut, back)
-    path = write_learned(model.folder, cut, learned)
+    path = write_learned(model_of(network).folder, cut, learned)
     if as_json:
         click.echo(json.dumps({"file": str(path), "photographs": len(features), "kept": learned.kept}))
         return
@@ -85,13 +88,26 @@ def learned_from(features: Sequence[Floats], network: Imported, cut: ImportedCut
     """Learn from features (H, W, C) of photographs; every third is held out for the curve."""
     seen = [np.maximum(chi, 0) if cut.rectified else chi for chi in features]
     mine = [chi for at, chi in enumerate(seen) if at % HELD_OUT]
-    means: Floats = np.stack([chi.mean(axis=(0, 1)) for chi in mine]).mean(axis=0)
+    arrays = arrays_of(mine)
+    means = arrays["means"]
     sensitivity = sensitivity_of(mine, means, network, back)
     by_row = [np.square((chi - means) * sensitivity).sum(axis=1, keepdims=True) for chi in mine]  # (H, 1, C) each
     rows: Floats = np.stack(by_row).mean(axis=0)
     grid = PacketGrid(cut.shape, usual_rows(cut.shape))
-    kept = kept_curve(seen[::HELD_OUT], means, sensitivity, network, grid, back)
-    return Learned(means, sensitivity, rows, kept)
+    conceal = make_concealment(AUTO, cut, arrays)
+    kept = kept_curve(seen[::HELD_OUT], means, sensitivity, network, grid, conceal, back)
+    return Learned(arrays, sensitivity, rows, kept)
+
+
+def arrays_of(features: Sequence[Floats]) -> dict[str, Floats]:
+    """Return what concealments need to know of the channels: means (C,), and unless there are many, their moments."""
+    channels = features[0].shape[2]
+    moments = Moments(channels)
+    for chi in features:
+        moments.add(chi)
+    learned = moments.learned()
+    means: Floats = np.stack([chi.mean(axis=(0, 1)) for chi in features]).mean(axis=0)  # as the back-end sees them
+    return {**(learned if channels <= MOST_CHANNELS else {}), "means": means}
 
 
 def sensitivity_of(features: Sequence[Floats], means: Floats, network: Imported, back: BackEnd) -> Floats:
@@ -115,24 +131,28 @@ def sensitivity_of(features: Sequence[Floats], means: Floats, network: Imported,
 def change(network: Imported, whole: Floats, other: Floats) -> float:
     """Return by how much an answer has changed: the squared change of its outputs, or for boxes 1 - F1."""
     if network.head.name == "detect":
-        answers = [network.head.answer(output, network.class_names) for output in (whole, other)]
-        return 1 - agreement(*answers)
+        return 1 - agreement(answer_of(network, whole), answer_of(network, other))
     return float(np.square(other - whole).sum() / (np.square(whole).sum() + LEAST))
 
 
 def kept_curve(
-    features: Sequence[Floats], means: Floats, sensitivity: Floats, network: Imported, grid: PacketGrid, back: BackEnd
+    features: Sequence[Floats],
+    means: Floats,
+    sensitivity: Floats,
+    network: Imported,
+    grid: PacketGrid,
+    conceal: Concealment,
+    back: BackEnd,
 ) -> tuple[tuple[float, float], ...]:
     """Return the agreement if only a share of each frame's packets is there, those that `deviation` puts first."""
     found: dict[float, list[float]] = {share: [] for share in SHARES}
     with click.progressbar(features, label="leaving out packets", file=sys.stderr) as bar:
         for chi in bar:
-            whole = network.head.answer(back(chi[np.newaxis])[0], network.class_names)
+            whole = answer_of(network, back(chi[np.newaxis])[0])
             order = ranking(packet_sums(np.square((chi - means) * sensitivity), grid))
             for share, agreements in found.items():
                 there = np.zeros(grid.count, bool)
                 there[order[: round(share * grid.count)]] = True
-                part = chi.copy()
-                clear_gaps(part, there, grid, means)
-                agreements.append(agreement(whole, network.head.answer(back(part[np.newaxis])[0], network.class_names)))
+                part = conceal(chi.copy(), there, grid)
+                agreements.append(agreement(whole, answer_of(network, back(part[np.newaxis])[0])))
     return (*((share, fmean(agreements)) for share, agreements in found.items()), (1.0, 1.0))

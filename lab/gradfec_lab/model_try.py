@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,20 +17,21 @@ import numpy as np
 from gradfec_cli.daemons import daemon, free_port
 from gradfec_cli.experiment import Link, Record, injector
 from gradfec_cli.netem import percentage
-from gradfec_common.errors import GradfecError
+from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.heads import Answer, agreement
 from gradfec_common.networks.pixels import normalise
+from gradfec_common.preprocess import seen_share, to_input
 from gradfec_host.console import Number, plain_errors
 from gradfec_host.extras import need
-from gradfec_host.models.find import imported_called
+from gradfec_host.models.find import cut_called, imported_called
 from gradfec_host.models.store import Model, open_model
-from gradfec_lab.model_check import whole_of
+from gradfec_lab.model_check import answer_of, no_use, truth_of, whole_of
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.recorded import recorded_answer
 from gradfec_lab.sweep.daemons import link_images
-from gradfec_lab.sweep.labels import read_labels
 
 COUNT = 20
+MINE = ("--camera", "--cloud", "--model", "--results")  # options of the edge that are not the user's to give
 
 
 @click.command("try", context_settings={"ignore_unknown_options": True})
@@ -64,13 +66,20 @@ def command(
     frames with the same first class; for boxes, their F1; a frame without an answer counts as 0.
     """
     need("onnxruntime")
-    imported_called(name)
+    for option in MINE:
+        if any(word.partition("=")[0] == option for word in edge_options):
+            raise UsageError(f"{option} is given to the edge already: leave it out")
+    network = imported_called(name)
     model = open_model(name)
+    splits = splits_in(edge_options)
+    for split in splits:
+        cut_called(split, name)
     with tempfile.TemporaryDirectory(prefix="gradfec-try-") as folder:
         link_images(images, Path(folder), count)
+        truth = truth_of(network, labels, Photographs(Path(folder), network.preprocess).names)
         expected = whole_answers(model, Path(folder))
         options = [*edge_options, "--fps", str(fps)]
-        found = summary(sent(name, Path(folder), options, Link(loss, burst, seed)), expected, labels)
+        found = summary(sent(name, splits, Path(folder), options, Link(loss, burst, seed)), expected, truth)
     click.echo(json.dumps(found) if as_json else in_words(found))
 
 
@@ -78,19 +87,28 @@ def whole_answers(model: Model, images: Path) -> dict[str, Answer]:
     """Return the whole network's answer for each usable photograph of a folder, in fractions of the photograph."""
     network, whole, found = model.network, whole_of(model), dict[str, Answer]()
     photographs = Photographs(images, network.preprocess)
-    for (name,), pictures in photographs.batches(photographs.names, 1):
-        output = whole(normalise(pictures, network.preprocess))[0]
-        found[name] = network.head.answer(output, network.class_names)
+    for name in photographs.names:
+        frame = photographs.picture(name)
+        if frame is not None:
+            fed = normalise(to_input(frame, network.preprocess)[np.newaxis], network.preprocess)
+            seen = seen_share(frame, network.preprocess)
+            found[name] = answer_of(network, whole(fed)[0]).placed(seen)  # as the edge records it
     if not found:
-        raise GradfecError(f"no photograph can be used: {next(iter(photographs.skipped.values()))}")
+        raise no_use(photographs)
     return found
 
 
-def sent(name: str, images: Path, options: Sequence[str], link: Link) -> list[Record]:
-    """Run cloud, injector and edge, and return the edge's records."""
+def splits_in(options: Sequence[str]) -> list[str]:
+    """Return the layers that the edge's options name, which the cloud must serve."""
+    behind = [part for before, part in pairwise(options) if before == "--split"]
+    behind += [part.removeprefix("--split=") for part in options if part.startswith("--split=")]
+    return [split for split in dict.fromkeys(behind) if split != "auto"]
+
+
+def sent(name: str, splits: Sequence[str], images: Path, options: Sequence[str], link: Link) -> list[Record]:
+    """Run cloud, injector and edge, and return the edge's records; GradfecError if there are none."""
     port = free_port()
-    splits = [part for at, part in enumerate(options) if at and options[at - 1] == "--split"]
-    serve = ["--model", name, *(["--split", splits[0]] if splits and splits[0] != "auto" else [])]
+    serve = ["--model", name, *(["--split", ",".join(splits)] if splits else [])]
     with ExitStack() as stack:
         stack.enter_context(daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", *serve, ready="listening on"))
         _, port = stack.enter_context(injector(link, port))
@@ -99,23 +117,24 @@ def sent(name: str, images: Path, options: Sequence[str], link: Link) -> list[Re
         records = [json.loads(line) for line in edge.lines()]
         if edge.process.wait():
             raise edge.failure()
+    if not records:
+        raise GradfecError("gradfec-edge has sent no frame")
     return records
 
 
-def summary(records: Sequence[Record], expected: dict[str, Answer], labels: Path | None) -> dict[str, Any]:
+def summary(records: Sequence[Record], expected: dict[str, Answer], truth: Mapping[str, int] | None) -> dict[str, Any]:
     """Return what people want to know of a run."""
     answered = [record for record in records if record["outcome"] in ("complete", "partial")]
     lost = sum(record["datagrams"]["lost"] or 0 for record in answered)
     same = [agreement(expected[record["source"]], recorded_answer(record)) for record in answered]
-    truth = read_labels(labels) if labels else {}
-    right = [record["top5"][0]["class_index"] == truth[record["source"]] for record in answered] if labels else []
+    right = [record["top5"][0]["class_index"] == truth[record["source"]] for record in answered] if truth else []
     times = [record["latency_ms"] for record in answered]
     p50, p95 = np.percentile(times, (50, 95)).round(1).tolist() if times else (None, None)
     return {
         "frames": len(records),
         "answered": len(answered),
         "agreement": sum(same) / len(records),
-        **({"top1": sum(right) / len(records)} if labels else {}),
+        **({"top1": sum(right) / len(records)} if truth else {}),
         "bytes": round(fmean(record["bytes"] for record in records)),
         "lost": lost / max(sum(record["datagrams"]["sent"] for record in answered), 1),
         "codec": records[0]["codec"],

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tests.onnx_files import CLASSES, SIDE, classifier, tokens, written
+from tests.onnx_files import CLASSES, SIDE, Drawing, classifier, picture, tokens, written
 
 from gradfec_cli.cli import main
 from gradfec_common.conceal import make_concealment
@@ -48,7 +48,7 @@ def test_a_file_is_added_listed_shown_and_removed(small):
     facts = json.loads(run("show", "small-net", "--json").stdout)
     assert [cut["name"] for cut in facts["cuts"]][:2] == ["image", "stem.conv"]
     assert len(facts["cuts"]) > len(run("show", "small-net").stdout.splitlines()) - 3
-    assert run("list").stdout.startswith("small-net: 32 x 32 rgb, squash, classify 10 classes")
+    assert run("list").stdout.startswith("small-net: 32 x 32 rgb, squash, levels as in unit, classify 10 classes")
     assert run("remove", "small-net").stdout == f"removed {models_folder() / 'small-net'}\n"
     assert run("list").stdout.startswith("no model in ")
 
@@ -68,6 +68,8 @@ def test_what_a_user_gets_wrong_is_told_in_one_line(small, home):
         (("add", small, "--name", "b", "--outputs", "boxes"), "there is no output 'boxes': the outputs are logits"),
         (("add", small, "--name", "b", "--size", "big"), "'big' is not HEIGHTxWIDTH, for example 480x640"),
         (("add", small, "--name", "b", "--mean", "1,2"), "'1,2' is not three numbers, for example 127,127,127"),
+        (("add", small, "--name", "b", "--mean", "nan,0,0"), "'nan,0,0' is not three numbers, for example"),
+        (("add", small, "--name", "b", "--std", "1e-38,1,1"), "the input is not finite after --mean and --std"),
         (("add", small, "--name", "b", "--labels", labels), "2 labels for 10 classes"),
         (("add", small, "--name", "b", "--split", "nowhere"), "has no split point 'nowhere'"),
         (("show", "nobody"), "no model is called 'nobody': use one of resnet50, small-net, or add one"),
@@ -98,8 +100,10 @@ def test_a_half_is_exported_and_taken_by_another_machine(small, home, monkeypatc
     assert "the edge's half of small-net at deep" in told
     monkeypatch.setenv("GRADFEC_HOME", str(home / "edge"))
     assert "here is only the front at deep" in run("add", home / "for-edge", "--name", "mine").stdout
+    told = run("add", home / "for-edge", "--name", "b", "--preprocess", "unit", "--iou", "0.5", code=2).stderr
+    assert "for-edge was exported from a model: give --preprocess, --iou where that is added, and export it ag" in told
     (home / "for-edge" / "manifest.json").unlink()
-    assert "cannot read the model in" in run("add", home / "for-edge", "--name", "b", code=1).stderr
+    assert "it has no manifest.json" in run("add", home / "for-edge", "--name", "b", code=1).stderr
 
 
 @pytest.fixture
@@ -135,7 +139,38 @@ def test_a_check_finds_the_preset_that_the_labels_speak_for(small, photographs):
     assert good["halves"] == 1.0 and good["well_fed"]
     run("add", small, "--preprocess", "imagenet-caffe", "--replace")
     bad = run("check", "small-net", "--images", photographs, "--labels", labels, code=1)
-    assert "small-net is fed badly: add it again with --replace --preprocess unit" in bad.stderr
+    assert "small-net is more often right with unit: if it was trained so, add it again with --replace" in bad.stderr
+
+
+def test_how_sure_a_network_is_proves_nothing(small, photographs):
+    run("add", small, "--preprocess", "imagenet-tf")
+    bad = run("check", "small-net", "--images", photographs, code=1).stderr
+    assert "small-net is surer with imagenet-caffe: if it was trained so" in bad
+
+
+def test_what_is_no_number_is_one_clear_error(home, photographs):
+    draw = Drawing()
+    draw.node("Log", [draw.node("Neg", [draw.convolution("image", "stem", (3, 8))], "neg")], "log")
+    draw.node("Flatten", [draw.node("GlobalAveragePool", ["log"], "pool")], "flat")
+    run("add", written(draw.model([picture()], [("flat", (1, 8))]), home / "nan.onnx"))
+    for verb in ("check", "try"):
+        told = run(verb, "nan", "--images", photographs, code=1).stderr
+        assert "nan does not answer with numbers: the network overflows on its features" in told
+
+
+def test_what_cannot_be_tried_is_told_before_anything_runs(small, home, photographs):
+    run("add", small)
+    run("add", written(tokens(), home / "t.onnx"), "--head", "raw")
+    labels = home / "labels.csv"
+    labels.write_text("00.png,1\n")
+    for name, words, told in (
+        ("small-net", ("--split", "nowhere"), "small-net has no split point 'nowhere'"),
+        ("small-net", ("--split=nowhere",), "small-net has no split point 'nowhere'"),
+        ("small-net", ("--results", "x.jsonl"), "--results is given to the edge already: leave it out"),
+        ("small-net", ("--labels", labels), "has no label for 11 of the 12 images"),
+        ("t", ("--labels", labels), "t has the head raw: --labels are for classes, leave it out"),
+    ):
+        assert told in run("try", name, "--images", photographs, *words, code=2).stderr
 
 
 def test_a_check_of_tensors_compares_the_halves_alone(home, photographs):
@@ -171,6 +206,15 @@ def test_what_is_learned_ranks_packets_fills_gaps_and_travels_with_the_half(smal
     monkeypatch.setenv("GRADFEC_HOME", str(photographs.parent / "edge"))
     run("add", photographs.parent / "half", "--name", "mine")
     assert learned_at(network_called("mine").usual_cut).kept == learned.kept
-    learned_file(models_folder() / "mine", cut).write_bytes(b"?")
-    with pytest.raises(GradfecError, match="learn again with gradfec model learn"):
-        learned_at(network_called("mine").usual_cut)
+    path, mine = learned_file(models_folder() / "mine", cut), network_called("mine").usual_cut
+    good = path.read_bytes()
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    for damaged in (b"?", b"PK\x03\x04", good[:500], good[:300] + b"?????" + good[305:]):
+        path.write_bytes(damaged)
+        with pytest.raises(GradfecError, match="learn again with gradfec model learn"):
+            learned_at(mine)
+    for kept in ([], [[0.5, 0.9]], [[0.5, 0.9], [0.3, 0.5], [1, 1]], [[0.5, 2], [1, 1]]):
+        np.savez_compressed(path, **{**arrays, "kept": np.array(kept).reshape(-1, 2)})
+        with pytest.raises(GradfecError, match="learn again with gradfec model learn"):
+            learned_at(mine)

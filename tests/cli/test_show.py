@@ -487,7 +487,7 @@ def test_a_network_that_was_added_is_shown_without_a_gradient(tmp_path: Path, mo
     frame[16:32, 32:48] = 255
     cv2.imwrite(str(tmp_path / "square.png"), frame)
     options = (tmp_path / "square.png", "--model", "spotter", "--out", tmp_path / "out.png")
-    result = show(*options, "--protect", "none", "--loss", "0")
+    result = show(*options, "--protect", "none", "--loss", "0", "--importance", "activation")
     assert result.exit_code == 0, result.output
     lossless, planned_by, no_gradient, _ = result.stdout.splitlines()
     assert lossless.startswith("lossless: white 1.00")

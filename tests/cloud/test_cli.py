@@ -17,6 +17,7 @@ def test_help_explains_every_option_and_the_exit_codes() -> None:
         "listen",
         "split",
         "fill",
+        "backend",
         "deadline-ms",
         "results",
         "metrics",
@@ -39,7 +40,7 @@ def test_help_explains_every_option_and_the_exit_codes() -> None:
 
 def test_help_names_every_concealment_and_the_default() -> None:
     text = " ".join(CliRunner().invoke(main, ["--help"], terminal_width=200).output.split())
-    said = text[text.index("--fill ") : text.index("--deadline-ms ")]
+    said = text[text.index("--fill ") : text.index("--fill-ms ")]
     assert [name for name in CONCEALMENTS if name not in said] == []
     assert f"[default: {DEFAULT_CONCEALMENT}]" in said
 
@@ -47,7 +48,8 @@ def test_help_names_every_concealment_and_the_default() -> None:
 def test_an_unknown_fill_is_refused_at_start_with_those_there_are() -> None:
     result = CliRunner().invoke(main, ["--listen", "127.0.0.1:9", "--fill", "median"])
     assert result.exit_code == 2
-    assert result.output[20:] == "error: no concealment is called 'median': use one of zero, mean, mask\n"
+    names = ", ".join(["auto", *CONCEALMENTS])
+    assert result.output[20:] == f"error: no concealment is called 'median': use one of {names}\n"
 
 
 def test_a_fill_that_the_split_does_not_have_is_refused_at_start() -> None:
@@ -94,3 +96,11 @@ def test_a_wrong_url_is_refused_without_showing_what_may_be_secret(options: tupl
     result = CliRunner().invoke(main, ["--listen", "127.0.0.1:9", *options])
     assert result.exit_code == 2
     assert "secret" not in result.output
+
+
+def test_a_back_end_that_there_is_not_is_refused_at_start() -> None:
+    result = CliRunner().invoke(main, ["--listen", "127.0.0.1:9", "--backend", "better"])
+    assert result.exit_code == 2
+    assert result.output[20:] == (
+        "error: no back-end is called 'better': use lossy, or a file from gradfec train-backend (.npz)\n"
+    )

@@ -41,6 +41,7 @@ class Inference:
     """Notes what it is asked for."""
 
     leases: dict[str, int] = {}  # noqa: RUF012
+    fills_given_up: dict[str, int] = {}  # noqa: RUF012
 
     def __init__(self) -> None:
         self.submitted: list[Decided] = []

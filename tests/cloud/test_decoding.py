@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
 from tests.cloud.small import GRID, NAME, SPLIT, ZERO, Deliveries, answer, decided, encoded, sure_of
+from tests.common.learned import learned_of
 
 from gradfec_cloud.cli import main
 from gradfec_cloud.decoding import Decoder
@@ -98,9 +99,8 @@ def test_the_user_can_choose_a_concealment_of_the_registry(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("name", [name for name in CONCEALMENTS if name != "mask"])  # it needs another cut
 def test_no_concealment_changes_a_decoded_packet(name: str) -> None:
-    learned = {"means": np.linspace(1, 2, SPLIT.shape[2], dtype=np.float32)}
     tensor = decided(7, lost=200)
-    decoder = Decoder({SPLIT: make_concealment(name, SPLIT, learned)})
+    decoder = Decoder({SPLIT: make_concealment(name, SPLIT, learned_of(SPLIT.shape[2]))})
     found = decoder.decode(tensor)
     decoder.close()
     assert (GRID.split(found.tensor)[found.found.places] == 7).all()

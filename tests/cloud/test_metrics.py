@@ -34,6 +34,7 @@ def test_there_is_no_metric_but_those_that_are_known_to_move() -> None:
         ("datagrams_received_total", "fate", FATES),
         ("tensors_total", "fate", TENSOR_FATES),
         ("leases_total", "fate", LEASE_ENDINGS),
+        ("fills_given_up_total", "reason", ("out_of_time", "no_answer")),
         ("limits_reached_total", "limit", LIMITS),
         ("stage_seconds_count", "stage", STAGES),
         ("tensor_datagrams_total", "fate", ("received", "lost")),

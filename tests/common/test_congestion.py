@@ -264,6 +264,14 @@ def test_when_the_tcp_flow_ends_the_edges_empty_the_queue_within_twenty_seconds(
 # --- what one report does --------------------------------------------------------------------------------------------
 
 
+def test_what_the_link_gives_is_known_while_it_stretches_trains() -> None:
+    assert alone(SLOW).control.gives_bytes_per_s == pytest.approx(SLOW, rel=0.1)
+    control = CongestionControl(0.0)
+    assert control.gives_bytes_per_s is None
+    control.reported(train(1.0), 1.1)
+    assert control.gives_bytes_per_s is None
+
+
 def test_the_queueing_delay_is_that_of_the_last_datagram_against_the_least_of_half_a_minute() -> None:
     control = CongestionControl(0.0)
     assert control.queueing_delay_s is None

@@ -21,7 +21,9 @@ def frame(number: int = 0) -> Frame:
 
 def encoded_frame() -> EncodedFrame:
     tensor = encoded(planned("none"))
-    return EncodedFrame(tensor.plan, tensor.unnumbered, 0, "uniform8", GRID, IMAGE, SCORES, SCORES / SCORES.sum())
+    return EncodedFrame(
+        tensor.plan, tensor.unnumbered, 0, "conv", "uniform8", GRID, IMAGE, SCORES, SCORES / SCORES.sum()
+    )
 
 
 def outgoing(number: int = 0) -> Outgoing:

@@ -32,6 +32,7 @@ class Control:
 
     def __init__(self, bytes_per_s: float = 100_000.0) -> None:
         self.bytes_per_s, self.queueing_delay_s = bytes_per_s, None
+        self.gives_bytes_per_s: float | None = None
         self.sizes: list[tuple[int, float]] = []
         self.trains: list[tuple[Train, float]] = []
         self.silences: list[float] = []

@@ -20,6 +20,7 @@ from gradfec_common.networks.pixels import normalise
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.wire import Report, Result
 from gradfec_edge import cameras as cameras_module
+from gradfec_edge import design as design_module
 from gradfec_edge.cameras import Decided, front_ends, log_frame, options_of, sessions_of
 from gradfec_edge.cli import main, raise_errors
 from gradfec_edge.frames import Frame
@@ -109,7 +110,7 @@ def test_cameras_that_need_the_same_front_end_share_it(monkeypatch: pytest.Monke
         loaded.append((cut.name, proxy is not None))
         return OneAtATime()
 
-    monkeypatch.setattr(cameras_module, "load_front_end", load)
+    monkeypatch.setattr(design_module, "load_front_end", load)
     wanted = [
         {},
         {"protect": "none", "codec": "uniform8", "packets_per_datagram": 1},
@@ -118,7 +119,9 @@ def test_cameras_that_need_the_same_front_end_share_it(monkeypatch: pytest.Monke
         {"split": "pool1_pool"},
     ]
     given = [own_options(**own, name=str(n)) for n, own in enumerate(wanted)]
-    models = front_ends(sessions_of(given, Log("gradfec-edge")), "litert", {RESNET50: None})  # type: ignore[dict-item]
+    sessions = sessions_of(given, Log("gradfec-edge"))
+    loaded_once = front_ends(sessions, "litert", {RESNET50: None})  # type: ignore[dict-item]
+    models = [loaded_once[session.decided.design.graph] for session in sessions]
     assert loaded == [("conv2_block1_add", True), ("conv2_block1_add", False), ("pool1_pool", False)]
     assert models[0] is models[1] is not models[2]
     assert models[2] is models[3]
@@ -293,9 +296,9 @@ def test_a_picture_is_cut_at_the_input_and_its_packets_matter_in_their_order(cod
     settings = decided.settings(asked)
     assert (settings["split"], settings["packets"], settings["frame_bytes"]) == ("input_layer", 96, None)
     assert (settings["protect"], settings["importance"]) == ("auto", "order")
-    assert not decided.runs_network
-    assert decided.free is not None
-    scores = decided.free(np.empty(0, np.uint8), np.empty(0, np.float32))
+    assert not decided.design.runs_network
+    assert decided.design.free is not None
+    scores = decided.design.free(np.empty(0, np.uint8), np.empty(0, np.float32))
     assert (np.diff(scores) < 0).all() and len(scores) == 96
 
 
@@ -317,7 +320,7 @@ def test_an_edge_that_sends_pictures_needs_no_weights_and_makes_the_networks_inp
     write_key(tmp_path / "key", new_key(bytes))
     monkeypatch.setenv(KEY_FILE_VARIABLE, str(tmp_path / "key"))
     given = own_options(codec="jpeg", importance=None, split=None, protect=None)
-    (model,) = front_ends(sessions_of([given], Log("gradfec-edge")), NO_RUNTIME, {})
+    (model,) = front_ends(sessions_of([given], Log("gradfec-edge")), NO_RUNTIME, {}).values()
     image = np.random.default_rng(1).integers(0, 256, (224, 224, 3), np.uint8)
     found = model(image)
     np.testing.assert_array_equal(found.chi, normalise(image, RESNET50.preprocess))
@@ -326,5 +329,5 @@ def test_an_edge_that_sends_pictures_needs_no_weights_and_makes_the_networks_inp
 
 def test_an_edge_at_the_input_that_sends_elements_runs_no_network_either() -> None:
     asked = options(codec="uniform8", importance="activation", split="input_layer", rows=4)
-    assert not Decided(options_of(asked)).runs_network
-    assert Decided(options_of(options(importance="activation"))).runs_network
+    assert not Decided(options_of(asked)).design.runs_network
+    assert Decided(options_of(options(importance="activation"))).design.runs_network

@@ -65,7 +65,7 @@ class Toy:
 class NoPipeline:
     """Knows its cut and policy, and how many bytes a frame takes, or None. No frame gets as far as a pipeline here."""
 
-    cut, policy = CUT, NoProtection()
+    cut, policy, others = CUT, NoProtection(), ()
 
     def __init__(self, frame_bytes: int | None) -> None:
         self.coding, self._frame_bytes = self, frame_bytes

@@ -23,7 +23,20 @@ from gradfec_edge.journal import Journal, Sent, Story
 from gradfec_host.results import ResultsFile
 
 KEYS = [
-    *("frame", "source", "session", "tensor", "outcome", "head", "top5", "packets", "datagrams", "codec", "bytes"),
+    *(
+        "frame",
+        "source",
+        "session",
+        "tensor",
+        "outcome",
+        "head",
+        "top5",
+        "packets",
+        "datagrams",
+        "split",
+        "codec",
+        "bytes",
+    ),
     *("latency_ms", "stages_ms"),
 ]
 WRITTEN = ["time", *KEYS]

@@ -18,12 +18,14 @@ from gradfec_common.wire.symbol import read_headers
 from gradfec_edge.cameras import Decided, options_of
 from gradfec_edge.cli import main
 from gradfec_edge.frontend import Features
+from gradfec_edge.frontend.nothing import NoFrontEnd
 from gradfec_edge.pipeline import Pipeline
 from gradfec_edge.rate import LARGEST
 
 PHOTOGRAPH = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8), (7, 7), 0)
 NOISE = np.random.default_rng(1).integers(0, 256, (224, 224, 3), np.uint8)
 BOTH = frozenset({0, 1})
+NOTHING = NoFrontEnd(RESNET50.preprocess)
 
 
 def decided(**given: object) -> Decided:
@@ -53,7 +55,7 @@ class FrontEnd:
 
 def pipeline() -> Pipeline:
     of = decided()
-    return Pipeline(of.coding, FrontEnd(of.coding.cut.shape), of.free, of.instead())
+    return of.pipeline({of.design.graph: FrontEnd(of.coding.cut.shape), of.others[0].graph: NOTHING}, None, str)
 
 
 def test_more_bytes_of_a_picture_keep_more_answers() -> None:
@@ -77,13 +79,13 @@ def test_more_bytes_of_a_picture_keep_more_answers() -> None:
     ],
 )
 def test_an_edge_that_is_told_what_to_send_sends_that(given: dict[str, Any]) -> None:
-    assert decided(**given).picture is None
+    assert decided(**given).others == []
 
 
 def test_without_options_the_edge_may_send_pictures_and_says_so() -> None:
     of = decided()
-    assert of.picture is not None
-    assert (of.picture.cut, of.picture.form) == (RESNET50.cut("input_layer"), 1)
+    (picture,) = of.others
+    assert (picture.coding.cut, picture.coding.form) == (RESNET50.cut("input_layer"), 1)
     context = main.make_context("gradfec-edge", ["--camera", "0", "--cloud", "127.0.0.1:9"])
     assert of.settings(options_of(context.params))["codec"] == "bottleneck or webp"
 
@@ -108,8 +110,7 @@ def test_a_cloud_that_takes_no_pictures_gets_features() -> None:
 
 
 def test_a_picture_that_needs_many_more_bytes_than_usual_is_coarser() -> None:
-    of = decided().instead()
-    assert of is not None
+    of = decided().others[0].pipeline(NOTHING)
     on = link(0.002, 16_000.0)
     chosen = of.coding.policy.choose(on, of.coding.budget).quality  # type: ignore[attr-defined]
     assert chosen.quality > PICTURES["resnet50"].qualities[0].quality
@@ -122,8 +123,7 @@ def test_a_picture_that_needs_many_more_bytes_than_usual_is_coarser() -> None:
 
 
 def test_of_a_picture_what_was_measured_for_its_quality_is_expected_whatever_its_own_size() -> None:
-    of = decided().instead()
-    assert of is not None
+    of = decided().others[0].pipeline(NOTHING)
     measured = of.coding.policy.choose(GOOD, of.coding.budget).quality.agreement  # type: ignore[attr-defined]
     for image in (np.zeros_like(NOISE), PHOTOGRAPH):
         assert of.encode(image, GOOD)[0].plan.expected == pytest.approx(measured, abs=0.02)

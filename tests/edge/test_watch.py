@@ -36,7 +36,9 @@ STORY = Story(CAMERA_FRAME, TIGER_CAT, latency_ms=12.5, result=RESULT, sent=16)
 
 def frame() -> EncodedFrame:
     tensor = encoded(planned("FEC_50_50", SCORES))
-    return EncodedFrame(tensor.plan, tensor.unnumbered, 0, "uniform8", GRID, IMAGE, SCORES, SCORES / SCORES.sum())
+    return EncodedFrame(
+        tensor.plan, tensor.unnumbered, 0, "conv", "uniform8", GRID, IMAGE, SCORES, SCORES / SCORES.sum()
+    )
 
 
 @dataclass

@@ -137,7 +137,7 @@ WRONG_OPTIONS = (
     Case(f"{CLOUD} --split conv9", 2, "no layer 'conv9'"),
     Case(f"{CLOUD} --split conv2_block1_1_conv", 2, "nearest split points"),
     Case(f"{CLOUD} --deadline-ms 0", 2, "not in the range"),
-    Case(f"{CLOUD} --fill median", 2, "no concealment is called 'median': use one of zero, mean"),
+    Case(f"{CLOUD} --fill median", 2, "no concealment is called 'median': use one of auto, zero, mean"),
     Case(f"{CLOUD} --key-file {{missing}}", 2, "make one with `gradfec keygen`, or copy the other"),
     Case(f"{CLOUD} --keys {{keys}} --key-file {{missing}}", 2, "make one with `gradfec keygen`, or copy the other"),
     Case(f"{CLOUD} --key-file {{key}} --insecure", 2, "lets everybody in: give it without --key-file and --keys"),

@@ -52,7 +52,7 @@ def test_a_run_from_its_first_line_to_its_totals(photographs: Path) -> None:
     assert started["udp"] in {"batched", "plain"}
     started = event(by_cloud, "started")
     assert {"runtime", "config", "version", "receive_buffer_bytes", "udp", "codes"} <= started.keys()
-    assert (started["fill"], started["split"], started["key_ids"]) == ("zero", "pool1_pool", [key.id.hex()])
+    assert (started["fill"], started["split"], started["key_ids"]) == ("auto", "pool1_pool", [key.id.hex()])
     opened = event(by_cloud, "session_opened")
     assert opened["edge"] == "door"
     assert opened["address"].startswith("127.0.0.1:")

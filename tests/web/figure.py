@@ -22,7 +22,7 @@ from gradfec_cli.experiment import Link, injector
 
 FIGURE = Path(__file__).parents[2] / "docs/figures/live-page.png"
 SIZE = {"width": 1100, "height": 784}
-FPS = 2
+FPS = 2.0
 SEEN_S = 40.0  # so that the edge knows the link
 COMES_ROUND_S = 60.0  # a photograph
 # Whether the page shows a photograph that was answered, and all is well: the number of its frame is in the lead, and
@@ -39,16 +39,19 @@ SHOWN = r"""name => {
 @click.option("--loss", default=0.3, help="Share of the datagrams that the link loses.")
 @click.option("--burst", default=3.0, help="Mean length of a run of lost datagrams.")
 @click.option("--photograph", default="coffee.png", help="The one to wait for.")
+@click.option("--model", help="A network that was added, instead of the default.")
+@click.option("--fps", default=FPS, help="Frames a second.")
 @click.option("--out", default=FIGURE, type=click.Path(path_type=Path, resolve_path=True))
-def main(loss: float, burst: float, photograph: str, out: Path) -> None:
+def main(loss: float, burst: float, photograph: str, model: str | None, fps: float, out: Path) -> None:
     """Take the picture of the edge's live page that the README shows."""
+    network = ["--model", model] if model else []
     port, web = free_port(), free_port()
     with tempfile.TemporaryDirectory() as place, photographs(None) as folder:
         os.chdir(place)  # the page calls the camera `photos`
         Path("photos").symlink_to(folder)
-        camera = ["--camera", "photos", "--loop", "--fps", FPS, "--name", "demo", "--web", web]
+        camera = ["--camera", "photos", "--loop", "--fps", fps, "--name", "demo", "--web", web, *network]
         with (
-            daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", ready="listening on"),
+            daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", *network, ready="listening on"),
             injector(Link(loss, burst, seed=1), port) as (_, relay),
             daemon("gradfec-edge", *camera, "--cloud", f"127.0.0.1:{relay}", ready="connected to") as edge,
             sync_playwright() as driver,

@@ -115,7 +115,7 @@ def test_boxes_are_drawn_where_they_are_with_a_label_that_is_never_markup():
     found = [("<b>&cup", 0.46, (0.25, 0.5, 0.75, 1.0)), ("traffic_light", 0.9, (0, 0, 1, 0.1))]
     uri = draw_boxes(dataclasses.replace(picture(np.zeros((2, 2))), boxes=found), ratio=2.0)
     svg = ElementTree.fromstring(base64.b64decode(uri.removeprefix("data:image/svg+xml;base64,")))
-    assert svg.get("viewBox") == "0 0 480 240.00"
+    assert svg.get("viewBox") == "0 0 480.00 240.00"
     frames = [one for one in svg if one.get("fill") == "none"]
     assert [[float(one.get(name)) for name in ("x", "y", "width", "height")] for one in frames] == [
         [0, 0, 480, 24],

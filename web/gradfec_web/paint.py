@@ -34,7 +34,8 @@ COLOURS: dict[Cell, str] = {  # they differ in hue and in lightness, on white an
 }
 # Of boxes, by label; white letters are read on them, and they are seen on most photographs.
 BOX_COLOURS = ("#1f5fc4", "#0b7a5f", "#a85a00", "#7a3fc4", "#c2264d", "#10708f", "#7a6a10", "#983f66", "#55761a")
-WIDE, LINE, LETTER = 480, 20, 8  # of boxes' picture, of a line of text, and of a letter in it, in its own unit
+WIDE, HIGH = 480, 320  # the place for a photograph with boxes, in their unit: about a pixel
+LINE, LETTER = 18, 7  # of their text, in the same unit
 
 Palette = NDArray[np.uint8]  # (256, 4), RGBA
 CELLS_PALETTE: Palette = np.zeros((256, 4), np.uint8)
@@ -91,20 +92,21 @@ def draw_veil(picture: Picture) -> str:
 
 def draw_boxes(picture: Picture, ratio: float) -> str:
     """Draw a picture's boxes as an SVG of that width to height, and on top their labels and scores, the best last."""
-    height = WIDE / ratio
-    found = [_Placed(name, score, place, height) for name, score, place in reversed(picture.boxes or [])]
-    drawn = "".join([one.frame() for one in found] + [one.caption() for one in found])
-    size = f'viewBox="0 0 {WIDE} {height:.2f}"'
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" {size} preserveAspectRatio="none">{drawn}</svg>'
+    width = min(WIDE, HIGH * ratio)
+    size = width, width / ratio
+    found = [_Placed(name, score, place, size) for name, score, place in reversed(picture.boxes or [])]
+    drawn = "".join([one.frame() for one in found] + [one.caption(width) for one in found])
+    view = f'viewBox="0 0 {size[0]:.2f} {size[1]:.2f}"'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" {view} preserveAspectRatio="none">{drawn}</svg>'
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 class _Placed:
-    """A box in a drawing of WIDE x `height`."""
+    """A box in a drawing of a `size` (width, height)."""
 
-    def __init__(self, name: str, score: float, place: Sequence[float], height: float) -> None:
-        sides = (WIDE, height) * 2
-        self.left, self.top, self.right, self.bottom = (share * side for share, side in zip(place, sides, strict=True))
+    def __init__(self, name: str, score: float, place: Sequence[float], size: tuple[float, float]) -> None:
+        edges = (share * side for share, side in zip(place, size * 2, strict=True))
+        self.left, self.top, self.right, self.bottom = edges
         self.text = f"{label(name)} {percent(score, 0)}"
         self.colour = BOX_COLOURS[zlib.crc32(name.encode()) % len(BOX_COLOURS)]
 
@@ -114,9 +116,9 @@ class _Placed:
             f' height="{self.bottom - self.top:.1f}" rx="3" fill="none" stroke="{self.colour}" stroke-width="3"/>'
         )
 
-    def caption(self) -> str:
-        width = min(LETTER * len(self.text) + LINE / 2, WIDE)  # about what it needs: the browser fits the letters in
-        x = min(self.left, WIDE - width)
+    def caption(self, most: float) -> str:
+        width = min(LETTER * len(self.text) + LINE / 2, most)  # about what it needs: the browser fits the letters in
+        x = min(self.left, most - width)
         y = max(self.top - LINE, 0)  # above the box, or in it at the picture's upper edge
         return (
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{LINE}" rx="3" fill="{self.colour}"/>'

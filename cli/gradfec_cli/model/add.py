@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from gradfec_cli.model.overview import as_json_option, print_model
 from gradfec_common.errors import UsageError
+from gradfec_common.networks.network import FITS, ORDERS
 from gradfec_host.console import plain_errors
 from gradfec_host.extras import need
-from gradfec_host.models.presets import FITS, ORDERS
 from gradfec_host.models.store import added, checked_name, take_folder
 
 if TYPE_CHECKING:
@@ -50,6 +53,8 @@ class Colours(click.ParamType[tuple[float, float, float]]):
         try:
             first, second, third = (float(number) for number in str(value).split(","))
         except ValueError:
+            first = second = third = math.nan
+        if not all(map(math.isfinite, (first, second, third))):
             self.fail(f"{value!r} is not three numbers, for example 127,127,127", param, ctx)
         return first, second, third
 
@@ -96,11 +101,22 @@ def add(file: Path, name: str | None, replace: bool, as_json: bool, **options: A
     if name in added() and not replace:
         raise UsageError(f"there is a model {name} already: give --replace, or another --name")
     if file.is_dir():
+        _refuse(file, options)
         made = take_folder(file, name)
     else:
         need("onnx")
         made = _from_file(file, name, **options)
     print_model(made, as_json=as_json)
+
+
+def _refuse(folder: Path, options: Mapping[str, Any]) -> None:
+    """Raise UsageError if there are options that say what a folder says already."""
+    source = click.get_current_context().get_parameter_source
+    given = [f"--{name}" for name in options if source(name) is ParameterSource.COMMANDLINE]
+    if given:
+        raise UsageError(
+            f"{folder} was exported from a model: give {', '.join(given)} where that is added, and export it again"
+        )
 
 
 def _from_file(

@@ -11,6 +11,7 @@ from gradfec_common.errors import GradfecError
 from gradfec_common.networks.imported import Imported
 from gradfec_host.console import plain_errors
 from gradfec_host.models.find import imported_called
+from gradfec_host.models.presets import levels_in_words
 from gradfec_host.models.store import Model, added, models_folder, open_model
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
@@ -59,7 +60,8 @@ def _facts(network: Imported) -> dict[str, Any]:
     return {
         "name": network.name,
         "digest": network.digest.hex(),
-        "input": f"{preprocess.height} x {preprocess.width} {preprocess.order}, {preprocess.fit}",
+        "input": f"{preprocess.height} x {preprocess.width} {preprocess.order}, {preprocess.fit}, "
+        f"{levels_in_words(preprocess)}",
         "answers": _answers(network),
         "split": network.usual_cut.name,
     }
@@ -69,7 +71,7 @@ def _answers(network: Imported) -> str:
     said = network.facts["head"]
     classes = said.get("classes")
     named = "" if not classes else f" {classes} classes, {'named' if network.class_names else 'without names'}"
-    layout = f" from {said['layout']}: score {said['score']:g}, IoU {said['iou']:g}" if "layout" in said else ""
+    layout = f", from {said['layout']}: score {said['score']:g}, IoU {said['iou']:g}" if "layout" in said else ""
     return f"{network.head.name}{named}{layout}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +25,25 @@ class Concealment(Protocol):
         On entry, the elements of missing packets are finite but meaningless. `tensor` may be changed. `step` is the
         distance between its levels, 0 if there is none.
         """
+
+
+class Stepwise:
+    """Base of a concealment that takes long: it works in steps, so that a caller with a clock can give up between two.
+
+    A caller that does not mind calls it as any other. Values that no network makes may raise LinAlgError, or fill gaps
+    with infinities: a caller that trusts nobody checks.
+    """
+
+    def steps(self, tensor: Floats, there: Mask, grid: PacketGrid) -> Iterator[None]:
+        """Fill gaps of a contiguous tensor in place; yield after each step. Until the end they may hold anything."""
+        raise NotImplementedError
+
+    def __call__(self, tensor: Floats, there: Mask, grid: PacketGrid, step: float = 0.0) -> Floats:
+        """Fill gaps with all the time in the world; see Concealment."""
+        tensor = np.ascontiguousarray(tensor)
+        for _ in self.steps(tensor, there, grid):
+            pass
+        return tensor
 
 
 MakeConcealment = Callable[[Cut, Learned], Concealment]  # UsageError if nothing was learned for the cut

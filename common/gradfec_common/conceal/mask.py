@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradfec_common.conceal.concealment import Floats, Learned, Mask
-from gradfec_common.conceal.gaps import clear_gaps
+from gradfec_common.conceal.gaps import clear_gaps, rows_there
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
@@ -25,6 +25,5 @@ class Masked:
     def __call__(self, tensor: Floats, there: Mask, grid: PacketGrid, step: float = 0.0) -> Floats:
         """Set missing packets to 0, and append the mask: 0 if missing, otherwise 1 / (1 + step)."""
         clear_gaps(tensor, there, grid)
-        by_group = there.reshape(grid.shape[2], grid.groups).T.astype(np.float32) / np.float32(1 + step)
-        mask = np.repeat(by_group, grid.rows, axis=0)[:, np.newaxis]  # (groups, C) -> (H, 1, C)
+        mask = rows_there(there, grid)[:, np.newaxis].astype(np.float32) / np.float32(1 + step)  # (H, 1, C)
         return np.concatenate([tensor, np.broadcast_to(mask, tensor.shape)], axis=2)

@@ -4,7 +4,7 @@ A runtime has tensors of its own layouts. Here each becomes rows and columns of 
 
 - "nchw" (1, C, H, W) and "nhwc" (1, H, W, C), the features of convolutions;
 - "tokens" (1, T, D), those of a transformer: a token is a row, and each WIDTH of its elements are a channel;
-- "vector" (1, D): one row of these.
+- "vector" (1, D), and "pooled" (1, D, 1, 1) or (1, 1, 1, D): one row of these.
 
 Several tensors are brought to the smallest height and width among them, by taking every f-th row and column of the
 larger ones as a channel of its own (space to depth), and lie behind each other. So they share grid, plan and header,
@@ -25,7 +25,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
 
-LAYOUTS = {"nchw": 4, "nhwc": 4, "tokens": 3, "vector": 2}  # and their ranks
+LAYOUTS = {"nchw": 4, "nhwc": 4, "tokens": 3, "vector": 2, "pooled": 4}  # and their ranks
+LEAST_SCALE, MOST_SCALE = 2.0**-100, 2.0**100  # float32 has room for these and their reciprocals
+MAX_ELEMENTS = 2**28  # of a tensor: 1 GB
 WIDTH = 64  # at most so many elements of a token or vector are a channel
 
 
@@ -42,7 +44,9 @@ class Carried:
         """Refuse, with ValueError, dimensions that do not go with the layout."""
         if LAYOUTS.get(self.layout) != len(self.dims) or self.dims[0] != 1 or min(self.dims) < 1:
             raise ValueError(f"{self.name}: {self.dims} is not {self.layout}")
-        if not 0 < self.scale < math.inf:
+        if math.prod(self.dims) > MAX_ELEMENTS:
+            raise ValueError(f"{self.name}: {self.dims} has more than {MAX_ELEMENTS} elements")
+        if not LEAST_SCALE <= self.scale <= MOST_SCALE:
             raise ValueError(f"{self.name}: no scale is {self.scale}")
 
     @cached_property
@@ -52,7 +56,7 @@ class Carried:
             return self.dims[2], self.dims[3], self.dims[1]
         if self.layout == "nhwc":
             return self.dims[1], self.dims[2], self.dims[3]
-        elements = self.dims[-1]
+        elements = self.dims[-1] if self.layout == "tokens" else math.prod(self.dims)
         width = next(width for width in range(min(WIDTH, elements), 0, -1) if elements % width == 0)
         return (self.dims[1] if self.layout == "tokens" else 1), width, elements // width
 

@@ -17,8 +17,9 @@ from typing import Any
 
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import Describable, head_of
+from gradfec_common.heads.classify import MAX_LABEL_BYTES
 from gradfec_common.networks.carried import Carried, common_shape
-from gradfec_common.networks.network import DIGEST_BYTES, Cut, Layer, Network, Preprocess
+from gradfec_common.networks.network import DIGEST_BYTES, FITS, ORDERS, Cut, Layer, Network, Preprocess
 
 FORMAT = 1  # of manifests
 LAYER = "Imported"  # the kind of the layers of such a network: no runtime here builds them
@@ -120,7 +121,7 @@ class Imported(Network):
         near = sorted(self.cuts, key=lambda cut: -_alike(name, cut.name))[:3]
         raise UsageError(
             f"{self.name} has no split point {name!r}: for example {', '.join(cut.name for cut in near)}; "
-            f"gradfec model show {self.name} lists them"
+            f"gradfec model show {self.name} --all lists those of a model that was added"
         )
 
 
@@ -133,11 +134,13 @@ def imported_network(said: Mapping[str, Any]) -> Imported:
     if said["format"] != FORMAT:
         raise ValueError(f"its format is {said['format']!r}, and this version of gradfec reads {FORMAT}")
     fed = _carried(said["input"])
-    preprocess = Preprocess(**{name: _tuple(value) for name, value in said["preprocess"].items()})
+    preprocess = _preprocess(said["preprocess"])
     if fed.shape != (*preprocess.size, 3):
         raise ValueError(f"pictures of {preprocess.size} do not become {fed.shape}")
     outputs = tuple(str(one["name"]) for one in said["outputs"])
     labels = tuple(str(label) for label in said["labels"])
+    if any(len(label.encode()) > MAX_LABEL_BYTES for label in labels):
+        raise ValueError(f"a label has more than {MAX_LABEL_BYTES} bytes")
     layers = (
         Layer(fed.name, LAYER, (), fed.shape),
         Layer(outputs[0], LAYER, (fed.name,), (1, 1, math.prod(said["outputs"][0]["dims"]))),
@@ -175,5 +178,15 @@ def _carried(said: Mapping[str, Any]) -> Carried:
     return Carried(str(said["name"]), tuple(map(int, said["dims"])), str(said["layout"]), float(said["scale"]))
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _preprocess(said: Mapping[str, Any]) -> Preprocess:
+    """Return a preprocessing; ValueError or TypeError if pictures cannot be prepared so."""
+    made = Preprocess(
+        **{**said, **{name: tuple(map(float, said[name])) for name in ("means", "scales")}}  # lists in JSON
+    )
+    if made.order not in ORDERS or made.fit not in FITS or len(made.means) != 3 or len(made.scales) != 3:
+        raise ValueError(f"no picture becomes {made.order} by {made.fit}, {made.means} and {made.scales}")
+    if not all(map(math.isfinite, (*made.means, *made.scales))) or min(made.scales) <= 0:
+        raise ValueError(f"no picture is normalised by {made.means} and {made.scales}")
+    if not 0 < made.keep <= 1 or not 0 <= made.fill <= 255:
+        raise ValueError(f"no picture keeps {made.keep} of itself, with {made.fill} around it")
+    return made

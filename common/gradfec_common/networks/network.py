@@ -15,6 +15,8 @@ from gradfec_common.heads.head import Head
 
 Shape = tuple[int, int, int]  # (H, W, C)
 DIGEST_BYTES = 16
+ORDERS = ("rgb", "bgr")
+FITS = ("squash", "crop", "pad")
 MASKED = "Masked"  # the kind of a layer that is a tensor with a mask behind it; a concealment makes it, no runtime
 
 

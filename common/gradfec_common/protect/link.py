@@ -11,7 +11,7 @@ expert", Machine Learning 32, 1998).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -67,13 +67,16 @@ class LinkEstimate:
 
     `losses` are models with weights that add up to 1. `rounds` is how often the cloud can ask for more of a frame
     before its deadline, and `request_s` the time that each takes. `frame_bytes` are the bytes of UDP payload that a
-    frame may have, headers and parity included.
+    frame may have, headers and parity included. The rate that the link gives and the time to the cloud and back decide
+    what is sent; the plan for that does not depend on them, so they do not make two estimates differ.
     """
 
     losses: tuple[tuple[float, Losses], ...] = ((1.0, Losses(SUPPOSED_LOSS, SUPPOSED_BURST)),)
     rounds: int = 0
     request_s: float = 0.0
     frame_bytes: float | None = None
+    bits_per_s: float | None = field(default=None, compare=False)
+    round_trip_s: float | None = field(default=None, compare=False)
 
     @cached_property
     def loss(self) -> float:

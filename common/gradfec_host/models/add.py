@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import HEADS
 from gradfec_common.networks import Preprocess
-from gradfec_common.networks.carried import Carried, common_shape
+from gradfec_common.networks.carried import LEAST_SCALE, MAX_ELEMENTS, MOST_SCALE, Carried, common_shape
 from gradfec_common.networks.imported import FORMAT, imported_network, manifest_of_carried
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.packets import PacketGrid, usual_rows
@@ -56,7 +56,10 @@ class Wanted:
 def add_model(path: Path, graph: Graph, wanted: Wanted) -> Model:
     """Examine a graph and write its folder; UsageError if it cannot be run, or cut as the user wants."""
     pictures = trial_pictures(wanted.preprocess.size)
-    inputs = [fed_with(picture, wanted.preprocess, graph.layout) for picture in pictures]
+    with np.errstate(over="ignore"):
+        inputs = [fed_with(picture, wanted.preprocess, graph.layout) for picture in pictures]
+    if not all(np.isfinite(fed).all() for fed in inputs):
+        raise UsageError(f"{path}: the input is not finite after --mean and --std: give others")
     outputs = chosen_outputs(graph, wanted.outputs)
     answers = run_once(part(graph.proto, (_input(graph),), outputs), path.name, inputs[:1])
     cuts = found_cuts(graph, inputs, path.name)
@@ -115,7 +118,9 @@ def found_cuts(graph: Graph, inputs: Sequence[Floats], name: str) -> list[dict[s
         if shape is None or not _has_packets(shape):
             continue
         if len(there) == 1:
-            there = [Carried(there[0].name, there[0].dims, there[0].layout)]  # alone, it needs no scale
+            alone = replace(there[0], scale=1.0)  # it shares its levels with no other
+            pooled = len(alone.dims) == 4 and math.prod(alone.dims) == max(alone.dims)
+            there = [replace(alone, layout="pooled") if pooled else alone]  # otherwise a packet would be one element
         rectified = all(map(graph.never_negative, frontier))
         found.append({"tensors": [manifest_of_carried(one) for one in there], "rectified": rectified})
     return found
@@ -131,7 +136,8 @@ def looked_at(graph: Graph, names: Sequence[str], inputs: Sequence[Floats], name
             for tensor, found in zip(some, session(fed), strict=True):
                 one = seen.setdefault(tensor, Seen(np.shape(found), np.asarray(found).dtype))
                 if one.kind == np.float32 and found.size:
-                    one.largest = max(one.largest, float(np.abs(found).max()))
+                    finite = np.isfinite(found).all()
+                    one.largest = max(one.largest, float(np.abs(found).max()) if finite else math.inf)
     return seen
 
 
@@ -173,13 +179,13 @@ def with_thresholds(kind: str, said: dict[str, Any], wanted: Mapping[str, float]
 def usual_split(manifest: Mapping[str, Any]) -> str:
     """Return the cut for users who name none: in the first half, the earliest where little enough has to travel.
 
-    That is a quarter of the picture's elements, or else the fewest that there are.
+    That is a quarter of the picture's elements, or else the fewest that there are. It is the input if that is all.
     """
     cuts = manifest["cuts"]
     sizes = [sum(math.prod(one["dims"]) for one in cut["tensors"]) for cut in cuts]
-    early = range(1, max(len(cuts) // 2, 2))
+    early = range(1, max(len(cuts) // 2, 2))[: len(cuts) - 1]
     small = [at for at in early if 4 * sizes[at] <= sizes[0]]
-    at = small[0] if small else min(early, key=lambda at: sizes[at])
+    at = small[0] if small else min(early, key=lambda at: sizes[at], default=0)
     return "+".join(str(one["name"]) for one in cuts[at]["tensors"])
 
 
@@ -192,10 +198,11 @@ def _carried(name: str, seen: Seen, layout: str) -> Carried | None:
     layouts = {4: layout, 3: "tokens", 2: "vector"}
     if seen.kind != np.float32 or len(seen.dims) not in layouts or seen.dims[0] != 1 or min(seen.dims) < 1:
         return None
-    if not math.isfinite(seen.largest):
+    if not math.isfinite(seen.largest) or math.prod(seen.dims) > MAX_ELEMENTS:
         return None
     # A power of two, because the digest has it: two machines that add the same file must find the same.
     scale = 2.0 ** math.ceil(math.log2(seen.largest)) if seen.largest else 1.0
+    scale = min(max(scale, LEAST_SCALE), MOST_SCALE)
     return Carried(name, seen.dims, layouts[len(seen.dims)], scale)
 
 

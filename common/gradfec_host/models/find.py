@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gradfec_common.errors import UsageError
+from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_CUT, DEFAULT_NETWORK, NETWORKS, Cut, Network
 from gradfec_common.networks.imported import Imported
 from gradfec_host.extras import need
 from gradfec_host.models.learned import Learned, read_learned
-from gradfec_host.models.store import added, open_model
+from gradfec_host.models.store import Model, added, open_model
 from gradfec_host.runtimes import NO_RUNTIME, ONNX, choose_runtime
 
 
@@ -37,6 +37,14 @@ def imported_called(name: str) -> Imported:
     return network
 
 
+def model_of(network: Network) -> Model:
+    """Return the model of a network that was added; GradfecError if its folder has become another one's."""
+    model = open_model(network.name)
+    if model.network.digest != network.digest:
+        raise GradfecError(f"the model {network.name} was replaced meanwhile: start again")
+    return model
+
+
 def cut_called(text: str, model: str | None = None) -> Cut:
     """Return the cut `LAYER` of a model, by default of ResNet-50, or `MODEL:LAYER`; UsageError if there is none."""
     prefix, colon, layer = text.partition(":")
@@ -56,7 +64,7 @@ def usual_cut_of(model: str) -> Cut:
 
 def learned_at(cut: Cut) -> Learned | None:
     """Return what was learned for a cut of a model that was added, or None; GradfecError if the file is damaged."""
-    return read_learned(open_model(cut.network.name).folder, cut)
+    return read_learned(model_of(cut.network).folder, cut)
 
 
 def runtime_for(name: str, networks: Iterable[Network]) -> str:

@@ -72,8 +72,8 @@ class Graph:
 
     @property
     def outputs(self) -> list[str]:
-        """The names of the outputs."""
-        return [one.name for one in self.proto.graph.output]
+        """The names of the outputs, each once."""
+        return [*dict.fromkeys(one.name for one in self.proto.graph.output)]
 
     @cached_property
     def producer(self) -> dict[str, NodeProto]:

@@ -34,19 +34,29 @@ def part(proto: ModelProto, inputs: Sequence[Carried], outputs: Sequence[str]) -
         kept.append(node)
         needed |= needed_by(node) - there
     nodes = kept[::-1]
-    nodes += [helper.make_node("Identity", [name], [f"{name}/out"]) for name in outputs if name in there]
+    taken = there | needed | {name for node in nodes for name in node.output}
+    made = {name: _free(name, taken) if name in there else name for name in outputs}
+    nodes += [helper.make_node("Identity", [name], [out]) for name, out in made.items() if name in there]
     graph = helper.make_graph(
         nodes,
         proto.graph.name or "half",
         [helper.make_tensor_value_info(one.name, TensorProto.FLOAT, one.dims) for one in inputs],
-        [onnx.ValueInfoProto(name=f"{name}/out" if name in there else name) for name in outputs],
+        [onnx.ValueInfoProto(name=out) for out in made.values()],
         [one for one in proto.graph.initializer if one.name in needed],
+        sparse_initializer=[one for one in proto.graph.sparse_initializer if one.values.name in needed],
     )
     half = helper.make_model(
         graph, ir_version=proto.ir_version, opset_imports=proto.opset_import, functions=proto.functions
     )
     data: bytes = half.SerializeToString()
     return data
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Return a name for a copy of a tensor, which no other has."""
+    while name in taken:
+        name += "/out"
+    return name
 
 
 @lru_cache(1)

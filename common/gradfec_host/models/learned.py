@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,18 +18,27 @@ from gradfec_common.protect import Worth
 Floats = npt.NDArray[np.float32]
 
 MEANS, SENSITIVITY, ROWS_WORTH, KEPT = "means", "sensitivity", "rows", "kept"
-NOT_AN_ARCHIVE = (KeyError, ValueError, TypeError, EOFError, OSError)
+DAMAGE = (  # the exceptions, besides OSError, for a file that is damaged or is not an archive
+    KeyError, ValueError, TypeError, AttributeError, EOFError, RuntimeError,
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
+)  # fmt: skip
 
 
 class Learned(NamedTuple):
-    """Of each channel its mean (C,) and how sensitive the answer is to it (C,); how much each row of each channel
-    matters on average (H, W=1, C); and (share, agreement) of frames of which only the most important bytes are there.
+    """`arrays` for concealments, the channels' `means` (C,) among them; how sensitive the answer is to each channel
+    (C,); how much each row of it matters on average (H, 1, C); and (share, agreement) of frames of which only the most
+    important bytes are there.
     """
 
-    means: Floats
+    arrays: Mapping[str, Floats]
     sensitivity: Floats
     rows: Floats
     kept: tuple[tuple[float, float], ...]
+
+    @property
+    def means(self) -> Floats:
+        """The mean of each channel (C,), as the back-end sees it."""
+        return self.arrays[MEANS]
 
     @property
     def worth(self) -> Worth:
@@ -46,16 +58,25 @@ def read_learned(folder: Path, cut: Cut) -> Learned | None:
         return None
     try:
         with np.load(path) as archive:
-            means, sensitivity, rows, kept = (archive[name] for name in (MEANS, SENSITIVITY, ROWS_WORTH, KEPT))
-    except NOT_AN_ARCHIVE as error:
+            arrays = {name: archive[name] for name in archive.files}
+        sensitivity, rows, kept = (arrays.pop(name) for name in (SENSITIVITY, ROWS_WORTH, KEPT))
+        shapes = [arrays[MEANS].shape, sensitivity.shape, rows.shape, kept.shape[1:]]
+    except (OSError, *DAMAGE) as error:
         raise GradfecError(f"cannot read {path}: {error}; learn again with gradfec model learn") from None
     height, _, channels = cut.shape
-    shapes = [means.shape, sensitivity.shape, rows.shape, kept.shape[1:]]
-    finite = all(np.isfinite(array).all() for array in (means, sensitivity, rows, kept))
-    if shapes != [(channels,), (channels,), (height, 1, channels), (2,)] or not finite:
+    fits = shapes == [(channels,), (channels,), (height, 1, channels), (2,)]
+    fits = fits and all(array.shape[-1:] == (channels,) for array in arrays.values())
+    every = (*arrays.values(), sensitivity, rows, kept)
+    right = all(array.dtype.kind == "f" and np.isfinite(array).all() for array in every)
+    if not (fits and right and _is_curve(kept)):
         raise GradfecError(f"{path} is not for {cut.name}: learn again with gradfec model learn")
-    means, sensitivity, rows = (array.astype(np.float32) for array in (means, sensitivity, rows))
-    return Learned(means, sensitivity, rows, tuple((float(share), float(worth)) for share, worth in kept))
+    return Learned(arrays, sensitivity, rows, tuple((float(share), float(worth)) for share, worth in kept))
+
+
+def _is_curve(kept: Floats) -> bool:
+    """Return whether these are shares, rising to the whole frame, with an agreement each."""
+    shares, inside = kept[:, 0], (kept >= 0).all() and (kept <= 1).all()
+    return bool(inside and len(kept) > 1 and shares[-1] == 1 and (np.diff(shares) > 0).all())
 
 
 def write_learned(folder: Path, cut: Cut, learned: Learned) -> Path:
@@ -64,7 +85,7 @@ def write_learned(folder: Path, cut: Cut, learned: Learned) -> Path:
     partial = path.with_suffix(".part.npz")
     try:
         arrays: dict[str, Any] = {
-            MEANS: learned.means,
+            **learned.arrays,
             SENSITIVITY: learned.sensitivity,
             ROWS_WORTH: learned.rows,
             KEPT: np.array(learned.kept),

@@ -9,8 +9,6 @@ from gradfec_common.networks import Preprocess
 
 Colours = tuple[float, float, float]
 
-FITS = ("squash", "crop", "pad")
-ORDERS = ("rgb", "bgr")
 KEEP = 0.875  # of the short side: torchvision crops 224 of 256
 
 PRESETS = {
@@ -33,6 +31,15 @@ PRESETS = {
 def resized(preprocess: Preprocess, size: tuple[int, int]) -> Preprocess:
     """Return a preprocessing for pictures of another size (height, width)."""
     return replace(preprocess, height=size[0], width=size[1])
+
+
+def levels_in_words(preprocess: Preprocess) -> str:
+    """Return what is done to a pixel's levels: the name of a preset that does the same, or the numbers."""
+    for name, preset in PRESETS.items():
+        if (preset.order, preset.means, preset.scales) == (preprocess.order, preprocess.means, preprocess.scales):
+            return f"levels as in {name}"
+    means = ", ".join(f"{mean:g}" for mean in preprocess.means)
+    return f"levels minus {means}, divided by {', '.join(f'{1 / scale:g}' for scale in preprocess.scales)}"
 
 
 def preprocess_of(

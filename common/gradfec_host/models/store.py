@@ -29,6 +29,7 @@ from gradfec_host.models.learned import learned_file, read_learned
 MANIFEST, WHOLE = "manifest.json", "model.onnx"
 FRONT, BACK = "front", "back"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+NOT_OURS = (ValueError, KeyError, TypeError, AttributeError, OverflowError)  # what a manifest of others may lead to
 
 
 def models_folder() -> Path:
@@ -41,7 +42,8 @@ def models_folder() -> Path:
 def added() -> list[str]:
     """Return the names of all models that were added."""
     folder = models_folder()
-    return sorted(path.name for path in folder.iterdir() if (path / MANIFEST).is_file()) if folder.is_dir() else []
+    found = folder.glob(f"[!.]*/{MANIFEST}")  # one with a dot is half written
+    return sorted(path.parent.name for path in found)
 
 
 def checked_name(name: str) -> str:
@@ -62,17 +64,22 @@ class Model:
     network: Imported
 
     @classmethod
-    def read(cls, folder: Path) -> Model:
-        """Read a folder's manifest; GradfecError if it is not one, or is damaged."""
+    def read(cls, folder: Path, name: str | None = None) -> Model:
+        """Read a folder's manifest, of a model that is called `name`; GradfecError if it is not one, or is damaged."""
         try:
             said = json.loads((folder / MANIFEST).read_text("utf-8"))
+        except FileNotFoundError:
+            raise GradfecError(f"there is no model in {folder}: it has no {MANIFEST}") from None
         except OSError as error:
             raise GradfecError(f"cannot read the model in {folder}: {error.strerror or error}") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _damaged(folder, "the manifest is not JSON") from None
         try:
+            said = {**said, "name": name or said["name"], "files": _hashes(said["files"])}
             return cls(folder, said, imported_network(said))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except UsageError as error:
+            raise _damaged(folder, str(error)) from None
+        except NOT_OURS as error:
             raise _damaged(folder, f"{type(error).__name__}: {error}") from None
 
     @property
@@ -83,9 +90,8 @@ class Model:
     @cached_property
     def held(self) -> list[tuple[str, Cut]]:
         """The halves that are there as files of their own: "front" or "back", and the cut."""
-        cuts = {str(cut.id): cut for cut in self.network.cuts}
-        names = [name.partition("-") for name in self.said["files"] if (self.folder / f"{name}.onnx").is_file()]
-        return [(side, cuts[number]) for side, _, number in names if number in cuts]
+        cuts = {f"{side}-{cut.id}": (side, cut) for cut in self.network.cuts for side in (FRONT, BACK)}
+        return [cuts[name] for name in self.said["files"] if name in cuts and (self.folder / f"{name}.onnx").is_file()]
 
     def half(self, side: str, cut: Cut) -> bytes:
         """Return the "front" or "back" half of the graph for a cut, as an ONNX file.
@@ -107,7 +113,7 @@ class Model:
         """Return the whole graph, as an ONNX file; GradfecError as for `half`."""
         if not self.is_whole:
             raise GradfecError(f"{self.network.name} is here only in part, not the whole graph: add its ONNX file here")
-        return self._verified(self.folder / WHOLE, self.said["files"]["model"])
+        return self._verified(self.folder / WHOLE, self.said["files"].get("model", "nothing"))
 
     def _verified(self, path: Path, sha256: str) -> bytes:
         try:
@@ -132,13 +138,20 @@ class Model:
         )
 
 
+def _hashes(said: Mapping[str, Any]) -> dict[str, str]:
+    """Return the SHA-256 of each file; ValueError if a manifest says something else."""
+    if not all(isinstance(sha256, str) for sha256 in said.values()):
+        raise ValueError("no hash of a file")
+    return dict(said)
+
+
 def _damaged(folder: Path, why: str) -> GradfecError:
     return GradfecError(f"the model in {folder} is damaged, or from another version of gradfec ({why}): add it again")
 
 
 @lru_cache(16)
 def _opened(folder: Path, changed_ns: int) -> Model:
-    return Model.read(folder)
+    return Model.read(folder, folder.name)  # which a person may have copied under another name
 
 
 def open_model(name: str) -> Model:
@@ -153,19 +166,25 @@ def open_model(name: str) -> Model:
 
 def write_model(folder: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> Model:
     """Write a model's folder, replacing what is there, completely or not at all; GradfecError if that fails."""
-    partial = folder.with_name(f".{folder.name}.part")
+    partial, before = (folder.with_name(f".{folder.name}.{state}") for state in ("part", "before"))
     try:
-        shutil.rmtree(partial, ignore_errors=True)
+        for left in (partial, before):
+            shutil.rmtree(left, ignore_errors=True)
         partial.mkdir(parents=True)
         for name, data in files.items():
             (partial / name).write_bytes(data)
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
         model = Model.read(partial)
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.rename(before)
         partial.rename(folder)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        if before.exists():
+            before.rename(folder)
         raise GradfecError(f"cannot write {folder}: {error.strerror or error}") from None
+    finally:
+        for left in (partial, before):
+            shutil.rmtree(left, ignore_errors=True)
     return replace(model, folder=folder)
 
 

@@ -12,6 +12,7 @@ from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance import EstimatorFile
 from gradfec_edge.importance.second_order import DEPTH, FLOOR, WIDTH
+from gradfec_edge.importance.shipped import OF_IMAGE
 from gradfec_host.litert_graph import RELU, Graph, Tensor
 from gradfec_host.litert_network import add_layers
 
@@ -23,7 +24,7 @@ def add_proxy(graph: Graph, image: Tensor, chi: Tensor, file: EstimatorFile, cut
 
     Returns what `gradfec_edge.importance.second_order.Ranking` takes: (1, packets), or (1, groups, C, C).
     """
-    if file.about["recipe"] == "paper":
+    if file.about["recipe"] in OF_IMAGE:
         return element_importance(graph, image, file, cut, grid)
     positive = graph.relu(chi)
     return damage(graph, positive, saliency(graph, positive, file, grid), file, grid)

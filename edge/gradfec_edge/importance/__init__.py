@@ -15,7 +15,7 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.quantisers import Needs
 from gradfec_edge.importance.free import FREE, Estimator
 from gradfec_edge.importance.latents import LatentProxy, has_ranking
-from gradfec_edge.importance.shipped import PROXIES, EstimatorFile, shipped
+from gradfec_edge.importance.shipped import OF_IMAGE, PROXIES, EstimatorFile, shipped
 from gradfec_host.models.find import learned_at
 
 __all__ = [
@@ -27,7 +27,7 @@ DEFAULT_ESTIMATOR = "proxy"
 STREAM_ESTIMATOR = "order"  # the only one for streams
 LATENT_ESTIMATOR = "energy"
 ESTIMATORS = (*PROXIES, *FREE)
-RECIPES = ("best", "paper")  # of proxies
+RECIPES = ("best", *OF_IMAGE)  # of proxies
 
 
 def default_estimator(cut: Cut, grid: PacketGrid, needs: Needs = Needs.NOTHING) -> str:

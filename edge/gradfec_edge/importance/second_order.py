@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid
-from gradfec_edge.importance.shipped import EstimatorFile
+from gradfec_edge.importance.shipped import OF_IMAGE, EstimatorFile
 
 Floats = npt.NDArray[np.float32]
 
@@ -39,7 +39,7 @@ class Ranking:
         """Read a proxy's file; UsageError if it is for another cut."""
         self.grid = PacketGrid(cut.shape, file.about["rows"])
         file.check_fits(cut, self.grid)
-        self.of_image = file.about["recipe"] == "paper"
+        self.of_image = file.about["recipe"] in OF_IMAGE
         self.offset = (
             np.zeros(self.grid.count, np.float32) if self.of_image else file.array("offset", (self.grid.count,))
         )

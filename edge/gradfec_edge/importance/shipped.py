@@ -16,12 +16,13 @@ import numpy.typing as npt
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, full_name
 from gradfec_common.packets import PacketGrid
-from gradfec_host.learned import DAMAGE
+from gradfec_host.models.learned import DAMAGE
 
 FOLDER = Path(__file__).parent
 PROXIES = ("proxy", "proxy-paper")
 STATISTICS = "statistics"  # what `deviation` and `static` take from training images
 ABOUT = "about"  # the array that holds the account, as JSON
+OF_IMAGE = ("paper", "paper-verbatim")  # the recipes of proxies that look at the image and not at its features
 MUST_SAY = ("recipe", "split", "rows")
 
 

@@ -27,7 +27,7 @@ COMMANDS = {
         "Many edges and one cloud on one core, with a stub as its back-end.",
     ),
 }
-BY_ITSELF = {  # what takes photographs and hours, and is no part of `gradfec bench` without a command
+BY_ITSELF = {  # what takes photographs or hours, and is no part of `gradfec bench` without a command
     "rivals": (
         "gradfec_lab.bench.rivals.command",
         "A camera over bad links: gradfec beside JPEG and video.",
@@ -36,6 +36,7 @@ BY_ITSELF = {  # what takes photographs and hours, and is no part of `gradfec be
         "gradfec_lab.bench.share",
         "Edges and a TCP stream on one full link: what each of them gets.",
     ),
+    "splits": ("gradfec_lab.bench.splits", "Time each split of a network on this machine, for gradfec plan --edge."),
 }
 SHARED = ("ratios", "datagrams_per_s")  # members that several benchmarks add to
 
@@ -52,7 +53,7 @@ SHARED = ("ratios", "datagrams_per_s")  # members that several benchmarks add to
 def bench(context: click.Context, as_json: bool) -> None:
     """Measure what each step of a frame costs on this machine: medians of several runs after a warm-up.
 
-    Without a command, run all of them but rivals and share, one after the other; this takes some minutes.
+    Without a command, run all of them but rivals, share and splits, one after the other; this takes some minutes.
     """
     if context.invoked_subcommand is not None:
         if as_json:

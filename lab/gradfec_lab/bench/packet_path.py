@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from gradfec_cli.options import packets_option, packets_text
 from gradfec_common import wire
 from gradfec_common.codes import BARE, CODES, Each
-from gradfec_common.conceal import DEFAULT_CONCEALMENT, make_concealment
+from gradfec_common.conceal import make_concealment
 from gradfec_common.decode import decode_tensor
 from gradfec_common.keys import INSECURE_KEY
 from gradfec_common.networks import DEFAULT_CUT, named_cut
@@ -81,7 +81,7 @@ class PacketPath:
         """Lose the share `loss` of each tensor's datagrams; `each` runs the codes' calls."""
         self.coding, self.loss, self.way, self.each = coding, loss, way, each
         cut, grid = coding.cut, coding.grid
-        self.conceal = make_concealment(DEFAULT_CONCEALMENT, cut, {})
+        self.conceal = make_concealment("zero", cut, {})
         self.rng = np.random.default_rng(0)
         self.chi = self.rng.normal(size=cut.shape).astype(np.float32)
         self.image = np.zeros(cut.network.input.shape, np.uint8)  # activation does not use it

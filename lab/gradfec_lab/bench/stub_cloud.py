@@ -22,7 +22,6 @@ from gradfec_cloud.port import Port
 from gradfec_cloud.workers.local import LocalWorkers
 from gradfec_cloud.workers.pool import back_end_name
 from gradfec_common.codes import ZFEC
-from gradfec_common.conceal import DEFAULT_CONCEALMENT
 from gradfec_common.heads import Answer
 from gradfec_common.networks import DEFAULT_CUT, Cut, named_cut
 from gradfec_edge.coding import coding_of
@@ -59,7 +58,7 @@ def main(port: int, codec: str) -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     options = CloudOptions([cut], DEADLINE_S, None, key_source(None, None, insecure=True))
     workers = partial(LocalWorkers, {back_end_name(cut): partial(StubBackEnd, cut)})
-    decoder = Decoder(Catalogue.of([cut], DEFAULT_CONCEALMENT).concealments)
+    decoder = Decoder(Catalogue.of([cut], "zero").concealments)
     open_port = Port(Endpoint("127.0.0.1", port))
     log = logs.configure("gradfec-cloud")
     totals = run_cloud(options, open_port, None, lambda deliver: Inference(workers, decoder, answer, deliver), log)

@@ -12,6 +12,10 @@ COMMANDS = {
         "Drop packets by importance: does the answer stay the same? (Figure 5)",
     ),
     "protection": ("gradfec_lab.sweep.protection", "Lose packets, with and without protection. (Figure 6)"),
+    "concealment": (
+        "gradfec_lab.sweep.concealment",
+        "Fill gaps in several ways, with and without parity: which keeps the answer?",
+    ),
     "quantise": ("gradfec_lab.sweep.quantise", "Quantise features to a few bits: does the answer stay the same?"),
     "rate": ("gradfec_lab.sweep.rate", "Count the bytes of a frame: which codec keeps the answer in fewest bytes?"),
     "kept": (

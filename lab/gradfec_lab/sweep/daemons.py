@@ -67,6 +67,7 @@ def shares(text: str) -> list[float]:
 )
 @packets_option()
 @click.option("--importance", metavar="NAME", help="The edge's estimator. [default: the edge's default]")
+@click.option("--fill", default="zero", metavar="NAME", help="The cloud's --fill.")
 @click.option(
     "--seed", default=1, type=click.IntRange(min=0), help="Seed for the losses, which are the same for each policy."
 )
@@ -83,6 +84,7 @@ def daemons(
     codec: str,
     packets_a_datagram: int | None,
     importance: str | None,
+    fill: str,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -106,7 +108,9 @@ def daemons(
         count = link_images(images, folder, limit)
         reference = answers(cut.network, folder, console)
         rows = [uncut_row(reference, truth, count)]
-        rows += [row(folder, setting, link, reference, truth, console) for link, setting in product(links, settings)]
+        rows += [
+            row(folder, setting, link, fill, reference, truth, console) for link, setting in product(links, settings)
+        ]
     if as_json:
         said = {"images": count, "fec": fec, "packets_per_datagram": packets_text(packets_a_datagram)}
         click.echo(json.dumps({**said, "burst": burst, "rows": rows}))
@@ -163,12 +167,13 @@ def row(
     folder: Path,
     setting: Setting,
     link: Link,
+    fill: str,
     reference: Mapping[str, int],
     truth: Mapping[str, int] | None,
     console: Console,
 ) -> Row:
     """Measure one setting at one loss, with a separate cloud, so that every datagram can be accounted for."""
-    run, cloud = one_run(folder, link, setting, console)
+    run, cloud = one_run(folder, link, setting, fill, console)
     return {
         "protect": setting.policy,
         "codec": setting.codec,
@@ -189,7 +194,7 @@ def row(
     }
 
 
-def one_run(folder: Path, link: Link, setting: Setting, console: Console) -> tuple[Run, Mapping[str, Any]]:
+def one_run(folder: Path, link: Link, setting: Setting, fill: str, console: Console) -> tuple[Run, Mapping[str, Any]]:
     """Run a cloud, an injector and an edge once; return the run and the cloud's totals."""
     count = sum(1 for _ in folder.iterdir())
     title = f"{setting.policy}, {setting.codec} at {link.loss:.0%}"
@@ -199,7 +204,7 @@ def one_run(folder: Path, link: Link, setting: Setting, console: Console) -> tup
         def advance(record: Record) -> None:
             progress.update(task, advance=1, description=title)
 
-        return run_with_own_cloud(folder, link, setting.options(), advance)
+        return run_with_own_cloud(folder, link, setting.options(), advance, fill)
 
 
 def share(hits: Iterable[bool]) -> float:

@@ -68,7 +68,6 @@ class NetworkEnds:
 def load_ends(coding: Coding, importance: str | None = None) -> Ends:
     """Load the networks of a coding, with its default estimator unless `importance` names one. Takes seconds."""
     from gradfec_cloud.catalogue import Catalogue
-    from gradfec_common.conceal import DEFAULT_CONCEALMENT
     from gradfec_edge.frontend import load_front_end
     from gradfec_edge.frontend.nothing import NoFrontEnd
     from gradfec_edge.importance import EstimatorFile, default_estimator, make_estimator
@@ -94,7 +93,7 @@ def load_ends(coding: Coding, importance: str | None = None) -> Ends:
         front_end,
         None if isinstance(estimator, EstimatorFile) else estimator,
         fastest_answers(cut, weights),
-        Catalogue.of([cut], DEFAULT_CONCEALMENT).concealments[cut],
+        Catalogue.of([cut], "zero").concealments[cut],
         fingerprints,
     )
 

@@ -171,12 +171,15 @@ class Engine:
         cases: Callable[[Subject], Iterable[Case]],
         numbers: Callable[[Subject], dict[str, float]] = lambda subject: {},
         constant: Iterable[bytes] = (),
+        reference: Model | None = None,
     ) -> None:
         """Run all `cases` of an image that have no answer in the store yet.
 
-        `numbers` are stored too. Patterns in `constant` have the same features in all images.
+        `numbers` are stored too. Patterns in `constant` have the same features in all images. `reference` answers the
+        lossless features, if `model` is not the network as it is.
         """
         self.store, self.scorer, self.asker = store, scorer, Asker(model)
+        self.reference = self.asker if reference is None else Asker(reference)
         self.cases, self.numbers = cases, numbers
         self.constant = frozenset(constant)
         self._known: dict[bytes, int] = {}
@@ -198,6 +201,7 @@ class Engine:
                 own = [{key: value[i] for key, value in found.items()} for found in by_estimator]
                 self._examine(Subject(name, chi[i], *own), advance)
         self.asker.flush()
+        self.reference.flush()
         self._note_skipped(photographs, noted, advance)
 
     def _note_skipped(self, photographs: Photographs, noted: set[str], advance: Callable[[float], None]) -> set[str]:
@@ -240,7 +244,8 @@ class Engine:
         for pattern, features in examination.features.items():
             index = known.get(pattern, self._known.get(pattern))
             if index is None:
-                self.asker.ask(features(), delivers(pattern))
+                asker = self.reference if pattern == REFERENCE.encode() else self.asker
+                asker.ask(features(), delivers(pattern))
             else:
                 delivers(pattern)(index)
 

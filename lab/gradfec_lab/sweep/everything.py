@@ -35,7 +35,7 @@ class Part(NamedTuple):
 
 
 TABLE = "gradcam,proxy,proxy-uncompensated,proxy-paper,activation,deviation,static,random"
-FIGURE = "gradcam,proxy,activation,deviation,static,random"
+FIGURE = "gradcam,proxy,proxy-paper,activation,deviation,static,random"
 
 # Each sweep's own defaults apply unless set here.
 PARTS = [

@@ -31,6 +31,17 @@ OF_ESTIMATOR = {
     "activation": ORANGE,
     "random": PINK,
 }
+OF_FILL = {
+    "zero": BLACK,
+    "mean": GREY,
+    "neighbour": ORANGE,
+    "inpaint": PINK,
+    "caltec": GREEN,
+    "altec": SKY,
+    "gaussian": BLUE,
+    "silrtc": RED,
+    "halrtc": RED,
+}
 OF_CODEC = (BLUE, RED, GREEN, ORANGE, PINK, SKY, BLACK)
 MARKERS = "osD^vPX*"  # to tell lines apart without colour
 ORACLES = {"gradcam", "gradcam-label"}
@@ -156,6 +167,23 @@ def budget_figure(rows: list[Row], across: list[int]) -> bytes:
             axes.set_title(f"{size:,} bytes a frame, {words}", fontsize="medium")
             label_axes(axes, "datagrams lost", j == 0, i == len(bursts) - 1)
     return finish(figure, panels, len(codecs))
+
+
+def concealment_figure(rows: list[Row]) -> bytes:
+    """Draw agreement against loss, a line for each concealment; a row of panels a policy, a column a burst length."""
+    policies, bursts, fills = (distinct(rows, name) for name in ("policy", "burst", "fill"))
+    figure, panels = make_panels(len(policies), len(bursts))
+    for i, policy in enumerate(policies):
+        for j, burst in enumerate(bursts):
+            axes = panels[i][j]
+            for number, fill in enumerate(fills):
+                own = [row for row in rows if (row["policy"], row["burst"], row["fill"]) == (policy, burst, fill)]
+                draw_line(axes, own, "loss", fill, OF_FILL.get(fill, GREY), number, dashed=fill == "zero")
+            words = "independent losses" if burst == "iid" else f"bursts of {burst}"
+            axes.set_title(f"{policy}, {words}", fontsize="medium")
+            label_axes(axes, "datagrams lost", j == 0, i == len(policies) - 1)
+            axes.set_xlim(0, max(row["loss"] for row in rows))
+    return finish(figure, panels, len(fills))
 
 
 def short(codec: str) -> str:

@@ -12,12 +12,13 @@ from gradfec_host.console import plain_errors
 from gradfec_lab.sweep.arguments import FILL_HELP, chosen_from, names_list, read_estimators, read_fills, read_share
 from gradfec_lab.sweep.importance_points import ORDERS, ImportanceSweep
 from gradfec_lab.sweep.importance_report import report
-from gradfec_lab.sweep.study import CONTEXT, Study, study_options
+from gradfec_lab.sweep.study import CONTEXT, Study, back_end_option, study_options
 
 
 @click.command(context_settings=CONTEXT)
 @plain_errors
 @study_options
+@back_end_option
 @click.option(
     "--estimators", metavar="NAMES", help="Estimators that rank the packets. [default: the oracle and the edge's]"
 )

@@ -24,7 +24,7 @@ from gradfec_lab.sweep.budget import TUNE_IMAGES
 from gradfec_lab.sweep.losses import IID
 from gradfec_lab.sweep.protection_points import Link, ProtectionSweep, Variants
 from gradfec_lab.sweep.protection_report import report
-from gradfec_lab.sweep.study import CONTEXT, Study, study_options
+from gradfec_lab.sweep.study import CONTEXT, Study, back_end_option, study_options
 
 POLICIES = "none,FEC_10_90,FEC_20_80,FEC_30_70,FEC_40_60,FEC_50_50"
 CODEC = "uniform8"
@@ -35,13 +35,14 @@ LOSSES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 @click.command(context_settings=CONTEXT)
 @plain_errors
 @study_options
+@back_end_option
 @click.option("--protect", default=POLICIES, metavar="POLICIES", help="Policies to compare: none, FEC_A_B, nested.")
 @click.option(
     "--bytes",
     "sizes",
     metavar="NUMBERS",
     help="Compare codecs with their best plans at so many bytes a frame, all bytes: 6000,12000,25000. The options "
-    "--protect, --fec, --packets-per-datagram, --importance, --fill and --masks do not apply.",
+    "--protect, --fec, --packets-per-datagram, --importance, --fill, --backend and --masks do not apply.",
 )
 @click.option(
     "--tune",

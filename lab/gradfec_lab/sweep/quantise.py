@@ -9,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from gradfec_common.conceal import DEFAULT_CONCEALMENT, make_concealment
+from gradfec_common.conceal import make_concealment
 from gradfec_common.quantisers import QUANTISERS, Quantiser
 from gradfec_host.console import plain_errors
 from gradfec_host.learned import learned_for
@@ -27,12 +27,13 @@ from gradfec_lab.sweep.report import (
 )
 from gradfec_lab.sweep.statistics import Bootstrap
 from gradfec_lab.sweep.store import write_file
-from gradfec_lab.sweep.study import CONTEXT, Study, command_line, study_options
+from gradfec_lab.sweep.study import CONTEXT, Study, back_end_option, command_line, study_options
 
 
 @click.command(context_settings=CONTEXT)
 @plain_errors
 @study_options
+@back_end_option
 @click.option("--quantisers", metavar="NAMES", help="uniform8, sqrt4 and so on. [default: all that fit the cut]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def quantise(study: Study, quantisers: str | None, as_json: bool) -> None:
@@ -46,7 +47,7 @@ def quantise(study: Study, quantisers: str | None, as_json: bool) -> None:
 
 def report(study: Study, quantisers: list[Quantiser]) -> Report:
     """Compute what is missing, and report everything, also into the study's folder if it has one."""
-    conceal = make_concealment(DEFAULT_CONCEALMENT, study.cut, learned_for(study.cut))  # there are no gaps to fill
+    conceal = make_concealment("zero", study.cut, learned_for(study.cut))  # there are no gaps to fill
     everything = np.ones(study.grid.count, bool)
 
     def coded(subject: Subject) -> Iterator[tuple[str, Delivered]]:
@@ -55,7 +56,7 @@ def report(study: Study, quantisers: list[Quantiser]) -> Report:
 
     def cases(subject: Subject) -> Iterator[Case]:
         for name, delivered in coded(subject):
-            yield delivered.case(name, 0, everything, DEFAULT_CONCEALMENT, conceal)
+            yield delivered.case(name, 0, everything, "zero", conceal)
 
     def sizes(subject: Subject) -> dict[str, float]:
         return {f"bytes/{name}": float(delivered.coded.packets.sizes.sum()) for name, delivered in coded(subject)}

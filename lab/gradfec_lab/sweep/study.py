@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from gradfec_common.networks import DEFAULT_CUT, Cut, full_name, named_cut
 from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
 from gradfec_host.extras import need
 from gradfec_host.learned import learned_for
+from gradfec_host.tuned import BackEndFile, TunedWeights, chosen_back_ends
 from gradfec_lab.bench.measure import machine
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.engine import REFERENCE, Case, Engine, Model, Scorer, Subject
@@ -45,6 +46,7 @@ class Study:
     grid: PacketGrid
     seed: int
     out: Path | None
+    backend: BackEndFile | None = None  # answers in the place of the network's own back-end
 
     @property
     def names(self) -> list[str]:
@@ -71,6 +73,7 @@ class Study:
             "split": full_name(self.cut),
             "rows": self.grid.rows,
             "seed": self.seed,
+            "back-end": self.backend and self.backend.digest,
         }
         need("tensorflow")
         if self.out is not None:
@@ -162,7 +165,8 @@ class Study:
             task = progress.add_task("loading the network", total=len(todo))
             scorer, model, weights = load_network(estimators, self.cut, self.grid, self.seed)
             store.vouch({"the weights": weights, **scorer.fingerprints})
-            engine = Engine(store, scorer, model, cases, numbers, constant)
+            tuned = load_tuned(self.cut, self.backend) if self.backend else None
+            engine = Engine(store, scorer, tuned or model, cases, numbers, constant, tuned and model)
             progress.reset(task, description="running the back-end")
             engine.run(self.photographs, todo, lambda share: progress.advance(task, share), self.truth)
 
@@ -178,6 +182,14 @@ def load_network(estimators: list[str], cut: Cut, grid: PacketGrid, seed: int) -
     from gradfec_lab.answers import fastest_answers
 
     return Scores(estimators, cut, grid, weights, seed), fastest_answers(cut, weights), weights.verification.value
+
+
+def load_tuned(cut: Cut, file: BackEndFile) -> Model:
+    """Load a tuned back-end."""
+    from gradfec_host.weights import ensure_weights
+    from gradfec_lab.answers import fastest_answers
+
+    return fastest_answers(cut, TunedWeights(file, cut.network, ensure_weights(cut.network)))
 
 
 def progress_bar(console: Console, of: str = "images") -> Progress:
@@ -226,6 +238,23 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
         if out is not None and out.exists() and not out.is_dir():
             raise UsageError(f"{out} is not a folder: --out takes a folder, and creates it if needed")
         command(Study(photographs, truth, cut, grid, seed, out), **own)
+
+    return run
+
+
+def back_end_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the option that puts another back-end in the study. It goes below `study_options`."""
+
+    @click.option(
+        "--backend",
+        metavar="NAME",
+        help="Back-end that answers: lossy, or a file made by gradfec train-backend. Agreement is with the answers of "
+        "the network as it is.",
+    )
+    @functools.wraps(command)
+    def run(study: Study, backend: str | None, **own: Any) -> None:
+        tuned = chosen_back_ends(backend, [study.cut])[study.cut] if backend else None
+        command(replace(study, backend=tuned), **own)
 
     return run
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from gradfec_lab.training.run import Curve, Schedule
     from gradfec_lab.training.targets import Targets
 
-RECIPES = ("best", "paper", "averages")
+RECIPES = ("best", "paper", "paper-verbatim", "averages")
 MIN_IMAGES = 40  # with fewer, there are no held-out images
-BYTES_AN_IMAGE = 110_000  # in the cache, at the default split; the whole maps of `paper` add 1.6 MB
+BYTES_AN_IMAGE = 110_000  # in the cache, at the default split; the whole maps of the paper's recipes add 1.6 MB
 
 
 @click.command(name="train-proxy", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
@@ -35,8 +35,9 @@ BYTES_AN_IMAGE = 110_000  # in the cache, at the default split; the whole maps o
     "--recipe",
     default="best",
     type=click.Choice(RECIPES),
-    help="best: learned saliency and measured sensitivity; paper: the front-end's architecture with the paper's "
-    "schedule; averages: the means for `static`, `deviation` and --fill mean, without training.",
+    help="best: learned saliency and measured sensitivity; paper: the paper's, the front-end's architecture from the "
+    "image to the map of importances; paper-verbatim: the same at the paper's learning rate, where it diverges; "
+    "averages: the means for `static`, `deviation` and --fill mean, without training.",
 )
 @click.option(
     "--limit", type=click.IntRange(MIN_IMAGES), help="Use this many of the images, a fair sample. [default: all]"
@@ -85,6 +86,7 @@ def train_proxy(
     """
     from gradfec_common.networks import full_name, named_cut
     from gradfec_common.packets import PacketGrid
+    from gradfec_edge.importance.shipped import OF_IMAGE
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
 
@@ -109,12 +111,12 @@ def train_proxy(
             f"{images} has {len(names)} images, of which {held_out} are held out, one in twenty by their names: give "
             f"{MIN_IMAGES} or more, one of them held out"
         )
-    settings = Settings(photographs.digest(names), len(names), full_name(cut), rows, score, recipe == "paper")
+    settings = Settings(photographs.digest(names), len(names), full_name(cut), rows, score, recipe in OF_IMAGE)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GradfecError(f"cannot write {out}: {error.strerror}") from None
-    folder = cache or out.with_name("targets-elements" if recipe == "paper" else "targets")
+    folder = cache or out.with_name("targets-elements" if recipe in OF_IMAGE else "targets")
     try:
         targets = Targets(folder, photographs, names, settings)
         with _bar("targets", len(names)) as advance:
@@ -163,16 +165,17 @@ def _learn(
     recipe: str, targets: Targets, seed: int, epochs: int | None, out: Path
 ) -> tuple[dict[str, Any], list[Curve]]:
     """Run a recipe; return its arrays and learning curves."""
+    from gradfec_edge.importance.shipped import OF_IMAGE
     from gradfec_lab.training.averages import averages
 
     if recipe == "averages":
         return averages(targets), []
     from gradfec_lab.training.curves import draw_curves
-    from gradfec_lab.training.elements import PAPER, train_elements
+    from gradfec_lab.training.elements import PAPER, VERBATIM, train_elements
     from gradfec_lab.training.run import Curve
     from gradfec_lab.training.saliency import BEST, sensitivities, train_saliency
 
-    schedule: Schedule = replace(PAPER if recipe == "paper" else BEST, seed=seed)
+    schedule: Schedule = replace({"paper": PAPER, "paper-verbatim": VERBATIM}.get(recipe, BEST), seed=seed)
     schedule = replace(schedule, epochs=epochs or schedule.epochs)
     checkpoints = out.with_suffix(".checkpoints")
 
@@ -184,12 +187,14 @@ def _learn(
         )
 
     with _bar("training", schedule.epochs * len(targets.fit_indices)) as advance:
-        learn = train_elements if recipe == "paper" else train_saliency
-        arrays = learn(targets, schedule, checkpoints, report, advance)
+        if recipe in OF_IMAGE:
+            arrays = train_elements(targets, schedule, checkpoints, report, advance, scaled=recipe == "paper")
+        else:
+            arrays = train_saliency(targets, schedule, checkpoints, report, advance)
     draw_curves(checkpoints, out.with_suffix(".curves.png"))
     record = json.loads((checkpoints / "curves.json").read_text())  # includes the epochs before an interruption
     curves = [Curve(**point) for point in record["curves"]]
-    return arrays | ({} if recipe == "paper" else sensitivities(targets)), curves
+    return arrays | ({} if recipe in OF_IMAGE else sensitivities(targets)), curves
 
 
 def _tune(targets: Targets, proxy: EstimatorFile, weights: WeightStore, seed: int, steps: int) -> Any:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.common.learned import learned_of
 from tests.common.small_tensors import (
     CUT,
     GRID,
@@ -19,7 +20,7 @@ from tests.common.small_tensors import (
 )
 from tests.common.toys import Opposite
 
-from gradfec_common.conceal import CONCEALMENTS, DEFAULT_CONCEALMENT, make_concealment
+from gradfec_common.conceal import CONCEALMENTS, make_concealment
 from gradfec_common.decode import decode_tensor
 from gradfec_common.delivery import packets_at_hand
 from gradfec_common.errors import UsageError
@@ -42,7 +43,7 @@ def a_strangers_concealment():
 
 def made(name):
     """The concealment, for a cut that it fits."""
-    return make_concealment(name, MASKED_CUT if name == "mask" else CUT, {"means": MEANS})
+    return make_concealment(name, MASKED_CUT if name == "mask" else CUT, {**learned_of(6), "means": MEANS})
 
 
 def values_in(filled, name):
@@ -141,9 +142,14 @@ def test_zero_fills_with_zero_and_mean_with_the_mean_of_the_channel(seed, grid, 
 
 
 def test_zero_needs_nothing_that_was_learned():
-    assert DEFAULT_CONCEALMENT == "zero"
     tensor = features(np.random.default_rng(1))
     assert not make_concealment("zero", CUT, {})(tensor, np.zeros(GRID.count, bool), GRID).any()
+
+
+def test_auto_is_the_best_that_the_learned_arrays_allow():
+    every = learned_of(6)
+    for learned, name in ((every, "gaussian"), ({"means": MEANS}, "mean"), ({}, "zero")):
+        assert type(make_concealment("auto", CUT, learned)) is CONCEALMENTS[name]
 
 
 def test_mean_is_refused_for_a_cut_of_which_no_means_are_known():
@@ -152,7 +158,9 @@ def test_mean_is_refused_for_a_cut_of_which_no_means_are_known():
 
 
 def test_an_unknown_concealment_is_refused_with_those_there_are():
-    with pytest.raises(UsageError, match=r"no concealment is called 'median': use one of zero, mean, .*opposite$"):
+    with pytest.raises(
+        UsageError, match=r"no concealment is called 'median': use one of auto, zero, mean, .*opposite$"
+    ):
         make_concealment("median", CUT, {})
 
 

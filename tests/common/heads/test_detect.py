@@ -289,6 +289,17 @@ def test_outputs_of_another_kind_are_refused_with_the_reason(outputs, layout, wh
     assert why in said
 
 
+@pytest.mark.parametrize(("scale", "unit"), [(1, (128, 96)), ([128, 96] * 2, (1, 1))])
+def test_the_unit_of_places_is_that_of_most_of_them_and_rows_of_zeros_do_not_count(scale, unit):
+    table = END_TO_END.copy()
+    table[0, :, :4] /= scale
+    table[0, 3, :4] = -5, -5, 500, 500  # far off
+    said = Detect.describe([("output0", table.shape)], [table], SIZE)
+    assert tuple(said["decode"]["unit"]) == unit
+    nothing = np.zeros_like(table)
+    assert tuple(Detect.describe([("output0", table.shape)], [nothing], SIZE)["decode"]["unit"]) == (128, 96)
+
+
 def test_scores_that_are_no_probabilities_and_boxes_relative_to_anchors_are_refused():
     wild = np.full((1, 84, 8400), 5, np.float32)
     assert "scores from 0 to 1" in Detect.describe([("output0", wild.shape)], [wild], SIZE, "yolov8")

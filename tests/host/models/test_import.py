@@ -1,6 +1,8 @@
 """An ONNX file becomes a model with halves that answer as the whole does, wherever it is cut."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,12 +14,24 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks.carried import Carried, apart, common_shape, together
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.packets import PacketGrid, usual_rows
-from gradfec_host.models import cut_called, network_called
-from gradfec_host.models.add import Wanted, add_model
+from gradfec_host.models import cut_called, model_of, network_called
+from gradfec_host.models.add import Seen, Wanted, _carried, add_model
+from gradfec_host.models.find import learned_at
 from gradfec_host.models.graph import Graph
+from gradfec_host.models.halves import part
 from gradfec_host.models.presets import PRESETS, preprocess_of
 from gradfec_host.models.session import OnnxSession
-from gradfec_host.models.store import BACK, FRONT, Model, added, export_half, open_model, remove_model, take_folder
+from gradfec_host.models.store import (
+    BACK,
+    FRONT,
+    Model,
+    added,
+    export_half,
+    models_folder,
+    open_model,
+    remove_model,
+    take_folder,
+)  # fmt: skip
 
 KINDS = {"classifier": classifier, "forked": forked, "tokens": tokens}
 
@@ -125,9 +139,21 @@ def test_a_file_that_was_tampered_with_is_refused(tmp_path, name):
         (lambda said: said["head"].update(name="guess"), "no head is called 'guess'"),
         (lambda said: said["cuts"][1]["tensors"][0].update(layout="tokens"), "is not tokens"),
         (lambda said: said["cuts"][1]["tensors"][0].update(scale=-1), "no scale is -1"),
+        (lambda said: said["cuts"][1]["tensors"][0].update(scale=1e-40), "no scale is 1e-40"),
         (lambda said: said.pop("labels"), "KeyError"),
         (lambda said: said.update(cuts=7), "TypeError"),
-        (lambda said: said.update(split="nowhere"), "no split point 'nowhere'"),
+        (lambda said: said["cuts"][1]["tensors"][0].update(dims=[1, 2**20, 2**10, 1]), "has more than 268435456 ele"),
+        (lambda said: said["cuts"][1]["tensors"][0].update(dims=[1, 8, 16, float("inf")]), "OverflowError"),
+        (lambda said: said["preprocess"].update(order="gbr"), "no picture becomes gbr by squash"),
+        (lambda said: said["preprocess"].update(fit="stretch"), "no picture becomes rgb by stretch"),
+        (lambda said: said["preprocess"].update(scales=[1, 1]), "no picture becomes rgb"),
+        (lambda said: said["preprocess"].update(scales=[1, 0, 1]), "no picture is normalised by"),
+        (lambda said: said["preprocess"].update(means=[float("nan")] * 3), "no picture is normalised by"),
+        (lambda said: said.update(labels=["x" * 161] * CLASSES), "a label has more than 160 bytes"),
+        (lambda said: said.pop("files"), "KeyError"),
+        (lambda said: said.update(files=["model"]), "AttributeError"),
+        (lambda said: said.update(files={"model": None}), "no hash of a file"),
+        (lambda said: said.update(split="nowhere"), "is damaged, .* no split point 'nowhere'"),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_one_clear_error(tmp_path, damage, why):
@@ -136,6 +162,167 @@ def test_a_manifest_that_makes_no_sense_is_one_clear_error(tmp_path, damage, why
     (model.folder / "manifest.json").write_text(json.dumps(said))
     with pytest.raises(GradfecError, match=why):
         Model.read(model.folder)
+
+
+@pytest.mark.parametrize("largest", [0.0, 1e-45, 3e38])
+def test_tensors_of_any_size_come_apart_as_they_were(largest):
+    small, usual = np.full((1, 2, 4, 4), largest, np.float32), np.ones((1, 2, 4, 4), np.float32)
+    seen = Seen(small.shape, small.dtype, float(small.max()))
+    both = [_carried("small", seen, "nchw"), Carried("usual", usual.shape, "nchw")]
+    tensor = together(both, [small, usual])
+    assert np.isfinite(tensor).all()
+    for found, whole in zip(apart(both, tensor), (small, usual), strict=True):
+        np.testing.assert_allclose(found, whole, rtol=1e-6, atol=1e-44)
+
+
+def test_a_manifest_names_no_file_outside_its_folder(tmp_path):
+    folder = tmp_path / "half"
+    export_half(add(tmp_path, classifier()), FRONT, open_model("small").network.usual_cut, folder)
+    (half,) = folder.glob("*.onnx")
+    half.rename(tmp_path / half.name)
+    said = json.loads((folder / "manifest.json").read_text())
+    said["files"] = {f"../{name}": sha256 for name, sha256 in said["files"].items()}
+    (folder / "manifest.json").write_text(json.dumps(said))
+    with pytest.raises(GradfecError, match="has a manifest, and no half of the model"):
+        take_folder(folder, "mine")
+
+
+def test_a_model_has_the_name_of_its_folder_also_if_it_was_copied_by_hand(tmp_path):
+    model = add(tmp_path, classifier())
+    shutil.copytree(model.folder, model.folder.with_name("other"))
+    assert added() == ["other", "small"] and network_called("other").name == "other"
+    assert network_called("other").digest == model.network.digest
+
+
+def test_what_was_read_of_a_model_is_not_mixed_with_what_has_replaced_it(tmp_path):
+    network = add(tmp_path, classifier()).network
+    assert model_of(network).network is network_called("small")
+    add(tmp_path, classifier(seed=1))
+    with pytest.raises(GradfecError, match="the model small was replaced meanwhile: start again"):
+        model_of(network)
+    with pytest.raises(GradfecError, match="was replaced meanwhile"):
+        learned_at(network.usual_cut)
+
+
+@pytest.mark.parametrize("verb", ["write_text", "rename"])
+def test_a_model_that_cannot_be_written_leaves_the_one_before_and_nothing_else(tmp_path, monkeypatch, verb):
+    before, possible = add(tmp_path, classifier()).network.digest, getattr(Path, verb)
+
+    def full(path, *words):
+        if ".small.part" in str(path):
+            raise OSError(28, "No space left on device")
+        return possible(path, *words)
+
+    with monkeypatch.context() as patched, pytest.raises(GradfecError, match=r"cannot write .*No space left on device"):
+        patched.setattr(Path, verb, full)
+        add(tmp_path, classifier(seed=1))
+    assert [path.name for path in models_folder().iterdir()] == ["small"]
+    assert open_model("small").network.digest == before
+    after = add(tmp_path, classifier(seed=1)).network.digest
+    assert open_model("small").network.digest == after != before
+    assert [path.name for path in models_folder().iterdir()] == ["small"]
+
+
+def sparse():
+    """The classifier, whose last weights are written as the few that are not zero."""
+    model = classifier()
+    dense = next(one for one in model.graph.initializer if one.name == "dense/kernel")
+    values = onnx.numpy_helper.to_array(dense).copy()
+    model.graph.initializer.remove(dense)
+    at = onnx.numpy_helper.from_array(np.arange(values.size), "at")
+    kept = onnx.numpy_helper.from_array(values.reshape(-1), "dense/kernel")
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(kept, at, values.shape))
+    return model
+
+
+def with_inner_graph():
+    """One that decides, by a tensor from before, what it does to another one."""
+    draw = Drawing()
+    draw.node("Relu", [draw.convolution("image", "stem.conv", (3, 16), stride=2)], "stem")
+    draw.node("Relu", [draw.convolution("stem", "deep.conv", (16, 16), stride=2)], "deep")
+    draw.node("ReduceMean", ["stem"], "mean", keepdims=0)
+    draw.node("Greater", ["mean", draw.array("zero", np.array(0, np.float32))], "bright")
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node(kind, ["deep", "mean"], [name])], name, [], [onnx.ValueInfoProto(name=name)]
+        )
+        for name, kind in (("then", "Mul"), ("else", "Sub"))
+    }
+    draw.node("If", ["bright"], "either", **branches)
+    draw.node("Flatten", [draw.node("GlobalAveragePool", ["either"], "pool")], "flat")
+    return draw.model([picture()], [("flat", (1, 16))])
+
+
+def of_halves():
+    """One that computes with float16 in its middle, which no cut carries, and leaves an output of a node unnamed."""
+    draw = Drawing()
+    draw.node("Relu", [draw.convolution("image", "stem.conv", (3, 16), stride=2)], "stem")
+    draw.nodes.append(helper.make_node("Dropout", ["stem"], ["kept", ""]))
+    draw.node("Cast", ["kept"], "kept16", to=TensorProto.FLOAT16)
+    draw.node("Cast", [draw.node("Sigmoid", ["kept16"], "open16")], "open", to=TensorProto.FLOAT)
+    draw.node("Flatten", [draw.node("GlobalAveragePool", ["open"], "pool")], "flat")
+    return draw.model([picture()], [("flat", (1, 16))])
+
+
+def with_outputs(*names):
+    model = classifier()
+    del model.graph.output[:]
+    shapes = {"flat": (1, 16), "dense/kernel": (16, CLASSES)}
+    made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes.get(name, (1, CLASSES))) for name in names]
+    model.graph.output.extend(made)
+    return model
+
+
+def renamed(model, old, new):
+    for node in model.graph.node:
+        node.output[:] = [new if name == old else name for name in node.output]
+    return model
+
+
+ODD = {
+    "sparse": sparse,
+    "inner graph": with_inner_graph,
+    "of halves": of_halves,
+    "an output in the middle": lambda: with_outputs("logits", "flat"),
+    "an output that is a constant": lambda: with_outputs("logits", "dense/kernel"),
+    "an output twice": lambda: with_outputs("logits", "logits"),
+    "a name that a copy would have": lambda: renamed(with_outputs("flat", "flat/out"), "logits", "flat/out"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_graphs_are_cut_as_well(tmp_path, kind):
+    model = add(tmp_path, ODD[kind](), head="raw", outputs=())
+    network = model.network
+    (fed,) = apart((network.fed,), normalise(photograph(), network.preprocess))
+    expected = OnnxSession(model.whole(), "whole")(fed)[: len(network.outputs)]
+    assert len(network.cuts) > 2 and "kept16" not in str(network.cuts)
+    for cut in network.cuts:
+        crossing = together(cut.carried, OnnxSession(model.half(FRONT, cut), "front")(fed))
+        outputs = OnnxSession(model.half(BACK, cut), "back")(*apart(cut.carried, crossing))
+        for found, whole in zip(outputs, expected, strict=True):
+            np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-5, err_msg=cut.name)
+
+
+def test_a_copy_of_a_tensor_gets_a_name_that_no_other_has():
+    model = renamed(with_outputs("flat", "flat/out"), "logits", "flat/out")
+    half = onnx.load_from_string(part(model, (Carried("flat", (1, 16), "vector"),), ["flat", "flat/out"]))
+    assert [one.name for one in half.graph.output] == ["flat/out/out", "flat/out"]
+
+
+def test_a_network_without_any_cut_but_its_input_is_split_there(tmp_path):
+    draw = Drawing()
+    draw.node("ReduceMean", ["image"], "colour", axes=[0, 2, 3], keepdims=0)
+    network = add(tmp_path, draw.model([picture()], [("colour", (3,))]), head="raw").network
+    assert [cut.name for cut in network.cuts] == ["image"] and network.usual_cut.pixels
+
+
+def test_no_cut_carries_what_is_no_number(tmp_path):
+    draw = Drawing()
+    draw.node("Log", [draw.node("Neg", [draw.convolution("image", "stem", (3, 8))], "neg")], "log")
+    draw.node("Flatten", [draw.node("GlobalAveragePool", ["log"], "pool")], "flat")
+    cuts = add(tmp_path, draw.model([picture()], [("flat", (1, 8))])).network.cuts
+    assert [cut.name for cut in cuts] == ["image", "stem", "neg"]
 
 
 def two_inputs():
@@ -258,6 +445,11 @@ def test_a_preset_says_all_but_the_size(preset):
     assert preprocess_of(preset, (48, 64), fit="squash").keep == 1.0
     with pytest.raises(UsageError, match="a deviation is above zero"):
         preprocess_of(preset, (48, 64), deviations=(1.0, 0.0, 1.0))
+
+
+def test_what_is_pooled_travels_as_a_vector_and_not_an_element_a_packet(tmp_path):
+    pool = add(tmp_path, classifier()).network.cut("pool")
+    assert (pool.carried[0].layout, pool.shape) == ("pooled", (1, 16, 1))
 
 
 def test_a_branch_that_gets_wider_is_computed_late_so_that_little_crosses_a_cut(tmp_path):

@@ -205,3 +205,15 @@ def test_an_image_with_nothing_left_to_ask_keeps_its_numbers(tmp_path: Path) -> 
         engine.run(Photographs(images, RESNET50.preprocess), [name], lambda share: None)
         assert store.records[name].numbers == {"x": 0.5}
         assert store.records[name].answers == {REFERENCE: [3]}
+
+
+def test_a_reference_answers_lossless_features_and_nothing_else(tmp_path: Path) -> None:
+    names = write_images(tmp_path / "images", 2)
+    model, reference = ToyModel(0.001), ToyModel(0.001)
+    with Store(tmp_path / "out", {}) as store:
+        engine = Engine(store, ToyScores([], GRID), model, cases, reference=reference)
+        engine.run(Photographs(tmp_path / "images", RESNET50.preprocess), names, lambda share: None)
+        assert len(reference.seen) == 2
+        assert len(model.seen) == 2 * 6  # as above, without the lossless ones
+        lossless = [int(reference(chi[np.newaxis])[0]) for chi in reference.seen[:2]]
+        assert [store.records[name].answers[REFERENCE] for name in names] == [[one] for one in lossless]

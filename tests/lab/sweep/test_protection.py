@@ -17,6 +17,7 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK
 from gradfec_common.reassembly import Reassembly
 from gradfec_edge.coding import coding_of
+from gradfec_host.tuned import BackEndFile
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.losses import Losses
 from gradfec_lab.sweep.protection import read_bursts
@@ -195,3 +196,18 @@ def test_what_is_wrong_is_said_in_one_line(
     assert done.stderr.count("\n") == 1
     assert said in done.stderr
     assert not made
+
+
+def test_a_back_end_answers_in_the_place_of_the_networks_own_but_for_the_reference(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, tuned = install(monkeypatch, ToyModel(0.01))[1], ToyModel(1000.0)
+    monkeypatch.setattr("gradfec_lab.sweep.study.load_tuned", lambda cut, file: tuned)
+    file = BackEndFile(str(tmp_path / "mine.npz"), {"cut": DEFAULT_CUT}, {})
+    file.write()
+    out = tmp_path / "out"
+    found = result("--images", images, "--protect", "none", "--loss", "0.5", "--backend", file.path, "--out", out)
+    assert len(plain.seen) == 3 and len(tuned.seen) == 3 * 10
+    assert found["images"] == 3
+    again = sweep("--importance", "activation", "--images", images, "--protect", "none", "--loss", "0.5", "--out", out)
+    assert again.exit_code == 2 and "back-end" in again.output

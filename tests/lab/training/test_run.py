@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from gradfec_common.errors import UsageError
-from gradfec_lab.training.elements import PAPER
+from gradfec_lab.training.elements import PAPER, VERBATIM
 from gradfec_lab.training.run import Curve, Schedule, train
 
 SCHEDULE = Schedule(seed=3, epochs=5, batch=8, rates=(1e-2, 0.0), decay="cosine", weight_decay=1e-2)
@@ -176,9 +176,14 @@ def test_a_cosine_falls_from_the_first_rate_to_the_last():
 
 
 def test_the_papers_rate_falls_by_epoch_from_a_tenth_to_1e_11_over_16_epochs():
-    rates = [PAPER.rate(epoch, 0.0) for epoch in range(PAPER.epochs)]
+    rates = [VERBATIM.rate(epoch, 0.0) for epoch in range(VERBATIM.epochs)]
     assert (len(rates), rates[0]) == (16, 0.1)
     assert rates[-1] == pytest.approx(1e-11)
     np.testing.assert_allclose(np.diff(np.log10(rates)), -10 / 15)
-    assert PAPER.rate(3, 0.0) == PAPER.rate(3, 0.99)
-    assert replace(PAPER, epochs=1).rate(0, 0.0) == 0.1
+    assert VERBATIM.rate(3, 0.0) == VERBATIM.rate(3, 0.99)
+    assert replace(VERBATIM, epochs=1).rate(0, 0.0) == 0.1
+
+
+def test_the_papers_recipe_that_trains_has_its_epochs_and_its_decay_at_lower_rates():
+    assert (PAPER.epochs, PAPER.decay) == (VERBATIM.epochs, VERBATIM.decay)
+    assert max(PAPER.rates) < max(VERBATIM.rates) / 10

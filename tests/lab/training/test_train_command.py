@@ -22,7 +22,7 @@ from gradfec_lab.training.targets import Targets
 from .toys import GRID, ROWS, SPLIT, ToyNetwork, install, shrink, write_images
 
 COUNT = 48  # of which four are held out
-EPOCHS = {"best": 3, "paper": 1, "averages": 0}
+EPOCHS = {"best": 3, "paper": 1, "paper-verbatim": 1, "averages": 0}
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,15 @@ def refused(result: Result, code: int = 2) -> str:
 # --- what is written ---
 
 
-@pytest.mark.parametrize("recipe", ["best", "averages", pytest.param("paper", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "best",
+        "averages",
+        pytest.param("paper", marks=pytest.mark.slow),
+        pytest.param("paper-verbatim", marks=pytest.mark.slow),
+    ],
+)
 def test_each_recipe_writes_a_file_that_the_edge_takes_for_these_packets_and_no_others(toy, images, tmp_path, recipe):
     out = tmp_path / "mine.npz"
     epochs = ("--epochs", EPOCHS[recipe]) if EPOCHS[recipe] else ()

@@ -7,12 +7,14 @@ Friendly Network for Real-Time Object Detection", AAAI 2020.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import ClassVar
 
 import numpy as np
 
 from gradfec_common.heads.detect.layout import MOST, Candidates, Named, Outputs, Suppression, Unit
 
+MOST_CELLS = 20_000  # above the threshold that are looked at: far more than there are, but on broken features
 SIDES, BOTH_WAYS = 4, 2  # channels of an extent: distances left, top, right, bottom; or width and height
 
 
@@ -56,15 +58,19 @@ class CenterNet:
 
     def candidates(self, outputs: Outputs, score: float) -> Candidates:
         """Return the `MOST` highest peaks: cells that no neighbour of the same class exceeds."""
-        heat = outputs[self.heatmap][0].astype(np.float32)
+        heat = outputs[self.heatmap][0]
         if self.logits:
             heat = (1 + np.tanh(heat / 2)) / 2  # a sigmoid that does not overflow
-        classes, rows, columns = np.nonzero(heat >= score)
-        around = np.pad(heat, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+        cells = np.flatnonzero(heat >= score)
+        if len(cells) > MOST_CELLS:
+            cells = cells[np.argpartition(heat.ravel()[cells], -MOST_CELLS)[-MOST_CELLS:]]
+        classes, rows, columns = np.unravel_index(cells, heat.shape)
         scores = heat[classes, rows, columns]
         peaks = np.ones(len(scores), bool)
-        for down, across in np.ndindex(3, 3):
-            peaks &= scores >= around[classes, rows + down, columns + across]
+        height, width = heat.shape[1:]
+        for down, across in product((-1, 0, 1), repeat=2):  # at the border a cell is its own neighbour
+            below, beside = np.clip(rows + down, 0, height - 1), np.clip(columns + across, 0, width - 1)
+            peaks &= scores >= heat[classes, below, beside]
         best = np.flatnonzero(peaks)[np.argsort(-scores[peaks], kind="stable")[:MOST]]
         classes, rows, columns = classes[best], rows[best], columns[best]
         centres = np.stack([columns, rows], axis=1).astype(np.float64)  # x, y

@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 MOST = 100  # boxes that a detector finds
 CONSIDERED = 2000  # candidates, at most: a network on broken features may find boxes everywhere
+ROUNDING = 1e-3
 LARGEST_FRACTION = 2.0  # boxes may reach beyond the picture, but not by so much: then they are pixels
 
 
@@ -93,9 +94,14 @@ def best_of(found: Candidates, iou: float, suppression: Suppression) -> Candidat
     return found.some(np.array(kept, np.intp))
 
 
-def unit_of(coordinates: npt.NDArray[Any], size: tuple[int, int]) -> Unit:
-    """Guess the unit of boxes' coordinates in a picture of `size` (height, width)."""
-    fractions = coordinates.size > 0 and np.abs(coordinates).max() <= LARGEST_FRACTION
+def unit_of(places: npt.NDArray[Any], size: tuple[int, int]) -> Unit:
+    """Guess the unit of places (n, 4), corners or centres, in a picture of `size` (height, width).
+
+    Most of them decide: some may be far off, and what is all zeros is no place. Without any, it is pixels.
+    """
+    reach = np.abs(places).max(axis=1)
+    reach = reach[reach > 0]
+    fractions = len(reach) > 0 and np.median(reach) <= LARGEST_FRACTION
     return (1.0, 1.0) if fractions else (float(size[1]), float(size[0]))
 
 
@@ -106,8 +112,8 @@ def corners(centred: npt.NDArray[Any]) -> Floats:
 
 
 def are_shares(numbers: npt.NDArray[Any]) -> bool:
-    """Return whether all numbers can be probabilities."""
-    return bool(numbers.size and numbers.min() >= 0 and numbers.max() <= 1)
+    """Return whether all numbers can be probabilities, but for rounding."""
+    return bool(numbers.size and numbers.min() >= -ROUNDING and numbers.max() <= 1 + ROUNDING)
 
 
 def shapes_of(outputs: Named) -> str:

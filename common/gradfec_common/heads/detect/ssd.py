@@ -97,7 +97,7 @@ class Labelled:
         if outputs[boxes][1][-1:] != (4,) or not trial[labels].size == trial[scores].size == count:
             return "labelled has four numbers, a label and a score for each box"
         top_first = TOP_FIRST in outputs[boxes][0].lower()
-        unit = (1.0, 1.0) if top_first else unit_of(trial[boxes], size)
+        unit = (1.0, 1.0) if top_first else unit_of(trial[boxes].reshape(-1, 4), size)
         return cls(unit, boxes, labels, scores, top_first)
 
     def candidates(self, outputs: Outputs, score: float) -> Candidates:

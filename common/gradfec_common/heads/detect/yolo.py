@@ -75,7 +75,7 @@ class YoloV8:
             return "yolov8 has one output 1 x (4 + classes) x candidates"
         if not are_shares(first[0, 4:]):
             return "yolov8 has scores from 0 to 1"
-        return cls(dims[1] - 4, unit_of(first[0, :4], size))
+        return cls(dims[1] - 4, unit_of(first[0, :4].T, size))
 
     def candidates(self, outputs: Outputs, score: float) -> Candidates:
         """Return the likeliest class of each candidate."""

@@ -24,6 +24,7 @@ class Ours:
     """The daemons with fixed options; without any, as anybody would start them."""
 
     options: tuple[str, ...] = ()
+    cloud_options: tuple[str, ...] = ()
 
     def why_not(self) -> str:
         """See Rival."""
@@ -31,7 +32,7 @@ class Ours:
 
     def run(self, run: Run) -> Flow:
         """See Rival."""
-        return through_daemons(run, self.options, " ".join(self.options) or "no options")
+        return through_daemons(run, self.options, " ".join(self.options) or "no options", self.cloud_options)
 
 
 def through_daemons(run: Run, edge_options: Sequence[str], plan: str, cloud_options: Sequence[str] = ()) -> Flow:

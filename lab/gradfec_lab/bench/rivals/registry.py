@@ -8,10 +8,11 @@ from gradfec_lab.bench.rivals.jpeg_tcp import JpegTcp
 from gradfec_lab.bench.rivals.ours import Ours
 from gradfec_lab.bench.rivals.rival import Rival
 
+ZERO_FILL = ("--fill", "zero")  # as in the paper
 RIVALS: dict[str, Rival] = {
     "auto": Ours(),
-    "paper-20": Ours(("--mode", "paper", "--protect", "FEC_20_80")),
-    "paper-50": Ours(("--mode", "paper", "--protect", "FEC_50_50")),
+    "paper-20": Ours(("--mode", "paper", "--protect", "FEC_20_80"), ZERO_FILL),
+    "paper-50": Ours(("--mode", "paper", "--protect", "FEC_50_50"), ZERO_FILL),
     "jpeg-rs": JpegRs(),
     "jpeg-tcp": JpegTcp(),
     "h264-srt-120": H264Srt(120),

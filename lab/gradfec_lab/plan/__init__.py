@@ -1,0 +1,1 @@
+"""`gradfec plan`: where to split a network, by measurement."""

@@ -1,0 +1,173 @@
+"""--split auto: what a session is prepared for, and which way each frame goes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.onnx_files import SIDE
+from tests.split_tables import DEEP, EARLY, LATE, NAME, save, small_model
+
+from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.networks import DEFAULT_CUT
+from gradfec_common.protect import LinkEstimate
+from gradfec_common.protect.link import Losses
+from gradfec_common.splits import CHANGES_AFTER_S, Conditions
+from gradfec_common.wire import MAX_FORMS
+from gradfec_common.wire.symbol import read_headers
+from gradfec_edge.auto_split import AutoSplit, prepare
+from gradfec_edge.cameras import Decided, front_ends, options_of, sessions_of
+from gradfec_edge.cli import main
+from gradfec_host.logs import Log
+from gradfec_host.models.store import FRONT, export_half, open_model, take_folder
+from gradfec_host.split_table import SplitTable, table_path
+
+FRAME = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+
+
+def link(bits_per_s: float) -> LinkEstimate:
+    return LinkEstimate(((1.0, Losses(0.002, 1.0)),), bits_per_s=bits_per_s, round_trip_s=0.02)
+
+
+FAST, SLOW = link(5e7), link(1e5)
+
+
+@pytest.fixture(autouse=True)
+def table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SplitTable:
+    """The table of the small network, saved."""
+    monkeypatch.setenv("GRADFEC_HOME", str(tmp_path))
+    made = small_model(tmp_path)
+    save(made)
+    return made
+
+
+def settings(**given: object) -> dict[str, Any]:
+    context = main.make_context("gradfec-edge", ["--camera", "0", "--cloud", "127.0.0.1:9"])
+    return {**context.params, "model": NAME, "split": "auto", "insecure": True, **given}
+
+
+def decided(**given: object) -> Decided:
+    return Decided(options_of(settings(**given)))
+
+
+def test_a_session_has_a_form_for_each_place_that_some_link_is_best_served_from() -> None:
+    of = decided()
+    cuts = [cut.name for cut, _ in of.forms]
+    assert 2 <= len(cuts) <= MAX_FORMS
+    assert {"stem", "logits"} <= {*cuts}
+    for design in of.designs:
+        assert of.forms[design.coding.form] == (design.coding.cut, design.coding.grid.rows)
+        assert design.coding.policy.name == "auto"
+    (session,) = sessions_of([settings()], Log("gradfec-edge"))
+    assert len(session.hello.also) == len(cuts) - 1
+
+
+def test_each_frame_goes_the_way_that_suits_the_link_and_says_its_form() -> None:
+    (session,) = sessions_of([settings()], Log("gradfec-edge"))
+    said: list[str] = []
+    of = session.decided
+    assert of.prepared is not None
+    now = [0.0]
+    choose = AutoSplit(of.prepared, None, said.append, lambda: now[0])
+    loaded = front_ends([session], "", {one.coding.cut.network: open_model(NAME) for one in of.designs})
+    others = [one.pipeline(loaded[one.graph]) for one in of.others]
+    work = of.design.pipeline(loaded[of.design.graph], others, choose)
+    work.allow(frozenset(range(len(of.forms))))
+    cuts = []
+    for second in range(80):
+        now[0] = float(second)
+        encoded, _ = work.encode(FRAME, FAST if second < 20 else SLOW)
+        assert (read_headers(encoded.unnumbered)["form"] == encoded.form).all()
+        cut, rows = of.forms[encoded.form]
+        assert (encoded.grid.shape, encoded.grid.rows) == (cut.shape, rows)
+        cuts.append(cut.name)
+    change = 20 + int(CHANGES_AFTER_S)
+    assert {*cuts[:change]} == {"stem"}
+    assert {*cuts[change:]} == {"logits"}
+    assert len(said) == 2
+    assert "uniform8 at logits" in said[1] and "0.1 Mbit/s" in said[1]
+
+
+def test_ways_whose_forms_the_cloud_does_not_take_are_not_used() -> None:
+    of = decided()
+    assert of.prepared is not None
+    ways = {design: way for way, design in of.prepared.designs.items()}
+    said: list[str] = []
+    choose = AutoSplit(of.prepared, None, said.append)
+    pipelines = {ways[one]: one.pipeline(None) for one in of.designs}  # type: ignore[arg-type]
+    assert choose([*pipelines.values()], FAST) is pipelines[EARLY]
+    for _ in range(3):
+        assert choose([pipelines[LATE]], FAST) is pipelines[LATE]
+    assert [line for line in said if "this cloud does not serve deep, stem" in line] == said[1:2]
+
+
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [
+        ({"codec": "webp"}, "codec"),
+        ({"protect": "FEC_20_80"}, "protect"),
+        ({"rows": 2}, "rows"),
+        ({"importance": "activation"}, "importance"),
+        ({"bytes_per_frame": 5000}, "bytes-per-frame"),
+        ({"mode": "paper", "codec": None}, "mode"),
+    ],
+)
+def test_an_option_that_the_plan_decides_is_refused(given: dict[str, object], option: str) -> None:
+    with pytest.raises(UsageError, match=f"leave --{option} out"):
+        decided(**given)
+
+
+def test_without_measurements_the_error_names_the_command_that_makes_them(table: SplitTable) -> None:
+    table_path(table.network).unlink()
+    with pytest.raises(UsageError, match=f"run gradfec plan --model {NAME} --link RATE,LOSS,RTT --images DIR --save"):
+        decided()
+    with pytest.raises(UsageError, match="measured splits of resnet50"):
+        decided(model=None)
+
+
+def test_a_file_of_measurements_counts_before_those_that_were_saved(table: SplitTable, tmp_path: Path) -> None:
+    replace(table, ways=(DEEP,)).write(tmp_path / "mine.json")
+    assert [cut.name for cut, _ in decided(plan=tmp_path / "mine.json").forms] == ["deep"]
+
+
+def test_measurements_of_another_version_of_the_model_are_refused(table: SplitTable) -> None:
+    path = table_path(table.network)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "digest": "00" * 16}))
+    with pytest.raises(UsageError, match=f"measured with another version of {NAME}"):
+        decided()
+
+
+def test_an_edge_with_one_half_alone_uses_that_and_one_without_a_measured_half_says_so(tmp_path: Path) -> None:
+    whole = open_model(NAME)
+    export_half(whole, FRONT, whole.network.cut("deep"), tmp_path / "half")
+    half = take_folder(tmp_path / "half", "half")
+    table = SplitTable(half.network, Conditions(1e6, 0.0, 0.0), prepare(whole.network, None, "zfec").table.wanted, ())
+    for ways, cuts in (((EARLY, DEEP, LATE), ["deep"]), ((EARLY, LATE), None)):
+        save(replace(table, ways=ways))
+        if cuts:
+            assert [cut.name for cut, _ in decided(model="half").forms] == cuts
+        else:
+            with pytest.raises(GradfecError, match="the edge's half is here of no cut that was measured"):
+                decided(model="half")
+
+
+def test_the_settings_name_all_splits() -> None:
+    options = options_of(settings())
+    said = Decided(options).settings(options)
+    assert str(said["split"]).startswith("auto: ") and "stem" in str(said["split"]) and "logits" in str(said["split"])
+    assert said["split"] != DEFAULT_CUT
+
+
+def test_a_table_survives_being_written(table: SplitTable) -> None:
+    assert SplitTable.read(table_path(table.network)).packed() == table.packed()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "ways": []}'])
+def test_a_damaged_table_is_one_clear_line(table: SplitTable, content: str) -> None:
+    table_path(table.network).write_text(content)
+    with pytest.raises(GradfecError, match=r"^[^\n]*splits\.json [^\n]*$"):
+        decided()
