@@ -39,8 +39,8 @@ def test_help_names_every_estimator_and_the_default() -> None:
     said = said_of("importance", "compensate")
     assert [name for name in ESTIMATORS if name not in said] == []
     assert (
-        f"[default: {DEFAULT_ESTIMATOR}; for other splits or rows, activation; for bottlenecks, {LATENT_ESTIMATOR}; "
-        f"for pictures, {STREAM_ESTIMATOR}]" in said
+        f"[default: {DEFAULT_ESTIMATOR}, where one was learned for the split and rows, or with the bottleneck; "
+        f"otherwise activation, and for a bottleneck {LATENT_ESTIMATOR}; for pictures, {STREAM_ESTIMATOR}]" in said
     )
 
 
