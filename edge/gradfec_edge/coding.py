@@ -24,6 +24,7 @@ from gradfec_common.protect import (
     Worth,
     read_policy,
 )
+from gradfec_common.protect.auto import LARGE
 from gradfec_common.protect.auto import NAME as AUTO_PROTECT
 from gradfec_common.protect.auto import PICTURES
 from gradfec_common.protect.worth import WHOLE_ONLY
@@ -45,7 +46,6 @@ Floats = npt.NDArray[np.float32]
 BOTTLENECK = "bottleneck"  # the shipped one, as --codec
 PROTECT_UNKNOWN = "FEC_20_80"  # the default for codecs whose worth nobody has measured
 PICTURE_CODEC = ImageCodec(WEBP)  # fewer bytes than JPEG at the same agreement
-MOST_WHOLE = 128  # datagrams without parity, of frames that are needed whole: half of a group
 AUTO_AGREEMENT = 0.8  # with the uncut network, on held-out images: a bottleneck that keeps less must be asked for
 
 
@@ -231,7 +231,7 @@ def _usual_protection(codec: str, cut: Cut, file: CodecFile | None) -> str:
         return AUTO_PROTECT
     quantiser = chosen_quantiser(codec, cut)
     sizes = quantiser.sizes(PacketGrid(cut.shape, usual_rows(cut.shape))) if isinstance(cut.network, Imported) else None
-    small = sizes is not None and sizes.sum() <= MOST_WHOLE * budget_for(quantiser.parameter_bytes).body_bytes
+    small = sizes is not None and sizes.sum() <= LARGE * budget_for(quantiser.parameter_bytes).room()
     return AUTO_PROTECT if small or quantiser.needs is not Needs.NOTHING else PROTECT_UNKNOWN
 
 

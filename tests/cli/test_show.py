@@ -491,7 +491,7 @@ def test_a_network_that_was_added_is_shown_without_a_gradient(tmp_path: Path, mo
     assert result.exit_code == 0, result.output
     lossless, planned_by, no_gradient, _ = result.stdout.splitlines()
     assert lossless.startswith("lossless: white 1.00")
-    assert planned_by.startswith("none by energy: still white 1.00")
+    assert planned_by.startswith("none by activation: still white 1.00")
     assert no_gradient == "spotter has no gradient here: which features really matter is not shown"
     assert (tmp_path / "out.png").stat().st_size > 10_000
     for option, value, words in (("--importance", "gradcam", "no gradient"), ("--label", "1", "are for networks that")):

@@ -103,7 +103,7 @@ class AutoProtection:
         """Plan one group of as many stripes as there are different k; a large frame is planned as FEC_A_B does."""
         entries = entry_sizes(sizes)
         qualities, size = self.worth.qualities, float(entries.sum())
-        if self.worth.kept and not qualities and size > LARGE * budget.room():
+        if not qualities and size > LARGE * budget.room():
             return self._large(link).plan(importance, sizes, link, budget)
         if not (qualities and self.worth.kept):  # nothing of the frame may be left out: its own size counts
             usual = self.choose(link, budget).quality.agreement if qualities else 1.0
