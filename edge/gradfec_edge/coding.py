@@ -24,9 +24,8 @@ from gradfec_common.protect import (
     Worth,
     read_policy,
 )
-from gradfec_common.protect.auto import LARGE
+from gradfec_common.protect.auto import LARGE, PICTURES
 from gradfec_common.protect.auto import NAME as AUTO_PROTECT
-from gradfec_common.protect.auto import PICTURES
 from gradfec_common.protect.worth import WHOLE_ONLY
 from gradfec_common.quantisers import AUTO, Coded, Needs, Quantiser, chosen_quantiser, default_cut
 from gradfec_common.quantisers.image import WEBP, ImageCodec
