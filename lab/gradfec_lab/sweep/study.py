@@ -165,8 +165,8 @@ class Study:
             task = progress.add_task("loading the network", total=len(todo))
             scorer, model, weights = load_network(estimators, self.cut, self.grid, self.seed)
             store.vouch({"the weights": weights, **scorer.fingerprints})
-            answering = load_tuned(self.cut, self.backend) if self.backend else model
-            engine = Engine(store, scorer, answering, cases, numbers, constant, model)
+            tuned = load_tuned(self.cut, self.backend) if self.backend else None
+            engine = Engine(store, scorer, tuned or model, cases, numbers, constant, tuned and model)
             progress.reset(task, description="running the back-end")
             engine.run(self.photographs, todo, lambda share: progress.advance(task, share), self.truth)
 

@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float32]
 MOMENTUM = 0.9  # of the normalisations' averages; with Keras's 0.99, they lag behind for the first epochs
 TINY = np.finfo(np.float32).tiny
 
-PAPER = Schedule(seed=0, epochs=16, batch=16, rates=(2e-3, 2e-5), decay="exponential")
+PAPER = Schedule(seed=0, epochs=16, batch=16, rates=(4e-3, 2e-4), decay="exponential")
 VERBATIM = Schedule(seed=0, epochs=16, batch=32, rates=(1e-1, 1e-11), decay="exponential")
 
 
