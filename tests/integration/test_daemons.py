@@ -36,7 +36,7 @@ A_MOMENT = timedelta(milliseconds=2)  # for the rounding of times
 NAMES = ["astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "rocket.png"]
 TOLD = ["outcome", "head", "top5", "packets", "datagrams", "bytes", "latency_ms", "stages_ms"]
 EDGE_KEYS = ["time", "frame", "source", "session", "tensor", *TOLD, "edge"]
-EDGE_KEYS.insert(EDGE_KEYS.index("bytes"), "codec")
+EDGE_KEYS[EDGE_KEYS.index("bytes") : EDGE_KEYS.index("bytes")] = ["split", "codec"]
 CLOUD_KEYS = ["time", "edge", "session", "tensor", *TOLD]
 EDGE_STAGES = ["preprocess", "front_end", "importance", "encode", "send"]
 CLOUD_STAGES = ["collect", "queue", "decode", "back_end"]
