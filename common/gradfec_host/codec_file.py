@@ -22,6 +22,7 @@ from gradfec_common.networks.imported import Imported
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import Quality, Worth
 from gradfec_common.symbols import entry_sizes
+from gradfec_host.arrays import write_arrays
 from gradfec_host.models import Model, cut_called, model_of
 from gradfec_host.models.learned import DAMAGE
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
@@ -67,11 +68,7 @@ class CodecFile:
 
     def write(self) -> None:
         """Write the file, completely or not at all."""
-        partial = Path(f"{self.path}.part")
-        with partial.open("wb") as stream:
-            arrays: dict[str, Any] = {ABOUT: np.array(json.dumps(dict(self.about))), **self.arrays}
-            np.savez_compressed(stream, **arrays)
-        partial.replace(self.path)
+        write_arrays(Path(self.path), {ABOUT: np.array(json.dumps(dict(self.about))), **self.arrays})
 
     @cached_property
     def bottleneck(self) -> Bottleneck:

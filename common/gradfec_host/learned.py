@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut, full_name
 from gradfec_common.networks.imported import Imported
+from gradfec_host.arrays import write_arrays
 from gradfec_host.models.find import learned_at
 from gradfec_host.models.learned import DAMAGE
 
@@ -53,10 +54,8 @@ def cut_of(path: Path) -> str:
 
 
 def write_learned(path: Path, cut: Cut, arrays: Learned, provenance: str) -> None:
-    """Write the arrays of a cut; OSError."""
-    with path.open("wb") as file:
-        words = {CUT: np.array(full_name(cut)), PROVENANCE: np.array(provenance)}
-        np.savez_compressed(file, **arrays, **words)  # type: ignore[arg-type]
+    """Write the arrays of a cut, completely or not at all; OSError."""
+    write_arrays(path, {**arrays, CUT: np.array(full_name(cut)), PROVENANCE: np.array(provenance)})
 
 
 def _read(file: Path | Traversable, cut: Cut, cure: str) -> Learned:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, Layer, Network, full_name, named_cut
+from gradfec_host.arrays import write_arrays
 from gradfec_host.models.learned import DAMAGE
 from gradfec_host.weights import Weights
 
@@ -53,11 +54,7 @@ class BackEndFile:
 
     def write(self) -> None:
         """Write the file, completely or not at all."""
-        partial = Path(f"{self.path}.part")
-        with partial.open("wb") as stream:
-            arrays: dict[str, Any] = {ABOUT: np.array(json.dumps(dict(self.about))), **self.stored}
-            np.savez_compressed(stream, **arrays)
-        partial.replace(self.path)
+        write_arrays(Path(self.path), {ABOUT: np.array(json.dumps(dict(self.about))), **self.stored})
 
     def check(self, cut: Cut) -> None:
         """Raise ValueError unless each array is a finite one of a layer after `cut`."""

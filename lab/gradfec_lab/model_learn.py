@@ -25,7 +25,7 @@ from gradfec_common.heads import agreement
 from gradfec_common.networks.imported import Imported, ImportedCut
 from gradfec_common.packets import PacketGrid, usual_rows
 from gradfec_common.protect.plan import ranking
-from gradfec_edge.importance.free import packet_sums
+from gradfec_edge.importance.free import deviations
 from gradfec_host.console import plain_errors
 from gradfec_host.extras import need
 from gradfec_host.models.find import imported_called, model_of
@@ -58,8 +58,8 @@ MOST_CHANNELS = 512  # whose covariance is learned: it has the square of them
 def learn(name: str, images: Path, split: str | None, count: int, as_json: bool) -> None:
     """Learn from photographs without labels which packets of a model's features matter, and what a part is worth.
 
-    Edge and cloud use it from then on: the estimators deviation and static, --fill mean, and --protect auto, which may
-    then leave out what matters least. Copy the model's folder to the other machine, or export its half again.
+    Edge and cloud use it from then on: the estimators deviation and static, the cloud's --fill, and --protect auto,
+    which may then leave out what matters least. Copy the model's folder to the other machine, or export its half again.
     """
     need("onnxruntime")
     network = imported_called(name)
@@ -71,7 +71,9 @@ def learn(name: str, images: Path, split: str | None, count: int, as_json: bool)
 
     front, back = load_front_end("", cut, model), load_back_end("", cut, model, 1)
     photographs = Photographs(images, network.preprocess, count)
-    features = [front(pictures[0]).chi for _, pictures in photographs.batches(photographs.names, 1)]
+    with click.progressbar(photographs.names, label="looking at photographs", file=sys.stderr) as bar:
+        pictures = (photographs.read(one) for one in bar)
+        features = [front(picture).chi for picture in pictures if picture is not None]
     if len(features) < LEAST_IMAGES:
         raise UsageError(f"{images} has {len(features)} usable photographs: give at least {LEAST_IMAGES}")
     learned = learned_from(features, network, cut, back)
@@ -149,7 +151,7 @@ def kept_curve(
     with click.progressbar(features, label="leaving out packets", file=sys.stderr) as bar:
         for chi in bar:
             whole = answer_of(network, back(chi[np.newaxis])[0])
-            order = ranking(packet_sums(np.square((chi - means) * sensitivity), grid))
+            order = ranking(deviations(chi, means, sensitivity, grid))
             for share, agreements in found.items():
                 there = np.zeros(grid.count, bool)
                 there[order[: round(share * grid.count)]] = True

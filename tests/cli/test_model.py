@@ -206,6 +206,8 @@ def test_what_is_learned_ranks_packets_fills_gaps_and_travels_with_the_half(smal
     monkeypatch.setenv("GRADFEC_HOME", str(photographs.parent / "edge"))
     run("add", photographs.parent / "half", "--name", "mine")
     assert learned_at(network_called("mine").usual_cut).kept == learned.kept
+    assert "is gone: gradfec model learn mine" in run("add", small, "--name", "mine", "--replace").stderr
+    run("add", photographs.parent / "half", "--name", "mine", "--replace")
     path, mine = learned_file(models_folder() / "mine", cut), network_called("mine").usual_cut
     good = path.read_bytes()
     with np.load(path) as archive:

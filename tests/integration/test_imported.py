@@ -136,6 +136,7 @@ def test_another_version_of_a_model_is_refused_in_one_line(
         code, said, _ = ended(edge)
     assert code == 1
     assert is_one_clear_line(said, "this cloud has plain ("), said
+    assert "both ends must add a model from the same file, with the same options" in said
 
 
 def test_a_model_that_is_not_there_or_has_no_such_cut_is_one_clear_line(home: Path, pictures: Path) -> None:

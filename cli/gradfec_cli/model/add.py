@@ -15,7 +15,8 @@ from gradfec_common.errors import UsageError
 from gradfec_common.networks.network import FITS, ORDERS
 from gradfec_host.console import plain_errors
 from gradfec_host.extras import need
-from gradfec_host.models.store import added, checked_name, take_folder
+from gradfec_host.models.learned import learned_files
+from gradfec_host.models.store import added, checked_name, models_folder, take_folder
 
 if TYPE_CHECKING:
     from gradfec_host.models import Model
@@ -100,6 +101,7 @@ def add(file: Path, name: str | None, replace: bool, as_json: bool, **options: A
     name = checked_name(name or file.stem.lower().replace(" ", "-"))
     if name in added() and not replace:
         raise UsageError(f"there is a model {name} already: give --replace, or another --name")
+    had = learned_files(models_folder() / name)
     if file.is_dir():
         _refuse(file, options)
         made = take_folder(file, name)
@@ -107,6 +109,8 @@ def add(file: Path, name: str | None, replace: bool, as_json: bool, **options: A
         need("onnx")
         made = _from_file(file, name, **options)
     print_model(made, as_json=as_json)
+    if had and not learned_files(made.folder):
+        click.echo(f"what was learned of the model that it replaces is gone: gradfec model learn {name}", err=True)
 
 
 def _refuse(folder: Path, options: Mapping[str, Any]) -> None:
@@ -141,13 +145,13 @@ def _from_file(
     from gradfec_host.models.presets import preprocess_of
 
     graph = Graph.read(file, size)
-    sides = (graph.dims[2], graph.dims[3]) if graph.layout == "nchw" else (graph.dims[1], graph.dims[2])
+    height, width, _ = graph.fed.shape
     return add_model(
         file,
         graph,
         Wanted(
             name,
-            preprocess_of(preprocess, sides, fit, colours, mean, std),
+            preprocess_of(preprocess, (height, width), fit, colours, mean, std),
             read_labels(labels) if labels else (),
             head,
             tuple(one.strip() for one in outputs.split(",")) if outputs else (),

@@ -121,7 +121,7 @@ class Imported(Network):
         near = sorted(self.cuts, key=lambda cut: -_alike(name, cut.name))[:3]
         raise UsageError(
             f"{self.name} has no split point {name!r}: for example {', '.join(cut.name for cut in near)}; "
-            f"gradfec model show {self.name} --all lists those of a model that was added"
+            f"gradfec model show {self.name} --all lists them"
         )
 
 

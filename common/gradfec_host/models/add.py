@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import HEADS
 from gradfec_common.networks import Preprocess
-from gradfec_common.networks.carried import LEAST_SCALE, MAX_ELEMENTS, MOST_SCALE, Carried, common_shape
+from gradfec_common.networks.carried import LEAST_SCALE, MAX_ELEMENTS, MOST_SCALE, Carried, apart, common_shape
 from gradfec_common.networks.imported import FORMAT, imported_network, manifest_of_carried
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.packets import PacketGrid, usual_rows
@@ -28,12 +28,12 @@ Floats = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
 
 AT_ONCE = 48  # tensors that are looked at together: all those of a large network would fill the memory
-TRIALS = 3  # pictures, if the user gives none
+TRIALS = 3  # pictures
 
 
 @dataclass
 class Seen:
-    """What a tensor was like on all pictures."""
+    """What a tensor was like for all trial pictures."""
 
     dims: tuple[int, ...]
     kind: np.dtype[Any]
@@ -57,18 +57,18 @@ def add_model(path: Path, graph: Graph, wanted: Wanted) -> Model:
     """Examine a graph and write its folder; UsageError if it cannot be run, or cut as the user wants."""
     pictures = trial_pictures(wanted.preprocess.size)
     with np.errstate(over="ignore"):
-        inputs = [fed_with(picture, wanted.preprocess, graph.layout) for picture in pictures]
+        inputs = [apart((graph.fed,), normalise(picture, wanted.preprocess))[0] for picture in pictures]
     if not all(np.isfinite(fed).all() for fed in inputs):
         raise UsageError(f"{path}: the input is not finite after --mean and --std: give others")
     outputs = chosen_outputs(graph, wanted.outputs)
-    answers = run_once(part(graph.proto, (_input(graph),), outputs), path.name, inputs[:1])
+    answers = run_once(part(graph.proto, (graph.fed,), outputs), path.name, inputs[:1])
     cuts = found_cuts(graph, inputs, path.name)
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "name": wanted.name,
         "file": {"sha256": graph.sha256, "bytes": graph.bytes},
         "opset": {one.domain or "ai.onnx": one.version for one in graph.proto.opset_import},
-        "input": manifest_of_carried(_input(graph)),
+        "input": manifest_of_carried(graph.fed),
         "preprocess": asdict(wanted.preprocess),
         "outputs": [{"name": name, "dims": list(answer.shape)} for name, answer in zip(outputs, answers, strict=True)],
         "head": described_head(wanted, outputs, answers),
@@ -100,12 +100,6 @@ def trial_pictures(size: tuple[int, int]) -> Iterator[Picture]:
         yield blocks[rows][:, columns]
 
 
-def fed_with(picture: Picture, preprocess: Preprocess, layout: str) -> Floats:
-    """Return a network's input with a batch of 1 for a picture of its size."""
-    normal = normalise(picture, preprocess)[np.newaxis]
-    return np.ascontiguousarray(normal.transpose(0, 3, 1, 2)) if layout == "nchw" else normal
-
-
 def found_cuts(graph: Graph, inputs: Sequence[Floats], name: str) -> list[dict[str, Any]]:
     """Return the manifest's cuts: the places where what crosses are a few float32 tensors that fit together."""
     frontiers = graph.frontiers()
@@ -131,7 +125,7 @@ def looked_at(graph: Graph, names: Sequence[str], inputs: Sequence[Floats], name
     seen: dict[str, Seen] = {}
     for first in range(0, len(names), AT_ONCE):
         some = names[first : first + AT_ONCE]
-        session = OnnxSession(part(graph.proto, (_input(graph),), some), name)
+        session = OnnxSession(part(graph.proto, (graph.fed,), some), name)
         for fed in inputs:
             for tensor, found in zip(some, session(fed), strict=True):
                 one = seen.setdefault(tensor, Seen(np.shape(found), np.asarray(found).dtype))
@@ -187,10 +181,6 @@ def usual_split(manifest: Mapping[str, Any]) -> str:
     small = [at for at in early if 4 * sizes[at] <= sizes[0]]
     at = small[0] if small else min(early, key=lambda at: sizes[at], default=0)
     return "+".join(str(one["name"]) for one in cuts[at]["tensors"])
-
-
-def _input(graph: Graph) -> Carried:
-    return Carried(graph.input, graph.dims, graph.layout)
 
 
 def _carried(name: str, seen: Seen, layout: str) -> Carried | None:

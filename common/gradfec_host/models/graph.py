@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.networks.carried import Carried
 
 MAX_BYTES = 2**31 - 1  # of a file: protobuf has no room for more
 MAX_CARRIED = 4  # tensors at one cut
@@ -45,8 +46,8 @@ class Graph:
 
         `size` is the height and width of the input, if the file leaves them open.
         """
-        proto = _loaded(path)
-        data = proto.SerializeToString() if _has_external_data(path) else path.read_bytes()
+        proto, alone = _loaded(path)
+        data = path.read_bytes() if alone else proto.SerializeToString()
         graph = proto.graph
         constants = {one.name for one in graph.initializer} | {one.values.name for one in graph.sparse_initializer}
         inputs = [one for one in graph.input if one.name not in constants]
@@ -63,6 +64,11 @@ class Graph:
             tensor.shape.dim[axis].dim_value = number
         del graph.value_info[:]  # some may say another batch
         return cls(proto, hashlib.sha256(data).hexdigest(), len(data), inputs[0].name, dims, layout)
+
+    @property
+    def fed(self) -> Carried:
+        """The input, as it is carried to a cut there."""
+        return Carried(self.input, self.dims, self.layout)
 
     @property
     def nodes(self) -> Sequence[NodeProto]:
@@ -216,13 +222,15 @@ def _taken(graph: GraphProto) -> set[str]:
     return {name for node in graph.node for name in needed_by(node)} - own
 
 
-def _loaded(path: Path) -> ModelProto:
+def _loaded(path: Path) -> tuple[ModelProto, bool]:
+    """Return a checked file, and whether it is all there is, without external data."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UsageError(f"{path} has more than 2 GB")
         proto = onnx.load(path, load_external_data=False)
         if not proto.graph.node:
             raise UsageError(f"{path} is not an ONNX file, or has no layers")
+        alone = all(one.data_location != TensorProto.EXTERNAL for one in proto.graph.initializer)
         onnx.load_external_data_for_model(proto, str(path.parent))
         onnx.checker.check_model(proto)
     except OSError as error:
@@ -235,12 +243,7 @@ def _loaded(path: Path) -> ModelProto:
         raise UsageError(f"{path} cannot be loaded: {_first_line(error)}") from None
     if proto.ByteSize() > MAX_BYTES:
         raise UsageError(f"{path} has more than 2 GB with its external data")
-    return proto
-
-
-def _has_external_data(path: Path) -> bool:
-    proto = onnx.load(path, load_external_data=False)
-    return any(one.data_location == TensorProto.EXTERNAL for one in proto.graph.initializer)
+    return proto, alone
 
 
 def _picture(path: Path, given: onnx.ValueInfoProto, size: tuple[int, int] | None) -> tuple[tuple[int, ...], str]:

@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut
 from gradfec_common.protect import Worth
+from gradfec_host.arrays import write_arrays
 
 Floats = npt.NDArray[np.float32]
 
@@ -44,6 +45,11 @@ class Learned(NamedTuple):
     def worth(self) -> Worth:
         """What parts of a frame are worth, for the policy `auto`."""
         return Worth((), self.kept)
+
+
+def learned_files(folder: Path) -> list[Path]:
+    """Return the files for all cuts of the model in that folder."""
+    return sorted(folder.glob("learned-*.npz"))
 
 
 def learned_file(folder: Path, cut: Cut) -> Path:
@@ -82,16 +88,9 @@ def _is_curve(kept: Floats) -> bool:
 def write_learned(folder: Path, cut: Cut, learned: Learned) -> Path:
     """Write what was learned for a cut, completely or not at all; GradfecError if that fails."""
     path = learned_file(folder, cut)
-    partial = path.with_suffix(".part.npz")
+    own = {SENSITIVITY: learned.sensitivity, ROWS_WORTH: learned.rows, KEPT: np.array(learned.kept)}
     try:
-        arrays: dict[str, Any] = {
-            **learned.arrays,
-            SENSITIVITY: learned.sensitivity,
-            ROWS_WORTH: learned.rows,
-            KEPT: np.array(learned.kept),
-        }
-        np.savez_compressed(partial, **arrays)
-        partial.replace(path)
+        write_arrays(path, {**learned.arrays, **own})
     except OSError as error:
         raise GradfecError(f"cannot write {path}: {error.strerror or error}") from None
     return path

@@ -74,7 +74,7 @@ class Deviation:
     def __call__(self, image: npt.NDArray[np.uint8], chi: Floats) -> Floats:
         """Sum the squared, weighted deviations over each packet."""
         seen = positive(chi) if self._rectified else chi
-        return packet_sums(np.square((seen - self.means) * self.sensitivity), self.grid)
+        return deviations(seen, self.means, self.sensitivity, self.grid)
 
 
 class Static:
@@ -126,6 +126,11 @@ FREE: dict[str, Callable[[Cut, PacketGrid, np.random.Generator], Estimator]] = {
     "random": Random,
     "order": Order,
 }
+
+
+def deviations(seen: Floats, means: Floats, sensitivity: Floats, grid: PacketGrid) -> Floats:
+    """Sum over each packet how far features (H, W, C) stray from `means` (C,), squared, times `sensitivity` (C,)."""
+    return packet_sums(np.square((seen - means) * sensitivity), grid)
 
 
 def packet_sums(elements: Floats, grid: PacketGrid) -> Floats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, full_name
 from gradfec_common.packets import PacketGrid
+from gradfec_host.arrays import write_arrays
 from gradfec_host.models.learned import DAMAGE
 
 FOLDER = Path(__file__).parent
@@ -81,14 +81,10 @@ class EstimatorFile:
             name: array.astype(np.float16 if np.abs(array).max(initial=0) < limit else np.float32)
             for name, array in self.arrays.items()
         }
-        partial = self.path.with_name(self.path.name + ".part.npz")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez_compressed(partial, **{ABOUT: np.array(json.dumps(dict(self.about)))}, **arrays)  # type: ignore[arg-type]
-            partial.replace(self.path)
+            write_arrays(self.path, {ABOUT: np.array(json.dumps(dict(self.about))), **arrays})
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink()
             raise GradfecError(f"cannot write {self.path}: {error.strerror}") from None
 
     def check_fits(self, cut: Cut, grid: PacketGrid, name: str | None = None) -> None:
