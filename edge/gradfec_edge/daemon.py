@@ -95,7 +95,7 @@ class EdgeDaemon:
         )
         self._adaptation = self._adapts()
         at_most_s = self._adaptation.spread_s if self._adaptation else None
-        waits_s = self.source.within_s if isinstance(self.source, Asker) else math.inf  # who asks for a frame's answer
+        waits_s = self.source.within_s if isinstance(self.source, Asker) else math.inf  # how long the asker waits
         longest_s = min(SHARE_OF_WAIT * waits_s, LONGEST_SPREAD_S)
         self._pacing = Pacing(options.rate_mbit_s, self.source.interval, at_most_s, longest_s)
         self._in_flight = InFlight(options.in_flight, self.journal, metrics, fallback)

@@ -20,10 +20,12 @@ from gradfec_cli.daemons import daemon, free_port
 from gradfec_cloud.backend import load_back_end
 from gradfec_common.heads import Boxes
 from gradfec_common.heads.boxes import overlap
+from gradfec_common.networks.carried import apart
+from gradfec_common.networks.pixels import normalise
 from gradfec_common.preprocess import to_input
 from gradfec_edge.camera import read_image
 from gradfec_edge.frontend import load_front_end
-from gradfec_host.models.add import Wanted, add_model, fed_with
+from gradfec_host.models.add import Wanted, add_model
 from gradfec_host.models.graph import Graph
 from gradfec_host.models.presets import preprocess_of
 from gradfec_host.models.session import OnnxSession
@@ -103,7 +105,7 @@ def test_a_real_detector_in_two_halves_finds_what_it_finds_whole(
     things = 0
     for photograph in sorted(photographs.iterdir()):
         picture = to_input(read_image(photograph), network.preprocess)
-        heatmap, extent = whole(fed_with(picture, network.preprocess, "nchw"))
+        heatmap, extent = whole(*apart((network.fed,), normalise(picture, network.preprocess)))
         expected = plain_decode(heatmap[0], extent[0])
         table = back_end(front_end(picture).chi[np.newaxis])[0]
         answer = network.head.answer(table, ())
