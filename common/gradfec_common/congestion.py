@@ -25,6 +25,8 @@ links are those where losses say little. So this is what is hard, and what is do
   not half arrives, trains become smaller. Random losses take the same share of both. Nothing can be told before trains
   of two sizes have left, and enough of them for five standard errors, burstiness included. So what is sent may exceed
   what such a link carries by a half or so, by more if it is bad besides, and at first by whatever STARTING came to.
+- A frame of hundreds of datagrams is a longer train than TCP's start would send in a second, and the link has carried
+  it. So it shows at once what doubling, once a frame, would find only after many.
 - An edge that sends less than it may learns nothing about the rest. So the budget grows up to twice what was sent of
   late and no further; but it is not lowered for that, so a large frame may follow small ones (RFC 7661).
 """
@@ -57,6 +59,8 @@ USED_S = 0.25  # over which the rate that is sent is measured
 WINDOW_S = 30.0  # of the least delay, and of the link's highest rate
 RECENT_S = 0.45  # for jitter, and for the frames of others: the best of it counts
 LEAST_DATAGRAMS = 4  # of a train that may lower the budget by its rate
+LONG_TRAIN = 32  # datagrams of one that shows at first what the link carries, where doubling would take minutes
+SHOWS = 0.5  # of the rate at which such a train has passed
 STRETCHED = 1.1
 LOSS_WEIGHT = 0.1  # of the newest train
 LOSS_WINDOW_S = 10.0
@@ -89,6 +93,12 @@ class Train(NamedTuple):
     sent: int  # datagrams, at least 1
     received: int
     datagram_bytes: int  # of each, with 28 bytes of IP and UDP header, which the caller adds
+
+    @property
+    def rate(self) -> float:
+        """The bytes/s at which what arrived had left; 0 of a train too short to tell."""
+        left_s = self.last_sent_at - self.first_sent_at
+        return (self.received - 1) * self.datagram_bytes / left_s if self.received >= LONG_TRAIN and left_s > 0 else 0.0
 
     @property
     def lost(self) -> int:
@@ -165,7 +175,7 @@ class CongestionControl:
             self._budget *= LOSS_CUT
             self._move(State.STEADY, now)
         elif self._state is State.STARTING:
-            self._start(now)
+            self._start(train, now)
         elif self._link.standing_s < self._tolerated_s:
             growth = GROWTH * 2 ** min((now - self._changed_at) / GROWTH_DOUBLES_S, 20.0)
             self._grow(elapsed_s * min(growth, self._budget), now)
@@ -187,9 +197,9 @@ class CongestionControl:
             train.received >= LEAST_DATAGRAMS and self._link.given < FILLS * sent
         )
 
-    def _start(self, now: float) -> None:
+    def _start(self, train: Train, now: float) -> None:
         before = self._budget
-        self._grow(before, now)
+        self._grow(max(before, SHOWS * train.rate - before), now)
         if self._budget >= 0.99 * FILLS * self._link.given or now - self._changed_at > STARTS_S:
             self._move(State.STEADY, now)
         elif self._budget > before:

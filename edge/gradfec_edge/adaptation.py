@@ -57,7 +57,8 @@ class Adaptation:
         self._leaving: dict[int, Leaving] = {}
         self._round_trips: deque[float] = deque(maxlen=SAMPLES)
         self._deadline_s = 0.0
-        self._heard_at = self._free_at = 0.0
+        self._heard_at = 0.0
+        self._owed, self._owed_at = 0.0, 0.0  # bytes by which we are ahead of the budget, and when
         self._newest: Plan | None = None
 
     @property
@@ -92,11 +93,18 @@ class Adaptation:
 
     def wait_s(self, now: float) -> float:
         """Return how long the next frame has to wait: more than the budget must not be sent."""
-        return max(self._free_at - now - (self._interval_s() or 0.0), 0.0)
+        return max(self._owes(now) / self.control.bytes_per_s - (self._interval_s() or 0.0), 0.0)
 
     def spread_s(self, size: int) -> float:
         """Return over how many seconds to spread a frame of so many bytes, at most."""
         return size / (PACE * self.control.bytes_per_s)
+
+    def _owes(self, now: float) -> float:
+        """Return the bytes by which we are ahead: what is owed falls at the rate of the budget of now."""
+        return max(self._owed - max(now - self._owed_at, 0.0) * self.control.bytes_per_s, 0.0)
+
+    def _owe(self, size: int, now: float) -> None:
+        self._owed, self._owed_at = self._owes(now) + size, now
 
     # --- what happens ---
 
@@ -110,7 +118,7 @@ class Adaptation:
         size = plan.unasked * datagram_bytes
         pauses = max((self._interval_s() or 0.0) / self._pass_s, 1.0)  # which are left out of the rate that is sent
         self.control.sent(round(pauses * size), now)
-        self._free_at = max(self._free_at, now) + size / self.control.bytes_per_s
+        self._owe(size, now)
 
     def reported(self, report: Report, now: float) -> None:
         """Learn from a report."""
@@ -147,7 +155,7 @@ class Adaptation:
         more = max(min(report.sent, plan.sent) - plan.unasked, 0) * leaving.datagram_bytes  # the cloud may lie
         if more:
             self.control.sent(more, now)
-            self._free_at = max(self._free_at, now) + more / self.control.bytes_per_s
+            self._owe(more, now)
 
     def closed(self, event: Closed) -> None:
         """Forget a tensor; one without a report was lost as a whole."""

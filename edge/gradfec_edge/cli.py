@@ -106,8 +106,8 @@ IMPORTANCE = (
     help="auto: the link decides how fine a frame is, how much parity it gets, and how many there are, so that most "
     "answers are right; none; FEC_A_B: drop the least important A % of the packets and protect the other B %, with A a "
     "third above the link's loss, or a tenth above it with leopard; nested:k1,k2,...: any k1 datagrams are enough for "
-    "the most important packets, any k2 also for the next ones, and so on.  [default: auto; for codecs other than "
-    "bottlenecks and pictures, FEC_20_80]",
+    "the most important packets, any k2 also for the next ones, and so on.  [default: auto; for "
+    "features of the built-in network without a bottleneck, FEC_20_80]",
 )
 @camera_option(
     "--fec",

@@ -24,8 +24,8 @@ from gradfec_common.protect import (
     Worth,
     read_policy,
 )
-from gradfec_common.protect.auto import LARGE, PICTURES
 from gradfec_common.protect.auto import NAME as AUTO_PROTECT
+from gradfec_common.protect.auto import PICTURES
 from gradfec_common.protect.worth import WHOLE_ONLY
 from gradfec_common.quantisers import AUTO, Coded, Needs, Quantiser, chosen_quantiser, default_cut
 from gradfec_common.quantisers.image import WEBP, ImageCodec
@@ -221,17 +221,12 @@ def picture_coding(coding: Coding) -> Coding | None:
 def _usual_protection(codec: str, cut: Cut, file: CodecFile | None) -> str:
     """Return `auto` for frames of which we know what they are worth, otherwise what costs next to nothing.
 
-    Of an imported network we know it once it was learned. Before, we take all packets to be needed: `auto` as well, if
-    they fit a group with parity.
+    Of an imported network of which nothing was learned, we take all packets to be needed.
     """
     if file:
         return AUTO_PROTECT if file.worth is not None else PROTECT_UNKNOWN
-    if isinstance(cut.network, Imported) and learned_at(cut):
-        return AUTO_PROTECT
-    quantiser = chosen_quantiser(codec, cut)
-    sizes = quantiser.sizes(PacketGrid(cut.shape, usual_rows(cut.shape))) if isinstance(cut.network, Imported) else None
-    small = sizes is not None and sizes.sum() <= LARGE * budget_for(quantiser.parameter_bytes).room()
-    return AUTO_PROTECT if small or quantiser.needs is not Needs.NOTHING else PROTECT_UNKNOWN
+    whole = isinstance(cut.network, Imported) or chosen_quantiser(codec, cut).needs is not Needs.NOTHING
+    return AUTO_PROTECT if whole else PROTECT_UNKNOWN
 
 
 def worth_at(worth: Worth, quality: float | None, bytes_a_frame: int | None) -> Worth:

@@ -13,6 +13,7 @@ from gradfec_edge.in_flight import InFlight, Outgoing
 from gradfec_edge.pipeline import Pipeline
 
 CAMERA_PATIENCE_S = 10.0  # how long a camera that is asked for a frame counts as delivering; at least two intervals
+LOOKS_AGAIN_S = 0.1  # at what the link carries, before a frame that has to wait: a report may have come meanwhile
 
 
 class Intake:
@@ -52,7 +53,7 @@ class Intake:
         if not self._source.live:
             await self._health.until_connected()
         while self._adaptation and (wait_s := self._adaptation.wait_s(time.monotonic())):
-            await asyncio.sleep(wait_s)
+            await asyncio.sleep(min(wait_s, LOOKS_AGAIN_S))
         self._asking_since = time.monotonic()
         frame = await asyncio.to_thread(self._source.next_frame)  # waits until there is one, or `close` is called
         if frame is not None:

@@ -346,3 +346,21 @@ def test_a_report_of_a_train_without_arrivals_changes_nothing() -> None:
     control.reported(Train(0.0, 0.0, 0.0, 0.0, 5, 0, FULL), 0.1)
     assert control.state is State.STARTING
     assert control.queueing_delay_s is None
+
+
+@pytest.mark.parametrize(("received", "jumps"), [(400, True), (200, True), (20, False)])
+def test_a_long_train_that_has_passed_shows_at_once_what_the_link_carries(received: int, jumps: bool) -> None:
+    control = CongestionControl(0.0)
+    control.sent(400 * FULL, 0.0)
+    before = control.bytes_per_s
+    control.reported(train(0.0, sent=400, received=received, spread=0.1), 0.3)
+    assert control.bytes_per_s > (10 * before if jumps else before)
+    assert control.bytes_per_s <= (0.5 * received * FULL / 0.1 if jumps else 2 * before)
+
+
+def test_a_long_train_that_was_stretched_shows_what_the_link_gives() -> None:
+    control = CongestionControl(0.0)
+    control.sent(200 * FULL, 0.0)
+    took_s = 199 * FULL / SLOW
+    control.reported(Train(0.0, 0.1, 100.0, 100.0 + took_s, 200, 200, FULL), took_s)
+    assert 0.9 * SLOW < control.bytes_per_s < SLOW

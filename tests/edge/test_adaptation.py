@@ -134,6 +134,14 @@ def test_frames_of_more_bytes_than_the_link_carries_wait() -> None:
     assert world.adaptation.wait_s(10.0) == pytest.approx(takes_s - 0.05)
 
 
+def test_what_a_frame_has_sent_too_much_is_paid_for_at_the_rate_that_the_link_turns_out_to_carry() -> None:
+    world = World(0.05)
+    world.send(0, 0.0)
+    slow_s = world.adaptation.wait_s(0.0)
+    world.control.bytes_per_s *= 10
+    assert world.adaptation.wait_s(0.0) == pytest.approx(max((slow_s + 0.05) / 10 - 0.05, 0))
+
+
 def test_what_was_asked_for_is_sent_at_the_cost_of_the_next_frames() -> None:
     world = World(0.005)
     world.send(0, 0.0)

@@ -15,6 +15,7 @@ sent, even over a fast link.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -24,12 +25,13 @@ import numpy.typing as npt
 
 from gradfec_common.codes import BARE, ErasureCode
 from gradfec_common.errors import UsageError
-from gradfec_common.protect.fec import UnequalProtection
+from gradfec_common.protect.fec import in_groups
+from gradfec_common.protect.large import GAIN_A_FRAME, GOOD_ENOUGH, choose_large
 from gradfec_common.protect.link import LinkEstimate
 from gradfec_common.protect.nested import fitted
 from gradfec_common.protect.none import NoProtection
-from gradfec_common.protect.plan import Group, Plan, Stripe, ranking
-from gradfec_common.protect.policy import Budget, Policy
+from gradfec_common.protect.plan import Group, Plan, Stripe, keep_most_important, ranking
+from gradfec_common.protect.policy import Budget
 from gradfec_common.protect.worth import Quality, Worth, hull
 from gradfec_common.symbols import entry_sizes
 from gradfec_common.wire import MAX_DATAGRAM_BYTES
@@ -42,12 +44,9 @@ NAME = "auto"
 DATAGRAMS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 19, 24, 31, 40, 50)  # the n that are tried
 MORE_DATAGRAMS = (62, 76, 94, 116, 142, 176, 216, 256)  # for a codec that needs every packet
 MOST_KS = 16  # that are tried for each n
-GAIN_A_KB = 0.002  # of agreement: bytes that gain less are not sent; on a good link, less is enough:
-GAIN_A_FRAME = 0.03  # of all that the link carries in the time of a frame
-GOOD_ENOUGH = 0.85  # of what the best frame is worth: frames that are worth less are left out
+GAIN_A_KB = 0.002  # of agreement: bytes that gain less are not sent, unless the link carries many
 FEWEST_PACKETS = 64  # that a frame has: the fewer, the more room is wasted at the end of each symbol
-LARGE = 40  # datagrams: a frame of more is coded in groups, as FEC_A_B does
-LARGE_GROUP, LARGE_STEPS = 128, range(5, 95, 5)  # the A that are tried
+LARGE = 40  # datagrams: a frame of more is coded in groups
 ANSWERED = 0.7  # of the requests bring all that is missing, if little is lost
 LATE_S = 0.25  # an answer that had to wait so long for a request is worth nothing, one that waited half of it half
 MOST_RESERVE = 40  # datagrams
@@ -86,11 +85,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class AutoProtection:
-    """The most agreement for the bytes that the link carries."""
+    """The most agreement for the bytes that the link carries, and at most `most_sent` datagrams for each packet."""
 
     worth: Worth
     code: ErasureCode
     name: str = NAME
+    most_sent: int = MAX_SENT_PER_PACKET
 
     def choose(
         self, link: LinkEstimate, budget: Budget, qualities: tuple[Quality, ...] = (), most_n: int = MORE_DATAGRAMS[-1]
@@ -100,17 +100,17 @@ class AutoProtection:
         return _choice(self.worth, qualities, link, budget, most_n)
 
     def plan(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, budget: Budget) -> Plan:
-        """Plan one group of as many stripes as there are different k; a large frame is planned as FEC_A_B does."""
+        """Plan one group of as many stripes as there are different k; a large frame is planned in several."""
         entries = entry_sizes(sizes)
         qualities, size = self.worth.qualities, float(entries.sum())
         if not qualities and size > LARGE * budget.room():
-            return self._large(link).plan(importance, sizes, link, budget)
+            return self._large(importance, sizes, link, budget)
         if not (qualities and self.worth.kept):  # nothing of the frame may be left out: its own size counts
             usual = self.choose(link, budget).quality.agreement if qualities else 1.0
             qualities = (Quality(0.0, size, usual),)
-        choice = self.choose(link, budget, qualities, MAX_SENT_PER_PACKET * len(sizes))
+        choice = self.choose(link, budget, qualities, self.most_sent * len(sizes))
         ranked = ranking(importance)
-        reserve = self._reserve(choice, link, MAX_SENT_PER_PACKET * len(sizes))
+        reserve = self._reserve(choice, link, self.most_sent * len(sizes))
         n, layers = choice.n, _layers(choice.ks, self.worth.classes[0], entries[ranked])
         while (stripes := _packed(layers, n + reserve, ranked, entries[ranked], budget, self.code)) is None:
             if not self.worth.kept and layers[-1].k == n:  # a frame without its last packets would be worth nothing
@@ -126,17 +126,19 @@ class AutoProtection:
         enough = round(link.rounds * max(choice.ks) / (1 - link.loss))
         return max(min(enough, MOST_RESERVE, most_n - choice.n, self.code.max_n - choice.n), 0)
 
-    def _large(self, link: LinkEstimate) -> Policy:
-        """Return the FEC_A_B of which most is expected, or none."""
-        chances = link.arrivals(LARGE_GROUP)
-        arrived = np.arange(LARGE_GROUP + 1) / LARGE_GROUP
-        best, found = float(self.worth.by_chance(arrived) @ chances), 0
-        for percent in LARGE_STEPS:
-            kept = 1 - percent / 100
-            part = np.where(arrived >= kept, self.worth.of(np.array(kept)), self.worth.by_chance(kept * arrived))
-            if float(part @ chances) > best:
-                best, found = float(part @ chances), percent
-        return UnequalProtection(float(found), self.code) if found else NoProtection()
+    def _large(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, budget: Budget) -> Plan:
+        """Plan a frame of more than one group."""
+        size, most = float(entry_sizes(sizes).sum()), self.most_sent * len(sizes)
+        datagrams = max(size / budget.room(), len(sizes) / (budget.packets_a_symbol or len(sizes)))
+        datagram_bytes = MAX_DATAGRAM_BYTES - budget.room() + size / datagrams
+        choice = choose_large(self.worth, self.code, link, datagrams, most, datagram_bytes)
+        if (choice.kept, choice.parity) == (1.0, 0.0):
+            return replace(NoProtection().plan(importance, sizes, link, budget), expected=choice.expected)
+        kept, dropped = keep_most_important(importance, 100 * (1 - choice.kept))
+        packing = budget.packing(sizes[kept], self.code)
+        sent = min(math.ceil((len(packing.starts) - 1) / (1 - choice.parity)), most)
+        groups = in_groups(kept, packing, sent, self.code.group_n(choice.parity), self.code)
+        return Plan(len(sizes), dropped, groups, expected=choice.expected)
 
 
 @lru_cache(64)

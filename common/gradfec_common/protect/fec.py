@@ -47,15 +47,26 @@ class UnequalProtection:
         kept, dropped = keep_most_important(importance, self.dropped_percent)
         if not len(kept):
             raise UsageError(f"{self.name} drops all {total} packets of a tensor and sends nothing")
-        packing = budget.packing(sizes[kept], self.code)
-        data = len(packing.starts) - 1
         everything = np.concatenate([kept, dropped])
+        packing = budget.packing(sizes[kept], self.code)
         length = max(packing.length, int(entry_sizes(sizes).max()))
-        sent = max(len(pack(entry_sizes(sizes[everything]), length, budget.packets_a_symbol)) - 1, data)
-        count = min(-(-sent // self.code.group_n(self.dropped_percent / 100)), data, MAX_GROUPS)
-        stripes = [Stripe(*part, self.code) for part in dealt(kept, packing, count)]
-        ns = [min((sent - g + count - 1) // count, self.code.max_n) for g in range(count)]  # `sent`, dealt likewise
-        return Plan(total, dropped, tuple(Group(n, (stripe,)) for n, stripe in zip(ns, stripes, strict=True)))
+        sent = len(pack(entry_sizes(sizes[everything]), length, budget.packets_a_symbol)) - 1
+        return Plan(
+            total, dropped, in_groups(kept, packing, sent, self.code.group_n(self.dropped_percent / 100), self.code)
+        )
+
+
+def in_groups(packets: Indices, packing: Packing, sent: int, most_n: int, code: ErasureCode) -> tuple[Group, ...]:
+    """Deal packets (m,) to groups that are alike, of at most about `most_n` datagrams and of `sent` in all.
+
+    Data symbols are sent even if they are more.
+    """
+    data = len(packing.starts) - 1
+    sent = max(sent, data)
+    count = min(-(-sent // most_n), data, MAX_GROUPS)
+    stripes = [Stripe(*part, code) for part in dealt(packets, packing, count)]
+    ns = [min((sent - g + count - 1) // count, code.max_n) for g in range(count)]  # `sent`, dealt likewise
+    return tuple(Group(n, (stripe,)) for n, stripe in zip(ns, stripes, strict=True))
 
 
 def dealt(packets: Indices, packing: Packing, count: int) -> list[tuple[Indices, Packing]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -12,7 +13,7 @@ from gradfec_common.conceal import make_concealment
 from gradfec_common.delivery import packets_at_hand
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid, select_packets
-from gradfec_common.protect import UNKNOWN_LINK, LinkEstimate, Policy, read_policy
+from gradfec_common.protect import UNKNOWN_LINK, AutoProtection, LinkEstimate, Policy, read_policy
 from gradfec_common.protect.link import Losses as GilbertLosses
 from gradfec_common.quantisers import Quantiser
 from gradfec_edge.coding import Coding, frame_bytes
@@ -93,8 +94,13 @@ def number(fill: str) -> str:
 
 
 def coding_for(cut: Cut, grid: PacketGrid, quantiser: Quantiser, name: str) -> Coding:
-    """Return how to send tensors; kept packets are not scaled, which would hide from the others what was dropped."""
+    """Return how to send tensors; kept packets are not scaled, which would hide from the others what was dropped.
+
+    No policy sends more datagrams than there are packets.
+    """
     policy: Policy = RasterOrder(grid) if name == DFTS else read_policy(name)
+    if isinstance(policy, AutoProtection):
+        policy = replace(policy, most_sent=1)
     return Coding(cut, grid, quantiser, policy, packets_a_datagram=1, compensate=False)
 
 

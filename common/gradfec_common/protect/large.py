@@ -1,0 +1,80 @@
+"""Frames of many datagrams: which share of a frame `auto` sends, and how much parity it adds.
+
+Such a frame is coded as FEC_A_B codes it: the most important packets in groups that are alike. But its bytes are not
+given. The share that is sent and the share of the datagrams that is parity are chosen together, for the most agreement
+less what the bytes should gain, and if the link does not carry that, for the most right answers a second.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gradfec_common.codes import ErasureCode
+from gradfec_common.protect.link import LinkEstimate
+from gradfec_common.protect.worth import Worth
+
+Floats = npt.NDArray[np.float64]
+
+MOST_N = 256  # datagrams of a group, up to which its chances are calculated
+SHARES = (*np.arange(0.3, 1.0, 0.05).round(2).tolist(), 1.0)  # of the frame's bytes, that are tried
+PARITIES = np.arange(0, 60) / 64  # shares of the datagrams that are parity, that are tried
+GAIN_A_FRAME = 0.03  # of agreement: what bytes as many as the whole frame's, or the link's in its time, have to gain
+GOOD_ENOUGH = 0.85  # of what the best frame is worth: frames that are worth less are left out
+
+
+class LargeChoice(NamedTuple):
+    """The share of a frame's bytes that is sent, the share of its datagrams that is parity, the expected agreement."""
+
+    kept: float
+    parity: float
+    expected: float
+
+
+def choose_large(
+    worth: Worth, code: ErasureCode, link: LinkEstimate, datagrams: float, most: float, datagram_bytes: float
+) -> LargeChoice:
+    """Choose for a frame that fills so many datagrams of that size and may be sent as `most` of them, a larger number.
+
+    `worth` says what a part of it is worth.
+    """
+    shares = np.array(SHARES if worth.kept else SHARES[-1:])[:, np.newaxis]
+    sent = np.maximum(datagrams * shares / (1 - PARITIES), 1)  # (shares, parities)
+    expected = _expected(worth, code, link, shares, sent)
+    total, frame_bytes = datagram_bytes * sent, link.frame_bytes
+    value = expected - GAIN_A_FRAME * total / max(datagrams * datagram_bytes, frame_bytes or 0.0)
+    value = np.where(sent <= most, value, -np.inf)
+    if frame_bytes is not None:  # larger frames have to be fewer
+        good = expected >= GOOD_ENOUGH * expected.flat[value.argmax()]
+        value = np.where(good, np.minimum(frame_bytes / total, 1) * value, -np.inf)
+    best = int(value.argmax())
+    share, at = divmod(best, len(PARITIES))
+    return LargeChoice(float(shares[share, 0]), float(PARITIES[at]), float(expected.flat[best]))
+
+
+def _expected(worth: Worth, code: ErasureCode, link: LinkEstimate, shares: Floats, sent: Floats) -> Floats:
+    """Return the agreement (shares, parities) if a share of the frame is sent as so many datagrams."""
+    most_n = np.array([min(code.group_n(parity), MOST_N) for parity in PARITIES.tolist()])
+    groups = np.ceil(sent / most_n)
+    n = np.ceil(sent / groups).astype(np.intp)
+    k = np.ceil(n * (1 - PARITIES)).astype(np.intp)
+    fewer, part = _fewer(link)
+    broken = np.maximum(fewer[n, k], 1e-12)  # the chance that fewer arrive than a group needs
+    there = part[n, k] / broken / n  # of a broken group's data
+    whole = (1 - broken.clip(0, 1)) ** groups
+    broken_groups = np.minimum(broken / np.maximum(1 - whole, 1e-12), 1.0)  # the share of them, if not all are whole
+    found: Floats = whole * worth.of(shares) + (1 - whole) * worth.by_chance(shares * (1 - (1 - there) * broken_groups))
+    return found
+
+
+@lru_cache(4)
+def _fewer(link: LinkEstimate) -> tuple[Floats, Floats]:
+    """Return for n and k the chance that fewer than k of n arrive, and that times how many do (n + 1, n + 1 each)."""
+    chances = link.all_arrivals(MOST_N)
+    before: Floats = np.zeros((MOST_N + 1, 1))
+    counts = np.arange(MOST_N)
+    fewer, part = np.cumsum(chances[:, :-1], axis=1), np.cumsum(chances[:, :-1] * counts, axis=1)
+    return np.hstack([before, fewer]), np.hstack([before, part])
