@@ -88,7 +88,9 @@ class Warned:
 # --- a link that is too slow ---
 
 
-@pytest.mark.parametrize("protect", ["none", "FEC_20_80", "FEC_50_50"])
+@pytest.mark.parametrize(
+    "protect", ["FEC_20_80", *(pytest.param(one, marks=pytest.mark.slow) for one in ("none", "FEC_50_50"))]
+)
 @pytest.mark.parametrize(
     ("queue", "share"), [(50, 0.2), (50, 0.5), (50, 0.8), (1000, 0.8), (10_000, 0.5), (10_000, 0.8)]
 )
@@ -107,7 +109,7 @@ def test_a_link_that_carries_less_than_is_sent_is_warned_of_once(
     {}, {"loss": 0.1}, {"loss": 0.3}, {"loss": 0.5}, {"loss": 0.3, "burst": 8.0}, {"loss": 0.1, "burst": 30.0},
     {"delay_s": 0.3}, {"delay_s": 0.02, "jitter_s": 0.01},
 ], ids=str)  # fmt: skip
-@pytest.mark.parametrize("fps", [2.0, 10.0])
+@pytest.mark.parametrize("fps", [2.0, pytest.param(10.0, marks=pytest.mark.slow)])
 def test_a_link_that_loses_or_delays_whatever_is_sent_is_not_taken_for_a_slow_one(
     fps: float, settings: dict[str, float], coding: Coding, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -117,7 +119,7 @@ def test_a_link_that_loses_or_delays_whatever_is_sent_is_not_taken_for_a_slow_on
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.1])
-@pytest.mark.parametrize("queue", [300, 10_000])
+@pytest.mark.parametrize("queue", [300, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_a_link_with_half_as_much_again_to_spare_is_not_too_slow(
     queue: int, loss: float, caplog: pytest.LogCaptureFixture
 ) -> None:

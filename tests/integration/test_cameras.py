@@ -90,6 +90,7 @@ def test_a_camera_that_cannot_go_on_does_not_end_the_other_but_the_exit_code_tel
 
 
 @pytest.mark.daemons
+@pytest.mark.slow
 def test_two_cameras_on_one_real_front_end_are_not_mixed_up(photographs: Path, tmp_path: Path) -> None:
     port = free_port()
     cameras = {"cat": "chelsea.png", "cup": "coffee.png"}

@@ -342,6 +342,7 @@ def test_codec_protection_and_packets_per_datagram_decide_what_is_sent_and_recor
     assert sent.totals["bytes_sent"]["symbol"] == record["bytes"]
 
 
+@pytest.mark.slow
 def test_of_nested_classes_a_link_that_loses_half_takes_the_least_important_ones(
     photographs: Path, tmp_path: Path
 ) -> None:

@@ -45,7 +45,9 @@ def sent(port: int, photographs: Path, *options: object) -> tuple[list[Record], 
     return records, totals
 
 
-@pytest.mark.parametrize("codec", ["jpeg:95", "webp:95", "progressive:95"])
+@pytest.mark.parametrize(
+    "codec", ["webp:95", *(pytest.param(one, marks=pytest.mark.slow) for one in ("jpeg:95", "progressive:95"))]
+)
 def test_pictures_without_loss_get_the_answers_of_the_uncut_model(
     codec: str, port: int, photographs: Path, reference: dict[str, int]
 ) -> None:

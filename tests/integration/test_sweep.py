@@ -111,6 +111,7 @@ def test_a_sweeps_point_is_what_toy_daemons_give_over_the_injector(
 
 
 @pytest.mark.daemons
+@pytest.mark.slow
 def test_a_sweeps_point_is_what_the_real_daemons_answer_over_the_injector(
     photographs: Path, tmp_path: Path, lossy_link: Link, request: pytest.FixtureRequest
 ) -> None:

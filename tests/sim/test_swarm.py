@@ -13,7 +13,7 @@ import pytest
 from .run import reproduction, tell
 from .story import Story
 
-FEW, SEEDS = 80, 400  # in `make test`, and with `make test-slow`
+FEW, SEEDS = 40, 400  # in `make test`, and with `make test-slow`
 REGRESSIONS = [
     (5283, "of a batch, tensors with shorter datagrams came first, and closed older ones with longer datagrams")
 ]

@@ -39,8 +39,10 @@ def edge():
 
 
 def box(page, selector):
-    expect(page.locator(selector).first).to_be_visible()
-    return page.locator(selector).first.bounding_box()
+    while True:  # between the two, the page may have put another element in its place
+        expect(page.locator(selector).first).to_be_visible()
+        if found := page.locator(selector).first.bounding_box():
+            return found
 
 
 def test_picture_answer_and_how_sure_stand_from_left_to_right_and_the_mosaic_is_one_fold_lower(edge, visit):

@@ -121,8 +121,15 @@ def test_colours_follow_the_system_or_the_switch_which_is_remembered(tab):
     expect(body).to_have_class(re.compile("body--dark"))
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("role", ["cloud", "edge"])
+@pytest.mark.parametrize(
+    ("role", "size"),
+    [
+        pytest.param("cloud", DESKTOP, id="cloud-desktop"),
+        pytest.param("edge", PHONE, id="edge-phone"),
+        pytest.param("cloud", PHONE, id="cloud-phone", marks=pytest.mark.slow),
+        pytest.param("edge", DESKTOP, id="edge-desktop", marks=pytest.mark.slow),
+    ],
+)
 def test_the_page_is_accessible_and_fits_its_window_light_and_dark(role, size, visit, request):
     visitor = visit(at(request.getfixturevalue(role)), size=size)
     expect(visitor.page.locator(".nicegui-echart svg path").first).to_be_attached()

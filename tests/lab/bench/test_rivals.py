@@ -325,6 +325,7 @@ def test_the_kernels_tcp_passes_the_injectors_channel_and_its_schedule(tmp_path)
 
 
 @pytest.mark.daemons
+@pytest.mark.slow
 def test_rivals_answer_frames_over_a_link(photographs: Path):
     measurable = [name for name in ("auto", "jpeg-tcp") if not RIVALS[name].why_not()]
     done = CliRunner().invoke(

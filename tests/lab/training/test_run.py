@@ -93,6 +93,7 @@ def test_an_interrupted_training_ends_exactly_as_one_that_was_not(whole, tmp_pat
     assert same(resumed.model.get_weights(), whole.model.get_weights())
 
 
+@pytest.mark.slow
 def test_interrupted_in_its_first_epoch_a_training_begins_anew(whole, tmp_path):
     with pytest.raises(Stop):
         Training(tmp_path, stop_at=10)

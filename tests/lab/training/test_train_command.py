@@ -172,6 +172,7 @@ def test_the_same_seed_gives_the_same_file_and_another_seed_another(toy, small, 
     assert (once.images, toy.images) == (COUNT, 0)  # the targets are computed once
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_writes_what_one_that_was_not_would(
     toy, small, once, images, tmp_path, monkeypatch
 ):
