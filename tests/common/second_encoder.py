@@ -100,9 +100,12 @@ def code(
         if not any(coded.values()):
             coded[0] = laplace(runs[0])
         return Coded(LAPLACE, struct.pack(">f", step), coded)
+    count = shape[2] * (shape[0] // rows)
+    if quantiser in LOCAL:
+        runs = [packet([float32(x) for x in elements], shape, rows, place) for place in range(count)]
+        return Coded(quantiser, b"", {place: local(run, LOCAL[quantiser]) for place, run in enumerate(runs)})
     bits = QUANTISERS[quantiser][1]
     levels, parameters = QUANTISERS[quantiser][0]([float32(x) for x in elements], 2**bits - 1)
-    count = shape[2] * (shape[0] // rows)
     packets = {place: in_bits(packet(levels, shape, rows, place), bits) for place in range(count)}
     return Coded(quantiser, parameters, packets)
 
@@ -129,6 +132,17 @@ def uniform(elements: Sequence[float], highest: int) -> tuple[list[int], bytes]:
     return levels, struct.pack(">ff", low, high)
 
 
+def local(elements: Sequence[float], bits: int) -> bytes:
+    levels, ends = uniform(elements, 2**bits - 1)
+    return ends + in_bits(levels, bits)
+
+
+def local_levels(packet: bytes, bits: int, elements: int) -> tuple[bytes, list[int]]:
+    """The two ends of a packet's range, as parameters of uniform, and its levels."""
+    text = "".join(f"{byte:08b}" for byte in packet[8:])
+    return packet[:8], [int(text[start : start + bits], 2) for start in range(0, elements * bits, bits)]
+
+
 def square_root(elements: Sequence[float], highest: int) -> tuple[list[int], bytes]:
     maximum = max(0.0, *elements)
     root = float32(math.sqrt(maximum))
@@ -145,6 +159,9 @@ QUANTISERS: dict[int, tuple[Quantise, int]] = {
     1: (uniform, 8), 2: (uniform, 7), 3: (uniform, 6), 4: (uniform, 5), 5: (uniform, 4),
     18: (square_root, 2), 19: (square_root, 3), 20: (square_root, 4), 21: (square_root, 5), 22: (square_root, 6),
 }  # fmt: skip
+
+
+LOCAL = {44: 4, 45: 5, 46: 6, 47: 7, 48: 8}  # the bits
 
 
 def value_of(quantiser: int, parameters: bytes, level: int) -> float:

@@ -159,6 +159,9 @@ def values_of(vector: TensorVector, packet: bytes, elements: int) -> list[float]
         assert levels is not None
         (step,) = struct.unpack(">f", vector.coded.parameters)
         return [level * step for level in levels]
+    if vector.quantiser in second_encoder.LOCAL:
+        ends, levels = second_encoder.local_levels(packet, second_encoder.LOCAL[vector.quantiser], elements)
+        return [second_encoder.value_of(9 - second_encoder.LOCAL[vector.quantiser], ends, level) for level in levels]
     size = second_encoder.QUANTISERS[vector.quantiser][1]
     bits = "".join(f"{byte:08b}" for byte in packet)
     levels = [int(bits[start : start + size], 2) for start in range(0, elements * size, size)]

@@ -209,7 +209,7 @@ def test_compensation_that_is_asked_for_where_it_cannot_be_done_is_refused(asked
     [
         ("conv2_block1_add", "auto", "sqrt4"),  # a ReLU follows
         ("pool1_pool", None, "sqrt4"),  # a ReLU is before it
-        ("conv1_conv", "auto", "uniform6"),  # neither
+        ("conv1_conv", "auto", "local6"),  # neither
         ("conv1_conv", "uniform4", "uniform4"),
     ],
 )

@@ -9,6 +9,7 @@ from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut
 from gradfec_common.quantisers.image import FORMATS, ImageCodec
 from gradfec_common.quantisers.laplace import Laplace
+from gradfec_common.quantisers.local import Local
 from gradfec_common.quantisers.quantiser import MAX_PARAMETER_BYTES, Adjustable, Coded, Decoded, Needs, Quantiser
 from gradfec_common.quantisers.square_root import SquareRoot
 from gradfec_common.quantisers.uniform import Uniform
@@ -20,12 +21,13 @@ __all__ = [
 
 QUANTISERS: dict[str, Quantiser] = {
     **{f"uniform{bits}": Uniform(bits) for bits in (8, 7, 6, 5, 4)},
+    **{f"local{bits}": Local(bits) for bits in (8, 7, 6, 5, 4)},
     **{f"sqrt{bits}": SquareRoot(bits) for bits in (6, 5, 4, 3, 2)},
     Laplace.name: Laplace(),
     **{format.name: ImageCodec(format) for format in FORMATS},
 }
 AUTO = "auto"
-BEST = ("sqrt4", "uniform6")  # what `auto` means: the first that fits the cut
+BEST = ("sqrt4", "local6")  # what `auto` means: the first that fits the cut
 
 
 def chosen_quantiser(name: str, cut: Cut) -> Quantiser:
