@@ -179,7 +179,7 @@ def test_the_second_encoder_makes_the_golden_file(name: str) -> None:
 def test_there_is_no_golden_file_without_its_inputs_and_they_are_small() -> None:
     files = list(GOLDEN.iterdir())
     assert {file.name for file in files} == {f"{name}.hex" for name in VECTORS}
-    assert sum(file.stat().st_size for file in files) < 90_000
+    assert sum(file.stat().st_size for file in files) < 100_000
 
 
 def test_the_golden_vectors_have_every_kind_of_datagram_message_cipher_quantiser_and_code() -> None:

@@ -139,13 +139,13 @@ def quantisers() -> Seeds:
     """Return packets as they are, moved, and changed, and changed parameters, with some quantisers."""
     seeds = {}
     names = sorted({*OF_PARTS, DEFLATE.name})
-    for name in ("deflate", "laplace", "sqrt3", "sqrt4", "uniform5", "uniform8"):
+    for name in ("deflate", "laplace", "local5", "sqrt3", "sqrt4", "uniform5", "uniform8"):
         number = names.index(name)
         writer = Writer().below(number, len(names)).edits().below(6, 24)
         for place in range(5):
             writer.below(place, 12).below(place, 12).below(0, 2)
         seeds[name] = writer.below(7, 12).below(8, 12).below(1, 2).edits((3, 1)).data
-    for number in map(names.index, ("laplace", "sqrt4", "uniform8")):
+    for number in map(names.index, ("laplace", "local5", "sqrt4", "uniform8")):
         changed = Writer().below(number, len(names)).edits((0, 1)).below(1, 24)
         seeds[f"{names[number]}_changed"] = changed.below(3, 12).below(3, 12).below(0, 2).data
     return seeds

@@ -106,7 +106,7 @@ def test_every_way_has_times_bytes_and_agreement_over_each_link(made: dict[str, 
 
 def test_nearly_nothing_is_lost_of_what_the_whole_network_says(made: dict[str, Any]) -> None:
     kept = {(way["cut"], way["codec"]): way["agreement"] for way in made["plans"][0]["ways"]}
-    assert kept["logits", "uniform8"] == 1.0
+    assert kept["logits", "local8"] == 1.0
 
 
 def test_what_was_measured_is_kept_with_the_model_and_in_the_file(
