@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FUZZER := $(VENV)/.fuzzer
+OTHER := .venv-$(notdir $(PYTHON))
 MINUTES ?= 1
 # A file at a time on each of two cores; folders whose files take long first, so that both end at the same time.
 ON_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 LONGEST := tests/integration tests/web
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-ci test-slow test-wheel test-netem sim fuzz attack soak docs docs-site figure lint format clean
+.PHONY: help setup demo test test-ci test-slow test-wheel test-python wheels deb test-netem sim fuzz attack soak docs docs-site figure lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -19,7 +20,7 @@ setup: $(READY) ## Install everything into .venv and fetch the weights
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else \
-	    "gradfec needs Python 3.10 to 3.13, but $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % v)'
+	    "TensorFlow needs Python 3.10 to 3.13, but $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % v)'
 	@echo "Installing everything into $(VENV), once: 3 GB, which takes a few minutes and says nothing."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
@@ -40,6 +41,17 @@ test-ci: $(READY) ## Run all of `test` and `test-wheel`, together on two cores
 
 test-wheel: $(READY) ## Install the wheel into an empty environment, as an edge and for the demo; 700 MB, for a while
 	$(BIN)/python -m pytest -m wheel tests/wheel
+
+test-python: ## Run what needs no TensorFlow on another Python, PYTHON=python3.14; TensorFlow is not for 3.14
+	@$(PYTHON) -m venv $(OTHER)
+	@$(OTHER)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	PYTHONPATH=. $(OTHER)/bin/python -m pytest $(ON_TWO) $(or $(ARGS),tests/common tests/host tests/edge tests/cloud tests/cli)
+
+wheels: $(READY) ## Print for which Pythons each extra can be installed, on amd64 and arm64
+	$(BIN)/python -m tests.wheel.wheels $(ARGS)
+
+deb: ## Build a Debian package of the edge, or FOR=cloud, in dist
+	deploy/deb.sh $(or $(FOR),edge)
 
 test-netem: $(READY) ## Compare the injector with the kernel's netem, in a small virtual machine; as root, Debian
 	$(BIN)/python -m pytest -m netem -s tests/netem
@@ -81,4 +93,4 @@ format: $(READY) ## Format the code
 	$(BIN)/ruff format
 
 clean: ## Remove what make has made; the cached weights stay
-	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,15 +41,22 @@ daemons.PORTS = cycle(range(FIRST_PORT, FIRST_PORT + 1000))
 settings.register_profile("any speed", deadline=None)  # a slow machine is no failure
 settings.load_profile("any speed")
 
+# Files about what the extra `lab` brings, TensorFlow above all. In others, single tests are skipped without it.
+OF_THE_LAB = [
+    "cli/test_gradcam.py", "cli/test_show.py", "cloud/test_backend.py", "common/networks/test_resnet50.py",
+    "common/test_preprocess.py", "edge/test_frontend.py", "edge/test_proxy.py", "host/test_weight_formats.py",
+]  # fmt: skip
+collect_ignore = [] if find_spec("tensorflow") else OF_THE_LAB
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that need leopard if it is not installed: those with its mark, and cases with its name."""
-    if LEOPARD.id in CODES:
-        return
+    """Skip tests of what is not installed: those with leopard's mark, and cases with a package's name."""
+    installed = {"leopard": LEOPARD.id in CODES, "tensorflow": find_spec("tensorflow") is not None}
     for item in items:
         case = item.callspec.id if hasattr(item, "callspec") else ""
-        if item.get_closest_marker("leopard") or "leopard" in case:
-            item.add_marker(pytest.mark.skip(reason="reed-solomon-leopard is not installed"))
+        for name, is_there in installed.items():
+            if not is_there and (item.get_closest_marker(name) or name in case):
+                item.add_marker(pytest.mark.skip(reason=f"{name} is not installed"))
 
 
 @pytest.fixture(scope="module", params=["constriction", "numpy"])
@@ -82,10 +90,14 @@ def weights() -> WeightStore:
 
 
 @pytest.fixture(scope="session")
-def resnet50(weights: WeightStore) -> Any:
-    """Keras's own model, its layers named as if it were the first, with the real weights."""
-    import keras
+def keras() -> Any:
+    """Keras, if it is installed."""
+    return pytest.importorskip("keras")
 
+
+@pytest.fixture(scope="session")
+def resnet50(keras: Any, weights: WeightStore) -> Any:
+    """Keras's own model, its layers named as if it were the first, with the real weights."""
     keras.backend.clear_session()  # so that the input layer is not numbered
     model = keras.applications.ResNet50(weights=None)
     for layer, theirs in zip(RESNET50.layers, model.layers, strict=True):
@@ -94,7 +106,7 @@ def resnet50(weights: WeightStore) -> Any:
 
 
 @pytest.fixture(scope="session")
-def front_end(weights: WeightStore) -> KerasFrontEnd:
+def front_end(keras: Any, weights: WeightStore) -> KerasFrontEnd:
     """The front-end of the default split, warmed up."""
     from gradfec_edge.frontend.keras_runtime import KerasFrontEnd
 
@@ -104,7 +116,7 @@ def front_end(weights: WeightStore) -> KerasFrontEnd:
 
 
 @pytest.fixture(scope="session")
-def back_end(weights: WeightStore) -> KerasBackEnd:
+def back_end(keras: Any, weights: WeightStore) -> KerasBackEnd:
     """The back-end of the default split for up to five tensors, warmed up."""
     from gradfec_cloud.backend.keras_runtime import KerasBackEnd
 
@@ -122,7 +134,7 @@ def uncut(weights: WeightStore) -> BackEnd:
 
 
 @pytest.fixture(scope="session")
-def oracle(weights: WeightStore) -> GradCam:
+def oracle(keras: Any, weights: WeightStore) -> GradCam:
     """Grad-CAM at the default split."""
     from gradfec_cli.gradcam import GradCam
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -101,7 +101,8 @@ def frame() -> Frame:
 Daemon = TypeVar("Daemon", Cloud, Edge)
 
 
-class Move(NamedTuple, Generic[Daemon]):
+@dataclass(frozen=True)
+class Move(Generic[Daemon]):
     """A sample, and what makes it move."""
 
     sample: str  # without the prefix gradfec_cloud_ or gradfec_edge_

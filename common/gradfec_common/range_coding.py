@@ -164,4 +164,4 @@ class Decoder:
         np.add(wider, self._words.take(self._next), wider)
         np.copyto(self._rest, wider, where=narrow)
         np.add(self._next, narrow, self._next)
-        np.minimum(self._next, self._last, self._next)
+        np.minimum(self._next, self._last, out=self._next)

@@ -80,7 +80,8 @@ def check_label(label: str, known: AbstractSet[str]) -> None:
     """Raise UsageError, with what it may have meant, if labels are known and this is none of them."""
     by_text = {plain(one): one for one in known}
     if by_text and plain(label) not in by_text:
-        near = difflib.get_close_matches(plain(label), by_text, n=2)
+        with_the_word = sorted(one for one in by_text if plain(label) in one.split())  # `cat` is in `Egyptian cat`
+        near = with_the_word[:3] or difflib.get_close_matches(plain(label), by_text, n=2)
         hint = f": did you mean {' or '.join(by_text[one] for one in near)}?" if near else ""
         raise UsageError(f"no network here has the label {label!r}{hint}")
 

@@ -77,6 +77,11 @@ def test_a_label_that_no_network_has_is_an_error_with_the_nearest_if_labels_are_
         read_condition("score > 0.5 and label == mini-van", labels)
 
 
+def test_a_word_of_a_label_is_nearer_to_it_than_one_that_is_spelt_alike() -> None:
+    with pytest.raises(UsageError, match=r"did you mean Egyptian_cat or tiger_cat\?$"):
+        read_condition("label == cat", {"tiger_cat", "Egyptian_cat", "oxcart", "crate"})
+
+
 WORDS = st.sampled_from(
     ["label", "score", "edge", "and", "or", "not", "in", "{", "}", ",", "(", ")", "==", "<", "0.5", "a"]
 )
