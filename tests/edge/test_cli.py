@@ -65,9 +65,8 @@ def test_help_tells_the_defaults_that_a_mode_may_change(option: str, default: st
 
 
 def test_help_tells_the_defaults_that_depend_on_the_codec() -> None:
-    assert f"[default: {AUTO_PROTECT}; for codecs other than bottlenecks and pictures, {PROTECT_UNKNOWN}]" in said_of(
-        "protect", "fec"
-    )
+    features = "features of the built-in network without a bottleneck"
+    assert f"[default: {AUTO_PROTECT}; for {features}, {PROTECT_UNKNOWN}]" in said_of("protect", "fec")
     assert f"[default: {DEFAULT_CUT}; for pictures, {default_cut('webp', named_cut(DEFAULT_CUT)).name}; of " in said_of(
         "split", "fps"
     )
