@@ -184,7 +184,9 @@ class CameraSession:
         )
         stack.callback(self.source.close)
         if isinstance(self.source, Asker) and (options.fps or options.loop):
-            raise UsageError(f"--fps and --loop do not go with {options.camera}: the program that asks decides how often")
+            raise UsageError(
+                f"--fps and --loop do not go with {options.camera}: the program that asks decides how often"
+            )
         if options.fallback and not self.source.live:
             raise UsageError(
                 f"--fallback is for cameras, and {options.camera} waits for the cloud (--wait): leave it out"
