@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 
 from gradfec_cloud.workers.local import LOCAL
 from gradfec_cloud.workers.pool import WorkersKind
+from gradfec_cloud.workers.ray import RAY
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-WORKERS: dict[str, WorkersKind] = {kind.name: kind for kind in (LOCAL,)}  # by name; read whenever a pool is opened
+WORKERS: dict[str, WorkersKind] = {kind.name: kind for kind in (LOCAL, RAY)}  # by name; read whenever a pool is opened
 
 
 def worker_options(command: Command) -> Command:
