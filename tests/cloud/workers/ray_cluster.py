@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-
-from gradfec_cloud.workers.pool import Batch, GiveBack, Loaders, Workers
-from gradfec_cloud.workers.ray.pool import RayOptions, RayWorkers
-from gradfec_host.logs import Log
 
 STORE_BYTES = 80 * 2**20
 SOON_S = 60.0

@@ -45,9 +45,9 @@ class Bridge:
         context = ray.init(address=setup.address, namespace="gradfec", log_to_driver=False, logging_level="error")
         self._arrays = {digest: ray.put(array) for digest, array in setup.parcel.arrays.items()}
         size = {"num_cpus": setup.cpus, "num_gpus": setup.gpus}
-        self._actor = ray.remote(
-            **size, concurrency_groups={WATCH: 1}, max_restarts=-1, scheduling_strategy="SPREAD"
-        )(Worker)
+        self._actor = ray.remote(**size, concurrency_groups={WATCH: 1}, max_restarts=-1, scheduling_strategy="SPREAD")(
+            Worker
+        )
         self._say(Connected(str(context.address_info["gcs_address"]), len(ray.nodes())))
 
     def serve(self) -> None:

@@ -268,7 +268,7 @@ class Dispatcher:
         worker = self._workers[number]
         if worker.state is not State.STARTING:
             self._lost[reason.value] += 1
-        for lease in sorted(worker.holds, reverse=True):
+        for lease in worker.holds:
             batch = self._batches.get(lease)
             if batch is None:
                 continue
@@ -280,10 +280,11 @@ class Dispatcher:
                 continue
             if batch.leased < LEASED_TO:
                 self._released[reason.value] += 1
-                self._waiting.appendleft(lease)
+                self._waiting.append(lease)
             elif not batch.holders:
                 del self._batches[lease]
                 self._effects.append(Fail(lease, f"{LEASED_TO} workers were lost while they worked on it"))
+        self._waiting = deque(sorted(self._waiting))  # the oldest first
         if reason is Lost.HUNG:
             worker.heard_at = now
         else:
