@@ -9,7 +9,7 @@ import multiprocessing
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
@@ -59,7 +59,8 @@ class Multiply:
     def warm_up(self) -> None:
         self.warm = True
 
-    def __call__(self, chi: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def __call__(self, tensors: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        chi = np.stack(tensors)
         if chi.min() < 0:
             raise ArithmeticError("negative")
         return np.float32(self.factor * self.warm) * chi.reshape(len(chi), -1)
@@ -146,7 +147,11 @@ class Pool:
     def __init__(self, name: str, loaders: Loaders) -> None:
         self.back: list[tuple[int, Outputs | Exception]] = []
         self._came = threading.Semaphore(0)
-        self.workers = opener(name)(loaders, self._give_back, lambda: None)
+        self._grew = threading.Event()
+        self.workers = opener(name)(loaders, self._give_back, self._grew.set)
+        while not self.workers.room:
+            assert self._grew.wait(SOON_S)
+            self._grew.clear()
 
     def _give_back(self, lease: int, outputs: Outputs | Exception) -> None:
         self.back.append((lease, outputs))
