@@ -13,6 +13,7 @@ import itertools
 import os
 import re
 import signal
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +28,7 @@ import numpy as np
 import uvloop
 
 from gradfec_cli.daemons import Daemon, daemon, free_port
+from gradfec_cloud.workers.pool import Lost
 from gradfec_common.keys import INSECURE_KEY
 from gradfec_common.protect import UNKNOWN_LINK
 from gradfec_common.session.edge import Answered, Closed, EdgeSession, Event, new_hello
@@ -38,7 +40,7 @@ from gradfec_host.processor import preferred_cipher
 from .stub import coding
 
 ROOT = Path(__file__).resolve().parents[3]
-EDGES = 16
+EDGES, WORKERS = 16, 4
 STORE_BYTES = 80 * 2**20
 PATIENCE_S = 90.0
 LATE_S = 0.5  # a frame that took longer was held up
@@ -75,7 +77,7 @@ class Machines:
         """Start a head at the same address, and the machines again, as their supervisors would."""
         for machine in self.machines:
             self.kill(machine)
-        self.cluster = self._of(port=int(self.address.rsplit(":", 1)[1]))
+        self.cluster = self._of(gcs_server_port=int(self.address.rsplit(":", 1)[1]))
         self.machines = [self.add() for _ in range(self._machines)]
 
 
@@ -240,6 +242,64 @@ def ms(frames: list[Frame], share: float) -> float:
     return 1000 * float(np.quantile([frame.took_s for frame in frames if frame.took_s is not None], share))
 
 
+@contextmanager
+def in_background(port: int, fps: float) -> Iterator[Frames]:
+    """Run the edges on a thread: Ray's clusters must be changed on the main one."""
+    going: list[tuple[Frames, asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def go() -> None:
+        async with cameras(port, fps) as frames:
+            going.append((frames, asyncio.get_running_loop(), asyncio.Event()))
+            await going[0][2].wait()
+
+    thread = threading.Thread(target=asyncio.run, args=[go()])
+    thread.start()
+    until(lambda: going, PATIENCE_S)
+    frames, loop, end = going[0]
+    try:
+        yield frames
+    finally:
+        loop.call_soon_threadsafe(end.set)
+        thread.join()
+
+
+def a_worker(made: Gateway) -> int:
+    """Return the process of the worker that was ready last."""
+    (line,) = [line for line in made.process.said if "is ready" in line][-1:]
+    return int(re.findall(r"process (\d+)", line)[0])
+
+
+def released(made: Gateway) -> int:
+    """Return how many batches were leased again so far."""
+    return round(sum(made.read(f'batches_released_total{{reason="{one.value}"}}') for one in Lost))
+
+
+def undergo(frames: Frames, made: Gateway, name: str, act: Callable[[], object], after: Callable[[], object]) -> None:
+    """Let something happen, see to it after 10 s, and wait until all is well again."""
+    click.echo(f"--- {name}")
+    start, before = time.monotonic(), released(made)
+    act()
+    time.sleep(10)
+    said = made.why_not_ready()
+    after()
+    try:
+        until(lambda: made.workers >= WORKERS, PATIENCE_S)
+    except click.ClickException:
+        click.echo("\n".join(made.process.said))
+        raise
+    well_s = time.monotonic() - start
+    time.sleep(3)
+    sent = [frame for frame in frames.since(start) if frame.at < time.monotonic() - 2.5]
+    missing = [frame for frame in sent if frame.took_s is None]
+    late = [frame for frame in sent if frame.took_s is None or frame.took_s > LATE_S]
+    last = max((frame.at + (frame.took_s or 2.0) - start for frame in late), default=0.0)
+    click.echo(f"{len(sent)} frames, {len(missing)} without an answer, {len(late)} of them or late, until {last:.1f} s")
+    click.echo(
+        f"p50 {ms(sent, 0.5):.1f} ms, p99 {ms(sent, 0.99):.1f} ms; {released(made) - before} batches leased again"
+    )
+    click.echo(f"/readyz after 10 s: {said or 'ready'}; all workers ready after {well_s:.1f} s")
+
+
 # --- the commands ---
 
 
@@ -303,60 +363,32 @@ def throughput(seconds: float, counts: str) -> None:
 @main.command()
 @click.option("--fps", default=1.0, help="Of each edge.")
 @click.option("--fallback/--no-fallback", default=False)
-@click.option("--only", default="", help="Of worker, stopped, machine, head.")
+@click.option("--only", default="nothing,killed,stopped,machine,head")
 def accidents(fps: float, fallback: bool, only: str) -> None:
     """Let things happen to four workers of 20 ms, and say what became of the frames."""
-    with machines() as here, gateway(4, here.address, 20.0, *["--local-fallback"] * fallback) as made:
-        uvloop.run(_accidents(here, made, fps, only))
-        totals = made.process.totals()
-        tensors = totals["tensors"]
+    with machines() as here, gateway(WORKERS, here.address, 20.0, *["--local-fallback"] * fallback) as made:
+        pid = 0
+
+        def stop() -> None:
+            nonlocal pid
+            os.kill(pid := a_worker(made), signal.SIGSTOP)
+
+        stories: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+            "nothing": (lambda: None, lambda: None),
+            "killed": (lambda: os.kill(a_worker(made), signal.SIGKILL), lambda: None),
+            "stopped": (stop, lambda: os.kill(pid, signal.SIGCONT)),
+            "machine": (lambda: here.kill(here.machines.pop()), lambda: here.machines.append(here.add())),
+            "head": (lambda: here.kill(here.cluster.head_node), here.restart),
+        }
+        with in_background(made.port, fps) as frames:
+            time.sleep(5)
+            for name in only.split(","):
+                undergo(frames, made, name, *stories[name])
+        tensors = made.process.totals()["tensors"]
         fates = {fate: count for fate, count in tensors.items() if count and fate != "opened"}
         click.echo(f"fates at the gateway: {fates}, of {tensors['opened']} opened")
         if sum(fates.values()) != tensors["opened"]:
             raise click.ClickException("a frame without a fate, or with two")
-
-
-async def _accidents(here: Machines, made: Gateway, fps: float, only: str) -> None:
-    def a_worker() -> int:
-        lines = [line for line in made.process.said if "is ready" in line]
-        return int(re.findall(r"process (\d+)", lines[-1])[0])
-
-    def stopped() -> None:
-        os.kill(stopped_pid, signal.SIGSTOP)
-
-    async with cameras(made.port, fps) as frames:
-        await asyncio.sleep(5)
-        for name, act, after in (
-            ("nothing", lambda: None, None),
-            ("worker", lambda: os.kill(a_worker(), signal.SIGKILL), None),
-            ("stopped", stopped, lambda: os.kill(stopped_pid, signal.SIGCONT)),
-            ("machine", lambda: here.kill(here.machines.pop()), lambda: here.machines.append(here.add())),
-            ("head", lambda: here.kill(here.cluster.head_node), here.restart),
-        ):
-            if only and name not in only.split(","):
-                continue
-            stopped_pid = a_worker()
-            start, lost = time.monotonic(), made.read('batches_released_total{reason="died"}')
-            await asyncio.to_thread(act)
-            await asyncio.sleep(10)
-            said = await asyncio.to_thread(made.why_not_ready)
-            if after:
-                await asyncio.to_thread(after)
-            ended = time.monotonic()
-            back = await asyncio.to_thread(until, lambda: made.workers >= 4, PATIENCE_S)
-            await asyncio.sleep(3)
-            sent = [frame for frame in frames.since(start) if frame.at < time.monotonic() - 2.5]
-            missing = [frame for frame in sent if frame.took_s is None]
-            late = [frame for frame in sent if frame.took_s is None or frame.took_s > LATE_S]
-            until_s = max((frame.at + (frame.took_s or 2.0) for frame in late), default=start) - start
-            released = (
-                sum(made.read(f'batches_released_total{{reason="{r}"}}') for r in ("died", "hung", "gone")) - lost
-            )
-            click.echo(
-                f"{name}: {len(sent)} frames, {len(missing)} without an answer, {len(late)} late or lost, the last after "
-                f"{until_s:.1f} s; p50 {ms(sent, 0.5):.1f} ms, p99 {ms(sent, 0.99):.1f} ms; batches released so far "
-                f"{released:.0f}; all workers after {ended - start + back:.1f} s; after 10 s /readyz said {said or 'ready'!r}"
-            )
 
 
 if __name__ == "__main__":

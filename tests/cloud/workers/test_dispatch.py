@@ -17,10 +17,12 @@ from gradfec_cloud.workers.ray.dispatch import (
     KILL_S,
     LEASED_TO,
     LEAST_S,
+    REJOIN_S,
     Dispatcher,
     Effect,
     Fail,
     Kill,
+    Rejoin,
     Run,
     Start,
     Stop,
@@ -164,6 +166,8 @@ def test_a_worker_that_is_gone_is_replaced_and_one_that_cannot_start_is_tried_ev
     story = Story(1)
     story.dispatcher.gone(1, story.now)
     assert story.effects() == [Start(2)]
+    story = Story(1, ready=False)
+    assert story.effects() == [Start(1)]
     tried = []
     for _ in range(8):
         worker = story.dispatcher._numbers
@@ -191,6 +195,22 @@ def test_when_the_cluster_is_gone_batches_wait_for_the_next_one() -> None:
             story.dispatcher.ready(start.worker, story.now)
         assert [one.lease for one in story.effects()] == [1, 2]
     assert story.dispatcher.crew.lost == story.dispatcher.crew.released == {"gone": 10}
+
+
+def test_a_cluster_whose_workers_all_stay_away_is_joined_again() -> None:
+    story = Story(2)
+    story.dispatcher.died(1, story.now)
+    assert story.wait(2 * REJOIN_S) == []
+    story.dispatcher.died(2, story.now)
+    assert story.wait(REJOIN_S - 1) == []
+    story.dispatcher.ready(2, story.now)
+    assert story.wait(2 * REJOIN_S) == []
+    story.dispatcher.died(2, story.now)
+    assert story.wait(3 * REJOIN_S) == [Rejoin()]
+    story.dispatcher.disconnected(story.now)
+    story.dispatcher.connected(story.now)
+    assert [type(one) for one in story.effects()] == [Start, Start]
+    assert story.wait(10 * REJOIN_S) == [], "the first start may take long"
 
 
 def test_with_a_fallback_this_process_works_one_batch_at_a_time_while_nobody_else_can() -> None:
@@ -388,6 +408,8 @@ class Cluster:
                     return
                 hangs_s = self.dice.choice([0.5, 10.0, 1000.0]) if self.trouble("hangs") else 0.0
                 self.at(self.service_s * self.at_work[worker] + hangs_s, "back", worker, life, lease)
+            case Rejoin():
+                self.happens("cluster gone")
             case Fail(lease):
                 assert not self.fates[lease]
                 self.fates[lease].append("failed")

@@ -8,7 +8,8 @@ arrived when it is done with the last. If it holds some and does not answer for 
 its batches is leased to another worker, too, and whichever answers first has answered it. As nobody can tell a worker
 that hangs from one that is slow, it keeps its batches, and is READY again when it answers. After KILL_S it is killed.
 A worker that dies is STARTING again, because the cluster restarts it, unless it is LEAVING. Of a batch that three
-workers died on, nobody dies any more: it fails.
+workers died on, nobody dies any more: it fails. If all workers have been STARTING again for REJOIN_S, they may be of a
+cluster that is no more, although another one is at its address: the cluster is left, and joined again.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ SLOWER = 4.0  # times the slowest of the recent answers: then a worker is silent
 RECENT = 64  # answers
 FIRST_S, LEAST_S, MOST_S = 5.0, 0.25, 5.0  # how long a worker may take: the first time, and later
 KILL_S = 15.0  # of silence
+REJOIN_S = 10.0
 EVERY_S = 1.0  # how often the number of workers is thought over
 LONG_QUEUE_S = 0.05  # in a median of EVERY_S: there are too few workers
 IDLE_S = 30.0  # for which there were too many workers before one leaves
@@ -80,7 +82,12 @@ class Fail:
     why: str
 
 
-Effect = Start | Stop | Kill | Run | Fail
+@dataclass(frozen=True)
+class Rejoin:
+    """Leave the cluster, and join it again."""
+
+
+Effect = Start | Stop | Kill | Run | Fail | Rejoin
 
 
 @dataclass
@@ -115,6 +122,7 @@ class Dispatcher:
         self._released: Counter[str] = Counter()
         self._effects: list[Effect] = []
         self._queued_s: list[float] = []  # of the batches since the last thought
+        self._none_since: float | None = None  # when the last worker was lost that was not STARTING
         self._think_at = 0.0
         self._start_at, self._again_s = 0.0, AGAIN_S
         self._busy_s, self._busy_until = 0.0, 0.0  # time of all workers that hold something
@@ -141,6 +149,8 @@ class Dispatcher:
     def next_timer(self) -> float | None:
         """Return when `handle_timer` is due, or None."""
         dues = [self._think_at] if self._connected else []
+        if self._none_since is not None:
+            dues.append(self._none_since + REJOIN_S)
         for worker in self._workers.values():
             if worker.state in (State.READY, State.LEAVING) and worker.holds:
                 dues.append(worker.heard_at + self.patience_s)
@@ -199,6 +209,7 @@ class Dispatcher:
         for number in [*self._workers]:
             self._lose(number, Lost.GONE, now)
             del self._workers[number]
+        self._none_since = None
         self._wanted = self._least
         self._assign(now)
 
@@ -207,7 +218,7 @@ class Dispatcher:
         mine = self._workers.get(worker)
         if mine is None or mine.state is State.LEAVING:
             return
-        self._again_s = AGAIN_S
+        self._again_s, self._none_since = AGAIN_S, None
         self._move(mine, State.READY, now)
         self._assign(now)
 
@@ -249,6 +260,9 @@ class Dispatcher:
                 self._effects.append(Kill(number))
                 self._lose(number, Lost.DIED, now)
                 self._move(worker, State.STARTING, now)
+        if self._none_since is not None and self._none_since + REJOIN_S <= now:
+            self._none_since = None
+            self._effects.append(Rejoin())
         if self._connected and self._think_at <= now:
             self._think(now)
         self._assign(now)
@@ -289,6 +303,9 @@ class Dispatcher:
             worker.heard_at = now
         else:
             worker.holds.clear()
+            others = [other.state for one, other in self._workers.items() if one != number]
+            if worker.state is not State.STARTING and all(state is State.STARTING for state in others):
+                self._none_since = now
 
     def _answers(self, number: int) -> bool:
         return number == HERE or self._workers[number].state in (State.READY, State.LEAVING)

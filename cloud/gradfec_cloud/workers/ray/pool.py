@@ -24,7 +24,7 @@ from typing import IO
 
 from gradfec_cloud.workers.local import LocalWorkers
 from gradfec_cloud.workers.pool import Batch, GiveBack, Loaders, Outputs
-from gradfec_cloud.workers.ray.dispatch import HERE, Dispatcher, Effect, Fail, Kill, Run, Start, Stop
+from gradfec_cloud.workers.ray.dispatch import HERE, Dispatcher, Effect, Fail, Kill, Rejoin, Run, Start, Stop
 from gradfec_cloud.workers.ray.messages import Connected, Died, Order, Ready, Returned, Setup, Work
 from gradfec_cloud.workers.ray.parcel import pack
 from gradfec_common.errors import GradfecError
@@ -138,6 +138,8 @@ class RayWorkers:
                     if leased.tensors is None:
                         leased.tensors = pickle.dumps([*leased.batch.tensors], 5)
                     self._bridge.say(Work(worker, lease, leased.batch.back_end, leased.tensors))
+            case Rejoin() if self._bridge:
+                self._bridge.kill()
             case Start(worker) | Stop(worker) | Kill(worker) if self._bridge:
                 self._bridge.say(Order(type(effect).__name__.lower(), worker))
         return True
@@ -249,6 +251,10 @@ class _Bridge:
     def say(self, message: object) -> None:
         """Say something, in its turn."""
         self._to_say.put(message)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
 
     def close(self) -> str:
         """Let it end, if it has not, and return its last words."""
