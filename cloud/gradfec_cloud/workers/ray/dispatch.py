@@ -26,6 +26,7 @@ LEASED_TO = 3  # workers at most that a batch is leased to
 HERE = 0  # the worker that is this process
 SLOWER = 4.0  # times the slowest of the recent answers: then a worker is silent
 RECENT = 64  # answers
+MOST_REMEMBERED = 1000  # batches, for a median
 FIRST_S, LEAST_S, MOST_S = 5.0, 0.25, 5.0  # how long a worker may take: the first time, and later
 KILL_S = 15.0  # of silence
 REJOIN_S = 10.0
@@ -121,7 +122,7 @@ class Dispatcher:
         self._lost: Counter[str] = Counter()
         self._released: Counter[str] = Counter()
         self._effects: list[Effect] = []
-        self._queued_s: list[float] = []  # of the batches since the last thought
+        self._queued_s: deque[float] = deque(maxlen=MOST_REMEMBERED)  # of the batches since the last thought
         self._none_since: float | None = None  # when the last worker was lost that was not STARTING
         self._think_at = 0.0
         self._start_at, self._again_s = 0.0, AGAIN_S
@@ -148,7 +149,8 @@ class Dispatcher:
 
     def next_timer(self) -> float | None:
         """Return when `handle_timer` is due, or None."""
-        dues = [self._think_at] if self._connected else []
+        short = len(self._workers) < self._wanted
+        dues = [self._think_at] if self._connected and (short or self._least < self._most) else []
         if self._none_since is not None:
             dues.append(self._none_since + REJOIN_S)
         for worker in self._workers.values():
@@ -345,7 +347,8 @@ class Dispatcher:
         self._account(now)
         self._busy.append(self._busy_s / EVERY_S)
         queue_s = statistics.median(self._queued_s) if self._queued_s else 0.0
-        self._busy_s, self._queued_s, self._think_at = 0.0, [], now + EVERY_S
+        self._queued_s.clear()
+        self._busy_s, self._think_at = 0.0, now + EVERY_S
         if queue_s > LONG_QUEUE_S and len(self._ready) >= self._wanted:
             self._wanted = min(self._wanted + max(self._wanted // 2, 1), self._most)
             self._busy.clear()
