@@ -8,6 +8,7 @@ leased to the new ones or, with `fallback`, to this process.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import queue
@@ -74,7 +75,7 @@ class RayWorkers:
         self.room, self.crew = self._dispatcher.room, self._dispatcher.crew
         self._wake, self._waker = socket.socketpair()
         self._waker.setblocking(False)
-        self._awake_at: float | None = 0.0  # when the thread looks at the time again
+        self._awake_at = math.inf  # when the thread looks at the time again
         self._thread = threading.Thread(target=self._keep_a_bridge, name="ray workers", daemon=True)
         self._thread.start()
 
@@ -109,7 +110,7 @@ class RayWorkers:
             failed = [effect for effect in self._dispatcher.effects() if not self._carry_out(effect)]
             self.room, self.crew = self._dispatcher.room, self._dispatcher.crew
             due = self._dispatcher.next_timer()
-            is_late = due is not None and self._awake_at is not None and due < self._awake_at
+            is_late = due is not None and due < self._awake_at
         if is_late:
             self._look_up()
         for effect in failed:
@@ -179,7 +180,8 @@ class RayWorkers:
         was_connected = False
         while not self._closing.is_set():
             with self._lock:
-                due = self._awake_at = self._dispatcher.next_timer()
+                due = self._dispatcher.next_timer()
+                self._awake_at = math.inf if due is None else due
             timeout = None if due is None else max(due - time.monotonic(), 0.0)
             ready = wait([bridge.connection, self._wake], timeout)
             if self._wake in ready:
