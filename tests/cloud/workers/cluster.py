@@ -13,11 +13,13 @@ import itertools
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -100,6 +102,7 @@ class Frame:
 
     at: float
     took_s: float | None = None  # None while, or because, it has no answer
+    stages_ms: Mapping[str, float] = field(default_factory=dict)  # at the gateway, by name
     closed: bool = False
 
 
@@ -149,7 +152,7 @@ class Camera:
         match event:
             case Answered():
                 frame = self._open[event.tensor]
-                frame.took_s = time.monotonic() - frame.at
+                frame.took_s, frame.stages_ms = time.monotonic() - frame.at, event.result.stages_ms
                 self._room.release()
             case Closed():
                 frame = self._open.pop(event.tensor)
@@ -217,7 +220,7 @@ def gateway(workers: int, address: str | None, takes_ms: float, *options: str) -
     """Run a gateway with so many workers of a cluster, or a local one."""
     port, metrics = free_port(), free_port()
     given = ["--workers", "ray", "--ray-address", address, "--min-workers", workers] if address else []
-    program = ("python", "-m", "tests.cloud.workers.gateway")
+    program = (sys.executable, "-m", "tests.cloud.workers.gateway")
     words = [*map(str, given), *options]
     with daemon(
         "gradfec-cloud", port, metrics, "--takes-ms", takes_ms, *words, ready="listening on", program=program
@@ -300,6 +303,13 @@ def undergo(frames: Frames, made: Gateway, name: str, act: Callable[[], object],
     click.echo(f"/readyz after 10 s: {said or 'ready'}; all workers ready after {well_s:.1f} s")
 
 
+def stages(frames: list[Frame]) -> str:
+    """Return the medians of the gateway's stages; what is not in them is the edge's, and on the way."""
+    names = [*frames[0].stages_ms]
+    medians = (np.median([frame.stages_ms[name] for frame in frames]) for name in names)
+    return ", ".join(f"{name} {median:.2f}" for name, median in zip(names, medians, strict=True))
+
+
 # --- the commands ---
 
 
@@ -324,6 +334,8 @@ def latency(seconds: float, fps: float, rounds: int) -> None:
 
     with machines() as here:
         for _ in range(rounds):
+            floor = [sys.executable, "-m", "tests.cloud.workers.floor", here.address]
+            click.echo(f"Ray alone: {subprocess.run(floor, capture_output=True, text=True, check=True).stdout.strip()}")
             for name, address in (("local", None), ("ray", here.address)):
                 with gateway(1 if address is None else 2, address, 0.0) as made:
                     found = uvloop.run(measure(made.port))
@@ -331,7 +343,7 @@ def latency(seconds: float, fps: float, rounds: int) -> None:
                 answered = [frame for frame in found if frame.took_s is not None]
                 click.echo(
                     f"{name:6} {len(found)} frames, {len(found) - len(answered)} without an answer: "
-                    f"p50 {ms(answered, 0.5):.2f} ms, p99 {ms(answered, 0.99):.2f} ms"
+                    f"p50 {ms(answered, 0.5):.2f} ms, p99 {ms(answered, 0.99):.2f} ms ({stages(answered)})"
                 )
 
 
