@@ -14,6 +14,7 @@ from tests.common.answers import HEAD, TIGER_CAT
 
 from gradfec_cloud.counts import Snapshot
 from gradfec_cloud.metrics import CloudMetrics
+from gradfec_cloud.workers.pool import Crew
 from gradfec_common.protect import UNKNOWN_LINK, read_policy
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.session.events import Finished
@@ -42,6 +43,7 @@ class Cloud:
             zeros,
             zeros,
             zeros,
+            Crew(0, 0),
             zeros,
             zeros,
             0,
@@ -129,6 +131,10 @@ CLOUD_MOVES: list[Move[Cloud]] = [
     Move("leases_total", {"fate": "given_up"}, becomes(leases={"opened": 1, "given_up": 1})),
     Move("open_leases", {}, becomes(leases={"opened": 1, "open": 1})),
     Move("lease_returns_ignored_total", {}, becomes(leases={"opened": 1, "ignored": 1})),
+    Move("workers", {"state": "ready"}, becomes(crew=Crew(1, 2))),
+    Move("workers_lost_total", {"reason": "died"}, becomes(crew=Crew(1, 2, {"died": 1}))),
+    Move("batches_released_total", {"reason": "hung"}, becomes(crew=Crew(1, 2, {}, {"hung": 1}))),
+    Move("fallback", {}, becomes(crew=Crew(0, 2, fallback=True))),
     Move("fills_given_up_total", {"reason": "out_of_time"}, becomes(fills_given_up={"out_of_time": 1})),
     Move("limits_reached_total", {"limit": "credit"}, becomes(limits={"credit": 1})),
     Move("outward_answers_total", {"sink": "webhook", "fate": "dropped"}, becomes(outward={"webhook": {"dropped": 1}})),

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gradfec_cloud.backend import load_back_end
+from gradfec_cloud.backend.load import LoadBackEnd
 from gradfec_cloud.labels import labels_of
-from gradfec_cloud.workers.pool import Loaders, back_end_name
+from gradfec_cloud.workers.pool import BackEndName, Loaders, back_end_name
+from gradfec_cloud.workers.station import CutStation
 from gradfec_common.conceal import DEFAULT_CONCEALMENT, Concealment, make_concealment
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import Answer
@@ -87,10 +88,24 @@ class Catalogue:
         each = [labels_of(network) for network in self.networks]
         return frozenset().union(*each) if all(each) else frozenset()
 
-    def loaders(self, runtime: str, weights: Mapping[Network, Weights | Model], max_batch: int) -> Loaders:
+    def stations(
+        self,
+        runtime: str,
+        weights: Mapping[Network, Weights | Model],
+        fills: Mapping[Cut, Concealment],
+        max_batch: int,
+    ) -> Loaders:
+        """Return a function for each cut that loads its back-end, behind a decoder that fills gaps by `fills`."""
+        loaders = self.loaders(runtime, weights, max_batch)
+        names = {back_end_name(cut): cut for cut in self.cuts}
+        return {name: partial(CutStation, loaders[name], cut, fills[cut]) for name, cut in names.items()}
+
+    def loaders(
+        self, runtime: str, weights: Mapping[Network, Weights | Model], max_batch: int
+    ) -> dict[BackEndName, LoadBackEnd]:
         """Return a function for each back-end that loads it."""
         return {
-            back_end_name(cut): partial(load_back_end, runtime, cut, self._own(cut, weights[cut.network]), max_batch)
+            back_end_name(cut): LoadBackEnd(runtime, cut, self._own(cut, weights[cut.network]), max_batch)
             for cut in self.cuts
         }
 

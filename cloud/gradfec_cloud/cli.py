@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gradfec_cloud.outward import open_sinks, sink_options
+from gradfec_cloud.workers import WORKERS, worker_options
 from gradfec_host import logs
 from gradfec_host.config import config_option, config_used, differing
 from gradfec_host.console import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from gradfec_cloud.catalogue import Catalogue
     from gradfec_cloud.daemon import InferOptions
     from gradfec_cloud.inference import Inference, Inferred
+    from gradfec_cloud.workers.pool import OpenWorkers
     from gradfec_common.conceal import Concealment
     from gradfec_common.networks import Cut, Network
     from gradfec_host.models import Model
@@ -123,6 +125,13 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
     type=EndpointType("127.0.0.1"),
     help="Serve whole pictures, too: inference requests of the Open Inference Protocol, and of DeepStack, over HTTP.",
 )
+@click.option(
+    "--workers",
+    default="local",
+    type=click.Choice([*WORKERS]),
+    help="What runs the network. local: this process. ray: workers of a Ray cluster, on any of its machines.",
+)
+@worker_options
 @sink_options
 @click.option(
     "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Use these weights instead of the cached ones."
@@ -173,7 +182,8 @@ def main(
     as_json: bool,
     log_format: str,
     log_level: str,
-    **outward: object,
+    workers: str,
+    **others: object,
 ) -> None:
     """Receive features from edges over a lossy link, run the rest of the network, and send the answers back."""
     import contextlib
@@ -197,7 +207,8 @@ def main(
     runtime = runtime_for(runtime, catalogue.networks)
     read_keys = key_source(key_file, keys, insecure=insecure)
     known = read_keys()  # fail early
-    sinks = open_sinks(outward, catalogue.labels)
+    sinks = open_sinks(others, catalogue.labels)
+    open_workers = WORKERS[workers].open(others, log)
     asked = infer_options(infer, http_token, catalogue) if infer else None
     with contextlib.ExitStack() as stack:
         port = Port(listen, batched=udp == "auto")
@@ -215,6 +226,7 @@ def main(
             "deadline_ms": deadline_ms,
             **({"insecure": True} if insecure else {"key_ids": [key.hex() for key in known]}),
             "receive_buffer_bytes": port.receive_buffer_bytes,
+            **({"workers": workers} if workers != "local" else {}),
             "udp": "batched" if port.batched else "plain",
             "results": results,
             "metrics": metrics and str(metrics),
@@ -243,7 +255,7 @@ def main(
         with show_progress() as fetching:
             stores = {network: trained(network, weights, fetching) for network in catalogue.networks}
         fills = in_time(catalogue.concealments, fill_ms / 1000, log)
-        load_now = partial(load, runtime, catalogue, stores, fills)
+        load_now = partial(load, runtime, catalogue, stores, fills, open_workers)
         totals = run_cloud(options, port, file, load_now, log)
     if as_json:
         click.echo(json.dumps(totals))
@@ -269,16 +281,15 @@ def load(
     catalogue: Catalogue,
     weights: Mapping[Network, Weights | Model],
     fills: Mapping[Cut, Concealment],
+    open_workers: OpenWorkers,
     deliver: Callable[[list[Inferred]], None],
 ) -> Inference:
     """Load the back-ends and start inference on them."""
     from gradfec_cloud.catalogue import answer_at
-    from gradfec_cloud.decoding import Decoder
     from gradfec_cloud.inference import MAX_BATCH, Inference
     from gradfec_cloud.priority import let_network_first
-    from gradfec_cloud.workers import WORKERS
 
     let_network_first()  # also the threads that are started from here
     max_batch = 1 if runtime == LITERT else MAX_BATCH  # LiteRT gains nothing by a batch, which only delays every answer
-    workers = partial(WORKERS["local"], catalogue.loaders(runtime, weights, max_batch))
-    return Inference(workers, Decoder(fills), answer_at, deliver, max_batch=max_batch)
+    workers = partial(open_workers, catalogue.stations(runtime, weights, fills, max_batch))
+    return Inference(workers, answer_at, deliver, max_batch=max_batch)

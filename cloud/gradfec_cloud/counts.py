@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gradfec_cloud.workers.pool import Crew
+
 Totals = dict[str, dict[str, int]]
 
 
@@ -20,6 +22,7 @@ class Snapshot:
     packets: Mapping[str, int]  # of answered tensors, by the names of the results files
     tensor_datagrams: Mapping[str, int]  # likewise
     leases: Mapping[str, int]  # by ending, and `opened`, `open` and `ignored`
+    crew: Crew
     fills_given_up: Mapping[str, int]  # tensors, by the reason
     limits: Mapping[str, int]  # how often each limit was reached, by its name
     sessions: int

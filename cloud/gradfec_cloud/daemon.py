@@ -30,6 +30,7 @@ from gradfec_cloud.outward.sink import Sink
 from gradfec_cloud.port import Port
 from gradfec_cloud.status import EdgesStatus
 from gradfec_cloud.watch import Watch
+from gradfec_cloud.workers.pool import Crew
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut
 from gradfec_common.session.cloud import CloudSessions
@@ -221,7 +222,11 @@ class CloudDaemon:
 
     def why_not_ready(self) -> str:
         """Return why no edge can come in now, or nothing. Call it from another thread than the event loop's."""
-        return ask(self._loop, lambda: WHY_NOT_READY[self._state])
+        return ask(self._loop, self._why_not_ready)
+
+    def _why_not_ready(self) -> str:
+        no_worker = self._inference.why_not_ready if self._inference else ""
+        return WHY_NOT_READY[self._state] or no_worker
 
     def snapshot(self) -> Snapshot:
         """Return all counts and states."""
@@ -244,7 +249,8 @@ class CloudDaemon:
             receive_buffer_bytes=self._port.receive_buffer_bytes,
             keys=len(self._keyring.keys),
             insecure=self._keyring.insecure,
-            ready=self._state is State.SERVING,
+            crew=self._inference.crew if self._inference else Crew(0, 0),
+            ready=not self._why_not_ready(),
             outward={**self.outward.counts, **({HTTP: self.watch.answers} if self._options.page else {})},
             infer=dict(self.infer_counts),
         )

@@ -10,7 +10,7 @@ from gradfec_cloud.filling import InTime
 from gradfec_common.conceal import Concealment
 from gradfec_common.decode import DecodedTensor, decode_tensor
 from gradfec_common.networks import Cut
-from gradfec_common.session.events import Decided
+from gradfec_common.reassembly import Reassembly
 from gradfec_host.runtimes import cores
 
 
@@ -22,9 +22,9 @@ class Decoder:
         self._concealments = concealments
         self._threads = ThreadPoolExecutor(cores(), "decoder")
 
-    def decode(self, decided: Decided) -> DecodedTensor:
-        """Erasure-decode, dequantise and conceal a tensor."""
-        return decode_tensor(decided.arrived, self._concealments[decided.cut], self._threads.map)
+    def decode(self, cut: Cut, arrived: Reassembly) -> DecodedTensor:
+        """Erasure-decode, dequantise and conceal what arrived of a tensor of a cut."""
+        return decode_tensor(arrived, self._concealments[cut], self._threads.map)
 
     @property
     def given_up(self) -> Counter[str]:

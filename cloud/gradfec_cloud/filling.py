@@ -53,6 +53,10 @@ class InTime:
         self.given_up[reason] += 1
         return self._instead(np.nan_to_num(tensor, copy=False), there, grid, step)  # a gap must be finite
 
+    def __getstate__(self) -> dict[str, object]:
+        """Return its state for a worker on another machine, where nobody listens."""
+        return {**self.__dict__, "_say": _in_silence}
+
     def _fill(self, tensor: Floats, there: Mask, grid: PacketGrid) -> str | None:
         """Fill the gaps; return why they are not filled, if so. An edge may send values that no network makes."""
         end = self._clock() + self._limit_s
@@ -64,6 +68,10 @@ class InTime:
         except np.linalg.LinAlgError:
             return NO_ANSWER
         return None if np.isfinite(tensor).all() else NO_ANSWER
+
+
+def _in_silence(reason: str) -> None:
+    pass
 
 
 def in_time(concealments: Mapping[Cut, Concealment], limit_s: float, log: Log) -> dict[Cut, Concealment]:

@@ -1,9 +1,9 @@
 """Inference: decided tensors in, answers out.
 
-    submit -> fair queue -> batch of one model and cut -> decode -> lease to the workers -> head -> deliver
+    submit -> fair queue -> batch of one model and cut -> lease to the workers: decode, network -> head -> deliver
 
-One thread takes batches, decodes them and starts the workers on them. With local workers it runs the network too. It
-takes a batch only when the workers have room for it, so that until then tensors can be given up at no cost.
+One thread takes batches and starts the workers on them. With local workers it also does their work. It takes a batch
+only when the workers have room for it, so that until then tensors can be given up at no cost.
 
 Each tensor that is submitted has one fate: it is delivered with its answer or with an error, or it is returned by
 `give_up` or `forget`. A whole picture, which needs no decoding, takes its turn among the sessions' tensors.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -21,10 +22,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gradfec_cloud.decoding import Decoder
 from gradfec_cloud.turns import Turns
 from gradfec_cloud.workers.leases import Ending, Leases
-from gradfec_cloud.workers.pool import Batch, GiveBack, Outputs, Workers, back_end_name
+from gradfec_cloud.workers.pool import Batch, Crew, GiveBack, Outputs, Workers, back_end_name
 from gradfec_common.decode import Found
 from gradfec_common.heads import Answer
 from gradfec_common.networks import Cut
@@ -81,12 +81,11 @@ class _Leased:
 
 
 class Inference:
-    """Decodes tensors and lets workers run the network on them."""
+    """Lets workers decode tensors and run the network on them."""
 
     def __init__(
         self,
-        open_workers: Callable[[GiveBack], Workers],
-        decoder: Decoder,
+        open_workers: Callable[[GiveBack, Callable[[], None]], Workers],
         answer: Callable[[Cut, NDArray[np.float32]], Answer],
         deliver: Callable[[list[Inferred]], None],
         *,
@@ -97,11 +96,13 @@ class Inference:
 
         `answer` turns the network's output for one tensor into an answer; any exception means that there is none.
         """
-        self._decoder, self._answer_of, self._deliver = decoder, answer, deliver
+        self._answer_of, self._deliver = answer, deliver
         self._max_batch, self._lease_s = max_batch, lease_s
         self._waiting: Turns[Job] = Turns()
         self._leases: Leases[_Leased] = Leases(lease_s, self._on_given_up)
-        self._workers = open_workers(self._on_given_back)
+        self._fills: Counter[str] = Counter()
+        self._counting = threading.Lock()  # of `_fills`
+        self._workers = open_workers(self._on_given_back, self._leases.look_again)
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
         self._thread.start()
 
@@ -113,7 +114,18 @@ class Inference:
     @property
     def fills_given_up(self) -> dict[str, int]:
         """Tensors whose concealment was given up, by the reason."""
-        return dict(self._decoder.given_up)
+        with self._counting:
+            return dict(self._fills)
+
+    @property
+    def crew(self) -> Crew:
+        """The workers."""
+        return self._workers.crew
+
+    @property
+    def why_not_ready(self) -> str:
+        """Why no tensor can be answered now, or nothing."""
+        return "" if self._workers.room else "no worker is there"
 
     def submit(self, decided: Decided) -> None:
         """Queue a tensor. The protocol core limits how many wait."""
@@ -143,7 +155,6 @@ class Inference:
         self._thread.join(CLOSE_S)
         self._leases.close(end - time.monotonic())
         self._workers.close()
-        self._decoder.close()
 
     # --- on the thread that takes batches ---
 
@@ -153,42 +164,23 @@ class Inference:
             batch = self._waiting.take(self._max_batch)
             if not batch:
                 return
-            decoded = [(one, features) for one in batch if (features := self._decode(one)) is not None]
-            if failed := [one for one in batch if one.error]:
-                self._finish(failed)
-            if decoded:
-                self._lease([one for one, _ in decoded], [features for _, features in decoded])
+            self._lease(batch)
 
-    def _decode(self, one: Job) -> NDArray[np.float32] | None:
-        """Return a tensor's features (H, W, C), or None and note the error."""
-        start = time.perf_counter()
-        if isinstance(one, Whole):
-            one.stages_ms = {"queue": 1000 * (start - one.submitted_at)}
-            return one.features
+    def _lease(self, batch: list[Job]) -> None:
+        """Let the workers work on a batch."""
+        now = time.perf_counter()
+        for one in batch:
+            collect = {"collect": 1000 * one.decided.waited_s} if isinstance(one, Inferred) else {}
+            one.stages_ms = {**collect, "queue": 1000 * (now - one.submitted_at)}
+        tensors = [one.decided.arrived if isinstance(one, Inferred) else one.features for one in batch]
+        queued_s = now - min(one.submitted_at for one in batch)
         try:
-            tensor = self._decoder.decode(one.decided)
-        except Exception as error:
-            one.error = error
-            return None
-        one.recovered, one.missing, one.found = tensor.recovered, tensor.missing, tensor.found
-        one.stages_ms = {
-            "collect": 1000 * one.decided.waited_s,
-            "queue": 1000 * (start - one.submitted_at),
-            "decode": 1000 * (time.perf_counter() - start),
-        }
-        return tensor.tensor
-
-    def _lease(self, batch: list[Job], features: list[NDArray[np.float32]]) -> None:
-        """Let the workers run the network on features (H, W, C), one for each tensor of the batch."""
-        try:
-            number = self._leases.begin(_Leased(batch, time.perf_counter()))
+            number = self._leases.begin(_Leased(batch, now))
         except RuntimeError as error:
             self._fail(batch, error)
             return
         try:
-            # n x (H, W, C) -> (n, H, W, C), without a copy where there is one
-            stacked = np.stack(features) if len(features) > 1 else features[0][np.newaxis]
-            self._workers.start(Batch(number, back_end_name(batch[0].cut), stacked, self._lease_s))
+            self._workers.start(Batch(number, back_end_name(batch[0].cut), tensors, self._lease_s, queued_s))
         except Exception as error:
             self._on_given_back(number, error)
 
@@ -210,19 +202,32 @@ class Inference:
             self._workers.give_up(number)
 
     def _answer(self, leased: _Leased, outputs: Outputs) -> None:
-        back_end_ms = 1000 * (time.perf_counter() - leased.at)
+        lease_ms = 1000 * (time.perf_counter() - leased.at)
         try:
             pairs = [*zip(leased.batch, outputs, strict=True)]
         except Exception as error:  # too few rows, or none at all
             self._fail(leased.batch, error)
             return
-        for one, output in pairs:
-            try:
-                one.answer = sendable(self._answer_of(one.cut, output))
-            except Exception as error:
-                one.error = error
-            one.stages_ms = {stage: round(ms, 3) for stage, ms in {**one.stages_ms, "back_end": back_end_ms}.items()}
+        back_end_ms = lease_ms - sum(done.decode_ms or 0.0 for done in outputs)
+        for one, done in pairs:
+            one.error = done.error
+            decode = {}
+            if isinstance(one, Inferred) and done.decode_ms is not None:
+                one.recovered, one.missing, one.found = done.recovered, done.missing, done.found
+                decode = {"decode": done.decode_ms}
+            if done.output is not None:
+                self._note_answer(one, done.output)
+            stages_ms = {**one.stages_ms, **decode, "back_end": back_end_ms}
+            one.stages_ms = {stage: round(ms, 3) for stage, ms in stages_ms.items()}
+        with self._counting:
+            self._fills.update(done.fill_given_up for done in outputs if done.fill_given_up)
         self._finish(leased.batch)
+
+    def _note_answer(self, one: Job, output: NDArray[np.float32]) -> None:
+        try:
+            one.answer = sendable(self._answer_of(one.cut, output))
+        except Exception as error:
+            one.error = error
 
     def _fail(self, batch: list[Job], error: Exception) -> None:
         for one in batch:

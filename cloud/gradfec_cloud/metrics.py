@@ -18,6 +18,7 @@ from gradfec_cloud.filling import NO_ANSWER, OUT_OF_TIME
 from gradfec_cloud.outward import SINKS
 from gradfec_cloud.outward.outbox import FATES as OUTWARD_FATES
 from gradfec_cloud.workers.leases import Ending
+from gradfec_cloud.workers.pool import Lost
 from gradfec_common.session.events import Finished
 from gradfec_common.wire import Drop
 from gradfec_host.results import DATAGRAM_FATES, PACKET_FATES, datagram_fates, packet_fates
@@ -33,6 +34,7 @@ LIMITS = (
     *("credit", "sketch_bytes", "request_rounds"),
 )
 STAGES = ("collect", "queue", "decode", "back_end")
+LOST = tuple(reason.value for reason in Lost)
 LEASE_ENDINGS = tuple(ending.value for ending in Ending)
 HTTP = "http"  # the page's API, among the sinks
 INFER_OUTCOMES = ("answered", "refused", "busy", "failed")
@@ -173,6 +175,13 @@ class CloudMetrics(Collector):
         yield _gauge("open_leases", "Batches that the workers have.", now.leases.get("open", 0))
         ignored = now.leases.get("ignored", 0)
         yield _counter("lease_returns_ignored", "Batches that workers gave back after they had been given up.", ignored)
+        workers = {"ready": now.crew.ready, "wanted": now.crew.wanted}
+        yield _gauges("workers", "Workers that can take a batch, and how many there should be.", "state", workers)
+        lost = dict.fromkeys(LOST, 0) | dict(now.crew.lost)
+        yield _counters("workers_lost", "Workers that stopped to answer, by the reason.", "reason", lost)
+        released = dict.fromkeys(LOST, 0) | dict(now.crew.released)
+        yield _counters("batches_released", "Batches that were leased to another worker.", "reason", released)
+        yield _gauge("fallback", "1 if this process does the workers' work, else 0.", now.crew.fallback)
         fills = dict.fromkeys((OUT_OF_TIME, NO_ANSWER), 0) | dict(now.fills_given_up)
         yield _counters("fills_given_up", "Tensors whose --fill was given up, by the reason.", "reason", fills)
         yield _counters("limits_reached", "How often each limit was reached, by its name.", "limit", limits)
@@ -210,6 +219,13 @@ def _counters(name: str, text: str, label: str, values: Mapping[str, int]) -> Me
     family = CounterMetricFamily(f"gradfec_cloud_{name}", text, labels=[label])
     for value, count in values.items():
         family.add_metric([value], count)
+    return family
+
+
+def _gauges(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(f"gradfec_cloud_{name}", text, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
     return family
 
 

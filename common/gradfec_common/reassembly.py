@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from copy import copy
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,17 @@ class Reassembly:
         self._body = np.frombuffer(body, np.uint8)[: self.layout.header]  # of the tensor's first datagram
         # By group, the headers without each datagram's own fields; zeros, which are never valid, for unknown groups.
         self._said = np.zeros((self.groups + 1, self._said_by(self._body[np.newaxis]).shape[1]), np.uint64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return its state with only the symbols that have arrived: few bytes for a worker on another machine."""
+        return {**self.__dict__, "symbols": self.symbols[self.present]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Put the symbols in their places again."""
+        arrived = state["symbols"]
+        symbols = np.zeros((len(state["present"]), arrived.shape[1]), np.uint8)
+        symbols[state["present"]] = arrived
+        self.__dict__.update(state, symbols=symbols)
 
     @staticmethod
     def bytes_for(body: bytes) -> int:
@@ -132,7 +143,8 @@ class Reassembly:
 
     def handed_over(self) -> Reassembly:
         """Return a copy with all symbols, for decoding; from now on, only note which datagrams arrive."""
-        whole = copy(self)
+        whole = Reassembly.__new__(Reassembly)
+        whole.__dict__.update(self.__dict__)
         self.symbols = np.empty((0, self.symbols.shape[1]), np.uint8)
         for name in ("present", "arrived", "base", "n", "k", "have", "_said"):  # which change
             setattr(self, name, getattr(self, name).copy())

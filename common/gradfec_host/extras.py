@@ -17,6 +17,7 @@ EXTRAS = {  # by module: the package's name, and its extra
     "nicegui": ("NiceGUI", "web"),
     "onnx": ("ONNX", "models"),
     "onnxruntime": ("ONNX Runtime", "onnx"),
+    "ray": ("Ray", "ray"),
     "skimage": ("scikit-image", "demo"),
     "tensorflow": ("TensorFlow", "lab"),
     "uvicorn": ("uvicorn", "infer"),

@@ -17,8 +17,10 @@ RUNTIMES = {LITERT: "ai_edge_litert", TENSORFLOW: "tensorflow"}  # their package
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this process may use: those it is bound to, and at most $OMP_NUM_THREADS."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = os.environ.get("OMP_NUM_THREADS", "")  # set by people, and by Ray for its workers
+    return max(min(here, int(most)), 1) if most.isdecimal() else here
 
 
 def installed() -> list[str]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tests.common.answers import HEAD
 
-from gradfec_cloud.decoding import Decoder
+from gradfec_cloud.backend import BackEnd
 from gradfec_cloud.inference import Inference, Inferred
-from gradfec_cloud.workers.pool import GiveBack, Workers, back_end_name
+from gradfec_cloud.workers.local import LocalWorkers
+from gradfec_cloud.workers.pool import BackEndName, GiveBack, Station, Workers, back_end_name
+from gradfec_cloud.workers.station import CutStation
 from gradfec_common.conceal import Concealment
 from gradfec_common.conceal.zero import Zero
 from gradfec_common.heads import Answer, Classes
@@ -100,6 +103,20 @@ class Deliveries:
         return found
 
 
-def infer(open_workers: Callable[[GiveBack], Workers], deliver: Deliveries, **options: Any) -> Inference:
-    """Start inference on one back-end, with zeros in place of missing packets."""
-    return Inference(open_workers, Decoder({SPLIT: ZERO}), answer, deliver, **options)
+def stations(
+    load: Callable[[], BackEnd], cut: Cut = SPLIT, conceal: Concealment = ZERO
+) -> dict[BackEndName, Callable[[], Station]]:
+    """Return the loader of one back-end behind a decoder, by default with zeros in place of missing packets."""
+    return {back_end_name(cut): partial(CutStation, load, cut, conceal)}
+
+
+def locally(load: Callable[[], BackEnd], cut: Cut = SPLIT, conceal: Concealment = ZERO) -> partial[LocalWorkers]:
+    """Return a function that opens local workers for one back-end."""
+    return partial(LocalWorkers, stations(load, cut, conceal))
+
+
+def infer(
+    open_workers: Callable[[GiveBack, Callable[[], None]], Workers], deliver: Deliveries, **options: Any
+) -> Inference:
+    """Start inference on workers, which answer with one class."""
+    return Inference(open_workers, answer, deliver, **options)

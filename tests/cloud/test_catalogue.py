@@ -13,6 +13,7 @@ from tests.common.learned import learned_of
 from tests.common.networks.toy import TOY, Point, back_end, front_end
 from tests.onnx_files import SIDE, classifier, written
 
+from gradfec_cloud import backend
 from gradfec_cloud import catalogue as catalogue_module
 from gradfec_cloud.catalogue import Catalogue, answer_at, chosen_catalogue, fills_of, named_cuts
 from gradfec_cloud.decoding import Decoder
@@ -123,7 +124,7 @@ def test_each_cut_has_a_back_end_of_its_own_which_is_loaded_when_it_is_asked_for
     other: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[tuple[object, ...]] = []
-    monkeypatch.setattr(catalogue_module, "load_back_end", lambda *arguments: loaded.append(arguments))
+    monkeypatch.setattr(backend, "load_back_end", lambda *arguments: loaded.append(arguments))
     cuts = named_cuts("pool1_pool,other:pool1_pool")
     stores = {RESNET50: "weights", other: "other weights"}
     loaders = Catalogue.of(cuts, "zero").loaders("litert", stores, 3)  # type: ignore[arg-type]
@@ -153,7 +154,7 @@ def test_the_tensors_of_each_cut_have_their_own_concealment(other: Network) -> N
     means = make_concealment("mean", SPLIT, {"means": np.full(SPLIT.shape[2], 9, np.float32)})
     decoder = Decoder(dict(zip(cuts, (ZERO, means), strict=True)))
     for cut, value in zip(cuts, (0, 9), strict=True):
-        packets = GRID.split(decoder.decode(decided(7, cut=cut)).tensor)
+        packets = GRID.split(decoder.decode(cut, decided(7).arrived).tensor)
         assert (packets[: GRID.count // 2] == 7).all()
         assert (packets[GRID.count // 2 :] == value).all()  # what the plan drops
     decoder.close()
@@ -172,7 +173,7 @@ def test_by_default_the_default_cut_and_pictures_are_served(
         loaded.append(cut.name)
         return Loaded()
 
-    monkeypatch.setattr(catalogue_module, "load_back_end", load)
+    monkeypatch.setattr(backend, "load_back_end", load)
     monkeypatch.setattr(catalogue_module, "shipped_codec", lambda _: None)
     served = Catalogue.default("mean")
     assert [cut.name for cut in served.cuts] == [DEFAULT_CUT, "input_layer"]
@@ -222,9 +223,7 @@ def test_only_the_cut_of_a_tuned_back_end_answers_with_its_arrays(
     file = BackEndFile(str(tmp_path / "mine.npz"), {"cut": DEFAULT_CUT}, {name: np.full(64, 3, np.float16)})
     file.write()
     loaded: dict[str, Weights] = {}
-    monkeypatch.setattr(
-        catalogue_module, "load_back_end", lambda _, cut, weights, __: loaded.update({cut.name: weights})
-    )
+    monkeypatch.setattr(backend, "load_back_end", lambda _, cut, weights, __: loaded.update({cut.name: weights}))
     served = chosen_catalogue("conv2_block1_add,pool1_pool", "zero", backend=file.path)
     weights = {network: Kernels() for network in served.networks}
     for make in served.loaders("litert", weights, 1).values():

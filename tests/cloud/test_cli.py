@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from gradfec_cloud.cli import main
 from gradfec_common.conceal import CONCEALMENTS, DEFAULT_CONCEALMENT
+from gradfec_host import extras
 
 
 def test_help_explains_every_option_and_the_exit_codes() -> None:
@@ -31,6 +32,10 @@ def test_help_explains_every_option_and_the_exit_codes() -> None:
         "on",
         "mqtt",
         "home-assistant",
+        "workers",
+        "ray-address",
+        "min-workers",
+        "local-fallback",
         "json",
     )
     assert [name for name in options if f"--{name}" not in text] == []
@@ -104,3 +109,15 @@ def test_a_back_end_that_there_is_not_is_refused_at_start() -> None:
     assert result.output[20:] == (
         "error: no back-end is called 'better': use lossy, or a file from gradfec train-backend (.npz)\n"
     )
+
+
+def test_workers_of_ray_must_not_be_fewer_than_at_least_and_need_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["--listen", "127.0.0.1:9", "--insecure", "--split", "pool1_pool", "--workers", "ray"]
+    monkeypatch.setattr(extras, "find_spec", lambda module: object())
+    found = CliRunner().invoke(main, [*given, "--min-workers", "3", "--max-workers", "2"])
+    assert found.exit_code == 2
+    assert "--max-workers 2 is less than --min-workers 3" in found.output
+    monkeypatch.setattr(extras, "find_spec", lambda module: None)
+    found = CliRunner().invoke(main, given)
+    assert found.exit_code == 2
+    assert "Ray is not installed: pip install 'gradfec[ray]'" in found.output

@@ -15,6 +15,7 @@ from gradfec_cloud import daemon as daemon_module
 from gradfec_cloud.access import by_id
 from gradfec_cloud.daemon import WHY_NOT_READY, CloudDaemon, CloudOptions, State
 from gradfec_cloud.inference import Inferred
+from gradfec_cloud.workers.pool import Crew
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import Key
 from gradfec_common.session.events import Decided, GivenUp, SessionEnded
@@ -42,6 +43,7 @@ class Inference:
 
     leases: dict[str, int] = {}  # noqa: RUF012
     fills_given_up: dict[str, int] = {}  # noqa: RUF012
+    crew, why_not_ready = Crew(1, 1), ""
 
     def __init__(self) -> None:
         self.submitted: list[Decided] = []

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
-from tests.cloud.small import GRID, NAME, SPLIT, ZERO, Deliveries, answer, decided, encoded, sure_of
+from tests.cloud.small import GRID, SPLIT, ZERO, Deliveries, decided, encoded, infer, locally, sure_of
 from tests.common.learned import learned_of
 
 from gradfec_cloud.cli import main
 from gradfec_cloud.decoding import Decoder
-from gradfec_cloud.inference import Inference
-from gradfec_cloud.workers.local import LocalWorkers
 from gradfec_common.conceal import CONCEALMENTS, Concealment, Learned, make_concealment
 from gradfec_common.decode import decode_tensor
 from gradfec_common.errors import UsageError
@@ -51,7 +48,7 @@ def nines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Concealment]:
 def test_stripes_that_share_threads_decode_as_one_after_the_other(policy: str, most: int, lost: int) -> None:
     tensor = decided(7, lost, tensor=encoded(7, policy, "sqrt2", most))
     decoder = Decoder({SPLIT: ZERO})
-    found, expected = decoder.decode(tensor), decode_tensor(tensor.arrived, ZERO)
+    found, expected = decoder.decode(SPLIT, tensor.arrived), decode_tensor(tensor.arrived, ZERO)
     decoder.close()
     np.testing.assert_array_equal(found.tensor, expected.tensor)
     assert (found.recovered, found.missing) == (expected.recovered, expected.missing)
@@ -61,7 +58,7 @@ def test_stripes_that_share_threads_decode_as_one_after_the_other(policy: str, m
 def test_packets_that_were_dropped_or_lost_are_concealed_and_no_others(nines: Concealment) -> None:
     tensor = decided(7, lost=200)  # of 256 datagrams: nothing is recovered
     decoder = Decoder({SPLIT: nines})
-    found = decoder.decode(tensor)
+    found = decoder.decode(SPLIT, tensor.arrived)
     decoder.close()
     there = np.isin(np.arange(GRID.count), found.found.places)
     packets = GRID.split(found.tensor)
@@ -80,7 +77,7 @@ def test_a_concealment_of_the_registry_reaches_the_back_end(nines: Concealment) 
 
     kept: list[Floats] = []
     delivered = Deliveries()
-    inference = Inference(partial(LocalWorkers, {NAME: Keeper}), Decoder({SPLIT: nines}), answer, delivered)
+    inference = infer(locally(Keeper, conceal=nines), delivered)
     inference.submit(decided(7))
     assert delivered.next().error is None
     inference.close()
@@ -101,7 +98,7 @@ def test_the_user_can_choose_a_concealment_of_the_registry(monkeypatch: pytest.M
 def test_no_concealment_changes_a_decoded_packet(name: str) -> None:
     tensor = decided(7, lost=200)
     decoder = Decoder({SPLIT: make_concealment(name, SPLIT, learned_of(SPLIT.shape[2]))})
-    found = decoder.decode(tensor)
+    found = decoder.decode(SPLIT, tensor.arrived)
     decoder.close()
     assert (GRID.split(found.tensor)[found.found.places] == 7).all()
     assert np.isfinite(found.tensor).all()

@@ -102,7 +102,7 @@ def test_values_at_the_ends_of_the_range_get_an_answer_or_the_means(name: str, s
 def test_a_decoder_counts_what_was_given_up_of_all_its_cuts() -> None:
     slow = Slow(np.linalg.LinAlgError())
     decoder = Decoder({SPLIT: InTime(slow, MEAN, 9, lambda reason: None)})
-    decoder.decode(decided(7))
+    decoder.decode(SPLIT, decided(7).arrived)
     decoder.close()
     assert decoder.given_up == {"no_answer": 1}
 

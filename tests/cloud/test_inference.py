@@ -12,23 +12,21 @@ import numpy.typing as npt
 import pytest
 from tests.cloud.small import (
     GRID,
-    NAME,
     SOON_S,
     SPLIT,
-    ZERO,
     Deliveries,
     answer,
     decided,
     infer,
+    locally,
+    stations,
     sure,
     sure_of,
     undecodable,
 )
 
-from gradfec_cloud.decoding import Decoder
 from gradfec_cloud.inference import MAX_BATCH, Inference
 from gradfec_cloud.workers.local import LocalWorkers
-from gradfec_cloud.workers.pool import back_end_name
 from gradfec_common.conceal import make_concealment
 from gradfec_common.heads import Answer, Classes
 from gradfec_common.networks import Cut
@@ -67,7 +65,7 @@ def delivered() -> Deliveries:
 
 @pytest.fixture
 def inference(back_end: BackEnd, delivered: Deliveries) -> Iterator[Inference]:
-    started = infer(partial(LocalWorkers, {NAME: lambda: back_end}), delivered)
+    started = infer(locally(lambda: back_end), delivered)
     yield started
     back_end.go.release(1000)
     started.close()
@@ -96,8 +94,7 @@ def test_packets_that_a_plan_dropped_reach_the_back_end_filled(delivered: Delive
     keeper = Keeper()
     means = np.linspace(1, 2, SPLIT.shape[2], dtype=np.float32)
     conceal = make_concealment("mean", SPLIT, {"means": means})
-    workers = partial(LocalWorkers, {NAME: lambda: keeper})
-    inference = Inference(workers, Decoder({SPLIT: conceal}), answer, delivered)
+    inference = infer(locally(lambda: keeper, conceal=conceal), delivered)
     inference.submit(decided(7))
     assert delivered.next().error is None
     inference.close()
@@ -134,9 +131,8 @@ def test_each_tensor_passes_through_the_back_end_of_its_own_model_and_cut(delive
             batches.append((self.number, chi[:, 0, 0, 0].round().astype(int).tolist()))
             return sure_of(chi)
 
-    loaders = {back_end_name(cut): partial(Named, number) for number, cut in enumerate(cuts)}
-    workers = partial(LocalWorkers, loaders)
-    inference = Inference(workers, Decoder(dict.fromkeys(cuts, ZERO)), answer, delivered)
+    loaders = [stations(partial(Named, number), cut) for number, cut in enumerate(cuts)]
+    inference = infer(partial(LocalWorkers, loaders[0] | loaders[1]), delivered)
     for number in range(6):
         inference.submit(decided(number, session=number, cut=cuts[number % 2]))
     gate.release(6)
@@ -203,7 +199,7 @@ def test_an_answer_that_no_message_can_carry_costs_no_other(
     def odd(cut: Cut, output: npt.NDArray[np.float32]) -> Answer:
         return Odd(()) if answer(cut, output) == sure(5) else answer(cut, output)
 
-    inference = Inference(partial(LocalWorkers, {NAME: lambda: back_end}), Decoder({SPLIT: ZERO}), odd, delivered)
+    inference = Inference(locally(lambda: back_end), odd, delivered)
     back_end.go.release(3)
     for number in (4, 5, 6):
         inference.submit(decided(number))
@@ -238,7 +234,7 @@ def test_closing_waits_for_the_batch_at_work(inference: Inference, back_end: Bac
 def test_a_back_end_that_hangs_costs_its_batch_and_what_it_says_later_is_ignored(
     back_end: BackEnd, delivered: Deliveries
 ) -> None:
-    inference = infer(partial(LocalWorkers, {NAME: lambda: back_end}), delivered, lease_s=0.5)
+    inference = infer(locally(lambda: back_end), delivered, lease_s=0.5)
     inference.submit(decided(1))
     assert isinstance(delivered.take(1)[0].error, TimeoutError)
     inference.submit(decided(2))
@@ -270,7 +266,7 @@ def test_a_whole_picture_is_answered_without_decoding_and_not_delivered(
 def test_whole_pictures_wait_for_each_other_and_edges_do_not_wait_for_them(
     back_end: BackEnd, delivered: Deliveries
 ) -> None:
-    inference = infer(partial(LocalWorkers, {NAME: lambda: back_end}), delivered, max_batch=1)
+    inference = infer(locally(lambda: back_end), delivered, max_batch=1)
     first, *rest = [inference.ask(SPLIT, whole(number)) for number in range(4)]
     assert back_end.started.acquire(timeout=SOON_S)
     inference.submit(decided(9))

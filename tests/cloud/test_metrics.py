@@ -34,6 +34,8 @@ def test_there_is_no_metric_but_those_that_are_known_to_move() -> None:
         ("datagrams_received_total", "fate", FATES),
         ("tensors_total", "fate", TENSOR_FATES),
         ("leases_total", "fate", LEASE_ENDINGS),
+        ("workers_lost_total", "reason", ("died", "hung", "gone")),
+        ("batches_released_total", "reason", ("died", "hung", "gone")),
         ("fills_given_up_total", "reason", ("out_of_time", "no_answer")),
         ("limits_reached_total", "limit", LIMITS),
         ("stage_seconds_count", "stage", STAGES),

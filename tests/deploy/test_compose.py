@@ -19,6 +19,7 @@ from click.testing import CliRunner
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE_FILE = ROOT / "docker-compose.yml"
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
+PROFILES = ["--profile", "monitoring", "--profile", "cluster"]
 PATIENCE_S = 60  # how long a slow machine may take; no test waits that long on any other
 
 
@@ -44,7 +45,7 @@ def read_by(command, no_settings):
     def read(settings):
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GRADFEC_")}
         output = subprocess.run(
-            [*command, "--env-file", str(no_settings), "-f", str(COMPOSE_FILE), "--profile", "monitoring", "config"],
+            [*command, "--env-file", str(no_settings), "-f", str(COMPOSE_FILE), *PROFILES, "config"],
             capture_output=True, text=True, timeout=PATIENCE_S, env=inherited | settings, check=False,
         )  # fmt: skip
         assert output.returncode == 0, output.stderr
@@ -118,15 +119,16 @@ def option(service, name):
     return service["command"][service["command"].index(name) + 1]
 
 
-OURS = {"cloud", "edge", "link"}  # built here
+OURS = {"cloud", "edge", "link"}  # built here, and always there
+CLUSTER = {"head", "worker-1", "worker-2", "gateway"}
 
 
 def test_by_default_there_are_a_cloud_an_edge_and_their_link_and_no_monitoring(services):
     found = services()
     assert {name for name, one in found.items() if not one.get("profiles")} == OURS
     assert {name: one["profiles"] for name, one in found.items() if name not in OURS} == {
-        "prometheus": ["monitoring"],
-        "grafana": ["monitoring"],
+        **{name: ["monitoring"] for name in ("prometheus", "grafana")},
+        **{name: ["cluster"] for name in CLUSTER},
     }
 
 
@@ -146,6 +148,7 @@ def test_every_capability_is_dropped_and_only_the_link_may_configure_its_network
         "link": ["NET_ADMIN"],
         "prometheus": [],
         "grafana": [],
+        **{name: [] for name in CLUSTER},
     }
     for service in found.values():
         assert service["cap_drop"] == ["ALL"]
@@ -161,8 +164,7 @@ def test_services_are_watched_and_started_again(services):
         "cloud": "unless-stopped",
         "link": "unless-stopped",
         "edge": "on-failure",
-        "prometheus": "unless-stopped",
-        "grafana": "unless-stopped",
+        **dict.fromkeys(("prometheus", "grafana", *CLUSTER), "unless-stopped"),
     }
     for name, service in found.items():
         assert service["init"] is True
@@ -231,11 +233,33 @@ def test_the_cloud_makes_a_key_that_the_edge_can_read_and_the_link_never_sees(se
 
 
 def test_the_commands_are_ones_that_the_daemons_take(services):
-    for name in ("cloud", "edge"):
+    for name, daemon in (("cloud", "cloud"), ("gateway", "cloud"), ("edge", "edge")):
         command = services()[name]["command"]
-        known = CliRunner().invoke(importlib.import_module(f"gradfec_{name}.cli").main, ["--help"]).stdout
+        known = CliRunner().invoke(importlib.import_module(f"gradfec_{daemon}.cli").main, ["--help"]).stdout
         for word in command:
             assert not word.startswith("--") or re.search(rf"^  {word}\b", known, re.MULTILINE), word
+
+
+def test_only_the_gateway_stands_between_the_cluster_and_the_edges_and_nobody_reaches_a_worker(services):
+    found = services(GRADFEC_CLOUD="gateway:9000")
+    for name in CLUSTER - {"gateway"}:
+        assert found[name]["networks"] == {"cluster"}
+        assert not found[name].get("ports")
+    assert found["gateway"]["networks"] == {"cluster"} | found["cloud"]["networks"]
+    assert read_by_pyyaml({})["networks"]["cluster"] == {"internal": True}
+    host, port = found["link"]["environment"]["GRADFEC_CLOUD"].split(":")
+    assert option(found[host], "--listen") == port
+    address = found["gateway"]["environment"]["GRADFEC_RAY"]
+    assert address == f"head:{option(found['head'], '--port')}"
+    assert all(option(found[name], "--address") == address for name in ("worker-1", "worker-2"))
+
+
+def test_cloud_and_gateway_share_a_key_that_only_the_cloud_makes(services):
+    found = services()
+    path = "/key"
+    assert found["gateway"]["volumes"][path] == found["cloud"]["volumes"][path]
+    assert path in found["gateway"]["read_only_volumes"]
+    assert "cloud" in found["gateway"]["depends_on"]
 
 
 def test_prometheus_asks_the_daemons_directly_where_they_answer(services):
@@ -295,7 +319,7 @@ def stage(name):
 def test_every_service_is_built_from_a_stage_that_exists_or_is_an_image_of_a_pinned_version():
     stages = {words[-1] for words in instructions("FROM")}
     for name, service in read_by_pyyaml({})["services"].items():
-        if name not in OURS:
+        if name not in OURS | CLUSTER:
             assert re.search(r":v?\d+\.\d+\.\d+$", service["image"])
             continue
         build = service["build"]
@@ -316,7 +340,7 @@ def test_what_the_images_copy_exists_and_is_not_ignored():
 
 
 def test_installers_and_compilers_stay_out_of_the_images():
-    for name in ("cloud", "edge", "link"):
+    for name in ("cloud", "cluster", "edge", "link"):
         text = stage(name)
         assert not re.search(r"\b(gcc|npm|pip|curl)\b", text), name
         (venv,) = re.findall(r"COPY --from=(\S+) /opt/venv", text)
@@ -325,6 +349,7 @@ def test_installers_and_compilers_stay_out_of_the_images():
 
 def test_only_the_link_runs_as_root():
     assert "USER gradfec\n" in stage("cloud")
+    assert "USER gradfec\n" in stage("cluster")
     assert "USER gradfec\n" in stage("edge")
     assert "USER" not in stage("link")
 

@@ -55,7 +55,7 @@ def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setitem(CODES, found.twin.TwinCode.id, found.twin.TwinCode())
     monkeypatch.setitem(NETWORKS, "finder", found.finder.FINDER)
     monkeypatch.setitem(BOTTLENECKS, found.halve.NAME, found.halve.halve)
-    monkeypatch.setitem(WORKERS, "threads", found.threads.ThreadWorkers)
+    monkeypatch.setitem(WORKERS, "threads", found.threads.THREADS)
     monkeypatch.setitem(SINKS, "datagram", found.datagram.DATAGRAM)
     yield found
 

@@ -4,7 +4,7 @@ import pytest
 
 from gradfec_common.errors import UsageError
 from gradfec_host import runtimes
-from gradfec_host.runtimes import LITERT, TENSORFLOW, choose_runtime
+from gradfec_host.runtimes import LITERT, TENSORFLOW, choose_runtime, cores
 
 
 def installed(monkeypatch, *names):
@@ -27,3 +27,11 @@ def test_a_runtime_that_is_not_installed_is_named_with_what_to_do(monkeypatch):
     installed(monkeypatch)
     with pytest.raises(UsageError, match=r"pip install 'gradfec\[litert\]'; no other runtime is installed"):
         choose_runtime()
+
+
+def test_cores_are_at_most_as_many_as_omp_num_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    there = cores()
+    for said, expected in (("1", 1), ("100000", there), ("0", 1), ("many", there), ("", there)):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        assert cores() == expected

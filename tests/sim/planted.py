@@ -11,6 +11,7 @@ from unittest import mock
 
 import numpy as np
 
+from gradfec_cloud.workers.ray.dispatch import Dispatcher
 from gradfec_common import decode, reassembly, wire
 from gradfec_common.codes import zfec_code
 from gradfec_common.networks import RESNET50
@@ -461,6 +462,14 @@ def _lets_stay(original: Any) -> Any:
     return change_keys
 
 
+def _releases_nothing(original: Any) -> Any:
+    def lose(self: Dispatcher, *arguments: Any) -> None:
+        original(self, *arguments)
+        self._waiting.clear()
+
+    return lose
+
+
 PLANTED = {
     # a bound that is missing
     "tensors_per_session": Planted(
@@ -523,6 +532,8 @@ PLANTED = {
     "lost timers": Planted("every tenth timer is lost", instead(Timers, "add", _loses_timers), 20),
     "silent edge": Planted("an edge asks once, then never again", instead(Contact, "due", _never_again), 20),
     "no deadline": Planted("a tensor has no deadline", instead(Tensors, "_close_at", _never_closes), 20),
+    # workers
+    "lost lease": Planted("what a dead worker had is lost", instead(Dispatcher, "_lose", _releases_nothing), 50),
     # the books
     "lost fate": Planted("a datagram has no fate", instead(CloudSessions, "_receive_sealed", _one_fate_too_few), 20),
     # what simulations have found

@@ -36,6 +36,7 @@ from .network import Network, Origin, Parcel, Way, Weather
 from .nodes import CLOUD, POWERLESS, Address
 from .swarm import POOL, Swarm, content
 from .truth import Cloud, Due, Sent, Truth
+from .workers import Workers
 
 LOOK_S = 0.1  # how often a back-end that stalls sees whether it still does
 LEAST = (100.0, 100.0)  # datagrams a second and at once, of a session with small tensors: control messages count, too
@@ -108,6 +109,9 @@ class Simulation:
         self.hear: dict[Address, Callable[[bytes], None]] = {}  # strangers and liars, by address
         self.taps: dict[str, Callable[[list[Parcel]], list[Parcel]]] = {}  # what edges send passes through, by name
         self.spared: Edge | None = None  # whose link stays good
+        # Drawn apart, so that the other seeds' stories stay as they were.
+        self.worker_dice = random.Random(f"workers of {seed}")
+        self.has_workers = "spared" not in self.swarm.features and self.worker_dice.random() < 0.5
         self.start_cloud()
         self.edges = [self.new_edge(f"edge {n}") for n in range(self.swarm.edges)]
 
@@ -131,12 +135,25 @@ class Simulation:
         self.waiting: list[Decided] = []  # in all these turns, and what it works on
         self.serving = False
         self.cloud_life = next(self.lives)
+        self.leased: dict[int, tuple[Decided, Due]] = {}  # what workers have, by lease
+        self.workers = self._new_workers() if self.has_workers else None
         self.back_end_free_at = self.now
         self.note("cloud starts")
+
+    def _new_workers(self) -> Workers:
+        """Start a pool of workers, in the place of the back-end."""
+        life = self.cloud_life
+
+        def done(lease: int, answered: bool) -> None:
+            self._answer(self.leased.pop(lease), life, not answered)
+
+        return Workers(self, random.Random(self.worker_dice.getrandbits(63)), self.swarm.service_s, done, self._serve)
 
     def stop_cloud(self) -> None:
         """Kill the cloud, with all that it knows."""
         self.cloud = None
+        if self.workers:
+            self.workers.stop()
         self.note("cloud dies")
 
     def change_keys(self, removed: set[bytes]) -> None:
@@ -405,8 +422,12 @@ class Simulation:
         self._serve()
 
     def _serve(self) -> None:
-        """Let the back-end take the tensor that has its turn, as soon as it is free."""
-        if not self.serving and self.waiting:
+        """Let the back-end take the tensor that has its turn, as soon as it is free; or workers that have room."""
+        if self.workers:
+            while len(self.leased) < min(len(self.waiting), self.workers.room):
+                (taken,) = self.turns.take(1)
+                self.leased[self.workers.begin()] = taken
+        elif not self.serving and self.waiting:
             self.serving = True
             life, stalls_s = self.cloud_life, max(self.back_end_free_at - self.now, 0.0)
             self.at(self.now + min(stalls_s, LOOK_S), lambda: self._work(life))

@@ -6,14 +6,13 @@ Imported networks have `onnx_runtime`. Importing one takes time: import it where
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradfec_common.networks import Cut
 from gradfec_common.networks.imported import ImportedCut
-from gradfec_host.models import Model
 from gradfec_host.runtimes import LITERT
 from gradfec_host.weights import Weights
 
@@ -32,12 +31,20 @@ class BackEnd(Protocol):
         """Return the outputs (N, ...) of chi (N, H, W, C), with N up to `max_batch`: what the head makes answers of."""
 
 
-def load_back_end(runtime: str, cut: Cut, weights: Weights | Model, max_batch: int = 8) -> BackEnd:
+@runtime_checkable
+class Halves(Protocol):
+    """The halves of an imported network."""
+
+    def half(self, side: str, cut: Cut) -> bytes:
+        """Return the "front" or "back" half for a cut, as an ONNX file; GradfecError if it is not here."""
+
+
+def load_back_end(runtime: str, cut: Cut, weights: Weights | Halves, max_batch: int = 8) -> BackEnd:
     """Build the layers after `cut`; GradfecError if `weights` lacks one of their arrays.
 
-    An imported network has a model instead, and runs on ONNX Runtime whatever the `runtime`.
+    An imported network has halves instead, and runs on ONNX Runtime whatever the `runtime`.
     """
-    if isinstance(weights, Model):
+    if isinstance(weights, Halves):
         from gradfec_cloud.backend.onnx_runtime import OnnxBackEnd
 
         assert isinstance(cut, ImportedCut)  # noqa: S101

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gradfec_cloud.backend import check_features
+from gradfec_cloud.backend import Halves, check_features
 from gradfec_common.networks.carried import apart
 from gradfec_common.networks.imported import Imported, ImportedCut
-from gradfec_host.models import Model
 from gradfec_host.models.session import OnnxSession
 from gradfec_host.models.store import BACK
 
@@ -16,7 +15,7 @@ from gradfec_host.models.store import BACK
 class OnnxBackEnd:
     """What crosses the cut in, what the head needs of the outputs out; one tensor after the other."""
 
-    def __init__(self, cut: ImportedCut, model: Model, max_batch: int = 8) -> None:
+    def __init__(self, cut: ImportedCut, model: Halves, max_batch: int = 8) -> None:
         """Load the half after `cut`; GradfecError if it is not there, or cannot be run."""
         assert isinstance(cut.network, Imported)  # noqa: S101
         self.cut, self.max_batch, self._head = cut, max_batch, cut.network.head

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from gradfec_cloud.workers.local import LocalWorkers
-from gradfec_cloud.workers.pool import OpenWorkers
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-WORKERS: dict[str, OpenWorkers] = {"local": LocalWorkers}  # by name; read whenever a pool is opened
+from gradfec_cloud.workers.local import LOCAL
+from gradfec_cloud.workers.pool import WorkersKind
+from gradfec_cloud.workers.ray import RAY
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+WORKERS: dict[str, WorkersKind] = {kind.name: kind for kind in (LOCAL, RAY)}  # by name; read whenever a pool is opened
+
+
+def worker_options(command: Command) -> Command:
+    """Give `gradfec-cloud` the options of all pools."""
+    for kind in reversed(WORKERS.values()):
+        for option in reversed(kind.options):
+            command = option(command)
+    return command

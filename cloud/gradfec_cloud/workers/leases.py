@@ -48,9 +48,17 @@ class Leases(Generic[T]):
             return {**self._counts, "open": len(self._open)}
 
     def wait_for_room(self, room: Callable[[], int]) -> None:
-        """Wait until fewer than `room()` leases are open, or until the book is closed."""
+        """Wait until fewer than `room()` leases are open, or until the book is closed.
+
+        It is asked again when a lease ends, and by `look_again`.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or len(self._open) < room())
+
+    def look_again(self) -> None:
+        """Let `wait_for_room` see that there is more room."""
+        with self._changed:
+            self._changed.notify_all()
 
     def begin(self, batch: T) -> int:
         """Open a lease and return its number; RuntimeError once the book is closed."""

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from gradfec_cloud.backend import BackEnd
-from gradfec_cloud.workers.pool import Batch, GiveBack, Loaders, Outputs
+from collections.abc import Callable
+
+from gradfec_cloud.workers.pool import Batch, Crew, GiveBack, Given, Loaders, OpenWorkers, Outputs, Station, WorkersKind
+from gradfec_host.logs import Log
 
 
 class LocalWorkers:
     """Runs back-ends in this process, one batch at a time."""
 
     room = 1
+    crew = Crew(1, 1)
 
-    def __init__(self, loaders: Loaders, give_back: GiveBack) -> None:
+    def __init__(self, loaders: Loaders, give_back: GiveBack, more_room: Callable[[], None]) -> None:
         """Load all back-ends and warm them up."""
         self._give_back = give_back
-        self._back_ends = {name: _ready(load()) for name, load in loaders.items()}
+        self._stations = {name: _ready(load()) for name, load in loaders.items()}
 
     def start(self, batch: Batch) -> None:
         """Run a batch and give it back before returning."""
         outputs: Outputs | Exception
         try:
-            outputs = self._back_ends[batch.back_end](batch.features)
+            outputs = self._stations[batch.back_end](batch.tensors)
         except Exception as error:
             outputs = error
         self._give_back(batch.lease, outputs)
@@ -32,6 +35,14 @@ class LocalWorkers:
         """Do nothing: there is nothing to stop."""
 
 
-def _ready(back_end: BackEnd) -> BackEnd:
-    back_end.warm_up()
-    return back_end
+def _ready(station: Station) -> Station:
+    station.warm_up()
+    return station
+
+
+def open_local(given: Given, log: Log) -> OpenWorkers:
+    """Return what the options ask for."""
+    return LocalWorkers
+
+
+LOCAL = WorkersKind("local", (), open_local)

@@ -16,11 +16,11 @@ import numpy.typing as npt
 from gradfec_cloud.access import key_source
 from gradfec_cloud.catalogue import Catalogue
 from gradfec_cloud.daemon import CloudOptions, run_cloud
-from gradfec_cloud.decoding import Decoder
 from gradfec_cloud.inference import Inference
 from gradfec_cloud.port import Port
 from gradfec_cloud.workers.local import LocalWorkers
 from gradfec_cloud.workers.pool import back_end_name
+from gradfec_cloud.workers.station import CutStation
 from gradfec_common.codes import ZFEC
 from gradfec_common.heads import Answer
 from gradfec_common.networks import DEFAULT_CUT, Cut, named_cut
@@ -57,11 +57,11 @@ def main(port: int, codec: str) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     options = CloudOptions([cut], DEADLINE_S, None, key_source(None, None, insecure=True))
-    workers = partial(LocalWorkers, {back_end_name(cut): partial(StubBackEnd, cut)})
-    decoder = Decoder(Catalogue.of([cut], "zero").concealments)
+    conceal = Catalogue.of([cut], "zero").concealments[cut]
+    workers = partial(LocalWorkers, {back_end_name(cut): partial(CutStation, partial(StubBackEnd, cut), cut, conceal)})
     open_port = Port(Endpoint("127.0.0.1", port))
     log = logs.configure("gradfec-cloud")
-    totals = run_cloud(options, open_port, None, lambda deliver: Inference(workers, decoder, answer, deliver), log)
+    totals = run_cloud(options, open_port, None, lambda deliver: Inference(workers, answer, deliver), log)
     open_port.close()
     print(json.dumps(totals))
 

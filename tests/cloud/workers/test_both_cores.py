@@ -6,12 +6,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-from tests.cloud.small import GRID, NAME, SPLIT, Deliveries, encoded, infer, sure, sure_of
+from tests.cloud.small import GRID, SPLIT, Deliveries, encoded, infer, stations, sure, sure_of
 
 from gradfec_cloud.inference import Inference
 from gradfec_cloud.workers import WORKERS
 from gradfec_cloud.workers.local import LocalWorkers
-from gradfec_cloud.workers.pool import Batch
+from gradfec_cloud.workers.pool import Batch, WorkersKind
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.heads import Answer
@@ -20,6 +20,7 @@ from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import Answered, EdgeSession, new_hello
 from gradfec_common.session.events import Decided
 from gradfec_common.session.handshake import HandshakeKey
+from gradfec_host.logs import Log
 
 KEY = HandshakeKey(Key(bytes(range(32))))
 FRAMES, IN_FLIGHT, LOST = 6, 3, 28  # of a frame's datagrams
@@ -92,9 +93,9 @@ class Link:
 
 
 def test_every_frame_is_answered_or_fails_as_its_lease_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(WORKERS, "toy", LosesEverySecond)
+    monkeypatch.setitem(WORKERS, "toy", WorkersKind("toy", (), lambda given, log: LosesEverySecond))
     delivered = Deliveries()
-    inference = infer(partial(WORKERS["toy"], {NAME: Back}), delivered, lease_s=0.5, max_batch=1)
+    inference = infer(partial(WORKERS["toy"].open({}, Log("toy")), stations(Back)), delivered, lease_s=0.5, max_batch=1)
     link = Link(inference, delivered)
     link.edge.handle_timer(link.now)
     link.exchange()

@@ -9,7 +9,7 @@ import multiprocessing
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
@@ -18,11 +18,32 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.cloud.small import NAME, SOON_S, Deliveries, decided, infer, sure, sure_of, undecodable
+from tests.cloud.small import SOON_S, Deliveries, decided, infer, stations, sure, sure_of, undecodable
 
-from gradfec_cloud.backend import BackEnd
 from gradfec_cloud.workers import WORKERS
-from gradfec_cloud.workers.pool import BackEndName, Batch, GiveBack, Loaders, Outputs, Workers
+from gradfec_cloud.workers.pool import (
+    BackEndName,
+    Batch,
+    Crew,
+    GiveBack,
+    Loaders,
+    OpenWorkers,
+    Outputs,
+    Station,
+    Workers,
+    WorkersKind,
+)
+from gradfec_host.logs import Log
+
+
+def kind(opens: OpenWorkers) -> WorkersKind:
+    """Return a toy kind of pool."""
+    return WorkersKind("toy", (), lambda given, log: opens)
+
+
+def opener(name: str) -> OpenWorkers:
+    return WORKERS[name].open({}, Log("toy"))
+
 
 CHI = np.arange(12, dtype=np.float32).reshape(3, 2, 2, 1)
 CHI.flags.writeable = False  # features may be shared
@@ -38,7 +59,8 @@ class Multiply:
     def warm_up(self) -> None:
         self.warm = True
 
-    def __call__(self, chi: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def __call__(self, tensors: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        chi = np.stack(tensors)
         if chi.min() < 0:
             raise ArithmeticError("negative")
         return np.float32(self.factor * self.warm) * chi.reshape(len(chi), -1)
@@ -56,8 +78,9 @@ class OtherProcesses:
     """A toy pool: each of two processes gets a batch through a pipe, and a thread waits for what comes back."""
 
     room = 2
+    crew = Crew(2, 2)
 
-    def __init__(self, loaders: Loaders, give_back: GiveBack) -> None:
+    def __init__(self, loaders: Loaders, give_back: GiveBack, more_room: Callable[[], None]) -> None:
         self._give_back = give_back
         self._idle: list[Connection] = []
         self._threads: list[threading.Thread] = []
@@ -96,7 +119,7 @@ class OtherProcesses:
             assert process.exitcode == 0
 
 
-def serve(pipe: Connection, loaders: dict[BackEndName, Callable[[], BackEnd]]) -> None:
+def serve(pipe: Connection, loaders: dict[BackEndName, Callable[[], Station]]) -> None:
     """Run batches until the pipe is closed: what a worker process does."""
     back_ends = {name: load() for name, load in loaders.items()}
     for back_end in back_ends.values():
@@ -109,7 +132,7 @@ def serve(pipe: Connection, loaders: dict[BackEndName, Callable[[], BackEnd]]) -
             return
         outputs: Outputs | Exception
         try:
-            outputs = back_ends[batch.back_end](batch.features)
+            outputs = back_ends[batch.back_end](batch.tensors)
         except Exception as error:
             outputs = error
         pipe.send(outputs)
@@ -124,7 +147,11 @@ class Pool:
     def __init__(self, name: str, loaders: Loaders) -> None:
         self.back: list[tuple[int, Outputs | Exception]] = []
         self._came = threading.Semaphore(0)
-        self.workers = WORKERS[name](loaders, self._give_back)
+        self._grew = threading.Event()
+        self.workers = opener(name)(loaders, self._give_back, self._grew.set)
+        while not self.workers.room:
+            assert self._grew.wait(SOON_S)
+            self._grew.clear()
 
     def _give_back(self, lease: int, outputs: Outputs | Exception) -> None:
         self.back.append((lease, outputs))
@@ -146,14 +173,15 @@ class Pool:
         return [came[first + index] for index in range(len(batches))]
 
 
+ELSEWHERE = {"ray"}  # test_on_ray.py has a cluster for it
 DOUBLE, TRIPLE = BackEndName("double", "cut"), BackEndName("triple", "cut")
-POOLS = [*WORKERS, "toy"]
+POOLS = [*(name for name in WORKERS if name not in ELSEWHERE), "toy"]
 
 
 @contextmanager
 def opened(name: str) -> Iterator[Pool]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(WORKERS, "toy", OtherProcesses)
+        patch.setitem(WORKERS, "toy", kind(OtherProcesses))
         made = Pool(name, {DOUBLE: partial(Multiply, 2), TRIPLE: partial(Multiply, 3)})
         yield made
         made.workers.close()
@@ -212,14 +240,21 @@ class Faulty:
     """A pool that runs batches as the local one does, but for what `fault` does with the answers."""
 
     room = 2
+    crew = Crew(2, 2)
 
-    def __init__(self, fault: Callable[[Faulty, int, Outputs], None], loaders: Loaders, give_back: GiveBack) -> None:
+    def __init__(
+        self,
+        fault: Callable[[Faulty, int, Outputs], None],
+        loaders: Loaders,
+        give_back: GiveBack,
+        more_room: Callable[[], None],
+    ) -> None:
         self._fault, self.back = fault, give_back
         self.kept: list[tuple[int, Outputs]] = []
         self._back_ends = {name: load() for name, load in loaders.items()}
 
     def start(self, batch: Batch) -> None:
-        self._fault(self, batch.lease, self._back_ends[batch.back_end](batch.features))
+        self._fault(self, batch.lease, self._back_ends[batch.back_end](batch.tensors))
 
     def give_up(self, lease: int) -> None:
         pass
@@ -280,7 +315,9 @@ ANSWERS = {answers_twice, answers_and_raises, answers_on_many_threads}  # in spi
 
 
 def pools() -> dict[str, Any]:
-    return {**WORKERS, "toy": OtherProcesses, **{fault.__name__: partial(Faulty, fault) for fault in FAULTS}}
+    of_product = {name: made for name, made in WORKERS.items() if name not in ELSEWHERE}
+    faulty = {fault.__name__: kind(partial(Faulty, fault)) for fault in FAULTS}
+    return {**of_product, "toy": kind(OtherProcesses), **faulty}
 
 
 @pytest.mark.parametrize("name", pools())
@@ -292,7 +329,7 @@ def test_every_tensor_has_one_fate_and_every_lease_one_end_whatever_the_pool_doe
     delivered = Deliveries()
     gives_back = name not in {fault.__name__ for fault in FAULTS if fault not in ANSWERS}
     lease_s = SOON_S if gives_back else 0.2
-    inference = infer(partial(WORKERS[name], {NAME: Sure}), delivered, lease_s=lease_s, max_batch=3)
+    inference = infer(partial(opener(name), stations(Sure)), delivered, lease_s=lease_s, max_batch=3)
     submitted, returned = [], []
     for number in range(40):
         session = dice.randrange(4)
@@ -330,9 +367,9 @@ def test_every_tensor_has_one_fate_and_every_lease_one_end_whatever_the_pool_doe
 def test_faults_of_a_pool_are_counted(
     fault: Callable[[Faulty, int, Outputs], None], counted: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(WORKERS, "toy", partial(Faulty, fault))
+    monkeypatch.setitem(WORKERS, "toy", kind(partial(Faulty, fault)))
     delivered = Deliveries()
-    inference = infer(partial(WORKERS["toy"], {NAME: Sure}), delivered, lease_s=0.5)
+    inference = infer(partial(opener("toy"), stations(Sure)), delivered, lease_s=0.5)
     for number in range(2):  # one after the other: two leases
         inference.submit(decided(number))
         delivered.take(1)
@@ -346,9 +383,9 @@ def test_a_pool_without_room_is_not_started_and_its_tensors_can_be_given_up(monk
     class Full(Faulty):
         room = 0
 
-    monkeypatch.setitem(WORKERS, "toy", partial(Full, answers_twice))
+    monkeypatch.setitem(WORKERS, "toy", kind(partial(Full, answers_twice)))
     delivered = Deliveries()
-    inference = infer(partial(WORKERS["toy"], {NAME: Sure}), delivered)
+    inference = infer(partial(opener("toy"), stations(Sure)), delivered)
     one = decided(3)
     inference.submit(one)
     assert inference.give_up(1, 3) == [one]
@@ -366,9 +403,9 @@ def test_a_pool_works_on_as_many_batches_at_once_as_it_has_room_for(monkeypatch:
         started.append((pool, lease, outputs))
         came.release()
 
-    monkeypatch.setitem(WORKERS, "toy", partial(Faulty, waits))
+    monkeypatch.setitem(WORKERS, "toy", kind(partial(Faulty, waits)))
     delivered = Deliveries()
-    inference = infer(partial(WORKERS["toy"], {NAME: Sure}), delivered, max_batch=1)
+    inference = infer(partial(opener("toy"), stations(Sure)), delivered, max_batch=1)
     for number in range(3):
         inference.submit(decided(number))
     for _ in range(2):

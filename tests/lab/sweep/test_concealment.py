@@ -17,7 +17,6 @@ from gradfec_common.delivery import packets_at_hand
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.packets import PacketGrid
 from gradfec_common.quantisers import QUANTISERS
-from gradfec_common.session.events import Decided
 from gradfec_common.transmit import encode_tensor
 from gradfec_host.logs import Log
 from gradfec_lab.photographs import Photographs
@@ -81,8 +80,8 @@ def test_a_point_is_what_the_cloud_makes_of_the_same_losses(policy: str, images:
     encoded = encode_tensor(coded, UNIFORM8, plan, map)
     for case, fill in zip(found.cases(subject), FILLS, strict=True):
         decoder = Decoder(in_time(Catalogue.of([CUT], fill).concealments, 60, Log("test")))
-        decided = Decided(1, 1, received(encoded, arrived, GRID), False, 0.0, CUT)
-        np.testing.assert_array_equal(case.features(), decoder.decode(decided).tensor)
+        there = decoder.decode(CUT, received(encoded, arrived, GRID))
+        np.testing.assert_array_equal(case.features(), there.tensor)
         assert not decoder.given_up
         decoder.close()
 

@@ -1,0 +1,70 @@
+"""`ray`: workers of a Ray cluster, on any of its machines. Its parts:
+
+    RayWorkers (pool) -> Bridge, a process of its own (bridge) -> Ray -> Worker, an actor on any machine (worker)
+
+`dispatch` decides who works on what. `parcel` is what a worker needs before it can work.
+"""
+
+from __future__ import annotations
+
+import click
+
+from gradfec_cloud.workers.pool import Given, OpenWorkers, WorkersKind
+from gradfec_common.errors import UsageError
+from gradfec_host.console import Number
+from gradfec_host.extras import need
+from gradfec_host.logs import Log
+
+OPTIONS = (
+    click.option(
+        "--ray-address",
+        default="auto",
+        metavar="HOST:PORT|auto",
+        help="With --workers ray: the cluster, by its head's address. auto: the one that this machine is part of.",
+    ),
+    click.option(
+        "--min-workers",
+        default=1,
+        type=click.IntRange(1, 1000),
+        help="With --workers ray: how many workers there are at least.",
+    ),
+    click.option(
+        "--max-workers",
+        type=click.IntRange(1, 1000),
+        help="With --workers ray: how many there may be while frames wait for one.  [default: as --min-workers]",
+    ),
+    click.option(
+        "--worker-cpus",
+        default=1,
+        type=Number(0, 1024),
+        help="With --workers ray: cores that the cluster keeps for each worker.",
+    ),
+    click.option(
+        "--worker-gpus",
+        default=0,
+        type=Number(0, 64),
+        help="With --workers ray: GPUs that the cluster keeps for each worker.",
+    ),
+    click.option(
+        "--local-fallback",
+        is_flag=True,
+        help="With --workers ray: this process does the work while no worker is there.",
+    ),
+)
+
+
+def open_ray(given: Given, log: Log) -> OpenWorkers:
+    """Return what the options ask for; UsageError if Ray is not installed, or there are to be fewer than at least."""
+    from functools import partial
+
+    from gradfec_cloud.workers.ray.pool import RayOptions, RayWorkers
+
+    need("ray")
+    least, most = given["min_workers"], given["max_workers"] or given["min_workers"]
+    if most < least:
+        raise UsageError(f"--max-workers {most} is less than --min-workers {least}")
+    size = given["worker_cpus"], given["worker_gpus"]
+    return partial(RayWorkers, RayOptions(given["ray_address"], least, most, *size, given["local_fallback"]), log)
+
+
+RAY = WorkersKind("ray", OPTIONS, open_ray)
