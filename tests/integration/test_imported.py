@@ -144,7 +144,7 @@ def test_a_model_that_is_not_there_or_has_no_such_cut_is_one_clear_line(home: Pa
     for options, words in (
         (["--model", "nobody"], "no model is called 'nobody': use one of resnet50, neck, plain, tokens, or add one"),
         (["--model", "plain", "--split", "nowhere"], "plain has no split point 'nowhere'"),
-        (["--model", "plain", "--codec", "bottleneck"], "no bottleneck is shipped for the split plain:"),
+        (["--model", "plain", "--codec", "bottleneck"], "there is no bottleneck for the split plain:"),
     ):
         edge = Daemon("gradfec-edge", [*where, *options])
         code, said, _ = ended(edge)
