@@ -1,7 +1,7 @@
 """`narrow`: for networks that are small themselves. It halves a tensor's sides to about 14, and has 64 channels.
 
 As `compact`, it is after "BottleNet++" (Shao, Zhang, ICC Workshops 2020), with residual blocks, and its decoder may
-stand for a later layer than the cut (`joins`). It has a third of the parameters, and as many computations.
+stand for a later layer than the cut (`joins`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from gradfec_common.bottlenecks.bottleneck import Bottleneck
 from gradfec_common.bottlenecks.layers import convolution, enlarged, relu, residual
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut, Layer
+from gradfec_common.networks.imported import ImportedCut
 from gradfec_common.networks.network import Shape
 
 NAME = "narrow"
@@ -20,11 +21,11 @@ HALVINGS = 2  # at most
 
 
 def narrow(cut: Cut, joins: str = "") -> Bottleneck:
-    """Return the bottleneck for a cut, its decoder in place of the layers up to `joins`, by default the cut itself.
+    """Return the bottleneck for a cut, its decoder in place of the layers up to `joins`, by default `best_joins`.
 
-    UsageError if the sides at `joins` are not those of the latents, or a power of two as long.
+    UsageError if the sides at `joins` are not those of the latents, or 2, 4, 8 times as long.
     """
-    layers, target = _encoder(cut), cut.network.cut(joins or cut.name)
+    layers, target = _encoder(cut), cut.network.cut(joins) if joins else best_joins(cut)
     latents = layers[-1].shape
     doublings = doublings_to(latents, target.shape)
     if doublings is None:
@@ -34,6 +35,24 @@ def narrow(cut: Cut, joins: str = "") -> Bottleneck:
             f"latents to, not {height} x {width} as at {target.name}"
         )
     return Bottleneck(NAME, cut, layers, _decoder(latents, target, doublings), target.name)
+
+
+def best_joins(cut: Cut) -> Cut:
+    """Return where the decoder should end if nobody says it: where, among fitting cuts, the fewest elements cross.
+
+    Those fit that one tensor of features crosses, of the latents' sides or 2, 4, 8 times these, behind the cut or at
+    it, in the first two thirds of the network. Of several it is the last: the decoder learns what the layers in between
+    do, and features are worth more there.
+    """
+    cuts, latents = cut.network.cuts, latent_sides(cut.shape)
+    first = cuts.index(cut)
+    near = cuts[first : max(2 * len(cuts) // 3, first + 1)]
+    fitting = [one for one in near if _is_image(one) and doublings_to(latents, one.shape) is not None]
+    return min(reversed(fitting), key=lambda one: one.elements, default=cut)
+
+
+def _is_image(cut: Cut) -> bool:
+    return not isinstance(cut, ImportedCut) or [one.layout for one in cut.carried] == ["nchw"]
 
 
 def latent_sides(shape: Shape) -> tuple[int, int]:

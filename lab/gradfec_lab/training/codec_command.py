@@ -14,11 +14,10 @@ import click
 
 from gradfec_common.bottlenecks import BOTTLENECKS, Bottleneck
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.networks import DEFAULT_CUT, full_name, named_cut
+from gradfec_common.networks import DEFAULT_NETWORK, full_name
 from gradfec_common.networks.imported import Imported
 from gradfec_edge.coding import AUTO_AGREEMENT
 from gradfec_host.console import plain_errors, resumable
-from gradfec_host.extras import need
 from gradfec_host.models.find import cut_called, model_of, usual_cut_of
 from gradfec_host.models.store import Model
 from gradfec_host.quality import DEFAULT_QUALITY
@@ -97,12 +96,12 @@ def train_codec(
     from gradfec_lab.training.imported_codec import compute_features
     from gradfec_lab.training.progress import bar
 
-    if out is None and model is None:
-        raise UsageError("--out is missing: name the codec to write, FILE.npz")
     if out is not None and out.suffix != ".npz":
         raise UsageError(f"--out {out} must end in .npz")
     made = chosen_bottleneck(model, split, joins, bottleneck)
     cut = made.cut
+    if out is None and not isinstance(cut.network, Imported):
+        raise UsageError("--out is missing: name the codec to write, FILE.npz")
     out = out or codec_path(model_of(cut.network).folder, cut)
     rows = rows or made.shape[0]
     PacketGrid(made.shape, rows)  # fail now
@@ -116,11 +115,11 @@ def train_codec(
     except OSError as error:
         raise GradfecError(f"cannot write the job {folder}: {error.strerror}") from None
     stored_gb = 2e-9 * count * (cut.elements + cut.network.cut(made.joins).elements)
-    if isinstance(store, Model):  # only here are they to be had
+    say(f"{folder}: {count:,} images, whose features will take {stored_gb:.1f} GB there")
+    if isinstance(store, Model):  # a machine elsewhere would not have ONNX Runtime
         need_torch()
         compute_features(folder, made, store, say)
     if prepare:
-        click.echo(f"{folder}: {count:,} images; features take {stored_gb:.1f} GB in there when the training runs")
         return
     given: dict[str, Any] = {"seed": seed, "losses": not without_losses}
     given |= {"features_steps": features_steps} if features_steps is not None else {}
@@ -145,19 +144,21 @@ def train_codec(
 
 def chosen_bottleneck(model: str | None, split: str | None, joins: str | None, name: str | None) -> Bottleneck:
     """Return what the options ask for; UsageError if there is no such thing."""
-    from gradfec_common.networks.imported import ImportedCut
-    from gradfec_lab.training.imported_codec import best_joins, fitting_cut
+    from gradfec_lab.training.imported_codec import fitting_cut
 
-    name = name or ("compact" if model is None else "narrow")
+    cut = cut_called(split, model) if split else usual_cut_of(model or DEFAULT_NETWORK)
+    network = cut.network
+    name = name or ("narrow" if isinstance(network, Imported) else "compact")
     if name not in BOTTLENECKS:
         raise UsageError(f"no bottleneck is called {name!r}: use {', '.join(BOTTLENECKS)}")
-    if model is None:
-        return BOTTLENECKS[name](named_cut(split or DEFAULT_CUT), joins or "")
-    need("onnx")
-    cut = cut_called(split, model) if split else usual_cut_of(model)
-    if isinstance(cut, ImportedCut):
-        return BOTTLENECKS[name](fitting_cut(cut), joins or best_joins(cut).name)
-    return BOTTLENECKS[name](cut, joins or "")
+    made = BOTTLENECKS[name](fitting_cut(cut), joins or "")
+    target = fitting_cut(network.cut(made.joins))
+    if network.cuts.index(target) < network.cuts.index(cut):
+        raise UsageError(f"--joins {joins} is before the split {cut.name}: name a later layer, or leave it out")
+    if made.decoder[-1].shape != target.shape:
+        sides, ours = (" x ".join(map(str, shape[:2])) for shape in (target.shape, made.decoder[-1].shape))
+        raise UsageError(f"{name} decodes to {ours}, and {target.name} is {sides}: name another layer in --joins")
+    return made
 
 
 def need_torch() -> None:

@@ -17,7 +17,6 @@ import onnx
 from onnx import GraphProto, TensorProto, helper, numpy_helper
 
 from gradfec_common.bottlenecks import Bottleneck
-from gradfec_common.bottlenecks.narrow import doublings_to, latent_sides
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut, Layer
 from gradfec_common.networks.carried import apart
@@ -36,41 +35,29 @@ RUN_BY_PYTORCH = {
     "Add", "Sub", "Mul", "Div", "Relu", "Sigmoid", "Tanh", "HardSwish", "AveragePool", "BatchNormalization", "Clip",
     "Concat", "Conv", "Gemm", "GlobalAveragePool", "Identity", "MaxPool",
 }  # fmt: skip
+POINT_BY_POINT = {"Add", "Sub", "Mul", "Div", "Concat"}
+ONNX_KINDS = {"Conv2D": "Conv", "Conv2DTranspose": "ConvTranspose", "Activation": "Relu", "Add": "Add"}
+ONNX_ORDER = {"Conv2D": (3, 2, 0, 1), "Conv2DTranspose": (3, 2, 0, 1)}  # (h, w, in, out) or (h, w, out, in)
 
 
-def fitting_cut(cut: Cut) -> ImportedCut:
-    """Return a cut; UsageError unless one tensor of features (1, C, H, W) crosses it."""
-    assert isinstance(cut, ImportedCut)  # noqa: S101
+def fitting_cut(cut: Cut) -> Cut:
+    """Return a cut; UsageError if anything but one tensor of features (1, C, H, W) crosses an imported network's."""
+    if not isinstance(cut, ImportedCut):
+        return cut
     if cut.pixels is not None:
         raise UsageError(f"{cut.name} is the picture: a bottleneck needs features, name a --split behind it")
     if not _is_image(cut):
-        what = f"{len(cut.carried)} tensors" if len(cut.carried) > 1 else f"a tensor of {len(cut.carried[0].dims)} axes"
-        shape = cut.carried[0].dims if len(cut.carried) == 1 else ""
+        dims = " x ".join(map(str, cut.carried[0].dims))
+        what = f"{len(cut.carried)} tensors cross" if len(cut.carried) > 1 else f"a tensor {dims} crosses"
         raise UsageError(
-            f"{what} {shape} cross {cut.name}: a bottleneck needs one, 1 x channels x height x width; name another "
-            f"--split, see gradfec model show {cut.network.name} --all"
+            f"{what} {cut.name}: a bottleneck needs one, 1 x channels x height x width; name another --split, see "
+            f"gradfec model show {cut.network.name} --all"
         )
     return cut
 
 
 def _is_image(cut: Cut) -> bool:
     return isinstance(cut, ImportedCut) and len(cut.carried) == 1 and cut.carried[0].layout == "nchw"
-
-
-def best_joins(cut: Cut) -> Cut:
-    """Return where the decoder should end if nobody says it: where, among fitting cuts, the fewest elements cross.
-
-    Those in the first two thirds of the network fit, behind the cut or at it, of the latents' sides or 2, 4, 8 times
-    these. Of several it is the last: the decoder then learns what the layers in between do.
-    """
-    cuts = cut.network.cuts
-    latents = latent_sides(cut.shape)
-    fitting = [
-        one
-        for one in cuts[cuts.index(cut) : max(2 * len(cuts) // 3, cuts.index(cut) + 1)]
-        if _is_image(one) and doublings_to(latents, one.shape) is not None
-    ]
-    return min(reversed(fitting), key=lambda one: one.elements, default=cut)
 
 
 def imported_parts(bottleneck: Bottleneck, model: Model) -> Parts:
@@ -95,12 +82,16 @@ def _constants(graph: GraphProto) -> dict[str, TensorProto]:
 
 def _runnable(graph: GraphProto, source: str) -> tuple[list[dict[str, Any]], set[str], set[str]]:
     """Return the nodes that PyTorch can run, what they need, and what they make."""
-    there = {source, "", *_constants(graph)}
+    constants = _constants(graph)
+    there = {source, "", *constants}
     found = []
     for node in graph.node:
         options = {one.name: _plain(helper.get_attribute_value(one)) for one in node.attribute}
         if not {*node.input} <= there or not _can_run(node.op_type, options):
             continue
+        sides = [side for name in node.input if name in constants for side in constants[name].dims[-2:]]
+        if node.op_type in POINT_BY_POINT and max(sides, default=1) > 1:
+            continue  # it is for whole images, and training looks at parts of them
         there |= {node.output[0]}
         found.append({"kind": node.op_type, "inputs": [*node.input], "output": node.output[0], "options": options})
     return found, {name for node in found for name in node["inputs"]}, {node["output"] for node in found}
@@ -180,7 +171,3 @@ def onnx_file(layers: Sequence[Layer], source: str, shape: Shape, arrays: Mappin
         graph, ir_version=8, opset_imports=[helper.make_opsetid("", OPSET)]
     ).SerializeToString()
     return data
-
-
-ONNX_KINDS = {"Conv2D": "Conv", "Conv2DTranspose": "ConvTranspose", "Activation": "Relu", "Add": "Add"}
-ONNX_ORDER = {"Conv2D": (3, 2, 0, 1), "Conv2DTranspose": (3, 2, 0, 1)}  # (h, w, in, out) or (h, w, out, in)
