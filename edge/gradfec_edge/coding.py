@@ -37,7 +37,7 @@ from gradfec_common.wire.symbol import layout_of
 from gradfec_edge.compensation import compensated
 from gradfec_edge.rate import ByteTarget, LinkTarget, PictureTarget, Target
 from gradfec_host.codec_file import SUFFIX, CodecFile, shipped_codec
-from gradfec_host.models.find import learned_at, usual_cut_of
+from gradfec_host.models.find import learned_at, network_called, usual_cut_of
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 
 Floats = npt.NDArray[np.float32]
@@ -238,7 +238,8 @@ def worth_at(worth: Worth, quality: float | None, bytes_a_frame: int | None) -> 
 def usual_cut(codec: str, model: str | None = None) -> Cut:
     """Return the cut of `--model` for `--codec` if the user names none; UsageError if there is no such codec."""
     if codec.endswith(SUFFIX):
-        return CodecFile.read(codec).cut
+        file = CodecFile.read(codec)
+        return file.cut if model is None else file.at(network_called(model).cut(str(file.about["cut"]))).cut
     return default_cut(AUTO if codec == BOTTLENECK else codec, usual_cut_of(model or DEFAULT_NETWORK))
 
 

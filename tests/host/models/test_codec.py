@@ -95,6 +95,8 @@ def test_a_file_is_served_and_sent_whatever_the_model_is_called_here(model, tmp_
     other = add(tmp_path, "renamed")
     cut = usual_cut(file.path, "renamed")
     assert cut is other.network.cut("stem")
+    with pytest.raises(UsageError, match=r"mine\.npz is for the split stem of the model .{8}, not for second:stem"):
+        usual_cut(file.path, add(tmp_path, "second", seed=1).network.name)
     sent = coding_of(cut, None, file.path, None, "zfec").cut
     (served,) = [one for one in chosen_catalogue(None, "zero", file.path, "renamed").cuts if one.masked]
     assert sent.network.digest == served.network.digest == file.latents.network.digest
