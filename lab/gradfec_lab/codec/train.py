@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .coder import Codec, Settings
+from .coder import DEEP_RATES, IMPORTED_DEEP_RATES, Codec, Settings
 from .features import Features
 from .graph import Graph
 from .job import Job
@@ -50,13 +50,16 @@ class Training:
     """A training run in a folder."""
 
     def __init__(self, job: Job, folder: Path, settings: Settings, report: Callable[[str], None]) -> None:
-        self.job, self.folder, self.settings, self.report = job, folder, settings, report
+        rates = settings.deep_rates or (DEEP_RATES if job.nodes is None else IMPORTED_DEEP_RATES)
+        self.job, self.folder, self.settings, self.report = job, folder, replace(settings, deep_rates=rates), report
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         folder.mkdir(parents=True, exist_ok=True)
         self.features = Features(folder / "features", job, settings.images or len(job.images))
         torch.manual_seed(settings.seed)
         self.codec = Codec(job, settings).to(self.device, memory_format=torch.channels_last)
-        self.rest = job.rest().to(self.device, torch.bfloat16, memory_format=torch.channels_last)
+        # Imported networks are often made of depthwise convolutions, which PyTorch runs faster in float32 on CPUs.
+        self.kind = torch.bfloat16 if job.nodes is None else torch.float32
+        self.rest = job.rest().to(self.device, self.kind, memory_format=torch.channels_last)
         self.curves: list[Point] = []
         self.weights: dict[str, Tensor] = {}
 
@@ -168,8 +171,8 @@ class Training:
             made, packet_bits = self.codec(
                 chi, quality, torch.from_numpy(there).to(self.device), noise.to(self.device), rounds=False
             )
-            seen = F.relu(made) if self.codec.rectifies else made
-            later_error = self._later_error(seen, target, stage)
+        seen = F.relu(made) if self.codec.rectifies else made
+        later_error = self._later_error(seen, target, stage)
         error = self._error(made, target)
         elements = channels * height * width
         share = elements / math.prod(self.job.encoder[-1]["shape"])
@@ -204,9 +207,9 @@ class Training:
         watched = self.job.watched[STAGES.index(stage)] if self.job.watched else ""
         if not watched:
             return (made - target).square().mean((2, 3)).float() @ self.weights[self.job.joins]
-        later = self.rest({self.job.joins: made.to(torch.bfloat16)}, watched)
+        later = self.rest({self.job.joins: made.to(self.kind)}, watched)
         with torch.no_grad():
-            wanted = self.rest({self.job.joins: target.to(torch.bfloat16)}, watched)
+            wanted = self.rest({self.job.joins: target.to(self.kind)}, watched)
         return (later - wanted).square().mean((2, 3)).float() @ self.weights[watched]
 
     @property
@@ -228,7 +231,7 @@ class Training:
         return torch.stack(parts).to(self.device).permute(0, 3, 1, 2)
 
     def _logits(self, made: Tensor) -> Tensor:
-        return self.rest({self.job.joins: made.to(torch.bfloat16)}, logits=True).float()
+        return self.rest({self.job.joins: made.to(self.kind)}, logits=True).float()
 
     @torch.no_grad()
     def _held_out(self) -> tuple[float, float]:
@@ -263,7 +266,8 @@ class Training:
             parts = []
             for start in range(first, first + SCALE_IMAGES, SCALE_BATCH):
                 x = self._images([self.features.at_join(row) for row in range(start, start + SCALE_BATCH)])
-                parts.append((x if name == self.job.joins else self.rest({self.job.joins: x}, name)).float())
+                later = x if name == self.job.joins else self.rest({self.job.joins: x.to(self.kind)}, name)
+                parts.append(later.float())
             variance = torch.cat(parts).var((0, 2, 3))
             found[name] = 1 / (variance + 1e-2 * variance.mean()) / len(variance)
         return found
