@@ -1,8 +1,8 @@
 """Bottlenecks for imported networks: ONNX Runtime computes the features, and ONNX files hold encoder and decoder.
 
-The network itself runs in ONNX Runtime alone, which has no gradients. What follows the decoder, PyTorch runs as well, as
-far as it has the operators, so that the second stage sees what features lead to deep in the network. Without that, the
-first stage's loss alone is learned.
+The network itself runs in ONNX Runtime alone, which has no gradients. What follows the decoder, PyTorch runs as well,
+as far as it has the operators, so that the second stage sees what features lead to deep in the network. Without that,
+the first stage's loss alone is learned.
 """
 
 from __future__ import annotations
