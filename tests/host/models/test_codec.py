@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from tests.imported_codec import drawn_arrays, small, write_codec
 from tests.onnx_files import CLASSES, SIDE, classifier, written
 
 from gradfec_cloud.backend import load_back_end
+from gradfec_cloud.backend.load import LoadBackEnd
 from gradfec_cloud.catalogue import chosen_catalogue
 from gradfec_cloud.labels import labels_of
 from gradfec_common.bottlenecks import WithBottleneck
@@ -132,6 +135,15 @@ def test_both_halves_together_are_encoder_decoder_and_the_rest(model):
     joined = run_by_litert(bottleneck.decoder, received, run_by_litert(bottleneck.encoder, seen, None, chi))
     expected = load_back_end("", model.network.cut("block"), model)(joined[np.newaxis])[0]
     np.testing.assert_allclose(output, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_its_back_end_travels_to_a_worker_that_has_nothing(model, tmp_path, monkeypatch):
+    latents = write_codec(small(model)).latents
+    received = np.random.default_rng(1).normal(size=(1, *latents.received.shape)).astype(np.float32)
+    packed = pickle.dumps(LoadBackEnd("", latents, model, 1))
+    expected = load_back_end("", latents, model, 1)(received)
+    monkeypatch.setenv("GRADFEC_HOME", str(tmp_path / "worker"))
+    np.testing.assert_array_equal(pickle.loads(packed)()(received), expected)
 
 
 def run_by_litert(layers, tensor, before, expected=None):
