@@ -131,7 +131,10 @@ def chosen_catalogue(
         cuts = named_cuts(split, models if len(names) == 1 else None)  # of several models, each split says whose it is
         catalogue = Catalogue.of([*cuts, *latents(cuts, codecs)], fill, files)
     else:
-        usual = [Catalogue.default(fill, codecs, files)] if DEFAULT_NETWORK in names else []
+        if DEFAULT_NETWORK in names:
+            usual = [Catalogue.default(fill, codecs, files)]
+        else:
+            usual = [Catalogue.of(latents([], codecs), fill)]
         usual += [imported(network, fill) for network in map(network_called, names) if isinstance(network, Imported)]
         every = {cut: concealment for one in usual for cut, concealment in one.concealments.items()}
         catalogue = Catalogue([*every], every)
@@ -144,11 +147,15 @@ def chosen_catalogue(
 def imported(network: Imported, fill: str) -> Catalogue:
     """Serve an imported network at its input, its default cut, and wherever less travels than at any cut before.
 
-    Where only halves are here, serve those; if there is none for a cloud, the default cut, to be told what is missing.
+    And at the latents of the bottlenecks in its folder. Where only halves are here, serve those; if there is none for a
+    cloud, the default cut, to be told what is missing.
     """
     model = model_of(network)
     held = [cut for side, cut in model.held if side == BACK]
-    return Catalogue.of(network.narrowing if model.is_whole else held or [network.usual_cut], fill)
+    cuts = network.narrowing if model.is_whole else held or [network.usual_cut]
+    trained = [codec for cut in network.cuts if (codec := shipped_codec(cut)) is not None]
+    coded = [codec.latents for codec in trained if model.is_whole or codec.joins in held]
+    return Catalogue.of([*cuts, *coded], fill)
 
 
 def fills_of(text: str, cuts: Sequence[Cut]) -> dict[Cut, str]:
@@ -171,7 +178,7 @@ def fills_of(text: str, cuts: Sequence[Cut]) -> dict[Cut, str]:
 
 
 def latents(cuts: Sequence[Cut], codecs: Sequence[CodecFile]) -> list[Cut]:
-    """Return the cuts at the latents of the bottlenecks that are shipped for cuts, and of further ones."""
+    """Return the cuts at the latents of the bottlenecks that are there for cuts, and of further ones."""
     shipped = [codec for cut in cuts if (codec := shipped_codec(cut)) is not None]
     return [codec.latents for codec in (*shipped, *codecs)]
 

@@ -74,7 +74,7 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
     "--codec",
     metavar="FILES",
     help="Also serve edges with this bottleneck, a file made by gradfec train-codec. Several, separated by commas. "
-    "Those that are shipped for the split are always served.",
+    "Those that are shipped for the split, or in the model's folder, are always served.",
 )
 @click.option(
     "--fill",

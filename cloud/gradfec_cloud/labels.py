@@ -12,6 +12,7 @@ import functools
 import importlib.resources
 import json
 
+from gradfec_common.bottlenecks import base_of
 from gradfec_common.networks import Network
 from gradfec_common.networks.imported import Imported
 
@@ -19,6 +20,7 @@ from gradfec_common.networks.imported import Imported
 @functools.cache
 def labels_of(network: Network) -> tuple[str, ...]:
     """Return a network's labels by class index; none for a network without."""
+    network = base_of(network)
     if isinstance(network, Imported):
         return network.class_names
     if not network.labels:

@@ -7,7 +7,7 @@ import importlib.resources
 import json
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,16 +15,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.bottlenecks import BOTTLENECKS, Bottleneck, WithBottleneck, with_bottleneck
+from gradfec_common.bottlenecks import BOTTLENECKS, Bottleneck, WithBottleneck, base_of, with_bottleneck
+from gradfec_common.bottlenecks.imported import imported_with_bottleneck
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.networks import Cut, Layer, Network
-from gradfec_common.networks.imported import Imported
+from gradfec_common.networks import Cut, Layer, Network, full_name
+from gradfec_common.networks.imported import Imported, ImportedCut
+from gradfec_common.networks.network import Shape
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import Quality, Worth
 from gradfec_common.symbols import entry_sizes
 from gradfec_host.arrays import write_arrays
 from gradfec_host.models import Model, cut_called, model_of
-from gradfec_host.models.learned import DAMAGE
+from gradfec_host.models.find import imported_of_digest
+from gradfec_host.models.learned import DAMAGE, codec_path
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 from gradfec_host.weights import Progress, Weights, ensure_weights
 
@@ -34,6 +37,7 @@ FOLDER = importlib.resources.files(__package__) / "codecs"  # the shipped ones, 
 SUFFIX = ".npz"
 RANKING = "ranking/"
 ABOUT = "about"  # JSON, as an array of one text
+HALVES = ("encoder.onnx", "decoder.onnx")  # of an imported network's bottleneck, as arrays of bytes
 
 
 class Measured(NamedTuple):
@@ -48,12 +52,15 @@ class CodecFile:
     """A trained bottleneck: `about` says for which cut it is and how it was trained, `arrays` are its weights.
 
     `about` has `bottleneck`, `cut`, `rows` (of latents, in a packet) and `fall` (of the step's logarithm, from the
-    lowest quality to the highest).
+    lowest quality to the highest), and `joins`, the layer that the decoder stands for, unless it is the bottleneck's
+    own choice. That of an imported network also has `model`, the network's digest, and `latents`, their shape: encoder
+    and decoder are ONNX files then. The cut it is for may be given as `known`, which saves looking for its model.
     """
 
     path: str
     about: Mapping[str, Any]
-    arrays: Mapping[str, npt.NDArray[np.float16]]
+    arrays: Mapping[str, npt.NDArray[np.generic]]
+    known: Cut | None = None
 
     @classmethod
     def read(cls, path: str | Path) -> CodecFile:
@@ -76,12 +83,45 @@ class CodecFile:
         name = str(self.about["bottleneck"])
         if name not in BOTTLENECKS:
             raise UsageError(f"{self.path} is for the bottleneck {name!r}, which this version does not have")
-        return BOTTLENECKS[name](self.cut)
+        return BOTTLENECKS[name](self.cut, str(self.about.get("joins", "")))
 
     @property
     def cut(self) -> Cut:
-        """The cut that it is for; UsageError if this version does not have it."""
-        return cut_called(str(self.about["cut"]))
+        """The cut that it is for; UsageError if this version does not have it, or the model was not added."""
+        if self.known is not None:
+            return self.known
+        if "model" not in self.about:
+            return cut_called(str(self.about["cut"]))
+        network = imported_of_digest(bytes.fromhex(self.about["model"]))
+        if network is None:
+            raise UsageError(f"{self.path} is for a model that was not added here, with the digest {self._model[:8]}")
+        return network.cut(str(self.about["cut"]))
+
+    def at(self, cut: Cut) -> CodecFile:
+        """Return the same for a cut of a network, whatever that is called here; UsageError if it is not for that."""
+        network = cut.network
+        model = network.digest.hex() if isinstance(network, Imported) else ""
+        if (self._model, self.about["cut"]) != (model, cut.name if model else full_name(cut)):
+            where = f" of the model {self._model[:8]}" if self._model else ""
+            raise UsageError(f"{self.path} is for the split {self.about['cut']}{where}, not for {full_name(cut)}")
+        return replace(self, known=cut)
+
+    @property
+    def _model(self) -> str:
+        return str(self.about.get("model", ""))
+
+    @property
+    def shape(self) -> Shape:
+        """The shape (H, W, C) of the latents."""
+        if not self._model:
+            return self.bottleneck.shape
+        height, width, channels = self.about["latents"]
+        return height, width, channels
+
+    @property
+    def joins(self) -> Cut:
+        """The cut whose tensor the decoder makes; UsageError if this version does not have it."""
+        return self.cut.network.cut(str(self.about["joins"]) if self._model else self.bottleneck.joins)
 
     @property
     def rows(self) -> int:
@@ -91,6 +131,11 @@ class CodecFile:
     @cached_property
     def latents(self) -> Cut:
         """The cut at the latents, of the network with the bottleneck in it; GradfecError if an array does not fit."""
+        if isinstance(cut := self.cut, ImportedCut):
+            encoder, decoder = (self._onnx(name) for name in HALVES)
+            name, ranking = str(self.about["bottleneck"]), self._ranking()
+            halves = encoder, decoder
+            return imported_with_bottleneck(name, cut, self.joins, self.shape, halves, self._digest(), ranking)
         bottleneck, arrays = self.bottleneck, dict[str, list[Floats]]()
         for layer in (*bottleneck.encoder, *bottleneck.decoder):
             arrays[layer.name] = [self._array(f"{layer.name}/{part}", shape) for part, shape in layer.arrays.items()]
@@ -98,7 +143,7 @@ class CodecFile:
 
     def _ranking(self) -> dict[str, Floats]:
         """Return what was learned of the packets' importance, by name; nothing if the file has none."""
-        count = PacketGrid(self.bottleneck.shape, self.rows).count
+        count = PacketGrid(self.shape, self.rows).count
         return {name: self._array(name, (count,)) for name in self.arrays if name.startswith(RANKING)}
 
     def _array(self, name: str, shape: tuple[int, ...]) -> Floats:
@@ -107,6 +152,12 @@ class CodecFile:
             found = "missing" if array is None else f"{array.dtype} {array.shape}, or not finite"
             raise GradfecError(f"{self.path}: {name} is {found}, not {shape}")
         return array.astype(np.float32)
+
+    def _onnx(self, name: str) -> bytes:
+        array = self.arrays.get(name)
+        if array is None or array.dtype != np.uint8 or not array.size:
+            raise GradfecError(f"{self.path}: {name} is missing, or not an ONNX file")
+        return array.tobytes()
 
     def step(self, quality: float) -> float:
         """Return the step of a quality from 1 to 9."""
@@ -123,7 +174,7 @@ class CodecFile:
         measured, shares, usual = _by_quality(self.about), _by_share(self.about), self.measured(DEFAULT_QUALITY)
         if usual is None or not shares:
             return None
-        heads = int(entry_sizes(np.ones(1, np.intp))[0] - 1) * PacketGrid(self.bottleneck.shape, self.rows).count
+        heads = int(entry_sizes(np.ones(1, np.intp))[0] - 1) * PacketGrid(self.shape, self.rows).count
         qualities = (Quality(quality, one.bytes + heads, one.agreement) for quality, one in sorted(measured.items()))
         return Worth(tuple(qualities), (*shares, (1.0, usual.agreement)))
 
@@ -142,6 +193,12 @@ def _checked(about: Any) -> dict[str, Any]:
             raise ValueError(f"{name} is {about[name]!r}")
     if not 1 <= about["rows"] <= 255 or not math.isfinite(about["fall"]):
         raise ValueError("no such rows, or no such steps")
+    if "model" in about:
+        height, width, channels = about["latents"]
+        if not all(type(side) is int and side > 0 for side in (height, width, channels)):
+            raise ValueError("no such latents")
+        if not isinstance(about["joins"], str) or not bytes.fromhex(about["model"]):
+            raise ValueError("no such model, or no such layer")
     _by_quality(about)
     _by_share(about)
     return dict(about)
@@ -162,7 +219,10 @@ def _by_share(about: Mapping[str, Any]) -> list[tuple[float, float]]:
 
 
 def shipped_codec(cut: Cut) -> CodecFile | None:
-    """Return the codec that is shipped for a cut, or None."""
+    """Return the codec that is shipped for a cut, or in its model's folder, or None."""
+    if isinstance(cut.network, Imported):
+        path = codec_path(model_of(cut.network).folder, cut)
+        return CodecFile.read(path).at(cut) if path.is_file() else None
     file = FOLDER / cut.network.name / f"{cut.name}.npz"
     if not file.is_file():
         return None
@@ -199,4 +259,5 @@ def trained(
 
     GradfecError if they are not to be had.
     """
-    return model_of(network) if isinstance(network, Imported) else weights_of(network, path, progress, layers)
+    base = base_of(network)
+    return model_of(base) if isinstance(base, Imported) else weights_of(network, path, progress, layers)

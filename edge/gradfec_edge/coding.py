@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.bottlenecks.inserted import WithBottleneck
+from gradfec_common.bottlenecks import WithBottleneck, base_of
 from gradfec_common.codes import Each, fec_named
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_NETWORK, Cut, full_name
@@ -37,7 +37,7 @@ from gradfec_common.wire.symbol import layout_of
 from gradfec_edge.compensation import compensated
 from gradfec_edge.rate import ByteTarget, LinkTarget, PictureTarget, Target
 from gradfec_host.codec_file import SUFFIX, CodecFile, shipped_codec
-from gradfec_host.models.find import learned_at, usual_cut_of
+from gradfec_host.models.find import learned_at, network_called, usual_cut_of
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 
 Floats = npt.NDArray[np.float32]
@@ -146,9 +146,7 @@ class Coding:
     def split(self) -> str:
         """The name of the cut; for a bottleneck, of the one in front of it."""
         network = self.cut.network
-        if not isinstance(network, WithBottleneck):
-            return self.cut.name
-        return [layer.name for layer in self.cut.front_layers if layer.name in network.base.by_name][-1]
+        return network.at.name if isinstance(network, WithBottleneck) else self.cut.name
 
     @property
     def budget(self) -> Budget:
@@ -207,8 +205,7 @@ def picture_coding(coding: Coding) -> Coding | None:
 
     It is known for a network whose answers to pictures of several qualities were counted.
     """
-    network = coding.cut.network
-    base = network.base if isinstance(network, WithBottleneck) else network
+    base = base_of(coding.cut.network)
     worth = PICTURES.get(base.name)
     if worth is None or not isinstance(coding.policy, AutoProtection):
         return None
@@ -241,25 +238,23 @@ def worth_at(worth: Worth, quality: float | None, bytes_a_frame: int | None) -> 
 def usual_cut(codec: str, model: str | None = None) -> Cut:
     """Return the cut of `--model` for `--codec` if the user names none; UsageError if there is no such codec."""
     if codec.endswith(SUFFIX):
-        return CodecFile.read(codec).cut
+        file = CodecFile.read(codec)
+        return file.cut if model is None else file.at(network_called(model).cut(str(file.about["cut"]))).cut
     return default_cut(AUTO if codec == BOTTLENECK else codec, usual_cut_of(model or DEFAULT_NETWORK))
 
 
 def codec_file(codec: str, cut: Cut) -> CodecFile | None:
     """Return the codec file that `--codec` names, or None for a quantiser; UsageError if it is not for the cut.
 
-    `auto` is the shipped bottleneck if there is one that keeps most answers at the default quality.
+    `auto` is the bottleneck that is shipped, or in the model's folder, if it keeps most answers at the default quality.
     """
     if codec.endswith(SUFFIX):
-        file = CodecFile.read(codec)
-        if file.cut is not cut:
-            raise UsageError(f"{codec} is for the split {full_name(file.cut)}, not for {full_name(cut)}")
-        return file
+        return CodecFile.read(codec).at(cut)
     if codec not in (AUTO, BOTTLENECK):
         return None
     shipped = shipped_codec(cut)
     if shipped is None and codec == BOTTLENECK:
-        raise UsageError(f"no bottleneck is shipped for the split {full_name(cut)}: train one with gradfec train-codec")
+        raise UsageError(f"there is no bottleneck for the split {full_name(cut)}: train one with gradfec train-codec")
     if shipped and codec == AUTO:
         usual = shipped.measured(DEFAULT_QUALITY)
         return shipped if usual and usual.agreement >= AUTO_AGREEMENT else None

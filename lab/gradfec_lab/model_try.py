@@ -21,6 +21,7 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.heads import Answer, agreement
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.preprocess import seen_share, to_input
+from gradfec_host.codec_file import SUFFIX
 from gradfec_host.console import Number, plain_errors
 from gradfec_host.extras import need
 from gradfec_host.models.find import cut_called, imported_called
@@ -71,7 +72,8 @@ def command(
             raise UsageError(f"{option} is given to the edge already: leave it out")
     network = imported_called(name)
     model = open_model(name)
-    splits = splits_in(edge_options)
+    splits = [split for split in named_in(edge_options, "--split") if split != "auto"]
+    codecs = [codec for codec in named_in(edge_options, "--codec") if codec.endswith(SUFFIX)]
     for split in splits:
         cut_called(split, name)
     with tempfile.TemporaryDirectory(prefix="gradfec-try-") as folder:
@@ -79,7 +81,8 @@ def command(
         truth = truth_of(network, labels, Photographs(Path(folder), network.preprocess).names)
         expected = whole_answers(model, Path(folder))
         options = [*edge_options, "--fps", str(fps)]
-        found = summary(sent(name, splits, Path(folder), options, Link(loss, burst, seed)), expected, truth)
+        served = {"--split": splits, "--codec": codecs}
+        found = summary(sent(name, served, Path(folder), options, Link(loss, burst, seed)), expected, truth)
     click.echo(json.dumps(found) if as_json else in_words(found))
 
 
@@ -98,17 +101,21 @@ def whole_answers(model: Model, images: Path) -> dict[str, Answer]:
     return found
 
 
-def splits_in(options: Sequence[str]) -> list[str]:
-    """Return the layers that the edge's options name, which the cloud must serve."""
-    behind = [part for before, part in pairwise(options) if before == "--split"]
-    behind += [part.removeprefix("--split=") for part in options if part.startswith("--split=")]
-    return [split for split in dict.fromkeys(behind) if split != "auto"]
+def named_in(options: Sequence[str], option: str) -> list[str]:
+    """Return what the edge's options name by one of them, which the cloud must serve."""
+    behind = [part for before, part in pairwise(options) if before == option]
+    behind += [part.removeprefix(f"{option}=") for part in options if part.startswith(f"{option}=")]
+    return [*dict.fromkeys(behind)]
 
 
-def sent(name: str, splits: Sequence[str], images: Path, options: Sequence[str], link: Link) -> list[Record]:
+def sent(
+    name: str, served: Mapping[str, Sequence[str]], images: Path, options: Sequence[str], link: Link
+) -> list[Record]:
     """Run cloud, injector and edge, and return the edge's records; GradfecError if there are none."""
     port = free_port()
-    serve = ["--model", name, *(["--split", ",".join(splits)] if splits else [])]
+    serve = ["--model", name]
+    for option, names in served.items():
+        serve += [option, ",".join(names)] if names else []
     with ExitStack() as stack:
         stack.enter_context(daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", *serve, ready="listening on"))
         _, port = stack.enter_context(injector(link, port))

@@ -87,7 +87,7 @@ def test_what_is_no_bottleneck_or_not_for_the_cut_is_refused(file: CodecFile) ->
     other = NETWORK.cut("last")
     for codec, cut, options, says in (
         (file.path, other, {}, "is for the split blocks:stem, not for blocks:last"),
-        ("bottleneck", other, {}, "no bottleneck is shipped for the split blocks:last"),
+        ("bottleneck", other, {}, "there is no bottleneck for the split blocks:last"),
         ("uniform8", CUT, {"quality": 3}, "--quality is for bottlenecks, and --codec uniform8 at stem is none"),
         ("uniform8", CUT, {"bytes_a_frame": 900}, "--bytes-per-frame is for bottlenecks"),
         (file.path, CUT, {"quality": 3, "bytes_a_frame": 900}, "give one of them"),

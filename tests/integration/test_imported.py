@@ -11,17 +11,23 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from tests.imported_codec import small, write_codec
 from tests.onnx_files import SIDE, classifier, forked, tokens, written
 
 from gradfec_cli.cli import main as gradfec
 from gradfec_cli.daemons import Daemon, daemon, free_port
 from gradfec_cli.experiment import Link, injector
 from gradfec_cloud.backend import load_back_end
+from gradfec_common.conceal.mask import Masked
 from gradfec_common.networks.pixels import normalise
+from gradfec_common.packets import PacketGrid
+from gradfec_common.quantisers.laplace import Laplace
+from gradfec_edge.frontend import load_front_end
 from gradfec_host.models import Model
 from gradfec_host.models.add import Wanted, add_model
 from gradfec_host.models.graph import Graph
 from gradfec_host.models.presets import preprocess_of
+from gradfec_host.models.store import open_model
 
 from .endings import ended, is_one_clear_line
 
@@ -117,6 +123,32 @@ def test_the_default_cut_and_codec_need_no_option_but_the_model(home: Path, pict
         assert [record["codec"] for record in pictures_sent] == ["webp:90"] * PICTURES
 
 
+def test_a_bottleneck_in_the_models_folder_needs_no_option_either(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GRADFEC_HOME", str(tmp_path))
+    path = written(classifier(), tmp_path / "plain.onnx")
+    add_model(path, Graph.read(path), Wanted("plain", preprocess_of("unit", (SIDE, SIDE)), split="stem"))
+    model, port = open_model("plain"), free_port()
+    latents = write_codec(small(model)).latents
+    front, back = (load("", latents, model) for load in (load_front_end, load_back_end))
+    quantiser, grid, expected = Laplace(1.0), PacketGrid(latents.shape, latents.shape[0]), {}
+    for picture in pictures.iterdir():
+        chi = front(cv2.imread(str(picture))[..., ::-1]).chi
+        decoded = quantiser.decode(*quantiser.encode(chi, grid)[:2], grid)
+        received = Masked(latents, {})(decoded.tensor, decoded.there, grid, decoded.step)
+        expected[picture.name] = int(back(received[np.newaxis])[0].argmax())
+    with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--model", "plain", ready="listening on"):
+        found = records(port, pictures, "--model", "plain", "--quality", "1", "--protect", "none")
+        other = str(tmp_path / "other.npz")
+        write_codec(small(model), Path(other), seed=1)
+        where = ["--camera", str(pictures), "--cloud", f"127.0.0.1:{port}", "--model", "plain", "--codec", other]
+        code, said, _ = ended(Daemon("gradfec-edge", where))
+    assert [record["codec"] for record in found] == ["bottleneck"] * PICTURES
+    assert {record["source"]: record["top5"][0]["class_index"] for record in found} == expected
+    assert code == 1 and "both ends must add a model from the same file, with the same options and bottlene" in said
+
+
 def test_a_try_tells_what_becomes_of_the_answers(home: Path, pictures: Path) -> None:
     words = ["model", "try", "plain", "--images", str(pictures), "--loss", "20%", "--codec", "uniform8", "--json"]
     done = CliRunner().invoke(gradfec, words, catch_exceptions=False)
@@ -144,7 +176,7 @@ def test_a_model_that_is_not_there_or_has_no_such_cut_is_one_clear_line(home: Pa
     for options, words in (
         (["--model", "nobody"], "no model is called 'nobody': use one of resnet50, neck, plain, tokens, or add one"),
         (["--model", "plain", "--split", "nowhere"], "plain has no split point 'nowhere'"),
-        (["--model", "plain", "--codec", "bottleneck"], "no bottleneck is shipped for the split plain:"),
+        (["--model", "plain", "--codec", "bottleneck"], "there is no bottleneck for the split plain:"),
     ):
         edge = Daemon("gradfec-edge", [*where, *options])
         code, said, _ = ended(edge)

@@ -110,7 +110,11 @@ def add(file: Path, name: str | None, replace: bool, as_json: bool, **options: A
         made = _from_file(file, name, **options)
     print_model(made, as_json=as_json)
     if had and not learned_files(made.folder):
-        click.echo(f"what was learned of the model that it replaces is gone: gradfec model learn {name}", err=True)
+        click.echo(
+            f"what was learned of the model that it replaces is gone: gradfec model learn {name}, gradfec train-codec "
+            f"--model {name}",
+            err=True,
+        )
 
 
 def _refuse(folder: Path, options: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from gradfec_cli.model.overview import opened
+from gradfec_host.codec_file import shipped_codec
 from gradfec_host.console import plain_errors
 from gradfec_host.models.store import BACK, FRONT, export_half, remove_model
 
@@ -29,7 +30,11 @@ def export(name: str, half: str, split: str | None, out: Path) -> None:
     """Write the half of a model that a machine needs, to be added there with `gradfec model add FOLDER`."""
     made = opened(name)
     cut = made.network.cut(split) if split else made.network.usual_cut
-    size = export_half(made, FRONT if half == "edge" else BACK, cut, out)
+    codec = shipped_codec(cut)
+    joined = [codec.joins] if codec and half == "cloud" and codec.joins is not cut else []
+    size = export_half(made, FRONT if half == "edge" else BACK, cut, out, joined)
+    with_codec = " with its bottleneck," if codec else ""
     click.echo(
-        f"{out}: the {half}'s half of {name} at {cut.name}, {size / 1e6:.2f} MB; gradfec model add {out} takes it"
+        f"{out}: the {half}'s half of {name} at {cut.name},{with_codec} {size / 1e6:.2f} MB; gradfec model add {out} "
+        "takes it"
     )

@@ -9,10 +9,13 @@ import click
 
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks.imported import Imported
+from gradfec_host.codec_file import shipped_codec
 from gradfec_host.console import plain_errors
 from gradfec_host.models.find import imported_called
 from gradfec_host.models.presets import levels_in_words
 from gradfec_host.models.store import Model, added, models_folder, open_model
+from gradfec_host.quality import DEFAULT_QUALITY
+from gradfec_host.recent import kilobytes
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 
@@ -81,7 +84,9 @@ def print_model(made: Model, *, as_json: bool = False, all_cuts: bool = False) -
     cuts = network.cuts if all_cuts else network.narrowing
     if as_json:
         listed = [
-            {"name": cut.name, "id": cut.id, "shape": list(cut.shape), "elements": cut.elements} for cut in network.cuts
+            {"name": cut.name, "id": cut.id, "shape": list(cut.shape), "elements": cut.elements}
+            | ({"bottleneck": dict(codec.about)} if (codec := shipped_codec(cut)) else {})
+            for cut in network.cuts
         ]
         click.echo(json.dumps({**_facts(network), "folder": str(made.folder), "whole": made.is_whole, "cuts": listed}))
         return
@@ -98,3 +103,8 @@ def print_model(made: Model, *, as_json: bool = False, all_cuts: bool = False) -
         shape = " x ".join(map(str, cut.shape))
         usual = "  <- default" if cut is network.usual_cut else ""
         click.echo(f"    {cut.name:{widest}}  {shape:>16}  {cut.elements / whole:7.1%} of the input{usual}")
+    for codec in filter(None, map(shipped_codec, network.cuts)):
+        kept = codec.measured(DEFAULT_QUALITY)
+        worth = f": {kilobytes(kept.bytes)} a frame keep {kept.agreement:.0%} of the answers" if kept else ""
+        digest = codec.latents.network.digest.hex()
+        click.echo(f"  bottleneck at {codec.cut.name}, decoded to {codec.joins.name}, {digest[:8]}{worth}")

@@ -45,10 +45,11 @@ def load_back_end(runtime: str, cut: Cut, weights: Weights | Halves, max_batch: 
     An imported network has halves instead, and runs on ONNX Runtime whatever the `runtime`.
     """
     if isinstance(weights, Halves):
-        from gradfec_cloud.backend.onnx_runtime import OnnxBackEnd
+        from gradfec_cloud.backend.onnx_runtime import DecodingBackEnd, OnnxBackEnd
 
-        assert isinstance(cut, ImportedCut)  # noqa: S101
-        return OnnxBackEnd(cut, weights, max_batch)
+        if isinstance(cut, ImportedCut):
+            return OnnxBackEnd(cut, weights, max_batch)
+        return DecodingBackEnd(cut, weights, max_batch)
     if runtime == LITERT:
         from gradfec_cloud.backend.litert_runtime import LiteRTBackEnd
 

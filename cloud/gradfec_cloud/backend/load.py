@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gradfec_cloud import backend
 from gradfec_cloud.backend import BackEnd, Halves
+from gradfec_common.bottlenecks.imported import ImportedWithBottleneck
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut
 from gradfec_host.models.store import BACK
@@ -66,5 +67,8 @@ class OwnHalf:
 
 def _luggage(cut: Cut, weights: Weights | Halves) -> Weights | Halves:
     if isinstance(weights, Halves):
-        return OwnHalf(np.frombuffer(weights.half(BACK, cut), np.uint8))
+        begins = (
+            cut.network.joins if isinstance(cut.network, ImportedWithBottleneck) else cut
+        )  # the decoder is in the cut
+        return OwnHalf(np.frombuffer(weights.half(BACK, begins), np.uint8))
     return OwnArrays({layer.name: weights.arrays(layer.name) for layer in cut.back_layers if layer.arrays})

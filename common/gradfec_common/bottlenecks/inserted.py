@@ -20,12 +20,18 @@ Floats = npt.NDArray[np.float32]
 class WithBottleneck(Network):
     """A network with a bottleneck: `base` is the one without, `trained` has the bottleneck's arrays by layer.
 
-    `ranking` has what was learned of the packets' importance, by name.
+    The encoder follows the cut `at`. `ranking` has what was learned of the packets' importance, by name.
     """
 
     base: Network = field(kw_only=True)
+    at: Cut = field(kw_only=True)
     trained: Mapping[str, list[Floats]] = field(kw_only=True, repr=False)
     ranking: Mapping[str, Floats] = field(default_factory=dict, kw_only=True, repr=False)
+
+
+def base_of(network: Network) -> Network:
+    """Return a network without its bottleneck, if it has one."""
+    return network.base if isinstance(network, WithBottleneck) else network
 
 
 def with_bottleneck(
@@ -50,6 +56,7 @@ def with_bottleneck(
         base.head,
         base.labels,
         base=base,
+        at=cut,
         trained=trained,
         ranking=ranking,
     )

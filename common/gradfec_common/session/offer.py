@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gradfec_common.bottlenecks import base_of
 from gradfec_common.ciphers import Cipher
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut, Network, full_name
@@ -13,7 +14,7 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.wire import MAX_TEXT_BYTES, Hello, Refuse
 
 SHOWN_DIGEST_BYTES = 4  # enough for people to tell two networks apart
-SAME_MODEL = "both ends must add a model from the same file, with the same options"
+SAME_MODEL = "both ends must add a model from the same file, with the same options and bottleneck"
 SHOWN_CUTS = 4  # of a network: a refusal must fit its message
 
 
@@ -47,7 +48,7 @@ class Offer:
     def _form(self, model: bytes, number: int, rows: int) -> Form | Refuse:
         of_network = [cut for cut in self.cuts if cut.network.digest == model]
         if not of_network:
-            cure = f"; {SAME_MODEL}" if any(isinstance(cut.network, Imported) for cut in self.cuts) else ""
+            cure = f"; {SAME_MODEL}" if any(isinstance(base_of(cut.network), Imported) for cut in self.cuts) else ""
             return _refusal("model", f"{self._networks()}; the edge asked for model {_shown(model)}{cure}")
         cut = next((cut for cut in of_network if cut.id == number), None)
         if cut is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gradfec_common.bottlenecks import base_of
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_CUT, DEFAULT_NETWORK, NETWORKS, Cut, Network
 from gradfec_common.networks.imported import Imported
@@ -35,6 +36,12 @@ def imported_called(name: str) -> Imported:
     if not isinstance(network, Imported):
         raise UsageError(f"{name} is built in, and this is for models that were added by gradfec model add")
     return network
+
+
+def imported_of_digest(digest: bytes) -> Imported | None:
+    """Return the network of that digest that was added, or None; GradfecError if a model's folder cannot be read."""
+    networks = (open_model(name).network for name in added())
+    return next((network for network in networks if network.digest == digest), None)
 
 
 def model_of(network: Network) -> Model:
@@ -69,7 +76,7 @@ def learned_at(cut: Cut) -> Learned | None:
 
 def runtime_for(name: str, networks: Iterable[Network]) -> str:
     """Return what is to run these networks, `name` if any is built in; UsageError if it is not installed."""
-    kinds = {isinstance(network, Imported) for network in networks}
+    kinds = {isinstance(base_of(network), Imported) for network in networks}
     if True in kinds:
         need("onnxruntime")
     if False in kinds:

@@ -48,8 +48,13 @@ class Learned(NamedTuple):
 
 
 def learned_files(folder: Path) -> list[Path]:
-    """Return the files for all cuts of the model in that folder."""
-    return sorted(folder.glob("learned-*.npz"))
+    """Return the files for all cuts of the model in that folder: what was learned, and bottlenecks."""
+    return sorted([*folder.glob("learned-*.npz"), *folder.glob("codec-*.npz")])
+
+
+def codec_path(folder: Path, cut: Cut) -> Path:
+    """Return where the bottleneck for a cut of the model in that folder is, if there is one."""
+    return folder / f"codec-{cut.id}.npz"
 
 
 def learned_file(folder: Path, cut: Cut) -> Path:

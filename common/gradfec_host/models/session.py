@@ -13,6 +13,7 @@ from gradfec_host.quiet import quiet_stderr
 from gradfec_host.runtimes import cores
 
 Floats = npt.NDArray[np.float32]
+Shape = tuple[int, int, int]  # (H, W, C)
 ERRORS_ONLY = 3
 
 
@@ -40,6 +41,25 @@ class OnnxSession:
         """Return the outputs for the inputs, in the order that was asked for, or in the file's."""
         found: list[Floats] = self._session.run(self._outputs, dict(zip(self.inputs, tensors, strict=True)))
         return found
+
+
+class OnnxStep:
+    """A graph with one input and one output, (1, C, H, W) both, for tensors (H, W, C)."""
+
+    def __init__(self, model: bytes, name: str, takes: Shape, gives: Shape) -> None:
+        """Load an ONNX file; GradfecError, which calls it `name`, if it cannot be run, or is for other shapes."""
+        self._run = OnnxSession(model, name)
+        try:
+            found = self(np.zeros(takes, np.float32)).shape
+        except Exception as error:
+            raise GradfecError(f"ONNX Runtime cannot run {name}: {_in_one_line(error)}") from None
+        if found != gives:
+            raise GradfecError(f"{name} makes {found} of {takes}, not {gives}: it is damaged, train it again")
+
+    def __call__(self, tensor: Floats) -> Floats:
+        """Return what it makes of a tensor."""
+        (made,) = self._run(np.ascontiguousarray(tensor.transpose(2, 0, 1))[np.newaxis])
+        return np.ascontiguousarray(made[0].transpose(1, 2, 0))
 
 
 def runtime_version() -> str:

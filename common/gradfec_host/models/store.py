@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ import platformdirs
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import NETWORKS, Cut
 from gradfec_common.networks.imported import Imported, imported_network
-from gradfec_host.models.learned import learned_file, read_learned
+from gradfec_host.models.learned import codec_path, learned_file, read_learned
 
 MANIFEST, WHOLE = "manifest.json", "model.onnx"
 FRONT, BACK = "front", "back"
@@ -201,18 +201,28 @@ def remove_model(name: str) -> Path:
     return folder
 
 
-def export_half(model: Model, side: str, cut: Cut, out: Path) -> int:
-    """Write a folder with one half of a model; return its bytes. UsageError if the folder exists."""
+def export_half(model: Model, side: str, cut: Cut, out: Path, also: Sequence[Cut] = ()) -> int:
+    """Write a folder with one half of a model, for a cut and `also` for others; return the bytes of all files.
+
+    What was learned for the cut goes with it. UsageError if the folder exists.
+    """
     if out.exists():
         raise UsageError(f"{out} exists: choose another --out")
-    data = model.half(side, cut)
-    name = f"{side}-{cut.id}"
-    said = {**model.said, "split": cut.name, "files": {name: hashlib.sha256(data).hexdigest()}}
-    files = {f"{name}.onnx": data}
-    if (learned := learned_file(model.folder, cut)).is_file():
-        files[learned.name] = learned.read_bytes()
+    halves = {f"{side}-{one.id}": model.half(side, one) for one in (cut, *also)}
+    said = {
+        **model.said,
+        "split": cut.name,
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in halves.items()},
+    }
+    files = {f"{name}.onnx": data for name, data in halves.items()} | _learned(model.folder, cut)
     write_model(out.resolve(), said, files)
-    return len(data)
+    return sum(map(len, files.values()))
+
+
+def _learned(folder: Path, cut: Cut) -> dict[str, bytes]:
+    """Return the files of what was learned for a cut, by their names."""
+    found = [learned_file(folder, cut), codec_path(folder, cut)]
+    return {path.name: path.read_bytes() for path in found if path.is_file()}
 
 
 def take_folder(source: Path, name: str) -> Model:
@@ -221,8 +231,8 @@ def take_folder(source: Path, name: str) -> Model:
     files: dict[str, bytes] = {}
     for side, cut in model.held:
         files[f"{side}-{cut.id}.onnx"] = model.half(side, cut)
-        if read_learned(source, cut):
-            files[learned_file(source, cut).name] = learned_file(source, cut).read_bytes()
+        read_learned(source, cut)  # fail now if it is damaged
+        files |= _learned(source, cut)
     if model.is_whole:
         files[WHOLE] = model.whole()
     if not files:

@@ -47,10 +47,9 @@ def load_front_end(runtime: str, cut: Cut, weights: Weights | Model, proxy: Esti
     An imported network has a model instead, and runs on ONNX Runtime whatever the `runtime`.
     """
     if isinstance(weights, Model):
-        from gradfec_edge.frontend.onnx_runtime import OnnxFrontEnd
+        from gradfec_edge.frontend.onnx_runtime import EncodingFrontEnd, OnnxFrontEnd
 
-        assert isinstance(cut, ImportedCut)  # noqa: S101
-        return OnnxFrontEnd(cut, weights)
+        return OnnxFrontEnd(cut, weights) if isinstance(cut, ImportedCut) else EncodingFrontEnd(cut, weights)
     if runtime == LITERT:
         from gradfec_edge.frontend.litert_runtime import LiteRTFrontEnd
 

@@ -13,11 +13,17 @@ from .job import Job
 from .latents import as_seen, bits, rounded
 
 STEER = 0.01  # how fast the weight of the rate follows the bytes
+AREA = 14 * 14
+DEEP_RATES, IMPORTED_DEEP_RATES = (1e-4, 1e-6), (2e-5, 1e-6)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. A frame has `least_bytes` at quality 0, `most_bytes` at quality 1, and the rest between."""
+    """How to train. A frame has `least_bytes` at quality 0, `most_bytes` at quality 1, and the rest between.
+
+    That is for latents of 14 x 14; others have more or fewer in proportion. `deep_rates` are by default those of the
+    network: of an imported one, the second stage began to unlearn at 1e-4.
+    """
 
     seed: int = 0
     images: int = 0  # 0: all
@@ -25,7 +31,7 @@ class Settings:
     features_steps: int = 8_200
     features_rates: tuple[float, float] = (2e-3, 1e-4)
     deep_steps: int = 3_600
-    deep_rates: tuple[float, float] = (1e-4, 1e-6)
+    deep_rates: tuple[float, ...] = ()
     batch: int = 32
     least_bytes: float = 2_300.0
     most_bytes: float = 14_000.0
@@ -67,7 +73,8 @@ class Codec(nn.Module):
     def aim(self, quality: Tensor) -> Tensor:
         """Return the bytes that frames of a quality should have."""
         low, high = math.log(self.settings.least_bytes), math.log(self.settings.most_bytes)
-        return torch.exp(low + (high - low) * quality)
+        height, width, _ = self.job.encoder[-1]["shape"]
+        return torch.exp(low + (high - low) * quality) * (height * width / AREA)
 
     def step(self, quality: Tensor) -> Tensor:
         """Return to multiples of what the latents of a quality are rounded; of 1 at quality 0."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +12,29 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .graph import Graph
 from .job import Job
 
+Compute = Callable[[slice], Sequence[Tensor]]
 BATCH = 16
 REPORT_BATCHES = 32  # 512 images: a minute or less
 
 
 class Features:
-    """The features of a job's images: at the cut, at the layer that the decoder stands for, and the answers' logits."""
+    """The features of a job's images: at the cut, and at the layer that the decoder stands for.
+
+    And the answers' `logits`, unless the network is imported.
+    """
 
     def __init__(self, folder: Path, job: Job, count: int) -> None:
         """Keep them in `folder`, for the first `count` images: about 2.4 MB each for ResNet-50's default cut."""
         folder.mkdir(parents=True, exist_ok=True)
         self.count = count
-        self._folder, self._job = folder, job
+        self._folder = folder
         self._at_cut = self._open("cut", job.shape(job.cut))
         self._at_join = self._open("join", job.shape(job.joins))
-        self.logits: npt.NDArray[np.float32] = self._open("logits", (1, 1, job.outputs), np.float32)[:, :, 0, 0]
+        self.logits: npt.NDArray[np.float32] | None = None
+        if job.outputs:
+            self.logits = self._open("logits", (1, 1, job.outputs), np.float32)[:, :, 0, 0]
         self._done = folder / "done.json"
 
     def _open(self, name: str, shape: tuple[int, int, int], dtype: Any = np.int16) -> npt.NDArray[Any]:
@@ -39,24 +44,23 @@ class Features:
         mode: Any = "r+" if path.exists() and path.stat().st_size == size else "w+"
         return np.memmap(path, dtype, mode, shape=whole)
 
-    def compute(self, device: torch.device, report: Callable[[str], None]) -> None:
-        """Compute what is not there yet, and report how far it is."""
+    def compute(self, network: Compute, report: Callable[[str], None]) -> None:
+        """Compute what is not there yet, and report how far it is.
+
+        `network` makes of some images their features (N, C, H, W) at both places and, if they are kept, their logits.
+        """
         done = json.loads(self._done.read_text())["images"] if self._done.exists() else 0
         if done >= self.count:
             return
-        network = Graph(self._job.layers, self._job.weights).to(device, memory_format=torch.channels_last)
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-            for first in range(done, self.count, BATCH):
-                rows = slice(first, min(first + BATCH, self.count))
-                x = self._job.pictures(rows).to(device, memory_format=torch.channels_last)
-                chi = network({self._job.input: x}, self._job.cut)
-                joined = network({self._job.cut: chi}, self._job.joins)
-                logits = network({self._job.joins: joined}, logits=True)
-                self._at_cut[rows], self._at_join[rows] = _stored(chi), _stored(joined)
-                self.logits[rows] = logits.float().cpu().numpy()
-                if (first // BATCH + 1) % REPORT_BATCHES == 0:
-                    self._done.write_text(json.dumps({"images": rows.stop}))
-                    report(f"features: {rows.stop:,} of {self.count:,} images")
+        for first in range(done, self.count, BATCH):
+            rows = slice(first, min(first + BATCH, self.count))
+            chi, joined, *logits = network(rows)
+            self._at_cut[rows], self._at_join[rows] = _stored(chi), _stored(joined)
+            if self.logits is not None:
+                self.logits[rows] = logits[0].float().cpu().numpy()
+            if (first // BATCH + 1) % REPORT_BATCHES == 0:
+                self._done.write_text(json.dumps({"images": rows.stop}))
+                report(f"features: {rows.stop:,} of {self.count:,} images")
         self._done.write_text(json.dumps({"images": self.count}))
 
     def at_cut(self, image: int, window: tuple[slice, slice] = (slice(None), slice(None))) -> Tensor:

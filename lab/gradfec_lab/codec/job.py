@@ -12,13 +12,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .graph import LayerDict
+from .graph import Graph, LayerDict
+from .nodes import NodeDict, Nodes
 
 
 class Job:
     """What `gradfec train-codec` writes: job.json, weights.npz, and images.npy (n, side, side, 3), uint8, RGB.
 
-    One image in twenty, the first ones, is held out.
+    One image in twenty, the first ones, is held out. Of an imported network, the layers are only names and shapes, and
+    the features are in the job already. What follows the layer `joins` is given by `nodes`, as far as PyTorch can run
+    it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,11 +32,12 @@ class Job:
         self.decoder: list[LayerDict] = said["decoder"]
         self.cut: str = said["cut"]
         self.joins: str = said["joins"]
-        self.watched: list[str] = said["watched"]  # later layers, whose features are to be right, too: one a stage
+        self.watched: list[str] = said["watched"]  # one a stage: a later layer whose features count, or ""
         self.rows: int = said["rows"]  # of latents, in each packet
         self.preprocess: dict[str, Any] = said["preprocess"]
+        self.nodes: list[NodeDict] | None = said.get("nodes")
         self.input: str = self.layers[0]["name"]
-        self.outputs = int(self.layers[-1]["shape"][2])
+        self.outputs = int(self.layers[-1]["shape"][2]) if self.nodes is None else 0
         self.images: npt.NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r")
 
     @cached_property
@@ -41,6 +45,16 @@ class Job:
         """The network's weights, by "layer/array"."""
         with np.load(self.folder / "weights.npz") as arrays:
             return dict(arrays)
+
+    def rest(self) -> Graph | Nodes:
+        """Return what follows the layer that the decoder stands for."""
+        if self.nodes is not None:
+            return Nodes(self.nodes, self.weights)
+        above = {self.joins}
+        for layer in reversed(self.layers):
+            if layer["name"] in above:
+                above.update(layer["inbound"])
+        return Graph([layer for layer in self.layers if layer["name"] not in above], self.weights)
 
     @property
     def held_out(self) -> int:

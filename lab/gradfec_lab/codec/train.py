@@ -9,7 +9,8 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .coder import Codec, Settings
+from .coder import DEEP_RATES, IMPORTED_DEEP_RATES, Codec, Settings
 from .features import Features
 from .graph import Graph
 from .job import Job
@@ -49,28 +50,23 @@ class Training:
     """A training run in a folder."""
 
     def __init__(self, job: Job, folder: Path, settings: Settings, report: Callable[[str], None]) -> None:
-        self.job, self.folder, self.settings, self.report = job, folder, settings, report
+        rates = settings.deep_rates or (DEEP_RATES if job.nodes is None else IMPORTED_DEEP_RATES)
+        self.job, self.folder, self.settings, self.report = job, folder, replace(settings, deep_rates=rates), report
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         folder.mkdir(parents=True, exist_ok=True)
         self.features = Features(folder / "features", job, settings.images or len(job.images))
         torch.manual_seed(settings.seed)
         self.codec = Codec(job, settings).to(self.device, memory_format=torch.channels_last)
-        rest = [layer for layer in job.layers if layer["name"] not in self._above(job.joins)]
-        self.rest = Graph(rest, job.weights).to(self.device, torch.bfloat16, memory_format=torch.channels_last)
+        # Imported networks are often made of depthwise convolutions, which PyTorch runs faster in float32 on CPUs.
+        self.kind = torch.bfloat16 if job.nodes is None else torch.float32
+        self.rest = job.rest().to(self.device, self.kind, memory_format=torch.channels_last)
         self.curves: list[Point] = []
         self.weights: dict[str, Tensor] = {}
-
-    def _above(self, name: str) -> set[str]:
-        needed = {name}
-        for layer in reversed(self.job.layers):
-            if layer["name"] in needed:
-                needed.update(layer["inbound"])
-        return needed
 
     def run(self) -> None:
         """Train, or go on."""
         started = time.monotonic()
-        self.features.compute(self.device, self.report)
+        self.features.compute(self._compute, self.report)
         self.report(f"features of {self.features.count} images: {time.monotonic() - started:.0f} s")
         self.weights = self._weights()
         state = self._checkpoint()
@@ -84,6 +80,20 @@ class Training:
         self.codec.decoder.fold()
         self._stage("deep", state)
         write_result(self.codec, self._told, self.folder / "result.npz")
+
+    @cached_property
+    def _network(self) -> Graph:
+        """The whole network."""
+        return Graph(self.job.layers, self.job.weights).to(self.device, memory_format=torch.channels_last)
+
+    def _compute(self, rows: slice) -> list[Tensor]:
+        """Return the features and logits of images."""
+        job, network = self.job, self._network
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+            x = job.pictures(rows).to(self.device, memory_format=torch.channels_last)
+            chi = network({job.input: x}, job.cut)
+            joined = network({job.cut: chi}, job.joins)
+            return [chi, joined, network({job.joins: joined}, logits=True)]
 
     @property
     def _told(self) -> dict[str, Any]:
@@ -99,11 +109,15 @@ class Training:
             rows = self.job.held_out + rng.choice(self.features.count - self.job.held_out, HELD_OUT_BATCH)
             chi = self._images([self.features.at_cut(row) for row in rows.tolist()])
             quality = torch.from_numpy(rng.random(len(chi), np.float32)).to(self.device)
-            height, _, channels = self.job.encoder[-1]["shape"]
-            there = torch.ones(len(chi), channels, height // self.job.rows, device=self.device)
-            noise = torch.zeros(len(chi), channels, height, height, device=self.device)
+            there, noise = self._undisturbed(len(chi))
             with torch.autocast(self.device.type, torch.bfloat16):
                 self.codec(chi, quality, there, noise)
+
+    def _undisturbed(self, images: int) -> tuple[Tensor, Tensor]:
+        """Return packets that are all there, and no noise, for whole images."""
+        height, width, channels = self.job.encoder[-1]["shape"]
+        there = torch.ones(images, channels, height // self.job.rows, device=self.device)
+        return there, torch.zeros(images, channels, height, width, device=self.device)
 
     def _stage(self, stage: str, state: dict[str, Any] | None) -> None:
         steps, rates = getattr(self.settings, f"{stage}_steps"), getattr(self.settings, f"{stage}_rates")
@@ -132,7 +146,8 @@ class Training:
                     f"weight {float(self.codec.log_weight):.2f}, fall {float(self.codec.fall):.2f}"
                 )
             if (step + 1) % HELD_OUT_STEPS == 0 or step + 1 == steps:
-                self.report("held out: agreement {:.3f} at {:,.0f} bytes".format(*self._held_out()))
+                what = "error" if self.features.logits is None else "agreement"
+                self.report("held out: {} {:.3f} at {:,.0f} bytes".format(what, *self._held_out()))
             if time.monotonic() - saved > CHECKPOINT_S or step + 1 == steps:
                 self._save(stage, step + 1, optimiser)
                 saved = time.monotonic()
@@ -144,21 +159,22 @@ class Training:
         )
         chi, target = self._quarters(rows.tolist(), rng)
         quality = torch.from_numpy(rng.random(len(rows), np.float32)).to(self.device)
-        channels, height = self.job.encoder[-1]["shape"][2], chi.shape[2] // self._shrink
+        channels = self.job.encoder[-1]["shape"][2]
+        height, width = (side // self._shrink for side in chi.shape[2:])
         strips = max(1, height // self.job.rows)
         there = np.ones((len(rows), channels, strips), np.float32)
         warm = stage == STAGES[0] and step < self.settings.warm_steps
         if self.settings.losses and not warm:
             there = draw_there(rng, len(rows), channels, strips)
-        noise = torch.from_numpy(rng.random((len(rows), channels, height, height), np.float32) - 0.5)
+        noise = torch.from_numpy(rng.random((len(rows), channels, height, width), np.float32) - 0.5)
         with torch.autocast(self.device.type, torch.bfloat16):
             made, packet_bits = self.codec(
                 chi, quality, torch.from_numpy(there).to(self.device), noise.to(self.device), rounds=False
             )
-            seen = F.relu(made) if self.codec.rectifies else made
-            later_error = self._later_error(seen, target, self.job.watched[STAGES.index(stage)])
+        seen = F.relu(made) if self.codec.rectifies else made
+        later_error = self._later_error(seen, target, stage)
         error = self._error(made, target)
-        elements = channels * height * height
+        elements = channels * height * width
         share = elements / math.prod(self.job.encoder[-1]["shape"])
         per_latent = packet_bits.sum((1, 2)) / elements
         loss = ((error + later_error) / 2 + self.codec.rate_weight(quality) * per_latent).mean()
@@ -182,14 +198,18 @@ class Training:
             wrong = wrong * ((target > 0) | (made > 0))
         return wrong.square().mean((2, 3)).float() @ self.weights[self.job.joins]
 
-    def _later_error(self, made: Tensor, target: Tensor, watched: str) -> Tensor:
-        """Return the relative error (N,) that features (N, C, H, W) lead to at the watched layer.
+    def _later_error(self, made: Tensor, target: Tensor, stage: str) -> Tensor:
+        """Return the relative error (N,) that features (N, C, H, W) lead to at the layer that a stage watches.
 
         Squared errors alone make features small where they are uncertain, which changes answers more than noise does.
+        Without such a layer, return their own error.
         """
-        later = self.rest({self.job.joins: made.to(torch.bfloat16)}, watched)
+        watched = self.job.watched[STAGES.index(stage)] if self.job.watched else ""
+        if not watched:
+            return (made - target).square().mean((2, 3)).float() @ self.weights[self.job.joins]
+        later = self.rest({self.job.joins: made.to(self.kind)}, watched)
         with torch.no_grad():
-            wanted = self.rest({self.job.joins: target.to(torch.bfloat16)}, watched)
+            wanted = self.rest({self.job.joins: target.to(self.kind)}, watched)
         return (later - wanted).square().mean((2, 3)).float() @ self.weights[watched]
 
     @property
@@ -198,49 +218,56 @@ class Training:
 
     def _quarters(self, rows: list[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return a quarter of the features of each image, at both ends."""
-        at_cut, at_join = self.job.shape(self.job.cut)[0], self.job.shape(self.job.joins)[0]
-        latents = at_cut // self._shrink
+        sides = np.array(self.job.encoder[-1]["shape"][:2])
+        grown, half = self.job.shape(self.job.joins)[0] // int(sides[0]), np.maximum(sides // 2, 1)
         inputs, targets = [], []
         for row in rows:
-            at, half = rng.integers(0, latents - latents // 2 + 1, 2), latents // 2
-            inputs.append(self.features.at_cut(row, _window(at, half, at_cut // latents)))
-            targets.append(self.features.at_join(row, _window(at, half, at_join // latents)))
+            at = rng.integers(0, sides - half + 1)
+            inputs.append(self.features.at_cut(row, _window(at, half, self._shrink)))
+            targets.append(self.features.at_join(row, _window(at, half, grown)))
         return self._images(inputs), self._images(targets)
 
     def _images(self, parts: list[Tensor]) -> Tensor:
         return torch.stack(parts).to(self.device).permute(0, 3, 1, 2)
 
     def _logits(self, made: Tensor) -> Tensor:
-        return self.rest({self.job.joins: made.to(torch.bfloat16)}, logits=True).float()
+        return self.rest({self.job.joins: made.to(self.kind)}, logits=True).float()
 
     @torch.no_grad()
     def _held_out(self) -> tuple[float, float]:
-        """Return how many of some held-out images are answered as by the uncut network, and the bytes of a frame."""
+        """Return how many of some held-out images are answered as by the uncut network, and the bytes of a frame.
+
+        Of an imported network, return the error instead: what its outputs mean is not known here.
+        """
         count, size = min(HELD_OUT_IMAGES, self.job.held_out), HELD_OUT_BATCH
-        height, _, channels = self.job.encoder[-1]["shape"]
-        same, total = 0, 0.0
+        found, total = 0.0, 0.0
         for first in range(0, count, size):
             rows = list(range(first, min(first + size, count)))
             chi = self._images([self.features.at_cut(row) for row in rows])
-            there = torch.ones(len(rows), channels, height // self.job.rows, device=self.device)
-            noise = torch.zeros(len(rows), channels, height, height, device=self.device)
+            there, noise = self._undisturbed(len(rows))
             with torch.autocast(self.device.type, torch.bfloat16):
                 quality = torch.full((len(rows),), HELD_OUT_QUALITY, device=self.device)
                 made, packet_bits = self.codec(chi, quality, there, noise)
-                logits = self._logits(F.relu(made) if self.codec.rectifies else made)
-            same += int((logits.argmax(1).cpu().numpy() == self.features.logits[rows].argmax(1)).sum())
+                if self.features.logits is None:
+                    target = self._images([self.features.at_join(row) for row in rows])
+                    found += float(self._error(made, target).sum())
+                else:
+                    logits = self._logits(F.relu(made) if self.codec.rectifies else made)
+                    same = logits.argmax(1).cpu().numpy() == self.features.logits[rows].argmax(1)
+                    found += float(same.sum())
             total += float(packet_bits.sum()) / 8
-        return same / count, total / count
+        return found / count, total / count
 
     @torch.no_grad()
     def _weights(self) -> dict[str, Tensor]:
         """Return the weights (C,) of the features' errors: features that are their means have an error of 1."""
         first, found = self.job.held_out, {}
-        for name in (self.job.joins, *self.job.watched):
+        for name in filter(None, (self.job.joins, *self.job.watched)):
             parts = []
             for start in range(first, first + SCALE_IMAGES, SCALE_BATCH):
                 x = self._images([self.features.at_join(row) for row in range(start, start + SCALE_BATCH)])
-                parts.append(self.rest({self.job.joins: x}, name).float())
+                later = x if name == self.job.joins else self.rest({self.job.joins: x.to(self.kind)}, name)
+                parts.append(later.float())
             variance = torch.cat(parts).var((0, 2, 3))
             found[name] = 1 / (variance + 1e-2 * variance.mean()) / len(variance)
         return found
@@ -271,7 +298,7 @@ class Training:
         return None
 
 
-def _window(at: Any, size: int, scale: int) -> tuple[slice, slice]:
+def _window(at: Any, size: Any, scale: int) -> tuple[slice, slice]:
     """Return the window of `size` latents from (row, column) `at` in features of `scale` elements a latent."""
-    row, column = (int(one) * scale for one in at)
-    return slice(row, row + size * scale), slice(column, column + size * scale)
+    (row, column), (height, width) = (at * scale).tolist(), (size * scale).tolist()
+    return slice(row, row + height), slice(column, column + width)

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
+from gradfec_common.bottlenecks import BOTTLENECKS, Bottleneck
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_common.networks import DEFAULT_NETWORK, full_name
+from gradfec_common.networks.imported import Imported
+from gradfec_edge.coding import AUTO_AGREEMENT
 from gradfec_host.console import plain_errors, resumable
+from gradfec_host.models.find import cut_called, model_of, usual_cut_of
+from gradfec_host.models.store import Model
+from gradfec_host.quality import DEFAULT_QUALITY
 
-FEATURE_MB = 2.4  # an image, at the default split
 WORTH_IMAGES = 400
 RANKED_IMAGES = 400  # from which the ranking of packets is learned
 
 
 @click.command(name="train-codec", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of photographs to learn from.")
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Codec to write (.npz).")
-@click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Where the network is cut.")
-@click.option("--bottleneck", default="compact", metavar="NAME", help="Layers of encoder and decoder.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Codec to write (.npz). [default, with --model: into the model's folder, where edge and cloud find it]",
+)
+@click.option("--model", metavar="NAME", help="A network that was added. [default: ResNet-50]")
+@click.option("--split", metavar="LAYER", help="Where the network is cut. [default: conv2_block1_add, or the model's]")
+@click.option("--joins", metavar="LAYER", help="The later layer that the decoder stands for. [default: see below]")
+@click.option("--bottleneck", metavar="NAME", help="Layers of encoder and decoder. [default: compact; model: narrow]")
 @click.option("--rows", type=click.IntRange(1), help="Rows of latents in each packet. [default: a whole channel's]")
 @click.option("--limit", type=click.IntRange(1), help="Use this many of the images, a fair sample. [default: all]")
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Seed for initial weights, images and losses.")
@@ -46,9 +60,11 @@ RANKED_IMAGES = 400  # from which the ranking of packets is learned
 @resumable()
 def train_codec(
     images: Path,
-    out: Path,
-    split: str,
-    bottleneck: str,
+    out: Path | None,
+    model: str | None,
+    split: str | None,
+    joins: str | None,
+    bottleneck: str | None,
     rows: int | None,
     limit: int | None,
     seed: int,
@@ -60,78 +76,142 @@ def train_codec(
     prepare: bool,
     as_json: bool,
 ) -> None:
-    """Train a bottleneck for a cut (--codec FILE.npz of edge and cloud). It needs PyTorch, and no labels.
+    """Train a bottleneck for a cut of ResNet-50, or of a network that was added. It needs PyTorch, and no labels.
 
     The first stage learns the features that the decoder stands for, the second those that they lead to deep in the
     network, which decide the answer, both with packets missing. A checkpoint is kept every two minutes, and an
-    interrupted run resumes there. In the end, a ranking of the packets is fitted to Grad-CAM at the latents, and the
-    bytes and the agreement of each quality are measured on the images that are held out, one in twenty.
+    interrupted run resumes there. In the end, a ranking of the packets is fitted to Grad-CAM at the latents, or for an
+    added network to what its answers lose without each of them, and the bytes and the agreement of each quality are
+    measured on the images that are held out, one in twenty.
+
+    Edge and cloud take the file as --codec FILE.npz. They find one in a model's folder themselves. The decoder of an
+    added network ends, unless --joins says so, where among the cuts of its first two thirds the fewest elements cross.
     """
-    from gradfec_common.bottlenecks import BOTTLENECKS
-    from gradfec_common.networks import full_name, named_cut
     from gradfec_common.packets import PacketGrid
-    from gradfec_host.weights import ensure_weights
+    from gradfec_host.codec_file import trained
+    from gradfec_host.models.learned import codec_path
     from gradfec_host.weights.progress import show_progress
     from gradfec_lab.photographs import Photographs
     from gradfec_lab.training.codec_job import RESULT, make_job
+    from gradfec_lab.training.imported_codec import compute_features
     from gradfec_lab.training.progress import bar
 
-    if out.suffix != ".npz":
+    if out is not None and out.suffix != ".npz":
         raise UsageError(f"--out {out} must end in .npz")
-    if bottleneck not in BOTTLENECKS:
-        raise UsageError(f"no bottleneck is called {bottleneck!r}: use {', '.join(BOTTLENECKS)}")
-    cut = named_cut(split)
-    made = BOTTLENECKS[bottleneck](cut)
+    made = chosen_bottleneck(model, split, joins, bottleneck)
+    cut = made.cut
+    if out is None and not isinstance(cut.network, Imported):
+        raise UsageError("--out is missing: name the codec to write, FILE.npz")
+    out = out or codec_path(model_of(cut.network).folder, cut)
     rows = rows or made.shape[0]
     PacketGrid(made.shape, rows)  # fail now
     folder = job or out.with_suffix(".job")
     photographs = Photographs(images, cut.network.preprocess)
     with show_progress() as progress:
-        store = ensure_weights(cut.network, weights, progress)
+        store = trained(cut.network, weights, progress)
     try:
         with bar("images", min(limit or len(photographs.names), len(photographs.names)), sys.stderr) as advance:
             count = make_job(folder, made, rows, store, photographs, limit, advance)
     except OSError as error:
         raise GradfecError(f"cannot write the job {folder}: {error.strerror}") from None
+    stored_gb = 2e-9 * count * (cut.elements + cut.network.cut(made.joins).elements)
+    say(f"{folder}: {count:,} images, whose features will take {stored_gb:.1f} GB there")
+    if isinstance(store, Model):  # a machine elsewhere would not have ONNX Runtime
+        need_torch()
+        compute_features(folder, made, store, say)
     if prepare:
-        click.echo(f"{folder}: {count:,} images; the training adds {count * FEATURE_MB / 1000:.1f} GB of features")
         return
     given: dict[str, Any] = {"seed": seed, "losses": not without_losses}
     given |= {"features_steps": features_steps} if features_steps is not None else {}
     given |= {"deep_steps": deep_steps} if deep_steps is not None else {}
     if not (folder / RESULT).exists():
-        if find_spec("torch") is None:
-            raise GradfecError(
-                "PyTorch is not installed: pip install torch, or train elsewhere with --prepare (see --help)"
-            )
-        from gradfec_lab.codec.coder import Settings
-        from gradfec_lab.codec.job import Job
-        from gradfec_lab.codec.train import Training
-
-        training = Training(Job(folder), folder, Settings(**given), lambda line: click.echo(line, err=True))
-        try:
-            training.run()
-        except ValueError as error:
-            raise UsageError(f"{error}: remove {folder}, or write to another --out") from None
-    about = {"bottleneck": bottleneck, "cut": full_name(cut), "rows": rows, "images": count}
-    codec = _finished(folder / RESULT, out, about, given, weights, folder)
+        train(folder, given)
+    about = {"bottleneck": made.name, "rows": rows, "images": count, **named(made)}
+    codec = _finished(folder / RESULT, out, about, made, given, weights, folder)
     if as_json:
         click.echo(json.dumps(codec))
         return
     for quality, size, agreement in codec["worth"]["quality"]:
         click.echo(f"quality {quality}: {size:,} bytes, agreement {agreement:.3f}")
-    click.echo(f"{out}: {out.stat().st_size:,} bytes")
+    click.echo(f"{out}: {out.stat().st_size:,} bytes; the folder {folder} was for training alone")
+    if dict(row[::2] for row in codec["worth"]["quality"])[DEFAULT_QUALITY] < AUTO_AGREEMENT:
+        click.echo(
+            f"fewer than {AUTO_AGREEMENT:.0%} of the answers stay at quality {DEFAULT_QUALITY}: --codec auto does not "
+            "use it, --codec bottleneck does",
+            err=True,
+        )
+
+
+def chosen_bottleneck(model: str | None, split: str | None, joins: str | None, name: str | None) -> Bottleneck:
+    """Return what the options ask for; UsageError if there is no such thing."""
+    from gradfec_lab.training.imported_codec import fitting_cut
+
+    cut = cut_called(split, model) if split else usual_cut_of(model or DEFAULT_NETWORK)
+    network = cut.network
+    name = name or ("narrow" if isinstance(network, Imported) else "compact")
+    if name not in BOTTLENECKS:
+        raise UsageError(f"no bottleneck is called {name!r}: use {', '.join(BOTTLENECKS)}")
+    made = BOTTLENECKS[name](fitting_cut(cut), joins or "")
+    target = fitting_cut(network.cut(made.joins))
+    if network.cuts.index(target) < network.cuts.index(cut):
+        raise UsageError(f"--joins {joins} is before the split {cut.name}: name a later layer, or leave it out")
+    if made.decoder[-1].shape != target.shape:
+        sides, ours = (" x ".join(map(str, shape[:2])) for shape in (target.shape, made.decoder[-1].shape))
+        raise UsageError(f"{name} decodes to {ours}, and {target.name} is {sides}: name another layer in --joins")
+    return made
+
+
+def need_torch() -> None:
+    """Raise GradfecError if PyTorch is not installed."""
+    if find_spec("torch") is None:
+        raise GradfecError(
+            "PyTorch is not installed: pip install torch, or train elsewhere with --prepare (see --help)"
+        )
+
+
+def train(folder: Path, given: Mapping[str, Any]) -> None:
+    """Train in a job's folder, or go on there; UsageError if what is there has other settings."""
+    need_torch()
+    from gradfec_lab.codec.coder import Settings
+    from gradfec_lab.codec.job import Job
+    from gradfec_lab.codec.train import Training
+
+    try:
+        Training(Job(folder), folder, Settings(**given), say).run()
+    except ValueError as error:
+        raise UsageError(f"{error}: remove {folder}, or write to another --out") from None
+
+
+def named(made: Bottleneck) -> dict[str, Any]:
+    """Return what a codec file says of the place that it is for."""
+    network = made.cut.network
+    if not isinstance(network, Imported):
+        return {"cut": full_name(made.cut), "joins": made.joins}
+    return {"cut": made.cut.name, "model": network.digest.hex(), "joins": made.joins, "latents": [*made.shape]}
+
+
+def say(line: str) -> None:
+    """Tell the user how far the training is."""
+    click.echo(line, err=True)
 
 
 def _finished(
-    result: Path, out: Path, about: dict[str, Any], given: dict[str, Any], weights: Path | None, folder: Path
+    result: Path,
+    out: Path,
+    about: dict[str, Any],
+    made: Bottleneck,
+    given: dict[str, Any],
+    weights: Path | None,
+    folder: Path,
 ) -> dict[str, Any]:
     """Turn a result into a codec file, measure it, and return what the file says about itself."""
     import numpy as np
 
+    from gradfec_common.packets import PacketGrid
     from gradfec_host.codec_file import CodecFile
-    from gradfec_lab.training.codec_ranking import fit_ranking
+    from gradfec_lab.training.codec_ranking import RUNS, fit_by_leaving_out, fit_ranking
     from gradfec_lab.training.codec_worth import worth
+    from gradfec_lab.training.imported_codec import onnx_halves
     from gradfec_lab.training.progress import bar
 
     with np.load(result) as archive:
@@ -148,11 +228,16 @@ def _finished(
     images = np.load(folder / "images.npy", mmap_mode="r")
     first = len(images) // 20  # those before are held out
     held_out, ranked = images[: min(first, WORTH_IMAGES)], images[first : first + RANKED_IMAGES]
+    if "model" in about:
+        arrays = onnx_halves(made, arrays)
+        ranked = ranked[: max(RUNS // PacketGrid(made.shape, about["rows"]).count, 1)]
     with bar("ranking packets", len(ranked), sys.stderr) as advance:
-        ranking = fit_ranking(CodecFile(str(out), about, arrays), weights, ranked, advance)
+        untried = CodecFile(str(out), about, arrays, made.cut)
+        fit = fit_by_leaving_out if "model" in about else partial(fit_ranking, weights=weights)
+        ranking = fit(untried, images=ranked, advance=advance)
     arrays |= {name: array.astype(np.float16) for name, array in ranking.items()}
     with bar("measuring", len(held_out), sys.stderr) as advance:
-        about["worth"] = worth(CodecFile(str(out), about, arrays), weights, held_out, advance)
+        about["worth"] = worth(CodecFile(str(out), about, arrays, made.cut), weights, held_out, advance)
     try:
         CodecFile(str(out), about, arrays).write()
     except OSError as error:

@@ -12,8 +12,10 @@ import numpy as np
 
 from gradfec_common.bottlenecks import Bottleneck
 from gradfec_common.errors import UsageError
+from gradfec_host.models import Model
 from gradfec_host.weights import Weights
 from gradfec_lab.photographs import Photographs
+from gradfec_lab.training.job_parts import Parts
 from gradfec_lab.training.targets import shuffled
 
 RESULT = "result.npz"
@@ -25,7 +27,7 @@ def make_job(
     folder: Path,
     bottleneck: Bottleneck,
     rows: int,
-    weights: Weights,
+    weights: Weights | Model,
     photographs: Photographs,
     limit: int | None,
     advance: Callable[[int], None],
@@ -36,13 +38,15 @@ def make_job(
     """
     folder.mkdir(parents=True, exist_ok=True)
     network = bottleneck.cut.network
+    from gradfec_lab.training.imported_codec import imported_parts  # needs the package onnx
+
+    parts = imported_parts(bottleneck, weights) if isinstance(weights, Model) else built_in_parts(bottleneck, weights)
     job = {
-        "layers": [asdict(layer) for layer in network.layers],
+        **parts.said,
         "encoder": [asdict(layer) for layer in bottleneck.encoder],
         "decoder": [asdict(layer) for layer in bottleneck.decoder],
         "cut": bottleneck.cut.name,
         "joins": bottleneck.joins,
-        "watched": _watched(bottleneck),
         "rows": rows,
         "preprocess": asdict(network.preprocess),
     }
@@ -55,14 +59,8 @@ def make_job(
         if {name: said.get(name) for name in job} == json.loads(json.dumps(job)):
             what = f"has other photographs than {photographs.folder}, or another --limit"
         raise UsageError(f"{folder} {what}: remove it, or write to another --out")
-    arrays: dict[str, Any] = {
-        f"{layer.name}/{name}": array
-        for layer in network.layers
-        if layer.arrays
-        for name, array in zip(layer.arrays, weights.arrays(layer.name), strict=True)
-    }
     if not (folder / "images.npy").exists():
-        np.savez(folder / "weights.npz", **arrays)
+        np.savez(folder / "weights.npz", **parts.arrays())
         pictures = []
         for name in names:
             picture = photographs.read(name)
@@ -76,6 +74,21 @@ def make_job(
         partial.replace(folder / "images.npy")
     path.write_text(words)
     return len(np.load(folder / "images.npy", mmap_mode="r"))
+
+
+def built_in_parts(bottleneck: Bottleneck, weights: Weights) -> Parts:
+    """Return what a job has to know of a built-in network: all of it."""
+    layers = bottleneck.cut.network.layers
+
+    def arrays() -> dict[str, Any]:
+        return {
+            f"{layer.name}/{name}": array
+            for layer in layers
+            if layer.arrays
+            for name, array in zip(layer.arrays, weights.arrays(layer.name), strict=True)
+        }
+
+    return Parts({"layers": [asdict(layer) for layer in layers], "watched": _watched(bottleneck)}, arrays)
 
 
 def _watched(bottleneck: Bottleneck) -> list[str]:

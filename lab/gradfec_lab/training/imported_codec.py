@@ -1,0 +1,174 @@
+"""Bottlenecks for imported networks: ONNX Runtime computes the features, and ONNX files hold encoder and decoder.
+
+The network itself runs in ONNX Runtime alone, which has no gradients. What follows the decoder, PyTorch runs as well,
+as far as it has the operators, so that the second stage sees what features lead to deep in the network. Without that,
+the first stage's loss alone is learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import GraphProto, TensorProto, helper, numpy_helper
+
+from gradfec_common.bottlenecks import Bottleneck
+from gradfec_common.errors import UsageError
+from gradfec_common.networks import Cut, Layer
+from gradfec_common.networks.carried import apart
+from gradfec_common.networks.imported import ImportedCut
+from gradfec_common.networks.network import Shape
+from gradfec_edge.frontend import load_front_end
+from gradfec_host.codec_file import HALVES
+from gradfec_host.models import Model
+from gradfec_host.models.halves import part
+from gradfec_host.models.session import OnnxSession
+from gradfec_host.models.store import BACK
+from gradfec_lab.training.job_parts import Parts
+
+OPSET = 17
+RUN_BY_PYTORCH = {
+    "Add", "Sub", "Mul", "Div", "Relu", "Sigmoid", "Tanh", "HardSwish", "AveragePool", "BatchNormalization", "Clip",
+    "Concat", "Conv", "Gemm", "GlobalAveragePool", "Identity", "MaxPool",
+}  # fmt: skip
+POINT_BY_POINT = {"Add", "Sub", "Mul", "Div", "Concat"}
+ONNX_KINDS = {"Conv2D": "Conv", "Conv2DTranspose": "ConvTranspose", "Activation": "Relu", "Add": "Add"}
+ONNX_ORDER = {"Conv2D": (3, 2, 0, 1), "Conv2DTranspose": (3, 2, 0, 1)}  # (h, w, in, out) or (h, w, out, in)
+
+
+def fitting_cut(cut: Cut) -> Cut:
+    """Return a cut; UsageError if anything but one tensor of features (1, C, H, W) crosses an imported network's."""
+    if not isinstance(cut, ImportedCut):
+        return cut
+    if cut.pixels is not None:
+        raise UsageError(f"{cut.name} is the picture: a bottleneck needs features, name a --split behind it")
+    if not _is_image(cut):
+        dims = " x ".join(map(str, cut.carried[0].dims))
+        what = f"{len(cut.carried)} tensors cross" if len(cut.carried) > 1 else f"a tensor {dims} crosses"
+        raise UsageError(
+            f"{what} {cut.name}: a bottleneck needs one, 1 x channels x height x width; name another --split, see "
+            f"gradfec model show {cut.network.name} --all"
+        )
+    return cut
+
+
+def _is_image(cut: Cut) -> bool:
+    return isinstance(cut, ImportedCut) and len(cut.carried) == 1 and cut.carried[0].layout == "nchw"
+
+
+def imported_parts(bottleneck: Bottleneck, model: Model) -> Parts:
+    """Return what a job has to know: the shapes of the features, and what follows, as far as PyTorch can run it."""
+    network = bottleneck.cut.network
+    joins = network.cut(bottleneck.joins)
+    places = {cut.name: asdict(Layer(cut.name, "", (), cut.shape)) for cut in (network.cuts[0], bottleneck.cut, joins)}
+    graph = onnx.load_from_string(model.half(BACK, joins)).graph
+    nodes, names, made = _runnable(graph, joins.name)
+    behind = [cut for cut in network.cuts[network.cuts.index(joins) + 1 :] if _is_image(cut) and cut.name in made]
+    watched = ["", behind[-1].name] if behind else []  # the first stage is faster without, and learns as much
+    arrays = {name: one for name, one in _constants(graph).items() if name in names}
+    said = {"layers": [*places.values()], "watched": watched, "nodes": nodes}
+    return Parts(said, lambda: {name: numpy_helper.to_array(one).copy() for name, one in arrays.items()})
+
+
+def _constants(graph: GraphProto) -> dict[str, TensorProto]:
+    """Return the weights of a graph, and its other constants that are tensors."""
+    given = {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
+    return {name: one for name, one in given.items() if one.data_type} | {one.name: one for one in graph.initializer}
+
+
+def _runnable(graph: GraphProto, source: str) -> tuple[list[dict[str, Any]], set[str], set[str]]:
+    """Return the nodes that PyTorch can run, what they need, and what they make."""
+    constants = _constants(graph)
+    there = {source, "", *constants}
+    found = []
+    for node in graph.node:
+        options = {one.name: _plain(helper.get_attribute_value(one)) for one in node.attribute}
+        if not {*node.input} <= there or not _can_run(node.op_type, options):
+            continue
+        sides = [side for name in node.input if name in constants for side in constants[name].dims[-2:]]
+        if node.op_type in POINT_BY_POINT and max(sides, default=1) > 1:
+            continue  # it is for whole images, and training looks at parts of them
+        there |= {node.output[0]}
+        found.append({"kind": node.op_type, "inputs": [*node.input], "output": node.output[0], "options": options})
+    return found, {name for node in found for name in node["inputs"]}, {node["output"] for node in found}
+
+
+def _can_run(kind: str, options: Mapping[str, Any]) -> bool:
+    padded_mean = kind == "AveragePool" and any(options.get("pads", []))
+    odd = options.get("auto_pad", "NOTSET") != "NOTSET" or options.get("ceil_mode") or padded_mean
+    dilated = kind == "MaxPool" and any(one != 1 for one in options.get("dilations", []))
+    return kind in RUN_BY_PYTORCH and not odd and not dilated
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    return [*value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def compute_features(folder: Path, bottleneck: Bottleneck, model: Model, report: Callable[[str], None]) -> None:
+    """Compute the features of a job's images, as far as they are not there yet. It needs PyTorch."""
+    import torch
+
+    from gradfec_lab.codec.features import Features
+    from gradfec_lab.codec.job import Job
+
+    cut, joins = bottleneck.cut, bottleneck.cut.network.cut(bottleneck.joins)
+    assert isinstance(cut, ImportedCut) and isinstance(joins, ImportedCut)  # noqa: S101
+    front = load_front_end("", cut, model)
+    back = onnx.load_from_string(model.half(BACK, cut))
+    between = OnnxSession(part(back, cut.carried, [joins.carried[0].name]), f"{cut.name} to {joins.name}")
+    job = Job(folder)
+
+    def compute(rows: slice) -> list[torch.Tensor]:
+        at_cut = [apart(cut.carried, front(image).chi)[0] for image in job.images[rows]]
+        joined = [between(chi)[0] for chi in at_cut]
+        return [torch.from_numpy(np.concatenate(one)) for one in (at_cut, joined)]
+
+    Features(folder / "features", job, len(job.images)).compute(compute, report)
+
+
+def onnx_halves(bottleneck: Bottleneck, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Return encoder and decoder with trained arrays, by "layer/array", as the arrays of a codec file."""
+    encoder = onnx_file(bottleneck.encoder, bottleneck.cut.name, bottleneck.cut.shape, arrays)
+    decoder = onnx_file(bottleneck.decoder, bottleneck.decoder[0].name, bottleneck.decoder[0].shape, arrays)
+    return {name: np.frombuffer(data, np.uint8) for name, data in zip(HALVES, (encoder, decoder), strict=True)}
+
+
+def onnx_file(layers: Sequence[Layer], source: str, shape: Shape, arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Return layers as an ONNX file with weights in float16, from the input `source` (1, C, H, W) of `shape` (H, W, C).
+
+    `arrays` has the weights by "layer/array", in the order of Keras.
+    """
+    nodes, constants = list[onnx.NodeProto](), list[TensorProto]()
+
+    def constant(name: str, array: npt.NDArray[Any]) -> str:
+        constants.append(numpy_helper.from_array(np.ascontiguousarray(array, np.float16), f"{name}/half"))
+        nodes.append(helper.make_node("Cast", [f"{name}/half"], [name], to=TensorProto.FLOAT))
+        return name
+
+    for layer in layers:
+        if not layer.inbound:
+            continue
+        inputs, kind, options = [*layer.inbound], layer.kind, dict[str, Any]()
+        if kind in ONNX_ORDER:
+            kernel = arrays[f"{layer.name}/kernel"].transpose(ONNX_ORDER[kind])
+            bias = arrays[f"{layer.name}/bias"]
+            inputs += [constant(f"{layer.name}/kernel", kernel), constant(f"{layer.name}/bias", bias)]
+            options = {"strides": [int(str(layer.options["strides"]))] * 2}
+            options |= {"auto_pad": "SAME_UPPER"} if layer.options["padding"] == "same" else {}
+        nodes.append(helper.make_node(ONNX_KINDS[kind], inputs, [layer.name], **options))
+    given, made = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, channels, height, width))
+        for name, (height, width, channels) in ((source, shape), (layers[-1].name, layers[-1].shape))
+    )
+    graph = helper.make_graph(nodes, "bottleneck", [given], [made], constants)
+    data: bytes = helper.make_model(
+        graph, ir_version=8, opset_imports=[helper.make_opsetid("", OPSET)]
+    ).SerializeToString()
+    return data
