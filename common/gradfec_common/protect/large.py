@@ -20,7 +20,7 @@ from gradfec_common.protect.worth import Worth
 Floats = npt.NDArray[np.float64]
 
 MOST_N = 256  # datagrams of a group, up to which its chances are calculated
-SHARES = (*np.arange(0.3, 1.0, 0.05).round(2).tolist(), 1.0)  # of the frame's bytes, that are tried
+SHARES = (*np.arange(0.05, 1.0, 0.05).round(2).tolist(), 1.0)  # of the frame's bytes, that are tried
 PARITIES = np.arange(0, 60) / 64  # shares of the datagrams that are parity, that are tried
 GAIN_A_FRAME = 0.03  # of agreement: what bytes as many as the whole frame's, or the link's in its time, have to gain
 GOOD_ENOUGH = 0.85  # of what the best frame is worth: frames that are worth less are left out
@@ -66,7 +66,8 @@ def _expected(worth: Worth, code: ErasureCode, link: LinkEstimate, shares: Float
     there = part[n, k] / broken / n  # of a broken group's data
     whole = (1 - broken.clip(0, 1)) ** groups
     broken_groups = np.minimum(broken / np.maximum(1 - whole, 1e-12), 1.0)  # the share of them, if not all are whole
-    found: Floats = whole * worth.of(shares) + (1 - whole) * worth.by_chance(shares * (1 - (1 - there) * broken_groups))
+    arrived = 1 - (1 - there) * broken_groups  # of what is sent
+    found: Floats = whole * worth.of(shares) + (1 - whole) * worth.of(shares * arrived**worth.scatter)
     return found
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from gradfec_common.codes import ZFEC
 from gradfec_common.protect import AutoProtection, LinkEstimate, Worth
-from gradfec_common.protect.large import GOOD_ENOUGH, SHARES, LargeChoice, choose_large
+from gradfec_common.protect.large import GOOD_ENOUGH, LargeChoice, choose_large
 from gradfec_common.protect.link import Losses
 from gradfec_common.protect.worth import WHOLE_ONLY
 from gradfec_common.symbols import entry_sizes
@@ -66,7 +66,7 @@ def test_a_link_that_carries_as_much_as_the_frame_alone_gets_parity_in_place_of_
 
 def test_a_slow_link_gets_the_smallest_part_that_is_good_enough() -> None:
     choice = chosen(PARTS, link_of(0.02, 0.1 * WHOLE_BYTES))
-    assert choice.kept == min(SHARES)
+    assert choice.kept == 0.3
     assert expands(choice) < 0.35
 
 
@@ -94,9 +94,7 @@ def _worth_of_one(shapes: tuple, kept: float, worth: Worth, loss: float, seed: i
         (stripe,) = shape.stripes
         arrived = rng.random(shape.n) > loss
         there.append(1.0 if arrived.sum() >= stripe.k else arrived[: stripe.k].mean())
-    share = kept * float(np.mean(there))
-    whole = min(there) == 1
-    return float(worth.of(np.array(kept)) if whole else worth.by_chance(np.array(share)))
+    return float(worth.of(np.array(kept * np.mean(there) ** worth.scatter)))
 
 
 def test_the_plan_is_the_choice() -> None:
