@@ -67,8 +67,7 @@ class OwnHalf:
 
 def _luggage(cut: Cut, weights: Weights | Halves) -> Weights | Halves:
     if isinstance(weights, Halves):
-        begins = (
-            cut.network.joins if isinstance(cut.network, ImportedWithBottleneck) else cut
-        )  # the decoder is in the cut
+        network = cut.network  # if it has a bottleneck, the decoder comes along with the cut
+        begins = network.joins if isinstance(network, ImportedWithBottleneck) else cut
         return OwnHalf(np.frombuffer(weights.half(BACK, begins), np.uint8))
     return OwnArrays({layer.name: weights.arrays(layer.name) for layer in cut.back_layers if layer.arrays})
