@@ -109,9 +109,9 @@ class Simulation:
         self.hear: dict[Address, Callable[[bytes], None]] = {}  # strangers and liars, by address
         self.taps: dict[str, Callable[[list[Parcel]], list[Parcel]]] = {}  # what edges send passes through, by name
         self.spared: Edge | None = None  # whose link stays good
-        # Drawn apart, so that the other seeds' stories stay as they were.
+        # Drawn apart, so that the other seeds' stories stay as they were; where a scenario says all, there are none.
         self.worker_dice = random.Random(f"workers of {seed}")
-        self.has_workers = "spared" not in self.swarm.features and self.worker_dice.random() < 0.5
+        self.has_workers = swarm is None and "spared" not in self.swarm.features and self.worker_dice.random() < 0.5
         self.start_cloud()
         self.edges = [self.new_edge(f"edge {n}") for n in range(self.swarm.edges)]
 

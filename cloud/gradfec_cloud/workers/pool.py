@@ -13,17 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the command line's options come from here, and shall not wait for these
+    import numpy as np
+    from numpy.typing import NDArray
 
-from gradfec_common.decode import Found
-from gradfec_common.networks import Cut
-from gradfec_common.reassembly import Reassembly
-from gradfec_host.logs import Log
+    from gradfec_common.decode import Found
+    from gradfec_common.networks import Cut
+    from gradfec_common.reassembly import Reassembly
+    from gradfec_host.logs import Log
 
-Tensor = Reassembly | NDArray[np.float32]  # what arrived of a tensor, or a network's input (H, W, C)
+Tensor: TypeAlias = "Reassembly | NDArray[np.float32]"  # what arrived of a tensor, or a network's input (H, W, C)
 
 
 class BackEndName(NamedTuple):
