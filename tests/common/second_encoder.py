@@ -102,7 +102,8 @@ def code(
         return Coded(LAPLACE, struct.pack(">f", step), coded)
     count = shape[2] * (shape[0] // rows)
     if quantiser in LOCAL:
-        runs = [packet([float32(x) for x in elements], shape, rows, place) for place in range(count)]
+        values = [float32(x) for x in elements]
+        runs = [packet(values, shape, rows, place) for place in range(count)]
         return Coded(quantiser, b"", {place: local(run, LOCAL[quantiser]) for place, run in enumerate(runs)})
     bits = QUANTISERS[quantiser][1]
     levels, parameters = QUANTISERS[quantiser][0]([float32(x) for x in elements], 2**bits - 1)

@@ -64,7 +64,9 @@ def test_the_sentence_and_the_agreement_come_from_the_frames(serve, visit):
     bad = camera("yard", 2, loss=0.6, protect="FEC_20_80")
     auto = camera("hall", 1, loss=0.15, protect="auto", expected=0.87)
     page = visit(serve(World("edge", [auto, bad]), past=10).url).page
+    expect(page.locator(".verdict")).to_have_text(re.compile("uncut network"))  # before that, a click may get lost
     page.get_by_role("button", name="yard").click()
+    expect(page.locator(".edge h2")).to_have_text("yard")
     expect(page.locator(".verdict")).to_have_text(
         re.compile(r"^[56]\d\W% lost, more than FEC_20_80 repairs: answers may be wrong; choose auto.$")
     )

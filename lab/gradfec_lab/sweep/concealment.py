@@ -34,7 +34,7 @@ KEYS = ("policy", "fill", "burst", "loss")
     "--protect",
     default=POLICIES,
     metavar="POLICIES",
-    help="dfts: no parity, in DFTS2's order of packets. The others, all of as many bytes: none, FEC_A_B, and auto, "
+    help="dfts: no parity, in DFTS2's order of packets. The others, of at most as many bytes: none, FEC_A_B, and auto, "
     "which knows the link.",
 )
 @click.option("--loss", default="0.01,0.1,0.2,0.3,0.4", metavar="SHARES", help="Shares of the datagrams to lose.")

@@ -54,7 +54,8 @@ def test_it_reports_every_policy_fill_and_loss_and_the_milliseconds(
     found = json.loads(done.stdout)
     assert found["images"] == 2
     assert {*found["milliseconds"]} == {"zero", "inpaint"}
-    assert len({*found["frame_bytes"].values()}) == 1  # the same for all
+    takes = found["frame_bytes"]
+    assert 0.9 * takes["none"] < takes["auto"] <= takes["none"] == takes["dfts"]
     for policy in ("dfts", "none", "auto"):
         for fill in ("zero", "inpaint"):
             assert found["agreement"][policy][fill].keys() == {"iid", "20"}
