@@ -100,7 +100,7 @@ class Adaptation:
         return size / (PACE * self.control.bytes_per_s)
 
     def _owes(self, now: float) -> float:
-        """Return the bytes by which we are ahead: what is owed falls at the rate of the budget of now."""
+        """Return the bytes by which we are ahead: the debt falls at the rate of the current budget."""
         return max(self._owed - max(now - self._owed_at, 0.0) * self.control.bytes_per_s, 0.0)
 
     def _owe(self, size: int, now: float) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.codes import ErasureCode
-from gradfec_common.protect.link import LinkEstimate
+from gradfec_common.protect.link import LinkEstimate, Losses
 from gradfec_common.protect.worth import Worth
 
 Floats = npt.NDArray[np.float64]
@@ -61,7 +61,7 @@ def _expected(worth: Worth, code: ErasureCode, link: LinkEstimate, shares: Float
     groups = np.ceil(sent / most_n)
     n = np.ceil(sent / groups).astype(np.intp)
     k = np.ceil(n * (1 - PARITIES)).astype(np.intp)
-    fewer, part = _fewer(link)
+    fewer, part = _fewer(link.losses)
     broken = np.maximum(fewer[n, k], 1e-12)  # the chance that fewer arrive than a group needs
     there = part[n, k] / broken / n  # of a broken group's data
     whole = (1 - broken.clip(0, 1)) ** groups
@@ -72,9 +72,9 @@ def _expected(worth: Worth, code: ErasureCode, link: LinkEstimate, shares: Float
 
 
 @lru_cache(4)
-def _fewer(link: LinkEstimate) -> tuple[Floats, Floats]:
+def _fewer(losses: tuple[tuple[float, Losses], ...]) -> tuple[Floats, Floats]:
     """Return for n and k the chance that fewer than k of n arrive, and that times how many do (n + 1, n + 1 each)."""
-    chances = link.all_arrivals(MOST_N)
+    chances = LinkEstimate(losses).all_arrivals(MOST_N)
     before: Floats = np.zeros((MOST_N + 1, 1))
     counts = np.arange(MOST_N)
     fewer, part = np.cumsum(chances[:, :-1], axis=1), np.cumsum(chances[:, :-1] * counts, axis=1)

@@ -90,7 +90,10 @@ class LinkEstimate:
 
     def arrivals(self, n: int) -> Floats:
         """Return the chances (n + 1,) that 0, 1, .. n of n datagrams in a row arrive."""
-        return self.all_arrivals(max(n, USUAL_DATAGRAMS))[n, : n + 1]
+        most, found = max(n, USUAL_DATAGRAMS), np.zeros(n + 1)
+        for weight, losses in self.losses:
+            found += weight * arrivals(losses, most)[n, : n + 1]
+        return found
 
     def all_arrivals(self, most: int) -> Floats:
         """Return in row n, 0 to `most`, the chances that 0, 1, .. `most` of n datagrams in a row arrive."""

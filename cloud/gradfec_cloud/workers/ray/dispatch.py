@@ -7,8 +7,8 @@ A worker is STARTING until it says that it is ready. READY, it holds up to IN_FL
 arrived when it is done with the last. If it holds some and does not answer for longer than usual, it is SILENT: each of
 its batches is leased to another worker, too, and whichever answers first has answered it. As nobody can tell a worker
 that hangs from one that is slow, it keeps its batches, and is READY again when it answers. After KILL_S it is killed.
-A worker that dies is STARTING again, because the cluster restarts it, unless it is LEAVING. Of a batch that three
-workers died on, nobody dies any more: it fails. If all workers have been STARTING again for REJOIN_S, they may be of a
+A worker that dies is STARTING again, because the cluster restarts it, unless it is LEAVING. A batch that three
+workers died on fails. If all workers have been STARTING again for REJOIN_S, they may be of a
 cluster that is no more, although another one is at its address: the cluster is left, and joined again.
 """
 
