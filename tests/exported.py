@@ -29,34 +29,39 @@ from gradfec_web.monitor import new_registry
 NOT_OURS = "process_"  # prometheus_client's own
 
 
+def nothing_counted() -> Snapshot:
+    """What a cloud has counted at its start."""
+    zeros: dict[str, int] = {}
+    return Snapshot(
+        zeros,
+        0,
+        0,
+        0,
+        zeros,
+        zeros,
+        zeros,
+        zeros,
+        Crew(0, 0),
+        zeros,
+        zeros,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        insecure=False,
+        ready=False,
+        outward={},
+        infer={},
+    )
+
+
 class Cloud:
     """The metrics of a cloud with one session, and the snapshot that they read, which a test may change."""
 
     def __init__(self) -> None:
-        zeros: dict[str, int] = {}
-        self.now = Snapshot(
-            zeros,
-            0,
-            0,
-            0,
-            zeros,
-            zeros,
-            zeros,
-            zeros,
-            Crew(0, 0),
-            zeros,
-            zeros,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            insecure=False,
-            ready=False,
-            outward={},
-            infer={},
-        )
+        self.now = nothing_counted()
         self.registry = new_registry("cloud", runtime="litert")
         self.metrics = CloudMetrics(self.registry, lambda: self.now)
         self.metrics.session_opened("kitchen")

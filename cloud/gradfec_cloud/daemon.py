@@ -249,7 +249,7 @@ class CloudDaemon:
             receive_buffer_bytes=self._port.receive_buffer_bytes,
             keys=len(self._keyring.keys),
             insecure=self._keyring.insecure,
-            crew=self._inference.crew if self._inference else Crew(0, 0),
+            crew=self._inference.crew if self._inference else Crew(0, 0, elsewhere=False),
             ready=not self._why_not_ready(),
             outward={**self.outward.counts, **({HTTP: self.watch.answers} if self._options.page else {})},
             infer=dict(self.infer_counts),
@@ -285,7 +285,7 @@ def run_cloud(
             stack.push_async_callback(asyncio.to_thread, daemon.outward.close)
             if options.infer:
                 stack.push_async_callback(asyncio.to_thread, _infer_server(options.infer, daemon).close)
-            await stack.enter_async_context(daemon.watch.shown(daemon.totals, partial(log.info, event="page")))
+            await stack.enter_async_context(daemon.watch.shown(daemon.snapshot, partial(log.info, event="page")))
             await daemon.run(make_inference)
         return daemon.totals()
 

@@ -11,9 +11,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from gradfec_cloud.cells import cells_of
+from gradfec_cloud.counts import Snapshot
 from gradfec_cloud.inference import Inferred
 from gradfec_cloud.outward.news import Answered, News
 from gradfec_cloud.port import address_text
+from gradfec_cloud.workers.pool import Crew
 from gradfec_common.decode import Found
 from gradfec_common.quantisers import is_stream
 from gradfec_common.session.events import (
@@ -27,8 +29,8 @@ from gradfec_common.session.events import (
     Sketched,
 )
 from gradfec_common.sketch import LEVELS, Sketch
-from gradfec_web.shown import PICTURE_EVERY_S, PageOptions, Tell, Totals, shown
-from gradfec_web.view import Answer, Edge, Frame, Picture
+from gradfec_web.shown import PICTURE_EVERY_S, Overview, PageOptions, Tell, shown
+from gradfec_web.view import Answer, Edge, Frame, Picture, Workers
 
 SKETCHES_FOR_S = 3.0  # after a sketch, pictures wait for the next one
 MOST_GONE = 16  # edges that have left and are still shown
@@ -58,12 +60,17 @@ class Watch:
         self._sketches: dict[tuple[int, int], Sketch] = {}  # of tensors that are with the back-end, and of no others
 
     @asynccontextmanager
-    async def shown(self, totals: Callable[[], Totals], say: Callable[[str], None]) -> AsyncIterator[None]:
-        """Serve the page, if there is to be one. `totals` returns the daemon's counts."""
+    async def shown(self, snapshot: Callable[[], Snapshot], say: Callable[[str], None]) -> AsyncIterator[None]:
+        """Serve the page, if there is to be one. `snapshot` returns the daemon's counts and states."""
         if self._options is None:
             yield
             return
-        async with shown(self._options, self._edges, totals, say) as self._tell:
+
+        def overview() -> Overview:
+            now = snapshot()
+            return Overview(self._edges(), now.totals(), _workers(now.crew))
+
+        async with shown(self._options, overview, say) as self._tell:
             yield
 
     def saw(self, event: Event) -> None:
@@ -118,6 +125,11 @@ class Watch:
 
     def _edges(self) -> list[Edge]:
         return [*self._gone, *(seen.edge for seen in self._seen.values())]
+
+
+def _workers(crew: Crew) -> Workers | None:
+    lost = sum(crew.lost.values())
+    return Workers(crew.ready, crew.wanted, lost, crew.fallback) if crew.elsewhere else None
 
 
 def _frame(event: Finished) -> Frame:

@@ -23,7 +23,7 @@ from gradfec_host import logs
 from gradfec_host.console import Endpoint
 from gradfec_host.progress import live_or_told
 from gradfec_web.monitor import Monitor, ask, new_registry
-from gradfec_web.shown import PageOptions, shown
+from gradfec_web.shown import Overview, PageOptions, shown
 
 # One waits for a frame or encodes it, one has the fallback answer a frame that was not sent in time, one looks up the
 # cloud's name, one closes the camera.
@@ -130,7 +130,7 @@ async def _on_page(options: PageOptions, daemons: Sequence[EdgeDaemon]) -> Async
         return {family: dict(counts) for family, counts in sums.items()}
 
     say = partial(logs.say, "page")  # in the name of no camera
-    async with shown(options, lambda: [daemon.watch.edge for daemon in daemons], totals, say) as tell:
+    async with shown(options, lambda: Overview([daemon.watch.edge for daemon in daemons], totals()), say) as tell:
         for daemon in daemons:
             daemon.watch.tell = tell
         yield

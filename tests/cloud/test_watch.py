@@ -6,18 +6,21 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.common.answers import TIGER_CAT
 from tests.common.small_tensors import CUT, GRID, ZERO, encoded, planned
+from tests.exported import nothing_counted
 
 from gradfec_cloud import watch as watch_module
 from gradfec_cloud.inference import Inferred
 from gradfec_cloud.outward.news import Answered, Linked
 from gradfec_cloud.watch import MOST_GONE, Watch
+from gradfec_cloud.workers.local import LocalWorkers
+from gradfec_cloud.workers.pool import Crew
 from gradfec_common.cells import Cell
 from gradfec_common.decode import decode_tensor
 from gradfec_common.reassembly import Reassembly
@@ -33,8 +36,8 @@ from gradfec_common.session.events import (
 from gradfec_common.sketch import JPEG_MAGIC, Sketch, plan_fates
 from gradfec_common.wire import Result
 from gradfec_host.console import Endpoint
-from gradfec_web.shown import PageOptions
-from gradfec_web.view import Answer, Edge, Frame, Picture, Record
+from gradfec_web.shown import Overview, PageOptions
+from gradfec_web.view import Answer, Frame, Picture, Record, Workers
 
 OPTIONS = PageOptions(Endpoint("127.0.0.1", 8080), "cloud", ":9000", {}, False)
 SESSION = 7
@@ -47,7 +50,7 @@ class Page:
     """Takes down what it is told, and who the edges are."""
 
     told: list[Record] = field(default_factory=list)
-    edges: Callable[[], list[Edge]] = list
+    overview: Callable[[], Overview] = field(default=lambda: Overview([], {}))
     room = True
 
     def tell(self, record: Record) -> bool:
@@ -61,8 +64,8 @@ class Page:
         return found
 
     @asynccontextmanager
-    async def shown(self, options: object, edges: Any, totals: object, say: object) -> AsyncIterator[Any]:
-        self.edges = edges
+    async def shown(self, options: object, overview: Callable[[], Overview], say: object) -> AsyncIterator[Any]:
+        self.overview = overview
         yield self.tell
 
 
@@ -80,12 +83,14 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return clock
 
 
-def watching(story: Callable[[Watch], object], options: PageOptions | None = OPTIONS) -> Watch:
+def watching(
+    story: Callable[[Watch], object], options: PageOptions | None = OPTIONS, crew: Crew = LocalWorkers.crew
+) -> Watch:
     """Let a story happen while the page is on."""
     watch = Watch(options)
 
     async def run() -> None:
-        async with watch.shown(dict, print):
+        async with watch.shown(lambda: replace(nothing_counted(), crew=crew), print):
             story(watch)
 
     asyncio.run(run())
@@ -261,6 +266,13 @@ def test_an_answers_record_is_passed_on_to_the_api(page: Page) -> None:
     assert page.take(Answer) == [Answer("kitchen", record)]
 
 
+def test_workers_in_other_processes_are_told_and_this_process_is_none(page: Page) -> None:
+    watching(lambda watch: None)
+    assert page.overview().workers is None
+    watching(lambda watch: None, crew=Crew(2, 3, {"died": 1, "hung": 2}))
+    assert page.overview().workers == Workers(2, 3, 3, fallback=False)
+
+
 def test_connected_edges_are_listed_after_some_that_have_left(page: Page) -> None:
     def story(watch: Watch) -> None:
         watch.saw(opened())
@@ -270,7 +282,7 @@ def test_connected_edges_are_listed_after_some_that_have_left(page: Page) -> Non
             watch.saw(SessionEnded(session, f"edge {session}", "idle"))
 
     watching(story)
-    *gone, here = page.edges()
+    *gone, here = page.overview().edges
     assert (here.name, here.address, here.connected) == ("kitchen", "192.0.2.1:5", True)
     assert [edge.session for edge in gone] == [*range(103, 103 + MOST_GONE)]
     assert {(edge.connected, edge.said, edge.address) for edge in gone} == {(False, "idle", "[::1]:40000")}

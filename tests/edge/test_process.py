@@ -54,7 +54,7 @@ def test_of_the_page_of_all_cameras_the_log_tells_in_the_name_of_none(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     @asynccontextmanager
-    async def shown(options: object, edges: object, totals: object, say: Callable[[str], None]) -> AsyncIterator[None]:
+    async def shown(options: object, overview: object, say: Callable[[str], None]) -> AsyncIterator[None]:
         say("live page: here")
         yield
 

@@ -13,7 +13,7 @@ from tests.web.world import DATAGRAMS, Camera, picture_of_noise
 
 from gradfec_common.cells import Cell
 from gradfec_web import charts, words
-from gradfec_web.view import Edge
+from gradfec_web.view import Edge, Workers
 
 expect = playwright.expect
 expect.set_options(timeout=1000 * PATIENCE_S)
@@ -229,6 +229,25 @@ def test_an_edges_warnings_stand_above_its_frames_as_text_until_they_are_over(se
     assert visitor.violations() == []
     warned = replace(warned, warnings=[])
     expect(alert).to_have_count(0)
+
+
+def test_how_many_workers_a_cloud_has_is_said_and_stands_out_while_some_are_missing(serve, visit):
+    world = World("cloud", [Camera("kitchen", 1)])
+    live = serve(world, past=5)
+    visitor = visit(live.url)
+    workers = visitor.page.get_by_role("status")
+    expect(visitor.page.locator(".tiles")).to_be_visible()
+    expect(workers).to_have_count(0)
+    world.options["workers"] = Workers(2, 2, 0, fallback=False)
+    expect(workers).to_have_text("2 workers are there.")
+    expect(workers).not_to_have_class(re.compile("warning"))
+    assert visitor.violations() == []
+    world.options["workers"] = Workers(0, 2, 2, fallback=False)
+    expect(workers).to_have_text("No worker is there. No frame is answered until one is. 2 were lost since the start.")
+    expect(workers).to_have_class(re.compile("warning"))
+    assert visitor.violations() == []
+    live.stop()
+    expect(workers).to_be_hidden()
 
 
 @pytest.mark.parametrize(("role", "name"), [("edge", "a frame, sent"), ("cloud", "a frame, received")])

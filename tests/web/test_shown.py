@@ -10,11 +10,12 @@ import pytest
 
 from gradfec_host.console import Endpoint
 from gradfec_web import shown as module
-from gradfec_web.shown import PageOptions, shown
-from gradfec_web.view import Edge, Record, Status
+from gradfec_web.shown import Overview, PageOptions, shown
+from gradfec_web.view import Edge, Record, Status, Workers
 
 OPTIONS = PageOptions(Endpoint("127.0.0.1", 8080), "edge", "photos/", {"fps": "2"}, True)
 EDGE = Edge("kitchen", 7, "cloud:9000", True, 5.0)
+WORKERS = Workers(1, 2, 0, fallback=False)
 
 
 class Page:
@@ -60,7 +61,7 @@ def test_the_page_is_told_the_current_status_again_and_again(pages: list[Page]) 
         return counts
 
     async def run() -> None:
-        async with shown(OPTIONS, lambda: [EDGE], totals, said.append):
+        async with shown(OPTIONS, lambda: Overview([EDGE], totals(), WORKERS), said.append):
             await pages[0].enough.wait()
 
     asyncio.run(run())
@@ -69,13 +70,13 @@ def test_the_page_is_told_the_current_status_again_and_again(pages: list[Page]) 
     assert [status.counters["frames"]["complete"] for status in statuses[:3]] == [1, 2, 3]
     first = statuses[0]
     assert (first.role, first.title, first.settings, first.insecure) == ("edge", "photos/", {"fps": "2"}, True)
-    assert first.edges == [EDGE]
+    assert (first.edges, first.workers) == ([EDGE], WORKERS)
     assert pages[0].closed
 
 
 def test_other_records_go_to_the_same_page_and_it_is_closed_whatever_goes_wrong(pages: list[Page]) -> None:
     async def run() -> None:
-        async with shown(OPTIONS, list, dict, lambda line: None) as tell:
+        async with shown(OPTIONS, lambda: Overview([], {}), lambda line: None) as tell:
             tell("a record")  # type: ignore[arg-type]
             raise ZeroDivisionError
 

@@ -8,7 +8,7 @@ from gradfec_common.protect import POLICIES, read_policy
 from gradfec_web import charts, words
 from gradfec_web.history import History
 from gradfec_web.policies import explained
-from gradfec_web.view import Edge
+from gradfec_web.view import Edge, Workers
 
 NOW = 1_000_000.0
 
@@ -48,6 +48,23 @@ def test_an_edge_that_left_is_shown_with_the_reason_in_words():
     said = words.state(gone, NOW).replace("\N{NO-BREAK SPACE}", " ")
     assert said == "gone for 40 s: it was silent for too long"
     assert words.state(gone, NOW, "edge").startswith("without a cloud for")
+
+
+@pytest.mark.parametrize(
+    ("crew", "text"),
+    [
+        (Workers(1, 1, 0, False), "One worker is there."),
+        (Workers(3, 3, 1, False), "3 workers are there. 1 was lost since the start."),
+        (
+            Workers(1, 3, 2, False),
+            "1 of 3 workers are there. The others are being started. 2 were lost since the start.",
+        ),
+        (Workers(0, 2, 0, False), "No worker is there. No frame is answered until one is."),
+        (Workers(0, 2, 0, True), "No worker is there. This process answers the frames itself until one is."),
+    ],
+)
+def test_workers_are_counted_and_what_follows_is_said(crew, text):
+    assert words.workers(crew) == text
 
 
 def test_the_title_says_what_the_page_is():

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from gradfec_common.cells import Cell
-from gradfec_web.view import Edge, Frame, Picture, Status
+from gradfec_web.view import Edge, Frame, Picture, Status, Workers
 
 CHANNELS, GROUPS = 256, 8
 DATAGRAMS = CHANNELS * GROUPS // 8
@@ -123,7 +123,9 @@ class Camera:
         )
 
 
-def status(role: str, at: float, edges: Sequence[Edge], *, insecure: bool = False) -> Status:
+def status(
+    role: str, at: float, edges: Sequence[Edge], *, insecure: bool = False, workers: Workers | None = None
+) -> Status:
     return Status(
         role=role,
         at=at,
@@ -132,4 +134,5 @@ def status(role: str, at: float, edges: Sequence[Edge], *, insecure: bool = Fals
         insecure=insecure,
         edges=list(edges),
         counters={"datagrams_received": {"collected": 40960, "forged": 0}, "tensors": {"opened": 20, "complete": 18}},
+        workers=workers,
     )

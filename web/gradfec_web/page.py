@@ -16,7 +16,7 @@ from gradfec_web.history import OVERDUE_S, EdgePast, History
 from gradfec_web.lead import Lead
 from gradfec_web.panels import Charts, Details, EdgeTable, LastFrames, Packets, Tiles
 from gradfec_web.verdict import Live, Tone, live
-from gradfec_web.view import Status
+from gradfec_web.view import Status, Workers
 
 REFRESH_S = 0.5
 THEME_COOKIE = "gradfec_theme"
@@ -88,6 +88,7 @@ class View:
             return
         self._insecure = Text("p", words.INSECURE, "card insecure").props("role=alert")
         Text("p", words.INTRODUCTION.get(role, ""), "introduction")
+        self._workers = Text("p").props("role=status")
         self._edges = EdgeTable(self._choose, role)
         with box("section", "card empty") as self._no_edge:
             Text("h2", "No edge yet")
@@ -118,6 +119,7 @@ class View:
         self._no_edge.set_visibility(past is None)
         self._section.set_visibility(past is not None)
         self._details.show(status, past.edge.settings if past else {})
+        self._show_workers(status.workers)
         self._say_live(live(past, now, self._role))
         if past:
             self._show_edge(past, now)
@@ -125,6 +127,12 @@ class View:
             address = words.cloud_for_edges(status.title)
             self._command.put(f"gradfec-edge --camera /dev/video0 --cloud {address}" + " --insecure" * status.insecure)
             self._key.set_visibility(not status.insecure)
+
+    def _show_workers(self, workers: Workers | None) -> None:
+        self._workers.set_visibility(workers is not None)
+        if workers:
+            self._workers.put(words.workers(workers))
+            self._workers.classes(replace="claim note" if workers.ready >= workers.wanted else "claim card warning")
 
     def _show_edge(self, past: EdgePast, now: float) -> None:
         self._edge_name.put(past.key)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gradfec_host.console import Endpoint
 from gradfec_web.child import Page
-from gradfec_web.view import Edge, Record, Settings, Status
+from gradfec_web.view import Edge, Record, Settings, Status, Workers
 
 STATUS_EVERY_S = 1.0
 PICTURE_EVERY_S = 1.0  # of each edge
@@ -31,19 +31,38 @@ class PageOptions:
     token_file: Path | None = None  # of the token that browsers need
 
 
+@dataclass(frozen=True)
+class Overview:
+    """The part of a daemon's status that changes."""
+
+    edges: list[Edge]
+    totals: Totals
+    workers: Workers | None = None
+
+
 @asynccontextmanager
 async def shown(
-    options: PageOptions, edges: Callable[[], list[Edge]], totals: Callable[[], Totals], say: Callable[[str], None]
+    options: PageOptions, overview: Callable[[], Overview], say: Callable[[str], None]
 ) -> AsyncIterator[Tell]:
-    """Serve a page, which calls `edges` and `totals` once a second; yield a function for other records."""
+    """Serve a page, which calls `overview` once a second; yield a function for other records."""
     page = await Page.start(options.endpoint, say, options.token_file, api=options.role == "cloud")
     say(f"live page: {page.url}")
 
     async def repeat() -> None:
         while True:
-            counters = {family: dict(counts) for family, counts in totals().items()}
-            settings = dict(options.settings)
-            page.tell(Status(options.role, time.time(), options.title, settings, options.insecure, edges(), counters))
+            now = overview()
+            page.tell(
+                Status(
+                    role=options.role,
+                    at=time.time(),
+                    title=options.title,
+                    settings=dict(options.settings),
+                    insecure=options.insecure,
+                    edges=now.edges,
+                    counters={family: dict(counts) for family, counts in now.totals.items()},
+                    workers=now.workers,
+                )
+            )
             await asyncio.sleep(STATUS_EVERY_S)
 
     telling = asyncio.create_task(repeat())

@@ -32,6 +32,16 @@ class Edge:
 
 
 @dataclass(frozen=True)
+class Workers:
+    """A cloud's workers in other processes, on any machine."""
+
+    ready: int
+    wanted: int
+    lost: int  # since the start
+    fallback: bool  # the cloud's own process does the work, because no worker is there
+
+
+@dataclass(frozen=True)
 class Status:
     """The whole daemon, about once a second."""
 
@@ -42,6 +52,7 @@ class Status:
     insecure: bool
     edges: list[Edge]
     counters: dict[str, dict[str, int]]  # family -> name -> count since the start, as in the daemon's totals
+    workers: Workers | None = None  # None if the daemon has none
 
 
 @dataclass(frozen=True)
@@ -108,4 +119,5 @@ def load(line: bytes) -> Record:
     kind = KINDS[fields.pop("kind")]
     if kind is Status:
         fields["edges"] = [Edge(**edge) for edge in fields["edges"]]
+        fields["workers"] = Workers(**fields["workers"]) if fields.get("workers") else None
     return kind(**fields)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from gradfec_common.cells import Cell
 from gradfec_common.keys import INSECURE_WARNING
 from gradfec_web.policies import explained
-from gradfec_web.view import Edge, Status
+from gradfec_web.view import Edge, Status, Workers
 
 Lines = Sequence[tuple[str, float]]  # label and score
 Found = Sequence[tuple[str, float, Sequence[float]]]  # and the place
@@ -156,6 +156,18 @@ def state(edge: Edge, now: float, role: str = "cloud") -> str:
     absent = "without a cloud" if role == "edge" else "gone"
     why = reason(edge.said)
     return f"{'connected' if edge.connected else absent} for {span(now - edge.since)}" + (f": {why}" if why else "")
+
+
+def workers(crew: Workers) -> str:
+    """Say how many of a cloud's workers are there, and what that means for the frames."""
+    lost = f" {crew.lost} {'was' if crew.lost == 1 else 'were'} lost since the start." if crew.lost else ""
+    if crew.fallback:
+        return f"No worker is there. This process answers the frames itself until one is.{lost}"
+    if not crew.ready:
+        return f"No worker is there. No frame is answered until one is.{lost}"
+    if crew.ready < crew.wanted:
+        return f"{crew.ready} of {crew.wanted} workers are there. The others are being started.{lost}"
+    return f"{'One worker is' if crew.ready == 1 else f'{crew.ready} workers are'} there.{lost}"
 
 
 def sentences(lines: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ class LocalWorkers:
     """Runs back-ends in this process, one batch at a time."""
 
     room = 1
-    crew = Crew(1, 1)
+    crew = Crew(1, 1, elsewhere=False)
 
     def __init__(self, loaders: Loaders, give_back: GiveBack, more_room: Callable[[], None]) -> None:
         """Load all back-ends and warm them up."""

@@ -80,6 +80,7 @@ class Crew:
     lost: Mapping[str, int] = field(default_factory=dict)  # workers, by the reason
     released: Mapping[str, int] = field(default_factory=dict)  # batches leased to another worker, by the reason
     fallback: bool = False  # this process does the work, because no worker is there
+    elsewhere: bool = True  # in other processes, so that they can be missing
 
 
 Outputs = Sequence[Done]  # one for each tensor of a batch, in the order of the batch
