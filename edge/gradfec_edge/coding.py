@@ -25,7 +25,7 @@ from gradfec_common.protect import (
     read_policy,
 )
 from gradfec_common.protect.auto import NAME as AUTO_PROTECT
-from gradfec_common.protect.auto import PICTURES
+from gradfec_common.protect.auto import usual_pictures
 from gradfec_common.protect.worth import WHOLE_ONLY
 from gradfec_common.quantisers import AUTO, Coded, Needs, Quantiser, chosen_quantiser, default_cut
 from gradfec_common.quantisers.image import WEBP, ImageCodec
@@ -130,7 +130,10 @@ class Coding:
 
     def value(self, link: LinkEstimate) -> float:
         """Return what a frame is worth on a link, by the policy; of several codings, the highest value is best."""
-        return self.policy.choose(link, self.budget).value if isinstance(self.policy, AutoProtection) else 0.0
+        if not isinstance(self.policy, AutoProtection):
+            return 0.0
+        sizes = None if self.policy.worth.qualities else self.quantiser.sizes(self.grid)
+        return self.policy.value(link, self.budget, sizes)
 
     @property
     def can_adapt(self) -> bool:
@@ -201,18 +204,22 @@ def coding_of(
 
 
 def picture_coding(coding: Coding) -> Coding | None:
-    """Return how to send a picture in place of features where the link has room for it; None if that is not known.
-
-    It is known for a network whose answers to pictures of several qualities were counted.
-    """
-    base = base_of(coding.cut.network)
-    worth = PICTURES.get(base.name)
-    if worth is None or not isinstance(coding.policy, AutoProtection):
+    """Return how to send a picture in place of features where that is worth more; None if `coding` does not adapt."""
+    if not isinstance(coding.policy, AutoProtection) or coding.cut.pixels is not None:
         return None
-    cut, policy = base.cut(base.input.name), replace(coding.policy, worth=worth)
+    base = base_of(coding.cut.network)
+    cut, policy = base.cut(base.input.name), replace(coding.policy, worth=_worth_of_pictures(coding.cut))
     target = PictureTarget(policy, budget_for(PICTURE_CODEC.parameter_bytes), PICTURE_CODEC)
     grid = PacketGrid(cut.shape, usual_rows(cut.shape, pixels=True), cut.pixels)
     return Coding(cut, grid, PICTURE_CODEC, policy, target=target, form=1)
+
+
+def _worth_of_pictures(cut: Cut) -> Worth:
+    """Return what pictures are worth to the network of a cut, as far as that was measured."""
+    at = cut.network.at if isinstance(cut.network, WithBottleneck) else cut
+    learned = learned_at(at) if isinstance(at.network, Imported) else None
+    height, width = at.network.preprocess.size
+    return Worth(learned.pictures, ()) if learned and learned.pictures else usual_pictures(height * width)
 
 
 def _usual_protection(codec: str, cut: Cut, file: CodecFile | None) -> str:

@@ -31,7 +31,9 @@ from gradfec_host.extras import need
 from gradfec_host.models.find import imported_called, model_of
 from gradfec_host.models.learned import Learned, write_learned
 from gradfec_host.models.store import open_model
+from gradfec_host.recent import kilobytes
 from gradfec_lab.model_check import answer_of
+from gradfec_lab.model_pictures import worth_of_pictures
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.training.moments import Moments
 
@@ -56,10 +58,12 @@ MOST_CHANNELS = 512  # whose covariance is learned: it has the square of them
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
 def learn(name: str, images: Path, split: str | None, count: int, as_json: bool) -> None:
-    """Learn from photographs without labels which packets of a model's features matter, and what a part is worth.
+    """Learn from photographs without labels what a model's frames are worth.
 
-    Edge and cloud use it from then on: the estimators deviation and static, the cloud's --fill, and --protect auto,
-    which may then leave out what matters least. Copy the model's folder to the other machine, or export its half again.
+    It finds out which packets of its features matter, how many answers a part of them keeps, and how many a picture of
+    each quality keeps. Edge and cloud use it from then on: the estimators deviation and static, the cloud's --fill, and
+    --protect auto, which may then leave out what matters least, and knows when the picture is worth more. Copy the
+    model's folder to the other machine, or export its half again.
     """
     need("onnxruntime")
     network = imported_called(name)
@@ -72,18 +76,23 @@ def learn(name: str, images: Path, split: str | None, count: int, as_json: bool)
     front, back = load_front_end("", cut, model), load_back_end("", cut, model, 1)
     photographs = Photographs(images, network.preprocess, count)
     with click.progressbar(photographs.names, label="looking at photographs", file=sys.stderr) as bar:
-        pictures = (photographs.read(one) for one in bar)
-        features = [front(picture).chi for picture in pictures if picture is not None]
-    if len(features) < LEAST_IMAGES:
-        raise UsageError(f"{images} has {len(features)} usable photographs: give at least {LEAST_IMAGES}")
-    learned = learned_from(features, network, cut, back)
+        pictures = [picture for file in bar if (picture := photographs.read(file)) is not None]
+    if len(pictures) < LEAST_IMAGES:
+        raise UsageError(f"{images} has {len(pictures)} usable photographs: give at least {LEAST_IMAGES}")
+    learned = learned_from([front(picture).chi for picture in pictures], network, cut, back)
+    if model.is_whole:
+        learned = learned._replace(pictures=worth_of_pictures(model, pictures))
     path = write_learned(model_of(network).folder, cut, learned)
     if as_json:
-        click.echo(json.dumps({"file": str(path), "photographs": len(features), "kept": learned.kept}))
+        said = {"kept": learned.kept, "pictures": [one._asdict() for one in learned.pictures]}
+        click.echo(json.dumps({"file": str(path), "photographs": len(pictures), **said}))
         return
-    click.echo(f"{name} at {cut.name}, {len(features)} photographs: {path}")
+    click.echo(f"{name} at {cut.name}, {len(pictures)} photographs: {path}")
     for share, worth in learned.kept:
         click.echo(f"  the most important {share:4.0%} of a frame: {worth:6.1%} of the answers")
+    for one in learned.pictures:
+        size = kilobytes(one.bytes)
+        click.echo(f"  a picture of quality {one.quality:.0f}, {size:>6}: {one.agreement:6.1%} of the answers")
 
 
 def learned_from(features: Sequence[Floats], network: Imported, cut: ImportedCut, back: BackEnd) -> Learned:

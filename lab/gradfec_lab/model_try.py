@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
@@ -144,7 +145,7 @@ def summary(records: Sequence[Record], expected: dict[str, Answer], truth: Mappi
         **({"top1": sum(right) / len(records)} if truth else {}),
         "bytes": round(fmean(record["bytes"] for record in records)),
         "lost": lost / max(sum(record["datagrams"]["sent"] for record in answered), 1),
-        "codec": records[0]["codec"],
+        "codecs": dict(Counter(record["codec"] for record in records).most_common()),  # frames by codec
         "latency_ms": {"p50": p50, "p95": p95},
     }
 
@@ -153,8 +154,10 @@ def in_words(found: dict[str, Any]) -> str:
     """Return a summary in one line."""
     top1 = f", top-1 {found['top1']:.1%}" if "top1" in found else ""
     times = found["latency_ms"]
+    codecs = found["codecs"]
+    coded = next(iter(codecs)) if len(codecs) == 1 else ", ".join(f"{codec} ({n})" for codec, n in codecs.items())
     latency = f", {times['p50']:.0f} ms (p95 {times['p95']:.0f} ms)" if found["answered"] else ""
     return (
         f"{found['answered']} of {found['frames']} frames answered, agreement {found['agreement']:.1%}{top1}, "
-        f"{found['bytes'] / 1000:.1f} kB a frame as {found['codec']}, {found['lost']:.0%} lost{latency}"
+        f"{found['bytes'] / 1000:.1f} kB a frame as {coded}, {found['lost']:.0%} lost{latency}"
     )

@@ -192,6 +192,8 @@ def test_what_is_learned_ranks_packets_fills_gaps_and_travels_with_the_half(smal
     found = json.loads(run("learn", "small-net", "--images", photographs, "--count", "24", "--json").stdout)
     assert found["photographs"] == 24 and found["kept"][-1] == [1.0, 1.0]
     assert [share for share, _ in found["kept"]] == sorted(share for share, _ in found["kept"])
+    sizes, agreements = ([one[key] for one in found["pictures"]] for key in ("bytes", "agreement"))
+    assert sizes == sorted({*sizes}) and agreements[-1] > 0.8
     cut = network_called("small-net").usual_cut
     grid, rng = PacketGrid(cut.shape, 2), np.random.default_rng(0)
     assert default_estimator(cut, grid) == "deviation"
@@ -205,7 +207,9 @@ def test_what_is_learned_ranks_packets_fills_gaps_and_travels_with_the_half(smal
     run("export", "small-net", "--half", "edge", "--out", photographs.parent / "half")
     monkeypatch.setenv("GRADFEC_HOME", str(photographs.parent / "edge"))
     run("add", photographs.parent / "half", "--name", "mine")
-    assert learned_at(network_called("mine").usual_cut).kept == learned.kept
+    there = learned_at(network_called("mine").usual_cut)
+    assert (there.kept, there.pictures) == (learned.kept, learned.pictures)
+    assert [one.bytes for one in there.pictures] == sizes
     assert "is gone: gradfec model learn mine" in run("add", small, "--name", "mine", "--replace").stderr
     run("add", photographs.parent / "half", "--name", "mine", "--replace")
     path, mine = learned_file(models_folder() / "mine", cut), network_called("mine").usual_cut
@@ -216,7 +220,21 @@ def test_what_is_learned_ranks_packets_fills_gaps_and_travels_with_the_half(smal
         path.write_bytes(damaged)
         with pytest.raises(GradfecError, match="learn again with gradfec model learn"):
             learned_at(mine)
-    for kept in ([], [[0.5, 0.9]], [[0.5, 0.9], [0.3, 0.5], [1, 1]], [[0.5, 2], [1, 1]]):
-        np.savez_compressed(path, **{**arrays, "kept": np.array(kept).reshape(-1, 2)})
+    curves = [
+        {"kept": np.reshape(kept, (-1, 2))} for kept in ([], [0.5, 0.9], [0.5, 0.9, 0.3, 0.5, 1, 1], [0.5, 2, 1, 1])
+    ]
+    odd = (
+        [50, 10, 2.0],
+        [0, 10, 0.5],
+        [50, 0, 0.5],
+        [50, 10, 0.5, 50, 20, 0.6],
+        [50, 10, 0.5, 60, 9, 0.6],
+        [50, np.inf, 1],
+    )
+    curves += [{"pictures": np.reshape(pictures, (-1, 3)).astype(float)} for pictures in odd]
+    for curve in (*curves, {"pictures": np.ones((1, 2))}):
+        np.savez_compressed(path, **{**arrays, **curve})
         with pytest.raises(GradfecError, match="learn again with gradfec model learn"):
             learned_at(mine)
+    np.savez_compressed(path, **{name: array for name, array in arrays.items() if name != "pictures"})
+    assert learned_at(mine).pictures == ()  # learned by an earlier version

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.onnx_files import SIDE, classifier, written
 
+from gradfec_common.networks.imported import Imported
 from gradfec_common.networks.resnet50 import RESNET50
-from gradfec_common.protect import LinkEstimate
-from gradfec_common.protect.auto import PICTURES
+from gradfec_common.protect import LinkEstimate, Quality
+from gradfec_common.protect.auto import PICTURES, usual_pictures
 from gradfec_common.protect.link import Losses
 from gradfec_common.wire.symbol import read_headers
 from gradfec_edge.cameras import Decided, options_of
@@ -21,6 +24,11 @@ from gradfec_edge.frontend import Features
 from gradfec_edge.frontend.nothing import NoFrontEnd
 from gradfec_edge.pipeline import Pipeline
 from gradfec_edge.rate import LARGEST
+from gradfec_host.models.add import Wanted, add_model
+from gradfec_host.models.find import model_of
+from gradfec_host.models.graph import Graph
+from gradfec_host.models.learned import Learned, write_learned
+from gradfec_host.models.presets import preprocess_of
 
 PHOTOGRAPH = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8), (7, 7), 0)
 NOISE = np.random.default_rng(1).integers(0, 256, (224, 224, 3), np.uint8)
@@ -38,6 +46,7 @@ def link(loss: float, frame_bytes: float | None) -> LinkEstimate:
 
 
 GOOD, SLOW, BAD = link(0.002, 80_000.0), link(0.002, 4_000.0), link(0.4, 80_000.0 / 8)
+NARROW = link(0.002, 700.0)
 
 
 class FrontEnd:
@@ -59,11 +68,10 @@ def pipeline() -> Pipeline:
 
 
 def test_more_bytes_of_a_picture_keep_more_answers() -> None:
-    for worth in PICTURES.values():
-        for column in np.array(worth.qualities).T:
-            assert (np.diff(column) > 0).all()
-        assert worth.agreement(0) == worth.qualities[0].agreement
-        assert worth.agreement(1e9) == worth.qualities[-1].agreement
+    for column in np.array(PICTURES.qualities).T:
+        assert (np.diff(column) > 0).all()
+    assert PICTURES.agreement(0) == PICTURES.qualities[0].agreement
+    assert PICTURES.agreement(1e9) == PICTURES.qualities[-1].agreement
 
 
 @pytest.mark.parametrize(
@@ -113,7 +121,7 @@ def test_a_picture_that_needs_many_more_bytes_than_usual_is_coarser() -> None:
     of = decided().others[0].pipeline(NOTHING)
     on = link(0.002, 16_000.0)
     chosen = of.coding.policy.choose(on, of.coding.budget).quality  # type: ignore[attr-defined]
-    assert chosen.quality > PICTURES["resnet50"].qualities[0].quality
+    assert chosen.quality > PICTURES.qualities[0].quality
     smooth, noise = (of.encode(image, on)[0] for image in (PHOTOGRAPH, NOISE))
     finest = replace(of.coding, target=None, quantiser=of.coding.quantiser.with_quality(round(chosen.quality)))  # type: ignore[attr-defined]
     tensor = of.front_end(NOISE).chi
@@ -127,3 +135,34 @@ def test_of_a_picture_what_was_measured_for_its_quality_is_expected_whatever_its
     measured = of.coding.policy.choose(GOOD, of.coding.budget).quality.agreement  # type: ignore[attr-defined]
     for image in (np.zeros_like(NOISE), PHOTOGRAPH):
         assert of.encode(image, GOOD)[0].plan.expected == pytest.approx(measured, abs=0.02)
+
+
+@pytest.fixture
+def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Imported:
+    """A network that was added, with features of 1.6 kB."""
+    monkeypatch.setenv("GRADFEC_HOME", str(tmp_path))
+    path = written(classifier(), tmp_path / "plain.onnx")
+    return add_model(path, Graph.read(path), Wanted("plain", preprocess_of("unit", (SIDE, SIDE)), split="stem")).network
+
+
+def test_so_may_an_edge_with_a_network_that_was_added(added: Imported) -> None:
+    of = decided(model="plain")
+    (picture,) = of.others
+    assert (of.coding.cut.name, picture.coding.cut.name) == (added.usual_cut.name, added.cuts[0].name)
+    assert picture.coding.policy.worth == usual_pictures(SIDE * SIDE)  # type: ignore[attr-defined]
+    worth = {link: [one.coding.value(link) for one in of.designs] for link in (GOOD, NARROW)}
+    assert worth[GOOD][0] > worth[GOOD][1] and worth[NARROW][0] < worth[NARROW][1]
+    assert decided(model="plain", split="stem").others == []
+    assert decided(model="plain", protect="none").others == []
+
+
+def test_what_was_learned_of_pictures_counts(added: Imported) -> None:
+    cut, few = added.usual_cut, (Quality(60, 800.0, 0.3), Quality(90, 1600.0, 0.4))
+    height, _, channels = cut.shape
+    means = np.zeros(channels, np.float32)
+    learned = Learned({"means": means}, means + 1, np.ones((height, 1, channels), np.float32), ((0.5, 0.9), (1.0, 1.0)))
+    for pictures in ((), few):
+        write_learned(model_of(added).folder, cut, learned._replace(pictures=pictures))
+        (picture,) = decided(model="plain").others
+        assert (picture.coding.policy.worth.qualities == few) == bool(pictures)  # type: ignore[attr-defined]
+    assert max(decided(model="plain").designs, key=lambda one: one.coding.value(NARROW)).coding.codec == "sqrt4"

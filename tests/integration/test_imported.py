@@ -153,7 +153,7 @@ def test_a_try_tells_what_becomes_of_the_answers(home: Path, pictures: Path) -> 
     words = ["model", "try", "plain", "--images", str(pictures), "--loss", "20%", "--codec", "uniform8", "--json"]
     done = CliRunner().invoke(gradfec, words, catch_exceptions=False)
     found = json.loads(done.stdout)
-    assert (found["frames"], found["answered"], found["codec"]) == (PICTURES, PICTURES, "uniform8")
+    assert (found["frames"], found["answered"], found["codecs"]) == (PICTURES, PICTURES, {"uniform8": PICTURES})
     assert found["agreement"] >= 1 - 1 / PICTURES and found["bytes"] > 100
 
 

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from gradfec_common.codes import BARE, ErasureCode
 from gradfec_common.errors import UsageError
 from gradfec_common.protect.fec import in_groups
-from gradfec_common.protect.large import GAIN_A_FRAME, GOOD_ENOUGH, choose_large
+from gradfec_common.protect.large import GAIN_A_FRAME, GOOD_ENOUGH, LargeChoice, choose_large
 from gradfec_common.protect.link import LinkEstimate
 from gradfec_common.protect.nested import fitted
 from gradfec_common.protect.none import NoProtection
@@ -99,6 +99,20 @@ class AutoProtection:
         qualities, most_n = qualities or self.worth.qualities, min(most_n, self.code.max_n)
         return _choice(self.worth, qualities, link, budget, most_n)
 
+    def value(self, link: LinkEstimate, budget: Budget, sizes: Indices | None = None) -> float:
+        """Return what a frame is worth on a link; of several codecs, the one of the highest value suits it.
+
+        `sizes` (count,) are the bytes of its packets, None for a codec of several qualities.
+        """
+        if sizes is None:
+            return self.choose(link, budget).value
+        entries = entry_sizes(sizes)
+        if entries.sum() > LARGE * budget.room():
+            choice = self._choose_large(sizes, link, budget)
+            return _value(choice.expected, choice.bytes, link.frame_bytes)
+        whole = Quality(0.0, float(entries.sum()), 1.0)
+        return self.choose(link, budget, (whole,), self.most_sent * len(sizes)).value
+
     def plan(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, budget: Budget) -> Plan:
         """Plan one group of as many stripes as there are different k; a large frame is planned in several."""
         entries = entry_sizes(sizes)
@@ -128,10 +142,7 @@ class AutoProtection:
 
     def _large(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, budget: Budget) -> Plan:
         """Plan a frame of more than one group."""
-        size, most = float(entry_sizes(sizes).sum()), self.most_sent * len(sizes)
-        datagrams = max(size / budget.room(), len(sizes) / (budget.packets_a_symbol or len(sizes)))
-        datagram_bytes = MAX_DATAGRAM_BYTES - budget.room() + size / datagrams
-        choice = choose_large(self.worth, self.code, link, datagrams, most, datagram_bytes)
+        choice, most = self._choose_large(sizes, link, budget), self.most_sent * len(sizes)
         if (choice.kept, choice.parity) == (1.0, 0.0):
             return replace(NoProtection().plan(importance, sizes, link, budget), expected=choice.expected)
         kept, dropped = keep_most_important(importance, 100 * (1 - choice.kept))
@@ -139,6 +150,12 @@ class AutoProtection:
         sent = min(math.ceil((len(packing.starts) - 1) / (1 - choice.parity)), most)
         groups = in_groups(kept, packing, sent, self.code.group_n(choice.parity), self.code)
         return Plan(len(sizes), dropped, groups, expected=choice.expected)
+
+    def _choose_large(self, sizes: Indices, link: LinkEstimate, budget: Budget) -> LargeChoice:
+        size, most = float(entry_sizes(sizes).sum()), self.most_sent * len(sizes)
+        datagrams = max(size / budget.room(), len(sizes) / (budget.packets_a_symbol or len(sizes)))
+        datagram_bytes = MAX_DATAGRAM_BYTES - budget.room() + size / datagrams
+        return choose_large(self.worth, self.code, link, datagrams, most, datagram_bytes)
 
 
 @lru_cache(64)
@@ -156,8 +173,7 @@ def _choice(
     total = (states.n + states.asked) * (MAX_DATAGRAM_BYTES - budget.body_bytes + body)
     expected = np.array([one.agreement for one in qualities])[:, np.newaxis] * states.worth
     may = (body <= budget.body_bytes) & (states.n <= most_n)
-    price = GAIN_A_KB / 1000 if not frame_bytes else min(GAIN_A_KB / 1000, GAIN_A_FRAME / frame_bytes)
-    value = np.where(may, expected - price * total, -np.inf)
+    value = np.where(may, expected - _price(frame_bytes) * total, -np.inf)
     best = int(value.argmax())
     if not np.isfinite(value.flat[best]):
         raise UsageError(
@@ -171,15 +187,25 @@ def _choice(
         else:  # frames as small as may be, and fewer of them
             best = int(np.where(np.isfinite(value) & (expected >= good), total, np.inf).argmin())
     quality, state = divmod(best, len(states.n))
-    of_them = 1.0 if frame_bytes is None else min(frame_bytes / total.flat[best], 1.0)  # of the frames, that pass
     return Choice(
         qualities[quality],
         int(states.n[state]),
         tuple(states.ks[state].tolist()),
         float(total.flat[best]),
         float(expected.flat[best]),
-        float(of_them * expected.flat[best] - price * total.flat[best]),
+        _value(expected.flat[best], total.flat[best], frame_bytes),
     )
+
+
+def _price(frame_bytes: float | None) -> float:
+    """Return the agreement that a byte has to gain if the link carries so many in a frame's time."""
+    return min(GAIN_A_KB / 1000, GAIN_A_FRAME / frame_bytes) if frame_bytes else GAIN_A_KB / 1000
+
+
+def _value(expected: float, total: float, frame_bytes: float | None) -> float:
+    """Return what frames of `total` bytes are worth, of which some do not pass if the link carries fewer."""
+    passing = 1.0 if frame_bytes is None else min(frame_bytes / total, 1.0)
+    return float(passing * expected - _price(frame_bytes) * total)
 
 
 @lru_cache(16)
@@ -289,20 +315,26 @@ def read_policy(text: str, code: ErasureCode) -> AutoProtection | None:
 # Packets of ResNet-50's default cut, ranked by the proxy, filled with means: docs/explanation/results.md, Figure 5.
 USUAL = Worth((), ((0.3, 0.875), (0.4, 0.918), (0.5, 0.949), (0.6, 0.968), (1.0, 1.0)), scatter=4.0)
 
-# WebP of ResNet-50's pictures: docs/explanation/results.md, "Bytes a frame".
-PICTURES = {
-    "resnet50": Worth(
-        (
-            Quality(20, 3925, 0.7575),
-            Quality(40, 5639, 0.8325),
-            Quality(50, 6404, 0.8625),
-            Quality(60, 7148, 0.8725),
-            Quality(70, 7957, 0.9),
-            Quality(80, 9964, 0.9225),
-            Quality(90, 14644, 0.955),
-            Quality(95, 18953, 0.9625),
-            Quality(98, 22616, 0.965),
-        ),
-        (),
+# WebP of ResNet-50's pictures, 224 x 224: docs/explanation/results.md, "Bytes a frame".
+PICTURES = Worth(
+    (
+        Quality(20, 3925, 0.7575),
+        Quality(40, 5639, 0.8325),
+        Quality(50, 6404, 0.8625),
+        Quality(60, 7148, 0.8725),
+        Quality(70, 7957, 0.9),
+        Quality(80, 9964, 0.9225),
+        Quality(90, 14644, 0.955),
+        Quality(95, 18953, 0.9625),
+        Quality(98, 22616, 0.965),
+    ),
+    (),
+)
+PIXELS = 224 * 224  # of those
+
+
+def usual_pictures(pixels: int) -> Worth:
+    """Suppose that pictures of so many pixels are worth to a network what ResNet-50's are, at as many bytes a pixel."""
+    return replace(
+        PICTURES, qualities=tuple(one._replace(bytes=pixels / PIXELS * one.bytes) for one in PICTURES.qualities)
     )
-}

@@ -27,10 +27,14 @@ GOOD_ENOUGH = 0.85  # of what the best frame is worth: frames that are worth les
 
 
 class LargeChoice(NamedTuple):
-    """The share of a frame's bytes that is sent, the share of its datagrams that is parity, the expected agreement."""
+    """The share of a frame's bytes that is sent, and the share of its datagrams that is parity.
+
+    `bytes` are those of all its datagrams, and `expected` is the agreement.
+    """
 
     kept: float
     parity: float
+    bytes: float
     expected: float
 
 
@@ -52,7 +56,9 @@ def choose_large(
         value = np.where(good, np.minimum(frame_bytes / total, 1) * value, -np.inf)
     best = int(value.argmax())
     share, at = divmod(best, len(PARITIES))
-    return LargeChoice(float(shares[share, 0]), float(PARITIES[at]), float(expected.flat[best]))
+    return LargeChoice(
+        float(shares[share, 0]), float(PARITIES[at]), float(total.flat[best]), float(expected.flat[best])
+    )
 
 
 def _expected(worth: Worth, code: ErasureCode, link: LinkEstimate, shares: Floats, sent: Floats) -> Floats:

@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut
-from gradfec_common.protect import Worth
+from gradfec_common.protect import Quality, Worth
 from gradfec_host.arrays import write_arrays
 
 Floats = npt.NDArray[np.float32]
 
-MEANS, SENSITIVITY, ROWS_WORTH, KEPT = "means", "sensitivity", "rows", "kept"
+MEANS, SENSITIVITY, ROWS_WORTH, KEPT, PICTURES = "means", "sensitivity", "rows", "kept", "pictures"
 DAMAGE = (  # the exceptions, besides OSError, for a file that is damaged or is not an archive
     KeyError, ValueError, TypeError, AttributeError, EOFError, RuntimeError,
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
@@ -27,14 +27,15 @@ DAMAGE = (  # the exceptions, besides OSError, for a file that is damaged or is 
 
 class Learned(NamedTuple):
     """`arrays` for concealments, the channels' `means` (C,) among them; how sensitive the answer is to each channel
-    (C,); how much each row of it matters on average (H, 1, C); and (share, agreement) of frames of which only the most
-    important bytes are there.
+    (C,); how much each row of it matters on average (H, 1, C); (share, agreement) of frames of which only the most
+    important bytes are there; and what WebP pictures of several qualities are worth, from coarse to fine.
     """
 
     arrays: Mapping[str, Floats]
     sensitivity: Floats
     rows: Floats
     kept: tuple[tuple[float, float], ...]
+    pictures: tuple[Quality, ...] = ()
 
     @property
     def means(self) -> Floats:
@@ -71,17 +72,19 @@ def read_learned(folder: Path, cut: Cut) -> Learned | None:
         with np.load(path) as archive:
             arrays = {name: archive[name] for name in archive.files}
         sensitivity, rows, kept = (arrays.pop(name) for name in (SENSITIVITY, ROWS_WORTH, KEPT))
-        shapes = [arrays[MEANS].shape, sensitivity.shape, rows.shape, kept.shape[1:]]
+        pictures = arrays.pop(PICTURES, np.empty((0, 3), np.float32))
+        shapes = [arrays[MEANS].shape, sensitivity.shape, rows.shape, kept.shape[1:], pictures.shape[1:]]
     except (OSError, *DAMAGE) as error:
         raise GradfecError(f"cannot read {path}: {error}; learn again with gradfec model learn") from None
     height, _, channels = cut.shape
-    fits = shapes == [(channels,), (channels,), (height, 1, channels), (2,)]
+    fits = shapes == [(channels,), (channels,), (height, 1, channels), (2,), (3,)]
     fits = fits and all(array.shape[-1:] == (channels,) for array in arrays.values())
-    every = (*arrays.values(), sensitivity, rows, kept)
+    every = (*arrays.values(), sensitivity, rows, kept, pictures)
     right = all(array.dtype.kind == "f" and np.isfinite(array).all() for array in every)
-    if not (fits and right and _is_curve(kept)):
+    if not (fits and right and _is_curve(kept) and _are_qualities(pictures)):
         raise GradfecError(f"{path} is not for {cut.name}: learn again with gradfec model learn")
-    return Learned(arrays, sensitivity, rows, tuple((float(share), float(worth)) for share, worth in kept))
+    curve = tuple((float(share), float(worth)) for share, worth in kept)
+    return Learned(arrays, sensitivity, rows, curve, tuple(Quality(*map(float, one)) for one in pictures))
 
 
 def _is_curve(kept: Floats) -> bool:
@@ -90,10 +93,22 @@ def _is_curve(kept: Floats) -> bool:
     return bool(inside and len(kept) > 1 and shares[-1] == 1 and (np.diff(shares) > 0).all())
 
 
+def _are_qualities(pictures: Floats) -> bool:
+    """Return whether these are qualities of WebP, rising, with rising bytes and an agreement each."""
+    quality, size, agreement = pictures.T
+    inside = (quality >= 1).all() and (quality <= 100).all() and (agreement >= 0).all() and (agreement <= 1).all()
+    return bool(inside and (size > 0).all() and (np.diff(quality) > 0).all() and (np.diff(size) > 0).all())
+
+
 def write_learned(folder: Path, cut: Cut, learned: Learned) -> Path:
     """Write what was learned for a cut, completely or not at all; GradfecError if that fails."""
     path = learned_file(folder, cut)
-    own = {SENSITIVITY: learned.sensitivity, ROWS_WORTH: learned.rows, KEPT: np.array(learned.kept)}
+    own = {
+        SENSITIVITY: learned.sensitivity,
+        ROWS_WORTH: learned.rows,
+        KEPT: np.array(learned.kept),
+        PICTURES: np.array(learned.pictures, np.float64).reshape(-1, 3),
+    }
     try:
         write_arrays(path, {**learned.arrays, **own})
     except OSError as error:

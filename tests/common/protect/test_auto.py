@@ -13,7 +13,16 @@ from gradfec_common.decode import decode_tensor
 from gradfec_common.errors import UsageError
 from gradfec_common.protect import AutoProtection, LinkEstimate, Quality, Worth
 from gradfec_common.protect import auto as module
-from gradfec_common.protect.auto import DATAGRAMS, FEWEST_PACKETS, GAIN_A_KB, GOOD_ENOUGH, MOST_RESERVE
+from gradfec_common.protect.auto import (
+    DATAGRAMS,
+    FEWEST_PACKETS,
+    GAIN_A_KB,
+    GOOD_ENOUGH,
+    MOST_RESERVE,
+    PICTURES,
+    PIXELS,
+    usual_pictures,
+)
 from gradfec_common.protect.link import Losses
 from gradfec_common.protect.worth import WHOLE_ONLY
 from gradfec_common.quantisers import QUANTISERS
@@ -318,3 +327,20 @@ def test_any_as_many_datagrams_as_a_class_has_k_bring_the_class(losses, rounds, 
     for _, stripe in plan.stripes:
         if stripe.k <= len(came):
             assert {*stripe.packets.tolist()} <= there
+
+
+@pytest.mark.parametrize("size", [20_000, 400_000])  # one group, and several
+def test_features_of_one_size_are_worth_their_answers_less_what_their_bytes_should_gain(size):
+    sizes, link = packets_of(size, 3072), link_of((0.002, 1.0), frame_bytes=1e8)
+    assert WHOLE.value(link, BUDGET, sizes) == pytest.approx(1.0, abs=0.02)
+    for carried, most in ((size / 4, 0.3), (size / 20, 0.07)):
+        assert WHOLE.value(link_of((0.002, 1.0), frame_bytes=carried), BUDGET, sizes) < most
+    lossy = link_of((0.4, 1.0), frame_bytes=2 * size)  # which parity does not fit beside
+    assert WHOLE.value(lossy, BUDGET, sizes) < WHOLE.value(link_of((0.002, 1.0), frame_bytes=2 * size), BUDGET, sizes)
+
+
+def test_larger_pictures_are_taken_to_need_as_many_bytes_a_pixel():
+    assert usual_pictures(PIXELS) == PICTURES
+    larger = usual_pictures(4 * PIXELS)
+    assert [one.agreement for one in larger.qualities] == [one.agreement for one in PICTURES.qualities]
+    assert [one.bytes for one in larger.qualities] == [4 * one.bytes for one in PICTURES.qualities]
