@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gradfec_cli.daemons import Daemon, daemon, free_port
-from gradfec_cli.options import packets_option, packets_text
+from gradfec_cli.options import FIT, packets_option, packets_text
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.keys import INSECURE_KEY
 from gradfec_common.networks import DEFAULT_CUT, named_cut
@@ -29,7 +29,7 @@ from gradfec_common.session.edge import Answered, Closed, EdgeSession, Event, ne
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import EncodedTensor
-from gradfec_edge.coding import Coding, coding_of
+from gradfec_edge.coding import BOTTLENECK, Coding, coding_of
 from gradfec_edge.condition import Condition
 from gradfec_edge.link import Link
 from gradfec_host.console import Endpoint, Number, plain_errors
@@ -74,8 +74,8 @@ class Counts:
 @click.option("--seconds", default=5.0, type=Number(0.1, 600), help="Length of a run, after a warm-up.")
 @click.option("--protect", default="none", metavar="POLICY", help="Protection policy.")
 @click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
-@click.option("--codec", default="uniform8", metavar="NAME", help="Quantiser: uniform8, sqrt4 and so on.")
-@packets_option()
+@click.option("--codec", default=BOTTLENECK, metavar="NAME", help="The bottleneck, or a quantiser: uniform8, sqrt4.")
+@packets_option(FIT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
 def cloud_scale(

@@ -21,11 +21,11 @@ from rich.table import Table
 
 from gradfec_cli.daemons import Daemon, daemon, free_port
 from gradfec_cli.experiment import Record, coding_options
-from gradfec_cli.options import packets_option, packets_text
+from gradfec_cli.options import FIT, packets_option, packets_text
 from gradfec_common.codes import CODES, LEOPARD, ZFEC
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import DEFAULT_CUT, named_cut
-from gradfec_edge.coding import Coding, coding_of
+from gradfec_edge.coding import BOTTLENECK, Coding, coding_of
 from gradfec_host.codec_file import weights_of
 from gradfec_host.console import plain_errors, runtime_option
 from gradfec_host.runtimes import choose_runtime
@@ -76,13 +76,13 @@ class Flow:
 
 @click.command(context_settings=CONTEXT)
 @click.option("--frames", default=60, type=click.IntRange(WARM_UP + 5), help="Frames in each run.")
-@click.option("--protect", default="FEC_20_80", metavar="POLICY", help="Protection policy.")
+@click.option("--protect", default="none", metavar="POLICY", help="Protection policy.")
 @click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
-@click.option("--codec", default="uniform8", metavar="NAME", help="Quantiser: uniform8, sqrt4 and so on.")
-@packets_option()
+@click.option("--codec", default=BOTTLENECK, metavar="NAME", help="The bottleneck, or a quantiser: uniform8, sqrt4.")
+@packets_option(FIT)
 @click.option(
     "--importance",
-    default="activation,proxy",
+    default="proxy",
     metavar="NAMES",
     help="Estimators that rank the packets; one run for each.",
 )

@@ -11,10 +11,17 @@ from gradfec_lab.bench.end_to_end import WARM_UP, Flow
 pytestmark = pytest.mark.daemons
 
 
-@pytest.mark.parametrize("names", [("static",), pytest.param(("static", "random"), marks=pytest.mark.slow)])
-def test_frames_are_timed_from_the_edge_to_the_answer_and_set_against_the_uncut_model(names):
-    arguments = ["--frames", "10", "--importance", ",".join(names), "--json"]
-    done = CliRunner().invoke(main, ["bench", "end-to-end", *arguments])
+@pytest.mark.parametrize(
+    ("names", "codec"),
+    [
+        (("proxy",), ("--importance", "proxy")),
+        pytest.param(
+            ("static", "random"), ("--codec", "uniform8", "--importance", "static,random"), marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_frames_are_timed_from_the_edge_to_the_answer_and_set_against_the_uncut_model(names, codec):
+    done = CliRunner().invoke(main, ["bench", "end-to-end", "--frames", "10", "--json", *codec])
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
     assert said["runtime"] == "litert"
