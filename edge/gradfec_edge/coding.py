@@ -204,12 +204,20 @@ def coding_of(
 
 
 def picture_coding(coding: Coding) -> Coding | None:
-    """Return how to send a picture in place of features where that is worth more; None if `coding` does not adapt."""
+    """Return how to send a picture in place of features where that is worth more.
+
+    None if `coding` does not adapt, or if even coarse pictures are too large.
+    """
     if not isinstance(coding.policy, AutoProtection) or coding.cut.pixels is not None:
         return None
     base = base_of(coding.cut.network)
     cut, policy = base.cut(base.input.name), replace(coding.policy, worth=_worth_of_pictures(coding.cut))
-    target = PictureTarget(policy, budget_for(PICTURE_CODEC.parameter_bytes), PICTURE_CODEC)
+    budget = budget_for(PICTURE_CODEC.parameter_bytes)
+    try:
+        policy.choose(UNKNOWN_LINK, budget)
+    except UsageError:
+        return None
+    target = PictureTarget(policy, budget, PICTURE_CODEC)
     grid = PacketGrid(cut.shape, usual_rows(cut.shape, pixels=True), cut.pixels)
     return Coding(cut, grid, PICTURE_CODEC, policy, target=target, form=1)
 

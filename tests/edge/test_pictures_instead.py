@@ -166,3 +166,5 @@ def test_what_was_learned_of_pictures_counts(added: Imported) -> None:
         (picture,) = decided(model="plain").others
         assert (picture.coding.policy.worth.qualities == few) == bool(pictures)  # type: ignore[attr-defined]
     assert max(decided(model="plain").designs, key=lambda one: one.coding.value(NARROW)).coding.codec == "sqrt4"
+    write_learned(model_of(added).folder, cut, learned._replace(pictures=(Quality(20, 1e6, 0.9),)))
+    assert decided(model="plain").others == []  # no picture fits the datagrams of a frame
