@@ -14,8 +14,8 @@ from gradfec_common.keys import INSECURE_KEY
 from gradfec_common.session.events import Event, Finished, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.wire import VERSION
 from gradfec_host.logs import Log
-from gradfec_host.moments import UnixTime, rfc3339, unix_time
 from gradfec_host.results import ResultsFile
+from gradfec_host.wall_clock import UnixTime, rfc3339, unix_time
 
 SessionEvent = SessionOpened | SessionMoved | SessionEnded
 

@@ -1,4 +1,4 @@
-"""How it goes: a live status on a terminal, otherwise a line a minute in the log."""
+"""How a daemon shows its progress: a live status on a terminal, otherwise a line a minute in the log."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from gradfec_common.wire import Report, Result
 from gradfec_edge.adaptation import in_words
 from gradfec_edge.frames import Frame
 from gradfec_edge.losses import Weights
-from gradfec_host.moments import UnixTime, rfc3339, unix_time
 from gradfec_host.results import ResultsFile
+from gradfec_host.wall_clock import UnixTime, rfc3339, unix_time
 
 Record = dict[str, object]
 FALLBACK = "fallback"  # the outcome of a frame that the edge answered itself

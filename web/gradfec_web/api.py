@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
 from gradfec_host.console import version
-from gradfec_host.moments import rfc3339
+from gradfec_host.wall_clock import rfc3339
 from gradfec_web.history import EdgePast, History
 from gradfec_web.view import Answer
 

@@ -105,7 +105,7 @@ class AutoProtection:
         qualities, size = self.worth.qualities, float(entries.sum())
         if not qualities and size > LARGE * budget.room():
             return self._large(importance, sizes, link, budget)
-        if not (qualities and self.worth.kept):  # nothing of the frame may be left out: its own size counts
+        if not (qualities and self.worth.kept):  # every packet is needed: the frame's own size counts
             usual = self.choose(link, budget).quality.agreement if qualities else 1.0
             qualities = (Quality(0.0, size, usual),)
         choice = self.choose(link, budget, qualities, self.most_sent * len(sizes))
@@ -171,14 +171,14 @@ def _choice(
         else:  # frames as small as may be, and fewer of them
             best = int(np.where(np.isfinite(value) & (expected >= good), total, np.inf).argmin())
     quality, state = divmod(best, len(states.n))
-    of_them = 1.0 if frame_bytes is None else min(frame_bytes / total.flat[best], 1.0)  # of the frames, that pass
+    passing = 1.0 if frame_bytes is None else min(frame_bytes / total.flat[best], 1.0)  # the share of the frames
     return Choice(
         qualities[quality],
         int(states.n[state]),
         tuple(states.ks[state].tolist()),
         float(total.flat[best]),
         float(expected.flat[best]),
-        float(of_them * expected.flat[best] - price * total.flat[best]),
+        float(passing * expected.flat[best] - price * total.flat[best]),
     )
 
 
@@ -217,9 +217,8 @@ def _states_of(n: int, worth: Worth, link: LinkEstimate) -> States:
     all_ks = np.concatenate([ks[level], bare])
     multiple = np.divide(n, all_ks, out=np.zeros(all_ks.shape), where=all_ks > 0) @ shares
     stripes = (np.diff(all_ks, axis=1, prepend=0) != 0).sum(axis=1) - (all_ks[:, -1] == 0)
-    classes = ((all_ks[:, :, np.newaxis] <= arrived) & (all_ks[:, :, np.newaxis] > 0)).sum(
-        axis=1
-    )  # whole ones, (t, n+1)
+    is_whole = (all_ks[:, :, np.newaxis] <= arrived) & (all_ks[:, :, np.newaxis] > 0)  # (t, classes, n + 1)
+    classes = is_whole.sum(axis=1)  # (t, n + 1)
     whole, sent = bounds[classes], bounds[(all_ks > 0).sum(axis=1)]
     there = whole + (sent[:, np.newaxis] - whole) * arrived / n
     at_first = np.maximum(values[classes], worth.by_chance(there))

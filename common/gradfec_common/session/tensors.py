@@ -181,7 +181,7 @@ class Tensors:
         return [Say(mine.session, message_body(Request(number, until)))]
 
     def _await_end(self, mine: SessionTensors, number: int, now: float) -> None:
-        """Expect the last datagram of a tensor when those before it say, so that its loss is noticed."""
+        """Expect the last datagram of a tensor when the pace of the others says, so that its loss is noticed."""
         tensor = mine.tensors[number]
         if tensor.arrived.due > tensor.arrived.unasked or mine.spacing_s is None:
             return
@@ -191,7 +191,7 @@ class Tensors:
 
     @staticmethod
     def _measure(mine: SessionTensors, tensor: Tensor, now: float) -> None:
-        """Learn from a datagram how far apart an edge's are, and how many."""
+        """Learn from a datagram how far apart an edge's datagrams are, and how many of them a tensor has."""
         arrived = tensor.arrived
         mine.usual = arrived.unasked, int(arrived.k.max())
         positions = np.flatnonzero(arrived.arrived)
@@ -293,7 +293,7 @@ class Tensors:
             self._drop(mine, decided.tensor, TensorEvent.FAIL)
 
     def _take_back(self, decided: Decided) -> SessionTensors | None:
-        """Note that the back-end is done with a tensor; return its session's, None if it is no longer wanted."""
+        """Note that the back-end is done with a tensor; return its session's tensors, None if it is not wanted now."""
         self._pending -= 1
         mine = self._sessions.get(decided.session)
         if mine is not None:
@@ -303,7 +303,7 @@ class Tensors:
     # --- closing and finishing ---
 
     def _settle(self, mine: SessionTensors, number: int, now: float) -> None:
-        """From now on, wait for a tensor only as long as datagrams may be reordered by."""
+        """From now on, wait for a tensor's datagrams only for the time by which they may be reordered."""
         self._close_at(mine, number, now + self._limits.reorder_s)
 
     def _close_at(self, mine: SessionTensors, number: int, when: float, *, later: bool = False) -> None:

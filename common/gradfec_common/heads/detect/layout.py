@@ -26,7 +26,7 @@ LARGEST_FRACTION = 2.0  # boxes may reach beyond the picture, but not by so much
 class Suppression(enum.Enum):
     """Which boxes give way to one with a higher score that overlaps them."""
 
-    NONE = "none"  # the network has seen to it
+    NONE = "none"  # the network has suppressed them itself
     SAME_CLASS = "same class"
     ALL = "all"
 
