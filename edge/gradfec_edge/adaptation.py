@@ -25,9 +25,9 @@ MOST_ROUNDS = 3  # of requests for more of a frame: the cloud's limit
 REORDER_S = 0.03  # for which the cloud waits for late datagrams before it asks
 ROUND_TRIPS = 1.25  # for which it awaits what it has asked for
 SAMPLES = 20  # of the round trip: the least of them counts, the others waited somewhere
-PASS_S = 0.12  # in which the link shall carry a frame: latency matters more than the last point of agreement
+PASS_S = 0.12  # in which the link should carry a frame: latency matters more than the last point of agreement
 LEAST_PASS_S = 0.08  # on a link whose round trip leaves no time for more
-ANSWERED_S, WORK_S = 0.3, 0.1  # when a frame should be answered, and what edge and cloud take of it
+ANSWERED_S, WORK_S = 0.3, 0.1  # when a frame should be answered, and how much of that edge and cloud take
 PACE = 2.0  # times as fast as the budget: a frame leaves in half of its share of the time
 
 
@@ -110,7 +110,7 @@ class Adaptation:
 
     def sends(self, number: int, plan: Plan, datagram_bytes: int, left: list[tuple[int, float]], now: float) -> None:
         """Note that a tensor is about to be sent; `left` gets the moments at which its datagrams have left."""
-        if not self._leaving:  # before this, nothing was to be heard
+        if not self._leaving:  # until now, no report was expected
             self._heard_at = now
         self._newest = plan
         datagram_bytes += UDP_HEADER_BYTES
@@ -133,7 +133,7 @@ class Adaptation:
         first, last = np.flatnonzero(arrived)[[0, -1]].tolist()
         if first >= unasked:  # nothing of what was sent at first
             return
-        whole = last < unasked  # otherwise the last one was asked for, and nobody knows when it left
+        whole = last < unasked  # otherwise the last one was asked for, and it is not known when it left
         first_at, span_s = report.first_us / 1e6, report.span_us / 1e6 if whole else 0.0
         last_left_at = leaving.left_at(last if whole else first)
         if whole:

@@ -52,12 +52,12 @@ class Prepared:
 def prepare(network: Network, file: Path | None, fec: str) -> Prepared:
     """Choose from a network's table what to prepare a session for; UsageError if there is no table.
 
-    GradfecError if the edge's half of no measured cut is here.
+    GradfecError if this machine has the edge's half for none of the measured cuts.
     """
     table = table_of(network, file)
     ways = [way for way in table.ways if _is_here(network.cut(way.cut))]
     if not ways:
-        raise GradfecError(f"--split auto: of {network.name}, the edge's half is here of no cut that was measured")
+        raise GradfecError(f"--split auto: the edge's half of {network.name} is not here for any cut that was measured")
     codings = {way: coding_for(network.cut(way.cut), way.codec, way.quality, fec) for way in ways}
     places = prepared(ways, table.link, table.wanted, MAX_FORMS)
     # Form 0 is the one that the cloud must serve.

@@ -270,7 +270,7 @@ def main(
 
 
 def first_line(settings: Mapping[str, Any]) -> dict[str, object]:
-    """Return what the first line says of a camera's settings, besides where its frames come from and go to."""
+    """Return what the first line says of a camera's settings, except where its frames come from and go to."""
     changed = {key: value for key, value in differing(dict(settings)).items() if key not in ("camera", "cloud")}
     return changed | {"config": config_used().path}
 

@@ -43,7 +43,7 @@ from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 Floats = npt.NDArray[np.float32]
 
 BOTTLENECK = "bottleneck"  # the shipped one, as --codec
-PROTECT_UNKNOWN = "FEC_20_80"  # the default for codecs whose worth nobody has measured
+PROTECT_UNKNOWN = "FEC_20_80"  # the default for codecs whose worth was not measured
 PICTURE_CODEC = ImageCodec(WEBP)  # fewer bytes than JPEG at the same agreement
 AUTO_AGREEMENT = 0.8  # with the uncut network, on held-out images: a bottleneck that keeps less must be asked for
 
@@ -192,7 +192,7 @@ def coding_of(
         if isinstance(policy, AutoProtection) and quantiser.needs is not Needs.NOTHING:
             policy = replace(policy, worth=WHOLE_ONLY)
         elif isinstance(policy, AutoProtection) and isinstance(cut.network, Imported):
-            learned = learned_at(cut)  # otherwise nobody has measured what a part of its tensors is worth
+            learned = learned_at(cut)  # without it, nothing says what a part of its tensors is worth
             policy = replace(policy, worth=learned.worth if learned else WHOLE_ONLY)
     grid = PacketGrid(cut.shape, rows or usual_rows(cut.shape, pixels=cut.pixels is not None), cut.pixels)
     coding = Coding(cut, grid, quantiser, policy, packets_a_datagram, compensate, target)

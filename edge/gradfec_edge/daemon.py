@@ -164,7 +164,7 @@ class EdgeDaemon:
         await self.link.until_all_closed()
 
     def _say_how(self) -> None:
-        """Log what differs from the defaults, in one line; in a JSON log, and for whoever debugs, all settings."""
+        """Log what differs from the defaults, in one line; in a JSON log, and at the level debug, all settings."""
         source, cloud = self.source.name, str(self.options.cloud)
         settings = {**self.options.settings, "udp": "batched" if self.link.batched else "plain"}
         set_by_user = f" ({in_words(self.options.differing)})" if self.options.differing else ""
@@ -210,7 +210,7 @@ class EdgeDaemon:
             self._check_rate(event.deadline_s)
 
     def _on_trouble(self, trouble: str) -> None:
-        """Take down why datagrams do not reach the cloud; "" if nobody knows."""
+        """Note why datagrams do not reach the cloud; "" if that is not known."""
         self.health.found(trouble)
         self.watch.found(trouble)
 

@@ -65,7 +65,7 @@ class Story:
 
     @property
     def answered(self) -> bool:
-        """Whether there is an answer, from wherever."""
+        """Whether there is an answer, from the cloud or the fallback."""
         return self.result is not None or bool(self.fallback)
 
     @property

@@ -170,7 +170,7 @@ class Link:
             await self._pumped.wait_for(lambda: self.session.connected, LOOK_AGAIN_S)
 
     async def _trouble(self) -> str:
-        """Return why datagrams do not arrive; "" if nobody knows."""
+        """Return why datagrams do not arrive; "" if that is not known."""
         try:
             family, address = await self._connect()
         except GradfecError as error:

@@ -28,7 +28,7 @@ class Target(Protocol):
     """A way to choose for each tensor how finely to code it."""
 
     def encode(self, tensor: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Coded:
-        """Code a tensor (H, W, C) that is to pass the link."""
+        """Code a tensor (H, W, C) for a link."""
 
 
 @dataclass(frozen=True)
