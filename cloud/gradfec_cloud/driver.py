@@ -20,7 +20,7 @@ from gradfec_common.wire import MAGIC, VERSION, Batch, Drop, Kind
 TOLD_AGAIN_S = 60.0  # at most one warning in this time: of other versions, and of a host's unknown key
 MOST_STRANGERS = 16  # hosts with unknown keys that are told of in this time, because addresses can be forged
 READ_BEFORE_TIMER = 64  # batches: more than the receive buffer holds, and a bound under a flood
-REST_S = 0.003  # between reads: paced datagrams gather meanwhile, and a batch costs less than each of them alone
+REST_S = 0.003  # between reads, in which paced datagrams gather: a batch costs less than each of them alone
 
 
 class OtherVersion(NamedTuple):

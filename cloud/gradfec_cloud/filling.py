@@ -54,7 +54,7 @@ class InTime:
         return self._instead(np.nan_to_num(tensor, copy=False), there, grid, step)  # a gap must be finite
 
     def __getstate__(self) -> dict[str, object]:
-        """Return its state for a worker on another machine, where nobody listens."""
+        """Return its state for a worker on another machine, where `say` has no listener."""
         return {**self.__dict__, "_say": _in_silence}
 
     def _fill(self, tensor: Floats, there: Mask, grid: PacketGrid) -> str | None:

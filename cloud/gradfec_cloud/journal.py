@@ -121,7 +121,7 @@ class Journal:
 
 
 def record_of(tensor: Finished) -> dict[str, object]:
-    """Return what a results file says of a tensor, without when it was answered and where it came from."""
+    """Return what a results file says of a tensor, except when it was answered and where it came from."""
     result = tensor.result
     return {
         "outcome": result.outcome,

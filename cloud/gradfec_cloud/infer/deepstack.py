@@ -13,7 +13,7 @@ from typing import Any
 from gradfec_cloud.infer.protocol import RequestError
 from gradfec_common.heads import Answer
 
-LEAST_CONFIDENCE = 0.4  # unless a request has another one
+LEAST_CONFIDENCE = 0.4  # unless a request gives its own
 
 
 def read_confidence(untrusted: object) -> float:
