@@ -1,4 +1,4 @@
-"""`gradfec demo`: all of it on this machine over a bad link: without protection, as in the paper, and as by default."""
+"""`gradfec demo`: everything on this machine over a bad link: without protection, as in the paper, and by default."""
 
 from __future__ import annotations
 

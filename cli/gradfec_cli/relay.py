@@ -252,7 +252,7 @@ class Relay:
             if batch:
                 self._schedule.start()
                 way.push(batch, now)
-        except GradfecError as error:  # a full disk; an exception in a callback would reach nobody
+        except GradfecError as error:  # a full disk; an exception in a callback would be lost
             self._failure = error
             self._stopped.set()
 

@@ -27,7 +27,7 @@ LIBRARIES = ("ai-edge-litert", "onnxruntime", "numpy")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
 def splits(name: str, images: Path, limit: int, out: Path | None, runtime: str, as_json: bool) -> None:
-    """Time front-end, importance and coding for each split and codec, on the machine that is to be the edge."""
+    """Time front-end, importance and coding for each split and codec, on the machine that will be the edge."""
     from gradfec_host.models import network_called
     from gradfec_host.models.find import runtime_for
     from gradfec_lab.plan.candidates import candidates

@@ -72,9 +72,7 @@ images_option = click.option("--images", required=True, type=FILE, metavar="DIR"
     help="Whose edge: this machine's, or that of the one where gradfec bench splits has made FILE. The cloud is this "
     "machine.",
 )
-@click.option(
-    "--goal", default=GOALS[0], type=click.Choice(GOALS), help="What there shall be least of; energy: time at the edge."
-)
+@click.option("--goal", default=GOALS[0], type=click.Choice(GOALS), help="What to minimise; energy: time at the edge.")
 @click.option(
     "--min-agreement",
     default=0.95,
@@ -82,7 +80,7 @@ images_option = click.option("--images", required=True, type=FILE, metavar="DIR"
     metavar="SHARE",
     help="Choose among ways that keep at least this share of the uncut network's answers over the link.",
 )
-@click.option("--fps", default=5.0, type=Number(min=0, min_open=True), help="Frames a second that shall pass.")
+@click.option("--fps", default=5.0, type=Number(min=0, min_open=True), help="Frames a second that must get through.")
 @click.option("--limit", default=40, type=click.IntRange(1), help="Use this many photographs, the first by name.")
 @click.option("--all", "show_all", is_flag=True, help=f"List all ways, not only the best {SHOWN}.")
 @click.option("--figure", "figure_file", type=FILE, metavar="FILE", help="Draw the best way at each split, as PNG.")
@@ -167,7 +165,7 @@ def pictures_of(network: Network, folder: Path, limit: int) -> list[npt.NDArray[
 
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Callable[[], object]]:
-    """Show progress on standard error; yield what is to be called for each step."""
+    """Show progress on standard error; yield the function to call after each step."""
     from rich.console import Console
     from rich.progress import Progress
 

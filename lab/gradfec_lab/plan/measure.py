@@ -52,7 +52,7 @@ class EdgeHalf:
         self._front_end.warm_up()
 
     def features(self, picture: Picture) -> tuple[Features, float]:
-        """Return what is to be coded of a BGR picture (h, w, 3) of any size, and the seconds that it took."""
+        """Return the features of a BGR picture (h, w, 3) of any size, to be coded, and the seconds that they took."""
         start = time.perf_counter()
         image = to_input(picture, self._preprocess)
         found = self._front_end(image)
@@ -111,7 +111,7 @@ def link_that_loses(loss: float) -> LinkEstimate:
 
 
 def stores_of(found: Iterable[Candidate]) -> Stores:
-    """Open what the halves are built from; GradfecError if it is not to be had."""
+    """Open what the halves are built from; GradfecError if it cannot be had."""
     with show_progress() as fetching:
         networks = dict.fromkeys(one.design.coding.cut.network for one in found)
         return {network: trained(network, None, fetching) for network in networks}

@@ -1,8 +1,8 @@
-"""`gradfec sweep adapt`: what the policy `auto` makes of links that nobody told it about, in virtual time.
+"""`gradfec sweep adapt`: how the policy `auto` copes with links that it knows nothing about, in virtual time.
 
-Each link is driven along with the real protocol cores, and the answers are those of the real network. Beside `auto`
-stands the best fixed plan: the quality and the (n, k) that one would have chosen afterwards, knowing all that was lost,
-with at most as many bytes.
+The real protocol cores drive along each link, and the answers are those of the real network. `auto` is compared with
+the best fixed plan: the quality and the (n, k) that one would choose afterwards, knowing all losses, with at most as
+many bytes.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ class Adapting:
 
     def best_fixed(self, stretches: Sequence[Stretch], most_bytes: float) -> tuple[str, Run] | None:
         """Return the fixed plan of at most so many bytes a frame with the most right answers, and its run."""
-        plans = [(plan, self._sent(plan)) for plan in _plans(self._file)]
+        plans = [(plan, self._sent(plan)) for plan in _plans()]
         affordable = [plan for plan, size in plans if size is not None and size <= 1.005 * most_bytes]
         by_worth = sorted(affordable, key=lambda plan: -self._worth(plan, stretches))[:BEST]
         runs = [(plan.name, self._fixed(plan, stretches)) for plan in by_worth]
@@ -294,7 +294,7 @@ class Fixed:
 SIZED = 40  # images by which a fixed plan's bytes are estimated
 
 
-def _plans(file: CodecFile) -> Iterator[Fixed]:
+def _plans() -> Iterator[Fixed]:
     for quality in FIXED_QUALITIES:
         for n in FIXED_N:
             for k in sorted({max(round(n * share), 1) for share in FIXED_SHARES}):

@@ -1,4 +1,4 @@
-"""`gradfec sweep concealment`: which concealment keeps the answer, by itself and behind parity. DFTS2's grid."""
+"""`gradfec sweep concealment`: which concealment keeps the answer, alone and behind parity. DFTS2's grid."""
 
 from __future__ import annotations
 

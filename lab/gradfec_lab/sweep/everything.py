@@ -93,7 +93,10 @@ def command(images: Path, labels: Path | None, limit: int | None, subset: int, r
     for part in PARTS:
         command = arguments(part, images, labels, limit, subset, repetitions, out)
         click.echo(f"{part.title}: {shlex.join(['gradfec', *command])}", err=True)
-        (run_daemons if part.sweep == "daemons" else run_sweep)(command, out / part.name)
+        if part.sweep == "daemons":
+            run_daemons(command, out / part.name)
+        else:
+            run_sweep(command)
         chapters.append(chapter(part, command, out))
         write_file(out / TABLES, "\n".join(chapters).encode())
     figures = ", ".join(path.name for path in sorted(out.glob("*.png")))
@@ -118,8 +121,8 @@ def arguments(
     return ["sweep", part.sweep, "--images", str(images), *(["--labels", str(labels)] if labels else []), *options]
 
 
-def run_sweep(command: list[str], folder: Path) -> None:
-    """Run a sweep, which writes its results to the folder and reports its own errors."""
+def run_sweep(command: list[str]) -> None:
+    """Run a sweep, which writes its own results and reports its own errors."""
     check(command, subprocess.run([*GRADFEC, *command], check=False, stdout=subprocess.DEVNULL).returncode)
 
 

@@ -46,7 +46,7 @@ class Study:
     grid: PacketGrid
     seed: int
     out: Path | None
-    backend: BackEndFile | None = None  # answers in the place of the network's own back-end
+    backend: BackEndFile | None = None  # answers instead of the network's own back-end
 
     @property
     def names(self) -> list[str]:

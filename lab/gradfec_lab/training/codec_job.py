@@ -1,4 +1,4 @@
-"""A job for `gradfec_lab.codec`, a folder with all that it needs: network, bottleneck, weights and pictures."""
+"""A job for `gradfec_lab.codec`: a folder with everything that it needs: network, bottleneck, weights and pictures."""
 
 from __future__ import annotations
 

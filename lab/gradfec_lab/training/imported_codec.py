@@ -1,8 +1,8 @@
 """Bottlenecks for imported networks: ONNX Runtime computes the features, and ONNX files hold encoder and decoder.
 
-The network itself runs in ONNX Runtime alone, which has no gradients. What follows the decoder, PyTorch runs as well,
-as far as it has the operators, so that the second stage sees what features lead to deep in the network. Without that,
-the first stage's loss alone is learned.
+The network itself runs only in ONNX Runtime, which has no gradients. The part after the decoder also runs in PyTorch,
+as far as PyTorch has the operators, so the second stage sees what features lead to deep in the network. Without that
+part, training only minimises the first stage's loss.
 """
 
 from __future__ import annotations

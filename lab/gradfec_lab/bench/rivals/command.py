@@ -1,4 +1,4 @@
-"""`gradfec bench rivals`: a camera's frames over bad links, by gradfec and by other ways to have them answered."""
+"""`gradfec bench rivals`: a camera's frames over bad links, by gradfec and by other ways to get them answered."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def rivals(
     comes in time, as a share of all frames taken. Times are from the capture to the answer at the camera's side. kbit/s
     are those sent on the forward way, IP and UDP or TCP headers included. Intervals are 95 % (Wilson).
 
-    On a busy machine the times mean little: leave it alone meanwhile. jpeg-tcp needs root, h264-srt imageio-ffmpeg.
+    On a busy machine the times mean little, so run nothing else. jpeg-tcp needs root, h264-srt imageio-ffmpeg.
     """
     links = chosen(link_names, LINKS, "--links")
     arms = chosen(rival_names, RIVALS, "--rivals")
