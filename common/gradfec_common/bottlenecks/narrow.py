@@ -47,11 +47,12 @@ def best_joins(cut: Cut) -> Cut:
     cuts, latents = cut.network.cuts, latent_sides(cut.shape)
     first = cuts.index(cut)
     near = cuts[first : max(2 * len(cuts) // 3, first + 1)]
-    fitting = [one for one in near if _is_image(one) and doublings_to(latents, one.shape) is not None]
+    fitting = [one for one in near if has_one_image(one) and doublings_to(latents, one.shape) is not None]
     return min(reversed(fitting), key=lambda one: one.elements, default=cut)
 
 
-def _is_image(cut: Cut) -> bool:
+def has_one_image(cut: Cut) -> bool:
+    """Return whether what crosses a cut is one tensor of features (H, W, C)."""
     return not isinstance(cut, ImportedCut) or [one.layout for one in cut.carried] == ["nchw"]
 
 
