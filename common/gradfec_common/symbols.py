@@ -82,7 +82,7 @@ def pack_tightly(entries: Indices, room: int, word: int = 1, most: int | None = 
 
 
 def least(low: int, high: int, enough: Callable[[int], bool]) -> int:
-    """Return the least number from `low` to `high` that is `enough`, as all above it are; `high` is."""
+    """Return the least number from `low` to `high` that is `enough`, given that `high` is, and so is all above it."""
     return low + bisect_left(range(low, high), True, key=enough)
 
 

@@ -22,6 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
+CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}  # click's settings for a command
 
 runtime_option = click.option(
     "--runtime",

@@ -15,6 +15,7 @@ from gradfec_edge.modes import MODES
 from gradfec_host import logs
 from gradfec_host.config import CameraOption, camera_option, config_option, config_used, differing, each_camera
 from gradfec_host.console import (
+    CONTEXT,
     Endpoint,
     EndpointType,
     Number,
@@ -52,7 +53,7 @@ IMPORTANCE = (
 )
 
 
-@click.command(epilog=EXAMPLES, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(epilog=EXAMPLES, context_settings=CONTEXT)
 @camera_option(
     "--camera",
     required=True,

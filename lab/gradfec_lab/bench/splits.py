@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gradfec_host.console import plain_errors, runtime_option
+from gradfec_host.console import CONTEXT, plain_errors, runtime_option
 from gradfec_lab.bench.measure import in_words, machine
 from gradfec_lab.plan.command import bar, images_option, model_option, pictures_of
 from gradfec_lab.plan.report import ms
@@ -16,7 +16,7 @@ from gradfec_lab.sweep.report import Grid
 LIBRARIES = ("ai-edge-litert", "onnxruntime", "numpy")
 
 
-@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
 @model_option
 @images_option
 @click.option("--limit", default=10, type=click.IntRange(1), help="Use this many photographs, the first by name.")

@@ -13,7 +13,7 @@ import click
 from gradfec_cli.netem import megabits, milliseconds, percentage
 from gradfec_common.errors import GradfecError
 from gradfec_common.splits import GOALS, Conditions
-from gradfec_host.console import Number, plain_errors, runtime_option
+from gradfec_host.console import CONTEXT, Number, plain_errors, runtime_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ model_option = click.option(
 images_option = click.option("--images", required=True, type=FILE, metavar="DIR", help="Folder of photographs.")
 
 
-@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
 @model_option
 @click.option(
     "--link",

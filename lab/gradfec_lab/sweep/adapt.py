@@ -29,7 +29,7 @@ from gradfec_edge.adaptation import PASS_S
 from gradfec_edge.coding import BOTTLENECK, Coding, codec_file, coding_of, frame_bytes
 from gradfec_edge.frontend import Features
 from gradfec_host.codec_file import CodecFile
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.drive.drive import Shot, Trip, drive
 from gradfec_lab.drive.road import Stretch
 from gradfec_lab.drive.scenes import LOSSES, losing, road
@@ -37,7 +37,7 @@ from gradfec_lab.sweep.codecs import make_codec
 from gradfec_lab.sweep.ends import Ends, ends_of, load_ends
 from gradfec_lab.sweep.report import Grid, Report
 from gradfec_lab.sweep.store import write_file
-from gradfec_lab.sweep.study import CONTEXT, Study, study_options
+from gradfec_lab.sweep.study import Study, study_options
 
 FIXED_QUALITIES = (1, 2, 3, 5)
 FIXED_N = (4, 6, 8, 12, 16, 24)

@@ -9,14 +9,14 @@ import numpy as np
 
 from gradfec_common.conceal import CONCEALMENTS
 from gradfec_common.quantisers import chosen_quantiser
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.sweep.arguments import FILL_HELP, read_estimators, read_fills, read_policies
 from gradfec_lab.sweep.concealment_points import TIMED, ConcealmentSweep, number
 from gradfec_lab.sweep.losses import IID
 from gradfec_lab.sweep.protection import read_links
 from gradfec_lab.sweep.report import Grid, Report, Row, lossless, measure, pivot, shares_and_intervals
 from gradfec_lab.sweep.statistics import Bootstrap, interval
-from gradfec_lab.sweep.study import CONTEXT, Study, learned_fingerprints, study_options
+from gradfec_lab.sweep.study import Study, learned_fingerprints, study_options
 
 FILLS = ",".join(name for name in CONCEALMENTS if name not in {"mask", "silrtc", "halrtc"})
 POLICIES = "dfts,none,FEC_20_80,FEC_50_50,auto"

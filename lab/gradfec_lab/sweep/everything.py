@@ -14,12 +14,11 @@ import click
 from gradfec_cli import GRADFEC
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_NETWORK, named_network
-from gradfec_host.console import EXIT_INTERRUPTED, plain_errors
+from gradfec_host.console import CONTEXT, EXIT_INTERRUPTED, plain_errors
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.daemons import daemons_table
 from gradfec_lab.sweep.labels import labels_of
 from gradfec_lab.sweep.store import unwritable, write_file
-from gradfec_lab.sweep.study import CONTEXT
 
 TABLES = "tables.md"
 

@@ -19,7 +19,7 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.protect.plan import ranking
 from gradfec_edge.coding import BOTTLENECK
 from gradfec_edge.importance.free import draws_for
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 from gradfec_lab.sweep.arguments import chosen_from, names_list, read_share
 from gradfec_lab.sweep.codecs import Codec, make_codec
@@ -28,7 +28,7 @@ from gradfec_lab.sweep.engine import REFERENCE
 from gradfec_lab.sweep.report import Report, Row, lossless, measure, pivot, shares_and_intervals, text
 from gradfec_lab.sweep.statistics import Bootstrap
 from gradfec_lab.sweep.store import Record, Store
-from gradfec_lab.sweep.study import CONTEXT, Study, study_options
+from gradfec_lab.sweep.study import Study, study_options
 
 RANDOM = "random"
 ESTIMATORS = (ORACLE, "proxy", "energy", "order", RANDOM)

@@ -9,7 +9,7 @@ import click
 
 from gradfec_cli.options import packets_option
 from gradfec_common.errors import UsageError
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.sweep import budget, budget_report
 from gradfec_lab.sweep.arguments import (
     FILL_HELP,
@@ -24,7 +24,7 @@ from gradfec_lab.sweep.budget import TUNE_IMAGES
 from gradfec_lab.sweep.losses import IID
 from gradfec_lab.sweep.protection_points import Link, ProtectionSweep, Variants
 from gradfec_lab.sweep.protection_report import report
-from gradfec_lab.sweep.study import CONTEXT, Study, back_end_option, study_options
+from gradfec_lab.sweep.study import Study, back_end_option, study_options
 
 POLICIES = "none,FEC_10_90,FEC_20_80,FEC_30_70,FEC_40_60,FEC_50_50"
 CODEC = "uniform8"

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradfec_common.conceal import make_concealment
 from gradfec_common.quantisers import QUANTISERS, Quantiser
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_host.learned import learned_for
 from gradfec_lab.sweep.arguments import read_quantisers
 from gradfec_lab.sweep.engine import Case, Delivered, Subject
@@ -24,7 +24,7 @@ from gradfec_lab.sweep.report import (
     shares_and_intervals,
 )
 from gradfec_lab.sweep.statistics import Bootstrap
-from gradfec_lab.sweep.study import CONTEXT, Study, back_end_option, command_line, study_options
+from gradfec_lab.sweep.study import Study, back_end_option, command_line, study_options
 
 
 @click.command(context_settings=CONTEXT)

@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from gradfec_common.protect import UNKNOWN_LINK
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.sweep.arguments import names_list
 from gradfec_lab.sweep.codecs import Codec, make_codec
 from gradfec_lab.sweep.ends import Ends, Floats, Image, delivered, ends_of
@@ -21,7 +21,7 @@ from gradfec_lab.sweep.engine import REFERENCE
 from gradfec_lab.sweep.report import Grid, Report, Row, lossless, measure, measures, percents
 from gradfec_lab.sweep.statistics import Bootstrap
 from gradfec_lab.sweep.store import Record, Store
-from gradfec_lab.sweep.study import CONTEXT, Study, study_options
+from gradfec_lab.sweep.study import Study, study_options
 
 CODECS = "bottleneck,sqrt,uniform8,jpeg,webp"
 

@@ -33,8 +33,6 @@ from gradfec_lab.sweep.store import Record, Store
 
 Image = npt.NDArray[np.uint8]  # RGB (side, side, 3)
 
-CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
-
 
 @dataclass(frozen=True)
 class Study:

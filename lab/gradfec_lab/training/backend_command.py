@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_host.console import plain_errors, resumable
+from gradfec_host.console import CONTEXT, plain_errors, resumable
 
 if TYPE_CHECKING:
     from gradfec_lab.photographs import Photographs
@@ -26,7 +26,7 @@ FEATURES_ALONE = 0.8  # the share of the steps that compare features alone
 MEASURED_IMAGES = 200
 
 
-@click.command(name="train-backend", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(name="train-backend", context_settings=CONTEXT)
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of photographs to learn from.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Back-end to write (.npz).")
 @click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Where the network is cut.")

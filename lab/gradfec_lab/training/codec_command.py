@@ -17,7 +17,7 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_NETWORK, full_name
 from gradfec_common.networks.imported import Imported
 from gradfec_edge.coding import AUTO_AGREEMENT
-from gradfec_host.console import plain_errors, resumable
+from gradfec_host.console import CONTEXT, plain_errors, resumable
 from gradfec_host.models.find import cut_called, model_of, usual_cut_of
 from gradfec_host.models.store import Model
 from gradfec_host.quality import DEFAULT_QUALITY
@@ -26,7 +26,7 @@ WORTH_IMAGES = 400
 RANKED_IMAGES = 400  # from which the ranking of packets is learned
 
 
-@click.command(name="train-codec", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(name="train-codec", context_settings=CONTEXT)
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of photographs to learn from.")
 @click.option(
     "--out",

@@ -10,10 +10,10 @@ import click
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_CUT
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 
 
-@click.command(name="train-concealment", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(name="train-concealment", context_settings=CONTEXT)
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of photographs to learn from.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write (.npz).")
 @click.option("--split", default=DEFAULT_CUT, metavar="LAYER", help="Where the network is cut.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_host.console import plain_errors, resumable
+from gradfec_host.console import CONTEXT, plain_errors, resumable
 from gradfec_host.extras import need
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ MIN_IMAGES = 40  # with fewer, there are no held-out images
 BYTES_AN_IMAGE = 110_000  # in the cache, at the default split; the whole maps of the paper's recipes add 1.6 MB
 
 
-@click.command(name="train-proxy", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(name="train-proxy", context_settings=CONTEXT)
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of photographs to learn from.")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Estimator to write (.npz)."
