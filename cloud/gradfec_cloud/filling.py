@@ -84,7 +84,7 @@ def in_time(concealments: Mapping[Cut, Concealment], limit_s: float, log: Log) -
         instead, named = (Mean(cut, learned), "mean") if "means" in learned else (Zero(cut, learned), "zero")
 
         def say(reason: str) -> None:
-            line = f"--fill at {full_name(cut)} {reason}: such a tensor gets --fill {named}, which is said only once"
+            line = f"--fill at {full_name(cut)} {reason}: tensors like that get --fill {named}; this is said only once"
             log.warning(line, event="fill_given_up", cut=full_name(cut))
 
         return InTime(conceal, instead, limit_s, say)

@@ -80,7 +80,7 @@ def which_parts() -> Parts:
 
 @lru_cache(1)
 def _alphabets() -> Alphabets:
-    """Return the tables, and behind them their numbers."""
+    """Return the tables, and after them that of the tables' numbers."""
     return Alphabets([*all_parts(), which_parts()])
 
 
@@ -212,7 +212,7 @@ def decode_by_library(coded: Sequence[bytes], length: int) -> Decoded:
 
 @lru_cache(1)
 def _models() -> list[constriction.stream.model.Categorical]:
-    """Return the tables for the library, and behind them their numbers.
+    """Return the tables for the library, and after them that of the tables' numbers.
 
     It gives each symbol one part, and shares out the rest: so these have exactly their parts.
     """

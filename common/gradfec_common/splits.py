@@ -133,7 +133,7 @@ def ranked(ways: Sequence[Way], link: Conditions, wanted: Wanted) -> list[Expect
 
 
 def prepared(ways: Sequence[Way], link: Conditions, wanted: Wanted, most: int) -> list[tuple[str, bool]]:
-    """Return at most so many places to prepare a session for: that for the link, and those best for most others."""
+    """Return at most `most` places to prepare a session for: the link's best, and those best for most other links."""
     losses = sorted({kept.loss for way in ways for kept in way.kept})
     first = ranked(ways, link, wanted)[0].way.place
     others = Counter(

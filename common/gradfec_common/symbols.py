@@ -25,7 +25,7 @@ Indices = npt.NDArray[np.intp]
 Symbols = npt.NDArray[np.uint8]
 
 PLACE_BYTES = 2
-LONG = 128  # a packet of so many bytes has a length of two bytes
+LONG = 128  # bytes of a packet, from which on its length takes two bytes
 MAX_PACKET_BYTES = 2**15 - 1
 
 

@@ -94,7 +94,7 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
-    """Say after Ctrl-C that the work goes on where it stopped; a decorator below `plain_errors`."""
+    """Say after Ctrl-C that the work can be resumed; a decorator below `plain_errors`."""
     try:
         yield
     except KeyboardInterrupt:

@@ -96,7 +96,7 @@ class Adaptation:
         return max(self._owes(now) / self.control.bytes_per_s - (self._interval_s() or 0.0), 0.0)
 
     def spread_s(self, size: int) -> float:
-        """Return over how many seconds to spread a frame of so many bytes, at most."""
+        """Return over how many seconds to spread a frame of `size` bytes, at most."""
         return size / (PACE * self.control.bytes_per_s)
 
     def _owes(self, now: float) -> float:

@@ -86,7 +86,7 @@ class AutoSplit:
     def __init__(
         self, prepared: Prepared, interval_s: float | None, say: Say, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Begin with the best way for the planned link; `say` is told of each change."""
+        """Begin with the best way for the planned link; `say` gets a line for each change."""
         table = prepared.table
         self._designs, self._clock, self._say = prepared.designs, clock, say
         self._chooser = Chooser([*self._designs], table.link, replace(table.wanted, interval_s=interval_s))

@@ -94,7 +94,7 @@ IMPORTANCE = (
     "--bytes-per-frame",
     type=click.IntRange(min=500),
     metavar="N",
-    help="Round a bottleneck's latents as finely as so many bytes a frame allow, headers included, parity apart.",
+    help="Round a bottleneck's latents as finely as this many bytes a frame allow, with headers, without parity.",
 )
 @camera_option(
     "--packets-per-datagram",

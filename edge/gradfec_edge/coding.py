@@ -95,7 +95,7 @@ class Coding:
         return plan, coded
 
     def plan(self, sizes: npt.NDArray[np.intp], importance: Floats, link: LinkEstimate) -> Plan:
-        """Plan for packets of such coded sizes (count,) in bytes and importance (count,)."""
+        """Plan for packets of these coded sizes (count,) in bytes and this importance (count,)."""
         some = np.flatnonzero(sizes)  # the others have nothing to say
         plan = self.policy.plan(importance[some], sizes[some], link, self.budget)
         return self._whole(plan).among(some, len(sizes))
@@ -227,7 +227,7 @@ def _usual_protection(codec: str, cut: Cut, file: CodecFile | None) -> str:
 
 
 def worth_at(worth: Worth, quality: float | None, bytes_a_frame: int | None) -> Worth:
-    """Return the worth of frames of one quality, or of so many bytes, if that is what the user wants."""
+    """Return the worth of frames of one quality, or of `bytes_a_frame`, if the user wants one of them."""
     if bytes_a_frame is not None:
         return replace(worth, qualities=(Quality(0.0, float(bytes_a_frame), worth.agreement(bytes_a_frame)),))
     if quality is not None:

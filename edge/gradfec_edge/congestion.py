@@ -31,8 +31,8 @@ AS_LONG_AS = 0.95  # of the time between two frames
 LONGER_THAN = 1.25  # times as long to arrive as to leave
 LONGEST_FRAME_S = 0.4  # to send; by default, the cloud waits 0.5 s for a frame
 KEEPS_UP = 0.9  # of the frames are sent
-LEAST_GROWTH = 0.1  # the end of a frame loses so much more than its start, as a share of its datagrams
-ERRORS = 8  # standard errors by which that must be above 0: losses in bursts vary much
+LEAST_GROWTH = 0.1  # the share by which the end of a frame loses more of its datagrams than its start
+ERRORS = 8  # standard errors by which that must be above 0: losses in bursts vary a lot
 
 
 class Congestion(NamedTuple):

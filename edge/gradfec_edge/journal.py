@@ -24,7 +24,7 @@ OnAnswer = Callable[[Frame, Answer | None], object]
 
 
 class Sent(NamedTuple):
-    """What a frame was sent as: a tensor of a session, with its plan, in datagrams of so many bytes of UDP payload.
+    """What a frame was sent as: a tensor of a session, with its plan, and the bytes of UDP payload of a datagram.
 
     With its `weights`, its losses are weighed. `why` says by name what the plan was made for. `codec` made its packets,
     of what crosses the `split`. The network sees the `part` of the frame.

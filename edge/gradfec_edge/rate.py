@@ -43,7 +43,7 @@ class ByteTarget:
     qualities: tuple[float, float]
 
     def encode(self, latents: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Coded:
-        """Code latents (H, W, C) as finely as so many bytes allow, or with the coarsest step."""
+        """Code latents (H, W, C) as finely as `bytes` allow, or with the coarsest step."""
         return self._quantiser(latents, grid).encode(latents, grid)
 
     def _quantiser(self, latents: npt.NDArray[np.float32], grid: PacketGrid) -> Laplace:

@@ -30,7 +30,7 @@ def read_confidence(untrusted: object) -> float:
 
 
 def predictions(answer: Answer, width: int, height: int, least: float) -> dict[str, Any]:
-    """Return the response: what an answer finds with at least that confidence, in a picture of so many pixels."""
+    """Return the response: what an answer finds with a confidence of `least` or more, in a picture of that size."""
     found = [
         {
             "label": label,

@@ -24,7 +24,7 @@ class Outbox:
     """
 
     def __init__(self, most: int = MOST_ANSWERS) -> None:
-        """Hold at most so many answers."""
+        """Hold at most `most` answers."""
         self._most = most
         self._answers: deque[Answered] = deque()
         self._links: dict[str, Linked] = {}

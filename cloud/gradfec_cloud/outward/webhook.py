@@ -66,7 +66,7 @@ class AddressType(click.ParamType[Address]):
 
 @dataclass
 class Webhook:
-    """Posts answers to `address`, a few at a time, and each only so many times."""
+    """Posts answers to `address`, a few at a time, and each at most TRIES times."""
 
     address: Address
     key: bytes | None = field(default=None, repr=False)

@@ -95,7 +95,7 @@ class Describable(Head, Protocol):
         size: tuple[int, int],
         layout: str = "",
     ) -> dict[str, Plain] | str:
-        """Return the manifest's entry for a head with `outputs` of such names and dimensions, or why it does not fit.
+        """Return the manifest's entry for a head with these `outputs` (name, dimensions), or why it does not fit.
 
         `trial` has the outputs for some picture of `size` (height, width). The user may want a `layout`.
         """

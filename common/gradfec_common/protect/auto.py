@@ -48,7 +48,7 @@ GAIN_A_KB = 0.002  # of agreement: bytes that gain less are not sent, unless the
 FEWEST_PACKETS = 64  # that a frame has: the fewer, the more room is wasted at the end of each symbol
 LARGE = 40  # datagrams: a frame of more is coded in groups
 ANSWERED = 0.7  # of the requests bring all that is missing, if little is lost
-LATE_S = 0.25  # an answer that had to wait so long for a request is worth nothing, one that waited half of it half
+LATE_S = 0.25  # an answer that waited this long for a request is worth nothing, one that waited half as long a half
 MOST_RESERVE = 40  # datagrams
 
 

@@ -56,7 +56,7 @@ def choose_large(
 
 
 def _expected(worth: Worth, code: ErasureCode, link: LinkEstimate, shares: Floats, sent: Floats) -> Floats:
-    """Return the agreement (shares, parities) if a share of the frame is sent as so many datagrams."""
+    """Return the agreement (shares, parities) if each of `shares` of the frame is `sent` as that many datagrams."""
     most_n = np.array([min(code.group_n(parity), MOST_N) for parity in PARITIES.tolist()])
     groups = np.ceil(sent / most_n)
     n = np.ceil(sent / groups).astype(np.intp)

@@ -39,7 +39,7 @@ class Graph(nn.Module):
     def normalise(self) -> None:
         """Normalise the outputs of all convolutions but the last over each batch.
 
-        Without it, a chain of so many convolutions learns little in its first hundreds of steps. `fold` ends it.
+        Without it, such a long chain of convolutions learns little in its first hundreds of steps. `fold` ends it.
         """
         names = [layer["name"] for layer in self.layers if layer["kind"] in CONVOLUTIONS]
         for name in names[:-1]:

@@ -62,7 +62,7 @@ class EdgeHalf:
 
     @staticmethod
     def coded(coding: Coding, features: Features, loss: float) -> tuple[EncodedTensor, float]:
-        """Return the datagrams for a link that loses so much, and the seconds that coding took."""
+        """Return the datagrams for a link that loses the share `loss`, and the seconds that coding took."""
         chi, scores, damage = features
         assert scores is not None, "an edge ranks packets"  # noqa: S101
         start = time.perf_counter()
@@ -174,7 +174,7 @@ def _turns(found: Sequence[Candidate], count: int) -> Iterator[tuple[range, list
     """Yield numbers of pictures, and candidates of one front-end to try them with.
 
     All front-ends take several turns, each with other pictures, so that conditions that change are alike for all. They
-    are loaded anew each time: a small board has no room for all of them.
+    are loaded again each time: a small board has no room for all of them.
     """
     turns = min(TURNS, count)
     for turn in range(turns):

@@ -182,7 +182,7 @@ class Adapting:
 
     @property
     def _rate(self) -> float:
-        """The bytes a second at which `auto` plans for frames of so many bytes."""
+        """The bytes a second at which `auto` plans for frames of `most_bytes`."""
         return self._most_bytes / PASS_S
 
     def _features_of(self, number: int) -> Features:
@@ -202,7 +202,7 @@ class Adapting:
     # --- fixed plans ---
 
     def best_fixed(self, stretches: Sequence[Stretch], most_bytes: float) -> tuple[str, Run] | None:
-        """Return the fixed plan of at most so many bytes a frame with the most right answers, and its run."""
+        """Return the fixed plan of at most `most_bytes` a frame with the most right answers, and its run."""
         plans = [(plan, self._sent(plan)) for plan in _plans()]
         affordable = [plan for plan, size in plans if size is not None and size <= 1.005 * most_bytes]
         by_worth = sorted(affordable, key=lambda plan: -self._worth(plan, stretches))[:BEST]

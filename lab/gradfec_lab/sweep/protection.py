@@ -41,7 +41,7 @@ LOSSES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
     "--bytes",
     "sizes",
     metavar="NUMBERS",
-    help="Compare codecs with their best plans at so many bytes a frame, all bytes: 6000,12000,25000. The options "
+    help="Compare codecs with their best plans at these bytes a frame, all bytes: 6000,12000,25000. The options "
     "--protect, --fec, --packets-per-datagram, --importance, --fill, --backend and --masks do not apply.",
 )
 @click.option(
@@ -53,7 +53,7 @@ LOSSES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
     "--tune-images",
     default=TUNE_IMAGES,
     type=click.IntRange(1),
-    help="Choose plans on so many: drawn with the seed from --tune, or the first of --images, which are not measured.",
+    help="Choose plans on this many: drawn with the seed from --tune, or the first of --images, then not measured.",
 )
 @click.option(
     "--loss", metavar="SHARES", help=f"Shares of the datagrams to lose. [default: {LOSSES}; with --bytes, up to 0.8]"
@@ -113,7 +113,7 @@ def protection(
 
     With --bytes, each codec gets the plan that is best for it at each loss, out of a small grid of qualities, code
     rates and lengths of datagrams. Plans are chosen by the answers to other images than those that are measured; the
-    frames of those take so many bytes on average. A frame of which nothing arrives has no answer, which is wrong.
+    frames of those take these bytes on average. A frame of which nothing arrives has no answer, which is wrong.
     """
     if sizes is not None:
         measured, tuning = budget.divided(study, tune, tune_images)
