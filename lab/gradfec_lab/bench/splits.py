@@ -9,8 +9,9 @@ import click
 
 from gradfec_host.console import CONTEXT, plain_errors, runtime_option
 from gradfec_lab.bench.measure import in_words, machine
-from gradfec_lab.plan.command import bar, images_option, model_option, pictures_of
+from gradfec_lab.plan.command import images_option, model_option, pictures_of
 from gradfec_lab.plan.report import ms
+from gradfec_lab.progress import bar
 from gradfec_lab.sweep.report import Grid
 
 LIBRARIES = ("ai-edge-litert", "onnxruntime", "numpy")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from gradfec_cli.netem import megabits, milliseconds, percentage
 from gradfec_common.errors import GradfecError
 from gradfec_common.splits import GOALS, Conditions
 from gradfec_host.console import CONTEXT, Number, plain_errors, runtime_option
+from gradfec_lab.progress import bar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,14 +160,3 @@ def pictures_of(network: Network, folder: Path, limit: int) -> list[npt.NDArray[
     if not pictures:
         raise GradfecError(f"none of the {len(read)} images in {folder} can be used")
     return pictures
-
-
-@contextmanager
-def bar(title: str, total: int) -> Iterator[Callable[[], object]]:
-    """Show progress on standard error; yield the function to call after each step."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda: progress.advance(task)

@@ -38,7 +38,7 @@ USUAL_LOSS = 0.02  # for which frames are coded if only the time counts
 
 Floats = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
-Advance = Callable[[], object]
+Advance = Callable[[int], object]  # by a number of pictures
 Stores = Mapping[Network, Weights | Model]
 
 
@@ -141,7 +141,7 @@ def edge_times(
             features, seconds = edge.features(pictures[number])
             for one in some:
                 times[one][-1].append(seconds + edge.coded(one.design.coding, features, USUAL_LOSS)[1])
-                advance()
+                advance(1)
     return [_usual(times[one]) for one in found]
 
 
@@ -166,7 +166,7 @@ def measured(
             for one in some:
                 trial = _trial(one.design.coding, features, seconds, cloud, reference[number], losses, number)
                 trials[one][-1].append(trial)
-                advance()
+                advance(1)
     return [_way(one, trials[one], losses) for one in found]
 
 
