@@ -50,7 +50,7 @@ class Adaptation:
     def __init__(
         self, control: CongestionControl, interval_s: Callable[[], float | None], most_rounds: int = MOST_ROUNDS
     ) -> None:
-        """Suppose what is usual; `interval_s` returns the time between two frames, None if they come when they may."""
+        """Begin with a usual link; `interval_s` returns the time between two frames, None without a frame rate."""
         self.control, self._most_rounds = control, most_rounds
         self._interval_s = interval_s
         self._watch = LinkWatch()
@@ -92,7 +92,7 @@ class Adaptation:
         return min(max(left_s, LEAST_PASS_S), PASS_S)
 
     def wait_s(self, now: float) -> float:
-        """Return how long the next frame has to wait: more than the budget must not be sent."""
+        """Return how long the next frame has to wait, so that no more is sent than the budget allows."""
         return max(self._owes(now) / self.control.bytes_per_s - (self._interval_s() or 0.0), 0.0)
 
     def spread_s(self, size: int) -> float:
@@ -129,7 +129,7 @@ class Adaptation:
             return
         unasked = leaving.plan.unasked
         self._watch.saw(arrived[:unasked])
-        self._asked_for(report, leaving, now)
+        self._count_asked(report, leaving, now)
         first, last = np.flatnonzero(arrived)[[0, -1]].tolist()
         if first >= unasked:  # nothing of what was sent at first
             return
@@ -150,7 +150,8 @@ class Adaptation:
         )
         self.control.reported(train, now)
 
-    def _asked_for(self, report: Report, leaving: Leaving, now: float) -> None:
+    def _count_asked(self, report: Report, leaving: Leaving, now: float) -> None:
+        """Count the datagrams that the cloud has asked for towards what was sent."""
         plan = leaving.plan
         more = max(min(report.sent, plan.sent) - plan.unasked, 0) * leaving.datagram_bytes  # the cloud may lie
         if more:
@@ -158,7 +159,7 @@ class Adaptation:
             self._owe(more, now)
 
     def closed(self, event: Closed) -> None:
-        """Forget a tensor; one without a report was lost as a whole."""
+        """Forget a tensor; if nothing was heard of it, all of it was lost."""
         leaving = self._leaving.pop(event.tensor, None)
         if leaving is not None and event.report is None and event.result is None and event.sent:
             self._watch.saw(np.zeros(min(event.sent, leaving.plan.unasked), bool))

@@ -93,7 +93,7 @@ class EdgeDaemon:
             settings=options.settings,
             fallback=fallback.name if fallback else "",
         )
-        self._adaptation = self._adapts()
+        self._adaptation = self._make_adaptation()
         at_most_s = self._adaptation.spread_s if self._adaptation else None
         waits_s = self.source.within_s if isinstance(self.source, Asker) else math.inf  # how long the asker waits
         longest_s = min(SHARE_OF_WAIT * waits_s, LONGEST_SPREAD_S)
@@ -118,8 +118,8 @@ class EdgeDaemon:
             live=self.source.live,
         )
 
-    def _adapts(self) -> Adaptation | None:
-        """Return what follows the link, for a policy that asks for it."""
+    def _make_adaptation(self) -> Adaptation | None:
+        """Return what follows the link, if the policy is `auto`."""
         if not isinstance(self.pipeline.coding.policy, AutoProtection):
             return None
         most = math.inf if self.options.max_rate_mbit_s is None else 1e6 / 8 * self.options.max_rate_mbit_s

@@ -76,7 +76,7 @@ class Tensors:
         mine = self._sessions[session]
         for number, tensor in list(mine.tensors.items()):
             if tensor.state is TensorState.ANSWERED:
-                self._report(mine, number, tensor, tensor.last_at)  # nobody is told
+                self._report(mine, number, tensor, tensor.last_at)  # for the record: it is not sent
                 effects += self._finish_if_done(mine, number)
             else:
                 self._drop(mine, number, TensorEvent.ABANDON)
@@ -144,7 +144,7 @@ class Tensors:
     def _ask(self, mine: SessionTensors, number: int, now: float) -> list[Effect]:
         """Ask for as many more datagrams as a tensor needs, losses included, if they can come in time.
 
-        If that was done too often, close it. Return nothing, and do nothing, if there is no reserve, or no time.
+        If it was asked for too often, close it. Do nothing, and return nothing, if there is no reserve, or no time.
         """
         tensor, limits = mine.tensors[number], self._limits
         arrived, last_moment = tensor.arrived, tensor.first_at + self._deadline_s
@@ -159,7 +159,7 @@ class Tensors:
         self._close_at(mine, number, min(answered_at, last_moment), later=True)
         return [Say(mine.session, message_body(Request(number, arrived.due)))]
 
-    def took(self, session: int, round_trip_s: float) -> None:
+    def learn_round_trip(self, session: int, round_trip_s: float) -> None:
         """Learn from a round trip: a shorter one counts at once, a longer one may have waited somewhere."""
         mine = self._sessions[session]
         longer = round_trip_s > mine.round_trip_s
