@@ -1,4 +1,4 @@
-"""The command `gradfec` and the loss injector `gradfec-netem`: everything a user runs besides the two daemons."""
+"""The command `gradfec` and the loss injector `gradfec-netem`: everything that a user runs except the two daemons."""
 
 import sys
 

@@ -138,7 +138,7 @@ class Channel(Generic[Route]):
     def change(self, settings: ChannelSettings) -> None:
         """Treat the datagrams that come from now on by other settings; those in the channel come out when they would.
 
-        So a queue that has formed still drains at the old rate. The loss model starts anew.
+        So a queue that has formed still drains at the old rate. The loss model starts again.
         """
         self.settings = s = settings
         self._loss = loss_model(settings, self._loss_rng)

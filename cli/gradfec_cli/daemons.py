@@ -29,8 +29,9 @@ from gradfec_host.key_files import KEY_FILE_VARIABLE, write_key
 
 READY_S = 300.0  # first start of a cloud: TensorFlow's import on a slow machine, and the download of the weights
 STOP_S = 15.0
-# What `free_port` tries, in turn. The kernel gives these to nobody who asks for just any port (Linux: from 32,768 on),
-# so one that is free stays free until its daemon has started. By chance, so that two programs begin at different ones.
+# The ports that `free_port` tries, in turn. A program that asks for any port never gets one of them from the kernel
+# (Linux: from 32,768 on), so a free one stays free until its daemon has started. They are shuffled, so that two
+# programs begin at different ones.
 PORTS: Iterator[int] = cycle(random.sample(range(20_000, 32_000), 1000))
 ERROR = re.compile(r"(?:\S+ \S+ )?error: *(.*)", re.IGNORECASE)  # the line that ends a program, after its time
 
@@ -56,7 +57,7 @@ class Daemon:
         self._changed = threading.Condition()
         self._silent = False  # standard error is closed: the daemon has ended
         self._printed: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # lines of standard output, then None
-        # Read both all the time: a pipe that nobody reads fills up, and then the daemon hangs in the middle of a print.
+        # Read both all the time: an unread pipe fills up, and then the daemon hangs in the middle of a print.
         self._listener = threading.Thread(target=self._listen, args=(self.process.stderr,), daemon=True)
         self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         self._listener.start()

@@ -1,4 +1,4 @@
-"""`gradfec demo`: all of it on this machine over a bad link: without protection, as in the paper, and as by default."""
+"""`gradfec demo`: everything on this machine over a bad link: without protection, as in the paper, and by default."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gradfec_cli.options import packets_option
 from gradfec_common.codes import CODES, LEOPARD, ZFEC, fec_code
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.protect import NoProtection
-from gradfec_host.console import Endpoint, EndpointType, plain_errors
+from gradfec_host.console import CONTEXT, Endpoint, EndpointType, plain_errors
 from gradfec_host.extras import missing
 from gradfec_host.recent import kilobytes
 
@@ -62,7 +62,7 @@ class Arm:
 PAPER = "FEC_50_50"  # for the usual loss
 
 
-@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
 @click.option(
     "--loss", default="40%", type=percentage, metavar="SHARE", help="Share of the datagrams that the link loses."
 )

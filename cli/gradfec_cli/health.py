@@ -7,10 +7,10 @@ from http.client import HTTPConnection, HTTPException
 
 import click
 
-from gradfec_host.console import Endpoint, EndpointType, Number
+from gradfec_host.console import CONTEXT, Endpoint, EndpointType, Number
 
 
-@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
 @click.argument("endpoint", metavar="[HOST:]PORT", type=EndpointType("127.0.0.1"))
 @click.option("--ready", is_flag=True, help="Ask whether it is ready (/readyz), not only alive (/healthz).")
 @click.option(

@@ -21,7 +21,8 @@ from typing import Any, Generic
 from gradfec_cli.channel import Channel, ChannelSettings, Route, Totals
 from gradfec_cli.loss_models import Mask, format_fates
 from gradfec_cli.schedule import Step
-from gradfec_cli.udp import Target, dropped_by_kernel, enlarge_buffers, open_upstream
+from gradfec_cli.udp import Target, enlarge_buffers, open_upstream
+from gradfec_cloud.port import dropped_by_kernel
 from gradfec_common.errors import GradfecError
 
 DRAIN_DATAGRAMS = 256  # how many to read from one socket at a time, so that no socket starves the others
@@ -252,7 +253,7 @@ class Relay:
             if batch:
                 self._schedule.start()
                 way.push(batch, now)
-        except GradfecError as error:  # a full disk; an exception in a callback would reach nobody
+        except GradfecError as error:  # a full disk; an exception in a callback would be lost
             self._failure = error
             self._stopped.set()
 

@@ -14,7 +14,7 @@ from gradfec_cli.netem import datagrams, percentage
 from gradfec_cli.options import packets_option
 from gradfec_cli.oracle import ORACLE
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_host.extras import need
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
 
-@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
 @click.argument("image", type=click.Path(path_type=Path))
 @click.option(
     "--out",

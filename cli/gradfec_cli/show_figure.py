@@ -105,7 +105,7 @@ def by_ranking(ranking: Ranking, explanation: Explanation) -> list[Panel]:
 
 
 def which_matter(ranking: Ranking) -> str:
-    """Say what a ranking says, and who says it."""
+    """Say what a ranking shows, and whose it is."""
     return f"{words.MATTER}, {words.BY_GRADIENT if ranking.name == ORACLE else f'{words.BY_EDGE} ({ranking.name})'}"
 
 
@@ -155,7 +155,7 @@ def draw_photograph(axis: Axes, explanation: Explanation) -> None:
 
 
 def draw_found(axis: Axes, ranking: Ranking, explanation: Explanation) -> None:
-    """Draw what the network finds in the image with what the cloud has in the end."""
+    """Draw what the network finds in the image from what the cloud has in the end."""
     answer, when = (ranking.delivery.answer, "after the losses") if ranking.delivery else (ranking.answer, "as planned")
     axis.imshow(explanation.image)
     axis.set_title(f"What it finds {when}\n{explanation.verdict(answer)}")

@@ -1,11 +1,10 @@
-"""The loss injector's UDP sockets: addresses, buffers, and the kernel's count of dropped datagrams."""
+"""The loss injector's UDP sockets: addresses and buffers."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import socket
-import struct
 import sys
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -19,8 +18,6 @@ SOCKET_BUFFER_BYTES = 8 << 20
 # From Linux's asm-generic/socket.h; Python's socket module does not name them.
 SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
-SO_MEMINFO = 55
-MEMINFO = struct.Struct("=9I")  # linux/sock_diag.h, SK_MEMINFO_*: the last is the number of datagrams dropped
 
 
 class Target(NamedTuple):
@@ -96,14 +93,3 @@ def _set_buffer(sock: socket.socket, force: int, ask: int) -> None:
             return
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, ask, SOCKET_BUFFER_BYTES)
-
-
-def dropped_by_kernel(sock: socket.socket) -> int:
-    """Return how many datagrams found the socket's receive buffer full since it was opened; 0 if unknown."""
-    if sys.platform != "linux":
-        return 0
-    try:
-        meminfo = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size)
-    except OSError:  # before Linux 4.12
-        return 0
-    return int(MEMINFO.unpack(meminfo)[-1]) if len(meminfo) == MEMINFO.size else 0

@@ -59,7 +59,7 @@ class Catalogue:
     def default(cls, fill: str, codecs: Sequence[CodecFile] = (), learned: Sequence[Path] = ()) -> Catalogue:
         """Serve the default cut, and the default network's input for edges that send pictures, where a gap becomes 0.
 
-        And the latents of bottlenecks, the one that is shipped and those of `codecs`. UsageError if `fill` is not for
+        Also serve the latents of bottlenecks: the shipped one, and those of `codecs`. UsageError if `fill` is not for
         the default cut.
         """
         usual = cls.of([named_cut(DEFAULT_CUT), *latents([named_cut(DEFAULT_CUT)], codecs)], fill, learned)
@@ -147,8 +147,8 @@ def chosen_catalogue(
 def imported(network: Imported, fill: str) -> Catalogue:
     """Serve an imported network at its input, its default cut, and wherever less travels than at any cut before.
 
-    And at the latents of the bottlenecks in its folder. Where only halves are here, serve those; if there is none for a
-    cloud, the default cut, to be told what is missing.
+    Also serve the latents of the bottlenecks in its folder. If only halves of the network are here, serve the cuts with
+    a cloud's half. If there are none, serve the default cut, so that loading it says what is missing.
     """
     model = model_of(network)
     held = [cut for side, cut in model.held if side == BACK]

@@ -15,6 +15,7 @@ from gradfec_cloud.workers import WORKERS, worker_options
 from gradfec_host import logs
 from gradfec_host.config import config_option, config_used, differing
 from gradfec_host.console import (
+    CONTEXT,
     Endpoint,
     EndpointType,
     insecure_option,
@@ -53,7 +54,7 @@ Exit codes: 0 stopped as asked; 1 something outside failed; 2 a wrong option.
 LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
 
 
-@click.command(epilog=EXAMPLES, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(epilog=EXAMPLES, context_settings=CONTEXT)
 @click.option(
     "--listen", required=True, type=EndpointType(""), help="UDP port to listen on, on all interfaces by default."
 )

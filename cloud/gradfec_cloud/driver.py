@@ -18,9 +18,9 @@ from gradfec_common.session.handshake import HELLO_BYTES, key_id_of
 from gradfec_common.wire import MAGIC, VERSION, Batch, Drop, Kind
 
 TOLD_AGAIN_S = 60.0  # at most one warning in this time: of other versions, and of a host's unknown key
-MOST_STRANGERS = 16  # hosts with unknown keys that are told of in this time, because addresses can be forged
+MOST_STRANGERS = 16  # hosts with unknown keys that are reported in this time, because addresses can be forged
 READ_BEFORE_TIMER = 64  # batches: more than the receive buffer holds, and a bound under a flood
-REST_S = 0.003  # between reads: paced datagrams gather meanwhile, and a batch costs less than each of them alone
+REST_S = 0.003  # between reads, in which paced datagrams gather: a batch costs less than each of them alone
 
 
 class OtherVersion(NamedTuple):
@@ -52,7 +52,7 @@ class Driver:
         self._due: float | None = None  # when that timer fires
         self._rest: asyncio.TimerHandle | None = None  # until the port is read again
         self._version_told_at = -math.inf
-        self._strangers: dict[Hashable, float] = {}  # hosts with unknown keys, and when they were told of
+        self._strangers: dict[Hashable, float] = {}  # hosts with unknown keys, and when they were reported
         self._nothing_at_hand: asyncio.Future[None] | None = None  # while `finish` waits for it
 
     def start(self) -> None:

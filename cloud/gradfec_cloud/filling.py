@@ -54,7 +54,7 @@ class InTime:
         return self._instead(np.nan_to_num(tensor, copy=False), there, grid, step)  # a gap must be finite
 
     def __getstate__(self) -> dict[str, object]:
-        """Return its state for a worker on another machine, where nobody listens."""
+        """Return its state for a worker on another machine, where `say` has no listener."""
         return {**self.__dict__, "_say": _in_silence}
 
     def _fill(self, tensor: Floats, there: Mask, grid: PacketGrid) -> str | None:
@@ -84,7 +84,7 @@ def in_time(concealments: Mapping[Cut, Concealment], limit_s: float, log: Log) -
         instead, named = (Mean(cut, learned), "mean") if "means" in learned else (Zero(cut, learned), "zero")
 
         def say(reason: str) -> None:
-            line = f"--fill at {full_name(cut)} {reason}: such a tensor gets --fill {named}, which is said only once"
+            line = f"--fill at {full_name(cut)} {reason}: tensors like that get --fill {named}; this is said only once"
             log.warning(line, event="fill_given_up", cut=full_name(cut))
 
         return InTime(conceal, instead, limit_s, say)

@@ -14,8 +14,8 @@ from gradfec_common.keys import INSECURE_KEY
 from gradfec_common.session.events import Event, Finished, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.wire import VERSION
 from gradfec_host.logs import Log
-from gradfec_host.moments import UnixTime, rfc3339, unix_time
 from gradfec_host.results import ResultsFile
+from gradfec_host.wall_clock import UnixTime, rfc3339, unix_time
 
 SessionEvent = SessionOpened | SessionMoved | SessionEnded
 
@@ -121,7 +121,7 @@ class Journal:
 
 
 def record_of(tensor: Finished) -> dict[str, object]:
-    """Return what a results file says of a tensor, without when it was answered and where it came from."""
+    """Return what a results file says of a tensor, except when it was answered and where it came from."""
     result = tensor.result
     return {
         "outcome": result.outcome,

@@ -15,7 +15,7 @@ class Keyring:
     """Holds the keys that are in force."""
 
     def __init__(self, read: Callable[[], Keys], metrics: CloudMetrics, log: Log) -> None:
-        """Read the keys; GradfecError if that is not possible."""
+        """Read the keys; GradfecError if they cannot be read."""
         self.keys = read()
         self._read, self._metrics, self._log = read, metrics, log
 
@@ -30,7 +30,7 @@ class Keyring:
         return any(key.label for key in self.keys.values())
 
     def read_again(self) -> bool:
-        """Read the keys again and return True. If that is not possible, keep the old ones and return False."""
+        """Read the keys again and return True. If they cannot be read, keep the old ones and return False."""
         try:
             self.keys = self._read()
         except GradfecError as error:

@@ -24,7 +24,7 @@ from gradfec_common.wire import Drop
 from gradfec_host.results import DATAGRAM_FATES, PACKET_FATES, datagram_fates, packet_fates
 from gradfec_web.monitor import LATENCY_BUCKETS, STAGE_BUCKETS
 
-# All values that each label can have. A counter is exported as 0 before its first event: else rate() would not see it.
+# All values that each label can have. A counter is exported as 0 before its first event, or rate() would not see that.
 FATES = ("collected", "surplus", "hello", "ping", "ack", "sketch", "bye", *(reason.value for reason in Drop))
 OUTCOMES = ("complete", "partial")
 TENSOR_FATES = (*OUTCOMES, "overloaded", "failed", "abandoned")

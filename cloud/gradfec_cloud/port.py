@@ -26,7 +26,7 @@ class Port:
     """A bound, non-blocking UDP socket."""
 
     def __init__(self, listen: Endpoint, *, batched: bool = True) -> None:
-        """Bind; GradfecError if that is not possible. Without a host, listen on all interfaces, IPv6 and IPv4.
+        """Bind; GradfecError if that fails. Without a host, listen on all interfaces, IPv6 and IPv4.
 
         With `batched` False each system call reads one datagram, even if the kernel could hand over more.
         """

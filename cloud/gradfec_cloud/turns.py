@@ -1,8 +1,8 @@
 """A fair queue: each session's items wait behind its own, never behind another's.
 
-Sessions take turns. Within a session the oldest item is served first, as long as its answer can still be in time. How
-long an edge waits for an answer is learnt from what it gives up. Without this rule a lasting overload would serve every
-item just before or after its edge gives up, and nearly all of the work would be wasted.
+Sessions take turns. Within a session the oldest item is served first, as long as its answer can still be in time. The
+queue learns how long an edge waits from what it gives up. Without this rule, under lasting overload every item would be
+served just before or after its edge gives up, and nearly all of the work would be wasted.
 """
 
 from __future__ import annotations

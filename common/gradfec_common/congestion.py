@@ -1,8 +1,8 @@
 """How many bytes a second an edge may send: by delay, and by loss only as a last resort.
 
-RFC 8085 (3.1.1) asks whoever sends UDP to share the path as TCP does, but our traffic is not like TCP's. Frames come a
-few times a second, each in a burst; lost datagrams are made up for by parity, and late ones are worth nothing; and the
-links are those where losses say little. So this is what is hard, and what is done about it:
+RFC 8085 (3.1.1) asks every sender of UDP to share the path as TCP does, but our traffic is not like TCP's. Frames come
+a few times a second, each in a burst. Parity makes up for lost datagrams, and late ones are worth nothing. And on our
+links, losses say little. So this is what is hard, and what we do about it:
 
 - Loss on a bad link is not congestion, and a queue of a second is, before it loses anything. So delay is the signal, as
   in LEDBAT (RFC 6817) and GCC (draft-ietf-rmcat-gcc). The clocks are not in step, so a delay is compared with the least
@@ -15,20 +15,21 @@ links are those where losses say little. So this is what is hard, and what is do
   Datagrams of others in between make the rate look low, jitter makes it look high. So the highest of the last half
   second counts, and only trains of some length may lower the budget. While a queue stands, what arrives from one train
   to the next says the same, however short they are.
-- Two edges must come to share alike, also if one of them came first. A cut empties the queue, so the latecomer finds
+- Two edges must end up with equal shares, even if one came first. A cut empties the queue, so the latecomer finds
   the true least delay. All grow by the same and are cut by the same factor, and the larger an edge's share of the link,
   the shorter the queue at which it gives way. (In Copa, NSDI 2018, the rate depends on the delay for the same end.)
-- A bulk TCP flow fills any queue, and whoever yields to the delay ends with nothing. If the queue does not shrink while
+- A bulk TCP flow fills any queue, and a flow that yields to delay ends with nothing. If the queue does not shrink while
   we send less, it is another's. COMPETING then grows and is cut by losses as TCP is, until the queue is seen empty. Two
   edges could hold each other there, so each tries to drain the queue again now and then. (Copa has such a mode too.)
-- A link with hardly a queue never delays. There, sending more brings no more: if of what a train adds to smaller ones
-  not half arrives, trains become smaller. Random losses take the same share of both. Nothing can be told before trains
-  of two sizes have left, and enough of them for five standard errors, burstiness included. So what is sent may exceed
-  what such a link carries by a half or so, by more if it is bad besides, and at first by whatever STARTING came to.
+- A link with hardly a queue never delays. There, sending more does not deliver more: if less than half arrives of what
+  a train adds to smaller ones, trains become smaller. Random losses take the same share of both. This cannot be told
+  before trains of two sizes have left, and enough of them for ERRORS standard errors, burstiness included. So we may
+  send more than such a link carries: by a half or so, by more if it is bad besides, and at first by whatever STARTING
+  came to.
 - A frame of hundreds of datagrams is a longer train than TCP's start would send in a second, and the link has carried
   it. So it shows at once what doubling, once a frame, would find only after many.
-- An edge that sends less than it may learns nothing about the rest. So the budget grows up to twice what was sent of
-  late and no further; but it is not lowered for that, so a large frame may follow small ones (RFC 7661).
+- An edge that sends less than it may learns nothing about the rest. So the budget grows no further than twice what was
+  sent lately. But it is not lowered for that, so a large frame may follow small ones (RFC 7661).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ FIRST_BYTES_PER_S = 16000.0
 LONGEST_S = 1.0  # between two reports, as far as growth is concerned
 GROWTH = 3000.0  # bytes/s a second, at first and while it competes; the same for all, so that shares become alike
 GROWTH_DOUBLES_S = 0.7
-STARTS_S = 2.0  # without growth, because of the cap, or because less is sent
+STARTS_S = 2.0  # without growth, because of the cap or because less is sent: STARTING ends
 FILLS = 0.95  # of the rate that the link gives
 LEAVES = 0.9  # of that rate, after a cut
 CUT = 0.85  # of the budget, when a queue stands
@@ -76,7 +77,7 @@ class State(Enum):
     STARTING = "starting"  # doubles each round trip until the link is full
     STEADY = "steady"  # grows, slowly after a cut and then faster, until the link is full
     DRAINING = "draining"  # a queue stands: sends less until it is gone
-    COMPETING = "competing"  # the queue stands whatever we do: somebody else fills it
+    COMPETING = "competing"  # the queue stands whatever we do: another flow fills it
     SILENT = "silent"  # nothing is heard from the cloud: halves every second
 
 
@@ -130,7 +131,7 @@ class CongestionControl:
 
     @property
     def gives_bytes_per_s(self) -> float | None:
-        """What the link gives, by trains of late that it has stretched; None if there was none."""
+        """What the link gives, by recent trains that it has stretched; None if there was none."""
         return self._link.given if math.isfinite(self._link.given) else None
 
     @property

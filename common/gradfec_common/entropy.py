@@ -1,7 +1,7 @@
 """Entropy coding of whole numbers by static tables: the only module that imports `constriction`.
 
-A table is a Laplace distribution, rounded to whole levels. Each run of levels names the table that suits it best, so
-nothing has to be known of another run. docs/reference/protocol.md specifies tables and bytes.
+A table is a Laplace distribution, rounded to whole levels. Each run of levels names the table that suits it best, so it
+can be decoded without the other runs. docs/reference/protocol.md specifies tables and bytes.
 
 Constriction codes runs where it is installed, and otherwise numpy: the bytes are the same, but that takes twice as
 long for a tensor of latents, and hundreds of times as long for a few long runs.
@@ -80,7 +80,7 @@ def which_parts() -> Parts:
 
 @lru_cache(1)
 def _alphabets() -> Alphabets:
-    """Return the tables, and behind them their numbers."""
+    """Return the tables, and after them that of the tables' numbers."""
     return Alphabets([*all_parts(), which_parts()])
 
 
@@ -169,7 +169,7 @@ class Decoded(NamedTuple):
 
 
 def decode(coded: Sequence[bytes], length: int) -> Decoded:
-    """Decode runs of `length` levels from untrusted bytes: not those without bytes, or whose bytes lead to no level.
+    """Decode runs of `length` levels from untrusted bytes. One without bytes, or whose bytes fit no level, is missing.
 
     Most bytes are some run's code, so bytes that were changed or cut short lead to other levels.
     """
@@ -212,7 +212,7 @@ def decode_by_library(coded: Sequence[bytes], length: int) -> Decoded:
 
 @lru_cache(1)
 def _models() -> list[constriction.stream.model.Categorical]:
-    """Return the tables for the library, and behind them their numbers.
+    """Return the tables for the library, and after them that of the tables' numbers.
 
     It gives each symbol one part, and shares out the rest: so these have exactly their parts.
     """

@@ -19,7 +19,7 @@ SIDES = struct.Struct(">xHH")  # of a frame header: bits, height, width
 
 
 def read_jpeg(untrusted: bytes) -> npt.NDArray[np.uint8]:
-    """Decode a JPEG file to BGR (h, w, 3), upright; ValueError if it is none, or too large.
+    """Decode a JPEG file to BGR (h, w, 3), upright; ValueError if it is not one, or is too large.
 
     A decoder allocates what a header asks for, and a header of a few bytes may ask for gigabytes: so it is read first.
     """

@@ -21,9 +21,9 @@ MAX_PACKETS = 65_280  # fits a u16; 255 groups of 256 datagrams carry as many, o
 
 
 def usual_rows(shape: tuple[int, int, int], *, pixels: bool = False) -> int:
-    """Return the rows of a packet if nobody chose them: 7, or for heights without it the divisor that fits best.
+    """Return the default rows of a packet: 7, or if that does not divide the height, the divisor that fits best.
 
-    A packet then has about as many elements as the paper's; a picture has about as many pieces as one of 224 rows.
+    A packet then has about as many elements as the paper's, and a picture about as many pieces as one of 224 rows.
     """
     height, width, _ = shape
     if height % DEFAULT_ROWS == 0 and (not pixels or height == PIECES * DEFAULT_ROWS):

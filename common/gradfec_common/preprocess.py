@@ -13,7 +13,7 @@ Picture = NDArray[np.uint8]
 
 
 def to_input(frame: Picture, preprocess: Preprocess) -> Picture:
-    """Make of a BGR frame (h, w, 3) of any size the RGB picture (height, width, 3), by the `fit` of `preprocess`.
+    """Turn a BGR frame (h, w, 3) of any size into the RGB picture (height, width, 3), by the `fit` of `preprocess`.
 
     Bicubic, but by area where each side shrinks to half or less: OpenCV's bicubic reads 4 x 4 pixels however much it
     shrinks, and would turn a camera's fine detail into noise.

@@ -40,7 +40,7 @@ class Alphabets:
         ends = np.cumsum(every)  # as if the alphabets had WHOLE parts each of something
         self.first = np.cumsum([0, *map(len, alphabets)])
         self.ends = ends.astype(np.uint64)
-        # one symbol more, behind the last alphabet, is what bytes may lead to that no encoder made
+        # One more symbol, after the last alphabet: what bytes may lead to that no encoder made.
         self.parts = np.append(every, 1).astype(np.uint64)
         self.before = np.append((ends - every) % WHOLE, 0).astype(np.uint64)
 
@@ -98,14 +98,14 @@ def to_the_end(low: State, width: State) -> State:
 
     low and width are the last 64 bits of them.
     """
-    further = (~low + np.uint64(1)) & TAILS  # (9, m): to the next number that ends with so many
+    further = (~low + np.uint64(1)) & TAILS  # (9, m): to the next number that ends with 0 to 8 bytes of zeros
     most = np.count_nonzero(further < width, axis=0) - 1
     end: State = further[most, np.arange(len(low))]
     return end
 
 
 def _bytes(words: State) -> list[bytes]:
-    """Return each column (count, m) of words as bytes without the zeros behind, after all carries."""
+    """Return each column (count, m) of words as bytes without trailing zeros, after all carries."""
     for row in range(len(words) - 1, 0, -1):
         words[row - 1] += words[row] >> WORD
     data, size = (words & WORD_MASK).T.astype(">u4").tobytes(), WORD_BYTES * len(words)
@@ -113,7 +113,7 @@ def _bytes(words: State) -> list[bytes]:
 
 
 class Decoder:
-    """Decodes runs from untrusted bytes, a symbol of each at a time; zeros stand behind the bytes.
+    """Decodes runs from untrusted bytes, a symbol of each at a time; zeros follow the bytes.
 
     Instead of the number in the bytes, and low, it has `rest`: how far the number is above low.
     """
@@ -121,7 +121,7 @@ class Decoder:
     def __init__(self, coded: Sequence[bytes], alphabets: Alphabets) -> None:
         """Take the bytes of each run."""
         self._alphabets = alphabets
-        zeros = STATE_WORDS + 1  # words behind each run's bytes
+        zeros = STATE_WORDS + 1  # words after each run's bytes
         data = b"".join([one + bytes(WORD_BYTES * zeros + -len(one) % WORD_BYTES) for one in coded])
         sizes = np.array([len(one) for one in coded], np.intp)
         ends = np.cumsum(-(-sizes // WORD_BYTES) + zeros)

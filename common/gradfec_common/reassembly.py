@@ -260,7 +260,7 @@ def read_map(untrusted: bytes, sent: int) -> Mask | None:
 
 
 def is_first(values: Indices, below: int) -> Mask:
-    """Return of each of (m,) values, 0 <= value < `below`, whether none before it is the same."""
+    """Return for each of (m,) values, 0 <= value < `below`, whether it is the first one like it."""
     backwards = np.arange(len(values))[::-1]
     first = np.empty(below, np.intp)  # where each value is; of several assignments to one place, the last one stays
     first[values[::-1]] = backwards

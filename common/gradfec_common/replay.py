@@ -32,7 +32,7 @@ class ReplayWindow:
         self._seen = np.zeros(size, bool)  # a ring: counter c in place c % size
 
     def judge(self, counters: Counters) -> Verdicts:
-        """Return OK, REPLAYED or TOO_OLD for each of (m,) counters as they compare with what was taken in so far."""
+        """Return OK, REPLAYED or TOO_OLD for each of (m,) counters, compared with what was taken in so far."""
         verdicts = np.zeros(len(counters), np.uint8)
         verdicts[self._seen[counters % self.size] & (counters <= self.newest)] = Verdict.REPLAYED
         verdicts[counters <= self.newest - self.size] = Verdict.TOO_OLD

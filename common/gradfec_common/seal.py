@@ -1,4 +1,4 @@
-"""Sealing a session's datagrams, one direction an object: encrypted, authentic, each once, under ever new keys.
+"""Sealing a session's datagrams, one object a direction: encrypted, authentic, accepted once, under keys that change.
 
 docs/reference/protocol.md specifies it. A sealed datagram is the outer header, which is authentic but readable, the
 encrypted body, as long as the body, and the tag.
@@ -139,9 +139,9 @@ class Opener:
     def open(self, datagrams: Bytes) -> tuple[Bytes, Verdicts]:
         """Open (m, length) whole datagrams into (m, length - 32) bodies and a Verdict for each; never raises.
 
-        A body is zeros unless its verdict is OK. Which are OK is as if they had come one by one, but that an epoch
-        must be within reach (previous, current, next) when the batch comes. What was seen already is not decrypted;
-        only what is authentic is remembered, moves the window, and moves on to the next epoch.
+        A body is zeros unless its verdict is OK. The verdicts are those of datagrams that come one by one, except that
+        an epoch must be within reach (previous, current, next) when the batch comes. What was seen already is not
+        decrypted. Only what is authentic is remembered, moves the window, and moves on to the next epoch.
         """
         count, length = datagrams.shape
         if length < SEAL_BYTES:

@@ -1,4 +1,4 @@
-"""Where to split a network: what each way costs and keeps, as measured, and which suits a link.
+"""Where to split a network: what each way costs and keeps, by measurement, and which one suits a link.
 
 The question and the sum of edge, link and cloud are Neurosurgeon's (Kang et al., ASPLOS 2017). Here the bytes are those
 of a lossy link, parity and headers included, and a way must also keep the answers.
@@ -72,7 +72,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user wants: the least of the goal, answers as the uncut network's, and frames that often."""
+    """What the user wants: the least of `goal`, at least `min_agreement`, and a frame every `interval_s`."""
 
     goal: str = "latency"
     min_agreement: float = 0.95
@@ -133,7 +133,7 @@ def ranked(ways: Sequence[Way], link: Conditions, wanted: Wanted) -> list[Expect
 
 
 def prepared(ways: Sequence[Way], link: Conditions, wanted: Wanted, most: int) -> list[tuple[str, bool]]:
-    """Return at most so many places to prepare a session for: that for the link, and those best for most others."""
+    """Return at most `most` places to prepare a session for: the link's best, and those best for most other links."""
     losses = sorted({kept.loss for way in ways for kept in way.kept})
     first = ranked(ways, link, wanted)[0].way.place
     others = Counter(
@@ -156,7 +156,7 @@ class Chooser:
     """Follows a link, and changes to another way once that has been better for CHANGES_AFTER_S seconds."""
 
     def __init__(self, ways: Sequence[Way], planned: Conditions, wanted: Wanted) -> None:
-        """Begin with the best way for the planned link, which also stands for what nobody knows of the real one."""
+        """Begin with the best way for the planned link, whose values stand in for what is unknown of the real one."""
         self._ways, self._planned, self._wanted = ways, planned, wanted
         self._rate: tuple[float, float] = planned.bits_per_s, math.inf  # of the link, and until when to believe it
         self._other_since: float | None = None
@@ -193,7 +193,7 @@ class Chooser:
 
     def _conditions(self, heard: Heard, now: float) -> Conditions:
         # A link tells its rate only while frames are large enough to be stretched by it. Small ones, which a slow link
-        # leads to, say nothing, so what it last gave is believed for a while: otherwise the edge would go to and fro.
+        # leads to, say nothing. So its last rate is believed for a while, or the edge would switch back and forth.
         if heard.bits_per_s is not None:
             self._rate = heard.bits_per_s, now + REMEMBERS_S
         elif now > self._rate[1]:

@@ -12,6 +12,8 @@ A length of 0, or the end of the symbol, ends it; what follows is padding. docs/
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +25,7 @@ Indices = npt.NDArray[np.intp]
 Symbols = npt.NDArray[np.uint8]
 
 PLACE_BYTES = 2
-LONG = 128  # a packet of so many bytes has a length of two bytes
+LONG = 128  # bytes of a packet, from which on its length takes two bytes
 MAX_PACKET_BYTES = 2**15 - 1
 
 
@@ -74,15 +76,14 @@ def pack_tightly(entries: Indices, room: int, word: int = 1, most: int | None = 
         each = -(-len(entries) // (len(starts) - 1))  # in a symbol, dealt evenly to as few symbols
         length = -(-each * int(entries[0]) // word) * word
         return Packing(pack(entries, length, each), length)
-    low, high = -(-int(entries.max()) // word), room // word  # in words: `high` is enough, below `low` is too short
-    while low < high:
-        middle = (low + high) // 2
-        fewer = pack(entries, middle * word, most)
-        if len(fewer) == len(starts):
-            high, starts = middle, fewer
-        else:
-            low = middle + 1
-    return Packing(starts, high * word)
+    shortest = -(-int(entries.max()) // word)
+    words = least(shortest, room // word, lambda words: len(pack(entries, words * word, most)) == len(starts))
+    return Packing(pack(entries, words * word, most), words * word)
+
+
+def least(low: int, high: int, enough: Callable[[int], bool]) -> int:
+    """Return the least number from `low` to `high` that is `enough`, given that `high` is, and so is all above it."""
+    return low + bisect_left(range(low, high), True, key=enough)
 
 
 def fill_symbols(packets: Packets, order: Indices, packing: Packing) -> Symbols:

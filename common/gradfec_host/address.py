@@ -25,7 +25,7 @@ def resolve(endpoint: Endpoint, option: str = "--cloud") -> tuple[socket.Address
 
 
 def knock(family: socket.AddressFamily, address: Address, within_s: float) -> str:
-    """Send an empty datagram; return why it has not arrived, or "" if nobody says so within `within_s`. Blocks.
+    """Send an empty datagram; return why it has not arrived, or "" if no error comes back within `within_s`. Blocks.
 
     The machine there, or a router on the way, answers with an ICMP message. The kernel turns it into an error of the
     next call on a socket that is connected to the address. The daemon's own socket is not connected, because libuv

@@ -1,9 +1,9 @@
 """What libraries write to standard error from C, caught line by line, with the file that they read.
 
 libpng, libjpeg, OpenCV, TensorFlow and libuv write to descriptor 2, past Python and its logging. Here descriptor 2
-becomes a pipe. A thread reads it as soon as something is in it, and whoever begins or ends to read a file empties it
-first, so that each line is told with the right file. The pipe is limited and must not make a library wait, which may
-hold Python's lock: a write to a full pipe fails, and its text is lost.
+becomes a pipe. A thread reads it as soon as something is in it. Code that starts or stops reading a file empties it
+first, so that each line is reported with the right file. The pipe is limited, and a library must never wait for it,
+because it may hold Python's lock: a write to a full pipe fails, and its text is lost.
 
 If a process crashes, what C code wrote in the last milliseconds is lost too ("terminate called ..."), but the stacks of
 Python's threads go to the real standard error.
@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 
 class Caught:
-    """Descriptor 2, caught until `close`."""
+    """Standard error's descriptor, caught until `close`."""
 
     def __init__(self, on_line: Callable[[Line], object]) -> None:
         """Begin. Several threads call `on_line`, one at a time. OSError if descriptor 2 is closed."""

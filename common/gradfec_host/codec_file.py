@@ -98,7 +98,7 @@ class CodecFile:
         return network.cut(str(self.about["cut"]))
 
     def at(self, cut: Cut) -> CodecFile:
-        """Return the same for a cut of a network, whatever that is called here; UsageError if it is not for that."""
+        """Return the same file for `cut`, whatever its model is called here; UsageError if it is for another cut."""
         network = cut.network
         model = network.digest.hex() if isinstance(network, Imported) else ""
         if (self._model, self.about["cut"]) != (model, cut.name if model else full_name(cut)):
@@ -165,12 +165,12 @@ class CodecFile:
         return math.exp(-float(self.about["fall"]) * (quality - first) / (last - first))
 
     def measured(self, quality: int) -> Measured | None:
-        """Return what a quality was worth on held-out images; None if nobody measured it."""
+        """Return what a quality was worth on held-out images; None if that was not measured."""
         return _by_quality(self.about).get(quality)
 
     @cached_property
     def worth(self) -> Worth | None:
-        """What its frames are worth, for the policy `auto`; None if nobody measured it."""
+        """What its frames are worth, for the policy `auto`; None if that was not measured."""
         measured, shares, usual = _by_quality(self.about), _by_share(self.about), self.measured(DEFAULT_QUALITY)
         if usual is None or not shares:
             return None
@@ -257,7 +257,7 @@ def trained(
 ) -> Weights | Model:
     """Return what a network's halves are built from: its weights, as of `weights_of`, or its model if it is imported.
 
-    GradfecError if they are not to be had.
+    GradfecError if they cannot be had.
     """
     base = base_of(network)
     return model_of(base) if isinstance(base, Imported) else weights_of(network, path, progress, layers)

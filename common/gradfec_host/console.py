@@ -22,6 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
+CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}  # click's settings for a command
 
 runtime_option = click.option(
     "--runtime",
@@ -93,7 +94,7 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
-    """Say after Ctrl-C that the work goes on where it stopped; a decorator below `plain_errors`."""
+    """Say after Ctrl-C that the work can be resumed; a decorator below `plain_errors`."""
     try:
         yield
     except KeyboardInterrupt:

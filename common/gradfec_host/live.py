@@ -22,7 +22,7 @@ ECHO_COLUMNS = 4  # left free: a terminal prints ^C at the cursor, and a line th
 
 @contextlib.contextmanager
 def live_status(render: Callable[[int], RenderableType]) -> Iterator[bool]:
-    """Show what `render(lines)` returns, if standard error is a terminal and the log is text; yield whether it is so.
+    """Show what `render(lines)` returns, if standard error is a terminal and the log is text; yield whether it shows.
 
     Another thread calls `render`.
     """

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import TextIO
 
 from gradfec_host import caught
-from gradfec_host.moments import local_time, rfc3339
+from gradfec_host.wall_clock import local_time, rfc3339
 
 TEXT, JSON = "text", "json"
 LEVELS = ("debug", "info", "warning", "error")
@@ -40,7 +40,7 @@ def redacted(text: str) -> str:
 
 
 def in_words(settings: Mapping[str, object]) -> str:
-    """Write settings as a part of a line, without those that are None: nobody has set them."""
+    """Write settings as a part of a line, without those that are None, which are not set."""
     return ", ".join(
         f"{name.replace('_', ' ')} {_word(value)}" for name, value in settings.items() if value is not None
     )
@@ -176,7 +176,7 @@ class StandardError(logging.Handler):
             self._before, sys.stderr = sys.stderr, self.stream
 
     def _library_wrote(self, line: caught.Line) -> None:
-        """Log a line of a library, once for each file. Numbers do not make it another line."""
+        """Log a line of a library, once for each file. Lines that differ only in numbers count as one."""
         what = line.files, DIGITS.sub("0", line.text)
         if what in self._said:
             return

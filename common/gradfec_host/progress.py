@@ -1,4 +1,4 @@
-"""How it goes: a live status on a terminal, otherwise a line a minute in the log."""
+"""How a daemon shows its progress: a live status on a terminal, otherwise a line a minute in the log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 EVERY_S = 60.0
-MOST_TIMES = 10_000  # to answers, of which the median is told
+MOST_TIMES = 10_000  # to answers, for the median
 
 
 class Progress:
@@ -53,7 +53,7 @@ class Progress:
             self._expected.append(expected)
 
     def told(self) -> dict[str, float | None]:
-        """Return the counts of the last minute by name, and begin anew."""
+        """Return the counts of the last minute by name, and start again from 0."""
         complete, partial = self._outcomes["complete"], self._outcomes["partial"]
         answered = complete + partial
         counts = {

@@ -1,6 +1,6 @@
-"""The runtimes for the two halves of a network: LiteRT, or TensorFlow through Keras, which are optional and equal.
+"""The runtimes for the two halves of a network: LiteRT, or TensorFlow through Keras. Either one is enough.
 
-Imported networks have ONNX Runtime, and no choice.
+Imported networks always run on ONNX Runtime.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def checked_network(path: Path, model: str, digest: str) -> Network:
-    """Return the network that a file is about; UsageError if here it is another version."""
+    """Return the network that a file is about; UsageError if the one here is another version."""
     network = network_called(model)
     if network.digest.hex() != digest:
         raise UsageError(

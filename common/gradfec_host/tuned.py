@@ -84,7 +84,7 @@ class TunedWeights:
     """The weights of a network with some layers tuned."""
 
     def __init__(self, file: BackEndFile, network: Network, base: Weights) -> None:
-        """Put the arrays of `file` in the place of those of `base`."""
+        """Use the arrays of `file` instead of those of `base`."""
         self._file, self._network, self._base = file, network, base
         self._tuned = {name.partition("/")[0] for name in file.stored}
 

@@ -25,9 +25,9 @@ MOST_ROUNDS = 3  # of requests for more of a frame: the cloud's limit
 REORDER_S = 0.03  # for which the cloud waits for late datagrams before it asks
 ROUND_TRIPS = 1.25  # for which it awaits what it has asked for
 SAMPLES = 20  # of the round trip: the least of them counts, the others waited somewhere
-PASS_S = 0.12  # in which the link shall carry a frame: latency matters more than the last point of agreement
+PASS_S = 0.12  # in which the link should carry a frame: latency matters more than the last point of agreement
 LEAST_PASS_S = 0.08  # on a link whose round trip leaves no time for more
-ANSWERED_S, WORK_S = 0.3, 0.1  # when a frame should be answered, and what edge and cloud take of it
+ANSWERED_S, WORK_S = 0.3, 0.1  # when a frame should be answered, and how much of that edge and cloud take
 PACE = 2.0  # times as fast as the budget: a frame leaves in half of its share of the time
 
 
@@ -50,7 +50,7 @@ class Adaptation:
     def __init__(
         self, control: CongestionControl, interval_s: Callable[[], float | None], most_rounds: int = MOST_ROUNDS
     ) -> None:
-        """Suppose what is usual; `interval_s` returns the time between two frames, None if they come when they may."""
+        """Begin with a usual link; `interval_s` returns the time between two frames, None without a frame rate."""
         self.control, self._most_rounds = control, most_rounds
         self._interval_s = interval_s
         self._watch = LinkWatch()
@@ -92,11 +92,11 @@ class Adaptation:
         return min(max(left_s, LEAST_PASS_S), PASS_S)
 
     def wait_s(self, now: float) -> float:
-        """Return how long the next frame has to wait: more than the budget must not be sent."""
+        """Return how long the next frame has to wait, so that no more is sent than the budget allows."""
         return max(self._owes(now) / self.control.bytes_per_s - (self._interval_s() or 0.0), 0.0)
 
     def spread_s(self, size: int) -> float:
-        """Return over how many seconds to spread a frame of so many bytes, at most."""
+        """Return over how many seconds to spread a frame of `size` bytes, at most."""
         return size / (PACE * self.control.bytes_per_s)
 
     def _owes(self, now: float) -> float:
@@ -110,7 +110,7 @@ class Adaptation:
 
     def sends(self, number: int, plan: Plan, datagram_bytes: int, left: list[tuple[int, float]], now: float) -> None:
         """Note that a tensor is about to be sent; `left` gets the moments at which its datagrams have left."""
-        if not self._leaving:  # before this, nothing was to be heard
+        if not self._leaving:  # until now, no report was expected
             self._heard_at = now
         self._newest = plan
         datagram_bytes += UDP_HEADER_BYTES
@@ -129,11 +129,11 @@ class Adaptation:
             return
         unasked = leaving.plan.unasked
         self._watch.saw(arrived[:unasked])
-        self._asked_for(report, leaving, now)
+        self._count_asked(report, leaving, now)
         first, last = np.flatnonzero(arrived)[[0, -1]].tolist()
         if first >= unasked:  # nothing of what was sent at first
             return
-        whole = last < unasked  # otherwise the last one was asked for, and nobody knows when it left
+        whole = last < unasked  # otherwise the last one was asked for, and it is not known when it left
         first_at, span_s = report.first_us / 1e6, report.span_us / 1e6 if whole else 0.0
         last_left_at = leaving.left_at(last if whole else first)
         if whole:
@@ -150,7 +150,8 @@ class Adaptation:
         )
         self.control.reported(train, now)
 
-    def _asked_for(self, report: Report, leaving: Leaving, now: float) -> None:
+    def _count_asked(self, report: Report, leaving: Leaving, now: float) -> None:
+        """Count the datagrams that the cloud has asked for towards what was sent."""
         plan = leaving.plan
         more = max(min(report.sent, plan.sent) - plan.unasked, 0) * leaving.datagram_bytes  # the cloud may lie
         if more:
@@ -158,7 +159,7 @@ class Adaptation:
             self._owe(more, now)
 
     def closed(self, event: Closed) -> None:
-        """Forget a tensor; one without a report was lost as a whole."""
+        """Forget a tensor; if nothing was heard of it, all of it was lost."""
         leaving = self._leaving.pop(event.tensor, None)
         if leaving is not None and event.report is None and event.result is None and event.sent:
             self._watch.saw(np.zeros(min(event.sent, leaving.plan.unasked), bool))

@@ -52,12 +52,12 @@ class Prepared:
 def prepare(network: Network, file: Path | None, fec: str) -> Prepared:
     """Choose from a network's table what to prepare a session for; UsageError if there is no table.
 
-    GradfecError if the edge's half of no measured cut is here.
+    GradfecError if this machine has the edge's half for none of the measured cuts.
     """
     table = table_of(network, file)
     ways = [way for way in table.ways if _is_here(network.cut(way.cut))]
     if not ways:
-        raise GradfecError(f"--split auto: of {network.name}, the edge's half is here of no cut that was measured")
+        raise GradfecError(f"--split auto: the edge's half of {network.name} is not here for any cut that was measured")
     codings = {way: coding_for(network.cut(way.cut), way.codec, way.quality, fec) for way in ways}
     places = prepared(ways, table.link, table.wanted, MAX_FORMS)
     # Form 0 is the one that the cloud must serve.
@@ -86,7 +86,7 @@ class AutoSplit:
     def __init__(
         self, prepared: Prepared, interval_s: float | None, say: Say, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Begin with the best way for the planned link; `say` is told of each change."""
+        """Begin with the best way for the planned link; `say` gets a line for each change."""
         table = prepared.table
         self._designs, self._clock, self._say = prepared.designs, clock, say
         self._chooser = Chooser([*self._designs], table.link, replace(table.wanted, interval_s=interval_s))

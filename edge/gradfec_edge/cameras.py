@@ -90,12 +90,12 @@ def options_of(settings: Mapping[str, Any]) -> CameraOptions:
 class Decided:
     """How a camera's frames become datagrams, by its options; UsageError if these do not go together.
 
-    The `design` is that of most frames, or of all. There may be others, for frames that are worth more, or faster, so:
-    pictures, or with --split auto what was measured.
+    Most or all frames follow `design`. The `others` are for frames that are worth more, or faster, that way: pictures,
+    or with --split auto the other ways that were measured.
     """
 
     def __init__(self, options: CameraOptions) -> None:
-        """Decide all that needs neither key nor network."""
+        """Decide everything that needs neither key nor network."""
         self.prepared = prepared_for(options) if options.split == AUTO_SPLIT else None
         if self.prepared:
             self.design, *self.others = self.prepared.listed
@@ -141,7 +141,7 @@ class Decided:
         return self.design.pipeline(front_ends[self.design.graph], others, AutoSplit(self.prepared, interval_s, say))
 
     def settings(self, options: CameraOptions) -> dict[str, object]:
-        """Return it by name."""
+        """Return what was decided, by name."""
         coding = self.coding
         codecs = [*dict.fromkeys(one.coding.codec for one in self.designs)]
         return {
@@ -162,7 +162,7 @@ class Decided:
 
 
 class CameraSession:
-    """One camera on its way to be run: its options, what follows from them, and then what is opened for it."""
+    """One camera before it runs: its options, what follows from them, and then what is opened for it."""
 
     def __init__(self, options: CameraOptions, log: Log) -> None:
         """Decide everything, and read the key; GradfecError."""
@@ -253,7 +253,7 @@ class CameraSession:
 
 
 def log_frame(log: Log, story: Story) -> None:
-    """Log a frame whose story is over, for whoever debugs."""
+    """Log a frame whose story is over, at the level debug."""
     record = story.record()
     told = {name: record[name] for name in FRAME_FIELDS if name in record}
     why = f": {story.why}" if story.why else ""

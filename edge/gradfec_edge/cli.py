@@ -15,6 +15,7 @@ from gradfec_edge.modes import MODES
 from gradfec_host import logs
 from gradfec_host.config import CameraOption, camera_option, config_option, config_used, differing, each_camera
 from gradfec_host.console import (
+    CONTEXT,
     Endpoint,
     EndpointType,
     Number,
@@ -52,7 +53,7 @@ IMPORTANCE = (
 )
 
 
-@click.command(epilog=EXAMPLES, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(epilog=EXAMPLES, context_settings=CONTEXT)
 @camera_option(
     "--camera",
     required=True,
@@ -92,7 +93,7 @@ IMPORTANCE = (
     "--bytes-per-frame",
     type=click.IntRange(min=500),
     metavar="N",
-    help="Round a bottleneck's latents as finely as so many bytes a frame allow, headers included, parity apart.",
+    help="Round a bottleneck's latents as finely as this many bytes a frame allow, with headers, without parity.",
 )
 @camera_option(
     "--packets-per-datagram",
@@ -269,7 +270,7 @@ def main(
 
 
 def first_line(settings: Mapping[str, Any]) -> dict[str, object]:
-    """Return what the first line says of a camera's settings, besides where its frames come from and go to."""
+    """Return what the first line says of a camera's settings, except where its frames come from and go to."""
     changed = {key: value for key, value in differing(dict(settings)).items() if key not in ("camera", "cloud")}
     return changed | {"config": config_used().path}
 

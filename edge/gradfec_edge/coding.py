@@ -43,7 +43,7 @@ from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 Floats = npt.NDArray[np.float32]
 
 BOTTLENECK = "bottleneck"  # the shipped one, as --codec
-PROTECT_UNKNOWN = "FEC_20_80"  # the default for codecs whose worth nobody has measured
+PROTECT_UNKNOWN = "FEC_20_80"  # the default for codecs whose worth was not measured
 PICTURE_CODEC = ImageCodec(WEBP)  # fewer bytes than JPEG at the same agreement
 AUTO_AGREEMENT = 0.8  # with the uncut network, on held-out images: a bottleneck that keeps less must be asked for
 
@@ -95,7 +95,7 @@ class Coding:
         return plan, coded
 
     def plan(self, sizes: npt.NDArray[np.intp], importance: Floats, link: LinkEstimate) -> Plan:
-        """Plan for packets of such coded sizes (count,) in bytes and importance (count,)."""
+        """Plan for packets of these coded sizes (count,) in bytes and this importance (count,)."""
         some = np.flatnonzero(sizes)  # the others have nothing to say
         plan = self.policy.plan(importance[some], sizes[some], link, self.budget)
         return self._whole(plan).among(some, len(sizes))
@@ -195,7 +195,7 @@ def coding_of(
         if isinstance(policy, AutoProtection) and quantiser.needs is not Needs.NOTHING:
             policy = replace(policy, worth=WHOLE_ONLY)
         elif isinstance(policy, AutoProtection) and isinstance(cut.network, Imported):
-            learned = learned_at(cut)  # otherwise nobody has measured what a part of its tensors is worth
+            learned = learned_at(cut)  # without it, nothing says what a part of its tensors is worth
             policy = replace(policy, worth=learned.worth if learned else WHOLE_ONLY)
     grid = PacketGrid(cut.shape, rows or usual_rows(cut.shape, pixels=cut.pixels is not None), cut.pixels)
     coding = Coding(cut, grid, quantiser, policy, packets_a_datagram, compensate, target)
@@ -242,7 +242,7 @@ def _usual_protection(codec: str, cut: Cut, file: CodecFile | None) -> str:
 
 
 def worth_at(worth: Worth, quality: float | None, bytes_a_frame: int | None) -> Worth:
-    """Return the worth of frames of one quality, or of so many bytes, if that is what the user wants."""
+    """Return the worth of frames of one quality, or of `bytes_a_frame`, if the user wants one of them."""
     if bytes_a_frame is not None:
         return replace(worth, qualities=(Quality(0.0, float(bytes_a_frame), worth.agreement(bytes_a_frame)),))
     if quality is not None:

@@ -1,14 +1,14 @@
 """Compensation: kept packets are scaled to make up for the dropped ones, so that the answer is disturbed least.
 
-Not in the paper. The edge knows which packets its plan drops, and what they hold; a proxy of the recipe `best` knows
-besides how absences add up and cancel, as a quadratic form (`gradfec_edge.importance.second_order`). A packet that is
+Not in the paper. The edge knows which packets its plan drops, and what they hold. A proxy of the recipe `best` also
+knows how absences add up and cancel, as a quadratic form (`gradfec_edge.importance.second_order`). A packet that is
 scaled by 1 + s is absent by -s, so the best s of the kept packets K, given that the dropped D are absent by 1, solve
 
     (F_KK + ridge) s = F_KD 1
 
 for each row group. That is what Optimal Brain Surgeon does to the weights that are left (Hassibi, Stork, NIPS 1992),
 with one number a packet. It is solved by conjugate gradients (Hestenes, Stiefel, 1952), preconditioned by the diagonal,
-all row groups at once: ITERATIONS leave errors far below what a level of the quantiser is. The cloud need not know.
+for all row groups at once. ITERATIONS leave errors far below a level of the quantiser. The cloud need not know.
 """
 
 from __future__ import annotations

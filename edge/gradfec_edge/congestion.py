@@ -1,11 +1,11 @@
 """Whether the link carries what the edge sends, or would like to send.
 
-The policy `auto` never sends more than its budget, and leaves frames out instead. It does so if a frame takes up more
-of the budget than the time to the next one gives, and the next one leaves as soon as it may.
+The policy `auto` never sends more than its budget, and leaves frames out instead. It does so if a frame uses more of
+the budget than comes in until the next one, and the next one leaves as soon as it may.
 
-With the other policies, the edge only tells the user; it does not slow down by itself. A link that is too slow loses
-datagrams, or delays them, because of what is sent. A bad link loses them whatever is sent, and there parity helps.
-Over the last ten seconds, three signs tell the two apart:
+With the other policies, the edge only warns the user, and does not slow down. A link that is too slow loses datagrams,
+or delays them, because of what is sent. A bad link loses them whatever is sent, and there parity helps. Over the last
+ten seconds, three signs tell the two apart:
 
 1. The link delays. Complete frames take as long to arrive as the time from one frame to the next, and longer than they
    took to leave. The queue in front of the slow link never becomes empty.
@@ -29,10 +29,10 @@ from gradfec_host.recent import kilobytes
 FEWEST_FRAMES = 8
 AS_LONG_AS = 0.95  # of the time between two frames
 LONGER_THAN = 1.25  # times as long to arrive as to leave
-LONGEST_FRAME_S = 0.4  # to send; the cloud waits 0.5 s for a frame, if nobody says otherwise
+LONGEST_FRAME_S = 0.4  # to send; by default, the cloud waits 0.5 s for a frame
 KEEPS_UP = 0.9  # of the frames are sent
-LEAST_GROWTH = 0.1  # the end of a frame loses so much more than its start, as a share of its datagrams
-ERRORS = 8  # standard errors by which that must be above 0: losses in bursts vary much
+LEAST_GROWTH = 0.1  # the share by which the end of a frame loses more of its datagrams than its start
+ERRORS = 8  # standard errors by which that must be above 0: losses in bursts vary a lot
 
 
 class Congestion(NamedTuple):
@@ -103,7 +103,7 @@ def left_out(window: Window, wanted_interval_s: float | None) -> LeftOut | None:
 
 
 def congestion(window: Window, wanted_interval_s: float | None) -> Congestion | None:
-    """Return what the frames of a full window say; None if the link carries them, or nobody can tell.
+    """Return what the frames of a full window say; None if the link carries them, or that cannot be told.
 
     `wanted_interval_s` is the time between two frames of the camera or of --fps; None if there is none.
     """

@@ -93,7 +93,7 @@ class EdgeDaemon:
             settings=options.settings,
             fallback=fallback.name if fallback else "",
         )
-        self._adaptation = self._adapts()
+        self._adaptation = self._make_adaptation()
         at_most_s = self._adaptation.spread_s if self._adaptation else None
         waits_s = self.source.within_s if isinstance(self.source, Asker) else math.inf  # how long the asker waits
         longest_s = min(SHARE_OF_WAIT * waits_s, LONGEST_SPREAD_S)
@@ -118,8 +118,8 @@ class EdgeDaemon:
             live=self.source.live,
         )
 
-    def _adapts(self) -> Adaptation | None:
-        """Return what follows the link, for a policy that asks for it."""
+    def _make_adaptation(self) -> Adaptation | None:
+        """Return what follows the link, if the policy is `auto`."""
         if not isinstance(self.pipeline.coding.policy, AutoProtection):
             return None
         most = math.inf if self.options.max_rate_mbit_s is None else 1e6 / 8 * self.options.max_rate_mbit_s
@@ -164,7 +164,7 @@ class EdgeDaemon:
         await self.link.until_all_closed()
 
     def _say_how(self) -> None:
-        """Log what differs from the defaults, in one line; in a JSON log, and for whoever debugs, all settings."""
+        """Log what differs from the defaults, in one line; in a JSON log, and at the level debug, all settings."""
         source, cloud = self.source.name, str(self.options.cloud)
         settings = {**self.options.settings, "udp": "batched" if self.link.batched else "plain"}
         set_by_user = f" ({in_words(self.options.differing)})" if self.options.differing else ""
@@ -210,7 +210,7 @@ class EdgeDaemon:
             self._check_rate(event.deadline_s)
 
     def _on_trouble(self, trouble: str) -> None:
-        """Take down why datagrams do not reach the cloud; "" if nobody knows."""
+        """Note why datagrams do not reach the cloud; "" if that is not known."""
         self.health.found(trouble)
         self.watch.found(trouble)
 

@@ -47,7 +47,7 @@ class Fallback:
 
 
 def fallback_model(name: str, instead_of: Network) -> Model:
-    """Return the model that is to answer in the place of a network; UsageError if it cannot."""
+    """Return the model that answers instead of a network; UsageError if it cannot."""
     network = imported_called(name)
     if network.head.name != instead_of.head.name:
         raise UsageError(

@@ -65,7 +65,7 @@ class Asker(Source, Protocol):
     replies: Counter[str]
 
     def reply(self, frame: Frame, answer: Answer | None) -> None:
-        """Hand the answer to whoever asked, None if there will be none."""
+        """Hand the answer to the program that asked; None if there will be none."""
 
 
 class Capture(Protocol):
@@ -81,7 +81,7 @@ Opener = Callable[[int | str], Capture]
 
 
 class Pace:
-    """Decides when the next frame may go, so that there are at most `fps` a second; None is no limit."""
+    """Decides when the next frame may go, so that there are at most `fps` a second; None means no limit."""
 
     def __init__(self, fps: float | None) -> None:
         """Let the first frame go at once."""

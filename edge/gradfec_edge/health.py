@@ -80,7 +80,7 @@ class LinkHealth:
             self._log.warning(f"{trouble}; trying again", event="unreachable", cloud=str(self._cloud))
 
     def saw(self, event: Connected | LinkLost | Refused) -> None:
-        """Follow an event of the protocol core; GradfecError if trying again is of no use."""
+        """Follow an event of the protocol core; GradfecError if trying again is useless."""
         match event:
             case Connected():
                 self._on_connected(event)

@@ -13,7 +13,7 @@ from gradfec_edge.in_flight import InFlight, Outgoing
 from gradfec_edge.pipeline import Pipeline
 
 CAMERA_PATIENCE_S = 10.0  # how long a camera that is asked for a frame counts as delivering; at least two intervals
-LOOKS_AGAIN_S = 0.1  # at what the link carries, before a frame that has to wait: a report may have come meanwhile
+LOOKS_AGAIN_S = 0.1  # at what the link carries, while a frame has to wait: a report may have come
 
 
 class Intake:
@@ -27,7 +27,7 @@ class Intake:
         health: LinkHealth,
         adaptation: Adaptation | None,
     ) -> None:
-        """Join the parts; without an `adaptation`, frames are as large and as many as they come."""
+        """Join the parts; without an `adaptation`, frames do not follow what the link carries."""
         self._source, self._pipeline, self._in_flight, self._health = source, pipeline, in_flight, health
         self._adaptation = adaptation
         self._started_at = time.monotonic()
@@ -61,7 +61,7 @@ class Intake:
         return frame
 
     def delivering(self, now: float) -> bool:
-        """Return whether the camera sends frames when it is asked for them; whoever asks need not, for hours."""
+        """Return whether the camera sends frames when it is asked for them; an Asker may be silent for hours."""
         if isinstance(self._source, Asker):
             return True
         patience_s = max(CAMERA_PATIENCE_S, 2 * (self._source.interval or 0))

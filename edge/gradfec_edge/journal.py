@@ -15,8 +15,8 @@ from gradfec_common.wire import Report, Result
 from gradfec_edge.adaptation import in_words
 from gradfec_edge.frames import Frame
 from gradfec_edge.losses import Weights
-from gradfec_host.moments import UnixTime, rfc3339, unix_time
 from gradfec_host.results import ResultsFile
+from gradfec_host.wall_clock import UnixTime, rfc3339, unix_time
 
 Record = dict[str, object]
 FALLBACK = "fallback"  # the outcome of a frame that the edge answered itself
@@ -24,7 +24,7 @@ OnAnswer = Callable[[Frame, Answer | None], object]
 
 
 class Sent(NamedTuple):
-    """What a frame was sent as: a tensor of a session, with its plan, in datagrams of so many bytes of UDP payload.
+    """What a frame was sent as: a tensor of a session, with its plan, and the bytes of UDP payload of a datagram.
 
     With its `weights`, its losses are weighed. `why` says by name what the plan was made for. `codec` made its packets,
     of what crosses the `split`. The network sees the `part` of the frame.
@@ -65,7 +65,7 @@ class Story:
 
     @property
     def answered(self) -> bool:
-        """Whether there is an answer, from wherever."""
+        """Whether there is an answer, from the cloud or the fallback."""
         return self.result is not None or bool(self.fallback)
 
     @property

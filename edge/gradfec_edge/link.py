@@ -33,7 +33,7 @@ LOOK_AGAIN_S = 5.0
 class OpenTensor(NamedTuple):
     """A tensor that has a number in a session: `bodies` (m, bytes) to be sent, spread over `spread_s` seconds.
 
-    `left` gets (count, when): by when, of time.monotonic(), so many had left.
+    `left` gets (count, when): how many had left by when, of time.monotonic().
     """
 
     session: int
@@ -170,7 +170,7 @@ class Link:
             await self._pumped.wait_for(lambda: self.session.connected, LOOK_AGAIN_S)
 
     async def _trouble(self) -> str:
-        """Return why datagrams do not arrive; "" if nobody knows."""
+        """Return why datagrams do not arrive; "" if that is not known."""
         try:
             family, address = await self._connect()
         except GradfecError as error:

@@ -125,7 +125,7 @@ class LiveCamera:
 
     @property
     def ended(self) -> bool:
-        """Whether the camera was closed; it does not end by itself."""
+        """Whether the camera was closed, the only way in which it ends."""
         return self._closed.is_set()
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from gradfec_edge.losses import IMPORTANCE_FATES
 from gradfec_host.results import DATAGRAM_FATES, PACKET_FATES, UNKNOWN, datagram_fates, packet_fates
 from gradfec_web.monitor import LATENCY_BUCKETS, STAGE_BUCKETS
 
-# All values that a label can have: a counter is there, as 0, before its first event, which rate() would not see else.
+# All values that each label can have. A counter is exported as 0 before its first event, or rate() would not see that.
 FATES = ("welcome", "refuse", "result", "report", "pong", "bye", *(reason.value for reason in Drop))
 OUTCOMES = ("complete", "partial", "timeout", "unsent", FALLBACK)
 STAGES = ("preprocess", "front_end", "importance", "encode", "send", FALLBACK)
@@ -54,7 +54,7 @@ class Snapshot:
     datagrams_received: Mapping[str, int]  # by fate
     bytes_sent: Mapping[str, int]  # by kind
     link: Mapping[str, float] = field(default_factory=dict)  # as in a record; empty without a link, or without `auto`
-    replies: Mapping[str, int] | None = None  # to those who ask, by outcome; None of a camera that nobody asks
+    replies: Mapping[str, int] | None = None  # to those who ask, by outcome; None of a camera that is not an Asker
 
 
 class EdgeMetrics(Collector):
@@ -101,14 +101,14 @@ class EdgeMetrics(Collector):
             "importance", "Importance of packets, 1 for each frame that was sent, by what became of them.", "fate"
         )
         self.connections = counter("connections", "Times that the cloud was found, or found again.")
-        self.link_losses = counter("link_losses", "Times that the cloud was lost, by why.", "reason")
+        self.link_losses = counter("link_losses", "Times that the cloud was lost, by reason.", "reason")
         self.warnings = Gauge(
             "gradfec_edge_warning",
             "1 while the edge warns of it, else 0.",
             ["camera", "warning"],
             registry=registry,
         )
-        self.refusals = counter("refusals", "Times that the cloud said that it takes no edge, by why.", "reason")
+        self.refusals = counter("refusals", "Times that the cloud refused this edge, by reason.", "reason")
 
     def camera(self, name: str) -> CameraMetrics:
         """Begin to count for a camera."""
@@ -153,7 +153,7 @@ class CameraMetrics:
     """What happens to one camera's frames and link."""
 
     def __init__(self, of: EdgeMetrics, camera: str) -> None:
-        """Let everything be there, as 0."""
+        """Export every counter as 0."""
         self._of, self._camera = of, camera
         of.latency.labels(camera)
         of.frame_bytes.labels(camera)

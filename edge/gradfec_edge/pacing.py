@@ -29,7 +29,8 @@ class Pacing:
     ) -> None:
         """Use the rate if there is one, otherwise the interval between frames, which may be unknown at first.
 
-        Two times bound what has no rate: `at_most_s` returns one for a tensor of so many bytes, `longest_s` is for any.
+        Without a rate, two times limit the spread: `at_most_s` returns one for the bytes of a tensor, `longest_s` is
+        for any tensor.
         """
         self._rate_mbit_s, self._at_most_s, self._longest_s = rate_mbit_s, at_most_s, longest_s
         self._interval_s = frame_interval_s or 2 * LONGEST_SPREAD_S  # smoothed
@@ -43,7 +44,7 @@ class Pacing:
         self._last = now
 
     def spread_s(self, wire_bits: int) -> float:
-        """Return over how many seconds to spread a tensor of so many bits."""
+        """Return over how many seconds to spread a tensor of `wire_bits`."""
         if self._rate_mbit_s is not None:
             return wire_bits / (1e6 * self._rate_mbit_s)
         usual_s = min(SHARE_OF_FRAME_INTERVAL * self._interval_s, self._longest_s)

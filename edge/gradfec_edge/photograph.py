@@ -17,7 +17,7 @@ def fitted(image: npt.NDArray[np.uint8], side: int) -> tuple[int, int]:
 
 
 def jpeg(image: npt.NDArray[np.uint8], size: tuple[int, int], most_bytes: int | None = None) -> bytes:
-    """Return an RGB image (h, w, 3), resized to (width, height), as a JPEG of at most so many bytes; else nothing."""
+    """Return an RGB image (h, w, 3), resized to (width, height), as a JPEG of at most `most_bytes`; else b""."""
     if image.shape[1::-1] != size:
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     for quality in QUALITIES:

@@ -19,10 +19,10 @@ SYMBOL = bytes([Kind.SYMBOL])  # the third byte of a datagram with symbols
 
 
 class Port:
-    """A UDP socket that exchanges datagrams with one address. It has neither before `use` and after `close`.
+    """A UDP socket that exchanges datagrams with one address. Before `use` and after `close`, it has neither.
 
-    The socket is not connected. The kernel reports a datagram that reached nobody as an error of a later call, if the
-    socket is connected, and libuv stops watching a socket that has an error.
+    The socket is not connected. The kernel reports a datagram that could not be delivered as an error of a later call
+    on a connected socket, and libuv stops watching a socket that has an error.
     """
 
     def __init__(self, on_readable: Callable[[], None], *, batched: bool) -> None:

@@ -28,7 +28,7 @@ class Target(Protocol):
     """A way to choose for each tensor how finely to code it."""
 
     def encode(self, tensor: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Coded:
-        """Code a tensor (H, W, C) that is to pass the link."""
+        """Code a tensor (H, W, C) for a link."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ByteTarget:
     qualities: tuple[float, float]
 
     def encode(self, latents: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Coded:
-        """Code latents (H, W, C) as finely as so many bytes allow, or with the coarsest step."""
+        """Code latents (H, W, C) as finely as `bytes` allow, or with the coarsest step."""
         return self._quantiser(latents, grid).encode(latents, grid)
 
     def _quantiser(self, latents: npt.NDArray[np.float32], grid: PacketGrid) -> Laplace:

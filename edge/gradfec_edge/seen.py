@@ -89,7 +89,7 @@ class Window:
 
     def add(self, frame: Seen) -> None:
         """Add the newest frame, and forget old ones."""
-        if not self._frames or frame.at - self._frames[-1].at > WINDOW_S:  # after a pause, begin anew
+        if not self._frames or frame.at - self._frames[-1].at > WINDOW_S:  # after a pause, start again
             self._since = frame.at
         kept = [one for one in self._frames if one.at > frame.at - WINDOW_S]
         self._frames = [*kept[-MOST_FRAMES + 1 :], frame]

@@ -48,7 +48,7 @@ class Warnings:
         return tuple(self._said.values())
 
     def ended(self, story: Story, now: float) -> None:
-        """Judge anew: a frame's story is over."""
+        """Judge again: a frame's story is over."""
         frame = seen(story, now)
         if frame is None:
             return
@@ -62,7 +62,7 @@ class Warnings:
         found = left_out(self._window, interval_s) if self._adapts else congestion(self._window, interval_s)
         if found:
             self._holds(CONGESTION, now, lambda: self._too_slow(found))
-            self._end(PARTIAL)  # parity would hide the congestion, and take yet more from others on the link
+            self._end(PARTIAL)  # parity would hide the congestion, and take even more from others on the link
         elif self._is_over(CONGESTION, now):
             self._end(CONGESTION)
             self._log.info("the link is fast enough again", event=f"{CONGESTION}_over")

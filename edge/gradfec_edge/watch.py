@@ -24,7 +24,7 @@ PHOTOGRAPH_SIDE = 448  # pixels, the longer one: a visitor may be behind the sam
 
 
 class Watch:
-    """Tells page and cloud what becomes of each packet; does almost nothing if nobody looks."""
+    """Tells page and cloud what becomes of each packet; does almost nothing if neither shows it."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Watch:
                 self.edge = replace(self.edge, said=event.detail + self._meanwhile)
 
     def found(self, trouble: str) -> None:
-        """Note why datagrams do not reach the cloud; "" if nobody knows."""
+        """Note why datagrams do not reach the cloud; "" if that is not known."""
         if trouble and not self.edge.connected:
             self.edge = replace(self.edge, said=trouble + self._meanwhile)
 

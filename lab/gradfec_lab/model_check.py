@@ -1,4 +1,4 @@
-"""`gradfec model check`: whether a model is fed as it was trained, and whether its halves answer as the whole does."""
+"""`gradfec model check`: whether a model's input is prepared as in training, and its halves answer like the whole."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 
 AS_ADDED = "as it was added"
-BETTER = 0.02  # by so much another preset must be better to be recommended
+BETTER = 0.02  # another preset must be better by this much to be recommended
 OF_HALVES = 20  # photographs
 
 
@@ -129,7 +129,7 @@ def truth_of(network: Imported, labels: Path | None, names: list[str]) -> dict[s
 
 
 def no_use(photographs: Photographs) -> UsageError:
-    """Return the error for photographs none of which can be used."""
+    """Return the error for a folder without a usable photograph."""
     return UsageError(f"no photograph can be used: {next(iter(photographs.skipped.values()))}")
 
 

@@ -151,7 +151,7 @@ def test_an_edge_with_one_half_alone_uses_that_and_one_without_a_measured_half_s
         if cuts:
             assert [cut.name for cut, _ in decided(model="half").forms] == cuts
         else:
-            with pytest.raises(GradfecError, match="the edge's half is here of no cut that was measured"):
+            with pytest.raises(GradfecError, match="is not here for any cut that was measured"):
                 decided(model="half")
 
 

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
 from gradfec_host.console import version
-from gradfec_host.moments import rfc3339
+from gradfec_host.wall_clock import rfc3339
 from gradfec_web.history import EdgePast, History
 from gradfec_web.view import Answer
 
@@ -25,7 +25,7 @@ DESCRIPTION = "What a gradfec cloud answers its edges. Send the page's token, if
 
 
 class Answers:
-    """The newest answer of each edge, and whoever reads all of them."""
+    """The newest answer of each edge, and the readers of all answers."""
 
     def __init__(self) -> None:
         self.newest: OrderedDict[str, Mapping[str, object]] = OrderedDict()  # records by edge, the newest last
@@ -126,7 +126,7 @@ EVENTS: dict[int | str, dict[str, Any]] = {
 
 
 def new_app(history: History, answers: Answers | None) -> FastAPI:
-    """Return an application, which serves the API below /api if there are to be answers."""
+    """Return an application, which also serves the API below /api, unless `answers` is None."""
     app = FastAPI(title="gradfec", version=version(), description=DESCRIPTION, openapi_url=None)
     if answers is not None:
         _add_api(app, history, answers)

@@ -26,7 +26,7 @@ class Chart:
     write: Callable[[float | None], str]  # formats a value
     colours: tuple[str, ...]  # variables of the style sheet, in turn
     stacked: bool = False
-    suffix: str = ""  # behind a value
+    suffix: str = ""  # after a value
 
 
 def latency_by_stage(of: Figures) -> Values:

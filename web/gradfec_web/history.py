@@ -108,7 +108,7 @@ class EdgePast:
     buckets: deque[Bucket] = field(default_factory=lambda: deque(maxlen=int(KEPT_S / BUCKET_S)))
     frames: deque[Frame] = field(default_factory=lambda: deque(maxlen=KEPT_FRAMES))  # the newest last
     picture: Picture | None = None
-    photographed: Picture | None = None  # the newest one with a photograph: those of the cloud's page may be lost
+    photographed: Picture | None = None  # the newest one with a photograph; on the cloud's page, some have none
 
     def add(self, frame: Frame) -> None:
         """Add a frame."""
@@ -139,7 +139,7 @@ class EdgePast:
         return picture if timely else None
 
     def why(self, now: float) -> str:
-        """Return why the newest frame was planned as it was; empty if it is old, or nobody has said why."""
+        """Return why the newest frame was planned as it was; empty if it is old, or that is not known."""
         since = max(now - RECENT_S, self.edge.since)
         frames = [frame for frame in self.frames if frame.session == self.edge.session and frame.at > since]
         return max(frames, key=lambda frame: frame.number).why if frames and self.edge.connected else ""

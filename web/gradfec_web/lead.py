@@ -1,4 +1,4 @@
-"""What leads the page: the picture, the answer, how sure the network is, and whether it goes well."""
+"""The top of the page: the picture, the answer, how sure the network is, and whether the link works well."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ UNKNOWN = ""  # on the cloud's page
 
 
 def explained(name: str) -> str:
-    """Say what a policy does; empty for one that is not built in."""
+    """Say what a policy does; return "" for one that is not built in."""
     if name == AUTO:
         return "auto: the link decides how fine a frame is, and how much parity protects it."
     if name == NONE:

@@ -1,4 +1,4 @@
-"""Whether it goes well, in one sentence that follows from the frames of the last seconds.
+"""Whether the link works well, in one sentence that follows from the frames of the last seconds.
 
 An answer is complete if every packet that was sent is there: then losses have not changed it. One that is partial may
 be wrong. `auto` expects some of those, and says how many answers should still agree with the uncut network. The cloud

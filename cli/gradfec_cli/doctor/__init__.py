@@ -12,7 +12,7 @@ import click
 
 from gradfec_cli.doctor.finding import Finding, State, broken
 from gradfec_common.errors import GradfecError
-from gradfec_host.console import Endpoint, EndpointType, insecure_option, key_file_option, plain_errors
+from gradfec_host.console import CONTEXT, Endpoint, EndpointType, insecure_option, key_file_option, plain_errors
 
 DEFAULT_PORT = 9000
 MARKS = {State.OK: ("✓", "green"), State.WARNING: ("!", "yellow"), State.BROKEN: ("✗", "red")}
@@ -28,7 +28,7 @@ Exit status: 0 if everything is fine or there are only warnings; 1 if something 
 Check = Callable[[], Finding]
 
 
-@click.command(epilog=EXAMPLES, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(epilog=EXAMPLES, context_settings=CONTEXT)
 @click.option("--cloud", type=EndpointType(), help="Connect to this cloud: does it answer, how fast, how much is lost?")
 @click.option("--pings", default=20, type=click.IntRange(1, 1000), help="How many pings to send to the cloud.")
 @click.option(

@@ -189,7 +189,7 @@ def frame(cut: Cut) -> Finding:
     if size is None and (file := codec_file(DEFAULTS["codec"], cut)) and (usual := file.measured(DEFAULT_QUALITY)):
         size, about = usual.bytes, "about "
     if size is None:
-        return ok("how many bytes a frame takes depends on it")
+        return ok("the bytes of a frame depend on the frame")
     if isinstance(coding.policy, AutoProtection):
         most = ", and more, for better answers, where it carries more"
     kbit = 8 * size / 1000

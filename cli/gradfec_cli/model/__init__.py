@@ -1,4 +1,4 @@
-"""`gradfec model`: bring a network as an ONNX file, look at it, and hand out its halves."""
+"""`gradfec model`: add a network from an ONNX file, look at it, and export its halves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ COMMANDS = {
     "add": ("gradfec_cli.model.add", "Add an ONNX file, or a half from another machine."),
     "check": (
         "gradfec_lab.model_check",
-        "Tell whether it is fed as it was trained, and its halves agree with the whole.",
+        "Tell whether its input is prepared as in training, and its halves agree with the whole.",
     ),
     "export": ("gradfec_cli.model.files", "Write the half that a camera box, or a cloud, needs."),
     "learn": ("gradfec_lab.model_learn", "Learn from photographs which packets of its features matter."),

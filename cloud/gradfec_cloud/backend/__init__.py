@@ -18,7 +18,7 @@ from gradfec_host.weights import Weights
 
 
 class BackEnd(Protocol):
-    """Feature tensors of `cut`, with a mask if it takes one, in, the network's outputs out."""
+    """Feature tensors of `cut` in, with a mask if it takes one; the network's outputs out."""
 
     @property
     def cut(self) -> Cut:

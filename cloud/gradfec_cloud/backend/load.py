@@ -23,8 +23,8 @@ Floats = NDArray[np.float32]
 class LoadBackEnd:
     """Loads a back-end when it is called; GradfecError if that fails.
 
-    When it is pickled, it takes along the arrays of the layers after the cut, or the half of the ONNX file, and no
-    paths: nothing has to be on the other machine before.
+    A pickled one contains the arrays of the layers after the cut, or the half of the ONNX file, and no paths: nothing
+    has to be on the other machine in advance.
     """
 
     runtime: str

@@ -37,7 +37,7 @@ class DecodingBackEnd:
     """Latents of a bottleneck and their mask in, what the head needs of the outputs out; one tensor after the other."""
 
     def __init__(self, cut: Cut, model: Halves, max_batch: int = 8) -> None:
-        """Load the bottleneck's decoder, and the half behind it; GradfecError if one is not there, or cannot be run."""
+        """Load the bottleneck's decoder, and the half after it; GradfecError if one is not there, or cannot be run."""
         network = cut.network
         assert isinstance(network, ImportedWithBottleneck) and isinstance(network.joins, ImportedCut)  # noqa: S101
         self.cut, self.max_batch, self._back = cut, max_batch, OnnxBackEnd(network.joins, model, max_batch)

@@ -13,7 +13,7 @@ from typing import Any
 from gradfec_cloud.infer.protocol import RequestError
 from gradfec_common.heads import Answer
 
-LEAST_CONFIDENCE = 0.4  # unless a request has another one
+LEAST_CONFIDENCE = 0.4  # unless a request gives its own
 
 
 def read_confidence(untrusted: object) -> float:
@@ -30,7 +30,7 @@ def read_confidence(untrusted: object) -> float:
 
 
 def predictions(answer: Answer, width: int, height: int, least: float) -> dict[str, Any]:
-    """Return the response: what an answer finds with at least that confidence, in a picture of so many pixels."""
+    """Return the response: what an answer finds with a confidence of `least` or more, in a picture of that size."""
     found = [
         {
             "label": label,

@@ -62,7 +62,7 @@ class Request:
 
 
 def read_request(untrusted: bytes, header_bytes: int | None) -> Request:
-    """Read a request, whose first `header_bytes`, or all of it, are JSON; RequestError if it is none."""
+    """Read a request, of which the first `header_bytes`, or all, are JSON; RequestError if it is not valid."""
     size = len(untrusted) if header_bytes is None else header_bytes
     if not 0 <= size <= len(untrusted):
         raise RequestError(f"the header says that {size} bytes are JSON, and there are {len(untrusted)}")

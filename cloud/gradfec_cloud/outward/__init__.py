@@ -1,6 +1,6 @@
 """Sinks, which bring answers to other people's systems. Each is one small file here and one line in SINKS.
 
-`sink` has the interface. A sink has an outbox of bounded size, and all of them run on one thread apart, so that nothing
+`sink` has the interface. Each sink has an outbox of bounded size. All sinks run on one separate thread, so that nothing
 that happens to them holds up an answer.
 """
 

@@ -7,7 +7,7 @@ LONGEST_S = 10.0
 
 
 def backoff_s(failures: int, chance: float) -> float:
-    """Return the pause after so many failures in a row, at least one: it doubles, up to LONGEST_S.
+    """Return the pause after that many failures in a row, at least one: it doubles, up to LONGEST_S.
 
     `chance`, from 0 to 1, takes away up to half of it, so that many senders do not come back at the same moment.
     """

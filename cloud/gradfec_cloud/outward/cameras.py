@@ -51,7 +51,7 @@ class Camera:
         self._outcomes: Counter[str] = Counter()
         self._recent = Recent()
         self._told_at = -math.inf
-        self._is_news = False  # what is to be told
+        self._is_news = False  # whether the state has anything new
 
     def answered(self, news: Answered, now: float) -> None:
         """Add an answer."""
@@ -121,7 +121,7 @@ class Cameras:
             yield self._state(camera, now)
 
     def about(self, news: News, now: float) -> Iterator[Message]:
-        """Yield what is to be said of news."""
+        """Yield the messages about news."""
         known = self._cameras.get(news.edge)
         camera = self._cameras[news.edge] = known or Camera(news.edge, self._watched)
         self._cameras.move_to_end(news.edge)
@@ -140,7 +140,7 @@ class Cameras:
                 yield self._state(camera, now)
 
     def due(self, now: float) -> list[Message]:
-        """Return the states that are to be told now."""
+        """Return the states that are due now."""
         return [self._state(camera, now) for camera in self._cameras.values() if camera.is_due(now)]
 
     def _announce(self, camera: Camera) -> Iterator[Message]:

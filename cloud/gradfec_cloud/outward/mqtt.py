@@ -91,7 +91,7 @@ def can_begin_topics(text: str) -> bool:
 
 
 class Mqtt:
-    """Publishes news at a broker, and comes back to it for ever."""
+    """Publishes news at a broker, and never stops trying to reach it."""
 
     def __init__(self, broker: Broker, password: str | None, cameras: Cameras) -> None:
         """Connect once this runs."""
@@ -181,13 +181,13 @@ class Mqtt:
 
 
 async def _publish(client: Client, message: Message) -> None:
-    """Publish a message: at least once if the broker shall keep it, and otherwise at most once."""
+    """Publish a message: at least once if the broker should keep it, otherwise at most once."""
     text = message.payload if isinstance(message.payload, str) else json.dumps(message.payload, separators=(",", ":"))
     await client.publish(message.topic, text, qos=int(message.retain), retain=message.retain)
 
 
 def read_watched(text: str, labels: Labels) -> list[Watched]:
-    """Read labels, separated by commas, each with :SCORE or without; UsageError if one is not well."""
+    """Read labels, separated by commas, each with or without :SCORE; UsageError if one is wrong."""
     found = []
     for part in text.split(","):
         label, colon, score = part.strip().partition(":")

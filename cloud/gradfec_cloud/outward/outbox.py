@@ -24,14 +24,14 @@ class Outbox:
     """
 
     def __init__(self, most: int = MOST_ANSWERS) -> None:
-        """Hold at most so many answers."""
+        """Hold at most `most` answers."""
         self._most = most
         self._answers: deque[Answered] = deque()
         self._links: dict[str, Linked] = {}
         self._fates = dict.fromkeys(FATES, 0)
         self._in_hand = 0
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None  # of whoever waits for news
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the sink that waits for news
         self._changed, self._settled = asyncio.Event(), asyncio.Event()
 
     @property
@@ -78,7 +78,7 @@ class Outbox:
         self._settled.set()
 
     def lose(self) -> None:
-        """Note that the sink has failed, and whatever it had in hand with it."""
+        """Note that the sink has failed, and so have the answers that it was sending."""
         with self._lock:
             self._fates["failed"] += self._in_hand
             self._in_hand = 0

@@ -11,7 +11,7 @@ from gradfec_cloud.outward.outbox import Outbox
 from gradfec_cloud.outward.sink import Sink
 from gradfec_host.logs import Log
 
-LAST_NEWS_S = 2.0  # how long what waits may take at the end
+LAST_NEWS_S = 2.0  # at the end, how long the waiting news may take
 LAST_WORDS_S = 2.0  # and then a sink's goodbye
 SPARE_S = 1.0  # a thread that takes longer is left behind
 AGAIN_S = 5.0  # after an error of ours in a sink

@@ -34,4 +34,4 @@ class SinkKind:
 
     name: str  # in metrics
     options: Sequence[Callable[[Any], Any]]  # made by click.option
-    open: Callable[[Given, Labels], Sink | None]  # None if nobody asks for it; UsageError if the options are wrong
+    open: Callable[[Given, Labels], Sink | None]  # None if the options do not ask for it; UsageError if they are wrong

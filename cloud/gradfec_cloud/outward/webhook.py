@@ -36,7 +36,7 @@ TRY_AGAIN = {408, 425, 429}  # of the statuses that otherwise say that the reque
 
 @dataclass(frozen=True)
 class Address:
-    """A webhook's URL. Its path may be a secret, so it is shown without."""
+    """A webhook's URL, shown without its path, which may be a secret."""
 
     url: str
 
@@ -66,7 +66,7 @@ class AddressType(click.ParamType[Address]):
 
 @dataclass
 class Webhook:
-    """Posts answers to `address`, a few at a time. None of them is posted for ever."""
+    """Posts answers to `address`, a few at a time, and each at most TRIES times."""
 
     address: Address
     key: bytes | None = field(default=None, repr=False)

@@ -95,7 +95,7 @@ class Leases(Generic[T]):
         self._give_up(rest)
 
     def _watch(self) -> None:
-        """Look after the oldest lease when it is overdue."""
+        """Set the timer for when the oldest lease is overdue."""
         if self._timer is None and self._open and not self._closed:
             oldest = next(iter(self._open.values()))
             self._timer = threading.Timer(max(oldest.overdue_at - time.monotonic(), 0.0), self._on_timer)

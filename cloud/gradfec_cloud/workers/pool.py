@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-if TYPE_CHECKING:  # the command line's options come from here, and shall not wait for these
+if TYPE_CHECKING:  # the command line takes its options from here, and must not wait for these imports
     import numpy as np
     from numpy.typing import NDArray
 
@@ -64,7 +64,7 @@ class Done:
 
 
 class Lost(Enum):
-    """Why a worker can do no more."""
+    """Why a worker can no longer work."""
 
     DIED = "died"
     HUNG = "hung"  # it does not answer, though it may do so later

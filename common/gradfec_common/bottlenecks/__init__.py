@@ -17,7 +17,7 @@ from gradfec_common.networks import Cut
 
 
 class MakeBottleneck(Protocol):
-    """Makes a bottleneck for a cut; UsageError if it is not for such a tensor."""
+    """Makes a bottleneck for a cut; UsageError if it does not suit the cut's tensor."""
 
     def __call__(self, cut: Cut, joins: str = "") -> Bottleneck:
         """Make it, with a decoder that stands for the layers up to `joins` if that is given."""

@@ -39,7 +39,7 @@ class Bottleneck:
 
     @cached_property
     def renamed_rest(self) -> tuple[Layer, ...]:
-        """These layers, with the decoder's output in the place of `joins`."""
+        """The layers of `rest`, with the decoder's output in place of that of `joins`."""
         made = {self.joins: self.decoder[-1].name}
         return tuple(
             replace(layer, inbound=tuple(made.get(name, name) for name in layer.inbound)) for layer in self.rest
@@ -47,5 +47,5 @@ class Bottleneck:
 
     @property
     def parameters(self) -> tuple[int, int]:
-        """Count the parameters of encoder and decoder."""
+        """The number of parameters of the encoder, and of the decoder."""
         return parameters(self.encoder), parameters(self.decoder)

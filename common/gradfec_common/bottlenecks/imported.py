@@ -28,7 +28,7 @@ class ImportedWithBottleneck(WithBottleneck):
 
     @property
     def manifest(self) -> bytes:
-        """What determines the meaning of latents and their answer, as canonical JSON; what a user calls it does not."""
+        """Everything that determines what latents and their answer mean, as canonical JSON; names are left out."""
         parts = {"network": self.base.digest.hex(), "codec": self.codec.hex()}
         return json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
 

@@ -8,7 +8,7 @@ from gradfec_common.networks import Layer
 def convolution(
     name: str, source: Layer, filters: int, size: int, strides: int = 1, activated: bool = True
 ) -> list[Layer]:
-    """Convolve with kernels of `size` x `size`, with zeros around; a ReLU follows unless it is not `activated`."""
+    """Convolve with kernels of `size` x `size` and zero padding; if `activated`, a ReLU follows."""
     height, width, channels = source.shape
     options = {"filters": filters, "kernel_size": size, "strides": strides, "padding": "same"}
     arrays = {"kernel": (size, size, channels, filters), "bias": (filters,)}
@@ -28,7 +28,7 @@ def enlarged(name: str, source: Layer, filters: int) -> list[Layer]:
 
 
 def residual(name: str, source: Layer, filters: int) -> list[Layer]:
-    """Two 3x3 convolutions of `filters` channels; a wider source is made that narrow before, and wide again after."""
+    """Make a residual block: two 3x3 convolutions of `filters` channels, or 1x1, 3x3, 1x1 if the source has others."""
     channels = source.shape[2]
     wide = channels != filters
     layers = convolution(f"{name}_0", source, filters, 1) if wide else []
@@ -39,5 +39,5 @@ def residual(name: str, source: Layer, filters: int) -> list[Layer]:
 
 
 def relu(name: str, source: Layer) -> Layer:
-    """Make what is below zero zero."""
+    """Return max(x, 0)."""
     return Layer(name, "Activation", (source.name,), source.shape, {"activation": "relu"})

@@ -1,6 +1,6 @@
-"""`narrow`: for networks that are small themselves. It halves a tensor's sides to about 14, and has 64 channels.
+"""`narrow`: for small networks. It halves a tensor's sides to about 14, and has 64 channels.
 
-As `compact`, it is after "BottleNet++" (Shao, Zhang, ICC Workshops 2020), with residual blocks, and its decoder may
+Like `compact`, it follows "BottleNet++" (Shao, Zhang, ICC Workshops 2020), with residual blocks, and its decoder may
 stand for a later layer than the cut (`joins`).
 """
 
@@ -38,20 +38,21 @@ def narrow(cut: Cut, joins: str = "") -> Bottleneck:
 
 
 def best_joins(cut: Cut) -> Cut:
-    """Return where the decoder should end if nobody says it: where, among fitting cuts, the fewest elements cross.
+    """Return where the decoder ends by default: of the cuts that fit, the one that the fewest elements cross.
 
-    Those fit that one tensor of features crosses, of the latents' sides or 2, 4, 8 times these, behind the cut or at
-    it, in the first two thirds of the network. Of several it is the last: the decoder learns what the layers in between
-    do, and features are worth more there.
+    A cut fits if one tensor of features crosses it, with the latents' sides or 2, 4, 8 times these, and if it is in the
+    first two thirds of the network and not before `cut`. Of equal cuts, it is the last: the decoder learns what the
+    layers in between do, and features are worth more there.
     """
     cuts, latents = cut.network.cuts, latent_sides(cut.shape)
     first = cuts.index(cut)
     near = cuts[first : max(2 * len(cuts) // 3, first + 1)]
-    fitting = [one for one in near if _is_image(one) and doublings_to(latents, one.shape) is not None]
+    fitting = [one for one in near if has_one_image(one) and doublings_to(latents, one.shape) is not None]
     return min(reversed(fitting), key=lambda one: one.elements, default=cut)
 
 
-def _is_image(cut: Cut) -> bool:
+def has_one_image(cut: Cut) -> bool:
+    """Return whether what crosses a cut is one tensor of features (H, W, C)."""
     return not isinstance(cut, ImportedCut) or [one.layout for one in cut.carried] == ["nchw"]
 
 
@@ -65,7 +66,7 @@ def latent_sides(shape: Shape) -> tuple[int, int]:
 
 
 def doublings_to(latents: tuple[int, ...], target: Shape) -> int | None:
-    """Return how often the latents' sides must be doubled to be the target's, or None if no number does it."""
+    """Return how often the latents' sides must be doubled to become the target's; None if doubling never gets there."""
     times = target[0] // latents[0]
     same = (latents[0] * times, latents[1] * times) == target[:2]
     return times.bit_length() - 1 if same and times and times & (times - 1) == 0 else None

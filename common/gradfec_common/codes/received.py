@@ -1,4 +1,4 @@
-"""Checks of a decoder's input, because native code may trust any index and length that it gets."""
+"""Checks of a decoder's input, because native code may trust whatever index or length it gets."""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
 L. Bragilevsky, I. V. Bajic, "Tensor Completion Methods for Collaborative Intelligence", IEEE Access 8, 2020, section
 III: a missing packet is a combination of the packets in its place of all other channels, with weights that were trained
-offline, once for each channel, on tensors without losses. They are for all others: another one that is missing is taken
-for its channel's mean, so that the estimate gets worse the more is missing. `gaussian` has weights for what is there.
+offline, once for each channel, on tensors without losses. The weights assume that all other channels are there. The
+mean stands in for another one that is missing, so the estimate gets worse as more is missing. `gaussian` has weights
+for the channels that did arrive.
 
 Here the combination is affine, and its weights are those of least squares over all training images (the paper averages
 weights that are fitted packet by packet). They follow from the learned covariance S: with P = (S + noise I)^-1, channel

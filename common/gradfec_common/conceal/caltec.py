@@ -1,14 +1,14 @@
 """`caltec`: content-adaptive linear tensor completion.
 
 A. Dhondea, R. A. Cohen, I. V. Bajic, "CALTeC: Content-Adaptive Linear Tensor Completion for Collaborative
-Intelligence", IEEE ICIP 2021. A missing packet of a channel has a nearest one there is of the same channel, some row
+Intelligence", IEEE ICIP 2021. For a missing packet, it looks for the nearest packet of the same channel, some row
 groups away. Among the other channels that have both row groups, it takes the one most correlated with this channel in
-the row group of the nearest packet, fits this channel to that one there, by a line and least squares, and applies the
+the row group of the nearest packet, fits a line from that channel to this one there, by least squares, and applies the
 line to the other channel's packet in the missing row group. No training, no parameters.
 
-The most correlated is here the one with the largest square, which leaves the least residual. A channel that is constant
-correlates with none, and leaves a constant. If no channel has both row groups, the next nearest packet is tried; if
-there is none, and where all of a channel is missing, the gap becomes the channel's learned mean, or 0.
+"Most correlated" means the largest squared correlation here, which leaves the least residual. A constant channel
+correlates with none, and leaves a constant. If no channel has both row groups, the next nearest packet is tried. If
+there is none, or all of a channel is missing, the gap becomes the channel's learned mean, or 0.
 """
 
 from __future__ import annotations

@@ -28,10 +28,10 @@ class Concealment(Protocol):
 
 
 class Stepwise:
-    """Base of a concealment that takes long: it works in steps, so that a caller with a clock can give up between two.
+    """Base of a slow concealment: it works in steps, so that a caller with a clock can give up between two of them.
 
-    A caller that does not mind calls it as any other. Values that no network makes may raise LinAlgError, or fill gaps
-    with infinities: a caller that trusts nobody checks.
+    A caller without a time limit calls it like any other. Values that no network makes may raise LinAlgError, or fill
+    gaps with infinities, so a caller with untrusted values checks the result.
     """
 
     def steps(self, tensor: Floats, there: Mask, grid: PacketGrid) -> Iterator[None]:
@@ -39,7 +39,7 @@ class Stepwise:
         raise NotImplementedError
 
     def __call__(self, tensor: Floats, there: Mask, grid: PacketGrid, step: float = 0.0) -> Floats:
-        """Fill gaps with all the time in the world; see Concealment."""
+        """Fill gaps, however long it takes; see Concealment."""
         tensor = np.ascontiguousarray(tensor)
         for _ in self.steps(tensor, there, grid):
             pass

@@ -1,4 +1,4 @@
-"""`inpaint`: a gap becomes the surface that heat settles into between its edges, each channel by itself.
+"""`inpaint`: a gap becomes the surface that heat settles into between its edges, in each channel separately.
 
 I. V. Bajic, "Latent-Space Inpainting for Packet Loss Concealment in Collaborative Object Detection", IEEE ICC 2021,
 shows that what a diffusion equation fills in survives convolution, activation and pooling, so that image inpainting

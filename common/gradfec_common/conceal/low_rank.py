@@ -6,7 +6,7 @@ the threshold from all of them, and lets small ones become negative.)
 
 An unfolding is n x m with n far below m, and its left singular vectors are the eigenvectors of its Gram matrix (n, n).
 So D is a product with an (n, n) matrix: a decomposition of 256 x 256 instead of 256 x 3136. Squaring loses singular
-values below some 1/3000 of the largest, which any threshold of use removes anyway.
+values below about 1/3000 of the largest, which any useful threshold removes anyway.
 """
 
 from __future__ import annotations

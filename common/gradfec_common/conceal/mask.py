@@ -1,4 +1,4 @@
-"""`mask`: gaps become 0, and behind the channels come as many that say which packets are there.
+"""`mask`: gaps become 0, and as many channels again, after the others, say which packets are there.
 
 For back-ends that begin with a trained decoder: it has learned to fill gaps itself.
 """

@@ -15,7 +15,7 @@ from gradfec_common.packets import PacketGrid
 
 
 class Neighbour:
-    """Interpolate rows linearly, each channel by itself."""
+    """Interpolate rows linearly, in each channel separately."""
 
     def __init__(self, cut: Cut, learned: Learned) -> None:
         """Use no learned arrays."""

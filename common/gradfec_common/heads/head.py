@@ -1,4 +1,4 @@
-"""The interface of a head, which makes an answer of the network's output, and reads one that came over the link."""
+"""The interface of a head, which turns the network's output into an answer, and reads one that came over the link."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Describable(Head, Protocol):
         size: tuple[int, int],
         layout: str = "",
     ) -> dict[str, Plain] | str:
-        """Return what a manifest is to say of the head for `outputs` of such names and dimensions, or why it is none.
+        """Return the manifest's entry for a head with these `outputs` (name, dimensions), or why it does not fit.
 
         `trial` has the outputs for some picture of `size` (height, width). The user may want a `layout`.
         """

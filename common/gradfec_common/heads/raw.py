@@ -55,7 +55,7 @@ class Tensors(Answer):
 
 @dataclass(frozen=True)
 class Raw:
-    """The head of a network whose outputs, of such names and dimensions, are handed on as they are."""
+    """The head of a network whose `outputs`, by name and dimensions, are handed on as they are."""
 
     outputs: tuple[tuple[str, tuple[int, ...]], ...]
 

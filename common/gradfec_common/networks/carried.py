@@ -28,7 +28,7 @@ Shape = tuple[int, int, int]
 LAYOUTS = {"nchw": 4, "nhwc": 4, "tokens": 3, "vector": 2, "pooled": 4}  # and their ranks
 LEAST_SCALE, MOST_SCALE = 2.0**-100, 2.0**100  # float32 has room for these and their reciprocals
 MAX_ELEMENTS = 2**28  # of a tensor: 1 GB
-WIDTH = 64  # at most so many elements of a token or vector are a channel
+WIDTH = 64  # elements of a token or vector that make a channel, at most
 
 
 @dataclass(frozen=True)

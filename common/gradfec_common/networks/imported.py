@@ -7,7 +7,6 @@ each cut, and what its outputs mean.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from gradfec_common.errors import UsageError
 from gradfec_common.heads import Describable, head_of
 from gradfec_common.heads.classify import MAX_LABEL_BYTES
 from gradfec_common.networks.carried import Carried, common_shape
-from gradfec_common.networks.network import DIGEST_BYTES, FITS, ORDERS, Cut, Layer, Network, Preprocess
+from gradfec_common.networks.network import FITS, ORDERS, Cut, Layer, Network, Preprocess
 
 FORMAT = 1  # of manifests
 LAYER = "Imported"  # the kind of the layers of such a network: no runtime here builds them
@@ -65,7 +64,7 @@ class ImportedCut(Cut):
 class Imported(Network):
     """A network from a file: `facts` is what its manifest says, checked.
 
-    `inputs` and `outputs` are the tensors that a runtime feeds and fetches; `class_names` are the user's labels.
+    A runtime feeds the tensor `fed`, and fetches those called `outputs`. `class_names` are the user's labels.
     """
 
     head: Describable
@@ -79,11 +78,6 @@ class Imported(Network):
         """What determines the meaning of a tensor and its answer, as canonical JSON: neither names nor labels."""
         facts = {key: self.facts[key] for key in ("file", "input", "preprocess", "head", "outputs", "cuts")}
         return json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
-
-    @cached_property
-    def digest(self) -> bytes:
-        """The 16 bytes that name the network on the wire."""
-        return hashlib.sha256(self.manifest).digest()[:DIGEST_BYTES]
 
     @cached_property
     def cuts(self) -> tuple[Cut, ...]:
@@ -100,7 +94,7 @@ class Imported(Network):
 
     @property
     def usual_cut(self) -> Cut:
-        """The cut if the user names none."""
+        """The default cut."""
         return self.cut(str(self.facts["split"]))
 
     @cached_property

@@ -17,7 +17,7 @@ Shape = tuple[int, int, int]  # (H, W, C)
 DIGEST_BYTES = 16
 ORDERS = ("rgb", "bgr")
 FITS = ("squash", "crop", "pad")
-MASKED = "Masked"  # the kind of a layer that is a tensor with a mask behind it; a concealment makes it, no runtime
+MASKED = "Masked"  # the kind of a layer that appends a mask to a tensor; a concealment makes it, no runtime does
 
 
 @dataclass(frozen=True)

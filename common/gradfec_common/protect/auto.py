@@ -48,7 +48,7 @@ GAIN_A_KB = 0.002  # of agreement: bytes that gain less are not sent, unless the
 FEWEST_PACKETS = 64  # that a frame has: the fewer, the more room is wasted at the end of each symbol
 LARGE = 40  # datagrams: a frame of more is coded in groups
 ANSWERED = 0.7  # of the requests bring all that is missing, if little is lost
-LATE_S = 0.25  # an answer that had to wait so long for a request is worth nothing, one that waited half of it half
+LATE_S = 0.25  # an answer that waited this long for a request is worth nothing, one that waited half as long a half
 MOST_RESERVE = 40  # datagrams
 
 
@@ -119,7 +119,7 @@ class AutoProtection:
         qualities, size = self.worth.qualities, float(entries.sum())
         if not qualities and size > LARGE * budget.room():
             return self._large(importance, sizes, link, budget)
-        if not (qualities and self.worth.kept):  # nothing of the frame may be left out: its own size counts
+        if not (qualities and self.worth.kept):  # every packet is needed: the frame's own size counts
             usual = self.choose(link, budget).quality.agreement if qualities else 1.0
             qualities = (Quality(0.0, size, usual),)
         choice = self.choose(link, budget, qualities, self.most_sent * len(sizes))
@@ -243,9 +243,8 @@ def _states_of(n: int, worth: Worth, link: LinkEstimate) -> States:
     all_ks = np.concatenate([ks[level], bare])
     multiple = np.divide(n, all_ks, out=np.zeros(all_ks.shape), where=all_ks > 0) @ shares
     stripes = (np.diff(all_ks, axis=1, prepend=0) != 0).sum(axis=1) - (all_ks[:, -1] == 0)
-    classes = ((all_ks[:, :, np.newaxis] <= arrived) & (all_ks[:, :, np.newaxis] > 0)).sum(
-        axis=1
-    )  # whole ones, (t, n+1)
+    is_whole = (all_ks[:, :, np.newaxis] <= arrived) & (all_ks[:, :, np.newaxis] > 0)  # (t, classes, n + 1)
+    classes = is_whole.sum(axis=1)  # (t, n + 1)
     whole, sent = bounds[classes], bounds[(all_ks > 0).sum(axis=1)]
     there = whole + (sent[:, np.newaxis] - whole) * arrived / n
     at_first = np.maximum(values[classes], worth.by_chance(there))

@@ -1,8 +1,8 @@
 """Frames of many datagrams: which share of a frame `auto` sends, and how much parity it adds.
 
-Such a frame is coded as FEC_A_B codes it: the most important packets in groups that are alike. But its bytes are not
-given. The share that is sent and the share of the datagrams that is parity are chosen together, for the most agreement
-less what the bytes should gain, and if the link does not carry that, for the most right answers a second.
+Such a frame is coded as by FEC_A_B: the most important packets, in groups that are alike. But two shares are free: how
+much of the frame is sent, and how much of the datagrams is parity. They are chosen together, for the most agreement
+less what the bytes should gain or, on a link that cannot carry that, for the most right answers a second.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class LargeChoice(NamedTuple):
 def choose_large(
     worth: Worth, code: ErasureCode, link: LinkEstimate, datagrams: float, most: float, datagram_bytes: float
 ) -> LargeChoice:
-    """Choose for a frame that fills so many datagrams of that size and may be sent as `most` of them, a larger number.
+    """Choose for a frame that fills `datagrams` of `datagram_bytes`, and may be sent as at most `most` of them.
 
-    `worth` says what a part of it is worth.
+    `worth` says what a part of the frame is worth.
     """
     shares = np.array(SHARES if worth.kept else SHARES[-1:])[:, np.newaxis]
     sent = np.maximum(datagrams * shares / (1 - PARITIES), 1)  # (shares, parities)
@@ -62,7 +62,7 @@ def choose_large(
 
 
 def _expected(worth: Worth, code: ErasureCode, link: LinkEstimate, shares: Floats, sent: Floats) -> Floats:
-    """Return the agreement (shares, parities) if a share of the frame is sent as so many datagrams."""
+    """Return the agreement (shares, parities) if each of `shares` of the frame is `sent` as that many datagrams."""
     most_n = np.array([min(code.group_n(parity), MOST_N) for parity in PARITIES.tolist()])
     groups = np.ceil(sent / most_n)
     n = np.ceil(sent / groups).astype(np.intp)

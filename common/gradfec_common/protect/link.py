@@ -3,8 +3,8 @@
 Losses come in runs. A Gilbert model says how: a datagram after a lost one is lost with another chance than one after
 a datagram that arrived (Gilbert, "Capacity of a burst-noise channel", Bell System Technical Journal 39, 1960). Links
 change, so one model is not enough: one that forgets slowly is late after a change, and one that forgets fast sees
-losses where chance alone was at work. `LinkWatch` keeps a few models that forget at different paces, and believes each
-as far as it has foretold the last tensors (prediction with expert advice: Herbster, Warmuth, "Tracking the best
+losses where chance alone was at work. `LinkWatch` keeps a few models that forget at different paces, and trusts each
+by how well it has predicted the last tensors (prediction with expert advice: Herbster, Warmuth, "Tracking the best
 expert", Machine Learning 32, 1998).
 """
 

@@ -24,7 +24,7 @@ from gradfec_common.errors import UsageError
 from gradfec_common.protect.link import LinkEstimate
 from gradfec_common.protect.plan import Group, Plan, Stripe, ranking
 from gradfec_common.protect.policy import Budget
-from gradfec_common.symbols import Packing, entry_sizes, pack
+from gradfec_common.symbols import Packing, entry_sizes, least, pack
 from gradfec_common.wire.symbol import MAX_SENT_PER_PACKET, MAX_STRIPES
 
 Indices = npt.NDArray[np.intp]
@@ -67,13 +67,8 @@ class NestedProtection:
                 f"{self.name} leaves {room} bytes of a datagram for each of its {len(self.ks)} classes, and a packet "
                 f"takes {int(entries.max())}: use fewer classes, smaller --rows, or a --codec of fewer bits"
             )
-        while low < high:
-            middle = (low + high) // 2
-            if self._kept(entries, middle * word, budget) == len(entries):
-                high = middle
-            else:
-                low = middle + 1
-        return self._filled(ranked, entries, high * word, budget)
+        words = least(low, high, lambda words: self._kept(entries, words * word, budget) == len(entries))
+        return self._filled(ranked, entries, words * word, budget)
 
     def _by_level(self, ranked: Indices, entries: Indices, levels: Indices, budget: Budget) -> Plan | None:
         """Give each level, of which `levels` are the numbers of packets, a class; None if that has no room."""
@@ -121,14 +116,9 @@ def fitted(entries: Indices, k: int, budget: Budget, word: int) -> Packing | Non
     low, high = -(-int(entries.max()) // word), budget.room() // word  # in words
     if low > high or len(pack(entries, high * word, budget.packets_a_symbol)) - 1 > k:
         return None
-    while low < high:
-        middle = (low + high) // 2
-        if len(pack(entries, middle * word, budget.packets_a_symbol)) - 1 <= k:
-            high = middle
-        else:
-            low = middle + 1
-    starts = pack(entries, high * word, budget.packets_a_symbol)
-    return Packing(np.append(starts, np.full(k + 1 - len(starts), starts[-1])), high * word)
+    words = least(low, high, lambda words: len(pack(entries, words * word, budget.packets_a_symbol)) - 1 <= k)
+    starts = pack(entries, words * word, budget.packets_a_symbol)
+    return Packing(np.append(starts, np.full(k + 1 - len(starts), starts[-1])), words * word)
 
 
 def read_policy(text: str, code: ErasureCode) -> NestedProtection | None:

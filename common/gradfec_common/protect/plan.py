@@ -79,9 +79,9 @@ class Group(NamedTuple):
 class Plan:
     """What becomes of each of a tensor's `total` packets: dropped, or sent in exactly one stripe.
 
-    Packets without parity are in a stripe of k = n under the code `none`. All groups have as many stripes, and all
-    datagrams have the same length. The last `reserve` datagrams in send order, nothing but
-    parity, are sent only if the cloud asks for them. `expected` is the agreement that the policy expects, if it does.
+    Packets without parity are in a stripe of k = n under the code `none`. All groups have the same number of stripes,
+    and all datagrams the same length. The last `reserve` datagrams in send order, nothing but parity, are sent only if
+    the cloud asks for them. `expected` is the agreement that the policy expects, if it says so.
     """
 
     total: int

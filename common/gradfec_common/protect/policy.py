@@ -29,7 +29,7 @@ class Budget:
     packets_a_symbol: int | None = None
 
     def room(self, stripes: int = 1) -> int:
-        """Return the bytes left for symbols where a group has so many stripes."""
+        """Return the bytes left for symbols in a group of that many stripes."""
         return self.body_bytes - stripes * STRIPE_BYTES
 
     def packing(self, sizes: Indices, code: ErasureCode) -> Packing:

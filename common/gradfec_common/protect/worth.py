@@ -46,7 +46,7 @@ class Worth:
         return shares[corners], worth[corners].clip(0, 1)
 
     def agreement(self, size: float) -> float:
-        """Return the agreement with the uncut network of whole frames whose packets have so many bytes."""
+        """Return the agreement with the uncut network of whole frames whose packets have `size` bytes."""
         if not self.qualities:
             return 1.0
         measured = np.array(self.qualities)  # (qualities, 3)

@@ -11,7 +11,7 @@ TOGETHER = 8  # levels of b bits are b bytes
 
 
 def packed_size(elements: int, bits: int) -> int:
-    """Return the bytes that so many levels take."""
+    """Return the bytes that the levels of that many elements take."""
     return -(-elements * bits // 8)
 
 

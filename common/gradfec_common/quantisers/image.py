@@ -83,7 +83,7 @@ class ImageCodec:
         bgr = picture_of(tensor, grid.pixels)[..., ::-1]
         done, data = cv2.imencode(self.format.suffix, bgr, [self.format.quality, self.quality, *self.format.settings])
         assert done, "a picture that OpenCV cannot code"  # noqa: S101
-        file = np.zeros(max(len(data), grid.count), np.uint8)  # a byte for each packet; readers ignore what is behind
+        file = np.zeros(max(len(data), grid.count), np.uint8)  # a byte for each packet; readers ignore zeros at the end
         file[: len(data)] = data
         ends = scan_ends(data.tobytes(), grid.pixels.size) if self.needs is Needs.EARLIER else []
         cuts, importance = cut_at(ends[:-1], len(file), grid.count)

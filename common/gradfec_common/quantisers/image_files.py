@@ -61,7 +61,7 @@ def whole_webp(untrusted: bytes, size: Size) -> bytes | None:
 
 
 def _scans(untrusted: bytes, size: Size, frame: int) -> tuple[list[int], bool]:
-    """Return where each whole scan ends, and whether the file ends behind the last one."""
+    """Return where each whole scan ends, and whether the file ends after the last one."""
     ends: list[int] = []
     framed, at = False, len(START)
     if not untrusted.startswith(START):

@@ -74,7 +74,7 @@ class Laplace:
         return bool(1e-6 <= step <= 1e6)
 
     def decode(self, packets: Packets, parameters: bytes, grid: PacketGrid) -> Decoded:
-        """Decode packets at distinct places of the grid; one that is no packet's code is not there."""
+        """Decode packets at distinct places of the grid; one whose bytes are no code is not there."""
         (step,) = STEP.unpack(parameters)
         data, offsets = packets.data.tobytes(), packets.offsets.tolist()
         runs = entropy.decode([data[first:end] for first, end in pairwise(offsets)], grid.size)

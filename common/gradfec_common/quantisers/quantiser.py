@@ -30,8 +30,8 @@ class Needs(Enum):
 class Coded(NamedTuple):
     """A tensor as packets, all of them in the order of their places, and the parameters that decoding needs.
 
-    A packet without bytes has nothing to say, and is not sent. At least one packet has some. `importance` (count,) is
-    that of the packets if the quantiser knows it, and replaces an estimator's; packets of one level belong together.
+    A packet without bytes is not sent. At least one packet has some. `importance` (count,) is that of the packets if
+    the quantiser knows it, and replaces an estimator's; packets of the same importance belong together.
     """
 
     packets: Packets
@@ -91,7 +91,7 @@ class Quantiser(Protocol):
 
 @runtime_checkable
 class Adjustable(Protocol):
-    """A quantiser with a quality, which the user writes behind its name: webp:75. The other end need not know it."""
+    """A quantiser with a quality, which the user writes after its name: webp:75. The other end need not know it."""
 
     def with_quality(self, quality: int) -> Quantiser:
         """Return it with a quality of 1 to 100."""

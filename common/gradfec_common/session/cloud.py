@@ -257,7 +257,7 @@ class CloudSessions:
                 fate, effects = "ping", [Say(session.id, BYE if self.leaving else PONG)]
             case Ack():
                 for round_trip_s in self._repeater.acknowledge(session.id, message, now):
-                    self._tensors.took(session.id, round_trip_s)
+                    self._tensors.learn_round_trip(session.id, round_trip_s)
                 fate, effects = "ack", self._tensors.give_up(session.id, message.results)
             case SketchPart():
                 fate, effects = self._sketches.receive_part(session, message)

@@ -17,7 +17,7 @@ class Awaited:
     """A tensor in flight."""
 
     closes_at: float
-    unasked: int  # datagrams that the edge sends by itself
+    unasked: int  # datagrams that the edge sends without a request
     reserve: Bytes  # (m, bytes) bodies of those that wait for a request
     state: AwaitedState = AwaitedState.UNANSWERED
     result: Result | None = None
@@ -73,7 +73,7 @@ class InFlight:
         return tensor is not None
 
     def asked_for(self, number: int, until: int) -> Bytes | None:
-        """Return the bodies (m, bytes) below position `until` that are in reserve, and count them; None if not any.
+        """Return the bodies (m, bytes) below position `until` that are in reserve, and count them; None if none are.
 
         While the edge still sends a tensor, a request for more of it is too early, and the cloud will repeat it.
         """
@@ -85,7 +85,7 @@ class InFlight:
         return bodies if len(bodies) else None
 
     def receive_result(self, result: Result, answer: Answer, now: float) -> tuple[Drop | None, list[Answered | Closed]]:
-        """Acknowledge a result and keep the first one; return why it is of no use, if so, and news."""
+        """Acknowledge a result, and keep the first one; return why it is useless, if it is, and the news."""
         tensor = self._tensor_of(result.tensor, self._results, AwaitedEvent.RESULT)
         if isinstance(tensor, Drop):
             return tensor, []
@@ -94,7 +94,7 @@ class InFlight:
         return None, [Answered(result.tensor, result, answer), *self._closed(result.tensor)]
 
     def receive_report(self, report: Report) -> tuple[Drop | None, list[Reported | Closed]]:
-        """Acknowledge a report and keep the first one; return why it is of no use, if so, and news."""
+        """Acknowledge a report, and keep the first one; return why it is useless, if it is, and the news."""
         tensor = self._tensor_of(report.tensor, self._reports, AwaitedEvent.REPORT)
         if isinstance(tensor, Drop):
             return tensor, []

@@ -1,7 +1,7 @@
 """Sketches at the cloud: parts are kept until a sketch is whole, one sketch of a session at a time.
 
-A sketch is an ornament. Its parts are sent once, nothing waits for it, and one lost part means that this sketch is not
-shown; the next one comes a second later.
+A sketch is only for people to look at. Its parts are sent once, and nothing waits for them. If one part is lost, this
+sketch is not shown; the next one comes a second later.
 """
 
 from __future__ import annotations

@@ -143,9 +143,9 @@ EDGE: Mapping[EdgeState, Mapping[EdgeEvent, EdgeState]] = {
 class SessionState(Enum):
     """The state of a session at the cloud."""
 
-    TENTATIVE = "tentative"  # it was welcomed, but the hello may have been a replay
-    OPEN = "open"  # it has used its session
-    ENDED = "ended"  # the end: its session is forgotten
+    TENTATIVE = "tentative"  # the edge was welcomed, but its hello may have been a replay
+    OPEN = "open"  # the edge has used it
+    ENDED = "ended"  # the end: it is forgotten
 
 
 class SessionEvent(Enum):

@@ -76,7 +76,7 @@ class Tensors:
         mine = self._sessions[session]
         for number, tensor in list(mine.tensors.items()):
             if tensor.state is TensorState.ANSWERED:
-                self._report(mine, number, tensor, tensor.last_at)  # nobody is told
+                self._report(mine, number, tensor, tensor.last_at)  # for the record: it is not sent
                 effects += self._finish_if_done(mine, number)
             else:
                 self._drop(mine, number, TensorEvent.ABANDON)
@@ -144,7 +144,7 @@ class Tensors:
     def _ask(self, mine: SessionTensors, number: int, now: float) -> list[Effect]:
         """Ask for as many more datagrams as a tensor needs, losses included, if they can come in time.
 
-        If that was done too often, close it. Return nothing, and do nothing, if there is no reserve, or no time.
+        If it was asked for too often, close it. Do nothing, and return nothing, if there is no reserve, or no time.
         """
         tensor, limits = mine.tensors[number], self._limits
         arrived, last_moment = tensor.arrived, tensor.first_at + self._deadline_s
@@ -159,7 +159,7 @@ class Tensors:
         self._close_at(mine, number, min(answered_at, last_moment), later=True)
         return [Say(mine.session, message_body(Request(number, arrived.due)))]
 
-    def took(self, session: int, round_trip_s: float) -> None:
+    def learn_round_trip(self, session: int, round_trip_s: float) -> None:
         """Learn from a round trip: a shorter one counts at once, a longer one may have waited somewhere."""
         mine = self._sessions[session]
         longer = round_trip_s > mine.round_trip_s
@@ -181,7 +181,7 @@ class Tensors:
         return [Say(mine.session, message_body(Request(number, until)))]
 
     def _await_end(self, mine: SessionTensors, number: int, now: float) -> None:
-        """Expect the last datagram of a tensor when those before it say, so that its loss is noticed."""
+        """Expect the last datagram of a tensor when the pace of the others says, so that its loss is noticed."""
         tensor = mine.tensors[number]
         if tensor.arrived.due > tensor.arrived.unasked or mine.spacing_s is None:
             return
@@ -191,7 +191,7 @@ class Tensors:
 
     @staticmethod
     def _measure(mine: SessionTensors, tensor: Tensor, now: float) -> None:
-        """Learn from a datagram how far apart an edge's are, and how many."""
+        """Learn from a datagram how far apart an edge's datagrams are, and how many of them a tensor has."""
         arrived = tensor.arrived
         mine.usual = arrived.unasked, int(arrived.k.max())
         positions = np.flatnonzero(arrived.arrived)
@@ -293,7 +293,7 @@ class Tensors:
             self._drop(mine, decided.tensor, TensorEvent.FAIL)
 
     def _take_back(self, decided: Decided) -> SessionTensors | None:
-        """Note that the back-end is done with a tensor; return its session's, None if it is no longer wanted."""
+        """Note that the back-end is done with a tensor; return its session's tensors, None if it is not wanted now."""
         self._pending -= 1
         mine = self._sessions.get(decided.session)
         if mine is not None:
@@ -303,7 +303,7 @@ class Tensors:
     # --- closing and finishing ---
 
     def _settle(self, mine: SessionTensors, number: int, now: float) -> None:
-        """From now on, wait for a tensor only as long as datagrams may be reordered by."""
+        """From now on, wait for a tensor's datagrams only for the time by which they may be reordered."""
         self._close_at(mine, number, now + self._limits.reorder_s)
 
     def _close_at(self, mine: SessionTensors, number: int, when: float, *, later: bool = False) -> None:

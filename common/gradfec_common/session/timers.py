@@ -7,7 +7,7 @@ import itertools
 from typing import Generic, TypeVar
 
 NEVER = -1  # no ticket
-SLACK = 8  # places in the heap of things that were called off, besides as many as there are others
+SLACK = 8  # places of cancelled things that the heap may have beyond as many as it has of others
 
 Thing = TypeVar("Thing")
 
@@ -15,8 +15,8 @@ Thing = TypeVar("Thing")
 class Timers(Generic[Thing]):
     """Things to do, in order of time, and of arrival where times are equal.
 
-    A thing that is called off is forgotten at once, but its place in the heap would stay until its time comes. An edge
-    could fill the memory with such places: each tensor has a timer that is called off a moment later. So the heap is
+    A cancelled thing is forgotten at once, but its place in the heap would stay until its time comes. An edge could
+    fill the memory with such places, because each tensor has a timer that is cancelled a moment later. So the heap is
     rebuilt when more than half of it, and SLACK, is places of that kind.
     """
 

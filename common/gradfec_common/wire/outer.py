@@ -25,7 +25,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Kind(IntEnum):
-    """What a datagram is, as all may see."""
+    """What a datagram is, as anybody can see."""
 
     SYMBOL = 1  # sealed
     MESSAGE = 2  # sealed
@@ -103,7 +103,7 @@ class Sorted:
 
 
 def sort_batch(batch: Batch) -> Sorted:
-    """Sort a batch by what can be seen from without, and drop, with a reason, what cannot be ours. Never raises."""
+    """Sort a batch by the outer headers, and drop, with a reason, what cannot be ours. Never raises."""
     buffer, lengths = batch.buffer, batch.lengths
     drops: dict[Drop, npt.NDArray[np.intp]] = {}
     alive: npt.NDArray[np.intp] = np.arange(len(lengths))

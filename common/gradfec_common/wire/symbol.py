@@ -67,7 +67,7 @@ class Layout(NamedTuple):
 
 
 def layout_of(stripes: int, parameters: int) -> Layout:
-    """Return the layout of bodies with so many stripes and bytes of parameters."""
+    """Return the layout of bodies with that many stripes and bytes of parameters."""
     table = FIXED_BYTES + stripes * STRIPE_BYTES
     return Layout(table, table + parameters)
 

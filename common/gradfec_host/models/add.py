@@ -42,7 +42,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user says of a model; `split` and `head`, a name or NAME:LAYOUT, are found out if they are None."""
+    """What the user says of a model; if `split`, or `head`, a name or NAME:LAYOUT, is None, it is guessed."""
 
     name: str
     preprocess: Preprocess
@@ -171,9 +171,10 @@ def with_thresholds(kind: str, said: dict[str, Any], wanted: Mapping[str, float]
 
 
 def usual_split(manifest: Mapping[str, Any]) -> str:
-    """Return the cut for users who name none: in the first half, the earliest where little enough has to travel.
+    """Return the default cut: in the first half, the earliest one that few enough elements cross.
 
-    That is a quarter of the picture's elements, or else the fewest that there are. It is the input if that is all.
+    Few enough is a quarter of the picture's elements, or else the fewest that there are. If the input is the only cut,
+    it is that.
     """
     cuts = manifest["cuts"]
     sizes = [sum(math.prod(one["dims"]) for one in cut["tensors"]) for cut in cuts]

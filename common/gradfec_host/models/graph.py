@@ -120,7 +120,7 @@ class Graph:
         return found
 
     def _narrow_order(self) -> list[NodeProto]:
-        """Return the nodes in an order in which, between them, as little as can be is kept: each next one is the best.
+        """Return the nodes in an order that keeps few elements between them: at each step, the best node comes next.
 
         So a branch that gets wider waits, and one that gets narrower does not: what crosses a cut is then small.
         """
@@ -155,7 +155,7 @@ class Graph:
         return {name: math.prod(dim.dim_value or 1 for dim in dims) for name, dims in shapes.items()}
 
     def never_negative(self, name: str) -> bool:
-        """Return whether no element of a tensor is below zero, or all that need it take those for zero."""
+        """Return whether no element of a tensor is below zero, or all nodes that need it treat such ones as zero."""
         after = self.consumers.get(name, [])
         return self._positive(name) or (bool(after) and name not in self.outputs and all(map(self._rectifies, after)))
 

@@ -25,7 +25,7 @@ def cut_half(whole: bytes, side: str, cut: Cut) -> bytes:
 
 
 def part(proto: ModelProto, inputs: Sequence[Carried], outputs: Sequence[str]) -> bytes:
-    """Return what makes `outputs` of `inputs`, as an ONNX file; an output that is an input is handed through."""
+    """Return the part from `inputs` to `outputs`, as an ONNX file; an output that is an input passes through."""
     there = {one.name for one in inputs}
     needed, kept = set(outputs) - there, list[NodeProto]()
     for node in reversed(proto.graph.node):

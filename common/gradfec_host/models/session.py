@@ -62,11 +62,6 @@ class OnnxStep:
         return np.ascontiguousarray(made[0].transpose(1, 2, 0))
 
 
-def runtime_version() -> str:
-    """Return the version of ONNX Runtime."""
-    return str(onnxruntime.__version__)
-
-
 def run_once(model: bytes, name: str, tensors: Sequence[Floats]) -> list[Floats]:
     """Load a graph, run it once, and return all outputs; GradfecError if it cannot run."""
     session = OnnxSession(model, name)

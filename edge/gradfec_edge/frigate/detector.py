@@ -102,7 +102,7 @@ class Detector:
             self._woken.recv(4096)
 
     def _receive(self) -> None:
-        for _ in range(MOST_WAITING):  # who asks without end must not keep the replies from being sent
+        for _ in range(MOST_WAITING):  # questions without end must not hold up the replies
             if not self._socket.poll(0, zmq.POLLIN):
                 return
             message = self._socket.recv_multipart()
@@ -154,7 +154,7 @@ class Detector:
 
     def _send(self) -> None:
         while self._ready:
-            self._socket.send_multipart(self._ready.popleft())  # a ROUTER drops what is for nobody
+            self._socket.send_multipart(self._ready.popleft())  # a ROUTER drops messages whose receiver has gone
 
     def next_frame(self, timeout: float = FOREVER_S) -> Frame | None:
         """Return the oldest picture that was not taken yet, or wait at most `timeout` seconds for one."""
@@ -178,7 +178,7 @@ class Detector:
 
     @property
     def ended(self) -> bool:
-        """Whether it was closed; it does not end by itself."""
+        """Whether it was closed, the only way in which it ends."""
         return self._closed
 
     def close(self) -> None:

@@ -67,9 +67,9 @@ class SharedFrontEnd:
     """
 
     def __init__(self, front_end: FrontEnd) -> None:
-        """Share `front_end`, which nobody else may call."""
+        """Share `front_end`, which must only be called through this."""
         self._front_end = front_end
-        self._thread = ThreadPoolExecutor(1, "front-end")  # its queue is fair: a lock need not be
+        self._thread = ThreadPoolExecutor(1, "front-end")  # its queue is fair, and a lock may not be
 
     def warm_up(self) -> None:
         """Run once, so that the first image does not have to wait."""

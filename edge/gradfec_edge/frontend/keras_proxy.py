@@ -32,7 +32,7 @@ def tile_sums(elements: tf.Tensor, grid: PacketGrid) -> tf.Tensor:
 
 
 class Offset(layers.Layer):  # type: ignore[misc]
-    """Add a learned value for each place and channel: what is so wherever the camera looks."""
+    """Add a learned value for each place and channel: what does not depend on the image."""
 
     def build(self, shape: Any) -> None:
         """Make the values, (groups, tiles, C), zero at first."""

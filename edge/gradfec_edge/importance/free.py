@@ -1,4 +1,4 @@
-"""The free estimators: no network, only sums over the features. Whatever is learned has to beat them."""
+"""The free estimators: no network, only sums over the features. A learned estimator has to beat them."""
 
 from __future__ import annotations
 

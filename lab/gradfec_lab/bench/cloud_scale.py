@@ -32,12 +32,11 @@ from gradfec_common.transmit import EncodedTensor
 from gradfec_edge.coding import BOTTLENECK, Coding, coding_of
 from gradfec_edge.condition import Condition
 from gradfec_edge.link import Link
-from gradfec_host.console import Endpoint, Number, plain_errors
+from gradfec_host.console import CONTEXT, Endpoint, Number, plain_errors
 from gradfec_host.processor import preferred_cipher
 from gradfec_lab.bench.end_to_end import FASTEST, cpu_s
 from gradfec_lab.bench.measure import in_words, machine
 
-CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 CUT = named_cut(DEFAULT_CUT)
 WARM_UP_S = 1.0
 PATIENCE_S = 30.0

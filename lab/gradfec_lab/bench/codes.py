@@ -25,11 +25,10 @@ from gradfec_common.codes import CODES, LEOPARD, ZFEC, Each, ErasureCode, Symbol
 from gradfec_common.codes.zfec_code import ZfecCode
 from gradfec_common.errors import UsageError
 from gradfec_common.protect import UNKNOWN_LINK, Budget, Plan, UnequalProtection
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.bench.measure import in_words, machine, median_ms
 from gradfec_lab.theory import decode_probability, expected_missing
 
-CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 DECODE_AT = 0.9  # the share of its parity that each block loses when decoding is timed
 LIBRARIES = ("numpy", "zfec", "reed-solomon-leopard")
 LEAST_LEGIBLE = 100  # columns, if the tables do not go to a terminal

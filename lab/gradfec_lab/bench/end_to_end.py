@@ -27,14 +27,13 @@ from gradfec_common.errors import GradfecError
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_edge.coding import BOTTLENECK, Coding, coding_of
 from gradfec_host.codec_file import weights_of
-from gradfec_host.console import plain_errors, runtime_option
+from gradfec_host.console import CONTEXT, plain_errors, runtime_option
 from gradfec_host.runtimes import choose_runtime
 from gradfec_host.weights import WeightStore, ensure_weights
 from gradfec_host.weights.progress import show_progress
 from gradfec_lab.bench.measure import in_words, machine, median_ms
 from gradfec_lab.bench.models import LIBRARIES, Run, back_end_of, front_end_of, part_of
 
-CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 FASTEST = LEOPARD.name if LEOPARD.id in CODES else ZFEC.name  # leopard has no wheel for Python 3.13
 WARM_UP = 5  # frames that do not count: until they are answered, fewer are in flight
 PERCENTILES = (50, 95, 99)

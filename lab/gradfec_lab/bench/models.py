@@ -19,7 +19,7 @@ from rich.table import Table
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import DEFAULT_CUT, Cut, named_cut
 from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_host.models.find import imported_called
 from gradfec_host.models.store import Model, open_model
 from gradfec_host.runtimes import LITERT, TENSORFLOW, choose_runtime, installed
@@ -28,7 +28,6 @@ from gradfec_host.weights.progress import show_progress
 from gradfec_lab.bench.measure import in_words, machine, median_ms
 
 CUT = named_cut(DEFAULT_CUT)
-CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 LIBRARIES = ("ai-edge-litert", "tensorflow", "keras", "numpy")
 DISTRIBUTIONS = {LITERT: ("ai-edge-litert", "flatbuffers"), TENSORFLOW: ("tensorflow", "keras")}
 PARTS = ("front-end", "front-end and proxy", "back-end", "uncut")

@@ -37,7 +37,7 @@ from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import encode_tensor
 from gradfec_edge.coding import Coding
 from gradfec_edge.importance.free import FREE
-from gradfec_host.console import Number, plain_errors
+from gradfec_host.console import CONTEXT, Number, plain_errors
 from gradfec_host.processor import preferred_cipher
 from gradfec_host.runtimes import choose_runtime, cores
 from gradfec_host.weights import ensure_weights
@@ -46,7 +46,6 @@ from gradfec_lab.bench.measure import in_words, machine
 from gradfec_lab.bench.models import Run, fastest_runtime, part_of
 from gradfec_lab.bench.udp import Loopback, loopback
 
-CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 LIBRARIES = ("numpy", "zfec", "reed-solomon-leopard", "cryptography")
 UNHURRIED = EdgeLimits(lost_after_s=math.inf)  # the edge gets no answers
 DEADLINE_S = 0.25  # of the cloud's core; each tensor arrives in no time

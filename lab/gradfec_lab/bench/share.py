@@ -26,7 +26,7 @@ from rich.progress import Progress
 from gradfec_cli.channel import HEADER_BYTES
 from gradfec_cli.daemons import MODULES, daemon
 from gradfec_common.errors import GradfecError
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.bench.measure import in_words, machine
 from gradfec_lab.bench.rivals import namespaces
 from gradfec_lab.bench.rivals.jpeg_tcp import TUNNEL
@@ -39,7 +39,7 @@ CHUNK_BYTES = 16_384
 CONNECT_S = 30.0
 
 
-@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
 @click.option(
     "--images",
     required=True,

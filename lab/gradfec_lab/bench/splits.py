@@ -7,16 +7,17 @@ from pathlib import Path
 
 import click
 
-from gradfec_host.console import plain_errors, runtime_option
+from gradfec_host.console import CONTEXT, plain_errors, runtime_option
 from gradfec_lab.bench.measure import in_words, machine
-from gradfec_lab.plan.command import bar, images_option, model_option, pictures_of
+from gradfec_lab.plan.command import images_option, model_option, pictures_of
 from gradfec_lab.plan.report import ms
+from gradfec_lab.progress import bar
 from gradfec_lab.sweep.report import Grid
 
 LIBRARIES = ("ai-edge-litert", "onnxruntime", "numpy")
 
 
-@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
 @model_option
 @images_option
 @click.option("--limit", default=10, type=click.IntRange(1), help="Use this many photographs, the first by name.")
@@ -27,7 +28,7 @@ LIBRARIES = ("ai-edge-litert", "onnxruntime", "numpy")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
 def splits(name: str, images: Path, limit: int, out: Path | None, runtime: str, as_json: bool) -> None:
-    """Time front-end, importance and coding for each split and codec, on the machine that is to be the edge."""
+    """Time front-end, importance and coding for each split and codec, on the machine that will be the edge."""
     from gradfec_host.models import network_called
     from gradfec_host.models.find import runtime_for
     from gradfec_lab.plan.candidates import candidates

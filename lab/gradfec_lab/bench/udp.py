@@ -20,10 +20,9 @@ from gradfec_cloud.port import Port
 from gradfec_common.errors import GradfecError
 from gradfec_common.wire import Batch, Bytes
 from gradfec_edge.udp import Sender
-from gradfec_host.console import Endpoint, plain_errors
+from gradfec_host.console import CONTEXT, Endpoint, plain_errors
 from gradfec_lab.bench.measure import in_words, machine
 
-CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 KERNEL_BYTES = 2304  # the most receive buffer that Linux charges for a single datagram
 LATEST_S = 1.0  # after this, a datagram over loopback is lost
 PATHS = {"plain": False, "batched": True}

@@ -77,7 +77,7 @@ class Codec(nn.Module):
         return torch.exp(low + (high - low) * quality) * (height * width / AREA)
 
     def step(self, quality: Tensor) -> Tensor:
-        """Return to multiples of what the latents of a quality are rounded; of 1 at quality 0."""
+        """Return the step to whose multiples the latents of a quality are rounded: 1 at quality 0."""
         return torch.exp(-self.fall * quality)
 
     def rate_weight(self, quality: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class Codec(nn.Module):
 
     @torch.no_grad()
     def steer(self, quality: Tensor, frame_bytes: Tensor) -> None:
-        """Make the rate weigh more if frames have too many bytes, and the step fall less if the best ones do."""
+        """Give the rate more weight if frames have too many bytes, and let the step fall less if the finest ones do."""
         error = (frame_bytes / self.aim(quality)).log().clamp(-1, 1)
         self.log_weight += STEER * error.mean()
         self.fall -= STEER * (error * (quality - 0.5)).mean()

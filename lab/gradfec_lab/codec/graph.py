@@ -39,7 +39,7 @@ class Graph(nn.Module):
     def normalise(self) -> None:
         """Normalise the outputs of all convolutions but the last over each batch.
 
-        Without it, a chain of so many convolutions learns little in its first hundreds of steps. `fold` ends it.
+        Without it, such a long chain of convolutions learns little in its first hundreds of steps. `fold` ends it.
         """
         names = [layer["name"] for layer in self.layers if layer["kind"] in CONVOLUTIONS]
         for name in names[:-1]:
@@ -70,7 +70,7 @@ class Graph(nn.Module):
         return kernel * scale.reshape(shape), bias - getattr(self, f"{name}_mean") * scale
 
     def _normalised(self, name: str, x: Tensor) -> Tensor:
-        """Normalise a convolution's output without its bias, if it is to be, and add the bias."""
+        """Normalise a convolution's output without its bias, and add the bias."""
         bias, scale = self.weights[f"{name}/bias"], self.weights[f"{name}/scale"]
         mean, variance = getattr(self, f"{name}_mean"), getattr(self, f"{name}_variance")
         return F.batch_norm(x, mean, variance, scale, bias, training=True, momentum=MOMENTUM, eps=EPSILON)
@@ -156,7 +156,7 @@ def _convolved(layer: LayerDict, x: Tensor, kernel: Tensor, bias: Tensor | None)
 
 
 def _ends_block(name: str) -> bool:
-    """Return whether a layer is a residual block's last convolution: small at first, so that the block is nothing."""
+    """Return whether a layer is a residual block's last convolution: small at first, so that the block does little."""
     return name.endswith("_2")
 
 

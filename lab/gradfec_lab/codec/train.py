@@ -1,4 +1,4 @@
-"""The two stages of training, with checkpoints from which an interrupted run goes on as if it had not stopped.
+"""The two stages of training, with checkpoints from which an interrupted run continues as if it had never stopped.
 
 The first learns the features where the decoder ends, the second those that decide the answer, deep in the network.
 """

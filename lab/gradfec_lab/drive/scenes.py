@@ -1,4 +1,4 @@
-"""Links to drive along, by name: what a policy meets that must not be told what is ahead."""
+"""Links to drive along, by name. A policy is not told what lies ahead."""
 
 from __future__ import annotations
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +11,8 @@ import click
 from gradfec_cli.netem import megabits, milliseconds, percentage
 from gradfec_common.errors import GradfecError
 from gradfec_common.splits import GOALS, Conditions
-from gradfec_host.console import Number, plain_errors, runtime_option
+from gradfec_host.console import CONTEXT, Number, plain_errors, runtime_option
+from gradfec_lab.progress import bar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +52,7 @@ model_option = click.option(
 images_option = click.option("--images", required=True, type=FILE, metavar="DIR", help="Folder of photographs.")
 
 
-@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
 @model_option
 @click.option(
     "--link",
@@ -72,9 +71,7 @@ images_option = click.option("--images", required=True, type=FILE, metavar="DIR"
     help="Whose edge: this machine's, or that of the one where gradfec bench splits has made FILE. The cloud is this "
     "machine.",
 )
-@click.option(
-    "--goal", default=GOALS[0], type=click.Choice(GOALS), help="What there shall be least of; energy: time at the edge."
-)
+@click.option("--goal", default=GOALS[0], type=click.Choice(GOALS), help="What to minimise; energy: time at the edge.")
 @click.option(
     "--min-agreement",
     default=0.95,
@@ -82,7 +79,7 @@ images_option = click.option("--images", required=True, type=FILE, metavar="DIR"
     metavar="SHARE",
     help="Choose among ways that keep at least this share of the uncut network's answers over the link.",
 )
-@click.option("--fps", default=5.0, type=Number(min=0, min_open=True), help="Frames a second that shall pass.")
+@click.option("--fps", default=5.0, type=Number(min=0, min_open=True), help="Frames a second that must get through.")
 @click.option("--limit", default=40, type=click.IntRange(1), help="Use this many photographs, the first by name.")
 @click.option("--all", "show_all", is_flag=True, help=f"List all ways, not only the best {SHOWN}.")
 @click.option("--figure", "figure_file", type=FILE, metavar="FILE", help="Draw the best way at each split, as PNG.")
@@ -163,14 +160,3 @@ def pictures_of(network: Network, folder: Path, limit: int) -> list[npt.NDArray[
     if not pictures:
         raise GradfecError(f"none of the {len(read)} images in {folder} can be used")
     return pictures
-
-
-@contextmanager
-def bar(title: str, total: int) -> Iterator[Callable[[], object]]:
-    """Show progress on standard error; yield what is to be called for each step."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda: progress.advance(task)

@@ -38,7 +38,7 @@ USUAL_LOSS = 0.02  # for which frames are coded if only the time counts
 
 Floats = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
-Advance = Callable[[], object]
+Advance = Callable[[int], object]  # by a number of pictures
 Stores = Mapping[Network, Weights | Model]
 
 
@@ -52,7 +52,7 @@ class EdgeHalf:
         self._front_end.warm_up()
 
     def features(self, picture: Picture) -> tuple[Features, float]:
-        """Return what is to be coded of a BGR picture (h, w, 3) of any size, and the seconds that it took."""
+        """Return the features of a BGR picture (h, w, 3) of any size, to be coded, and the seconds that they took."""
         start = time.perf_counter()
         image = to_input(picture, self._preprocess)
         found = self._front_end(image)
@@ -62,7 +62,7 @@ class EdgeHalf:
 
     @staticmethod
     def coded(coding: Coding, features: Features, loss: float) -> tuple[EncodedTensor, float]:
-        """Return the datagrams for a link that loses so much, and the seconds that coding took."""
+        """Return the datagrams for a link that loses the share `loss`, and the seconds that coding took."""
         chi, scores, damage = features
         assert scores is not None, "an edge ranks packets"  # noqa: S101
         start = time.perf_counter()
@@ -111,7 +111,7 @@ def link_that_loses(loss: float) -> LinkEstimate:
 
 
 def stores_of(found: Iterable[Candidate]) -> Stores:
-    """Open what the halves are built from; GradfecError if it is not to be had."""
+    """Open what the halves are built from; GradfecError if it cannot be had."""
     with show_progress() as fetching:
         networks = dict.fromkeys(one.design.coding.cut.network for one in found)
         return {network: trained(network, None, fetching) for network in networks}
@@ -141,7 +141,7 @@ def edge_times(
             features, seconds = edge.features(pictures[number])
             for one in some:
                 times[one][-1].append(seconds + edge.coded(one.design.coding, features, USUAL_LOSS)[1])
-                advance()
+                advance(1)
     return [_usual(times[one]) for one in found]
 
 
@@ -166,7 +166,7 @@ def measured(
             for one in some:
                 trial = _trial(one.design.coding, features, seconds, cloud, reference[number], losses, number)
                 trials[one][-1].append(trial)
-                advance()
+                advance(1)
     return [_way(one, trials[one], losses) for one in found]
 
 
@@ -174,7 +174,7 @@ def _turns(found: Sequence[Candidate], count: int) -> Iterator[tuple[range, list
     """Yield numbers of pictures, and candidates of one front-end to try them with.
 
     All front-ends take several turns, each with other pictures, so that conditions that change are alike for all. They
-    are loaded anew each time: a small board has no room for all of them.
+    are loaded again each time: a small board has no room for all of them.
     """
     turns = min(TURNS, count)
     for turn in range(turns):

@@ -35,7 +35,7 @@ def link_in_words(link: Conditions) -> str:
 
 
 def grid(rows: Sequence[Expected], link: Conditions, wanted: Wanted, most: int | None) -> Grid:
-    """Return the table, the best first, of at most so many rows."""
+    """Return the table, the best first, of at most `most` rows."""
     lines = []
     for place, one in enumerate(rows[:most]):
         notes = ["answers differ"] if one.agreement < wanted.min_agreement else []

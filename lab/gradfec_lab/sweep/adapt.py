@@ -1,8 +1,8 @@
-"""`gradfec sweep adapt`: what the policy `auto` makes of links that nobody told it about, in virtual time.
+"""`gradfec sweep adapt`: how the policy `auto` copes with links that it knows nothing about, in virtual time.
 
-Each link is driven along with the real protocol cores, and the answers are those of the real network. Beside `auto`
-stands the best fixed plan: the quality and the (n, k) that one would have chosen afterwards, knowing all that was lost,
-with at most as many bytes.
+The real protocol cores drive along each link, and the answers are those of the real network. `auto` is compared with
+the best fixed plan: the quality and the (n, k) that one would choose afterwards, knowing all losses, with at most as
+many bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gradfec_edge.adaptation import PASS_S
 from gradfec_edge.coding import BOTTLENECK, Coding, codec_file, coding_of, frame_bytes
 from gradfec_edge.frontend import Features
 from gradfec_host.codec_file import CodecFile
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.drive.drive import Shot, Trip, drive
 from gradfec_lab.drive.road import Stretch
 from gradfec_lab.drive.scenes import LOSSES, losing, road
@@ -37,7 +37,7 @@ from gradfec_lab.sweep.codecs import make_codec
 from gradfec_lab.sweep.ends import Ends, ends_of, load_ends
 from gradfec_lab.sweep.report import Grid, Report
 from gradfec_lab.sweep.store import write_file
-from gradfec_lab.sweep.study import CONTEXT, Study, study_options
+from gradfec_lab.sweep.study import Study, study_options
 
 FIXED_QUALITIES = (1, 2, 3, 5)
 FIXED_N = (4, 6, 8, 12, 16, 24)
@@ -182,7 +182,7 @@ class Adapting:
 
     @property
     def _rate(self) -> float:
-        """The bytes a second at which `auto` plans for frames of so many bytes."""
+        """The bytes a second at which `auto` plans for frames of `most_bytes`."""
         return self._most_bytes / PASS_S
 
     def _features_of(self, number: int) -> Features:
@@ -202,8 +202,8 @@ class Adapting:
     # --- fixed plans ---
 
     def best_fixed(self, stretches: Sequence[Stretch], most_bytes: float) -> tuple[str, Run] | None:
-        """Return the fixed plan of at most so many bytes a frame with the most right answers, and its run."""
-        plans = [(plan, self._sent(plan)) for plan in _plans(self._file)]
+        """Return the fixed plan of at most `most_bytes` a frame with the most right answers, and its run."""
+        plans = [(plan, self._sent(plan)) for plan in _plans()]
         affordable = [plan for plan, size in plans if size is not None and size <= 1.005 * most_bytes]
         by_worth = sorted(affordable, key=lambda plan: -self._worth(plan, stretches))[:BEST]
         runs = [(plan.name, self._fixed(plan, stretches)) for plan in by_worth]
@@ -294,7 +294,7 @@ class Fixed:
 SIZED = 40  # images by which a fixed plan's bytes are estimated
 
 
-def _plans(file: CodecFile) -> Iterator[Fixed]:
+def _plans() -> Iterator[Fixed]:
     for quality in FIXED_QUALITIES:
         for n in FIXED_N:
             for k in sorted({max(round(n * share), 1) for share in FIXED_SHARES}):

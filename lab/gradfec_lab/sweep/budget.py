@@ -36,7 +36,7 @@ TUNE_IMAGES = 50
 
 
 class Slot(NamedTuple):
-    """Where one plan is to be chosen: a codec, at so many bytes a frame, over a link."""
+    """What one plan is chosen for: a codec, a number of bytes a frame, and a link."""
 
     codec: str
     bytes: int

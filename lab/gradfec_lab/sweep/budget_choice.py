@@ -67,7 +67,7 @@ def pictures_of(study: Study, codec: Codec, ends: Ends, most: int) -> list[Pictu
 
 
 class Fitting:
-    """Finds settings of one codec with which frames take so many bytes, on average over pictures."""
+    """Finds settings of one codec with which frames fit a number of bytes, on average over pictures."""
 
     def __init__(self, codec: Codec, pictures: list[Picture]) -> None:
         self._codec, self._pictures = codec, pictures

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from gradfec_lab.bench.measure import machine
@@ -13,9 +11,9 @@ from gradfec_lab.sweep.budget_choice import candidates, choose, refitted
 from gradfec_lab.sweep.budget_sender import Scheme
 from gradfec_lab.sweep.budget_trial import Networks, Trial, point_name, wanted_of
 from gradfec_lab.sweep.losses import IID, is_feasible
-from gradfec_lab.sweep.report import Grid, Report, Row, lossless, measure, measures, pivot, text, to_csv
+from gradfec_lab.sweep.report import Grid, Report, Row, lossless, measure, measures, pivot, text
 from gradfec_lab.sweep.statistics import Bootstrap
-from gradfec_lab.sweep.store import Store, write_file
+from gradfec_lab.sweep.store import Store
 from gradfec_lab.sweep.study import command_line
 
 
@@ -44,9 +42,12 @@ def report(budget: Budget) -> Report:
             "no_plan": [slot._asdict() for slot in budget.slots if slot not in chosen],
         }
     tables = make_tables(rows, len(names), budget.repetitions)
+    made = Report(members, tables)
     if study.out is not None:
-        write(study.out, members, rows, tables, budget.sizes)
-    return Report(members, tables)
+        from gradfec_lab.sweep.figures import budget_figure
+
+        made.write(study.out, "budget", rows, budget_figure(rows, budget.sizes))
+    return made
 
 
 def rows_of(budget: Budget, store: Store, names: list[str], chosen: Mapping[Slot, Scheme]) -> list[Row]:
@@ -101,13 +102,3 @@ def make_tables(rows: list[Row], images: int, repetitions: int) -> list[Grid]:
     ]
     header = [*named, "loss", "setting", "plan", "bytes a frame", "datagrams"]
     return [*tables, Grid("The chosen plans", header, lines, names=6)]
-
-
-def write(folder: Path, members: dict[str, Any], rows: list[Row], tables: list[Grid], sizes: list[int]) -> None:
-    """Write the results into the sweep's folder."""
-    from gradfec_lab.sweep.figures import budget_figure
-
-    write_file(folder / "budget.json", json.dumps(members, indent=1).encode())
-    write_file(folder / "budget.csv", to_csv(rows))
-    write_file(folder / "budget.png", budget_figure(rows, sizes))
-    write_file(folder / "budget.md", "\n".join(table.markdown() for table in tables).encode())

@@ -20,7 +20,7 @@ from gradfec_lab.sweep.codecs import Codec
 from gradfec_lab.sweep.ends import Ends, Floats, Mask, delivered
 from gradfec_lab.sweep.engine import Case
 
-UNHEARD = b""  # the pattern of a frame of which nothing arrives, or that cannot be sent: nobody answers
+UNHEARD = b""  # the pattern of a frame of which nothing arrives, or that cannot be sent: it gets no answer
 NO_ANSWER = -1
 
 
@@ -96,13 +96,13 @@ class Sent:
 
     @property
     def _tensor(self) -> bytes:
-        """What tells tensors with equal packets at hand apart."""
+        """The bytes in which two tensors differ that have the same packets at hand."""
         depends_on_plan = self.coding.quantiser.sizes(self.coding.grid) is not None  # kept packets make up for others
         return "/".join(self.scheme if depends_on_plan else self.scheme[:2]).encode() + b"/"
 
 
 def no_tensor() -> Floats:
-    """Never called: a pattern that nobody answers has no tensor."""
+    """Never called: a pattern without an answer has no tensor."""
     raise AssertionError
 
 

@@ -1,9 +1,7 @@
-"""`gradfec sweep concealment`: which concealment keeps the answer, by itself and behind parity. DFTS2's grid."""
+"""`gradfec sweep concealment`: which concealment keeps the answer, alone and behind parity. DFTS2's grid."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,15 +9,14 @@ import numpy as np
 
 from gradfec_common.conceal import CONCEALMENTS
 from gradfec_common.quantisers import chosen_quantiser
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.sweep.arguments import FILL_HELP, read_estimators, read_fills, read_policies
 from gradfec_lab.sweep.concealment_points import TIMED, ConcealmentSweep, number
 from gradfec_lab.sweep.losses import IID
 from gradfec_lab.sweep.protection import read_links
-from gradfec_lab.sweep.report import Grid, Report, Row, lossless, measure, pivot, shares_and_intervals, to_csv
+from gradfec_lab.sweep.report import Grid, Report, Row, lossless, measure, pivot, shares_and_intervals
 from gradfec_lab.sweep.statistics import Bootstrap, interval
-from gradfec_lab.sweep.store import write_file
-from gradfec_lab.sweep.study import CONTEXT, Study, learned_fingerprints, study_options
+from gradfec_lab.sweep.study import Study, learned_fingerprints, study_options
 
 FILLS = ",".join(name for name in CONCEALMENTS if name not in {"mask", "silrtc", "halrtc"})
 POLICIES = "dfts,none,FEC_20_80,FEC_50_50,auto"
@@ -88,9 +85,12 @@ def report(sweep: ConcealmentSweep) -> Report:
             **shares_and_intervals(rows, KEYS),
         }
     tables = make_tables(rows, members)
+    made = Report(members, tables)
     if study.out is not None:
-        write(study.out, members, rows, tables)
-    return Report(members, tables)
+        from gradfec_lab.sweep.figures import concealment_figure
+
+        made.write(study.out, "concealment", rows, concealment_figure(rows))
+    return made
 
 
 def make_tables(rows: list[Row], members: dict[str, Any]) -> list[Grid]:
@@ -112,13 +112,3 @@ def make_tables(rows: list[Row], members: dict[str, Any]) -> list[Grid]:
     title = f"Milliseconds a frame, {TIMED:.0%} of the packets missing; {members['images']} images"
     tables.append(Grid(title, ["fill", "median", "mean, 95 %"], lines))
     return tables
-
-
-def write(folder: Path, members: dict[str, Any], rows: list[Row], tables: list[Grid]) -> None:
-    """Write the results into the sweep's folder."""
-    from gradfec_lab.sweep.figures import concealment_figure
-
-    write_file(folder / "concealment.json", json.dumps(members, indent=1).encode())
-    write_file(folder / "concealment.csv", to_csv(rows))
-    write_file(folder / "concealment.png", concealment_figure(rows))
-    write_file(folder / "concealment.md", "\n".join(table.markdown() for table in tables).encode())

@@ -15,14 +15,13 @@ import numpy.typing as npt
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect.plan import keep_most_important
 from gradfec_edge.compensation import compensated
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.sweep.report import Grid
 
 if TYPE_CHECKING:
     from gradfec_edge.frontend import FrontEnd
 
 NOTHING = "none"  # only the front-end
-CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
 
 
 @click.command(context_settings=CONTEXT)

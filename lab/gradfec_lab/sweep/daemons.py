@@ -20,7 +20,7 @@ from gradfec_cli.options import packets_option, packets_text
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_CUT, Network, named_cut
 from gradfec_edge.coding import Coding, coding_of
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.sweep.arguments import names_list, read_policies
 from gradfec_lab.sweep.labels import read_labels
 from gradfec_lab.sweep.report import Grid, Row
@@ -54,7 +54,7 @@ def shares(text: str) -> list[float]:
     return [percentage(part) for part in text.split(",")]
 
 
-@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of images.")
 @click.option("--labels", type=click.Path(path_type=Path), help="CSV of file name and class index.")
 @click.option("--limit", default=300, type=click.IntRange(1), help="Use this many images, the first by name.")

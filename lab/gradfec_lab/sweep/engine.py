@@ -75,7 +75,7 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Delivered:
-    """The coded packets of one image, and the tensor that the cloud makes of the ones at hand."""
+    """The coded packets of one image, and the tensor that the cloud makes of those that it gets."""
 
     coded: Coded
     quantiser: Quantiser

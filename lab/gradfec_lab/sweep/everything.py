@@ -14,12 +14,11 @@ import click
 from gradfec_cli import GRADFEC
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_NETWORK, named_network
-from gradfec_host.console import EXIT_INTERRUPTED, plain_errors
+from gradfec_host.console import CONTEXT, EXIT_INTERRUPTED, plain_errors
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.daemons import daemons_table
 from gradfec_lab.sweep.labels import labels_of
 from gradfec_lab.sweep.store import unwritable, write_file
-from gradfec_lab.sweep.study import CONTEXT
 
 TABLES = "tables.md"
 
@@ -93,7 +92,10 @@ def command(images: Path, labels: Path | None, limit: int | None, subset: int, r
     for part in PARTS:
         command = arguments(part, images, labels, limit, subset, repetitions, out)
         click.echo(f"{part.title}: {shlex.join(['gradfec', *command])}", err=True)
-        (run_daemons if part.sweep == "daemons" else run_sweep)(command, out / part.name)
+        if part.sweep == "daemons":
+            run_daemons(command, out / part.name)
+        else:
+            run_sweep(command)
         chapters.append(chapter(part, command, out))
         write_file(out / TABLES, "\n".join(chapters).encode())
     figures = ", ".join(path.name for path in sorted(out.glob("*.png")))
@@ -118,8 +120,8 @@ def arguments(
     return ["sweep", part.sweep, "--images", str(images), *(["--labels", str(labels)] if labels else []), *options]
 
 
-def run_sweep(command: list[str], folder: Path) -> None:
-    """Run a sweep, which writes its results to the folder and reports its own errors."""
+def run_sweep(command: list[str]) -> None:
+    """Run a sweep, which writes its own results and reports its own errors."""
     check(command, subprocess.run([*GRADFEC, *command], check=False, stdout=subprocess.DEVNULL).returncode)
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import click
 
 from gradfec_common.errors import UsageError
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.sweep.arguments import FILL_HELP, chosen_from, names_list, read_estimators, read_fills, read_share
 from gradfec_lab.sweep.importance_points import ORDERS, ImportanceSweep
 from gradfec_lab.sweep.importance_report import report
-from gradfec_lab.sweep.study import CONTEXT, Study, back_end_option, study_options
+from gradfec_lab.sweep.study import Study, back_end_option, study_options
 
 
 @click.command(context_settings=CONTEXT)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,9 +63,13 @@ def report(sweep: ImportanceSweep) -> Report:
             "differences": compared,
         }
     tables = make_tables(least, most, rankings, compared, len(names))
+    made = Report(members, tables)
     if study.out is not None:
-        write(study.out, members, rows, rankings, tables)
-    return Report(members, tables)
+        from gradfec_lab.sweep.figures import importance_figure
+
+        made.write(study.out, "importance", rows, importance_figure(rows))
+        write_file(study.out / "rankings.csv", to_csv(rankings))
+    return made
 
 
 def ranking_rows(store: Store, names: list[str], sweep: ImportanceSweep, bootstrap: Bootstrap) -> list[Row]:
@@ -182,14 +184,3 @@ def gap_text(row: Row) -> str:
         return ""
     low, high = row["gap_closed_ci"]
     return f"{row['gap_closed']:.0%} ({low:.0%} … {high:.0%})"
-
-
-def write(folder: Path, members: dict[str, Any], rows: list[Row], rankings: list[Row], tables: list[Grid]) -> None:
-    """Write the results into the sweep's folder."""
-    from gradfec_lab.sweep.figures import importance_figure
-
-    write_file(folder / "importance.json", json.dumps(members, indent=1).encode())
-    write_file(folder / "importance.csv", to_csv(rows))
-    write_file(folder / "rankings.csv", to_csv(rankings))
-    write_file(folder / "importance.png", importance_figure(rows))
-    write_file(folder / "importance.md", "\n".join(table.markdown() for table in tables).encode())

@@ -5,9 +5,7 @@ The paper's Figure 5, over bytes instead of packets: those of latents differ in 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -21,16 +19,16 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.protect.plan import ranking
 from gradfec_edge.coding import BOTTLENECK
 from gradfec_edge.importance.free import draws_for
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 from gradfec_lab.sweep.arguments import chosen_from, names_list, read_share
 from gradfec_lab.sweep.codecs import Codec, make_codec
 from gradfec_lab.sweep.ends import Floats, Image, ends_of
 from gradfec_lab.sweep.engine import REFERENCE
-from gradfec_lab.sweep.report import Report, Row, lossless, measure, pivot, shares_and_intervals, text, to_csv
+from gradfec_lab.sweep.report import Report, Row, lossless, measure, pivot, shares_and_intervals, text
 from gradfec_lab.sweep.statistics import Bootstrap
-from gradfec_lab.sweep.store import Record, Store, write_file
-from gradfec_lab.sweep.study import CONTEXT, Study, study_options
+from gradfec_lab.sweep.store import Record, Store
+from gradfec_lab.sweep.study import Study, study_options
 
 RANDOM = "random"
 ESTIMATORS = (ORACLE, "proxy", "energy", "order", RANDOM)
@@ -159,16 +157,9 @@ def report(study: Study, codec: Codec, estimators: list[str], shares: list[float
     tables = [pivot(f"Agreement with the uncut network, %, {title}", rows, KEYS[:1], KEYS[1])]
     if "top1" in rows[0]:
         tables.append(pivot(f"Top-1, %, {title}", rows, KEYS[:1], KEYS[1], "top1"))
+    made = Report(members, tables)
     if study.out is not None:
-        write(study.out, members, rows, [table.markdown() for table in tables])
-    return Report(members, tables)
+        from gradfec_lab.sweep.figures import kept_figure
 
-
-def write(folder: Path, members: dict[str, Any], rows: list[Row], tables: Iterable[str]) -> None:
-    """Write the results into the sweep's folder."""
-    from gradfec_lab.sweep.figures import kept_figure
-
-    write_file(folder / "kept.json", json.dumps(members, indent=1).encode())
-    write_file(folder / "kept.csv", to_csv(rows))
-    write_file(folder / "kept.png", kept_figure(rows))
-    write_file(folder / "kept.md", "\n".join(tables).encode())
+        made.write(study.out, "kept", rows, kept_figure(rows))
+    return made

@@ -9,7 +9,7 @@ import click
 
 from gradfec_cli.options import packets_option
 from gradfec_common.errors import UsageError
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.sweep import budget, budget_report
 from gradfec_lab.sweep.arguments import (
     FILL_HELP,
@@ -24,7 +24,7 @@ from gradfec_lab.sweep.budget import TUNE_IMAGES
 from gradfec_lab.sweep.losses import IID
 from gradfec_lab.sweep.protection_points import Link, ProtectionSweep, Variants
 from gradfec_lab.sweep.protection_report import report
-from gradfec_lab.sweep.study import CONTEXT, Study, back_end_option, study_options
+from gradfec_lab.sweep.study import Study, back_end_option, study_options
 
 POLICIES = "none,FEC_10_90,FEC_20_80,FEC_30_70,FEC_40_60,FEC_50_50"
 CODEC = "uniform8"
@@ -41,7 +41,7 @@ LOSSES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
     "--bytes",
     "sizes",
     metavar="NUMBERS",
-    help="Compare codecs with their best plans at so many bytes a frame, all bytes: 6000,12000,25000. The options "
+    help="Compare codecs with their best plans at these bytes a frame, all bytes: 6000,12000,25000. The options "
     "--protect, --fec, --packets-per-datagram, --importance, --fill, --backend and --masks do not apply.",
 )
 @click.option(
@@ -53,7 +53,7 @@ LOSSES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
     "--tune-images",
     default=TUNE_IMAGES,
     type=click.IntRange(1),
-    help="Choose plans on so many: drawn with the seed from --tune, or the first of --images, which are not measured.",
+    help="Choose plans on this many: drawn with the seed from --tune, or the first of --images, then not measured.",
 )
 @click.option(
     "--loss", metavar="SHARES", help=f"Shares of the datagrams to lose. [default: {LOSSES}; with --bytes, up to 0.8]"
@@ -113,7 +113,7 @@ def protection(
 
     With --bytes, each codec gets the plan that is best for it at each loss, out of a small grid of qualities, code
     rates and lengths of datagrams. Plans are chosen by the answers to other images than those that are measured; the
-    frames of those take so many bytes on average. A frame of which nothing arrives has no answer, which is wrong.
+    frames of those take these bytes on average. A frame of which nothing arrives has no answer, which is wrong.
     """
     if sizes is not None:
         measured, tuning = budget.divided(study, tune, tune_images)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 from gradfec_lab.sweep.engine import nothing_at_hand
@@ -20,10 +18,8 @@ from gradfec_lab.sweep.report import (
     nested,
     pivot,
     shares_and_intervals,
-    to_csv,
 )
 from gradfec_lab.sweep.statistics import Bootstrap, interval
-from gradfec_lab.sweep.store import write_file
 from gradfec_lab.sweep.study import command_line, learned_fingerprints
 
 KEYS = ("policy", "fill", "loss")
@@ -65,9 +61,12 @@ def report(sweep: ProtectionSweep) -> Report:
             "left_out": [{"burst": burst, "loss": loss} for burst, loss in sweep.left_out],
         }
     tables = [*make_tables(rows, len(names), sweep.repetitions), cost_table(sweep)]
+    made = Report(members, tables)
     if study.out is not None:
-        write(study.out, members, rows, tables)
-    return Report(members, tables)
+        from gradfec_lab.sweep.figures import protection_figure
+
+        made.write(study.out, "protection", rows, protection_figure(rows))
+    return made
 
 
 def add_cost_of_losses(measured: Measured, rows: list[Row]) -> None:
@@ -155,13 +154,3 @@ def cost_table(sweep: ProtectionSweep) -> Grid:
     ]
     title = f"A frame on the link, packets a datagram: {sweep.packets}"
     return Grid(title, ["codec", "code", "policy", "datagrams", "bytes of UDP payload"], lines, names=3)
-
-
-def write(folder: Path, members: dict[str, Any], rows: list[Row], tables: list[Grid]) -> None:
-    """Write the results into the sweep's folder."""
-    from gradfec_lab.sweep.figures import protection_figure
-
-    write_file(folder / "protection.json", json.dumps(members, indent=1).encode())
-    write_file(folder / "protection.csv", to_csv(rows))
-    write_file(folder / "protection.png", protection_figure(rows))
-    write_file(folder / "protection.md", "\n".join(table.markdown() for table in tables).encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from gradfec_common.conceal import make_concealment
 from gradfec_common.quantisers import QUANTISERS, Quantiser
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_host.learned import learned_for
 from gradfec_lab.sweep.arguments import read_quantisers
 from gradfec_lab.sweep.engine import Case, Delivered, Subject
@@ -23,11 +22,9 @@ from gradfec_lab.sweep.report import (
     measure,
     percents,
     shares_and_intervals,
-    to_csv,
 )
 from gradfec_lab.sweep.statistics import Bootstrap
-from gradfec_lab.sweep.store import write_file
-from gradfec_lab.sweep.study import CONTEXT, Study, back_end_option, command_line, study_options
+from gradfec_lab.sweep.study import Study, back_end_option, command_line, study_options
 
 
 @click.command(context_settings=CONTEXT)
@@ -78,15 +75,12 @@ def report(study: Study, quantisers: list[Quantiser]) -> Report:
             "bytes_a_tensor": {row["quantiser"]: row["bytes"] for row in rows},
             **shares_and_intervals(rows, ["quantiser"]),
         }
-    table = make_table(rows, len(names))
+    made = Report(members, [make_table(rows, len(names))])
     if study.out is not None:
         from gradfec_lab.sweep.figures import quantise_figure
 
-        write_file(study.out / "quantise.json", json.dumps(members, indent=1).encode())
-        write_file(study.out / "quantise.csv", to_csv(rows))
-        write_file(study.out / "quantise.png", quantise_figure(rows))
-        write_file(study.out / "quantise.md", table.markdown().encode())
-    return Report(members, [table])
+        made.write(study.out, "quantise", rows, quantise_figure(rows))
+    return made
 
 
 def make_table(rows: list[Row], images: int) -> Grid:

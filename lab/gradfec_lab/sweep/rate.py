@@ -5,7 +5,6 @@ Nothing is lost, and there is no parity. Each tensor goes through packing, datag
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +13,15 @@ import click
 import numpy as np
 
 from gradfec_common.protect import UNKNOWN_LINK
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.sweep.arguments import names_list
 from gradfec_lab.sweep.codecs import Codec, make_codec
 from gradfec_lab.sweep.ends import Ends, Floats, Image, delivered, ends_of
 from gradfec_lab.sweep.engine import REFERENCE
-from gradfec_lab.sweep.report import Grid, Report, Row, lossless, measure, measures, percents, to_csv
+from gradfec_lab.sweep.report import Grid, Report, Row, lossless, measure, measures, percents
 from gradfec_lab.sweep.statistics import Bootstrap
-from gradfec_lab.sweep.store import Record, Store, write_file
-from gradfec_lab.sweep.study import CONTEXT, Study, study_options
+from gradfec_lab.sweep.store import Record, Store
+from gradfec_lab.sweep.study import Study, study_options
 
 CODECS = "bottleneck,sqrt,uniform8,jpeg,webp"
 
@@ -123,15 +122,12 @@ def report(study: Study, codecs: list[Codec]) -> Report:
             "lossless_top1": lossless(store, names, study.truth),
             "rate": {codec.name: [entry(row) for row in rows if row["codec"] == codec.name] for codec in codecs},
         }
-    table = make_table(rows, len(names))
+    made = Report(members, [make_table(rows, len(names))])
     if study.out is not None:
         from gradfec_lab.sweep.figures import rate_figure
 
-        write_file(study.out / "rate.json", json.dumps(members, indent=1).encode())
-        write_file(study.out / "rate.csv", to_csv(rows))
-        write_file(study.out / "rate.png", rate_figure(rows))
-        write_file(study.out / "rate.md", table.markdown().encode())
-    return Report(members, [table])
+        made.write(study.out, "rate", rows, rate_figure(rows))
+    return made
 
 
 def entry(row: Row) -> Row:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from gradfec_lab.sweep.engine import REFERENCE
 from gradfec_lab.sweep.statistics import Bootstrap, Values, interval
-from gradfec_lab.sweep.store import Store
+from gradfec_lab.sweep.store import Store, write_file
 
 WIDTH_OF_FILES = 140  # if a table does not go to a terminal, which would wrap it
 DIGITS = 6
@@ -170,6 +171,13 @@ class Report:
             return
         for table in self.tables:
             table.show()
+
+    def write(self, folder: Path, name: str, rows: list[Row], figure: bytes) -> None:
+        """Write it into the sweep's folder, with its rows as CSV and its figure (PNG); GradfecError if that fails."""
+        write_file(folder / f"{name}.json", json.dumps(self.members, indent=1).encode())
+        write_file(folder / f"{name}.csv", to_csv(rows))
+        write_file(folder / f"{name}.png", figure)
+        write_file(folder / f"{name}.md", "\n".join(table.markdown() for table in self.tables).encode())
 
 
 def pivot(title: str, rows: list[Row], names: Sequence[str], across: str, measure: str = "agreement") -> Grid:

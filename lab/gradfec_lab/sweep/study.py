@@ -33,8 +33,6 @@ from gradfec_lab.sweep.store import Record, Store
 
 Image = npt.NDArray[np.uint8]  # RGB (side, side, 3)
 
-CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}
-
 
 @dataclass(frozen=True)
 class Study:
@@ -46,7 +44,7 @@ class Study:
     grid: PacketGrid
     seed: int
     out: Path | None
-    backend: BackEndFile | None = None  # answers in the place of the network's own back-end
+    backend: BackEndFile | None = None  # answers instead of the network's own back-end
 
     @property
     def names(self) -> list[str]:

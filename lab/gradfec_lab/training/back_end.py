@@ -63,7 +63,7 @@ class Settings:
 
 
 def joint_of(cut: Cut, most_parameters: int) -> Cut:
-    """Return the last cut after `cut` up to which the network has at most so many parameters; UsageError if none."""
+    """Return the last cut with at most `most_parameters` between `cut` and it; UsageError if there is none."""
     cuts = cut.network.cuts
     after = [one for one in cuts[cuts.index(cut) + 1 :] if 0 < tuned_parameters(cut, one) <= most_parameters]
     if not after:

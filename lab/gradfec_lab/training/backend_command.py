@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_host.console import plain_errors, resumable
+from gradfec_host.console import CONTEXT, plain_errors, resumable
 
 if TYPE_CHECKING:
     from gradfec_lab.photographs import Photographs
@@ -26,7 +25,7 @@ FEATURES_ALONE = 0.8  # the share of the steps that compare features alone
 MEASURED_IMAGES = 200
 
 
-@click.command(name="train-backend", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(name="train-backend", context_settings=CONTEXT)
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of photographs to learn from.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Back-end to write (.npz).")
 @click.option("--split", default="conv2_block1_add", metavar="LAYER", help="Where the network is cut.")
@@ -88,8 +87,8 @@ def train_backend(
     from gradfec_host.tuned import BackEndFile
     from gradfec_host.weights.progress import show_progress
     from gradfec_lab.photographs import Photographs
+    from gradfec_lab.progress import bar
     from gradfec_lab.training.gaps import read_losses
-    from gradfec_lab.training.progress import bar
     from gradfec_lab.training.targets import shuffled
 
     if out.suffix != ".npz":
@@ -118,10 +117,10 @@ def train_backend(
         raise GradfecError(f"cannot write {out}: {error.strerror}") from None
     read = partial(read_images, photographs, names)
     tuning = Tuning(settings, cut, store, read, quantiser, conceal, out.with_suffix(".checkpoint"))
-    with bar("training", steps * batch, sys.stderr) as advance:
+    with bar("training", steps * batch) as advance:
         tuning.run(fit, lambda line: click.echo(line, err=True), advance)
     measured = held_out[:MEASURED_IMAGES]
-    with bar("measuring", len(measured), sys.stderr) as advance:
+    with bar("measuring", len(measured)) as advance:
         agreement = tuning.agreement(measured, advance)
     arrays = {name: array.astype(np.float16) for name, array in tuning.tuned.arrays().items()}
     about = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from functools import partial
 from importlib.util import find_spec
@@ -17,7 +16,7 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_NETWORK, full_name
 from gradfec_common.networks.imported import Imported
 from gradfec_edge.coding import AUTO_AGREEMENT
-from gradfec_host.console import plain_errors, resumable
+from gradfec_host.console import CONTEXT, plain_errors, resumable
 from gradfec_host.models.find import cut_called, model_of, usual_cut_of
 from gradfec_host.models.store import Model
 from gradfec_host.quality import DEFAULT_QUALITY
@@ -26,7 +25,7 @@ WORTH_IMAGES = 400
 RANKED_IMAGES = 400  # from which the ranking of packets is learned
 
 
-@click.command(name="train-codec", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(name="train-codec", context_settings=CONTEXT)
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of photographs to learn from.")
 @click.option(
     "--out",
@@ -92,9 +91,9 @@ def train_codec(
     from gradfec_host.models.learned import codec_path
     from gradfec_host.weights.progress import show_progress
     from gradfec_lab.photographs import Photographs
+    from gradfec_lab.progress import bar
     from gradfec_lab.training.codec_job import RESULT, make_job
     from gradfec_lab.training.imported_codec import compute_features
-    from gradfec_lab.training.progress import bar
 
     if out is not None and out.suffix != ".npz":
         raise UsageError(f"--out {out} must end in .npz")
@@ -110,7 +109,7 @@ def train_codec(
     with show_progress() as progress:
         store = trained(cut.network, weights, progress)
     try:
-        with bar("images", min(limit or len(photographs.names), len(photographs.names)), sys.stderr) as advance:
+        with bar("images", min(limit or len(photographs.names), len(photographs.names))) as advance:
             count = make_job(folder, made, rows, store, photographs, limit, advance)
     except OSError as error:
         raise GradfecError(f"cannot write the job {folder}: {error.strerror}") from None
@@ -209,10 +208,10 @@ def _finished(
 
     from gradfec_common.packets import PacketGrid
     from gradfec_host.codec_file import CodecFile
+    from gradfec_lab.progress import bar
     from gradfec_lab.training.codec_ranking import RUNS, fit_by_leaving_out, fit_ranking
     from gradfec_lab.training.codec_worth import worth
     from gradfec_lab.training.imported_codec import onnx_halves
-    from gradfec_lab.training.progress import bar
 
     with np.load(result) as archive:
         arrays = dict(archive)
@@ -231,12 +230,12 @@ def _finished(
     if "model" in about:
         arrays = onnx_halves(made, arrays)
         ranked = ranked[: max(RUNS // PacketGrid(made.shape, about["rows"]).count, 1)]
-    with bar("ranking packets", len(ranked), sys.stderr) as advance:
+    with bar("ranking packets", len(ranked)) as advance:
         untried = CodecFile(str(out), about, arrays, made.cut)
         fit = fit_by_leaving_out if "model" in about else partial(fit_ranking, weights=weights)
         ranking = fit(untried, images=ranked, advance=advance)
     arrays |= {name: array.astype(np.float16) for name, array in ranking.items()}
-    with bar("measuring", len(held_out), sys.stderr) as advance:
+    with bar("measuring", len(held_out)) as advance:
         about["worth"] = worth(CodecFile(str(out), about, arrays, made.cut), weights, held_out, advance)
     try:
         CodecFile(str(out), about, arrays).write()

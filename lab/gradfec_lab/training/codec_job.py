@@ -1,4 +1,4 @@
-"""A job for `gradfec_lab.codec`, a folder with all that it needs: network, bottleneck, weights and pictures."""
+"""A job for `gradfec_lab.codec`: a folder with everything that it needs: network, bottleneck, weights and pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gradfec_lab.training.targets import shuffled
 
 RESULT = "result.npz"
 MIN_IMAGES = 400  # one in twenty is held out, and 256 of the others weigh the features
-WATCHED = (4, 12)  # cuts behind the layer that the decoder stands for: in ResNet-50, two and six blocks
+WATCHED = (4, 12)  # cuts after the layer that the decoder stands for: in ResNet-50, two and six blocks
 
 
 def make_job(
@@ -92,7 +92,7 @@ def built_in_parts(bottleneck: Bottleneck, weights: Weights) -> Parts:
 
 
 def _watched(bottleneck: Bottleneck) -> list[str]:
-    """Return layers behind the one that the decoder stands for, at which features are compared as well."""
+    """Return layers after the one that the decoder stands for, at which features are also compared."""
     behind = [cut.name for cut in bottleneck.cut.network.cuts]
     behind = behind[behind.index(bottleneck.joins) :]
     return [behind[min(number, len(behind) - 1)] for number in WATCHED]

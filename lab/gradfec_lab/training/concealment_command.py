@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_CUT
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 
 
-@click.command(name="train-concealment", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(name="train-concealment", context_settings=CONTEXT)
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of photographs to learn from.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write (.npz).")
 @click.option("--split", default=DEFAULT_CUT, metavar="LAYER", help="Where the network is cut.")
@@ -33,8 +32,8 @@ def train_concealment(images: Path, out: Path, split: str, limit: int, weights: 
     from gradfec_host.runtimes import choose_runtime
     from gradfec_host.weights.progress import show_progress
     from gradfec_lab.photographs import Photographs
+    from gradfec_lab.progress import bar
     from gradfec_lab.training.moments import Moments
-    from gradfec_lab.training.progress import bar
     from gradfec_lab.training.targets import shuffled
 
     if out.suffix != ".npz":
@@ -46,7 +45,7 @@ def train_concealment(images: Path, out: Path, split: str, limit: int, weights: 
         store = weights_of(cut.network, weights, progress)
     front_end = load_front_end(choose_runtime(), cut, store)
     moments = Moments(cut.shape[2])
-    with bar("images", len(names), sys.stderr) as advance:
+    with bar("images", len(names)) as advance:
         for name in names:
             image = photographs.read(name)
             if image is not None:

@@ -1,4 +1,4 @@
-"""Which packets are missing while a back-end learns: each tensor has a kind of loss, and a share, drawn from a seed."""
+"""Which packets are missing while a back-end learns: each tensor has a kind and a share of losses, seeded draws."""
 
 from __future__ import annotations
 

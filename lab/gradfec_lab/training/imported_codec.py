@@ -1,8 +1,8 @@
 """Bottlenecks for imported networks: ONNX Runtime computes the features, and ONNX files hold encoder and decoder.
 
-The network itself runs in ONNX Runtime alone, which has no gradients. What follows the decoder, PyTorch runs as well,
-as far as it has the operators, so that the second stage sees what features lead to deep in the network. Without that,
-the first stage's loss alone is learned.
+The network itself runs only in ONNX Runtime, which has no gradients. The part after the decoder also runs in PyTorch,
+as far as PyTorch has the operators, so the second stage sees what features lead to deep in the network. Without that
+part, training only minimises the first stage's loss.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import onnx
 from onnx import GraphProto, TensorProto, helper, numpy_helper
 
 from gradfec_common.bottlenecks import Bottleneck
+from gradfec_common.bottlenecks.narrow import has_one_image
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut, Layer
 from gradfec_common.networks.carried import apart
@@ -47,7 +48,7 @@ def fitting_cut(cut: Cut) -> Cut:
         return cut
     if cut.pixels is not None:
         raise UsageError(f"{cut.name} is the picture: a bottleneck needs features, name a --split behind it")
-    if not _is_image(cut):
+    if not has_one_image(cut):
         dims = " x ".join(map(str, cut.carried[0].dims))
         what = f"{len(cut.carried)} tensors cross" if len(cut.carried) > 1 else f"a tensor {dims} crosses"
         raise UsageError(
@@ -57,10 +58,6 @@ def fitting_cut(cut: Cut) -> Cut:
     return cut
 
 
-def _is_image(cut: Cut) -> bool:
-    return isinstance(cut, ImportedCut) and len(cut.carried) == 1 and cut.carried[0].layout == "nchw"
-
-
 def imported_parts(bottleneck: Bottleneck, model: Model) -> Parts:
     """Return what a job has to know: the shapes of the features, and what follows, as far as PyTorch can run it."""
     network = bottleneck.cut.network
@@ -68,7 +65,7 @@ def imported_parts(bottleneck: Bottleneck, model: Model) -> Parts:
     places = {cut.name: asdict(Layer(cut.name, "", (), cut.shape)) for cut in (network.cuts[0], bottleneck.cut, joins)}
     graph = onnx.load_from_string(model.half(BACK, joins)).graph
     nodes, names, made = _runnable(graph, joins.name)
-    behind = [cut for cut in network.cuts[network.cuts.index(joins) + 1 :] if _is_image(cut) and cut.name in made]
+    behind = [cut for cut in network.cuts[network.cuts.index(joins) + 1 :] if has_one_image(cut) and cut.name in made]
     watched = ["", behind[-1].name] if behind else []  # the first stage is faster without, and learns as much
     arrays = {name: one for name, one in _constants(graph).items() if name in names}
     said = {"layers": [*places.values()], "watched": watched, "nodes": nodes}

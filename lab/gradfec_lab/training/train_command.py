@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_host.console import plain_errors, resumable
+from gradfec_host.console import CONTEXT, plain_errors, resumable
 from gradfec_host.extras import need
+from gradfec_lab.progress import bar
 
 if TYPE_CHECKING:
     from gradfec_edge.importance import EstimatorFile
@@ -26,7 +26,7 @@ MIN_IMAGES = 40  # with fewer, there are no held-out images
 BYTES_AN_IMAGE = 110_000  # in the cache, at the default split; the whole maps of the paper's recipes add 1.6 MB
 
 
-@click.command(name="train-proxy", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(name="train-proxy", context_settings=CONTEXT)
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder of photographs to learn from.")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Estimator to write (.npz)."
@@ -119,7 +119,7 @@ def train_proxy(
     folder = cache or out.with_name("targets-elements" if recipe in OF_IMAGE else "targets")
     try:
         targets = Targets(folder, photographs, names, settings)
-        with _bar("targets", len(names)) as advance:
+        with bar("targets", len(names)) as advance:
             targets.compute(store, advance)
     except OSError as error:
         room = len(names) * BYTES_AN_IMAGE / 1e9
@@ -186,7 +186,7 @@ def _learn(
             err=True,
         )
 
-    with _bar("training", schedule.epochs * len(targets.fit_indices)) as advance:
+    with bar("training", schedule.epochs * len(targets.fit_indices)) as advance:
         if recipe in OF_IMAGE:
             arrays = train_elements(targets, schedule, checkpoints, report, advance, scaled=recipe == "paper")
         else:
@@ -211,7 +211,7 @@ def _tune(targets: Targets, proxy: EstimatorFile, weights: WeightStore, seed: in
 
     plain = replace(proxy, arrays={**proxy.arrays, "offset": nothing})
     checkpoints = proxy.path.with_suffix(".checkpoints")
-    with _bar("tuning", 8 * steps) as advance:
+    with bar("tuning", 8 * steps) as advance:
         return tune(targets, plain, weights, seed, steps, checkpoints, report, advance)
 
 
@@ -236,10 +236,3 @@ def _write_means(path: Path, targets: Targets) -> None:
         np.savez(path, means=channel_means(targets), provenance=np.array(provenance))
     except OSError as error:
         raise GradfecError(f"cannot write {path}: {error.strerror}") from None
-
-
-def _bar(title: str, total: int) -> Any:
-    """Return a context that yields `advance(images)`, with a bar and the time left on stderr."""
-    from gradfec_lab.training.progress import bar
-
-    return bar(title, total, sys.stderr)

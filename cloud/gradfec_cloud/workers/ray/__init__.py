@@ -54,7 +54,7 @@ OPTIONS = (
 
 
 def open_ray(given: Given, log: Log) -> OpenWorkers:
-    """Return what the options ask for; UsageError if Ray is not installed, or there are to be fewer than at least."""
+    """Return what the options ask for; UsageError if Ray is not installed, or the options contradict each other."""
     from functools import partial
 
     from gradfec_cloud.workers.ray.pool import RayOptions, RayWorkers

@@ -3,13 +3,13 @@
 Nothing here knows Ray, threads or the time: events and `now` come in, and effects are fetched after each event. So the
 tests and simulations run it in virtual time.
 
-A worker is STARTING until it says that it is ready. READY, it holds up to IN_FLIGHT batches, so that the next one has
-arrived when it is done with the last. If it holds some and does not answer for longer than usual, it is SILENT: each of
-its batches is leased to another worker, too, and whichever answers first has answered it. As nobody can tell a worker
-that hangs from one that is slow, it keeps its batches, and is READY again when it answers. After KILL_S it is killed.
-A worker that dies is STARTING again, because the cluster restarts it, unless it is LEAVING. A batch that three
-workers died on fails. If all workers have been STARTING again for REJOIN_S, they may be of a
-cluster that is no more, although another one is at its address: the cluster is left, and joined again.
+A worker is STARTING until it says that it is ready. When it is READY, it holds up to IN_FLIGHT batches, so that the
+next one has arrived when it is done with the last. If it holds some and does not answer for longer than usual, it is
+SILENT: each of its batches is also leased to another worker, and the first answer counts. A worker that hangs looks
+like one that is slow, so it keeps its batches, and is READY again when it answers. After KILL_S it is killed.
+A worker that dies is STARTING again, because the cluster restarts it, unless it is LEAVING. A batch fails if LEASED_TO
+workers died on it. If all workers have been STARTING again for REJOIN_S, their cluster may be gone, even if another one
+is at its address: so this leaves the cluster, and joins it again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST_REMEMBERED = 1000  # batches, for a median
 FIRST_S, LEAST_S, MOST_S = 5.0, 0.25, 5.0  # how long a worker may take: the first time, and later
 KILL_S = 15.0  # of silence
 REJOIN_S = 10.0
-EVERY_S = 1.0  # how often the number of workers is thought over
+EVERY_S = 1.0  # how often the number of workers is reconsidered
 LONG_QUEUE_S = 0.05  # in a median of EVERY_S: there are too few workers
 IDLE_S = 30.0  # for which there were too many workers before one leaves
 BUSY = 0.7  # share of the time that workers should be busy, if one has left
@@ -161,21 +161,21 @@ class Dispatcher:
         return min(dues, default=None)
 
     def effects(self) -> list[Effect]:
-        """Return what is to be done, in order."""
+        """Return what has to be done, in order."""
         effects, self._effects = self._effects, []
         return effects
 
     # --- batches ---
 
     def submit(self, lease: int, queued_s: float, now: float) -> None:
-        """Take in a batch that waited so long until it was leased."""
+        """Take in a batch that waited `queued_s` until it was leased."""
         self._batches[lease] = _Batch()
         self._waiting.append(lease)
         self._queued_s.append(queued_s)
         self._assign(now)
 
     def forget(self, lease: int, now: float) -> None:
-        """Forget a batch that nobody wants any more; whoever works on it goes on."""
+        """Forget a batch that is no longer wanted; a worker that has it goes on."""
         if self._batches.pop(lease, None) is not None and lease in self._waiting:
             self._waiting.remove(lease)
         self._assign(now)

@@ -215,7 +215,7 @@ class RayWorkers:
                 self._tell(lambda dispatcher, now: (dispatcher.died if again else dispatcher.gone)(worker, now))
 
     def _say_lost(self, why: str, *, was_connected: bool) -> None:
-        """Say that there is no cluster, but the same thing only once."""
+        """Say that there is no cluster, but not the same twice."""
         what = "the Ray cluster is gone" if was_connected else f"cannot join the Ray cluster at {self._setup.address}"
         meanwhile = "this process works meanwhile" if self._here else "no frame is answered until it is there"
         if (line := f"{what} ({why}): {meanwhile}") != self._told:

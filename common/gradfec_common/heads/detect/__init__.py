@@ -56,7 +56,7 @@ class Detect:
         size: tuple[int, int],
         layout: str = "",
     ) -> dict[str, Plain] | str:
-        """Describe the layout that is found, or is to be the given one, with its usual thresholds."""
+        """Describe the outputs' layout, the given one if `layout` is not empty, with its usual thresholds."""
         whys = []
         for kind in [LAYOUTS[layout]] if layout else LAYOUTS.values():
             found = kind.found(outputs, trial, size)
@@ -112,7 +112,7 @@ class Detect:
             raise ValueError("not boxes")
         packed = np.frombuffer(untrusted, PACKED)
         if len(packed) > boxes.MOST:
-            raise ValueError("not so few boxes")
+            raise ValueError(f"not boxes: more than {boxes.MOST} of them")
         if self.layout.classes is not None and (packed["class"] >= self.layout.classes).any():
             raise ValueError("not a class index")
         if (packed["place"][:, :2] >= packed["place"][:, 2:]).any():

@@ -87,7 +87,7 @@ class CenterNet:
 def _taken(
     left: dict[int, tuple[str, tuple[int, ...]]], words: tuple[str, ...], channels: tuple[int, ...]
 ) -> int | None:
-    """Take the output of so many channels, if possible with such a name, and return its number."""
+    """Take an output with one of the numbers of `channels`, best with one of `words` in its name; return its number."""
     fit = [number for number, (_, dims) in left.items() if dims[1] in channels]
     named = [number for number in fit if any(word in left[number][0].lower() for word in words)]
     taken = next(iter([*named, *fit]), None)

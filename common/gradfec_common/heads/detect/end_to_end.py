@@ -1,6 +1,6 @@
-"""`end-to-end`: boxes as they are to be shown, because the network suppresses the others itself.
+"""`end-to-end`: the final boxes, because the network suppresses the others itself.
 
-As YOLOv10 and YOLO26 write them, and earlier ones that were exported with their non-maximum suppression.
+YOLOv10 and YOLO26 write them, and so do earlier ones that were exported with their non-maximum suppression.
 """
 
 from __future__ import annotations

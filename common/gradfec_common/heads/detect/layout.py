@@ -20,13 +20,13 @@ Floats = npt.NDArray[np.float64]
 MOST = 100  # boxes that a detector finds
 CONSIDERED = 2000  # candidates, at most: a network on broken features may find boxes everywhere
 ROUNDING = 1e-3
-LARGEST_FRACTION = 2.0  # boxes may reach beyond the picture, but not by so much: then they are pixels
+LARGEST_FRACTION = 2.0  # boxes may reach beyond the picture, but no further; larger numbers are pixels
 
 
 class Suppression(enum.Enum):
     """Which boxes give way to one with a higher score that overlaps them."""
 
-    NONE = "none"  # the network has seen to it
+    NONE = "none"  # the network has suppressed them itself
     SAME_CLASS = "same class"
     ALL = "all"
 
@@ -66,7 +66,7 @@ class Layout(Protocol):
 
     @classmethod
     def found(cls, outputs: Named, trial: Outputs, size: tuple[int, int]) -> Layout | str:
-        """Return the layout of outputs of such names and dimensions, or why they are not of this one.
+        """Return the layout of outputs with these names and dimensions, or why they do not have this layout.
 
         `trial` has the outputs for some picture of `size` (height, width).
         """

@@ -1,7 +1,7 @@
 """`yolov5`, `yolov8`: a candidate for each place of a grid, and the scores of all classes.
 
-As the exports of YOLOv5, v6 and v7, and those of YOLOv8, v9 and v11, write them: sigmoids are applied, and places are
-centres, widths and heights. Thresholds and suppression are those of Ultralytics' `predict`.
+Exports of YOLOv5, v6 and v7 write the first, those of YOLOv8, v9 and v11 the second. Sigmoids are applied, and places
+are centres, widths and heights. Thresholds and suppression are those of Ultralytics' `predict`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`gradfec bench rivals`: a camera's frames over bad links, by gradfec and by other ways to have them answered."""
+"""`gradfec bench rivals`: a camera's frames over bad links, by gradfec and by other ways to get them answered."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.preprocess import to_input
-from gradfec_host.console import plain_errors
+from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_host.extras import need
 from gradfec_host.weights import ensure_weights
 from gradfec_host.weights.progress import show_progress
@@ -40,7 +40,7 @@ NETWORK = named_cut(DEFAULT_CUT).network
 WIDTH_OF_FILES = 170  # of a table that does not go to a terminal
 
 
-@click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
 @click.option(
     "--images", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of photographs to film."
 )
@@ -78,7 +78,7 @@ def rivals(
     comes in time, as a share of all frames taken. Times are from the capture to the answer at the camera's side. kbit/s
     are those sent on the forward way, IP and UDP or TCP headers included. Intervals are 95 % (Wilson).
 
-    On a busy machine the times mean little: leave it alone meanwhile. jpeg-tcp needs root, h264-srt imageio-ffmpeg.
+    On a busy machine the times mean little, so run nothing else. jpeg-tcp needs root, h264-srt imageio-ffmpeg.
     """
     links = chosen(link_names, LINKS, "--links")
     arms = chosen(rival_names, RIVALS, "--rivals")

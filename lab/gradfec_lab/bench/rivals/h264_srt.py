@@ -45,7 +45,7 @@ H264 = (
 
 @dataclass(frozen=True)
 class H264Srt:
-    """Video with so much of SRT's latency: the time that it has to send what is lost again."""
+    """Video over SRT with a latency of `latency_ms`: the time in which SRT can send lost datagrams again."""
 
     latency_ms: int
 

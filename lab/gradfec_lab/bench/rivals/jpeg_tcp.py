@@ -27,9 +27,9 @@ from gradfec_lab.bench.rivals.tunnel import READY
 TUNNEL = (sys.executable, "-m", "gradfec_lab.bench.rivals.tunnel")
 PORT = 9000
 CONNECT_S = 30.0
-UNSENT_BYTES = 4096  # when the kernel holds so many, the next frame waits: it would only grow old there
+UNSENT_BYTES = 4096  # when the kernel holds this many, the next frame waits: it would only grow old there
 CONGESTION = b"bbr"  # where the kernel has it: losses that are no congestion slow it down least
-FRAME = struct.Struct("!II")  # number, bytes of JPEG behind it
+FRAME = struct.Struct("!II")  # number, bytes of JPEG that follow
 ANSWER = struct.Struct("!II")  # number, class
 
 

@@ -45,7 +45,7 @@ class End:
 
 @contextmanager
 def two_ends() -> Iterator[tuple[End, End]]:
-    """Make the near and the far end; GradfecError, which says what is missing, if this machine does not let us."""
+    """Make the near and the far end; GradfecError, which says what is missing, if this machine does not allow it."""
     with ExitStack() as stack:
         ends = []
         for address, peer in ((NEAR, FAR), (FAR, NEAR)):
@@ -62,7 +62,7 @@ def two_ends() -> Iterator[tuple[End, End]]:
 
 
 def why_not() -> str:
-    """Return why there can be no such ends here; nothing if there can."""
+    """Return why such ends are impossible here; "" if they are possible."""
     if not hasattr(os, "geteuid") or os.geteuid():
         return "network namespaces with TUN devices need root, on Linux"
     if shutil.which("ip") is None:

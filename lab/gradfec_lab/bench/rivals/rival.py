@@ -41,7 +41,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Run:
-    """What a rival is to do: send the footage over the link. `classify` is the uncut model, for a far end."""
+    """What a rival has to do: send the footage over the link. `classify` is the uncut model, for a far end."""
 
     footage: Footage
     link: Link
@@ -50,7 +50,7 @@ class Run:
 
 
 class Rival(Protocol):
-    """A way to have a camera's frames answered at the far end of a link."""
+    """A way to get a camera's frames answered at the far end of a link."""
 
     def why_not(self) -> str:
         """Return why it cannot be measured on this machine; nothing if it can."""

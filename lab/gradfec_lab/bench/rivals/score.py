@@ -25,7 +25,7 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 
 
 def score(flow: Flow, footage: Footage, classes: Mapping[str, int] | None) -> Row:
-    """Return the row of a run, over the frames behind the lead-in: all that were taken, answered or not.
+    """Return the row of a run, over the frames after the lead-in: all that were taken, answered or not.
 
     `classes` are the photographs' true classes; with them, the row has a top-1.
     """

@@ -1,18 +1,19 @@
-"""A progress bar with the time left; without a terminal, a line at each tenth."""
+"""Progress on standard error: a bar with the time left or, without a terminal, a line at each tenth."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
-from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 @contextlib.contextmanager
-def bar(title: str, total: int, file: TextIO) -> Iterator[Callable[[int], None]]:
+def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yield `advance(images)`."""
+    file = sys.stderr
     if not file.isatty():
         done = 0
 
