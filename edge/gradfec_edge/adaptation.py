@@ -26,6 +26,7 @@ REORDER_S = 0.03  # for which the cloud waits for late datagrams before it asks
 ROUND_TRIPS = 1.25  # for which it awaits what it has asked for
 SAMPLES = 20  # of the round trip: the least of them counts, the others waited somewhere
 PASS_S = 0.12  # in which the link should carry a frame: latency matters more than the last point of agreement
+IN_TIME = 0.5  # of the cloud's deadline, likewise, if no frame rate is asked for; the rest is for requests
 LEAST_PASS_S = 0.08  # on a link whose round trip leaves no time for more
 ANSWERED_S, WORK_S = 0.3, 0.1  # when a frame should be answered, and how much of that edge and cloud take
 PACE = 2.0  # times as fast as the budget: a frame leaves in half of its share of the time
@@ -72,11 +73,11 @@ class Adaptation:
 
     def estimate(self, now: float) -> LinkEstimate:
         """Return what is known of the link, rounded, so that frames are often planned alike."""
-        interval_s = self._interval_s()
         if self._leaving and now - self._heard_at > SILENCE_S:
             self.control.silent(now)
             self._heard_at = now  # until the next second of silence is over
-        frame_bytes = rounded(self.control.bytes_per_s * min(interval_s, self._pass_s)) if interval_s else None
+        carried_s = self._carried_s
+        frame_bytes = None if carried_s is None else rounded(self.control.bytes_per_s * carried_s)
         if self.round_trip_s is None:
             return LinkEstimate(self._watch.losses, frame_bytes=frame_bytes)
         request_s = rounded(ROUND_TRIPS * self.round_trip_s + REORDER_S)
@@ -85,6 +86,17 @@ class Adaptation:
         gives = self.control.gives_bytes_per_s
         bits_per_s = None if gives is None else 8 * gives
         return LinkEstimate(self._watch.losses, rounds, request_s, frame_bytes, bits_per_s, self.round_trip_s)
+
+    @property
+    def _carried_s(self) -> float | None:
+        """In how many seconds the link shall carry a frame, None for the first ones if no frame rate is asked for.
+
+        Without a frame rate nothing else limits a frame, and on a slow link most of a large one would come too late.
+        """
+        interval_s = self._interval_s()
+        if interval_s is not None:
+            return min(interval_s, self._pass_s)
+        return None if self.round_trip_s is None else IN_TIME * self._deadline_s
 
     @property
     def _pass_s(self) -> float:
@@ -128,9 +140,9 @@ class Adaptation:
         if leaving is None or not leaving.left or arrived is None or not arrived.any():
             return
         unasked = leaving.plan.unasked
-        self._watch.saw(arrived[:unasked])
-        self._count_asked(report, leaving, now)
         first, last = np.flatnonzero(arrived)[[0, -1]].tolist()
+        self._watch.saw(arrived[: min(last + 1, unasked) if self._ran_out(report, unasked) else unasked])
+        self._count_asked(report, leaving, now)
         if first >= unasked:  # nothing of what was sent at first
             return
         whole = last < unasked  # otherwise the last one was asked for, and it is not known when it left
@@ -149,6 +161,11 @@ class Adaptation:
             leaving.datagram_bytes,
         )
         self.control.reported(train, now)
+
+    def _ran_out(self, report: Report, unasked: int) -> bool:
+        """Return whether the cloud's deadline ended a tensor: what had not arrived may still be on a slow link."""
+        waited_s = (report.span_us + report.held_us) / 1e6
+        return report.sent <= unasked and waited_s >= self._deadline_s - REORDER_S
 
     def _count_asked(self, report: Report, leaving: Leaving, now: float) -> None:
         """Count the datagrams that the cloud has asked for towards what was sent."""

@@ -112,8 +112,12 @@ def test_a_frame_may_have_what_the_link_carries_in_its_time_and_early_enough(
     assert found == pytest.approx(pass_s * 123_456, rel=0.08)
 
 
-def test_frames_that_come_when_they_may_have_no_bound() -> None:
-    assert World(None).adaptation.estimate(0.0).frame_bytes is None
+def test_frames_without_a_rate_have_no_bound_until_the_link_is_known_and_then_half_of_the_clouds_deadline() -> None:
+    world = World(None, deadline_s=0.5, bytes_per_s=123_456.0)
+    assert world.adaptation.estimate(0.0).frame_bytes is None
+    world.send(0, 1.0)
+    world.hear(0, 1.2)
+    assert world.adaptation.estimate(1.5).frame_bytes == pytest.approx(0.25 * 123_456, rel=0.08)
 
 
 def test_a_frame_leaves_in_half_of_its_share_of_the_time() -> None:
@@ -217,6 +221,25 @@ def test_a_tensor_of_which_nobody_heard_was_lost_and_one_that_was_not_sent_or_wa
         world.send(0, 0.0)
         world.adaptation.closed(event)
         assert (loss(world.adaptation) > before) == lost
+
+
+@pytest.mark.parametrize(
+    ("report", "learned"),
+    [
+        ({"span_s": 0.4, "held_s": 0.1}, 4),  # the deadline ended it: the rest may still queue
+        ({"span_s": 0.4, "held_s": 0.03}, UNASKED),  # the cloud did not expect more
+        ({"span_s": 0.4, "held_s": 0.1, "sent": 9}, UNASKED),  # it has asked for more
+    ],
+)
+def test_what_did_not_come_before_the_deadline_of_a_slow_link_is_not_lost(
+    report: dict[str, object], learned: int
+) -> None:
+    world, watch = World(deadline_s=0.5), LinkWatch()
+    for number in range(20):
+        world.send(number, float(number))
+        world.hear(number, number + 0.6, positions=(0, 1, 3), **report)
+        watch.saw(np.array([True, True, False, True, False, False])[:learned])
+    assert world.adaptation.estimate(0.0).losses == watch.losses
 
 
 # --- round trips ---

@@ -130,8 +130,8 @@ class _Model:
     @property
     def losses(self) -> Losses:
         (_, after_arrival), (ends, _) = self.chances.tolist()
-        share = min(max(after_arrival / (after_arrival + ends), LEAST), MOST)
-        return Losses(rounded(share), rounded(1 / max(ends, 0.01)))
+        share = rounded(max(after_arrival / (after_arrival + ends), LEAST))
+        return Losses(min(share, MOST), rounded(1 / max(ends, 0.01)))
 
     def learn(self, before: npt.NDArray[np.intp], after: npt.NDArray[np.intp]) -> None:
         """Take in pairs (m,) of datagrams, each 0 if it arrived and 1 if it was lost, in order."""

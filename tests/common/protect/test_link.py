@@ -197,6 +197,16 @@ def test_whatever_came_the_weights_add_up_to_about_1_and_every_model_is_a_link(t
             assert arrivals(losses, 10)[10].sum() == pytest.approx(1)
 
 
+def test_a_link_that_brings_one_datagram_of_hundreds_is_still_a_link():
+    watch = LinkWatch()
+    for _ in range(50):
+        watch.saw(np.arange(256) == 0)
+        link = LinkEstimate(watch.losses)
+        assert all(losses.share <= MOST for _, losses in watch.losses)
+        assert link.arrivals(50).sum() == pytest.approx(1, abs=0.05)
+    assert link.loss > 0.9
+
+
 def test_what_the_watch_says_depends_on_what_came_alone():
     arrived = gilbert(np.random.default_rng(3), Losses(0.1, 3.0), 1000)
     assert watched(arrived).losses == watched(arrived).losses
