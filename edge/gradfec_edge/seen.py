@@ -122,6 +122,11 @@ class Window:
         answers = [frame.partial for frame in self._frames if frame.answered]
         return statistics.mean(answers) if answers else None
 
+    @property
+    def complete(self) -> float:
+        """The share of all frames whose answer is complete."""
+        return statistics.mean(frame.answered and not frame.partial for frame in self._frames)
+
     def values(self, of: Callable[[Seen], float | None]) -> list[float]:
         """Return what is known of the frames."""
         return [value for frame in self._frames if (value := of(frame)) is not None]

@@ -71,7 +71,7 @@ class Warnings:
         partial, loss = self._window.partial, self._window.loss
         if partial is not None and partial >= MOSTLY and loss and CONGESTION not in self._said:
             self._holds(PARTIAL, now, lambda: self._unprotected(partial, loss))
-        elif self._is_over(PARTIAL, now):
+        elif self._is_over(PARTIAL, now) and self._window.complete >= MOSTLY:
             self._end(PARTIAL)
             self._log.info("most answers are complete again", event=f"{PARTIAL}_over")
 
@@ -129,7 +129,17 @@ class Warnings:
         if self._coding.can_adapt:
             return f"{what}; --protect auto adapts to that"
         cure = protection_for(loss, policy)
-        return f"{what}; {cure} would" if cure else f"{what}, and more than any FEC_A_B would: fix the link"
+        cures = f"{what}; {cure} would" if cure else f"{what}, and more than any FEC_A_B would: fix the link"
+        return f"{cures}. {self._perhaps_slow(loss)}" if loss >= MOSTLY else cures
+
+    def _perhaps_slow(self, loss: float) -> str:
+        """Say what to do if the link is slow and not bad: the end of a frame cannot tell if most of it is lost."""
+        sent_kbit_s = 8 * self._window.frame_bytes / 1000 / self._window.interval_s
+        smaller = " or ".join(smaller_frames(self._coding)) or "a lower --fps"
+        return (
+            f"{sent_kbit_s:.0f} kbit/s are sent and {(1 - loss) * sent_kbit_s:.0f} arrive: if the link carries no more "
+            f"than that, send less, with {smaller}"
+        )
 
 
 def _two_digits(above_0: float) -> float:

@@ -64,7 +64,14 @@ class Warned:
         return self.events
 
     def end(
-        self, at: float, coding: Coding, *, partial: bool, received: float, budget_kbit_s: float | None = None
+        self,
+        at: float,
+        coding: Coding,
+        *,
+        partial: bool,
+        received: float,
+        budget_kbit_s: float | None = None,
+        answered: bool = True,
     ) -> None:
         """End a frame, of whose datagrams a share was received; under `auto`, it was planned for a budget."""
         plan = coding.trial_plan()
@@ -74,7 +81,8 @@ class Warned:
         why = {"budget_kbit_s": budget_kbit_s} if budget_kbit_s else {}
         sent = Sent(1, self.number, plan, 1060, why=why)
         frame = Frame(self.number, "door", IMAGE, at)
-        self.warnings.ended(Story(frame, TIGER_CAT, sent, result=result, report=report, sent=plan.sent), at)
+        heard = {"result": result, "report": report} if answered else {}
+        self.warnings.ended(Story(frame, TIGER_CAT, sent, sent=plan.sent, **heard), at)
         self.number += 1
 
     @property
@@ -317,6 +325,29 @@ def test_answers_that_stay_partial_for_ten_seconds_are_warned_of_once_until_they
         warned.end(0.2 * n, STANDARD, partial=False, received=0.7)
     assert warned.events == ["partial", "partial_over"]
     assert (warned.gauge("partial"), warned.warnings.texts) == (0, ())
+
+
+def test_answers_are_not_called_complete_again_while_none_comes(caplog: pytest.LogCaptureFixture) -> None:
+    warned = Warned(caplog, STANDARD, None)
+    for n in range(100):
+        warned.end(0.2 * n, STANDARD, partial=True, received=0.7)
+    for n in range(100, 250):
+        warned.end(0.2 * n, STANDARD, partial=False, received=0.7, answered=n % 3 == 0)
+    assert warned.events == ["partial"]
+
+
+@pytest.mark.parametrize(("received", "says_so"), [(0.08, True), (0.6, False)])
+def test_where_most_is_lost_what_arrives_is_told_because_the_link_may_be_slow_and_not_bad(
+    received: float, says_so: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    warned = Warned(caplog, STANDARD, 5.0)
+    for n in range(60):
+        warned.end(0.2 * n, STANDARD, partial=True, received=received)
+    (text,) = caplog.messages
+    assert ("kbit/s are sent and" in text) == says_so
+    if says_so:
+        assert "fix the link. 17384 kbit/s are sent and 1399 arrive: if the link carries no more than that" in text
+        assert "send less, with --codec sqrt2 (" in text
 
 
 def test_a_few_partial_answers_or_some_after_a_pause_are_no_warning(caplog: pytest.LogCaptureFixture) -> None:

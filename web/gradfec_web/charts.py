@@ -50,7 +50,7 @@ CHARTS = (
     ),
     Chart(
         "Loss",
-        "% of the datagrams sent",
+        "% of the datagrams that the cloud has reported on",
         lambda of: {"lost": None if of.loss is None else 100 * of.loss},
         lambda v: percent(None if v is None else v / 100),
         ("--lost",),

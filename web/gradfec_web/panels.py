@@ -92,7 +92,9 @@ class Tiles:
         with box("dl", "card tiles"):
             self._fps, self._frames = self._tile("Frames a second", "")
             self._latency, _ = self._tile("Latency", words.LATENCY.get(role, ""))
-            self._loss, _ = self._tile("Loss", "of the datagrams sent; each carries packets or parity")
+            self._loss, _ = self._tile(
+                "Loss", "of the datagrams that the cloud has reported on; each carries packets or parity"
+            )
             self._burst, _ = self._tile("Burst", "datagrams lost in a row, on average")
             self._recovered, _ = self._tile("Recovered", "packets a frame: lost, computed back from parity")
             self._missing, _ = self._tile("Missing", "packets a frame: sent, and lost for good")
