@@ -1,9 +1,10 @@
-"""`gradfec model learn`: which packets of a model's features matter, found out without gradients and without labels.
+"""`gradfec model learn`: which packets of a model's features matter, found out without labels.
 
-A channel is left out, which means that it becomes its mean, and the network's answer changes: by so much the channel
-matters, in relation to how far it strays from its mean. To second order the change grows with the square of the
-deviation, so a packet matters as much as sum ((x - mean) * sensitivity)^2: the estimator `deviation`. Its average over
-photographs, for each row of each channel, is the estimator `static`.
+What is missing becomes its channel's mean, and the network's answer changes: by so much the channel matters, in
+relation to how far it strays from its mean. To second order the change grows with the square of the deviation, so a
+packet matters as much as sum ((x - mean) * sensitivity)^2: the estimator `deviation`. Its average over photographs,
+for each row of each channel, is the estimator `static`. By how much the answer changes, gradients tell for all packets
+at once; without them, one channel after the other is left out.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from gradfec_host.console import plain_errors
 from gradfec_host.extras import need
 from gradfec_host.models.find import imported_called, model_of
 from gradfec_host.models.learned import Learned, write_learned
-from gradfec_host.models.store import open_model
+from gradfec_host.models.store import Model, open_model
+from gradfec_lab.gradients import Gradients
 from gradfec_lab.model_check import answer_of
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.training.moments import Moments
@@ -45,6 +47,8 @@ HELD_OUT = 3  # one photograph in three, for the curve
 RUNS = 2_000  # of the back-end, to see what channels do
 SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 LEAST = 1e-12
+DRAWS = 4  # random projections of a photograph's answer
+BY = GRADIENTS, OCCLUSION = "gradients", "occlusion"
 MOST_CHANNELS = 512  # whose covariance is learned: it has the square of them
 
 
@@ -53,9 +57,14 @@ MOST_CHANNELS = 512  # whose covariance is learned: it has the square of them
 @click.option("--images", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder of photographs.")
 @click.option("--split", metavar="LAYER", help="For this split.  [default: the model's]")
 @click.option("--count", default=100, show_default=True, type=click.IntRange(LEAST_IMAGES), help="Photographs to use.")
+@click.option(
+    "--by",
+    type=click.Choice(BY),
+    help="Find out by gradients, which need PyTorch, or by leaving out channels.  [default: gradients if possible]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @plain_errors
-def learn(name: str, images: Path, split: str | None, count: int, as_json: bool) -> None:
+def learn(name: str, images: Path, split: str | None, count: int, by: str | None, as_json: bool) -> None:
     """Learn from photographs without labels which packets of a model's features matter, and what a part is worth.
 
     Edge and cloud use it from then on: the estimators deviation and static, the cloud's --fill, and --protect auto,
@@ -69,6 +78,8 @@ def learn(name: str, images: Path, split: str | None, count: int, as_json: bool)
     from gradfec_cloud.backend import load_back_end
     from gradfec_edge.frontend import load_front_end
 
+    gradients = None if by == OCCLUSION else _gradients(cut, model, required=by == GRADIENTS)
+    by = OCCLUSION if gradients is None else GRADIENTS
     front, back = load_front_end("", cut, model), load_back_end("", cut, model, 1)
     photographs = Photographs(images, network.preprocess, count)
     with click.progressbar(photographs.names, label="looking at photographs", file=sys.stderr) as bar:
@@ -76,26 +87,43 @@ def learn(name: str, images: Path, split: str | None, count: int, as_json: bool)
         features = [front(picture).chi for picture in pictures if picture is not None]
     if len(features) < LEAST_IMAGES:
         raise UsageError(f"{images} has {len(features)} usable photographs: give at least {LEAST_IMAGES}")
-    learned = learned_from(features, network, cut, back)
+    learned = learned_from(features, network, cut, back, gradients)
     path = write_learned(model_of(network).folder, cut, learned)
     if as_json:
-        click.echo(json.dumps({"file": str(path), "photographs": len(features), "kept": learned.kept}))
+        said = {"file": str(path), "photographs": len(features), "by": by, "kept": learned.kept}
+        click.echo(json.dumps(said))
         return
-    click.echo(f"{name} at {cut.name}, {len(features)} photographs: {path}")
+    click.echo(f"{name} at {cut.name}, {len(features)} photographs, by {by}: {path}")
     for share, worth in learned.kept:
         click.echo(f"  the most important {share:4.0%} of a frame: {worth:6.1%} of the answers")
 
 
-def learned_from(features: Sequence[Floats], network: Imported, cut: ImportedCut, back: BackEnd) -> Learned:
+def _gradients(cut: ImportedCut, model: Model, required: bool) -> Gradients | None:
+    """Return a network's gradients; without them None, after a line that says why, or UsageError if `required`."""
+    try:
+        return Gradients(cut, model)
+    except UsageError as error:
+        if required:
+            raise
+        click.echo(f"leaving out channels: {error}", err=True)
+        return None
+
+
+def learned_from(
+    features: Sequence[Floats], network: Imported, cut: ImportedCut, back: BackEnd, gradients: Gradients | None
+) -> Learned:
     """Learn from features (H, W, C) of photographs; every third is held out for the curve."""
     seen = [np.maximum(chi, 0) if cut.rectified else chi for chi in features]
     mine = [chi for at, chi in enumerate(seen) if at % HELD_OUT]
     arrays = arrays_of(mine)
     means = arrays["means"]
-    sensitivity = sensitivity_of(mine, means, network, back)
+    grid = PacketGrid(cut.shape, usual_rows(cut.shape))
+    if gradients is None:
+        sensitivity = sensitivity_of(mine, means, network, back)
+    else:
+        sensitivity = sensitivity_by(gradients, mine, means, grid)
     by_row = [np.square((chi - means) * sensitivity).sum(axis=1, keepdims=True) for chi in mine]  # (H, 1, C) each
     rows: Floats = np.stack(by_row).mean(axis=0)
-    grid = PacketGrid(cut.shape, usual_rows(cut.shape))
     conceal = make_concealment(AUTO, cut, arrays)
     kept = kept_curve(seen[::HELD_OUT], means, sensitivity, network, grid, conceal, back)
     return Learned(arrays, sensitivity, rows, kept)
@@ -125,6 +153,20 @@ def sensitivity_of(features: Sequence[Floats], means: Floats, network: Imported,
                 without = chi.copy()
                 without[..., channel] = means[channel]
                 changes[channel] += change(network, whole, back(without[np.newaxis])[0])
+    return _relative(changes, deviations)
+
+
+def sensitivity_by(gradients: Gradients, features: Sequence[Floats], means: Floats, grid: PacketGrid) -> Floats:
+    """Return what `sensitivity_of` does, from the change if single packets are left out."""
+    changes, deviations = np.zeros(len(means)), np.zeros(len(means))
+    with click.progressbar(features, label="following gradients", file=sys.stderr) as bar:
+        for number, chi in enumerate(bar):
+            deviations += np.square(chi - means).sum(axis=(0, 1), dtype=np.float64)
+            changes += gradients.changes(chi, chi - means, grid, range(DRAWS * number, DRAWS * (number + 1)))
+    return _relative(changes, deviations)
+
+
+def _relative(changes: npt.NDArray[np.float64], deviations: npt.NDArray[np.float64]) -> Floats:
     found: Floats = np.sqrt(changes / (deviations + LEAST)).astype(np.float32)
     found += np.float32(1e-3) * found.mean()  # where nothing has changed, the deviation alone decides
     return found
