@@ -28,6 +28,7 @@ Floats = npt.NDArray[np.float32]
 Tensor = Any  # PyTorch's
 
 SURE = 1e-6  # probabilities nearer to 0 or 1 have no logit here
+LEAST = 1e-12
 CLOSE = 1e-3  # of the largest output: by so much PyTorch may differ from ONNX Runtime
 
 
@@ -84,25 +85,20 @@ class Gradients:
         gradient = self._back(explained(self.head, outputs), sources)
         return Attribution(np.maximum(chi * gradient, 0), gradient)
 
-    def changes(self, chi: Floats, deviations: Floats, grid: PacketGrid, draws: Sequence[int]) -> npt.NDArray[Any]:
-        """Return by how much the answer changes if one packet after the other strays by `deviations` (H, W, C).
+    def changes(self, chi: Floats, deviations: Floats, grid: PacketGrid, seed: int) -> Floats:
+        """Estimate by how much the answer to chi changes if a packet strays by `deviations` (H, W, C), for each packet.
 
-        (C,): the sums over each channel's packets of the squared change of what the answer is made of, relative to its
-        square. To first order, and by random projections, one for each seed in `draws`: the square of a random sum of
-        changes with independent weights is the sum of the squares, on average. One way back finds it for all packets.
+        (packets,): the squared change of what the answer is made of, relative to its square, to first order. One way
+        back finds it for all packets, as the square of a sum of the changes with random weights, drawn from `seed`: the
+        average over seeds is right, a single one is rough.
         """
         import torch
 
         sources, outputs = self._run(chi)
         told = graded(self.head, outputs)
-        changes = np.zeros(grid.count)
-        for seed in draws:
-            weights = torch.randn(told.shape, generator=torch.Generator().manual_seed(seed))
-            gradient = self._back((told * weights).sum(), sources)
-            changes += np.square(packet_sums(gradient * deviations, grid), dtype=np.float64)
-        size = float(told.detach().square().sum()) * len(draws)
-        by_channel: npt.NDArray[Any] = changes.reshape(chi.shape[2], -1).sum(axis=1) / max(size, 1e-12)
-        return by_channel
+        told = told / (told.detach().norm() + LEAST)
+        weights = torch.randn(told.shape, generator=torch.Generator().manual_seed(seed))
+        return np.square(packet_sums(self._back((told * weights).sum(), sources) * deviations, grid))
 
     def _run(self, chi: Floats) -> tuple[list[Tensor], list[Tensor]]:
         """Return the tensors at the cut, and the outputs that follow from them."""
@@ -115,7 +111,7 @@ class Gradients:
     def _back(self, value: Tensor, sources: list[Tensor]) -> Floats:
         import torch
 
-        found = torch.autograd.grad(value, sources, retain_graph=True, materialize_grads=True)
+        found = torch.autograd.grad(value, sources, materialize_grads=True)
         scaled = [one.numpy() * carried.scale**2 for one, carried in zip(found, self.cut.carried, strict=True)]
         return together(self.cut.carried, scaled)  # which divides by the scale: in chi, a tensor is divided by it
 

@@ -47,7 +47,8 @@ HELD_OUT = 3  # one photograph in three, for the curve
 RUNS = 2_000  # of the back-end, to see what channels do
 SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 LEAST = 1e-12
-DRAWS = 4  # random projections of a photograph's answer
+DRAWS = 2  # gradients of each photograph, with other packets missing
+LEAST_THERE = 0.3  # of the packets then
 BY = GRADIENTS, OCCLUSION = "gradients", "occlusion"
 MOST_CHANNELS = 512  # whose covariance is learned: it has the square of them
 
@@ -117,14 +118,13 @@ def learned_from(
     mine = [chi for at, chi in enumerate(seen) if at % HELD_OUT]
     arrays = arrays_of(mine)
     means = arrays["means"]
-    grid = PacketGrid(cut.shape, usual_rows(cut.shape))
+    grid, conceal = PacketGrid(cut.shape, usual_rows(cut.shape)), make_concealment(AUTO, cut, arrays)
     if gradients is None:
         sensitivity = sensitivity_of(mine, means, network, back)
     else:
-        sensitivity = sensitivity_by(gradients, mine, means, grid)
+        sensitivity = sensitivity_by(gradients, mine, means, grid, conceal)
     by_row = [np.square((chi - means) * sensitivity).sum(axis=1, keepdims=True) for chi in mine]  # (H, 1, C) each
     rows: Floats = np.stack(by_row).mean(axis=0)
-    conceal = make_concealment(AUTO, cut, arrays)
     kept = kept_curve(seen[::HELD_OUT], means, sensitivity, network, grid, conceal, back)
     return Learned(arrays, sensitivity, rows, kept)
 
@@ -156,13 +156,19 @@ def sensitivity_of(features: Sequence[Floats], means: Floats, network: Imported,
     return _relative(changes, deviations)
 
 
-def sensitivity_by(gradients: Gradients, features: Sequence[Floats], means: Floats, grid: PacketGrid) -> Floats:
-    """Return what `sensitivity_of` does, from the change if single packets are left out."""
+def sensitivity_by(
+    gradients: Gradients, features: Sequence[Floats], means: Floats, grid: PacketGrid, conceal: Concealment
+) -> Floats:
+    """Return what `sensitivity_of` does, from the change if a packet is left out where others are missing already."""
+    rng = np.random.default_rng(0)
     changes, deviations = np.zeros(len(means)), np.zeros(len(means))
-    with click.progressbar(features, label="following gradients", file=sys.stderr) as bar:
-        for number, chi in enumerate(bar):
-            deviations += np.square(chi - means).sum(axis=(0, 1), dtype=np.float64)
-            changes += gradients.changes(chi, chi - means, grid, range(DRAWS * number, DRAWS * (number + 1)))
+    with click.progressbar([*features] * DRAWS, label="following gradients", file=sys.stderr) as bar:
+        for seed, chi in enumerate(bar):
+            there = rng.random(grid.count) < rng.uniform(LEAST_THERE, 1)
+            strays = chi - means
+            part = conceal(chi.copy(), there, grid)
+            changes += gradients.changes(part, strays, grid, seed).reshape(len(means), -1).sum(axis=1)
+            deviations += np.square(strays).sum(axis=(0, 1), dtype=np.float64)
     return _relative(changes, deviations)
 
 
