@@ -48,10 +48,12 @@ class Gradients:
             raise UsageError("PyTorch is not installed: pip install torch")
         need("onnx")
         import onnx
+        import torch
 
         from gradfec_lab.codec.nodes import Nodes
         from gradfec_lab.training.imported_codec import runnable
 
+        torch.set_num_threads(1)  # convolutions of one picture are small: more threads mostly wait, and spin
         assert isinstance(cut.network, Imported)  # noqa: S101
         self.cut, self.head = cut, cut.network.head
         half = model.half(BACK, cut)

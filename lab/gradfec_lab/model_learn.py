@@ -47,8 +47,8 @@ HELD_OUT = 3  # one photograph in three, for the curve
 RUNS = 2_000  # of the back-end, to see what channels do
 SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 LEAST = 1e-12
-DRAWS = 2  # gradients of each photograph, with other packets missing
-LEAST_THERE = 0.3  # of the packets then
+GRADIENTS_TAKEN = 160  # each of a photograph of which other packets are missing
+LEAST_THERE = 0.3  # of the packets
 BY = GRADIENTS, OCCLUSION = "gradients", "occlusion"
 MOST_CHANNELS = 512  # whose covariance is learned: it has the square of them
 
@@ -162,7 +162,8 @@ def sensitivity_by(
     """Return what `sensitivity_of` does, from the change if a packet is left out where others are missing already."""
     rng = np.random.default_rng(0)
     changes, deviations = np.zeros(len(means)), np.zeros(len(means))
-    with click.progressbar([*features] * DRAWS, label="following gradients", file=sys.stderr) as bar:
+    some = [*features] * max(GRADIENTS_TAKEN // len(features), 1)
+    with click.progressbar(some, label="following gradients", file=sys.stderr) as bar:
         for seed, chi in enumerate(bar):
             there = rng.random(grid.count) < rng.uniform(LEAST_THERE, 1)
             strays = chi - means
