@@ -26,6 +26,7 @@ from gradfec_common.quantisers import Coded
 from gradfec_edge.coding import Coding
 from gradfec_edge.frontend import load_front_end
 from gradfec_edge.importance import EstimatorFile, make_estimator
+from gradfec_edge.importance.free import packet_sums
 from gradfec_host.models import Model
 from gradfec_host.quiet import quiet_tensorflow
 from gradfec_host.runtimes import ONNX
@@ -136,7 +137,6 @@ def explain(
     with quiet_tensorflow():
         from gradfec_cli.gradcam import GradCam
         from gradfec_cli.scores import Scores
-        from gradfec_edge.importance.free import packet_sums
 
     cut, grid = coding.cut, coding.grid
     chi, by_name, damages = Scores(estimators, cut, grid, weights, seed)(image[np.newaxis])
@@ -154,12 +154,22 @@ def explain(
 
 
 def explain_imported(
-    model: Model, image: Image, estimators: Sequence[str], coding: Coding, seed: int, link: Link | None = None
+    model: Model,
+    oracle: Callable[[Floats], Floats] | None,
+    image: Image,
+    estimators: Sequence[str],
+    coding: Coding,
+    seed: int,
+    link: Link | None = None,
 ) -> Explanation:
-    """Run an imported network and estimators as `explain` does; there is no oracle, because there is no gradient."""
+    """Run an imported network and estimators as `explain` does.
+
+    The `oracle` finds how much each element of chi (H, W, C) matters. There is none if there is no gradient.
+    """
     cut = coding.cut
     front_end, back_end = load_front_end(ONNX, cut, model), load_back_end(ONNX, cut, model, 1)
-    chi, scores = front_end(image).chi, dict[str, Floats]()
+    chi = front_end(image).chi
+    scores = {} if oracle is None else {ORACLE: packet_sums(oracle(chi), coding.grid)}
     for name in estimators:
         estimator = make_estimator(name, cut, coding.grid, np.random.default_rng(seed))
         if isinstance(estimator, EstimatorFile):

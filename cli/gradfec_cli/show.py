@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,10 @@ from gradfec_host.extras import need
 
 if TYPE_CHECKING:
     from gradfec_cli.experiment import Link
-    from gradfec_cli.explanation import Explanation, Image
+    from gradfec_cli.explanation import Explanation, Floats, Image
     from gradfec_common.networks import Cut
     from gradfec_edge.coding import Coding
+    from gradfec_host.models import Model
 
     Explain = Callable[[Image, Sequence[str], Coding, int, Link | None], Explanation]
 
@@ -114,7 +116,7 @@ def show(
     estimates it, what the plan does with each packet (dropped, protected, sent bare), and what the cloud has after the
     link has lost datagrams: arrived, recovered by parity, or missing. A tile is a channel, and a strip in it a packet.
     Above each panel is the network's answer, with 0 in place of missing packets. What a detector finds is drawn on the
-    photograph, with nothing lost and after the losses. Networks that were added have no gradient here.
+    photograph, with nothing lost and after the losses. A network that was added needs PyTorch for its gradient.
 
     \b
     gradfec show cat.jpg
@@ -175,13 +177,25 @@ def explainer_of(cut: Cut, names: Sequence[str], label: int | None, weights: Pat
     name = cut.network.name
     if label is not None or weights is not None:
         raise UsageError(f"{name} was added: --label and --weights are for networks that are built in")
-    if ORACLE in names:
-        raise UsageError(f"{name} was added, and has no gradient here: leave out --importance {ORACLE}")
     need("onnxruntime")
     from gradfec_cli.explanation import explain_imported
     from gradfec_host.models.store import open_model
 
-    return partial(explain_imported, open_model(name))
+    model = open_model(name)
+    return partial(explain_imported, model, _oracle(cut, model, required=ORACLE in names))
+
+
+def _oracle(cut: Cut, model: Model, required: bool) -> Callable[[Floats], Floats] | None:
+    """Return Grad-CAM for a network that was added; without it None, or UsageError if it is required."""
+    gradients = import_module("gradfec_lab.gradients")  # the lab is above the commands, which only name it
+    try:
+        found = gradients.Gradients(cut, model)
+    except UsageError as error:
+        if required:
+            raise UsageError(f"{error}; or leave out --importance {ORACLE}") from None
+        click.echo(f"no Grad-CAM: {error}", err=True)
+        return None
+    return lambda chi: found(chi).elements
 
 
 def _explain_built_in(

@@ -129,8 +129,8 @@ class Warnings:
         if self._coding.can_adapt:
             return f"{what}; --protect auto adapts to that"
         cure = protection_for(loss, policy)
-        cures = f"{what}; {cure} would" if cure else f"{what}, and more than any FEC_A_B would: fix the link"
-        return f"{cures}. {self._perhaps_slow(loss)}" if loss >= MOSTLY else cures
+        said = f"{what}; {cure} would" if cure else f"{what}, and more than any FEC_A_B would: fix the link"
+        return f"{said}. {self._perhaps_slow(loss)}" if loss >= MOSTLY else said
 
     def _perhaps_slow(self, loss: float) -> str:
         """Say what to do if the link is slow and not bad: the end of a frame cannot tell if most of it is lost."""

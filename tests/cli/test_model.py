@@ -2,6 +2,8 @@
 
 import csv
 import json
+import sys
+from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -185,12 +187,26 @@ def test_a_check_of_tensors_compares_the_halves_alone(home, photographs):
     assert "t has the head raw: --labels are for classes, leave it out" in told
 
 
+def test_without_pytorch_channels_are_left_out_to_see_what_matters(small, photographs, monkeypatch):
+    for path in sorted(photographs.iterdir()):
+        (photographs / f"again-{path.name}").write_bytes(path.read_bytes())
+    run("add", small, "--preprocess", "unit", "--split", "deep")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    options = "learn", "small-net", "--images", photographs, "--count", "24"
+    learned = run(*options)
+    assert "24 photographs, by occlusion: " in learned.stdout
+    assert "leaving out channels: PyTorch is not installed: pip install torch" in learned.stderr
+    assert "PyTorch" not in run(*options, "--by", "occlusion").stderr
+    assert run(*options, "--by", "gradients", code=2).stderr == "error: PyTorch is not installed: pip install torch\n"
+
+
 def test_what_is_learned_ranks_packets_fills_gaps_and_travels_with_the_half(small, photographs, monkeypatch):
     for path in sorted(photographs.iterdir()):
         (photographs / f"again-{path.name}").write_bytes(path.read_bytes())
     run("add", small, "--preprocess", "unit", "--split", "deep")
     found = json.loads(run("learn", "small-net", "--images", photographs, "--count", "24", "--json").stdout)
     assert found["photographs"] == 24 and found["kept"][-1] == [1.0, 1.0]
+    assert found["by"] == ("gradients" if find_spec("torch") else "occlusion")
     assert [share for share, _ in found["kept"]] == sorted(share for share, _ in found["kept"])
     sizes, agreements = ([one[key] for one in found["pictures"]] for key in ("bytes", "agreement"))
     assert sizes == sorted({*sizes}) and agreements[-1] > 0.8

@@ -478,7 +478,9 @@ def test_a_photograph_is_explained_by_the_real_network(
     assert small is not None and small.shape[0] < height
 
 
-def test_a_network_that_was_added_is_shown_without_a_gradient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def spotting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]:
+    """Arguments to show a picture with a white square to a network that was added, without TensorFlow."""
     monkeypatch.setenv("GRADFEC_HOME", str(tmp_path))
     monkeypatch.setitem(sys.modules, "gradfec_cli.gradcam", None)  # no TensorFlow
     path = written(spotter(), tmp_path / "spotter.onnx")
@@ -486,15 +488,41 @@ def test_a_network_that_was_added_is_shown_without_a_gradient(tmp_path: Path, mo
     frame = np.zeros((64, 64, 3), np.uint8)
     frame[16:32, 32:48] = 255
     cv2.imwrite(str(tmp_path / "square.png"), frame)
-    options = (tmp_path / "square.png", "--model", "spotter", "--out", tmp_path / "out.png")
+    return tmp_path / "square.png", "--model", "spotter", "--out", tmp_path / "out.png"
+
+
+def test_a_network_that_was_added_is_shown_with_its_gradient_by_pytorch(spotting: tuple[object, ...]) -> None:
+    pytest.importorskip("torch")
+    result = show(*spotting, "--protect", "none", "--loss", "0", "--importance", "activation")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "lossless",
+        "none by gradcam",
+        "none by activation",
+        "in short",
+    ]
+    alone = show(*spotting, "--protect", "none", "--loss", "0", "--importance", "gradcam")
+    assert alone.stdout.splitlines()[:2] == lines[:2]
+
+
+def test_a_network_that_was_added_is_shown_without_a_gradient_if_pytorch_is_missing(
+    tmp_path: Path, spotting: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    options = spotting
     result = show(*options, "--protect", "none", "--loss", "0", "--importance", "activation")
     assert result.exit_code == 0, result.output
+    assert "no Grad-CAM: PyTorch is not installed: pip install torch" in result.stderr
     lossless, planned_by, no_gradient, _ = result.stdout.splitlines()
     assert lossless.startswith("lossless: white 1.00")
     assert planned_by.startswith("none by activation: still white 1.00")
     assert no_gradient == "spotter has no gradient here: which features really matter is not shown"
     assert (tmp_path / "out.png").stat().st_size > 10_000
-    for option, value, words in (("--importance", "gradcam", "no gradient"), ("--label", "1", "are for networks that")):
+    for option, value, says in (
+        ("--importance", "gradcam", "PyTorch is not installed: pip install torch; or leave out --importance gradcam"),
+        ("--label", "1", "spotter was added: --label and --weights are for networks that are built in"),
+    ):
         result = show(*options, option, value)
         assert (result.exit_code, result.output.count("\n")) == (2, 1)
-        assert result.output.startswith("error: spotter was added") and words in result.output
+        assert result.output.startswith(f"error: {says}")

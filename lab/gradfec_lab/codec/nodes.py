@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,17 +36,21 @@ class Nodes(nn.Module):
 
     def forward(self, there: Mapping[str, Tensor], last: str) -> Tensor:
         """Return the tensor `last` that follows from those that are there, by their names."""
+        return self.all(there, [last])[0]
+
+    def all(self, there: Mapping[str, Tensor], wanted: Sequence[str]) -> list[Tensor]:
+        """Return the tensors that are wanted, as `forward` does."""
         tensors = dict(there)
-        for node in self._needed(last, set(there)):
+        for node in self._needed({*wanted}, set(there)):
             sources = [None if not name else self._source(name, tensors) for name in node["inputs"]]
             tensors[node["output"]] = _run(node["kind"], node["options"], sources)
-        return tensors[last]
+        return [tensors[name] for name in wanted]
 
     def _source(self, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
         return tensors[name] if name in tensors else getattr(self, self._names[name])
 
-    def _needed(self, last: str, there: set[str]) -> list[NodeDict]:
-        needed, found = {last} - there, []
+    def _needed(self, wanted: set[str], there: set[str]) -> list[NodeDict]:
+        needed, found = wanted - there, []
         for node in reversed(self.nodes):
             if node["output"] in needed:
                 found.append(node)
@@ -59,6 +64,8 @@ def _run(kind: str, options: Mapping[str, Any], sources: list[Any]) -> Tensor:
         return ARITHMETIC[kind](x, sources[1])
     if kind in POINTWISE:
         return POINTWISE[kind](x)
+    if kind in ARRANGING:
+        return ARRANGING[kind](sources, options)
     match kind:
         case "Conv":
             bias = sources[2] if len(sources) > 2 else None
@@ -80,11 +87,42 @@ def _run(kind: str, options: Mapping[str, Any], sources: list[Any]) -> Tensor:
             weights = sources[1].T if options.get("transB") else sources[1]
             made = options.get("alpha", 1.0) * ((x.T if options.get("transA") else x) @ weights)
             return made if len(sources) < 3 else made + options.get("beta", 1.0) * sources[2]
-        case "Concat":
-            return torch.cat(sources, options["axis"])
     raise NotImplementedError(kind)
+
+
+def _reshaped(sources: Sequence[Any], options: Mapping[str, Any]) -> Tensor:
+    x, sides = sources[0], sources[1].tolist()
+    return x.reshape([x.shape[axis] if side == 0 else side for axis, side in enumerate(sides)])
 
 
 def _padded(x: Tensor, options: Mapping[str, Any], value: float = 0.0) -> Tensor:
     top, left, bottom, right = options.get("pads", [0] * 4)
     return F.pad(x, (left, right, top, bottom), value=value) if top or left or bottom or right else x
+
+
+def _resized(sources: Sequence[Any], options: Mapping[str, Any]) -> Tensor:
+    """Resize axis by axis, by `scales` (the third of the sources) or to `sizes` (the fourth), as ONNX defines it."""
+    x, sizes = sources[0], sources[3].tolist() if len(sources) > 3 else None
+    scales = sources[2].tolist() if sizes is None else [a / b for a, b in zip(sizes, x.shape, strict=True)]
+    for axis, scale in enumerate(scales):
+        before = x.shape[axis]
+        places = torch.arange(round(before * scale) if sizes else int(before * scale)) / scale
+        if options.get("coordinate_transformation_mode", "half_pixel") == "half_pixel":
+            places = (places + 0.5 / scale - 0.5).clamp(min=0)
+        low = places.long()  # rounded down
+        share = (places - low).reshape(-1, *[1] * (x.ndim - axis - 1)) if options.get("mode") == "linear" else 0
+        if scale != 1:
+            high = (low + 1).clamp(max=before - 1)
+            x = x.index_select(axis, low) * (1 - share) + x.index_select(axis, high) * share
+    return x
+
+
+ARRANGING: Mapping[str, Callable[[Sequence[Any], Mapping[str, Any]], Tensor]] = {
+    "Concat": lambda sources, options: torch.cat(sources, options["axis"]),
+    "Flatten": lambda sources, options: sources[0].reshape(math.prod(sources[0].shape[: options.get("axis", 1)]), -1),
+    "MatMul": lambda sources, options: sources[0] @ sources[1],
+    "Reshape": _reshaped,
+    "Resize": _resized,
+    "Softmax": lambda sources, options: sources[0].softmax(options.get("axis", -1)),
+    "Transpose": lambda sources, options: sources[0].permute(options["perm"]),
+}

@@ -37,6 +37,7 @@ RUN_BY_PYTORCH = {
     "Add", "Sub", "Mul", "Div", "Relu", "Sigmoid", "Tanh", "HardSwish", "AveragePool", "BatchNormalization", "Clip",
     "Concat", "Conv", "Gemm", "GlobalAveragePool", "Identity", "MaxPool",
 }  # fmt: skip
+OF_WHOLE_IMAGES = {"Flatten", "MatMul", "Reshape", "Resize", "Softmax", "Transpose"}  # and training sees parts of them
 POINT_BY_POINT = {"Add", "Sub", "Mul", "Div", "Concat"}
 ONNX_KINDS = {"Conv2D": "Conv", "Conv2DTranspose": "ConvTranspose", "Activation": "Relu", "Add": "Add"}
 ONNX_ORDER = {"Conv2D": (3, 2, 0, 1), "Conv2DTranspose": (3, 2, 0, 1)}  # (h, w, in, out) or (h, w, out, in)
@@ -64,12 +65,11 @@ def imported_parts(bottleneck: Bottleneck, model: Model) -> Parts:
     joins = network.cut(bottleneck.joins)
     places = {cut.name: asdict(Layer(cut.name, "", (), cut.shape)) for cut in (network.cuts[0], bottleneck.cut, joins)}
     graph = onnx.load_from_string(model.half(BACK, joins)).graph
-    nodes, names, made = _runnable(graph, joins.name)
+    nodes, arrays = runnable(graph, {joins.name})
+    made = {node["output"] for node in nodes}
     behind = [cut for cut in network.cuts[network.cuts.index(joins) + 1 :] if has_one_image(cut) and cut.name in made]
     watched = ["", behind[-1].name] if behind else []  # the first stage is faster without, and learns as much
-    arrays = {name: one for name, one in _constants(graph).items() if name in names}
-    said = {"layers": [*places.values()], "watched": watched, "nodes": nodes}
-    return Parts(said, lambda: {name: numpy_helper.to_array(one).copy() for name, one in arrays.items()})
+    return Parts({"layers": [*places.values()], "watched": watched, "nodes": nodes}, arrays)
 
 
 def _constants(graph: GraphProto) -> dict[str, TensorProto]:
@@ -78,28 +78,42 @@ def _constants(graph: GraphProto) -> dict[str, TensorProto]:
     return {name: one for name, one in given.items() if one.data_type} | {one.name: one for one in graph.initializer}
 
 
-def _runnable(graph: GraphProto, source: str) -> tuple[list[dict[str, Any]], set[str], set[str]]:
-    """Return the nodes that PyTorch can run, what they need, and what they make."""
+def runnable(
+    graph: GraphProto, sources: set[str], whole_images: bool = False
+) -> tuple[list[dict[str, Any]], Callable[[], dict[str, npt.NDArray[Any]]]]:
+    """Return the nodes behind some tensors that PyTorch can run, and what loads the arrays that they need.
+
+    With `whole_images`, those are among them that cannot be run on a part of an image.
+    """
     constants = _constants(graph)
-    there = {source, "", *constants}
+    kinds = RUN_BY_PYTORCH | (OF_WHOLE_IMAGES if whole_images else set())
+    there = {*sources, "", *constants}
     found = []
     for node in graph.node:
         options = {one.name: _plain(helper.get_attribute_value(one)) for one in node.attribute}
-        if not {*node.input} <= there or not _can_run(node.op_type, options):
+        if not {*node.input} <= there or node.op_type not in kinds or _is_odd(node.op_type, options):
             continue
         sides = [side for name in node.input if name in constants for side in constants[name].dims[-2:]]
-        if node.op_type in POINT_BY_POINT and max(sides, default=1) > 1:
-            continue  # it is for whole images, and training looks at parts of them
+        if node.op_type in POINT_BY_POINT and max(sides, default=1) > 1 and not whole_images:
+            continue  # it is for whole images
         there |= {node.output[0]}
         found.append({"kind": node.op_type, "inputs": [*node.input], "output": node.output[0], "options": options})
-    return found, {name for node in found for name in node["inputs"]}, {node["output"] for node in found}
+    needed = {name for node in found for name in node["inputs"]}
+    arrays = {name: one for name, one in constants.items() if name in needed}
+    return found, lambda: {name: numpy_helper.to_array(one).copy() for name, one in arrays.items()}
 
 
-def _can_run(kind: str, options: Mapping[str, Any]) -> bool:
+def _is_odd(kind: str, options: Mapping[str, Any]) -> bool:
+    """Return whether `Nodes` lacks what the options ask for."""
+    if kind == "Resize":
+        way = options.get("mode", "nearest"), options.get("coordinate_transformation_mode", "half_pixel")
+        rounded_down = options.get("nearest_mode") == "floor"
+        known = way in {("linear", "asymmetric"), ("linear", "half_pixel")}
+        return not known and not (way == ("nearest", "asymmetric") and rounded_down)
     padded_mean = kind == "AveragePool" and any(options.get("pads", []))
     odd = options.get("auto_pad", "NOTSET") != "NOTSET" or options.get("ceil_mode") or padded_mean
     dilated = kind == "MaxPool" and any(one != 1 for one in options.get("dilations", []))
-    return kind in RUN_BY_PYTORCH and not odd and not dilated
+    return bool(odd or dilated)
 
 
 def _plain(value: Any) -> Any:

@@ -156,6 +156,16 @@ def test_thresholds_are_the_users(name):
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_the_scores_that_gradients_begin_at_are_those_of_the_candidates(name):
+    torch = pytest.importorskip("torch")
+    case = CASES[name]
+    layout = case.head().layout
+    scores = layout.all_scores([torch.from_numpy(array) for array in case.arrays]).numpy()
+    expected = layout.candidates(case.arrays, 0.2).scores
+    np.testing.assert_allclose(np.sort(scores[scores >= 0.2]), np.sort(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_boxes_come_back_as_they_were_through_a_result(name):
     case = CASES[name]
     head = case.head()

@@ -6,9 +6,10 @@ Friendly Network for Real-Time Object Detection", AAAI 2020.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -82,6 +83,11 @@ class CenterNet:
             extent = np.tile(extent / 2, 2)
         places = np.concatenate([centres - extent[:, :2], centres + extent[:, 2:]], axis=1)
         return Candidates(places, scores[best].astype(np.float64), classes)
+
+    def all_scores(self, outputs: Sequence[Any]) -> Any:
+        """Return the heatmap."""
+        heat = outputs[self.heatmap]
+        return heat.sigmoid() if self.logits else heat
 
 
 def _taken(

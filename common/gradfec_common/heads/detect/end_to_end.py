@@ -5,8 +5,9 @@ YOLOv10 and YOLO26 write them, and so do earlier ones that were exported with th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -43,3 +44,7 @@ class EndToEnd:
         rows = outputs[0][0].astype(np.float64)
         rows = rows[rows[:, 4] >= score]
         return Candidates(rows[:, :4], rows[:, 4], np.clip(rows[:, 5], 0, 2**16 - 1).astype(np.intp))
+
+    def all_scores(self, outputs: Sequence[Any]) -> Any:
+        """Return the fifth column."""
+        return outputs[0][..., 4]

@@ -74,6 +74,9 @@ class Layout(Protocol):
     def candidates(self, outputs: Outputs, score: float) -> Candidates:
         """Return the boxes with at least that score in finite outputs, places in `unit`."""
 
+    def all_scores(self, outputs: Sequence[Any]) -> Any:
+        """Return the scores of all candidates, from 0 to 1, of outputs that are PyTorch's tensors, for gradients."""
+
 
 def best_of(found: Candidates, iou: float, suppression: Suppression) -> Candidates:
     """Return the candidates that give way to none, best first, at most `MOST`.

@@ -6,6 +6,7 @@ left, top, right, bottom; TensorFlow's `detection_boxes` are top, left, bottom, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -68,6 +69,10 @@ class Ssd:
         at, classes = np.nonzero(scores >= score)
         return Candidates(places[at], scores[at, classes].astype(np.float64), classes)
 
+    def all_scores(self, outputs: Sequence[Any]) -> Any:
+        """Return each class of each place, without the background."""
+        return outputs[self.scores][..., int(self.background) :]
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -105,6 +110,10 @@ class Labelled:
         places, scores = _places(outputs[self.boxes], self.top_first), outputs[self.scores].reshape(-1)
         labels = np.clip(outputs[self.labels].reshape(-1), 0, 2**16 - 1).astype(np.intp)
         return Candidates(places, scores.astype(np.float64), labels).some(scores >= score)
+
+    def all_scores(self, outputs: Sequence[Any]) -> Any:
+        """Return the scores as they are."""
+        return outputs[self.scores]
 
 
 def _called(outputs: Named, *words: str) -> int | None:

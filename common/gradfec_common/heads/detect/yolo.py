@@ -6,6 +6,7 @@ are centres, widths and heights. Thresholds and suppression are those of Ultraly
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -54,6 +55,10 @@ class YoloV5:
         rows = rows[rows[:, 4] >= score]  # (candidates, 5 + classes)
         return _likeliest(rows[:, :4], rows[:, 5:], rows[:, 4].astype(np.float64), score)
 
+    def all_scores(self, outputs: Sequence[Any]) -> Any:
+        """Return the product of both for each class."""
+        return outputs[0][..., 4:5] * outputs[0][..., 5:]
+
 
 @dataclass(frozen=True)
 class YoloV8:
@@ -82,6 +87,10 @@ class YoloV8:
         columns = outputs[0][0]
         rows = columns[:, columns[4:].max(axis=0) >= score].T  # -> (candidates, 4 + classes)
         return _likeliest(rows[:, :4], rows[:, 4:], np.ones(len(rows)), score)
+
+    def all_scores(self, outputs: Sequence[Any]) -> Any:
+        """Return each class of each candidate."""
+        return outputs[0][:, 4:]
 
 
 def _likeliest(centred: Array, classes: Array, sure: Array, score: float) -> Candidates:
