@@ -18,7 +18,7 @@ from gradfec_cloud.workers.pool import Crew
 from gradfec_common.protect import UNKNOWN_LINK, read_policy
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.session.events import Finished
-from gradfec_common.transmit import budget_for
+from gradfec_common.transmit import room_for
 from gradfec_common.wire import Report, Result
 from gradfec_edge import metrics as of_edge
 from gradfec_edge.frames import Frame
@@ -90,7 +90,7 @@ class Edge:
         Four of its datagrams are sent because the cloud asks for them.
         """
         scores = np.arange(100, dtype=np.float32)
-        plan = read_policy("FEC_20_80").plan(scores, np.full(100, 30), UNKNOWN_LINK, budget_for(8, 2))
+        plan = read_policy("FEC_20_80").plan(scores, np.full(100, 30), UNKNOWN_LINK, room_for(8, 2))
         plan = replace(plan, reserve=4)
         sent = Sent(7, 0, plan, 100, Weights(plan, scores / scores.sum()))
         self.journal.sent(frame(), sent, {"encode": 3.0})

@@ -16,7 +16,7 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK, read_policy
 from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.reassembly import Reassembly
-from gradfec_common.transmit import budget_for, encode_tensor
+from gradfec_common.transmit import encode_tensor, room_for
 from gradfec_common.wire import Report, Result
 from gradfec_edge.losses import Weights
 
@@ -44,8 +44,8 @@ def arrive(policy: str, fec: str, loss: float, seed: int) -> Arrived:
     rng = np.random.default_rng(seed)
     scores = rng.permutation(GRID.count).astype(np.float32) + 1
     coded = QUANTISER.encode(rng.random(CUT.shape, np.float32), GRID)
-    budget = budget_for(QUANTISER.parameter_bytes)
-    plan = read_policy(policy, fec_named(fec)).plan(scores, coded.packets.sizes, UNKNOWN_LINK, budget)
+    room = room_for(QUANTISER.parameter_bytes)
+    plan = read_policy(policy, fec_named(fec)).plan(scores, coded.packets.sizes, UNKNOWN_LINK, room)
     bodies = encode_tensor(coded, QUANTISER, plan).bodies(0)
     whole = Reassembly(bodies[0].tobytes(), GRID)
     whole.add(bodies[rng.random(plan.sent) >= loss])

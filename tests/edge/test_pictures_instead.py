@@ -120,7 +120,7 @@ def test_a_cloud_that_takes_no_pictures_gets_features() -> None:
 def test_a_picture_that_needs_many_more_bytes_than_usual_is_coarser() -> None:
     of = decided().others[0].pipeline(NOTHING)
     on = link(0.002, 16_000.0)
-    chosen = of.coding.policy.choose(on, of.coding.budget).quality  # type: ignore[attr-defined]
+    chosen = of.coding.policy.choose(on, of.coding.room).quality  # type: ignore[attr-defined]
     assert chosen.quality > PICTURES.qualities[0].quality
     smooth, noise = (of.encode(image, on)[0] for image in (PHOTOGRAPH, NOISE))
     finest = replace(of.coding, target=None, quantiser=of.coding.quantiser.with_quality(round(chosen.quality)))  # type: ignore[attr-defined]
@@ -132,7 +132,7 @@ def test_a_picture_that_needs_many_more_bytes_than_usual_is_coarser() -> None:
 
 def test_of_a_picture_what_was_measured_for_its_quality_is_expected_whatever_its_own_size() -> None:
     of = decided().others[0].pipeline(NOTHING)
-    measured = of.coding.policy.choose(GOOD, of.coding.budget).quality.agreement  # type: ignore[attr-defined]
+    measured = of.coding.policy.choose(GOOD, of.coding.room).quality.agreement  # type: ignore[attr-defined]
     for image in (np.zeros_like(NOISE), PHOTOGRAPH):
         assert of.encode(image, GOOD)[0].plan.expected == pytest.approx(measured, abs=0.02)
 
