@@ -87,7 +87,7 @@ def options_of(settings: Mapping[str, Any]) -> CameraOptions:
     return CameraOptions(**{field.name: complete[field.name] for field in fields(CameraOptions)})
 
 
-class Decided:
+class CameraSetup:
     """How a camera's frames become datagrams, by its options; UsageError if these do not go together.
 
     Most or all frames follow `design`. The `others` are for frames that are worth more, or faster, that way: pictures,
@@ -167,18 +167,18 @@ class CameraSession:
     def __init__(self, options: CameraOptions, log: Log) -> None:
         """Decide everything, and read the key; GradfecError."""
         self.options, self.log = options, log
-        self.decided = Decided(options)
-        network = self.decided.coding.cut.network
+        self.setup = CameraSetup(options)
+        network = self.setup.coding.cut.network
         self.fallback = fallback_model(options.fallback, network) if options.fallback else None
         self.key = HandshakeKey(edge_key(options.key_file, insecure=options.insecure))
-        (cut, rows), *also = self.decided.forms
+        (cut, rows), *also = self.setup.forms
         self.hello = new_hello(cut, rows, options.name, preferred_cipher(), also)
 
     def open(self, stack: contextlib.ExitStack, files: dict[str, ResultsFile]) -> None:
         """Open the camera and the results file, which may be another camera's, too."""
         options = self.options
         warn = partial(self.log.warning, event="camera")
-        network = self.decided.coding.cut.network
+        network = self.setup.coding.cut.network
         self.source = open_detector(options.camera, network, warn) or open_source(
             options.camera, loop=options.loop, fps=options.fps, warn=warn
         )
@@ -206,11 +206,11 @@ class CameraSession:
 
         `differing` are the camera's settings that are not at their defaults.
         """
-        options, decided, source = self.options, self.decided, self.source
+        options, setup, source = self.options, self.setup, self.source
         asker = source if isinstance(source, Asker) else None
         settings = {
             "name": options.name,
-            **decided.settings(options),
+            **setup.settings(options),
             **({"fallback": options.fallback} if options.fallback else {}),
             **({"insecure": True} if self.key.insecure else {"key_id": self.key.id.hex()}),
             "fps": options.fps,
@@ -246,8 +246,8 @@ class CameraSession:
 
         remarks: Record = {"edge": options.name} | ({"insecure": True} if self.key.insecure else {})
         say = partial(self.log.info, event="split")
-        pipeline = decided.pipeline(front_ends, source.interval, say)
-        head, reply = decided.coding.cut.network.head, asker.reply if asker else None
+        pipeline = setup.pipeline(front_ends, source.interval, say)
+        head, reply = setup.coding.cut.network.head, asker.reply if asker else None
         journal = Journal(self.file, head, on_story, remarks, on_answer=reply)
         return Camera(asked, source, pipeline, journal, status, self.log, fallback)
 
@@ -308,8 +308,8 @@ def front_ends(
 ) -> dict[Graph, FrontEnd]:
     """Load each front-end that a camera needs, warmed up; cameras that need the same one share it."""
     loaded: dict[Graph, FrontEnd] = {}
-    needed = {design.graph: design for session in sessions for design in session.decided.designs}
-    users = Counter(graph for session in sessions for graph in {design.graph for design in session.decided.designs})
+    needed = {design.graph: design for session in sessions for design in session.setup.designs}
+    users = Counter(graph for session in sessions for graph in {design.graph for design in session.setup.designs})
     for graph, design in needed.items():
         model = design.load(runtime, weights)
         model.warm_up()
