@@ -23,14 +23,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.codes import BARE, ErasureCode
+from gradfec_common.codes import ErasureCode
 from gradfec_common.errors import UsageError
 from gradfec_common.protect.fec import in_groups
 from gradfec_common.protect.large import GAIN_A_FRAME, GOOD_ENOUGH, LargeChoice, choose_large
 from gradfec_common.protect.link import LinkEstimate
-from gradfec_common.protect.nested import fitted
+from gradfec_common.protect.nested import PacketClass, packed
 from gradfec_common.protect.none import NoProtection
-from gradfec_common.protect.plan import Group, Plan, Stripe, keep_most_important, ranking
+from gradfec_common.protect.plan import Group, Plan, keep_most_important, ranking
 from gradfec_common.protect.policy import Room
 from gradfec_common.protect.worth import Quality, Worth, hull
 from gradfec_common.symbols import entry_sizes
@@ -125,15 +125,15 @@ class AutoProtection:
         choice = self.choose(link, room, qualities, self.most_sent * len(sizes))
         ranked = ranking(importance)
         reserve = self._reserve(choice, link, self.most_sent * len(sizes))
-        n, layers = choice.n, _layers(choice.ks, self.worth.classes[0], entries[ranked])
-        while (stripes := _packed(layers, n + reserve, ranked, entries[ranked], room, self.code)) is None:
-            if not self.worth.kept and layers[-1].k == n:  # a frame without its last packets would be worth nothing
+        n, classes = choice.n, _classes(choice.ks, self.worth.classes[0], entries[ranked])
+        while (stripes := packed(_joined(classes), n + reserve, ranked, entries[ranked], room, self.code)) is None:
+            if not self.worth.kept and classes[-1].k == n:  # a frame without its last packets would be worth nothing
                 n += 1
                 if n > min(len(ranked), self.code.max_n - reserve):
                     return NoProtection().plan(importance, sizes, link, room)
-            layers = _less(layers, n) or room.too_long(int(entries[ranked[0]]))
-        dropped = np.sort(ranked[layers[-1].end :])
-        return Plan(len(ranked), dropped, (Group(n + reserve, tuple(stripes)),), reserve, choice.expected)
+            classes = _less(classes, n) or room.too_long(int(entries[ranked[0]]))
+        dropped = np.sort(ranked[classes[-1].end :])
+        return Plan(len(ranked), dropped, (Group(n + reserve, stripes),), reserve, choice.expected)
 
     def _reserve(self, choice: Choice, link: LinkEstimate, most_n: int) -> int:
         """Return how much parity to have ready for requests."""
@@ -253,57 +253,35 @@ def _states_of(n: int, worth: Worth, link: LinkEstimate) -> States:
     return States(np.full(len(all_ks), n), all_ks, multiple, stripes, asked[all_ks.max(axis=1)], expected)
 
 
-class Layer(NamedTuple):
-    """Packets that any k datagrams bring: those from the end of the layer before to `end`, by importance."""
-
-    k: int
-    end: int
-
-
-def _layers(ks: tuple[int, ...], bounds: Floats, entries: Indices) -> list[Layer]:
+def _classes(ks: tuple[int, ...], bounds: Floats, entries: Indices) -> list[PacketClass]:
     """Divide packets of `entries` (m,) bytes, by importance, into classes, and join those of the same k."""
     ends = np.searchsorted(np.cumsum(entries), bounds[1:] * entries.sum() * (1 - 1e-9)) + 1
     ends_of = {k: min(int(end), len(entries)) for k, end in zip(ks, ends, strict=True) if k}  # the last of each k
-    return [Layer(k, end) for k, end in ends_of.items()]
+    return [PacketClass(k, end) for k, end in ends_of.items()]
 
 
-def _less(layers: list[Layer], n: int) -> list[Layer]:
-    """Return layers that take fewer bytes: with less parity for the last one, or without its last packets."""
-    (k, end), first = layers[-1], layers[-2].end if len(layers) > 1 else 0
+def _less(classes: list[PacketClass], n: int) -> list[PacketClass]:
+    """Return classes that take fewer bytes: with less parity for the last one, or without its last packets."""
+    (k, end), first = classes[-1], classes[-2].end if len(classes) > 1 else 0
     if k < n:
-        return [*layers[:-1], Layer(k + 1, end)]
+        return [*classes[:-1], PacketClass(k + 1, end)]
     fewer = end - max((end - first) // 16, 1)
-    return [*layers[:-1], Layer(k, fewer)] if fewer > first else layers[:-1]
+    return [*classes[:-1], PacketClass(k, fewer)] if fewer > first else classes[:-1]
 
 
-def _joined(layers: list[Layer]) -> list[Layer]:
-    """Return layers of rising k, each of at least k packets: empty symbols would only cost bytes.
+def _joined(classes: list[PacketClass]) -> list[PacketClass]:
+    """Return classes of rising k, each of at least k packets: empty symbols would only cost bytes.
 
-    A layer of so few packets that it would have no more symbols than the one before joins that.
+    A class of so few packets that it would have no more symbols than the one before joins that.
     """
-    joined: list[Layer] = []
-    for k, end in layers:
+    joined: list[PacketClass] = []
+    for k, end in classes:
         packets = end - (joined[-1].end if joined else 0)
         if joined and min(k, packets) <= joined[-1].k:
-            joined[-1] = Layer(joined[-1].k, end)
+            joined[-1] = PacketClass(joined[-1].k, end)
         elif packets:
-            joined.append(Layer(min(k, packets), end))
+            joined.append(PacketClass(min(k, packets), end))
     return joined
-
-
-def _packed(
-    layers: list[Layer], n: int, ranked: Indices, entries: Indices, room: Room, code: ErasureCode
-) -> list[Stripe] | None:
-    """Return a stripe for each layer of packets `ranked` (m,), or None if a datagram has no room for all of them."""
-    stripes, first = [], 0
-    for k, end in _joined(layers):
-        packing = fitted(entries[first:end], k, room, code.word_bytes)
-        if packing is None:
-            return None
-        stripes.append(Stripe(ranked[first:end], packing, BARE if k == n else code))
-        first = end
-    fits = sum(stripe.packing.length for stripe in stripes) <= room.left(len(stripes))
-    return stripes if fits else None
 
 
 def read_policy(text: str, code: ErasureCode) -> AutoProtection | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -74,17 +75,11 @@ class NestedProtection:
         """Give each level, of which `levels` are the numbers of packets, a class; None if that has no room."""
         if len(levels) < 2 or 2 * len(levels) > len(ranked):
             return None
-        stripes, first = [], 0
-        for number, k in enumerate(self.ks[: len(levels)]):
-            end = first + int(levels[number]) if number < len(self.ks) - 1 else len(ranked)
-            packing = fitted(entries[first:end], k, room, self.code.word_bytes)
-            if packing is None:
-                return None
-            stripes.append(Stripe(ranked[first:end], packing, BARE if k == self.n else self.code))
-            first = end
-        if sum(stripe.packing.length for stripe in stripes) > room.left(len(stripes)):
-            return None
-        return Plan(len(ranked), np.empty(0, np.intp), (Group(self.n, tuple(stripes)),))
+        ends = levels.cumsum()[: len(self.ks)]
+        ends[-1] = len(ranked)
+        classes = [PacketClass(k, end) for k, end in zip(self.ks, ends.tolist(), strict=False)]
+        stripes = packed(classes, self.n, ranked, entries, room, self.code)
+        return Plan(len(ranked), np.empty(0, np.intp), (Group(self.n, stripes),)) if stripes else None
 
     def _kept(self, entries: Indices, length: int, room: Room) -> int:
         """Return how many packets there is room for in symbols of `length` bytes."""
@@ -109,6 +104,28 @@ class NestedProtection:
 def levels_of(ranked: npt.NDArray[np.float32]) -> Indices:
     """Return how many packets each level has, of the importances (count,) from high to low."""
     return np.diff(np.flatnonzero(np.diff(ranked)) + 1, prepend=0, append=len(ranked))
+
+
+class PacketClass(NamedTuple):
+    """Packets that any k datagrams bring: those from the end of the class before to `end`, by importance."""
+
+    k: int
+    end: int
+
+
+def packed(
+    classes: list[PacketClass], n: int, ranked: Indices, entries: Indices, room: Room, code: ErasureCode
+) -> tuple[Stripe, ...] | None:
+    """Return a stripe for each class of packets `ranked` (m,), or None if a datagram has no room for all of them."""
+    stripes, first = [], 0
+    for k, end in classes:
+        packing = fitted(entries[first:end], k, room, code.word_bytes)
+        if packing is None:
+            return None
+        stripes.append(Stripe(ranked[first:end], packing, BARE if k == n else code))
+        first = end
+    fits = sum(stripe.packing.length for stripe in stripes) <= room.left(len(stripes))
+    return tuple(stripes) if fits else None
 
 
 def fitted(entries: Indices, k: int, room: Room, word: int) -> Packing | None:
