@@ -23,7 +23,7 @@ from gradfec_common.wire import Report, Result
 from gradfec_edge import metrics as of_edge
 from gradfec_edge.frames import Frame
 from gradfec_edge.journal import Journal, Sent
-from gradfec_edge.losses import Weights
+from gradfec_edge.losses import ImportanceShares
 from gradfec_web.monitor import new_registry
 
 NOT_OURS = "process_"  # prometheus_client's own
@@ -92,7 +92,7 @@ class Edge:
         scores = np.arange(100, dtype=np.float32)
         plan = read_policy("FEC_20_80").plan(scores, np.full(100, 30), UNKNOWN_LINK, room_for(8, 2))
         plan = replace(plan, reserve=4)
-        sent = Sent(7, 0, plan, 100, Weights(plan, scores / scores.sum()))
+        sent = Sent(7, 0, plan, 100, ImportanceShares(plan, scores / scores.sum()))
         self.journal.sent(frame(), sent, {"encode": 3.0})
         result = Result(0, "partial" if missing else "complete", [], 10, missing, {}) if answered else None
         if result:

@@ -11,7 +11,7 @@ from gradfec_common.session.edge import Answered, Closed
 from gradfec_edge.fallback import Fallback
 from gradfec_edge.frames import Frame
 from gradfec_edge.journal import FALLBACK, Journal, Sent, Story
-from gradfec_edge.losses import Weights
+from gradfec_edge.losses import ImportanceShares
 from gradfec_edge.metrics import CameraMetrics
 from gradfec_edge.pipeline import EncodedFrame, Stages
 
@@ -40,9 +40,9 @@ class InFlight:
     def sent(self, session: int, tensor: int, outgoing: Outgoing, why: Mapping[str, float]) -> None:
         """Note that a frame is sent as `tensor` of a session, and `why` as planned."""
         encoded = outgoing.encoded
-        weights = Weights(encoded.plan, encoded.shares)
+        importance = ImportanceShares(encoded.plan, encoded.shares)
         names = encoded.codec, encoded.split
-        sent = Sent(session, tensor, encoded.plan, encoded.datagram_bytes, weights, why, *names, encoded.part)
+        sent = Sent(session, tensor, encoded.plan, encoded.datagram_bytes, importance, why, *names, encoded.part)
         self._journal.sent(outgoing.frame, sent, outgoing.stages)
 
     def answered(self, event: Answered) -> None:
