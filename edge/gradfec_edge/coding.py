@@ -172,35 +172,57 @@ def coding_of(
 
     Without `protect`, the link decides; without `rows`, they are those of the codec.
     """
-    target: Target | None = None
     file = codec_file(codec, cut)
     policy = read_policy(protect or _usual_protection(codec, cut, file), fec_named(fec))
     if quality is not None and bytes_a_frame is not None:
         raise UsageError("--quality and --bytes-per-frame both say how finely latents are rounded: give one of them")
     if file:
-        cut, rows = file.latents, rows or file.rows
-        quantiser: Quantiser = Laplace(file.step(DEFAULT_QUALITY if quality is None else quality))
-        if bytes_a_frame is not None:
-            target = ByteTarget(bytes_a_frame, file.step, (QUALITIES[0], QUALITIES[-1]))
-        if isinstance(policy, AutoProtection) and file.worth:
-            policy = replace(policy, worth=worth_at(file.worth, quality, bytes_a_frame))
-            if target is None and quality is None:
-                room = room_for(quantiser.parameter_bytes, packets_a_datagram)
-                target = LinkTarget(policy, room, file.step, QUALITIES[0])
+        coding = _latents_coding(file, rows, policy, packets_a_datagram, quality, bytes_a_frame)
     elif quality is not None or bytes_a_frame is not None:
         option = "--quality" if bytes_a_frame is None else "--bytes-per-frame"
         raise UsageError(f"{option} is for bottlenecks, and --codec {codec} at {cut.name} is none")
     else:
         quantiser = chosen_quantiser(codec, cut)
-        if isinstance(policy, AutoProtection) and quantiser.needs is not Needs.NOTHING:
-            policy = replace(policy, worth=WHOLE_ONLY)
-        elif isinstance(policy, AutoProtection) and isinstance(cut.network, Imported):
-            learned = learned_at(cut)  # without it, nothing says what a part of its tensors is worth
-            policy = replace(policy, worth=learned.worth if learned else WHOLE_ONLY)
-    grid = PacketGrid(cut.shape, rows or usual_rows(cut.shape, pixels=cut.pixels is not None), cut.pixels)
-    coding = Coding(cut, grid, quantiser, policy, packets_a_datagram, compensate, target)
+        coding = Coding(cut, _grid(cut, rows), quantiser, _informed(policy, cut, quantiser), packets_a_datagram)
+    coding = replace(coding, compensate=compensate)
     coding.check()
     return coding
+
+
+def _latents_coding(
+    file: CodecFile,
+    rows: int | None,
+    policy: Policy,
+    packets_a_datagram: int | None,
+    quality: float | None,
+    bytes_a_frame: int | None,
+) -> Coding:
+    """Return the coding of a bottleneck's latents, as finely as the user asks for, or as the link decides."""
+    quantiser = Laplace(file.step(DEFAULT_QUALITY if quality is None else quality))
+    if isinstance(policy, AutoProtection) and file.worth:
+        policy = replace(policy, worth=worth_at(file.worth, quality, bytes_a_frame))
+    coding = Coding(file.latents, _grid(file.latents, rows or file.rows), quantiser, policy, packets_a_datagram)
+    if bytes_a_frame is not None:
+        return replace(coding, target=ByteTarget(bytes_a_frame, file.step, (QUALITIES[0], QUALITIES[-1])))
+    if isinstance(policy, AutoProtection) and file.worth and quality is None:
+        return replace(coding, target=LinkTarget(policy, coding.room, file.step, QUALITIES[0]))
+    return coding
+
+
+def _informed(policy: Policy, cut: Cut, quantiser: Quantiser) -> Policy:
+    """Return a policy that knows what a part of a picture, or of an imported network's features, is worth."""
+    if not isinstance(policy, AutoProtection):
+        return policy
+    if quantiser.needs is not Needs.NOTHING:  # a picture
+        return replace(policy, worth=WHOLE_ONLY)
+    if isinstance(cut.network, Imported):
+        learned = learned_at(cut)  # without it, nothing says what a part of its tensors is worth
+        return replace(policy, worth=learned.worth if learned else WHOLE_ONLY)
+    return policy
+
+
+def _grid(cut: Cut, rows: int | None) -> PacketGrid:
+    return PacketGrid(cut.shape, rows or usual_rows(cut.shape, pixels=cut.pixels is not None), cut.pixels)
 
 
 def picture_coding(coding: Coding) -> Coding | None:
@@ -218,8 +240,7 @@ def picture_coding(coding: Coding) -> Coding | None:
     except UsageError:
         return None
     target = PictureTarget(policy, room, PICTURE_CODEC)
-    grid = PacketGrid(cut.shape, usual_rows(cut.shape, pixels=True), cut.pixels)
-    return Coding(cut, grid, PICTURE_CODEC, policy, target=target, form=1)
+    return Coding(cut, _grid(cut, None), PICTURE_CODEC, policy, target=target, form=1)
 
 
 def _worth_of_pictures(cut: Cut) -> Worth:
