@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradfec_cloud.outward import open_sinks, sink_options
-from gradfec_cloud.workers import WORKERS, worker_options
+from gradfec_cloud.options import with_options
+from gradfec_cloud.outward import SINKS, open_sinks
+from gradfec_cloud.workers import WORKERS
 from gradfec_host import logs
 from gradfec_host.config import config_option, config_used, differing
 from gradfec_host.console import (
@@ -133,8 +134,8 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
     type=click.Choice([*WORKERS]),
     help="What runs the network. local: this process. ray: workers of a Ray cluster, on any of its machines.",
 )
-@worker_options
-@sink_options
+@with_options(option for kind in WORKERS.values() for option in kind.options)
+@with_options(option for kind in SINKS.values() for option in kind.options)
 @click.option(
     "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Use these weights instead of the cached ones."
 )
