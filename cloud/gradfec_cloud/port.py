@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 import sys
 from collections.abc import Hashable
 from pathlib import Path
@@ -12,12 +11,10 @@ from pathlib import Path
 from gradfec_cloud.receive import Receiver
 from gradfec_common.wire import Batch
 from gradfec_host.console import Endpoint
-from gradfec_host.listen import bind_udp
+from gradfec_host.listen import bind_udp, dropped_by_kernel
 
 RECEIVE_BUFFER_BYTES = 8 * 2**20
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")  # Linux: the most that SO_RCVBUF grants
-SO_MEMINFO = 55  # Linux: nine counters of a socket's memory, the last one of datagrams that found no room
-MEMINFO = struct.Struct("=9I")
 SO_RCVBUFFORCE = 33  # Linux: the receive buffer beyond net.core.rmem_max, for the privileged
 
 
@@ -95,15 +92,3 @@ def small_buffer_hint(granted_bytes: int) -> str:
 def address_text(peer: Hashable) -> str:
     """Return an address as people write it."""
     return str(Endpoint(*peer[:2])) if isinstance(peer, tuple) else str(peer)
-
-
-def dropped_by_kernel(opened: socket.socket) -> int:
-    """Return how many datagrams found a socket's receive buffer full since it was opened; 0 if the kernel can't tell.
-
-    This reads the counter that SO_RXQ_OVFL (socket(7)) would send along with the next datagram.
-    """
-    try:
-        counters = opened.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size)
-    except OSError:  # not Linux, or before 4.12
-        return 0
-    return int(MEMINFO.unpack(counters)[-1]) if len(counters) == MEMINFO.size else 0

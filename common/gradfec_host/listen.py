@@ -1,13 +1,17 @@
-"""A UDP port to listen on."""
+"""A UDP port to listen on, and what the kernel dropped there."""
 
 from __future__ import annotations
 
 import errno
 import socket
+import struct
 
 from gradfec_common.errors import GradfecError
 from gradfec_host.address import Address, look_up
 from gradfec_host.console import Endpoint
+
+SO_MEMINFO = 55  # Linux: nine counters of a socket's memory, the last one of datagrams that found no room
+MEMINFO = struct.Struct("=9I")
 
 
 def bind_udp(listen: Endpoint) -> socket.socket:
@@ -25,6 +29,18 @@ def bind_udp(listen: Endpoint) -> socket.socket:
             if error.errno == errno.EADDRINUSE or host is hosts[-1]:
                 raise GradfecError(_why_not(listen, error)) from None
     raise AssertionError("the last host either binds or raises")
+
+
+def dropped_by_kernel(opened: socket.socket) -> int:
+    """Return how many datagrams found a socket's receive buffer full since it was opened; 0 if the kernel can't tell.
+
+    This reads the counter that SO_RXQ_OVFL (socket(7)) would send along with the next datagram.
+    """
+    try:
+        counters = opened.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size)
+    except OSError:  # not Linux, or before 4.12
+        return 0
+    return int(MEMINFO.unpack(counters)[-1]) if len(counters) == MEMINFO.size else 0
 
 
 def _bound(family: socket.AddressFamily, address: Address, *, dual_stack: bool) -> socket.socket:

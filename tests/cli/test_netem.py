@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from gradfec_cli import netem
 from gradfec_cli.daemons import free_port
-from gradfec_cloud.port import dropped_by_kernel
+from gradfec_host.listen import dropped_by_kernel
 
 NETEM = [sys.executable, "-m", "gradfec_cli.netem"]
 PATIENCE_S = 60  # how long a slow machine may take; no test waits that long on any other
