@@ -18,12 +18,12 @@ from gradfec_cloud.workers.pool import Crew
 from gradfec_common.protect import UNKNOWN_LINK, read_policy
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.session.events import Finished
-from gradfec_common.transmit import budget_for
+from gradfec_common.transmit import room_for
 from gradfec_common.wire import Report, Result
 from gradfec_edge import metrics as of_edge
 from gradfec_edge.frames import Frame
 from gradfec_edge.journal import Journal, Sent
-from gradfec_edge.losses import Weights
+from gradfec_edge.losses import ImportanceShares
 from gradfec_web.monitor import new_registry
 
 NOT_OURS = "process_"  # prometheus_client's own
@@ -90,9 +90,9 @@ class Edge:
         Four of its datagrams are sent because the cloud asks for them.
         """
         scores = np.arange(100, dtype=np.float32)
-        plan = read_policy("FEC_20_80").plan(scores, np.full(100, 30), UNKNOWN_LINK, budget_for(8, 2))
+        plan = read_policy("FEC_20_80").plan(scores, np.full(100, 30), UNKNOWN_LINK, room_for(8, 2))
         plan = replace(plan, reserve=4)
-        sent = Sent(7, 0, plan, 100, Weights(plan, scores / scores.sum()))
+        sent = Sent(7, 0, plan, 100, ImportanceShares(plan, scores / scores.sum()))
         self.journal.sent(frame(), sent, {"encode": 3.0})
         result = Result(0, "partial" if missing else "complete", [], 10, missing, {}) if answered else None
         if result:

@@ -135,13 +135,13 @@ def try_out(file: Path, daemon: str, settings: list[Settings]) -> None:
     """Check what the daemon would check at its start, as far as that needs no key and no link."""
     try:
         if daemon == "edge":
-            from gradfec_edge.cameras import Decided, check_names, naming, options_of
+            from gradfec_edge.cameras import CameraSetup, check_names, naming, options_of
 
             cameras = [options_of(one) for one in settings]
             check_names(cameras)
             for camera in cameras:
                 with naming(camera.name, many=len(cameras) > 1):
-                    Decided(camera)
+                    CameraSetup(camera)
         else:
             from gradfec_cloud.catalogue import chosen_catalogue
 

@@ -252,8 +252,9 @@ def main(
 
     from gradfec_cli.relay import Relay
     from gradfec_cli.schedule import read_schedule
-    from gradfec_cli.udp import Target, open_listener, refuse_loop
+    from gradfec_cli.udp import Target, refuse_loop
     from gradfec_host.address import resolve
+    from gradfec_host.listen import bind_udp
 
     settings = [channel_settings("", options), channel_settings("back-", options)]
     steps = read_schedule(schedule) if schedule else []
@@ -261,7 +262,7 @@ def main(
         seed = int(np.random.SeedSequence().generate_state(1)[0])
     resolved = Target(*resolve(target, "--to"))
     refuse_loop(listen, resolved)
-    with open_listener(listen) as listener:
+    with bind_udp(listen) as listener:
         up, back = two_ways(settings, seed, options)
         relay = Relay(listener, resolved, up, back, max_clients, steps)
         run_until_complete(serve(relay, f"listening on {listen} -> {target}, seed {seed}", as_json))

@@ -22,8 +22,8 @@ from gradfec_cli.channel import Channel, ChannelSettings, Route, Totals
 from gradfec_cli.loss_models import Mask, format_fates
 from gradfec_cli.schedule import Step
 from gradfec_cli.udp import Target, enlarge_buffers, open_upstream
-from gradfec_cloud.port import dropped_by_kernel
 from gradfec_common.errors import GradfecError
+from gradfec_host.listen import dropped_by_kernel
 
 DRAIN_DATAGRAMS = 256  # how many to read from one socket at a time, so that no socket starves the others
 LONGEST_DATAGRAM_BYTES = 65_535

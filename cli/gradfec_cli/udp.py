@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import socket
 import sys
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-from gradfec_common.errors import GradfecError, UsageError
-from gradfec_host.address import resolve
+from gradfec_common.errors import UsageError
 from gradfec_host.console import Endpoint
 
 SOCKET_BUFFER_BYTES = 8 << 20
@@ -21,7 +19,7 @@ SO_RCVBUFFORCE = 33
 
 
 class Target(NamedTuple):
-    """A resolved endpoint, for `socket.socket` and `connect` or `bind`."""
+    """A resolved endpoint, for `socket.socket` and `connect`."""
 
     family: int
     address: tuple[Any, ...]
@@ -32,37 +30,6 @@ def refuse_loop(listen: Endpoint, target: Target) -> None:
     host, port = target.address[:2]
     if port == listen.port and (host == listen.host or (not listen.host and ip_address(host).is_loopback)):
         raise UsageError(f"--to and --listen are the same, port {port}: let the relay listen on another port")
-
-
-def open_listener(endpoint: Endpoint) -> socket.socket:
-    """Bind a non-blocking UDP socket; without a host, to every interface, with IPv6 and IPv4."""
-    hosts = [endpoint.host] if endpoint.host else ["::", "0.0.0.0"]
-    for host in hosts:
-        target = Target(*resolve(Endpoint(host, endpoint.port), "--listen"))
-        try:
-            return _bound(target, dual_stack=not endpoint.host)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise GradfecError(
-                    f"port {endpoint.port} is in use: stop what listens there, or choose another --listen"
-                ) from None
-            # A machine without IPv6 still has 0.0.0.0.
-            if host == hosts[-1] or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                raise GradfecError(f"cannot listen on {endpoint}: {error.strerror}") from None
-    raise AssertionError("the last host either binds or raises")
-
-
-def _bound(target: Target, *, dual_stack: bool) -> socket.socket:
-    listener = socket.socket(target.family, socket.SOCK_DGRAM)
-    try:
-        if target.family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual_stack))
-        listener.setblocking(False)
-        listener.bind(target.address)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def open_upstream(target: Target) -> socket.socket:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradfec_cloud.outward import open_sinks, sink_options
-from gradfec_cloud.workers import WORKERS, worker_options
+from gradfec_cloud.options import with_options
+from gradfec_cloud.outward import SINKS, open_sinks
+from gradfec_cloud.workers import WORKERS
 from gradfec_host import logs
 from gradfec_host.config import config_option, config_used, differing
 from gradfec_host.console import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from gradfec_cloud.catalogue import Catalogue
     from gradfec_cloud.daemon import InferOptions
     from gradfec_cloud.inference import Inference, Inferred
+    from gradfec_cloud.port import Port
     from gradfec_cloud.workers.pool import OpenWorkers
     from gradfec_common.conceal import Concealment
     from gradfec_common.networks import Cut, Network
@@ -132,8 +134,8 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
     type=click.Choice([*WORKERS]),
     help="What runs the network. local: this process. ray: workers of a Ray cluster, on any of its machines.",
 )
-@worker_options
-@sink_options
+@with_options(option for kind in WORKERS.values() for option in kind.options)
+@with_options(option for kind in SINKS.values() for option in kind.options)
 @click.option(
     "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Use these weights instead of the cached ones."
 )
@@ -194,8 +196,6 @@ def main(
     from gradfec_cloud.daemon import CloudOptions, run_cloud
     from gradfec_cloud.filling import in_time
     from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port, small_buffer_hint
-    from gradfec_common.codes import CODES
-    from gradfec_common.networks import full_name
     from gradfec_host.codec_file import trained
     from gradfec_host.models.find import runtime_for
     from gradfec_host.results import ResultsFile
@@ -217,41 +217,20 @@ def main(
         file = stack.enter_context(ResultsFile(results)) if results else None
         if port.receive_buffer_bytes < RECEIVE_BUFFER_BYTES:
             log.warning(small_buffer_hint(port.receive_buffer_bytes), event="small_buffer")
-        settings: dict[str, object] = {
-            "split": ", ".join(map(full_name, catalogue.cuts)),
-            "runtime": runtime,
-            "fill": fill,
-            "fill_ms": fill_ms,
-            **({"backend": backend} if backend else {}),
-            "codes": [code.name for code in CODES.values()],
-            "deadline_ms": deadline_ms,
-            **({"insecure": True} if insecure else {"key_ids": [key.hex() for key in known]}),
-            "receive_buffer_bytes": port.receive_buffer_bytes,
-            **({"workers": workers} if workers != "local" else {}),
-            "udp": "batched" if port.batched else "plain",
-            "results": results,
-            "metrics": metrics and str(metrics),
-            "answers_to": [*sinks] or None,
-            "infer": infer and str(infer),
-            "config": config_used().path,
-            "version": version(),
-        }
-        page = PageOptions(web, "cloud", str(listen), settings, insecure, http_token) if web else None
-        live = not prints_on_terminal(results)
         given = click.get_current_context().params
-        changed = differing({name: given[name] for name in given if name not in LEFT_OUT})
+        settings = settings_of(given, catalogue, runtime, known, port, sinks)
         options = CloudOptions(
-            catalogue.cuts,
-            deadline_ms / 1000,
-            metrics,
-            read_keys,
-            settings,
-            changed | {"config": config_used().path},
-            live,
-            page,
-            runtime,
-            sinks,
-            asked,
+            cuts=catalogue.cuts,
+            deadline_s=deadline_ms / 1000,
+            metrics=metrics,
+            read_keys=read_keys,
+            settings=settings,
+            differing=first_line(given),
+            live=not prints_on_terminal(results),
+            page=PageOptions(web, "cloud", str(listen), settings, insecure, http_token) if web else None,
+            runtime=runtime,
+            sinks=sinks,
+            infer=asked,
         )
         with show_progress() as fetching:
             stores = {network: trained(network, weights, fetching) for network in catalogue.networks}
@@ -262,6 +241,44 @@ def main(
         click.echo(json.dumps(totals))
     else:
         log.totals(totals)
+
+
+def settings_of(
+    given: Mapping[str, Any],
+    catalogue: Catalogue,
+    runtime: str,
+    keys: Iterable[bytes],
+    port: Port,
+    sinks: Iterable[str],
+) -> dict[str, object]:
+    """Return what was decided, by name: from the `given` options, and what they turned out to mean."""
+    from gradfec_common.codes import CODES
+    from gradfec_common.networks import full_name
+
+    return {
+        "split": ", ".join(map(full_name, catalogue.cuts)),
+        "runtime": runtime,
+        "fill": given["fill"],
+        "fill_ms": given["fill_ms"],
+        **({"backend": given["backend"]} if given["backend"] else {}),
+        "codes": [code.name for code in CODES.values()],
+        "deadline_ms": given["deadline_ms"],
+        **({"insecure": True} if given["insecure"] else {"key_ids": [key.hex() for key in keys]}),
+        "receive_buffer_bytes": port.receive_buffer_bytes,
+        **({"workers": given["workers"]} if given["workers"] != "local" else {}),
+        "udp": "batched" if port.batched else "plain",
+        "results": given["results"],
+        "metrics": given["metrics"] and str(given["metrics"]),
+        "answers_to": [*sinks] or None,
+        "infer": given["infer"] and str(given["infer"]),
+        "config": config_used().path,
+        "version": version(),
+    }
+
+
+def first_line(given: Mapping[str, Any]) -> dict[str, object]:
+    """Return what the first line says of the settings."""
+    return differing({name: given[name] for name in given if name not in LEFT_OUT}) | {"config": config_used().path}
 
 
 def infer_options(infer: Endpoint, token_file: Path | None, catalogue: Catalogue) -> InferOptions:

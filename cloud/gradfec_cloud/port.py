@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import socket
-import struct
 import sys
 from collections.abc import Hashable
 from pathlib import Path
 
 from gradfec_cloud.receive import Receiver
-from gradfec_common.errors import GradfecError
 from gradfec_common.wire import Batch
 from gradfec_host.console import Endpoint
+from gradfec_host.listen import bind_udp, dropped_by_kernel
 
 RECEIVE_BUFFER_BYTES = 8 * 2**20
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")  # Linux: the most that SO_RCVBUF grants
-SO_MEMINFO = 55  # Linux: nine counters of a socket's memory, the last one of datagrams that found no room
-MEMINFO = struct.Struct("=9I")
 SO_RCVBUFFORCE = 33  # Linux: the receive buffer beyond net.core.rmem_max, for the privileged
 
 
@@ -30,8 +26,7 @@ class Port:
 
         With `batched` False each system call reads one datagram, even if the kernel could hand over more.
         """
-        self._socket = _bind(listen)
-        self._socket.setblocking(False)
+        self._socket = bind_udp(listen)
         self._receiver = Receiver(self._socket, batched=batched)
         self.receive_buffer_bytes = grow_receive_buffer(self._socket, RECEIVE_BUFFER_BYTES)
 
@@ -97,54 +92,3 @@ def small_buffer_hint(granted_bytes: int) -> str:
 def address_text(peer: Hashable) -> str:
     """Return an address as people write it."""
     return str(Endpoint(*peer[:2])) if isinstance(peer, tuple) else str(peer)
-
-
-def dropped_by_kernel(opened: socket.socket) -> int:
-    """Return how many datagrams found a socket's receive buffer full since it was opened; 0 if the kernel can't tell.
-
-    This reads the counter that SO_RXQ_OVFL (socket(7)) would send along with the next datagram.
-    """
-    try:
-        counters = opened.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size)
-    except OSError:  # not Linux, or before 4.12
-        return 0
-    return int(MEMINFO.unpack(counters)[-1]) if len(counters) == MEMINFO.size else 0
-
-
-def _bind(listen: Endpoint) -> socket.socket:
-    hosts = [listen.host] if listen.host else ["::", "0.0.0.0"]
-    for host in hosts:
-        try:
-            family, kind, proto, _, address = socket.getaddrinfo(
-                host, listen.port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-            )[0]
-            bound = socket.socket(family, kind, proto)
-        except (socket.gaierror, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise GradfecError(f"cannot listen on {listen}: {reason}; use an address of this machine") from None
-        except OSError as error:
-            if host is hosts[-1]:
-                raise GradfecError(_why_not(listen, error)) from None
-            continue  # a machine without IPv6
-        try:
-            if family == socket.AF_INET6 and not listen.host:
-                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            bound.bind(address)
-            return bound
-        except OSError as error:
-            bound.close()
-            if error.errno == errno.EADDRINUSE or host is hosts[-1]:
-                raise GradfecError(_why_not(listen, error)) from None
-    raise AssertionError("unreachable")
-
-
-def _why_not(listen: Endpoint, error: OSError) -> str:
-    where = f"UDP port {listen.port}" + (f" of {listen.host}" if listen.host else "")
-    match error.errno:
-        case errno.EADDRINUSE:
-            return f"{where} is in use already: stop the other program, or choose another --listen"
-        case errno.EACCES:
-            return f"{where} needs privileges: choose a port above 1023"
-        case errno.EADDRNOTAVAIL:
-            return f"{where}: that address is not of this machine; choose another --listen"
-    return f"cannot listen on {where}: {error.strerror}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import time
 from collections import deque
@@ -30,7 +29,7 @@ from gradfec_common.session.events import (
 )
 from gradfec_common.sketch import LEVELS, Sketch
 from gradfec_web.shown import PICTURE_EVERY_S, Overview, PageOptions, Tell, shown
-from gradfec_web.view import Answer, Edge, Frame, Picture, Workers
+from gradfec_web.view import Answer, Edge, Frame, Picture, Workers, in_base64
 
 SKETCHES_FOR_S = 3.0  # after a sketch, pictures wait for the next one
 MOST_GONE = 16  # edges that have left and are still shown
@@ -159,14 +158,10 @@ def _picture(one: Inferred, found: Found, edge: Edge, sketch: Sketch | None) -> 
         number=one.decided.tensor,
         channels=grid.shape[2],
         groups=grid.groups,
-        cells=_base64(cells.tobytes()),
-        importance=_base64((BRIGHTEST * sketch.importance).tobytes()) if sketch else "",
-        photograph=_base64(sketch.photograph) if sketch else "",
+        cells=in_base64(cells.tobytes()),
+        importance=in_base64((BRIGHTEST * sketch.importance).tobytes()) if sketch else "",
+        photograph=in_base64(sketch.photograph) if sketch else "",
         answer=one.answer.lines() if one.answer else [],
         of_file=is_stream(one.decided.arrived.quantiser),
         boxes=one.answer.boxes() if one.answer else None,
     )
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gradfec_common.codes import CODES, Each, worth_threads
 from gradfec_common.packets import Packets
 from gradfec_common.protect.plan import GroupShape, Plan, Stripe
-from gradfec_common.protect.policy import Budget
+from gradfec_common.protect.policy import Room
 from gradfec_common.quantisers import MAX_PARAMETER_BYTES, Coded, Quantiser
 from gradfec_common.symbols import Packing, fill_symbols
 from gradfec_common.wire import SEAL_BYTES, Bytes
@@ -34,9 +34,9 @@ TOGETHER = 4  # stripes that are coded in one call: one call for each would cost
 KEPT = 16  # cached send orders, of 50 bytes a datagram each
 
 
-def budget_for(parameter_bytes: int = MAX_PARAMETER_BYTES, packets_a_symbol: int | None = None) -> Budget:
+def room_for(parameter_bytes: int = MAX_PARAMETER_BYTES, packets_a_symbol: int | None = None) -> Room:
     """Return the room in a datagram with `parameter_bytes` of a quantiser's parameters."""
-    return Budget(body_room(parameter_bytes), packets_a_symbol)
+    return Room(body_room(parameter_bytes), packets_a_symbol)
 
 
 @dataclass(frozen=True)

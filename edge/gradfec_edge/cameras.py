@@ -87,7 +87,7 @@ def options_of(settings: Mapping[str, Any]) -> CameraOptions:
     return CameraOptions(**{field.name: complete[field.name] for field in fields(CameraOptions)})
 
 
-class Decided:
+class CameraSetup:
     """How a camera's frames become datagrams, by its options; UsageError if these do not go together.
 
     Most or all frames follow `design`. The `others` are for frames that are worth more, or faster, that way: pictures,
@@ -167,18 +167,18 @@ class CameraSession:
     def __init__(self, options: CameraOptions, log: Log) -> None:
         """Decide everything, and read the key; GradfecError."""
         self.options, self.log = options, log
-        self.decided = Decided(options)
-        network = self.decided.coding.cut.network
+        self.setup = CameraSetup(options)
+        network = self.setup.coding.cut.network
         self.fallback = fallback_model(options.fallback, network) if options.fallback else None
         self.key = HandshakeKey(edge_key(options.key_file, insecure=options.insecure))
-        (cut, rows), *also = self.decided.forms
+        (cut, rows), *also = self.setup.forms
         self.hello = new_hello(cut, rows, options.name, preferred_cipher(), also)
 
     def open(self, stack: contextlib.ExitStack, files: dict[str, ResultsFile]) -> None:
         """Open the camera and the results file, which may be another camera's, too."""
         options = self.options
         warn = partial(self.log.warning, event="camera")
-        network = self.decided.coding.cut.network
+        network = self.setup.coding.cut.network
         self.source = open_detector(options.camera, network, warn) or open_source(
             options.camera, loop=options.loop, fps=options.fps, warn=warn
         )
@@ -206,11 +206,46 @@ class CameraSession:
 
         `differing` are the camera's settings that are not at their defaults.
         """
-        options, decided, source = self.options, self.decided, self.source
-        asker = source if isinstance(source, Asker) else None
-        settings = {
+        asker = self.source if isinstance(self.source, Asker) else None
+        status = CameraStatus(self.options.name)
+
+        def on_story(story: Story) -> None:
+            status.ended(story)
+            log_frame(self.log, story)
+
+        remarks: Record = {"edge": self.options.name} | ({"insecure": True} if self.key.insecure else {})
+        say = partial(self.log.info, event="split")
+        pipeline = self.setup.pipeline(front_ends, self.source.interval, say)
+        head, reply = self.setup.coding.cut.network.head, asker.reply if asker else None
+        journal = Journal(self.file, head, on_story, remarks, on_answer=reply)
+        options = self._edge_options(self._settings(process), differing)
+        return Camera(options, self.source, pipeline, journal, status, self.log, fallback)
+
+    def _edge_options(self, settings: Mapping[str, object], differing: Mapping[str, object]) -> EdgeOptions:
+        options, source = self.options, self.source
+        timeout_s = options.timeout_ms / 1000
+        return EdgeOptions(
+            cloud=options.cloud,
+            hello=self.hello,
+            key=self.key,
+            in_flight=options.in_flight,
+            timeout_s=min(timeout_s, source.within_s) if isinstance(source, Asker) else timeout_s,
+            rate_mbit_s=options.rate,
+            max_rate_mbit_s=options.max_rate,
+            queue_s=options.queue_ms / 1000,
+            batched_udp=options.udp == "auto",
+            wait_s=math.inf if source.live or options.loop else options.wait,
+            thumbnail=options.thumbnail,
+            settings=settings,
+            differing=differing,
+        )
+
+    def _settings(self, process: Mapping[str, object]) -> dict[str, object]:
+        """Return what was decided, by name."""
+        options = self.options
+        return {
             "name": options.name,
-            **decided.settings(options),
+            **self.setup.settings(options),
             **({"fallback": options.fallback} if options.fallback else {}),
             **({"insecure": True} if self.key.insecure else {"key_id": self.key.id.hex()}),
             "fps": options.fps,
@@ -223,33 +258,6 @@ class CameraSession:
             "results": options.results,
             **process,
         }
-        asked = EdgeOptions(
-            options.cloud,
-            self.hello,
-            self.key,
-            options.in_flight,
-            min(options.timeout_ms / 1000, asker.within_s) if asker else options.timeout_ms / 1000,
-            options.rate,
-            options.max_rate,
-            options.queue_ms / 1000,
-            batched_udp=options.udp == "auto",
-            wait_s=math.inf if source.live or options.loop else options.wait,
-            thumbnail=options.thumbnail,
-            settings=settings,
-            differing=differing,
-        )
-        status = CameraStatus(options.name)
-
-        def on_story(story: Story) -> None:
-            status.ended(story)
-            log_frame(self.log, story)
-
-        remarks: Record = {"edge": options.name} | ({"insecure": True} if self.key.insecure else {})
-        say = partial(self.log.info, event="split")
-        pipeline = decided.pipeline(front_ends, source.interval, say)
-        head, reply = decided.coding.cut.network.head, asker.reply if asker else None
-        journal = Journal(self.file, head, on_story, remarks, on_answer=reply)
-        return Camera(asked, source, pipeline, journal, status, self.log, fallback)
 
 
 def log_frame(log: Log, story: Story) -> None:
@@ -308,8 +316,8 @@ def front_ends(
 ) -> dict[Graph, FrontEnd]:
     """Load each front-end that a camera needs, warmed up; cameras that need the same one share it."""
     loaded: dict[Graph, FrontEnd] = {}
-    needed = {design.graph: design for session in sessions for design in session.decided.designs}
-    users = Counter(graph for session in sessions for graph in {design.graph for design in session.decided.designs})
+    needed = {design.graph: design for session in sessions for design in session.setup.designs}
+    users = Counter(graph for session in sessions for graph in {design.graph for design in session.setup.designs})
     for graph, design in needed.items():
         model = design.load(runtime, weights)
         model.warm_up()

@@ -240,7 +240,7 @@ def main(
     log = logs.configure("gradfec-edge", log_format, log_level)
     options = each_camera(camera_options)
     sessions = sessions_of(options, log)
-    cuts = {one.coding.cut for session in sessions for one in session.decided.designs if one.runs_network}
+    cuts = {one.coding.cut for session in sessions for one in session.setup.designs if one.runs_network}
     runtime = runtime_for(runtime, {cut.network for cut in cuts})
     process = {"runtime": runtime, "config": config_used().path, "version": version()}
     for_all = {"weights": weights, "metrics": metrics, "web": web}

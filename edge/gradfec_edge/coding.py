@@ -16,11 +16,11 @@ from gradfec_common.packets import PacketGrid, usual_rows
 from gradfec_common.protect import (
     UNKNOWN_LINK,
     AutoProtection,
-    Budget,
     LinkEstimate,
     Plan,
     Policy,
     Quality,
+    Room,
     Worth,
     read_policy,
 )
@@ -31,7 +31,7 @@ from gradfec_common.quantisers import AUTO, Coded, Needs, Quantiser, chosen_quan
 from gradfec_common.quantisers.image import WEBP, ImageCodec
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_common.symbols import MAX_PACKET_BYTES
-from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
+from gradfec_common.transmit import EncodedTensor, encode_tensor, room_for
 from gradfec_common.wire import SEAL_BYTES
 from gradfec_common.wire.symbol import layout_of
 from gradfec_edge.compensation import compensated
@@ -97,7 +97,7 @@ class Coding:
     def plan(self, sizes: npt.NDArray[np.intp], importance: Floats, link: LinkEstimate) -> Plan:
         """Plan for packets of these coded sizes (count,) in bytes and this importance (count,)."""
         some = np.flatnonzero(sizes)  # the others have nothing to say
-        plan = self.policy.plan(importance[some], sizes[some], link, self.budget)
+        plan = self.policy.plan(importance[some], sizes[some], link, self.room)
         return self._whole(plan).among(some, len(sizes))
 
     def check(self) -> int | None:
@@ -113,11 +113,11 @@ class Coding:
         sizes = self.quantiser.sizes(self.grid)
         if sizes is None:
             smallest = np.ones(self.grid.count, np.intp)
-            self._whole(self.policy.plan(np.zeros(self.grid.count, np.float32), smallest, UNKNOWN_LINK, self.budget))
+            self._whole(self.policy.plan(np.zeros(self.grid.count, np.float32), smallest, UNKNOWN_LINK, self.room))
             return None
         if int(sizes.max()) > MAX_PACKET_BYTES:
             raise UsageError(f"a packet of {self.grid.rows} rows takes {int(sizes.max())} bytes: use smaller --rows")
-        return self.policy.plan(np.zeros(self.grid.count, np.float32), sizes, UNKNOWN_LINK, self.budget)
+        return self.policy.plan(np.zeros(self.grid.count, np.float32), sizes, UNKNOWN_LINK, self.room)
 
     def _whole(self, plan: Plan) -> Plan:
         """Return a plan; UsageError if it drops packets, and the quantiser needs all of them."""
@@ -133,7 +133,7 @@ class Coding:
         if not isinstance(self.policy, AutoProtection):
             return 0.0
         sizes = None if self.policy.worth.qualities else self.quantiser.sizes(self.grid)
-        return self.policy.value(link, self.budget, sizes)
+        return self.policy.value(link, self.room, sizes)
 
     @property
     def can_adapt(self) -> bool:
@@ -152,9 +152,9 @@ class Coding:
         return network.at.name if isinstance(network, WithBottleneck) else self.cut.name
 
     @property
-    def budget(self) -> Budget:
+    def room(self) -> Room:
         """What a datagram has room for."""
-        return budget_for(self.quantiser.parameter_bytes, self.packets_a_datagram)
+        return room_for(self.quantiser.parameter_bytes, self.packets_a_datagram)
 
 
 def coding_of(
@@ -172,35 +172,57 @@ def coding_of(
 
     Without `protect`, the link decides; without `rows`, they are those of the codec.
     """
-    target: Target | None = None
     file = codec_file(codec, cut)
     policy = read_policy(protect or _usual_protection(codec, cut, file), fec_named(fec))
     if quality is not None and bytes_a_frame is not None:
         raise UsageError("--quality and --bytes-per-frame both say how finely latents are rounded: give one of them")
     if file:
-        cut, rows = file.latents, rows or file.rows
-        quantiser: Quantiser = Laplace(file.step(DEFAULT_QUALITY if quality is None else quality))
-        if bytes_a_frame is not None:
-            target = ByteTarget(bytes_a_frame, file.step, (QUALITIES[0], QUALITIES[-1]))
-        if isinstance(policy, AutoProtection) and file.worth:
-            policy = replace(policy, worth=worth_at(file.worth, quality, bytes_a_frame))
-            if target is None and quality is None:
-                budget = budget_for(quantiser.parameter_bytes, packets_a_datagram)
-                target = LinkTarget(policy, budget, file.step, QUALITIES[0])
+        coding = _latents_coding(file, rows, policy, packets_a_datagram, quality, bytes_a_frame)
     elif quality is not None or bytes_a_frame is not None:
         option = "--quality" if bytes_a_frame is None else "--bytes-per-frame"
         raise UsageError(f"{option} is for bottlenecks, and --codec {codec} at {cut.name} is none")
     else:
         quantiser = chosen_quantiser(codec, cut)
-        if isinstance(policy, AutoProtection) and quantiser.needs is not Needs.NOTHING:
-            policy = replace(policy, worth=WHOLE_ONLY)
-        elif isinstance(policy, AutoProtection) and isinstance(cut.network, Imported):
-            learned = learned_at(cut)  # without it, nothing says what a part of its tensors is worth
-            policy = replace(policy, worth=learned.worth if learned else WHOLE_ONLY)
-    grid = PacketGrid(cut.shape, rows or usual_rows(cut.shape, pixels=cut.pixels is not None), cut.pixels)
-    coding = Coding(cut, grid, quantiser, policy, packets_a_datagram, compensate, target)
+        coding = Coding(cut, _grid(cut, rows), quantiser, _informed(policy, cut, quantiser), packets_a_datagram)
+    coding = replace(coding, compensate=compensate)
     coding.check()
     return coding
+
+
+def _latents_coding(
+    file: CodecFile,
+    rows: int | None,
+    policy: Policy,
+    packets_a_datagram: int | None,
+    quality: float | None,
+    bytes_a_frame: int | None,
+) -> Coding:
+    """Return the coding of a bottleneck's latents, as finely as the user asks for, or as the link decides."""
+    quantiser = Laplace(file.step(DEFAULT_QUALITY if quality is None else quality))
+    if isinstance(policy, AutoProtection) and file.worth:
+        policy = replace(policy, worth=worth_at(file.worth, quality, bytes_a_frame))
+    coding = Coding(file.latents, _grid(file.latents, rows or file.rows), quantiser, policy, packets_a_datagram)
+    if bytes_a_frame is not None:
+        return replace(coding, target=ByteTarget(bytes_a_frame, file.step, (QUALITIES[0], QUALITIES[-1])))
+    if isinstance(policy, AutoProtection) and file.worth and quality is None:
+        return replace(coding, target=LinkTarget(policy, coding.room, file.step, QUALITIES[0]))
+    return coding
+
+
+def _informed(policy: Policy, cut: Cut, quantiser: Quantiser) -> Policy:
+    """Return a policy that knows what a part of a picture, or of an imported network's features, is worth."""
+    if not isinstance(policy, AutoProtection):
+        return policy
+    if quantiser.needs is not Needs.NOTHING:  # a picture
+        return replace(policy, worth=WHOLE_ONLY)
+    if isinstance(cut.network, Imported):
+        learned = learned_at(cut)  # without it, nothing says what a part of its tensors is worth
+        return replace(policy, worth=learned.worth if learned else WHOLE_ONLY)
+    return policy
+
+
+def _grid(cut: Cut, rows: int | None) -> PacketGrid:
+    return PacketGrid(cut.shape, rows or usual_rows(cut.shape, pixels=cut.pixels is not None), cut.pixels)
 
 
 def picture_coding(coding: Coding) -> Coding | None:
@@ -212,14 +234,13 @@ def picture_coding(coding: Coding) -> Coding | None:
         return None
     base = base_of(coding.cut.network)
     cut, policy = base.cut(base.input.name), replace(coding.policy, worth=_worth_of_pictures(coding.cut))
-    budget = budget_for(PICTURE_CODEC.parameter_bytes)
+    room = room_for(PICTURE_CODEC.parameter_bytes)
     try:
-        policy.choose(UNKNOWN_LINK, budget)
+        policy.choose(UNKNOWN_LINK, room)
     except UsageError:
         return None
-    target = PictureTarget(policy, budget, PICTURE_CODEC)
-    grid = PacketGrid(cut.shape, usual_rows(cut.shape, pixels=True), cut.pixels)
-    return Coding(cut, grid, PICTURE_CODEC, policy, target=target, form=1)
+    target = PictureTarget(policy, room, PICTURE_CODEC)
+    return Coding(cut, _grid(cut, None), PICTURE_CODEC, policy, target=target, form=1)
 
 
 def _worth_of_pictures(cut: Cut) -> Worth:

@@ -2,7 +2,7 @@
 
     camera -> Intake: frame -> front-end -> importance -> packets
            -> Sending: one tensor after the other -> Link: sealed datagrams, paced -> cloud
-    cloud  -> Link: events -> InFlight: answers and records; LinkHealth: the state of the link;
+    cloud  -> Link: events -> Slots: answers and records; LinkHealth: the state of the link;
                               Warnings: a link too slow, or too bad; Watch: the pages
 
 Each of them owns its state. The daemon joins them, passes the link's events on to those that need them, and follows
@@ -35,7 +35,6 @@ from gradfec_edge.adaptation import Adaptation
 from gradfec_edge.fallback import Fallback
 from gradfec_edge.frames import Asker, Source
 from gradfec_edge.health import LinkHealth
-from gradfec_edge.in_flight import InFlight
 from gradfec_edge.intake import Intake
 from gradfec_edge.journal import Journal
 from gradfec_edge.lifecycle import Lifecycle, Phase
@@ -45,6 +44,7 @@ from gradfec_edge.options import EdgeOptions
 from gradfec_edge.pacing import LONGEST_SPREAD_S, Pacing
 from gradfec_edge.pipeline import Pipeline
 from gradfec_edge.sending import Sending
+from gradfec_edge.slots import Slots
 from gradfec_edge.status import CameraStatus, Row
 from gradfec_edge.warnings import Warnings
 from gradfec_edge.watch import Watch
@@ -98,7 +98,7 @@ class EdgeDaemon:
         waits_s = self.source.within_s if isinstance(self.source, Asker) else math.inf  # how long the asker waits
         longest_s = min(SHARE_OF_WAIT * waits_s, LONGEST_SPREAD_S)
         self._pacing = Pacing(options.rate_mbit_s, self.source.interval, at_most_s, longest_s)
-        self._in_flight = InFlight(options.in_flight, self.journal, metrics, fallback)
+        self._slots = Slots(options.in_flight, self.journal, metrics, fallback)
         self._warnings = Warnings(
             self.pipeline.coding,
             lambda: self.source.interval,
@@ -107,12 +107,12 @@ class EdgeDaemon:
             self.log,
             metrics,
         )
-        self._intake = Intake(self.source, self.pipeline, self._in_flight, self.health, self._adaptation)
+        self._intake = Intake(self.source, self.pipeline, self._slots, self.health, self._adaptation)
         self._sending = Sending(
             self.link,
             self.health,
             self._pacing,
-            self._in_flight,
+            self._slots,
             self.watch,
             self._adaptation,
             live=self.source.live,
@@ -189,14 +189,14 @@ class EdgeDaemon:
                 case Connected() | LinkLost() | Refused():
                     self.health.saw(event)
                 case Answered():
-                    self._in_flight.answered(event)
+                    self._slots.answered(event)
                 case Reported():
                     if self._adaptation:
                         self._adaptation.reported(event.report, time.monotonic())
                 case Closed():
                     if self._adaptation:
                         self._adaptation.closed(event)
-                    story = self._in_flight.closed(event)
+                    story = self._slots.closed(event)
                     self._warnings.ended(story, time.monotonic())
                     self.watch.closed(event, story, self._warnings.texts)
         except GradfecError as error:  # the cloud refuses this edge for good, or a record cannot be written

@@ -9,8 +9,8 @@ from gradfec_common.protect import UNKNOWN_LINK
 from gradfec_edge.adaptation import Adaptation
 from gradfec_edge.frames import Asker, Frame, Source
 from gradfec_edge.health import LinkHealth
-from gradfec_edge.in_flight import InFlight, Outgoing
 from gradfec_edge.pipeline import Pipeline
+from gradfec_edge.slots import Outgoing, Slots
 
 CAMERA_PATIENCE_S = 10.0  # how long a camera that is asked for a frame counts as delivering; at least two intervals
 LOOKS_AGAIN_S = 0.1  # at what the link carries, while a frame has to wait: a report may have come
@@ -23,12 +23,12 @@ class Intake:
         self,
         source: Source,
         pipeline: Pipeline,
-        in_flight: InFlight,
+        slots: Slots,
         health: LinkHealth,
         adaptation: Adaptation | None,
     ) -> None:
         """Join the parts; without an `adaptation`, frames do not follow what the link carries."""
-        self._source, self._pipeline, self._in_flight, self._health = source, pipeline, in_flight, health
+        self._source, self._pipeline, self._slots, self._health = source, pipeline, slots, health
         self._adaptation = adaptation
         self._started_at = time.monotonic()
         self._taken_at: float | None = None  # when the newest frame was taken
@@ -45,11 +45,11 @@ class Intake:
                 link = self._adaptation.estimate(time.monotonic()) if self._adaptation else UNKNOWN_LINK
                 encoded, stages = await asyncio.to_thread(self._pipeline.encode, frame.image, link)
                 return Outgoing(frame, encoded, stages, time.perf_counter())
-            await self._in_flight.gave_up(frame)
+            await self._slots.gave_up(frame)
         return None
 
     async def _take(self) -> Frame | None:
-        await self._in_flight.take_slot()
+        await self._slots.take()
         if not self._source.live:
             await self._health.until_connected()
         while self._adaptation and (wait_s := self._adaptation.wait_s(time.monotonic())):

@@ -14,7 +14,7 @@ from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.wire import Report, Result
 from gradfec_edge.adaptation import in_words
 from gradfec_edge.frames import Frame
-from gradfec_edge.losses import Weights
+from gradfec_edge.losses import ImportanceShares
 from gradfec_host.results import ResultsFile
 from gradfec_host.wall_clock import UnixTime, rfc3339, unix_time
 
@@ -26,15 +26,15 @@ OnAnswer = Callable[[Frame, Answer | None], object]
 class Sent(NamedTuple):
     """What a frame was sent as: a tensor of a session, with its plan, and the bytes of UDP payload of a datagram.
 
-    With its `weights`, its losses are weighed. `why` says by name what the plan was made for. `codec` made its packets,
-    of what crosses the `split`. The network sees the `part` of the frame.
+    With its `importance`, its losses are weighed. `why` says by name what the plan was made for. `codec` made its
+    packets, of what crosses the `split`. The network sees the `part` of the frame.
     """
 
     session: int
     tensor: int
     plan: Plan
     datagram_bytes: int
-    weights: Weights | None = None
+    importance: ImportanceShares | None = None
     why: Mapping[str, float] = {}
     codec: str = ""
     split: str = ""
@@ -108,8 +108,8 @@ class Story:
     @property
     def importance(self) -> dict[str, float]:
         """The share of the importance that had each fate, 1 in all; empty if nothing was sent, or weighed."""
-        weights = self.as_sent.weights if self.as_sent else None
-        return weights.fates(self.result, self.report) if weights else {}
+        importance = self.as_sent.importance if self.as_sent else None
+        return importance.fates(self.result, self.report) if importance else {}
 
     @property
     def why(self) -> str:

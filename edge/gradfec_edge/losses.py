@@ -18,7 +18,7 @@ IMPORTANCE_FATES = ("delivered", "missing", "dropped_by_plan", UNKNOWN)
 
 
 @dataclass(frozen=True)
-class Weights:
+class ImportanceShares:
     """A tensor that was sent: its plan, and the share (packets,) of the importance that each of its packets has."""
 
     plan: Plan

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from gradfec_common import entropy
 from gradfec_common.packets import PacketGrid
-from gradfec_common.protect import AutoProtection, Budget, LinkEstimate
+from gradfec_common.protect import AutoProtection, LinkEstimate, Room
 from gradfec_common.quantisers import Coded
 from gradfec_common.quantisers.image import ImageCodec
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_common.symbols import entry_sizes
-from gradfec_common.transmit import budget_for
+from gradfec_common.transmit import room_for
 from gradfec_common.wire import MAX_DATAGRAM_BYTES
 
 HALVINGS = 6  # of the range of qualities: to a fiftieth of a step
@@ -64,8 +64,7 @@ class ByteTarget:
         if not len(some):
             return 0.0
         sizes = entry_sizes((entropy.costs(some).bits / 8 + END_BYTES).astype(np.intp))
-        room = budget_for(quantiser.parameter_bytes).room()
-        return float(sizes.sum()) * MAX_DATAGRAM_BYTES / room
+        return float(sizes.sum()) * MAX_DATAGRAM_BYTES / room_for(quantiser.parameter_bytes).left()
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,14 @@ class LinkTarget:
     """The quality that `auto` has chosen for the link; `step` gives the step of a quality, `coarsest` the lowest."""
 
     policy: AutoProtection
-    budget: Budget
+    room: Room
     step: Callable[[float], float]
     coarsest: float
 
     def encode(self, latents: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Coded:
         """Code latents (H, W, C) with that quality, or more coarsely if they need many more bytes than usual."""
-        chosen = self.policy.choose(link, self.budget).quality
-        most = LARGEST * chosen.bytes * MAX_DATAGRAM_BYTES / self.budget.room()
+        chosen = self.policy.choose(link, self.room).quality
+        most = LARGEST * chosen.bytes * MAX_DATAGRAM_BYTES / self.room.left()
         return ByteTarget(round(most), self.step, (self.coarsest, chosen.quality)).encode(latents, grid, link)
 
 
@@ -89,12 +88,12 @@ class PictureTarget:
     """The quality of pictures that `auto` has chosen for the link."""
 
     policy: AutoProtection
-    budget: Budget
+    room: Room
     codec: ImageCodec
 
     def encode(self, tensor: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Coded:
         """Code a picture (H, W, 3) with that quality, or with a lower one if it needs many more bytes than usual."""
-        chosen = self.policy.choose(link, self.budget).quality
+        chosen = self.policy.choose(link, self.room).quality
         coded = self.codec.with_quality(round(chosen.quality)).encode(tensor, grid)
         for coarser in reversed([one for one in self.policy.worth.qualities if one.quality < chosen.quality]):
             if coded.packets.sizes.sum() <= LARGEST * chosen.bytes:

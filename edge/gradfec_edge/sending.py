@@ -7,9 +7,9 @@ import time
 
 from gradfec_edge.adaptation import Adaptation
 from gradfec_edge.health import LinkHealth
-from gradfec_edge.in_flight import InFlight, Outgoing
 from gradfec_edge.link import Link
 from gradfec_edge.pacing import Pacing
+from gradfec_edge.slots import Outgoing, Slots
 from gradfec_edge.watch import Watch
 
 
@@ -21,14 +21,14 @@ class Sending:
         link: Link,
         health: LinkHealth,
         pacing: Pacing,
-        in_flight: InFlight,
+        slots: Slots,
         watch: Watch,
         adaptation: Adaptation | None,
         *,
         live: bool,
     ) -> None:
         """Join the parts; `live` if the frames come from a camera and should be new when they are sent."""
-        self._link, self._health, self._pacing, self._in_flight, self._watch = link, health, pacing, in_flight, watch
+        self._link, self._health, self._pacing, self._slots, self._watch = link, health, pacing, slots, watch
         self._live, self._adaptation = live, adaptation
         self._queue: asyncio.Queue[Outgoing] = asyncio.Queue()
 
@@ -52,7 +52,7 @@ class Sending:
         encoded, ready_at = outgoing.encoded, outgoing.ready_at
         while (tensor := self._link.open_tensor(encoded, self._pacing.spread_s(8 * encoded.wire_bytes))) is None:
             if self._live:
-                await self._in_flight.gave_up(outgoing.frame)
+                await self._slots.gave_up(outgoing.frame)
                 return
             await self._health.until_connected()
             ready_at = time.perf_counter()
@@ -60,7 +60,7 @@ class Sending:
         if self._adaptation:
             why = self._adaptation.why(encoded.plan)
             self._adaptation.sends(tensor.number, encoded.plan, encoded.datagram_bytes, tensor.left, time.monotonic())
-        self._in_flight.sent(tensor.session, tensor.number, outgoing, why)
+        self._slots.sent(tensor.session, tensor.number, outgoing, why)
         self._watch.sent(tensor.number, encoded)
         await self._link.send(tensor)
         outgoing.stages.took("send", ready_at)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from dataclasses import replace
 
@@ -17,7 +16,7 @@ from gradfec_edge.photograph import fitted, jpeg
 from gradfec_edge.pipeline import EncodedFrame
 from gradfec_host.console import Endpoint
 from gradfec_web.shown import PICTURE_EVERY_S, Tell
-from gradfec_web.view import Edge, Frame, Picture, Settings
+from gradfec_web.view import Edge, Frame, Picture, Settings, in_base64
 
 THUMBNAIL = (160, 160)  # pixels; the cloud has a picture as the network sees it
 PHOTOGRAPH_SIDE = 448  # pixels, the longer one: a visitor may be behind the same slow link
@@ -122,15 +121,11 @@ class Watch:
             number=event.tensor,
             channels=grid.shape[2],
             groups=grid.groups,
-            cells=_base64(cells.tobytes()),
-            importance=_base64(importance_levels(encoded.importance, 256).tobytes()),
-            photograph=_base64(jpeg(story.frame.image[..., ::-1], seen)),
+            cells=in_base64(cells.tobytes()),
+            importance=in_base64(importance_levels(encoded.importance, 256).tobytes()),
+            photograph=in_base64(jpeg(story.frame.image[..., ::-1], seen)),
             answer=story.answer.lines(),
             of_file=is_stream(int(read_headers(encoded.unnumbered[:1])["quantiser"][0])),
             ratio=seen[0] / seen[1],
             boxes=story.answer.boxes(),
         )
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()

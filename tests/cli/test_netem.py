@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from gradfec_cli import netem
 from gradfec_cli.daemons import free_port
-from gradfec_cloud.port import dropped_by_kernel
+from gradfec_host.listen import dropped_by_kernel
 
 NETEM = [sys.executable, "-m", "gradfec_cli.netem"]
 PATIENCE_S = 60  # how long a slow machine may take; no test waits that long on any other
@@ -329,9 +329,10 @@ def test_a_port_in_use_is_one_clear_line():
     with udp_socket() as other:
         port = port_of(other)
         code, said = netem_fails("--listen", f"127.0.0.1:{port}", "--to", "127.0.0.1:9")
+        where = f"UDP port {port} of 127.0.0.1"
         assert (code, said) == (
             1,
-            f"error: port {port} is in use: stop what listens there, or choose another --listen\n",
+            f"error: {where} is in use already: stop the other program, or choose another --listen\n",
         )
 
 

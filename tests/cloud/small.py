@@ -25,7 +25,7 @@ from gradfec_common.protect import UNKNOWN_LINK, read_policy
 from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.session.events import Decided
-from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
+from gradfec_common.transmit import EncodedTensor, encode_tensor, room_for
 
 SPLIT = named_cut("pool1_pool")
 GRID = PacketGrid(SPLIT.shape, 14)  # 256 packets
@@ -43,9 +43,9 @@ def encoded(number: int, policy: str = "FEC_50_50", codec: str = "uniform8", mos
     chi = np.full(SPLIT.shape, number, np.float32)
     chi[-1, -1, -1] = 0
     coded = quantiser.encode(chi, GRID)
-    importance, budget = np.arange(GRID.count, 0, -1).astype(np.float32), budget_for(quantiser.parameter_bytes, most)
+    importance, room = np.arange(GRID.count, 0, -1).astype(np.float32), room_for(quantiser.parameter_bytes, most)
     return encode_tensor(
-        coded, quantiser, read_policy(policy).plan(importance, coded.packets.sizes, UNKNOWN_LINK, budget)
+        coded, quantiser, read_policy(policy).plan(importance, coded.packets.sizes, UNKNOWN_LINK, room)
     )
 
 

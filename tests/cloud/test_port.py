@@ -23,7 +23,6 @@ from gradfec_cloud.port import (
     small_buffer_hint,
 )
 from gradfec_cloud.receive import BATCH, WIDTH_BYTES
-from gradfec_common.errors import GradfecError
 from gradfec_host.console import Endpoint
 
 SOON_S = 60.0  # a safety net
@@ -108,51 +107,6 @@ def test_without_a_host_ipv4_and_ipv6_are_both_served() -> None:
                 assert received(port) == [b"hello"]
     finally:
         port.close()
-
-
-def test_a_port_in_use_is_named(port: Port) -> None:
-    with pytest.raises(GradfecError, match=rf"UDP port {port.address.port} of 127\.0\.0\.1 is in use already"):
-        Port(port.address)
-
-
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [
-        (errno.EACCES, "needs privileges: choose a port above 1023"),
-        (errno.EADDRNOTAVAIL, "that address is not of this machine"),
-        (errno.ENETDOWN, "cannot listen on UDP port 9000 of 127.0.0.1: Network is down"),
-    ],
-)
-def test_each_reason_not_to_bind_has_its_own_message(monkeypatch: pytest.MonkeyPatch, number: int, words: str) -> None:
-    class Refusing(socket.socket):
-        def bind(self, address: object) -> None:
-            raise OSError(number, "Network is down")
-
-    monkeypatch.setattr(socket, "socket", Refusing)
-    with pytest.raises(GradfecError, match=words):
-        Port(Endpoint("127.0.0.1", 9000))
-
-
-def test_a_machine_without_ipv6_is_served_on_ipv4_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    make = socket.socket
-
-    def without_ipv6(family: int, *rest: int) -> socket.socket:
-        if family == socket.AF_INET6:
-            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
-        return make(family, *rest)
-
-    number = free_port()
-    monkeypatch.setattr(socket, "socket", without_ipv6)
-    port = Port(Endpoint("", number))
-    assert port.address == ("0.0.0.0", number)
-    port.close()
-    with pytest.raises(GradfecError, match="Address family not supported by protocol"):
-        Port(Endpoint("::1", number))
-
-
-def test_a_name_that_cannot_even_be_encoded_is_an_error_that_names_it() -> None:
-    with pytest.raises(GradfecError, match=r"cannot listen on a{70}:9000: "):
-        Port(Endpoint(70 * "a", 9000))
 
 
 def test_the_receive_buffer_that_was_granted_is_known(port: Port) -> None:

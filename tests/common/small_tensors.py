@@ -12,10 +12,10 @@ from gradfec_common.heads import Classify
 from gradfec_common.networks import Layer, Network, Preprocess
 from gradfec_common.networks.network import MASKED
 from gradfec_common.packets import PacketGrid
-from gradfec_common.protect import UNKNOWN_LINK, Budget, Group, Plan, Stripe, read_policy
+from gradfec_common.protect import UNKNOWN_LINK, Group, Plan, Room, Stripe, read_policy
 from gradfec_common.quantisers import QUANTISERS, Coded, Needs, Quantiser
 from gradfec_common.symbols import Packing, entry_sizes, pack
-from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
+from gradfec_common.transmit import EncodedTensor, encode_tensor, room_for
 from gradfec_common.wire import Bytes
 from gradfec_common.wire.symbol import FIXED_BYTES, MAX_SENT_PER_PACKET, STRIPE, SYMBOL_HEADER, read_headers
 
@@ -55,7 +55,7 @@ UNIFORM8 = QUANTISERS["uniform8"]
 # those whose packets are parts of the tensor; test_streams.py has the others
 OF_PARTS = {name: one for name, one in QUANTISERS.items() if one.needs is Needs.NOTHING}
 SIZES: Indices = np.full(GRID.count, GRID.size)  # of the packets with uniform8
-ALONE = budget_for(8, packets_a_symbol=1)
+ALONE = room_for(8, packets_a_symbol=1)
 FEC_CODES = [code for code in FEC.values() if code.id in CODES]  # those whose library is installed
 ZERO: Concealment = Zero(CUT, {})
 
@@ -71,11 +71,11 @@ def planned(
     *,
     sizes: Indices = SIZES,
     code: ErasureCode = ZFEC,
-    budget: Budget = ALONE,
+    room: Room = ALONE,
 ) -> Plan:
     """Return what a policy plans; of packets without a given importance, the last matters most."""
     scores = np.arange(len(sizes)) if importance is None else importance
-    return read_policy(policy, code).plan(np.asarray(scores, np.float32), sizes, UNKNOWN_LINK, budget)
+    return read_policy(policy, code).plan(np.asarray(scores, np.float32), sizes, UNKNOWN_LINK, room)
 
 
 def alone(packets: npt.ArrayLike, code: ErasureCode, length: int = GRID.size + 3) -> Stripe:

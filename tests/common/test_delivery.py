@@ -15,7 +15,7 @@ from gradfec_common.quantisers import QUANTISERS, Coded
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.symbols import Packing
-from gradfec_common.transmit import budget_for, encode_tensor, send_order
+from gradfec_common.transmit import encode_tensor, room_for, send_order
 
 from .small_tensors import GRID, TENSOR, ZERO, features, odd_plan, planned
 
@@ -25,7 +25,7 @@ POLICIES = ["FEC_0_100", "FEC_30_70", "FEC_90_10", "nested:1,3/5", "nested:2,4,6
 
 def any_plan(rng, policy, most, sizes):
     """The plan of a policy, or one of the general form where there is none."""
-    return planned(policy, rng.random(12), sizes=sizes, budget=budget_for(8, most)) if policy else odd_plan(rng, sizes)
+    return planned(policy, rng.random(12), sizes=sizes, room=room_for(8, most)) if policy else odd_plan(rng, sizes)
 
 
 @settings(max_examples=150)

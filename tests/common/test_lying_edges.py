@@ -20,7 +20,7 @@ from gradfec_common.packets import MAX_PACKETS, PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK, read_policy
 from gradfec_common.reassembly import Reassembly, judge
 from gradfec_common.symbols import pack, unpack
-from gradfec_common.transmit import budget_for
+from gradfec_common.transmit import room_for
 from gradfec_common.wire import Bytes, Drop
 
 from . import second_encoder
@@ -28,7 +28,7 @@ from .second_encoder import CODE_LEOPARD, CODE_NONE, CODE_ZFEC, Coded, Group, St
 
 GRID = PacketGrid((4, 5, 6), 2)  # 12 packets of 10 elements
 ENTRY = 13  # of one of its packets, with uniform8
-BUDGET, ONE_EACH = (budget_for(8, packets_a_symbol=most) for most in (None, 1))
+ROOM, ONE_EACH = (room_for(8, packets_a_symbol=most) for most in (None, 1))
 ZERO = make_concealment("zero", RESNET50.cuts[0], {})
 
 
@@ -152,9 +152,9 @@ def test_parameters_that_are_not_finite_numbers_in_order_are_refused(quantiser) 
 
 def test_a_nested_plan_of_more_datagrams_than_a_cloud_takes_is_refused_before_it_is_sent() -> None:
     importance, sizes = np.arange(4, dtype=np.float32), np.full(4, 20)
-    assert read_policy("nested:1,2/16").plan(importance, sizes, UNKNOWN_LINK, BUDGET).sent == 16
+    assert read_policy("nested:1,2/16").plan(importance, sizes, UNKNOWN_LINK, ROOM).sent == 16
     with pytest.raises(UsageError, match="17 datagrams of 4 packets; 4 a packet are the limit"):
-        read_policy("nested:1,2/17").plan(importance, sizes, UNKNOWN_LINK, BUDGET)
+        read_policy("nested:1,2/17").plan(importance, sizes, UNKNOWN_LINK, ROOM)
 
 
 def test_the_largest_tensor_has_a_plan_with_one_packet_in_each_datagram() -> None:

@@ -18,7 +18,7 @@ from gradfec_common.protect import POLICIES, UNKNOWN_LINK, read_policy
 from gradfec_common.quantisers import MAX_PARAMETER_BYTES, QUANTISERS, Needs
 from gradfec_common.quantisers.image_files import MAX_SCANS, MAX_SEGMENTS
 from gradfec_common.session.events import CloudLimits
-from gradfec_common.transmit import budget_for, encode_tensor
+from gradfec_common.transmit import encode_tensor, room_for
 from gradfec_common.wire import symbol
 
 from . import second_encoder
@@ -156,9 +156,9 @@ def test_the_lengths_that_the_page_gives_as_examples_are_those_of_the_product() 
     for name, packets_a_symbol in (("uniform8", 1), ("uniform8", None), ("sqrt4", None)):
         quantiser = QUANTISERS[name]
         coded = quantiser.encode(np.zeros(cut.shape, np.float32), grid)
-        budget = budget_for(len(coded.parameters), packets_a_symbol)
+        room = room_for(len(coded.parameters), packets_a_symbol)
         importance = np.zeros(grid.count, np.float32)
-        plan = read_policy("none").plan(importance, coded.packets.sizes, UNKNOWN_LINK, budget)
+        plan = read_policy("none").plan(importance, coded.packets.sizes, UNKNOWN_LINK, room)
         encoded = encode_tensor(coded, quantiser, plan)
         lengths.append(encoded.wire_bytes // plan.sent)
     one, two, five = lengths

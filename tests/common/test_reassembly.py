@@ -17,7 +17,7 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import Group, Plan
 from gradfec_common.quantisers import MAX_PARAMETER_BYTES, QUANTISERS
 from gradfec_common.reassembly import Reassembly, is_first, judge, read_map
-from gradfec_common.transmit import budget_for
+from gradfec_common.transmit import room_for
 from gradfec_common.wire import Drop
 from gradfec_common.wire.symbol import MAX_SENT_PER_PACKET
 
@@ -52,7 +52,7 @@ TWO_GROUPS = Plan(
 TWO_STRIPES = planned("nested:2,5/8")
 
 
-RESERVE = planned("nested:3,5/12", budget=budget_for())
+RESERVE = planned("nested:3,5/12", room=room_for())
 RESERVE = replace(RESERVE, reserve=4)
 
 

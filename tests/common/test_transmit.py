@@ -16,13 +16,13 @@ from gradfec_common.decode import decode_tensor
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_CUT, NETWORKS
 from gradfec_common.packets import PacketGrid
-from gradfec_common.protect import UNKNOWN_LINK, Budget, UnequalProtection
+from gradfec_common.protect import UNKNOWN_LINK, Room, UnequalProtection
 from gradfec_common.protect.plan import GroupShape, StripeShape
 from gradfec_common.quantisers import MAX_PARAMETER_BYTES, QUANTISERS
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.seal import Sealer
 from gradfec_common.symbols import fill_symbols
-from gradfec_common.transmit import KEPT, budget_for, encode_tensor, order_of, send_order
+from gradfec_common.transmit import KEPT, encode_tensor, order_of, room_for, send_order
 from gradfec_common.wire.symbol import MAX_GROUPS, MAX_SYMBOLS, body_room, layout_of, read_table
 
 from .small_tensors import GRID, SIZES, TENSOR, UNIFORM8, ZERO, bodies_of, coded, encoded, headers_of, odd_plan, planned
@@ -39,8 +39,8 @@ def fec_plans(draw):
     if round(total * percent / 100) == total:
         percent = 0
     importance = np.random.default_rng(draw(SEEDS)).random(total, np.float32)
-    budget = budget_for(8, draw(st.sampled_from([None, 1])))
-    return UnequalProtection(percent, ZFEC).plan(importance, np.full(total, 392), UNKNOWN_LINK, budget)
+    room = room_for(8, draw(st.sampled_from([None, 1])))
+    return UnequalProtection(percent, ZFEC).plan(importance, np.full(total, 392), UNKNOWN_LINK, room)
 
 
 def nested_plans():
@@ -219,7 +219,7 @@ def test_no_datagram_of_any_cut_and_rows_is_longer_than_1200_bytes(shape, most):
             grid = PacketGrid(shape, rows)
             sizes = QUANTISERS[name].sizes(grid)
             try:
-                plans = [planned(text, sizes=sizes, budget=budget_for(8, most)) for text in ("none", "FEC_50_50")]
+                plans = [planned(text, sizes=sizes, room=room_for(8, most)) for text in ("none", "FEC_50_50")]
             except UsageError as error:
                 assert "use smaller --rows" in str(error)
                 assert sizes[0] > 1129
@@ -241,16 +241,16 @@ def test_the_default_tensor_takes_so_many_datagrams_of_so_many_bytes(name, most,
     quantiser = QUANTISERS[name]
     tensor = np.random.default_rng(1).random(DEFAULT_GRID.shape, np.float32)
     packets, parameters, _ = quantiser.encode(tensor, DEFAULT_GRID)
-    plan = planned("none", sizes=packets.sizes, budget=budget_for(len(parameters), most))
+    plan = planned("none", sizes=packets.sizes, room=room_for(len(parameters), most))
     made = encode_tensor(coded()._replace(packets=packets, parameters=parameters), quantiser, plan)
     assert made.bodies(2).shape == (datagrams, length - wire.SEAL_BYTES)
     assert made.wire_bytes == datagrams * length
 
 
 def test_a_quantiser_with_longer_parameters_leaves_less_room():
-    assert budget_for(8, 3).body_bytes == budget_for(0).body_bytes - 8
-    assert budget_for() == Budget(body_room(MAX_PARAMETER_BYTES), None)
-    assert budget_for(8, 3).packets_a_symbol == 3
+    assert room_for(8, 3).body_bytes == room_for(0).body_bytes - 8
+    assert room_for() == Room(body_room(MAX_PARAMETER_BYTES), None)
+    assert room_for(8, 3).packets_a_symbol == 3
 
 
 # --- threads, and stripes side by side ---

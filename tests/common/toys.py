@@ -13,7 +13,7 @@ from gradfec_common.conceal.concealment import Floats, Learned, Mask
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid, Packets
-from gradfec_common.protect import Budget, Group, LinkEstimate, Plan, Stripe
+from gradfec_common.protect import Group, LinkEstimate, Plan, Room, Stripe
 from gradfec_common.protect.plan import ranking
 from gradfec_common.quantisers import Coded, Decoded, Needs
 from gradfec_common.symbols import Packing, entry_sizes, pack
@@ -76,17 +76,17 @@ class HeadAndTail:
     def name(self) -> str:
         return f"headtail:{self.percent}"
 
-    def plan(self, importance: Floats, sizes: Indices, link: LinkEstimate, budget: Budget) -> Plan:
+    def plan(self, importance: Floats, sizes: Indices, link: LinkEstimate, room: Room) -> Plan:
         ranked = ranking(importance)
         head = max(len(ranked) * self.percent // 100, 1)
-        length = budget.packing(sizes, self.code).length
-        groups = [self._group(ranked[:head], sizes, length, budget, self.code)]
+        length = room.packing(sizes, self.code).length
+        groups = [self._group(ranked[:head], sizes, length, room, self.code)]
         if head < len(ranked):
-            groups.append(self._group(ranked[head:], sizes, length, budget, BARE))
+            groups.append(self._group(ranked[head:], sizes, length, room, BARE))
         return Plan(len(ranked), np.empty(0, np.intp), tuple(groups))
 
-    def _group(self, packets: Indices, sizes: Indices, length: int, budget: Budget, code: ErasureCode) -> Group:
-        packing = Packing(pack(entry_sizes(sizes[packets]), length, budget.packets_a_symbol), length)
+    def _group(self, packets: Indices, sizes: Indices, length: int, room: Room, code: ErasureCode) -> Group:
+        packing = Packing(pack(entry_sizes(sizes[packets]), length, room.packets_a_symbol), length)
         k = len(packing.starts) - 1
         if k > code.max_n:
             raise UsageError(f"{self.name} has {k} symbols for one group, and {code.name} has {code.max_n} at most")

@@ -8,8 +8,8 @@ import numpy as np
 from tests.common.small_tensors import GRID, encoded, planned
 
 from gradfec_edge.frames import Frame
-from gradfec_edge.in_flight import Outgoing
 from gradfec_edge.pipeline import EncodedFrame, Stages
+from gradfec_edge.slots import Outgoing
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 SCORES = np.arange(GRID.count, dtype=np.float32)

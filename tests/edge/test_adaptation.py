@@ -15,11 +15,11 @@ from tests.common.small_tensors import planned
 from gradfec_common.congestion import Train
 from gradfec_common.protect import LinkWatch, Plan
 from gradfec_common.session.edge import Closed
-from gradfec_common.transmit import budget_for
+from gradfec_common.transmit import room_for
 from gradfec_common.wire import Report, Result
 from gradfec_edge.adaptation import MOST_ROUNDS, SAMPLES, SILENCE_S, UDP_HEADER_BYTES, Adaptation, in_words
 
-PLAN = replace(planned("nested:6/20", budget=budget_for()), reserve=14)
+PLAN = replace(planned("nested:6/20", room=room_for()), reserve=14)
 UNASKED, SENT = 6, 20
 DATAGRAM_BYTES = 1000
 WIRE_BYTES = DATAGRAM_BYTES + UDP_HEADER_BYTES

@@ -20,7 +20,7 @@ from gradfec_common.splits import CHANGES_AFTER_S, Conditions
 from gradfec_common.wire import MAX_FORMS
 from gradfec_common.wire.symbol import read_headers
 from gradfec_edge.auto_split import AutoSplit, prepare
-from gradfec_edge.cameras import Decided, front_ends, options_of, sessions_of
+from gradfec_edge.cameras import CameraSetup, front_ends, options_of, sessions_of
 from gradfec_edge.cli import main
 from gradfec_host.logs import Log
 from gradfec_host.models.store import FRONT, export_half, open_model, take_folder
@@ -50,12 +50,12 @@ def settings(**given: object) -> dict[str, Any]:
     return {**context.params, "model": NAME, "split": "auto", "insecure": True, **given}
 
 
-def decided(**given: object) -> Decided:
-    return Decided(options_of(settings(**given)))
+def setup_of(**given: object) -> CameraSetup:
+    return CameraSetup(options_of(settings(**given)))
 
 
 def test_a_session_has_a_form_for_each_place_that_some_link_is_best_served_from() -> None:
-    of = decided()
+    of = setup_of()
     cuts = [cut.name for cut, _ in of.forms]
     assert 2 <= len(cuts) <= MAX_FORMS
     assert {"stem", "logits"} <= {*cuts}
@@ -69,7 +69,7 @@ def test_a_session_has_a_form_for_each_place_that_some_link_is_best_served_from(
 def test_each_frame_goes_the_way_that_suits_the_link_and_says_its_form() -> None:
     (session,) = sessions_of([settings()], Log("gradfec-edge"))
     said: list[str] = []
-    of = session.decided
+    of = session.setup
     assert of.prepared is not None
     now = [0.0]
     choose = AutoSplit(of.prepared, None, said.append, lambda: now[0])
@@ -93,7 +93,7 @@ def test_each_frame_goes_the_way_that_suits_the_link_and_says_its_form() -> None
 
 
 def test_ways_whose_forms_the_cloud_does_not_take_are_not_used() -> None:
-    of = decided()
+    of = setup_of()
     assert of.prepared is not None
     ways = {design: way for way, design in of.prepared.designs.items()}
     said: list[str] = []
@@ -118,27 +118,27 @@ def test_ways_whose_forms_the_cloud_does_not_take_are_not_used() -> None:
 )
 def test_an_option_that_the_plan_decides_is_refused(given: dict[str, object], option: str) -> None:
     with pytest.raises(UsageError, match=f"leave --{option} out"):
-        decided(**given)
+        setup_of(**given)
 
 
 def test_without_measurements_the_error_names_the_command_that_makes_them(table: SplitTable) -> None:
     table_path(table.network).unlink()
     with pytest.raises(UsageError, match=f"run gradfec plan --model {NAME} --link RATE,LOSS,RTT --images DIR --save"):
-        decided()
+        setup_of()
     with pytest.raises(UsageError, match="measured splits of resnet50"):
-        decided(model=None)
+        setup_of(model=None)
 
 
 def test_a_file_of_measurements_counts_before_those_that_were_saved(table: SplitTable, tmp_path: Path) -> None:
     replace(table, ways=(DEEP,)).write(tmp_path / "mine.json")
-    assert [cut.name for cut, _ in decided(plan=tmp_path / "mine.json").forms] == ["deep"]
+    assert [cut.name for cut, _ in setup_of(plan=tmp_path / "mine.json").forms] == ["deep"]
 
 
 def test_measurements_of_another_version_of_the_model_are_refused(table: SplitTable) -> None:
     path = table_path(table.network)
     path.write_text(json.dumps({**json.loads(path.read_text()), "digest": "00" * 16}))
     with pytest.raises(UsageError, match=f"measured with another version of {NAME}"):
-        decided()
+        setup_of()
 
 
 def test_an_edge_with_one_half_alone_uses_that_and_one_without_a_measured_half_says_so(tmp_path: Path) -> None:
@@ -149,15 +149,15 @@ def test_an_edge_with_one_half_alone_uses_that_and_one_without_a_measured_half_s
     for ways, cuts in (((EARLY, DEEP, LATE), ["deep"]), ((EARLY, LATE), None)):
         save(replace(table, ways=ways))
         if cuts:
-            assert [cut.name for cut, _ in decided(model="half").forms] == cuts
+            assert [cut.name for cut, _ in setup_of(model="half").forms] == cuts
         else:
             with pytest.raises(GradfecError, match="is not here for any cut that was measured"):
-                decided(model="half")
+                setup_of(model="half")
 
 
 def test_the_settings_name_all_splits() -> None:
     options = options_of(settings())
-    said = Decided(options).settings(options)
+    said = CameraSetup(options).settings(options)
     assert str(said["split"]).startswith("auto: ") and "stem" in str(said["split"]) and "logits" in str(said["split"])
     assert said["split"] != DEFAULT_CUT
 
@@ -170,4 +170,4 @@ def test_a_table_survives_being_written(table: SplitTable) -> None:
 def test_a_damaged_table_is_one_clear_line(table: SplitTable, content: str) -> None:
     table_path(table.network).write_text(content)
     with pytest.raises(GradfecError, match=r"^[^\n]*splits\.json [^\n]*$"):
-        decided()
+        setup_of()

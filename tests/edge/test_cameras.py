@@ -21,7 +21,7 @@ from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.wire import Report, Result
 from gradfec_edge import cameras as cameras_module
 from gradfec_edge import design as design_module
-from gradfec_edge.cameras import Decided, front_ends, log_frame, options_of, sessions_of
+from gradfec_edge.cameras import CameraSetup, front_ends, log_frame, options_of, sessions_of
 from gradfec_edge.cli import main, raise_errors
 from gradfec_edge.frames import Frame
 from gradfec_edge.frontend import SharedFrontEnd
@@ -121,7 +121,7 @@ def test_cameras_that_need_the_same_front_end_share_it(monkeypatch: pytest.Monke
     given = [own_options(**own, name=str(n)) for n, own in enumerate(wanted)]
     sessions = sessions_of(given, Log("gradfec-edge"))
     loaded_once = front_ends(sessions, "litert", {RESNET50: None})  # type: ignore[dict-item]
-    models = [loaded_once[session.decided.design.graph] for session in sessions]
+    models = [loaded_once[session.setup.design.graph] for session in sessions]
     assert loaded == [("conv2_block1_add", True), ("conv2_block1_add", False), ("pool1_pool", False)]
     assert models[0] is models[1] is not models[2]
     assert models[2] is models[3]
@@ -164,7 +164,7 @@ def test_an_error_in_the_options_of_one_of_several_cameras_names_it(
 
 def test_what_is_decided_needs_neither_key_nor_network() -> None:
     asked = options_of(options(protect="FEC_50_50", rows=14, importance=None))
-    settings = Decided(asked).settings(asked)
+    settings = CameraSetup(asked).settings(asked)
     assert settings == {
         "mode": None,
         "split": "conv2_block1_add",
@@ -172,7 +172,7 @@ def test_what_is_decided_needs_neither_key_nor_network() -> None:
         "packets": 1024,
         "codec": "sqrt4",
         "packets_per_datagram": "fit",
-        "frame_bytes": Decided(asked).frame_bytes,
+        "frame_bytes": CameraSetup(asked).frame_bytes,
         "protect": "FEC_50_50",
         "fec": "zfec",
         "importance": "activation",
@@ -192,7 +192,7 @@ def test_what_is_decided_needs_neither_key_nor_network() -> None:
 )
 def test_compensation_is_on_where_it_can_be_done_and_is_not_forbidden(asked: dict[str, Any], compensates: bool) -> None:
     camera = options_of(options(**asked))
-    assert Decided(camera).settings(camera)["compensate"] is compensates
+    assert CameraSetup(camera).settings(camera)["compensate"] is compensates
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_compensation_is_on_where_it_can_be_done_and_is_not_forbidden(asked: dic
 )
 def test_compensation_that_is_asked_for_where_it_cannot_be_done_is_refused(asked: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"^--compensate is for features without a bottleneck.*: leave it out$"):
-        Decided(options_of(options(**asked, compensate=True)))
+        CameraSetup(options_of(options(**asked, compensate=True)))
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,8 @@ def test_compensation_that_is_asked_for_where_it_cannot_be_done_is_refused(asked
     ],
 )
 def test_the_quantiser_is_the_users_or_the_best_for_the_cut(split: str, codec: str | None, name: str) -> None:
-    decided = Decided(options_of(options(split=split, codec=codec, importance="activation")))
-    assert decided.coding.quantiser.name == name
+    setup = CameraSetup(options_of(options(split=split, codec=codec, importance="activation")))
+    assert setup.coding.quantiser.name == name
 
 
 def test_the_error_of_a_single_camera_is_raised_and_those_of_several_are_counted() -> None:
@@ -233,7 +233,7 @@ def shown(cameras: int, lines: int, width: int = 80, warnings: tuple[str, ...] =
     statuses = [CameraStatus(f"[red]camera {n}\x1b") for n in range(cameras)]
     frame, answer = Frame(0, "a.png", np.zeros((4, 4, 3), np.uint8), 0.0), Classes(((281, "tabby", 0.5),))
     result, report = Result(0, "complete", answer.packed(), 8, 0, {}), Report(0, 100, 90, 1)
-    plan = Decided(options_of(options(importance="activation"))).coding.trial_plan()
+    plan = CameraSetup(options_of(options(importance="activation"))).coding.trial_plan()
     assert plan is not None
     sent = Sent(7, 0, plan, 1060)
     for status in statuses:
@@ -273,7 +273,7 @@ def test_a_frames_line_in_the_log_says_why_it_was_planned_as_it_was_if_the_link_
     caplog.set_level("DEBUG")
     frame, answer = Frame(3, "a.png", np.zeros((4, 4, 3), np.uint8), 0.0), Classes(((281, "tabby", 0.5),))
     result = Result(0, "complete", answer.packed(), 8, 0, {})
-    plan = Decided(options_of(options(importance="activation"))).coding.trial_plan()
+    plan = CameraSetup(options_of(options(importance="activation"))).coding.trial_plan()
     assert plan is not None
     why = {"loss": 0.22, "burst": 6.0, "budget_kbit_s": 900.0}
     for reasons in (why, {}):
@@ -292,26 +292,26 @@ def test_a_frames_line_in_the_log_says_why_it_was_planned_as_it_was_if_the_link_
 @pytest.mark.parametrize("codec", ["jpeg", "webp:30", "progressive"])
 def test_a_picture_is_cut_at_the_input_and_its_packets_matter_in_their_order(codec: str) -> None:
     asked = options_of(options(codec=codec, importance=None, split=None, protect=None))
-    decided = Decided(asked)
-    settings = decided.settings(asked)
+    setup = CameraSetup(asked)
+    settings = setup.settings(asked)
     assert (settings["split"], settings["packets"], settings["frame_bytes"]) == ("input_layer", 96, None)
     assert (settings["protect"], settings["importance"]) == ("auto", "order")
-    assert not decided.design.runs_network
-    assert decided.design.free is not None
-    scores = decided.design.free(np.empty(0, np.uint8), np.empty(0, np.float32))
+    assert not setup.design.runs_network
+    assert setup.design.free is not None
+    scores = setup.design.free(np.empty(0, np.uint8), np.empty(0, np.float32))
     assert (np.diff(scores) < 0).all() and len(scores) == 96
 
 
 def test_a_picture_that_needs_all_its_packets_is_protected_without_dropping_any() -> None:
-    made = Decided(options_of(options(codec="webp", importance=None, split=None, protect="nested:20/30")))
+    made = CameraSetup(options_of(options(codec="webp", importance=None, split=None, protect="nested:20/30")))
     assert made.coding.policy.name == "nested:20/30"
     with pytest.raises(UsageError, match="FEC_10_90 drops 10 of 96 packets, and webp:75 needs all of them: use"):
-        Decided(options_of(options(codec="webp", importance=None, split=None, protect="FEC_10_90")))
+        CameraSetup(options_of(options(codec="webp", importance=None, split=None, protect="FEC_10_90")))
 
 
 def test_no_other_estimator_ranks_the_packets_of_a_picture() -> None:
     with pytest.raises(UsageError, match="webp:75 matter in their order: leave --importance activation out"):
-        Decided(options_of(options(codec="webp", importance="activation", split=None, protect=None)))
+        CameraSetup(options_of(options(codec="webp", importance="activation", split=None, protect=None)))
 
 
 def test_an_edge_that_sends_pictures_needs_no_weights_and_makes_the_networks_input(
@@ -329,5 +329,5 @@ def test_an_edge_that_sends_pictures_needs_no_weights_and_makes_the_networks_inp
 
 def test_an_edge_at_the_input_that_sends_elements_runs_no_network_either() -> None:
     asked = options(codec="uniform8", importance="activation", split="input_layer", rows=4)
-    assert not Decided(options_of(asked)).design.runs_network
-    assert Decided(options_of(options(importance="activation"))).design.runs_network
+    assert not CameraSetup(options_of(asked)).design.runs_network
+    assert CameraSetup(options_of(options(importance="activation"))).design.runs_network

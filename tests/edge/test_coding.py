@@ -13,7 +13,7 @@ from gradfec_common.decode import DecodedTensor, decode_tensor
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import named_cut
 from gradfec_common.packets import PacketGrid, Packets
-from gradfec_common.protect import UNKNOWN_LINK, Budget, LinkEstimate, NoProtection, Plan, Policy, read_policy
+from gradfec_common.protect import UNKNOWN_LINK, LinkEstimate, NoProtection, Plan, Policy, Room, read_policy
 from gradfec_common.protect.link import Losses
 from gradfec_common.quantisers import QUANTISERS, Coded, Decoded, Needs, Quantiser
 from gradfec_common.reassembly import Reassembly
@@ -54,11 +54,11 @@ class Watched:
     name = "watched"
 
     def __init__(self) -> None:
-        self.told: list[tuple[list[float], list[int], LinkEstimate, Budget]] = []
+        self.told: list[tuple[list[float], list[int], LinkEstimate, Room]] = []
 
-    def plan(self, importance: Floats, sizes: npt.NDArray[np.intp], link: LinkEstimate, budget: Budget) -> Plan:
-        self.told.append((importance.tolist(), sizes.tolist(), link, budget))
-        return NoProtection().plan(importance, sizes, link, budget)
+    def plan(self, importance: Floats, sizes: npt.NDArray[np.intp], link: LinkEstimate, room: Room) -> Plan:
+        self.told.append((importance.tolist(), sizes.tolist(), link, room))
+        return NoProtection().plan(importance, sizes, link, room)
 
 
 class Ragged:
@@ -99,11 +99,11 @@ def ragged(monkeypatch: pytest.MonkeyPatch) -> Ragged:
 def test_a_policy_is_told_importance_sizes_link_and_what_a_datagram_has_room_for() -> None:
     policy, link = Watched(), LinkEstimate(((1.0, Losses(0.3, 2.0)),))
     coding(policy, packets_a_datagram=3).encode(CHI, IMPORTANCE, None, link, map)
-    ((importance, sizes, told, budget),) = policy.told
+    ((importance, sizes, told, room),) = policy.told
     assert importance == IMPORTANCE.tolist()
     assert sizes == GRID.count * [GRID.size]
     assert told is link
-    assert budget.packets_a_symbol == 3
+    assert room.packets_a_symbol == 3
 
 
 def test_where_sizes_depend_on_the_tensor_the_policy_gets_those_of_each_tensor(ragged: Ragged) -> None:

@@ -21,11 +21,11 @@ from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import Result
 from gradfec_edge.frames import Frame
 from gradfec_edge.health import LinkHealth
-from gradfec_edge.in_flight import InFlight, Outgoing
 from gradfec_edge.intake import Intake
 from gradfec_edge.journal import Journal, Record
 from gradfec_edge.metrics import EdgeMetrics
 from gradfec_edge.pipeline import Stages
+from gradfec_edge.slots import Outgoing, Slots
 from gradfec_host.console import Endpoint
 from gradfec_host.logs import Log
 
@@ -74,10 +74,8 @@ class World:
         self.source, self.records = source, list[Record]()
         metrics = EdgeMetrics(CollectorRegistry(), dict, insecure=False).camera("door")
         self.health = LinkHealth(Endpoint("cloud", 9000), KEY, Log("gradfec-edge"), metrics, wait_s)
-        self.in_flight = InFlight(
-            slots, Journal(None, HEAD, lambda story: self.records.append(story.record())), metrics
-        )
-        self.intake = Intake(source, ToyPipeline(), self.in_flight, self.health, None)  # type: ignore[arg-type]
+        self.slots = Slots(slots, Journal(None, HEAD, lambda story: self.records.append(story.record())), metrics)
+        self.intake = Intake(source, ToyPipeline(), self.slots, self.health, None)  # type: ignore[arg-type]
 
     async def taken(self) -> list[int]:
         """Take all frames; return their numbers."""
@@ -139,11 +137,11 @@ def test_no_more_frames_are_taken_than_may_be_in_flight() -> None:
         for number in range(2):
             outgoing = await world.intake.next()
             assert isinstance(outgoing, Outgoing)
-            world.in_flight.sent(7, number, outgoing, {})
+            world.slots.sent(7, number, outgoing, {})
         third = asyncio.ensure_future(world.intake.next())
         await asyncio.sleep(0.01)
         assert world.source.taken == 2
-        world.in_flight.answered(Answered(0, Result(0, "complete", [], 0, 0, {}), HEAD.no_answer))
+        world.slots.answered(Answered(0, Result(0, "complete", [], 0, 0, {}), HEAD.no_answer))
         assert await third
         assert world.source.taken == 3
 

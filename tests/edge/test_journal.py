@@ -16,7 +16,7 @@ from gradfec_common.errors import GradfecError
 from gradfec_common.heads import Box, Boxes, Classes
 from gradfec_common.protect import UNKNOWN_LINK, Plan, read_policy
 from gradfec_common.session.edge import Answered, Closed
-from gradfec_common.transmit import budget_for
+from gradfec_common.transmit import room_for
 from gradfec_common.wire import Report, Result
 from gradfec_edge.frames import Frame
 from gradfec_edge.journal import Journal, Sent, Story
@@ -52,7 +52,7 @@ def frame(number: int = 3) -> Frame:
 def plan() -> Plan:
     """Plan for 20 packets, two in a datagram: 10 are dropped, 10 go in 5 datagrams, and 5 carry parity."""
     importance = np.arange(20, dtype=np.float32)
-    return read_policy("FEC_50_50").plan(importance, np.full(20, 30), UNKNOWN_LINK, budget_for(8, 2))
+    return read_policy("FEC_50_50").plan(importance, np.full(20, 30), UNKNOWN_LINK, room_for(8, 2))
 
 
 def sent(tensor: int = 5) -> Sent:

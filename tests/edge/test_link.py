@@ -41,7 +41,7 @@ from gradfec_common.session.edge import (
     new_hello,
 )
 from gradfec_common.session.handshake import AuthenticHello, Established, HandshakeKey, answer_hello, read_hello
-from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
+from gradfec_common.transmit import EncodedTensor, encode_tensor, room_for
 from gradfec_common.wire.symbol import read_headers
 from gradfec_edge import link as link_module
 from gradfec_edge.link import Link
@@ -138,8 +138,8 @@ def tensor() -> EncodedTensor:
     """Make a tensor of COUNT datagrams."""
     quantiser = QUANTISERS["sqrt2"]
     coded = quantiser.encode(np.zeros(SPLIT.shape, np.float32), GRID)
-    budget = budget_for(quantiser.parameter_bytes, GRID.count // COUNT)
-    plan = NoProtection().plan(np.zeros(GRID.count, np.float32), coded.packets.sizes, UNKNOWN_LINK, budget)
+    room = room_for(quantiser.parameter_bytes, GRID.count // COUNT)
+    plan = NoProtection().plan(np.zeros(GRID.count, np.float32), coded.packets.sizes, UNKNOWN_LINK, room)
     return encode_tensor(coded, quantiser, plan)
 
 

@@ -16,7 +16,7 @@ from gradfec_common.networks import named_cut
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.protect import UnequalProtection
 from gradfec_common.quantisers import QUANTISERS
-from gradfec_edge.cameras import CameraOptions, Decided, options_of
+from gradfec_edge.cameras import CameraOptions, CameraSetup, options_of
 from gradfec_edge.cli import main
 from gradfec_edge.modes import DEFAULTS, MODES, with_mode
 from gradfec_host import codec_file
@@ -39,14 +39,14 @@ def cameras(*arguments: str) -> list[CameraOptions]:
         return [options_of(camera) for camera in each_camera(context.params)]
 
 
-def decided(*arguments: str) -> tuple[Decided, dict[str, Any]]:
+def setup_of(*arguments: str) -> tuple[CameraSetup, dict[str, Any]]:
     (options,) = cameras(*arguments)
-    made = Decided(options)
+    made = CameraSetup(options)
     return made, made.settings(options)
 
 
 def test_paper_mode_is_the_papers_setting() -> None:
-    made, settings = decided("--mode", "paper", "--protect", "FEC_50_50")
+    made, settings = setup_of("--mode", "paper", "--protect", "FEC_50_50")
     assert settings == {
         "mode": "paper",
         "split": "conv2_block1_add",
@@ -65,7 +65,7 @@ def test_paper_mode_is_the_papers_setting() -> None:
 
 
 def test_without_a_mode_features_are_compact_and_packets_share_datagrams() -> None:
-    made, settings = decided()
+    made, settings = setup_of()
     assert (settings["mode"], settings["codec"], settings["packets_per_datagram"]) == (None, "sqrt4", "fit")
     assert (settings["protect"], settings["fec"], settings["importance"]) == ("FEC_20_80", "zfec", "proxy")
     assert made.frame_bytes == settings["frame_bytes"] < 500_000
@@ -129,7 +129,7 @@ def test_whatever_the_options_are_they_are_decided_or_refused_in_one_line(
         chosen = {"split": split, "rows": rows, "codec": codec, "packets_per_datagram": most, "protect": protect}
         options = options_of({**context.params, **chosen, "fec": fec, "importance": "activation"})
     try:
-        made = Decided(options)
+        made = CameraSetup(options)
     except UsageError as error:
         assert "\n" not in str(error)
     else:

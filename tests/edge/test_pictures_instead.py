@@ -18,7 +18,7 @@ from gradfec_common.protect import LinkEstimate, Quality
 from gradfec_common.protect.auto import PICTURES, usual_pictures
 from gradfec_common.protect.link import Losses
 from gradfec_common.wire.symbol import read_headers
-from gradfec_edge.cameras import Decided, options_of
+from gradfec_edge.cameras import CameraSetup, options_of
 from gradfec_edge.cli import main
 from gradfec_edge.frontend import Features
 from gradfec_edge.frontend.nothing import NoFrontEnd
@@ -36,9 +36,9 @@ BOTH = frozenset({0, 1})
 NOTHING = NoFrontEnd(RESNET50.preprocess)
 
 
-def decided(**given: object) -> Decided:
+def setup_of(**given: object) -> CameraSetup:
     context = main.make_context("gradfec-edge", ["--camera", "0", "--cloud", "127.0.0.1:9"])
-    return Decided(options_of({**context.params, **given}))
+    return CameraSetup(options_of({**context.params, **given}))
 
 
 def link(loss: float, frame_bytes: float | None) -> LinkEstimate:
@@ -63,7 +63,7 @@ class FrontEnd:
 
 
 def pipeline() -> Pipeline:
-    of = decided()
+    of = setup_of()
     return of.pipeline({of.design.graph: FrontEnd(of.coding.cut.shape), of.others[0].graph: NOTHING}, None, str)
 
 
@@ -87,11 +87,11 @@ def test_more_bytes_of_a_picture_keep_more_answers() -> None:
     ],
 )
 def test_an_edge_that_is_told_what_to_send_sends_that(given: dict[str, Any]) -> None:
-    assert decided(**given).others == []
+    assert setup_of(**given).others == []
 
 
 def test_without_options_the_edge_may_send_pictures_and_says_so() -> None:
-    of = decided()
+    of = setup_of()
     (picture,) = of.others
     assert (picture.coding.cut, picture.coding.form) == (RESNET50.cut("input_layer"), 1)
     context = main.make_context("gradfec-edge", ["--camera", "0", "--cloud", "127.0.0.1:9"])
@@ -118,9 +118,9 @@ def test_a_cloud_that_takes_no_pictures_gets_features() -> None:
 
 
 def test_a_picture_that_needs_many_more_bytes_than_usual_is_coarser() -> None:
-    of = decided().others[0].pipeline(NOTHING)
+    of = setup_of().others[0].pipeline(NOTHING)
     on = link(0.002, 16_000.0)
-    chosen = of.coding.policy.choose(on, of.coding.budget).quality  # type: ignore[attr-defined]
+    chosen = of.coding.policy.choose(on, of.coding.room).quality  # type: ignore[attr-defined]
     assert chosen.quality > PICTURES.qualities[0].quality
     smooth, noise = (of.encode(image, on)[0] for image in (PHOTOGRAPH, NOISE))
     finest = replace(of.coding, target=None, quantiser=of.coding.quantiser.with_quality(round(chosen.quality)))  # type: ignore[attr-defined]
@@ -131,8 +131,8 @@ def test_a_picture_that_needs_many_more_bytes_than_usual_is_coarser() -> None:
 
 
 def test_of_a_picture_what_was_measured_for_its_quality_is_expected_whatever_its_own_size() -> None:
-    of = decided().others[0].pipeline(NOTHING)
-    measured = of.coding.policy.choose(GOOD, of.coding.budget).quality.agreement  # type: ignore[attr-defined]
+    of = setup_of().others[0].pipeline(NOTHING)
+    measured = of.coding.policy.choose(GOOD, of.coding.room).quality.agreement  # type: ignore[attr-defined]
     for image in (np.zeros_like(NOISE), PHOTOGRAPH):
         assert of.encode(image, GOOD)[0].plan.expected == pytest.approx(measured, abs=0.02)
 
@@ -146,14 +146,14 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Imported:
 
 
 def test_so_may_an_edge_with_a_network_that_was_added(added: Imported) -> None:
-    of = decided(model="plain")
+    of = setup_of(model="plain")
     (picture,) = of.others
     assert (of.coding.cut.name, picture.coding.cut.name) == (added.usual_cut.name, added.cuts[0].name)
     assert picture.coding.policy.worth == usual_pictures(SIDE * SIDE)  # type: ignore[attr-defined]
     worth = {link: [one.coding.value(link) for one in of.designs] for link in (GOOD, NARROW)}
     assert worth[GOOD][0] > worth[GOOD][1] and worth[NARROW][0] < worth[NARROW][1]
-    assert decided(model="plain", split="stem").others == []
-    assert decided(model="plain", protect="none").others == []
+    assert setup_of(model="plain", split="stem").others == []
+    assert setup_of(model="plain", protect="none").others == []
 
 
 def test_what_was_learned_of_pictures_counts(added: Imported) -> None:
@@ -163,8 +163,8 @@ def test_what_was_learned_of_pictures_counts(added: Imported) -> None:
     learned = Learned({"means": means}, means + 1, np.ones((height, 1, channels), np.float32), ((0.5, 0.9), (1.0, 1.0)))
     for pictures in ((), few):
         write_learned(model_of(added).folder, cut, learned._replace(pictures=pictures))
-        (picture,) = decided(model="plain").others
+        (picture,) = setup_of(model="plain").others
         assert (picture.coding.policy.worth.qualities == few) == bool(pictures)  # type: ignore[attr-defined]
-    assert max(decided(model="plain").designs, key=lambda one: one.coding.value(NARROW)).coding.codec == "sqrt4"
+    assert max(setup_of(model="plain").designs, key=lambda one: one.coding.value(NARROW)).coding.codec == "sqrt4"
     write_learned(model_of(added).folder, cut, learned._replace(pictures=(Quality(20, 1e6, 0.9),)))
-    assert decided(model="plain").others == []  # no picture fits the datagrams of a frame
+    assert setup_of(model="plain").others == []  # no picture fits the datagrams of a frame

@@ -10,7 +10,7 @@ import pytest
 
 from gradfec_common.networks import named_cut
 from gradfec_common.packets import PacketGrid
-from gradfec_common.protect import UNKNOWN_LINK, Budget, LinkEstimate, NoProtection, Plan, Policy, read_policy
+from gradfec_common.protect import UNKNOWN_LINK, LinkEstimate, NoProtection, Plan, Policy, Room, read_policy
 from gradfec_common.protect.link import Losses
 from gradfec_common.quantisers import QUANTISERS
 from gradfec_edge.coding import Coding
@@ -76,9 +76,9 @@ class Watched:
     def __init__(self) -> None:
         self.links: list[LinkEstimate] = []
 
-    def plan(self, importance: Floats, sizes: npt.NDArray[np.intp], link: LinkEstimate, budget: Budget) -> Plan:
+    def plan(self, importance: Floats, sizes: npt.NDArray[np.intp], link: LinkEstimate, room: Room) -> Plan:
         self.links.append(link)
-        return NoProtection().plan(importance, sizes, link, budget)
+        return NoProtection().plan(importance, sizes, link, room)
 
 
 def test_the_policy_gets_the_estimate_of_the_link_or_without_one_an_unknown_link() -> None:

@@ -18,12 +18,12 @@ from gradfec_common.session.edge import Connected, LinkLost
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import EncodedTensor
 from gradfec_edge.health import LinkHealth
-from gradfec_edge.in_flight import InFlight
 from gradfec_edge.journal import Journal, Record
 from gradfec_edge.link import OpenTensor
 from gradfec_edge.metrics import EdgeMetrics
 from gradfec_edge.pacing import Pacing
 from gradfec_edge.sending import Sending
+from gradfec_edge.slots import Slots
 from gradfec_host.console import Endpoint
 from gradfec_host.logs import Log
 
@@ -72,12 +72,12 @@ class World:
         self.health = LinkHealth(Endpoint("cloud", 9000), KEY, Log("gradfec-edge"), metrics, wait_s)
         self.link = ToyLink(self.health, self.said)
         self.journal = Journal(None, HEAD, lambda story: self.records.append(story.record()))
-        in_flight = InFlight(10, self.journal, metrics)
+        slots = Slots(10, self.journal, metrics)
         self.sending = Sending(
             self.link,
             self.health,
             Pacing(8.0, None),
-            in_flight,
+            slots,
             ToyWatch(self.said),
             None,
             live=live,  # type: ignore[arg-type]

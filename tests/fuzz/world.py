@@ -32,7 +32,7 @@ from gradfec_common.session.edge import Answered, Closed, EdgeLimits, EdgeSessio
 from gradfec_common.session.events import CloudLimits, Decided, GivenUp, SessionEnded, Sketched
 from gradfec_common.session.handshake import EdgeHandshake, Established, HandshakeKey, answer_hello, read_hello
 from gradfec_common.sketch import JPEG_MAGIC, Sketch, plan_fates
-from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
+from gradfec_common.transmit import EncodedTensor, encode_tensor, room_for
 from gradfec_common.wire import Hello, Kind
 
 HONEST_KEY = HandshakeKey(Key(b"h" * 32), "honest")
@@ -74,9 +74,9 @@ KINDS: tuple[tuple[Quantiser, Plan], ...] = (
     (UNIFORM8, Plan(GRID.count, np.arange(6), (Group(12, (alone(np.arange(6, 12), LAST_CODE, 32),)),))),
     (
         QUANTISERS["sqrt4"],
-        replace(planned("nested:2,4/6", sizes=np.full(GRID.count, 14), budget=budget_for(4)), reserve=2),
+        replace(planned("nested:2,4/6", sizes=np.full(GRID.count, 14), room=room_for(4)), reserve=2),
     ),
-    (DEFLATE, planned("FEC_20_80", sizes=DEFLATED, budget=budget_for(0, packets_a_symbol=2))),
+    (DEFLATE, planned("FEC_20_80", sizes=DEFLATED, room=room_for(0, packets_a_symbol=2))),
     (
         UNIFORM8,
         Plan(

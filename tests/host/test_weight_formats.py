@@ -11,8 +11,8 @@ import pytest
 
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks.resnet50 import RESNET50
-from gradfec_host.weights import Verification, formats, import_weights, manifest, open_weights
-from gradfec_host.weights.manifest import pinned
+from gradfec_host.weights import Verification, formats, hashes, import_weights, open_weights
+from gradfec_host.weights.hashes import pinned
 
 NAMES = tuple(pinned(RESNET50))
 KERAS_FILES = ["whole.h5", "resnet.keras", "resnet.weights.h5"]
@@ -140,7 +140,7 @@ def test_the_file_that_keras_publishes_is_verified_by_its_hash_even_if_its_array
     with pytest.raises(GradfecError, match=r"1 of 320 arrays differ, the first is predictions/bias; .* --unverified"):
         import_weights(RESNET50, path)
     assert not list(home.rglob("*.npz")) and not list(home.rglob(".*.part"))
-    monkeypatch.setattr(manifest, "PUBLISHED_MD5", hashlib.md5(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(hashes, "PUBLISHED_MD5", hashlib.md5(path.read_bytes()).hexdigest())
     assert import_weights(RESNET50, path, "Keras's own download").verification is Verification.FILE
     copy = tmp_path / "copied.npz"
     copy.write_bytes((home / "weights" / "resnet50-imagenet.npz").read_bytes())

@@ -29,7 +29,7 @@ from gradfec_host.weights import (
     open_weights,
     write_slice,
 )
-from gradfec_host.weights.manifest import pinned
+from gradfec_host.weights.hashes import pinned
 
 KERAS, NPM = fetch.ROUTES
 NAMES = tuple(pinned(RESNET50))

@@ -31,7 +31,7 @@ from gradfec_common.seal import REKEY_DATAGRAMS
 from gradfec_common.session.edge import EdgeLimits
 from gradfec_common.session.events import CloudLimits
 from gradfec_common.sketch import JPEG_MAGIC, LEVELS, Sketch, importance_levels, plan_fates
-from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
+from gradfec_common.transmit import EncodedTensor, encode_tensor, room_for
 from gradfec_common.wire.symbol import STRIPE_BYTES, read_headers
 
 from .ledger import DEFLATE
@@ -121,15 +121,15 @@ def content_of(rng: np.random.Generator, quantiser: Quantiser, coded: Coded, pla
 
 def draw_plan(rng: np.random.Generator, coded: Coded, grid: PacketGrid) -> Plan | None:
     """Draw a policy's plan, or one that no policy makes; None where its datagrams are too many, or too long."""
-    sizes, budget = coded.packets.sizes, budget_for(len(coded.parameters), (1, 1, 2, 3, None)[int(rng.integers(5))])
+    sizes, room = coded.packets.sizes, room_for(len(coded.parameters), (1, 1, 2, 3, None)[int(rng.integers(5))])
     if rng.random() < 0.4:
         plan = odd_plan(rng, sizes)
     else:
         try:
-            plan = draw_policy(rng).plan(rng.random(grid.count, np.float32), sizes, UNKNOWN_LINK, budget)
+            plan = draw_policy(rng).plan(rng.random(grid.count, np.float32), sizes, UNKNOWN_LINK, room)
         except UsageError:
             return None
-    fits = plan.symbol_bytes + STRIPE_BYTES * len(plan.groups[0].stripes) <= budget.body_bytes
+    fits = plan.symbol_bytes + STRIPE_BYTES * len(plan.groups[0].stripes) <= room.body_bytes
     few = plan.sent <= most_sent(grid) and plan.sent * plan.symbol_bytes <= most_held(grid)
     return with_reserve(rng, plan) if fits and few else None
 

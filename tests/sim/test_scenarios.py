@@ -10,7 +10,7 @@ from gradfec_cli.channel import ChannelSettings
 from gradfec_common import wire
 from gradfec_common.protect import UNKNOWN_LINK, read_policy
 from gradfec_common.session.events import CloudLimits
-from gradfec_common.transmit import budget_for
+from gradfec_common.transmit import room_for
 from gradfec_common.wire import Bye, Kind
 
 from . import nodes
@@ -71,8 +71,8 @@ def sends(told, *kinds):
     rng, pool = np.random.default_rng(1), []
     for quantiser, policy, most in kinds:
         coded = draw_coded(rng, quantiser, told.grid)
-        budget = budget_for(quantiser.parameter_bytes, most)
-        plan = policy.plan(rng.random(told.grid.count, np.float32), coded.packets.sizes, UNKNOWN_LINK, budget)
+        room = room_for(quantiser.parameter_bytes, most)
+        plan = policy.plan(rng.random(told.grid.count, np.float32), coded.packets.sizes, UNKNOWN_LINK, room)
         pool.append(content_of(rng, quantiser, coded, plan, told.grid))
     told.pool = told.large = pool
 

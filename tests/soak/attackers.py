@@ -24,7 +24,7 @@ from gradfec_common.protect import UNKNOWN_LINK, NoProtection
 from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.session.edge import EdgeSession, Event, new_hello
 from gradfec_common.session.handshake import HELLO_BYTES, HandshakeKey
-from gradfec_common.transmit import budget_for, encode_tensor
+from gradfec_common.transmit import encode_tensor, room_for
 from gradfec_common.wire import MAGIC, VERSION, Kind
 from gradfec_edge.condition import Condition
 from gradfec_edge.link import Link
@@ -114,8 +114,8 @@ async def flood(cloud: Endpoint, seconds: float, rate: float) -> dict[str, int]:
     cut, quantiser = named_cut(DEFAULT_CUT), QUANTISERS["uniform8"]
     grid = PacketGrid(cut.shape, DEFAULT_ROWS)
     coded = quantiser.encode(np.random.default_rng(0).normal(size=cut.shape).astype(np.float32), grid)
-    budget = budget_for(quantiser.parameter_bytes, packets_a_symbol=1)
-    plan = NoProtection().plan(np.zeros(grid.count, np.float32), coded.packets.sizes, UNKNOWN_LINK, budget)
+    room = room_for(quantiser.parameter_bytes, packets_a_symbol=1)
+    plan = NoProtection().plan(np.zeros(grid.count, np.float32), coded.packets.sizes, UNKNOWN_LINK, room)
     encoded = encode_tensor(coded, quantiser, plan)
     changed = Condition()
 

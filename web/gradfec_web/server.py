@@ -17,21 +17,13 @@ from gradfec_host.console import Endpoint
 from gradfec_web.api import Answers, new_app
 from gradfec_web.gate import Gate
 from gradfec_web.history import History
+from gradfec_web.http_server import Server
 from gradfec_web.page import ICON, add_page
 from gradfec_web.view import Answer, Record, load
 
 RECONNECT_S = 15.0  # how long a browser may be away or busy, and then continue where it was
 LAST_REQUESTS_S = 1  # how long open requests may delay the end
 MAX_MESSAGE_BYTES = 2**16  # from a browser, which sends little
-
-
-class Server(uvicorn.Server):
-    """Ignores signals: the process ends with its input."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture no signals."""
-        yield
 
 
 def serve(

@@ -5,6 +5,7 @@ The page is read-only: nothing flows back, and a slow or crashed page costs the 
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -105,6 +106,11 @@ class Answer:
 
 Record = Status | Frame | Picture | Answer
 KINDS: dict[str, type[Record]] = {kind.__name__.lower(): kind for kind in (Status, Frame, Picture, Answer)}
+
+
+def in_base64(data: bytes) -> str:
+    """Write bytes as a field of a picture."""
+    return base64.b64encode(data).decode()
 
 
 def dump(record: Record) -> bytes:

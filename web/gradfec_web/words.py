@@ -66,7 +66,6 @@ EXPECTED = "expected to agree with the uncut network"
 RANKS = ("matters least, dropped first", "matters most")  # the ends of the scale
 LATENCY = {"cloud": "from a frame's first packet to its answer", "edge": "from the camera to the answer"}
 WHY = "Why the newest frame is as it is: "
-CONFIDENCE = "How sure it is, the network says itself: these are no measured probabilities."
 
 FATES: dict[Cell, tuple[str, str]] = {
     Cell.PROTECTED: ("protected", "arrived; parity was ready in case of loss"),

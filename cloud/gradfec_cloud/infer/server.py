@@ -7,7 +7,7 @@ import contextlib
 import socket
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from http import HTTPStatus
@@ -43,6 +43,7 @@ from gradfec_common.networks.pixels import normalise
 from gradfec_common.preprocess import Picture, seen_share, to_input
 from gradfec_host.console import Endpoint, version
 from gradfec_web.gate import Gate
+from gradfec_web.http_server import Server
 
 MODEL_VERSION = "1"
 MOST_BYTES = 2**25  # of a request
@@ -55,15 +56,6 @@ LAST_REQUESTS_S = 2
 
 Floats = npt.NDArray[np.float32]
 Ask = Callable[[Cut, Floats], "Future[Whole]"]  # RuntimeError if nothing can be asked now
-
-
-class Server(uvicorn.Server):
-    """Ignores signals: they are the daemon's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture no signals."""
-        yield
 
 
 class InferServer:

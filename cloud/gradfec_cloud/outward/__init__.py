@@ -6,24 +6,12 @@ that happens to them holds up an answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
+from gradfec_cloud.options import Given
 from gradfec_cloud.outward.mqtt import MQTT
-from gradfec_cloud.outward.sink import Given, Labels, Sink, SinkKind
+from gradfec_cloud.outward.sink import Labels, Sink, SinkKind
 from gradfec_cloud.outward.webhook import WEBHOOK
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 SINKS: dict[str, SinkKind] = {kind.name: kind for kind in (MQTT, WEBHOOK)}
-
-
-def sink_options(command: Command) -> Command:
-    """Give `gradfec-cloud` the options of all sinks."""
-    for kind in reversed(SINKS.values()):
-        for option in reversed(kind.options):
-            command = option(command)
-    return command
 
 
 def open_sinks(given: Given, labels: Labels) -> dict[str, Sink]:

@@ -17,12 +17,13 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
+from gradfec_cloud.options import Given
 from gradfec_cloud.outward.backoff import backoff_s
 from gradfec_cloud.outward.cameras import OFFLINE, STATE_EVERY_S, Cameras, Message, Watched
 from gradfec_cloud.outward.condition import check_label
 from gradfec_cloud.outward.news import Answered, News
 from gradfec_cloud.outward.outbox import Outbox
-from gradfec_cloud.outward.sink import Given, Labels, SinkKind
+from gradfec_cloud.outward.sink import Labels, SinkKind
 from gradfec_common.errors import UsageError
 from gradfec_host.console import version
 from gradfec_host.extras import need

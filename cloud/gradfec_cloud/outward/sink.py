@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
+from gradfec_cloud.options import Given, Option
 from gradfec_cloud.outward.news import News
 from gradfec_cloud.outward.outbox import Outbox
 from gradfec_host.logs import Log
 
-Given = Mapping[str, Any]  # the values of gradfec-cloud's options, by parameter
 Labels = AbstractSet[str]  # that answers can have; empty if that is not known
 
 
@@ -33,5 +33,5 @@ class SinkKind:
     """A kind of sink, and the options of `gradfec-cloud` with which a user asks for it."""
 
     name: str  # in metrics
-    options: Sequence[Callable[[Any], Any]]  # made by click.option
+    options: Sequence[Option]
     open: Callable[[Given, Labels], Sink | None]  # None if the options do not ask for it; UsageError if they are wrong

@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 
 import click
 
+from gradfec_cloud.options import Given
 from gradfec_cloud.outward.backoff import backoff_s
 from gradfec_cloud.outward.condition import Condition, read_condition
 from gradfec_cloud.outward.news import Answered, News
 from gradfec_cloud.outward.outbox import Outbox
 from gradfec_cloud.outward.signature import read_signing_key, signed
-from gradfec_cloud.outward.sink import Given, Labels, SinkKind
+from gradfec_cloud.outward.sink import Labels, SinkKind
 from gradfec_common.errors import UsageError
 from gradfec_host.extras import need
 from gradfec_host.logs import Log

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gradfec_cloud.workers.pool import Batch, Crew, GiveBack, Given, Loaders, OpenWorkers, Outputs, Station, WorkersKind
+from gradfec_cloud.options import Given
+from gradfec_cloud.workers.pool import Batch, Crew, GiveBack, Loaders, OpenWorkers, Outputs, Station, WorkersKind
 from gradfec_host.logs import Log
 
 

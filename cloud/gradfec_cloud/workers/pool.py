@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+
+from gradfec_cloud.options import Given, Option
 
 if TYPE_CHECKING:  # the command line takes its options from here, and must not wait for these imports
     import numpy as np
@@ -132,13 +134,10 @@ class OpenWorkers(Protocol):
         """
 
 
-Given = Mapping[str, Any]  # the values of gradfec-cloud's options, by parameter
-
-
 @dataclass(frozen=True)
 class WorkersKind:
     """A kind of pool, and the options of `gradfec-cloud` that are for it alone."""
 
     name: str  # as in `--workers`
-    options: Sequence[Callable[[Any], Any]]  # made by click.option
+    options: Sequence[Option]
     open: Callable[[Given, Log], OpenWorkers]  # UsageError if the options are wrong

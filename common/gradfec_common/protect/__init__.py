@@ -13,12 +13,12 @@ from gradfec_common.protect.link import UNKNOWN_LINK, LinkEstimate, LinkWatch
 from gradfec_common.protect.nested import NestedProtection
 from gradfec_common.protect.none import NoProtection
 from gradfec_common.protect.plan import Group, Plan, Stripe
-from gradfec_common.protect.policy import Budget, Policy
+from gradfec_common.protect.policy import Policy, Room
 from gradfec_common.protect.worth import Quality, Worth
 
 __all__ = [
-    "POLICIES", "UNKNOWN_LINK", "AutoProtection", "Budget", "Group", "LinkEstimate", "LinkWatch", "NestedProtection",
-    "NoProtection", "Plan", "Policy", "Quality", "Stripe", "UnequalProtection", "Worth", "read_policy",
+    "POLICIES", "UNKNOWN_LINK", "AutoProtection", "Group", "LinkEstimate", "LinkWatch", "NestedProtection",
+    "NoProtection", "Plan", "Policy", "Quality", "Room", "Stripe", "UnequalProtection", "Worth", "read_policy",
 ]  # fmt: skip
 
 ReadPolicy = Callable[[str, ErasureCode], "Policy | None"]  # None if the text is of another policy

@@ -23,15 +23,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.codes import BARE, ErasureCode
+from gradfec_common.codes import ErasureCode
 from gradfec_common.errors import UsageError
 from gradfec_common.protect.fec import in_groups
 from gradfec_common.protect.large import GAIN_A_FRAME, GOOD_ENOUGH, LargeChoice, choose_large
 from gradfec_common.protect.link import LinkEstimate
-from gradfec_common.protect.nested import fitted
+from gradfec_common.protect.nested import PacketClass, packed
 from gradfec_common.protect.none import NoProtection
-from gradfec_common.protect.plan import Group, Plan, Stripe, keep_most_important, ranking
-from gradfec_common.protect.policy import Budget
+from gradfec_common.protect.plan import Group, Plan, keep_most_important, ranking
+from gradfec_common.protect.policy import Room
 from gradfec_common.protect.worth import Quality, Worth, hull
 from gradfec_common.symbols import entry_sizes
 from gradfec_common.wire import MAX_DATAGRAM_BYTES
@@ -93,68 +93,68 @@ class AutoProtection:
     most_sent: int = MAX_SENT_PER_PACKET
 
     def choose(
-        self, link: LinkEstimate, budget: Budget, qualities: tuple[Quality, ...] = (), most_n: int = MORE_DATAGRAMS[-1]
+        self, link: LinkEstimate, room: Room, qualities: tuple[Quality, ...] = (), most_n: int = MORE_DATAGRAMS[-1]
     ) -> Choice:
         """Decide for frames of one of `qualities`, those of the codec by default, in at most `most_n` datagrams."""
         qualities, most_n = qualities or self.worth.qualities, min(most_n, self.code.max_n)
-        return _choice(self.worth, qualities, link, budget, most_n)
+        return _choice(self.worth, qualities, link, room, most_n)
 
-    def value(self, link: LinkEstimate, budget: Budget, sizes: Indices | None = None) -> float:
+    def value(self, link: LinkEstimate, room: Room, sizes: Indices | None = None) -> float:
         """Return what a frame is worth on a link; of several codecs, the one of the highest value suits it.
 
         `sizes` (count,) are the bytes of its packets, None for a codec of several qualities.
         """
         if sizes is None:
-            return self.choose(link, budget).value
+            return self.choose(link, room).value
         entries = entry_sizes(sizes)
-        if entries.sum() > LARGE * budget.room():
-            choice = self._choose_large(sizes, link, budget)
+        if entries.sum() > LARGE * room.left():
+            choice = self._choose_large(sizes, link, room)
             return _value(choice.expected, choice.bytes, link.frame_bytes)
         whole = Quality(0.0, float(entries.sum()), 1.0)
-        return self.choose(link, budget, (whole,), self.most_sent * len(sizes)).value
+        return self.choose(link, room, (whole,), self.most_sent * len(sizes)).value
 
-    def plan(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, budget: Budget) -> Plan:
+    def plan(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, room: Room) -> Plan:
         """Plan one group of as many stripes as there are different k; a large frame is planned in several."""
         entries = entry_sizes(sizes)
         qualities, size = self.worth.qualities, float(entries.sum())
-        if not qualities and size > LARGE * budget.room():
-            return self._large(importance, sizes, link, budget)
+        if not qualities and size > LARGE * room.left():
+            return self._large(importance, sizes, link, room)
         if not (qualities and self.worth.kept):  # every packet is needed: the frame's own size counts
-            usual = self.choose(link, budget).quality.agreement if qualities else 1.0
+            usual = self.choose(link, room).quality.agreement if qualities else 1.0
             qualities = (Quality(0.0, size, usual),)
-        choice = self.choose(link, budget, qualities, self.most_sent * len(sizes))
+        choice = self.choose(link, room, qualities, self.most_sent * len(sizes))
         ranked = ranking(importance)
         reserve = self._reserve(choice, link, self.most_sent * len(sizes))
-        n, layers = choice.n, _layers(choice.ks, self.worth.classes[0], entries[ranked])
-        while (stripes := _packed(layers, n + reserve, ranked, entries[ranked], budget, self.code)) is None:
-            if not self.worth.kept and layers[-1].k == n:  # a frame without its last packets would be worth nothing
+        n, classes = choice.n, _classes(choice.ks, self.worth.classes[0], entries[ranked])
+        while (stripes := packed(_joined(classes), n + reserve, ranked, entries[ranked], room, self.code)) is None:
+            if not self.worth.kept and classes[-1].k == n:  # a frame without its last packets would be worth nothing
                 n += 1
                 if n > min(len(ranked), self.code.max_n - reserve):
-                    return NoProtection().plan(importance, sizes, link, budget)
-            layers = _less(layers, n) or budget.too_long(int(entries[ranked[0]]))
-        dropped = np.sort(ranked[layers[-1].end :])
-        return Plan(len(ranked), dropped, (Group(n + reserve, tuple(stripes)),), reserve, choice.expected)
+                    return NoProtection().plan(importance, sizes, link, room)
+            classes = _less(classes, n) or room.too_long(int(entries[ranked[0]]))
+        dropped = np.sort(ranked[classes[-1].end :])
+        return Plan(len(ranked), dropped, (Group(n + reserve, stripes),), reserve, choice.expected)
 
     def _reserve(self, choice: Choice, link: LinkEstimate, most_n: int) -> int:
         """Return how much parity to have ready for requests."""
         enough = round(link.rounds * max(choice.ks) / (1 - link.loss))
         return max(min(enough, MOST_RESERVE, most_n - choice.n, self.code.max_n - choice.n), 0)
 
-    def _large(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, budget: Budget) -> Plan:
+    def _large(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, room: Room) -> Plan:
         """Plan a frame of more than one group."""
-        choice, most = self._choose_large(sizes, link, budget), self.most_sent * len(sizes)
+        choice, most = self._choose_large(sizes, link, room), self.most_sent * len(sizes)
         if (choice.kept, choice.parity) == (1.0, 0.0):
-            return replace(NoProtection().plan(importance, sizes, link, budget), expected=choice.expected)
+            return replace(NoProtection().plan(importance, sizes, link, room), expected=choice.expected)
         kept, dropped = keep_most_important(importance, 100 * (1 - choice.kept))
-        packing = budget.packing(sizes[kept], self.code)
+        packing = room.packing(sizes[kept], self.code)
         sent = min(math.ceil((len(packing.starts) - 1) / (1 - choice.parity)), most)
         groups = in_groups(kept, packing, sent, self.code.group_n(choice.parity), self.code)
         return Plan(len(sizes), dropped, groups, expected=choice.expected)
 
-    def _choose_large(self, sizes: Indices, link: LinkEstimate, budget: Budget) -> LargeChoice:
+    def _choose_large(self, sizes: Indices, link: LinkEstimate, room: Room) -> LargeChoice:
         size, most = float(entry_sizes(sizes).sum()), self.most_sent * len(sizes)
-        datagrams = max(size / budget.room(), len(sizes) / (budget.packets_a_symbol or len(sizes)))
-        datagram_bytes = MAX_DATAGRAM_BYTES - budget.room() + size / datagrams
+        datagrams = max(size / room.left(), len(sizes) / (room.packets_a_symbol or len(sizes)))
+        datagram_bytes = MAX_DATAGRAM_BYTES - room.left() + size / datagrams
         return choose_large(self.worth, self.code, link, datagrams, most, datagram_bytes)
 
 
@@ -163,16 +163,16 @@ def _choice(
     worth: Worth,
     qualities: tuple[Quality, ...],
     link: LinkEstimate,
-    budget: Budget,
+    room: Room,
     most_n: int,
 ) -> Choice:
     states, frame_bytes = _states(worth, replace(link, frame_bytes=None)), link.frame_bytes
     packet_bytes = np.array([one.bytes for one in qualities])[:, np.newaxis]
     wasted = packet_bytes / FEWEST_PACKETS / 2  # in each symbol: half a packet that did not fit
     body = packet_bytes * states.bytes / states.n + states.stripes * (STRIPE_BYTES + wasted)  # (qualities, t)
-    total = (states.n + states.asked) * (MAX_DATAGRAM_BYTES - budget.body_bytes + body)
+    total = (states.n + states.asked) * (MAX_DATAGRAM_BYTES - room.body_bytes + body)
     expected = np.array([one.agreement for one in qualities])[:, np.newaxis] * states.worth
-    may = (body <= budget.body_bytes) & (states.n <= most_n)
+    may = (body <= room.body_bytes) & (states.n <= most_n)
     value = np.where(may, expected - _price(frame_bytes) * total, -np.inf)
     best = int(value.argmax())
     if not np.isfinite(value.flat[best]):
@@ -253,57 +253,35 @@ def _states_of(n: int, worth: Worth, link: LinkEstimate) -> States:
     return States(np.full(len(all_ks), n), all_ks, multiple, stripes, asked[all_ks.max(axis=1)], expected)
 
 
-class Layer(NamedTuple):
-    """Packets that any k datagrams bring: those from the end of the layer before to `end`, by importance."""
-
-    k: int
-    end: int
-
-
-def _layers(ks: tuple[int, ...], bounds: Floats, entries: Indices) -> list[Layer]:
+def _classes(ks: tuple[int, ...], bounds: Floats, entries: Indices) -> list[PacketClass]:
     """Divide packets of `entries` (m,) bytes, by importance, into classes, and join those of the same k."""
     ends = np.searchsorted(np.cumsum(entries), bounds[1:] * entries.sum() * (1 - 1e-9)) + 1
     ends_of = {k: min(int(end), len(entries)) for k, end in zip(ks, ends, strict=True) if k}  # the last of each k
-    return [Layer(k, end) for k, end in ends_of.items()]
+    return [PacketClass(k, end) for k, end in ends_of.items()]
 
 
-def _less(layers: list[Layer], n: int) -> list[Layer]:
-    """Return layers that take fewer bytes: with less parity for the last one, or without its last packets."""
-    (k, end), first = layers[-1], layers[-2].end if len(layers) > 1 else 0
+def _less(classes: list[PacketClass], n: int) -> list[PacketClass]:
+    """Return classes that take fewer bytes: with less parity for the last one, or without its last packets."""
+    (k, end), first = classes[-1], classes[-2].end if len(classes) > 1 else 0
     if k < n:
-        return [*layers[:-1], Layer(k + 1, end)]
+        return [*classes[:-1], PacketClass(k + 1, end)]
     fewer = end - max((end - first) // 16, 1)
-    return [*layers[:-1], Layer(k, fewer)] if fewer > first else layers[:-1]
+    return [*classes[:-1], PacketClass(k, fewer)] if fewer > first else classes[:-1]
 
 
-def _joined(layers: list[Layer]) -> list[Layer]:
-    """Return layers of rising k, each of at least k packets: empty symbols would only cost bytes.
+def _joined(classes: list[PacketClass]) -> list[PacketClass]:
+    """Return classes of rising k, each of at least k packets: empty symbols would only cost bytes.
 
-    A layer of so few packets that it would have no more symbols than the one before joins that.
+    A class of so few packets that it would have no more symbols than the one before joins that.
     """
-    joined: list[Layer] = []
-    for k, end in layers:
+    joined: list[PacketClass] = []
+    for k, end in classes:
         packets = end - (joined[-1].end if joined else 0)
         if joined and min(k, packets) <= joined[-1].k:
-            joined[-1] = Layer(joined[-1].k, end)
+            joined[-1] = PacketClass(joined[-1].k, end)
         elif packets:
-            joined.append(Layer(min(k, packets), end))
+            joined.append(PacketClass(min(k, packets), end))
     return joined
-
-
-def _packed(
-    layers: list[Layer], n: int, ranked: Indices, entries: Indices, budget: Budget, code: ErasureCode
-) -> list[Stripe] | None:
-    """Return a stripe for each layer of packets `ranked` (m,), or None if a datagram has no room for all of them."""
-    stripes, first = [], 0
-    for k, end in _joined(layers):
-        packing = fitted(entries[first:end], k, budget, code.word_bytes)
-        if packing is None:
-            return None
-        stripes.append(Stripe(ranked[first:end], packing, BARE if k == n else code))
-        first = end
-    fits = sum(stripe.packing.length for stripe in stripes) <= budget.room(len(stripes))
-    return stripes if fits else None
 
 
 def read_policy(text: str, code: ErasureCode) -> AutoProtection | None:

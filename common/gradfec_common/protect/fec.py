@@ -12,7 +12,7 @@ from gradfec_common.codes import ErasureCode
 from gradfec_common.errors import UsageError
 from gradfec_common.protect.link import LinkEstimate
 from gradfec_common.protect.plan import Group, Plan, Stripe, keep_most_important
-from gradfec_common.protect.policy import Budget
+from gradfec_common.protect.policy import Room
 from gradfec_common.symbols import Packing, entry_sizes, pack
 from gradfec_common.wire.symbol import MAX_GROUPS
 
@@ -36,7 +36,7 @@ class UnequalProtection:
         return f"FEC_{self.dropped_percent:g}_{100 - self.dropped_percent:g}"
 
     def plan(
-        self, importance: npt.NDArray[np.float32], sizes: npt.NDArray[np.intp], link: LinkEstimate, budget: Budget
+        self, importance: npt.NDArray[np.float32], sizes: npt.NDArray[np.intp], link: LinkEstimate, room: Room
     ) -> Plan:
         """Plan as many datagrams as all packets would take without parity, in as few groups as may be.
 
@@ -48,9 +48,9 @@ class UnequalProtection:
         if not len(kept):
             raise UsageError(f"{self.name} drops all {total} packets of a tensor and sends nothing")
         everything = np.concatenate([kept, dropped])
-        packing = budget.packing(sizes[kept], self.code)
+        packing = room.packing(sizes[kept], self.code)
         length = max(packing.length, int(entry_sizes(sizes).max()))
-        sent = len(pack(entry_sizes(sizes[everything]), length, budget.packets_a_symbol)) - 1
+        sent = len(pack(entry_sizes(sizes[everything]), length, room.packets_a_symbol)) - 1
         return Plan(
             total, dropped, in_groups(kept, packing, sent, self.code.group_n(self.dropped_percent / 100), self.code)
         )

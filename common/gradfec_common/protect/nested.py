@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from gradfec_common.codes import BARE, ErasureCode
 from gradfec_common.errors import UsageError
 from gradfec_common.protect.link import LinkEstimate
 from gradfec_common.protect.plan import Group, Plan, Stripe, ranking
-from gradfec_common.protect.policy import Budget
+from gradfec_common.protect.policy import Room
 from gradfec_common.symbols import Packing, entry_sizes, least, pack
 from gradfec_common.wire.symbol import MAX_SENT_PER_PACKET, MAX_STRIPES
 
@@ -45,7 +46,7 @@ class NestedProtection:
         of_n = "" if self.n == self.ks[-1] else f"/{self.n}"
         return f"nested:{','.join(map(str, self.ks))}{of_n}"
 
-    def plan(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, budget: Budget) -> Plan:
+    def plan(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, room: Room) -> Plan:
         """Fill the classes with packets in order of importance, in symbols as short as hold all of them.
 
         If n datagrams have no room for all packets, the least important ones are dropped.
@@ -57,42 +58,36 @@ class NestedProtection:
             )
         ranked = ranking(importance)
         entries = entry_sizes(sizes[ranked])
-        if by_level := self._by_level(ranked, entries, levels_of(importance[ranked]), budget):
+        if by_level := self._by_level(ranked, entries, levels_of(importance[ranked]), room):
             return by_level
         word = self.code.word_bytes
-        room = budget.room(len(self.ks)) // len(self.ks)
-        low, high = -(-int(entries.max()) // word), room // word  # the length of a symbol, in words
+        share = room.left(len(self.ks)) // len(self.ks)
+        low, high = -(-int(entries.max()) // word), share // word  # the length of a symbol, in words
         if low > high:
             raise UsageError(
-                f"{self.name} leaves {room} bytes of a datagram for each of its {len(self.ks)} classes, and a packet "
+                f"{self.name} leaves {share} bytes of a datagram for each of its {len(self.ks)} classes, and a packet "
                 f"takes {int(entries.max())}: use fewer classes, smaller --rows, or a --codec of fewer bits"
             )
-        words = least(low, high, lambda words: self._kept(entries, words * word, budget) == len(entries))
-        return self._filled(ranked, entries, words * word, budget)
+        words = least(low, high, lambda words: self._kept(entries, words * word, room) == len(entries))
+        return self._filled(ranked, entries, words * word, room)
 
-    def _by_level(self, ranked: Indices, entries: Indices, levels: Indices, budget: Budget) -> Plan | None:
+    def _by_level(self, ranked: Indices, entries: Indices, levels: Indices, room: Room) -> Plan | None:
         """Give each level, of which `levels` are the numbers of packets, a class; None if that has no room."""
         if len(levels) < 2 or 2 * len(levels) > len(ranked):
             return None
-        stripes, first = [], 0
-        for number, k in enumerate(self.ks[: len(levels)]):
-            end = first + int(levels[number]) if number < len(self.ks) - 1 else len(ranked)
-            packing = fitted(entries[first:end], k, budget, self.code.word_bytes)
-            if packing is None:
-                return None
-            stripes.append(Stripe(ranked[first:end], packing, BARE if k == self.n else self.code))
-            first = end
-        if sum(stripe.packing.length for stripe in stripes) > budget.room(len(stripes)):
-            return None
-        return Plan(len(ranked), np.empty(0, np.intp), (Group(self.n, tuple(stripes)),))
+        ends = levels.cumsum()[: len(self.ks)]
+        ends[-1] = len(ranked)
+        classes = [PacketClass(k, end) for k, end in zip(self.ks, ends.tolist(), strict=False)]
+        stripes = packed(classes, self.n, ranked, entries, room, self.code)
+        return Plan(len(ranked), np.empty(0, np.intp), (Group(self.n, stripes),)) if stripes else None
 
-    def _kept(self, entries: Indices, length: int, budget: Budget) -> int:
+    def _kept(self, entries: Indices, length: int, room: Room) -> int:
         """Return how many packets there is room for in symbols of `length` bytes."""
-        starts = pack(entries, length, budget.packets_a_symbol)
+        starts = pack(entries, length, room.packets_a_symbol)
         return int(starts[min(sum(self.ks), len(starts) - 1)])
 
-    def _filled(self, ranked: Indices, entries: Indices, length: int, budget: Budget) -> Plan:
-        starts = pack(entries, length, budget.packets_a_symbol)
+    def _filled(self, ranked: Indices, entries: Indices, length: int, room: Room) -> Plan:
+        starts = pack(entries, length, room.packets_a_symbol)
         stripes, symbol = [], 0
         for k in self.ks:
             own = starts[symbol : symbol + k + 1]
@@ -111,13 +106,35 @@ def levels_of(ranked: npt.NDArray[np.float32]) -> Indices:
     return np.diff(np.flatnonzero(np.diff(ranked)) + 1, prepend=0, append=len(ranked))
 
 
-def fitted(entries: Indices, k: int, budget: Budget, word: int) -> Packing | None:
+class PacketClass(NamedTuple):
+    """Packets that any k datagrams bring: those from the end of the class before to `end`, by importance."""
+
+    k: int
+    end: int
+
+
+def packed(
+    classes: list[PacketClass], n: int, ranked: Indices, entries: Indices, room: Room, code: ErasureCode
+) -> tuple[Stripe, ...] | None:
+    """Return a stripe for each class of packets `ranked` (m,), or None if a datagram has no room for all of them."""
+    stripes, first = [], 0
+    for k, end in classes:
+        packing = fitted(entries[first:end], k, room, code.word_bytes)
+        if packing is None:
+            return None
+        stripes.append(Stripe(ranked[first:end], packing, BARE if k == n else code))
+        first = end
+    fits = sum(stripe.packing.length for stripe in stripes) <= room.left(len(stripes))
+    return tuple(stripes) if fits else None
+
+
+def fitted(entries: Indices, k: int, room: Room, word: int) -> Packing | None:
     """Pack entries (m,) into k symbols, the last of which may be empty, as short as they can be; None if too many."""
-    low, high = -(-int(entries.max()) // word), budget.room() // word  # in words
-    if low > high or len(pack(entries, high * word, budget.packets_a_symbol)) - 1 > k:
+    low, high = -(-int(entries.max()) // word), room.left() // word  # in words
+    if low > high or len(pack(entries, high * word, room.packets_a_symbol)) - 1 > k:
         return None
-    words = least(low, high, lambda words: len(pack(entries, words * word, budget.packets_a_symbol)) - 1 <= k)
-    starts = pack(entries, words * word, budget.packets_a_symbol)
+    words = least(low, high, lambda words: len(pack(entries, words * word, room.packets_a_symbol)) - 1 <= k)
+    starts = pack(entries, words * word, room.packets_a_symbol)
     return Packing(np.append(starts, np.full(k + 1 - len(starts), starts[-1])), words * word)
 
 

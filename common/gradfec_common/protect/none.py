@@ -10,7 +10,7 @@ import numpy.typing as npt
 from gradfec_common.codes import BARE, ErasureCode
 from gradfec_common.protect.link import LinkEstimate
 from gradfec_common.protect.plan import Group, Plan, Stripe
-from gradfec_common.protect.policy import Budget
+from gradfec_common.protect.policy import Room
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class NoProtection:
     name: str = "none"
 
     def plan(
-        self, importance: npt.NDArray[np.float32], sizes: npt.NDArray[np.intp], link: LinkEstimate, budget: Budget
+        self, importance: npt.NDArray[np.float32], sizes: npt.NDArray[np.intp], link: LinkEstimate, room: Room
     ) -> Plan:
         """Plan one group of one stripe with n = k."""
-        stripe = Stripe(np.arange(len(sizes)), budget.packing(sizes, BARE), BARE)
+        stripe = Stripe(np.arange(len(sizes)), room.packing(sizes, BARE), BARE)
         return Plan(len(sizes), np.empty(0, np.intp), (Group(stripe.k, (stripe,)),))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradfec_host.weights.fetch import ensure_weights
-from gradfec_host.weights.manifest import Verification
+from gradfec_host.weights.hashes import Verification
 from gradfec_host.weights.store import (
     Progress,
     Weights,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Network
-from gradfec_host.weights.manifest import Verification, pinned, sha256
+from gradfec_host.weights.hashes import Verification, pinned, sha256
 
 ABOUT = "gradfec.json"
 VERSION = 1

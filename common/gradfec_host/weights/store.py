@@ -16,7 +16,7 @@ from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut, Layer, Network
 from gradfec_host.weights.archive import open_archive, replace_archive
 from gradfec_host.weights.formats import Read, open_arrays
-from gradfec_host.weights.manifest import Verification, is_published, pinned, sha256
+from gradfec_host.weights.hashes import Verification, is_published, pinned, sha256
 
 Progress = Callable[[str, int, "int | None"], None]  # (step, bytes done, bytes in total if known)
 

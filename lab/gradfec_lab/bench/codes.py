@@ -24,7 +24,7 @@ from rich.table import Table
 from gradfec_common.codes import CODES, LEOPARD, ZFEC, Each, ErasureCode, Symbols
 from gradfec_common.codes.zfec_code import ZfecCode
 from gradfec_common.errors import UsageError
-from gradfec_common.protect import UNKNOWN_LINK, Budget, Plan, UnequalProtection
+from gradfec_common.protect import UNKNOWN_LINK, Plan, Room, UnequalProtection
 from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.bench.measure import in_words, machine, median_ms
 from gradfec_lab.theory import decode_probability, expected_missing
@@ -176,7 +176,7 @@ def name_of(code: ErasureCode) -> str:
 
 def plan_of(policy: UnequalProtection, importance: npt.NDArray[np.float32]) -> Plan:
     """Plan for packets (count,), each of which is one data symbol; its length does not matter to the plan."""
-    return policy.plan(importance, np.ones(len(importance), np.intp), UNKNOWN_LINK, Budget(100, packets_a_symbol=1))
+    return policy.plan(importance, np.ones(len(importance), np.intp), UNKNOWN_LINK, Room(100, packets_a_symbol=1))
 
 
 def make_block(code: ErasureCode, n: int, k: int, symbol_bytes: int, rng: np.random.Generator) -> Block:

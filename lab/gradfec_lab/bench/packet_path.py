@@ -132,7 +132,7 @@ class PacketPath:
         with stages.time("score by activation"):
             scores = self.activation(self.image, self.chi)
         with stages.time("plan"):
-            plan = self.coding.policy.plan(scores, coded.packets.sizes, UNKNOWN_LINK, self.coding.budget)
+            plan = self.coding.policy.plan(scores, coded.packets.sizes, UNKNOWN_LINK, self.coding.room)
         with stages.time("encode"):
             encoded = encode_tensor(coded, quantiser, plan, self.each)
         with stages.time("headers"):

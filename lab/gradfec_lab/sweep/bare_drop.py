@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.codes import BARE
-from gradfec_common.protect import Budget, Group, LinkEstimate, Plan, Stripe
+from gradfec_common.protect import Group, LinkEstimate, Plan, Room, Stripe
 from gradfec_common.protect.plan import keep_most_important, ranking
 
 LEAST, MOST = "least", "most"
@@ -30,7 +30,7 @@ class BareDrop:
         return f"drop {self.share:.0%}, {self.first} important first"
 
     def plan(
-        self, importance: npt.NDArray[np.float32], sizes: npt.NDArray[np.intp], link: LinkEstimate, budget: Budget
+        self, importance: npt.NDArray[np.float32], sizes: npt.NDArray[np.intp], link: LinkEstimate, room: Room
     ) -> Plan:
         """Plan one group without parity, or no group if everything is dropped."""
         if self.first == MOST:
@@ -38,7 +38,7 @@ class BareDrop:
         kept, dropped = keep_most_important(importance, round(100 * self.share, 9))
         if not len(kept):
             return Plan(len(sizes), dropped, ())
-        stripe = Stripe(kept, budget.packing(sizes[kept], BARE), BARE)
+        stripe = Stripe(kept, room.packing(sizes[kept], BARE), BARE)
         return Plan(len(sizes), dropped, (Group(stripe.k, (stripe,)),))
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from gradfec_common.codes import BARE
 from gradfec_common.packets import PacketGrid
-from gradfec_common.protect import Budget, Group, LinkEstimate, Plan, Stripe
+from gradfec_common.protect import Group, LinkEstimate, Plan, Room, Stripe
 from gradfec_common.transmit import send_order
 
 DFTS = "dfts"
@@ -28,12 +28,12 @@ class RasterOrder:
     name: str = DFTS
 
     def plan(
-        self, importance: npt.NDArray[np.float32], sizes: npt.NDArray[np.intp], link: LinkEstimate, budget: Budget
+        self, importance: npt.NDArray[np.float32], sizes: npt.NDArray[np.intp], link: LinkEstimate, room: Room
     ) -> Plan:
         """Plan one group of one stripe with n = k, so that the product's send order has them in this order."""
         # places channel * groups + group -> (256, 8) -> (8, 256) -> (2048,)
         raster = np.arange(self.grid.count).reshape(-1, self.grid.groups).T.ravel()
-        packing = budget.packing(sizes, BARE)
+        packing = room.packing(sizes, BARE)
         plan = Plan(len(raster), np.empty(0, np.intp), (Group(len(raster), (Stripe(raster, packing, BARE),)),))
         places = np.empty_like(raster)
         places[send_order(plan.shapes)] = raster

@@ -10,8 +10,9 @@ import click
 from gradfec_cloud.access import key_source
 from gradfec_cloud.daemon import CloudOptions, run_cloud
 from gradfec_cloud.inference import Inference
+from gradfec_cloud.options import with_options
 from gradfec_cloud.port import Port
-from gradfec_cloud.workers import WORKERS, worker_options
+from gradfec_cloud.workers import WORKERS
 from gradfec_common.heads import Answer
 from gradfec_common.networks import Cut
 from gradfec_host import logs
@@ -30,7 +31,7 @@ def answer(cut: Cut, output: object) -> Answer:
 @click.argument("metrics", type=int)
 @click.option("--takes-ms", default=20.0)
 @click.option("--workers", default="local")
-@worker_options
+@with_options(option for kind in WORKERS.values() for option in kind.options)
 def main(port: int, metrics: int, takes_ms: float, workers: str, **given: object) -> None:
     """Serve until a signal; then print the totals."""
     log = logs.configure("gradfec-cloud")

@@ -24,7 +24,7 @@ from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.edge import Answered, EdgeSession, Refused, new_hello
 from gradfec_common.session.events import Decided
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
+from gradfec_common.transmit import EncodedTensor, encode_tensor, room_for
 
 KEY = HandshakeKey(Key(bytes(range(32))))
 UNIFORM8 = QUANTISERS["uniform8"]
@@ -45,7 +45,7 @@ def encoded(image: Image, cut: Cut, policy: Policy) -> EncodedTensor:
     tensor, grid = front_end(image), PacketGrid(cut.shape, ROWS)
     coded = UNIFORM8.encode(tensor, grid)
     importance = np.abs(grid.split(tensor)).sum(axis=1)
-    plan = policy.plan(importance, coded.packets.sizes, UNKNOWN_LINK, budget_for(packets_a_symbol=1))
+    plan = policy.plan(importance, coded.packets.sizes, UNKNOWN_LINK, room_for(packets_a_symbol=1))
     return encode_tensor(coded, UNIFORM8, plan)
 
 

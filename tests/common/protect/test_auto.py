@@ -28,12 +28,12 @@ from gradfec_common.protect.worth import WHOLE_ONLY
 from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.symbols import entry_sizes
-from gradfec_common.transmit import budget_for, encode_tensor
+from gradfec_common.transmit import encode_tensor, room_for
 from gradfec_common.wire import MAX_DATAGRAM_BYTES, SEAL_BYTES
 from gradfec_common.wire.symbol import STRIPE_BYTES, layout_of
 
 PARAMETERS = 4
-BUDGET = budget_for(PARAMETERS)
+ROOM = room_for(PARAMETERS)
 QUALITIES = tuple(
     Quality(*row) for row in ((1, 1500.0, 0.80), (3, 3000.0, 0.88), (5, 6000.0, 0.93), (7, 12_000.0, 0.95))
 )
@@ -54,7 +54,7 @@ LINKS = st.builds(link_of, LOSSES, st.integers(0, 3), FRAMES)
 
 
 def chosen(link, auto=AUTO):
-    return auto.choose(link, BUDGET)
+    return auto.choose(link, ROOM)
 
 
 def net(choice):
@@ -78,8 +78,8 @@ def scores_of(sizes, seed=1):
     return np.random.default_rng(seed).random(len(sizes)).astype(np.float32)
 
 
-def planned(auto, sizes, link, budget=BUDGET):
-    return auto.plan(scores_of(sizes), sizes, link, budget)
+def planned(auto, sizes, link, room=ROOM):
+    return auto.plan(scores_of(sizes), sizes, link, room)
 
 
 def bytes_of(plan):
@@ -162,8 +162,8 @@ def test_no_frame_without_parity_of_as_many_bytes_is_expected_to_be_worth_more(l
         for n in DATAGRAMS:
             wasted = quality.bytes / FEWEST_PACKETS / 2
             body = quality.bytes / n + STRIPE_BYTES + wasted
-            total = n * (MAX_DATAGRAM_BYTES - BUDGET.body_bytes + body)
-            if body > BUDGET.body_bytes or total > choice.frame_bytes:
+            total = n * (MAX_DATAGRAM_BYTES - ROOM.body_bytes + body)
+            if body > ROOM.body_bytes or total > choice.frame_bytes:
                 continue
             arrived = np.arange(n + 1) / n
             expected = quality.agreement * float(WORTH.by_chance(arrived) @ link.arrivals(n))
@@ -228,7 +228,7 @@ def test_a_frame_that_does_not_fit_the_datagrams_that_may_be_sent_is_refused():
     with pytest.raises(UsageError, match="a frame of 400000 bytes does not fit 256 datagrams"):
         chosen(link_of((0.1, 2.0)), AutoProtection(Worth((Quality(1, 400_000.0, 0.9),), ()), ZFEC))
     with pytest.raises(UsageError, match="a frame of 1500 bytes does not fit 1 datagrams"):
-        AutoProtection(Worth(QUALITIES, ()), ZFEC).choose(link_of((0.1, 2.0)), BUDGET, most_n=1)
+        AutoProtection(Worth(QUALITIES, ()), ZFEC).choose(link_of((0.1, 2.0)), ROOM, most_n=1)
 
 
 # --- asking for more ---
@@ -285,7 +285,7 @@ def test_a_plan_is_what_was_chosen_in_whole_packets(link, count, seed):
 def test_a_codec_that_needs_every_packet_is_never_cut(link, count, seed, most):
     rng = np.random.default_rng(seed)
     sizes = rng.integers(1, max(min(1100, 90_000 // count), 2), count)
-    plan = planned(WHOLE, sizes, link, budget_for(PARAMETERS, most))
+    plan = planned(WHOLE, sizes, link, room_for(PARAMETERS, most))
     assert not len(plan.dropped)
     assert plan.kept == count
 
@@ -296,7 +296,7 @@ def test_packets_that_do_not_fill_symbols_take_more_datagrams_before_one_is_drop
 
 
 def test_packets_of_which_a_code_has_not_as_many_symbols_are_sent_without_parity():
-    plan = planned(WHOLE, np.full(300, 9), link_of((0.1, 2.0), 2), budget_for(PARAMETERS, 1))
+    plan = planned(WHOLE, np.full(300, 9), link_of((0.1, 2.0), 2), room_for(PARAMETERS, 1))
     assert (plan.sent, plan.parity, plan.reserve, len(plan.dropped)) == (300, 0, 0, 0)
 
 
@@ -316,9 +316,9 @@ def test_a_packet_longer_than_a_datagram_is_refused_with_what_to_do():
 def test_any_as_many_datagrams_as_a_class_has_k_bring_the_class(losses, rounds, seed):
     quantiser = QUANTISERS["uniform8"]
     made, rng = coded(seed % 100, quantiser), np.random.default_rng(seed)
-    budget = budget_for(quantiser.parameter_bytes)
+    room = room_for(quantiser.parameter_bytes)
     auto = AutoProtection(Worth((), KEPT), ZFEC)
-    plan = auto.plan(rng.random(GRID.count).astype(np.float32), made.packets.sizes, link_of(losses, rounds), budget)
+    plan = auto.plan(rng.random(GRID.count).astype(np.float32), made.packets.sizes, link_of(losses, rounds), room)
     bodies = encode_tensor(made, quantiser, plan).bodies(0)
     came = rng.permutation(plan.sent)[: rng.integers(1, plan.sent + 1)]
     arrived = Reassembly(bodies[came[0]].tobytes(), GRID)
@@ -332,11 +332,11 @@ def test_any_as_many_datagrams_as_a_class_has_k_bring_the_class(losses, rounds, 
 @pytest.mark.parametrize("size", [20_000, 400_000])  # one group, and several
 def test_features_of_one_size_are_worth_their_answers_less_what_their_bytes_should_gain(size):
     sizes, link = packets_of(size, 3072), link_of((0.002, 1.0), frame_bytes=1e8)
-    assert WHOLE.value(link, BUDGET, sizes) == pytest.approx(1.0, abs=0.02)
+    assert WHOLE.value(link, ROOM, sizes) == pytest.approx(1.0, abs=0.02)
     for carried, most in ((size / 4, 0.3), (size / 20, 0.07)):
-        assert WHOLE.value(link_of((0.002, 1.0), frame_bytes=carried), BUDGET, sizes) < most
+        assert WHOLE.value(link_of((0.002, 1.0), frame_bytes=carried), ROOM, sizes) < most
     lossy = link_of((0.4, 1.0), frame_bytes=2 * size)  # which parity does not fit beside
-    assert WHOLE.value(lossy, BUDGET, sizes) < WHOLE.value(link_of((0.002, 1.0), frame_bytes=2 * size), BUDGET, sizes)
+    assert WHOLE.value(lossy, ROOM, sizes) < WHOLE.value(link_of((0.002, 1.0), frame_bytes=2 * size), ROOM, sizes)
 
 
 def test_larger_pictures_are_taken_to_need_as_many_bytes_a_pixel():

@@ -23,7 +23,7 @@ from gradfec_common.protect.link import Losses
 from gradfec_common.quantisers import QUANTISERS, Coded
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.symbols import entry_sizes
-from gradfec_common.transmit import budget_for, encode_tensor
+from gradfec_common.transmit import encode_tensor, room_for
 from gradfec_common.wire import MAX_DATAGRAM_BYTES, SEAL_BYTES
 from gradfec_common.wire.symbol import (
     FIXED_BYTES,
@@ -61,20 +61,20 @@ def a_strangers_policy():
 
 @st.composite
 def cases(draw, form):
-    """A policy, scores with ties, sizes, and a budget of no parameters."""
+    """A policy, scores with ties, sizes, and the room without parameters."""
     policy = read_policy(draw(st.sampled_from(texts_of(form)), "policy"), draw(st.sampled_from(FEC_CODES)))
     rng = np.random.default_rng(draw(SEEDS, "seed"))
     total = draw(st.integers(1, 150), "packets")
     largest = draw(st.sampled_from([1, 30, 127, 128, 250, 1000]), "most bytes")
     sizes = rng.integers(1, largest + 1, total) if draw(st.booleans(), "ragged") else np.full(total, largest)
     scores = rng.integers(0, max(total // 3, 1), total).astype(np.float32)
-    return policy, scores, sizes, budget_for(0, draw(st.sampled_from([None, 1, 3]), "packets a symbol"))
+    return policy, scores, sizes, room_for(0, draw(st.sampled_from([None, 1, 3]), "packets a symbol"))
 
 
-def plan_of(policy: Policy, scores, sizes, budget):
+def plan_of(policy: Policy, scores, sizes, room):
     """The plan; where the policy has none, it says so in a sentence that names it or what does not fit."""
     try:
-        return policy.plan(scores, sizes, UNKNOWN_LINK, budget)
+        return policy.plan(scores, sizes, UNKNOWN_LINK, room)
     except UsageError as error:
         assert policy.name in str(error) or "a packet takes" in str(error)
         assert "\n" not in str(error)
@@ -120,11 +120,11 @@ def test_all_datagrams_have_one_length_and_fit(form, data):
 @settings(max_examples=30)
 @given(st.data())
 def test_symbols_hold_their_packets_and_no_more_of_them_than_was_asked_for(form, data):
-    plan, _, _, sizes, budget = drawn(data, form)
+    plan, _, _, sizes, room = drawn(data, form)
     for _, (packets, (starts, length), _) in plan.stripes:
         counts = np.diff(starts)
         assert (starts[0], starts[-1]) == (0, len(packets))
-        assert (counts >= 0).all() and counts.max() <= (budget.packets_a_symbol or len(sizes))
+        assert (counts >= 0).all() and counts.max() <= (room.packets_a_symbol or len(sizes))
         ends = np.append(0, np.cumsum(entry_sizes(sizes[packets])))
         assert np.diff(ends[starts]).max() <= length
 
@@ -153,9 +153,9 @@ def test_no_packet_is_worse_protected_than_a_less_important_one(form, data):
 @settings(max_examples=30)
 @given(st.data())
 def test_a_plan_depends_on_its_arguments_alone_and_leaves_them_as_they_are(form, data):
-    plan, policy, scores, sizes, budget = drawn(data, form)
+    plan, policy, scores, sizes, room = drawn(data, form)
     scores.flags.writeable = sizes.flags.writeable = False
-    again = plan_of(policy, scores, sizes, budget)
+    again = plan_of(policy, scores, sizes, room)
     assert again.shapes == plan.shapes
     assert again.dropped.tolist() == plan.dropped.tolist()
     for (_, one), (_, other) in zip(plan.stripes, again.stripes, strict=True):
@@ -183,7 +183,7 @@ def test_there_is_a_plan_for_every_quantisers_packets_and_they_arrive(form, name
     packets, parameters, _ = quantiser.encode(tensor, GRID)
     every = GRID.split(quantiser.decode(packets, parameters, GRID).tensor)
     for text in texts_of(form):
-        plan = planned(text, sizes=packets.sizes, budget=budget_for(quantiser.parameter_bytes))
+        plan = planned(text, sizes=packets.sizes, room=room_for(quantiser.parameter_bytes))
         bodies = encode_tensor(Coded(packets, parameters), quantiser, plan).bodies(1)
         arrived = Reassembly(bodies[0].tobytes(), GRID)
         assert arrived.add(bodies) == {}
@@ -197,7 +197,7 @@ def test_there_is_a_plan_for_every_quantisers_packets_and_they_arrive(form, name
 def test_whatever_is_known_of_the_link_there_is_a_plan(form):
     policy = read_policy(texts_of(form)[0])
     link = LinkEstimate(((0.7, Losses(0.4, 8.0)), (0.3, Losses(0.02, 1.5))), 2, 0.1, 12_500.0)
-    assert policy.plan(np.arange(60, dtype=np.float32), np.full(60, 99), link, budget_for()).sent
+    assert policy.plan(np.arange(60, dtype=np.float32), np.full(60, 99), link, room_for()).sent
 
 
 @EVERY
@@ -237,7 +237,7 @@ def test_reading_a_policy_raises_nothing_but_usage_errors(text):
 @given(SEEDS, st.sampled_from(TEXTS[STRANGE]), st.sampled_from(FEC_CODES), st.sampled_from([None, 1, 2]))
 def test_a_strangers_policy_goes_through_encoder_reassembly_and_decoder_under_loss(seed, text, code, most):
     rng = np.random.default_rng(seed)
-    plan = planned(text, rng.random(12), code=code, budget=budget_for(8, most))
+    plan = planned(text, rng.random(12), code=code, room=room_for(8, most))
     packets, parameters, _ = coded(seed)
     bodies = encode_tensor(coded(seed), UNIFORM8, plan).bodies(4)
     alive = rng.random(len(bodies)) < 0.6

@@ -16,7 +16,7 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK, UnequalProtection, read_policy
 from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.symbols import entry_sizes, pack
-from gradfec_common.transmit import budget_for
+from gradfec_common.transmit import room_for
 
 TOTALS = st.integers(1, 3000)
 PERCENTS = st.floats(0, 99)
@@ -33,7 +33,7 @@ def plan_or_none(percent, importance, sizes=None, code=ZFEC, most=1):
     """The plan, with packets of 8 bits, each alone, if not said otherwise; None where it would drop everything."""
     sizes = np.full(len(importance), 392) if sizes is None else sizes
     try:
-        return UnequalProtection(percent, code).plan(importance, sizes, UNKNOWN_LINK, budget_for(8, most))
+        return UnequalProtection(percent, code).plan(importance, sizes, UNKNOWN_LINK, room_for(8, most))
     except UsageError:
         assert round(len(importance) * percent / 100) == len(importance)
         return None
@@ -42,7 +42,7 @@ def plan_or_none(percent, importance, sizes=None, code=ZFEC, most=1):
 def of_default(text, code=ZFEC, quantiser="uniform8", most=1):
     """The plan of the default tensor, whose last packet matters most."""
     sizes = sizes_of_default(quantiser)
-    return planned(text, sizes=sizes, code=code, budget=budget_for(8, most))
+    return planned(text, sizes=sizes, code=code, room=room_for(8, most))
 
 
 @cache

@@ -11,13 +11,13 @@ from gradfec_common.protect.large import GOOD_ENOUGH, LargeChoice, choose_large
 from gradfec_common.protect.link import Losses
 from gradfec_common.protect.worth import WHOLE_ONLY
 from gradfec_common.symbols import entry_sizes
-from gradfec_common.transmit import budget_for
+from gradfec_common.transmit import room_for
 from gradfec_common.wire import MAX_DATAGRAM_BYTES
 
 DATAGRAMS = 285
 WHOLE_BYTES = DATAGRAMS * MAX_DATAGRAM_BYTES
 PARTS = Worth((), ((0.3, 0.875), (0.5, 0.949), (0.6, 0.968), (1.0, 1.0)), scatter=4.0)
-BUDGET = budget_for(4)
+ROOM = room_for(4)
 LOSSES = pytest.mark.parametrize("loss", [0.002, 0.02, 0.1, 0.3, 0.5, 0.7])
 
 
@@ -82,7 +82,7 @@ def test_the_expected_agreement_comes_true(worth: Worth, loss: float) -> None:
     sizes = np.full(2048, 150)
     for frame_bytes in (None, 0.9 * WHOLE_BYTES):
         link = link_of(loss, frame_bytes)
-        plan = AutoProtection(worth, ZFEC).plan(np.arange(2048, 0, -1, dtype=np.float32), sizes, link, BUDGET)
+        plan = AutoProtection(worth, ZFEC).plan(np.arange(2048, 0, -1, dtype=np.float32), sizes, link, ROOM)
         assert plan.expected is not None
         found = [_worth_of_one(plan.shapes, plan.kept / plan.total, worth, loss, seed) for seed in range(400)]
         assert np.mean(found) == pytest.approx(plan.expected, abs=0.03)
@@ -102,8 +102,8 @@ def test_the_plan_is_the_choice() -> None:
     importance = np.random.default_rng(3).random(2048).astype(np.float32)
     auto = AutoProtection(PARTS, ZFEC)
     for link in (link_of(0.2), link_of(0.2, WHOLE_BYTES), link_of(0.02, 50_000.0)):
-        plan = auto.plan(importance, sizes, link, BUDGET)
-        datagrams = float(entry_sizes(sizes).sum()) / BUDGET.room()
+        plan = auto.plan(importance, sizes, link, ROOM)
+        datagrams = float(entry_sizes(sizes).sum()) / ROOM.left()
         choice = choose_large(PARTS, ZFEC, link, datagrams, 8192, MAX_DATAGRAM_BYTES)
         assert plan.expected == choice.expected
         assert plan.kept / plan.total == pytest.approx(choice.kept, abs=0.001)
@@ -119,6 +119,6 @@ def test_packets_of_any_size_have_a_plan(size: int) -> None:
     for count in (64, 500, 4000):
         for loss in (0.002, 0.3, 0.9):
             sizes = np.full(count, size)
-            plan = AutoProtection(WHOLE_ONLY, ZFEC).plan(np.ones(count, np.float32), sizes, link_of(loss), BUDGET)
+            plan = AutoProtection(WHOLE_ONLY, ZFEC).plan(np.ones(count, np.float32), sizes, link_of(loss), ROOM)
             assert not len(plan.dropped)
             assert plan.sent <= 4 * count

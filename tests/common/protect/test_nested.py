@@ -11,7 +11,7 @@ from gradfec_common.delivery import packets_at_hand
 from gradfec_common.errors import UsageError
 from gradfec_common.protect import read_policy
 from gradfec_common.symbols import entry_sizes, pack
-from gradfec_common.transmit import budget_for
+from gradfec_common.transmit import room_for
 
 SEEDS = st.integers(0, 2**32 - 1)
 KS = st.lists(st.integers(1, 30), min_size=1, max_size=6, unique=True).map(sorted)
@@ -26,7 +26,7 @@ def written(ks, n):
 def test_it_is_one_group_whose_classes_have_the_given_k_and_falling_importance(ks, more, seed, most):
     rng = np.random.default_rng(seed)
     sizes, importance = rng.integers(1, 100, 200), rng.random(200)
-    plan = planned(written(ks, ks[-1] + more), importance, sizes=sizes, budget=budget_for(4, most))
+    plan = planned(written(ks, ks[-1] + more), importance, sizes=sizes, room=room_for(4, most))
     ((n, stripes),) = plan.groups
     assert n == ks[-1] + more
     assert [stripe.k for stripe in stripes] == ks[: len(stripes)]
@@ -40,7 +40,7 @@ def test_it_is_one_group_whose_classes_have_the_given_k_and_falling_importance(k
 @given(KS, st.integers(0, 9), SEEDS)
 def test_whichever_m_datagrams_arrive_every_class_of_at_most_m_is_whole(ks, more, seed):
     rng = np.random.default_rng(seed)
-    plan = planned(written(ks, ks[-1] + more), rng.random(200), sizes=np.full(200, 50), budget=budget_for(4))
+    plan = planned(written(ks, ks[-1] + more), rng.random(200), sizes=np.full(200, 50), room=room_for(4))
     arrived = rng.random(plan.sent) < rng.random()
     at_hand = packets_at_hand(plan, arrived)
     for _, stripe in plan.stripes:
@@ -54,8 +54,8 @@ def test_packets_are_dropped_only_from_full_datagrams_and_symbols_are_as_short_a
     rng = np.random.default_rng(seed)
     sizes = rng.integers(1, 60, rng.integers(8, 400))
     importance = rng.permutation(len(sizes)).astype(np.float32)  # no two alike, also in float32
-    budget = budget_for(4, most)
-    plan = planned(written(ks, ks[-1]), importance, sizes=sizes, code=code, budget=budget)
+    room = room_for(4, most)
+    plan = planned(written(ks, ks[-1]), importance, sizes=sizes, code=code, room=room)
     length = plan.groups[0].stripes[0].packing.length
     entries = entry_sizes(sizes[np.argsort(-importance)])
 
@@ -63,30 +63,30 @@ def test_packets_are_dropped_only_from_full_datagrams_and_symbols_are_as_short_a
         """How many packets the data symbols of all classes hold."""
         return [0, *pack(entries, length, most)[1:]][: sum(ks) + 1][-1]
 
-    room = budget.room(len(ks)) // len(ks)
+    share = room.left(len(ks)) // len(ks)
     assert plan.kept == kept(length)
-    assert length <= room
+    assert length <= share
     if plan.kept < plan.total:
-        assert length == room - room % code.word_bytes
+        assert length == share - share % code.word_bytes
     elif length - code.word_bytes >= entries.max():
         assert kept(length - code.word_bytes) < plan.total
 
 
 def test_classes_for_which_there_are_no_packets_left_are_left_out():
-    plan = planned("nested:2,4,8,16/20", budget=ALONE)  # 12 packets, of which 2 + 4 + 6 fill three classes
+    plan = planned("nested:2,4,8,16/20", room=ALONE)  # 12 packets, of which 2 + 4 + 6 fill three classes
     ((n, stripes),) = plan.groups
     assert n == 20
     assert [(stripe.k, len(stripe.packets)) for stripe in stripes] == [(2, 2), (4, 4), (8, 6)]
 
 
 def test_with_a_packet_a_symbol_as_many_are_kept_as_there_are_data_symbols():
-    plan = planned("nested:1,3/5", budget=ALONE)
+    plan = planned("nested:1,3/5", room=ALONE)
     assert [stripe.packets.tolist() for _, stripe in plan.stripes] == [[11], [10, 9, 8]]
     assert plan.dropped.tolist() == list(range(8))
 
 
 def test_all_data_is_there_once_the_largest_k_has_arrived_and_of_fewer_only_some():
-    plan = planned("nested:2,5/8", sizes=np.full(70, 40), budget=budget_for(4))
+    plan = planned("nested:2,5/8", sizes=np.full(70, 40), room=room_for(4))
     arrived = np.zeros(8, bool)
     arrived[3:] = True
     assert packets_at_hand(plan, arrived).all()
@@ -102,7 +102,7 @@ def test_classes_that_leave_no_room_for_a_packet_are_refused_with_what_to_do():
         r"nested:1,2,.*,30 leaves 33 bytes of a datagram for each of its 30 classes, and a packet takes 43: use fewer"
     )
     with pytest.raises(UsageError, match=says):
-        planned(f"nested:{ks}", sizes=np.full(12, 40), budget=budget_for(0))
+        planned(f"nested:{ks}", sizes=np.full(12, 40), room=room_for(0))
 
 
 def test_more_than_four_datagrams_a_packet_are_refused_with_what_to_do():
@@ -162,10 +162,10 @@ def test_packets_of_few_levels_are_a_class_for_each_level_if_there_is_room(level
     importance = np.repeat(np.arange(len(levels), 0, -1), levels).astype(np.float32)
     order = rng.permutation(len(importance))
     importance, sizes = importance[order], rng.integers(1, 30, len(importance))
-    plan = planned(written(ks, ks[-1] + more), importance, sizes=sizes, budget=budget_for(0, most))
+    plan = planned(written(ks, ks[-1] + more), importance, sizes=sizes, room=room_for(0, most))
     ((_, stripes),) = plan.groups
     assert [stripe.k for stripe in stripes] == ks[: len(stripes)]
-    assert sum(stripe.packing.length for stripe in stripes) + 5 * len(stripes) <= budget_for(0).body_bytes
+    assert sum(stripe.packing.length for stripe in stripes) + 5 * len(stripes) <= room_for(0).body_bytes
     lengths = {stripe.packing.length for stripe in stripes}
     if len(lengths) > 1:  # otherwise it has found no room, or by chance
         assert not len(plan.dropped)
@@ -176,7 +176,7 @@ def test_packets_of_few_levels_are_a_class_for_each_level_if_there_is_room(level
 
 def test_the_classes_of_levels_have_symbols_as_short_as_hold_them():
     importance, sizes = np.repeat([3.0, 2.0, 1.0], [4, 8, 12]), np.full(24, 10)
-    plan = planned("nested:2,4/6", importance, sizes=sizes, budget=budget_for(0))
+    plan = planned("nested:2,4/6", importance, sizes=sizes, room=room_for(0))
     ((n, (first, rest)),) = plan.groups
     assert (n, first.k, rest.k) == (6, 2, 4)
     assert (first.packets.tolist(), rest.packets.tolist()) == ([0, 1, 2, 3], [*range(4, 24)])
@@ -185,7 +185,7 @@ def test_the_classes_of_levels_have_symbols_as_short_as_hold_them():
 
 def test_levels_that_have_no_room_are_divided_as_all_other_packets():
     importance, sizes = np.repeat([2.0, 1.0], [40, 4]), np.full(44, 100)
-    plan = planned("nested:2,8/8", importance, sizes=sizes, budget=budget_for(0))
+    plan = planned("nested:2,8/8", importance, sizes=sizes, room=room_for(0))
     ((_, stripes),) = plan.groups
     assert len({stripe.packing.length for stripe in stripes}) == 1
     assert {*importance[stripes[1].packets].tolist()} == {1.0, 2.0}

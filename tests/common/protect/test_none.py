@@ -7,12 +7,12 @@ from tests.common.small_tensors import planned
 
 from gradfec_common.codes import BARE
 from gradfec_common.protect import read_policy
-from gradfec_common.transmit import budget_for
+from gradfec_common.transmit import room_for
 
 
 @given(st.integers(1, 3000), st.sampled_from([None, 1, 2]))
 def test_no_protection_sends_every_packet_bare_in_its_order(total, most):
-    plan = planned("none", sizes=np.full(total, 196), budget=budget_for(4, most))
+    plan = planned("none", sizes=np.full(total, 196), room=room_for(4, most))
     ((n, stripe),) = plan.stripes
     assert (plan.kept, plan.parity, n, stripe.code) == (total, 0, stripe.k, BARE)
     assert stripe.packets.tolist() == list(range(total))

@@ -13,7 +13,7 @@ from gradfec_common.networks import DEFAULT_CUT, NETWORKS, Cut
 from gradfec_common.packets import PacketGrid, Packets, alike_packets, select_packets
 from gradfec_common.quantisers import AUTO, MAX_PARAMETER_BYTES, QUANTISERS, chosen_quantiser, quantiser_of_id
 from gradfec_common.reassembly import Reassembly
-from gradfec_common.transmit import budget_for, encode_tensor
+from gradfec_common.transmit import encode_tensor, room_for
 
 SEEDS = st.integers(0, 2**32 - 1)
 GRIDS = [
@@ -321,7 +321,7 @@ def test_a_strangers_quantiser_goes_through_encoder_reassembly_and_decoder_under
     tensor = drawn(seed, GRID, "sparse")
     coded = quantiser.encode(tensor, GRID)
     assert coded.packets.common_size is None
-    plan = planned(policy, rng.random(12), sizes=coded.packets.sizes, budget=budget_for(0, most))
+    plan = planned(policy, rng.random(12), sizes=coded.packets.sizes, room=room_for(0, most))
     bodies = encode_tensor(coded, quantiser, plan).bodies(4)
     alive = rng.random(len(bodies)) < rng.choice([0.5, 0.9, 1.0])
     alive[rng.integers(len(bodies))] = True

@@ -16,7 +16,7 @@ from gradfec_common.packets import PacketGrid, Packets, select_packets
 from gradfec_common.protect import UNKNOWN_LINK, read_policy
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_common.reassembly import Reassembly
-from gradfec_common.transmit import budget_for, encode_tensor
+from gradfec_common.transmit import encode_tensor, room_for
 
 pytestmark = pytest.mark.usefixtures("range_coder")
 
@@ -117,7 +117,7 @@ def test_latents_go_through_plan_encoder_reassembly_decoder_and_mask_under_loss(
     some = np.flatnonzero(coded.packets.sizes)
     sizes, importance = coded.packets.sizes[some], rng.random(len(some)).astype(np.float32)
     try:
-        plan = read_policy(policy).plan(importance, sizes, UNKNOWN_LINK, budget_for(quantiser.parameter_bytes))
+        plan = read_policy(policy).plan(importance, sizes, UNKNOWN_LINK, room_for(quantiser.parameter_bytes))
     except UsageError:  # so few packets that nothing would be sent, or that there are too few for the classes
         return
     plan = plan.among(some, GRID.count)

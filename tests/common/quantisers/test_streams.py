@@ -19,7 +19,7 @@ from gradfec_common.quantisers import AUTO, QUANTISERS, Needs, chosen_quantiser,
 from gradfec_common.quantisers.image import cut_at
 from gradfec_common.quantisers.image_files import scan_ends
 from gradfec_common.reassembly import Reassembly
-from gradfec_common.transmit import budget_for, encode_tensor
+from gradfec_common.transmit import encode_tensor, room_for
 
 SEEDS = st.integers(0, 2**32 - 1)
 INPUT = named_cut("input_layer")
@@ -143,7 +143,7 @@ def test_a_higher_quality_takes_more_bytes_and_is_nearer_to_the_picture(name):
 @EVERY
 def test_a_picture_takes_at_most_a_dozen_datagrams_and_the_packets_heads_few_of_their_bytes(name):
     _, (packets, *_) = coded(name)
-    plan = read_policy("none").plan(np.zeros(96, np.float32), packets.sizes, UNKNOWN_LINK, budget_for(0))
+    plan = read_policy("none").plan(np.zeros(96, np.float32), packets.sizes, UNKNOWN_LINK, room_for(0))
     assert plan.sent <= 12
     assert plan.sent * plan.symbol_bytes < 1.11 * len(packets.data)
 
@@ -383,7 +383,7 @@ def test_the_default_cut_is_the_one_that_the_quantiser_fits():
 def test_a_picture_goes_through_encoder_reassembly_and_decoder_under_loss(name, seed, policy, loss):
     rng, quantiser = np.random.default_rng(seed), STREAMS[name]
     _, made = coded(f"{name}:50")
-    plan = read_policy(policy).plan(np.arange(96, 0, -1, np.float32), made.packets.sizes, UNKNOWN_LINK, budget_for(0))
+    plan = read_policy(policy).plan(np.arange(96, 0, -1, np.float32), made.packets.sizes, UNKNOWN_LINK, room_for(0))
     bodies = encode_tensor(made, quantiser, plan).bodies(4)
     alive = rng.random(len(bodies)) >= loss
     alive[rng.integers(len(bodies))] = True
@@ -434,7 +434,7 @@ def test_a_file_is_cut_evenly_but_for_the_ends_of_its_parts(ends, size, count, c
 
 def test_with_nested_each_scan_is_a_class_and_the_last_class_is_the_rest():
     _, made = coded("progressive:50")
-    plan = read_policy("nested:4,6,8,10/12").plan(made.importance, made.packets.sizes, UNKNOWN_LINK, budget_for(0))
+    plan = read_policy("nested:4,6,8,10/12").plan(made.importance, made.packets.sizes, UNKNOWN_LINK, room_for(0))
     levels = made.importance.max() - made.importance
     assert [{*levels[stripe.packets].tolist()} for _, stripe in plan.stripes][:3] == [{0}, {1}, {2}]
     assert sum(len(stripe.packets) for _, stripe in plan.stripes) == 96

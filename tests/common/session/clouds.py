@@ -15,7 +15,7 @@ from gradfec_common.decode import decode_tensor
 from gradfec_common.protect import Group, Plan
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import CloudLimits, Decided, SessionOpened
-from gradfec_common.transmit import budget_for
+from gradfec_common.transmit import room_for
 from gradfec_common.wire import Hello, Kind, Ping, Welcome
 
 from .ends import KEY, OTHER_KEY, WANTED, drawn_handshake, edge_end, entropy_of
@@ -29,7 +29,7 @@ PLAN = Plan(
     (Group(7, (alone([3, 1, 4, 0], ZFEC),)), Group(9, (alone([5, 9, 2, 6, 8, 7, 10], ZFEC),))),
 )
 BARE_PLAN = planned("none")
-NESTED = planned("nested:2,4/6", budget=budget_for())  # all 12 packets in 6 datagrams, 2 to a symbol; any 2 give back 4
+NESTED = planned("nested:2,4/6", room=room_for())  # all 12 packets in 6 datagrams, 2 to a symbol; any 2 give back 4
 SYMBOL_BYTES = PLAN.symbol_bytes
 FAST, MOMENT_S = 1e9, 1e-6  # tensors a second, and a moment after which the allowance is full again
 

@@ -11,7 +11,7 @@ from gradfec_common.protect import UNKNOWN_LINK, read_policy
 from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.session.events import Decided, Sketched
 from gradfec_common.sketch import Sketch, sketch_bytes, sketch_parts
-from gradfec_common.transmit import budget_for, encode_tensor
+from gradfec_common.transmit import encode_tensor, room_for
 from gradfec_common.wire import Ping, Welcome
 
 from .clouds import ALICE, BARE_PLAN, Cloud
@@ -26,7 +26,7 @@ def picture_bodies(tensor, form=1):
     coder = QUANTISERS["uniform8"]
     coded = coder.encode(np.random.default_rng(tensor).random(PICTURE.shape, np.float32), PICTURE_GRID)
     plan = read_policy("none").plan(
-        np.zeros(PICTURE_GRID.count, np.float32), coded.packets.sizes, UNKNOWN_LINK, budget_for(8, 1)
+        np.zeros(PICTURE_GRID.count, np.float32), coded.packets.sizes, UNKNOWN_LINK, room_for(8, 1)
     )
     return [row.tobytes() for row in encode_tensor(coded, coder, plan, form=form).bodies(tensor)]
 

@@ -20,7 +20,7 @@ from gradfec_common.decode import decode_tensor
 from gradfec_common.protect import Group, Plan
 from gradfec_common.quantisers import QUANTISERS
 from gradfec_common.session.events import Decided, Finished
-from gradfec_common.transmit import budget_for, encode_tensor
+from gradfec_common.transmit import encode_tensor, room_for
 from gradfec_common.wire import Report, Result
 
 from .clouds import ALICE, BARE_PLAN, BOB, DEADLINE_S, NESTED, PLAN, Cloud, tensor_of
@@ -169,8 +169,8 @@ def tensor_kind(kind, seed):
     """A tensor of a kind: its plan, and its features."""
     quantiser, policy, most = KINDS[kind]
     made = coded(seed, quantiser)
-    budget = budget_for(quantiser.parameter_bytes, packets_a_symbol=most)
-    return encode_tensor(made, quantiser, planned(policy, sizes=made.packets.sizes, budget=budget))
+    room = room_for(quantiser.parameter_bytes, packets_a_symbol=most)
+    return encode_tensor(made, quantiser, planned(policy, sizes=made.packets.sizes, room=room))
 
 
 @pytest.fixture
@@ -293,7 +293,7 @@ def test_groups_that_have_different_ks_are_each_decided_by_its_own(cloud):
 
 
 def test_lost_datagrams_and_the_packets_in_them_are_counted_each_as_what_they_are(cloud):
-    plan = planned("none", budget=budget_for(8, packets_a_symbol=4))  # three datagrams of four packets
+    plan = planned("none", room=room_for(8, packets_a_symbol=4))  # three datagrams of four packets
     assert plan.sent == 3
     session = cloud.connect()
     cloud.feed(*tensor_of(session, plan=plan)[1:])
@@ -349,6 +349,6 @@ def test_memory_is_shared_among_tensors_of_different_sizes_by_their_bytes():
 def test_the_symbols_of_the_largest_tensor_that_a_header_may_announce_are_held_or_refused_by_the_limit(cloud):
     session = cloud.connect()
     most = 4 * GRID.count
-    bodies = bodies_of(planned("none", budget=budget_for()), tensor=0)
+    bodies = bodies_of(planned("none", room=room_for()), tensor=0)
     cloud.feed(*session.sends(with_header(bodies[0], sent=most, n=most, k=most)))
     assert cloud.core.held_bytes == most * (len(bodies[0]) - 35)

@@ -34,7 +34,7 @@ from gradfec_common.session.edge import EdgeSession
 from gradfec_common.session.edge_events import Answered, Closed, Connected, Refused, Reported
 from gradfec_common.session.events import Decided
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_common.transmit import EncodedTensor, budget_for, encode_tensor
+from gradfec_common.transmit import EncodedTensor, encode_tensor, room_for
 
 KEY = HandshakeKey(Key(PSK))
 SEALED = [name for name, vector in CONTROLS.items() if vector.kind not in ("HELLO", "WELCOME", "REFUSE")]
@@ -99,7 +99,7 @@ def encoded() -> EncodedTensor:
     grid, quantiser = PacketGrid((7, 7, 11), 7), QUANTISERS["uniform8"]
     coded = quantiser.encode(np.zeros(grid.shape, np.float32), grid)
     plan = read_policy("none").plan(
-        np.zeros(11, np.float32), coded.packets.sizes, UNKNOWN_LINK, budget_for(8, packets_a_symbol=1)
+        np.zeros(11, np.float32), coded.packets.sizes, UNKNOWN_LINK, room_for(8, packets_a_symbol=1)
     )
     return encode_tensor(coded, quantiser, plan)
 

@@ -11,7 +11,7 @@ from tests.common.small_tensors import bodies_of, encoded, headers_of, planned
 
 from gradfec_common.session.edge import Answered, Closed, LinkLost, Reported
 from gradfec_common.session.events import CloudLimits, Decided, Finished
-from gradfec_common.transmit import budget_for
+from gradfec_common.transmit import room_for
 from gradfec_common.wire import Ack, Bye, Ping, Report, Request, Result
 
 from .clouds import DEADLINE_S, MOMENT_S, Cloud, tensor_of
@@ -19,7 +19,7 @@ from .edges import OTHER, TENSOR, Edge, report, result
 from .test_both_ends import Pair
 
 UNASKED, SENT = 6, 20
-PLAN = replace(planned("nested:6/20", budget=budget_for()), reserve=SENT - UNASKED)  # no parity, but in reserve
+PLAN = replace(planned("nested:6/20", room=room_for()), reserve=SENT - UNASKED)  # no parity, but in reserve
 RESERVED = encoded(PLAN)
 REORDER_S, ROUNDS = CloudLimits().reorder_s, CloudLimits().request_rounds
 ROUND_TRIP_S = 0.04

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradfec_common.codes import LEOPARD
-from gradfec_common.protect import UNKNOWN_LINK, Budget, Plan, Policy, UnequalProtection
+from gradfec_common.protect import UNKNOWN_LINK, Plan, Policy, Room, UnequalProtection
 from gradfec_lab.sweep.bare_drop import LEAST, MOST, BareDrop
 
 SHARES = st.integers(0, 99).map(lambda percent: percent / 100)
 
 
 def planned(policy: Policy, scores: np.ndarray) -> Plan:
-    return policy.plan(scores, np.full(len(scores), 4), UNKNOWN_LINK, Budget(100, 1))
+    return policy.plan(scores, np.full(len(scores), 4), UNKNOWN_LINK, Room(100, 1))
 
 
 @given(SHARES, st.integers(1, 3000), st.integers(0, 2**32 - 1))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import click
 
-from gradfec_cloud.workers.pool import Given, OpenWorkers, WorkersKind
+from gradfec_cloud.options import Given
+from gradfec_cloud.workers.pool import OpenWorkers, WorkersKind
 from gradfec_common.errors import UsageError
 from gradfec_host.console import Number
 from gradfec_host.extras import need

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Network
 
-# MD5 of ResNet-50's weights as Keras publishes them; Keras itself checks it (keras/src/applications/resnet.py). The
-# manifest was made from an older publication, whose arrays may differ in single bits. Both are Keras's own.
+# MD5 of ResNet-50's weights as Keras publishes them; Keras itself checks it (keras/src/applications/resnet.py).
+# resnet50.tsv was made from an older publication, whose arrays may differ in single bits. Both are Keras's own.
 PUBLISHED_MD5 = "2cb95161c43110f7111970584f804107"
 
 
@@ -39,7 +39,7 @@ class Pinned:
 
 @functools.cache
 def pinned(network: Network) -> Mapping[str, Pinned]:
-    """Return the manifest by array name, in the layers' order; GradfecError for a network that has none."""
+    """Return the expected arrays by name, in the layers' order; GradfecError for a network that has none."""
     file = importlib.resources.files(__package__).joinpath(f"{network.name}.tsv")
     try:
         text = file.read_text("utf-8")

@@ -12,9 +12,9 @@ from tests.edge.outgoing import frame, outgoing
 
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.wire import Report, Result
-from gradfec_edge.in_flight import InFlight
 from gradfec_edge.journal import Journal, Record, Story
 from gradfec_edge.metrics import EdgeMetrics
+from gradfec_edge.slots import Slots
 from gradfec_edge.status import CameraStatus, answer_of
 from gradfec_host.progress import in_words
 
@@ -32,7 +32,7 @@ class World:
         self.stories: list[Story] = []
         journal = Journal(None, HEAD, self._on_story, on_answer=lambda frame, answer: self.answers.append(answer))
         self.answers: list[Any] = []
-        self.in_flight = InFlight(1, journal, metrics, fallback)
+        self.slots = Slots(1, journal, metrics, fallback)
 
     def _on_story(self, story: Story) -> None:
         self.records.append(story.record())
@@ -40,7 +40,7 @@ class World:
 
     @property
     def free(self) -> bool:
-        return not self.in_flight._slots.locked()
+        return not self.slots._free.locked()
 
     def count(self, outcome: str) -> float | None:
         labels = {"camera": "door", "outcome": outcome}
@@ -50,54 +50,54 @@ class World:
 @pytest.fixture
 def world() -> World:
     made = World()
-    asyncio.run(made.in_flight.take_slot())
+    asyncio.run(made.slots.take())
     return made
 
 
 def test_a_frame_without_a_free_slot_waits_for_one() -> None:
     async def run() -> None:
         world = World()
-        await world.in_flight.take_slot()
-        waiting = asyncio.ensure_future(world.in_flight.take_slot())
+        await world.slots.take()
+        waiting = asyncio.ensure_future(world.slots.take())
         await asyncio.sleep(0.001)
         assert not waiting.done()
-        await world.in_flight.gave_up(frame())
+        await world.slots.gave_up(frame())
         await asyncio.wait([waiting])
 
     asyncio.run(run())
 
 
 def test_an_answer_frees_the_slot_and_the_report_after_it_completes_the_record(world: World) -> None:
-    world.in_flight.sent(7, 0, outgoing(), {})
+    world.slots.sent(7, 0, outgoing(), {})
     assert not world.free
-    world.in_flight.answered(Answered(0, RESULT, HEAD.no_answer))
+    world.slots.answered(Answered(0, RESULT, HEAD.no_answer))
     assert world.free
     assert world.records == []
-    story = world.in_flight.closed(Closed(0, RESULT, REPORT, 4))
-    assert world.in_flight._slots._value == 1  # not freed twice
+    story = world.slots.closed(Closed(0, RESULT, REPORT, 4))
+    assert world.slots._free._value == 1  # not freed twice
     assert story.record() == world.records[0]
     assert world.count("complete") == 1
 
 
 def test_a_frame_that_is_never_answered_keeps_its_slot_until_it_is_closed(world: World) -> None:
-    world.in_flight.sent(7, 0, outgoing(), {})
+    world.slots.sent(7, 0, outgoing(), {})
     assert not world.free
-    world.in_flight.closed(Closed(0, None, None, 4))
+    world.slots.closed(Closed(0, None, None, 4))
     assert world.free
     assert world.records[0]["outcome"] == "timeout"
     assert world.count("timeout") == 1
 
 
 def test_a_frame_that_is_given_up_frees_its_slot_and_is_recorded_as_unsent(world: World) -> None:
-    asyncio.run(world.in_flight.gave_up(frame()))
+    asyncio.run(world.slots.gave_up(frame()))
     assert world.free
     assert (world.records[0]["outcome"], world.records[0]["tensor"]) == ("timeout", None)
     assert world.count("unsent") == 1
 
 
 def test_the_losses_of_a_sent_frame_are_weighed_by_importance(world: World) -> None:
-    world.in_flight.sent(7, 0, outgoing(), {})
-    assert sum(world.in_flight.closed(Closed(0, RESULT, REPORT, 4)).importance.values()) == pytest.approx(1)
+    world.slots.sent(7, 0, outgoing(), {})
+    assert sum(world.slots.closed(Closed(0, RESULT, REPORT, 4)).importance.values()) == pytest.approx(1)
 
 
 class ToyFallback:
@@ -115,8 +115,8 @@ class ToyFallback:
 def test_a_frame_that_is_not_sent_is_answered_by_the_fallback_and_no_count_says_that_the_cloud_did() -> None:
     async def run() -> World:
         world = World(ToyFallback(TIGER_CAT))
-        await world.in_flight.take_slot()
-        await world.in_flight.gave_up(frame())
+        await world.slots.take()
+        await world.slots.gave_up(frame())
         return world
 
     world = asyncio.run(run())
@@ -140,8 +140,8 @@ def test_a_frame_that_is_not_sent_is_answered_by_the_fallback_and_no_count_says_
 def test_a_fallback_without_an_answer_leaves_the_frame_unsent() -> None:
     async def run() -> World:
         world = World(ToyFallback(None))
-        await world.in_flight.take_slot()
-        await world.in_flight.gave_up(frame())
+        await world.slots.take()
+        await world.slots.gave_up(frame())
         return world
 
     world = asyncio.run(run())

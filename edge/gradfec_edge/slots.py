@@ -11,7 +11,7 @@ from gradfec_common.session.edge import Answered, Closed
 from gradfec_edge.fallback import Fallback
 from gradfec_edge.frames import Frame
 from gradfec_edge.journal import FALLBACK, Journal, Sent, Story
-from gradfec_edge.losses import Weights
+from gradfec_edge.losses import ImportanceShares
 from gradfec_edge.metrics import CameraMetrics
 from gradfec_edge.pipeline import EncodedFrame, Stages
 
@@ -25,30 +25,30 @@ class Outgoing(NamedTuple):
     ready_at: float
 
 
-class InFlight:
+class Slots:
     """Gives each frame a slot until it is answered or given up, and writes its record."""
 
     def __init__(self, slots: int, journal: Journal, metrics: CameraMetrics, fallback: Fallback | None = None) -> None:
         """Let `slots` frames be in flight at a time. The `fallback` answers those that are not sent."""
-        self._slots = asyncio.Semaphore(slots)
+        self._free = asyncio.Semaphore(slots)
         self._journal, self._metrics, self._fallback = journal, metrics, fallback
 
-    async def take_slot(self) -> None:
+    async def take(self) -> None:
         """Wait for a free slot, and take it for the next frame."""
-        await self._slots.acquire()
+        await self._free.acquire()
 
     def sent(self, session: int, tensor: int, outgoing: Outgoing, why: Mapping[str, float]) -> None:
         """Note that a frame is sent as `tensor` of a session, and `why` as planned."""
         encoded = outgoing.encoded
-        weights = Weights(encoded.plan, encoded.shares)
+        importance = ImportanceShares(encoded.plan, encoded.shares)
         names = encoded.codec, encoded.split
-        sent = Sent(session, tensor, encoded.plan, encoded.datagram_bytes, weights, why, *names, encoded.part)
+        sent = Sent(session, tensor, encoded.plan, encoded.datagram_bytes, importance, why, *names, encoded.part)
         self._journal.sent(outgoing.frame, sent, outgoing.stages)
 
     def answered(self, event: Answered) -> None:
         """Note the time of an answer, and free the slot."""
         self._journal.answered(event)
-        self._slots.release()
+        self._free.release()
 
     def closed(self, event: Closed) -> Story:
         """Write the record of a frame that was sent; GradfecError if it cannot be written.
@@ -56,7 +56,7 @@ class InFlight:
         Frees the slot if there was no answer; otherwise `answered` has done so.
         """
         if event.result is None:
-            self._slots.release()
+            self._free.release()
         story = self._journal.closed(event)
         self._metrics.ended(story)
         return story
@@ -71,7 +71,7 @@ class InFlight:
             start = time.perf_counter()
             answer = await asyncio.to_thread(self._fallback, frame.image)
             stages.took(FALLBACK, start)
-        self._slots.release()
+        self._free.release()
         if self._fallback and answer is not None:
             self._metrics.ended(self._journal.fell_back(frame, answer, self._fallback.name, stages))
         else:
