@@ -42,6 +42,7 @@ from gradfec_common.networks import Cut
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.preprocess import Picture, seen_share, to_input
 from gradfec_host.console import Endpoint, version
+from gradfec_web.connections import Connection
 from gradfec_web.gate import Gate
 
 MODEL_VERSION = "1"
@@ -88,6 +89,7 @@ class InferServer:
         self._at_work = 0
         config = uvicorn.Config(
             Gate(self._app(), endpoint.host, endpoint.port, token),
+            http=Connection,
             log_level="warning",
             log_config=None,  # any other would close the daemon's log
             access_log=False,
