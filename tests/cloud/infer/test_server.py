@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import tracemalloc
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -129,6 +130,16 @@ def test_files_become_the_networks_input(client: Any, cloud: Cloud) -> None:
     assert isinstance(frame, np.ndarray)
     expected = normalise(to_input(frame.astype(np.uint8), RESNET50.preprocess), RESNET50.preprocess)
     assert np.array_equal(cloud.asked[1].features, expected)
+
+
+def test_files_are_decoded_one_after_the_other() -> None:
+    picture = np.zeros((2000, 2000, 3), np.uint8)
+    file = cv2.imencode(".jpg", picture)[1].tobytes()
+    tracemalloc.start()
+    module._seen((), [file] * 8, RESNET50.preprocess)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * picture.nbytes
 
 
 def test_only_the_outputs_that_are_asked_for_come(client: Any) -> None:
