@@ -99,7 +99,7 @@ class InferServer:
         config = uvicorn.Config(
             Gate(self._app(), endpoint.host, endpoint.port, token),
             http=Connection,
-            log_level="warning",
+            log_level="error",  # anybody can cause warnings, as many as they like
             log_config=None,  # any other would close the daemon's log
             access_log=False,
             server_header=False,

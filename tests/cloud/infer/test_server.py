@@ -235,3 +235,12 @@ def test_with_a_token_only_those_who_have_it_are_answered(cloud: Cloud) -> None:
     with serving(cloud, TOKEN) as (where, _):
         assert asked(where, "/v2") == (403, None)
         assert asked(where, "/v2", Authorization=f"Bearer {TOKEN}")[0] == 200
+
+
+def test_what_is_no_http_leaves_no_trace_in_the_daemons_log(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    with serving(cloud, TOKEN) as (where, _):
+        host, _, port = where.rpartition(":")
+        with socket.create_connection((host, int(port)), SOON_S) as stranger:
+            stranger.sendall(b"\x16\x03\x01\r\n\r\n")
+            assert stranger.recv(1000).startswith(b"HTTP/1.1 400")
+    assert not caplog.records
