@@ -90,6 +90,7 @@ def config() -> None:
 @config.command()
 @click.argument("daemon", required=False, type=click.Choice([*DAEMONS]))
 @click.option("--markdown", is_flag=True, help="Print the page docs/reference/settings.md.")
+@plain_errors
 def reference(daemon: str | None, markdown: bool) -> None:
     """Print a settings file with every key as a comment, with its default and its meaning."""
     daemons = [daemon] if daemon else [*DAEMONS]

@@ -13,7 +13,8 @@ MOST_PIXELS = 2**25  # 33 megapixels, 100 MB once decoded
 MOST_SCANS = 64  # each costs a decoder a pass over the picture, however few bytes it has; libjpeg writes 10
 START = b"\xff\xd8"
 SCAN = b"\xff\xda"
-SEGMENT = re.compile(rb"\xff+([\xc0-\xfe])(..)", re.DOTALL)  # marker, bytes that follow
+# Marker, bytes that follow. Restarts, which are markers alone, are not at home before a frame.
+SEGMENT = re.compile(rb"\xff+([\xc0-\xcf\xda-\xfe])(..)", re.DOTALL)
 FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive
 SIDES = struct.Struct(">xHH")  # of a frame header: bits, height, width
 

@@ -24,11 +24,17 @@ def to_input(frame: Picture, preprocess: Preprocess) -> Picture:
         raise ValueError(f"a frame is uint8 (h, w, 3), not {frame.dtype} {frame.shape}")
     left, top, right, bottom = seen_part((frame.shape[0], frame.shape[1]), preprocess)
     if preprocess.fit != "pad":
-        frame = _resized(frame[round(top) : round(bottom), round(left) : round(right)], preprocess.size)
+        # At least a pixel: of a line, less may be seen.
+        top, left = min(round(top), frame.shape[0] - 1), min(round(left), frame.shape[1] - 1)
+        bottom, right = max(round(bottom), top + 1), max(round(right), left + 1)
+        frame = _resized(frame[top:bottom, left:right], preprocess.size)
     else:
         # The part that is seen is larger than the frame, which fills its middle.
         height, width = preprocess.size
-        inner = round(frame.shape[0] * height / (bottom - top)), round(frame.shape[1] * width / (right - left))
+        inner = (
+            max(round(frame.shape[0] * height / (bottom - top)), 1),
+            max(round(frame.shape[1] * width / (right - left)), 1),
+        )
         y, x = (height - inner[0]) // 2, (width - inner[1]) // 2
         padded = np.full((height, width, 3), preprocess.fill, np.uint8)
         padded[y : y + inner[0], x : x + inner[1]] = _resized(frame, inner)

@@ -37,6 +37,7 @@ FOLDER = importlib.resources.files(__package__) / "codecs"  # the shipped ones, 
 SUFFIX = ".npz"
 RANKING = "ranking/"
 ABOUT = "about"  # JSON, as an array of one text
+MOST_FALL = 13.0  # from a step of 1; quantisers take none below 1e-6
 HALVES = ("encoder.onnx", "decoder.onnx")  # of an imported network's bottleneck, as arrays of bytes
 
 
@@ -191,7 +192,7 @@ def _checked(about: Any) -> dict[str, Any]:
     for name, allowed in kinds.items():
         if not isinstance(about[name], allowed):
             raise ValueError(f"{name} is {about[name]!r}")
-    if not 1 <= about["rows"] <= 255 or not math.isfinite(about["fall"]):
+    if not 1 <= about["rows"] <= 255 or not 0 <= about["fall"] <= MOST_FALL:
         raise ValueError("no such rows, or no such steps")
     if "model" in about:
         height, width, channels = about["latents"]

@@ -141,16 +141,16 @@ def parse(path: Path) -> tuple[str, dict[str, Any]]:
     else:
         import tomli as tomllib
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # an editor may have put a mark in front
         return text, tomllib.loads(text)
     except OSError as error:
         raise GradfecError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not TOML: {error}") from None
     except tomllib.TOMLDecodeError as error:
         if (line := _camera_beside_tables(text)) is not None:
             reason = f"{CAMERA} = ... and [[{CAMERA}]] tables exclude each other: move it into a table of its own"
             raise UsageError(f"{path}, line {line}: {reason}") from None
+        raise UsageError(f"{path} is not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, too many brackets
         raise UsageError(f"{path} is not TOML: {error}") from None
 
 

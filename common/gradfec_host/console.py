@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import math
 import sys
@@ -23,6 +24,7 @@ R = TypeVar("R")
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 CONTEXT = {"show_default": True, "help_option_names": ["-h", "--help"]}  # click's settings for a command
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 runtime_option = click.option(
     "--runtime",
@@ -60,7 +62,7 @@ log_level_option = click.option(
 
 
 def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn a GradfecError, or an extra that is missing, into one line on stderr, and Ctrl-C into exit code 130.
+    """Turn a GradfecError, a full disk, or a missing extra into one line on stderr, and Ctrl-C into exit code 130.
 
     A bug of ours keeps its traceback; a JSON log has it as one object.
     """
@@ -77,6 +79,10 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
         except click.ClickException:
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                where = f" {error.filename}" if error.filename else ""
+                logs.fail(f"cannot write{where}: {error.strerror}: make room, or write elsewhere")
+                sys.exit(1)
             module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
             if module in EXTRAS:
                 logs.fail(missing(module))

@@ -247,6 +247,6 @@ def fail(message: str, error: BaseException | None = None) -> None:
 
 def _speak(level: int, event: str, message: str, plain: str, error: BaseException | None = None) -> None:
     if (found := handler()) is None:
-        print(redacted(plain), file=sys.stderr, flush=True)
+        print(redacted(printable(plain)), file=sys.stderr, flush=True)
     else:
         logging.getLogger(found.program).log(level, message, extra={"event": event}, exc_info=error)

@@ -92,12 +92,12 @@ class Story:
     @property
     def datagrams(self) -> dict[str, int | None]:
         """The totals' counts of datagrams; what is not known is None."""
-        report = self.report
+        received = min(self.report.received, self.sent) if self.report else None  # the cloud may lie
         return {
             "sent": self.sent,
             "parity": self.plan.parity if self.plan else 0,
-            "received": report.received if report else None,
-            "lost": self.sent - report.received if report else None,
+            "received": received,
+            "lost": None if received is None else self.sent - received,
         }
 
     @property

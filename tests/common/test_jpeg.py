@@ -43,6 +43,13 @@ def with_sides(height: int, width: int) -> bytes:
     return FILE[:at] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + FILE[at + 4 :]
 
 
+def behind_a_restart(file: bytes) -> bytes:
+    """Return a file that says its sides again where it would go on if a restart marker had a length."""
+    frame = FILE.index(b"\xff\xc0")
+    whole = b"\xff\xd8\xff\xd0" + file[2:]
+    return whole.ljust(4 + int.from_bytes(file[2:4], "big"), b"\0") + FILE[frame:]
+
+
 @pytest.mark.parametrize(
     ("file", "said"),
     [
@@ -51,6 +58,7 @@ def with_sides(height: int, width: int) -> bytes:
         (cv2.imencode(".png", PICTURE)[1].tobytes(), "it is not a JPEG file"),
         (FILE[: FILE.index(b"\xff\xc0")], "it is not a JPEG file"),
         (with_sides(0, 30), "it is not a JPEG file"),
+        (behind_a_restart(with_sides(20_000, 20_000)), "it is not a JPEG file"),
         (with_sides(65_500, 65_500), "the picture has 65500 x 65500 pixels, and at most 33554432 are allowed"),
         (FILE + b"\xff\xda" * MOST_SCANS, "the file has more than 64 scans"),
         (FILE[: FILE.index(b"\xff\xda")] + b"\xff\xd9", "the JPEG file is damaged"),

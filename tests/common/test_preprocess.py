@@ -29,6 +29,14 @@ def test_a_frame_of_any_size_becomes_224_pixels_square(size):
     np.testing.assert_array_equal(image, np.broadcast_to(np.uint8([30, 20, 10]), image.shape))  # BGR -> RGB
 
 
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("size", [(1, 4), (4, 1), (1, 8192), (8192, 1), (5, 8192), (8192, 6)])
+def test_a_line_is_a_frame_too(fit, size):
+    image = to_input(np.full((*size, 3), 9, np.uint8), Preprocess(224, 224, order="rgb", fit=fit))
+    assert image.shape == (224, 224, 3)
+    assert image.any()
+
+
 def test_the_whole_frame_is_kept_without_cropping():
     frame = np.zeros((480, 640, 3), np.uint8)
     frame[:, :320, 0] = 255  # left half blue

@@ -124,6 +124,15 @@ def test_a_frame_without_an_answer_is_a_timeout_with_what_is_known_of_its_datagr
     assert record["stages_ms"] == STAGES
 
 
+def test_no_more_datagrams_have_arrived_than_were_sent_whatever_a_report_says(
+    journal: Journal, shown: list[dict[str, Any]]
+) -> None:
+    journal.sent(frame(), sent(), STAGES)
+    journal.closed(Closed(5, None, Report(5, 10, 65535, 0), 10))
+    assert shown[0]["datagrams"] == {"sent": 10, "parity": 5, "received": 10, "lost": 0, "asked": 0}
+    assert journal.datagrams["received"] == 10
+
+
 def test_a_frame_whose_link_was_lost_in_the_middle_counts_only_the_datagrams_that_left(
     journal: Journal, shown: list[dict[str, Any]]
 ) -> None:

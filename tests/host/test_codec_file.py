@@ -1,6 +1,8 @@
 """Codec files come back as they were written, and a damaged one is a plain error before anything runs."""
 
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -146,10 +148,13 @@ def test_what_is_no_archive_or_has_nothing_about_it_is_not_a_codec_file(tmp_path
         json.dumps({**ABOUT_TOY, "rows": 0}),
         json.dumps({**ABOUT_TOY, "fall": None}),
         json.dumps({**ABOUT_TOY, "fall": float("nan")}),
+        json.dumps({**ABOUT_TOY, "fall": -1e4}),
+        json.dumps({**ABOUT_TOY, "fall": 14}),
         json.dumps({**ABOUT_TOY, "cut": 3}),
         json.dumps({**ABOUT_TOY, "worth": []}),
         json.dumps({**ABOUT_TOY, "worth": {"quality": [5]}}),
         json.dumps({**ABOUT_TOY, "worth": {"quality": [[5, "many", 1]]}}),
+        json.dumps({**ABOUT_TOY, "worth": {"quality": [[5, float("inf"), 1]]}}),
         json.dumps({name: value for name, value in ABOUT_TOY.items() if name != "bottleneck"}),
         "[" * 100_000,
     ],
@@ -159,6 +164,22 @@ def test_a_file_that_says_too_little_of_itself_is_not_a_codec_file(tmp_path, abo
     np.savez(tmp_path / "bad.npz", **{ABOUT: np.array(about)}, **arrays())
     with pytest.raises(GradfecError, match="not a codec file, or damaged"):
         CodecFile.read(tmp_path / "bad.npz")
+
+
+def test_an_array_that_says_it_has_more_than_memory_is_not_loaded(file, tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2**45,)})
+    with zipfile.ZipFile(tmp_path / "bad.npz", "w") as archive:
+        archive.writestr(f"{ABOUT}.npy", npy(np.array(json.dumps(ABOUT_TOY))))
+        archive.writestr("encoder/kernel.npy", header.getvalue())
+    with pytest.raises(GradfecError, match="not a codec file, or damaged"):
+        CodecFile.read(tmp_path / "bad.npz")
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
 
 def test_an_array_of_any_objects_is_not_loaded(tmp_path):

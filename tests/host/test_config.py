@@ -196,6 +196,8 @@ WRONG = [
     ("endpoint", 'camera = "a"\ncloud = "server"', "line 2: cloud = \"server\": 'server' has no port"),
     ("port", START + "metrics = 70000", "line 3: metrics = 70000: '70000' in '70000' is not a port"),
     ("not TOML", START + "fps = \nrate = 1", "edge.toml is not TOML: Invalid value (at line 3, column 7)"),
+    ("many digits", START + "fps = " + "9" * 5000, "edge.toml is not TOML: Exceeds the limit"),
+    ("many brackets", START + "fps = " + "[" * 5000, "edge.toml is not TOML: "),
     ("twice", START + "fps = 1\nfps = 2", "edge.toml is not TOML: Cannot overwrite a value"),
     ("single bracket", '[camera]\nname = "a"', "line 1: a camera's table has double brackets: write [[camera]]"),
     ("both", START + '[[camera]]\ncamera = "b"', "line 1: camera = ... and [[camera]] tables exclude each other: move"),
@@ -216,6 +218,10 @@ def test_a_wrong_file_is_one_line_that_says_where_and_what(text: str, words: str
     assert words in result.stderr
     assert result.stderr.count("\n") == 1
     assert "aaaaaa" not in result.output
+
+
+def test_the_mark_that_an_editor_puts_in_front_is_no_setting(written: Any) -> None:
+    assert cameras("--config", written("\ufeff" + ONE)) == cameras("--config", written(ONE))
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:

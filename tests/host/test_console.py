@@ -1,5 +1,7 @@
 """What every command line shares: plain errors, exit codes, and HOST:PORT arguments."""
 
+import errno
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -26,6 +28,17 @@ def test_an_error_of_the_users_is_one_line_and_an_exit_code_never_a_traceback(er
     assert result.exit_code == code
     assert result.stderr == "error: no such port\n"
     assert not result.stdout
+
+
+def test_a_full_disk_is_one_line_and_not_a_fault_of_ours():
+    for error, where in (
+        (OSError(errno.ENOSPC, "No space left on device"), ""),
+        (OSError(errno.ENOSPC, "No space left on device", "out.npz"), " out.npz"),
+    ):
+        result = outcome(error)
+        assert result.exit_code == 1
+        assert result.stderr == f"error: cannot write{where}: No space left on device: make room, or write elsewhere\n"
+    assert isinstance(outcome(OSError(errno.EBADF, "a bug")).exception, OSError)
 
 
 def test_ctrl_c_exits_with_130_and_success_with_0():

@@ -118,6 +118,12 @@ def test_a_key_that_somebody_put_where_a_name_belongs_is_struck_out(form: str) -
     assert repr(key.secret)[2:-1] not in result.stderr
 
 
+def test_without_a_log_too_nothing_untrusted_reaches_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.fail("the layer \x1b]0;title\x07 is none\nerror: forged")
+    logs.say("found", "the layer \x1b[31m")
+    assert capsys.readouterr().err == "error: the layer  ]0;title  is none error: forged\nthe layer  [31m\n"
+
+
 def test_an_error_before_the_log_is_configured_hides_a_key_too(capsys: pytest.CaptureFixture[str]) -> None:
     logs.fail(f"no such file: {new_key(os.urandom).token}")
     assert capsys.readouterr().err == "error: no such file: gradfec1-***\n"

@@ -117,6 +117,39 @@ def test_there_are_not_more_streams_than_allowed_and_one_that_ends_makes_room(wo
     assert (response.status_code, response.json()) == (503, {"detail": "there are 32 streams already"})
 
 
+def test_streams_that_are_asked_for_at_once_are_not_more_than_allowed_either(world: World) -> None:
+    path = "/api/answers/stream"
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [],
+    }
+
+    async def story() -> None:
+        statuses: list[int] = []
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        async def ask_and_stay() -> None:
+            await world.app({**scope, "scheme": "http"}, asyncio.Event().wait, send)
+
+        readers = [asyncio.create_task(ask_and_stay()) for _ in range(2 * api.MOST_STREAMS)]
+        while len(statuses) < len(readers):
+            await asyncio.sleep(0.01)
+        assert (statuses.count(200), statuses.count(503)) == (api.MOST_STREAMS, api.MOST_STREAMS)
+        for reader in readers:
+            reader.cancel()
+        await asyncio.wait(readers)
+        assert not world.answers.streams
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
 def test_a_page_that_is_not_the_clouds_has_no_api() -> None:
     assert ask(new_app(History(), None), "/api/answers").status_code == 404
 

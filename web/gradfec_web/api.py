@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
+from starlette.types import Receive, Scope, Send
 
 from gradfec_host.console import version
 from gradfec_host.wall_clock import rfc3339
@@ -76,6 +77,24 @@ class Stream:
                 arrived.cancel()
             if not self._waiting:
                 yield ": still here\n\n"
+
+
+class AnswerStream(StreamingResponse):
+    """A response that is one of the streams, from when it is made until its reader has gone."""
+
+    def __init__(self, answers: Answers, edge: str | None) -> None:
+        """Stream the answers of one edge, or of all."""
+        self._answers, self._stream = answers, Stream(edge)
+        answers.streams.add(self._stream)
+        headers = {"Cache-Control": "no-store"}
+        super().__init__(self._stream.events(), media_type="text/event-stream", headers=headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send answers, as they come."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._answers.streams.discard(self._stream)
 
 
 def event(kind: str, data: Mapping[str, object]) -> str:
@@ -149,17 +168,7 @@ def _add_api(app: FastAPI, history: History, answers: Answers) -> None:
     async def stream(edge: OfEdge = None) -> Response:
         if len(answers.streams) >= MOST_STREAMS:
             return JSONResponse({"detail": f"there are {MOST_STREAMS} streams already"}, 503)
-
-        async def events() -> AsyncIterator[str]:
-            opened = Stream(edge)
-            answers.streams.add(opened)
-            try:
-                async for one in opened.events():
-                    yield one
-            finally:
-                answers.streams.discard(opened)
-
-        return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        return AnswerStream(answers, edge)
 
     @app.get("/api/edges", summary="The edges")
     async def edges() -> Edges:

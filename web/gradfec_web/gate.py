@@ -92,7 +92,7 @@ def _with_headers(send: Send) -> Send:
 
 
 async def _answer(send: Send, status: int, headers: dict[str, str]) -> None:
-    raw = [(name.encode(), value.encode()) for name, value in {**headers, "Content-Length": "0"}.items()]
+    raw = [(name.lower().encode(), value.encode()) for name, value in {**headers, "Content-Length": "0"}.items()]
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body"})
 

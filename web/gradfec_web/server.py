@@ -15,6 +15,7 @@ from nicegui import core, ui
 
 from gradfec_host.console import Endpoint
 from gradfec_web.api import Answers, new_app
+from gradfec_web.connections import Connection
 from gradfec_web.gate import Gate
 from gradfec_web.history import History
 from gradfec_web.http_server import Server
@@ -23,6 +24,7 @@ from gradfec_web.view import Answer, Record, load
 
 RECONNECT_S = 15.0  # how long a browser may be away or busy, and then continue where it was
 LAST_REQUESTS_S = 1  # how long open requests may delay the end
+MOST_CONNECTIONS = 256
 MAX_MESSAGE_BYTES = 2**16  # from a browser, which sends little
 
 
@@ -44,9 +46,11 @@ def serve(
     core.app.config.quasar_config["loadingBar"]["skipHijack"] = True  # no loading bar on top of the page
     config = uvicorn.Config(
         Gate(app, endpoint.host, endpoint.port, token),
+        http=Connection,
         log_level="warning",
         access_log=False,  # its addresses would contain the token
         server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
         ws_max_size=MAX_MESSAGE_BYTES,
         timeout_graceful_shutdown=LAST_REQUESTS_S,
     )

@@ -7,11 +7,11 @@ import contextlib
 import socket
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,12 +36,13 @@ from gradfec_cloud.infer.protocol import (
     response,
 )
 from gradfec_cloud.inference import Whole
-from gradfec_common.heads import Answer, boxes
+from gradfec_common.heads import Answer, Place, boxes
 from gradfec_common.jpeg import read_jpeg
-from gradfec_common.networks import Cut
+from gradfec_common.networks import Cut, Preprocess
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.preprocess import Picture, seen_share, to_input
 from gradfec_host.console import Endpoint, version
+from gradfec_web.connections import Connection
 from gradfec_web.gate import Gate
 from gradfec_web.http_server import Server
 
@@ -56,6 +57,15 @@ LAST_REQUESTS_S = 2
 
 Floats = npt.NDArray[np.float32]
 Ask = Callable[[Cut, Floats], "Future[Whole]"]  # RuntimeError if nothing can be asked now
+
+
+class Seen(NamedTuple):
+    """What a network sees of a picture of so many pixels: its input, and which part that is."""
+
+    tensor: Floats
+    share: Place
+    width: int
+    height: int
 
 
 class InferServer:
@@ -80,7 +90,8 @@ class InferServer:
         self._at_work = 0
         config = uvicorn.Config(
             Gate(self._app(), endpoint.host, endpoint.port, token),
-            log_level="warning",
+            http=Connection,
+            log_level="error",  # anybody can cause warnings, as many as they like
             log_config=None,  # any other would close the daemon's log
             access_log=False,
             server_header=False,
@@ -179,10 +190,10 @@ class InferServer:
         body = await _body(request)
         try:
             asked = read_request(body, _header_bytes(request.headers))
-            frames = await asyncio.to_thread(_frames, asked.images, asked.files)
+            seen = await asyncio.to_thread(_seen, asked.images, asked.files, cut.network.preprocess)
         except RequestError as error:
             raise HTTPException(400, str(error)) from None
-        answers = await self._whole(frames, cut)
+        answers = await self._whole(seen, cut)
         content, header_bytes = response(cut.network.name, MODEL_VERSION, asked, answers)
         if header_bytes is None:
             return Response(content, media_type="application/json")
@@ -193,25 +204,23 @@ class InferServer:
         try:
             file, confidence = await _form(request.headers, body)
             least = read_confidence(confidence)
-            (frame,) = await asyncio.to_thread(_frames, (), (file,))
+            (one,) = await asyncio.to_thread(_seen, (), (file,), cut.network.preprocess)
         except RequestError as error:
             raise HTTPException(400, str(error)) from None
-        (answer,) = await self._whole([frame], cut)
-        height, width, _ = frame.shape
-        return JSONResponse(predictions(answer, width, height, least))
+        (answer,) = await self._whole([one], cut)
+        return JSONResponse(predictions(answer, one.width, one.height, least))
 
-    async def _whole(self, frames: Sequence[Picture], cut: Cut) -> list[Answer]:
+    async def _whole(self, seen: Sequence[Seen], cut: Cut) -> list[Answer]:
         """Return the uncut network's answers for pictures."""
-        tensors = await asyncio.to_thread(_tensors, frames, cut)
         try:
-            done = await asyncio.gather(*(asyncio.wrap_future(self._ask(cut, tensor)) for tensor in tensors))
+            done = await asyncio.gather(*(asyncio.wrap_future(self._ask(cut, one.tensor)) for one in seen))
         except RuntimeError as error:
             raise HTTPException(503, str(error)) from None
         answers: list[Answer] = []
-        for one, frame in zip(done, frames, strict=True):
-            if one.answer is None:
-                raise HTTPException(500, f"the network has failed: {one.error!r}")
-            answers.append(one.answer.placed(seen_share(frame, cut.network.preprocess)))
+        for whole, one in zip(done, seen, strict=True):
+            if whole.answer is None:
+                raise HTTPException(500, f"the network has failed: {whole.error!r}")
+            answers.append(whole.answer.placed(one.share))
         return answers
 
 
@@ -265,19 +274,33 @@ async def _form(headers: Headers, body: bytes) -> tuple[bytes, object]:
         return await image.read(), form.get("min_confidence")
 
 
-def _frames(images: Sequence[Image], files: Sequence[bytes]) -> list[Picture]:
-    """Return the pictures as BGR, as cameras have it; RequestError for a file that is no picture."""
-    frames = [np.ascontiguousarray(image[..., ::-1]) for image in images]  # RGB -> BGR
+def _seen(images: Sequence[Image], files: Sequence[bytes], preprocess: Preprocess) -> list[Seen]:
+    """Return what a network sees of pictures; RequestError for a file that is no picture.
+
+    One picture after the other: a file that is decoded may be a thousand times larger.
+    """
+    return [_one_seen(frame, preprocess) for frame in _frames(images, files)]
+
+
+def _frames(images: Sequence[Image], files: Sequence[bytes]) -> Iterator[Picture]:
+    """Yield pictures as BGR, as cameras have it."""
+    for image in images:
+        yield np.ascontiguousarray(image[..., ::-1])  # RGB -> BGR
+    for number, file in enumerate(files):
+        yield _decoded(number, file)
+
+
+def _decoded(number: int, file: bytes) -> Picture:
     try:
-        frames += map(read_jpeg, files)
+        return read_jpeg(file)
     except ValueError as error:
-        raise RequestError(f"file {len(frames)}: {error}") from None
-    return frames
+        raise RequestError(f"file {number}: {error}") from None
 
 
-def _tensors(frames: Sequence[Picture], cut: Cut) -> list[Floats]:
-    preprocess = cut.network.preprocess
-    return [normalise(to_input(frame, preprocess), preprocess) for frame in frames]
+def _one_seen(frame: Picture, preprocess: Preprocess) -> Seen:
+    height, width, _ = frame.shape
+    tensor = normalise(to_input(frame, preprocess), preprocess)
+    return Seen(tensor, seen_share(frame, preprocess), width, height)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

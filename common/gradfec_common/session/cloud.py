@@ -36,6 +36,7 @@ from gradfec_common.session.unseal import alike, by_tensor, open_symbols
 from gradfec_common.wire import Ack, Batch, Bye, Drop, Kind, Ping, Pong, Result, SketchPart, Welcome, message_body
 
 PONG, BYE = message_body(Pong()), message_body(Bye())
+GIVEN = 8  # datagrams that a session may send more, at most, for each that has arrived of an answered tensor
 
 
 class CloudSessions:
@@ -124,7 +125,8 @@ class CloudSessions:
         result = Result(decided.tensor, outcome, answer.packed(), recovered, missing, stages_ms)
         effects = self._tensors.answer(decided, result, answer, now)
         if effects:  # only answers that the edge still awaits raise its allowance
-            self._sessions[decided.session].allowance.give(2 * decided.arrived.sent)
+            sent, received = decided.arrived.sent, decided.arrived.received  # the first is only what the edge says
+            self._sessions[decided.session].allowance.give(min(2 * sent, GIVEN * received))
         self._carry_out(effects)
 
     def fail(self, decided: Decided) -> None:

@@ -228,7 +228,8 @@ def _are_forms(value: Any) -> bool:
 
 
 def _are_numbers_of_forms(value: Any) -> bool:
-    return type(value) is list and all(type(one) is int and 0 <= one < MAX_FORMS for one in value)
+    """Return whether a value lists forms that a cloud takes: the edge's own, 0, is always among them."""
+    return type(value) is list and 0 in value and all(type(one) is int and 0 <= one < MAX_FORMS for one in value)
 
 
 def is_answer(value: Any) -> bool:

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.networks.carried import Carried
+from gradfec_common.networks.carried import MAX_ELEMENTS, Carried
 
 MAX_BYTES = 2**31 - 1  # of a file: protobuf has no room for more
 MAX_CARRIED = 4  # tensors at one cut
@@ -263,6 +263,10 @@ def _picture(path: Path, given: onnx.ValueInfoProto, size: tuple[int, int] | Non
     if not all(shape[axis] for axis in sides):
         raise UsageError(
             f"{path}: the input {given.name} is {said}: give --size HEIGHTxWIDTH, for example --size 224x224"
+        )
+    if min(shape[1:]) < 0 or math.prod(shape[1:]) > MAX_ELEMENTS:
+        raise UsageError(
+            f"{path}: the input {given.name} is {said}: export it for pictures of at most {MAX_ELEMENTS // 3} pixels"
         )
     return (1, *shape[1:]), layout
 

@@ -20,7 +20,8 @@ Floats = npt.NDArray[np.float32]
 
 MEANS, SENSITIVITY, ROWS_WORTH, KEPT, PICTURES = "means", "sensitivity", "rows", "kept", "pictures"
 DAMAGE = (  # the exceptions, besides OSError, for a file that is damaged or is not an archive
-    KeyError, ValueError, TypeError, AttributeError, EOFError, RuntimeError,
+    KeyError, ValueError, TypeError, AttributeError, EOFError, RuntimeError, OverflowError,
+    MemoryError,  # an array says that it has a million million elements
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +24,7 @@ Progress = Callable[[str, int, "int | None"], None]  # (step, bytes done, bytes 
 # The exceptions of zipfile, h5py, json and numpy for an unreadable, truncated or hostile file.
 DAMAGE = (
     OSError, EOFError, KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError, NotImplementedError,
-    zipfile.BadZipFile,
+    OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 

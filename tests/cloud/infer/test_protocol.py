@@ -90,6 +90,13 @@ def test_all_outputs_are_wanted_unless_some_are_named() -> None:
         (image(data=[-1] * 120), "the data of image are not 120 whole numbers"),
         (image(data=[0.5] * 120), "the data of image are not 120 whole numbers"),
         (image(data=["a"] * 120), "the data of image are not 120 whole numbers"),
+        (image(data=["a" * 10**7] + ["a"] * 10**4), "the data of image are not 120 whole"),  # 400 GB as a matrix
+        (image(data=120), "the data of image are not 120 whole numbers"),
+        (image(data=[[1] * 60, [1] * 59, [1]]), "the data of image are not 120 whole numbers"),
+        (image(data=[[1] * 60, 1] * 2), "the data of image are not 120 whole numbers"),
+        (image(data=[[{"a": 1}] * 60] * 2), "the data of image are not 120 whole numbers"),
+        (image(data=[[]] * 2**18), "there are too many numbers in the JSON: send the pictures as binary_data"),
+        (image(data=[0] * 2**23), "there are too many numbers in the JSON: send the pictures as binary_data"),
         (image(data=[10**30] * 120), "the data of image are not 120 whole numbers"),
         (image(data=None), "the data of image are not 120 whole numbers"),
         (image(parameters=[]), "the input's parameters is not a JSON object"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import tracemalloc
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -131,6 +132,16 @@ def test_files_become_the_networks_input(client: Any, cloud: Cloud) -> None:
     assert np.array_equal(cloud.asked[1].features, expected)
 
 
+def test_files_are_decoded_one_after_the_other() -> None:
+    picture = np.zeros((2000, 2000, 3), np.uint8)
+    file = cv2.imencode(".jpg", picture)[1].tobytes()
+    tracemalloc.start()
+    module._seen((), [file] * 8, RESNET50.preprocess)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * picture.nbytes
+
+
 def test_only_the_outputs_that_are_asked_for_come(client: Any) -> None:
     from tritonclient import http
 
@@ -224,3 +235,12 @@ def test_with_a_token_only_those_who_have_it_are_answered(cloud: Cloud) -> None:
     with serving(cloud, TOKEN) as (where, _):
         assert asked(where, "/v2") == (403, None)
         assert asked(where, "/v2", Authorization=f"Bearer {TOKEN}")[0] == 200
+
+
+def test_what_is_no_http_leaves_no_trace_in_the_daemons_log(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    with serving(cloud, TOKEN) as (where, _):
+        host, _, port = where.rpartition(":")
+        with socket.create_connection((host, int(port)), SOON_S) as stranger:
+            stranger.sendall(b"\x16\x03\x01\r\n\r\n")
+            assert stranger.recv(1000).startswith(b"HTTP/1.1 400")
+    assert not caplog.records

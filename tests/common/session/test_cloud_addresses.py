@@ -2,12 +2,12 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.common.small_tensors import bodies_of
+from tests.common.small_tensors import bodies_of, with_header
 
 from gradfec_common.session.events import Decided, SessionEnded, SessionMoved, SessionOpened
 from gradfec_common.wire import Ack, Bye, Ping, Pong, Result
 
-from .clouds import ALICE, BOB, PLAN, Cloud, tensor_of
+from .clouds import ALICE, BARE_PLAN, BOB, PLAN, Cloud, tensor_of
 from .ends import flipped
 
 CAROL = ("carol", 3)
@@ -264,6 +264,20 @@ def test_each_answer_allows_a_session_two_tensors_more():
     for number in range(30, 40):
         cloud.feed(*tensor_of(session, number))
     assert cloud.counts["rate_limit"] == 160 - 48  # nothing is answered any more
+
+
+def test_tensors_that_only_say_that_they_are_large_allow_little_more():
+    cloud = Cloud(tensors_per_session=4, tensors_per_s=0.001)
+    session = cloud.connect()
+    body = bodies_of(BARE_PLAN)[0]
+    for number in range(100):
+        (one,) = session.sends(with_header(body, tensor=number, sent=48, n=48, k=1, code=1))  # and only one comes
+        cloud.feed(one)
+        cloud.answer_all()
+        for _ in range(20):
+            cloud.feed(*session.says(Ping()))
+        cloud.wait(0.3)
+    assert cloud.counts["ping"] <= 48 + 8 * cloud.tensors["complete"]
 
 
 def test_what_is_over_the_limit_is_not_opened_and_may_come_again():

@@ -142,6 +142,7 @@ def test_a_file_that_was_tampered_with_is_refused(tmp_path, name):
         (lambda said: said["cuts"][1]["tensors"][0].update(scale=1e-40), "no scale is 1e-40"),
         (lambda said: said.pop("labels"), "KeyError"),
         (lambda said: said.update(cuts=7), "TypeError"),
+        (lambda said: said.update(outputs=[]), "IndexError"),
         (lambda said: said["cuts"][1]["tensors"][0].update(dims=[1, 2**20, 2**10, 1]), "has more than 268435456 ele"),
         (lambda said: said["cuts"][1]["tensors"][0].update(dims=[1, 8, 16, float("inf")]), "OverflowError"),
         (lambda said: said["preprocess"].update(order="gbr"), "no picture becomes gbr by squash"),
@@ -350,10 +351,12 @@ def unknown_operator():
         (two_inputs(), r"has 2 inputs \(a, b\): gradfec feeds one, the picture"),
         (with_input((1, 3, "height", "width")), r"is 1 x 3 x \? x \?: give --size HEIGHTxWIDTH"),
         (with_input((1, 4, SIDE, SIDE)), r"is 1 x 4 x 32 x 32, not a picture"),
+        (with_input((1, 3, 20_000, 20_000)), "is 1 x 3 x 20000 x 20000: export it for pictures of at most 89478485 "),
+        (with_input((1, 3, -5, SIDE)), "is 1 x 3 x -5 x 32: export it for pictures of at most"),
         (with_input((1, 3, SIDE, SIDE), TensorProto.UINT8), "takes uint8 at its input image: export it with a float32"),
         (unknown_operator(), "ONNX Runtime cannot run small.onnx: .*Swirl"),
     ],
-    ids=["two inputs", "open size", "four colours", "uint8", "unknown operator"],
+    ids=["two inputs", "open size", "four colours", "too large", "negative", "uint8", "unknown operator"],
 )
 def test_a_graph_that_cannot_be_used_is_one_clear_error(tmp_path, model, why):
     with pytest.raises(GradfecError, match=why) as caught:
