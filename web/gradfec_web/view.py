@@ -95,6 +95,11 @@ class Picture:
     # Label, score, and left, top, right, bottom in fractions of the photograph; None if the network finds no places.
     boxes: list[tuple[str, float, tuple[float, float, float, float]]] | None = None
 
+    @property
+    def ranked(self) -> bool:
+        """Whether it is known that some packets matter more than others. All pieces of a file are needed."""
+        return bool(self.importance) and not self.of_file
+
 
 @dataclass(frozen=True)
 class Answer:
