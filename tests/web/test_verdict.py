@@ -134,6 +134,11 @@ def test_an_edge_that_is_away_gets_no_answers_however_good_the_last_ones_were(sa
     assert judged(frames(9), edge("auto", connected=False, said=said)) == ("bad", text)
 
 
+def test_a_camera_without_frames_is_told_however_good_the_last_ones_were():
+    said = "camera /dev/video0: it stopped sending frames"
+    assert judged(frames(9), edge("auto", said=said)) == ("bad", f"No frames now: {said}.")
+
+
 def test_agreement_is_expected_as_the_mean_of_the_frames_for_which_it_is_known():
     past = past_of([*frames(2, expected=0.9), *frames(1, expected=0.6), *frames(3)], edge("auto"))
     assert figures(past.buckets, 10).expected == pytest.approx(0.8)

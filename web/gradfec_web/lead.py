@@ -60,7 +60,7 @@ class Lead:
         self._photograph.show(picture)
         self._show_answer(past, picture or frame)
         found = verdict(past.edge, recent)
-        waiting = frame is None and past.edge.connected
+        waiting = frame is None and past.edge.connected and not past.edge.said
         self._verdict.put(words.NO_FRAME.get(self._role, "") if waiting else found.text)
         self._verdict.classes(replace=f"verdict {found.tone.value}")
         self._bytes.put(words.kilobytes(recent.frame_bytes))

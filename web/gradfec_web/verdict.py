@@ -37,9 +37,11 @@ class Verdict:
 
 def verdict(edge: Edge, recent: Figures) -> Verdict:
     """Judge an edge by its frames of the last seconds."""
+    why = words.reason(edge.said)
     if not edge.connected:
-        why = words.reason(edge.said)
         return Verdict(Tone.BAD, f"No answers now: {why}." if why else "No answers now.")
+    if why:
+        return Verdict(Tone.BAD, f"No frames now: {why}.")
     if not recent.frames:
         return Verdict(Tone.QUIET, f"No frame in the last {words.span(RECENT_S)}.")
     if recent.unanswered:

@@ -22,7 +22,7 @@ class Edge:
     address: str
     connected: bool
     since: float  # Unix time: when it connected, or left
-    said: str = ""  # why it left, or why it cannot connect
+    said: str = ""  # why it left, why it cannot connect, or why its camera sends no frames
     warnings: list[str] = field(default_factory=list)  # that hold now; only on the edge's page
     settings: Settings = field(default_factory=dict)  # this camera's; only on the edge's page
 
