@@ -48,6 +48,7 @@ PHOTOGRAPHS = (
 FREE_PORT = Endpoint("127.0.0.1", 0)
 LIVE_FPS = 2
 COUNTED = ("sent", "lost", "recovered", "missing")  # of a frame, in its row
+UNITS = "sent and lost are datagrams, recovered and missing are packets"
 
 
 @dataclass(frozen=True)
@@ -177,10 +178,12 @@ def photographs(images: Path | None) -> Iterator[Path]:
         raise GradfecError(
             f"the demo's photographs come with scikit-image: {missing('skimage')}, or give a folder with --images"
         ) from None
-    with tempfile.TemporaryDirectory(prefix="gradfec-demo-") as folder:
+    with tempfile.TemporaryDirectory(prefix="gradfec-demo-") as place:
+        folder = Path(place) / "photos"  # the live page calls the camera so
+        folder.mkdir()
         for name in PHOTOGRAPHS:
             shutil.copy(Path(skimage.__file__).parent / "data" / name, folder)
-        yield Path(folder)
+        yield folder
 
 
 def show_live(folder: Path, policy: str, options: list[str], link: Link, web: Endpoint, console: Console) -> None:
@@ -216,7 +219,7 @@ def show_run(folder: Path, arm: Arm, link: Link, port: int, console: Console) ->
     """Run the edge once, and show a table that grows by one row for each answer."""
     title = f"{arm.name} ({arm.policy}) at {link.loss:.0%} loss"
     title += f", bursts of {link.burst:g}" if link.burst else ""
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fits 80 columns
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=UNITS)  # fits 80 columns
     table.add_column("image", no_wrap=True, max_width=14)
     table.add_column("answer", min_width=16)
     for heading in (*COUNTED, "latency"):

@@ -115,9 +115,11 @@ class Explanation:
         return self.coding.policy.name
 
     def verdict(self, answer: Answer) -> str:
-        """Say whether the answer is still the lossless one, and for boxes how much of it is."""
+        """Say whether the answer is still the lossless one; of boxes, how many there are, and their F1 against it."""
         same = agreement(self.lossless.said, answer.said)
-        return f"still {answer}" if same == 1 else f"now {answer}{f', F1 {same:.2f}' if same else ''}"
+        if (boxes := answer.said.boxes()) is not None:
+            return f"{len(boxes)} {'box' if len(boxes) == 1 else 'boxes'}, F1 {same:.2f}"
+        return f"{'still' if same == 1 else 'now'} {answer}"
 
 
 def explain(

@@ -116,7 +116,8 @@ def show(
     estimates it, what the plan does with each packet (dropped, protected, sent bare), and what the cloud has after the
     link has lost datagrams: arrived, recovered by parity, or missing. A tile is a channel, and a strip in it a packet.
     Above each panel is the network's answer, with 0 in place of missing packets. What a detector finds is drawn on the
-    photograph, with nothing lost and after the losses. A network that was added needs PyTorch for its gradient.
+    photograph, with nothing lost and after the losses; its answer is how many boxes there are, and their F1 against
+    those with nothing lost. A network that was added needs PyTorch for its gradient.
 
     \b
     gradfec show cat.jpg

@@ -90,5 +90,8 @@ def small_buffer_hint(granted_bytes: int) -> str:
 
 
 def address_text(peer: Hashable) -> str:
-    """Return an address as people write it."""
-    return str(Endpoint(*peer[:2])) if isinstance(peer, tuple) else str(peer)
+    """Return an address as people write it: one of IPv4 as such, though a socket for both has it mapped to IPv6."""
+    if not isinstance(peer, tuple):
+        return str(peer)
+    host, port = peer[:2]
+    return str(Endpoint(host.removeprefix("::ffff:"), port))

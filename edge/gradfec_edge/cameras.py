@@ -307,7 +307,9 @@ def open_all(sessions: Sequence[CameraSession], stack: contextlib.ExitStack) -> 
 
 def page_of(web: Endpoint, cameras: Sequence[Camera]) -> PageOptions:
     """Return what the live page is to show; each camera tells its own settings."""
-    title = cameras[0].source.name if len(cameras) == 1 else f"{len(cameras)} cameras"
+    source = cameras[0].source
+    name = source.name if source.live else Path(source.name).name or source.name
+    title = name if len(cameras) == 1 else f"{len(cameras)} cameras"
     return PageOptions(web, "edge", title, {}, any(camera.options.key.insecure for camera in cameras))
 
 

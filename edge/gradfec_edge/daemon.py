@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 from gradfec_common.congestion import CongestionControl
@@ -51,6 +52,7 @@ from gradfec_edge.watch import Watch
 from gradfec_host import progress
 from gradfec_host.logs import Log, in_words
 from gradfec_host.recent import kilobytes
+from gradfec_web.view import Edge
 
 SHARE_OF_WAIT = 0.1  # over which a frame is spread, of the time in which its answer must be there
 
@@ -212,7 +214,7 @@ class EdgeDaemon:
     def _on_trouble(self, trouble: str) -> None:
         """Note why datagrams do not reach the cloud; "" if that is not known."""
         self.health.found(trouble)
-        self.watch.found(trouble)
+        self.watch.found(self.health.trouble)
 
     def _check_rate(self, deadline_s: float) -> None:
         frame_bytes = self.pipeline.coding.check()
@@ -254,6 +256,11 @@ class EdgeDaemon:
         """Return what the live status shows of this camera. It is called in the live status's thread."""
         return Row(self.status, self.health.state, self._warnings.texts)
 
+    def on_page(self) -> Edge:
+        """Return what the page shows of this camera."""
+        edge = self.watch.edge
+        return replace(edge, said=self.source.trouble) if edge.connected else edge
+
     def say_how_it_goes(self) -> None:
         """Log the last minute."""
         counts, why_not = self.status.progress.told(), self.why_not_ready()
@@ -266,4 +273,6 @@ class EdgeDaemon:
             return "it is leaving"
         if why_not := self.health.why_not:
             return why_not
-        return "" if self._intake.delivering(time.monotonic()) else f"no frame from {self.source.name}"
+        if self._intake.delivering(time.monotonic()):
+            return ""
+        return self.source.trouble or f"no frame from {self.source.name}"

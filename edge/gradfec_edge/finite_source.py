@@ -15,6 +15,7 @@ class FiniteSource(ABC):
     """Frames that wait until they are taken, each exactly once. Then the source ends, or starts over."""
 
     live = False
+    trouble = ""
 
     def __init__(self, name: str, loop: bool, fps: float | None, warn: Warn) -> None:
         """Read the first picture, so that a source without pictures is an error at once."""

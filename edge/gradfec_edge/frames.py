@@ -35,13 +35,15 @@ class Source(Protocol):
     """What the edge takes frames from. One thread at a time calls next_frame(); any thread may call close().
 
     `live`: newest frame only. `interval`: seconds between frames, where known. `skipped`: frames of a camera that
-    nobody took, including those that --fps passes over; files of a folder that are not readable images.
+    nobody took, including those that --fps passes over; files of a folder that are not readable images. `trouble`: why
+    a camera sends no frames, "" if it does.
     """
 
     live: bool
     name: str
     interval: float | None
     skipped: int
+    trouble: str
 
     def next_frame(self, timeout: float = FOREVER_S) -> Frame | None:
         """Wait for a frame, at most `timeout` seconds; None if there is none yet, or none will come (see `ended`)."""

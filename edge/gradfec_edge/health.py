@@ -37,6 +37,7 @@ class LinkHealth:
         self.state = LinkState.LOOKING
         self._refusal = ""  # what the cloud said, in state REFUSED
         self._trouble = ""  # why datagrams do not reach the cloud, if resolver or kernel know
+        self._silence = ""  # what to check, after a cloud was silent for long
         self._told = ""  # the last trouble that was logged, until the cloud answers
         self._wait_s = wait_s
         self._cloud, self._key, self._log, self._metrics = cloud, key, log, metrics
@@ -51,14 +52,19 @@ class LinkHealth:
     @property
     def why_not(self) -> str:
         """Why the link is not connected; empty if it is."""
-        return "" if self.connected else self._refusal or self._trouble or f"not connected to {self._cloud}"
+        return "" if self.connected else self._refusal or self.trouble or f"not connected to {self._cloud}"
+
+    @property
+    def trouble(self) -> str:
+        """Why datagrams do not reach the cloud, or, after a long silence, what to check; "" if neither is known."""
+        return self._trouble or self._silence
 
     async def until_connected(self) -> None:
         """Wait until the link is connected; GradfecError if it is not in time."""
         forever = math.isinf(self._wait_s)
         if not await self._changed.wait_for(lambda: self.connected, None if forever else self._wait_s):
             found = self._refusal or self._trouble
-            raise GradfecError(f"{found}; gave up after {self._wait_s:g} s" if found else self._silence(self._wait_s))
+            raise GradfecError(f"{found}; gave up after {self._wait_s:g} s" if found else self._no_answer(self._wait_s))
 
     def look(self) -> None:
         """Log that the edge looks for the cloud. If it does so forever, warn once if the cloud is silent."""
@@ -96,7 +102,7 @@ class LinkHealth:
             self._silence_timer.cancel()
 
     def _enter(self, state: LinkState, refusal: str = "") -> None:
-        self.state, self._refusal = state, refusal
+        self.state, self._refusal, self._silence = state, refusal, ""
         self._changed.notify()
 
     def _on_connected(self, event: Connected) -> None:
@@ -123,13 +129,15 @@ class LinkHealth:
 
     def _warn_of_silence(self) -> None:
         if self.state is LinkState.LOOKING and not self._trouble:
-            self._log.warning(f"{self._silence(PATIENCE_S)}; trying again", event="silent", cloud=str(self._cloud))
+            self._silence = self._no_answer()
+            self._log.warning(f"{self._no_answer(PATIENCE_S)}; trying again", event="silent", cloud=str(self._cloud))
 
-    def _silence(self, for_s: float) -> str:
+    def _no_answer(self, for_s: float | None = None) -> str:
         """Say what to check. The cloud may well be there: senders without the key get no reply."""
+        since = "" if for_s is None else f" for {for_s:g} s"
         same_key = f"it has this edge's key {self._key.id.hex()} (senders without the key get no reply)"
         return (
-            f"no answer from {self._cloud} for {for_s:g} s: check that gradfec-cloud runs there, of the same "
-            f"version as this edge, that {'it runs with --insecure, too' if self._key.insecure else same_key}, and "
-            "that UDP to that port passes the firewalls on the way"
+            f"no answer from {self._cloud}{since}: check that gradfec-cloud runs there, of the same version as this "
+            f"edge, that {'it runs with --insecure, too' if self._key.insecure else same_key}, and that UDP to that "
+            "port passes the firewalls on the way"
         )

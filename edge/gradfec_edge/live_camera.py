@@ -44,7 +44,7 @@ class LiveCamera:
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._sleep = self._closed.wait if sleep is None else sleep
-        self._lost = False
+        self.trouble = ""
         self._retry_s = RETRY_FIRST_S
         self._thread = threading.Thread(target=self._run, name=f"camera {name}", daemon=True)
         self._thread.start()
@@ -63,9 +63,9 @@ class LiveCamera:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if self._closed.is_set():
             return
-        if not self._lost:
-            self._warn(f"camera {self.name}: {reason}; trying again until it answers")
-        self._lost = True
+        before, self.trouble = self.trouble, f"camera {self.name}: {reason}"
+        if not before:
+            self._warn(f"{self.trouble}; trying again until it answers")
         self._sleep(self._retry_s)
         self._retry_s = min(2 * self._retry_s, RETRY_LONGEST_S)
 
@@ -87,9 +87,9 @@ class LiveCamera:
             capture.release()
 
     def _keep(self, image: Image) -> None:
-        if self._lost:
+        if self.trouble:
             self._warn(f"camera {self.name}: it sends frames now")
-        self._lost = False
+        self.trouble = ""
         self._retry_s = RETRY_FIRST_S
         with self._changed:
             self.skipped += self._newest is not None

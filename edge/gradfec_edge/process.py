@@ -130,7 +130,7 @@ async def _on_page(options: PageOptions, daemons: Sequence[EdgeDaemon]) -> Async
         return {family: dict(counts) for family, counts in sums.items()}
 
     say = partial(logs.say, "page")  # in the name of no camera
-    async with shown(options, lambda: Overview([daemon.watch.edge for daemon in daemons], totals()), say) as tell:
+    async with shown(options, lambda: Overview([daemon.on_page() for daemon in daemons], totals()), say) as tell:
         for daemon in daemons:
             daemon.watch.tell = tell
         yield

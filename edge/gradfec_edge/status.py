@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from rich.console import Group
 
+from gradfec_edge.adaptation import in_words
 from gradfec_edge.health import LinkState
-from gradfec_edge.journal import FALLBACK, Story
+from gradfec_edge.journal import FALLBACK, Sent, Story
 from gradfec_host.live import plain_table, rest, words
 from gradfec_host.progress import Progress
 from gradfec_host.recent import WINDOW_S, Recent, milliseconds, percent, sent_in_words
@@ -44,12 +45,18 @@ class CameraStatus:
         self.progress.add(story.outcome, story.datagrams, latency_ms, story.bytes, expected)
         self.last, self.last_source = answer_of(story), story.frame.source
         if story.as_sent and story.as_sent.tensor > self._newest[0]:
-            self._newest = story.as_sent.tensor, now, story.why
+            self._newest = story.as_sent.tensor, now, _why(story.as_sent)
 
     def why(self, now: float) -> str:
         """Return why the newest frame was planned as it was; empty if it is old, or its policy ignores the link."""
         _, ended_at, why = self._newest
         return why if ended_at > now - WINDOW_S else ""
+
+
+def _why(sent: Sent) -> str:
+    """Return what a frame was planned for, its codec first: a narrow terminal cuts off the end."""
+    why = in_words(dict(sent.why), sent.plan) if sent.why else ""
+    return f"{sent.codec}; {why}" if why and sent.codec else why
 
 
 def answer_of(story: Story) -> str:

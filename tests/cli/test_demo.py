@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gradfec_cli.demo import PHOTOGRAPHS, Arm, in_short, larger_groups, photographs, show_run, side_by_side, summary
+from gradfec_cli.demo import (
+    PHOTOGRAPHS,
+    UNITS,
+    Arm,
+    in_short,
+    larger_groups,
+    photographs,
+    show_run,
+    side_by_side,
+    summary,
+)
 from gradfec_cli.experiment import DATAGRAM_NAMES, PACKET_NAMES, Link, Record, Run
 from gradfec_common.codes import CODES, LEOPARD
 from gradfec_common.errors import GradfecError, UsageError
@@ -35,6 +45,7 @@ def shown(runs: dict[str, Run], reference: dict[str, tuple[int, str]]) -> str:
 
 def test_by_default_the_photographs_are_copied_from_scikit_image_and_removed_afterwards() -> None:
     with photographs(None) as folder:
+        assert folder.name == "photos"  # on the live page
         assert sorted(path.name for path in folder.iterdir()) == sorted(PHOTOGRAPHS)
     assert not folder.exists()
 
@@ -101,6 +112,7 @@ def test_on_80_columns_every_figure_and_every_mark_is_legible(monkeypatch: pytes
     text = console.file.getvalue()
     assert text.count("2048") == 6
     assert [heading for heading in ("sent", "lost", "recovered", "missing", "latency") if heading not in text] == []
+    assert UNITS in text
     assert "1234 ms" in text
     assert "None" not in text
     assert text.count("x American") == 3

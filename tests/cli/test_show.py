@@ -258,7 +258,17 @@ def test_no_panel_with_its_words_overlaps_another_or_leaves_the_figure(
         shown = over_a_link(shown, over, called(LONGEST, LABELS[LONGEST], 0.5))
     answer = called(LONGEST, LABELS[LONGEST], 0.5)
     shown = replace(shown, rankings=[replace(ranking, answer=answer) for ranking in shown.rankings])
-    figure = draw(shown, "cat.jpg", full)
+    check_that_nothing_overlaps(draw(shown, "cat.jpg", full))
+
+
+def test_nor_do_they_if_a_detector_finds_much() -> None:
+    boxes = Answer(Boxes((Box(0, "American_Staffordshire_terrier", 0.5, (0.25, 0.5, 0.75, 1.0)),) * 116))
+    shown = over_a_link(explanation("FEC_12.5_87.5", ("activation",)), Link(0.333, 12.5), boxes)
+    shown = replace(shown, lossless=boxes, explained=boxes, rankings=[replace(shown.rankings[0], answer=boxes)])
+    check_that_nothing_overlaps(draw(shown, "cat.jpg"))
+
+
+def check_that_nothing_overlaps(figure: Figure) -> None:
     figure.draw_without_rendering()
     panels = [axis for axis in figure.axes if axis.get_title()]
     boxes = [axis.get_tightbbox() for axis in panels] + [text.get_window_extent() for text in figure.texts]
@@ -370,13 +380,17 @@ def test_what_a_detector_finds_is_drawn_on_the_photograph_before_the_losses_and_
     figure = draw(shown, "cat.jpg")
     assert titles(figure) == [*SHARED, "What it finds after the losses", f"{EDGE} (activation)", SENDS, HAS]
     photograph, _, after, *_ = (axis for axis in figure.axes if axis.get_title())
-    assert after.get_title().endswith("\nnow cup 0.50, F1 0.67")
+    assert after.get_title().endswith("\n1 box, F1 0.67")
     for axis, labels in ((photograph, ["person 0.50", "cup 0.50"]), (after, ["cup 0.50"])):
         drawn = [patch for patch in axis.patches if isinstance(patch, Rectangle)]
         assert [(*patch.get_xy(), patch.get_width(), patch.get_height()) for patch in drawn] == [
             (56, 112, 112, 112) for _ in labels
         ]
         assert [text.get_text() for text in axis.texts] == labels
+    assert shown.verdict(found) == "2 boxes, F1 1.00"
+    assert in_short(shown).endswith(
+        "the answer is 1 box, F1 0.67 without protection, and 1 box, F1 0.67 with FEC_40_60"
+    )
     pictures = Page(page(shown, "cat.jpg")).pictures
     assert any("what the cloud has in the end: cup 0.50." in alternative for alternative, _ in pictures)
 
@@ -516,7 +530,7 @@ def test_a_network_that_was_added_is_shown_without_a_gradient_if_pytorch_is_miss
     assert "no Grad-CAM: PyTorch is not installed: pip install torch" in result.stderr
     lossless, planned_by, no_gradient, _ = result.stdout.splitlines()
     assert lossless.startswith("lossless: white 1.00")
-    assert planned_by.startswith("none by activation: still white 1.00")
+    assert planned_by == "none by activation: 1 box, F1 1.00"
     assert no_gradient == "spotter has no gradient here: which features really matter is not shown"
     assert (tmp_path / "out.png").stat().st_size > 10_000
     for option, value, says in (

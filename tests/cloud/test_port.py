@@ -182,7 +182,11 @@ def test_the_counter_of_drops_is_the_one_that_the_kernel_sends_along(client: soc
 
 @pytest.mark.parametrize(
     ("peer", "text"),
-    [(("192.0.2.7", 4000), "192.0.2.7:4000"), (("2001:db8::7", 4000, 0, 0), "[2001:db8::7]:4000")],
+    [
+        (("192.0.2.7", 4000), "192.0.2.7:4000"),
+        (("2001:db8::7", 4000, 0, 0), "[2001:db8::7]:4000"),
+        (("::ffff:192.0.2.7", 4000, 0, 0), "192.0.2.7:4000"),
+    ],
 )
 def test_an_address_is_written_as_people_write_it(peer, text):
     assert address_text(peer) == text

@@ -6,6 +6,7 @@ import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from gradfec_edge.health import LinkState
 from gradfec_edge.journal import Sent, Story
 from gradfec_edge.status import CameraStatus, Row, status_table
 from gradfec_host import codec_file
+from gradfec_host.console import Endpoint
 from gradfec_host.key_files import KEY_FILE_VARIABLE, write_key
 from gradfec_host.logs import Log
 from gradfec_host.runtimes import NO_RUNTIME
@@ -331,3 +333,23 @@ def test_an_edge_at_the_input_that_sends_elements_runs_no_network_either() -> No
     asked = options(codec="uniform8", importance="activation", split="input_layer", rows=4)
     assert not CameraSetup(options_of(asked)).design.runs_network
     assert CameraSetup(options_of(options(importance="activation"))).design.runs_network
+
+
+@pytest.mark.parametrize(
+    ("named", "live", "title"),
+    [
+        ("/dev/video0", True, "/dev/video0"),
+        ("rtsp://host/door", True, "rtsp://host/door"),
+        ("/tmp/demo-s3kc3t5_/photos", False, "photos"),
+        ("videos/pan.avi", False, "pan.avi"),
+        (".", False, "."),
+    ],
+)
+def test_a_page_is_called_after_its_camera_or_file(named: str, live: bool, title: str) -> None:
+    camera = SimpleNamespace(
+        source=SimpleNamespace(name=named, live=live), options=SimpleNamespace(key=SimpleNamespace(insecure=False))
+    )
+    page = cameras_module.page_of(Endpoint("127.0.0.1", 8080), [camera])  # type: ignore[list-item]
+    assert page.title == title
+    page = cameras_module.page_of(Endpoint("127.0.0.1", 8080), [camera, camera])  # type: ignore[list-item]
+    assert page.title == "2 cameras"

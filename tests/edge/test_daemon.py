@@ -42,7 +42,7 @@ KEY = HandshakeKey(Key(bytes(range(32))))
 class Toy:
     """A camera that gives one frame for each release of `frames`, until it is closed."""
 
-    interval, name, skipped = None, "the door", 3
+    interval, name, skipped, trouble = None, "the door", 3, ""
 
     def __init__(self, *, live: bool = True) -> None:
         self.live = live
@@ -275,18 +275,39 @@ def test_it_is_ready_while_the_cloud_answers_and_the_camera_delivers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def run() -> None:
-        edge = edge_of(Toy(), Endpoint("cloud", 9000))
+        source = Toy()
+        edge = edge_of(source, Endpoint("cloud", 9000))
         assert edge.why_not_ready() == "not connected to cloud:9000"
         edge.health.saw(Refused("full", "it serves 256 edges already"))
         assert edge.why_not_ready() == "cloud:9000 accepts no new edges now: it serves 256 edges already"
         edge.health.saw(Connected(7, 0.25, fresh=True))
         assert edge.why_not_ready() == "no frame from the door"
         assert not edge.snapshot().delivering
+        source.trouble = "camera the door: it cannot be opened"
+        assert edge.why_not_ready() == source.trouble
         monkeypatch.setattr(edge._intake, "delivering", lambda now: True)
         assert edge.why_not_ready() == ""
         assert edge.snapshot().delivering
         edge.stop()
         assert edge.why_not_ready() == "it is leaving"
+
+    asyncio.run(run())
+
+
+def test_the_page_is_told_what_the_log_says_of_a_cloud_that_is_silent_and_of_a_camera_without_frames() -> None:
+    async def run() -> None:
+        source = Toy()
+        edge = edge_of(source, Endpoint("cloud", 9000))
+        source.trouble = "camera the door: it cannot be opened"
+        edge._on_trouble("")
+        assert edge.on_page().said == "looking for the cloud"
+        edge.health._warn_of_silence()
+        edge._on_trouble("")
+        assert edge.on_page().said.startswith("no answer from cloud:9000: check that gradfec-cloud runs there")
+        edge._on_event(Connected(7, 0.25, fresh=True))
+        assert edge.on_page().said == source.trouble
+        source.trouble = ""
+        assert edge.on_page().said == ""
 
     asyncio.run(run())
 

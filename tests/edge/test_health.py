@@ -177,7 +177,10 @@ def test_a_camera_whose_cloud_is_silent_logs_once_what_to_check(
 ) -> None:
     monkeypatch.setattr(health_module, "PATIENCE_S", 0.001)
     caplog.set_level("INFO")
-    asyncio.run(looked(new_health(registry, key), lambda health: None))
+    health = new_health(registry, key)
+    asyncio.run(looked(health, lambda health: None))
+    assert health.why_not == health.trouble  # for a page, which says itself since when
+    assert health.trouble.startswith("no answer from cloud:9000: check that gradfec-cloud runs there, ")
     looking, told = caplog.messages
     assert looking == "looking for cloud:9000"
     assert told.startswith(
@@ -186,6 +189,12 @@ def test_a_camera_whose_cloud_is_silent_logs_once_what_to_check(
     )
     assert told.endswith("; trying again")
     assert caplog.records[-1].levelname == "WARNING"
+    health.found("")
+    assert health.trouble
+    health.found(CLOSED)
+    assert health.trouble == CLOSED
+    health.saw(CONNECTED)
+    assert health.trouble == ""
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ CONNECTED = Connected(7, 0.25, fresh=True)
 class Toy:
     """A source of some frames; after the last it ends, or waits until it is closed."""
 
-    name, interval, skipped = "the door", None, 0
+    name, interval, skipped, trouble = "the door", None, 0, ""
 
     def __init__(self, count: int, *, live: bool = False, ends: bool = True) -> None:
         self.live, self._count, self._ends = live, count, ends

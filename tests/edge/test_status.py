@@ -34,7 +34,7 @@ def story(tensor: int, loss: float | None) -> Story:
     """A frame that was planned for a loss, or by a policy that ignores the link."""
     why = {} if loss is None else {"loss": loss, "burst": 2.0, "budget_kbit_s": 900.0}
     frame = Frame(tensor, "a.png", np.zeros((4, 4, 3), np.uint8), 0.0)
-    return Story(frame, TIGER_CAT, Sent(7, tensor, PLAN, 1060, why=why), sent=10)
+    return Story(frame, TIGER_CAT, Sent(7, tensor, PLAN, 1060, why=why, codec="bottleneck"), sent=10)
 
 
 def notes(*statuses: CameraStatus, link: LinkState = LinkState.CONNECTED, lines: int = 20) -> list[str]:
@@ -74,7 +74,7 @@ def status_of(*stories: Story, name: str = "door") -> CameraStatus:
 
 def test_it_says_why_only_for_cameras_whose_link_decides() -> None:
     follows, ignores = status_of(story(0, 0.22)), status_of(story(0, None), name="yard")
-    why = "why: loss 22.0 % in runs of 2.0, 10 datagrams of which 0 parity, budget 900 kbit/s"
+    why = "why: bottleneck; loss 22.0 % in runs of 2.0, 10 datagrams of which 0 parity, budget 900 kbit/s"
     assert notes(follows) == [why]
     assert notes(ignores) == []
     assert notes(ignores, follows) == [f"door: {why}"]
@@ -83,7 +83,12 @@ def test_it_says_why_only_for_cameras_whose_link_decides() -> None:
 
 def test_the_newest_frame_counts_even_if_an_older_one_ends_later() -> None:
     (line,) = notes(status_of(story(1, 0.1), story(0, 0.5), Story(story(2, 0.5).frame, HEAD.no_answer)))
-    assert line.startswith("why: loss 10.0 %")
+    assert line.startswith("why: bottleneck; loss 10.0 %")
+
+
+def test_at_80_columns_the_codec_is_seen_and_the_end_of_the_line_is_cut() -> None:
+    *_, why = drawn(76, Row(status_of(story(0, 0.22)), LinkState.CONNECTED))
+    assert why.startswith("why: bottleneck; loss 22.0 %") and why.endswith("…")
 
 
 def test_without_a_link_or_new_frames_it_says_nothing(now: list[float]) -> None:

@@ -57,7 +57,7 @@ def test_an_edge_shows_its_link_and_its_answers_and_each_log_line_stays_whole(ph
 def test_an_edge_whose_link_decides_shows_why_until_the_cloud_is_gone(photographs: Path) -> None:
     port = free_port()
     where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--loop", "--fps", "20", "--protect", "auto"]
-    why = r"why: loss \d+\.\d %.* datagrams of which \d+ parity"
+    why = r"why: \w+; loss \d+\.\d %.* datagrams of which \d+ parity"
     with on_terminal("gradfec-edge", *where, "--name", "door", PATIENCE_S="600") as edge:
         with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}"):
             edge.wait_until(lambda: re.search(why, edge.visible()) is not None)

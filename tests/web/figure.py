@@ -21,7 +21,7 @@ from gradfec_cli.demo import photographs
 from gradfec_cli.experiment import Link, injector
 
 FIGURE = Path(__file__).parents[2] / "docs/figures/live-page.png"
-SIZE = {"width": 1100, "height": 784}
+SIZE = {"width": 1100, "height": 765}  # down to the numbers
 FPS = 2.0
 SEEN_S = 40.0  # so that the edge knows the link
 COMES_ROUND_S = 60.0  # a photograph

@@ -154,6 +154,13 @@ def test_a_page_that_is_not_the_clouds_has_no_api() -> None:
     assert ask(new_app(History(), None), "/api/answers").status_code == 404
 
 
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/answer", "/api/edges/door"])
+def test_a_wrong_path_is_answered_in_json_and_says_where_the_right_ones_are(world: World, path: str) -> None:
+    response = ask(world.app, path)
+    detail = f"there is no {path}: /api/openapi.json says what there is"
+    assert (response.status_code, response.json()) == (404, {"detail": detail})
+
+
 def test_the_description_is_valid_openapi_3_1(world: World) -> None:
     validator = pytest.importorskip("openapi_spec_validator")
     text = world.get("/api/openapi.json")

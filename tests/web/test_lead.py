@@ -8,7 +8,7 @@ import pytest
 from playwright import sync_api as playwright
 from tests.web.live import PATIENCE_S
 from tests.web.visits import DESKTOP, PHONE, World
-from tests.web.world import Camera, picture_of_noise
+from tests.web.world import CHANNELS, GROUPS, Camera, picture_of_noise
 
 from gradfec_web.view import Frame, Picture
 
@@ -148,6 +148,33 @@ def test_where_the_importance_is_not_known_the_switch_is_off_and_says_so(serve, 
     expect(page.locator(".photograph figcaption")).to_contain_text("no importance to lay over")
 
 
+@pytest.mark.parametrize(
+    "changes", [{"of_file": True}, {"channels": CHANNELS * GROUPS, "groups": 1}], ids=["picture", "bottleneck"]
+)
+def test_where_no_part_of_the_photograph_is_ranked_above_another_the_switch_is_off(changes, serve, visit):
+    made = camera()
+    plain = made.frame
+
+    def frame(at):
+        one, picture = plain(at)
+        return one, replace(picture, **changes)
+
+    made.frame = frame
+    visitor = visit(serve(World("edge", [made]), past=5).url)
+    page = visitor.page
+    expect(page.locator(".fates .map")).to_be_visible()
+    expect(page.get_by_role("switch", name="Importance")).to_be_disabled()
+    expect(page.locator(".photograph figcaption")).to_contain_text("no part of it is ranked above another")
+    if "of_file" in changes:
+        expect(page.locator(".ranks .map")).to_be_hidden()
+        expect(page.locator(".ranks")).to_contain_text("the cloud needs all pieces of its file")
+        expect(page.get_by_text("Dark packets matter least")).to_be_hidden()
+    else:
+        expect(page.locator(".ranks .map")).to_be_visible()
+        expect(page.get_by_text("Dark packets matter least")).to_be_visible()
+    assert visitor.violations() == []
+
+
 def test_outcomes_have_their_colours(serve, visit):
     made = camera(loss=0.3)
     plain = made.frame
@@ -172,7 +199,7 @@ def test_a_scale_stands_at_the_importance_map(edge, visit):
     page = visit(edge.url).page
     importance, scale = page.locator(".ranks .map"), page.locator(".ranks .scale")
     expect(importance).to_be_visible()
-    expect(scale).to_have_text("matters least, dropped firstmatters most")
+    expect(scale).to_have_text("matters leastmatters most")
     below = scale.bounding_box()["y"] - (importance.bounding_box()["y"] + importance.bounding_box()["height"])
     assert 0 <= below < 30
     stops = re.findall(r"rgb\((\d+), (\d+), (\d+)\)", scale.locator(".colours").evaluate("e => e.style.background"))

@@ -286,6 +286,19 @@ def test_without_an_edge_or_a_frame_it_says_what_to_do_and_without_a_key_it_warn
     expect(page.locator(".verdict")).to_contain_text("None of this edge's frames has an answer yet")
 
 
+def test_while_the_camera_sends_no_frames_the_edges_page_says_why(serve, visit):
+    world = World("edge", [Camera("kitchen", 1, role="edge")])
+    why = "camera /dev/video7: there is no /dev/video7"
+    without = world.cameras[0].edge(time.time(), said=why)
+    world.cameras[0].edge = lambda now: without
+    live = serve(None)
+    live.feed(lambda: [world.status()])
+    visitor = visit(live.url)
+    expect(visitor.page.locator(".verdict")).to_have_text(f"No frames now: {why}.")
+    expect(visitor.page.locator(".edge .state")).to_contain_text(f": {why}")
+    assert visitor.violations() == []
+
+
 def test_fifty_edges_are_a_table_to_search(serve, visit):
     world = World("cloud", [Camera(f"edge {n:02}", n) for n in range(50)])
     live = serve(world, past=1)

@@ -92,8 +92,9 @@ A_FEW = {"received": 95, "lost": 5}
             "31 % lost, 4 of the last 20 frames incomplete: 81 % of the answers should agree with the uncut network.",
         ),
         ("auto", frames(0, 9, **LOSSY), "bad", "31 % lost, not all of it repaired: answers may be wrong."),
-        ("", frames(0, 9, **LOSSY), "bad", "31 % lost, not all of it repaired: answers may be wrong."),
-        ("", frames(0, 1, **LOSSY), "bad", "31 % lost, not all of it repaired: answers may be wrong."),
+        ("", frames(29, 1, **A_FEW), "fair", "5.0 % lost, 1 of the last 30 frames incomplete."),
+        ("", frames(0, 9, **LOSSY), "fair", "31 % lost, 9 of the last 9 frames incomplete."),
+        ("", frames(0, 1, **LOSSY), "fair", "31 % lost, the last frame incomplete."),
         ("auto", frames(0, 0, 9), "bad", "No answer came in time for the last 9 frames."),
         ("auto", frames(0, 0, 1), "bad", "No answer came in time for the last frame."),
         ("auto", frames(16, 1, 3, **LOSSY), "fair", "3 of the last 20 frames got no answer in time; 31 % lost."),
@@ -132,6 +133,11 @@ def test_no_bad_link_is_called_as_good_as_lossless(protect, complete, partial, t
 )
 def test_an_edge_that_is_away_gets_no_answers_however_good_the_last_ones_were(said, text):
     assert judged(frames(9), edge("auto", connected=False, said=said)) == ("bad", text)
+
+
+def test_a_camera_without_frames_is_told_however_good_the_last_ones_were():
+    said = "camera /dev/video0: it stopped sending frames"
+    assert judged(frames(9), edge("auto", said=said)) == ("bad", f"No frames now: {said}.")
 
 
 def test_agreement_is_expected_as_the_mean_of_the_frames_for_which_it_is_known():

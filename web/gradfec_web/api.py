@@ -179,6 +179,10 @@ def _add_api(app: FastAPI, history: History, answers: Answers) -> None:
     async def openapi() -> JSONResponse:
         return JSONResponse(app.openapi())
 
+    @app.get("/api{rest:path}", include_in_schema=False)
+    async def nothing(rest: str) -> JSONResponse:  # NiceGUI, which has all other paths, would send a page
+        return JSONResponse({"detail": f"there is no /api{rest}: /api/openapi.json says what there is"}, 404)
+
 
 def _edge_now(past: EdgePast, now: float) -> EdgeNow:
     edge, recent = past.edge, past.recent(now)

@@ -60,7 +60,7 @@ class Lead:
         self._photograph.show(picture)
         self._show_answer(past, picture or frame)
         found = verdict(past.edge, recent)
-        waiting = frame is None and past.edge.connected
+        waiting = frame is None and past.edge.connected and not past.edge.said
         self._verdict.put(words.NO_FRAME.get(self._role, "") if waiting else found.text)
         self._verdict.classes(replace=f"verdict {found.tone.value}")
         self._bytes.put(words.kilobytes(recent.frame_bytes))
@@ -130,11 +130,11 @@ class Photograph:
 
     def _draw(self) -> None:
         picture = self._shown
-        ranked = picture is not None and bool(picture.importance)
+        banded = picture is not None and picture.ranked and picture.groups > 1  # one group spans the whole photograph
         self._none.set_visibility(picture is None)
-        put(self._switch, "disabled", not ranked)
-        put(self._switch, "aria-checked", "true" if ranked and self._banded else "false")
-        self._note.put(words.BANDS if ranked else words.NO_BANDS)
+        put(self._switch, "disabled", not banded)
+        put(self._switch, "aria-checked", "true" if banded and self._banded else "false")
+        self._note.put(words.BANDS if banded else words.NO_BANDS)
         self._boxes.set_visibility(picture is not None and picture.boxes is not None)
         put(self._boxes, "aria-checked", "true" if self._boxed else "false")
         if picture is None:
@@ -146,7 +146,7 @@ class Photograph:
         source = f"data:image/jpeg;base64,{picture.photograph}"
         show_image(self._photograph, source, f"What the camera saw in frame {picture.number}")
         veil = band = ""
-        if ranked and self._banded:
+        if banded and self._banded:
             veil = paint.draw_veil(picture)
             best = int(np.argmax(paint.band_importance(picture))) + 1
             band = f"Darker bands matter less; band {best} of {picture.groups} from the top matters most"

@@ -129,9 +129,9 @@ class _Placed:
 
 
 def band_importance(picture: Picture) -> NDArray[np.float64]:
-    """Return the importance of each row group over all channels, (groups,) from 0 to 1."""
+    """Return the importance of each row group over all channels, (groups,) from 0 to 1; 1 if all are equal."""
     bands = importance_of(picture).mean(axis=0)
-    return np.asarray((bands - bands.min()) / (np.ptp(bands) or 1))
+    return np.asarray(1 + (bands - bands.max()) / (np.ptp(bands) or 1))
 
 
 def tiles(values: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from nicegui import ui
 
 from gradfec_common.cells import Cell
 from gradfec_web import charts, paint, words
-from gradfec_web.elements import Text, box, card, image, put, show_image
+from gradfec_web.elements import Text, box, card, image, put, show_image, take_place
 from gradfec_web.history import PARTIAL, RECENT_S, TIMEOUT, EdgePast, Figures, History
 from gradfec_web.verdict import Tone, verdict
 from gradfec_web.view import Frame, Picture, Settings, Status
@@ -136,12 +136,12 @@ class Packets:
                     with box("div", "square"):
                         self._unranked = Text("p", words.NO_IMPORTANCE, "note")
                         self._importance = image("map")
-                    with box("p", "scale note"):
+                    with box("p", "scale note") as self._scale:
                         least, most = words.RANKS
                         Text("span", least)
                         box("span", "colours").style(f"background: {paint.SCALE}")
                         Text("span", most)
-                    Text("p", words.IMPORTANCE, "note")
+                    self._meaning = Text("p", words.IMPORTANCE, "note")
                 with box("table", "legend"):
                     Text("caption", "What the colours mean; press one to see only its packets", "caption")
                     with box("thead"), box("tr"):
@@ -185,9 +185,12 @@ class Packets:
         seen = ", ".join(f"{counts[cell]} {words.FATES[cell][0]}" for cell in words.FATES if counts[cell])
         grid = f"{picture.channels} channels of {picture.groups} packets each: "
         show_image(self._cells, paint.draw_cells(picture, self._only), grid + seen)
-        drawn = paint.draw_importance(picture) if picture.importance else ""
+        drawn = paint.draw_importance(picture) if picture.ranked else ""
         show_image(self._importance, drawn, "The importance of the same packets in the same places" if drawn else "")
+        self._unranked.put(words.NO_FEATURES if picture.of_file else words.NO_IMPORTANCE)
         self._unranked.set_visibility(not drawn)
+        for explanation in (self._scale, self._meaning):
+            take_place(explanation, visible=not picture.of_file)
 
 
 class Charts:

@@ -2,7 +2,7 @@
 
 An answer is complete if every packet that was sent is there: then losses have not changed it. One that is partial may
 be wrong. `auto` expects some of those, and says how many answers should still agree with the uncut network. The cloud
-does not know the policy, so its page says less.
+does not know the policy, so its page counts the frames, and says nothing about their answers.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ class Verdict:
 
 def verdict(edge: Edge, recent: Figures) -> Verdict:
     """Judge an edge by its frames of the last seconds."""
+    why = words.reason(edge.said)
     if not edge.connected:
-        why = words.reason(edge.said)
         return Verdict(Tone.BAD, f"No answers now: {why}." if why else "No answers now.")
+    if why:
+        return Verdict(Tone.BAD, f"No frames now: {why}.")
     if not recent.frames:
         return Verdict(Tone.QUIET, f"No frame in the last {words.span(RECENT_S)}.")
     if recent.unanswered:
@@ -84,12 +86,14 @@ def _unanswered(recent: Figures) -> Verdict:
 
 def _partial(protect: str, recent: Figures) -> Verdict:
     lost = f"{_lost(recent.loss)}, " if recent.loss else ""
-    if protect == AUTO and recent.expected is not None:
-        text = f"{lost}{recent.partial} of {_last(recent, 'frame')} incomplete: {_expected(recent.expected)}."
-        return Verdict(Tone.FAIR, text)
+    expected = f": {_expected(recent.expected)}" if protect == AUTO and recent.expected is not None else ""
+    if expected or protect == UNKNOWN:
+        some = "" if recent.frames == 1 else f"{recent.partial} of "
+        text = f"{lost}{some}{_last(recent, 'frame')} incomplete{expected}."
+        return Verdict(Tone.FAIR, text[:1].upper() + text[1:])
     mostly = recent.partial >= MOSTLY * recent.frames
     answers = "answers" if mostly else f"{recent.partial} of {_last(recent, 'answer')}"
-    if protect in {AUTO, UNKNOWN}:
+    if protect == AUTO:
         text = f"{lost}not all of it repaired: {answers} may be wrong."
     elif protect == NONE:
         text = f"{lost}and nothing repairs it: {answers} may be wrong; choose auto."

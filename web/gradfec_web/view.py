@@ -22,7 +22,7 @@ class Edge:
     address: str
     connected: bool
     since: float  # Unix time: when it connected, or left
-    said: str = ""  # why it left, or why it cannot connect
+    said: str = ""  # why it left, why it cannot connect, or why its camera sends no frames
     warnings: list[str] = field(default_factory=list)  # that hold now; only on the edge's page
     settings: Settings = field(default_factory=dict)  # this camera's; only on the edge's page
 
@@ -94,6 +94,11 @@ class Picture:
     of_file: bool = False  # whether the packets are pieces of an image file, and not of features
     # Label, score, and left, top, right, bottom in fractions of the photograph; None if the network finds no places.
     boxes: list[tuple[str, float, tuple[float, float, float, float]]] | None = None
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it is known that some packets matter more than others. All pieces of a file are needed."""
+        return bool(self.importance) and not self.of_file
 
 
 @dataclass(frozen=True)

@@ -36,11 +36,12 @@ NO_IMPORTANCE = (
     "Only the edge knows how much each packet of this frame matters, and the cloud has not received it. The edge's own "
     "live page shows it."
 )
+NO_FEATURES = "No features were sent: this frame is a picture, and the cloud needs all pieces of its file."
 INSECURE = f"This runs with {INSECURE_WARNING}."
 
 PACKETS = (
     "The first layers turned the frame into a tensor. Each square is a channel, one of many views of the frame. Each "
-    "strip in it is a packet, which holds some rows of that view."
+    "strip in it is a packet, which holds some rows of that view, or all."
 )
 PIECES = (
     "This frame was sent as a picture, because the link had room for it: no layer ran on the edge. Each strip is a "
@@ -51,19 +52,19 @@ MATTER = "Which features matter"  # also in the pictures of `gradfec show`
 BY_GRADIENT = "by the network's own gradient"
 BY_EDGE = "as the edge estimates it"
 IMPORTANCE = (
-    "How much the answer would suffer without each packet. Dark packets matter least, and "
-    "are dropped first; bright ones matter most."
+    "How much the answer would suffer without each packet. Dark packets matter least: a plan that leaves packets out "
+    "begins with them."
 )
 BANDS = "Show how much each band of rows matters: the brighter, the more the answer depends on it"
 NO_PICTURE = {
     "cloud": "No picture to show: with --thumbnail, this edge sends a small one each second; some are lost.",
     "edge": "No picture yet.",
 }
-NO_BANDS = "There is no importance to lay over the picture here"
+NO_BANDS = "There is no importance to lay over the picture: no part of it is ranked above another here"
 COUNTED = {"cloud": "received", "edge": "sent"}
 SURE = "how sure the network is"
 EXPECTED = "expected to agree with the uncut network"
-RANKS = ("matters least, dropped first", "matters most")  # the ends of the scale
+RANKS = ("matters least", "matters most")  # the ends of the scale
 LATENCY = {"cloud": "from a frame's first packet to its answer", "edge": "from the camera to the answer"}
 WHY = "Why the newest frame is as it is: "
 

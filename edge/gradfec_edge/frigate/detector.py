@@ -43,6 +43,7 @@ class Detector:
 
     live = True
     interval: float | None = None
+    trouble = ""  # whether somebody asks is not the edge's business
 
     def __init__(self, url: str, warn: Warn) -> None:
         """Wait for questions; UsageError for a wrong `url`, GradfecError if nothing can be bound there."""

@@ -14,7 +14,7 @@ from gradfec_lab.sweep.report import Grid
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-HEADER = ["", "split", "codec", "edge ms", "link ms", "cloud ms", "in all", "kB", "agreement", ""]
+HEADER = ["", "split", "codec", "edge\nms", "link\nms", "cloud\nms", "in all\nms", "kB", "agreement", "but"]
 LEAST = {"latency": "the fastest", "energy": "the least time at the edge", "bytes": "the fewest bytes"}
 DEADLINE_S = 0.5  # of a cloud by default
 CLIPPED = 6  # times the chosen latency: longer bars are cut off
@@ -38,8 +38,8 @@ def grid(rows: Sequence[Expected], link: Conditions, wanted: Wanted, most: int |
     """Return the table, the best first, of at most `most` rows."""
     lines = []
     for place, one in enumerate(rows[:most]):
-        notes = ["answers differ"] if one.agreement < wanted.min_agreement else []
-        notes += [] if one.in_time(wanted.interval_s) else ["too slow for the frames"]
+        notes = ["differs"] if one.agreement < wanted.min_agreement else []
+        notes += [] if one.in_time(wanted.interval_s) else ["too slow"]
         way = one.way
         parts = [*map(ms, (way.edge_s, one.link_s, way.cloud_s, one.latency_s))]
         kept = f"{one.bytes / 1000:.1f}", f"{one.agreement:.1%}", ", ".join(notes)

@@ -13,6 +13,7 @@ from typing import Any
 import click
 import numpy as np
 import numpy.typing as npt
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -140,7 +141,7 @@ class Grid:
 
     def show(self) -> None:
         """Print the table to a terminal or a file."""
-        table = Table(title=self.title, title_justify="left")
+        table = Table(title=self.title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
         for i, column in enumerate(self.header):
             table.add_column(column, justify="left" if i < self.names else "right", overflow="fold")
         for line in self.lines:

@@ -83,6 +83,16 @@ def test_a_lost_camera_is_opened_again_with_one_warning_when_lost_and_one_when_f
     assert device.waits == [0.25, 0.5, 1.0] and device.released == 3
 
 
+def test_why_a_camera_sends_no_frames_is_known_until_it_does(live: Live) -> None:
+    tried, go = threading.Event(), threading.Event()
+    source, device = live([None, [tried.set, lambda: go.wait(PATIENCE_S), picture(1), BLOCK]])
+    assert tried.wait(PATIENCE_S)
+    assert source.trouble == "camera rtsp://host/x: it cannot be opened"
+    go.set()
+    assert device.out_of_scripts.wait(PATIENCE_S)
+    assert source.trouble == ""
+
+
 def test_the_back_off_doubles_to_five_seconds_and_starts_over_after_success(live: Live, warnings: list[str]) -> None:
     source, device = live([None] * 7 + [[picture(1), None], None])
     assert device.out_of_scripts.wait(PATIENCE_S)

@@ -19,7 +19,8 @@ from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.splits import Conditions, Kept, Wanted, Way, ranked
 from gradfec_host.split_table import SplitTable, table_path
 from gradfec_lab.plan.candidates import candidate_cuts, candidates
-from gradfec_lab.plan.report import sentence
+from gradfec_lab.plan.report import grid, sentence
+from gradfec_lab.sweep import report
 
 SIDE, PICTURES = 48, 4
 LINKS = ("--link", "2,5%,40", "--link", "0.2,20%,80")
@@ -162,6 +163,20 @@ def test_times_of_another_network_are_refused(images: Path, folder: Path) -> Non
     (folder / "other.json").write_text(json.dumps({"model": NAME, "digest": "00" * 16, "ways": []}))
     done = run("plan", "--model", NAME, "--link", "2,5%,40", "--images", images, "--edge", folder / "other.json")
     assert "measured with another version of plain" in done.output.splitlines()[-1]
+
+
+def test_at_80_columns_the_table_breaks_no_name_of_a_usual_length(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(report, "WIDTH_OF_FILES", 80)
+    ways = [Way("block11.out", "auto", 3, 0.05, 0.01, (Kept(0.0, 12_345.0, agreement),)) for agreement in (0.975, 0.5)]
+    link, wanted = Conditions(1e6, 0.0, 0.04), Wanted("latency", 0.9, 0.01)
+    grid(ranked(ways, link, wanted), link, wanted, None).show()
+    printed = capsys.readouterr().out
+    assert printed.count("block11.out") == 2
+    assert "but" in printed and "differs, too" in printed
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 def test_the_sentence_says_why_and_what_is_missing() -> None:

@@ -25,6 +25,7 @@ class PlayedCamera:
 
     live = True
     skipped = 0
+    trouble = ""
 
     def __init__(self, path: str, fps: float) -> None:
         """Read the file."""
