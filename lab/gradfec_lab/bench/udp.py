@@ -91,7 +91,9 @@ class Measured:
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--packets", default=2048, type=click.IntRange(1), help="Datagrams in a run, by default one tensor's.")
+@click.option(
+    "--packets", default=2048, type=click.IntRange(1, 2**20), help="Datagrams in a run, a tensor's by default."
+)
 @click.option("--bytes", "length", default=458, type=click.IntRange(12, 700), help="Bytes in a datagram.")
 @click.option("--runs", default=25, type=click.IntRange(1), help="Runs after the warm-up, of which to take the median.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
