@@ -29,7 +29,7 @@ from gradfec_host.models.learned import codec_path, learned_file, read_learned
 MANIFEST, WHOLE = "manifest.json", "model.onnx"
 FRONT, BACK = "front", "back"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-NOT_OURS = (ValueError, KeyError, TypeError, AttributeError, OverflowError)  # what a manifest of others may lead to
+NOT_OURS = (ValueError, LookupError, TypeError, AttributeError, OverflowError)  # what a manifest of others may lead to
 
 
 def models_folder() -> Path:

@@ -142,6 +142,7 @@ def test_a_file_that_was_tampered_with_is_refused(tmp_path, name):
         (lambda said: said["cuts"][1]["tensors"][0].update(scale=1e-40), "no scale is 1e-40"),
         (lambda said: said.pop("labels"), "KeyError"),
         (lambda said: said.update(cuts=7), "TypeError"),
+        (lambda said: said.update(outputs=[]), "IndexError"),
         (lambda said: said["cuts"][1]["tensors"][0].update(dims=[1, 2**20, 2**10, 1]), "has more than 268435456 ele"),
         (lambda said: said["cuts"][1]["tensors"][0].update(dims=[1, 8, 16, float("inf")]), "OverflowError"),
         (lambda said: said["preprocess"].update(order="gbr"), "no picture becomes gbr by squash"),
