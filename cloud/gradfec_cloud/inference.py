@@ -129,7 +129,7 @@ class Inference:
 
     def submit(self, decided: Decided) -> None:
         """Queue a tensor. The protocol core limits how many wait."""
-        self._waiting.put(decided.session, Inferred(decided), back_end_name(decided.cut))
+        self._waiting.put(decided.session, Inferred(decided), back_end_name(decided.cut), decided.key or None)
 
     def ask(self, cut: Cut, features: NDArray[np.float32]) -> Future[Whole]:
         """Queue a network's input (H, W, C) at the cut that it is. The caller limits how many wait."""

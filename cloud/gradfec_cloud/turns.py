@@ -1,6 +1,7 @@
 """A fair queue: each session's items wait behind its own, never behind another's.
 
-Sessions take turns. Within a session the oldest item is served first, as long as its answer can still be in time. How
+Owners take turns, and the sessions of an owner share its turns. So who opens many sessions with one key gets no more
+than with one. Within a session the oldest item is served first, as long as its answer can still be in time. How
 long an edge waits for an answer is learnt from what it gives up. Without this rule a lasting overload would serve every
 item just before or after its edge gives up, and nearly all of the work would be wasted.
 """
@@ -24,6 +25,7 @@ IN_TIME = 0.9  # of the time that an edge waits: the rest is for the way back
 class Waiting(Generic[T]):
     """An item in the queue."""
 
+    owner: Hashable
     session: int
     kind: Hashable
     item: T
@@ -38,30 +40,38 @@ class AtWork(Generic[T]):
     taken_at: float
 
 
+Sessions = OrderedDict[int, deque[Waiting[T]]]  # of an owner, in the order of turns; no deque is empty
+
+
 class Turns(Generic[T]):
-    """Serves one item of each session in turn. Any number of threads may use it."""
+    """Serves one item of each owner in turn, and of its sessions in turn. Any number of threads may use it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Measure times by `clock`."""
         self._clock = clock
-        self._waiting: OrderedDict[int, deque[Waiting[T]]] = OrderedDict()  # in the order of turns; no deque is empty
+        self._waiting: OrderedDict[Hashable, Sessions[T]] = OrderedDict()  # in the order of turns; none is empty
         self._at_work: list[AtWork[T]] = []
         self._work_s = 0.0  # how long the last work took
         self._patience_s: dict[int, float] = {}  # of each session that has given something up
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, session: int, item: T, kind: Hashable = None) -> None:
-        """Add an item of a session."""
+    def put(self, session: int, item: T, kind: Hashable = None, owner: Hashable = None) -> None:
+        """Add an item of a session; without an `owner`, the session has its own turns."""
+        owner = session if owner is None else owner
         with self._changed:
-            self._waiting.setdefault(session, deque()).append(Waiting(session, kind, item, self._clock()))
+            sessions = self._waiting.setdefault(owner, OrderedDict())
+            sessions.setdefault(session, deque()).append(Waiting(owner, session, kind, item, self._clock()))
             self._changed.notify()
 
     def forget(self, session: int) -> list[T]:
         """Remove and return all waiting items of a session that has ended."""
         with self._changed:
             self._patience_s.pop(session, None)
-            return [waiting.item for waiting in self._waiting.pop(session, [])]
+            here = self._of(session)
+            if here:
+                self._set_waiting(here[0].owner, session, deque())
+            return [waiting.item for waiting in here]
 
     def give_up(self, session: int, unwanted: Callable[[T], bool]) -> list[T]:
         """Remove and return a session's unwanted items, and remember how long they were wanted.
@@ -69,14 +79,15 @@ class Turns(Generic[T]):
         Items at work are not returned.
         """
         with self._changed:
-            here = [*self._waiting.get(session, ())]
+            here = self._of(session)
             gone = [waiting for waiting in here if unwanted(waiting.item)]
             at_work = [one.waiting for one in self._at_work]
             at_work = [waiting for waiting in at_work if waiting.session == session and unwanted(waiting.item)]
             for waiting in gone + at_work:
                 self._patience_s[session] = self._clock() - waiting.since
             if gone:
-                self._set_waiting(session, deque(waiting for waiting in here if not unwanted(waiting.item)))
+                left = deque(waiting for waiting in here if not unwanted(waiting.item))
+                self._set_waiting(gone[0].owner, session, left)
             return [waiting.item for waiting in gone]
 
     def close(self) -> None:
@@ -93,10 +104,14 @@ class Turns(Generic[T]):
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             taken: list[Waiting[T]] = []
-            while len(taken) < most and (session := self._next_session(taken)) is not None:
-                waiting = self._waiting.pop(session)
-                taken.append(self._next_item(waiting, taken))
-                self._set_waiting(session, waiting)
+            while len(taken) < most and (waiting := self._next_session(taken)) is not None:
+                found = self._next_item(waiting, taken)
+                taken.append(found)
+                self._set_waiting(found.owner, found.session, waiting)
+                if found.owner in self._waiting:  # their turns are over
+                    self._waiting.move_to_end(found.owner)
+                    if waiting:
+                        self._waiting[found.owner].move_to_end(found.session)
             now = self._clock()
             self._at_work += [AtWork(waiting, now) for waiting in taken]
             return [waiting.item for waiting in taken]
@@ -110,11 +125,16 @@ class Turns(Generic[T]):
             if over:
                 self._work_s = self._clock() - min(one.taken_at for one in over)
 
-    def _next_session(self, taken: list[Waiting[T]]) -> int | None:
-        """Return the next session whose items can be served together with those taken."""
-        for session, waiting in self._waiting.items():
-            if any(_go_together(one, taken) for one in waiting):
-                return session
+    def _of(self, session: int) -> list[Waiting[T]]:
+        """Return the waiting items of a session."""
+        return [one for sessions in self._waiting.values() for one in sessions.get(session, ())]
+
+    def _next_session(self, taken: list[Waiting[T]]) -> deque[Waiting[T]] | None:
+        """Return what waits of the next session whose items can be served together with those taken."""
+        for sessions in self._waiting.values():
+            for waiting in sessions.values():
+                if any(_go_together(one, taken) for one in waiting):
+                    return waiting
         return None
 
     def _next_item(self, waiting: deque[Waiting[T]], taken: list[Waiting[T]]) -> Waiting[T]:
@@ -127,12 +147,14 @@ class Turns(Generic[T]):
         del waiting[index]
         return found
 
-    def _set_waiting(self, session: int, waiting: deque[Waiting[T]]) -> None:
-        """Keep the items of a session, if there are any, for its next turn."""
-        if waiting:
-            self._waiting[session] = waiting
-        else:
-            self._waiting.pop(session, None)
+    def _set_waiting(self, owner: Hashable, session: int, waiting: deque[Waiting[T]]) -> None:
+        """Keep what waits of a session, if there is anything, where it is in the order of turns."""
+        sessions = self._waiting[owner]
+        sessions[session] = waiting
+        if not waiting:
+            del sessions[session]
+        if not sessions:
+            del self._waiting[owner]
 
 
 def _go_together(one: Waiting[T], taken: Sequence[Waiting[T]]) -> bool:

@@ -116,6 +116,19 @@ def test_waiting_tensors_are_answered_together_up_to_a_limit_each_with_its_own_a
     assert [one.answer for one in got] == [sure(number) for number in range(MAX_BATCH + 3)]
 
 
+def test_many_sessions_with_one_key_do_not_hold_up_an_edge_with_another(
+    inference: Inference, back_end: BackEnd, delivered: Deliveries
+) -> None:
+    inference.submit(replace(decided(0), key=b"many"))
+    assert back_end.started.acquire(timeout=SOON_S)
+    for number in range(1, 2 * MAX_BATCH):
+        inference.submit(replace(decided(number, session=number), key=b"many"))
+    inference.submit(replace(decided(99, session=99), key=b"one"))
+    back_end.go.release(9)
+    served = [one.decided.tensor for one in delivered.take(2 * MAX_BATCH + 1)]
+    assert 99 in served[: MAX_BATCH + 1]
+
+
 def test_each_tensor_passes_through_the_back_end_of_its_own_model_and_cut(delivered: Deliveries) -> None:
     cuts = [SPLIT, replace(SPLIT.network, name="two").cut(SPLIT.name)]
     batches: list[tuple[int, list[int]]] = []

@@ -192,3 +192,18 @@ def test_several_takers_work_at_the_same_time():
     turns.done(first)
     turns.done(first)  # twice does no harm
     assert turns.take(1) == ["c"]
+
+
+def test_whoever_has_many_sessions_gets_as_many_turns_as_with_one() -> None:
+    turns: Turns[str] = Turns()
+    for number in range(50):
+        turns.put(number, f"many {number}", owner="one key")
+    for _ in range(3):
+        turns.put(100, "alone", owner="another key")
+    first = [turns.take(1)[0] for _ in range(6)]
+    assert first == ["many 0", "alone", "many 1", "alone", "many 2", "alone"]
+    assert turns.take(2) == ["many 3", "many 4"]
+    assert turns.forget(7) == ["many 7"]
+    assert turns.give_up(8, lambda item: item == "many 8") == ["many 8"]
+    turns.put(5, "more of 5", owner="one key")
+    assert [turns.take(1)[0] for _ in range(3)] == ["many 5", "many 6", "many 9"]

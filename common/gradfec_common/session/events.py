@@ -50,6 +50,7 @@ class Decided:
     complete: bool
     waited_s: float  # since its first datagram
     cut: Cut
+    key: bytes = b""  # the id of its edge's key: whoever has it shares turns
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class SessionTensors:
     forms: Mapping[int, Form]
     window: NumberWindow
     round_trip_s: float  # to the edge and back
+    key: bytes  # its id
     spacing_s: float | None = None  # between two datagrams of a tensor, once it is known
     loss: float = 0.05  # share of the datagrams that were lost lately
     usual: tuple[int, int] | None = None  # of a tensor with a reserve: datagrams sent unasked, and enough to decode it

@@ -68,7 +68,8 @@ class Tensors:
     def begin(self, session: Session, round_trip_s: float) -> None:
         """Give a session its share: its edge uses it, and has answered its welcome after `round_trip_s`."""
         window = NumberWindow(self._limits.tensor_window)
-        self._sessions[session.id] = SessionTensors(session.id, session.edge, session.forms, window, round_trip_s)
+        about = session.id, session.edge, session.forms
+        self._sessions[session.id] = SessionTensors(*about, window, round_trip_s, session.key.id)
 
     def end(self, session: int) -> list[Effect]:
         """Let go of a session and its tensors; what was answered stays recorded."""
@@ -274,7 +275,8 @@ class Tensors:
         self._pending += 1
         arrived = tensor.arrived
         waited_s = now - tensor.first_at
-        return [Decided(mine.session, number, arrived.handed_over(), arrived.complete, waited_s, tensor.cut)]
+        whole, complete = arrived.handed_over(), arrived.complete
+        return [Decided(mine.session, number, whole, complete, waited_s, tensor.cut, mine.key)]
 
     def answer(self, decided: Decided, result: Result, answer: Answer, now: float) -> list[Effect]:
         """Take back the answer for a decided tensor, which `result` says; drop it if its edge no longer awaits it."""

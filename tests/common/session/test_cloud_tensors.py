@@ -23,6 +23,7 @@ def test_a_tensor_is_decided_as_soon_as_it_is_complete_before_parity_has_come(cl
     (decided,) = cloud.took(Decided)
     assert (decided.session, decided.tensor, decided.complete) == (session.number, 0, True)
     assert decided.waited_s == pytest.approx(0.01)
+    assert decided.key in cloud.core.keys
     assert decode_tensor(decided.arrived, ZERO).missing == 0
     assert not cloud.told(Report)
     cloud.feed(*tensor[11:15])
