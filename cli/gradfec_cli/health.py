@@ -8,6 +8,7 @@ from http.client import HTTPConnection, HTTPException
 import click
 
 from gradfec_host.console import CONTEXT, Endpoint, EndpointType, Number
+from gradfec_host.logs import printable
 
 
 @click.command(context_settings=CONTEXT)
@@ -31,5 +32,5 @@ def health(endpoint: Endpoint, ready: bool, timeout_s: float) -> None:
         line, well = f"error: no answer from {endpoint}: {reason}", False
     finally:
         connection.close()
-    click.echo(line, err=not well)
+    click.echo(printable(line), err=not well)  # anybody may listen on that port
     sys.exit(not well)
