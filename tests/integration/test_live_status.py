@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from gradfec_cli.daemons import free_port
+from gradfec_cli.daemons import free_port, own_key
+from gradfec_cli.doctor.reach import has_cloud
+from gradfec_common.networks import named_cut
+from gradfec_common.session.handshake import HandshakeKey
+from gradfec_host.console import Endpoint
+from gradfec_host.key_files import read_key
 
 from .endings import untimed
 from .stubbed import stubbed
@@ -75,6 +80,9 @@ def test_a_cloud_shows_a_line_for_each_edge(photographs: Path) -> None:
             row = r"\[31m\[red\] +127\.0\.0\.1:\d+ +\d+\.\d +\d+ +\d+\.\d % +\d+ +\d+ ms +connected"
             cloud.wait_until(lambda: re.search(row, cloud.visible()) is not None)
         cloud.wait_until(lambda: "gone (bye)" in cloud.visible())
+        has_cloud(Endpoint("127.0.0.1", port), HandshakeKey(read_key(own_key())), named_cut("pool1_pool"))
+        cloud.wait_until(lambda: "'gradfec doctor' gone (bye)" in cloud.visible())  # in the log, and not in the table
+        assert " gradfec doctor " not in cloud.visible()
         lines = leaves_the_terminal_clean(cloud, "gradfec-cloud")
     assert "gradfec-cloud: edge '\\x1b[31m[red]' connected" in lines
     assert "gradfec-cloud: edge '\\x1b[31m[red]' gone (bye)" in lines
