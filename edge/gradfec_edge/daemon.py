@@ -32,6 +32,7 @@ from gradfec_common.session.edge import (
     Reported,
 )
 from gradfec_edge.adaptation import Adaptation
+from gradfec_edge.advice import with_cure
 from gradfec_edge.fallback import Fallback
 from gradfec_edge.frames import Asker, Source
 from gradfec_edge.health import LinkHealth
@@ -183,6 +184,8 @@ class EdgeDaemon:
         return f", {kilobytes(size)} a frame{rate}"
 
     def _on_event(self, event: Event) -> None:
+        if isinstance(event, Refused):
+            event = with_cure(event, self.pipeline.coding.cut.network)
         self.watch.saw(event)
         try:
             match event:
