@@ -265,7 +265,8 @@ def main(
         click.echo(json.dumps(totals if len(totals) > 1 else totals[names[0]]))
     else:
         for camera, one in zip(cameras, ended, strict=True):
-            camera.log.totals(one.totals)
+            if any(one.totals["frames"].values()):
+                camera.log.totals(one.totals)
     raise_errors({name: one.error for name, one in zip(names, ended, strict=True)})
 
 
