@@ -141,7 +141,7 @@ def test_settings_are_words():
         "receive buffer": "4\N{NARROW NO-BREAK SPACE}194 kB",
         "results": "not set",
         "rate": "0.5",
-        "protect": "none: every packet is sent, and nothing repairs what the link loses.",
+        "protect": "none: every packet that is not all zeros is sent, and nothing repairs what the link loses.",
     }
 
 

@@ -13,7 +13,7 @@ def explained(name: str) -> str:
     if name == AUTO:
         return "auto: the link decides how fine a frame is, and how much parity protects it."
     if name == NONE:
-        return "none: every packet is sent, and nothing repairs what the link loses."
+        return "none: every packet that is not all zeros is sent, and nothing repairs what the link loses."
     if match := re.fullmatch(r"FEC_([\d.]+)_([\d.]+)", name):
         dropped, kept = match.groups()
         return (
