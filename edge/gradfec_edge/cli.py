@@ -145,7 +145,7 @@ IMPORTANCE = (
     "--fallback",
     metavar="NAME",
     help="Model that answers on the edge while the cloud is away: one that was added by gradfec model add, with "
-    "answers of the same kind. For cameras: files wait for the cloud.",
+    "answers of the same kind. With it, files do not wait for the cloud, either.",
 )
 @camera_option("--fps", type=Number(min=0, min_open=True), help="Limit the frame rate to this many frames a second.")
 @camera_option("--loop", is_flag=True, help="Repeat a file or folder forever.")

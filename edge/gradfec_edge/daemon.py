@@ -53,6 +53,7 @@ from gradfec_host import progress
 from gradfec_host.logs import Log, in_words
 from gradfec_host.recent import kilobytes
 
+FIRST_S = 2.0  # that a file gives a cloud to answer before the fallback does
 SHARE_OF_WAIT = 0.1  # over which a frame is spread, of the time in which its answer must be there
 
 Totals = dict[str, dict[str, int]]
@@ -108,7 +109,8 @@ class EdgeDaemon:
             self.log,
             metrics,
         )
-        self._intake = Intake(self.source, self.pipeline, self._in_flight, self.health, self._adaptation)
+        waits = not self.source.live and fallback is None  # a file, for the cloud
+        self._intake = Intake(self.source, self.pipeline, self._in_flight, self.health, self._adaptation, waits=waits)
         self._sending = Sending(
             self.link,
             self.health,
@@ -116,8 +118,9 @@ class EdgeDaemon:
             self._in_flight,
             self.watch,
             self._adaptation,
-            live=self.source.live,
+            live=not waits,
         )
+        self._first_s = FIRST_S if fallback and not self.source.live else 0.0
 
     def _make_adaptation(self) -> Adaptation | None:
         """Return what follows the link, if the policy is `auto`."""
@@ -157,6 +160,8 @@ class EdgeDaemon:
         await self.link.open()
         self._say_how()
         self.health.look()
+        if self._first_s:
+            await self.health.connects(self._first_s)
         while (outgoing := await self._intake.next()) is not None:
             self._sending.put(outgoing)
 
@@ -168,8 +173,8 @@ class EdgeDaemon:
         """Log what differs from the defaults, in one line; in a JSON log, and at the level debug, all settings."""
         source, cloud = self.source.name, str(self.options.cloud)
         settings = {**self.options.settings, "udp": "batched" if self.link.batched else "plain"}
-        set_by_user = f" ({in_words(self.options.differing)})" if self.options.differing else ""
-        line = f"{source} -> {cloud}{self._what_it_sends()}{set_by_user}"
+        set_by_user = in_words(self.options.differing)
+        line = f"{source} -> {cloud}{self._what_it_sends()}" + (f" ({set_by_user})" if set_by_user else "")
         self.log.info(line, event="started", source=source, cloud=cloud, **settings)
         self.log.debug(f"all settings: {in_words(settings)}", event="settings")
         if self.options.key.insecure:

@@ -53,10 +53,13 @@ class LinkHealth:
         """Why the link is not connected; empty if it is."""
         return "" if self.connected else self._refusal or self._trouble or f"not connected to {self._cloud}"
 
+    async def connects(self, within_s: float) -> bool:
+        """Wait until the link is connected; return False if it is not in time."""
+        return await self._changed.wait_for(lambda: self.connected, None if math.isinf(within_s) else within_s)
+
     async def until_connected(self) -> None:
         """Wait until the link is connected; GradfecError if it is not in time."""
-        forever = math.isinf(self._wait_s)
-        if not await self._changed.wait_for(lambda: self.connected, None if forever else self._wait_s):
+        if not await self.connects(self._wait_s):
             found = self._refusal or self._trouble
             raise GradfecError(f"{found}; gave up after {self._wait_s:g} s" if found else self._silence(self._wait_s))
 

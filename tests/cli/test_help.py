@@ -72,6 +72,12 @@ def started(name: str, *arguments: str, **settings: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **settings}).stdout
 
 
+def test_who_looks_for_a_daemon_below_gradfec_is_told_where_it_is() -> None:
+    result = CliRunner().invoke(main, ["edge", "--camera", "0"])
+    assert result.exit_code == 2
+    assert "'edge' is a command of its own: write gradfec-edge, with a hyphen" in result.output
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_its_version(name: str) -> None:
     assert started(name, "--version") == f"{name}, version {version()}\n"

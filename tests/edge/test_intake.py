@@ -77,7 +77,7 @@ class World:
         self.in_flight = InFlight(
             slots, Journal(None, HEAD, lambda story: self.records.append(story.record())), metrics
         )
-        self.intake = Intake(source, ToyPipeline(), self.in_flight, self.health, None)  # type: ignore[arg-type]
+        self.intake = Intake(source, ToyPipeline(), self.in_flight, self.health, None, waits=not source.live)  # type: ignore[arg-type]
 
     async def taken(self) -> list[int]:
         """Take all frames; return their numbers."""
