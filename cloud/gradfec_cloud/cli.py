@@ -13,6 +13,7 @@ import click
 from gradfec_cloud.outward import open_sinks, sink_options
 from gradfec_cloud.workers import WORKERS, worker_options
 from gradfec_host import logs
+from gradfec_host.completion import completing, models
 from gradfec_host.config import config_option, config_used, differing
 from gradfec_host.console import (
     CONTEXT,
@@ -61,6 +62,7 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
 @click.option(
     "--model",
     metavar="NAMES",
+    shell_complete=completing(models),
     help="Networks to run the rest of: resnet50, or those that were added by gradfec model add. Several, separated by "
     "commas.  [default: resnet50]",
 )

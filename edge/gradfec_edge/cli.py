@@ -13,6 +13,7 @@ import click
 from gradfec_common.errors import GradfecError
 from gradfec_edge.modes import MODES
 from gradfec_host import logs
+from gradfec_host.completion import added_models, codecs, completing, models, policies
 from gradfec_host.config import CameraOption, camera_option, config_option, config_used, differing, each_camera
 from gradfec_host.console import (
     CONTEXT,
@@ -65,6 +66,7 @@ IMPORTANCE = (
 @camera_option(
     "--model",
     metavar="NAME",
+    shell_complete=completing(models),
     help="Network to run: resnet50, or one that was added by gradfec model add.  [default: resnet50]",
 )
 @camera_option(
@@ -76,6 +78,7 @@ IMPORTANCE = (
 @camera_option(
     "--codec",
     metavar="NAME",
+    shell_complete=completing(codecs),
     help="How features become bytes: FILE.npz, a bottleneck that gradfec train-codec has made, of a few kB a frame, or "
     "bottleneck, the one that is shipped for the split, or in the model's folder, if any; uniform8 to uniform4, with "
     "evenly spaced levels of 8 to 4 bits; local8 to local4, likewise over the range of each packet; sqrt6 to sqrt2, "
@@ -104,6 +107,7 @@ IMPORTANCE = (
 @camera_option(
     "--protect",
     metavar="POLICY",
+    shell_complete=completing(policies),
     help="auto: the link decides how fine a frame is, how much parity it gets, and how many there are, so that most "
     "answers are right; none; FEC_A_B: drop the least important A % of the packets and protect the other B %, with A a "
     "third above the link's loss, or a tenth above it with leopard; nested:k1,k2,...: any k1 datagrams are enough for "
@@ -144,6 +148,7 @@ IMPORTANCE = (
 @camera_option(
     "--fallback",
     metavar="NAME",
+    shell_complete=completing(added_models),
     help="Model that answers on the edge while the cloud is away: one that was added by gradfec model add, with "
     "answers of the same kind. With it, files do not wait for the cloud, either.",
 )

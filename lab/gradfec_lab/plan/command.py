@@ -11,6 +11,7 @@ import click
 from gradfec_cli.netem import megabits, milliseconds, percentage
 from gradfec_common.errors import GradfecError
 from gradfec_common.splits import GOALS, Conditions
+from gradfec_host.completion import completing, models
 from gradfec_host.console import CONTEXT, Number, plain_errors, runtime_option
 from gradfec_lab.progress import bar
 
@@ -48,7 +49,11 @@ class LinkType(click.ParamType[Conditions]):
 
 
 model_option = click.option(
-    "--model", "name", required=True, metavar="NAME", help="resnet50, or a model that was added by gradfec model add."
+    *("--model", "name"),
+    required=True,
+    metavar="NAME",
+    shell_complete=completing(models),
+    help="resnet50, or a model that was added by gradfec model add.",
 )
 images_option = click.option("--images", required=True, type=FILE, metavar="DIR", help="Folder of photographs.")
 

@@ -16,6 +16,7 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_NETWORK, full_name
 from gradfec_common.networks.imported import Imported
 from gradfec_edge.coding import AUTO_AGREEMENT
+from gradfec_host.completion import added_models, completing
 from gradfec_host.console import CONTEXT, plain_errors, resumable
 from gradfec_host.models.find import cut_called, model_of, usual_cut_of
 from gradfec_host.models.store import Model
@@ -33,7 +34,12 @@ RANKED_IMAGES = 400  # from which the ranking of packets is learned
     type=click.Path(path_type=Path, dir_okay=False),
     help="Codec to write (.npz). [default, with --model: into the model's folder, where edge and cloud find it]",
 )
-@click.option("--model", metavar="NAME", help="A network that was added. [default: ResNet-50]")
+@click.option(
+    "--model",
+    metavar="NAME",
+    shell_complete=completing(added_models),
+    help="A network that was added. [default: ResNet-50]",
+)
 @click.option("--split", metavar="LAYER", help="Where the network is cut. [default: conv2_block1_add, or the model's]")
 @click.option("--joins", metavar="LAYER", help="The later layer that the decoder stands for. [default: see below]")
 @click.option("--bottleneck", metavar="NAME", help="Layers of encoder and decoder. [default: compact; model: narrow]")
