@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -269,9 +270,12 @@ def main(
     if as_json:
         click.echo(json.dumps(totals if len(totals) > 1 else totals[names[0]]))
     else:
-        for camera, one in zip(cameras, ended, strict=True):
+        for camera, session, one in zip(cameras, sessions, ended, strict=True):
             if any(one.totals["frames"].values()):
                 camera.log.totals(one.totals)
+            file = not (camera.source.live or session.options.loop or session.options.results)
+            if file and sys.stdout.isatty():
+                click.echo("".join(f"{logs.printable(line)}\n" for line in camera.status.answers), nl=False)
     raise_errors({name: one.error for name, one in zip(names, ended, strict=True)})
 
 

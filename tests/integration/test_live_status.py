@@ -59,6 +59,19 @@ def test_an_edge_shows_its_link_and_its_answers_and_each_log_line_stays_whole(ph
     assert said[-1].startswith("datagrams received: ")
 
 
+def test_an_edge_that_has_sent_a_few_photographs_leaves_their_answers(photographs: Path) -> None:
+    port = free_port()
+    with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}"):
+        where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}"]
+        with on_terminal("gradfec-edge", *where) as edge:
+            assert edge.wait_until_it_ends() == 0
+            answers = [line for line in edge.lines() if re.fullmatch(r"\w+\.png: .* [01]\.\d\d", line)]
+        with on_terminal("gradfec-edge", *where, "--results", "-") as edge:
+            assert edge.wait_until_it_ends() == 0
+            assert not any(re.fullmatch(r"\w+\.png: .* [01]\.\d\d", line) for line in edge.lines())
+    assert len(answers) == 6
+
+
 def test_an_edge_whose_link_decides_shows_why_until_the_cloud_is_gone(photographs: Path) -> None:
     port = free_port()
     where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--loop", "--fps", "20", "--protect", "auto"]
