@@ -28,8 +28,8 @@ IN_TOTALS = {  # of counts, where their own names are jargon
     "total": "in all",
     "symbol": "of frames",
     "symbol_failed": "of frames not taken by the kernel",
-    "control": "control messages",
-    "control_failed": "control messages not taken by the kernel",
+    "control": "of control messages",
+    "control_failed": "of control messages not taken by the kernel",
     "kernel": "in a full receive buffer",
 }
 NAMES = {logging.CRITICAL: "error"}  # the error that ends the program is no worse than others
