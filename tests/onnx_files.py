@@ -48,17 +48,17 @@ def picture(
     return helper.make_tensor_value_info(name, kind, shape)
 
 
-def classifier(seed: int = 0) -> ModelProto:
-    """Two convolutions, a block with a skip connection, pooling, ten logits."""
+def classifier(seed: int = 0, classes: int = CLASSES) -> ModelProto:
+    """Two convolutions, a block with a skip connection, pooling, ten logits, or as many as there are `classes`."""
     draw = Drawing(seed)
     draw.node("Relu", [draw.convolution("image", "stem.conv", (3, 8), stride=2)], "stem")
     draw.node("Relu", [draw.convolution("stem", "block.conv1", (8, 8))], "block.relu")
     draw.node("Add", ["stem", draw.convolution("block.relu", "block.conv2", (8, 8))], "block")
     draw.node("Relu", [draw.convolution("block", "deep.conv", (8, 16), stride=2)], "deep")
     draw.node("Flatten", [draw.node("GlobalAveragePool", ["deep"], "pool")], "flat")
-    weights = draw.array("dense/kernel", draw.rng.normal(size=(16, CLASSES)).astype(np.float32))
+    weights = draw.array("dense/kernel", draw.rng.normal(size=(16, classes)).astype(np.float32))
     draw.node("MatMul", ["flat", weights], "logits")
-    return draw.model([picture()], [("logits", (1, CLASSES))])
+    return draw.model([picture()], [("logits", (1, classes))])
 
 
 def forked() -> ModelProto:

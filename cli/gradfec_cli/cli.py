@@ -28,8 +28,20 @@ COMMANDS = {
     "weights": ("gradfec_cli.weights_command", "Download, verify and show ResNet-50's ImageNet weights."),
 }
 
+DAEMONS = ("edge", "cloud", "netem")
 
-@click.command(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+
+class Main(LazyGroup):
+    """The commands, and where the daemons are for who looks for them here."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; UsageError that names the daemon if it is one."""
+        if cmd_name in DAEMONS:
+            ctx.fail(f"{cmd_name!r} is a command of its own: write gradfec-{cmd_name}, with a hyphen")
+        return super().get_command(ctx, cmd_name)
+
+
+@click.command(cls=Main, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @version_option
 def main() -> None:
     """Split inference that survives a bad link. The daemons are gradfec-edge, gradfec-cloud and gradfec-netem."""

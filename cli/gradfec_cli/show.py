@@ -15,6 +15,7 @@ from gradfec_cli.netem import datagrams, percentage
 from gradfec_cli.options import packets_option
 from gradfec_cli.oracle import ORACLE
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_host.completion import completing, models
 from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_host.extras import need
 
@@ -76,6 +77,7 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
 @click.option(
     "--model",
     metavar="NAME",
+    shell_complete=completing(models),
     help="Network to run: resnet50, or one that was added by gradfec model add.  [default: resnet50]",
 )
 @click.option(

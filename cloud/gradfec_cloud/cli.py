@@ -14,6 +14,7 @@ from gradfec_cloud.options import with_options
 from gradfec_cloud.outward import SINKS, open_sinks
 from gradfec_cloud.workers import WORKERS
 from gradfec_host import logs
+from gradfec_host.completion import completing, models
 from gradfec_host.config import config_option, config_used, differing
 from gradfec_host.console import (
     CONTEXT,
@@ -63,6 +64,7 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
 @click.option(
     "--model",
     metavar="NAMES",
+    shell_complete=completing(models),
     help="Networks to run the rest of: resnet50, or those that were added by gradfec model add. Several, separated by "
     "commas.  [default: resnet50]",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -26,6 +27,7 @@ class _Edge:
     recent: Recent = field(default_factory=Recent)
     state: str = "connected"
     gone_at: float | None = None
+    sends: bool = False  # `gradfec doctor` sends no frames, and is forgotten when it leaves
 
 
 class EdgesStatus:
@@ -47,9 +49,10 @@ class EdgesStatus:
                 self._edges[event.session].address = address_text(event.peer)
             case SessionEnded() if event.session in self._edges:
                 edge = self._edges[event.session]
-                edge.state, edge.gone_at = f"gone ({event.reason})", now
+                edge.state, edge.gone_at = f"gone ({event.reason})", now if edge.sends else -math.inf
                 self._forget(now)
             case Finished() if event.session in self._edges:
+                self._edges[event.session].sends = True
                 time_ms, size = 1000 * event.latency_s, event.received_bytes
                 self._edges[event.session].recent.add(now, event.datagrams, event.packets["recovered"], time_ms, size)
                 self.progress.add(event.result.outcome, event.datagrams, time_ms, size)

@@ -38,9 +38,10 @@ BRIGHTEST = 255 // (LEVELS - 1)
 
 @dataclass
 class _Seen:
-    """An edge, its newest sketch, and when a picture of it was last shown."""
+    """An edge, whether it has sent a frame, its newest sketch, and when a picture of it was last shown."""
 
     edge: Edge
+    sends: bool = False  # `gradfec doctor` sends no frames, and is forgotten when it leaves
     sketch: Sketched | None = None
     sketched_at: float = -math.inf
     shown_at: float = -math.inf
@@ -77,6 +78,8 @@ class Watch:
         if self._tell is None:
             return
         seen = self._seen.get(event.session)
+        if seen and isinstance(event, Decided):
+            seen.sends = True
         match event:
             case SessionOpened():
                 edge = Edge(event.edge, event.session, address_text(event.peer), True, time.time())
@@ -89,7 +92,8 @@ class Watch:
                 del self._seen[event.session]
                 for key in [key for key in self._sketches if key[0] == event.session]:
                     del self._sketches[key]
-                self._gone.append(replace(seen.edge, connected=False, since=time.time(), said=event.reason))
+                if seen.sends:
+                    self._gone.append(replace(seen.edge, connected=False, since=time.time(), said=event.reason))
             case Sketched() if seen:
                 seen.sketch, seen.sketched_at = event, time.monotonic()
             case Decided() if seen and seen.sketch and seen.sketch.tensor == event.tensor:

@@ -149,7 +149,8 @@ def parse(path: Path) -> tuple[str, dict[str, Any]]:
         if (line := _camera_beside_tables(text)) is not None:
             reason = f"{CAMERA} = ... and [[{CAMERA}]] tables exclude each other: move it into a table of its own"
             raise UsageError(f"{path}, line {line}: {reason}") from None
-        raise UsageError(f"{path} is not TOML: {error}") from None
+        hint = "; a text needs quotation marks" if str(error).startswith("Invalid value") else ""
+        raise UsageError(f"{path} is not TOML: {error}{hint}") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, too many brackets
         raise UsageError(f"{path} is not TOML: {error}") from None
 

@@ -171,6 +171,8 @@ class EndpointType(click.ParamType[Endpoint]):
         if isinstance(value, Endpoint):
             return value
         text = str(value)
+        if "/" in text:
+            self.fail(f"{text!r} is not {self.name}: leave out http:// and any path", param, ctx)
         host, colon, port = text.rpartition(":")
         if not colon:
             if self.default_host is None:
@@ -183,7 +185,8 @@ class EndpointType(click.ParamType[Endpoint]):
         except UnicodeError:
             self.fail(f"{host!r} cannot be a host's name: each part has 1 to 63 characters", param, ctx)
         if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
-            self.fail(f"{port!r} in {text!r} is not a port: use a number from 1 to 65535", param, ctx)
+            where = f"{port!r} in {text!r}" if colon else f"{text!r}"
+            self.fail(f"{where} is not a port: use a number from 1 to 65535", param, ctx)
         return Endpoint(host.removeprefix("[").removesuffix("]"), int(port))
 
 

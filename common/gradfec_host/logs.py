@@ -24,6 +24,14 @@ TOKEN = re.compile("gradfec1-[a-z2-7]+", re.IGNORECASE)  # as gradfec_common.key
 DIGITS = re.compile("[0-9]+")
 MOST_SAID = 1000  # lines of libraries that are remembered
 SHOWN = 4  # items of a list in a line for people
+IN_TOTALS = {  # of counts, where their own names are jargon
+    "total": "in all",
+    "symbol": "of frames",
+    "symbol_failed": "of frames not taken by the kernel",
+    "control": "of control messages",
+    "control_failed": "of control messages not taken by the kernel",
+    "kernel": "in a full receive buffer",
+}
 NAMES = {logging.CRITICAL: "error"}  # the error that ends the program is no worse than others
 
 Totals = Mapping[str, Mapping[str, int]]
@@ -41,9 +49,11 @@ def redacted(text: str) -> str:
 
 def in_words(settings: Mapping[str, object]) -> str:
     """Write settings as a part of a line, without those that are None, which are not set."""
-    return ", ".join(
-        f"{name.replace('_', ' ')} {_word(value)}" for name, value in settings.items() if value is not None
-    )
+    return ", ".join(f"{_plain(name)} {_word(value)}" for name, value in settings.items() if value is not None)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _word(value: object) -> str:
@@ -88,11 +98,11 @@ class Log:
         self._say(logging.ERROR, message, event, fields)
 
     def totals(self, totals: Totals) -> None:
-        """Log the final counts: one line for each kind, with its counts as fields."""
+        """Log the final counts: one line for each kind of which there are any, with its counts as fields."""
         for title, counts in totals.items():
-            text = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
-            line = f"{title.replace('_', ' ')}: {text or 'none'}"
-            self.info(line, event="totals", of=title, counts=dict(counts))
+            text = ", ".join(f"{count} {IN_TOTALS.get(name, _plain(name))}" for name, count in counts.items() if count)
+            if text:
+                self.info(f"{_plain(title)}: {text}", event="totals", of=title, counts=dict(counts))
 
     def _say(self, level: int, message: str, event: str, fields: Mapping[str, object]) -> None:
         of_camera = {"camera": self._camera} if self._camera else {}

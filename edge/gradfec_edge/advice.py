@@ -1,4 +1,4 @@
-"""Which options would help: a smaller frame for a slow link, more parity for a bad one."""
+"""Which options would help: a smaller frame for a slow link, more parity for a bad one, the cloud's for a refusal."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+from gradfec_common.bottlenecks import base_of
 from gradfec_common.codes import CODES, LEOPARD, ZFEC, ErasureCode
 from gradfec_common.errors import UsageError
+from gradfec_common.networks import Network
 from gradfec_common.protect import NoProtection, Policy, UnequalProtection
 from gradfec_common.quantisers import AUTO, QUANTISERS, chosen_quantiser
+from gradfec_common.session.edge import Refused
 from gradfec_edge.coding import BOTTLENECK, Coding, codec_file
 from gradfec_host.codec_file import shipped_codec
 from gradfec_host.quality import DEFAULT_QUALITY
@@ -63,3 +66,16 @@ def protection_for(loss: float, policy: Policy, code: ErasureCode = ZFEC) -> str
         return "--fec leopard"  # its code words are longer: losses in bursts do not exceed them as soon
     percent = STEP_PERCENT * math.ceil(max(needed, used + STEP_PERCENT) / STEP_PERCENT)
     return f"--protect FEC_{percent}_{100 - percent}" if percent <= MOST_PERCENT else ""
+
+
+def with_cure(refused: Refused, network: Network) -> Refused:
+    """Return a refusal that also says what to start the cloud with, if it lacks this edge's network.
+
+    The cloud lists its networks as `name (digest)`, and cannot name one that it does not have.
+    """
+    base = base_of(network)
+    if refused.reason != "model" or f"{network.name} (" in refused.detail:
+        return refused
+    there = f"{base.name} (" in refused.detail
+    cure = "give the cloud this edge's --codec" if there else f"start the cloud with --model {base.name}"
+    return replace(refused, detail=f"{refused.detail}; this edge has {network.name}: {cure}")

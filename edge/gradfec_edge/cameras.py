@@ -187,10 +187,6 @@ class CameraSession:
             raise UsageError(
                 f"--fps and --loop do not go with {options.camera}: the program that asks decides how often"
             )
-        if options.fallback and not self.source.live:
-            raise UsageError(
-                f"--fallback is for cameras, and {options.camera} waits for the cloud (--wait): leave it out"
-            )
         if options.results and options.results not in files:
             files[options.results] = stack.enter_context(ResultsFile(options.results))
         self.file = files[options.results] if options.results else None
@@ -234,7 +230,7 @@ class CameraSession:
             max_rate_mbit_s=options.max_rate,
             queue_s=options.queue_ms / 1000,
             batched_udp=options.udp == "auto",
-            wait_s=math.inf if source.live or options.loop else options.wait,
+            wait_s=math.inf if source.live or options.loop or options.fallback else options.wait,
             thumbnail=options.thumbnail,
             settings=settings,
             differing=differing,

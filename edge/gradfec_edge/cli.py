@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import click
 from gradfec_common.errors import GradfecError
 from gradfec_edge.modes import MODES
 from gradfec_host import logs
+from gradfec_host.completion import added_models, codecs, completing, models, policies
 from gradfec_host.config import CameraOption, camera_option, config_option, config_used, differing, each_camera
 from gradfec_host.console import (
     CONTEXT,
@@ -65,6 +67,7 @@ IMPORTANCE = (
 @camera_option(
     "--model",
     metavar="NAME",
+    shell_complete=completing(models),
     help="Network to run: resnet50, or one that was added by gradfec model add.  [default: resnet50]",
 )
 @camera_option(
@@ -76,6 +79,7 @@ IMPORTANCE = (
 @camera_option(
     "--codec",
     metavar="NAME",
+    shell_complete=completing(codecs),
     help="How features become bytes: FILE.npz, a bottleneck that gradfec train-codec has made, of a few kB a frame, or "
     "bottleneck, the one that is shipped for the split, or in the model's folder, if any; uniform8 to uniform4, with "
     "evenly spaced levels of 8 to 4 bits; local8 to local4, likewise over the range of each packet; sqrt6 to sqrt2, "
@@ -104,6 +108,7 @@ IMPORTANCE = (
 @camera_option(
     "--protect",
     metavar="POLICY",
+    shell_complete=completing(policies),
     help="auto: the link decides how fine a frame is, how much parity it gets, and how many there are, so that most "
     "answers are right; none; FEC_A_B: drop the least important A % of the packets and protect the other B %, with A a "
     "third above the link's loss, or a tenth above it with leopard; nested:k1,k2,...: any k1 datagrams are enough for "
@@ -144,8 +149,9 @@ IMPORTANCE = (
 @camera_option(
     "--fallback",
     metavar="NAME",
+    shell_complete=completing(added_models),
     help="Model that answers on the edge while the cloud is away: one that was added by gradfec model add, with "
-    "answers of the same kind. For cameras: files wait for the cloud.",
+    "answers of the same kind. With it, files do not wait for the cloud, either.",
 )
 @camera_option("--fps", type=Number(min=0, min_open=True), help="Limit the frame rate to this many frames a second.")
 @camera_option("--loop", is_flag=True, help="Repeat a file or folder forever.")
@@ -264,8 +270,12 @@ def main(
     if as_json:
         click.echo(json.dumps(totals if len(totals) > 1 else totals[names[0]]))
     else:
-        for camera, one in zip(cameras, ended, strict=True):
-            camera.log.totals(one.totals)
+        for camera, session, one in zip(cameras, sessions, ended, strict=True):
+            if any(one.totals["frames"].values()):
+                camera.log.totals(one.totals)
+            file = not (camera.source.live or session.options.loop or session.options.results)
+            if file and sys.stdout.isatty():
+                click.echo("".join(f"{logs.printable(line)}\n" for line in camera.status.answers), nl=False)
     raise_errors({name: one.error for name, one in zip(names, ended, strict=True)})
 
 

@@ -33,6 +33,7 @@ from gradfec_common.session.edge import (
     Reported,
 )
 from gradfec_edge.adaptation import Adaptation
+from gradfec_edge.advice import with_cure
 from gradfec_edge.fallback import Fallback
 from gradfec_edge.frames import Asker, Source
 from gradfec_edge.health import LinkHealth
@@ -54,6 +55,7 @@ from gradfec_host.logs import Log, in_words
 from gradfec_host.recent import kilobytes
 from gradfec_web.view import Edge
 
+FIRST_S = 2.0  # that a file gives a cloud to answer before the fallback does
 SHARE_OF_WAIT = 0.1  # over which a frame is spread, of the time in which its answer must be there
 
 Totals = dict[str, dict[str, int]]
@@ -109,7 +111,8 @@ class EdgeDaemon:
             self.log,
             metrics,
         )
-        self._intake = Intake(self.source, self.pipeline, self._slots, self.health, self._adaptation)
+        waits = not self.source.live and fallback is None  # a file, for the cloud
+        self._intake = Intake(self.source, self.pipeline, self._slots, self.health, self._adaptation, waits=waits)
         self._sending = Sending(
             self.link,
             self.health,
@@ -117,8 +120,9 @@ class EdgeDaemon:
             self._slots,
             self.watch,
             self._adaptation,
-            live=self.source.live,
+            live=not waits,
         )
+        self._first_s = FIRST_S if fallback and not self.source.live else 0.0
 
     def _make_adaptation(self) -> Adaptation | None:
         """Return what follows the link, if the policy is `auto`."""
@@ -158,6 +162,8 @@ class EdgeDaemon:
         await self.link.open()
         self._say_how()
         self.health.look()
+        if self._first_s:
+            await self.health.connects(self._first_s)
         while (outgoing := await self._intake.next()) is not None:
             self._sending.put(outgoing)
 
@@ -169,8 +175,8 @@ class EdgeDaemon:
         """Log what differs from the defaults, in one line; in a JSON log, and at the level debug, all settings."""
         source, cloud = self.source.name, str(self.options.cloud)
         settings = {**self.options.settings, "udp": "batched" if self.link.batched else "plain"}
-        set_by_user = f" ({in_words(self.options.differing)})" if self.options.differing else ""
-        line = f"{source} -> {cloud}{self._what_it_sends()}{set_by_user}"
+        set_by_user = in_words(self.options.differing)
+        line = f"{source} -> {cloud}{self._what_it_sends()}" + (f" ({set_by_user})" if set_by_user else "")
         self.log.info(line, event="started", source=source, cloud=cloud, **settings)
         self.log.debug(f"all settings: {in_words(settings)}", event="settings")
         if self.options.key.insecure:
@@ -185,6 +191,8 @@ class EdgeDaemon:
         return f", {kilobytes(size)} a frame{rate}"
 
     def _on_event(self, event: Event) -> None:
+        if isinstance(event, Refused):
+            event = with_cure(event, self.pipeline.coding.cut.network)
         self.watch.saw(event)
         try:
             match event:

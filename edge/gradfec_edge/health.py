@@ -59,10 +59,13 @@ class LinkHealth:
         """Why datagrams do not reach the cloud, or, after a long silence, what to check; "" if neither is known."""
         return self._trouble or self._silence
 
+    async def connects(self, within_s: float) -> bool:
+        """Wait until the link is connected; return False if it is not in time."""
+        return await self._changed.wait_for(lambda: self.connected, None if math.isinf(within_s) else within_s)
+
     async def until_connected(self) -> None:
         """Wait until the link is connected; GradfecError if it is not in time."""
-        forever = math.isinf(self._wait_s)
-        if not await self._changed.wait_for(lambda: self.connected, None if forever else self._wait_s):
+        if not await self.connects(self._wait_s):
             found = self._refusal or self._trouble
             raise GradfecError(f"{found}; gave up after {self._wait_s:g} s" if found else self._no_answer(self._wait_s))
 

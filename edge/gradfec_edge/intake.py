@@ -26,8 +26,14 @@ class Intake:
         slots: Slots,
         health: LinkHealth,
         adaptation: Adaptation | None,
+        *,
+        waits: bool,
     ) -> None:
-        """Join the parts; without an `adaptation`, frames do not follow what the link carries."""
+        """Join the parts; without an `adaptation`, frames do not follow what the link carries.
+
+        While the cloud is away, frames that can wait do so if `waits`.
+        """
+        self._waits = waits
         self._source, self._pipeline, self._slots, self._health = source, pipeline, slots, health
         self._adaptation = adaptation
         self._started_at = time.monotonic()
@@ -37,11 +43,11 @@ class Intake:
     async def next(self) -> Outgoing | None:
         """Return the next frame, encoded; None if the source has ended.
 
-        While the cloud is away, a camera's frames are given up, to the fallback if there is one. A file waits;
-        GradfecError if it waits too long.
+        While the cloud is away, frames are given up, to the fallback if there is one, or they wait; GradfecError if
+        they wait too long.
         """
         while (frame := await self._take()) is not None:
-            if self._health.connected or not self._source.live:
+            if self._health.connected or self._waits:
                 link = self._adaptation.estimate(time.monotonic()) if self._adaptation else UNKNOWN_LINK
                 encoded, stages = await asyncio.to_thread(self._pipeline.encode, frame.image, link)
                 return Outgoing(frame, encoded, stages, time.perf_counter())
@@ -50,7 +56,7 @@ class Intake:
 
     async def _take(self) -> Frame | None:
         await self._slots.take()
-        if not self._source.live:
+        if self._waits:
             await self._health.until_connected()
         while self._adaptation and (wait_s := self._adaptation.wait_s(time.monotonic())):
             await asyncio.sleep(min(wait_s, LOOKS_AGAIN_S))

@@ -27,7 +27,7 @@ class Sending:
         *,
         live: bool,
     ) -> None:
-        """Join the parts; `live` if the frames come from a camera and should be new when they are sent."""
+        """Join the parts; `live` if frames are given up while the cloud is away, and do not wait."""
         self._link, self._health, self._pacing, self._slots, self._watch = link, health, pacing, slots, watch
         self._live, self._adaptation = live, adaptation
         self._queue: asyncio.Queue[Outgoing] = asyncio.Queue()
@@ -48,7 +48,7 @@ class Sending:
         await self._queue.join()
 
     async def _send(self, outgoing: Outgoing) -> None:
-        """Send one frame. If the link is lost, a camera's frame is given up, but a file's waits."""
+        """Send one frame. If the link is lost, it is given up or waits."""
         encoded, ready_at = outgoing.encoded, outgoing.ready_at
         while (tensor := self._link.open_tensor(encoded, self._pacing.spread_s(8 * encoded.wire_bytes))) is None:
             if self._live:

@@ -20,6 +20,7 @@ from gradfec_host.recent import WINDOW_S, Recent, milliseconds, percent, sent_in
 OUTCOMES = ("complete", "partial", "timeout")
 NUMBERS = ("fps", "loss", "median")
 TITLES = ("camera", "answer", "link", *NUMBERS, "source")
+FEW = 12  # frames, whose answers fit on a screen
 CUT = ("camera", "source")  # if there is too little room
 
 
@@ -32,6 +33,7 @@ class CameraStatus:
         self.outcomes: Counter[str] = Counter()
         self.recent, self.progress = Recent(), Progress()
         self.last = self.last_source = ""
+        self._answers: list[str] = []  # of the first frames
         self._newest = -1, -math.inf, ""  # of all tensors that have ended: its number, when it ended, why it was so
 
     def ended(self, story: Story) -> None:
@@ -44,8 +46,15 @@ class CameraStatus:
         expected = story.plan.expected if story.plan else None
         self.progress.add(story.outcome, story.datagrams, latency_ms, story.bytes, expected)
         self.last, self.last_source = answer_of(story), story.frame.source
+        if len(self._answers) <= FEW:
+            self._answers.append(f"{self.last_source}: {self.last}")
         if story.as_sent and story.as_sent.tensor > self._newest[0]:
             self._newest = story.as_sent.tensor, now, _why(story.as_sent)
+
+    @property
+    def answers(self) -> list[str]:
+        """All answers if there are few, otherwise none."""
+        return self._answers if len(self._answers) <= FEW else []
 
     def why(self, now: float) -> str:
         """Return why the newest frame was planned as it was; empty if it is old, or its policy ignores the link."""

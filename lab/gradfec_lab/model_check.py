@@ -17,6 +17,7 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.heads import Answer, Classify, Raw, agreement
 from gradfec_common.networks.imported import Imported, ImportedCut
 from gradfec_common.networks.pixels import normalise
+from gradfec_host.completion import added_models, completing
 from gradfec_host.console import plain_errors
 from gradfec_host.extras import need
 from gradfec_host.models.find import imported_called
@@ -49,7 +50,7 @@ class Row(NamedTuple):
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completing(added_models))
 @click.option("--images", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder of photographs.")
 @click.option(
     "--labels", type=click.Path(path_type=Path), metavar="CSV", help="Their class indices: FILE,CLASS_INDEX a line."

@@ -27,6 +27,7 @@ from gradfec_common.networks.imported import Imported, ImportedCut
 from gradfec_common.packets import PacketGrid, usual_rows
 from gradfec_common.protect.plan import ranking
 from gradfec_edge.importance.free import deviations
+from gradfec_host.completion import added_models, completing
 from gradfec_host.console import plain_errors
 from gradfec_host.extras import need
 from gradfec_host.models.find import imported_called, model_of
@@ -56,7 +57,7 @@ MOST_CHANNELS = 512  # whose covariance is learned: it has the square of them
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completing(added_models))
 @click.option("--images", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder of photographs.")
 @click.option("--split", metavar="LAYER", help="For this split.  [default: the model's]")
 @click.option("--count", default=100, show_default=True, type=click.IntRange(LEAST_IMAGES), help="Photographs to use.")

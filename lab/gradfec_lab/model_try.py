@@ -23,6 +23,7 @@ from gradfec_common.heads import Answer, agreement
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.preprocess import seen_share, to_input
 from gradfec_host.codec_file import SUFFIX
+from gradfec_host.completion import added_models, completing
 from gradfec_host.console import Number, plain_errors
 from gradfec_host.extras import need
 from gradfec_host.models.find import cut_called, imported_called
@@ -37,7 +38,7 @@ MINE = ("--camera", "--cloud", "--model", "--results")  # options of the edge th
 
 
 @click.command("try", context_settings={"ignore_unknown_options": True})
-@click.argument("name")
+@click.argument("name", shell_complete=completing(added_models))
 @click.argument("edge_options", nargs=-1, type=click.UNPROCESSED)
 @click.option("--images", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder of photographs.")
 @click.option(

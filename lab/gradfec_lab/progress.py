@@ -10,6 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
+def say(line: str) -> None:
+    """Print a line on standard error, above the bar if there is one: click would write through it."""
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yield `advance(images)`."""

@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from gradfec_cli.cli import main
 from gradfec_host.console import version
+from gradfec_host.models.store import MANIFEST, models_folder
 
 SLOW = {
     "numpy",
@@ -72,6 +74,12 @@ def started(name: str, *arguments: str, **settings: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **settings}).stdout
 
 
+def test_who_looks_for_a_daemon_below_gradfec_is_told_where_it_is() -> None:
+    result = CliRunner().invoke(main, ["edge", "--camera", "0"])
+    assert result.exit_code == 2
+    assert "'edge' is a command of its own: write gradfec-edge, with a hyphen" in result.output
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_its_version(name: str) -> None:
     assert started(name, "--version") == f"{name}, version {version()}\n"
@@ -94,11 +102,22 @@ def test_every_command_below_gradfec_has_it_too(words: str) -> None:
         ("gradfec", "gradfec keygen --sh", ["--show"]),
         ("gradfec-edge", "gradfec-edge --cod", ["--codec"]),
         ("gradfec-edge", "gradfec-edge --runtime t", ["tensorflow"]),
+        ("gradfec-edge", "gradfec-edge --model ", ["resnet50", "yard"]),
+        ("gradfec-edge", "gradfec-edge --fallback y", ["yard"]),
+        ("gradfec-edge", "gradfec-edge --codec sqrt", ["sqrt6", "sqrt5", "sqrt4", "sqrt3", "sqrt2"]),
+        ("gradfec-edge", "gradfec-edge --protect F", ["FEC_50_50"]),
+        ("gradfec-cloud", "gradfec-cloud --model resnet50,y", ["resnet50,yard"]),
+        ("gradfec", "gradfec model show y", ["yard"]),
         ("gradfec-cloud", "gradfec-cloud --dea", ["--deadline-ms"]),
         ("gradfec-netem", "gradfec-netem --max", ["--max-clients"]),
     ],
 )
-def test_a_shell_completes_commands_options_and_choices(name: str, typed: str, completed: list[str]) -> None:
+def test_a_shell_completes_commands_options_choices_and_names(
+    name: str, typed: str, completed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADFEC_HOME", str(tmp_path))
+    (models_folder() / "yard").mkdir(parents=True)
+    (models_folder() / "yard" / MANIFEST).write_text("{}")
     variable = f"_{name.upper().replace('-', '_')}_COMPLETE"
     assert f"complete -o nosort -F _{name.replace('-', '_')}_completion {name}" in started(
         name, **{variable: "bash_source"}

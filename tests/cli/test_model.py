@@ -55,6 +55,11 @@ def test_a_file_is_added_listed_shown_and_removed(small):
     assert run("list").stdout.startswith("no model in ")
 
 
+def test_a_network_of_imagenets_classes_needs_no_file_for_their_names(home):
+    run("add", written(classifier(classes=1000), home / "big.onnx"), "--labels", "imagenet")
+    assert network_called("big").class_names[285] == "Egyptian_cat"
+
+
 def test_what_a_user_gets_wrong_is_told_in_one_line(small, home):
     run("add", small)
     labels = home / "labels.txt"
@@ -73,6 +78,7 @@ def test_what_a_user_gets_wrong_is_told_in_one_line(small, home):
         (("add", small, "--name", "b", "--mean", "nan,0,0"), "'nan,0,0' is not three numbers, for example"),
         (("add", small, "--name", "b", "--std", "1e-38,1,1"), "the input is not finite after --mean and --std"),
         (("add", small, "--name", "b", "--labels", labels), "2 labels for 10 classes"),
+        (("add", small, "--name", "b", "--labels", "imagenet"), "1000 labels for 10 classes"),
         (("add", small, "--name", "b", "--split", "nowhere"), "has no split point 'nowhere'"),
         (("show", "nobody"), "no model is called 'nobody': use one of resnet50, small-net, or add one"),
         (("show", "resnet50"), "resnet50 is built in"),

@@ -279,6 +279,7 @@ def test_connected_edges_are_listed_after_some_that_have_left(page: Page) -> Non
         watch.saw(SessionMoved(SESSION, "kitchen", ("192.0.2.1", 5)))
         for session in range(100, 100 + MOST_GONE + 3):
             watch.saw(opened(session, f"edge {session}"))
+            watch.saw(decided(0, session))
             watch.saw(SessionEnded(session, f"edge {session}", "idle"))
 
     watching(story)
@@ -286,3 +287,13 @@ def test_connected_edges_are_listed_after_some_that_have_left(page: Page) -> Non
     assert (here.name, here.address, here.connected) == ("kitchen", "192.0.2.1:5", True)
     assert [edge.session for edge in gone] == [*range(103, 103 + MOST_GONE)]
     assert {(edge.connected, edge.said, edge.address) for edge in gone} == {(False, "idle", "[::1]:40000")}
+
+
+def test_an_edge_that_left_without_a_frame_is_not_listed(page: Page) -> None:
+    def story(watch: Watch) -> None:
+        watch.saw(opened(name="gradfec doctor"))
+        assert [edge.name for edge in page.overview().edges] == ["gradfec doctor"]
+        watch.saw(SessionEnded(SESSION, "gradfec doctor", "bye"))
+
+    watching(story)
+    assert page.overview().edges == []

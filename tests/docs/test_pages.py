@@ -34,6 +34,11 @@ def test_each_link_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
         assert not anchor or anchor in anchors(file), f"{file}#{anchor}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_what_is_installed_is_the_clone_because_no_package_index_has_gradfec(page: Path) -> None:
+    assert not re.search(r"pip install .*'gradfec\b", page.read_text("utf-8"))
+
+
 def test_each_page_that_the_code_names_exists() -> None:
     found = subprocess.run(
         ["git", "grep", "-hoE", r"docs/[A-Za-z0-9/-]+\.(md|png)"], cwd=ROOT, capture_output=True, text=True, check=False

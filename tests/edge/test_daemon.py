@@ -89,13 +89,14 @@ def edge_of(
     rate_mbit_s: float | None = None,
     wait_s: float = math.inf,
     frame_bytes: int | None = None,
+    differing: Record = FPS,
 ) -> EdgeDaemon:
     """Make a daemon on the running loop."""
     options = EdgeOptions(
         *(cloud, new_hello(CUT, 7, "edge", Cipher.AES_256_GCM), key, 4, 2.0, rate_mbit_s),
         wait_s=wait_s,
         settings={"split": "pool1_pool"} | FPS,
-        differing=FPS,
+        differing=differing,
     )
     journal = Journal(None, HEAD, lambda story: None if records is None else records.append(story.record()))
     pipeline = NoPipeline(frame_bytes)
@@ -145,6 +146,22 @@ def test_it_logs_what_was_decided_that_it_looks_for_the_cloud_and_that_the_cloud
     assert events == ["started", "settings", *(["insecure"] if key.insecure else []), "looking", "silent"]
     assert caplog.messages[0] == f"the door -> {silent} (fps 5)"
     assert re.fullmatch(r"all settings: split pool1_pool, fps 5, udp (batched|plain)", caplog.messages[1])
+
+
+def test_its_first_line_has_no_parentheses_if_the_user_has_set_nothing(
+    silent: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "gradfec-edge")
+
+    async def run() -> None:
+        edge = edge_of(Toy(), silent, differing={"config": None})
+        running = asyncio.ensure_future(edge.run())
+        await until(lambda: caplog.messages)
+        edge.stop()
+        await in_time(running)
+
+    uvloop.run(run())
+    assert caplog.messages[0] == f"the door -> {silent}"
 
 
 @pytest.mark.parametrize(

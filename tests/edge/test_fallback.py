@@ -83,11 +83,6 @@ def test_cameras_with_the_same_fallback_share_it(spotting: Model) -> None:
     assert none is None
 
 
-def test_a_file_has_no_fallback_because_it_waits(spotting: Model, photographs: Path) -> None:
-    with pytest.raises(UsageError, match=r"--fallback is for cameras, and .* waits for the cloud"):
-        opened(session(camera=str(photographs), fallback="spotter"))
-
-
 def test_who_asks_decides_how_often(spotting: Model) -> None:
     pytest.importorskip("zmq")
     camera = f"zmq://127.0.0.1:{free_port()}"

@@ -75,7 +75,7 @@ class World:
         metrics = EdgeMetrics(CollectorRegistry(), dict, insecure=False).camera("door")
         self.health = LinkHealth(Endpoint("cloud", 9000), KEY, Log("gradfec-edge"), metrics, wait_s)
         self.slots = Slots(slots, Journal(None, HEAD, lambda story: self.records.append(story.record())), metrics)
-        self.intake = Intake(source, ToyPipeline(), self.slots, self.health, None)  # type: ignore[arg-type]
+        self.intake = Intake(source, ToyPipeline(), self.slots, self.health, None, waits=not source.live)  # type: ignore[arg-type]
 
     async def taken(self) -> list[int]:
         """Take all frames; return their numbers."""

@@ -81,7 +81,8 @@ def test_an_endpoint_is_read(text, default_host, endpoint):
         ("host:", None, "'' in 'host:' is not a port"),
         ("host:http", None, "not a port"),
         ("host:٣", None, "not a port"),
-        ("port", "", "'port' in 'port' is not a port"),
+        ("port", "", "'port' is not a port: use a number from 1 to 65535"),
+        ("http://localhost:9000", None, "'http://localhost:9000' is not HOST:PORT: leave out http:// and any path"),
         ("", "", "not a port"),
     ],
 )

@@ -167,11 +167,16 @@ def test_a_bug_keeps_its_traceback_where_the_log_is_for_people() -> None:
     assert isinstance(said(body).exception, RuntimeError)
 
 
-def test_totals_are_a_line_for_each_kind_of_thing() -> None:
-    totals = {"datagrams_received": {"bad_checksum": 2, "hello": 1}, "tensors": {}}
+def test_totals_are_a_line_for_each_kind_of_thing_that_there_was_in_plain_words() -> None:
+    totals = {
+        "datagrams_received": {"bad_checksum": 2, "hello": 1},
+        "datagrams_sent": {"symbol": 9, "control": 2, "control_failed": 0},
+        "datagrams_dropped_by_kernel": {"kernel": 0},
+        "tensors": {},
+    }
     assert [line[20:] for line in said(lambda log: log.totals(totals)).stderr.splitlines()] == [
-        "gradfec-edge: datagrams received: bad checksum 2, hello 1",
-        "gradfec-edge: tensors: none",
+        "gradfec-edge: datagrams received: 2 bad checksum, 1 hello",
+        "gradfec-edge: datagrams sent: 9 of frames, 2 of control messages",
     ]
     lines = said(lambda log: log.totals(totals), "--log-format", "json").stderr.splitlines()
     assert json.loads(lines[0])["counts"] == {"bad_checksum": 2, "hello": 1}

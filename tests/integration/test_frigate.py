@@ -92,3 +92,24 @@ def test_a_fallback_answers_before_the_cloud_is_there_and_after_it_has_left(spot
     assert outcomes == ["fallback", "fallback", "complete", "complete", "fallback"]
     assert {record.get("fallback") for record in records if record["session"] is None} == {"spotter"}
     assert totals["frames"] == {"fallback": 3, "complete": 2, "skipped": 0}
+
+
+def test_with_a_fallback_a_folder_needs_no_cloud(spotting: None, photographs: Path) -> None:
+    where = ("--camera", str(photographs), "--cloud", f"127.0.0.1:{free_port()}")
+    with daemon(
+        "gradfec-edge", *where, "--model", "spotter", "--fallback", "spotter", "--json", "--results", "-"
+    ) as edge:
+        *records, totals = map(json.loads, edge.lines())
+    assert totals["frames"] == {"fallback": 6, "skipped": 0}
+    assert {record["outcome"] for record in records} == {"fallback"}
+
+
+def test_with_a_fallback_a_folder_goes_to_a_cloud_that_is_there(spotting: None, photographs: Path) -> None:
+    port = free_port()
+    where = ("--camera", str(photographs), "--cloud", f"127.0.0.1:{port}")
+    with (
+        daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--model", "spotter", ready="listening on"),
+        daemon("gradfec-edge", *where, "--model", "spotter", "--fallback", "spotter", "--json") as edge,
+    ):
+        (totals,) = map(json.loads, edge.lines())
+    assert totals["frames"] == {"complete": 6, "skipped": 0}

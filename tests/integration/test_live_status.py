@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from gradfec_cli.daemons import free_port
+from gradfec_cli.daemons import free_port, own_key
+from gradfec_cli.doctor.reach import has_cloud
+from gradfec_common.networks import named_cut
+from gradfec_common.session.handshake import HandshakeKey
+from gradfec_host.console import Endpoint
+from gradfec_host.key_files import read_key
 
 from .endings import untimed
 from .stubbed import stubbed
@@ -54,6 +59,19 @@ def test_an_edge_shows_its_link_and_its_answers_and_each_log_line_stays_whole(ph
     assert said[-1].startswith("datagrams received: ")
 
 
+def test_an_edge_that_has_sent_a_few_photographs_leaves_their_answers(photographs: Path) -> None:
+    port = free_port()
+    with stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{port}"):
+        where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}"]
+        with on_terminal("gradfec-edge", *where) as edge:
+            assert edge.wait_until_it_ends() == 0
+            answers = [line for line in edge.lines() if re.fullmatch(r"\w+\.png: .* [01]\.\d\d", line)]
+        with on_terminal("gradfec-edge", *where, "--results", "-") as edge:
+            assert edge.wait_until_it_ends() == 0
+            assert not any(re.fullmatch(r"\w+\.png: .* [01]\.\d\d", line) for line in edge.lines())
+    assert len(answers) == 6
+
+
 def test_an_edge_whose_link_decides_shows_why_until_the_cloud_is_gone(photographs: Path) -> None:
     port = free_port()
     where = ["--camera", photographs, "--cloud", f"127.0.0.1:{port}", "--loop", "--fps", "20", "--protect", "auto"]
@@ -75,6 +93,9 @@ def test_a_cloud_shows_a_line_for_each_edge(photographs: Path) -> None:
             row = r"\[31m\[red\] +127\.0\.0\.1:\d+ +\d+\.\d +\d+ +\d+\.\d % +\d+ +\d+ ms +connected"
             cloud.wait_until(lambda: re.search(row, cloud.visible()) is not None)
         cloud.wait_until(lambda: "gone (bye)" in cloud.visible())
+        has_cloud(Endpoint("127.0.0.1", port), HandshakeKey(read_key(own_key())), named_cut("pool1_pool"))
+        cloud.wait_until(lambda: "'gradfec doctor' gone (bye)" in cloud.visible())  # in the log, and not in the table
+        assert " gradfec doctor " not in cloud.visible()
         lines = leaves_the_terminal_clean(cloud, "gradfec-cloud")
     assert "gradfec-cloud: edge '\\x1b[31m[red]' connected" in lines
     assert "gradfec-cloud: edge '\\x1b[31m[red]' gone (bye)" in lines

@@ -80,3 +80,4 @@ def test_an_edge_of_a_network_that_the_cloud_does_not_have_is_told_which_it_has(
     asked = TOY.digest.hex()[:8]
     assert is_one_clear_line(said, "this cloud has resnet50 (2a137137) at conv2_block1_add, input_layer and "), said
     assert is_one_clear_line(said, f" at encoder_quarter; the edge asked for model {asked}"), said
+    assert is_one_clear_line(said, "; this edge has toy: start the cloud with --model toy"), said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 import urllib.request
@@ -19,7 +20,7 @@ from .stubbed import stubbed
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_when_stopped_alone_both_daemons_end_without_an_error_and_print_totals(
+def test_when_stopped_alone_both_daemons_end_without_an_error_and_have_nothing_to_add_up(
     number: signal.Signals, photographs: Path
 ) -> None:
     where = ["--camera", photographs, "--cloud", f"127.0.0.1:{free_port()}"]
@@ -27,11 +28,11 @@ def test_when_stopped_alone_both_daemons_end_without_an_error_and_print_totals(
         stubbed("gradfec-edge", *where, ready="looking for") as edge,
         stubbed("gradfec-cloud", "--listen", f"127.0.0.1:{free_port()}") as cloud,
     ):
-        for daemon, words in ((edge, "frames: skipped 0"), (cloud, "tensors: none")):
+        for daemon in (edge, cloud):
             daemon.process.send_signal(number)
             code, said, output = ended(daemon)
             assert (code, output) == (0, [])
-            assert f"{daemon.name}: {words}" in said
+            assert not re.search("frames: |tensors: |packets: |datagrams ", said), said
             assert "error" not in said
             assert "Traceback" not in said
 

@@ -119,9 +119,15 @@ def test_an_edge_that_is_gone_stays_with_its_reason_for_a_while():
 
 
 def test_an_edge_that_is_no_longer_listed_is_gone():
-    history = history_of(status("cloud", NOW, [edge(), edge("yard", 2)]), status("cloud", NOW + 1, [edge("yard", 2)]))
+    history = history_of(status("cloud", NOW, [edge(), edge("yard", 2)]), frame())
+    history.take(status("cloud", NOW + 1, [edge("yard", 2)]))
     assert not history.edges["kitchen"].edge.connected
     assert [past.key for past in history.connected()] == ["yard"]
+
+
+def test_a_visitor_that_sent_no_frame_is_forgotten():
+    history = history_of(status("cloud", NOW, [edge("gradfec doctor")]), status("cloud", NOW + 1, []))
+    assert not history.edges
 
 
 def test_an_edge_that_comes_back_continues_in_its_old_place():
@@ -222,6 +228,7 @@ def test_edges_that_come_and_go_are_bounded():
     history = History()
     for session in range(3 * MAX_GONE):
         history.take(status("cloud", NOW + session / 10, [edge(f"edge {session}", session, since=NOW + session / 10)]))
+        history.take(frame(f"edge {session}", session))
     history.take(status("cloud", NOW + 100, [edge("last", 10_000)]))
     assert len(history.edges) == MAX_GONE + 1
     assert f"edge {3 * MAX_GONE - 1}" in history.edges and "edge 0" not in history.edges

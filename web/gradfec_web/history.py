@@ -191,9 +191,11 @@ class History:
     def _take_status(self, status: Status) -> None:
         self.status = status
         sessions = {edge.session for edge in status.edges}
-        for past in self.edges.values():
+        for past in [*self.edges.values()]:
             if past.edge.connected and past.edge.session not in sessions:
                 past.edge = replace(past.edge, connected=False, since=status.at)
+                if not past.frames:  # a visitor, as `gradfec doctor` is
+                    del self.edges[past.key]
         for edge in sorted(status.edges, key=lambda edge: (edge.connected, edge.since)):
             if edge.connected or self._is_news(edge):
                 past = self._past(edge, status.at)

@@ -69,7 +69,7 @@ def doctor(
     so it is only a warning.
     """
     from gradfec_cli.doctor import machine
-    from gradfec_common.networks import named_cut
+    from gradfec_common.networks import DEFAULT_CUT, named_cut
 
     cut = named_cut(split)
     here = listen or Endpoint("", DEFAULT_PORT)
@@ -94,7 +94,7 @@ def doctor(
     checks: dict[str, Check] = {
         "versions": machine.versions,
         "runtime": machine.runtime,
-        "weights": lambda: machine.weights(cut.network, weights),
+        "weights": lambda: machine.weights(cut.network, weights, cloud is not None and cut.name == DEFAULT_CUT),
         "key": lambda: machine.key(key_file, keys, insecure),
         "port": lambda: machine.port(here, listen is not None, answers_here),
         "receive buffer": machine.receive_buffer,

@@ -63,7 +63,12 @@ class Colours(click.ParamType[tuple[float, float, float]]):
 @click.command(epilog="Exit status: 0 if the model was added, 1 if a file cannot be read, 2 if it cannot be used.")
 @click.argument("file", type=FILE)
 @click.option("--name", help="Name of the model.  [default: the file's]")
-@click.option("--labels", type=FILE, metavar="FILE", help="The classes' names: a line each, or a JSON list.")
+@click.option(
+    "--labels",
+    type=FILE,
+    metavar="FILE|imagenet",
+    help="The classes' names: a file with a line each, or a JSON list; imagenet: the 1000 classes of ImageNet.",
+)
 @click.option(
     "--preprocess",
     default="imagenet-torch",
@@ -145,7 +150,6 @@ def _from_file(
 ) -> Model:
     from gradfec_host.models.add import Wanted, add_model
     from gradfec_host.models.graph import Graph
-    from gradfec_host.models.labels import read_labels
     from gradfec_host.models.presets import preprocess_of
 
     graph = Graph.read(file, size)
@@ -156,10 +160,21 @@ def _from_file(
         Wanted(
             name,
             preprocess_of(preprocess, (height, width), fit, colours, mean, std),
-            read_labels(labels) if labels else (),
+            _names(labels),
             head,
             tuple(one.strip() for one in outputs.split(",")) if outputs else (),
             split,
             {name: share for name, share in (("score", score), ("iou", iou)) if share is not None},
         ),
     )
+
+
+def _names(labels: Path | None) -> tuple[str, ...]:
+    """Return the classes' names, in their order."""
+    from gradfec_cloud.labels import labels_of
+    from gradfec_common.networks.resnet50 import RESNET50
+    from gradfec_host.models.labels import read_labels
+
+    if labels is None:
+        return ()
+    return labels_of(RESNET50) if labels == Path(RESNET50.labels) and not labels.exists() else read_labels(labels)

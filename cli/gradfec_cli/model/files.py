@@ -8,12 +8,13 @@ import click
 
 from gradfec_cli.model.overview import opened
 from gradfec_host.codec_file import shipped_codec
+from gradfec_host.completion import added_models, completing
 from gradfec_host.console import plain_errors
 from gradfec_host.models.store import BACK, FRONT, export_half, remove_model
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completing(added_models))
 @plain_errors
 def remove(name: str) -> None:
     """Delete a model."""
@@ -21,7 +22,7 @@ def remove(name: str) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completing(added_models))
 @click.option("--half", type=click.Choice(["edge", "cloud"]), required=True, help="Whose half.")
 @click.option("--split", metavar="LAYER", help="For this split.  [default: the model's]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Folder to make.")

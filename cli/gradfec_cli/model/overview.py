@@ -10,6 +10,7 @@ import click
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks.imported import Imported
 from gradfec_host.codec_file import shipped_codec
+from gradfec_host.completion import added_models, completing
 from gradfec_host.console import plain_errors
 from gradfec_host.models.find import imported_called
 from gradfec_host.models.presets import levels_in_words
@@ -43,7 +44,7 @@ def command(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completing(added_models))
 @click.option("--all", "all_cuts", is_flag=True, help="List all split points, also where more travels than earlier.")
 @as_json_option
 @plain_errors

@@ -53,6 +53,11 @@ class Camera:
         self._told_at = -math.inf
         self._is_news = False  # whether the state has anything new
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether it is a camera: `gradfec doctor` connects, too, and the broker does not hear of it."""
+        return bool(self._outcomes)
+
     def answered(self, news: Answered, now: float) -> None:
         """Add an answer."""
         record: Mapping[str, Any] = news.record
@@ -117,23 +122,23 @@ class Cameras:
         """Yield all that a broker should keep: it may have forgotten it."""
         yield Message(self.availability, ONLINE)
         for camera in self._cameras.values():
-            yield from self._announce(camera)
-            yield self._state(camera, now)
+            if camera.has_answers:
+                yield from self._announce(camera)
+                yield self._state(camera, now)
 
     def about(self, news: News, now: float) -> Iterator[Message]:
         """Yield the messages about news."""
-        known = self._cameras.get(news.edge)
-        camera = self._cameras[news.edge] = known or Camera(news.edge, self._watched)
+        camera = self._cameras.setdefault(news.edge, Camera(news.edge, self._watched))
         self._cameras.move_to_end(news.edge)
         if len(self._cameras) > MOST_CAMERAS:
             self._cameras.popitem(last=False)
         if isinstance(news, Linked):
             camera.connected = news.connected
-        if known is None:
-            yield from self._announce(camera)
-        elif isinstance(news, Linked):
-            yield self._link(camera)
-        if isinstance(news, Answered):
+            if camera.has_answers:
+                yield self._link(camera)
+        else:
+            if not camera.has_answers:
+                yield from self._announce(camera)
             yield Message(self._topic(camera, "answer"), news.record, retain=False)
             camera.answered(news, now)
             if camera.is_due(now):

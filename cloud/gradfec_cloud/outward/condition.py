@@ -213,7 +213,8 @@ def _tokens(text: str) -> list[_Token]:
         at = text.index(rest[0], at)
         found = TOKEN.match(text, at)
         if found is None:
-            raise UsageError(f"column {at + 1}: {rest[0]!r} is neither a word nor a number nor a sign")
+            hint = ": write ==" if text[at] == "=" else ""
+            raise UsageError(f"column {at + 1}: {rest[0]!r} is neither a word nor a number nor a sign{hint}")
         tokens.append(_Token(str(found.lastgroup), found[0], at + 1))
         at = found.end()
     return [*tokens, _Token("end", "", len(text) + 1)]

@@ -1,5 +1,6 @@
 """Frigate asks what is in its pictures: a source whose frames are the questions of its `zmq` detector."""
 
+from gradfec_common.bottlenecks import base_of
 from gradfec_common.errors import UsageError
 from gradfec_common.heads import boxes
 from gradfec_common.networks import Network
@@ -16,7 +17,7 @@ def open_detector(source: str, network: Network, warn: Warn) -> Asker | None:
     if not source.startswith(f"{SCHEME}:"):
         return None
     if network.head.name != boxes.NAME:
-        raise UsageError(f"Frigate asks for boxes, and {network.name} finds none: use --model with a detector")
+        raise UsageError(f"Frigate asks for boxes, and {base_of(network).name} finds none: use --model with a detector")
     need("zmq")
     from gradfec_edge.frigate.detector import Detector
 

@@ -16,7 +16,7 @@ from .job import Job
 
 Compute = Callable[[slice], Sequence[Tensor]]
 BATCH = 16
-REPORT_BATCHES = 32  # 512 images: a minute or less
+SAVE_BATCHES = 32  # 512 images: a minute or less
 
 
 class Features:
@@ -44,12 +44,13 @@ class Features:
         mode: Any = "r+" if path.exists() and path.stat().st_size == size else "w+"
         return np.memmap(path, dtype, mode, shape=whole)
 
-    def compute(self, network: Compute, report: Callable[[str], None]) -> None:
-        """Compute what is not there yet, and report how far it is.
+    def compute(self, network: Compute, advance: Callable[[int], None]) -> None:
+        """Compute what is not there yet; `advance` is told of how many images there are features now.
 
         `network` makes of some images their features (N, C, H, W) at both places and, if they are kept, their logits.
         """
         done = json.loads(self._done.read_text())["images"] if self._done.exists() else 0
+        advance(done)
         if done >= self.count:
             return
         for first in range(done, self.count, BATCH):
@@ -58,9 +59,9 @@ class Features:
             self._at_cut[rows], self._at_join[rows] = _stored(chi), _stored(joined)
             if self.logits is not None:
                 self.logits[rows] = logits[0].float().cpu().numpy()
-            if (first // BATCH + 1) % REPORT_BATCHES == 0:
+            advance(rows.stop - first)
+            if (first // BATCH + 1) % SAVE_BATCHES == 0:
                 self._done.write_text(json.dumps({"images": rows.stop}))
-                report(f"features: {rows.stop:,} of {self.count:,} images")
         self._done.write_text(json.dumps({"images": self.count}))
 
     def at_cut(self, image: int, window: tuple[slice, slice] = (slice(None), slice(None))) -> Tensor:

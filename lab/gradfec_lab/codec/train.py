@@ -64,10 +64,8 @@ class Training:
         self.weights: dict[str, Tensor] = {}
 
     def run(self) -> None:
-        """Train, or go on."""
-        started = time.monotonic()
-        self.features.compute(self._compute, self.report)
-        self.report(f"features of {self.features.count} images: {time.monotonic() - started:.0f} s")
+        """Train, or go on; compute the features first, unless they are there."""
+        self.compute(lambda images: None)
         self.weights = self._weights()
         state = self._checkpoint()
         if state is not None and state["settings"] != self._told:
@@ -80,6 +78,10 @@ class Training:
         self.codec.decoder.fold()
         self._stage("deep", state)
         write_result(self.codec, self._told, self.folder / "result.npz")
+
+    def compute(self, advance: Callable[[int], None]) -> None:
+        """Compute the features that are not there yet; `advance` is told of how many images they are there."""
+        self.features.compute(self._compute, advance)
 
     @cached_property
     def _network(self) -> Graph:

@@ -11,6 +11,7 @@ import click
 from gradfec_cli.netem import megabits, milliseconds, percentage
 from gradfec_common.errors import GradfecError
 from gradfec_common.splits import GOALS, Conditions
+from gradfec_host.completion import completing, models
 from gradfec_host.console import CONTEXT, Number, plain_errors, runtime_option
 from gradfec_lab.progress import bar
 
@@ -24,6 +25,7 @@ THIS = "this"
 SAVED_LOSSES = (0.0, 0.02, 0.1, 0.3)  # that --split auto may meet
 FILE = click.Path(path_type=Path)
 SHOWN = 12  # ways in a table
+ENOUGH = 40  # photographs
 
 
 class LinkType(click.ParamType[Conditions]):
@@ -47,7 +49,11 @@ class LinkType(click.ParamType[Conditions]):
 
 
 model_option = click.option(
-    "--model", "name", required=True, metavar="NAME", help="resnet50, or a model that was added by gradfec model add."
+    *("--model", "name"),
+    required=True,
+    metavar="NAME",
+    shell_complete=completing(models),
+    help="resnet50, or a model that was added by gradfec model add.",
 )
 images_option = click.option("--images", required=True, type=FILE, metavar="DIR", help="Folder of photographs.")
 
@@ -80,7 +86,7 @@ images_option = click.option("--images", required=True, type=FILE, metavar="DIR"
     help="Choose among ways that keep at least this share of the uncut network's answers over the link.",
 )
 @click.option("--fps", default=5.0, type=Number(min=0, min_open=True), help="Frames a second that must get through.")
-@click.option("--limit", default=40, type=click.IntRange(1), help="Use this many photographs, the first by name.")
+@click.option("--limit", default=ENOUGH, type=click.IntRange(1), help="Use this many photographs, the first by name.")
 @click.option("--all", "show_all", is_flag=True, help=f"List all ways, not only the best {SHOWN}.")
 @click.option("--figure", "figure_file", type=FILE, metavar="FILE", help="Draw the best way at each split, as PNG.")
 @click.option("--save", is_flag=True, help="Keep the measurements with the model, for gradfec-edge --split auto.")
@@ -125,6 +131,9 @@ def plan(
     there = None if edge == THIS else read_edge_file(Path(edge), network)
     losses = sorted({link.loss for link in links} | ({*SAVED_LOSSES} if save or out else set()))
     pictures = pictures_of(network, images, limit)
+    if len(pictures) < ENOUGH:
+        few = f"{len(pictures)} photographs are few: a single answer counts {1 / len(pictures):.0%}"
+        click.echo(f"{few}; agreements are rough, so give {ENOUGH} or more", err=True)
     found = [*candidates(network)]
     stores = stores_of(found)
     with bar("measuring", len(found) * len(pictures)) as advance:
@@ -141,11 +150,11 @@ def plan(
     plans = [(link, ranked(ways, link, wanted)) for link in links]
     if as_json:
         said = {"model": name, "images": len(pictures), "runtime": runtime, "edge": edge}
-        click.echo(json.dumps({**said, "plans": [packed(rows, link, wanted) for link, rows in plans]}))
+        click.echo(json.dumps({**said, "plans": [packed(rows, link, wanted, len(pictures)) for link, rows in plans]}))
         return
     for link, rows in plans:
         grid(rows, link, wanted, None if show_all else SHOWN).show()
-        click.echo(f"{sentence(rows, wanted)}\n")
+        click.echo(f"{sentence(rows, wanted, len(pictures))}\n")
 
 
 def pictures_of(network: Network, folder: Path, limit: int) -> list[npt.NDArray[np.uint8]]:

@@ -47,13 +47,14 @@ def grid(rows: Sequence[Expected], link: Conditions, wanted: Wanted, most: int |
     return Grid(link_in_words(link), HEADER, lines, names=3)
 
 
-def sentence(rows: Sequence[Expected], wanted: Wanted) -> str:
+def sentence(rows: Sequence[Expected], wanted: Wanted, photographs: int) -> str:
     """Return the choice, why it is best, and what it needs."""
     best, enough = rows[0], [one for one in rows if one.agreement >= wanted.min_agreement]
     way = best.way
     said = (
         f"{way.name}: {ms(best.latency_s)} ms (edge {ms(way.edge_s)}, link {ms(best.link_s)}, cloud "
-        f"{ms(way.cloud_s)}), {best.bytes / 1000:.1f} kB, {best.agreement:.0%} of the answers as uncut"
+        f"{ms(way.cloud_s)}), {best.bytes / 1000:.1f} kB, {best.agreement:.0%} of the answers to "
+        f"{photographs} photographs as uncut"
     )
     if enough:
         said += f"; {LEAST[wanted.goal]} of the {len(enough)} of {len(rows)} that keep {wanted.min_agreement:.0%}"
@@ -71,7 +72,7 @@ def sentence(rows: Sequence[Expected], wanted: Wanted) -> str:
     return said
 
 
-def packed(rows: Sequence[Expected], link: Conditions, wanted: Wanted) -> dict[str, Any]:
+def packed(rows: Sequence[Expected], link: Conditions, wanted: Wanted, photographs: int) -> dict[str, Any]:
     """Return the plan for one link as JSON has it."""
     listed = [
         {
@@ -92,7 +93,7 @@ def packed(rows: Sequence[Expected], link: Conditions, wanted: Wanted) -> dict[s
         "link": link._asdict(),
         **asdict(wanted),
         "choice": listed[0],
-        "why": sentence(rows, wanted),
+        "why": sentence(rows, wanted, photographs),
         "ways": listed,
     }
 

@@ -87,7 +87,7 @@ def train_backend(
     from gradfec_host.tuned import BackEndFile
     from gradfec_host.weights.progress import show_progress
     from gradfec_lab.photographs import Photographs
-    from gradfec_lab.progress import bar
+    from gradfec_lab.progress import bar, say
     from gradfec_lab.training.gaps import read_losses
     from gradfec_lab.training.targets import shuffled
 
@@ -118,7 +118,7 @@ def train_backend(
     read = partial(read_images, photographs, names)
     tuning = Tuning(settings, cut, store, read, quantiser, conceal, out.with_suffix(".checkpoint"))
     with bar("training", steps * batch) as advance:
-        tuning.run(fit, lambda line: click.echo(line, err=True), advance)
+        tuning.run(fit, say, advance)
     measured = held_out[:MEASURED_IMAGES]
     with bar("measuring", len(measured)) as advance:
         agreement = tuning.agreement(measured, advance)

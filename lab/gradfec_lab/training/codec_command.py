@@ -16,10 +16,12 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_NETWORK, full_name
 from gradfec_common.networks.imported import Imported
 from gradfec_edge.coding import AUTO_AGREEMENT
+from gradfec_host.completion import added_models, completing
 from gradfec_host.console import CONTEXT, plain_errors, resumable
 from gradfec_host.models.find import cut_called, model_of, usual_cut_of
 from gradfec_host.models.store import Model
 from gradfec_host.quality import DEFAULT_QUALITY
+from gradfec_lab.progress import bar, say
 
 WORTH_IMAGES = 400
 RANKED_IMAGES = 400  # from which the ranking of packets is learned
@@ -32,7 +34,12 @@ RANKED_IMAGES = 400  # from which the ranking of packets is learned
     type=click.Path(path_type=Path, dir_okay=False),
     help="Codec to write (.npz). [default, with --model: into the model's folder, where edge and cloud find it]",
 )
-@click.option("--model", metavar="NAME", help="A network that was added. [default: ResNet-50]")
+@click.option(
+    "--model",
+    metavar="NAME",
+    shell_complete=completing(added_models),
+    help="A network that was added. [default: ResNet-50]",
+)
 @click.option("--split", metavar="LAYER", help="Where the network is cut. [default: conv2_block1_add, or the model's]")
 @click.option("--joins", metavar="LAYER", help="The later layer that the decoder stands for. [default: see below]")
 @click.option("--bottleneck", metavar="NAME", help="Layers of encoder and decoder. [default: compact; model: narrow]")
@@ -91,7 +98,6 @@ def train_codec(
     from gradfec_host.models.learned import codec_path
     from gradfec_host.weights.progress import show_progress
     from gradfec_lab.photographs import Photographs
-    from gradfec_lab.progress import bar
     from gradfec_lab.training.codec_job import RESULT, make_job
     from gradfec_lab.training.imported_codec import compute_features
 
@@ -117,7 +123,8 @@ def train_codec(
     say(f"{folder}: {count:,} images, whose features will take {stored_gb:.1f} GB there")
     if isinstance(store, Model):  # a machine elsewhere would not have ONNX Runtime
         need_torch()
-        compute_features(folder, made, store, say)
+        with bar("features", count) as advance:
+            compute_features(folder, made, store, advance)
     if prepare:
         return
     given: dict[str, Any] = {"seed": seed, "losses": not without_losses}
@@ -176,7 +183,10 @@ def train(folder: Path, given: Mapping[str, Any]) -> None:
     from gradfec_lab.codec.train import Training
 
     try:
-        Training(Job(folder), folder, Settings(**given), say).run()
+        training = Training(Job(folder), folder, Settings(**given), say)
+        with bar("features", training.features.count) as advance:
+            training.compute(advance)
+        training.run()
     except ValueError as error:
         raise UsageError(f"{error}: remove {folder}, or write to another --out") from None
 
@@ -187,11 +197,6 @@ def named(made: Bottleneck) -> dict[str, Any]:
     if not isinstance(network, Imported):
         return {"cut": full_name(made.cut), "joins": made.joins}
     return {"cut": made.cut.name, "model": network.digest.hex(), "joins": made.joins, "latents": [*made.shape]}
-
-
-def say(line: str) -> None:
-    """Tell the user how far the training is."""
-    click.echo(line, err=True)
 
 
 def _finished(
@@ -208,7 +213,6 @@ def _finished(
 
     from gradfec_common.packets import PacketGrid
     from gradfec_host.codec_file import CodecFile
-    from gradfec_lab.progress import bar
     from gradfec_lab.training.codec_ranking import RUNS, fit_by_leaving_out, fit_ranking
     from gradfec_lab.training.codec_worth import worth
     from gradfec_lab.training.imported_codec import onnx_halves

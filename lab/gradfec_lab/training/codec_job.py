@@ -36,6 +36,9 @@ def make_job(
 
     The order of the images depends only on their names. The first twentieth is held out.
     """
+    names = shuffled(photographs.names)[:limit]
+    if len(names) < MIN_IMAGES:
+        raise UsageError(f"{len(names)} images are too few: give at least {MIN_IMAGES}")
     folder.mkdir(parents=True, exist_ok=True)
     network = bottleneck.cut.network
     from gradfec_lab.training.imported_codec import imported_parts  # needs the package onnx
@@ -50,7 +53,6 @@ def make_job(
         "rows": rows,
         "preprocess": asdict(network.preprocess),
     }
-    names = shuffled(photographs.names)[:limit]
     words = json.dumps({**job, "photographs": photographs.digest(names)})
     path = folder / "job.json"
     if path.exists() and path.read_text() != words:

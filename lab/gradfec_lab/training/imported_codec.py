@@ -122,8 +122,11 @@ def _plain(value: Any) -> Any:
     return [*value] if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def compute_features(folder: Path, bottleneck: Bottleneck, model: Model, report: Callable[[str], None]) -> None:
-    """Compute the features of a job's images, as far as they are not there yet. It needs PyTorch."""
+def compute_features(folder: Path, bottleneck: Bottleneck, model: Model, advance: Callable[[int], None]) -> None:
+    """Compute the features of a job's images, as far as they are not there yet. It needs PyTorch.
+
+    `advance` is told of how many images they are there.
+    """
     import torch
 
     from gradfec_lab.codec.features import Features
@@ -141,7 +144,7 @@ def compute_features(folder: Path, bottleneck: Bottleneck, model: Model, report:
         joined = [between(chi)[0] for chi in at_cut]
         return [torch.from_numpy(np.concatenate(one)) for one in (at_cut, joined)]
 
-    Features(folder / "features", job, len(job.images)).compute(compute, report)
+    Features(folder / "features", job, len(job.images)).compute(compute, advance)
 
 
 def onnx_halves(bottleneck: Bottleneck, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

@@ -13,7 +13,7 @@ import click
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import CONTEXT, plain_errors, resumable
 from gradfec_host.extras import need
-from gradfec_lab.progress import bar
+from gradfec_lab.progress import bar, say
 
 if TYPE_CHECKING:
     from gradfec_edge.importance import EstimatorFile
@@ -180,10 +180,9 @@ def _learn(
     checkpoints = out.with_suffix(".checkpoints")
 
     def report(point: Curve) -> None:
-        click.echo(
+        say(
             f"epoch {point.epoch}/{schedule.epochs}: loss {point.loss:.5g}, held out {point.held_out:.5g}, "
-            f"learning rate {point.rate:.2g}",
-            err=True,
+            f"learning rate {point.rate:.2g}"
         )
 
     with bar("training", schedule.epochs * len(targets.fit_indices)) as advance:
@@ -207,7 +206,7 @@ def _tune(targets: Targets, proxy: EstimatorFile, weights: WeightStore, seed: in
     from gradfec_lab.training.tuning import tune
 
     def report(step: int, loss: float, agreement: float) -> None:
-        click.echo(f"step {step}/{steps}: loss {loss:.4g}, agreement {agreement:.1%}", err=True)
+        say(f"step {step}/{steps}: loss {loss:.4g}, agreement {agreement:.1%}")
 
     plain = replace(proxy, arrays={**proxy.arrays, "offset": nothing})
     checkpoints = proxy.path.with_suffix(".checkpoints")

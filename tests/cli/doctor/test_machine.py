@@ -94,19 +94,20 @@ def test_without_any_runtime_one_is_recommended(monkeypatch: pytest.MonkeyPatch)
 def test_weights_are_read_to_the_last_array(weights: WeightStore, tmp_path: Path) -> None:
     path = tmp_path / "edge.npz"
     write_slice(weights, named_cut("conv1_relu"), path)
-    assert machine.weights(RESNET50, path).state is State.OK
+    assert machine.weights(RESNET50, path, shipped=False).state is State.OK
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    assert_mendable(machine.weights(RESNET50, path), State.BROKEN, str(path), "copy the file again")
+    assert_mendable(machine.weights(RESNET50, path, shipped=False), State.BROKEN, str(path), "copy the file again")
 
 
 def test_weights_that_are_not_there_yet_are_a_warning_unless_they_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRADFEC_HOME", str(tmp_path))
-    assert_mendable(machine.weights(RESNET50, None), State.WARNING, str(tmp_path), "gradfec weights")
-    assert_mendable(machine.weights(RESNET50, tmp_path / "w.npz"), State.BROKEN, "w.npz does not exist")
+    assert_mendable(machine.weights(RESNET50, None, shipped=False), State.WARNING, str(tmp_path), "gradfec weights")
+    assert machine.weights(RESNET50, None, shipped=True).state is State.OK  # an edge
+    assert_mendable(machine.weights(RESNET50, tmp_path / "w.npz", shipped=True), State.BROKEN, "w.npz does not exist")
 
 
 def test_a_key_is_shown_by_its_public_id_alone(tmp_path: Path) -> None:

@@ -44,13 +44,26 @@ def test_each_answer_is_its_record_and_the_broker_does_not_keep_it() -> None:
     of = cameras()
     said(of, Linked("door", True))
     messages = said(of, answered())
-    assert messages[0] == Message("gradfec/door/answer", answered().record, retain=False)
+    assert messages[1] == Message("gradfec/door/answer", answered().record, retain=False)
 
 
 def test_whether_an_edge_is_connected_is_kept() -> None:
     of = cameras()
-    assert said(of, Linked("door", True))[-1] == Message("gradfec/door/link", "online", retain=True)
+    assert said(of, answered())[0] == Message("gradfec/door/link", "online", retain=True)
     assert said(of, Linked("door", False)) == [Message("gradfec/door/link", "offline", retain=True)]
+    assert said(of, Linked("door", True)) == [Message("gradfec/door/link", "online", retain=True)]
+
+
+def test_a_visitor_that_sends_no_frame_leaves_nothing_at_the_broker() -> None:
+    of = cameras("homeassistant")
+    assert said(of, Linked("gradfec doctor", True)) == said(of, Linked("gradfec doctor", False)) == []
+    assert [message.topic for message in of.all_again(0.0)] == ["gradfec/availability"]
+
+
+def test_a_camera_that_left_before_its_first_answer_is_told_is_announced_as_offline() -> None:
+    of = cameras()
+    said(of, Linked("door", False))  # overtakes answers
+    assert said(of, answered())[0] == Message("gradfec/door/link", "offline", retain=True)
 
 
 def states(messages: list[Message]) -> list[Any]:
@@ -100,8 +113,7 @@ def test_an_answer_without_lines_has_a_state_without_label() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_makes_topics_and_a_device_that_home_assistant_accepts(name: str) -> None:
-    messages = said(cameras("homeassistant", WATCHED), Linked(name, True))
-    announced, link = messages[0], messages[-1]
+    announced, link, *_ = said(cameras("homeassistant", WATCHED), answered(edge=name))
     assert re.fullmatch(DISCOVERY_TOPIC, announced.topic)
     jsonschema.validate(announced.payload, DEVICE)
     assert re.fullmatch(r"gradfec/[\w-]+/link", link.topic, re.ASCII)
@@ -121,8 +133,8 @@ def shown(entity: Any, value: str, value_json: Any) -> str:
 
 def test_its_entities_show_what_the_topics_say() -> None:
     of = cameras("homeassistant", WATCHED)
-    announced = said(of, Linked("door", True))[0]
-    (state,) = states(said(of, answered("person")))
+    announced, *messages = said(of, answered("person"))
+    (state,) = states(messages)
     assert isinstance(announced.payload, dict)
     entities = announced.payload["components"]
     assert {key: shown(entity, "online", state) for key, entity in entities.items()} == {
@@ -146,8 +158,8 @@ def test_its_entities_show_what_the_topics_say() -> None:
 
 def test_a_broker_that_has_forgotten_everything_is_told_again() -> None:
     of = cameras("homeassistant")
-    said(of, Linked("door", True))
     said(of, answered())
+    said(of, answered(edge="yard"))
     said(of, Linked("yard", False))
     topics = {message.topic: message for message in of.all_again(5.0)}
     assert [*topics] == [
@@ -166,7 +178,8 @@ def test_a_broker_that_has_forgotten_everything_is_told_again() -> None:
 
 def test_a_link_that_a_killed_cloud_has_left_online_is_corrected() -> None:
     of = cameras()
-    said(of, Linked("door", True))
+    said(of, answered())
+    said(of, answered(edge="yard"))
     said(of, Linked("yard", False))
     assert of.corrected("gradfec/door/link", b"online") is None
     assert of.corrected("gradfec/gate/link", b"offline") is None
@@ -177,6 +190,6 @@ def test_a_link_that_a_killed_cloud_has_left_online_is_corrected() -> None:
 def test_edges_that_choose_ever_new_names_do_not_fill_the_memory() -> None:
     of = cameras()
     for number in range(MOST_CAMERAS + 5):
-        said(of, Linked(f"edge{number}", True))
+        said(of, answered(edge=f"edge{number}"))
     links = [message.topic for message in of.all_again(0.0) if message.topic.endswith("link")]
     assert links == [f"gradfec/edge{number}/link" for number in range(5, MOST_CAMERAS + 5)]

@@ -56,7 +56,7 @@ def test_no_condition_holds_for_an_answer_without_lines() -> None:
         ("score > 0.6 label == a", "column 13: expected and, or, or the end, but there is 'label'"),
         ("(score > 0.6", "column 13: expected ')', but the condition ends"),
         ("score > 0.6x", "column 9: '0.6x' is neither a word nor a number nor a sign"),
-        ("score = 1", "column 7: '=' is neither a word nor a number nor a sign"),
+        ("score = 1", "column 7: '=' is neither a word nor a number nor a sign: write =="),
         ("label == 'a", 'column 10: "\'a" is neither a word nor a number nor a sign'),
         ("__import__('os')", "column 1: expected label, score or edge, but there is '__import__'"),
         ("(" * 60 + "score > 1" + ")" * 60, "column 52: expected at most 50 levels of parentheses, but there is '('"),

@@ -14,7 +14,10 @@ import pytest
 from gradfec_cli.daemons import free_port
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.heads import Box, Boxes
+from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.networks.resnet50 import RESNET50
+from gradfec_common.quantisers import AUTO
+from gradfec_edge.coding import coding_of
 from gradfec_edge.frames import Asker
 from gradfec_edge.frigate import detector as module
 from gradfec_edge.frigate import open_detector
@@ -205,5 +208,7 @@ def test_frigates_own_timeout_is_the_default() -> None:
 
 def test_a_network_without_boxes_is_of_no_use_to_frigate() -> None:
     with pytest.raises(UsageError, match="Frigate asks for boxes, and resnet50 finds none: use --model"):
-        open_detector("zmq://127.0.0.1:5555", RESNET50, print)
+        open_detector(
+            "zmq://127.0.0.1:5555", coding_of(named_cut(DEFAULT_CUT), None, AUTO, None, "zfec").cut.network, print
+        )
     assert open_detector("/dev/video0", RESNET50, print) is None

@@ -63,6 +63,7 @@ def made(images: Path, folder: Path) -> dict[str, Any]:
     done = run("plan", "--model", NAME, *LINKS, "--images", images, "--min-agreement", 0.5, *files, "--json")
     assert done.exit_code == 0, done.output
     assert "broken.png is not an image that can be read" in done.stderr
+    assert f"{PICTURES} photographs are few: a single answer counts {1 / PICTURES:.0%}" in done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -183,16 +184,16 @@ def test_the_sentence_says_why_and_what_is_missing() -> None:
     link = Conditions(1e6, 0.0, 0.04)
     good = Way("pool", "uniform6", None, 0.05, 0.01, (Kept(0.0, 1250.0, 0.975),))
     poor = Way("stem", "uniform8", None, 0.01, 0.01, (Kept(0.0, 1250.0, 0.5),))
-    said = sentence(ranked([good, poor], link, Wanted()), Wanted())
+    said = sentence(ranked([good, poor], link, Wanted()), Wanted(), 40)
     assert said == (
-        "uniform6 at pool: 110 ms (edge 50, link 50, cloud 10), 1.2 kB, 98% of the answers as uncut; the fastest "
-        "of the 1 of 2 that keep 95%"
+        "uniform6 at pool: 110 ms (edge 50, link 50, cloud 10), 1.2 kB, 98% of the answers to 40 photographs as "
+        "uncut; the fastest of the 1 of 2 that keep 95%"
     )
     often = Wanted(interval_s=0.2)
-    slow = sentence(ranked([good], Conditions(1e4, 0.0, 0.0), often), often)
+    slow = sentence(ranked([good], Conditions(1e4, 0.0, 0.0), often), often, 40)
     assert "but the link needs 1,000 ms a frame: 5 frames/s do not pass, 1 do; the cloud must wait for a whole" in slow
     assert slow.endswith("--deadline-ms 1200")
     strict = Wanted(min_agreement=0.99)
-    assert sentence(ranked([good, poor], link, strict), strict).endswith(
+    assert sentence(ranked([good, poor], link, strict), strict, 40).endswith(
         "none keeps 99% over this link, and this one keeps most"
     )

@@ -57,7 +57,7 @@ def test_what_cannot_be_trained_is_refused_in_one_line(tmp_path: Path, options: 
 def test_a_job_has_what_the_training_needs_and_is_not_taken_for_another(
     photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(codec_job, "MIN_IMAGES", 4)
+    monkeypatch.setattr(codec_job, "MIN_IMAGES", 3)
     done: list[int] = []
     assert make_job(tmp_path / "job", COMPACT, 7, Ones(), photographs, None, done.append) == len(done) == 4
     said = json.loads((tmp_path / "job" / "job.json").read_text())
@@ -75,9 +75,9 @@ def test_a_job_has_what_the_training_needs_and_is_not_taken_for_another(
 
 
 def test_too_few_images_make_no_job(photographs: Photographs, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="has 4 usable images: give at least 400"):
-        make_job(tmp_path / "job", COMPACT, 7, Ones(), photographs, None, lambda _: None)
-    assert not (tmp_path / "job" / "job.json").exists()
+    with pytest.raises(UsageError, match="4 images are too few: give at least 400"):
+        make_job(tmp_path / "job", COMPACT, 7, Ones(), photographs, None, lambda _: pytest.fail("it was read"))
+    assert not (tmp_path / "job").exists()
 
 
 def test_in_training_most_images_are_whole_and_the_others_lack_all_kinds_of_packets() -> None:

@@ -92,7 +92,7 @@ def test_what_options_ask_for_is_refused_in_one_line(tmp_path: Path, photographs
             "compact decodes to 14 x 14, and conv5_block1_out is 7 x 7",
         ),
         (["--model", "small", "--rows", "5"], "5 rows a packet do not divide the 16 rows"),
-        (["--model", "small"], "44 usable images: give at least 400"),
+        (["--model", "small"], "44 images are too few: give at least 400"),
     ):
         ended = CliRunner().invoke(gradfec, ["train-codec", "--images", str(photographs), *options])
         assert ended.exit_code == 2 and says in ended.output, ended.output
@@ -153,6 +153,7 @@ def train(photographs: Path, *options: object) -> dict[str, Any]:
     words = ["train-codec", "--model", "small", "--images", photographs, "--feature-steps", 4, "--deep-steps", 2]
     ended = CliRunner().invoke(gradfec, [*map(str, (*words, *options)), "--json"], catch_exceptions=False)
     assert ended.exit_code == 0, ended.output
+    assert f"features: {PICTURES} of {PICTURES} images" in ended.stderr
     found: dict[str, Any] = json.loads(ended.stdout)
     return found
 
