@@ -7,11 +7,12 @@ READY := $(VENV)/.ready
 FUZZER := $(VENV)/.fuzzer
 OTHER := .venv-$(notdir $(PYTHON))
 MINUTES ?= 1
-# A file at a time on each of two cores; folders whose files take long first, so that both end at the same time.
-ON_TWO := -n 2 --dist loadfile --no-loadscope-reorder
+# A file at a time in each of three processes, for two cores, because tests of daemons and pages often wait. Folders
+# whose files take long come first, so that all end at the same time.
+ON_TWO := -n 3 --dist loadfile --no-loadscope-reorder
 LONGEST := tests/integration tests/web
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-ci test-slow test-wheel test-python wheels deb test-netem sim fuzz attack soak docs docs-site figure lint format clean
+.PHONY: help setup demo test test-ci test-slow test-torch test-wheel test-python wheels deb test-netem sim fuzz attack soak docs docs-site figure lint format clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -37,7 +38,11 @@ test-slow: $(READY) ## Run the slow tests, which check once more what faster one
 	$(BIN)/python -m pytest $(ON_TWO) -m slow $(ARGS)
 
 test-ci: $(READY) ## Run all of `test` and `test-wheel`, together on two cores
-	$(BIN)/python -m pytest $(ON_TWO) -m "not netem and not slow" tests/wheel $(LONGEST) tests
+	$(BIN)/python -m pytest $(ON_TWO) -m "not netem and not slow and not torch" tests/wheel $(LONGEST) tests
+
+test-torch: $(READY) ## Install PyTorch beside the rest, 1.2 GB, and run the tests that need it
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch>=2.5'
+	$(BIN)/python -m pytest -m torch tests/lab tests/common/heads tests/cli/test_show.py
 
 test-wheel: $(READY) ## Install the wheel into an empty environment, as an edge and for the demo; 700 MB, for a while
 	$(BIN)/python -m pytest -m wheel tests/wheel

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import uvloop
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from gradfec_cloud.counts import Snapshot, Totals
 from gradfec_cloud.driver import Driver, OtherVersion, Stranger, UnknownKey
@@ -289,5 +290,7 @@ def run_cloud(
             await daemon.run(make_inference)
         return daemon.totals()
 
-    totals: Totals = uvloop.run(run())
+    # Filling gaps multiplies small matrices. More BLAS threads would spin after each one, and take a core from the network.
+    with threadpool_limits(1, user_api="blas"):
+        totals: Totals = uvloop.run(run())
     return totals

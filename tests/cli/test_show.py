@@ -505,6 +505,7 @@ def spotting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[object, .
     return tmp_path / "square.png", "--model", "spotter", "--out", tmp_path / "out.png"
 
 
+@pytest.mark.torch
 def test_a_network_that_was_added_is_shown_with_its_gradient_by_pytorch(spotting: tuple[object, ...]) -> None:
     pytest.importorskip("torch")
     result = show(*spotting, "--protect", "none", "--loss", "0", "--importance", "activation")

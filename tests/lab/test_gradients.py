@@ -103,6 +103,7 @@ CASES = {  # the network, the cut, the head, the tensor that is explained, and h
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.torch
 def test_the_gradient_is_that_of_finite_differences_in_onnx_runtime(tmp_path: Path, name: str) -> None:
     pytest.importorskip("torch")
     make, split, head, output, value = CASES[name]
@@ -159,6 +160,7 @@ def lone(kind: str, options: dict[str, Any], constants: dict[int, Any]) -> onnx.
 
 
 @pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.torch
 def test_an_operator_does_what_it_does_in_onnx_runtime(name: str) -> None:
     torch = pytest.importorskip("torch")
     from gradfec_lab.codec.nodes import Nodes
@@ -181,6 +183,7 @@ def test_an_operator_does_what_it_does_in_onnx_runtime(name: str) -> None:
         ("AveragePool", {"kernel_shape": [2, 2], "pads": [1, 1, 0, 0]}),
     ],
 )
+@pytest.mark.torch
 def test_what_pytorch_cannot_run_is_named(tmp_path: Path, kind: str, options: dict[str, Any]) -> None:
     pytest.importorskip("torch")
     draw = Drawing()
@@ -193,6 +196,7 @@ def test_what_pytorch_cannot_run_is_named(tmp_path: Path, kind: str, options: di
         Gradients(model.network.usual_cut, model)
 
 
+@pytest.mark.torch
 def test_a_network_that_pytorch_computes_otherwise_has_no_gradients(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +210,7 @@ def test_a_network_that_pytorch_computes_otherwise_has_no_gradients(
             Gradients(model.network.usual_cut, model)
 
 
+@pytest.mark.torch
 def test_changes_are_those_of_leaving_out_one_packet_after_the_other(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     model = add(tmp_path, pose(), head="raw", split="stem")
@@ -226,6 +231,7 @@ def test_changes_are_those_of_leaving_out_one_packet_after_the_other(tmp_path: P
     np.testing.assert_allclose(found, expected, rtol=0.2)
 
 
+@pytest.mark.torch
 def test_gradients_find_how_sensitive_an_answer_is_to_a_channel_as_leaving_it_out_does(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     model = add(tmp_path, pose(), head="raw", split="stem")

@@ -156,6 +156,7 @@ def test_thresholds_are_the_users(name):
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.torch
 def test_the_scores_that_gradients_begin_at_are_those_of_the_candidates(name):
     torch = pytest.importorskip("torch")
     case = CASES[name]

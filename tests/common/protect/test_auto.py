@@ -344,3 +344,13 @@ def test_larger_pictures_are_taken_to_need_as_many_bytes_a_pixel():
     larger = usual_pictures(4 * PIXELS)
     assert [one.agreement for one in larger.qualities] == [one.agreement for one in PICTURES.qualities]
     assert [one.bytes for one in larger.qualities] == [4 * one.bytes for one in PICTURES.qualities]
+
+
+@pytest.mark.parametrize("datagrams", range(30, 51, 2))
+@pytest.mark.parametrize("loss", [0.002, 0.3])
+def test_features_on_the_border_of_one_group_are_planned_whatever_is_known_of_them(datagrams, loss):
+    sizes, link = packets_of(datagrams * ROOM.left(), 1152), link_of((loss, 1.0))
+    all_matter = Worth((), ((0.5, 0.1), (0.95, 0.6), (1.0, 1.0)))
+    for auto in (AutoProtection(Worth((), KEPT), ZFEC), AutoProtection(all_matter, ZFEC), WHOLE):
+        assert 0 < planned(auto, sizes, link).expected <= 1
+        assert auto.value(link, ROOM, sizes) < 1

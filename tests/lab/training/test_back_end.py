@@ -56,6 +56,7 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
     assert invoke(images, tmp_path / "mine.txt").exit_code == 2
 
 
+@pytest.mark.torch
 def test_the_command_writes_a_back_end_for_its_cut(images: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     out = tmp_path / "mine.npz"
@@ -70,6 +71,7 @@ def test_the_command_writes_a_back_end_for_its_cut(images: Path, tmp_path: Path)
     assert again.exit_code == 2 and "is of a training with steps = 5, not 6" in again.output
 
 
+@pytest.mark.torch
 def test_an_unusable_image_is_named(images: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     folder = tmp_path / "photographs"
@@ -83,6 +85,7 @@ def test_an_unusable_image_is_named(images: Path, tmp_path: Path) -> None:
 # --- the training itself ---
 
 
+@pytest.mark.torch
 def tuning(checkpoint: Path, **others: object):  # type: ignore[no-untyped-def]
     """A training on pictures of noise, which knows no files but its checkpoint."""
     pytest.importorskip("torch")
@@ -140,6 +143,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
         np.testing.assert_allclose(resumed.tuned.arrays()[name], array, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.torch
 def test_the_joint_is_the_last_cut_up_to_which_few_parameters_are_tuned() -> None:
     pytest.importorskip("torch")
     from gradfec_lab.training.back_end import joint_of, tuned_parameters
@@ -151,6 +155,7 @@ def test_the_joint_is_the_last_cut_up_to_which_few_parameters_are_tuned() -> Non
         joint_of(CUT, second - 1)
 
 
+@pytest.mark.torch
 def test_a_window_is_a_quarter_of_a_tensor_unless_that_is_small() -> None:
     pytest.importorskip("torch")
     from gradfec_lab.training.back_end import quarter

@@ -135,6 +135,7 @@ def busy() -> onnx.ModelProto:
     return draw.model([picture()], [("l", (1, 8, 1, 1))])
 
 
+@pytest.mark.torch
 def test_pytorch_goes_on_as_onnx_runtime_does(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from gradfec_lab.codec.nodes import Nodes
@@ -158,6 +159,7 @@ def train(photographs: Path, *options: object) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.torch
 def test_a_training_ends_in_the_models_folder_and_edge_and_cloud_use_it(
     tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
