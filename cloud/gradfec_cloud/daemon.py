@@ -290,7 +290,7 @@ def run_cloud(
             await daemon.run(make_inference)
         return daemon.totals()
 
-    # Filling gaps multiplies small matrices. More BLAS threads would spin after each one, and take a core from the network.
+    # Filling gaps multiplies small matrices. More BLAS threads would spin after each, and take a core from the network.
     with threadpool_limits(1, user_api="blas"):
         totals: Totals = uvloop.run(run())
     return totals
