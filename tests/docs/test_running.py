@@ -78,6 +78,7 @@ TABLE = {
     "make test-python": ".ci/run",
     "make test-netem": "it boots a virtual machine, as root",
     "make test-slow": "it takes longer than all other tests",
+    "make test-torch": "it is what .ci/run runs, beside the rest",
     "make test-wheel": "it is a part of make test-ci, which .ci/run runs",
 }
 COMPLETION = ROOT / "docs" / "how-to" / "shell-completion.md"
