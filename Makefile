@@ -10,7 +10,8 @@ MINUTES ?= 1
 # A file at a time in each of three processes, for two cores, because tests of daemons and pages often wait. Folders
 # whose files take long come first, so that all end at the same time.
 ON_TWO := -n 3 --dist loadfile --no-loadscope-reorder
-LONGEST := tests/integration tests/web
+LONGEST := tests/wheel tests/integration tests/web
+IN_ORDER := $(LONGEST) $(filter-out $(LONGEST),$(patsubst %/,%,$(wildcard tests/*/)))
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-ci test-slow test-torch test-wheel test-python wheels deb test-netem sim fuzz attack soak docs docs-site figure lint format clean
 
@@ -32,13 +33,13 @@ demo: $(READY) ## Run cloud, loss injector and edge on this machine, without and
 	$(BIN)/gradfec demo $(ARGS)
 
 test: $(READY) ## Run all tests but the slow ones, on two cores; with ARGS=... those that it names, in one process
-	$(BIN)/python -m pytest $(or $(ARGS),$(ON_TWO) $(LONGEST) tests)
+	$(BIN)/python -m pytest $(or $(ARGS),$(ON_TWO) $(IN_ORDER))
 
 test-slow: $(READY) ## Run the slow tests, which check once more what faster ones do; before a release, or nightly
 	$(BIN)/python -m pytest $(ON_TWO) -m slow $(ARGS)
 
 test-ci: $(READY) ## Run all of `test` and `test-wheel`, together on two cores
-	$(BIN)/python -m pytest $(ON_TWO) -m "not netem and not slow and not torch" tests/wheel $(LONGEST) tests
+	$(BIN)/python -m pytest $(ON_TWO) -m "not netem and not slow and not torch" $(IN_ORDER)
 
 test-torch: $(READY) ## Install PyTorch beside the rest, 1.2 GB, and run the tests that need it
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch>=2.5'

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 os.environ[CONFIG_VARIABLE] = os.devnull  # commands read no settings of this machine
 
-# Each worker of pytest-xdist has ports of its own.
-FIRST_PORT = 10_000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+# Each worker of pytest-xdist has ports of its own, above 10,080, which browsers refuse.
+FIRST_PORT = 11_000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 daemons.PORTS = cycle(range(FIRST_PORT, FIRST_PORT + 1000))
 
 settings.register_profile("any speed", deadline=None)  # a slow machine is no failure
