@@ -41,9 +41,9 @@ test-slow: $(READY) ## Run the slow tests, which check once more what faster one
 test-ci: $(READY) ## Run all of `test` and `test-wheel`, together on two cores
 	$(BIN)/python -m pytest $(ON_TWO) -m "not netem and not slow and not torch" $(IN_ORDER)
 
-test-torch: $(READY) ## Install PyTorch beside the rest, 1.2 GB, and run the tests that need it
+test-torch: $(READY) ## Install PyTorch beside the rest, 1.2 GB, and run the tests that need it, a process a file
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch>=2.5'
-	$(BIN)/python -m pytest -m torch tests/lab tests/common/heads tests/cli/test_show.py
+	set -e; for file in $$(grep -rl mark.torch tests --include='*.py'); do $(BIN)/python -m pytest -m torch $$file; done
 
 test-wheel: $(READY) ## Install the wheel into an empty environment, as an edge and for the demo; 700 MB, for a while
 	$(BIN)/python -m pytest -m wheel tests/wheel

@@ -85,7 +85,6 @@ def test_an_unusable_image_is_named(images: Path, tmp_path: Path) -> None:
 # --- the training itself ---
 
 
-@pytest.mark.torch
 def tuning(checkpoint: Path, **others: object):  # type: ignore[no-untyped-def]
     """A training on pictures of noise, which knows no files but its checkpoint."""
     pytest.importorskip("torch")
@@ -108,6 +107,7 @@ def tuning(checkpoint: Path, **others: object):  # type: ignore[no-untyped-def]
     )
 
 
+@pytest.mark.torch
 def test_answers_to_tensors_with_gaps_become_those_to_whole_ones(tmp_path: Path) -> None:
     made = tuning(tmp_path / "checkpoint", steps=150, feature_steps=60)
     before = dict(made.agreement(range(48, 64), lambda _: None))
@@ -120,6 +120,7 @@ def test_answers_to_tensors_with_gaps_become_those_to_whole_ones(tmp_path: Path)
     assert errors[-1] < errors[0]
 
 
+@pytest.mark.torch
 def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
