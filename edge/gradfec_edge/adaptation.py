@@ -89,14 +89,14 @@ class Adaptation:
 
     @property
     def _carried_s(self) -> float | None:
-        """In how many seconds the link shall carry a frame, None for the first ones if no frame rate is asked for.
+        """In how many seconds the link shall carry a frame, None if no frame rate is asked for and it has room so far.
 
         Without a frame rate nothing else limits a frame, and on a slow link most of a large one would come too late.
         """
         interval_s = self._interval_s()
         if interval_s is not None:
             return min(interval_s, self._pass_s)
-        return None if self.round_trip_s is None else IN_TIME * self._deadline_s
+        return None if self.control.gives_bytes_per_s is None else IN_TIME * self._deadline_s
 
     @property
     def _pass_s(self) -> float:

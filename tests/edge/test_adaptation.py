@@ -112,11 +112,12 @@ def test_a_frame_may_have_what_the_link_carries_in_its_time_and_early_enough(
     assert found == pytest.approx(pass_s * 123_456, rel=0.08)
 
 
-def test_frames_without_a_rate_have_no_bound_until_the_link_is_known_and_then_half_of_the_clouds_deadline() -> None:
+def test_frames_without_a_rate_have_no_bound_until_the_link_has_no_room_and_then_half_of_the_clouds_deadline() -> None:
     world = World(None, deadline_s=0.5, bytes_per_s=123_456.0)
-    assert world.adaptation.estimate(0.0).frame_bytes is None
     world.send(0, 1.0)
     world.hear(0, 1.2)
+    assert world.adaptation.estimate(1.5).frame_bytes is None
+    world.control.gives_bytes_per_s = 130_000.0  # a frame took longer to arrive than to leave
     assert world.adaptation.estimate(1.5).frame_bytes == pytest.approx(0.25 * 123_456, rel=0.08)
 
 
