@@ -3,8 +3,8 @@
 What is missing becomes its channel's mean, and the network's answer changes: by so much the channel matters, in
 relation to how far it strays from its mean. To second order the change grows with the square of the deviation, so a
 packet matters as much as sum ((x - mean) * sensitivity)^2: the estimator `deviation`. Its average over photographs,
-for each row of each channel, is the estimator `static`. By how much the answer changes, gradients tell for all packets
-at once; without them, one channel after the other is left out.
+for each row of each channel, is the estimator `static`. Gradients tell for all packets at once how much the answer
+changes. Without them, channels are left out one after the other.
 """
 
 from __future__ import annotations

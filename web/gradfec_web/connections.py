@@ -1,6 +1,6 @@
 """TCP connections to an HTTP server: how long each may take to say what it wants, and who goes if there are too many.
 
-Anybody can open them. uvicorn by itself waits for ever for a request, and its faster parser reads headers without end.
+Anybody can open them. Without this, uvicorn waits for a request for ever, and its faster parser reads endless headers.
 """
 
 from __future__ import annotations

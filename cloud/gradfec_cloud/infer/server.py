@@ -60,7 +60,7 @@ Ask = Callable[[Cut, Floats], "Future[Whole]"]  # RuntimeError if nothing can be
 
 
 class Seen(NamedTuple):
-    """What a network sees of a picture of so many pixels: its input, and which part that is."""
+    """The network's input, the part of the picture that it shows, and the picture's size in pixels."""
 
     tensor: Floats
     share: Place

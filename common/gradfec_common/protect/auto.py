@@ -46,7 +46,7 @@ MORE_DATAGRAMS = (62, 76, 94, 116, 142, 176, 216, 256)  # for a codec that needs
 MOST_KS = 16  # that are tried for each n
 GAIN_A_KB = 0.002  # of agreement: bytes that gain less are not sent, unless the link carries many
 FEWEST_PACKETS = 64  # that a frame has: the fewer, the more room is wasted at the end of each symbol
-LARGE = 35  # datagrams: a frame of more is coded in groups; it would not fit 50 with what the symbols' ends waste
+LARGE = 35  # datagrams: a frame of more is coded in groups, because symbols are not full, and 50 might not do
 ANSWERED = 0.7  # of the requests bring all that is missing, if little is lost
 LATE_S = 0.25  # an answer that waited this long for a request is worth nothing, one that waited half as long a half
 MOST_RESERVE = 40  # datagrams
@@ -198,7 +198,7 @@ def _choice(
 
 
 def _price(frame_bytes: float | None) -> float:
-    """Return the agreement that a byte has to gain if the link carries so many in a frame's time."""
+    """Return the agreement that a byte has to gain if the link carries `frame_bytes` in a frame's time."""
     return min(GAIN_A_KB / 1000, GAIN_A_FRAME / frame_bytes) if frame_bytes else GAIN_A_KB / 1000
 
 
@@ -311,7 +311,7 @@ PIXELS = 224 * 224  # of those
 
 
 def usual_pictures(pixels: int) -> Worth:
-    """Suppose that pictures of so many pixels are worth to a network what ResNet-50's are, at as many bytes a pixel."""
+    """Return a guess for pictures of `pixels`: worth what they are to ResNet-50, at as many bytes a pixel."""
     return replace(
         PICTURES, qualities=tuple(one._replace(bytes=pixels / PIXELS * one.bytes) for one in PICTURES.qualities)
     )

@@ -50,7 +50,7 @@ class Decided:
     complete: bool
     waited_s: float  # since its first datagram
     cut: Cut
-    key: bytes = b""  # the id of its edge's key: whoever has it shares turns
+    key: bytes = b""  # the id of its edge's key: edges with the same key share turns
 
 
 @dataclass(frozen=True)
