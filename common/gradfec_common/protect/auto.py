@@ -26,7 +26,7 @@ import numpy.typing as npt
 from gradfec_common.codes import ErasureCode
 from gradfec_common.errors import UsageError
 from gradfec_common.protect.fec import in_groups
-from gradfec_common.protect.large import GAIN_A_FRAME, GOOD_ENOUGH, LargeChoice, choose_large
+from gradfec_common.protect.large import GAIN_A_FRAME, GOOD_ENOUGH, MOST_RESERVE, LargeChoice, choose_large
 from gradfec_common.protect.link import LinkEstimate
 from gradfec_common.protect.nested import PacketClass, packed
 from gradfec_common.protect.none import NoProtection
@@ -47,9 +47,6 @@ MOST_KS = 16  # that are tried for each n
 GAIN_A_KB = 0.002  # of agreement: bytes that gain less are not sent, unless the link carries many
 FEWEST_PACKETS = 64  # that a frame has: the fewer, the more room is wasted at the end of each symbol
 LARGE = 35  # datagrams: a frame of more is coded in groups, because symbols are not full, and 50 might not do
-ANSWERED = 0.7  # of the requests bring all that is missing, if little is lost
-LATE_S = 0.25  # an answer that waited this long for a request is worth nothing, one that waited half as long a half
-MOST_RESERVE = 40  # datagrams
 
 
 class States(NamedTuple):
@@ -124,7 +121,7 @@ class AutoProtection:
             qualities = (Quality(0.0, size, usual),)
         choice = self.choose(link, room, qualities, self.most_sent * len(sizes))
         ranked = ranking(importance)
-        reserve = self._reserve(choice, link, self.most_sent * len(sizes))
+        reserve = self._reserve(choice.n, max(choice.ks), link, self.most_sent * len(sizes))
         n, classes = choice.n, _classes(choice.ks, self.worth.classes[0], entries[ranked])
         while (stripes := packed(_joined(classes), n + reserve, ranked, entries[ranked], room, self.code)) is None:
             if not self.worth.kept and classes[-1].k == n:  # a frame without its last packets would be worth nothing
@@ -135,21 +132,25 @@ class AutoProtection:
         dropped = np.sort(ranked[classes[-1].end :])
         return Plan(len(ranked), dropped, (Group(n + reserve, stripes),), reserve, choice.expected)
 
-    def _reserve(self, choice: Choice, link: LinkEstimate, most_n: int) -> int:
-        """Return how much parity to have ready for requests."""
-        enough = round(link.rounds * max(choice.ks) / (1 - link.loss))
-        return max(min(enough, MOST_RESERVE, most_n - choice.n, self.code.max_n - choice.n), 0)
+    def _reserve(self, n: int, k: int, link: LinkEstimate, most_n: int) -> int:
+        """Return how much parity to have ready for requests for more of a group of n datagrams, k of them data."""
+        enough = round(link.rounds * k / (1 - link.loss))
+        return max(min(enough, MOST_RESERVE, most_n - n, self.code.max_n - n), 0)
 
     def _large(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, room: Room) -> Plan:
         """Plan a frame of more than one group."""
         choice, most = self._choose_large(sizes, link, room), self.most_sent * len(sizes)
-        if (choice.kept, choice.parity) == (1.0, 0.0):
-            return replace(NoProtection().plan(importance, sizes, link, room), expected=choice.expected)
         kept, dropped = keep_most_important(importance, 100 * (1 - choice.kept))
         packing = room.packing(sizes[kept], self.code)
-        sent = min(math.ceil((len(packing.starts) - 1) / (1 - choice.parity)), most)
-        groups = in_groups(kept, packing, sent, self.code.group_n(choice.parity), self.code)
-        return Plan(len(sizes), dropped, groups, expected=choice.expected)
+        data = len(packing.starts) - 1
+        sent = min(math.ceil(data / (1 - choice.parity)), most)
+        groups, reserve = in_groups(kept, packing, sent, self.code.group_n(choice.parity), self.code), 0
+        if len(groups) == 1 and groups[0].n + MOST_RESERVE <= self.code.max_n:
+            reserve = self._reserve(groups[0].n, data, link, most)
+            groups = (groups[0]._replace(n=groups[0].n + reserve),)
+        if (choice.kept, choice.parity, reserve) == (1.0, 0.0, 0):
+            return replace(NoProtection().plan(importance, sizes, link, room), expected=choice.expected)
+        return Plan(len(sizes), dropped, groups, reserve, choice.expected)
 
     def _choose_large(self, sizes: Indices, link: LinkEstimate, room: Room) -> LargeChoice:
         size, most = float(entry_sizes(sizes).sum()), self.most_sent * len(sizes)
@@ -224,13 +225,11 @@ def _states_of(n: int, worth: Worth, link: LinkEstimate) -> States:
     chances, arrived = link.arrivals(n), np.arange(n + 1)
     heard = arrived > 0  # the cloud hardly asks in time for a frame of which nothing has arrived
     asked = np.maximum(arrived[:, np.newaxis] - arrived, 0) @ (heard * chances) / (1 - link.loss) * (link.rounds > 0)
-    answered = ANSWERED * (1 - link.loss**2)  # a link that loses most of it loses what was asked for, too
-    comes_late = max(1 - link.request_s / LATE_S, 0.0) * (1 - (1 - answered) ** link.rounds)
     some = np.unique(np.geomspace(1, n, MOST_KS).round().astype(np.intp))
     ks = np.concatenate([[0], some[::-1]])  # not sent, then from no parity to most
     cost = np.concatenate([[0.0], (n + asked[ks[1:]]) / ks[1:]])
     first = chances[::-1].cumsum()[::-1][ks[1:]]
-    gain = np.concatenate([[0.0], first + (1 - chances[0] - first) * comes_late])
+    gain = np.concatenate([[0.0], first + (1 - chances[0] - first) * link.on_request])
     corners = hull(cost, gain)
     ks, cost, gain = ks[corners], cost[corners], gain[corners]
     a_byte = (gains / shares)[:, np.newaxis] * (np.diff(gain) / np.diff(cost))  # (classes, steps)
@@ -248,7 +247,7 @@ def _states_of(n: int, worth: Worth, link: LinkEstimate) -> States:
     whole, sent = bounds[classes], bounds[(all_ks > 0).sum(axis=1)]
     there = whole + (sent[:, np.newaxis] - whole) * arrived / n
     at_first = np.maximum(values[classes], worth.by_chance(there))
-    at_last = comes_late * worth.of(sent)[:, np.newaxis] * heard + (1 - comes_late) * at_first
+    at_last = link.on_request * worth.of(sent)[:, np.newaxis] * heard + (1 - link.on_request) * at_first
     expected = np.maximum(at_first, at_last) @ chances
     return States(np.full(len(all_ks), n), all_ks, multiple, stripes, asked[all_ks.max(axis=1)], expected)
 

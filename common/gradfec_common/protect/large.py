@@ -2,7 +2,8 @@
 
 Such a frame is coded as by FEC_A_B: the most important packets, in groups that are alike. But two shares are free: how
 much of the frame is sent, and how much of the datagrams is parity. They are chosen together, for the most agreement
-less what the bytes should gain or, on a link that cannot carry that, for the most right answers a second.
+less what the bytes should gain or, on a link that cannot carry that, for the most right answers a second. A frame of
+one group has a reserve of parity for requests, as smaller frames have.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gradfec_common.protect.worth import Worth
 
 Floats = npt.NDArray[np.float64]
 
+MOST_RESERVE = 40  # datagrams
 MOST_N = 256  # datagrams of a group, up to which its chances are calculated
 SHARES = (*np.arange(0.05, 1.0, 0.05).round(2).tolist(), 1.0)  # of the frame's bytes, that are tried
 PARITIES = np.arange(0, 60) / 64  # shares of the datagrams that are parity, that are tried
@@ -29,7 +31,7 @@ GOOD_ENOUGH = 0.85  # of what the best frame is worth: frames that are worth les
 class LargeChoice(NamedTuple):
     """The share of a frame's bytes that is sent, and the share of its datagrams that is parity.
 
-    `bytes` are those of all its datagrams, and `expected` is the agreement.
+    `bytes` are those of all its datagrams, and of those that are asked for on average; `expected` is the agreement.
     """
 
     kept: float
@@ -47,8 +49,8 @@ def choose_large(
     """
     shares = np.array(SHARES if worth.kept else SHARES[-1:])[:, np.newaxis]
     sent = np.maximum(datagrams * shares / (1 - PARITIES), 1)  # (shares, parities)
-    expected = _expected(worth, code, link, shares, sent)
-    total, frame_bytes = datagram_bytes * sent, link.frame_bytes
+    expected, asked = _outlook(worth, code, link, shares, sent)
+    total, frame_bytes = datagram_bytes * (sent + asked), link.frame_bytes
     value = expected - GAIN_A_FRAME * total / max(datagrams * datagram_bytes, frame_bytes or 0.0)
     value = np.where(sent <= most, value, -np.inf)
     if frame_bytes is not None:  # larger frames have to be fewer
@@ -61,20 +63,27 @@ def choose_large(
     )
 
 
-def _expected(worth: Worth, code: ErasureCode, link: LinkEstimate, shares: Floats, sent: Floats) -> Floats:
-    """Return the agreement (shares, parities) if each of `shares` of the frame is `sent` as that many datagrams."""
+def _outlook(
+    worth: Worth, code: ErasureCode, link: LinkEstimate, shares: Floats, sent: Floats
+) -> tuple[Floats, Floats]:
+    """Return the agreement (shares, parities) if each of `shares` of the frame is `sent` as that many datagrams.
+
+    And how many more the cloud asks for, on average.
+    """
     most_n = np.array([min(code.group_n(parity), MOST_N) for parity in PARITIES.tolist()])
     groups = np.ceil(sent / most_n)
     n = np.ceil(sent / groups).astype(np.intp)
     k = np.ceil(n * (1 - PARITIES)).astype(np.intp)
-    fewer, part = _fewer(link.losses)
-    broken = np.maximum(fewer[n, k], 1e-12)  # the chance that fewer arrive than a group needs
-    there = part[n, k] / broken / n  # of a broken group's data
+    fewer, part = (table[n, k] for table in _fewer(link.losses))
+    broken = np.maximum(fewer, 1e-12)  # the chance that fewer arrive than a group needs
+    there = part / broken / n  # of a broken group's data
     whole = (1 - broken.clip(0, 1)) ** groups
     broken_groups = np.minimum(broken / np.maximum(1 - whole, 1e-12), 1.0)  # the share of them, if not all are whole
     arrived = 1 - (1 - there) * broken_groups  # of what is sent
-    found: Floats = whole * worth.of(shares) + (1 - whole) * worth.of(shares * arrived**worth.scatter)
-    return found
+    may_ask = (groups == 1) & (n + MOST_RESERVE <= code.max_n) & (link.rounds > 0)
+    best, at_first = worth.of(shares), worth.of(shares * arrived**worth.scatter)
+    expected = best - (1 - whole) * (1 - may_ask * link.on_request) * (best - at_first)
+    return expected, may_ask * (k * fewer - part) / (1 - link.loss)
 
 
 @lru_cache(4)

@@ -28,6 +28,8 @@ MEMORY_OF_BELIEF = 0.8  # what is left of a model's score after each tensor
 BELIEFS = 12  # steps in which a model is believed
 OUTAGE = 3  # tensors in a row of which nothing arrives: no parity helps there, so more of them teach nothing
 LEAST, MOST = 0.002, 0.97  # the loss that a model may find
+ANSWERED = 0.7  # of the requests bring all that is missing, if little is lost
+LATE_S = 0.25  # an answer that waited this long for a request is worth nothing, one that waited half as long a half
 USUAL_DATAGRAMS = 64  # up to which the chances are calculated at once
 RATIO = 1.15  # between two values that are told apart
 
@@ -87,6 +89,15 @@ class LinkEstimate:
     def burst(self) -> float:
         """The mean length of a run of losses, in datagrams."""
         return self.loss / sum(weight * losses.share / losses.burst for weight, losses in self.losses)
+
+    @cached_property
+    def on_request(self) -> float:
+        """The share of its worth that a frame has, on average, if it is whole only once the cloud has asked for more.
+
+        Some requests do not bring all that is missing, and an answer loses worth while it waits for one.
+        """
+        answered = ANSWERED * (1 - self.loss**2)  # a link that loses most of it loses what was asked for, too
+        return max(1 - self.request_s / LATE_S, 0.0) * (1 - (1 - answered) ** self.rounds)
 
     def arrivals(self, n: int) -> Floats:
         """Return the chances (n + 1,) that 0, 1, .. n of n datagrams in a row arrive."""

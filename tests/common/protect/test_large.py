@@ -7,7 +7,7 @@ import pytest
 
 from gradfec_common.codes import ZFEC
 from gradfec_common.protect import AutoProtection, LinkEstimate, Worth
-from gradfec_common.protect.large import GOOD_ENOUGH, LargeChoice, choose_large
+from gradfec_common.protect.large import GAIN_A_FRAME, GOOD_ENOUGH, MOST_RESERVE, LargeChoice, choose_large
 from gradfec_common.protect.link import Losses
 from gradfec_common.protect.worth import WHOLE_ONLY
 from gradfec_common.symbols import entry_sizes
@@ -21,8 +21,9 @@ ROOM = room_for(4)
 LOSSES = pytest.mark.parametrize("loss", [0.002, 0.02, 0.1, 0.3, 0.5, 0.7])
 
 
-def link_of(loss: float, frame_bytes: float | None = None) -> LinkEstimate:
-    return LinkEstimate(((1.0, Losses(loss, 1 / (1 - loss))),), frame_bytes=frame_bytes)
+def link_of(loss: float, frame_bytes: float | None = None, burst: float = 0.0, rounds: int = 0) -> LinkEstimate:
+    losses = Losses(loss, burst or 1 / (1 - loss))
+    return LinkEstimate(((1.0, losses),), rounds, 0.04 * (rounds > 0), frame_bytes)
 
 
 def chosen(worth: Worth, link: LinkEstimate) -> LargeChoice:
@@ -73,6 +74,35 @@ def test_a_slow_link_gets_the_smallest_part_that_is_good_enough() -> None:
 def test_no_more_is_sent_than_the_cloud_takes() -> None:
     choice = choose_large(WHOLE_ONLY, ZFEC, link_of(0.7), DATAGRAMS, 1.5 * DATAGRAMS, MAX_DATAGRAM_BYTES)
     assert expands(choice) <= 1.5
+
+
+@pytest.mark.parametrize("count", [300, 500])
+def test_a_frame_of_one_group_has_less_parity_and_a_reserve_if_the_cloud_can_ask_for_more(count: int) -> None:
+    alone, asked = (
+        AutoProtection(PARTS, ZFEC).plan(
+            np.ones(count, np.float32), np.full(count, 150), link_of(0.2, burst=8.0, rounds=rounds), ROOM
+        )
+        for rounds in (0, 2)
+    )
+    assert alone.reserve == 0
+    assert asked.reserve == MOST_RESERVE
+    assert asked.unasked < 0.75 * alone.unasked
+    assert alone.expected is not None and asked.expected is not None
+    assert asked.expected > alone.expected - GAIN_A_FRAME
+
+
+def test_a_frame_of_several_groups_has_no_reserve() -> None:
+    plan = AutoProtection(PARTS, ZFEC).plan(np.ones(3000, np.float32), np.full(3000, 150), link_of(0.2, rounds=2), ROOM)
+    assert len(plan.groups) > 1
+    assert plan.reserve == 0
+    assert plan.parity > 0.2 * plan.sent
+
+
+def test_what_is_asked_for_counts_as_bytes() -> None:
+    link = link_of(0.2, burst=8.0, rounds=2)
+    choice = choose_large(PARTS, ZFEC, link, 100, 1600, 1.0)
+    assert choice.parity == 0
+    assert choice.bytes == pytest.approx(100 + 20 / 0.8)
 
 
 @pytest.mark.parametrize("worth", [WHOLE_ONLY, PARTS])
