@@ -53,6 +53,12 @@ A_FEW = {"received": 95, "lost": 5}
             "good",
             "Nothing lost: 93 % of the answers should agree with the uncut network.",
         ),
+        (
+            "auto",
+            frames(9, expected=1.0),
+            "good",
+            "Nothing lost: nearly all answers should agree with the uncut network.",
+        ),
         ("none", frames(9), "good", "Nothing lost: all answers as good as lossless."),
         ("", frames(9), "good", "Nothing lost: all that was sent is there."),
         ("FEC_50_50", frames(9, **LOSSY), "good", "31 % lost, all repaired: all answers as good as lossless."),
