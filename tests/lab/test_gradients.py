@@ -23,7 +23,7 @@ from gradfec_host.models.session import OnnxSession
 from gradfec_host.models.store import BACK, Model, open_model
 from gradfec_lab.gradients import Gradients
 from gradfec_lab.model_learn import sensitivity_by, sensitivity_of
-from gradfec_lab.training.imported_codec import runnable
+from gradfec_lab.training.imported_codec import OF_WHOLE_IMAGES, RUN_BY_PYTORCH, runnable
 
 STEP = 3e-3
 
@@ -138,6 +138,34 @@ OPERATORS: dict[
     "a Reshape that keeps an axis": ("Reshape", {}, {1: np.array([0, -1, 2])}),
     "a Softmax": ("Softmax", {}, {}),
     "a Softmax over channels": ("Softmax", {"axis": 1}, {}),
+    "a ConvTranspose": (
+        "ConvTranspose",
+        {"strides": [2, 2], "pads": [1, 0, 0, 1]},
+        {1: np.linspace(-1, 1, 54, dtype=np.float32).reshape(3, 2, 3, 3), 2: np.ones(2, np.float32)},
+    ),
+    "a Gather of several": ("Gather", {"axis": 3}, {1: np.array([4, 0, -2])}),
+    "a Gather of one": ("Gather", {"axis": 1}, {1: np.array(2)}),
+    "an InstanceNormalization": (
+        "InstanceNormalization",
+        {},
+        {1: np.array([1, 2, 3], np.float32), 2: np.array([0, 1, -1], np.float32)},
+    ),
+    "a LayerNormalization": (
+        "LayerNormalization",
+        {"axis": 2},
+        {1: np.arange(20, dtype=np.float32).reshape(4, 5), 2: np.ones((4, 5), np.float32)},
+    ),
+    "a Pad": ("Pad", {}, {1: np.array([0, 1, 0, 2, 0, 0, 3, -1]), 2: np.array(0.5, np.float32)}),
+    "a PRelu": ("PRelu", {}, {1: np.array([[[0.1]], [[0.5]], [[2]]], np.float32)}),
+    "a ReduceMax": ("ReduceMax", {"axes": [1, -1]}, {}),
+    "a ReduceMean that drops the axis": ("ReduceMean", {"axes": [2], "keepdims": 0}, {}),
+    "a ReduceMean of all": ("ReduceMean", {}, {}),
+    "a ReduceSum": ("ReduceSum", {}, {1: np.array([1])}),
+    "a Slice": ("Slice", {}, {1: np.array([1, -4]), 2: np.array([9, -1]), 3: np.array([2, 3]), 4: np.array([1, 2])}),
+    "a Slice from the first axes": ("Slice", {}, {1: np.array([0, 1]), 2: np.array([1, 3])}),
+    "a Squeeze": ("Squeeze", {}, {1: np.array([0])}),
+    "a Squeeze of all": ("Squeeze", {}, {}),
+    "an Unsqueeze": ("Unsqueeze", {}, {1: np.array([-1, 1])}),
     "a Transpose": ("Transpose", {"perm": [0, 2, 3, 1]}, {}),
     "a Resize by scales": ("Resize", {"mode": "linear"} | ASYMMETRIC, {2: np.array([1, 1, 2, 3], np.float32)}),
     "a Resize from the middles": ("Resize", {"mode": "linear"}, {2: np.array([1, 1, 2, 1.5], np.float32)}),
@@ -147,6 +175,22 @@ OPERATORS: dict[
         {"mode": "nearest", "nearest_mode": "floor"} | ASYMMETRIC,
         {2: np.array([1, 1, 2, 2], np.float32)},
     ),
+}
+
+POINTWISE: dict[str, tuple[str, dict[str, Any], dict[int, Any]]] = {
+    "an Abs": ("Abs", {}, {}),
+    "a Cast": ("Cast", {"to": onnx.TensorProto.FLOAT}, {}),
+    "an Elu": ("Elu", {"alpha": 0.7}, {}),
+    "an Erf": ("Erf", {}, {}),
+    "an Exp": ("Exp", {}, {}),
+    "a HardSigmoid": ("HardSigmoid", {"alpha": 0.3}, {}),
+    "a HardSwish": ("HardSwish", {}, {}),
+    "a LeakyRelu": ("LeakyRelu", {"alpha": 0.2}, {}),
+    "a Max": ("Max", {}, {1: np.array(0.2, np.float32)}),
+    "a Min": ("Min", {}, {1: np.array(0.2, np.float32)}),
+    "a Neg": ("Neg", {}, {}),
+    "a Pow": ("Pow", {}, {1: np.array(2, np.float32)}),
+    "a Softplus": ("Softplus", {}, {}),
 }
 
 
@@ -159,26 +203,56 @@ def lone(kind: str, options: dict[str, Any], constants: dict[int, Any]) -> onnx.
     return draw.model([picture("x", (1, 3, 4, 5))], [("y", None)])
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", [*OPERATORS, *POINTWISE])
 @pytest.mark.torch
 def test_an_operator_does_what_it_does_in_onnx_runtime(name: str) -> None:
     torch = pytest.importorskip("torch")
     from gradfec_lab.codec.nodes import Nodes
 
-    proto = lone(*OPERATORS[name])
+    proto = lone(*(OPERATORS | POINTWISE)[name])
     x = np.random.default_rng(0).normal(size=(1, 3, 4, 5)).astype(np.float32)
     (expected,) = OnnxSession(proto.SerializeToString(), name)(x)
     found, arrays = runnable(proto.graph, {"x"}, whole_images=True)
     made = Nodes(found, arrays())({"x": torch.from_numpy(x)}, "y").numpy()
     np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-5)
     assert made.shape == expected.shape
-    assert not runnable(proto.graph, {"x"})[0], "a training, which sees parts of images, goes without"
+    in_training = bool(runnable(proto.graph, {"x"})[0])  # which sees parts of images
+    assert in_training == (name in POINTWISE)
+
+
+@pytest.mark.torch
+def test_every_operator_that_is_taken_is_there() -> None:
+    pytest.importorskip("torch")
+    from gradfec_lab.codec.operators import OPERATORS as BY_PYTORCH
+
+    assert {*BY_PYTORCH} == RUN_BY_PYTORCH | OF_WHOLE_IMAGES
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("sizes", [[1, 3, 1], None])
+def test_each_part_of_a_split_is_that_of_onnx_runtime(sizes: list[int] | None) -> None:
+    torch = pytest.importorskip("torch")
+    from gradfec_lab.codec.nodes import Nodes
+
+    draw = Drawing()
+    side = 5 if sizes else 6
+    parts = ["a", "b", "c"]
+    draw.nodes.append(
+        onnx.helper.make_node("Split", ["x", *([draw.array("sizes", np.array(sizes))] if sizes else [])], parts, axis=3)
+    )
+    proto = draw.model([picture("x", (1, 3, 4, side))], [(part, None) for part in parts])
+    x = np.random.default_rng(0).normal(size=(1, 3, 4, side)).astype(np.float32)
+    expected = OnnxSession(proto.SerializeToString(), "split")(x)
+    found, arrays = runnable(proto.graph, {"x"}, whole_images=True)
+    for made, wanted in zip(Nodes(found, arrays()).all({"x": torch.from_numpy(x)}, parts), expected, strict=True):
+        np.testing.assert_array_equal(made.numpy(), wanted)
 
 
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        ("ReduceMean", {"axes": [1]}),
+        ("Round", {}),
+        ("Cast", {"to": onnx.TensorProto.INT32}),
         ("Resize", {"mode": "cubic"}),
         ("AveragePool", {"kernel_shape": [2, 2], "pads": [1, 1, 0, 0]}),
     ],
@@ -204,8 +278,8 @@ def test_a_network_that_pytorch_computes_otherwise_has_no_gradients(
     from gradfec_lab.codec import nodes
 
     model = add(tmp_path, classifier(), split="stem")
-    for wrong in (lambda x: x, lambda x: x[:, :, 1:]):  # another value, and an error
-        monkeypatch.setattr(nodes, "POINTWISE", {**nodes.POINTWISE, "Relu": wrong})
+    for wrong in (lambda sources, _: sources[0], lambda sources, _: sources[0][:, :, 1:]):  # a value, and an error
+        monkeypatch.setattr(nodes, "OPERATORS", {**nodes.OPERATORS, "Relu": wrong})
         with pytest.raises(UsageError, match=r"^PyTorch computes something else than ONNX Runtime behind stem$"):
             Gradients(model.network.usual_cut, model)
 

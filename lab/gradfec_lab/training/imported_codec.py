@@ -34,11 +34,17 @@ from gradfec_lab.training.job_parts import Parts
 
 OPSET = 17
 RUN_BY_PYTORCH = {
-    "Add", "Sub", "Mul", "Div", "Relu", "Sigmoid", "Tanh", "HardSwish", "AveragePool", "BatchNormalization", "Clip",
-    "Concat", "Conv", "Gemm", "GlobalAveragePool", "Identity", "MaxPool",
+    "Abs", "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Conv", "Div", "Elu", "Erf", "Exp",
+    "Gemm", "GlobalAveragePool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Max", "MaxPool",
+    "Min", "Mul", "Neg", "Pow", "Relu", "Sigmoid", "Softplus", "Sqrt", "Sub", "Tanh",
 }  # fmt: skip
-OF_WHOLE_IMAGES = {"Flatten", "MatMul", "Reshape", "Resize", "Softmax", "Transpose"}  # and training sees parts of them
-POINT_BY_POINT = {"Add", "Sub", "Mul", "Div", "Concat"}
+OF_WHOLE_IMAGES = {  # and training sees parts of them
+    "ConvTranspose", "Flatten", "Gather", "InstanceNormalization", "LayerNormalization", "MatMul",
+    "PRelu", "Pad", "ReduceMax", "ReduceMean", "ReduceSum", "Reshape", "Resize", "Slice", "Softmax", "Split",
+    "Squeeze", "Transpose", "Unsqueeze",
+}  # fmt: skip
+FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
+POINT_BY_POINT = {"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Concat"}
 ONNX_KINDS = {"Conv2D": "Conv", "Conv2DTranspose": "ConvTranspose", "Activation": "Relu", "Add": "Add"}
 ONNX_ORDER = {"Conv2D": (3, 2, 0, 1), "Conv2DTranspose": (3, 2, 0, 1)}  # (h, w, in, out) or (h, w, out, in)
 
@@ -96,8 +102,11 @@ def runnable(
         sides = [side for name in node.input if name in constants for side in constants[name].dims[-2:]]
         if node.op_type in POINT_BY_POINT and max(sides, default=1) > 1 and not whole_images:
             continue  # it is for whole images
-        there |= {node.output[0]}
-        found.append({"kind": node.op_type, "inputs": [*node.input], "output": node.output[0], "options": options})
+        outputs = [*node.output] if node.op_type == "Split" else [node.output[0]]
+        there |= {*outputs}
+        for number, output in enumerate(outputs):
+            which = {"number": number, "of": len(outputs)} if node.op_type == "Split" else {}
+            found.append({"kind": node.op_type, "inputs": [*node.input], "output": output, "options": options | which})
     needed = {name for node in found for name in node["inputs"]}
     arrays = {name: one for name, one in constants.items() if name in needed}
     return found, lambda: {name: numpy_helper.to_array(one).copy() for name, one in arrays.items()}
@@ -110,6 +119,10 @@ def _is_odd(kind: str, options: Mapping[str, Any]) -> bool:
         rounded_down = options.get("nearest_mode") == "floor"
         known = way in {("linear", "asymmetric"), ("linear", "half_pixel")}
         return not known and not (way == ("nearest", "asymmetric") and rounded_down)
+    if kind == "Cast":
+        return int(options["to"]) not in FLOATS
+    if kind == "Pad":
+        return bool(options.get("mode", "constant") != "constant")
     padded_mean = kind == "AveragePool" and any(options.get("pads", []))
     odd = options.get("auto_pad", "NOTSET") != "NOTSET" or options.get("ceil_mode") or padded_mean
     dilated = kind == "MaxPool" and any(one != 1 for one in options.get("dilations", []))
