@@ -21,7 +21,7 @@ from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance.free import packet_sums
 from gradfec_host.extras import need
 from gradfec_host.models import Model
-from gradfec_host.models.session import run_once
+from gradfec_host.models.session import folded, run_once
 from gradfec_host.models.store import BACK
 
 Floats = npt.NDArray[np.float32]
@@ -57,7 +57,7 @@ class Gradients:
         assert isinstance(cut.network, Imported)  # noqa: S101
         self.cut, self.head = cut, cut.network.head
         half = model.half(BACK, cut)
-        graph = onnx.load_from_string(half).graph
+        graph = onnx.load_from_string(folded(half, cut.network.name)).graph
         found, arrays = runnable(graph, {one.name for one in cut.carried}, whole_images=True)
         made = {node["output"] for node in found}
         lacking = [node.op_type for node in graph.node if node.op_type != "Constant" and made.isdisjoint(node.output)]

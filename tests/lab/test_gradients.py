@@ -75,6 +75,19 @@ def sorted_out() -> onnx.ModelProto:
     return draw.model([picture()], [("probabilities", (5,))])
 
 
+def exported() -> onnx.ModelProto:
+    """A classifier whose exporter wrote down how shapes follow from others, as PyTorch's does."""
+    draw = Drawing(7)
+    draw.node("Relu", [draw.convolution("image", "stem.conv", (3, 4), stride=4)], "stem")
+    draw.node("Shape", ["stem"], "sides")
+    draw.node("Gather", ["sides", draw.array("first", np.array([0]))], "images", axis=0)
+    draw.node("Concat", ["images", draw.array("rest", np.array([-1]))], "shape", axis=0)
+    draw.node("Reshape", ["stem", "shape"], "flat")
+    weights = draw.array("kernel", draw.rng.normal(size=(256, 5)).astype(np.float32) / 16)
+    draw.node("MatMul", ["flat", weights], "logits")
+    return draw.model([picture()], [("logits", (1, 5))])
+
+
 def by_logit(outputs: list[Any]) -> float:
     return float(outputs[0].max())
 
@@ -97,6 +110,7 @@ CASES = {  # the network, the cut, the head, the tensor that is explained, and h
     "logits before a softmax": (forked, "stem", None, "dense", by_logit),
     "two tensors of other scales": (forked, "fine.pool+loud", None, "dense", by_logit),
     "probabilities": (sorted_out, "stem", None, "probabilities", by_log_probability),
+    "shapes that are computed": (exported, "stem", None, "logits", by_logit),
     "boxes": (detector, "stem", None, "heatmap", by_scores),
     "numbers": (pose, "stem", "raw", "points", by_square),
 }

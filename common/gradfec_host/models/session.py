@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +71,20 @@ def run_once(model: bytes, name: str, tensors: Sequence[Floats]) -> list[Floats]
         return session(*tensors)
     except Exception as error:
         raise GradfecError(f"ONNX Runtime cannot run {name}: {_in_one_line(error)}") from None
+
+
+def folded(model: bytes, name: str) -> bytes:
+    """Return a graph without what depends on constants and shapes alone; GradfecError if it cannot run."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC  # ONNX's own operators only
+    with TemporaryDirectory() as folder, quiet_stderr():
+        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
+        try:
+            onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            return Path(options.optimized_model_filepath).read_bytes()
+        except Exception as error:  # of many kinds, none of them documented
+            raise GradfecError(f"ONNX Runtime cannot run {name}: {_in_one_line(error)}") from None
 
 
 def _in_one_line(error: Exception) -> str:
