@@ -24,7 +24,7 @@ from gradfec_common.networks.network import Shape
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import Quality, Worth
 from gradfec_common.symbols import entry_sizes
-from gradfec_host.arrays import write_arrays
+from gradfec_host.arrays import read_arrays, write_arrays
 from gradfec_host.models import Model, cut_called, model_of
 from gradfec_host.models.find import imported_of_digest
 from gradfec_host.models.learned import DAMAGE, codec_path
@@ -67,9 +67,8 @@ class CodecFile:
     def read(cls, path: str | Path) -> CodecFile:
         """Read a file; GradfecError if it cannot be read, or is damaged."""
         try:
-            with np.load(path) as archive:
-                about = _checked(json.loads(str(archive[ABOUT])))
-                return cls(str(path), about, {name: archive[name] for name in archive.files if name != ABOUT})
+            arrays = read_arrays(path)
+            return cls(str(path), _checked(json.loads(str(arrays.pop(ABOUT)))), arrays)
         except (OSError, *DAMAGE) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a codec file, or damaged"
             raise GradfecError(f"cannot read the codec {path}: {reason}") from None
