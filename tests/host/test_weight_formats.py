@@ -204,7 +204,9 @@ def test_another_network_is_one_error_that_says_so(home, tmp_path, name):
 
 def test_an_array_of_more_zeros_than_any_has_is_not_read(tmp_path):
     path = tmp_path / "large.h5"
-    with h5py.File(write_legacy(path, [("conv1_conv", [("kernel", np.zeros(1)), ("bias", np.zeros(1))])]), "r+") as file:
+    with h5py.File(
+        write_legacy(path, [("conv1_conv", [("kernel", np.zeros(1)), ("bias", np.zeros(1))])]), "r+"
+    ) as file:
         del file["conv1_conv/kernel"]
         file.create_dataset("conv1_conv/kernel", (100_000_000,), "f4", chunks=(1_000_000,), compression="gzip")
     assert path.stat().st_size < 100_000
