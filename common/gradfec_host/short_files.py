@@ -15,7 +15,7 @@ PIPE_S = 10.0
 def read_short(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """Return a file's content, or that of a pipe; OSError if it is longer, or if nobody writes to the pipe."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # do not wait for the pipe's writer
-    with open(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if stat.S_ISFIFO(found.st_mode):
             if not select.select([file], [], [], PIPE_S)[0]:

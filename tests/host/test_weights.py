@@ -168,6 +168,12 @@ def test_an_archive_that_contradicts_itself_is_refused(tmp_path, about):
         open_weights(RESNET50, path)
 
 
+def test_a_pipe_has_no_weights(tmp_path):
+    os.mkfifo(tmp_path / "pipe.h5")
+    with pytest.raises(GradfecError, match="not a regular file"):
+        open_weights(RESNET50, tmp_path / "pipe.h5")
+
+
 def test_an_archive_that_may_expand_is_refused(tmp_path):
     path = tmp_path / "compressed.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -388,6 +388,8 @@ def test_files_that_are_not_onnx_or_not_whole_are_refused(tmp_path):
             Graph.read(path)
     with pytest.raises(GradfecError, match=r"^cannot read .*nowhere\.onnx: No such file"):
         Graph.read(tmp_path / "nowhere.onnx")
+    with pytest.raises(UsageError, match="/dev/zero is not a regular file"):
+        Graph.read(Path("/dev/zero"))
 
 
 def test_external_data_belongs_to_the_file_and_is_missed(tmp_path):
