@@ -13,6 +13,7 @@ import click
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import Endpoint, EndpointType, plain_errors, version_option
+from gradfec_host.short_files import read_short
 
 if TYPE_CHECKING:  # importing numpy and asyncio would slow down --help
     from gradfec_cli.channel import ChannelSettings, Totals
@@ -22,6 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 TOTALS_EVERY_S = 1.0
 LONGEST_TIME_MS = 60_000
+MAX_TRACE_BYTES = 256 << 20
 DEFAULT_MAX_CLIENTS = 256
 MAX_MAX_CLIENTS = 10_000
 
@@ -189,7 +191,7 @@ def read_trace(path: Path) -> bytes:
     from gradfec_cli.loss_models import parse_trace
 
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_short(path, MAX_TRACE_BYTES).decode(errors="replace")
     except OSError as error:
         raise GradfecError(f"cannot read the trace {path}: {error.strerror}") from None
     return parse_trace(text, str(path))

@@ -11,6 +11,7 @@ import click
 from gradfec_cli.channel import ChannelSettings
 from gradfec_cli.netem import channel_options, channel_settings, number
 from gradfec_common.errors import GradfecError, UsageError
+from gradfec_host.short_files import read_short
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def link() -> None:
 def read_schedule(path: Path) -> list[Step]:
     """Read a schedule; GradfecError or UsageError, with the file's name and the line, for anything else."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_short(path).decode(errors="replace").splitlines()
     except OSError as error:
         raise GradfecError(f"cannot read the schedule {path}: {error.strerror}") from None
     steps: list[Step] = []

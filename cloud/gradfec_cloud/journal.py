@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -18,6 +19,7 @@ from gradfec_host.results import ResultsFile
 from gradfec_host.wall_clock import UnixTime, rfc3339, unix_time
 
 SessionEvent = SessionOpened | SessionMoved | SessionEnded
+LINES_A_MINUTE = 30  # on one edge's sessions: whoever has a key may open many a second
 
 
 class Journal:
@@ -31,6 +33,7 @@ class Journal:
         log: Log,
         clock: UnixTime = unix_time,
         tell: Callable[[News], None] = lambda news: None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Write records to `results`, if there is such a file, and `tell` them, too.
 
@@ -41,6 +44,8 @@ class Journal:
         self._results, self._keyring, self._metrics, self._log = results, keyring, metrics, log
         self._clock, self._tell = clock, tell
         self._sessions: Counter[str] = Counter()  # open ones, by edge
+        self._now, self._minute = now, 0
+        self._said: Counter[str] = Counter()  # lines on each edge's sessions, in this minute
 
     @property
     def has_results(self) -> bool:
@@ -95,7 +100,18 @@ class Journal:
         )
 
     def _say(self, of: SessionEvent, words: str, *, event: str, **fields: object) -> None:
-        self._log.info(f"edge {of.edge!r} {words}", event=event, edge=of.edge, session=of.session, **fields)
+        if (minute := int(self._now() / 60)) != self._minute:
+            self._minute = minute
+            self._said.clear()
+        self._said[of.edge] += 1
+        if self._said[of.edge] <= LINES_A_MINUTE:
+            self._log.info(f"edge {of.edge!r} {words}", event=event, edge=of.edge, session=of.session, **fields)
+        elif self._said[of.edge] == LINES_A_MINUTE + 1:
+            self._log.warning(
+                f"edge {of.edge!r} comes and goes all the time: for the rest of this minute, the log leaves it out",
+                event="sessions_left_out",
+                edge=of.edge,
+            )
 
     def _link(self, edge: str, more: int) -> None:
         self._sessions[edge] += more

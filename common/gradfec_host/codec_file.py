@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from gradfec_common.networks.network import Shape
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import Quality, Worth
 from gradfec_common.symbols import entry_sizes
-from gradfec_host.arrays import write_arrays
+from gradfec_host.arrays import read_arrays, write_arrays
 from gradfec_host.models import Model, cut_called, model_of
 from gradfec_host.models.find import imported_of_digest
 from gradfec_host.models.learned import DAMAGE, codec_path
@@ -67,9 +67,8 @@ class CodecFile:
     def read(cls, path: str | Path) -> CodecFile:
         """Read a file; GradfecError if it cannot be read, or is damaged."""
         try:
-            with np.load(path) as archive:
-                about = _checked(json.loads(str(archive[ABOUT])))
-                return cls(str(path), about, {name: archive[name] for name in archive.files if name != ABOUT})
+            arrays = read_arrays(path)
+            return cls(str(path), _checked(json.loads(str(arrays.pop(ABOUT)))), arrays)
         except (OSError, *DAMAGE) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a codec file, or damaged"
             raise GradfecError(f"cannot read the codec {path}: {reason}") from None
@@ -219,16 +218,26 @@ def _by_share(about: Mapping[str, Any]) -> list[tuple[float, float]]:
     return [(float(share), float(agreement)) for share, agreement in rows]
 
 
+def codec_at(path: Path, cut: Cut | None = None) -> CodecFile:
+    """Return the codec in a file, for `cut` if given: one object for all cameras; errors as of `read` and `at`."""
+    return _opened(path, path.stat().st_mtime_ns if path.is_file() else 0, cut)
+
+
+@lru_cache(16)
+def _opened(path: Path, changed_ns: int, cut: Cut | None) -> CodecFile:
+    return CodecFile.read(path) if cut is None else codec_at(path).at(cut)
+
+
 def shipped_codec(cut: Cut) -> CodecFile | None:
     """Return the codec that is shipped for a cut, or in its model's folder, or None."""
     if isinstance(cut.network, Imported):
         path = codec_path(model_of(cut.network).folder, cut)
-        return CodecFile.read(path).at(cut) if path.is_file() else None
+        return codec_at(path, cut) if path.is_file() else None
     file = FOLDER / cut.network.name / f"{cut.name}.npz"
     if not file.is_file():
         return None
     with importlib.resources.as_file(file) as path:
-        return CodecFile.read(path)
+        return codec_at(path, cut)
 
 
 class BottleneckWeights:

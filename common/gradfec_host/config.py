@@ -21,6 +21,7 @@ from click.core import ParameterSource
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host import logs
+from gradfec_host.short_files import read_short
 
 CONFIG_VARIABLE = "GRADFEC_CONFIG"
 OF_MACHINE = Path("/etc/gradfec")
@@ -141,7 +142,7 @@ def parse(path: Path) -> tuple[str, dict[str, Any]]:
     else:
         import tomli as tomllib
     try:
-        text = path.read_text(encoding="utf-8-sig")  # an editor may have put a mark in front
+        text = read_short(path).decode("utf-8-sig")  # an editor may have put a mark in front
         return text, tomllib.loads(text)
     except OSError as error:
         raise GradfecError(f"cannot read {path}: {error.strerror}") from None

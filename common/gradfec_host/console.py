@@ -6,6 +6,7 @@ import contextlib
 import errno
 import functools
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -69,6 +70,7 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        _need_standard_error()
         try:
             return command(*args, **kwargs)
         except GradfecError as error:
@@ -96,6 +98,16 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
             logs.close()
 
     return run
+
+
+def _need_standard_error() -> None:
+    """If standard error is closed, write to nothing, so that no socket or file of ours becomes descriptor 2."""
+    if sys.stderr is None:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, 2)
+        if descriptor != 2:
+            os.close(descriptor)
+        sys.stderr = os.fdopen(2, "w")
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.resources
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +12,9 @@ import numpy.typing as npt
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut, full_name
 from gradfec_common.networks.imported import Imported
-from gradfec_host.arrays import write_arrays
+from gradfec_host.arrays import read_arrays, write_arrays
 from gradfec_host.models.find import learned_at
 from gradfec_host.models.learned import DAMAGE
-
-if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable  # from Python 3.11 on
 
 FOLDER = importlib.resources.files(__package__) / "learned"
 PROVENANCE = "provenance"  # text, for people
@@ -41,14 +37,16 @@ def learned_for(cut: Cut, files: Sequence[Path] = ()) -> Learned:
         if cut_of(path) == full_name(cut):
             return _read(path, cut, TRAIN)
     file = FOLDER / cut.network.name / f"{cut.name}.npz"
-    return _read(file, cut, INSTALL) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    with importlib.resources.as_file(file) as path:
+        return _read(path, cut, INSTALL)
 
 
 def cut_of(path: Path) -> str:
     """Return the full name of the cut that a file of the user is for; GradfecError."""
     try:
-        with np.load(path) as archive:
-            return str(archive[CUT])
+        return str(read_arrays(path)[CUT])
     except (OSError, *DAMAGE) as error:
         raise GradfecError(f"cannot read the learned arrays in {path}: {error}; {TRAIN}") from None
 
@@ -58,12 +56,13 @@ def write_learned(path: Path, cut: Cut, arrays: Learned, provenance: str) -> Non
     write_arrays(path, {**arrays, CUT: np.array(full_name(cut)), PROVENANCE: np.array(provenance)})
 
 
-def _read(file: Path | Traversable, cut: Cut, cure: str) -> Learned:
+def _read(file: Path, cut: Cut, cure: str) -> Learned:
     try:
-        with file.open("rb") as stream, np.load(stream) as archive:
-            arrays = {name: archive[name] for name in archive.files if name not in (PROVENANCE, CUT)}
+        arrays = read_arrays(file)
     except (OSError, *DAMAGE) as error:
         raise GradfecError(f"cannot read the learned arrays in {file}: {error}; {cure}") from None
+    for said in (PROVENANCE, CUT):
+        arrays.pop(said, None)
     for name, array in arrays.items():
         if array.shape[-1:] != cut.shape[2:] or array.dtype != np.float32 or not np.isfinite(array).all():
             raise GradfecError(

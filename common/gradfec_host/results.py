@@ -70,8 +70,15 @@ class ResultsFile:
                 f"create it, or choose another {self.option}"
             )
         # Open a file for reading too, to see how it ends. Do not do so with a pipe: a missing reader must be noticed.
-        access = os.O_RDWR if path.is_file() or not path.exists() else os.O_WRONLY
-        return os.open(path, access | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        access = os.O_RDWR if path.is_file() or not path.exists() else os.O_WRONLY | getattr(os, "O_NONBLOCK", 0)
+        try:
+            fd = os.open(path, access | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise OSError(errno.ENXIO, "nobody reads from this pipe") from None
+            raise
+        os.set_blocking(fd, True)
+        return fd
 
     def write(self, record: Mapping[str, object]) -> None:
         """Append one record as one line, its keys in the order given.

@@ -14,6 +14,7 @@ from gradfec_common.splits import GOALS, Conditions, Kept, Wanted, Way
 from gradfec_host.models.find import network_called
 from gradfec_host.models.store import models_folder
 from gradfec_host.places import settings_folder
+from gradfec_host.short_files import read_short
 
 FORMAT = 1
 FILE = "splits.json"  # in a model's folder
@@ -91,7 +92,7 @@ def table_of(network: Network, path: Path | None = None) -> SplitTable:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; GradfecError if it cannot be read, or is none."""
     try:
-        said = json.loads(path.read_text("utf-8"))
+        said = json.loads(read_short(path))
     except OSError as error:
         raise GradfecError(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, Layer, Network, full_name, named_cut
-from gradfec_host.arrays import write_arrays
+from gradfec_host.arrays import read_arrays, write_arrays
 from gradfec_host.models.learned import DAMAGE
 from gradfec_host.weights import Weights
 
@@ -42,9 +42,8 @@ class BackEndFile:
     def read(cls, path: str | Path) -> BackEndFile:
         """Read a file; GradfecError if it cannot be read, is damaged, or does not fit its cut."""
         try:
-            with np.load(path) as archive:
-                about = json.loads(str(archive[ABOUT]))
-                arrays = {name: archive[name] for name in archive.files if name != ABOUT}
+            arrays = read_arrays(path)
+            about = json.loads(str(arrays.pop(ABOUT)))
             file = cls(str(path), dict(about), arrays)
             file.check(named_cut(str(about["cut"])))
         except (OSError, *DAMAGE) as error:

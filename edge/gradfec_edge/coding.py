@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,7 @@ from gradfec_common.wire import SEAL_BYTES
 from gradfec_common.wire.symbol import layout_of
 from gradfec_edge.compensation import compensated
 from gradfec_edge.rate import ByteTarget, LinkTarget, PictureTarget, Target
-from gradfec_host.codec_file import SUFFIX, CodecFile, shipped_codec
+from gradfec_host.codec_file import SUFFIX, CodecFile, codec_at, shipped_codec
 from gradfec_host.models.find import learned_at, network_called, usual_cut_of
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 
@@ -274,7 +275,7 @@ def worth_at(worth: Worth, quality: float | None, bytes_a_frame: int | None) -> 
 def usual_cut(codec: str, model: str | None = None) -> Cut:
     """Return the cut of `--model` for `--codec` if the user names none; UsageError if there is no such codec."""
     if codec.endswith(SUFFIX):
-        file = CodecFile.read(codec)
+        file = codec_at(Path(codec))
         return file.cut if model is None else file.at(network_called(model).cut(str(file.about["cut"]))).cut
     return default_cut(AUTO if codec == BOTTLENECK else codec, usual_cut_of(model or DEFAULT_NETWORK))
 
@@ -285,7 +286,7 @@ def codec_file(codec: str, cut: Cut) -> CodecFile | None:
     `auto` is the bottleneck that is shipped, or in the model's folder, if it keeps most answers at the default quality.
     """
     if codec.endswith(SUFFIX):
-        return CodecFile.read(codec).at(cut)
+        return codec_at(Path(codec), cut)
     if codec not in (AUTO, BOTTLENECK):
         return None
     shipped = shipped_codec(cut)

@@ -12,7 +12,7 @@ from tests.exported import Cloud
 
 from gradfec_cloud.access import by_id
 from gradfec_cloud.driver import OtherVersion, UnknownKey
-from gradfec_cloud.journal import Journal
+from gradfec_cloud.journal import LINES_A_MINUTE, Journal
 from gradfec_cloud.keyring import Keyring
 from gradfec_cloud.outward.news import Answered, Linked, News
 from gradfec_common.errors import GradfecError
@@ -35,10 +35,11 @@ def journal(
     key: Key = OURS,
     label: str = "",
     tell: Callable[[News], None] = lambda news: None,
+    now: Callable[[], float] = lambda: 0.0,
 ) -> tuple[Journal, Cloud]:
     cloud, log = Cloud(), Log("gradfec-cloud")
     keyring = Keyring(lambda: by_id(HandshakeKey(key, label)), cloud.metrics, log)
-    return Journal(results, keyring, cloud.metrics, log, lambda at: 1767323045.678 + at - 20, tell), cloud
+    return Journal(results, keyring, cloud.metrics, log, lambda at: 1767323045.678 + at - 20, tell, now), cloud
 
 
 def test_edges_that_connect_move_and_leave_are_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -60,6 +61,24 @@ def test_edges_that_connect_move_and_leave_are_logged_and_counted(caplog: pytest
     for name, labels in (("opened", {}), ("moved", {}), ("ended", {"reason": "bye"})):
         sample = f"gradfec_cloud_sessions_{name}_total"
         assert (cloud.registry.get_sample_value(sample, labels) or 0) >= 1
+
+
+def test_an_edge_that_comes_and_goes_all_the_time_is_left_out_and_hides_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    time = [3600.0]
+    written, _ = journal(now=lambda: time[0])
+    for session in range(1000):
+        written.saw(SessionOpened(session, "restless", ("192.0.2.7", 4000)))
+        written.saw(SessionEnded(session, "restless", "bye"))
+    assert len(caplog.messages) == LINES_A_MINUTE + 1
+    assert caplog.messages[-1].startswith("edge 'restless' comes and goes all the time")
+    written.saw(SessionOpened(1000, "garden", ("192.0.2.8", 4000)))
+    assert caplog.messages[-1] == "edge 'garden' connected"
+    time[0] += 60
+    written.saw(SessionOpened(1001, "restless", ("192.0.2.7", 4000)))
+    assert caplog.messages[-1] == "edge 'restless' connected"
 
 
 def test_a_sender_of_another_version_is_a_warning_that_says_what_to_do(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,23 @@ def file(tmp_path: Path) -> CodecFile:
 def step_of(coding: Coding) -> float:
     assert isinstance(coding.quantiser, Laplace)
     return coding.quantiser.step
+
+
+@pytest.mark.parametrize("codec", ["auto", "FILE"])
+def test_a_hundred_cameras_with_one_codec_read_it_once(
+    file: CodecFile, codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Path] = []
+    read_arrays = codec_file.read_arrays
+
+    def counted(path: Path) -> Mapping[str, np.ndarray]:
+        reads.append(path)
+        return read_arrays(path)
+
+    monkeypatch.setattr(codec_file, "read_arrays", counted)
+    codec = file.path if codec == "FILE" else codec
+    cuts = {coding_of(CUT if codec == "auto" else usual_cut(codec), None, codec, None, "zfec").cut for _ in range(100)}
+    assert len(cuts) == len(reads) == 1
 
 
 @pytest.mark.parametrize("codec", ["auto", "bottleneck", "FILE"])

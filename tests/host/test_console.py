@@ -1,6 +1,8 @@
 """What every command line shares: plain errors, exit codes, and HOST:PORT arguments."""
 
 import errno
+import subprocess
+import sys
 
 import click
 import pytest
@@ -146,3 +148,13 @@ def test_a_number_is_finite_and_within_its_bounds(text):
 
 def test_a_number_within_its_bounds_is_taken():
     assert Number(min=0).convert("2.5", None, None) == 2.5
+
+
+def test_a_program_without_standard_error_runs_and_nothing_of_it_becomes_descriptor_2():
+    code = (
+        "import os; from gradfec_host.console import plain_errors\n"
+        "plain_errors(lambda: os.write(1, f'{os.open(os.devnull, os.O_RDONLY)} {sys.stderr.isatty()}'.encode()))()"
+    )
+    run = f'exec {sys.executable} -c "import sys; {code}" 2>&-'
+    done = subprocess.run(["/bin/sh", "-c", run], stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b"3 False"

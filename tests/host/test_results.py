@@ -231,6 +231,17 @@ r.write({"n": 3})
     assert path.read_bytes() == b'{"n":1}\n{"n":3}\n'
 
 
+def test_a_pipe_is_written_to_if_somebody_reads_it_and_refused_if_nobody_does(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with pytest.raises(GradfecError, match=r"cannot write results to .*pipe: nobody reads from this pipe"):
+        ResultsFile(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with ResultsFile(pipe) as results:
+        results.write({"frame": 1})
+        assert os.read(reader, 100) == b'{"frame":1}\n'
+    os.close(reader)
+
+
 def test_a_closed_pipe_is_an_error_that_says_so() -> None:
     read, write = os.pipe()
     os.close(read)

@@ -202,6 +202,18 @@ def test_another_network_is_one_error_that_says_so(home, tmp_path, name):
     assert "ResNet-50" in str(refusal.value)
 
 
+def test_an_array_of_more_zeros_than_any_has_is_not_read(tmp_path):
+    path = tmp_path / "large.h5"
+    with h5py.File(
+        write_legacy(path, [("conv1_conv", [("kernel", np.zeros(1)), ("bias", np.zeros(1))])]), "r+"
+    ) as file:
+        del file["conv1_conv/kernel"]
+        file.create_dataset("conv1_conv/kernel", (100_000_000,), "f4", chunks=(1_000_000,), compression="gzip")
+    assert path.stat().st_size < 100_000
+    with pytest.raises(GradfecError, match="conv1_conv/kernel cannot be read"):
+        open_weights(RESNET50, path).arrays("conv1_conv")
+
+
 def test_a_resnet_with_other_classes_is_refused_by_shape_even_unverified(weights, home, tmp_path):
     arrays = {name: weights.array(name) for name in NAMES}
     arrays["predictions/bias"] = np.zeros(10, np.float32)

@@ -168,6 +168,20 @@ def test_an_archive_that_contradicts_itself_is_refused(tmp_path, about):
         open_weights(RESNET50, path)
 
 
+def test_a_pipe_has_no_weights(tmp_path):
+    os.mkfifo(tmp_path / "pipe.h5")
+    with pytest.raises(GradfecError, match="not a regular file"):
+        open_weights(RESNET50, tmp_path / "pipe.h5")
+
+
+def test_an_archive_that_may_expand_is_refused(tmp_path):
+    path = tmp_path / "compressed.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("gradfec.json", b'{"version": 1}' + b" " * 1_000_000)
+    with pytest.raises(GradfecError, match="it is compressed"):
+        open_weights(RESNET50, path)
+
+
 def test_nothing_is_sized_from_an_array_header_that_lies(cached, tmp_path):
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w") as archive:

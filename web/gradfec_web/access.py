@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gradfec_common.errors import GradfecError
 from gradfec_host.console import Endpoint
+from gradfec_host.short_files import read_short
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 TOKEN_BYTES = 24
@@ -32,7 +33,7 @@ def _kept_token(path: Path) -> str:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 file.write(secrets.token_urlsafe(TOKEN_BYTES) + "\n")
-        token = path.read_text("ascii").strip()
+        token = read_short(path).decode("ascii").strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not ASCII"
         raise GradfecError(f"cannot use {path} for the page's token: {reason}; choose another file") from None

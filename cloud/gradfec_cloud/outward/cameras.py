@@ -137,10 +137,11 @@ class Cameras:
             if camera.has_answers:
                 yield self._link(camera)
         else:
-            if not camera.has_answers:
+            first = not camera.has_answers
+            camera.answered(news, now)  # before the broker may fail: then `all_again` announces it
+            if first:
                 yield from self._announce(camera)
             yield Message(self._topic(camera, "answer"), news.record, retain=False)
-            camera.answered(news, now)
             if camera.is_due(now):
                 yield self._state(camera, now)
 

@@ -19,7 +19,7 @@ import click
 
 from gradfec_cloud.options import Given
 from gradfec_cloud.outward.backoff import backoff_s
-from gradfec_cloud.outward.cameras import OFFLINE, STATE_EVERY_S, Cameras, Message, Watched
+from gradfec_cloud.outward.cameras import OFFLINE, ONLINE, STATE_EVERY_S, Cameras, Message, Watched
 from gradfec_cloud.outward.condition import check_label
 from gradfec_cloud.outward.news import Answered, News
 from gradfec_cloud.outward.outbox import Outbox
@@ -30,6 +30,7 @@ from gradfec_host.extras import need
 from gradfec_host.logs import Log
 
 if TYPE_CHECKING:
+    import aiomqtt
     from aiomqtt import Client
 
 PASSWORD_VARIABLE = "GRADFEC_MQTT_PASSWORD"
@@ -39,6 +40,7 @@ GOODBYE_S = 1.0
 KEEPALIVE_S = 15  # after one and a half of it without a word from the cloud, the broker publishes its last will
 LEVEL = re.compile(r"[^/+#\x00-\x1f\x7f]+")  # of a topic
 NO_TOPIC = "cannot begin a topic: no level may be empty, or have + or # in it"
+MOST_KEPT = 1000  # messages of the broker that wait
 SEEN_FROM = 0.5  # the score from which a label counts
 
 
@@ -91,6 +93,14 @@ def can_begin_topics(text: str) -> bool:
     return all(LEVEL.fullmatch(level) for level in text.split("/")) and not text.startswith("$")
 
 
+class _Kept(asyncio.Queue["aiomqtt.Message"]):
+    """Links that the broker has kept as online. It may send them without end: what has no room is forgotten."""
+
+    def put_nowait(self, item: aiomqtt.Message) -> None:
+        if item.payload == ONLINE.encode() and not self.full():
+            super().put_nowait(item)
+
+
 class Mqtt:
     """Publishes news at a broker, and never stops trying to reach it."""
 
@@ -129,6 +139,8 @@ class Mqtt:
             will=Will(self._cameras.availability, OFFLINE, qos=1, retain=True),
             keepalive=KEEPALIVE_S,
             timeout=WITHIN_S,
+            queue_type=_Kept,
+            max_queued_incoming_messages=MOST_KEPT,
             tls_context=ssl.create_default_context() if self._broker.tls else None,
         )
 

@@ -114,13 +114,13 @@ class Imported(Network):
                 return cut
         near = sorted(self.cuts, key=lambda cut: -_alike(name, cut.name))[:3]
         raise UsageError(
-            f"{self.name} has no split point {name!r}: for example {', '.join(cut.name for cut in near)}; "
+            f"{self.name} has no split point {name[:80]!r}: for example {', '.join(cut.name for cut in near)}; "
             f"gradfec model show {self.name} --all lists them"
         )
 
 
 def _alike(asked: str, name: str) -> int:
-    return max((size for size in range(len(asked), 2, -1) if asked[:size] in name), default=0)
+    return max((size for size in range(min(len(asked), len(name)), 2, -1) if asked[:size] in name), default=0)
 
 
 def imported_network(said: Mapping[str, Any]) -> Imported:
@@ -150,6 +150,8 @@ def imported_network(said: Mapping[str, Any]) -> Imported:
         outputs=outputs,
         class_names=labels,
     )
+    if not isinstance(said["split"], str):
+        raise ValueError("its split is not a name")
     _ = network.cuts, network.usual_cut  # read them all, so that a wrong one is found here
     return network
 

@@ -225,6 +225,8 @@ def _taken(graph: GraphProto) -> set[str]:
 def _loaded(path: Path) -> tuple[ModelProto, bool]:
     """Return a checked file, and whether it is all there is, without external data."""
     try:
+        if not (path.is_file() or path.is_dir()) and path.exists():
+            raise UsageError(f"{path} is not a regular file")
         if path.stat().st_size > MAX_BYTES:
             raise UsageError(f"{path} has more than 2 GB")
         proto = onnx.load(path, load_external_data=False)

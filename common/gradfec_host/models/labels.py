@@ -7,12 +7,13 @@ from pathlib import Path
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.heads.classify import MAX_LABEL_BYTES
+from gradfec_host.short_files import read_short
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
     """Read labels, one a line or as a JSON list; GradfecError if they cannot be read, UsageError if they are none."""
     try:
-        text = path.read_text("utf-8")
+        text = read_short(path).decode()
     except OSError as error:
         raise GradfecError(f"cannot read the labels {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:

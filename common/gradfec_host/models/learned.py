@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut
 from gradfec_common.protect import Quality, Worth
-from gradfec_host.arrays import write_arrays
+from gradfec_host.arrays import read_arrays, write_arrays
 
 Floats = npt.NDArray[np.float32]
 
@@ -70,8 +70,7 @@ def read_learned(folder: Path, cut: Cut) -> Learned | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_arrays(path)
         sensitivity, rows, kept = (arrays.pop(name) for name in (SENSITIVITY, ROWS_WORTH, KEPT))
         pictures = arrays.pop(PICTURES, np.empty((0, 3), np.float32))
         shapes = [arrays[MEANS].shape, sensitivity.shape, rows.shape, kept.shape[1:], pictures.shape[1:]]

@@ -25,9 +25,11 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import NETWORKS, Cut
 from gradfec_common.networks.imported import Imported, imported_network
 from gradfec_host.models.learned import codec_path, learned_file, read_learned
+from gradfec_host.short_files import read_short
 
 MANIFEST, WHOLE = "manifest.json", "model.onnx"
 FRONT, BACK = "front", "back"
+MAX_ONNX_BYTES = 2**31 - 1  # of a protocol buffer
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 NOT_OURS = (ValueError, LookupError, TypeError, AttributeError, OverflowError)  # what reading a foreign one may raise
 
@@ -67,7 +69,7 @@ class Model:
     def read(cls, folder: Path, name: str | None = None) -> Model:
         """Read a folder's manifest, of a model that is called `name`; GradfecError if it is not one, or is damaged."""
         try:
-            said = json.loads((folder / MANIFEST).read_text("utf-8"))
+            said = json.loads(read_short(folder / MANIFEST))
         except FileNotFoundError:
             raise GradfecError(f"there is no model in {folder}: it has no {MANIFEST}") from None
         except OSError as error:
@@ -117,7 +119,7 @@ class Model:
 
     def _verified(self, path: Path, sha256: str) -> bytes:
         try:
-            data = path.read_bytes()
+            data = read_short(path, MAX_ONNX_BYTES)
         except OSError as error:
             raise GradfecError(f"cannot read {path}: {error.strerror or error}") from None
         found = hashlib.sha256(data).hexdigest()

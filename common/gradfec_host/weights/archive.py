@@ -48,6 +48,8 @@ def open_archive(path: Path, network: Network) -> Archive | None:
     file = zipfile.ZipFile(path)
     if ABOUT not in file.namelist():
         return None
+    if any(member.compress_type != zipfile.ZIP_STORED for member in file.infolist()):
+        raise ValueError("it is compressed")  # and may expand to anything
     about = json.loads(file.read(ABOUT))
     if about["version"] != VERSION:
         raise ValueError(f"its version is {about['version']}, this gradfec reads {VERSION}")

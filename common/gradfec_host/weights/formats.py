@@ -31,6 +31,7 @@ Read = Callable[[], NDArray[Any]]
 ZIP_MAGIC = b"PK\x03\x04"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 MEMBER_BYTES = 1 << 30  # a .keras file also holds the optimiser's state: up to three times the weights' 100 MB
+ARRAY_BYTES = 64 << 20  # the largest has 9 MB
 
 # ResNet-50's names in Keras before 2.3, which old .h5 files and the TensorFlow.js model use.
 _OLD_BLOCK = re.compile(r"(res|bn)([2-5])([a-f])_branch(1|2a|2b|2c)")
@@ -155,6 +156,8 @@ def _read_tfjs(folder: Path) -> dict[str, Read]:
 
 
 def _read_dataset(dataset: h5py.Dataset) -> NDArray[Any]:
+    if dataset.nbytes > ARRAY_BYTES:  # a file of some kB has any number of zeros
+        raise ValueError(f"it has {dataset.nbytes} bytes")
     return np.asarray(dataset[()])
 
 

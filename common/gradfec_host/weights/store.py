@@ -132,6 +132,8 @@ def open_weights(network: Network, path: Path | None = None) -> WeightStore:
         path = cache_path(network)
         if not path.exists():
             raise GradfecError(f"no weights at {path}: run `gradfec weights` to download them")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise GradfecError(f"cannot read {path} (not a regular file): {remedy(network, path)}")
     try:
         archive = open_archive(path, network)
         if archive is not None:

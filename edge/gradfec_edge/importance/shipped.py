@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, full_name
 from gradfec_common.packets import PacketGrid
-from gradfec_host.arrays import write_arrays
+from gradfec_host.arrays import read_arrays, write_arrays
 from gradfec_host.models.learned import DAMAGE
 
 FOLDER = Path(__file__).parent
@@ -44,9 +44,9 @@ class EstimatorFile:
         """Read a file; GradfecError if it cannot be read, UsageError if it is not one of ours."""
         path = Path(path)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                about = json.loads(str(file[ABOUT]))
-                arrays = {name: file[name].astype(np.float32) for name in file.files if name != ABOUT}
+            stored = read_arrays(path)
+            about = json.loads(str(stored.pop(ABOUT)))
+            arrays = {name: array.astype(np.float32) for name, array in stored.items()}
         except FileNotFoundError:
             raise GradfecError(
                 f"there is no estimator {path}: make one with gradfec train-proxy --out {path}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import ssl
@@ -25,15 +26,15 @@ from tests.cloud.outward.test_cameras import answered
 from tests.cloud.outward.test_every_sink import nothing
 
 from gradfec_cloud.outward import backoff, open_sinks
-from gradfec_cloud.outward.cameras import Watched
-from gradfec_cloud.outward.mqtt import PASSWORD_VARIABLE, BrokerType, read_watched
+from gradfec_cloud.outward.cameras import ONLINE, Cameras, Watched
+from gradfec_cloud.outward.mqtt import MOST_KEPT, PASSWORD_VARIABLE, BrokerType, Mqtt, read_watched
 from gradfec_cloud.outward.news import Linked
 from gradfec_cloud.outward.outbox import MOST_ANSWERS
 from gradfec_cloud.outward.outward import Outward
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.logs import Log
 
-pytest.importorskip("aiomqtt")
+aiomqtt = pytest.importorskip("aiomqtt")
 real = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: it is in Debian's package mosquitto")
 NOTHING = nothing()
 
@@ -145,6 +146,21 @@ def test_edges_of_a_killed_cloud_are_offline_once_there_is_another(tmp_path: Pat
 
 
 @real
+def test_a_broker_that_sends_without_end_fills_no_memory() -> None:
+    async def put() -> int:
+        client = Mqtt(
+            BrokerType().convert("mqtt://127.0.0.1", None, None), None, Cameras("gradfec", None, [], "")
+        )._client()
+        for number in range(2 * MOST_KEPT):
+            for payload in (ONLINE.encode(), bytes(10_000)):
+                client._queue.put_nowait(aiomqtt.Message(f"gradfec/{number}/link", payload, 0, True, number, None))
+        kept = [client._queue.get_nowait().payload for _ in range(client._queue.qsize())]
+        assert {*kept} == {ONLINE.encode()}
+        return len(kept)
+
+    assert asyncio.run(put()) == MOST_KEPT
+
+
 def test_a_broker_that_was_never_there_is_waited_for(tmp_path: Path) -> None:
     at = Broker(tmp_path)
     with telling(f"mqtt://127.0.0.1:{at.port}") as outward:

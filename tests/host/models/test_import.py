@@ -155,6 +155,8 @@ def test_a_file_that_was_tampered_with_is_refused(tmp_path, name):
         (lambda said: said.update(files=["model"]), "AttributeError"),
         (lambda said: said.update(files={"model": None}), "no hash of a file"),
         (lambda said: said.update(split="nowhere"), "is damaged, .* no split point 'nowhere'"),
+        (lambda said: said.update(split="x" * 300_000), r"is damaged, .* no split point 'x{80}': for example \w+"),
+        (lambda said: said.update(split=["stem"] * 2), "its split is not a name"),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_one_clear_error(tmp_path, damage, why):
@@ -386,6 +388,8 @@ def test_files_that_are_not_onnx_or_not_whole_are_refused(tmp_path):
             Graph.read(path)
     with pytest.raises(GradfecError, match=r"^cannot read .*nowhere\.onnx: No such file"):
         Graph.read(tmp_path / "nowhere.onnx")
+    with pytest.raises(UsageError, match="/dev/zero is not a regular file"):
+        Graph.read(Path("/dev/zero"))
 
 
 def test_external_data_belongs_to_the_file_and_is_missed(tmp_path):
