@@ -263,3 +263,17 @@ class Holds:
 
     def __call__(self, tensors: object) -> list[float]:
         return [float(self.array.sum())]
+
+
+def test_a_bridge_that_does_not_end_is_ended_with_all_that_it_has_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A process that Ray starts for the bridge holds its standard error, whose reader would wait for its end."""
+    pid = tmp_path / "pid"
+    monkeypatch.setattr(pool_module, "BRIDGE", ["sh", "-c", f"trap '' TERM; sleep 600 & echo $! > {pid}; wait"])
+    monkeypatch.setattr(pool_module, "CLOSE_S", 1.0)
+    bridge = pool_module._Bridge("setup")  # type: ignore[arg-type]
+    while not (pid.exists() and pid.read_text().strip()):
+        time.sleep(0.02)
+    bridge.close()
+    assert not any(thread.is_alive() for thread in bridge._threads), "what holds its standard error goes on"

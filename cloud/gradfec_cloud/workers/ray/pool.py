@@ -12,6 +12,7 @@ import math
 import os
 import pickle
 import queue
+import signal
 import socket
 import subprocess
 import sys
@@ -255,8 +256,9 @@ class _Bridge:
         self._to_say.put(message)
 
     def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
+        """End it at once, with the processes that Ray has started for it: they hold its standard error open."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> str:
         """Let it end, if it has not, and return its last words."""
@@ -265,7 +267,7 @@ class _Bridge:
         try:
             code = self._process.wait(CLOSE_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self.kill()
             code = self._process.wait()
         for thread in self._threads:
             thread.join(CLOSE_S)
