@@ -14,6 +14,7 @@ from gradfec_common.splits import GOALS, Conditions, Kept, Wanted, Way
 from gradfec_host.models.find import network_called
 from gradfec_host.models.store import models_folder
 from gradfec_host.places import settings_folder
+from gradfec_host.writing import writing
 
 FORMAT = 1
 FILE = "splits.json"  # in a model's folder
@@ -43,12 +44,10 @@ class SplitTable:
     def write(self, path: Path) -> None:
         """Write it, completely or not at all; GradfecError if that fails."""
         partial = path.with_name(f"{path.name}.part")
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             partial.write_text(json.dumps(self.packed(), indent=1), "utf-8")
             partial.replace(path)
-        except OSError as error:
-            raise GradfecError(f"cannot write {path}: {error.strerror or error}") from None
 
     @classmethod
     def read(cls, path: Path) -> SplitTable:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import CONTEXT, plain_errors, resumable
+from gradfec_host.writing import writing
 
 if TYPE_CHECKING:
     from gradfec_lab.photographs import Photographs
@@ -111,10 +112,8 @@ def train_backend(
 
     with show_progress() as progress:
         store = weights_of(cut.network, weights, progress)
-    try:
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GradfecError(f"cannot write {out}: {error.strerror}") from None
     read = partial(read_images, photographs, names)
     tuning = Tuning(settings, cut, store, read, quantiser, conceal, out.with_suffix(".checkpoint"))
     with bar("training", steps * batch) as advance:
@@ -129,10 +128,8 @@ def train_backend(
         "measured_images": len(measured), "agreement": agreement,
     }  # fmt: skip
     file = BackEndFile(str(out), about, arrays)
-    try:
+    with writing(out):
         file.write()
-    except OSError as error:
-        raise GradfecError(f"cannot write {out}: {error.strerror}") from None
     if as_json:
         click.echo(json.dumps({**about, "parameters": file.parameters}))
         return

@@ -21,6 +21,7 @@ from gradfec_host.console import CONTEXT, plain_errors, resumable
 from gradfec_host.models.find import cut_called, model_of, usual_cut_of
 from gradfec_host.models.store import Model
 from gradfec_host.quality import DEFAULT_QUALITY
+from gradfec_host.writing import writing
 from gradfec_lab.progress import bar, say
 
 WORTH_IMAGES = 400
@@ -241,8 +242,6 @@ def _finished(
     arrays |= {name: array.astype(np.float16) for name, array in ranking.items()}
     with bar("measuring", len(held_out)) as advance:
         about["worth"] = worth(CodecFile(str(out), about, arrays, made.cut), weights, held_out, advance)
-    try:
+    with writing(out):
         CodecFile(str(out), about, arrays).write()
-    except OSError as error:
-        raise GradfecError(f"cannot write {out}: {error.strerror}") from None
     return about

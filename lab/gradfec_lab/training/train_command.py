@@ -13,6 +13,7 @@ import click
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import CONTEXT, plain_errors, resumable
 from gradfec_host.extras import need
+from gradfec_host.writing import writing
 from gradfec_lab.progress import bar, say
 
 if TYPE_CHECKING:
@@ -112,10 +113,8 @@ def train_proxy(
             f"{MIN_IMAGES} or more, one of them held out"
         )
     settings = Settings(photographs.digest(names), len(names), full_name(cut), rows, score, recipe in OF_IMAGE)
-    try:
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GradfecError(f"cannot write {out}: {error.strerror}") from None
     folder = cache or out.with_name("targets-elements" if recipe in OF_IMAGE else "targets")
     try:
         targets = Targets(folder, photographs, names, settings)
@@ -231,7 +230,5 @@ def _write_means(path: Path, targets: Targets) -> None:
     provenance = (
         f"mean of max(chi, 0) over {len(targets.fit_indices)} photographs, gradfec train-proxy --recipe averages"
     )
-    try:
+    with writing(path):
         np.savez(path, means=channel_means(targets), provenance=np.array(provenance))
-    except OSError as error:
-        raise GradfecError(f"cannot write {path}: {error.strerror}") from None
