@@ -18,7 +18,7 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.protect import read_policy
 from gradfec_common.quantisers import Quantiser
 from gradfec_edge.coding import Coding, frame_bytes
-from gradfec_host.learned import learned_for
+from gradfec_host.concealment_file import learned_for
 from gradfec_lab.sweep.engine import Case, Deliveries, Subject
 from gradfec_lab.sweep.losses import Losses, is_feasible
 from gradfec_lab.sweep.report import Row, text

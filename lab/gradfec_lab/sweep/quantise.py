@@ -10,8 +10,8 @@ import numpy as np
 
 from gradfec_common.conceal import make_concealment
 from gradfec_common.quantisers import QUANTISERS, Quantiser
+from gradfec_host.concealment_file import learned_for
 from gradfec_host.console import CONTEXT, plain_errors
-from gradfec_host.learned import learned_for
 from gradfec_lab.sweep.arguments import read_quantisers
 from gradfec_lab.sweep.engine import Case, Delivered, Subject
 from gradfec_lab.sweep.report import (

@@ -87,7 +87,7 @@ def train_backend(
     from gradfec_common.packets import PacketGrid
     from gradfec_common.quantisers import chosen_quantiser
     from gradfec_host.codec_file import weights_of
-    from gradfec_host.learned import learned_for
+    from gradfec_host.concealment_file import learned_for
     from gradfec_host.weights.progress import show_progress
     from gradfec_lab.photographs import Photographs
     from gradfec_lab.training.gaps import read_losses

@@ -246,14 +246,14 @@ def say_skipped(names: list[str], reasons: dict[str, str]) -> None:
 def write_means(path: Path, targets: Targets) -> None:
     """Write the channel means, as the cloud's --learned takes them."""
     from gradfec_common.networks import named_cut
-    from gradfec_host.learned import write_learned
+    from gradfec_host.concealment_file import write_concealment_file
     from gradfec_lab.training.averages import channel_means
 
     provenance = (
         f"mean of max(chi, 0) over {len(targets.fit_indices)} photographs, gradfec train-proxy --recipe averages"
     )
     with writing(path):
-        write_learned(path, named_cut(targets.settings.split), {"means": channel_means(targets)}, provenance)
+        write_concealment_file(path, named_cut(targets.settings.split), {"means": channel_means(targets)}, provenance)
 
 
 def report(estimator: EstimatorFile, as_json: bool) -> None:

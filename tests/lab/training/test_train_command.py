@@ -16,7 +16,7 @@ from gradfec_common.networks import named_cut
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.frontend.keras_runtime import ProxyModel
 from gradfec_edge.importance import EstimatorFile, make_estimator
-from gradfec_host.learned import learned_for
+from gradfec_host.concealment_file import learned_for
 from gradfec_lab.training.run import Schedule
 from gradfec_lab.training.targets import Targets
 
