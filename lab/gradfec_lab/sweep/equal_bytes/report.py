@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gradfec_lab.bench.measure import machine
 from gradfec_lab.sweep.equal_bytes.choice import candidates, choose, refitted
 from gradfec_lab.sweep.equal_bytes.comparison import Comparison, Slot
 from gradfec_lab.sweep.equal_bytes.sender import Scheme
@@ -14,7 +13,6 @@ from gradfec_lab.sweep.losses import IID, is_feasible
 from gradfec_lab.sweep.report import Grid, Report, Row, lossless, measure, measures, pivot, text
 from gradfec_lab.sweep.statistics import Bootstrap
 from gradfec_lab.sweep.store import Store
-from gradfec_lab.sweep.study import command_line
 
 
 def compared(comparison: Comparison) -> Report:
@@ -29,13 +27,9 @@ def compared(comparison: Comparison) -> Report:
         names = trial.run(study.names, wanted_of({slot: [scheme] for slot, scheme in chosen.items()}), "measuring")
         rows = rows_of(comparison, store, names, chosen)
         members: dict[str, Any] = {
-            "images": len(names),
+            **study.about(store, names),
             "tuning_images": len(tuning.names),
-            "skipped": store.skipped(study.names),
-            "seed": study.seed,
             "repetitions": comparison.repetitions,
-            "command": command_line(),
-            "machine": machine(),
             "lossless_top1": lossless(store, names, study.truth),
             "equal_bytes": nested_by_link(rows),
             "left_out": [{"burst": link[0], "loss": link[1]} for link in comparison.links if not is_feasible(*link)],
