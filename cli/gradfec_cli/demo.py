@@ -20,8 +20,8 @@ from rich.table import Table
 
 from gradfec_cli.daemons import daemon, free_port
 from gradfec_cli.experiment import Link, Record, Run, coding_options, injector, run_over_link, top1
-from gradfec_cli.netem import datagrams, percentage
-from gradfec_cli.options import packets_option
+from gradfec_cli.netem import percentage
+from gradfec_cli.options import burst_option, codec_option, fec_option, packets_option
 from gradfec_common.codes import CODES, LEOPARD, ZFEC, fec_code
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.protect import NoProtection
@@ -67,22 +67,14 @@ PAPER = "FEC_50_50"  # for the usual loss
 @click.option(
     "--loss", default="40%", type=percentage, metavar="SHARE", help="Share of the datagrams that the link loses."
 )
-@click.option(
-    "--burst",
-    default=8,
-    type=datagrams,
-    metavar="N",
-    help="Mean length of a burst of losses; 1: no bursts.",
-)
+@burst_option
 @click.option(
     "--protect",
     metavar="POLICY",
     help=f"Policy of the protected runs.  [default: {PAPER} as in the paper, and the edge's default]",
 )
-@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
-@click.option(
-    "--codec", default="auto", metavar="NAME", help="Quantiser, as for gradfec-edge: sqrt4, uniform8 and so on."
-)
+@fec_option()
+@codec_option
 @packets_option("fit")
 @click.option(
     "--images",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gradfec_cli.netem import datagrams, percentage
-from gradfec_cli.options import packets_option
+from gradfec_cli.netem import percentage
+from gradfec_cli.options import burst_option, codec_option, fec_option, packets_option
 from gradfec_cli.oracle import ORACLE
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.completion import completing, models
@@ -48,10 +48,8 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
     help="Estimator to compare with the oracle; may be repeated.  [default: the edge's]",
 )
 @click.option("--protect", default="FEC_60_40", metavar="POLICY", help="none, FEC_A_B, or nested:k1,k2,...")
-@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
-@click.option(
-    "--codec", default="auto", metavar="NAME", help="Quantiser, as for gradfec-edge: sqrt4, uniform8 and so on."
-)
+@fec_option()
+@codec_option
 @packets_option("fit")
 @click.option(
     "--loss",
@@ -60,13 +58,7 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
     metavar="SHARE",
     help="Share of the datagrams that the link loses; 0: no link.",
 )
-@click.option(
-    "--burst",
-    default=8,
-    type=datagrams,
-    metavar="N",
-    help="Mean length of a burst of losses; 1: no bursts.",
-)
+@burst_option
 @click.option(
     "--label", metavar="CLASS", type=click.IntRange(0, 999), help="Explain this class.  [default: the network's answer]"
 )
