@@ -20,8 +20,8 @@ from rich.table import Table
 
 from gradfec_cli.daemons import daemon, free_port
 from gradfec_cli.experiment import Link, Record, Run, coding_options, injector, run_over_link, top1
-from gradfec_cli.netem import percentage
 from gradfec_cli.options import burst_option, codec_option, fec_option, packets_option
+from gradfec_cli.quantities import percentage
 from gradfec_common.codes import CODES, LEOPARD, ZFEC, fec_code
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.protect import NoProtection

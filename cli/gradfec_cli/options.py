@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gradfec_cli.netem import datagrams
+from gradfec_cli.quantities import datagrams
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from gradfec_cli.channel import ChannelSettings
-from gradfec_cli.netem import channel_options, channel_settings, number
+from gradfec_cli.netem import channel_options, channel_settings
+from gradfec_cli.quantities import number
 from gradfec_common.errors import GradfecError, UsageError
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gradfec_cli.netem import percentage
 from gradfec_cli.options import burst_option, codec_option, fec_option, packets_option
 from gradfec_cli.oracle import ORACLE
+from gradfec_cli.quantities import percentage
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.completion import completing, models
 from gradfec_host.console import CONTEXT, plain_errors

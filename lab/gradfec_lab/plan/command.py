@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradfec_cli.netem import megabits, milliseconds, percentage
+from gradfec_cli.quantities import megabits, milliseconds, percentage
 from gradfec_common.errors import GradfecError
 from gradfec_common.splits import GOALS, Conditions
 from gradfec_host.completion import completing, models

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 
 import click
 
-from gradfec_cli.netem import percentage
 from gradfec_cli.oracle import BY_LABEL, ORACLE, UNCOMPENSATED
+from gradfec_cli.quantities import percentage
 from gradfec_common.conceal import CONCEALMENTS
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from gradfec_cli.experiment import Link, Record, Run, coding_options, run_with_own_cloud, top1, unaccounted
-from gradfec_cli.netem import datagrams, percentage
 from gradfec_cli.options import fec_option, packets_option, packets_text
+from gradfec_cli.quantities import datagrams, percentage
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_CUT, Network, named_cut
 from gradfec_edge.coding import Coding, coding_of
