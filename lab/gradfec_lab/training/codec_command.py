@@ -234,10 +234,11 @@ def measured(codec: CodecFile, folder: Path, weights: Path | None) -> CodecFile:
     import numpy as np
 
     from gradfec_common.packets import PacketGrid
+    from gradfec_lab.training.codec_job import IMAGES
     from gradfec_lab.training.codec_ranking import RUNS, fit_by_leaving_out, fit_ranking
     from gradfec_lab.training.codec_worth import worth
 
-    images = np.load(folder / "images.npy", mmap_mode="r")
+    images = np.load(folder / IMAGES, mmap_mode="r")
     first = len(images) // 20  # those before are held out
     held_out, ranked = images[: min(first, WORTH_IMAGES)], images[first : first + RANKED_IMAGES]
     imported = isinstance(codec.cut.network, Imported)
