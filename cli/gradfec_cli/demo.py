@@ -143,7 +143,10 @@ def demo(
 
 @contextmanager
 def photographs(images: Path | None) -> Iterator[Path]:
-    """Yield the given folder, or one with scikit-image's photographs."""
+    """Yield the given folder, or one with scikit-image's photographs.
+
+    UsageError if it has no images; GradfecError if scikit-image is not installed.
+    """
     if images is not None:
         if not images.is_dir():
             raise UsageError(f"{images} is not a folder: --images takes a folder of images")

@@ -55,7 +55,7 @@ def read_schedule(path: Path) -> list[Step]:
 
 
 def step_of(text: str) -> Step:
-    """Read one line: `10 --rate 1 --delay 40 --back-delay 40`."""
+    """Read one line: `10 --rate 1 --delay 40 --back-delay 40`; UsageError or click.UsageError if it is wrong."""
     at, *arguments = shlex.split(text)
     options = link.make_context("", arguments).params
     if options["record"] or options["back_record"]:

@@ -63,7 +63,7 @@ class Head(Protocol):
 
     @property
     def name(self) -> str:
-        """The head's name."""
+        """The name in manifests and records."""
 
     @property
     def no_answer(self) -> Answer:

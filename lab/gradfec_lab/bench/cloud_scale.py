@@ -138,7 +138,10 @@ def measure(edges: int, seconds: float, coding: Coding, codec: str) -> Load:
 async def flood(
     edges: int, cloud: Endpoint, coding: Coding, encoded: EncodedTensor, seconds: float, process: Daemon
 ) -> Load:
-    """Send from `edges` edges for some seconds after a warm-up; return the measurements of these seconds."""
+    """Send from `edges` edges for some seconds after a warm-up; return the measurements of these seconds.
+
+    GradfecError if an edge finds no cloud.
+    """
     counts = Counts()
     senders = [SyntheticEdge(f"edge {n}", cloud, coding, encoded, counts) for n in range(edges)]
     connected, late = await asyncio.wait(

@@ -63,7 +63,7 @@ class Flow:
         return dict(Counter(record["outcome"] for record in self.records))
 
     def percentiles_ms(self) -> dict[str, dict[str, float]]:
-        """Return percentiles of the latency and of each stage, over the answered frames."""
+        """Return percentiles of the latency and of each stage, over the answered frames; GradfecError without any."""
         records = [record for record in self.records[WARM_UP:] if record["latency_ms"] is not None]
         if not records:
             raise GradfecError(f"no frame after the first {WARM_UP} got an answer: the machine is too busy")

@@ -103,7 +103,7 @@ class Adapting:
         self._known: dict[tuple[int, bytes, bytes], int] = {}  # answers, by image, parameters, packets
 
     def report(self) -> Report:
-        """Drive along all links."""
+        """Drive along all links; write the results into the study's folder, if it has one."""
         regrets, requests, step = [*self._regrets()], [*self._requests()], self._step()
         members: dict[str, Any] = {
             "images": len(self._features),
@@ -171,7 +171,7 @@ class Adapting:
         return smooth(np.mean(right, axis=0)), smooth(np.mean(sizes, axis=0))
 
     def auto(self, stretches: Sequence[Stretch], **limits: Any) -> Run:
-        """Drive with `auto`."""
+        """Drive with `auto`, each time with other losses; `limits` are those of `Trip`."""
         shots: list[Shot] = []
         for seed in range(self._drives):
             trip = Trip(self._coding, self._features_of, frames=self._frames, most_bytes_per_s=self._rate, **limits)

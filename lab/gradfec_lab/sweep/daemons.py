@@ -50,7 +50,7 @@ class Setting:
 
 
 def shares(text: str) -> list[float]:
-    """Read `0,10%,0.3` as shares."""
+    """Read `0,10%,0.3` as shares from 0 to 1; click.BadParameter."""
     return [percentage(part) for part in text.split(",")]
 
 
@@ -130,7 +130,7 @@ def setting_of(codec: str, coding: Coding, fec: str, importance: str | None) -> 
 
 
 def link_images(images: Path, folder: Path, limit: int) -> int:
-    """Put links to the first `limit` images, by name, into a folder; return their number."""
+    """Put links to the first `limit` images, by name, into a folder; return their number. UsageError without any."""
     from gradfec_edge.camera import IMAGE_SUFFIXES
 
     if not images.is_dir():

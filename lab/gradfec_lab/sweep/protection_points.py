@@ -64,7 +64,7 @@ class ProtectionSweep:
         self._index = {name: i for i, name in enumerate(study.names)}
 
     def settings(self) -> dict[str, str]:
-        """Return the settings that the answers depend on, besides the study's."""
+        """Return the settings that the answers depend on, besides the study's; GradfecError for unreadable --masks."""
         if self.masks is None:
             return {"losses": "drawn from the seed"}
         try:

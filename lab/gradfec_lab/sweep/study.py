@@ -183,7 +183,7 @@ def load_network(estimators: list[str], cut: Cut, grid: PacketGrid, seed: int) -
 
 
 def load_tuned(cut: Cut, file: BackEndFile) -> Model:
-    """Load a tuned back-end."""
+    """Load a tuned back-end, and the network's weights for what is not tuned; GradfecError if they cannot be had."""
     from gradfec_host.weights import ensure_weights
     from gradfec_lab.answers import fastest_answers
 

@@ -138,7 +138,10 @@ def enough_names(photographs: Photographs, limit: int | None) -> list[str]:
 def computed_targets(
     folder: Path, photographs: Photographs, names: list[str], settings: Settings, store: WeightStore
 ) -> Targets:
-    """Compute the targets in a folder, or take those that are there; UsageError if too few images can be used."""
+    """Compute the targets in a folder, or take those that are there; UsageError if too few images can be used.
+
+    GradfecError if the folder cannot be written.
+    """
     from gradfec_lab.training.targets import Targets
 
     try:

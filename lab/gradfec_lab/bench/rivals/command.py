@@ -171,7 +171,7 @@ def chosen(names: str | None, known: Mapping[str, T], option: str) -> dict[str, 
 
 
 def check_drawing(path: Path) -> None:
-    """Raise an error if a figure cannot be written, before the hours that it takes."""
+    """Raise UsageError or GradfecError if a figure cannot be written, before the hours that it takes."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--figure {path}: its name must end in one of {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():

@@ -31,7 +31,7 @@ class Parity(NamedTuple):
 
     @property
     def policy(self) -> str:
-        """The edge's --protect."""
+        """What the edge's --protect takes for it."""
         return "none" if self.k == self.n else f"nested:{self.k}/{self.n}"
 
 

@@ -42,7 +42,7 @@ class Slot(NamedTuple):
 
     @property
     def link(self) -> Link:
-        """The link."""
+        """The link: length of bursts, and share lost."""
         return self.burst, self.loss
 
 
@@ -84,7 +84,7 @@ def fine_codec(name: str, cut: Cut, rows: int) -> Codec:
 
 
 def read_fine_codecs(text: str, cut: Cut, rows: int) -> list[Codec]:
-    """Read names of codecs."""
+    """Read names of codecs, separated by commas; UsageError for an unknown one."""
     return [fine_codec(name, cut, rows) for name in names_list(text)]
 
 
