@@ -76,7 +76,7 @@ HEADINGS = "\n| key | default | value | meaning |\n|---|---|---|---|\n"
 
 
 def command_of(daemon: str) -> click.Command:
-    """Return a daemon's command."""
+    """Import a daemon, `edge` or `cloud`, and return its command."""
     command = import_module(DAEMONS[daemon]).main
     assert isinstance(command, click.Command)  # noqa: S101
     return command

@@ -20,8 +20,8 @@ from rich.table import Table
 
 from gradfec_cli.daemons import daemon, free_port
 from gradfec_cli.experiment import Link, Record, Run, coding_options, injector, run_over_link, top1
-from gradfec_cli.netem import datagrams, percentage
-from gradfec_cli.options import packets_option
+from gradfec_cli.options import burst_option, codec_option, fec_option, packets_option
+from gradfec_cli.quantities import percentage
 from gradfec_common.codes import CODES, LEOPARD, ZFEC, fec_code
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.protect import NoProtection
@@ -67,22 +67,14 @@ PAPER = "FEC_50_50"  # for the usual loss
 @click.option(
     "--loss", default="40%", type=percentage, metavar="SHARE", help="Share of the datagrams that the link loses."
 )
-@click.option(
-    "--burst",
-    default=8,
-    type=datagrams,
-    metavar="N",
-    help="Mean length of a burst of losses; 1: no bursts.",
-)
+@burst_option
 @click.option(
     "--protect",
     metavar="POLICY",
     help=f"Policy of the protected runs.  [default: {PAPER} as in the paper, and the edge's default]",
 )
-@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
-@click.option(
-    "--codec", default="auto", metavar="NAME", help="Quantiser, as for gradfec-edge: sqrt4, uniform8 and so on."
-)
+@fec_option()
+@codec_option
 @packets_option("fit")
 @click.option(
     "--images",
@@ -122,12 +114,12 @@ def demo(
     from gradfec_host.weights.progress import show_progress
 
     cut = named_cut(DEFAULT_CUT)
-    coding = coding_of(cut, None, codec, protect, fec, packets_a_datagram)
-    policy = coding.policy.name
+    policy = coding_of(cut, None, codec, protect, fec, packets_a_datagram).policy.name
+    options = coding_options(policy, fec, codec, packets_a_datagram)
     arms = [
         Arm("unprotected", "none", coding_options("none", fec, codec, packets_a_datagram)),
         Arm("paper", protect or PAPER, ["--mode", "paper", "--protect", protect or PAPER]),
-        Arm("protected", policy, coding_options(policy, fec, codec, packets_a_datagram)),
+        Arm("protected", policy, options),
     ]
     link = Link(loss, burst if burst > 1 else None, seed)
     console = Console(stderr=as_json, highlight=False)
@@ -136,34 +128,25 @@ def demo(
             weights = ensure_weights(cut.network, None, progress)
         if web is not None:
             with suppress(KeyboardInterrupt):
-                show_live(folder, policy, arms[-1].options, link, web, console)
+                show_live(folder, policy, options, link, web, console)
             return
-        port = free_port()
-        with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--fill", "zero") as cloud:
-            reference = answers_of_the_uncut_model(weights, folder, console)  # while the cloud starts
-            with console.status("starting the cloud"):
-                cloud.wait_until_it_says("listening on")
-            runs = {arm.name: show_run(folder, arm, link, port, console) for arm in arms}
+        reference, runs = compared(folder, weights, arms, link, console)
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "fec": fec,
-                    "codec": codec,
-                    "runs": [summary(arm, link, runs[arm.name], reference) for arm in arms],
-                }
-            )
-        )
-    else:
-        console.print(side_by_side(runs, reference))
-        console.print(in_short(runs, reference), soft_wrap=True)
-        if hint := larger_groups(policy, runs["protected"], fec):
-            console.print(hint, soft_wrap=True)
+        summaries = [summary(arm, link, runs[arm.name], reference) for arm in arms]
+        click.echo(json.dumps({"fec": fec, "codec": codec, "runs": summaries}))
+        return
+    console.print(side_by_side(runs, reference))
+    console.print(in_short(runs, reference), soft_wrap=True)
+    if hint := larger_groups(policy, runs["protected"], fec):
+        console.print(hint, soft_wrap=True)
 
 
 @contextmanager
 def photographs(images: Path | None) -> Iterator[Path]:
-    """Yield the given folder, or one with scikit-image's photographs."""
+    """Yield the given folder, or one with scikit-image's photographs.
+
+    UsageError if it has no images; GradfecError if scikit-image is not installed.
+    """
     if images is not None:
         if not images.is_dir():
             raise UsageError(f"{images} is not a folder: --images takes a folder of images")
@@ -201,6 +184,18 @@ def show_live(folder: Path, policy: str, options: list[str], link: Link, web: En
                 console.print(f"{policy} at {link.loss:.0%} loss; press Ctrl-C to stop")
                 edge.process.wait()
                 raise edge.failure()
+
+
+def compared(
+    folder: Path, weights: WeightStore, arms: list[Arm], link: Link, console: Console
+) -> tuple[dict[str, tuple[int, str]], dict[str, Run]]:
+    """Run all arms over the link to one cloud; return the uncut model's answers, and each arm's run."""
+    port = free_port()
+    with daemon("gradfec-cloud", "--listen", f"127.0.0.1:{port}", "--fill", "zero") as cloud:
+        reference = answers_of_the_uncut_model(weights, folder, console)  # while the cloud starts
+        with console.status("starting the cloud"):
+            cloud.wait_until_it_says("listening on")
+        return reference, {arm.name: show_run(folder, arm, link, port, console) for arm in arms}
 
 
 def answers_of_the_uncut_model(weights: WeightStore, folder: Path, console: Console) -> dict[str, tuple[int, str]]:

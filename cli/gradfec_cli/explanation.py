@@ -167,6 +167,7 @@ def explain_imported(
     """Run an imported network and estimators as `explain` does.
 
     The `oracle` finds how much each element of chi (H, W, C) matters. There is none if there is no gradient.
+    UsageError for an estimator that runs in a built-in network.
     """
     cut = coding.cut
     front_end, back_end = load_front_end(ONNX, cut, model), load_back_end(ONNX, cut, model, 1)

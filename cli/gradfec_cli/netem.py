@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from gradfec_cli.quantities import datagrams, megabits, milliseconds, percentage
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import Endpoint, EndpointType, plain_errors, version_option
 from gradfec_host.short_files import read_short
@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # importing numpy and asyncio would slow down --help
 F = TypeVar("F", bound=Callable[..., Any])
 
 TOTALS_EVERY_S = 1.0
-LONGEST_TIME_MS = 60_000
 MAX_TRACE_BYTES = 256 << 20
 DEFAULT_MAX_CLIENTS = 256
 MAX_MAX_CLIENTS = 10_000
@@ -48,45 +47,6 @@ Examples:
     10 --rate 1 --queue 50 --delay 40
     30 --loss 20% --burst 8 --delay 40
 """
-
-
-def number(text: object, unit: str, lowest: float, highest: float = math.inf) -> float:
-    """Parse a finite number within bounds; click.BadParameter, which names the unit, if it is not one."""
-    try:
-        value = float(str(text))
-    except ValueError:
-        value = math.nan
-    if not (lowest <= value <= highest and math.isfinite(value)):
-        bounds = f"at least {lowest:g}" if highest == math.inf else f"from {lowest:g} to {highest:g}"
-        raise click.BadParameter(f"{text!r} is not a number of {unit}, {bounds}")
-    return value
-
-
-def percentage(text: object) -> float:
-    """Parse `20%` or `0.2` into 0.2."""
-    figure, percent, rest = str(text).strip().partition("%")
-    try:
-        value = float(figure) / (100 if percent else 1)
-    except ValueError:
-        value = math.nan
-    if rest or not 0 <= value <= 1:
-        raise click.BadParameter(f"{text!r} is not a share of the datagrams: write it as 20% or as 0.2")
-    return value
-
-
-def datagrams(text: object) -> float:
-    """Parse a mean number of datagrams."""
-    return number(text, "datagrams", lowest=1)
-
-
-def milliseconds(text: object) -> float:
-    """Parse milliseconds into seconds."""
-    return number(text, "milliseconds", lowest=0, highest=LONGEST_TIME_MS) / 1e3
-
-
-def megabits(text: object) -> float:
-    """Parse Mbit/s into bit/s."""
-    return number(text, "Mbit/s", lowest=0.001) * 1e6
 
 
 class ChannelOption(NamedTuple):

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from gradfec_cli.quantities import datagrams
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 FIT = "fit"  # as many packets as fit a datagram
@@ -37,6 +39,21 @@ def packets_option(default: str = "1") -> Decorator:
         callback=lambda context, option, value: value or None,
         help=f"Put at most this many packets into a datagram; {FIT}: as many as fit.",
     )
+
+
+def fec_option(default: str = "zfec") -> Decorator:
+    """Return the option `--fec`."""
+    return click.option(
+        "--fec", default=default, metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256."
+    )
+
+
+codec_option = click.option(
+    "--codec", default="auto", metavar="NAME", help="Quantiser, as for gradfec-edge: sqrt4, uniform8 and so on."
+)
+burst_option = click.option(
+    "--burst", default=8, type=datagrams, metavar="N", help="Mean length of a burst of losses; 1: no bursts."
+)
 
 
 def packets_text(packets_a_datagram: int | None) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from gradfec_cli.channel import ChannelSettings
-from gradfec_cli.netem import channel_options, channel_settings, number
+from gradfec_cli.netem import channel_options, channel_settings
+from gradfec_cli.quantities import number
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.short_files import read_short
 
@@ -55,7 +56,7 @@ def read_schedule(path: Path) -> list[Step]:
 
 
 def step_of(text: str) -> Step:
-    """Read one line: `10 --rate 1 --delay 40 --back-delay 40`."""
+    """Read one line: `10 --rate 1 --delay 40 --back-delay 40`; UsageError or click.UsageError if it is wrong."""
     at, *arguments = shlex.split(text)
     options = link.make_context("", arguments).params
     if options["record"] or options["back_record"]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gradfec_cli.netem import datagrams, percentage
-from gradfec_cli.options import packets_option
+from gradfec_cli.options import burst_option, codec_option, fec_option, packets_option
 from gradfec_cli.oracle import ORACLE
+from gradfec_cli.quantities import percentage
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.completion import completing, models
 from gradfec_host.console import CONTEXT, plain_errors
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gradfec_cli.experiment import Link
     from gradfec_cli.explanation import Explanation, Floats, Image
     from gradfec_common.networks import Cut
+    from gradfec_common.packets import PacketGrid
     from gradfec_edge.coding import Coding
     from gradfec_host.models import Model
 
@@ -47,10 +48,8 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
     help="Estimator to compare with the oracle; may be repeated.  [default: the edge's]",
 )
 @click.option("--protect", default="FEC_60_40", metavar="POLICY", help="none, FEC_A_B, or nested:k1,k2,...")
-@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
-@click.option(
-    "--codec", default="auto", metavar="NAME", help="Quantiser, as for gradfec-edge: sqrt4, uniform8 and so on."
-)
+@fec_option()
+@codec_option
 @packets_option("fit")
 @click.option(
     "--loss",
@@ -59,13 +58,7 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
     metavar="SHARE",
     help="Share of the datagrams that the link loses; 0: no link.",
 )
-@click.option(
-    "--burst",
-    default=8,
-    type=datagrams,
-    metavar="N",
-    help="Mean length of a burst of losses; 1: no bursts.",
-)
+@burst_option
 @click.option(
     "--label", metavar="CLASS", type=click.IntRange(0, 999), help="Explain this class.  [default: the network's answer]"
 )
@@ -131,7 +124,6 @@ def show(
     check_out(out)
     need("matplotlib")
 
-    import numpy as np
     from rich.console import Console
 
     from gradfec_cli.experiment import Link
@@ -140,34 +132,47 @@ def show(
     from gradfec_common.quantisers import chosen_quantiser
     from gradfec_edge.camera import read_image
     from gradfec_edge.coding import coding_of
-    from gradfec_edge.importance import default_estimator, make_estimator
     from gradfec_host.models.find import cut_called, usual_cut_of
 
     cut = cut_called(split, model) if split else usual_cut_of(model or DEFAULT_NETWORK)
-    explainer = explainer_of(cut, names, label, weights)
+    explain = explainer_of(cut, names, label, weights)
     quantiser = chosen_quantiser(codec, cut).name  # of features: `auto` is no bottleneck here
     coding = coding_of(cut, rows, quantiser, protect, fec, packets_a_datagram)
+    estimators = estimators_of(names, cut, coding.grid, seed)
     link = Link(loss, burst if burst > 1 else None, seed) if loss else None
-    names = tuple(dict.fromkeys(names or [default_estimator(cut, coding.grid)]))
-    estimators = [name for name in names if name != ORACLE]  # it is always there, if it can be
-    for name in estimators:  # fail early: loading TensorFlow takes seconds
-        make_estimator(name, cut, coding.grid, np.random.default_rng(seed))
     photograph = to_input(read_image(image), cut.network.preprocess)
     console = Console(stderr=True, highlight=False)
     with console.status("running the network and the estimators"):
-        explanation = explainer(photograph, estimators, coding, seed, link)
+        explanation = explain(photograph, estimators, coding, seed, link)
     with console.status("drawing"):
-        from gradfec_cli.show_figure import draw, save, write
-
-        if out.suffix.lower() == ".html":
-            from gradfec_cli.show_page import page
-
-            write(page(explanation, image.name, full).encode(), out)
-        else:
-            save(draw(explanation, image.name, full), out)
+        write_drawing(explanation, image.name, full, out)
     for line in report(explanation):
         click.echo(line)
     click.echo(f"drawn: {out}", err=True)
+
+
+def estimators_of(names: Sequence[str], cut: Cut, grid: PacketGrid, seed: int) -> list[str]:
+    """Return the estimators to compare with the oracle, which is always there, if it can be; UsageError."""
+    import numpy as np
+
+    from gradfec_edge.importance import default_estimator, make_estimator
+
+    estimators = [name for name in dict.fromkeys(names or [default_estimator(cut, grid)]) if name != ORACLE]
+    for name in estimators:  # fail early: loading TensorFlow takes seconds
+        make_estimator(name, cut, grid, np.random.default_rng(seed))
+    return estimators
+
+
+def write_drawing(explanation: Explanation, photograph: str, full: bool, out: Path) -> None:
+    """Draw a figure, or a page if `out` ends in .html; GradfecError if it cannot be written."""
+    from gradfec_cli.show_figure import draw, save, write
+
+    if out.suffix.lower() == ".html":
+        from gradfec_cli.show_page import page
+
+        write(page(explanation, photograph, full).encode(), out)
+    else:
+        save(draw(explanation, photograph, full), out)
 
 
 def explainer_of(cut: Cut, names: Sequence[str], label: int | None, weights: Path | None) -> Explain:

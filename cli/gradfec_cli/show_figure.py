@@ -25,11 +25,11 @@ from matplotlib.patches import Patch, Rectangle
 from gradfec_cli.explanation import Answer, Delivery, Explanation, Image, Ranking
 from gradfec_cli.loss_models import Mask
 from gradfec_cli.oracle import ORACLE
-from gradfec_common.errors import GradfecError
 from gradfec_common.heads import agreement
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import Plan
 from gradfec_common.transmit import send_order
+from gradfec_host.writing import writing
 from gradfec_web import words
 
 DROPPED, PROTECTED, BARE = range(3)
@@ -126,10 +126,8 @@ def save(figure: Figure, out: Path) -> None:
 
 def write(content: bytes, out: Path) -> None:
     """Write a file; GradfecError if that fails."""
-    try:
+    with writing(out):
         out.write_bytes(content)
-    except OSError as error:
-        raise GradfecError(f"cannot write {out}: {error.strerror or error}") from None
 
 
 def title(explanation: Explanation, name: str) -> str:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import sys
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from gradfec_common.errors import UsageError
+from gradfec_host.buffers import grow_receive_buffer, grow_send_buffer
 from gradfec_host.console import Endpoint
 
 SOCKET_BUFFER_BYTES = 8 << 20
-
-# From Linux's asm-generic/socket.h; Python's socket module does not name them.
-SO_SNDBUFFORCE = 32
-SO_RCVBUFFORCE = 33
 
 
 class Target(NamedTuple):
@@ -45,18 +40,7 @@ def open_upstream(target: Target) -> socket.socket:
     return upstream
 
 
-def enlarge_buffers(sock: socket.socket) -> int:
-    """Ask for SOCKET_BUFFER_BYTES each way; return the receive buffer's size, which the system may limit."""
-    _set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF)
-    _set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF)
-    granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-    return granted // 2 if sys.platform == "linux" else granted  # Linux reports double, to include its overhead
-
-
-def _set_buffer(sock: socket.socket, force: int, ask: int) -> None:
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # exceeding the system's limit needs CAP_NET_ADMIN
-            sock.setsockopt(socket.SOL_SOCKET, force, SOCKET_BUFFER_BYTES)
-            return
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, ask, SOCKET_BUFFER_BYTES)
+def enlarge_buffers(opened: socket.socket) -> int:
+    """Ask for SOCKET_BUFFER_BYTES each way; return the bytes of the receive buffer, which the system may limit."""
+    grow_send_buffer(opened, SOCKET_BUFFER_BYTES)
+    return grow_receive_buffer(opened, SOCKET_BUFFER_BYTES)

@@ -20,7 +20,7 @@ from gradfec_common.heads import Answer
 from gradfec_common.networks import DEFAULT_CUT, DEFAULT_NETWORK, Cut, Network, full_name, named_cut, named_network
 from gradfec_common.networks.imported import Imported
 from gradfec_host.codec_file import CodecFile, shipped_codec
-from gradfec_host.learned import cut_of, learned_for
+from gradfec_host.concealment_file import cut_of, learned_for
 from gradfec_host.models import Model, cut_called, model_of, network_called
 from gradfec_host.models.store import BACK
 from gradfec_host.tuned import BackEndFile, TunedWeights, chosen_back_ends

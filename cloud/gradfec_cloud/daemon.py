@@ -95,7 +95,7 @@ class CloudOptions:
 
 
 class CloudDaemon:
-    """One port, many edges."""
+    """The event loop's part of the cloud: one port, the sessions of many edges, and what follows from their events."""
 
     def __init__(self, options: CloudOptions, port: Port, results: ResultsFile | None, log: Log) -> None:
         """Join the parts; GradfecError if the keys cannot be read."""

@@ -14,7 +14,7 @@ from gradfec_common.conceal.mean import Mean
 from gradfec_common.conceal.zero import Zero
 from gradfec_common.networks import Cut, full_name
 from gradfec_common.packets import PacketGrid
-from gradfec_host.learned import learned_for
+from gradfec_host.concealment_file import learned_for
 from gradfec_host.logs import Log
 
 OUT_OF_TIME, NO_ANSWER = "out_of_time", "no_answer"  # why a concealment was given up

@@ -119,7 +119,7 @@ class Inference:
 
     @property
     def crew(self) -> Crew:
-        """The workers."""
+        """How many workers there are, and what it took to keep them."""
         return self._workers.crew
 
     @property

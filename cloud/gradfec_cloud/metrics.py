@@ -161,58 +161,74 @@ class CloudMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of a snapshot; TimeoutError if the daemon does not give one."""
         now = self._snapshot()
-        tensors = {fate: now.tensors.get(fate, 0) for fate in TENSOR_FATES}
-        datagrams = dict.fromkeys(FATES, 0) | dict(now.datagrams)
-        limits = dict.fromkeys(LIMITS, 0) | dict(now.limits)
-        yield _counters("datagrams_received", "Datagrams received, each under one fate.", "fate", datagrams)
-        yield _counter("datagrams_dropped_by_kernel", "Lost to a full receive buffer: SO_RXQ_OVFL.", now.kernel_drops)
-        yield _counter("datagrams_sent", "Datagrams sent to edges.", now.datagrams_sent)
-        yield _counter("datagram_send_failures", "Datagrams that the kernel refused to send.", now.send_failures)
-        yield _counter("tensors_opened", "Tensors that began to arrive.", now.tensors.get("opened", 0))
-        yield _counters("tensors", "Tensors that are finished, by their fate.", "fate", tensors)
-        leases = {ending: now.leases.get(ending, 0) for ending in LEASE_ENDINGS}
-        yield _counters("leases", "Batches that the workers had, by how that ended.", "fate", leases)
-        yield _gauge("open_leases", "Batches that the workers have.", now.leases.get("open", 0))
-        ignored = now.leases.get("ignored", 0)
-        yield _counter("lease_returns_ignored", "Batches that workers gave back after they had been given up.", ignored)
-        workers = {"ready": now.crew.ready, "wanted": now.crew.wanted}
-        yield _gauges("workers", "Workers that can take a batch, and how many there should be.", "state", workers)
-        lost = dict.fromkeys(LOST, 0) | dict(now.crew.lost)
-        yield _counters("workers_lost", "Workers that stopped to answer, by the reason.", "reason", lost)
-        released = dict.fromkeys(LOST, 0) | dict(now.crew.released)
-        yield _counters("batches_released", "Batches that were leased to another worker.", "reason", released)
-        yield _gauge("fallback", "1 if this process does the workers' work, else 0.", now.crew.fallback)
-        fills = dict.fromkeys((OUT_OF_TIME, NO_ANSWER), 0) | dict(now.fills_given_up)
-        yield _counters("fills_given_up", "Tensors whose --fill was given up, by the reason.", "reason", fills)
-        yield _counters("limits_reached", "How often each limit was reached, by its name.", "limit", limits)
-        outward = CounterMetricFamily(
-            "gradfec_cloud_outward_answers", "Answers for a sink, by what became of them.", labels=["sink", "fate"]
-        )
-        waiting = GaugeMetricFamily(
-            "gradfec_cloud_outward_waiting", "Answers that wait for a sink, or are with it.", labels=["sink"]
-        )
-        for sink in (*SINKS, HTTP):
-            counts = now.outward.get(sink, {})
-            waiting.add_metric([sink], counts.get("waiting", 0))
-            for fate in OUTWARD_FATES:
-                outward.add_metric([sink, fate], counts.get(fate, 0))
-        yield outward
-        yield waiting
-        requests = {outcome: now.infer.get(outcome, 0) for outcome in INFER_OUTCOMES}
-        yield _counters("infer_requests", "Inference requests for whole pictures, by outcome.", "outcome", requests)
-        yield _gauge("sessions", "Edges that have an open session.", now.sessions)
-        yield _gauge("open_tensors", "Tensors that are being collected, decoded or counted.", now.open_tensors)
-        yield _gauge("held_bytes", "Bytes of symbols held for tensors that are collected.", now.held_bytes)
-        yield _gauge("unacknowledged_answers", "Results and reports being repeated.", now.unacknowledged)
-        yield _gauge("receive_buffer_bytes", "The receive buffer that the kernel granted.", now.receive_buffer_bytes)
-        yield _gauge("keys", "Keys that let an edge in.", now.keys)
-        yield _gauge("insecure", "1 if everybody is admitted, by --insecure or by its key, else 0.", now.insecure)
-        yield _gauge("ready", "1 if /readyz says so: back-end loaded, and not shutting down.", now.ready)
+        yield from _of_datagrams(now)
+        yield from _of_workers(now)
+        yield from _of_sinks_and_requests(now)
+        yield from _of_the_moment(now)
 
 
 def as_label(reason: str) -> str:
     """Return words as a label's value."""
     return reason.replace(" ", "_")
+
+
+def _of_datagrams(now: Snapshot) -> Iterator[Metric]:
+    tensors = {fate: now.tensors.get(fate, 0) for fate in TENSOR_FATES}
+    datagrams = dict.fromkeys(FATES, 0) | dict(now.datagrams)
+    yield _counters("datagrams_received", "Datagrams received, each under one fate.", "fate", datagrams)
+    yield _counter("datagrams_dropped_by_kernel", "Lost to a full receive buffer: SO_RXQ_OVFL.", now.kernel_drops)
+    yield _counter("datagrams_sent", "Datagrams sent to edges.", now.datagrams_sent)
+    yield _counter("datagram_send_failures", "Datagrams that the kernel refused to send.", now.send_failures)
+    yield _counter("tensors_opened", "Tensors that began to arrive.", now.tensors.get("opened", 0))
+    yield _counters("tensors", "Tensors that are finished, by their fate.", "fate", tensors)
+    limits = dict.fromkeys(LIMITS, 0) | dict(now.limits)
+    yield _counters("limits_reached", "How often each limit was reached, by its name.", "limit", limits)
+
+
+def _of_workers(now: Snapshot) -> Iterator[Metric]:
+    leases = {ending: now.leases.get(ending, 0) for ending in LEASE_ENDINGS}
+    yield _counters("leases", "Batches that the workers had, by how that ended.", "fate", leases)
+    yield _gauge("open_leases", "Batches that the workers have.", now.leases.get("open", 0))
+    ignored = now.leases.get("ignored", 0)
+    yield _counter("lease_returns_ignored", "Batches that workers gave back after they had been given up.", ignored)
+    workers = {"ready": now.crew.ready, "wanted": now.crew.wanted}
+    yield _gauges("workers", "Workers that can take a batch, and how many there should be.", "state", workers)
+    lost = dict.fromkeys(LOST, 0) | dict(now.crew.lost)
+    yield _counters("workers_lost", "Workers that stopped to answer, by the reason.", "reason", lost)
+    released = dict.fromkeys(LOST, 0) | dict(now.crew.released)
+    yield _counters("batches_released", "Batches that were leased to another worker.", "reason", released)
+    yield _gauge("fallback", "1 if this process does the workers' work, else 0.", now.crew.fallback)
+    fills = dict.fromkeys((OUT_OF_TIME, NO_ANSWER), 0) | dict(now.fills_given_up)
+    yield _counters("fills_given_up", "Tensors whose --fill was given up, by the reason.", "reason", fills)
+
+
+def _of_sinks_and_requests(now: Snapshot) -> Iterator[Metric]:
+    outward = CounterMetricFamily(
+        "gradfec_cloud_outward_answers", "Answers for a sink, by what became of them.", labels=["sink", "fate"]
+    )
+    waiting = GaugeMetricFamily(
+        "gradfec_cloud_outward_waiting", "Answers that wait for a sink, or are with it.", labels=["sink"]
+    )
+    for sink in (*SINKS, HTTP):
+        counts = now.outward.get(sink, {})
+        waiting.add_metric([sink], counts.get("waiting", 0))
+        for fate in OUTWARD_FATES:
+            outward.add_metric([sink, fate], counts.get(fate, 0))
+    yield outward
+    yield waiting
+    requests = {outcome: now.infer.get(outcome, 0) for outcome in INFER_OUTCOMES}
+    yield _counters("infer_requests", "Inference requests for whole pictures, by outcome.", "outcome", requests)
+
+
+def _of_the_moment(now: Snapshot) -> Iterator[Metric]:
+    yield _gauge("sessions", "Edges that have an open session.", now.sessions)
+    yield _gauge("open_tensors", "Tensors that are being collected, decoded or counted.", now.open_tensors)
+    yield _gauge("held_bytes", "Bytes of symbols held for tensors that are collected.", now.held_bytes)
+    yield _gauge("unacknowledged_answers", "Results and reports being repeated.", now.unacknowledged)
+    yield _gauge("receive_buffer_bytes", "The receive buffer that the kernel granted.", now.receive_buffer_bytes)
+    yield _gauge("keys", "Keys that let an edge in.", now.keys)
+    yield _gauge("insecure", "1 if everybody is admitted, by --insecure or by its key, else 0.", now.insecure)
+    yield _gauge("ready", "1 if /readyz says so: back-end loaded, and not shutting down.", now.ready)
 
 
 def _counters(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import sys
 from collections.abc import Hashable
 from pathlib import Path
 
 from gradfec_cloud.receive import Receiver
 from gradfec_common.wire import Batch
+from gradfec_host.buffers import grow_receive_buffer
 from gradfec_host.console import Endpoint
 from gradfec_host.listen import bind_udp, dropped_by_kernel
 
 RECEIVE_BUFFER_BYTES = 8 * 2**20
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")  # Linux: the most that SO_RCVBUF grants
-SO_RCVBUFFORCE = 33  # Linux: the receive buffer beyond net.core.rmem_max, for the privileged
 
 
 class Port:
@@ -65,18 +62,6 @@ class Port:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
-
-
-def grow_receive_buffer(opened: socket.socket, wanted_bytes: int) -> int:
-    """Ask for a receive buffer, with privilege if the kernel caps it; return the bytes granted."""
-    for option in (socket.SO_RCVBUF, SO_RCVBUFFORCE):
-        with contextlib.suppress(OSError):  # without the privilege, or not Linux
-            opened.setsockopt(socket.SOL_SOCKET, option, wanted_bytes)
-        granted = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        granted //= 2 if sys.platform == "linux" else 1  # Linux doubles it, for its own overhead
-        if granted >= wanted_bytes:
-            break
-    return granted
 
 
 def small_buffer_hint(granted_bytes: int) -> str:

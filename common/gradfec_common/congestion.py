@@ -103,7 +103,7 @@ class Train(NamedTuple):
 
     @property
     def lost(self) -> int:
-        """Datagrams."""
+        """Datagrams of the train that did not arrive."""
         return max(self.sent - self.received, 0)
 
 

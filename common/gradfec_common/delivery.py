@@ -42,7 +42,10 @@ def packets_arrived(plan: Plan, arrived: Mask) -> Mask:
 
 
 def by_stripe(plan: Plan, arrived: Mask) -> Iterator[tuple[Stripe, Mask]]:
-    """Yield each stripe with the fates (..., n) of its group's datagrams; `arrived` (..., sent) are in send order."""
+    """Yield each stripe with the fates (..., n) of its group's datagrams; `arrived` (..., sent) are in send order.
+
+    ValueError if these are not the plan's datagrams.
+    """
     if arrived.shape[-1] != plan.sent:
         raise ValueError(f"{arrived.shape[-1]} fates of datagrams, but the plan sends {plan.sent}")
     if not plan.groups:  # everything is dropped

@@ -57,7 +57,7 @@ INSECURE_WARNING = "--insecure: anybody on the way can read and forge everything
 
 
 def new_key(entropy: Entropy) -> Key:
-    """Draw a key."""
+    """Draw a key; `entropy` returns as many random bytes as it is asked for."""
     return Key(entropy(KEY_BYTES))
 
 

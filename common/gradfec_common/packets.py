@@ -83,14 +83,14 @@ class PacketGrid:
         return width // self.rows if width % self.rows == 0 else 1
 
     def split(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Cut a (height, width, channels) tensor into a (count, size) matrix, one packet a row, any dtype."""
+        """Cut a (H, W, C) tensor of any dtype into (count, size), one packet a row; ValueError for another shape."""
         if tensor.shape != self.shape:
             raise ValueError(f"tensor of shape {tensor.shape}, expected {self.shape}")
         by_channel = transposed(tensor.reshape(-1, self.shape[2]))  # (56, 56, 256) -> (3136, 256) -> (256, 3136)
         return by_channel.reshape(self.count, self.size)  # -> (2048 packets, 392)
 
     def join(self, packets: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Put a (count, size) matrix of packets back together as a (height, width, channels) tensor."""
+        """Put packets (count, size) back together as a tensor (H, W, C); ValueError for another shape."""
         if packets.shape != (self.count, self.size):
             raise ValueError(f"packets of shape {packets.shape}, expected {(self.count, self.size)}")
         by_channel = packets.reshape(self.shape[2], -1)  # (2048, 392) -> (256, 3136)

@@ -43,7 +43,7 @@ class Graph:
         self._inputs: list[int] = []
 
     def input(self, name: str, shape: Shape) -> Tensor:
-        """Add an input."""
+        """Add a float32 input of this shape, behind those that were added before."""
         tensor = self._tensor(shape, name)
         self._inputs.append(tensor.place)
         return tensor
@@ -108,7 +108,7 @@ class Graph:
         return self._add(code, [x], (x.shape[0], height, width, x.shape[3]), Options.Pool2DOptions, options)
 
     def pad(self, x: Tensor, border: int) -> Tensor:
-        """Put zeros around images."""
+        """Put a border of zeros, that many pixels wide, around (N, H, W, C)."""
         widths = self.constant(np.array([[0, 0], [border, border], [border, border], [0, 0]], np.int32))
         batch, height, width, channels = x.shape
         shape = (batch, height + 2 * border, width + 2 * border, channels)
@@ -163,14 +163,14 @@ class Graph:
         return self._add(Operator.CONCATENATION, parts, shape, Options.ConcatenationOptions, options)
 
     def reshape(self, x: Tensor, shape: Shape) -> Tensor:
-        """Change the shape."""
+        """Return the same elements in another shape, in the same order."""
         options = schema.ReshapeOptionsT()
         options.newShape = list(shape)
         target = self.constant(np.array(shape, np.int32))
         return self._add(Operator.RESHAPE, [x, target], shape, Options.ReshapeOptions, options)
 
     def transpose(self, x: Tensor, order: Sequence[int]) -> Tensor:
-        """Reorder the axes."""
+        """Reorder the axes: axis n of the result is `order[n]` of x."""
         axes = self.constant(np.array(order, np.int32))
         shape = tuple(x.shape[axis] for axis in order)
         return self._add(Operator.TRANSPOSE, [x, axes], shape, Options.TransposeOptions, schema.TransposeOptionsT())

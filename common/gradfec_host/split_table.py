@@ -15,6 +15,7 @@ from gradfec_host.models.find import network_called
 from gradfec_host.models.store import models_folder
 from gradfec_host.places import settings_folder
 from gradfec_host.short_files import read_short
+from gradfec_host.writing import writing
 
 FORMAT = 1
 FILE = "splits.json"  # in a model's folder
@@ -44,12 +45,10 @@ class SplitTable:
     def write(self, path: Path) -> None:
         """Write it, completely or not at all; GradfecError if that fails."""
         partial = path.with_name(f"{path.name}.part")
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             partial.write_text(json.dumps(self.packed(), indent=1), "utf-8")
             partial.replace(path)
-        except OSError as error:
-            raise GradfecError(f"cannot write {path}: {error.strerror or error}") from None
 
     @classmethod
     def read(cls, path: Path) -> SplitTable:

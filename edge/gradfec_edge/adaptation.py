@@ -46,7 +46,7 @@ class Leaving:
 
 
 class Adaptation:
-    """Follows one link."""
+    """What `auto` plans by: follows one link's reports, estimates its losses, and keeps to its budget."""
 
     def __init__(
         self, control: CongestionControl, interval_s: Callable[[], float | None], most_rounds: int = MOST_ROUNDS
@@ -133,7 +133,7 @@ class Adaptation:
         self._owe(size, now)
 
     def reported(self, report: Report, now: float) -> None:
-        """Learn from a report."""
+        """Learn from a report what the link lost, in which runs, and what rate it carried."""
         self._heard_at = now
         leaving = self._leaving.get(report.tensor)
         arrived = _arrived(report, leaving.plan) if leaving else None

@@ -95,7 +95,7 @@ class CameraSetup:
     """
 
     def __init__(self, options: CameraOptions) -> None:
-        """Decide everything that needs neither key nor network."""
+        """Decide everything that needs neither key nor network; UsageError if options contradict each other."""
         self.prepared = prepared_for(options) if options.split == AUTO_SPLIT else None
         if self.prepared:
             self.design, *self.others = self.prepared.listed
@@ -125,7 +125,7 @@ class CameraSetup:
 
     @property
     def designs(self) -> list[Design]:
-        """All designs."""
+        """How frames may be sent: as most are, and in the other ways."""
         return [self.design, *self.others]
 
     @property
@@ -175,7 +175,7 @@ class CameraSession:
         self.hello = new_hello(cut, rows, options.name, preferred_cipher(), also)
 
     def open(self, stack: contextlib.ExitStack, files: dict[str, ResultsFile]) -> None:
-        """Open the camera and the results file, which may be another camera's, too."""
+        """Open the camera and the results file, which may be another camera's, too; GradfecError, UsageError."""
         options = self.options
         warn = partial(self.log.warning, event="camera")
         network = self.setup.coding.cut.network

@@ -286,7 +286,7 @@ def first_line(settings: Mapping[str, Any]) -> dict[str, object]:
 
 
 def raise_errors(errors: Mapping[str, BaseException | None]) -> None:
-    """Raise what ended a camera: a bug of ours first, then the only error, or one error that counts them all."""
+    """Raise what ended a camera: a bug of ours first, then the only error, or a GradfecError that counts them all."""
     failed = {name: error for name, error in errors.items() if error is not None}
     for error in failed.values():
         if len(errors) == 1 or not isinstance(error, GradfecError):

@@ -143,7 +143,7 @@ class Coding:
 
     @property
     def codec(self) -> str:
-        """What people call it."""
+        """The name for `--codec`: without the quality, if the link decides that."""
         return BOTTLENECK if self.cut.masked else self.quantiser.name.partition(":" if self.target else "\n")[0]
 
     @property

@@ -66,5 +66,5 @@ class Design:
         return NoFrontEnd(cut.network.preprocess)
 
     def pipeline(self, front_end: FrontEnd, others: Sequence[Pipeline] = (), choose: Choose | None = None) -> Pipeline:
-        """Set it up."""
+        """Return the pipeline for frames that go this way, or by one of the `others` if `choose` says so."""
         return Pipeline(self.coding, front_end, self.free, others, choose)

@@ -18,7 +18,7 @@ class FiniteSource(ABC):
     trouble = ""
 
     def __init__(self, name: str, loop: bool, fps: float | None, warn: Warn) -> None:
-        """Read the first picture, so that a source without pictures is an error at once."""
+        """Read the first picture; GradfecError, at once, if there is none."""
         self.name = name
         self.skipped = 0
         self._loop, self._warn, self._pace = loop, warn, Pace(fps)

@@ -14,7 +14,7 @@ from gradfec_host.console import Endpoint
 
 @dataclass(frozen=True)
 class EdgeOptions:
-    """The options, checked."""
+    """A camera's part of the options, checked and in their units."""
 
     cloud: Endpoint
     hello: Hello

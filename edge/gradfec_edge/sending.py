@@ -33,7 +33,7 @@ class Sending:
         self._queue: asyncio.Queue[Outgoing] = asyncio.Queue()
 
     def put(self, outgoing: Outgoing) -> None:
-        """Queue a frame."""
+        """Queue a coded frame; it leaves when those before it have, and the link may take it."""
         self._pacing.frame(time.monotonic())
         self._queue.put_nowait(outgoing)
 

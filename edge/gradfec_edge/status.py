@@ -25,7 +25,7 @@ CUT = ("camera", "source")  # if there is too little room
 
 
 class CameraStatus:
-    """One camera's last frames."""
+    """What the line of a camera shows: its last frames, and the answers to its first."""
 
     def __init__(self, name: str) -> None:
         """Begin without frames."""
@@ -37,7 +37,7 @@ class CameraStatus:
         self._newest = -1, -math.inf, ""  # of all tensors that have ended: its number, when it ended, why it was so
 
     def ended(self, story: Story) -> None:
-        """Count a frame."""
+        """Count a frame whose story has ended, and remember its answer."""
         self.outcomes[story.outcome] += 1
         recovered = story.packets["recovered"]
         latency_ms = story.latency_ms if story.result else None

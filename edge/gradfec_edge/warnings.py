@@ -44,7 +44,7 @@ class Warnings:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What holds now."""
+        """The warnings that hold now, a line each."""
         return tuple(self._said.values())
 
     def ended(self, story: Story, now: float) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from gradfec_cli.daemons import daemon, free_port
 from gradfec_cli.experiment import Link, Record, injector
-from gradfec_cli.netem import percentage
+from gradfec_cli.quantities import percentage
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.heads import Answer, agreement
 from gradfec_common.networks.pixels import normalise

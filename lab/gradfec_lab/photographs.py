@@ -23,7 +23,7 @@ class Photographs:
     """The images of a folder, sorted by name."""
 
     def __init__(self, folder: Path, preprocess: Preprocess, limit: int | None = None) -> None:
-        """List the first `limit` images, by name; UsageError if there is no folder, or no image in it."""
+        """List the first `limit` images, by name; UsageError if there are none, GradfecError if it cannot be read."""
         if not folder.is_dir():
             raise UsageError(f"{folder} is not a folder: --images takes a folder of images")
         try:

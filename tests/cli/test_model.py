@@ -18,7 +18,7 @@ from gradfec_common.networks import Preprocess
 from gradfec_common.packets import PacketGrid
 from gradfec_common.preprocess import to_input
 from gradfec_edge.importance import default_estimator, make_estimator
-from gradfec_host.learned import learned_for
+from gradfec_host.concealment_file import learned_for
 from gradfec_host.models import network_called
 from gradfec_host.models.find import learned_at
 from gradfec_host.models.learned import learned_file

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from gradfec_cli import netem
 from gradfec_cli.daemons import free_port
+from gradfec_cli.quantities import percentage
 from gradfec_host.listen import dropped_by_kernel
 
 NETEM = [sys.executable, "-m", "gradfec_cli.netem"]
@@ -396,7 +397,7 @@ def test_a_bad_trace_file_is_refused_with_its_place(tmp_path):
     ("text", "share"), [("20%", 0.2), ("0.2", 0.2), ("100%", 1), ("1", 1), ("0", 0), (" 5 % ", 0.05)]
 )
 def test_shares_are_percentages_or_fractions(text, share):
-    assert netem.percentage(text) == pytest.approx(share)
+    assert percentage(text) == pytest.approx(share)
 
 
 def test_every_option_sets_its_field_of_the_settings():

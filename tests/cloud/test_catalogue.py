@@ -24,7 +24,7 @@ from gradfec_common.conceal.zero import Zero
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_CUT, NETWORKS, Network, named_cut
 from gradfec_common.networks.resnet50 import RESNET50
-from gradfec_host.learned import write_learned
+from gradfec_host.concealment_file import write_concealment_file
 from gradfec_host.models.add import Wanted, add_model
 from gradfec_host.models.graph import Graph
 from gradfec_host.models.presets import preprocess_of
@@ -106,7 +106,7 @@ def test_a_fill_that_cannot_be_is_refused(text: str, words: str) -> None:
 def test_what_a_file_has_learned_of_a_cut_makes_more_concealments_possible(tmp_path: Path) -> None:
     cut = named_cut("pool1_pool")
     file = tmp_path / "pool1.npz"
-    write_learned(file, cut, dict(learned_of(cut.shape[2])), "made up")
+    write_concealment_file(file, cut, dict(learned_of(cut.shape[2])), "made up")
     assert type(chosen_catalogue("pool1_pool", "auto").concealments[cut]) is Zero
     assert type(chosen_catalogue("pool1_pool", "auto", learned=str(file)).concealments[cut]) is Gaussian
     with pytest.raises(UsageError, match=r"pool1\.npz is for the split pool1_pool, which is not served"):

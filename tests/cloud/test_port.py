@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import select
 import socket
 import struct
@@ -14,14 +13,7 @@ import pytest
 
 from gradfec_cli.daemons import free_port
 from gradfec_cloud import port as port_module
-from gradfec_cloud.port import (
-    RECEIVE_BUFFER_BYTES,
-    SO_RCVBUFFORCE,
-    Port,
-    address_text,
-    grow_receive_buffer,
-    small_buffer_hint,
-)
+from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, Port, address_text, small_buffer_hint
 from gradfec_cloud.receive import BATCH, WIDTH_BYTES
 from gradfec_host.console import Endpoint
 
@@ -111,33 +103,6 @@ def test_without_a_host_ipv4_and_ipv6_are_both_served() -> None:
 
 def test_the_receive_buffer_that_was_granted_is_known(port: Port) -> None:
     assert 0 < port.receive_buffer_bytes <= RECEIVE_BUFFER_BYTES
-
-
-class Capped:
-    """A socket of a Linux that grants 1000 B, and more by SO_RCVBUFFORCE to the privileged only."""
-
-    def __init__(self, privileged: bool) -> None:
-        self.privileged, self.granted, self.asked = privileged, 500, []
-
-    def setsockopt(self, level: int, option: int, value: int) -> None:
-        self.asked.append(option)
-        if option == SO_RCVBUFFORCE and not self.privileged:
-            raise PermissionError(errno.EPERM, "Operation not permitted")
-        self.granted = value if option == SO_RCVBUFFORCE else min(value, 1000)
-
-    def getsockopt(self, level: int, option: int) -> int:
-        return 2 * self.granted if sys.platform == "linux" else self.granted
-
-
-@pytest.mark.parametrize(
-    ("privileged", "wanted", "granted", "times"), [(False, 800, 800, 1), (False, 4000, 1000, 2), (True, 4000, 4000, 2)]
-)
-def test_a_receive_buffer_that_the_kernel_caps_is_asked_for_again_with_privilege(
-    privileged: bool, wanted: int, granted: int, times: int
-) -> None:
-    capped = Capped(privileged)
-    assert grow_receive_buffer(capped, wanted) == granted
-    assert capped.asked == [socket.SO_RCVBUF, SO_RCVBUFFORCE][:times]
 
 
 def test_the_hint_says_what_the_cap_is_what_is_wanted_and_how_to_raise_it(

@@ -53,7 +53,7 @@ TABLE = {
     "gradfec sweep importance": "tests/lab/sweep/test_importance.py",
     "gradfec sweep kept": "tests/lab/sweep/test_kept.py",
     "gradfec sweep protection": "tests/lab/sweep/test_protection.py",
-    "gradfec sweep protection --bytes": "tests/lab/sweep/test_budget.py",
+    "gradfec sweep protection --bytes": "tests/lab/sweep/test_equal_bytes.py",
     "gradfec sweep quantise": "tests/lab/sweep/test_quantise.py",
     "gradfec sweep rate": "tests/lab/sweep/test_rate.py",
     "gradfec train-backend": "it trains for hours, with PyTorch",

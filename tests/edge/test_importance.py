@@ -15,7 +15,7 @@ from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance import ESTIMATORS, EstimatorFile, default_estimator, make_estimator
 from gradfec_edge.importance.free import FREE
 from gradfec_edge.importance.shipped import FOLDER, PROXIES, STATISTICS, shipped
-from gradfec_host.learned import learned_for
+from gradfec_host.concealment_file import learned_for
 
 IMAGE = np.zeros((224, 224, 3), np.uint8)
 SPLIT = named_cut(DEFAULT_CUT)

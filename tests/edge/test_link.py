@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import uvloop
 
-from gradfec_cloud.port import grow_receive_buffer
 from gradfec_common import wire
 from gradfec_common.ciphers import Cipher
 from gradfec_common.errors import GradfecError
@@ -46,6 +45,7 @@ from gradfec_common.wire.symbol import read_headers
 from gradfec_edge import link as link_module
 from gradfec_edge.link import Link
 from gradfec_edge.udp import Sender, Sent
+from gradfec_host.buffers import grow_receive_buffer
 from gradfec_host.console import Endpoint
 
 SPLIT = named_cut("pool1_pool")

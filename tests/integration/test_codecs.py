@@ -17,9 +17,9 @@ from gradfec_cli.experiment import Link, Record, injector, top1
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.wire import Kind
 from gradfec_lab.photographs import Photographs
-from gradfec_lab.sweep.budget import budget_codec
-from gradfec_lab.sweep.budget_sender import Picture, Scheme
 from gradfec_lab.sweep.ends import load_ends
+from gradfec_lab.sweep.equal_bytes.comparison import fine_codec
+from gradfec_lab.sweep.equal_bytes.sender import Picture, Scheme
 from gradfec_lab.sweep.study import Image
 
 from .patient import patient
@@ -91,7 +91,7 @@ def test_a_plans_bytes_and_answers_are_those_through_the_daemons_whatever_is_los
             (Scheme(file, "quality 3", "nested:9/25"), ["--codec", file, "--quality", 3]),
             (Scheme("webp", "webp:40", "nested:6/15"), ["--codec", "webp:40"]),
         ]:
-            codec = budget_codec(scheme.codec, cut, 7)
+            codec = fine_codec(scheme.codec, cut, 7)
             ends = load_ends(codec.coding)
             pictures = {name: Picture(codec, ends.features(image_of(folder, name))) for name in folder.names}
             sent = {name: picture.sent(scheme) for name, picture in pictures.items()}

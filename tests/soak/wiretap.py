@@ -7,8 +7,9 @@ import socket
 import threading
 from pathlib import Path
 
-from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, grow_receive_buffer
+from gradfec_cloud.port import RECEIVE_BUFFER_BYTES
 from gradfec_common.wire import Kind
+from gradfec_host.buffers import grow_receive_buffer
 
 MOST = 4096  # datagrams kept: the first ones since it began, and each hello that was heard: others may be answered once
 

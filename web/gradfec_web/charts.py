@@ -18,7 +18,7 @@ Values = dict[str, float | None]  # at one time, by series
 
 @dataclass(frozen=True)
 class Chart:
-    """What one chart shows."""
+    """A chart of the live page: which figures it draws over time, in which unit and colours."""
 
     title: str
     unit: str

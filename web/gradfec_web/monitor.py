@@ -87,7 +87,7 @@ def ask(loop: asyncio.AbstractEventLoop, question: Callable[[], T]) -> T:
 
 
 class Monitor:
-    """The running server."""
+    """Metrics and health over HTTP, from threads of their own."""
 
     def __init__(self, endpoint: Endpoint, registry: CollectorRegistry, why_not_ready: Callable[[], str]) -> None:
         """Start to serve; GradfecError if the port cannot be bound.

@@ -54,29 +54,31 @@ def serve(
         ws_max_size=MAX_MESSAGE_BYTES,
         timeout_graceful_shutdown=LAST_REQUESTS_S,
     )
-    server = Server(config)
+    asyncio.run(serve_until_the_end(Server(config), listener, lines, history, answers))
 
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
 
-        def stop() -> None:
-            server.should_exit = True
+async def serve_until_the_end(
+    server: Server, listener: socket.socket, lines: BinaryIO, history: History, answers: Answers | None
+) -> None:
+    """Serve on `listener`, and hand each record to who keeps it, until the records in `lines` end."""
+    loop = asyncio.get_running_loop()
 
-        def take(record: Record) -> None:
-            if not isinstance(record, Answer):
-                history.take(record)
-            elif answers is not None:
-                answers.take(record)
+    def stop() -> None:
+        server.should_exit = True
 
-        def read() -> None:
-            for record in read_records(lines):
-                loop.call_soon_threadsafe(take, record)
-            loop.call_soon_threadsafe(stop)
+    def take(record: Record) -> None:
+        if not isinstance(record, Answer):
+            history.take(record)
+        elif answers is not None:
+            answers.take(record)
 
-        threading.Thread(target=read, daemon=True).start()
-        await server.serve([listener])
+    def read() -> None:
+        for record in read_records(lines):
+            loop.call_soon_threadsafe(take, record)
+        loop.call_soon_threadsafe(stop)
 
-    asyncio.run(run())
+    threading.Thread(target=read, daemon=True).start()
+    await server.serve([listener])
 
 
 def read_records(lines: BinaryIO) -> Iterator[Record]:

@@ -7,12 +7,16 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gradfec_cli.doctor.finding import Finding, State, broken
 from gradfec_common.errors import GradfecError
 from gradfec_host.console import CONTEXT, Endpoint, EndpointType, insecure_option, key_file_option, plain_errors
+
+if TYPE_CHECKING:
+    from gradfec_common.networks import Cut
 
 DEFAULT_PORT = 9000
 MARKS = {State.OK: ("✓", "green"), State.WARNING: ("!", "yellow"), State.BROKEN: ("✗", "red")}
@@ -73,24 +77,7 @@ def doctor(
 
     cut = named_cut(split)
     here = listen or Endpoint("", DEFAULT_PORT)
-
-    def call_at(where: Endpoint) -> Finding:
-        from gradfec_cli.doctor import reach
-        from gradfec_common.session.handshake import HandshakeKey
-        from gradfec_host.key_files import edge_key
-
-        return reach.cloud(where, HandshakeKey(edge_key(key_file, insecure=insecure)), cut, pings)
-
-    def answers_here() -> bool:
-        from gradfec_cli.doctor import reach
-        from gradfec_cloud.access import key_source
-
-        try:
-            one = next(iter(key_source(key_file, keys, insecure=insecure)().values()))
-            return reach.has_cloud(Endpoint(here.host or "127.0.0.1", here.port), one, cut)
-        except GradfecError:
-            return False
-
+    answers_here = partial(answers_at, here, cut, key_file, keys, insecure)
     checks: dict[str, Check] = {
         "versions": machine.versions,
         "runtime": machine.runtime,
@@ -105,11 +92,32 @@ def doctor(
     }
     if cloud is not None:
         checks["frame"] = lambda: machine.frame(cut)
-        checks["cloud"] = partial(call_at, cloud)
+        checks["cloud"] = lambda: call(cloud, cut, pings, key_file, insecure)
     found = run(checks)
     show_json(found) if as_json else show(found)
     if any(finding.state is State.BROKEN for finding in found.values()):
         sys.exit(1)
+
+
+def call(cloud: Endpoint, cut: Cut, pings: int, key_file: Path | None, insecure: bool) -> Finding:
+    """Return how well a cloud can be reached with this machine's key; GradfecError without one."""
+    from gradfec_cli.doctor import reach
+    from gradfec_common.session.handshake import HandshakeKey
+    from gradfec_host.key_files import edge_key
+
+    return reach.cloud(cloud, HandshakeKey(edge_key(key_file, insecure=insecure)), cut, pings)
+
+
+def answers_at(here: Endpoint, cut: Cut, key_file: Path | None, keys: Path | None, insecure: bool) -> bool:
+    """Return whether a cloud that has one of these keys answers on a port of this machine."""
+    from gradfec_cli.doctor import reach
+    from gradfec_cloud.access import key_source
+
+    try:
+        one = next(iter(key_source(key_file, keys, insecure=insecure)().values()))
+        return reach.has_cloud(Endpoint(here.host or "127.0.0.1", here.port), one, cut)
+    except GradfecError:
+        return False
 
 
 def run(checks: Mapping[str, Check]) -> dict[str, Finding]:

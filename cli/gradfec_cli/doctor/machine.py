@@ -157,7 +157,8 @@ def port(listen: Endpoint, named: bool, answers: Callable[[], bool]) -> Finding:
 
 def receive_buffer() -> Finding:
     """Ask the kernel for a receive buffer of the size that the cloud needs."""
-    from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, grow_receive_buffer, small_buffer_hint
+    from gradfec_cloud.port import RECEIVE_BUFFER_BYTES, small_buffer_hint
+    from gradfec_host.buffers import grow_receive_buffer
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
         granted = grow_receive_buffer(opened, RECEIVE_BUFFER_BYTES)

@@ -22,7 +22,7 @@ class BackEnd(Protocol):
 
     @property
     def cut(self) -> Cut:
-        """The cut."""
+        """Where the network is cut: tensors have its shape (H, W, C)."""
 
     def warm_up(self) -> None:
         """Run once, so that the first tensor does not have to wait."""

@@ -61,7 +61,7 @@ class OwnHalf:
     data: NDArray[np.uint8]
 
     def half(self, side: str, cut: Cut) -> bytes:
-        """Return the half."""
+        """Return the ONNX file, whatever is asked for: it is the only half here."""
         return self.data.tobytes()
 
 

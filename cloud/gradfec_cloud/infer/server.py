@@ -69,7 +69,7 @@ class Seen(NamedTuple):
 
 
 class InferServer:
-    """The running server."""
+    """The inference protocol over HTTP, from a thread of its own, with its own event loop."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class InferServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop serving. Blocks."""
+        """Stop serving; blocks up to twice LAST_REQUESTS_S, for the last requests."""
         self._server.should_exit = True
         self._thread.join(2 * LAST_REQUESTS_S)
 

@@ -104,7 +104,7 @@ Loaders = Mapping[BackEndName, Callable[[], Station]]
 
 
 class Workers(Protocol):
-    """A pool of workers."""
+    """What works on batches, in this process or elsewhere, a lease at a time."""
 
     @property
     def room(self) -> int:
@@ -112,7 +112,7 @@ class Workers(Protocol):
 
     @property
     def crew(self) -> Crew:
-        """The workers."""
+        """How many workers there are, and what it took to keep them."""
 
     def start(self, batch: Batch) -> None:
         """Begin to work on a batch. Give it back from any thread, before or after this function returns."""

@@ -55,13 +55,13 @@ class Bare:
         return self.max_n
 
     def encode(self, data: Symbols, n: int) -> Symbols:
-        """Return no parity: (0, length)."""
+        """Return no parity: (0, length); ValueError if n is not k."""
         if n != len(data):
             raise ValueError(f"without parity n = k, but n = {n} and k = {len(data)}")
         return np.empty((0, data.shape[1]), np.uint8)
 
     def decode(self, symbols: Symbols, indices: npt.NDArray[np.intp], k: int, n: int) -> Symbols:
-        """Put the k symbols in their order."""
+        """Put the k symbols (k, length) in their order; ValueError if there are not k, or n is not k."""
         if len(indices) != k or n != k:
             raise ValueError(f"(n, k) = ({n}, {k}) without parity cannot be decoded from {len(indices)} symbols")
         data = np.empty_like(symbols)

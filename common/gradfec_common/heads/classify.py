@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.heads.head import Answer, Plain
+from gradfec_common.heads.head import Answer, Named, Outputs, Plain
 
 BEST = 5
 MAX_CLASSES = 100_000
@@ -59,11 +59,7 @@ class Classify:
 
     @classmethod
     def describe(
-        cls,
-        outputs: Sequence[tuple[str, tuple[int, ...]]],
-        trial: Sequence[npt.NDArray[Any]],
-        size: tuple[int, int],
-        layout: str = "",
+        cls, outputs: Named, trial: Outputs, size: tuple[int, int], layout: str = ""
     ) -> dict[str, Plain] | str:
         """Describe a head for one output that is a vector, probabilities if it adds up to 1."""
         (_, dims), first = outputs[0], trial[0]

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 Plain = Any  # what msgpack can carry: None, bool, int, float, str, bytes, and lists and maps of these
-
+Outputs = Sequence[npt.NDArray[Any]]  # of a network
+Named = Sequence[tuple[str, tuple[int, ...]]]  # outputs' names and dimensions
 
 # Where something is: left, top, right, bottom, in fractions of a picture's width and height.
 Place = tuple[float, float, float, float]
@@ -63,7 +64,7 @@ class Head(Protocol):
 
     @property
     def name(self) -> str:
-        """The head's name."""
+        """The name in manifests and records."""
 
     @property
     def no_answer(self) -> Answer:
@@ -89,11 +90,7 @@ class Describable(Head, Protocol):
 
     @classmethod
     def describe(
-        cls,
-        outputs: Sequence[tuple[str, tuple[int, ...]]],
-        trial: Sequence[npt.NDArray[Any]],
-        size: tuple[int, int],
-        layout: str = "",
+        cls, outputs: Named, trial: Outputs, size: tuple[int, int], layout: str = ""
     ) -> dict[str, Plain] | str:
         """Return the manifest's entry for a head with these `outputs` (name, dimensions), or why it does not fit.
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.linalg import norm
 
-from gradfec_common.heads.head import Answer, Plain
+from gradfec_common.heads.head import Answer, Named, Outputs, Plain
 
 NAME = "raw"
 SAME_WITHIN = 0.05  # of a tensor's norm: what differs by no more agrees
@@ -65,11 +65,7 @@ class Raw:
 
     @classmethod
     def describe(
-        cls,
-        outputs: Sequence[tuple[str, tuple[int, ...]]],
-        trial: Sequence[npt.NDArray[Any]],
-        size: tuple[int, int],
-        layout: str = "",
+        cls, outputs: Named, trial: Outputs, size: tuple[int, int], layout: str = ""
     ) -> dict[str, Plain] | str:
         """Describe a head for any outputs, if an answer has room for them."""
         elements = sum(math.prod(dims) for _, dims in outputs)

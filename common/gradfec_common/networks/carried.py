@@ -72,7 +72,7 @@ class Carried:
         return spread
 
     def gathered(self, spread: Floats) -> Floats:
-        """Undo `spread`."""
+        """Turn (H, W, C) back into a runtime's tensor of `dims`, contiguous."""
         if self.layout == "nchw":
             spread = spread.transpose(2, 0, 1)
         elif self.layout != "nhwc":

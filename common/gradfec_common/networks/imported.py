@@ -81,7 +81,10 @@ class Imported(Network):
 
     @cached_property
     def cuts(self) -> tuple[Cut, ...]:
-        """The places where it can be cut, from the input on; each one's number is its place in the manifest, from 1."""
+        """The places where it can be cut, from the input on; each one's number is its place in the manifest, from 1.
+
+        ValueError if the tensors of one do not go together.
+        """
         found = []
         for number, said in enumerate(self.facts["cuts"], 1):
             carried = tuple(_carried(one) for one in said["tensors"])

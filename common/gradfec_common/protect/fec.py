@@ -41,7 +41,7 @@ class UnequalProtection:
         """Plan as many datagrams as all packets would take without parity, in as few groups as may be.
 
         Packets fill data symbols in order of importance, and the symbols are dealt to the groups in that order, so that
-        the groups are alike.
+        the groups are alike. UsageError if all packets would be dropped.
         """
         total = len(sizes)
         kept, dropped = keep_most_important(importance, self.dropped_percent)

@@ -49,7 +49,8 @@ class NestedProtection:
     def plan(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, room: Room) -> Plan:
         """Fill the classes with packets in order of importance, in symbols as short as hold all of them.
 
-        If n datagrams have no room for all packets, the least important ones are dropped.
+        If n datagrams have no room for all packets, the least important ones are dropped. UsageError if a packet has no
+        room in a class, or the datagrams are too many for so few packets.
         """
         if self.n > MAX_SENT_PER_PACKET * len(sizes):
             raise UsageError(
@@ -139,7 +140,10 @@ def fitted(entries: Indices, k: int, room: Room, word: int) -> Packing | None:
 
 
 def read_policy(text: str, code: ErasureCode) -> NestedProtection | None:
-    """Read `nested:k1,k2,...` or `nested:k1,k2,.../n`, n being the last k otherwise; None for another form."""
+    """Read `nested:k1,k2,...` or `nested:k1,k2,.../n`, n being the last k otherwise; None for another form.
+
+    UsageError if the numbers do not rise, or are more than the code or the wire has.
+    """
     match = re.fullmatch(r"nested:(\d+(?:,\d+)*)(?:/(\d+))?", text, re.IGNORECASE)
     if not match:
         if text.lower().startswith("nested"):

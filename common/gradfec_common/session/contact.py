@@ -84,7 +84,7 @@ class Contact:
         return was_connected
 
     def leave(self, now: float) -> None:
-        """Begin to say goodbye."""
+        """Begin to say goodbye: again and again until the cloud answers, or for `bye_patience_s`."""
         self.move(EdgeEvent.LEAVE)
         self._bye_at, self._gone_at = now, now + self._limits.bye_patience_s
 

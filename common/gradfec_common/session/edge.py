@@ -180,7 +180,8 @@ class EdgeSession:
     def open_tensor(self, encoded: EncodedTensor, now: float, sending_s: float = 0.0) -> tuple[int, wire.Bytes]:
         """Number a tensor and return it with (m, bytes) bodies, to go through `seal` in their order, each once.
 
-        `sending_s` is how long sending will take: the edge waits for the answer that much longer.
+        `sending_s` is how long sending will take: the edge waits for the answer that much longer. ValueError if no
+        tensor may be opened now.
         """
         if not self.connected or self.open_tensors >= self.limits.tensors_in_flight:
             raise ValueError("no tensor may be opened now: not connected, or too many in flight")

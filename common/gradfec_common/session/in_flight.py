@@ -14,7 +14,7 @@ from gradfec_common.wire import Ack, Bytes, Drop, Report, Result
 
 @dataclass
 class Awaited:
-    """A tensor in flight."""
+    """A tensor that was sent: it ends with both answer and report, or at `closes_at`, by the edge's clock, in s."""
 
     closes_at: float
     unasked: int  # datagrams that the edge sends without a request

@@ -109,7 +109,7 @@ class Sessions:
         return [session for session in self._sessions.values() if session.is_open]
 
     def new_number(self, entropy: Entropy) -> int:
-        """Draw an unused number."""
+        """Draw a number (u32, not 0) that no session has."""
         number = 0
         while number == 0 or number in self._sessions:
             number = int.from_bytes(entropy(4), "big")

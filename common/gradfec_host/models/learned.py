@@ -15,6 +15,7 @@ from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut
 from gradfec_common.protect import Quality, Worth
 from gradfec_host.arrays import read_arrays, write_arrays
+from gradfec_host.writing import writing
 
 Floats = npt.NDArray[np.float32]
 
@@ -109,8 +110,6 @@ def write_learned(folder: Path, cut: Cut, learned: Learned) -> Path:
         KEPT: np.array(learned.kept),
         PICTURES: np.array(learned.pictures, np.float64).reshape(-1, 3),
     }
-    try:
+    with writing(path):
         write_arrays(path, {**learned.arrays, **own})
-    except OSError as error:
-        raise GradfecError(f"cannot write {path}: {error.strerror or error}") from None
     return path

@@ -57,7 +57,8 @@ def weighted_layers(network: Network) -> tuple[Layer, ...]:
 def open_arrays(path: Path, network: Network) -> dict[str, Read]:
     """Open a TensorFlow.js folder (or its model.json), .h5, .keras or .weights.h5; the content says which.
 
-    `open_arrays(path, network)["conv1_conv/kernel"]()` reads that array, whatever its shape and type.
+    `open_arrays(path, network)["conv1_conv/kernel"]()` reads that array, whatever its shape and type. ValueError for a
+    file of another kind; UsageError without h5py.
     """
     if path.is_dir() or path.name == "model.json":
         return _read_tfjs(path if path.is_dir() else path.parent)

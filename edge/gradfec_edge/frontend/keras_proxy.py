@@ -39,7 +39,7 @@ class Offset(layers.Layer):  # type: ignore[misc]
         self.values = self.add_weight(shape=shape[1:], initializer="zeros", name="values")
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Add them."""
+        """Add the values to inputs (N, groups, tiles, C)."""
         return inputs + self.values
 
 

@@ -15,7 +15,7 @@ from gradfec_common.networks import Cut
 from gradfec_common.networks.imported import Imported
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.importance.shipped import STATISTICS, EstimatorFile, shipped
-from gradfec_host.learned import learned_for
+from gradfec_host.concealment_file import learned_for
 from gradfec_host.models.find import learned_at
 from gradfec_host.models.learned import Learned
 

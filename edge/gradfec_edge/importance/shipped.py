@@ -17,6 +17,7 @@ from gradfec_common.networks import Cut, full_name
 from gradfec_common.packets import PacketGrid
 from gradfec_host.arrays import read_arrays, write_arrays
 from gradfec_host.models.learned import DAMAGE
+from gradfec_host.writing import writing
 
 FOLDER = Path(__file__).parent
 PROXIES = ("proxy", "proxy-paper")
@@ -81,11 +82,9 @@ class EstimatorFile:
             name: array.astype(np.float16 if np.abs(array).max(initial=0) < limit else np.float32)
             for name, array in self.arrays.items()
         }
-        try:
+        with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_arrays(self.path, {ABOUT: np.array(json.dumps(dict(self.about))), **arrays})
-        except OSError as error:
-            raise GradfecError(f"cannot write {self.path}: {error.strerror}") from None
 
     def check_fits(self, cut: Cut, grid: PacketGrid, name: str | None = None) -> None:
         """Refuse, with UsageError, packets other than those that this, or the estimator `name` by it, was made for."""

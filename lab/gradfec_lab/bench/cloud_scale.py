@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gradfec_cli.daemons import Daemon, daemon, free_port
-from gradfec_cli.options import FIT, packets_option, packets_text
+from gradfec_cli.options import FIT, fec_option, packets_option, packets_text
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.keys import INSECURE_KEY
 from gradfec_common.networks import DEFAULT_CUT, named_cut
@@ -72,7 +72,7 @@ class Counts:
 @click.option("--edges", default="1,2,4,8,16", metavar="NUMBERS", help="Numbers of edges; one run for each.")
 @click.option("--seconds", default=5.0, type=Number(0.1, 600), help="Length of a run, after a warm-up.")
 @click.option("--protect", default="none", metavar="POLICY", help="Protection policy.")
-@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
+@fec_option(FASTEST)
 @click.option("--codec", default=BOTTLENECK, metavar="NAME", help="The bottleneck, or a quantiser: uniform8, sqrt4.")
 @packets_option(FIT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
@@ -138,7 +138,10 @@ def measure(edges: int, seconds: float, coding: Coding, codec: str) -> Load:
 async def flood(
     edges: int, cloud: Endpoint, coding: Coding, encoded: EncodedTensor, seconds: float, process: Daemon
 ) -> Load:
-    """Send from `edges` edges for some seconds after a warm-up; return the measurements of these seconds."""
+    """Send from `edges` edges for some seconds after a warm-up; return the measurements of these seconds.
+
+    GradfecError if an edge finds no cloud.
+    """
     counts = Counts()
     senders = [SyntheticEdge(f"edge {n}", cloud, coding, encoded, counts) for n in range(edges)]
     connected, late = await asyncio.wait(

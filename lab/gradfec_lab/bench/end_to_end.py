@@ -21,7 +21,7 @@ from rich.table import Table
 
 from gradfec_cli.daemons import Daemon, daemon, free_port
 from gradfec_cli.experiment import Record, coding_options
-from gradfec_cli.options import FIT, packets_option, packets_text
+from gradfec_cli.options import FIT, fec_option, packets_option, packets_text
 from gradfec_common.codes import CODES, LEOPARD, ZFEC
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import DEFAULT_CUT, named_cut
@@ -63,7 +63,7 @@ class Flow:
         return dict(Counter(record["outcome"] for record in self.records))
 
     def percentiles_ms(self) -> dict[str, dict[str, float]]:
-        """Return percentiles of the latency and of each stage, over the answered frames."""
+        """Return percentiles of the latency and of each stage, over the answered frames; GradfecError without any."""
         records = [record for record in self.records[WARM_UP:] if record["latency_ms"] is not None]
         if not records:
             raise GradfecError(f"no frame after the first {WARM_UP} got an answer: the machine is too busy")
@@ -76,7 +76,7 @@ class Flow:
 @click.command(context_settings=CONTEXT)
 @click.option("--frames", default=60, type=click.IntRange(WARM_UP + 5), help="Frames in each run.")
 @click.option("--protect", default="none", metavar="POLICY", help="Protection policy.")
-@click.option("--fec", default=FASTEST, metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
+@fec_option(FASTEST)
 @click.option("--codec", default=BOTTLENECK, metavar="NAME", help="The bottleneck, or a quantiser: uniform8, sqrt4.")
 @packets_option(FIT)
 @click.option(

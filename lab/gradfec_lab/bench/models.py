@@ -142,7 +142,7 @@ def fastest_runtime(part: str, weights: WeightStore, runs: int = 5) -> str:
 
 
 def start_ms(runtime: str, half: str) -> float:
-    """Time a process from its start to its end, after its half of the network has answered once."""
+    """Time a process from its start until its half of the network has answered once; GradfecError if it fails."""
     program = f"""
 from gradfec_common.networks import named_cut
 from gradfec_host.weights import open_weights

@@ -21,7 +21,7 @@ class Clock:
         heapq.heappush(self._actions, (max(when, self.now), next(self._number), action))
 
     def run(self, until: float) -> None:
-        """Let time pass."""
+        """Run all actions up to `until`, in seconds, each at its time."""
         while self._actions and self._actions[0][0] <= until:
             self.now, _, action = heapq.heappop(self._actions)
             action()

@@ -37,11 +37,11 @@ class Way:
             clock.at(since, partial(self._change, channel))
 
     def leads_to(self, receive: Receive) -> None:
-        """Deliver to `receive`."""
+        """Hand what arrives to `receive`, a list of datagrams at a time."""
         self._receive = receive
 
     def send(self, datagrams: Sequence[bytes]) -> None:
-        """Take datagrams in."""
+        """Put datagrams onto the link, now by the clock."""
         self.bytes += sum(len(datagram) + HEADER_BYTES for datagram in datagrams)
         channel, alarm = self._channels[-1]
         channel.send([(None, datagram) for datagram in datagrams], self._clock.now)
@@ -63,7 +63,7 @@ def _nowhere(datagrams: list[bytes]) -> None:
 
 
 class Road:
-    """Both ways."""
+    """The link of a drive: `there` from edge to cloud, and `back`."""
 
     def __init__(self, clock: Clock, stretches: Sequence[Stretch], seed: int) -> None:
         """Follow the stretches, of which the first begins at 0."""

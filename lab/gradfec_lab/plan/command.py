@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradfec_cli.netem import megabits, milliseconds, percentage
+from gradfec_cli.quantities import megabits, milliseconds, percentage
 from gradfec_common.errors import GradfecError
 from gradfec_common.splits import GOALS, Conditions
 from gradfec_host.completion import completing, models
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from gradfec_common.networks import Network
+    from gradfec_common.splits import Way
 
 THIS = "this"
 SAVED_LOSSES = (0.0, 0.02, 0.1, 0.3)  # that --split auto may meet
@@ -120,9 +122,7 @@ def plan(
     from gradfec_host.models import network_called
     from gradfec_host.models.find import runtime_for
     from gradfec_host.split_table import SplitTable, table_path
-    from gradfec_lab.plan.candidates import candidates
     from gradfec_lab.plan.edge_file import read_edge_file, with_times
-    from gradfec_lab.plan.measure import measured, stores_of, uncut_answers
     from gradfec_lab.plan.report import figure, grid, packed, sentence
     from gradfec_lab.sweep.store import write_file
 
@@ -131,14 +131,8 @@ def plan(
     there = None if edge == THIS else read_edge_file(Path(edge), network)
     losses = sorted({link.loss for link in links} | ({*SAVED_LOSSES} if save or out else set()))
     pictures = pictures_of(network, images, limit)
-    if len(pictures) < ENOUGH:
-        few = f"{len(pictures)} photographs are few: a single answer counts {1 / len(pictures):.0%}"
-        click.echo(f"{few}; agreements are rough, so give {ENOUGH} or more", err=True)
-    found = [*candidates(network)]
-    stores = stores_of(found)
-    with bar("measuring", len(found) * len(pictures)) as advance:
-        reference = uncut_answers(network, pictures, runtime, stores)
-        ways = measured(found, pictures, reference, losses, runtime, stores, advance)
+    warn_if_few(pictures)
+    ways = measured_ways(network, pictures, losses, runtime)
     if there is not None:
         ways = with_times(Path(edge), ways, there)
     wanted = Wanted(goal, min_agreement, 1 / fps)
@@ -169,3 +163,24 @@ def pictures_of(network: Network, folder: Path, limit: int) -> list[npt.NDArray[
     if not pictures:
         raise GradfecError(f"none of the {len(read)} images in {folder} can be used")
     return pictures
+
+
+def warn_if_few(pictures: Sequence[object]) -> None:
+    """Say on standard error if agreements will be rough."""
+    if len(pictures) < ENOUGH:
+        few = f"{len(pictures)} photographs are few: a single answer counts {1 / len(pictures):.0%}"
+        click.echo(f"{few}; agreements are rough, so give {ENOUGH} or more", err=True)
+
+
+def measured_ways(
+    network: Network, pictures: Sequence[npt.NDArray[np.uint8]], losses: Sequence[float], runtime: str
+) -> list[Way]:
+    """Measure all ways to split a network, on BGR pictures (h, w, 3) and at each loss; GradfecError."""
+    from gradfec_lab.plan.candidates import candidates
+    from gradfec_lab.plan.measure import measured, stores_of, uncut_answers
+
+    found = [*candidates(network)]
+    stores = stores_of(found)
+    with bar("measuring", len(found) * len(pictures)) as advance:
+        reference = uncut_answers(network, pictures, runtime, stores)
+        return measured(found, pictures, reference, losses, runtime, stores, advance)

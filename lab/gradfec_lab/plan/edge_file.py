@@ -19,7 +19,7 @@ Times = dict[tuple[str, str, int | None], float]  # seconds by cut, codec and qu
 def edge_file(
     network: Network, found: Sequence[Candidate], seconds: Sequence[float], machine: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the file's content."""
+    """Return the content for JSON: the seconds that each candidate takes of this `machine`."""
     ways = [
         {"cut": one.cut.name, "codec": one.codec, "quality": one.quality, "edge_s": round(second, 6)}
         for one, second in zip(found, seconds, strict=True)

@@ -29,7 +29,7 @@ def ms(seconds: float) -> str:
 
 
 def link_in_words(link: Conditions) -> str:
-    """Describe a link."""
+    """Write a link's rate, loss and round trip, each with its unit."""
     rate = f"{link.bits_per_s / 1e6:g} Mbit/s" if link.bits_per_s >= 1e6 else f"{link.bits_per_s / 1e3:g} kbit/s"
     return f"{rate}, {100 * link.loss:g} % lost, {1000 * link.round_trip_s:g} ms there and back"
 

@@ -8,7 +8,7 @@ many bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,9 +33,10 @@ from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.drive.drive import Shot, Trip, drive
 from gradfec_lab.drive.road import Stretch
 from gradfec_lab.drive.scenes import LOSSES, losing, road
+from gradfec_lab.sweep.adapt_tables import regret_table, request_table, step_table
 from gradfec_lab.sweep.codecs import make_codec
 from gradfec_lab.sweep.ends import Ends, ends_of, load_ends
-from gradfec_lab.sweep.report import Grid, Report
+from gradfec_lab.sweep.report import Report
 from gradfec_lab.sweep.store import write_file
 from gradfec_lab.sweep.study import Study, study_options
 
@@ -102,7 +103,7 @@ class Adapting:
         self._known: dict[tuple[int, bytes, bytes], int] = {}  # answers, by image, parameters, packets
 
     def report(self) -> Report:
-        """Drive along all links."""
+        """Drive along all links; write the results into the study's folder, if it has one."""
         regrets, requests, step = [*self._regrets()], [*self._requests()], self._step()
         members: dict[str, Any] = {
             "images": len(self._features),
@@ -111,9 +112,9 @@ class Adapting:
             "step": step,
         }
         tables = [
-            _regret_table(regrets, self._most_bytes),
-            _request_table(requests, self._most_bytes),
-            _step_table(step),
+            regret_table(regrets, self._most_bytes),
+            request_table(requests, self._most_bytes),
+            step_table(step, STEP_SMOOTH),
         ]
         if self._study.out is not None:
             self._study.out.mkdir(parents=True, exist_ok=True)
@@ -170,7 +171,7 @@ class Adapting:
         return smooth(np.mean(right, axis=0)), smooth(np.mean(sizes, axis=0))
 
     def auto(self, stretches: Sequence[Stretch], **limits: Any) -> Run:
-        """Drive with `auto`."""
+        """Drive with `auto`, each time with other losses; `limits` are those of `Trip`."""
         shots: list[Shot] = []
         for seed in range(self._drives):
             trip = Trip(self._coding, self._features_of, frames=self._frames, most_bytes_per_s=self._rate, **limits)
@@ -309,54 +310,3 @@ def smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def first(holds: npt.NDArray[np.bool_]) -> int | None:
     """Return the number of the first that holds; None if none does."""
     return int(holds.argmax()) if holds.any() else None
-
-
-def _step_table(step: Mapping[str, Any]) -> Grid:
-    agreement, size = step["agreement"], step["bytes"]
-    line = [
-        f"{100 * agreement['without']:.1f}",
-        f"{100 * agreement['during']:.1f}",
-        str(step["frames_until_right"]),
-        f"{size['without']:,.0f}",
-        f"{size['during']:,.0f}",
-        str(step["frames_until_cheap"]),
-    ]
-    header = [
-        *("agreement at 2 %", "at 25 %", "frames until within 2 points"),
-        *("bytes at 2 %", "at 25 %", "frames until back within a tenth"),
-    ]
-    title = f"From 2 to 25 % lost, and back; means of {step['drives']} drives and {STEP_SMOOTH} frames"
-    return Grid(title, header, [line], 0)
-
-
-def _regret_table(regrets: Sequence[Mapping[str, Any]], most_bytes: int) -> Grid:
-    lines = []
-    for row in regrets:
-        fixed = ["-"] * 4
-        if "fixed" in row:
-            regret = row["fixed_agreement"] - row["agreement"]
-            agreement, size = f"{100 * row['fixed_agreement']:.1f}", f"{row['fixed_bytes']:,.0f}"
-            fixed = [row["fixed"], agreement, size, f"{100 * regret:+.1f}"]
-        lines.append([row["link"], f"{100 * row['agreement']:.1f}", f"{row['bytes']:,.0f}", *fixed])
-    header = ["link", "auto, %", "bytes", "the best fixed plan", "%", "bytes", "regret, points"]
-    title = f"Agreement with the uncut network over all frames, at most {most_bytes:,} bytes a frame"
-    return Grid(title, header, lines)
-
-
-def _request_table(requests: Sequence[Mapping[str, Any]], most_bytes: int) -> Grid:
-    lines = []
-    for row in requests:
-        runs = f"in runs of {row['burst']:g}" if row["burst"] else "independent"
-        cells = [
-            cell
-            for name in ("with", "without")
-            for cell in (
-                f"{100 * row[name]['agreement']:.1f}",
-                f"{row[name]['bytes']:,.0f}",
-                f"{row[name]['late_ms']:.0f}",
-            )
-        ]
-        lines.append([f"{row['loss']:.0%}, {runs}", *cells])
-    header = ["lost", "with requests, %", "bytes", "p95, ms", "without, %", "bytes", "p95, ms"]
-    title = f"Requests for more, a round trip of 80 ms, a deadline of 500 ms, at most {most_bytes:,} bytes a frame"
-    return Grid(title, header, lines)

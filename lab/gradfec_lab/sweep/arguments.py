@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 
 import click
 
-from gradfec_cli.netem import percentage
 from gradfec_cli.oracle import BY_LABEL, ORACLE, UNCOMPENSATED
+from gradfec_cli.quantities import percentage
 from gradfec_common.conceal import CONCEALMENTS
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut
@@ -48,12 +48,12 @@ def chosen_from(option: str, known: Iterable[str]) -> Callable[[str], list[str]]
 
 
 def read_fills(text: str) -> list[str]:
-    """Read names of concealments."""
+    """Read names of concealments; UsageError for an unknown one."""
     return chosen_from("--fill", CONCEALMENTS)(text)
 
 
 def read_share(option: str, text: str) -> float:
-    """Read `0.4` or `40%`."""
+    """Read `0.4` or `40%`; UsageError, which names the option, if it is no share."""
     try:
         return percentage(text)
     except click.BadParameter:

@@ -17,7 +17,7 @@ from gradfec_common.protect import UNKNOWN_LINK, AutoProtection, LinkEstimate, P
 from gradfec_common.protect.link import Losses as GilbertLosses
 from gradfec_common.quantisers import Quantiser
 from gradfec_edge.coding import Coding, frame_bytes
-from gradfec_host.learned import learned_for
+from gradfec_host.concealment_file import learned_for
 from gradfec_lab.sweep.engine import Case, Delivered, Subject
 from gradfec_lab.sweep.losses import IID, Losses, is_feasible
 from gradfec_lab.sweep.protection_points import Link, check_datagrams, point_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,11 @@ from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.sweep.report import Grid
 
 if TYPE_CHECKING:
+    from gradfec_common.networks import Cut
     from gradfec_edge.frontend import FrontEnd
+    from gradfec_lab.photographs import Photographs
+
+Work = Callable[[npt.NDArray[np.uint8]], object]
 
 NOTHING = "none"  # only the front-end
 
@@ -35,53 +39,75 @@ def cost(images: Path, limit: int, as_json: bool) -> None:
     The estimators take turns for each image, so that conditions are equal. The results are medians over the images.
     """
     from gradfec_common.networks import DEFAULT_CUT, named_cut
-    from gradfec_edge.importance import ESTIMATORS, EstimatorFile, make_estimator
-    from gradfec_edge.importance.shipped import STATISTICS, shipped
-    from gradfec_host.weights import ensure_weights
-    from gradfec_host.weights.progress import show_progress
     from gradfec_lab.photographs import Photographs
 
     cut = named_cut(DEFAULT_CUT)
     photographs = Photographs(images, cut.network.preprocess, limit)
+    times = timed(work_of_estimators(cut), cut, photographs)
+    count, rows = len(times[NOTHING]), costs(times)
+    if as_json:
+        click.echo(json.dumps({"images": count, "cost": rows}))
+    else:
+        table(rows, count).show()
+
+
+def work_of_estimators(cut: Cut) -> dict[str, Work]:
+    """Return, for each estimator's name, what the edge does with a photograph; NOTHING is the front-end alone."""
+    from gradfec_edge.frontend import load_front_end
+    from gradfec_edge.importance import ESTIMATORS, EstimatorFile, make_estimator
+    from gradfec_host.runtimes import choose_runtime
+    from gradfec_host.weights import ensure_weights
+    from gradfec_host.weights.progress import show_progress
+
     grid, rng = PacketGrid(cut.shape), np.random.default_rng(0)
-    made = {name: make_estimator(name, cut, grid, rng) for name in ESTIMATORS}
     with show_progress() as progress:
         weights = ensure_weights(cut.network, None, progress)
-    from gradfec_edge.frontend import load_front_end
-    from gradfec_host.runtimes import choose_runtime
-
     runtime = choose_runtime()
     plain = load_front_end(runtime, cut, weights)
-    runs: dict[str, Callable[[npt.NDArray[np.uint8]], object]] = {NOTHING: plain}
-    for name, estimator in made.items():
+    works: dict[str, Work] = {NOTHING: plain}
+    for name in ESTIMATORS:
+        estimator = make_estimator(name, cut, grid, rng)
         if isinstance(estimator, EstimatorFile):
-            runs[name] = sending_half(load_front_end(runtime, cut, weights, estimator), grid)
+            works[name] = sending_half(load_front_end(runtime, cut, weights, estimator), grid)
         else:
-            runs[name] = lambda image, estimator=estimator: estimator(image, plain(image).chi)  # type: ignore[misc]
-    for run in runs.values():
-        run(np.zeros(cut.network.input.shape, np.uint8))  # compile
-    times: dict[str, list[float]] = {name: [] for name in runs}
+            works[name] = lambda image, estimator=estimator: estimator(image, plain(image).chi)  # type: ignore[misc]
+    return works
+
+
+def timed(works: Mapping[str, Work], cut: Cut, photographs: Photographs) -> dict[str, list[float]]:
+    """Return the milliseconds of each work for each photograph."""
+    for work in works.values():
+        work(np.zeros(cut.network.input.shape, np.uint8))  # compile
+    times: dict[str, list[float]] = {name: [] for name in works}
     for _, batch in photographs.batches(photographs.names, 1):
-        for name, run in runs.items():
+        for name, work in works.items():
             start = time.perf_counter()
-            run(batch[0])
+            work(batch[0])
             times[name].append(1000 * (time.perf_counter() - start))
-    sizes = {name: made[name].path.stat().st_size for name in made if isinstance(made[name], EstimatorFile)}  # type: ignore[union-attr]
-    sizes |= dict.fromkeys(("deviation", "static"), shipped(STATISTICS).stat().st_size)
+    return times
+
+
+def costs(times: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Return the median time of each estimator, what it adds to the front-end's, and the bytes of its file."""
+    from gradfec_edge.importance.shipped import PROXIES, STATISTICS, shipped
+
+    files = {name: name for name in PROXIES} | dict.fromkeys(("deviation", "static"), STATISTICS)
+    sizes = {name: shipped(file).stat().st_size for name, file in files.items()}
     medians = {name: float(np.median(values)) for name, values in times.items()}
-    rows = {
-        name: {"ms": medians[name], "more_ms": medians[name] - medians[NOTHING], "bytes": sizes.get(name, 0)}
-        for name in runs
+    return {
+        name: {"ms": median, "more_ms": median - medians[NOTHING], "bytes": sizes.get(name, 0)}
+        for name, median in medians.items()
     }
-    if as_json:
-        click.echo(json.dumps({"images": len(times[NOTHING]), "cost": rows}))
-        return
+
+
+def table(rows: Mapping[str, Mapping[str, float]], count: int) -> Grid:
+    """Return the costs as a table."""
     lines = [[name, f"{row['ms']:.1f}", f"{row['more_ms']:+.1f}", f"{row['bytes']:,}"] for name, row in rows.items()]
-    title = f"Front-end and estimator, median of {len(times[NOTHING])} frames"
-    Grid(title, ["estimator", "ms a frame", "more than the front-end", "bytes shipped"], lines).show()
+    title = f"Front-end and estimator, median of {count} frames"
+    return Grid(title, ["estimator", "ms a frame", "more than the front-end", "bytes shipped"], lines)
 
 
-def sending_half(front_end: FrontEnd, grid: PacketGrid) -> Callable[[npt.NDArray[np.uint8]], object]:
+def sending_half(front_end: FrontEnd, grid: PacketGrid) -> Work:
     """Return a function that does the edge's work with a proxy for FEC_50_50, including the compensation."""
 
     def run(image: npt.NDArray[np.uint8]) -> object:

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from gradfec_cli.experiment import Link, Record, Run, coding_options, run_with_own_cloud, top1, unaccounted
-from gradfec_cli.netem import datagrams, percentage
-from gradfec_cli.options import packets_option, packets_text
+from gradfec_cli.options import fec_option, packets_option, packets_text
+from gradfec_cli.quantities import datagrams, percentage
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_CUT, Network, named_cut
 from gradfec_edge.coding import Coding, coding_of
@@ -50,7 +50,7 @@ class Setting:
 
 
 def shares(text: str) -> list[float]:
-    """Read `0,10%,0.3` as shares."""
+    """Read `0,10%,0.3` as shares from 0 to 1; click.BadParameter."""
     return [percentage(part) for part in text.split(",")]
 
 
@@ -61,7 +61,7 @@ def shares(text: str) -> list[float]:
 @click.option("--loss", default="0,10%,30%,50%", type=shares, metavar="SHARES", help="Shares of the datagrams to lose.")
 @click.option("--burst", type=datagrams, metavar="N", help="Lose datagrams in bursts of N on average.")
 @click.option("--protect", default="none,FEC_50_50,FEC_20_80", metavar="POLICIES", help="Policies to compare.")
-@click.option("--fec", default="zfec", metavar="CODE", help="Erasure code for the parity: zfec, leopard, zfec:256.")
+@fec_option()
 @click.option(
     "--codec", default="uniform8", metavar="NAMES", help="Codecs to compare: uniform8, sqrt4, bottleneck and so on."
 )
@@ -130,7 +130,7 @@ def setting_of(codec: str, coding: Coding, fec: str, importance: str | None) -> 
 
 
 def link_images(images: Path, folder: Path, limit: int) -> int:
-    """Put links to the first `limit` images, by name, into a folder; return their number."""
+    """Put links to the first `limit` images, by name, into a folder; return their number. UsageError without any."""
     from gradfec_edge.camera import IMAGE_SUFFIXES
 
     if not images.is_dir():

@@ -39,7 +39,7 @@ class Ends(Protocol):
 
 
 class NetworkEnds:
-    """The real ones."""
+    """The real front-end, estimator and back-end."""
 
     def __init__(
         self,

@@ -130,7 +130,7 @@ class Asker:
             self.flush()
 
     def flush(self) -> None:
-        """Run the waiting features."""
+        """Ask the model for all that wait, in one batch, and deliver the classes."""
         waiting, self._waiting = self._waiting, []
         if waiting:
             classes = self._model(np.stack([chi for chi, _ in waiting]))  # n x (H, W, C) -> (n, H, W, C)

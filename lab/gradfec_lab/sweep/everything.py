@@ -139,7 +139,7 @@ def run_daemons(command: list[str], folder: Path) -> None:
 
 
 def check(command: list[str], code: int) -> None:
-    """Raise GradfecError for a part that failed; its own error is on the line above."""
+    """Raise GradfecError or UsageError for a part that failed, as its exit code says; its own error is above."""
     if code < 0 or code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     if code:

@@ -144,7 +144,7 @@ def kept_figure(rows: list[Row]) -> bytes:
     return finish(figure, panels, len(estimators))
 
 
-def budget_figure(rows: list[Row], across: list[int]) -> bytes:
+def equal_bytes_figure(rows: list[Row], across: list[int]) -> bytes:
     """Draw agreement against loss, a line for each codec.
 
     A column of panels is a number of bytes, of those in `across`, and a row a kind of losses. A codec with bytes of its

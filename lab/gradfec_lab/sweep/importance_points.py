@@ -16,7 +16,7 @@ from gradfec_common.delivery import packets_at_hand
 from gradfec_common.protect.plan import keep_most_important
 from gradfec_common.quantisers import QUANTISERS
 from gradfec_edge.coding import Coding
-from gradfec_host.learned import learned_for
+from gradfec_host.concealment_file import learned_for
 from gradfec_lab.sweep.bare_drop import LEAST, MOST, BareDrop
 from gradfec_lab.sweep.engine import Case, Deliveries, Subject
 from gradfec_lab.sweep.report import Row

@@ -24,7 +24,7 @@ from gradfec_lab.sweep.report import (
 )
 from gradfec_lab.sweep.statistics import Bootstrap, Values, interval
 from gradfec_lab.sweep.store import Store, write_file
-from gradfec_lab.sweep.study import command_line, learned_fingerprints
+from gradfec_lab.sweep.study import learned_fingerprints
 
 KEYS = ("estimator", "fill", "drop")
 LIKE_CHANCE = 0.05  # a correlation below this says next to nothing of which packets matter
@@ -52,10 +52,7 @@ def report(sweep: ImportanceSweep) -> Report:
         compared = differences(measured)
         least, most = ([row for row in rows if row["order"] == order] for order in ("least", "most"))
         members: dict[str, Any] = {
-            "images": len(names),
-            "skipped": store.skipped(study.names),
-            "seed": study.seed,
-            "command": command_line(),
+            **study.about(store, names),
             "lossless_top1": lossless(store, names, study.truth),
             **shares_and_intervals(least, KEYS),
             "most_first": shares_and_intervals(most, KEYS) if most else None,

@@ -81,7 +81,7 @@ class Rankings:
         store.vouch({"the codec": f"{codec.place}, {setting}"} | self._ends.fingerprints)
 
     def examine(self, name: str, image: Image) -> Record:
-        """Return an image's answers."""
+        """Return the classes for an RGB image: the uncut network's, and one for each point."""
         (reference,) = self._uncut.classes([self._uncut.features(image).chi])
         points, tensors = zip(*self._cases(name, image), strict=True)
         classes = self._ends.classes(tensors)

@@ -11,7 +11,7 @@ NAMED = 5  # file names to list in an error
 
 
 def read_labels(path: Path) -> dict[str, int]:
-    """Read a CSV of file name and class index; a first line without an index is a header."""
+    """Read a CSV of file name and class index; a first line without an index is a header. GradfecError, UsageError."""
     try:
         with path.open(newline="") as file:
             rows = [line for line in csv.reader(file) if line]

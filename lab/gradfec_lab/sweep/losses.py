@@ -77,7 +77,7 @@ class Losses:
         write_file(path, buffer.getvalue())
 
     def load(self, path: Path, links: Iterable[tuple[str, float]]) -> None:
-        """Read recorded losses for all `links` from a file; UsageError if it lacks some."""
+        """Read recorded losses for all `links` from a file; UsageError if it lacks some, GradfecError if unreadable."""
         images, repetitions, datagrams = self.shape
         try:
             with np.load(path, allow_pickle=False) as archive:

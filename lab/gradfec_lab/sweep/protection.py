@@ -10,7 +10,6 @@ import click
 from gradfec_cli.options import packets_option
 from gradfec_common.errors import UsageError
 from gradfec_host.console import CONTEXT, plain_errors
-from gradfec_lab.sweep import budget, budget_report
 from gradfec_lab.sweep.arguments import (
     FILL_HELP,
     names_list,
@@ -20,7 +19,9 @@ from gradfec_lab.sweep.arguments import (
     read_quantisers,
     read_share,
 )
-from gradfec_lab.sweep.budget import TUNE_IMAGES
+from gradfec_lab.sweep.equal_bytes import comparison
+from gradfec_lab.sweep.equal_bytes.comparison import TUNE_IMAGES
+from gradfec_lab.sweep.equal_bytes.report import compared
 from gradfec_lab.sweep.losses import IID
 from gradfec_lab.sweep.protection_points import Link, ProtectionSweep, Variants
 from gradfec_lab.sweep.protection_report import report
@@ -61,7 +62,7 @@ LOSSES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 @click.option(
     "--burst",
     metavar="LENGTHS",
-    help=f"Mean lengths of a burst; iid or 1: independent losses. [default: {IID}; with --bytes, {budget.BURSTS}]",
+    help=f"Mean lengths of a burst; iid or 1: independent losses. [default: {IID}; with --bytes, {comparison.BURSTS}]",
 )
 @click.option(
     "--fec",
@@ -73,7 +74,7 @@ LOSSES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
     "--codec",
     metavar="NAMES",
     help="Quantisers: uniform8, sqrt4 and so on. With --bytes: bottleneck or FILE.npz, jpeg, webp, progressive, and "
-    f"paper, the paper's mode at its own bytes. [default: {CODEC}; with --bytes, {budget.CODECS}]",
+    f"paper, the paper's mode at its own bytes. [default: {CODEC}; with --bytes, {comparison.CODECS}]",
 )
 @packets_option()
 @click.option(
@@ -86,7 +87,7 @@ LOSSES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 @click.option(
     "--repetitions",
     type=click.IntRange(1),
-    help=f"Draws of the losses for each image. [default: {REPETITIONS}; with --bytes, {budget.REPETITIONS}]",
+    help=f"Draws of the losses for each image. [default: {REPETITIONS}; with --bytes, {comparison.REPETITIONS}]",
 )
 @click.option("--masks", type=click.Path(path_type=Path), help="Replay the losses of another sweep's losses.npz.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
@@ -116,13 +117,13 @@ def protection(
     frames of those take these bytes on average. A frame of which nothing arrives has no answer, which is wrong.
     """
     if sizes is not None:
-        measured, tuning = budget.divided(study, tune, tune_images)
-        codecs = budget.read_budget_codecs(codec or budget.CODECS, study.cut, study.grid.rows)
-        links = read_links(burst or budget.BURSTS, loss or budget.LOSSES)
-        asked = budget.Budget(
-            measured, tuning, codecs, budget.read_sizes(sizes), links, repetitions or budget.REPETITIONS
+        measured, tuning = comparison.divided(study, tune, tune_images)
+        codecs = comparison.read_fine_codecs(codec or comparison.CODECS, study.cut, study.grid.rows)
+        links = read_links(burst or comparison.BURSTS, loss or comparison.LOSSES)
+        asked = comparison.Comparison(
+            measured, tuning, codecs, comparison.read_sizes(sizes), links, repetitions or comparison.REPETITIONS
         )
-        budget_report.report(asked).show(as_json)
+        compared(asked).show(as_json)
         return
     from gradfec_edge.importance import DEFAULT_ESTIMATOR
 

@@ -18,7 +18,7 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.protect import read_policy
 from gradfec_common.quantisers import Quantiser
 from gradfec_edge.coding import Coding, frame_bytes
-from gradfec_host.learned import learned_for
+from gradfec_host.concealment_file import learned_for
 from gradfec_lab.sweep.engine import Case, Deliveries, Subject
 from gradfec_lab.sweep.losses import Losses, is_feasible
 from gradfec_lab.sweep.report import Row, text
@@ -64,7 +64,7 @@ class ProtectionSweep:
         self._index = {name: i for i, name in enumerate(study.names)}
 
     def settings(self) -> dict[str, str]:
-        """Return the settings that the answers depend on, besides the study's."""
+        """Return the settings that the answers depend on, besides the study's; GradfecError for unreadable --masks."""
         if self.masks is None:
             return {"losses": "drawn from the seed"}
         try:

@@ -20,7 +20,7 @@ from gradfec_lab.sweep.report import (
     shares_and_intervals,
 )
 from gradfec_lab.sweep.statistics import Bootstrap, interval
-from gradfec_lab.sweep.study import command_line, learned_fingerprints
+from gradfec_lab.sweep.study import learned_fingerprints
 
 KEYS = ("policy", "fill", "loss")
 UNPROTECTED = "none"
@@ -49,11 +49,8 @@ def report(sweep: ProtectionSweep) -> Report:
         found = variants_of(rows)
         variants = [variant_members(rows, variant) for variant in found]
         members: dict[str, Any] = {
-            "images": len(names),
-            "skipped": store.skipped(study.names),
-            "seed": study.seed,
+            **study.about(store, names),
             "repetitions": sweep.repetitions,
-            "command": command_line(),
             "lossless_top1": lossless(store, names, study.truth),
             **variants[0],
             "variants": variants,

@@ -10,8 +10,8 @@ import numpy as np
 
 from gradfec_common.conceal import make_concealment
 from gradfec_common.quantisers import QUANTISERS, Quantiser
+from gradfec_host.concealment_file import learned_for
 from gradfec_host.console import CONTEXT, plain_errors
-from gradfec_host.learned import learned_for
 from gradfec_lab.sweep.arguments import read_quantisers
 from gradfec_lab.sweep.engine import Case, Delivered, Subject
 from gradfec_lab.sweep.report import (
@@ -24,7 +24,7 @@ from gradfec_lab.sweep.report import (
     shares_and_intervals,
 )
 from gradfec_lab.sweep.statistics import Bootstrap
-from gradfec_lab.sweep.study import Study, back_end_option, command_line, study_options
+from gradfec_lab.sweep.study import Study, back_end_option, study_options
 
 
 @click.command(context_settings=CONTEXT)
@@ -66,10 +66,7 @@ def report(study: Study, quantisers: list[Quantiser]) -> Report:
         for row, size in zip(rows, store.numbers(names, numbers).mean(axis=0).tolist(), strict=True):
             row["bits"], row["bytes"] = 8 * size / study.cut.elements, size
         members: dict[str, Any] = {
-            "images": len(names),
-            "skipped": store.skipped(study.names),
-            "seed": study.seed,
-            "command": command_line(),
+            **study.about(store, names),
             "lossless_top1": lossless(store, names, study.truth),
             "bits_an_element": {row["quantiser"]: row["bits"] for row in rows},
             "bytes_a_tensor": {row["quantiser"]: row["bytes"] for row in rows},

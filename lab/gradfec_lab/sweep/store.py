@@ -71,7 +71,7 @@ class Store:
             write_file(self.folder / SETTINGS, json.dumps(self._settings, indent=1).encode())
 
     def add(self, name: str, record: Record) -> None:
-        """Store an image's results."""
+        """Append an image's answers and numbers, or why it was skipped; GradfecError if they cannot be written."""
         line: dict[str, Any] = {"image": name}
         if record.skipped is not None:
             line["skipped"] = record.skipped

@@ -22,8 +22,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_CUT, Cut, full_name, named_cut
 from gradfec_common.packets import DEFAULT_ROWS, PacketGrid
+from gradfec_host.concealment_file import learned_for
 from gradfec_host.extras import need
-from gradfec_host.learned import learned_for
 from gradfec_host.tuned import BackEndFile, TunedWeights, chosen_back_ends
 from gradfec_lab.bench.measure import machine
 from gradfec_lab.photographs import Photographs
@@ -183,7 +183,7 @@ def load_network(estimators: list[str], cut: Cut, grid: PacketGrid, seed: int) -
 
 
 def load_tuned(cut: Cut, file: BackEndFile) -> Model:
-    """Load a tuned back-end."""
+    """Load a tuned back-end, and the network's weights for what is not tuned; GradfecError if they cannot be had."""
     from gradfec_host.weights import ensure_weights
     from gradfec_lab.answers import fastest_answers
 

@@ -15,9 +15,13 @@ import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import CONTEXT, plain_errors, resumable
+from gradfec_host.writing import writing
+from gradfec_lab.progress import bar, say
 
 if TYPE_CHECKING:
+    from gradfec_host.tuned import BackEndFile
     from gradfec_lab.photographs import Photographs
+    from gradfec_lab.training.back_end import Tuning
 
 MIN_IMAGES = 40
 MOST_PARAMETERS = 2_000_000  # 4 MB in float16
@@ -83,11 +87,9 @@ def train_backend(
     from gradfec_common.packets import PacketGrid
     from gradfec_common.quantisers import chosen_quantiser
     from gradfec_host.codec_file import weights_of
-    from gradfec_host.learned import learned_for
-    from gradfec_host.tuned import BackEndFile
+    from gradfec_host.concealment_file import learned_for
     from gradfec_host.weights.progress import show_progress
     from gradfec_lab.photographs import Photographs
-    from gradfec_lab.progress import bar, say
     from gradfec_lab.training.gaps import read_losses
     from gradfec_lab.training.targets import shuffled
 
@@ -108,37 +110,45 @@ def train_backend(
         photographs.digest(names), full_name(cut), joint.name, rows, codec, fill, kinds, most, steps,
         round(FEATURES_ALONE * steps), batch, rate, seed,
     )  # fmt: skip
-
     with show_progress() as progress:
         store = weights_of(cut.network, weights, progress)
-    try:
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GradfecError(f"cannot write {out}: {error.strerror}") from None
     read = partial(read_images, photographs, names)
     tuning = Tuning(settings, cut, store, read, quantiser, conceal, out.with_suffix(".checkpoint"))
-    with bar("training", steps * batch) as advance:
+    file = tuned(tuning, out, fit, held_out[:MEASURED_IMAGES])
+    with writing(out):
+        file.write()
+    report(file, as_json)
+
+
+def tuned(tuning: Tuning, out: Path, fit: Sequence[int], held_out: Sequence[int]) -> BackEndFile:
+    """Tune on the images `fit`, measure on those held out, and return the back-end with what it says about itself."""
+    from gradfec_host.tuned import BackEndFile
+
+    own = tuning.settings
+    with bar("training", own.steps * own.batch) as advance:
         tuning.run(fit, say, advance)
-    measured = held_out[:MEASURED_IMAGES]
-    with bar("measuring", len(measured)) as advance:
-        agreement = tuning.agreement(measured, advance)
+    with bar("measuring", len(held_out)) as advance:
+        agreement = tuning.agreement(held_out, advance)
     arrays = {name: array.astype(np.float16) for name, array in tuning.tuned.arrays().items()}
     about = {
-        "cut": full_name(cut), "until": joint.name, "rows": rows, "codec": codec, "fill": fill, "losses": kinds,
-        "most": most, "steps": steps, "batch": batch, "rate": rate, "seed": seed, "images": len(fit),
-        "measured_images": len(measured), "agreement": agreement,
+        "cut": own.cut, "until": own.joint, "rows": own.rows, "codec": own.codec, "fill": own.fill,
+        "losses": own.losses, "most": own.most, "steps": own.steps, "batch": own.batch, "rate": own.rate,
+        "seed": own.seed, "images": len(fit), "measured_images": len(held_out), "agreement": agreement,
     }  # fmt: skip
-    file = BackEndFile(str(out), about, arrays)
-    try:
-        file.write()
-    except OSError as error:
-        raise GradfecError(f"cannot write {out}: {error.strerror}") from None
+    return BackEndFile(str(out), about, arrays)
+
+
+def report(file: BackEndFile, as_json: bool) -> None:
+    """Print how many answers the back-end keeps at each loss, and its size; or all that it says, as JSON."""
     if as_json:
-        click.echo(json.dumps({**about, "parameters": file.parameters}))
+        click.echo(json.dumps({**file.about, "parameters": file.parameters}))
         return
-    for loss, share in agreement:
+    for loss, share in file.about["agreement"]:
         click.echo(f"{loss:.0%} lost: agreement {share:.3f}")
-    click.echo(f"{out}: {out.stat().st_size:,} bytes, {file.parameters:,} parameters")
+    size = Path(file.path).stat().st_size
+    click.echo(f"{file.path}: {size:,} bytes, {file.parameters:,} parameters")
 
 
 def divided(names: Sequence[str], folder: Path, batch: int) -> tuple[list[int], list[int]]:

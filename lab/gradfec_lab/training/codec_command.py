@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,7 +22,13 @@ from gradfec_host.console import CONTEXT, plain_errors, resumable
 from gradfec_host.models.find import cut_called, model_of, usual_cut_of
 from gradfec_host.models.store import Model
 from gradfec_host.quality import DEFAULT_QUALITY
+from gradfec_host.writing import writing
 from gradfec_lab.progress import bar, say
+
+if TYPE_CHECKING:
+    from gradfec_host.codec_file import CodecFile
+    from gradfec_host.weights import Weights
+    from gradfec_lab.photographs import Photographs
 
 WORTH_IMAGES = 400
 RANKED_IMAGES = 400  # from which the ranking of packets is learned
@@ -98,54 +105,32 @@ def train_codec(
     from gradfec_host.models.learned import codec_path
     from gradfec_host.weights.progress import show_progress
     from gradfec_lab.photographs import Photographs
-    from gradfec_lab.training.codec_job import RESULT, make_job
-    from gradfec_lab.training.imported_codec import compute_features
+    from gradfec_lab.training.codec_job import RESULT
 
     if out is not None and out.suffix != ".npz":
         raise UsageError(f"--out {out} must end in .npz")
     made = chosen_bottleneck(model, split, joins, bottleneck)
-    cut = made.cut
-    if out is None and not isinstance(cut.network, Imported):
+    network = made.cut.network
+    if out is None and not isinstance(network, Imported):
         raise UsageError("--out is missing: name the codec to write, FILE.npz")
-    out = out or codec_path(model_of(cut.network).folder, cut)
+    out = out or codec_path(model_of(network).folder, made.cut)
     rows = rows or made.shape[0]
     PacketGrid(made.shape, rows)  # fail now
     folder = job or out.with_suffix(".job")
-    photographs = Photographs(images, cut.network.preprocess)
+    photographs = Photographs(images, network.preprocess)
     with show_progress() as progress:
-        store = trained(cut.network, weights, progress)
-    try:
-        with bar("images", min(limit or len(photographs.names), len(photographs.names))) as advance:
-            count = make_job(folder, made, rows, store, photographs, limit, advance)
-    except OSError as error:
-        raise GradfecError(f"cannot write the job {folder}: {error.strerror}") from None
-    stored_gb = 2e-9 * count * (cut.elements + cut.network.cut(made.joins).elements)
-    say(f"{folder}: {count:,} images, whose features will take {stored_gb:.1f} GB there")
-    if isinstance(store, Model):  # a machine elsewhere would not have ONNX Runtime
-        need_torch()
-        with bar("features", count) as advance:
-            compute_features(folder, made, store, advance)
+        store = trained(network, weights, progress)
+    count = write_job(folder, made, rows, store, photographs, limit)
     if prepare:
         return
-    given: dict[str, Any] = {"seed": seed, "losses": not without_losses}
-    given |= {"features_steps": features_steps} if features_steps is not None else {}
-    given |= {"deep_steps": deep_steps} if deep_steps is not None else {}
+    asked = {"seed": seed, "losses": not without_losses, "features_steps": features_steps, "deep_steps": deep_steps}
+    given = {name: value for name, value in asked.items() if value is not None}
     if not (folder / RESULT).exists():
         train(folder, given)
-    about = {"bottleneck": made.name, "rows": rows, "images": count, **named(made)}
-    codec = _finished(folder / RESULT, out, about, made, given, weights, folder)
-    if as_json:
-        click.echo(json.dumps(codec))
-        return
-    for quality, size, agreement in codec["worth"]["quality"]:
-        click.echo(f"quality {quality}: {size:,} bytes, agreement {agreement:.3f}")
-    click.echo(f"{out}: {out.stat().st_size:,} bytes; the folder {folder} was for training alone")
-    if dict(row[::2] for row in codec["worth"]["quality"])[DEFAULT_QUALITY] < AUTO_AGREEMENT:
-        click.echo(
-            f"fewer than {AUTO_AGREEMENT:.0%} of the answers stay at quality {DEFAULT_QUALITY}: --codec auto does not "
-            "use it, --codec bottleneck does",
-            err=True,
-        )
+    codec = measured(untried_codec(folder, given, out, made, rows, count), folder, weights)
+    with writing(out):
+        codec.write()
+    report(codec, folder, as_json)
 
 
 def chosen_bottleneck(model: str | None, split: str | None, joins: str | None, name: str | None) -> Bottleneck:
@@ -165,6 +150,27 @@ def chosen_bottleneck(model: str | None, split: str | None, joins: str | None, n
         sides, ours = (" x ".join(map(str, shape[:2])) for shape in (target.shape, made.decoder[-1].shape))
         raise UsageError(f"{name} decodes to {ours}, and {target.name} is {sides}: name another layer in --joins")
     return made
+
+
+def write_job(
+    folder: Path, made: Bottleneck, rows: int, store: Weights | Model, photographs: Photographs, limit: int | None
+) -> int:
+    """Write all that training needs, and return the number of images; GradfecError, UsageError if they are too few."""
+    from gradfec_lab.training.codec_job import make_job
+    from gradfec_lab.training.imported_codec import compute_features
+
+    try:
+        with bar("images", min(limit or len(photographs.names), len(photographs.names))) as advance:
+            count = make_job(folder, made, rows, store, photographs, limit, advance)
+    except OSError as error:
+        raise GradfecError(f"cannot write the job {folder}: {error.strerror}") from None
+    stored_gb = 2e-9 * count * (made.cut.elements + made.cut.network.cut(made.joins).elements)
+    say(f"{folder}: {count:,} images, whose features will take {stored_gb:.1f} GB there")
+    if isinstance(store, Model):  # a machine elsewhere would not have ONNX Runtime
+        need_torch()
+        with bar("features", count) as advance:
+            compute_features(folder, made, store, advance)
+    return count
 
 
 def need_torch() -> None:
@@ -199,50 +205,67 @@ def named(made: Bottleneck) -> dict[str, Any]:
     return {"cut": made.cut.name, "model": network.digest.hex(), "joins": made.joins, "latents": [*made.shape]}
 
 
-def _finished(
-    result: Path,
-    out: Path,
-    about: dict[str, Any],
-    made: Bottleneck,
-    given: dict[str, Any],
-    weights: Path | None,
-    folder: Path,
-) -> dict[str, Any]:
-    """Turn a result into a codec file, measure it, and return what the file says about itself."""
+def untried_codec(
+    folder: Path, given: Mapping[str, Any], out: Path, made: Bottleneck, rows: int, count: int
+) -> CodecFile:
+    """Return the result in a job's folder as a codec; UsageError if it was trained with others than `given`."""
     import numpy as np
 
-    from gradfec_common.packets import PacketGrid
     from gradfec_host.codec_file import CodecFile
-    from gradfec_lab.training.codec_ranking import RUNS, fit_by_leaving_out, fit_ranking
-    from gradfec_lab.training.codec_worth import worth
+    from gradfec_lab.training.codec_job import RESULT
     from gradfec_lab.training.imported_codec import onnx_halves
 
-    with np.load(result) as archive:
+    with np.load(folder / RESULT) as archive:
         arrays = dict(archive)
-    settings = json.loads(str(arrays.pop("settings")))
+    settings, fall = json.loads(str(arrays.pop("settings"))), float(arrays.pop("fall"))
     for name, value in given.items():
         if settings[name] != value:
             raise UsageError(
-                f"{result} was trained with {name} = {settings[name]!r}, not {value!r}: remove it, or write to another "
-                "--out"
+                f"{folder / RESULT} was trained with {name} = {settings[name]!r}, not {value!r}: remove it, or write "
+                "to another --out"
             )
-    about = {**settings, **about}
-    about["fall"] = float(arrays.pop("fall"))
-    images = np.load(folder / "images.npy", mmap_mode="r")
+    about = {**settings, "bottleneck": made.name, "rows": rows, "images": count, **named(made), "fall": fall}
+    halves = onnx_halves(made, arrays) if isinstance(made.cut.network, Imported) else arrays
+    return CodecFile(str(out), about, halves, made.cut)
+
+
+def measured(codec: CodecFile, folder: Path, weights: Path | None) -> CodecFile:
+    """Return the codec with a ranking of its packets, and what it is worth on the images that are held out."""
+    import numpy as np
+
+    from gradfec_common.packets import PacketGrid
+    from gradfec_lab.training.codec_job import IMAGES
+    from gradfec_lab.training.codec_ranking import RUNS, fit_by_leaving_out, fit_ranking
+    from gradfec_lab.training.codec_worth import worth
+
+    images = np.load(folder / IMAGES, mmap_mode="r")
     first = len(images) // 20  # those before are held out
     held_out, ranked = images[: min(first, WORTH_IMAGES)], images[first : first + RANKED_IMAGES]
-    if "model" in about:
-        arrays = onnx_halves(made, arrays)
-        ranked = ranked[: max(RUNS // PacketGrid(made.shape, about["rows"]).count, 1)]
+    imported = isinstance(codec.cut.network, Imported)
+    if imported:
+        ranked = ranked[: max(RUNS // PacketGrid(codec.shape, codec.rows).count, 1)]
+    fit = fit_by_leaving_out if imported else partial(fit_ranking, weights=weights)
     with bar("ranking packets", len(ranked)) as advance:
-        untried = CodecFile(str(out), about, arrays, made.cut)
-        fit = fit_by_leaving_out if "model" in about else partial(fit_ranking, weights=weights)
-        ranking = fit(untried, images=ranked, advance=advance)
-    arrays |= {name: array.astype(np.float16) for name, array in ranking.items()}
+        ranking = fit(codec, images=ranked, advance=advance)
+    arrays = {name: array.astype(np.float16) for name, array in ranking.items()}
+    codec = replace(codec, arrays={**codec.arrays, **arrays})
     with bar("measuring", len(held_out)) as advance:
-        about["worth"] = worth(CodecFile(str(out), about, arrays, made.cut), weights, held_out, advance)
-    try:
-        CodecFile(str(out), about, arrays).write()
-    except OSError as error:
-        raise GradfecError(f"cannot write {out}: {error.strerror}") from None
-    return about
+        return replace(codec, about={**codec.about, "worth": worth(codec, weights, held_out, advance)})
+
+
+def report(codec: CodecFile, folder: Path, as_json: bool) -> None:
+    """Print what each quality is worth, and the codec's size; or all that it says of itself, as JSON."""
+    if as_json:
+        click.echo(json.dumps(codec.about))
+        return
+    qualities = codec.about["worth"]["quality"]
+    for quality, size, agreement in qualities:
+        click.echo(f"quality {quality}: {size:,} bytes, agreement {agreement:.3f}")
+    size = Path(codec.path).stat().st_size
+    click.echo(f"{codec.path}: {size:,} bytes; the folder {folder} was for training alone")
+    if dict(row[::2] for row in qualities)[DEFAULT_QUALITY] < AUTO_AGREEMENT:
+        click.echo(
+            f"fewer than {AUTO_AGREEMENT:.0%} of the answers stay at quality {DEFAULT_QUALITY}: --codec auto does not "
+            "use it, --codec bottleneck does",
+            err=True,
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from gradfec_lab.photographs import Photographs
 from gradfec_lab.training.job_parts import Parts
 from gradfec_lab.training.targets import shuffled
 
-RESULT = "result.npz"
+IMAGES, RESULT = "images.npy", "result.npz"
 MIN_IMAGES = 400  # one in twenty is held out, and 256 of the others weigh the features
 WATCHED = (4, 12)  # cuts after the layer that the decoder stands for: in ResNet-50, two and six blocks
 
@@ -61,21 +61,26 @@ def make_job(
         if {name: said.get(name) for name in job} == json.loads(json.dumps(job)):
             what = f"has other photographs than {photographs.folder}, or another --limit"
         raise UsageError(f"{folder} {what}: remove it, or write to another --out")
-    if not (folder / "images.npy").exists():
+    if not (folder / IMAGES).exists():
         np.savez(folder / "weights.npz", **parts.arrays())
-        pictures = []
-        for name in names:
-            picture = photographs.read(name)
-            if picture is not None:
-                pictures.append(picture)
-            advance(1)
-        if len(pictures) < MIN_IMAGES:
-            raise UsageError(f"{photographs.folder} has {len(pictures)} usable images: give at least {MIN_IMAGES}")
-        partial = folder / "images.part.npy"
-        np.save(partial, np.stack(pictures))
-        partial.replace(folder / "images.npy")
+        _write_images(folder, photographs, names, advance)
     path.write_text(words)
-    return len(np.load(folder / "images.npy", mmap_mode="r"))
+    return len(np.load(folder / IMAGES, mmap_mode="r"))
+
+
+def _write_images(folder: Path, photographs: Photographs, names: Sequence[str], advance: Callable[[int], None]) -> None:
+    """Write those that can be used, in one array, completely or not at all; UsageError if they are too few."""
+    pictures = []
+    for name in names:
+        picture = photographs.read(name)
+        if picture is not None:
+            pictures.append(picture)
+        advance(1)
+    if len(pictures) < MIN_IMAGES:
+        raise UsageError(f"{photographs.folder} has {len(pictures)} usable images: give at least {MIN_IMAGES}")
+    partial = folder / "images.part.npy"
+    np.save(partial, np.stack(pictures))
+    partial.replace(folder / IMAGES)
 
 
 def built_in_parts(bottleneck: Bottleneck, weights: Weights) -> Parts:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gradfec_cloud.backend import load_back_end
 from gradfec_cloud.catalogue import answer_at
 from gradfec_common.conceal.mask import Masked
-from gradfec_common.heads import agreement
+from gradfec_common.heads import Answer, agreement
 from gradfec_common.networks import Cut
 from gradfec_common.packets import PacketGrid, select_packets
 from gradfec_common.quantisers import Coded
@@ -45,8 +45,8 @@ def worth(codec: CodecFile, weights: Path | None, images: npt.NDArray[np.uint8],
     by_quality = np.zeros((len(QUALITIES), 2))
     by_share = np.zeros(len(SHARES))
 
-    def kept(coded: Coded, there: npt.NDArray[np.intp]) -> float:
-        """Return how well the answer agrees if only those packets arrive."""
+    def kept(answer: Answer, quantiser: Laplace, coded: Coded, there: npt.NDArray[np.intp]) -> float:
+        """Return how well the answer agrees if only the packets `there` (m,) arrive."""
         output = decode(received(quantiser, coded, there, grid, latents))[0]
         return agreement(answer, answer_at(latents, output))
 
@@ -57,12 +57,12 @@ def worth(codec: CodecFile, weights: Path | None, images: npt.NDArray[np.uint8],
             quantiser = Laplace(codec.step(quality))
             coded = quantiser.encode(tensor, grid)
             there = np.flatnonzero(coded.packets.sizes)
-            by_quality[row] += coded.packets.sizes.sum(), kept(coded, there)
+            by_quality[row] += coded.packets.sizes.sum(), kept(answer, quantiser, coded, there)
             if quality == DEFAULT_QUALITY:
                 scores = rank(image, tensor)
                 for number, share in enumerate(SHARES):
                     first = np.flatnonzero(first_bytes(scores, coded.packets.sizes, share))
-                    by_share[number] += kept(coded, first)
+                    by_share[number] += kept(answer, quantiser, coded, first)
         advance(1)
     means, shares = by_quality / len(images), by_share / len(images)
     return {

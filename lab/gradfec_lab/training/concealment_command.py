@@ -28,7 +28,7 @@ def train_concealment(images: Path, out: Path, split: str, limit: int, weights: 
     from gradfec_common.networks import full_name, named_cut
     from gradfec_edge.frontend import load_front_end
     from gradfec_host.codec_file import weights_of
-    from gradfec_host.learned import write_learned
+    from gradfec_host.concealment_file import write_concealment_file
     from gradfec_host.runtimes import choose_runtime
     from gradfec_host.weights.progress import show_progress
     from gradfec_lab.photographs import Photographs
@@ -57,7 +57,7 @@ def train_concealment(images: Path, out: Path, split: str, limit: int, weights: 
         raise UsageError(f"none of the {len(names)} images in {images} can be used")
     about = {"split": full_name(cut), "images": moments.tensors, "command": "gradfec train-concealment"}
     try:
-        write_learned(out, cut, moments.learned(), json.dumps(about))
+        write_concealment_file(out, cut, moments.learned(), json.dumps(about))
     except OSError as error:
         raise GradfecError(f"cannot write {out}: {error.strerror}") from None
     click.echo(json.dumps(about) if as_json else f"{out}: {out.stat().st_size:,} bytes, {moments.tensors:,} images")

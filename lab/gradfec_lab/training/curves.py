@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from gradfec_common.errors import GradfecError
+from gradfec_host.writing import writing
 
 
 def draw_curves(checkpoints: Path, path: Path) -> None:
@@ -19,7 +19,5 @@ def draw_curves(checkpoints: Path, path: Path) -> None:
         axes.plot([point["epoch"] for point in points], [point[name] for point in points], "o-", label=label)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    try:
+    with writing(path):
         figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise GradfecError(f"cannot write {path}: {error.strerror}") from None

@@ -13,13 +13,15 @@ import click
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_host.console import CONTEXT, plain_errors, resumable
 from gradfec_host.extras import need
+from gradfec_host.writing import writing
 from gradfec_lab.progress import bar, say
 
 if TYPE_CHECKING:
     from gradfec_edge.importance import EstimatorFile
     from gradfec_host.weights import WeightStore
+    from gradfec_lab.photographs import Photographs
     from gradfec_lab.training.run import Curve, Schedule
-    from gradfec_lab.training.targets import Targets
+    from gradfec_lab.training.targets import Settings, Targets
 
 RECIPES = ("best", "paper", "paper-verbatim", "averages")
 MIN_IMAGES = 40  # with fewer, there are no held-out images
@@ -89,6 +91,7 @@ def train_proxy(
     from gradfec_edge.importance.shipped import OF_IMAGE
     from gradfec_host.weights import ensure_weights
     from gradfec_host.weights.progress import show_progress
+    from gradfec_lab.photographs import Photographs
 
     if out.suffix != ".npz":
         raise UsageError(f"--out {out} must end in .npz")
@@ -96,27 +99,51 @@ def train_proxy(
         raise UsageError(f"--means goes with --recipe averages, not with {recipe}")
     cut = named_cut(split)
     PacketGrid(cut.shape, rows)  # fail now
-    from gradfec_lab.photographs import Photographs
-
     photographs = Photographs(images, cut.network.preprocess)
     with show_progress() as progress:
         store = ensure_weights(cut.network, weights, progress)
     need("tensorflow", "matplotlib")  # for the learning curves
-    from gradfec_lab.training.targets import Settings, Targets, is_held_out, shuffled
+    from gradfec_lab.training.targets import Settings
+
+    names = enough_names(photographs, limit)
+    settings = Settings(photographs.digest(names), len(names), full_name(cut), rows, score, recipe in OF_IMAGE)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    folder = cache or out.with_name("targets-elements" if recipe in OF_IMAGE else "targets")
+    targets = computed_targets(folder, photographs, names, settings, store)
+    estimator = trained(recipe, targets, seed, epochs, out, store)
+    if recipe == "best":
+        estimator = tuned(estimator, targets, store, seed, tuning)
+    estimator.write()
+    if means:
+        write_means(means, targets)
+    report(estimator, as_json)
+    click.echo(f"{folder} is kept for the next training with these images; delete it if there is none", err=True)
+
+
+def enough_names(photographs: Photographs, limit: int | None) -> list[str]:
+    """Return the photographs to use, in an order as good as random; UsageError if they are too few."""
+    from gradfec_lab.training.targets import is_held_out, shuffled
 
     names = shuffled(photographs.names)[:limit]
     held_out = sum(map(is_held_out, names))
     if len(names) < MIN_IMAGES or not held_out:
         raise UsageError(
-            f"{images} has {len(names)} images, of which {held_out} are held out, one in twenty by their names: give "
-            f"{MIN_IMAGES} or more, one of them held out"
+            f"{photographs.folder} has {len(names)} images, of which {held_out} are held out, one in twenty by their "
+            f"names: give {MIN_IMAGES} or more, one of them held out"
         )
-    settings = Settings(photographs.digest(names), len(names), full_name(cut), rows, score, recipe in OF_IMAGE)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GradfecError(f"cannot write {out}: {error.strerror}") from None
-    folder = cache or out.with_name("targets-elements" if recipe in OF_IMAGE else "targets")
+    return names
+
+
+def computed_targets(
+    folder: Path, photographs: Photographs, names: list[str], settings: Settings, store: WeightStore
+) -> Targets:
+    """Compute the targets in a folder, or take those that are there; UsageError if too few images can be used.
+
+    GradfecError if the folder cannot be written.
+    """
+    from gradfec_lab.training.targets import Targets
+
     try:
         targets = Targets(folder, photographs, names, settings)
         with bar("targets", len(names)) as advance:
@@ -126,20 +153,26 @@ def train_proxy(
         raise GradfecError(
             f"cannot keep targets in {folder}: {error.strerror}; {len(names)} images need {room:.1f} GB or more"
         ) from None
-    _say_skipped(targets.unusable, photographs.skipped)
-    if len(targets.fit_indices) < MIN_IMAGES // 2 or not len(targets.held_out_indices):
-        raise UsageError(
-            f"{images} has {len(targets.fit_indices)} usable images to learn from: give at least {MIN_IMAGES}"
-        )
+    say_skipped(targets.unusable, photographs.skipped)
+    usable = len(targets.fit_indices)
+    if usable < MIN_IMAGES // 2 or not len(targets.held_out_indices):
+        raise UsageError(f"{photographs.folder} has {usable} usable images to learn from: give at least {MIN_IMAGES}")
+    return targets
 
-    arrays, curves = _learn(recipe, targets, seed, epochs, out)
+
+def trained(
+    recipe: str, targets: Targets, seed: int, epochs: int | None, out: Path, store: WeightStore
+) -> EstimatorFile:
+    """Run a recipe; return the estimator with what it says about itself."""
     from gradfec_edge.importance import EstimatorFile
 
+    arrays, curves = _learn(recipe, targets, seed, epochs, out)
+    settings = targets.settings
     about = {
         "recipe": recipe,
-        "split": full_name(cut),
-        "rows": rows,
-        "score": score,
+        "split": settings.split,
+        "rows": settings.rows,
+        "score": settings.score,
         "seed": seed,
         "images": len(targets.fit_indices),
         "held_out": len(targets.held_out_indices),
@@ -147,18 +180,7 @@ def train_proxy(
         "held_out_loss": min((point.held_out for point in curves if isfinite(point.held_out)), default=None),
         "weights": store.route,
     }
-    if recipe == "best":
-        about["tuning_steps"] = tuning
-        arrays["offset"] = _tune(targets, EstimatorFile(out, about, arrays), store, seed, tuning)
-    EstimatorFile(out, about, arrays).write()
-    if means:
-        _write_means(means, targets)
-    click.echo(
-        json.dumps(about)
-        if as_json
-        else f"{out}: {out.stat().st_size:,} bytes, recipe {recipe}, {about['images']:,} images"
-    )
-    click.echo(f"{folder} is kept for the next training with these images; delete it if there is none", err=True)
+    return EstimatorFile(out, about, arrays)
 
 
 def _learn(
@@ -196,25 +218,27 @@ def _learn(
     return arrays | ({} if recipe in OF_IMAGE else sensitivities(targets)), curves
 
 
-def _tune(targets: Targets, proxy: EstimatorFile, weights: WeightStore, seed: int, steps: int) -> Any:
-    """Return the offsets (packets,) for the ranking of `proxy`, which has none yet."""
+def tuned(estimator: EstimatorFile, targets: Targets, weights: WeightStore, seed: int, steps: int) -> EstimatorFile:
+    """Return the estimator with offsets (packets,) to its ranking, tuned in `steps` steps; 0 leaves them at 0."""
     import numpy as np
 
-    nothing = np.zeros(targets.grid.count, np.float32)
+    about = {**estimator.about, "tuning_steps": steps}
+    nothing = {"offset": np.zeros(targets.grid.count, np.float32)}
+    plain = replace(estimator, about=about, arrays={**estimator.arrays, **nothing})
     if not steps:
-        return nothing
+        return plain
     from gradfec_lab.training.tuning import tune
 
     def report(step: int, loss: float, agreement: float) -> None:
         say(f"step {step}/{steps}: loss {loss:.4g}, agreement {agreement:.1%}")
 
-    plain = replace(proxy, arrays={**proxy.arrays, "offset": nothing})
-    checkpoints = proxy.path.with_suffix(".checkpoints")
+    checkpoints = plain.path.with_suffix(".checkpoints")
     with bar("tuning", 8 * steps) as advance:
-        return tune(targets, plain, weights, seed, steps, checkpoints, report, advance)
+        offset = tune(targets, plain, weights, seed, steps, checkpoints, report, advance)
+    return replace(plain, arrays={**plain.arrays, "offset": offset})
 
 
-def _say_skipped(names: list[str], reasons: dict[str, str]) -> None:
+def say_skipped(names: list[str], reasons: dict[str, str]) -> None:
     """Count and list the images that could not be used, now or in an earlier run."""
     for name in names[:10]:
         click.echo(f"skipped: {reasons.get(name, f'{name} could not be used')}", err=True)
@@ -222,16 +246,21 @@ def _say_skipped(names: list[str], reasons: dict[str, str]) -> None:
         click.echo(f"{len(names)} images skipped", err=True)
 
 
-def _write_means(path: Path, targets: Targets) -> None:
-    """Write the channel means for the cloud's --fill mean."""
-    import numpy as np
-
+def write_means(path: Path, targets: Targets) -> None:
+    """Write the channel means, as the cloud's --learned takes them."""
+    from gradfec_common.networks import named_cut
+    from gradfec_host.concealment_file import write_concealment_file
     from gradfec_lab.training.averages import channel_means
 
     provenance = (
         f"mean of max(chi, 0) over {len(targets.fit_indices)} photographs, gradfec train-proxy --recipe averages"
     )
-    try:
-        np.savez(path, means=channel_means(targets), provenance=np.array(provenance))
-    except OSError as error:
-        raise GradfecError(f"cannot write {path}: {error.strerror}") from None
+    with writing(path):
+        write_concealment_file(path, named_cut(targets.settings.split), {"means": channel_means(targets)}, provenance)
+
+
+def report(estimator: EstimatorFile, as_json: bool) -> None:
+    """Print what was written, or all that it says about itself, as JSON."""
+    about, out = estimator.about, estimator.path
+    short = f"{out}: {out.stat().st_size:,} bytes, recipe {about['recipe']}, {about['images']:,} images"
+    click.echo(json.dumps(about) if as_json else short)

@@ -147,7 +147,7 @@ def test_a_port_that_is_in_use_is_fine_if_a_cloud_with_this_key_has_it() -> None
 
 @pytest.mark.parametrize(("granted", "state"), [(8 * 2**20, State.OK), (212_992, State.WARNING)])
 def test_a_small_receive_buffer_is_a_warning(granted: int, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradfec_cloud.port.grow_receive_buffer", lambda opened, wanted: granted)
+    monkeypatch.setattr("gradfec_host.buffers.grow_receive_buffer", lambda opened, wanted: granted)
     found = machine.receive_buffer()
     assert found.state is state
     if state is State.WARNING:

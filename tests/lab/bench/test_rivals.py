@@ -24,7 +24,7 @@ from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_lab.bench.rivals import namespaces
 from gradfec_lab.bench.rivals.footage import FPS, LEAD_IN, Film, Footage, Playback, pan, panned
 from gradfec_lab.bench.rivals.h264_srt import H264Srt, coding, srt, video_rate
-from gradfec_lab.bench.rivals.jpeg import enough, frame_budget, sizes, survival, with_parity, without_parity
+from gradfec_lab.bench.rivals.jpeg import enough, most_frame_bytes, sizes, survival, with_parity, without_parity
 from gradfec_lab.bench.rivals.jpeg_tcp import TUNNEL, connect, received
 from gradfec_lab.bench.rivals.links import LINKS, STEADY, State
 from gradfec_lab.bench.rivals.ours import answers_of
@@ -176,12 +176,12 @@ def test_jpeg_is_as_good_as_a_link_has_room_for():
     slow = with_parity(noise, SLOW)
     assert slow.policy == f"nested:{slow.k}/{slow.n}"
     assert slow.quality < 90 and slow.n > slow.k
-    assert slow.n * 1228 <= frame_budget(SLOW)
+    assert slow.n * 1228 <= most_frame_bytes(SLOW)
     tight = with_parity(noise, State(40, rate_mbit_s=0.01, loss=0.5))
     assert (tight.quality, tight.policy) == (10, "none")  # it does not fit, and parity would only add to that
     assert without_parity(noise, STEADY["clean"]) == 90
     chosen = without_parity(noise, SLOW)
-    assert np.mean(sizes(noise, chosen)) <= frame_budget(SLOW) * 0.95
+    assert np.mean(sizes(noise, chosen)) <= most_frame_bytes(SLOW) * 0.95
 
 
 def test_video_has_a_rate_that_suits_the_link():

@@ -7,7 +7,8 @@ from click.testing import CliRunner
 from gradfec_cli.cli import main
 from gradfec_lab.drive.drive import Shot
 from gradfec_lab.drive.scenes import LOSSES
-from gradfec_lab.sweep.adapt import STEP_SMOOTH, Fixed, _regret_table, connected, first, smooth
+from gradfec_lab.sweep.adapt import STEP_SMOOTH, Fixed, connected, first, smooth
+from gradfec_lab.sweep.adapt_tables import regret_table
 
 
 def test_frames_before_the_first_that_was_sent_do_not_count():
@@ -37,7 +38,7 @@ def test_regret_is_what_the_fixed_plan_has_more():
         {"link": "a", "agreement": 0.9, "bytes": 8000.0, "fixed": "x", "fixed_agreement": 0.92, "fixed_bytes": 7000.0},
         {"link": "b", "agreement": 0.9, "bytes": 8000.0},  # no fixed plan has so few bytes
     ]
-    assert [line[-1] for line in _regret_table(rows, 12_000).lines] == ["+2.0", "-"]
+    assert [line[-1] for line in regret_table(rows, 12_000).lines] == ["+2.0", "-"]
 
 
 def test_there_are_twenty_links_and_each_begins_at_once():

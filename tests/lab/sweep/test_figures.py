@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradfec_lab.sweep.figures import (
-    budget_figure,
+    equal_bytes_figure,
     importance_figure,
     policy_colours,
     protection_figure,
@@ -76,9 +76,11 @@ def test_a_figure_of_rates_has_a_panel_for_each_measure() -> None:
     assert size(rate_figure(labelled))[1] == pytest.approx(2 * size(rate_figure(rows))[1], abs=2)
 
 
-def test_a_figure_of_budgets_has_a_panel_for_each_number_of_bytes_and_link() -> None:
+def test_a_figure_of_equal_bytes_has_a_panel_for_each_number_of_bytes_and_link() -> None:
     every = product(("iid", "8"), (("webp", 6000), ("webp", 12_000), ("jpeg", 12_000), ("paper", 900_000)), (0.0, 0.5))
     rows = [{"codec": codec, "bytes": of, "burst": burst, "loss": x, **LEVEL} for burst, (codec, of), x in every]
-    high, wide, _ = size(budget_figure(rows, [6000, 12_000]))
+    high, wide, _ = size(equal_bytes_figure(rows, [6000, 12_000]))
     assert (high, wide) == pytest.approx((150 * (2 * 3.6 + 0.6), 150 * 2 * 4.6), abs=2)
-    assert budget_figure(rows, [6000, 12_000]) != budget_figure(rows, [6000, 900_000])  # what is a reference differs
+    assert equal_bytes_figure(rows, [6000, 12_000]) != equal_bytes_figure(
+        rows, [6000, 900_000]
+    )  # what is a reference differs

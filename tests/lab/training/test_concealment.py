@@ -14,7 +14,7 @@ from gradfec_cli.cli import main
 from gradfec_common.conceal.moments import COVARIANCE, MEANS
 from gradfec_common.networks import named_cut
 from gradfec_edge.frontend import Features
-from gradfec_host.learned import cut_of, learned_for
+from gradfec_host.concealment_file import cut_of, learned_for
 from gradfec_lab.training.moments import Moments
 
 CUT = named_cut("pool1_pool")

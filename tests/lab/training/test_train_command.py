@@ -16,6 +16,7 @@ from gradfec_common.networks import named_cut
 from gradfec_common.packets import PacketGrid
 from gradfec_edge.frontend.keras_runtime import ProxyModel
 from gradfec_edge.importance import EstimatorFile, make_estimator
+from gradfec_host.concealment_file import learned_for
 from gradfec_lab.training.run import Schedule
 from gradfec_lab.training.targets import Targets
 
@@ -138,6 +139,7 @@ def test_averages_are_for_static_deviation_and_the_mean_fill(toy, images, tmp_pa
     with np.load(means) as archive:
         assert (archive["means"].shape, archive["means"].dtype) == ((64,), np.float32)
         assert "over 44 photographs" in str(archive["provenance"])
+        np.testing.assert_array_equal(learned_for(SPLIT, [means])["means"], archive["means"])  # as the cloud reads it
 
 
 def test_broken_and_tiny_images_are_counted_and_named(toy, tmp_path):

@@ -21,7 +21,7 @@ from gradfec_common.heads.detect.end_to_end import EndToEnd
 from gradfec_common.heads.detect.layout import MOST, Layout, best_of, shapes_of
 from gradfec_common.heads.detect.ssd import Labelled, Ssd
 from gradfec_common.heads.detect.yolo import YoloV5, YoloV8
-from gradfec_common.heads.head import Plain
+from gradfec_common.heads.head import Named, Outputs, Plain
 
 # By name; a guess takes the first that fits.
 LAYOUTS: dict[str, type[Layout]] = {
@@ -50,11 +50,7 @@ class Detect:
 
     @classmethod
     def describe(
-        cls,
-        outputs: Sequence[tuple[str, tuple[int, ...]]],
-        trial: Sequence[npt.NDArray[Any]],
-        size: tuple[int, int],
-        layout: str = "",
+        cls, outputs: Named, trial: Outputs, size: tuple[int, int], layout: str = ""
     ) -> dict[str, Plain] | str:
         """Describe the outputs' layout, the given one if `layout` is not empty, with its usual thresholds."""
         whys = []

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradfec_common.heads.detect.layout import MOST, Candidates, Named, Outputs, Suppression, Unit
+from gradfec_common.heads.detect.layout import MOST, Candidates, Suppression, Unit
+from gradfec_common.heads.head import Named, Outputs
 
 MOST_CELLS = 20_000  # above the threshold that are looked at: far more than there are, but on broken features
 SIDES, BOTH_WAYS = 4, 2  # channels of an extent: distances left, top, right, bottom; or width and height

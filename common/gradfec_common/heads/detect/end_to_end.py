@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradfec_common.heads.detect.layout import Candidates, Named, Outputs, Suppression, Unit, are_shares, unit_of
+from gradfec_common.heads.detect.layout import Candidates, Suppression, Unit, are_shares, unit_of
+from gradfec_common.heads.head import Named, Outputs
 
 MOST_ROWS = 1000  # more of them are candidates of something else
 

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.heads.boxes import overlap
+from gradfec_common.heads.head import Named, Outputs
 
-Outputs = Sequence[npt.NDArray[Any]]
-Named = Sequence[tuple[str, tuple[int, ...]]]  # outputs' names and dimensions
 Unit = tuple[float, float]
 Floats = npt.NDArray[np.float64]
 

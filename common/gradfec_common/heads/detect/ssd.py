@@ -13,16 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.heads.detect.layout import (
-    Candidates,
-    Floats,
-    Named,
-    Outputs,
-    Suppression,
-    Unit,
-    are_shares,
-    unit_of,
-)
+from gradfec_common.heads.detect.layout import Candidates, Floats, Suppression, Unit, are_shares, unit_of
+from gradfec_common.heads.head import Named, Outputs
 
 TOP_FIRST = "detection_boxes"
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -25,7 +26,7 @@ from gradfec_host.weights import ensure_weights
 from gradfec_host.weights.progress import show_progress
 from gradfec_lab.bench.measure import in_words, machine
 from gradfec_lab.bench.models import LIBRARIES
-from gradfec_lab.bench.rivals.footage import FPS, Footage, panned
+from gradfec_lab.bench.rivals.footage import FPS, Film, Footage, panned
 from gradfec_lab.bench.rivals.links import LINKS
 from gradfec_lab.bench.rivals.pictures import Picture
 from gradfec_lab.bench.rivals.registry import RIVALS
@@ -36,7 +37,10 @@ from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.labels import labels_of
 
 T = TypeVar("T")
+Classify = Callable[[Picture], int]  # the uncut model's class
+
 NETWORK = named_cut(DEFAULT_CUT).network
+COLUMNS = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
 WIDTH_OF_FILES = 170  # of a table that does not go to a terminal
 
 
@@ -89,34 +93,23 @@ def rivals(
     film = panned(Photographs(images, NETWORK.preprocess), count)
     classes = labels_of(labels, [*dict.fromkeys(film.sources)], NETWORK.output.shape[-1]) if labels else None
     classify = uncut_classifier()
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
-    rows: list[Row] = []
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        begun = time.perf_counter()
-        truth = np.array([classify(frame) for frame in progress.track(film.frames, description="the uncut model")])
-        uncut_ms = 1000 * (time.perf_counter() - begun) / len(truth)
-        task = progress.add_task("", total=len(links) * len(arms))
-        for link, (name, rival) in product(links.values(), arms.items()):
-            footage = Footage.of(film, truth, link.seconds)
-            progress.update(task, description=f"{link.name}: {name}, {footage.seconds:.0f} s of footage")
-            row = measured(rival, Run(footage, link, seed, classify), classes)
-            rows.append({"link": link.name, "rival": name, **row})
-            progress.advance(task)
+    with Progress(*COLUMNS, console=Console(stderr=True), transient=True) as progress:
+        truth, uncut_ms = uncut_answers(film, classify, progress)
+        runs = (
+            (name, rival, Run(Footage.of(film, truth, link.seconds), link, seed, classify))
+            for link, (name, rival) in product(links.values(), arms.items())
+        )
+        rows = compared(runs, len(links) * len(arms), classes, progress)
     if drawing is not None:
         figure(rows, drawing)
     if as_json:
         asked = {"photographs": len({*film.sources}), "frames_a_second": FPS, "seed": seed}
         click.echo(json.dumps({"machine": described, "uncut_ms": uncut_ms, **asked, "rows": rows}))
-        return
-    out = Console(highlight=False)
-    if not out.is_terminal:
-        out.width = max(out.width, WIDTH_OF_FILES)
-    out.print(in_words(described), style="dim", soft_wrap=True)
-    out.print(f"the uncut model takes {uncut_ms:.0f} ms a frame, of the {1000 / FPS:.0f} ms from one to the next")
-    out.print(table(rows))
+    else:
+        report(described, uncut_ms, rows)
 
 
-def uncut_classifier() -> Callable[[Picture], int]:
+def uncut_classifier() -> Classify:
     """Load the uncut model; return what gives its class for a BGR picture."""
     with show_progress() as fetching:
         model = uncut_model(ensure_weights(NETWORK, None, fetching))
@@ -127,6 +120,26 @@ def uncut_classifier() -> Callable[[Picture], int]:
     return classify
 
 
+def uncut_answers(film: Film, classify: Classify, progress: Progress) -> tuple[npt.NDArray[np.intp], float]:
+    """Return the uncut model's class for each frame, and how many milliseconds a frame took."""
+    begun = time.perf_counter()
+    truth = np.array([classify(frame) for frame in progress.track(film.frames, description="the uncut model")])
+    return truth, 1000 * (time.perf_counter() - begun) / len(truth)
+
+
+def compared(
+    runs: Iterable[tuple[str, Rival, Run]], count: int, classes: Mapping[str, int] | None, progress: Progress
+) -> list[Row]:
+    """Return a row for each run: the link, the rival's name, and what was measured."""
+    rows: list[Row] = []
+    task = progress.add_task("", total=count)
+    for name, rival, run in runs:
+        progress.update(task, description=f"{run.link.name}: {name}, {run.footage.seconds:.0f} s of footage")
+        rows.append({"link": run.link.name, "rival": name, **measured(rival, run, classes)})
+        progress.advance(task)
+    return rows
+
+
 def measured(rival: Rival, run: Run, classes: Mapping[str, int] | None) -> Row:
     """Return a rival's row on a link; if it cannot be measured, the row says why, and the others go on."""
     if reason := rival.why_not():
@@ -135,6 +148,16 @@ def measured(rival: Rival, run: Run, classes: Mapping[str, int] | None) -> Row:
         return score(rival.run(run), run.footage, classes)
     except GradfecError as error:
         return {"not_measured": str(error)}
+
+
+def report(described: dict[str, Any], uncut_ms: float, rows: list[Row]) -> None:
+    """Print the rows as a table, below the machine and the uncut model's time."""
+    out = Console(highlight=False)
+    if not out.is_terminal:
+        out.width = max(out.width, WIDTH_OF_FILES)
+    out.print(in_words(described), style="dim", soft_wrap=True)
+    out.print(f"the uncut model takes {uncut_ms:.0f} ms a frame, of the {1000 / FPS:.0f} ms from one to the next")
+    out.print(table(rows))
 
 
 def chosen(names: str | None, known: Mapping[str, T], option: str) -> dict[str, T]:
@@ -148,7 +171,7 @@ def chosen(names: str | None, known: Mapping[str, T], option: str) -> dict[str, 
 
 
 def check_drawing(path: Path) -> None:
-    """Raise an error if a figure cannot be written, before the hours that it takes."""
+    """Raise UsageError or GradfecError if a figure cannot be written, before the hours that it takes."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--figure {path}: its name must end in one of {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():

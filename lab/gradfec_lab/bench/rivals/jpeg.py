@@ -31,7 +31,7 @@ class Parity(NamedTuple):
 
     @property
     def policy(self) -> str:
-        """The edge's --protect."""
+        """What the edge's --protect takes for it."""
         return "none" if self.k == self.n else f"nested:{self.k}/{self.n}"
 
 
@@ -40,7 +40,7 @@ def sizes(frames: Pictures, quality: int) -> list[int]:
     return [len(to_jpeg(frame, quality)) for frame in frames]
 
 
-def frame_budget(state: State) -> float:
+def most_frame_bytes(state: State) -> float:
     """Return the bytes that a frame may have on a link, headers included."""
     return math.inf if state.rate_mbit_s is None else SHARE * 1e6 * state.rate_mbit_s / 8 / FPS
 
@@ -54,10 +54,10 @@ def survival(state: State, k: int, n: int) -> float:
 
 def with_parity(frames: Pictures, state: State) -> Parity:
     """Return the best quality whose frames, with enough parity, fit the link; or the poorest with what fits."""
-    budget = frame_budget(state)
+    most_bytes = most_frame_bytes(state)
     for quality in QUALITIES:
         k = math.ceil(max(sizes(frames, quality)) / ROOM_BYTES)
-        most = int(min(budget / (MAX_DATAGRAM_BYTES + HEADER_BYTES), ZFEC.max_n))
+        most = int(min(most_bytes / (MAX_DATAGRAM_BYTES + HEADER_BYTES), ZFEC.max_n))
         n = enough(state, k, most)
         if n is not None:
             return Parity(quality, k, n)
@@ -71,5 +71,5 @@ def enough(state: State, k: int, most: int) -> int | None:
 
 def without_parity(frames: Pictures, state: State) -> int:
     """Return the best quality whose frames fit the link when what is lost is sent again."""
-    budget = frame_budget(state) * (1 - state.loss)
-    return next((quality for quality in QUALITIES if np.mean(sizes(frames, quality)) <= budget), QUALITIES[-1])
+    most_bytes = most_frame_bytes(state) * (1 - state.loss)
+    return next((quality for quality in QUALITIES if np.mean(sizes(frames, quality)) <= most_bytes), QUALITIES[-1])

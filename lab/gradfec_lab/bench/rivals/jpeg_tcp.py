@@ -59,7 +59,7 @@ class JpegTcp:
 
 
 def connect(near: socket.socket) -> str:
-    """Connect to the far end; return the name of the congestion control."""
+    """Connect to the far end; return the name of the congestion control. GradfecError if that fails."""
     near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     with suppress(OSError):

@@ -28,7 +28,7 @@ def scaled(picture: Picture, short: int) -> Picture:
 
 
 def to_jpeg(picture: Picture, quality: int) -> bytes:
-    """Code a picture."""
+    """Code a BGR picture (h, w, 3) as JPEG, at a quality from 0 to 100."""
     done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done, "a picture that OpenCV cannot code"  # noqa: S101
     return data.tobytes()

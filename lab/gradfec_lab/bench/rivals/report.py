@@ -8,7 +8,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from gradfec_common.errors import GradfecError
+from gradfec_host.writing import writing
 from gradfec_lab.bench.rivals.score import LIMITS_MS, Row
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -78,7 +78,5 @@ def figure(rows: list[Row], path: Path) -> None:
     axes.set_ylabel("frames answered as by the uncut model\n(dark: within 300 ms, pale: within 1 s)")
     axes.spines[["top", "right"]].set_visible(False)
     drawn.legend(loc="outside lower center", ncols=min(len(rivals), 7), frameon=False)
-    try:
+    with writing(path):
         drawn.savefig(path)
-    except OSError as error:
-        raise GradfecError(f"cannot write {path}: {error.strerror}") from None

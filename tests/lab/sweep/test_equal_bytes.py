@@ -15,11 +15,11 @@ from gradfec_cli.cli import main
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_common.protect import read_policy
 from gradfec_common.quantisers import Needs
-from gradfec_lab.sweep.budget import budget_codec
-from gradfec_lab.sweep.budget_choice import Fitting
-from gradfec_lab.sweep.budget_plans import drops, plans
-from gradfec_lab.sweep.budget_sender import UNHEARD, Picture, Scheme, Sent
 from gradfec_lab.sweep.codecs import Codec
+from gradfec_lab.sweep.equal_bytes.choice import Fitting
+from gradfec_lab.sweep.equal_bytes.comparison import fine_codec
+from gradfec_lab.sweep.equal_bytes.plans import drops, plans
+from gradfec_lab.sweep.equal_bytes.sender import UNHEARD, Picture, Scheme, Sent
 
 from .toy_ends import ToyEnds, install
 from .toys import write_images
@@ -70,7 +70,7 @@ def test_nothing_lost_needs_no_parity() -> None:
 
 
 def test_a_setting_is_the_finest_that_takes_so_many_bytes_on_average() -> None:
-    codec = budget_codec("jpeg", CUT, 7)
+    codec = fine_codec("jpeg", CUT, 7)
     pictures = [picture(codec, seed) for seed in range(3)]
     fitting = Fitting(codec, pictures)
     for policy in ("none", "nested:12/15", "nested:9/25"):
@@ -91,12 +91,12 @@ def mean_bytes(pictures: list[Picture], scheme: Scheme) -> float | None:
 
 def test_the_bytes_are_those_of_the_datagrams() -> None:
     for policy in ("none", "nested:20/30", "nested:12,40/60"):
-        one = sent(budget_codec("progressive", CUT, 7), "progressive:20", policy)
+        one = sent(fine_codec("progressive", CUT, 7), "progressive:20", policy)
         assert one.wire_bytes == one.encoded.wire_bytes
 
 
 def test_plans_of_one_setting_share_the_answer_to_a_whole_frame() -> None:
-    codec = budget_codec("webp", CUT, 7)
+    codec = fine_codec("webp", CUT, 7)
     ends = ToyEnds(codec.coding)
     patterns = set()
     for policy in ("none", "nested:30/40"):
@@ -108,7 +108,7 @@ def test_plans_of_one_setting_share_the_answer_to_a_whole_frame() -> None:
 
 
 def test_a_picture_that_is_not_whole_is_the_same_for_all_and_one_unheard_has_no_answer() -> None:
-    codec = budget_codec("webp", CUT, 7)
+    codec = fine_codec("webp", CUT, 7)
     ends, one = ToyEnds(codec.coding), sent(codec, "webp:10", "nested:30/40")
     few = np.arange(one.plan.sent) < 29
     assert not one.case("point", 0, few, ends).features().any()
@@ -133,9 +133,9 @@ def test_json_has_each_codecs_plan_and_answers_by_bytes_loss_and_link(
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert (found["images"], found["tuning_images"], found["repetitions"]) == (4, 2, 2)
-    assert {*found["budget"]} == {file, "jpeg", "paper"} and not found["no_plan"]
-    assert [*found["budget"]["jpeg"]] == ["16000"] and len(found["budget"]["paper"]) == 1
-    for codec, by_bytes in found["budget"].items():
+    assert {*found["equal_bytes"]} == {file, "jpeg", "paper"} and not found["no_plan"]
+    assert [*found["equal_bytes"]["jpeg"]] == ["16000"] and len(found["equal_bytes"]["paper"]) == 1
+    for codec, by_bytes in found["equal_bytes"].items():
         for size, by_loss in by_bytes.items():
             assert [*by_loss] == ["0", "0.3"]
             for loss, by_link in by_loss.items():
@@ -144,10 +144,10 @@ def test_json_has_each_codecs_plan_and_answers_by_bytes_loss_and_link(
                     assert {"agreement", "agreement_ci", "top1", "top1_ci", "plan", "setting"} <= point.keys()
                     assert 0 < point["mean_bytes"] <= int(size)
                     assert (point["plan"] == "none") if loss == "0" else point["plan"], codec
-    assert found["budget"]["jpeg"]["16000"]["0"]["iid"]["mean_bytes"] > 14_000
-    assert (out / "budget.png").read_bytes().startswith(b"\x89PNG")
-    assert "The chosen plans" in (out / "budget.md").read_text()
-    assert len([*csv.DictReader((out / "budget.csv").open())]) == 3 * 4
+    assert found["equal_bytes"]["jpeg"]["16000"]["0"]["iid"]["mean_bytes"] > 14_000
+    assert (out / "equal_bytes.png").read_bytes().startswith(b"\x89PNG")
+    assert "The chosen plans" in (out / "equal_bytes.md").read_text()
+    assert len([*csv.DictReader((out / "equal_bytes.csv").open())]) == 3 * 4
 
 
 def test_a_second_run_asks_only_for_what_is_new(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_a_second_run_asks_only_for_what_is_new(images: Path, tmp_path: Path, mo
     options += ["--out", tmp_path / "out", "--repetitions", 1, "--json"]
     first = sweep(*options, "--loss", "0.3")
     asked = sum(ends.asked for ends in made)
-    assert json.loads(sweep(*options, "--loss", "0.3").stdout)["budget"] == json.loads(first.stdout)["budget"]
+    assert json.loads(sweep(*options, "--loss", "0.3").stdout)["equal_bytes"] == json.loads(first.stdout)["equal_bytes"]
     assert sum(ends.asked for ends in made) == asked > 0
     assert sweep(*options, "--loss", "0,0.3").exit_code == 0
     assert asked < sum(ends.asked for ends in made) < 2 * asked
@@ -180,7 +180,7 @@ def test_a_frame_of_which_nothing_arrives_is_wrong(images: Path, monkeypatch: py
     ]
     done = sweep(*options, "--repetitions", 1, "--json")
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["budget"]["webp"]["30000"]["1"]["iid"]["agreement"] == 0
+    assert json.loads(done.stdout)["equal_bytes"]["webp"]["30000"]["1"]["iid"]["agreement"] == 0
 
 
 def test_images_for_tuning_are_not_measured(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 import numpy as np
 from rich.console import Console
 
-from gradfec_lab.sweep.budget import Budget, Slot, own_bytes
-from gradfec_lab.sweep.budget_plans import UNPROTECTED, drops, plans
-from gradfec_lab.sweep.budget_sender import Picture, Scheme
-from gradfec_lab.sweep.budget_trial import Networks, Trial, point_name, wanted_of
 from gradfec_lab.sweep.codecs import Codec
 from gradfec_lab.sweep.ends import Ends
+from gradfec_lab.sweep.equal_bytes.comparison import Comparison, Slot, own_bytes
+from gradfec_lab.sweep.equal_bytes.plans import UNPROTECTED, drops, plans
+from gradfec_lab.sweep.equal_bytes.sender import Picture, Scheme
+from gradfec_lab.sweep.equal_bytes.trial import Networks, Trial, point_name, wanted_of
 from gradfec_lab.sweep.study import Study, progress_bar
 
 FIT_CHOICE, FIT_MEASURED = 40, 200  # images whose bytes are counted to find a setting
@@ -23,34 +23,34 @@ STAGES = ((0.2, 8), (0.5, 3), (1.0, 1))  # of tuning: a share of the images, and
 CROWDED = 0.03  # the largest share of frames for which a plan may have too little room
 
 
-def candidates(budget: Budget, networks: Networks) -> dict[Slot, list[Scheme]]:
+def candidates(comparison: Comparison, networks: Networks) -> dict[Slot, list[Scheme]]:
     """Return the schemes for each slot: its plans, each with the setting that fits its bytes."""
-    return fitted(budget, networks, FIT_CHOICE, {slot: policies_for(budget, slot) for slot in budget.slots})
+    return fitted(comparison, networks, FIT_CHOICE, {slot: policies_for(comparison, slot) for slot in comparison.slots})
 
 
-def refitted(budget: Budget, networks: Networks, chosen: Mapping[Slot, Scheme]) -> dict[Slot, Scheme]:
+def refitted(comparison: Comparison, networks: Networks, chosen: Mapping[Slot, Scheme]) -> dict[Slot, Scheme]:
     """Return the chosen plans with settings that fit more exactly; a slot that has none then is left out."""
     plans = {slot: [scheme.policy] for slot, scheme in chosen.items()}
-    return {slot: some[0] for slot, some in fitted(budget, networks, FIT_MEASURED, plans).items() if some}
+    return {slot: some[0] for slot, some in fitted(comparison, networks, FIT_MEASURED, plans).items() if some}
 
 
-def policies_for(budget: Budget, slot: Slot) -> list[str]:
+def policies_for(comparison: Comparison, slot: Slot) -> list[str]:
     """Return the plans that are tried for a slot, as the user writes them."""
-    (codec,) = (codec for codec in budget.codecs if codec.name == slot.codec)
+    (codec,) = (codec for codec in comparison.codecs if codec.name == slot.codec)
     if own_bytes(codec):
         return [*drops(slot.loss), UNPROTECTED] if slot.loss else [UNPROTECTED]
     return plans(slot.bytes, slot.loss, codec.coding.quantiser.needs)
 
 
 def fitted(
-    budget: Budget, networks: Networks, most: int, policies: Mapping[Slot, list[str]]
+    comparison: Comparison, networks: Networks, most: int, policies: Mapping[Slot, list[str]]
 ) -> dict[Slot, list[Scheme]]:
     """Return a scheme for each slot and plan that can be had, by the bytes of up to `most` images to be measured."""
     found: dict[Slot, list[Scheme]] = {}
     with progress_bar(Console(stderr=True, highlight=False), "plans") as progress:
         task = progress.add_task("fitting qualities to bytes", total=len(policies))
-        for codec in budget.codecs:
-            fitting = Fitting(codec, pictures_of(budget.study, codec, networks.of(codec), most))
+        for codec in comparison.codecs:
+            fitting = Fitting(codec, pictures_of(comparison.study, codec, networks.of(codec), most))
             for slot in (slot for slot in policies if slot.codec == codec.name):
                 settings = {policy: fitting.finest(policy, slot.bytes) for policy in policies[slot]}
                 found[slot] = [Scheme(codec.name, of, policy) for policy, of in settings.items() if of is not None]

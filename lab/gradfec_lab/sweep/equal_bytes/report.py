@@ -5,56 +5,52 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gradfec_lab.bench.measure import machine
-from gradfec_lab.sweep.budget import Budget, Slot
-from gradfec_lab.sweep.budget_choice import candidates, choose, refitted
-from gradfec_lab.sweep.budget_sender import Scheme
-from gradfec_lab.sweep.budget_trial import Networks, Trial, point_name, wanted_of
+from gradfec_lab.sweep.equal_bytes.choice import candidates, choose, refitted
+from gradfec_lab.sweep.equal_bytes.comparison import Comparison, Slot
+from gradfec_lab.sweep.equal_bytes.sender import Scheme
+from gradfec_lab.sweep.equal_bytes.trial import Networks, Trial, point_name, wanted_of
 from gradfec_lab.sweep.losses import IID, is_feasible
 from gradfec_lab.sweep.report import Grid, Report, Row, lossless, measure, measures, pivot, text
 from gradfec_lab.sweep.statistics import Bootstrap
 from gradfec_lab.sweep.store import Store
-from gradfec_lab.sweep.study import command_line
 
 
-def report(budget: Budget) -> Report:
+def compared(comparison: Comparison) -> Report:
     """Choose the plans, measure them, and report everything, also into the study's folder if it has one."""
-    study, tuning = budget.study, budget.tuning
-    networks = Networks(study, budget.codecs)
+    study, tuning = comparison.study, comparison.tuning
+    networks = Networks(study, comparison.codecs)
     with tuning.store("protection --bytes, tuning") as store:
-        tuned = choose(Trial(budget, tuning, store, networks), candidates(budget, networks))
-    chosen = refitted(budget, networks, tuned)
+        tuned = choose(Trial(comparison, tuning, store, networks), candidates(comparison, networks))
+    chosen = refitted(comparison, networks, tuned)
     with study.store("protection --bytes") as store:
-        trial = Trial(budget, study, store, networks)
+        trial = Trial(comparison, study, store, networks)
         names = trial.run(study.names, wanted_of({slot: [scheme] for slot, scheme in chosen.items()}), "measuring")
-        rows = rows_of(budget, store, names, chosen)
+        rows = rows_of(comparison, store, names, chosen)
         members: dict[str, Any] = {
-            "images": len(names),
+            **study.about(store, names),
             "tuning_images": len(tuning.names),
-            "skipped": store.skipped(study.names),
-            "seed": study.seed,
-            "repetitions": budget.repetitions,
-            "command": command_line(),
-            "machine": machine(),
+            "repetitions": comparison.repetitions,
             "lossless_top1": lossless(store, names, study.truth),
-            "budget": nested_by_link(rows),
-            "left_out": [{"burst": link[0], "loss": link[1]} for link in budget.links if not is_feasible(*link)],
-            "no_plan": [slot._asdict() for slot in budget.slots if slot not in chosen],
+            "equal_bytes": nested_by_link(rows),
+            "left_out": [{"burst": link[0], "loss": link[1]} for link in comparison.links if not is_feasible(*link)],
+            "no_plan": [slot._asdict() for slot in comparison.slots if slot not in chosen],
         }
-    tables = make_tables(rows, len(names), budget.repetitions)
+    tables = make_tables(rows, len(names), comparison.repetitions)
     made = Report(members, tables)
     if study.out is not None:
-        from gradfec_lab.sweep.figures import budget_figure
+        from gradfec_lab.sweep.figures import equal_bytes_figure
 
-        made.write(study.out, "budget", rows, budget_figure(rows, budget.sizes))
+        made.write(study.out, "equal_bytes", rows, equal_bytes_figure(rows, comparison.sizes))
     return made
 
 
-def rows_of(budget: Budget, store: Store, names: list[str], chosen: Mapping[Slot, Scheme]) -> list[Row]:
+def rows_of(comparison: Comparison, store: Store, names: list[str], chosen: Mapping[Slot, Scheme]) -> list[Row]:
     """Return a row for each slot: its plan, the frames' mean bytes and datagrams, the answers and their intervals."""
     points = {slot: point_name(scheme, slot.link) for slot, scheme in chosen.items()}
     fields: dict[str, Row] = {point: {"point": point} for point in points.values()}
-    measured = measure(store, names, fields, budget.repetitions, budget.study.truth, Bootstrap(len(names))).rows()
+    measured = measure(
+        store, names, fields, comparison.repetitions, comparison.study.truth, Bootstrap(len(names))
+    ).rows()
     answers = {row.pop("point"): row for row in measured}
     rows = []
     for slot, scheme in chosen.items():

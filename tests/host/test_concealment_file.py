@@ -1,4 +1,4 @@
-"""What the package has learned of cuts: arrays by name, nothing of other cuts, one plain line for a damaged file."""
+"""Concealment files: arrays by name, nothing of other cuts, one plain line for a damaged file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gradfec_common.bottlenecks.compact import compact
 from gradfec_common.conceal import CONCEALMENTS, make_concealment
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_CUT, named_cut
-from gradfec_host import learned
-from gradfec_host.learned import FOLDER, learned_for
+from gradfec_host import concealment_file
+from gradfec_host.concealment_file import FOLDER, learned_for
 
 CUT = named_cut("pool1_pool")
 MEANS = np.linspace(0, 2, CUT.shape[2], dtype=np.float32)
@@ -24,7 +24,7 @@ SENSITIVITY = np.ones((3, CUT.shape[2]), np.float32)
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file of what was learned of CUT."""
-    monkeypatch.setattr(learned, "FOLDER", tmp_path)
+    monkeypatch.setattr(concealment_file, "FOLDER", tmp_path)
     path = tmp_path / CUT.network.name / f"{CUT.name}.npz"
     path.parent.mkdir()
     np.savez(path, means=MEANS, sensitivity=SENSITIVITY, provenance=np.array("made up"))
@@ -96,4 +96,4 @@ def test_the_means_of_the_default_cut_are_those_of_what_the_relu_lets_through() 
 
 
 def test_the_files_lie_in_the_package_that_is_built() -> None:
-    assert Path(str(FOLDER)) == Path(learned.__file__).parent / "learned"
+    assert Path(str(FOLDER)) == Path(concealment_file.__file__).parent / "concealments"

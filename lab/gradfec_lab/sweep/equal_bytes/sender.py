@@ -75,7 +75,7 @@ class Sent:
 
     @cached_property
     def encoded(self) -> EncodedTensor:
-        """Its datagrams."""
+        """The datagrams that the edge would send, parity included."""
         return encode_tensor(self.coded, self.coding.quantiser, self.plan)
 
     def case(self, point: str, repetition: int, arrived: Mask, ends: Ends) -> Case:

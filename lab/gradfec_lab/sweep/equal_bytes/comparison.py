@@ -1,7 +1,4 @@
-"""`gradfec sweep protection --bytes`: each codec with its best plan at equal bytes, headers, seals and parity included.
-
-The plans are chosen on images for tuning: for each codec, number of bytes and link, the best of a small grid.
-"""
+"""What is compared at equal bytes: codecs, numbers of bytes, links and images."""
 
 from __future__ import annotations
 
@@ -20,8 +17,8 @@ from gradfec_host.codec_file import SUFFIX
 from gradfec_host.quality import QUALITIES
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.arguments import names_list
-from gradfec_lab.sweep.budget_plans import UNPROTECTED
 from gradfec_lab.sweep.codecs import FORMAT_NAMES, Codec, make_codec, named
+from gradfec_lab.sweep.equal_bytes.plans import UNPROTECTED
 from gradfec_lab.sweep.losses import is_feasible
 from gradfec_lab.sweep.study import Study
 
@@ -45,12 +42,12 @@ class Slot(NamedTuple):
 
     @property
     def link(self) -> Link:
-        """The link."""
+        """The link: length of bursts, and share lost."""
         return self.burst, self.loss
 
 
 @dataclass(frozen=True)
-class Budget:
+class Comparison:
     """What to measure: codecs, numbers of bytes, links, and how many draws of the losses for each image.
 
     `tuning` has the images on which plans are chosen, `study` those that are measured.
@@ -75,7 +72,7 @@ class Budget:
         return [Slot(codec, size, *link) for codec, of in sizes.items() for size in of for link in self.possible]
 
 
-def budget_codec(name: str, cut: Cut, rows: int) -> Codec:
+def fine_codec(name: str, cut: Cut, rows: int) -> Codec:
     """Return a codec with settings in fine steps, coarse ones first; UsageError if there is none."""
     if name == PAPER:
         return Codec(name, coding_of(cut, rows, "uniform8", UNPROTECTED, ZFEC.name, 1), named(["uniform8"], cut))
@@ -86,9 +83,9 @@ def budget_codec(name: str, cut: Cut, rows: int) -> Codec:
     raise UsageError(f"--bytes compares bottleneck, FILE.npz, {', '.join(FORMAT_NAMES)} and {PAPER}, not {name!r}")
 
 
-def read_budget_codecs(text: str, cut: Cut, rows: int) -> list[Codec]:
-    """Read names of codecs."""
-    return [budget_codec(name, cut, rows) for name in names_list(text)]
+def read_fine_codecs(text: str, cut: Cut, rows: int) -> list[Codec]:
+    """Read names of codecs, separated by commas; UsageError for an unknown one."""
+    return [fine_codec(name, cut, rows) for name in names_list(text)]
 
 
 def read_sizes(text: str) -> list[int]:

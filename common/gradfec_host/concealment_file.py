@@ -1,4 +1,4 @@
-"""Learned arrays of cuts, by name: shipped in learned/NETWORK/CUT.npz, or from files of the user."""
+"""Concealment files: what was learned of a cut for --fill; shipped as concealments/NETWORK/CUT.npz, or the user's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradfec_host.arrays import read_arrays, write_arrays
 from gradfec_host.models.find import learned_at
 from gradfec_host.models.learned import DAMAGE
 
-FOLDER = importlib.resources.files(__package__) / "learned"
+FOLDER = importlib.resources.files(__package__) / "concealments"  # the shipped ones, NETWORK/CUT.npz
 PROVENANCE = "provenance"  # text, for people
 CUT = "cut"  # text: the full name of the cut that a file is for
 INSTALL, TRAIN = "install gradfec again", "make it with gradfec train-concealment"
@@ -51,7 +51,7 @@ def cut_of(path: Path) -> str:
         raise GradfecError(f"cannot read the learned arrays in {path}: {error}; {TRAIN}") from None
 
 
-def write_learned(path: Path, cut: Cut, arrays: Learned, provenance: str) -> None:
+def write_concealment_file(path: Path, cut: Cut, arrays: Learned, provenance: str) -> None:
     """Write the arrays of a cut, completely or not at all; OSError."""
     write_arrays(path, {**arrays, CUT: np.array(full_name(cut)), PROVENANCE: np.array(provenance)})
 

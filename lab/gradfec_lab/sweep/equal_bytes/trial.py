@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from gradfec_common.codes import ZFEC
-from gradfec_lab.sweep.budget import Budget, Link, Slot
-from gradfec_lab.sweep.budget_sender import NO_ANSWER, UNHEARD, Picture, Scheme, Sent, no_tensor
 from gradfec_lab.sweep.codecs import Codec, make_codec
 from gradfec_lab.sweep.ends import Ends, ends_of
 from gradfec_lab.sweep.engine import REFERENCE, Case, Examination
+from gradfec_lab.sweep.equal_bytes.comparison import Comparison, Link, Slot
+from gradfec_lab.sweep.equal_bytes.sender import NO_ANSWER, UNHEARD, Picture, Scheme, Sent, no_tensor
 from gradfec_lab.sweep.losses import Losses
 from gradfec_lab.sweep.report import shares, text
 from gradfec_lab.sweep.store import Record, Store
@@ -43,18 +43,18 @@ class Networks:
 class Trial:
     """Puts schemes to the test over the images of one study, and keeps the answers in its store."""
 
-    def __init__(self, budget: Budget, study: Study, store: Store, networks: Networks) -> None:
+    def __init__(self, comparison: Comparison, study: Study, store: Store, networks: Networks) -> None:
         """Draw the losses; a scheme that sends fewer datagrams than others loses the same ones of them."""
-        self.study, self.store, self._budget, self._networks = study, store, budget, networks
-        self._losses = Losses(len(study.names), budget.repetitions, max(study.grid.count, ZFEC.max_n))
-        self._losses.draw(budget.possible, study.seed)
+        self.study, self.store, self._comparison, self._networks = study, store, comparison, networks
+        self._losses = Losses(len(study.names), comparison.repetitions, max(study.grid.count, ZFEC.max_n))
+        self._losses.draw(comparison.possible, study.seed)
         self._index = {name: i for i, name in enumerate(study.names)}
         self._constant = {UNHEARD: NO_ANSWER}
         store.vouch(networks.fingerprints)
 
     def run(self, names: list[str], wanted: Wanted, title: str) -> list[str]:
         """Ask for what the store lacks of some images; return the usable ones among them."""
-        points = {REFERENCE: 1} | dict.fromkeys(points_of(wanted), self._budget.repetitions)
+        points = {REFERENCE: 1} | dict.fromkeys(points_of(wanted), self._comparison.repetitions)
         todo = [name for name in names if not self.store.knows(name, points, [scheme.bytes_name for scheme in wanted])]
         usable = self.study.each(self.store, todo, partial(self._examine, wanted), title)
         return [name for name in names if name in usable]
@@ -62,13 +62,13 @@ class Trial:
     def agreement(self, names: list[str], points: list[str]) -> list[float]:
         """Return the agreement with the uncut network, for each point."""
         reference = self.store.answers(names, [REFERENCE])[:, 0, 0]
-        classes = self.store.answers(names, points, self._budget.repetitions)
+        classes = self.store.answers(names, points, self._comparison.repetitions)
         found: list[float] = shares(classes, reference).mean(axis=0).tolist()
         return found
 
     def _examine(self, wanted: Wanted, name: str, image: Image) -> Record:
         record = Record(answers={REFERENCE: [self._networks.reference(image)]})
-        for codec in self._budget.codecs:
+        for codec in self._comparison.codecs:
             mine = {scheme: links for scheme, links in wanted.items() if scheme.codec == codec.name}
             if mine:
                 self._examine_codec(codec, mine, name, image, record)
@@ -95,7 +95,7 @@ class Trial:
         record.answers |= examination.answers
 
     def _knows(self, name: str, point: str) -> bool:
-        return self.store.repetitions(name, point) >= self._budget.repetitions
+        return self.store.repetitions(name, point) >= self._comparison.repetitions
 
     def _cases(
         self, scheme: Scheme, sent: Sent | None, links: Sequence[Link], image: int, ends: Ends
@@ -103,7 +103,7 @@ class Trial:
         for link in links:
             lost = self._losses.lost(*link, image)  # (repetitions, datagrams)
             point = point_name(scheme, link)
-            for repetition in range(self._budget.repetitions):
+            for repetition in range(self._comparison.repetitions):
                 if sent is None:
                     yield Case(point, repetition, UNHEARD, no_tensor)
                 else:
