@@ -57,6 +57,7 @@ TABLE = {
     "gradfec sweep quantise": "tests/lab/sweep/test_quantise.py",
     "gradfec sweep rate": "tests/lab/sweep/test_rate.py",
     "gradfec train-backend": "it trains for hours, with PyTorch",
+    "gradfec train-fill": "it trains for hours, with PyTorch",
     "gradfec train-codec": "it trains for hours, with PyTorch",
     "gradfec train-concealment": "tests/lab/training/test_concealment.py",
     "gradfec train-proxy": "tests/lab/training/test_train_command.py",
