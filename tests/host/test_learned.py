@@ -13,7 +13,7 @@ from tests.common.learned import network_of
 from gradfec_common.bottlenecks import with_bottleneck
 from gradfec_common.bottlenecks.compact import compact
 from gradfec_common.conceal import CONCEALMENTS, make_concealment
-from gradfec_common.conceal.learned import LEAVE
+from gradfec_common.conceal.learned import LEAVE, network_shapes
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_CUT, named_cut
 from gradfec_host import learned
@@ -122,6 +122,13 @@ def test_every_concealment_can_be_made_for_the_default_cut_or_the_latents_of_a_b
 def test_the_means_of_the_default_cut_are_those_of_what_the_relu_lets_through() -> None:
     means = learned_for(named_cut(DEFAULT_CUT))["means"]
     assert (means >= 0).all() and means.any()
+
+
+def test_the_network_of_the_default_cut_takes_less_than_100_kb() -> None:
+    file = FOLDER / CUT.network.name / f"{DEFAULT_CUT}.npz"
+    with file.open("rb") as stream, np.load(stream) as archive:
+        network = [archive[name] for name in network_shapes(256)]
+    assert sum(array.nbytes for array in network) < 100_000
 
 
 def test_the_files_lie_in_the_package_that_is_built() -> None:
