@@ -24,6 +24,7 @@ COMMANDS = {
         "gradfec_lab.training.concealment_command",
         "Learn how the channels of a cut depend on each other, to fill gaps.",
     ),
+    "train-fill": ("gradfec_lab.training.fill_command", "Train the network that fills gaps in a cut's tensors."),
     "train-proxy": ("gradfec_lab.training.train_command", "Train an importance estimator for the edge."),
     "weights": ("gradfec_cli.weights_command", "Download, verify and show ResNet-50's ImageNet weights."),
 }

@@ -86,9 +86,10 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
     default="auto",
     metavar="NAMES",
     help="What stands in for a missing packet: zero; mean, its channel's mean over training images; of its channel, "
-    "neighbour or inpaint; of the other channels, gaussian, altec or caltec; of the whole tensor, silrtc or halrtc, "
-    "which take seconds. auto is gaussian where the channels' statistics are known, otherwise mean or zero. For "
-    "several cuts LAYER=NAME,LAYER=NAME. A bottleneck's decoder is always told what is missing (mask).",
+    "neighbour or inpaint; of the other channels, gaussian, altec or caltec; of both, learned, a small network; "
+    "of the whole tensor, silrtc or halrtc, which take seconds. auto is gaussian where the channels' statistics are "
+    "known, otherwise mean or zero. For several cuts LAYER=NAME,LAYER=NAME. A bottleneck's decoder is always told what "
+    "is missing (mask).",
 )
 @click.option(
     "--fill-ms",
@@ -99,8 +100,8 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
 @click.option(
     "--learned",
     metavar="FILES",
-    help="Statistics of channels for --fill, made by gradfec train-concealment. Several, separated by commas. Those of "
-    "the default split are shipped.",
+    help="What --fill knows of the channels, made by gradfec train-concealment or train-fill. Several files, separated "
+    "by commas. That of the default split is shipped.",
 )
 @click.option(
     "--backend",

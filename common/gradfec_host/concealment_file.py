@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_common.conceal.learned import network_shapes
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut, full_name
 from gradfec_common.networks.imported import Imported
@@ -27,8 +28,8 @@ Learned = dict[str, npt.NDArray[np.float32]]
 def learned_for(cut: Cut, files: Sequence[Path] = ()) -> Learned:
     """Return the arrays of a cut: those of a file that is for it, otherwise the shipped ones, if any.
 
-    `means` (C,) are of max(tensor, 0) over training images; `gradfec_common.conceal.moments` says what the others are.
-    GradfecError if a file is damaged.
+    `means` (C,) are of max(tensor, 0) over training images; `gradfec_common.conceal.moments` and `learned` say what
+    the others are. GradfecError if a file is damaged.
     """
     if isinstance(cut.network, Imported):
         learned = learned_at(cut)
@@ -52,8 +53,10 @@ def cut_of(path: Path) -> str:
 
 
 def write_concealment_file(path: Path, cut: Cut, arrays: Learned, provenance: str) -> None:
-    """Write the arrays of a cut, completely or not at all; OSError."""
-    write_arrays(path, {**arrays, CUT: np.array(full_name(cut)), PROVENANCE: np.array(provenance)})
+    """Write the arrays of a cut, those of a network as float16; completely or not at all; OSError."""
+    network = network_shapes(cut.shape[2])
+    stored = {name: array.astype(np.float16) if name in network else array for name, array in arrays.items()}
+    write_arrays(path, {**stored, CUT: np.array(full_name(cut)), PROVENANCE: np.array(provenance)})
 
 
 def _read(file: Path, cut: Cut, cure: str) -> Learned:
@@ -63,10 +66,13 @@ def _read(file: Path, cut: Cut, cure: str) -> Learned:
         raise GradfecError(f"cannot read the learned arrays in {file}: {error}; {cure}") from None
     for said in (PROVENANCE, CUT):
         arrays.pop(said, None)
+    network = network_shapes(cut.shape[2])
     for name, array in arrays.items():
-        if array.shape[-1:] != cut.shape[2:] or array.dtype != np.float32 or not np.isfinite(array).all():
-            raise GradfecError(
-                f"{file} holds {name} {array.dtype} {array.shape}, not finite float32 of {cut.shape[2]} channels: "
-                f"{cure}"
-            )
-    return arrays
+        if name in network:
+            fits, wanted = array.dtype == np.float16 and array.shape == network[name], f"float16 {network[name]}"
+        else:
+            fits = array.dtype == np.float32 and array.shape[-1:] == cut.shape[2:]
+            wanted = f"float32 of {cut.shape[2]} channels"
+        if not fits or not np.isfinite(array).all():
+            raise GradfecError(f"{file} holds {name} {array.dtype} {array.shape}, not finite {wanted}: {cure}")
+    return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}

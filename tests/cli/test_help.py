@@ -97,7 +97,7 @@ def test_every_command_below_gradfec_has_it_too(words: str) -> None:
 @pytest.mark.parametrize(
     ("name", "typed", "completed"),
     [
-        ("gradfec", "gradfec tr", ["train-backend", "train-codec", "train-concealment", "train-proxy"]),
+        ("gradfec", "gradfec tr", ["train-backend", "train-codec", "train-concealment", "train-fill", "train-proxy"]),
         ("gradfec", "gradfec sweep imp", ["importance"]),
         ("gradfec", "gradfec keygen --sh", ["--show"]),
         ("gradfec-edge", "gradfec-edge --cod", ["--codec"]),

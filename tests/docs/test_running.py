@@ -59,6 +59,7 @@ TABLE = {
     "gradfec train-backend": "it trains for hours, with PyTorch",
     "gradfec train-codec": "it trains for hours, with PyTorch",
     "gradfec train-concealment": "tests/lab/training/test_concealment.py",
+    "gradfec train-fill": "it trains for hours, with PyTorch",
     "gradfec train-proxy": "tests/lab/training/test_train_command.py",
     "gradfec weights": HERE,
     "gradfec-cloud": "tests/integration/test_daemons.py",

@@ -8,6 +8,7 @@ from gradfec_common.conceal.concealment import Concealment, Learned, MakeConceal
 from gradfec_common.conceal.gaussian import Gaussian
 from gradfec_common.conceal.halrtc import HaLRTC
 from gradfec_common.conceal.inpaint import Inpaint
+from gradfec_common.conceal.learned import LearnedFill
 from gradfec_common.conceal.mask import Masked
 from gradfec_common.conceal.mean import Mean
 from gradfec_common.conceal.moments import has_moments
@@ -29,6 +30,7 @@ CONCEALMENTS: dict[str, MakeConcealment] = {
     "caltec": CALTeC,
     "gaussian": Gaussian,
     "inpaint": Inpaint,
+    "learned": LearnedFill,
     "mask": Masked,
 }
 AUTO = "auto"

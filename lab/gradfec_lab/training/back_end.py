@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradfec_common.conceal import Concealment
+from gradfec_common.conceal.gaps import rows_there
 from gradfec_common.delivery import tensor_at_hand
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut, Layer
@@ -108,17 +110,23 @@ class Tuning:
             for name, array in zip(layer.arrays, weights.arrays(layer.name), strict=True)
         }
 
-        def part(layers: Sequence[Layer], dtype: torch.dtype) -> Graph:
+        def part(layers: Sequence[Layer], dtype: torch.dtype = torch.bfloat16) -> Graph:
             graph: Graph = Graph([asdict(layer) for layer in layers], arrays)
             graph.to(dtype, memory_format=torch.channels_last)
             return graph
 
         between = _between(cut, self.joint)
-        self._front = part(cut.front_layers, torch.bfloat16)
-        self._lossless = part(between, torch.bfloat16)
-        self.tuned = part(between, torch.float32)
+        self._front, self._lossless, self._rest = map(part, (cut.front_layers, between, self.joint.back_layers))
+        self.tuned = self.to_tune(partial(part, between, torch.float32))
         self.tuned.requires_grad_(True)
-        self._rest = part(self.joint.back_layers, torch.bfloat16)
+
+    def to_tune(self, between: Callable[[], Graph]) -> nn.Module:
+        """Return what is tuned: here, the layers `between` the cut and the joint."""
+        return between()
+
+    def found(self, features: Tensor, there: Tensor) -> Tensor:
+        """Return the features at the joint for what arrived (N, C, H, W), given which rows are there (N, C, H, 1)."""
+        return self.tuned({self.cut.name: features})
 
     def run(self, fit: Sequence[int], report: Callable[[str], None], advance: Callable[[int], None]) -> None:
         """Tune on the images `fit`, or go on; UsageError if the checkpoint is of another training."""
@@ -145,15 +153,15 @@ class Tuning:
     def _step(
         self, rows: Sequence[int], rng: np.random.Generator, optimiser: torch.optim.Optimizer, answers: bool
     ) -> tuple[float, float]:
-        chi = self._features(rows)
-        features = _torch([self._delivered(one, self._gaps(one, rng)) for one in _numpy(chi)])
+        chi, grid = self._features(rows), self.grid
         if not answers:
-            window = quarter(self.cut.shape, rng)
-            chi, features = chi[window], features[window]
+            chi = chi[quarter(self.grid, rng)]
+            grid = PacketGrid((*chi.shape[2:], chi.shape[1]), grid.rows)
+        features, there = self._delivered(grid, ((one, self._gaps(grid, one, rng)) for one in _numpy(chi)))
         with torch.no_grad():
             wanted = self._lossless({self.cut.name: chi})
         with torch.autocast("cpu", torch.bfloat16):
-            found = self.tuned({self.cut.name: features})
+            found = self.found(features, there)
         variance = wanted.float().var((0, 2, 3))
         squares = (found.float() - wanted.float()).square().mean((0, 2, 3))
         error = (squares / (variance + FLOOR * variance.mean())).mean()
@@ -169,13 +177,22 @@ class Tuning:
         optimiser.step()
         return float(error.detach()), float(divergence.detach())
 
-    def _gaps(self, chi: Floats, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-        return draw_there(rng, chi, self.grid, self.settings.losses, self.settings.most, WHOLE)
+    def _gaps(self, grid: PacketGrid, chi: Floats, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+        return draw_there(rng, chi, grid, self.settings.losses, self.settings.most, WHOLE)
 
-    def _delivered(self, chi: Floats, there: npt.NDArray[np.bool_]) -> Floats:
-        """Return what the back-end gets of chi (H, W, C) if only the packets `there` (count,) arrive."""
-        coded = self._quantiser.encode(chi, self.grid)
-        return tensor_at_hand(coded, there, self._quantiser, self._conceal, self.grid)
+    def _delivered(
+        self, grid: PacketGrid, cases: Iterable[tuple[Floats, npt.NDArray[np.bool_]]]
+    ) -> tuple[Tensor, Tensor]:
+        """Return what arrives of each chi (H, W, C) of which the packets (count,) do, and which rows are there.
+
+        They are (N, C, H, W) and (N, C, H, 1).
+        """
+        features, rows = [], []
+        for chi, there in cases:
+            coded = self._quantiser.encode(chi, grid)
+            features.append(tensor_at_hand(coded, there, self._quantiser, self._conceal, grid))
+            rows.append(rows_there(there, grid).astype(np.float32)[:, None])
+        return _torch(features), _torch(rows)
 
     @torch.no_grad()
     def _features(self, rows: Sequence[int]) -> Tensor:
@@ -191,9 +208,9 @@ class Tuning:
             own = self._rest({self.joint.name: self._lossless({self.cut.name: chi})}, logits=True).argmax()
             rng = np.random.default_rng([self.settings.seed, self.settings.steps, row])
             draws = rng.random(self.grid.count)
-            features = [self._delivered(_numpy(chi)[0], draws >= loss) for loss in LOSSES]
+            features, there = self._delivered(self.grid, ((_numpy(chi)[0], draws >= loss) for loss in LOSSES))
             with torch.autocast("cpu", torch.bfloat16):
-                found = self.tuned({self.cut.name: _torch(features)})
+                found = self.found(features, there)
             same += (self._rest({self.joint.name: found.to(torch.bfloat16)}, logits=True).argmax(1) == own).numpy()
             advance(1)
         return [*zip(LOSSES, (same / len(held_out)).round(4).tolist(), strict=True)]
@@ -233,15 +250,15 @@ class Tuning:
         partial.replace(self._checkpoint)
 
 
-def quarter(shape: tuple[int, int, int], rng: np.random.Generator) -> tuple[slice, ...]:
-    """Return a window of half the height and width of tensors (N, C, H, W), at a random place.
+def quarter(grid: PacketGrid, rng: np.random.Generator) -> tuple[slice, ...]:
+    """Return a window of half the height and width of tensors (N, C, H, W), at a random place, of whole packets' rows.
 
-    It is the whole of a tensor that is too small, or whose sides are not multiples of 4.
+    It is the whole of a side that is too small, or whose quarters have no whole number of packets.
     """
     window = [slice(None), slice(None)]
-    for side in shape[:2]:
+    for side, unit in zip(grid.shape[:2], (4 * grid.rows, 4), strict=True):
         first = side // 4 * int(rng.integers(3))
-        window.append(slice(first, first + side // 2) if side % 4 == 0 and side >= 16 else slice(None))
+        window.append(slice(first, first + side // 2) if side % unit == 0 and side >= 16 else slice(None))
     return (*window,)
 
 

@@ -30,7 +30,7 @@ from .toys import install, write_images
 CUT = named_cut(DEFAULT_CUT)
 GRID = PacketGrid(CUT.shape)
 UNIFORM8 = QUANTISERS["uniform8"]
-FILLS = ["zero", "mean", "neighbour", "altec", "caltec", "gaussian", "inpaint"]
+FILLS = ["zero", "mean", "neighbour", "altec", "caltec", "gaussian", "inpaint", "learned"]
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,7 @@ def test_in_dfts_order_a_burst_takes_the_same_rows_of_neighbouring_channels() ->
     [
         (["--fill", "noise"], "--fill has no 'noise'"),
         (["--fill", "mean", "--split", "pool1_pool"], "there are no channel means for the split 'pool1_pool'"),
+        (["--fill", "learned", "--split", "pool1_pool"], "no network was trained to fill gaps at 'pool1_pool'"),
         (["--protect", "FEC_50"], "'FEC_50' is no protection policy"),
         (["--codec", "sqrt9"], "no codec is called 'sqrt9'"),
         (["--importance", "luck"], "--importance has no 'luck'"),

@@ -14,6 +14,7 @@ from tests.common.networks.folded import CUT, FOLDED, Drawn
 
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import NETWORKS
+from gradfec_common.packets import PacketGrid
 from gradfec_host.tuned import BackEndFile
 from gradfec_lab.training.backend_command import train_backend
 
@@ -162,6 +163,7 @@ def test_a_window_is_a_quarter_of_a_tensor_unless_that_is_small() -> None:
     from gradfec_lab.training.back_end import quarter
 
     rng = np.random.default_rng(0)
-    windows = [quarter((56, 56, 3), rng) for _ in range(60)]
+    windows = [quarter(PacketGrid((56, 56, 3), 7), rng) for _ in range(60)]
     assert {(window[2].start, window[2].stop) for window in windows} == {(0, 28), (14, 42), (28, 56)}
-    assert quarter((7, 7, 3), rng) == (slice(None),) * 4
+    assert quarter(PacketGrid((7, 7, 3), 7), rng) == (slice(None),) * 4
+    assert quarter(PacketGrid((56, 56, 3), 8), rng)[2] == slice(None)
