@@ -84,7 +84,7 @@ class Graph(nn.Module):
             if source not in convolutions:
                 raise NotImplementedError(f"{layer['name']} does not follow a convolution")
             names = ("gamma", "beta", "moving_mean", "moving_variance")
-            gamma, beta, mean, variance = (torch.from_numpy(arrays[f"{layer['name']}/{name}"]) for name in names)
+            gamma, beta, mean, variance = (torch.tensor(arrays[f"{layer['name']}/{name}"]) for name in names)
             scale = gamma / torch.sqrt(variance + float(layer["options"]["epsilon"]))
             kernel, bias = self.weights[f"{source}/kernel"], self.weights[f"{source}/bias"]
             kernel.data = kernel.data * scale[:, None, None, None]
@@ -161,7 +161,7 @@ def _ends_block(name: str) -> bool:
 
 
 def _given(layer: LayerDict, arrays: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    kernel, bias = (torch.from_numpy(arrays[f"{layer['name']}/{part}"]).float() for part in ("kernel", "bias"))
+    kernel, bias = (torch.tensor(arrays[f"{layer['name']}/{part}"]).float() for part in ("kernel", "bias"))
     # (h, w, in, out) -> (out, in, h, w), or (h, w, out, in) -> (in, out, h, w); (in, out) -> (out, in)
     return (kernel.T if kernel.ndim == 2 else kernel.permute(3, 2, 0, 1)).contiguous(), bias
 
