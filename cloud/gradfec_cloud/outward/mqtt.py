@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import random
 import re
@@ -12,7 +13,7 @@ import ssl
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import click
@@ -41,6 +42,7 @@ KEEPALIVE_S = 15  # after one and a half of it without a word from the cloud, th
 LEVEL = re.compile(r"[^/+#\x00-\x1f\x7f]+")  # of a topic
 NO_TOPIC = "cannot begin a topic: no level may be empty, or have + or # in it"
 MOST_KEPT = 1000  # messages of the broker that wait
+LIBRARYS_OWN = logging.Logger("aiomqtt", logging.CRITICAL)  # `run` says what is wrong, once
 SEEN_FROM = 0.5  # the score from which a label counts
 
 
@@ -117,6 +119,7 @@ class Mqtt:
         """Publish what the outbox has, whenever the broker is there."""
         from aiomqtt import MqttError
 
+        asyncio.get_running_loop().set_exception_handler(_unless_disconnected)
         while True:
             try:
                 async with self._client() as client:
@@ -141,6 +144,7 @@ class Mqtt:
             timeout=WITHIN_S,
             queue_type=_Kept,
             max_queued_incoming_messages=MOST_KEPT,
+            logger=LIBRARYS_OWN,
             tls_context=ssl.create_default_context() if self._broker.tls else None,
         )
 
@@ -191,6 +195,14 @@ class Mqtt:
             await asyncio.sleep(STATE_EVERY_S)
             for message in self._cameras.due(time.monotonic()):
                 await _publish(client, message)
+
+
+def _unless_disconnected(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say that nobody took an exception, unless it is aiomqtt's that the broker has closed the connection."""
+    from aiomqtt import MqttError
+
+    if not isinstance(context.get("exception"), MqttError):
+        loop.default_exception_handler(context)
 
 
 async def _publish(client: Client, message: Message) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import re
 import signal
+import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -159,6 +163,28 @@ def test_a_broker_that_sends_without_end_fills_no_memory() -> None:
         return len(kept)
 
     assert asyncio.run(put()) == MOST_KEPT
+
+
+def test_a_broker_that_hangs_up_at_once_is_said_to_be_away_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    hung_up = threading.Semaphore(0)
+
+    def greet_and_hang_up(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(bytes([0x20, 3, 0, 0, 0]))  # CONNACK: success
+                hung_up.release()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=greet_and_hang_up, args=[listener], daemon=True).start()
+        with telling(f"mqtt://127.0.0.1:{listener.getsockname()[1]}"):
+            for _ in range(4):
+                assert hung_up.acquire(timeout=SOON_S)
+    gc.collect()  # then asyncio says which exceptions nobody has taken
+    (line,) = caplog.messages
+    assert " is away: " in line
 
 
 def test_a_broker_that_was_never_there_is_waited_for(tmp_path: Path) -> None:
