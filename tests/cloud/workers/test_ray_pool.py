@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click import BadParameter
 from tests.cloud.small import SOON_S, Deliveries, decided, infer, stations, sure
 from tests.cloud.workers import test_contract as contract
 from tests.cloud.workers.test_contract import DOUBLE, TRIPLE, Multiply, Pool, Sure
 
 from gradfec_cloud.workers.pool import Batch, Outputs
-from gradfec_cloud.workers.ray import dispatch
+from gradfec_cloud.workers.ray import ClusterType, dispatch
 from gradfec_cloud.workers.ray import pool as pool_module
 from gradfec_cloud.workers.ray.pool import RayOptions, RayWorkers
 from gradfec_common.errors import GradfecError
@@ -263,6 +264,14 @@ class Holds:
 
     def __call__(self, tensors: object) -> list[float]:
         return [float(self.array.sum())]
+
+
+@pytest.mark.parametrize("address", ["", "head", "head:", "head:0", "http://head:6379"])
+def test_a_clusters_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(BadParameter):
+        ClusterType().convert(address, None, None)
+    assert ClusterType().convert("auto", None, None) == "auto"
+    assert ClusterType().convert("head:6379", None, None) == "head:6379"
 
 
 def test_a_bridge_that_does_not_end_is_ended_with_all_that_it_has_started(

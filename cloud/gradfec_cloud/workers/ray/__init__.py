@@ -12,15 +12,28 @@ import click
 from gradfec_cloud.options import Given
 from gradfec_cloud.workers.pool import OpenWorkers, WorkersKind
 from gradfec_common.errors import UsageError
-from gradfec_host.console import Number
+from gradfec_host.console import EndpointType, Number
 from gradfec_host.extras import need
 from gradfec_host.logs import Log
+
+AUTO = "auto"
+
+
+class ClusterType(click.ParamType[str]):
+    """A click type for HOST:PORT of a cluster's head, or auto."""
+
+    name = "HOST:PORT|auto"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Parse `value`, or fail with a sentence that names it."""
+        return AUTO if value == AUTO else str(EndpointType().convert(value, param, ctx))
+
 
 OPTIONS = (
     click.option(
         "--ray-address",
-        default="auto",
-        metavar="HOST:PORT|auto",
+        default=AUTO,
+        type=ClusterType(),
         help="With --workers ray: the cluster, by its head's address. auto: the one that this machine is part of.",
     ),
     click.option(
