@@ -91,13 +91,17 @@ class Story:
 
     @property
     def datagrams(self) -> dict[str, int | None]:
-        """The totals' counts of datagrams; what is not known is None."""
-        received = min(self.report.received, self.sent) if self.report else None  # the cloud may lie
+        """The totals' counts of datagrams; what is not known is None.
+
+        Of those that were asked for, some may come after the report. Nobody counts these, so they are not called lost.
+        """
+        due = min(self.report.sent, self.sent) if self.report else None  # the cloud may lie
+        received = min(self.report.received, due) if self.report and due is not None else None
         return {
             "sent": self.sent,
             "parity": self.plan.parity if self.plan else 0,
             "received": received,
-            "lost": None if received is None else self.sent - received,
+            "lost": None if due is None or received is None else due - received,
         }
 
     @property

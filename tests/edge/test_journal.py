@@ -153,6 +153,14 @@ def test_datagrams_that_the_cloud_asked_for_are_counted_apart_from_the_parity_th
     assert shown[1]["datagrams"] == {"sent": 9, "parity": 3, "received": 7, "lost": 2, "asked": 1}
 
 
+def test_datagrams_that_were_asked_for_and_came_after_the_report_are_not_lost(
+    journal: Journal, shown: list[dict[str, Any]]
+) -> None:
+    journal.sent(frame(), Sent(7, 5, replace(plan(), reserve=2), DATAGRAM_BYTES), STAGES)
+    journal.closed(Closed(5, None, Report(5, 8, 7, 1), 10))
+    assert shown[0]["datagrams"] == {"sent": 10, "parity": 3, "received": 7, "lost": 1, "asked": 2}
+
+
 def test_a_frame_for_which_the_link_decided_says_why_and_others_say_nothing() -> None:
     stories: list[Story] = []
     journal = Journal(None, HEAD, stories.append)

@@ -40,6 +40,7 @@ class InFlight:
     def __init__(self, limits: EdgeLimits) -> None:
         self._limits = limits
         self._next_number = 0
+        self._last_closes_at = 0.0  # of the newest
         self._tensors: dict[int, Awaited] = {}
         self._results: list[int] = []  # to be acknowledged
         self._reports: list[int] = []
@@ -58,11 +59,15 @@ class InFlight:
         return min((tensor.closes_at for tensor in self._tensors.values()), default=math.inf)
 
     def open(self, encoded: EncodedTensor, sent_by: float) -> tuple[int, Bytes]:
-        """Number a new tensor, whose last datagram leaves at `sent_by`; return the bodies that are to be sent."""
+        """Number a new tensor, whose last datagram leaves at `sent_by`; return the bodies that are to be sent.
+
+        An older one is not awaited for longer: the cloud may then take it as given up when a newer one is.
+        """
         number, self._next_number = self._next_number, self._next_number + 1
         bodies, unasked = encoded.bodies(number), encoded.plan.unasked
         reserve = bodies[unasked:].copy()
-        self._tensors[number] = Awaited(sent_by + self._limits.answer_timeout_s, unasked, reserve)
+        self._last_closes_at = max(self._last_closes_at, sent_by + self._limits.answer_timeout_s)
+        self._tensors[number] = Awaited(self._last_closes_at, unasked, reserve)
         return number, bodies[:unasked]
 
     def count_sealed(self, number: int, symbols: int) -> bool:

@@ -73,6 +73,11 @@ class SessionTensors:
         """The numbers of those that are being collected."""
         return [number for number, tensor in self.tensors.items() if tensor.state is TensorState.COLLECTING]
 
+    def is_unanswered(self, number: int) -> bool:
+        """Return whether there is such a tensor, and it has no answer yet."""
+        tensor = self.tensors.get(number)
+        return tensor is not None and tensor.state is not TensorState.ANSWERED
+
     def record(self, number: int) -> Finished:
         """Return the event for a finished tensor."""
         tensor = self.tensors[number]

@@ -335,14 +335,17 @@ class Tensors:
         return report
 
     def give_up(self, session: int, numbers: Iterable[int]) -> list[Effect]:
-        """Drop those of a session's tensors that have no answer yet; the edge no longer awaits one."""
+        """Drop those of a session's tensors that have no answer yet; the edge no longer awaits one.
+
+        It gives up on tensors in their order, so it awaits no answer to older ones either, though that was not heard.
+        """
         effects: list[Effect] = []
         mine = self._sessions[session]
-        for number in numbers:
-            tensor = mine.tensors.get(number)
-            if tensor is None or tensor.state is TensorState.ANSWERED:
+        newest = max((number for number in numbers if mine.is_unanswered(number)), default=-1)
+        for number in sorted(number for number in mine.tensors if number <= newest):
+            if not mine.is_unanswered(number):
                 continue
-            if tensor.state is not TensorState.COLLECTING:
+            if mine.tensors[number].state is not TensorState.COLLECTING:
                 effects.append(GivenUp(session, number))
             self._drop(mine, number, TensorEvent.ABANDON)
         return effects

@@ -182,6 +182,18 @@ def test_what_the_edge_gives_up_is_let_go_wherever_it_is(cloud):
     assert cloud.tensors == {"opened": 4, "complete": 1, "abandoned": 2, "partial": 1}
 
 
+def test_what_is_older_than_what_the_edge_gives_up_is_let_go_too_because_that_may_not_have_been_heard(cloud):
+    session = cloud.connect()
+    for number in range(4):
+        cloud.feed(*tensor_of(session, number))
+    cloud.say(Ack([2], []), session)
+    assert cloud.took(GivenUp) == [GivenUp(session.number, number) for number in (0, 1, 2)]
+    assert cloud.tensors == {"opened": 4, "abandoned": 3}
+    cloud.say(Ack([2, 7], []), session)  # neither of these is there
+    cloud.answer_all()
+    assert cloud.told(Result)[-1].tensor == 3
+
+
 def test_what_is_given_up_while_the_back_end_works_on_it_frees_its_place_with_its_answer():
     cloud = Cloud(pending_tensors=1)
     session = cloud.connect()

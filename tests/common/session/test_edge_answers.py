@@ -97,6 +97,17 @@ def test_a_tensor_without_an_answer_is_given_up_after_its_timeout_and_the_time_o
     assert edge.took(Closed) == [Closed(1, None, None, 0)]
 
 
+def test_tensors_are_given_up_in_their_order_however_long_each_takes_to_send(edge):
+    edge.connect()
+    slow, fast = edge.open(sending_s=0.5), edge.open()
+    for _ in range(24):
+        edge.wait(0.1)
+        edge.hear(Pong())
+    assert not edge.took(Closed)
+    edge.wait(0.11)
+    assert [closed.tensor for closed in edge.took(Closed)] == [slow, fast]
+
+
 def test_a_report_does_not_put_off_giving_up(edge):
     edge.connect()
     edge.open()
