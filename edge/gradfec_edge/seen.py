@@ -25,7 +25,7 @@ class Seen(NamedTuple):
     answered: bool
     partial: bool
     size: int  # bytes of UDP payload
-    sent: int  # datagrams
+    sent: int  # datagrams, without those that the cloud asked for and that came after its report
     received: int | None
     growth: float | None  # how much more of the frame's end was lost than of its start, as a share
     send_s: float | None  # from when it was ready until its last datagram had left
@@ -41,13 +41,14 @@ def seen(story: Story, now: float) -> Seen | None:
     result, report, stages = story.result, story.report, story.stages_ms
     budget_kbit_s = story.as_sent.why.get("budget_kbit_s")
     whole_kbit = 8 * (story.bytes + story.sent * UDP_HEADER_BYTES) / 1000
-    received = min(report.received, story.sent) if report else None  # the other side may lie
+    due = min(report.sent, story.sent) if report else story.sent  # the other side may lie
+    received = min(report.received, due) if report else None
     return Seen(
         now,
         result is not None,
         story.outcome == "partial",
         story.bytes,
-        story.sent,
+        due,
         received,
         _growth(story),
         stages["send"] / 1000 if "send" in stages else None,
@@ -126,6 +127,16 @@ class Window:
     def complete(self) -> float:
         """The share of all frames whose answer is complete."""
         return statistics.mean(frame.answered and not frame.partial for frame in self._frames)
+
+    @property
+    def answered_fps(self) -> float:
+        """How many frames a second are answered, in a full window."""
+        return sum(frame.answered for frame in self._frames) / WINDOW_S
+
+    @property
+    def arrived_in_vain(self) -> float:
+        """The share of all frames that have no answer, though all of their datagrams have arrived."""
+        return statistics.mean(not frame.answered and frame.received == frame.sent for frame in self._frames)
 
     def values(self, of: Callable[[Seen], float | None]) -> list[float]:
         """Return what is known of the frames."""

@@ -1,4 +1,4 @@
-"""Warnings about the link: each is said once, with the numbers and the options that help, until it is over."""
+"""Warnings about link and cloud, each said once, with the numbers and the options that help, until it is over."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gradfec_common.protect import AutoProtection
 from gradfec_edge.advice import protection_for, smaller_frames
 from gradfec_edge.coding import Coding
 from gradfec_edge.journal import Story
-from gradfec_edge.metrics import CONGESTION, PARTIAL, CameraMetrics
+from gradfec_edge.metrics import CONGESTION, PARTIAL, SLOW_CLOUD, CameraMetrics
 from gradfec_edge.seen import WINDOW_S, Window, seen
 from gradfec_edge.slow_link import Congestion, LeftOut, congestion, left_out
 from gradfec_host.logs import Log
@@ -56,6 +56,7 @@ class Warnings:
         if self._window.full:
             self._judge_rate(now)
             self._judge_answers(now)
+            self._judge_cloud(now)
 
     def _judge_rate(self, now: float) -> None:
         interval_s = self._wanted_interval_s()
@@ -74,6 +75,13 @@ class Warnings:
         elif self._is_over(PARTIAL, now) and self._window.complete >= MOSTLY:
             self._end(PARTIAL)
             self._log.info("most answers are complete again", event=f"{PARTIAL}_over")
+
+    def _judge_cloud(self, now: float) -> None:
+        if self._window.arrived_in_vain >= MOSTLY and CONGESTION not in self._said:
+            self._holds(SLOW_CLOUD, now, self._cloud_too_slow)
+        elif self._is_over(SLOW_CLOUD, now):
+            self._end(SLOW_CLOUD)
+            self._log.info("the cloud is fast enough again", event=f"{SLOW_CLOUD}_over")
 
     def _holds(self, event: str, now: float, text: Callable[[], str]) -> None:
         """There is a reason for a warning: say it, unless it was said and is not over."""
@@ -97,6 +105,14 @@ class Warnings:
     def _of_auto(self, found: LeftOut) -> list[str]:
         fewer = [f"lower --fps to {found.carried_fps:.2g}"] if found.carried_fps >= FEWEST_FPS else []
         return [*fewer, self._more_budget(found.budget_kbit_s) or "use a faster link"]
+
+    def _cloud_too_slow(self) -> str:
+        fps, sent_fps = _two_digits(self._window.answered_fps), 1 / self._window.interval_s
+        cures = [f"lower --fps to {fps:g}"] if fps >= FEWEST_FPS else []
+        return (
+            f"for {WINDOW_S:.0f} s, most frames have arrived and had no answer in time: the cloud answers {fps:.2g} of "
+            f"{sent_fps:.2g} frames a second; {', or '.join([*cures, 'raise --timeout-ms', 'use a faster cloud'])}"
+        )
 
     def _more_budget(self, budget_kbit_s: float) -> str:
         """Return the option that limits the budget, if one does."""
@@ -142,7 +158,9 @@ class Warnings:
         )
 
 
-def _two_digits(above_0: float) -> float:
+def _two_digits(at_least_0: float) -> float:
     """Round down to two digits, so that there is as much to spare as was calculated."""
-    unit = 10.0 ** (math.floor(math.log10(above_0)) - 1)
-    return float(f"{math.floor(above_0 / unit + 1e-9) * unit:.2g}")
+    if not at_least_0:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(at_least_0)) - 1)
+    return float(f"{math.floor(at_least_0 / unit + 1e-9) * unit:.2g}")

@@ -396,3 +396,54 @@ def test_against_bursts_longer_code_words_are_named_if_they_are_installed(
         monkeypatch.delitem(CODES, LEOPARD.id, raising=False)
     option = protection_for(0.2, read_policy("FEC_30_70"))
     assert option == ("--fec leopard" if installed else "--protect FEC_35_65")
+
+
+# --- a cloud that is too slow ---
+
+
+def unanswered(warned: Warned, at: float, *, received: float) -> None:
+    """End a frame without an answer, a share of whose datagrams has arrived."""
+    plan = SMALL.trial_plan()
+    assert plan is not None
+    report = Report(warned.number, plan.sent, round(received * plan.sent), 0)
+    sent = Sent(1, warned.number, plan, 1060)
+    frame = Frame(warned.number, "door", IMAGE, at)
+    warned.warnings.ended(Story(frame, None, sent, sent=plan.sent, report=report), at)
+    warned.number += 1
+
+
+def test_a_cloud_that_answers_few_of_the_frames_that_arrive_is_said_to_be_too_slow(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    warned = Warned(caplog, SMALL)
+    for number in range(60):  # five a second, of which every fifth is answered
+        if number % 5:
+            unanswered(warned, number / 5, received=1.0)
+        else:
+            warned.end(number / 5, SMALL, partial=False, received=1.0)
+    assert warned.events == ["slow_cloud"]
+    assert caplog.messages == [
+        "for 10 s, most frames have arrived and had no answer in time: the cloud answers 1 of 5 frames a second; lower "
+        "--fps to 1, or raise --timeout-ms, or use a faster cloud"
+    ]
+    assert warned.gauge("slow_cloud") == 1
+    for number in range(60, 200):
+        warned.end(number / 5, SMALL, partial=False, received=1.0)
+    assert warned.events == ["slow_cloud", "slow_cloud_over"]
+    assert warned.gauge("slow_cloud") == 0
+
+
+def test_a_cloud_that_answers_nothing_is_too_slow_for_any_rate(caplog: pytest.LogCaptureFixture) -> None:
+    warned = Warned(caplog, SMALL)
+    for number in range(60):
+        unanswered(warned, number / 5, received=1.0)
+    assert "answers 0 of 5 frames a second; raise --timeout-ms, or use a faster cloud" in caplog.messages[0]
+
+
+def test_frames_without_an_answer_that_have_not_arrived_are_not_the_clouds_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    warned = Warned(caplog, SMALL)
+    for number in range(100):
+        unanswered(warned, number / 5, received=0.5)
+    assert "slow_cloud" not in warned.events
