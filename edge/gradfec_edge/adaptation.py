@@ -29,6 +29,7 @@ PASS_S = 0.12  # in which the link should carry a frame: latency matters more th
 IN_TIME = 0.5  # of the cloud's deadline, likewise, if no frame rate is asked for; the rest is for requests
 LEAST_PASS_S = 0.08  # on a link whose round trip leaves no time for more
 ANSWERED_S, WORK_S = 0.3, 0.1  # when a frame should be answered, and how much of that edge and cloud take
+BESIDE = 0.1  # of the budget is for what goes beside frames: sketches and thumbnails
 PACE = 2.0  # times as fast as the budget: a frame leaves in half of its share of the time
 
 
@@ -61,6 +62,7 @@ class Adaptation:
         self._heard_at = 0.0
         self._owed, self._owed_at = 0.0, 0.0  # bytes by which we are ahead of the budget, and when
         self._newest: Plan | None = None
+        self._may_say_at = 0.0
 
     @property
     def round_trip_s(self) -> float | None:
@@ -131,6 +133,17 @@ class Adaptation:
         pauses = max((self._interval_s() or 0.0) / self._pass_s, 1.0)  # which are left out of the rate that is sent
         self.control.sent(round(pauses * size), now)
         self._owe(size, now)
+
+    def may_say(self, now: float) -> bool:
+        """Return whether the budget has room for what goes beside frames, as sketches do."""
+        return now >= self._may_say_at
+
+    def says(self, size: int, now: float) -> None:
+        """Note that `size` bytes go beside a frame. They count as the frame's do."""
+        self._may_say_at = max(self._may_say_at, now + size / (BESIDE * self.control.bytes_per_s))
+        if size:
+            self.control.sent(size, now)
+            self._owe(size, now)
 
     def reported(self, report: Report, now: float) -> None:
         """Learn from a report what the link lost, in which runs, and what rate it carried."""

@@ -56,11 +56,14 @@ class Sending:
                 return
             await self._health.until_connected()
             ready_at = time.perf_counter()
-        why = {}
-        if self._adaptation:
-            why = self._adaptation.why(encoded.plan)
-            self._adaptation.sends(tensor.number, encoded.plan, encoded.datagram_bytes, tensor.left, time.monotonic())
+        adaptation, now = self._adaptation, time.monotonic()
+        why = adaptation.why(encoded.plan) if adaptation else {}
         self._slots.sent(tensor.session, tensor.number, outgoing, why)
-        self._watch.sent(tensor.number, encoded)
+        sketch_bytes = self._watch.sent(
+            tensor.number, encoded, may_sketch=adaptation is None or adaptation.may_say(now)
+        )
+        if adaptation:
+            adaptation.sends(tensor.number, encoded.plan, encoded.datagram_bytes, tensor.left, now)
+            adaptation.says(sketch_bytes, now)
         await self._link.send(tensor)
         outgoing.stages.took("send", ready_at)

@@ -47,14 +47,15 @@ class Watch:
         self._picture_at = 0.0  # when the next one may be taken
         self._pictured: dict[int, EncodedFrame] = {}  # tensors on their way whose picture will be shown
 
-    def sent(self, tensor: int, encoded: EncodedFrame) -> None:
-        """Note that a tensor is about to be sent."""
-        now = time.monotonic()
-        if self._session.wants_sketch(now):
-            self._session.send_sketch(tensor, self._sketch(encoded), now, encoded.form)
+    def sent(self, tensor: int, encoded: EncodedFrame, *, may_sketch: bool = True) -> int:
+        """Note that a tensor is about to be sent; return the bytes of a sketch of it, 0 if the cloud gets none."""
+        now, size = time.monotonic(), 0
+        if may_sketch and self._session.wants_sketch(now):
+            size = self._session.send_sketch(tensor, self._sketch(encoded), now, encoded.form)
         if self.tell and now >= self._picture_at:
             self._picture_at = now + PICTURE_EVERY_S
             self._pictured[tensor] = encoded
+        return size
 
     def saw(self, event: Event) -> None:
         """Note an event of the core about the link."""

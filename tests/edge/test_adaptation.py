@@ -431,3 +431,15 @@ def test_of_a_link_that_loses_next_to_nothing_no_runs_are_told() -> None:
         world.send(number, 0.0)
         world.hear(number, 0.1)
     assert "runs" not in in_words(world.adaptation.why(PLAN), PLAN)
+
+
+def test_what_goes_beside_frames_counts_as_they_do_and_takes_a_tenth_of_the_budget() -> None:
+    world = World(interval_s=0.2, bytes_per_s=10_000.0)
+    assert world.adaptation.may_say(0.0)
+    world.adaptation.says(4000, 0.0)
+    assert world.control.sizes == [(4000, 0.0)]
+    assert world.adaptation.wait_s(0.0) == pytest.approx(0.4 - 0.2)
+    assert [world.adaptation.may_say(now) for now in (0.1, 3.9, 4.01)] == [False, False, True]
+    world.adaptation.says(0, 4.01)  # without a sketch
+    assert world.adaptation.may_say(4.01)
+    assert len(world.control.sizes) == 1

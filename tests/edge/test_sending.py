@@ -59,8 +59,9 @@ class ToyWatch:
     def __init__(self, said: list[str]) -> None:
         self.said = said
 
-    def sent(self, tensor: int, encoded: Any) -> None:
+    def sent(self, tensor: int, encoded: Any, *, may_sketch: bool) -> int:
         self.said.append(f"watched {tensor}")
+        return 0
 
 
 class World:

@@ -51,9 +51,10 @@ class Session:
     def wants_sketch(self, now: float) -> bool:
         return self.wanted
 
-    def send_sketch(self, tensor: int, sketch: Sketch, now: float, form: int) -> None:
+    def send_sketch(self, tensor: int, sketch: Sketch, now: float, form: int) -> int:
         assert form == 0
         self.sketches.append((tensor, sketch))
+        return 700
 
 
 class Page(list[Record]):
@@ -235,3 +236,11 @@ def test_while_the_cloud_is_away_the_page_says_who_answers() -> None:
     watch.saw(LinkLost(leaving=False))
     assert watch.edge.said == f"the cloud is silent{meanwhile}"
     assert not watch.edge.connected
+
+
+def test_the_cloud_gets_no_sketch_while_the_budget_has_no_room_for_one() -> None:
+    session = Session(wanted=True)
+    watch = watching(session)
+    assert watch.sent(3, frame(), may_sketch=False) == 0
+    assert not session.sketches
+    assert watch.sent(4, frame()) == 700

@@ -199,11 +199,13 @@ class EdgeSession:
         """Return whether the cloud wants sketches, and the next one is due."""
         return self.connected and self._session is not None and self._session.sketches and now >= self._sketch_at
 
-    def send_sketch(self, tensor: int, sketch: Sketch, now: float, form: int = 0) -> None:
-        """Send the cloud a sketch of a tensor of a form, in parts, each once."""
+    def send_sketch(self, tensor: int, sketch: Sketch, now: float, form: int = 0) -> int:
+        """Send the cloud a sketch of a tensor of a form, in parts, each once; return their bytes of UDP payload."""
         self._sketch_at = now + self.limits.sketch_every_s
+        before = len(self._out)
         for part in sketch_parts(tensor, sketch_bytes(sketch), form):
             self._say(part)
+        return sum(map(len, self._out[before:]))
 
     def leave(self, now: float) -> None:
         """Close open tensors as they stand, and say goodbye until the cloud has heard it: see `left`."""
