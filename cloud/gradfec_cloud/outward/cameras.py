@@ -47,7 +47,8 @@ class Camera:
         self.edge, self.connected = edge, True
         self._watched = watched
         self._seen = dict.fromkeys((one.key for one in watched), False)
-        self._line: tuple[str | None, float | None] = (None, None)
+        self._newest = 0, 0  # session and tensor
+        self._line: tuple[str | None, float | None] = (None, None)  # of its answer
         self._outcomes: Counter[str] = Counter()
         self._recent = Recent()
         self._told_at = -math.inf
@@ -61,7 +62,9 @@ class Camera:
     def answered(self, news: Answered, now: float) -> None:
         """Add an answer."""
         record: Mapping[str, Any] = news.record
-        self._line = news.lines[0] if news.lines else (None, None)
+        if record["session"] != self._newest[0] or record["tensor"] >= self._newest[1]:  # a busy cloud may answer late
+            self._newest = record["session"], record["tensor"]
+            self._line = news.lines[0] if news.lines else (None, None)
         for one in self._watched:
             if any(plain(label) == plain(one.label) and score >= one.score for label, score in news.lines):
                 self._seen[one.key] = True

@@ -22,6 +22,8 @@ def answered(
 ) -> Answered:
     record = {
         "edge": edge,
+        "session": 7,
+        "tensor": 3,
         "outcome": outcome,
         "packets": {"total": 10, "recovered": 1, "missing": 0},
         "datagrams": {"sent": 10, "parity": 2, "received": 9, "lost": 1},
@@ -193,3 +195,12 @@ def test_edges_that_choose_ever_new_names_do_not_fill_the_memory() -> None:
         said(of, answered(edge=f"edge{number}"))
     links = [message.topic for message in of.all_again(0.0) if message.topic.endswith("link")]
     assert links == [f"gradfec/edge{number}/link" for number in range(5, MOST_CAMERAS + 5)]
+
+
+def test_an_answer_that_a_newer_one_has_overtaken_is_counted_and_is_not_the_state() -> None:
+    of, states = cameras(), list[dict[str, Any]]()
+    for number, (label, session, tensor) in enumerate((("dog", 7, 5), ("fox", 7, 4), ("owl", 8, 0))):
+        found = said(of, answered(label, session=session, tensor=tensor), now=100.0 * number)
+        states += [one.payload for one in found if one.topic == "gradfec/door/state"]  # type: ignore[misc]
+    assert [state["label"] for state in states] == ["dog", "dog", "owl"]
+    assert states[-1]["answers"] == 3
