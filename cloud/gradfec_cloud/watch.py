@@ -86,8 +86,9 @@ class Watch:
                 self._seen[event.session] = _Seen(edge)
             case SessionMoved() if seen:
                 seen.edge = replace(seen.edge, address=address_text(event.peer))
-            case GivenUp():
+            case GivenUp() if seen:
                 self._sketches.pop((event.session, event.tensor), None)
+                self._tell(_given_up(event, seen.edge.name))
             case SessionEnded() if seen:
                 del self._seen[event.session]
                 for key in [key for key in self._sketches if key[0] == event.session]:
@@ -151,6 +152,11 @@ def _frame(event: Finished) -> Frame:
         stages_ms=result.stages_ms,
         bytes=event.received_bytes,
     )
+
+
+def _given_up(event: GivenUp, edge: str) -> Frame:
+    """Return a frame that its edge has given up while the back-end, or the queue before it, had it."""
+    return Frame(edge, event.session, event.tensor, time.time(), "timeout", [], {}, {}, 0, 0.0, {})
 
 
 def _picture(one: Inferred, found: Found, edge: Edge, sketch: Sketch | None) -> Picture:

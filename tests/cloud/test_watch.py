@@ -252,6 +252,16 @@ def test_a_finished_tensor_is_a_frame(page: Page) -> None:
     assert (told.answer, told.stages_ms) == ([("tiger cat", 0.5)], {"decode": 1.5})
 
 
+def test_a_tensor_that_its_edge_gives_up_is_a_frame_without_an_answer(page: Page) -> None:
+    def story(watch: Watch) -> None:
+        watch.saw(SessionOpened(SESSION, "kitchen", ("::1", 9)))
+        watch.saw(GivenUp(SESSION, 3))
+
+    watching(story)
+    (told,) = page.take(Frame)
+    assert (told.edge, told.session, told.number, told.outcome, told.answer) == ("kitchen", SESSION, 3, "timeout", [])
+
+
 def test_an_answers_record_is_passed_on_to_the_api(page: Page) -> None:
     record = {"edge": "kitchen", "tensor": 3}
 
