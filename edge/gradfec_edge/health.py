@@ -42,6 +42,7 @@ class LinkHealth:
         self._wait_s = wait_s
         self._cloud, self._key, self._log, self._metrics = cloud, key, log, metrics
         self._changed = Condition()
+        self._loop: asyncio.AbstractEventLoop | None = None  # since `look`
         self._silence_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -70,12 +71,11 @@ class LinkHealth:
             raise GradfecError(f"{found}; gave up after {self._wait_s:g} s" if found else self._no_answer(self._wait_s))
 
     def look(self) -> None:
-        """Log that the edge looks for the cloud. If it does so forever, warn once if the cloud is silent."""
-        forever = math.isinf(self._wait_s)
-        within = "" if forever else f" for {self._wait_s:g} s"
+        """Log that the edge looks for the cloud. From now on, if it looks forever, warn of each long silence."""
+        within = "" if math.isinf(self._wait_s) else f" for {self._wait_s:g} s"
         self._log.info(f"looking for {self._cloud}{within}", event="looking", cloud=str(self._cloud))
-        if forever:
-            self._silence_timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._warn_of_silence)
+        self._loop = asyncio.get_running_loop()
+        self._time_silence()
 
     def found(self, trouble: str) -> None:
         """Note, while no cloud answers, why datagrams do not reach it; "" if that is not known. Log it once."""
@@ -83,6 +83,8 @@ class LinkHealth:
             return
         if trouble and self.state is LinkState.REFUSED:  # what refused it is gone
             self._enter(LinkState.LOOKING)
+        if self._trouble and not trouble:
+            self._time_silence()
         self._trouble = trouble
         if trouble and trouble != self._told:
             self._told = trouble
@@ -120,6 +122,7 @@ class LinkHealth:
         self._metrics.link_lost(leaving=event.leaving)
         line = f"{self._cloud} is {'leaving' if event.leaving else 'silent'}; looking for it"
         self._log.warning(line, event="link_lost", cloud=str(self._cloud), leaving=event.leaving)
+        self._time_silence()
 
     def _on_refused(self, event: Refused) -> None:
         self._metrics.refused(event.reason)
@@ -129,6 +132,13 @@ class LinkHealth:
         self._enter(LinkState.REFUSED, refusal)
         if refusal != before:  # each hello brings the same refusal
             self._log.warning(f"{refusal}; trying again", event="refused", cloud=str(self._cloud))
+
+    def _time_silence(self) -> None:
+        """Warn if the cloud is silent for long from now on, and nobody knows why."""
+        if self._silence_timer:
+            self._silence_timer.cancel()
+        if self._loop and math.isinf(self._wait_s):
+            self._silence_timer = self._loop.call_later(PATIENCE_S, self._warn_of_silence)
 
     def _warn_of_silence(self) -> None:
         if self.state is LinkState.LOOKING and not self._trouble:

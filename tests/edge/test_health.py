@@ -216,6 +216,33 @@ def test_there_is_no_warning_of_silence_for_a_file_or_a_cloud_that_has_answered(
     assert not any("no answer" in line for line in caplog.messages)
 
 
+@pytest.mark.parametrize(
+    "then",
+    [
+        lambda health: health.saw(CONNECTED) or health.saw(LEAVING) or health.found(CLOSED) or health.found(""),
+        lambda health: health.saw(CONNECTED) or health.saw(LOST),
+        lambda health: health.found(""),
+    ],
+    ids=["back with another key", "lost", "reached at last"],
+)
+def test_a_cloud_that_falls_silent_later_is_warned_of_too(
+    then: Then, registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(health_module, "PATIENCE_S", 0.001)
+
+    async def run() -> LinkHealth:
+        health = new_health(registry)
+        await looked(health, lambda health: health.found(CLOSED))
+        assert health.trouble == CLOSED  # and the first timer has run out
+        then(health)
+        await asyncio.sleep(0.01)
+        return health
+
+    health = asyncio.run(run())
+    assert len([line for line in caplog.messages if "no answer from cloud:9000 for 0.001 s" in line]) == 1
+    assert health.trouble.startswith("no answer from cloud:9000: check ")
+
+
 def test_a_cloud_that_refused_and_is_gone_is_looked_for_again(
     registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -235,3 +235,15 @@ def test_while_the_cloud_is_away_the_page_says_who_answers() -> None:
     watch.saw(LinkLost(leaving=False))
     assert watch.edge.said == f"the cloud is silent{meanwhile}"
     assert not watch.edge.connected
+
+
+def test_the_page_no_longer_says_why_the_cloud_is_away_once_that_is_not_known() -> None:
+    watch = watching()
+    said = []
+    for event in (Refused("full", "256 edges"), Connected(7, 0.25, fresh=True), LinkLost(leaving=True)):
+        watch.saw(event)
+        for trouble in ("", "no route", "", "nobody listens", ""):
+            watch.found(trouble)
+            said.append(watch.edge.said)
+    later = ["no route", "looking for the cloud", "nobody listens", "looking for the cloud"]
+    assert said == ["256 edges", *later, *5 * [""], "the cloud is leaving", *later]
