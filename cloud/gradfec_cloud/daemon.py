@@ -126,6 +126,9 @@ class CloudDaemon:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._leave)
         self._loop.add_signal_handler(signal.SIGHUP, self._read_keys_again)
+        networks = dict.fromkeys(cut.network for cut in self._options.cuts)
+        line = f"loading {', '.join(network.title for network in networks)}"
+        self._log.info(line, event="loading", networks=[network.name for network in networks])
         self._inference = await asyncio.to_thread(make_inference, self._deliver)
         if self._state is State.LOADING:
             self._state = State.SERVING

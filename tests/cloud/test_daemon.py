@@ -156,6 +156,24 @@ def test_when_stopped_it_tells_the_edges_finishes_and_closes() -> None:
     assert inference.closed
 
 
+def test_it_says_what_it_loads_before_it_does(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    said: list[str] = []
+
+    async def run() -> None:
+        made = daemon()
+
+        def load(deliver: object) -> Inference:
+            said.extend(caplog.messages)
+            made._loop.call_soon_threadsafe(made._leave)
+            return Inference()
+
+        await made.run(load)  # type: ignore[arg-type]
+
+    asyncio.run(run())
+    assert said == [f"loading {SPLIT.network.title}"]
+
+
 def test_when_stopped_while_it_loads_it_ends_once_it_has_loaded() -> None:
     async def run() -> tuple[CloudDaemon, Inference]:
         made, inference = daemon(), Inference()
