@@ -27,6 +27,7 @@ CONFIG_VARIABLE = "GRADFEC_CONFIG"
 OF_MACHINE = Path("/etc/gradfec")
 CAMERA = "camera"  # the option, and the name of the tables for several cameras
 CAMERA_KEY = re.compile(r"\s*[\"']?camera[\"']?\s*=")
+HOW_VALUES_ARE_WRITTEN = "a text needs quotation marks, and yes or no is written true or false"
 CAMERA_HEADING = re.compile(r"\s*\[\[\s*[\"']?camera[\"']?\s*\]\]")
 
 Settings = dict[str, Any]  # by the parameters' names
@@ -164,7 +165,7 @@ def parse(path: Path) -> tuple[str, dict[str, Any]]:
         if (line := _camera_beside_tables(text)) is not None:
             reason = f"{CAMERA} = ... and [[{CAMERA}]] tables exclude each other: move it into a table of its own"
             raise UsageError(f"{path}, line {line}: {reason}") from None
-        hint = "; a text needs quotation marks" if str(error).startswith("Invalid value") else ""
+        hint = f"; {HOW_VALUES_ARE_WRITTEN}" if str(error).startswith("Invalid value") else ""
         raise UsageError(f"{path} is not TOML: {error}{hint}") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, too many brackets
         raise UsageError(f"{path} is not TOML: {error}") from None

@@ -209,6 +209,7 @@ WRONG = [
     ("many digits", START + "fps = " + "9" * 5000, "edge.toml is not TOML: Exceeds the limit"),
     ("many brackets", START + "fps = " + "[" * 5000, "edge.toml is not TOML: "),
     ("no quotation marks", START + "name = door", "Invalid value (at line 3, column 8); a text needs quotation marks"),
+    ("yes", START + "compensate = yes", "; a text needs quotation marks, and yes or no is written true or false"),
     ("twice", START + "fps = 1\nfps = 2", "edge.toml is not TOML: Cannot overwrite a value"),
     ("single bracket", '[camera]\nname = "a"', "line 1: a camera's table has double brackets: write [[camera]]"),
     ("both", START + '[[camera]]\ncamera = "b"', "line 1: camera = ... and [[camera]] tables exclude each other: move"),
