@@ -15,7 +15,7 @@ from gradfec_cloud.outward import SINKS, open_sinks
 from gradfec_cloud.workers import WORKERS
 from gradfec_host import logs
 from gradfec_host.completion import completing, models
-from gradfec_host.config import config_option, config_used, differing
+from gradfec_host.config import Setting, config_option, config_used, differing
 from gradfec_host.console import (
     CONTEXT,
     Endpoint,
@@ -59,7 +59,11 @@ LEFT_OUT = ("listen", "log_format", "log_level", "as_json")  # of the first line
 
 @click.command(epilog=EXAMPLES, context_settings=CONTEXT)
 @click.option(
-    "--listen", required=True, type=EndpointType(""), help="UDP port to listen on, on all interfaces by default."
+    "--listen",
+    cls=Setting,
+    required=True,
+    type=EndpointType(""),
+    help="UDP port to listen on, on all interfaces by default.",
 )
 @click.option(
     "--model",

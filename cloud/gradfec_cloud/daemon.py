@@ -56,7 +56,7 @@ Deliver = Callable[[list[Inferred]], None]
 class State(Enum):
     """The daemon's life: LOADING -> SERVING -> LEAVING, or at once from LOADING to LEAVING."""
 
-    LOADING = "loading"  # the back-end is not there yet; nothing is read from the port
+    LOADING = "loading"  # the back-end is not there yet; nothing is read from the port, and what waits there is dropped
     SERVING = "serving"
     LEAVING = "leaving"  # asked to stop: no new tensors, but answers to those at hand
 
@@ -121,14 +121,18 @@ class CloudDaemon:
         """Serve until a signal asks to stop, then finish the tensors at hand; GradfecError if it cannot go on.
 
         `make_inference` gets the function to deliver answers to. It is called in a thread, and edges are welcomed when
-        it has returned.
+        it has returned; what they have sent before is dropped.
         """
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._leave)
         self._loop.add_signal_handler(signal.SIGHUP, self._read_keys_again)
+        networks = dict.fromkeys(cut.network for cut in self._options.cuts)
+        line = f"loading {', '.join(network.title for network in networks)}"
+        self._log.info(line, event="loading", networks=[network.name for network in networks])
         self._inference = await asyncio.to_thread(make_inference, self._deliver)
         if self._state is State.LOADING:
             self._state = State.SERVING
+        self._driver.discard()
         self._driver.start()
         self._keyring.warn_if_insecure()
         self._say_how()

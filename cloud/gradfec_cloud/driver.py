@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from collections import Counter
@@ -54,6 +55,15 @@ class Driver:
         self._version_told_at = -math.inf
         self._strangers: dict[Hashable, float] = {}  # hosts with unknown keys, and when they were reported
         self._nothing_at_hand: asyncio.Future[None] | None = None  # while `finish` waits for it
+
+    def discard(self) -> None:
+        """Drop what waits at the port, as too late.
+
+        An edge that has waited long has replaced most of its hellos, and can use no answer to those. Each would open a
+        session that nobody uses.
+        """
+        for batch in itertools.islice(iter(self._port.receive, None), READ_BEFORE_TIMER):
+            self._core.counts[Drop.LATE.value] += len(batch.lengths)
 
     def start(self) -> None:
         """Read the port whenever datagrams wait."""

@@ -147,7 +147,7 @@ def prepared(ways: Sequence[Way], link: Conditions, wanted: Wanted, most: int) -
 class Heard:
     """What an edge has learned of its link; None is unknown."""
 
-    loss: float
+    loss: float | None = None
     bits_per_s: float | None = None
     round_trip_s: float | None = None
 
@@ -198,5 +198,6 @@ class Chooser:
             self._rate = heard.bits_per_s, now + REMEMBERS_S
         elif now > self._rate[1]:
             self._rate = self._planned.bits_per_s, math.inf
+        loss = self._planned.loss if heard.loss is None else heard.loss
         round_trip_s = self._planned.round_trip_s if heard.round_trip_s is None else heard.round_trip_s
-        return Conditions(self._rate[0], heard.loss, round_trip_s)
+        return Conditions(self._rate[0], loss, round_trip_s)

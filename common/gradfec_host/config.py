@@ -27,13 +27,27 @@ CONFIG_VARIABLE = "GRADFEC_CONFIG"
 OF_MACHINE = Path("/etc/gradfec")
 CAMERA = "camera"  # the option, and the name of the tables for several cameras
 CAMERA_KEY = re.compile(r"\s*[\"']?camera[\"']?\s*=")
+HOW_VALUES_ARE_WRITTEN = "a text needs quotation marks, and yes or no is written true or false"
 CAMERA_HEADING = re.compile(r"\s*\[\[\s*[\"']?camera[\"']?\s*\]\]")
 
 Settings = dict[str, Any]  # by the parameters' names
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class CameraOption(click.Option):
+class Setting(click.Option):
+    """An option that says, if it is missing, where a file with it would have been found."""
+
+    def process_value(self, ctx: click.Context, value: object) -> object:
+        """Convert a value; MissingParameter if there must be one."""
+        try:
+            return super().process_value(ctx, value)
+        except click.MissingParameter:
+            looked = " or ".join(map(str, ctx.meta[__name__].looked))
+            hint = f"There is no settings file at {looked}." if looked else None
+            raise click.MissingParameter(hint, ctx, self) from None
+
+
+class CameraOption(Setting):
     """An option that each [[camera]] table can set for itself."""
 
 
@@ -47,6 +61,7 @@ class Config:
     path: Path | None = None
     settings: Settings = field(default_factory=dict)
     cameras: list[Settings] = field(default_factory=list)  # the [[camera]] tables
+    looked: list[Path] = field(default_factory=list)  # where the file was sought, if there is none
 
 
 def config_option(name: str) -> Callable[[Command], Command]:
@@ -57,7 +72,7 @@ def config_option(name: str) -> Callable[[Command], Command]:
             return
         try:
             path = given or next((path for path in places(name) if os.path.isfile(path)), None)  # noqa: PTH113
-            config = read_config(path, ctx.command) if path else Config()
+            config = read_config(path, ctx.command) if path else Config(looked=places(name))
         except GradfecError as error:
             logs.fail(str(error))
             ctx.exit(error.exit_code)
@@ -79,7 +94,7 @@ def config_option(name: str) -> Callable[[Command], Command]:
         envvar=CONFIG_VARIABLE,
         callback=load,
         help=f"Settings file, in TOML; the command line overrides it. [default: ${CONFIG_VARIABLE}; otherwise "
-        f"{name}.toml in $GRADFEC_HOME or ~/.config/gradfec; otherwise in /etc/gradfec]",
+        f"{name}.toml in $GRADFEC_HOME if it is set, otherwise in ~/.config/gradfec; otherwise in /etc/gradfec]",
         show_default=False,
     )
 
@@ -150,7 +165,7 @@ def parse(path: Path) -> tuple[str, dict[str, Any]]:
         if (line := _camera_beside_tables(text)) is not None:
             reason = f"{CAMERA} = ... and [[{CAMERA}]] tables exclude each other: move it into a table of its own"
             raise UsageError(f"{path}, line {line}: {reason}") from None
-        hint = "; a text needs quotation marks" if str(error).startswith("Invalid value") else ""
+        hint = f"; {HOW_VALUES_ARE_WRITTEN}" if str(error).startswith("Invalid value") else ""
         raise UsageError(f"{path} is not TOML: {error}{hint}") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, too many brackets
         raise UsageError(f"{path} is not TOML: {error}") from None

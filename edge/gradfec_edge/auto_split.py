@@ -13,16 +13,18 @@ from gradfec_common.networks import DEFAULT_CUT, Cut, Network
 from gradfec_common.networks.imported import Imported
 from gradfec_common.protect import LinkEstimate
 from gradfec_common.protect.auto import NAME as AUTO_PROTECT
-from gradfec_common.splits import Chooser, Conditions, Expected, Heard, Way, prepared
+from gradfec_common.splits import Chooser, Conditions, Expected, Heard, Wanted, Way, prepared
 from gradfec_common.wire import MAX_FORMS
 from gradfec_edge.coding import Coding, coding_of
 from gradfec_edge.design import Design
 from gradfec_edge.pipeline import Pipeline
 from gradfec_host.models import model_of
 from gradfec_host.models.store import FRONT
+from gradfec_host.recent import percent
 from gradfec_host.split_table import SplitTable, table_of
 
 SPLIT = "auto"  # as --split
+BEST = {"latency": "the fastest", "energy": "the least work for the edge", "bytes": "the smallest"}  # by goal
 Say = Callable[[str], object]
 
 
@@ -89,7 +91,8 @@ class AutoSplit:
         """Begin with the best way for the planned link; `say` gets a line for each change."""
         table = prepared.table
         self._designs, self._clock, self._say = prepared.designs, clock, say
-        self._chooser = Chooser([*self._designs], table.link, replace(table.wanted, interval_s=interval_s))
+        self._wanted = replace(table.wanted, interval_s=interval_s)
+        self._chooser = Chooser([*self._designs], table.link, self._wanted)
         self._used: Way | None = None
         self._missing: set[str] = set()
 
@@ -97,10 +100,11 @@ class AutoSplit:
         """Return the pipeline to use now, of those whose forms the cloud takes."""
         by_way = {way: one for way, of in self._designs.items() for one in possible if one.coding is of.coding}
         self._tell_missing({way.cut for way in self._designs if way not in by_way})
-        heard = Heard(link.loss, link.bits_per_s, link.round_trip_s)
+        reported = link.round_trip_s is not None  # until then, the loss is only supposed
+        heard = Heard(link.loss if reported else None, link.bits_per_s, link.round_trip_s)
         chosen = self._chooser.look(heard, self._clock(), by_way)
         if chosen.way != self._used:
-            self._say(f"split: {in_words(chosen, self._chooser.link)}")
+            self._say(f"split: {in_words(chosen, self._chooser.link, self._wanted)}")
             self._used = chosen.way
         return by_way[chosen.way]
 
@@ -110,9 +114,15 @@ class AutoSplit:
         self._missing = cuts
 
 
-def in_words(chosen: Expected, link: Conditions) -> str:
-    """Say what is chosen, and for which link."""
+def in_words(chosen: Expected, link: Conditions, wanted: Wanted) -> str:
+    """Say what is chosen, for which link, and why."""
+    enough = f"{100 * wanted.min_agreement:g} % of the answers"
+    if chosen.agreement < wanted.min_agreement:
+        why = f"none keeps {enough}"
+    else:
+        in_time = wanted.interval_s is not None and chosen.in_time(wanted.interval_s)
+        why = f"{BEST[wanted.goal]} of those that keep {enough}{' and keep up with the frames' if in_time else ''}"
     return (
         f"{chosen.way.name}, {1000 * chosen.latency_s:.0f} ms expected for {link.bits_per_s / 1e6:.3g} Mbit/s, "
-        f"{link.loss:.1%} lost and {1000 * link.round_trip_s:.0f} ms there and back"
+        f"{percent(link.loss)} lost and {1000 * link.round_trip_s:.0f} ms there and back: {why}"
     )

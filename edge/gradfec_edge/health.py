@@ -15,6 +15,7 @@ from gradfec_host.console import Endpoint
 from gradfec_host.logs import Log, printable
 
 PATIENCE_S = 30.0  # how long a cloud may be silent before the log says what to check
+BRIEF_S = 5.0  # in which a cloud that was silent may be back without a word in the log: bursts of losses do that
 TEMPORARY_REFUSALS = {"leaving", "full"}  # reasons for which the edge keeps trying
 
 
@@ -42,7 +43,9 @@ class LinkHealth:
         self._wait_s = wait_s
         self._cloud, self._key, self._log, self._metrics = cloud, key, log, metrics
         self._changed = Condition()
+        self._loop: asyncio.AbstractEventLoop | None = None  # since `look`
         self._silence_timer: asyncio.TimerHandle | None = None
+        self._lost_timer: asyncio.TimerHandle | None = None  # while the log has yet to say that the cloud is silent
 
     @property
     def connected(self) -> bool:
@@ -70,12 +73,11 @@ class LinkHealth:
             raise GradfecError(f"{found}; gave up after {self._wait_s:g} s" if found else self._no_answer(self._wait_s))
 
     def look(self) -> None:
-        """Log that the edge looks for the cloud. If it does so forever, warn once if the cloud is silent."""
-        forever = math.isinf(self._wait_s)
-        within = "" if forever else f" for {self._wait_s:g} s"
+        """Log that the edge looks for the cloud. From now on, if it looks forever, warn of each long silence."""
+        within = "" if math.isinf(self._wait_s) else f" for {self._wait_s:g} s"
         self._log.info(f"looking for {self._cloud}{within}", event="looking", cloud=str(self._cloud))
-        if forever:
-            self._silence_timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._warn_of_silence)
+        self._loop = asyncio.get_running_loop()
+        self._time_silence()
 
     def found(self, trouble: str) -> None:
         """Note, while no cloud answers, why datagrams do not reach it; "" if that is not known. Log it once."""
@@ -83,8 +85,11 @@ class LinkHealth:
             return
         if trouble and self.state is LinkState.REFUSED:  # what refused it is gone
             self._enter(LinkState.LOOKING)
+        if self._trouble and not trouble:
+            self._time_silence()
         self._trouble = trouble
         if trouble and trouble != self._told:
+            self._say_if_lost()
             self._told = trouble
             self._log.warning(f"{trouble}; trying again", event="unreachable", cloud=str(self._cloud))
 
@@ -101,6 +106,7 @@ class LinkHealth:
     def end(self) -> None:
         """Enter ENDED."""
         self._enter(LinkState.ENDED)
+        self._forget_loss()
         if self._silence_timer:
             self._silence_timer.cancel()
 
@@ -112,23 +118,53 @@ class LinkHealth:
         self._enter(LinkState.CONNECTED)
         self._trouble = self._told = ""
         self._metrics.connected()
+        if not event.fresh and self._forget_loss():
+            return
+        self._say_if_lost()
         line = f"connected to {self._cloud}{'' if event.fresh else ' again'}"
         self._log.info(line, event="connected", cloud=str(self._cloud), fresh=event.fresh)
 
     def _on_lost(self, event: LinkLost) -> None:
         self._enter(LinkState.LOOKING)
         self._metrics.link_lost(leaving=event.leaving)
-        line = f"{self._cloud} is {'leaving' if event.leaving else 'silent'}; looking for it"
-        self._log.warning(line, event="link_lost", cloud=str(self._cloud), leaving=event.leaving)
+        if event.leaving:
+            self._say_lost(leaving=True)
+        elif self._loop:
+            self._lost_timer = self._loop.call_later(BRIEF_S, self._say_if_lost)
+        self._time_silence()
+
+    def _say_if_lost(self) -> None:
+        """Log that the cloud is silent, if the log has yet to say so."""
+        if self._forget_loss():
+            self._say_lost(leaving=False)
+
+    def _forget_loss(self) -> bool:
+        """Return whether the log has yet to say that the cloud is silent; it will not."""
+        timer, self._lost_timer = self._lost_timer, None
+        if timer:
+            timer.cancel()
+        return timer is not None
+
+    def _say_lost(self, *, leaving: bool) -> None:
+        line = f"{self._cloud} is {'leaving' if leaving else 'silent'}; looking for it"
+        self._log.warning(line, event="link_lost", cloud=str(self._cloud), leaving=leaving)
 
     def _on_refused(self, event: Refused) -> None:
         self._metrics.refused(event.reason)
+        self._say_if_lost()
         if event.reason not in TEMPORARY_REFUSALS:
             raise GradfecError(f"{self._cloud} refuses this edge: {printable(event.detail)}")
         refusal, before = f"{self._cloud} accepts no new edges now: {printable(event.detail)}", self._refusal
         self._enter(LinkState.REFUSED, refusal)
         if refusal != before:  # each hello brings the same refusal
             self._log.warning(f"{refusal}; trying again", event="refused", cloud=str(self._cloud))
+
+    def _time_silence(self) -> None:
+        """Warn if the cloud is silent for long from now on, and nobody knows why."""
+        if self._silence_timer:
+            self._silence_timer.cancel()
+        if self._loop and math.isinf(self._wait_s):
+            self._silence_timer = self._loop.call_later(PATIENCE_S, self._warn_of_silence)
 
     def _warn_of_silence(self) -> None:
         if self.state is LinkState.LOOKING and not self._trouble:

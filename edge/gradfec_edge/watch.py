@@ -21,6 +21,8 @@ from gradfec_web.view import Edge, Frame, Picture, Settings, in_base64
 THUMBNAIL = (160, 160)  # pixels; the cloud has a picture as the network sees it
 PHOTOGRAPH_SIDE = 448  # pixels, the longer one: a visitor may be behind the same slow link
 
+LOOKING = "looking for the cloud"
+
 
 class Watch:
     """Tells page and cloud what becomes of each packet; does almost nothing if neither shows it."""
@@ -40,8 +42,8 @@ class Watch:
         Without the cloud, the model `fallback` answers, if there is one.
         """
         self._meanwhile = f"; {fallback} answers on the edge" if fallback else ""
-        looking = f"looking for the cloud{self._meanwhile}"
-        self.edge = Edge(name, 0, str(cloud), False, time.time(), looking, settings=settings)
+        self._happened = LOOKING  # what the page says of the link, if nobody knows more
+        self.edge = Edge(name, 0, str(cloud), False, time.time(), LOOKING + self._meanwhile, settings=settings)
         self.tell: Tell | None = None  # the page, if there is one
         self._session, self._thumbnail = session, thumbnail
         self._picture_at = 0.0  # when the next one may be taken
@@ -63,15 +65,20 @@ class Watch:
             case Connected():
                 self.edge = replace(self.edge, session=event.session, connected=True, since=time.time(), said="")
             case LinkLost():
-                why = "the cloud is leaving" if event.leaving else "the cloud is silent"
-                self.edge = replace(self.edge, connected=False, since=time.time(), said=why + self._meanwhile)
+                self._happened = "the cloud is leaving" if event.leaving else "the cloud is silent"
+                self.edge = replace(self.edge, connected=False, since=time.time())
+                self.found("")
             case Refused():
-                self.edge = replace(self.edge, said=event.detail + self._meanwhile)
+                self._happened = event.detail
+                self.found("")
 
     def found(self, trouble: str) -> None:
         """Note why datagrams do not reach the cloud; "" if that is not known."""
-        if trouble and not self.edge.connected:
-            self.edge = replace(self.edge, said=trouble + self._meanwhile)
+        if self.edge.connected:
+            return
+        if trouble:  # what happened before is over
+            self._happened = LOOKING
+        self.edge = replace(self.edge, said=(trouble or self._happened) + self._meanwhile)
 
     def ended(self) -> None:
         """Note that there will be no more frames."""

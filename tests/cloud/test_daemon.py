@@ -20,6 +20,7 @@ from gradfec_common.errors import GradfecError
 from gradfec_common.keys import Key
 from gradfec_common.session.events import Decided, GivenUp, SessionEnded
 from gradfec_common.session.handshake import HandshakeKey
+from gradfec_common.wire import Batch, batch_of
 from gradfec_host.console import Endpoint
 from gradfec_host.logs import Log
 
@@ -27,15 +28,18 @@ KEY = HandshakeKey(Key(bytes(range(32))))
 
 
 class Port:
-    """A port at which nothing comes."""
+    """A port at which nothing comes but what waits."""
 
     kernel_drops, receive_buffer_bytes, address = 0, 0, Endpoint("127.0.0.1", 9)
+
+    def __init__(self) -> None:
+        self.waiting: list[Batch] = []
 
     def fileno(self) -> int:
         return 99
 
-    def receive(self) -> None:
-        return None
+    def receive(self) -> Batch | None:
+        return self.waiting.pop() if self.waiting else None
 
 
 class Inference:
@@ -152,6 +156,24 @@ def test_when_stopped_it_tells_the_edges_finishes_and_closes() -> None:
     assert inference.closed
 
 
+def test_it_says_what_it_loads_before_it_does(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    said: list[str] = []
+
+    async def run() -> None:
+        made = daemon()
+
+        def load(deliver: object) -> Inference:
+            said.extend(caplog.messages)
+            made._loop.call_soon_threadsafe(made._leave)
+            return Inference()
+
+        await made.run(load)  # type: ignore[arg-type]
+
+    asyncio.run(run())
+    assert said == [f"loading {SPLIT.network.title}"]
+
+
 def test_when_stopped_while_it_loads_it_ends_once_it_has_loaded() -> None:
     async def run() -> tuple[CloudDaemon, Inference]:
         made, inference = daemon(), Inference()
@@ -166,6 +188,21 @@ def test_when_stopped_while_it_loads_it_ends_once_it_has_loaded() -> None:
     made, inference = asyncio.run(run())
     assert made._state is State.LEAVING
     assert inference.closed
+
+
+def test_what_came_while_it_loaded_is_dropped_before_it_serves() -> None:
+    async def run() -> CloudDaemon:
+        made = daemon()
+
+        def load(deliver: object) -> Inference:
+            made._port.waiting = [batch_of([b"hello"] * 49, ["edge"] * 49)]  # type: ignore[attr-defined]
+            made._loop.call_soon_threadsafe(made._leave)
+            return Inference()
+
+        await made.run(load)  # type: ignore[arg-type]
+        return made
+
+    assert asyncio.run(run()).sessions.counts == {"late": 49}
 
 
 def test_a_failure_ends_it_without_waiting_and_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from gradfec_cloud import driver as driver_module
 from gradfec_cloud.access import by_id
-from gradfec_cloud.driver import MOST_STRANGERS, REST_S, Driver, OtherVersion, UnknownKey
+from gradfec_cloud.driver import MOST_STRANGERS, READ_BEFORE_TIMER, REST_S, Driver, OtherVersion, UnknownKey
 from gradfec_common.ciphers import Cipher
 from gradfec_common.keys import Key
 from gradfec_common.networks import named_cut
@@ -98,6 +98,14 @@ def test_the_port_is_read_to_its_end_before_a_timer_acts() -> None:
     driven._on_timer()
     assert core.counts["too_short"] == 266
     assert not port.waiting
+
+
+def test_what_waits_too_long_is_dropped_as_late_and_no_more_than_the_buffer_holds() -> None:
+    driven, core, port, _ = driver()
+    port.waiting = [junk(3)] * (READ_BEFORE_TIMER + 1)
+    driven.discard()
+    assert core.counts == {"late": 3 * READ_BEFORE_TIMER}
+    assert len(port.waiting) == 1
 
 
 class Core:

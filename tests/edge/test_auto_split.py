@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from tests.onnx_files import SIDE
 from tests.split_tables import DEEP, EARLY, LATE, NAME, save, small_model
+from tests.split_tables import FAST as PLANNED
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import DEFAULT_CUT
 from gradfec_common.protect import LinkEstimate
-from gradfec_common.protect.link import Losses
-from gradfec_common.splits import CHANGES_AFTER_S, Conditions
+from gradfec_common.protect.link import UNKNOWN_LINK, Losses
+from gradfec_common.splits import CHANGES_AFTER_S, Conditions, Wanted, expected
 from gradfec_common.wire import MAX_FORMS
 from gradfec_common.wire.symbol import read_headers
-from gradfec_edge.auto_split import AutoSplit, prepare
+from gradfec_edge.auto_split import AutoSplit, in_words, prepare
 from gradfec_edge.cameras import CameraSetup, front_ends, options_of, sessions_of
 from gradfec_edge.cli import main
 from gradfec_host.logs import Log
@@ -103,6 +104,34 @@ def test_ways_whose_forms_the_cloud_does_not_take_are_not_used() -> None:
     for _ in range(3):
         assert choose([pipelines[LATE]], FAST) is pipelines[LATE]
     assert [line for line in said if "this cloud does not serve deep, stem" in line] == said[1:2]
+
+
+def test_before_the_first_report_it_says_the_links_values_of_the_plan() -> None:
+    of = setup_of()
+    assert of.prepared is not None
+    said: list[str] = []
+    choose = AutoSplit(of.prepared, None, said.append)
+    choose([one.pipeline(None) for one in of.designs], UNKNOWN_LINK)  # type: ignore[arg-type]
+    (line,) = said
+    assert "for 50 Mbit/s, 0.0 % lost and 20 ms there and back: the fastest of those that keep 95 %" in line
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        (Wanted(), "the fastest of those that keep 95 % of the answers"),
+        (Wanted("bytes", 0.975), "the smallest of those that keep 97.5 % of the answers"),
+        (
+            Wanted("energy", interval_s=1.0),
+            "the least work for the edge of those that keep 95 % of the answers and keep",
+        ),
+        (Wanted(interval_s=1e-6), "the fastest of those that keep 95 % of the answers"),
+        (Wanted(min_agreement=1.01), "none keeps 101 % of the answers"),
+    ],
+)
+def test_the_line_says_why_a_way_is_chosen(wanted: Wanted, why: str) -> None:
+    said = in_words(expected(EARLY, PLANNED), PLANNED, wanted).partition(": ")[2]
+    assert said.removesuffix(" up with the frames") == why
 
 
 @pytest.mark.parametrize(

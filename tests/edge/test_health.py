@@ -26,7 +26,8 @@ SOON_S = 60.0  # a safety net
 CLOUD = Endpoint("cloud", 9000)
 KEY = HandshakeKey(Key(bytes(range(32))))
 SECURE = f"that it has this edge's key {KEY.id.hex()} (senders without the key get no reply), "
-CONNECTED, LOST, LEAVING = Connected(7, 0.25, fresh=True), LinkLost(leaving=False), LinkLost(leaving=True)
+CONNECTED, BACK = Connected(7, 0.25, fresh=True), Connected(7, 0.25, fresh=False)
+LOST, LEAVING = LinkLost(leaving=False), LinkLost(leaving=True)
 FULL = Refused("full", "it serves 256 edges already")
 CLOSED = "cannot reach cloud:9000: nothing listens there"
 UNNAMED = "cannot reach cloud:9000: Name or service not known"
@@ -79,20 +80,65 @@ def test_the_last_event_decides_the_state(
 
 
 def test_each_change_of_the_link_is_counted_and_logged(
-    health: LinkHealth, registry: Registry, caplog: pytest.LogCaptureFixture
+    health: LinkHealth, registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(health_module, "BRIEF_S", 0.001)
     caplog.set_level("INFO")
-    for event in (CONNECTED, LOST, Connected(7, 0.25, fresh=False), LEAVING):
-        health.saw(event)
-    assert caplog.messages == [
+
+    async def run() -> None:
+        health.look()
+        for event in (CONNECTED, LOST, BACK, LEAVING):
+            health.saw(event)
+            await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert caplog.messages[1:] == [
         "connected to cloud:9000",
         "cloud:9000 is silent; looking for it",
         "connected to cloud:9000 again",
         "cloud:9000 is leaving; looking for it",
     ]
-    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "INFO", "WARNING"]
+    assert [record.levelname for record in caplog.records[1:]] == ["INFO", "WARNING", "INFO", "WARNING"]
     assert registry.count("connections") == 2
     assert registry.count("link_losses", reason="silent") == registry.count("link_losses", reason="leaving") == 1
+
+
+SILENT = "cloud:9000 is silent; looking for it"
+
+
+@pytest.mark.parametrize(
+    ("then", "told"),
+    [
+        (lambda health: health.saw(BACK), []),
+        (lambda health: health.end(), []),
+        (lambda health: health.saw(CONNECTED), [SILENT, "connected to cloud:9000"]),
+        (lambda health: health.found(CLOSED), [SILENT, f"{CLOSED}; trying again"]),
+        (lambda health: health.saw(FULL), [SILENT, f"{REFUSED}; trying again"]),
+    ],
+    ids=["back", "ended", "a new session", "closed", "refused"],
+)
+def test_a_short_silence_is_counted_and_logged_only_if_more_follows_from_it(
+    then: Then,
+    told: list[str],
+    health: LinkHealth,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(health_module, "BRIEF_S", 0.005)
+    caplog.set_level("INFO")
+
+    async def run() -> None:
+        health.look()
+        health.saw(CONNECTED)
+        health.saw(LOST)
+        assert not health.connected
+        then(health)
+        await asyncio.sleep(0.02)
+
+    asyncio.run(run())
+    assert caplog.messages[2:] == told
+    assert registry.count("link_losses", reason="silent") == 1
 
 
 def test_a_temporary_refusal_is_logged_once_and_counted_each_time(
@@ -157,7 +203,7 @@ def test_what_keeps_datagrams_from_the_cloud_is_logged_once_until_the_cloud_answ
     health.saw(LOST)
     assert health.why_not == "not connected to cloud:9000"
     health.found(CLOSED)
-    assert caplog.messages[3:] == [f"{CLOSED}; trying again"]
+    assert caplog.messages[2:] == [f"{CLOSED}; trying again"]
 
 
 async def looked(health: LinkHealth, then: Then) -> None:
@@ -214,6 +260,33 @@ def test_there_is_no_warning_of_silence_for_a_file_or_a_cloud_that_has_answered(
     monkeypatch.setattr(health_module, "PATIENCE_S", 0.001)
     asyncio.run(looked(new_health(registry, wait_s=wait_s), then))
     assert not any("no answer" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        lambda health: health.saw(CONNECTED) or health.saw(LEAVING) or health.found(CLOSED) or health.found(""),
+        lambda health: health.saw(CONNECTED) or health.saw(LOST),
+        lambda health: health.found(""),
+    ],
+    ids=["back with another key", "lost", "reached at last"],
+)
+def test_a_cloud_that_falls_silent_later_is_warned_of_too(
+    then: Then, registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(health_module, "PATIENCE_S", 0.001)
+
+    async def run() -> LinkHealth:
+        health = new_health(registry)
+        await looked(health, lambda health: health.found(CLOSED))
+        assert health.trouble == CLOSED  # and the first timer has run out
+        then(health)
+        await asyncio.sleep(0.01)
+        return health
+
+    health = asyncio.run(run())
+    assert len([line for line in caplog.messages if "no answer from cloud:9000 for 0.001 s" in line]) == 1
+    assert health.trouble.startswith("no answer from cloud:9000: check ")
 
 
 def test_a_cloud_that_refused_and_is_gone_is_looked_for_again(

@@ -244,3 +244,15 @@ def test_the_cloud_gets_no_sketch_while_the_budget_has_no_room_for_one() -> None
     assert watch.sent(3, frame(), may_sketch=False) == 0
     assert not session.sketches
     assert watch.sent(4, frame()) == 700
+
+
+def test_the_page_no_longer_says_why_the_cloud_is_away_once_that_is_not_known() -> None:
+    watch = watching()
+    said = []
+    for event in (Refused("full", "256 edges"), Connected(7, 0.25, fresh=True), LinkLost(leaving=True)):
+        watch.saw(event)
+        for trouble in ("", "no route", "", "nobody listens", ""):
+            watch.found(trouble)
+            said.append(watch.edge.said)
+    later = ["no route", "looking for the cloud", "nobody listens", "looking for the cloud"]
+    assert said == ["256 edges", *later, *5 * [""], "the cloud is leaving", *later]

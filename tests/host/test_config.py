@@ -176,6 +176,16 @@ def test_only_the_first_file_that_exists_is_read(tmp_path: Path, monkeypatch: py
     assert json.loads(run("--camera", "a", "--cloud", "b:1", **variables).stdout)[1] is None
 
 
+def test_a_missing_option_names_the_files_that_could_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_module, "OF_MACHINE", tmp_path / "etc")
+    monkeypatch.delenv(CONFIG_VARIABLE)
+    result = run(GRADFEC_HOME=str(tmp_path))
+    assert result.exit_code == 2
+    places = f"{tmp_path}/edge.toml or {tmp_path}/etc/edge.toml"
+    assert f"Missing option '--camera'. There is no settings file at {places}.\n" in result.stderr
+    assert "There is no settings file" not in run("--config", os.devnull).stderr
+
+
 START = 'camera = "a"\ncloud = "b:1"\n'
 WRONG = [
     ("unknown", START + "\nprotct = 1", "line 4: there is no setting 'protct': did you mean protect?"),
@@ -199,6 +209,7 @@ WRONG = [
     ("many digits", START + "fps = " + "9" * 5000, "edge.toml is not TOML: Exceeds the limit"),
     ("many brackets", START + "fps = " + "[" * 5000, "edge.toml is not TOML: "),
     ("no quotation marks", START + "name = door", "Invalid value (at line 3, column 8); a text needs quotation marks"),
+    ("yes", START + "compensate = yes", "; a text needs quotation marks, and yes or no is written true or false"),
     ("twice", START + "fps = 1\nfps = 2", "edge.toml is not TOML: Cannot overwrite a value"),
     ("single bracket", '[camera]\nname = "a"', "line 1: a camera's table has double brackets: write [[camera]]"),
     ("both", START + '[[camera]]\ncamera = "b"', "line 1: camera = ... and [[camera]] tables exclude each other: move"),
