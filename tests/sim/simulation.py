@@ -86,12 +86,12 @@ class Simulation:
         while not (large := [one for one in self.pool if one.is_large]):
             self.pool[0] = content(draws, self.grid)
         self.large = large  # they pay for their answers
-        swarm, floor = self.swarm, LEAST if self.swarm.is_small else (0.0, 0.0)
-        self.ledger = ledger.begin(ledger.Ledger(swarm.epoch, swarm.window, *floor))
-        secrets = [Key(self.dice.randbytes(32)) for _ in range(1 if swarm.shared_key else swarm.edges)]
-        secrets.append(secrets[0] if swarm.liars_share_key else Key(self.dice.randbytes(32)))
+        drawn, floor = self.swarm, LEAST if self.swarm.is_small else (0.0, 0.0)
+        self.ledger = ledger.begin(ledger.Ledger(drawn.epoch, drawn.window, *floor))
+        secrets = [Key(self.dice.randbytes(32)) for _ in range(1 if drawn.shared_key else drawn.edges)]
+        secrets.append(secrets[0] if drawn.liars_share_key else Key(self.dice.randbytes(32)))
         self.keys = [HandshakeKey(key) for key in secrets]  # of the edges, and the liars' last
-        labels = [f"label {n}" if swarm.labels else "" for n in range(len(secrets))]
+        labels = [f"label {n}" if drawn.labels else "" for n in range(len(secrets))]
         self.known = {key.id: HandshakeKey(key, label) for key, label in zip(secrets, labels, strict=True)}
         self.truth = Truth(self.swarm, self.ledger)
         self.network = Network(self.dice)

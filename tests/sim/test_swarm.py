@@ -58,3 +58,7 @@ def test_a_broken_promise_is_reported_with_the_line_that_reproduces_it(monkeypat
     monkeypatch.setattr(Story, "story", broken)
     with pytest.raises(AssertionError, match=r"make sim SEED=7 .*a packet of the tensor is wrong"):
         check(7)
+
+
+def test_about_a_third_of_the_clouds_have_workers_that_die_and_hang():
+    assert 10 < sum(Story(seed).has_workers for seed in range(60)) < 40
