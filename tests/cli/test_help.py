@@ -80,6 +80,22 @@ def test_who_looks_for_a_daemon_below_gradfec_is_told_where_it_is() -> None:
     assert "'edge' is a command of its own: write gradfec-edge, with a hyphen" in result.output
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("wieghts", "weights"),
+        ("plna", "plan"),
+        ("model chekc", "check"),
+        ("sweep raet", "rate"),
+        ("bench coeds", "codes"),
+    ],
+)
+def test_a_command_that_is_mistyped_is_told_which_one_may_be_meant(typed: str, meant: str) -> None:
+    result = CliRunner().invoke(main, typed.split())
+    assert result.exit_code == 2
+    assert result.output.splitlines()[-1].endswith(f"Did you mean '{meant}'?")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_its_version(name: str) -> None:
     assert started(name, "--version") == f"{name}, version {version()}\n"

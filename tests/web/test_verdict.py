@@ -59,6 +59,13 @@ A_FEW = {"received": 95, "lost": 5}
             "good",
             "Nothing lost: nearly all answers should agree with the uncut network.",
         ),
+        # A budget that is too small leaves frames too coarse, even if nothing is lost.
+        (
+            "auto",
+            frames(9, expected=0.7),
+            "fair",
+            "Nothing lost: 70 % of the answers should agree with the uncut network.",
+        ),
         ("none", frames(9), "good", "Nothing lost: all answers as good as lossless."),
         ("", frames(9), "good", "Nothing lost: all that was sent is there."),
         ("FEC_50_50", frames(9, **LOSSY), "good", "31 % lost, all repaired: all answers as good as lossless."),

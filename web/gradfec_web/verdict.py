@@ -16,6 +16,7 @@ from gradfec_web.policies import AUTO, NONE, UNKNOWN
 from gradfec_web.view import Edge
 
 NEARLY_ALL = 0.99  # no more is known: what is expected was measured on some photographs
+TOO_FEW = 0.8  # answers that should agree: the budget, or the link, leaves too little of the frames
 MOSTLY = 0.5  # of the frames: from here on it goes badly
 
 
@@ -109,7 +110,8 @@ def _complete(protect: str, recent: Figures) -> Verdict:
     if recent.loss == 0:
         repaired = "Nothing lost: "
     if protect == AUTO and recent.expected is not None:  # which makes frames coarser for a slow or a bad link
-        return Verdict(Tone.GOOD, f"{repaired}{_expected(recent.expected)}.")
+        tone = Tone.FAIR if recent.expected < TOO_FEW else Tone.GOOD
+        return Verdict(tone, f"{repaired}{_expected(recent.expected)}.")
     if recent.loss is None or protect in {AUTO, UNKNOWN}:
         text = f"{repaired}all that was sent is there."
         return Verdict(Tone.GOOD, text[:1].upper() + text[1:])

@@ -307,6 +307,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     status, detail, headers = 500, "", None
     if isinstance(error, HTTPException):
         status, detail, headers = error.status_code, error.detail, error.headers
+    if detail == HTTPStatus.NOT_FOUND.phrase:
+        detail = f"there is no {request.url.path}: there are {', '.join(route.path for route in request.app.routes)}"
     told = {"error": detail or HTTPStatus(status).phrase}
     as_deepstack = {"success": False} if request.url.path.startswith("/v1/") else {}
     return JSONResponse({**as_deepstack, **told}, status, headers)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from gradfec_cloud.outward.condition import plain
 from gradfec_cloud.outward.home_assistant import OF_EACH, device, label_entity, link_entity
 from gradfec_cloud.outward.news import Answered, Linked, News
+from gradfec_common.heads.head import DIGITS
 from gradfec_host.recent import Recent
 
 MOST_CAMERAS = 256
@@ -64,7 +65,8 @@ class Camera:
         record: Mapping[str, Any] = news.record
         if record["session"] != self._newest[0] or record["tensor"] >= self._newest[1]:  # a busy cloud may answer late
             self._newest = record["session"], record["tensor"]
-            self._line = news.lines[0] if news.lines else (None, None)
+            label, score = news.lines[0] if news.lines else (None, None)
+            self._line = label, score if score is None else round(score, DIGITS)
         for one in self._watched:
             if any(plain(label) == plain(one.label) and score >= one.score for label, score in news.lines):
                 self._seen[one.key] = True

@@ -205,7 +205,11 @@ def test_requests_that_are_none_get_one_line_and_are_counted(cloud: Cloud, monke
         ):
             code, told = asked(where, INFER, data, **headers)
             assert (code, told["error"][: len(said)]) == (status, said)
-        assert asked(where, "/v2/repository/index", b"{}") == (404, {"error": "Not Found"})
+        for path in ("/", "/v2/models", "/v2/repository/index"):
+            code, told = asked(where, path, b"{}")
+            assert code == 404
+            assert told["error"].startswith(f"there is no {path}: there are /v2, /v2/health/live, ")
+            assert "/v2/models/{model}/infer" in told["error"]
         assert asked(where, INFER)[0] == 405
         assert server.counts == {"refused": 4}
 
