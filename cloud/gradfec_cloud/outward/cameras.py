@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from gradfec_cloud.outward.condition import plain
 from gradfec_cloud.outward.home_assistant import OF_EACH, device, label_entity, link_entity
 from gradfec_cloud.outward.news import Answered, Linked, News
-from gradfec_common.heads.head import DIGITS
 from gradfec_host.recent import Recent
 
 MOST_CAMERAS = 256
+DIGITS = 4  # of a score, as in records
 STATE_EVERY_S = 1.0
 ONLINE, OFFLINE = "online", "offline"
 LONGEST_NAME = 48  # of a camera in a topic
