@@ -15,6 +15,7 @@ from gradfec_cloud.outward.news import Answered, Linked, News
 from gradfec_host.recent import Recent
 
 MOST_CAMERAS = 256
+DIGITS = 4  # of a score, as in records
 STATE_EVERY_S = 1.0
 ONLINE, OFFLINE = "online", "offline"
 LONGEST_NAME = 48  # of a camera in a topic
@@ -61,7 +62,8 @@ class Camera:
     def answered(self, news: Answered, now: float) -> None:
         """Add an answer."""
         record: Mapping[str, Any] = news.record
-        self._line = news.lines[0] if news.lines else (None, None)
+        label, score = news.lines[0] if news.lines else (None, None)
+        self._line = label, score if score is None else round(score, DIGITS)
         for one in self._watched:
             if any(plain(label) == plain(one.label) and score >= one.score for label, score in news.lines):
                 self._seen[one.key] = True

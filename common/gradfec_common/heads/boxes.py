@@ -8,12 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.heads.head import Answer, Place, Plain
+from gradfec_common.heads.head import DIGITS, Answer, Place, Plain
 
 NAME = "detect"
 SAME_PLACE = 0.5  # the intersection over union from which on two boxes are at the same place
 SUMMARISED = 3
-DIGITS = 4  # of a share in a record: steps of 1 / FULL have no more
 
 # A box in an answer: numbers from 0 to 1 are in steps of 1 / FULL.
 PACKED = np.dtype([("class", ">u2"), ("score", ">u2"), ("place", ">u2", (4,))])

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from gradfec_common.heads.head import Answer, Named, Outputs, Plain
+from gradfec_common.heads.head import DIGITS, Answer, Named, Outputs, Plain
 
 BEST = 5
 MAX_CLASSES = 100_000
@@ -32,7 +32,10 @@ class Classes(Answer):
         """Return the classes under `top5`."""
         return {
             "head": NAME,
-            "top5": [{"class_index": index, "label": label, "score": score} for index, label, score in self.best],
+            "top5": [
+                {"class_index": index, "label": label, "score": round(score, DIGITS)}
+                for index, label, score in self.best
+            ],
         }
 
     def lines(self) -> list[tuple[str, float]]:

@@ -15,6 +15,7 @@ Named = Sequence[tuple[str, tuple[int, ...]]]  # outputs' names and dimensions
 # Where something is: left, top, right, bottom, in fractions of a picture's width and height.
 Place = tuple[float, float, float, float]
 WHOLE: Place = (0.0, 0.0, 1.0, 1.0)
+DIGITS = 4  # of a share in a record
 
 
 class Answer(Protocol):

@@ -50,6 +50,7 @@ def test_a_record_names_the_head_and_its_classes():
         "head": "classify",
         "top5": [{"class_index": 282, "label": "tiger cat", "score": 0.5}],
     }
+    assert Classes(((282, "tiger cat", 0.39867284893989563),)).record()["top5"][0]["score"] == 0.3987
     assert TIGER_CAT.lines() == [("tiger cat", 0.5)]
     assert HEAD.no_answer.record() == {"head": "classify", "top5": []}
     assert HEAD.no_answer.lines() == []
