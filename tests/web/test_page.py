@@ -13,7 +13,7 @@ from tests.web.world import DATAGRAMS, Camera, picture_of_noise
 
 from gradfec_common.cells import Cell
 from gradfec_web import charts, words
-from gradfec_web.view import Edge, Workers
+from gradfec_web.view import Edge, Picture, Workers
 
 expect = playwright.expect
 expect.set_options(timeout=1000 * PATIENCE_S)
@@ -284,6 +284,21 @@ def test_without_an_edge_or_a_frame_it_says_what_to_do_and_without_a_key_it_warn
     expect(page.get_by_role("alert")).to_contain_text("anybody may join")
     world.gone = [Edge("kitchen", 1, "", True, time.time())]
     expect(page.locator(".verdict")).to_contain_text("None of this edge's frames has an answer yet")
+
+
+@pytest.mark.parametrize("role", ["edge", "cloud"])
+def test_until_the_first_frame_there_are_no_empty_charts_and_no_packets(role, serve, visit):
+    world = World(role, [Camera("kitchen", 1, role=role)])
+    live = serve(None)
+    live.feed(lambda: [world.status()])
+    page = visit(live.url).page
+    expect(page.locator(".verdict")).to_contain_text("an answer yet")
+    for part in (".charts", ".packets", ".frames"):
+        expect(page.locator(part)).to_be_hidden()
+    live.feed(lambda: [one for one in world() if not isinstance(one, Picture)])
+    for part in (".charts", ".packets", ".frames"):
+        expect(page.locator(part)).to_be_visible()
+    expect(page.locator(".ranks")).to_contain_text("Only the edge knows" if role == "cloud" else "is not known")
 
 
 def test_while_the_camera_sends_no_frames_the_edges_page_says_why(serve, visit):

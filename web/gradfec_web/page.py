@@ -103,9 +103,10 @@ class View:
             with box("div", "panels"):
                 self._lead = Lead(role)
                 self._tiles = Tiles(role)
-                self._charts = Charts()
-                self._packets = Packets()
-                self._frames = LastFrames(role)
+                with box("div", "panels") as self._of_frames:
+                    self._charts = Charts()
+                    self._packets = Packets(role)
+                    self._frames = LastFrames(role)
         self._details = Details()
 
     def _choose(self, key: str) -> None:
@@ -144,6 +145,7 @@ class View:
         recent = past.recent(now)
         self._lead.show(past, recent, now)
         self._tiles.show(recent)
+        self._of_frames.set_visibility(bool(past.frames))
         self._charts.show(past)
         self._packets.show(past)
         self._frames.show(past, now)

@@ -119,7 +119,8 @@ class Tiles:
 class Packets:
     """What became of each packet of a tensor, next to how much each matters."""
 
-    def __init__(self) -> None:
+    def __init__(self, role: str) -> None:
+        self._no_importance = words.NO_IMPORTANCE.get(role, "")
         self._shown: tuple[Picture, Cell | None] | None = None
         self._only: Cell | None = None
         with box("section", "card packets"):
@@ -134,7 +135,7 @@ class Packets:
                 with box("figure", "ranks"):
                     Text("figcaption", f"{words.MATTER}, {words.BY_EDGE}", "caption")
                     with box("div", "square"):
-                        self._unranked = Text("p", words.NO_IMPORTANCE, "note")
+                        self._unranked = Text("p", self._no_importance, "note")
                         self._importance = image("map")
                     with box("p", "scale note") as self._scale:
                         least, most = words.RANKS
@@ -187,7 +188,7 @@ class Packets:
         show_image(self._cells, paint.draw_cells(picture, self._only), grid + seen)
         drawn = paint.draw_importance(picture) if picture.ranked else ""
         show_image(self._importance, drawn, "The importance of the same packets in the same places" if drawn else "")
-        self._unranked.put(words.NO_FEATURES if picture.of_file else words.NO_IMPORTANCE)
+        self._unranked.put(words.NO_FEATURES if picture.of_file else self._no_importance)
         self._unranked.set_visibility(not drawn)
         for explanation in (self._scale, self._meaning):
             take_place(explanation, visible=not picture.of_file)

@@ -32,10 +32,11 @@ NO_FRAME = {
     "cloud": "None of this edge's frames has an answer yet. It sends one when its camera has one.",
     "edge": "No frame has an answer yet. The edge sends one when the camera has one and the cloud is there.",
 }
-NO_IMPORTANCE = (
-    "Only the edge knows how much each packet of this frame matters, and the cloud has not received it. The edge's own "
-    "live page shows it."
-)
+NO_IMPORTANCE = {
+    "cloud": "Only the edge knows how much each packet of this frame matters, and the cloud has not received it. The "
+    "edge's own live page shows it.",
+    "edge": "How much each packet of this frame matters is not known.",
+}
 NO_FEATURES = "No features were sent: this frame is a picture, and the cloud needs all pieces of its file."
 INSECURE = f"This runs with {INSECURE_WARNING}."
 
