@@ -141,17 +141,18 @@ def test_a_detector_that_finds_nothing_has_an_answer_and_a_classifier_has_no_swi
     expect(visit(edge.url).page.get_by_role("switch", name="Boxes")).to_be_hidden()
 
 
-def test_where_the_importance_is_not_known_the_switch_is_off_and_says_so(serve, visit):
+def test_where_the_importance_is_not_known_there_is_no_switch_for_it(serve, visit):
     made = Camera("kitchen", 1)
     page = visit(serve(World("cloud", [made]), past=5).url).page
-    expect(page.get_by_role("switch", name="Importance")).to_be_disabled()
-    expect(page.locator(".photograph figcaption")).to_contain_text("no importance to lay over")
+    expect(page.locator(".fates .map")).to_be_visible()
+    expect(page.get_by_role("switch", name="Importance")).to_have_count(0)
+    expect(page.locator(".photograph figcaption .note")).to_be_hidden()
 
 
 @pytest.mark.parametrize(
     "changes", [{"of_file": True}, {"channels": CHANNELS * GROUPS, "groups": 1}], ids=["picture", "bottleneck"]
 )
-def test_where_no_part_of_the_photograph_is_ranked_above_another_the_switch_is_off(changes, serve, visit):
+def test_where_no_part_of_the_photograph_is_ranked_above_another_there_is_no_switch(changes, serve, visit):
     made = camera()
     plain = made.frame
 
@@ -163,8 +164,9 @@ def test_where_no_part_of_the_photograph_is_ranked_above_another_the_switch_is_o
     visitor = visit(serve(World("edge", [made]), past=5).url)
     page = visitor.page
     expect(page.locator(".fates .map")).to_be_visible()
-    expect(page.get_by_role("switch", name="Importance")).to_be_disabled()
-    expect(page.locator(".photograph figcaption")).to_contain_text("no part of it is ranked above another")
+    expect(page.locator(".shot")).to_be_visible()
+    expect(page.get_by_role("switch", name="Importance")).to_have_count(0)
+    expect(page.locator(".photograph figcaption .note")).to_be_hidden()
     if "of_file" in changes:
         expect(page.locator(".ranks .map")).to_be_hidden()
         expect(page.locator(".ranks")).to_contain_text("the cloud needs all pieces of its file")

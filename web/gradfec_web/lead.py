@@ -132,9 +132,9 @@ class Photograph:
         picture = self._shown
         banded = picture is not None and picture.ranked and picture.groups > 1  # one group spans the whole photograph
         self._none.set_visibility(picture is None)
-        put(self._switch, "disabled", not banded)
+        self._switch.set_visibility(banded)
+        self._note.set_visibility(banded)
         put(self._switch, "aria-checked", "true" if banded and self._banded else "false")
-        self._note.put(words.BANDS if banded else words.NO_BANDS)
         self._boxes.set_visibility(picture is not None and picture.boxes is not None)
         put(self._boxes, "aria-checked", "true" if self._boxed else "false")
         if picture is None:

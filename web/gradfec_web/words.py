@@ -61,7 +61,6 @@ NO_PICTURE = {
     "cloud": "No picture to show: with --thumbnail, this edge sends a small one each second; some are lost.",
     "edge": "No picture yet.",
 }
-NO_BANDS = "There is no importance to lay over the picture: no part of it is ranked above another here"
 COUNTED = {"cloud": "received", "edge": "sent"}
 SURE = "how sure the network is"
 EXPECTED = "expected to agree with the uncut network"
