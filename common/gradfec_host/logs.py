@@ -24,8 +24,11 @@ TOKEN = re.compile("gradfec1-[a-z2-7]+", re.IGNORECASE)  # as gradfec_common.key
 DIGITS = re.compile("[0-9]+")
 MOST_SAID = 1000  # lines of libraries that are remembered
 SHOWN = 4  # items of a list in a line for people
+TITLES = {"datagrams": "frames' datagrams", "answers_to_http": "answers to the page and its API"}  # of totals
 IN_TOTALS = {  # of counts, where their own names are jargon
     "total": "in all",
+    "sent": "in all",
+    "parity": "of them parity",
     "symbol": "of frames",
     "symbol_failed": "of frames not taken by the kernel",
     "control": "of control messages",
@@ -100,9 +103,11 @@ class Log:
     def totals(self, totals: Totals) -> None:
         """Log the final counts: one line for each kind of which there are any, with its counts as fields."""
         for title, counts in totals.items():
-            text = ", ".join(f"{count} {IN_TOTALS.get(name, _plain(name))}" for name, count in counts.items() if count)
-            if text:
-                self.info(f"{_plain(title)}: {text}", event="totals", of=title, counts=dict(counts))
+            there = {name: count for name, count in counts.items() if count}
+            text = ", ".join(f"{count} {IN_TOTALS.get(name, _plain(name))}" for name, count in there.items())
+            if there and [*there] != ["total"]:  # which says nothing if all were sent and none was lost
+                said = f"{TITLES.get(title, _plain(title))}: {text}"
+                self.info(said, event="totals", of=title, counts=dict(counts))
 
     def _say(self, level: int, message: str, event: str, fields: Mapping[str, object]) -> None:
         of_camera = {"camera": self._camera} if self._camera else {}

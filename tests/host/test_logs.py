@@ -169,17 +169,22 @@ def test_a_bug_keeps_its_traceback_where_the_log_is_for_people() -> None:
 
 def test_totals_are_a_line_for_each_kind_of_thing_that_there_was_in_plain_words() -> None:
     totals = {
+        "packets": {"total": 20, "recovered": 0},
+        "datagrams": {"sent": 9, "parity": 3, "received": 8, "lost": 1},
         "datagrams_received": {"bad_checksum": 2, "hello": 1},
         "datagrams_sent": {"symbol": 9, "control": 2, "control_failed": 0},
         "datagrams_dropped_by_kernel": {"kernel": 0},
         "tensors": {},
+        "answers_to_http": {"delivered": 7, "dropped": 0},
     }
     assert [line[20:] for line in said(lambda log: log.totals(totals)).stderr.splitlines()] == [
+        "gradfec-edge: frames' datagrams: 9 in all, 3 of them parity, 8 received, 1 lost",
         "gradfec-edge: datagrams received: 2 bad checksum, 1 hello",
         "gradfec-edge: datagrams sent: 9 of frames, 2 of control messages",
+        "gradfec-edge: answers to the page and its API: 7 delivered",
     ]
     lines = said(lambda log: log.totals(totals), "--log-format", "json").stderr.splitlines()
-    assert json.loads(lines[0])["counts"] == {"bad_checksum": 2, "hello": 1}
+    assert json.loads(lines[1])["counts"] == {"bad_checksum": 2, "hello": 1}
 
 
 def test_settings_are_written_as_people_write_them() -> None:
