@@ -12,7 +12,7 @@ from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import NETWORKS, Network
 from gradfec_common.splits import GOALS, Conditions, Kept, Wanted, Way
 from gradfec_host.models.find import network_called
-from gradfec_host.models.store import models_folder
+from gradfec_host.models.store import models_folder, open_model
 from gradfec_host.places import settings_folder
 from gradfec_host.short_files import read_short
 from gradfec_host.writing import writing
@@ -78,14 +78,18 @@ def table_path(network: Network) -> Path:
 def table_of(network: Network, path: Path | None = None) -> SplitTable:
     """Return a network's table, from a file if one is named; UsageError if there is none, or it is of another one."""
     if path is None and not table_path(network).is_file():
-        raise UsageError(
-            f"--split auto needs measured splits of {network.name}: run gradfec plan --model {network.name} "
-            "--link RATE,LOSS,RTT --images DIR --save"
-        )
+        raise UsageError(f"--split auto needs measured splits of {network.name}: {_how_to_measure(network)}")
     table = SplitTable.read(path or table_path(network))
     if table.network is not network:
         raise UsageError(f"{path} is of the model {table.network.name}, not of {network.name}")
     return table
+
+
+def _how_to_measure(network: Network) -> str:
+    command = f"gradfec plan --model {network.name} --link RATE,LOSS,RTT --images DIR"
+    if network.name in NETWORKS or open_model(network.name).is_whole:
+        return f"run {command} --save"
+    return f"where the whole model is, run {command} --out plan.json, and give --plan plan.json here"
 
 
 def read_json(path: Path) -> dict[str, Any]:

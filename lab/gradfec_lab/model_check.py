@@ -67,8 +67,9 @@ def check(name: str, images: Path, labels: Path | None, count: int, as_json: boo
     Exit status: 0 if it is fed well, 1 if another preset is better by more than two points.
     """
     need("onnxruntime")
-    network = imported_called(name)
-    model, truth = open_model(name), truth_of(network, labels, Photographs(images, network.preprocess, count).names)
+    network, model = imported_called(name), open_model(name)
+    model.need_whole("gradfec model check")
+    truth = truth_of(network, labels, Photographs(images, network.preprocess, count).names)
     rows = checked(model, images, truth, count) if network.head.name != Raw.name else []
     kept = kept_by_halves(model, images)
     best = max(rows, key=lambda row: row.worth, default=None)

@@ -74,6 +74,7 @@ def command(
             raise UsageError(f"{option} is given to the edge already: leave it out")
     network = imported_called(name)
     model = open_model(name)
+    model.need_whole("gradfec model try")
     splits = [split for split in named_in(edge_options, "--split") if split != "auto"]
     codecs = [codec for codec in named_in(edge_options, "--codec") if codec.endswith(SUFFIX)]
     for split in splits:

@@ -181,6 +181,20 @@ def test_what_cannot_be_tried_is_told_before_anything_runs(small, home, photogra
         assert told in run("try", name, "--images", photographs, *words, code=2).stderr
 
 
+def test_where_only_the_edges_half_is_what_needs_the_whole_model_says_so(small, home, photographs):
+    run("add", small)
+    run("export", "small-net", "--half", "edge", "--out", home / "half")
+    run("add", home / "half", "--name", "mine")
+    plan = ["plan", "--model", "mine", "--link", "2,5%,40", "--images", str(photographs)]
+    for done, command in (
+        (run("check", "mine", "--images", photographs, code=2), "model check"),
+        (run("try", "mine", "--images", photographs, code=2), "model try"),
+        (CliRunner().invoke(main, plan), "plan"),
+    ):
+        told = f"gradfec {command} needs the whole model; this machine has the edge's half of mine"
+        assert (done.exit_code, done.stderr.splitlines()[-1]) == (2, f"error: {told}")
+
+
 def test_a_check_of_tensors_compares_the_halves_alone(home, photographs):
     run("add", written(tokens(), home / "t.onnx"), "--head", "raw")
     assert (

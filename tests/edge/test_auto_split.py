@@ -141,6 +141,20 @@ def test_measurements_of_another_version_of_the_model_are_refused(table: SplitTa
         setup_of()
 
 
+def test_an_edge_with_one_half_and_no_measurements_is_told_to_bring_them_from_where_the_model_is_whole(
+    tmp_path: Path,
+) -> None:
+    whole = open_model(NAME)
+    export_half(whole, FRONT, whole.network.cut("deep"), tmp_path / "half")
+    take_folder(tmp_path / "half", "half")
+    told = (
+        "where the whole model is, run gradfec plan --model half --link RATE,LOSS,RTT --images DIR --out plan.json, "
+        "and give --plan plan.json here"
+    )
+    with pytest.raises(UsageError, match=told):
+        setup_of(model="half")
+
+
 def test_an_edge_with_one_half_alone_uses_that_and_one_without_a_measured_half_says_so(tmp_path: Path) -> None:
     whole = open_model(NAME)
     export_half(whole, FRONT, whole.network.cut("deep"), tmp_path / "half")

@@ -95,6 +95,13 @@ class Model:
         cuts = {f"{side}-{cut.id}": (side, cut) for cut in self.network.cuts for side in (FRONT, BACK)}
         return [cuts[name] for name in self.said["files"] if name in cuts and (self.folder / f"{name}.onnx").is_file()]
 
+    def need_whole(self, command: str) -> None:
+        """Raise UsageError, which names the command, if only a part of the model is here."""
+        if not self.is_whole:
+            halves = {FRONT: "the edge's half", BACK: "the cloud's half"}
+            there = " and ".join(dict.fromkeys(halves[side] for side, _ in self.held)) or "nothing"
+            raise UsageError(f"{command} needs the whole model; this machine has {there} of {self.network.name}")
+
     def half(self, side: str, cut: Cut) -> bytes:
         """Return the "front" or "back" half of the graph for a cut, as an ONNX file.
 

@@ -118,8 +118,9 @@ def plan(
     answers are the uncut network's when the link loses its share, with the protection that the link gets (auto). A
     latency is the sum of edge, bytes over the link's rate, there and back, and cloud. Nothing is asked for again.
     """
+    from gradfec_common.networks.imported import Imported
     from gradfec_common.splits import Wanted, ranked
-    from gradfec_host.models import network_called
+    from gradfec_host.models import model_of, network_called
     from gradfec_host.models.find import runtime_for
     from gradfec_host.split_table import SplitTable, table_path
     from gradfec_lab.plan.edge_file import read_edge_file, with_times
@@ -127,6 +128,8 @@ def plan(
     from gradfec_lab.sweep.store import write_file
 
     network = network_called(name)
+    if isinstance(network, Imported):
+        model_of(network).need_whole("gradfec plan")
     runtime = runtime_for(runtime, [network])
     there = None if edge == THIS else read_edge_file(Path(edge), network)
     losses = sorted({link.loss for link in links} | ({*SAVED_LOSSES} if save or out else set()))
