@@ -13,6 +13,7 @@ from gradfec_lab.sweep.report import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 HEADER = ["", "split", "codec", "edge\nms", "link\nms", "cloud\nms", "in all\nms", "kB", "agreement", "but"]
 LEAST = {"latency": "the fastest", "energy": "the least time at the edge", "bytes": "the fewest bytes"}
@@ -20,6 +21,7 @@ DEADLINE_S = 0.5  # of a cloud by default
 CLIPPED = 6  # times the chosen latency: longer bars are cut off
 ROOM = 1.12  # times the longest bar, for its number
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8C8C8C"  # Okabe and Ito's
+SLOW = "////"  # the hatch of a way that is too slow
 PARTS = {"edge": BLUE, "link": ORANGE, "cloud": GREEN}
 
 
@@ -99,8 +101,16 @@ def packed(rows: Sequence[Expected], link: Conditions, wanted: Wanted, photograp
 
 
 def figure(title: str, ways: Sequence[Way], links: Sequence[Conditions], wanted: Wanted) -> bytes:
-    """Draw the best way at each cut: its latency, and beside it its agreement; a row of panels a link. Return a PNG."""
+    """Return the drawing as a PNG."""
+    buffer = io.BytesIO()
+    drawing(title, ways, links, wanted).savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def drawing(title: str, ways: Sequence[Way], links: Sequence[Conditions], wanted: Wanted) -> Figure:
+    """Draw the best way at each cut: its latency, and beside it its agreement; a row of panels a link."""
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     cuts = [*dict.fromkeys(way.cut for way in ways)]
     drawn = Figure(figsize=(9, (0.24 * len(cuts) + 1.1) * len(links)), layout="constrained", dpi=150)
@@ -108,7 +118,7 @@ def figure(title: str, ways: Sequence[Way], links: Sequence[Conditions], wanted:
     for (times, kept), link in zip(panels, links, strict=True):
         rows = ranked(ways, link, wanted)
         best = [next(one for one in rows if one.way.cut == cut) for cut in cuts]
-        _draw_times(times, best, rows[0])
+        _draw_times(times, best, rows[0], wanted.interval_s)
         times.set_title(f"{title}: {link_in_words(link)}", fontsize=9, loc="left")
         _draw_agreement(kept, best, wanted.min_agreement)
         for axes in (times, kept):
@@ -116,19 +126,24 @@ def figure(title: str, ways: Sequence[Way], links: Sequence[Conditions], wanted:
             axes.tick_params(axis="x", labelsize=7)
     panels[-1][0].set_xlabel("ms a frame", fontsize=8)
     panels[-1][1].set_xlabel("answers as uncut", fontsize=8)
-    panels[0][0].legend(fontsize=7, frameon=False, loc="lower right")
-    buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    handles = [Patch(color=colour, label=name) for name, colour in PARTS.items()]
+    if wanted.interval_s is not None:
+        slow = f"too slow for {1 / wanted.interval_s:.3g} frames/s"
+        handles.append(Patch(facecolor=GREY, edgecolor="white", linewidth=0, hatch=SLOW, label=slow))
+    panels[0][0].legend(handles=handles, fontsize=7, frameon=False, loc="lower right")
+    return drawn
 
 
-def _draw_times(axes: Axes, best: Sequence[Expected], chosen: Expected) -> None:
-    """Draw a bar for each way, of its times one after the other, with the sum beside it."""
+def _draw_times(axes: Axes, best: Sequence[Expected], chosen: Expected, interval_s: float | None) -> None:
+    """Draw a bar for each way, of its times one after the other, with the sum beside it; hatched if it is too slow."""
+    hatches = ["" if one.in_time(interval_s) else SLOW for one in best]
     at = range(len(best))
     parts = [[1000 * seconds for seconds in (one.way.edge_s, one.link_s, one.way.cloud_s)] for one in best]
     left = [0.0] * len(best)
-    for (name, colour), widths in zip(PARTS.items(), zip(*parts, strict=True), strict=True):
-        axes.barh(at, widths, left=left, color=colour, label=name, height=0.7)
+    for colour, widths in zip(PARTS.values(), zip(*parts, strict=True), strict=True):
+        bars = axes.barh(at, widths, left=left, color=colour, height=0.7)
+        for bar, hatch in zip(bars, hatches, strict=True):
+            bar.set(hatch=hatch, edgecolor="white", linewidth=0)
         left = [start + width for start, width in zip(left, widths, strict=True)]
     end = min(CLIPPED * 1000 * chosen.latency_s, ROOM * max(left))
     for place, total in enumerate(left):

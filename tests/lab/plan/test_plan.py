@@ -19,7 +19,7 @@ from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.splits import Conditions, Kept, Wanted, Way, ranked
 from gradfec_host.split_table import SplitTable, table_path
 from gradfec_lab.plan.candidates import candidate_cuts, candidates
-from gradfec_lab.plan.report import grid, sentence
+from gradfec_lab.plan.report import SLOW, drawing, grid, sentence
 from gradfec_lab.sweep import report
 
 SIDE, PICTURES = 48, 4
@@ -126,6 +126,16 @@ def test_what_was_measured_is_kept_with_the_model_and_in_the_file(
 def test_the_figure_is_a_picture_of_both_links(made: dict[str, Any], folder: Path) -> None:
     figure = cv2.imread(str(folder / "figure.png"))
     assert figure is not None and figure.shape[1] > 1000
+
+
+def test_in_the_figure_the_bars_of_ways_that_are_too_slow_are_hatched() -> None:
+    fast = Way("pool", "uniform6", None, 0.05, 0.01, (Kept(0.0, 1250.0, 0.975),))
+    slow = Way("stem", "uniform6", None, 0.30, 0.01, (Kept(0.0, 1250.0, 0.975),))
+    drawn = drawing("plain", [fast, slow], [Conditions(1e6, 0.0, 0.04)], Wanted(interval_s=0.2))
+    times = drawn.axes[0]
+    legend = times.get_legend()
+    assert [bar.get_hatch() for bars in times.containers for bar in bars] == ["", SLOW] * 3
+    assert legend is not None and legend.get_texts()[-1].get_text() == "too slow for 5 frames/s"
 
 
 def test_times_of_another_edge_replace_those_of_this_machine(images: Path, folder: Path) -> None:
