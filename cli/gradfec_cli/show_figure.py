@@ -173,12 +173,17 @@ def draw_boxes(axis: Axes, image: Image, answer: Answer) -> None:
 
 
 def draw_features(axis: Axes, explanation: Explanation) -> None:
-    """Draw the channels of max(chi, 0); the largest 0.5 % share one colour, because a few values are far larger."""
-    features = np.maximum(explanation.chi, 0)
-    top = float(np.percentile(features, 99.5)) or 1.0
-    picture = axis.imshow(mosaic(features), cmap="viridis", vmin=0, vmax=top)
+    """Draw the channels; of max(chi, 0) if the back-end sees nothing below zero, else white is zero.
+
+    The largest 0.5 % share one colour, because a few values are far larger.
+    """
+    signed = not explanation.coding.cut.rectified
+    features = explanation.chi if signed else np.maximum(explanation.chi, 0)
+    top = float(np.percentile(abs(features), 99.5)) or 1.0
+    colours, bottom = ("RdBu_r", -top) if signed else ("viridis", 0.0)
+    picture = axis.imshow(mosaic(features), cmap=colours, vmin=bottom, vmax=top)
     axis.set_title(f"Its features, from the layers on the edge: {features.shape[2]} channels")
-    colour_bar(axis, picture, extend="max")
+    colour_bar(axis, picture, extend="both" if signed else "max")
 
 
 def draw_importance(axis: Axes, ranking: Ranking, explanation: Explanation) -> None:

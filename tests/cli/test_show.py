@@ -31,6 +31,7 @@ from gradfec_cli.show_figure import (
     RECOVERED,
     delivered,
     draw,
+    draw_features,
     fates,
     is_data,
     mosaic,
@@ -65,7 +66,7 @@ def called(class_index: int, label: str, probability: float) -> Answer:
 
 
 GRID = PacketGrid((56, 56, 20), 7)  # 160 packets
-SPLIT = Cut(RESNET50, 900, "a_small_one", GRID.shape)
+SPLIT = Cut(RESNET50, 900, "conv2_block1_add", GRID.shape)
 CAT, DOG = called(285, "Egyptian_cat", 0.8), called(207, "golden_retriever", 0.4)
 LABELS = labels_of(RESNET50)
 LONGEST = max(range(1000), key=lambda index: len(LABELS[index]))
@@ -129,6 +130,20 @@ def test_a_tensor_of_any_split_is_tiled_without_losing_an_element(shape: tuple[i
     chi = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     whole = mosaic(chi)
     np.testing.assert_array_equal(np.sort(whole[~np.isnan(whole)]), chi.ravel())
+
+
+def test_features_below_zero_have_colours_of_their_own_where_the_back_end_sees_them() -> None:
+    drawn = {}
+    for cut in (RESNET50.cut("conv2_block1_add"), RESNET50.cut("conv1_pad")):
+        shown = explanation("FEC_50_50")
+        axis = Figure().subplots()
+        draw_features(axis, replace(shown, coding=replace(shown.coding, cut=cut)))
+        (picture,) = axis.images
+        drawn[cut.rectified] = picture
+    assert drawn[True].get_clim()[0] == drawn[True].get_array().min() == 0
+    bottom, top = drawn[False].get_clim()
+    assert -bottom == top > 0 > drawn[False].get_array().min()
+    np.testing.assert_allclose(drawn[False].get_cmap()(0.5)[:3], 1, atol=0.05)  # zero is white
 
 
 def test_a_packet_is_a_strip_of_its_channels_tile() -> None:
