@@ -178,12 +178,18 @@ def warn_if_few(pictures: Sequence[object]) -> None:
 def measured_ways(
     network: Network, pictures: Sequence[npt.NDArray[np.uint8]], losses: Sequence[float], runtime: str
 ) -> list[Way]:
-    """Measure all ways to split a network, on BGR pictures (h, w, 3) and at each loss; GradfecError."""
+    """Measure all ways to split a network, on BGR pictures (h, w, 3) and at each loss; GradfecError.
+
+    Say on standard error if the times contradict each other.
+    """
     from gradfec_lab.plan.candidates import candidates
-    from gradfec_lab.plan.measure import measured, stores_of, uncut_answers
+    from gradfec_lab.plan.measure import disturbed, measured, stores_of, uncut_answers
 
     found = [*candidates(network)]
     stores = stores_of(found)
     with bar("measuring", len(found) * len(pictures)) as advance:
         reference = uncut_answers(network, pictures, runtime, stores)
-        return measured(found, pictures, reference, losses, runtime, stores, advance)
+        ways, layers_s = measured(found, pictures, reference, losses, runtime, stores, advance)
+    if warning := disturbed(layers_s):
+        click.echo(warning, err=True)
+    return ways

@@ -35,6 +35,7 @@ from gradfec_lab.sweep.losses import IID, loss_model
 DRAWS = 2  # of the losses, for each picture
 TURNS = 3
 USUAL_LOSS = 0.02  # for which frames are coded if only the time counts
+CLEARLY, CLEARLY_S = 0.2, 0.001  # a time is less by this share, and by this much more
 
 Floats = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
@@ -50,12 +51,15 @@ class EdgeHalf:
         self._preprocess, self._estimator = design.coding.cut.network.preprocess, design.free
         self._front_end = design.load(runtime, stores)
         self._front_end.warm_up()
+        self.layers_s: list[float] = []  # that the layers alone took, for each picture
 
     def features(self, picture: Picture) -> tuple[Features, float]:
         """Return the features of a BGR picture (h, w, 3) of any size, to be coded, and the seconds that they took."""
         start = time.perf_counter()
         image = to_input(picture, self._preprocess)
+        begun = time.perf_counter()
         found = self._front_end(image)
+        self.layers_s.append(time.perf_counter() - begun)
         if self._estimator:
             found = found._replace(scores=self._estimator(image, found.chi))
         return found, time.perf_counter() - start
@@ -153,9 +157,10 @@ def measured(
     runtime: str,
     stores: Stores,
     advance: Advance,
-) -> list[Way]:
-    """Return what was measured of each candidate."""
+) -> tuple[list[Way], dict[str, float]]:
+    """Return what was measured of each candidate, and the seconds that the layers alone took, by the cut's name."""
     trials: dict[Candidate, list[list[Trial]]] = {one: [] for one in found}
+    layers_s: dict[str, list[list[float]]] = {}
     for numbers, some in _turns(found, len(pictures)):
         edge = EdgeHalf(some[0].design, runtime, stores)
         cloud = CloudHalf(some[0].design.coding.cut, runtime, stores)
@@ -167,7 +172,27 @@ def measured(
                 trial = _trial(one.design.coding, features, seconds, cloud, reference[number], losses, number)
                 trials[one][-1].append(trial)
                 advance(1)
-    return [_way(one, trials[one], losses) for one in found]
+        if some[0].quality is None:  # a bottleneck's encoder takes time, too
+            layers_s.setdefault(some[0].cut.name, []).append(edge.layers_s)
+    ways = [_way(one, trials[one], losses) for one in found]
+    return ways, {cut: _usual(turns) for cut, turns in layers_s.items()}
+
+
+def disturbed(layers_s: Mapping[str, float]) -> str:
+    """Say that a cut's layers took clearly less than those of an earlier one, which are a part of them; or nothing.
+
+    `layers_s` has the seconds by the cut's name, in the order of the cuts.
+    """
+    slowest, most_s = "", 0.0
+    for cut, seconds in layers_s.items():
+        if seconds < (1 - CLEARLY) * most_s - CLEARLY_S:
+            return (
+                f"the layers up to {cut} took {1000 * seconds:.0f} ms, and those up to {slowest}, a part of them, "
+                f"{1000 * most_s:.0f} ms: this machine was busy with something else, so measure again"
+            )
+        if seconds > most_s:
+            slowest, most_s = cut, seconds
+    return ""
 
 
 def _turns(found: Sequence[Candidate], count: int) -> Iterator[tuple[range, list[Candidate]]]:

@@ -19,6 +19,7 @@ from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.splits import Conditions, Kept, Wanted, Way, ranked
 from gradfec_host.split_table import SplitTable, table_path
 from gradfec_lab.plan.candidates import candidate_cuts, candidates
+from gradfec_lab.plan.measure import EdgeHalf, disturbed
 from gradfec_lab.plan.report import SLOW, drawing, grid, sentence
 from gradfec_lab.sweep import report
 
@@ -136,6 +137,31 @@ def test_in_the_figure_the_bars_of_ways_that_are_too_slow_are_hatched() -> None:
     legend = times.get_legend()
     assert [bar.get_hatch() for bars in times.containers for bar in bars] == ["", SLOW] * 3
     assert legend is not None and legend.get_texts()[-1].get_text() == "too slow for 5 frames/s"
+
+
+def test_a_cut_whose_layers_take_less_than_a_part_of_them_tells_that_the_machine_was_busy() -> None:
+    assert disturbed({"image": 0.0, "stem": 0.010, "deep": 0.009, "logits": 0.040}) == ""
+    assert disturbed({"image": 0.0, "stem": 0.0015, "deep": 0.0008}) == ""  # too short to tell
+    assert disturbed({"image": 0.0, "stem": 0.030, "deep": 0.012, "logits": 0.040}) == (
+        "the layers up to deep took 12 ms, and those up to stem, a part of them, 30 ms: this machine was busy with "
+        "something else, so measure again"
+    )
+
+
+def test_times_that_contradict_each_other_are_told_when_a_plan_was_measured(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = EdgeHalf.features
+
+    def slow(self: EdgeHalf, picture: Any) -> Any:
+        found = plain(self, picture)
+        self.layers_s[-1] += 5.0 * (found[0].chi.shape[2] == 3)  # the picture itself
+        return found
+
+    monkeypatch.setattr(EdgeHalf, "features", slow)
+    done = run("plan", "--model", NAME, "--link", "2,5%,40", "--images", images, "--limit", 2)
+    assert done.exit_code == 0, done.output
+    assert "those up to image, a part of them, 5" in done.stderr and "so measure again" in done.stderr
 
 
 def test_times_of_another_edge_replace_those_of_this_machine(images: Path, folder: Path) -> None:
