@@ -137,7 +137,7 @@ class Story(Simulation):
             and not self.cloud.open_tensors
             and not self.cloud.unacknowledged
             and not self.waiting
-            and (self.workers is None or self.workers.room > 0)
+            and (self.workers is None or self.workers.idle)
             and all(edge.up.settled and edge.down.settled for edge in self.edges)
         )
 

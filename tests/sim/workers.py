@@ -72,6 +72,11 @@ class Workers:
         """How many leases there may be."""
         return self._dispatcher.room
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is a worker, and none works or hangs, even on what nobody awaits any more."""
+        return self.room > 0 and not any(self._holds.values())
+
     def stop(self) -> None:
         """End, with all leases open: nobody is told."""
         self._stopped = True
