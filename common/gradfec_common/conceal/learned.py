@@ -64,7 +64,7 @@ class LearnedFill(Stepwise):
         found = found.reshape(grid.groups, grid.rows, -1, WIDTH)  # (56, 56, 32) -> (8, 7, 56, 32)
         groups, leave, bias = by_group(tensor, grid), self._arrays[LEAVE], self._arrays[LEAVE_BIAS]
         for group, missing in enumerate(~groups_there(there, grid)):
-            groups[group] += found[group] @ (leave * missing) + bias * missing  # 0 where a packet is there
+            groups[group][..., missing] += found[group] @ leave[:, missing] + bias[missing]
         yield
 
     def _inner(self, tensor: Floats, there: Floats) -> Floats:
