@@ -16,7 +16,7 @@ from gradfec_cloud.port import Port
 from gradfec_common.session.cloud import CloudSessions
 from gradfec_common.session.events import Event
 from gradfec_common.session.handshake import HELLO_BYTES, key_id_of
-from gradfec_common.wire import MAGIC, VERSION, Batch, Drop, Kind
+from gradfec_common.wire import MAGIC, MAX_DATAGRAM_BYTES, SEAL_BYTES, VERSION, Batch, Drop, Kind
 
 TOLD_AGAIN_S = 60.0  # at most one warning in this time: of other versions, and of a host's unknown key
 MOST_STRANGERS = 16  # hosts with unknown keys that are reported in this time, because addresses can be forged
@@ -135,7 +135,8 @@ class Driver:
         now = time.monotonic()
         if now >= self._version_told_at + TOLD_AGAIN_S:
             self._version_told_at = now
-            row = int(np.argmax((batch.buffer[:, 0] == MAGIC) & (batch.buffer[:, 1] != VERSION)))
+            has_version = (batch.lengths > SEAL_BYTES) & (batch.lengths <= MAX_DATAGRAM_BYTES)  # see `sort_batch`
+            row = int(np.argmax(has_version & (batch.buffer[:, 0] == MAGIC) & (batch.buffer[:, 1] != VERSION)))
             self._on_event(OtherVersion(int(batch.buffer[row, 1]), batch.peer(row)))
 
     def _tell_of_keys(self, batch: Batch) -> None:

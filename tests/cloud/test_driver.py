@@ -182,7 +182,7 @@ def test_senders_of_another_version_are_reported_once_a_minute() -> None:
         """A port at which a datagram of version 2 waits."""
 
         def receive(self) -> Batch:
-            return batch_of([b"junk", b"\x47\x02" + bytes(60)], ["stranger", "old"])
+            return batch_of([b"\x47\x37", b"\x47\x02" + bytes(60)], ["short", "old"])
 
     async def run() -> None:
         core = CloudSessions([named_cut("pool1_pool")], 0.5, {}, bytes)
