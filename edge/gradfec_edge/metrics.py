@@ -29,11 +29,8 @@ KINDS = ("symbol", "control")
 REPLIES = ("answered", "late", "unanswered", "busy", "refused")  # to those who ask
 LOSSES = ("silent", "leaving")  # of the link
 REFUSALS = ("leaving", "full", "other")
-WARNINGS = CONGESTION, PARTIAL, SLOW_CLOUD = (
-    "congestion",
-    "partial",
-    "slow_cloud",
-)  # also the names of their events in the log
+# Also the names of their events in the log.
+WARNINGS = CONGESTION, PARTIAL, SLOW_CLOUD = ("congestion", "partial", "slow_cloud")
 LINK = {  # by the name in a record's `link`: the gauge, what it is, and the unit of the record's number
     "loss": ("link_loss_ratio", "Share of the datagrams that the link is believed to lose.", 1.0),
     "burst": ("link_burst_datagrams", "Believed mean length of a run of losses.", 1.0),

@@ -27,6 +27,7 @@ class Seen(NamedTuple):
     size: int  # bytes of UDP payload
     sent: int  # datagrams, without those that the cloud asked for and that came after its report
     received: int | None
+    is_enough: bool  # as many have arrived as the frame has data
     growth: float | None  # how much more of the frame's end was lost than of its start, as a share
     send_s: float | None  # from when it was ready until its last datagram had left
     pass_s: float | None  # how long all of its datagrams take to arrive
@@ -50,6 +51,7 @@ def seen(story: Story, now: float) -> Seen | None:
         story.bytes,
         due,
         received,
+        received is not None and story.plan is not None and received >= story.plan.unasked - story.plan.parity,
         _growth(story),
         stages["send"] / 1000 if "send" in stages else None,
         _pass_s(story),
@@ -135,8 +137,8 @@ class Window:
 
     @property
     def arrived_in_vain(self) -> float:
-        """The share of all frames that have no answer, though all of their datagrams have arrived."""
-        return statistics.mean(not frame.answered and frame.received == frame.sent for frame in self._frames)
+        """The share of all frames that have no answer, though enough of their datagrams have arrived."""
+        return statistics.mean(not frame.answered and frame.is_enough for frame in self._frames)
 
     def values(self, of: Callable[[Seen], float | None]) -> list[float]:
         """Return what is known of the frames."""

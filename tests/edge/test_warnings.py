@@ -433,10 +433,13 @@ def test_a_cloud_that_answers_few_of_the_frames_that_arrive_is_said_to_be_too_sl
     assert warned.gauge("slow_cloud") == 0
 
 
-def test_a_cloud_that_answers_nothing_is_too_slow_for_any_rate(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("received", [1.0, 0.9])
+def test_a_cloud_that_answers_nothing_of_what_arrives_or_is_repaired_is_too_slow_for_any_rate(
+    received: float, caplog: pytest.LogCaptureFixture
+) -> None:
     warned = Warned(caplog, SMALL)
     for number in range(60):
-        unanswered(warned, number / 5, received=1.0)
+        unanswered(warned, number / 5, received=received)
     assert "answers 0 of 5 frames a second; raise --timeout-ms, or use a faster cloud" in caplog.messages[0]
 
 

@@ -138,7 +138,7 @@ class AutoProtection:
         return max(min(enough, MOST_RESERVE, most_n - n, self.code.max_n - n), 0)
 
     def _large(self, importance: npt.NDArray[np.float32], sizes: Indices, link: LinkEstimate, room: Room) -> Plan:
-        """Plan a frame of more than one group."""
+        """Plan a frame of more than LARGE datagrams."""
         choice, most = self._choose_large(sizes, link, room), self.most_sent * len(sizes)
         kept, dropped = keep_most_important(importance, 100 * (1 - choice.kept))
         packing = room.packing(sizes[kept], self.code)

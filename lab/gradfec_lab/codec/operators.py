@@ -1,4 +1,4 @@
-"""ONNX's operators as PyTorch operations, each by its name: of its sources, "" being None, and its options."""
+"""ONNX's operators as PyTorch operations, by name. Each takes its sources, None for one left out, and its options."""
 
 from __future__ import annotations
 
