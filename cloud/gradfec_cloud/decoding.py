@@ -11,6 +11,7 @@ from gradfec_common.conceal import Concealment
 from gradfec_common.decode import DecodedTensor, decode_tensor
 from gradfec_common.networks import Cut
 from gradfec_common.reassembly import Reassembly
+from gradfec_host.quiet import quiet_opencv
 from gradfec_host.runtimes import cores
 
 
@@ -19,6 +20,7 @@ class Decoder:
 
     def __init__(self, concealments: Mapping[Cut, Concealment]) -> None:
         """Fill the gaps of the tensors of each cut by its concealment."""
+        quiet_opencv()
         self._concealments = concealments
         self._threads = ThreadPoolExecutor(cores(), "decoder")
 

@@ -2,12 +2,17 @@
 
 With UDP_GRO (Linux 5.0, udp(7)) a call may return a run of datagrams of one peer, end to end: all of the length that
 comes with it as ancillary data, but for the last, which may be shorter. Without that data it is a single datagram.
+
+With SO_TIMESTAMPNS (socket(7)) the kernel also says when each came. A busy process reads late, and that is not the
+link's delay.
 """
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
+import time
 from collections.abc import Hashable
 
 import numpy as np
@@ -22,8 +27,13 @@ RUN_BYTES = 65_536  # more than any call returns
 BUFFER_BYTES = 2**20  # about as much as a tensor
 UDP_GRO = 104  # from Linux's udp.h; Python's socket module does not name it
 SEGMENT = struct.Struct("=i")  # the ancillary data: the length of a run's datagrams
+SO_TIMESTAMPNS = 35  # from Linux's socket.h, on all but Alpha, PA-RISC and SPARC
+CAME = struct.Struct("@ll")  # the ancillary data: seconds and nanoseconds of the wall clock
+ANCILLARY_BYTES = socket.CMSG_SPACE(SEGMENT.size) + socket.CMSG_SPACE(CAME.size)
+LONGEST_WAIT_S = 2.0  # longer ones are steps of the wall clock
 
 Numbers = npt.NDArray[np.intp]
+Floats = npt.NDArray[np.float64]
 
 
 def batches_runs(opened: socket.socket) -> bool:
@@ -35,12 +45,22 @@ def batches_runs(opened: socket.socket) -> bool:
     return True
 
 
+def stamps(opened: socket.socket) -> bool:
+    """Ask the kernel to say when each datagram came; False if it cannot."""
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    except OSError:
+        return False
+    return True
+
+
 class Receiver:
     """Reads a non-blocking UDP socket into one buffer, which is used again for each batch."""
 
     def __init__(self, opened: socket.socket, *, batched: bool = True) -> None:
         """Read `opened`; one datagram a call if `batched` is False or the kernel cannot do more."""
         self.batched = batched and batches_runs(opened)
+        stamps(opened)
         self._socket = opened
         self._buffer = np.empty(BUFFER_BYTES + RUN_BYTES + WIDTH_BYTES, np.uint8)
         self._bytes = memoryview(self._buffer)[: BUFFER_BYTES + RUN_BYTES]  # type: ignore[arg-type]
@@ -48,39 +68,43 @@ class Receiver:
 
     def receive(self) -> Batch | None:
         """Take what waits, within bounds, or None if nothing does; the batch is valid until the next call."""
-        read = self._read_run if self.batched else self._read_one
         runs: list[tuple[int, int, int, int]] = []  # start in the buffer, bytes, bytes a datagram, sender
+        came_at: list[float] = []
         peers: dict[Hashable, int] = {}
         end = rows = 0
         for _ in range(BATCH):
             if rows >= MAX_ROWS or end > BUFFER_BYTES:
                 break
             try:
-                size, segment, peer = read(self._bytes[end:])
+                size, segment, came, peer = self._read(self._bytes[end:])
             except BlockingIOError:
                 break
             except OSError:
                 continue  # an ICMP error of an answer: that edge has gone
             runs.append((end, size, segment, peers.setdefault(peer, len(peers))))
+            came_at.append(came)
             count = -(-size // segment) or 1
             rows += count
             end += count * max(self._stride, segment)
-        return self._batch(np.array(runs, np.intp), [*peers]) if runs else None
+        return self._batch(np.array(runs, np.intp), time.time() - np.array(came_at), [*peers]) if runs else None
 
-    def _read_one(self, space: memoryview) -> tuple[int, int, Hashable]:
-        size, peer = self._socket.recvfrom_into(space[:WIDTH_BYTES])
-        return size, WIDTH_BYTES, peer
-
-    def _read_run(self, space: memoryview) -> tuple[int, int, Hashable]:
-        size, ancillary, _, peer = self._socket.recvmsg_into([space], socket.CMSG_SPACE(SEGMENT.size))
+    def _read(self, space: memoryview) -> tuple[int, int, float, Hashable]:
+        """Return a run's bytes, those of a datagram, when it came by the wall clock, or infinity, and its sender."""
+        space = space if self.batched else space[:WIDTH_BYTES]
+        size, ancillary, _, peer = self._socket.recvmsg_into([space], ANCILLARY_BYTES)
+        segment, came_at = max(size, 1), math.inf
         for level, kind, data in ancillary:
             if (level, kind) == (socket.IPPROTO_UDP, UDP_GRO):
-                return size, SEGMENT.unpack(data)[0], peer
-        return size, max(size, 1), peer
+                (segment,) = SEGMENT.unpack(data)
+            elif (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
+                seconds, nanoseconds = CAME.unpack(data)
+                came_at = seconds + nanoseconds / 1e9
+        return size, segment, came_at, peer
 
-    def _batch(self, runs: Numbers, peers: list[Hashable]) -> Batch:
-        """Cut (r, 4) runs into datagrams, one a row."""
+    def _batch(self, runs: Numbers, waited_s: Floats, peers: list[Hashable]) -> Batch:
+        """Cut (r, 4) runs, which have waited (r,), into datagrams, one a row."""
         start, size, segment, sender = runs.T
+        waited_s = np.where((waited_s > 0) & (waited_s < LONGEST_WAIT_S), waited_s, 0.0)
         counts = np.maximum(-(-size // segment), 1)  # an empty datagram is one, too
         number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # of a datagram in its run
         offset = number * np.repeat(segment, counts)
@@ -91,7 +115,8 @@ class Receiver:
             self._stride = int(long_runs[-1])
         elif lengths.max() > self._stride:
             self._stride = WIDTH_BYTES
-        return Batch(rows, np.minimum(lengths, WIDTH_BYTES), np.repeat(sender, counts), peers)
+        lengths = np.minimum(lengths, WIDTH_BYTES)
+        return Batch(rows, lengths, np.repeat(sender, counts), peers, np.repeat(waited_s, counts))
 
     def _rows(self, starts: Numbers, lengths: Numbers) -> Bytes:
         """Return the (n, width) matrix of the datagrams that start there: in place if they are evenly spaced."""

@@ -25,6 +25,14 @@ def quiet_tensorflow() -> Iterator[None]:
         yield
 
 
+def quiet_opencv() -> None:
+    """Let OpenCV print nothing about damaged pictures, unless OPENCV_LOG_LEVEL is set: its results say enough."""
+    import cv2
+
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
     """Hold back what is written to stderr inside this context, and show it only if an exception is raised.

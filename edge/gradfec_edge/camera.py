@@ -28,6 +28,7 @@ from gradfec_edge.frames import (
 )
 from gradfec_edge.live_camera import LiveCamera, interval_of
 from gradfec_host.caught import reading
+from gradfec_host.quiet import quiet_opencv
 
 MAX_IMAGE_FILE_BYTES = 8 * MAX_IMAGE_PIXELS  # the largest honest file: uncompressed 16-bit RGBA
 
@@ -37,8 +38,7 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_IMAGE_PIXELS))
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
 import cv2  # noqa: E402
 
-if "OPENCV_LOG_LEVEL" not in os.environ:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+quiet_opencv()
 
 __all__ = ["Frame", "Source", "open_source"]
 

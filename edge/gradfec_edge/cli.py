@@ -84,9 +84,9 @@ IMPORTANCE = (
     "bottleneck, the one that is shipped for the split, or in the model's folder, if any; uniform8 to uniform4, with "
     "evenly spaced levels of 8 to 4 bits; local8 to local4, likewise over the range of each packet; sqrt6 to sqrt2, "
     "with levels that are denser near zero, for features in front of a ReLU; auto. Or the picture itself, and the edge "
-    "runs no layer: jpeg:75, webp:75 or progressive:75 (JPEG, of which the cloud can use the first scans alone), with "
-    "a quality of 1 to 100.  [default: auto: bottleneck if there is one for the split that keeps four answers in five, "
-    "otherwise sqrt4 if it fits, otherwise local6; and webp where the link makes that worth more]",
+    "runs no layer: avif:75, webp:75, jpeg:75 or progressive:75 (JPEG, of which the cloud can use the first scans "
+    "alone), with a quality of 1 to 100.  [default: auto: bottleneck if there is one for the split that keeps four "
+    "answers in five, otherwise sqrt4 if it fits, otherwise local6; and avif where the link makes that worth more]",
 )
 @camera_option(
     "--quality",

@@ -95,8 +95,11 @@ class PictureTarget:
         """Code a picture (H, W, 3) with that quality, or with a lower one if it needs many more bytes than usual."""
         chosen = self.policy.choose(link, self.room).quality
         coded = self.codec.with_quality(round(chosen.quality)).encode(tensor, grid)
-        for coarser in reversed([one for one in self.policy.worth.qualities if one.quality < chosen.quality]):
-            if coded.packets.sizes.sum() <= LARGEST * chosen.bytes:
+        most, qualities = LARGEST * chosen.bytes, self.policy.worth.qualities
+        times = coded.packets.sizes.sum() / chosen.bytes  # as many bytes as usual; in other qualities, too, about
+        for coarser in reversed([one for one in qualities if one.quality < chosen.quality]):
+            if coded.packets.sizes.sum() <= most:
                 break
-            coded = self.codec.with_quality(round(coarser.quality)).encode(tensor, grid)
+            if times * coarser.bytes <= most or coarser is qualities[0]:
+                coded = self.codec.with_quality(round(coarser.quality)).encode(tensor, grid)
         return coded

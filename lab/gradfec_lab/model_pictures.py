@@ -14,21 +14,21 @@ from gradfec_common.heads import agreement
 from gradfec_common.networks.pixels import normalise
 from gradfec_common.packets import PacketGrid, usual_rows
 from gradfec_common.protect import Quality
-from gradfec_common.quantisers.image import WEBP, ImageCodec
+from gradfec_common.quantisers.image import AVIF, ImageCodec
 from gradfec_common.symbols import entry_sizes
 from gradfec_host.models.store import Model
 from gradfec_lab.model_check import answer_of, whole_of
 
-QUALITIES = (20, 40, 50, 60, 70, 80, 90, 95, 98)
+QUALITIES = (30, 40, 50, 60, 65, 70, 75, 80, 85, 90, 95)
 
 
 def worth_of_pictures(model: Model, pictures: Sequence[npt.NDArray[np.uint8]]) -> tuple[Quality, ...]:
-    """Return the mean bytes and agreement of WebP pictures, from coarse to fine.
+    """Return the mean bytes and agreement of AVIF pictures, from coarse to fine.
 
     `pictures` are RGB (H, W, 3), of the input's size. A quality of no more bytes than a coarser one is left out.
     """
     network, whole = model.network, whole_of(model)
-    cut, codec = network.cuts[0], ImageCodec(WEBP)
+    cut, codec = network.cuts[0], ImageCodec(AVIF)
     grid = PacketGrid(cut.shape, usual_rows(cut.shape, pixels=True), cut.pixels)
     sizes: dict[int, list[int]] = {quality: [] for quality in QUALITIES}
     agreements: dict[int, list[float]] = {quality: [] for quality in QUALITIES}

@@ -6,6 +6,7 @@ import errno
 import select
 import socket
 import struct
+import time
 from collections import deque
 from contextlib import ExitStack
 
@@ -173,6 +174,43 @@ def test_what_two_peers_send_at_once_arrives_whole_and_in_order_on_every_pair_of
         for peer, datagrams in sent.items():
             assert [data for data in got[peer] if len(data) == 438] == [row.tobytes() for row in datagrams]
             assert got[peer].count(b"a short one") == 13
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_the_kernel_says_how_long_each_datagram_has_waited(batched):
+    with ExitStack() as stack:
+        bound, client = (stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2))
+        bound.bind(("127.0.0.1", 0))
+        bound.setblocking(False)
+        receiver = Receiver(bound, batched=batched)
+        began = time.monotonic()
+        client.sendto(b"first", bound.getsockname())
+        time.sleep(0.1)
+        client.sendto(b"second", bound.getsockname())
+        time.sleep(0.05)
+        batch = receiver.receive()
+        took = time.monotonic() - began
+    first, second = batch.waited_s.tolist()
+    assert 0.04 < second < first - 0.09 <= took - 0.09
+
+
+@pytest.mark.parametrize("off_s", [3600.0, -3600.0, -1.0])
+def test_a_step_of_the_wall_clock_is_no_wait(off_s):
+    told = [(socket.SOL_SOCKET, receive.SO_TIMESTAMPNS, receive.CAME.pack(int(time.time() - off_s) + 1, 0))]
+    kernel = Kernel()
+    kernel.recvmsg_into = lambda buffers, _: (1, told, 0, ALICE)
+    batch = Receiver(kernel).receive()
+    assert not batch.waited_s.any()
+
+
+def test_a_kernel_without_stamps_says_nothing_of_waits(monkeypatch):
+    monkeypatch.setattr(receive, "SO_TIMESTAMPNS", 9999)  # an option that no kernel has
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+        bound.bind(("127.0.0.1", 0))
+        bound.setblocking(False)
+        receiver = Receiver(bound)
+        bound.sendto(b"one", bound.getsockname())
+        assert receiver.receive().waited_s.tolist() == [0.0]
 
 
 def test_the_longest_run_that_an_edge_sends_fits():

@@ -95,16 +95,16 @@ def test_without_options_the_edge_may_send_pictures_and_says_so() -> None:
     (picture,) = of.others
     assert (picture.coding.cut, picture.coding.form) == (RESNET50.cut("input_layer"), 1)
     context = main.make_context("gradfec-edge", ["--camera", "0", "--cloud", "127.0.0.1:9"])
-    assert of.settings(options_of(context.params))["codec"] == "bottleneck or webp"
+    assert of.settings(options_of(context.params))["codec"] == "bottleneck or avif"
 
 
-@pytest.mark.parametrize(("on", "codec"), [(GOOD, "webp"), (SLOW, "bottleneck"), (BAD, "bottleneck")])
+@pytest.mark.parametrize(("on", "codec"), [(GOOD, "avif"), (SLOW, "bottleneck"), (BAD, "bottleneck")])
 def test_a_good_link_gets_the_picture_and_a_slow_or_a_bad_one_features(on: LinkEstimate, codec: str) -> None:
     work = pipeline()
     work.allow(BOTH)
     encoded, _ = work.encode(PHOTOGRAPH, on)
     assert encoded.codec == codec
-    assert encoded.form == ["bottleneck", "webp"].index(codec)
+    assert encoded.form == ["bottleneck", "avif"].index(codec)
     assert (read_headers(encoded.unnumbered)["form"] == encoded.form).all()
 
 

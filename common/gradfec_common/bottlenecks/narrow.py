@@ -40,20 +40,20 @@ def narrow(cut: Cut, joins: str = "") -> Bottleneck:
 def best_joins(cut: Cut) -> Cut:
     """Return where the decoder ends by default: of the cuts that fit, the one that the fewest elements cross.
 
-    A cut fits if one tensor of features crosses it, with the latents' sides or 2, 4, 8 times these, and if it is in the
-    first two thirds of the network and not before `cut`. Of equal cuts, it is the last: the decoder learns what the
-    layers in between do, and features are worth more there.
+    A cut fits if maps cross it, with the latents' sides or 2, 4, 8 times these, and if it is in the first two thirds of
+    the network and not before `cut`. Of equal cuts, it is the last: the decoder learns what the layers in between do,
+    and features are worth more there.
     """
     cuts, latents = cut.network.cuts, latent_sides(cut.shape)
     first = cuts.index(cut)
     near = cuts[first : max(2 * len(cuts) // 3, first + 1)]
-    fitting = [one for one in near if has_one_image(one) and doublings_to(latents, one.shape) is not None]
+    fitting = [one for one in near if has_maps(one) and doublings_to(latents, one.shape) is not None]
     return min(reversed(fitting), key=lambda one: one.elements, default=cut)
 
 
-def has_one_image(cut: Cut) -> bool:
-    """Return whether what crosses a cut is one tensor of features (H, W, C)."""
-    return not isinstance(cut, ImportedCut) or [one.layout for one in cut.carried] == ["nchw"]
+def has_maps(cut: Cut) -> bool:
+    """Return whether what crosses a cut has rows and columns: the features of convolutions, not tokens or vectors."""
+    return not isinstance(cut, ImportedCut) or {one.layout for one in cut.carried} <= {"nchw", "nhwc"}
 
 
 def latent_sides(shape: Shape) -> tuple[int, int]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from gradfec_common.networks import Cut
 from gradfec_common.networks.pixels import Image, normalise, picture_of
 from gradfec_common.packets import PacketGrid, Packets, select_packets
+from gradfec_common.quantisers.avif import whole_avif, without_boxes
 from gradfec_common.quantisers.image_files import progressive_jpeg, scan_ends, whole_jpeg, whole_webp
 from gradfec_common.quantisers.quantiser import Coded, Decoded, Needs
 
@@ -29,7 +30,10 @@ AS_IT_IS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of image file: its names for the user and OpenCV, OpenCV's settings for it, and its untrusted reader."""
+    """A kind of image file: its names for the user and OpenCV, OpenCV's settings for it, and its untrusted reader.
+
+    `travels` is what of a file is sent.
+    """
 
     id: int
     name: str
@@ -38,6 +42,8 @@ class Format:
     settings: tuple[int, ...]
     needs: Needs
     decodable: Decodable
+    travels: Callable[[bytes], bytes] = bytes
+    finest: int = 100
 
 
 @dataclass(frozen=True)
@@ -81,11 +87,13 @@ class ImageCodec:
         if not np.isfinite(tensor).all():
             raise ValueError("the picture is not finite")
         bgr = picture_of(tensor, grid.pixels)[..., ::-1]
-        done, data = cv2.imencode(self.format.suffix, bgr, [self.format.quality, self.quality, *self.format.settings])
+        quality = min(self.quality, self.format.finest)
+        done, written = cv2.imencode(self.format.suffix, bgr, [self.format.quality, quality, *self.format.settings])
         assert done, "a picture that OpenCV cannot code"  # noqa: S101
+        data = self.format.travels(written.tobytes())
         file = np.zeros(max(len(data), grid.count), np.uint8)  # a byte for each packet; readers ignore zeros at the end
-        file[: len(data)] = data
-        ends = scan_ends(data.tobytes(), grid.pixels.size) if self.needs is Needs.EARLIER else []
+        file[: len(data)] = np.frombuffer(data, np.uint8)
+        ends = scan_ends(data, grid.pixels.size) if self.needs is Needs.EARLIER else []
         cuts, importance = cut_at(ends[:-1], len(file), grid.count)
         return Coded(Packets(np.arange(grid.count), cuts, file), b"", importance)
 
@@ -142,8 +150,13 @@ def beginning(packets: Packets) -> bytes:
 
 JPEG_QUALITY, OPTIMISED = cv2.IMWRITE_JPEG_QUALITY, (cv2.IMWRITE_JPEG_OPTIMIZE, 1)
 WEBP = Format(34, "webp", ".webp", cv2.IMWRITE_WEBP_QUALITY, (), Needs.ALL, whole_webp)
+AVIF = Format(
+    36, "avif", ".avif", cv2.IMWRITE_AVIF_QUALITY, (cv2.IMWRITE_AVIF_SPEED, 9), Needs.ALL, whole_avif, without_boxes,
+    finest=99,  # 100 is lossless, and another profile
+)  # fmt: skip
 FORMATS = (
     Format(33, "jpeg", ".jpg", JPEG_QUALITY, OPTIMISED, Needs.ALL, whole_jpeg),
     WEBP,
+    AVIF,
     Format(35, "progressive", ".jpg", JPEG_QUALITY, (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), Needs.EARLIER, progressive_jpeg),
 )

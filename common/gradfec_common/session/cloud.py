@@ -232,14 +232,15 @@ class CloudSessions:
     def _receive_symbols(
         self, session: Session, batch: Batch, rows: Rows, counters: npt.NDArray[Any], now: float
     ) -> None:
-        tensors: list[tuple[int, wire.Bytes]] = []
+        tensors: list[tuple[int, wire.Bytes, npt.NDArray[np.float64]]] = []
         for opened in open_symbols(session, batch, rows, counters):
             self._count(opened.drops)
             if len(opened.rows):
                 self._hear(session, batch, opened.rows, opened.counters, now)
-                tensors += by_tensor(opened.bodies)
-        for number, bodies in sorted(tensors, key=itemgetter(0)):  # a newer one may close an older one
-            fates, effects = self._tensors.collect(session.id, number, bodies, now, leaving=self.leaving)
+                came_at = now - batch.waited_s[opened.rows]
+                tensors += [(number, opened.bodies[mine], came_at[mine]) for number, mine in by_tensor(opened.bodies)]
+        for number, bodies, came_at in sorted(tensors, key=itemgetter(0)):  # a newer one may close an older one
+            fates, effects = self._tensors.collect(session.id, number, bodies, came_at, now, leaving=self.leaving)
             self._count(fates)
             self._carry_out(effects)
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from gradfec_common.heads import Answer
 from gradfec_common.reassembly import Reassembly, judge
@@ -27,6 +28,7 @@ from gradfec_common.wire.symbol import MAX_SYMBOLS, read_headers
 LONGER = 0.1  # a longer round trip's weight in what is expected
 ROUND_TRIPS = 1.25  # for which the answer to a request is awaited
 LOSS_MEMORY = 0.2  # the newest tensor's weight in a session's loss
+Floats = npt.NDArray[np.float64]
 
 
 class Tensors:
@@ -89,11 +91,12 @@ class Tensors:
     # --- datagrams ---
 
     def collect(
-        self, session: int, number: int, bodies: Bytes, now: float, *, leaving: bool
+        self, session: int, number: int, bodies: Bytes, came_at: Floats, now: float, *, leaving: bool
     ) -> tuple[dict[str, int], list[Effect]]:
         """Take in (m, bytes) bodies of one tensor, at least one; return their fates, and effects.
 
-        `leaving`: open no tensor.
+        Each came at one of the moments `came_at` (m,), which are before `now` if we were busy: that they waited here
+        must not look as if they had waited on the link. `leaving`: open no tensor.
         """
         mine, effects = self._sessions[session], list[Effect]()
         fates: dict[str, int] = {}
@@ -104,19 +107,28 @@ class Tensors:
             fates = {reason.value: count for reason, count in drops.items()}
             if form is None:
                 return fates, effects
-            tensor, effects = self._open(mine, number, form, bodies[0].tobytes(), now, leaving=leaving)
+            first_at = float(came_at.min())
+            tensor, effects = self._open(mine, number, form, bodies[0].tobytes(), first_at, now, leaving=leaving)
         if isinstance(tensor, Drop):
             fates[tensor.value] = len(bodies)
         elif tensor.state is TensorState.CLOSED:
             fates[Drop.LATE.value] = len(bodies)
         else:
-            more, then = self._add(mine, number, tensor, bodies, now, judged=is_new)
+            more, then = self._add(mine, number, tensor, bodies, float(came_at.max()), now, judged=is_new)
             fates = {fate: fates.get(fate, 0) + more.get(fate, 0) for fate in {**fates, **more}}
             effects += then
         return fates, effects
 
     def _add(
-        self, mine: SessionTensors, number: int, tensor: Tensor, bodies: Bytes, now: float, *, judged: bool
+        self,
+        mine: SessionTensors,
+        number: int,
+        tensor: Tensor,
+        bodies: Bytes,
+        last_at: float,
+        now: float,
+        *,
+        judged: bool,
     ) -> tuple[dict[str, int], list[Effect]]:
         """Add bodies to an open tensor, which may be `judged` already; return their fates, and effects."""
         arrived, collecting, effects = tensor.arrived, tensor.state is TensorState.COLLECTING, list[Effect]()
@@ -125,9 +137,9 @@ class Tensors:
         fates = {reason.value: count for reason, count in drops.items()}
         fates["collected" if collecting else "surplus"] = arrived.received - before
         if arrived.received > before:
-            tensor.last_at = now
+            tensor.last_at = max(tensor.last_at, last_at)
             if arrived.unasked < arrived.sent:
-                self._measure(mine, tensor, now)
+                self._measure(mine, tensor)
             if tensor.asked and reached < arrived.reached:  # the edge was still sending: we have asked too early
                 arrived.expect(arrived.unasked)
         if collecting and arrived.complete:
@@ -191,18 +203,26 @@ class Tensors:
         self._close_at(mine, number, min(end, tensor.first_at + self._deadline_s), later=True)
 
     @staticmethod
-    def _measure(mine: SessionTensors, tensor: Tensor, now: float) -> None:
+    def _measure(mine: SessionTensors, tensor: Tensor) -> None:
         """Learn from a datagram how far apart an edge's datagrams are, and how many of them a tensor has."""
         arrived = tensor.arrived
         mine.usual = arrived.unasked, int(arrived.k.max())
         positions = np.flatnonzero(arrived.arrived)
         if not tensor.asked and len(positions) > 1:
-            mine.spacing_s = (now - tensor.first_at) / int(positions[-1] - positions[0])
+            mine.spacing_s = (tensor.last_at - tensor.first_at) / int(positions[-1] - positions[0])
 
     # --- opening ---
 
     def _open(
-        self, mine: SessionTensors, number: int, form: Form, body: bytes, now: float, *, leaving: bool
+        self,
+        mine: SessionTensors,
+        number: int,
+        form: Form,
+        body: bytes,
+        first_at: float,
+        now: float,
+        *,
+        leaving: bool,
     ) -> tuple[Tensor | Drop, list[Effect]]:
         """Begin to collect the tensor of a body, if its number is acceptable and no limit is hit."""
         if (reason := mine.window.refusal(number)) is not None:
@@ -217,9 +237,9 @@ class Tensors:
         if not has_place:
             return Drop.TENSOR_LIMIT, effects
         self._timers.call_off(mine.unheard.pop(number, NEVER))
-        tensor = mine.tensors[number] = Tensor(Reassembly(body, form.grid), form.cut, now, now)
+        tensor = mine.tensors[number] = Tensor(Reassembly(body, form.grid), form.cut, first_at, first_at)
         self.fates["opened"] += 1
-        self._close_at(mine, number, now + self._deadline_s)
+        self._close_at(mine, number, first_at + self._deadline_s)
         newest = mine.window.newest
         if mine.window.begin(number):
             self._expect_older(mine, newest, number, now)

@@ -55,11 +55,11 @@ def _open_alike(session: Session, batch: Batch, rows: Rows, counters: npt.NDArra
     return Opened(rows, counters, bodies, drops)
 
 
-def by_tensor(bodies: wire.Bytes) -> Iterator[tuple[int, wire.Bytes]]:
-    """Yield the number of each tensor in (m, bytes) bodies, and its bodies."""
+def by_tensor(bodies: wire.Bytes) -> Iterator[tuple[int, Rows | slice]]:
+    """Yield the number of each tensor in (m, bytes) bodies, and which bodies are its."""
     numbers = read_headers(bodies)["tensor"]
     for mine in alike(numbers):
-        yield int(numbers[mine][0]), bodies[mine]
+        yield int(numbers[mine][0]), mine
 
 
 def alike(keys: npt.NDArray[Any]) -> Iterator[Rows | slice]:

@@ -60,13 +60,15 @@ class Batch(NamedTuple):
     """Datagrams as they came, one a row.
 
     `buffer` (count, width) uint8, C-contiguous, at least MIN_WIDTH_BYTES wide; `lengths` (count,) bytes of each;
-    `peers`, the distinct senders, and `senders` (count,), which of them sent each.
+    `peers`, the distinct senders, and `senders` (count,), which of them sent each; `waited_s` (count,) how long each
+    had been here before it was read, 0 where that is not known.
     """
 
     buffer: Bytes
     lengths: npt.NDArray[np.intp]
     senders: npt.NDArray[np.intp]
     peers: Sequence[Hashable]
+    waited_s: npt.NDArray[np.float64]
 
     def peer(self, row: int) -> Hashable:
         """Return who sent a datagram."""
@@ -85,7 +87,8 @@ def batch_of(datagrams: Sequence[bytes], peers: Sequence[Hashable]) -> Batch:
         row[: len(datagram)] = np.frombuffer(datagram, np.uint8)
     distinct = {peer: number for number, peer in enumerate(dict.fromkeys(peers))}
     senders = np.array([distinct[peer] for peer in peers], np.intp)
-    return Batch(buffer, np.array([*map(len, datagrams)], np.intp), senders, [*distinct])
+    lengths, waited_s = np.array([*map(len, datagrams)], np.intp), np.zeros(len(datagrams))
+    return Batch(buffer, lengths, senders, [*distinct], waited_s)
 
 
 @dataclass(frozen=True)

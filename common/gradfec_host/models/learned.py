@@ -19,7 +19,7 @@ from gradfec_host.writing import writing
 
 Floats = npt.NDArray[np.float32]
 
-MEANS, SENSITIVITY, ROWS_WORTH, KEPT, PICTURES = "means", "sensitivity", "rows", "kept", "pictures"
+MEANS, SENSITIVITY, ROWS_WORTH, KEPT, PICTURES = "means", "sensitivity", "rows", "kept", "avif"
 DAMAGE = (  # the exceptions, besides OSError, for a file that is damaged or is not an archive
     KeyError, ValueError, TypeError, AttributeError, EOFError, RuntimeError, OverflowError,
     MemoryError,  # an array says that it has a million million elements
@@ -30,7 +30,7 @@ DAMAGE = (  # the exceptions, besides OSError, for a file that is damaged or is 
 class Learned(NamedTuple):
     """`arrays` for concealments, the channels' `means` (C,) among them; how sensitive the answer is to each channel
     (C,); how much each row of it matters on average (H, 1, C); (share, agreement) of frames of which only the most
-    important bytes are there; and what WebP pictures of several qualities are worth, from coarse to fine.
+    important bytes are there; and what AVIF pictures of several qualities are worth, from coarse to fine.
     """
 
     arrays: Mapping[str, Floats]
@@ -95,7 +95,7 @@ def _is_curve(kept: Floats) -> bool:
 
 
 def _are_qualities(pictures: Floats) -> bool:
-    """Return whether these are qualities of WebP, rising, with rising bytes and an agreement each."""
+    """Return whether these are qualities, rising, with rising bytes and an agreement each."""
     quality, size, agreement = pictures.T
     inside = (quality >= 1).all() and (quality <= 100).all() and (agreement >= 0).all() and (agreement <= 1).all()
     return bool(inside and (size > 0).all() and (np.diff(quality) > 0).all() and (np.diff(size) > 0).all())

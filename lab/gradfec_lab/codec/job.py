@@ -21,7 +21,7 @@ class Job:
 
     One image in twenty, the first ones, is held out. Of an imported network, the layers are only names and shapes, and
     the features are in the job already. What follows the layer `joins` is given by `nodes`, as far as PyTorch can run
-    it.
+    it, and `joined` says which tensors lie there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,10 +32,11 @@ class Job:
         self.decoder: list[LayerDict] = said["decoder"]
         self.cut: str = said["cut"]
         self.joins: str = said["joins"]
-        self.watched: list[str] = said["watched"]  # one a stage: a later layer whose features count, or ""
+        self.watched: list[list[str]] = said["watched"]  # for each stage: later layers whose features count, too
         self.rows: int = said["rows"]  # of latents, in each packet
         self.preprocess: dict[str, Any] = said["preprocess"]
         self.nodes: list[NodeDict] | None = said.get("nodes")
+        self.joined: list[dict[str, Any]] = said.get("joined", [])  # the tensors that lie together at `joins`
         self.input: str = self.layers[0]["name"]
         self.outputs = int(self.layers[-1]["shape"][2]) if self.nodes is None else 0
         self.images: npt.NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r")
@@ -49,7 +50,7 @@ class Job:
     def rest(self) -> Graph | Nodes:
         """Return what follows the layer that the decoder stands for."""
         if self.nodes is not None:
-            return Nodes(self.nodes, self.weights)
+            return Nodes(self.nodes, self.weights, self.joined)
         above = {self.joins}
         for layer in reversed(self.layers):
             if layer["name"] in above:

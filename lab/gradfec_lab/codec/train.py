@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,13 +24,14 @@ from .features import Features
 from .graph import Graph
 from .job import Job
 from .missing import draw_there
+from .nodes import Nodes
 from .result import write_result
 
 CHECKPOINT_S = 120.0
 REPORT_STEPS = 100
 STAGES = ("features", "deep")
 CALIBRATION_STEPS = 60
-SCALE_IMAGES, SCALE_BATCH = 256, 32
+SCALE_IMAGES, SCALE_BATCH = 256, 8
 HELD_OUT_IMAGES, HELD_OUT_BATCH, HELD_OUT_STEPS, HELD_OUT_QUALITY = 400, 16, 1000, 0.4
 
 
@@ -42,7 +43,7 @@ class Point:
     step: int
     seconds: float
     error: float  # of the features where the decoder ends, relative to their variance
-    later_error: float  # of the features at the watched layer, too
+    later_error: float  # of the features at the watched layers, too
     frame_bytes: float  # the mean, over all qualities
 
 
@@ -201,18 +202,28 @@ class Training:
         return wrong.square().mean((2, 3)).float() @ self.weights[self.job.joins]
 
     def _later_error(self, made: Tensor, target: Tensor, stage: str) -> Tensor:
-        """Return the relative error (N,) that features (N, C, H, W) lead to at the layer that a stage watches.
+        """Return the relative error (N,) that features (N, C, H, W) lead to at the layers that a stage watches.
 
         Squared errors alone make features small where they are uncertain, which changes answers more than noise does.
-        Without such a layer, return their own error.
+        Without such layers, return their own error.
         """
-        watched = self.job.watched[STAGES.index(stage)] if self.job.watched else ""
+        watched = self.job.watched[STAGES.index(stage)]
         if not watched:
             return (made - target).square().mean((2, 3)).float() @ self.weights[self.job.joins]
-        later = self.rest({self.job.joins: made.to(self.kind)}, watched)
         with torch.no_grad():
-            wanted = self.rest({self.job.joins: target.to(self.kind)}, watched)
-        return (later - wanted).square().mean((2, 3)).float() @ self.weights[watched]
+            wanted = self._after(target, watched)
+        errors = [
+            (one - other).square().mean((2, 3)).float() @ self.weights[name]
+            for name, one, other in zip(watched, self._after(made, watched), wanted, strict=True)
+        ]
+        return torch.stack(errors).mean(0)
+
+    def _after(self, joined: Tensor, wanted: Sequence[str]) -> list[Tensor]:
+        """Return the outputs of later layers, from the features (N, C, H, W) that the decoder stands for."""
+        joined, rest = joined.to(self.kind), self.rest
+        if isinstance(rest, Nodes):
+            return rest.after(joined, wanted)
+        return [rest({self.job.joins: joined}, name) for name in wanted]
 
     @property
     def _shrink(self) -> int:
@@ -233,6 +244,7 @@ class Training:
         return torch.stack(parts).to(self.device).permute(0, 3, 1, 2)
 
     def _logits(self, made: Tensor) -> Tensor:
+        assert isinstance(self.rest, Graph), "only a built-in network's"  # noqa: S101
         return self.rest({self.job.joins: made.to(self.kind)}, logits=True).float()
 
     @torch.no_grad()
@@ -263,15 +275,17 @@ class Training:
     @torch.no_grad()
     def _weights(self) -> dict[str, Tensor]:
         """Return the weights (C,) of the features' errors: features that are their means have an error of 1."""
-        first, found = self.job.held_out, {}
-        for name in filter(None, (self.job.joins, *self.job.watched)):
-            parts = []
-            for start in range(first, first + SCALE_IMAGES, SCALE_BATCH):
-                x = self._images([self.features.at_join(row) for row in range(start, start + SCALE_BATCH)])
-                later = x if name == self.job.joins else self.rest({self.job.joins: x.to(self.kind)}, name)
-                parts.append(later.float())
-            variance = torch.cat(parts).var((0, 2, 3))
-            found[name] = 1 / (variance + 1e-2 * variance.mean()) / len(variance)
+        first, later = self.job.held_out, [*dict.fromkeys(name for names in self.job.watched for name in names)]
+        means: dict[str, list[Tensor]] = {name: [] for name in (self.job.joins, *later)}  # and those of the squares
+        for start in range(first, first + SCALE_IMAGES, SCALE_BATCH):
+            x = self._images([self.features.at_join(row) for row in range(start, start + SCALE_BATCH)])
+            for of, one in zip(means.values(), (x, *self._after(x, later)), strict=True):
+                of.append(torch.stack([one.float().mean((0, 2, 3)), one.float().square().mean((0, 2, 3))]))
+        found = {}
+        for name, of in means.items():
+            mean, square = torch.stack(of).double().mean(0)
+            variance = (square - mean**2).clamp(min=0)
+            found[name] = (1 / (variance + 1e-2 * variance.mean()) / len(variance)).float()
         return found
 
     # --- checkpoints ---

@@ -13,7 +13,7 @@ from gradfec_edge.coding import BOTTLENECK
 from gradfec_edge.design import Design
 from gradfec_host.codec_file import shipped_codec
 
-PICTURES = ("webp:50", "webp:75", "webp:90", "jpeg:75")
+PICTURES = ("avif:40", "avif:60", "avif:80", "jpeg:75")
 FEATURES = ("sqrt4", "local5", "local6", "local8")
 QUALITIES = (3, 5, 7)  # of bottlenecks
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from gradfec_common.networks import Cut, full_name
 from gradfec_common.quantisers import QUANTISERS, Quantiser, chosen_quantiser
-from gradfec_common.quantisers.image import FORMATS
+from gradfec_common.quantisers.image import AVIF, FORMATS
 from gradfec_common.quantisers.laplace import Laplace
 from gradfec_edge.coding import BOTTLENECK, Coding, codec_file, coding_of
 from gradfec_host.codec_file import SUFFIX
@@ -15,6 +15,7 @@ from gradfec_host.quality import QUALITIES
 from gradfec_lab.sweep.report import text
 
 IMAGE_QUALITIES = (2, 5, 10, 20, 30, 50, 75, 90)
+AVIF_QUALITIES = (20, 30, 40, 50, 60, 70, 80, 90)  # which take about as many bytes
 FAMILIES = ("sqrt", "uniform")  # of quantisers, which differ in their bits
 FORMAT_NAMES = [format.name for format in FORMATS]
 
@@ -51,7 +52,8 @@ def make_codec(name: str, cut: Cut, rows: int, qualities: Iterable[float] | None
         return Codec(name, coding_of(cut, None, name, "none", "zfec"), steps)
     if name.partition(":")[0] in FORMAT_NAMES:
         cut = cut.network.cut(cut.network.input.name)
-        settings = [f"{name}:{q:g}" for q in qualities or IMAGE_QUALITIES] if name in FORMAT_NAMES else [name]
+        usual = AVIF_QUALITIES if name == AVIF.name else IMAGE_QUALITIES
+        settings = [f"{name}:{q:g}" for q in qualities or usual] if name in FORMAT_NAMES else [name]
         return Codec(name, coding_of(cut, None, settings[0], "none", "zfec"), named(settings, cut))
     settings = [q.name for q in QUANTISERS.values() if name in FAMILIES and q.name.startswith(name) and q.fits(cut)]
     settings = settings or [chosen_quantiser(name, cut).name]

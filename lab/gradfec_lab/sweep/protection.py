@@ -73,8 +73,8 @@ LOSSES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 @click.option(
     "--codec",
     metavar="NAMES",
-    help="Quantisers: uniform8, sqrt4 and so on. With --bytes: bottleneck or FILE.npz, jpeg, webp, progressive, and "
-    f"paper, the paper's mode at its own bytes. [default: {CODEC}; with --bytes, {comparison.CODECS}]",
+    help="Quantisers: uniform8, sqrt4 and so on. With --bytes: bottleneck or FILE.npz, jpeg, webp, avif, progressive, "
+    f"and paper, the paper's mode at its own bytes. [default: {CODEC}; with --bytes, {comparison.CODECS}]",
 )
 @packets_option()
 @click.option(

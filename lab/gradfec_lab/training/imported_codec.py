@@ -18,10 +18,10 @@ import onnx
 from onnx import GraphProto, TensorProto, helper, numpy_helper
 
 from gradfec_common.bottlenecks import Bottleneck
-from gradfec_common.bottlenecks.narrow import has_one_image
+from gradfec_common.bottlenecks.narrow import has_maps
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import Cut, Layer
-from gradfec_common.networks.carried import apart
+from gradfec_common.networks.carried import apart, together
 from gradfec_common.networks.imported import ImportedCut
 from gradfec_common.networks.network import Shape
 from gradfec_edge.frontend import load_front_end
@@ -50,17 +50,16 @@ ONNX_ORDER = {"Conv2D": (3, 2, 0, 1), "Conv2DTranspose": (3, 2, 0, 1)}  # (h, w,
 
 
 def fitting_cut(cut: Cut) -> Cut:
-    """Return a cut; UsageError if anything but one tensor of features (1, C, H, W) crosses an imported network's."""
+    """Return a cut; UsageError if anything but the features of convolutions crosses an imported network's."""
     if not isinstance(cut, ImportedCut):
         return cut
     if cut.pixels is not None:
         raise UsageError(f"{cut.name} is the picture: a bottleneck needs features, name a --split behind it")
-    if not has_one_image(cut):
-        dims = " x ".join(map(str, cut.carried[0].dims))
-        what = f"{len(cut.carried)} tensors cross" if len(cut.carried) > 1 else f"a tensor {dims} crosses"
+    if not has_maps(cut):
+        dims = next(" x ".join(map(str, one.dims)) for one in cut.carried if one.layout not in ("nchw", "nhwc"))
         raise UsageError(
-            f"{what} {cut.name}: a bottleneck needs one, 1 x channels x height x width; name another --split, see "
-            f"gradfec model show {cut.network.name} --all"
+            f"a tensor {dims} crosses {cut.name}: a bottleneck needs features with height and width, 1 x channels x "
+            f"height x width; name another --split, see gradfec model show {cut.network.name} --all"
         )
     return cut
 
@@ -71,11 +70,20 @@ def imported_parts(bottleneck: Bottleneck, model: Model) -> Parts:
     joins = network.cut(bottleneck.joins)
     places = {cut.name: asdict(Layer(cut.name, "", (), cut.shape)) for cut in (network.cuts[0], bottleneck.cut, joins)}
     graph = onnx.load_from_string(model.half(BACK, joins)).graph
-    nodes, arrays = runnable(graph, {joins.name})
+    assert isinstance(joins, ImportedCut)  # noqa: S101
+    nodes, arrays = runnable(graph, {one.name for one in joins.carried})
     made = {node["output"] for node in nodes}
-    behind = [cut for cut in network.cuts[network.cuts.index(joins) + 1 :] if has_one_image(cut) and cut.name in made]
-    watched = ["", behind[-1].name] if behind else []  # the first stage is faster without, and learns as much
-    return Parts({"layers": [*places.values()], "watched": watched, "nodes": nodes}, arrays)
+    behind = reversed(network.cuts[network.cuts.index(joins) + 1 :])
+    later = [cut.carried for cut in behind if isinstance(cut, ImportedCut)]
+    maps = [[one.name for one in carried] for carried in later if {one.layout for one in carried} == {"nchw"}]
+    watched = next((names for names in maps if {*names} <= made), [])
+    said = {
+        "layers": [*places.values()],
+        "watched": [[], watched],  # the first stage is faster without, and learns as much
+        "nodes": nodes,
+        "joined": [asdict(one) for one in joins.carried],
+    }
+    return Parts(said, arrays)
 
 
 def _constants(graph: GraphProto) -> dict[str, TensorProto]:
@@ -97,7 +105,9 @@ def runnable(
     found = []
     for node in graph.node:
         options = {one.name: _plain(helper.get_attribute_value(one)) for one in node.attribute}
-        if not {*node.input} <= there or node.op_type not in kinds or _is_odd(node.op_type, options):
+        if not {*node.input} <= there or _is_odd(node.op_type, options):
+            continue
+        if node.op_type not in kinds and not _enlarges(node, constants):
             continue
         sides = [side for name in node.input if name in constants for side in constants[name].dims[-2:]]
         if node.op_type in POINT_BY_POINT and max(sides, default=1) > 1 and not whole_images:
@@ -110,6 +120,14 @@ def runnable(
     needed = {name for node in found for name in node["inputs"]}
     arrays = {name: one for name, one in constants.items() if name in needed}
     return found, lambda: {name: numpy_helper.to_array(one).copy() for name, one in arrays.items()}
+
+
+def _enlarges(node: onnx.NodeProto, constants: Mapping[str, TensorProto]) -> bool:
+    """Return whether a node resizes maps (N, C, H, W) by constants, which a part of an image allows, too."""
+    if node.op_type != "Resize" or len(node.input) != 3 or node.input[2] not in constants:
+        return False
+    batch, channels, *sides = numpy_helper.to_array(constants[node.input[2]]).tolist()
+    return bool(batch == channels == 1 and all(side >= 1 and side == int(side) for side in sides))
 
 
 def _is_odd(kind: str, options: Mapping[str, Any]) -> bool:
@@ -149,13 +167,13 @@ def compute_features(folder: Path, bottleneck: Bottleneck, model: Model, advance
     assert isinstance(cut, ImportedCut) and isinstance(joins, ImportedCut)  # noqa: S101
     front = load_front_end("", cut, model)
     back = onnx.load_from_string(model.half(BACK, cut))
-    between = OnnxSession(part(back, cut.carried, [joins.carried[0].name]), f"{cut.name} to {joins.name}")
+    between = OnnxSession(part(back, cut.carried, [one.name for one in joins.carried]), f"{cut.name} to {joins.name}")
     job = Job(folder)
 
     def compute(rows: slice) -> list[torch.Tensor]:
-        at_cut = [apart(cut.carried, front(image).chi)[0] for image in job.images[rows]]
-        joined = [between(chi)[0] for chi in at_cut]
-        return [torch.from_numpy(np.concatenate(one)) for one in (at_cut, joined)]
+        at_cut = [front(image).chi for image in job.images[rows]]
+        joined = [together(joins.carried, between(*apart(cut.carried, chi))) for chi in at_cut]
+        return [torch.from_numpy(np.stack(one)).permute(0, 3, 1, 2) for one in (at_cut, joined)]
 
     Features(folder / "features", job, len(job.images)).compute(compute, advance)
 

@@ -275,7 +275,7 @@ def test_the_numbers_of_those_shipped_are_those_of_the_protocol():
         "uniform8": 1, "uniform7": 2, "uniform6": 3, "uniform5": 4, "uniform4": 5,
         "local8": 48, "local7": 47, "local6": 46, "local5": 45, "local4": 44,
         "sqrt6": 22, "sqrt5": 21, "sqrt4": 20, "sqrt3": 19, "sqrt2": 18,
-        "laplace": 32, "jpeg": 33, "webp": 34, "progressive": 35,
+        "laplace": 32, "jpeg": 33, "webp": 34, "progressive": 35, "avif": 36,
     }.items()  # fmt: skip
 
 

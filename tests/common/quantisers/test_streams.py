@@ -16,10 +16,12 @@ from gradfec_common.networks.pixels import normalise, picture_of
 from gradfec_common.packets import PacketGrid, Packets, select_packets
 from gradfec_common.protect import UNKNOWN_LINK, read_policy
 from gradfec_common.quantisers import AUTO, QUANTISERS, Needs, chosen_quantiser, default_cut, quantiser_of_id
+from gradfec_common.quantisers.avif import whole_avif, without_boxes
 from gradfec_common.quantisers.image import cut_at
 from gradfec_common.quantisers.image_files import scan_ends
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.transmit import encode_tensor, room_for
+from gradfec_host.quiet import quiet_opencv
 
 SEEDS = st.integers(0, 2**32 - 1)
 INPUT = named_cut("input_layer")
@@ -126,7 +128,8 @@ def test_a_picture_becomes_all_its_packets_none_of_them_empty_and_comes_back(nam
 @EVERY
 def test_what_comes_back_is_what_opencv_makes_of_the_file(name):
     _, (packets, *_) = coded(name)
-    expected = cv2.imdecode(packets.data, cv2.IMREAD_COLOR)[..., ::-1]
+    file = STREAMS[name].format.decodable(packets.data.tobytes(), (224, 224))
+    expected = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     np.testing.assert_array_equal(decoded(name, packets)[0], normalise(expected, INPUT.pixels))
 
 
@@ -218,6 +221,9 @@ def test_the_beginnings_of_honest_files_are_decoded_without_a_complaint_of_the_l
 
 def with_sides(name, file, height, width):
     """A true file whose header claims another size."""
+    if name == "avif":
+        sides = "".join(f"{(side - 1) % 65536:016b}" for side in (width, height))
+        return with_header(file, lambda bits: bits[:10] + "1111" * 2 + sides + bits[34:])
     changed = bytearray(file)
     if name == "webp":
         at = file.index(b"\x9d\x01\x2a") + 3
@@ -272,7 +278,39 @@ def hostile_webps():
     yield "no start code", "webp", file[:23] + b"\0\0\0" + file[26:]
 
 
-@pytest.mark.parametrize(("what", "name", "file"), [*hostile_jpegs(), *hostile_webps()])
+def with_header(file, change):
+    """A file of AVIF's units whose sequence's header is another one; `change` gets and returns its bits."""
+    assert file[:3] == b"\x12\x00\x0a"
+    size = file[3]
+    bits = change("".join(f"{byte:08b}" for byte in file[4 : 4 + size]))
+    bits += "0" * (-len(bits) % 8)
+    header = bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits), 8))
+    return file[:3] + bytes([len(header)]) + header + file[4 + size :]
+
+
+def hostile_avifs():
+    file = coded("avif")[1].packets.data.tobytes()
+    time, sequence, frame = file[:2], file[2 : 4 + file[3]], file[4 + file[3] :]
+    assert file == time + with_header(file, str)[2 : len(time + sequence)] + frame
+    lossless = cv2.imencode(".avif", picture(1), [cv2.IMWRITE_AVIF_QUALITY, 100])[1].tobytes()
+    yield "lossless", "avif", without_boxes(lossless)
+    yield "with its boxes", "avif", cv2.imencode(".avif", picture(1))[1].tobytes()
+    yield "a header for many pictures", "avif", with_header(file, lambda bits: "00010" + bits[5:])
+    yield "another profile", "avif", with_header(file, lambda bits: "00111" + bits[5:])
+    yield "half a header", "avif", with_header(file, lambda bits: bits[:24])
+    yield "no header", "avif", time + frame
+    yield "two headers", "avif", time + sequence + sequence + frame
+    yield "another order", "avif", sequence + time + frame
+    yield "another unit", "avif", time + sequence + b"\x2a\x00" + frame
+    yield "no length", "avif", time + b"\x08" + sequence[1:] + frame
+    yield "an extension", "avif", time + b"\x0e" + sequence[1:] + frame
+    yield "a length without end", "avif", time + sequence + frame[:1] + b"\xff" * 8 + frame[1:]
+    yield "a length that is too long", "avif", time + sequence + frame[:1] + b"\xff\xff\x7f" + frame[3:]
+    yield "cut off", "avif", file[:-1]
+    yield "no frame", "avif", time + sequence
+
+
+@pytest.mark.parametrize(("what", "name", "file"), [*hostile_jpegs(), *hostile_webps(), *hostile_avifs()])
 def test_a_file_that_no_encoder_here_writes_is_not_given_to_the_decoder(what, name, file, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
     file = file.ljust(96, b"\0")
@@ -287,6 +325,29 @@ def test_of_a_progressive_file_at_most_ten_scans_are_decoded(monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda data, _: seen.append(data.tobytes()))
     decoded_file("progressive", file[:scan] + file[scan:end] * 60 + b"\xff\xd9")
     assert seen[0].count(b"\xff\xda") == 10
+
+
+@pytest.mark.parametrize("sides", [(224, 224), (17, 33), (1080, 1920)])
+@pytest.mark.parametrize("quality", [20, 99])
+def test_an_avif_file_is_the_encoders_again_but_for_what_it_always_says(sides, quality):
+    shown = cv2.resize(picture(3), sides[::-1])
+    file = cv2.imencode(".avif", shown, [cv2.IMWRITE_AVIF_QUALITY, quality, cv2.IMWRITE_AVIF_SPEED, 9])[1].tobytes()
+    units = without_boxes(file)
+    again = whole_avif(units + bytes(9), sides)
+    assert len(units) < len(file) - 250 and again.endswith(units)
+    first, second = (cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR) for one in (file, again))
+    np.testing.assert_array_equal(first, second)
+    assert whole_avif(units[2:], sides)[-len(units) + 2 :] == units[2:], "without the mark in time"
+
+
+def test_an_avif_frame_that_is_damaged_gives_no_picture_and_no_complaint(capfd):
+    quiet_opencv()
+    packets = coded("avif")[1].packets
+    for at in range(40, len(packets.data), 97):
+        data = packets.data.copy()
+        data[at:] ^= 255
+        decoded("avif", packets._replace(data=data))
+    assert capfd.readouterr() == ("", "")
 
 
 @EVERY

@@ -57,10 +57,12 @@ class Cloud:
         """Take in a batch of datagrams from one address."""
         self.feed_from(*[(datagram, peer) for datagram in datagrams])
 
-    def feed_from(self, *pairs):
-        """Take in a batch of datagrams, each with its sender."""
+    def feed_from(self, *pairs, waited_s=0.0):
+        """Take in a batch of datagrams, each with its sender; they came `waited_s` ago, one number or one for each."""
         datagrams = [datagram for datagram, _ in pairs]
-        self.core.receive(wire.batch_of(datagrams, [peer for _, peer in pairs]), self.now)
+        batch = wire.batch_of(datagrams, [peer for _, peer in pairs])
+        batch.waited_s[:] = waited_s
+        self.core.receive(batch, self.now)
         self.fed += len(datagrams)
         for datagram, peer in pairs:
             self.came[peer] += len(datagram)

@@ -14,7 +14,7 @@ from gradfec_common.session.events import CloudLimits, Decided, Finished
 from gradfec_common.transmit import room_for
 from gradfec_common.wire import Ack, Bye, Ping, Report, Request, Result
 
-from .clouds import DEADLINE_S, MOMENT_S, Cloud, tensor_of
+from .clouds import ALICE, DEADLINE_S, MOMENT_S, Cloud, tensor_of
 from .edges import OTHER, TENSOR, Edge, report, result
 from .test_both_ends import Pair
 
@@ -373,6 +373,28 @@ def test_a_report_of_a_tensor_that_was_asked_for_tells_of_the_last_that_came(clo
     cloud.wait(REORDER_S + MOMENT_S)
     (told,) = cloud.told(Report)
     assert (told.span_us, told.held_us) == (pytest.approx(90_000, abs=2), pytest.approx(1e6 * REORDER_S, abs=2))
+
+
+def test_what_waited_at_the_clouds_socket_did_not_wait_on_the_link(cloud):
+    datagrams = tensor_of(connected(cloud), plan=replace(PLAN, reserve=0))
+    came_at = cloud.now
+    cloud.wait(0.1)  # the cloud is busy
+    cloud.feed_from(*[(datagram, ALICE) for datagram in datagrams[:3]], waited_s=[0.1, 0.09, 0.08])
+    cloud.wait(0.02)
+    cloud.feed_from((datagrams[3], ALICE), waited_s=0.015)
+    cloud.wait(DEADLINE_S)
+    told = next(message for message in cloud.told(Report) if message.tensor == 0)
+    assert told.first_us == pytest.approx(1e6 * came_at, abs=2)
+    assert told.span_us == pytest.approx(105_000, abs=2)
+    assert told.held_us == pytest.approx(1e6 * (DEADLINE_S - 0.105), abs=2), "the deadline counts from when it came"
+
+
+def test_a_tensor_that_waited_longer_than_the_deadline_is_decided_at_once(cloud):
+    datagrams = tensor_of(connected(cloud), plan=replace(PLAN, reserve=0))
+    cloud.wait(1.0)
+    cloud.feed_from((datagrams[0], ALICE), waited_s=1.0)
+    cloud.wait(MOMENT_S)
+    assert [decided.complete for decided in cloud.took(Decided)] == [False]
 
 
 def test_a_repeated_report_has_the_times_of_the_first(cloud):

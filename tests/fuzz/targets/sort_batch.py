@@ -22,7 +22,8 @@ def target(data: bytes) -> None:
     buffer = np.full((len(datagrams), width), 0xA5, np.uint8)  # what is left of the batch before
     for row, datagram in zip(buffer, datagrams, strict=True):
         row[: len(datagram)] = np.frombuffer(datagram, np.uint8)[:width]
-    batch = wire.Batch(buffer, np.minimum(lengths, 2048), np.zeros(len(datagrams), np.intp), ["somebody"])
+    none = np.zeros(len(datagrams))
+    batch = wire.Batch(buffer, np.minimum(lengths, 2048), none.astype(np.intp), ["somebody"], none)
     found = wire.sort_batch(batch)
     fates: dict[int, Drop | Kind | str] = {}
     for fate, rows in [*found.drops.items(), (Kind.HELLO, found.hellos), (Kind.WELCOME, found.welcomes)]:

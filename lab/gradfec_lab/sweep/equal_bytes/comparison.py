@@ -24,7 +24,7 @@ from gradfec_lab.sweep.study import Study
 
 Link = tuple[str, float]  # mean length of a burst, share of the datagrams to lose
 
-CODECS = "bottleneck,webp,jpeg,paper"
+CODECS = "bottleneck,avif,webp,jpeg,paper"
 PAPER = "paper"  # the paper's mode: features of 8 bits, a packet a datagram, FEC_A_B
 LOSSES = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8"
 BURSTS = "iid,8"
