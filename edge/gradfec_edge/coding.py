@@ -234,8 +234,8 @@ def picture_coding(coding: Coding) -> Coding | None:
     if not isinstance(coding.policy, AutoProtection) or coding.cut.pixels is not None:
         return None
     base = base_of(coding.cut.network)
-    cut, policy = base.cut(base.input.name), replace(coding.policy, worth=_worth_of_pictures(coding.cut))
     room = room_for(PICTURE_CODEC.parameter_bytes)
+    cut, policy = base.cut(base.input.name), replace(coding.policy, worth=_worth_of_pictures(coding.cut, room))
     try:
         policy.choose(UNKNOWN_LINK, room)
     except UsageError:
@@ -244,12 +244,12 @@ def picture_coding(coding: Coding) -> Coding | None:
     return Coding(cut, _grid(cut, None), PICTURE_CODEC, policy, target=target, form=1)
 
 
-def _worth_of_pictures(cut: Cut) -> Worth:
+def _worth_of_pictures(cut: Cut, room: Room) -> Worth:
     """Return what pictures are worth to the network of a cut, as far as that was measured."""
     at = cut.network.at if isinstance(cut.network, WithBottleneck) else cut
     learned = learned_at(at) if isinstance(at.network, Imported) else None
     height, width = at.network.preprocess.size
-    return Worth(learned.pictures, ()) if learned and learned.pictures else usual_pictures(height * width)
+    return Worth(learned.pictures, ()) if learned and learned.pictures else usual_pictures(height * width, room)
 
 
 def _usual_protection(codec: str, cut: Cut, file: CodecFile | None) -> str:

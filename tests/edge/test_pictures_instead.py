@@ -149,7 +149,7 @@ def test_so_may_an_edge_with_a_network_that_was_added(added: Imported) -> None:
     of = setup_of(model="plain")
     (picture,) = of.others
     assert (of.coding.cut.name, picture.coding.cut.name) == (added.usual_cut.name, added.cuts[0].name)
-    assert picture.coding.policy.worth == usual_pictures(SIDE * SIDE)  # type: ignore[attr-defined]
+    assert picture.coding.policy.worth == usual_pictures(SIDE * SIDE, picture.coding.room)  # type: ignore[attr-defined]
     worth = {link: [one.coding.value(link) for one in of.designs] for link in (GOOD, NARROW)}
     assert worth[GOOD][0] > worth[GOOD][1] and worth[NARROW][0] < worth[NARROW][1]
     assert setup_of(model="plain", split="stem").others == []

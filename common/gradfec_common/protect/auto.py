@@ -291,26 +291,28 @@ def read_policy(text: str, code: ErasureCode) -> AutoProtection | None:
 # Packets of ResNet-50's default cut, ranked by the proxy, filled with means: docs/explanation/results.md, Figure 5.
 USUAL = Worth((), ((0.3, 0.875), (0.4, 0.918), (0.5, 0.949), (0.6, 0.968), (1.0, 1.0)), scatter=4.0)
 
-# WebP of ResNet-50's pictures, 224 x 224: docs/explanation/results.md, "Bytes a frame".
+# AVIF of ResNet-50's pictures, 224 x 224: docs/explanation/results.md, "Bytes a frame". Bytes are of whole datagrams.
 PICTURES = Worth(
     (
-        Quality(20, 3925, 0.7575),
-        Quality(40, 5639, 0.8325),
-        Quality(50, 6404, 0.8625),
-        Quality(60, 7148, 0.8725),
-        Quality(70, 7957, 0.9),
-        Quality(80, 9964, 0.9225),
-        Quality(90, 14644, 0.955),
-        Quality(95, 18953, 0.9625),
-        Quality(98, 22616, 0.965),
+        Quality(20, 1850, 0.5925),
+        Quality(30, 2578, 0.7),
+        Quality(40, 3686, 0.795),
+        Quality(50, 5569, 0.87),
+        Quality(60, 7939, 0.92),
+        Quality(65, 8815, 0.9275),
+        Quality(70, 10230, 0.9375),
+        Quality(80, 12396, 0.9475),
+        Quality(85, 13370, 0.9525),
+        Quality(90, 15245, 0.9625),
+        Quality(95, 18322, 0.9725),
     ),
     (),
 )
 PIXELS = 224 * 224  # of those
 
 
-def usual_pictures(pixels: int) -> Worth:
+def usual_pictures(pixels: int, room: Room) -> Worth:
     """Return a guess for pictures of `pixels`: worth what they are to ResNet-50, at as many bytes a pixel."""
-    return replace(
-        PICTURES, qualities=tuple(one._replace(bytes=pixels / PIXELS * one.bytes) for one in PICTURES.qualities)
-    )
+    packets = room.left() / MAX_DATAGRAM_BYTES  # their share of a datagram
+    qualities = (one._replace(bytes=packets * pixels / PIXELS * one.bytes) for one in PICTURES.qualities)
+    return replace(PICTURES, qualities=tuple(qualities))

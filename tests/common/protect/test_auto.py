@@ -340,10 +340,12 @@ def test_features_of_one_size_are_worth_their_answers_less_what_their_bytes_shou
 
 
 def test_larger_pictures_are_taken_to_need_as_many_bytes_a_pixel():
-    assert usual_pictures(PIXELS) == PICTURES
-    larger = usual_pictures(4 * PIXELS)
+    usual, larger = usual_pictures(PIXELS, ROOM), usual_pictures(4 * PIXELS, ROOM)
     assert [one.agreement for one in larger.qualities] == [one.agreement for one in PICTURES.qualities]
-    assert [one.bytes for one in larger.qualities] == [4 * one.bytes for one in PICTURES.qualities]
+    assert [one.bytes for one in larger.qualities] == [4 * one.bytes for one in usual.qualities]
+    headers = 1 - ROOM.left() / 1200
+    for one, with_headers in zip(usual.qualities, PICTURES.qualities, strict=True):
+        assert one.bytes == pytest.approx((1 - headers) * with_headers.bytes)
 
 
 @pytest.mark.parametrize("datagrams", range(30, 51, 2))

@@ -79,7 +79,7 @@ def test_the_cuts_of_a_network_with_blocks_are_where_they_end_the_first_and_last
 
 def test_pictures_are_compared_at_the_input_features_elsewhere_and_bottlenecks_where_there_are_some() -> None:
     found = [(one.cut.name, one.codec) for one in candidates(RESNET50)]
-    assert {codec.partition(":")[0] for cut, codec in found if cut == "input_layer"} == {"webp", "jpeg"}
+    assert {codec.partition(":")[0] for cut, codec in found if cut == "input_layer"} == {"avif", "jpeg"}
     assert {codec for cut, codec in found if cut == "conv3_block1_out"} == {"sqrt4", "local5", "local6", "local8"}
     assert "bottleneck" in {codec for cut, codec in found if cut == "conv2_block1_add"}
 

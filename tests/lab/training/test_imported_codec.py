@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from tests.imported_codec import small, write_codec
 from tests.onnx_files import SIDE, Drawing, classifier, forked, picture, tokens, written
 
 from gradfec_cli.cli import main as gradfec
+from gradfec_cloud.backend.onnx_runtime import DecodingBackEnd
 from gradfec_common.bottlenecks.narrow import best_joins
 from gradfec_common.errors import UsageError
+from gradfec_common.networks.carried import Carried, apart, common_shape
 from gradfec_edge.coding import coding_of
+from gradfec_edge.frontend.onnx_runtime import EncodingFrontEnd
 from gradfec_host.codec_file import CodecFile
 from gradfec_host.models.add import Wanted, add_model
 from gradfec_host.models.graph import Graph
@@ -54,13 +58,11 @@ def photographs(tmp_path: Path) -> Path:
     ("make", "split", "says"),
     [
         (classifier, "image", "image is the picture: a bottleneck needs features, name a --split behind it"),
-        (classifier, "stem+block.conv1", "2 tensors cross stem[+]block.conv1: a bottleneck needs one, 1 x channels x "),
-        (classifier, "pool", "a tensor 1 x 16 x 1 x 1 crosses pool: a bottleneck needs one"),
-        (forked, "coarse.conv+fine", "2 tensors cross coarse.conv[+]fine: a bottleneck needs one"),
-        (tokens, "mixed", "a tensor 1 x 16 x 24 crosses mixed: a bottleneck needs one"),
+        (classifier, "pool", "a tensor 1 x 16 x 1 x 1 crosses pool: a bottleneck needs features with height and width"),
+        (tokens, "mixed", "a tensor 1 x 16 x 24 crosses mixed: a bottleneck needs features with height and width"),
     ],
 )
-def test_it_sits_only_where_one_tensor_of_features_crosses(tmp_path: Path, make: Any, split: str, says: str) -> None:
+def test_it_sits_only_where_features_cross(tmp_path: Path, make: Any, split: str, says: str) -> None:
     network = add(tmp_path, make(), head="raw" if make is tokens else None).network
     with pytest.raises(UsageError, match=says):
         fitting_cut(network.cut(split))
@@ -86,7 +88,6 @@ def test_what_options_ask_for_is_refused_in_one_line(tmp_path: Path, photographs
         (["--model", "small", "--joins", "nowhere"], "small has no split point 'nowhere'"),
         (["--model", "small", "--split", "block", "--joins", "stem"], "--joins stem is before the split block: name a"),
         (["--model", "small", "--joins", "pool"], "narrow needs a tensor whose sides are 16 x 16, or 2, 4, 8 times"),
-        (["--model", "small", "--joins", "stem+block.relu"], "2 tensors cross stem+block.relu: a bottleneck needs one"),
         (
             ["--joins", "conv5_block1_out", "--out", "a.npz"],
             "compact decodes to 14 x 14, and conv5_block1_out is 7 x 7",
@@ -103,7 +104,8 @@ def test_a_job_has_the_shapes_and_what_pytorch_can_run_of_the_rest(tmp_path: Pat
     parts = imported_parts(small(model), model)
     assert [layer["name"] for layer in parts.said["layers"]] == ["image", "stem", "block"]
     assert [node["kind"] for node in parts.said["nodes"]] == ["Conv", "Relu", "GlobalAveragePool"]
-    assert parts.said["watched"] == ["", "deep"]
+    assert parts.said["watched"] == [[], ["deep"]]
+    assert [one["name"] for one in parts.said["joined"]] == ["block"]
     assert parts.arrays().keys() == {"deep.conv/kernel"}
     json.dumps(parts.said)
 
@@ -159,19 +161,54 @@ def train(photographs: Path, *options: object) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.torch
-def test_a_training_ends_in_the_models_folder_and_edge_and_cloud_use_it(
-    tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of few images."""
     pytest.importorskip("torch")
     from gradfec_lab.codec import train as training
     from gradfec_lab.training import codec_ranking
 
     monkeypatch.setattr(codec_job, "MIN_IMAGES", PICTURES)
     monkeypatch.setattr(training, "SCALE_IMAGES", 16)
-    monkeypatch.setattr(training, "SCALE_BATCH", 16)
     monkeypatch.setattr(training, "CALIBRATION_STEPS", 2)
     monkeypatch.setattr(codec_ranking, "RUNS", 64)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "carried",
+    [
+        (Carried("a", (1, 5, 8, 12), "nchw", 3.0),),
+        (Carried("a", (1, 5, 16, 24), "nchw", 3.0), Carried("b", (1, 8, 12, 7), "nhwc", 0.5)),
+    ],
+)
+def test_tensors_that_lie_together_are_taken_apart_as_at_the_cloud(carried: tuple[Carried, ...]) -> None:
+    torch = pytest.importorskip("torch")
+    from gradfec_lab.codec.nodes import apart as apart_in_training
+
+    shape = common_shape(carried)
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    found = apart_in_training([asdict(one) for one in carried], torch.from_numpy(x.transpose(2, 0, 1)[np.newaxis]))
+    for one, expected in zip(carried, apart(carried, x), strict=True):
+        np.testing.assert_array_equal(found[one.name].numpy(), expected)
+
+
+@pytest.mark.torch
+def test_a_bottleneck_for_several_tensors_is_trained_and_used(tmp_path: Path, photographs: Path, short: None) -> None:
+    model = add(tmp_path, forked(), split="coarse.conv+fine.conv")
+    about = train(photographs, "--joins", "coarse.conv+fine")
+    assert (about["cut"], about["joins"]) == ("coarse.conv+fine.conv", "coarse.conv+fine")
+    assert about["latents"] == [8, 8, 64]
+    latents = coding_of(model.network.usual_cut, None, "bottleneck", None, "zfec").cut
+    sent = EncodingFrontEnd(latents, model)(np.zeros((SIDE, SIDE, 3), np.uint8)).chi
+    answer = DecodingBackEnd(latents, model)(np.concatenate([sent, np.ones_like(sent)], axis=2)[np.newaxis])
+    assert answer.shape[0] == 1 and np.isfinite(answer).all()
+
+
+@pytest.mark.torch
+def test_a_training_ends_in_the_models_folder_and_edge_and_cloud_use_it(
+    tmp_path: Path, photographs: Path, short: None
+) -> None:
     model = add(tmp_path, classifier(), split="stem")
     about = train(photographs)
     cut = model.network.usual_cut
