@@ -51,7 +51,7 @@ def nothing_counted() -> Snapshot:
         0,
         0,
         insecure=False,
-        ready=False,
+        not_ready="it is shutting down",
         outward={},
         infer={},
     )
@@ -152,7 +152,7 @@ CLOUD_MOVES: list[Move[Cloud]] = [
     Move("receive_buffer_bytes", {}, becomes(receive_buffer_bytes=212_992)),
     Move("keys", {}, becomes(keys=2)),
     Move("insecure", {}, becomes(insecure=True)),
-    Move("ready", {}, becomes(ready=True)),
+    Move("ready", {}, becomes(not_ready="")),
     Move("answer_seconds_bucket", {"le": "0.15"}, Cloud.finish),
     Move("stage_seconds_bucket", {"stage": "decode", "le": "0.005"}, Cloud.finish),
     Move("tensor_datagrams_total", {"fate": "lost"}, Cloud.finish),

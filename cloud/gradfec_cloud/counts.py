@@ -32,7 +32,7 @@ class Snapshot:
     receive_buffer_bytes: int
     keys: int
     insecure: bool
-    ready: bool
+    not_ready: str  # why no edge can come in now, or nothing
     outward: Mapping[str, Mapping[str, int]]  # answers of each sink, by fate, and `waiting`
     infer: Mapping[str, int]  # inference requests, by outcome
 

@@ -255,7 +255,7 @@ class CloudDaemon:
             keys=len(self._keyring.keys),
             insecure=self._keyring.insecure,
             crew=self._inference.crew if self._inference else Crew(0, 0, elsewhere=False),
-            ready=not self._why_not_ready(),
+            not_ready=self._why_not_ready(),
             outward={**self.outward.counts, **({HTTP: self.watch.answers} if self._options.page else {})},
             infer=dict(self.infer_counts),
         )

@@ -228,7 +228,7 @@ def _of_the_moment(now: Snapshot) -> Iterator[Metric]:
     yield _gauge("receive_buffer_bytes", "The receive buffer that the kernel granted.", now.receive_buffer_bytes)
     yield _gauge("keys", "Keys that let an edge in.", now.keys)
     yield _gauge("insecure", "1 if everybody is admitted, by --insecure or by its key, else 0.", now.insecure)
-    yield _gauge("ready", "1 if /readyz says so: back-end loaded, and not shutting down.", now.ready)
+    yield _gauge("ready", "1 if /readyz says so: back-end loaded, and not shutting down.", not now.not_ready)
 
 
 def _counters(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:

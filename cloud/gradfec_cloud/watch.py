@@ -68,7 +68,7 @@ class Watch:
 
         def overview() -> Overview:
             now = snapshot()
-            return Overview(self._edges(), now.totals(), _workers(now.crew))
+            return Overview(self._edges(), now.totals(), _workers(now.crew), now.not_ready)
 
         async with shown(self._options, overview, say) as self._tell:
             yield

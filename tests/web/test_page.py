@@ -278,8 +278,11 @@ def test_without_an_edge_or_a_frame_it_says_what_to_do_and_without_a_key_it_warn
     live = serve(None)
     page = visit(live.url).page
     expect(page.locator(".body")).to_have_text("Waiting for the daemon.")
-    world = World("cloud", [], insecure=True)
+    world = World("cloud", [], insecure=True, not_ready="the back-end is being loaded")
     live.feed(world)
+    expect(page.locator(".body")).to_contain_text("No edge can connect yet, because the back-end is being loaded.")
+    del world.options["not_ready"]
+    expect(page.locator(".body")).to_contain_text("No edge has connected yet.")
     expect(page.locator("code")).to_have_text("gradfec-edge --camera /dev/video0 --cloud 127.0.0.1:9000 --insecure")
     expect(page.get_by_role("alert")).to_contain_text("anybody may join")
     world.gone = [Edge("kitchen", 1, "", True, time.time())]

@@ -124,7 +124,13 @@ class Camera:
 
 
 def status(
-    role: str, at: float, edges: Sequence[Edge], *, insecure: bool = False, workers: Workers | None = None
+    role: str,
+    at: float,
+    edges: Sequence[Edge],
+    *,
+    insecure: bool = False,
+    workers: Workers | None = None,
+    not_ready: str = "",
 ) -> Status:
     return Status(
         role=role,
@@ -135,4 +141,5 @@ def status(
         edges=list(edges),
         counters={"datagrams_received": {"collected": 40960, "forged": 0}, "tensors": {"opened": 20, "complete": 18}},
         workers=workers,
+        not_ready=not_ready,
     )

@@ -92,7 +92,7 @@ class View:
         self._edges = EdgeTable(self._choose, role)
         with box("section", "card empty") as self._no_edge:
             Text("h2", "No edge yet")
-            Text("p", words.NO_EDGE)
+            self._why_none = Text("p")
             self._command = Text("code")
             self._key = Text("p", words.NO_EDGE_KEY, "note")
         with box("section", "edge") as self._section:
@@ -126,6 +126,7 @@ class View:
             self._show_edge(past, now)
         else:
             address = words.cloud_for_edges(status.title)
+            self._why_none.put(words.NOT_READY.format(status.not_ready) if status.not_ready else words.NO_EDGE)
             self._command.put(f"gradfec-edge --camera /dev/video0 --cloud {address}" + " --insecure" * status.insecure)
             self._key.set_visibility(not status.insecure)
 

@@ -38,6 +38,7 @@ class Overview:
     edges: list[Edge]
     totals: Totals
     workers: Workers | None = None
+    not_ready: str = ""
 
 
 @asynccontextmanager
@@ -61,6 +62,7 @@ async def shown(
                     edges=now.edges,
                     counters={family: dict(counts) for family, counts in now.totals.items()},
                     workers=now.workers,
+                    not_ready=now.not_ready,
                 )
             )
             await asyncio.sleep(STATUS_EVERY_S)

@@ -54,6 +54,7 @@ class Status:
     edges: list[Edge]
     counters: dict[str, dict[str, int]]  # family -> name -> count since the start, as in the daemon's totals
     workers: Workers | None = None  # None if the daemon has none
+    not_ready: str = ""  # why a cloud welcomes no edge now
 
 
 @dataclass(frozen=True)
