@@ -25,7 +25,7 @@ MOST_ROUNDS = 3  # of requests for more of a frame: the cloud's limit
 REORDER_S = 0.03  # for which the cloud waits for late datagrams before it asks
 ROUND_TRIPS = 1.25  # for which it awaits what it has asked for
 SAMPLES = 20  # of the round trip: the least of them counts, the others waited somewhere
-PASS_S = 0.12  # in which the link should carry a frame: latency matters more than the last point of agreement
+PASS_S = 0.1  # in which the link should carry a frame: latency matters more than the last point of agreement
 IN_TIME = 0.5  # of the cloud's deadline, likewise, if no frame rate is asked for; the rest is for requests
 LEAST_PASS_S = 0.08  # on a link whose round trip leaves no time for more
 ANSWERED_S, WORK_S = 0.3, 0.1  # when a frame should be answered, and how much of that edge and cloud take
@@ -66,7 +66,7 @@ class Adaptation:
 
     @property
     def round_trip_s(self) -> float | None:
-        """The time to the cloud and back, without the cloud's own."""
+        """The time to the cloud and back, without the cloud's own, or what a frame waits behind its own beginning."""
         return min(self._round_trips, default=None)
 
     def connected(self, deadline_s: float, now: float) -> None:
@@ -160,12 +160,13 @@ class Adaptation:
             return
         whole = last < unasked  # otherwise the last one was asked for, and it is not known when it left
         first_at, span_s = report.first_us / 1e6, report.span_us / 1e6 if whole else 0.0
-        last_left_at = leaving.left_at(last if whole else first)
+        first_left_at, last_left_at = leaving.left_at(first), leaving.left_at(last if whole else first)
         if whole:
-            self._round_trips.append(max(now - last_left_at - report.held_us / 1e6, 0.0))
+            stretched_s = max(span_s - (last_left_at - first_left_at), 0.0)  # the last one waited behind the others
+            self._round_trips.append(max(now - last_left_at - report.held_us / 1e6 - stretched_s, 0.0))
         received = int(arrived[:unasked].sum()) if whole else 1
         train = Train(
-            leaving.left_at(first),
+            first_left_at,
             last_left_at,
             first_at,
             first_at + span_s,

@@ -22,6 +22,7 @@ from gradfec_common.wire import MAX_DATAGRAM_BYTES
 HALVINGS = 6  # of the range of qualities: to a fiftieth of a step
 END_BYTES = 0.83  # what a packet's last byte costs beyond its bits, on average
 LARGEST = 1.2  # times as many bytes as frames of a quality have on average: of a frame with more, the quality is lower
+TRIES = 3  # of a picture's quality: each codes it once
 
 
 class Target(Protocol):
@@ -92,14 +93,19 @@ class PictureTarget:
     codec: ImageCodec
 
     def encode(self, tensor: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Coded:
-        """Code a picture (H, W, 3) with that quality, or with a lower one if it needs many more bytes than usual."""
-        chosen = self.policy.choose(link, self.room).quality
-        coded = self.codec.with_quality(round(chosen.quality)).encode(tensor, grid)
-        most, qualities = LARGEST * chosen.bytes, self.policy.worth.qualities
-        times = coded.packets.sizes.sum() / chosen.bytes  # as many bytes as usual; in other qualities, too, about
-        for coarser in reversed([one for one in qualities if one.quality < chosen.quality]):
-            if coded.packets.sizes.sum() <= most:
-                break
-            if times * coarser.bytes <= most or coarser is qualities[0]:
-                coded = self.codec.with_quality(round(coarser.quality)).encode(tensor, grid)
-        return coded
+        """Code a picture (H, W, 3) with that quality, or with what is best for one that takes as many bytes as it does.
+
+        Its bytes beyond the usual would be missing for parity.
+        """
+        qualities, room = self.policy.worth.qualities, self.room
+        chosen, tried = self.policy.choose(link, room).quality, set[float]()
+        while True:
+            coded = self.codec.with_quality(round(chosen.quality)).encode(tensor, grid)
+            tried.add(chosen.quality)
+            usual = next(one.bytes for one in qualities if one.quality == chosen.quality)
+            times = float(entry_sizes(coded.packets.sizes).sum()) / usual  # in other qualities, too, about
+            chosen = self.policy.choose(
+                link, room, tuple(one._replace(bytes=times * one.bytes) for one in qualities)
+            ).quality
+            if chosen.quality in tried or len(tried) == TRIES:
+                return coded

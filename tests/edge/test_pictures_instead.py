@@ -23,7 +23,7 @@ from gradfec_edge.cli import main
 from gradfec_edge.frontend import Features
 from gradfec_edge.frontend.nothing import NoFrontEnd
 from gradfec_edge.pipeline import Pipeline
-from gradfec_edge.rate import LARGEST
+from gradfec_edge.rate import LARGEST, PictureTarget
 from gradfec_host.models.add import Wanted, add_model
 from gradfec_host.models.find import model_of
 from gradfec_host.models.graph import Graph
@@ -47,6 +47,11 @@ def link(loss: float, frame_bytes: float | None) -> LinkEstimate:
 
 GOOD, SLOW, BAD = link(0.002, 80_000.0), link(0.002, 4_000.0), link(0.4, 80_000.0 / 8)
 NARROW = link(0.002, 700.0)
+
+
+def blurred(sigma: float) -> npt.NDArray[np.uint8]:
+    """Noise, the smoother, the fewer bytes it takes."""
+    return np.asarray(cv2.GaussianBlur(NOISE, (0, 0), sigma), np.uint8)
 
 
 class FrontEnd:
@@ -128,6 +133,26 @@ def test_a_picture_that_needs_many_more_bytes_than_usual_is_coarser() -> None:
     assert finest.quantiser.encode(tensor, finest.grid).packets.sizes.sum() > LARGEST * chosen.bytes
     assert noise.wire_bytes < finest.encode(tensor, noise.importance, None, on, map).wire_bytes
     assert smooth.wire_bytes < 1.5 * 16_000
+
+
+@pytest.mark.parametrize("frame_bytes", [10_000.0, 14_000.0, 20_000.0])
+def test_a_picture_of_more_bytes_than_usual_has_as_much_parity(frame_bytes: float) -> None:
+    of, on = setup_of().others[0].pipeline(NOTHING), link(0.08, frame_bytes)
+    sent = [of.encode(image, on)[0] for image in (PHOTOGRAPH, *map(blurred, (1.0, 1.5, 2.0)))]
+    shares = [one.plan.parity / one.plan.unasked for one in sent]
+    assert min(shares) > 0.1 and max(shares) - min(shares) < 0.2
+    assert max(one.wire_bytes for one in sent) < 1.2 * frame_bytes
+
+
+def test_a_picture_of_fewer_bytes_than_usual_is_finer() -> None:
+    of, on = setup_of().others[0].pipeline(NOTHING), link(0.002, 6_000.0)
+    target = of.coding.target
+    assert isinstance(target, PictureTarget)
+    usual = target.policy.choose(on, of.coding.room).quality  # type: ignore[attr-defined]
+    smooth = of.front_end(blurred(6.0)).chi
+    coarse = of.coding.quantiser.with_quality(round(usual.quality)).encode(smooth, of.coding.grid)  # type: ignore[attr-defined]
+    assert coarse.packets.sizes.sum() < 0.7 * usual.bytes
+    assert target.encode(smooth, of.coding.grid, on).packets.sizes.sum() > 1.1 * coarse.packets.sizes.sum()
 
 
 def test_of_a_picture_what_was_measured_for_its_quality_is_expected_whatever_its_own_size() -> None:

@@ -29,7 +29,7 @@ BELIEFS = 12  # steps in which a model is believed
 OUTAGE = 3  # tensors in a row of which nothing arrives: no parity helps there, so more of them teach nothing
 LEAST, MOST = 0.002, 0.97  # the loss that a model may find
 ANSWERED = 0.7  # of the requests bring all that is missing, if little is lost
-LATE_S = 0.25  # an answer that waited this long for a request is worth nothing, one that waited half as long a half
+LATE_S = 0.2  # an answer that waited this long for a request is worth nothing, one that waited half as long a half
 USUAL_DATAGRAMS = 64  # up to which the chances are calculated at once
 RATIO = 1.15  # between two values that are told apart
 

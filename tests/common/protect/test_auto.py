@@ -46,8 +46,8 @@ LOSSES = st.builds(Losses, st.floats(0.002, 0.6), st.floats(1.0, 8.0)).filter(la
 
 
 def link_of(losses, rounds=0, frame_bytes=None):
-    """A link of (loss, mean burst)."""
-    return LinkEstimate(((1.0, Losses(*losses)),), rounds, 0.1 * (rounds > 0), frame_bytes)
+    """A link of (loss, mean burst), on which a request takes 80 ms."""
+    return LinkEstimate(((1.0, Losses(*losses)),), rounds, 0.08 * (rounds > 0), frame_bytes)
 
 
 LINKS = st.builds(link_of, LOSSES, st.integers(0, 3), FRAMES)
@@ -242,7 +242,7 @@ def test_if_the_cloud_can_ask_for_more_less_parity_is_sent_at_first_and_more_is_
         alone, asking = (chosen(link_of(losses, count), auto) for count in (0, rounds))
         assert net(asking) > net(alone)
         more_at_first.append(redundancy(alone) - redundancy(asking))
-    assert min(more_at_first) > -0.3  # n and k are whole numbers, and only some are tried
+    assert min(more_at_first) > -0.4  # n and k are whole numbers, and only some are tried
     assert np.mean(more_at_first) > 0.02
 
 
