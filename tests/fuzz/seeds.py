@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tests.common import second_encoder
 from tests.common.small_tensors import OF_PARTS
-from tests.fuzz.reader import Writer
+from tests.fuzz.reader import MOST_BYTES, Writer
 from tests.fuzz.symbols_of import FIELDS
-from tests.fuzz.targets import cloud_before, codes, edge_before, key_text
+from tests.fuzz.targets import cloud_before, codes, edge_before, key_text, pictures
 from tests.fuzz.targets.handshake import fixtures
 from tests.fuzz.targets.laplace import MOST_LEVELS
 from tests.fuzz.world import DEFLATE, KINDS, content
@@ -46,6 +46,7 @@ def all_seeds() -> dict[str, Seeds]:
         "reassembly": reassembly(),
         "quantisers": quantisers(),
         "laplace": of_laplace(),
+        "pictures": of_pictures(),
         "codes": of_codes(),
         "handshake": handshake(),
         "seal": seal(),
@@ -261,6 +262,18 @@ def cloud_behind() -> Seeds:
         "sessions": (b"".join(map(tensor, range(4))) + deliver + goodbye + hello) * 2,
     }
     return {name: (honest + part + deliver + wait + part + honest + deliver) * 2 for name, part in parts.items()}
+
+
+def of_pictures() -> Seeds:
+    """Return each format's file whole, with a byte changed, cut off, and other bytes in its place."""
+    found: Seeds = {}
+    for number, name in enumerate(pictures.STREAMS):
+        file = Writer().number(number).number(1)
+        found[f"{name}_whole"] = file.data + bytes([0, 0])
+        found[f"{name}_changed"] = file.data + Writer().number(1).number(0).below(30, MOST_BYTES).number(255).data
+        found[f"{name}_cut"] = file.data + Writer().number(1).number(1).below(200, MOST_BYTES).data
+        found[f"{name}_other"] = Writer().number(number).number(0).piece(pictures.sent(name)[:64]).data
+    return found
 
 
 def of_sketches() -> Seeds:
