@@ -139,7 +139,7 @@ def _resize(sources: Sources, options: Options) -> Tensor:
     scales = sources[2].tolist() if sizes is None else [a / b for a, b in zip(sizes, x.shape, strict=True)]
     for axis, scale in enumerate(scales):
         before = x.shape[axis]
-        places = torch.arange(round(before * scale) if sizes else int(before * scale)) / scale
+        places = torch.arange(round(before * scale) if sizes else int(before * scale), device=x.device) / scale
         if options.get("coordinate_transformation_mode", "half_pixel") == "half_pixel":
             places = (places + 0.5 / scale - 0.5).clamp(min=0)
         low = places.long()  # rounded down
