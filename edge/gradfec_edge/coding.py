@@ -81,24 +81,33 @@ class Coding:
 
         Compensation needs `damage` (groups, C, C); it is None if the estimator does not provide it.
         """
-        sizes, coded = self.quantiser.sizes(self.grid), None
+        sizes, coded, agreement = self.quantiser.sizes(self.grid), None, None
         if sizes is None:  # they depend on the tensor, which must not change after the plan was made
-            coded = (
-                self.target.encode(tensor, self.grid, link) if self.target else self.quantiser.encode(tensor, self.grid)
-            )
+            if self.target:
+                coded, agreement = self.target.encode(tensor, self.grid, link)
+            else:
+                coded = self.quantiser.encode(tensor, self.grid)
             sizes = coded.packets.sizes
             importance = importance if coded.importance is None else coded.importance
-        plan = self.plan(sizes, importance, link)
+        plan = self.plan(sizes, importance, link, agreement)
         if coded is None:
             if damage is not None and self.compensate:
                 tensor = compensated(tensor, damage, plan.dropped, self.grid)
             coded = self.quantiser.encode(tensor, self.grid)
         return plan, coded
 
-    def plan(self, sizes: npt.NDArray[np.intp], importance: Floats, link: LinkEstimate) -> Plan:
-        """Plan for packets of these coded sizes (count,) in bytes and this importance (count,)."""
+    def plan(
+        self, sizes: npt.NDArray[np.intp], importance: Floats, link: LinkEstimate, agreement: float | None = None
+    ) -> Plan:
+        """Plan for packets of these coded sizes (count,) in bytes and this importance (count,).
+
+        `agreement` is that of whole frames of the same quality, if it differs from frame to frame.
+        """
         some = np.flatnonzero(sizes)  # the others have nothing to say
-        plan = self.policy.plan(importance[some], sizes[some], link, self.room)
+        policy = self.policy
+        if agreement is not None and isinstance(policy, AutoProtection):
+            policy = replace(policy, worth=Worth((Quality(0.0, float(sizes.sum()), agreement),), ()))
+        plan = policy.plan(importance[some], sizes[some], link, self.room)
         return self._whole(plan).among(some, len(sizes))
 
     def check(self) -> int | None:
@@ -131,6 +140,8 @@ class Coding:
 
     def value(self, link: LinkEstimate) -> float:
         """Return what a frame is worth on a link, by the policy; of several codings, the highest value is best."""
+        if isinstance(self.target, PictureTarget):
+            return self.target.value(link)
         if not isinstance(self.policy, AutoProtection):
             return 0.0
         sizes = None if self.policy.worth.qualities else self.quantiser.sizes(self.grid)

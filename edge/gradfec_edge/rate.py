@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gradfec_common import entropy
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import AutoProtection, LinkEstimate, Room
+from gradfec_common.protect.auto import Choice
 from gradfec_common.quantisers import Coded
 from gradfec_common.quantisers.image import ImageCodec
 from gradfec_common.quantisers.laplace import Laplace
@@ -23,13 +24,16 @@ HALVINGS = 6  # of the range of qualities: to a fiftieth of a step
 END_BYTES = 0.83  # what a packet's last byte costs beyond its bits, on average
 LARGEST = 1.2  # times as many bytes as frames of a quality have on average: of a frame with more, the quality is lower
 TRIES = 3  # of a picture's quality: each codes it once
+STAYS = 0.95  # of the logarithm of what is known of a camera's pictures, with each frame
 
 
 class Target(Protocol):
     """A way to choose for each tensor how finely to code it."""
 
-    def encode(self, tensor: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Coded:
-        """Code a tensor (H, W, C) for a link."""
+    def encode(
+        self, tensor: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate
+    ) -> tuple[Coded, float | None]:
+        """Code a tensor (H, W, C) for a link; also return the agreement of frames as fine, if the policy needs it."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,9 @@ class ByteTarget:
     step: Callable[[float], float]
     qualities: tuple[float, float]
 
-    def encode(self, latents: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Coded:
+    def encode(self, latents: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> tuple[Coded, None]:
         """Code latents (H, W, C) as finely as `bytes` allow, or with the coarsest step."""
-        return self._quantiser(latents, grid).encode(latents, grid)
+        return self._quantiser(latents, grid).encode(latents, grid), None
 
     def _quantiser(self, latents: npt.NDArray[np.float32], grid: PacketGrid) -> Laplace:
         low, high = self.qualities
@@ -77,35 +81,38 @@ class LinkTarget:
     step: Callable[[float], float]
     coarsest: float
 
-    def encode(self, latents: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Coded:
+    def encode(self, latents: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> tuple[Coded, None]:
         """Code latents (H, W, C) with that quality, or more coarsely if they need many more bytes than usual."""
         chosen = self.policy.choose(link, self.room).quality
         most = LARGEST * chosen.bytes * MAX_DATAGRAM_BYTES / self.room.left()
         return ByteTarget(round(most), self.step, (self.coarsest, chosen.quality)).encode(latents, grid, link)
 
 
-@dataclass(frozen=True)
 class PictureTarget:
-    """The quality of pictures that `auto` has chosen for the link."""
+    """The quality of pictures that `auto` has chosen for the link, and for how many bytes they take.
 
-    policy: AutoProtection
-    room: Room
-    codec: ImageCodec
+    A camera's next picture takes about as many bytes as its last one.
+    """
 
-    def encode(self, tensor: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> Coded:
-        """Code a picture (H, W, 3) with that quality, or with what is best for one that takes as many bytes as it does.
+    def __init__(self, policy: AutoProtection, room: Room, codec: ImageCodec) -> None:
+        """Suppose that the first picture takes as many bytes as pictures usually do."""
+        self._policy, self._room, self._codec = policy, room, codec
+        self._times = 1.0  # bytes of the last picture over the usual ones; in other qualities, too, about
 
-        Its bytes beyond the usual would be missing for parity.
-        """
-        qualities, room = self.policy.worth.qualities, self.room
-        chosen, tried = self.policy.choose(link, room).quality, set[float]()
-        while True:
-            coded = self.codec.with_quality(round(chosen.quality)).encode(tensor, grid)
-            tried.add(chosen.quality)
-            usual = next(one.bytes for one in qualities if one.quality == chosen.quality)
-            times = float(entry_sizes(coded.packets.sizes).sum()) / usual  # in other qualities, too, about
-            chosen = self.policy.choose(
-                link, room, tuple(one._replace(bytes=times * one.bytes) for one in qualities)
-            ).quality
-            if chosen.quality in tried or len(tried) == TRIES:
-                return coded
+    def value(self, link: LinkEstimate) -> float:
+        """Return what the next picture is worth on a link; call it once a frame, also if none is sent."""
+        self._times **= STAYS
+        return self._choose(link).value
+
+    def encode(self, tensor: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> tuple[Coded, float]:
+        """Code a picture (H, W, 3) as is best for its own bytes: any beyond the usual would be missing for parity."""
+        tried = dict[float, tuple[Coded, float]]()  # by quality
+        while (quality := self._choose(link).quality).quality not in tried and len(tried) < TRIES:
+            coded = self._codec.with_quality(round(quality.quality)).encode(tensor, grid)
+            newest = tried[quality.quality] = coded, quality.agreement
+            self._times *= float(entry_sizes(coded.packets.sizes).sum()) / quality.bytes
+        return newest
+
+    def _choose(self, link: LinkEstimate) -> Choice:
+        qualities = (one._replace(bytes=self._times * one.bytes) for one in self._policy.worth.qualities)
+        return self._policy.choose(link, self._room, tuple(qualities))

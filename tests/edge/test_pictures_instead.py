@@ -23,7 +23,7 @@ from gradfec_edge.cli import main
 from gradfec_edge.frontend import Features
 from gradfec_edge.frontend.nothing import NoFrontEnd
 from gradfec_edge.pipeline import Pipeline
-from gradfec_edge.rate import LARGEST, PictureTarget
+from gradfec_edge.rate import LARGEST
 from gradfec_host.models.add import Wanted, add_model
 from gradfec_host.models.find import model_of
 from gradfec_host.models.graph import Graph
@@ -146,20 +146,31 @@ def test_a_picture_of_more_bytes_than_usual_has_as_much_parity(frame_bytes: floa
 
 def test_a_picture_of_fewer_bytes_than_usual_is_finer() -> None:
     of, on = setup_of().others[0].pipeline(NOTHING), link(0.002, 6_000.0)
-    target = of.coding.target
-    assert isinstance(target, PictureTarget)
-    usual = target.policy.choose(on, of.coding.room).quality  # type: ignore[attr-defined]
+    usual = of.coding.policy.choose(on, of.coding.room).quality  # type: ignore[attr-defined]
     smooth = of.front_end(blurred(6.0)).chi
     coarse = of.coding.quantiser.with_quality(round(usual.quality)).encode(smooth, of.coding.grid)  # type: ignore[attr-defined]
     assert coarse.packets.sizes.sum() < 0.7 * usual.bytes
-    assert target.encode(smooth, of.coding.grid, on).packets.sizes.sum() > 1.1 * coarse.packets.sizes.sum()
+    assert of.coding.target is not None
+    coded, agreement = of.coding.target.encode(smooth, of.coding.grid, on)
+    assert coded.packets.sizes.sum() > 1.1 * coarse.packets.sizes.sum()
+    assert agreement is not None and agreement > usual.agreement
 
 
 def test_of_a_picture_what_was_measured_for_its_quality_is_expected_whatever_its_own_size() -> None:
     of = setup_of().others[0].pipeline(NOTHING)
-    measured = of.coding.policy.choose(GOOD, of.coding.room).quality.agreement  # type: ignore[attr-defined]
-    for image in (np.zeros_like(NOISE), PHOTOGRAPH):
-        assert of.encode(image, GOOD)[0].plan.expected == pytest.approx(measured, abs=0.02)
+    for image in (blurred(6.0), PHOTOGRAPH, blurred(0.7)):
+        encoded, _ = of.encode(image, GOOD)
+        _, agreement = of.coding.target.encode(of.front_end(image[..., ::-1]).chi, of.coding.grid, GOOD)  # type: ignore[union-attr]
+        assert encoded.plan.expected == pytest.approx(agreement, abs=0.02)
+
+
+def test_where_pictures_take_many_bytes_features_are_sent_until_that_is_long_ago() -> None:
+    work, on = pipeline(), link(0.002, 8_000.0)
+    work.allow(BOTH)
+    forms = [work.encode(PHOTOGRAPH, on)[0].form, *(work.encode(NOISE, on)[0].form for _ in range(60))]
+    assert forms[:2] == [1, 1], "what a picture takes is known once it is coded"
+    assert forms[2:12] == [0] * 10
+    assert 1 in forms[12:], "the scene may be another one by now"
 
 
 @pytest.fixture

@@ -117,8 +117,8 @@ class AutoProtection:
         if not qualities and size > LARGE * room.left():
             return self._large(importance, sizes, link, room)
         if not (qualities and self.worth.kept):  # every packet is needed: the frame's own size counts
-            usual = self.choose(link, room).quality.agreement if qualities else 1.0
-            qualities = (Quality(0.0, size, usual),)
+            one = self.choose(link, room).quality if len(qualities) > 1 else [*qualities, Quality(0.0, size, 1.0)][0]
+            qualities = (one._replace(bytes=size),)
         choice = self.choose(link, room, qualities, self.most_sent * len(sizes))
         ranked = ranking(importance)
         reserve = self._reserve(choice.n, max(choice.ks), link, self.most_sent * len(sizes))
@@ -167,7 +167,8 @@ def _choice(
     room: Room,
     most_n: int,
 ) -> Choice:
-    states, frame_bytes = _states(worth, replace(link, frame_bytes=None)), link.frame_bytes
+    frame_bytes = link.frame_bytes
+    states = _states(replace(worth, qualities=()), replace(link, frame_bytes=None))  # known for all frames of a link
     packet_bytes = np.array([one.bytes for one in qualities])[:, np.newaxis]
     wasted = packet_bytes / FEWEST_PACKETS / 2  # in each symbol: half a packet that did not fit
     body = packet_bytes * states.bytes / states.n + states.stripes * (STRIPE_BYTES + wasted)  # (qualities, t)
