@@ -59,6 +59,7 @@ LEAST_ROUND_S = 0.5  # over which losses are counted while it competes
 USED_S = 0.25  # over which the rate that is sent is measured
 WINDOW_S = 30.0  # of the least delay, and of the link's highest rate
 RECENT_S = 0.45  # for jitter, and for the frames of others: the best of it counts
+HOLDS_S = 1.0  # what trains have told of the link's rate, while only single datagrams are heard of
 LEAST_DATAGRAMS = 4  # of a train that may lower the budget by its rate
 LONG_TRAIN = 32  # datagrams of one that shows at first what the link carries, where doubling would take many frames
 SHOWS = 0.5  # of the rate at which such a train has passed
@@ -268,6 +269,7 @@ class _Link:
         self.rate = 0.0  # of the whole link, in the same measure; 0 is unknown
         self._loss = self._smooth_loss = 0.0  # that has been usual even in the best of the last seconds
         self._last_at = math.inf  # when the newest train had arrived
+        self._told_at = -math.inf  # when a train was heard of that is long enough to tell of the rate
         self._delays, self._recent_delays, self._losses = _Least(WINDOW_S), _Least(RECENT_S), _Least(LOSS_WINDOW_S)
         self._costs, self._recent_costs, self._recent_waits = _Least(WINDOW_S), _Least(RECENT_S), _Least(RECENT_S)
 
@@ -282,7 +284,10 @@ class _Link:
         if train.received > 1 and took_s > STRETCHED * (train.last_sent_at - train.first_sent_at):
             cost = took_s / ((train.received - 1) * train.datagram_bytes)
             self.rate = self._may_send(self._costs.add(cost, now))
-        self.given = self._may_send(self._recent_costs.add(cost, now))
+        if train.received > 1:
+            self.given, self._told_at = self._may_send(self._recent_costs.add(cost, now)), now
+        elif now - self._told_at > HOLDS_S:
+            self.given = math.inf
         since_s, self._last_at = train.last_at - self._last_at, train.last_at
         waited = self.queue_s > since_s - took_s > 0  # since before the last train had arrived
         cost = since_s / (train.received * train.datagram_bytes) if waited else 0.0

@@ -364,3 +364,18 @@ def test_a_long_train_that_was_stretched_shows_what_the_link_gives() -> None:
     took_s = 199 * FULL / SLOW
     control.reported(Train(0.0, 0.1, 100.0, 100.0 + took_s, 200, 200, FULL), took_s)
     assert 0.9 * SLOW < control.bytes_per_s < SLOW
+
+
+def test_what_the_link_gives_is_not_forgotten_while_the_cloud_asks_for_more() -> None:
+    edge = alone(SLOW, 5)
+    control, now = edge.control, edge.link.clock.now
+    given = control.gives_bytes_per_s
+    assert given is not None
+    left = now
+    for _ in range(4):  # of what was asked for, only the first datagram's times are known
+        left += 0.2
+        control.reported(Train(left, left, left, left, 1, 1, 1000), left)
+    assert control.gives_bytes_per_s == given and control.bytes_per_s < SLOW
+    left += 1.0
+    control.reported(Train(left, left, left, left, 1, 1, 1000), left)
+    assert control.gives_bytes_per_s is None
