@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,18 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_BYTES = 256 << 20  # of all arrays of a file; zeros take a thousandth of that while they are compressed
+DAMAGE = (  # the exceptions, besides OSError, for a file that is damaged or is not an archive
+    KeyError, ValueError, TypeError, AttributeError, EOFError, RuntimeError, OverflowError,
+    MemoryError,  # an array says that it has a million million elements
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
+)  # fmt: skip
 COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # the others may ask for memory that no member's size says
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 
 def read_arrays(path: str | Path) -> Arrays:
-    """Read an .npz file whose arrays have at most MAX_BYTES; OSError, or one of `DAMAGE` in `models.learned`."""
+    """Read an .npz file whose arrays have at most MAX_BYTES; OSError, or one of DAMAGE."""
     with open(path, "rb", opener=_open_regular) as stream:
         with zipfile.ZipFile(stream) as archive:
             members = archive.infolist()
@@ -44,6 +51,12 @@ def _open_regular(path: str, flags: int) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", path)
     return descriptor
+
+
+def digest_of(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Return a short digest of arrays, whatever their order."""
+    parts = [name.encode() + arrays[name].tobytes() for name in sorted(arrays)]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:

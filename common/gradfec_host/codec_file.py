@@ -24,10 +24,10 @@ from gradfec_common.networks.network import Shape
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import Quality, Worth
 from gradfec_common.symbols import entry_sizes
-from gradfec_host.arrays import read_arrays, write_arrays
+from gradfec_host.arrays import DAMAGE, read_arrays, write_arrays
 from gradfec_host.models import Model, cut_called, model_of
 from gradfec_host.models.find import imported_of_digest
-from gradfec_host.models.learned import DAMAGE, codec_path
+from gradfec_host.models.learned import codec_path
 from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
 from gradfec_host.weights import Progress, Weights, ensure_weights
 

@@ -13,9 +13,8 @@ from gradfec_common.conceal.learned import network_shapes
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut, full_name
 from gradfec_common.networks.imported import Imported
-from gradfec_host.arrays import read_arrays, write_arrays
+from gradfec_host.arrays import DAMAGE, read_arrays, write_arrays
 from gradfec_host.models.find import learned_at
-from gradfec_host.models.learned import DAMAGE
 
 FOLDER = importlib.resources.files(__package__) / "concealments"  # the shipped ones, NETWORK/CUT.npz
 PROVENANCE = "provenance"  # text, for people

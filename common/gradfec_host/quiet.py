@@ -1,4 +1,4 @@
-"""Keep the start-up notices of TensorFlow and LiteRT out of stderr, which is for the daemon's own log."""
+"""Keep the notices of TensorFlow, LiteRT and OpenCV out of stderr, which is for the daemon's own log."""
 
 from __future__ import annotations
 

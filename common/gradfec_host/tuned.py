@@ -5,7 +5,6 @@ A convolution is kept with the normalisation after it folded in, so the file has
 
 from __future__ import annotations
 
-import hashlib
 import importlib.resources
 import json
 from collections.abc import Collection, Mapping
@@ -18,8 +17,7 @@ import numpy.typing as npt
 
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, Layer, Network, full_name, named_cut
-from gradfec_host.arrays import read_arrays, write_arrays
-from gradfec_host.models.learned import DAMAGE
+from gradfec_host.arrays import DAMAGE, digest_of, read_arrays, write_arrays
 from gradfec_host.weights import Weights
 
 Floats = npt.NDArray[np.float32]
@@ -75,8 +73,7 @@ class BackEndFile:
     @property
     def digest(self) -> str:
         """A short digest of the arrays."""
-        parts = [name.encode() + self.stored[name].tobytes() for name in sorted(self.stored)]
-        return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+        return digest_of(self.stored)
 
 
 class TunedWeights:

@@ -66,7 +66,7 @@ class Adaptation:
 
     @property
     def round_trip_s(self) -> float | None:
-        """The time to the cloud and back, without the cloud's own, or what a frame waits behind its own beginning."""
+        """The time to the cloud and back, without the cloud's own, and without a frame's wait behind its own start."""
         return min(self._round_trips, default=None)
 
     def connected(self, deadline_s: float, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common import entropy
+from gradfec_common.errors import UsageError
 from gradfec_common.packets import PacketGrid
-from gradfec_common.protect import AutoProtection, LinkEstimate, Room
+from gradfec_common.protect import AutoProtection, LinkEstimate, Quality, Room
 from gradfec_common.protect.auto import Choice
 from gradfec_common.quantisers import Coded
 from gradfec_common.quantisers.image import ImageCodec
@@ -24,7 +26,7 @@ HALVINGS = 6  # of the range of qualities: to a fiftieth of a step
 END_BYTES = 0.83  # what a packet's last byte costs beyond its bits, on average
 LARGEST = 1.2  # times as many bytes as frames of a quality have on average: of a frame with more, the quality is lower
 TRIES = 3  # of a picture's quality: each codes it once
-STAYS = 0.95  # of the logarithm of what is known of a camera's pictures, with each frame
+STAYS = 0.95  # of the logarithm of the ratio, with each frame: a scene that was complex long ago may have changed
 
 
 class Target(Protocol):
@@ -97,22 +99,34 @@ class PictureTarget:
     def __init__(self, policy: AutoProtection, room: Room, codec: ImageCodec) -> None:
         """Suppose that the first picture takes as many bytes as pictures usually do."""
         self._policy, self._room, self._codec = policy, room, codec
-        self._times = 1.0  # bytes of the last picture over the usual ones; in other qualities, too, about
+        self._ratio = 1.0  # of the last picture's bytes to the usual ones; it is about the same in all qualities
 
     def value(self, link: LinkEstimate) -> float:
         """Return what the next picture is worth on a link; call it once a frame, also if none is sent."""
-        self._times **= STAYS
-        return self._choose(link).value
+        self._ratio **= STAYS
+        choice = self._choose(link)
+        return choice.value if choice else -math.inf
 
     def encode(self, tensor: npt.NDArray[np.float32], grid: PacketGrid, link: LinkEstimate) -> tuple[Coded, float]:
         """Code a picture (H, W, 3) as is best for its own bytes: any beyond the usual would be missing for parity."""
         tried = dict[float, tuple[Coded, float]]()  # by quality
-        while (quality := self._choose(link).quality).quality not in tried and len(tried) < TRIES:
+        while len(tried) < TRIES:
+            choice = self._choose(link)
+            quality = choice.quality if choice else self._at_ratio()[0]  # the coarsest, if none fits
+            if quality.quality in tried:
+                return tried[quality.quality]
             coded = self._codec.with_quality(round(quality.quality)).encode(tensor, grid)
-            newest = tried[quality.quality] = coded, quality.agreement
-            self._times *= float(entry_sizes(coded.packets.sizes).sum()) / quality.bytes
-        return newest
+            tried[quality.quality] = coded, quality.agreement
+            self._ratio *= float(entry_sizes(coded.packets.sizes).sum()) / quality.bytes
+        return min(tried.values(), key=lambda one: len(one[0].packets.data))
 
-    def _choose(self, link: LinkEstimate) -> Choice:
-        qualities = (one._replace(bytes=self._times * one.bytes) for one in self._policy.worth.qualities)
-        return self._policy.choose(link, self._room, tuple(qualities))
+    def _choose(self, link: LinkEstimate) -> Choice | None:
+        """Return what suits the link and the last picture; None if none would fit."""
+        try:
+            return self._policy.choose(link, self._room, self._at_ratio())
+        except UsageError:
+            return None
+
+    def _at_ratio(self) -> tuple[Quality, ...]:
+        """Return the qualities, coarse to fine, with the bytes that a picture like the last one takes."""
+        return tuple(one._replace(bytes=self._ratio * one.bytes) for one in self._policy.worth.qualities)

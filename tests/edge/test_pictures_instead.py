@@ -14,6 +14,7 @@ from tests.onnx_files import SIDE, classifier, written
 
 from gradfec_common.networks.imported import Imported
 from gradfec_common.networks.resnet50 import RESNET50
+from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import LinkEstimate, Quality
 from gradfec_common.protect.auto import PICTURES, usual_pictures
 from gradfec_common.protect.link import Losses
@@ -23,7 +24,7 @@ from gradfec_edge.cli import main
 from gradfec_edge.frontend import Features
 from gradfec_edge.frontend.nothing import NoFrontEnd
 from gradfec_edge.pipeline import Pipeline
-from gradfec_edge.rate import LARGEST
+from gradfec_edge.rate import LARGEST, PictureTarget
 from gradfec_host.models.add import Wanted, add_model
 from gradfec_host.models.find import model_of
 from gradfec_host.models.graph import Graph
@@ -164,6 +165,22 @@ def test_of_a_picture_what_was_measured_for_its_quality_is_expected_whatever_its
         assert encoded.plan.expected == pytest.approx(agreement, abs=0.02)
 
 
+def test_a_picture_that_is_too_large_for_any_plan_is_sent_all_the_same() -> None:
+    grain = np.random.default_rng(3).integers(0, 256, (1600, 1600, 3), np.uint8)
+    of = setup_of().others[0]
+    tensor = NoFrontEnd(replace(RESNET50.preprocess, height=1600, width=1600))(grain).chi
+    target = PictureTarget(of.coding.policy, of.coding.room, of.coding.quantiser)  # type: ignore[arg-type]
+    grid = PacketGrid(tensor.shape, 40, replace(RESNET50.preprocess, height=1600, width=1600))  # type: ignore[arg-type]
+    for _ in range(3):
+        coded, agreement = target.encode(tensor, grid, GOOD)
+        assert coded.packets.sizes.sum() > 100_000
+        plan = replace(of.coding, grid=grid).plan(
+            coded.packets.sizes, np.zeros(grid.count, np.float32), GOOD, agreement
+        )
+        assert plan.unasked * of.coding.room.left() >= coded.packets.sizes.sum()
+        assert target.value(GOOD) < 0.2, "and the next frame are features"
+
+
 def test_where_pictures_take_many_bytes_features_are_sent_until_that_is_long_ago() -> None:
     work, on = pipeline(), link(0.002, 8_000.0)
     work.allow(BOTH)
@@ -202,5 +219,9 @@ def test_what_was_learned_of_pictures_counts(added: Imported) -> None:
         (picture,) = setup_of(model="plain").others
         assert (picture.coding.policy.worth.qualities == few) == bool(pictures)  # type: ignore[attr-defined]
     assert max(setup_of(model="plain").designs, key=lambda one: one.coding.value(NARROW)).coding.codec == "sqrt4"
+    older = learned._replace(arrays={"means": means, "pictures": np.array(few)})  # what WebP pictures are worth
+    write_learned(model_of(added).folder, cut, older)
+    (picture,) = setup_of(model="plain").others
+    assert picture.coding.policy.worth == usual_pictures(SIDE * SIDE, picture.coding.room)  # type: ignore[attr-defined]
     write_learned(model_of(added).folder, cut, learned._replace(pictures=(Quality(20, 1e6, 0.9),)))
     assert setup_of(model="plain").others == []  # no picture fits the datagrams of a frame

@@ -280,7 +280,7 @@ def test_without_an_edge_or_a_frame_it_says_what_to_do_and_without_a_key_it_warn
     expect(page.locator(".body")).to_have_text("Waiting for the daemon.")
     world = World("cloud", [], insecure=True, not_ready="the back-end is being loaded")
     live.feed(world)
-    expect(page.locator(".body")).to_contain_text("No edge can connect yet, because the back-end is being loaded.")
+    expect(page.locator(".body")).to_contain_text("No edge can connect now: the back-end is being loaded.")
     del world.options["not_ready"]
     expect(page.locator(".body")).to_contain_text("No edge has connected yet.")
     expect(page.locator("code")).to_have_text("gradfec-edge --camera /dev/video0 --cloud 127.0.0.1:9000 --insecure")

@@ -42,7 +42,7 @@ KEEPALIVE_S = 15  # after one and a half of it without a word from the cloud, th
 LEVEL = re.compile(r"[^/+#\x00-\x1f\x7f]+")  # of a topic
 NO_TOPIC = "cannot begin a topic: no level may be empty, or have + or # in it"
 MOST_KEPT = 1000  # messages of the broker that wait
-LIBRARYS_OWN = logging.Logger("aiomqtt", logging.CRITICAL)  # `run` says what is wrong, once
+SILENT = logging.Logger("aiomqtt", logging.CRITICAL)  # `run` says what is wrong, once
 SEEN_FROM = 0.5  # the score from which a label counts
 
 
@@ -144,7 +144,7 @@ class Mqtt:
             timeout=WITHIN_S,
             queue_type=_Kept,
             max_queued_incoming_messages=MOST_KEPT,
-            logger=LIBRARYS_OWN,
+            logger=SILENT,
             tls_context=ssl.create_default_context() if self._broker.tls else None,
         )
 

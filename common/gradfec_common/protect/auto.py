@@ -117,9 +117,11 @@ class AutoProtection:
         if not qualities and size > LARGE * room.left():
             return self._large(importance, sizes, link, room)
         if not (qualities and self.worth.kept):  # every packet is needed: the frame's own size counts
-            one = self.choose(link, room).quality if len(qualities) > 1 else [*qualities, Quality(0.0, size, 1.0)][0]
-            qualities = (one._replace(bytes=size),)
-        choice = self.choose(link, room, qualities, self.most_sent * len(sizes))
+            qualities = (Quality(0.0, size, self._usual_agreement(link, room)),)
+        try:
+            choice = self.choose(link, room, qualities, self.most_sent * len(sizes))
+        except UsageError:  # too large for one group
+            return NoProtection().plan(importance, sizes, link, room)
         ranked = ranking(importance)
         reserve = self._reserve(choice.n, max(choice.ks), link, self.most_sent * len(sizes))
         n, classes = choice.n, _classes(choice.ks, self.worth.classes[0], entries[ranked])
@@ -131,6 +133,12 @@ class AutoProtection:
             classes = _less(classes, n) or room.too_long(int(entries[ranked[0]]))
         dropped = np.sort(ranked[classes[-1].end :])
         return Plan(len(ranked), dropped, (Group(n + reserve, stripes),), reserve, choice.expected)
+
+    def _usual_agreement(self, link: LinkEstimate, room: Room) -> float:
+        """Return the agreement of whole frames that are as fine as suits the link."""
+        if len(self.worth.qualities) > 1:
+            return self.choose(link, room).quality.agreement
+        return self.worth.qualities[0].agreement if self.worth.qualities else 1.0
 
     def _reserve(self, n: int, k: int, link: LinkEstimate, most_n: int) -> int:
         """Return how much parity to have ready for requests for more of a group of n datagrams, k of them data."""

@@ -55,7 +55,7 @@ def whole_avif(untrusted: bytes, size: Size) -> bytes | None:
 
 
 def _unit(untrusted: bytes, at: int) -> Unit | None:
-    """Return the unit that begins at an offset, None if it is not whole, or has neither length nor payload."""
+    """Return the unit that begins at an offset; None if it is not whole, says no length, or has an extension."""
     head, length = untrusted[at : at + 1], 0
     if not head or head[0] & 0b10000111 != 0b010:  # no forbidden bit, no extension, a length, nothing reserved
         return None
@@ -69,7 +69,10 @@ def _unit(untrusted: bytes, at: int) -> Unit | None:
 
 
 def _level(header: bytes, size: Size) -> int | None:
-    """Return the level of AV1 that a sequence's header says; None if it is not for a still picture of that size."""
+    """Return the level of AV1 that a sequence's header says; None if it is not for such a still picture of that size.
+
+    Other kinds of pictures, which a decoder would know, are none of ours: AV1 specification, 5.5.1 and 5.5.2.
+    """
     bits, at = int.from_bytes(header, "big"), 8 * len(header)
 
     def read(count: int) -> int:
@@ -80,7 +83,12 @@ def _level(header: bytes, size: Size) -> int | None:
     kind, level = read(5), read(5)
     of_width, of_height = read(SIDE_BITS) + 1, read(SIDE_BITS) + 1
     width, height = read(of_width) + 1, read(of_height) + 1
-    return level if at >= 0 and kind == REDUCED and (height, width) == size else None
+    read(3)  # the size of superblocks, filters within and at the edges
+    is_smaller = read(1)  # "superres"
+    read(2)  # filters of another kind
+    is_deep, is_grey = read(1), read(1)
+    is_ours = kind == REDUCED and (height, width) == size and not (is_smaller or is_deep or is_grey)
+    return level if at >= 0 and is_ours else None
 
 
 def _boxes(size: Size, level: int, units: bytes) -> bytes:

@@ -103,7 +103,8 @@ class Tensors:
         tensor: Tensor | Drop | None = mine.tensors.get(number)
         is_new = tensor is None
         if tensor is None:
-            form, drops, bodies = _of_one_form(bodies, mine.forms)
+            form, drops, good = _of_one_form(bodies, mine.forms)
+            bodies, came_at = bodies[good], came_at[good]
             fates = {reason.value: count for reason, count in drops.items()}
             if form is None:
                 return fates, effects
@@ -388,8 +389,8 @@ class Tensors:
         mine.window.finish(number)
 
 
-def _of_one_form(bodies: Bytes, forms: Mapping[int, Form]) -> tuple[Form | None, Counter[Drop], Bytes]:
-    """Return the form of a tensor's first bodies (m, bytes), why some are refused, and the good ones.
+def _of_one_form(bodies: Bytes, forms: Mapping[int, Form]) -> tuple[Form | None, Counter[Drop], npt.NDArray[np.bool_]]:
+    """Return the form of a tensor's first bodies (m, bytes), why some are refused, and which (m,) are good.
 
     The first one of a form that the session has decides. There is no form if no body is good.
     """
@@ -397,9 +398,10 @@ def _of_one_form(bodies: Bytes, forms: Mapping[int, Form]) -> tuple[Form | None,
     known = np.isin(numbers, [*forms])
     drops = Counter({Drop.BAD_PARAMETERS: int((~known).sum())})
     if not known.any():
-        return None, drops, bodies[:0]
+        return None, drops, known
     number = int(numbers[known][0])
     drops[Drop.CONFLICT] = int((known & (numbers != number)).sum())
-    bodies = bodies[numbers == number]
-    refused, good = judge(bodies, forms[number].grid)
-    return (forms[number] if good.any() else None), +(drops + refused), bodies[good]
+    good = numbers == number
+    refused, judged = judge(bodies[good], forms[number].grid)
+    good[good] = judged
+    return (forms[number] if good.any() else None), +(drops + refused), good

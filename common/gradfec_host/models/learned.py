@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,17 +12,12 @@ import numpy.typing as npt
 from gradfec_common.errors import GradfecError
 from gradfec_common.networks import Cut
 from gradfec_common.protect import Quality, Worth
-from gradfec_host.arrays import read_arrays, write_arrays
+from gradfec_host.arrays import DAMAGE, read_arrays, write_arrays
 from gradfec_host.writing import writing
 
 Floats = npt.NDArray[np.float32]
 
 MEANS, SENSITIVITY, ROWS_WORTH, KEPT, PICTURES = "means", "sensitivity", "rows", "kept", "avif"
-DAMAGE = (  # the exceptions, besides OSError, for a file that is damaged or is not an archive
-    KeyError, ValueError, TypeError, AttributeError, EOFError, RuntimeError, OverflowError,
-    MemoryError,  # an array says that it has a million million elements
-    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
-)  # fmt: skip
 
 
 class Learned(NamedTuple):
@@ -74,6 +67,7 @@ def read_learned(folder: Path, cut: Cut) -> Learned | None:
         arrays = read_arrays(path)
         sensitivity, rows, kept = (arrays.pop(name) for name in (SENSITIVITY, ROWS_WORTH, KEPT))
         pictures = arrays.pop(PICTURES, np.empty((0, 3), np.float32))
+        arrays.pop("pictures", None)  # of WebP, from before 2026-12
         shapes = [arrays[MEANS].shape, sensitivity.shape, rows.shape, kept.shape[1:], pictures.shape[1:]]
     except (OSError, *DAMAGE) as error:
         raise GradfecError(f"cannot read {path}: {error}; learn again with gradfec model learn") from None

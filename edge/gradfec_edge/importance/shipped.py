@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +14,7 @@ import numpy.typing as npt
 from gradfec_common.errors import GradfecError, UsageError
 from gradfec_common.networks import Cut, full_name
 from gradfec_common.packets import PacketGrid
-from gradfec_host.arrays import read_arrays, write_arrays
-from gradfec_host.models.learned import DAMAGE
+from gradfec_host.arrays import DAMAGE, digest_of, read_arrays, write_arrays
 from gradfec_host.writing import writing
 
 FOLDER = Path(__file__).parent
@@ -63,8 +61,7 @@ class EstimatorFile:
     @property
     def digest(self) -> str:
         """Return a short digest of the arrays."""
-        parts = [name.encode() + self.arrays[name].tobytes() for name in sorted(self.arrays)]
-        return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+        return digest_of(self.arrays)
 
     def array(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """Return one array; UsageError if it is missing or of another shape."""

@@ -61,6 +61,7 @@ class Training:
         # Imported networks are often made of depthwise convolutions, which PyTorch runs faster in float32 on CPUs.
         self.kind = torch.bfloat16 if job.nodes is None else torch.float32
         self.rest = job.rest().to(self.device, self.kind, memory_format=torch.channels_last)
+        self.watched: list[list[str]] = [next(filter(self._may_watch, choices), []) for choices in job.watched]
         self.curves: list[Point] = []
         self.weights: dict[str, Tensor] = {}
 
@@ -207,7 +208,7 @@ class Training:
         Squared errors alone make features small where they are uncertain, which changes answers more than noise does.
         Without such layers, return their own error.
         """
-        watched = self.job.watched[STAGES.index(stage)]
+        watched = self.watched[STAGES.index(stage)]
         if not watched:
             return (made - target).square().mean((2, 3)).float() @ self.weights[self.job.joins]
         with torch.no_grad():
@@ -217,6 +218,18 @@ class Training:
             for name, one, other in zip(watched, self._after(made, watched), wanted, strict=True)
         ]
         return torch.stack(errors).mean(0)
+
+    @torch.no_grad()
+    def _may_watch(self, names: list[str]) -> bool:
+        """Return whether the network can be run up to some layers on a quarter of an image, which training sees."""
+        height, width, channels = self.job.shape(self.job.joins)
+        latents = self.job.encoder[-1]["shape"]
+        sides = (side // whole * max(whole // 2, 1) for side, whole in zip((height, width), latents[:2], strict=True))
+        try:
+            self._after(torch.zeros(1, channels, *sides, device=self.device), names)
+        except RuntimeError:  # two branches of it do not have the same sides there
+            return False
+        return True
 
     def _after(self, joined: Tensor, wanted: Sequence[str]) -> list[Tensor]:
         """Return the outputs of later layers, from the features (N, C, H, W) that the decoder stands for."""
@@ -275,7 +288,7 @@ class Training:
     @torch.no_grad()
     def _weights(self) -> dict[str, Tensor]:
         """Return the weights (C,) of the features' errors: features that are their means have an error of 1."""
-        first, later = self.job.held_out, [*dict.fromkeys(name for names in self.job.watched for name in names)]
+        first, later = self.job.held_out, [*dict.fromkeys(name for names in self.watched for name in names)]
         means: dict[str, list[Tensor]] = {name: [] for name in (self.job.joins, *later)}  # and those of the squares
         for start in range(first, first + SCALE_IMAGES, SCALE_BATCH):
             x = self._images([self.features.at_join(row) for row in range(start, start + SCALE_BATCH)])

@@ -98,8 +98,11 @@ def built_in_parts(bottleneck: Bottleneck, weights: Weights) -> Parts:
     return Parts({"layers": [asdict(layer) for layer in layers], "watched": _watched(bottleneck)}, arrays)
 
 
-def _watched(bottleneck: Bottleneck) -> list[list[str]]:
-    """Return for each stage the layers, behind that which the decoder stands for, at which features are compared."""
+def _watched(bottleneck: Bottleneck) -> list[list[list[str]]]:
+    """Return for each stage the layers, behind that which the decoder stands for, at which features are compared.
+
+    There is only one choice of them.
+    """
     behind = [cut.name for cut in bottleneck.cut.network.cuts]
     behind = behind[behind.index(bottleneck.joins) :]
-    return [[behind[min(number, len(behind) - 1)]] for number in WATCHED]
+    return [[[behind[min(number, len(behind) - 1)]]] for number in WATCHED]

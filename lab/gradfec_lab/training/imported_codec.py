@@ -72,14 +72,13 @@ def imported_parts(bottleneck: Bottleneck, model: Model) -> Parts:
     graph = onnx.load_from_string(model.half(BACK, joins)).graph
     assert isinstance(joins, ImportedCut)  # noqa: S101
     nodes, arrays = runnable(graph, {one.name for one in joins.carried})
-    made = {node["output"] for node in nodes}
+    made = {node["output"] for node in nodes} | {one.name for one in joins.carried}
     behind = reversed(network.cuts[network.cuts.index(joins) + 1 :])
     later = [cut.carried for cut in behind if isinstance(cut, ImportedCut)]
     maps = [[one.name for one in carried] for carried in later if {one.layout for one in carried} == {"nchw"}]
-    watched = next((names for names in maps if {*names} <= made), [])
     said = {
         "layers": [*places.values()],
-        "watched": [[], watched],  # the first stage is faster without, and learns as much
+        "watched": [[], [names for names in maps if {*names} <= made]],  # the first stage learns as much without
         "nodes": nodes,
         "joined": [asdict(one) for one in joins.carried],
     }
@@ -126,8 +125,8 @@ def _enlarges(node: onnx.NodeProto, constants: Mapping[str, TensorProto]) -> boo
     """Return whether a node resizes maps (N, C, H, W) by constants, which a part of an image allows, too."""
     if node.op_type != "Resize" or len(node.input) != 3 or node.input[2] not in constants:
         return False
-    batch, channels, *sides = numpy_helper.to_array(constants[node.input[2]]).tolist()
-    return bool(batch == channels == 1 and all(side >= 1 and side == int(side) for side in sides))
+    scales = numpy_helper.to_array(constants[node.input[2]]).tolist()
+    return scales[:2] == [1, 1] and len(scales) == 4 and all(side >= 1 and side == int(side) for side in scales[2:])
 
 
 def _is_odd(kind: str, options: Mapping[str, Any]) -> bool:

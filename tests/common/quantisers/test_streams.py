@@ -297,6 +297,9 @@ def hostile_avifs():
     yield "with its boxes", "avif", cv2.imencode(".avif", picture(1))[1].tobytes()
     yield "a header for many pictures", "avif", with_header(file, lambda bits: "00010" + bits[5:])
     yield "another profile", "avif", with_header(file, lambda bits: "00111" + bits[5:])
+    yield "a smaller picture inside", "avif", with_header(file, lambda bits: bits[:37] + "1" + bits[38:])
+    yield "10 bits", "avif", with_header(file, lambda bits: bits[:40] + "1" + bits[41:])
+    yield "no colours", "avif", with_header(file, lambda bits: bits[:41] + "1" + bits[42:])
     yield "half a header", "avif", with_header(file, lambda bits: bits[:24])
     yield "no header", "avif", time + frame
     yield "two headers", "avif", time + sequence + sequence + frame

@@ -62,7 +62,7 @@ def test_a_job_has_what_the_training_needs_and_is_not_taken_for_another(
     assert make_job(tmp_path / "job", COMPACT, 7, Ones(), photographs, None, done.append) == len(done) == 4
     said = json.loads((tmp_path / "job" / "job.json").read_text())
     assert (said["cut"], said["joins"], said["rows"]) == (DEFAULT_CUT, "conv3_block4_out", 7)
-    assert said["watched"] == [["conv4_block2_out"], ["conv4_block6_out"]]
+    assert said["watched"] == [[["conv4_block2_out"]], [["conv4_block6_out"]]]
     assert said["encoder"][-1]["shape"] == [14, 14, 96] and said["decoder"][0]["shape"] == [14, 14, 192]
     images = np.load(tmp_path / "job" / "images.npy")
     assert images.shape == (4, 224, 224, 3) and sorted(images[:, 0, 0, 0].tolist()) == [0, 50, 100, 150]

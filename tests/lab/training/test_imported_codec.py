@@ -104,7 +104,7 @@ def test_a_job_has_the_shapes_and_what_pytorch_can_run_of_the_rest(tmp_path: Pat
     parts = imported_parts(small(model), model)
     assert [layer["name"] for layer in parts.said["layers"]] == ["image", "stem", "block"]
     assert [node["kind"] for node in parts.said["nodes"]] == ["Conv", "Relu", "GlobalAveragePool"]
-    assert parts.said["watched"] == [[], ["deep"]]
+    assert parts.said["watched"] == [[], [["deep"]]]
     assert [one["name"] for one in parts.said["joined"]] == ["block"]
     assert parts.arrays().keys() == {"deep.conv/kernel"}
     json.dumps(parts.said)
@@ -203,6 +203,40 @@ def test_a_bottleneck_for_several_tensors_is_trained_and_used(tmp_path: Path, ph
     sent = EncodingFrontEnd(latents, model)(np.zeros((SIDE, SIDE, 3), np.uint8)).chi
     answer = DecodingBackEnd(latents, model)(np.concatenate([sent, np.ones_like(sent)], axis=2)[np.newaxis])
     assert answer.shape[0] == 1 and np.isfinite(answer).all()
+
+
+def unet(steps: int) -> onnx.ModelProto:
+    """A network that halves its sides `steps` times, and brings the last one together with the one before."""
+    draw = Drawing(5)
+    draw.node("Relu", [draw.convolution("image", "stem.conv", (3, 6), stride=2)], "stem")
+    last = "stem"
+    for step in range(steps):
+        before, last = last, f"down{step}"
+        draw.node("Relu", [draw.convolution(before, f"{last}.conv", (6, 6), stride=2)], last)
+    scales = draw.array("scales", np.array([1, 1, 2, 2], np.float32))
+    options = {"mode": "linear", "coordinate_transformation_mode": "asymmetric"}
+    draw.node("Resize", [last, "", scales], "large", **options)
+    draw.node("Concat", ["large", before], "neck", axis=1)
+    draw.convolution("neck", "answer", (12, 2), size=1)
+    side = SIDE >> steps
+    return draw.model([picture()], [("answer", (1, 2, side, side))])
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("steps", "watched"), [(2, ["answer"]), (4, ["down2", "large"])])
+def test_the_second_stage_watches_the_deepest_layers_that_a_part_of_an_image_reaches(
+    tmp_path: Path, photographs: Path, short: None, steps: int, watched: list[str]
+) -> None:
+    from gradfec_lab.codec.coder import Settings
+    from gradfec_lab.codec.job import Job
+    from gradfec_lab.codec.train import Training
+
+    model = add(tmp_path, unet(steps), split="stem.conv", head="raw")
+    train(photographs, "--joins", "stem")
+    training = Training(
+        Job(model.folder / f"codec-{model.network.usual_cut.id}.job"), tmp_path / "again", Settings(), print
+    )
+    assert [sorted(names) for names in training.watched] == [[], watched]
 
 
 @pytest.mark.torch
