@@ -104,7 +104,7 @@ def test_a_job_has_the_shapes_and_what_pytorch_can_run_of_the_rest(tmp_path: Pat
     parts = imported_parts(small(model), model)
     assert [layer["name"] for layer in parts.said["layers"]] == ["image", "stem", "block"]
     assert [node["kind"] for node in parts.said["nodes"]] == ["Conv", "Relu", "GlobalAveragePool"]
-    assert parts.said["watched"] == [[], [["deep"]]]
+    assert parts.said["watched"] == [[], [["deep"], ["deep.conv"]]]
     assert [one["name"] for one in parts.said["joined"]] == ["block"]
     assert parts.arrays().keys() == {"deep.conv/kernel"}
     json.dumps(parts.said)
