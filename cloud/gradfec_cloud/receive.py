@@ -9,6 +9,7 @@ link's delay.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket
 import struct
@@ -45,22 +46,14 @@ def batches_runs(opened: socket.socket) -> bool:
     return True
 
 
-def stamps(opened: socket.socket) -> bool:
-    """Ask the kernel to say when each datagram came; False if it cannot."""
-    try:
-        opened.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-    except OSError:
-        return False
-    return True
-
-
 class Receiver:
     """Reads a non-blocking UDP socket into one buffer, which is used again for each batch."""
 
     def __init__(self, opened: socket.socket, *, batched: bool = True) -> None:
         """Read `opened`; one datagram a call if `batched` is False or the kernel cannot do more."""
         self.batched = batched and batches_runs(opened)
-        stamps(opened)
+        with contextlib.suppress(OSError):  # of a kernel without it
+            opened.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self._socket = opened
         self._buffer = np.empty(BUFFER_BYTES + RUN_BYTES + WIDTH_BYTES, np.uint8)
         self._bytes = memoryview(self._buffer)[: BUFFER_BYTES + RUN_BYTES]  # type: ignore[arg-type]

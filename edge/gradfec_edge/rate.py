@@ -91,7 +91,7 @@ class LinkTarget:
 
 
 class PictureTarget:
-    """The quality of pictures that `auto` has chosen for the link, and for how many bytes they take.
+    """Pictures as fine as suits the link and their own bytes.
 
     A camera's next picture takes about as many bytes as its last one.
     """

@@ -24,7 +24,7 @@ INTRODUCTION = {
 }
 WAITING = "Waiting for the daemon."
 NO_EDGE = "No edge has connected yet. Start one on a machine with a camera:"
-NOT_READY = "No edge can connect now: {}. To start one, on a machine with a camera:"
+NOT_READY = "No edge can connect now: {}. This starts one, on a machine with a camera:"
 NO_EDGE_KEY = (
     "It needs this cloud's key: run gradfec keygen --show here to print it, and gradfec keygen --paste there to store "
     "it."

@@ -116,12 +116,15 @@ class AutoProtection:
         qualities, size = self.worth.qualities, float(entries.sum())
         if not qualities and size > LARGE * room.left():
             return self._large(importance, sizes, link, room)
-        if not (qualities and self.worth.kept):  # every packet is needed: the frame's own size counts
+        has_own_size = not (qualities and self.worth.kept)  # every packet is needed
+        if has_own_size:
             qualities = (Quality(0.0, size, self._usual_agreement(link, room)),)
         try:
             choice = self.choose(link, room, qualities, self.most_sent * len(sizes))
-        except UsageError:  # too large for one group
-            return NoProtection().plan(importance, sizes, link, room)
+        except UsageError:
+            if not has_own_size:
+                raise
+            return NoProtection().plan(importance, sizes, link, room)  # it is too large for one group
         ranked = ranking(importance)
         reserve = self._reserve(choice.n, max(choice.ks), link, self.most_sent * len(sizes))
         n, classes = choice.n, _classes(choice.ks, self.worth.classes[0], entries[ranked])
@@ -300,7 +303,7 @@ def read_policy(text: str, code: ErasureCode) -> AutoProtection | None:
 # Packets of ResNet-50's default cut, ranked by the proxy, filled with means: docs/explanation/results.md, Figure 5.
 USUAL = Worth((), ((0.3, 0.875), (0.4, 0.918), (0.5, 0.949), (0.6, 0.968), (1.0, 1.0)), scatter=4.0)
 
-# AVIF of ResNet-50's pictures, 224 x 224: docs/explanation/results.md, "Bytes a frame". Bytes are of whole datagrams.
+# AVIF pictures for ResNet-50, 224 x 224: docs/explanation/results.md, "Bytes a frame". Bytes are of whole datagrams.
 PICTURES = Worth(
     (
         Quality(20, 1850, 0.5925),

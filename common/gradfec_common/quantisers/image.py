@@ -32,7 +32,7 @@ AS_IT_IS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 class Format:
     """A kind of image file: its names for the user and OpenCV, OpenCV's settings for it, and its untrusted reader.
 
-    `travels` is what of a file is sent.
+    `travels` gives what of a file is sent, and `finest` is the highest quality that OpenCV is asked for.
     """
 
     id: int

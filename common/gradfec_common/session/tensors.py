@@ -25,10 +25,11 @@ from gradfec_common.session.window import NumberWindow
 from gradfec_common.wire import Bytes, Drop, Report, Request, Result, message_body
 from gradfec_common.wire.symbol import MAX_SYMBOLS, read_headers
 
+Floats = npt.NDArray[np.float64]
+
 LONGER = 0.1  # a longer round trip's weight in what is expected
 ROUND_TRIPS = 1.25  # for which the answer to a request is awaited
 LOSS_MEMORY = 0.2  # the newest tensor's weight in a session's loss
-Floats = npt.NDArray[np.float64]
 
 
 class Tensors:

@@ -32,7 +32,7 @@ class Job:
         self.decoder: list[LayerDict] = said["decoder"]
         self.cut: str = said["cut"]
         self.joins: str = said["joins"]
-        self.watched: list[list[list[str]]] = said["watched"]  # for each stage, best first: layers whose features count
+        self.watched: list[list[list[str]]] = said["watched"]  # choices of layers for each stage, best first
         self.rows: int = said["rows"]  # of latents, in each packet
         self.preprocess: dict[str, Any] = said["preprocess"]
         self.nodes: list[NodeDict] | None = said.get("nodes")

@@ -99,10 +99,7 @@ def built_in_parts(bottleneck: Bottleneck, weights: Weights) -> Parts:
 
 
 def _watched(bottleneck: Bottleneck) -> list[list[list[str]]]:
-    """Return for each stage the layers, behind that which the decoder stands for, at which features are compared.
-
-    There is only one choice of them.
-    """
+    """Return for each stage the one choice of layers, behind the decoder's, at which features are compared, too."""
     behind = [cut.name for cut in bottleneck.cut.network.cuts]
     behind = behind[behind.index(bottleneck.joins) :]
     return [[[behind[min(number, len(behind) - 1)]]] for number in WATCHED]
