@@ -34,7 +34,8 @@ CODECS = "bottleneck,sqrt,uniform8,jpeg,webp,avif"
     default=CODECS,
     metavar="NAMES",
     help="bottleneck, the shipped one, or FILE.npz from gradfec train-codec, with qualities of 1 to 9; sqrt and "
-    "uniform, with 2 to 8 bits; jpeg, webp and progressive, with qualities of 2 to 90, avif of 20 to 90; or a single one: webp:20.",
+    "uniform, with 2 to 8 bits; jpeg, webp and progressive, with qualities of 2 to 90, avif, of 20 to 90; or a single "
+    "one: webp:20.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def rate(study: Study, codecs: str, as_json: bool) -> None:
