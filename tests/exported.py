@@ -22,8 +22,9 @@ from gradfec_common.transmit import room_for
 from gradfec_common.wire import Report, Result
 from gradfec_edge import metrics as of_edge
 from gradfec_edge.frames import Frame
-from gradfec_edge.journal import Journal, Sent
+from gradfec_edge.journal import Journal
 from gradfec_edge.losses import ImportanceShares
+from gradfec_edge.story import Sent
 from gradfec_web.monitor import new_registry
 
 NOT_OURS = "process_"  # prometheus_client's own

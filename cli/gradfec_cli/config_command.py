@@ -136,7 +136,8 @@ def try_out(file: Path, daemon: str, settings: list[Settings]) -> None:
     """Check what the daemon would check at its start, as far as that needs no key and no link."""
     try:
         if daemon == "edge":
-            from gradfec_edge.cameras import CameraSetup, check_names, naming, options_of
+            from gradfec_edge.camera_setup import CameraSetup, options_of
+            from gradfec_edge.cameras import check_names, naming
 
             cameras = [options_of(one) for one in settings]
             check_names(cameras)

@@ -140,6 +140,7 @@ def record_of(tensor: Finished) -> dict[str, object]:
     """Return what a results file says of a tensor, except when it was answered and where it came from."""
     result = tensor.result
     return {
+        **({} if tensor.again is None else {"again": tensor.again}),
         "outcome": result.outcome,
         **tensor.answer.record(),
         "packets": tensor.packets,

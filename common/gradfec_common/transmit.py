@@ -21,10 +21,13 @@ from gradfec_common.wire import SEAL_BYTES, Bytes
 from gradfec_common.wire.symbol import (
     COMMON_BYTES,
     FIXED_BYTES,
+    FORM_BITS,
+    FORM_BYTE,
     STRIPE,
     SYMBOL_HEADER,
     TENSOR_BYTES,
     body_room,
+    form_byte,
     layout_of,
 )
 
@@ -59,9 +62,13 @@ class EncodedTensor:
         """Bytes of UDP payload in all datagrams that are sent unasked."""
         return self.plan.unasked * self.datagram_bytes
 
-    def bodies(self, tensor: int) -> Bytes:
-        """Return the (sent, bytes) bodies under the tensor's number, to be sealed; valid until the next call."""
+    def bodies(self, tensor: int, again: int = 0) -> Bytes:
+        """Return the (sent, bytes) bodies under the tensor's number, to be sealed; valid until the next call.
+
+        If it is its frame's second one, the first one has the number `tensor - again`.
+        """
         self.unnumbered[:, TENSOR_BYTES] = np.frombuffer(tensor.to_bytes(4, "big"), np.uint8)
+        self.unnumbered[:, FORM_BYTE] = form_byte(int(self.unnumbered[0, FORM_BYTE]) % (1 << FORM_BITS), again)
         return self.unnumbered
 
 

@@ -5,6 +5,7 @@ Only the policy `auto` uses it. With the others, frames are sent as the user say
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,6 +109,17 @@ class Adaptation:
     def wait_s(self, now: float) -> float:
         """Return how long the next frame has to wait, so that no more is sent than the budget allows."""
         return max(self._owes(now) / self.control.bytes_per_s - (self._interval_s() or 0.0), 0.0)
+
+    def extra_s(self, size: int, now: float) -> float:
+        """Return in how many seconds an answer to `size` bytes more can be here; infinity if frames would have to wait.
+
+        The next frame may be late by one interval.
+        """
+        passes_s = (self._owes(now) + size) / self.control.bytes_per_s
+        interval_s = self._interval_s()
+        if interval_s is not None and passes_s > 2 * interval_s:
+            return math.inf
+        return passes_s + (self.round_trip_s or 0.0)
 
     def spread_s(self, size: int) -> float:
         """Return over how many seconds to spread a frame of `size` bytes, at most."""

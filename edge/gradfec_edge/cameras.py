@@ -6,159 +6,36 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gradfec_common.errors import GradfecError, UsageError
-from gradfec_common.networks import DEFAULT_NETWORK, Cut, Network, full_name
-from gradfec_common.protect.auto import NAME as AUTO_PROTECT
-from gradfec_common.quantisers import AUTO
+from gradfec_common.networks import Network
 from gradfec_common.session.edge import new_hello
 from gradfec_common.session.handshake import HandshakeKey
-from gradfec_edge.auto_split import SPLIT as AUTO_SPLIT
-from gradfec_edge.auto_split import AutoSplit, Prepared, Say, prepare
 from gradfec_edge.camera import open_source
-from gradfec_edge.coding import coding_of, picture_coding, usual_cut
+from gradfec_edge.camera_setup import CameraOptions, CameraSetup, options_of
 from gradfec_edge.daemon import Camera
-from gradfec_edge.design import Design, Graph
+from gradfec_edge.design import Graph
 from gradfec_edge.fallback import Fallback, fallback_model
 from gradfec_edge.frames import Asker
 from gradfec_edge.frigate import open_detector
 from gradfec_edge.frontend import FrontEnd, SharedFrontEnd
-from gradfec_edge.journal import Journal, Record, Story
-from gradfec_edge.modes import with_mode
+from gradfec_edge.journal import Journal
 from gradfec_edge.options import EdgeOptions
-from gradfec_edge.pipeline import Pipeline
 from gradfec_edge.status import CameraStatus, answer_of
+from gradfec_edge.story import Record, Story
 from gradfec_host.console import Endpoint
 from gradfec_host.key_files import edge_key
 from gradfec_host.logs import Log
-from gradfec_host.models import Model, cut_called, network_called
+from gradfec_host.models import Model
 from gradfec_host.processor import preferred_cipher
 from gradfec_host.results import ResultsFile
 from gradfec_host.weights import Weights
 from gradfec_web.shown import PageOptions
 
 FRAME_FIELDS = ("frame", "source", "tensor", "outcome", "packets", "link", "latency_ms")  # of a record, in the log
-
-
-@dataclass(frozen=True)
-class CameraOptions:
-    """What the user asked for of one camera: the options of the command line, by their names."""
-
-    camera: str
-    cloud: Endpoint
-    name: str
-    model: str | None
-    mode: str | None
-    codec: str
-    packets_per_datagram: int | None
-    protect: str | None
-    fec: str
-    importance: str | None
-    compensate: bool | None
-    rows: int | None
-    quality: int | None
-    bytes_per_frame: int | None
-    split: str | None
-    plan: Path | None
-    fallback: str | None
-    fps: float | None
-    loop: bool
-    wait: float
-    in_flight: int
-    timeout_ms: int
-    rate: float | None
-    max_rate: float | None
-    queue_ms: int
-    results: str | None
-    key_file: Path | None
-    insecure: bool
-    udp: str
-    seed: int
-    thumbnail: bool
-
-
-def options_of(settings: Mapping[str, Any]) -> CameraOptions:
-    """Take a camera's options out of all settings, with those that its mode implies."""
-    complete = with_mode(settings)
-    return CameraOptions(**{field.name: complete[field.name] for field in fields(CameraOptions)})
-
-
-class CameraSetup:
-    """How a camera's frames become datagrams, by its options; UsageError if these do not go together.
-
-    Most or all frames follow `design`. The `others` are for frames that are worth more, or faster, that way: pictures,
-    or with --split auto the other ways that were measured.
-    """
-
-    def __init__(self, options: CameraOptions) -> None:
-        """Decide everything that needs neither key nor network; UsageError if options contradict each other."""
-        self.prepared = prepared_for(options) if options.split == AUTO_SPLIT else None
-        if self.prepared:
-            self.design, *self.others = self.prepared.listed
-            self.coding, self.frame_bytes = self.design.coding, None
-            return
-        self.coding = coding_of(
-            cut_called(options.split, options.model) if options.split else usual_cut(options.codec, options.model),
-            options.rows,
-            options.codec,
-            options.protect,
-            options.fec,
-            options.packets_per_datagram,
-            options.compensate is not False,
-            options.quality,
-            options.bytes_per_frame,
-        )
-        self.frame_bytes = self.coding.check()
-        self.design = Design(self.coding, options.importance, options.seed)
-        if options.compensate and not self.design.compensates:
-            raise UsageError(
-                f"--compensate is for features without a bottleneck, ranked by the proxy, and not for --codec "
-                f"{options.codec} with --importance {self.design.importance}: leave it out"
-            )
-        asked = options.split or options.quality or options.bytes_per_frame
-        picture = picture_coding(self.coding) if options.codec == AUTO and not asked else None
-        self.others = [Design(picture)] if picture else []
-
-    @property
-    def designs(self) -> list[Design]:
-        """How frames may be sent: as most are, and in the other ways."""
-        return [self.design, *self.others]
-
-    @property
-    def forms(self) -> list[tuple[Cut, int]]:
-        """The cut and the rows of each form of tensors."""
-        return [*dict.fromkeys((one.coding.cut, one.coding.grid.rows) for one in self.designs)]
-
-    def pipeline(self, front_ends: Mapping[Graph, FrontEnd], interval_s: float | None, say: Say) -> Pipeline:
-        """Set up the pipeline for frames that come every `interval_s`; `say` is told of the splits that are chosen."""
-        others = [one.pipeline(front_ends[one.graph]) for one in self.others]
-        if self.prepared is None:
-            return self.design.pipeline(front_ends[self.design.graph], others)
-        return self.design.pipeline(front_ends[self.design.graph], others, AutoSplit(self.prepared, interval_s, say))
-
-    def settings(self, options: CameraOptions) -> dict[str, object]:
-        """Return what was decided, by name."""
-        coding = self.coding
-        codecs = [*dict.fromkeys(one.coding.codec for one in self.designs)]
-        return {
-            "mode": options.mode,
-            "split": f"{AUTO_SPLIT}: {', '.join(self.prepared.cuts)}" if self.prepared else full_name(coding.cut),
-            "rows": coding.grid.rows,
-            "packets": coding.grid.count,
-            "codec": " or ".join(codecs),
-            **({"quality": options.quality} if options.quality else {}),
-            **({"bytes_per_frame": options.bytes_per_frame} if options.bytes_per_frame else {}),
-            "packets_per_datagram": options.packets_per_datagram or "fit",
-            "frame_bytes": self.frame_bytes,
-            "protect": coding.policy.name,
-            "fec": options.fec,
-            "importance": self.design.importance,
-            "compensate": self.design.compensates,
-        }
 
 
 class CameraSession:
@@ -215,7 +92,8 @@ class CameraSession:
         head, reply = self.setup.coding.cut.network.head, asker.reply if asker else None
         journal = Journal(self.file, head, on_story, remarks, on_answer=reply)
         options = self._edge_options(self._settings(process), differing)
-        return Camera(options, self.source, pipeline, journal, status, self.log, fallback)
+        look = self.setup.look_options(front_ends, options.timeout_s)
+        return Camera(options, self.source, pipeline, journal, status, self.log, fallback, look)
 
     def _edge_options(self, settings: Mapping[str, object], differing: Mapping[str, object]) -> EdgeOptions:
         options, source = self.options, self.source
@@ -321,18 +199,6 @@ def front_ends(
         model.warm_up()
         loaded[graph] = SharedFrontEnd(model) if users[graph] > 1 else model
     return loaded
-
-
-def prepared_for(options: CameraOptions) -> Prepared:
-    """Return what --split auto prepares a camera's session for; UsageError if other options contradict it."""
-    decided_by_it = ("mode", "rows", "quality", "bytes_per_frame", "importance", "compensate", "packets_per_datagram")
-    given = [name for name in decided_by_it if getattr(options, name) is not None]
-    given += ["codec"] if options.codec != AUTO else []
-    given += ["protect"] if options.protect not in (None, AUTO_PROTECT) else []
-    if given:
-        option = given[0].replace("_", "-")
-        raise UsageError(f"--split {AUTO_SPLIT} decides this, as gradfec plan has measured it: leave --{option} out")
-    return prepare(network_called(options.model or DEFAULT_NETWORK), options.plan, options.fec)
 
 
 def fallbacks(sessions: Sequence[CameraSession]) -> list[Fallback | None]:

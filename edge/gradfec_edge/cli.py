@@ -32,7 +32,7 @@ from gradfec_host.console import (
     version_option,
     web_option,
 )
-from gradfec_host.quality import DEFAULT_QUALITY, QUALITIES
+from gradfec_host.quality import DEFAULT_QUALITY, MEAN_FROM, QUALITIES, UNSURE
 
 if TYPE_CHECKING:
     from gradfec_common.networks import Layer, Network
@@ -97,7 +97,16 @@ IMPORTANCE = (
     "--bytes-per-frame",
     type=click.IntRange(min=500),
     metavar="N",
-    help="Round a bottleneck's latents as finely as this many bytes a frame allow, with headers, without parity.",
+    help="Send about this many bytes a frame, with headers, without parity: round a bottleneck's latents as finely as "
+    f"they allow; from {MEAN_FROM} on, it is the mean, and what frames leave of it pays for second looks.",
+)
+@camera_option(
+    "--second-look",
+    type=Number(min=0, max=1),
+    metavar="SCORE",
+    help="Of a frame whose answer has a lower score, send the picture, too, if the link has time for it: most wrong "
+    "answers are unsure ones. 0 never does; above 0.9, a third to two thirds of the frames are sent twice.  [default: "
+    f"{UNSURE} with --codec auto, for a classifier with a bottleneck; with --bytes-per-frame, what frames leave of it]",
 )
 @camera_option(
     "--packets-per-datagram",

@@ -45,6 +45,7 @@ from gradfec_edge.metrics import CameraMetrics, Snapshot
 from gradfec_edge.options import EdgeOptions
 from gradfec_edge.pacing import LONGEST_SPREAD_S, Pacing
 from gradfec_edge.pipeline import Pipeline
+from gradfec_edge.second_look import LookOptions, SecondLook
 from gradfec_edge.sending import Sending
 from gradfec_edge.slots import Slots
 from gradfec_edge.status import CameraStatus, Row
@@ -71,6 +72,7 @@ class Camera(NamedTuple):
     status: CameraStatus
     log: Log
     fallback: Fallback | None = None
+    look: LookOptions | None = None
 
 
 class EdgeDaemon:
@@ -78,7 +80,7 @@ class EdgeDaemon:
 
     def __init__(self, camera: Camera, metrics: CameraMetrics) -> None:
         """Join the parts; `run` does the work."""
-        options, self.source, self.pipeline, self.journal, self.status, self.log, fallback = camera
+        options, self.source, self.pipeline, self.journal, self.status, self.log, fallback, look = camera
         self.options = options
         head = self.pipeline.coding.cut.network.head
         limits = EdgeLimits(answer_timeout_s=options.timeout_s)
@@ -122,6 +124,7 @@ class EdgeDaemon:
             self._adaptation,
             live=not waits,
         )
+        self._look = SecondLook(look, self._sending, self._adaptation) if look else None
         self._first_s = FIRST_S if fallback and not self.source.live else 0.0
 
     def _make_adaptation(self) -> Adaptation | None:
@@ -134,14 +137,16 @@ class EdgeDaemon:
 
     async def run(self) -> None:
         """Send frames until the source ends or `stop` is called; GradfecError if it cannot go on."""
-        sending = self.life.beside(self._sending.run)
+        beside = [self.life.beside(work.run) for work in (self._sending, self._look) if work]
         try:
             await self.life.during(Phase.TAKING, self._take_frames)
             await self.life.during(Phase.FINISHING, self._finish)
         finally:
-            sending.cancel()
+            for task in beside:
+                task.cancel()
             await self._intake.close()
             await self.link.close()
+            self._slots.end()
             self.health.end()
             self.watch.ended()
         if self.life.failure:
@@ -168,8 +173,17 @@ class EdgeDaemon:
             self._sending.put(outgoing)
 
     async def _finish(self) -> None:
-        await self._sending.until_all_sent()
-        await self.link.until_all_closed()
+        begun = -1
+        while self._looks_begun != begun:  # the last answers may be unsure
+            begun = self._looks_begun
+            if self._look:
+                await self._look.until_coded()
+            await self._sending.until_all_sent()
+            await self.link.until_all_closed()
+
+    @property
+    def _looks_begun(self) -> int:
+        return self._look.begun if self._look else 0
 
     def _say_how(self) -> None:
         """Log what differs from the defaults, in one line; in a JSON log, and at the level debug, all settings."""
@@ -199,25 +213,39 @@ class EdgeDaemon:
                 case Connected() | LinkLost() | Refused():
                     self.health.saw(event)
                 case Answered():
-                    self._slots.answered(event)
+                    self._answered(event)
                 case Reported():
                     if self._adaptation:
                         self._adaptation.reported(event.report, time.monotonic())
                 case Closed():
-                    if self._adaptation:
-                        self._adaptation.closed(event)
-                    story = self._slots.closed(event)
-                    self._warnings.ended(story, time.monotonic())
-                    self.watch.closed(event, story, self._warnings.texts)
+                    self._closed(event)
         except GradfecError as error:  # the cloud refuses this edge for good, or a record cannot be written
             self.life.fail(error)
         if isinstance(event, LinkLost) and self._asked_to_stop:
             self.life.stop()
         if isinstance(event, Connected):
             self.pipeline.allow(event.forms)
+            if self._look:
+                self._look.allow(event.forms)
             if self._adaptation:
                 self._adaptation.connected(event.deadline_s, time.monotonic())
             self._check_rate(event.deadline_s)
+
+    def _answered(self, event: Answered) -> None:
+        story = self._slots.on_its_way(event.tensor)
+        if self._look and self._look.judge(story, event.answer):
+            self._slots.answered(event, unsure=True)
+            self._look.put(story)
+        else:
+            self._slots.answered(event)
+
+    def _closed(self, event: Closed) -> None:
+        if self._adaptation:
+            self._adaptation.closed(event)
+        if story := self._slots.closed(event):
+            self._warnings.ended(story, time.monotonic())
+            tensor = story.as_sent.tensor if story.as_sent else event.tensor
+            self.watch.frame_ended(tensor, story, self._warnings.texts)
 
     def _on_trouble(self, trouble: str) -> None:
         """Note why datagrams do not reach the cloud; "" if that is not known."""

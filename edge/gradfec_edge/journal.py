@@ -4,152 +4,30 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from gradfec_common.heads import WHOLE, Answer, Head, Place
-from gradfec_common.protect import Plan
+from gradfec_common.heads import WHOLE, Answer, Head
 from gradfec_common.session.edge import Answered, Closed
-from gradfec_common.wire import Report, Result
-from gradfec_edge.adaptation import in_words
 from gradfec_edge.frames import Frame
-from gradfec_edge.losses import ImportanceShares
+from gradfec_edge.story import Record, Sent, Story
 from gradfec_host.results import ResultsFile
 from gradfec_host.wall_clock import UnixTime, rfc3339, unix_time
 
-Record = dict[str, object]
-FALLBACK = "fallback"  # the outcome of a frame that the edge answered itself
 OnAnswer = Callable[[Frame, Answer | None], object]
 
 
-class Sent(NamedTuple):
-    """What a frame was sent as: a tensor of a session, with its plan, and the bytes of UDP payload of a datagram.
-
-    With its `importance`, its losses are weighed. `why` says by name what the plan was made for. `codec` made its
-    packets, of what crosses the `split`. The network sees the `part` of the frame.
-    """
-
-    session: int
-    tensor: int
-    plan: Plan
-    datagram_bytes: int
-    importance: ImportanceShares | None = None
-    why: Mapping[str, float] = {}
-    codec: str = ""
-    split: str = ""
-    part: Place = WHOLE
-
-
 @dataclass
-class Story:
-    """A frame on its way, and in the end what became of it."""
+class Unsure:
+    """The looks at a frame whose first answer was unsure."""
 
-    frame: Frame
-    answer: Answer  # with places in the frame; the head's `no_answer` if there is none
-    as_sent: Sent | None = None  # this and the following are unset if it was never sent
-    stages_ms: dict[str, float] = field(default_factory=dict)
-    latency_ms: float = 0.0  # if there is an answer
-    result: Result | None = None
-    report: Report | None = None
-    sent: int = 0  # datagrams
-    ended_at: float = 0.0  # by time.monotonic(): when the answer came, or was given up
-    fallback: str = ""  # the model that answered in the cloud's place, if one did
+    first: Story
+    second: Story | None = None  # once it is on its way
 
     @property
-    def outcome(self) -> str:
-        """What the record calls it."""
-        if self.fallback:
-            return FALLBACK
-        return self.result.outcome if self.result else "timeout"
-
-    @property
-    def answered(self) -> bool:
-        """Whether there is an answer, from the cloud or the fallback."""
-        return self.result is not None or bool(self.fallback)
-
-    @property
-    def plan(self) -> Plan | None:
-        """The plan, if it was sent."""
-        return self.as_sent.plan if self.as_sent else None
-
-    @property
-    def packets(self) -> dict[str, int | None]:
-        """The record's counts of packets; what is not known is None."""
-        plan, result = self.plan, self.result
-        return {
-            "total": plan.total if plan else 0,
-            "dropped_by_plan": len(plan.dropped) if plan else 0,
-            "recovered": result.recovered if result else None,
-            "missing": result.missing if result else None,
-        }
-
-    @property
-    def asked(self) -> int:
-        """Datagrams that were sent because the cloud asked for them."""
-        return max(self.sent - self.plan.unasked, 0) if self.plan else 0
-
-    @property
-    def datagrams(self) -> dict[str, int | None]:
-        """The totals' counts of datagrams; what is not known is None.
-
-        Of those that were asked for, some may come after the report. Nobody counts these, so they are not called lost.
-        """
-        due = min(self.report.sent, self.sent) if self.report else None  # the cloud may lie
-        received = min(self.report.received, due) if self.report and due is not None else None
-        return {
-            "sent": self.sent,
-            "parity": self.plan.parity if self.plan else 0,
-            "received": received,
-            "lost": None if due is None or received is None else due - received,
-        }
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of UDP payload that were sent, parity, headers and seals included."""
-        return self.sent * self.as_sent.datagram_bytes if self.as_sent else 0
-
-    @property
-    def importance(self) -> dict[str, float]:
-        """The share of the importance that had each fate, 1 in all; empty if nothing was sent, or weighed."""
-        importance = self.as_sent.importance if self.as_sent else None
-        return importance.fates(self.result, self.report) if importance else {}
-
-    @property
-    def why(self) -> str:
-        """Why it was planned as it was, in words; empty if its policy does not follow the link."""
-        sent = self.as_sent
-        if sent is None or not sent.why:
-            return ""
-        return in_words(dict(sent.why), sent.plan) + (f", as {sent.codec}" if sent.codec else "")
-
-    @property
-    def all_stages_ms(self) -> dict[str, float]:
-        """Milliseconds spent in each stage, the cloud's among them."""
-        return self.stages_ms | (self.result.stages_ms if self.result else {})
-
-    def record(self) -> Record:
-        """Return the frame's line in the results file, without the time of day: its answer, its packets, its times.
-
-        The cloud's record of the same tensor has the same `session` and `tensor`.
-        """
-        return {
-            "frame": self.frame.number,
-            "source": self.frame.source,
-            "session": self.as_sent.session if self.as_sent else None,
-            "tensor": self.as_sent.tensor if self.as_sent else None,
-            "outcome": self.outcome,
-            **({"fallback": self.fallback} if self.fallback else {}),
-            **self.answer.record(),
-            "packets": self.packets,
-            "datagrams": {**self.datagrams, "asked": self.asked},
-            "split": self.as_sent.split if self.as_sent else None,
-            "codec": self.as_sent.codec if self.as_sent else None,
-            "bytes": self.bytes,
-            **({"link": dict(self.as_sent.why)} if self.as_sent and self.as_sent.why else {}),
-            "latency_ms": round(self.latency_ms, 3) if self.answered else None,
-            "stages_ms": self.all_stages_ms,
-        }
+    def are_over(self) -> bool:
+        """Whether nothing more will be heard of either."""
+        return self.first.is_over and self.second is not None and self.second.is_over
 
 
 class Journal:
@@ -176,30 +54,67 @@ class Journal:
         self._results = results
         self._head, self._on_story = head, on_story
         self._on_answer = on_answer or (lambda *_: None)
-        self._sent: dict[int, Story] = {}
+        self._sent: dict[int, Story] = {}  # by tensor
+        self._unsure: dict[int, Unsure] = {}  # by the first look's tensor
 
     @property
     def has_results(self) -> bool:
         """Whether there is a results file."""
         return self._results is not None
 
-    def sent(self, frame: Frame, sent: Sent, stages_ms: dict[str, float]) -> None:
-        """Note that a frame is being sent."""
-        self._sent[sent.tensor] = Story(frame, self._head.no_answer, sent, stages_ms)
+    def sent(self, frame: Frame, sent: Sent, stages_ms: dict[str, float], first: int | None = None) -> None:
+        """Note that a frame is being sent, for a second look if there was a `first` tensor of it."""
+        story = self._sent[sent.tensor] = Story(frame, self._head.no_answer, sent, stages_ms)
+        if first is not None:
+            story.first, self._unsure[first].second = self._unsure[first].first, story
 
-    def answered(self, event: Answered) -> None:
-        """Note the answer, and when it came."""
+    def on_its_way(self, tensor: int) -> Story:
+        """Return the story of a tensor that was sent."""
+        return self._sent[tensor]
+
+    def answered(self, event: Answered, *, unsure: bool = False) -> None:
+        """Note the answer, and when it came. If it is `unsure`, a second look follows, or `no_look`."""
         story = self._sent[event.tensor]
         story.ended_at = time.monotonic()
         story.latency_ms = 1000 * (story.ended_at - story.frame.captured_at)
         story.answer = event.answer.placed(story.as_sent.part if story.as_sent else WHOLE)
-        self._on_answer(story.frame, story.answer)
+        if unsure:
+            self._unsure[event.tensor] = Unsure(story)
+        else:
+            self._on_answer(story.frame, story.answer)
 
-    def closed(self, event: Closed) -> Story:
-        """Write the record of a frame that was sent, and return its story."""
+    def no_look(self, first: int) -> Story | None:
+        """Note that there will be no second look after all, and write the frame's record if it is over."""
+        story = self._unsure.pop(first).first
+        self._on_answer(story.frame, story.answer)
+        return self._write(story) if story.is_over else None
+
+    def closed(self, event: Closed) -> Story | None:
+        """Note the end of a tensor. If its frame is over, write its record, and return its story."""
         story = self._sent.pop(event.tensor)
-        story.result, story.report, story.sent = event.result, event.report, event.sent
-        return self._write(story)
+        story.result, story.report, story.sent, story.is_over = event.result, event.report, event.sent, True
+        looks = self._unsure.get(event.tensor) or next(
+            (one for one in self._unsure.values() if one.second is story), None
+        )
+        if looks is None:
+            return self._write(story)
+        return self._stands(looks) if looks.are_over else None
+
+    def _stands(self, looks: Unsure) -> Story:
+        """Write the record of a frame after two looks: the second one's answer stands, if there is one."""
+        first, second = looks.first, looks.second
+        assert first.as_sent and second, "both are over"  # noqa: S101
+        del self._unsure[first.as_sent.tensor]
+        if second.result is not None:
+            second.other = first
+            return self._write(second)
+        first.other = second
+        self._on_answer(first.frame, first.answer)
+        return self._write(first)
+
+    def end(self) -> list[Story]:
+        """Write the records of frames that still await a second look, and return their stories."""
+        return [story for first in list(self._unsure) if (story := self.no_look(first))]
 
     def unsent(self, frame: Frame) -> Story:
         """Write the record of a frame that was never sent, because the cloud was away, and return its story."""
@@ -222,7 +137,8 @@ class Journal:
             when = {"time": rfc3339(self._clock(story.ended_at))}
             self._results.write(when | story.record() | self._remarks)
         self.outcomes[story.outcome] += 1
-        self.packets.update({name: count or 0 for name, count in story.packets.items()})
+        for one in story.looks:
+            self.packets.update({name: count or 0 for name, count in one.packets.items()})
         self.datagrams.update({name: count or 0 for name, count in story.datagrams.items()})
         self._on_story(story)
         return story

@@ -16,8 +16,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from gradfec_common.wire import Drop
-from gradfec_edge.journal import FALLBACK, Story
 from gradfec_edge.losses import IMPORTANCE_FATES
+from gradfec_edge.story import FALLBACK, Story
 from gradfec_host.results import DATAGRAM_FATES, PACKET_FATES, UNKNOWN, datagram_fates, packet_fates
 from gradfec_web.monitor import LATENCY_BUCKETS, STAGE_BUCKETS
 

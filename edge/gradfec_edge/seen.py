@@ -11,7 +11,7 @@ import numpy as np
 
 from gradfec_common.reassembly import read_map
 from gradfec_edge.adaptation import UDP_HEADER_BYTES
-from gradfec_edge.journal import Story
+from gradfec_edge.story import Story
 
 WINDOW_S = 10.0
 MOST_FRAMES = 4096
@@ -41,7 +41,7 @@ def seen(story: Story, now: float) -> Seen | None:
         return None
     result, report, stages = story.result, story.report, story.stages_ms
     budget_kbit_s = story.as_sent.why.get("budget_kbit_s")
-    whole_kbit = 8 * (story.bytes + story.sent * UDP_HEADER_BYTES) / 1000
+    whole_kbit = 8 * (story.bytes + sum(one.sent for one in story.looks) * UDP_HEADER_BYTES) / 1000
     due = min(report.sent, story.sent) if report else story.sent  # the other side may lie
     received = min(report.received, due) if report else None
     return Seen(

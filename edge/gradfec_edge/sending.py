@@ -37,6 +37,10 @@ class Sending:
         self._pacing.frame(time.monotonic())
         self._queue.put_nowait(outgoing)
 
+    def put_look(self, outgoing: Outgoing) -> None:
+        """Queue a second look, which is no frame of its own."""
+        self._queue.put_nowait(outgoing)
+
     async def run(self) -> None:
         """Send frames until cancelled; GradfecError if a file waits too long, or a record cannot be written."""
         while True:
@@ -48,9 +52,13 @@ class Sending:
         await self._queue.join()
 
     async def _send(self, outgoing: Outgoing) -> None:
-        """Send one frame. If the link is lost, it is given up or waits."""
-        encoded, ready_at = outgoing.encoded, outgoing.ready_at
-        while (tensor := self._link.open_tensor(encoded, self._pacing.spread_s(8 * encoded.wire_bytes))) is None:
+        """Send one frame. If the link is lost, it is given up or waits; a second look is given up."""
+        encoded, ready_at, first = outgoing.encoded, outgoing.ready_at, outgoing.first
+        spread_s = self._pacing.spread_s(8 * encoded.wire_bytes)
+        while (tensor := self._link.open_tensor(encoded, spread_s, first)) is None:
+            if first is not None:
+                self._slots.no_look(first)
+                return
             if self._live:
                 await self._slots.gave_up(outgoing.frame)
                 return

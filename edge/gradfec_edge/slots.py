@@ -10,19 +10,24 @@ from typing import NamedTuple
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_edge.fallback import Fallback
 from gradfec_edge.frames import Frame
-from gradfec_edge.journal import FALLBACK, Journal, Sent, Story
+from gradfec_edge.journal import Journal
 from gradfec_edge.losses import ImportanceShares
 from gradfec_edge.metrics import CameraMetrics
 from gradfec_edge.pipeline import EncodedFrame, Stages
+from gradfec_edge.story import FALLBACK, Sent, Story
 
 
 class Outgoing(NamedTuple):
-    """A frame that is encoded and ready to be sent, since `ready_at` by time.perf_counter()."""
+    """A frame that is encoded and ready to be sent, since `ready_at` by time.perf_counter().
+
+    If it is for a second look, the `first` tensor of the frame has that number.
+    """
 
     frame: Frame
     encoded: EncodedFrame
     stages: Stages
     ready_at: float
+    first: int | None = None
 
 
 class Slots:
@@ -43,22 +48,40 @@ class Slots:
         importance = ImportanceShares(encoded.plan, encoded.shares)
         names = encoded.codec, encoded.split
         sent = Sent(session, tensor, encoded.plan, encoded.datagram_bytes, importance, why, *names, encoded.part)
-        self._journal.sent(outgoing.frame, sent, outgoing.stages)
+        self._journal.sent(outgoing.frame, sent, outgoing.stages, outgoing.first)
 
-    def answered(self, event: Answered) -> None:
-        """Note the time of an answer, and free the slot."""
-        self._journal.answered(event)
-        self._free.release()
+    def on_its_way(self, tensor: int) -> Story:
+        """Return the story of a tensor that was sent."""
+        return self._journal.on_its_way(tensor)
 
-    def closed(self, event: Closed) -> Story:
-        """Write the record of a frame that was sent; GradfecError if it cannot be written.
+    def answered(self, event: Answered, *, unsure: bool = False) -> None:
+        """Note the time of an answer, and free the slot, unless it is `unsure`, and a second look follows."""
+        self._journal.answered(event, unsure=unsure)
+        if not unsure:
+            self._free.release()
+
+    def closed(self, event: Closed) -> Story | None:
+        """Note the end of a tensor; return its frame's story if that is over; GradfecError if it cannot be written.
 
         Frees the slot if there was no answer; otherwise `answered` has done so.
         """
         if event.result is None:
             self._free.release()
-        story = self._journal.closed(event)
-        self._metrics.ended(story)
+        return self._counted(self._journal.closed(event))
+
+    def no_look(self, first: int) -> None:
+        """Note that there will be no second look at the frame of a `first` tensor, and free the slot."""
+        self._free.release()
+        self._counted(self._journal.no_look(first))
+
+    def end(self) -> None:
+        """Write the records of frames that still await a second look."""
+        for story in self._journal.end():
+            self._metrics.ended(story)
+
+    def _counted(self, story: Story | None) -> Story | None:
+        if story:
+            self._metrics.ended(story)
         return story
 
     async def gave_up(self, frame: Frame) -> None:

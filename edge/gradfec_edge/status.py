@@ -12,7 +12,7 @@ from rich.console import Group
 
 from gradfec_edge.adaptation import in_words
 from gradfec_edge.health import LinkState
-from gradfec_edge.journal import FALLBACK, Sent, Story
+from gradfec_edge.story import FALLBACK, Sent, Story
 from gradfec_host.live import plain_table, rest, words
 from gradfec_host.progress import Progress
 from gradfec_host.recent import WINDOW_S, Recent, milliseconds, percent, sent_in_words

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from gradfec_common.protect import AutoProtection
 from gradfec_edge.advice import protection_for, smaller_frames
 from gradfec_edge.coding import Coding
-from gradfec_edge.journal import Story
 from gradfec_edge.metrics import CONGESTION, PARTIAL, SLOW_CLOUD, CameraMetrics
 from gradfec_edge.seen import WINDOW_S, Window, seen
 from gradfec_edge.slow_link import Congestion, LeftOut, congestion, left_out
+from gradfec_edge.story import Story
 from gradfec_host.logs import Log
 from gradfec_host.recent import percent
 

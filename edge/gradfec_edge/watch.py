@@ -7,19 +7,21 @@ from dataclasses import replace
 
 from gradfec_common.quantisers import is_stream
 from gradfec_common.reassembly import read_map
-from gradfec_common.session.edge import Closed, Connected, EdgeSession, Event, LinkLost, Refused
+from gradfec_common.session.edge import Connected, EdgeSession, Event, LinkLost, Refused
 from gradfec_common.sketch import LEVELS, MAX_PHOTOGRAPH_BYTES, Sketch, importance_levels, plan_fates
 from gradfec_common.wire.symbol import read_headers
 from gradfec_edge.cells import cells_of
-from gradfec_edge.journal import Story
 from gradfec_edge.photograph import fitted, jpeg
 from gradfec_edge.pipeline import EncodedFrame
+from gradfec_edge.story import Story
 from gradfec_host.console import Endpoint
 from gradfec_web.shown import PICTURE_EVERY_S, Tell
 from gradfec_web.view import Edge, Frame, Picture, Settings, in_base64
 
 THUMBNAIL = (160, 160)  # pixels; the cloud has a picture as the network sees it
 PHOTOGRAPH_SIDE = 448  # pixels, the longer one: a visitor may be behind the same slow link
+
+MOST_PICTURED = 64
 
 LOOKING = "looking for the cloud"
 
@@ -57,6 +59,8 @@ class Watch:
         if self.tell and now >= self._picture_at:
             self._picture_at = now + PICTURE_EVERY_S
             self._pictured[tensor] = encoded
+            if len(self._pictured) > MOST_PICTURED:  # of a frame that got a second look, one may be left
+                del self._pictured[min(self._pictured)]
         return size
 
     def saw(self, event: Event) -> None:
@@ -84,31 +88,34 @@ class Watch:
         """Note that there will be no more frames."""
         self.edge = replace(self.edge, connected=False, since=time.time(), said="ended", warnings=[])
 
-    def closed(self, event: Closed, story: Story, warnings: tuple[str, ...] = ()) -> None:
-        """Show what became of a frame, its picture, if one was taken, and the warnings that hold."""
+    def frame_ended(self, tensor: int, story: Story, warnings: tuple[str, ...] = ()) -> None:
+        """Show what became of a frame, its picture, if one was taken, and the warnings that hold.
+
+        `tensor` is the one whose answer stands.
+        """
         self.edge = replace(self.edge, warnings=list(warnings))
-        encoded = self._pictured.pop(event.tensor, None)
+        encoded = self._pictured.pop(tensor, None)
         if self.tell is None:
             return
-        self.tell(self._frame(event, story))
+        self.tell(self._frame(tensor, story))
         if encoded is not None:
-            self.tell(self._picture(event, story, encoded))
+            self.tell(self._picture(tensor, story, encoded))
 
     def _sketch(self, encoded: EncodedFrame) -> Sketch:
         photograph = jpeg(encoded.image, THUMBNAIL, MAX_PHOTOGRAPH_BYTES) if self._thumbnail else b""
         return Sketch(plan_fates(encoded.plan), importance_levels(encoded.importance, LEVELS), photograph)
 
-    def _frame(self, event: Closed, story: Story) -> Frame:
+    def _frame(self, tensor: int, story: Story) -> Frame:
         return Frame(
             edge=self.edge.name,
             session=self.edge.session,
-            number=event.tensor,
+            number=tensor,
             at=time.time(),
             outcome=story.outcome,
             answer=story.answer.lines(),
             packets={kind: count for kind, count in story.packets.items() if count is not None},
             datagrams={kind: count for kind, count in story.datagrams.items() if count is not None},
-            bursts=event.report.bursts if event.report else 0,
+            bursts=story.report.bursts if story.report else 0,
             latency_ms=story.latency_ms,
             stages_ms=story.all_stages_ms,
             source=story.frame.source,
@@ -117,16 +124,16 @@ class Watch:
             expected=story.as_sent.why.get("expected") if story.as_sent else None,
         )
 
-    def _picture(self, event: Closed, story: Story, encoded: EncodedFrame) -> Picture:
+    def _picture(self, tensor: int, story: Story, encoded: EncodedFrame) -> Picture:
         plan, grid = encoded.plan, encoded.grid
-        arrived = read_map(event.report.arrived, plan.sent) if event.report else None
+        arrived = read_map(story.report.arrived, plan.sent) if story.report else None
         seen = fitted(story.frame.image, PHOTOGRAPH_SIDE)
-        complete = event.result is not None and event.result.outcome == "complete"
+        complete = story.result is not None and story.result.outcome == "complete"
         cells = cells_of(plan, arrived, complete=complete)
         return Picture(
             edge=self.edge.name,
             session=self.edge.session,
-            number=event.tensor,
+            number=tensor,
             channels=grid.shape[2],
             groups=grid.groups,
             cells=in_base64(cells.tobytes()),

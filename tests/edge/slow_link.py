@@ -13,8 +13,8 @@ from gradfec_cli.channel import HEADER_BYTES, Channel, ChannelSettings
 from gradfec_common.wire import Report, Result
 from gradfec_edge.coding import Coding
 from gradfec_edge.frames import Frame
-from gradfec_edge.journal import Sent, Story
 from gradfec_edge.pacing import INTERVAL_S, Pacing, due
+from gradfec_edge.story import Sent, Story
 
 IN_FLIGHT = 4  # the edge's default
 DEADLINE_S, REORDER_S, TIMEOUT_S = 0.5, 0.03, 2.0  # the cloud's, and the edge's patience

@@ -21,7 +21,8 @@ from gradfec_common.splits import CHANGES_AFTER_S, Conditions, Wanted, expected
 from gradfec_common.wire import MAX_FORMS
 from gradfec_common.wire.symbol import read_headers
 from gradfec_edge.auto_split import AutoSplit, in_words, prepare
-from gradfec_edge.cameras import CameraSetup, front_ends, options_of, sessions_of
+from gradfec_edge.camera_setup import CameraSetup, options_of
+from gradfec_edge.cameras import front_ends, sessions_of
 from gradfec_edge.cli import main
 from gradfec_host.logs import Log
 from gradfec_host.models.store import FRONT, export_half, open_model, take_folder

@@ -22,13 +22,14 @@ from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.wire import Report, Result
 from gradfec_edge import cameras as cameras_module
 from gradfec_edge import design as design_module
-from gradfec_edge.cameras import CameraSetup, front_ends, log_frame, options_of, sessions_of
+from gradfec_edge.camera_setup import CameraSetup, options_of
+from gradfec_edge.cameras import front_ends, log_frame, sessions_of
 from gradfec_edge.cli import main, raise_errors
 from gradfec_edge.frames import Frame
 from gradfec_edge.frontend import SharedFrontEnd
 from gradfec_edge.health import LinkState
-from gradfec_edge.journal import Sent, Story
 from gradfec_edge.status import CameraStatus, Row, status_table
+from gradfec_edge.story import Sent, Story
 from gradfec_host import codec_file
 from gradfec_host.console import Endpoint
 from gradfec_host.key_files import KEY_FILE_VARIABLE, write_key

@@ -26,11 +26,12 @@ from gradfec_edge import health as health_module
 from gradfec_edge.daemon import Camera, EdgeDaemon
 from gradfec_edge.frames import Frame
 from gradfec_edge.health import LinkState
-from gradfec_edge.journal import Journal, Record
+from gradfec_edge.journal import Journal
 from gradfec_edge.lifecycle import Phase
 from gradfec_edge.metrics import EdgeMetrics
 from gradfec_edge.options import EdgeOptions
 from gradfec_edge.status import CameraStatus
+from gradfec_edge.story import Record
 from gradfec_host.console import Endpoint
 from gradfec_host.logs import Log
 

@@ -22,10 +22,11 @@ from gradfec_common.wire import Result
 from gradfec_edge.frames import Frame
 from gradfec_edge.health import LinkHealth
 from gradfec_edge.intake import Intake
-from gradfec_edge.journal import Journal, Record
+from gradfec_edge.journal import Journal
 from gradfec_edge.metrics import EdgeMetrics
 from gradfec_edge.pipeline import Stages
 from gradfec_edge.slots import Outgoing, Slots
+from gradfec_edge.story import Record
 from gradfec_host.console import Endpoint
 from gradfec_host.logs import Log
 

@@ -19,7 +19,8 @@ from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.transmit import room_for
 from gradfec_common.wire import Report, Result
 from gradfec_edge.frames import Frame
-from gradfec_edge.journal import Journal, Sent, Story
+from gradfec_edge.journal import Journal
+from gradfec_edge.story import Sent, Story
 from gradfec_host.results import ResultsFile
 
 KEYS = [

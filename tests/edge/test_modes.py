@@ -16,7 +16,7 @@ from gradfec_common.networks import named_cut
 from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.protect import UnequalProtection
 from gradfec_common.quantisers import QUANTISERS
-from gradfec_edge.cameras import CameraOptions, CameraSetup, options_of
+from gradfec_edge.camera_setup import CameraOptions, CameraSetup, options_of
 from gradfec_edge.cli import main
 from gradfec_edge.modes import DEFAULTS, MODES, with_mode
 from gradfec_host import codec_file

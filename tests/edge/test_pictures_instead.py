@@ -19,7 +19,7 @@ from gradfec_common.protect import LinkEstimate, Quality
 from gradfec_common.protect.auto import PICTURES, usual_pictures
 from gradfec_common.protect.link import Losses
 from gradfec_common.wire.symbol import read_headers
-from gradfec_edge.cameras import CameraSetup, options_of
+from gradfec_edge.camera_setup import CameraSetup, options_of
 from gradfec_edge.cli import main
 from gradfec_edge.frontend import Features
 from gradfec_edge.frontend.nothing import NoFrontEnd

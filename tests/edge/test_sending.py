@@ -18,12 +18,13 @@ from gradfec_common.session.edge import Connected, LinkLost
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import EncodedTensor
 from gradfec_edge.health import LinkHealth
-from gradfec_edge.journal import Journal, Record
+from gradfec_edge.journal import Journal
 from gradfec_edge.link import OpenTensor
 from gradfec_edge.metrics import EdgeMetrics
 from gradfec_edge.pacing import Pacing
 from gradfec_edge.sending import Sending
 from gradfec_edge.slots import Slots
+from gradfec_edge.story import Record
 from gradfec_host.console import Endpoint
 from gradfec_host.logs import Log
 
@@ -39,7 +40,7 @@ class ToyLink:
         self.spread_s: list[float] = []
         self.takes_s = 0.001
 
-    def open_tensor(self, encoded: EncodedTensor, spread_s: float) -> OpenTensor | None:
+    def open_tensor(self, encoded: EncodedTensor, spread_s: float, first: int | None = None) -> OpenTensor | None:
         if not self.health.connected:
             return None
         self.spread_s.append(spread_s)

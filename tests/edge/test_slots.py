@@ -12,10 +12,11 @@ from tests.edge.outgoing import frame, outgoing
 
 from gradfec_common.session.edge import Answered, Closed
 from gradfec_common.wire import Report, Result
-from gradfec_edge.journal import Journal, Record, Story
+from gradfec_edge.journal import Journal
 from gradfec_edge.metrics import EdgeMetrics
 from gradfec_edge.slots import Slots
 from gradfec_edge.status import CameraStatus, answer_of
+from gradfec_edge.story import Record, Story
 from gradfec_host.progress import in_words
 
 RESULT = Result(0, "complete", [], 0, 0, {})

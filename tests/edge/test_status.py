@@ -16,8 +16,8 @@ from gradfec_common.protect import UNKNOWN_LINK, read_policy
 from gradfec_common.transmit import room_for
 from gradfec_edge.frames import Frame
 from gradfec_edge.health import LinkState
-from gradfec_edge.journal import Sent, Story
 from gradfec_edge.status import CameraStatus, Row, status_table
+from gradfec_edge.story import Sent, Story
 from gradfec_host.recent import WINDOW_S
 
 PLAN = read_policy("none").plan(np.zeros(20, np.float32), np.full(20, 30), UNKNOWN_LINK, room_for(8, 2))

@@ -18,8 +18,8 @@ from gradfec_common.wire import Report, Result
 from gradfec_edge.advice import protection_for, smaller_frames
 from gradfec_edge.coding import Coding, coding_of
 from gradfec_edge.frames import Frame
-from gradfec_edge.journal import Sent, Story
 from gradfec_edge.metrics import EdgeMetrics
+from gradfec_edge.story import Sent, Story
 from gradfec_edge.warnings import Warnings
 from gradfec_host import codec_file
 from gradfec_host.logs import Log

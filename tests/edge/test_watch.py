@@ -13,14 +13,14 @@ from tests.common.answers import HEAD, TIGER_CAT
 from tests.common.small_tensors import GRID, encoded, planned
 
 from gradfec_common.cells import Cell
-from gradfec_common.session.edge import Answered, Closed, Connected, LinkLost, Refused
+from gradfec_common.session.edge import Answered, Connected, LinkLost, Refused
 from gradfec_common.sketch import JPEG_MAGIC, Sketch
 from gradfec_common.wire import Report, Result
 from gradfec_edge import watch as watch_module
 from gradfec_edge.cells import cells_of
 from gradfec_edge.frames import Frame as CameraFrame
-from gradfec_edge.journal import Sent, Story
 from gradfec_edge.pipeline import EncodedFrame
+from gradfec_edge.story import Sent, Story
 from gradfec_edge.watch import Watch
 from gradfec_host.console import Endpoint
 from gradfec_web.view import Frame, Picture, Record
@@ -90,7 +90,7 @@ def test_without_a_page_nothing_is_kept_or_told() -> None:
     watch = watching()
 
     watch.sent(3, frame())
-    watch.closed(Closed(3, RESULT, None, 16), STORY)
+    watch.frame_ended(3, STORY)
     assert not watch._pictured
 
 
@@ -113,11 +113,11 @@ def test_a_frame_is_told_by_its_story_and_its_report(page: Page) -> None:
     watch = on_page(page)
     report = Report(3, 12, 10, 2, b"")
     watch.saw(Connected(7, 0.5, True))
-    watch.closed(Closed(3, RESULT, report, 12), STORY)
+    watch.frame_ended(3, replace(STORY, report=report))
     (told,) = page.take(Frame)
     assert (told.edge, told.session, told.number, told.outcome, told.source) == ("kitchen", 7, 3, "partial", "cat.jpg")
     assert told.packets == {"total": 0, "dropped_by_plan": 0, "recovered": 1, "missing": 2}
-    assert told.datagrams == {"sent": 16, "parity": 0}  # what is not known is left out
+    assert told.datagrams == {"sent": 16, "parity": 0, "received": 10, "lost": 2}
     assert (told.bursts, told.latency_ms, told.stages_ms) == (2, 12.5, {"decode": 1.0})
     assert told.answer == [("tiger cat", 0.5)]
     assert (told.bytes, told.why, told.expected) == (0, "", None)  # of a story of which nothing was sent
@@ -127,7 +127,7 @@ def test_a_frame_is_told_by_its_story_and_its_report(page: Page) -> None:
 def test_a_frame_for_which_the_link_decided_is_told_with_why(page: Page) -> None:
     why = {"loss": 0.22, "burst": 6.0, "budget_kbit_s": 900.0, "expected": 0.81}
     sent = Sent(7, 3, frame().plan, 100, why=why)
-    on_page(page).closed(Closed(3, RESULT, None, 16), replace(STORY, as_sent=sent))
+    on_page(page).frame_ended(3, replace(STORY, as_sent=sent))
     (told,) = page.take(Frame)
     assert told.why == "loss 22.0 % in runs of 6.0, 81.0 % expected, 12 datagrams of which 6 parity, budget 900 kbit/s"
     assert told.expected == 0.81
@@ -135,12 +135,12 @@ def test_a_frame_for_which_the_link_decided_is_told_with_why(page: Page) -> None
 
 def test_warnings_are_shown_until_they_are_over_or_the_edge_ends(page: Page) -> None:
     watch = on_page(page)
-    watch.closed(Closed(3, RESULT, None, 12), STORY, ("the link is slow",))
+    watch.frame_ended(3, STORY, ("the link is slow",))
     watch.saw(LinkLost(leaving=False))
     assert watch.edge.warnings == ["the link is slow"]
-    watch.closed(Closed(4, RESULT, None, 12), STORY)
+    watch.frame_ended(4, STORY)
     assert watch.edge.warnings == []
-    watch.closed(Closed(5, RESULT, None, 12), STORY, ("the link is slow",))
+    watch.frame_ended(5, STORY, ("the link is slow",))
     watch.ended()
     assert watch.edge.warnings == []
 
@@ -150,7 +150,7 @@ def test_a_frame_without_an_answer_is_told_too(page: Page) -> None:
     story = Story(CAMERA_FRAME, HEAD.no_answer)
 
     watch.sent(3, frame())
-    watch.closed(Closed(3, None, None, 12), story)
+    watch.frame_ended(3, story)
     (told,), (picture,) = page.take(Frame), page.take(Picture)
     assert (told.outcome, told.answer, told.latency_ms, told.bursts) == ("timeout", [], 0.0, 0)
     assert set(base64.b64decode(picture.cells)) == {Cell.DROPPED, Cell.ABSENT}
@@ -163,7 +163,7 @@ def test_one_picture_a_second_shows_what_the_report_s_map_says(page: Page, now: 
 
     for number in range(25):
         watch.sent(number, tensor)
-        watch.closed(Closed(number, RESULT, report, tensor.plan.sent), STORY)
+        watch.frame_ended(number, replace(STORY, report=report))
         now[0] += 0.125
     pictures = page.take(Picture)
     assert [picture.number for picture in pictures] == [0, 8, 16, 24]
@@ -182,7 +182,7 @@ def test_a_map_that_is_not_the_tensor_s_is_no_map(page: Page, untrue: bytes) -> 
     watch, tensor = on_page(page), frame()
 
     watch.sent(0, tensor)
-    watch.closed(Closed(0, RESULT, Report(0, 9, 9, 0, untrue), 12), STORY)
+    watch.frame_ended(0, replace(STORY, report=Report(0, 9, 9, 0, untrue)))
     (picture,) = page.take(Picture)
     assert set(base64.b64decode(picture.cells)) == {Cell.DROPPED, Cell.ABSENT}
 
@@ -216,7 +216,7 @@ def test_the_page_has_the_photograph_in_its_own_shape(page: Page) -> None:
     watch = on_page(page)
     watch.sent(3, frame())
     wide = replace(STORY, frame=replace(CAMERA_FRAME, image=np.full((300, 600, 3), (9, 9, 200), np.uint8)))
-    watch.closed(Closed(3, RESULT, None, 12), wide)
+    watch.frame_ended(3, wide)
     (picture,) = page.take(Picture)
     shown = cv2.imdecode(np.frombuffer(base64.b64decode(picture.photograph), np.uint8), cv2.IMREAD_COLOR)
     assert (shown.shape, picture.ratio) == ((224, 448, 3), 2.0)

@@ -42,6 +42,10 @@ class Classes(Answer):
         """Return (label, score) of each class."""
         return [(label, score) for _, label, score in self.best]
 
+    def sureness(self) -> float:
+        """Return the likeliest class's probability."""
+        return self.best[0][2] if self.best else 0.0
+
     def agreement(self, other: Answer) -> float:
         """Return 1 if the likeliest class is the same, else 0; without a class, nothing agrees."""
         if not isinstance(other, Classes) or not self.best or not other.best:

@@ -34,6 +34,10 @@ class Answer(Protocol):
         """Return how well another answer agrees with this one, from 0 to 1, here 1 if they are the same."""
         return float(self == other)
 
+    def sureness(self) -> float | None:
+        """Return how sure the network is, from 0 to 1; None if its answers do not say."""
+        return None
+
     def summary(self) -> str:
         """Return the answer in a few words, for a line in a terminal, here the best label and its score."""
         return next((f"{label} {score:.2f}" for label, score in self.lines()), "no label")

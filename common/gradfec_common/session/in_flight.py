@@ -10,6 +10,7 @@ from gradfec_common.session.edge_events import Answered, Closed, EdgeLimits, Rep
 from gradfec_common.session.states import AWAITED, AwaitedEvent, AwaitedState, after
 from gradfec_common.transmit import EncodedTensor
 from gradfec_common.wire import Ack, Bytes, Drop, Report, Result
+from gradfec_common.wire.symbol import MAX_AGAIN
 
 
 @dataclass
@@ -48,6 +49,10 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._tensors)
 
+    def may_look_again(self, first: int) -> bool:
+        """Return whether the next tensor can still say that it is the second one of the frame of `first`."""
+        return 0 < self._next_number - first <= MAX_AGAIN
+
     @property
     def unanswered(self) -> int:
         """Tensors that still await their answer."""
@@ -58,13 +63,15 @@ class InFlight:
         """When the next tensor is closed, whatever has been heard of it."""
         return min((tensor.closes_at for tensor in self._tensors.values()), default=math.inf)
 
-    def open(self, encoded: EncodedTensor, sent_by: float) -> tuple[int, Bytes]:
+    def open(self, encoded: EncodedTensor, sent_by: float, first: int | None = None) -> tuple[int, Bytes]:
         """Number a new tensor, whose last datagram leaves at `sent_by`; return the bodies that are to be sent.
 
-        An older one is not awaited for longer: the cloud may then take it as given up when a newer one is.
+        It may be the second one of the frame whose `first` one has that number. An older one is not awaited for longer:
+        the cloud may then take it as given up when a newer one is.
         """
         number, self._next_number = self._next_number, self._next_number + 1
-        bodies, unasked = encoded.bodies(number), encoded.plan.unasked
+        again = 0 if first is None else number - first
+        bodies, unasked = encoded.bodies(number, again), encoded.plan.unasked
         reserve = bodies[unasked:].copy()
         self._last_closes_at = max(self._last_closes_at, sent_by + self._limits.answer_timeout_s)
         self._tensors[number] = Awaited(self._last_closes_at, unasked, reserve)

@@ -23,7 +23,7 @@ from gradfec_common.session.tensor import SessionTensors, Tensor, report_on
 from gradfec_common.session.timers import NEVER, Timers
 from gradfec_common.session.window import NumberWindow
 from gradfec_common.wire import Bytes, Drop, Report, Request, Result, message_body
-from gradfec_common.wire.symbol import MAX_SYMBOLS, read_headers
+from gradfec_common.wire.symbol import MAX_SYMBOLS, form_and_again, read_headers
 
 Floats = npt.NDArray[np.float64]
 
@@ -104,13 +104,14 @@ class Tensors:
         tensor: Tensor | Drop | None = mine.tensors.get(number)
         is_new = tensor is None
         if tensor is None:
-            form, drops, good = _of_one_form(bodies, mine.forms)
+            (form, again), drops, good = _of_one_form(number, bodies, mine.forms)
             bodies, came_at = bodies[good], came_at[good]
             fates = {reason.value: count for reason, count in drops.items()}
             if form is None:
                 return fates, effects
             first_at = float(came_at.min())
-            tensor, effects = self._open(mine, number, form, bodies[0].tobytes(), first_at, now, leaving=leaving)
+            body = bodies[0].tobytes()
+            tensor, effects = self._open(mine, number, form, again, body, first_at, now, leaving=leaving)
         if isinstance(tensor, Drop):
             fates[tensor.value] = len(bodies)
         elif tensor.state is TensorState.CLOSED:
@@ -220,6 +221,7 @@ class Tensors:
         mine: SessionTensors,
         number: int,
         form: Form,
+        again: int | None,
         body: bytes,
         first_at: float,
         now: float,
@@ -239,7 +241,7 @@ class Tensors:
         if not has_place:
             return Drop.TENSOR_LIMIT, effects
         self._timers.call_off(mine.unheard.pop(number, NEVER))
-        tensor = mine.tensors[number] = Tensor(Reassembly(body, form.grid), form.cut, first_at, first_at)
+        tensor = mine.tensors[number] = Tensor(Reassembly(body, form.grid), form.cut, first_at, first_at, again)
         self.fates["opened"] += 1
         self._close_at(mine, number, first_at + self._deadline_s)
         newest = mine.window.newest
@@ -390,19 +392,23 @@ class Tensors:
         mine.window.finish(number)
 
 
-def _of_one_form(bodies: Bytes, forms: Mapping[int, Form]) -> tuple[Form | None, Counter[Drop], npt.NDArray[np.bool_]]:
+def _of_one_form(
+    tensor: int, bodies: Bytes, forms: Mapping[int, Form]
+) -> tuple[tuple[Form | None, int | None], Counter[Drop], npt.NDArray[np.bool_]]:
     """Return the form of a tensor's first bodies (m, bytes), why some are refused, and which (m,) are good.
 
-    The first one of a form that the session has decides. There is no form if no body is good.
+    The first one of a form that the session has decides. There is no form if no body is good. With the form comes the
+    number of the frame's first tensor, if this is the second.
     """
-    numbers = read_headers(bodies)["form"]
-    known = np.isin(numbers, [*forms])
+    numbers, again = form_and_again(read_headers(bodies))
+    known = np.isin(numbers, [*forms]) & (again <= tensor)
     drops = Counter({Drop.BAD_PARAMETERS: int((~known).sum())})
     if not known.any():
-        return None, drops, known
-    number = int(numbers[known][0])
-    drops[Drop.CONFLICT] = int((known & (numbers != number)).sum())
-    good = numbers == number
+        return (None, None), drops, known
+    number, back = int(numbers[known][0]), int(again[known][0])
+    good = (numbers == number) & (again == back)
+    drops[Drop.CONFLICT] = int((known & ~good).sum())
     refused, judged = judge(bodies[good], forms[number].grid)
     good[good] = judged
-    return (forms[number] if good.any() else None), +(drops + refused), good
+    form = forms[number] if good.any() else None
+    return (form, tensor - back if back else None), +(drops + refused), good

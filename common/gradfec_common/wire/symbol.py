@@ -27,7 +27,7 @@ SYMBOL_HEADER = np.dtype(
         ("sent", ">u2"),
         ("unasked", ">u2"),
         ("kept", ">u2"),
-        ("form", "u1"),
+        ("form", "u1"),  # and `again`: see `form_byte`
         ("groups", "u1"),
         ("stripes", "u1"),
         ("quantiser", "u1"),
@@ -40,11 +40,14 @@ STRIPE = np.dtype([("k", ">u2"), ("length", ">u2"), ("code", "u1")])
 FIXED_BYTES = SYMBOL_HEADER.itemsize
 STRIPE_BYTES = STRIPE.itemsize
 TENSOR_BYTES = slice(0, 4)  # the tensor's number
+FORM_BYTE = 14
 COMMON_BYTES = slice(8, 19)  # `sent` to `parameters`: the tensor's; what follows, to the table's end, is the group's
 MAX_SYMBOLS = 65_535  # `sent`, `position`, `n`, `k`, `index`
 MAX_GROUPS = 255
 MAX_STRIPES = 32  # of a group
 MAX_TENSOR_STRIPES = 255  # of all groups: to decode one takes milliseconds, however few bytes it has
+FORM_BITS = 2
+MAX_AGAIN = 63
 MAX_SENT_PER_PACKET = 4  # datagrams for each packet of a tensor: bounds what a tensor can occupy
 assert (FIXED_BYTES, STRIPE_BYTES) == (22, 5)  # noqa: S101 - our layout, not their bytes
 
@@ -52,6 +55,20 @@ assert (FIXED_BYTES, STRIPE_BYTES) == (22, 5)  # noqa: S101 - our layout, not th
 def body_room(parameter_bytes: int) -> int:
     """Return how many bytes of a datagram are left for the table of stripes and the symbols together."""
     return MAX_DATAGRAM_BYTES - SEAL_BYTES - FIXED_BYTES - parameter_bytes
+
+
+def form_byte(form: int, again: int) -> int:
+    """Return the byte for a tensor's form, below 4, and `again`, at most MAX_AGAIN.
+
+    A frame's second tensor says how many numbers before it the first one is. In a first one, `again` is 0.
+    """
+    return form | again << FORM_BITS
+
+
+def form_and_again(headers: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the forms (m,) and `again` (m,) in headers (m,) SYMBOL_HEADER."""
+    found = headers["form"].astype(np.intp)
+    return found % (1 << FORM_BITS), found >> FORM_BITS
 
 
 def read_headers(bodies: Bytes) -> npt.NDArray[Any]:
