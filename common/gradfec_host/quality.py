@@ -1,7 +1,6 @@
-"""How finely a bottleneck's latents are rounded: numbers for the user, from coarse to fine; and what is unsure."""
+"""How finely a bottleneck's latents are rounded: numbers for the user, from coarse to fine."""
 
 QUALITIES = range(1, 10)
 DEFAULT_QUALITY = 3  # of the shipped one, finer ones gain nothing
 
-UNSURE = 0.65  # the score below which an answer gets a second look, by default
 MEAN_FROM = 4000  # --bytes-per-frame: from here on a mean, with second looks; fewer leave nothing for them

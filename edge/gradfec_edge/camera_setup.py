@@ -22,7 +22,7 @@ from gradfec_edge.pipeline import Pipeline
 from gradfec_edge.second_look import Limit, LookOptions, Picture, Savings, Score
 from gradfec_host.console import Endpoint
 from gradfec_host.models import cut_called, network_called
-from gradfec_host.quality import MEAN_FROM, UNSURE
+from gradfec_host.quality import MEAN_FROM
 
 FIRST_BYTES = 2400  # of features: finer ones gain less than second looks do for the same bytes
 AT_LATEST_S = 1.0  # after a frame was taken, its second answer should be there
@@ -136,24 +136,15 @@ class CameraSetup:
 
     def _unsure(self, options: CameraOptions) -> Limit | None:
         """Return below which score an answer gets a second look; None if none does. UsageError if none can."""
-        score, coding = options.second_look, self.coding
-        if score == 0:
-            return None
-        if coding.cut.network.head.no_answer.sureness() is None or coding.cut.pixels is not None:
-            if score is None:
-                return None
-            why = (
-                "sends pictures already"
-                if coding.cut.pixels
-                else f"the answers of {coding.cut.network.name} have no score"
-            )
-            raise UsageError(f"--second-look {score:g} is of no use: this camera {why}")
-        is_usual = options.codec == AUTO and coding.cut.masked and options.quality is None
-        if score is None and not (is_usual and isinstance(coding.policy, AutoProtection)):
-            return None
-        if options.bytes_per_frame is not None and score is None:
-            return Savings(options.bytes_per_frame) if options.bytes_per_frame >= MEAN_FROM else None
-        return Score(UNSURE if score is None else score)
+        score, mean, cut = options.second_look, options.bytes_per_frame or 0, self.coding.cut
+        has_scores = cut.network.head.no_answer.sureness() is not None
+        if score and cut.pixels:
+            raise UsageError(f"--second-look {score:g} is of no use with --codec {options.codec}: it sends the picture")
+        if score and not has_scores:
+            raise UsageError(f"--second-look {score:g} is for classifiers: answers of {cut.network.name} have no score")
+        if score is None and mean >= MEAN_FROM and has_scores and options.codec == AUTO:
+            return Savings(mean)
+        return Score(score) if score else None
 
     def _second_look(self, limit: Limit) -> Look:
         picture = Picture(PICTURE_CODEC)

@@ -32,7 +32,7 @@ from gradfec_host.console import (
     version_option,
     web_option,
 )
-from gradfec_host.quality import DEFAULT_QUALITY, MEAN_FROM, QUALITIES, UNSURE
+from gradfec_host.quality import DEFAULT_QUALITY, MEAN_FROM, QUALITIES
 
 if TYPE_CHECKING:
     from gradfec_common.networks import Layer, Network
@@ -97,16 +97,17 @@ IMPORTANCE = (
     "--bytes-per-frame",
     type=click.IntRange(min=500),
     metavar="N",
-    help="Send about this many bytes a frame, with headers, without parity: round a bottleneck's latents as finely as "
-    f"they allow; from {MEAN_FROM} on, it is the mean, and what frames leave of it pays for second looks.",
+    help="Send this many bytes a frame, headers included, parity not. Below "
+    f"{MEAN_FROM}, or with --second-look 0, each frame has about so many: a bottleneck's latents are rounded as finely "
+    "as they allow. Otherwise it is the mean: most frames take fewer, and those of unsure answers get a second look.",
 )
 @camera_option(
     "--second-look",
     type=Number(min=0, max=1),
     metavar="SCORE",
     help="Of a frame whose answer has a lower score, send the picture, too, if the link has time for it: most wrong "
-    "answers are unsure ones. 0 never does; above 0.9, a third to two thirds of the frames are sent twice.  [default: "
-    f"{UNSURE} with --codec auto, for a classifier with a bottleneck; with --bytes-per-frame, what frames leave of it]",
+    "answers have low scores. For classifiers; 0.65 sends about a quarter of the frames twice, 0.8 a third.  [default: "
+    f"never; with --bytes-per-frame from {MEAN_FROM} on, as often as that allows]",
 )
 @camera_option(
     "--packets-per-datagram",
