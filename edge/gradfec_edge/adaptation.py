@@ -113,8 +113,8 @@ class Adaptation:
     def extra_s(self, size: int, now: float) -> float:
         """Return in how many seconds an answer to `size` bytes more can be here; infinity if frames would have to wait.
 
-        The next frame may be late by one interval. A link that has shown no limit so far may carry more than the budget,
-        which grows with what is sent.
+        The next frame may be late by one interval. A link that has shown no limit so far may carry more than the
+        budget, which grows with what is sent.
         """
         passes_s = (self._owes(now) + size) / self.control.bytes_per_s
         interval_s, has_limit = self._interval_s(), self.control.gives_bytes_per_s is not None

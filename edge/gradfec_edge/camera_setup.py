@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_NETWORK, Cut, full_name
-from gradfec_common.protect import AutoProtection
 from gradfec_common.protect.auto import NAME as AUTO_PROTECT
 from gradfec_common.quantisers import AUTO
 from gradfec_edge.auto_split import SPLIT as AUTO_SPLIT
@@ -142,7 +141,7 @@ class CameraSetup:
             raise UsageError(f"--second-look {score:g} is of no use with --codec {options.codec}: it sends the picture")
         if score and not has_scores:
             raise UsageError(f"--second-look {score:g} is for classifiers: answers of {cut.network.name} have no score")
-        if score is None and mean >= MEAN_FROM and has_scores and options.codec == AUTO:
+        if score is None and mean >= MEAN_FROM and has_scores:
             return Savings(mean)
         return Score(score) if score else None
 

@@ -59,6 +59,11 @@ from gradfec_web.view import Edge
 FIRST_S = 2.0  # that a file gives a cloud to answer before the fallback does
 SHARE_OF_WAIT = 0.1  # over which a frame is spread, of the time in which its answer must be there
 
+NO_LOOKS = (
+    "no answer gets a second look: this cloud takes no pictures; start it with --split input_layer besides, or use "
+    "--second-look 0"
+)
+
 Totals = dict[str, dict[str, int]]
 
 
@@ -225,8 +230,8 @@ class EdgeDaemon:
             self.life.stop()
         if isinstance(event, Connected):
             self.pipeline.allow(event.forms)
-            if self._look:
-                self._look.allow(event.forms)
+            if self._look and not self._look.allow(event.forms):
+                self.log.warning(NO_LOOKS, event="no_second_looks")
             if self._adaptation:
                 self._adaptation.connected(event.deadline_s, time.monotonic())
             self._check_rate(event.deadline_s)

@@ -115,9 +115,10 @@ class SecondLook:
         self._queue: asyncio.Queue[Story] = asyncio.Queue()
         self.begun = 0  # second looks
 
-    def allow(self, forms: frozenset[int]) -> None:
-        """From now on, look again if the cloud takes pictures."""
+    def allow(self, forms: frozenset[int]) -> bool:
+        """From now on, look again if the cloud takes pictures; return whether it does."""
         self._is_possible = self._options.pipeline.coding.form in forms
+        return self._is_possible
 
     def judge(self, story: Story, answer: Answer) -> bool:
         """Return whether to look again at a frame that was answered. Call it once for each answer."""
