@@ -23,7 +23,6 @@ from gradfec_host.console import Endpoint
 from gradfec_host.models import cut_called, network_called
 from gradfec_host.quality import MEAN_FROM
 
-FIRST_BYTES = 2400  # of features: finer ones gain less than second looks do for the same bytes
 AT_LATEST_S = 1.0  # after a frame was taken, its second answer should be there
 SHARE_OF_TIMEOUT = 0.5  # or earlier, if the user gives up earlier
 
@@ -119,8 +118,9 @@ class CameraSetup:
             return
         self.coding = coding_for(options, options.bytes_per_frame)
         limit = self._unsure(options)
-        if isinstance(limit, Savings):
-            self.coding = coding_for(options, min(limit.frame_bytes // 2, FIRST_BYTES))
+        says_how_fine = options.quality or (options.second_look and options.bytes_per_frame)
+        if limit and not says_how_fine:
+            self.coding = coding_for(options, limit.first_bytes)
         self.frame_bytes = self.coding.check()
         self.design = Design(self.coding, options.importance, options.seed)
         if options.compensate and not self.design.compensates:
@@ -128,7 +128,7 @@ class CameraSetup:
                 f"--compensate is for features without a bottleneck, ranked by the proxy, and not for --codec "
                 f"{options.codec} with --importance {self.design.importance}: leave it out"
             )
-        asked = options.split or options.quality or options.bytes_per_frame
+        asked = options.split or options.quality or options.bytes_per_frame or limit
         picture = picture_coding(self.coding) if options.codec == AUTO and not asked else None
         self.others = [Design(picture)] if picture else []
         self.look = self._second_look(limit) if limit else None
@@ -137,8 +137,11 @@ class CameraSetup:
         """Return below which score an answer gets a second look; None if none does. UsageError if none can."""
         score, mean, cut = options.second_look, options.bytes_per_frame or 0, self.coding.cut
         has_scores = cut.network.head.no_answer.sureness() is not None
-        if score and cut.pixels:
-            raise UsageError(f"--second-look {score:g} is of no use with --codec {options.codec}: it sends the picture")
+        if score and not cut.masked:
+            raise UsageError(
+                f"--second-look {score:g} is for bottlenecks, whose frames are smaller than pictures, and --codec "
+                f"{options.codec} at {cut.name} is none"
+            )
         if score and not has_scores:
             raise UsageError(f"--second-look {score:g} is for classifiers: answers of {cut.network.name} have no score")
         if score is None and mean >= MEAN_FROM and has_scores:

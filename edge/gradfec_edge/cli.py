@@ -106,7 +106,8 @@ IMPORTANCE = (
     type=Number(min=0, max=1),
     metavar="SCORE",
     help="Of a frame whose answer has a lower score, send the picture, too, if the link has time for it: most wrong "
-    "answers have low scores. For classifiers; 0.65 sends about a quarter of the frames twice, 0.8 a third.  [default: "
+    "answers have low scores. For classifiers with a bottleneck, whose first frames then have about 2 kB; 0.65 sends "
+    "about a quarter of the frames twice, 0.8 a third.  [default: "
     f"never; with --bytes-per-frame from {MEAN_FROM} on, as often as that allows]",
 )
 @camera_option(

@@ -26,6 +26,7 @@ from gradfec_edge.sending import Sending
 from gradfec_edge.slots import Outgoing
 from gradfec_edge.story import Story
 
+FIRST_BYTES = 2400  # of features: finer ones gain less than second looks do for the same bytes
 COARSEST, FINEST = 60, 100  # the pictures' quality: the surer an answer has to be, the finer
 WORK_S = 0.1  # that edge and cloud take for a picture
 FRAMES_SAVED = 20  # whose bytes may be saved up for second looks; with fewer, the score jumps with each of them
@@ -36,7 +37,11 @@ NEWEST = 0.2  # the weight of the newest picture's bytes
 
 
 class Limit(Protocol):
-    """Below which score an answer is unsure."""
+    """Below which score an answer is unsure; and how many bytes the features should take, unless the user says."""
+
+    @property
+    def first_bytes(self) -> int:
+        """The bytes of UDP payload of a first look, without parity."""
 
     @property
     def score(self) -> float:
@@ -51,6 +56,7 @@ class Score:
     """A score that stays the same."""
 
     score: float
+    first_bytes = FIRST_BYTES
 
     def spent(self, size: int, *, again: bool) -> None:
         """Do nothing: it does not depend on bytes."""
@@ -63,6 +69,7 @@ class Savings:
         """Begin with half of the most that may be saved."""
         self.frame_bytes, self._most = frame_bytes, FRAMES_SAVED * frame_bytes
         self._saved = self._most / 2
+        self.first_bytes = min(frame_bytes // 2, FIRST_BYTES)
 
     @property
     def score(self) -> float:

@@ -43,7 +43,12 @@ class LiteRTAnswers:
 
     def __call__(self, chi: Floats) -> Classes:
         """Return the classes (N,) of chi (N, H, W, C) float32, any N."""
-        return np.array([self._back_end(chi[n : n + 1]).argmax() for n in range(len(chi))], np.intp)
+        return self.likeliest(chi)[0]
+
+    def likeliest(self, chi: Floats) -> tuple[Classes, Floats]:
+        """Return the classes (N,) of chi (N, H, W, C) float32, any N, and their probabilities (N,)."""
+        found = np.stack([self._back_end(chi[n : n + 1])[0] for n in range(len(chi))])
+        return found.argmax(axis=1), found.max(axis=1)
 
 
 class Answers:
@@ -54,19 +59,26 @@ class Answers:
         self.cut = cut
         model = build_model(cut, weights)
 
-        def classes(chi: tf.Tensor) -> tf.Tensor:
-            return tf.argmax(model(chi, training=False), axis=-1)
+        def likeliest(chi: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            found = model(chi, training=False)
+            return tf.argmax(found, axis=-1), tf.reduce_max(found, axis=-1)
 
         signature = [tf.TensorSpec((BATCH, *cut.received.shape), tf.float32)]
-        self._run = tf.function(classes, input_signature=signature, jit_compile=True, autograph=False)
+        self._run = tf.function(likeliest, input_signature=signature, jit_compile=True, autograph=False)
 
     def __call__(self, chi: Floats) -> Classes:
         """Return the classes (N,) of chi (N, H, W, C) float32, any N."""
-        parts = [np.empty(0, np.intp)]
+        return self.likeliest(chi)[0]
+
+    def likeliest(self, chi: Floats) -> tuple[Classes, Floats]:
+        """Return the classes (N,) of chi (N, H, W, C) float32, any N, and their probabilities (N,)."""
+        classes, scores = [np.empty(0, np.intp)], [np.empty(0, np.float32)]
         for start in range(0, len(chi), BATCH):
             batch = chi[start : start + BATCH]
             gap = np.zeros(
                 (BATCH - len(batch), *self.cut.received.shape), np.float32
             )  # XLA would compile again for another size
-            parts.append(self._run(np.concatenate([batch, gap]) if len(gap) else batch).numpy()[: len(batch)])
-        return np.concatenate(parts)
+            found = self._run(np.concatenate([batch, gap]) if len(gap) else batch)
+            classes.append(found[0].numpy()[: len(batch)])
+            scores.append(found[1].numpy()[: len(batch)])
+        return np.concatenate(classes), np.concatenate(scores)

@@ -33,6 +33,11 @@ class Codec:
         """The cut and its packets: codecs of the same place have the same ends."""
         return f"{full_name(self.coding.cut)}, {self.coding.grid.rows} rows"
 
+    @property
+    def settings(self) -> list[str]:
+        """The names of the settings."""
+        return [*self.quantisers]
+
     def at(self, setting: str) -> Coding:
         """Return the coding with one of the settings."""
         return replace(self.coding, quantiser=self.quantisers[setting])

@@ -18,7 +18,7 @@ from gradfec_edge.coding import Coding
 from gradfec_edge.frontend import Features, FrontEnd
 from gradfec_edge.importance import Estimator
 from gradfec_lab.sweep.codecs import Codec
-from gradfec_lab.sweep.engine import BATCH, Model
+from gradfec_lab.sweep.engine import BATCH
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -37,6 +37,16 @@ class Ends(Protocol):
     def classes(self, tensors: Iterable[Floats]) -> Iterator[int]:
         """Yield the class of each tensor that the cloud has decoded."""
 
+    def answers(self, tensors: Iterable[Floats]) -> Iterator[tuple[int, float]]:
+        """Yield the class of each tensor that the cloud has decoded, and its score."""
+
+
+class Answering(Protocol):
+    """The back-end: `gradfec_lab.answers.Answers`."""
+
+    def likeliest(self, chi: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
+        """Return the classes (N,) of chi (N, H, W, C), and their probabilities (N,)."""
+
 
 class NetworkEnds:
     """The real front-end, estimator and back-end."""
@@ -45,7 +55,7 @@ class NetworkEnds:
         self,
         front_end: FrontEnd,
         estimator: Estimator | None,
-        model: Model,
+        model: Answering,
         conceal: Concealment,
         fingerprints: dict[str, str],
     ) -> None:
@@ -59,10 +69,15 @@ class NetworkEnds:
         return features if self._estimator is None else features._replace(scores=self._estimator(image, features.chi))
 
     def classes(self, tensors: Iterable[Floats]) -> Iterator[int]:
+        """See Ends."""
+        return (index for index, _ in self.answers(tensors))
+
+    def answers(self, tensors: Iterable[Floats]) -> Iterator[tuple[int, float]]:
         """See Ends; full batches are run together."""
         waiting = iter(tensors)
         while batch := [*islice(waiting, BATCH)]:
-            yield from self._model(np.stack(batch)).tolist()  # n x (H, W, C) -> (n, H, W, C)
+            classes, scores = self._model.likeliest(np.stack(batch))  # n x (H, W, C) -> (n, H, W, C)
+            yield from zip(classes.tolist(), scores.tolist(), strict=True)
 
 
 def load_ends(coding: Coding, importance: str | None = None) -> Ends:

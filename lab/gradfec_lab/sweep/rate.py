@@ -19,11 +19,13 @@ from gradfec_lab.sweep.codecs import Codec, make_codec
 from gradfec_lab.sweep.ends import Ends, Floats, Image, delivered, ends_of
 from gradfec_lab.sweep.engine import REFERENCE
 from gradfec_lab.sweep.report import Grid, Report, Row, lossless, measure, measures, percents
+from gradfec_lab.sweep.second_looks import NAME as SECOND_LOOKS
+from gradfec_lab.sweep.second_looks import SecondLooks, second_looks
 from gradfec_lab.sweep.statistics import Bootstrap
 from gradfec_lab.sweep.store import Record, Store
 from gradfec_lab.sweep.study import Study, study_options
 
-CODECS = "bottleneck,sqrt,uniform8,jpeg,webp,avif"
+CODECS = "bottleneck,second-look,sqrt,uniform8,jpeg,webp,avif"
 
 
 @click.command(context_settings=CONTEXT)
@@ -33,7 +35,8 @@ CODECS = "bottleneck,sqrt,uniform8,jpeg,webp,avif"
     "--codecs",
     default=CODECS,
     metavar="NAMES",
-    help="bottleneck, the shipped one, or FILE.npz from gradfec train-codec, with qualities of 1 to 9; sqrt and "
+    help="bottleneck, the shipped one, or FILE.npz from gradfec train-codec, with qualities of 1 to 9; second-look, as "
+    "gradfec-edge --second-look, with scores of 0.3 to 0.95; sqrt and "
     "uniform, with 2 to 8 bits; jpeg, webp and progressive, with qualities of 2 to 90, avif, of 20 to 90; or a single "
     "one: webp:20.",
 )
@@ -45,7 +48,8 @@ def rate(study: Study, codecs: str, as_json: bool) -> None:
     packets. Agreement is with the answer of the uncut network to the same picture. Intervals are 95 %, by bootstrap
     over the images. With --out, an interrupted run resumes.
     """
-    chosen = [make_codec(name, study.cut, study.grid.rows) for name in names_list(codecs)]
+    place = study.cut, study.grid.rows
+    chosen = [second_looks(*place) if name == SECOND_LOOKS else make_codec(name, *place) for name in names_list(codecs)]
     report(study, chosen).show(as_json)
 
 
@@ -53,7 +57,7 @@ def rate(study: Study, codecs: str, as_json: bool) -> None:
 class Point:
     """A codec at one of its settings."""
 
-    codec: Codec
+    codec: Codec | SecondLooks
     setting: str
 
     @property
@@ -72,12 +76,15 @@ class Rates:
 
     def __init__(self, study: Study, points: list[Point], store: Store) -> None:
         """Load all networks."""
-        self._points, self._store = points, store
+        self._store = store
+        self._points = [(point, point.codec) for point in points if isinstance(point.codec, Codec)]
+        self._looks = [(point, point.codec) for point in points if isinstance(point.codec, SecondLooks)]
         uncut = make_codec("webp", study.cut, study.grid.rows)
-        self._ends = ends_of([uncut, *(point.codec for point in points)])
+        both = [codec for _, looks in self._looks for codec in looks.codecs]
+        self._ends = ends_of([uncut, *(codec for _, codec in self._points), *both])
         self._uncut = self._ends[uncut.place]
-        for point in points:
-            store.vouch({point.codec.name: point.codec.place})
+        for _, codec in self._points:
+            store.vouch({codec.name: codec.place})
         for ends in self._ends.values():
             store.vouch(ends.fingerprints)
 
@@ -88,26 +95,31 @@ class Rates:
         if REFERENCE not in known:
             record.answers[REFERENCE] = [*self._uncut.classes([self._uncut.features(image).chi])]
         for place, ends in self._ends.items():
-            points = [point for point in self._points if point.codec.place == place and point.name not in known]
+            points = [one for one in self._points if one[1].place == place and one[0].name not in known]
             if points:
                 classes = ends.classes(self._tensors(points, ends, image, record))
-                record.answers |= {point.name: [index] for point, index in zip(points, classes, strict=True)}
+                record.answers |= {point.name: [index] for (point, _), index in zip(points, classes, strict=True)}
+        if any(point.name not in known for point, _ in self._looks):
+            found = self._looks[0][1].look(image, self._ends)
+            for point, _ in self._looks:
+                index, size = found[point.setting]
+                record.answers[point.name], record.numbers[point.bytes] = [index], float(size)
         return record
 
-    def _tensors(self, points: list[Point], ends: Ends, image: Image, record: Record) -> Iterator[Floats]:
+    def _tensors(self, points: list[tuple[Point, Codec]], ends: Ends, image: Image, record: Record) -> Iterator[Floats]:
         """Yield what the cloud decodes at each point, and note its bytes."""
         features = ends.features(image)
         assert features.scores is not None, "ends rank packets"  # noqa: S101
-        for point in points:
-            coding = point.codec.at(point.setting)
+        for point, codec in points:
+            coding = codec.at(point.setting)
             encoded = coding.encode(features.chi, features.scores, features.damage, UNKNOWN_LINK, map)
             record.numbers[point.bytes] = float(encoded.wire_bytes)
             yield delivered(encoded, np.ones(encoded.plan.sent, bool), coding.grid, ends.conceal)
 
 
-def report(study: Study, codecs: list[Codec]) -> Report:
+def report(study: Study, codecs: list[Codec | SecondLooks]) -> Report:
     """Compute what is missing, and report everything, also into the study's folder if it has one."""
-    points = [Point(codec, setting) for codec in codecs for setting in codec.quantisers]
+    points = [Point(codec, setting) for codec in codecs for setting in codec.settings]
     wanted = {REFERENCE: 1, **{point.name: 1 for point in points}}
     sizes = [point.bytes for point in points]
     with study.store("rate") as store:

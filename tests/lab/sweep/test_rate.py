@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from click.testing import CliRunner, Result
 from tests.untrained import write_codec
@@ -23,11 +24,13 @@ from gradfec_host.codec_file import CodecFile
 from gradfec_host.console import EXIT_INTERRUPTED
 from gradfec_lab.photographs import Photographs
 from gradfec_lab.sweep.codecs import make_codec
+from gradfec_lab.sweep.second_looks import SCORES, second_looks
 
 from .toy_ends import ToyEnds, install
 from .toys import write_images
 
 CUT = named_cut(DEFAULT_CUT)
+Floats = npt.NDArray[np.float32]
 
 
 @pytest.fixture
@@ -151,3 +154,32 @@ def test_another_bottleneck_of_the_same_name_needs_another_folder(
 def test_an_unknown_codec_is_named_in_one_line(images: Path) -> None:
     done = sweep("--images", images, "--codecs", "gif")
     assert done.exit_code == 2 and "gif" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_second_looks_cost_a_picture_where_the_first_answer_is_unsure(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = install(monkeypatch)
+    found = json.loads(sweep("--images", images, "--codecs", "second-look", "--json").stdout)
+    points = found["rate"]["second-look"]
+    assert [point["setting"] for point in points] == [f"below {score:g}" for score in SCORES]
+    sizes = [point["bytes"] for point in points]
+    assert sizes == sorted(sizes)
+    assert len(made) == 2  # the picture's ends answer for the uncut network, too
+    assert sizes[0] < sizes[-1]
+
+
+def test_a_sure_answer_costs_only_the_first_look(images: Path) -> None:
+    class Sure(ToyEnds):
+        def answers(self, tensors: Iterable[Floats]) -> Iterator[tuple[int, float]]:
+            return ((7, 0.66) for _ in tensors)
+
+    looks = second_looks(CUT, 7)
+    image = Photographs(images, RESNET50.preprocess).read("000.png")
+    assert image is not None
+    found = looks.look(image, {one.place: Sure(one.coding) for one in looks.codecs})
+    first = found["below 0.3"]
+    assert first[0] == 7
+    assert found["below 0.65"] == first
+    pictures = [found[f"below {score:g}"][1] for score in SCORES if score > 0.66]
+    assert pictures == sorted(pictures) and pictures[0] > first[1]
