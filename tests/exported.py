@@ -101,6 +101,17 @@ class Edge:
         report = Report(0, 50, 35, 9) if answered else None
         self.camera.ended(self.journal.closed(Closed(0, result, report, 50)))
 
+    def look_again(self) -> None:
+        """End the story of a frame whose second answer is the same as the first."""
+        plan = read_policy("none").plan(np.zeros(4, np.float32), np.full(4, 30), UNKNOWN_LINK, room_for(8, 2))
+        result, story = Result(0, "complete", [], 0, 0, {}), None
+        for tensor, first in ((0, None), (1, 0)):
+            self.journal.sent(frame(), Sent(7, tensor, plan, 100), {}, first)
+            self.journal.answered(Answered(tensor, result, TIGER_CAT), unsure=first is None)
+            story = self.journal.closed(Closed(tensor, result, Report(tensor, 2, 2, 0), 2))
+        assert story
+        self.camera.ended(story)
+
 
 def frame() -> Frame:
     return Frame(0, "cat.jpg", np.zeros((4, 4, 3), np.uint8), time.monotonic())
@@ -190,6 +201,7 @@ EDGE_MOVES: list[Move[Edge]] = [
     Move("expected_agreement_ratio", DOOR, becomes(link={"expected": 0.96})),
     Move("insecure", {}, lambda edge: edge.metrics.insecure.set(1)),
     Move("frames_total", {**DOOR, "outcome": "unsent"}, lambda edge: edge.camera.ended(edge.journal.unsent(frame()))),
+    Move("second_looks_total", {**DOOR, "answer": "confirmed"}, Edge.look_again),
     Move("latency_seconds_count", DOOR, Edge.end),
     Move("stage_seconds_bucket", {**DOOR, "stage": "encode", "le": "0.005"}, Edge.end),
     Move("tensor_datagrams_total", {**DOOR, "fate": "lost"}, Edge.end),

@@ -267,6 +267,7 @@ class EdgeDaemon:
         return {
             "frames": {**self.journal.outcomes, "skipped": self.source.skipped},
             **({"replies": replies} if (replies := self._replies()) is not None else {}),
+            **({"second_looks": dict(self.journal.second_looks)} if self._look else {}),
             "packets": dict(self.journal.packets),
             "datagrams": dict(self.journal.datagrams),
             "datagrams_sent": dict(self.link.sent),

@@ -51,6 +51,7 @@ class Journal:
         self.outcomes: Counter[str] = Counter()
         self.packets: Counter[str] = Counter()
         self.datagrams: Counter[str] = Counter()
+        self.second_looks: Counter[str] = Counter()
         self._results = results
         self._head, self._on_story = head, on_story
         self._on_answer = on_answer or (lambda *_: None)
@@ -137,6 +138,8 @@ class Journal:
             when = {"time": rfc3339(self._clock(story.ended_at))}
             self._results.write(when | story.record() | self._remarks)
         self.outcomes[story.outcome] += 1
+        if story.second_look:
+            self.second_looks[story.second_look] += 1
         for one in story.looks:
             self.packets.update({name: count or 0 for name, count in one.packets.items()})
         self.datagrams.update({name: count or 0 for name, count in story.datagrams.items()})

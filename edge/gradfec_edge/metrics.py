@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from gradfec_common.wire import Drop
 from gradfec_edge.losses import IMPORTANCE_FATES
-from gradfec_edge.story import FALLBACK, Story
+from gradfec_edge.story import FALLBACK, LOOKS, Story
 from gradfec_host.results import DATAGRAM_FATES, PACKET_FATES, UNKNOWN, datagram_fates, packet_fates
 from gradfec_web.monitor import LATENCY_BUCKETS, STAGE_BUCKETS
 
@@ -74,6 +74,9 @@ class EdgeMetrics(Collector):
         self.insecure = Gauge("gradfec_edge_insecure", "1 with --insecure, else 0.", registry=registry)
         self.insecure.set(float(insecure))
         self.frames = counter("frames", "Frames, by what became of them.", "outcome")
+        self.second_looks = counter(
+            "second_looks", "Frames that were sent again, by what became of the answer.", "answer"
+        )
         self.latency = Histogram(
             "gradfec_edge_latency_seconds",
             "From the capture of a frame to its answer.",
@@ -163,6 +166,7 @@ class CameraMetrics:
         of.connections.labels(camera)
         for family, values in (
             (of.frames, OUTCOMES),
+            (of.second_looks, LOOKS),
             (of.stage, STAGES),
             (of.datagrams, (*DATAGRAM_FATES, UNKNOWN)),
             (of.packets, (*PACKET_FATES, UNKNOWN)),
@@ -178,6 +182,8 @@ class CameraMetrics:
         """Count a frame whose story is over."""
         of, camera = self._of, self._camera
         of.frames.labels(camera, story.outcome if story.plan or story.fallback else "unsent").inc()
+        if story.second_look:
+            of.second_looks.labels(camera, story.second_look).inc()
         for stage, milliseconds in story.stages_ms.items():
             of.stage.labels(camera, stage).observe(milliseconds / 1000)
         if story.result:
@@ -188,7 +194,7 @@ class CameraMetrics:
             of.frame_bytes.labels(camera).set(story.bytes)
         for family, counts in (
             (of.datagrams, datagram_fates(story.datagrams)),
-            (of.packets, packet_fates(story.packets)),
+            *((of.packets, packet_fates(one.packets)) for one in story.looks),
             (of.importance, story.importance),
         ):
             for fate, count in counts.items():

@@ -17,6 +17,7 @@ from gradfec_edge.losses import ImportanceShares
 Record = dict[str, object]
 FALLBACK = "fallback"  # the outcome of a frame that the edge answered itself
 MS_DIGITS = 3
+LOOKS = ("changed", "confirmed", "unanswered")  # the first answer, by the second look
 
 
 class Sent(NamedTuple):
@@ -98,6 +99,15 @@ class Story:
         if self.other is None:
             return [self]
         return [self.first, self] if self.first else [self, self.other]
+
+    @property
+    def second_look(self) -> str:
+        """What became of the second look, one of LOOKS; "" if there was none."""
+        if self.other is None:
+            return ""
+        if self.first is None:  # the first answer stands
+            return "unanswered"
+        return "confirmed" if self.answer.agreement(self.first.answer) == 1 else "changed"
 
     @property
     def asked(self) -> int:
