@@ -98,7 +98,8 @@ class Link:
     def open_tensor(self, encoded: EncodedTensor, spread_s: float, first: int | None = None) -> OpenTensor | None:
         """Give a tensor its number, to be followed by `send` at once; None if the link is lost.
 
-        For a second look, the frame's `first` tensor has that number; None, too, if that is too long ago.
+        For a second look, the frame's `first` tensor has that number; None, too, if that is too long ago, or was in
+        another session.
         """
         if not self.session.connected or (first is not None and not self.session.may_look_again(first)):
             return None

@@ -89,6 +89,7 @@ class TensorVector:
     shown: Sequence[int]
     element: Callable[[int], float] = lambda m: (m * 2654435761 % 2**24) / 2**20 - 5.0  # the m-th
     reserve: int = 0  # datagrams, the last in send order, that wait for a request
+    again: int = 0  # of a second look: how many numbers before it the frame's first tensor is
 
     @cached_property
     def elements(self) -> list[float]:
@@ -116,7 +117,7 @@ class TensorVector:
 
     @cached_property
     def bodies(self) -> list[bytes]:
-        return second_encoder.bodies(self.coded, self.groups, self.number, self.order, self.reserve)
+        return second_encoder.bodies(self.coded, self.groups, self.number, self.order, self.reserve, again=self.again)
 
     @cached_property
     def datagrams(self) -> list[bytes]:
@@ -145,6 +146,7 @@ class TensorVector:
                 for s, stripe in enumerate(group.stripes)
             ),
             *([f"# the last {self.reserve} datagrams are in reserve"] if self.reserve else []),
+            *([f"# a second look: the frame's first tensor is {self.number - self.again}"] if self.again else []),
             f"# the header of the first body is {self.bodies[0][: -self.symbol_bytes].hex()}",
             *(f"{position}:{datagrams[position].hex()}" for position in self.shown),
             f"{len(datagrams)} {hashlib.sha256(b''.join(datagrams)).hexdigest()}",
@@ -370,6 +372,7 @@ TENSORS = {
         [0, 5, 6, 7, 10],
         reserve=4,
     ),
+    "again": replace(PAIR, says="The second tensor of a frame.", number=70_000, again=63),
     **{
         f"quantiser_{number}": replace(
             PAIR, says=f"Quantiser {number}: packets of 49 elements of {bits} bits.", quantiser=number, plan=few(length)

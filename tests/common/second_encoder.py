@@ -61,9 +61,18 @@ class Coded:
 
 
 def bodies(
-    coded: Coded, groups: Sequence[Group], number: int, order: Sequence[Slot], reserve: int = 0, form: int = 0
+    coded: Coded,
+    groups: Sequence[Group],
+    number: int,
+    order: Sequence[Slot],
+    reserve: int = 0,
+    form: int = 0,
+    again: int = 0,
 ) -> list[bytes]:
-    """The bodies of the tensor's SYMBOL datagrams in send order; `order` names what each position's datagram is."""
+    """The bodies of the tensor's SYMBOL datagrams in send order; `order` names what each position's datagram is.
+
+    `again` of a second look is its number less that of the frame's first tensor.
+    """
     assert sorted(order) == [(g, i) for g, group in enumerate(groups) for i in range(group.n)]
     sent = sum(group.n for group in groups)
     kept = sum(len(stripe.places) for group in groups for stripe in group.stripes)
@@ -72,7 +81,7 @@ def bodies(
     for position, (g, index) in enumerate(order):
         group = groups[g]
         body = struct.pack(">IHHHHH", number, position, index, sent, sent - reserve, kept)
-        body += bytes([form, len(groups), len(group.stripes), coded.quantiser, len(coded.parameters)])
+        body += bytes([form + 4 * again, len(groups), len(group.stripes), coded.quantiser, len(coded.parameters)])
         body += struct.pack(">BH", g, group.n)
         for stripe in group.stripes:
             body += struct.pack(">HHB", stripe.k, stripe.length, stripe.code)

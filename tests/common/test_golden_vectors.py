@@ -29,6 +29,7 @@ from gradfec_common.seal import Opener, Sealer
 from gradfec_common.session.handshake import EdgeHandshake, HandshakeKey, answer_hello, read_hello
 from gradfec_common.symbols import Packing
 from gradfec_common.transmit import encode_tensor
+from gradfec_common.wire.symbol import MAX_AGAIN
 
 from . import golden_inputs, second_encoder
 from .golden_inputs import CONTROL_SESSION, CONTROLS, GOLDEN, SESSION, TENSORS, TOY, VECTORS, TensorVector
@@ -110,14 +111,19 @@ def product_bodies(
     number: int,
     reserve: int = 0,
     form: int = 0,
+    again: int = 0,
 ) -> wire.Bytes:
     coder, plan = quantiser_of(quantiser), product_plan(groups, grid.count, reserve)
-    return encode_tensor(coder.encode(tensor, grid), coder, plan, form=form).bodies(number)
+    return encode_tensor(coder.encode(tensor, grid), coder, plan, form=form).bodies(number, again)
 
 
 def bodies_of(vector: TensorVector) -> wire.Bytes:
     tensor = np.array(vector.elements, np.float32).reshape(vector.shape)
-    return product_bodies(tensor, grid_of(vector), vector.quantiser, vector.groups, vector.number, vector.reserve)
+    return product_bodies(
+        *(tensor, grid_of(vector), vector.quantiser, vector.groups, vector.number),
+        reserve=vector.reserve,
+        again=vector.again,
+    )
 
 
 def matrix(rows: Sequence[bytes]) -> wire.Bytes:
@@ -197,6 +203,10 @@ def test_a_golden_tensor_has_a_reserve_and_the_others_have_none() -> None:
     reserves = {name: vector.reserve for name, vector in TENSORS.items() if vector.reserve}
     assert reserves == {"reserve": 4}
     assert {len(vector.groups) for vector in TENSORS.values() if vector.reserve} == {1}
+
+
+def test_a_golden_tensor_is_a_second_look_as_far_from_the_first_as_can_be_and_the_others_are_none() -> None:
+    assert {name: vector.again for name, vector in TENSORS.items() if vector.again} == {"again": MAX_AGAIN}
 
 
 def test_the_golden_tensors_are_of_cuts_of_resnet50() -> None:
@@ -322,9 +332,9 @@ def plans_of(draw: st.DrawFn, entry: int) -> list[Group]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.data(), st.sampled_from([*SIZES]), st.integers(0, 2**32 - 1), st.integers(0, 3))
+@given(st.data(), st.sampled_from([*SIZES]), st.integers(0, 2**32 - 1), st.integers(0, 3), st.integers(0, 63))
 def test_both_encoders_make_the_same_bodies_of_any_small_tensor_and_plan(
-    data: st.DataObject, quantiser: int, number: int, form: int
+    data: st.DataObject, quantiser: int, number: int, form: int, again: int
 ) -> None:
     floats = st.floats(-(2.0**126), 2.0**126, width=32).map(lambda x: x + 0.0)  # no negative zero
     values = data.draw(st.lists(floats, min_size=1, max_size=40))
@@ -333,8 +343,8 @@ def test_both_encoders_make_the_same_bodies_of_any_small_tensor_and_plan(
     coded = second_encoder.code(tensor.ravel().tolist(), SMALL.shape, SMALL.rows, quantiser)
     most = groups[0].n - groups[0].most_k if len(groups) == 1 else 0
     reserve = data.draw(st.integers(0, most))
-    theirs = second_encoder.bodies(coded, groups, number, second_encoder.send_order(groups), reserve, form)
-    made = product_bodies(tensor, SMALL, quantiser, groups, number, reserve, form)
+    theirs = second_encoder.bodies(coded, groups, number, second_encoder.send_order(groups), reserve, form, again)
+    made = product_bodies(tensor, SMALL, quantiser, groups, number, reserve, form, again)
     assert [row.tobytes() for row in made] == theirs
 
 

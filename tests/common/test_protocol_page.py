@@ -71,7 +71,8 @@ def test_the_page_has_every_field_of_every_header_at_its_offset() -> None:
     assert outer == layout_of(wire.OUTER_HEADER)
     assert layout(tables("1. What every datagram has")[0]) == outer[:5]
     fixed, stripe = tables("5. SYMBOL")
-    assert layout(fixed) == layout_of(symbol.SYMBOL_HEADER)
+    written = [(names.partition(",")[0], *place) for names, *place in layout(fixed)]  # `again` is in the byte of `form`
+    assert written == layout_of(symbol.SYMBOL_HEADER)
     assert layout(stripe) == layout_of(symbol.STRIPE)
     assert [offset for offset, *_ in fixed if offset.isdigit()][-1] == str(symbol.FIXED_BYTES)
     assert f"{symbol.STRIPE_BYTES} bytes for each stripe" in PROTOCOL
@@ -134,6 +135,8 @@ def test_the_page_states_the_bounds_of_the_product() -> None:
         f"at most **{wire.MAX_DATAGRAM_BYTES} bytes**",
         f"has P = C x G packets, at most {MAX_PACKETS:,}",
         f"groups of this tensor, 1 to {symbol.MAX_GROUPS}",
+        f"in the {words[symbol.FORM_BITS]} lowest bits; in the other six, `again`: section 5.7",
+        f"`again`, 1 to {symbol.MAX_AGAIN}, is its number less that of the frame's first tensor",
         f"stripes of each group, 1 to {symbol.MAX_STRIPES}; groups x stripes is at most {symbol.MAX_TENSOR_STRIPES}",
         f"1 <= groups x stripes <= {symbol.MAX_TENSOR_STRIPES}",
         f"1 <= unasked <= sent <= {symbol.MAX_SENT_PER_PACKET} P",

@@ -23,7 +23,7 @@ from gradfec_common.reassembly import Reassembly
 from gradfec_common.seal import Sealer
 from gradfec_common.symbols import fill_symbols
 from gradfec_common.transmit import KEPT, encode_tensor, order_of, room_for, send_order
-from gradfec_common.wire.symbol import MAX_GROUPS, MAX_SYMBOLS, body_room, layout_of, read_table
+from gradfec_common.wire.symbol import FORM_BYTE, MAX_GROUPS, MAX_SYMBOLS, body_room, form_byte, layout_of, read_table
 
 from .small_tensors import GRID, SIZES, TENSOR, UNIFORM8, ZERO, bodies_of, coded, encoded, headers_of, odd_plan, planned
 
@@ -183,6 +183,19 @@ def test_the_same_encoded_tensor_may_be_sent_again_under_another_number():
     np.testing.assert_array_equal(first[:, 4:], second[:, 4:])
     assert {*headers_of([*second])["tensor"].tolist()} == {2**32 - 1}
     assert {*headers_of([*first])["tensor"].tolist()} == {2}
+
+
+@pytest.mark.parametrize("form", range(4))
+def test_a_second_look_differs_in_its_number_and_in_how_far_back_the_first_one_is_and_in_nothing_else(form):
+    tensor = encode_tensor(coded(), UNIFORM8, planned("FEC_50_50"), form=form)
+    first = tensor.bodies(2).copy()
+    for again in (1, 63, 0):  # and with 0, or without it, nothing is left of the one before
+        bodies = tensor.bodies(100, again).copy()
+        changed = np.flatnonzero((bodies != first).any(axis=0)).tolist()
+        assert changed == ([3, FORM_BYTE] if again else [3])  # 2 and 100 differ in the last of the number's bytes
+        assert {*bodies[:, FORM_BYTE].tolist()} == {form_byte(form, again)}
+    tensor.bodies(100, 63)
+    np.testing.assert_array_equal(tensor.bodies(2), first)
 
 
 @pytest.mark.parametrize("cipher", Cipher, ids=[cipher.name for cipher in Cipher])

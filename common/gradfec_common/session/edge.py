@@ -194,7 +194,10 @@ class EdgeSession:
         return number, bodies
 
     def may_look_again(self, first: int) -> bool:
-        """Return whether the next tensor can still say that it is the second one of the frame of tensor `first`."""
+        """Return whether the next tensor can still say that it is the second one of the frame of tensor `first`.
+
+        It cannot if that was too long ago, or in another session.
+        """
         return self._tensors.may_look_again(first)
 
     def seal(self, tensor: int, bodies: wire.Bytes) -> wire.Bytes | None:
@@ -313,7 +316,7 @@ class EdgeSession:
             welcome.sketches,
             frozenset(welcome.forms),
         )
-        self._events += self._tensors.give_up_all()
+        self._events += self._tensors.begin_session()
         self._connect(self._session, fresh=True)
         self._say(Ping())  # tells the cloud that the edge has the welcome
 

@@ -40,7 +40,7 @@ class InFlight:
 
     def __init__(self, limits: EdgeLimits) -> None:
         self._limits = limits
-        self._next_number = 0
+        self._next_number = self._first_number = 0  # of the next tensor, and of the session's first
         self._last_closes_at = 0.0  # of the newest
         self._tensors: dict[int, Awaited] = {}
         self._results: list[int] = []  # to be acknowledged
@@ -50,8 +50,11 @@ class InFlight:
         return len(self._tensors)
 
     def may_look_again(self, first: int) -> bool:
-        """Return whether the next tensor can still say that it is the second one of the frame of `first`."""
-        return 0 < self._next_number - first <= MAX_AGAIN
+        """Return whether the next tensor can still say that it is the second one of the frame of `first`.
+
+        It cannot in another session: the cloud knows that one's tensors under its own number.
+        """
+        return self._first_number <= first < self._next_number <= first + MAX_AGAIN
 
     @property
     def unanswered(self) -> int:
@@ -132,6 +135,11 @@ class InFlight:
         if tell:
             self._results += [number for number in overdue if self._tensors[number].result is None]
         return [self._give_up(number) for number in overdue]
+
+    def begin_session(self) -> list[Closed]:
+        """Close the tensors of the session before as they stand."""
+        self._first_number = self._next_number
+        return self.give_up_all()
 
     def give_up_all(self) -> list[Closed]:
         """Close all tensors as they stand."""

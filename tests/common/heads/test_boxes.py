@@ -71,3 +71,8 @@ def test_a_record_has_each_box_with_its_edges():
     }
     assert Boxes((PERSON, CUP)).lines() == [("person", 0.75), ("cup", 0.5)]
     assert Boxes((CUP,)).boxes() == [("cup", 0.5, CUP.place)]
+
+
+def test_boxes_have_no_single_score():
+    assert Boxes((PERSON, CUP)).sureness() is None
+    assert Boxes(()).sureness() is None

@@ -56,6 +56,14 @@ def test_a_record_names_the_head_and_its_classes():
     assert HEAD.no_answer.lines() == []
 
 
+def test_the_network_is_as_sure_as_its_best_score_says_and_not_at_all_without_one():
+    probabilities = np.full(1000, 0.0001, np.float32)
+    probabilities[7] = 0.75
+    assert HEAD.answer(probabilities, LABELS).sureness() == 0.75
+    assert TIGER_CAT.sureness() == 0.5
+    assert HEAD.no_answer.sureness() == 0.0
+
+
 @pytest.mark.parametrize(
     "untrusted",
     [

@@ -21,3 +21,7 @@ def test_tensors_agree_if_each_is_within_a_twentieth_of_its_norm(data, agrees):
     assert agreement(reference, Tensors(((*mine[:2], data), score))) == agrees
     assert agreement(reference, Tensors((mine, (*score[:2], (1.06,))))) == 0
     assert agreement(reference, Tensors((mine,))) == 0
+
+
+def test_nothing_says_how_sure_a_network_of_any_tensors_is():
+    assert HEAD.no_answer.sureness() is None

@@ -12,10 +12,15 @@ from gradfec_common.quantisers import MAX_PARAMETER_BYTES
 from gradfec_common.wire.symbol import (
     COMMON_BYTES,
     FIXED_BYTES,
+    FORM_BYTE,
+    MAX_AGAIN,
     MAX_STRIPES,
     STRIPE_BYTES,
+    SYMBOL_HEADER,
     TENSOR_BYTES,
     body_room,
+    form_and_again,
+    form_byte,
     layout_of,
     read_headers,
     read_table,
@@ -80,6 +85,20 @@ def test_what_is_the_tensors_and_what_is_the_groups_each_stand_together(one, oth
     group_of_other[:11] = one[:11]
     assert body_of(group_of_other, entries)[: COMMON_BYTES.stop] == body_of(ours, entries)[: COMMON_BYTES.stop]
     assert body_of(ours, entries)[COMMON_BYTES.stop : FIXED_BYTES] == struct.pack(">BH", *one[11:])
+
+
+def test_every_form_and_every_distance_to_the_first_tensor_share_a_byte():
+    pairs = [(form, again) for form in range(wire.MAX_FORMS) for again in range(MAX_AGAIN + 1)]
+    assert sorted(form_byte(*pair) for pair in pairs) == [*range(256)]
+    headers = np.zeros(len(pairs), SYMBOL_HEADER)
+    headers["form"] = [form_byte(*pair) for pair in pairs]
+    forms, again = form_and_again(headers)
+    assert [*zip(forms.tolist(), again.tolist(), strict=True)] == pairs
+    assert body_of([0] * 6 + [form_byte(2, 5)] + [0] * 6)[FORM_BYTE] == 2 + 4 * 5
+
+
+def test_a_tensor_that_is_no_second_look_has_the_number_of_its_form_in_that_byte():
+    assert [form_byte(form, 0) for form in range(wire.MAX_FORMS)] == [0, 1, 2, 3]
 
 
 def test_sizes_are_those_of_the_protocol():
