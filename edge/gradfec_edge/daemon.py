@@ -49,6 +49,7 @@ from gradfec_edge.second_look import LookOptions, SecondLook
 from gradfec_edge.sending import Sending
 from gradfec_edge.slots import Slots
 from gradfec_edge.status import CameraStatus, Row
+from gradfec_edge.story import Story
 from gradfec_edge.warnings import Warnings
 from gradfec_edge.watch import Watch
 from gradfec_host import progress
@@ -128,6 +129,7 @@ class EdgeDaemon:
             self.watch,
             self._adaptation,
             live=not waits,
+            on_story=self._ended,
         )
         self._look = SecondLook(look, self._sending, self._adaptation) if look else None
         self._first_s = FIRST_S if fallback and not self.source.live else 0.0
@@ -248,9 +250,13 @@ class EdgeDaemon:
         if self._adaptation:
             self._adaptation.closed(event)
         if story := self._slots.closed(event):
-            self._warnings.ended(story, time.monotonic())
-            tensor = story.as_sent.tensor if story.as_sent else event.tensor
-            self.watch.frame_ended(tensor, story, self._warnings.texts)
+            self._ended(story)
+
+    def _ended(self, story: Story) -> None:
+        """Judge and show a frame that was sent and is over."""
+        assert story.as_sent, "it was sent"  # noqa: S101
+        self._warnings.ended(story, time.monotonic())
+        self.watch.frame_ended(story.as_sent.tensor, story, self._warnings.texts)
 
     def _on_trouble(self, trouble: str) -> None:
         """Note why datagrams do not reach the cloud; "" if that is not known."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gradfec_common.heads import WHOLE, Answer, Head
 from gradfec_common.session.edge import Answered, Closed
+from gradfec_common.wire import Result
 from gradfec_edge.frames import Frame
 from gradfec_edge.story import Record, Sent, Story
 from gradfec_host.results import ResultsFile
@@ -82,7 +83,8 @@ class Journal:
         if unsure:
             self._unsure[event.tensor] = Unsure(story)
         else:
-            self._on_answer(story.frame, story.answer)
+            stands = story if story.first is None or _is_whole(event.result) else story.first
+            self._on_answer(stands.frame, stands.answer)
 
     def no_look(self, first: int) -> Story | None:
         """Note that there will be no second look after all, and write the frame's record if it is over."""
@@ -102,15 +104,16 @@ class Journal:
         return self._stands(looks) if looks.are_over else None
 
     def _stands(self, looks: Unsure) -> Story:
-        """Write the record of a frame after two looks: the second one's answer stands, if there is one."""
+        """Write the record of a frame after two looks: the second one's answer stands, if it is of a whole picture."""
         first, second = looks.first, looks.second
         assert first.as_sent and second, "both are over"  # noqa: S101
         del self._unsure[first.as_sent.tensor]
-        if second.result is not None:
+        if second.result is not None and _is_whole(second.result):
             second.other = first
             return self._write(second)
         first.other = second
-        self._on_answer(first.frame, first.answer)
+        if second.result is None:  # otherwise it was told with the second answer
+            self._on_answer(first.frame, first.answer)
         return self._write(first)
 
     def end(self) -> list[Story]:
@@ -145,3 +148,8 @@ class Journal:
         self.datagrams.update({name: count or 0 for name, count in story.datagrams.items()})
         self._on_story(story)
         return story
+
+
+def _is_whole(result: Result) -> bool:
+    """Return whether the network has seen the picture: of one that is not whole, it has seen nothing."""
+    return result.outcome == "complete"

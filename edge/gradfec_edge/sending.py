@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from gradfec_edge.adaptation import Adaptation
 from gradfec_edge.health import LinkHealth
 from gradfec_edge.link import Link
 from gradfec_edge.pacing import Pacing
 from gradfec_edge.slots import Outgoing, Slots
+from gradfec_edge.story import Story
 from gradfec_edge.watch import Watch
 
 
@@ -26,10 +28,14 @@ class Sending:
         adaptation: Adaptation | None,
         *,
         live: bool,
+        on_story: Callable[[Story], object],
     ) -> None:
-        """Join the parts; `live` if frames are given up while the cloud is away, and do not wait."""
+        """Join the parts; `live` if frames are given up while the cloud is away, and do not wait.
+
+        `on_story` gets the story of a frame that is over because it gets no second look after all.
+        """
         self._link, self._health, self._pacing, self._slots, self._watch = link, health, pacing, slots, watch
-        self._live, self._adaptation = live, adaptation
+        self._live, self._adaptation, self._on_story = live, adaptation, on_story
         self._queue: asyncio.Queue[Outgoing] = asyncio.Queue()
 
     def put(self, outgoing: Outgoing) -> None:
@@ -57,7 +63,8 @@ class Sending:
         spread_s = self._pacing.spread_s(8 * encoded.wire_bytes)
         while (tensor := self._link.open_tensor(encoded, spread_s, first)) is None:
             if first is not None:
-                self._slots.no_look(first)
+                if story := self._slots.no_look(first):
+                    self._on_story(story)
                 return
             if self._live:
                 await self._slots.gave_up(outgoing.frame)

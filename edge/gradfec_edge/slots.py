@@ -69,10 +69,13 @@ class Slots:
             self._free.release()
         return self._counted(self._journal.closed(event))
 
-    def no_look(self, first: int) -> None:
-        """Note that there will be no second look at the frame of a `first` tensor, and free the slot."""
+    def no_look(self, first: int) -> Story | None:
+        """Note that there will be no second look at the frame of a `first` tensor, and free the slot.
+
+        Return its story if it is over; GradfecError if it cannot be written.
+        """
         self._free.release()
-        self._counted(self._journal.no_look(first))
+        return self._counted(self._journal.no_look(first))
 
     def end(self) -> None:
         """Write the records of frames that still await a second look."""

@@ -26,5 +26,5 @@ def encoded_frame() -> EncodedFrame:
     )
 
 
-def outgoing(number: int = 0) -> Outgoing:
-    return Outgoing(frame(number), encoded_frame(), Stages(encode=1.0), time.perf_counter())
+def outgoing(number: int = 0, first: int | None = None) -> Outgoing:
+    return Outgoing(frame(number), encoded_frame(), Stages(encode=1.0), time.perf_counter(), first)

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.common.answers import HEAD
+from tests.common.answers import HEAD, TIGER_CAT
 from tests.edge.outgoing import outgoing
 
 from gradfec_common.errors import GradfecError
 from gradfec_common.keys import Key
-from gradfec_common.session.edge import Connected, LinkLost
+from gradfec_common.session.edge import Answered, Closed, Connected, LinkLost
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.transmit import EncodedTensor
+from gradfec_common.wire import Result
 from gradfec_edge.health import LinkHealth
 from gradfec_edge.journal import Journal
 from gradfec_edge.link import OpenTensor
@@ -24,7 +25,7 @@ from gradfec_edge.metrics import EdgeMetrics
 from gradfec_edge.pacing import Pacing
 from gradfec_edge.sending import Sending
 from gradfec_edge.slots import Slots
-from gradfec_edge.story import Record
+from gradfec_edge.story import Record, Story
 from gradfec_host.console import Endpoint
 from gradfec_host.logs import Log
 
@@ -39,13 +40,14 @@ class ToyLink:
         self.health, self.said, self.number = health, said, 0
         self.spread_s: list[float] = []
         self.takes_s = 0.001
+        self.oldest = 0  # of the tensors of which there may be a second look
 
     def open_tensor(self, encoded: EncodedTensor, spread_s: float, first: int | None = None) -> OpenTensor | None:
-        if not self.health.connected:
+        if not self.health.connected or (first is not None and first < self.oldest):
             return None
         self.spread_s.append(spread_s)
         self.number += 1
-        self.said.append(f"opened {self.number - 1}")
+        self.said.append(f"opened {self.number - 1}" + ("" if first is None else f" after {first}"))
         return OpenTensor(7, self.number - 1, encoded.bodies(self.number - 1), spread_s, [])
 
     async def send(self, tensor: OpenTensor) -> None:
@@ -69,20 +71,17 @@ class World:
     """A sender at work, and what it works with."""
 
     def __init__(self, *, live: bool, connected: bool = True, wait_s: float = math.inf) -> None:
-        self.said, self.records = list[str](), list[Record]()
+        self.said, self.records, self.shown = list[str](), list[Record](), list[Story]()
         metrics = EdgeMetrics(CollectorRegistry(), dict, insecure=False).camera("door")
         self.health = LinkHealth(Endpoint("cloud", 9000), KEY, Log("gradfec-edge"), metrics, wait_s)
         self.link = ToyLink(self.health, self.said)
         self.journal = Journal(None, HEAD, lambda story: self.records.append(story.record()))
-        slots = Slots(10, self.journal, metrics)
+        self.slots = Slots(10, self.journal, metrics)
+        self.pacing = Pacing(8.0, None)
         self.sending = Sending(
-            self.link,
-            self.health,
-            Pacing(8.0, None),
-            slots,
-            ToyWatch(self.said),
-            None,
-            live=live,  # type: ignore[arg-type]
+            *(self.link, self.health, self.pacing, self.slots, ToyWatch(self.said), None),  # type: ignore[arg-type]
+            live=live,
+            on_story=self.shown.append,
         )
         if connected:
             self.connect()
@@ -211,6 +210,114 @@ def test_a_record_that_cannot_be_written_is_an_error(monkeypatch: pytest.MonkeyP
         world = World(live=True, connected=False)
         monkeypatch.setattr(world.journal, "unsent", full)
         world.sending.put(outgoing())
+        await world.until_all_sent()
+
+    with pytest.raises(GradfecError, match="disk full"):
+        asyncio.run(run())
+
+
+# --- second looks ---
+
+RESULT = Result(0, "complete", [], 0, 0, {})
+
+
+async def unsure(world: World, tensor: int = 0, *, closed: bool = True) -> None:
+    """Send a frame whose answer is unsure, and whose first tensor may be closed."""
+    world.sending.put(outgoing(tensor))
+    await world.sending.until_all_sent()
+    world.slots.answered(Answered(tensor, RESULT, TIGER_CAT), unsure=True)
+    if closed:
+        world.slots.closed(Closed(tensor, RESULT, None, 12))
+
+
+def test_a_second_look_is_sent_after_the_frames_before_it_and_says_which_one_was_the_first() -> None:
+    async def run() -> World:
+        world = World(live=True)
+        await unsure(world)
+        world.said.clear()
+        world.sending.put(outgoing(1))
+        world.sending.put_look(outgoing(0, first=0))
+        await world.until_all_sent()
+        return world
+
+    world = asyncio.run(run())
+    assert [said for said in world.said if said.startswith("opened")] == ["opened 1", "opened 2 after 0"]
+    assert world.journal.on_its_way(2).first is not None
+    assert world.journal.on_its_way(1).first is None
+    assert world.records == world.shown == []
+
+
+def test_a_second_look_is_no_frame_by_whose_time_the_pace_is_set() -> None:
+    async def run() -> World:
+        world = World(live=True)
+        await unsure(world)
+        at = world.pacing._last
+        world.sending.put_look(outgoing(0, first=0))
+        assert world.pacing._last == at
+        await world.until_all_sent()
+        return world
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["a file", "a camera"])
+@pytest.mark.parametrize("why", ["the link is lost", "the first tensor is too old"])
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "not closed"])
+def test_a_second_look_that_cannot_be_sent_is_given_up_and_the_first_answer_stands(
+    why: str, closed: bool, live: bool
+) -> None:
+    async def run() -> World:
+        world = World(live=live)
+        for _ in range(10):
+            await world.slots.take()
+        await unsure(world, closed=closed)
+        if why == "the link is lost":
+            world.lose()
+        else:
+            world.link.oldest = 1
+        world.sending.put_look(outgoing(0, first=0))
+        await world.until_all_sent()
+        return world
+
+    world = asyncio.run(run())
+    assert [said for said in world.said if said.startswith("opened")] == ["opened 0"]
+    assert world.slots._free._value == 1
+    assert len(world.records) == len(world.shown) == closed
+    if not closed:
+        world.slots.closed(Closed(0, RESULT, None, 12))
+    (record,) = world.records
+    assert record["top5"] == TIGER_CAT.record()["top5"]
+    assert "looks" not in record
+    assert world.slots._free._value == 1
+
+
+def test_a_second_look_that_is_given_up_holds_up_no_frame_of_a_file() -> None:
+    async def run() -> World:
+        world = World(live=False)
+        await unsure(world)
+        world.lose()
+        world.sending.put_look(outgoing(0, first=0))
+        world.sending.put(outgoing(1))
+        await asyncio.sleep(0.01)
+        assert [record["frame"] for record in world.records] == [0]
+        world.connect()
+        await world.until_all_sent()
+        return world
+
+    world = asyncio.run(run())
+    assert [story.frame.number for story in world.journal._sent.values()] == [1]
+
+
+def test_a_record_of_a_second_look_that_cannot_be_written_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise GradfecError("disk full")
+
+    async def run() -> None:
+        world = World(live=True)
+        await unsure(world)
+        monkeypatch.setattr(world.journal, "no_look", full)
+        world.lose()
+        world.sending.put_look(outgoing(0, first=0))
         await world.until_all_sent()
 
     with pytest.raises(GradfecError, match="disk full"):
