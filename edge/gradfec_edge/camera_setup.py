@@ -209,6 +209,7 @@ def prepared_for(options: CameraOptions) -> Prepared:
     given = [name for name in decided_by_it if getattr(options, name) is not None]
     given += ["codec"] if options.codec != AUTO else []
     given += ["protect"] if options.protect not in (None, AUTO_PROTECT) else []
+    given += ["second_look"] if options.second_look else []
     if given:
         option = given[0].replace("_", "-")
         raise UsageError(f"--split {AUTO_SPLIT} decides this, as gradfec plan has measured it: leave --{option} out")

@@ -25,9 +25,9 @@ from gradfec_host.progress import live_or_told
 from gradfec_web.monitor import Monitor, ask, new_registry
 from gradfec_web.shown import Overview, PageOptions, shown
 
-# One waits for a frame or encodes it, one has the fallback answer a frame that was not sent in time, one looks up the
-# cloud's name, one closes the camera.
-THREADS_PER_CAMERA = 4
+# One waits for a frame or encodes it, one encodes a picture for a second look, one has the fallback answer a frame that
+# was not sent in time, one looks up the cloud's name, one closes the camera.
+THREADS_PER_CAMERA = 5
 THREADS_BESIDES = 2
 
 

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gradfec_common.errors import UsageError
 from gradfec_common.heads import Answer
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK, LinkEstimate
@@ -157,10 +158,14 @@ class SecondLook:
 
     async def _look(self, story: Story) -> None:
         assert story.as_sent, "only what was sent has an answer"  # noqa: S101
-        options = self._options
+        options, first = self._options, story.as_sent.tensor
         options.picture.quality = picture_quality(options.limit.score)
         link = self._adaptation.estimate(time.monotonic()) if self._adaptation else UNKNOWN_LINK
-        encoded, stages = await asyncio.to_thread(options.pipeline.encode, story.frame.image, link)
+        try:
+            encoded, stages = await asyncio.to_thread(options.pipeline.encode, story.frame.image, link)
+        except UsageError:  # it takes more bytes than there are datagrams for
+            self._sending.no_look(first)
+            return
         options.limit.spent(encoded.wire_bytes, again=True)
         self._picture_bytes += NEWEST * (encoded.wire_bytes - self._picture_bytes)
-        self._sending.put_look(Outgoing(story.frame, encoded, stages, time.perf_counter(), story.as_sent.tensor))
+        self._sending.put_look(Outgoing(story.frame, encoded, stages, time.perf_counter(), first))

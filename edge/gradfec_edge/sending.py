@@ -47,6 +47,11 @@ class Sending:
         """Queue a second look, which is no frame of its own."""
         self._queue.put_nowait(outgoing)
 
+    def no_look(self, first: int) -> None:
+        """Give up the second look at the frame of a `first` tensor; GradfecError if its record cannot be written."""
+        if story := self._slots.no_look(first):
+            self._on_story(story)
+
     async def run(self) -> None:
         """Send frames until cancelled; GradfecError if a file waits too long, or a record cannot be written."""
         while True:
@@ -63,8 +68,7 @@ class Sending:
         spread_s = self._pacing.spread_s(8 * encoded.wire_bytes)
         while (tensor := self._link.open_tensor(encoded, spread_s, first)) is None:
             if first is not None:
-                if story := self._slots.no_look(first):
-                    self._on_story(story)
+                self.no_look(first)
                 return
             if self._live:
                 await self._slots.gave_up(outgoing.frame)

@@ -157,7 +157,8 @@ class Story:
         sent = self.as_sent
         if sent is None or not sent.why:
             return ""
-        return in_words(dict(sent.why), sent.plan) + (f", as {sent.codec}" if sent.codec else "")
+        looked = f"; a second look, after {self.first.answer.summary()}" if self.first else ""
+        return in_words(dict(sent.why), sent.plan) + (f", as {sent.codec}" if sent.codec else "") + looked
 
     @property
     def all_stages_ms(self) -> dict[str, float]:
