@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gradfec_common.bottlenecks import base_of
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_NETWORK, Cut, full_name
 from gradfec_common.protect.auto import NAME as AUTO_PROTECT
@@ -143,7 +144,8 @@ class CameraSetup:
                 f"{options.codec} at {cut.name} is none"
             )
         if score and not has_scores:
-            raise UsageError(f"--second-look {score:g} is for classifiers: answers of {cut.network.name} have no score")
+            name = base_of(cut.network).name
+            raise UsageError(f"--second-look {score:g} is for classifiers: answers of {name} have no score")
         if score is None and mean >= MEAN_FROM and has_scores:
             return Savings(mean)
         return Score(score) if score else None

@@ -144,11 +144,16 @@ def test_the_line_says_why_a_way_is_chosen(wanted: Wanted, why: str) -> None:
         ({"importance": "activation"}, "importance"),
         ({"bytes_per_frame": 5000}, "bytes-per-frame"),
         ({"mode": "paper", "codec": None}, "mode"),
+        ({"second_look": 0.5}, "second-look"),
     ],
 )
 def test_an_option_that_the_plan_decides_is_refused(given: dict[str, object], option: str) -> None:
     with pytest.raises(UsageError, match=f"leave --{option} out"):
         setup_of(**given)
+
+
+def test_that_there_is_to_be_no_second_look_is_no_contradiction() -> None:
+    assert setup_of(second_look=0.0).look is None
 
 
 def test_without_measurements_the_error_names_the_command_that_makes_them(table: SplitTable) -> None:
