@@ -192,11 +192,12 @@ class CameraMetrics:
         of.asked.labels(camera).inc(story.asked)
         if story.bytes:
             of.frame_bytes.labels(camera).set(story.bytes)
-        for family, counts in (
+        counted: list[tuple[prometheus.Counter, Mapping[str, float]]] = [
             (of.datagrams, datagram_fates(story.datagrams)),
             *((of.packets, packet_fates(one.packets)) for one in story.looks),
             (of.importance, story.importance),
-        ):
+        ]
+        for family, counts in counted:
             for fate, count in counts.items():
                 family.labels(camera, fate).inc(count)
 

@@ -79,7 +79,7 @@ class Sending:
         why = adaptation.why(encoded.plan) if adaptation else {}
         self._slots.sent(tensor.session, tensor.number, outgoing, why)
         sketch_bytes = self._watch.sent(
-            tensor.number, encoded, may_sketch=adaptation is None or adaptation.may_say(now)
+            tensor.number, encoded, first, may_sketch=adaptation is None or adaptation.may_say(now)
         )
         if adaptation:
             adaptation.sends(tensor.number, encoded.plan, encoded.datagram_bytes, tensor.left, now)

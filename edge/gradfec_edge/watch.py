@@ -21,8 +21,6 @@ from gradfec_web.view import Edge, Frame, Picture, Settings, in_base64
 THUMBNAIL = (160, 160)  # pixels; the cloud has a picture as the network sees it
 PHOTOGRAPH_SIDE = 448  # pixels, the longer one: a visitor may be behind the same slow link
 
-MOST_PICTURED = 64
-
 LOOKING = "looking for the cloud"
 
 
@@ -51,16 +49,20 @@ class Watch:
         self._picture_at = 0.0  # when the next one may be taken
         self._pictured: dict[int, EncodedFrame] = {}  # tensors on their way whose picture will be shown
 
-    def sent(self, tensor: int, encoded: EncodedFrame, *, may_sketch: bool = True) -> int:
-        """Note that a tensor is about to be sent; return the bytes of a sketch of it, 0 if the cloud gets none."""
+    def sent(self, tensor: int, encoded: EncodedFrame, first: int | None = None, *, may_sketch: bool = True) -> int:
+        """Note that a tensor is about to be sent; return the bytes of a sketch of it, 0 if the cloud gets none.
+
+        Of the two looks at a frame, the page shows the one whose answer stands: both are kept until then.
+        """
         now, size = time.monotonic(), 0
         if may_sketch and self._session.wants_sketch(now):
             size = self._session.send_sketch(tensor, self._sketch(encoded), now, encoded.form)
-        if self.tell and now >= self._picture_at:
+        if first is not None:
+            if first in self._pictured:
+                self._pictured[tensor] = encoded
+        elif self.tell and now >= self._picture_at:
             self._picture_at = now + PICTURE_EVERY_S
             self._pictured[tensor] = encoded
-            if len(self._pictured) > MOST_PICTURED:  # of a frame that got a second look, one may be left
-                del self._pictured[min(self._pictured)]
         return size
 
     def saw(self, event: Event) -> None:
@@ -95,6 +97,9 @@ class Watch:
         """
         self.edge = replace(self.edge, warnings=list(warnings))
         encoded = self._pictured.pop(tensor, None)
+        for look in story.looks:
+            if look.as_sent:
+                self._pictured.pop(look.as_sent.tensor, None)
         if self.tell is None:
             return
         self.tell(self._frame(tensor, story))

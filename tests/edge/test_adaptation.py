@@ -164,6 +164,43 @@ def test_a_cloud_that_claims_to_have_asked_for_more_than_there_is_delays_no_fram
     assert world.adaptation.wait_s(0.0) <= SENT * WIRE_BYTES / 100_000
 
 
+# --- more of a frame ---
+
+
+def test_an_answer_to_more_bytes_is_there_when_they_have_passed_and_it_has_come_back() -> None:
+    world = World(0.2)
+    assert world.adaptation.extra_s(5000, 0.0) == pytest.approx(0.05)
+    world.send(0, 1.0)
+    world.hear(0, 1.15)
+    round_trip_s = world.adaptation.round_trip_s
+    assert round_trip_s
+    assert world.adaptation.extra_s(5000, 5.0) == pytest.approx(0.05 + round_trip_s)
+
+
+def test_more_bytes_wait_for_what_was_sent_before_them() -> None:
+    world = World(0.2)
+    world.send(0, 0.0)
+    assert world.adaptation.extra_s(5000, 0.0) == pytest.approx((5000 + UNASKED * WIRE_BYTES) / 100_000)
+    assert world.adaptation.extra_s(5000, 0.02) == pytest.approx((5000 + UNASKED * WIRE_BYTES) / 100_000 - 0.02)
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "gives", "size", "may"),
+    [
+        (0.1, 100_000.0, 19_900, True),  # the next frame is late by one interval
+        (0.1, 100_000.0, 20_100, False),  # and by more
+        (0.1, None, 200_000, True),  # a link that has shown no limit may carry more than the budget
+        (None, 100_000.0, 200_000, True),  # no frame is due
+    ],
+)
+def test_where_the_link_has_a_limit_no_frame_but_the_next_is_late_for_more_bytes(
+    interval_s: float | None, gives: float | None, size: int, may: bool
+) -> None:
+    world = World(interval_s)
+    world.control.gives_bytes_per_s = gives
+    assert world.adaptation.extra_s(size, 0.0) == (pytest.approx(size / 100_000) if may else math.inf)
+
+
 # --- losses ---
 
 

@@ -62,7 +62,7 @@ class ToyWatch:
     def __init__(self, said: list[str]) -> None:
         self.said = said
 
-    def sent(self, tensor: int, encoded: Any, *, may_sketch: bool) -> int:
+    def sent(self, tensor: int, encoded: Any, first: int | None, *, may_sketch: bool) -> int:
         self.said.append(f"watched {tensor}")
         return 0
 

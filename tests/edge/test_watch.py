@@ -156,6 +156,25 @@ def test_a_frame_without_an_answer_is_told_too(page: Page) -> None:
     assert set(base64.b64decode(picture.cells)) == {Cell.DROPPED, Cell.ABSENT}
 
 
+@pytest.mark.parametrize("stands", [0, 1])
+def test_of_two_looks_the_page_shows_the_one_whose_answer_stands(stands: int, page: Page, now: list[float]) -> None:
+    watch = on_page(page)
+    features, picture = frame(), frame()
+    for number in range(0, 60, 2):
+        plans = [Sent(7, number + look, encoded.plan, 100) for look, encoded in enumerate((features, picture))]
+        looks = [replace(STORY, as_sent=sent) for sent in plans]
+        looks[1].first = looks[0]
+        looks[stands].other = looks[1 - stands]
+        watch.sent(number, features)
+        now[0] += 0.0625
+        watch.sent(number + 1, picture, number)
+        watch.frame_ended(number + stands, looks[stands])
+        now[0] += 0.1875
+    assert [told.number for told in page.take(Picture)] == [*range(stands, 60, 8)]
+    assert [told.number for told in page.take(Frame)] == [*range(stands, 60, 2)]
+    assert not watch._pictured
+
+
 def test_one_picture_a_second_shows_what_the_report_s_map_says(page: Page, now: list[float]) -> None:
     watch, tensor = on_page(page), frame()
     arrived = np.arange(tensor.plan.sent) % 3 > 0
