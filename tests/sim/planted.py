@@ -31,7 +31,8 @@ from gradfec_common.session.tensors import Tensors
 from gradfec_common.session.timers import Timers
 from gradfec_common.session.window import NumberWindow
 from gradfec_common.symbols import LONG, Unpacked
-from gradfec_common.wire.symbol import read_headers
+from gradfec_common.transmit import EncodedTensor
+from gradfec_common.wire.symbol import FORM_BITS, FORM_BYTE, read_headers
 
 from . import ledger
 
@@ -244,11 +245,31 @@ def _answers_the_newest(original: Any) -> Any:
 def _first_form(original: Any) -> Any:
     """Every tensor is taken for one of the first form."""
 
-    def of_one_form(bodies: Any, forms: Any) -> Any:
-        form, drops, good = original(bodies, forms)
-        return form and forms[0], drops, good
+    def of_one_form(tensor: int, bodies: Any, forms: Any) -> Any:
+        (form, again), drops, good = original(tensor, bodies, forms)
+        return (form and forms[0], again), drops, good
 
     return of_one_form
+
+
+def _one_further_back(original: Any) -> Any:
+    """The cloud takes the tensor before the first one for the first one."""
+
+    def of_one_form(tensor: int, bodies: Any, forms: Any) -> Any:
+        (form, again), drops, good = original(tensor, bodies, forms)
+        return (form, again and again - 1), drops, good
+
+    return of_one_form
+
+
+def _never_again_a_first(original: Any) -> Any:
+    """A tensor whose content was a second look once stays one."""
+
+    def bodies(self: EncodedTensor, tensor: int, again: int = 0) -> Any:
+        before = int(self.unnumbered[0, FORM_BYTE]) >> FORM_BITS
+        return original(self, tensor, again or before)
+
+    return bodies
 
 
 def _never_tidied(original: Any) -> Any:
@@ -513,6 +534,18 @@ PLANTED = {
         "a symbol of an earlier batch counts again", instead(Reassembly, "add", _repeated_position_is_new), 50
     ),
     "first form": Planted("a tensor's form is not looked at", instead(tensors, "_of_one_form", _first_form), 10),
+    # second looks
+    "another frame": Planted(
+        "a second look is said to be of another frame", instead(tensors, "_of_one_form", _one_further_back), 10
+    ),
+    "still a look": Planted(
+        "a tensor says what an earlier one has said", instead(EncodedTensor, "bodies", _never_again_a_first), 10
+    ),
+    "old session": Planted(
+        "a second look is of a tensor of another session",
+        instead(InFlight, "begin_session", lambda original: lambda self: self.give_up_all()),
+        50,
+    ),
     # more, when it is asked for
     "sends twice": Planted("a datagram asked for may be sent again", instead(InFlight, "asked_for", _miscounts), 50),
     "sends too early": Planted(

@@ -30,6 +30,7 @@ from gradfec_common.session.events import (
 )
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.wire import Drop, Kind
+from gradfec_common.wire.symbol import MAX_AGAIN
 
 from . import bounds, ledger, nodes
 from .network import Network, Origin, Parcel, Way, Weather
@@ -38,6 +39,8 @@ from .swarm import POOL, Swarm, content
 from .truth import Cloud, Due, Sent, Truth
 from .workers import Workers
 
+SECOND_LOOKS = (0.0, 0.0, 0.3, 0.7)  # of a run: how often a tensor is a second look, if there is a frame for it
+LATELY = 80  # tensors: more than may lie between the two of a frame
 LOOK_S = 0.1  # how often a back-end that stalls sees whether it still does
 LEAST = (100.0, 100.0)  # datagrams a second and at once, of a session with small tensors: control messages count, too
 CENSUS_EVERY = 100  # steps: it costs as much as several
@@ -112,6 +115,8 @@ class Simulation:
         # Drawn apart, so that the other seeds' stories stay as they were; where a scenario says all, there are none.
         self.worker_dice = random.Random(f"workers of {seed}")
         self.has_workers = swarm is None and "spared" not in self.swarm.features and self.worker_dice.random() < 0.5
+        self.look_dice = random.Random(f"second looks of {seed}")
+        self.looks = self.look_dice.choice(SECOND_LOOKS) if swarm is None else 0.0
         self.start_cloud()
         self.edges = [self.new_edge(f"edge {n}") for n in range(self.swarm.edges)]
 
@@ -286,16 +291,20 @@ class Simulation:
 
     # --- the edges ---
 
-    def send_tensor(self, edge: Edge) -> int | None:
-        """Let an edge send a tensor, if it may now; return the number."""
+    def send_tensor(self, edge: Edge, first: int | None = None) -> int | None:
+        """Let an edge send a tensor, if it may now; return the number.
+
+        It is the second one of the frame whose `first` one has that number, or of one that is drawn, or of none.
+        """
         if not edge.core.connected or edge.core.open_tensors >= self.swarm.edge.tensors_in_flight:
             return None
         swarm, pool = self.swarm, self.large if self.healed or edge is self.spared else self.pool
         chosen = pool[len(self.truth.sent) % len(pool)]
         sending_s = 0.0 if self.healed else swarm.sending_s  # which may well be longer than the deadline
-        number, bodies = edge.core.open_tensor(chosen.encoded, self.now, sending_s)
+        first = self._draw_first(edge) if first is None else first
+        number, bodies = edge.core.open_tensor(chosen.encoded, self.now, sending_s, first)
         bodies = bodies.copy()  # the same tensor may be sent again before all of this one has gone
-        edge.sent[number] = self.truth.send(edge.core.session, number, chosen)
+        edge.sent[number] = self.truth.send(edge.core.session, number, chosen, first)
         if edge.core.wants_sketch(self.now):
             edge.core.send_sketch(number, chosen.sketch, self.now)
         edge.session_of[number] = edge.core.session
@@ -307,6 +316,15 @@ class Simulation:
             self.at(when, lambda share=share: self._send_share(edge, life, number, share.start, bodies[share]))  # type: ignore[misc]
         self.note(f"{edge.name} sends {number}")
         return number
+
+    def _draw_first(self, edge: Edge) -> int | None:
+        """Draw the first tensor of a frame that an edge looks at again: one that was answered lately in its session."""
+        if self.look_dice.random() >= self.looks or not (answered := [*edge.answered][-LATELY:]):
+            return None
+        first, following = self.look_dice.choice(answered), max(edge.sent) + 1
+        may = edge.session_of[first] == edge.core.session and following - first <= MAX_AGAIN
+        assert edge.core.may_look_again(first) == may, "a second look that may not be, or one that may, and is refused"
+        return first if may else None
 
     def _send_share(self, edge: Edge, life: int, number: int, first: int, bodies: wire.Bytes) -> None:
         """Let an edge seal and send some of a tensor's datagrams, if anybody awaits its answer still."""

@@ -117,6 +117,25 @@ def test_over_a_clean_link_every_tensor_is_answered_complete():
     told.converge()
 
 
+def test_over_a_bad_link_the_cloud_tells_of_each_second_look_that_arrives_which_tensor_was_the_first():
+    told = simulation(edges=2)
+    for edge in told.edges:
+        told.weather(edge, Weather(ChannelSettings(loss=0.3, duplicate=0.2, delay_s=0.01, jitter_s=0.01)), CLEAN)
+    for _ in range(40):
+        for edge in told.edges:
+            first = told.send_tensor(edge)
+            told.run(0.1)
+            if first in edge.answered:
+                told.send_tensor(edge, first=first)
+        told.run(0.1)
+    for edge in told.edges:
+        looks = {number: sent.first for number, sent in edge.sent.items() if sent.first is not None}
+        answered = outcomes(told, [*looks], edge)
+        assert len(looks) > 20 and len(answered) > 0.5 * len(looks)
+        assert all(edge.sent[number].finished for number in answered)  # and what is told, `truth` has checked
+    told.converge()
+
+
 @pytest.mark.parametrize(("up", "down"), [(DEAD, DEAD), (DEAD, CLEAN), (CLEAN, DEAD)], ids=["both", "up", "down"])
 @pytest.mark.parametrize("seconds", [1.0, 3.0, 45.0])
 def test_an_outage_of_either_way_is_over_a_second_after_it_ends(up, down, seconds):

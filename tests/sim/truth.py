@@ -19,7 +19,7 @@ from gradfec_common.session.events import Decided, Finished, SessionEnded, Sessi
 from gradfec_common.session.handshake import HandshakeKey
 from gradfec_common.session.states import TensorState
 from gradfec_common.wire import Drop, Report, Result
-from gradfec_common.wire.symbol import MAX_SENT_PER_PACKET
+from gradfec_common.wire.symbol import FORM_BYTE, MAX_SENT_PER_PACKET
 
 from . import bounds, nodes
 from .ledger import Ledger
@@ -36,6 +36,7 @@ class Sent:
 
     uid: int
     content: Content
+    first: int | None = None  # the number of its frame's first tensor, if it is a second look
     got: Indices = field(default_factory=lambda: defaultdict(set))  # at the cloud, while it still collects
     positions: set[int] = field(default_factory=set)  # the same, in send order
     refused: bool = False  # the cloud has refused some of its datagrams: no room, or leaving
@@ -142,17 +143,21 @@ class Truth:
 
     # --- edges ---
 
-    def send(self, session: int, number: int, content: Content) -> Sent:
-        """Note a tensor that an edge is about to send."""
+    def send(self, session: int, number: int, content: Content, first: int | None = None) -> Sent:
+        """Note a tensor that an edge is about to send, as a second look at the frame of its `first` one, if any."""
         assert (session, number) not in self.sent, "a tensor number was used twice in a session"
-        sent = self.sent[session, number] = Sent(len(self.sent), content)
+        assert first is None or (session, first) in self.sent, "a second look at a tensor that the session has not"
+        sent = self.sent[session, number] = Sent(len(self.sent), content, first)
         return sent
 
     def seal(self, session: int, number: int, first: int, datagrams: list[bytes]) -> None:
         """Note what a tensor's datagrams carry, from the one at position `first` on."""
-        labels = self.sent[session, number].content.labels
+        sent = self.sent[session, number]
+        labels, back = sent.content.labels, 0 if sent.first is None else number - sent.first
         for position, datagram in enumerate(datagrams, first):
             assert datagram not in self.pieces, "two datagrams are the same"
+            said = self.ledger.sealed[datagram].body[FORM_BYTE]
+            assert (said & 3, said >> 2) == (sent.content.form, back), "a datagram says another form, or another frame"
             self.pieces[datagram] = Piece(session, number, *labels[position], position)
 
     def check_result(self, sent: Sent, result: Result) -> None:
@@ -335,12 +340,14 @@ class Truth:
         packets, datagrams = event.packets, event.datagrams
         assert datagrams["received"] + datagrams["lost"] == datagrams["sent"], "datagrams without exactly one fate"
         assert min(*packets.values(), *datagrams.values()) >= 0, "less than nothing"
+        assert event.again is None or max(event.tensor - 63, 0) <= event.again < event.tensor, "an impossible frame"
         sent = self.sent.get((event.session, event.tensor))
         if sent is None:
             assert self.is_liars(event.session), "a tensor was finished that nobody has sent"
             return
         assert not sent.finished, "a tensor was finished twice"
         sent.finished = True
+        assert event.again == sent.first, "a record is of another frame"
         self.check_result(sent, event.result)
         assert packets["total"] == sent.plan.total
         assert sent.plan.unasked <= datagrams["sent"] <= sent.plan.sent
